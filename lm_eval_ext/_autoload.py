@@ -1,0 +1,53 @@
+"""Waits for lm-eval to be imported and then registers our components with it.
+
+lm-eval 0.4.13 has no plugin discovery, so a `.pth` file imports this module at every interpreter start. It
+must cost next to nothing and must never raise: it imports only what the interpreter has already loaded.
+`LM_EVAL_TTS_AUTOLOAD=0` switches it off.
+"""
+
+import os
+import sys
+
+_HOOKS = {"lm_eval.models": "register_models", "lm_eval.tasks.manager": "register_tasks"}
+
+
+class _Finder:
+    """A meta path finder that finds nothing itself but follows the load of lm-eval's two registries."""
+
+    @staticmethod
+    def find_spec(name, path=None, target=None):  # type: ignore[no-untyped-def]  # `typing` would cost a start
+        if name not in _HOOKS:
+            return None
+        for finder in sys.meta_path:
+            find = getattr(finder, "find_spec", None)
+            spec = None if finder is _Finder or find is None else find(name, path, target)
+            if spec is not None:
+                _follow(spec.loader, name)
+                return spec
+        return None
+
+
+def _follow(loader, name):  # type: ignore[no-untyped-def]
+    execute = loader.exec_module
+
+    def exec_module(module):  # type: ignore[no-untyped-def]
+        loader.exec_module = execute
+        execute(module)
+        _register(_HOOKS[name])
+
+    loader.exec_module = exec_module
+
+
+def _register(step):  # type: ignore[no-untyped-def]
+    try:
+        from lm_eval_ext import plugin
+
+        getattr(plugin, step)()
+    except Exception as error:  # a broken plugin must not take lm-eval down with it
+        import logging
+
+        logging.getLogger("lm_eval").warning("lm-eval-tts could not register itself: %r", error)
+
+
+if os.environ.get("LM_EVAL_TTS_AUTOLOAD", "1") != "0" and _Finder not in sys.meta_path:
+    sys.meta_path.insert(0, _Finder)  # type: ignore[arg-type]  # the class itself is the finder: no instance needed

@@ -1,0 +1,1 @@
+"""Requests to completions under thinking budgets; knows nothing of lm-eval."""

@@ -1,0 +1,1 @@
+"""Text and gold answer to grade; knows nothing of models."""

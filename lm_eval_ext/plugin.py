@@ -1,0 +1,137 @@
+"""Registers our models, filters, metrics and tasks folder with lm-eval; every step may run twice."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from lm_eval_ext.errors import DatasetError, TTSError
+from lm_eval_ext.registry import TASKS
+
+MODELS = {"pruned-hf": "lm_eval_ext.models.pruned_hf:PrunedHFLM"}
+FILTERS = {
+    "math_answer": "lm_eval_ext.grading.metrics:MathAnswer",
+    "choice_answer": "lm_eval_ext.grading.metrics:ChoiceAnswer",
+}
+METRICS = {
+    "math_verify": "lm_eval_ext.grading.metrics:math_verify",
+    "choice_match": "lm_eval_ext.grading.metrics:choice_match",
+}
+
+
+def register_models() -> None:
+    """Add our models to lm-eval's registry (lazily: nothing is imported until one is asked for)."""
+    from lm_eval.api import registry
+
+    _report_our_errors_in_one_line()
+    _name_output_folders_after_the_pruned_model()
+    if not hasattr(registry, "load_plugins"):  # later lm-eval finds our entry points itself
+        _add(registry.model_registry, MODELS)
+
+
+def register_tasks() -> None:
+    """Add our filters, metrics and tasks folder to lm-eval."""
+    from lm_eval.api import registry
+
+    _report_our_errors_in_one_line()
+    if not hasattr(registry, "load_plugins"):
+        _add(registry.filter_registry, FILTERS)
+        _add(registry.metric_registry, METRICS)
+    for metric in METRICS:
+        _add(registry.higher_is_better_registry, {metric: True})
+        _add(registry.metric_agg_registry, {metric: "lm_eval.api.metrics:mean"})
+    _add_tasks_folder()
+    _explain_unreachable_datasets()
+
+
+def _add(registry: Any, targets: dict[str, Any]) -> None:
+    for name, target in targets.items():
+        if name not in registry:
+            registry.register(name, target=target)
+
+
+def _add_tasks_folder() -> None:
+    from lm_eval.tasks import _index, manager
+
+    defaults = Path(manager.__file__).parent
+    build = _index.TaskIndex.build
+    if hasattr(build, "__wrapped__"):
+        return
+
+    @functools.wraps(build)
+    def with_our_tasks(paths: Iterable[Path], **options: Any) -> Any:
+        paths = list(paths)
+        if defaults in paths and TASKS not in paths:  # a user's --include_path still comes later and wins
+            paths.insert(paths.index(defaults) + 1, TASKS)
+        return build(paths, **options)
+
+    _index.TaskIndex.build = staticmethod(with_our_tasks)
+
+
+def _explain_unreachable_datasets() -> None:
+    from lm_eval.api.task import ConfigurableTask
+
+    download = ConfigurableTask.download
+    if hasattr(download, "__wrapped__"):
+        return
+
+    @functools.wraps(download)
+    def explained(self: Any, *args: Any, **kwargs: Any) -> None:
+        try:
+            download(self, *args, **kwargs)
+        except (OSError, ValueError) as error:
+            if not str(self.config.task).startswith("tts_"):
+                raise
+            raise DatasetError(_unreachable(self.config.task, self.DATASET_PATH, error)) from error
+
+    ConfigurableTask.download = explained
+
+
+def _unreachable(task: str, dataset: str, error: Exception) -> str:
+    reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    return (
+        f"task {task}: dataset {dataset} cannot be reached ({reason}); without a network, run from a folder that "
+        f"holds it as ./{dataset}, or fill the cache on another machine and set HF_HUB_OFFLINE=1; "
+        "a gated dataset needs `hf auth login` first"
+    )
+
+
+def _name_output_folders_after_the_pruned_model() -> None:
+    from lm_eval.loggers.evaluation_tracker import GeneralConfigTracker
+
+    log = GeneralConfigTracker.log_experiment_args
+    if hasattr(log, "__wrapped__"):
+        return
+
+    @functools.wraps(log)
+    def log_pruned(self: Any, model_source: str, model_args: Any, *args: Any, **kwargs: Any) -> None:
+        log(self, model_source, model_args, *args, **kwargs)
+        if model_source in MODELS:
+            from lm_eval.utils import sanitize_model_name
+
+            from lm_eval_ext.models.arguments import run_name
+
+            self.model_name = run_name(self.model_name, model_args)
+            self.model_name_sanitized = sanitize_model_name(self.model_name)
+
+    GeneralConfigTracker.log_experiment_args = log_pruned
+
+
+def _report_our_errors_in_one_line() -> None:
+    report = sys.excepthook
+    if hasattr(report, "__wrapped__"):
+        return
+
+    @functools.wraps(report)
+    def brief(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if isinstance(error, TTSError) and not os.environ.get("LM_EVAL_TTS_TRACEBACK"):
+            print(f"lm-eval-tts: {error}", file=sys.stderr)
+        else:
+            report(kind, error, trace)
+
+    sys.excepthook = brief

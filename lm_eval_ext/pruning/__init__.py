@@ -1,0 +1,1 @@
+"""Recipes to models with fewer layers; knows nothing of lm-eval."""

@@ -1,0 +1,171 @@
+"""A model with fewer layers, straight from a safetensors checkpoint: dropped tensors are never read.
+
+transformers' own `key_mapping` cannot do this: a rename that matches nothing falls back to the original name
+and silently loads the wrong layer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lm_eval_ext.errors import CheckpointError
+from lm_eval_ext.pruning.architecture import renamed_tensor, slice_config
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedConfig, PreTrainedModel
+
+_SINGLE = "model.safetensors"
+_INDEX = "model.safetensors.index.json"
+
+
+def load_pruned(
+    pretrained: str,
+    config: PreTrainedConfig,
+    kept: Sequence[int],
+    *,
+    revision: str = "main",
+    subfolder: str = "",
+    dtype: str | torch.dtype = "auto",
+    trust_remote_code: bool = False,
+    **options: Any,
+) -> PreTrainedModel:
+    """Load the causal language model at `pretrained` with only the layers `kept`.
+
+    Args:
+        pretrained: Hub name or local folder with safetensors weights.
+        config: the config of the whole model.
+        kept: ascending indices of the layers that stay.
+        revision: branch, tag or commit on the Hub.
+        subfolder: folder of the weights within the repository.
+        dtype: as in `from_pretrained`.
+        trust_remote_code: run the model code that the repository ships.
+        options: further arguments of `from_pretrained`, such as `device_map` or `attn_implementation`.
+
+    Raises:
+        ArchitectureError: the layers cannot be dropped safely.
+        CheckpointError: no safetensors weights, or weights that do not fit the pruned model.
+    """
+    sliced = slice_config(config, kept)
+    model_class = _model_class(sliced, trust_remote_code)
+    with ExitStack() as files:
+        tensors = _kept_tensors(_shards(pretrained, kept, revision, subfolder), kept, files)
+        model, report = model_class.from_pretrained(
+            None,
+            config=sliced,
+            state_dict=tensors,
+            dtype=_resolved_dtype(dtype, sliced, tensors),
+            output_loading_info=True,
+            **options,
+        )
+    _check_complete(pretrained, report)
+    _adopt_identity(model, pretrained, revision, subfolder)
+    loaded: PreTrainedModel = model
+    return loaded
+
+
+def _model_class(config: PreTrainedConfig, trust_remote_code: bool) -> Any:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):  # built without memory, only to learn the class: the Auto class takes no state dict
+        return type(AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code))
+
+
+def _shards(pretrained: str, kept: Sequence[int], revision: str, subfolder: str) -> list[Path]:
+    """Files that hold kept tensors; shards of dropped layers alone are not even downloaded."""
+    index = _file(pretrained, _INDEX, revision, subfolder)
+    if index is None:
+        single = _file(pretrained, _SINGLE, revision, subfolder)
+        if single is None:
+            raise CheckpointError(
+                f"pretrained={pretrained}: no {_SINGLE} or {_INDEX}; layers are dropped from safetensors only, "
+                "so convert the checkpoint first (load it and call save_pretrained)"
+            )
+        return [single]
+    weight_map: Mapping[str, str] = json.loads(index.read_text("utf-8"))["weight_map"]
+    names = sorted({shard for tensor, shard in weight_map.items() if renamed_tensor(tensor, kept) is not None})
+    found = {name: _file(pretrained, name, revision, subfolder) for name in names}
+    missing = [name for name, path in found.items() if path is None]
+    if missing:
+        raise CheckpointError(f"pretrained={pretrained}: shard {missing[0]} named in {_INDEX} is missing")
+    return [path for path in found.values() if path is not None]
+
+
+def _file(pretrained: str, name: str, revision: str, subfolder: str) -> Path | None:
+    from transformers.utils.hub import cached_file
+
+    found = cached_file(
+        pretrained,
+        name,
+        revision=revision,
+        subfolder=subfolder,
+        _raise_exceptions_for_missing_entries=False,
+    )
+    return Path(found) if found else None
+
+
+def _kept_tensors(shards: Sequence[Path], kept: Sequence[int], files: ExitStack) -> dict[str, Any]:
+    """Lazy slices by new name; nothing is read before the model asks for it."""
+    from safetensors import SafetensorError, safe_open
+
+    tensors: dict[str, Any] = {}
+    for path in shards:
+        try:
+            file = files.enter_context(safe_open(path, framework="pt"))
+        except SafetensorError as error:
+            raise CheckpointError(f"{path}: not a readable safetensors file ({error})") from error
+        for name in file.keys():  # noqa: SIM118  # safe_open is no mapping
+            new = renamed_tensor(name, kept)
+            if new is not None:
+                tensors[new] = file.get_slice(name)
+    return tensors
+
+
+def _resolved_dtype(
+    dtype: str | torch.dtype, config: PreTrainedConfig, tensors: Mapping[str, Any]
+) -> str | torch.dtype:
+    """`auto` where the config names no dtype means the checkpoint's; from_pretrained cannot ask a lazy slice."""
+    if dtype not in ("auto", None) or getattr(config, "dtype", None) is not None:
+        return dtype
+    smallest = min(tensors.values(), key=lambda tensor: sum(tensor.get_shape()))
+    found: torch.dtype = smallest[:].dtype
+    return found
+
+
+def _check_complete(pretrained: str, report: Mapping[str, Any]) -> None:
+    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs", "conversion_errors"):
+        entries = sorted(str(entry) for entry in report.get(kind) or ())
+        if entries:
+            raise CheckpointError(
+                f"pretrained={pretrained}: the kept tensors do not fit the pruned model: "
+                f"{len(entries)} {kind.replace('_', ' ')}, the first is {entries[0]}"
+            )
+
+
+def _adopt_identity(model: Any, pretrained: str, revision: str, subfolder: str) -> None:
+    """Name and generation defaults of the base; with no name given, from_pretrained could not find them."""
+    from transformers import GenerationConfig
+
+    model.config.name_or_path = pretrained
+    try:
+        model.generation_config = GenerationConfig.from_pretrained(pretrained, revision=revision, subfolder=subfolder)
+    except OSError:  # the base has none: the defaults made from its config stay
+        return
+
+
+def fingerprint(model: torch.nn.Module) -> str:
+    """16 hex digits that change with the weights: names, shapes, dtypes and 64 values spread over each tensor."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        if tensor.device.type != "meta" and tensor.numel():  # offloaded tensors have no values at hand
+            flat = tensor.reshape(-1)
+            sample = flat[:: max(1, flat.numel() // 64)][:64]
+            digest.update(repr(sample.tolist()).encode())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,151 @@
+"""A pruning recipe: which layers of which base model are dropped, and who said so."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from lm_eval_ext.errors import ArgumentError, RecipeError
+from lm_eval_ext.registry import PRUNED_MODELS
+
+_RANGE = re.compile(r"^\s*(\d+)\s*(?:-\s*(\d+)\s*)?$")
+
+
+class Recipe(BaseModel):
+    """One pruned model, as read from a YAML in `pruned_models/`.
+
+    Layers are numbered from 0 at the input, as in the checkpoint's tensor names.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    base: Annotated[str, Field(min_length=1, description="Hub name or local folder of the base model")]
+    revision: Annotated[str, Field(min_length=1)] = "main"
+    drop: Annotated[tuple[int, ...], Field(description="indices of the dropped layers")]
+    method: Annotated[str, Field(min_length=1, description="how the layers were chosen")]
+    source: Annotated[str, Field(min_length=1, description="paper, page or command the layers come from")]
+
+    @field_validator("drop", mode="before")
+    @classmethod
+    def _layers(cls, value: object) -> tuple[int, ...]:
+        return parse_layers(value)
+
+    @property
+    def digest(self) -> str:
+        """First 16 hex digits of SHA-256 over what determines the model: base, revision, dropped layers."""
+        content = json.dumps([self.base, self.revision, self.drop])
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def parse_layers(value: object) -> tuple[int, ...]:
+    """Layer indices, ascending, from `[25, 26]`, `25`, `"25-27"`, `"25+26"` or `"[25,26]"`.
+
+    Raises:
+        ArgumentError: empty, duplicate, negative or non-integer indices.
+    """
+    indices = [index for part in _parts(value) for index in _indices(part, value)]
+    if not indices:
+        raise ArgumentError(f"drop_layers={value!r}: names no layer; give indices such as [25,26], 25-27 or 25+26")
+    twice = sorted({index for index in indices if indices.count(index) > 1})
+    if twice:
+        raise ArgumentError(f"drop_layers={value!r}: layer {twice[0]} is named twice")
+    return tuple(sorted(indices))
+
+
+def _parts(value: object) -> Sequence[object]:
+    if isinstance(value, str):
+        return [part for part in re.split(r"[+,]", value.strip().strip("[]()")) if part.strip()]
+    return list(value) if isinstance(value, (list, tuple, set)) else [value]
+
+
+def _indices(part: object, whole: object) -> list[int]:
+    if isinstance(part, int) and not isinstance(part, bool) and part >= 0:
+        return [part]
+    match = _RANGE.match(part) if isinstance(part, str) else None
+    if match is None or int(match[2] or match[1]) < int(match[1]):
+        raise ArgumentError(
+            f"drop_layers={whole!r}: {part!r} is not a layer index; give integers from 0, "
+            "as [25,26], 25-27 or 25+26"
+        )
+    return list(range(int(match[1]), int(match[2] or match[1]) + 1))
+
+
+def format_layers(layers: Sequence[int]) -> str:
+    """The shortest form that `parse_layers` reads back: `(25, 26, 27, 30)` is `25-27+30`."""
+    runs: list[list[int]] = []
+    for layer in sorted(layers):
+        if runs and layer == runs[-1][-1] + 1:
+            runs[-1].append(layer)
+        else:
+            runs.append([layer])
+    return "+".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+
+
+def kept_layers(drop: Sequence[int], depth: int) -> tuple[int, ...]:
+    """The layers that stay, ascending, of a model with `depth` layers.
+
+    Raises:
+        ArgumentError: an index out of range, or no layer left.
+    """
+    outside = [layer for layer in drop if not 0 <= layer < depth]
+    if outside:
+        raise ArgumentError(
+            f"drop_layers={format_layers(drop)}: layer {outside[0]} does not exist; the model has layers 0-{depth - 1}"
+        )
+    kept = tuple(layer for layer in range(depth) if layer not in set(drop))
+    if not kept:
+        raise ArgumentError(f"drop_layers={format_layers(drop)}: drops all {depth} layers; at least one must stay")
+    return kept
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that ship in `pruned_models/`."""
+    return sorted(path.stem for path in PRUNED_MODELS.glob("*.yaml"))
+
+
+def load_recipe(name_or_path: str) -> Recipe:
+    """Read a recipe by its name in `pruned_models/` or by the path of a YAML file.
+
+    Raises:
+        RecipeError: no such recipe, or a field of it that is missing, unknown or wrong; names file and field.
+    """
+    path = _recipe_path(str(name_or_path))
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RecipeError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(content, dict):
+        raise RecipeError(f"{path}: holds {type(content).__name__}, not fields; allowed: {_allowed()}")
+    return _validated(content, path)
+
+
+def _recipe_path(name_or_path: str) -> Path:
+    shipped = PRUNED_MODELS / f"{name_or_path}.yaml"
+    if "/" not in name_or_path and shipped.is_file():
+        return shipped
+    path = Path(name_or_path).expanduser()
+    if not path.is_file():
+        known = ", ".join(recipe_names()) or "none"
+        raise RecipeError(f"recipe={name_or_path}: neither a YAML file nor a shipped recipe; shipped: {known}")
+    return path
+
+
+def _validated(content: dict[str, Any], path: Path) -> Recipe:
+    try:
+        return Recipe(**{str(key): value for key, value in content.items()})
+    except ValidationError as error:
+        fault = error.errors()[0]
+        field = ".".join(str(part) for part in fault["loc"])
+        given = "" if fault["type"] == "missing" else f" (given {fault['input']!r})"
+        raise RecipeError(f"{path}: {field}: {fault['msg']}{given}; allowed fields: {_allowed()}") from error
+
+
+def _allowed() -> str:
+    return ", ".join(Recipe.model_fields)

@@ -1,0 +1,1 @@
+"""Small things to evaluate offline: original problems and a model that a package ships."""

@@ -1,0 +1,134 @@
+"""Dropping layers on load against loading everything and deleting them."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+from lm_eval_ext.errors import CheckpointError
+from lm_eval_ext.pruning.loading import fingerprint, load_pruned
+from lm_eval_ext.pruning.recipe import kept_layers
+from tests.checkpoints import ARCHITECTURES, LAYERS, write_checkpoint
+
+DROPS = [(0,), (2,), (LAYERS - 1,), (1, 3), (0, 1, 4, 5)]
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("checkpoints")
+    return {kind: write_checkpoint(kind, root / kind) for kind in ARCHITECTURES}
+
+
+def delete_layers(folder: Path, kept: Sequence[int]) -> PreTrainedModel:
+    """The plain way: load all, delete, repair every `layer_idx` and the per-layer config lists by hand."""
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    model.model.layers = torch.nn.ModuleList(copy.deepcopy(model.model.layers[old]) for old in kept)
+    for new, layer in enumerate(model.model.layers):
+        for module in layer.modules():
+            if hasattr(module, "layer_idx"):
+                module.layer_idx = new
+    if getattr(model.config, "layer_types", None):
+        model.config.layer_types = [model.config.layer_types[old] for old in kept]
+    model.config.num_hidden_layers = len(kept)
+    loaded: PreTrainedModel = model.eval()
+    return loaded
+
+
+def aligned(model: PreTrainedModel) -> PreTrainedModel:
+    """The same weights in freshly allocated memory.
+
+    On a CPU, weights stay where the file maps them, and kernels for a single row differ in the last bit with
+    the alignment of their operands.
+    """
+    for parameter in model.parameters():
+        parameter.data = parameter.data.clone()
+    return model
+
+
+def logits(model: PreTrainedModel, use_cache: bool) -> torch.Tensor:
+    """Logits of 24 positions, [1, 24, vocabulary]; with a cache, token by token."""
+    model = aligned(model)
+    torch.manual_seed(1)
+    ids = torch.randint(3, 90, (1, 24))
+    with torch.no_grad():
+        if not use_cache:
+            whole: torch.Tensor = model(ids, use_cache=False).logits
+            return whole
+        steps, cache = [], None
+        for position in range(ids.shape[1]):
+            output = model(ids[:, position : position + 1], past_key_values=cache, use_cache=True)
+            cache = output.past_key_values
+            steps.append(output.logits)
+        return torch.cat(steps, dim=1)
+
+
+@pytest.mark.parametrize("drop", DROPS, ids=str)
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+def test_same_logits_as_load_then_delete(kind: str, drop: tuple[int, ...], checkpoints: dict[str, Path]) -> None:
+    folder, kept = checkpoints[kind], kept_layers(drop, LAYERS)
+    pruned = load_pruned(str(folder), AutoConfig.from_pretrained(folder), kept, dtype=torch.float32)
+    expected = delete_layers(folder, kept)
+    for use_cache in (False, True):
+        assert torch.equal(logits(pruned, use_cache), logits(expected, use_cache))
+
+
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+def test_survives_save_and_load(kind: str, checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    folder, kept = checkpoints[kind], (0, 2, 5)
+    pruned = load_pruned(str(folder), AutoConfig.from_pretrained(folder), kept, dtype=torch.float32)
+    pruned.save_pretrained(tmp_path)
+    again = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
+    for use_cache in (False, True):
+        assert torch.equal(logits(again, use_cache), logits(pruned, use_cache))
+
+
+def test_a_dropped_layer_matters(checkpoints: dict[str, Path]) -> None:
+    """Else the comparisons above would hold for any layer."""
+    folder = checkpoints["qwen3"]
+    config = AutoConfig.from_pretrained(folder)
+    first, second = (load_pruned(str(folder), config, kept, dtype=torch.float32) for kept in ((0, 1, 2), (0, 1, 3)))
+    assert not torch.allclose(logits(first, False), logits(second, False))
+    assert fingerprint(first) != fingerprint(second)
+    assert fingerprint(first) == fingerprint(load_pruned(str(folder), config, (0, 1, 2), dtype=torch.float32))
+
+
+def test_shards_of_dropped_layers_may_be_absent(tmp_path: Path) -> None:
+    folder = write_checkpoint("llama", tmp_path, shard_size="8KB")
+    weight_map = json.loads((folder / "model.safetensors.index.json").read_text())["weight_map"]
+    needed = {shard for name, shard in weight_map.items() if ".layers.3." not in name}
+    spare = set(weight_map.values()) - needed
+    assert spare, "the checkpoint has no shard of layer 3 alone"
+    for shard in spare:
+        (folder / shard).unlink()
+    load_pruned(str(folder), AutoConfig.from_pretrained(folder), (0, 1, 2, 4, 5))
+    with pytest.raises(CheckpointError, match="is missing"):
+        load_pruned(str(folder), AutoConfig.from_pretrained(folder), (0, 1, 2, 3, 4))
+
+
+def test_a_tensor_missing_from_the_checkpoint_is_refused(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    folder = write_checkpoint("llama", tmp_path)
+    index = json.loads((folder / "model.safetensors.index.json").read_text())["weight_map"]
+    lost = "model.layers.2.mlp.up_proj.weight"
+    path = folder / index[lost]
+    with safe_open(path, framework="pt") as file:
+        rest = {name: file.get_tensor(name) for name in file.keys() if name != lost}  # noqa: SIM118
+    save_file(rest or {"model.layers.0.unused": torch.zeros(1)}, path)
+    with pytest.raises(CheckpointError, match=r"do not fit.*layers\.1\.mlp\.up_proj"):
+        load_pruned(str(folder), AutoConfig.from_pretrained(folder), (0, 2, 3, 4, 5))
+
+
+def test_no_safetensors_is_refused(tmp_path: Path) -> None:
+    config = AutoConfig.for_model("llama", num_hidden_layers=4)
+    config.save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match="safetensors only"):
+        load_pruned(str(tmp_path), config, (0, 1))
