@@ -14,14 +14,6 @@ from lm_eval_ext.errors import DatasetError, TTSError
 from lm_eval_ext.registry import TASKS
 
 MODELS = {"pruned-hf": "lm_eval_ext.models.pruned_hf:PrunedHFLM"}
-FILTERS = {
-    "math_answer": "lm_eval_ext.grading.metrics:MathAnswer",
-    "choice_answer": "lm_eval_ext.grading.metrics:ChoiceAnswer",
-}
-METRICS = {
-    "math_verify": "lm_eval_ext.grading.metrics:math_verify",
-    "choice_match": "lm_eval_ext.grading.metrics:choice_match",
-}
 
 
 def register_models() -> None:
@@ -30,8 +22,11 @@ def register_models() -> None:
 
     _report_our_errors_in_one_line()
     _name_output_folders_after_the_pruned_model()
-    if not hasattr(registry, "load_plugins"):  # later lm-eval finds our entry points itself
-        _add(registry.model_registry, MODELS)
+    if hasattr(registry, "load_plugins"):  # later lm-eval finds our entry points itself
+        return
+    for name, target in MODELS.items():
+        if name not in registry.model_registry:
+            registry.model_registry.register(name, target=target)
 
 
 def register_tasks() -> None:
@@ -40,19 +35,9 @@ def register_tasks() -> None:
 
     _report_our_errors_in_one_line()
     if not hasattr(registry, "load_plugins"):
-        _add(registry.filter_registry, FILTERS)
-        _add(registry.metric_registry, METRICS)
-    for metric in METRICS:
-        _add(registry.higher_is_better_registry, {metric: True})
-        _add(registry.metric_agg_registry, {metric: "lm_eval.api.metrics:mean"})
+        import lm_eval_ext.grading.metrics  # noqa: F401  # its decorators register it
     _add_tasks_folder()
     _explain_unreachable_datasets()
-
-
-def _add(registry: Any, targets: dict[str, Any]) -> None:
-    for name, target in targets.items():
-        if name not in registry:
-            registry.register(name, target=target)
 
 
 def _add_tasks_folder() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -169,3 +170,15 @@ def fingerprint(model: torch.nn.Module) -> str:
             sample = flat[:: max(1, flat.numel() // 64)][:64]
             digest.update(repr(sample.tolist()).encode())
     return digest.hexdigest()[:16]
+
+
+def adapter_depth(peft: str, revision: str | None = None) -> int | None:
+    """Number of layers that a PEFT adapter's weights reach to; None where it has no safetensors."""
+    from safetensors import safe_open
+
+    path = _file(peft, "adapter_model.safetensors", revision or "main", "")
+    if path is None:
+        return None
+    with safe_open(path, framework="pt") as file:
+        layers = [re.search(r"\.(?:layers|h)\.(\d+)\.", name) for name in file.keys()]  # noqa: SIM118
+    return max((int(match[1]) + 1 for match in layers if match), default=0)

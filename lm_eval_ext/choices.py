@@ -1,0 +1,27 @@
+"""Multiple choice: four choices in an order that depends on the record alone."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+LETTERS = "ABCD"
+
+
+def shuffled(dataset: Any) -> Any:
+    """GPQA's records with `choices`, a list of four texts, and `letter`, the right one's.
+
+    The order is that of a hash of record and choice: it never depends on a seed or on other records.
+    """
+    return dataset.map(_with_choices)
+
+
+def _with_choices(record: dict[str, Any]) -> dict[str, Any]:
+    right = str(record["Correct Answer"]).strip()
+    texts = [right, *(str(record[f"Incorrect Answer {number}"]).strip() for number in (1, 2, 3))]
+    ordered = sorted(texts, key=lambda text: _digest(str(record.get("Record ID") or record["Question"]), text))
+    return {"choices": ordered, "letter": LETTERS[ordered.index(right)]}
+
+
+def _digest(record: str, text: str) -> bytes:
+    return hashlib.sha256(f"{record}\n{text}".encode()).digest()

@@ -1,0 +1,270 @@
+"""Thinking under a budget, then the answer: the reference semantics, the same for every engine.
+
+Think up to the largest budget; a trace that ends by itself within a budget gives one answer, shared by all such
+budgets; otherwise it is cut at the budget, the format's early stop is appended, and the model answers (budget
+forcing, s1, arXiv 2501.19393; the wording of the early stop is Qwen3's). All of it works on token ids: a trace
+is never decoded to text and encoded again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from lm_eval_ext.errors import ArgumentError
+from lm_eval_ext.generation.engine import Engine
+from lm_eval_ext.generation.planner import Cut, Plan, Trace
+from lm_eval_ext.generation.request import Completion, Generation, Job, Request, Stop, seed_for
+from lm_eval_ext.generation.thinking import ThinkingFormat
+
+
+@dataclass(frozen=True)
+class Codec:
+    """The tokenizer as generation sees it: no special tokens are added, and none are shown."""
+
+    encode: Callable[[str], list[int]]
+    decode: Callable[[Sequence[int]], str]
+    eos: frozenset[int]
+    markers: frozenset[int]  # tokens that stand for themselves whatever text surrounds them
+
+
+@dataclass
+class _State:
+    """A trace as it is decoded; `end` says how it ended by itself: with the end marker, or with end of text."""
+
+    trace: Trace
+    first: Request
+    waits: int
+    out: tuple[int, ...] = ()
+    end: str | None = None
+
+
+@dataclass
+class BudgetForcing:
+    """Runs a plan on an engine.
+
+    Attributes:
+        engine: decodes jobs.
+        codec: encodes markers, decodes texts.
+        form: how this model marks its thinking.
+        base_seed: seeds of all samples derive from it.
+        max_length: the model's context, in tokens.
+        finished: called with the index of a request and its result as soon as it is there.
+    """
+
+    engine: Engine
+    codec: Codec
+    form: ThinkingFormat
+    base_seed: int
+    max_length: int
+    finished: Callable[[int, Generation], None] = lambda index, generation: None
+    _results: dict[int, Generation] = field(default_factory=dict)
+
+    def run(self, requests: Sequence[Request], plan: Plan) -> list[Generation]:
+        """One generation a request, in the order of the requests.
+
+        Raises:
+            ArgumentError: a prompt that leaves no room in the context; before anything is decoded.
+        """
+        self._check_room(requests)
+        self._requests = requests
+        self._results = {}
+        jobs: list[Job] = []
+        for trace in plan.traces:
+            state = _State(trace, requests[trace.cuts[0].request], requests[trace.cuts[0].request].wait_count)
+            jobs += [self._think(state)] if trace.limit else self._answers(state)
+        self.engine.run(jobs, self._then)
+        return [self._results[index] for index in range(len(requests))]
+
+    def _check_room(self, requests: Sequence[Request]) -> None:
+        longest = max((len(request.prompt) for request in requests), default=0)
+        if longest >= self.max_length:
+            raise ArgumentError(
+                f"a prompt of {longest} tokens leaves no room in the model's context of {self.max_length}; "
+                "raise max_length if the model allows it, or leave that question out"
+            )
+        if any(not request.prompt for request in requests):
+            raise ArgumentError("a prompt is empty, so there is nothing to continue; check the task's doc_to_text")
+
+    def _then(self, job: Job, completion: Completion) -> Iterable[Job]:
+        followed: Iterable[Job] = job.tag(completion)
+        return followed
+
+    # Thinking ---------------------------------------------------------------------------------------------
+
+    def _think(self, state: _State) -> Job:
+        cut = state.first.wait_count - state.waits
+        return Job(
+            ids=state.trace.prompt + state.out,
+            max_tokens=state.trace.limit - len(state.out),
+            stop=self._end_of_thinking(),
+            sampling=state.first.sampling,
+            seed=seed_for(self.base_seed, state.trace.prompt, state.trace.repeat, "think", cut),
+            tag=lambda completion: self._thought(state, completion),
+        )
+
+    def _end_of_thinking(self) -> Stop:
+        if not self.form.separates:
+            return Stop(tokens=self.codec.eos)
+        if self._end_is_marked_by_ids():
+            return Stop(tokens=self.codec.eos, sequences=(self._end_ids(),))
+        return Stop(tokens=self.codec.eos, strings=(self.form.end,))
+
+    def _end_ids(self) -> tuple[int, ...]:
+        return tuple(self.codec.encode(self.form.end))
+
+    def _end_is_marked_by_ids(self) -> bool:
+        # Ordinary text may be split into tokens in many ways; a marker token may not.
+        return self._end_ids()[0] in self.codec.markers
+
+    def _thought(self, state: _State, completion: Completion) -> Iterable[Job]:
+        state.out += completion.ids
+        if completion.stopped:
+            state.end = "eos" if completion.ids[-1] in self.codec.eos else "marker"
+            if self._ended_by_marker_of_eos(state):
+                state.end = "marker"
+            if self._wait(state):
+                return [self._think(state)]
+        return self._answers(state)
+
+    def _ended_by_marker_of_eos(self, state: _State) -> bool:
+        """Whether the end marker itself ends in a token that also ends a text."""
+        ids = self._end_ids()
+        return bool(ids) and self._end_is_marked_by_ids() and state.out[-len(ids) :] == ids
+
+    def _wait(self, state: _State) -> bool:
+        """Take the end back and go on, while waits and room are left."""
+        waiting = self._without_end(state) + tuple(self.codec.encode(state.first.wait_text))
+        if state.waits == 0 or len(waiting) >= state.trace.limit:
+            return False
+        state.waits -= 1
+        state.out, state.end = waiting, None
+        return True
+
+    def _without_end(self, state: _State) -> tuple[int, ...]:
+        if state.end == "eos":
+            return state.out[:-1]
+        if state.end == "marker" and self._end_is_marked_by_ids():
+            return state.out[: len(state.out) - len(self._end_ids())]
+        return state.out
+
+    # Answering --------------------------------------------------------------------------------------------
+
+    def _answers(self, state: _State) -> list[Job]:
+        """Jobs for the answers that the cuts of a finished trace still need; equal ones are asked for once."""
+        wanted: dict[Job, list[int]] = {}
+        for cut in state.trace.cuts:
+            ended = state.end is not None and len(state.out) <= cut.limit
+            job = self._answer(state, cut, ended)
+            if job is None:
+                self._finish(cut.request, self._without_answer(state, cut, ended))
+            else:
+                wanted.setdefault(job, []).append(cut.request)
+        return [self._tagged(job, indices) for job, indices in wanted.items()]
+
+    def _answer(self, state: _State, cut: Cut, ended: bool) -> Job | None:
+        request = self._requests[cut.request]
+        if (ended and not self.form.separates) or not (ended or cut.forced or not request.thinks):
+            return None
+        opening = self._opening(state, cut, ended)
+        used = len(opening.thinking)
+        room = min(request.max_tokens - used, self.max_length - len(request.prompt) - used - len(opening.ids))
+        limit = room if request.answer_budget is None else min(room, request.answer_budget)
+        if limit <= 0:
+            return None
+        seed_cut = len(state.out) if ended else cut.limit
+        return Job(
+            ids=request.prompt + opening.thinking + opening.ids,
+            max_tokens=limit,
+            stop=Stop(tokens=self.codec.eos, strings=request.until),
+            sampling=request.sampling,
+            seed=seed_for(self.base_seed, request.prompt, request.repeat, "answer", seed_cut),
+            tag=opening,
+        )
+
+    def _opening(self, state: _State, cut: Cut, ended: bool) -> _Opening:
+        if not self._requests[cut.request].thinks:
+            return _Opening((), (), "", 0, forced=False)
+        if not ended:
+            ids = tuple(self.codec.encode(self.form.early_stop))
+            return _Opening(state.out[: cut.limit], ids, self.form.early_stop, cut.limit, forced=True)
+        kept = self._without_end(state)
+        if state.end == "eos":
+            ids = tuple(self.codec.encode(self.form.close))
+            return _Opening(kept, ids, self.form.close, len(kept), forced=False)
+        shown = self.form.end if self._end_is_marked_by_ids() else ""
+        return _Opening(kept, state.out[len(kept) :], shown, len(kept), forced=False)
+
+    def _tagged(self, job: Job, indices: Sequence[int]) -> Job:
+        opening: _Opening = job.tag
+        return replace(job, tag=lambda completion: self._answered(job, opening, indices, completion))
+
+    def _answered(self, job: Job, opening: _Opening, indices: Sequence[int], completion: Completion) -> list[Job]:
+        ended = bool(completion.ids) and completion.ids[-1] in self.codec.eos
+        ids = completion.ids[:-1] if ended else completion.ids
+        written = _before_stop(self.codec.decode(ids), job.stop.strings)
+        text = self.codec.decode(opening.thinking) + opening.text + written
+        for index in indices:
+            self._finish(
+                index,
+                Generation(
+                    text,
+                    answer=self._graded(opening, written) if self.form.separates else text,
+                    thinking_tokens=opening.thinking_tokens,
+                    answer_tokens=len(ids),
+                    forced=opening.forced,
+                    finish_reason="stop" if completion.stopped else "length",
+                    seed=job.seed,
+                ),
+            )
+        return []
+
+    def _graded(self, opening: _Opening, written: str) -> str:
+        """What the model wrote after the end of its thinking, with what an early stop began for it."""
+        return opening.text.rpartition(self.form.end)[2] + written
+
+    def _without_answer(self, state: _State, cut: Cut, ended: bool) -> Generation:
+        """A trace that is its own answer (plain models), or one that was cut before it could answer."""
+        kept = self._without_end(state) if ended else state.out[: cut.limit]
+        text = self.codec.decode(kept)
+        full = len(state.trace.prompt) + len(kept) >= self.max_length
+        whole = ended and not self.form.separates
+        return Generation(
+            text,
+            answer=text if whole else None,
+            thinking_tokens=len(kept),
+            finish_reason="stop" if whole else "context" if full else "length",
+            seed=seed_for(self.base_seed, state.trace.prompt, state.trace.repeat, "think", 0),
+        )
+
+    def _finish(self, index: int, generation: Generation) -> None:
+        self._results[index] = generation
+        self.finished(index, generation)
+
+
+@dataclass(frozen=True)
+class _Opening:
+    """What stands between prompt and answer: thinking that was kept, then ids that close it."""
+
+    thinking: tuple[int, ...]
+    ids: tuple[int, ...]
+    text: str
+    thinking_tokens: int
+    forced: bool
+
+
+def _before_stop(text: str, stops: Sequence[str]) -> str:
+    for stop in stops:
+        text = text.split(stop)[0]
+    return text
+
+
+def codec_of(tokenizer: Any, eos: Iterable[int]) -> Codec:
+    """A codec over a transformers tokenizer; `eos` are all ids that end a text."""
+    return Codec(
+        encode=lambda text: list(tokenizer.encode(text, add_special_tokens=False)),
+        decode=lambda ids: str(tokenizer.decode(list(ids), skip_special_tokens=True)),
+        eos=frozenset(eos),
+        markers=frozenset(tokenizer.get_added_vocab().values()),
+    )

@@ -1,0 +1,141 @@
+"""lm-eval's generation arguments (a task's `generation_kwargs`, `--gen_kwargs`), checked and named once."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lm_eval_ext.errors import ArgumentError
+from lm_eval_ext.generation.request import Sampling
+
+# Our names first; then lm-eval's and vLLM's other names for them, then s1's.
+_ALIASES = {
+    "max_new_tokens": "max_gen_toks",
+    "max_tokens": "max_gen_toks",
+    "max_completion_tokens": "max_gen_toks",
+    "max_tokens_thinking": "thinking_token_budget",
+    "thinking_n_ignore": "wait_count",
+    "thinking_n_ignore_str": "wait_text",
+}
+_KNOWN = (
+    "do_sample",
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "repetition_penalty",
+    "until",
+    "max_gen_toks",
+    "thinking_token_budget",
+    "answer_token_budget",
+    "wait_count",
+    "wait_text",
+    "thinking_start",
+    "thinking_end",
+)
+_THINKING = ("thinking_token_budget", "wait_count", "thinking_start", "thinking_end")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Checked generation arguments; a budget of None is no limit, an absent one is the model's default."""
+
+    sampling: Sampling
+    thinking_budget: int | None
+    answer_budget: int | None
+    max_tokens: int
+    until: tuple[str, ...]
+    wait_count: int
+    wait_text: str
+    thinking_start: str | None
+    thinking_end: str | None
+
+
+def asks_for_thinking(kwargs: Mapping[str, Any]) -> bool:
+    """Whether a request is ours: one that names a thinking budget (-1 for none) or another thinking argument."""
+    return any(_ALIASES.get(key, key) in _THINKING for key in kwargs)
+
+
+def parse_options(kwargs: Mapping[str, Any], *, answer_budget: int | None, max_tokens: int) -> Options:
+    """Check generation arguments.
+
+    Args:
+        kwargs: as the task and the command line give them.
+        answer_budget: used where the arguments name none.
+        max_tokens: likewise.
+
+    Raises:
+        ArgumentError: an unknown key, a value out of range, or sampling that contradicts itself.
+    """
+    given = _canonical(kwargs)
+    return Options(
+        sampling=_sampling(given),
+        thinking_budget=_budget(given, "thinking_token_budget", None),
+        answer_budget=_budget(given, "answer_token_budget", answer_budget),
+        max_tokens=int(_number(given, "max_gen_toks", max_tokens, 1, whole=True)),
+        until=_strings(given.get("until")),
+        wait_count=int(_number(given, "wait_count", 0, 0, whole=True)),
+        wait_text=str(given.get("wait_text", "Wait")),
+        thinking_start=given.get("thinking_start"),
+        thinking_end=given.get("thinking_end"),
+    )
+
+
+def _canonical(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    given: dict[str, Any] = {}
+    for key, value in kwargs.items():
+        name = _ALIASES.get(key, key)
+        if name not in _KNOWN:
+            near = difflib.get_close_matches(key, [*_KNOWN, *_ALIASES], n=1)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            raise ArgumentError(f"generation argument {key!r} is not known{hint}; known: {', '.join(_KNOWN)}")
+        if name in given and given[name] != value:
+            raise ArgumentError(f"generation argument {key}={value!r} contradicts {name}={given[name]!r}; give one")
+        given[name] = value
+    return given
+
+
+def _sampling(given: Mapping[str, Any]) -> Sampling:
+    temperature = _number(given, "temperature", 0.0, 0)
+    if given.get("do_sample") is False and temperature > 0:
+        raise ArgumentError(
+            f"do_sample=False contradicts temperature={temperature:g}; for greedy decoding give temperature=0, "
+            "for sampling do_sample=True"
+        )
+    if given.get("do_sample") and "temperature" not in given:
+        temperature = 1.0
+    return Sampling(
+        temperature=temperature,
+        top_p=_number(given, "top_p", 1.0, 0, 1),
+        top_k=max(0, int(_number(given, "top_k", 0, -1, whole=True))),
+        min_p=_number(given, "min_p", 0.0, 0, 1),
+        repetition_penalty=_number(given, "repetition_penalty", 1.0, 0.01),
+    )
+
+
+def _budget(given: Mapping[str, Any], key: str, default: int | None) -> int | None:
+    if key not in given or given[key] is None:
+        return default
+    value = int(_number(given, key, -1, -1, whole=True))
+    return None if value < 0 else value
+
+
+def _number(
+    given: Mapping[str, Any], key: str, default: float, low: float, high: float | None = None, whole: bool = False
+) -> float:
+    value = given.get(key, default)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or value < low or (high is not None and value > high) or (whole and value != int(value)):
+        kind = "a whole number" if whole else "a number"
+        limit = f"at least {low:g}" if high is None else f"from {low:g} to {high:g}"
+        raise ArgumentError(f"generation argument {key}={value!r}: give {kind} {limit}")
+    return float(value)
+
+
+def _strings(value: object) -> tuple[str, ...]:
+    strings = [value] if isinstance(value, str) else value or []
+    if not isinstance(strings, (list, tuple)) or not all(isinstance(item, str) for item in strings):
+        raise ArgumentError(f"generation argument until={value!r}: give a string or a list of strings")
+    return tuple(item for item in strings if item)

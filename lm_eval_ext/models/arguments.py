@@ -1,0 +1,58 @@
+"""Model arguments that say which layers go: checked, and turned into a name for the run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lm_eval_ext.errors import ArgumentError
+from lm_eval_ext.pruning.recipe import Recipe, format_layers, load_recipe, parse_layers
+
+BY_HAND = "selection"
+
+
+def parse_model_args(model_args: str | Mapping[str, Any] | None) -> dict[str, Any]:
+    """Model arguments as a dictionary; unlike lm-eval's own parser, commas inside brackets stay (`[25,26]`)."""
+    if not isinstance(model_args, str):
+        return dict(model_args or {})
+    from lm_eval._cli.utils import split_top_level
+    from lm_eval.utils import handle_arg_string
+
+    pairs = (argument.partition("=") for argument in split_top_level(model_args))
+    return {key.strip(): handle_arg_string(value) for key, _, value in pairs}
+
+
+def chosen_recipe(pretrained: str | None, revision: str | None, drop_layers: object, recipe: str | None) -> Recipe | None:
+    """The recipe that the arguments ask for; None for the whole model.
+
+    `pretrained` may be a local copy of the recipe's base; it is what gets loaded, and what the recipe then names.
+
+    Raises:
+        ArgumentError: both `recipe` and `drop_layers`, or layers that are no layers.
+        RecipeError: the recipe cannot be read.
+    """
+    if recipe is not None and drop_layers is not None:
+        raise ArgumentError(f"recipe={recipe} and drop_layers={drop_layers!r} contradict each other; give one")
+    if recipe is not None:
+        return load_recipe(recipe)
+    if drop_layers is None:
+        return None
+    return Recipe(
+        base=pretrained or "",
+        revision=revision or "main",
+        drop=parse_layers(drop_layers),
+        method=BY_HAND,
+        source="model_args",
+    )
+
+
+def run_name(model_name: str | None, model_args: str | Mapping[str, Any] | None) -> str | None:
+    """lm-eval's name of a run, and what was dropped: a dense and a pruned run never share a folder."""
+    arguments = parse_model_args(model_args)
+    recipe, drop = arguments.get("recipe"), arguments.get("drop_layers")
+    if recipe is not None:
+        base = arguments.get("peft") or arguments.get("pretrained") or load_recipe(str(recipe)).base
+        return f"{base}-drop{format_layers(load_recipe(str(recipe)).drop)}"
+    if drop is not None:
+        return f"{model_name}-drop{format_layers(parse_layers(drop))}"
+    return model_name

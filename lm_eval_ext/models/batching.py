@@ -1,0 +1,31 @@
+"""How many rows fit in memory."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+
+_SHARE = 0.6  # of the memory that is free now; the rest is for activations and for what others take meanwhile
+
+
+def affordable_batch_size(model: Any, tokens: int, at_most: int) -> int:
+    """Rows of `tokens` tokens whose keys and values fit in free memory; from 1 to `at_most`."""
+    per_row = tokens * bytes_per_token(model)
+    return max(1, min(at_most, int(_free_bytes(model.device) * _SHARE // per_row)))
+
+
+def bytes_per_token(model: Any) -> int:
+    """Bytes of keys and values that one token adds over all layers, if every layer kept every token."""
+    config = model.config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    element = torch.empty((), dtype=model.dtype).element_size()
+    return int(2 * config.num_hidden_layers * heads * width * element)
+
+
+def _free_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,247 @@
+"""lm-eval's requests to ours, and our generations back: the bridge that every model class shares."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from lm_eval.api.instance import Instance
+from tqdm import tqdm
+
+from lm_eval_ext.generation.budget_forcing import BudgetForcing, Codec, codec_of
+from lm_eval_ext.generation.hf import HFEngine
+from lm_eval_ext.generation.options import Options, parse_options
+from lm_eval_ext.generation.planner import Plan, plan
+from lm_eval_ext.generation.request import Generation, Request
+from lm_eval_ext.generation.thinking import ThinkingFormat, detect_format, thinking_format, with_markers
+
+logger = logging.getLogger("lm_eval.tts")
+
+_PROBE = "PROBE-7f3a"  # stands for the user's words where the chat template is tried out
+
+
+class ThinkingRequests:
+    """Runs the requests of one `generate_until` call that name a thinking budget.
+
+    Args:
+        lm: the lm-eval model; gives tokenizer, template, context and batch size.
+        format_name: thinking format, or None to find it from the tokenizer.
+        answer_budget: most answer tokens where a task says nothing; None is no limit.
+        auto_chat_template: apply the chat template where a prompt comes without it.
+        share_traces: one trace for all budgets of a prompt.
+        seed: base seed, or None for torch's.
+    """
+
+    def __init__(
+        self,
+        lm: Any,
+        *,
+        format_name: str | None,
+        answer_budget: int | None,
+        auto_chat_template: bool,
+        share_traces: bool,
+        seed: int | None,
+    ) -> None:
+        self.lm = lm
+        self.answer_budget = answer_budget
+        self.share_traces = share_traces
+        self.seed = seed
+        self.form = (
+            thinking_format(format_name)
+            if format_name
+            else detect_format(lm.tokenizer, str(lm.pretrained) if isinstance(lm.pretrained, str) else "")
+        )
+        logger.info("thinking format: %s", self.form.name)
+        self.template_end = self._template_end() if auto_chat_template else None
+
+    def _template_end(self) -> str | None:
+        """What the chat template puts after the user's words; None where there is no template."""
+        if not self.lm.tokenizer.chat_template:
+            return None
+        rendered: str = self.lm.apply_chat_template([{"role": "user", "content": _PROBE}])
+        return rendered.rpartition(_PROBE)[2]
+
+    def run(self, instances: Sequence[Instance], disable_tqdm: bool = False) -> list[Generation]:
+        """One generation an instance, in order.
+
+        Raises:
+            ArgumentError: generation arguments that are not known or contradict each other, or a prompt that
+                does not fit; before anything is decoded.
+        """
+        options = [self._options(instance) for instance in instances]
+        prompts = self._prompts(instances)
+        results: dict[int, Generation] = {}
+        for form, indices in self._by_format(options).items():
+            requests = self._requests(instances, options, prompts, indices, form)
+            results.update(zip(indices, self._generate(requests, form, disable_tqdm), strict=True))
+        return [results[index] for index in range(len(instances))]
+
+    def _options(self, instance: Instance) -> Options:
+        return parse_options(instance.args[1], answer_budget=self.answer_budget, max_tokens=self.lm.max_gen_toks)
+
+    def _by_format(self, options: Sequence[Options]) -> dict[ThinkingFormat, list[int]]:
+        groups: dict[ThinkingFormat, list[int]] = {}
+        for index, option in enumerate(options):
+            groups.setdefault(with_markers(self.form, option.thinking_start, option.thinking_end), []).append(index)
+        return groups
+
+    # Prompts ----------------------------------------------------------------------------------------------
+
+    def _prompts(self, instances: Sequence[Instance]) -> list[str]:
+        """Prompts as text, each with the chat template applied once."""
+        rendered: dict[str, str] = {}
+        bare = 0
+        for text in dict.fromkeys(instance.args[0] for instance in instances):
+            rendered[text] = self._templated(text)
+            bare += rendered[text] != text
+        if bare:
+            logger.info(
+                "chat template applied to %d prompts that came without it (auto_chat_template=False leaves them)", bare
+            )
+        return [rendered[instance.args[0]] for instance in instances]
+
+    def _templated(self, text: str) -> str:
+        if self.template_end is None or self._has_template(text):
+            return text
+        templated: str = self.lm.apply_chat_template([{"role": "user", "content": text}])
+        return templated
+
+    def _has_template(self, text: str) -> bool:
+        # A task's gen_prefix may stand after the template's end, so the end is looked for, not compared.
+        assert self.template_end is not None
+        return bool(self.template_end.strip()) and self.template_end.strip() in text
+
+    def _requests(
+        self,
+        instances: Sequence[Instance],
+        options: Sequence[Options],
+        prompts: Sequence[str],
+        indices: Sequence[int],
+        form: ThinkingFormat,
+    ) -> list[Request]:
+        repeats = _repeat_indices(instances)
+        encoded: dict[str, tuple[tuple[int, ...], bool]] = {}
+        for text in prompts:
+            if text not in encoded:
+                encoded[text] = self._encode(text, form)
+        return [_request(*encoded[prompts[index]], repeats[index], options[index]) for index in indices]
+
+    def _encode(self, text: str, form: ThinkingFormat) -> tuple[tuple[int, ...], bool]:
+        """Prompt ids with the thinking opened, and whether the model is to think at all."""
+        ids = tuple(self.lm.tok_encode(text))
+        if not form.separates or text.rstrip().endswith(form.start.rstrip()):
+            return ids, True
+        if text.rstrip().endswith(form.end):
+            return ids, False
+        return ids + tuple(self.lm.tokenizer.encode(form.start, add_special_tokens=False)), True
+
+    # Decoding ---------------------------------------------------------------------------------------------
+
+    def _generate(self, requests: Sequence[Request], form: ThinkingFormat, quiet: bool) -> list[Generation]:
+        self._warn_of_clamps(requests)
+        planned = plan(requests, self.lm.max_length, share=self.share_traces)
+        _log_plan(planned)
+        codec = codec_of(self.lm.tokenizer, self._eos())
+        with tqdm(total=len(requests), desc="Thinking", disable=quiet or self.lm.rank != 0) as bar:
+            engine = self._engine(codec, planned, bar)
+            forcing = BudgetForcing(
+                engine,
+                codec,
+                form,
+                base_seed=torch.initial_seed() if self.seed is None else self.seed,
+                max_length=self.lm.max_length,
+                finished=lambda index, generation: _advance(bar),
+            )
+            return forcing.run(requests, planned)
+
+    def _engine(self, codec: Codec, planned: Plan, bar: Any) -> HFEngine:
+        longest = max(len(trace.prompt) + trace.limit for trace in planned.traces)
+        size = self.lm.decoding_batch_size(min(longest, self.lm.max_length))
+        progress = _Progress(bar)
+        return HFEngine(self.lm.model, size, codec.decode, progress.decoded)
+
+    def _eos(self) -> set[int]:
+        """Every id that ends a text: the tokenizer's, and those of the generation config."""
+        named = getattr(self.lm.model.generation_config, "eos_token_id", None)
+        ids = set(named) if isinstance(named, (list, tuple)) else {named}
+        return {int(token) for token in ids | {self.lm.tokenizer.eos_token_id} if token is not None}
+
+    def _warn_of_clamps(self, requests: Sequence[Request]) -> None:
+        room = self.lm.max_length - max(len(request.prompt) for request in requests)
+        asked = max(request.max_tokens for request in requests)
+        if asked > room:
+            logger.warning(
+                "max_gen_toks=%d does not fit the model's context of %d: up to %d tokens are decoded after the "
+                "longest prompt",
+                asked,
+                self.lm.max_length,
+                room,
+            )
+        starved = [r for r in requests if r.thinking_budget is not None and r.thinking_budget >= min(r.max_tokens, room)]
+        if starved:
+            logger.warning(
+                "%d requests have a thinking budget that leaves no room for an answer within max_gen_toks and the "
+                "context (a budget of %d, for one): their traces are not forced to answer",
+                len(starved),
+                starved[0].thinking_budget,
+            )
+
+
+def _repeat_indices(instances: Sequence[Instance]) -> list[int]:
+    """Which repeat of its question each instance is.
+
+    lm-eval hands over the same object `repeats` times; when ranks are padded to equal length, whole sets of
+    repeats come again, and count as the same ones.
+    """
+    seen: Counter[int] = Counter()
+    indices = []
+    for instance in instances:
+        indices.append(seen[id(instance)] % max(1, instance.repeats or 1))
+        seen[id(instance)] += 1
+    return indices
+
+
+def _request(prompt: tuple[int, ...], thinks: bool, repeat: int, options: Options) -> Request:
+    return Request(
+        prompt=prompt,
+        repeat=repeat,
+        sampling=options.sampling,
+        thinking_budget=options.thinking_budget,
+        answer_budget=options.answer_budget,
+        max_tokens=options.max_tokens,
+        until=options.until,
+        wait_count=options.wait_count,
+        wait_text=options.wait_text,
+        thinks=thinks,
+    )
+
+
+def _log_plan(planned: Plan) -> None:
+    logger.info(
+        "%d traces: at most %d thinking tokens to decode for %d asked for, %d saved by sharing",
+        len(planned.traces),
+        planned.at_most,
+        planned.asked,
+        planned.asked - planned.at_most,
+    )
+
+
+def _advance(bar: Any) -> None:
+    bar.update(1)
+
+
+class _Progress:
+    """Tokens a second beside the bar of finished requests."""
+
+    def __init__(self, bar: Any) -> None:
+        self.bar = bar
+        self.tokens = 0
+
+    def decoded(self, tokens: int) -> None:
+        self.tokens += tokens
+        elapsed = self.bar.format_dict["elapsed"]
+        if elapsed:
+            self.bar.set_postfix_str(f"{self.tokens / elapsed:.0f} tokens/s", refresh=False)
