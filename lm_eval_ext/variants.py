@@ -65,7 +65,9 @@ def _expected(folder: Path) -> Iterator[tuple[Path, str]]:
 
 def _changes(variants: Any, whole: dict[str, Any], path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     if not isinstance(variants, dict) or not set(variants) <= set(_KINDS):
-        raise TaskError(f"{path}: metadata.variants={variants!r}; allowed: a mapping of {' and '.join(_KINDS)} to numbers")
+        raise TaskError(
+            f"{path}: metadata.variants={variants!r}; allowed: a mapping of {' and '.join(_KINDS)} to numbers"
+        )
     for kind in _KINDS:
         for number in variants.get(kind, []):
             if not isinstance(number, int) or isinstance(number, bool) or number < 1:
@@ -89,7 +91,7 @@ def _with_includes(path: Path) -> dict[str, Any]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.load(path.read_text("utf-8"), Loader=_Loader)  # noqa: S506  # a SafeLoader
+        content = yaml.load(path.read_text("utf-8"), Loader=_Loader)  # a SafeLoader
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise TaskError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from error
     if not isinstance(content, dict):

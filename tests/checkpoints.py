@@ -42,6 +42,8 @@ def write_checkpoint(kind: str, folder: Path, shard_size: str = "40KB", **extra:
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
     with torch.no_grad():  # a default init is so small that a wrong layer would hardly show
         for parameter in model.parameters():
-            parameter.copy_(torch.randn_like(parameter) * (0.3 if parameter.dim() > 1 else 0.1) + (parameter.dim() == 1))
+            parameter.copy_(
+                torch.randn_like(parameter) * (0.3 if parameter.dim() > 1 else 0.1) + (parameter.dim() == 1)
+            )
     model.save_pretrained(folder, max_shard_size=shard_size)
     return folder

@@ -256,7 +256,7 @@ class _Opening:
 
 def _before_stop(text: str, stops: Sequence[str]) -> str:
     for stop in stops:
-        text = text.split(stop)[0]
+        text = text.partition(stop)[0]
     return text
 
 

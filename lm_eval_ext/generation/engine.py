@@ -25,9 +25,7 @@ class Engine(Protocol):
 class ScriptedEngine:
     """An engine for tests: `script` says what follows any ids; the job's stops and limit are honoured."""
 
-    def __init__(
-        self, script: Callable[[Job], Iterable[int]], decode: Callable[[Sequence[int]], str] = str
-    ) -> None:
+    def __init__(self, script: Callable[[Job], Iterable[int]], decode: Callable[[Sequence[int]], str] = str) -> None:
         self.script = script
         self.decode = decode
         self.jobs: list[Job] = []

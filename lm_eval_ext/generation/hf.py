@@ -13,7 +13,7 @@ import torch
 
 from lm_eval_ext.generation.engine import FollowUp, stops
 from lm_eval_ext.generation.request import Completion, Job, Sampling
-from lm_eval_ext.generation.sampling import Uniforms, next_tokens
+from lm_eval_ext.generation.sampling import Noise, next_tokens
 from lm_eval_ext.generation.slots import Rows, Slots, prefix
 
 logger = logging.getLogger("lm_eval.tts")
@@ -34,7 +34,7 @@ class _Row:
 
     job: Job
     length: int
-    uniforms: Uniforms
+    noise: Noise
     out: list[int] = field(default_factory=list)
 
 
@@ -72,12 +72,12 @@ class HFEngine:
             try:
                 batch.advance()
             except torch.OutOfMemoryError:
+                if self.batch_size == 1:
+                    raise
                 self._halve(batch)
 
     def _halve(self, batch: _Batch) -> None:
-        if self.batch_size == 1:
-            raise
-        self.batch_size = max(1, self.batch_size // 2)
+        self.batch_size //= 2
         logger.warning("out of memory: going on with a batch size of %d", self.batch_size)
         batch.restart()
         torch.cuda.empty_cache()
@@ -127,7 +127,6 @@ class _Batch:
         self.engine = engine
         self.queue = queue
         self.then = then
-        self.restart_rows: list[_Row] = []
         self.rows: list[_Row] = []
         self.prompt: tuple[tuple[int, ...], Rows, torch.Tensor] | None = None
         self.slots = self._empty()
@@ -152,7 +151,7 @@ class _Batch:
     def _start(self, work: _Work) -> None:
         states, logits = self._prefilled(work)
         self.slots.put(len(self.rows), states)
-        row = _Row(work.job, len(work.job.ids), Uniforms(work.job.seed))
+        row = _Row(work.job, len(work.job.ids), Noise(work.job.seed, self.engine.model.device))
         self.rows.append(row)
         self._choose([row], logits)
         self._settle()
@@ -189,7 +188,7 @@ class _Batch:
             tokens = next_tokens(
                 logits if len(chosen) == len(rows) else logits[indices],
                 sampling,
-                [row.uniforms.draw() for row in chosen],
+                [row.noise for row in chosen],
                 [(*row.job.ids, *row.out) for row in chosen] if sampling.repetition_penalty != 1 else None,
             )
             for row, token in zip(chosen, tokens, strict=True):

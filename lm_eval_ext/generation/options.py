@@ -123,7 +123,12 @@ def _budget(given: Mapping[str, Any], key: str, default: int | None) -> int | No
 
 
 def _number(
-    given: Mapping[str, Any], key: str, default: float, low: float, high: float | None = None, whole: bool = False
+    given: Mapping[str, Any],
+    key: str,
+    default: float,
+    low: float,
+    high: float | None = None,
+    whole: bool = False,
 ) -> float:
     value = given.get(key, default)
     number = isinstance(value, (int, float)) and not isinstance(value, bool)

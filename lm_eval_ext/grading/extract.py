@@ -5,10 +5,24 @@ from __future__ import annotations
 import re
 
 # Markers that end the thinking, and those that open it, in the text of models that know nothing of our Generation.
-_ENDS = ("</think>", "[/THINK]", "</seed:think>", "<|END_THINKING|>", "<|im_start|>answer", "<|channel|>final<|message|>")
-_STARTS = ("<think>", "[THINK]", "<seed:think>", "<|START_THINKING|>", "<|im_start|>think", "<|channel|>analysis")
+_ENDS = (
+    "</think>",
+    "[/THINK]",
+    "</seed:think>",
+    "<|END_THINKING|>",
+    "<|im_start|>answer",
+    "<|channel|>final<|message|>",
+)
+_STARTS = (
+    "<think>",
+    "[THINK]",
+    "<seed:think>",
+    "<|START_THINKING|>",
+    "<|im_start|>think",
+    "<|channel|>analysis",
+)
 _BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{")
-_DECLARED = re.compile(r"(?i)\banswer\s*(?:is|:|=)+\s*:?\s*(?P<answer>\S[^\n]*)")
+_DECLARED = re.compile(r"(?i)\banswer\s*(?:is|:|=)+\s*:?\s*(?!(?:final\s+)?answer\b)(?P<answer>\S[^\n]*)")
 _LETTER = re.compile(r"^\W*(?:\\text\w*\{)?\W*([A-Z])(?![A-Za-z])")
 
 

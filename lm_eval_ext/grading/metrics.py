@@ -44,7 +44,9 @@ def math_verify(references: Sequence[object], predictions: Sequence[str | Sequen
 
 
 @register_metric(metric="choice_match", higher_is_better=True, aggregation="mean")
-def choice_match(references: Sequence[object], predictions: Sequence[str | Sequence[str]], **_: Any) -> dict[str, float]:
+def choice_match(
+    references: Sequence[object], predictions: Sequence[str | Sequence[str]], **_: Any
+) -> dict[str, float]:
     """`acc`: share of a question's letters that are the gold one."""
     return {"acc": _mean([letter == references[0] for letter in _answers(predictions)])}
 

@@ -1,4 +1,4 @@
-"""Worker processes in which untrusted answers meet the computer algebra system: killed by the clock, bound in memory."""
+"""Worker processes in which untrusted answers meet the algebra system: killed by the clock, bound in memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ logger = logging.getLogger("lm_eval.tts")
 
 
 def in_workers(
-    function: Callable[..., Any], calls: Sequence[tuple[Any, ...]], *, otherwise: Any, seconds: float = SECONDS_PER_ANSWER
+    function: Callable[..., Any],
+    calls: Sequence[tuple[Any, ...]],
+    *,
+    otherwise: Any,
+    seconds: float = SECONDS_PER_ANSWER,
 ) -> list[Any]:
     """Results of `function` for each call, in order; `otherwise` where a call was killed or failed."""
     futures = [_pool().schedule(function, args=call, timeout=seconds) for call in calls]
@@ -42,7 +46,9 @@ def _pool() -> Any:
 
     # loky's processes start a fresh interpreter, and unlike multiprocessing's they do not import the caller's main
     # module again, so a script without `if __name__ == "__main__"` works.
-    pool = ProcessPool(max_workers=max(1, min(8, os.cpu_count() or 1)), context=get_context("loky"), initializer=_prepare)
+    pool = ProcessPool(
+        max_workers=max(1, min(8, os.cpu_count() or 1)), context=get_context("loky"), initializer=_prepare
+    )
     atexit.register(_end, pool)
     return pool
 

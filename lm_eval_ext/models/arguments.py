@@ -22,7 +22,9 @@ def parse_model_args(model_args: str | Mapping[str, Any] | None) -> dict[str, An
     return {key.strip(): handle_arg_string(value) for key, _, value in pairs}
 
 
-def chosen_recipe(pretrained: str | None, revision: str | None, drop_layers: object, recipe: str | None) -> Recipe | None:
+def chosen_recipe(
+    pretrained: str | None, revision: str | None, drop_layers: object, recipe: str | None
+) -> Recipe | None:
     """The recipe that the arguments ask for; None for the whole model.
 
     `pretrained` may be a local copy of the recipe's base; it is what gets loaded, and what the recipe then names.

@@ -24,7 +24,15 @@ from lm_eval_ext.pruning.recipe import format_layers, kept_layers
 
 logger = logging.getLogger("lm_eval.tts")
 
-_OURS = ("drop_layers", "recipe", "thinking_format", "answer_token_budget", "auto_chat_template", "share_traces", "seed")
+_OURS = (
+    "drop_layers",
+    "recipe",
+    "thinking_format",
+    "answer_token_budget",
+    "auto_chat_template",
+    "share_traces",
+    "seed",
+)
 _NOT_WITH_DROPPED_LAYERS = {
     "delta": "delta weights are added by the names of the whole model's layers",
     "autogptq": "its loader has no place to drop layers; export the pruned model first",
@@ -96,13 +104,15 @@ class PrunedHFLM(HFLM):  # type: ignore[misc]  # lm-eval has no type information
     def _base_of_recipe(self, revision: str | None) -> tuple[str, str]:
         if self.recipe is None or not self.recipe.base:
             raise ArgumentError(
-                "no model given: pass --model_args pretrained=NAME_OR_FOLDER, or recipe=NAME for a recipe that names its base"
+                "no model given: pass --model_args pretrained=NAME_OR_FOLDER, or recipe=NAME (a recipe names its base)"
             )
         return self.recipe.base, revision or self.recipe.revision
 
     def _refuse(self, pretrained: object, arguments: Mapping[str, Any]) -> None:
         if not isinstance(pretrained, str):
-            raise ArgumentError("layers are dropped while loading: pass pretrained as a name or folder, not a loaded model")
+            raise ArgumentError(
+                "layers are dropped while loading: pass pretrained as a name or folder, not a loaded model"
+            )
         for key, why in _NOT_WITH_DROPPED_LAYERS.items():
             if arguments.get(key):
                 raise ArgumentError(f"{key}={arguments[key]} does not go with dropped layers: {why}")

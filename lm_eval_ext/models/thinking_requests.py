@@ -99,7 +99,8 @@ class ThinkingRequests:
             bare += rendered[text] != text
         if bare:
             logger.info(
-                "chat template applied to %d prompts that came without it (auto_chat_template=False leaves them)", bare
+                "chat template applied to %d prompts that came without it (auto_chat_template=False leaves them)",
+                bare,
             )
         return [rendered[instance.args[0]] for instance in instances]
 
@@ -180,7 +181,9 @@ class ThinkingRequests:
                 self.lm.max_length,
                 room,
             )
-        starved = [r for r in requests if r.thinking_budget is not None and r.thinking_budget >= min(r.max_tokens, room)]
+        starved = [
+            r for r in requests if r.thinking_budget is not None and r.thinking_budget >= min(r.max_tokens, room)
+        ]
         if starved:
             logger.warning(
                 "%d requests have a thinking budget that leaves no room for an answer within max_gen_toks and the "

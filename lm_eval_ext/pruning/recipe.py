@@ -71,8 +71,7 @@ def _indices(part: object, whole: object) -> list[int]:
     match = _RANGE.match(part) if isinstance(part, str) else None
     if match is None or int(match[2] or match[1]) < int(match[1]):
         raise ArgumentError(
-            f"drop_layers={whole!r}: {part!r} is not a layer index; give integers from 0, "
-            "as [25,26], 25-27 or 25+26"
+            f"drop_layers={whole!r}: {part!r} is not a layer index; give integers from 0, as [25,26], 25-27 or 25+26"
         )
     return list(range(int(match[1]), int(match[2] or match[1]) + 1))
 
