@@ -1,7 +1,8 @@
 """Waits for lm-eval to be imported and then registers our components with it.
 
 lm-eval 0.4.13 has no plugin discovery, so a `.pth` file imports this module at every interpreter start. It
-must cost next to nothing and must never raise: it imports only what the interpreter has already loaded.
+must cost next to nothing and must never raise: it imports only what the interpreter has already loaded, so
+not even `typing`.
 `LM_EVAL_TTS_AUTOLOAD=0` switches it off.
 """
 
@@ -15,7 +16,7 @@ class _Finder:
     """A meta path finder that finds nothing itself but follows the load of lm-eval's two registries."""
 
     @staticmethod
-    def find_spec(name, path=None, target=None):  # type: ignore[no-untyped-def]  # `typing` would cost a start
+    def find_spec(name, path=None, target=None):
         if name not in _HOOKS:
             return None
         for finder in sys.meta_path:
@@ -27,10 +28,10 @@ class _Finder:
         return None
 
 
-def _follow(loader, name):  # type: ignore[no-untyped-def]
+def _follow(loader, name):
     execute = loader.exec_module
 
-    def exec_module(module):  # type: ignore[no-untyped-def]
+    def exec_module(module):
         loader.exec_module = execute
         execute(module)
         _register(_HOOKS[name])
@@ -38,7 +39,7 @@ def _follow(loader, name):  # type: ignore[no-untyped-def]
     loader.exec_module = exec_module
 
 
-def _register(step):  # type: ignore[no-untyped-def]
+def _register(step):
     try:
         from lm_eval_ext import plugin
 
@@ -50,4 +51,4 @@ def _register(step):  # type: ignore[no-untyped-def]
 
 
 if os.environ.get("LM_EVAL_TTS_AUTOLOAD", "1") != "0" and _Finder not in sys.meta_path:
-    sys.meta_path.insert(0, _Finder)  # type: ignore[arg-type]  # the class itself is the finder: no instance needed
+    sys.meta_path.insert(0, _Finder)  # the class itself: no instance is needed

@@ -65,7 +65,7 @@ def _penalised(scores: torch.Tensor, penalty: float, seen: Sequence[Sequence[int
 
     scores = scores.clone()
     for row, ids in zip(scores, seen, strict=True):
-        index = torch.tensor(sorted(set(ids)), device=scores.device)
+        index = torch.tensor(sorted(set(ids)), dtype=torch.long, device=scores.device)
         values = row[index]
         row[index] = torch.where(values > 0, values / penalty, values * penalty)
     return scores

@@ -22,11 +22,12 @@ Rows = list[tuple[torch.Tensor, torch.Tensor]]  # keys and values of one row by 
 _ROOM = 256  # columns added when the buffer is full
 
 
-class _SlotLayer(DynamicLayer):
+class _SlotLayer(DynamicLayer):  # type: ignore[misc]  # transformers is untyped for us
     """One layer's buffer, [slots, heads, columns, width]; `update` writes in place and returns views."""
 
     def __init__(self, owner: Slots) -> None:
         super().__init__()
+        self.is_initialized: bool = False
         self.owner = owner
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any) -> Any:

@@ -36,14 +36,14 @@ class ChoiceAnswer(Filter):  # type: ignore[misc]
         return [[choice_letter(output) for output in samples] for samples in resps]
 
 
-@register_metric(metric="math_verify", higher_is_better=True, aggregation="mean")
+@register_metric(metric="math_verify", higher_is_better=True, aggregation="mean")  # type: ignore[untyped-decorator]
 def math_verify(references: Sequence[object], predictions: Sequence[str | Sequence[str]], **_: Any) -> dict[str, float]:
     """`acc`: share of a question's answers that equal the gold one by Math-Verify."""
     gold, answers = str(references[0]), _answers(predictions)
     return {"acc": _mean(_graded(gold, answers))}
 
 
-@register_metric(metric="choice_match", higher_is_better=True, aggregation="mean")
+@register_metric(metric="choice_match", higher_is_better=True, aggregation="mean")  # type: ignore[untyped-decorator]
 def choice_match(
     references: Sequence[object], predictions: Sequence[str | Sequence[str]], **_: Any
 ) -> dict[str, float]:

@@ -61,6 +61,9 @@ class PrunedHFLM(HFLM):  # type: ignore[misc]  # lm-eval has no type information
         TTSError: an argument, recipe or checkpoint that cannot be used; the message is one line.
     """
 
+    _config: Any
+    AUTO_MODEL_CLASS: Any
+
     def __init__(
         self,
         pretrained: str | Any | None = None,
@@ -82,7 +85,7 @@ class PrunedHFLM(HFLM):  # type: ignore[misc]  # lm-eval has no type information
             self._refuse(pretrained, kwargs)
         self._dense_config: Any = None
         self._kept: tuple[int, ...] | None = None
-        self._thinking_arguments = {
+        self._thinking_arguments: dict[str, Any] = {
             "format_name": thinking_format,
             "answer_budget": None if int(answer_token_budget) < 0 else int(answer_token_budget),
             "auto_chat_template": auto_chat_template,

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from lm_eval_ext.testbed.smollm2 import write_checkpoint as write_smollm2
+from tests.checkpoints import write_checkpoint
+from tests.shared import SMOLLM2
+from tests.tokenizers import TEMPLATE, byte_tokenizer
+
+VOCABULARY = 300  # bytes, special tokens and thinking markers of the tests' tokenizer
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole model folder: six random llama layers, a byte tokenizer that thinks in <think>, a chat template."""
+    folder = write_checkpoint(
+        "llama", tmp_path_factory.mktemp("tiny"), vocab_size=VOCABULARY, max_position_embeddings=512
+    )
+    byte_tokenizer(TEMPLATE).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """SmolLM2 as a checkpoint folder, kept between runs."""
+    return write_smollm2(SMOLLM2)
+
+
+@pytest.fixture
+def original_hub(tmp_path: Path) -> Path:
+    """A folder of datasets under the benchmarks' Hub names, with a few original questions."""
+    source = Path(__file__).parent / "cases" / "hub"
+    return Path(shutil.copytree(source, tmp_path / "hub"))

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from transformers import AutoConfig, PretrainedConfig
+
+from lm_eval_ext.errors import ArchitectureError
+from lm_eval_ext.pruning.architecture import depth, renamed_tensor, slice_config
+
+
+def test_each_kept_layer_keeps_its_own_entry() -> None:
+    types = ["sliding_attention", "sliding_attention", "full_attention"] * 2
+    config = AutoConfig.for_model("gemma3_text", num_hidden_layers=6, layer_types=types)
+    sliced = slice_config(config, (1, 2, 5))
+    assert (depth(sliced), sliced.layer_types) == (3, [types[1], types[2], types[5]])
+    assert (depth(config), config.layer_types) == (6, types), "the given config was changed"
+
+
+def test_index_lists_are_renumbered_and_steps_spelled_out() -> None:
+    config = AutoConfig.for_model("qwen3_moe", num_hidden_layers=6, decoder_sparse_step=2, mlp_only_layers=[1])
+    dense = [layer for layer in range(6) if layer == 1 or (layer + 1) % 2]
+    kept = (1, 3, 4)
+    sliced = slice_config(config, kept)
+    assert sliced.decoder_sparse_step == 1
+    assert sliced.mlp_only_layers == [kept.index(layer) for layer in kept if layer in dense]
+
+
+def test_leading_dense_layers_are_counted_anew() -> None:
+    config = AutoConfig.for_model("deepseek_v3", num_hidden_layers=6, first_k_dense_replace=3)
+    assert slice_config(config, (0, 2, 4)).first_k_dense_replace == 2
+
+
+class Strange(PretrainedConfig):
+    model_type = "strange"
+
+    def __init__(self, per_layer_shape: tuple[int, ...] = (1, 2, 3), **kwargs: Any) -> None:
+        self.num_hidden_layers = 3
+        self.per_layer_shape = list(per_layer_shape)
+        super().__init__(**kwargs)
+
+
+def test_an_undeclared_list_of_one_entry_per_layer_is_refused() -> None:
+    with pytest.raises(ArchitectureError, match=r"per_layer_shape.*architectures\.yaml"):
+        slice_config(Strange(), (0, 1))
+
+
+@pytest.mark.parametrize(
+    ("kind", "extra"),
+    [("zamba2", {}), ("diffllama", {}), ("gpt2", {"scale_attn_by_inverse_layer_idx": True})],
+)
+def test_what_depends_on_the_index_is_refused(kind: str, extra: dict[str, Any]) -> None:
+    config = AutoConfig.for_model(kind, **extra)
+    with pytest.raises(ArchitectureError, match=f"layers of a {kind} model cannot be dropped: "):
+        slice_config(config, tuple(range(1, depth(config))))
+
+
+def test_quantized_checkpoints_are_refused() -> None:
+    config = AutoConfig.for_model("llama", num_hidden_layers=4)
+    config.quantization_config = {"quant_method": "gptq", "bits": 4}
+    with pytest.raises(ArchitectureError, match="quantized"):
+        slice_config(config, (0, 1))
+
+
+@pytest.mark.parametrize(
+    ("name", "renamed"),
+    [
+        ("model.layers.0.mlp.up_proj.weight", None),
+        ("model.layers.2.mlp.up_proj.weight", "model.layers.1.mlp.up_proj.weight"),
+        ("model.layers.12.mlp.experts.3.up_proj.weight", None),
+        ("language_model.model.layers.1.mlp.up_proj.weight", "language_model.model.layers.0.mlp.up_proj.weight"),
+        ("vision_tower.encoder.layers.0.mlp.weight", "vision_tower.encoder.layers.0.mlp.weight"),
+        ("transformer.h.2.attn.weight", "transformer.h.1.attn.weight"),
+        ("model.norm.weight", "model.norm.weight"),
+    ],
+)
+def test_tensors_are_renamed_by_their_layer(name: str, renamed: str | None) -> None:
+    assert renamed_tensor(name, (1, 2)) == renamed

@@ -1,0 +1,130 @@
+"""The transformers engine against transformers' own `generate`, and against itself in other batches."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from lm_eval_ext.generation.hf import HFEngine
+from lm_eval_ext.generation.request import Completion, Job, Sampling, Stop
+from tests.checkpoints import ARCHITECTURES, write_checkpoint
+
+EOS = 2
+GREEDY = Sampling()
+FollowUps = Callable[[Job, Completion], Iterable[Job]]
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = write_checkpoint(request.param, tmp_path_factory.mktemp(request.param))
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = write_checkpoint("llama", tmp_path_factory.mktemp("llama"))
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+
+
+def prompts() -> list[tuple[int, ...]]:
+    generator = random.Random(5)
+    return [tuple(generator.randrange(3, 90) for _ in range(length)) for length in (3, 9, 17, 5, 30, 2, 8)]
+
+
+def jobs(sampling: Sampling = GREEDY) -> list[Job]:
+    return [Job(ids, 12 + 5 * i, Stop(frozenset({EOS})), sampling, seed=i) for i, ids in enumerate(prompts())]
+
+
+def decoded(
+    model: Any, batch_size: int, todo: list[Job], follow: FollowUps = lambda job, done: ()
+) -> dict[Job, Completion]:
+    results: dict[Job, Completion] = {}
+
+    def then(job: Job, completion: Completion) -> Iterable[Job]:
+        results[job] = completion
+        return follow(job, completion)
+
+    HFEngine(model, batch_size, decode=str).run(todo, then)
+    return results
+
+
+def reference(model: Any, job: Job) -> tuple[int, ...]:
+    ids = torch.tensor([job.ids])
+    output = model.generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=job.max_tokens,
+        do_sample=False,
+        eos_token_id=EOS,
+        pad_token_id=0,
+    )
+    return tuple(output[0, len(job.ids) :].tolist())
+
+
+def continued(job: Job, done: Completion) -> list[Job]:
+    """A shorter and a full continuation, as answers after a cut and after a natural end are."""
+    if job.tag == "continued":
+        return []
+    ends = ((*done.ids[:4], 7, 8), (*done.ids, 9))
+    return [Job(job.ids + end, 6, Stop(frozenset({EOS})), GREEDY, 1, tag="continued") for end in ends]
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 16])
+def test_greedy_text_is_that_of_generate(model: Any, batch_size: int) -> None:
+    """Rows that end early, rows refilled from the queue, and continuations of a cropped cache, in every batch."""
+    results = decoded(model, batch_size, jobs(), continued)
+    assert len(results) == 3 * len(prompts())
+    for job, completion in results.items():
+        assert completion.ids == reference(model, job)
+
+
+@pytest.mark.parametrize("order", [0, 1])
+@pytest.mark.parametrize("batch_size", [1, 3, 16])
+def test_a_sample_depends_on_its_seed_alone(llama: Any, batch_size: int, order: int) -> None:
+    expected = decoded(llama, 2, jobs(Sampling(temperature=1.0)))
+    shuffled = jobs(Sampling(temperature=1.0))
+    random.Random(order).shuffle(shuffled)
+    assert decoded(llama, batch_size, shuffled) == expected
+
+
+def test_repeats_of_a_prompt_differ(llama: Any) -> None:
+    repeats = [Job(prompts()[0], 20, Stop(), Sampling(temperature=1.0), seed) for seed in range(32)]
+    first, again = decoded(llama, 8, repeats), decoded(llama, 5, repeats)
+    assert first == again
+    assert len({completion.ids for completion in first.values()}) == 32
+
+
+def test_stop_sequences_and_strings_end_a_row(llama: Any) -> None:
+    (free,) = decoded(llama, 1, [Job(prompts()[0], 12, Stop(), Sampling(), 0)]).values()
+    by_ids = Stop(sequences=(free.ids[3:5],))
+    by_text = Stop(strings=(f"{free.ids[3]}, {free.ids[4]}]",))  # `decode=str` shows a list of numbers
+    for stop in (by_ids, by_text):
+        (cut,) = decoded(llama, 1, [Job(prompts()[0], 12, stop, Sampling(), 0)]).values()
+        assert cut == Completion(free.ids[:5], stopped=True)
+
+
+def test_running_out_of_memory_halves_the_batch(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = decoded(llama, 16, jobs())
+    forward = HFEngine.forward
+
+    def limited(self: HFEngine, ids: torch.Tensor, *rest: Any) -> torch.Tensor:
+        if ids.shape[0] > 2:
+            raise torch.OutOfMemoryError("no more than two rows")
+        return forward(self, ids, *rest)
+
+    monkeypatch.setattr(HFEngine, "forward", limited)
+    assert decoded(llama, 16, jobs()) == expected
+
+
+def test_memory_for_not_even_one_row_is_an_error(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_: Any) -> torch.Tensor:
+        raise torch.OutOfMemoryError("nothing")
+
+    monkeypatch.setattr(HFEngine, "forward", none)
+    with pytest.raises(torch.OutOfMemoryError):
+        decoded(llama, 4, jobs())

@@ -1,0 +1,100 @@
+"""How the package shows up in stock lm-eval, from the outside: each case is a process of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+LM_EVAL = Path(sys.executable).with_name("lm_eval")
+
+
+def run(*command: str | Path, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(part) for part in command],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", **env},
+        check=False,
+    )
+
+
+def test_tasks_are_listed() -> None:
+    listed = run(LM_EVAL, "ls", "tasks").stdout
+    assert all(f"|{name} " in listed for name in ("tts", "tts_math", "tts_aime24_b512", "tts_gpqa_diamond_maj8"))
+
+
+def test_the_model_is_known() -> None:
+    shown = run(LM_EVAL, "--model", "nonsense", "--tasks", "tts_sums").stderr
+    assert re.search(r"Supported model names: .*\bpruned-hf\b", shown)
+    assert "huggingface" in shown, "lm-eval's own models are still there"
+
+
+def test_listing_tasks_does_not_import_torch() -> None:
+    code = (
+        "import sys; from lm_eval.tasks import TaskManager; TaskManager(); print('lm_eval_ext.models' in sys.modules)"
+    )
+    assert run(sys.executable, "-c", code).stdout.strip() == "False"
+
+
+def test_the_command_line_does_not_import_torch() -> None:
+    heavy = "('torch', 'transformers', 'lm_eval')"
+    code = f"import sys, lm_eval_ext.cli; print([name for name in {heavy} if name in sys.modules])"
+    assert run(sys.executable, "-c", code).stdout.strip() == "[]"
+
+
+def test_it_can_be_switched_off() -> None:
+    listed = run(LM_EVAL, "ls", "tasks", LM_EVAL_TTS_AUTOLOAD="0").stdout
+    assert "|arc_easy " in listed and "tts_math" not in listed
+
+
+def test_registering_twice_changes_nothing() -> None:
+    code = (
+        "from lm_eval_ext import plugin\n"
+        "import lm_eval.tasks.manager as m, lm_eval.models\n"
+        "before = len(m.TaskManager().all_tasks)\n"
+        "plugin.register_tasks(); plugin.register_models()\n"
+        "assert len(m.TaskManager().all_tasks) == before\n"
+        "assert m.TaskManager(include_defaults=False).all_tasks == []\n"
+    )
+    done = run(sys.executable, "-W", "error::UserWarning", "-c", code)
+    assert (done.returncode, "overrides" in done.stderr) == (0, False), done.stderr
+
+
+def test_a_users_task_of_the_same_name_wins(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("task: tts_sums\ndataset_path: mine\n")
+    code = (
+        "import sys; from lm_eval.tasks import TaskManager\n"
+        "print(TaskManager(include_path=sys.argv[1]).task_index['tts_sums'].yaml_path)"
+    )
+    assert run(sys.executable, "-c", code, tmp_path).stdout.strip() == str(tmp_path / "mine.yaml")
+
+
+def test_the_interpreter_starts_as_before() -> None:
+    """Nothing of ours is imported but the two files that wait for lm-eval."""
+    code = "import sys; print(sorted(name for name in sys.modules if 'lm_eval' in name))"
+    assert run(sys.executable, "-c", code).stdout.strip() == "['lm_eval_ext', 'lm_eval_ext._autoload']"
+
+
+def test_a_wrong_argument_is_one_line(tiny_model: Path) -> None:
+    arguments = ["--model_args", f"pretrained={tiny_model},drop_layers=[6]"]
+    done = run(LM_EVAL, "--model", "pruned-hf", *arguments, "--tasks", "tts_sums", "--limit", "1")
+    expected = "lm-eval-tts: drop_layers=6: layer 6 does not exist; the model has layers 0-5"
+    assert (done.returncode, done.stderr.strip().splitlines()[-1]) == (1, expected)
+    assert "Traceback" not in done.stderr
+    shown = run(LM_EVAL, "--model", "pruned-hf", *arguments, "--tasks", "tts_sums", LM_EVAL_TTS_TRACEBACK="1")
+    assert "Traceback" in shown.stderr
+
+
+def test_a_dataset_out_of_reach_is_one_line(tiny_model: Path, tmp_path: Path) -> None:
+    model = ["--model", "pruned-hf", "--model_args", f"pretrained={tiny_model}"]
+    done = run(LM_EVAL, *model, "--tasks", "tts_aime24_b512", cwd=tmp_path, HF_HOME=str(tmp_path / "empty"))
+    last = done.stderr.strip().splitlines()[-1]
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert re.match(
+        r"lm-eval-tts: task tts_aime24_b512: dataset Maxwell-Jia/AIME_2024 cannot be reached \(.*\); ", last
+    )
+    assert "./Maxwell-Jia/AIME_2024" in last and "HF_HUB_OFFLINE=1" in last

@@ -1,0 +1,261 @@
+"""`--model pruned-hf` through lm-eval's own entries, on a whole (random) model."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import lm_eval
+import pytest
+from lm_eval.api.instance import Instance
+from lm_eval.tasks import TaskManager
+
+from lm_eval_ext.errors import TTSError
+from lm_eval_ext.generation.request import Generation
+from lm_eval_ext.models.arguments import run_name
+from lm_eval_ext.models.pruned_hf import PrunedHFLM
+from tests.test_plugin import LM_EVAL, run
+
+CASES = Path(__file__).parent / "cases"
+SWEEP = [
+    f"tts_{name}_b{budget}" for name in ("aime24", "aime25", "math500") for budget in (512, 1024, 2048, 4096, 8192)
+]
+SMALL = ["--limit", "2", "--gen_kwargs", "max_gen_toks=20,thinking_token_budget=6", "--batch_size", "8"]
+
+
+def results_in(folder: Path) -> tuple[Path, dict[str, Any]]:
+    (path,) = folder.rglob("results_*.json")
+    return path.parent, json.loads(path.read_text("utf-8"))
+
+
+@pytest.mark.parametrize("entry", [[LM_EVAL], [LM_EVAL, "run"], [sys.executable, "-m", "lm_eval"]], ids=len)
+def test_the_sweep_from_the_command_line(
+    entry: list[str], tiny_model: Path, original_hub: Path, tmp_path: Path
+) -> None:
+    model = [
+        "--model",
+        "pruned-hf",
+        "--model_args",
+        f"pretrained={tiny_model},drop_layers=[2,3]",
+        "--tasks",
+        "tts_math",
+    ]
+    out = tmp_path / "out"
+    done = run(*entry, *model, *SMALL, "--output_path", out, "--log_samples", cwd=original_hub)
+    assert done.returncode == 0, done.stderr[-3000:]
+    folder, results = results_in(out)
+    assert set(SWEEP) <= set(results["results"])
+    assert all(0 <= results["results"][name]["acc,answer"] <= 1 for name in SWEEP)
+    assert folder.name.endswith("-drop2-3")
+    pruning = results["config"]["pruning"]
+    assert (pruning["dropped_layers"], pruning["kept_layers"]) == ([2, 3], [0, 1, 4, 5])
+    assert pruning["parameters_before"] > pruning["parameters_after"] == results["config"]["model_num_parameters"]
+    assert len(pruning["model_fingerprint"]) == len(pruning["recipe_hash"]) == 16
+    for name in SWEEP:
+        (samples,) = folder.glob(f"samples_{name}_*.jsonl")
+        for line in samples.read_text("utf-8").splitlines():
+            sample = json.loads(line)
+            assert len(sample["resps"][0]) == len(sample["filtered_resps"][0]) == 3
+
+
+SCRIPT = """
+import sys
+import lm_eval
+results = lm_eval.simple_evaluate(
+    model="pruned-hf", model_args="pretrained=" + sys.argv[1] + ",drop_layers=[2,3]", tasks=["tts_math"],
+    limit=2, batch_size=8, gen_kwargs="max_gen_toks=20,thinking_token_budget=6",
+)
+print(sorted(results["results"]))
+"""
+
+
+def test_the_sweep_from_a_plain_script(tiny_model: Path, original_hub: Path, tmp_path: Path) -> None:
+    """No `if __name__ == "__main__"`: worker processes must not run the script again."""
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    done = run(sys.executable, script, tiny_model, cwd=original_hub)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert set(SWEEP) <= set(json.loads(done.stdout.strip().splitlines()[-1].replace("'", '"')))
+
+
+def evaluated(model: str, arguments: dict[str, Any], tasks: list[str]) -> dict[str, Any]:
+    manager = TaskManager(include_path=str(CASES))
+    results = lm_eval.simple_evaluate(
+        model=model, model_args=arguments, tasks=tasks, batch_size=4, task_manager=manager, bootstrap_iters=0
+    )
+    assert results is not None
+    return dict(results)
+
+
+def test_nothing_dropped_is_stock_hf(tiny_model: Path, original_hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(original_hub)
+    arguments = {"pretrained": str(tiny_model)}
+    ours, stock = (evaluated(model, dict(arguments), ["quiz", "quiz_words"]) for model in ("pruned-hf", "hf"))
+    assert ours["results"] == stock["results"]
+    for task in ("quiz", "quiz_words"):
+        assert [one["resps"] for one in ours["samples"][task]] == [one["resps"] for one in stock["samples"][task]]
+
+
+def test_dropped_layers_change_loglikelihoods(
+    tiny_model: Path, original_hub: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(original_hub)
+    dense, pruned = (
+        evaluated("pruned-hf", {"pretrained": str(tiny_model), **drop}, ["quiz"])["samples"]["quiz"]
+        for drop in ({}, {"drop_layers": "1+4"})
+    )
+    assert [one["resps"] for one in dense] != [one["resps"] for one in pruned]
+
+
+def instances(text: str, repeats: int, **kwargs: Any) -> list[Instance]:
+    one = Instance("generate_until", {}, (text, kwargs), 0, metadata=("task", 0, repeats))
+    return [one] * repeats
+
+
+SAMPLED: dict[str, Any] = {"do_sample": True, "temperature": 1.0, "max_gen_toks": 40, "until": []}
+
+
+@pytest.fixture(scope="module")
+def lm(tiny_model: Path) -> PrunedHFLM:
+    return PrunedHFLM(str(tiny_model), drop_layers=[1], batch_size=4, device="cpu")
+
+
+def test_repeats_differ_and_come_again(lm: PrunedHFLM) -> None:
+    first, again = (lm.generate_until(instances("Hello", 8, thinking_token_budget=10, **SAMPLED)) for _ in range(2))
+    assert first == again and len(set(first)) == 8
+    assert all(isinstance(text, Generation) and text.thinking_tokens <= 10 for text in first)
+
+
+def test_padding_clones_count_as_the_same_repeats(lm: PrunedHFLM) -> None:
+    """Ranks of a distributed run are padded with whole further sets of a request's repeats."""
+    one = instances("Hello", 3, thinking_token_budget=10, **SAMPLED)
+    texts = lm.generate_until(one + one)
+    assert texts[:3] == texts[3:] and len(set(texts)) == 3
+
+
+def test_budgets_pair(lm: PrunedHFLM) -> None:
+    both = instances("Hello", 1, thinking_token_budget=4, **SAMPLED) + instances(
+        "Hello", 1, thinking_token_budget=12, **SAMPLED
+    )
+    short, long = lm.generate_until(both)
+    assert long.startswith(short[:4])
+    alone = [lm.generate_until([request])[0] for request in both]
+    assert [short, long] == alone
+
+
+def test_the_chat_template_is_applied_once(lm: PrunedHFLM, caplog: pytest.LogCaptureFixture) -> None:
+    templated = lm.apply_chat_template([{"role": "user", "content": "Hello"}])
+    with caplog.at_level(logging.INFO, "lm_eval.tts"):
+        by_us = lm.generate_until(instances("Hello", 1, thinking_token_budget=6, **SAMPLED))
+        assert "chat template applied to 1 prompts" in caplog.text
+        caplog.clear()
+        by_lm_eval = lm.generate_until(instances(templated, 1, thinking_token_budget=6, **SAMPLED))
+        assert "chat template" not in caplog.text
+    assert by_us == by_lm_eval
+
+
+def test_the_chat_template_can_be_left_off(tiny_model: Path, lm: PrunedHFLM) -> None:
+    bare = PrunedHFLM(str(tiny_model), drop_layers=[1], auto_chat_template=False, device="cpu")
+    request = instances("Hello", 1, thinking_token_budget=6, **SAMPLED)
+    assert bare.generate_until(request) != lm.generate_until(request)
+
+
+def test_other_requests_are_left_to_hf(lm: PrunedHFLM) -> None:
+    (text,) = lm.generate_until(instances("Hello", 1, until=["\n"], max_gen_toks=5))
+    assert not isinstance(text, Generation)
+
+
+def test_unknown_generation_arguments_are_named(lm: PrunedHFLM) -> None:
+    with pytest.raises(TTSError, match=r"'budget' is not known.*known: do_sample"):
+        lm.generate_until(instances("Hello", 1, thinking_token_budget=6, budget=3))
+
+
+def test_what_does_not_fit_is_said(lm: PrunedHFLM, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "lm_eval.tts"):
+        lm.generate_until(instances("Hello", 1, thinking_token_budget=9, **{**SAMPLED, "max_gen_toks": 8}))
+    assert "leaves no room for an answer" in caplog.text
+    with pytest.raises(TTSError, match="leaves no room in the model's context of 512"):
+        lm.generate_until(instances("Hello" * 200, 1, thinking_token_budget=9, **SAMPLED))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"pretrained": None}, "no model given: pass --model_args pretrained="),
+        ({"recipe": "nope"}, "recipe=nope: neither a YAML file nor a shipped recipe; shipped: qwen3-8b-reverse-1"),
+        ({"drop_layers": [6]}, "layer 6 does not exist; the model has layers 0-5"),
+        ({"drop_layers": "0-5"}, "drops all 6 layers"),
+        ({"drop_layers": 1, "recipe": "qwen3-8b-reverse-1"}, "contradict each other"),
+        ({"drop_layers": 1, "delta": "x"}, "delta=x does not go with dropped layers"),
+        ({"drop_layers": 1, "gguf_file": "x"}, "gguf_file=x does not go with dropped layers: .*safetensors"),
+        ({"drop_layer": 1}, "model argument 'drop_layer' is not known; pruned-hf takes drop_layers"),
+        ({"drop_layers": 1, "drop_layer": 1}, "model argument 'drop_layer' is not known"),
+    ],
+)
+def test_wrong_arguments_are_one_line(arguments: dict[str, Any], message: str, tiny_model: Path) -> None:
+    with pytest.raises(TTSError, match=message) as error:
+        PrunedHFLM(**{"pretrained": str(tiny_model), "device": "cpu", **arguments})
+    assert "\n" not in str(error.value)
+
+
+def test_a_recipe_names_its_base(tiny_model: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text(f"base: {tiny_model}\ndrop: [0, 5]\nmethod: selection\nsource: a test\n")
+    pruned = PrunedHFLM(recipe=str(recipe), device="cpu")
+    assert pruned.get_model_info()["pruning"]["kept_layers"] == [1, 2, 3, 4]
+    elsewhere = tmp_path / "elsewhere.yaml"
+    elsewhere.write_text("base: org/out-of-reach\ndrop: [0, 5]\nmethod: selection\nsource: a test\n")
+    local = PrunedHFLM(str(tiny_model), recipe=str(elsewhere), device="cpu")
+    assert (
+        local.get_model_info()["pruning"]["model_fingerprint"]
+        == pruned.get_model_info()["pruning"]["model_fingerprint"]
+    )
+
+
+def test_adapters_fit_their_depth_or_are_refused(tiny_model: Path, tmp_path: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    adapters = {}
+    for layers in (6, 5):
+        base = AutoModelForCausalLM.from_pretrained(tiny_model, num_hidden_layers=layers)
+        adapted = get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM"))
+        adapters[layers] = tmp_path / str(layers)
+        adapted.save_pretrained(adapters[layers])
+    loaded = PrunedHFLM(str(tiny_model), drop_layers=[1], peft=str(adapters[5]), device="cpu")
+    assert "PeftModel" in type(loaded.model).__name__
+    assert len(loaded.generate_until(instances("Hi", 1, thinking_token_budget=4, **SAMPLED))) == 1
+    with pytest.raises(TTSError, match="weights for 6 layers, the pruned model has 5"):
+        PrunedHFLM(str(tiny_model), drop_layers=[1], peft=str(adapters[6]), device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        ({"pretrained": "org/m"}, "org/m"),
+        ({"pretrained": "org/m", "drop_layers": [3, 4, 7]}, "org/m-drop3-4+7"),
+        ("pretrained=org/m,drop_layers=[3,4]", "org/m-drop3-4"),
+        ({"recipe": "qwen3-8b-reverse-2"}, "Qwen/Qwen3-8B-drop34-35"),
+        ({"recipe": "qwen3-8b-reverse-2", "pretrained": "local"}, "local-drop34-35"),
+    ],
+)
+def test_dense_and_pruned_runs_have_names_of_their_own(arguments: Any, name: str) -> None:
+    assert run_name("org/m", arguments) == name
+
+
+def test_two_processes_of_a_distributed_run(tiny_model: Path, original_hub: Path, tmp_path: Path) -> None:
+    """`accelerate launch` over two ranks gives one rank's results."""
+    model = ["--model", "pruned-hf", "--model_args", f"pretrained={tiny_model},drop_layers=[2]", "--device", "cpu"]
+    common = [*model, "--tasks", "tts_aime24_b512", *SMALL, "--limit", "3", "--log_samples", "--output_path"]
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "-m", "lm_eval"]
+    found = []
+    for name, command in (("one", [LM_EVAL]), ("two", launch)):
+        done = run(*command, *common, tmp_path / name, cwd=original_hub)
+        assert done.returncode == 0, done.stderr[-3000:]
+        (samples,) = (tmp_path / name).rglob("samples_*.jsonl")
+        rows = [json.loads(line) for line in samples.read_text("utf-8").splitlines()]
+        found.append(sorted((row["doc_id"], row["resps"]) for row in rows))
+    assert found[0] == found[1]

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lm_eval_ext.errors import ArgumentError, RecipeError
+from lm_eval_ext.pruning.recipe import format_layers, kept_layers, load_recipe, parse_layers, recipe_names
+
+
+@pytest.mark.parametrize(
+    ("given", "layers"),
+    [
+        ([26, 25], (25, 26)),
+        ("[25,26]", (25, 26)),
+        ("25-27", (25, 26, 27)),
+        ("25+26", (25, 26)),
+        ("0-1 + 5", (0, 1, 5)),
+        (25, (25,)),
+        ((1, "3-4"), (1, 3, 4)),
+    ],
+)
+def test_layers_are_read(given: object, layers: tuple[int, ...]) -> None:
+    assert parse_layers(given) == layers
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([], "names no layer"),
+        ("", "names no layer"),
+        ([1, 1], "layer 1 is named twice"),
+        ("1-3+2", "layer 2 is named twice"),
+        ([1.5], "1.5 is not a layer index"),
+        ([True], "True is not a layer index"),
+        ("a", "'a' is not a layer index"),
+        ("5-3", "'5-3' is not a layer index"),
+        ([-1], "-1 is not a layer index"),
+        (None, "None is not a layer index"),
+        ({"a": 1}, "is not a layer index"),
+    ],
+)
+def test_what_is_no_layer_is_one_line(given: object, message: str) -> None:
+    with pytest.raises(ArgumentError, match=message) as error:
+        parse_layers(given)
+    assert "\n" not in str(error.value)
+
+
+@given(st.sets(st.integers(0, 200), min_size=1))
+def test_format_is_read_back(layers: set[int]) -> None:
+    assert parse_layers(format_layers(sorted(layers))) == tuple(sorted(layers))
+
+
+@given(st.integers(1, 60).flatmap(lambda n: st.tuples(st.just(n), st.sets(st.integers(0, n - 1), max_size=n - 1))))
+def test_kept_is_what_is_not_dropped(case: tuple[int, set[int]]) -> None:
+    total, drop = case
+    kept = kept_layers(tuple(drop), total)
+    assert sorted([*kept, *drop]) == list(range(total)) and list(kept) == sorted(kept)
+
+
+def test_layers_that_the_model_lacks() -> None:
+    with pytest.raises(ArgumentError, match=r"layer 30 does not exist; the model has layers 0-29"):
+        kept_layers((29, 30), 30)
+    with pytest.raises(ArgumentError, match="drops all 2 layers"):
+        kept_layers((0, 1), 2)
+
+
+GOOD = {"base": "org/model", "drop": "[1, 2]", "method": "reverse", "source": "the definition"}
+
+
+def written(path: Path, fields: dict[str, str]) -> str:
+    path.write_text("".join(f"{key}: {value}\n" for key, value in fields.items()))
+    return str(path)
+
+
+def test_a_recipe_is_read(tmp_path: Path) -> None:
+    recipe = load_recipe(written(tmp_path / "r.yaml", GOOD))
+    assert (recipe.base, recipe.revision, recipe.drop) == ("org/model", "main", (1, 2))
+
+
+def test_the_digest_is_of_what_determines_the_model(tmp_path: Path) -> None:
+    first = load_recipe(written(tmp_path / "a.yaml", GOOD))
+    same = load_recipe(written(tmp_path / "b.yaml", {**GOOD, "source": "elsewhere"}))
+    other = load_recipe(written(tmp_path / "c.yaml", {**GOOD, "drop": "[1, 3]"}))
+    assert first.digest == same.digest != other.digest
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"drop": "[1, 1]"}, "drop: .*named twice"),
+        ({"drop": "[]"}, "drop: .*names no layer"),
+        ({"drop": "[x]"}, "drop: .*not a layer index"),
+        ({"base": "''"}, "base: "),
+        ({"base": "[a]"}, "base: .*string"),
+        ({"layers": "3"}, "layers: Extra inputs"),
+    ],
+)
+def test_a_wrong_field_names_file_and_field(change: dict[str, str], message: str, tmp_path: Path) -> None:
+    path = written(tmp_path / "r.yaml", {**GOOD, **change})
+    with pytest.raises(RecipeError, match=message) as error:
+        load_recipe(path)
+    assert str(error.value).startswith(path) and "\n" not in str(error.value)
+
+
+def test_a_missing_field_is_named(tmp_path: Path) -> None:
+    path = written(tmp_path / "r.yaml", {key: value for key, value in GOOD.items() if key != "method"})
+    with pytest.raises(RecipeError, match=r"method: Field required.*allowed fields: base"):
+        load_recipe(path)
+
+
+@pytest.mark.parametrize("content", [b"[1, 2]", b"a: [", b"\xff\xfe\x00", b""])
+def test_what_is_no_recipe(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_bytes(content)
+    with pytest.raises(RecipeError) as error:
+        load_recipe(str(path))
+    assert "\n" not in str(error.value)
+
+
+def test_an_unknown_name_lists_the_shipped_ones() -> None:
+    with pytest.raises(RecipeError, match=r"shipped: .*qwen3-8b-reverse-1"):
+        load_recipe("no-such-recipe")
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_shipped_recipe_is_valid(name: str) -> None:
+    depth = {"Qwen/Qwen3-8B": 36, "simplescaling/s1.1-7B": 28}
+    recipe = load_recipe(name)
+    assert kept_layers(recipe.drop, depth[recipe.base])

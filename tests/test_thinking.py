@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import pytest
+
+from lm_eval_ext.errors import ArgumentError
+from lm_eval_ext.generation.thinking import detect_format, format_names, thinking_format, with_markers
+from tests.tokenizers import byte_tokenizer
+
+
+@pytest.mark.parametrize("name", format_names())
+def test_every_format_is_whole(name: str) -> None:
+    form = thinking_format(name)
+    assert form.early_stop and (not form.separates or (form.end in form.early_stop and form.end in form.close))
+
+
+@pytest.mark.parametrize(
+    ("template", "markers", "model", "name"),
+    [
+        ("{{ messages }}", ("<think>", "</think>"), "", "qwen3"),
+        ("{{ '<｜Assistant｜><think>\\n' }}", ("<think>", "</think>"), "", "deepseek-r1"),
+        ("{{ '</think>' }}", (), "", "think-text"),
+        (None, (), "simplescaling/s1.1-7B", "s1"),
+        (None, (), "org/llama-1-7B", "plain"),
+        (None, ("<|channel|>", "<|message|>", "<|end|>"), "", "gpt-oss"),
+        (None, ("[THINK]", "[/THINK]"), "", "magistral"),
+        (None, ("<seed:think>", "</seed:think>"), "", "seed-oss"),
+        (None, ("<|START_THINKING|>", "<|END_THINKING|>"), "", "cohere"),
+        (None, ("<|channel>", "<channel|>"), "", "gemma4"),
+        ("Here is my thought process: Here is my response:", (), "", "granite"),
+        ("{{ messages }}", (), "", "plain"),
+    ],
+)
+def test_formats_are_found(template: str | None, markers: tuple[str, ...], model: str, name: str) -> None:
+    assert detect_format(byte_tokenizer(template, markers), model).name == name
+
+
+def test_an_unknown_format_lists_the_known() -> None:
+    with pytest.raises(ArgumentError, match="thinking_format=qwen4: not known; known: gpt-oss, "):
+        thinking_format("qwen4")
+
+
+def test_markers_of_a_task_replace_the_formats() -> None:
+    changed = with_markers(thinking_format("qwen3"), "<reason>", "</reason>")
+    assert (changed.start, changed.end) == ("<reason>", "</reason>")
+    assert "</reason>" in changed.early_stop and "</think>" not in changed.early_stop
+    assert with_markers(changed, None, None) == changed
