@@ -31,7 +31,7 @@ def test_leading_dense_layers_are_counted_anew() -> None:
     assert slice_config(config, (0, 2, 4)).first_k_dense_replace == 2
 
 
-class Strange(PretrainedConfig):
+class Strange(PretrainedConfig):  # type: ignore[misc]  # transformers is untyped for us
     model_type = "strange"
 
     def __init__(self, per_layer_shape: tuple[int, ...] = (1, 2, 3), **kwargs: Any) -> None:

