@@ -19,7 +19,6 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYT
 
 
 def main() -> None:
-    import_microseconds()
     import_microseconds()  # compiles
     added = statistics.median(import_microseconds() for _ in range(RUNS))
     print(f"interpreter start: {added:.0f} microseconds in imports of ours (median of {RUNS})")
