@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lm_eval_ext.errors import TTSError
-from lm_eval_ext.registry import TASKS
+from lm_eval_ext.errors import ArgumentError, JournalError, TTSError
+from lm_eval_ext.generation.journal import Journal
+from lm_eval_ext.registry import TASKS, default_journal
 from lm_eval_ext.variants import sync as sync_variants
 
 
@@ -34,6 +36,9 @@ app = typer.Typer(
 )
 tasks = typer.Typer(help="Benchmarks as YAML.", no_args_is_help=True)
 app.add_typer(tasks, name="tasks")
+journal = typer.Typer(help="Finished generations, kept for runs that go on after a crash.", no_args_is_help=True)
+app.add_typer(journal, name="journal")
+JournalPath = Annotated[Path | None, typer.Option("--path", help="The journal; by default the shared one.")]
 
 
 @app.callback()
@@ -53,3 +58,36 @@ def sync(
     if check and changed:
         raise typer.Exit(1)
     print(f"{len(changed)} files {'out of date' if check else 'changed'}")
+
+
+@journal.command()
+def show(path: JournalPath = None) -> None:
+    """List what the journal holds, by model."""
+    opened = _existing(path)
+    for held in opened.holdings():
+        last = time.strftime("%Y-%m-%d %H:%M", time.localtime(held.last))
+        print(f"{last}  {held.completions:8} stretches of text  {int(held.tokens):12} tokens  {held.model}")
+    print(f"{opened.path}: {opened.path.stat().st_size / 1e6:.1f} MB")
+
+
+@journal.command()
+def prune(
+    path: JournalPath = None,
+    older_than: Annotated[
+        float | None, typer.Option(help="Delete what was finished more than so many days ago.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Delete what is of this model, as `show` names it.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Delete everything.")] = False,
+) -> None:
+    """Delete from the journal by age, by model, or everything."""
+    if not everything and older_than is None and model is None:
+        raise ArgumentError("nothing to prune: give --older-than DAYS, --model MODEL or --all")
+    before = None if older_than is None else time.time() - older_than * 86400
+    print(f"{_existing(path).prune(before=before, model=model)} stretches of text deleted")
+
+
+def _existing(path: Path | None) -> Journal:
+    chosen = path or default_journal()
+    if not chosen.is_file():
+        raise JournalError(f"journal={chosen}: there is none")
+    return Journal(chosen)

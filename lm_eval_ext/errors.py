@@ -21,6 +21,10 @@ class CheckpointError(TTSError):
     """A checkpoint whose tensors cannot be found or do not fit the model."""
 
 
+class JournalError(TTSError):
+    """A journal that cannot be opened, or a file that is none."""
+
+
 class DatasetError(TTSError):
     """A benchmark whose dataset cannot be reached."""
 

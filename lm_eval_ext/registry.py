@@ -1,5 +1,6 @@
-"""Where the registry folders are: beside the package in a checkout, inside it in a wheel."""
+"""Where things are: the registry folders (beside the package in a checkout, inside it in a wheel), the journal."""
 
+import os
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -12,3 +13,9 @@ def _folder(name: str) -> Path:
 
 TASKS = _folder("tasks")
 PRUNED_MODELS = _folder("pruned_models")
+
+
+def default_journal() -> Path:
+    """The journal that runs share unless they name another."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "lm-eval-tts" / "journal.sqlite"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,14 @@ from tests.shared import SMOLLM2
 from tests.tokenizers import TEMPLATE, byte_tokenizer
 
 VOCABULARY = 300  # bytes, special tokens and thinking markers of the tests' tokenizer
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _journal_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Neither read nor write the journal of whoever runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -105,7 +105,7 @@ def test_stop_sequences_and_strings_end_a_row(llama: Any) -> None:
     by_text = Stop(strings=(f"{free.ids[3]}, {free.ids[4]}]",))  # `decode=str` shows a list of numbers
     for stop in (by_ids, by_text):
         (cut,) = decoded(llama, 1, [Job(prompts()[0], 12, stop, Sampling(), 0)]).values()
-        assert cut == Completion(free.ids[:5], stopped=True)
+        assert cut == Completion(free.ids[:5], "stop")
 
 
 def test_running_out_of_memory_halves_the_batch(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.generation.engine import Engine
+from lm_eval_ext.generation.loops import loops
 from lm_eval_ext.generation.planner import Cut, Plan, Trace
 from lm_eval_ext.generation.request import Completion, Generation, Job, Request, Stop, seed_for
 from lm_eval_ext.generation.thinking import ThinkingFormat
@@ -37,7 +38,7 @@ class _State:
     first: Request
     waits: int
     out: tuple[int, ...] = ()
-    end: str | None = None
+    end: str | None = None  # "marker" or "eos"; None for a trace that was cut, by its limit or in a loop
 
 
 @dataclass
@@ -50,7 +51,9 @@ class BudgetForcing:
         form: how this model marks its thinking.
         base_seed: seeds of all samples derive from it.
         max_length: the model's context, in tokens.
+        stop_loops: end a trace in a repetition loop, and let it answer if it has a budget.
         finished: called with the index of a request and its result as soon as it is there.
+        saved: thinking tokens that sharing traces has saved so far.
     """
 
     engine: Engine
@@ -58,7 +61,9 @@ class BudgetForcing:
     form: ThinkingFormat
     base_seed: int
     max_length: int
+    stop_loops: bool = False
     finished: Callable[[int, Generation], None] = lambda index, generation: None
+    saved: int = 0
     _results: dict[int, Generation] = field(default_factory=dict)
 
     def run(self, requests: Sequence[Request], plan: Plan) -> list[Generation]:
@@ -105,11 +110,12 @@ class BudgetForcing:
         )
 
     def _end_of_thinking(self) -> Stop:
+        stop = Stop(tokens=self.codec.eos, loops=self.stop_loops)
         if not self.form.separates:
-            return Stop(tokens=self.codec.eos)
+            return stop
         if self._end_is_marked_by_ids():
-            return Stop(tokens=self.codec.eos, sequences=(self._end_ids(),))
-        return Stop(tokens=self.codec.eos, strings=(self.form.end,))
+            return replace(stop, sequences=(self._end_ids(),))
+        return replace(stop, strings=(self.form.end,))
 
     def _end_ids(self) -> tuple[int, ...]:
         return tuple(self.codec.encode(self.form.end))
@@ -120,7 +126,7 @@ class BudgetForcing:
 
     def _thought(self, state: _State, completion: Completion) -> Iterable[Job]:
         state.out += completion.ids
-        if completion.stopped:
+        if completion.reason == "stop":
             state.end = "eos" if completion.ids[-1] in self.codec.eos else "marker"
             if self._ended_by_marker_of_eos(state):
                 state.end = "marker"
@@ -154,6 +160,7 @@ class BudgetForcing:
     def _answers(self, state: _State) -> list[Job]:
         """Jobs for the answers that the cuts of a finished trace still need; equal ones are asked for once."""
         wanted: dict[Job, list[int]] = {}
+        self.saved += sum(min(len(state.out), cut.limit) for cut in state.trace.cuts) - len(state.out)
         for cut in state.trace.cuts:
             ended = state.end is not None and len(state.out) <= cut.limit
             job = self._answer(state, cut, ended)
@@ -173,13 +180,14 @@ class BudgetForcing:
         limit = room if request.answer_budget is None else min(room, request.answer_budget)
         if limit <= 0:
             return None
-        seed_cut = len(state.out) if ended else cut.limit
+        seed_cut = len(state.out) if ended else used
         return Job(
             ids=request.prompt + opening.thinking + opening.ids,
             max_tokens=limit,
             stop=Stop(tokens=self.codec.eos, strings=request.until),
             sampling=request.sampling,
             seed=seed_for(self.base_seed, request.prompt, request.repeat, "answer", seed_cut),
+            phase="answer",
             tag=opening,
         )
 
@@ -188,7 +196,8 @@ class BudgetForcing:
             return _Opening((), (), "", 0, forced=False)
         if not ended:
             ids = tuple(self.codec.encode(self.form.early_stop))
-            return _Opening(state.out[: cut.limit], ids, self.form.early_stop, cut.limit, forced=True)
+            kept = state.out[: cut.limit]
+            return _Opening(kept, ids, self.form.early_stop, len(kept), forced=True)
         kept = self._without_end(state)
         if state.end == "eos":
             ids = tuple(self.codec.encode(self.form.close))
@@ -214,7 +223,8 @@ class BudgetForcing:
                     thinking_tokens=opening.thinking_tokens,
                     answer_tokens=len(ids),
                     forced=opening.forced,
-                    finish_reason="stop" if completion.stopped else "length",
+                    looped=loops(opening.thinking),
+                    finish_reason="stop" if completion.reason == "stop" else "length",
                     seed=job.seed,
                 ),
             )
@@ -229,12 +239,14 @@ class BudgetForcing:
         kept = self._without_end(state) if ended else state.out[: cut.limit]
         text = self.codec.decode(kept)
         full = len(state.trace.prompt) + len(kept) >= self.max_length
+        short = not ended and len(kept) < cut.limit
         whole = ended and not self.form.separates
         return Generation(
             text,
             answer=text if whole else None,
             thinking_tokens=len(kept),
-            finish_reason="stop" if whole else "context" if full else "length",
+            looped=loops(kept),
+            finish_reason="stop" if whole else "context" if full else "loop" if short else "length",
             seed=seed_for(self.base_seed, state.trace.prompt, state.trace.repeat, "think", 0),
         )
 

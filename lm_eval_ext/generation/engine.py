@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
+from lm_eval_ext.generation.loops import loops
 from lm_eval_ext.generation.request import Completion, Job, Stop
+
+# A loop is looked for every so many tokens, and has to be much longer to end a trace than to be reported.
+_LOOP_STRIDE = 64
+_LOOP_COPIES = 8
+_LOOP_TOKENS = 256
 
 FollowUp = Callable[[Job, Completion], Iterable[Job]]
 
@@ -44,13 +50,26 @@ class ScriptedEngine:
             if len(out) == job.max_tokens:
                 break
             out.append(token)
-            if stops(out, job.stop, self.decode):
-                return Completion(tuple(out), stopped=True)
-        return Completion(tuple(out), stopped=False)
+            reason = ended(out, job, self.decode)
+            if reason:
+                return Completion(tuple(out), reason)
+        return Completion(tuple(out), "length")
 
 
-def stops(out: Sequence[int], stop: Stop, decode: Callable[[Sequence[int]], str]) -> bool:
-    """Whether the last token of `out` completes one of the stops."""
+def ended(
+    out: Sequence[int], job: Job, decode: Callable[[Sequence[int]], str]
+) -> Literal["stop", "length", "loop"] | None:
+    """What the last token of `out` has ended the job by, if it has."""
+    if _stops(out, job.stop, decode):
+        return "stop"
+    if len(out) >= job.max_tokens:
+        return "length"
+    if job.stop.loops and len(out) % _LOOP_STRIDE == 0 and loops(out, _LOOP_COPIES, _LOOP_TOKENS):
+        return "loop"
+    return None
+
+
+def _stops(out: Sequence[int], stop: Stop, decode: Callable[[Sequence[int]], str]) -> bool:
     if out[-1] in stop.tokens:
         return True
     if any(len(out) >= len(ids) and tuple(out[-len(ids) :]) == ids for ids in stop.sequences):

@@ -10,8 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from lm_eval_ext.generation.engine import FollowUp, stops
+from lm_eval_ext.generation.engine import Engine, FollowUp, ended
+from lm_eval_ext.generation.hf_single import SingleRowEngine
 from lm_eval_ext.generation.request import Completion, Job, Sampling
 from lm_eval_ext.generation.sampling import Noise, next_tokens
 from lm_eval_ext.generation.slots import Rows, Slots, prefix
@@ -42,7 +45,7 @@ class HFEngine:
     """Continuous batching over one causal language model.
 
     Args:
-        model: any causal model whose layers cache keys and values; others: see `caches_plainly`.
+        model: any causal model whose layers all cache keys and values.
         batch_size: most rows decoded at once.
         decode: ids to text, for stop strings.
         decoded: called after each step with the number of tokens it decoded.
@@ -199,9 +202,9 @@ class _Batch:
         """Take finished rows out, last first so that the holes are filled from the end."""
         for slot in reversed(range(len(self.rows))):
             row = self.rows[slot]
-            stopped = stops(row.out, row.job.stop, self.engine.decode)
-            if stopped or len(row.out) >= row.job.max_tokens:
-                self._finish(slot, Completion(tuple(row.out), stopped))
+            reason = ended(row.out, row.job, self.engine.decode)
+            if reason:
+                self._finish(slot, Completion(tuple(row.out), reason))
 
     def _finish(self, slot: int, completion: Completion) -> None:
         row = self.rows[slot]
@@ -224,3 +227,21 @@ def _common(first: Sequence[int], second: Sequence[int]) -> int:
         if one != other:
             return index
     return min(len(first), len(second))
+
+
+def engine_for(
+    model: Any, batch_size: int, decode: Callable[[Sequence[int]], str], decoded: Callable[[int], None]
+) -> Engine:
+    """The engine that suits a model: batched where its cache is one of keys and values, else row by row."""
+    if _caches_keys_and_values(model):
+        return HFEngine(model, batch_size, decode, decoded)
+    logger.warning(
+        "the cache of a %s model cannot be cut back: each answer starts from its prompt again, one row at a time",
+        model.config.model_type,
+    )
+    return SingleRowEngine(model, decode, decoded)
+
+
+def _caches_keys_and_values(model: Any) -> bool:
+    kinds = {type(layer) for layer in DynamicCache(config=model.config).layers}
+    return bool(kinds) and kinds <= {DynamicLayer, DynamicSlidingWindowLayer}

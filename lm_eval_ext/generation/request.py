@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-FinishReason = Literal["stop", "length", "context"]
+FinishReason = Literal["stop", "length", "context", "loop"]
+Phase = Literal["think", "answer"]
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class Generation(str):
     thinking_tokens: int
     answer_tokens: int
     forced: bool
+    looped: bool
     finish_reason: FinishReason
     seed: int
 
@@ -73,6 +75,7 @@ class Generation(str):
         thinking_tokens: int = 0,
         answer_tokens: int = 0,
         forced: bool = False,
+        looped: bool = False,
         finish_reason: FinishReason = "stop",
         seed: int = 0,
     ) -> Generation:
@@ -81,6 +84,7 @@ class Generation(str):
         self.thinking_tokens = thinking_tokens
         self.answer_tokens = answer_tokens
         self.forced = forced
+        self.looped = looped
         self.finish_reason = finish_reason
         self.seed = seed
         return self
@@ -91,11 +95,12 @@ class Generation(str):
 
 @dataclass(frozen=True)
 class Stop:
-    """What ends a decode: any of these token ids, id sequences or strings."""
+    """What ends a decode: any of these token ids, id sequences or strings, or a repetition loop."""
 
     tokens: frozenset[int] = frozenset()
     sequences: tuple[tuple[int, ...], ...] = ()
     strings: tuple[str, ...] = ()
+    loops: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,15 +112,19 @@ class Job:
     stop: Stop
     sampling: Sampling
     seed: int
+    phase: Phase = "think"
     tag: Any = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
 class Completion:
-    """What an engine decoded: new ids (what stopped it included), and whether a stop or the limit ended it."""
+    """What an engine decoded: new ids (what stopped it included), and what ended it.
+
+    `reason` is "stop", "length" for the job's limit, or "loop" for a repetition loop.
+    """
 
     ids: tuple[int, ...]
-    stopped: bool
+    reason: Literal["stop", "length", "loop"]
 
 
 def seed_for(base: int, prompt: Sequence[int], repeat: int, phase: str, cut: int) -> int:

@@ -17,7 +17,7 @@ from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.generation.options import asks_for_thinking
 from lm_eval_ext.models.arguments import chosen_recipe, parse_model_args
 from lm_eval_ext.models.batching import affordable_batch_size
-from lm_eval_ext.models.thinking_requests import ThinkingRequests
+from lm_eval_ext.models.thinking_requests import ThinkingRequests, open_journal
 from lm_eval_ext.pruning.architecture import depth, slice_config
 from lm_eval_ext.pruning.loading import adapter_depth, fingerprint, load_pruned
 from lm_eval_ext.pruning.recipe import format_layers, kept_layers
@@ -31,6 +31,8 @@ _OURS = (
     "answer_token_budget",
     "auto_chat_template",
     "share_traces",
+    "stop_loops",
+    "journal",
     "seed",
 )
 _NOT_WITH_DROPPED_LAYERS = {
@@ -55,6 +57,8 @@ class PrunedHFLM(HFLM):  # type: ignore[misc]  # lm-eval has no type information
         answer_token_budget: most tokens of an answer where the task says nothing; -1 is no limit.
         auto_chat_template: apply the tokenizer's chat template to thinking requests that come without it.
         share_traces: decode one trace for all budgets of a prompt; False gives the same results more slowly.
+        stop_loops: end a trace that repeats itself exactly (8 copies, 256 tokens), and let it answer.
+        journal: where finished generations are kept for a run that goes on after a crash: a path, or "off".
         seed: base of all sampling seeds; by default the seed that lm-eval gives torch (`--seed`).
 
     Raises:
@@ -74,6 +78,8 @@ class PrunedHFLM(HFLM):  # type: ignore[misc]  # lm-eval has no type information
         answer_token_budget: int = 1024,
         auto_chat_template: bool = True,
         share_traces: bool = True,
+        stop_loops: bool = False,
+        journal: str | None = None,
         seed: int | None = None,
         revision: str | None = None,
         **kwargs: Any,
@@ -90,6 +96,8 @@ class PrunedHFLM(HFLM):  # type: ignore[misc]  # lm-eval has no type information
             "answer_budget": None if int(answer_token_budget) < 0 else int(answer_token_budget),
             "auto_chat_template": auto_chat_template,
             "share_traces": share_traces,
+            "stop_loops": stop_loops,
+            "journal": open_journal(journal),
             "seed": seed,
         }
         if kwargs.get("device") is None and not torch.cuda.is_available():
@@ -210,7 +218,14 @@ class PrunedHFLM(HFLM):  # type: ignore[misc]  # lm-eval has no type information
         """lm-eval's model information, and what was dropped from what."""
         info: dict[str, Any] = super().get_model_info()
         info["pruning"] = self._pruning_info()
+        if "_thinking" in vars(self):
+            info["generation"] = self._thinking.totals.info()
         return info
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Changes with the weights and the config."""
+        return fingerprint(self.model)
 
     def _pruning_info(self) -> dict[str, Any]:
         total = depth(self._dense_config or self.config)
@@ -225,7 +240,7 @@ class PrunedHFLM(HFLM):  # type: ignore[misc]  # lm-eval has no type information
             "parameters_before": self._dense_parameters if recipe else parameters,
             "parameters_after": parameters,
             "recipe_hash": recipe.digest if recipe else "",
-            "model_fingerprint": fingerprint(self.model),
+            "model_fingerprint": self.fingerprint,
         }
 
 

@@ -5,18 +5,22 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from lm_eval.api.instance import Instance
-from tqdm import tqdm
 
 from lm_eval_ext.generation.budget_forcing import BudgetForcing, Codec, codec_of
-from lm_eval_ext.generation.hf import HFEngine
+from lm_eval_ext.generation.hf import engine_for
+from lm_eval_ext.generation.journal import Journal, JournaledEngine
 from lm_eval_ext.generation.options import Options, parse_options
 from lm_eval_ext.generation.planner import Plan, plan
 from lm_eval_ext.generation.request import Generation, Request
 from lm_eval_ext.generation.thinking import ThinkingFormat, detect_format, thinking_format, with_markers
+from lm_eval_ext.models.accounting import Progress, Totals
+from lm_eval_ext.registry import default_journal
 
 logger = logging.getLogger("lm_eval.tts")
 
@@ -32,6 +36,8 @@ class ThinkingRequests:
         answer_budget: most answer tokens where a task says nothing; None is no limit.
         auto_chat_template: apply the chat template where a prompt comes without it.
         share_traces: one trace for all budgets of a prompt.
+        stop_loops: end traces that are caught in a loop.
+        journal: keeps finished generations, or None.
         seed: base seed, or None for torch's.
     """
 
@@ -43,9 +49,14 @@ class ThinkingRequests:
         answer_budget: int | None,
         auto_chat_template: bool,
         share_traces: bool,
+        stop_loops: bool,
+        journal: Journal | None,
         seed: int | None,
     ) -> None:
         self.lm = lm
+        self.stop_loops = stop_loops
+        self.journal = journal
+        self.totals = Totals()
         self.answer_budget = answer_budget
         self.share_traces = share_traces
         self.seed = seed
@@ -146,23 +157,39 @@ class ThinkingRequests:
         planned = plan(requests, self.lm.max_length, share=self.share_traces)
         _log_plan(planned)
         codec = codec_of(self.lm.tokenizer, self._eos())
-        with tqdm(total=len(requests), desc="Thinking", disable=quiet or self.lm.rank != 0) as bar:
-            engine = self._engine(codec, planned, bar)
+        with Progress(len(requests), quiet or self.lm.rank != 0) as progress, self.totals.timed():
             forcing = BudgetForcing(
-                engine,
+                self._engine(codec, planned, progress),
                 codec,
                 form,
                 base_seed=torch.initial_seed() if self.seed is None else self.seed,
                 max_length=self.lm.max_length,
-                finished=lambda index, generation: _advance(bar),
+                stop_loops=self.stop_loops,
+                finished=lambda index, generation: progress.finished(),
             )
-            return forcing.run(requests, planned)
+            results = forcing.run(requests, planned)
+        self.totals.prompt_tokens += sum(len(trace.prompt) for trace in planned.traces)
+        self.totals.saved_by_sharing += forcing.saved
+        self._log_resumed()
+        return results
 
-    def _engine(self, codec: Codec, planned: Plan, bar: Any) -> HFEngine:
+    def _engine(self, codec: Codec, planned: Plan, progress: Progress) -> JournaledEngine:
         longest = max(len(trace.prompt) + trace.limit for trace in planned.traces)
         size = self.lm.decoding_batch_size(min(longest, self.lm.max_length))
-        progress = _Progress(bar)
-        return HFEngine(self.lm.model, size, codec.decode, progress.decoded)
+        engine = engine_for(self.lm.model, size, codec.decode, progress.decoded)
+        versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
+        return JournaledEngine(
+            engine, self.journal, f"{self.lm.fingerprint}, {versions}", codec.decode, self.totals.count
+        )
+
+    def _log_resumed(self) -> None:
+        if self.journal is not None and self.totals.resumed:
+            logger.info(
+                "resumed: %d stretches of text (%d tokens) were in the journal %s",
+                self.totals.resumed,
+                self.totals.resumed_tokens,
+                self.journal.path,
+            )
 
     def _eos(self) -> set[int]:
         """Every id that ends a text: the tokenizer's, and those of the generation config."""
@@ -232,19 +259,12 @@ def _log_plan(planned: Plan) -> None:
     )
 
 
-def _advance(bar: Any) -> None:
-    bar.update(1)
+def open_journal(journal: str | bool | None) -> Journal | None:
+    """The journal that a model argument names: the shared one by default, none for "off".
 
-
-class _Progress:
-    """Tokens a second beside the bar of finished requests."""
-
-    def __init__(self, bar: Any) -> None:
-        self.bar = bar
-        self.tokens = 0
-
-    def decoded(self, tokens: int) -> None:
-        self.tokens += tokens
-        elapsed = self.bar.format_dict["elapsed"]
-        if elapsed:
-            self.bar.set_postfix_str(f"{self.tokens / elapsed:.0f} tokens/s", refresh=False)
+    Raises:
+        JournalError: the file cannot be used.
+    """
+    if journal in ("off", False):
+        return None
+    return Journal(default_journal() if journal in (None, "on", True) else Path(str(journal)).expanduser())

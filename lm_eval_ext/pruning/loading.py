@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _SINGLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
+_NOT_THE_MODEL = ("_name_or_path", "transformers_version", "architectures")  # what a config says of its own file
 
 
 def load_pruned(
@@ -160,9 +161,13 @@ def _adopt_identity(model: Any, pretrained: str, revision: str, subfolder: str) 
         return
 
 
-def fingerprint(model: torch.nn.Module) -> str:
-    """16 hex digits that change with the weights: names, shapes, dtypes and 64 values spread over each tensor."""
-    digest = hashlib.sha256()
+def fingerprint(model: Any) -> str:
+    """16 hex digits that change with the model.
+
+    They cover the config, and of each tensor name, shape, dtype and 64 values spread over it.
+    """
+    config = {key: value for key, value in model.config.to_dict().items() if key not in _NOT_THE_MODEL}
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         if tensor.device.type != "meta" and tensor.numel():  # offloaded tensors have no values at hand

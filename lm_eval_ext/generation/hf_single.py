@@ -1,0 +1,59 @@
+"""The decoding engine for models whose cache cannot be cut or batched by rows: linear attention, convolutions."""
+
+from __future__ import annotations
+
+import inspect
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from lm_eval_ext.generation.engine import FollowUp, ended
+from lm_eval_ext.generation.request import Completion, Job
+from lm_eval_ext.generation.sampling import Noise, next_tokens
+
+
+class SingleRowEngine:
+    """One job after another, each from its prompt, in the model's own cache.
+
+    Args:
+        model: any causal language model of transformers.
+        decode: ids to text, for stop strings.
+        decoded: called after each step with the number of tokens it decoded.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        decode: Callable[[Sequence[int]], str],
+        decoded: Callable[[int], None] = lambda tokens: None,
+    ) -> None:
+        self.model = model
+        self.decode = decode
+        self.decoded = decoded
+        parameters = inspect.signature(model.forward).parameters
+        self._cache_name = next(name for name in ("cache", "past_key_values", "cache_params") if name in parameters)
+
+    @torch.inference_mode()
+    def run(self, jobs: Sequence[Job], then: FollowUp) -> None:
+        """Decode every job and its follow-ups."""
+        queue = deque(jobs)
+        while queue:
+            job = queue.popleft()
+            queue.extendleft(reversed(list(then(job, self._complete(job)))))
+
+    def _complete(self, job: Job) -> Completion:
+        device = self.model.device
+        noise, new = Noise(job.seed, device), list(job.ids)
+        out: list[int] = []
+        state: dict[str, Any] = {}
+        while True:
+            output = self.model(input_ids=torch.tensor([new], device=device), use_cache=True, **state)
+            state = {self._cache_name: getattr(output, self._cache_name)}
+            new = next_tokens(output.logits[:, -1], job.sampling, [noise], [[*job.ids, *out]])
+            out += new
+            self.decoded(1)
+            reason = ended(out, job, self.decode)
+            if reason:
+                return Completion(tuple(out), reason)

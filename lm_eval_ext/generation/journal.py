@@ -1,0 +1,181 @@
+"""A durable store of what has been decoded, so that a run that was killed goes on where it stopped.
+
+One SQLite file (in write-ahead mode; several processes may share it) holds completions, not results: what an engine
+decoded after given ids under a given seed. A trace whose answers were still missing is kept too, and a run with
+other budgets takes the same traces from it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+import time
+from array import array
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from lm_eval_ext.errors import JournalError
+from lm_eval_ext.generation.engine import Engine, FollowUp
+from lm_eval_ext.generation.request import Completion, Job
+
+_MAGIC = 0x7454534A  # "tTSJ" in the file's header says that it is ours
+_VERSION = 1
+_TABLE = """
+CREATE TABLE IF NOT EXISTS completions (
+    key BLOB PRIMARY KEY,
+    model TEXT NOT NULL,      -- fingerprint of the weights, and versions
+    phase TEXT NOT NULL,      -- think or answer
+    seed INTEGER NOT NULL,
+    prompt_tokens INTEGER NOT NULL,
+    ids BLOB NOT NULL,        -- 32-bit token ids
+    text TEXT NOT NULL,
+    reason TEXT NOT NULL,     -- stop, length or loop
+    finished REAL NOT NULL    -- seconds since 1970
+) WITHOUT ROWID
+"""
+
+
+@dataclass(frozen=True)
+class Holding:
+    """What a journal holds of one model."""
+
+    model: str
+    completions: int
+    tokens: int
+    last: float
+
+
+class Journal:
+    """An open journal.
+
+    Raises:
+        JournalError: the file cannot be opened, is damaged, or is not a journal; it is never overwritten.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(path, timeout=60, isolation_level=None)
+            self._adopt()
+        except (OSError, sqlite3.Error) as error:
+            raise JournalError(
+                f"journal={path}: cannot be used ({error}); name another file, or journal=off"
+            ) from error
+
+    def _adopt(self) -> None:
+        (magic,) = self._db.execute("PRAGMA application_id").fetchone()
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if tables and (magic, version) != (_MAGIC, _VERSION):
+            what = (
+                f"a journal of version {version}, not {_VERSION}" if magic == _MAGIC else "a database of something else"
+            )
+            raise JournalError(f"journal={self.path}: is {what}; name another file, or journal=off")
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=NORMAL")
+        self._db.execute("BEGIN IMMEDIATE")
+        self._db.execute(f"PRAGMA application_id={_MAGIC}")
+        self._db.execute(f"PRAGMA user_version={_VERSION}")
+        self._db.execute(_TABLE)
+        self._db.execute("COMMIT")
+
+    def find(self, model: str, job: Job) -> Completion | None:
+        """What the job decodes to, where that is known.
+
+        A longer completion of the same start is cut to the job's limit; a shorter one that was not stopped is none.
+        """
+        row = self._db.execute("SELECT ids, reason FROM completions WHERE key = ?", (_key(model, job),)).fetchone()
+        if row is None:
+            return None
+        ids = tuple(array("i", row[0]))
+        if len(ids) > job.max_tokens:
+            return Completion(ids[: job.max_tokens], "length")
+        if row[1] == "length" and len(ids) < job.max_tokens:
+            return None
+        return Completion(ids, row[1])
+
+    def keep(self, model: str, job: Job, completion: Completion, text: str) -> None:
+        """Store a completion at once; a longer one replaces a shorter."""
+        ids = array("i", completion.ids).tobytes()
+        values = (job.phase, job.seed, len(job.ids), ids, text, completion.reason, time.time())
+        self._db.execute(
+            "INSERT INTO completions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET "
+            "ids = excluded.ids, text = excluded.text, reason = excluded.reason, finished = excluded.finished "
+            "WHERE length(excluded.ids) > length(ids)",
+            (_key(model, job), model, *values),
+        )
+
+    def holdings(self) -> list[Holding]:
+        """What is stored, by model, the latest first."""
+        rows = self._db.execute(
+            "SELECT model, count(*), sum(length(ids)) / 4, max(finished) FROM completions GROUP BY model "
+            "ORDER BY max(finished) DESC"
+        )
+        return [Holding(*row) for row in rows]
+
+    def prune(self, *, before: float | None = None, model: str | None = None) -> int:
+        """Delete completions finished before a time (seconds since 1970), of a model, or both; returns how many."""
+        conditions = {"finished < ?": before, "model = ?": model}
+        chosen = {condition: value for condition, value in conditions.items() if value is not None}
+        where = " AND ".join(chosen) or "1"
+        deleted = self._db.execute(f"DELETE FROM completions WHERE {where}", tuple(chosen.values())).rowcount
+        self._db.execute("VACUUM")
+        return deleted
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._db.close()
+
+
+def _key(model: str, job: Job) -> bytes:
+    stop = [sorted(job.stop.tokens), job.stop.sequences, job.stop.strings, job.stop.loops]
+    content = json.dumps([_VERSION, model, job.ids, stop, asdict(job.sampling), job.seed], separators=(",", ":"))
+    return hashlib.sha256(content.encode()).digest()
+
+
+@dataclass
+class JournaledEngine:
+    """An engine that asks a journal first, and keeps there what the engine behind it decodes.
+
+    Attributes:
+        engine: decodes what the journal does not hold.
+        journal: the store, or None to do without.
+        model: names weights and versions; completions of other models are not found.
+        decode: ids to text, for readers of the journal.
+        told: called with each completion, and whether it came from the journal.
+    """
+
+    engine: Engine
+    journal: Journal | None
+    model: str
+    decode: Callable[[Sequence[int]], str]
+    told: Callable[[Job, Completion, bool], None] = lambda job, completion, found: None
+
+    def run(self, jobs: Sequence[Job], then: FollowUp) -> None:
+        """Decode every job and its follow-ups, or find them."""
+
+        def finished(job: Job, completion: Completion) -> Iterable[Job]:
+            if self.journal is not None:
+                self.journal.keep(self.model, job, completion, self.decode(completion.ids))
+            self.told(job, completion, False)
+            return self._missing(then(job, completion), then)
+
+        self.engine.run(self._missing(jobs, then), finished)
+
+    def _missing(self, jobs: Iterable[Job], then: FollowUp) -> list[Job]:
+        """The jobs that have to be decoded; those found, and what follows from them, are settled here."""
+        missing: list[Job] = []
+        queue = deque(jobs)
+        while queue:
+            job = queue.popleft()
+            completion = self.journal.find(self.model, job) if self.journal is not None else None
+            if completion is None:
+                missing.append(job)
+            else:
+                self.told(job, completion, True)
+                queue.extend(then(job, completion))
+        return missing

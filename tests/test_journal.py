@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import multiprocessing
+import sqlite3
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from lm_eval_ext.cli import app
+from lm_eval_ext.errors import JournalError
+from lm_eval_ext.generation.engine import ScriptedEngine
+from lm_eval_ext.generation.journal import Journal, JournaledEngine
+from lm_eval_ext.generation.request import Completion, Job, Sampling, Stop
+
+JOB = Job((1, 2, 3), 5, Stop(frozenset({9})), Sampling(1.0), seed=7)
+
+
+def limited(job: Job, max_tokens: int) -> Job:
+    return Job(job.ids, max_tokens, job.stop, job.sampling, job.seed)
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    return Journal(tmp_path / "deep" / "journal.sqlite")
+
+
+def test_what_is_kept_is_found(journal: Journal) -> None:
+    assert journal.find("m", JOB) is None
+    journal.keep("m", JOB, Completion((4, 5, 9), "stop"), "text")
+    assert journal.find("m", JOB) == Completion((4, 5, 9), "stop")
+    assert Journal(journal.path).find("m", JOB) == Completion((4, 5, 9), "stop"), "on opening it again"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Job((1, 2), 5, JOB.stop, JOB.sampling, 7),
+        Job(JOB.ids, 5, Stop(frozenset({8})), JOB.sampling, 7),
+        Job(JOB.ids, 5, JOB.stop, Sampling(0.9), 7),
+        Job(JOB.ids, 5, JOB.stop, JOB.sampling, 8),
+    ],
+)
+def test_nothing_else_is(journal: Journal, other: Job) -> None:
+    journal.keep("m", JOB, Completion((4, 5, 9), "stop"), "text")
+    assert journal.find("m", other) is None
+    assert journal.find("another model", JOB) is None
+
+
+def test_a_limit_cuts_a_longer_completion_and_misses_a_shorter(journal: Journal) -> None:
+    journal.keep("m", JOB, Completion((4, 5, 6, 7, 8), "length"), "text")
+    assert journal.find("m", limited(JOB, 3)) == Completion((4, 5, 6), "length")
+    assert journal.find("m", limited(JOB, 5)) == Completion((4, 5, 6, 7, 8), "length")
+    assert journal.find("m", limited(JOB, 6)) is None
+    journal.keep("m", limited(JOB, 9), Completion((4, 5, 6, 7, 8, 9), "stop"), "text")
+    assert journal.find("m", limited(JOB, 100)) == Completion((4, 5, 6, 7, 8, 9), "stop")
+    journal.keep("m", limited(JOB, 2), Completion((4, 5), "length"), "text")
+    assert journal.find("m", limited(JOB, 100)) == Completion((4, 5, 6, 7, 8, 9), "stop"), "a shorter one replaced it"
+
+
+@pytest.mark.parametrize("content", [b"no database, but of some length " * 50, b"SQLite format 3\x00" + b"\x07" * 4000])
+def test_a_damaged_file_is_refused_and_left_alone(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    path.write_bytes(content)
+    with pytest.raises(JournalError, match="cannot be used") as error:
+        Journal(path)
+    assert path.read_bytes() == content and "\n" not in str(error.value)
+
+
+def test_a_foreign_database_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "other.db"
+    other = sqlite3.connect(path)
+    other.execute("CREATE TABLE theirs (x)")
+    other.close()
+    before = path.read_bytes()
+    with pytest.raises(JournalError, match="is a database of something else"):
+        Journal(path)
+    assert path.read_bytes() == before
+
+
+def test_a_later_version_is_refused(journal: Journal) -> None:
+    journal.close()
+    with sqlite3.connect(journal.path) as db:
+        db.execute("PRAGMA user_version=99")
+    with pytest.raises(JournalError, match="a journal of version 99, not 1"):
+        Journal(journal.path)
+
+
+def _write(path: Path, start: int) -> None:
+    journal = Journal(path)
+    for seed in range(start, start + 50):
+        journal.keep("m", Job((1,), 5, Stop(), Sampling(), seed), Completion((seed,), "length"), "")
+
+
+def test_several_processes_share_it(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=_write, args=(path, start)) for start in (0, 50, 100)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join(60)
+    assert [writer.exitcode for writer in writers] == [0, 0, 0]
+    (held,) = Journal(path).holdings()
+    assert (held.model, held.completions, held.tokens) == ("m", 150, 150)
+
+
+def test_an_engine_decodes_only_what_is_missing(journal: Journal) -> None:
+    def follow(job: Job, completion: Completion) -> list[Job]:
+        done.append((job.ids, completion))
+        return [Job((*job.ids, *completion.ids), 2, Stop(), Sampling(), 1, phase="answer")] if len(job.ids) == 1 else []
+
+    runs = []
+    for _ in range(2):
+        done: list[tuple[tuple[int, ...], Completion]] = []
+        inner = ScriptedEngine(lambda job: range(100))
+        engine = JournaledEngine(inner, journal, "m", str)
+        engine.run([Job((start,), 3, Stop(), Sampling(), 0) for start in (5, 6)], follow)
+        runs.append((sorted(done, key=str), len(inner.jobs)))
+    assert runs[0][0] == runs[1][0]
+    assert (runs[0][1], runs[1][1]) == (4, 0)
+
+
+def test_the_commands(journal: Journal) -> None:
+    runner = CliRunner()
+    journal.keep("model-a", JOB, Completion((4,), "length"), "")
+    journal.keep("model-b", JOB, Completion((4, 5), "length"), "")
+    where = ["--path", str(journal.path)]
+    shown = runner.invoke(app, ["journal", "show", *where]).output
+    assert "model-a" in shown and "2 tokens" in shown and "MB" in shown
+    assert "1 stretches" in runner.invoke(app, ["journal", "prune", "--model", "model-a", *where]).output
+    assert "0 stretches" in runner.invoke(app, ["journal", "prune", "--older-than", "1", *where]).output
+    assert runner.invoke(app, ["journal", "prune", *where]).exit_code == 1
+    assert journal.prune(before=time.time() + 1) == 1
+    assert runner.invoke(app, ["journal", "show", "--path", str(journal.path) + "x"]).exit_code == 1

@@ -1,0 +1,97 @@
+"""A run that is killed and started again ends as one that was not."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.test_plugin import LM_EVAL
+
+KILLS = int(os.environ.get("LM_EVAL_TTS_KILLS", "2"))  # twenty were tried by hand; two keep watch
+TOKENS = "max_gen_toks=220,thinking_token_budget=200"
+OF_THE_MOMENT = ("date", "total_evaluation_time_seconds", "start_time", "end_time", "config", "configs", "pretty_env_info")
+    "date",
+    "total_evaluation_time_seconds",
+    "start_time",
+    "end_time",
+    "config",
+    "git_hash",
+    "pretty_env_info",
+)
+
+
+def start(model: Path, hub: Path, journal: Path, out: Path) -> subprocess.Popen[str]:
+    arguments = f"pretrained={model},drop_layers=2,journal={journal}"
+    command = [
+        LM_EVAL,
+        "--model",
+        "pruned-hf",
+        "--model_args",
+        arguments,
+        "--tasks",
+        "tts_aime24_b512,tts_aime25_b1024",
+    ]
+    options = ["--gen_kwargs", TOKENS, "--batch_size", "4", "--output_path", out, "--log_samples"]
+    return subprocess.Popen(
+        [str(part) for part in [*command, *options]],
+        cwd=hub,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+
+
+def finished(process: subprocess.Popen[str]) -> str:
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors[-3000:]
+    return errors
+
+
+def outcome(out: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    (results,) = out.rglob("results_*.json")
+    samples = [json.loads(line) for path in sorted(out.rglob("samples_*")) for line in path.read_text().splitlines()]
+    content = json.loads(results.read_text())
+    return {key: value for key, value in content.items() if key not in OF_THE_MOMENT}, samples
+
+
+def kept(journal: Path) -> int:
+    if not journal.is_file():
+        return 0
+    try:
+        with sqlite3.connect(journal) as db:
+            return int(db.execute("SELECT count(*) FROM completions").fetchone()[0])
+    except sqlite3.OperationalError:  # its table is not there yet
+        return 0
+
+
+def kill_at(process: subprocess.Popen[str], journal: Path, completions: int, delay: float) -> None:
+    while process.poll() is None and kept(journal) < completions:
+        time.sleep(0.005)
+    time.sleep(delay)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+
+
+@pytest.mark.parametrize("seed", range(KILLS))
+def test_a_killed_run_goes_on(seed: int, tiny_model: Path, original_hub: Path, tmp_path: Path) -> None:
+    finished(start(tiny_model, original_hub, tmp_path / "whole.sqlite", tmp_path / "whole"))
+    every = kept(tmp_path / "whole.sqlite")
+    moment = random.Random(seed)
+    journal, out = tmp_path / "killed.sqlite", tmp_path / "killed"
+    kill_at(start(tiny_model, original_hub, journal, out), journal, moment.randrange(1, every), moment.random() * 0.2)
+    before = kept(journal)
+    assert before > 0 and not list(out.rglob("results_*.json")), "it was killed too early or too late"
+    errors = finished(start(tiny_model, original_hub, journal, out))
+    assert f"resumed: {before} stretches of text" in errors
+    assert kept(journal) == every
+    assert outcome(out) == outcome(tmp_path / "whole")
