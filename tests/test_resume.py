@@ -18,13 +18,13 @@ from tests.test_plugin import LM_EVAL
 
 KILLS = int(os.environ.get("LM_EVAL_TTS_KILLS", "2"))  # twenty were tried by hand; two keep watch
 TOKENS = "max_gen_toks=220,thinking_token_budget=200"
-OF_THE_MOMENT = ("date", "total_evaluation_time_seconds", "start_time", "end_time", "config", "configs", "pretty_env_info")
+OF_THE_MOMENT = (
     "date",
     "total_evaluation_time_seconds",
     "start_time",
     "end_time",
     "config",
-    "git_hash",
+    "configs",  # holds the model arguments, and in them the journal's path
     "pretty_env_info",
 )
 
