@@ -62,7 +62,8 @@ class HFEngine:
         self.batch_size = batch_size
         self.decode = decode
         self.decoded = decoded
-        parameters = inspect.signature(model.forward).parameters
+        inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # an adapter hides the signature
+        parameters = inspect.signature(inner.forward).parameters
         self._cache_name = "cache" if "cache" in parameters else "past_key_values"
         self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
         self._depth = model.config.get_text_config().num_hidden_layers

@@ -157,7 +157,11 @@ class ThinkingRequests:
         planned = plan(requests, self.lm.max_length, share=self.share_traces)
         _log_plan(planned)
         codec = codec_of(self.lm.tokenizer, self._eos())
-        with Progress(len(requests), quiet or self.lm.rank != 0) as progress, self.totals.timed():
+        with (
+            Progress(len(requests), quiet or self.lm.rank != 0) as progress,
+            self.totals.timed(),
+            self._mixed_precision(),
+        ):
             forcing = BudgetForcing(
                 self._engine(codec, planned, progress),
                 codec,
@@ -172,6 +176,10 @@ class ThinkingRequests:
         self.totals.saved_by_sharing += forcing.saved
         self._log_resumed()
         return results
+
+    def _mixed_precision(self) -> torch.autocast:
+        dtype = self.lm.mixed_precision_dtype
+        return torch.autocast(self.lm.device.type, dtype=dtype, enabled=dtype is not None)
 
     def _engine(self, codec: Codec, planned: Plan, progress: Progress) -> JournaledEngine:
         longest = max(len(trace.prompt) + trace.limit for trace in planned.traces)
