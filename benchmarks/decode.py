@@ -1,6 +1,6 @@
 """Our engine against lm-eval's stock `hf` on the same work: same prompts, greedy, same batch size.
 
-python -m benchmarks.decode [CHECKPOINT] [--questions 64] [--batch 16] [--tokens 256]
+python -m benchmarks.decode [CHECKPOINT] [--questions 64] [--batch 16] [--tokens 512]
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def main() -> None:
     arguments.add_argument("checkpoint", nargs="?", default=str(SMOLLM2))
     arguments.add_argument("--questions", type=int, default=64)
     arguments.add_argument("--batch", type=int, default=16)
-    arguments.add_argument("--tokens", type=int, default=256)
+    arguments.add_argument("--tokens", type=int, default=512)
     given = arguments.parse_args()
 
     from lm_eval.api.instance import Instance

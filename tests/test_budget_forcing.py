@@ -120,6 +120,38 @@ def test_waiting_takes_the_end_back() -> None:
     assert (results[0], results[0].thinking_tokens) == ("ab~cd]ok", 5)
 
 
+def test_waiting_takes_an_end_in_ordinary_text_back() -> None:
+    worded = ThinkingFormat("worded", "", "done", early_stop="!done", close=" done")
+
+    def script(so_far: str) -> str:
+        return {"q[": "ab done", "q[ab ~": "cd done"}.get(so_far, "ok$")
+
+    results, _ = generate(asked(50, wait_count=1, wait_text="~"), script, worded)
+    assert results == ["ab ~cd doneok"]
+
+
+def test_a_cut_within_an_end_marker_leaves_no_half_of_it() -> None:
+    marker = ThinkingFormat("long", "[", "](", early_stop="!](", close="](")
+    results, jobs = generate(asked(4), lambda so_far: "abc](" if so_far == "q[" else "4$", marker)
+    assert results == ["abc!](4"] and results[0].thinking_tokens == 4
+    assert text_of(jobs[1].ids) == "q[abc!]("
+
+
+def test_a_stop_that_is_a_token_of_its_own_is_found_by_its_id() -> None:
+    """Special tokens do not show in decoded text; here "]" stands for one."""
+    results, _ = generate([Request(ids("q"), thinks=False, until=("]",))], lambda _: "42]and on")
+    assert (results[0], results[0].finish_reason) == ("42", "stop")
+
+
+@given(st.lists(st.integers(1, 14), min_size=1, max_size=4))
+def test_sharing_changes_no_result_of_waiting(budgets: list[int]) -> None:
+    def script(so_far: str) -> str:
+        return {"q[": "abcd]", "q[abcd~": "ef]"}.get(so_far, "ok$")
+
+    requests = asked(*budgets, wait_count=1, wait_text="~")
+    assert generate(requests, script)[0] == generate(requests, script, share=False)[0]
+
+
 def test_a_plain_model_is_graded_as_a_whole() -> None:
     plain = thinking_format("plain")
     ended, cut = generate(asked(50, 2), lambda so_far: "abc 4$" if so_far == "q[" else " 5$", plain)[0]

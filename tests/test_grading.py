@@ -53,6 +53,10 @@ def test_accuracy_is_the_mean_over_samples() -> None:
         ("Answer: D) because", "D"),
         (r"\boxed{Because}", ""),
         ("A or B", ""),
+        (r"\boxed{\mathrm{B}}", "B"),
+        (r"\boxed{Answer: C}", "C"),
+        ("The answer is option D.", "D"),
+        ("Answer: I choose B", ""),
     ],
 )
 def test_letters(output: str, letter: str) -> None:

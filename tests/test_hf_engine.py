@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import random
+import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -12,6 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from lm_eval_ext.generation.hf import HFEngine
 from lm_eval_ext.generation.request import Completion, Job, Sampling, Stop
+from lm_eval_ext.generation.slots import Slots
 from tests.checkpoints import ARCHITECTURES, write_checkpoint
 
 EOS = 2
@@ -128,3 +131,44 @@ def test_memory_for_not_even_one_row_is_an_error(llama: Any, monkeypatch: pytest
     monkeypatch.setattr(HFEngine, "forward", none)
     with pytest.raises(torch.OutOfMemoryError):
         decoded(llama, 4, jobs())
+
+
+def test_a_first_token_may_end_a_job_that_others_follow(llama: Any) -> None:
+    """The follow-ups come to the head of the queue while the job that they follow is just being started."""
+    short = [Job(job.ids, 1, Stop(), GREEDY, job.seed) for job in jobs()]
+    for batch_size in (1, 3, 16):
+        results = decoded(llama, batch_size, short, continued)
+        assert len(results) == 3 * len(short)
+        assert all(completion.ids == reference(llama, job) for job, completion in results.items())
+
+
+def test_no_memory_for_a_finished_rows_states_costs_a_prefill(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = decoded(llama, 3, jobs(), continued)
+    take = Slots.take
+
+    def full(self: Slots, slot: int, tokens: int) -> Any:
+        if self.slots > 1:  # not the one-row cache of a prefill
+            raise torch.OutOfMemoryError("no room for a copy")
+        return take(self, slot, tokens)
+
+    monkeypatch.setattr(Slots, "take", full)
+    told: list[Job] = []
+
+    def follow(job: Job, done: Completion) -> list[Job]:
+        told.append(job)
+        return continued(job, done)
+
+    assert decoded(llama, 3, jobs(), follow) == expected
+    assert len(told) == len(expected), "a job was reported twice"
+
+
+def test_caches_go_with_their_owner(llama: Any) -> None:
+    gc.disable()
+    try:
+        slots = Slots(2, 1)
+        slots.put(0, [(torch.zeros(1, 1, 3, 4), torch.zeros(1, 1, 3, 4))])
+        gone = weakref.ref(slots.layers[0])
+        del slots
+        assert gone() is None, "a cycle keeps the buffers until the next garbage collection"
+    finally:
+        gc.enable()

@@ -134,3 +134,37 @@ def test_the_commands(journal: Journal) -> None:
     assert runner.invoke(app, ["journal", "prune", *where]).exit_code == 1
     assert journal.prune(before=time.time() + 1) == 1
     assert runner.invoke(app, ["journal", "show", "--path", str(journal.path) + "x"]).exit_code == 1
+
+
+def test_a_full_disk_does_not_end_a_run(journal: Journal, caplog: pytest.LogCaptureFixture) -> None:
+    engine = JournaledEngine(ScriptedEngine(lambda job: range(9)), journal, "m", str)
+    journal.close()  # whatever is asked of it from now on fails
+    done: list[Completion] = []
+
+    def then(job: Job, completion: Completion) -> list[Job]:
+        done.append(completion)
+        return []
+
+    engine.run([JOB, limited(JOB, 2)], then)
+    assert [completion.ids for completion in done] == [(0, 1, 2, 3, 4), (0, 1)]
+    assert caplog.text.count("going on without") == 1
+
+
+def _open(path: Path, start: float) -> None:
+    time.sleep(max(0.0, start - time.time()))
+    Journal(path).close()
+
+
+def test_processes_may_open_a_new_one_at_the_same_moment(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    start = time.time() + 4
+    opening = [
+        context.Process(target=_open, args=(tmp_path / str(round_), start + round_ * 0.1))
+        for round_ in range(3)
+        for _ in range(4)
+    ]
+    for process in opening:
+        process.start()
+    for process in opening:
+        process.join(60)
+    assert [process.exitcode for process in opening] == [0] * 12

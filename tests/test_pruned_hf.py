@@ -53,6 +53,11 @@ def test_the_sweep_from_the_command_line(
     pruning = results["config"]["pruning"]
     assert (pruning["dropped_layers"], pruning["kept_layers"]) == ([2, 3], [0, 1, 4, 5])
     assert pruning["parameters_before"] > pruning["parameters_after"] == results["config"]["model_num_parameters"]
+    tokens = results["config"]["generation"]
+    # The second and third of these runs find the first one's text in the journal.
+    assert tokens["thinking_tokens"] + tokens["answer_tokens"] + tokens["resumed_tokens"] > 0 <= tokens["seconds"]
+    named = {f"{name},answer" for name in ("thinking_tokens", "answer_tokens", "forced", "looped", "answered")}
+    assert named <= set(results["results"][SWEEP[0]])
     assert len(pruning["model_fingerprint"]) == len(pruning["recipe_hash"]) == 16
     for name in SWEEP:
         (samples,) = folder.glob(f"samples_{name}_*.jsonl")
@@ -152,6 +157,13 @@ def test_a_budget_gives_the_same_with_and_without_others(lm: PrunedHFLM) -> None
     assert [short, long] == alone
 
 
+def test_a_journal_that_was_named_must_work(tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("my notes, not a journal\n" * 100)
+    named = PrunedHFLM(str(tiny_model), journal=str(tmp_path / "notes.txt"), device="cpu")
+    with pytest.raises(TTSError, match=r"journal=.*notes\.txt: cannot be used"):
+        named.generate_until(instances("Hello", 1, thinking_token_budget=6, **SAMPLED))
+
+
 def test_the_chat_template_is_applied_once(lm: PrunedHFLM, caplog: pytest.LogCaptureFixture) -> None:
     templated = lm.apply_chat_template([{"role": "user", "content": "Hello"}])
     with caplog.at_level(logging.INFO, "lm_eval.tts"):
@@ -199,6 +211,8 @@ def test_what_does_not_fit_is_said(lm: PrunedHFLM, caplog: pytest.LogCaptureFixt
         ({"drop_layers": 1, "gguf_file": "x"}, "gguf_file=x does not go with dropped layers: .*safetensors"),
         ({"drop_layer": 1}, "model argument 'drop_layer' is not known; pruned-hf takes drop_layers"),
         ({"drop_layers": 1, "drop_layer": 1}, "model argument 'drop_layer' is not known"),
+        ({"stop_loops": "maybe"}, "stop_loops='maybe': give True or False"),
+        ({"answer_token_budget": None}, "answer_token_budget=None: give a whole number of tokens"),
     ],
 )
 def test_wrong_arguments_are_one_line(arguments: dict[str, Any], message: str, tiny_model: Path) -> None:

@@ -39,7 +39,7 @@ def requests_of(family: dict[str, Any]) -> ThinkingRequests:
         auto_chat_template=True,
         share_traces=True,
         stop_loops=False,
-        journal=None,
+        journal="off",
         seed=0,
     )
 

@@ -153,7 +153,23 @@ class BudgetForcing:
             return state.out[:-1]
         if state.end == "marker" and self._end_is_marked_by_ids():
             return state.out[: len(state.out) - len(self._end_ids())]
-        return state.out
+        return self._before_text(state.out) if state.end == "marker" else state.out
+
+    def _before_text(self, out: tuple[int, ...]) -> tuple[int, ...]:
+        """The tokens before the one in which the end marker's text begins."""
+        begins = self.codec.decode(out).rfind(self.form.end)
+        kept = len(out)
+        while kept and len(self.codec.decode(out[:kept])) > begins:
+            kept -= 1
+        return out[:kept]
+
+    def _without_begun_end(self, out: tuple[int, ...]) -> tuple[int, ...]:
+        """A cut may fall within an end marker of several tokens: its beginning goes, before a whole one is put."""
+        ids = self._end_ids() if self.form.separates and self._end_is_marked_by_ids() else ()
+        for length in range(min(len(ids) - 1, len(out)), 0, -1):
+            if out[-length:] == ids[:length]:
+                return out[:-length]
+        return out
 
     # Answering --------------------------------------------------------------------------------------------
 
@@ -175,7 +191,7 @@ class BudgetForcing:
         if (ended and not self.form.separates) or not (ended or cut.forced or not request.thinks):
             return None
         opening = self._opening(state, cut, ended)
-        used = len(opening.thinking)
+        used = opening.thinking_tokens
         room = min(request.max_tokens - used, self.max_length - len(request.prompt) - used - len(opening.ids))
         limit = room if request.answer_budget is None else min(room, request.answer_budget)
         if limit <= 0:
@@ -184,26 +200,33 @@ class BudgetForcing:
         return Job(
             ids=request.prompt + opening.thinking + opening.ids,
             max_tokens=limit,
-            stop=Stop(tokens=self.codec.eos, strings=request.until),
+            stop=Stop(tokens=self.codec.eos, sequences=self._marker_stops(request.until), strings=request.until),
             sampling=request.sampling,
             seed=seed_for(self.base_seed, request.prompt, request.repeat, "answer", seed_cut),
             phase="answer",
             tag=opening,
         )
 
+    def _marker_stops(self, until: Sequence[str]) -> tuple[tuple[int, ...], ...]:
+        """Ids of stop strings that are tokens of their own; special ones do not show in decoded text."""
+        encoded = [tuple(self.codec.encode(stop)) for stop in until]
+        return tuple(ids for ids in encoded if ids and ids[0] in self.codec.markers)
+
     def _opening(self, state: _State, cut: Cut, ended: bool) -> _Opening:
         if not self._requests[cut.request].thinks:
             return _Opening((), (), "", 0, forced=False)
         if not ended:
             ids = tuple(self.codec.encode(self.form.early_stop))
-            kept = state.out[: cut.limit]
-            return _Opening(kept, ids, self.form.early_stop, len(kept), forced=True)
+            thought = state.out[: cut.limit]
+            kept = self._without_begun_end(thought)
+            return _Opening(kept, ids, self.form.early_stop, len(thought), forced=True)
         kept = self._without_end(state)
         if state.end == "eos":
             ids = tuple(self.codec.encode(self.form.close))
             return _Opening(kept, ids, self.form.close, len(kept), forced=False)
-        shown = self.form.end if self._end_is_marked_by_ids() else ""
-        return _Opening(kept, state.out[len(kept) :], shown, len(kept), forced=False)
+        closing = state.out[len(kept) :]
+        shown = self.form.end if self._end_is_marked_by_ids() else self.codec.decode(closing)
+        return _Opening(kept, closing, shown, len(kept), forced=False)
 
     def _tagged(self, job: Job, indices: Sequence[int]) -> Job:
         opening: _Opening = job.tag
@@ -212,6 +235,8 @@ class BudgetForcing:
     def _answered(self, job: Job, opening: _Opening, indices: Sequence[int], completion: Completion) -> list[Job]:
         ended = bool(completion.ids) and completion.ids[-1] in self.codec.eos
         ids = completion.ids[:-1] if ended else completion.ids
+        for sequence in job.stop.sequences:
+            ids = ids[: -len(sequence)] if ids[-len(sequence) :] == sequence else ids
         written = _before_stop(self.codec.decode(ids), job.stop.strings)
         text = self.codec.decode(opening.thinking) + opening.text + written
         for index in indices:

@@ -73,12 +73,17 @@ class HFEngine:
         """Decode every job and its follow-ups; halves the batch when memory runs out, and goes on."""
         batch = _Batch(self, deque(_Work(job) for job in jobs), then)
         while batch.queue or batch.rows:
-            try:
-                batch.advance()
-            except torch.OutOfMemoryError:
-                if self.batch_size == 1:
-                    raise
+            if not self._advanced(batch):
                 self._halve(batch)
+
+    def _advanced(self, batch: _Batch) -> bool:
+        try:
+            batch.advance()
+        except torch.OutOfMemoryError:
+            if self.batch_size == 1:
+                raise
+            return False  # what is to be done is done outside, where the traceback no longer holds any memory
+        return True
 
     def _halve(self, batch: _Batch) -> None:
         self.batch_size //= 2
@@ -110,7 +115,7 @@ class HFEngine:
     def prefill(self, work: _Work) -> tuple[Rows, torch.Tensor]:
         """States of all the job's ids, and the logits after the last; one row, so that no other plays a part."""
         ids = work.job.ids
-        known = min(work.known, len(ids) - 1)
+        known = min(work.known, len(ids) - 1) if work.states is not None else 0
         slots = Slots(1, self._depth)
         if work.states is not None and known:
             slots.put(0, prefix(work.states, known))
@@ -139,7 +144,9 @@ class _Batch:
         return Slots(self.engine.batch_size, self.engine._depth)
 
     def restart(self) -> None:
-        """Put the rows back in the queue; their seeds make them come out the same."""
+        """Put the rows back in the queue, and let all states go; their seeds make them come out the same."""
+        for work in self.queue:
+            work.states, work.known = None, 0
         self.queue.extendleft(_Work(row.job) for row in reversed(self.rows))
         self.rows, self.prompt = [], None
         self.slots = self._empty()
@@ -147,8 +154,13 @@ class _Batch:
     def advance(self) -> None:
         """Fill free slots, then decode one token in every row."""
         while self.queue and len(self.rows) < self.engine.batch_size:
-            self._start(self.queue[0])
-            self.queue.popleft()
+            work = self.queue.popleft()
+            try:
+                self._start(work)
+            except torch.OutOfMemoryError:
+                self.queue.appendleft(work)
+                raise
+            self._settle()
         if self.rows:
             self._step()
 
@@ -156,9 +168,8 @@ class _Batch:
         states, logits = self._prefilled(work)
         self.slots.put(len(self.rows), states)
         row = _Row(work.job, len(work.job.ids), Noise(work.job.seed, self.engine.model.device))
-        self.rows.append(row)
         self._choose([row], logits)
-        self._settle()
+        self.rows.append(row)
 
     def _prefilled(self, work: _Work) -> tuple[Rows, torch.Tensor]:
         """Prefill, or the same prompt's prefill from a moment ago: repeats of a prompt stand side by side."""
@@ -211,7 +222,7 @@ class _Batch:
         row = self.rows[slot]
         follow_ups = list(self.then(row.job, completion))
         if follow_ups:
-            states = self.slots.take(slot, row.length)
+            states = self._states(slot, row.length)
             known = (*row.job.ids, *completion.ids)[: row.length]
             works = [_Work(job, states, _common(known, job.ids)) for job in follow_ups]
             self.queue.extendleft(reversed(works))  # first in line, so that their states are soon let go
@@ -220,6 +231,13 @@ class _Batch:
             self.slots.move(last, slot, self.rows[last].length)
             self.rows[slot] = self.rows[last]
         self.rows.pop()
+
+    def _states(self, slot: int, tokens: int) -> Rows | None:
+        """A finished row's states for what follows it; where memory is short, that is prefilled anew."""
+        try:
+            return self.slots.take(slot, tokens)
+        except torch.OutOfMemoryError:
+            return None
 
 
 def _common(first: Sequence[int], second: Sequence[int]) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from lm_eval_ext.errors import ArchitectureError
 from lm_eval_ext.generation.engine import FollowUp, ended
 from lm_eval_ext.generation.request import Completion, Job
 from lm_eval_ext.generation.sampling import Noise, next_tokens
@@ -32,8 +33,11 @@ class SingleRowEngine:
         self.model = model
         self.decode = decode
         self.decoded = decoded
-        parameters = inspect.signature(model.forward).parameters
-        self._cache_name = next(name for name in ("cache", "past_key_values", "cache_params") if name in parameters)
+        inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # an adapter hides the signature
+        known = [name for name in ("cache", "past_key_values", "cache_params", "state") if name in _parameters(inner)]
+        if not known:
+            raise ArchitectureError(f"the {inner.config.model_type} model has no cache to generate with")
+        self._cache_name = known[0]
 
     @torch.inference_mode()
     def run(self, jobs: Sequence[Job], then: FollowUp) -> None:
@@ -57,3 +61,7 @@ class SingleRowEngine:
             reason = ended(out, job, self.decode)
             if reason:
                 return Completion(tuple(out), reason)
+
+
+def _parameters(model: Any) -> Sequence[str]:
+    return list(inspect.signature(model.forward).parameters)

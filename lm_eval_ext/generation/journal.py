@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import sqlite3
 import time
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from lm_eval_ext.errors import JournalError
 from lm_eval_ext.generation.engine import Engine, FollowUp
 from lm_eval_ext.generation.request import Completion, Job
+
+logger = logging.getLogger("lm_eval.tts")
 
 _MAGIC = 0x7454534A  # "tTSJ" in the file's header says that it is ours
 _VERSION = 1
@@ -36,6 +40,12 @@ CREATE TABLE IF NOT EXISTS completions (
     finished REAL NOT NULL    -- seconds since 1970
 ) WITHOUT ROWID
 """
+_KEEP = (
+    "INSERT INTO completions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET "
+    "ids = excluded.ids, text = excluded.text, reason = excluded.reason, finished = excluded.finished "
+    "WHERE length(excluded.ids) > length(ids)"
+)
+_PATIENCE = 60  # seconds that one process waits for another
 
 
 @dataclass(frozen=True)
@@ -57,38 +67,58 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
+        with self._faults():
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, timeout=60, isolation_level=None)
+            self._db = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None)
             self._adopt()
+            self._write_ahead()
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        try:
+            yield
         except (OSError, sqlite3.Error) as error:
             raise JournalError(
-                f"journal={path}: cannot be used ({error}); name another file, or journal=off"
+                f"journal={self.path}: cannot be used ({error}); name another file, or journal=off"
             ) from error
 
     def _adopt(self) -> None:
-        (magic,) = self._db.execute("PRAGMA application_id").fetchone()
-        (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if tables and (magic, version) != (_MAGIC, _VERSION):
-            what = (
-                f"a journal of version {version}, not {_VERSION}" if magic == _MAGIC else "a database of something else"
-            )
-            raise JournalError(f"journal={self.path}: is {what}; name another file, or journal=off")
-        self._db.execute("PRAGMA journal_mode=WAL")
+        """Make an empty file ours; of any other only see that it is."""
+        self._db.execute("BEGIN IMMEDIATE")  # several processes may start at once
+        try:
+            (magic,) = self._db.execute("PRAGMA application_id").fetchone()
+            (version,) = self._db.execute("PRAGMA user_version").fetchone()
+            (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            if tables and (magic, version) != (_MAGIC, _VERSION):
+                ours = magic == _MAGIC
+                what = f"a journal of version {version}, not {_VERSION}" if ours else "a database of something else"
+                raise JournalError(f"journal={self.path}: is {what}; name another file, or journal=off")
+            if not tables:
+                self._db.execute(f"PRAGMA application_id={_MAGIC}")
+                self._db.execute(f"PRAGMA user_version={_VERSION}")
+                self._db.execute(_TABLE)
+        finally:
+            self._db.execute("COMMIT")
+
+    def _write_ahead(self) -> None:
+        for attempt in range(_PATIENCE * 10):  # this one statement does not wait for others by itself
+            try:
+                self._db.execute("PRAGMA journal_mode=WAL")
+                break
+            except sqlite3.OperationalError:
+                if attempt == _PATIENCE * 10 - 1:
+                    raise
+                time.sleep(0.1)
         self._db.execute("PRAGMA synchronous=NORMAL")
-        self._db.execute("BEGIN IMMEDIATE")
-        self._db.execute(f"PRAGMA application_id={_MAGIC}")
-        self._db.execute(f"PRAGMA user_version={_VERSION}")
-        self._db.execute(_TABLE)
-        self._db.execute("COMMIT")
 
     def find(self, model: str, job: Job) -> Completion | None:
         """What the job decodes to, where that is known.
 
         A longer completion of the same start is cut to the job's limit; a shorter one that was not stopped is none.
         """
-        row = self._db.execute("SELECT ids, reason FROM completions WHERE key = ?", (_key(model, job),)).fetchone()
+        with self._faults():
+            query = "SELECT ids, reason FROM completions WHERE key = ?"
+            row = self._db.execute(query, (_key(model, job),)).fetchone()
         if row is None:
             return None
         ids = tuple(array("i", row[0]))
@@ -102,12 +132,8 @@ class Journal:
         """Store a completion at once; a longer one replaces a shorter."""
         ids = array("i", completion.ids).tobytes()
         values = (job.phase, job.seed, len(job.ids), ids, text, completion.reason, time.time())
-        self._db.execute(
-            "INSERT INTO completions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET "
-            "ids = excluded.ids, text = excluded.text, reason = excluded.reason, finished = excluded.finished "
-            "WHERE length(excluded.ids) > length(ids)",
-            (_key(model, job), model, *values),
-        )
+        with self._faults():
+            self._db.execute(_KEEP, (_key(model, job), model, *values))
 
     def holdings(self) -> list[Holding]:
         """What is stored, by model, the latest first."""
@@ -159,8 +185,7 @@ class JournaledEngine:
         """Decode every job and its follow-ups, or find them."""
 
         def finished(job: Job, completion: Completion) -> Iterable[Job]:
-            if self.journal is not None:
-                self.journal.keep(self.model, job, completion, self.decode(completion.ids))
+            self._keep(job, completion)
             self.told(job, completion, False)
             return self._missing(then(job, completion), then)
 
@@ -172,10 +197,29 @@ class JournaledEngine:
         queue = deque(jobs)
         while queue:
             job = queue.popleft()
-            completion = self.journal.find(self.model, job) if self.journal is not None else None
+            completion = self._find(job)
             if completion is None:
                 missing.append(job)
             else:
                 self.told(job, completion, True)
                 queue.extend(then(job, completion))
         return missing
+
+    def _find(self, job: Job) -> Completion | None:
+        try:
+            return self.journal.find(self.model, job) if self.journal is not None else None
+        except JournalError as error:
+            self._do_without(error)
+            return None
+
+    def _keep(self, job: Job, completion: Completion) -> None:
+        try:
+            if self.journal is not None:
+                self.journal.keep(self.model, job, completion, self.decode(completion.ids))
+        except JournalError as error:
+            self._do_without(error)
+
+    def _do_without(self, error: JournalError) -> None:
+        """A full disk must not end a long run: it goes on, and is not kept."""
+        logger.warning("%s; going on without", error)
+        self.journal = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -51,6 +52,7 @@ class Options:
     wait_text: str
     thinking_start: str | None
     thinking_end: str | None
+    names_answer_budget: bool
 
 
 def asks_for_thinking(kwargs: Mapping[str, Any]) -> bool:
@@ -78,8 +80,9 @@ def parse_options(kwargs: Mapping[str, Any], *, answer_budget: int | None, max_t
         until=_strings(given.get("until")),
         wait_count=int(_number(given, "wait_count", 0, 0, whole=True)),
         wait_text=str(given.get("wait_text", "Wait")),
-        thinking_start=given.get("thinking_start"),
-        thinking_end=given.get("thinking_end"),
+        thinking_start=_marker(given, "thinking_start"),
+        thinking_end=_marker(given, "thinking_end"),
+        names_answer_budget=given.get("answer_token_budget") is not None,
     )
 
 
@@ -131,7 +134,7 @@ def _number(
     whole: bool = False,
 ) -> float:
     value = given.get(key, default)
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     if not number or value < low or (high is not None and value > high) or (whole and value != int(value)):
         kind = "a whole number" if whole else "a number"
         limit = f"at least {low:g}" if high is None else f"from {low:g} to {high:g}"
@@ -144,3 +147,10 @@ def _strings(value: object) -> tuple[str, ...]:
     if not isinstance(strings, (list, tuple)) or not all(isinstance(item, str) for item in strings):
         raise ArgumentError(f"generation argument until={value!r}: give a string or a list of strings")
     return tuple(item for item in strings if item)
+
+
+def _marker(given: Mapping[str, Any], key: str) -> str | None:
+    value = given.get(key)
+    if value is not None and not (isinstance(value, str) and value):
+        raise ArgumentError(f"generation argument {key}={value!r}: give the marker's text")
+    return value

@@ -78,6 +78,8 @@ def _trace_key(request: Request) -> Hashable:
         request.wait_count,
         request.wait_text,
         request.thinks,
+        # Whether there is room to wait depends on the limit, so traces that may wait are not shared.
+        (request.thinking_budget, request.max_tokens) if request.wait_count else None,
     )
 
 

@@ -11,6 +11,7 @@ other; columns that no row uses any more are skipped by moving `start`.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,7 +29,7 @@ class _SlotLayer(DynamicLayer):  # type: ignore[misc]  # transformers is untyped
     def __init__(self, owner: Slots) -> None:
         super().__init__()
         self.is_initialized: bool = False
-        self.owner = owner
+        self.owner = weakref.proxy(owner)  # no cycle: buffers are to go with their owner, not at the next collection
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any) -> Any:
         """Write the new tokens of the active rows after the last column."""
@@ -43,7 +44,7 @@ class _SlotLayer(DynamicLayer):  # type: ignore[misc]  # transformers is untyped
 
     def get_seq_length(self, *_: Any, **__: Any) -> int:
         """Columns in use."""
-        return self.owner.end - self.owner.start
+        return int(self.owner.end - self.owner.start)
 
     def get_mask_sizes(self, query_length: Any, *_: Any, **__: Any) -> tuple[int, int]:
         """Key columns that a mask covers, and the first one's number."""

@@ -22,8 +22,14 @@ _STARTS = (
     "<|channel|>analysis",
 )
 _BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{")
-_DECLARED = re.compile(r"(?i)\banswer\s*(?:is|:|=)+\s*:?\s*(?!(?:final\s+)?answer\b)(?P<answer>\S[^\n]*)")
-_LETTER = re.compile(r"^\W*(?:\\text\w*\{)?\W*([A-Z])(?![A-Za-z])")
+# What follows "answer is" or "Answer:", or a heading of its own, markdown or not.
+_NO_OTHER = r"(?!\W*(?:final\s+)?answer\b)"
+_IS = r"(?:(?:is|:|=)+\s*[:*]*|(?<=answer)\**[ \t]*\n)"
+_DECLARED = re.compile(rf"(?i)\banswer\b\**\s*{_IS}\s*{_NO_OTHER}(?P<answer>\S[^\n]*)")
+_FINAL = re.compile(rf"(?i)\bfinal\s+answer\b\**\s*:\s*[*]*\s*{_NO_OTHER}\S")
+_FORMULA = re.compile(r"\$\$(.+?)\$\$|\$([^$]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+_NAMED = r"(?:(?:the\s+)?(?:answer|option|choice)\b\W*(?:is\b)?\W*)?"
+_LETTER = re.compile(rf"(?i:^\W*(?:\\(?:text|math)\w*\{{)?\W*{_NAMED})([A-H])(?=$|[^A-Za-z0-9_])")
 
 
 def answer_part(output: str) -> str | None:
@@ -42,10 +48,16 @@ def answer_part(output: str) -> str | None:
 
 
 def final_answer(output: str) -> str:
-    """The last `\\boxed{}` after the thinking, else what is declared as the answer; empty where there is none."""
+    """The last `\\boxed{}` after the thinking, else what is declared as the answer; empty where there is none.
+
+    A "Final Answer:" that comes after the last box takes its place.
+    """
     text = answer_part(output)
     if text is None:
         return ""
+    finals = [match.start() for match in _FINAL.finditer(text)]
+    if finals and not _BOXED.search(text, finals[-1]):
+        return _declared(text[finals[-1] :])
     return last_boxed(text) or _declared(text)
 
 
@@ -76,9 +88,9 @@ def _declared(text: str) -> str:
     if not matches:
         return ""
     answer = matches[-1]["answer"].strip().strip("*").strip()
-    formula = re.match(r"\$([^$]+)\$|\\\((.+?)\\\)", answer)
+    formula = _FORMULA.match(text, matches[-1].start("answer"))
     if formula:
-        return (formula[1] or formula[2]).strip()
+        return next(group for group in formula.groups() if group).strip()
     return re.sub(r"[.。]\s*$", "", re.split(r"\.\s", answer)[0]).strip()
 
 

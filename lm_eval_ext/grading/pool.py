@@ -6,7 +6,7 @@ import atexit
 import logging
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import TimeoutError
+from concurrent.futures.process import BrokenProcessPool
 from functools import cache
 from typing import Any
 
@@ -25,18 +25,36 @@ def in_workers(
     seconds: float = SECONDS_PER_ANSWER,
 ) -> list[Any]:
     """Results of `function` for each call, in order; `otherwise` where a call was killed or failed."""
-    futures = [_pool().schedule(function, args=call, timeout=seconds) for call in calls]
-    return [_result(future, otherwise) for future in futures]
-
-
-def _result(future: Any, otherwise: Any) -> Any:
     try:
-        return future.result()
-    except TimeoutError:
-        logger.debug("an answer took longer than its time and counts as wrong")
-    except Exception as error:  # whatever an untrusted answer did to its worker, it is this answer's alone
-        logger.debug("an answer could not be compared (%s) and counts as wrong", type(error).__name__)
-    return otherwise
+        outcomes = _outcomes(function, calls, seconds)
+    except (RuntimeError, BrokenProcessPool):  # all workers were killed from outside: start new ones, once
+        _pool.cache_clear()
+        outcomes = _outcomes(function, calls, seconds)
+    failed = [type(error).__name__ for error, _ in outcomes if error is not None]
+    if failed:
+        logger.warning(
+            "%d of %d answers could not be compared (%s) and count as wrong",
+            len(failed),
+            len(calls),
+            ", ".join(f"{failed.count(name)} {name}" for name in sorted(set(failed))),
+        )
+    return [otherwise if error is not None else value for error, value in outcomes]
+
+
+def _outcomes(
+    function: Callable[..., Any], calls: Sequence[tuple[Any, ...]], seconds: float
+) -> list[tuple[Exception | None, Any]]:
+    futures = [_pool().schedule(function, args=call, timeout=seconds) for call in calls]
+    return [_outcome(future) for future in futures]
+
+
+def _outcome(future: Any) -> tuple[Exception | None, Any]:
+    try:
+        return None, future.result()
+    except BrokenProcessPool:
+        raise
+    except Exception as error:  # whatever an untrusted answer did to its worker is this answer's alone
+        return error, None
 
 
 @cache
@@ -66,4 +84,6 @@ def _prepare() -> None:
         import resource
     except ImportError:  # Windows has no such limit; the clock still holds
         return
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_PER_WORKER, MEMORY_PER_WORKER))
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    limit = MEMORY_PER_WORKER if hard == resource.RLIM_INFINITY else min(MEMORY_PER_WORKER, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))

@@ -48,6 +48,31 @@ def chosen_recipe(
     )
 
 
+def flag(name: str, value: object) -> bool:
+    """A model argument that is true or false; lm-eval leaves `on` and `off` as text, and any text is true to Python.
+
+    Raises:
+        ArgumentError: it is neither.
+    """
+    words = {"on": True, "true": True, "yes": True, "off": False, "false": False, "no": False}
+    if isinstance(value, str) and value.lower() in words:
+        return words[value.lower()]
+    if value in (True, False):
+        return bool(value)
+    raise ArgumentError(f"{name}={value!r}: give True or False")
+
+
+def budget(name: str, value: object) -> int | None:
+    """A model argument that counts tokens; None for -1, no limit.
+
+    Raises:
+        ArgumentError: it is no whole number from -1.
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and value >= -1:
+        return None if value == -1 else value
+    raise ArgumentError(f"{name}={value!r}: give a whole number of tokens, or -1 for no limit")
+
+
 def run_name(model_name: str | None, model_args: str | Mapping[str, Any] | None) -> str | None:
     """lm-eval's name of a run, and what was dropped: a dense and a pruned run never share a folder."""
     arguments = parse_model_args(model_args)

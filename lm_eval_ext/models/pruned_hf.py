@@ -15,9 +15,9 @@ from lm_eval.models.huggingface import HFLM
 
 from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.generation.options import asks_for_thinking
-from lm_eval_ext.models.arguments import chosen_recipe, parse_model_args
+from lm_eval_ext.models.arguments import budget, chosen_recipe, flag, parse_model_args
 from lm_eval_ext.models.batching import affordable_batch_size
-from lm_eval_ext.models.thinking_requests import ThinkingRequests, open_journal
+from lm_eval_ext.models.thinking_requests import ThinkingRequests
 from lm_eval_ext.pruning.architecture import depth, slice_config
 from lm_eval_ext.pruning.loading import adapter_depth, fingerprint, load_pruned
 from lm_eval_ext.pruning.recipe import format_layers, kept_layers
@@ -79,7 +79,7 @@ class PrunedHFLM(HFLM):  # type: ignore[misc]  # lm-eval has no type information
         auto_chat_template: bool = True,
         share_traces: bool = True,
         stop_loops: bool = False,
-        journal: str | None = None,
+        journal: str | bool | None = "on",
         seed: int | None = None,
         revision: str | None = None,
         **kwargs: Any,
@@ -93,11 +93,11 @@ class PrunedHFLM(HFLM):  # type: ignore[misc]  # lm-eval has no type information
         self._kept: tuple[int, ...] | None = None
         self._thinking_arguments: dict[str, Any] = {
             "format_name": thinking_format,
-            "answer_budget": None if int(answer_token_budget) < 0 else int(answer_token_budget),
-            "auto_chat_template": auto_chat_template,
-            "share_traces": share_traces,
-            "stop_loops": stop_loops,
-            "journal": open_journal(journal),
+            "answer_budget": budget("answer_token_budget", answer_token_budget),
+            "auto_chat_template": flag("auto_chat_template", auto_chat_template),
+            "share_traces": flag("share_traces", share_traces),
+            "stop_loops": flag("stop_loops", stop_loops),
+            "journal": journal,
             "seed": seed,
         }
         if kwargs.get("device") is None and not torch.cuda.is_available():
@@ -219,7 +219,8 @@ class PrunedHFLM(HFLM):  # type: ignore[misc]  # lm-eval has no type information
         info: dict[str, Any] = super().get_model_info()
         info["pruning"] = self._pruning_info()
         if "_thinking" in vars(self):
-            info["generation"] = self._thinking.totals.info()
+            # lm-eval asks the first rank alone, which knows of its own share of the requests.
+            info["generation"] = self._thinking.totals.info() | {"of_rank": self.rank, "ranks": self.world_size}
         return info
 
     @functools.cached_property

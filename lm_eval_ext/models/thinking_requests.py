@@ -12,6 +12,7 @@ import torch
 import transformers
 from lm_eval.api.instance import Instance
 
+from lm_eval_ext.errors import JournalError
 from lm_eval_ext.generation.budget_forcing import BudgetForcing, Codec, codec_of
 from lm_eval_ext.generation.hf import engine_for
 from lm_eval_ext.generation.journal import Journal, JournaledEngine
@@ -37,7 +38,7 @@ class ThinkingRequests:
         auto_chat_template: apply the chat template where a prompt comes without it.
         share_traces: one trace for all budgets of a prompt.
         stop_loops: end traces that are caught in a loop.
-        journal: keeps finished generations, or None.
+        journal: path of the journal, "on" for the shared one, "off" for none.
         seed: base seed, or None for torch's.
     """
 
@@ -50,12 +51,12 @@ class ThinkingRequests:
         auto_chat_template: bool,
         share_traces: bool,
         stop_loops: bool,
-        journal: Journal | None,
+        journal: str | bool | None,
         seed: int | None,
     ) -> None:
         self.lm = lm
         self.stop_loops = stop_loops
-        self.journal = journal
+        self.journal = open_journal(journal)
         self.totals = Totals()
         self.answer_budget = answer_budget
         self.share_traces = share_traces
@@ -66,6 +67,11 @@ class ThinkingRequests:
             else detect_format(lm.tokenizer, str(lm.pretrained) if isinstance(lm.pretrained, str) else "")
         )
         logger.info("thinking format: %s", self.form.name)
+        if "strftime_now" in str(lm.tokenizer.chat_template):
+            logger.warning(
+                "the chat template prints today's date, which is part of every prompt: samples change with the day, "
+                "and a run that goes on another day finds nothing in the journal"
+            )
         self.template_end = self._template_end() if auto_chat_template else None
 
     def _template_end(self) -> str | None:
@@ -163,7 +169,7 @@ class ThinkingRequests:
             self._mixed_precision(),
         ):
             forcing = BudgetForcing(
-                self._engine(codec, planned, progress),
+                self._engine(codec, requests, planned, progress),
                 codec,
                 form,
                 base_seed=torch.initial_seed() if self.seed is None else self.seed,
@@ -181,8 +187,11 @@ class ThinkingRequests:
         dtype = self.lm.mixed_precision_dtype
         return torch.autocast(self.lm.device.type, dtype=dtype, enabled=dtype is not None)
 
-    def _engine(self, codec: Codec, planned: Plan, progress: Progress) -> JournaledEngine:
-        longest = max(len(trace.prompt) + trace.limit for trace in planned.traces)
+    def _engine(self, codec: Codec, requests: Sequence[Request], planned: Plan, progress: Progress) -> JournaledEngine:
+        answers = max(
+            request.max_tokens if request.answer_budget is None else request.answer_budget for request in requests
+        )
+        longest = max(len(trace.prompt) + trace.limit for trace in planned.traces) + answers
         size = self.lm.decoding_batch_size(min(longest, self.lm.max_length))
         engine = engine_for(self.lm.model, size, codec.decode, progress.decoded)
         versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
@@ -248,7 +257,8 @@ def _request(prompt: tuple[int, ...], thinks: bool, repeat: int, options: Option
         repeat=repeat,
         sampling=options.sampling,
         thinking_budget=options.thinking_budget,
-        answer_budget=options.answer_budget,
+        # Without thinking the answer is all there is, and only a budget that was asked for limits it.
+        answer_budget=options.answer_budget if thinks or options.names_answer_budget else None,
         max_tokens=options.max_tokens,
         until=options.until,
         wait_count=options.wait_count,
@@ -268,11 +278,17 @@ def _log_plan(planned: Plan) -> None:
 
 
 def open_journal(journal: str | bool | None) -> Journal | None:
-    """The journal that a model argument names: the shared one by default, none for "off".
+    """The journal that a model argument names.
 
     Raises:
-        JournalError: the file cannot be used.
+        JournalError: a file that was named cannot be used. The shared one, which nobody asked for, is done without.
     """
-    if journal in ("off", False):
+    if journal in ("off", "none", False, None):
         return None
-    return Journal(default_journal() if journal in (None, "on", True) else Path(str(journal)).expanduser())
+    if journal not in ("on", True):
+        return Journal(Path(str(journal)).expanduser())
+    try:
+        return Journal(default_journal())
+    except (JournalError, RuntimeError) as error:
+        logger.warning("%s; going on without", error)
+        return None

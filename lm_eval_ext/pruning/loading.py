@@ -53,10 +53,12 @@ def load_pruned(
         ArchitectureError: the layers cannot be dropped safely.
         CheckpointError: no safetensors weights, or weights that do not fit the pruned model.
     """
+    hub = {"revision": revision, "subfolder": subfolder}
+    hub |= {name: options[name] for name in ("cache_dir", "token", "local_files_only") if name in options}
     sliced = slice_config(config, kept)
     model_class = _model_class(sliced, trust_remote_code)
     with ExitStack() as files:
-        tensors = _kept_tensors(_shards(pretrained, kept, revision, subfolder), kept, files)
+        tensors = _kept_tensors(_shards(pretrained, kept, hub), kept, files)
         model, report = model_class.from_pretrained(
             None,
             config=sliced,
@@ -66,7 +68,7 @@ def load_pruned(
             **options,
         )
     _check_complete(pretrained, report)
-    _adopt_identity(model, pretrained, revision, subfolder)
+    _adopt_identity(model, pretrained, hub)
     loaded: PreTrainedModel = model
     return loaded
 
@@ -79,11 +81,11 @@ def _model_class(config: PreTrainedConfig, trust_remote_code: bool) -> Any:
         return type(AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code))
 
 
-def _shards(pretrained: str, kept: Sequence[int], revision: str, subfolder: str) -> list[Path]:
+def _shards(pretrained: str, kept: Sequence[int], hub: Mapping[str, Any]) -> list[Path]:
     """Files that hold kept tensors; shards of dropped layers alone are not even downloaded."""
-    index = _file(pretrained, _INDEX, revision, subfolder)
+    index = _file(pretrained, _INDEX, hub)
     if index is None:
-        single = _file(pretrained, _SINGLE, revision, subfolder)
+        single = _file(pretrained, _SINGLE, hub)
         if single is None:
             raise CheckpointError(
                 f"pretrained={pretrained}: no {_SINGLE} or {_INDEX}; layers are dropped from safetensors only, "
@@ -92,23 +94,18 @@ def _shards(pretrained: str, kept: Sequence[int], revision: str, subfolder: str)
         return [single]
     weight_map: Mapping[str, str] = json.loads(index.read_text("utf-8"))["weight_map"]
     names = sorted({shard for tensor, shard in weight_map.items() if renamed_tensor(tensor, kept) is not None})
-    found = {name: _file(pretrained, name, revision, subfolder) for name in names}
+    found = {name: _file(pretrained, name, hub) for name in names}
     missing = [name for name, path in found.items() if path is None]
     if missing:
         raise CheckpointError(f"pretrained={pretrained}: shard {missing[0]} named in {_INDEX} is missing")
     return [path for path in found.values() if path is not None]
 
 
-def _file(pretrained: str, name: str, revision: str, subfolder: str) -> Path | None:
+def _file(pretrained: str, name: str, hub: Mapping[str, Any]) -> Path | None:
+    """Where a file of the repository lies, fetched if need be; None if the repository has no such file."""
     from transformers.utils.hub import cached_file
 
-    found = cached_file(
-        pretrained,
-        name,
-        revision=revision,
-        subfolder=subfolder,
-        _raise_exceptions_for_missing_entries=False,
-    )
+    found = cached_file(pretrained, name, _raise_exceptions_for_missing_entries=False, **hub)
     return Path(found) if found else None
 
 
@@ -150,15 +147,14 @@ def _check_complete(pretrained: str, report: Mapping[str, Any]) -> None:
             )
 
 
-def _adopt_identity(model: Any, pretrained: str, revision: str, subfolder: str) -> None:
+def _adopt_identity(model: Any, pretrained: str, hub: Mapping[str, Any]) -> None:
     """Name and generation defaults of the base; with no name given, from_pretrained could not find them."""
     from transformers import GenerationConfig
 
     model.config.name_or_path = pretrained
-    try:
-        model.generation_config = GenerationConfig.from_pretrained(pretrained, revision=revision, subfolder=subfolder)
-    except OSError:  # the base has none: the defaults made from its config stay
-        return
+    defaults = _file(pretrained, "generation_config.json", hub)
+    if defaults is not None:  # else those made from the config stay
+        model.generation_config = GenerationConfig.from_pretrained(defaults.parent, defaults.name)
 
 
 def fingerprint(model: Any) -> str:
@@ -170,7 +166,9 @@ def fingerprint(model: Any) -> str:
     digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        if tensor.device.type != "meta" and tensor.numel():  # offloaded tensors have no values at hand
+        if tensor.device.type == "meta":  # an offloaded tensor has no values at hand: the model's name must do
+            digest.update(str(model.config.name_or_path).encode())
+        elif tensor.numel():
             flat = tensor.reshape(-1)
             sample = flat[:: max(1, flat.numel() // 64)][:64]
             digest.update(repr(sample.tolist()).encode())
@@ -181,7 +179,7 @@ def adapter_depth(peft: str, revision: str | None = None) -> int | None:
     """Number of layers that a PEFT adapter's weights reach to; None where it has no safetensors."""
     from safetensors import safe_open
 
-    path = _file(peft, "adapter_model.safetensors", revision or "main", "")
+    path = _file(peft, "adapter_model.safetensors", {"revision": revision or "main"})
     if path is None:
         return None
     with safe_open(path, framework="pt") as file:
