@@ -2,7 +2,8 @@
 
     python -m benchmarks.sweep [CHECKPOINT] [--questions 16] [--budgets 32,64,128,256,512]
 
-Greedy, float32; ends of text are ignored, so that no trace ends early.
+In float32; ends of text are ignored, so that no trace ends early. With `--temperature 1 --apart 3` the separate runs
+sample in batches of 3, and must come to the same texts.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from lm_eval_ext.generation.budget_forcing import BudgetForcing, codec_of
 from lm_eval_ext.generation.hf import HFEngine
 from lm_eval_ext.generation.journal import JournaledEngine
 from lm_eval_ext.generation.planner import plan
-from lm_eval_ext.generation.request import Generation, Request
+from lm_eval_ext.generation.request import Generation, Request, Sampling
 from lm_eval_ext.generation.thinking import thinking_format
 from lm_eval_ext.models.accounting import Totals
 from tests.shared import SMOLLM2
@@ -30,6 +31,8 @@ def main() -> None:
     arguments.add_argument("--budgets", default="32,64,128,256,512")
     arguments.add_argument("--answer", type=int, default=32)
     arguments.add_argument("--batch", type=int, default=16)
+    arguments.add_argument("--apart", type=int, help="batch size of the separate runs")
+    arguments.add_argument("--temperature", type=float, default=0.0)
     given = arguments.parse_args()
 
     import torch
@@ -40,12 +43,16 @@ def main() -> None:
     prompts = [tuple(tokenizer.encode(templated(tokenizer, text))) for text in questions(given.questions)]
     budgets = [int(budget) for budget in given.budgets.split(",")]
 
-    def run(some: list[int]) -> tuple[dict[tuple[int, int], Generation], Totals]:
+    sampling = Sampling(given.temperature)
+
+    def run(some: list[int], batch: int) -> tuple[dict[tuple[int, int], Generation], Totals]:
         requests = [
-            Request(prompt, thinking_budget=budget, answer_budget=given.answer) for budget in some for prompt in prompts
+            Request(prompt, sampling=sampling, thinking_budget=budget, answer_budget=given.answer)
+            for budget in some
+            for prompt in prompts
         ]
         totals = Totals()
-        engine = JournaledEngine(HFEngine(model, given.batch, tokenizer.decode), None, "", str, totals.count)
+        engine = JournaledEngine(HFEngine(model, batch, tokenizer.decode), None, "", str, totals.count)
         codec = replace(codec_of(tokenizer, ()), eos=frozenset())
         with totals.timed():
             results = BudgetForcing(engine, codec, thinking_format("plain"), 0, 8192).run(
@@ -54,11 +61,11 @@ def main() -> None:
         keys = [(budget, number) for budget in some for number in range(len(prompts))]
         return dict(zip(keys, results, strict=True)), totals
 
-    shared, once = run(budgets)
+    shared, once = run(budgets, given.batch)
     separate: dict[tuple[int, int], Generation] = {}
     apart = Totals()
     for budget in budgets:
-        texts, totals = run([budget])
+        texts, totals = run([budget], given.apart or given.batch)
         separate |= texts
         apart = added(apart, totals)
     different = [key for key in shared if shared[key] != separate[key]]

@@ -176,7 +176,8 @@ class _Batch:
         if self.prompt is not None and self.prompt[0] == work.job.ids:
             return self.prompt[1], self.prompt[2]
         states, logits = self.engine.prefill(work)
-        self.prompt = (work.job.ids, states, logits)
+        if work.states is None:  # what follows a trace is asked for once; between them, repeats of a prompt wait
+            self.prompt = (work.job.ids, states, logits)
         return states, logits
 
     def _step(self) -> None:
