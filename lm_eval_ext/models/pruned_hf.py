@@ -100,10 +100,9 @@ class PrunedHFLM(HFLM):  # type: ignore[misc]  # lm-eval has no type information
             "journal": journal,
             "seed": seed,
         }
+        # Where no device is named, lm-eval's command line falls back to the CPU; its functions would not.
         if kwargs.get("device") is None and not torch.cuda.is_available():
-            kwargs["device"] = (
-                "cpu"  # where none is named, lm-eval's command line falls back too, but not its functions
-            )
+            kwargs["device"] = "cpu"
         try:
             super().__init__(pretrained=pretrained, revision=revision or "main", **kwargs)
         except TypeError as error:
