@@ -6,9 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lm_eval_ext.testbed.smollm2 import write_checkpoint as write_smollm2
 from tests.checkpoints import write_checkpoint
-from tests.shared import SMOLLM2
 from tests.tokenizers import TEMPLATE, byte_tokenizer
 
 VOCABULARY = 300  # bytes, special tokens and thinking markers of the tests' tokenizer
@@ -30,12 +28,6 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     byte_tokenizer(TEMPLATE).save_pretrained(folder)
     return folder
-
-
-@pytest.fixture(scope="session")
-def smollm2() -> Path:
-    """SmolLM2 as a checkpoint folder, kept between runs."""
-    return write_smollm2(SMOLLM2)
 
 
 @pytest.fixture

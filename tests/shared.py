@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from lm_eval_ext.testbed.smollm2 import gguf_folder
-
 ROOT = Path(__file__).resolve().parent.parent
 HUB = Path(os.environ.get("LM_EVAL_TTS_HUB", ROOT.parent / "shared" / "data" / "hub"))
 SMOLLM2 = ROOT / ".models" / "smollm2"
@@ -16,4 +14,3 @@ SMOLLM2 = ROOT / ".models" / "smollm2"
 needs_benchmarks = pytest.mark.skipif(
     not HUB.is_dir(), reason=f"the benchmarks' datasets are not at {HUB} (set LM_EVAL_TTS_HUB)"
 )
-needs_smollm2 = pytest.mark.skipif(gguf_folder() is None, reason="the extra `smollm2` is not installed")
