@@ -9,11 +9,15 @@ not even `typing`.
 import os
 import sys
 
-_HOOKS = {"lm_eval.models": "register_models", "lm_eval.tasks.manager": "register_tasks"}
+_HOOKS = {
+    "lm_eval.models": "register_models",
+    "lm_eval.tasks.manager": "register_tasks",
+    "lm_eval._cli.ls": "list_models",
+}
 
 
 class _Finder:
-    """A meta path finder that finds nothing itself but follows the load of lm-eval's two registries."""
+    """A meta path finder that finds nothing itself but follows the load of the parts of lm-eval we extend."""
 
     @staticmethod
     def find_spec(name, path=None, target=None):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import functools
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -38,6 +39,35 @@ def register_tasks() -> None:
         import lm_eval_ext.grading.metrics  # noqa: F401  # its decorators register it
     _add_tasks_folder()
     _explain_unreachable_datasets()
+
+
+def list_models() -> None:
+    """Give `lm_eval ls` the choice `models`, where it has none of its own (0.4.13 lists tasks alone)."""
+    from lm_eval._cli.ls import List
+
+    add, execute = List._add_args, List._execute
+    if hasattr(add, "__wrapped__"):
+        return
+
+    @functools.wraps(add)
+    def with_models(self: Any) -> None:
+        add(self)
+        what = next(action for action in self._parser._actions if action.dest == "what")
+        if "models" not in what.choices:
+            what.choices = [*what.choices, "models"]
+            self._execute = functools.partial(_list_models_or, functools.partial(execute, self))
+
+    List._add_args = with_models
+
+
+def _list_models_or(execute: Callable[[argparse.Namespace], None], given: argparse.Namespace) -> None:
+    if given.what != "models":
+        execute(given)
+        return
+    import lm_eval.models  # noqa: F401  # fills the registry, ours included
+    from lm_eval.api.registry import model_registry
+
+    print("\n".join(sorted(model_registry)))
 
 
 def _add_tasks_folder() -> None:

@@ -27,6 +27,12 @@ def test_tasks_are_listed() -> None:
     assert all(f"|{name} " in listed for name in ("tts", "tts_math", "tts_aime24_b512", "tts_gpqa_diamond_maj8"))
 
 
+def test_models_are_listed() -> None:
+    listed = run(LM_EVAL, "ls", "models").stdout.split()
+    assert {"hf", "pruned-hf", "vllm"} <= set(listed)
+    assert run(LM_EVAL, "ls", "models", LM_EVAL_TTS_AUTOLOAD="0").returncode == 2, "no longer needed: lm-eval has it"
+
+
 def test_the_model_is_known() -> None:
     shown = run(LM_EVAL, "--model", "nonsense", "--tasks", "tts_sums").stderr
     assert re.search(r"Supported model names: .*\bpruned-hf\b", shown)
@@ -56,7 +62,7 @@ def test_registering_twice_changes_nothing() -> None:
         "from lm_eval_ext import plugin\n"
         "import lm_eval.tasks.manager as m, lm_eval.models\n"
         "before = len(m.TaskManager().all_tasks)\n"
-        "plugin.register_tasks(); plugin.register_models()\n"
+        "plugin.register_tasks(); plugin.register_models(); plugin.list_models()\n"
         "assert len(m.TaskManager().all_tasks) == before\n"
         "assert m.TaskManager(include_defaults=False).all_tasks == []\n"
     )
