@@ -3,7 +3,7 @@
     metadata:
       variants: {budgets: [512, 1024], votes: [8]}
 
-gives `<task>_b512`, `<task>_b1024` (thinking budgets) and `<task>_maj8` (repeats).
+gives `<task>_b512`, `<task>_b1024` (thinking budgets) and `<task>_maj8` (repeats, with pass@k and maj@k).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from lm_eval_ext.errors import TaskError
 
 _HEADER = "# Written by `lm-eval-tts tasks sync` from {base}; edit that file instead.\n"
 _KINDS = ("budgets", "votes")
+_COUNT_VOTES = ("math_verify", "choice_match")  # the metrics that know the option `votes`
 
 
 class _Loader(yaml.SafeLoader):
@@ -73,10 +74,17 @@ def _changes(variants: Any, whole: dict[str, Any], path: Path) -> Iterator[tuple
             if not isinstance(number, int) or isinstance(number, bool) or number < 1:
                 raise TaskError(f"{path}: metadata.variants.{kind} has {number!r}; allowed: whole numbers from 1")
             if kind == "votes":
-                yield f"maj{number}", {"repeats": number}
+                yield f"maj{number}", {"repeats": number, "metric_list": _with_votes(whole)}
             else:
                 arguments = {**whole.get("generation_kwargs", {}), "thinking_token_budget": number}
                 yield f"b{number}", {"generation_kwargs": arguments}
+
+
+def _with_votes(whole: dict[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {**metric, "votes": True} if metric["metric"] in _COUNT_VOTES else metric
+        for metric in whole.get("metric_list", [])
+    ]
 
 
 def _with_includes(path: Path) -> dict[str, Any]:

@@ -4,10 +4,15 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.checkpoints import write_checkpoint
 from tests.tokenizers import TEMPLATE, byte_tokenizer
+
+# Speed is judged by the benchmarks; a test that is slow on a busy machine is right all the same.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 VOCABULARY = 300  # bytes, special tokens and thinking markers of the tests' tokenizer
 

@@ -1,17 +1,31 @@
+"""Answers found and graded, through what lm-eval calls."""
+
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import subprocess
+import sys
+import threading
+import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
+from lm_eval_ext.errors import TaskError
 from lm_eval_ext.generation.request import Generation
-from lm_eval_ext.grading.extract import choice_letter, final_answer
-from lm_eval_ext.grading.metrics import ChoiceAnswer, MathAnswer, choice_match, math_verify
-from lm_eval_ext.grading.pool import in_workers
+from lm_eval_ext.grading.equivalence import compared, plainly_equal, read, value
+from lm_eval_ext.grading.extract import Extractor, choice_letter, final_answer
+from lm_eval_ext.grading.grade import grades
+from lm_eval_ext.grading.metrics import ChoiceAnswer, MathAnswer, choice_match, math_graded, math_verify, share_compared
+from lm_eval_ext.grading.normalise import normalised
+from lm_eval_ext.grading.pool import SECONDS_PER_ANSWER, Outcome, in_workers
+from tests.adversarial import ANSWERS, CANARY, RIGHT
 from tests.shared import HUB, needs_benchmarks
 
 
@@ -28,6 +42,18 @@ def test_final_answers(case: dict[str, str]) -> None:
 @pytest.mark.parametrize("case", cases("equivalence"))
 def test_equivalence(case: dict[str, Any]) -> None:
     assert math_verify([case["gold"]], [[case["answer"]]])["acc"] == float(case["equal"])
+    if case["answer"]:
+        assert math_verify([case["answer"]], [[case["gold"]]])["acc"] == float(case["equal"]), "it is symmetric"
+
+
+def test_math_verify_published_behaviour() -> None:
+    """At least as many verdicts right as by Math-Verify alone, whose own are kept in the rows."""
+    rows = [row.values[0] for row in cases("math_verify")]
+    places = ("boxed", "declared", "last_expression")
+    graded = grades([(final_answer(row["gold"], places), final_answer(row["output"], places)) for row in rows])
+    wrong = [row for row, grade in zip(rows, graded, strict=True) if grade.correct != row["equal"]]
+    assert [row for row in wrong if not row.get("missed")] == []
+    assert len(wrong) <= sum(row["math_verify"] != row["equal"] for row in rows)
 
 
 def test_a_generation_says_itself_what_to_grade() -> None:
@@ -60,7 +86,7 @@ def test_accuracy_is_the_mean_over_samples() -> None:
     ],
 )
 def test_letters(output: str, letter: str) -> None:
-    assert choice_letter(output) == letter
+    assert choice_letter(final_answer(output)) == letter
 
 
 def test_letters_are_matched() -> None:
@@ -68,28 +94,197 @@ def test_letters_are_matched() -> None:
     assert choice_match(["A"], [answers])["acc"] == 0.5
 
 
-def _kill_itself(mark: str) -> str:
-    if mark == "die":
-        os.kill(os.getpid(), signal.SIGKILL)
+def test_votes_are_counted_where_they_are_asked_for() -> None:
+    answers = ["1/2", "0.5", "3", "3", r"\frac{1}{2}", "", "4", "4"]
+    scores = math_verify(["0.50"], [answers], votes=True, g_pass=[0.5])
+    assert scores["acc"] == 3 / 8 and scores["answered"] == 7 / 8
+    assert scores["pass@8"] == 1 and scores["maj@8"] == 1, "three votes against two and two"
+    assert {"pass@2", "pass@4", "maj@2", "maj@4", "g-pass@8_0.5"} <= set(scores)
+    assert choice_match(["A"], [["A", "B", "B", "A"]], votes=True)["maj@4"] == 0.5, "a tie is split"
+    assert set(math_verify(["1"], [["1"]] * 3)) == {"acc", "answered"}
+
+
+def test_every_grade_has_a_reason() -> None:
+    answers = ["4", "5", "", r"\begin{cases", "(" * 3000, r"1000000000!"]
+    reasons = math_graded(["4"], [answers])["graded"]
+    assert reasons[:5] == ["correct", "wrong", "no answer", "unparsable", "unparsable"]
+    assert reasons[5] in ("timeout", "memory")
+    assert share_compared([reasons]) == 0.5
+
+
+def test_where_answers_are_looked_for() -> None:
+    output = r"We find $x = 3$ and then 17 apples."
+    assert final_answer(output) == ""
+    assert Extractor(["boxed", "last_expression"]).answers([[output, r"\boxed{1} of 2"]]) == [["17", "1"]]
+    assert Extractor(["boxed"]).answers([["The answer is 5."]]) == [[""]]
+    with pytest.raises(TaskError, match="find=\\['box'\\] of an answer filter; allowed: a list of boxed, declared"):
+        MathAnswer(find=["box"])
+
+
+def test_a_truncated_trace_never_scores() -> None:
+    cut = [r"so \boxed{4}", r"**Final Answer:** 4", "The answer is 4.", "Answer: (A)"]
+    for text in cut:
+        assert final_answer(Generation(text, answer=None)) == ""
+        assert final_answer("<think>" + text) == ""
+        assert final_answer("[THINK]" + text) == ""
+        # A template may open the thinking, so that the text does not; the other samples tell.
+        assert MathAnswer().apply([[text, r"hm</think>\boxed{5}"]], [{}]) == [["", "5"]]
+        assert MathAnswer(thinking_end="</thought>").apply([[text]], [{}]) == [[""]]
+    assert MathAnswer().apply([[cut[0], r"<think>hm</think>\boxed{5}"]], [{}]) == [["4", "5"]], "this one did not think"
+
+
+def test_the_filter_grades_all_questions_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    batches = []
+
+    def counted(pairs: list[tuple[str, str]]) -> list[Any]:
+        batches.append(len(pairs))
+        return grades(pairs)
+
+    monkeypatch.setattr("lm_eval_ext.grading.metrics.grades", counted)
+    MathAnswer().apply([[r"\boxed{1}"], [r"\boxed{2}", r"\boxed{x}"]], [{"Answer": "1"}, {"ANSWER": 2}])
+    assert batches == [3]
+
+
+def _die_once(folder: str, mark: str) -> str:
+    if mark.startswith("die"):
+        path = Path(folder) / mark
+        if mark == "die always" or not path.exists():
+            path.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
     return mark
 
 
-def test_a_worker_that_dies_takes_one_answer_with_it() -> None:
-    assert in_workers(_kill_itself, [("a",), ("die",), ("b",)], otherwise=None) == ["a", None, "b"]
+def test_a_worker_killed_from_outside_loses_no_answer(tmp_path: Path) -> None:
+    marks = ["a", "die once", "b", "die always", "c"]
+    outcomes = in_workers(_die_once, [(str(tmp_path), mark) for mark in marks])
+    assert outcomes == [*map(Outcome, marks[:3]), Outcome(failure="memory"), Outcome("c")]
+
+
+def command(process: psutil.Process) -> str:
+    with contextlib.suppress(psutil.Error):
+        return " ".join(process.cmdline())
+    return ""
+
+
+def test_workers_killed_in_the_middle_of_grading_change_no_verdict() -> None:
+    pairs = [(rf"{number}\sqrt{{2}}", rf"\sqrt{{{2 * (number + number % 3) ** 2}}}") for number in range(1, 400)]
+
+    def killer() -> None:
+        for _ in range(4):
+            time.sleep(0.5)
+            workers = [child for child in psutil.Process().children(recursive=True) if "popen_loky" in command(child)]
+            if workers:
+                workers[0].kill()
+
+    thread = threading.Thread(target=killer)
+    thread.start()
+    verdicts = [grade.correct for grade in grades(pairs)]
+    thread.join()
+    assert verdicts == [number % 3 == 0 for number in range(1, 400)]
+
+
+def test_grading_works_from_any_thread() -> None:
+    found: list[Any] = []
+    thread = threading.Thread(target=lambda: found.extend(grades([("x+1", "1+x"), ("x+1", "2+x")])))
+    thread.start()
+    thread.join(60)
+    assert [grade.reason for grade in found] == ["correct", "wrong"]
+
+
+def test_workers_end_with_their_process() -> None:
+    code = (
+        "import os, signal, psutil\n"
+        "from lm_eval_ext.grading.grade import grades\n"
+        "grades([('x+1', '1+x')])\n"
+        "print(*[child.pid for child in psutil.Process().children(recursive=True)], flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    workers = [int(pid) for pid in done.stdout.split()]
+    assert workers, done.stderr
+    deadline = time.monotonic() + 20
+    while any(map(psutil.pid_exists, workers)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(map(psutil.pid_exists, workers))
+
+
+def test_nothing_a_model_writes_brings_the_grader_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = psutil.Process().memory_info().rss
+    start = time.monotonic()
+    reasons = [grade.reason for grade in grades([("4", answer) for answer in ANSWERS])]
+    seconds = time.monotonic() - start
+    assert len(ANSWERS) >= 150 and len(reasons) == len(ANSWERS)
+    workers = os.cpu_count() or 1
+    assert seconds < len(ANSWERS) * 2 * (SECONDS_PER_ANSWER + 2) / workers, "each is read, then compared"
+    assert psutil.Process().memory_info().rss - before < 200 << 20
+    assert not (tmp_path / CANARY).exists(), "no answer is run"
+    right = [answer for answer, reason in zip(ANSWERS, reasons, strict=True) if reason == "correct"]
+    assert sorted(right) == sorted(RIGHT)
+    summary = {reason: reasons.count(reason) for reason in sorted(set(reasons))}
+    print(f"{len(ANSWERS)} answers in {seconds:.0f} s: {summary}")
+
+
+FILES = {
+    "HuggingFaceH4/MATH-500/test.jsonl": "answer",
+    "Maxwell-Jia/AIME_2024/train.jsonl": "Answer",
+    "math-ai/aime25/test.jsonl": "answer",
+}
+
+
+def golds(file: str) -> list[str]:
+    return [str(json.loads(line)[FILES[file]]) for line in (HUB / file).read_text("utf-8").splitlines()]
+
+
+def rewritings(gold: str) -> list[str]:
+    """Other ways to write the same."""
+    ways = [f" {gold} ", f"${gold}$", rf"\({gold}\)", rf"\,{gold}\,", f"{gold}.", rf"\displaystyle {gold}"]
+    ways += (
+        [gold.replace(r"\frac", r"\dfrac"), gold.replace(r"\%", "%"), gold.replace(" ", "")]
+        if "\\text" not in gold
+        else []
+    )
+    if "[" not in gold and r"\left" not in gold:
+        ways.append(gold.replace("(", r"\left(").replace(")", r"\right)"))
+    if gold.isdigit():
+        ways += [f"0{gold}", f"{gold}.0", rf"{gold}\text{{ cm}}", rf"{gold} \text{{ units}}"]
+        ways += [f"{int(gold):,}".replace(",", separator) for separator in (",", r"\,", "{,}", r",\!", " ")]
+    return ways
 
 
 @needs_benchmarks
-@pytest.mark.parametrize(
-    ("file", "field"),
-    [
-        ("HuggingFaceH4/MATH-500/test.jsonl", "answer"),
-        ("Maxwell-Jia/AIME_2024/train.jsonl", "Answer"),
-        ("math-ai/aime25/test.jsonl", "answer"),
-    ],
-)
-def test_every_gold_equals_its_box(file: str, field: str) -> None:
-    golds = [str(json.loads(line)[field]) for line in (HUB / file).read_text("utf-8").splitlines()]
-    assert len(golds) >= 30
-    for gold in golds:
-        answer = final_answer(rf"It follows that \boxed{{{gold}}}.")
-        assert math_verify([gold], [[answer]])["acc"] == 1.0, gold
+@pytest.mark.parametrize("file", FILES)
+def test_every_gold_equals_itself_however_it_is_written(file: str) -> None:
+    assert len(golds(file)) >= 30
+    pairs = [(gold, way) for gold in golds(file) for way in (gold, *rewritings(gold))]
+    boxed = [(gold, final_answer(rf"It follows that \boxed{{{way}}}.")) for gold, way in pairs]
+    graded = grades(boxed)
+    assert [pair for pair, grade in zip(boxed, graded, strict=True) if not grade.correct] == []
+
+
+@needs_benchmarks
+def test_no_two_answers_of_aime_are_equal() -> None:
+    answers = {int(gold) for file in FILES if "MATH" not in file for gold in golds(file)}
+    pairs = [(str(one), str(other)) for one in answers for other in answers if one != other]
+    assert len(pairs) > 2_000 and not any(grade.correct for grade in grades(pairs))
+
+
+@needs_benchmarks
+def test_settling_without_algebra_agrees_with_algebra() -> None:
+    """Wherever the shortcut has a verdict on golds, neighbours and rewritings, the algebra system has the same."""
+    some = sorted({way for file in FILES for gold in golds(file)[:90] for way in (gold, *rewritings(gold)[:3])})
+    texts = sorted({normalised(way) for way in some})
+    numbers = [text for text in texts if value(text) is not None]
+    pairs = [(text, text) for text in texts] + list(pairwise(numbers)) + list(zip(numbers, numbers[5:], strict=False))
+    settled = [(pair, verdict) for pair in pairs if (verdict := plainly_equal(*pair)) is not None]
+    outcomes = in_workers(compared, [pair for pair, _ in settled], seconds=20)
+    differing = [
+        pair for (pair, verdict), outcome in zip(settled, outcomes, strict=True) if outcome.value is not verdict
+    ]
+    readable = {
+        text
+        for text, outcome in zip(texts, in_workers(read, [(text,) for text in texts]), strict=True)
+        if outcome.value[0]
+    }
+    assert len(settled) > 300
+    assert [pair for pair in differing if set(pair) <= readable] == []

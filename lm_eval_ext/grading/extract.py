@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+
+from lm_eval_ext.errors import TaskError
 
 # Markers that end the thinking, and those that open it, in the text of models that know nothing of our Generation.
 _ENDS = (
@@ -22,55 +25,135 @@ _STARTS = (
     "<|channel|>analysis",
 )
 _BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{")
-# What follows "answer is" or "Answer:", or a heading of its own, markdown or not.
-_NO_OTHER = r"(?!\W*(?:final\s+)?answer\b)"
-_IS = r"(?:(?:is|:|=)+\s*[:*]*|(?<=answer)\**[ \t]*\n)"
-_DECLARED = re.compile(rf"(?i)\banswer\b\**\s*{_IS}\s*{_NO_OTHER}(?P<answer>\S[^\n]*)")
-_FINAL = re.compile(rf"(?i)\bfinal\s+answer\b\**\s*:\s*[*]*\s*{_NO_OTHER}\S")
-_FORMULA = re.compile(r"\$\$(.+?)\$\$|\$([^$]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+# What follows "answer is" or "Answer:", or a heading of its own, markdown or not, in any language.
+_LATIN = r"answer|respuesta|réponse|antwort|risposta|resposta|odpowiedź|cevap|jawaban|đáp án|ответ|відповідь"
+_OTHER = r"答案|解答|答え|答|정답|답|الجواب|الإجابة|उत्तर|উত্তর|คำตอบ"
+_ANSWER = rf"(?:\b(?:{_LATIN})\b|{_OTHER})"
+_IS_WORD = r"(?:is|es|est|ist|è|é|là|adalah|это)\b|[:=：是为為はは은는هو]|है"
+_NO_REPEAT = rf"(?!\W*(?:final\s+)?{_ANSWER})"
+_NO_OTHER = rf"(?!\W*(?:the\s+)?(?:final\s+)?{_ANSWER})"
+_IS = rf"(?:(?:{_IS_WORD})+\s*[:：*]*|(?<=answer)\**[ \t]*\n)"
+_DECLARED = re.compile(rf"(?i){_ANSWER}\**\s*{_IS}\s*{_NO_OTHER}(?P<answer>\S[^\n]*)")
+_FINAL = re.compile(rf"(?i)(?:\bfinal\s+answer\b|最终答案|最終答案)\**\s*[:：]\s*[*]*\s*{_NO_REPEAT}\S")
+_FORMULA = re.compile(r"\$\$(.+?)\$\$|(?<!\\)\$((?:[^$\\]|\\.)+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+_NUMBER = (
+    r"(?<![A-Za-z\d_.])"
+    r"(?P<number>[+-]?(?:\d{1,3}(?:[ ,]\d{3})+(?!\d)(?:\.\d+)?|\d*[.,]?\d+)(?:\s*/\s*\d+)?(?:\s*\\?%)?)"
+)
+_EXPRESSION = re.compile(rf"{_FORMULA.pattern}|([+-]?\\[dt]?frac\{{[^{{}}]*\}}\{{[^{{}}]*\}})|{_NUMBER}", re.DOTALL)
+_DECIMAL_COMMA = re.compile(r"^([+-]?\d+),(\d{1,2}|\d{4,})$|^([+-]?0),(\d+)$")
+# What may stand between the members of one enumeration of boxes or formulas.
+_BETWEEN = re.compile(r"(?:[\s,;$.]|\\[()\[\],; ]|\\q?quad|\\text\s*\{\s*(?:and|or)\s*\}|\b(?:and|or)\b)*")
+_SENTENCE = re.compile(r"\b(?:is|are|equals)\s+")
 _NAMED = r"(?:(?:the\s+)?(?:answer|option|choice)\b\W*(?:is\b)?\W*)?"
 _LETTER = re.compile(rf"(?i:^\W*(?:\\(?:text|math)\w*\{{)?\W*{_NAMED})([A-H])(?=$|[^A-Za-z0-9_])")
 
 
-def answer_part(output: str) -> str | None:
+class Extractor:
+    """Finds the answers of all samples of a task.
+
+    Args:
+        find: where, in this order: `boxed`, `declared` ("The answer is ...", "Answer: ..."), `last_expression` (the
+            last formula or number; it takes what was meant as a step for an answer).
+        thinking_end: what ends the thinking, besides the known markers.
+
+    Raises:
+        TaskError: a place to look in that is not one of these.
+    """
+
+    def __init__(self, find: Sequence[str] = ("boxed", "declared"), thinking_end: str | None = None) -> None:
+        if isinstance(find, str) or not find or not set(find) <= _PLACES.keys():
+            raise TaskError(f"find={find!r} of an answer filter; allowed: a list of {', '.join(_PLACES)}")
+        self.find = tuple(find)
+        self.thinking_end = thinking_end
+
+    def answers(self, questions: Sequence[Sequence[str]]) -> list[list[str]]:
+        """The final answer of every sample by question; empty where a sample has none."""
+        needs_end = self.thinking_end is not None or _starts_in_the_prompt(questions)
+        return [[self._answer(output, needs_end) for output in samples] for samples in questions]
+
+    def _answer(self, output: str, needs_end: bool) -> str:
+        ends = (self.thinking_end, *_ENDS) if self.thinking_end else _ENDS
+        return final_answer(output, self.find, ends, needs_end=needs_end)
+
+
+def _starts_in_the_prompt(questions: Sequence[Sequence[str]]) -> bool:
+    """Whether these are texts of a thinking model whose prompt opens the thinking: one ends what it did not start.
+
+    A text among them without any marker then was cut in its thinking.
+    """
+    return any(
+        any(end in output for end in _ENDS) and not any(start in output for start in _STARTS)
+        for samples in questions
+        for output in samples
+        if not hasattr(output, "answer")
+    )
+
+
+def answer_part(output: str, ends: Sequence[str] = _ENDS, *, needs_end: bool = False) -> str | None:
     """The part after the thinking; None where the output was cut before it ended.
 
-    A generation of ours says itself what its answer is; in any other text the known markers are looked for, and
-    a text without any of them is all answer.
+    A generation of ours says itself what its answer is; in any other text the markers are looked for, and a text
+    without any of them is all answer, unless it `needs_end`.
     """
     if hasattr(output, "answer"):
         answer: str | None = output.answer
         return answer
-    last_end = max((output.rfind(end) + len(end) for end in _ENDS if end in output), default=-1)
+    last_end = max((output.rfind(end) + len(end) for end in ends if end in output), default=-1)
     if last_end >= 0:
         return output[last_end:]
-    return None if any(start in output for start in _STARTS) else output
+    return None if needs_end or any(start in output for start in _STARTS) else output
 
 
-def final_answer(output: str) -> str:
+def final_answer(
+    output: str,
+    find: Sequence[str] = ("boxed", "declared"),
+    ends: Sequence[str] = _ENDS,
+    *,
+    needs_end: bool = False,
+) -> str:
     """The last `\\boxed{}` after the thinking, else what is declared as the answer; empty where there is none.
 
     A "Final Answer:" that comes after the last box takes its place.
     """
-    text = answer_part(output)
+    text = answer_part(output, ends, needs_end=needs_end)
     if text is None:
         return ""
-    finals = [match.start() for match in _FINAL.finditer(text)]
+    finals = [match.start() for match in _FINAL.finditer(text)] if "declared" in find else []
     if finals and not _BOXED.search(text, finals[-1]):
         return _declared(text[finals[-1] :])
-    return last_boxed(text) or _declared(text)
+    return next((answer for place in find if (answer := _PLACES[place](text))), "")
 
 
 def last_boxed(text: str) -> str:
-    """Content of the last `\\boxed{...}` with balanced braces; empty where there is none."""
-    for match in reversed(list(_BOXED.finditer(text))):
-        content = _balanced(text, match.end())
-        if content is not None:
-            return content.strip()
-    return ""
+    """Content of the last `\\boxed{...}` with balanced braces; empty where there is none.
+
+    Boxes are never run together; an enumeration, nothing but commas, `and` and `or` between its boxes, is a list.
+    """
+    boxes = [
+        (match.start(), match.end(), end) for match in _BOXED.finditer(text) if (end := _closing(text, match.end()))
+    ]
+    return _enumerated(text, [(start, end + 1, text[inside:end].strip()) for start, inside, end in boxes])
 
 
-def _balanced(text: str, start: int) -> str | None:
+def _enumerated(text: str, found: Sequence[tuple[int, int, str]]) -> str:
+    """The last of what was found in a text (start, end, content), with those enumerated right before it."""
+    members: list[str] = []
+    next_start = None
+    for start, end, content in reversed(found):
+        if next_start is not None and not _joins(text[end:next_start]):
+            break
+        next_start = start
+        members.insert(0, content)
+    return ", ".join(dict.fromkeys(members))
+
+
+def _joins(between: str) -> bool:
+    words = bool(re.search(r"[,;]|and|or", between))
+    return words and "\n\n" not in between and "." not in between and bool(_BETWEEN.fullmatch(between))
+
+
+def _closing(text: str, start: int) -> int | None:
     depth = 1
     for position in range(start, len(text)):
         if text[position] == "\\":
@@ -79,7 +162,7 @@ def _balanced(text: str, start: int) -> str | None:
             continue
         depth += {"{": 1, "}": -1}.get(text[position], 0)
         if depth == 0:
-            return text[start:position]
+            return position
     return None
 
 
@@ -91,10 +174,31 @@ def _declared(text: str) -> str:
     formula = _FORMULA.match(text, matches[-1].start("answer"))
     if formula:
         return next(group for group in formula.groups() if group).strip()
-    return re.sub(r"[.。]\s*$", "", re.split(r"\.\s", answer)[0]).strip()
+    answer = re.sub(r"[.。]\s*$", "", re.split(r"\.\s|。", answer)[0]).strip()
+    return _of_sentence(_SENTENCE.split(answer)[-1])
 
 
-def choice_letter(output: str) -> str:
-    """The letter chosen in a multiple-choice answer; empty where there is none."""
-    match = _LETTER.match(final_answer(output))
+def _of_sentence(answer: str) -> str:
+    """The number of "there are 12 apples in all"; what is no such sentence stays as it is."""
+    numbers = [match["number"] for match in re.finditer(_NUMBER, answer)]
+    plain = len(numbers) == 1 and len(re.findall(r"[A-Za-z]{2,}", answer)) > 2 and not re.search(r"[\\=^{]", answer)
+    return numbers[0] if plain and not _LETTER.match(answer) else answer
+
+
+def _last_expression(text: str) -> str:
+    return _enumerated(text, [(match.start(), match.end(), _content(match)) for match in _EXPRESSION.finditer(text)])
+
+
+def _content(match: re.Match[str]) -> str:
+    if match["number"]:
+        return _DECIMAL_COMMA.sub(r"\1\3.\2\4", match["number"])
+    return next(group for group in match.groups() if group).strip()
+
+
+_PLACES = {"boxed": last_boxed, "declared": _declared, "last_expression": _last_expression}
+
+
+def choice_letter(answer: str) -> str:
+    """The letter in a final answer to a multiple-choice question; empty where there is none."""
+    match = _LETTER.match(answer)
     return match[1] if match else ""

@@ -5,60 +5,105 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from functools import cache
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
-SECONDS_PER_ANSWER = 5.0
-MEMORY_PER_WORKER = 4 << 30  # bytes of address space; what a worker needs by itself is about 1 GiB of it
-LONGEST_ANSWER = 2_000  # characters; no gold answer comes near
+SECONDS_PER_ANSWER = 2.0
+MEMORY_PER_WORKER = 2 << 30  # bytes of address space
+_ATTEMPTS = 3  # a worker that was killed from outside is no fault of its answer
 
 logger = logging.getLogger("lm_eval.tts")
 
+Failure = Literal["unparsable", "timeout", "memory"]
+
+
+class Outcome(NamedTuple):
+    """What came of a call: its value, or why there is none."""
+
+    value: Any = None
+    failure: Failure | None = None
+
+
+class _Workers:
+    """The pool, started when first needed; safe to use from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pool: Any = None
+        self._owner = 0
+
+    def get(self) -> Any:
+        with self._lock:
+            if self._pool is None or self._owner != os.getpid():  # a forked child has no workers of its own
+                self._pool, self._owner = _started(), os.getpid()
+            return self._pool
+
+    def replace(self, broken: Any) -> None:
+        with self._lock:
+            if self._pool is broken:
+                self._pool = None
+
+
+_workers = _Workers()
+
 
 def in_workers(
-    function: Callable[..., Any],
-    calls: Sequence[tuple[Any, ...]],
-    *,
-    otherwise: Any,
-    seconds: float = SECONDS_PER_ANSWER,
-) -> list[Any]:
-    """Results of `function` for each call, in order; `otherwise` where a call was killed or failed."""
+    function: Callable[..., Any], calls: Sequence[tuple[Any, ...]], *, seconds: float = SECONDS_PER_ANSWER
+) -> list[Outcome]:
+    """Outcomes of `function` for each call, in order; no call takes longer than `seconds`, or takes others with it."""
+    outcomes: dict[int, Outcome | None] = dict.fromkeys(range(len(calls)))
+    for attempt in range(_ATTEMPTS):
+        open_ones = [number for number, outcome in outcomes.items() if outcome is None]
+        if not open_ones:
+            break
+        # Again one by one: a worker's death is then the fault of its own call.
+        groups = [open_ones] if attempt < _ATTEMPTS - 1 else [[number] for number in open_ones]
+        for group in groups:
+            outcomes.update(zip(group, _outcomes(function, [calls[i] for i in group], seconds), strict=True))
+    final = [outcome or Outcome(failure="memory") for outcome in outcomes.values()]
+    _report(final)
+    return final
+
+
+def _outcomes(function: Callable[..., Any], calls: Sequence[tuple[Any, ...]], seconds: float) -> list[Outcome | None]:
+    """None for a call whose worker died."""
+    pool = _workers.get()
     try:
-        outcomes = _outcomes(function, calls, seconds)
-    except (RuntimeError, BrokenProcessPool):  # all workers were killed from outside: start new ones, once
-        _pool.cache_clear()
-        outcomes = _outcomes(function, calls, seconds)
-    failed = [type(error).__name__ for error, _ in outcomes if error is not None]
-    if failed:
-        logger.warning(
-            "%d of %d answers could not be compared (%s) and count as wrong",
-            len(failed),
-            len(calls),
-            ", ".join(f"{failed.count(name)} {name}" for name in sorted(set(failed))),
-        )
-    return [otherwise if error is not None else value for error, value in outcomes]
+        futures = [pool.schedule(function, args=call, timeout=seconds) for call in calls]
+    except (RuntimeError, BrokenProcessPool):  # the pool is gone, with all its workers
+        _workers.replace(pool)
+        return [None] * len(calls)
+    return [_outcome(future, pool) for future in futures]
 
 
-def _outcomes(
-    function: Callable[..., Any], calls: Sequence[tuple[Any, ...]], seconds: float
-) -> list[tuple[Exception | None, Any]]:
-    futures = [_pool().schedule(function, args=call, timeout=seconds) for call in calls]
-    return [_outcome(future) for future in futures]
+def _outcome(future: Any, pool: Any) -> Outcome | None:
+    from pebble import ProcessExpired
 
-
-def _outcome(future: Any) -> tuple[Exception | None, Any]:
     try:
-        return None, future.result()
+        return Outcome(future.result())
+    except TimeoutError:
+        return Outcome(failure="timeout")
+    except MemoryError:
+        return Outcome(failure="memory")
+    except ProcessExpired:
+        return None
     except BrokenProcessPool:
-        raise
-    except Exception as error:  # whatever an untrusted answer did to its worker is this answer's alone
-        return error, None
+        _workers.replace(pool)
+        return None
+    except Exception:  # whatever an untrusted answer did to its worker is this answer's alone
+        return Outcome(failure="unparsable")
 
 
-@cache
-def _pool() -> Any:
+def _report(outcomes: Sequence[Outcome]) -> None:
+    failures = [outcome.failure for outcome in outcomes if outcome.failure]
+    if failures:
+        counts = ", ".join(f"{failures.count(name)} {name}" for name in sorted(set(failures)))
+        logger.warning("%d of %d answers could not be compared (%s)", len(failures), len(outcomes), counts)
+
+
+def _started() -> Any:
     from loky.backend import get_context
     from pebble import ProcessPool
 
@@ -67,19 +112,23 @@ def _pool() -> Any:
     pool = ProcessPool(
         max_workers=max(1, min(8, os.cpu_count() or 1)), context=get_context("loky"), initializer=_prepare
     )
-    atexit.register(_end, pool)
+    atexit.register(_end, pool, os.getpid())
     return pool
 
 
-def _end(pool: Any) -> None:
-    pool.stop()
-    pool.join()
+def _end(pool: Any, owner: int) -> None:
+    if os.getpid() == owner:
+        pool.stop()
+        pool.join()
 
 
 def _prepare() -> None:
+    # Plain Python integers: with gmpy2, `20!!!!!!` aborts the process instead of raising MemoryError.
+    os.environ["SYMPY_GROUND_TYPES"] = "python"
     logging.getLogger("math_verify").setLevel(logging.ERROR)
-    import math_verify  # noqa: F401  # imported now, so that the first answer's time is its own
+    from lm_eval_ext.grading.equivalence import warm_up
 
+    warm_up()  # now, so that the first answer's time is its own
     try:
         import resource
     except ImportError:  # Windows has no such limit; the clock still holds

@@ -1,0 +1,237 @@
+"""What n samples of a question say about k of them, and how sure that is. Pure functions of counts and scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil, comb
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+_RESAMPLES = 10_000
+_EXACT_UP_TO = 1 << 26  # multiplications; beyond, subsets are drawn
+_DRAWS = 2_000_000  # standard error of a mean of draws: at most 0.00036
+_DRAWS_AT_ONCE = 50_000
+
+
+class Interval(NamedTuple):
+    """An estimate with its confidence interval."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+def pass_at_k(n: int, correct: int, k: int) -> float:
+    """Chance that at least one of k samples, drawn from n without replacement, is correct.
+
+    Source: Chen et al. 2021, "Evaluating Large Language Models Trained on Code" (arXiv 2107.03374), the unbiased
+    estimator.
+
+    Raises:
+        ValueError: unless 0 <= correct <= n and 1 <= k <= n.
+    """
+    _check(n, correct, k)
+    return 1 - comb(n - correct, k) / comb(n, k)
+
+
+def g_pass_at_k(n: int, correct: int, k: int, share: float) -> float:
+    """Chance that at least `share` of k samples, drawn from n without replacement, are correct.
+
+    Source: Liu et al. 2024, "Are Your LLMs Capable of Stable Reasoning?" (arXiv 2412.13147), G-Pass@k.
+
+    Raises:
+        ValueError: unless 0 <= correct <= n, 1 <= k <= n and 0 <= share <= 1; share 0 is that of one sample.
+    """
+    _check(n, correct, k)
+    if not 0 <= share <= 1:
+        raise ValueError(f"share={share}; allowed: 0 to 1")
+    least = max(1, ceil(share * k - 1e-9))
+    return sum(comb(correct, j) * comb(n - correct, k - j) for j in range(least, k + 1)) / comb(n, k)
+
+
+def _check(n: int, correct: int, k: int) -> None:
+    if not 0 <= correct <= n:
+        raise ValueError(f"correct={correct} of n={n}; allowed: 0 to n")
+    if not 1 <= k <= n:
+        raise ValueError(f"k={k} of n={n}; allowed: 1 to n")
+
+
+def maj_at_k(votes: Sequence[int], correct: Sequence[bool], k: int, abstained: int = 0, *, seed: int = 0) -> float:
+    """Chance that the majority of k samples, drawn without replacement, is correct; a tie counts by its share.
+
+    The mean over all subsets of k samples, of the share of correct answers among those with the most votes; a subset
+    without any vote is wrong. Exact, by convolving for each winning count the ways in which every other answer stays
+    at or below it (multivariate hypergeometric distribution); where that takes too long, a mean over random subsets
+    with a standard error of at most 0.00036.
+
+    Args:
+        votes: samples of each distinct answer, at least 1 each.
+        correct: whether that answer is.
+        k: samples that vote.
+        abstained: samples without an answer.
+        seed: of the random subsets.
+
+    Raises:
+        ValueError: unless 1 <= k <= all samples.
+    """
+    n = sum(votes) + abstained
+    _check(n, sum(count for count, right in zip(votes, correct, strict=True) if right), k)
+    if not any(correct):
+        return 0.0
+    if len(votes) * k * k * max(votes) > _EXACT_UP_TO:
+        return _drawn(votes, correct, k, abstained, seed)
+    return _exact(votes, correct, k, abstained)
+
+
+def _exact(votes: Sequence[int], correct: Sequence[bool], k: int, abstained: int) -> float:
+    n = sum(votes) + abstained
+    total = _ways(n, k / n, k)[k]
+    below = [_ways(count, k / n, k) for count in (*votes, abstained)]
+    chance = 0.0
+    for winner in range(1, min(max(votes), k) + 1):
+        for index, right in enumerate(correct):
+            if right and votes[index] >= winner:
+                others = [*below[:index], *below[index + 1 : -1]]
+                ways = _with_ties(others, winner, below[-1], k - winner)
+                chance += below[index][winner] * float(ways @ (1 / np.arange(1, len(ways) + 1)))
+    return min(1.0, chance / float(total))
+
+
+def _ways(count: int, rate: float, k: int) -> Floats:
+    """Weights of 0..k of `count` samples being drawn: binomial probabilities, which unlike coefficients stay small.
+
+    Conditioned on k in all, independent binomial counts are the hypergeometric ones, whatever the rate.
+    """
+    from scipy.stats import binom
+
+    weights: Floats = np.asarray(binom.pmf(np.arange(k + 1), count, rate), dtype=np.float64)
+    return weights
+
+
+def _with_ties(others: Sequence[Floats], winner: int, abstained: Floats, drawn: int) -> Floats:
+    """Weights, by the number of other answers that tie at `winner`, of `drawn` samples with none above it."""
+    ties = drawn // winner
+    weights = np.zeros((ties + 1, drawn + 1))
+    weights[0] = abstained[: drawn + 1]
+    for other in others:
+        lower, tying = other[:winner], float(other[winner]) if winner < len(other) else 0.0
+        longer = np.zeros_like(weights)
+        for taken in np.flatnonzero(lower[: drawn + 1]):
+            longer[:, taken:] += lower[taken] * weights[:, : drawn + 1 - taken]
+        if tying and ties:
+            longer[1:, winner:] += tying * weights[:-1, : drawn + 1 - winner]
+        weights = longer
+    column: Floats = weights[:, drawn]
+    return column
+
+
+def _drawn(votes: Sequence[int], correct: Sequence[bool], k: int, abstained: int, seed: int) -> float:
+    generator = np.random.default_rng(seed)
+    right = np.array(correct, dtype=np.float64)
+    total = 0.0
+    for _ in range(_DRAWS // _DRAWS_AT_ONCE):
+        drawn = generator.multivariate_hypergeometric([*votes, abstained], k, _DRAWS_AT_ONCE, method="marginals")
+        total += float(winning_share(drawn[:, :-1], right).sum())
+    return total / _DRAWS
+
+
+def winning_share(votes: NDArray[np.int64], right: Floats) -> Floats:
+    """Share of correct answers among those with the most votes, [draws]; 0 where nobody voted.
+
+    Args:
+        votes: [draws, answers].
+        right: [answers], 1 where the answer is correct.
+    """
+    most = votes.max(axis=1, keepdims=True)
+    winners = (votes == most) & (most > 0)
+    shares: Floats = (winners @ right) / np.maximum(winners.sum(axis=1), 1)
+    return shares
+
+
+def ks(n: int) -> list[int]:
+    """The numbers of samples to report: powers of two up to n, and n."""
+    powers = [1 << exponent for exponent in range(n.bit_length()) if 1 << exponent <= n]
+    return powers if not powers or powers[-1] == n else [*powers, n]
+
+
+def mean_interval(scores: Sequence[float], *, confidence: float = 0.95, seed: int = 0) -> Interval:
+    """Mean over questions with a bootstrap interval; each question's samples stay together in its one score.
+
+    Where all scores are 0, or all 1, resampling cannot vary and Wilson's interval for as many single trials is given.
+
+    Args:
+        scores: one a question, between 0 and 1 (its mean over samples, pass@k, maj@k).
+        confidence: of the interval.
+        seed: of the resampling.
+
+    Source: Efron and Tibshirani 1993, "An Introduction to the Bootstrap", the percentile interval.
+
+    Raises:
+        ValueError: no scores.
+    """
+    values = _some(scores)
+    if len(set(values)) == 1 and values[0] in (0.0, 1.0):
+        return wilson_interval(int(values.sum()), len(values), confidence=confidence)
+    return _bootstrapped(values, confidence, seed)
+
+
+def wilson_interval(successes: int, trials: int, *, confidence: float = 0.95) -> Interval:
+    """A proportion of independent single trials with Wilson's score interval.
+
+    Source: Wilson 1927, "Probable Inference, the Law of Succession, and Statistical Inference".
+
+    Raises:
+        ValueError: unless 0 <= successes <= trials and trials >= 1.
+    """
+    from scipy.stats import binomtest
+
+    bounds = binomtest(successes, trials).proportion_ci(confidence, method="wilson")
+    return Interval(successes / trials, float(bounds.low), float(bounds.high))
+
+
+def paired_difference(
+    first: Sequence[float], second: Sequence[float], *, confidence: float = 0.95, seed: int = 0
+) -> Interval:
+    """Mean of `second` minus `first` over the same questions, with a paired bootstrap interval.
+
+    Raises:
+        ValueError: no scores, or not the same number.
+    """
+    if len(first) != len(second):
+        raise ValueError(f"{len(first)} and {len(second)} scores; allowed: the same questions in both")
+    return _bootstrapped(_some(second) - _some(first), confidence, seed)
+
+
+def _bootstrapped(values: Floats, confidence: float, seed: int) -> Interval:
+    generator = np.random.default_rng(seed)
+    means = np.array([generator.choice(values, len(values)).mean() for _ in range(_RESAMPLES)])
+    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(float(values.mean()), float(low), float(high))
+
+
+def _some(scores: Sequence[float]) -> Floats:
+    values = np.asarray(scores, dtype=np.float64)
+    if values.size == 0:
+        raise ValueError("no scores; allowed: one or more")
+    return values
+
+
+def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> float:
+    """Exact two-sided p-value that two runs, right or wrong on the same questions, are equally good.
+
+    Source: McNemar 1947; the exact test on the questions that only one of them got right.
+
+    Raises:
+        ValueError: not the same number of questions.
+    """
+    from scipy.stats import binomtest
+
+    only_first = sum(one and not other for one, other in zip(first, second, strict=True))
+    only_second = sum(other and not one for one, other in zip(first, second, strict=True))
+    if only_first + only_second == 0:
+        return 1.0
+    return float(binomtest(only_first, only_first + only_second).pvalue)

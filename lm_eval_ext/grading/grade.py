@@ -1,0 +1,132 @@
+"""Grades: whether an answer is right, and why it was taken for that. Every text is looked at once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Literal, NamedTuple
+
+from lm_eval_ext.grading import equivalence
+from lm_eval_ext.grading.normalise import normalised
+from lm_eval_ext.grading.pool import Failure, in_workers
+
+Reason = Literal["correct", "wrong", "no answer", "unparsable", "timeout", "memory"]
+Trouble = Literal["unparsable"] | Failure
+
+
+class Grade(NamedTuple):
+    """A verdict on one answer.
+
+    Attributes:
+        correct: whether it equals the gold one.
+        reason: `correct`, `wrong`, `no answer`; `unparsable` where it is no mathematics, or too long or too deeply
+            nested to be looked at; `timeout` and `memory` where reading or comparing it took too much.
+    """
+
+    correct: bool
+    reason: Reason
+
+
+class _Reading(NamedTuple):
+    trouble: Trouble | None = None
+    value: complex | None = None
+
+
+_Pair = tuple[str, str]
+_readings: dict[str, _Reading] = {}
+_verdicts: dict[_Pair, bool | Trouble] = {}
+_OFTEN = 2  # comparisons in a batch up to which a text is not worth being read beforehand
+
+
+def grades(pairs: Sequence[tuple[str, str]]) -> list[Grade]:
+    """Grade many answers at once.
+
+    Args:
+        pairs: gold answer and answer, of any questions; an empty answer is none.
+    """
+    verdicts = compare(pairs)
+    return [_grade(answer, verdict) for (_, answer), verdict in zip(pairs, verdicts, strict=True)]
+
+
+def _grade(answer: str, verdict: bool | Trouble) -> Grade:
+    if verdict is True:
+        return Grade(True, "correct")
+    if not _plain(answer):
+        return Grade(False, "no answer")
+    return Grade(False, "wrong" if verdict is False else verdict)
+
+
+def compare(pairs: Iterable[tuple[str, str]], *, often: int = _OFTEN) -> list[bool | Trouble]:
+    """Whether the two answers of each pair are the same, or what kept that from being found out; symmetric.
+
+    Args:
+        pairs: any answers.
+        often: a text in more comparisons than this is read beforehand.
+    """
+    ordered = [_ordered(_plain(one), _plain(other)) for one, other in pairs]
+    new = {pair: equivalence.plainly_equal(*pair) for pair in set(ordered) - _verdicts.keys()}
+    _verdicts.update((pair, verdict) for pair, verdict in new.items() if verdict is not None)
+    unsettled = sorted(pair for pair, verdict in new.items() if verdict is None)
+    counts = Counter(text for pair in unsettled for text in pair)
+    _look_at(counts)
+    _read([text for text, count in counts.items() if count > often])
+    _settle([pair for pair in unsettled if not any(map(_trouble, pair))])
+    return [_verdict(pair) for pair in ordered]
+
+
+def alike(pairs: Sequence[tuple[str, str]]) -> list[bool | None]:
+    """For voting: whether the two answers of each pair are the same; None where the second is better left alone."""
+    verdicts = compare(pairs, often=0)
+    return [
+        verdict if isinstance(verdict, bool) else False if _trouble(_plain(first)) else None
+        for (first, _), verdict in zip(pairs, verdicts, strict=True)
+    ]
+
+
+def _trouble(text: str) -> Trouble | None:
+    return _readings[text].trouble if text in _readings else None
+
+
+@lru_cache(maxsize=1 << 16)
+def _plain(answer: str) -> str:
+    return normalised(answer) if len(answer) <= equivalence.LONGEST_ANSWER else answer.strip()
+
+
+def _ordered(one: str, other: str) -> _Pair:
+    return (one, other) if one <= other else (other, one)
+
+
+def _verdict(pair: _Pair) -> bool | Trouble:
+    if pair in _verdicts:
+        return _verdicts[pair]
+    return next(trouble for text in pair if (trouble := _trouble(text)))
+
+
+def _look_at(texts: Iterable[str]) -> None:
+    """Note what shows without algebra: what is not to be read, and the values of plain numbers."""
+    for text in texts:
+        if text not in _readings and equivalence.refused(text):
+            _readings[text] = _Reading("unparsable")
+        elif text not in _readings and (value := equivalence.value(text)) is not None:
+            _readings[text] = _Reading(value=value)
+
+
+def _read(texts: Iterable[str]) -> None:
+    """Have texts read by a worker, so that one that is trouble is met once and not in every comparison."""
+    unread = sorted(set(texts) - _readings.keys())
+    for text, outcome in zip(unread, in_workers(equivalence.read, [(text,) for text in unread]), strict=True):
+        readable, value = outcome.value or (False, None)
+        _readings[text] = _Reading(outcome.failure or (None if readable else "unparsable"), value)
+
+
+def _settle(pairs: Sequence[_Pair]) -> None:
+    apart = {pair for pair in pairs if equivalence.far_apart(*map(_value, pair))}
+    _verdicts.update((pair, False) for pair in apart)
+    rest = [pair for pair in pairs if pair not in apart]
+    for pair, outcome in zip(rest, in_workers(equivalence.compared, rest), strict=True):
+        _verdicts[pair] = outcome.failure or ("unparsable" if outcome.value is None else outcome.value)
+
+
+def _value(text: str) -> complex | None:
+    return _readings[text].value if text in _readings else None

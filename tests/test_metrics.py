@@ -1,0 +1,38 @@
+"""Filters, metrics and aggregations in lm-eval's runner, with our model and a stock one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lm_eval.api.registry import get_aggregation
+
+from tests.test_pruned_hf import evaluated
+
+
+def test_anybodys_task_counts_votes_with_a_stock_model(
+    tiny_model: Path, original_hub: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(original_hub)
+    results = evaluated("hf", {"pretrained": str(tiny_model)}, ["quiz_votes"])
+    scores = results["results"]["quiz_votes"]
+    assert {f"{name},answer" for name in ("acc", "pass@2", "pass@4", "maj@2", "maj@4", "graded")} <= set(scores)
+    assert scores["graded,answer"] == 1
+    sample = results["samples"]["quiz_votes"][0]
+    assert len(sample["graded"]) == len(sample["filtered_resps"][0]) == 4
+
+
+def test_a_vote_variant_in_the_runner(tiny_model: Path, original_hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(original_hub)
+    arguments: dict[str, Any] = {"pretrained": str(tiny_model), "thinking_format": "plain"}
+    results = evaluated("pruned-hf", arguments, ["tts_aime24_maj8"])["results"]["tts_aime24_maj8"]
+    assert {f"{kind}@{k},answer" for kind in ("pass", "maj") for k in (2, 4, 8)} <= set(results)
+    assert "acc_stderr,answer" in results and "maj@8_stderr,answer" in results
+
+
+def test_intervals_are_aggregations_for_any_metric() -> None:
+    low, high = get_aggregation("ci95_low"), get_aggregation("ci95_high")
+    assert low is not None and high is not None
+    scores = [0.0, 0.5, 1.0, 1.0] * 10
+    assert 0.45 < low(scores) < sum(scores) / len(scores) < high(scores) < 0.8
