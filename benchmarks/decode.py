@@ -1,6 +1,6 @@
 """Our engine against lm-eval's stock `hf` on the same work: same prompts, greedy, same batch size.
 
-python -m benchmarks.decode [CHECKPOINT] [--questions 64] [--batch 16] [--tokens 512] [--rounds 1]
+python -m benchmarks.decode [CHECKPOINT] [--questions 64] [--batch 16] [--tokens 768] [--rounds 1]
 
 One round runs both on all prompts, ours first; several tell a difference from the machine's mood.
 """
@@ -20,7 +20,7 @@ def main() -> None:
     arguments.add_argument("checkpoint", nargs="?", default=str(SMOLLM2))
     arguments.add_argument("--questions", type=int, default=64)
     arguments.add_argument("--batch", type=int, default=16)
-    arguments.add_argument("--tokens", type=int, default=512)
+    arguments.add_argument("--tokens", type=int, default=768)
     arguments.add_argument("--rounds", type=int, default=1)
     given = arguments.parse_args()
 
