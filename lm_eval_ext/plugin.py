@@ -14,7 +14,10 @@ from typing import Any
 from lm_eval_ext.errors import DatasetError, TTSError
 from lm_eval_ext.registry import TASKS
 
-MODELS = {"pruned-hf": "lm_eval_ext.models.pruned_hf:PrunedHFLM"}
+MODELS = {
+    "pruned-hf": "lm_eval_ext.models.pruned_hf:PrunedHFLM",
+    "pruned-vllm": "lm_eval_ext.models.pruned_vllm:PrunedVLLM",
+}
 
 
 def register_models() -> None:

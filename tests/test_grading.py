@@ -208,6 +208,18 @@ def test_workers_end_with_their_process() -> None:
     assert not any(map(psutil.pid_exists, workers))
 
 
+def _ground_types() -> str:
+    from sympy.external.gmpy import GROUND_TYPES
+
+    return str(GROUND_TYPES)
+
+
+def test_gmpy2_where_it_is_installed_is_not_used() -> None:
+    """It aborts the process where plain Python raises, so what is tested here holds without it too."""
+    pytest.importorskip("gmpy2")
+    assert in_workers(_ground_types, [()]) == [Outcome("python")]
+
+
 def test_nothing_a_model_writes_brings_the_grader_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     before = psutil.Process().memory_info().rss

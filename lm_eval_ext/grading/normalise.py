@@ -37,7 +37,7 @@ _SET_BUILDER = re.compile(
 
 
 def normalised(text: str) -> str:
-    r"""The answer as plain LaTeX; idempotent.
+    r"""The answer as plain LaTeX.
 
     >>> normalised("３\\dfrac12 ")
     '3+\\frac{1}{2}'

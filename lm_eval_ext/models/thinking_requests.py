@@ -6,21 +6,18 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import torch
-import transformers
 from lm_eval.api.instance import Instance
 
 from lm_eval_ext.errors import JournalError
 from lm_eval_ext.generation.budget_forcing import BudgetForcing, Codec, codec_of
-from lm_eval_ext.generation.hf import engine_for
 from lm_eval_ext.generation.journal import Journal, JournaledEngine
 from lm_eval_ext.generation.options import Options, parse_options
 from lm_eval_ext.generation.planner import Plan, plan
 from lm_eval_ext.generation.request import Generation, Request
 from lm_eval_ext.generation.thinking import ThinkingFormat, detect_format, thinking_format, with_markers
 from lm_eval_ext.models.accounting import Progress, Totals
+from lm_eval_ext.models.thinking_model import ThinkingModel
 from lm_eval_ext.registry import default_journal
 
 logger = logging.getLogger("lm_eval.tts")
@@ -44,7 +41,7 @@ class ThinkingRequests:
 
     def __init__(
         self,
-        lm: Any,
+        lm: ThinkingModel,
         *,
         format_name: str | None,
         answer_budget: int | None,
@@ -166,13 +163,13 @@ class ThinkingRequests:
         with (
             Progress(len(requests), quiet or self.lm.rank != 0) as progress,
             self.totals.timed(),
-            self._mixed_precision(),
+            self.lm.decoding_context(),
         ):
             forcing = BudgetForcing(
                 self._engine(codec, requests, planned, progress),
                 codec,
                 form,
-                base_seed=torch.initial_seed() if self.seed is None else self.seed,
+                base_seed=_torch_seed() if self.seed is None else self.seed,
                 max_length=self.lm.max_length,
                 stop_loops=self.stop_loops,
                 finished=lambda index, generation: progress.finished(),
@@ -183,21 +180,14 @@ class ThinkingRequests:
         self._log_resumed()
         return results
 
-    def _mixed_precision(self) -> torch.autocast:
-        dtype = self.lm.mixed_precision_dtype
-        return torch.autocast(self.lm.device.type, dtype=dtype, enabled=dtype is not None)
-
     def _engine(self, codec: Codec, requests: Sequence[Request], planned: Plan, progress: Progress) -> JournaledEngine:
         answers = max(
             request.max_tokens if request.answer_budget is None else request.answer_budget for request in requests
         )
         longest = max(len(trace.prompt) + trace.limit for trace in planned.traces) + answers
-        size = self.lm.decoding_batch_size(min(longest, self.lm.max_length))
-        engine = engine_for(self.lm.model, size, codec.decode, progress.decoded)
-        versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
-        return JournaledEngine(
-            engine, self.journal, f"{self.lm.fingerprint}, {versions}", codec.decode, self.totals.count
-        )
+        engine = self.lm.decoding_engine(min(longest, self.lm.max_length), codec.decode, progress.decoded)
+        model = f"{self.lm.fingerprint}, {self.lm.versions}"
+        return JournaledEngine(engine, self.journal, model, codec.decode, self.totals.count)
 
     def _log_resumed(self) -> None:
         if self.journal is not None and self.totals.resumed:
@@ -210,7 +200,7 @@ class ThinkingRequests:
 
     def _eos(self) -> set[int]:
         """Every id that ends a text: the tokenizer's, and those of the generation config."""
-        named = getattr(self.lm.model.generation_config, "eos_token_id", None)
+        named = getattr(self.lm.generation_defaults(), "eos_token_id", None)
         ids = set(named) if isinstance(named, (list, tuple)) else {named}
         return {int(token) for token in ids | {self.lm.tokenizer.eos_token_id} if token is not None}
 
@@ -235,6 +225,13 @@ class ThinkingRequests:
                 len(starved),
                 starved[0].thinking_budget,
             )
+
+
+def _torch_seed() -> int:
+    """What lm-eval's `--seed` set."""
+    import torch
+
+    return torch.initial_seed()
 
 
 def _repeat_indices(instances: Sequence[Instance]) -> list[int]:

@@ -40,11 +40,25 @@ def slice_config(config: PreTrainedConfig, kept: Sequence[int]) -> PreTrainedCon
     check_supported(config)
     sliced = copy.deepcopy(config)
     text = sliced.get_text_config()
-    total = int(text.num_hidden_layers)
-    for name, value in _sliced_fields(text.to_dict(), kept, total).items():
+    for name, value in _overrides(text, kept).items():
         setattr(text, name, value)
-    text.num_hidden_layers = len(kept)
     return sliced
+
+
+def config_overrides(config: PreTrainedConfig, kept: Sequence[int]) -> dict[str, Any]:
+    """The fields in which the pruned model's config differs, for loaders that take such (vLLM's `hf_overrides`).
+
+    Raises:
+        ArchitectureError: as `slice_config`.
+    """
+    check_supported(config)
+    text = config.get_text_config()
+    return _overrides(text, kept) if text is config else {"text_config": _overrides(text, kept)}
+
+
+def _overrides(text: PreTrainedConfig, kept: Sequence[int]) -> dict[str, Any]:
+    sliced = _sliced_fields(text.to_dict(), kept, int(text.num_hidden_layers))
+    return sliced | {"num_hidden_layers": len(kept)}
 
 
 def check_supported(config: PreTrainedConfig) -> None:

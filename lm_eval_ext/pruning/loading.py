@@ -157,13 +157,22 @@ def _adopt_identity(model: Any, pretrained: str, hub: Mapping[str, Any]) -> None
         model.generation_config = GenerationConfig.from_pretrained(defaults.parent, defaults.name)
 
 
+def parameter_count(config: PreTrainedConfig) -> int:
+    """Parameters of the causal language model of a config; no memory is taken for them."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    trust = bool(getattr(config, "auto_map", None))
+    with torch.device("meta"):
+        return int(AutoModelForCausalLM.from_config(config, trust_remote_code=trust).num_parameters())
+
+
 def fingerprint(model: Any) -> str:
     """16 hex digits that change with the model.
 
     They cover the config, and of each tensor name, shape, dtype and 64 values spread over it.
     """
-    config = {key: value for key, value in model.config.to_dict().items() if key not in _NOT_THE_MODEL}
-    digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
+    digest = _config_digest(model.config)
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         if tensor.device.type == "meta":  # an offloaded tensor has no values at hand: the model's name must do
@@ -173,6 +182,30 @@ def fingerprint(model: Any) -> str:
             sample = flat[:: max(1, flat.numel() // 64)][:64]
             digest.update(repr(sample.tolist()).encode())
     return digest.hexdigest()[:16]
+
+
+def checkpoint_fingerprint(pretrained: str, config: PreTrainedConfig, kept: Sequence[int], revision: str) -> str:
+    """16 hex digits that change with a checkpoint's kept layers, for models that show no tensors once loaded.
+
+    They cover the config, and of each kept tensor name, shape and first row; of a checkpoint without safetensors,
+    its name and revision.
+    """
+    digest = _config_digest(config)
+    with ExitStack() as files:
+        try:
+            tensors = _kept_tensors(_shards(pretrained, kept, {"revision": revision}), kept, files)
+        except CheckpointError:
+            digest.update(f"{pretrained} {revision}".encode())
+            return digest.hexdigest()[:16]
+        for name, tensor in sorted(tensors.items()):
+            first = tensor[:1] if tensor.get_shape() else tensor[...]
+            digest.update(f"{name} {tensor.get_shape()} {first.reshape(-1)[:64].tolist()}".encode())
+    return digest.hexdigest()[:16]
+
+
+def _config_digest(config: Any) -> Any:
+    fields = {key: value for key, value in config.to_dict().items() if key not in _NOT_THE_MODEL}
+    return hashlib.sha256(json.dumps(fields, sort_keys=True, default=str).encode())
 
 
 def adapter_depth(peft: str, revision: str | None = None) -> int | None:

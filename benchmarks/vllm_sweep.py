@@ -1,0 +1,115 @@
+"""Five thinking budgets by our engine on vLLM against five separate runs of stock vLLM with its own thinking budget.
+
+    .venv-vllm/bin/python -m benchmarks.vllm_sweep [CHECKPOINT] [--questions 32] [--budgets 32,64,128,256,512]
+
+Same prompts, greedy, float32; ends of text are ignored, so that no trace ends early. Each contender starts an engine of
+its own in a process of its own; stock's start is counted once for each of its runs where it is included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from benchmarks.questions import questions, templated
+from tests.shared import SMOLLM2
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("checkpoint", nargs="?", default=str(SMOLLM2))
+    arguments.add_argument("--questions", type=int, default=32)
+    arguments.add_argument("--budgets", default="32,64,128,256,512")
+    arguments.add_argument("--answer", type=int, default=32)
+    arguments.add_argument("--contender", choices=["ours", "stock"], help="run one and print its figures")
+    given = arguments.parse_args()
+    if given.contender:
+        print(json.dumps(run(given)))
+        return
+    ours, stock = (_in_a_process(name) for name in ("ours", "stock"))
+    runs = len(given.budgets.split(","))
+    print(f"{'':28}{'ours':>10}{'stock':>10}{'ratio':>8}")
+    rows = {
+        "tokens decoded": ("tokens", 0),
+        "seconds, start excluded": ("seconds", 0),
+        "seconds, start included": ("seconds", 1),
+    }
+    for label, (key, start) in rows.items():
+        one, other = ours[key] + start * ours["start"], stock[key] + start * runs * stock["start"]
+        print(f"{label:28}{one:10.1f}{other:10.1f}{other / one:8.2f}")
+
+
+def _in_a_process(contender: str) -> dict[str, float]:
+    command = [sys.executable, "-m", "benchmarks.vllm_sweep", *sys.argv[1:], "--contender", contender]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    figures: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
+    return figures
+
+
+def run(given: argparse.Namespace) -> dict[str, float]:
+    from vllm import LLM
+
+    options: dict[str, Any] = {"dtype": "float32", "max_model_len": 2048, "enable_prefix_caching": True}
+    if given.contender == "stock":
+        from vllm.config import ReasoningConfig
+
+        options["reasoning_config"] = ReasoningConfig(reasoning_start_str="<think>", reasoning_end_str="</think>")
+    begun = time.perf_counter()
+    llm = LLM(given.checkpoint, **options)
+    start = time.perf_counter() - begun
+    tokenizer = llm.get_tokenizer()
+    prompts = [tokenizer.encode(templated(tokenizer, text) + "<think>") for text in questions(given.questions)]
+    budgets = [int(budget) for budget in given.budgets.split(",")]
+    sweep: Callable[..., int] = ours if given.contender == "ours" else stock
+    sweep(llm, tokenizer, prompts[:2], [8], 4)  # the first use of anything is slower
+    llm.reset_prefix_cache()
+    begun = time.perf_counter()
+    tokens = sweep(llm, tokenizer, prompts, budgets, given.answer)
+    return {"start": start, "seconds": time.perf_counter() - begun, "tokens": tokens}
+
+
+def ours(llm: Any, tokenizer: Any, prompts: list[list[int]], budgets: list[int], answer: int) -> int:
+    from lm_eval_ext.generation.budget_forcing import BudgetForcing, codec_of
+    from lm_eval_ext.generation.journal import JournaledEngine
+    from lm_eval_ext.generation.planner import plan
+    from lm_eval_ext.generation.request import Request, Sampling
+    from lm_eval_ext.generation.thinking import thinking_format
+    from lm_eval_ext.generation.vllm import VLLMEngine
+    from lm_eval_ext.models.accounting import Totals
+
+    requests = [
+        Request(tuple(prompt), sampling=Sampling(0.0), thinking_budget=budget, answer_budget=answer)
+        for budget in budgets
+        for prompt in prompts
+    ]
+    totals = Totals()
+    engine = JournaledEngine(VLLMEngine(llm, tokenizer.decode), None, "", str, totals.count)
+    codec = replace(codec_of(tokenizer, ()), eos=frozenset())
+    BudgetForcing(engine, codec, thinking_format("plain"), 0, 2048).run(requests, plan(requests, 2048))
+    return totals.thinking_tokens + totals.answer_tokens
+
+
+def stock(llm: Any, tokenizer: Any, prompts: list[list[int]], budgets: list[int], answer: int) -> int:
+    from vllm import SamplingParams
+
+    tokens = 0
+    for budget in budgets:
+        # What ends the thinking is decoded too, as so many tokens more.
+        marker = len(tokenizer.encode("</think>", add_special_tokens=False))
+        params = SamplingParams(
+            temperature=0.0, thinking_token_budget=budget, max_tokens=budget + marker + answer, ignore_eos=True
+        )
+        llm.reset_prefix_cache()  # runs of their own
+        outputs = llm.generate([{"prompt_token_ids": prompt} for prompt in prompts], params, use_tqdm=False)
+        tokens += sum(len(output.outputs[0].token_ids) for output in outputs)
+    return tokens
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""What decoding thinking requests asks of an lm-eval model class."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from lm_eval_ext.generation.engine import Engine
+
+
+class ThinkingModel(Protocol):
+    """What is asked of an lm-eval model here."""
+
+    tokenizer: Any
+    pretrained: Any
+    max_gen_toks: int
+    max_length: int
+    rank: int
+    fingerprint: str
+    versions: str
+
+    def tok_encode(self, text: str) -> list[int]:
+        """Ids of a prompt, special tokens added where the text has none."""
+
+    def apply_chat_template(self, chat_history: list[dict[str, str]]) -> str:
+        """A conversation as text, up to where the model is to go on."""
+
+    def decoding_engine(
+        self, tokens: int, decode: Callable[[Sequence[int]], str], decoded: Callable[[int], None]
+    ) -> Engine:
+        """An engine for texts of up to so many tokens."""
+
+    def decoding_context(self) -> AbstractContextManager[Any]:
+        """What is entered while decoding."""
+
+    def generation_defaults(self) -> Any:
+        """The checkpoint's generation config."""

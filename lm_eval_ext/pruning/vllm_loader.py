@@ -1,0 +1,91 @@
+"""Dropped layers in vLLM: a model loader that streams the kept tensors, renamed; no pruned copy is written.
+
+vLLM loads `register` in every process, its workers included, through the entry point `vllm.general_plugins`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from lm_eval_ext.pruning.architecture import renamed_tensor
+
+LOAD_FORMAT = "lm-eval-tts"
+KEPT = "kept_layers"  # our key of `model_loader_extra_config`
+
+
+def engine_arguments(overrides: dict[str, Any], kept: Sequence[int]) -> dict[str, Any]:
+    """Arguments for `vllm.LLM` that load only the layers `kept`.
+
+    Args:
+        overrides: the config fields that change with them (`architecture.config_overrides`).
+        kept: ascending indices of the layers that stay.
+    """
+    return {
+        "load_format": LOAD_FORMAT,
+        "model_loader_extra_config": {KEPT: list(kept)},
+        "hf_overrides": overrides,
+        "worker_extension_cls": "lm_eval_ext.pruning.vllm_loader.KeptLayers",
+    }
+
+
+def register() -> None:
+    """Make the load format known to vLLM; may be called again."""
+    from vllm.model_executor import model_loader
+
+    if LOAD_FORMAT not in model_loader._LOAD_FORMAT_TO_MODEL_LOADER:
+        model_loader.register_model_loader(LOAD_FORMAT)(_loader_class())
+
+
+def _loader_class() -> type:
+    import dataclasses
+
+    from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
+
+    class PrunedModelLoader(DefaultModelLoader):  # type: ignore[misc]  # vllm is not there to be checked
+        """vLLM's own loader, of whose tensors those of dropped layers never reach the model."""
+
+        def __init__(self, load_config: Any) -> None:
+            extra = dict(load_config.model_loader_extra_config)
+            self.kept = tuple(extra.pop(KEPT))
+            super().__init__(dataclasses.replace(load_config, load_format="auto", model_loader_extra_config=extra))
+
+        def _get_weights_iterator(self, source: Any) -> Any:
+            theirs = source.is_unused_weight
+
+            def unused(name: str) -> bool:
+                return renamed_tensor(name, self.kept) is None or bool(theirs and theirs(name))
+
+            # Shards that hold only such tensors are not read at all.
+            source = dataclasses.replace(source, is_unused_weight=unused)
+            for name, tensor in super()._get_weights_iterator(source):
+                new = renamed_tensor(name, self.kept)
+                if new is not None:
+                    yield new, tensor
+
+    return PrunedModelLoader
+
+
+class KeptLayers:
+    """What vLLM's workers learn: to load other layers of the same checkpoint into the model they have."""
+
+    vllm_config: Any
+
+    def keep_layers(self, kept: Sequence[int]) -> None:
+        """Have the next `reload_weights` load these layers; as many as before, and of the same kinds."""
+        self.vllm_config.load_config.model_loader_extra_config = {
+            **self.vllm_config.load_config.model_loader_extra_config,
+            KEPT: list(kept),
+        }
+
+
+def swap_layers(llm: Any, kept: Sequence[int]) -> None:
+    """Load other layers into a running engine, whose compiled graphs and cache space stay.
+
+    Args:
+        llm: a `vllm.LLM` made with `engine_arguments`.
+        kept: as many layers as it has, whose config fields are equal to those of the layers it has.
+    """
+    llm.collective_rpc("keep_layers", args=(list(kept),))
+    llm.collective_rpc("reload_weights")
+    llm.reset_prefix_cache()

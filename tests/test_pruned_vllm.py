@@ -1,0 +1,181 @@
+"""`--model pruned-vllm` on real vLLM; `make test-vllm` sets up one that runs on a CPU."""
+
+from __future__ import annotations
+
+import gc
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lm_eval.api.instance import Instance
+
+from benchmarks.questions import questions, templated
+from tests.shared import SMOLLM2
+from tests.test_plugin import LM_EVAL, run
+from tests.test_resume import kept, outcome
+
+needs_vllm = pytest.mark.skipif(
+    importlib.util.find_spec("vllm") is None, reason="vLLM is not installed here (make test-vllm has it)"
+)
+DROPS = {"none": None, "one": [25], "two": [25, 26], "ten": list(range(15, 25))}
+SMALL = {"dtype": "float32", "max_model_len": 1024, "journal": "off", "thinking_format": "plain"}
+GREEDY = {"do_sample": False, "temperature": 0.0, "until": [], "max_gen_toks": 48}
+
+
+@contextmanager
+def loaded(drop: list[int] | None, **arguments: Any) -> Iterator[Any]:
+    from lm_eval_ext.models.pruned_vllm import PrunedVLLM
+
+    lm = PrunedVLLM(str(SMOLLM2), drop_layers=drop, **{**SMALL, "enforce_eager": True, **arguments})
+    yield lm
+    lm.model.llm_engine.engine_core.shutdown()
+    del lm
+    gc.collect()
+
+
+def instances(texts: list[str], repeats: int = 1, **kwargs: Any) -> list[Instance]:
+    made = [
+        Instance("generate_until", {}, (text, {**GREEDY, **kwargs}), 0, metadata=("t", number, repeats))
+        for number, text in enumerate(texts)
+    ]
+    return [instance for instance in made for _ in range(repeats)]
+
+
+def texts_of(lm: Any, requests: list[Instance]) -> list[str]:
+    return [str(text) for text in lm.generate_until(requests, disable_tqdm=True)]
+
+
+def test_without_vllm_one_line_says_what_to_install() -> None:
+    if importlib.util.find_spec("vllm") is not None:
+        pytest.skip("vLLM is installed here")
+    done = run(LM_EVAL, "--model", "pruned-vllm", "--model_args", "pretrained=x", "--tasks", "tts_sums")
+    assert done.returncode != 0
+    assert "pip install 'lm-eval-tts[vllm]'" in done.stderr.strip().splitlines()[-1]
+
+
+@needs_vllm
+@pytest.mark.parametrize("drop", DROPS.values(), ids=DROPS)
+def test_greedy_texts_are_those_of_pruned_hf(drop: list[int] | None) -> None:
+    from lm_eval_ext.models.pruned_hf import PrunedHFLM
+
+    hf = PrunedHFLM(
+        str(SMOLLM2), drop_layers=drop, dtype="float32", batch_size=20, journal="off", thinking_format="plain"
+    )
+    requests = instances([templated(hf.tokenizer, text) for text in questions(20)], thinking_token_budget=-1)
+    expected = texts_of(hf, requests)
+    with loaded(drop) as lm:
+        found = texts_of(lm, requests)
+        ours, theirs = lm.get_model_info()["pruning"], hf.get_model_info()["pruning"]
+    assert {key: ours[key] for key in ours if key != "model_fingerprint"} == {
+        key: theirs[key] for key in ours if key != "model_fingerprint"
+    }
+    assert found == expected
+
+
+@needs_vllm
+def test_the_sweep_the_votes_and_swapped_layers() -> None:
+    """One engine for all: starting one takes long."""
+    with loaded([25, 26]) as lm:
+        prompts = [templated(lm.tokenizer, text) for text in questions(4)]
+        for sampling in ({}, {"do_sample": True, "temperature": 1.0}):
+            together = [
+                request
+                for budget in (8, 16, 32)
+                for request in instances(prompts, thinking_token_budget=budget, answer_token_budget=8, **sampling)
+            ]
+            shared = texts_of(lm, together)
+            lm._thinking.share_traces = False
+            assert texts_of(lm, together) == shared
+            lm._thinking.share_traces = True
+        assert lm._thinking.totals.saved_by_sharing >= 2 * 4 * (8 + 16)
+
+        votes = instances(prompts[:1], 8, thinking_token_budget=16, do_sample=True, temperature=1.0)
+        first = texts_of(lm, votes)
+        assert len(set(first)) == 8 and texts_of(lm, votes) == first
+
+        stops = instances(prompts, thinking_token_budget=0, answer_token_budget=40, until=[" the"])
+        assert all(" the" not in text.partition("Final Answer:")[2] for text in texts_of(lm, stops))
+
+        from lm_eval_ext.pruning.vllm_loader import swap_layers
+
+        greedy = instances(prompts, thinking_token_budget=-1)
+        swap_layers(lm.model, [layer for layer in range(30) if layer not in (10, 11)])
+        swapped = texts_of(lm, greedy)
+    with loaded([10, 11]) as fresh:
+        assert texts_of(fresh, greedy) == swapped
+
+
+def start(journal: Path, out: Path, hub: Path) -> subprocess.Popen[str]:
+    arguments = f"pretrained={SMOLLM2},drop_layers=25-26,dtype=float32,max_model_len=1024,enforce_eager=True"
+    command = [LM_EVAL, "--model", "pruned-vllm", "--model_args", f"{arguments},journal={journal}"]
+    command += [
+        "--tasks",
+        "tts_aime24_b512,tts_aime25_b1024",
+        "--limit",
+        "2",
+        "--log_samples",
+        "--output_path",
+        str(out),
+    ]
+    command += ["--gen_kwargs", "max_gen_toks=100,thinking_token_budget=60,answer_token_budget=20"]
+    env = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    return subprocess.Popen(
+        [str(part) for part in command], cwd=hub, env=env, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+@needs_vllm
+def test_a_killed_run_goes_on(original_hub: Path, tmp_path: Path) -> None:
+    whole = start(tmp_path / "whole.sqlite", tmp_path / "whole", original_hub)
+    _, errors = whole.communicate(timeout=400)
+    assert whole.returncode == 0, errors[-3000:]
+    every = kept(tmp_path / "whole.sqlite")
+    journal = tmp_path / "killed.sqlite"
+    killed = start(journal, tmp_path / "killed", original_hub)
+    while killed.poll() is None and kept(journal) < every // 3:
+        time.sleep(0.01)
+    os.killpg(killed.pid, signal.SIGKILL)  # its engine process goes with it
+    killed.communicate()
+    before = kept(journal)
+    assert 0 < before < every, "it was killed too early or too late"
+    again = start(journal, tmp_path / "killed", original_hub)
+    _, errors = again.communicate(timeout=400)
+    assert again.returncode == 0, errors[-3000:]
+    assert f"resumed: {before} stretches of text" in errors
+    assert outcome(tmp_path / "killed") == outcome(tmp_path / "whole")
+
+
+@needs_vllm
+def test_shards_of_dropped_layers_are_not_read(tmp_path: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(SMOLLM2, dtype=torch.float32)
+    model.save_pretrained(tmp_path, max_shard_size="40MB")
+    AutoTokenizer.from_pretrained(SMOLLM2).save_pretrained(tmp_path)
+    index = json.loads((tmp_path / "model.safetensors.index.json").read_text())["weight_map"]
+    drop = list(range(8, 20))
+    dropped = {f"model.layers.{layer}." for layer in drop}
+    only = {
+        shard
+        for shard in index.values()
+        if all(any(name.startswith(layer) for layer in dropped) for name, where in index.items() if where == shard)
+    }
+    assert only, "a shard holds nothing but dropped layers"
+    code = (
+        "import sys; from lm_eval_ext.models.pruned_vllm import PrunedVLLM\n"
+        f"lm = PrunedVLLM(sys.argv[1], drop_layers={drop}, dtype='float32', max_model_len=256, enforce_eager=True)\n"
+        "print(lm.get_model_info()['pruning']['parameters_after'])"
+    )
+    done = run(sys.executable, "-c", code, tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert f"Skipped {len(only)}/{len(set(index.values()))} safetensors shard(s)" in done.stdout + done.stderr
