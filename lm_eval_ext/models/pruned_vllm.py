@@ -20,7 +20,7 @@ from lm_eval_ext.pruning.vllm_loader import engine_arguments
 try:
     import vllm
     from lm_eval.models.vllm_causallms import VLLM
-except ImportError as error:
+except (ImportError, OSError) as error:  # OSError: a library that does not fit the installed torch
     raise ArgumentError(
         f"--model pruned-vllm needs vLLM, which cannot be imported ({error}); pip install 'lm-eval-tts[vllm]' on a "
         "machine with a GPU, or use --model pruned-hf"
