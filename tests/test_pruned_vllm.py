@@ -86,7 +86,8 @@ def test_the_sweep_the_votes_and_swapped_layers() -> None:
     """One engine for all: starting one takes long."""
     with loaded([25, 26]) as lm:
         prompts = [templated(lm.tokenizer, text) for text in questions(4)]
-        for sampling in ({}, {"do_sample": True, "temperature": 1.0}):
+        samplings: list[dict[str, Any]] = [{}, {"do_sample": True, "temperature": 1.0}]
+        for sampling in samplings:
             together = [
                 request
                 for budget in (8, 16, 32)

@@ -179,7 +179,7 @@ def explain_unknown_argument(error: TypeError, ours: type[PrunedLM], theirs: typ
     match = re.search(r"unexpected keyword argument '(\w+)'", str(error))
     if match is None:
         raise error
-    known = [name for name in inspect.signature(theirs.__init__).parameters if name not in ("self", "kwargs")]
+    known = [name for name in inspect.signature(theirs).parameters if name != "kwargs"]
     raise ArgumentError(
         f"model argument {match[1]!r} is not known; {ours.NAME} takes {', '.join(OUR_ARGUMENTS)}, those of lm-eval's "
         f"{theirs.__name__} ({', '.join(known)}), and what its loader takes"

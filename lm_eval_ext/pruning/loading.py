@@ -181,7 +181,7 @@ def fingerprint(model: Any) -> str:
             flat = tensor.reshape(-1)
             sample = flat[:: max(1, flat.numel() // 64)][:64]
             digest.update(repr(sample.tolist()).encode())
-    return digest.hexdigest()[:16]
+    return _short(digest)
 
 
 def checkpoint_fingerprint(pretrained: str, config: PreTrainedConfig, kept: Sequence[int], revision: str) -> str:
@@ -196,11 +196,15 @@ def checkpoint_fingerprint(pretrained: str, config: PreTrainedConfig, kept: Sequ
             tensors = _kept_tensors(_shards(pretrained, kept, {"revision": revision}), kept, files)
         except CheckpointError:
             digest.update(f"{pretrained} {revision}".encode())
-            return digest.hexdigest()[:16]
+            return _short(digest)
         for name, tensor in sorted(tensors.items()):
             first = tensor[:1] if tensor.get_shape() else tensor[...]
             digest.update(f"{name} {tensor.get_shape()} {first.reshape(-1)[:64].tolist()}".encode())
-    return digest.hexdigest()[:16]
+    return _short(digest)
+
+
+def _short(digest: Any) -> str:
+    return str(digest.hexdigest()[:16])
 
 
 def _config_digest(config: Any) -> Any:
