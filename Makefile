@@ -21,7 +21,7 @@ test: $(SMOLLM2)/model.safetensors lint
 # Real vLLM, on a CPU, in an environment of its own: it wants an older transformers. What it pulls in for GPUs does not
 # load beside a CPU build of torch, so that goes again.
 test-vllm: $(SMOLLM2)/model.safetensors $(VENV)-vllm/installed
-	$(VENV)-vllm/bin/python -m pytest tests/test_pruned_vllm.py
+	VLLM_CPU_KVCACHE_SPACE=2 $(VENV)-vllm/bin/python -m pytest tests/test_pruned_vllm.py
 
 $(VENV)-vllm/installed: pyproject.toml
 	python3 -m venv $(VENV)-vllm
