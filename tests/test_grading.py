@@ -183,6 +183,22 @@ def test_workers_killed_in_the_middle_of_grading_change_no_verdict() -> None:
     assert verdicts == [number % 3 == 0 for number in range(1, 400)]
 
 
+def test_all_workers_killed_at_once_hang_nothing() -> None:
+    """The pool then breaks down and forgets what it was to do."""
+    pairs = [(rf"{number}\sqrt{{7}}", rf"\sqrt{{{7 * number**2}}}") for number in range(1, 300)]
+
+    def killer() -> None:
+        time.sleep(0.4)
+        for child in psutil.Process().children(recursive=True):
+            if "popen_loky" in command(child):
+                child.kill()
+
+    thread = threading.Thread(target=killer)
+    thread.start()
+    assert all(grade.correct for grade in grades(pairs))
+    thread.join()
+
+
 def test_grading_works_from_any_thread() -> None:
     found: list[Any] = []
     thread = threading.Thread(target=lambda: found.extend(grades([("x+1", "1+x"), ("x+1", "2+x")])))

@@ -6,13 +6,16 @@ import atexit
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, CancelledError, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Literal, NamedTuple
 
 SECONDS_PER_ANSWER = 2.0
 MEMORY_PER_WORKER = 2 << 30  # bytes of address space
 _ATTEMPTS = 3  # a worker that was killed from outside is no fault of its answer
+_STUCK = 30.0  # seconds over an answer's own without any news, after which the workers are given up
 
 logger = logging.getLogger("lm_eval.tts")
 
@@ -41,9 +44,13 @@ class _Workers:
             return self._pool
 
     def replace(self, broken: Any) -> None:
+        """Let go of a pool that does not work any more; its processes end when they can."""
         with self._lock:
             if self._pool is broken:
                 self._pool = None
+                atexit.unregister(_end)
+        # A thread of its own: what broke the pool may block this for ever.
+        threading.Thread(target=_end, args=(broken, os.getpid()), daemon=True).start()
 
 
 _workers = _Workers()
@@ -68,17 +75,31 @@ def in_workers(
 
 
 def _outcomes(function: Callable[..., Any], calls: Sequence[tuple[Any, ...]], seconds: float) -> list[Outcome | None]:
-    """None for a call whose worker died."""
+    """None for a call whose worker, or whose pool, died."""
     pool = _workers.get()
     try:
         futures = [pool.schedule(function, args=call, timeout=seconds) for call in calls]
     except (RuntimeError, BrokenProcessPool):  # the pool is gone, with all its workers
         _workers.replace(pool)
         return [None] * len(calls)
-    return [_outcome(future, pool) for future in futures]
+    if not _finished(pool, futures, seconds):
+        _workers.replace(pool)
+    return [_outcome(future) if future.done() else None for future in futures]
 
 
-def _outcome(future: Any, pool: Any) -> Outcome | None:
+def _finished(pool: Any, futures: Sequence[Any], seconds: float) -> bool:
+    """Wait for all; False if the pool broke down meanwhile. It then leaves futures that nobody will ever set."""
+    waiting, news = set(futures), time.monotonic()
+    while waiting:
+        done, waiting = wait(waiting, timeout=1.0, return_when=FIRST_COMPLETED)
+        if done:
+            news = time.monotonic()
+        elif not pool.active or time.monotonic() - news > seconds + _STUCK:
+            return False
+    return True
+
+
+def _outcome(future: Any) -> Outcome | None:
     from pebble import ProcessExpired
 
     try:
@@ -87,10 +108,7 @@ def _outcome(future: Any, pool: Any) -> Outcome | None:
         return Outcome(failure="timeout")
     except MemoryError:
         return Outcome(failure="memory")
-    except ProcessExpired:
-        return None
-    except BrokenProcessPool:
-        _workers.replace(pool)
+    except (ProcessExpired, BrokenProcessPool, CancelledError):
         return None
     except Exception:  # whatever an untrusted answer did to its worker is this answer's alone
         return Outcome(failure="unparsable")
@@ -117,7 +135,7 @@ def _started() -> Any:
 
 
 def _end(pool: Any, owner: int) -> None:
-    if os.getpid() == owner:
+    if os.getpid() == owner:  # not in a forked child
         pool.stop()
         pool.join()
 
