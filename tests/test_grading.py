@@ -121,6 +121,14 @@ def test_where_answers_are_looked_for() -> None:
         MathAnswer(find=["box"])
 
 
+@pytest.mark.parametrize("unit", ["The answer:\n", "\n", " ", r"\boxed{", "Final Answer:", "$", "**", "("])
+def test_an_output_caught_in_a_loop_holds_nothing_up(unit: str) -> None:
+    text = r"\boxed{5} The answer:" + unit * 20_000
+    start = time.process_time()
+    final_answer(text, ("boxed", "declared", "last_expression"))
+    assert time.process_time() - start < 20, "some hours, where expressions backtrack"
+
+
 def test_a_truncated_trace_never_scores() -> None:
     cut = [r"so \boxed{4}", r"**Final Answer:** 4", "The answer is 4.", "Answer: (A)"]
     for text in cut:

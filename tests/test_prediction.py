@@ -65,3 +65,12 @@ def test_certain_answers_stay_certain() -> None:
 def test_a_question_without_samples_is_refused() -> None:
     with pytest.raises(ValueError, match="without samples"):
         predict_pass_at_k([Votes([], [])], 8)
+
+
+def test_wrong_answers_that_never_repeat_do_not_win() -> None:
+    seen = [Votes([5] + [1] * 11, [True] + [False] * 11)] * 15
+    assert predict_maj_at_k(seen, 64).estimate > 0.95
+
+
+def test_questions_without_wrong_answers_beside_others() -> None:
+    assert 0.3 < predict_maj_at_k([Votes([3], [False]), Votes([4], [True])] * 3, 8).estimate < 0.7

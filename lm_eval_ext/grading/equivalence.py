@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import re
-from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache
 from itertools import accumulate
@@ -118,7 +117,7 @@ def _rational(text: str) -> Fraction | None:
     """The value of an integer, a decimal or a simple fraction; None for anything else."""
     number = _NUMBER.match(text)
     if number:
-        return Fraction(Decimal(number[1]).scaleb(int(number[2] or number[3] or number[4] or 0)))
+        return Fraction(number[1]) * Fraction(10) ** int(number[2] or number[3] or number[4] or 0)
     fraction = _FRACTION.match(text)
     if not fraction:
         return None

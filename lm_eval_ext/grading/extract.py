@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 
 from lm_eval_ext.errors import TaskError
+
+logger = logging.getLogger("lm_eval.tts")
 
 # Markers that end the thinking, and those that open it, in the text of models that know nothing of our Generation.
 _ENDS = (
@@ -30,11 +33,12 @@ _LATIN = r"answer|respuesta|réponse|antwort|risposta|resposta|odpowiedź|cevap|
 _OTHER = r"答案|解答|答え|答|정답|답|الجواب|الإجابة|उत्तर|উত্তর|คำตอบ"
 _ANSWER = rf"(?:\b(?:{_LATIN})\b|{_OTHER})"
 _IS_WORD = r"(?:is|es|est|ist|è|é|là|adalah|это)\b|[:=：是为為はは은는هو]|है"
-_NO_REPEAT = rf"(?!\W*(?:final\s+)?{_ANSWER})"
-_NO_OTHER = rf"(?!\W*(?:the\s+)?(?:final\s+)?{_ANSWER})"
-_IS = rf"(?:(?:{_IS_WORD})+\s*[:：*]*|(?<=answer)\**[ \t]*\n)"
-_DECLARED = re.compile(rf"(?i){_ANSWER}\**\s*{_IS}\s*{_NO_OTHER}(?P<answer>\S[^\n]*)")
-_FINAL = re.compile(rf"(?i)(?:\bfinal\s+answer\b|最终答案|最終答案)\**\s*[:：]\s*[*]*\s*{_NO_REPEAT}\S")
+# Quantifiers give nothing back (`*+`): an output may be a hundred thousand line breaks.
+_NO_REPEAT = rf"(?!\W*+(?:final\s++)?{_ANSWER})"
+_NO_OTHER = rf"(?!\W*+(?:the\s++)?(?:final\s++)?{_ANSWER})"
+_IS = rf"(?:\**+\s*+(?:{_IS_WORD})++[\s:：*]*+|(?<=answer)\**+[ \t]*+\n\s*+)"
+_DECLARED = re.compile(rf"(?i){_ANSWER}{_IS}{_NO_OTHER}(?P<answer>\S[^\n]*)")
+_FINAL = re.compile(rf"(?i)(?:\bfinal\s++answer\b|最终答案|最終答案)\**+\s*+[:：][\s*]*+{_NO_REPEAT}\S")
 _FORMULA = re.compile(r"\$\$(.+?)\$\$|(?<!\\)\$((?:[^$\\]|\\.)+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _NUMBER = (
     r"(?<![A-Za-z\d_.])"
@@ -45,6 +49,8 @@ _DECIMAL_COMMA = re.compile(r"^([+-]?\d+),(\d{1,2}|\d{4,})$|^([+-]?0),(\d+)$")
 # What may stand between the members of one enumeration of boxes or formulas.
 _BETWEEN = re.compile(r"(?:[\s,;$.]|\\[()\[\],; ]|\\q?quad|\\text\s*\{\s*(?:and|or)\s*\}|\b(?:and|or)\b)*")
 _SENTENCE = re.compile(r"\b(?:is|are|equals)\s+")
+_REASON = re.compile(r",?\s+(?:since|because|as|which|where|so)\b|\s[-–—]\s(?=[A-Za-z]{2})")
+_MOST_BOXES = 50  # the last ones; looking for the ends of all would take long in a loop of unclosed ones
 _NAMED = r"(?:(?:the\s+)?(?:answer|option|choice)\b\W*(?:is\b)?\W*)?"
 _LETTER = re.compile(rf"(?i:^\W*(?:\\(?:text|math)\w*\{{)?\W*{_NAMED})([A-H])(?=$|[^A-Za-z0-9_])")
 
@@ -70,11 +76,20 @@ class Extractor:
     def answers(self, questions: Sequence[Sequence[str]]) -> list[list[str]]:
         """The final answer of every sample by question; empty where a sample has none."""
         needs_end = self.thinking_end is not None or _starts_in_the_prompt(questions)
+        if needs_end:
+            _warn_of_cut_samples(questions, (self.thinking_end or _ENDS[0], *_ENDS))
         return [[self._answer(output, needs_end) for output in samples] for samples in questions]
 
     def _answer(self, output: str, needs_end: bool) -> str:
         ends = (self.thinking_end, *_ENDS) if self.thinking_end else _ENDS
         return final_answer(output, self.find, ends, needs_end=needs_end)
+
+
+def _warn_of_cut_samples(questions: Sequence[Sequence[str]], ends: Sequence[str]) -> None:
+    texts = [output for samples in questions for output in samples if not hasattr(output, "answer")]
+    cut = sum(not any(end in output for end in ends) for output in texts)
+    if cut:
+        logger.warning("%d of %d samples do not end their thinking, as others do: they have no answer", cut, len(texts))
 
 
 def _starts_in_the_prompt(questions: Sequence[Sequence[str]]) -> bool:
@@ -101,7 +116,8 @@ def answer_part(output: str, ends: Sequence[str] = _ENDS, *, needs_end: bool = F
         return answer
     last_end = max((output.rfind(end) + len(end) for end in ends if end in output), default=-1)
     if last_end >= 0:
-        return output[last_end:]
+        reopened = any(start in output[last_end:] for start in _STARTS)
+        return None if reopened else output[last_end:]
     return None if needs_end or any(start in output for start in _STARTS) else output
 
 
@@ -130,10 +146,10 @@ def last_boxed(text: str) -> str:
 
     Boxes are never run together; an enumeration, nothing but commas, `and` and `or` between its boxes, is a list.
     """
-    boxes = [
-        (match.start(), match.end(), end) for match in _BOXED.finditer(text) if (end := _closing(text, match.end()))
-    ]
-    return _enumerated(text, [(start, end + 1, text[inside:end].strip()) for start, inside, end in boxes])
+    starts = list(_BOXED.finditer(text))[-_MOST_BOXES:]
+    boxes = [(match.start(), match.end(), end) for match in starts if (end := _closing(text, match.end()))]
+    found = [(start, end + 1, text[inside:end].strip()) for start, inside, end in boxes]
+    return _enumerated(text, [box for box in found if box[2]])
 
 
 def _enumerated(text: str, found: Sequence[tuple[int, int, str]]) -> str:
@@ -167,14 +183,20 @@ def _closing(text: str, start: int) -> int | None:
 
 
 def _declared(text: str) -> str:
-    matches = list(_DECLARED.finditer(text))
-    if not matches:
-        return ""
-    answer = matches[-1]["answer"].strip().strip("*").strip()
-    formula = _FORMULA.match(text, matches[-1].start("answer"))
+    """What the last declaration says that says something: a number, a formula, a letter."""
+    answers = [_of_declaration(text, match) for match in _DECLARED.finditer(text)]
+    telling = [answer for answer in answers if re.search(r"[\d\\=^]", answer) or _LETTER.match(answer)]
+    return (telling or answers or [""])[-1]
+
+
+def _of_declaration(text: str, match: re.Match[str]) -> str:
+    formula = _FORMULA.match(text, match.start("answer"))
     if formula:
         return next(group for group in formula.groups() if group).strip()
-    answer = re.sub(r"[.。]\s*$", "", re.split(r"\.\s|。", answer)[0]).strip()
+    answer = re.split(r"\.\s|。", match["answer"].strip().strip("*").strip())[0]
+    answer = re.sub(r"[.。]\s*$", "", _REASON.split(answer)[0]).strip()
+    if re.match(_NUMBER, answer) or _LETTER.match(answer):
+        return answer
     return _of_sentence(_SENTENCE.split(answer)[-1])
 
 

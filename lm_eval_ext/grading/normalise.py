@@ -70,10 +70,12 @@ def _fraction(match: re.Match[str]) -> str:
 
 def _without_brackets(text: str) -> str:
     """Without brackets around all of it, unless they make a tuple or an interval."""
-    if not (text.startswith("(") and text.endswith(")")) or "," in text:
-        return text
-    depths = accumulate((character == "(") - (character == ")") for character in text[:-1])
-    return _without_brackets(text[1:-1].strip()) if min(depths) > 0 else text
+    while text.startswith("(") and text.endswith(")") and "," not in text:
+        depths = accumulate((character == "(") - (character == ")") for character in text[:-1])
+        if min(depths) <= 0:
+            break
+        text = text[1:-1].strip()
+    return text
 
 
 def _without_full_stop(text: str) -> str:

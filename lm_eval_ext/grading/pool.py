@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 SECONDS_PER_ANSWER = 2.0
 MEMORY_PER_WORKER = 2 << 30  # bytes of address space
 _ATTEMPTS = 3  # a worker that was killed from outside is no fault of its answer
-_STUCK = 30.0  # seconds over an answer's own without any news, after which the workers are given up
+_STUCK = 60.0  # seconds over an answer's own without any news, after which the workers are given up
 
 logger = logging.getLogger("lm_eval.tts")
 
@@ -39,7 +39,8 @@ class _Workers:
 
     def get(self) -> Any:
         with self._lock:
-            if self._pool is None or self._owner != os.getpid():  # a forked child has no workers of its own
+            # A forked child has no workers of its own.
+            if self._pool is None or self._owner != os.getpid() or not self._pool.active:
                 self._pool, self._owner = _started(), os.getpid()
             return self._pool
 
@@ -82,7 +83,7 @@ def _outcomes(function: Callable[..., Any], calls: Sequence[tuple[Any, ...]], se
     except (RuntimeError, BrokenProcessPool):  # the pool is gone, with all its workers
         _workers.replace(pool)
         return [None] * len(calls)
-    if not _finished(pool, futures, seconds):
+    if not _finished(pool, futures, seconds) or not pool.active:
         _workers.replace(pool)
     return [_outcome(future) if future.done() else None for future in futures]
 

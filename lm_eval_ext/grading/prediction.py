@@ -11,6 +11,7 @@ Scaling: A Perspective of Probability Theory" (arXiv 2505.10981).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import ceil
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ from lm_eval_ext.grading.estimators import Floats, Interval, winning_share
 
 _RESAMPLES = 200
 _DRAWS = 2_000
-_UNSEEN = 30  # wrong answers that have not been given yet, of which each next one is less likely
+_UNSEEN = 30  # at least so many wrong answers that have not been given yet; more where they are diverse
 
 
 class Votes(NamedTuple):
@@ -145,8 +146,10 @@ def _expected_majority(
 def _drawn_wrong(seen: Sequence[int], abstained: int, novelty: float, generator: np.random.Generator) -> Floats:
     """Shares of wrong answers, [draws, answers]: those seen, those not seen (by breaking a stick), and none at all."""
     weights = generator.gamma([*seen, novelty, max(abstained, 1e-9)], size=(_DRAWS, len(seen) + 2))
+    weights[weights.sum(axis=1) == 0, -2] = 1  # where all are too small for a float, some new answer it is
     weights /= weights.sum(axis=1, keepdims=True)
-    broken = generator.beta(1, novelty, (_DRAWS, _UNSEEN))
+    sticks = max(_UNSEEN, ceil(5 * novelty))  # leaves less than one per cent for the last one
+    broken = generator.beta(1, novelty, (_DRAWS, sticks))
     broken[:, -1] = 1
     left = np.cumprod(np.column_stack([np.ones(_DRAWS), 1 - broken[:, :-1]]), axis=1)
     shares: Floats = np.column_stack([weights[:, :-2], weights[:, -2:-1] * broken * left, weights[:, -1]])
