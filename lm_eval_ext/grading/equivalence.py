@@ -29,6 +29,8 @@ _ESCAPED = re.compile(r"\\.", re.DOTALL)
 _LOOSE_SPACE = re.compile(r"(?<!\w) | (?!\w)")  # a space between two words or two numbers says something
 _BASED = re.compile(r"^([+-]?[0-9A-Za-z]{1,400})_\{?\(?(\d{1,2})\)?\}?$")
 _NAME = re.compile(r"^\s*[A-Za-z\\(|][^-+*/^=<>]*$")
+_COMMAND = re.compile(r"\\[A-Za-z]+")
+_COMPUTATION = re.compile(r"^[^A-Za-z]*\d[^A-Za-z]*[-+*/^][^A-Za-z]*$")  # `3 + 2`, of `3 + 2 = 5`
 _ASSIGNED = re.compile(r"^[A-Za-z] ?= ?([^=]+)$")
 _CLOSE = Fraction(1, 10**5)  # relative; Math-Verify rounds to six decimals, whatever the size of the number
 _DIGITS = 40
@@ -187,9 +189,9 @@ def _verified(first: list[Any], second: list[Any], one: str, other: str) -> bool
     ]
     if verdicts[0] == verdicts[1]:
         return bool(verdicts[0])
-    # It takes `2x + z = 1` for an answer of 1; that is right only where what is equated has a name.
-    equations = [text for text in (one, other) if "=" in text]
-    return bool(equations) and all(_NAME.match(text.partition("=")[0]) for text in equations)
+    # It takes `2x + z = 1` for an answer of 1; that is right only where what is equated has a name or is computed.
+    equated = [text.partition("=")[0] for text in (one, other) if "=" in text]
+    return bool(equated) and all(_NAME.match(text) or _COMPUTATION.match(_COMMAND.sub("", text)) for text in equated)
 
 
 def _brackets(text: str) -> str:
