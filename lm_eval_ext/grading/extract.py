@@ -48,9 +48,9 @@ _EXPRESSION = re.compile(rf"{_FORMULA.pattern}|([+-]?\\[dt]?frac\{{[^{{}}]*\}}\{
 _DECIMAL_COMMA = re.compile(r"^([+-]?\d+),(\d{1,2}|\d{4,})$|^([+-]?0),(\d+)$")
 # What may stand between the members of one enumeration of boxes or formulas.
 _BETWEEN = re.compile(r"(?:[\s,;$.]|\\[()\[\],; ]|\\q?quad|\\text\s*\{\s*(?:and|or)\s*\}|\b(?:and|or)\b)*")
+_BRACE = re.compile(r"(?<!\\)[{}]")
 _SENTENCE = re.compile(r"\b(?:is|are|equals)\s+")
 _REASON = re.compile(r",?\s+(?:since|because|as|which|where|so)\b|\s[-–—]\s(?=[A-Za-z]{2})")
-_MOST_BOXES = 50  # the last ones; looking for the ends of all would take long in a loop of unclosed ones
 _NAMED = r"(?:(?:the\s+)?(?:answer|option|choice)\b\W*(?:is\b)?\W*)?"
 _LETTER = re.compile(rf"(?i:^\W*(?:\\(?:text|math)\w*\{{)?\W*{_NAMED})([A-H])(?=$|[^A-Za-z0-9_])")
 
@@ -146,9 +146,9 @@ def last_boxed(text: str) -> str:
 
     Boxes are never run together; an enumeration, nothing but commas, `and` and `or` between its boxes, is a list.
     """
-    starts = list(_BOXED.finditer(text))[-_MOST_BOXES:]
-    boxes = [(match.start(), match.end(), end) for match in starts if (end := _closing(text, match.end()))]
-    found = [(start, end + 1, text[inside:end].strip()) for start, inside, end in boxes]
+    closing = _closing_braces(text)
+    boxes = [(match.start(), match.end(), closing.get(match.end() - 1)) for match in _BOXED.finditer(text)]
+    found = [(start, end + 1, text[inside:end].strip()) for start, inside, end in boxes if end is not None]
     return _enumerated(text, [box for box in found if box[2]])
 
 
@@ -169,17 +169,16 @@ def _joins(between: str) -> bool:
     return words and "\n\n" not in between and "." not in between and bool(_BETWEEN.fullmatch(between))
 
 
-def _closing(text: str, start: int) -> int | None:
-    depth = 1
-    for position in range(start, len(text)):
-        if text[position] == "\\":
-            continue
-        if text[position - 1] == "\\" and text[position] in "{}":  # an escaped brace is a symbol
-            continue
-        depth += {"{": 1, "}": -1}.get(text[position], 0)
-        if depth == 0:
-            return position
-    return None
+def _closing_braces(text: str) -> dict[int, int]:
+    """Where each brace that is closed closes; an escaped brace is a symbol."""
+    closing: dict[int, int] = {}
+    opened: list[int] = []
+    for brace in _BRACE.finditer(text):
+        if brace[0] == "{":
+            opened.append(brace.start())
+        elif opened:
+            closing[opened.pop()] = brace.start()
+    return closing
 
 
 def _declared(text: str) -> str:

@@ -6,6 +6,7 @@ import functools
 import inspect
 import logging
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar, NoReturn
 
@@ -31,7 +32,7 @@ THINKING_ARGUMENTS = (
 OUR_ARGUMENTS = ("drop_layers", "recipe", *THINKING_ARGUMENTS)
 
 
-class PrunedLM:
+class PrunedLM(ABC):
     """To be mixed into one of lm-eval's model classes, before it.
 
     The class it is mixed into gives what is loaded and how it decodes (see `ThinkingModel`); this takes the arguments:
@@ -157,21 +158,22 @@ class PrunedLM:
             "model_fingerprint": self.fingerprint,
         }
 
+    @abstractmethod
     def _pretrained_name(self) -> str:
-        raise NotImplementedError
+        """The model's name or folder; empty where an object was given."""
 
+    @abstractmethod
     def _depth(self) -> int:
         """Layers of the whole model."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _parameters(self) -> tuple[int, int]:
         """Parameters of the whole model, and of the one that was loaded."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def fingerprint(self) -> str:
         """Changes with the weights and the config."""
-        raise NotImplementedError
 
 
 def explain_unknown_argument(error: TypeError, ours: type[PrunedLM], theirs: type) -> NoReturn:
