@@ -151,6 +151,8 @@ def test_the_filter_grades_all_questions_at_once(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("lm_eval_ext.grading.metrics.grades", counted)
     MathAnswer().apply([[r"\boxed{1}"], [r"\boxed{2}", r"\boxed{x}"]], [{"Answer": "1"}, {"ANSWER": 2}])
     assert batches == [3]
+    MathAnswer().apply([[r"\boxed{1}"]], [{"answer": "A solution\nof several lines: 1"}])
+    assert batches == [3, 0]
 
 
 def _die_once(folder: str, mark: str) -> str:

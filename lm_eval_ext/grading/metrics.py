@@ -1,8 +1,8 @@
 """What lm-eval registers: filters that find final answers, metrics that grade them and count votes.
 
 A filter keeps every repeat (lm-eval's default keeps the first alone), so a metric sees all samples of a question;
-`acc` is their mean. The filter sees all questions at once and has their answers graded and clustered in one go;
-the metrics, called question by question, then find that done.
+`acc` is their mean. The filter sees all questions at once and has their answers graded in one go; the metrics, called
+question by question, then find that done.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ class MathAnswer(_AnswerFilter):
     """The final answer of every sample: the last box after the thinking, or what is declared as the answer.
 
     Args:
-        gold: the dataset's field that holds the gold answer, in any case; where there is none of that name, answers
-            are graded later, question by question.
+        gold: the dataset's field that holds the gold answer, in any case; where there is none of that name, or it
+            holds a whole solution of several lines, answers are graded later, question by question.
     """
 
     def __init__(self, gold: str = "answer", **options: Any) -> None:
@@ -87,7 +87,7 @@ class MathAnswer(_AnswerFilter):
 def _field(doc: Any, name: str) -> str | None:
     fields = {str(key).lower(): value for key, value in doc.items()} if isinstance(doc, dict) else {}
     value = fields.get(name.lower())
-    return str(value) if isinstance(value, (str, int)) else None
+    return str(value) if isinstance(value, (str, int)) and "\n" not in str(value) else None
 
 
 @register_filter("choice_answer")
