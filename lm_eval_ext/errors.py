@@ -31,3 +31,7 @@ class DatasetError(TTSError):
 
 class TaskError(TTSError, ValueError):
     """A task YAML that cannot be read or declares something unknown."""
+
+
+class GradingError(TTSError):
+    """Answers cannot be graded at all: what compares them does not work here."""

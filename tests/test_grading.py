@@ -234,6 +234,15 @@ def test_workers_end_with_their_process() -> None:
     assert not any(map(psutil.pid_exists, workers))
 
 
+def test_a_grader_that_cannot_start_says_why(tmp_path: Path) -> None:
+    (tmp_path / "math_verify.py").write_text("raise ImportError('built for another machine')\n", "utf-8")
+    code = "from lm_eval_ext.grading.grade import grades; grades([('x+1', '1+x')] * 3)"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("lm_eval_ext.errors.GradingError: ") and "built for another machine" in last
+
+
 def _ground_types() -> str:
     from sympy.external.gmpy import GROUND_TYPES
 

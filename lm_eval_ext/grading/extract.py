@@ -50,6 +50,11 @@ _DECIMAL_COMMA = re.compile(r"^([+-]?\d+),(\d{1,2}|\d{4,})$|^([+-]?0),(\d+)$")
 _BETWEEN = re.compile(r"(?:[\s,;$.]|\\[()\[\],; ]|\\q?quad|\\text\s*\{\s*(?:and|or)\s*\}|\b(?:and|or)\b)*")
 _BRACE = re.compile(r"(?<!\\)[{}]")
 _SENTENCE = re.compile(r"\b(?:is|are|equals)\s+")
+# "8 (the old ones) + 6 (the new ones) = 14", "Ben now has 2 + 7 = 9"
+_TERM = r"[+-]?\d+(?:\.\d+)?(?:\s*\([A-Za-z][^()=\d]*\))?"
+_IN_WORDS = re.compile(
+    rf"^(?=[^=]*[A-Za-z]{{2}})(?:[A-Za-z][^-=+*/\d\\]*\s)?{_TERM}(?:\s*[-+*/×]\s*{_TERM})+\s*=\s*{_NUMBER}$"
+)
 _REASON = re.compile(r",?\s+(?:since|because|as|which|where|so)\b|\s[-–—]\s(?=[A-Za-z]{2})")
 _NAMED = r"(?:(?:the\s+)?(?:answer|option|choice)\b\W*(?:is\b)?\W*)?"
 _LETTER = re.compile(rf"(?i:^\W*(?:\\(?:text|math)\w*\{{)?\W*{_NAMED})([A-H])(?=$|[^A-Za-z0-9_])")
@@ -194,6 +199,8 @@ def _of_declaration(text: str, match: re.Match[str]) -> str:
         return next(group for group in formula.groups() if group).strip()
     answer = re.split(r"\.\s|。", match["answer"].strip().strip("*").strip())[0]
     answer = re.sub(r"[.。]\s*$", "", _REASON.split(answer)[0]).strip()
+    if computed := _IN_WORDS.match(answer):
+        return computed["number"]
     if re.match(_NUMBER, answer) or _LETTER.match(answer):
         return answer
     return _of_sentence(_SENTENCE.split(answer)[-1])

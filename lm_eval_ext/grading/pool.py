@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import os
 import threading
@@ -11,6 +12,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Literal, NamedTuple
+
+from lm_eval_ext.errors import GradingError
 
 SECONDS_PER_ANSWER = 2.0
 MEMORY_PER_WORKER = 2 << 30  # bytes of address space
@@ -132,7 +135,25 @@ def _started() -> Any:
         max_workers=max(1, min(8, os.cpu_count() or 1)), context=get_context("loky"), initializer=_prepare
     )
     atexit.register(_end, pool, os.getpid())
+    _check(pool)
     return pool
+
+
+def _check(pool: Any) -> None:
+    from pebble import ProcessExpired
+
+    try:
+        pool.schedule(_warm_up).result()
+    except (ProcessExpired, RuntimeError, CancelledError):  # killed from outside: `in_workers` starts again
+        return
+    except Exception as error:
+        raise GradingError(f"the algebra system that grades answers does not work: {error!r}") from error
+
+
+def _warm_up() -> None:
+    from lm_eval_ext.grading.equivalence import warm_up
+
+    warm_up()
 
 
 def _end(pool: Any, owner: int) -> None:
@@ -145,9 +166,8 @@ def _prepare() -> None:
     # Plain Python integers: with gmpy2, `20!!!!!!` aborts the process instead of raising MemoryError.
     os.environ["SYMPY_GROUND_TYPES"] = "python"
     logging.getLogger("math_verify").setLevel(logging.ERROR)
-    from lm_eval_ext.grading.equivalence import warm_up
-
-    warm_up()  # now, so that the first answer's time is its own
+    with contextlib.suppress(Exception):  # `_check` reports it; a worker that dies here is only started again
+        _warm_up()  # now, so that the first answer's time is its own
     try:
         import resource
     except ImportError:  # Windows has no such limit; the clock still holds
