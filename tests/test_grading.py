@@ -22,7 +22,7 @@ from lm_eval_ext.generation.request import Generation
 from lm_eval_ext.grading.equivalence import compared, plainly_equal, read, value
 from lm_eval_ext.grading.extract import Extractor, choice_letter, final_answer
 from lm_eval_ext.grading.grade import grades
-from lm_eval_ext.grading.metrics import ChoiceAnswer, MathAnswer, choice_match, math_graded, math_verify, share_compared
+from lm_eval_ext.grading.metrics import MathAnswer, math_graded
 from lm_eval_ext.grading.normalise import normalised
 from lm_eval_ext.grading.pool import SECONDS_PER_ANSWER, Outcome, in_workers
 from tests.adversarial import ANSWERS, CANARY, RIGHT
@@ -32,6 +32,12 @@ from tests.shared import HUB, needs_benchmarks
 def cases(name: str) -> list[Any]:
     rows = json.loads((Path(__file__).parent / "cases" / f"{name}.json").read_text("utf-8"))
     return [pytest.param(row, id=row["source"]) for row in rows]
+
+
+@pytest.mark.parametrize("case", cases("graded_outputs"))
+def test_what_small_models_write_is_graded_as_a_reader_would(case: dict[str, str]) -> None:
+    answers = MathAnswer().apply([[case["output"]]], [{"answer": case["gold"]}])
+    assert math_graded([case["gold"]], answers)["graded"] == [case["reason"]]
 
 
 @pytest.mark.parametrize("case", cases("final_answers"))

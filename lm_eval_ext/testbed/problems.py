@@ -1,15 +1,25 @@
-"""Original problems from a seeded function: no data file, no download, always the same."""
+"""Original problems from seeded functions: no data file, no download, always the same."""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Any
 
 _NAMES = ("Ada", "Ben", "Chloe", "Dev", "Emil", "Fay", "Gus", "Hana")
 _THINGS = ("apples", "stamps", "marbles", "pencils", "shells", "coins")
+_STEPS: dict[str, Callable[[int, int], int]] = {
+    "+": lambda value, digit: (value + digit) % 10,
+    "-": lambda value, digit: (value - digit) % 10,
+    "*": lambda value, digit: value * digit % 10,
+}
+# Each of these steps can be undone, so every one of a chain matters: `*0` would wipe out all before it.
+_DIGITS = {"+": "123456789", "-": "123456789", "*": "379"}
+
+Problem = dict[str, str]
 
 
-def sums(count: int, seed: int = 2510) -> list[dict[str, str]]:
+def sums(count: int, seed: int = 2510) -> list[Problem]:
     """`count` different one-step word problems with small whole numbers; fields `question` and `answer`."""
     generator = random.Random(seed)
     problems: dict[str, str] = {}
@@ -21,8 +31,48 @@ def sums(count: int, seed: int = 2510) -> list[dict[str, str]]:
     return [{"question": question, "answer": answer} for question, answer in problems.items()]
 
 
+def chain(steps: int, generator: random.Random) -> str:
+    """A sum of `steps` steps, such as `7+5*3-8`."""
+    operators = generator.choices("+-*", k=steps)
+    return generator.choice("0123456789") + "".join(one + generator.choice(_DIGITS[one]) for one in operators)
+
+
+def running_values(question: str) -> str:
+    """The last digit after every step of a chain, worked out from left to right: `268` of `7+5*3-8`."""
+    value, values = int(question[0]), ""
+    for operator, digit in zip(question[1::2], question[2::2], strict=True):
+        value = _STEPS[operator](value, int(digit))
+        values += str(value)
+    return values
+
+
+def chains(count: int, shortest: int, longest: int, seed: int = 22510) -> list[Problem]:
+    """`count` different chains of `shortest` to `longest` steps; fields `question`, `answer` and `steps`."""
+    generator = random.Random(seed)
+    problems: dict[str, Problem] = {}
+    while len(problems) < count:
+        steps = shortest + len(problems) % (longest - shortest + 1)
+        question = chain(steps, generator)
+        problems[question] = {"question": question, "answer": running_values(question)[-1], "steps": str(steps)}
+    return list(problems.values())
+
+
 def sums_dataset(**_: Any) -> Any:
     """The problems as lm-eval's `custom_dataset` wants them: a dictionary of splits."""
+    return _dataset(sums(100))
+
+
+def short_chains_dataset(**_: Any) -> Any:
+    """Chains of one to three steps."""
+    return _dataset(chains(200, 1, 3))
+
+
+def chains_dataset(**_: Any) -> Any:
+    """Chains of 12 to 24 steps."""
+    return _dataset(chains(200, 12, 24))
+
+
+def _dataset(problems: list[Problem]) -> Any:
     from datasets import Dataset, DatasetDict
 
-    return DatasetDict({"test": Dataset.from_list(sums(100))})
+    return DatasetDict({"test": Dataset.from_list(problems)})

@@ -1,0 +1,214 @@
+"""Trains the tiny reasoner, `pruned_models/tiny-chain`, from scratch.
+
+    python -m lm_eval_ext.testbed.train [FOLDER] [--steps 6000] [--seed 2510]
+
+It learns to write the running value after every step of a chain as its thinking and then the last one in a box; where
+its thinking was cut (`CUT` of the examples, at a random step, or before the first), to answer at once. In training each
+layer is left out with probability `SKIP` (stochastic depth, arXiv 1603.09382), so that a layer less makes the model
+worse and does not silence it. Writes weights, tokenizer and `training.json`: loss, and accuracy by length of chain, of
+the whole model and without each of its layers.
+
+On one thread by default, for the same weights from the same seed whatever the number of cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from lm_eval_ext.registry import PRUNED_MODELS
+from lm_eval_ext.testbed.problems import chain, running_values
+from lm_eval_ext.testbed.tokenizer import INSTRUCTION, chain_tokenizer
+
+if TYPE_CHECKING:
+    import torch
+
+BATCH = 64
+LONGEST = 26  # steps; those of the benchmark are 24 at most
+LEARNING_RATE = 3e-3
+CUT = 0.3
+SKIP = 0.1
+LENGTHS = (1, 2, 4, 8, 12, 16, 20, 24)
+
+
+def main() -> None:
+    """Train and write everything to a folder."""
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("folder", nargs="?", type=Path, default=PRUNED_MODELS / "tiny-chain")
+    arguments.add_argument("--steps", type=int, default=6000)
+    arguments.add_argument("--seed", type=int, default=2510)
+    arguments.add_argument("--skip", type=float, default=SKIP, help="probability with which a layer is left out")
+    arguments.add_argument("--threads", type=int, default=1)
+    arguments.add_argument("--examples", type=int, default=100, help="chains of each length in the last evaluation")
+    given = arguments.parse_args()
+    log = train(given.folder, given.steps, given.seed, given.skip, given.threads, given.examples)
+    print(json.dumps(log["accuracy"]))
+
+
+def train(folder: Path, steps: int, seed: int, skip: float = SKIP, threads: int = 1, examples: int = 100) -> Any:
+    """Train a model, write it to `folder`, and return what `training.json` holds."""
+    import torch
+
+    torch.set_num_threads(threads)
+    torch.manual_seed(seed)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    tokenizer = chain_tokenizer()
+    model = _new_model(tokenizer).to(device)
+    begun = time.monotonic()
+    losses = _fit(model, _batches(tokenizer, random.Random(seed), steps), steps, skip, random.Random(seed + 1))
+    log = {
+        "seed": seed, "steps": steps, "batch": BATCH, "skip": skip, "minutes": round((time.monotonic() - begun) / 60),
+        "parameters": model.num_parameters(), "torch": torch.__version__, "loss": losses,
+        "accuracy": _accuracies(model, tokenizer, examples),
+    }  # fmt: skip
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    (folder / "training.json").write_text(json.dumps(log, indent=1) + "\n", "utf-8")
+    return log
+
+
+def _new_model(tokenizer: Any) -> Any:
+    from transformers import GenerationConfig, Qwen3Config, Qwen3ForCausalLM
+
+    config = Qwen3Config(
+        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=192, num_hidden_layers=12, num_attention_heads=2,
+        num_key_value_heads=2, head_dim=32, max_position_embeddings=1024, tie_word_embeddings=True,
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, bos_token_id=None,
+    )  # fmt: skip
+    model = Qwen3ForCausalLM(config)
+    model.generation_config = GenerationConfig(
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
+    )
+    return model
+
+
+# Examples ---------------------------------------------------------------------------------------------------
+
+
+def example(steps: int, generator: random.Random) -> tuple[str, str, str]:
+    """A problem as prompt, what stands after it without being learned, and what is learned."""
+    question = chain(steps, generator)
+    values = running_values(question)
+    answer = rf"\boxed{{{values[-1]}}}<|end|>"
+    prompt = f"<|user|>{INSTRUCTION}{question}<|assistant|><think>"
+    if generator.random() >= CUT:
+        return prompt, "", f"{values}</think>{answer}"
+    return prompt, f"{values[: generator.randrange(steps)]}</think>", answer
+
+
+def _batches(tokenizer: Any, generator: random.Random, count: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Ids and labels; chains grow longer during the first half."""
+    for number in range(count):
+        longest = min(LONGEST, 2 + int(2 * LONGEST * number / count))
+        # Of about one length, for little padding.
+        steps = generator.randint(1, longest)
+        yield _padded(
+            tokenizer, [example(generator.randint(max(1, steps - 2), steps), generator) for _ in range(BATCH)]
+        )
+
+
+def _padded(tokenizer: Any, examples: Sequence[tuple[str, str, str]]) -> tuple[torch.Tensor, torch.Tensor]:
+    import torch
+
+    parts = [[tokenizer.encode(part, add_special_tokens=False) for part in example] for example in examples]
+    rows = [sum(part, []) for part in parts]
+    width = max(map(len, rows))
+    ids = [row + [tokenizer.pad_token_id] * (width - len(row)) for row in rows]
+    labels = [
+        [-100] * (len(row) - len(part[-1])) + part[-1] + [-100] * (width - len(row))
+        for row, part in zip(rows, parts, strict=True)
+    ]
+    return torch.tensor(ids), torch.tensor(labels)
+
+
+# Training ---------------------------------------------------------------------------------------------------
+
+
+def _fit(model: Any, batches: Iterator[Any], steps: int, skip: float, generator: random.Random) -> list[list[float]]:
+    """Step and mean loss since the one before, about a hundred times."""
+    import torch
+    from transformers import get_cosine_schedule_with_warmup
+
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.01)
+    schedule = get_cosine_schedule_with_warmup(optimizer, min(100, steps // 10), steps)
+    losses: list[float] = []
+    shown: list[list[float]] = []
+    model.train()
+    for number, (ids, labels) in enumerate(tqdm(batches, total=steps, desc="Training"), 1):
+        with _layers(model, lambda _: generator.random() >= skip):
+            loss = model(input_ids=ids.to(model.device), labels=labels.to(model.device), use_cache=False).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad(set_to_none=True)
+        losses.append(float(loss))
+        if number % max(1, steps // 100) == 0:
+            shown.append([number, round(sum(losses) / len(losses), 4)])
+            losses.clear()
+    return shown
+
+
+class _layers:  # noqa: N801  # used as a function is
+    """A model with only those layers that `keep` is true of, for as long as the context lasts."""
+
+    def __init__(self, model: Any, keep: Callable[[int], bool]) -> None:
+        self.model, self.whole = model.model, model.model.layers
+        self.kept = [layer for number, layer in enumerate(self.whole) if keep(number)]
+
+    def __enter__(self) -> None:
+        import torch
+
+        self.model.layers = torch.nn.ModuleList(self.kept)
+
+    def __exit__(self, *_: object) -> None:
+        self.model.layers = self.whole
+
+
+# Evaluation -------------------------------------------------------------------------------------------------
+
+
+def _accuracies(model: Any, tokenizer: Any, examples: int) -> dict[str, dict[str, float]]:
+    """Greedy, thinking as long as it likes: by what is left out, then by number of steps."""
+    model.eval()
+    found = {"dense": _by_length(model, tokenizer, examples)}
+    for dropped in range(model.config.num_hidden_layers):
+        with _layers(model, lambda number, dropped=dropped: number != dropped):  # type: ignore[misc]  # bound now
+            found[f"without layer {dropped}"] = _by_length(model, tokenizer, examples)
+    return found
+
+
+def _by_length(model: Any, tokenizer: Any, examples: int) -> dict[str, float]:
+    return {str(steps): _accuracy(model, tokenizer, steps, examples) for steps in LENGTHS}
+
+
+def _accuracy(model: Any, tokenizer: Any, steps: int, examples: int) -> float:
+    """Share of chains whose answer is right; without a cache, as that goes by the layers' own numbers."""
+    import torch
+
+    generator = random.Random(f"evaluation {steps}")
+    questions = [chain(steps, generator) for _ in range(examples)]
+    prompts = [f"<|user|>{INSTRUCTION}{question}<|assistant|><think>" for question in questions]
+    ids = torch.tensor([tokenizer.encode(prompt, add_special_tokens=False) for prompt in prompts], device=model.device)
+    start = ids.shape[1]
+    with torch.no_grad():
+        for _ in range(steps + 8):
+            following = model(input_ids=ids, logits_to_keep=1, use_cache=False).logits[:, -1].argmax(-1, keepdim=True)
+            ids = torch.cat([ids, following], dim=1)
+    texts = tokenizer.batch_decode(ids[:, start:])
+    right = [
+        rf"</think>\boxed{{{running_values(question)[-1]}}}" in text
+        for question, text in zip(questions, texts, strict=True)
+    ]
+    return sum(right) / examples
+
+
+if __name__ == "__main__":
+    main()
