@@ -22,7 +22,7 @@ from lm_eval_ext.generation.request import Generation
 from lm_eval_ext.grading.equivalence import compared, plainly_equal, read, value
 from lm_eval_ext.grading.extract import Extractor, choice_letter, final_answer
 from lm_eval_ext.grading.grade import grades
-from lm_eval_ext.grading.metrics import MathAnswer, math_graded
+from lm_eval_ext.grading.metrics import ChoiceAnswer, MathAnswer, choice_match, math_graded, math_verify, share_compared
 from lm_eval_ext.grading.normalise import normalised
 from lm_eval_ext.grading.pool import SECONDS_PER_ANSWER, Outcome, in_workers
 from tests.adversarial import ANSWERS, CANARY, RIGHT

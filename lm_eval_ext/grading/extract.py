@@ -209,7 +209,7 @@ def _of_declaration(text: str, match: re.Match[str]) -> str:
 def _of_sentence(answer: str) -> str:
     """The number of "there are 12 apples in all"; what is no such sentence stays as it is."""
     numbers = [match["number"] for match in re.finditer(_NUMBER, answer)]
-    plain = len(numbers) == 1 and len(re.findall(r"[A-Za-z]{2,}", answer)) > 2 and not re.search(r"[\\=^{]", answer)
+    plain = len(numbers) == 1 and len(re.findall(r"[A-Za-z]{2,}", answer)) > 1 and not re.search(r"[\\=^{]", answer)
     return numbers[0] if plain and not _LETTER.match(answer) else answer
 
 
