@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from lm_eval_ext import cli_pruning
 from lm_eval_ext.errors import ArgumentError, JournalError, TTSError
 from lm_eval_ext.generation.journal import Journal
 from lm_eval_ext.registry import TASKS, default_journal
@@ -38,6 +39,10 @@ tasks = typer.Typer(help="Benchmarks as YAML.", no_args_is_help=True)
 app.add_typer(tasks, name="tasks")
 journal = typer.Typer(help="Finished generations, kept for runs that go on after a crash.", no_args_is_help=True)
 app.add_typer(journal, name="journal")
+app.command("prune")(cli_pruning.prune)
+app.command("export")(cli_pruning.export)
+app.command("recover")(cli_pruning.recover)
+app.add_typer(cli_pruning.recipes, name="recipes")
 JournalPath = Annotated[Path | None, typer.Option("--path", help="The journal; by default the shared one.")]
 
 

@@ -15,7 +15,11 @@ TASKS = _folder("tasks")
 PRUNED_MODELS = _folder("pruned_models")
 
 
+def cache_folder() -> Path:
+    """Where what took long is kept between runs."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lm-eval-tts"
+
+
 def default_journal() -> Path:
     """The journal that runs share unless they name another."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "lm-eval-tts" / "journal.sqlite"
+    return cache_folder() / "journal.sqlite"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from lm_eval_ext.errors import ArgumentError
@@ -23,18 +23,26 @@ def parse_model_args(model_args: str | Mapping[str, Any] | None) -> dict[str, An
 
 
 def chosen_recipe(
-    pretrained: str | None, revision: str | None, drop_layers: object, recipe: str | None
+    pretrained: str | None,
+    revision: str | None,
+    drop_layers: object,
+    recipe: str | None,
+    computed: Callable[[], Recipe] | None = None,
 ) -> Recipe | None:
     """The recipe that the arguments ask for; None for the whole model.
 
     `pretrained` may be a local copy of the recipe's base; it is what gets loaded, and what the recipe then names.
 
     Raises:
-        ArgumentError: both `recipe` and `drop_layers`, or layers that are no layers.
+        ArgumentError: more than one of `recipe`, `drop_layers` and `prune`, or layers that are no layers.
         RecipeError: the recipe cannot be read.
     """
-    if recipe is not None and drop_layers is not None:
-        raise ArgumentError(f"recipe={recipe} and drop_layers={drop_layers!r} contradict each other; give one")
+    given = {"recipe": recipe, "drop_layers": drop_layers, "prune": computed}
+    named = [name for name, value in given.items() if value is not None]
+    if len(named) > 1:
+        raise ArgumentError(f"{' and '.join(named)} contradict each other; give one of them")
+    if computed is not None:
+        return computed()
     if recipe is not None:
         return load_recipe(recipe)
     if drop_layers is None:

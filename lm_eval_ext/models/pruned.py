@@ -7,7 +7,7 @@ import inspect
 import logging
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NoReturn
 
 from lm_eval.api.instance import Instance
@@ -15,8 +15,10 @@ from lm_eval.api.instance import Instance
 from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.generation.options import asks_for_thinking
 from lm_eval_ext.models.arguments import budget, chosen_recipe, flag, parse_model_args
+from lm_eval_ext.models.computed_recipe import computed_recipe
 from lm_eval_ext.models.thinking_requests import ThinkingRequests
 from lm_eval_ext.pruning.recipe import Recipe, format_layers
+from lm_eval_ext.pruning.recover import recovery_of
 
 logger = logging.getLogger("lm_eval.tts")
 
@@ -29,7 +31,7 @@ THINKING_ARGUMENTS = (
     "journal",
     "seed",
 )
-OUR_ARGUMENTS = ("drop_layers", "recipe", *THINKING_ARGUMENTS)
+OUR_ARGUMENTS = ("drop_layers", "recipe", "prune", "calibration", "trust_layer_fields", *THINKING_ARGUMENTS)
 
 
 class PrunedLM(ABC):
@@ -40,6 +42,9 @@ class PrunedLM(ABC):
     Args:
         drop_layers: layers to drop, as `[25, 26]`, `"25-27"` or `"25+26"`.
         recipe: name of a recipe in `pruned_models/`, or path of a YAML.
+        prune: `METHOD:N`, as `shortgpt:3`: layers chosen now by a method, or by an earlier run with the same words.
+        calibration: the texts that `prune` chooses by: `embedded`, a corpus, a text file, `task:NAME`.
+        trust_layer_fields: take unknown config fields of as many entries as layers for one entry per layer.
         thinking_format: name of a format in `thinking_formats.yaml`; found from the tokenizer if left out.
         answer_token_budget: most tokens of an answer where the task says nothing; -1 is no limit.
         auto_chat_template: apply the tokenizer's chat template to thinking requests that come without it.
@@ -60,6 +65,10 @@ class PrunedLM(ABC):
         *,
         drop_layers: object = None,
         recipe: str | None = None,
+        prune: str | None = None,
+        calibration: str | None = None,
+        trust_layer_fields: bool = False,
+        load_options: Mapping[str, Any] | None = None,
         thinking_format: str | None = None,
         answer_token_budget: int = 1024,
         auto_chat_template: bool = True,
@@ -69,7 +78,11 @@ class PrunedLM(ABC):
         seed: int | None = None,
     ) -> tuple[Any, str]:
         """Keep our arguments; what is to be loaded, and at which revision."""
-        self.recipe = chosen_recipe(pretrained, revision, drop_layers, recipe)
+        computed = prune and functools.partial(
+            computed_recipe, pretrained, revision, prune, calibration, **(load_options or {})
+        )
+        self.recipe = chosen_recipe(pretrained, revision, drop_layers, recipe, computed or None)
+        self._trust_layer_fields = flag("trust_layer_fields", trust_layer_fields)
         if pretrained is None:
             pretrained, revision = self._base_of_recipe(revision)
         if self.recipe is not None and not isinstance(pretrained, str):
@@ -146,16 +159,19 @@ class PrunedLM(ABC):
     def _pruning_info(self) -> dict[str, Any]:
         recipe, before, after = self.recipe, *self._parameters()
         pretrained = self._pretrained_name()
+        recovery = recovery_of(getattr(self, "peft", None), pretrained)
         return {
             "base": recipe.base if recipe else pretrained,
             "method": recipe.method if recipe else "none",
             "source": recipe.source if recipe else "",
             "dropped_layers": list(recipe.drop) if recipe else [],
+            "merged_layers": [step.model_dump() for step in recipe.merge] if recipe else [],
             "kept_layers": list(self._kept or range(self._depth())),
             "parameters_before": before,
             "parameters_after": after,
             "recipe_hash": recipe.digest if recipe else "",
             "model_fingerprint": self.fingerprint,
+            **({"recovered": recovery} if recovery else {}),
         }
 
     @abstractmethod

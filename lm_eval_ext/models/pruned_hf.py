@@ -45,7 +45,8 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
 
     def __init__(self, pretrained: str | Any | None = None, *, revision: str | None = None, **kwargs: Any) -> None:
         ours = {name: kwargs.pop(name) for name in OUR_ARGUMENTS if name in kwargs}
-        pretrained, revision = self._take(pretrained, revision, **ours)
+        loading: dict[str, Any] = {name: kwargs[name] for name in ("dtype", "trust_remote_code") if name in kwargs}
+        pretrained, revision = self._take(pretrained, revision, load_options=loading, **ours)
         if self.recipe is not None:
             _refuse(kwargs)
         self._dense_config: Any = None
@@ -65,7 +66,7 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
         if self.recipe is not None:
             self._dense_config = self._config
             self._kept = kept_layers(self.recipe.drop, depth(self._config))
-            self._config = slice_config(self._config, self._kept)
+            self._config = slice_config(self._config, self._kept, self._trust_layer_fields)
 
     def _create_model(self, pretrained: str, **kwargs: Any) -> None:
         if self._kept is None:
@@ -84,7 +85,14 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
         for unused in ("gguf_file", "quantization_config"):
             if options.get(unused) is None:
                 options.pop(unused, None)
-        return load_pruned(pretrained, self._dense_config, self._kept or (), **options)
+        return load_pruned(
+            pretrained,
+            self._dense_config,
+            self._kept or (),
+            merged=self.recipe.merged if self.recipe else None,
+            trust_layer_fields=self._trust_layer_fields,
+            **options,
+        )
 
     def _check_adapter(self, peft: str, revision: str | None) -> None:
         kept = len(self._kept or ())

@@ -48,12 +48,17 @@ class PrunedVLLM(PrunedLM, VLLM):  # type: ignore[misc]  # lm-eval has no type i
 
     def __init__(self, pretrained: str | None = None, *, revision: str | None = None, **kwargs: Any) -> None:
         ours = {name: kwargs.pop(name) for name in OUR_ARGUMENTS if name in kwargs}
-        self.pretrained, self.revision = self._take(pretrained, revision, **ours)
+        loading: dict[str, Any] = {name: kwargs[name] for name in ("dtype", "trust_remote_code") if name in kwargs}
+        self.pretrained, self.revision = self._take(pretrained, revision, load_options=loading, **ours)
         self._dense_config = self._whole_config(bool(kwargs.get("trust_remote_code")))
         if self.recipe is not None:
             _refuse(kwargs)
             self._kept = kept_layers(self.recipe.drop, depth(self._dense_config))
-            kwargs |= engine_arguments(config_overrides(self._dense_config, self._kept), self._kept)
+            kwargs |= engine_arguments(
+                config_overrides(self._dense_config, self._kept, self._trust_layer_fields),
+                self._kept,
+                self.recipe.merged,
+            )
         kwargs.setdefault("enable_prefix_caching", True)  # an answer does not prefill its trace again
         if ours.get("seed") is not None:
             kwargs.setdefault("seed", ours["seed"])
@@ -107,10 +112,15 @@ class PrunedVLLM(PrunedLM, VLLM):  # type: ignore[misc]  # lm-eval has no type i
     @functools.cached_property
     def fingerprint(self) -> str:
         """Changes with the weights and the config."""
-        return checkpoint_fingerprint(self.pretrained, self._config_of_loaded(), self._all_kept(), self.revision)
+        merged = self.recipe.merged if self.recipe else None
+        return checkpoint_fingerprint(
+            self.pretrained, self._config_of_loaded(), self._all_kept(), self.revision, merged
+        )
 
     def _config_of_loaded(self) -> Any:
-        return slice_config(self._dense_config, self._kept) if self._kept else self._dense_config
+        if not self._kept:
+            return self._dense_config
+        return slice_config(self._dense_config, self._kept, self._trust_layer_fields)
 
     def _all_kept(self) -> tuple[int, ...]:
         return self._kept or tuple(range(self._depth()))

@@ -31,8 +31,13 @@ def depth(config: PreTrainedConfig) -> int:
     return int(config.get_text_config().num_hidden_layers)
 
 
-def slice_config(config: PreTrainedConfig, kept: Sequence[int]) -> PreTrainedConfig:
+def slice_config(config: PreTrainedConfig, kept: Sequence[int], trust_layer_fields: bool = False) -> PreTrainedConfig:
     """A copy of `config` for the model that has only the layers `kept` (ascending indices).
+
+    Args:
+        config: of the whole model.
+        kept: ascending indices.
+        trust_layer_fields: take unknown fields of as many entries as layers for one entry per layer.
 
     Raises:
         ArchitectureError: the architecture, or a field of one entry per layer, is not known to be safe to cut.
@@ -40,12 +45,12 @@ def slice_config(config: PreTrainedConfig, kept: Sequence[int]) -> PreTrainedCon
     check_supported(config)
     sliced = copy.deepcopy(config)
     text = sliced.get_text_config()
-    for name, value in _overrides(text, kept).items():
+    for name, value in _overrides(text, kept, trust_layer_fields).items():
         setattr(text, name, value)
     return sliced
 
 
-def config_overrides(config: PreTrainedConfig, kept: Sequence[int]) -> dict[str, Any]:
+def config_overrides(config: PreTrainedConfig, kept: Sequence[int], trust_layer_fields: bool = False) -> dict[str, Any]:
     """The fields in which the pruned model's config differs, for loaders that take such (vLLM's `hf_overrides`).
 
     Raises:
@@ -53,10 +58,13 @@ def config_overrides(config: PreTrainedConfig, kept: Sequence[int]) -> dict[str,
     """
     check_supported(config)
     text = config.get_text_config()
-    return _overrides(text, kept) if text is config else {"text_config": _overrides(text, kept)}
+    overrides = _overrides(text, kept, trust_layer_fields)
+    return overrides if text is config else {"text_config": overrides}
 
 
-def _overrides(text: PreTrainedConfig, kept: Sequence[int]) -> dict[str, Any]:
+def _overrides(text: PreTrainedConfig, kept: Sequence[int], trust_layer_fields: bool) -> dict[str, Any]:
+    if not trust_layer_fields:
+        _refuse_unknown_fields(text)
     sliced = _sliced_fields(text.to_dict(), kept, int(text.num_hidden_layers))
     return sliced | {"num_hidden_layers": len(kept)}
 
@@ -79,6 +87,26 @@ def check_supported(config: PreTrainedConfig) -> None:
         raise ArchitectureError(f"layers of a {kind} model cannot be dropped: {why}")
 
 
+def unknown_layer_fields(fields: dict[str, Any], total: int) -> list[str]:
+    """Fields of as many entries as layers that `architectures.yaml` does not declare."""
+    known = {*_table()["per_layer"], *_table()["layer_indices"], *_table()["not_per_layer"]}
+    return [name for name, value in fields.items() if _has_one_per_layer(value, total) and name not in known]
+
+
+def _has_one_per_layer(value: object, total: int) -> bool:
+    return isinstance(value, (list, tuple)) and len(value) == total
+
+
+def _refuse_unknown_fields(text: PreTrainedConfig) -> None:
+    unknown = unknown_layer_fields(text.to_dict(), int(text.num_hidden_layers))
+    if unknown:
+        raise ArchitectureError(
+            f"layers of this {text.model_type} model cannot be dropped: its config field {unknown[0]!r} has one entry "
+            "per layer and is not declared in lm_eval_ext/pruning/architectures.yaml; declare it there (per_layer, "
+            "layer_indices, leading or not_per_layer), or pass trust_layer_fields=true to cut it by layer"
+        )
+
+
 def _sliced_fields(fields: dict[str, Any], kept: Sequence[int], total: int) -> dict[str, Any]:
     table = _table()
     sliced: dict[str, Any] = {}
@@ -87,18 +115,9 @@ def _sliced_fields(fields: dict[str, Any], kept: Sequence[int], total: int) -> d
             sliced[name] = [kept.index(layer) for layer in value if layer in kept]
         elif name in table["leading"] and isinstance(value, int):
             sliced[name] = sum(layer < value for layer in kept)
-        elif isinstance(value, (list, tuple)) and len(value) == total:
-            sliced[name] = _one_per_layer(name, value, kept, fields["model_type"])
+        elif _has_one_per_layer(value, total) and name not in table["not_per_layer"]:
+            sliced[name] = [value[layer] for layer in kept]
     return sliced | _sparse_step(fields, kept)
-
-
-def _one_per_layer(name: str, value: Sequence[Any], kept: Sequence[int], kind: str) -> list[Any]:
-    if name not in _table()["per_layer"]:
-        raise ArchitectureError(
-            f"layers of this {kind} model cannot be dropped: its config field {name!r} has one entry per layer "
-            "and is not declared in lm_eval_ext/pruning/architectures.yaml"
-        )
-    return [value[layer] for layer in kept]
 
 
 def _sparse_step(fields: dict[str, Any], kept: Sequence[int]) -> dict[str, Any]:
@@ -111,14 +130,30 @@ def _sparse_step(fields: dict[str, Any], kept: Sequence[int]) -> dict[str, Any]:
     return {"decoder_sparse_step": 1, "mlp_only_layers": listed}
 
 
+def layer_of_tensor(name: str) -> int | None:
+    """The decoder layer that a checkpoint's tensor belongs to; None if to none."""
+    match = _layer_name(name)
+    return int(match[2]) if match else None
+
+
+def _layer_name(name: str) -> re.Match[str] | None:
+    matches = (re.match(pattern, name) for pattern in _table()["tensor_names"])
+    return next((match for match in matches if match), None)
+
+
+def is_merged(name: str) -> bool:
+    """Whether LaCo merges this tensor of a layer: the linear maps of attention and feed-forward network do."""
+    match = _layer_name(name)
+    return bool(match and re.fullmatch(_table()["merged"], name[match.end() :].removeprefix(".")))
+
+
 def renamed_tensor(name: str, kept: Sequence[int]) -> str | None:
     """The name that a checkpoint's tensor has in the pruned model; None if its layer is dropped.
 
     Indices beyond the last decoder layer (multi-token prediction heads) are dropped too.
     """
-    for pattern in _table()["tensor_names"]:
-        match = re.match(pattern, name)
-        if match:
-            layer = int(match[2])
-            return f"{match[1]}{kept.index(layer)}{name[match.end() :]}" if layer in kept else None
-    return name
+    match = _layer_name(name)
+    if match is None:
+        return name
+    layer = int(match[2])
+    return f"{match[1]}{kept.index(layer)}{name[match.end() :]}" if layer in kept else None

@@ -11,18 +11,17 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lm_eval_ext.errors import CheckpointError
-from lm_eval_ext.pruning.architecture import renamed_tensor, slice_config
+from lm_eval_ext.pruning.architecture import slice_config
+from lm_eval_ext.pruning.checkpoint import find_file, kept_tensors
+from lm_eval_ext.pruning.merging import Combinations
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedConfig, PreTrainedModel
 
-_SINGLE = "model.safetensors"
-_INDEX = "model.safetensors.index.json"
 _NOT_THE_MODEL = ("_name_or_path", "transformers_version", "architectures")  # what a config says of its own file
 
 
@@ -31,6 +30,8 @@ def load_pruned(
     config: PreTrainedConfig,
     kept: Sequence[int],
     *,
+    merged: Combinations | None = None,
+    trust_layer_fields: bool = False,
     revision: str = "main",
     subfolder: str = "",
     dtype: str | torch.dtype = "auto",
@@ -43,6 +44,8 @@ def load_pruned(
         pretrained: Hub name or local folder with safetensors weights.
         config: the config of the whole model.
         kept: ascending indices of the layers that stay.
+        merged: what LaCo's merged layers among them are made of.
+        trust_layer_fields: take unknown config fields of as many entries as layers for one entry per layer.
         revision: branch, tag or commit on the Hub.
         subfolder: folder of the weights within the repository.
         dtype: as in `from_pretrained`.
@@ -55,10 +58,10 @@ def load_pruned(
     """
     hub = {"revision": revision, "subfolder": subfolder}
     hub |= {name: options[name] for name in ("cache_dir", "token", "local_files_only") if name in options}
-    sliced = slice_config(config, kept)
+    sliced = slice_config(config, kept, trust_layer_fields)
     model_class = _model_class(sliced, trust_remote_code)
     with ExitStack() as files:
-        tensors = _kept_tensors(_shards(pretrained, kept, hub), kept, files)
+        tensors = kept_tensors(pretrained, kept, merged or {}, hub, files)
         model, report = model_class.from_pretrained(
             None,
             config=sliced,
@@ -79,51 +82,6 @@ def _model_class(config: PreTrainedConfig, trust_remote_code: bool) -> Any:
 
     with torch.device("meta"):  # built without memory, only to learn the class: the Auto class takes no state dict
         return type(AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code))
-
-
-def _shards(pretrained: str, kept: Sequence[int], hub: Mapping[str, Any]) -> list[Path]:
-    """Files that hold kept tensors; shards of dropped layers alone are not even downloaded."""
-    index = _file(pretrained, _INDEX, hub)
-    if index is None:
-        single = _file(pretrained, _SINGLE, hub)
-        if single is None:
-            raise CheckpointError(
-                f"pretrained={pretrained}: no {_SINGLE} or {_INDEX}; layers are dropped from safetensors only, "
-                "so convert the checkpoint first (load it and call save_pretrained)"
-            )
-        return [single]
-    weight_map: Mapping[str, str] = json.loads(index.read_text("utf-8"))["weight_map"]
-    names = sorted({shard for tensor, shard in weight_map.items() if renamed_tensor(tensor, kept) is not None})
-    found = {name: _file(pretrained, name, hub) for name in names}
-    missing = [name for name, path in found.items() if path is None]
-    if missing:
-        raise CheckpointError(f"pretrained={pretrained}: shard {missing[0]} named in {_INDEX} is missing")
-    return [path for path in found.values() if path is not None]
-
-
-def _file(pretrained: str, name: str, hub: Mapping[str, Any]) -> Path | None:
-    """Where a file of the repository lies, fetched if need be; None if the repository has no such file."""
-    from transformers.utils.hub import cached_file
-
-    found = cached_file(pretrained, name, _raise_exceptions_for_missing_entries=False, **hub)
-    return Path(found) if found else None
-
-
-def _kept_tensors(shards: Sequence[Path], kept: Sequence[int], files: ExitStack) -> dict[str, Any]:
-    """Lazy slices by new name; nothing is read before the model asks for it."""
-    from safetensors import SafetensorError, safe_open
-
-    tensors: dict[str, Any] = {}
-    for path in shards:
-        try:
-            file = files.enter_context(safe_open(path, framework="pt"))
-        except SafetensorError as error:
-            raise CheckpointError(f"{path}: not a readable safetensors file ({error})") from error
-        for name in file.keys():  # noqa: SIM118  # safe_open is no mapping
-            new = renamed_tensor(name, kept)
-            if new is not None:
-                tensors[new] = file.get_slice(name)
-    return tensors
 
 
 def _resolved_dtype(
@@ -152,7 +110,7 @@ def _adopt_identity(model: Any, pretrained: str, hub: Mapping[str, Any]) -> None
     from transformers import GenerationConfig
 
     model.config.name_or_path = pretrained
-    defaults = _file(pretrained, "generation_config.json", hub)
+    defaults = find_file(pretrained, "generation_config.json", hub)
     if defaults is not None:  # else those made from the config stay
         model.generation_config = GenerationConfig.from_pretrained(defaults.parent, defaults.name)
 
@@ -184,7 +142,9 @@ def fingerprint(model: Any) -> str:
     return _short(digest)
 
 
-def checkpoint_fingerprint(pretrained: str, config: PreTrainedConfig, kept: Sequence[int], revision: str) -> str:
+def checkpoint_fingerprint(
+    pretrained: str, config: PreTrainedConfig, kept: Sequence[int], revision: str, merged: Combinations | None = None
+) -> str:
     """16 hex digits that change with a checkpoint's kept layers, for models that show no tensors once loaded.
 
     They cover the config, and of each kept tensor name, shape and first row; of a checkpoint without safetensors,
@@ -193,7 +153,7 @@ def checkpoint_fingerprint(pretrained: str, config: PreTrainedConfig, kept: Sequ
     digest = _config_digest(config)
     with ExitStack() as files:
         try:
-            tensors = _kept_tensors(_shards(pretrained, kept, {"revision": revision}), kept, files)
+            tensors = kept_tensors(pretrained, kept, merged or {}, {"revision": revision}, files)
         except CheckpointError:
             digest.update(f"{pretrained} {revision}".encode())
             return _short(digest)
@@ -216,7 +176,7 @@ def adapter_depth(peft: str, revision: str | None = None) -> int | None:
     """Number of layers that a PEFT adapter's weights reach to; None where it has no safetensors."""
     from safetensors import safe_open
 
-    path = _file(peft, "adapter_model.safetensors", {"revision": revision or "main"})
+    path = find_file(peft, "adapter_model.safetensors", {"revision": revision or "main"})
     if path is None:
         return None
     with safe_open(path, framework="pt") as file:

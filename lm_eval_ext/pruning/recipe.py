@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from lm_eval_ext.errors import ArgumentError, RecipeError
+from lm_eval_ext.pruning.merging import Combinations, Merge, Variant, check_merges, combinations
 from lm_eval_ext.registry import PRUNED_MODELS
 
 _RANGE = re.compile(r"^\s*(\d+)\s*(?:-\s*(\d+)\s*)?$")
+
+
+class CalibrationSet(BaseModel):
+    """The texts that layers were chosen by."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Annotated[str, Field(min_length=1)]
+    samples: Annotated[int, Field(gt=0)]
+    max_tokens: Annotated[int, Field(gt=0, description="tokens of a text that were looked at")]
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="of the texts")]
 
 
 class Recipe(BaseModel):
@@ -31,16 +44,37 @@ class Recipe(BaseModel):
     drop: Annotated[tuple[int, ...], Field(description="indices of the dropped layers")]
     method: Annotated[str, Field(min_length=1, description="how the layers were chosen")]
     source: Annotated[str, Field(min_length=1, description="paper, page or command the layers come from")]
+    merge: Annotated[
+        tuple[Merge, ...], Field(description="LaCo's merges, in order, before the layers are dropped")
+    ] = ()
+    variant: Annotated[Variant, Field(description="how layers are merged")] = "rdsc"
+    parameters: Annotated[dict[str, Any], Field(description="those of the method")] = Field(default_factory=dict)
+    calibration: CalibrationSet | None = None
+    scores: Annotated[tuple[float | None, ...], Field(description="by layer; null where it has none")] = ()
+    versions: Annotated[dict[str, str], Field(description="of the software that chose the layers")] = Field(
+        default_factory=dict
+    )
 
     @field_validator("drop", mode="before")
     @classmethod
     def _layers(cls, value: object) -> tuple[int, ...]:
         return parse_layers(value)
 
+    @model_validator(mode="after")
+    def _merges(self) -> Recipe:
+        check_merges(self.merge, self.drop)
+        return self
+
+    @property
+    def merged(self) -> Combinations:
+        """What each merged layer is made of."""
+        return combinations(self.merge, self.variant)
+
     @property
     def digest(self) -> str:
-        """First 16 hex digits of SHA-256 over what determines the model: base, revision, dropped layers."""
-        content = json.dumps([self.base, self.revision, self.drop])
+        """First 16 hex digits of SHA-256 over what determines the model: base, revision, dropped and merged layers."""
+        merged = [self.variant, [step.model_dump() for step in self.merge]] if self.merge else []
+        content = json.dumps([self.base, self.revision, self.drop, *merged])
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
@@ -123,6 +157,18 @@ def load_recipe(name_or_path: str) -> Recipe:
     if not isinstance(content, dict):
         raise RecipeError(f"{path}: holds {type(content).__name__}, not fields; allowed: {_allowed()}")
     return _validated(content, path)
+
+
+def write_recipe(recipe: Recipe, path: Path, comment: str = "") -> None:
+    """Write a recipe as YAML; what holds its default is left out."""
+    content = yaml.safe_dump(
+        recipe.model_dump(mode="json", exclude_defaults=True), sort_keys=False, default_flow_style=None, width=120,
+        allow_unicode=True,
+    )  # fmt: skip
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(f".{os.getpid()}.part")
+    part.write_text((f"# {comment}\n" if comment else "") + content, "utf-8")
+    part.replace(path)  # whole or not at all, with several processes writing it
 
 
 def _recipe_path(name_or_path: str) -> Path:

@@ -8,22 +8,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from lm_eval_ext.pruning.architecture import renamed_tensor
+from lm_eval_ext.pruning.checkpoint import is_used
+from lm_eval_ext.pruning.merging import Combinations, merged_weights
 
 LOAD_FORMAT = "lm-eval-tts"
-KEPT = "kept_layers"  # our key of `model_loader_extra_config`
+KEPT, MERGED = "kept_layers", "merged_layers"  # our keys of `model_loader_extra_config`
 
 
-def engine_arguments(overrides: dict[str, Any], kept: Sequence[int]) -> dict[str, Any]:
+def engine_arguments(
+    overrides: dict[str, Any], kept: Sequence[int], merged: Combinations | None = None
+) -> dict[str, Any]:
     """Arguments for `vllm.LLM` that load only the layers `kept`.
 
     Args:
         overrides: the config fields that change with them (`architecture.config_overrides`).
         kept: ascending indices of the layers that stay.
+        merged: what merged layers among them are made of.
     """
+    # Pairs, as vLLM sends its configuration to its workers as JSON, which knows no integer keys.
+    pairs = [[layer, list(parts.items())] for layer, parts in (merged or {}).items()]
     return {
         "load_format": LOAD_FORMAT,
-        "model_loader_extra_config": {KEPT: list(kept)},
+        "model_loader_extra_config": {KEPT: list(kept), MERGED: pairs},
         "hf_overrides": overrides,
         "worker_extension_cls": "lm_eval_ext.pruning.vllm_loader.KeptLayers",
     }
@@ -48,20 +54,18 @@ def _loader_class() -> type:
         def __init__(self, load_config: Any) -> None:
             extra = dict(load_config.model_loader_extra_config)
             self.kept = tuple(extra.pop(KEPT))
+            self.merged = {int(layer): {int(one): share for one, share in parts} for layer, parts in extra.pop(MERGED)}
             super().__init__(dataclasses.replace(load_config, load_format="auto", model_loader_extra_config=extra))
 
         def _get_weights_iterator(self, source: Any) -> Any:
             theirs = source.is_unused_weight
 
             def unused(name: str) -> bool:
-                return renamed_tensor(name, self.kept) is None or bool(theirs and theirs(name))
+                return not is_used(name, self.kept, self.merged) or bool(theirs and theirs(name))
 
             # Shards that hold only such tensors are not read at all.
             source = dataclasses.replace(source, is_unused_weight=unused)
-            for name, tensor in super()._get_weights_iterator(source):
-                new = renamed_tensor(name, self.kept)
-                if new is not None:
-                    yield new, tensor
+            return merged_weights(super()._get_weights_iterator(source), self.kept, self.merged)
 
     return PrunedModelLoader
 

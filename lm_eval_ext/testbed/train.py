@@ -116,7 +116,7 @@ def _padded(tokenizer: Any, examples: Sequence[tuple[str, str, str]]) -> tuple[t
     import torch
 
     parts = [[tokenizer.encode(part, add_special_tokens=False) for part in example] for example in examples]
-    rows = [sum(part, []) for part in parts]
+    rows = [[*before, *given, *learned] for before, given, learned in parts]
     width = max(map(len, rows))
     ids = [row + [tokenizer.pad_token_id] * (width - len(row)) for row in rows]
     labels = [
@@ -154,7 +154,7 @@ def _fit(model: Any, batches: Iterator[Any], steps: int, skip: float, generator:
     return shown
 
 
-class _layers:  # noqa: N801  # used as a function is
+class _layers:  # used as a function is
     """A model with only those layers that `keep` is true of, for as long as the context lasts."""
 
     def __init__(self, model: Any, keep: Callable[[int], bool]) -> None:

@@ -1,0 +1,21 @@
+"""The prompts of a task, as calibration texts."""
+
+from __future__ import annotations
+
+from lm_eval_ext.errors import ArgumentError
+
+
+def task_prompts(name: str, count: int) -> list[str]:
+    """The first prompts of a task by its name, without few-shot examples.
+
+    Raises:
+        ArgumentError: there is no such task, or it is a group.
+    """
+    from lm_eval.tasks import TaskManager
+
+    manager = TaskManager()
+    if name not in manager.all_subtasks:
+        raise ArgumentError(f"calibration=task:{name}: no task of that name; `lm_eval ls tasks` lists them")
+    (task,) = manager.load([name])["tasks"].values()
+    documents = list(task.eval_docs)[:count]
+    return [str(task.doc_to_text(document)) for document in documents]

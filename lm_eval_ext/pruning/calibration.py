@@ -1,0 +1,129 @@
+"""Calibration texts, by which most methods tell layers apart: embedded, from a text file or from the Hub."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from lm_eval_ext.errors import ArgumentError, DatasetError
+
+EMBEDDED = "embedded"
+_TEXTS = Path(__file__).with_name("calibration.txt")
+
+
+@dataclass(frozen=True)
+class HubTexts:
+    """Where texts lie on the Hub."""
+
+    path: str
+    split: str
+    field: str
+    configuration: str | None = None
+
+
+# Corpora that papers calibrate on, in versions that load without code.
+CORPORA = {
+    "pg19": HubTexts("emozilla/pg19-test", "test", "text"),
+    "bookcorpus": HubTexts("rojagtap/bookcorpus", "train", "text"),
+    "wikitext": HubTexts("Salesforce/wikitext", "train", "text", "wikitext-2-raw-v1"),
+    "c4": HubTexts("allenai/c4", "validation", "text", "en"),
+    "s1k": HubTexts("simplescaling/s1K-1.1", "train", "deepseek_thinking_trajectory"),
+}
+_ALLOWED = (
+    f"{EMBEDDED}, {', '.join(CORPORA)}, ORG/NAME:SPLIT:FIELD of the Hub, a text file (texts parted by empty lines), "
+    "or task:NAME"
+)
+_SHORTEST = 64  # characters of a text of a corpus; WikiText has empty lines and headings between its texts
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Texts and where they are from."""
+
+    name: str
+    texts: tuple[str, ...]
+
+    @property
+    def sha256(self) -> str:
+        """Of all texts."""
+        return hashlib.sha256("\0".join(self.texts).encode()).hexdigest()
+
+
+def calibration(
+    source: str = EMBEDDED, samples: int = 16, task_prompts: Callable[[str, int], list[str]] | None = None
+) -> Calibration:
+    """The first `samples` texts of a source.
+
+    Args:
+        source: `embedded`, a corpus of `CORPORA`, `ORG/NAME:SPLIT:FIELD`, a text file, or `task:NAME`.
+        samples: most texts taken.
+        task_prompts: gives the prompts of a task by its name.
+
+    Raises:
+        ArgumentError: not such a source, or one without texts.
+        DatasetError: a dataset that cannot be loaded.
+    """
+    if samples < 1:
+        raise ArgumentError(f"samples={samples}: at least one calibration text is needed")
+    if source.startswith("task:") and task_prompts is not None:
+        texts = task_prompts(source.removeprefix("task:"), samples)
+    elif source == EMBEDDED:
+        texts = _of_file(_TEXTS)
+    elif Path(source).is_file():
+        texts = _of_file(Path(source))
+    else:
+        texts = _of_hub(_hub_texts(source), samples)
+    if not texts:
+        raise ArgumentError(f"calibration={source}: holds no text")
+    return Calibration(source, tuple(texts[:samples]))
+
+
+def _of_file(path: Path) -> list[str]:
+    try:
+        content = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ArgumentError(f"calibration={path}: cannot be read as UTF-8 text ({error})") from error
+    return [" ".join(text.split()) for text in content.split("\n\n") if text.strip()]
+
+
+def _hub_texts(source: str) -> HubTexts:
+    parts = source.split(":")
+    if source in CORPORA:
+        return CORPORA[source]
+    if len(parts) == 3 and "/" in parts[0] and all(parts):
+        return HubTexts(*parts)
+    raise ArgumentError(f"calibration={source}: not known; allowed: {_ALLOWED}")
+
+
+def _of_hub(where: HubTexts, samples: int) -> list[str]:
+    from datasets import load_dataset
+
+    try:
+        rows = load_dataset(where.path, where.configuration, split=where.split, streaming=True)
+        texts = (str(row[where.field]) for row in rows)
+        return list(islice((text for text in texts if len(text) >= _SHORTEST), samples))
+    except KeyError as error:
+        raise ArgumentError(f"calibration: {where.path} has no field {where.field!r}") from error
+    except Exception as error:  # whatever is wrong with a dataset or the network
+        reason = " ".join(str(error).split())
+        raise DatasetError(f"calibration: {where.path} ({where.split}) cannot be loaded: {reason}") from error
+
+
+def token_batches(
+    texts: tuple[str, ...], tokenizer: Any, *, max_tokens: int, batch_size: int, device: Any = None
+) -> Iterator[tuple[Any, Any]]:
+    """Token ids and attention mask, both of shape (batch, length), padded right, of texts cut to `max_tokens`."""
+    import torch
+
+    encoded = [tokenizer.encode(text)[:max_tokens] for text in texts]
+    rows = [row for row in encoded if len(row) > 1]
+    for start in range(0, len(rows), batch_size):
+        group = rows[start : start + batch_size]
+        width = max(map(len, group))
+        ids = [row + [0] * (width - len(row)) for row in group]
+        mask = [[1] * len(row) + [0] * (width - len(row)) for row in group]
+        yield torch.tensor(ids, device=device), torch.tensor(mask, device=device)

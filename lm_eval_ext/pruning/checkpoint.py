@@ -1,0 +1,109 @@
+"""The kept tensors of a safetensors checkpoint by their names in the pruned model; none is read before asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lm_eval_ext.errors import CheckpointError
+from lm_eval_ext.pruning.architecture import layer_of_tensor, renamed_tensor
+from lm_eval_ext.pruning.merging import Combinations, merged_tensor, sources
+
+_SINGLE = "model.safetensors"
+_INDEX = "model.safetensors.index.json"
+
+
+@dataclass(frozen=True)
+class MergedTensor:
+    """A weighted sum of tensors that is computed when it is read, like a slice of a safetensors file."""
+
+    parts: Mapping[str, float]
+    files: Mapping[str, Any]
+
+    def __getitem__(self, key: Any) -> Any:
+        return merged_tensor(self.parts, lambda name: self.files[name].get_tensor(name))[key]
+
+    def _any(self) -> Any:
+        name = next(iter(self.parts))
+        return self.files[name].get_slice(name)
+
+    def get_shape(self) -> list[int]:
+        """Its shape."""
+        shape: list[int] = self._any().get_shape()
+        return shape
+
+    def get_dtype(self) -> str:
+        """Its dtype, as safetensors names it."""
+        return str(self._any().get_dtype())
+
+
+def kept_tensors(
+    pretrained: str, kept: Sequence[int], merged: Combinations, hub: Mapping[str, Any], files: ExitStack
+) -> dict[str, Any]:
+    """Slices of the kept tensors by their new names.
+
+    Args:
+        pretrained: Hub name or local folder.
+        kept: ascending indices of the layers that stay.
+        merged: what merged layers among them are made of.
+        hub: arguments of `cached_file`, such as the revision.
+        files: keeps the files open.
+
+    Raises:
+        CheckpointError: no safetensors weights, or a file that is missing or damaged.
+    """
+    where = {name: file for path in _shards(pretrained, kept, merged, hub) for name, file in _opened(path, files)}
+    new = {name: renamed_tensor(name, kept) for name in where}
+    return {to: _slice(name, merged, where) for name, to in new.items() if to is not None}
+
+
+def _slice(name: str, merged: Combinations, where: Mapping[str, Any]) -> Any:
+    parts = sources(name, merged)
+    return where[name].get_slice(name) if parts == {name: 1.0} else MergedTensor(parts, where)
+
+
+def _shards(pretrained: str, kept: Sequence[int], merged: Combinations, hub: Mapping[str, Any]) -> list[Path]:
+    """Files that hold tensors that are used; shards of dropped layers alone are not even downloaded."""
+    index = find_file(pretrained, _INDEX, hub)
+    if index is None:
+        single = find_file(pretrained, _SINGLE, hub)
+        if single is None:
+            raise CheckpointError(
+                f"pretrained={pretrained}: no {_SINGLE} or {_INDEX}; layers are dropped from safetensors only, "
+                "so convert the checkpoint first (load it and call save_pretrained)"
+            )
+        return [single]
+    weight_map: Mapping[str, str] = json.loads(index.read_text("utf-8"))["weight_map"]
+    names = sorted({shard for tensor, shard in weight_map.items() if is_used(tensor, kept, merged)})
+    found = {name: find_file(pretrained, name, hub) for name in names}
+    missing = [name for name, path in found.items() if path is None]
+    if missing:
+        raise CheckpointError(f"pretrained={pretrained}: shard {missing[0]} named in {_INDEX} is missing")
+    return [path for path in found.values() if path is not None]
+
+
+def is_used(name: str, kept: Sequence[int], merged: Combinations) -> bool:
+    """Whether a tensor of the base model goes into the pruned one."""
+    return renamed_tensor(name, kept) is not None or any(layer_of_tensor(name) in parts for parts in merged.values())
+
+
+def find_file(pretrained: str, name: str, hub: Mapping[str, Any]) -> Path | None:
+    """Where a file of the repository lies, fetched if need be; None if the repository has no such file."""
+    from transformers.utils.hub import cached_file
+
+    found = cached_file(pretrained, name, _raise_exceptions_for_missing_entries=False, **hub)
+    return Path(found) if found else None
+
+
+def _opened(path: Path, files: ExitStack) -> list[tuple[str, Any]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        file = files.enter_context(safe_open(path, framework="pt"))
+    except SafetensorError as error:
+        raise CheckpointError(f"{path}: not a readable safetensors file ({error})") from error
+    return [(name, file) for name in file.keys()]  # noqa: SIM118  # safe_open is no mapping

@@ -1,0 +1,153 @@
+"""A pruned model as an ordinary checkpoint that any stock library loads; one shard at a time is in memory."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from lm_eval_ext.errors import ArgumentError
+from lm_eval_ext.pruning.architecture import depth, slice_config
+from lm_eval_ext.pruning.checkpoint import find_file, kept_tensors
+from lm_eval_ext.pruning.recipe import Recipe, format_layers, kept_layers, write_recipe
+
+logger = logging.getLogger("lm_eval.tts")
+
+# Everything of a repository that goes with a model besides its weights and config.
+_BESIDES = (
+    "generation_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json",
+    "added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja", "chat_template.json",
+    "preprocessor_config.json", "LICENSE", "LICENSE.txt", "NOTICE", "NOTICE.txt",
+)  # fmt: skip
+_INDEX = "model.safetensors.index.json"
+
+
+def export(
+    recipe: Recipe,
+    folder: Path,
+    *,
+    pretrained: str | None = None,
+    shard_bytes: int = 2_000_000_000,
+    trust_remote_code: bool = False,
+) -> Path:
+    """Write the pruned model of a recipe to a folder.
+
+    Args:
+        recipe: which layers of which base.
+        folder: new or empty.
+        pretrained: a local copy of the base, if it is not to be found by its name.
+        shard_bytes: most bytes of one file, and with one more tensor the most that is in memory.
+        trust_remote_code: for a base that ships its own code.
+
+    Raises:
+        ArgumentError: the folder holds something.
+        TTSError: a base that cannot be read or pruned.
+    """
+    from transformers import AutoConfig
+
+    if folder.is_dir() and any(folder.iterdir()):
+        raise ArgumentError(f"{folder}: is not empty; give a new folder")
+    base = pretrained or recipe.base
+    hub = {"revision": recipe.revision}
+    config = AutoConfig.from_pretrained(base, trust_remote_code=trust_remote_code, **hub)
+    kept = kept_layers(recipe.drop, depth(config))
+    sliced = slice_config(config, kept)
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as files:
+        _write_weights(kept_tensors(base, kept, recipe.merged, hub, files), folder, shard_bytes)
+    sliced.save_pretrained(folder)
+    _copy_besides(base, config, hub, folder)
+    write_recipe(recipe, folder / "recipe.yaml")
+    (folder / "README.md").write_text(_card(recipe, len(kept), depth(config), _base_card(base, hub)), "utf-8")
+    return folder
+
+
+def _write_weights(tensors: Mapping[str, Any], folder: Path, shard_bytes: int) -> None:
+    from safetensors.torch import save_file
+
+    parts: list[dict[str, int]] = []
+    for shard in _shards(tensors, shard_bytes):
+        parts.append({name: tensor.nbytes for name, tensor in shard.items()})
+        save_file(shard, folder / f"part-{len(parts)}", metadata={"format": "pt"})
+        logger.info("shard %d: %d tensors, %.1f MB", len(parts), len(shard), sum(parts[-1].values()) / 1e6)
+    names = [f"model-{number:05d}-of-{len(parts):05d}.safetensors" for number in range(1, len(parts) + 1)]
+    if len(parts) == 1:
+        names = ["model.safetensors"]
+    for number, name in enumerate(names, 1):
+        (folder / f"part-{number}").rename(folder / name)
+    if len(parts) > 1:
+        weight_map = {tensor: name for name, part in zip(names, parts, strict=True) for tensor in part}
+        total = sum(size for part in parts for size in part.values())
+        index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+        (folder / _INDEX).write_text(json.dumps(index, indent=2) + "\n", "utf-8")
+
+
+def _shards(tensors: Mapping[str, Any], shard_bytes: int) -> Iterator[dict[str, Any]]:
+    """Tensors in groups of at most so many bytes, or one; each is read when its group is."""
+    shard: dict[str, Any] = {}
+    for name, lazy in tensors.items():
+        tensor = lazy[...].contiguous()
+        if shard and sum(one.nbytes for one in shard.values()) + tensor.nbytes > shard_bytes:
+            yield shard
+            shard = {}
+        shard[name] = tensor
+    yield shard
+
+
+def _copy_besides(base: str, config: Any, hub: Mapping[str, Any], folder: Path) -> None:
+    code = {
+        str(name).split("--")[-1].split(".")[0] + ".py" for name in (getattr(config, "auto_map", None) or {}).values()
+    }
+    for name in (*_BESIDES, *sorted(code)):
+        found = find_file(base, name, hub)
+        if found is not None:
+            shutil.copyfile(found, folder / name)
+
+
+def _base_card(base: str, hub: Mapping[str, Any]) -> dict[str, Any]:
+    """The metadata that the base's model card starts with."""
+    import yaml
+
+    found = find_file(base, "README.md", hub)
+    parts = found.read_text("utf-8", errors="replace").split("---") if found else []
+    try:
+        metadata = yaml.safe_load(parts[1]) if len(parts) > 2 and not parts[0].strip() else {}
+    except yaml.YAMLError:
+        metadata = {}
+    return metadata if isinstance(metadata, dict) else {}
+
+
+def _card(recipe: Recipe, kept: int, total: int, base_card: Mapping[str, Any]) -> str:
+    import yaml
+
+    name = recipe.base.rstrip("/").split("/")[-1]
+    metadata = {
+        key: base_card[key] for key in ("license", "license_name", "license_link", "language") if key in base_card
+    }
+    if "/" in recipe.base and not Path(recipe.base).exists():
+        metadata |= {"base_model": recipe.base}
+    metadata |= {"library_name": "transformers", "tags": ["layer-pruning", recipe.method]}
+    merged = "".join(
+        f"- layers {list(step.layers)} were merged into {step.into} ({recipe.variant})\n" for step in recipe.merge
+    )
+    return f"""---
+{yaml.safe_dump(metadata, sort_keys=False).strip()}
+---
+# {name} without layers {format_layers(recipe.drop)}
+
+{kept} of the {total} decoder layers of `{name}` (revision `{recipe.revision}`), not trained further.
+
+- method: {recipe.method}
+- source: {recipe.source}
+- dropped layers, counted from 0: {format_layers(recipe.drop)}
+{merged}- recipe: `recipe.yaml`, {recipe.digest}
+
+The licence is that of the base model{f", {base_card['license']}" if "license" in base_card else ""}.
+
+Pruned models keep their knowledge scores and lose long reasoning: "When Fewer Layers Break More Chains",
+arXiv 2510.22228. Measure both before relying on this one.
+"""

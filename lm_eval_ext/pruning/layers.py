@@ -1,0 +1,126 @@
+"""The decoder layers of a loaded model: what flows through them, and the model with some of them bypassed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from lm_eval_ext.errors import ArchitectureError
+from lm_eval_ext.pruning.architecture import depth, layer_of_tensor
+
+if TYPE_CHECKING:
+    import torch
+
+Visit = Callable[[int, "torch.Tensor", "torch.Tensor"], None]
+
+
+def decoder_layers(model: Any) -> list[Any]:
+    """The decoder layers in order.
+
+    Raises:
+        ArchitectureError: they are not where `architectures.yaml` says layers are.
+    """
+    from torch.nn import ModuleList
+
+    wanted = depth(model.config)
+    for name, module in model.named_modules():
+        if isinstance(module, ModuleList) and len(module) == wanted and layer_of_tensor(f"{name}.0.weight") == 0:
+            return list(module)
+    raise ArchitectureError(
+        f"no list of {wanted} decoder layers in {type(model).__name__}; "
+        "declare their name in lm_eval_ext/pruning/architectures.yaml under tensor_names"
+    )
+
+
+@contextmanager
+def bypassed(layers: Sequence[Any], dropped: Collection[int]) -> Iterator[None]:
+    """The model without some layers: their input is their output. Not for use with a cache of keys and values."""
+    changed = [layers[number] for number in dropped]
+    found = [vars(layer).get("forward") for layer in changed]
+    for layer in changed:
+        layer.forward = _identity
+    try:
+        yield
+    finally:
+        for layer, forward in zip(changed, found, strict=True):
+            if forward is None:
+                del layer.forward
+            else:  # accelerate's, of a model spread over devices
+                layer.forward = forward
+
+
+def _identity(hidden_states: Any, *_: Any, **__: Any) -> Any:
+    return hidden_states
+
+
+def visit_layers(model: Any, batches: Iterator[tuple[Any, Any]], visit: Callable[[Any], Visit]) -> None:
+    """Run batches through the decoder, showing each layer's input and output as it is computed; none is kept.
+
+    Args:
+        model: a causal language model.
+        batches: token ids and attention mask, both of shape (batch, length).
+        visit: given a batch's mask, returns what is called with the layer's index and its input and output, both of
+            shape (batch, length, width). The last layer's output is that before the final norm.
+    """
+    import torch
+
+    layers = decoder_layers(model)
+    for ids, mask in batches:
+        seen = visit(mask)
+        with ExitStack() as hooks, torch.no_grad():
+            for number, layer in enumerate(layers):
+                handle = layer.register_forward_hook(_shown(number, seen), with_kwargs=True)
+                hooks.callback(handle.remove)
+            model.base_model(input_ids=ids, attention_mask=mask, use_cache=False)
+
+
+def _shown(number: int, seen: Visit) -> Callable[..., None]:
+    def hook(_: Any, positional: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
+        before = positional[0] if positional else named["hidden_states"]
+        after = output[0] if isinstance(output, tuple) else output
+        seen(number, before, after.to(before.device))
+
+    return hook
+
+
+def cosines(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """Cosine of the last dimension in float32, whatever the model computes in; that in fp16 overflows."""
+    from torch.nn.functional import cosine_similarity
+
+    return cosine_similarity(one.float(), other.float(), dim=-1, eps=1e-12)
+
+
+def loss_sum(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, int]:
+    """Sum of the negative log likelihoods of all tokens but each text's first, in float32, and their number.
+
+    Raises:
+        ArchitectureError: it is no finite number, as of a float16 model whose hidden states overflow.
+    """
+    import torch
+
+    logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1].float()
+    target = ids[:, 1:].masked_fill(mask[:, 1:] == 0, -100).to(logits.device)
+    loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="sum")
+    if not torch.isfinite(loss):
+        raise ArchitectureError(f"the model's loss is {float(loss)} in {logits.dtype}; try dtype=bfloat16 or float32")
+    return loss, int((target != -100).sum())
+
+
+def mean_loss(model: Any, batches: Iterator[tuple[Any, Any]]) -> float:
+    """Mean negative log likelihood of a token, in nats; its exponential is the perplexity."""
+    import torch
+
+    with torch.no_grad():
+        sums = [loss_sum(model, ids, mask) for ids, mask in batches]
+    return sum(float(loss) for loss, _ in sums) / sum(count for _, count in sums)
+
+
+def matrices(layer: Any) -> dict[str, Any]:
+    """Weights of a layer's linear maps, by their name within it."""
+    return {
+        name: parameter
+        for name, parameter in layer.named_parameters()
+        if parameter.ndim >= 2 and re.search(r"weight$|_proj$", name)
+    }

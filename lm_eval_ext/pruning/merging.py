@@ -1,0 +1,116 @@
+"""LaCo's merges as linear combinations of the base model's layers.
+
+Both variants leave in a merged layer a weighted sum of layers of the base model, so that a loader needs no more than
+`Combinations`: of each such layer, which layers it sums and how often.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from lm_eval_ext.errors import RecipeError
+from lm_eval_ext.pruning.architecture import is_merged, layer_of_tensor, renamed_tensor
+
+Variant = Literal["rdsc", "reference_code"]
+Combinations = dict[int, dict[int, float]]  # merged layer -> layer of the base -> its share
+
+
+class Merge(BaseModel):
+    """LaCo's step: some layers are merged into one and dropped; all by their numbers in the base model."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    into: Annotated[int, Field(ge=0)]
+    layers: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
+
+
+def combinations(merges: Sequence[Merge], variant: Variant) -> Combinations:
+    """What every merged layer is made of.
+
+    `rdsc`, as in the paper (arXiv 2402.11187, equation 1): theta_l + sum_k (theta_l+k - theta_l), all differences
+    against theta_l as it was before. `reference_code`: the authors' program subtracts the layer as merged so far, so
+    the sum telescopes to the last layer merged.
+    """
+    made: Combinations = {}
+    for merge in merges:
+        parts = [made.pop(layer, {layer: 1.0}) for layer in merge.layers]
+        own = made.get(merge.into, {merge.into: 1.0})
+        if variant == "reference_code":
+            made[merge.into] = parts[-1]
+        else:
+            made[merge.into] = _sum([(own, 1.0 - len(parts)), *((part, 1.0) for part in parts)])
+    return made
+
+
+def _sum(terms: Sequence[tuple[Mapping[int, float], float]]) -> dict[int, float]:
+    total: dict[int, float] = {}
+    for layers, share in terms:
+        for layer, part in layers.items():
+            total[layer] = total.get(layer, 0.0) + share * part
+    return {layer: part for layer, part in sorted(total.items()) if part}
+
+
+def check_merges(merges: Sequence[Merge], drop: Sequence[int]) -> None:
+    """Refuse merges that do not fit each other or the dropped layers.
+
+    Raises:
+        RecipeError: says which.
+    """
+    gone: set[int] = set()
+    for merge in merges:
+        there = {merge.into, *merge.layers}
+        if len(there) != len(merge.layers) + 1:
+            raise RecipeError(f"merge into {merge.into} of {list(merge.layers)}: a layer is named twice")
+        if there & gone:
+            already = min(there & gone)
+            raise RecipeError(f"merge into {merge.into} of {list(merge.layers)}: layer {already} is gone by then")
+        gone |= set(merge.layers)
+    if gone - set(drop):
+        raise RecipeError(f"merge: layer {min(gone - set(drop))} is merged into another but not among the dropped")
+    lost = {merge.into for merge in merges} - gone & set(drop)
+    if lost & set(drop):
+        raise RecipeError(f"merge: layer {min(lost & set(drop))} is merged into and then dropped")
+
+
+def sources(name: str, made: Combinations) -> dict[str, float]:
+    """The tensors, by name, that a merged layer's tensor sums, and how often; itself alone if it is not merged."""
+    layer = layer_of_tensor(name)
+    if layer is None or layer not in made or not is_merged(name):
+        return {name: 1.0}
+    prefix, _, suffix = name.rpartition(f".{layer}.")
+    return {f"{prefix}.{source}.{suffix}": share for source, share in made[layer].items()}
+
+
+def merged_tensor(parts: Mapping[str, float], read: Callable[[str], Any]) -> Any:
+    """The weighted sum of tensors, added up in float32 and given in their own dtype."""
+    import torch
+
+    total, dtype = None, None
+    for name, share in parts.items():
+        tensor = read(name)
+        dtype = tensor.dtype
+        term = tensor.to(torch.float32) * share
+        total = term if total is None else total + term
+    return total.to(dtype) if total is not None else None
+
+
+def merged_weights(
+    weights: Iterable[tuple[str, Any]], kept: Sequence[int], made: Combinations
+) -> Iterator[tuple[str, Any]]:
+    """A stream of a base model's tensors as that of the pruned model; only what takes part in a merge is held back."""
+    target_of = {layer: target for target, parts in made.items() for layer in parts}
+    waiting: dict[str, dict[str, Any]] = {}
+    for name, tensor in weights:
+        layer = layer_of_tensor(name)
+        if layer is None or not is_merged(name) or layer not in {*target_of, *made}:
+            if (new := renamed_tensor(name, kept)) is not None:
+                yield new, tensor
+        elif layer in target_of:  # else others take its place
+            target = name.replace(f".{layer}.", f".{target_of[layer]}.", 1)
+            held = waiting.setdefault(target, {})
+            held[name] = tensor.clone()  # a loader may use its buffer again
+            if len(held) == len(parts := sources(target, made)):
+                yield str(renamed_tensor(target, kept)), merged_tensor(parts, waiting.pop(target).__getitem__)

@@ -1,0 +1,55 @@
+"""Angular distance: the block of n successive layers whose input and output are most alike goes.
+
+d(x_l, x_l+n) = arccos(cos(x_l, x_l+n)) / pi at the last token of each text, its mean over the texts; the block
+starts at the l of least distance. The score of layer l is the distance over the block that starts there. Source:
+arXiv 2403.17887 (Gromov et al.), equations 7 and 8.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from lm_eval_ext.pruning.layers import Visit, cosines, visit_layers
+from lm_eval_ext.pruning.methods.choice import Removal, Removals
+from lm_eval_ext.pruning.subject import Subject
+
+
+def choose(subject: Subject, remove: Sequence[int]) -> Removals:
+    """The block of each length that turns its input least."""
+    states = last_token_states(subject)
+    return {count: _block(distances(states, count), count) for count in remove}
+
+
+def _block(found: list[float], count: int) -> Removal:
+    start = min(range(len(found)), key=found.__getitem__)
+    return Removal(tuple(range(start, start + count)), (*found, *[None] * (count - 1)))
+
+
+def last_token_states(subject: Subject) -> list[Any]:
+    """At the last token of each text, what enters every layer and what leaves the last: depth + 1 of (texts, width)."""
+    import torch
+
+    states: list[list[Any]] = [[] for _ in range(subject.depth + 1)]
+
+    def of_batch(mask: Any) -> Visit:
+        last = mask.sum(dim=1) - 1
+
+        def seen(layer: int, before: Any, after: Any) -> None:
+            rows = torch.arange(len(last), device=before.device)
+            at = last.to(before.device)
+            states[layer].append(before[rows, at].float().cpu())
+            if layer == subject.depth - 1:
+                states[layer + 1].append(after[rows, at].float().cpu())
+
+        return seen
+
+    visit_layers(subject.model, subject.batches(), of_batch)
+    return [torch.cat(parts) for parts in states]
+
+
+def distances(states: Sequence[Any], count: int) -> list[float]:
+    """Mean angular distance over `count` layers, by the layer that they start at."""
+    return [
+        float(cosines(before, after).clamp(-1, 1).arccos().mean()) / math.pi
+        for before, after in zip(states, states[count:], strict=False)
+    ]

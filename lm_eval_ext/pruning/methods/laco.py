@@ -1,0 +1,138 @@
+"""LaCo: runs of layers are merged into their first one, as long as the model's last hidden states stay alike.
+
+From layer `highest` - `merged` down, the up to `merged` - 1 layers after a layer are merged into it (`merging` has the
+two variants). The merge is kept if the last hidden states of the model so merged stay like those of the base model:
+the cosine of the two, all tokens of a text in one vector, its mean over the texts, above `threshold`. Then the next is
+tried `interval` layers below, else one below. It ends when as many layers are gone as asked for. The score of a layer
+is the cosine found when others were first merged into it. Source: arXiv 2402.11187, algorithm 1, set as for Llama2-7B.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from statistics import fmean
+from typing import Any
+
+from tqdm import tqdm
+
+from lm_eval_ext.errors import ArchitectureError, ArgumentError
+from lm_eval_ext.pruning.architecture import is_merged
+from lm_eval_ext.pruning.layers import bypassed, cosines
+from lm_eval_ext.pruning.merging import Combinations, Merge, Variant, combinations, merged_tensor
+from lm_eval_ext.pruning.methods.choice import Removal, Removals
+from lm_eval_ext.pruning.subject import Subject
+
+
+def choose(
+    subject: Subject,
+    remove: Sequence[int],
+    *,
+    threshold: float = 0.65,
+    merged: int = 4,
+    interval: int = 2,
+    lowest: int = 1,
+    highest: int | None = None,
+    variant: Variant = "rdsc",
+) -> Removals:
+    """Merges until as many layers are gone."""
+    if merged < 2 or interval < 1 or lowest < 0:
+        raise ArgumentError(f"merged={merged}, interval={interval}, lowest={lowest}: at least 2, 1 and 0")
+    _check_names(subject)
+    reference = last_states(subject)
+    top = min(highest or subject.depth, subject.depth)
+    return {
+        count: _merge(subject, reference, count, threshold, merged, interval, lowest, top, variant) for count in remove
+    }
+
+
+def _merge(  # the paper's algorithm has as many parameters
+    subject: Subject, reference: Any, count: int, threshold: float, merged: int, interval: int, lowest: int,
+    highest: int, variant: Variant,
+) -> Removal:  # fmt: skip
+    left, merges = list(range(subject.depth)), list[Merge]()
+    scores: list[float | None] = [None] * subject.depth
+    place = highest - merged
+    progress = tqdm(total=count, desc="Layers merged")
+    while place >= lowest and len(left) > subject.depth - count:
+        more = min(merged - 1, len(left) - place - 1, count - (subject.depth - len(left)))
+        tried = Merge(into=left[place], layers=tuple(left[place + 1 : place + 1 + more])) if more > 0 else None
+        alike = _similarity(subject, reference, [*merges, tried], variant) if tried else 0.0
+        if tried and scores[tried.into] is None:
+            scores[tried.into] = alike
+        if tried and alike > threshold:
+            merges.append(tried)
+            left = [layer for layer in left if layer not in tried.layers]
+            progress.update(more)
+            place = min(place - interval, len(left) - merged)
+        else:
+            place -= 1
+    progress.close()
+    if len(left) > subject.depth - count:
+        raise ArgumentError(
+            f"laco: with threshold={threshold}, merged={merged}, interval={interval}, lowest={lowest} only "
+            f"{subject.depth - len(left)} of {count} layers can be merged away; lower the threshold or the interval "
+            f"(the best similarity found was {max((score for score in scores if score is not None), default=0):.3f})"
+        )
+    drop = tuple(layer for layer in range(subject.depth) if layer not in left)
+    return Removal(drop, tuple(scores), tuple(merges))
+
+
+def _similarity(subject: Subject, reference: Any, merges: Sequence[Merge], variant: Variant) -> float:
+    """Mean cosine between the last hidden states of the base model and of the merged one."""
+    gone = [layer for merge in merges for layer in merge.layers]
+    key = f"{variant} " + " ".join(f"{merge.into}<{','.join(map(str, merge.layers))}" for merge in merges)
+
+    def found() -> float:
+        with _merged_in_place(subject, combinations(merges, variant)), bypassed(subject.layers, gone):
+            return fmean(float(cosines(*pair)) for pair in zip(last_states(subject), reference, strict=True))
+
+    return subject.notebook.value(key, found)
+
+
+@contextmanager
+def _merged_in_place(subject: Subject, made: Combinations) -> Iterator[None]:
+    """The model with merged layers, for as long as the context lasts; only their own weights are kept twice."""
+    named = [_mergeable(layer) for layer in subject.layers]
+    before = {(layer, name): named[layer][name].data for layer in made for name in named[layer]}
+    new = {
+        (layer, name): merged_tensor(
+            {str(source): share for source, share in made[layer].items()},
+            lambda source, name=name: named[int(source)][name].data,  # type: ignore[misc]  # bound now
+        )
+        for layer, name in before
+    }
+    try:
+        for (layer, name), tensor in new.items():
+            named[layer][name].data = tensor
+        yield
+    finally:
+        for (layer, name), tensor in before.items():
+            named[layer][name].data = tensor
+
+
+def _mergeable(layer: Any) -> dict[str, Any]:
+    return {name: value for name, value in layer.named_parameters() if is_merged(f"model.layers.0.{name}")}
+
+
+def _check_names(subject: Subject) -> None:
+    names = _mergeable(subject.layers[0])
+    if not any("mlp" in name for name in names) or not any("attn" in name for name in names):
+        raise ArchitectureError(
+            f"layers of a {subject.config.model_type} model cannot be merged: LaCo adds up the maps of attention and "
+            "of one dense feed-forward network, and architectures.yaml names none of its under `merged`"
+        )
+
+
+def last_states(subject: Subject) -> list[Any]:
+    """The model's last hidden states (after the final norm), all tokens of a text in one float32 vector."""
+    import torch
+
+    states: list[Any] = []
+    with torch.no_grad():
+        for ids, mask in subject.batches():
+            hidden = subject.model.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+            states += [
+                row[: int(length)].float().flatten().cpu() for row, length in zip(hidden, mask.sum(1), strict=True)
+            ]
+    return states

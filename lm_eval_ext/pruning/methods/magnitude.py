@@ -1,0 +1,26 @@
+"""Magnitude: the layers of least weight go.
+
+l1: sum of |w| over the weights of a layer's linear maps; l2: the root of the sum of w^2; in float32. No calibration.
+Source: arXiv 2402.02834 (Shortened LLaMA), section 3.2, whose norm is l1.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+from lm_eval_ext.pruning.layers import matrices
+from lm_eval_ext.pruning.methods.choice import Removals, lowest
+from lm_eval_ext.pruning.subject import Subject
+
+
+def choose(subject: Subject, remove: Sequence[int], *, norm: Literal["l1", "l2"] = "l1") -> Removals:
+    """The layers of least norm."""
+    return lowest([magnitude(layer, norm) for layer in subject.layers], remove)
+
+
+def magnitude(layer: object, norm: str) -> float:
+    """Norm of all weights of a layer's linear maps."""
+    weights = [weight.float() for weight in matrices(layer).values()]
+    if norm == "l1":
+        return sum(float(weight.abs().double().sum()) for weight in weights)
+    return math.sqrt(sum(float(weight.square().double().sum()) for weight in weights))

@@ -1,0 +1,30 @@
+"""Perplexity, one-shot: the layers without which the model's perplexity stays lowest go, each tried alone.
+
+The score of a layer is the perplexity of the calibration texts, exp of the mean loss of a token, without it. Source:
+arXiv 2402.02834 (Shortened LLaMA), section 3.2.
+"""
+
+import math
+from collections.abc import Sequence
+
+from tqdm import tqdm
+
+from lm_eval_ext.pruning.layers import bypassed, mean_loss
+from lm_eval_ext.pruning.methods.choice import Removals, lowest
+from lm_eval_ext.pruning.subject import Subject
+
+
+def choose(subject: Subject, remove: Sequence[int]) -> Removals:
+    """The layers that are missed least, each by itself."""
+    scores = [perplexity_without(subject, (layer,)) for layer in tqdm(range(subject.depth), desc="Layers left out")]
+    return lowest(scores, remove)
+
+
+def perplexity_without(subject: Subject, dropped: Sequence[int]) -> float:
+    """Perplexity of the calibration texts without some layers; noted, as it takes a pass through all of them."""
+
+    def found() -> float:
+        with bypassed(subject.layers, dropped):
+            return math.exp(mean_loss(subject.model, subject.batches()))
+
+    return subject.notebook.value("perplexity without " + " ".join(map(str, sorted(dropped))), found)

@@ -1,0 +1,34 @@
+"""ShortGPT: the layers of least Block Influence go.
+
+BI_i = 1 - E[cos(h_i, h_i+1)], the mean over all tokens (padding excluded) of the cosine between a layer's input and
+output; of the last layer before the final norm; in float32. Source: arXiv 2403.03853, equation 1.
+"""
+
+from collections.abc import Sequence
+
+from lm_eval_ext.pruning.layers import Visit, cosines, visit_layers
+from lm_eval_ext.pruning.methods.choice import Removals, lowest
+from lm_eval_ext.pruning.subject import Subject
+
+
+def choose(subject: Subject, remove: Sequence[int]) -> Removals:
+    """The layers that change their input least."""
+    return lowest(block_influence(subject), remove)
+
+
+def block_influence(subject: Subject) -> list[float]:
+    """Block Influence of every layer."""
+    sums, tokens = [0.0] * subject.depth, 0
+
+    def of_batch(mask: object) -> Visit:
+        nonlocal tokens
+        tokens += int(mask.sum())  # type: ignore[attr-defined]  # a tensor, that is not imported here
+
+        def seen(layer: int, before: object, after: object) -> None:
+            similar = cosines(before, after)  # type: ignore[arg-type]
+            sums[layer] += float((similar * mask.to(similar.device)).double().sum())  # type: ignore[attr-defined]
+
+        return seen
+
+    visit_layers(subject.model, subject.batches(), of_batch)
+    return [1 - total / tokens for total in sums]

@@ -1,0 +1,27 @@
+"""SLEB: layer after layer, the one without which the model as pruned so far keeps the lowest perplexity goes.
+
+The score of a layer is the perplexity of the calibration texts without it and those that went before; those have none.
+Source: arXiv 2402.09025, algorithm 1 and metric 3.
+"""
+
+from collections.abc import Sequence
+
+from tqdm import tqdm
+
+from lm_eval_ext.pruning.methods.choice import Removal, Removals
+from lm_eval_ext.pruning.methods.perplexity import perplexity_without
+from lm_eval_ext.pruning.subject import Subject
+
+
+def choose(subject: Subject, remove: Sequence[int]) -> Removals:
+    """Greedily, one layer at a time."""
+    dropped: tuple[int, ...] = ()
+    found: Removals = {}
+    for count in range(1, max(remove) + 1):
+        left = [layer for layer in range(subject.depth) if layer not in dropped]
+        scores = {
+            layer: perplexity_without(subject, (*dropped, layer)) for layer in tqdm(left, desc=f"Removal {count}")
+        }
+        dropped = (*dropped, min(left, key=scores.__getitem__))
+        found[count] = Removal(tuple(sorted(dropped)), tuple(scores.get(layer) for layer in range(subject.depth)))
+    return {count: found[count] for count in remove}

@@ -1,0 +1,54 @@
+"""Taylor: the layers whose removal would change the loss least, by its first derivative, go.
+
+The sum of |w * dL/dw| over the weights of a layer's linear maps, L the mean loss of a token of the calibration texts;
+gradients are added up in float32. Source: arXiv 2402.02834 (Shortened LLaMA), section 3.2.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from lm_eval_ext.pruning.layers import loss_sum, matrices
+from lm_eval_ext.pruning.methods.choice import Removals, lowest
+from lm_eval_ext.pruning.subject import Subject
+
+
+def choose(subject: Subject, remove: Sequence[int]) -> Removals:
+    """The layers of least first-order influence."""
+    return lowest(influence(subject), remove)
+
+
+def influence(subject: Subject) -> list[float]:
+    """The sum of |w * dL/dw| of every layer."""
+    import torch
+
+    weights = [list(matrices(layer).values()) for layer in subject.layers]
+    gradients = {weight: torch.zeros_like(weight, dtype=torch.float32) for some in weights for weight in some}
+    handles = [weight.requires_grad_(True).register_post_accumulate_grad_hook(_into(gradients)) for weight in gradients]
+    try:
+        tokens = _backward(subject)
+    finally:
+        for handle in handles:
+            handle.remove()
+        subject.model.requires_grad_(False)
+    return [
+        sum(float((weight.float() * gradients[weight] / tokens).abs().double().sum()) for weight in some)
+        for some in weights
+    ]
+
+
+def _into(gradients: dict[Any, Any]) -> Callable[[Any], None]:
+    def add(weight: Any) -> None:
+        gradients[weight] += weight.grad.float()
+        weight.grad = None
+
+    return add
+
+
+def _backward(subject: Subject) -> int:
+    """Add up the gradients of the loss over all texts; returns the number of tokens that it sums over."""
+    tokens = 0
+    for ids, mask in subject.batches():
+        loss, count = loss_sum(subject.model, ids, mask)
+        loss.backward()  # type: ignore[no-untyped-call]  # torch's own
+        tokens += count
+    return tokens
