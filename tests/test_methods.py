@@ -25,6 +25,7 @@ from lm_eval_ext.pruning.methods.choice import lowest
 from lm_eval_ext.pruning.methods.magnitude import magnitude
 from lm_eval_ext.pruning.methods.shortgpt import block_influence
 from lm_eval_ext.pruning.methods.taylor import influence
+from lm_eval_ext.pruning.recipe import Recipe
 from lm_eval_ext.pruning.subject import Notebook, Subject
 from tests.checkpoints import LAYERS, write_checkpoint
 from tests.shared import SMOLLM2
@@ -124,7 +125,7 @@ def loss_of(model: Any, texts: list[torch.Tensor]) -> torch.Tensor:
 
 def test_taylor(batched: Subject) -> None:
     whole = copy.deepcopy(batched.model).requires_grad_(True)
-    loss_of(whole, texts_of(batched)).backward()
+    torch.autograd.backward(loss_of(whole, texts_of(batched)))
     plain = [
         sum(
             float((weight * weight.grad).abs().sum())
@@ -191,11 +192,11 @@ def test_methods_that_need_no_texts_look_at_none(tiny_model: Path) -> None:
 
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_recipes_for_several_depths(method: str, tiny: Subject) -> None:
-    parameters: dict[str, Any] = {
+    given: dict[str, dict[str, Any]] = {
         "selection": {"layers": [1, 2, 3]},
         "laco": {"threshold": -1.0, "merged": 2, "interval": 1},
-    }.get(method, {})
-    recipes = choose(tiny, method, [1, 2, 3], parameters)
+    }
+    recipes = choose(tiny, method, [1, 2, 3], given.get(method, {}))
     assert [len(recipes[count].drop) for count in (1, 2, 3)] == [1, 2, 3]
     assert recipes[2].method == method and recipes[2].versions.keys() == {"lm-eval-tts", "torch", "transformers"}
     assert (recipes[2].calibration is not None) == needs_texts(method)
@@ -279,15 +280,21 @@ def merged_by_hand(state: dict[str, torch.Tensor], into: int, layers: list[int],
 @pytest.mark.parametrize("variant", ["rdsc", "reference_code"])
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3"])
 def test_laco_merges_as_by_hand(kind: str, variant: str, tmp_path: Path) -> None:
-    from lm_eval_ext.pruning.recipe import Recipe
-
     folder = write_checkpoint(kind, tmp_path)
-    steps = ({"into": 3, "layers": [4]}, {"into": 1, "layers": [2, 3]})  # what was merged is merged again
-    recipe = Recipe(base=str(folder), drop=(2, 3, 4), merge=steps, variant=variant, method="laco", source="by hand")
+    steps: list[tuple[int, list[int]]] = [(3, [4]), (1, [2, 3])]  # what was merged is merged again
+    fields = {
+        "base": str(folder),
+        "drop": (2, 3, 4),
+        "merge": [{"into": into, "layers": layers} for into, layers in steps],
+        "variant": variant,
+        "method": "laco",
+        "source": "-",
+    }
+    recipe = Recipe.model_validate(fields)
     model = AutoModelForCausalLM.from_pretrained(folder)
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    for step in steps:
-        merged_by_hand(state, step["into"], step["layers"], variant)  # type: ignore[arg-type]
+    for into, layers in steps:
+        merged_by_hand(state, into, layers, variant)
     pruned = load_pruned(str(folder), model.config, [0, 1, 5], merged=recipe.merged).state_dict()
     for new, old in enumerate([0, 1, 5]):
         for name in [name for name in state if f"layers.{old}." in name]:

@@ -89,8 +89,7 @@ def _parameters(method: str, chooser: Callable[..., Removals], given: Mapping[st
 
 
 def _recipe(subject: Subject, method: str, parameters: Mapping[str, Any], removal: Removal, count: int) -> Recipe:
-    used = "calibration" in vars(subject)  # it is there once a method has looked at it
-    texts = subject.calibration if used else None
+    texts = None if method in WITHOUT_TEXTS else subject.calibration
     return Recipe(
         base=subject.pretrained,
         revision=subject.revision,

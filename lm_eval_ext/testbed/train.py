@@ -17,12 +17,14 @@ import argparse
 import json
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from lm_eval_ext.pruning.layers import bypassed, decoder_layers
+from lm_eval_ext.pruning.loading import load_pruned
 from lm_eval_ext.registry import PRUNED_MODELS
 from lm_eval_ext.testbed.problems import chain, running_values
 from lm_eval_ext.testbed.tokenizer import INSTRUCTION, chain_tokenizer
@@ -63,13 +65,13 @@ def train(folder: Path, steps: int, seed: int, skip: float = SKIP, threads: int 
     model = _new_model(tokenizer).to(device)
     begun = time.monotonic()
     losses = _fit(model, _batches(tokenizer, random.Random(seed), steps), steps, skip, random.Random(seed + 1))
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     log = {
         "seed": seed, "steps": steps, "batch": BATCH, "skip": skip, "minutes": round((time.monotonic() - begun) / 60),
         "parameters": model.num_parameters(), "torch": torch.__version__, "loss": losses,
-        "accuracy": _accuracies(model, tokenizer, examples),
+        "accuracy": _accuracies(folder, tokenizer, examples, device),
     }  # fmt: skip
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
     (folder / "training.json").write_text(json.dumps(log, indent=1) + "\n", "utf-8")
     return log
 
@@ -136,11 +138,12 @@ def _fit(model: Any, batches: Iterator[Any], steps: int, skip: float, generator:
 
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = get_cosine_schedule_with_warmup(optimizer, min(100, steps // 10), steps)
+    layers = decoder_layers(model)
     losses: list[float] = []
     shown: list[list[float]] = []
     model.train()
     for number, (ids, labels) in enumerate(tqdm(batches, total=steps, desc="Training"), 1):
-        with _layers(model, lambda _: generator.random() >= skip):
+        with bypassed(layers, [number for number in range(len(layers)) if generator.random() < skip]):
             loss = model(input_ids=ids.to(model.device), labels=labels.to(model.device), use_cache=False).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -154,56 +157,35 @@ def _fit(model: Any, batches: Iterator[Any], steps: int, skip: float, generator:
     return shown
 
 
-class _layers:  # used as a function is
-    """A model with only those layers that `keep` is true of, for as long as the context lasts."""
-
-    def __init__(self, model: Any, keep: Callable[[int], bool]) -> None:
-        self.model, self.whole = model.model, model.model.layers
-        self.kept = [layer for number, layer in enumerate(self.whole) if keep(number)]
-
-    def __enter__(self) -> None:
-        import torch
-
-        self.model.layers = torch.nn.ModuleList(self.kept)
-
-    def __exit__(self, *_: object) -> None:
-        self.model.layers = self.whole
-
-
 # Evaluation -------------------------------------------------------------------------------------------------
 
 
-def _accuracies(model: Any, tokenizer: Any, examples: int) -> dict[str, dict[str, float]]:
+def _accuracies(folder: Path, tokenizer: Any, examples: int, device: Any) -> dict[str, dict[str, float]]:
     """Greedy, thinking as long as it likes: by what is left out, then by number of steps."""
-    model.eval()
-    found = {"dense": _by_length(model, tokenizer, examples)}
-    for dropped in range(model.config.num_hidden_layers):
-        with _layers(model, lambda number, dropped=dropped: number != dropped):  # type: ignore[misc]  # bound now
-            found[f"without layer {dropped}"] = _by_length(model, tokenizer, examples)
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(folder)
+    found: dict[str, dict[str, float]] = {}
+    for dropped in (None, *range(config.num_hidden_layers)):
+        kept = [layer for layer in range(config.num_hidden_layers) if layer != dropped]
+        model = load_pruned(str(folder), config, kept).to(device)
+        name = "dense" if dropped is None else f"without layer {dropped}"
+        found[name] = {str(steps): _accuracy(model, tokenizer, steps, examples) for steps in LENGTHS}
     return found
 
 
-def _by_length(model: Any, tokenizer: Any, examples: int) -> dict[str, float]:
-    return {str(steps): _accuracy(model, tokenizer, steps, examples) for steps in LENGTHS}
-
-
 def _accuracy(model: Any, tokenizer: Any, steps: int, examples: int) -> float:
-    """Share of chains whose answer is right; without a cache, as that goes by the layers' own numbers."""
+    """Share of chains whose answer is right."""
     import torch
 
     generator = random.Random(f"evaluation {steps}")
     questions = [chain(steps, generator) for _ in range(examples)]
     prompts = [f"<|user|>{INSTRUCTION}{question}<|assistant|><think>" for question in questions]
     ids = torch.tensor([tokenizer.encode(prompt, add_special_tokens=False) for prompt in prompts], device=model.device)
-    start = ids.shape[1]
-    with torch.no_grad():
-        for _ in range(steps + 8):
-            following = model(input_ids=ids, logits_to_keep=1, use_cache=False).logits[:, -1].argmax(-1, keepdim=True)
-            ids = torch.cat([ids, following], dim=1)
-    texts = tokenizer.batch_decode(ids[:, start:])
+    out = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=steps + 8)
     right = [
         rf"</think>\boxed{{{running_values(question)[-1]}}}" in text
-        for question, text in zip(questions, texts, strict=True)
+        for question, text in zip(questions, tokenizer.batch_decode(out[:, ids.shape[1] :]), strict=True)
     ]
     return sum(right) / examples
 

@@ -1,0 +1,168 @@
+"""A recipe written out: what stock libraries load is what `pruned-hf` runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from lm_eval_ext.errors import ArgumentError, RecipeError
+from lm_eval_ext.pruning.export import export
+from lm_eval_ext.pruning.loading import load_pruned
+from lm_eval_ext.pruning.recipe import Recipe, load_recipe
+from tests.checkpoints import ARCHITECTURES, write_checkpoint
+from tests.shared import SMOLLM2
+from tests.test_plugin import LM_EVAL, run
+
+COMMAND = LM_EVAL.with_name("lm-eval-tts")
+
+
+def recipe_for(folder: Path, **fields: object) -> Recipe:
+    return Recipe.model_validate(
+        {"base": str(folder), "drop": (1, 4), "method": "selection", "source": "a test", **fields}
+    )
+
+
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+def test_stock_transformers_loads_it_with_the_same_logits(kind: str, tmp_path: Path) -> None:
+    folder = write_checkpoint(kind, tmp_path / "base")
+    out = export(recipe_for(folder), tmp_path / "out", shard_bytes=30_000)
+    assert len(list(out.glob("*.safetensors"))) > 2
+    ids = torch.arange(3, 20)[None]
+    ours = load_pruned(str(folder), AutoConfig.from_pretrained(folder), [0, 2, 3, 5])
+    with torch.no_grad():
+        assert torch.equal(AutoModelForCausalLM.from_pretrained(out)(ids).logits, ours(ids).logits)
+
+
+def test_merged_layers_are_written_merged(tiny_model: Path, tmp_path: Path) -> None:
+    recipe = recipe_for(tiny_model, merge=[{"into": 0, "layers": [1]}, {"into": 3, "layers": [4]}])
+    out = export(recipe, tmp_path / "out")
+    ours = load_pruned(str(tiny_model), AutoConfig.from_pretrained(tiny_model), [0, 2, 3, 5], merged=recipe.merged)
+    theirs = AutoModelForCausalLM.from_pretrained(out).state_dict()
+    assert all(torch.equal(theirs[name], tensor) for name, tensor in ours.state_dict().items())
+
+
+def test_what_else_belongs_to_a_model_comes_along(tiny_model: Path, tmp_path: Path) -> None:
+    (tiny_model / "README.md").write_text("---\nlicense: apache-2.0\nlanguage: en\n---\n# Tiny\n", "utf-8")
+    out = export(recipe_for(tiny_model), tmp_path / "out")
+    (tiny_model / "README.md").unlink()
+    card = (out / "README.md").read_text("utf-8")
+    assert yaml.safe_load(card.split("---")[1])["license"] == "apache-2.0" and "arXiv 2510.22228" in card
+    assert load_recipe(str(out / "recipe.yaml")) == recipe_for(tiny_model)
+    text = "x</think>"
+    whole, pruned = AutoTokenizer.from_pretrained(tiny_model), AutoTokenizer.from_pretrained(out)
+    assert whole.encode(text) == pruned.encode(text) and whole.chat_template == pruned.chat_template
+    assert json.loads((out / "generation_config.json").read_text("utf-8"))
+
+
+def test_a_folder_that_holds_something_is_left_alone(tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").touch()
+    with pytest.raises(ArgumentError, match="is not empty"):
+        export(recipe_for(tiny_model), tmp_path)
+
+
+def test_28_of_30_layers_of_a_real_model(tmp_path: Path) -> None:
+    if not SMOLLM2.is_dir():
+        pytest.skip(f"no model at {SMOLLM2} (make .models/smollm2/model.safetensors)")
+    out = export(recipe_for(SMOLLM2, drop=(25, 26)), tmp_path / "out", shard_bytes=50_000_000)
+    config = AutoConfig.from_pretrained(SMOLLM2)
+    ours = load_pruned(str(SMOLLM2), config, [layer for layer in range(30) if layer not in (25, 26)])
+    tokenizer = AutoTokenizer.from_pretrained(out)
+    ids = torch.tensor([tokenizer.encode("The three largest cities of Europe are")])
+    texts = [
+        model.generate(ids, max_new_tokens=24, do_sample=False)[0].tolist()
+        for model in (ours, AutoModelForCausalLM.from_pretrained(out))
+    ]
+    assert texts[0] == texts[1] and len(texts[0]) > 20
+
+
+# The command line ---------------------------------------------------------------------------------------------
+
+
+def test_from_a_question_to_a_checkpoint(tiny_model: Path, tmp_path: Path) -> None:
+    arguments = [
+        "--base",
+        str(tiny_model),
+        "--method",
+        "shortgpt",
+        "--remove",
+        "1,2",
+        "--samples",
+        "2",
+        "--max-tokens",
+        "32",
+    ]
+    done = run(COMMAND, "prune", *arguments, "--out", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    paths = [tmp_path / f"{tiny_model.name.lower()}-shortgpt-{count}.yaml" for count in (1, 2)]
+    recipes = [load_recipe(str(path)) for path in paths]
+    assert [len(recipe.drop) for recipe in recipes] == [1, 2] and len(recipes[0].scores) == 6
+    assert recipes[0].calibration and recipes[0].calibration.name == "embedded"
+    assert "<svg" in paths[0].with_suffix(".svg").read_text("utf-8")
+    done = run(COMMAND, "export", str(paths[1]), str(tmp_path / "out"))
+    assert done.returncode == 0, done.stderr
+    assert AutoConfig.from_pretrained(tmp_path / "out").num_hidden_layers == 4
+    shown = run(COMMAND, "recipes", "show", str(paths[1])).stdout
+    assert "method: shortgpt" in shown and recipes[1].digest in shown
+
+
+def test_recipes_are_listed_and_checked(tmp_path: Path) -> None:
+    assert "qwen3-8b-reverse-1" in run(COMMAND, "recipes", "list").stdout
+    done = run(COMMAND, "recipes", "check")
+    assert done.returncode == 0 and "0 faulty" in done.stdout
+    text = "base: a/b\ndrop: [1]\nmethod: m\nsource: s\n"
+    (tmp_path / "a.yaml").write_text(text, "utf-8")
+    (tmp_path / "b.yaml").write_text(text, "utf-8")
+    (tmp_path / "c.yaml").write_text(text + "dorp: 2\n", "utf-8")
+    done = run(COMMAND, "recipes", "check", *[str(tmp_path / f"{name}.yaml") for name in "abc"])
+    lines = done.stdout.splitlines()
+    assert done.returncode == 1 and "the same model as" in lines[0] and "dorp" in lines[1] and "2 faulty" in lines[2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--method", "x"], "method=x: not known"),
+        (["--method", "reverse", "--remove", "a"], "remove=a"),
+        (["--method", "shortgpt", "--calibration", "nowhere"], "calibration=nowhere: not known; allowed: embedded"),
+        (["--method", "shortgpt", "--calibration", "task:none"], "no task of that name"),
+        (["--method", "shortgpt", "--samples", "0"], "samples=0"),
+        (["--method", "magnitude", "--set", "norm"], "give it as NAME=VALUE"),
+    ],
+)
+def test_a_wrong_wish_is_one_line(arguments: list[str], message: str, tiny_model: Path, tmp_path: Path) -> None:
+    done = run(COMMAND, "prune", "--base", str(tiny_model), "--out", str(tmp_path), *arguments)
+    last = done.stderr.strip().splitlines()[-1]
+    assert done.returncode == 1 and last.startswith("lm-eval-tts: ") and message in last
+
+
+MERGE = {"base": "a/b", "drop": [1, 2], "method": "laco", "source": "s"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"merge": [{"into": 0, "layers": [3]}]}, "layer 3 is merged into another but not among the dropped"),
+        ({"merge": [{"into": 1, "layers": [2]}]}, "layer 1 is merged into and then dropped"),
+        ({"merge": [{"into": 0, "layers": [1]}, {"into": 3, "layers": [1]}]}, "layer 1 is gone by then"),
+        ({"merge": [{"into": 0, "layers": [1, 1]}]}, "named twice"),
+        ({"merge": [{"into": 0, "layers": []}]}, "merge.0.layers"),
+        ({"merge": [{"into": -1, "layers": [1]}]}, "merge.0.into"),
+        ({"variant": "other"}, "'rdsc' or 'reference_code'"),
+        ({"calibration": {"name": "x", "samples": 0, "max_tokens": 1, "sha256": "0" * 64}}, "calibration.samples"),
+        ({"calibration": {"name": "x", "samples": 1, "max_tokens": 1, "sha256": "beef"}}, "calibration.sha256"),
+        ({"scores": ["high"]}, "scores.0"),
+        ({"versions": [1]}, "versions"),
+        ({"parameters": 3}, "parameters"),
+    ],
+)
+def test_every_wrong_field_is_named(fields: dict[str, object], message: str, tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(yaml.safe_dump({**MERGE, **fields}), "utf-8")
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(str(path))
+    assert message in str(caught.value) and str(path) in str(caught.value) and "\n" not in str(caught.value)
