@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
-from transformers import AutoConfig, PretrainedConfig
+from transformers import CONFIG_MAPPING, AutoConfig, PretrainedConfig
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from lm_eval_ext.errors import ArchitectureError
-from lm_eval_ext.pruning.architecture import depth, renamed_tensor, slice_config
+from lm_eval_ext.pruning.architecture import _table, depth, renamed_tensor, slice_config, unknown_layer_fields
 
 
 def test_each_kept_layer_keeps_its_own_entry() -> None:
@@ -76,3 +78,23 @@ def test_quantized_checkpoints_are_refused() -> None:
 )
 def test_tensors_are_renamed_by_their_layer(name: str, renamed: str | None) -> None:
     assert renamed_tensor(name, (1, 2)) == renamed
+
+
+def test_every_list_of_one_entry_per_layer_is_declared() -> None:
+    """Walks all config classes of causal language models in the installed transformers."""
+    unknown = {}
+    for kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        with contextlib.suppress(Exception):  # some cannot be made without arguments
+            text = CONFIG_MAPPING[kind]().get_text_config()
+            fields, total = text.to_dict(), getattr(text, "num_hidden_layers", 0)
+            found = unknown_layer_fields(fields, total) if total else []
+            if found and kind not in _table()["refused"]:
+                unknown[kind] = found
+    assert not unknown, "declare these in architectures.yaml"
+
+
+def test_unknown_fields_are_cut_where_they_are_trusted() -> None:
+    config = AutoConfig.for_model("llama", num_hidden_layers=3, odd_field=[7, 8, 9])
+    with pytest.raises(ArchitectureError, match="trust_layer_fields=true"):
+        slice_config(config, [0, 2])
+    assert slice_config(config, [0, 2], trust_layer_fields=True).odd_field == [7, 9]

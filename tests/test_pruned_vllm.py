@@ -35,7 +35,8 @@ GREEDY = {"do_sample": False, "temperature": 0.0, "until": [], "max_gen_toks": 4
 def loaded(drop: list[int] | None, **arguments: Any) -> Iterator[Any]:
     from lm_eval_ext.models.pruned_vllm import PrunedVLLM
 
-    lm = PrunedVLLM(str(SMOLLM2), drop_layers=drop, **{**SMALL, "enforce_eager": True, **arguments})
+    arguments = {"pretrained": str(SMOLLM2), **arguments}
+    lm = PrunedVLLM(drop_layers=drop, **{**SMALL, "enforce_eager": True, **arguments})
     yield lm
     lm.model.llm_engine.engine_core.shutdown()
     del lm
@@ -180,3 +181,24 @@ def test_shards_of_dropped_layers_are_not_read(tmp_path: Path) -> None:
     done = run(sys.executable, "-c", code, tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     assert f"Skipped {len(only)}/{len(set(index.values()))} safetensors shard(s)" in done.stdout + done.stderr
+
+
+@needs_vllm
+def test_merges_and_exports_give_the_text_of_pruned_hf(tmp_path: Path) -> None:
+    """LaCo's merges streamed into vLLM; and the exported checkpoint in stock vLLM."""
+    from lm_eval_ext.models.pruned_hf import PrunedHFLM
+    from lm_eval_ext.pruning.export import export
+    from lm_eval_ext.pruning.recipe import load_recipe
+
+    path = tmp_path / "r.yaml"
+    path.write_text(
+        f"base: {SMOLLM2}\ndrop: [25, 26]\nmethod: laco\nsource: a test\nmerge: [{{into: 24, layers: [25, 26]}}]\n",
+        "utf-8",
+    )
+    requests = instances(questions(6), thinking_token_budget=24)
+    expected = texts_of(PrunedHFLM(recipe=str(path), dtype="float32", journal="off", thinking_format="plain"), requests)
+    with loaded(None, recipe=str(path)) as ours:
+        assert texts_of(ours, requests) == expected
+    export(load_recipe(str(path)), tmp_path / "out", shard_bytes=100_000_000)
+    with loaded(None, pretrained=str(tmp_path / "out")) as stock:
+        assert stock.recipe is None and texts_of(stock, requests) == expected

@@ -165,7 +165,7 @@ class PrunedLM(ABC):
             "method": recipe.method if recipe else "none",
             "source": recipe.source if recipe else "",
             "dropped_layers": list(recipe.drop) if recipe else [],
-            "merged_layers": [step.model_dump() for step in recipe.merge] if recipe else [],
+            "merged_layers": [step.model_dump(mode="json") for step in recipe.merge] if recipe else [],
             "kept_layers": list(self._kept or range(self._depth())),
             "parameters_before": before,
             "parameters_after": after,

@@ -1,0 +1,132 @@
+"""`prune=` through the real command line, and models that were trained further."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lm_eval_ext.errors import ArgumentError, DatasetError
+from lm_eval_ext.models.computed_recipe import parse_wish
+from lm_eval_ext.models.pruned_hf import PrunedHFLM
+from lm_eval_ext.pruning.calibration import CORPORA, calibration
+from lm_eval_ext.pruning.recipe import Recipe, load_recipe, write_recipe
+from lm_eval_ext.registry import cache_folder
+from tests.test_plugin import LM_EVAL, run
+
+COMMAND = LM_EVAL.with_name("lm-eval-tts")
+
+
+def evaluated(model_args: str, out: Path, cache: str = "") -> tuple[dict[str, Any], str]:
+    arguments = ["--model", "pruned-hf", "--model_args", f"{model_args},journal=off,dtype=float32", "--limit", "2"]
+    done = run(
+        LM_EVAL,
+        *arguments,
+        "--tasks",
+        "tts_sums_b8",
+        "--output_path",
+        out,
+        XDG_CACHE_HOME=cache or os.environ["XDG_CACHE_HOME"],
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    (path,) = out.rglob("results_*.json")
+    pruning: dict[str, Any] = json.loads(path.read_text("utf-8"))["config"]["pruning"]
+    return pruning, done.stderr
+
+
+def test_layers_are_chosen_on_load_once(tiny_model: Path, tmp_path: Path) -> None:
+    cache = str(tmp_path / "cache")
+    first, said = evaluated(f"pretrained={tiny_model},prune=shortgpt:2", tmp_path / "a", cache)
+    assert first["method"] == "shortgpt" and len(first["dropped_layers"]) == 2 and "recipe written to" in said
+    again, said = evaluated(f"pretrained={tiny_model},prune=shortgpt:2", tmp_path / "b", cache)
+    assert again == first and "recipe of an earlier run" in said
+
+
+def test_laco_merges_on_load(tiny_model: Path, tmp_path: Path) -> None:
+    texts = tmp_path / "texts.txt"
+    texts.write_text("One plain text.\n\nAnother one, a little longer.\n", "utf-8")
+    wish = "laco:1:threshold=-1.0:merged=2"
+    lm = PrunedHFLM(str(tiny_model), prune=wish, calibration=str(texts), dtype="float32", journal="off")
+    assert lm.recipe is not None and lm.recipe.merge and lm.recipe.calibration is not None
+    assert lm.recipe.calibration.samples == 2
+    info = lm.get_model_info()["pruning"]
+    assert info["merged_layers"] == [{"into": 4, "layers": [5]}] and info["dropped_layers"] == [5]
+    dropped = PrunedHFLM(str(tiny_model), drop_layers=[5], dtype="float32", journal="off")
+    assert lm.fingerprint != dropped.fingerprint
+
+
+def test_a_tasks_prompts_are_texts() -> None:
+    from lm_eval_ext.models.task_prompts import task_prompts
+
+    found = calibration("task:tts_sums", 3, task_prompts)
+    assert len(found.texts) == 3 and all("Think step by step" in text for text in found.texts)
+
+
+def test_the_embedded_texts_are_there() -> None:
+    texts = calibration().texts
+    assert len(texts) == 16 and len(set(texts)) == 16 and min(map(len, texts)) > 300
+    assert {corpus.path.count("/") for corpus in CORPORA.values()} == {1}
+
+
+def test_a_corpus_that_cannot_be_reached_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*_: object, **__: object) -> None:
+        raise ConnectionError("no\nnetwork")
+
+    monkeypatch.setattr("datasets.load_dataset", unreachable)
+    with pytest.raises(
+        DatasetError, match=r"^calibration: Salesforce/wikitext \(train\) cannot be loaded: no network$"
+    ):
+        calibration("wikitext")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"prune": "shortgpt"}, "give METHOD:N"),
+        ({"prune": "shortgpt:x"}, "give METHOD:N"),
+        ({"prune": "shortgpt:99"}, "1 to 5 can be removed"),
+        ({"prune": "magic:1"}, "method=magic: not known"),
+        ({"prune": "reverse:1", "drop_layers": [1]}, "drop_layers and prune contradict each other"),
+    ],
+)
+def test_a_wrong_wish_is_one_line(arguments: dict[str, Any], message: str, tiny_model: Path) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        PrunedHFLM(str(tiny_model), **arguments)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_wishes_are_read() -> None:
+    assert parse_wish("reverse:2") == ("reverse", 2, {})
+    assert parse_wish("laco:2:threshold=0.5:variant=rdsc") == ("laco", 2, {"threshold": 0.5, "variant": "rdsc"})
+
+
+@pytest.mark.parametrize("lora", [True, False], ids=["lora", "full"])
+def test_a_recovered_model_is_marked(lora: bool, tiny_model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("trl")
+    recipe = Recipe(base=str(tiny_model), drop=(2,), method="selection", source="a test")
+    write_recipe(recipe, tmp_path / "r.yaml")
+    arguments = [
+        "--data",
+        "embedded",
+        "--steps",
+        "3",
+        "--batch-size",
+        "2",
+        "--max-tokens",
+        "32",
+        *(["--lora"] if lora else []),
+    ]
+    done = run(COMMAND, "recover", tmp_path / "r.yaml", tmp_path / "out", *arguments)
+    assert done.returncode == 0, done.stderr[-2000:]
+    model = f"pretrained={tiny_model},recipe={tmp_path / 'r.yaml'},peft={tmp_path / 'out'}"
+    info, _ = evaluated(model if lora else f"pretrained={tmp_path / 'out'}", tmp_path / "results")
+    assert info["recovered"]["kind"] == ("lora" if lora else "full") and info["recovered"]["steps"] == 3
+    assert info["recovered"]["recipe"] == load_recipe(str(tmp_path / "r.yaml")).digest
+    assert "recovered" not in evaluated(f"pretrained={tiny_model}", tmp_path / "plain")[0]
+
+
+def test_a_recipe_is_cached_where_the_journal_is() -> None:
+    assert cache_folder().name == "lm-eval-tts"
