@@ -10,7 +10,7 @@ import typer
 
 from lm_eval_ext.errors import ArgumentError, RecipeError
 from lm_eval_ext.pruning.recipe import Recipe, format_layers, load_recipe, recipe_names, write_recipe
-from lm_eval_ext.registry import PRUNED_MODELS, cache_folder
+from lm_eval_ext.registry import PRUNED_MODELS
 
 logger = logging.getLogger("lm_eval.tts")
 
@@ -36,29 +36,21 @@ def prune(
     out: Annotated[Path, typer.Option(help="Folder for the recipes.")] = Path("pruned_models"),
 ) -> None:
     """Choose layers by a method and write a recipe for every number of layers."""
-    from lm_eval_ext.models.computed_recipe import parse_parameters, subject_for
+    from lm_eval_ext.models.computed_recipe import notebook_for, parse_parameters, subject_for
     from lm_eval_ext.pruning.choosing import choose
     from lm_eval_ext.pruning.plot import can_plot, plot_scores
-    from lm_eval_ext.pruning.subject import Notebook
 
     subject = subject_for(
         base, revision, calibration, samples=samples, max_tokens=max_tokens, batch_size=batch_size, dtype=dtype,
         trust_remote_code=trust_remote_code,
     )  # fmt: skip
-    words = f"{base} {revision} {calibration} {samples} {max_tokens} {batch_size} {dtype}"
-    subject.notebook = Notebook(cache_folder() / "prune" / f"{_digest(words)}.jsonl")
+    subject.notebook = notebook_for(subject, method)
     for count, recipe in choose(subject, method, _numbers(remove), parse_parameters(set_ or [])).items():
         path = out / f"{base.rstrip('/').split('/')[-1].lower()}-{method}-{count}.yaml"
         write_recipe(recipe, path)
         print(f"{path}: drops {format_layers(recipe.drop)} of {subject.depth} layers")
         if any(score is not None for score in recipe.scores) and can_plot():
             plot_scores(recipe, path.with_suffix(".svg"))
-
-
-def _digest(words: str) -> str:
-    import hashlib
-
-    return hashlib.sha256(words.encode()).hexdigest()[:16]
 
 
 def _numbers(remove: str) -> list[int]:

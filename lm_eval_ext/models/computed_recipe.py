@@ -7,6 +7,7 @@ import gc
 import hashlib
 import json
 import logging
+from importlib.metadata import version
 from typing import Any, NamedTuple
 
 from lm_eval_ext.errors import ArgumentError
@@ -73,11 +74,11 @@ def computed_recipe(pretrained: Any, revision: str | None, prune: object, texts:
         raise ArgumentError(f"prune={prune}: pass pretrained as a name or folder of the model to prune")
     wish = parse_wish(prune)
     subject = subject_for(pretrained, revision, texts or EMBEDDED, **options)
-    path = cache_folder() / "recipes" / f"{_key(subject, wish)}.yaml"
+    path = cache_folder() / "recipes" / f"{_digest([_identity(subject, wish.method), *wish])}.yaml"
     if path.is_file():
         logger.info("prune=%s: recipe of an earlier run, %s", prune, path)
         return load_recipe(str(path))
-    subject.notebook = Notebook(path.with_suffix(".jsonl"))
+    subject.notebook = notebook_for(subject, wish.method)
     recipe = choose(subject, wish.method, [wish.layers], wish.parameters)[wish.layers]
     write_recipe(recipe, path)
     logger.info("prune=%s: recipe written to %s", prune, path)
@@ -109,12 +110,22 @@ def subject_for(
     )
 
 
-def _key(subject: Subject, wish: Wish) -> str:
-    content = [
-        checkpoint_fingerprint(subject.pretrained, subject.config, range(depth(subject.config)), subject.revision),
-        subject.pretrained, subject.dtype, subject.max_tokens, *wish,
-        "" if wish.method in WITHOUT_TEXTS else subject.calibration.sha256,
+def notebook_for(subject: Subject, method: str) -> Notebook:
+    """Where numbers found of these weights on these texts are kept."""
+    return Notebook(cache_folder() / "prune" / f"{_digest(_identity(subject, method))}.jsonl")
+
+
+def _identity(subject: Subject, method: str) -> list[object]:
+    """What decides the numbers that a method finds."""
+    layers = range(depth(subject.config))
+    return [
+        checkpoint_fingerprint(subject.pretrained, subject.config, layers, subject.revision),
+        subject.pretrained, subject.dtype, subject.max_tokens, version("torch"),
+        "" if method in WITHOUT_TEXTS else subject.calibration.sha256,
     ]  # fmt: skip
+
+
+def _digest(content: object) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 

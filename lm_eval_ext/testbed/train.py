@@ -17,7 +17,7 @@ import argparse
 import json
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 BATCH = 64
 LONGEST = 26  # steps; those of the benchmark are 24 at most
 LEARNING_RATE = 3e-3
+LEARNED = 0.1  # mean loss of a token, below which chains grow longer
 CUT = 0.3
 SKIP = 0.1
 LENGTHS = (1, 2, 4, 8, 12, 16, 20, 24)
@@ -64,7 +65,7 @@ def train(folder: Path, steps: int, seed: int, skip: float = SKIP, threads: int 
     tokenizer = chain_tokenizer()
     model = _new_model(tokenizer).to(device)
     begun = time.monotonic()
-    losses = _fit(model, _batches(tokenizer, random.Random(seed), steps), steps, skip, random.Random(seed + 1))
+    losses = _fit(model, tokenizer, steps, skip, seed)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     log = {
@@ -83,6 +84,7 @@ def _new_model(tokenizer: Any) -> Any:
         vocab_size=len(tokenizer), hidden_size=64, intermediate_size=192, num_hidden_layers=12, num_attention_heads=2,
         num_key_value_heads=2, head_dim=32, max_position_embeddings=1024, tie_word_embeddings=True,
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, bos_token_id=None,
+        initializer_range=0.08,  # of a width of 64; the default is for thousands
     )  # fmt: skip
     model = Qwen3ForCausalLM(config)
     model.generation_config = GenerationConfig(eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
@@ -92,26 +94,22 @@ def _new_model(tokenizer: Any) -> Any:
 # Examples ---------------------------------------------------------------------------------------------------
 
 
-def example(steps: int, generator: random.Random) -> tuple[str, str, str]:
+def example(steps: int, generator: random.Random, *, cut: bool = False) -> tuple[str, str, str]:
     """A problem as prompt, what stands after it without being learned, and what is learned."""
     question = chain(steps, generator)
     values = running_values(question)
     answer = rf"\boxed{{{values[-1]}}}<|end|>"
     prompt = f"<|user|>{INSTRUCTION}{question}<|assistant|><think>"
-    if generator.random() >= CUT:
+    if not cut:
         return prompt, "", f"{values}</think>{answer}"
     return prompt, f"{values[: generator.randrange(steps)]}</think>", answer
 
 
-def _batches(tokenizer: Any, generator: random.Random, count: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Ids and labels; chains grow longer during the first half."""
-    for number in range(count):
-        longest = min(LONGEST, 2 + int(2 * LONGEST * number / count))
-        # Of about one length, for little padding.
-        steps = generator.randint(1, longest)
-        yield _padded(
-            tokenizer, [example(generator.randint(max(1, steps - 2), steps), generator) for _ in range(BATCH)]
-        )
+def _batch(tokenizer: Any, longest: int, generator: random.Random, *, cut: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids and labels; of about one length, for little padding, and of the longest chains more often."""
+    steps = longest if generator.random() < 0.3 else generator.randint(1, longest)
+    shortest = max(1, steps - 2)
+    return _padded(tokenizer, [example(generator.randint(shortest, steps), generator, cut=cut) for _ in range(BATCH)])
 
 
 def _padded(tokenizer: Any, examples: Sequence[tuple[str, str, str]]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -131,28 +129,36 @@ def _padded(tokenizer: Any, examples: Sequence[tuple[str, str, str]]) -> tuple[t
 # Training ---------------------------------------------------------------------------------------------------
 
 
-def _fit(model: Any, batches: Iterator[Any], steps: int, skip: float, generator: random.Random) -> list[list[float]]:
-    """Step and mean loss since the one before, about a hundred times."""
+def _fit(model: Any, tokenizer: Any, steps: int, skip: float, seed: int) -> list[list[float]]:
+    """Step, mean loss of thinking since the one before, and longest chain, about a hundred times.
+
+    Chains grow by a step whenever those there are have been learned.
+    """
     import torch
     from transformers import get_cosine_schedule_with_warmup
 
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = get_cosine_schedule_with_warmup(optimizer, min(100, steps // 10), steps)
-    layers = decoder_layers(model)
-    losses: list[float] = []
-    shown: list[list[float]] = []
+    layers, generator = decoder_layers(model), random.Random(seed)
+    longest, recent, losses, shown = 1, 1.0, list[float](), list[list[float]]()
     model.train()
-    for number, (ids, labels) in enumerate(tqdm(batches, total=steps, desc="Training"), 1):
-        with bypassed(layers, [number for number in range(len(layers)) if generator.random() < skip]):
+    for number in tqdm(range(1, steps + 1), desc="Training"):
+        cut = generator.random() < CUT
+        ids, labels = _batch(tokenizer, longest, generator, cut=cut)
+        with bypassed(layers, [layer for layer in range(len(layers)) if generator.random() < skip]):
             loss = model(input_ids=ids.to(model.device), labels=labels.to(model.device), use_cache=False).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad(set_to_none=True)
-        losses.append(float(loss))
-        if number % max(1, steps // 100) == 0:
-            shown.append([number, round(sum(losses) / len(losses), 4)])
+        if not cut:
+            losses.append(float(loss))
+            recent = 0.9 * recent + 0.1 * losses[-1]
+        if recent < LEARNED and longest < LONGEST:
+            longest, recent = longest + 1, 2 * LEARNED
+        if number % max(1, steps // 100) == 0 and losses:
+            shown.append([number, round(sum(losses) / len(losses), 4), longest])
             losses.clear()
     return shown
 
