@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -42,7 +43,7 @@ def _in_a_process(checkpoint: str, contender: str) -> dict[str, float]:
     command = [sys.executable, "-m", "benchmarks.vllm_load", checkpoint, "--contender", contender]
     env = {**os.environ, "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_KVCACHE_SPACE": "1"}
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=env)
-    figures: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
+    figures: dict[str, float] = json.loads([line for line in done.stdout.splitlines() if line.startswith("{")][-1])
     return figures
 
 
@@ -67,9 +68,9 @@ def load(checkpoint: str, contender: str) -> dict[str, float]:
     begun = time.perf_counter()
     llm = vllm.LLM(checkpoint, dtype="float32", max_model_len=512, enforce_eager=True, **options)
     seconds = time.perf_counter() - begun
-    weights = sum(tensor.nbytes for tensor in llm.apply_model(lambda model: list(model.parameters()))[0])
-    peak = psutil.Process().memory_info().rss
-    return {"seconds": seconds, "weights, MB": weights / 1e6, "resident, MB": peak / 1e6}
+    resident, peak = psutil.Process().memory_info().rss, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    tokens = len(llm.generate("One, two, three,", use_tqdm=False)[0].outputs[0].token_ids)
+    return {"seconds": seconds, "resident, MB": resident / 1e6, "peak, MB": peak / 1e6, "tokens decoded": tokens}
 
 
 if __name__ == "__main__":

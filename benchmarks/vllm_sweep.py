@@ -1,6 +1,6 @@
 """Five thinking budgets by our engine on vLLM against five separate runs of stock vLLM with its own thinking budget.
 
-    .venv-vllm/bin/python -m benchmarks.vllm_sweep [CHECKPOINT] [--questions 32] [--budgets 32,64,128,256,512]
+    .venv-vllm/bin/python -m benchmarks.vllm_sweep [CHECKPOINT] [--questions 16] [--budgets 32,64,128,256,512]
 
 Same prompts, greedy, float32; ends of text are ignored, so that no trace ends early. Each contender starts an engine of
 its own in a process of its own; stock's start is counted once for each of its runs where it is included.
@@ -24,7 +24,7 @@ from tests.shared import SMOLLM2
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("checkpoint", nargs="?", default=str(SMOLLM2))
-    arguments.add_argument("--questions", type=int, default=32)
+    arguments.add_argument("--questions", type=int, default=16)
     arguments.add_argument("--budgets", default="32,64,128,256,512")
     arguments.add_argument("--answer", type=int, default=32)
     arguments.add_argument("--contender", choices=["ours", "stock"], help="run one and print its figures")
@@ -48,7 +48,7 @@ def main() -> None:
 def _in_a_process(contender: str) -> dict[str, float]:
     command = [sys.executable, "-m", "benchmarks.vllm_sweep", *sys.argv[1:], "--contender", contender]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    figures: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
+    figures: dict[str, float] = json.loads([line for line in done.stdout.splitlines() if line.startswith("{")][-1])
     return figures
 
 

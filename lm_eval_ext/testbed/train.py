@@ -1,6 +1,6 @@
 """Trains the tiny reasoner, `pruned_models/tiny-chain`, from scratch.
 
-    python -m lm_eval_ext.testbed.train [FOLDER] [--steps 6000] [--seed 2510]
+    python -m lm_eval_ext.testbed.train [FOLDER] [--steps 7000] [--seed 2510]
 
 It learns to write the running value after every step of a chain as its thinking and then the last one in a box; where
 its thinking was cut (`CUT` of the examples, at a random step, or before the first), to answer at once. In training each
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 BATCH = 64
 LONGEST = 26  # steps; those of the benchmark are 24 at most
-LEARNING_RATE = 3e-3
-LEARNED = 0.1  # mean loss of a token, below which chains grow longer
+LEARNING_RATE = 1e-3
+LEARNED = 0.2  # mean loss of a token, below which chains grow longer
 CUT = 0.3
 SKIP = 0.1
 LENGTHS = (1, 2, 4, 8, 12, 16, 20, 24)
@@ -45,7 +45,7 @@ def main() -> None:
     """Train and write everything to a folder."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("folder", nargs="?", type=Path, default=PRUNED_MODELS / "tiny-chain")
-    arguments.add_argument("--steps", type=int, default=6000)
+    arguments.add_argument("--steps", type=int, default=7000)
     arguments.add_argument("--seed", type=int, default=2510)
     arguments.add_argument("--skip", type=float, default=SKIP, help="probability with which a layer is left out")
     arguments.add_argument("--threads", type=int, default=1)
