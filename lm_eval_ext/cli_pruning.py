@@ -27,13 +27,14 @@ def prune(
         str, typer.Option(help="Texts: embedded, a corpus, a file, ORG/NAME:SPLIT:FIELD, task:NAME.")
     ] = "embedded",
     samples: Annotated[int, typer.Option(help="Number of texts.")] = 16,
-    max_tokens: Annotated[int, typer.Option(help="Tokens of a text that are looked at.")] = 512,
+    max_tokens: Annotated[int, typer.Option(help="Tokens of a text that are looked at.", min=2)] = 512,
     batch_size: Annotated[int, typer.Option(min=1)] = 1,
     dtype: Annotated[str, typer.Option(help="As in from_pretrained.")] = "auto",
     revision: str = "main",
     trust_remote_code: bool = False,
     set_: Annotated[list[str] | None, typer.Option("--set", help="A parameter of the method, NAME=VALUE.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for the recipes.")] = Path("pruned_models"),
+    force: Annotated[bool, typer.Option("--force", help="Overwrite a recipe of other layers.")] = False,
 ) -> None:
     """Choose layers by a method and write a recipe for every number of layers."""
     from lm_eval_ext.models.computed_recipe import notebook_for, parse_parameters, subject_for
@@ -46,11 +47,18 @@ def prune(
     )  # fmt: skip
     subject.notebook = notebook_for(subject, method)
     for count, recipe in choose(subject, method, _numbers(remove), parse_parameters(set_ or [])).items():
-        path = out / f"{base.rstrip('/').split('/')[-1].lower()}-{method}-{count}.yaml"
+        words = [method, *(pair.partition("=")[2] for pair in set_ or [])]
+        path = out / f"{base.rstrip('/').split('/')[-1].lower()}-{'-'.join(words)}-{count}.yaml"
+        _check_not_another(recipe, path, force)
         write_recipe(recipe, path)
         print(f"{path}: drops {format_layers(recipe.drop)} of {subject.depth} layers")
         if any(score is not None for score in recipe.scores) and can_plot():
             plot_scores(recipe, path.with_suffix(".svg"))
+
+
+def _check_not_another(recipe: Recipe, path: Path, force: bool) -> None:
+    if path.is_file() and not force and load_recipe(str(path)).digest != recipe.digest:
+        raise ArgumentError(f"{path}: is there and drops other layers; give another --out, or --force")
 
 
 def _numbers(remove: str) -> list[int]:
@@ -86,16 +94,17 @@ def recover(
     samples: int = 1000,
     steps: int = 100,
     batch_size: int = 8,
-    learning_rate: float = 1e-5,
+    learning_rate: Annotated[float | None, typer.Option(help="By default 2e-4 with --lora, 1e-5 without.")] = None,
     max_tokens: int = 2048,
     seed: int = 0,
 ) -> None:
     """Train a pruned model further, as a control: knowledge comes back, long reasoning does not."""
+    from lm_eval_ext.models.task_prompts import task_prompts
     from lm_eval_ext.pruning.recover import recover as train
 
     path = train(
         load_recipe(recipe), folder, data=data, pretrained=pretrained, lora=lora, samples=samples, steps=steps,
-        batch_size=batch_size, learning_rate=learning_rate, max_tokens=max_tokens, seed=seed,
+        batch_size=batch_size, learning_rate=learning_rate, max_tokens=max_tokens, seed=seed, task_prompts=task_prompts,
     )  # fmt: skip
     print(path)
 

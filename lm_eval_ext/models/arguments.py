@@ -86,8 +86,11 @@ def run_name(model_name: str | None, model_args: str | Mapping[str, Any] | None)
     arguments = parse_model_args(model_args)
     recipe, drop = arguments.get("recipe"), arguments.get("drop_layers")
     if recipe is not None:
-        base = arguments.get("peft") or arguments.get("pretrained") or load_recipe(str(recipe)).base
-        return f"{base}-drop{format_layers(load_recipe(str(recipe)).drop)}"
+        read = load_recipe(str(recipe))
+        base = arguments.get("peft") or arguments.get("pretrained") or read.base
+        return f"{base}-drop{format_layers(read.drop)}" + (f"-{read.variant}-{read.digest[:6]}" if read.merge else "")
+    if arguments.get("prune") is not None:
+        return f"{model_name}-{str(arguments['prune']).replace(':', '-')}"
     if drop is not None:
         return f"{model_name}-drop{format_layers(parse_layers(drop))}"
     return model_name

@@ -10,11 +10,14 @@ import logging
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
+from filelock import FileLock
+
 from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.models.task_prompts import task_prompts
-from lm_eval_ext.pruning.architecture import depth
+from lm_eval_ext.pruning.architecture import check_supported, depth
 from lm_eval_ext.pruning.calibration import EMBEDDED, Calibration, calibration
-from lm_eval_ext.pruning.choosing import WITHOUT_TEXTS, choose
+from lm_eval_ext.pruning.checkpoint import read_config
+from lm_eval_ext.pruning.choosing import SOFTWARE, WITHOUT_TEXTS, choose
 from lm_eval_ext.pruning.loading import checkpoint_fingerprint
 from lm_eval_ext.pruning.recipe import Recipe, load_recipe, write_recipe
 from lm_eval_ext.pruning.subject import Notebook, Subject
@@ -75,12 +78,14 @@ def computed_recipe(pretrained: Any, revision: str | None, prune: object, texts:
     wish = parse_wish(prune)
     subject = subject_for(pretrained, revision, texts or EMBEDDED, **options)
     path = cache_folder() / "recipes" / f"{_digest([_identity(subject, wish.method), *wish])}.yaml"
-    if path.is_file():
-        logger.info("prune=%s: recipe of an earlier run, %s", prune, path)
-        return load_recipe(str(path))
-    subject.notebook = notebook_for(subject, wish.method)
-    recipe = choose(subject, wish.method, [wish.layers], wish.parameters)[wish.layers]
-    write_recipe(recipe, path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):  # of several processes that load the model one computes it
+        if path.is_file():
+            logger.info("prune=%s: recipe of an earlier run, %s", prune, path)
+            return load_recipe(str(path))
+        subject.notebook = notebook_for(subject, wish.method)
+        recipe = choose(subject, wish.method, [wish.layers], wish.parameters)[wish.layers]
+        write_recipe(recipe, path)
     logger.info("prune=%s: recipe written to %s", prune, path)
     release(subject)
     return recipe
@@ -97,9 +102,9 @@ def subject_for(
 ) -> Subject:
     """A base model with its calibration texts, on a GPU where there is one."""
     import torch
-    from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(pretrained, revision=revision or "main", trust_remote_code=trust_remote_code)
+    config = read_config(pretrained, revision or "main", trust_remote_code)
+    check_supported(config)
     options.setdefault("device_map", "auto" if torch.cuda.is_available() else None)
 
     def found() -> Calibration:
@@ -120,7 +125,8 @@ def _identity(subject: Subject, method: str) -> list[object]:
     layers = range(depth(subject.config))
     return [
         checkpoint_fingerprint(subject.pretrained, subject.config, layers, subject.revision),
-        subject.pretrained, subject.dtype, subject.max_tokens, version("torch"),
+        subject.pretrained, subject.dtype, subject.max_tokens,
+        *map(version, SOFTWARE),
         "" if method in WITHOUT_TEXTS else subject.calibration.sha256,
     ]  # fmt: skip
 

@@ -31,7 +31,8 @@ THINKING_ARGUMENTS = (
     "journal",
     "seed",
 )
-OUR_ARGUMENTS = ("drop_layers", "recipe", "prune", "calibration", "trust_layer_fields", *THINKING_ARGUMENTS)
+CHOOSING_ARGUMENTS = ("drop_layers", "recipe", "prune")
+OUR_ARGUMENTS = (*CHOOSING_ARGUMENTS, "calibration", "trust_layer_fields", *THINKING_ARGUMENTS)
 
 
 class PrunedLM(ABC):
@@ -78,17 +79,6 @@ class PrunedLM(ABC):
         seed: int | None = None,
     ) -> tuple[Any, str]:
         """Keep our arguments; what is to be loaded, and at which revision."""
-        computed = prune and functools.partial(
-            computed_recipe, pretrained, revision, prune, calibration, **(load_options or {})
-        )
-        self.recipe = chosen_recipe(pretrained, revision, drop_layers, recipe, computed or None)
-        self._trust_layer_fields = flag("trust_layer_fields", trust_layer_fields)
-        if pretrained is None:
-            pretrained, revision = self._base_of_recipe(revision)
-        if self.recipe is not None and not isinstance(pretrained, str):
-            raise ArgumentError(
-                "layers are dropped while loading: pass pretrained as a name or folder, not a loaded model"
-            )
         self._thinking_arguments: dict[str, Any] = {
             "format_name": thinking_format,
             "answer_budget": budget("answer_token_budget", answer_token_budget),
@@ -98,6 +88,21 @@ class PrunedLM(ABC):
             "journal": journal,
             "seed": seed,
         }
+        self._trust_layer_fields = flag("trust_layer_fields", trust_layer_fields)
+        if calibration is not None and prune is None:
+            raise ArgumentError(f"calibration={calibration}: goes with prune=METHOD:N, which is not given")
+        computed = None
+        if prune is not None:
+            computed = functools.partial(
+                computed_recipe, pretrained, revision, prune, calibration, **(load_options or {})
+            )
+        self.recipe = chosen_recipe(pretrained, revision, drop_layers, recipe, computed)
+        if pretrained is None:
+            pretrained, revision = self._base_of_recipe(revision)
+        if self.recipe is not None and not isinstance(pretrained, str):
+            raise ArgumentError(
+                "layers are dropped while loading: pass pretrained as a name or folder, not a loaded model"
+            )
         return pretrained, revision or "main"
 
     @classmethod

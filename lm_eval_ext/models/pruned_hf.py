@@ -15,7 +15,7 @@ from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.generation.engine import Engine
 from lm_eval_ext.generation.hf import engine_for
 from lm_eval_ext.models.batching import affordable_batch_size
-from lm_eval_ext.models.pruned import OUR_ARGUMENTS, PrunedLM, explain_unknown_argument
+from lm_eval_ext.models.pruned import CHOOSING_ARGUMENTS, OUR_ARGUMENTS, PrunedLM, explain_unknown_argument
 from lm_eval_ext.pruning.architecture import depth, slice_config
 from lm_eval_ext.pruning.loading import adapter_depth, fingerprint, load_pruned, parameter_count
 from lm_eval_ext.pruning.recipe import kept_layers
@@ -46,9 +46,9 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
     def __init__(self, pretrained: str | Any | None = None, *, revision: str | None = None, **kwargs: Any) -> None:
         ours = {name: kwargs.pop(name) for name in OUR_ARGUMENTS if name in kwargs}
         loading: dict[str, Any] = {name: kwargs[name] for name in ("dtype", "trust_remote_code") if name in kwargs}
+        if any(ours.get(name) is not None for name in CHOOSING_ARGUMENTS):
+            _refuse(kwargs)  # before layers are chosen, which may take hours
         pretrained, revision = self._take(pretrained, revision, load_options=loading, **ours)
-        if self.recipe is not None:
-            _refuse(kwargs)
         self._dense_config: Any = None
         # Where no device is named, lm-eval's command line falls back to the CPU; its functions would not.
         if kwargs.get("device") is None and not torch.cuda.is_available():

@@ -11,7 +11,7 @@ from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.generation.engine import Engine
 from lm_eval_ext.generation.request import Job
 from lm_eval_ext.generation.vllm import RoundsEngine, VLLMEngine, sampling_params
-from lm_eval_ext.models.pruned import OUR_ARGUMENTS, PrunedLM, explain_unknown_argument
+from lm_eval_ext.models.pruned import CHOOSING_ARGUMENTS, OUR_ARGUMENTS, PrunedLM, explain_unknown_argument
 from lm_eval_ext.pruning.architecture import config_overrides, depth, slice_config
 from lm_eval_ext.pruning.loading import checkpoint_fingerprint, parameter_count
 from lm_eval_ext.pruning.recipe import kept_layers
@@ -49,10 +49,11 @@ class PrunedVLLM(PrunedLM, VLLM):  # type: ignore[misc]  # lm-eval has no type i
     def __init__(self, pretrained: str | None = None, *, revision: str | None = None, **kwargs: Any) -> None:
         ours = {name: kwargs.pop(name) for name in OUR_ARGUMENTS if name in kwargs}
         loading: dict[str, Any] = {name: kwargs[name] for name in ("dtype", "trust_remote_code") if name in kwargs}
+        if any(ours.get(name) is not None for name in CHOOSING_ARGUMENTS):
+            _refuse(kwargs)  # before layers are chosen, which may take hours
         self.pretrained, self.revision = self._take(pretrained, revision, load_options=loading, **ours)
         self._dense_config = self._whole_config(bool(kwargs.get("trust_remote_code")))
         if self.recipe is not None:
-            _refuse(kwargs)
             self._kept = kept_layers(self.recipe.drop, depth(self._dense_config))
             kwargs |= engine_arguments(
                 config_overrides(self._dense_config, self._kept, self._trust_layer_fields),

@@ -113,14 +113,24 @@ def _of_hub(where: HubTexts, samples: int) -> list[str]:
         raise DatasetError(f"calibration: {where.path} ({where.split}) cannot be loaded: {reason}") from error
 
 
-def token_batches(
-    texts: tuple[str, ...], tokenizer: Any, *, max_tokens: int, batch_size: int, device: Any = None
-) -> Iterator[tuple[Any, Any]]:
-    """Token ids and attention mask, both of shape (batch, length), padded right, of texts cut to `max_tokens`."""
+def token_rows(texts: tuple[str, ...], tokenizer: Any, max_tokens: int) -> list[list[int]]:
+    """Token ids of the texts, cut to `max_tokens`; those of a single token say nothing and are left out.
+
+    Raises:
+        ArgumentError: nothing is left.
+    """
+    if max_tokens < 2:
+        raise ArgumentError(f"max_tokens={max_tokens}: at least 2 tokens of a text are needed")
+    rows = [tokenizer.encode(text)[:max_tokens] for text in texts]
+    if not any(len(row) > 1 for row in rows):
+        raise ArgumentError(f"calibration: none of {len(texts)} texts has two tokens; the first is {texts[0]!r:.60}")
+    return [row for row in rows if len(row) > 1]
+
+
+def token_batches(rows: list[list[int]], batch_size: int, device: Any = None) -> Iterator[tuple[Any, Any]]:
+    """Token ids and attention mask, both of shape (batch, length), padded right."""
     import torch
 
-    encoded = [tokenizer.encode(text)[:max_tokens] for text in texts]
-    rows = [row for row in encoded if len(row) > 1]
     for start in range(0, len(rows), batch_size):
         group = rows[start : start + batch_size]
         width = max(map(len, group))

@@ -91,6 +91,21 @@ def is_used(name: str, kept: Sequence[int], merged: Combinations) -> bool:
     return renamed_tensor(name, kept) is not None or any(layer_of_tensor(name) in parts for parts in merged.values())
 
 
+def read_config(pretrained: str, revision: str, trust_remote_code: bool = False) -> Any:
+    """The config of a base model.
+
+    Raises:
+        CheckpointError: there is no such model, or it cannot be reached.
+    """
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(pretrained, revision=revision, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"{pretrained} (revision {revision}): its config cannot be read: {reason}") from error
+
+
 def find_file(pretrained: str, name: str, hub: Mapping[str, Any]) -> Path | None:
     """Where a file of the repository lies, fetched if need be; None if the repository has no such file."""
     from transformers.utils.hub import cached_file

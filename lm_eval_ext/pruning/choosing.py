@@ -31,7 +31,7 @@ METHODS = {
     "taylor": "taylor",
 }
 WITHOUT_TEXTS = ("magnitude", "random", "reverse", "selection")
-_SOFTWARE = ("lm-eval-tts", "torch", "transformers")
+SOFTWARE = ("lm-eval-tts", "torch", "transformers")
 
 
 def choose(subject: Subject, method: str, remove: Sequence[int], parameters: Mapping[str, Any]) -> dict[int, Recipe]:
@@ -105,7 +105,7 @@ def _recipe(subject: Subject, method: str, parameters: Mapping[str, Any], remova
         if texts
         else None,
         scores=tuple(score if score is None else round(score, 9) for score in removal.scores),
-        versions={name: version(name) for name in _SOFTWARE},
+        versions={name: version(name) for name in SOFTWARE},
     )
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from lm_eval_ext.errors import ArgumentError
-from lm_eval_ext.pruning.architecture import depth, slice_config
-from lm_eval_ext.pruning.checkpoint import find_file, kept_tensors
+from lm_eval_ext.errors import ArchitectureError, ArgumentError
+from lm_eval_ext.pruning.architecture import depth, layer_of_tensor, slice_config
+from lm_eval_ext.pruning.checkpoint import find_file, kept_tensors, read_config
 from lm_eval_ext.pruning.recipe import Recipe, format_layers, kept_layers, write_recipe
 
 logger = logging.getLogger("lm_eval.tts")
@@ -47,23 +48,50 @@ def export(
         ArgumentError: the folder holds something.
         TTSError: a base that cannot be read or pruned.
     """
-    from transformers import AutoConfig
+    check_new_folder(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as unfinished:
+        _write_checkpoint(recipe, Path(unfinished), pretrained or recipe.base, shard_bytes, trust_remote_code)
+        if folder.is_dir():
+            folder.rmdir()
+        Path(unfinished).chmod(0o755)
+        shutil.copytree(unfinished, folder, copy_function=shutil.move)  # whole or not at all
+    return folder
 
-    if folder.is_dir() and any(folder.iterdir()):
+
+def check_new_folder(folder: Path) -> None:
+    """Refuse to write where something is.
+
+    Raises:
+        ArgumentError: it is a file, or a folder that is not empty.
+    """
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise ArgumentError(f"{folder}: is not empty; give a new folder")
-    base = pretrained or recipe.base
+
+
+def _write_checkpoint(recipe: Recipe, folder: Path, base: str, shard_bytes: int, trust_remote_code: bool) -> None:
     hub = {"revision": recipe.revision}
-    config = AutoConfig.from_pretrained(base, trust_remote_code=trust_remote_code, **hub)
+    config = read_config(base, recipe.revision, trust_remote_code)
     kept = kept_layers(recipe.drop, depth(config))
     sliced = slice_config(config, kept)
-    folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as files:
-        _write_weights(kept_tensors(base, kept, recipe.merged, hub, files), folder, shard_bytes)
+        tensors = kept_tensors(base, kept, recipe.merged, hub, files)
+        _check_layers(tensors, len(kept), config.model_type)
+        _write_weights(tensors, folder, shard_bytes)
     sliced.save_pretrained(folder)
     _copy_besides(base, config, hub, folder)
     write_recipe(recipe, folder / "recipe.yaml")
     (folder / "README.md").write_text(_card(recipe, len(kept), depth(config), _base_card(base, hub)), "utf-8")
-    return folder
+
+
+def _check_layers(tensors: Mapping[str, Any], kept: int, kind: str) -> None:
+    """Every kept layer has tensors; they do not where the checkpoint names its layers in an unknown way."""
+    found = {layer for name in tensors if (layer := layer_of_tensor(name)) is not None}
+    if found != set(range(kept)):
+        raise ArchitectureError(
+            f"the tensors of this {kind} checkpoint do not tell their layers; declare their names in "
+            "lm_eval_ext/pruning/architectures.yaml under tensor_names"
+        )
 
 
 def _write_weights(tensors: Mapping[str, Any], folder: Path, shard_bytes: int) -> None:
@@ -73,7 +101,8 @@ def _write_weights(tensors: Mapping[str, Any], folder: Path, shard_bytes: int) -
     for shard in _shards(tensors, shard_bytes):
         parts.append({name: tensor.nbytes for name, tensor in shard.items()})
         save_file(shard, folder / f"part-{len(parts)}", metadata={"format": "pt"})
-        logger.info("shard %d: %d tensors, %.1f MB", len(parts), len(shard), sum(parts[-1].values()) / 1e6)
+        shard.clear()  # before the next is read
+        logger.info("shard %d: %d tensors, %.1f MB", len(parts), len(parts[-1]), sum(parts[-1].values()) / 1e6)
     names = [f"model-{number:05d}-of-{len(parts):05d}.safetensors" for number in range(1, len(parts) + 1)]
     if len(parts) == 1:
         names = ["model.safetensors"]
@@ -95,6 +124,7 @@ def _shards(tensors: Mapping[str, Any], shard_bytes: int) -> Iterator[dict[str, 
             yield shard
             shard = {}
         shard[name] = tensor
+        del tensor
     yield shard
 
 

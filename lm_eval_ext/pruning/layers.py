@@ -36,23 +36,23 @@ def decoder_layers(model: Any) -> list[Any]:
 
 @contextmanager
 def bypassed(layers: Sequence[Any], dropped: Collection[int]) -> Iterator[None]:
-    """The model without some layers: their input is their output. Not for use with a cache of keys and values."""
-    changed = [layers[number] for number in dropped]
-    found = [vars(layer).get("forward") for layer in changed]
-    for layer in changed:
-        layer.forward = _identity
-    try:
+    """The model without some layers: their output is their input. Not for use with a cache of keys and values.
+
+    They are computed all the same, as only their output tells in what form the model wants it.
+    """
+    with ExitStack() as hooks:
+        for number in dropped:
+            hooks.callback(layers[number].register_forward_hook(_passing_on, with_kwargs=True).remove)
         yield
-    finally:
-        for layer, forward in zip(changed, found, strict=True):
-            if forward is None:
-                del layer.forward
-            else:  # accelerate's, of a model spread over devices
-                layer.forward = forward
 
 
-def _identity(hidden_states: Any, *_: Any, **__: Any) -> Any:
-    return hidden_states
+def _passing_on(_: Any, positional: tuple[Any, ...], named: dict[str, Any], output: Any) -> Any:
+    before = _input(positional, named)
+    return (before, *output[1:]) if isinstance(output, tuple) else before
+
+
+def _input(positional: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    return positional[0] if positional else named["hidden_states"]
 
 
 def visit_layers(model: Any, batches: Iterator[tuple[Any, Any]], visit: Callable[[Any], Visit]) -> None:
@@ -78,7 +78,7 @@ def visit_layers(model: Any, batches: Iterator[tuple[Any, Any]], visit: Callable
 
 def _shown(number: int, seen: Visit) -> Callable[..., None]:
     def hook(_: Any, positional: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
-        before = positional[0] if positional else named["hidden_states"]
+        before = _input(positional, named)
         after = output[0] if isinstance(output, tuple) else output
         seen(number, before, after.to(before.device))
 
@@ -100,11 +100,12 @@ def loss_sum(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.T
     """
     import torch
 
-    logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1].float()
+    computed = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1]
+    logits = computed.float()
     target = ids[:, 1:].masked_fill(mask[:, 1:] == 0, -100).to(logits.device)
     loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="sum")
     if not torch.isfinite(loss):
-        raise ArchitectureError(f"the model's loss is {float(loss)} in {logits.dtype}; try dtype=bfloat16 or float32")
+        raise ArchitectureError(f"the model's loss is {float(loss)} in {computed.dtype}; try dtype=bfloat16 or float32")
     return loss, int((target != -100).sum())
 
 
@@ -118,9 +119,27 @@ def mean_loss(model: Any, batches: Iterator[tuple[Any, Any]]) -> float:
 
 
 def matrices(layer: Any) -> dict[str, Any]:
-    """Weights of a layer's linear maps, by their name within it."""
+    """Weights of a layer's linear maps, by their name within it.
+
+    Raises:
+        ArchitectureError: they are not in memory.
+    """
+    check_in_memory(layer)
     return {
         name: parameter
         for name, parameter in layer.named_parameters()
         if parameter.ndim >= 2 and re.search(r"weight$|_proj$", name)
     }
+
+
+def check_in_memory(layer: Any) -> None:
+    """Refuse a layer whose weights accelerate keeps elsewhere: they can neither be read nor changed in place.
+
+    Raises:
+        ArchitectureError: says what to do.
+    """
+    if any(parameter.device.type == "meta" for parameter in layer.parameters()):
+        raise ArchitectureError(
+            "this method needs all weights in memory, and some are offloaded; take more or larger GPUs, or the CPU "
+            "(CUDA_VISIBLE_DEVICES=)"
+        )

@@ -188,8 +188,9 @@ def _validated(content: dict[str, Any], path: Path) -> Recipe:
     except ValidationError as error:
         fault = error.errors()[0]
         field = ".".join(str(part) for part in fault["loc"])
-        given = "" if fault["type"] == "missing" else f" (given {fault['input']!r})"
-        raise RecipeError(f"{path}: {field}: {fault['msg']}{given}; allowed fields: {_allowed()}") from error
+        given = "" if fault["type"] == "missing" or not field else f" (given {fault['input']!r})"
+        where = f"{field}: " if field else ""
+        raise RecipeError(f"{path}: {where}{fault['msg']}{given}; allowed fields: {_allowed()}") from error
 
 
 def _allowed() -> str:

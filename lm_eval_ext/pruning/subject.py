@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_ext.pruning.architecture import check_supported, depth
-from lm_eval_ext.pruning.calibration import Calibration, token_batches
+from lm_eval_ext.pruning.calibration import Calibration, token_batches, token_rows
 from lm_eval_ext.pruning.layers import decoder_layers
 
 
@@ -108,7 +108,8 @@ class Subject:
 
     def batches(self) -> Iterator[tuple[Any, Any]]:
         """The calibration texts as token ids and attention mask."""
-        return token_batches(
-            self.calibration.texts, self.tokenizer, max_tokens=self.max_tokens, batch_size=self.batch_size,
-            device=self.model.device,
-        )  # fmt: skip
+        return token_batches(self._rows, self.batch_size, self.model.device)
+
+    @cached_property
+    def _rows(self) -> list[list[int]]:
+        return token_rows(self.calibration.texts, self.tokenizer, self.max_tokens)

@@ -1,4 +1,4 @@
-"""The demo's last words: the accuracies that lm-eval wrote, whole model against pruned one, side by side.
+"""The demo's last words: accuracies at every thinking budget, whole model against pruned ones, and what they say.
 
 python -m lm_eval_ext.testbed.comparison FOLDER
 """
@@ -6,28 +6,78 @@ python -m lm_eval_ext.testbed.comparison FOLDER
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+_BUDGET = re.compile(r"^(?P<benchmark>.+)_b(?P<budget>\d+)$")
+WHOLE = "whole"
 
 
-def rows(folder: Path) -> list[tuple[str, str, float]]:
-    """Model, task and accuracy of every result below `folder`."""
+class Score(NamedTuple):
+    """One accuracy."""
+
+    model: str
+    benchmark: str
+    budget: int
+    accuracy: float
+
+
+def scores(folder: Path) -> list[Score]:
+    """Of every budget variant in the results below `folder`."""
     found = []
     for path in sorted(folder.rglob("results_*.json")):
         results: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        dropped = results["config"]["pruning"]["dropped_layers"]
-        model = f"without layers {', '.join(map(str, dropped))}" if dropped else "whole"
-        found += [(model, task, float(metrics["acc,answer"])) for task, metrics in results["results"].items()]
+        model = _model(results["config"]["pruning"])
+        for task, metrics in results["results"].items():
+            if (match := _BUDGET.match(task)) and "acc,answer" in metrics:
+                accuracy = float(metrics["acc,answer"])
+                found.append(Score(model, match["benchmark"], int(match["budget"]), accuracy))
     return found
 
 
+def _model(pruning: dict[str, Any]) -> str:
+    dropped = pruning["dropped_layers"]
+    return f"{pruning['method']}: without {', '.join(map(str, dropped))}" if dropped else WHOLE
+
+
+def table(found: list[Score]) -> list[str]:
+    """Lines: a row for each benchmark and model, a column for each budget."""
+    budgets = sorted({score.budget for score in found})
+    lines = [f"{'thinking tokens':44}" + "".join(f"{budget:>7}" for budget in budgets)]
+    for benchmark in dict.fromkeys(score.benchmark for score in found):
+        for model in sorted({score.model for score in found}, key=lambda name: (name != WHOLE, name)):
+            at = {one.budget: one.accuracy for one in found if one[:2] == (model, benchmark)}
+            cells = "".join(f"{at[budget]:7.2f}" if budget in at else f"{'':7}" for budget in budgets)
+            lines.append(f"{benchmark:17}{model:27}{cells}")
+    return lines
+
+
+def reading(found: list[Score]) -> list[str]:
+    """What is left of the whole model's best accuracy, by model: a line each."""
+    best: dict[tuple[str, str], float] = {}
+    for score in found:
+        key = (score.model, score.benchmark)
+        best[key] = max(best.get(key, 0.0), score.accuracy)
+    benchmarks = list(dict.fromkeys(score.benchmark for score in found))
+    models = [model for model in dict.fromkeys(score.model for score in found) if model != WHOLE]
+    return [
+        f"{model} keeps "
+        + ", ".join(
+            f"{best[model, benchmark] / best[WHOLE, benchmark]:.0%} of {benchmark}"
+            for benchmark in benchmarks
+            if best.get((WHOLE, benchmark)) and (model, benchmark) in best
+        )
+        for model in models
+    ]
+
+
 def main() -> None:
-    """Print the table."""
+    """Print table and reading."""
     folder = Path(sys.argv[1])
-    print(f"\n{'model':30}{'task':20}{'accuracy':>10}")
-    for model, task, accuracy in rows(folder):
-        print(f"{model:30}{task:20}{accuracy:10.2f}")
+    found = scores(folder)
+    print("\n" + "\n".join(table(found)) + "\n\n" + "\n".join(reading(found)))
     print(f"\nResults and every sample: {folder}")
 
 

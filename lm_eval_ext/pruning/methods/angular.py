@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lm_eval_ext.pruning.layers import Visit, cosines, visit_layers
-from lm_eval_ext.pruning.methods.choice import Removal, Removals
+from lm_eval_ext.pruning.methods.choice import Removal, Removals, check_finite
 from lm_eval_ext.pruning.subject import Subject
 
 
@@ -21,6 +21,7 @@ def choose(subject: Subject, remove: Sequence[int]) -> Removals:
 
 
 def _block(found: list[float], count: int) -> Removal:
+    check_finite(found)
     start = min(range(len(found)), key=found.__getitem__)
     return Removal(tuple(range(start, start + count)), (*found, *[None] * (count - 1)))
 

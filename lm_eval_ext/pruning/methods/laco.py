@@ -18,9 +18,9 @@ from tqdm import tqdm
 
 from lm_eval_ext.errors import ArchitectureError, ArgumentError
 from lm_eval_ext.pruning.architecture import is_merged
-from lm_eval_ext.pruning.layers import bypassed, cosines
+from lm_eval_ext.pruning.layers import bypassed, check_in_memory, cosines
 from lm_eval_ext.pruning.merging import Combinations, Merge, Variant, combinations, merged_tensor
-from lm_eval_ext.pruning.methods.choice import Removal, Removals
+from lm_eval_ext.pruning.methods.choice import Removal, Removals, check_finite
 from lm_eval_ext.pruning.subject import Subject
 
 
@@ -87,7 +87,9 @@ def _similarity(subject: Subject, reference: Any, merges: Sequence[Merge], varia
         with _merged_in_place(subject, combinations(merges, variant)), bypassed(subject.layers, gone):
             return fmean(float(cosines(*pair)) for pair in zip(last_states(subject), reference, strict=True))
 
-    return subject.notebook.value(key, found)
+    alike = subject.notebook.value(key, found)
+    check_finite([alike])
+    return alike
 
 
 @contextmanager
@@ -116,11 +118,15 @@ def _mergeable(layer: Any) -> dict[str, Any]:
 
 
 def _check_names(subject: Subject) -> None:
-    names = _mergeable(subject.layers[0])
-    if not any("mlp" in name for name in names) or not any("attn" in name for name in names):
+    shapes = [{name: value.shape for name, value in _mergeable(layer).items()} for layer in subject.layers]
+    for layer in subject.layers:
+        check_in_memory(layer)
+    both = all(any(part in name for name in shapes[0]) for part in ("mlp", "attn"))
+    experts = any("expert" in name for layer in subject.layers for name, _ in layer.named_parameters())
+    if not both or experts or any(other != shapes[0] for other in shapes):
         raise ArchitectureError(
             f"layers of a {subject.config.model_type} model cannot be merged: LaCo adds up the maps of attention and "
-            "of one dense feed-forward network, and architectures.yaml names none of its under `merged`"
+            "of one dense feed-forward network, alike in all layers and named under `merged` in architectures.yaml"
         )
 
 

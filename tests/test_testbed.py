@@ -1,0 +1,89 @@
+"""The testbed: chains, their tokenizer, training, and the demo's table."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from lm_eval_ext.generation.thinking import detect_format
+from lm_eval_ext.registry import TASKS
+from lm_eval_ext.testbed.comparison import Score, reading, scores, table
+from lm_eval_ext.testbed.problems import chain, chains, running_values
+from lm_eval_ext.testbed.tokenizer import INSTRUCTION, chain_tokenizer
+from lm_eval_ext.testbed.train import example, train
+
+
+def test_running_values_are_worked_out_from_left_to_right() -> None:
+    assert running_values("7+5*3-8") == "268"  # 12, 2*3, 6-8
+
+
+@given(st.integers(1, 30), st.integers(0, 1000))
+def test_chains_can_be_worked_out_backwards(steps: int, seed: int) -> None:
+    """No step wipes out what was before it."""
+    question = chain(steps, random.Random(seed))
+    values = running_values(question)
+    assert len(values) == steps and len(question) == 2 * steps + 1
+    first = {str(start): running_values(f"{start}{question[1:]}")[-1] for start in range(10)}
+    assert len(set(first.values())) == 10 and first[question[0]] == values[-1]
+
+
+def test_problems_are_different_and_always_the_same() -> None:
+    problems = chains(200, 12, 24)
+    assert len({problem["question"] for problem in problems}) == 200 and problems == chains(200, 12, 24)
+    assert {int(problem["steps"]) for problem in problems} == set(range(12, 25))
+
+
+def test_the_tokenizer_writes_anything_and_the_task_briefly() -> None:
+    tokenizer = chain_tokenizer()
+    text = f"{INSTRUCTION}7+5<think>2</think>\\boxed{{2}}"
+    assert len(tokenizer.encode(text)) == 10 and tokenizer.decode(tokenizer.encode(text)) == text
+    assert tokenizer.decode(tokenizer.encode("naïve 答案 \n")) == "naïve 答案 \n"
+    assert detect_format(tokenizer).name == "bare"
+
+
+def test_the_tasks_say_what_the_model_knows() -> None:
+    for name in ("tts_chain", "tts_chain_short"):
+        text = (TASKS / "chain" / f"{name}.yaml").read_text("utf-8")
+        assert INSTRUCTION.replace("\\", "\\\\") in text
+
+
+def test_examples_answer_after_any_cut() -> None:
+    generator = random.Random(1)
+    prompt, given_part, learned = example(5, generator)
+    assert given_part == "" and learned.endswith("}<|end|>") and prompt.endswith("<think>")
+    cuts = {len(example(5, generator, cut=True)[1]) for _ in range(200)}
+    assert cuts == {len("</think>") + steps for steps in range(5)}
+
+
+def test_training_writes_a_model_that_loads(tmp_path: Path) -> None:
+    log = train(tmp_path, steps=12, seed=3, examples=2)
+    assert [len(row) for row in log["loss"]] and log["loss"][-1][1] < log["loss"][0][1]
+    assert set(log["accuracy"]) == {"dense", *(f"without layer {layer}" for layer in range(12))}
+    assert json.loads((tmp_path / "training.json").read_text("utf-8")) == log
+    model = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert model.num_parameters() == log["parameters"] and (tmp_path / "model.safetensors").stat().st_size < 4 << 20
+    assert AutoTokenizer.from_pretrained(tmp_path).chat_template
+    again = train(tmp_path / "again", steps=12, seed=3, examples=2)
+    assert again["loss"] == log["loss"]
+
+
+def test_the_demos_table_and_reading(tmp_path: Path) -> None:
+    for number, (method, dropped, short, long) in enumerate([("none", [], 1.0, 0.8), ("reverse", [5], 0.9, 0.2)]):
+        results = {
+            "config": {"pruning": {"method": method, "dropped_layers": dropped}},
+            "results": {
+                "t_short_b8": {"acc,answer": short},
+                "t_b8": {"acc,answer": 0.1},
+                "t_b32": {"acc,answer": long},
+            },
+        }
+        (tmp_path / f"results_{number}.json").write_text(json.dumps(results), "utf-8")
+    found = scores(tmp_path)
+    assert Score("reverse: without 5", "t", 32, 0.2) in found
+    assert table(found)[1].split() == ["t_short", "whole", "1.00"]
+    assert reading(found) == ["reverse: without 5 keeps 90% of t_short, 25% of t"]
