@@ -10,7 +10,7 @@ import torch
 import yaml
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from lm_eval_ext.errors import ArgumentError, RecipeError
+from lm_eval_ext.errors import ArchitectureError, ArgumentError, RecipeError
 from lm_eval_ext.pruning.export import export
 from lm_eval_ext.pruning.loading import load_pruned
 from lm_eval_ext.pruning.recipe import Recipe, load_recipe
@@ -78,6 +78,33 @@ def test_28_of_30_layers_of_a_real_model(tmp_path: Path) -> None:
         for model in (ours, AutoModelForCausalLM.from_pretrained(out))
     ]
     assert texts[0] == texts[1] and len(texts[0]) > 20
+
+
+def test_layers_of_unknown_names_are_refused(tmp_path: Path) -> None:
+    config = AutoConfig.for_model("mpt", d_model=32, n_heads=4, n_layers=3, vocab_size=96)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "base")
+    with pytest.raises(ArchitectureError, match="do not tell their layers"):
+        export(recipe_for(tmp_path / "base", drop=(0,)), tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["base"], "nothing half-done is left"
+
+
+def test_a_base_out_of_reach_is_one_line(tmp_path: Path) -> None:
+    done = run(COMMAND, "export", "qwen3-8b-reverse-2", tmp_path / "out", HF_HOME=str(tmp_path / "empty"))
+    last = done.stderr.strip().splitlines()[-1]
+    assert done.returncode == 1 and last.startswith("lm-eval-tts: Qwen/Qwen3-8B (revision main): its config cannot be")
+
+
+def test_a_recipe_of_other_layers_is_not_overwritten(tiny_model: Path, tmp_path: Path) -> None:
+    def prune(*more: str) -> tuple[int, str]:
+        done = run(COMMAND, "prune", "--base", tiny_model, "--out", tmp_path, "--method", "random", *more)
+        return done.returncode, done.stderr
+
+    (tmp_path / f"{tiny_model.name.lower()}-random-1.yaml").write_text("base: a\ndrop: 77\nmethod: m\nsource: s\n")
+    code, said = prune()
+    assert code == 1 and "drops other layers; give another --out, or --force" in said
+    assert prune("--force")[0] == 0 and prune()[0] == 0
+    assert prune("--set", "seed=5")[0] == 0
+    assert (tmp_path / f"{tiny_model.name.lower()}-random-5-1.yaml").is_file()
 
 
 # The command line ---------------------------------------------------------------------------------------------

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate import cpu_offload
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn.functional import cosine_similarity, cross_entropy
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from lm_eval_ext.errors import ArgumentError
+from lm_eval_ext.errors import ArchitectureError, ArgumentError
 from lm_eval_ext.pruning.calibration import Calibration, calibration
 from lm_eval_ext.pruning.choosing import METHODS, WITHOUT_TEXTS, choose
 from lm_eval_ext.pruning.layers import bypassed, decoder_layers
@@ -252,6 +253,39 @@ def test_a_bypassed_layer_is_as_good_as_none(tiny: Subject) -> None:
         without = tiny.model(ids, use_cache=False).logits
     assert torch.equal(without, pruned(ids, use_cache=False).logits)
     assert not tiny.layers[1]._forward_hooks
+
+
+def test_layers_that_return_more_than_their_output_are_bypassed_too(tmp_path: Path) -> None:
+    config = AutoConfig.for_model("falcon", vocab_size=96, hidden_size=32, num_hidden_layers=3, num_attention_heads=4)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    ids = torch.arange(3, 12).repeat(2, 1)
+    with torch.no_grad():
+        with bypassed(decoder_layers(model), [1]):
+            without = model(ids, use_cache=False).logits
+        del model.transformer.h[1]
+        assert torch.equal(without, model(ids, use_cache=False).logits)
+
+
+def test_scores_that_are_no_numbers_choose_nothing() -> None:
+    with pytest.raises(ArchitectureError, match="the score of layer 1 is nan"):
+        lowest([0.5, float("nan"), 0.1], [1])
+
+
+def test_weights_that_are_elsewhere_are_not_scored(tiny_model: Path) -> None:
+    offloaded = subject_of(tiny_model, samples=2)
+    vars(offloaded)["model"] = cpu_offload(AutoModelForCausalLM.from_pretrained(tiny_model))
+    for method in ("magnitude", "taylor", "laco"):
+        with pytest.raises(ArchitectureError, match="offloaded"):
+            choose(offloaded, method, [1], {})
+    assert choose(offloaded, "shortgpt", [1], {}) == choose(subject_of(tiny_model, samples=2), "shortgpt", [1], {})
+
+
+def test_texts_of_a_single_token_are_one_line(tiny_model: Path) -> None:
+    short = Subject(
+        str(tiny_model), AutoConfig.from_pretrained(tiny_model), lambda: Calibration("short", ("",)), max_tokens=8
+    )
+    with pytest.raises(ArgumentError, match="none of 1 texts has two tokens"):
+        choose(short, "shortgpt", [1], {})
 
 
 def test_what_took_long_is_not_done_again(tmp_path: Path) -> None:

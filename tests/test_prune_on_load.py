@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from lm_eval_ext.errors import ArgumentError, DatasetError
+from lm_eval_ext.models.arguments import run_name
 from lm_eval_ext.models.computed_recipe import parse_wish
 from lm_eval_ext.models.pruned_hf import PrunedHFLM
 from lm_eval_ext.pruning.calibration import CORPORA, calibration
@@ -89,6 +90,9 @@ def test_a_corpus_that_cannot_be_reached_is_one_line(monkeypatch: pytest.MonkeyP
         ({"prune": "shortgpt:x"}, "give METHOD:N"),
         ({"prune": "shortgpt:99"}, "1 to 5 can be removed"),
         ({"prune": "magic:1"}, "method=magic: not known"),
+        ({"prune": ""}, "give METHOD:N"),
+        ({"calibration": "wikitext"}, "goes with prune=METHOD:N"),
+        ({"prune": "sleb:1", "delta": "x"}, "delta=x does not go with dropped layers"),
         ({"prune": "reverse:1", "drop_layers": [1]}, "drop_layers and prune contradict each other"),
     ],
 )
@@ -96,6 +100,22 @@ def test_a_wrong_wish_is_one_line(arguments: dict[str, Any], message: str, tiny_
     with pytest.raises(ArgumentError) as caught:
         PrunedHFLM(str(tiny_model), **arguments)
     assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_runs_of_their_own_have_names_of_their_own(tmp_path: Path) -> None:
+    text = "base: a/b\ndrop: [1]\nmethod: laco\nsource: s\n"
+    (tmp_path / "dropped.yaml").write_text(text, "utf-8")
+    (tmp_path / "merged.yaml").write_text(text + "merge: [{into: 0, layers: [1]}]\n", "utf-8")
+    named = [
+        run_name("a/b", f"pretrained=a/b{rest}")
+        for rest in (
+            "",
+            ",prune=reverse:1",
+            ",prune=reverse:2",
+            *(f",recipe={tmp_path}/{n}.yaml" for n in ("dropped", "merged")),
+        )
+    ]
+    assert named[1] == "a/b-reverse-1" and len(set(named)) == 5
 
 
 def test_wishes_are_read() -> None:

@@ -108,7 +108,9 @@ class Subject:
 
     def batches(self) -> Iterator[tuple[Any, Any]]:
         """The calibration texts as token ids and attention mask."""
-        return token_batches(self._rows, self.batch_size, self.model.device)
+        device = self.model.device
+        # Of a model whose first weights are offloaded; accelerate moves what it is given.
+        return token_batches(self._rows, self.batch_size, "cpu" if device.type == "meta" else device)
 
     @cached_property
     def _rows(self) -> list[list[int]]:
