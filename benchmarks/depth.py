@@ -3,7 +3,7 @@
     python -m benchmarks.depth [CHECKPOINT] [--remove 1,2,3,4,6,8] [--plot depth.svg]
 
 Layers are chosen by the embedded calibration texts; the held-out ones are others by the same hand (`held_out.txt`).
-`random` is the mean over five seeds; `laco` accepts any similarity, so that it reaches every depth.
+`random` is the geometric mean over five seeds; `laco` accepts any similarity, so that it reaches every depth.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import math
 from pathlib import Path
-from statistics import fmean
+from statistics import geometric_mean
 from typing import Any
 
 from transformers import AutoConfig
@@ -45,7 +45,9 @@ def main() -> None:
     whole = perplexity(subject, None, given.max_tokens)
     for method in sorted(set(METHODS) - {"selection"}):
         chosen = [choose(subject, method, counts, one) for one in VARIANTS.get(method, [{}])]
-        found = [fmean(perplexity(subject, one[count], given.max_tokens) for one in chosen) for count in counts]
+        found = [
+            geometric_mean(perplexity(subject, one[count], given.max_tokens) for one in chosen) for count in counts
+        ]
         print(f"{method:14}{whole:9.1f}" + "".join(f"{value:9.1f}" for value in found), flush=True)
         rows += [
             {"method": method, "removed": count, "perplexity": value}
