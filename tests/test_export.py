@@ -9,7 +9,9 @@ import pytest
 import torch
 import yaml
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from typer.testing import CliRunner
 
+from lm_eval_ext.cli import app
 from lm_eval_ext.errors import ArchitectureError, ArgumentError, RecipeError
 from lm_eval_ext.pruning.export import export
 from lm_eval_ext.pruning.loading import load_pruned
@@ -96,8 +98,9 @@ def test_a_base_out_of_reach_is_one_line(tmp_path: Path) -> None:
 
 def test_a_recipe_of_other_layers_is_not_overwritten(tiny_model: Path, tmp_path: Path) -> None:
     def prune(*more: str) -> tuple[int, str]:
-        done = run(COMMAND, "prune", "--base", tiny_model, "--out", tmp_path, "--method", "random", *more)
-        return done.returncode, done.stderr
+        arguments = ["prune", "--base", str(tiny_model), "--out", str(tmp_path), "--method", "random", *more]
+        done = CliRunner().invoke(app, arguments)
+        return done.exit_code, done.stderr
 
     (tmp_path / f"{tiny_model.name.lower()}-random-1.yaml").write_text("base: a\ndrop: 77\nmethod: m\nsource: s\n")
     code, said = prune()
@@ -162,9 +165,9 @@ def test_recipes_are_listed_and_checked(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_wish_is_one_line(arguments: list[str], message: str, tiny_model: Path, tmp_path: Path) -> None:
-    done = run(COMMAND, "prune", "--base", str(tiny_model), "--out", str(tmp_path), *arguments)
+    done = CliRunner().invoke(app, ["prune", "--base", str(tiny_model), "--out", str(tmp_path), *arguments])
     last = done.stderr.strip().splitlines()[-1]
-    assert done.returncode == 1 and last.startswith("lm-eval-tts: ") and message in last
+    assert done.exit_code == 1 and last.startswith("lm-eval-tts: ") and message in last
 
 
 MERGE = {"base": "a/b", "drop": [1, 2], "method": "laco", "source": "s"}

@@ -31,7 +31,7 @@ from lm_eval_ext.pruning.subject import Notebook, Subject
 from tests.checkpoints import LAYERS, write_checkpoint
 from tests.shared import SMOLLM2
 
-TOKENS = 48
+TOKENS = 20
 MATRICES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
