@@ -7,7 +7,10 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from lm_eval_ext.pruning.subject import Subject
 from tests.checkpoints import write_checkpoint
+from tests.shared import SMOLLM2
+from tests.subjects import subject_of
 from tests.tokenizers import TEMPLATE, byte_tokenizer
 
 # Speed is judged by the benchmarks; a test that is slow on a busy machine is right all the same.
@@ -33,6 +36,28 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     byte_tokenizer(TEMPLATE).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_model: Path) -> Subject:
+    """The same, as a model to be pruned."""
+    return subject_of(tiny_model, batch_size=3, samples=4)
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Subject:
+    """A real small model to be pruned."""
+    if not SMOLLM2.is_dir():
+        pytest.skip(f"no model at {SMOLLM2} (make .models/smollm2/model.safetensors)")
+    return subject_of(SMOLLM2)
+
+
+@pytest.fixture(scope="module", params=[1, 4])
+def batched(request: pytest.FixtureRequest, smollm2: Subject) -> Subject:
+    """The real model, looking at so many texts at a time."""
+    again = subject_of(SMOLLM2, request.param)
+    vars(again)["model"] = smollm2.model
+    return again
 
 
 @pytest.fixture

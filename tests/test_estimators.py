@@ -20,8 +20,8 @@ from lm_eval_ext.grading.estimators import (
     mean_interval,
     paired_difference,
     pass_at_k,
-    wilson_interval,
 )
+from lm_eval_ext.intervals import wilson_interval
 
 SAMPLES = st.lists(st.sampled_from(["", "a", "b", "c", "d"]), min_size=1, max_size=9)
 RIGHT = st.sets(st.sampled_from("abcd"))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from torch.nn.functional import cosine_similarity, cross_entropy
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from lm_eval_ext.errors import ArchitectureError, ArgumentError
-from lm_eval_ext.pruning.calibration import Calibration, calibration
+from lm_eval_ext.pruning.calibration import Calibration
 from lm_eval_ext.pruning.choosing import METHODS, WITHOUT_TEXTS, choose
 from lm_eval_ext.pruning.layers import bypassed, decoder_layers
 from lm_eval_ext.pruning.loading import load_pruned
@@ -26,49 +28,17 @@ from lm_eval_ext.pruning.methods.choice import lowest
 from lm_eval_ext.pruning.methods.magnitude import magnitude
 from lm_eval_ext.pruning.methods.shortgpt import block_influence
 from lm_eval_ext.pruning.methods.taylor import influence
-from lm_eval_ext.pruning.recipe import Recipe
 from lm_eval_ext.pruning.subject import Notebook, Subject
-from tests.checkpoints import LAYERS, write_checkpoint
+from tests.checkpoints import LAYERS
 from tests.shared import SMOLLM2
+from tests.subjects import MATRICES, subject_of, texts_of
 
-TOKENS = 20
-MATRICES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-
-
-def subject_of(folder: Path, batch_size: int = 1, samples: int = 16, **options: Any) -> Subject:
-    texts = calibration("embedded", samples)
-    # Of different lengths, so that batches are padded.
-    cut = Calibration("cut", tuple(text[: 60 + 17 * number] for number, text in enumerate(texts.texts)))
-    return Subject(
-        str(folder),
-        AutoConfig.from_pretrained(folder),
-        lambda: cut,
-        batch_size=batch_size,
-        max_tokens=TOKENS,
-        **options,
-    )
+# Every layer takes twenty minutes; set it once in a while.
+COMPARED = range(30) if os.environ.get("LM_EVAL_TTS_ALL_LAYERS") else (0, 5, 25, 29)
 
 
 def needs_texts(method: str) -> bool:
     return method not in WITHOUT_TEXTS
-
-
-@pytest.fixture(scope="module")
-def smollm2() -> Subject:
-    if not SMOLLM2.is_dir():
-        pytest.skip(f"no model at {SMOLLM2} (make .models/smollm2/model.safetensors)")
-    return subject_of(SMOLLM2)
-
-
-@pytest.fixture(scope="module", params=[1, 4])
-def batched(request: pytest.FixtureRequest, smollm2: Subject) -> Subject:
-    again = subject_of(SMOLLM2, request.param)
-    vars(again)["model"] = smollm2.model
-    return again
-
-
-def texts_of(subject: Subject) -> list[torch.Tensor]:
-    return [torch.tensor([subject.tokenizer.encode(text)[:TOKENS]]) for text in subject.calibration.texts]
 
 
 def states_of(model: Any, ids: torch.Tensor) -> list[torch.Tensor]:
@@ -81,8 +51,8 @@ def states_of(model: Any, ids: torch.Tensor) -> list[torch.Tensor]:
     return [state[0] for state in (*states, before_norm[0])]
 
 
-def close(one: list[float], other: list[float]) -> None:
-    assert one == pytest.approx(other, abs=1e-5, rel=1e-5)
+def close(one: Sequence[float | None], other: Sequence[float | None]) -> None:
+    assert list(one) == [None if value is None else pytest.approx(value, abs=1e-5, rel=1e-5) for value in other]
 
 
 def test_block_influence(batched: Subject) -> None:
@@ -112,14 +82,14 @@ def test_angular_distance(count: int, batched: Subject) -> None:
 
 @pytest.mark.parametrize(("norm", "plain"), [("l1", lambda w: w.abs().sum()), ("l2", lambda w: (w**2).sum())])
 def test_magnitude(norm: str, plain: Callable[[torch.Tensor], torch.Tensor], smollm2: Subject) -> None:
-    for layer in smollm2.model.model.layers[::7]:
+    for layer in smollm2.model.model.layers:
         weights = [weight.double() for name, weight in layer.named_parameters() if name.split(".")[-2] in MATRICES]
         assert len(weights) == 7
         total = float(torch.stack([plain(weight) for weight in weights]).sum())
         assert magnitude(layer, norm) == pytest.approx(total if norm == "l1" else math.sqrt(total), rel=1e-5)
 
 
-def loss_of(model: Any, texts: list[torch.Tensor]) -> torch.Tensor:
+def loss_of(model: Callable[[torch.Tensor], Any], texts: list[torch.Tensor]) -> torch.Tensor:
     losses = [cross_entropy(model(ids).logits[0, :-1], ids[0, 1:], reduction="none") for ids in texts]
     return torch.cat(losses).mean()
 
@@ -139,46 +109,75 @@ def test_taylor(batched: Subject) -> None:
     assert not any(weight.requires_grad or weight.grad is not None for weight in batched.model.parameters())
 
 
-def perplexity_of(subject: Subject, dropped: tuple[int, ...]) -> float:
-    """By really loading the model without these layers."""
-    kept = [layer for layer in range(subject.depth) if layer not in dropped]
-    pruned = load_pruned(subject.pretrained, subject.config, kept, dtype=torch.float32)
+@pytest.fixture(scope="module")
+def perplexities(smollm2: Subject) -> Callable[..., list[float | None]]:
+    """Of the compared layers: the perplexity of a model that really has neither it nor those dropped before."""
+
+    def without(*dropped: int) -> list[float | None]:
+        return [None if layer in dropped else perplexity_of(smollm2, {*dropped, layer}) for layer in COMPARED]
+
+    return functools.cache(without)
+
+
+def perplexity_of(subject: Subject, dropped: set[int]) -> float:
+    fewer = copy.copy(subject.model)
+    fewer._modules = {**fewer._modules, "model": copy.copy(subject.model.model)}
+    layers = [layer for number, layer in enumerate(subject.model.model.layers) if number not in dropped]
+    fewer.model._modules = {**fewer.model._modules, "layers": torch.nn.ModuleList(layers)}
     with torch.no_grad():
-        return math.exp(float(loss_of(pruned, texts_of(subject))))
+        return math.exp(float(loss_of(lambda ids: fewer(ids, use_cache=False), texts_of(subject))))
 
 
-def test_perplexity_and_sleb(batched: Subject) -> None:
-    few = [0, 5, 25, 29]
-    recipes = choose(batched, "perplexity", [1, 2], {})
-    scores = [score or 0.0 for score in recipes[1].scores]
-    close([scores[layer] for layer in few], [perplexity_of(batched, (layer,)) for layer in few])
-    best = scores.index(min(scores))
-    assert recipes[1].drop == (best,)
-    greedy = choose(batched, "sleb", [1, 2], {})
-    assert greedy[1].drop == (best,)
+def test_perplexity_and_sleb(batched: Subject, perplexities: Callable[..., list[float | None]]) -> None:
+    one_shot, greedy = (choose(batched, method, [1, 2], {}) for method in ("perplexity", "sleb"))
+    scores = one_shot[2].scores
+    close([scores[layer] for layer in COMPARED], perplexities())
+    order = sorted(range(30), key=lambda layer: scores[layer] or 0.0)
+    assert one_shot[1].drop == greedy[1].drop == (order[0],) and set(one_shot[2].drop) == set(order[:2])
+    assert greedy[1].scores == scores
     second = greedy[2].scores
-    assert second[best] is None
-    tried = [layer for layer in few if layer != best]
-    close([second[layer] or 0.0 for layer in tried], [perplexity_of(batched, (best, layer)) for layer in tried])
+    close([second[layer] for layer in COMPARED], perplexities(order[0]))
+    _, best = min((score, layer) for layer, score in enumerate(second) if score is not None)
+    assert greedy[2].drop == tuple(sorted((order[0], best)))
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_half_precision_gives_no_nan_and_the_same_extremes(dtype: str, smollm2: Subject) -> None:
-    few = subject_of(SMOLLM2, batch_size=4, samples=4)
-    vars(few)["model"] = smollm2.model
-    half = subject_of(SMOLLM2, batch_size=4, samples=4, dtype=dtype)
-    for scored in (block_influence, influence):
-        full, low = scored(few), scored(half)
-        assert all(map(math.isfinite, low))
-        assert low.index(min(low)) == full.index(min(full)) and low.index(max(low)) == full.index(max(full))
+def test_a_model_without_a_layer_is_one_that_never_loaded_it(smollm2: Subject) -> None:
+    pruned = load_pruned(smollm2.pretrained, smollm2.config, [*range(7), *range(8, 30)], dtype=torch.float32)
+    with torch.no_grad():
+        assert math.exp(float(loss_of(pruned, texts_of(smollm2)))) == pytest.approx(perplexity_of(smollm2, {7}))
 
 
-# Small random models ------------------------------------------------------------------------------------
+SCORED = ("angular", "laco", "magnitude", "perplexity", "shortgpt", "sleb", "taylor")
 
 
 @pytest.fixture(scope="module")
-def tiny(tiny_model: Path) -> Subject:
-    return subject_of(tiny_model, batch_size=3, samples=4)
+def in_float32(smollm2: Subject) -> dict[str, tuple[float | None, ...]]:
+    few = subject_of(SMOLLM2, batch_size=4, samples=4)
+    vars(few)["model"] = smollm2.model
+    return scores_of(few)
+
+
+def scores_of(subject: Subject) -> dict[str, tuple[float | None, ...]]:
+    parameters = {"laco": {"threshold": 0.3, "merged": 2}}
+    return {method: choose(subject, method, [1], parameters.get(method, {}))[1].scores for method in SCORED}
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_gives_no_nan_and_the_same_extremes(
+    dtype: str, in_float32: dict[str, tuple[float | None, ...]], smollm2: Subject
+) -> None:
+    for method, low in scores_of(subject_of(SMOLLM2, batch_size=4, samples=4, dtype=dtype)).items():
+        full = in_float32[method]
+        assert [score is None for score in low] == [score is None for score in full], method
+        known = [layer for layer, score in enumerate(full) if score is not None]
+        assert all(math.isfinite(low[layer] or 0.0) for layer in known), method
+        for extreme in (min, max):
+            assert extreme(known, key=lambda at: low[at] or 0.0) == extreme(known, key=lambda at: full[at] or 0.0), (
+                method
+            )
+
+
+# Small random models ------------------------------------------------------------------------------------
 
 
 def test_methods_that_need_no_texts_look_at_none(tiny_model: Path) -> None:
@@ -299,61 +298,3 @@ def test_what_took_long_is_not_done_again(tmp_path: Path) -> None:
     again = Notebook(path)
     assert again.value("a", lambda: 1.0) == 0.5 and again.value("b", lambda: 2.0) == 2.0
     assert Notebook(path).value("b", lambda: 3.0) == 2.0
-
-
-# LaCo -------------------------------------------------------------------------------------------------------
-
-
-def merged_by_hand(state: dict[str, torch.Tensor], into: int, layers: list[int], variant: str) -> None:
-    for name in [name for name in state if f"layers.{into}." in name and any(f".{one}." in name for one in MATRICES)]:
-        own = state[name]
-        others = [state[name.replace(f"layers.{into}.", f"layers.{layer}.")] for layer in layers]
-        state[name] = others[-1] if variant == "reference_code" else own + sum(other - own for other in others)
-
-
-@pytest.mark.parametrize("variant", ["rdsc", "reference_code"])
-@pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3"])
-def test_laco_merges_as_by_hand(kind: str, variant: str, tmp_path: Path) -> None:
-    folder = write_checkpoint(kind, tmp_path)
-    steps: list[tuple[int, list[int]]] = [(3, [4]), (1, [2, 3])]  # what was merged is merged again
-    fields = {
-        "base": str(folder),
-        "drop": (2, 3, 4),
-        "merge": [{"into": into, "layers": layers} for into, layers in steps],
-        "variant": variant,
-        "method": "laco",
-        "source": "-",
-    }
-    recipe = Recipe.model_validate(fields)
-    model = AutoModelForCausalLM.from_pretrained(folder)
-    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    for into, layers in steps:
-        merged_by_hand(state, into, layers, variant)
-    pruned = load_pruned(str(folder), model.config, [0, 1, 5], merged=recipe.merged).state_dict()
-    for new, old in enumerate([0, 1, 5]):
-        for name in [name for name in state if f"layers.{old}." in name]:
-            found = pruned[name.replace(f"layers.{old}.", f"layers.{new}.")]
-            torch.testing.assert_close(found, state[name], rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("variant", ["rdsc", "reference_code"])
-def test_laco_keeps_what_stays_alike(variant: str, tiny: Subject) -> None:
-    """The first merge that is kept, and its similarity, computed with copies of the whole model."""
-    threshold = 0.2
-    found = choose(tiny, "laco", [1], {"threshold": threshold, "merged": 2, "variant": variant})[1]
-    similarity = {into: _similarity(tiny, into, variant) for into in range(1, LAYERS - 1)}
-    first = max(into for into, alike in similarity.items() if alike > threshold)
-    assert [(step.into, step.layers) for step in found.merge] == [(first, (first + 1,))]
-    for into in range(first, LAYERS - 1):
-        assert found.scores[into] == pytest.approx(similarity[into], abs=1e-5)
-
-
-def _similarity(tiny: Subject, into: int, variant: str) -> float:
-    merged = copy.deepcopy(tiny.model)
-    state = dict(merged.state_dict())
-    merged_by_hand(state, into, [into + 1], variant)
-    merged.load_state_dict(state)
-    del merged.model.layers[into + 1]
-    with torch.no_grad():
-        pairs = [(merged.model(ids, use_cache=False)[0], tiny.model.model(ids)[0]) for ids in texts_of(tiny)]
-    return sum(float(cosine_similarity(a.flatten(), b.flatten(), dim=0)) for a, b in pairs) / len(pairs)

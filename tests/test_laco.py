@@ -1,0 +1,118 @@
+"""LaCo against plain implementations: tensors merged by hand, and the algorithm on whole copies of a model."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.functional import cosine_similarity
+from transformers import AutoModelForCausalLM
+
+from lm_eval_ext.pruning.choosing import choose
+from lm_eval_ext.pruning.loading import load_pruned
+from lm_eval_ext.pruning.recipe import Recipe
+from lm_eval_ext.pruning.subject import Subject
+from tests.checkpoints import LAYERS, write_checkpoint
+from tests.subjects import MATRICES, texts_of
+
+
+def merged_by_hand(state: dict[str, torch.Tensor], into: int, layers: list[int], variant: str) -> None:
+    for name in [name for name in state if f"layers.{into}." in name and any(f".{one}." in name for one in MATRICES)]:
+        own = state[name]
+        others = [state[name.replace(f"layers.{into}.", f"layers.{layer}.")] for layer in layers]
+        state[name] = others[-1] if variant == "reference_code" else own + sum(other - own for other in others)
+
+
+@pytest.mark.parametrize("variant", ["rdsc", "reference_code"])
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3"])
+def test_laco_merges_as_by_hand(kind: str, variant: str, tmp_path: Path) -> None:
+    folder = write_checkpoint(kind, tmp_path)
+    steps: list[tuple[int, list[int]]] = [(3, [4]), (1, [2, 3])]  # what was merged is merged again
+    fields = {
+        "base": str(folder),
+        "drop": (2, 3, 4),
+        "merge": [{"into": into, "layers": layers} for into, layers in steps],
+        "variant": variant,
+        "method": "laco",
+        "source": "-",
+    }
+    recipe = Recipe.model_validate(fields)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    for into, layers in steps:
+        merged_by_hand(state, into, layers, variant)
+    pruned = load_pruned(str(folder), model.config, [0, 1, 5], merged=recipe.merged).state_dict()
+    for new, old in enumerate([0, 1, 5]):
+        for name in [name for name in state if f"layers.{old}." in name]:
+            found = pruned[name.replace(f"layers.{old}.", f"layers.{new}.")]
+            torch.testing.assert_close(found, state[name], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("variant", ["rdsc", "reference_code"])
+def test_laco_keeps_what_stays_alike(variant: str, tiny: Subject) -> None:
+    """The first merge that is kept, and its similarity, computed with copies of the whole model."""
+    threshold = 0.2
+    found = choose(tiny, "laco", [1], {"threshold": threshold, "merged": 2, "variant": variant})[1]
+    alike = {into: after_one_merge(tiny, into, variant) for into in range(1, LAYERS - 1)}
+    first = max(into for into, found_alike in alike.items() if found_alike > threshold)
+    assert [(step.into, step.layers) for step in found.merge] == [(first, (first + 1,))]
+    for into in range(first, LAYERS - 1):
+        assert found.scores[into] == pytest.approx(alike[into], abs=1e-5)
+
+
+def after_one_merge(tiny: Subject, into: int, variant: str) -> float:
+    merged = copy.deepcopy(tiny.model)
+    state = dict(merged.state_dict())
+    merged_by_hand(state, into, [into + 1], variant)
+    merged.load_state_dict(state)
+    del merged.model.layers[into + 1]
+    return similarity(merged, tiny)
+
+
+Step = tuple[int, tuple[int, ...]]
+
+
+def plain_laco(
+    subject: Subject, count: int, threshold: float, merged: int, variant: str
+) -> tuple[list[Step], list[float | None]]:
+    """Algorithm 1 of arXiv 2402.11187 with an interval of 1, a whole copy of the model for each try."""
+    depth = subject.depth
+    model, left, place = copy.deepcopy(subject.model), list(range(depth)), depth - merged
+    steps: list[Step] = []
+    scores: list[float | None] = [None] * depth
+    while place >= 1 and len(left) > depth - count:
+        run = left[place + 1 : place + merged][: len(left) - depth + count]
+        tried = copy.deepcopy(model)
+        state = dict(tried.state_dict())
+        if run:
+            merged_by_hand(state, place, [place + 1 + more for more in range(len(run))], variant)
+            tried.load_state_dict(state)
+            del tried.model.layers[place + 1 : place + 1 + len(run)]
+        alike = similarity(tried, subject) if run else -1.0
+        if run and scores[left[place]] is None:
+            scores[left[place]] = alike
+        if alike > threshold:
+            steps.append((left[place], tuple(run)))
+            model, left = tried, [layer for layer in left if layer not in run]
+            place = min(place - 1, len(left) - merged)
+        else:
+            place -= 1
+    return steps, scores
+
+
+def similarity(model: Any, subject: Subject) -> float:
+    with torch.no_grad():
+        pairs = [(model.model(ids, use_cache=False)[0], subject.model.model(ids)[0]) for ids in texts_of(subject)]
+    return sum(float(cosine_similarity(a.flatten(), b.flatten(), dim=0)) for a, b in pairs) / len(pairs)
+
+
+@pytest.mark.parametrize("variant", ["rdsc", "reference_code"])
+def test_laco_on_a_real_model(variant: str, batched: Subject) -> None:
+    steps, scores = plain_laco(batched, 3, 0.3, 3, variant)
+    parameters = {"threshold": 0.3, "merged": 3, "interval": 1, "variant": variant}
+    found = choose(batched, "laco", [3], parameters)[3]
+    assert [(step.into, step.layers) for step in found.merge] == steps
+    assert list(found.scores) == [None if score is None else pytest.approx(score, abs=1e-5) for score in scores]
