@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from lm_eval_ext import cli_pruning
+from lm_eval_ext.cli_leaderboard import leaderboard
 from lm_eval_ext.errors import ArgumentError, JournalError, TTSError
 from lm_eval_ext.generation.journal import Journal
 from lm_eval_ext.registry import TASKS, default_journal
@@ -43,6 +44,7 @@ app.command("prune")(cli_pruning.prune)
 app.command("export")(cli_pruning.export)
 app.command("recover")(cli_pruning.recover)
 app.add_typer(cli_pruning.recipes, name="recipes")
+app.add_typer(leaderboard, name="leaderboard")
 JournalPath = Annotated[Path | None, typer.Option("--path", help="The journal; by default the shared one.")]
 
 

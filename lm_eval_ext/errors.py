@@ -35,3 +35,7 @@ class TaskError(TTSError, ValueError):
 
 class GradingError(TTSError):
     """Answers cannot be graded at all: what compares them does not work here."""
+
+
+class ResultsError(TTSError, ValueError):
+    """A results file that cannot be read, or that holds what no run could have given."""

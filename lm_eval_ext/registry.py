@@ -13,6 +13,7 @@ def _folder(name: str) -> Path:
 
 TASKS = _folder("tasks")
 PRUNED_MODELS = _folder("pruned_models")
+LEADERBOARD = _folder("leaderboard")
 
 
 def cache_folder() -> Path:

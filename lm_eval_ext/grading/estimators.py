@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import ceil, comb
-from typing import NamedTuple
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
+
+from lm_eval_ext.intervals import Interval, wilson_interval
 
 Floats = NDArray[np.float64]
 
@@ -15,14 +17,6 @@ _RESAMPLES = 10_000
 _EXACT_UP_TO = 1 << 26  # multiplications; beyond, subsets are drawn
 _DRAWS = 2_000_000  # standard error of a mean of draws: at most 0.00036
 _DRAWS_AT_ONCE = 50_000
-
-
-class Interval(NamedTuple):
-    """An estimate with its confidence interval."""
-
-    estimate: float
-    low: float
-    high: float
 
 
 def pass_at_k(n: int, correct: int, k: int) -> float:
@@ -175,22 +169,8 @@ def mean_interval(scores: Sequence[float], *, confidence: float = 0.95, seed: in
     """
     values = _some(scores)
     if len(set(values)) == 1 and values[0] in (0.0, 1.0):
-        return wilson_interval(int(values.sum()), len(values), confidence=confidence)
+        return wilson_interval(int(values.sum()), len(values), z=NormalDist().inv_cdf((1 + confidence) / 2))
     return _bootstrapped(values, confidence, seed)
-
-
-def wilson_interval(successes: int, trials: int, *, confidence: float = 0.95) -> Interval:
-    """A proportion of independent single trials with Wilson's score interval.
-
-    Source: Wilson 1927, "Probable Inference, the Law of Succession, and Statistical Inference".
-
-    Raises:
-        ValueError: unless 0 <= successes <= trials and trials >= 1.
-    """
-    from scipy.stats import binomtest
-
-    bounds = binomtest(successes, trials).proportion_ci(confidence, method="wilson")
-    return Interval(successes / trials, float(bounds.low), float(bounds.high))
 
 
 def paired_difference(

@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lm_eval_ext.grading.estimators import Floats, Interval, winning_share
+from lm_eval_ext.grading.estimators import Floats, winning_share
+from lm_eval_ext.intervals import Interval
 
 _RESAMPLES = 200
 _DRAWS = 2_000

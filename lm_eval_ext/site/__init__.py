@@ -1,0 +1,1 @@
+"""From results to a static leaderboard. Knows nothing of models or grading."""

@@ -1,0 +1,190 @@
+"""Writes the site: static pages that need no server, no network and, for their numbers and charts, no JavaScript."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from lm_eval_ext.errors import ResultsError
+from lm_eval_ext.registry import LEADERBOARD
+from lm_eval_ext.site import charts, pages
+from lm_eval_ext.site.load import Source
+from lm_eval_ext.site.run import Run
+from lm_eval_ext.site.shards import write_shards
+
+logger = logging.getLogger("lm_eval.tts")
+
+_MARK = ".lm-eval-tts-site"  # a folder that holds it is a site, and may be written anew
+
+
+def build(sources: Sequence[Source], out: Path, board: pages.Board) -> Path:
+    """Write the whole site; returns its first page.
+
+    Args:
+        sources: the runs.
+        out: folder of the site: a new or empty one, or a site that is written anew.
+        board: the same runs, side by side.
+
+    Raises:
+        ResultsError: the folder holds something else.
+    """
+    _clear(out)
+    render = _renderer(out, board)
+    _write_assets(out)
+    render("index.html", "index.html", **pages.overview(board))
+    titles = {"budgets": pages.budget_curves, "votes": pages.vote_curves, "depth": pages.depth_curves}
+    for name, curves in titles.items():
+        render(f"{name}.html", f"{name}.html", sections=[_section(board, base, curves, name) for base in board.bases])
+    render("compare.html", "compare.html")
+    render("about.html", "about.html", paper=_paper(), schema=Run.model_json_schema())
+    _write_data(out, board)
+    for source in _with_progress(sources):
+        _write_run(source, out, render, board)
+    return out / "index.html"
+
+
+def _clear(out: Path) -> None:
+    if out.is_dir() and any(out.iterdir()):
+        if not (out / _MARK).is_file():
+            raise ResultsError(f"{out}: holds something that is no site; allowed: a new or empty folder, or a site")
+        shutil.rmtree(out)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / _MARK).write_text("Written by `lm-eval-tts leaderboard build`.\n", encoding="utf-8")
+
+
+def _renderer(out: Path, board: pages.Board) -> Callable[..., None]:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(LEADERBOARD / "templates"), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters |= {"percent": _percent, "count": _count, "layers": _short, "data": _data}
+    environment.globals |= {"board": board, "catalogue": board.catalogue, "title": board.title}
+
+    def render(template: str, path: str, **values: Any) -> None:
+        target = out / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        root = "../" * path.count("/")
+        text = environment.get_template(template).render(root=root, page=path, **values)
+        target.write_text(text, encoding="utf-8")
+
+    return render
+
+
+def _percent(value: float | None, digits: int = 1) -> str:
+    return "" if value is None else f"{100 * value:.{digits}f}"
+
+
+def _count(value: float | None) -> str:
+    """`7.6B`, `1,234`, `12.5`."""
+    if value is None:
+        return ""
+    for size, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M")):
+        if abs(value) >= size:
+            return f"{value / size:.3g}{unit}"
+    return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
+
+
+def _short(layers: Iterable[int]) -> str:
+    """`3, 25-27`."""
+    runs: list[list[int]] = []
+    for layer in layers:
+        if runs and layer == runs[-1][-1] + 1:
+            runs[-1].append(layer)
+        else:
+            runs.append([layer])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+
+
+def _data(value: Any) -> str:
+    """JSON without NaN, which is none; for `tojson` of numbers that may be missing."""
+    return json.dumps(value, allow_nan=False, sort_keys=True)
+
+
+def _section(
+    board: pages.Board, base: str, curves: Callable[[pages.Board, str], Iterable[pages.Curves]], page: str
+) -> dict[str, Any]:
+    found = list(curves(board, base))
+    colour = pages.shown_colours(found)
+    axis, log = {"budgets": ("thinking tokens", True), "votes": ("samples", True)}.get(page, ("layers removed", False))
+    drawn = [
+        charts.lines(f"{board.title(one.benchmark)}, {base}", axis, _shown(one, colour), colour, log=log)
+        for one in found
+    ]
+    heat = pages.dropped_layers(board, base) if page == "depth" else []
+    return {
+        "base": base,
+        "curves": list(zip(found, drawn, strict=True)),
+        "colours": colour,
+        "more": len({point.series for one in found for point in one.points}) - len(colour),
+        "heat": charts.heat_map(f"Layers dropped, {base}", heat, max(row["layer"] for row in heat) + 1)
+        if heat
+        else None,
+    }
+
+
+def _shown(curves: pages.Curves, colour: dict[str, str]) -> list[charts.Point]:
+    return [point for point in curves.points if point.series in colour]
+
+
+def _paper() -> list[tuple[charts.Chart, dict[str, str]]]:
+    reference = json.loads((LEADERBOARD / "paper_reference.json").read_text("utf-8"))
+    drawn = []
+    for title, points in pages.paper_curves(reference).items():
+        colour = charts.colours(dict.fromkeys(point.series for point in points))
+        axis = title.split(", ")[-1]
+        drawn.append((charts.lines(title, axis, points, colour, log="tokens" in axis), colour))
+    return drawn
+
+
+def _write_assets(out: Path) -> None:
+    shutil.copytree(LEADERBOARD / "assets", out / "assets")
+    (out / "assets" / "charts.js").write_text(charts.bundle(), encoding="utf-8")
+
+
+def _write_data(out: Path, board: pages.Board) -> None:
+    folder = out / "data"
+    folder.mkdir()
+    records = pages.flat(board)
+    text = StringIO()
+    writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: _no_formula(value) for name, value in record.items()} for record in records)
+    (folder / "leaderboard.csv").write_text(text.getvalue(), encoding="utf-8")
+    (folder / "leaderboard.json").write_text(json.dumps(records, indent=0, allow_nan=False) + "\n", encoding="utf-8")
+    schema = json.dumps(Run.model_json_schema(), indent=1) + "\n"
+    (folder / "run.schema.json").write_text(schema, encoding="utf-8")
+    listed = [[run.id, f"{run.base}: {run.label}, {run.date}"] for run in board.runs]
+    (folder / "runs.js").write_text(f"lmtts.runs({json.dumps(listed)});\n", encoding="utf-8")
+
+
+def _no_formula(value: object) -> object:
+    """Text that a spreadsheet would take for a formula, as text."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
+
+
+def _write_run(source: Source, out: Path, render: Callable[..., None], board: pages.Board) -> None:
+    run = source.run
+    folder = out / "runs" / run.id
+    folder.mkdir(parents=True)
+    scores = {name: [task.question_set, list(task.scores)] for name, task in run.tasks.items() if task.scores}
+    (folder / "scores.js").write_text(f"lmtts.scores({json.dumps([run.id, scores])});\n", encoding="utf-8")
+    (folder / "run.json").write_text(run.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    shards = {
+        name: write_shards(source.samples(name), folder / "samples", name, run.id) for name in sorted(run.samples)
+    }
+    render("run.html", f"runs/{run.id}/index.html", **pages.run_page(board, run), shards=shards)
+
+
+def _with_progress(sources: Sequence[Source]) -> Iterable[Source]:
+    from tqdm import tqdm
+
+    shown: Iterable[Source] = tqdm(sources, desc="Pages", disable=len(sources) < 20)
+    return shown
