@@ -14,6 +14,7 @@ def _folder(name: str) -> Path:
 TASKS = _folder("tasks")
 PRUNED_MODELS = _folder("pruned_models")
 LEADERBOARD = _folder("leaderboard")
+TINY_CHAIN = PRUNED_MODELS / "tiny-chain"  # the model that is taken where none is named
 
 
 def cache_folder() -> Path:

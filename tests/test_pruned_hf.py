@@ -202,7 +202,6 @@ def test_what_does_not_fit_is_said(lm: PrunedHFLM, caplog: pytest.LogCaptureFixt
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"pretrained": None}, "no model given: pass --model_args pretrained="),
         ({"recipe": "nope"}, "recipe=nope: neither a YAML file nor a shipped recipe; shipped: qwen3-8b-reverse-1"),
         ({"drop_layers": [6]}, "layer 6 does not exist; the model has layers 0-5"),
         ({"drop_layers": "0-5"}, "drops all 6 layers"),

@@ -237,6 +237,9 @@ function comparison(one, other, names) {
   if (!body.rows.length) return make("p", "They have no task with the same questions and samples.");
   table.createCaption().textContent = `${names[0]} minus ${names[1]}, in points; questions on which one alone scored higher`;
   const box = make("div", undefined, "wide");
+  box.tabIndex = 0;
+  box.setAttribute("role", "region");
+  box.setAttribute("aria-label", "Differences by task");
   box.append(table);
   return box;
 }

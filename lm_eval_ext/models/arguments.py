@@ -7,6 +7,7 @@ from typing import Any
 
 from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.pruning.recipe import Recipe, format_layers, load_recipe, parse_layers
+from lm_eval_ext.registry import TINY_CHAIN
 
 BY_HAND = "selection"
 
@@ -81,9 +82,10 @@ def budget(name: str, value: object) -> int | None:
     raise ArgumentError(f"{name}={value!r}: give a whole number of tokens, or -1 for no limit")
 
 
-def run_name(model_name: str | None, model_args: str | Mapping[str, Any] | None) -> str | None:
+def run_name(model_name: str | None, model_args: str | Mapping[str, Any] | None) -> str:
     """lm-eval's name of a run, and what was dropped: a dense and a pruned run never share a folder."""
     arguments = parse_model_args(model_args)
+    model_name = model_name or TINY_CHAIN.name
     recipe, drop = arguments.get("recipe"), arguments.get("drop_layers")
     if recipe is not None:
         read = load_recipe(str(recipe))

@@ -8,6 +8,7 @@ import logging
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from typing import Any, ClassVar, NoReturn
 
 from lm_eval.api.instance import Instance
@@ -19,6 +20,7 @@ from lm_eval_ext.models.computed_recipe import computed_recipe
 from lm_eval_ext.models.thinking_requests import ThinkingRequests
 from lm_eval_ext.pruning.recipe import Recipe, format_layers
 from lm_eval_ext.pruning.recover import recovery_of
+from lm_eval_ext.registry import TINY_CHAIN
 
 logger = logging.getLogger("lm_eval.tts")
 
@@ -91,6 +93,9 @@ class PrunedLM(ABC):
         self._trust_layer_fields = flag("trust_layer_fields", trust_layer_fields)
         if calibration is not None and prune is None:
             raise ArgumentError(f"calibration={calibration}: goes with prune=METHOD:N, which is not given")
+        if pretrained is None and recipe is None:
+            pretrained = str(TINY_CHAIN)
+            logger.info("no pretrained given: evaluating the embedded tiny-chain, a small model for trying things out")
         computed = None
         if prune is not None:
             computed = functools.partial(
@@ -112,10 +117,7 @@ class PrunedLM(ABC):
         return cls(**{**parse_model_args(arg_string), **extra})
 
     def _base_of_recipe(self, revision: str | None) -> tuple[str, str]:
-        if self.recipe is None or not self.recipe.base:
-            raise ArgumentError(
-                "no model given: pass --model_args pretrained=NAME_OR_FOLDER, or recipe=NAME (a recipe names its base)"
-            )
+        assert self.recipe is not None  # else the embedded model was taken
         return self.recipe.base, revision or self.recipe.revision
 
     def _log_pruning(self) -> None:
@@ -154,7 +156,9 @@ class PrunedLM(ABC):
     def get_model_info(self) -> dict[str, Any]:
         """lm-eval's model information, what was dropped from what, and what generation took."""
         theirs: Any = getattr(super(), "get_model_info", dict)
-        info: dict[str, Any] = {**theirs(), "pruning": self._pruning_info()}
+        info: dict[str, Any] = {
+            **theirs(), "pruning": self._pruning_info(), "lm_eval_tts_version": version("lm-eval-tts"),
+        }  # fmt: skip
         if "_thinking" in vars(self):
             # lm-eval asks the first rank alone, which knows of its own share of the requests.
             ranks = {"of_rank": getattr(self, "rank", 0), "ranks": getattr(self, "world_size", 1)}
@@ -172,6 +176,7 @@ class PrunedLM(ABC):
             "dropped_layers": list(recipe.drop) if recipe else [],
             "merged_layers": [step.model_dump(mode="json") for step in recipe.merge] if recipe else [],
             "kept_layers": list(self._kept or range(self._depth())),
+            "layer_scores": list(recipe.scores) if recipe else [],
             "parameters_before": before,
             "parameters_after": after,
             "recipe_hash": recipe.digest if recipe else "",

@@ -347,6 +347,11 @@ def paper_curves(reference: Mapping[str, Any]) -> dict[str, list[Point]]:
         for benchmark, values in scores.items():
             label = "dense" if model == "none 0" else model.replace(" ", " -")
             charts.setdefault(f"{benchmark}, thinking tokens", []).extend(map(Point, [label] * 5, budgets, values))
+    samples = reference["parallel_pass_at_k_AIME24"]
+    for model, values in samples.items():
+        if model != "k":
+            label = "dense" if model == "none 0" else model.replace(" ", " -")
+            charts.setdefault("AIME24 pass@k, samples", []).extend(map(Point, [label] * 6, samples["k"], values))
     depth = reference["shortgpt_depth"]
     for benchmark, values in depth.items():
         if benchmark != "layers_removed":

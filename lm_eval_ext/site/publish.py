@@ -86,10 +86,7 @@ def _content(run: Run) -> object:
 def _sample_findings(source: Source) -> Iterator[Finding]:
     """Samples must be those of the scores, and show nothing of gated questions."""
     for name in source.run.samples:
-        task = source.run.tasks.get(name)
-        if task is None:
-            yield Finding(source.path, f"samples.{name}: is no task of the run")
-            continue
+        task = source.run.tasks[name]
         rows = source.samples(name)
         if tuple(row.score for row in rows) != task.scores or question_set(rows) != task.question_set:
             yield Finding(source.path, f"tasks.{name}.scores: are not those of its samples")

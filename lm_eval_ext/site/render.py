@@ -140,7 +140,7 @@ def _paper() -> list[tuple[charts.Chart, dict[str, str]]]:
     for title, points in pages.paper_curves(reference).items():
         colour = charts.colours(dict.fromkeys(point.series for point in points))
         axis = title.split(", ")[-1]
-        drawn.append((charts.lines(title, axis, points, colour, log="tokens" in axis), colour))
+        drawn.append((charts.lines(title, axis, points, colour, log=axis != "layers removed"), colour))
     return drawn
 
 

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lm_eval_ext.errors import ResultsError
 
@@ -64,6 +64,14 @@ class TaskResult(_Part):
     question_set: Annotated[str, Field(pattern="^[0-9a-f]{0,64}$")] = ""
     scores: tuple[Share, ...] = ()
 
+    @model_validator(mode="after")
+    def _fits(self) -> TaskResult:
+        if self.score not in self.metrics:
+            raise ValueError(f"score={self.score!r}; allowed: one of the metrics, {', '.join(self.metrics)}")
+        if self.scores and len(self.scores) != self.questions:
+            raise ValueError(f"{len(self.scores)} scores of {self.questions} questions")
+        return self
+
     @property
     def partial(self) -> bool:
         """Whether questions were left out."""
@@ -95,6 +103,12 @@ class Pruning(_Part):
     recipe_hash: Annotated[str, Field(pattern="^[0-9a-f]{0,64}$")] = ""
     recovered: Annotated[str, Field(max_length=500, description="how the model was trained further")] = ""
 
+    @model_validator(mode="after")
+    def _of_the_base(self) -> Pruning:
+        if any(layer >= self.depth for layer in self.dropped) or len(set(self.dropped)) != len(self.dropped):
+            raise ValueError(f"dropped={list(self.dropped)}; allowed: different layers of 0 to {self.depth - 1}")
+        return self
+
 
 class Run(_Part):
     """One evaluation, as published."""
@@ -119,6 +133,12 @@ class Run(_Part):
         dict[Slug, Annotated[str, Field(pattern="^[0-9a-f]{64}$")]],
         Field(description="SHA-256 of samples/TASK.jsonl.gz"),
     ] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _samples_of_tasks(self) -> Run:
+        if unknown := set(self.samples) - set(self.tasks):
+            raise ValueError(f"samples of {min(unknown)!r}, which is no task of the run")
+        return self
 
     @property
     def dropped(self) -> tuple[int, ...]:

@@ -46,6 +46,13 @@ def running_values(question: str) -> str:
     return values
 
 
+def worked_out(question: str) -> list[str]:
+    """A chain with the running value after every step, in parts: `7`, `+5`, `=2`, `*3`, `=6`, `-8`, `=8`."""
+    steps = [operator + digit for operator, digit in zip(question[1::2], question[2::2], strict=True)]
+    values = [f"={value}" for value in running_values(question)]
+    return [question[0], *(part for pair in zip(steps, values, strict=True) for part in pair)]
+
+
 def chains(count: int, shortest: int, longest: int, seed: int = 22510) -> list[Problem]:
     """`count` different chains of `shortest` to `longest` steps; fields `question`, `answer` and `steps`."""
     generator = random.Random(seed)
@@ -68,8 +75,8 @@ def short_chains_dataset(**_: Any) -> Any:
 
 
 def chains_dataset(**_: Any) -> Any:
-    """Chains of 12 to 24 steps."""
-    return _dataset(chains(200, 12, 24))
+    """Chains of 6 to 40 steps, so that every budget from 8 to 128 tokens lets more of them end."""
+    return _dataset(chains(200, 6, 40))
 
 
 def _dataset(problems: list[Problem]) -> Any:

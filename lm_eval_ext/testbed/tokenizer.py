@@ -1,4 +1,7 @@
-"""The tokenizer of the tiny reasoner: bytes, the markers of a chat, and two texts of its task as one token each."""
+"""The tokenizer of the tiny reasoner: bytes, the markers of a chat, and the steps and values of its chains.
+
+A step (`+5`) and a value (`=2`) are one token each, so that a chain of n steps is thought in 2n + 1 tokens.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,10 @@ if TYPE_CHECKING:
 
 INSTRUCTION = "Compute from left to right, modulo 10, and put the result in \\boxed{}: "
 _SPECIAL = ("<|user|>", "<|assistant|>", "<|end|>", "<|pad|>")
-_TEXT = ("<think>", "</think>", "\\boxed{", INSTRUCTION)
+_TEXT = (
+    "<think>", "</think>", "\\boxed{", INSTRUCTION,
+    *(f"{operator}{digit}" for operator in "+-*=" for digit in "0123456789"),
+)  # fmt: skip
 # The comment tells which of `thinking_formats.yaml` it is.
 _CHAT_TEMPLATE = (
     "{# thinking_format: bare #}"

@@ -1,14 +1,15 @@
 """Trains the tiny reasoner, `pruned_models/tiny-chain`, from scratch.
 
-    python -m lm_eval_ext.testbed.train [FOLDER] [--steps 7000] [--seed 2510]
+    python -m lm_eval_ext.testbed.train [FOLDER] [--steps 3000] [--seed 2510]
 
-It learns to write the running value after every step of a chain as its thinking and then the last one in a box; where
-its thinking was cut (`CUT` of the examples, at a random step, or before the first), to answer at once. In training each
-layer is left out with probability `SKIP` (stochastic depth, arXiv 1603.09382), so that a layer less makes the model
-worse and does not silence it. Writes weights, tokenizer and `training.json`: loss, and accuracy by length of chain, of
-the whole model and without each of its layers.
+It learns to think a chain through step by step, writing the running value after every step, and then to put the last
+one in a box; where its thinking was cut (`CUT` of the examples) to answer at once. Chains grow longer as it learns. In
+training each layer is left out with probability `SKIP` (stochastic depth, arXiv 1603.09382): a high rate makes every
+single layer dispensable, none makes many of them indispensable, even for a single step. Matrices are trained by Muon
+(Jordan et al. 2024), the rest by AdamW.
 
-On one thread by default, for the same weights from the same seed whatever the number of cores.
+Writes weights, tokenizer and `training.json`: loss, and accuracy by length of chain, of the whole model and without
+each of its layers. On one thread by default, for the same weights from the same seed whatever the number of cores.
 """
 
 from __future__ import annotations
@@ -26,26 +27,26 @@ from tqdm import tqdm
 from lm_eval_ext.pruning.layers import bypassed, decoder_layers
 from lm_eval_ext.pruning.loading import load_pruned
 from lm_eval_ext.registry import PRUNED_MODELS
-from lm_eval_ext.testbed.problems import chain, running_values
+from lm_eval_ext.testbed.problems import chain, running_values, worked_out
 from lm_eval_ext.testbed.tokenizer import INSTRUCTION, chain_tokenizer
 
 if TYPE_CHECKING:
     import torch
 
-BATCH = 64
-LONGEST = 26  # steps; those of the benchmark are 24 at most
-LEARNING_RATE = 1e-3
-LEARNED = 0.2  # mean loss of a token, below which chains grow longer
-CUT = 0.3
-SKIP = 0.1
-LENGTHS = (1, 2, 4, 8, 12, 16, 20, 24)
+TOKENS = 4096  # of a batch, about
+SHORTEST, LONGEST = 6, 40  # longest chains at first and at last, in steps
+LEARNED = 0.1  # mean loss of a token, below which chains grow longer
+CUT = 0.25
+SKIP = 0.005
+RATES = {"muon": 0.02, "adamw": 3e-3}
+LENGTHS = (1, 2, 3, 6, 12, 18, 24, 32, 40)
 
 
 def main() -> None:
     """Train and write everything to a folder."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("folder", nargs="?", type=Path, default=PRUNED_MODELS / "tiny-chain")
-    arguments.add_argument("--steps", type=int, default=7000)
+    arguments.add_argument("--steps", type=int, default=3000)
     arguments.add_argument("--seed", type=int, default=2510)
     arguments.add_argument("--skip", type=float, default=SKIP, help="probability with which a layer is left out")
     arguments.add_argument("--threads", type=int, default=1)
@@ -69,7 +70,7 @@ def train(folder: Path, steps: int, seed: int, skip: float = SKIP, threads: int 
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     log = {
-        "seed": seed, "steps": steps, "batch": BATCH, "skip": skip, "minutes": round((time.monotonic() - begun) / 60),
+        "seed": seed, "steps": steps, "skip": skip, "minutes": round((time.monotonic() - begun) / 60),
         "parameters": model.num_parameters(), "torch": torch.__version__, "loss": losses,
         "accuracy": _accuracies(folder, tokenizer, examples, device),
     }  # fmt: skip
@@ -81,10 +82,10 @@ def _new_model(tokenizer: Any) -> Any:
     from transformers import GenerationConfig, Qwen3Config, Qwen3ForCausalLM
 
     config = Qwen3Config(
-        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=192, num_hidden_layers=12, num_attention_heads=2,
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=96, num_hidden_layers=12, num_attention_heads=2,
         num_key_value_heads=2, head_dim=32, max_position_embeddings=1024, tie_word_embeddings=True,
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, bos_token_id=None,
-        initializer_range=0.08,  # of a width of 64; the default is for thousands
+        initializer_range=0.08,  # of a width of 32; the default is for thousands
     )  # fmt: skip
     model = Qwen3ForCausalLM(config)
     model.generation_config = GenerationConfig(eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
@@ -97,19 +98,25 @@ def _new_model(tokenizer: Any) -> Any:
 def example(steps: int, generator: random.Random, *, cut: bool = False) -> tuple[str, str, str]:
     """A problem as prompt, what stands after it without being learned, and what is learned."""
     question = chain(steps, generator)
-    values = running_values(question)
-    answer = rf"\boxed{{{values[-1]}}}<|end|>"
+    parts = worked_out(question)
+    answer = rf"\boxed{{{running_values(question)[-1]}}}<|end|>"
     prompt = f"<|user|>{INSTRUCTION}{question}<|assistant|><think>"
     if not cut:
-        return prompt, "", f"{values}</think>{answer}"
-    return prompt, f"{values[: generator.randrange(steps)]}</think>", answer
+        return prompt, "", f"{''.join(parts)}</think>{answer}"
+    near_end = max(0, len(parts) - 6) if generator.random() < 0.6 else 0  # where there is something to be learned
+    return prompt, f"{''.join(parts[: generator.randrange(near_end, len(parts))])}</think>", answer
 
 
-def _batch(tokenizer: Any, longest: int, generator: random.Random, *, cut: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids and labels; of about one length, for little padding, and of the longest chains more often."""
-    steps = longest if generator.random() < 0.3 else generator.randint(1, longest)
-    shortest = max(1, steps - 2)
-    return _padded(tokenizer, [example(generator.randint(shortest, steps), generator, cut=cut) for _ in range(BATCH)])
+def _batch(tokenizer: Any, longest: int, generator: random.Random) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Ids, labels, and which rows are cut; of about one length, for little padding, the longest more often."""
+    import torch
+
+    steps = longest if generator.random() < 0.4 else generator.randint(1, longest)
+    rows = max(16, min(128, TOKENS // (3 * steps + 12)))
+    cuts = [generator.random() < CUT for _ in range(rows)]
+    lengths = [generator.randint(max(1, steps - 3), steps) for _ in range(rows)]
+    examples = [example(length, generator, cut=cut) for length, cut in zip(lengths, cuts, strict=True)]
+    return *_padded(tokenizer, examples), torch.tensor(cuts)
 
 
 def _padded(tokenizer: Any, examples: Sequence[tuple[str, str, str]]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -130,37 +137,66 @@ def _padded(tokenizer: Any, examples: Sequence[tuple[str, str, str]]) -> tuple[t
 
 
 def _fit(model: Any, tokenizer: Any, steps: int, skip: float, seed: int) -> list[list[float]]:
-    """Step, mean loss of thinking since the one before, and longest chain, about a hundred times.
+    """Step, mean loss of a token of thinking since the one before, and longest chain, about a hundred times.
 
-    Chains grow by a step whenever those there are have been learned.
+    Chains grow by two steps whenever those there are have been learned.
     """
     import torch
-    from transformers import get_cosine_schedule_with_warmup
 
-    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.01)
-    schedule = get_cosine_schedule_with_warmup(optimizer, min(100, steps // 10), steps)
+    optimizers = _optimizers(model)
     layers, generator = decoder_layers(model), random.Random(seed)
-    longest, recent, losses, shown = 1, 1.0, list[float](), list[list[float]]()
+    longest, recent, losses, shown = SHORTEST, 2.0, list[float](), list[list[float]]()
     model.train()
-    for number in tqdm(range(1, steps + 1), desc="Training"):
-        cut = generator.random() < CUT
-        ids, labels = _batch(tokenizer, longest, generator, cut=cut)
+    progress = tqdm(range(1, steps + 1), desc="Training")
+    for number in progress:
+        ids, labels, cuts = _batch(tokenizer, longest, generator)
         with bypassed(layers, [layer for layer in range(len(layers)) if generator.random() < skip]):
-            loss = model(input_ids=ids.to(model.device), labels=labels.to(model.device), use_cache=False).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad(set_to_none=True)
-        if not cut:
-            losses.append(float(loss))
-            recent = 0.9 * recent + 0.1 * losses[-1]
+            logits = model(input_ids=ids.to(model.device), use_cache=False).logits[:, :-1]
+        each = torch.nn.functional.cross_entropy(
+            logits.flatten(0, 1), labels[:, 1:].flatten().to(logits.device), ignore_index=-100, reduction="none"
+        ).view(len(ids), -1)
+        counted = (labels[:, 1:] != -100).to(each.device)
+        torch.autograd.backward(each.sum() / counted.sum())
+        _step(model, optimizers, number / steps)
+        whole = ~cuts.to(each.device)
+        losses.append(float(each.detach()[whole].sum() / counted[whole].sum().clamp(min=1)))
+        recent = 0.9 * recent + 0.1 * losses[-1]
         if recent < LEARNED and longest < LONGEST:
-            longest, recent = longest + 1, 2 * LEARNED
-        if number % max(1, steps // 100) == 0 and losses:
+            longest, recent = min(LONGEST, longest + 2), 2 * LEARNED
+        if number % max(1, steps // 100) == 0:
             shown.append([number, round(sum(losses) / len(losses), 4), longest])
+            progress.set_postfix_str(f"loss {shown[-1][1]}, up to {longest} steps", refresh=False)
             losses.clear()
     return shown
+
+
+def _optimizers(model: Any) -> list[Any]:
+    import torch
+
+    matrices = [weight for name, weight in model.named_parameters() if weight.ndim == 2 and ".layers." in name]
+    chosen = {id(weight) for weight in matrices}
+    others = [weight for weight in model.parameters() if id(weight) not in chosen]
+    optimizers = [
+        torch.optim.Muon(matrices, lr=RATES["muon"], momentum=0.95, weight_decay=0.01),
+        torch.optim.AdamW(others, lr=RATES["adamw"], betas=(0.9, 0.98), weight_decay=0.0),
+    ]
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["full_rate"] = group["lr"]
+    return optimizers
+
+
+def _step(model: Any, optimizers: Sequence[Any], progress: float) -> None:
+    """Rates rise for a sixtieth of the steps, stay for half of them, and fall to a fiftieth."""
+    import torch
+
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    share = min(1.0, 60 * progress, max(0.02, 2 * (1 - progress)))
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = share * group["full_rate"]
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
 
 
 # Evaluation -------------------------------------------------------------------------------------------------
@@ -188,7 +224,7 @@ def _accuracy(model: Any, tokenizer: Any, steps: int, examples: int) -> float:
     questions = [chain(steps, generator) for _ in range(examples)]
     prompts = [f"<|user|>{INSTRUCTION}{question}<|assistant|><think>" for question in questions]
     ids = torch.tensor([tokenizer.encode(prompt, add_special_tokens=False) for prompt in prompts], device=model.device)
-    out = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=steps + 8)
+    out = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=2 * steps + 8)
     right = [
         rf"</think>\boxed{{{running_values(question)[-1]}}}" in text
         for question, text in zip(questions, tokenizer.batch_decode(out[:, ids.shape[1] :]), strict=True)

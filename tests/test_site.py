@@ -1,0 +1,108 @@
+"""The site as files: valid HTML, the same bytes every time, nothing that a page must not hold."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import html5lib
+import pytest
+
+from lm_eval_ext.cli_leaderboard import build_site
+from lm_eval_ext.errors import ResultsError
+from lm_eval_ext.site.catalogue import read_catalogue
+from lm_eval_ext.site.load import load
+from lm_eval_ext.site.pages import Board
+from tests.lm_eval_output import scores, write_board, write_output
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_board(tmp_path_factory.mktemp("results"))
+
+
+@pytest.fixture(scope="module")
+def site(results: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_site([results], tmp_path_factory.mktemp("site")).parent
+
+
+def board(results: Path) -> Board:
+    catalogue = read_catalogue()
+    return Board([source.run for source in load([results], catalogue)], catalogue)
+
+
+def test_every_page_is_valid_html(site: Path) -> None:
+    paths = sorted(site.rglob("*.html"))
+    assert len(paths) == 11
+    for path in paths:
+        html5lib.HTMLParser(strict=True).parse(path.read_text("utf-8"))
+
+
+def test_two_builds_are_the_same(results: Path, site: Path, tmp_path: Path) -> None:
+    again = build_site([results], tmp_path / "again").parent
+    first, second = (
+        {path.relative_to(root): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+        for root in (site, again)
+    )
+    assert first == second
+
+
+def test_nothing_points_elsewhere(site: Path) -> None:
+    for path in site.rglob("*.html"):
+        text = path.read_text("utf-8")
+        for attribute in ('src="', 'href="'):
+            for part in text.split(attribute)[1:]:
+                link = part.split('"')[0].split("#")[0]
+                if link and not link.startswith(("https://arxiv.org/", "data:")):
+                    assert (path.parent / link).resolve().is_file(), (path, link)
+
+
+def test_a_folder_with_something_else_is_left_alone(results: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("\\begin{document}")
+    with pytest.raises(ResultsError, match="no site"):
+        build_site([results], tmp_path)
+    assert (tmp_path / "thesis.tex").is_file()
+
+
+def test_numbers_can_be_had_as_csv_and_json(site: Path) -> None:
+    records = json.loads((site / "data" / "leaderboard.json").read_text("utf-8"))
+    rows = list(csv.DictReader((site / "data" / "leaderboard.csv").open(encoding="utf-8")))
+    assert len(records) == len(rows) > 100
+    row = next(
+        row for row in rows if row["task"] == "tts_aime24_b8192" and row["metric"] == "acc" and not row["dropped"]
+    )
+    assert float(row["value"]) == pytest.approx(0.7222, abs=1e-3) and row["base"] == "Org/Model-8B"
+
+
+def test_ranks_are_no_finer_than_the_data(results: Path) -> None:
+    shown = board(results)
+    ranks = {entry.label: tuple(shown.ranks[entry.key]) for entry in shown.entries}
+    assert ranks["dense"] == (1, 1) and ranks["shortgpt -1"] == ranks["reverse -1"] == (2, 3)
+    assert shown.ranked_by == "tts_aime24"
+
+
+def test_partial_runs_are_shown_and_not_ranked(tmp_path: Path) -> None:
+    write_output(tmp_path / "a", {"tts_aime24_b512": scores(0.6, 30, 3)})
+    write_output(tmp_path / "b", {"tts_aime24_b512": scores(0.3, 30, 3)}, dropped=[5])
+    write_output(tmp_path / "c", {"tts_aime24_b512": scores(0.9, 5, 3)}, dropped=[6], of=30)
+    shown = board(tmp_path)
+    assert len(shown.entries) == 3 and len(shown.ranks) == 2
+    text = build_site([tmp_path], tmp_path / "site").read_text("utf-8")
+    assert "½" in text.split("<tbody>")[1]
+
+
+def test_runs_of_one_model_are_one_row_and_the_newest_counts(tmp_path: Path) -> None:
+    write_output(tmp_path / "a", {"tts_aime24_b512": scores(0.2, 30, 3)})
+    newer = write_output(tmp_path / "b", {"tts_aime24_b512": scores(0.6, 30, 3), "tts_sums": scores(0.9, 9)})
+    content = json.loads(newer.read_text("utf-8"))
+    newer.write_text(json.dumps({**content, "date": content["date"] + 1e6}), "utf-8")
+    (entry,) = board(tmp_path).entries
+    best = entry.best("tts_aime24")
+    assert len(entry.runs) == 2 and best is not None and best.task.accuracy.value > 0.4 and entry.best("tts_sums")
+
+
+def test_paths_that_hold_nothing_are_one_line(tmp_path: Path) -> None:
+    for path, message in ((tmp_path, "holds neither"), (tmp_path / "none", "does not exist")):
+        with pytest.raises(ResultsError, match=message):
+            build_site([path], tmp_path / "site")
