@@ -4,16 +4,22 @@ LM_EVAL := $(VENV)/bin/lm_eval
 SMOLLM2 := .models/smollm2
 OUT := out/demo
 
-.PHONY: demo test test-vllm lint setup clean
+.PHONY: demo test test-vllm test-browser lint setup clean
 
-# Sets up, and shows what two layers fewer do to a small real model; no network after the installation.
-demo: $(SMOLLM2)/model.safetensors
+EVALUATE := HF_HUB_OFFLINE=1 $(LM_EVAL) --model pruned-hf --tasks tts_mini,tts_chain_maj8 --batch_size 256 \
+  --output_path $(OUT)/results --log_samples
+
+# Sets up, and shows what one and two layers fewer do to the embedded model; no network after the installation.
+demo: setup
 	rm -rf $(OUT)
-	HF_HUB_OFFLINE=1 $(LM_EVAL) --model pruned-hf --model_args pretrained=$(SMOLLM2) \
-	  --tasks tts_sums_b8,tts_sums_b32 --batch_size 32 --limit 50 --output_path $(OUT)
-	HF_HUB_OFFLINE=1 $(LM_EVAL) --model pruned-hf --model_args pretrained=$(SMOLLM2),drop_layers=25-26 \
-	  --tasks tts_sums_b8,tts_sums_b32 --batch_size 32 --limit 50 --output_path $(OUT)
-	@$(PY) -m lm_eval_ext.testbed.comparison $(OUT)
+	$(EVALUATE)
+	$(EVALUATE) --model_args prune=shortgpt:1,calibration=task:tts_chain
+	$(EVALUATE) --model_args prune=shortgpt:2,calibration=task:tts_chain
+	$(EVALUATE) --model_args prune=reverse:1
+	$(EVALUATE) --model_args prune=reverse:2
+	$(VENV)/bin/lm-eval-tts leaderboard build $(OUT)/results -o $(OUT)/site
+	@$(PY) -m lm_eval_ext.testbed.comparison $(OUT)/results
+	@echo "The same as a page: $(OUT)/site/index.html"
 
 test: $(SMOLLM2)/model.safetensors lint
 	$(PY) -m pytest
@@ -22,6 +28,12 @@ test: $(SMOLLM2)/model.safetensors lint
 # load beside a CPU build of torch, so that goes again.
 test-vllm: $(SMOLLM2)/model.safetensors $(VENV)-vllm/installed
 	VLLM_CPU_KVCACHE_SPACE=2 $(VENV)-vllm/bin/python -m pytest tests/test_pruned_vllm.py
+
+# The site in Debian's Chromium.
+test-browser: setup
+	command -v chromium >/dev/null || (apt-get update -qq && apt-get install -qq -y chromium)
+	$(PY) -m pip install --quiet --editable '.[browser]'
+	$(PY) -m pytest tests/test_browser.py
 
 $(VENV)-vllm/installed: pyproject.toml
 	python3 -m venv $(VENV)-vllm

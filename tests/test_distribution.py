@@ -42,9 +42,12 @@ def test_the_wheel_holds_the_registry_and_no_python_in_it(built: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert "lm_eval_tts_autoload.pth" in names and "lm_eval_ext/py.typed" in names
     assert "lm_eval_ext/tasks/_math" in names and "lm_eval_ext/pruned_models/qwen3-8b-reverse-1.yaml" in names
-    in_registry = [name for name in names if name.startswith(("lm_eval_ext/tasks/", "lm_eval_ext/pruned_models/"))]
-    assert in_registry and not [name for name in in_registry if name.endswith(".py")]
-    assert not [name for name in names if name.startswith(("tests/", "tasks/", "pruned_models/"))]
+    assert "lm_eval_ext/pruned_models/tiny-chain/model.safetensors" in names
+    assert "lm_eval_ext/leaderboard/site.yaml" in names and "lm_eval_ext/leaderboard/templates/index.html" in names
+    folders = ("tasks/", "pruned_models/", "leaderboard/")
+    in_registry = [name for name in names if name.startswith(tuple(f"lm_eval_ext/{folder}" for folder in folders))]
+    assert not [name for name in in_registry if name.endswith(".py") or "/results/" in name]
+    assert not [name for name in names if name.startswith(("tests/", *folders))]
 
 
 @pytest.mark.parametrize("kind", ["*.whl", "*.tar.gz"])

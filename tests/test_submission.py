@@ -42,7 +42,7 @@ def test_a_run_is_published_with_its_samples_and_verified(tmp_path: Path) -> Non
     assert rows[0].prompt == "What is it, number 0?" and rows[0].outputs[0].grade in ("correct", "wrong")
     text = path.read_text("utf-8")
     assert not [secret for secret in SECRETS if secret in text]
-    assert "drop_layers=[3,4]" in run.command and "token=[redacted]" in run.command
+    assert "drop_layers=[3,4]" in run.command and "token" not in run.command
 
 
 def test_a_score_that_its_samples_do_not_give_is_not_verified(tmp_path: Path) -> None:

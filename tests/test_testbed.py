@@ -13,13 +13,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from lm_eval_ext.generation.thinking import detect_format
 from lm_eval_ext.registry import TASKS
 from lm_eval_ext.testbed.comparison import Score, reading, scores, table
-from lm_eval_ext.testbed.problems import chain, chains, running_values
+from lm_eval_ext.testbed.problems import chain, chains, running_values, worked_out
 from lm_eval_ext.testbed.tokenizer import INSTRUCTION, chain_tokenizer
 from lm_eval_ext.testbed.train import example, train
 
 
 def test_running_values_are_worked_out_from_left_to_right() -> None:
     assert running_values("7+5*3-8") == "268"  # 12, 2*3, 6-8
+    assert "".join(worked_out("7+5*3-8")) == "7+5=2*3=6-8=8"
 
 
 @given(st.integers(1, 30), st.integers(0, 1000))
@@ -33,15 +34,15 @@ def test_chains_can_be_worked_out_backwards(steps: int, seed: int) -> None:
 
 
 def test_problems_are_different_and_always_the_same() -> None:
-    problems = chains(200, 12, 24)
-    assert len({problem["question"] for problem in problems}) == 200 and problems == chains(200, 12, 24)
-    assert {int(problem["steps"]) for problem in problems} == set(range(12, 25))
+    problems = chains(200, 6, 40)
+    assert len({problem["question"] for problem in problems}) == 200 and problems == chains(200, 6, 40)
+    assert {int(problem["steps"]) for problem in problems} == set(range(6, 41))
 
 
 def test_the_tokenizer_writes_anything_and_the_task_briefly() -> None:
     tokenizer = chain_tokenizer()
     text = f"{INSTRUCTION}7+5<think>2</think>\\boxed{{2}}"
-    assert len(tokenizer.encode(text)) == 10 and tokenizer.decode(tokenizer.encode(text)) == text
+    assert len(tokenizer.encode(text)) == 9 and tokenizer.decode(tokenizer.encode(text)) == text
     assert tokenizer.decode(tokenizer.encode("naïve 答案 \n")) == "naïve 答案 \n"
     assert detect_format(tokenizer).name == "bare"
 
@@ -56,8 +57,10 @@ def test_examples_answer_after_any_cut() -> None:
     generator = random.Random(1)
     prompt, given_part, learned = example(5, generator)
     assert given_part == "" and learned.endswith("}<|end|>") and prompt.endswith("<think>")
-    cuts = {len(example(5, generator, cut=True)[1]) for _ in range(200)}
-    assert cuts == {len("</think>") + steps for steps in range(5)}
+    parts = {example(5, generator, cut=True)[1].removesuffix("</think>").count("=") for _ in range(300)}
+    assert parts == set(range(5))
+    ends = {example(5, generator, cut=True)[1].removesuffix("</think>")[-2:] for _ in range(300)}
+    assert any(end.startswith("=") for end in ends) and any(end[:1] in "+-*" for end in ends if end)
 
 
 def test_training_writes_a_model_that_loads(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def public_value(value: Any) -> Any:
     if isinstance(value, str):
         return _SECRET_VALUE.sub("[redacted]", public_name(value) if _LOCAL.match(value) else value)
     if isinstance(value, Mapping):
-        return {str(key): "[redacted]" if _is_secret(str(key)) else public_value(one) for key, one in value.items()}
+        return {str(key): public_value(one) for key, one in value.items() if not _is_secret(str(key))}
     return [public_value(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 

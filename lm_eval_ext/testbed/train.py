@@ -1,12 +1,13 @@
 """Trains the tiny reasoner, `pruned_models/tiny-chain`, from scratch.
 
-    python -m lm_eval_ext.testbed.train [FOLDER] [--steps 3000] [--seed 2510]
+    python -m lm_eval_ext.testbed.train [FOLDER] [--steps 2600] [--seed 2510]
 
 It learns to think a chain through step by step, writing the running value after every step, and then to put the last
 one in a box; where its thinking was cut (`CUT` of the examples) to answer at once. Chains grow longer as it learns. In
 training each layer is left out with probability `SKIP` (stochastic depth, arXiv 1603.09382): a high rate makes every
-single layer dispensable, none makes many of them indispensable, even for a single step. Matrices are trained by Muon
-(Jordan et al. 2024), the rest by AdamW.
+single layer dispensable, none makes many of them indispensable, even for a single step. Labels are smoothed a little,
+so that the model errs now and then when it is sampled. Matrices are trained by Muon (Jordan et al. 2024), the rest by
+AdamW.
 
 Writes weights, tokenizer and `training.json`: loss, and accuracy by length of chain, of the whole model and without
 each of its layers. On one thread by default, for the same weights from the same seed whatever the number of cores.
@@ -26,7 +27,7 @@ from tqdm import tqdm
 
 from lm_eval_ext.pruning.layers import bypassed, decoder_layers
 from lm_eval_ext.pruning.loading import load_pruned
-from lm_eval_ext.registry import PRUNED_MODELS
+from lm_eval_ext.registry import TINY_CHAIN
 from lm_eval_ext.testbed.problems import chain, running_values, worked_out
 from lm_eval_ext.testbed.tokenizer import INSTRUCTION, chain_tokenizer
 
@@ -37,7 +38,8 @@ TOKENS = 4096  # of a batch, about
 SHORTEST, LONGEST = 6, 40  # longest chains at first and at last, in steps
 LEARNED = 0.1  # mean loss of a token, below which chains grow longer
 CUT = 0.25
-SKIP = 0.005
+SKIP = 0.002
+SMOOTHING = 0.0015
 RATES = {"muon": 0.02, "adamw": 3e-3}
 LENGTHS = (1, 2, 3, 6, 12, 18, 24, 32, 40)
 
@@ -45,8 +47,8 @@ LENGTHS = (1, 2, 3, 6, 12, 18, 24, 32, 40)
 def main() -> None:
     """Train and write everything to a folder."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("folder", nargs="?", type=Path, default=PRUNED_MODELS / "tiny-chain")
-    arguments.add_argument("--steps", type=int, default=3000)
+    arguments.add_argument("folder", nargs="?", type=Path, default=TINY_CHAIN)
+    arguments.add_argument("--steps", type=int, default=2600)
     arguments.add_argument("--seed", type=int, default=2510)
     arguments.add_argument("--skip", type=float, default=SKIP, help="probability with which a layer is left out")
     arguments.add_argument("--threads", type=int, default=1)
@@ -153,7 +155,11 @@ def _fit(model: Any, tokenizer: Any, steps: int, skip: float, seed: int) -> list
         with bypassed(layers, [layer for layer in range(len(layers)) if generator.random() < skip]):
             logits = model(input_ids=ids.to(model.device), use_cache=False).logits[:, :-1]
         each = torch.nn.functional.cross_entropy(
-            logits.flatten(0, 1), labels[:, 1:].flatten().to(logits.device), ignore_index=-100, reduction="none"
+            logits.flatten(0, 1),
+            labels[:, 1:].flatten().to(logits.device),
+            ignore_index=-100,
+            reduction="none",
+            label_smoothing=SMOOTHING,
         ).view(len(ids), -1)
         counted = (labels[:, 1:] != -100).to(each.device)
         torch.autograd.backward(each.sum() / counted.sum())

@@ -1,0 +1,82 @@
+"""Time, memory and sizes of a large leaderboard: runs with samples, published and then built.
+
+    python -m benchmarks.site [--runs 1000] [--questions 500]
+
+Prints seconds and peak memory of the build, the size of the overview page, and seconds a run at a quarter of the size.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from lm_eval_ext.site.catalogue import read_catalogue
+from lm_eval_ext.site.publish import publish
+from lm_eval_ext.site.submission import submission
+from tests.lm_eval_output import scores, write_output
+
+METHODS = ("shortgpt", "reverse", "laco", "angular", "sleb")
+_TEXT = "Step by step, it is seven and then eight and so on. " * 12 + "</think>\\boxed{%s}"
+
+
+def write_runs(folder: Path, runs: int, questions: int) -> None:
+    """Published runs of 25 models, each whole and pruned, of `questions` samples each in two tasks."""
+    catalogue = read_catalogue()
+    for number in range(runs):
+        base, place = divmod(number, max(1, runs // 25))
+        dropped = tuple(range(place % 8 + 1)) if place else ()
+        tasks = {
+            f"tts_aime24_b{budget}": scores(
+                0.7 - 0.04 * len(dropped) - 0.1 * (budget == 512), questions // 2, 1, number
+            )
+            for budget in (512, 8192)
+        }
+        with tempfile.TemporaryDirectory() as output:
+            path = write_output(
+                Path(output), tasks, base=f"Org/Model-{base}", dropped=dropped, method=METHODS[place % 5], text=_TEXT
+            )
+            publish(submission(path, catalogue), folder)
+
+
+def build(results: Path, out: Path) -> None:
+    """In a process of its own: print seconds and peak memory."""
+    from lm_eval_ext.cli_leaderboard import build_site
+
+    begun = time.perf_counter()
+    build_site([results], out)
+    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    print(json.dumps({"seconds": time.perf_counter() - begun, "megabytes": peak / 1024}))
+
+
+def measured(runs: int, questions: int) -> dict[str, float]:
+    with tempfile.TemporaryDirectory() as folder:
+        write_runs(Path(folder) / "results", runs, questions)
+        command = [sys.executable, "-m", "benchmarks.site", "--build", folder]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+        return {**found, "overview kB": (Path(folder) / "site" / "index.html").stat().st_size / 1000}
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--runs", type=int, default=1000)
+    arguments.add_argument("--questions", type=int, default=500)
+    arguments.add_argument("--build", type=Path, help=argparse.SUPPRESS)
+    given = arguments.parse_args()
+    if given.build:
+        build(given.build / "results", given.build / "site")
+        return
+    for runs in (given.runs // 4, given.runs):
+        found = measured(runs, given.questions)
+        shown = ", ".join(f"{value:,.1f} {name}" for name, value in found.items())
+        print(f"{runs} runs of {given.questions} samples: {shown}; {1000 * found['seconds'] / runs:.1f} ms a run")
+
+
+if __name__ == "__main__":
+    main()

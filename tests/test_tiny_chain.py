@@ -1,0 +1,81 @@
+"""The embedded model: what `lm_eval --model pruned-hf` evaluates where none is named, and what pruning does to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from lm_eval_ext.registry import TINY_CHAIN
+
+SHORT, LONG = "tts_chain_short_b128", "tts_chain_b128"
+
+
+def evaluated(out: Path, *arguments: str) -> tuple[dict[str, Any], str]:
+    command = [sys.executable, "-m", "lm_eval", "--model", "pruned-hf", *arguments, "--output_path", str(out)]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    (path,) = out.rglob("results_*.json")
+    content: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return content, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def accuracy(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    @cache
+    def of(layers: str) -> dict[str, float]:
+        pruned = ("--model_args", f"drop_layers={layers}") if layers else ()
+        tasks = f"{SHORT},tts_chain_b8,tts_chain_b16,tts_chain_b32,tts_chain_b64,{LONG}"
+        content, _ = evaluated(tmp_path_factory.mktemp("out"), "--tasks", tasks, "--batch_size", "256", *pruned)
+        return {task: scores["acc,answer"] for task, scores in content["results"].items()}
+
+    return of
+
+
+def test_it_is_small_and_loads_anywhere() -> None:
+    files = {path.name for path in TINY_CHAIN.iterdir()}
+    assert {"model.safetensors", "config.json", "tokenizer.json", "README.md", "training.json"} <= files
+    assert sum(path.stat().st_size for path in TINY_CHAIN.iterdir()) < 4 << 20
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(TINY_CHAIN), AutoTokenizer.from_pretrained(TINY_CHAIN)
+    assert model.config.num_hidden_layers >= 12 and model.config.head_dim in (32, 64)
+    chat = tokenizer.apply_chat_template(
+        [
+            {
+                "role": "user",
+                "content": "Compute from left to right, modulo 10, and put the result in \\boxed{}: 7+5*3-8",
+            }
+        ],
+        tokenize=False,
+        add_generation_prompt=True,
+    )
+    ids = torch.tensor([tokenizer.encode(f"{chat}<think>", add_special_tokens=False)])
+    out = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=30)
+    assert tokenizer.decode(out[0, ids.shape[1] :]) == "7+5=2*3=6-8=8</think>\\boxed{8}<|end|>"
+
+
+def test_it_is_the_default(tmp_path: Path) -> None:
+    content, said = evaluated(tmp_path, "--tasks", "tts_chain_short_b8", "--limit", "4")
+    assert content["config"]["pruning"]["base"] == str(TINY_CHAIN) and content["model_name"] == "tiny-chain"
+    assert "no pretrained given: evaluating the embedded tiny-chain" in said
+
+
+def test_whole_it_reasons_and_more_thinking_helps(accuracy: Any) -> None:
+    whole = accuracy("")
+    assert whole[SHORT] >= 0.97 and whole[LONG] >= 0.9
+    by_budget = [whole[f"tts_chain_b{budget}"] for budget in (8, 16, 32, 64, 128)]
+    assert all(one < more for one, more in pairwise(by_budget))
+
+
+def test_without_two_layers_short_chains_work_and_long_ones_break(accuracy: Any) -> None:
+    whole, pruned = accuracy(""), accuracy("7-8")
+    assert pruned[SHORT] >= 0.9 * whole[SHORT] and pruned[LONG] <= 0.5 * whole[LONG]
+    assert pruned[LONG] - pruned["tts_chain_b32"] < 0.5 * (whole[LONG] - whole["tts_chain_b32"])
