@@ -65,7 +65,7 @@ def _renderer(out: Path, board: pages.Board) -> Callable[..., None]:
         loader=FileSystemLoader(LEADERBOARD / "templates"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters |= {"percent": _percent, "count": _count, "layers": _short, "data": _data}
+    environment.filters |= {"percent": _percent, "count": _count, "layers": _short, "span": _span}
     environment.globals |= {"board": board, "catalogue": board.catalogue, "title": board.title}
 
     def render(template: str, path: str, **values: Any) -> None:
@@ -103,9 +103,10 @@ def _short(layers: Iterable[int]) -> str:
     return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
-def _data(value: Any) -> str:
-    """JSON without NaN, which is none; for `tojson` of numbers that may be missing."""
-    return json.dumps(value, allow_nan=False, sort_keys=True)
+def _span(interval: Any) -> str:
+    """`42–48`; of a narrow interval with a decimal."""
+    digits = 0 if interval.high - interval.low > 0.05 else 1
+    return f"{_percent(interval.low, digits)}–{_percent(interval.high, digits)}"
 
 
 def _section(
