@@ -17,8 +17,8 @@ import time
 from pathlib import Path
 
 from lm_eval_ext.site.catalogue import read_catalogue
+from lm_eval_ext.site.load import read_source
 from lm_eval_ext.site.publish import publish
-from lm_eval_ext.site.submission import submission
 from tests.lm_eval_output import scores, write_output
 
 METHODS = ("shortgpt", "reverse", "laco", "angular", "sleb")
@@ -41,7 +41,7 @@ def write_runs(folder: Path, runs: int, questions: int) -> None:
             path = write_output(
                 Path(output), tasks, base=f"Org/Model-{base}", dropped=dropped, method=METHODS[place % 5], text=_TEXT
             )
-            publish(submission(path, catalogue), folder)
+            publish(read_source(path, catalogue), folder)
 
 
 def build(results: Path, out: Path) -> None:

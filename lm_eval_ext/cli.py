@@ -27,6 +27,11 @@ class _OneLineErrors(typer.core.TyperGroup):
         except TTSError as error:
             print(f"lm-eval-tts: {error}", file=sys.stderr)
             raise typer.Exit(1) from error
+        except OSError as error:
+            if error.filename is None:
+                raise
+            print(f"lm-eval-tts: {error.filename}: {error.strerror}", file=sys.stderr)
+            raise typer.Exit(1) from error
 
 
 app = typer.Typer(

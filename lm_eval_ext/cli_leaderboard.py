@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lm_eval_ext.errors import ArgumentError
-from lm_eval_ext.site.catalogue import read_catalogue
-from lm_eval_ext.site.load import Source, load
-from lm_eval_ext.site.publish import Finding, findings, publish
-from lm_eval_ext.site.run import RUN_FILE, Run, read_run, write_run
-from lm_eval_ext.site.submission import submissions
+from lm_eval_ext.errors import ArgumentError, ResultsError
+from lm_eval_ext.site.catalogue import Catalogue, read_catalogue
+from lm_eval_ext.site.load import Source, files, load, read_source
+from lm_eval_ext.site.publish import Finding, findings, publish, stray_files
+from lm_eval_ext.site.run import RUN_FILE, TIERS, Run, write_run
 
 leaderboard = typer.Typer(help="Results as a static site.", no_args_is_help=True)
 Results = Annotated[list[Path], typer.Argument(help="Output folders of lm_eval, or folders of published runs.")]
@@ -25,18 +24,22 @@ PUBLISHED = Path("leaderboard/results")
 @leaderboard.command()
 def build(results: Results, out: Out = Path("site"), site: SiteYaml = None) -> None:
     """Write the site that shows some results."""
-    print(f"{build_site(results, out, site)}")
+    print(build_site(results, out, site))
 
 
 def build_site(results: Sequence[Path], out: Path, site: Path | None = None) -> Path:
     """Read results and write the site; returns its first page."""
     _check_libraries()
-    from lm_eval_ext.site.pages import Board
+    from lm_eval_ext.site.board import Board
     from lm_eval_ext.site.render import build as write_site
 
-    catalogue = read_catalogue(site) if site else read_catalogue()
+    catalogue = _catalogue(site)
     sources = load(results, catalogue)
     return write_site(sources, out, Board([source.run for source in sources], catalogue))
+
+
+def _catalogue(site: Path | None) -> Catalogue:
+    return read_catalogue(site) if site else read_catalogue()
 
 
 def _check_libraries() -> None:
@@ -54,26 +57,40 @@ def add(
     base: Annotated[str | None, typer.Option(help="Hub name of the base model, where it was a folder.")] = None,
     site: SiteYaml = None,
 ) -> None:
-    """Publish runs: paths, secrets and gated texts are taken out, scores are computed again from the samples."""
-    from lm_eval_ext.verification import can_be_verified, disagreements
+    """Publish runs: paths, secrets and gated texts are taken out, scores are computed again from the samples.
 
-    catalogue = read_catalogue(site) if site else read_catalogue()
-    for submitted in submissions(output, catalogue, base):
-        folder = publish(submitted, to)
-        source = Source(submitted.run, folder / RUN_FILE, catalogue)
-        wrong = list(disagreements(source))
-        if can_be_verified(source) and not wrong:
-            write_run(submitted.run.model_copy(update={"tier": "verified"}), folder)
-        for finding in wrong:
-            print(finding)
-        print(f"{folder}: {read_run(folder / RUN_FILE).tier}")
+    Exits with 1 if a file could not be published; the others are.
+    """
+    catalogue, failed = _catalogue(site), False
+    for path in files(output):
+        try:
+            if path.name == RUN_FILE:
+                raise ResultsError(f"{path}: is published already; allowed: lm-eval's results_*.json")
+            _publish(read_source(path, catalogue, base), to)
+        except ResultsError as error:
+            failed = True
+            print(error)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _publish(source: Source, to: Path) -> None:
+    from lm_eval_ext.verification import highest_tier, recomputed
+
+    published = publish(source, to)
+    faults = list(recomputed(published))
+    tier = max(highest_tier(published, faults), published.run.tier, key=TIERS.index)
+    write_run(published.run.model_copy(update={"tier": tier}), published.path.parent)
+    for finding in faults:
+        print(finding)
+    print(f"{published.path.parent}: {tier}")
 
 
 @leaderboard.command()
 def check(
     results: Annotated[list[Path], typer.Argument(help="Folders of published runs.")],
     against: Annotated[Path | None, typer.Option(help="What was published before; its scores must not change.")] = None,
-    regrade: Annotated[bool, typer.Option("--regrade", help="Compute every score again from the samples.")] = False,
+    regrade: Annotated[bool, typer.Option("--regrade", help="Grade every answer again.")] = False,
     table: Annotated[Path | None, typer.Option(help="Write a Markdown table of the runs to this file.")] = None,
     site: SiteYaml = None,
 ) -> None:
@@ -81,16 +98,12 @@ def check(
 
     Exits with 1 if there is more than warnings.
     """
-    from lm_eval_ext.verification import can_be_verified, disagreements
-
-    catalogue = read_catalogue(site) if site else read_catalogue()
-    sources = load(results, catalogue)
-    before = load([against], catalogue) if against and any(against.rglob(RUN_FILE)) else []
-    found = list(findings(sources, before))
-    for source in sources if regrade else ():
-        found += disagreements(source)
-        if source.run.tier != "reported" and not can_be_verified(source):
-            found.append(Finding(source.path, f"tier={source.run.tier}: not every task has samples"))
+    catalogue = _catalogue(site)
+    sources, found = _read(results, catalogue)
+    before = _published_before(against, catalogue)
+    found += findings(sources, before or ())
+    for source in sources:
+        found += [*stray_files(source), *_unfounded(source, before, regrade)]
     for finding in found:
         print(finding)
     if table:
@@ -101,21 +114,53 @@ def check(
         raise typer.Exit(1)
 
 
+def _read(paths: Sequence[Path], catalogue: Catalogue) -> tuple[list[Source], list[Finding]]:
+    """The published runs that can be read, and what is wrong with the others."""
+    sources: list[Source] = []
+    found: list[Finding] = []
+    for path in (file for given in paths for file in files(given)):
+        try:
+            if path.name != RUN_FILE:
+                raise ResultsError(f"{path}: is no published run; allowed: {RUN_FILE}, as `leaderboard add` writes it")
+            sources.append(read_source(path, catalogue))
+        except ResultsError as error:
+            found.append(Finding(path, str(error).removeprefix(f"{path}: ")))
+    return sources, found
+
+
+def _published_before(against: Path | None, catalogue: Catalogue) -> list[Source] | None:
+    empty = against is not None and against.is_dir() and not any(against.rglob(RUN_FILE))
+    return None if against is None else [] if empty else _read([against], catalogue)[0]
+
+
+def _unfounded(source: Source, before: Sequence[Source] | None, regrade: bool) -> Iterator[Finding]:
+    """Scores that do not follow from samples, and a tier above what they are worth or what maintainers gave."""
+    from lm_eval_ext.verification import highest_tier, recomputed
+
+    faults = list(recomputed(source, regrade=regrade))
+    yield from faults
+    if source.run.tier == "reproduced" and before is None:
+        return
+    given = [one.run.tier for one in before or () if one.run.id == source.run.id]
+    allowed = max([highest_tier(source, faults), *given], key=TIERS.index)
+    if TIERS.index(source.run.tier) > TIERS.index(allowed):
+        yield Finding(source.path, f"tier={source.run.tier}; allowed: {allowed}, or what maintainers set on main")
+
+
 def _markdown(runs: Sequence[Run], found: Sequence[Finding]) -> str:
     lines = ["| base | model | task | accuracy | questions | tier |", "|---|---|---|---|---|---|"]
     for run in runs:
         for name, task in run.tasks.items():
             error = f" ± {100 * task.accuracy.stderr:.1f}" if task.accuracy.stderr else ""
-            cells = [
-                run.base,
-                run.label,
-                name,
-                f"{100 * task.accuracy.value:.1f}{error}",
-                str(task.questions),
-                run.tier,
-            ]
-            lines.append("| " + " | ".join(cell.replace("|", "\\|").replace("<", "&lt;") for cell in cells) + " |")
-    return "\n".join([*lines, "", *(f"- {str(finding).replace('<', '&lt;')}" for finding in found)]) + "\n"
+            score = f"{100 * task.accuracy.value:.1f}{error}"
+            cells = [run.base, run.label, name, score, str(task.questions), run.tier]
+            lines.append("| " + " | ".join(map(_plain, cells)) + " |")
+    return "\n".join([*lines, "", *(f"- {_plain(str(finding))}" for finding in found)]) + "\n"
+
+
+def _plain(text: str) -> str:
+    """Text as Markdown's code, in which nothing is markup, a link, or the mention of a user."""
+    return "`{}`".format(text.replace("`", "'").replace("|", "\\|"))
 
 
 @leaderboard.command()

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lm_eval_ext.grading.estimators import maj_at_k, pass_at_k
+
 DEPTH = 12
 
 
@@ -43,6 +45,7 @@ def write_output(
         "group_subtasks": {},
         "configs": {
             name: {
+                "output_type": "generate_until",
                 "dataset_path": "org/set",
                 "repeats": len(given[0]),
                 "generation_kwargs": {"temperature": 1.0, "until": []},
@@ -51,6 +54,7 @@ def write_output(
             for name, given in tasks.items()
         },
         "versions": dict.fromkeys(tasks, 1.0),
+        "n-shot": dict.fromkeys(tasks, 0),
         "n-samples": {name: {"original": of or len(given), "effective": len(given)} for name, given in tasks.items()},
         "config": {
             "model": "pruned-hf",
@@ -120,7 +124,11 @@ def _metrics(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     mean = sum(values) / len(values)
     variance = sum((value - mean) ** 2 for value in values) / max(1, len(values) - 1)
     repeats = len(rows[0]["resps"][0])
-    votes = {f"{name}@{k},answer": mean for name in ("pass", "maj") for k in (2, 4, 8) if 2 < k <= repeats}
+    right = [row["graded"].count("correct") for row in rows]
+    votes = {
+        f"{name}@{k},answer": sum(_vote(name, repeats, one, k) for one in right) / len(right)
+        for name in ("pass", "maj") for k in (2, 4, 8) if repeats > 3 and k <= repeats
+    }  # fmt: skip
     return {
         "alias": "x",
         "sample_len": len(rows),
@@ -134,6 +142,13 @@ def _metrics(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "thinking_tokens_stderr,answer": 0.0,
         **votes,
     }
+
+
+def _vote(name: str, samples: int, right: int, k: int) -> float:
+    if name == "pass":
+        return pass_at_k(samples, right, k)
+    both = [(right, True), (samples - right, False)]
+    return maj_at_k([votes for votes, _ in both if votes], [good for votes, good in both if votes], k, 0)
 
 
 BUDGETS = (512, 1024, 2048, 4096, 8192)

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lm_eval_ext.cli_leaderboard import build_site
+from lm_eval_ext.site.catalogue import read_catalogue
+from lm_eval_ext.site.load import load
+from lm_eval_ext.site.stats import difference
 from tests.lm_eval_output import write_board, write_output
 
 if TYPE_CHECKING:
@@ -168,6 +171,13 @@ def test_any_two_runs_are_compared(page: Page, site: Path) -> None:
     page.wait_for_selector("caption:has-text('shortgpt -2')")
     row = page.locator("#comparison tbody tr", has_text="tts_aime24_b8192").inner_text().split("\t")
     assert row[1] == "30" and row[4] == "+60.0" and "b=" in page.url
+    sources = load([site.parent / "results"], read_catalogue())
+    dense, pruned = (
+        next(one.run for one in sources if one.run.label == label).tasks["tts_aime24_b8192"]
+        for label in ("dense", "shortgpt -2")
+    )
+    found = difference(dense, pruned)
+    assert row[5] == f"{100 * found.low:+.1f} to {100 * found.high:+.1f}"
 
 
 def test_hostile_text_stays_text(page: Page, tmp_path: Path) -> None:

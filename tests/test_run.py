@@ -13,7 +13,8 @@ from lm_eval_ext.site.run import Run, read_run
 
 TASK: dict[str, Any] = {"benchmark": "t", "score": "acc", "metrics": {"acc": {"value": 0.5}}, "questions": 2, "of": 2}
 RUN: dict[str, Any] = {
-    "schema_version": 1, "id": "a", "date": "2026-11-01", "base": "Org/M", "engine": "hf", "tasks": {"t": TASK},
+    "schema_version": 1, "id": "a", "date": "2026-11-01T10:00:00Z", "base": "Org/M", "engine": "hf",
+    "tasks": {"t": TASK},
 }  # fmt: skip
 
 
@@ -48,6 +49,12 @@ def test_the_least_that_a_run_must_say(tmp_path: Path) -> None:
         ({"tasks": {"t": {**TASK, "score": "f1"}}}, "score"),
         ({"pruning": {"method": "x", "depth": 0}}, "pruning.depth=0"),
         ({"pruning": {"method": "x", "depth": 4, "dropped": [9]}}, "dropped"),
+        ({"tasks": {"t": {**TASK, "metrics": {"acc": {"value": 1.5}}}}}, "metrics.acc=1.5"),
+        ({"tasks": {"t": {**TASK, "benchmark": "tts_aime24"}}}, "benchmark"),
+        ({"tasks": {"tts_x_b64": {**TASK, "benchmark": "tts_x", "budget": 8}}}, "allowed: those of its name"),
+        ({"pruning": {"method": "x", "depth": 4, "dropped": [1, 1]}}, "different layers"),
+        ({"base": "a\u2028b"}, "base="),
+        ({"date": "2026-11-01"}, "date='2026-11-01'"),
         ({"samples": {"t": "x"}}, "samples.t='x'"),
         ({"base": "x" * 300}, "base='xxx"),
     ],

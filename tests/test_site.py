@@ -11,9 +11,11 @@ import pytest
 
 from lm_eval_ext.cli_leaderboard import build_site
 from lm_eval_ext.errors import ResultsError
+from lm_eval_ext.generation.thinking import format_names, thinking_format
+from lm_eval_ext.registry import LEADERBOARD
+from lm_eval_ext.site.board import Board
 from lm_eval_ext.site.catalogue import read_catalogue
 from lm_eval_ext.site.load import load
-from lm_eval_ext.site.pages import Board
 from tests.lm_eval_output import scores, write_board, write_output
 
 
@@ -56,6 +58,13 @@ def test_nothing_points_elsewhere(site: Path) -> None:
                 link = part.split('"')[0].split("#")[0]
                 if link and not link.startswith(("https://arxiv.org/", "data:")):
                     assert (path.parent / link).resolve().is_file(), (path, link)
+
+
+def test_texts_are_parted_where_any_known_format_ends_its_thinking() -> None:
+    script = (LEADERBOARD / "assets" / "site.js").read_text("utf-8")
+    ends = json.loads(script.split("const ENDS = ")[1].split(";")[0])
+    for name in format_names():
+        assert any(end in thinking_format(name).end for end in ends) or not thinking_format(name).end, name
 
 
 def test_a_folder_with_something_else_is_left_alone(results: Path, tmp_path: Path) -> None:

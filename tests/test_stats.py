@@ -30,15 +30,33 @@ def task(scores: list[float], questions: str = "a" * 16) -> TaskResult:
 
 @given(SCORES, SCORES)
 def test_the_same_questions_are_paired(one: list[float], other: list[float]) -> None:
+    """By hand: Agresti and Min's two added questions, one of which goes each way by a half."""
     found = difference(task(one), task(other))
     differences = [a - b for a, b in zip(one, other, strict=True)]
     assert found.paired and found.mean == pytest.approx(fmean(differences))
-    assert found.stderr == pytest.approx(stdev(differences) / sqrt(6), abs=1e-12)
+    centre = sum(differences) / 8
+    variance = (sum(one**2 for one in differences) + 1) / 8 - centre**2
+    assert (found.low, found.high) == pytest.approx(
+        (centre - 1.959964 * sqrt(variance / 8), centre + 1.959964 * sqrt(variance / 8)), abs=1e-6
+    )
+
+
+def test_few_questions_prove_little() -> None:
+    assert not difference(task([1.0] * 2), task([0.0] * 2)).separable
+    assert difference(task([1.0] * 9), task([0.0] * 9)).separable
 
 
 def test_other_questions_are_not() -> None:
     found = difference(task([1, 0, 1, 1, 0, 1]), task([0, 0, 1, 1, 0, 1], "b" * 16))
-    assert not found.paired and found.stderr == pytest.approx(sqrt(2 / 45 + 3 / 60), rel=0.02)
+    assert not found.paired and (found.high - found.low) / 2 / 1.96 == pytest.approx(sqrt(2 / 45 + 3 / 60), rel=0.02)
+
+
+def test_scores_that_do_not_vary_or_tell_no_error_are_not_certain() -> None:
+    sure, other = task([1.0] * 6, "c" * 16), task([1.0, 1.0, 1.0, 1.0, 1.0, 0.0], "b" * 16)
+    assert not difference(sure, other).separable and not difference(sure, other).paired
+    unknown = sure.model_copy(update={"scores": (), "metrics": {"acc": Score(value=1.0)}})
+    assert not difference(unknown, other).separable
+    assert ranks({"a": unknown, "b": other}) == {"a": (1, 2), "b": (1, 2)}
 
 
 @given(st.lists(st.tuples(SCORES, st.sampled_from(["a" * 16, "b" * 16])), min_size=2, max_size=6))

@@ -1,90 +1,71 @@
-"""From lm-eval's output to published runs."""
+"""What is read from an output folder of lm-eval, and what is left out of it."""
 
 from __future__ import annotations
 
 import json
+import logging
+import shlex
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
-from lm_eval_ext.cli import app
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.site.catalogue import read_catalogue
-from lm_eval_ext.site.command import public_name
-from lm_eval_ext.site.load import load
-from lm_eval_ext.site.run import read_run
-from lm_eval_ext.site.samples import read_samples
+from lm_eval_ext.site.load import load, read_source
+from lm_eval_ext.site.public import public_name, scrubbed, without_tokens
 from lm_eval_ext.site.submission import submission
-from tests.lm_eval_output import scores, write_output
+from tests.lm_eval_output import write_output
 
 CATALOGUE = read_catalogue()
-SECRETS = ("/home/", "someone", "hf_abc", "secret")
+TASK = "tts_aime24_b512"
+Change = Callable[[dict[str, Any]], Any]
 
 
-def add(output: Path, to: Path, *more: str) -> str:
-    done = CliRunner().invoke(app, ["leaderboard", "add", str(output), "--to", str(to), *more])
-    assert done.exit_code == 0, done.output
-    return done.output
+def changed(path: Path, change: Change) -> Path:
+    """The results file, edited."""
+    content = json.loads(path.read_text("utf-8"))
+    change(content)
+    path.write_text(json.dumps(content), "utf-8")
+    return path
 
 
-def test_a_run_is_published_with_its_samples_and_verified(tmp_path: Path) -> None:
-    given = {"tts_aime24_b512": scores(0.4, 30, 3), "tts_aime24_b1024": scores(0.5, 30, 3)}
-    write_output(tmp_path / "out", given, base="/home/someone/Model-8B", dropped=[3, 4])
-    assert ": verified" in add(tmp_path / "out", tmp_path / "results", "--base", "Org/Model-8B")
-    (path,) = (tmp_path / "results").rglob("run.json")
-    run = read_run(path)
-    assert run.base == "Org/Model-8B" and run.dropped == (3, 4) and run.tier == "verified"
-    assert run.tasks["tts_aime24_b512"].budget == 512 and run.tasks["tts_aime24_b512"].benchmark == "tts_aime24"
-    rows = read_samples(path.parent / "samples" / "tts_aime24_b512.jsonl.gz", run.samples["tts_aime24_b512"])
-    assert [row.score for row in rows] == [sum(right) / 3 for right in given["tts_aime24_b512"]]
-    assert rows[0].prompt == "What is it, number 0?" and rows[0].outputs[0].grade in ("correct", "wrong")
-    text = path.read_text("utf-8")
-    assert not [secret for secret in SECRETS if secret in text]
-    assert "drop_layers=[3,4]" in run.command and "token" not in run.command
-
-
-def test_a_score_that_its_samples_do_not_give_is_not_verified(tmp_path: Path) -> None:
-    path = write_output(tmp_path / "out", {"tts_aime24_b512": [[True], [False]]})
-    samples = next(path.parent.glob("samples_*"))
-    samples.write_text(
-        samples.read_text("utf-8").replace("boxed{5}", "boxed{4}").replace("boxed{4}", "boxed{9}", 1), "utf-8"
-    )
-    said = add(tmp_path / "out", tmp_path / "results")
-    assert "2 of 2 questions score otherwise" in said and ": reported" in said
+def changed_rows(path: Path, change: Change) -> Path:
+    """The results file, the rows of its samples edited."""
+    for file in path.parent.glob("samples_*"):
+        rows = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+        for row in rows:
+            change(row)
+        file.write_text("".join(f"{json.dumps(row)}\n" for row in rows), "utf-8")
+    return path
 
 
 def test_samples_of_another_run_are_refused(tmp_path: Path) -> None:
-    path = write_output(tmp_path, {"tts_aime24_b512": [[True], [False]]})
-    content = json.loads(path.read_text("utf-8"))
-    content["results"]["tts_aime24_b512"]["acc,answer"] = 1.0
-    path.write_text(json.dumps(content), "utf-8")
+    path = write_output(tmp_path, {TASK: [[True], [False]]})
+    changed(path, lambda content: content["results"][TASK].update({"acc,answer": 1.0}))
     with pytest.raises(ResultsError, match=r"acc=1.0 of 2 questions, but its samples file gives 0.5"):
         submission(path, CATALOGUE)
 
 
-def test_nothing_of_gated_questions_is_published(tmp_path: Path) -> None:
-    write_output(tmp_path / "out", {"tts_gpqa_diamond_b512": [[True], [False]]}, text="SECRET %s")
-    add(tmp_path / "out", tmp_path / "results")
-    (path,) = (tmp_path / "results").rglob("*.gz")
-    rows = read_samples(path)
-    assert [row.prompt for row in rows] == [None, None] == [row.gold for row in rows]
-    assert [(one.grade, one.text, one.answer) for row in rows for one in row.outputs] == [
-        ("correct", None, None),
-        ("wrong", None, None),
-    ]
+def test_others_scores_need_be_no_means(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = write_output(tmp_path, {"arc_easy": [[True], [False]]})
+    changed(path, lambda content: content["results"]["arc_easy"].update({"acc,answer": 0.8}))
+    with caplog.at_level(logging.WARNING, "lm_eval.tts"):
+        run = submission(path, CATALOGUE)
+    assert run.tasks["arc_easy"].accuracy.value == 0.8 and not run.samples
+    assert "published without samples" in caplog.text
 
 
 def test_one_row_of_each_question_counts_however_many_filters_there_are(tmp_path: Path) -> None:
     """As lm-eval writes GSM8K: a row for each filter."""
     path = write_output(tmp_path, {"gsm8k": [[True], [False]]}, config={"pruning": None, "model": "hf"})
-    content = json.loads(path.read_text("utf-8"))
-    content["results"]["gsm8k"] = {
+    scores = {
         "exact_match,strict-match": 0.0, "exact_match_stderr,strict-match": 0.0,
         "exact_match,flexible-extract": 0.5, "exact_match_stderr,flexible-extract": 0.5,
     }  # fmt: skip
-    path.write_text(json.dumps(content), "utf-8")
+    changed(path, lambda content: content["results"].update({"gsm8k": scores}))
     samples = next(tmp_path.glob("samples_*"))
     rows = [json.loads(line) for line in samples.read_text("utf-8").splitlines()]
     both: list[dict[str, Any]] = []
@@ -92,34 +73,151 @@ def test_one_row_of_each_question_counts_however_many_filters_there_are(tmp_path
         both.append({**row, "filter": "strict-match", "exact_match": 0.0, "metrics": ["exact_match"]})
         both.append({**row, "filter": "flexible-extract", "exact_match": row["acc"], "metrics": ["exact_match"]})
     samples.write_text("".join(f"{json.dumps(row)}\n" for row in both), "utf-8")
-    run, found = submission(path, CATALOGUE)
-    assert run.tasks["gsm8k"].filter == "flexible-extract" and run.tasks["gsm8k"].scores == (1.0, 0.0)
-    assert len(found["gsm8k"]) == 2 and run.pruning is None and run.dense
+    source = read_source(path, CATALOGUE)
+    task = source.run.tasks["gsm8k"]
+    assert task.filter == "flexible-extract" and task.scores == (1.0, 0.0)
+    assert len(source.samples("gsm8k")) == 2 and source.run.pruning is None and source.run.dense
 
 
 def test_a_group_with_an_accuracy_stands_for_its_members(tmp_path: Path) -> None:
-    path = write_output(tmp_path, {"mmlu_a": [[True]], "mmlu_b": [[False]]}, samples=False)
-    content = json.loads(path.read_text("utf-8"))
-    content["results"]["mmlu"] = {"acc,none": 0.5, "acc_stderr,none": 0.01, "sample_len": 2}
-    content["group_subtasks"] = {"mmlu": ["mmlu_a", "mmlu_b"]}
-    path.write_text(json.dumps(content), "utf-8")
-    assert list(submission(path, CATALOGUE).run.tasks) == ["mmlu"]
+    path = write_output(tmp_path, {"mmlu_a": [[True]] * 3, "mmlu_b": [[False]] * 2}, samples=False, of=5)
+    mmlu = {"acc,none": 0.5, "acc_stderr,none": 0.01, "sample_len": 2}
+    changed(path, lambda content: content["results"].update(mmlu=mmlu))
+    changed(path, lambda content: content.update(group_subtasks={"mmlu": ["mmlu_x"], "mmlu_x": ["mmlu_a", "mmlu_b"]}))
+    (found,) = submission(path, CATALOGUE).tasks.items()
+    assert found[0] == "mmlu" and (found[1].questions, found[1].of) == (5, 10) and found[1].partial
 
 
-def test_the_same_output_gives_the_same_bytes(tmp_path: Path) -> None:
-    write_output(tmp_path / "out", {"tts_aime24_b512": scores(0.4, 8, 3)})
-    for name in ("one", "two"):
-        add(tmp_path / "out", tmp_path / name)
-    first, second = (
-        {path.name: path.read_bytes() for path in (tmp_path / name).rglob("*.*")} for name in ("one", "two")
-    )
-    assert first == second
+def test_a_group_that_goes_in_circles_ends(tmp_path: Path) -> None:
+    path = write_output(tmp_path, {"a": [[True]]}, samples=False)
+    changed(path, lambda content: content.update(group_subtasks={"g": ["h", "a"], "h": ["g"]}))
+    assert set(submission(path, CATALOGUE).tasks) == {"a"}
 
 
-def test_a_published_run_and_its_output_are_one(tmp_path: Path) -> None:
-    write_output(tmp_path / "out", {"tts_aime24_b512": scores(0.4, 8, 3)}, samples=False)
-    add(tmp_path / "out", tmp_path / "results")
-    assert len(load([tmp_path / "results", tmp_path / "out"], CATALOGUE)) == 1
+@pytest.mark.parametrize(
+    ("config", "label"),
+    [
+        ({}, "dense"),
+        ({"model_args": "pretrained=Org/M,load_in_4bit=True"}, "dense, load_in_4bit=true"),
+        ({"model_args": {"peft": "/home/someone/my-adapter"}}, "dense, peft=my-adapter"),
+        ({"model_args": "load_in_8bit=False,dtype=float16"}, "dense"),
+    ],
+)
+def test_a_model_that_is_varied_is_another_one(config: dict[str, Any], label: str, tmp_path: Path) -> None:
+    path = write_output(tmp_path, {TASK: [[True]]}, config={"pruning": None, **config})
+    run = submission(path, CATALOGUE)
+    assert run.label == label and run.dense == (label == "dense")
+
+
+def test_dates_come_from_the_run_or_the_name_of_its_file(tmp_path: Path) -> None:
+    path = write_output(tmp_path, {TASK: [[True]]}, samples=False)
+    assert submission(path, CATALOGUE).date == "2026-11-01T00:00:00Z"
+    odd: list[Any] = [None, "yesterday", 1e300, [], {}]
+    for date in odd:
+        changed(path, partial(dict.update, date=date))
+        assert submission(path, CATALOGUE).date == "2026-11-01T00:00:00Z"
+    with pytest.raises(ResultsError, match=r"date=\{\}; allowed: seconds since 1970"):
+        submission(path.rename(tmp_path / "results_x.json"), CATALOGUE)
+
+
+def test_log_likelihoods_are_no_texts(tmp_path: Path) -> None:
+    path = write_output(tmp_path, {"arc_easy": [[True]]})
+    changed(path, lambda content: content["configs"]["arc_easy"].update(output_type="multiple_choice"))
+    (row,) = read_source(path, CATALOGUE).samples("arc_easy")
+    assert row.outputs == () and row.score == 1.0
+
+
+def test_answers_of_another_number_than_the_samples_tell_nothing(tmp_path: Path) -> None:
+    """As lm-eval's `take_first` leaves it: one answer of three samples."""
+    path = write_output(tmp_path, {"gsm8k": [[True, True, False]]})
+    changed_rows(path, lambda row: row.update(filtered_resps=["4"], graded=None, acc=2 / 3))
+    (row,) = read_source(path, CATALOGUE).samples("gsm8k")
+    assert [(one.grade, one.answer) for one in row.outputs] == [("not told", None)] * 3
+
+
+def test_questions_without_hashes_are_not_taken_for_the_same(tmp_path: Path) -> None:
+    path = changed_rows(write_output(tmp_path, {TASK: [[True], [False]]}), lambda row: row.pop("doc_hash"))
+    assert submission(path, CATALOGUE).tasks[TASK].question_set == ""
+
+
+BROKEN: list[Change] = [
+    lambda content: content.update(results=[]),
+    lambda content: content.update(results={TASK: None}),
+    lambda content: content.update(results={TASK: {"acc,answer": True}}),
+    lambda content: content.update(results={TASK: {"acc,answer": 17.0}}),
+    lambda content: content.update(results={"../../x": content["results"][TASK]}),
+    lambda content: content.update(config=None),
+    lambda content: content["config"]["pruning"].update(kept_layers=10**400),
+    lambda content: content["config"]["pruning"].update(dropped_layers=["x"]),
+    lambda content: content["config"]["pruning"].update(dropped_layers=[7, 7]),
+    lambda content: content["config"]["pruning"].update(merged_layers=[{"into": None, "layers": ["x"]}]),
+    lambda content: content["config"]["pruning"].update(model_fingerprint="no hash"),
+]
+ODD: list[Change] = [
+    lambda content: content.update({"n-samples": {TASK: [1]}, "n-shot": "x", "versions": [], "configs": None}),
+    lambda content: content.update(group_subtasks=[1], task_hashes={TASK: "<b>"}, total_evaluation_time_seconds="x"),
+    lambda content: content["results"][TASK].update({"other,answer": float("nan"), "more,answer": float("inf")}),
+    lambda content: content["results"][TASK].update({"acc_stderr,answer": "N/A", "acc,answer": 1.0 + 1e-9}),
+    lambda content: content["config"].update(generation={"a": None, "b": 10**400, "c": "x"}, model_args=7),
+    lambda content: content["config"].update(random_seed=True, numpy_seed="x", model_dtype=None, gen_kwargs=[1]),
+    lambda content: content["config"]["pruning"].update(layer_scores=[None, "x", 10**400], merged_layers="x"),
+    lambda content: content["config"]["pruning"].update(parameters_after="many", method=None, source={"a": 1}),
+    lambda content: content["config"].update(pruning=[], model=None, model_revision="x\ny\u2028z" * 99),
+]
+
+
+@pytest.mark.parametrize("number", range(len(BROKEN)))
+def test_what_no_run_gives_is_refused_in_a_line(number: int, tmp_path: Path) -> None:
+    path = changed(write_output(tmp_path, {TASK: [[True]]}, dropped=[3], samples=False), BROKEN[number])
+    with pytest.raises(ResultsError) as caught:
+        submission(path, CATALOGUE)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value) and len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize("number", range(len(ODD)))
+def test_what_is_odd_beside_the_scores_is_left_out(number: int, tmp_path: Path) -> None:
+    path = changed(write_output(tmp_path, {TASK: [[True]]}, dropped=[3], samples=False), ODD[number])
+    assert submission(path, CATALOGUE).tasks[TASK].accuracy.value == 1.0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda row: row.update(acc=True), "acc=True"),
+        (lambda row: row.update(acc=None), "acc=None"),
+        (lambda row: row.update(acc=1.5), "acc=1.5"),
+        (lambda row: row.pop("doc_id"), "doc_id is missing"),
+        (lambda row: row.update(doc_id=-1), "id=-1"),
+        (lambda row: row.update(doc_id=[0] * 999), "id="),
+        (lambda row: row.update(doc_id=0), "a question comes twice"),
+    ],
+)
+def test_rows_that_no_run_gives_are_refused_in_a_line(change: Change, message: str, tmp_path: Path) -> None:
+    path = changed_rows(write_output(tmp_path, {TASK: [[True], [True]]}), change)
+    with pytest.raises(ResultsError) as caught:
+        submission(path, CATALOGUE)
+    assert message in str(caught.value) and "samples_tts" in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda row: row.update(resps=None, filtered_resps=7, graded="x"),
+        lambda row: row.update(filtered_resps=[["\ud800"]], resps=[["\ud800\x00"]]),
+        lambda row: row.update(arguments=[], target={"a": 1}, metrics=[1, None, "acc", "no such"]),
+        lambda row: row.update(graded=["<b>"], doc_hash=None),
+    ],
+)
+def test_rows_that_are_odd_beside_their_score_are_read(change: Change, tmp_path: Path) -> None:
+    source = read_source(changed_rows(write_output(tmp_path, {TASK: [[True]]}), change), CATALOGUE)
+    assert [row.score for row in source.samples(TASK)] == [1.0]
+
+
+def test_nothing_of_gated_questions_is_read_whatever_the_task_is_called(tmp_path: Path) -> None:
+    path = write_output(tmp_path, {"my_science": [[True]]}, text="SECRET %s")
+    changed(path, lambda content: content["configs"]["my_science"].update(dataset_path="Idavidrein/GPQA"))
+    (row,) = read_source(path, CATALOGUE).samples("my_science")
+    assert row.prompt is None and row.gold is None and row.outputs[0].text is None and row.outputs[0].answer is None
 
 
 @pytest.mark.parametrize(
@@ -132,55 +230,61 @@ def test_a_published_run_and_its_output_are_one(tmp_path: Path) -> None:
         (r"C:\models\x", "x"),
         ("a/b/c", "c"),
         ("gpt2", "gpt2"),
+        ("file:///home/x/m", "m"),
     ],
 )
 def test_names_of_models_tell_no_paths(name: str, public: str) -> None:
     assert public_name(name) == public
 
 
-def checked(results: Path, *more: str) -> tuple[int, str]:
-    done = CliRunner().invoke(app, ["leaderboard", "check", str(results), *more])
-    return done.exit_code, done.output
+@pytest.mark.parametrize(
+    ("text", "public"),
+    [
+        ("recipe of /home/someone/project/a.yaml, see", "recipe of a.yaml, see"),
+        ("data=~/me/x.jsonl", "data=x.jsonl"),
+        (r"from C:\Users\someone\x.txt", "from x.txt"),
+        ("file:///home/someone/x", "x"),
+        ("https://me:pass@host.org/a/b", "https://host.org/a/b"),
+        ("https://arxiv.org/abs/2510.22228", "https://arxiv.org/abs/2510.22228"),
+        ("HF_TOKEN=abcdefgh x", "HF_TOKEN=[redacted] x"),
+        ('{"api_key": "abcdefgh"}', '{"api_key": "[redacted]"}'),
+        ("think_end_token=</think>, thinking_token_budget=512", "think_end_token=</think>, thinking_token_budget=512"),
+        ("prefix_token_id=12", "prefix_token_id=12"),
+        ("hf_abcdefghijklmn", "[redacted]"),
+        ("Authorization: Bearer abcdefghijklmnopqrst", "Authorization: [redacted]"),
+        ("AKIAABCDEFGHIJKLMNOP glpat-abcdefghijklmnop0 ghp_abcdefghijklmnop0", "[redacted] [redacted] [redacted]"),
+        ("Org/Model-8B at 1/2, and/or", "Org/Model-8B at 1/2, and/or"),
+    ],
+)
+def test_texts_tell_no_paths_and_no_secrets(text: str, public: str) -> None:
+    assert scrubbed([{"a": text}]) == [{"a": public}]
 
 
-def test_check_finds_what_a_reviewer_would(tmp_path: Path) -> None:
-    results = tmp_path / "results"
-    dense, pruned = {"tts_aime24_b512": scores(0.6, 9, 3)}, {"tts_aime24_b512": scores(0.3, 9, 3)}
-    write_output(tmp_path / "a", dense)
-    write_output(tmp_path / "b", pruned, dropped=[5])
-    for name in ("a", "b"):
-        add(tmp_path / name, results)
-    code, said = checked(results, "--regrade", "--table", str(tmp_path / "table.md"))
-    assert code == 0 and "2 runs, 0 faults, 0 warnings" in said
-    assert "| Org/Model-8B | shortgpt -1 | tts_aime24_b512 |" in (tmp_path / "table.md").read_text("utf-8")
-
-    path = next(path for path in results.rglob("run.json") if "shortgpt" in str(path))
-    content = json.loads(path.read_text("utf-8"))
-    content["tasks"]["tts_aime24_b512"]["scores"][0] = 0.123
-    path.write_text(json.dumps(content), "utf-8")
-    code, said = checked(results)
-    assert code == 1 and "scores: are not those of its samples" in said
-
-    copy = path.parent.with_name("another")
-    path.parent.rename(copy)
-    code, said = checked(results)
-    assert code == 1 and "the name of its folder, 'another'" in said
+def test_a_models_text_keeps_all_but_tokens() -> None:
+    assert without_tokens("see /home/x, password=abcd, hf_abcdefghijklmn") == "see /home/x, password=abcd, [redacted]"
 
 
-def test_check_knows_duplicates_changes_and_missing_baselines(tmp_path: Path) -> None:
-    write_output(tmp_path / "b", {"tts_aime24_b512": scores(0.3, 9, 3)}, dropped=[5], of=30)
-    add(tmp_path / "b", tmp_path / "results")
-    code, said = checked(tmp_path / "results")
-    assert code == 0 and "no run of the whole Org/Model-8B" in said and "partial" in said and "2 warnings" in said
-    path = next((tmp_path / "results").rglob("run.json"))
-    content = json.loads(path.read_text("utf-8"))
-    twin = path.parent.with_name("twin-of-it")
-    twin.mkdir()
-    (twin / "run.json").write_text(json.dumps({**content, "id": "twin-of-it", "samples": {}}), "utf-8")
-    code, said = checked(tmp_path / "results")
-    assert code == 1 and "the same model and scores" in said
-    (path.parent / "run.json").write_text(json.dumps({**content, "dtype": "float32"}), "utf-8")
-    before = tmp_path / "before"
-    add(tmp_path / "b", before)
-    code, said = checked(path.parent, "--against", str(before))
-    assert code == 1 and "published before with other content" in said
+def test_the_command_names_what_it_leaves_out(tmp_path: Path) -> None:
+    given = {
+        "pretrained": "/home/someone/M", "drop_layers": [3], "token": "abcdefgh", "cache_dir": "/home/someone",
+        "peft": "/home/someone/adapter", "load_in_4bit": True,
+    }  # fmt: skip
+    config = {"model_args": given, "gen_kwargs": {"temperature": 0.5}, "num_fewshot": 5, "limit": 3.0}
+    path = write_output(tmp_path, {TASK: [[True]]}, dropped=[3], samples=False, config=config)
+    changed(path, lambda content: content.update(system_instruction="Think it's hard", chat_template="{{ x }}"))
+    words = shlex.split(submission(path, CATALOGUE, "Org/M").command, comments=True)
+    assert words == [
+        "lm_eval", "--model", "pruned-hf", "--model_args",
+        "pretrained=Org/M,drop_layers=[3],peft=adapter,load_in_4bit=true", "--tasks", TASK,
+        "--gen_kwargs", "temperature=0.5", "--num_fewshot", "5", "--batch_size", "32", "--limit", "3",
+        "--apply_chat_template", "--system_instruction", "Think it's hard", "--seed", "0,1234,1234,1234",
+    ]  # fmt: skip
+    assert submission(path, CATALOGUE).command.endswith("# without cache_dir, token")
+
+
+def test_a_built_site_is_no_source_of_results(tmp_path: Path) -> None:
+    from lm_eval_ext.cli_leaderboard import build_site
+
+    write_output(tmp_path / "out", {TASK: [[True]]})
+    build_site([tmp_path / "out"], tmp_path / "out" / "site")
+    assert len(load([tmp_path], CATALOGUE)) == 1

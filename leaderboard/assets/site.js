@@ -211,6 +211,16 @@ function browser(form) {
 
 // Two runs ---------------------------------------------------------------------------------------------------
 
+// Mean and 95% interval of differences from -1 to 1, as `site/stats.py` has it: Agresti and Min's two added questions.
+function pairedInterval(differences) {
+  const total = differences.reduce((sum, one) => sum + one, 0);
+  const squares = differences.reduce((sum, one) => sum + one * one, 0);
+  const questions = differences.length + 2;
+  const centre = total / questions;
+  const half = 1.959964 * Math.sqrt(Math.max(0, (squares + 1) / questions - centre ** 2) / questions);
+  return [total / differences.length, centre - half, centre + half];
+}
+
 function comparison(one, other, names) {
   const table = make("table");
   const head = table.createTHead().insertRow();
@@ -221,18 +231,16 @@ function comparison(one, other, names) {
   }
   const body = table.createTBody();
   for (const [task, [questions, scores]] of Object.entries(one)) {
-    if (!other[task] || other[task][0] !== questions || scores.length < 2) continue;
+    if (!questions || !other[task] || other[task][0] !== questions) continue;
     const differences = scores.map((score, index) => score - other[task][1][index]);
-    const mean = differences.reduce((sum, one) => sum + one, 0) / differences.length;
-    const variance = differences.reduce((sum, one) => sum + (one - mean) ** 2, 0) / (differences.length - 1);
-    const half = 1.959964 * Math.sqrt(variance / differences.length);
+    const [mean, low, high] = pairedInterval(differences);
     const row = body.insertRow();
     const name = make("th", task);
     name.scope = "row";
     row.append(name);
     const signed = (value) => (value > 0 ? "+" : "") + (100 * value).toFixed(1);
     for (const text of [scores.length, differences.filter((one) => one > 0).length, differences.filter((one) => one < 0).length,
-      signed(mean), `${signed(mean - half)} to ${signed(mean + half)}`]) row.insertCell().textContent = text;
+      signed(mean), `${signed(low)} to ${signed(high)}`]) row.insertCell().textContent = text;
   }
   if (!body.rows.length) return make("p", "They have no task with the same questions and samples.");
   table.createCaption().textContent = `${names[0]} minus ${names[1]}, in points; questions on which one alone scored higher`;

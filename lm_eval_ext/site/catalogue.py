@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.registry import LEADERBOARD
+from lm_eval_ext.site.run import first_fault
 
 Kind = Literal["knowledge", "shallow", "long", "other"]
 
@@ -36,13 +37,19 @@ class Catalogue(BaseModel):
     kinds: dict[Kind, str]
     benchmarks: dict[str, Benchmark]
 
+    @model_validator(mode="after")
+    def _titles_of_all_kinds(self) -> Catalogue:
+        if missing := set(get_args(Kind)) - set(self.kinds):
+            raise ValueError(f"kinds: {min(missing)} has no title")
+        return self
+
     def benchmark(self, name: str) -> Benchmark:
         """The benchmark called `name`; one that is not declared is `other`."""
         return self.benchmarks.get(name) or Benchmark(title=name)
 
-    def is_gated(self, task: str) -> bool:
-        """Whether nothing of the task's questions may be shown."""
-        return any(word in task.lower() for word in self.gated)
+    def is_gated(self, task: str, dataset: str = "") -> bool:
+        """Whether nothing of the questions of a task, which takes them from a dataset, may be shown."""
+        return any(word.lower() in f"{task} {dataset}".lower() for word in self.gated)
 
     def order(self, name: str) -> tuple[int, int, str]:
         """Sorts benchmarks by kind, then as declared, then by name."""
@@ -63,7 +70,6 @@ def read_catalogue(path: Path = LEADERBOARD / "site.yaml") -> Catalogue:
     try:
         return Catalogue.model_validate(yaml.safe_load(path.read_text("utf-8")))
     except ValidationError as error:
-        fault = error.errors()[0]
-        raise ResultsError(f"{path}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}") from error
+        raise ResultsError(f"{path}: {first_fault(error)}") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ResultsError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())[:200]})") from error

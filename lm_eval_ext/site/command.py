@@ -8,63 +8,85 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_SECRET = re.compile(r"token|secret|password|passwd|api_?key|auth|credential", re.I)
-_SECRET_VALUE = re.compile(r"\b(hf_[A-Za-z0-9]{8,}|sk-[A-Za-z0-9-]{8,}|gh[pousr]_[A-Za-z0-9]{8,})")
-_LOCAL = re.compile(r"^(?:[/\\~.]|[A-Za-z]:[\\/])")
-# Where a machine keeps things, and no part of what is computed.
-_LEFT_OUT = ("journal", "cache_dir", "download_dir", "offload_folder")
-_SHOWN_SECRET_NAMES = ("tokenizer", "tokenizer_mode", "add_bos_token", "prefix_token_id", "skip_special_tokens",
-                       "answer_token_budget", "max_num_batched_tokens")  # fmt: skip
+from lm_eval_ext.site.foreign import line, mapping, whole
+from lm_eval_ext.site.public import public_name
+
+# Model arguments that say what is computed. Others (a cache, a token, a journal) are named as left out, without value.
+_SHOWN = {
+    "revision", "subfolder", "dtype", "tokenizer", "peft", "delta", "gguf_file", "load_in_4bit", "load_in_8bit",
+    "quantization", "bnb_4bit_quant_type", "bnb_4bit_compute_dtype", "bnb_4bit_use_double_quant", "autogptq",
+    "gptqmodel", "kv_cache_dtype", "drop_layers", "recipe", "prune", "calibration", "trust_layer_fields",
+    "thinking_format", "answer_token_budget", "auto_chat_template", "share_traces", "stop_loops", "seed",
+    "enable_thinking", "think_end_token", "chat_template_args", "max_length", "max_gen_toks", "max_model_len",
+    "add_bos_token", "prefix_token_id", "trust_remote_code", "parallelize", "device_map", "backend",
+    "attn_implementation", "tensor_parallel_size", "data_parallel_size", "pipeline_parallel_size",
+    "gpu_memory_utilization", "swap_space", "enforce_eager", "max_num_seqs", "max_num_batched_tokens",
+    "tokenizer_mode", "batch_size", "max_batch_size",
+}  # fmt: skip
+# Those that make another model, or have it asked in another way.
+_VARYING = ("subfolder", "peft", "delta", "gguf_file", "load_in_4bit", "load_in_8bit", "quantization", "autogptq",
+            "gptqmodel", "kv_cache_dtype", "enable_thinking", "chat_template_args", "stop_loops")  # fmt: skip
+_USUAL = {"load_in_4bit": False, "load_in_8bit": False, "autogptq": False, "gptqmodel": False, "enable_thinking": True,
+          "kv_cache_dtype": "auto", "stop_loops": False}  # fmt: skip
+_NAMES = ("peft", "delta", "tokenizer", "gguf_file", "recipe")  # whose values may be paths
+_LONGEST = 4000
 
 
-def public_name(name: object) -> str:
-    """A Hub name as it is; of a path the last part."""
-    text = str(name).strip().rstrip("/\\") or "unknown"
-    if _LOCAL.match(text) or text.count("/") > 1 or "\\" in text:
-        text = re.split(r"[/\\]", text)[-1] or "unknown"
-    return text[:200]
+def model_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
+    """lm-eval's `--model_args` as names and values, however they were kept."""
+    given = config.get("model_args")
+    if isinstance(given, str):  # commas within brackets separate nothing
+        pairs = (pair.partition("=") for pair in re.split(r",(?![^\[]*\])", given) if "=" in pair)
+        return {name.strip(): _value(value.strip()) for name, _, value in pairs}
+    return mapping(given)
 
 
-def public_value(value: Any) -> Any:
-    """A value without paths and secrets."""
-    if isinstance(value, str):
-        return _SECRET_VALUE.sub("[redacted]", public_name(value) if _LOCAL.match(value) else value)
-    if isinstance(value, Mapping):
-        return {str(key): public_value(one) for key, one in value.items() if not _is_secret(str(key))}
-    return [public_value(one) for one in value] if isinstance(value, (list, tuple)) else value
+def _value(text: str) -> Any:
+    return {"true": True, "false": False, "none": None}.get(text.lower(), text)
 
 
-def _is_secret(name: str) -> bool:
-    return bool(_SECRET.search(name)) and name not in _SHOWN_SECRET_NAMES
+def variation(arguments: Mapping[str, Any]) -> str:
+    """What makes it another model than its base: `load_in_4bit=true, peft=adapter`."""
+    given = {name: arguments[name] for name in _VARYING if arguments.get(name) is not None}
+    return ", ".join(f"{name}={_shown(name, value)}" for name, value in given.items() if value != _USUAL.get(name))
 
 
-def command_of(config: Mapping[str, Any], tasks: Sequence[str], base: str) -> str:
-    """As one line for a shell."""
-    arguments = {**_arguments(config.get("model_args")), "pretrained": base}
-    words = ["lm_eval", "--model", str(config.get("model") or "hf"), "--model_args", _pairs(arguments)]
-    words += ["--tasks", ",".join(tasks)]
+def command_of(content: Mapping[str, Any], tasks: Sequence[str], base: str) -> str:
+    """As one line for a shell, from a results file; arguments that are left out are named behind a `#`."""
+    config = mapping(content.get("config"))
+    given = model_arguments(config)
+    arguments = {"pretrained": base} | {name: given[name] for name in given if name in _SHOWN}
+    words = ["lm_eval", "--model", line(config.get("model") or "hf"), "--model_args", _pairs(arguments)]
+    words += ["--tasks", ",".join(tasks), *_options(content, config)]
+    left_out = sorted(line(name, 50) for name in set(given) - _SHOWN - {"pretrained"})
+    command = shlex.join(words) + (f"  # without {', '.join(left_out)}" if left_out else "")
+    return line(command, _LONGEST)
+
+
+def _options(content: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
+    words: list[str] = []
     if config.get("gen_kwargs"):
-        words += ["--gen_kwargs", _pairs(public_value(config["gen_kwargs"]))]
-    for name in ("batch_size", "limit"):
-        if config.get(name) is not None:
-            words += [f"--{name}", f"{config[name]:g}" if isinstance(config[name], float) else str(config[name])]
-    seeds = [config.get(f"{name}_seed") for name in ("random", "numpy", "torch", "fewshot")]
-    if all(isinstance(seed, int) for seed in seeds):
-        words += ["--seed", ",".join(map(str, seeds))]
-    return shlex.join(words)[:4000]
+        generation = config["gen_kwargs"]
+        words += ["--gen_kwargs", _pairs(generation) if isinstance(generation, dict) else line(generation)]
+    for name in ("num_fewshot", "batch_size", "limit"):
+        value = config.get(name)
+        if value not in (None, ""):
+            words += [f"--{name}", f"{value:g}" if isinstance(value, float) else line(value)]
+    if content.get("chat_template"):
+        words.append("--apply_chat_template")
+    if content.get("fewshot_as_multiturn"):
+        words.append("--fewshot_as_multiturn")
+    if content.get("system_instruction"):
+        words += ["--system_instruction", line(content["system_instruction"])]
+    seeds = [whole(config.get(f"{name}_seed")) for name in ("random", "numpy", "torch", "fewshot")]
+    return words + (["--seed", ",".join(map(str, seeds))] if None not in seeds else [])
 
 
-def _arguments(given: Any) -> dict[str, Any]:
-    if isinstance(given, str):
-        given = dict(pair.split("=", 1) for pair in re.split(r",(?![^\[]*\])", given) if "=" in pair)
-    shown = public_value(given) if isinstance(given, Mapping) else {}
-    return {name: value for name, value in shown.items() if name not in _LEFT_OUT}
+def _pairs(values: Mapping[str, Any]) -> str:
+    return ",".join(f"{name}={_shown(name, value)}" for name, value in values.items())
 
 
-def _pairs(values: Any) -> str:
-    if not isinstance(values, Mapping):
-        return str(values)
-    return ",".join(
-        f"{name}={value if isinstance(value, str) else json.dumps(value, separators=(',', ':'))}"
-        for name, value in values.items()
-    )
+def _shown(name: str, value: Any) -> str:
+    if name in _NAMES and isinstance(value, str):
+        return line(public_name(value))
+    return line(value if isinstance(value, str) else json.dumps(value, separators=(",", ":"), default=str))

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import logging
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.site.catalogue import Catalogue
-from lm_eval_ext.site.run import RUN_FILE, Run, read_run
+from lm_eval_ext.site.run import RUN_FILE, Run, read_json, read_run
 from lm_eval_ext.site.samples import Sample, read_samples
-from lm_eval_ext.site.submission import submission
+from lm_eval_ext.site.submission import is_results, submission
+from lm_eval_ext.site.task_results import Scored, task_rows
 
-logger = logging.getLogger("lm_eval.tts")
+SITE_MARK = ".lm-eval-tts-site"  # a folder that holds it is a site, which may be written anew and is no source
 
 
 @dataclass(frozen=True)
@@ -24,13 +25,23 @@ class Source:
     path: Path
     catalogue: Catalogue
 
+    @property
+    def published(self) -> bool:
+        """Whether it was read from a `run.json`."""
+        return self.path.name == RUN_FILE
+
     def samples(self, task: str) -> list[Sample]:
-        """The samples of a task; none where the run has none."""
+        """The samples of a task; none where the run has none.
+
+        Raises:
+            ResultsError: names the file, the line and the field.
+        """
         if task not in self.run.samples:
             return []
-        if self.path.name == RUN_FILE:
+        if self.published:
             return read_samples(samples_path(self.path.parent, task), self.run.samples[task])
-        return submission(self.path, self.catalogue).samples.get(task, [])
+        result = self.run.tasks[task]
+        return task_rows(self.path, read_json(self.path), Scored(task, result.filter, result.score), self.catalogue)
 
 
 def samples_path(folder: Path, task: str) -> Path:
@@ -38,36 +49,53 @@ def samples_path(folder: Path, task: str) -> Path:
     return folder / "samples" / f"{task}.jsonl.gz"
 
 
-def load(paths: Sequence[Path], catalogue: Catalogue) -> list[Source]:
-    """All runs at or below the given paths, by id.
+def read_source(path: Path, catalogue: Catalogue, base: str | None = None) -> Source:
+    """The run in a `run.json` or in a results file of lm-eval; `base` renames the latter's base model.
 
-    A folder with a `run.json` is a published run; any `results_*.json` elsewhere is lm-eval's. The same run found twice
-    counts once.
+    Raises:
+        ResultsError: names the file and the field.
+    """
+    run = read_run(path) if path.name == RUN_FILE else submission(path, catalogue, base)
+    return Source(run, path, catalogue)
+
+
+def load(paths: Sequence[Path], catalogue: Catalogue) -> list[Source]:
+    """All runs at or below the given paths, by id. The same run found twice counts once.
 
     Raises:
         ResultsError: names the file and the field; a path holds nothing; two runs share an id.
     """
     found: dict[str, Source] = {}
     for path in paths:
-        sources = list(_found(path, catalogue))
-        if not sources:
-            raise ResultsError(f"{path}: holds neither {RUN_FILE} nor results of lm-eval (results_*.json)")
-        for source in sources:
+        for file in files(path):
+            source = read_source(file, catalogue)
             other = found.setdefault(source.run.id, source)
             if other.run != source.run:
                 raise ResultsError(f"{source.path}: id={source.run.id!r}: {other.path} has the same and is another run")
     return [found[name] for name in sorted(found)]
 
 
-def _found(path: Path, catalogue: Catalogue) -> Iterator[Source]:
+def files(path: Path) -> list[Path]:
+    """The published runs (`run.json`) and results of lm-eval (`results_*.json`) at or below a path; sites are left out.
+
+    Raises:
+        ResultsError: there is no such path, or nothing at it.
+    """
     if not path.exists():
-        raise ResultsError(f"{path}: does not exist; allowed: folders with results")
-    for file in [path] if path.is_file() else sorted(_files(path)):
-        if file.name == RUN_FILE:
-            yield Source(read_run(file), file, catalogue)
-        else:
-            yield Source(submission(file, catalogue).run, file, catalogue)
+        raise ResultsError(f"{path}: does not exist; allowed: folders with results, or one results file")
+    found = [path] if path.is_file() else sorted(_below(path))
+    if not found:
+        raise ResultsError(f"{path}: holds neither {RUN_FILE} nor results of lm-eval (results_*.json)")
+    return found
 
 
-def _files(folder: Path) -> Iterable[Path]:
-    return (file for file in folder.rglob("*.json") if file.name == RUN_FILE or file.match("results_*.json"))
+def _below(folder: Path) -> Iterator[Path]:
+    for parent, folders, names in os.walk(folder):
+        if SITE_MARK in names:
+            folders.clear()
+            continue
+        yield from (path for path in _paths(parent, names) if path.name == RUN_FILE or is_results(path))
+
+
+def _paths(parent: str, names: Iterable[str]) -> Iterator[Path]:
+    return (Path(parent, name) for name in names)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-import logging
 import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from io import StringIO
 from pathlib import Path
@@ -13,18 +13,15 @@ from typing import Any
 
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.registry import LEADERBOARD
-from lm_eval_ext.site import charts, pages
-from lm_eval_ext.site.load import Source
-from lm_eval_ext.site.run import Run
+from lm_eval_ext.site import charts, curves, pages
+from lm_eval_ext.site.board import Board, overview
+from lm_eval_ext.site.load import SITE_MARK, Source
+from lm_eval_ext.site.run import Run, TaskResult
 from lm_eval_ext.site.shards import write_shards
 
-logger = logging.getLogger("lm_eval.tts")
 
-_MARK = ".lm-eval-tts-site"  # a folder that holds it is a site, and may be written anew
-
-
-def build(sources: Sequence[Source], out: Path, board: pages.Board) -> Path:
-    """Write the whole site; returns its first page.
+def build(sources: Sequence[Source], out: Path, board: Board) -> Path:
+    """Write the whole site beside its place, and put it there when it is whole; returns its first page.
 
     Args:
         sources: the runs.
@@ -34,31 +31,42 @@ def build(sources: Sequence[Source], out: Path, board: pages.Board) -> Path:
     Raises:
         ResultsError: the folder holds something else.
     """
-    _clear(out)
-    render = _renderer(out, board)
-    _write_assets(out)
-    render("index.html", "index.html", **pages.overview(board))
-    titles = {"budgets": pages.budget_curves, "votes": pages.vote_curves, "depth": pages.depth_curves}
-    for name, curves in titles.items():
-        render(f"{name}.html", f"{name}.html", sections=[_section(board, base, curves, name) for base in board.bases])
-    render("compare.html", "compare.html")
-    render("about.html", "about.html", paper=_paper(), schema=Run.model_json_schema())
-    _write_data(out, board)
-    for source in _with_progress(sources):
-        _write_run(source, out, render, board)
+    place = out.resolve()
+    _may_be_written(place)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}.") as beside:
+        fresh, old = Path(beside, "fresh"), Path(beside, "old")
+        _write(sources, fresh, board)
+        if place.exists():
+            place.rename(old)
+        fresh.rename(place)
     return out / "index.html"
 
 
-def _clear(out: Path) -> None:
-    if out.is_dir() and any(out.iterdir()):
-        if not (out / _MARK).is_file():
-            raise ResultsError(f"{out}: holds something that is no site; allowed: a new or empty folder, or a site")
-        shutil.rmtree(out)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / _MARK).write_text("Written by `lm-eval-tts leaderboard build`.\n", encoding="utf-8")
+def _may_be_written(out: Path) -> None:
+    if out.is_file():
+        raise ResultsError(f"{out}: is a file; allowed: a new or empty folder, or a site")
+    if out.is_dir() and any(out.iterdir()) and not (out / SITE_MARK).is_file():
+        raise ResultsError(f"{out}: holds something that is no site; allowed: a new or empty folder, or a site")
 
 
-def _renderer(out: Path, board: pages.Board) -> Callable[..., None]:
+def _write(sources: Sequence[Source], out: Path, board: Board) -> None:
+    out.mkdir()
+    (out / SITE_MARK).write_text("Written by `lm-eval-tts leaderboard build`.\n", encoding="utf-8")
+    render = _renderer(out, board)
+    _write_assets(out)
+    render("index.html", "index.html", **overview(board))
+    lines = {"budgets": curves.budget_curves, "votes": curves.vote_curves, "depth": curves.depth_curves}
+    for name, found in lines.items():
+        render(f"{name}.html", f"{name}.html", sections=[_section(board, base, found, name) for base in board.bases])
+    render("compare.html", "compare.html")
+    render("about.html", "about.html", paper=_paper())
+    _write_data(out, board)
+    for source in _with_progress(sources):
+        _write_run(source, out, render, board)
+
+
+def _renderer(out: Path, board: Board) -> Callable[..., None]:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -110,16 +118,16 @@ def _span(interval: Any) -> str:
 
 
 def _section(
-    board: pages.Board, base: str, curves: Callable[[pages.Board, str], Iterable[pages.Curves]], page: str
+    board: Board, base: str, lines: Callable[[Board, str], Iterable[curves.Curves]], page: str
 ) -> dict[str, Any]:
-    found = list(curves(board, base))
-    colour = pages.shown_colours(found)
+    found = list(lines(board, base))
+    colour = curves.shown_colours(found)
     axis, log = {"budgets": ("thinking tokens", True), "votes": ("samples", True)}.get(page, ("layers removed", False))
     drawn = [
         charts.lines(f"{board.title(one.benchmark)}, {base}", axis, _shown(one, colour), colour, log=log)
         for one in found
     ]
-    heat = pages.dropped_layers(board, base) if page == "depth" else []
+    heat = curves.dropped_layers(board, base) if page == "depth" else []
     return {
         "base": base,
         "curves": list(zip(found, drawn, strict=True)),
@@ -131,14 +139,14 @@ def _section(
     }
 
 
-def _shown(curves: pages.Curves, colour: dict[str, str]) -> list[charts.Point]:
-    return [point for point in curves.points if point.series in colour]
+def _shown(lines: curves.Curves, colour: dict[str, str]) -> list[charts.Point]:
+    return [point for point in lines.points if point.series in colour]
 
 
 def _paper() -> list[tuple[charts.Chart, dict[str, str]]]:
     reference = json.loads((LEADERBOARD / "paper_reference.json").read_text("utf-8"))
     drawn = []
-    for title, points in pages.paper_curves(reference).items():
+    for title, points in curves.paper_curves(reference).items():
         colour = charts.colours(dict.fromkeys(point.series for point in points))
         axis = title.split(", ")[-1]
         drawn.append((charts.lines(title, axis, points, colour, log=axis != "layers removed"), colour))
@@ -150,7 +158,7 @@ def _write_assets(out: Path) -> None:
     (out / "assets" / "charts.js").write_text(charts.bundle(), encoding="utf-8")
 
 
-def _write_data(out: Path, board: pages.Board) -> None:
+def _write_data(out: Path, board: Board) -> None:
     folder = out / "data"
     folder.mkdir()
     records = pages.flat(board)
@@ -162,7 +170,7 @@ def _write_data(out: Path, board: pages.Board) -> None:
     (folder / "leaderboard.json").write_text(json.dumps(records, indent=0, allow_nan=False) + "\n", encoding="utf-8")
     schema = json.dumps(Run.model_json_schema(), indent=1) + "\n"
     (folder / "run.schema.json").write_text(schema, encoding="utf-8")
-    listed = [[run.id, f"{run.base}: {run.label}, {run.date}"] for run in board.runs]
+    listed = [[run.id, f"{run.base}: {board.entry_of[run.id].label}, {run.date[:10]}"] for run in board.runs]
     (folder / "runs.js").write_text(f"lmtts.runs({json.dumps(listed)});\n", encoding="utf-8")
 
 
@@ -171,17 +179,22 @@ def _no_formula(value: object) -> object:
     return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
 
 
-def _write_run(source: Source, out: Path, render: Callable[..., None], board: pages.Board) -> None:
+def _write_run(source: Source, out: Path, render: Callable[..., None], board: Board) -> None:
     run = source.run
     folder = out / "runs" / run.id
     folder.mkdir(parents=True)
-    scores = {name: [task.question_set, list(task.scores)] for name, task in run.tasks.items() if task.scores}
+    scores = {name: [_questions(task), list(task.scores)] for name, task in run.tasks.items() if task.scores}
     (folder / "scores.js").write_text(f"lmtts.scores({json.dumps([run.id, scores])});\n", encoding="utf-8")
     (folder / "run.json").write_text(run.model_dump_json(indent=1) + "\n", encoding="utf-8")
     shards = {
         name: write_shards(source.samples(name), folder / "samples", name, run.id) for name in sorted(run.samples)
     }
     render("run.html", f"runs/{run.id}/index.html", **pages.run_page(board, run), shards=shards)
+
+
+def _questions(task: TaskResult) -> str:
+    """The same for scores that may be compared question by question; empty where nobody knows."""
+    return f"{task.question_set}, {task.shots} shots" if task.question_set else ""
 
 
 def _with_progress(sources: Sequence[Source]) -> Iterable[Source]:

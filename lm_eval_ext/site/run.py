@@ -1,27 +1,36 @@
 """A published run: one model, whole or pruned, on some tasks. `run.json` holds one; its JSON Schema is published.
 
-What is in it may come from anyone: sizes are bounded, numbers are finite, names of files are plain.
+What is in it may come from anyone: sizes are bounded, numbers are finite, names of files are plain, and no text holds
+control characters.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from lm_eval_ext.errors import ResultsError
 
 SCHEMA_VERSION: Literal[1] = 1
 RUN_FILE = "run.json"
+TIERS = ("reported", "verified", "reproduced")
 
-Name = Annotated[str, Field(min_length=1, max_length=200)]
-Slug = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,119}$")]
+_ONE_LINE = r"^[^\x00-\x1f\x7f\u2028\u2029]*$"
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=_ONE_LINE)]
+Line = Annotated[str, Field(max_length=500, pattern=_ONE_LINE)]
+_SLUG = r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,119}$"
+Slug = Annotated[str, Field(pattern=_SLUG)]
+Hash = Annotated[str, Field(pattern="^[0-9a-f]{0,64}$")]
 Share = Annotated[float, Field(ge=0, le=1)]
-Number = Annotated[float, Field(allow_inf_nan=False)]
+Number = Annotated[float, Field(allow_inf_nan=False, ge=-1e15, le=1e15)]
 Layer = Annotated[int, Field(ge=0, lt=10_000)]
 Tier = Literal["reported", "verified", "reproduced"]
+
+_VARIANT = re.compile(r"^(?P<benchmark>tts_.+?)_(?:b(?P<budget>\d{1,9})|(?P<votes>maj\d+))$")
 
 
 class _Part(BaseModel):
@@ -32,7 +41,7 @@ class Score(_Part):
     """A metric's mean over questions, and its standard error."""
 
     value: Number
-    stderr: Annotated[float | None, Field(ge=0, allow_inf_nan=False)] = None
+    stderr: Annotated[float | None, Field(ge=0, le=1e15, allow_inf_nan=False)] = None
 
 
 class TaskResult(_Part):
@@ -41,33 +50,39 @@ class TaskResult(_Part):
     Attributes:
         benchmark: the task without its variant, as `tts_aime24` of `tts_aime24_b512`.
         budget: thinking tokens; None where there was no limit.
+        votes: whether it is a variant with many samples that vote.
         filter: lm-eval's, by which answers were found.
         metrics: by name; `score` names the one that is the task's accuracy.
         questions, of: evaluated, and in the whole benchmark; fewer are a partial run, which is not ranked.
         repeats: samples a question.
+        shots: worked examples in the prompt.
         question_set: hash of the questions and their order. Scores of two runs pair if they have the same.
         scores: accuracy by question, in that order; empty where no samples were kept.
     """
 
     benchmark: Slug
     budget: Annotated[int | None, Field(gt=0)] = None
-    filter: Annotated[str, Field(max_length=100)] = "none"
+    votes: bool = False
+    filter: Annotated[str, Field(max_length=100, pattern=_ONE_LINE)] = "none"
     score: Name
     metrics: dict[Name, Score]
     questions: Annotated[int, Field(gt=0)]
     of: Annotated[int, Field(gt=0)]
     repeats: Annotated[int, Field(gt=0)] = 1
-    dataset: Annotated[str, Field(max_length=300)] = ""
-    version: Annotated[str, Field(max_length=50)] = ""
-    task_hash: Annotated[str, Field(pattern="^[0-9a-f]{0,64}$")] = ""
-    sampling: Annotated[str, Field(max_length=300)] = ""
-    question_set: Annotated[str, Field(pattern="^[0-9a-f]{0,64}$")] = ""
+    shots: Annotated[int, Field(ge=0)] = 0
+    dataset: Line = ""
+    version: Annotated[str, Field(max_length=50, pattern=_ONE_LINE)] = ""
+    task_hash: Hash = ""
+    sampling: Line = ""
+    question_set: Hash = ""
     scores: tuple[Share, ...] = ()
 
     @model_validator(mode="after")
     def _fits(self) -> TaskResult:
         if self.score not in self.metrics:
             raise ValueError(f"score={self.score!r}; allowed: one of the metrics, {', '.join(self.metrics)}")
+        if not 0 <= self.accuracy.value <= 1:
+            raise ValueError(f"metrics.{self.score}={self.accuracy.value}; allowed: an accuracy from 0 to 1")
         if self.scores and len(self.scores) != self.questions:
             raise ValueError(f"{len(self.scores)} scores of {self.questions} questions")
         return self
@@ -91,17 +106,22 @@ class Pruning(_Part):
     """Which layers of the base went, and who chose them."""
 
     method: Name
-    source: Annotated[str, Field(max_length=500)] = ""
+    source: Line = ""
     depth: Annotated[int, Field(gt=0, lt=10_000)]
     dropped: Annotated[tuple[Layer, ...], Field(description="layers of the base that are gone, ascending")] = ()
-    merged: Annotated[dict[str, tuple[Layer, ...]], Field(description="layer: what was merged into it")] = Field(
+    merged: Annotated[dict[Name, tuple[Layer, ...]], Field(description="layer: what was merged into it")] = Field(
         default_factory=dict
     )
     layer_scores: tuple[Number | None, ...] = ()
     parameters_before: Annotated[int, Field(ge=0)] = 0
     parameters_after: Annotated[int, Field(ge=0)] = 0
-    recipe_hash: Annotated[str, Field(pattern="^[0-9a-f]{0,64}$")] = ""
-    recovered: Annotated[str, Field(max_length=500, description="how the model was trained further")] = ""
+    recipe_hash: Hash = ""
+    recovered: Annotated[Line, Field(description="how the model was trained further")] = ""
+
+    @field_validator("dropped")
+    @classmethod
+    def _ascending(cls, dropped: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(sorted(dropped))
 
     @model_validator(mode="after")
     def _of_the_base(self) -> Pruning:
@@ -116,28 +136,33 @@ class Run(_Part):
     schema_version: Literal[1] = SCHEMA_VERSION
     id: Slug
     tier: Tier = "reported"
-    date: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\d$")]
-    base: Annotated[str, Field(min_length=1, max_length=200, description="Hub name of the whole model")]
-    revision: Annotated[str, Field(max_length=100)] = ""
-    fingerprint: Annotated[str, Field(max_length=64)] = ""
-    engine: Annotated[str, Field(max_length=100, description="lm-eval's --model")]
-    dtype: Annotated[str, Field(max_length=50)] = ""
+    date: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$", description="UTC")]
+    base: Annotated[Name, Field(description="Hub name of the whole model")]
+    revision: Annotated[str, Field(max_length=100, pattern=_ONE_LINE)] = ""
+    variation: Annotated[Line, Field(description="what else makes it another model, as load_in_4bit=True")] = ""
+    fingerprint: Hash = ""
+    engine: Annotated[str, Field(max_length=100, pattern=_ONE_LINE, description="lm-eval's --model")]
+    dtype: Annotated[str, Field(max_length=50, pattern=_ONE_LINE)] = ""
     pruning: Pruning | None = None
     tasks: Annotated[dict[Slug, TaskResult], Field(min_length=1)]
     generation: dict[Name, Number] = Field(default_factory=dict)
-    seconds: Annotated[float | None, Field(ge=0, allow_inf_nan=False)] = None
+    seconds: Annotated[float | None, Field(ge=0, le=1e12, allow_inf_nan=False)] = None
     seeds: dict[Name, int | None] = Field(default_factory=dict)
-    software: dict[Name, Annotated[str, Field(max_length=200)]] = Field(default_factory=dict)
-    command: Annotated[str, Field(max_length=4000)] = ""
+    software: dict[Name, Line] = Field(default_factory=dict)
+    command: Annotated[str, Field(max_length=4000, pattern=_ONE_LINE)] = ""
     samples: Annotated[
         dict[Slug, Annotated[str, Field(pattern="^[0-9a-f]{64}$")]],
         Field(description="SHA-256 of samples/TASK.jsonl.gz"),
     ] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _samples_of_tasks(self) -> Run:
+    def _names_fit(self) -> Run:
         if unknown := set(self.samples) - set(self.tasks):
             raise ValueError(f"samples of {min(unknown)!r}, which is no task of the run")
+        for name, task in self.tasks.items():
+            named = variant_of(name)
+            if (task.benchmark, task.budget, task.votes) != named:
+                raise ValueError(f"tasks.{name}: benchmark, budget, votes; allowed: those of its name, {named}")
         return self
 
     @property
@@ -147,22 +172,33 @@ class Run(_Part):
 
     @property
     def dense(self) -> bool:
-        """Whether it is the whole base model, not trained further."""
-        return not self.dropped and not (self.pruning and self.pruning.recovered)
+        """Whether it is the whole base model as it was published."""
+        return not (self.dropped or self.variation or (self.pruning and self.pruning.recovered))
 
     @property
     def label(self) -> str:
-        """What tells it from other runs of its base."""
-        if self.dense:
-            return "dense"
-        assert self.pruning is not None
-        label = f"{self.pruning.method} -{len(self.dropped)}"
-        return f"{label}, recovered" if self.pruning.recovered else label
+        """What tells it from other models of its base."""
+        pruning = f"{self.pruning.method} -{len(self.dropped)}" if self.pruning and self.dropped else "dense"
+        recovered = "recovered" if self.pruning and self.pruning.recovered else ""
+        return ", ".join(part for part in (pruning, recovered, self.variation) if part)
 
     @property
     def partial(self) -> bool:
         """Whether any task was evaluated on fewer questions than it has."""
         return any(task.partial for task in self.tasks.values())
+
+
+def variant_of(task: str) -> tuple[str, int | None, bool]:
+    """Benchmark, thinking budget and whether samples vote, as a task's name tells them."""
+    match = _VARIANT.match(task)
+    if match is None:
+        return task, None, False
+    return match["benchmark"], int(match["budget"]) if match["budget"] else None, bool(match["votes"])
+
+
+def is_slug(name: str) -> bool:
+    """Whether a task or a run may have this name, which becomes that of files and folders."""
+    return re.fullmatch(_SLUG, name) is not None
 
 
 def read_run(path: Path) -> Run:
@@ -189,9 +225,15 @@ def validated(content: dict[str, Any], path: Path) -> Run:
     try:
         return Run.model_validate(content)
     except ValidationError as error:
-        fault = error.errors()[0]
-        field = ".".join(map(str, fault["loc"]))
-        raise ResultsError(f"{path}: {field}={_brief(fault['input'])}: {fault['msg']}") from error
+        raise ResultsError(f"{path}: {first_fault(error)}") from error
+
+
+def first_fault(error: ValidationError) -> str:
+    """Field, value and what is allowed, in one line."""
+    fault = error.errors()[0]
+    value = " ".join(repr(fault["input"]).split())
+    shown = value if len(value) <= 80 else f"{value[:77]}..."
+    return f"{'.'.join(map(str, fault['loc']))}={shown}: {fault['msg']}"
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -213,10 +255,5 @@ def write_run(run: Run, folder: Path) -> Path:
     """Write `run.json` into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / RUN_FILE
-    path.write_text(run.model_dump_json(indent=1, exclude_defaults=False) + "\n", encoding="utf-8")
+    path.write_text(run.model_dump_json(indent=1) + "\n", encoding="utf-8")
     return path
-
-
-def _brief(value: object) -> str:
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -7,14 +7,16 @@ import hashlib
 import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lm_eval_ext.errors import ResultsError
-from lm_eval_ext.site.run import Number
+from lm_eval_ext.site.run import Hash, Name, Number, Share, first_fault
 
 LARGEST = 2 << 30  # bytes of a task's samples, unpacked
+Grade = Literal["correct", "wrong", "no answer", "unparsable", "timeout", "memory", "not told"]
+GRADES: tuple[str, ...] = get_args(Grade)
 
 
 class _Row(BaseModel):
@@ -27,7 +29,7 @@ class Output(_Row):
     Text and answer are None where the benchmark is gated.
     """
 
-    grade: Annotated[str, Field(max_length=40)]
+    grade: Grade
     answer: str | None = None
     text: str | None = None
 
@@ -35,19 +37,19 @@ class Output(_Row):
 class Sample(_Row):
     """A question with all its samples; prompt and gold are None where the benchmark is gated."""
 
-    id: int
-    hash: Annotated[str, Field(pattern="^[0-9a-f]{0,64}$")] = ""
-    score: Annotated[float, Field(ge=0, le=1)]
+    id: Annotated[int, Field(ge=0, lt=1 << 53)]
+    hash: Hash = ""
+    score: Share
     prompt: str | None = None
     gold: str | None = None
-    metrics: dict[str, Number] = Field(default_factory=dict)
+    metrics: dict[Name, Number] = Field(default_factory=dict)
     outputs: tuple[Output, ...] = ()
 
 
 def pack(samples: Iterable[Sample]) -> bytes:
     """The samples as gzipped JSON lines; the same bytes for the same samples."""
     lines = "".join(f"{sample.model_dump_json(exclude_none=True)}\n" for sample in samples)
-    return gzip.compress(lines.encode("utf-8", "replace"), compresslevel=6, mtime=0)
+    return gzip.compress(lines.encode("utf-8"), compresslevel=6, mtime=0)
 
 
 def read_samples(path: Path, sha256: str | None = None) -> list[Sample]:
@@ -70,17 +72,17 @@ def read_samples(path: Path, sha256: str | None = None) -> list[Sample]:
         raise ResultsError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
     if len(content) > LARGEST:
         raise ResultsError(f"{path}: unpacks to more than {LARGEST >> 30} GiB")
-    return [_parsed(line, path, number) for number, line in enumerate(content.splitlines(), 1)]
+    return [_parsed(line, f"{path}: line {number}") for number, line in enumerate(content.splitlines(), 1)]
 
 
-def _parsed(line: bytes, path: Path, number: int) -> Sample:
+def _parsed(line: bytes, place: str) -> Sample:
     try:
         return Sample.model_validate_json(line)
     except ValidationError as error:
-        fault = error.errors()[0]
-        raise ResultsError(f"{path}: line {number}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}") from error
+        raise ResultsError(f"{place}: {first_fault(error)}") from error
 
 
 def question_set(samples: Sequence[Sample]) -> str:
-    """Hash of the questions and their order."""
-    return hashlib.sha256("\n".join(sample.hash for sample in samples).encode()).hexdigest()[:16]
+    """Hash of the questions and their order; empty where a question has none."""
+    hashes = [sample.hash for sample in samples]
+    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()[:16] if hashes and all(hashes) else ""

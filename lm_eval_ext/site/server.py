@@ -76,11 +76,19 @@ def _rebuild(build: Callable[[], Path], watched: Sequence[Path]) -> None:
             seen = now
             try:
                 print(build(), flush=True)
-            except TTSError as error:
+            except (TTSError, OSError) as error:  # a file in the middle of being written; the next look finds it whole
                 print(f"lm-eval-tts: {error}", flush=True)
             _Pages.built = time.time()
 
 
 def _state(watched: Sequence[Path]) -> dict[Path, int]:
     files = [file for path in watched for file in ([path] if path.is_file() else path.rglob("*"))]
-    return {file: file.stat().st_mtime_ns for file in files if file.is_file()}
+    return {file: at for file in files if (at := _changed(file))}
+
+
+def _changed(file: Path) -> int:
+    """When a file was changed; 0 for what is no file, or is gone by now."""
+    try:
+        return file.stat().st_mtime_ns if file.is_file() else 0
+    except OSError:
+        return 0

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
 from lm_eval_ext.intervals import Interval, normal_interval
-from lm_eval_ext.site.run import Run, TaskResult
+from lm_eval_ext.site.run import TIERS, Run, TaskResult
 
-UNLIMITED = 1 << 62  # sorts a task without a budget behind all that have one
+UNLIMITED, VOTES = 1 << 61, 1 << 62  # in place of a budget, where there was none
 
 
 class Scored(NamedTuple):
@@ -27,22 +27,23 @@ class Scored(NamedTuple):
         return normal_interval(accuracy.value, accuracy.stderr or 0.0, self.task.questions)
 
 
+def place(task: TaskResult) -> int:
+    """Where a result stands among those of its benchmark: its budget, `UNLIMITED` or `VOTES`."""
+    return VOTES if task.votes else task.budget or UNLIMITED
+
+
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """A model, whole or pruned in one way; its runs are oldest first, and a later result replaces an earlier one."""
+    """A model, whole or pruned in one way, and its runs, oldest first."""
 
     base: str
     runs: tuple[Run, ...]
+    label: str
 
     @property
     def latest(self) -> Run:
         """The newest run."""
         return self.runs[-1]
-
-    @property
-    def label(self) -> str:
-        """What tells it from the others of its base."""
-        return self.latest.label
 
     @property
     def dense(self) -> bool:
@@ -54,64 +55,81 @@ class Entry:
         """Names it among all entries."""
         return self.latest.id
 
+    @property
+    def method(self) -> str:
+        """How its layers were chosen, and what else was done to it."""
+        pruning = self.latest.pruning
+        parts = (pruning.method if pruning else "none", "recovered" if pruning and pruning.recovered else "")
+        return ", ".join(part for part in (*parts, self.latest.variation) if part)
+
     @cached_property
     def results(self) -> dict[str, dict[int, Scored]]:
-        """By benchmark and thinking budget (`UNLIMITED` where there was none); whole runs before partial ones."""
+        """The results that count, by benchmark and `place`: the newest, whole before partial."""
         found: dict[str, dict[int, Scored]] = defaultdict(dict)
         for run in self.runs:
             for task in run.tasks.values():
-                budget, one = task.budget or UNLIMITED, Scored(task, run)
-                before = found[task.benchmark].get(budget)
-                if before is None or _rank(one) >= _rank(before):
-                    found[task.benchmark][budget] = one
+                at = place(task)
+                before = found[task.benchmark].get(at)
+                if before is None or before.task.partial or not task.partial:
+                    found[task.benchmark][at] = Scored(task, run)
         return dict(found)
 
     def best(self, benchmark: str) -> Scored | None:
-        """The result at the largest budget there is; one without a budget only where there is no other."""
+        """The result to show: at the largest budget, whole before partial; without one only where there is no other."""
         by_budget = self.results.get(benchmark, {})
-        limited = [budget for budget in by_budget if budget != UNLIMITED]
-        return by_budget[max(limited)] if limited else by_budget.get(UNLIMITED)
+
+        def preference(at: int) -> tuple[bool, int]:
+            return not by_budget[at].task.partial, at if at < UNLIMITED else -at
+
+        return by_budget[max(by_budget, key=preference)] if by_budget else None
 
     def budgets(self, benchmark: str) -> list[tuple[int, Scored]]:
         """Results by thinking budget, ascending."""
-        return sorted((at, one) for at, one in self.results.get(benchmark, {}).items() if at != UNLIMITED)
+        return sorted((at, one) for at, one in self.results.get(benchmark, {}).items() if at < UNLIMITED)
 
     def votes(self, benchmark: str) -> Scored | None:
-        """The result with the most samples a question that has pass@k."""
-        found = [
-            Scored(task, run)
-            for run in self.runs
-            for task in run.tasks.values()
-            if task.benchmark == benchmark and any(name.startswith("pass@") for name in task.metrics)
-        ]
-        return max(found, key=lambda one: (not one.task.partial, one.task.repeats), default=None)
+        """The result whose samples vote."""
+        return self.results.get(benchmark, {}).get(VOTES)
 
-
-def _rank(one: Scored) -> tuple[bool, int]:
-    """A whole run goes before a partial one, and one that votes (many samples, no budget) stands in for none."""
-    return (not one.task.partial, one.task.repeats)
+    def tier(self, shown: Iterable[Scored | None]) -> str:
+        """The least tier of the runs that some results are of."""
+        return min((one.run.tier for one in shown if one), key=TIERS.index, default="reported")
 
 
 def entries(runs: Iterable[Run]) -> list[Entry]:
-    """By base, the dense one first, then by number of dropped layers and method."""
+    """By base, the dense one first, then by number of dropped layers and method; no two of a base share a label."""
     groups: dict[tuple[object, ...], list[Run]] = defaultdict(list)
     for run in sorted(runs, key=lambda run: (run.date, run.id)):
         groups[_identity(run)].append(run)
-    made = [Entry(some[0].base, tuple(some)) for some in groups.values()]
+    labels = Counter((some[-1].base, some[-1].label) for some in groups.values())
+    made = [Entry(some[-1].base, tuple(some), _label(some[-1], labels)) for some in groups.values()]
     return sorted(made, key=lambda entry: (entry.base.lower(), not entry.dense, len(entry.latest.dropped), entry.label))
 
 
+def _label(run: Run, labels: Counter[tuple[str, str]]) -> str:
+    if labels[run.base, run.label] == 1:
+        return run.label
+    parts = [" ".join(map(str, run.dropped)), run.revision, run.pruning.recipe_hash[:6] if run.pruning else ""]
+    return f"{run.label} ({', '.join(part for part in parts if part)})"
+
+
 def _identity(run: Run) -> tuple[object, ...]:
+    """What makes it one model. Runs of `hf` and of `pruned-hf` with nothing dropped are of the same."""
     pruning = run.pruning
-    if pruning is None:
-        return (run.base, (), (), "")
-    merged = tuple(sorted(pruning.merged.items()))
-    return (run.base, pruning.dropped, merged, pruning.recovered)
+    merged = tuple(sorted(pruning.merged.items())) if pruning else ()
+    return (run.base, run.revision or "main", run.variation, run.dropped, merged, pruning.recovered if pruning else "")
 
 
-def retention(entry: Entry, dense: Entry | None, benchmark: str) -> float | None:
-    """Accuracy as a share of the dense base's, at the same budget; None where that is not known or 0."""
-    own, whole = entry.best(benchmark), dense.best(benchmark) if dense else None
-    if own is None or whole is None or own.task.budget != whole.task.budget or not whole.task.accuracy.value:
+def side_by_side(one: Entry, other: Entry, benchmark: str) -> tuple[Scored, Scored] | None:
+    """Two entries' whole results at the largest budget that both have; None where they share none."""
+    ours, theirs = one.results.get(benchmark, {}), other.results.get(benchmark, {})
+    both = [at for at in ours if at in theirs and comparable(ours[at].task, theirs[at].task)]
+    if not both:
         return None
-    return own.task.accuracy.value / whole.task.accuracy.value
+    at = max(both, key=lambda at: at if at < UNLIMITED else -at)
+    return ours[at], theirs[at]
+
+
+def comparable(one: TaskResult, other: TaskResult) -> bool:
+    """Whether both are on the whole benchmark, with as many worked examples in the prompt."""
+    return not one.partial and not other.partial and one.shots == other.shots

@@ -10,10 +10,15 @@ from typing import Any
 from pydantic import ValidationError
 
 from lm_eval_ext.errors import ResultsError
-from lm_eval_ext.site.samples import Output, Sample
+from lm_eval_ext.site.foreign import line, mapping, number, sequence, text
+from lm_eval_ext.site.public import without_tokens
+from lm_eval_ext.site.run import first_fault
+from lm_eval_ext.site.samples import GRADES, Output, Sample
+
+ROUNDING = 1e-6  # by which a mean of shares may miss 0 or 1
 
 
-def read_rows(path: Path, filter_name: str, score: str, *, gated: bool) -> list[Sample]:
+def read_rows(path: Path, filter_name: str, score: str, *, gated: bool, texts: bool) -> list[Sample]:
     """Samples of one filter, in the order of the questions.
 
     Args:
@@ -21,49 +26,52 @@ def read_rows(path: Path, filter_name: str, score: str, *, gated: bool) -> list[
         filter_name: the filter that counts; the file repeats each question for every filter.
         score: the metric that is the accuracy.
         gated: leave out question, gold answer and texts.
+        texts: whether the model wrote texts; else its responses are log-likelihoods.
 
     Raises:
         ResultsError: names file, line and field.
     """
     samples = []
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            row = _row(line, path, number)
-            if row.get("filter", filter_name) == filter_name:
-                samples.append(_sample(row, score, gated, path, number))
+    try:
+        with path.open("rb") as file:
+            for at, given in enumerate(file, 1):
+                row = _row(given, f"{path}: line {at}")
+                if row.get("filter", filter_name) == filter_name:
+                    samples.append(_sample(row, score, gated, texts, f"{path}: line {at}"))
+    except OSError as error:
+        raise ResultsError(f"{path}: cannot be read ({error.strerror})") from error
     samples.sort(key=lambda sample: sample.id)
     if len({sample.id for sample in samples}) < len(samples):
         raise ResultsError(f"{path}: doc_id: a question comes twice for filter {filter_name}")
     return samples
 
 
-def _row(line: bytes, path: Path, number: int) -> dict[str, Any]:
+def _row(given: bytes, place: str) -> dict[str, Any]:
     try:
-        row = json.loads(line.decode("utf-8", "replace"))
+        row = json.loads(given.decode("utf-8", "replace"))
     except (ValueError, RecursionError) as error:
-        raise ResultsError(f"{path}: line {number}: cannot be read as JSON ({error})") from error
+        raise ResultsError(f"{place}: cannot be read as JSON ({line(error, 200)})") from error
     if not isinstance(row, dict):
-        raise ResultsError(f"{path}: line {number}: holds a {type(row).__name__}; allowed: an object")
+        raise ResultsError(f"{place}: holds a {type(row).__name__}; allowed: an object")
     return row
 
 
-def _sample(row: Mapping[str, Any], score: str, gated: bool, path: Path, number: int) -> Sample:
-    if not isinstance(row.get(score), (int, float)):
-        raise ResultsError(f"{path}: line {number}: {score}={row.get(score)!r:.80}; allowed: a number from 0 to 1")
-    names = row.get("metrics")
-    metrics = {name: row[name] for name in names if isinstance(row.get(name), (int, float))} if names else {}
+def _sample(row: Mapping[str, Any], score: str, gated: bool, texts: bool, place: str) -> Sample:
+    value = number(row.get(score))
+    if value is None or not -ROUNDING <= value <= 1 + ROUNDING:
+        raise ResultsError(f"{place}: {score}={line(repr(row.get(score)), 80)}; allowed: a number from 0 to 1")
+    names = [name for name in sequence(row.get("metrics")) if isinstance(name, str)]
+    metrics = {name: found for name in names if (found := number(row.get(name))) is not None}
+    if "doc_id" not in row:
+        raise ResultsError(f"{place}: doc_id is missing")
     try:
         return Sample(
-            id=row["doc_id"], hash=str(row.get("doc_hash") or ""), score=float(row[score]), metrics=metrics,
+            id=row["doc_id"], hash=line(row.get("doc_hash"), 64), score=min(1.0, max(0.0, value)), metrics=metrics,
             prompt=None if gated else _prompt(row), gold=None if gated else _text(row.get("target")),
-            outputs=_outputs(row, gated),
+            outputs=_outputs(row, gated) if texts else (),
         )  # fmt: skip
-    except KeyError as error:
-        raise ResultsError(f"{path}: line {number}: {error.args[0]} is missing") from error
     except ValidationError as error:
-        fault = error.errors()[0]
-        field = ".".join(map(str, fault["loc"]))
-        raise ResultsError(f"{path}: line {number}: {field}={fault['input']!r:.80}: {fault['msg']}") from error
+        raise ResultsError(f"{place}: {first_fault(error)}") from error
 
 
 def _prompt(row: Mapping[str, Any]) -> str:
@@ -75,17 +83,17 @@ def _prompt(row: Mapping[str, Any]) -> str:
 
 
 def _outputs(row: Mapping[str, Any], gated: bool) -> tuple[Output, ...]:
-    """Nothing for multiple choice by log-likelihood, whose responses are no texts."""
-    texts, answers = _flat(row.get("resps")), _flat(row.get("filtered_resps"))
-    if not texts or not all(isinstance(text, str) for text in texts):
-        return ()
-    found = [answers[at] if at < len(answers) and isinstance(answers[at], str) else None for at in range(len(texts))]
-    grades = row.get("graded")
-    if not isinstance(grades, list) or len(grades) != len(texts):
-        grades = [_grade(answer, row) for answer in found]
+    """Every response with its answer; without answers where the filter gave other than one each."""
+    responses, found = _flat(row.get("resps")), _flat(row.get("filtered_resps"))
+    known = len(found) == len(responses)
+    answers = [one if isinstance(one, str) else None for one in found] if known else [None] * len(responses)
+    reasons = sequence(row.get("graded"))
+    if len(reasons) != len(responses):
+        reasons = [_grade(answer, row) if known else "not told" for answer in answers]
+    grades: list[Any] = [reason if reason in GRADES else "not told" for reason in reasons]  # of `Grade`
     return tuple(
-        Output(grade=str(grade)) if gated else Output(grade=str(grade), answer=answer, text=_text(text))
-        for text, answer, grade in zip(texts, found, grades, strict=True)
+        Output(grade=grade) if gated else Output(grade=grade, answer=answer and _text(answer), text=_text(response))
+        for response, answer, grade in zip(responses, answers, grades, strict=True)
     )
 
 
@@ -95,18 +103,20 @@ def _grade(answer: str | None, row: Mapping[str, Any]) -> str:
         return "no answer"
     if len(answer) == 1 and "answered" in row:
         return "correct" if answer == str(row.get("target")) else "wrong"
-    right = [row.get(name) for name in ("acc", "exact_match") if row.get(name) in (0, 1)]
+    right = [found for name in ("acc", "exact_match") if (found := number(row.get(name))) in (0, 1)]
     return ("correct" if right[0] else "wrong") if right else "not told"
 
 
-def _flat(responses: Any) -> list[Any]:
+def _flat(responses: object) -> list[Any]:
     """`[["a", "b"]]` and `["a"]` as one list."""
-    flat: list[Any] = []
-    for one in responses if isinstance(responses, list) else []:
-        flat += one if isinstance(one, list) else [one]
-    return flat
+    return [one for given in sequence(responses) for one in (given if isinstance(given, list) else [given])]
 
 
-def _text(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    return text.encode("utf-8", "replace").decode("utf-8")  # lone surrogates
+def _text(value: object) -> str:
+    written = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return without_tokens(text(written))
+
+
+def writes_text(config: object) -> bool:
+    """Whether a task, by its configuration in a results file, has the model write."""
+    return mapping(config).get("output_type") == "generate_until"

@@ -1,0 +1,167 @@
+"""The lines of the charts, and the tables that say the same: by thinking budget, by samples, by layers removed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from lm_eval_ext.intervals import Interval, normal_interval
+from lm_eval_ext.site.board import Board
+from lm_eval_ext.site.charts import Point, colours
+from lm_eval_ext.site.run import TaskResult
+from lm_eval_ext.site.table import Entry, Scored
+
+MOST_LINES = 12  # of a chart; the rest are in its table
+
+
+class Curves(NamedTuple):
+    """The lines of one benchmark of one base, and the same as a table."""
+
+    benchmark: str
+    points: list[Point]
+    header: list[str]
+    rows: list[tuple[str, Entry, list[Any]]]
+
+
+def budget_curves(board: Board, base: str) -> Iterator[Curves]:
+    """Accuracy by thinking budget."""
+    for name in board.benchmarks:
+        found = {entry: pairs for entry in board.bases[base] if len(pairs := entry.budgets(name)) > 1}
+        if found:
+            budgets = sorted({budget for pairs in found.values() for budget, _ in pairs})
+            points = [
+                Point(entry.label, budget, *one.interval) for entry, pairs in found.items() for budget, one in pairs
+            ]
+            rows = [
+                (
+                    entry.label,
+                    entry,
+                    [(one.interval if (one := dict(pairs).get(budget)) else None) for budget in budgets],
+                )
+                for entry, pairs in found.items()
+            ]
+            yield Curves(name, points, [f"{budget:,}" for budget in budgets], rows)
+
+
+def vote_curves(board: Board, base: str) -> Iterator[Curves]:
+    """pass@k and maj@k by number of samples."""
+    for name in board.benchmarks:
+        found = {entry: one for entry in board.bases[base] if (one := entry.votes(name))}
+        if found:
+            sizes = sorted({k for one in found.values() for k in _ks(one.task)})
+            points = [point for entry, one in found.items() for point in _vote_points(entry.label, one.task)]
+            rows = [
+                (f"{entry.label}, {measure}", entry, [_interval(one.task, _measured(measure, k)) for k in sizes])
+                for entry, one in found.items()
+                for measure in ("pass@k", "maj@k")
+            ]
+            yield Curves(name, points, [f"k = {k}" for k in sizes], rows)
+
+
+def _ks(task: TaskResult) -> list[int]:
+    return sorted({1} | {int(name[5:]) for name in task.metrics if name.startswith("pass@") and name[5:].isdecimal()})
+
+
+def _measured(measure: str, k: int) -> str:
+    return measure.replace("k", str(k)) if k > 1 else "acc"
+
+
+def _interval(task: TaskResult, metric: str) -> Interval | None:
+    score = task.metrics.get(metric)
+    return normal_interval(score.value, score.stderr or 0.0, task.questions) if score else None
+
+
+def _vote_points(label: str, task: TaskResult) -> Iterator[Point]:
+    for measure in ("pass@k", "maj@k"):
+        for k in _ks(task):
+            if found := _interval(task, _measured(measure, k)):
+                yield Point(label, k, found.estimate, found.low, found.high, measure == "maj@k")
+
+
+def depth_curves(board: Board, base: str) -> Iterator[Curves]:
+    """Accuracy by number of layers removed, a line for each method from the dense model.
+
+    Of several models of one method and number, such as layers picked by hand, each is a point.
+    """
+    for name in board.benchmarks:
+        pairs = [(entry, pair) for entry in board.bases[base] if (pair := board.beside_dense(entry, name))]
+        by_method: dict[str, list[tuple[Entry, Scored]]] = {}
+        for entry, (ours, _) in pairs:
+            if entry.latest.dropped:
+                by_method.setdefault(entry.method, []).append((entry, ours))
+        if by_method:
+            whole = _most_common([theirs for _, (_, theirs) in pairs])
+            yield _depth(name, whole, by_method)
+
+
+def _most_common(results: Sequence[Scored]) -> Scored:
+    """Of the dense model's results that others stand beside; most often it is one."""
+    ids = [id(one.task) for one in results]
+    return max(results, key=lambda one: ids.count(id(one.task)))
+
+
+def _depth(benchmark: str, whole: Scored, by_method: Mapping[str, Sequence[tuple[Entry, Scored]]]) -> Curves:
+    counts = sorted({len(entry.latest.dropped) for some in by_method.values() for entry, _ in some})
+    points, rows = [], []
+    for method, some in by_method.items():
+        points.append(Point(method, 0, *whole.interval))
+        points += [Point(method, len(entry.latest.dropped), *one.interval) for entry, one in some]
+        rows += [
+            (
+                entry.label,
+                entry,
+                [whole.interval, *(one.interval if len(entry.latest.dropped) == n else None for n in counts)],
+            )
+            for entry, one in some
+        ]
+    return Curves(benchmark, points, [str(count) for count in (0, *counts)], rows)
+
+
+def shown_colours(curves: Sequence[Curves], first: str = "dense") -> dict[str, str]:
+    """Colours of the lines that a chart shows, the same in all charts of a base."""
+    names = dict.fromkeys(point.series for one in curves for point in one.points)
+    ordered = [*(name for name in names if name == first), *(name for name in names if name != first)]
+    return colours(ordered[:MOST_LINES])
+
+
+def dropped_layers(board: Board, base: str) -> list[dict[str, Any]]:
+    """For the heat map: the fate of every layer in every pruned model, and its score among those of its model."""
+    rows = []
+    for entry in board.bases[base][: 3 * MOST_LINES]:
+        pruning = entry.latest.pruning
+        if pruning is None or not pruning.dropped:
+            continue
+        scores = _from_least_to_greatest(pruning.layer_scores)
+        for layer in range(pruning.depth):
+            fate = "dropped" if layer in pruning.dropped else "merged" if str(layer) in pruning.merged else "kept"
+            score = scores[layer] if layer < len(scores) else None
+            rows.append({"model": entry.label, "layer": layer, "fate": fate, "score": score})
+    return rows
+
+
+def _from_least_to_greatest(scores: Sequence[float | None]) -> list[float | None]:
+    """Ranks from 0 to 1: scores of different methods have different units, and some span orders of magnitude."""
+    known = sorted({score for score in scores if score is not None})
+    places = {score: place / max(1, len(known) - 1) for place, score in enumerate(known)}
+    return [None if score is None else places[score] for score in scores]
+
+
+def paper_curves(reference: Mapping[str, Any]) -> dict[str, list[Point]]:
+    """The paper's digitised figures: accuracy by budget, by layers removed, and pass@k, as points by chart."""
+    budgets = reference["protocol"]["budgets"]
+    charts: dict[str, list[Point]] = {}
+    for model, scores in reference["sequential"].items():
+        for benchmark, values in scores.items():
+            label = "dense" if model == "none 0" else model.replace(" ", " -")
+            charts.setdefault(f"{benchmark}, thinking tokens", []).extend(map(Point, [label] * 5, budgets, values))
+    samples = reference["parallel_pass_at_k_AIME24"]
+    for model, values in samples.items():
+        if model != "k":
+            label = "dense" if model == "none 0" else model.replace(" ", " -")
+            charts.setdefault("AIME24 pass@k, samples", []).extend(map(Point, [label] * 6, samples["k"], values))
+    depth = reference["shortgpt_depth"]
+    for benchmark, values in depth.items():
+        if benchmark != "layers_removed":
+            points = map(Point, [benchmark] * len(values), depth["layers_removed"], values)
+            charts.setdefault("ShortGPT, layers removed", []).extend(points)
+    return charts

@@ -1,0 +1,59 @@
+"""What may be published of a text: without paths of the machine, and without what looks like a secret."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+_TOKEN = re.compile(
+    r"\b(?:hf_[A-Za-z0-9]{8,}|sk-[\w-]{16,}|gh[pousr]_[A-Za-z0-9]{16,}|github_pat_\w{20,}|glpat-[\w-]{16,}"
+    r"|nvapi-[\w-]{16,}|xox[abprs]-[\w-]{10,}|AKIA[0-9A-Z]{16}|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{5,}"
+    r"|(?i:bearer)\s+[\w.~+/-]{16,}=*)"
+)
+# `HF_TOKEN=...`, `"password": "..."`; numbers and markers such as `think_end_token=</think>` are no secrets.
+_ASSIGNED = re.compile(
+    r"(?i)\b([\w-]*(?:token|secret|password|passwd|api_?key|access_?key|credentials?)[\"']?\s*[=:]\s*[\"']?)"
+    r"(?![<\[{]|(?:\d+|true|false|none|null)\b)[^\s,;&'\"]{4,}"
+)
+_ADDRESS = re.compile(r"(?P<scheme>\b[a-z][a-z0-9+.-]*://)(?:[^\s/@'\"]*@)?(?P<rest>[^\s'\"]*)", re.I)
+_PATH = re.compile(r"(?<![\w/.~:<-])(?:~[\w-]*|\.{1,2}|[A-Za-z]:)?(?:[/\\]{1,2}[^\s/\\,;:'\"\])}]+)+[/\\]?")
+_LOCAL = re.compile(r"^(?:[/\\~.]|[A-Za-z]:[\\/]|file:)", re.I)
+REDACTED = "[redacted]"
+
+
+def public_name(name: object) -> str:
+    """A Hub name as it is; of a path the last part."""
+    text = str(name).strip().rstrip("/\\") or "unknown"
+    if _LOCAL.match(text) or text.count("/") > 1 or "\\" in text:
+        text = re.split(r"[/\\]", text)[-1].strip(".~") or "unknown"
+    return text[:200]
+
+
+def without_tokens(text: str) -> str:
+    """A text, such as a model's, without what has the form of an access token."""
+    return _TOKEN.sub(REDACTED, text)
+
+
+def scrubbed(value: Any) -> Any:
+    """A value, the texts in it without tokens, assigned secrets, passwords in addresses, and folders of the machine."""
+    if isinstance(value, str):
+        return _scrubbed(value)
+    if isinstance(value, Mapping):
+        return {_scrubbed(str(key)): scrubbed(one) for key, one in value.items()}
+    return [scrubbed(one) for one in value] if isinstance(value, (list, tuple)) else value
+
+
+def _scrubbed(text: str) -> str:
+    if text.isalnum():
+        return text
+    text = _ASSIGNED.sub(rf"\1{REDACTED}", without_tokens(text))
+    kept: list[str] = []
+
+    def put_aside(found: re.Match[str]) -> str:
+        local = found["scheme"].lower() == "file://"
+        kept.append(public_name(found["rest"]) if local else found["scheme"] + found["rest"])
+        return f"\x00{len(kept) - 1}\x00"
+
+    text = _PATH.sub(lambda found: public_name(found[0]), _ADDRESS.sub(put_aside, text))
+    return re.sub("\x00(\\d+)\x00", lambda found: kept[int(found[1])], text)

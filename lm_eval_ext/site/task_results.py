@@ -1,0 +1,160 @@
+"""The tasks of a results file of lm-eval, ours or a stock one: which of their numbers is the accuracy, of how much."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lm_eval_ext.errors import ResultsError
+from lm_eval_ext.site.catalogue import Catalogue
+from lm_eval_ext.site.foreign import line, mapping, number, sequence, whole
+from lm_eval_ext.site.run import is_slug, variant_of
+from lm_eval_ext.site.samples import Sample, question_set
+from lm_eval_ext.site.task_rows import ROUNDING, read_rows, writes_text
+
+logger = logging.getLogger("lm_eval.tts")
+
+_DATE = re.compile(r"_(\d{4}-\d\d-\d\dT[\d.-]+)\.json$")
+# In the order of preference, where the catalogue does not name one.
+_SCORES = ("acc", "exact_match", "acc_norm", "pass@1")
+
+
+class Scored(NamedTuple):
+    """A task and which of its numbers is the accuracy: a metric, of a filter."""
+
+    task: str
+    filter: str
+    metric: str
+
+
+def scored_tasks(content: Mapping[str, Any], catalogue: Catalogue, path: Path) -> Iterator[Scored]:
+    """Every task that has an accuracy. A group that has one stands for its members."""
+    results, groups = mapping(content.get("results")), mapping(content.get("group_subtasks"))
+    found = {task: score for task, metrics in results.items() if (score := _score(task, mapping(metrics), catalogue))}
+    covered = {leaf for group in groups if group in found for leaf in _below(group, groups)}
+    for task, (filter_name, metric) in found.items():
+        if task in covered:
+            continue
+        if is_slug(task):
+            yield Scored(task, filter_name, metric)
+        else:
+            logger.warning("%s: results.%s: left out, its name cannot be one of a file", path, line(task, 80))
+
+
+def _below(group: str, groups: Mapping[str, Any]) -> set[str]:
+    """Everything that belongs to a group, groups within it as well."""
+    found: set[str] = set()
+    ahead = [group]
+    while ahead:
+        new = {member for member in sequence(groups.get(ahead.pop())) if isinstance(member, str)} - found
+        found |= new
+        ahead += new
+    return found - {group}
+
+
+def _score(task: str, metrics: Mapping[str, Any], catalogue: Catalogue) -> tuple[str, str] | None:
+    """Filter and name of the metric that counts; one whose value is no accuracy does not."""
+    declared = catalogue.benchmark(variant_of(task)[0])
+    shares = [key.split(",", 1) for key in metrics if "," in key and _is_share(metrics[key])]
+    for wanted in dict.fromkeys((declared.metric, *_SCORES)):
+        filters = [filter_name for metric, filter_name in shares if metric == wanted]
+        if filters:
+            return declared.filter if declared.filter in filters else filters[0], wanted
+    return None
+
+
+def _is_share(value: object) -> bool:
+    found = number(value)
+    return found is not None and -ROUNDING <= found <= 1 + ROUNDING
+
+
+def task_result(content: Mapping[str, Any], scored: Scored, rows: list[Sample], path: Path) -> dict[str, Any]:
+    """The fields of a `TaskResult`.
+
+    Raises:
+        ResultsError: the samples of one of our tasks are not those that its accuracy comes from.
+    """
+    task, config = scored.task, mapping(mapping(content.get("configs")).get(scored.task))
+    metrics = _metrics(mapping(mapping(content["results"])[task]), scored)
+    benchmark, budget, votes = variant_of(task)
+    questions, of = _counts(content, task, len(rows))
+    scores = [row.score for row in rows]
+    if rows and not _explained(metrics[scored.metric]["value"] or 0.0, questions, scores, scored, path):
+        scores = []
+    return {
+        "benchmark": benchmark, "budget": budget, "votes": votes, "filter": scored.filter, "score": scored.metric,
+        "metrics": metrics, "questions": questions, "of": of,
+        "repeats": max(1, whole(config.get("repeats")) or 1),
+        "shots": max(0, whole(mapping(content.get("n-shot")).get(task)) or 0),
+        "dataset": line(config.get("dataset_path")),
+        "version": line(mapping(content.get("versions")).get(task), 50),
+        "task_hash": _hash(mapping(content.get("task_hashes")).get(task)),
+        "sampling": _sampling(config), "question_set": question_set(rows) if scores else "", "scores": scores,
+    }  # fmt: skip
+
+
+def _metrics(given: Mapping[str, Any], scored: Scored) -> dict[str, dict[str, float | None]]:
+    """Metrics of the filter that counts; what is no number is left out."""
+    found: dict[str, dict[str, float | None]] = {}
+    for key, value in given.items():
+        name, _, filter_name = key.partition(",")
+        mean = number(value)
+        if filter_name == scored.filter and not name.endswith("_stderr") and mean is not None:
+            stderr = number(given.get(f"{name}_stderr,{filter_name}"))
+            if name == scored.metric:
+                mean = min(1.0, max(0.0, mean))
+            found[line(name, 200)] = {"value": mean, "stderr": None if stderr is None or stderr < 0 else stderr}
+    return found
+
+
+def _counts(content: Mapping[str, Any], task: str, rows: int) -> tuple[int, int]:
+    """Questions that were asked, and all there are; of a group those of its members."""
+    groups, counts = mapping(content.get("group_subtasks")), mapping(content.get("n-samples"))
+    members = [name for name in _below(task, groups) if name in counts] or [task]
+    asked, of = (
+        sum(whole(mapping(counts.get(name)).get(kind)) or 0 for name in members) for kind in ("effective", "original")
+    )
+    asked = asked or whole(mapping(mapping(content["results"])[task]).get("sample_len")) or rows or 1
+    return asked, max(asked, of)
+
+
+def _explained(mean: float, questions: int, scores: list[float], scored: Scored, path: Path) -> bool:
+    """Whether the samples are those that the accuracy was computed from. Others' metrics need be no means."""
+    own = sum(scores) / len(scores)
+    if abs(own - mean) <= ROUNDING and len(scores) == questions:
+        return True
+    fault = (
+        f"{path}: {scored.task}: {scored.metric}={mean} of {questions} questions, but its samples file gives {own:.6f} "
+        f"of {len(scores)}; are they of one run?"
+    )
+    if scored.task.startswith("tts_"):
+        raise ResultsError(fault)
+    logger.warning("%s; published without samples", fault)
+    return False
+
+
+def _sampling(config: Mapping[str, Any]) -> str:
+    arguments = mapping(config.get("generation_kwargs"))
+    return line(", ".join(f"{name}={value}" for name, value in sorted(arguments.items()) if name != "until"), 300)
+
+
+def _hash(value: object) -> str:
+    found = line(value, 64)
+    return found if re.fullmatch("[0-9a-f]*", found) else ""
+
+
+def task_rows(path: Path, content: Mapping[str, Any], scored: Scored, catalogue: Catalogue) -> list[Sample]:
+    """A task's samples, from the file beside its results; none where there is no such file."""
+    date = _DATE.search(path.name)
+    file = path.with_name(f"samples_{scored.task}_{date[1]}.jsonl") if date else None
+    if file is None or not file.is_file():
+        return []
+    config = mapping(mapping(content.get("configs")).get(scored.task))
+    gated = catalogue.is_gated(scored.task, line(config.get("dataset_path")))
+    rows = read_rows(file, scored.filter, scored.metric, gated=gated, texts=writes_text(config))
+    if not rows:
+        logger.warning("%s: holds no samples of filter %s", file, scored.filter)
+    return rows

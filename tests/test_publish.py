@@ -1,0 +1,243 @@
+"""Published runs: written by `add`, held to their samples by `check`, from the command line."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from lm_eval_ext.cli import app
+from lm_eval_ext.site.catalogue import read_catalogue
+from lm_eval_ext.site.load import load
+from lm_eval_ext.site.run import read_run
+from lm_eval_ext.site.samples import read_samples
+from tests.lm_eval_output import scores, write_output
+
+CATALOGUE = read_catalogue()
+TASK, VOTES = "tts_aime24_b512", "tts_aime24_maj8"
+SECRETS = ("/home/", "someone", "hf_abc", "secret")
+
+
+def said(*words: str | Path, code: int = 0) -> str:
+    done = CliRunner().invoke(app, ["leaderboard", *map(str, words)])
+    assert done.exit_code == code, done.output
+    return done.output
+
+
+def add(output: Path, to: Path, *more: str, code: int = 0) -> str:
+    return said("add", output, "--to", to, *more, code=code)
+
+
+def only_run(results: Path) -> Path:
+    (path,) = results.rglob("run.json")
+    return path
+
+
+def edit(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    content = json.loads(path.read_text("utf-8"))
+    change(content)
+    path.write_text(json.dumps(content), "utf-8")
+
+
+def edit_samples(path: Path, task: str, change: Callable[[dict[str, Any]], Any]) -> None:
+    """Change the published samples of a task, and the run's hash of them: what a forger would do."""
+    file = path.parent / "samples" / f"{task}.jsonl.gz"
+    rows = [json.loads(line) for line in gzip.decompress(file.read_bytes()).splitlines()]
+    for row in rows:
+        change(row)
+    file.write_bytes(gzip.compress("".join(f"{json.dumps(row)}\n" for row in rows).encode()))
+    edit(path, lambda run: run["samples"].update({task: hashlib.sha256(file.read_bytes()).hexdigest()}))
+
+
+def test_a_run_is_published_with_its_samples_and_verified(tmp_path: Path) -> None:
+    given = {TASK: scores(0.4, 30, 3), VOTES: scores(0.5, 9, 8)}
+    write_output(tmp_path / "out", given, base="/home/someone/Model-8B", dropped=[3, 4])
+    assert ": verified" in add(tmp_path / "out", tmp_path / "results", "--base", "Org/Model-8B")
+    path = only_run(tmp_path / "results")
+    run = read_run(path)
+    assert run.base == "Org/Model-8B" and run.dropped == (3, 4) and run.tier == "verified"
+    assert run.tasks[TASK].budget == 512 and run.tasks[VOTES].votes and run.tasks[VOTES].benchmark == "tts_aime24"
+    rows = read_samples(path.parent / "samples" / f"{TASK}.jsonl.gz", run.samples[TASK])
+    assert [row.score for row in rows] == [sum(right) / 3 for right in given[TASK]]
+    assert rows[0].prompt == "What is it, number 0?" and rows[0].outputs[0].grade in ("correct", "wrong")
+    assert not [secret for secret in SECRETS if secret in path.read_text("utf-8")]
+    assert "drop_layers=[3,4]" in run.command and "hf_" not in run.command
+    assert "1 runs, 0 faults" in said("check", tmp_path / "results", "--regrade")
+
+
+def test_what_cannot_be_published_keeps_nothing_from_being(tmp_path: Path) -> None:
+    write_output(tmp_path / "out" / "a", {TASK: [[True]]})
+    bad = write_output(tmp_path / "out" / "b", {TASK: [[True]]}, dropped=[3])
+    bad.write_text("{", "utf-8")
+    output = add(tmp_path / "out", tmp_path / "results", code=1)
+    assert ": verified" in output and f"{bad}: cannot be read as JSON" in output
+    add(tmp_path / "nothing", tmp_path / "results", code=1)
+
+
+def test_a_file_in_the_way_is_one_line(tmp_path: Path) -> None:
+    write_output(tmp_path / "out", {TASK: [[True]]})
+    (tmp_path / "file").write_text("x")
+    for words in (
+        ["add", tmp_path / "out", "--to", tmp_path / "file"],
+        ["build", tmp_path / "out", "-o", tmp_path / "file"],
+    ):
+        done = CliRunner().invoke(app, ["leaderboard", *map(str, words)])
+        assert done.exit_code == 1 and done.exception.__class__ is SystemExit, done.output
+        assert (tmp_path / "file").read_text() == "x"
+
+
+def test_a_run_that_maintainers_reproduced_stays_so(tmp_path: Path) -> None:
+    write_output(tmp_path / "out", {TASK: scores(0.4, 8, 3)})
+    add(tmp_path / "out", tmp_path / "results")
+    path = only_run(tmp_path / "results")
+    edit(path, lambda run: run.update(tier="reproduced"))
+    assert ": reproduced" in add(tmp_path / "out", tmp_path / "results")
+    assert "0 faults" in said("check", tmp_path / "results", "--against", tmp_path / "results")
+
+
+def test_a_score_that_its_samples_do_not_give_is_not_verified(tmp_path: Path) -> None:
+    path = write_output(tmp_path / "out", {TASK: [[True], [False]]})
+    samples = next(path.parent.glob("samples_*"))
+    samples.write_text(samples.read_text("utf-8").replace("boxed{4}", "boxed{9}"), "utf-8")
+    output = add(tmp_path / "out", tmp_path / "results")
+    assert "1 of 2 questions score otherwise" in output and ": reported" in output
+
+
+FORGERIES: list[tuple[str, Callable[[dict[str, Any]], Any], str]] = [
+    (TASK, lambda row: row["outputs"][0].update(text="no idea"), "score otherwise"),
+    (TASK, lambda row: row["outputs"][0].update(grade="wrong", answer="5"), "score otherwise"),
+    (VOTES, lambda row: [one.update(answer="5", text=r"\boxed{5}") for one in row["outputs"][:2]], "score otherwise"),
+    (TASK, lambda row: row.update(outputs=row["outputs"][:2]), "not every question has as many samples"),
+    (TASK, lambda row: row.update(score=0.5), "are not those of its samples"),
+    (TASK, lambda row: row.update(hash="ab"), "are not those of its samples"),
+]
+
+
+@pytest.mark.parametrize("number", range(len(FORGERIES)))
+def test_forged_samples_are_found(number: int, tmp_path: Path) -> None:
+    task, change, message = FORGERIES[number]
+    write_output(tmp_path / "out", {TASK: [[True] * 3] * 3, VOTES: [[True] * 5 + [False] * 3] * 3})
+    add(tmp_path / "out", tmp_path / "results")
+    edit_samples(only_run(tmp_path / "results"), task, change)
+    output = said("check", tmp_path / "results", "--regrade", code=1)
+    assert message in output and "tier=verified; allowed: reported" in output
+
+
+@pytest.mark.parametrize("metric", ["pass@4", "maj@8", "acc", "answered"])
+def test_forged_scores_are_found(metric: str, tmp_path: Path) -> None:
+    write_output(tmp_path / "out", {VOTES: scores(0.5, 9, 8)})
+    add(tmp_path / "out", tmp_path / "results")
+    edit(only_run(tmp_path / "results"), lambda run: run["tasks"][VOTES]["metrics"][metric].update(value=0.123))
+    assert f"{metric}=0.123 is" in said("check", tmp_path / "results", "--regrade", code=1)
+
+
+def test_a_forged_interval_is_found(tmp_path: Path) -> None:
+    write_output(tmp_path / "out", {TASK: scores(0.5, 9, 3)})
+    add(tmp_path / "out", tmp_path / "results")
+    edit(only_run(tmp_path / "results"), lambda run: run["tasks"][TASK]["metrics"]["acc"].update(stderr=0.001))
+    assert "standard error 0.001" in said("check", tmp_path / "results", code=1)
+
+
+def test_others_tasks_verify_nothing(tmp_path: Path) -> None:
+    write_output(tmp_path / "out", {"arc_easy": [[True], [False]]})
+    assert ": reported" in add(tmp_path / "out", tmp_path / "results")
+    edit(only_run(tmp_path / "results"), lambda run: run.update(tier="verified"))
+    assert "tier=verified; allowed: reported" in said("check", tmp_path / "results", code=1)
+
+
+def test_a_task_cannot_pass_for_another_benchmark(tmp_path: Path) -> None:
+    write_output(tmp_path / "out", {"my_task": [[True]]})
+    add(tmp_path / "out", tmp_path / "results")
+    path = only_run(tmp_path / "results")
+    edit(path, lambda run: run["tasks"]["my_task"].update(benchmark="tts_aime24", budget=8192))
+    assert "allowed: those of its name" in said("check", tmp_path / "results", code=1)
+
+
+def test_only_a_maintainer_calls_a_run_reproduced(tmp_path: Path) -> None:
+    write_output(tmp_path / "out", {TASK: scores(0.5, 9, 3)})
+    for name in ("results", "before"):
+        add(tmp_path / "out", tmp_path / name)
+    edit(only_run(tmp_path / "results"), lambda run: run.update(tier="reproduced"))
+    assert "tier=reproduced; allowed: verified" in said(
+        "check", tmp_path / "results", "--regrade", "--against", tmp_path / "before", code=1
+    )
+    said("check", tmp_path / "results", "--against", tmp_path / "no such folder", code=1)
+
+
+def test_nothing_of_gated_questions_is_published(tmp_path: Path) -> None:
+    write_output(tmp_path / "out", {"tts_gpqa_diamond_b512": [[True], [False]]}, text="SECRET %s")
+    add(tmp_path / "out", tmp_path / "results")
+    path = only_run(tmp_path / "results")
+    rows = read_samples(next(path.parent.rglob("*.gz")))
+    assert [row.prompt for row in rows] == [None, None] == [row.gold for row in rows]
+    assert [(one.grade, one.text, one.answer) for row in rows for one in row.outputs] == [
+        ("correct", None, None),
+        ("wrong", None, None),
+    ]
+    assert "0 faults" in said("check", tmp_path / "results", "--regrade")
+    edit_samples(path, "tts_gpqa_diamond_b512", lambda row: row.update(prompt="Which of these?"))
+    assert "shows questions" in said("check", tmp_path / "results", code=1)
+
+
+def test_files_that_nobody_lists_are_found(tmp_path: Path) -> None:
+    write_output(tmp_path / "out", {TASK: scores(0.5, 9, 3)})
+    add(tmp_path / "out", tmp_path / "results")
+    (only_run(tmp_path / "results").parent / "samples" / "gpqa.txt").write_text("Which of these?")
+    assert "gpqa.txt: is no file that run.json lists" in said("check", tmp_path / "results", code=1)
+
+
+def test_the_same_output_gives_the_same_bytes(tmp_path: Path) -> None:
+    write_output(tmp_path / "out", {TASK: scores(0.4, 8, 3)})
+    for name in ("one", "two"):
+        add(tmp_path / "out", tmp_path / name)
+    first, second = (
+        {path.name: path.read_bytes() for path in (tmp_path / name).rglob("*.*")} for name in ("one", "two")
+    )
+    assert first == second
+
+
+def test_a_published_run_and_its_output_are_one(tmp_path: Path) -> None:
+    write_output(tmp_path / "out", {TASK: scores(0.4, 8, 3)}, samples=False)
+    add(tmp_path / "out", tmp_path / "results")
+    assert len(load([tmp_path / "results", tmp_path / "out"], CATALOGUE)) == 1
+
+
+def test_check_finds_what_a_reviewer_would(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    write_output(tmp_path / "a", {TASK: scores(0.6, 9, 3)})
+    write_output(tmp_path / "b", {TASK: scores(0.3, 9, 3)}, dropped=[5], method="x`|<b>@me")
+    for name in ("a", "b"):
+        add(tmp_path / name, results)
+    assert "2 runs, 0 faults, 0 warnings" in said("check", results, "--table", tmp_path / "table.md")
+    table = (tmp_path / "table.md").read_text("utf-8")
+    assert "| `Org/Model-8B` | `x'\\|<b>@me -1` | `tts_aime24_b512` |" in table
+
+    path = next(path for path in results.rglob("run.json") if "-1-" in str(path))
+    edit(path, lambda run: run["tasks"][TASK]["scores"].__setitem__(0, 0.123))
+    assert "scores: are not those of its samples" in said("check", results, code=1)
+    path.parent.rename(path.parent.with_name("another"))
+    assert "the name of its folder, 'another'" in said("check", results, code=1)
+    assert "is no published run" in said("check", tmp_path / "a", code=1)
+
+
+def test_check_knows_duplicates_changes_and_missing_baselines(tmp_path: Path) -> None:
+    write_output(tmp_path / "b", {TASK: scores(0.3, 9, 3)}, dropped=[5], of=30)
+    add(tmp_path / "b", tmp_path / "results")
+    output = said("check", tmp_path / "results")
+    assert "no run of the whole Org/Model-8B" in output and "partial" in output and "2 warnings" in output
+    path = only_run(tmp_path / "results")
+    content = json.loads(path.read_text("utf-8"))
+    twin = path.parent.with_name("twin-of-it")
+    twin.mkdir()
+    (twin / "run.json").write_text(json.dumps({**content, "id": "twin-of-it", "samples": {}, "tier": "reported"}))
+    assert "warning: has the same model and scores" in said("check", tmp_path / "results")
+    path.write_text(json.dumps({**content, "dtype": "float32"}), "utf-8")
+    add(tmp_path / "b", tmp_path / "before")
+    output = said("check", path.parent, "--against", tmp_path / "before", code=1)
+    assert "published before with other content" in output
