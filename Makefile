@@ -13,8 +13,8 @@ EVALUATE := HF_HUB_OFFLINE=1 $(LM_EVAL) --model pruned-hf --tasks tts_mini,tts_c
 demo: setup
 	rm -rf $(OUT)
 	$(EVALUATE)
-	$(EVALUATE) --model_args prune=shortgpt:1,calibration=task:tts_chain
-	$(EVALUATE) --model_args prune=shortgpt:2,calibration=task:tts_chain
+	$(EVALUATE) --model_args prune=shortgpt:1,calibration=task:tts_chain_short
+	$(EVALUATE) --model_args prune=shortgpt:2,calibration=task:tts_chain_short
 	$(EVALUATE) --model_args prune=reverse:1
 	$(EVALUATE) --model_args prune=reverse:2
 	$(VENV)/bin/lm-eval-tts leaderboard build $(OUT)/results -o $(OUT)/site
