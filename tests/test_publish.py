@@ -18,6 +18,7 @@ from lm_eval_ext.site.load import load
 from lm_eval_ext.site.run import read_run
 from lm_eval_ext.site.samples import read_samples
 from tests.lm_eval_output import scores, write_output
+from tests.shared import ROOT
 
 CATALOGUE = read_catalogue()
 TASK, VOTES = "tts_aime24_b512", "tts_aime24_maj8"
@@ -241,3 +242,7 @@ def test_check_knows_duplicates_changes_and_missing_baselines(tmp_path: Path) ->
     add(tmp_path / "b", tmp_path / "before")
     output = said("check", path.parent, "--against", tmp_path / "before", code=1)
     assert "published before with other content" in output
+
+
+def test_what_is_published_here_is_sound() -> None:
+    assert ", 0 faults, 0 warnings" in said("check", ROOT / "leaderboard" / "results", "--regrade")
