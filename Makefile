@@ -21,8 +21,9 @@ demo: setup
 	@$(PY) -m lm_eval_ext.testbed.comparison $(OUT)/results
 	@echo "The same as a page: $(OUT)/site/index.html"
 
+# Two processes of one thread each: small models gain more by that than by threads.
 test: $(SMOLLM2)/model.safetensors lint
-	$(PY) -m pytest
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
 
 # Real vLLM, on a CPU, in an environment of its own: it wants an older transformers. What it pulls in for GPUs does not
 # load beside a CPU build of torch, so that goes again.

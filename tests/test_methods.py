@@ -33,7 +33,7 @@ from tests.checkpoints import LAYERS
 from tests.shared import SMOLLM2
 from tests.subjects import MATRICES, subject_of, texts_of
 
-# Every layer takes twenty minutes; set it once in a while.
+# Every layer takes six minutes; set it once in a while.
 COMPARED = range(30) if os.environ.get("LM_EVAL_TTS_ALL_LAYERS") else (0, 5, 25, 29)
 
 

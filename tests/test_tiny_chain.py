@@ -20,6 +20,7 @@ from lm_eval_ext.registry import TINY_CHAIN
 from lm_eval_ext.site.run import read_run
 from tests.shared import ROOT
 
+TASK = "tts_chain_short_b8"
 SHORT, LONG = "tts_chain_short_b128", "tts_chain_b128"
 
 
@@ -68,9 +69,13 @@ def test_it_is_small_and_loads_anywhere() -> None:
 
 
 def test_it_is_the_default(tmp_path: Path) -> None:
-    content, said = evaluated(tmp_path, "--tasks", "tts_chain_short_b8", "--limit", "4")
+    content, said = evaluated(tmp_path / "default", "--tasks", TASK, "--limit", "4")
     assert content["config"]["pruning"]["base"] == str(TINY_CHAIN) and content["model_name"] == "tiny-chain"
     assert "no pretrained given: evaluating the embedded tiny-chain" in said
+    named, said = evaluated(
+        tmp_path / "named", "--model_args", "pretrained=tiny-chain", "--tasks", TASK, "--limit", "4"
+    )
+    assert named["results"] == content["results"] and "no pretrained" not in said
 
 
 def test_whole_it_reasons_and_more_thinking_helps(accuracy: Any) -> None:

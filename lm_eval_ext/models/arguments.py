@@ -82,10 +82,11 @@ def budget(name: str, value: object) -> int | None:
     raise ArgumentError(f"{name}={value!r}: give a whole number of tokens, or -1 for no limit")
 
 
-def run_name(model_name: str | None, model_args: str | Mapping[str, Any] | None) -> str:
+def run_name(model_name: str, model_args: str | Mapping[str, Any] | None) -> str:
     """lm-eval's name of a run, and what was dropped: a dense and a pruned run never share a folder."""
     arguments = parse_model_args(model_args)
-    model_name = model_name or TINY_CHAIN.name
+    if not any(name in arguments for name in ("pretrained", "peft", "delta")):
+        model_name = TINY_CHAIN.name  # lm-eval makes a random one up
     recipe, drop = arguments.get("recipe"), arguments.get("drop_layers")
     if recipe is not None:
         read = load_recipe(str(recipe))

@@ -94,8 +94,10 @@ class PrunedLM(ABC):
         if calibration is not None and prune is None:
             raise ArgumentError(f"calibration={calibration}: goes with prune=METHOD:N, which is not given")
         if pretrained is None and recipe is None:
-            pretrained = str(TINY_CHAIN)
+            pretrained = TINY_CHAIN.name
             logger.info("no pretrained given: evaluating the embedded tiny-chain, a small model for trying things out")
+        if pretrained == TINY_CHAIN.name:
+            pretrained = str(TINY_CHAIN)
         computed = None
         if prune is not None:
             computed = functools.partial(

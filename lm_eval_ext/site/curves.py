@@ -118,10 +118,10 @@ def _depth(benchmark: str, whole: Scored, by_method: Mapping[str, Sequence[tuple
 
 
 def shown_colours(curves: Sequence[Curves], first: str = "dense") -> dict[str, str]:
-    """Colours of the lines that a chart shows, the same in all charts of a base."""
+    """Colours of the lines that are drawn, the same in all charts of a base; the first is the dense model's alone."""
     names = dict.fromkeys(point.series for one in curves for point in one.points)
-    ordered = [*(name for name in names if name == first), *(name for name in names if name != first)]
-    return colours(ordered[:MOST_LINES])
+    found = colours([first, *(name for name in names if name != first)][:MOST_LINES])
+    return {name: colour for name, colour in found.items() if name in names}
 
 
 def dropped_layers(board: Board, base: str) -> list[dict[str, Any]]:

@@ -55,19 +55,17 @@ def table(found: list[Score]) -> list[str]:
 
 
 def reading(found: list[Score]) -> list[str]:
-    """What is left of the whole model's best accuracy, by model: a line each."""
-    best: dict[tuple[str, str], float] = {}
-    for score in found:
-        key = (score.model, score.benchmark)
-        best[key] = max(best.get(key, 0.0), score.accuracy)
+    """What is left of the whole model's accuracy at the largest budget, by model: a line each."""
+    ordered = sorted(found, key=lambda score: score.budget)
+    last = {(score.model, score.benchmark): score.accuracy for score in ordered}
     benchmarks = list(dict.fromkeys(score.benchmark for score in found))
     models = [model for model in dict.fromkeys(score.model for score in found) if model != WHOLE]
     return [
         f"{model} keeps "
         + ", ".join(
-            f"{best[model, benchmark] / best[WHOLE, benchmark]:.0%} of {benchmark}"
+            f"{last[model, benchmark] / last[WHOLE, benchmark]:.0%} of {benchmark}"
             for benchmark in benchmarks
-            if best.get((WHOLE, benchmark)) and (model, benchmark) in best
+            if last.get((WHOLE, benchmark)) and (model, benchmark) in last
         )
         for model in models
     ]
