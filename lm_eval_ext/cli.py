@@ -11,10 +11,10 @@ import typer
 
 from lm_eval_ext import cli_pruning
 from lm_eval_ext.cli_leaderboard import leaderboard
+from lm_eval_ext.cli_tasks import tasks
 from lm_eval_ext.errors import ArgumentError, JournalError, TTSError
 from lm_eval_ext.generation.journal import Journal
-from lm_eval_ext.registry import TASKS, default_journal
-from lm_eval_ext.variants import sync as sync_variants
+from lm_eval_ext.registry import default_journal
 
 
 class _OneLineErrors(typer.core.TyperGroup):
@@ -41,7 +41,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-tasks = typer.Typer(help="Benchmarks as YAML.", no_args_is_help=True)
 app.add_typer(tasks, name="tasks")
 journal = typer.Typer(help="Finished generations, kept for runs that go on after a crash.", no_args_is_help=True)
 app.add_typer(journal, name="journal")
@@ -56,20 +55,6 @@ JournalPath = Annotated[Path | None, typer.Option("--path", help="The journal; b
 @app.callback()
 def main() -> None:
     """Test-time scaling of layer-pruned language models: the commands beside lm_eval's own."""
-
-
-@tasks.command()
-def sync(
-    folder: Annotated[Path, typer.Argument(help="Folder with base task YAMLs.", file_okay=False, exists=True)] = TASKS,
-    check: Annotated[bool, typer.Option("--check", help="Change nothing; exit 1 if a variant is out of date.")] = False,
-) -> None:
-    """Write the variants (thinking budgets, votes) that base YAMLs declare under metadata.variants."""
-    changed = sync_variants(folder, write=not check)
-    for path in changed:
-        print(path.relative_to(folder))
-    if check and changed:
-        raise typer.Exit(1)
-    print(f"{len(changed)} files {'out of date' if check else 'changed'}")
 
 
 @journal.command()

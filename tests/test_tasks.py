@@ -11,11 +11,11 @@ import yaml
 from datasets import Dataset
 from lm_eval.tasks import TaskManager
 
+from lm_eval_ext.authoring.variants import sync
 from lm_eval_ext.choices import LETTERS, shuffled
 from lm_eval_ext.errors import TaskError
 from lm_eval_ext.registry import TASKS
 from lm_eval_ext.testbed.problems import sums
-from lm_eval_ext.variants import sync
 
 FILES = sorted(TASKS.rglob("*.yaml"))
 BENCHMARKS = ("aime24", "aime25", "math500", "gpqa_diamond")
@@ -152,9 +152,9 @@ def test_sync_writes_deletes_and_settles(tmp_path: Path) -> None:
     [
         ("task: [", "cannot be read as YAML"),
         ("- a", "holds list"),
-        ("task: t\nmetadata: {variants: [1]}", "allowed: a mapping of budgets and votes"),
-        ("task: t\nmetadata: {variants: {budget: [1]}}", "allowed: a mapping of budgets and votes"),
-        ("task: t\nmetadata: {variants: {budgets: [0]}}", "budgets has 0; allowed: whole numbers from 1"),
+        ("task: t\nmetadata: {variants: [1]}", "variants=.1.: Input should be a valid dictionary"),
+        ("task: t\nmetadata: {variants: {budget: [1]}}", "variants.budget is not known; known: budgets, votes"),
+        ("task: t\nmetadata: {variants: {budgets: [0]}}", "budgets.0=0: Input should be greater than 0"),
     ],
 )
 def test_faults_of_a_declaration_are_one_line(text: str, message: str, tmp_path: Path) -> None:

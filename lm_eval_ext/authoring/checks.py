@@ -1,0 +1,164 @@
+"""What can be wrong with a task file, told from the file alone: no dataset is loaded, no model is run."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from lm_eval_ext.authoring.finding import Finding
+from lm_eval_ext.authoring.functions import named_function
+from lm_eval_ext.authoring.task_file import Merged, merged, shown_names
+from lm_eval_ext.authoring.variants import is_written_by_us, out_of_date
+from lm_eval_ext.errors import ArgumentError, TaskError
+from lm_eval_ext.generation.options import asks_for_thinking, parse_options
+
+# What a benchmark cannot do without; of the first, one of two.
+REQUIRED = ("dataset_path", "test_split", "doc_to_text", "doc_to_target", "metric_list", "filter_list")
+INSTRUCTIONS = ("\\boxed{", "Final Answer", "final answer", "####")
+
+
+def task_files(paths: Sequence[Path]) -> list[Path]:
+    """The YAMLs at or below some paths.
+
+    Raises:
+        TaskError: a path does not exist, or holds none.
+    """
+    found: list[Path] = []
+    for path in paths:
+        below = [path] if path.is_file() else sorted(path.rglob("*.yaml"))
+        if not below:
+            raise TaskError(f"{path}: holds no task YAML; allowed: a file, a folder with some, or a task's name")
+        found += below
+    return found
+
+
+def check_files(files: Sequence[Path], taken: frozenset[str]) -> tuple[list[Finding], list[Merged]]:
+    """Findings of single files and between them, and the benchmarks that have none, for a look at their data.
+
+    Args:
+        files: task YAMLs; variants that `tasks sync` writes are checked against their base.
+        taken: names of tasks elsewhere.
+    """
+    found: list[Finding] = []
+    sound: list[Merged] = []
+    names: dict[str, list[Merged]] = defaultdict(list)
+    for path in files:
+        task, faults = merged(path)
+        if isinstance(task.fields.get("task"), str):
+            names[task.fields["task"]].append(task)
+        if not faults and not is_written_by_us(path) and "group" not in task.fields:
+            faults = list(_benchmark(task, taken))
+            sound += [] if any(not fault.warning for fault in faults) else [task]
+        found += faults
+    for name, some in names.items():
+        found += [task.finding(["task"], "name", f"{name} is the name of {some[0].own.path} too") for task in some[1:]]
+    return list(dict.fromkeys(found)) + list(_out_of_date(sound)), sound
+
+
+def _benchmark(task: Merged, taken: frozenset[str]) -> Iterator[Finding]:
+    missing = [name for name in REQUIRED if name not in task.fields and not _has_instead(task, name)]
+    if not isinstance(task.fields.get("task"), str):
+        yield task.own.finding([], "missing", "task: the benchmark's name")
+    elif missing:
+        yield task.finding(["task"], "missing", f"{missing[0]}; required: {', '.join(REQUIRED)}")
+    else:
+        yield from _name(task, taken)
+        yield from _metadata(task)
+        yield from _functions(task)
+        yield from _grading(task)
+        yield from _generation(task)
+        yield from _template(task, "doc_to_text")
+        yield from _template(task, "doc_to_target")
+
+
+def _has_instead(task: Merged, name: str) -> bool:
+    return name == "dataset_path" and "custom_dataset" in task.fields
+
+
+def _name(task: Merged, taken: frozenset[str]) -> Iterator[Finding]:
+    name = task.fields["task"]
+    if not name.startswith("tts_"):
+        yield task.finding(["task"], "name", f"{name}; allowed: names that begin with tts_")
+    elif task.own.path.stem != name:
+        yield task.finding(["task"], "name", f"{name} in {task.own.path.name}; allowed: a file called {name}.yaml")
+    elif name in taken:
+        yield task.finding(["task"], "name", f"{name} is the name of a task elsewhere")
+
+
+def _metadata(task: Merged) -> Iterator[Finding]:
+    metadata = task.fields.get("metadata") or {}
+    if metadata.get("version") is None:
+        yield task.finding(["metadata"], "metadata", "version is missing; raise it when scores change")
+    for name in ("source", "license"):
+        if not metadata.get(name):
+            yield task.finding(["metadata"], "metadata", f"{name} of the questions is missing", warning=True)
+
+
+def _functions(task: Merged) -> Iterator[Finding]:
+    """`!function` names must resolve; lm-eval says so only when the task is used."""
+    for field in ("custom_dataset", "process_docs"):
+        if (name := task.fields.get(field)) is not None:
+            try:
+                named_function(name)
+            except ImportError:
+                text = f"{name} cannot be imported; allowed: !function package.module.name"
+                yield task.finding([field], "function", text)
+
+
+def _grading(task: Merged) -> Iterator[Finding]:
+    from lm_eval.api.registry import filter_registry, metric_registry
+
+    import lm_eval_ext.grading.metrics  # noqa: F401  # its decorators register it
+
+    for number, one in enumerate(task.fields["metric_list"]):
+        if one["metric"] not in metric_registry:
+            text = f"{one['metric']} is not known; ours: math_verify, math_graded, choice_match, trace_stats"
+            yield task.finding(["metric_list", number], "metric", text)
+    for number, chain in enumerate(task.fields["filter_list"]):
+        for one in chain["filter"]:
+            if one["function"] not in filter_registry:
+                text = f"{one['function']} is not known; ours: math_answer, choice_answer"
+                yield task.finding(["filter_list", number], "filter", text)
+
+
+def _generation(task: Merged) -> Iterator[Finding]:
+    given: dict[str, Any] = task.fields.get("generation_kwargs") or {}
+    place = ["generation_kwargs"]
+    try:
+        options = parse_options(given, answer_budget=None, max_tokens=256)
+    except ArgumentError as error:
+        yield task.finding([*place, _named_first(given, str(error))], "generation", str(error))
+        return
+    repeats = int(task.fields.get("repeats") or 1)
+    if not asks_for_thinking(given):
+        yield task.finding(place, "generation", "thinking_token_budget is missing; -1 is no limit")
+    elif repeats > 1 and options.sampling.temperature == 0:
+        yield task.finding(place, "generation", f"repeats={repeats} without sampling gives the same text every time")
+
+
+def _named_first(given: Iterable[str], message: str) -> str:
+    """The argument that a message is about: it goes on to name those that are allowed."""
+    return min((name for name in given if name in message), key=message.index, default="")
+
+
+def _template(task: Merged, field: str) -> Iterator[Finding]:
+    from jinja2 import TemplateSyntaxError
+
+    text = str(task.fields[field])
+    try:
+        shown_names(text)
+    except TemplateSyntaxError as error:
+        yield task.finding([field], "template", f"{field} is no Jinja template: {error.message}")
+        return
+    if field == "doc_to_text" and not any(words in text for words in INSTRUCTIONS):
+        wanted = "such as: Please reason step by step, and put your final answer within \\boxed{}."
+        yield task.finding([field], "instruction", f"does not say how to give the answer, {wanted}")
+
+
+def _out_of_date(sound: Sequence[Merged]) -> Iterator[Finding]:
+    for task in sound:
+        for variant in out_of_date(task):
+            text = f"{variant.name} is out of date; run lm-eval-tts tasks sync {task.own.path.parent}"
+            yield task.finding(["metadata", "variants"], "variants", text)

@@ -1,0 +1,163 @@
+"""What can be wrong with a benchmark's questions and answers, told from its dataset as lm-eval sees it."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from lm_eval_ext.authoring.checks import INSTRUCTIONS
+from lm_eval_ext.authoring.finding import Finding
+from lm_eval_ext.authoring.functions import named_function
+from lm_eval_ext.authoring.task_file import Merged, is_template, shown_names
+from lm_eval_ext.choices import LETTERS
+from lm_eval_ext.grading.grade import grades
+from lm_eval_ext.site.catalogue import Catalogue
+
+_PROSE = "{gold!r} reads like prose: an answer is right only if it is written in the same way"
+_USUAL_SPLITS = ("test", "validation", "train")
+
+
+def check_data(task: Merged, catalogue: Catalogue) -> list[Finding]:
+    """Findings on a benchmark whose file has no fault; they stop at the first that hides what comes after."""
+    dataset, fault = _dataset(task)
+    if dataset is None:
+        return [fault] if fault else []
+    split = str(task.fields["test_split"])
+    if split not in dataset:
+        return [task.finding(["test_split"], "split", f"{split}; there are: {', '.join(map(str, dataset))}")]
+    docs, fault = _docs(task, dataset[split])
+    found = [fault] if fault else list(_fields(task, docs))
+    if found:
+        return found
+    return [*_gated(task, catalogue), *_splits(task, dataset, split), *_questions(task, docs)]
+
+
+def _dataset(task: Merged) -> tuple[Any, Finding | None]:
+    """All splits; whatever cannot be reached is one finding."""
+    import datasets
+
+    fields, field = task.fields, "custom_dataset" if "custom_dataset" in task.fields else "dataset_path"
+    try:
+        if field == "custom_dataset":
+            return named_function(fields[field])(**(fields.get("dataset_kwargs") or {})), None
+        options = dict(fields.get("dataset_kwargs") or {})
+        datasets.disable_progress_bars()
+        return datasets.load_dataset(fields["dataset_path"], fields.get("dataset_name"), **options), None
+    except Exception as error:  # whatever a library or a function of somebody's raises
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        return None, task.finding([field], "dataset", f"{fields[field]} cannot be reached ({reason})")
+
+
+def _docs(task: Merged, split: Any) -> tuple[list[dict[str, Any]], Finding | None]:
+    name = task.fields.get("process_docs")
+    try:
+        docs = list(named_function(name)(split) if name else split)
+    except Exception as error:  # a function of somebody's
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        return [], task.finding(["process_docs"], "function", f"{name} fails ({reason})")
+    empty = None if docs else task.finding(["test_split"], "split", f"{task.fields['test_split']} has no questions")
+    return docs, empty
+
+
+def _fields(task: Merged, docs: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+    """Fields that the dataset does not have: lm-eval takes such an answer for fixed text, without a word."""
+    known = sorted(docs[0])
+    for field in ("doc_to_text", "doc_to_target"):
+        text = str(task.fields[field])
+        names = shown_names(text) if is_template(text) else {text} if field == "doc_to_target" else set()
+        if not names and field == "doc_to_text" and text not in known:
+            yield task.finding([field], "field", f"shows no field of the dataset; there are: {', '.join(known)}")
+        for name in sorted(names - set(known)):
+            close = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            yield task.finding([field], "field", f"{name}: there is none; there are: {', '.join(known)}{hint}")
+
+
+def _gated(task: Merged, catalogue: Catalogue) -> Iterator[Finding]:
+    metadata = task.fields.get("metadata") or {}
+    path = str(task.fields.get("dataset_path") or "")
+    hidden = catalogue.is_gated(task.fields["task"], path)
+    if hidden and not metadata.get("gated"):
+        text = "metadata.gated: true is missing, though leaderboard/site.yaml hides its questions"
+        yield task.finding(["metadata"], "gated", text)
+    elif metadata.get("gated") and not hidden:
+        text = "gated, but `gated` in leaderboard/site.yaml names neither it nor its dataset: questions would be shown"
+        yield task.finding(["metadata", "gated"], "gated", text)
+
+
+def _splits(task: Merged, dataset: Mapping[str, Any], split: str) -> Iterator[Finding]:
+    """The test split must be the one that nobody trains on."""
+    if split == "train" and (other := next((name for name in _USUAL_SPLITS[:2] if name in dataset), None)):
+        yield task.finding(["test_split"], "split", f"train, though there is {other}", warning=True)
+    texts = {name: {_text(doc) for doc in dataset[name]} for name in dataset if name in (*_USUAL_SPLITS, split)}
+    for name in sorted(set(texts) - {split}):
+        if both := texts[split] & texts[name]:
+            yield task.finding(["test_split"], "split", f"{len(both)} of its questions are in {name} as well")
+
+
+def _text(doc: Mapping[str, Any]) -> str:
+    return repr(sorted((key, value) for key, value in doc.items() if isinstance(value, str)))
+
+
+def _questions(task: Merged, docs: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+    try:
+        prompts = [_rendered(task.fields["doc_to_text"], doc) for doc in docs]
+        golds = [_rendered(task.fields["doc_to_target"], doc) for doc in docs]
+    except Exception as error:  # Jinja's, or whatever an expression within a template raises
+        yield task.finding(["doc_to_text"], "template", " ".join(f"cannot be rendered: {error}".split())[:200])
+        return
+    yield from _prompts(task, prompts, docs)
+    if any(one["function"] == "choice_answer" for chain in task.fields["filter_list"] for one in chain["filter"]):
+        bad = [number for number, gold in enumerate(golds) if gold not in LETTERS]
+        why = f"{{gold!r}} is no letter; allowed: {LETTERS[0]} to {LETTERS[-1]}"
+    else:
+        bad, why = _ungradable(golds)
+    if bad:
+        text = f"question {bad[0]} and {len(bad) - 1} more: " if len(bad) > 1 else f"question {bad[0]}: "
+        warning = why == _PROSE
+        yield task.finding(["doc_to_target"], "gold", text + why.format(gold=golds[bad[0]][:80]), warning=warning)
+
+
+def _rendered(template: str, doc: Mapping[str, Any]) -> str:
+    from lm_eval.utils import apply_template
+
+    return str(doc[template]) if template in doc else str(apply_template(template, dict(doc)))
+
+
+def _prompts(task: Merged, prompts: Sequence[str], docs: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+    shown = shown_names(str(task.fields["doc_to_text"])) or {str(task.fields["doc_to_text"])}
+    empty = [n for n, doc in enumerate(docs) if any(not str(doc.get(name) or "").strip() for name in shown)]
+    first = {prompt: number for number, prompt in reversed(list(enumerate(prompts)))}
+    twice = [(first[prompt], number) for number, prompt in enumerate(prompts) if first[prompt] != number]
+    if empty:
+        yield task.finding(["doc_to_text"], "question", f"question {empty[0]} is empty ({len(empty)} in all)")
+    elif twice:
+        text = f"questions {twice[0][0]} and {twice[0][1]} are the same ({len(twice)} repeated in all)"
+        yield task.finding(["doc_to_text"], "question", text)
+    elif not all(any(words in prompt for words in INSTRUCTIONS) for prompt in prompts):
+        yield task.finding(["doc_to_text"], "instruction", "does not reach every prompt")
+
+
+def _ungradable(golds: Sequence[str]) -> tuple[list[int], str]:
+    """Gold answers that are not even equal to themselves would count every sample wrong."""
+    empty = [number for number, gold in enumerate(golds) if not gold.strip()]
+    if empty:
+        return empty, "its gold answer is empty"
+    verdicts = grades([(gold, gold) for gold in golds])
+    if unequal := [number for number, grade in enumerate(verdicts) if not grade.correct]:
+        return unequal, "{gold!r} cannot be compared with itself"
+    return [number for number, gold in enumerate(golds) if _is_prose(gold)], _PROSE
+
+
+def _is_prose(gold: str) -> bool:
+    """A whole solution, most often: the dataset keeps the answer alone in another field, or in its last line."""
+    return "\n" in gold.strip() or len(re.findall(r"(?<![\\A-Za-z])[A-Za-z]{3,}", gold)) >= 3
+
+
+def quieten() -> None:
+    """Keep libraries from saying on every file what a finding says."""
+    for name in ("datasets", "lm_eval", "huggingface_hub"):
+        logging.getLogger(name).setLevel(logging.ERROR)

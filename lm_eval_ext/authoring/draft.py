@@ -1,0 +1,111 @@
+"""A first task YAML, written from a dataset's real columns."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from lm_eval_ext.errors import DatasetError, TaskError
+from lm_eval_ext.registry import TASKS
+
+INSTRUCTION = "Please reason step by step, and put your final answer within \\boxed{}."
+_FILES = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
+
+
+def draft(
+    name: str, dataset: str, split: str, question: str, answer: str, *,
+    config: str | None, source: str, licence: str, budgets: list[int], votes: list[int],
+) -> str:  # fmt: skip
+    """A task YAML that asks the questions of a dataset.
+
+    Args:
+        name: the benchmark's, without `tts_`.
+        dataset: a name on the Hub, or a file (.jsonl, .json, .csv, .parquet).
+        split: of the dataset.
+        question, answer: its fields.
+        config: of the dataset, where it has several.
+        source, licence: of the questions.
+        budgets, votes: of the variants.
+
+    Raises:
+        TaskError: a name, split or field that cannot be used.
+        DatasetError: the dataset cannot be reached.
+    """
+    if not re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+)*", name):
+        raise TaskError(f"name={name!r}; allowed: small letters, digits and single underscores, such as hmmt_feb25")
+    path = Path(dataset)
+    local = path.suffix in _FILES
+    if local and not path.is_file():
+        raise DatasetError(f"dataset={dataset}: there is no such file")
+    split = "test" if local else split
+    where = _where(path.resolve(), split) if local else {"dataset_path": dataset, "dataset_name": config}
+    _check_columns({key: value for key, value in where.items() if value}, dataset, split, (question, answer))
+    return _text(name, where, split, question, answer, source or _source(dataset, local), licence, budgets, votes)
+
+
+def _where(path: Path, split: str) -> dict[str, Any]:
+    return {"dataset_path": _FILES[path.suffix], "dataset_kwargs": {"data_files": {split: str(path)}}}
+
+
+def _source(dataset: str, local: bool) -> str:
+    return Path(dataset).name if local else f"https://huggingface.co/datasets/{dataset}"
+
+
+def _check_columns(where: dict[str, Any], dataset: str, split: str, wanted: tuple[str, ...]) -> None:
+    import datasets
+
+    options = where.get("dataset_kwargs") or {}
+    try:
+        loaded = datasets.load_dataset(where["dataset_path"], where.get("dataset_name"), **options)
+    except Exception as error:  # whatever the library raises
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise DatasetError(f"dataset={dataset}: cannot be reached ({reason})") from error
+    if split not in loaded:
+        raise TaskError(f"split={split}; {dataset} has: {', '.join(map(str, loaded))}")
+    columns = loaded[split].column_names
+    for name in wanted:
+        if name not in columns:
+            close = difflib.get_close_matches(name, columns, 1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise TaskError(f"field {name!r}; {dataset} has: {', '.join(columns)}{hint}")
+
+
+def _text(
+    name: str, where: dict[str, Any], split: str, question: str, answer: str, source: str, licence: str,
+    budgets: list[int], votes: list[int],
+) -> str:  # fmt: skip
+    lines = ["include: ../_math", f"task: tts_{name}"]
+    lines += [
+        f"{key}: {json.dumps(value) if isinstance(value, dict) else value}" for key, value in where.items() if value
+    ]
+    lines += [
+        f"test_split: {split}",
+        f"doc_to_text: {json.dumps(f'{{{{{question}}}}}' + chr(10) * 2 + INSTRUCTION)}",
+        f"doc_to_target: {answer}",
+        "metadata:",
+        "  version: 1.0",
+        f"  source: {json.dumps(source)}",
+        *([f"  license: {json.dumps(licence)}"] if licence else []),
+        f"  variants: {{budgets: {budgets}, votes: {votes}}}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def write_draft(text: str, name: str, folder: Path) -> Path:
+    """Write a task YAML as `FOLDER/NAME/tts_NAME.yaml`, and beside NAME what it includes, where that is not there.
+
+    Raises:
+        TaskError: the file exists.
+    """
+    path = folder / name / f"tts_{name}.yaml"
+    if path.exists():
+        raise TaskError(f"{path}: exists; edit it, or give another name")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not (folder / "_math").exists():
+        shutil.copy(TASKS / "_math", folder / "_math")
+    path.write_text(text, encoding="utf-8")
+    return path

@@ -1,0 +1,244 @@
+"""Task YAMLs: their fields as a schema, what a file says with its includes, and on which line it says it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from lm_eval_ext.authoring.finding import Finding
+
+Lines = Mapping[tuple[str | int, ...], int]
+Text = Annotated[str, Field(min_length=1)]
+
+
+class _Fields(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Variants(_Fields):
+    """Variants that `lm-eval-tts tasks sync` writes."""
+
+    budgets: list[Annotated[int, Field(gt=0, strict=True)]] = []
+    votes: list[Annotated[int, Field(gt=0, strict=True)]] = []
+
+
+class Metadata(_Fields):
+    """What is known of a benchmark beside its questions."""
+
+    version: Annotated[str | float, Field(description="raised when scores are no longer comparable")] | None = None
+    source: Annotated[Text, Field(description="where it is published")] | None = None
+    license: Annotated[Text, Field(description="of the questions, an SPDX name where there is one")] | None = None
+    gated: Annotated[bool, Field(description="its authors ask that questions never be shown")] = False
+    variants: Variants | None = None
+
+
+class Function(_Fields):
+    """A filter's function and its options."""
+
+    model_config = ConfigDict(extra="allow")
+    function: Text
+
+
+class Filter(_Fields):
+    """A named chain of filters."""
+
+    name: Text
+    filter: Annotated[list[Function], Field(min_length=1)]
+
+
+class Metric(_Fields):
+    """A metric and its options."""
+
+    model_config = ConfigDict(extra="allow")
+    metric: Text
+    aggregation: Text | None = None
+    higher_is_better: bool | None = None
+
+
+class GroupMetric(_Fields):
+    """How a group's accuracy comes from its members'."""
+
+    metric: Text
+    aggregation: Text | None = None
+    weight_by_size: bool | None = None
+    filter_list: Text | list[Text] | None = None
+
+
+class TaskFile(_Fields):
+    """Fields of a task or a group of lm-eval, as far as benchmarks of this registry use them."""
+
+    include: Text | list[Text] | None = None
+    task: Text | list[Any] | None = None
+    task_alias: Text | None = None
+    group: Text | None = None
+    group_alias: Text | None = None
+    aggregate_metric_list: list[GroupMetric] | None = None
+    tag: Text | list[Text] | None = None
+    custom_dataset: Text | None = None
+    dataset_path: Text | None = None
+    dataset_name: Text | None = None
+    dataset_kwargs: dict[str, Any] | None = None
+    training_split: Text | None = None
+    validation_split: Text | None = None
+    test_split: Text | None = None
+    fewshot_split: Text | None = None
+    fewshot_config: dict[str, Any] | None = None
+    num_fewshot: Annotated[int, Field(ge=0, strict=True)] | None = None
+    process_docs: Text | None = None
+    doc_to_text: Text | None = None
+    doc_to_target: Text | None = None
+    doc_to_choice: Text | list[Text] | None = None
+    description: str | None = None
+    target_delimiter: str | None = None
+    fewshot_delimiter: str | None = None
+    gen_prefix: str | None = None
+    output_type: Literal["generate_until"] | None = None
+    repeats: Annotated[int, Field(gt=0, strict=True)] | None = None
+    generation_kwargs: dict[str, Any] | None = None
+    filter_list: Annotated[list[Filter], Field(min_length=1)] | None = None
+    metric_list: Annotated[list[Metric], Field(min_length=1)] | None = None
+    metadata: Metadata | None = None
+
+
+class _Loader(yaml.SafeLoader):
+    """Task YAML: `!function` names stay names."""
+
+
+_Loader.add_constructor("!function", lambda loader, node: str(loader.construct_scalar(node)))  # type: ignore[arg-type]
+
+
+@dataclass
+class Source:
+    """A file's fields, and the lines that they begin on."""
+
+    path: Path
+    fields: dict[str, Any] = field(default_factory=dict)
+    lines: Lines = field(default_factory=dict)
+
+    def line(self, *place: str | int) -> int:
+        """Of a field, or of the nearest one around it that the file has; 0 if it has none."""
+        while place and place not in self.lines:
+            place = place[:-1]
+        return self.lines.get(place, 0)
+
+    def finding(self, place: Sequence[str | int], rule: str, text: str, *, warning: bool = False) -> Finding:
+        """About a field."""
+        return Finding(self.path, self.line(*place), rule, text, warning)
+
+
+def read(path: Path) -> tuple[Source, list[Finding]]:
+    """A file by itself: its fields, and what is wrong with its YAML or with single fields."""
+    source = Source(path)
+    try:
+        node = yaml.compose(path.read_text("utf-8"), Loader=_Loader)
+        content = _Loader("").construct_document(node) if node is not None else None
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 0
+        return source, [Finding(path, line, "yaml", f"cannot be read as YAML: {error.problem}")]
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        return source, [Finding(path, 0, "yaml", f"cannot be read as YAML ({' '.join(str(error).split())[:200]})")]
+    if not isinstance(content, dict):
+        kind = type(content).__name__
+        return source, [Finding(path, 1, "yaml", f"holds {kind}; allowed: the fields of a task or group")]
+    source.fields, source.lines = {str(key): value for key, value in content.items()}, dict(_lines(node))
+    return source, [*_twice(node, path), *_faults(source)]
+
+
+def _lines(node: yaml.Node | None, place: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], int]]:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield (*place, str(key.value)), key.start_mark.line + 1
+            yield from _lines(value, (*place, str(key.value)))
+    elif isinstance(node, yaml.SequenceNode):
+        for number, value in enumerate(node.value):
+            yield (*place, number), value.start_mark.line + 1
+            yield from _lines(value, (*place, number))
+
+
+def _twice(node: yaml.Node | None, path: Path) -> Iterator[Finding]:
+    """Keys that stand twice: YAML takes the last without a word."""
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if key.value in seen:
+                yield Finding(path, key.start_mark.line + 1, "yaml", f"{key.value} stands twice; only the last counts")
+            seen.add(key.value)
+            yield from _twice(value, path)
+
+
+def _faults(source: Source) -> Iterator[Finding]:
+    try:
+        TaskFile.model_validate(source.fields)
+    except ValidationError as error:
+        seen = set[int]()
+        for fault in error.errors():
+            place = tuple(fault["loc"])
+            line = source.line(*place)
+            if line not in seen:  # a field that may be of several kinds gives a fault for each
+                seen.add(line)
+                yield Finding(source.path, line, "field", _said(place, fault["input"], fault["msg"], fault["type"]))
+
+
+def _said(place: tuple[str | int, ...], given: object, message: str, kind: str) -> str:
+    named = ".".join(str(part) for part in place if part not in ("str", "float", "list[any]", "constrained-str"))
+    if kind == "extra_forbidden":
+        owner = Variants if "variants" in place[:-1] else Metadata if "metadata" in place[:-1] else TaskFile
+        return f"{named} is not known; known: {', '.join(owner.model_fields)}"
+    return f"{named}={' '.join(repr(given).split())[:60]}: {message}"
+
+
+@dataclass
+class Merged:
+    """A file with its includes, as lm-eval merges them: whole fields, the including file wins."""
+
+    fields: dict[str, Any]
+    sources: dict[str, Source]  # of each field
+    own: Source
+
+    def finding(self, place: Sequence[str | int], rule: str, text: str, *, warning: bool = False) -> Finding:
+        """About a field, in the file that it comes from; about the task's name where no file has it."""
+        source = self.sources.get(str(place[0]), self.own)
+        return source.finding(place if place[0] in source.fields else ["task"], rule, text, warning=warning)
+
+
+def merged(path: Path, _above: tuple[Path, ...] = ()) -> tuple[Merged, list[Finding]]:
+    """A file with its includes, and what is wrong with any of them."""
+    own, found = read(path)
+    fields, sources = dict[str, Any](), dict[str, Source]()
+    includes = own.fields.get("include") or []
+    for include in [includes] if isinstance(includes, str) else includes if isinstance(includes, list) else []:
+        target = (path.parent / str(include)).resolve()
+        if target in (*_above, path.resolve()):
+            found.append(own.finding(["include"], "include", f"{include} includes this file again"))
+        elif not target.is_file():
+            found.append(own.finding(["include"], "include", f"{include} does not exist, from {path.parent}"))
+        else:
+            below, faults = merged(target, (*_above, path.resolve()))
+            fields |= below.fields
+            sources |= below.sources
+            found += faults
+    fields |= {name: value for name, value in own.fields.items() if name != "include"}
+    sources |= dict.fromkeys(own.fields, own)
+    return Merged(fields, sources, own), found
+
+
+def shown_names(template: str) -> set[str]:
+    """The dataset's fields that a Jinja template uses.
+
+    Raises:
+        jinja2.TemplateSyntaxError: it cannot be parsed.
+    """
+    from jinja2 import Environment, meta
+
+    return set(meta.find_undeclared_variables(Environment(autoescape=True).parse(template)))
+
+
+def is_template(text: str) -> bool:
+    """Whether it is more than the name of a field or fixed text."""
+    return re.search(r"\{[{%]", text) is not None

@@ -1,0 +1,202 @@
+"""`lm-eval-tts tasks new|check`: a benchmark from a dataset's columns, and every fault with its line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from lm_eval_ext.authoring.task_file import TaskFile
+from lm_eval_ext.cli import app
+from lm_eval_ext.cli_tasks import checked
+from lm_eval_ext.registry import TASKS
+
+GOOD = r"""include: _math
+task: tts_NAME
+dataset_path: json
+dataset_kwargs: {data_files: {test: FOLDER/questions.jsonl}}
+test_split: test
+doc_to_text: "{{problem}}\n\nPut your final answer within \\boxed{}."
+doc_to_target: answer
+metadata:
+  version: 1.0
+  source: https://example.org
+  license: CC-BY-4.0
+"""
+QUESTIONS = [{"problem": f"What is {n}/7?", "answer": rf"\frac{{{n}}}{{7}}", "kind": "x"} for n in range(1, 41)]
+
+
+def write_questions(path: Path, change: Callable[[list[dict[str, Any]]], Any] = len) -> Path:
+    questions = json.loads(json.dumps(QUESTIONS))
+    change(questions)
+    path.write_text("".join(f"{json.dumps(question)}\n" for question in questions), "utf-8")
+    return path
+
+
+# name: what is replaced in the good file, by what; line and rule of the one finding.
+BROKEN = {
+    "unclosed": ("test_split: test", "test_split: [test", 6, "yaml"),
+    "tab": ("  version", "\tversion", 9, "yaml"),
+    "list": (GOOD, "- task\n", 1, "yaml"),
+    "empty": (GOOD, "", 1, "yaml"),
+    "twice": ("doc_to_target: answer\n", "doc_to_target: answer\ndoc_to_target: kind\n", 8, "yaml"),
+    "misspelt": ("doc_to_target: answer\n", "doc_to_target: answer\ndoc_to_txt: x\n", 8, "field"),
+    "repeats": ("doc_to_target: answer\n", "doc_to_target: answer\nrepeats: three\n", 8, "field"),
+    "none": ("doc_to_target: answer\n", "doc_to_target: answer\nrepeats: 0\n", 8, "field"),
+    "metadata": ("  version: 1.0\n", "  version: 1.0\n  versoin: 2\n", 10, "field"),
+    "budget": ("  version: 1.0\n", "  version: 1.0\n  variants: {budgets: [0]}\n", 10, "field"),
+    "kind": ("  version: 1.0\n", "  version: 1.0\n  variants: {budget: [8]}\n", 10, "field"),
+    "metrics": ("doc_to_target: answer\n", "doc_to_target: answer\nmetric_list: []\n", 8, "field"),
+    "output": ("doc_to_target: answer\n", "doc_to_target: answer\noutput_type: multiple_choice\n", 8, "field"),
+    "absent": ("include: _math", "include: _maths", 1, "include"),
+    "circle": ("include: _math", "include: [_math, tts_circle.yaml]", 1, "include"),
+    "nameless": ("task: tts_NAME\n", "", 0, "missing"),
+    "nodata": ("dataset_path: json\n", "", 2, "missing"),
+    "nosplit": ("test_split: test\n", "", 2, "missing"),
+    "nogold": ("doc_to_target: answer\n", "", 2, "missing"),
+    "prefix": ("task: tts_NAME", "task: my_task", 2, "name"),
+    "file": ("task: tts_NAME", "task: tts_another", 2, "name"),
+    "version": ("  version: 1.0\n", "", 8, "metadata"),
+    "licence": ("  license: CC-BY-4.0\n", "", 8, "metadata"),
+    "metric": ("doc_to_target: answer\n", "doc_to_target: answer\nmetric_list: [{metric: math_verfy}]\n", 8, "metric"),
+    "filter": (
+        "doc_to_target: answer\n",
+        "doc_to_target: answer\nfilter_list: [{name: a, filter: [{function: find}]}]\n", 8, "filter",
+    ),
+    "thinking": (
+        "doc_to_target: answer\n", "doc_to_target: answer\ngeneration_kwargs: {temperature: 1.0}\n", 8, "generation",
+    ),
+    "unknown": (
+        "doc_to_target: answer\n",
+        "doc_to_target: answer\ngeneration_kwargs:\n  thinking_token_budget: 8\n  temprature: 1\n", 10, "generation",
+    ),
+    "greedy": (
+        "doc_to_target: answer\n",
+        "doc_to_target: answer\ngeneration_kwargs: {do_sample: false, thinking_token_budget: 8}\n", 8, "generation",
+    ),
+    "jinja": ("{{problem}}", "{{problem", 6, "template"),
+    "instruction": (r"\n\nPut your final answer within \\boxed{}.", "", 6, "instruction"),
+    "function": ("test_split: test\n", "test_split: test\nprocess_docs: !function no.such.thing\n", 6, "function"),
+    "variants": ("  version: 1.0\n", "  version: 1.0\n  variants: {budgets: [8]}\n", 10, "variants"),
+    "unreachable": ("questions.jsonl", "no_questions.jsonl", 3, "dataset"),
+    "split": ("test_split: test\n", "test_split: tests\n", 5, "split"),
+    "field": ("{{problem}}", "{{problm}}", 6, "field"),
+    "fixed": ("doc_to_target: answer", "doc_to_target: anser", 7, "field"),
+    "public": ("  version: 1.0\n", "  version: 1.0\n  gated: true\n", 10, "gated"),
+    "blank": ("questions.jsonl", "blank.jsonl", 6, "question"),
+    "repeated": ("questions.jsonl", "repeated.jsonl", 6, "question"),
+    "goldless": ("questions.jsonl", "goldless.jsonl", 7, "gold"),
+    "prose": ("questions.jsonl", "prose.jsonl", 7, "gold"),
+    "trained": (
+        "{test: FOLDER/questions.jsonl}", "{test: FOLDER/questions.jsonl, train: FOLDER/questions.jsonl}", 5, "split",
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tasks")
+    (folder / "_math").write_text((TASKS / "_math").read_text("utf-8"), "utf-8")
+    write_questions(folder / "questions.jsonl")
+    write_questions(folder / "blank.jsonl", lambda questions: questions[3].update(problem=" "))
+    write_questions(folder / "repeated.jsonl", lambda questions: questions.append(questions[3]))
+    write_questions(folder / "goldless.jsonl", lambda questions: questions[3].update(answer=""))
+    write_questions(folder / "prose.jsonl", lambda questions: questions[3].update(answer="it depends, see above"))
+    for name, (given, instead, _, _) in {"good": ("", "", 0, ""), **BROKEN}.items():
+        assert given in GOOD
+        text = GOOD.replace(given, instead, 1) if given else GOOD
+        text = text.replace("NAME", name).replace("FOLDER", str(folder))
+        (folder / f"tts_{name}.yaml").write_text(text, "utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def found(folder: Path) -> dict[str, list[tuple[int, str]]]:
+    by_file: dict[str, list[tuple[int, str]]] = {}
+    for finding in checked([folder], data=True):
+        assert "\n" not in str(finding) and len(str(finding)) < 800
+        by_file.setdefault(finding.path.stem.removeprefix("tts_"), []).append((finding.line, finding.rule))
+    return by_file
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_fault_is_one_finding_with_its_line(name: str, found: dict[str, list[tuple[int, str]]]) -> None:
+    assert found.get(name) == [BROKEN[name][2:]]
+
+
+def test_what_is_in_order_has_none(found: dict[str, list[tuple[int, str]]]) -> None:
+    assert "good" not in found
+
+
+def test_every_benchmark_here_is_in_order() -> None:
+    assert checked([TASKS], data=False) == []
+
+
+def test_findings_are_for_machines_too(folder: Path) -> None:
+    words = ["tasks", "check", str(folder / "tts_misspelt.yaml"), "--no-data", "--json"]
+    done = CliRunner().invoke(app, words)
+    (finding,) = json.loads(done.output)
+    assert done.exit_code == 1 and (finding["line"], finding["rule"]) == (8, "field")
+    assert CliRunner().invoke(app, ["tasks", "check", str(folder / "tts_good.yaml")]).exit_code == 0
+    assert CliRunner().invoke(app, ["tasks", "check", "no_such_task"]).exit_code == 1
+    assert CliRunner().invoke(app, ["tasks", "check", "--no-such-option"]).exit_code == 2
+
+
+def test_names_are_not_taken_twice(tmp_path: Path) -> None:
+    for name in ("a/tts_sums", "b/tts_mine", "c/tts_mine"):
+        path = tmp_path / f"{name}.yaml"
+        path.parent.mkdir()
+        text = GOOD.replace("_math", "../_math").replace("tts_NAME", path.stem)
+        path.write_text(text, "utf-8")
+    (tmp_path / "_math").write_text((TASKS / "_math").read_text("utf-8"), "utf-8")
+    assert [(one.rule, one.path.parent.name) for one in checked([tmp_path], data=False)] == [
+        ("name", "a"),
+        ("name", "c"),
+    ]
+
+
+def new(*words: str | Path) -> tuple[int, str]:
+    done = CliRunner().invoke(app, ["tasks", "new", *map(str, words)])
+    return done.exit_code, done.output
+
+
+def test_a_new_benchmark_is_one_short_file_that_is_in_order(tmp_path: Path) -> None:
+    data = write_questions(tmp_path / "mine.jsonl")
+    code, output = new(
+        "mine", "--dataset", data, "--question", "problem", "--answer", "answer", "--license", "CC0-1.0",
+        "--budget", "64", "--votes", "8", "--to", tmp_path / "tasks",
+    )  # fmt: skip
+    assert code == 0, output
+    path = tmp_path / "tasks" / "mine" / "tts_mine.yaml"
+    assert len(path.read_text("utf-8").splitlines()) <= 12
+    assert {file.name for file in path.parent.iterdir()} == {"tts_mine.yaml", "tts_mine_b64.yaml", "tts_mine_maj8.yaml"}
+    assert checked([tmp_path / "tasks"], data=True) == []
+    code, output = new(
+        "mine", "--dataset", data, "--question", "problem", "--answer", "answer", "--to", tmp_path / "tasks"
+    )
+    assert code == 1 and "exists" in output
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["Mine!"], "name='Mine!'; allowed"),
+        (["mine", "--question", "problm"], "did you mean problem?"),
+        (["mine", "--answer", "gold"], "has: problem, answer, kind"),
+        (["mine", "--dataset", "none.jsonl"], "there is no such file"),
+    ],
+)
+def test_what_makes_no_benchmark_is_one_line(words: list[str], message: str, tmp_path: Path) -> None:
+    data = write_questions(tmp_path / "mine.jsonl")
+    given = {"--dataset": str(data), "--question": "problem", "--answer": "answer"}
+    given |= dict(zip(words[1::2], words[2::2], strict=True))
+    code, output = new(words[0], *(word for pair in given.items() for word in pair), "--to", tmp_path)
+    assert code == 1 and message in output and output.count("\n") == 1
+
+
+def test_the_schema_that_editors_read_is_the_one_that_is_checked() -> None:
+    assert json.loads((TASKS / "schema.json").read_text("utf-8")) == TaskFile.model_json_schema()
