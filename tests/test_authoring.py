@@ -14,6 +14,7 @@ from lm_eval_ext.authoring.task_file import TaskFile
 from lm_eval_ext.cli import app
 from lm_eval_ext.cli_tasks import checked
 from lm_eval_ext.registry import TASKS
+from tests.shared import HUB, needs_benchmarks
 
 GOOD = r"""include: _math
 task: tts_NAME
@@ -134,6 +135,19 @@ def test_what_is_in_order_has_none(found: dict[str, list[tuple[int, str]]]) -> N
 
 def test_every_benchmark_here_is_in_order() -> None:
     assert checked([TASKS], data=False) == []
+
+
+def test_its_questions_are_too(original_hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of original questions in the shapes of the real datasets; of the real ones where they are there."""
+    monkeypatch.chdir(original_hub)
+    assert checked([TASKS], data=True) == []
+
+
+@needs_benchmarks
+@pytest.mark.parametrize("name", ["aime24", "aime25", "math500"])
+def test_real_benchmarks_are_in_order(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(HUB)
+    assert checked([TASKS / name], data=True) == []
 
 
 def test_findings_are_for_machines_too(folder: Path) -> None:
