@@ -4,7 +4,7 @@ LM_EVAL := $(VENV)/bin/lm_eval
 SMOLLM2 := .models/smollm2
 OUT := out/demo
 
-.PHONY: demo test test-vllm test-browser lint setup clean
+.PHONY: demo test test-vllm test-browser docs lint setup clean
 
 EVALUATE := HF_HUB_OFFLINE=1 $(LM_EVAL) --model pruned-hf --tasks tts_mini,tts_chain_maj8 --batch_size 256 \
   --output_path $(OUT)/results --log_samples
@@ -42,6 +42,12 @@ $(VENV)-vllm/installed: pyproject.toml
 	$(VENV)-vllm/bin/python -m pip install --quiet --editable '.[dev]' ./tests/vllm_alias
 	$(VENV)-vllm/bin/python -m pip uninstall --quiet --yes torchaudio triton torchcodec
 	touch $@
+
+# The documentation, as a site.
+docs: setup
+	$(PY) -m pip install --quiet --editable '.[docs]'
+	$(PY) -m pytest tests/test_docs.py
+	$(PY) -m mkdocs build
 
 lint: setup
 	$(VENV)/bin/ruff format --check .

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lm_eval_ext import cli_pruning
-from lm_eval_ext.cli_leaderboard import leaderboard
+from lm_eval_ext import cli_leaderboard, cli_pruning, cli_tasks
+from lm_eval_ext.cli_leaderboard import PUBLISHED, leaderboard
 from lm_eval_ext.cli_tasks import tasks
 from lm_eval_ext.errors import ArgumentError, JournalError, TTSError
 from lm_eval_ext.generation.journal import Journal
@@ -55,6 +56,26 @@ JournalPath = Annotated[Path | None, typer.Option("--path", help="The journal; b
 @app.callback()
 def main() -> None:
     """Test-time scaling of layer-pruned language models: the commands beside lm_eval's own."""
+
+
+@app.command()
+def check(
+    data: Annotated[bool, typer.Option("--data/--no-data", help="Look at the benchmarks' datasets as well.")] = True,
+) -> None:
+    """Check tasks, recipes and published runs, as a pull request is checked; exits with 1 if anything is wrong."""
+    checks: list[Callable[[], object]] = [
+        lambda: cli_tasks.check_(data=data),
+        cli_pruning.check,
+        lambda: cli_leaderboard.check([PUBLISHED], regrade=True) if PUBLISHED.is_dir() else None,
+    ]
+    failed = False
+    for one in checks:
+        try:
+            one()
+        except typer.Exit:
+            failed = True
+    if failed:
+        raise typer.Exit(1)
 
 
 @journal.command()

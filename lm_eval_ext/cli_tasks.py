@@ -45,13 +45,16 @@ def new(
 
 @tasks.command()
 def sync(
-    folder: Annotated[Path, typer.Argument(help="Folder with base task YAMLs.", file_okay=False, exists=True)] = TASKS,
+    folder: Annotated[
+        Path | None,
+        typer.Argument(help="Folder with base task YAMLs; by default ours.", file_okay=False, exists=True),
+    ] = None,
     check: Annotated[bool, typer.Option("--check", help="Change nothing; exit 1 if a variant is out of date.")] = False,
 ) -> None:
     """Write the variants (thinking budgets, votes) that base YAMLs declare under metadata.variants."""
-    changed = sync_variants(folder, write=not check)
+    changed = sync_variants(folder or TASKS, write=not check)
     for path in changed:
-        print(path.relative_to(folder))
+        print(path.relative_to(folder or TASKS))
     if check and changed:
         raise typer.Exit(1)
     print(f"{len(changed)} files {'out of date' if check else 'changed'}")

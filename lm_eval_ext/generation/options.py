@@ -12,7 +12,7 @@ from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.generation.request import Sampling
 
 # Our names first; then lm-eval's and vLLM's other names for them, then s1's.
-_ALIASES = {
+ALIASES = {
     "max_new_tokens": "max_gen_toks",
     "max_tokens": "max_gen_toks",
     "max_completion_tokens": "max_gen_toks",
@@ -20,22 +20,22 @@ _ALIASES = {
     "thinking_n_ignore": "wait_count",
     "thinking_n_ignore_str": "wait_text",
 }
-_KNOWN = (
-    "do_sample",
-    "temperature",
-    "top_p",
-    "top_k",
-    "min_p",
-    "repetition_penalty",
-    "until",
-    "max_gen_toks",
-    "thinking_token_budget",
-    "answer_token_budget",
-    "wait_count",
-    "wait_text",
-    "thinking_start",
-    "thinking_end",
-)
+KNOWN = {
+    "do_sample": "whether to sample; True alone is temperature 1",
+    "temperature": "0 is greedy",
+    "top_p": "sample among the most probable tokens that make up this share",
+    "top_k": "sample among so many; 0 or -1 is all",
+    "min_p": "sample among those at least this share as probable as the most probable one",
+    "repetition_penalty": "divide the logits of tokens that were there before",
+    "until": "strings that end the answer; thinking goes on through them",
+    "max_gen_toks": "most tokens of thinking and answer together",
+    "thinking_token_budget": "most thinking tokens; -1 is no limit. Its presence makes a request a thinking request",
+    "answer_token_budget": "most tokens of the answer; -1 is no limit",
+    "wait_count": "take the end of thinking back so many times (budget forcing of s1)",
+    "wait_text": "and go on with this text",
+    "thinking_start": "what opens the thinking, in place of the format's",
+    "thinking_end": "what ends it",
+}
 _THINKING = ("thinking_token_budget", "wait_count", "thinking_start", "thinking_end")
 
 
@@ -57,7 +57,7 @@ class Options:
 
 def asks_for_thinking(kwargs: Mapping[str, Any]) -> bool:
     """Whether a request is ours: one that names a thinking budget (-1 for none) or another thinking argument."""
-    return any(_ALIASES.get(key, key) in _THINKING for key in kwargs)
+    return any(ALIASES.get(key, key) in _THINKING for key in kwargs)
 
 
 def parse_options(kwargs: Mapping[str, Any], *, answer_budget: int | None, max_tokens: int) -> Options:
@@ -89,11 +89,11 @@ def parse_options(kwargs: Mapping[str, Any], *, answer_budget: int | None, max_t
 def _canonical(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     given: dict[str, Any] = {}
     for key, value in kwargs.items():
-        name = _ALIASES.get(key, key)
-        if name not in _KNOWN:
-            near = difflib.get_close_matches(key, [*_KNOWN, *_ALIASES], n=1)
+        name = ALIASES.get(key, key)
+        if name not in KNOWN:
+            near = difflib.get_close_matches(key, [*KNOWN, *ALIASES], n=1)
             hint = f" (did you mean {near[0]}?)" if near else ""
-            raise ArgumentError(f"generation argument {key!r} is not known{hint}; known: {', '.join(_KNOWN)}")
+            raise ArgumentError(f"generation argument {key!r} is not known{hint}; known: {', '.join(KNOWN)}")
         if name in given and given[name] != value:
             raise ArgumentError(f"generation argument {key}={value!r} contradicts {name}={given[name]!r}; give one")
         given[name] = value

@@ -1,0 +1,113 @@
+"""The documentation: its commands run, its reference is what the code says, its pages link to each other.
+
+A block of commands is run by a shell, the blocks of a page one after the other in one new folder; one that cannot be is
+marked by the line before it, `<!-- not run: why -->`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lm_eval_ext.reference import pages
+from tests.shared import ROOT
+
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
+GUIDE = DOCS / "howto" / "add-a-benchmark.md"
+PROGRAMS = (
+    "lm_eval ",
+    "lm-eval-tts ",
+    "python ",
+    "pip ",
+    "make ",
+    "cd ",
+    "for ",
+    "ray ",
+    "hf ",
+    "pytest ",
+    "git ",
+    "...",
+)
+_BLOCK = re.compile(
+    r"(?:^<!-- not run: (?P<why>[^>]+) -->\n\n)?(?P<text>(?:^    .*\n(?:^\s*\n(?=    ))*)+)", re.MULTILINE
+)
+
+
+def blocks(page: Path) -> Iterator[tuple[str, str | None]]:
+    """Commands of a page, and why they are not run, if they are not."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text("utf-8") + "\n", flags=re.MULTILINE | re.DOTALL)
+    for found in _BLOCK.finditer(text):
+        commands = re.sub(r"^    ", "", found["text"], flags=re.MULTILINE)
+        if commands.startswith(PROGRAMS):
+            yield commands, found["why"]
+
+
+def script(page: Path) -> str:
+    """What is run of a page."""
+    return "".join(commands for commands, why in blocks(page) if why is None)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if script(page)], ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_run(page: Path, tmp_path: Path) -> None:
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = {**os.environ, "PATH": path, "HF_HUB_OFFLINE": "1"}
+    command = ["bash", "-euo", "pipefail", "-c", script(page)]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+
+
+def test_what_is_not_run_says_why() -> None:
+    for page in PAGES:
+        for commands, why in blocks(page):
+            assert why is None or len(why.split()) > 2, (page, commands)
+    ran = [commands for page in PAGES for commands, why in blocks(page) if why is None]
+    assert len(ran) >= 8, "the pattern finds them"
+
+
+def test_a_benchmark_unknown_here_comes_onto_the_leaderboard_by_the_guide_alone(tmp_path: Path) -> None:
+    """In at most five commands, none of them Python: what the page says, then what came of it."""
+    commands = script(GUIDE)
+    ours = [line for line in commands.splitlines() if line.startswith(("lm_eval ", "lm-eval-tts "))]
+    assert 4 <= len(ours) <= 5 and "python" not in commands
+    run(GUIDE, tmp_path)
+    (path,) = (tmp_path / "out").rglob("results_*.json")
+    results = json.loads(path.read_text("utf-8"))["results"]
+    assert {"acc,answer", "maj@8,answer", "graded,answer"} <= set(results["tts_fractions_maj8"])
+    assert "tts_fractions" in (tmp_path / "site" / "index.html").read_text("utf-8")
+
+
+def test_the_reference_is_what_the_code_says() -> None:
+    for name, text in pages().items():
+        written = (DOCS / "reference" / name).read_text("utf-8")
+        assert written == text, f"{name}: run python -m lm_eval_ext.reference docs/reference"
+
+
+def test_every_metric_that_a_run_has_is_in_the_reference() -> None:
+    text = (DOCS / "reference" / "metrics.md").read_text("utf-8")
+    runs = [json.loads(path.read_text("utf-8")) for path in (ROOT / "leaderboard" / "results").rglob("run.json")]
+    names = {re.sub(r"@\d+", "@k", name) for run in runs for task in run["tasks"].values() for name in task["metrics"]}
+    assert len(names) > 5 and [name for name in names if f"`{name}`" not in text] == []
+
+
+def test_the_readme_has_every_argument() -> None:
+    text = (ROOT / "README.md").read_text("utf-8")
+    named = re.findall(r"^\| `(\w+)` \|", (DOCS / "reference" / "model-arguments.md").read_text("utf-8"), re.MULTILINE)
+    assert len(named) > 8 and [name for name in named if f"`{name}`" not in text] == []
+
+
+def test_the_pages_are_built_without_a_warning(tmp_path: Path) -> None:
+    if importlib.util.find_spec("material") is None:
+        pytest.skip("needs the extra `docs` (make docs)")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (tmp_path / "howto" / "add-a-benchmark" / "index.html").is_file()
