@@ -11,7 +11,7 @@ import typer
 from lm_eval_ext.errors import ArgumentError, ResultsError
 from lm_eval_ext.site.catalogue import Catalogue, read_catalogue
 from lm_eval_ext.site.load import Source, files, load, read_source
-from lm_eval_ext.site.publish import Finding, findings, publish, stray_files
+from lm_eval_ext.site.publish import Finding, Golds, findings, publish, stray_files
 from lm_eval_ext.site.run import RUN_FILE, TIERS, Run, write_run
 
 leaderboard = typer.Typer(help="Results as a static site.", no_args_is_help=True)
@@ -102,8 +102,10 @@ def check(
     sources, found = _read(results, catalogue)
     before = _published_before(against, catalogue)
     found += findings(sources, before or ())
+    found += stray_files([path for path in results if path.is_dir()], sources)
+    golds = Golds()
     for source in sources:
-        found += [*stray_files(source), *_unfounded(source, before, regrade)]
+        found += _unfounded(source, before, regrade, golds)
     for finding in found:
         print(finding)
     if table:
@@ -133,11 +135,11 @@ def _published_before(against: Path | None, catalogue: Catalogue) -> list[Source
     return None if against is None else [] if empty else _read([against], catalogue)[0]
 
 
-def _unfounded(source: Source, before: Sequence[Source] | None, regrade: bool) -> Iterator[Finding]:
+def _unfounded(source: Source, before: Sequence[Source] | None, regrade: bool, golds: Golds) -> Iterator[Finding]:
     """Scores that do not follow from samples, and a tier above what they are worth or what maintainers gave."""
     from lm_eval_ext.verification import highest_tier, recomputed
 
-    faults = list(recomputed(source, regrade=regrade))
+    faults = list(recomputed(source, golds, regrade=regrade))
     yield from faults
     if source.run.tier == "reproduced" and before is None:
         return

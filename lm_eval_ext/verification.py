@@ -1,32 +1,40 @@
 """Scores of a published run, computed again from its samples by the metrics that lm-eval calls.
 
-Tasks of ours are graded again: the answers that were found, provided that each one that counts as right is found in its
-text as well. Of gated tasks, whose texts are not published, and of others' tasks the grades and scores are added up.
+Tasks of ours are graded again, from the answers that were found, each of which must be in its text. Of gated tasks,
+whose texts are not published, and of others' tasks the grades and scores are added up.
 """
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from math import sqrt
+from functools import cache
 from statistics import fmean, stdev
 from typing import Any, Literal
 
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.site.load import Source
-from lm_eval_ext.site.publish import Finding, shown_though_gated
-from lm_eval_ext.site.run import TaskResult
+from lm_eval_ext.site.publish import Finding, Golds, is_gated, shown_though_gated
+from lm_eval_ext.site.run import Score, TaskResult
 from lm_eval_ext.site.samples import Sample, question_set
 
 CLOSE = 1e-6  # for means of means
+_UNTOLD = ("unparsable", "timeout", "memory")  # grades that need not come out the same on another machine
+_TRACE = ("thinking_tokens", "answer_tokens", "forced", "looped")
+_FIND = ("boxed", "declared", "last_expression")
+_MOST_MARKS = 20  # of a text that are looked after
 
 
-def recomputed(source: Source, *, regrade: bool = True) -> Iterator[Finding]:
+def recomputed(source: Source, golds: Golds | None = None, *, regrade: bool = True) -> Iterator[Finding]:
     """What a run claims beyond its samples; nothing if every number follows from them.
 
     Args:
         source: the run.
+        golds: gold answers of the runs before it; its own are added.
         regrade: grade every answer again; else scores are only added up.
     """
+    known = golds or Golds()
     for name, task in source.run.tasks.items():
         if name not in source.run.samples:
             continue
@@ -36,87 +44,174 @@ def recomputed(source: Source, *, regrade: bool = True) -> Iterator[Finding]:
             yield Finding(source.path, str(error))
             continue
         yield from shown_though_gated(source, name, rows)
-        faults = [*_added_up(task, rows), *(_graded_again(task, rows) if regrade and _is_ours(name, task) else ())]
+        yield from known.contradicted(source, name, rows)
+        faults = [*_added_up(task, rows)]
+        if regrade and not faults and is_ours(name, task):
+            faults = [*_complete(task, rows, is_gated(source, name))]
+            faults = faults or [*_graded_again(task, rows, is_gated(source, name))]
         yield from (Finding(source.path, f"tasks.{name}: {fault}") for fault in faults[:1])
 
 
 def highest_tier(source: Source, faults: Sequence[Finding]) -> Literal["reported", "verified"]:
     """`verified` if every score of ours follows from samples; other tasks' scores cannot be graded again."""
     run = source.run
-    ours = all(_is_ours(name, task) and name in run.samples for name, task in run.tasks.items())
+    ours = all(is_ours(name, task) and name in run.samples for name, task in run.tasks.items())
     return "verified" if ours and not faults else "reported"
 
 
-def _is_ours(name: str, task: TaskResult) -> bool:
+def is_ours(name: str, task: TaskResult) -> bool:
+    """Whether a task's scores come from our metrics."""
     return name.startswith("tts_") and {"acc", "answered"} <= set(task.metrics) and task.score == "acc"
+
+
+# Sums -------------------------------------------------------------------------------------------------------
 
 
 def _added_up(task: TaskResult, rows: Sequence[Sample]) -> Iterator[str]:
     scores = [row.score for row in rows]
     if not rows or tuple(scores) != task.scores or question_set(rows) != task.question_set:
         yield "scores: are not those of its samples"
-    elif abs(fmean(scores) - task.accuracy.value) > CLOSE:
-        yield f"{task.score}={task.accuracy.value} is not {fmean(scores):.6f}, the mean of its scores"
-    elif task.accuracy.stderr is not None and len(scores) > 1:
-        stderr = stdev(scores) / sqrt(len(scores))
-        if abs(stderr - task.accuracy.stderr) > 1e-4:
-            yield f"{task.score}: standard error {task.accuracy.stderr} is not {stderr:.6f}, that of its scores"
+    elif len({row.id for row in rows}) < len(rows) or _repeated([row.hash for row in rows]):
+        yield "a question stands twice among its samples"
+    else:
+        yield from _mean(task.score, task.accuracy, scores)
 
 
-def _graded_again(task: TaskResult, rows: Sequence[Sample]) -> Iterator[str]:
+def _repeated(hashes: Sequence[str]) -> bool:
+    return all(hashes) and len(set(hashes)) < len(hashes)
+
+
+def _mean(name: str, told: Score, scores: Sequence[float]) -> Iterator[str]:
+    """Whether a mean and its standard error are those of some scores."""
+    if abs(fmean(scores) - told.value) > CLOSE * max(1.0, abs(told.value)):
+        yield f"{name}={told.value} is {fmean(scores):.6f} when computed again"
+    elif told.stderr is not None and len(scores) > 1:
+        stderr = stdev(scores) / math.sqrt(len(scores))
+        if abs(stderr - told.stderr) > 1e-4 * max(1.0, stderr):
+            yield f"{name}: standard error {told.stderr} is {stderr:.6f} when computed again"
+
+
+# Grades -----------------------------------------------------------------------------------------------------
+
+
+def _complete(task: TaskResult, rows: Sequence[Sample], gated: bool) -> Iterator[str]:
     if any(len(row.outputs) != task.repeats for row in rows):
         yield f"repeats={task.repeats}, but not every question has as many samples"
-        return
-    again = [_by_metric(task, row, answers) for row, answers in zip(rows, _answers(task, rows), strict=True)]
-    wrong = [row for row, scores in zip(rows, again, strict=True) if abs(scores["acc"] - row.score) > CLOSE]
-    if wrong:
-        yield (
-            f"{len(wrong)} of {len(rows)} questions score otherwise when graded again, the first is question "
-            f"{wrong[0].id}"
-        )
-    for name in again[0]:
-        mean = fmean(scores[name] for scores in again)
-        if name in task.metrics and abs(task.metrics[name].value - mean) > CLOSE:
-            yield f"{name}={task.metrics[name].value} is {mean:.6f} when computed again"
+    elif not gated:
+        short = [row for row in rows if row.gold is None or any(_is_short(one) for one in row.outputs)]
+        if short:
+            yield f"question {short[0].id} has no gold answer, or a sample without text or answer"
 
 
-def _answers(task: TaskResult, rows: Sequence[Sample]) -> list[list[str] | None]:
-    """Answers that count, by question and sample; None where texts are not published."""
+def _is_short(output: Any) -> bool:
+    return output.text is None or output.answer is None
+
+
+def _graded_again(task: TaskResult, rows: Sequence[Sample], gated: bool) -> Iterator[str]:
+    if not gated:
+        yield from _not_in_their_texts(task, rows)
+        yield from _graded_otherwise(task, rows)
+    again = [_by_metric(task, row, gated) for row in rows]
+    for name, told in task.metrics.items():
+        scores = [one[name] for one in again if name in one]
+        if len(scores) == len(rows):
+            yield from _mean(name, told, scores)
+        else:
+            yield f"{name}={told.value}: cannot be computed from its samples"
+
+
+def _not_in_their_texts(task: TaskResult, rows: Sequence[Sample]) -> Iterator[str]:
     from lm_eval_ext.grading.extract import Extractor, choice_letter
+
+    in_answer = str if "graded" in task.metrics else choice_letter
+    usual = Extractor().answers([[one.text or "" for one in row.outputs] for row in rows])
+    for row, answers in zip(rows, usual, strict=True):
+        for output, answer in zip(row.outputs, answers, strict=True):
+            others = map(in_answer, _readings(output.text or ""))
+            if output.answer != in_answer(answer) and not any(output.answer == other for other in others):
+                yield f"question {row.id}: the answer {str(output.answer)[:40]!r} is not found in its text"
+                return
+
+
+class _Part(str):
+    """What may be the answer part of a text, as a generation of ours tells it."""
+
+    answer: str
+
+
+def _readings(text: str) -> Iterator[str]:
+    """What else may be taken for a text's answer: by any of our rules, after any mark that ends thinking.
+
+    A model may write such marks in its answer, too; and it may be cut before it writes one, and then has no answer.
+    """
+    from lm_eval_ext.grading.extract import final_answer
+
+    starts = [0, *(found.end() for end in _ends() for found in re.finditer(re.escape(end), text))]
+    if len(starts) == 1:
+        yield ""
+    for start in starts[:_MOST_MARKS]:
+        part = _Part(text)
+        part.answer = text[start:]
+        yield final_answer(part, _FIND[:2])
+        yield final_answer(part, _FIND)
+
+
+@cache
+def _ends() -> tuple[str, ...]:
+    from lm_eval_ext.generation.thinking import format_names, thinking_format
+
+    return tuple(sorted({end for name in format_names() if (end := thinking_format(name).end)}))
+
+
+def _graded_otherwise(task: TaskResult, rows: Sequence[Sample]) -> Iterator[str]:
     from lm_eval_ext.grading.grade import grades
 
-    math = "graded" in task.metrics
-    open_rows = [row for row in rows if _is_open(row)]
-    texts = Extractor(("boxed", "declared", "last_expression")).answers(
-        [[one.text or "" for one in row.outputs] for row in open_rows]
-    )
-    if not math:
-        texts = [[choice_letter(text) for text in some] for some in texts]
-    held = [
-        (row.gold or "", found, one) for row, some in zip(open_rows, texts, strict=True)
-        for found, one in zip(some, row.outputs, strict=True)
+    pairs = [(row.gold or "", one.answer or "") for row in rows for one in row.outputs]
+    if "graded" in task.metrics:
+        right = iter([grade.correct for grade in grades(pairs)])
+    else:
+        right = iter([bool(answer) and answer == gold for gold, answer in pairs])
+    wrong = [
+        row for row in rows
+        if [one.grade == "correct" for one in row.outputs]
+        != [next(right) and one.grade not in _UNTOLD for one in row.outputs]
     ]  # fmt: skip
-    right = grades([(gold, found) for gold, found, _ in held]) if math else None
-    counted = iter(
-        one.answer or "" if one.grade != "correct" or (right[at].correct if right else found == gold) else ""
-        for at, (gold, found, one) in enumerate(held)
-    )
-    return [[next(counted) for _ in row.outputs] if _is_open(row) else None for row in rows]
+    if wrong:
+        yield f"{len(wrong)} of {len(rows)} questions are graded otherwise, the first is question {wrong[0].id}"
 
 
-def _is_open(row: Sample) -> bool:
-    return row.gold is not None and all(one.text is not None and one.answer is not None for one in row.outputs)
+# Metrics ----------------------------------------------------------------------------------------------------
 
 
-def _by_metric(task: TaskResult, row: Sample, answers: list[str] | None) -> Mapping[str, float]:
-    from lm_eval_ext.grading.estimators import pass_at_k
+def _by_metric(task: TaskResult, row: Sample, gated: bool) -> Mapping[str, float]:
+    """Every metric of a question that can be computed from its samples."""
+    known = {name: value for name, value in row.metrics.items() if name in _TRACE}
+    grades = [one.grade for one in row.outputs]
+    known["graded"] = fmean(grade not in (*_UNTOLD, "not told") for grade in grades)
+    return {**known, **(_from_grades(task, row) if gated else _from_answers(task, row))}
+
+
+def _from_answers(task: TaskResult, row: Sample) -> Mapping[str, float]:
     from lm_eval_ext.grading.metrics import choice_match, math_verify
 
+    metric: Any = math_verify if "graded" in task.metrics else choice_match
+    shares = [float(found[1]) for name in task.metrics if (found := re.fullmatch(r"g-pass@\d+_([\d.]+)", name))]
     votes = any(name.startswith(("pass@", "maj@")) for name in task.metrics)
-    if answers is not None:
-        metric: Any = math_verify if "graded" in task.metrics else choice_match
-        scores: dict[str, float] = metric([row.gold], [answers], votes=votes)
-        return scores
-    right, samples = sum(one.grade == "correct" for one in row.outputs), len(row.outputs)
+    scores: Mapping[str, float] = metric(
+        [row.gold], [[one.answer or "" for one in row.outputs]], votes=votes, g_pass=shares
+    )
+    return scores
+
+
+def _from_grades(task: TaskResult, row: Sample) -> Mapping[str, float]:
+    """Of gated tasks; what votes came to is taken from the samples file, as answers are not published."""
+    from lm_eval_ext.grading.estimators import pass_at_k
+
+    grades = [one.grade for one in row.outputs]
+    right, samples = grades.count("correct"), len(grades)
     ks = [int(name[5:]) for name in task.metrics if name.startswith("pass@") and name[5:].isdecimal()]
-    return {"acc": right / samples} | {f"pass@{k}": pass_at_k(samples, right, k) for k in ks if k <= samples}
+    told = {name: value for name, value in row.metrics.items() if name.startswith(("maj@", "g-pass@"))}
+    return {
+        **told, "acc": right / samples, "answered": fmean(grade != "no answer" for grade in grades),
+        **{f"pass@{k}": pass_at_k(samples, right, k) for k in ks if k <= samples},
+    }  # fmt: skip

@@ -58,7 +58,7 @@ def write_output(
         "n-samples": {name: {"original": of or len(given), "effective": len(given)} for name, given in tasks.items()},
         "config": {
             "model": "pruned-hf",
-            "model_args": {"pretrained": base, "drop_layers": list(dropped), "token": "hf_abcdefghijklmn"},
+            "model_args": {"pretrained": base, "drop_layers": list(dropped), "token": "hf_abcdefghijklmnopqrstuvwxyz"},
             "model_dtype": "torch.bfloat16",
             "model_revision": "main",
             "batch_size": "32",

@@ -57,7 +57,7 @@ def edit_samples(path: Path, task: str, change: Callable[[dict[str, Any]], Any])
 
 
 def test_a_run_is_published_with_its_samples_and_verified(tmp_path: Path) -> None:
-    given = {TASK: scores(0.4, 30, 3), VOTES: scores(0.5, 9, 8)}
+    given = {TASK: scores(0.4, 30, 3), VOTES: scores(0.5, 30, 8)}
     write_output(tmp_path / "out", given, base="/home/someone/Model-8B", dropped=[3, 4])
     assert ": verified" in add(tmp_path / "out", tmp_path / "results", "--base", "Org/Model-8B")
     path = only_run(tmp_path / "results")
@@ -107,13 +107,19 @@ def test_a_score_that_its_samples_do_not_give_is_not_verified(tmp_path: Path) ->
     samples = next(path.parent.glob("samples_*"))
     samples.write_text(samples.read_text("utf-8").replace("boxed{4}", "boxed{9}"), "utf-8")
     output = add(tmp_path / "out", tmp_path / "results")
-    assert "1 of 2 questions score otherwise" in output and ": reported" in output
+    assert "question 0: the answer '4' is not found in its text" in output and ": reported" in output
 
 
 FORGERIES: list[tuple[str, Callable[[dict[str, Any]], Any], str]] = [
-    (TASK, lambda row: row["outputs"][0].update(text="no idea"), "score otherwise"),
-    (TASK, lambda row: row["outputs"][0].update(grade="wrong", answer="5"), "score otherwise"),
-    (VOTES, lambda row: [one.update(answer="5", text=r"\boxed{5}") for one in row["outputs"][:2]], "score otherwise"),
+    (TASK, lambda row: row["outputs"][0].update(text="no idea"), "is not found in its text"),
+    (TASK, lambda row: row["outputs"][0].update(grade="wrong", answer="5"), "is not found in its text"),
+    (VOTES, lambda row: [one.update(answer="5", text=r"\boxed{5}") for one in row["outputs"][:2]], "graded otherwise"),
+    (TASK, lambda row: row["outputs"][0].update(grade="wrong"), "graded otherwise"),
+    (TASK, lambda row: row.update(gold=None), "has no gold answer"),
+    (TASK, lambda row: [one.update(text=None) for one in row["outputs"]], "sample without text"),
+    (VOTES, lambda row: row["outputs"][7].update(answer="6"), "is not found in its text"),
+    (TASK, lambda row: row["metrics"].update(thinking_tokens=1.0), "thinking_tokens=12.0 is 1.000000"),
+    (TASK, lambda row: row.update(id=0), "a question stands twice"),
     (TASK, lambda row: row.update(outputs=row["outputs"][:2]), "not every question has as many samples"),
     (TASK, lambda row: row.update(score=0.5), "are not those of its samples"),
     (TASK, lambda row: row.update(hash="ab"), "are not those of its samples"),
@@ -136,6 +142,53 @@ def test_forged_scores_are_found(metric: str, tmp_path: Path) -> None:
     add(tmp_path / "out", tmp_path / "results")
     edit(only_run(tmp_path / "results"), lambda run: run["tasks"][VOTES]["metrics"][metric].update(value=0.123))
     assert f"{metric}=0.123 is" in said("check", tmp_path / "results", "--regrade", code=1)
+
+
+def test_a_metric_that_no_samples_give_is_found(tmp_path: Path) -> None:
+    write_output(tmp_path / "out", {VOTES: scores(0.5, 9, 8)})
+    add(tmp_path / "out", tmp_path / "results")
+    edit(only_run(tmp_path / "results"), lambda run: run["tasks"][VOTES]["metrics"].update({"maj@64": {"value": 0.9}}))
+    assert "maj@64=0.9: cannot be computed" in said("check", tmp_path / "results", "--regrade", code=1)
+
+
+def test_a_part_that_passes_for_the_whole_is_found(tmp_path: Path) -> None:
+    write_output(tmp_path / "a", {TASK: scores(0.5, 9, 3)})
+    write_output(tmp_path / "b", {TASK: scores(0.9, 2, 3)}, dropped=[3])
+    for name in ("a", "b"):
+        add(tmp_path / name, tmp_path / "results")
+    assert "of=2, but others have 9 questions" in said("check", tmp_path / "results", code=1)
+
+
+def test_gold_answers_are_the_same_in_all_runs(tmp_path: Path) -> None:
+    write_output(tmp_path / "a", {TASK: scores(0.5, 9, 3)})
+    write_output(tmp_path / "b", {TASK: scores(0.4, 9, 3)}, dropped=[3])
+    for name in ("a", "b"):
+        add(tmp_path / name, tmp_path / "results")
+    path = next(path for path in (tmp_path / "results").rglob("run.json") if "dense" in str(path))
+    edit_samples(path, TASK, lambda row: row.update(gold="5"))
+    assert "has another gold answer in" in said("check", tmp_path / "results", code=1)
+
+
+def test_what_was_published_stays_and_nothing_is_from_the_future(tmp_path: Path) -> None:
+    write_output(tmp_path / "a", {TASK: scores(0.5, 9, 3)})
+    write_output(tmp_path / "b", {TASK: scores(0.4, 9, 3)}, dropped=[3])
+    for name, to in (("a", "before"), ("b", "results")):
+        add(tmp_path / name, tmp_path / to)
+    edit(only_run(tmp_path / "results"), lambda run: run.update(date="2099-01-01T00:00:00Z"))
+    output = said("check", tmp_path / "results", "--against", tmp_path / "before", code=1)
+    assert "was published before and is gone" in output and "date=2099-01-01T00:00:00Z; allowed: the past" in output
+
+
+def test_other_formats_of_thinking_are_verified_too(tmp_path: Path) -> None:
+    """Granite's marks, and a model that goes on to think after its answer began."""
+    for number, text in enumerate(
+        [
+            r"Here is my thought process: \boxed{3} Here is my response: \boxed{%s}",
+            r"x</think>\boxed{%s} <think>",
+        ]
+    ):
+        write_output(tmp_path / str(number), {TASK: [[True], [True]]}, text=text)
+        assert ": verified" in add(tmp_path / str(number), tmp_path / f"results{number}")
 
 
 def test_a_forged_interval_is_found(tmp_path: Path) -> None:

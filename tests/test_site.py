@@ -111,6 +111,43 @@ def test_runs_of_one_model_are_one_row_and_the_newest_counts(tmp_path: Path) -> 
     assert len(entry.runs) == 2 and best is not None and best.task.accuracy.value > 0.4 and entry.best("tts_sums")
 
 
+def test_a_site_that_holds_something_of_somebodys_is_left_alone(results: Path, tmp_path: Path) -> None:
+    out = build_site([results], tmp_path / "site").parent
+    (out / "CNAME").write_text("example.org")
+    with pytest.raises(ResultsError, match="CNAME, which is no part of a site"):
+        build_site([results], out)
+    (out / "CNAME").unlink()
+    write_output(out / "runs", {"tts_sums": [[True]]})
+    with pytest.raises(ResultsError, match="which the site is built from"):
+        build_site([next((out / "runs").glob("results_*"))], out)
+
+
+def test_models_at_other_revisions_have_bases_of_their_own(tmp_path: Path) -> None:
+    for number, (mean, revision, dropped) in enumerate([(0.9, "main", ()), (0.1, "step1000", ()), (0.8, "main", (5,))]):
+        tasks = {"tts_aime24_b512": scores(mean, 30, 3)}
+        write_output(tmp_path / str(number), tasks, dropped=dropped, config={"model_revision": revision})
+    shown = board(tmp_path)
+    pruned = next(entry for entry in shown.entries if entry.latest.dropped)
+    pair = shown.beside_dense(pruned, "tts_aime24")
+    assert pair is not None and pair[1].run.revision == "main"
+
+
+def test_ranks_are_at_one_budget_which_is_named(tmp_path: Path) -> None:
+    both = {"tts_aime24_b512": scores(0.5, 30, 3), "tts_aime24_b1024": scores(0.7, 30, 3)}
+    write_output(tmp_path / "a", both)
+    write_output(tmp_path / "b", {"tts_aime24_b512": scores(0.5, 30, 3)}, dropped=[5])
+    shown = board(tmp_path)
+    assert {task.budget for task in shown.ranked.values()} == {512}
+    assert "AIME 2024 at 512 thinking tokens" in build_site([tmp_path], tmp_path / "site").read_text("utf-8")
+
+
+def test_votes_of_several_sizes_do_not_hide_each_other(tmp_path: Path) -> None:
+    write_output(tmp_path, {"tts_aime24_maj8": scores(0.5, 30, 8), "tts_aime24_maj4": scores(0.5, 30, 4)})
+    (entry,) = board(tmp_path).entries
+    votes = entry.votes("tts_aime24")
+    assert votes is not None and votes.task.repeats == 8
+
+
 def test_paths_that_hold_nothing_are_one_line(tmp_path: Path) -> None:
     for path, message in ((tmp_path, "holds neither"), (tmp_path / "none", "does not exist")):
         with pytest.raises(ResultsError, match=message):

@@ -250,10 +250,17 @@ def test_names_of_models_tell_no_paths(name: str, public: str) -> None:
         ('{"api_key": "abcdefgh"}', '{"api_key": "[redacted]"}'),
         ("think_end_token=</think>, thinking_token_budget=512", "think_end_token=</think>, thinking_token_budget=512"),
         ("prefix_token_id=12", "prefix_token_id=12"),
-        ("hf_abcdefghijklmn", "[redacted]"),
-        ("Authorization: Bearer abcdefghijklmnopqrst", "Authorization: [redacted]"),
+        ("hf_abcdefghijklmnopqrstuvwxyz", "[redacted]"),
+        ("Authorization: Bearer abcdefghijklmnopqrs7", "Authorization: [redacted]"),
         ("AKIAABCDEFGHIJKLMNOP glpat-abcdefghijklmnop0 ghp_abcdefghijklmnop0", "[redacted] [redacted] [redacted]"),
         ("Org/Model-8B at 1/2, and/or", "Org/Model-8B at 1/2, and/or"),
+        ("/home/Jane Doe/private/c4.txt", "c4.txt"),
+        ("c4:/home/jane/private", "c4:private"),
+        ("AKIAABCDEFGHIJKLMNOP", "[redacted]"),
+        ("/no_think", "/no_think"),
+        ("think_end_token=[/THINK]", "think_end_token=[/THINK]"),
+        (r"within \\boxed{}.", r"within \\boxed{}."),
+        ("the bearer responsibilities of hf_quantizer", "the bearer responsibilities of hf_quantizer"),
     ],
 )
 def test_texts_tell_no_paths_and_no_secrets(text: str, public: str) -> None:
@@ -261,7 +268,10 @@ def test_texts_tell_no_paths_and_no_secrets(text: str, public: str) -> None:
 
 
 def test_a_models_text_keeps_all_but_tokens() -> None:
-    assert without_tokens("see /home/x, password=abcd, hf_abcdefghijklmn") == "see /home/x, password=abcd, [redacted]"
+    assert (
+        without_tokens("see /home/x, password=abcd, hf_abcdefghijklmnopqrstuvwxyz")
+        == "see /home/x, password=abcd, [redacted]"
+    )
 
 
 def test_the_command_names_what_it_leaves_out(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -10,7 +9,7 @@ from typing import Any, NamedTuple
 from lm_eval_ext.site.catalogue import Catalogue
 from lm_eval_ext.site.run import Run, TaskResult
 from lm_eval_ext.site.stats import Rank, difference, ranks
-from lm_eval_ext.site.table import UNLIMITED, Entry, Scored, entries, side_by_side
+from lm_eval_ext.site.table import UNLIMITED, Entry, Scored, asked, entries, revision, side_by_side
 
 
 class Board:
@@ -21,7 +20,7 @@ class Board:
         self.runs = list(runs)
         self.entries = entries(runs)
         self.entry_of = {run.id: entry for entry in self.entries for run in entry.runs}
-        self._dense = {entry.base: entry for entry in self.entries if entry.dense}
+        self._dense = {(entry.base, revision(entry.latest)): entry for entry in self.entries if entry.dense}
 
     @cached_property
     def benchmarks(self) -> list[str]:
@@ -38,8 +37,8 @@ class Board:
         return grouped
 
     def dense(self, entry: Entry) -> Entry | None:
-        """The whole model of an entry's base."""
-        return self._dense.get(entry.base)
+        """The whole model of an entry's base, at its revision."""
+        return self._dense.get((entry.base, revision(entry.latest)))
 
     def beside_dense(self, entry: Entry, benchmark: str) -> tuple[Scored, Scored] | None:
         """An entry's result and its dense model's, at the largest budget that both have whole."""
@@ -57,7 +56,7 @@ class Board:
 
     @cached_property
     def ranked(self) -> dict[str, TaskResult]:
-        """By entry, the result that it is ranked by: all at the budget that most have."""
+        """By entry, the result that it is ranked by: all at one budget, asked in one way."""
         return self._whole(self.ranked_by) if self.ranked_by else {}
 
     @cached_property
@@ -65,17 +64,21 @@ class Board:
         """By entry."""
         return ranks(self.ranked) if self.ranked else {}
 
+    @property
+    def ranked_at(self) -> str:
+        """The benchmark and the budget of the ranks, for a sentence."""
+        budget = next((task.budget for task in self.ranked.values()), None)
+        at = f" at {budget:,} thinking tokens" if budget else ""
+        return f"{self.title(self.ranked_by)}{at}" if self.ranked_by else ""
+
     def _whole(self, benchmark: str) -> dict[str, TaskResult]:
-        results = {entry.key: entry.results.get(benchmark, {}) for entry in self.entries}
-        counts = Counter(
-            at for some in results.values() for at, one in some.items() if at <= UNLIMITED and not one.task.partial
-        )
-        if not counts:
-            return {}
-        usual = max(counts, key=lambda at: (counts[at], at))
-        return {
-            key: some[usual].task for key, some in results.items() if usual in some and not some[usual].task.partial
-        }
+        """Whole results by entry, at the place and in the way of asking that most have."""
+        found: dict[tuple[int, tuple[int, bool]], dict[str, TaskResult]] = {}
+        for entry in self.entries:
+            for at, one in entry.results.get(benchmark, {}).items():
+                if at <= UNLIMITED and not one.task.partial:
+                    found.setdefault((at, asked(one.task)), {})[entry.key] = one.task
+        return found[max(found, key=lambda place: (len(found[place]), place))] if found else {}
 
 
 class Cell(NamedTuple):

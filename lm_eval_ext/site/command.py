@@ -28,15 +28,15 @@ _VARYING = ("subfolder", "peft", "delta", "gguf_file", "load_in_4bit", "load_in_
             "gptqmodel", "kv_cache_dtype", "enable_thinking", "chat_template_args", "stop_loops")  # fmt: skip
 _USUAL = {"load_in_4bit": False, "load_in_8bit": False, "autogptq": False, "gptqmodel": False, "enable_thinking": True,
           "kv_cache_dtype": "auto", "stop_loops": False}  # fmt: skip
-_NAMES = ("peft", "delta", "tokenizer", "gguf_file", "recipe")  # whose values may be paths
+_NAMES = ("peft", "delta", "tokenizer", "gguf_file", "recipe", "calibration")  # whose values may be paths
 _LONGEST = 4000
 
 
 def model_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
     """lm-eval's `--model_args` as names and values, however they were kept."""
     given = config.get("model_args")
-    if isinstance(given, str):  # commas within brackets separate nothing
-        pairs = (pair.partition("=") for pair in re.split(r",(?![^\[]*\])", given) if "=" in pair)
+    if isinstance(given, str):  # commas within brackets and braces separate nothing
+        pairs = (pair.partition("=") for pair in re.split(r",(?![^\[]*\]|[^{]*\})", given) if "=" in pair)
         return {name.strip(): _value(value.strip()) for name, _, value in pairs}
     return mapping(given)
 
@@ -45,10 +45,16 @@ def _value(text: str) -> Any:
     return {"true": True, "false": False, "none": None}.get(text.lower(), text)
 
 
-def variation(arguments: Mapping[str, Any]) -> str:
-    """What makes it another model than its base: `load_in_4bit=true, peft=adapter`."""
+def variation(arguments: Mapping[str, Any], content: Mapping[str, Any]) -> str:
+    """What makes it another model than its base, or has it asked otherwise: `load_in_4bit=true, peft=adapter`."""
     given = {name: arguments[name] for name in _VARYING if arguments.get(name) is not None}
-    return ", ".join(f"{name}={_shown(name, value)}" for name, value in given.items() if value != _USUAL.get(name))
+    told = [f"{name}={_shown(name, value)}" for name, value in given.items() if value != _USUAL.get(name)]
+    generation = mapping(content.get("config")).get("gen_kwargs")
+    if generation:
+        told.append(f"gen_kwargs: {_pairs(generation) if isinstance(generation, dict) else line(generation)}")
+    if content.get("system_instruction"):
+        told.append(f"system_instruction: {line(content['system_instruction'], 100)}")
+    return line(", ".join(told))
 
 
 def command_of(content: Mapping[str, Any], tasks: Sequence[str], base: str) -> str:

@@ -30,11 +30,13 @@ def budget_curves(board: Board, base: str) -> Iterator[Curves]:
         if found:
             budgets = sorted({budget for pairs in found.values() for budget, _ in pairs})
             points = [
-                Point(entry.label, budget, *one.interval) for entry, pairs in found.items() for budget, one in pairs
+                Point(_label(entry, one), budget, *one.interval)
+                for entry, pairs in found.items()
+                for budget, one in pairs
             ]
             rows = [
                 (
-                    entry.label,
+                    _label(entry, pairs[0][1]),
                     entry,
                     [(one.interval if (one := dict(pairs).get(budget)) else None) for budget in budgets],
                 )
@@ -43,15 +45,19 @@ def budget_curves(board: Board, base: str) -> Iterator[Curves]:
             yield Curves(name, points, [f"{budget:,}" for budget in budgets], rows)
 
 
+def _label(entry: Entry, one: Scored) -> str:
+    return f"{entry.label}, partial" if one.task.partial else entry.label
+
+
 def vote_curves(board: Board, base: str) -> Iterator[Curves]:
     """pass@k and maj@k by number of samples."""
     for name in board.benchmarks:
         found = {entry: one for entry in board.bases[base] if (one := entry.votes(name))}
         if found:
             sizes = sorted({k for one in found.values() for k in _ks(one.task)})
-            points = [point for entry, one in found.items() for point in _vote_points(entry.label, one.task)]
+            points = [point for entry, one in found.items() for point in _vote_points(_label(entry, one), one.task)]
             rows = [
-                (f"{entry.label}, {measure}", entry, [_interval(one.task, _measured(measure, k)) for k in sizes])
+                (f"{_label(entry, one)}, {measure}", entry, [_interval(one.task, _measured(measure, k)) for k in sizes])
                 for entry, one in found.items()
                 for measure in ("pass@k", "maj@k")
             ]
@@ -85,12 +91,13 @@ def depth_curves(board: Board, base: str) -> Iterator[Curves]:
     """
     for name in board.benchmarks:
         pairs = [(entry, pair) for entry in board.bases[base] if (pair := board.beside_dense(entry, name))]
-        by_method: dict[str, list[tuple[Entry, Scored]]] = {}
-        for entry, (ours, _) in pairs:
-            if entry.latest.dropped:
-                by_method.setdefault(entry.method, []).append((entry, ours))
-        if by_method:
-            whole = _most_common([theirs for _, (_, theirs) in pairs])
+        pruned = [(entry, ours, theirs) for entry, (ours, theirs) in pairs if entry.latest.dropped]
+        if pruned:
+            whole = _most_common([theirs for _, _, theirs in pruned])
+            by_method: dict[str, list[tuple[Entry, Scored]]] = {}
+            for entry, ours, theirs in pruned:
+                if theirs.task is whole.task:  # at the same budget as the others
+                    by_method.setdefault(entry.method, []).append((entry, ours))
             yield _depth(name, whole, by_method)
 
 

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 _TOKEN = re.compile(
-    r"\b(?:hf_[A-Za-z0-9]{8,}|sk-[\w-]{16,}|gh[pousr]_[A-Za-z0-9]{16,}|github_pat_\w{20,}|glpat-[\w-]{16,}"
-    r"|nvapi-[\w-]{16,}|xox[abprs]-[\w-]{10,}|AKIA[0-9A-Z]{16}|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{5,}"
-    r"|(?i:bearer)\s+[\w.~+/-]{16,}=*)"
+    r"\b(?:hf_[A-Za-z0-9]{20,}|sk-[\w-]{16,}|gh[pousr]_[A-Za-z0-9]{16,}|github_pat_\w{20,}|glpat-[\w-]{16,}"
+    r"|nvapi-[\w-]{16,}|gsk_\w{20,}|xai-\w{20,}|r8_\w{20,}|AIza[\w-]{30,}|xox[abprs]-[\w-]{10,}|AKIA[0-9A-Z]{16}"
+    r"|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{5,}|(?i:bearer)\s+(?=\S*\d)[\w.~+/-]{20,}=*)"
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----[^-]*(?:-----END [A-Z ]*PRIVATE KEY-----)?"
 )
 # `HF_TOKEN=...`, `"password": "..."`; numbers and markers such as `think_end_token=</think>` are no secrets.
 _ASSIGNED = re.compile(
@@ -17,7 +18,11 @@ _ASSIGNED = re.compile(
     r"(?![<\[{]|(?:\d+|true|false|none|null)\b)[^\s,;&'\"]{4,}"
 )
 _ADDRESS = re.compile(r"(?P<scheme>\b[a-z][a-z0-9+.-]*://)(?:[^\s/@'\"]*@)?(?P<rest>[^\s'\"]*)", re.I)
-_PATH = re.compile(r"(?<![\w/.~:<-])(?:~[\w-]*|\.{1,2}|[A-Za-z]:)?(?:[/\\]{1,2}[^\s/\\,;:'\"\])}]+)+[/\\]?")
+_STEP = r"[^\s/\\,;:'\"\])}]+"
+# Two steps or more from a root, or from a home, a drive, or where it was started: `/think` and `\boxed` are no paths.
+_PATH = re.compile(
+    rf"(?<![\w/.~<\\-])(?:(?:~[\w-]*|\.{{1,2}}|[A-Za-z]:)[/\\]+{_STEP}|[/\\]{{1,2}}{_STEP}[/\\]+{_STEP})(?:[/\\]+{_STEP})*[/\\]?"
+)
 _LOCAL = re.compile(r"^(?:[/\\~.]|[A-Za-z]:[\\/]|file:)", re.I)
 REDACTED = "[redacted]"
 
@@ -45,9 +50,12 @@ def scrubbed(value: Any) -> Any:
 
 
 def _scrubbed(text: str) -> str:
+    text = without_tokens(text)
     if text.isalnum():
         return text
-    text = _ASSIGNED.sub(rf"\1{REDACTED}", without_tokens(text))
+    if _PATH.match(text) and _LOCAL.match(text) and not re.search(r"[,;:=]", text[2:]):
+        return public_name(text)  # all of it, though there are spaces in it
+    text = _ASSIGNED.sub(rf"\1{REDACTED}", text)
     kept: list[str] = []
 
     def put_aside(found: re.Match[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.site.load import Source, samples_path
 from lm_eval_ext.site.run import RUN_FILE, TIERS, Run, read_run, write_run
 from lm_eval_ext.site.samples import Sample, pack
+from lm_eval_ext.site.table import revision
 
 
 class Finding(NamedTuple):
@@ -21,6 +23,23 @@ class Finding(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.path}: {'warning: ' if self.warning else ''}{self.text}"
+
+
+class Golds:
+    """Gold answers of all runs, by question: one that differs was changed."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], tuple[str, Path]] = {}
+
+    def contradicted(self, source: Source, task: str, rows: Sequence[Sample]) -> Iterator[Finding]:
+        """Questions of which another run has another gold answer."""
+        benchmark = source.run.tasks[task].benchmark
+        for row in rows:
+            if row.hash and row.gold is not None:
+                gold, path = self._known.setdefault((benchmark, row.hash), (row.gold, source.path))
+                if gold != row.gold:
+                    yield Finding(source.path, f"tasks.{task}: question {row.id} has another gold answer in {path}")
+                    return
 
 
 def publish(source: Source, results: Path) -> Source:
@@ -56,26 +75,67 @@ def findings(sources: Sequence[Source], before: Sequence[Source] = ()) -> Iterat
 
     Args:
         sources: all published runs.
-        before: those that were published before; their scores must not change.
+        before: those that were published before; none may be gone, and their scores must not change.
     """
-    old = {source.run.id: source.run for source in before}
     seen: dict[object, Source] = {}
-    dense = {(source.run.base, task) for source in sources if source.run.dense for task in source.run.tasks}
+    ids: dict[str, Source] = {}
     for source in sources:
         run, path = source.run, source.path
         if path.parent.name != run.id:
             yield Finding(path, f"id={run.id!r}; allowed: the name of its folder, {path.parent.name!r}")
-        if (first := seen.setdefault(_content(run), source)) is not source:
+        if (other := ids.setdefault(run.id, source)) is not source:
+            yield Finding(path, f"id={run.id!r}: {other.path} has the same")
+        elif (first := seen.setdefault(_content(run), source)) is not source:
             same = bool(run.samples) and run.samples == first.run.samples
             yield Finding(path, f"has the same model and scores as {first.path}", warning=not same)
-        if run.id in old and without_tier(old[run.id]) != without_tier(run):
-            yield Finding(path, "was published before with other content; publish a new run instead")
-        alone = [task for task in run.tasks if not run.dense and (run.base, task) not in dense]
-        if alone:
-            text = f"no run of the whole {run.base} on {', '.join(alone[:3])} to compare with"
-            yield Finding(path, text, warning=True)
+        if run.date > _tomorrow():
+            yield Finding(path, f"date={run.date}; allowed: the past")
         if run.partial:
             yield Finding(path, "partial: not all questions were evaluated; it will not be ranked", warning=True)
+    yield from _changed(ids, before)
+    yield from _alone(sources)
+    yield from _fewer(sources)
+
+
+def _tomorrow() -> str:
+    return (datetime.now(UTC) + timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _changed(now: dict[str, Source], before: Sequence[Source]) -> Iterator[Finding]:
+    for old in before:
+        new = now.get(old.run.id)
+        if new is None:
+            yield Finding(old.path, "was published before and is gone")
+        elif without_tier(old.run) != without_tier(new.run):
+            yield Finding(new.path, "was published before with other content; publish a new run instead")
+
+
+def _alone(sources: Sequence[Source]) -> Iterator[Finding]:
+    """Pruned runs without their dense base."""
+    dense = {(*_base(source.run), task) for source in sources if source.run.dense for task in source.run.tasks}
+    for source in sources:
+        run = source.run
+        alone = [task for task in run.tasks if not run.dense and (*_base(run), task) not in dense]
+        if alone:
+            text = f"no run of the whole {run.base} on {', '.join(alone[:3])} to compare with"
+            yield Finding(source.path, text, warning=True)
+
+
+def _base(run: Run) -> tuple[str, str]:
+    return run.base, revision(run)
+
+
+def _fewer(sources: Sequence[Source]) -> Iterator[Finding]:
+    """A benchmark has as many questions as any run says: one that says fewer passes a part for the whole."""
+    most: dict[tuple[str, str], int] = {}
+    for task in (task for source in sources for task in source.run.tasks.values()):
+        key = (task.benchmark, task.version)
+        most[key] = max(most.get(key, 0), task.of)
+    for source in sources:
+        for name, task in source.run.tasks.items():
+            if task.of < most[task.benchmark, task.version]:
+                text = f"tasks.{name}: of={task.of}, but others have {most[task.benchmark, task.version]} questions"
+                yield Finding(source.path, text)
 
 
 def _content(run: Run) -> object:
@@ -83,19 +143,26 @@ def _content(run: Run) -> object:
     return (run.base, run.fingerprint, run.variation, run.dropped, str(sorted(scores.items())))
 
 
-def stray_files(source: Source) -> Iterator[Finding]:
-    """Files beside a `run.json` that it says nothing of: nobody has looked at what they hold."""
-    folder = source.path.parent
-    listed = {source.path, *(samples_path(folder, task) for task in source.run.samples)}
-    for path in sorted(folder.rglob("*")):
-        if path.is_symlink() or (path.is_file() and path not in listed):
-            yield Finding(path, f"is no file that {RUN_FILE} lists; allowed: {RUN_FILE} and samples/TASK.jsonl.gz")
+def stray_files(results: Sequence[Path], sources: Sequence[Source]) -> Iterator[Finding]:
+    """Files that no `run.json` says anything of: nobody has looked at what they hold."""
+    listed = {source.path.resolve() for source in sources}
+    listed |= {samples_path(one.path.parent, task).resolve() for one in sources for task in one.run.samples}
+    for folder in results:
+        for path in sorted(folder.rglob("*")):
+            stray = path.is_symlink() or (path.is_file() and path.resolve() not in listed)
+            if stray and path.name not in (RUN_FILE, ".gitkeep"):
+                yield Finding(path, f"is no file that {RUN_FILE} lists; allowed: {RUN_FILE} and samples/TASK.jsonl.gz")
+
+
+def is_gated(source: Source, task: str) -> bool:
+    """Whether nothing of a task's questions may be shown."""
+    result = source.run.tasks[task]
+    return result.gated or source.catalogue.is_gated(task, result.dataset)
 
 
 def shown_though_gated(source: Source, task: str, rows: Sequence[Sample]) -> Iterator[Finding]:
     """Samples must show nothing of gated questions."""
-    result = source.run.tasks[task]
-    if source.catalogue.is_gated(task, result.dataset) and any(
+    if is_gated(source, task) and any(
         row.prompt is not None or row.gold is not None or any(one.text or one.answer for one in row.outputs)
         for row in rows
     ):

@@ -19,6 +19,9 @@ from lm_eval_ext.site.load import SITE_MARK, Source
 from lm_eval_ext.site.run import Run, TaskResult
 from lm_eval_ext.site.shards import write_shards
 
+_PAGES = ("index", "budgets", "votes", "depth", "compare", "about")
+_ENTRIES = {SITE_MARK, "assets", "data", "runs", *(f"{name}.html" for name in _PAGES)}
+
 
 def build(sources: Sequence[Source], out: Path, board: Board) -> Path:
     """Write the whole site beside its place, and put it there when it is whole; returns its first page.
@@ -32,7 +35,7 @@ def build(sources: Sequence[Source], out: Path, board: Board) -> Path:
         ResultsError: the folder holds something else.
     """
     place = out.resolve()
-    _may_be_written(place)
+    _may_be_written(place, sources)
     place.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}.") as beside:
         fresh, old = Path(beside, "fresh"), Path(beside, "old")
@@ -43,11 +46,16 @@ def build(sources: Sequence[Source], out: Path, board: Board) -> Path:
     return out / "index.html"
 
 
-def _may_be_written(out: Path) -> None:
+def _may_be_written(out: Path, sources: Sequence[Source]) -> None:
     if out.is_file():
         raise ResultsError(f"{out}: is a file; allowed: a new or empty folder, or a site")
     if out.is_dir() and any(out.iterdir()) and not (out / SITE_MARK).is_file():
         raise ResultsError(f"{out}: holds something that is no site; allowed: a new or empty folder, or a site")
+    if inside := next((one.path for one in sources if out in one.path.resolve().parents), None):
+        raise ResultsError(f"{out}: holds {inside}, which the site is built from; allowed: a folder beside it")
+    foreign = sorted(path.name for path in out.iterdir() if path.name not in _ENTRIES) if out.is_dir() else []
+    if foreign:
+        raise ResultsError(f"{out}: holds {foreign[0]}, which is no part of a site and would be lost; move it")
 
 
 def _write(sources: Sequence[Source], out: Path, board: Board) -> None:

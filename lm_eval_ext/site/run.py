@@ -56,6 +56,8 @@ class TaskResult(_Part):
         questions, of: evaluated, and in the whole benchmark; fewer are a partial run, which is not ranked.
         repeats: samples a question.
         shots: worked examples in the prompt.
+        chat_template: whether lm-eval was told to apply one; tasks of ours that think always do.
+        gated: whether nothing of its questions may be shown.
         question_set: hash of the questions and their order. Scores of two runs pair if they have the same.
         scores: accuracy by question, in that order; empty where no samples were kept.
     """
@@ -70,6 +72,8 @@ class TaskResult(_Part):
     of: Annotated[int, Field(gt=0)]
     repeats: Annotated[int, Field(gt=0)] = 1
     shots: Annotated[int, Field(ge=0)] = 0
+    chat_template: bool = False
+    gated: bool = False
     dataset: Line = ""
     version: Annotated[str, Field(max_length=50, pattern=_ONE_LINE)] = ""
     task_hash: Hash = ""

@@ -20,7 +20,7 @@ from lm_eval_ext.site.foreign import line, mapping, number, sequence, whole
 from lm_eval_ext.site.public import public_name, scrubbed
 from lm_eval_ext.site.run import RUN_FILE, Run, read_json, validated
 from lm_eval_ext.site.samples import pack
-from lm_eval_ext.site.task_results import scored_tasks, task_result, task_rows
+from lm_eval_ext.site.task_results import is_gated, scored_tasks, task_result, task_rows
 
 
 def submission(path: Path, catalogue: Catalogue, base: str | None = None) -> Run:
@@ -47,7 +47,7 @@ def submission(path: Path, catalogue: Catalogue, base: str | None = None) -> Run
         "date": _date(content, path),
         "base": named,
         "revision": line(config.get("model_revision") or arguments.get("revision"), 100),
-        "variation": variation(arguments),
+        "variation": variation(arguments, content),
         "fingerprint": line(pruning.get("model_fingerprint"), 64),
         "engine": line(config.get("model"), 100) or "unknown",
         "dtype": line(config.get("model_dtype"), 50).removeprefix("torch."),
@@ -80,7 +80,8 @@ def _tasks(
     tasks, hashes = {}, {}
     for scored in scored_tasks(content, catalogue, path):
         rows = task_rows(path, content, scored, catalogue)
-        tasks[scored.task] = task_result(content, scored, rows, path)
+        gated = is_gated(content, scored.task, catalogue)
+        tasks[scored.task] = task_result(content, scored, rows, path, gated=gated)
         if tasks[scored.task]["scores"]:
             hashes[scored.task] = hashlib.sha256(pack(rows)).hexdigest()
     if not tasks:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from lm_eval_ext.intervals import Interval, normal_interval
 from lm_eval_ext.site.run import TIERS, Run, TaskResult
 
-UNLIMITED, VOTES = 1 << 61, 1 << 62  # in place of a budget, where there was none
+UNLIMITED, VOTES = 1 << 61, 1 << 62  # in place of a budget, where there was none; of votes, plus their number
 
 
 class Scored(NamedTuple):
@@ -21,6 +21,11 @@ class Scored(NamedTuple):
     run: Run
 
     @property
+    def weight(self) -> tuple[bool, int]:
+        """What counts more among results of one model at one place."""
+        return not self.task.partial, TIERS.index(self.run.tier)
+
+    @property
     def interval(self) -> Interval:
         """Accuracy with its 95% interval."""
         accuracy = self.task.accuracy
@@ -28,8 +33,8 @@ class Scored(NamedTuple):
 
 
 def place(task: TaskResult) -> int:
-    """Where a result stands among those of its benchmark: its budget, `UNLIMITED` or `VOTES`."""
-    return VOTES if task.votes else task.budget or UNLIMITED
+    """Where a result stands among those of its benchmark: its budget, `UNLIMITED`, or `VOTES` and how many."""
+    return VOTES + task.repeats if task.votes else task.budget or UNLIMITED
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,14 +69,14 @@ class Entry:
 
     @cached_property
     def results(self) -> dict[str, dict[int, Scored]]:
-        """The results that count, by benchmark and `place`: the newest, whole before partial."""
+        """The results that count, by benchmark and `place`: whole before partial, then by tier, then the newest."""
         found: dict[str, dict[int, Scored]] = defaultdict(dict)
         for run in self.runs:
             for task in run.tasks.values():
-                at = place(task)
+                one, at = Scored(task, run), place(task)
                 before = found[task.benchmark].get(at)
-                if before is None or before.task.partial or not task.partial:
-                    found[task.benchmark][at] = Scored(task, run)
+                if before is None or one.weight >= before.weight:
+                    found[task.benchmark][at] = one
         return dict(found)
 
     def best(self, benchmark: str) -> Scored | None:
@@ -84,12 +89,16 @@ class Entry:
         return by_budget[max(by_budget, key=preference)] if by_budget else None
 
     def budgets(self, benchmark: str) -> list[tuple[int, Scored]]:
-        """Results by thinking budget, ascending."""
-        return sorted((at, one) for at, one in self.results.get(benchmark, {}).items() if at < UNLIMITED)
+        """Results by thinking budget, ascending: on all questions, or, where they are too few, on a part of them."""
+        found = sorted((at, one) for at, one in self.results.get(benchmark, {}).items() if at < UNLIMITED)
+        whole = [(at, one) for at, one in found if not one.task.partial]
+        return whole if len(whole) > 1 else [(at, one) for at, one in found if one.task.partial]
 
     def votes(self, benchmark: str) -> Scored | None:
-        """The result whose samples vote."""
-        return self.results.get(benchmark, {}).get(VOTES)
+        """The result with the most samples that vote, whole before partial."""
+        found = self.results.get(benchmark, {})
+        most = max((at for at in found if at >= VOTES), key=lambda at: (not found[at].task.partial, at), default=None)
+        return None if most is None else found[most]
 
     def tier(self, shown: Iterable[Scored | None]) -> str:
         """The least tier of the runs that some results are of."""
@@ -117,7 +126,14 @@ def _identity(run: Run) -> tuple[object, ...]:
     """What makes it one model. Runs of `hf` and of `pruned-hf` with nothing dropped are of the same."""
     pruning = run.pruning
     merged = tuple(sorted(pruning.merged.items())) if pruning else ()
-    return (run.base, run.revision or "main", run.variation, run.dropped, merged, pruning.recovered if pruning else "")
+    weights = run.fingerprint if "/" not in run.base else ""  # a folder's name says little
+    recovered = pruning.recovered if pruning else ""
+    return (run.base, revision(run), run.variation, run.dropped, merged, recovered, weights)
+
+
+def revision(run: Run) -> str:
+    """Of the base."""
+    return run.revision or "main"
 
 
 def side_by_side(one: Entry, other: Entry, benchmark: str) -> tuple[Scored, Scored] | None:
@@ -131,5 +147,10 @@ def side_by_side(one: Entry, other: Entry, benchmark: str) -> tuple[Scored, Scor
 
 
 def comparable(one: TaskResult, other: TaskResult) -> bool:
-    """Whether both are on the whole benchmark, with as many worked examples in the prompt."""
-    return not one.partial and not other.partial and one.shots == other.shots
+    """Whether both are on the whole benchmark, and asked in the same way."""
+    return not one.partial and not other.partial and asked(one) == asked(other)
+
+
+def asked(task: TaskResult) -> tuple[int, bool]:
+    """How the questions were put: with how many worked examples, and whether in a chat template."""
+    return task.shots, task.chat_template and not task.benchmark.startswith("tts_")

@@ -71,7 +71,9 @@ def _is_share(value: object) -> bool:
     return found is not None and -ROUNDING <= found <= 1 + ROUNDING
 
 
-def task_result(content: Mapping[str, Any], scored: Scored, rows: list[Sample], path: Path) -> dict[str, Any]:
+def task_result(
+    content: Mapping[str, Any], scored: Scored, rows: list[Sample], path: Path, *, gated: bool
+) -> dict[str, Any]:
     """The fields of a `TaskResult`.
 
     Raises:
@@ -88,7 +90,7 @@ def task_result(content: Mapping[str, Any], scored: Scored, rows: list[Sample], 
         "benchmark": benchmark, "budget": budget, "votes": votes, "filter": scored.filter, "score": scored.metric,
         "metrics": metrics, "questions": questions, "of": of,
         "repeats": max(1, whole(config.get("repeats")) or 1),
-        "shots": max(0, whole(mapping(content.get("n-shot")).get(task)) or 0),
+        "shots": _shots(content, task), "chat_template": bool(content.get("chat_template")), "gated": gated,
         "dataset": line(config.get("dataset_path")),
         "version": line(mapping(content.get("versions")).get(task), 50),
         "task_hash": _hash(mapping(content.get("task_hashes")).get(task)),
@@ -121,6 +123,14 @@ def _counts(content: Mapping[str, Any], task: str, rows: int) -> tuple[int, int]
     return asked, max(asked, of)
 
 
+def _shots(content: Mapping[str, Any], task: str) -> int:
+    """Worked examples in the prompt; of a group its members', as lm-eval does not tell of all groups."""
+    told, configs = mapping(content.get("n-shot")), mapping(content.get("configs"))
+    names = [task, *sorted(_below(task, mapping(content.get("group_subtasks"))))]
+    counts = [whole(told.get(name, mapping(configs.get(name)).get("num_fewshot"))) for name in names]
+    return max((count for count in counts if count is not None), default=0)
+
+
 def _explained(mean: float, questions: int, scores: list[float], scored: Scored, path: Path) -> bool:
     """Whether the samples are those that the accuracy was computed from. Others' metrics need be no means."""
     own = sum(scores) / len(scores)
@@ -146,6 +156,13 @@ def _hash(value: object) -> str:
     return found if re.fullmatch("[0-9a-f]*", found) else ""
 
 
+def is_gated(content: Mapping[str, Any], task: str, catalogue: Catalogue) -> bool:
+    """Whether nothing of a task's questions may be shown, by its name, its dataset's, or its own word."""
+    config = mapping(mapping(content.get("configs")).get(task))
+    declared = mapping(config.get("metadata")).get("gated") is True
+    return declared or catalogue.is_gated(task, line(config.get("dataset_path")))
+
+
 def task_rows(path: Path, content: Mapping[str, Any], scored: Scored, catalogue: Catalogue) -> list[Sample]:
     """A task's samples, from the file beside its results; none where there is no such file."""
     date = _DATE.search(path.name)
@@ -153,7 +170,7 @@ def task_rows(path: Path, content: Mapping[str, Any], scored: Scored, catalogue:
     if file is None or not file.is_file():
         return []
     config = mapping(mapping(content.get("configs")).get(scored.task))
-    gated = catalogue.is_gated(scored.task, line(config.get("dataset_path")))
+    gated = is_gated(content, scored.task, catalogue)
     rows = read_rows(file, scored.filter, scored.metric, gated=gated, texts=writes_text(config))
     if not rows:
         logger.warning("%s: holds no samples of filter %s", file, scored.filter)
