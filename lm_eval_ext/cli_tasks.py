@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +12,7 @@ import typer
 
 from lm_eval_ext.authoring.finding import Finding
 from lm_eval_ext.authoring.variants import sync as sync_variants
-from lm_eval_ext.errors import TaskError
+from lm_eval_ext.errors import ResultsError, TaskError
 from lm_eval_ext.registry import TASKS
 
 tasks = typer.Typer(help="Benchmarks as YAML.", no_args_is_help=True)
@@ -28,13 +29,18 @@ def new(
     config: Annotated[str | None, typer.Option(help="Of the dataset, where it has several.")] = None,
     source: Annotated[str, typer.Option(help="Where the questions are published; by default the dataset.")] = "",
     license_: Annotated[str, typer.Option("--license", help="Of the questions, as CC-BY-4.0.")] = "",
-    budgets: Annotated[list[int] | None, typer.Option("--budget", help="Thinking budgets, one option each.")] = None,
-    votes: Annotated[list[int] | None, typer.Option("--votes", help="Numbers of samples that vote.")] = None,
+    budgets: Annotated[
+        list[int] | None, typer.Option("--budget", min=1, help="A thinking budget; by default 512, 1024, ..., 8192.")
+    ] = None,
+    votes: Annotated[
+        list[int] | None, typer.Option("--votes", min=2, help="A number of samples that vote; by default 8 and 32.")
+    ] = None,
     to: Annotated[Path, typer.Option(help="Folder of task YAMLs; lm_eval finds it by --include_path.")] = Path("tasks"),
 ) -> None:
     """Write a benchmark's YAML and its variants from a dataset's real columns."""
     from lm_eval_ext.authoring.draft import draft, write_draft
 
+    name = name.removeprefix("tts_")
     text = draft(
         name, dataset, split, question, answer, config=config, source=source, licence=license_,
         budgets=budgets or BUDGETS, votes=votes or VOTES,
@@ -72,7 +78,11 @@ def check_(
     One line a finding, as FILE:LINE: RULE: TEXT. Exits with 0 if there are none but warnings, else with 1; with 2 if it
     was called wrongly.
     """
-    found = checked([_path(one) for one in given or [str(TASKS)]], data=data, site=site)
+    try:
+        found = checked([_path(one) for one in given or [str(TASKS)]], data=data, site=site)
+    except (TaskError, ResultsError) as error:
+        print(f"lm-eval-tts: {error}", file=sys.stderr)
+        raise typer.Exit(2) from error
     faults = sum(not finding.warning for finding in found)
     if as_json:
         print(json.dumps([finding.as_json() for finding in found], indent=1))
@@ -114,5 +124,5 @@ def _path(given: str) -> Path:
         return Path(given)
     named = [path for path in TASKS.rglob("*.yaml") if path.stem == given]
     if not named:
-        raise TaskError(f"{given}: is neither a file or folder nor the name of a task in {TASKS}")
+        raise TaskError(f"{given}: is neither a file, a folder, nor the name of a task of ours")
     return named[0]

@@ -118,7 +118,9 @@ def _kind(field: Mapping[str, Any]) -> str:
         "object": "mapping",
         "boolean": "true or false",
     }
-    options = [one for one in field.get("anyOf", [field]) if one.get("type") != "null"]
+    options = [
+        part for one in field.get("anyOf", [field]) for part in one.get("anyOf", [one]) if part.get("type") != "null"
+    ]
     kinds = [words.get(one.get("type", "mapping"), one.get("type", "mapping")) for one in options]
     return " or ".join(dict.fromkeys(kinds))
 

@@ -92,6 +92,11 @@ BROKEN = {
     "repeated": ("questions.jsonl", "repeated.jsonl", 6, "question"),
     "goldless": ("questions.jsonl", "goldless.jsonl", 7, "gold"),
     "prose": ("questions.jsonl", "prose.jsonl", 7, "gold"),
+    "null": ("questions.jsonl", "null.jsonl", 7, "gold"),
+    "lists": ("questions.jsonl", "lists.jsonl", 7, "gold"),
+    "unbalanced": ("questions.jsonl", "unbalanced.jsonl", 7, "gold"),
+    "Capitals": ("task: tts_NAME", "task: tts_Capitals", 2, "name"),
+    "huge": ("  version: 1.0\n", "  version: 1.0\n  variants: {budgets: [40000]}\n", 10, "generation"),
     "trained": (
         "{test: FOLDER/questions.jsonl}", "{test: FOLDER/questions.jsonl, train: FOLDER/questions.jsonl}", 5, "split",
     ),
@@ -106,6 +111,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_questions(folder / "blank.jsonl", lambda questions: questions[3].update(problem=" "))
     write_questions(folder / "repeated.jsonl", lambda questions: questions.append(questions[3]))
     write_questions(folder / "goldless.jsonl", lambda questions: questions[3].update(answer=""))
+    write_questions(folder / "null.jsonl", lambda questions: questions[3].update(answer=None))
+    write_questions(folder / "lists.jsonl", lambda questions: [one.update(answer=[one["answer"]]) for one in questions])
+    write_questions(folder / "unbalanced.jsonl", lambda questions: questions[3].update(answer=r"\frac{6}{1"))
     write_questions(folder / "prose.jsonl", lambda questions: questions[3].update(answer="it depends, see above"))
     for name, (given, instead, _, _) in {"good": ("", "", 0, ""), **BROKEN}.items():
         assert given in GOOD
@@ -156,8 +164,36 @@ def test_findings_are_for_machines_too(folder: Path) -> None:
     (finding,) = json.loads(done.output)
     assert done.exit_code == 1 and (finding["line"], finding["rule"]) == (8, "field")
     assert CliRunner().invoke(app, ["tasks", "check", str(folder / "tts_good.yaml")]).exit_code == 0
-    assert CliRunner().invoke(app, ["tasks", "check", "no_such_task"]).exit_code == 1
+    assert CliRunner().invoke(app, ["tasks", "check", "no_such_task"]).exit_code == 2
     assert CliRunner().invoke(app, ["tasks", "check", "--no-such-option"]).exit_code == 2
+
+
+def test_whole_solutions_from_which_the_answer_is_taken_are_no_fault(tmp_path: Path) -> None:
+    data = write_questions(
+        tmp_path / "mine.jsonl",
+        lambda questions: [one.update(answer=f"We add.\n#### {one['answer']}") for one in questions],
+    )
+    new(
+        "mine",
+        "--dataset",
+        data,
+        "--question",
+        "problem",
+        "--answer",
+        "answer",
+        "--license",
+        "x",
+        "--to",
+        tmp_path / "t",
+    )
+    assert checked([tmp_path / "t"], data=True) == []
+
+
+def test_nothing_is_written_of_what_cannot_be_used(tmp_path: Path) -> None:
+    data = write_questions(tmp_path / "mine.jsonl")
+    words = ["mine", "--dataset", str(data), "--question", "problem", "--answer", "answer", "--to", str(tmp_path / "t")]
+    code, output = new(*words, "--budget", "-5")
+    assert code == 2 and "--budget" in output and not (tmp_path / "t").exists()
 
 
 def test_names_are_not_taken_twice(tmp_path: Path) -> None:
@@ -202,6 +238,7 @@ def test_a_new_benchmark_is_one_short_file_that_is_in_order(tmp_path: Path) -> N
         (["mine", "--question", "problm"], "did you mean problem?"),
         (["mine", "--answer", "gold"], "has: problem, answer, kind"),
         (["mine", "--dataset", "none.jsonl"], "there is no such file"),
+        (["mine", "--dataset", str(TASKS / "_math")], "allowed: a name on the Hub, or a file that ends in .jsonl"),
     ],
 )
 def test_what_makes_no_benchmark_is_one_line(words: list[str], message: str, tmp_path: Path) -> None:

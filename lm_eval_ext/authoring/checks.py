@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -81,6 +82,8 @@ def _name(task: Merged, taken: frozenset[str]) -> Iterator[Finding]:
     name = task.fields["task"]
     if not name.startswith("tts_"):
         yield task.finding(["task"], "name", f"{name}; allowed: names that begin with tts_")
+    elif not re.fullmatch(r"[a-z0-9_]+", name):
+        yield task.finding(["task"], "name", f"{name}; allowed: small letters, digits and underscores")
     elif task.own.path.stem != name:
         yield task.finding(["task"], "name", f"{name} in {task.own.path.name}; allowed: a file called {name}.yaml")
     elif name in taken:
@@ -134,8 +137,16 @@ def _generation(task: Merged) -> Iterator[Finding]:
     repeats = int(task.fields.get("repeats") or 1)
     if not asks_for_thinking(given):
         yield task.finding(place, "generation", "thinking_token_budget is missing; -1 is no limit")
+    elif too_large := [one for one in _budgets(task) if one >= options.max_tokens]:
+        text = f"a budget of {too_large[0]} leaves nothing of max_gen_toks={options.max_tokens} for an answer"
+        yield task.finding(["metadata", "variants"], "generation", text)
     elif repeats > 1 and options.sampling.temperature == 0:
         yield task.finding(place, "generation", f"repeats={repeats} without sampling gives the same text every time")
+
+
+def _budgets(task: Merged) -> list[int]:
+    variants = (task.fields.get("metadata") or {}).get("variants") or {}
+    return list(variants.get("budgets", []))
 
 
 def _named_first(given: Iterable[str], message: str) -> str:

@@ -16,7 +16,11 @@ from lm_eval_ext.choices import LETTERS
 from lm_eval_ext.grading.grade import grades
 from lm_eval_ext.site.catalogue import Catalogue
 
-_PROSE = "{gold!r} reads like prose: an answer is right only if it is written in the same way"
+_PROSE = (
+    "{gold!r} reads like prose: an answer is right only if it is written in the same way; take the answer alone, "
+    "as doc_to_target: \"{{{{answer.split('is')[-1]}}}}\""
+)
+_ANOTHER = "98765.4321"  # an answer that can be read, and is no gold answer
 _USUAL_SPLITS = ("test", "validation", "train")
 
 
@@ -48,7 +52,8 @@ def _dataset(task: Merged) -> tuple[Any, Finding | None]:
         return datasets.load_dataset(fields["dataset_path"], fields.get("dataset_name"), **options), None
     except Exception as error:  # whatever a library or a function of somebody's raises
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        return None, task.finding([field], "dataset", f"{fields[field]} cannot be reached ({reason})")
+        files = (fields.get("dataset_kwargs") or {}).get("data_files")
+        return None, task.finding([field], "dataset", f"{files or fields[field]} cannot be reached ({reason})")
 
 
 def _docs(task: Merged, split: Any) -> tuple[list[dict[str, Any]], Finding | None]:
@@ -110,6 +115,13 @@ def _questions(task: Merged, docs: Sequence[Mapping[str, Any]]) -> Iterator[Find
         yield task.finding(["doc_to_text"], "template", " ".join(f"cannot be rendered: {error}".split())[:200])
         return
     yield from _prompts(task, prompts, docs)
+    lists = [number for number, doc in enumerate(docs) if isinstance(doc.get(task.fields["doc_to_target"]), list)]
+    if lists:
+        text = (
+            f'question {lists[0]}: its gold answer is a list; take one, as "{{{{{task.fields["doc_to_target"]}[0]}}}}"'
+        )
+        yield task.finding(["doc_to_target"], "gold", text)
+        return
     if any(one["function"] == "choice_answer" for chain in task.fields["filter_list"] for one in chain["filter"]):
         bad = [number for number, gold in enumerate(golds) if gold not in LETTERS]
         why = f"{{gold!r}} is no letter; allowed: {LETTERS[0]} to {LETTERS[-1]}"
@@ -124,7 +136,8 @@ def _questions(task: Merged, docs: Sequence[Mapping[str, Any]]) -> Iterator[Find
 def _rendered(template: str, doc: Mapping[str, Any]) -> str:
     from lm_eval.utils import apply_template
 
-    return str(doc[template]) if template in doc else str(apply_template(template, dict(doc)))
+    value = doc[template] if template in doc else apply_template(template, dict(doc))
+    return "" if value is None else str(value)
 
 
 def _prompts(task: Merged, prompts: Sequence[str], docs: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
@@ -142,19 +155,22 @@ def _prompts(task: Merged, prompts: Sequence[str], docs: Sequence[Mapping[str, A
 
 
 def _ungradable(golds: Sequence[str]) -> tuple[list[int], str]:
-    """Gold answers that are not even equal to themselves would count every sample wrong."""
+    """Gold answers that would count every sample wrong, and why; or those that most likely would."""
     empty = [number for number, gold in enumerate(golds) if not gold.strip()]
     if empty:
         return empty, "its gold answer is empty"
-    verdicts = grades([(gold, gold) for gold in golds])
-    if unequal := [number for number, grade in enumerate(verdicts) if not grade.correct]:
-        return unequal, "{gold!r} cannot be compared with itself"
+    itself, other = grades([(gold, gold) for gold in golds]), grades([(gold, _ANOTHER) for gold in golds])
+    unread = [n for n, gold in enumerate(golds) if not itself[n].correct or other[n].reason == "unparsable"]
+    if unread:
+        return unread, "{gold!r} cannot be read as mathematics"
     return [number for number, gold in enumerate(golds) if _is_prose(gold)], _PROSE
 
 
 def _is_prose(gold: str) -> bool:
-    """A whole solution, most often: the dataset keeps the answer alone in another field, or in its last line."""
-    return "\n" in gold.strip() or len(re.findall(r"(?<![\\A-Za-z])[A-Za-z]{3,}", gold)) >= 3
+    """A sentence or a whole solution; the grader takes the answer out of one with a box or after `####`."""
+    words = re.findall(r"(?<![\\A-Za-z])[A-Za-z]{3,}", gold)
+    declared = re.search(r"(?i)\banswer\b", gold) is not None
+    return (len(words) >= 3 or declared or "\n" in gold.strip()) and not re.search(r"\\boxed\{|####", gold)
 
 
 def quieten() -> None:

@@ -39,8 +39,10 @@ def draft(
         raise TaskError(f"name={name!r}; allowed: small letters, digits and single underscores, such as hmmt_feb25")
     path = Path(dataset)
     local = path.suffix in _FILES
-    if local and not path.is_file():
-        raise DatasetError(f"dataset={dataset}: there is no such file")
+    if path.is_file() and not local:
+        raise TaskError(f"dataset={dataset}; allowed: a name on the Hub, or a file that ends in {', '.join(_FILES)}")
+    if local and (not path.is_file() or not path.stat().st_size):
+        raise DatasetError(f"dataset={dataset}: {'is empty' if path.is_file() else 'there is no such file'}")
     split = "test" if local else split
     where = _where(path.resolve(), split) if local else {"dataset_path": dataset, "dataset_name": config}
     _check_columns({key: value for key, value in where.items() if value}, dataset, split, (question, answer))

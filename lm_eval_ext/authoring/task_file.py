@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ class Variants(_Fields):
     """Variants that `lm-eval-tts tasks sync` writes."""
 
     budgets: list[Annotated[int, Field(gt=0, strict=True)]] = []
-    votes: list[Annotated[int, Field(gt=0, strict=True)]] = []
+    votes: list[Annotated[int, Field(gt=1, strict=True)]] = []
 
 
 class Metadata(_Fields):
@@ -73,37 +74,49 @@ class GroupMetric(_Fields):
 class TaskFile(_Fields):
     """Fields of a task or a group of lm-eval, as far as benchmarks of this registry use them."""
 
-    include: Text | list[Text] | None = None
-    task: Text | list[Any] | None = None
-    task_alias: Text | None = None
-    group: Text | None = None
+    include: Annotated[
+        Text | list[Text] | None, Field(description="files whose fields are taken over; this file's win")
+    ] = None
+    task: Annotated[Text | list[Any] | None, Field(description="its name; of a group its members")] = None
+    task_alias: Annotated[Text | None, Field(description="name in tables")] = None
+    group: Annotated[Text | None, Field(description="name of a group")] = None
     group_alias: Text | None = None
     aggregate_metric_list: list[GroupMetric] | None = None
-    tag: Text | list[Text] | None = None
-    custom_dataset: Text | None = None
-    dataset_path: Text | None = None
-    dataset_name: Text | None = None
-    dataset_kwargs: dict[str, Any] | None = None
-    training_split: Text | None = None
-    validation_split: Text | None = None
-    test_split: Text | None = None
-    fewshot_split: Text | None = None
+    tag: Annotated[Text | list[Text] | None, Field(description="names that several tasks share")] = None
+    custom_dataset: Annotated[Text | None, Field(description="`!function` that gives the dataset")] = None
+    dataset_path: Annotated[Text | None, Field(description="name on the Hub, a folder, or a loader such as json")] = (
+        None
+    )
+    dataset_name: Annotated[Text | None, Field(description="configuration of the dataset")] = None
+    dataset_kwargs: Annotated[dict[str, Any] | None, Field(description="more for `datasets.load_dataset`")] = None
+    training_split: Annotated[Text | None, Field(description="of the dataset")] = None
+    validation_split: Annotated[Text | None, Field(description="of the dataset")] = None
+    test_split: Annotated[Text | None, Field(description="whose questions are asked")] = None
+    fewshot_split: Annotated[Text | None, Field(description="where worked examples come from")] = None
     fewshot_config: dict[str, Any] | None = None
-    num_fewshot: Annotated[int, Field(ge=0, strict=True)] | None = None
-    process_docs: Text | None = None
-    doc_to_text: Text | None = None
-    doc_to_target: Text | None = None
-    doc_to_choice: Text | list[Text] | None = None
-    description: str | None = None
+    num_fewshot: Annotated[
+        Annotated[int, Field(ge=0, strict=True)] | None, Field(description="worked examples in the prompt")
+    ] = None
+    process_docs: Annotated[Text | None, Field(description="`!function` that changes the questions")] = None
+    doc_to_text: Annotated[Text | None, Field(description="the prompt, a Jinja template over a question's fields")] = (
+        None
+    )
+    doc_to_target: Annotated[Text | None, Field(description="the gold answer: a field, or a template")] = None
+    doc_to_choice: Annotated[Text | list[Text] | None, Field(description="choices")] = None
+    description: Annotated[str | None, Field(description="before every prompt")] = None
     target_delimiter: str | None = None
     fewshot_delimiter: str | None = None
-    gen_prefix: str | None = None
-    output_type: Literal["generate_until"] | None = None
-    repeats: Annotated[int, Field(gt=0, strict=True)] | None = None
-    generation_kwargs: dict[str, Any] | None = None
-    filter_list: Annotated[list[Filter], Field(min_length=1)] | None = None
-    metric_list: Annotated[list[Metric], Field(min_length=1)] | None = None
-    metadata: Metadata | None = None
+    gen_prefix: Annotated[str | None, Field(description="begins the answer")] = None
+    output_type: Annotated[Literal["generate_until"] | None, Field(description="`generate_until`")] = None
+    repeats: Annotated[Annotated[int, Field(gt=0, strict=True)] | None, Field(description="samples a question")] = None
+    generation_kwargs: Annotated[dict[str, Any] | None, Field(description="see generation arguments")] = None
+    filter_list: Annotated[
+        Annotated[list[Filter], Field(min_length=1)] | None, Field(description="how answers are found")
+    ] = None
+    metric_list: Annotated[
+        Annotated[list[Metric], Field(min_length=1)] | None, Field(description="how they are scored")
+    ] = None
+    metadata: Annotated[Metadata | None, Field(description="see below")] = None
 
 
 class _Loader(yaml.SafeLoader):
@@ -144,7 +157,7 @@ def read(path: Path) -> tuple[Source, list[Finding]]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         return source, [Finding(path, 0, "yaml", f"cannot be read as YAML ({' '.join(str(error).split())[:200]})")]
     if not isinstance(content, dict):
-        kind = type(content).__name__
+        kind = "nothing" if content is None else f"a {type(content).__name__}"
         return source, [Finding(path, 1, "yaml", f"holds {kind}; allowed: the fields of a task or group")]
     source.fields, source.lines = {str(key): value for key, value in content.items()}, dict(_lines(node))
     return source, [*_twice(node, path), *_faults(source)]
@@ -189,7 +202,10 @@ def _said(place: tuple[str | int, ...], given: object, message: str, kind: str) 
     named = ".".join(str(part) for part in place if part not in ("str", "float", "list[any]", "constrained-str"))
     if kind == "extra_forbidden":
         owner = Variants if "variants" in place[:-1] else Metadata if "metadata" in place[:-1] else TaskFile
-        return f"{named} is not known; known: {', '.join(owner.model_fields)}"
+        close = difflib.get_close_matches(str(place[-1]), owner.model_fields, 1)
+        return f"{named} is not known; " + (
+            f"did you mean {close[0]}?" if close else f"known: {', '.join(owner.model_fields)}"
+        )
     return f"{named}={' '.join(repr(given).split())[:60]}: {message}"
 
 
@@ -213,8 +229,8 @@ def merged(path: Path, _above: tuple[Path, ...] = ()) -> tuple[Merged, list[Find
     fields, sources = dict[str, Any](), dict[str, Source]()
     includes = own.fields.get("include") or []
     for include in [includes] if isinstance(includes, str) else includes if isinstance(includes, list) else []:
-        target = (path.parent / str(include)).resolve()
-        if target in (*_above, path.resolve()):
+        target = path.parent / str(include)
+        if target.resolve() in (*_above, path.resolve()):
             found.append(own.finding(["include"], "include", f"{include} includes this file again"))
         elif not target.is_file():
             found.append(own.finding(["include"], "include", f"{include} does not exist, from {path.parent}"))
