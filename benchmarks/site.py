@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import combinations
 from pathlib import Path
 
 from lm_eval_ext.site.catalogue import read_catalogue
@@ -21,6 +22,7 @@ from lm_eval_ext.site.load import read_source
 from lm_eval_ext.site.publish import publish
 from tests.lm_eval_output import scores, write_output
 
+REMOVALS = [layers for count in range(4) for layers in combinations(range(12), count)]
 METHODS = ("shortgpt", "reverse", "laco", "angular", "sleb")
 _TEXT = "Step by step, it is seven and then eight and so on. " * 12 + "</think>\\boxed{%s}"
 
@@ -30,7 +32,7 @@ def write_runs(folder: Path, runs: int, questions: int) -> None:
     catalogue = read_catalogue()
     for number in range(runs):
         base, place = divmod(number, max(1, runs // 25))
-        dropped = tuple(range(place % 8 + 1)) if place else ()
+        dropped = REMOVALS[place % len(REMOVALS)]  # each another model, with a row of its own
         tasks = {
             f"tts_aime24_b{budget}": scores(
                 0.7 - 0.04 * len(dropped) - 0.1 * (budget == 512), questions // 2, 1, number
