@@ -83,6 +83,14 @@ def test_greedy_texts_are_those_of_pruned_hf(drop: list[int] | None) -> None:
 
 
 @needs_vllm
+def test_the_embedded_model_is_the_default() -> None:
+    question = "Compute from left to right, modulo 10, and put the result in \\boxed{}: 7+5*3-8"
+    with loaded(None, pretrained=None, thinking_format=None) as lm:
+        (text,) = texts_of(lm, instances([question], thinking_token_budget=64))
+    assert text.removesuffix("<|end|>") == "7+5=2*3=6-8=8</think>\\boxed{8}"
+
+
+@needs_vllm
 def test_the_sweep_the_votes_and_swapped_layers() -> None:
     """One engine for all: starting one takes long."""
     with loaded([25, 26]) as lm:
