@@ -53,9 +53,15 @@ def recomputed(source: Source, golds: Golds | None = None, *, regrade: bool = Tr
 
 
 def highest_tier(source: Source, faults: Sequence[Finding]) -> Literal["reported", "verified"]:
-    """`verified` if every score of ours follows from samples; other tasks' scores cannot be graded again."""
+    """`verified` if every score of ours follows from samples; other tasks' scores cannot be graded again.
+
+    Nor can those of a task that is gated by the run's own word alone, which anyone may put there.
+    """
     run = source.run
-    ours = all(is_ours(name, task) and name in run.samples for name, task in run.tasks.items())
+    ours = all(
+        is_ours(name, task) and name in run.samples and is_gated(source, name) == source.catalogue.is_gated(name)
+        for name, task in run.tasks.items()
+    )
     return "verified" if ours and not faults else "reported"
 
 

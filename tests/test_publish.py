@@ -151,6 +151,18 @@ def test_a_metric_that_no_samples_give_is_found(tmp_path: Path) -> None:
     assert "maj@64=0.9: cannot be computed" in said("check", tmp_path / "results", "--regrade", code=1)
 
 
+@pytest.mark.parametrize("word", [{"gated": True}, {"dataset": "org/gpqa"}])
+def test_a_task_that_calls_itself_gated_is_not_verified(word: dict[str, Any], tmp_path: Path) -> None:
+    write_output(tmp_path / "out", {TASK: [[False] * 3] * 3})
+    add(tmp_path / "out", tmp_path / "results")
+    path = only_run(tmp_path / "results")
+    edit_samples(
+        path, TASK, lambda row: [row.pop("prompt"), row.pop("gold"), row.update(outputs=[{"grade": "wrong"}] * 3)]
+    )
+    edit(path, lambda run: run["tasks"][TASK].update(word))
+    assert "tier=verified; allowed: reported" in said("check", tmp_path / "results", "--regrade", code=1)
+
+
 def test_a_part_that_passes_for_the_whole_is_found(tmp_path: Path) -> None:
     write_output(tmp_path / "a", {TASK: scores(0.5, 9, 3)})
     write_output(tmp_path / "b", {TASK: scores(0.9, 2, 3)}, dropped=[3])
