@@ -14,13 +14,14 @@ from dataclasses import replace
 from typing import Any
 
 from benchmarks.questions import questions, templated
-from lm_eval_ext.generation.budget_forcing import BudgetForcing, codec_of
+from lm_eval_ext.generation.budget_forcing import BudgetForcing
+from lm_eval_ext.generation.codec import codec_of
 from lm_eval_ext.generation.hf import HFEngine
 from lm_eval_ext.generation.journal import JournaledEngine
 from lm_eval_ext.generation.planner import plan
 from lm_eval_ext.generation.request import Generation, Request, Sampling
-from lm_eval_ext.generation.thinking import thinking_format
 from lm_eval_ext.models.accounting import Totals
+from lm_eval_ext.thinking_formats import thinking_format
 from tests.shared import SMOLLM2
 
 

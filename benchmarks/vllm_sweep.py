@@ -75,13 +75,14 @@ def run(given: argparse.Namespace) -> dict[str, float]:
 
 
 def ours(llm: Any, tokenizer: Any, prompts: list[list[int]], budgets: list[int], answer: int) -> int:
-    from lm_eval_ext.generation.budget_forcing import BudgetForcing, codec_of
+    from lm_eval_ext.generation.budget_forcing import BudgetForcing
+    from lm_eval_ext.generation.codec import codec_of
     from lm_eval_ext.generation.journal import JournaledEngine
     from lm_eval_ext.generation.planner import plan
     from lm_eval_ext.generation.request import Request, Sampling
-    from lm_eval_ext.generation.thinking import thinking_format
     from lm_eval_ext.generation.vllm import VLLMEngine
     from lm_eval_ext.models.accounting import Totals
+    from lm_eval_ext.thinking_formats import thinking_format
 
     requests = [
         Request(tuple(prompt), sampling=Sampling(0.0), thinking_budget=budget, answer_budget=answer)

@@ -14,8 +14,7 @@ from lm_eval_ext import cli_leaderboard, cli_pruning, cli_tasks
 from lm_eval_ext.cli_leaderboard import PUBLISHED, leaderboard
 from lm_eval_ext.cli_tasks import tasks
 from lm_eval_ext.errors import ArgumentError, JournalError, TTSError
-from lm_eval_ext.generation.journal import Journal
-from lm_eval_ext.registry import default_journal
+from lm_eval_ext.generation.journal import Journal, default_journal
 
 
 class _OneLineErrors(typer.core.TyperGroup):

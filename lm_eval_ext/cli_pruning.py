@@ -74,13 +74,16 @@ def export(
     pretrained: BasePath = None,
     shard_size: Annotated[float, typer.Option(help="Most gigabytes of a file; so much is in memory.", min=0.001)] = 2.0,
     trust_remote_code: bool = False,
+    trust_layer_fields: Annotated[
+        bool, typer.Option("--trust-layer-fields", help="Go without a check that dropping its layers is exact.")
+    ] = False,
 ) -> None:
     """Write a pruned model as an ordinary checkpoint that stock transformers and vLLM load."""
     from lm_eval_ext.pruning.export import export as write
 
     path = write(
         load_recipe(recipe), folder, pretrained=pretrained, shard_bytes=int(shard_size * 1e9),
-        trust_remote_code=trust_remote_code,
+        trust_remote_code=trust_remote_code, trust_layer_fields=trust_layer_fields,
     )  # fmt: skip
     print(f"{path}: {sum(file.stat().st_size for file in path.iterdir()) / 1e6:.1f} MB")
 

@@ -42,6 +42,7 @@ def register_tasks() -> None:
         import lm_eval_ext.grading.metrics  # noqa: F401  # its decorators register it
     _add_tasks_folder()
     _explain_unreachable_datasets()
+    _tell_gen_prefixes()
 
 
 def list_models() -> None:
@@ -108,6 +109,25 @@ def _explain_unreachable_datasets() -> None:
             raise DatasetError(_unreachable(self.config.task, self.DATASET_PATH, error)) from error
 
     ConfigurableTask.download = explained
+
+
+def _tell_gen_prefixes() -> None:
+    """Have each request know its task's `gen_prefix`: without a chat template, lm-eval adds it to the user's words."""
+    from lm_eval.api.task import ConfigurableTask
+
+    construct = ConfigurableTask.construct_requests
+    if hasattr(construct, "__wrapped__"):
+        return
+
+    @functools.wraps(construct)
+    def with_prefix(self: Any, doc: dict[str, Any], ctx: Any, **kwargs: Any) -> Any:
+        made = construct(self, doc, ctx, **kwargs)
+        prefix = self.doc_to_prefix(doc)
+        for instance in made if isinstance(made, list) else [made]:
+            instance.gen_prefix = prefix
+        return made
+
+    ConfigurableTask.construct_requests = with_prefix
 
 
 def _unreachable(task: str, dataset: str, error: Exception) -> str:

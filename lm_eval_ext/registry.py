@@ -1,4 +1,4 @@
-"""Where things are: the registry folders (beside the package in a checkout, inside it in a wheel), the journal."""
+"""Where things are: the registry folders (beside the package in a checkout, inside it in a wheel), the cache."""
 
 import os
 from pathlib import Path
@@ -20,8 +20,3 @@ TINY_CHAIN = PRUNED_MODELS / "tiny-chain"  # the model that is taken where none 
 def cache_folder() -> Path:
     """Where what took long is kept between runs."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lm-eval-tts"
-
-
-def default_journal() -> Path:
-    """The journal that runs share unless they name another."""
-    return cache_folder() / "journal.sqlite"

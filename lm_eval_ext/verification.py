@@ -164,7 +164,7 @@ def _readings(text: str) -> Iterator[str]:
 
 @cache
 def _ends() -> tuple[str, ...]:
-    from lm_eval_ext.generation.thinking import format_names, thinking_format
+    from lm_eval_ext.thinking_formats import format_names, thinking_format
 
     return tuple(sorted({end for name in format_names() if (end := thinking_format(name).end)}))
 

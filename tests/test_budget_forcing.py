@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import pickle
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lm_eval_ext.errors import ArgumentError
-from lm_eval_ext.generation.budget_forcing import BudgetForcing, Codec
+from lm_eval_ext.generation.budget_forcing import BudgetForcing
+from lm_eval_ext.generation.codec import Codec
 from lm_eval_ext.generation.engine import ScriptedEngine
 from lm_eval_ext.generation.planner import plan
 from lm_eval_ext.generation.request import Generation, Job, Request, Sampling
-from lm_eval_ext.generation.thinking import ThinkingFormat, thinking_format
+from lm_eval_ext.thinking_formats import ThinkingFormat, thinking_format
 
 # A text is its characters' numbers; "]" ends the thinking, "$" the text.
 FORM = ThinkingFormat("test", start="[", end="]", early_stop="!]", close=".]")
@@ -203,3 +207,36 @@ def test_a_generation_survives_pickling() -> None:
     generation = Generation("a]4", answer="4", thinking_tokens=1, answer_tokens=1, forced=True, seed=9)
     again = pickle.loads(pickle.dumps(generation))
     assert again == generation and vars(again) == vars(generation)
+
+
+def test_the_stop_that_begins_first_ends_the_answer() -> None:
+    """Whatever the order of the list: `b` lies within `ab`."""
+    for until in (("b", "ab"), ("ab", "b")):
+        (result,), _ = generate(asked(50, until=until), lambda so_far: "]" if so_far == "q[" else "xabc$")
+        assert result.answer == "x"
+
+
+def test_an_end_that_the_model_wrote_counts_among_all_its_tokens() -> None:
+    """Ten of thinking, one for its end, and what is left of thirteen for the answer."""
+    (result,), _ = generate(asked(12, max_tokens=13), thinks_ten)
+    assert (result.thinking_tokens, result.answer, result.finish_reason) == (10, "fr", "length")
+
+
+def test_another_end_ends_the_thinking_as_well() -> None:
+    form = replace(FORM, other_ends=("}",))
+    codec = replace(CODEC, markers=frozenset(map(ord, "]}")))
+    engine = ScriptedEngine(lambda job: ids("ab}" if len(job.ids) == 2 else "42$"), text_of)
+    requests = asked(50)
+    (result,) = BudgetForcing(engine, codec, form, base_seed=1, max_length=99).run(requests, plan(requests, 99))
+    assert (result.thinking_tokens, result.answer, result) == (2, "42", "ab]42")
+    assert text_of(engine.jobs[1].ids) == "q[ab}", "the model goes on behind the end that it wrote"
+
+
+def test_a_generation_is_a_string_in_all_that_is_done_to_strings() -> None:
+    made = Generation("a]42", answer="42", thinking_tokens=1, seed=5)
+    assert type(made)("gold") == "gold" and type(made)("gold").answer == "gold" and type(made)() == ""
+    assert type(made)(7) == "7", "lm-eval turns numbers into what the result is"
+    assert made[2:] == "42" and made.upper() == "A]42" and f"{made}" == "a]42" and made + "x" == "a]42x"
+    for again in (copy.copy(made), copy.deepcopy(made), pickle.loads(pickle.dumps(made))):
+        assert again == made and vars(again) == vars(made)
+    assert json.loads(json.dumps([made])) == ["a]42"]

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from lm_eval_ext.cli import app
 from lm_eval_ext.errors import JournalError
 from lm_eval_ext.generation.engine import ScriptedEngine
-from lm_eval_ext.generation.journal import Journal, JournaledEngine
+from lm_eval_ext.generation.journal import Journal, JournaledEngine, default_journal
 from lm_eval_ext.generation.request import Completion, Job, Sampling, Stop
 
 JOB = Job((1, 2, 3), 5, Stop(frozenset({9})), Sampling(1.0), seed=7)
@@ -83,7 +83,7 @@ def test_a_later_version_is_refused(journal: Journal) -> None:
     journal.close()
     with sqlite3.connect(journal.path) as db:
         db.execute("PRAGMA user_version=99")
-    with pytest.raises(JournalError, match="a journal of version 99, not 1"):
+    with pytest.raises(JournalError, match="a journal of version 99, not 2"):
         Journal(journal.path)
 
 
@@ -168,3 +168,30 @@ def test_processes_may_open_a_new_one_at_the_same_moment(tmp_path: Path) -> None
     for process in opening:
         process.join(60)
     assert [process.exitcode for process in opening] == [0] * 12
+
+
+def test_an_earlier_version_is_left_as_it_is_and_the_run_is_journaled_all_the_same(
+    journal: Journal, caplog: pytest.LogCaptureFixture
+) -> None:
+    journal.close()
+    with sqlite3.connect(journal.path) as db:
+        db.execute("PRAGMA user_version=1")
+    before = journal.path.read_bytes()
+    again = Journal(journal.path)
+    again.keep("m", JOB, Completion((4,), "length"), "")
+    assert again.path.name == "journal-2.sqlite" and journal.path.read_bytes() == before
+    assert "is of version 1: it is left as it is" in caplog.text
+    assert Journal(journal.path).find("m", limited(JOB, 1)) == Completion((4,), "length")
+
+
+def test_the_default_is_named_after_its_version_and_names_old_ones_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    old = tmp_path / "lm-eval-tts" / "journal.sqlite"
+    old.parent.mkdir()
+    old.write_bytes(b"an old one")
+    for _ in range(2):
+        Journal(default_journal()).close()
+    assert default_journal().name == "journal-2.sqlite" and old.read_bytes() == b"an old one"
+    assert caplog.text.count("journal.sqlite is no longer read") == 1

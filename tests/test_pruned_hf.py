@@ -278,3 +278,34 @@ def test_accelerate_launch(tiny_model: Path, original_hub: Path, tmp_path: Path)
         rows = [json.loads(line) for line in samples.read_text("utf-8").splitlines()]
         found.append(sorted((row["doc_id"], row["resps"]) for row in rows))
     assert found[0] == found[1]
+
+
+EXACT = """
+task: tts_plain_target
+dataset_path: json
+dataset_kwargs: {data_files: {test: QUESTIONS}}
+test_split: test
+output_type: generate_until
+doc_to_text: "{{question}}"
+doc_to_target: "{{answer}}"
+gen_prefix: "<think>\\n\\n</think>\\n\\nIt is"
+generation_kwargs: {until: [], max_gen_toks: 12, thinking_token_budget: 4}
+metric_list: [{metric: exact_match, aggregation: mean, higher_is_better: true}]
+metadata: {version: 1.0}
+"""
+
+
+@pytest.mark.parametrize("template", [[], ["--apply_chat_template"]])
+def test_a_task_of_strings_without_a_filter_ends_well(tiny_model: Path, tmp_path: Path, template: list[str]) -> None:
+    """lm-eval makes the gold answer a value of the result's own type; a `gen_prefix` stays in the assistant's turn."""
+    questions = tmp_path / "questions.jsonl"
+    questions.write_text('{"question": "2+2?", "answer": "4"}\n{"question": "3+3?", "answer": "6"}\n', "utf-8")
+    (tmp_path / "tts_plain_target.yaml").write_text(EXACT.replace("QUESTIONS", str(questions)), "utf-8")
+    done = run(
+        LM_EVAL, "--model", "pruned-hf", "--model_args", f"pretrained={tiny_model},journal=off", "--tasks",
+        "tts_plain_target", "--include_path", tmp_path, "--output_path", tmp_path / "out", "--log_samples", *template,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    (results,) = (tmp_path / "out").rglob("results_*.json")
+    assert json.loads(results.read_text("utf-8"))["results"]["tts_plain_target"]["exact_match,none"] == 0.0
+    assert done.stderr.count("tts_plain_target: the prompt has closed the thinking") == 1

@@ -11,11 +11,11 @@ import pytest
 
 from lm_eval_ext.cli_leaderboard import build_site
 from lm_eval_ext.errors import ResultsError
-from lm_eval_ext.generation.thinking import format_names, thinking_format
 from lm_eval_ext.registry import LEADERBOARD
 from lm_eval_ext.site.board import Board
 from lm_eval_ext.site.catalogue import read_catalogue
 from lm_eval_ext.site.load import load
+from lm_eval_ext.thinking_formats import format_names, thinking_format
 from tests.lm_eval_output import scores, write_board, write_output
 
 

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lm_eval_ext.generation.thinking import detect_format
 from lm_eval_ext.registry import TASKS
 from lm_eval_ext.testbed.comparison import Score, reading, scores, table
 from lm_eval_ext.testbed.problems import chain, chains, running_values, worked_out
 from lm_eval_ext.testbed.tokenizer import INSTRUCTION, chain_tokenizer
 from lm_eval_ext.testbed.train import example, train
+from lm_eval_ext.thinking_formats import detect_format
 
 
 def test_running_values_are_worked_out_from_left_to_right() -> None:

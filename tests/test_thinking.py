@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from lm_eval_ext.errors import ArgumentError
-from lm_eval_ext.generation.thinking import detect_format, format_names, thinking_format, with_markers
+from lm_eval_ext.thinking_formats import detect_format, format_names, thinking_format, with_markers
 from tests.tokenizers import byte_tokenizer
 
 

@@ -8,8 +8,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from lm_eval.api.instance import Instance
 
-from lm_eval_ext.generation.budget_forcing import codec_of
+from lm_eval_ext.generation.codec import codec_of
 from lm_eval_ext.models.thinking_requests import ThinkingRequests
 from tests.tokenizers import byte_tokenizer
 
@@ -19,12 +20,13 @@ FAMILIES = json.loads((Path(__file__).parent / "cases" / "chat_templates.json").
 def requests_of(family: dict[str, Any]) -> ThinkingRequests:
     tokenizer = byte_tokenizer(family["template"], tuple(family["markers"]))
 
-    def apply_chat_template(history: list[dict[str, str]]) -> str:
+    def apply_chat_template(history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
         return str(
             tokenizer.apply_chat_template(
-                history, tokenize=False, add_generation_prompt=True, **family.get("arguments", {})
+                history, tokenize=False, add_generation_prompt=add_generation_prompt,
+                continue_final_message=not add_generation_prompt, **family.get("arguments", {}),
             )
-        )
+        )  # fmt: skip
 
     lm = SimpleNamespace(
         tokenizer=tokenizer,
@@ -44,17 +46,76 @@ def requests_of(family: dict[str, Any]) -> ThinkingRequests:
     )
 
 
+def instance(text: str, gen_prefix: str | None = None) -> Instance:
+    made = Instance("generate_until", {}, (text, {"thinking_token_budget": 5}), 0, ("tts_test", 0, 1))
+    made.gen_prefix = gen_prefix
+    return made
+
+
 @pytest.mark.parametrize("family", [pytest.param(family, id=family["family"]) for family in FAMILIES])
 def test_a_prompt_ends_where_thinking_starts(family: dict[str, Any]) -> None:
     requests = requests_of(family)
     assert requests.form.name == family["format"]
-    text = requests._templated("Why?")
-    ids, thinks = requests._encode(text, requests.form)
-    prompt = requests.lm.tokenizer.decode(list(ids))
-    assert prompt.endswith(family["end"]) and prompt.count("Why?") == 1
+    (prompt,) = requests.prompts.of([instance("Why?")])
+    ids, thinks = requests.prompts.encoded(prompt, requests.form)
+    text = requests.lm.tokenizer.decode(list(ids))
+    assert text.endswith(family["end"]) and text.count("Why?") == 1
     assert thinks == family["thinks"]
-    assert prompt.count("<s>") == ("bos_token" in (family["template"] or ""))
-    assert requests._templated(text) == text, "a prompt with the template got it again"
+    assert text.count("<s>") == ("bos_token" in (family["template"] or ""))
+    (again,) = requests.prompts.of([instance(prompt.text)])
+    assert again.text == prompt.text, "a prompt with the template got it again"
+
+
+RENDERING_ASSISTANTS = [
+    pytest.param(family, id=family["family"])
+    for family in FAMILIES
+    if "message.role + '" in (family["template"] or "") and "<|turn>" not in family["template"]
+]
+
+
+@pytest.mark.parametrize("family", RENDERING_ASSISTANTS)
+@pytest.mark.parametrize("templated_before", [True, False])
+def test_a_gen_prefix_begins_the_assistants_turn(family: dict[str, Any], templated_before: bool) -> None:
+    """Whether lm-eval applied the template or left it to us, and never with the thinking opened again behind it."""
+    requests = requests_of(family)
+    turns = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "Because"}]
+    rendered = requests.lm.apply_chat_template(turns, add_generation_prompt=False)
+    text = rendered if templated_before else "Why? Because"
+    (prompt,) = requests.prompts.of([instance(text, "Because")])
+    assert prompt.text == rendered
+    ids, thinks = requests.prompts.encoded(prompt, requests.form)
+    assert requests.lm.tokenizer.decode(list(ids)).endswith("Because")
+    assert not thinks or not requests.form.separates
+
+
+def test_a_template_without_assistants_is_followed_by_the_prefix() -> None:
+    requests = requests_of(next(family for family in FAMILIES if family["format"] == "deepseek-r1"))
+    (prompt,) = requests.prompts.of([instance("Why? Because", "Because")])
+    assert prompt.text == "<s><｜User｜>Why?<｜Assistant｜><think>\nBecause"
+    assert requests.prompts.encoded(prompt, requests.form).thinks, "the template has opened the thinking"
+
+
+def test_a_prefix_behind_a_closed_thinking_does_not_open_it_again() -> None:
+    requests = requests_of(next(family for family in FAMILIES if family["format"] == "qwen3"))
+    text = "<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\nBecause"
+    (prompt,) = requests.prompts.of([instance(text, "Because")])
+    ids, thinks = requests.prompts.encoded(prompt, requests.form)
+    assert (requests.lm.tokenizer.decode(list(ids)), thinks) == (text, False)
+
+
+def test_a_gen_prefix_may_begin_the_thinking() -> None:
+    requests = requests_of(next(family for family in FAMILIES if family["format"] == "qwen3"))
+    (prompt,) = requests.prompts.of([instance("Why? <think>\nFirst,", "<think>\nFirst,")])
+    ids, thinks = requests.prompts.encoded(prompt, requests.form)
+    assert thinks and requests.lm.tokenizer.decode(list(ids)).endswith("<think>\nFirst,")
+
+
+def test_a_task_whose_prompt_closes_the_thinking_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
+    requests = requests_of(next(family for family in FAMILIES if not family["thinks"]))
+    instances = [instance("Why?"), instance("How?")]
+    for _ in range(2):
+        requests._warn_of_closed_thinking(instances, [0, 1])
+    assert caplog.text.count("tts_test: the prompt has closed the thinking") == 1
 
 
 @pytest.mark.parametrize("family", [pytest.param(family, id=family["family"]) for family in FAMILIES])

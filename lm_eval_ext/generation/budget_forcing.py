@@ -10,24 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from lm_eval_ext.errors import ArgumentError
+from lm_eval_ext.generation.codec import Codec
 from lm_eval_ext.generation.engine import Engine
 from lm_eval_ext.generation.loops import loops
 from lm_eval_ext.generation.planner import Cut, Plan, Trace
 from lm_eval_ext.generation.request import Completion, Generation, Job, Request, Stop, seed_for
-from lm_eval_ext.generation.thinking import ThinkingFormat
-
-
-@dataclass(frozen=True)
-class Codec:
-    """The tokenizer as generation sees it: no special tokens are added, and none are shown."""
-
-    encode: Callable[[str], list[int]]
-    decode: Callable[[Sequence[int]], str]
-    eos: frozenset[int]
-    markers: frozenset[int]  # tokens that stand for themselves whatever text surrounds them
+from lm_eval_ext.thinking_formats import ThinkingFormat
 
 
 @dataclass
@@ -39,6 +29,7 @@ class _State:
     waits: int
     out: tuple[int, ...] = ()
     end: str | None = None  # "marker" or "eos"; None for a trace that was cut, by its limit or in a loop
+    resumed: bool = False  # whether some of it was decoded by an earlier run
 
 
 @dataclass
@@ -105,7 +96,7 @@ class BudgetForcing:
             max_tokens=state.trace.limit - len(state.out),
             stop=self._end_of_thinking(),
             sampling=state.first.sampling,
-            seed=seed_for(self.base_seed, state.trace.prompt, state.trace.repeat, "think", cut),
+            seed=seed_for(self.base_seed, state.first.sampling, state.trace.prompt, state.trace.repeat, "think", cut),
             tag=lambda completion: self._thought(state, completion),
         )
 
@@ -114,30 +105,31 @@ class BudgetForcing:
         if not self.form.separates:
             return stop
         if self._end_is_marked_by_ids():
-            return replace(stop, sequences=(self._end_ids(),))
-        return replace(stop, strings=(self.form.end,))
+            return replace(stop, sequences=self._ends())
+        return replace(stop, strings=self.form.ends)
 
-    def _end_ids(self) -> tuple[int, ...]:
-        return tuple(self.codec.encode(self.form.end))
+    def _ends(self) -> tuple[tuple[int, ...], ...]:
+        """Ids of all that may end the thinking."""
+        return tuple(tuple(self.codec.encode(end)) for end in self.form.ends)
+
+    def _end_of(self, out: tuple[int, ...]) -> tuple[int, ...]:
+        """The end marker that a trace ends in; empty if in none."""
+        return next((ids for ids in self._ends() if ids and out[-len(ids) :] == ids), ())
 
     def _end_is_marked_by_ids(self) -> bool:
         # Ordinary text may be split into tokens in many ways; a marker token may not.
-        return self._end_ids()[0] in self.codec.markers
+        return self._ends()[0][0] in self.codec.markers
 
     def _thought(self, state: _State, completion: Completion) -> Iterable[Job]:
         state.out += completion.ids
+        state.resumed |= completion.resumed
         if completion.reason == "stop":
             state.end = "eos" if completion.ids[-1] in self.codec.eos else "marker"
-            if self._ended_by_marker_of_eos(state):
-                state.end = "marker"
+            if self.form.separates and self._end_is_marked_by_ids() and self._end_of(state.out):
+                state.end = "marker"  # which may itself end in a token that ends a text
             if self._wait(state):
                 return [self._think(state)]
         return self._answers(state)
-
-    def _ended_by_marker_of_eos(self, state: _State) -> bool:
-        """Whether the end marker itself ends in a token that also ends a text."""
-        ids = self._end_ids()
-        return bool(ids) and self._end_is_marked_by_ids() and state.out[-len(ids) :] == ids
 
     def _wait(self, state: _State) -> bool:
         """Take the end back and go on, while waits and room are left."""
@@ -152,12 +144,13 @@ class BudgetForcing:
         if state.end == "eos":
             return state.out[:-1]
         if state.end == "marker" and self._end_is_marked_by_ids():
-            return state.out[: len(state.out) - len(self._end_ids())]
+            return state.out[: len(state.out) - len(self._end_of(state.out))]
         return self._before_text(state.out) if state.end == "marker" else state.out
 
     def _before_text(self, out: tuple[int, ...]) -> tuple[int, ...]:
         """The tokens before the one in which the end marker's text begins."""
-        begins = self.codec.decode(out).rfind(self.form.end)
+        text = self.codec.decode(out)
+        begins = max(text.rfind(end) for end in self.form.ends)
         kept = len(out)
         while kept and len(self.codec.decode(out[:kept])) > begins:
             kept -= 1
@@ -165,18 +158,17 @@ class BudgetForcing:
 
     def _without_begun_end(self, out: tuple[int, ...]) -> tuple[int, ...]:
         """A cut may fall within an end marker of several tokens: its beginning goes, before a whole one is put."""
-        ids = self._end_ids() if self.form.separates and self._end_is_marked_by_ids() else ()
-        for length in range(min(len(ids) - 1, len(out)), 0, -1):
-            if out[-length:] == ids[:length]:
-                return out[:-length]
-        return out
+        ends = self._ends() if self.form.separates and self._end_is_marked_by_ids() else ()
+        begun = [length for ids in ends for length in range(1, len(ids)) if out[-length:] == ids[:length]]
+        return out[: len(out) - max(begun, default=0)]
 
     # Answering --------------------------------------------------------------------------------------------
 
     def _answers(self, state: _State) -> list[Job]:
         """Jobs for the answers that the cuts of a finished trace still need; equal ones are asked for once."""
         wanted: dict[Job, list[int]] = {}
-        self.saved += sum(min(len(state.out), cut.limit) for cut in state.trace.cuts) - len(state.out)
+        if not state.resumed:  # an earlier run has counted it
+            self.saved += sum(min(len(state.out), cut.limit) for cut in state.trace.cuts) - len(state.out)
         for cut in state.trace.cuts:
             ended = state.end is not None and len(state.out) <= cut.limit
             job = self._answer(state, cut, ended)
@@ -191,18 +183,19 @@ class BudgetForcing:
         if (ended and not self.form.separates) or not (ended or cut.forced or not request.thinks):
             return None
         opening = self._opening(state, cut, ended)
-        used = opening.thinking_tokens
-        room = min(request.max_tokens - used, self.max_length - len(request.prompt) - used - len(opening.ids))
+        # What the model wrote counts, its end of thinking included; what was put there for it does not.
+        used = len(state.out) if ended else opening.thinking_tokens
+        length = len(request.prompt) + len(opening.thinking) + len(opening.ids)
+        room = min(request.max_tokens - used, self.max_length - length)
         limit = room if request.answer_budget is None else min(room, request.answer_budget)
         if limit <= 0:
             return None
-        seed_cut = len(state.out) if ended else used
         return Job(
             ids=request.prompt + opening.thinking + opening.ids,
             max_tokens=limit,
             stop=Stop(tokens=self.codec.eos, sequences=self._marker_stops(request.until), strings=request.until),
             sampling=request.sampling,
-            seed=seed_for(self.base_seed, request.prompt, request.repeat, "answer", seed_cut),
+            seed=seed_for(self.base_seed, request.sampling, request.prompt, request.repeat, "answer", used),
             phase="answer",
             tag=opening,
         )
@@ -225,6 +218,7 @@ class BudgetForcing:
             ids = tuple(self.codec.encode(self.form.close))
             return _Opening(kept, ids, self.form.close, len(kept), forced=False)
         closing = state.out[len(kept) :]
+        # Special tokens do not show when decoded, and the pages and the grader look for the one mark.
         shown = self.form.end if self._end_is_marked_by_ids() else self.codec.decode(closing)
         return _Opening(kept, closing, shown, len(kept), forced=False)
 
@@ -257,7 +251,8 @@ class BudgetForcing:
 
     def _graded(self, opening: _Opening, written: str) -> str:
         """What the model wrote after the end of its thinking, with what an early stop began for it."""
-        return opening.text.rpartition(self.form.end)[2] + written
+        after = min((opening.text.rpartition(end)[2] for end in self.form.ends), key=len)
+        return after + written
 
     def _without_answer(self, state: _State, cut: Cut, ended: bool) -> Generation:
         """A trace that is its own answer (plain models), or one that was cut before it could answer."""
@@ -272,7 +267,7 @@ class BudgetForcing:
             thinking_tokens=len(kept),
             looped=loops(kept),
             finish_reason="stop" if whole else "context" if full else "loop" if short else "length",
-            seed=seed_for(self.base_seed, state.trace.prompt, state.trace.repeat, "think", 0),
+            seed=seed_for(self.base_seed, state.first.sampling, state.trace.prompt, state.trace.repeat, "think", 0),
         )
 
     def _finish(self, index: int, generation: Generation) -> None:
@@ -292,16 +287,5 @@ class _Opening:
 
 
 def _before_stop(text: str, stops: Sequence[str]) -> str:
-    for stop in stops:
-        text = text.partition(stop)[0]
-    return text
-
-
-def codec_of(tokenizer: Any, eos: Iterable[int]) -> Codec:
-    """A codec over a transformers tokenizer; `eos` are all ids that end a text."""
-    return Codec(
-        encode=lambda text: list(tokenizer.encode(text, add_special_tokens=False)),
-        decode=lambda ids: str(tokenizer.decode(list(ids), skip_special_tokens=True)),
-        eos=frozenset(eos),
-        markers=frozenset(tokenizer.get_added_vocab().values()),
-    )
+    """The text up to where the first of the stops begins."""
+    return text[: min((at for stop in stops if (at := text.find(stop)) >= 0), default=len(text))]

@@ -22,11 +22,12 @@ from pathlib import Path
 from lm_eval_ext.errors import JournalError
 from lm_eval_ext.generation.engine import Engine, FollowUp
 from lm_eval_ext.generation.request import Completion, Job
+from lm_eval_ext.registry import cache_folder
 
 logger = logging.getLogger("lm_eval.tts")
 
 _MAGIC = 0x7454534A  # "tTSJ" in the file's header says that it is ours
-_VERSION = 1
+VERSION = 2  # of what keys are made of; it names the default file
 _TABLE = """
 CREATE TABLE IF NOT EXISTS completions (
     key BLOB PRIMARY KEY,
@@ -48,6 +49,22 @@ _KEEP = (
 _PATIENCE = 60  # seconds that one process waits for another
 
 
+def default_journal() -> Path:
+    """The journal that runs share unless they name another.
+
+    Those of earlier versions are left where they are, and named once.
+    """
+    folder = cache_folder()
+    path = folder / f"journal-{VERSION}.sqlite"
+    older = sorted(file for file in folder.glob("journal*.sqlite") if file != path)
+    if older and not path.exists():
+        names = ", ".join(file.name for file in older)
+        logger.warning(
+            "%s: %s is no longer read, as what keys are made of has changed; it can be deleted", folder, names
+        )
+    return path
+
+
 @dataclass(frozen=True)
 class Holding:
     """What a journal holds of one model."""
@@ -61,6 +78,8 @@ class Holding:
 class Journal:
     """An open journal.
 
+    Where the file is a journal of an earlier version, one of this version is kept beside it, as `NAME-2.sqlite`.
+
     Raises:
         JournalError: the file cannot be opened, is damaged, or is not a journal; it is never overwritten.
     """
@@ -69,9 +88,19 @@ class Journal:
         self.path = path
         with self._faults():
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None)
-            self._adopt()
+            self._open(path)
+            other = self._adopt()
+            if other is not None:
+                self._db.close()
+                self._open(path.with_stem(f"{path.stem}-{VERSION}"))
+                logger.warning("journal=%s is of version %d: it is left as it is, %s is used", path, other, self.path)
+                if self._adopt() is not None:
+                    raise JournalError(f"journal={self.path}: is a journal of an earlier version; name another file")
             self._write_ahead()
+
+    def _open(self, path: Path) -> None:
+        self.path = path
+        self._db = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None)
 
     @contextmanager
     def _faults(self) -> Iterator[None]:
@@ -82,23 +111,29 @@ class Journal:
                 f"journal={self.path}: cannot be used ({error}); name another file, or journal=off"
             ) from error
 
-    def _adopt(self) -> None:
-        """Make an empty file ours; of any other only see that it is."""
+    def _adopt(self) -> int | None:
+        """Make an empty file ours; of a journal of an earlier version, say which."""
         self._db.execute("BEGIN IMMEDIATE")  # several processes may start at once
         try:
             (magic,) = self._db.execute("PRAGMA application_id").fetchone()
             (version,) = self._db.execute("PRAGMA user_version").fetchone()
             (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            if tables and (magic, version) != (_MAGIC, _VERSION):
-                ours = magic == _MAGIC
-                what = f"a journal of version {version}, not {_VERSION}" if ours else "a database of something else"
-                raise JournalError(f"journal={self.path}: is {what}; name another file, or journal=off")
+            if tables and magic != _MAGIC:
+                raise JournalError(
+                    f"journal={self.path}: is a database of something else; name another file, or journal=off"
+                )
+            if tables and version > VERSION:
+                raise JournalError(
+                    f"journal={self.path}: is a journal of version {version}, not {VERSION}; name another file, or "
+                    "journal=off"
+                )
             if not tables:
                 self._db.execute(f"PRAGMA application_id={_MAGIC}")
-                self._db.execute(f"PRAGMA user_version={_VERSION}")
+                self._db.execute(f"PRAGMA user_version={VERSION}")
                 self._db.execute(_TABLE)
         finally:
             self._db.execute("COMMIT")
+        return int(version) if tables and version != VERSION else None
 
     def _write_ahead(self) -> None:
         for attempt in range(_PATIENCE * 10):  # this one statement does not wait for others by itself
@@ -121,12 +156,7 @@ class Journal:
             row = self._db.execute(query, (_key(model, job),)).fetchone()
         if row is None:
             return None
-        ids = tuple(array("i", row[0]))
-        if len(ids) > job.max_tokens:
-            return Completion(ids[: job.max_tokens], "length")
-        if row[1] == "length" and len(ids) < job.max_tokens:
-            return None
-        return Completion(ids, row[1])
+        return Completion(tuple(array("i", row[0])), row[1], resumed=True).within(job.max_tokens)
 
     def keep(self, model: str, job: Job, completion: Completion, text: str) -> None:
         """Store a completion at once; a longer one replaces a shorter."""
@@ -159,7 +189,7 @@ class Journal:
 
 def _key(model: str, job: Job) -> bytes:
     stop = [sorted(job.stop.tokens), job.stop.sequences, job.stop.strings, job.stop.loops]
-    content = json.dumps([_VERSION, model, job.ids, stop, asdict(job.sampling), job.seed], separators=(",", ":"))
+    content = json.dumps([VERSION, model, job.ids, stop, asdict(job.sampling), job.seed], separators=(",", ":"))
     return hashlib.sha256(content.encode()).digest()
 
 

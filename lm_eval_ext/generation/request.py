@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from types import EllipsisType
 from typing import Any, Literal
 
 FinishReason = Literal["stop", "length", "context", "loop"]
@@ -55,8 +56,8 @@ class Request:
 class Generation(str):
     """A finished text, thinking included, that knows how it came about.
 
-    It is a plain string to anyone who asks for no more. `answer` is the part to grade: None where the text
-    was cut before it could answer.
+    It is a plain string to anyone who asks for no more, and can be made from one, as lm-eval does. `answer` is the part
+    to grade: None where the text was cut before it could answer; of a plain string, all of it.
     """
 
     answer: str | None
@@ -69,9 +70,9 @@ class Generation(str):
 
     def __new__(  # noqa: D102
         cls,
-        text: str,
+        text: object = "",
         *,
-        answer: str | None,
+        answer: str | EllipsisType | None = ...,
         thinking_tokens: int = 0,
         answer_tokens: int = 0,
         forced: bool = False,
@@ -80,7 +81,7 @@ class Generation(str):
         seed: int = 0,
     ) -> Generation:
         self = super().__new__(cls, text)
-        self.answer = answer
+        self.answer = str(self) if isinstance(answer, EllipsisType) else answer
         self.thinking_tokens = thinking_tokens
         self.answer_tokens = answer_tokens
         self.forced = forced
@@ -120,18 +121,33 @@ class Job:
 class Completion:
     """What an engine decoded: new ids (what stopped it included), and what ended it.
 
-    `reason` is "stop", "length" for the job's limit, or "loop" for a repetition loop.
+    Attributes:
+        ids: the new tokens.
+        reason: "stop", "length" for the job's limit, or "loop" for a repetition loop.
+        resumed: whether it was decoded by an earlier run.
     """
 
     ids: tuple[int, ...]
     reason: Literal["stop", "length", "loop"]
+    resumed: bool = field(default=False, compare=False)
+
+    def within(self, limit: int) -> Completion | None:
+        """What it is for the same job with another limit; None where that has to be decoded.
+
+        A longer one is cut; a shorter one that was not stopped says nothing of a higher limit.
+        """
+        if len(self.ids) > limit:
+            return replace(self, ids=self.ids[:limit], reason="length")
+        return None if self.reason == "length" and len(self.ids) < limit else self
 
 
-def seed_for(base: int, prompt: Sequence[int], repeat: int, phase: str, cut: int) -> int:
-    """A 63-bit seed from what determines a stretch of text and nothing else.
+def seed_for(base: int, sampling: Sampling, prompt: Sequence[int], repeat: int, phase: str, cut: int) -> int:
+    """A 63-bit seed from what determines a stretch of text and nothing else; 0 where nothing is drawn.
 
     Neither the task's name nor the batch takes part: budgets pair, repeats are independent, and a result does
     not depend on what else runs.
     """
+    if sampling.temperature == 0:
+        return 0
     content = json.dumps([base, list(prompt), repeat, phase, cut], separators=(",", ":"))
     return int.from_bytes(hashlib.sha256(content.encode()).digest()[:8], "big") >> 1

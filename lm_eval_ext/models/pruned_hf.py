@@ -16,8 +16,8 @@ from lm_eval_ext.generation.engine import Engine
 from lm_eval_ext.generation.hf import engine_for
 from lm_eval_ext.models.batching import affordable_batch_size
 from lm_eval_ext.models.pruned import CHOOSING_ARGUMENTS, OUR_ARGUMENTS, PrunedLM, explain_unknown_argument
-from lm_eval_ext.pruning.architecture import depth, slice_config
-from lm_eval_ext.pruning.loading import adapter_depth, fingerprint, load_pruned, parameter_count
+from lm_eval_ext.pruning.architecture import depth
+from lm_eval_ext.pruning.loading import adapter_depth, exact_config, fingerprint, load_pruned, parameter_count
 from lm_eval_ext.pruning.recipe import kept_layers
 
 _NOT_WITH_DROPPED_LAYERS = {
@@ -66,7 +66,9 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
         if self.recipe is not None:
             self._dense_config = self._config
             self._kept = kept_layers(self.recipe.drop, depth(self._config))
-            self._config = slice_config(self._config, self._kept, self._trust_layer_fields)
+            self._config = exact_config(
+                self._config, self._kept, self._trust_layer_fields, bool(kwargs.get("trust_remote_code"))
+            )
 
     def _create_model(self, pretrained: str, **kwargs: Any) -> None:
         if self._kept is None:

@@ -12,8 +12,8 @@ from lm_eval_ext.generation.engine import Engine
 from lm_eval_ext.generation.request import Job
 from lm_eval_ext.generation.vllm import RoundsEngine, VLLMEngine, sampling_params
 from lm_eval_ext.models.pruned import CHOOSING_ARGUMENTS, OUR_ARGUMENTS, PrunedLM, explain_unknown_argument
-from lm_eval_ext.pruning.architecture import config_overrides, depth, slice_config
-from lm_eval_ext.pruning.loading import checkpoint_fingerprint, parameter_count
+from lm_eval_ext.pruning.architecture import config_overrides, depth
+from lm_eval_ext.pruning.loading import checkpoint_fingerprint, exact_config, parameter_count
 from lm_eval_ext.pruning.recipe import kept_layers
 from lm_eval_ext.pruning.vllm_loader import engine_arguments
 
@@ -55,8 +55,11 @@ class PrunedVLLM(PrunedLM, VLLM):  # type: ignore[misc]  # lm-eval has no type i
         self._dense_config = self._whole_config(bool(kwargs.get("trust_remote_code")))
         if self.recipe is not None:
             self._kept = kept_layers(self.recipe.drop, depth(self._dense_config))
+            self._sliced_config = exact_config(
+                self._dense_config, self._kept, self._trust_layer_fields, bool(kwargs.get("trust_remote_code"))
+            )
             kwargs |= engine_arguments(
-                config_overrides(self._dense_config, self._kept, self._trust_layer_fields),
+                config_overrides(self._dense_config, self._kept, trust_layer_fields=True),
                 self._kept,
                 self.recipe.merged,
             )
@@ -119,9 +122,7 @@ class PrunedVLLM(PrunedLM, VLLM):  # type: ignore[misc]  # lm-eval has no type i
         )
 
     def _config_of_loaded(self) -> Any:
-        if not self._kept:
-            return self._dense_config
-        return slice_config(self._dense_config, self._kept, self._trust_layer_fields)
+        return self._sliced_config if self._kept else self._dense_config
 
     def _all_kept(self) -> tuple[int, ...]:
         return self._kept or tuple(range(self._depth()))

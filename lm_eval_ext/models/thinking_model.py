@@ -23,8 +23,8 @@ class ThinkingModel(Protocol):
     def tok_encode(self, text: str) -> list[int]:
         """Ids of a prompt, special tokens added where the text has none."""
 
-    def apply_chat_template(self, chat_history: list[dict[str, str]]) -> str:
-        """A conversation as text, up to where the model is to go on."""
+    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        """A conversation as text, up to where the model is to go on: a turn of its own, or the last one."""
 
     def decoding_engine(
         self, tokens: int, decode: Callable[[Sequence[int]], str], decoded: Callable[[int], None]

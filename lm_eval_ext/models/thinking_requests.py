@@ -10,19 +10,20 @@ from pathlib import Path
 from lm_eval.api.instance import Instance
 
 from lm_eval_ext.errors import JournalError
-from lm_eval_ext.generation.budget_forcing import BudgetForcing, Codec, codec_of
-from lm_eval_ext.generation.journal import Journal, JournaledEngine
+from lm_eval_ext.generation.budget_forcing import BudgetForcing
+from lm_eval_ext.generation.codec import Codec, codec_of
+from lm_eval_ext.generation.engine import Engine
+from lm_eval_ext.generation.journal import Journal, JournaledEngine, default_journal
+from lm_eval_ext.generation.merging import MergingEngine
 from lm_eval_ext.generation.options import Options, parse_options
 from lm_eval_ext.generation.planner import Plan, plan
 from lm_eval_ext.generation.request import Generation, Request
-from lm_eval_ext.generation.thinking import ThinkingFormat, detect_format, thinking_format, with_markers
 from lm_eval_ext.models.accounting import Progress, Totals
+from lm_eval_ext.models.prompts import EncodedPrompt, Prompt, Prompts
 from lm_eval_ext.models.thinking_model import ThinkingModel
-from lm_eval_ext.registry import default_journal
+from lm_eval_ext.thinking_formats import ThinkingFormat, detect_format, thinking_format, with_markers
 
 logger = logging.getLogger("lm_eval.tts")
-
-_PROBE = "PROBE-7f3a"  # stands for the user's words where the chat template is tried out
 
 
 class ThinkingRequests:
@@ -69,14 +70,8 @@ class ThinkingRequests:
                 "the chat template prints today's date, which is part of every prompt: samples change with the day, "
                 "and a run that goes on another day finds nothing in the journal"
             )
-        self.template_end = self._template_end() if auto_chat_template else None
-
-    def _template_end(self) -> str | None:
-        """What the chat template puts after the user's words; None where there is no template."""
-        if not self.lm.tokenizer.chat_template:
-            return None
-        rendered: str = self.lm.apply_chat_template([{"role": "user", "content": _PROBE}])
-        return rendered.rpartition(_PROBE)[2]
+        self.prompts = Prompts(lm, auto_chat_template)
+        self._told_closed: set[str] = set()
 
     def run(self, instances: Sequence[Instance], disable_tqdm: bool = False) -> list[Generation]:
         """One generation an instance, in order.
@@ -86,7 +81,7 @@ class ThinkingRequests:
                 does not fit; before anything is decoded.
         """
         options = [self._options(instance) for instance in instances]
-        prompts = self._prompts(instances)
+        prompts = self.prompts.of(instances)
         results: dict[int, Generation] = {}
         for form, indices in self._by_format(options).items():
             requests = self._requests(instances, options, prompts, indices, form)
@@ -102,56 +97,28 @@ class ThinkingRequests:
             groups.setdefault(with_markers(self.form, option.thinking_start, option.thinking_end), []).append(index)
         return groups
 
-    # Prompts ----------------------------------------------------------------------------------------------
-
-    def _prompts(self, instances: Sequence[Instance]) -> list[str]:
-        """Prompts as text, each with the chat template applied once."""
-        rendered: dict[str, str] = {}
-        bare = 0
-        for text in dict.fromkeys(instance.args[0] for instance in instances):
-            rendered[text] = self._templated(text)
-            bare += rendered[text] != text
-        if bare:
-            logger.info(
-                "chat template applied to %d prompts that came without it (auto_chat_template=False leaves them)",
-                bare,
-            )
-        return [rendered[instance.args[0]] for instance in instances]
-
-    def _templated(self, text: str) -> str:
-        if self.template_end is None or self._has_template(text):
-            return text
-        templated: str = self.lm.apply_chat_template([{"role": "user", "content": text}])
-        return templated
-
-    def _has_template(self, text: str) -> bool:
-        # A task's gen_prefix may stand after the template's end, so the end is looked for, not compared.
-        assert self.template_end is not None
-        return bool(self.template_end.strip()) and self.template_end.strip() in text
-
     def _requests(
         self,
         instances: Sequence[Instance],
         options: Sequence[Options],
-        prompts: Sequence[str],
+        prompts: Sequence[Prompt],
         indices: Sequence[int],
         form: ThinkingFormat,
     ) -> list[Request]:
         repeats = _repeat_indices(instances)
-        encoded: dict[str, tuple[tuple[int, ...], bool]] = {}
-        for text in prompts:
-            if text not in encoded:
-                encoded[text] = self._encode(text, form)
-        return [_request(*encoded[prompts[index]], repeats[index], options[index]) for index in indices]
+        encoded = {prompt: self.prompts.encoded(prompt, form) for prompt in dict.fromkeys(prompts)}
+        self._warn_of_closed_thinking(instances, [index for index in indices if not encoded[prompts[index]].thinks])
+        return [_request(encoded[prompts[index]], repeats[index], options[index]) for index in indices]
 
-    def _encode(self, text: str, form: ThinkingFormat) -> tuple[tuple[int, ...], bool]:
-        """Prompt ids with the thinking opened, and whether the model is to think at all."""
-        ids = tuple(self.lm.tok_encode(text))
-        if not form.separates or text.rstrip().endswith(form.start.rstrip()):
-            return ids, True
-        if text.rstrip().endswith(form.end):
-            return ids, False
-        return ids + tuple(self.lm.tokenizer.encode(form.start, add_special_tokens=False)), True
+    def _warn_of_closed_thinking(self, instances: Sequence[Instance], closed: Sequence[int]) -> None:
+        for task in dict.fromkeys(str(instances[index].task_name) for index in closed):
+            if task not in self._told_closed:
+                self._told_closed.add(task)
+                logger.warning(
+                    "%s: the prompt has closed the thinking before the model begins (by the chat template, or by the "
+                    "task's gen_prefix), so its thinking budget has no effect",
+                    task,
+                )
 
     # Decoding ---------------------------------------------------------------------------------------------
 
@@ -180,14 +147,14 @@ class ThinkingRequests:
         self._log_resumed()
         return results
 
-    def _engine(self, codec: Codec, requests: Sequence[Request], planned: Plan, progress: Progress) -> JournaledEngine:
+    def _engine(self, codec: Codec, requests: Sequence[Request], planned: Plan, progress: Progress) -> Engine:
         answers = max(
             request.max_tokens if request.answer_budget is None else request.answer_budget for request in requests
         )
         longest = max(len(trace.prompt) + trace.limit for trace in planned.traces) + answers
         engine = self.lm.decoding_engine(min(longest, self.lm.max_length), codec.decode, progress.decoded)
         model = f"{self.lm.fingerprint}, {self.lm.versions}"
-        return JournaledEngine(engine, self.journal, model, codec.decode, self.totals.count)
+        return MergingEngine(JournaledEngine(engine, self.journal, model, codec.decode, self.totals.count))
 
     def _log_resumed(self) -> None:
         if self.journal is not None and self.totals.resumed:
@@ -248,9 +215,10 @@ def _repeat_indices(instances: Sequence[Instance]) -> list[int]:
     return indices
 
 
-def _request(prompt: tuple[int, ...], thinks: bool, repeat: int, options: Options) -> Request:
+def _request(prompt: EncodedPrompt, repeat: int, options: Options) -> Request:
+    thinks = prompt.thinks
     return Request(
-        prompt=prompt,
+        prompt=prompt.ids,
         repeat=repeat,
         sampling=options.sampling,
         thinking_budget=options.thinking_budget,

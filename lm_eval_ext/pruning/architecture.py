@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
 
+# Fields that name the kind of every layer; properties of some configs, so they are looked for as attributes.
+_KINDS_OF_LAYERS = ("layer_types", "layers_block_type")
+
+
 @cache
 def _table() -> dict[str, Any]:
     table: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("architectures.yaml").read_text("utf-8"))
@@ -28,7 +32,14 @@ def _table() -> dict[str, Any]:
 
 def depth(config: PreTrainedConfig) -> int:
     """Number of decoder layers."""
-    return int(config.get_text_config().num_hidden_layers)
+    text = text_config(config)
+    return int(getattr(text, next(iter(_depth_fields(text)))))
+
+
+def _depth_fields(text: PreTrainedConfig) -> dict[str, int]:
+    """The fields that count decoder layers, and how often each counts one; the first counts them once."""
+    fields: dict[str, int] = _table()["depth"].get(text.model_type, {"num_hidden_layers": 1})
+    return fields
 
 
 def slice_config(config: PreTrainedConfig, kept: Sequence[int], trust_layer_fields: bool = False) -> PreTrainedConfig:
@@ -42,9 +53,9 @@ def slice_config(config: PreTrainedConfig, kept: Sequence[int], trust_layer_fiel
     Raises:
         ArchitectureError: the architecture, or a field of one entry per layer, is not known to be safe to cut.
     """
-    check_supported(config)
+    check_supported(config, kept)
     sliced = copy.deepcopy(config)
-    text = sliced.get_text_config()
+    text = text_config(sliced)
     for name, value in _overrides(text, kept, trust_layer_fields).items():
         setattr(text, name, value)
     return sliced
@@ -56,8 +67,8 @@ def config_overrides(config: PreTrainedConfig, kept: Sequence[int], trust_layer_
     Raises:
         ArchitectureError: as `slice_config`.
     """
-    check_supported(config)
-    text = config.get_text_config()
+    check_supported(config, kept)
+    text = text_config(config)
     overrides = _overrides(text, kept, trust_layer_fields)
     return overrides if text is config else {"text_config": overrides}
 
@@ -65,26 +76,75 @@ def config_overrides(config: PreTrainedConfig, kept: Sequence[int], trust_layer_
 def _overrides(text: PreTrainedConfig, kept: Sequence[int], trust_layer_fields: bool) -> dict[str, Any]:
     if not trust_layer_fields:
         _refuse_unknown_fields(text)
-    sliced = _sliced_fields(text.to_dict(), kept, int(text.num_hidden_layers))
-    return sliced | {"num_hidden_layers": len(kept)}
+    sliced = _sliced_fields(text.to_dict(), kept, depth(text))
+    return sliced | {field: times * len(kept) for field, times in _depth_fields(text).items()}
 
 
-def check_supported(config: PreTrainedConfig) -> None:
+def check_supported(config: PreTrainedConfig, kept: Sequence[int] | None = None) -> None:
     """Refuse what cannot be cut safely.
+
+    Args:
+        config: of the whole model.
+        kept: ascending indices of the layers that stay; None where they are not chosen yet.
 
     Raises:
         ArchitectureError: says why.
     """
-    text = config.get_text_config()
-    kind = text.model_type
-    why = _table()["refused"].get(kind) or _table()["refused"].get(config.model_type)
-    rule = _table()["refused_if"].get(kind)
-    if rule and getattr(text, rule["field"], None) == rule["value"]:
-        why = rule["why"]
-    if why is None and getattr(config, "quantization_config", None) is not None:
-        why = "its checkpoint is quantized; drop layers from the unquantized one"
-    if why:
-        raise ArchitectureError(f"layers of a {kind} model cannot be dropped: {why}")
+    text = text_config(config)
+    reasons = [*_reasons_against(config, text), *(_reasons_against_set(text, kept) if kept is not None else ())]
+    if reasons:
+        raise ArchitectureError(f"layers of a {text.model_type} model cannot be dropped: {reasons[0]}")
+
+
+def _reasons_against(config: PreTrainedConfig, text: PreTrainedConfig) -> Iterator[str]:
+    """Why no layer of this model can be dropped."""
+    table = _table()
+    yield from (table["refused"][kind] for kind in (text.model_type, config.model_type) if kind in table["refused"])
+    for rule in table["refused_if"].get(text.model_type, ()):
+        if _applies(rule, getattr(text, rule["field"], None)):
+            yield rule["why"]
+    if getattr(config, "quantization_config", None) is not None:
+        yield "its checkpoint is quantized; drop layers from the unquantized one"
+
+
+def _applies(rule: Mapping[str, Any], value: object) -> bool:
+    if "set" in rule:
+        return bool(value) is rule["set"]
+    if "unless" in rule:
+        return value is not None and value != rule["unless"]
+    return bool(value == rule["value"])
+
+
+def _reasons_against_set(text: PreTrainedConfig, kept: Sequence[int]) -> Iterator[str]:
+    """Why just these layers cannot be dropped."""
+    table, kind = _table(), text.model_type
+    if kind in table["keep_first"] and 0 not in kept:
+        yield f"layer 0 has to stay, as {table['keep_first'][kind]}"
+    if kind in table["keep_last"] and depth(text) - 1 not in kept:
+        yield f"layer {depth(text) - 1} has to stay, as {table['keep_last'][kind]}"
+    with_cache = _layers_with_cache(text)
+    if with_cache and not with_cache & set(kept):
+        yield f"one of its attention layers ({', '.join(map(str, sorted(with_cache)))}) has to stay, for the cache"
+
+
+def _layers_with_cache(text: PreTrainedConfig) -> set[int]:
+    """Of a model with both kinds, the layers that keep keys and values and not a state; else none."""
+    types = next((types for name in _KINDS_OF_LAYERS if (types := getattr(text, name, None))), None) or ()
+    cached = {layer for layer, kind in enumerate(types) if kind not in _table()["stateful"]}
+    return cached if len(types) == depth(text) and len(cached) < len(types) else set()
+
+
+def text_config(config: PreTrainedConfig) -> PreTrainedConfig:
+    """The config of the language model in a config that may be multimodal.
+
+    Raises:
+        ArchitectureError: it has several.
+    """
+    try:
+        return config.get_text_config()
+    except ValueError as error:
+        reason = "its config describes several text models, and it is not said which generates"
+        raise ArchitectureError(f"layers of a {config.model_type} model cannot be dropped: {reason}") from error
 
 
 def unknown_layer_fields(fields: dict[str, Any], total: int) -> list[str]:
@@ -98,7 +158,7 @@ def _has_one_per_layer(value: object, total: int) -> bool:
 
 
 def _refuse_unknown_fields(text: PreTrainedConfig) -> None:
-    unknown = unknown_layer_fields(text.to_dict(), int(text.num_hidden_layers))
+    unknown = unknown_layer_fields(text.to_dict(), depth(text))
     if unknown:
         raise ArchitectureError(
             f"layers of this {text.model_type} model cannot be dropped: its config field {unknown[0]!r} has one entry "
@@ -115,6 +175,12 @@ def _sliced_fields(fields: dict[str, Any], kept: Sequence[int], total: int) -> d
             sliced[name] = [kept.index(layer) for layer in value if layer in kept]
         elif name in table["leading"] and isinstance(value, int):
             sliced[name] = sum(layer < value for layer in kept)
+        elif name in table["last"] and isinstance(value, int) and value >= 0:
+            sliced[name] = sum(layer <= value for layer in kept) - 1
+        elif name in table["by_index"] and isinstance(value, dict):
+            sliced[name] = {kept.index(int(layer)): one for layer, one in value.items() if int(layer) in kept}
+        elif name in table["repeated"].get(fields.get("model_type"), ()):
+            sliced[name] = [value[layer % len(value)] for layer in kept]
         elif _has_one_per_layer(value, total) and name not in table["not_per_layer"]:
             sliced[name] = [value[layer] for layer in kept]
     return sliced | _sparse_step(fields, kept)

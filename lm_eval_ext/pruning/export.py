@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_ext.errors import ArchitectureError, ArgumentError
-from lm_eval_ext.pruning.architecture import depth, layer_of_tensor, slice_config
+from lm_eval_ext.pruning.architecture import depth, layer_of_tensor
 from lm_eval_ext.pruning.checkpoint import find_file, kept_tensors, read_config
+from lm_eval_ext.pruning.loading import exact_config
 from lm_eval_ext.pruning.recipe import Recipe, format_layers, kept_layers, write_recipe
 
 logger = logging.getLogger("lm_eval.tts")
@@ -34,6 +35,7 @@ def export(
     pretrained: str | None = None,
     shard_bytes: int = 2_000_000_000,
     trust_remote_code: bool = False,
+    trust_layer_fields: bool = False,
 ) -> Path:
     """Write the pruned model of a recipe to a folder.
 
@@ -43,6 +45,7 @@ def export(
         pretrained: a local copy of the base, if it is not to be found by its name.
         shard_bytes: most bytes of one file, and with one more tensor the most that is in memory.
         trust_remote_code: for a base that ships its own code.
+        trust_layer_fields: as in `load_pruned`.
 
     Raises:
         ArgumentError: the folder holds something.
@@ -51,7 +54,9 @@ def export(
     check_new_folder(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as unfinished:
-        _write_checkpoint(recipe, Path(unfinished), pretrained or recipe.base, shard_bytes, trust_remote_code)
+        _write_checkpoint(
+            recipe, Path(unfinished), pretrained or recipe.base, shard_bytes, trust_remote_code, trust_layer_fields
+        )
         if folder.is_dir():
             folder.rmdir()
         Path(unfinished).chmod(0o755)
@@ -69,11 +74,13 @@ def check_new_folder(folder: Path) -> None:
         raise ArgumentError(f"{folder}: is not empty; give a new folder")
 
 
-def _write_checkpoint(recipe: Recipe, folder: Path, base: str, shard_bytes: int, trust_remote_code: bool) -> None:
+def _write_checkpoint(
+    recipe: Recipe, folder: Path, base: str, shard_bytes: int, trust_remote_code: bool, trust_layer_fields: bool
+) -> None:
     hub = {"revision": recipe.revision}
     config = read_config(base, recipe.revision, trust_remote_code)
     kept = kept_layers(recipe.drop, depth(config))
-    sliced = slice_config(config, kept)
+    sliced = exact_config(config, kept, trust_layer_fields, trust_remote_code)
     with ExitStack() as files:
         tensors = kept_tensors(base, kept, recipe.merged, hub, files)
         _check_layers(tensors, len(kept), config.model_type)

@@ -48,7 +48,7 @@ def bypassed(layers: Sequence[Any], dropped: Collection[int]) -> Iterator[None]:
 
 def _passing_on(_: Any, positional: tuple[Any, ...], named: dict[str, Any], output: Any) -> Any:
     before = _input(positional, named)
-    return (before, *output[1:]) if isinstance(output, tuple) else before
+    return type(output)([before, *output[1:]]) if isinstance(output, (tuple, list)) else before
 
 
 def _input(positional: tuple[Any, ...], named: dict[str, Any]) -> Any:

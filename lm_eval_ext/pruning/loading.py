@@ -14,9 +14,11 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from lm_eval_ext.errors import CheckpointError
-from lm_eval_ext.pruning.architecture import slice_config
+from lm_eval_ext.pruning.architecture import layer_of_tensor, slice_config
 from lm_eval_ext.pruning.checkpoint import find_file, kept_tensors
+from lm_eval_ext.pruning.layers import decoder_layers
 from lm_eval_ext.pruning.merging import Combinations
+from lm_eval_ext.pruning.verification import ensure_exact
 
 if TYPE_CHECKING:
     import torch
@@ -45,7 +47,8 @@ def load_pruned(
         config: the config of the whole model.
         kept: ascending indices of the layers that stay.
         merged: what LaCo's merged layers among them are made of.
-        trust_layer_fields: take unknown config fields of as many entries as layers for one entry per layer.
+        trust_layer_fields: do without a check that dropping layers of an unverified architecture is exact, and take
+            unknown config fields of as many entries as layers for one entry per layer.
         revision: branch, tag or commit on the Hub.
         subfolder: folder of the weights within the repository.
         dtype: as in `from_pretrained`.
@@ -56,48 +59,100 @@ def load_pruned(
         ArchitectureError: the layers cannot be dropped safely.
         CheckpointError: no safetensors weights, or weights that do not fit the pruned model.
     """
+    sliced = exact_config(config, kept, trust_layer_fields, trust_remote_code)
     hub = {"revision": revision, "subfolder": subfolder}
-    hub |= {name: options[name] for name in ("cache_dir", "token", "local_files_only") if name in options}
-    sliced = slice_config(config, kept, trust_layer_fields)
-    model_class = _model_class(sliced, trust_remote_code)
+    return _load(pretrained, sliced, kept, merged or {}, hub, dtype, trust_remote_code, options)
+
+
+def exact_config(
+    config: PreTrainedConfig, kept: Sequence[int], trust_layer_fields: bool = False, trust_remote_code: bool = False
+) -> PreTrainedConfig:
+    """The config of a pruned model, given only if dropping the other layers is exact.
+
+    Architectures that are not among the verified ones are tried out now, on a tiny twin.
+
+    Args:
+        config: of the whole model.
+        kept: ascending indices of the layers that stay.
+        trust_layer_fields: leave that out.
+        trust_remote_code: run the model code that the repository ships.
+
+    Raises:
+        ArchitectureError: it is not exact, or could not be shown to be.
+    """
+    if trust_layer_fields:
+        return slice_config(config, kept, trust_layer_fields=True)
+    ensure_exact(config, kept, load_twin, trust_remote_code=trust_remote_code)
+    return slice_config(config, kept, trust_layer_fields=True)  # unknown fields took part in what was verified
+
+
+def load_twin(folder: str, config: PreTrainedConfig, kept: Sequence[int], trust_remote_code: bool = False) -> Any:
+    """A small model for the check itself, loaded without layers in the same way."""
+    sliced = slice_config(config, kept, trust_layer_fields=True)
+    return _load(folder, sliced, kept, {}, {"revision": "main"}, "float32", trust_remote_code, {})
+
+
+def _load(
+    pretrained: str, sliced: PreTrainedConfig, kept: Sequence[int], merged: Combinations, hub: Mapping[str, Any],
+    dtype: str | torch.dtype, trust_remote_code: bool, options: Mapping[str, Any],
+) -> PreTrainedModel:  # fmt: skip
+    reach = dict(hub) | {name: options[name] for name in ("cache_dir", "token", "local_files_only") if name in options}
+    empty = _empty_model(sliced, trust_remote_code)
     with ExitStack() as files:
-        tensors = kept_tensors(pretrained, kept, merged or {}, hub, files)
-        model, report = model_class.from_pretrained(
+        tensors = kept_tensors(pretrained, kept, merged, reach, files)
+        model, report = type(empty).from_pretrained(
             None,
-            config=sliced,
+            config=empty.config,
             state_dict=tensors,
-            dtype=_resolved_dtype(dtype, sliced, tensors),
+            dtype=_resolved_dtype(dtype, empty.config, tensors),
             output_loading_info=True,
             **options,
         )
-    _check_complete(pretrained, report)
-    _adopt_identity(model, pretrained, hub)
+    _check_complete(pretrained, report, text_alone=type(empty.config) is not type(sliced))
+    _check_depth(pretrained, model, len(kept))
+    _adopt_identity(model, pretrained, reach)
     loaded: PreTrainedModel = model
     return loaded
 
 
-def _model_class(config: PreTrainedConfig, trust_remote_code: bool) -> Any:
+def _empty_model(config: PreTrainedConfig, trust_remote_code: bool) -> Any:
+    """The model without memory: it tells its class, and the config of that class where `config` is multimodal."""
     import torch
     from transformers import AutoModelForCausalLM
 
-    with torch.device("meta"):  # built without memory, only to learn the class: the Auto class takes no state dict
-        return type(AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code))
+    with torch.device("meta"):  # the Auto class itself takes no state dict
+        return AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
 
 
 def _resolved_dtype(
     dtype: str | torch.dtype, config: PreTrainedConfig, tensors: Mapping[str, Any]
 ) -> str | torch.dtype:
-    """`auto` where the config names no dtype means the checkpoint's; from_pretrained cannot ask a lazy slice."""
+    """`auto` where the config names no dtype: that of the first floating-point tensor, as in transformers.
+
+    `from_pretrained` itself cannot ask a lazy slice.
+    """
+    import torch
+
     if dtype not in ("auto", None) or getattr(config, "dtype", None) is not None:
         return dtype
-    smallest = min(tensors.values(), key=lambda tensor: sum(tensor.get_shape()))
-    found: torch.dtype = smallest[:].dtype
-    return found
+    floating = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+    named = (tensor.get_dtype() for tensor in tensors.values())
+    return next((floating[name] for name in named if name in floating), torch.float32)
 
 
-def _check_complete(pretrained: str, report: Mapping[str, Any]) -> None:
+def _check_depth(pretrained: str, model: Any, kept: int) -> None:
+    """The model has as many decoder layers as were kept: a config field that sets their number may be unknown to us."""
+    found = len(decoder_layers(model))
+    if found != kept:
+        raise CheckpointError(f"pretrained={pretrained}: {kept} layers were to stay, the loaded model has {found}")
+
+
+def _check_complete(pretrained: str, report: Mapping[str, Any], *, text_alone: bool) -> None:
+    """Every tensor has its place, and every place its tensor; those of other modalities may be left over."""
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs", "conversion_errors"):
         entries = sorted(str(entry) for entry in report.get(kind) or ())
+        if kind == "unexpected_keys" and text_alone:
+            entries = [entry for entry in entries if layer_of_tensor(entry) is not None]
         if entries:
             raise CheckpointError(
                 f"pretrained={pretrained}: the kept tensors do not fit the pruned model: "

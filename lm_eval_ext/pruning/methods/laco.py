@@ -5,6 +5,10 @@ two variants). The merge is kept if the last hidden states of the model so merge
 the cosine of the two, all tokens of a text in one vector, its mean over the texts, above `threshold`. Then the next is
 tried `interval` layers below, else one below. It ends when as many layers are gone as asked for. The score of a layer
 is the cosine found when others were first merged into it. Source: arXiv 2402.11187, algorithm 1, set as for Llama2-7B.
+
+`variant: reference_code` chooses as the authors' program does (github.com/yangyifei729/LaCo): it starts one layer
+lower, `highest` being the last layer's index and not their number, ends with layer 0, and after a merge goes `interval`
+layers down from where it is; only if there is no such layer any more it starts again below the end.
 """
 
 from __future__ import annotations
@@ -31,16 +35,18 @@ def choose(
     threshold: float = 0.65,
     merged: int = 4,
     interval: int = 2,
-    lowest: int = 1,
+    lowest: int | None = None,
     highest: int | None = None,
     variant: Variant = "rdsc",
 ) -> Removals:
     """Merges until as many layers are gone."""
+    as_in_code = variant == "reference_code"
+    lowest = (0 if as_in_code else 1) if lowest is None else lowest
     if merged < 2 or interval < 1 or lowest < 0:
         raise ArgumentError(f"merged={merged}, interval={interval}, lowest={lowest}: at least 2, 1 and 0")
     _check_names(subject)
     reference = last_states(subject)
-    top = min(highest or subject.depth, subject.depth)
+    top = min(subject.depth - as_in_code if highest is None else highest, subject.depth)
     return {
         count: _merge(subject, reference, count, threshold, merged, interval, lowest, top, variant) for count in remove
     }
@@ -64,7 +70,9 @@ def _merge(  # the paper's algorithm has as many parameters
             merges.append(tried)
             left = [layer for layer in left if layer not in tried.layers]
             progress.update(more)
-            place = min(place - interval, len(left) - merged)
+            place = _next_place(place, len(left), merged, interval, variant)
+        elif tried is None and variant == "reference_code":  # it takes a merge of nothing for one that was kept
+            place = _next_place(place, len(left), merged, interval, variant)
         else:
             place -= 1
     progress.close()
@@ -76,6 +84,14 @@ def _merge(  # the paper's algorithm has as many parameters
         )
     drop = tuple(layer for layer in range(subject.depth) if layer not in left)
     return Removal(drop, tuple(scores), tuple(merges))
+
+
+def _next_place(place: int, left: int, merged: int, interval: int, variant: Variant) -> int:
+    """Where the next merge is tried after one that was kept."""
+    below = place - interval
+    if variant == "reference_code":
+        return below if below < left else left - 1 - merged
+    return min(below, left - merged)
 
 
 def _similarity(subject: Subject, reference: Any, merges: Sequence[Merge], variant: Variant) -> float:
@@ -118,15 +134,19 @@ def _mergeable(layer: Any) -> dict[str, Any]:
 
 
 def _check_names(subject: Subject) -> None:
-    shapes = [{name: value.shape for name, value in _mergeable(layer).items()} for layer in subject.layers]
+    """All of a layer's matrices are merged, or none: half a merge is no layer that anybody has described."""
     for layer in subject.layers:
         check_in_memory(layer)
+    shapes = [{name: value.shape for name, value in _mergeable(layer).items()} for layer in subject.layers]
     both = all(any(part in name for name in shapes[0]) for part in ("mlp", "attn"))
-    experts = any("expert" in name for layer in subject.layers for name, _ in layer.named_parameters())
-    if not both or experts or any(other != shapes[0] for other in shapes):
+    left_out = [name for layer in subject.layers for name, value in layer.named_parameters() if value.ndim > 1]
+    left_out = [name for name in left_out if name not in shapes[0]]
+    if not both or left_out or any(other != shapes[0] for other in shapes):
+        missing = f"; {left_out[0]} is not" if left_out else ""
         raise ArchitectureError(
             f"layers of a {subject.config.model_type} model cannot be merged: LaCo adds up the maps of attention and "
-            "of one dense feed-forward network, alike in all layers and named under `merged` in architectures.yaml"
+            f"of one dense feed-forward network, alike in all layers and named under `merged` in architectures.yaml"
+            f"{missing}"
         )
 
 

@@ -1,0 +1,179 @@
+"""Which causal language models of the installed transformers can lose layers, each tried on a tiny random twin.
+
+    python -m benchmarks.architectures [KIND ...] [--every 5] [--write]
+
+Of every kind, several sets of layers are dropped (first, middle, last, several, all of one kind), and the logits are
+compared with those of the whole model with these layers bypassed, as is cached generation with uncached. Exits with 1
+where a kind that counts as verified is not exact, or a drop ends in another error than a refusal. `--write` takes the
+outcome down in `verified.yaml` and `docs/reference/supported-models.md`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import transformers
+import yaml
+from transformers import CONFIG_MAPPING
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from lm_eval_ext.errors import ArchitectureError, TTSError
+from lm_eval_ext.pruning import verification
+from lm_eval_ext.pruning.architecture import check_supported, depth, text_config
+from lm_eval_ext.pruning.loading import load_twin
+
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "reference" / "supported-models.md"
+TABLE = Path(verification.__file__).with_name("verified.yaml")
+LAYERS = 6
+INTRODUCTION = """# Supported models
+
+Which causal language models can be loaded without some of their layers. Each kind that transformers {version} knows was
+made as a tiny random model and loaded without its first, its middle, its last, several, and all layers of one kind. It
+counts as exact if its logits equal those of the whole model with these layers bypassed (float32, 1e-4 of the largest)
+and cached generation equals uncached.
+
+A model of another kind, of a later transformers release, or with code of its own is tried in the same way when it is
+loaded: that takes seconds, and what is not exact is refused.
+
+Written by `python -m benchmarks.architectures --write`.
+"""
+
+
+class Verdict(NamedTuple):
+    """What became of a kind: exact, refused, not exact or cannot be built, and why."""
+
+    name: str
+    why: str = ""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kinds", nargs="*", help="by default all")
+    parser.add_argument("--every", type=int, default=1, help="try only every so many")
+    parser.add_argument("--write", action="store_true", help="take the outcome down")
+    given = parser.parse_args()
+    verdicts = dict(_verdicts(given.kinds or sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)[:: given.every]))
+    for name in sorted({verdict.name for verdict in verdicts.values()}):
+        print(f"{sum(verdict.name == name for verdict in verdicts.values())} {name}")
+    if given.write:
+        _write(verdicts)
+    if faults := _faults(verdicts):
+        raise SystemExit("\n".join(faults))
+
+
+def _verdicts(kinds: Sequence[str]) -> Iterator[tuple[str, Verdict]]:
+    warnings.simplefilter("ignore")
+    transformers.logging.set_verbosity_error()
+    logging.disable(logging.WARNING)
+    given: Mapping[str, Any] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text("utf-8"))
+    for kind in kinds:
+        started = time.perf_counter()
+        verdict = verdict_on(kind, given.get(kind, {}))
+        print(f"{kind:<28}{verdict.name:<16}{time.perf_counter() - started:5.1f} s  {verdict.why}"[:160], flush=True)
+        yield kind, verdict
+
+
+def verdict_on(kind: str, fields: Mapping[str, Any]) -> Verdict:
+    """Build a tiny model of a kind, and drop layers from it."""
+    try:
+        config = _config(kind, fields)
+        check_supported(config)
+    except ArchitectureError as refusal:
+        return Verdict("refused", str(refusal).partition("cannot be dropped: ")[2])
+    except Exception as error:
+        return Verdict("cannot be built", _line(error))
+    try:
+        with verification.tiny_twin(config) as twin:
+            _run(twin.model)
+            outcomes = [_outcome(config, twin, dropped) for dropped in _sets(config)]
+    except Exception as error:
+        return Verdict("cannot be built", _line(error))
+    return next((outcome for outcome in outcomes if outcome.name == "not exact"), _mildest(outcomes))
+
+
+def _config(kind: str, fields: Mapping[str, Any]) -> Any:
+    try:
+        return CONFIG_MAPPING[kind](num_hidden_layers=LAYERS, **fields)
+    except Exception:  # it counts its layers in another field, or derives them
+        return CONFIG_MAPPING[kind](**fields)
+
+
+def _run(model: Any) -> None:
+    """A model that does not work whole says nothing about dropped layers."""
+    with torch.no_grad():
+        model.generate(torch.full((1, 4), 7), max_new_tokens=2, do_sample=False)
+
+
+def _sets(config: Any) -> list[list[int]]:
+    """Sets of layers to drop."""
+    total = depth(config)
+    sets = [[0], [total // 2], [total - 1], sorted({1, total - 2}), list(range(0, total, 2))]
+    for field in ("layer_types", "mlp_layer_types", "layers_block_type"):
+        kinds = getattr(text_config(config), field, None) or ()
+        sets += [[layer for layer, other in enumerate(kinds) if other == one] for one in sorted(set(kinds))]
+    return [dropped for dropped in sets if 0 < len(dropped) < total]
+
+
+def _outcome(config: Any, twin: verification.Twin, dropped: Sequence[int]) -> Verdict:
+    kept = [layer for layer in range(depth(config)) if layer not in dropped]
+    try:
+        check_supported(config, kept)
+    except ArchitectureError as refusal:
+        return Verdict("refused", str(refusal).partition("cannot be dropped: ")[2])
+    try:
+        twin.difference(kept, load_twin)
+    except TTSError as error:
+        return Verdict("not exact", f"without layers {dropped}: {error}")
+    except Exception as error:
+        return Verdict("not exact", f"without layers {dropped}: {_line(error)}")
+    return Verdict("exact")
+
+
+def _mildest(outcomes: Sequence[Verdict]) -> Verdict:
+    """Exact, with what has to stay; refused where nothing may go."""
+    conditions = list(dict.fromkeys(outcome.why for outcome in outcomes if outcome.why))
+    exact = any(outcome.name == "exact" for outcome in outcomes)
+    return Verdict("exact" if exact else "refused", conditions[0] if conditions else "")
+
+
+def _line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
+
+
+def _faults(verdicts: Mapping[str, Verdict]) -> list[str]:
+    """Kinds that count as verified and are not exact, and kinds that no rule refuses and that are not exact."""
+    listed = yaml.safe_load(TABLE.read_text("utf-8"))["exact"]
+    return [
+        f"{kind}: {verdict.name} ({verdict.why})"
+        for kind, verdict in verdicts.items()
+        if verdict.name == "not exact" or (kind in listed and verdict.name != "exact")
+    ]
+
+
+def _write(verdicts: Mapping[str, Verdict]) -> None:
+    exact = [kind for kind, verdict in verdicts.items() if verdict.name == "exact"]
+    table = {"transformers": transformers.__version__, "exact": exact}
+    header = "# Written by `python -m benchmarks.architectures --write`: kinds from which dropping layers is exact.\n"
+    TABLE.write_text(header + yaml.safe_dump(table, sort_keys=False), "utf-8")
+    PAGE.write_text(INTRODUCTION.format(version=transformers.__version__) + "".join(_sections(verdicts)), "utf-8")
+
+
+def _sections(verdicts: Mapping[str, Verdict]) -> Iterator[str]:
+    titles = {"exact": "Exact", "refused": "Refused", "not exact": "Not exact", "cannot be built": "Not tried"}
+    for name, title in titles.items():
+        rows = [(kind, verdict.why) for kind, verdict in verdicts.items() if verdict.name == name]
+        if rows:
+            yield f"\n## {title} ({len(rows)})\n\n| model_type | {'but' if name == 'exact' else 'why'} |\n|---|---|\n"
+            yield from (f"| `{kind}` | {why.replace('|', '/')} |\n" for kind, why in rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,263 @@
+"""Whether dropping layers is exact for an architecture: tried on a tiny twin of the model.
+
+The twin (`twin`) is saved as a checkpoint and loaded again without the dropped layers. Its logits must equal those of
+the whole twin in which these layers' outputs are replaced by their inputs, and generation with a cache must equal
+generation without. What this cannot show to be exact is refused.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from packaging.version import Version
+
+from lm_eval_ext.errors import ArchitectureError
+from lm_eval_ext.pruning.architecture import check_supported, depth, text_config, unknown_layer_fields
+from lm_eval_ext.pruning.layers import bypassed, decoder_layers
+from lm_eval_ext.pruning.twin import tiny_config
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedConfig
+
+logger = logging.getLogger("lm_eval.tts")
+
+Load = Callable[[str, "PreTrainedConfig", Sequence[int], bool], Any]
+
+TOLERANCE = 1e-4  # of float32 logits, relative to the largest
+_VISIBLE = 1e-2  # by at least as much the dropped layers must change the logits, or the twin shows nothing
+_CACHE_TOLERANCE = 1e-2
+_PROMPT, _NEW_TOKENS = 9, 5
+_LARGEST = 50_000_000  # parameters; a larger twin is one whose sizes could not be cut
+
+
+_shown_exact: set[tuple[str, tuple[int, ...]]] = set()  # configs and kept layers, in this process
+
+
+class NotExactError(ArchitectureError):
+    """The model with dropped layers is another than the model with these layers bypassed."""
+
+
+def ensure_exact(config: PreTrainedConfig, kept: Sequence[int], load: Load, *, trust_remote_code: bool = False) -> None:
+    """Refuse to drop layers of a model for which that is not known, or cannot be shown now, to be exact.
+
+    Args:
+        config: of the whole model.
+        kept: ascending indices of the layers that stay.
+        load: loads the twin from a folder, given its config, the layers to keep, and whether to trust its code.
+        trust_remote_code: run the model code that the repository ships.
+
+    Raises:
+        ArchitectureError: says why, and how to override it.
+    """
+    check_supported(config, kept)
+    what = (config.to_json_string(use_diff=False), tuple(kept))
+    if _is_verified(config) or what in _shown_exact:
+        return
+    kind = text_config(config).model_type
+    try:
+        difference = drop_difference(config, kept, load, trust_remote_code=trust_remote_code)
+    except Exception as error:  # a class that nobody here has seen may raise anything
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ArchitectureError(
+            f"layers of a {kind} model cannot be dropped: a tiny twin could not show that this is exact ({reason}); "
+            "trust_layer_fields=true drops them all the same"
+        ) from error
+    _shown_exact.add(what)
+    logger.info(
+        "%s is not among the verified architectures: checked on a tiny random twin, exact to %.0e", kind, difference
+    )
+
+
+@cache
+def verified() -> Mapping[str, Any]:
+    """What `python -m benchmarks.architectures` has found exact (`exact`), and in which `transformers`."""
+    table: Mapping[str, Any] = yaml.safe_load(Path(__file__).with_name("verified.yaml").read_text("utf-8"))
+    return table
+
+
+def _is_verified(config: PreTrainedConfig) -> bool:
+    own_code = bool(getattr(config, "auto_map", None))
+    unknown = unknown_layer_fields(text_config(config).to_dict(), depth(config))
+    return config.model_type in verified()["exact"] and not own_code and not unknown and not _is_newer_transformers()
+
+
+def _is_newer_transformers() -> bool:
+    """Whether the installed transformers is a later minor release than the one that was verified."""
+    import transformers
+
+    return Version(transformers.__version__).release[:2] > Version(verified()["transformers"]).release[:2]
+
+
+def drop_difference(
+    config: PreTrainedConfig, kept: Sequence[int], load: Load, *, trust_remote_code: bool = False
+) -> float:
+    """Largest difference between the logits of a twin loaded without layers and of one with them bypassed.
+
+    Args:
+        config: of the whole model; only its structure is used.
+        kept: ascending indices of the layers that stay.
+        load: loads the twin from a folder, given its config, the layers to keep, and whether to trust its code.
+        trust_remote_code: run the model code that the repository ships.
+
+    Returns:
+        It is relative to the largest logit.
+
+    Raises:
+        NotExactError: they differ, or cached generation differs from uncached.
+        Exception: whatever building, saving, loading or running a model of this class raises.
+    """
+    with tiny_twin(config, trust_remote_code=trust_remote_code) as twin:
+        return twin.difference(kept, load)
+
+
+@dataclass(frozen=True)
+class Twin:
+    """A tiny random model of the structure of another, in float32.
+
+    Attributes:
+        folder: its checkpoint.
+        config: its config, as that of the other but for sizes.
+        model: it, loaded whole.
+        trust_remote_code: run the model code that the repository ships.
+    """
+
+    folder: str
+    config: PreTrainedConfig
+    model: Any
+    trust_remote_code: bool = False
+
+    def difference(self, kept: Sequence[int], load: Load) -> float:
+        """As `drop_difference`."""
+        pruned = load(self.folder, self.config, kept, self.trust_remote_code).eval()
+        return _compared(self.model, pruned, kept)
+
+
+@contextmanager
+def tiny_twin(config: PreTrainedConfig, *, trust_remote_code: bool = False) -> Iterator[Twin]:
+    """A twin, for as long as the context lasts.
+
+    Raises:
+        Exception: whatever building, saving or loading a model of this class raises.
+    """
+    from transformers import AutoModelForCausalLM
+
+    with quiet_transformers(), tempfile.TemporaryDirectory(prefix="lm-eval-tts-twin-") as folder:
+        tiny = tiny_config(config)
+        _write(tiny, folder, trust_remote_code)
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype="float32", trust_remote_code=trust_remote_code)
+        yield Twin(folder, tiny, model.eval(), trust_remote_code)
+
+
+def _write(tiny: PreTrainedConfig, folder: str, trust_remote_code: bool) -> None:
+    """Write a random checkpoint of all modalities that the config has."""
+    import torch
+
+    auto = _checkpoint_class(tiny)
+    with torch.device("meta"):
+        size = auto.from_config(tiny, trust_remote_code=trust_remote_code).num_parameters()
+    if size > _LARGEST:
+        raise ArchitectureError(f"its sizes could not be cut: {size} parameters are left")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(7)
+        model = auto.from_config(tiny, trust_remote_code=trust_remote_code, dtype=torch.float32)
+        _shake(model)
+    model.save_pretrained(folder)
+
+
+def _checkpoint_class(config: PreTrainedConfig) -> Any:
+    """The Auto class whose checkpoints these are: of some multimodal kinds the causal class is of the text alone."""
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+
+    causal = AutoModelForCausalLM._model_mapping.get(type(config), None)
+    of_text = config.sub_configs.get("text_config")
+    text_alone = of_text is not None and getattr(causal, "config_class", None) is of_text
+    return AutoModelForImageTextToText if text_alone else AutoModelForCausalLM
+
+
+def _shake(model: Any) -> None:
+    """Random weights large enough for a wrong layer to show; transformers' own are nearly zero."""
+    import torch
+
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.is_floating_point():
+                noise = torch.randn_like(parameter) * (0.2 if parameter.dim() > 1 else 0.1)
+                parameter.copy_(noise if parameter.dim() > 1 else parameter + noise)
+
+
+def _compared(twin: Any, pruned: Any, kept: Sequence[int]) -> float:
+    layers = decoder_layers(twin)
+    dropped = [layer for layer in range(len(layers)) if layer not in kept]
+    ids = _token_ids(twin)
+    whole = _logits(twin, ids)
+    with bypassed(layers, dropped):
+        expected = _logits(twin, ids)
+    size = float(expected.abs().max())
+    if dropped and float((expected - whole).abs().max()) < _VISIBLE * size:
+        raise ArchitectureError("its layers change nothing in a random twin")
+    difference = float((_logits(pruned, ids) - expected).abs().max()) / size
+    if not difference <= TOLERANCE:  # also where it is no number
+        raise NotExactError(f"its logits differ by {difference:.1e} from those of the model with the layers bypassed")
+    if (found := _cache_difference(pruned, ids)) > _CACHE_TOLERANCE >= _cache_difference(twin, ids):
+        raise NotExactError(f"generation with a cache differs by {found:.1e} from generation without")
+    return difference
+
+
+def _token_ids(model: Any) -> torch.Tensor:
+    import torch
+
+    generator = torch.Generator().manual_seed(5)
+    return torch.randint(5, int(text_config(model.config).vocab_size), (2, _PROMPT), generator=generator)
+
+
+def _logits(model: Any, ids: torch.Tensor, **options: Any) -> torch.Tensor:
+    import torch
+
+    with torch.no_grad():
+        logits: torch.Tensor = model(input_ids=ids, use_cache=False, **options).logits
+    return logits.float()
+
+
+def _cache_difference(model: Any, ids: torch.Tensor) -> float:
+    """Largest difference between the logits of generation with a cache and without, relative to the largest."""
+    pairs = zip(_generated(model, ids, use_cache=True), _generated(model, ids, use_cache=False), strict=True)
+    return max(float((one - other).abs().max() / other.abs().max()) for one, other in pairs)
+
+
+def _generated(model: Any, ids: torch.Tensor, *, use_cache: bool) -> Sequence[torch.Tensor]:
+    """Logits of each step of greedy generation."""
+    import torch
+
+    length = {"max_new_tokens": _NEW_TOKENS, "min_new_tokens": _NEW_TOKENS}
+    told = {"return_dict_in_generate": True, "output_logits": True}
+    with torch.no_grad():
+        output = model.generate(
+            ids, attention_mask=torch.ones_like(ids), do_sample=False, use_cache=use_cache, **length, **told
+        )
+    logits: Sequence[torch.Tensor] = output.logits
+    return logits
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Without transformers' remarks about a random model."""
+    from transformers.utils import logging as theirs
+
+    level, bars = theirs.get_verbosity(), theirs.is_progress_bar_enabled()
+    theirs.set_verbosity_error()
+    theirs.disable_progress_bar()
+    try:
+        yield
+    finally:
+        theirs.set_verbosity(level)
+        if bars:
+            theirs.enable_progress_bar()

@@ -1,0 +1,182 @@
+"""Thinking formats: how a model marks where its thinking starts and ends. Declared in `thinking_formats.yaml`.
+
+The one table serves generation (which forces the end of thinking), grading (which looks for the answer in texts of
+models that know nothing of our generations) and the leaderboard's pages (which fold the thinking away).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import yaml
+
+from lm_eval_ext.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# Qwen3's words for a thinking budget that is used up.
+_EARLY_STOP = (
+    "\n\nConsidering the limited time by the user, I have to give the solution based on the thinking directly now.\n"
+)
+
+
+@dataclass(frozen=True)
+class ThinkingFormat:
+    """Markers of one format, as text; `thinking_formats.yaml` says what each is."""
+
+    name: str
+    start: str
+    end: str
+    early_stop: str
+    close: str
+    other_ends: tuple[str, ...] = ()
+
+    @property
+    def separates(self) -> bool:
+        """Whether thinking and answer are told apart."""
+        return bool(self.end)
+
+    @property
+    def ends(self) -> tuple[str, ...]:
+        """All that the model may write to end its thinking."""
+        return (self.end, *self.other_ends) if self.end else ()
+
+
+class TextMarks(NamedTuple):
+    """How thinking shows in the text of a stock model.
+
+    Attributes:
+        start: what opens it; it may be missing from the text where the prompt ended in it.
+        ends: what ends it.
+        anchored: whether the ends count only in a text that begins with `start`, being ordinary words.
+    """
+
+    start: str
+    ends: tuple[str, ...]
+    anchored: bool = False
+
+
+@cache
+def _table() -> Mapping[str, Mapping[str, Any]]:
+    table: Mapping[str, Mapping[str, Any]] = yaml.safe_load(
+        Path(__file__).with_name("thinking_formats.yaml").read_text("utf-8")
+    )
+    return table
+
+
+def format_names() -> list[str]:
+    """Names that `thinking_format=` takes."""
+    return list(_table())
+
+
+def thinking_format(name: str) -> ThinkingFormat:
+    """The format called `name`.
+
+    Raises:
+        ArgumentError: there is none; lists those there are.
+    """
+    if name not in _table():
+        raise ArgumentError(f"thinking_format={name}: not known; known: {', '.join(format_names())}")
+    entry = _table()[name]
+    end = entry["end"]
+    return ThinkingFormat(
+        name,
+        entry["start"],
+        end,
+        entry.get("early_stop", f"{_EARLY_STOP}{end}\n\n"),
+        entry.get("close", f"\n{end}"),
+        tuple(entry.get("other_ends", ())),
+    )
+
+
+def detect_format(tokenizer: PreTrainedTokenizerBase, model_name: str = "") -> ThinkingFormat:
+    """The first declared format that the tokenizer's template and vocabulary, or the model's name, show."""
+    template = tokenizer.chat_template if isinstance(tokenizer.chat_template, str) else ""
+    vocabulary = tokenizer.get_vocab()
+    for name, entry in _table().items():
+        detect = entry.get("detect") or {}
+        if (
+            (detect.get("template") and all(text in template for text in detect["template"]))
+            or (detect.get("tokens") and all(token in vocabulary for token in detect["tokens"]))
+            or (detect.get("names") and re.search(detect["names"], model_name))
+        ):
+            return thinking_format(name)
+    return thinking_format("plain")
+
+
+def with_markers(chosen: ThinkingFormat, start: str | None, end: str | None) -> ThinkingFormat:
+    """The format with a task's own markers in place of its own."""
+    if end is not None and end != chosen.end:
+        ending = chosen.early_stop.replace(chosen.end, end) if chosen.end else f"\n{end}\n"
+        chosen = replace(chosen, end=end, early_stop=ending, close=f"\n{end}\n", other_ends=())
+    return chosen if start is None else replace(chosen, start=start)
+
+
+# Thinking in texts ----------------------------------------------------------------------------------------------
+
+
+@cache
+def text_marks() -> tuple[TextMarks, ...]:
+    """The marks of all formats as they show in texts, each once."""
+    found: dict[TextMarks, None] = {}
+    for name, entry in _table().items():
+        form = thinking_format(name)
+        anchored = bool(entry.get("anchored"))
+        if form.separates:
+            starts = entry.get("text_starts") or [form.start.strip()]
+            ends = (*(end.strip() for end in form.ends), *entry.get("text_ends", ()))
+            found |= {TextMarks(start, ends, anchored): None for start in starts}
+        for start, end in (entry.get("skipped") or {}).items():
+            found[TextMarks(start, (end,), anchored=True)] = None
+    return tuple(found)
+
+
+def answer_after_thinking(text: str, other_ends: Sequence[str] = (), *, needs_end: bool = False) -> str | None:
+    """The part of a stock model's text that follows its thinking.
+
+    Args:
+        text: with special tokens or without.
+        other_ends: what else ends the thinking.
+        needs_end: whether a text without any mark was cut in its thinking, as where the prompt opens it.
+
+    Returns:
+        What follows the last end; all of the text if it has no marks; None if it was cut before the thinking ended.
+
+    >>> answer_after_thinking("<think>6 times 7</think>It is 42.")
+    'It is 42.'
+    """
+    at = max((text.rfind(end) + len(end) for end in (*_ends_in(text), *other_ends) if end in text), default=None)
+    if at is None:
+        return None if needs_end or opens_thinking(text) else text
+    return None if opens_thinking(text[at:], anywhere=True) else text[at:]
+
+
+def _ends_in(text: str) -> list[str]:
+    return [end for marks in text_marks() if not marks.anchored or _begins(text, marks.start) for end in marks.ends]
+
+
+def opens_thinking(text: str, *, anywhere: bool = True) -> bool:
+    """Whether a mark that opens thinking stands in the text; one of ordinary words counts only at its beginning."""
+    return any(
+        _begins(text, marks.start) if marks.anchored else anywhere and marks.start in text for marks in text_marks()
+    )
+
+
+def ends_thinking(text: str, other_ends: Sequence[str] = ()) -> bool:
+    """Whether a mark that ends thinking stands in the text."""
+    return any(end in text for end in (*_ends_in(text), *other_ends))
+
+
+def _begins(text: str, start: str) -> bool:
+    """Whether a text begins with a mark of ordinary words; one that is a word runs into the next, as `analysisWe`."""
+    text = text.lstrip()
+    if not text.startswith(start):
+        return False
+    following = text[len(start) : len(start) + 1]
+    return not start.isalpha() or following.isalnum()

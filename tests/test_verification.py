@@ -1,0 +1,181 @@
+"""Dropping layers is exact or refused: for every kind of model, and for those that nobody here has seen."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from lm_eval_ext.errors import ArchitectureError, TTSError
+from lm_eval_ext.models.pruned_hf import PrunedHFLM
+from lm_eval_ext.pruning import verification
+from lm_eval_ext.pruning.export import export
+from lm_eval_ext.pruning.layers import bypassed, decoder_layers
+from lm_eval_ext.pruning.loading import load_pruned
+from lm_eval_ext.pruning.recipe import Recipe
+from tests.checkpoints import write_checkpoint
+from tests.tokenizers import TEMPLATE, byte_tokenizer
+
+ROOT = Path(__file__).parent.parent
+
+CODE = """
+from transformers import LlamaConfig, LlamaForCausalLM
+
+
+class StrangeConfig(LlamaConfig):
+    model_type = "strange"
+
+    def __init__(self, scale_by_index=False, blocks=None, sizes=None, **kwargs):
+        super().__init__(**kwargs)
+        self.scale_by_index, self.blocks, self.sizes = scale_by_index, blocks, sizes
+
+
+class StrangeForCausalLM(LlamaForCausalLM):
+    config_class = StrangeConfig
+
+    def __init__(self, config):
+        layers, config.num_hidden_layers = config.num_hidden_layers, config.blocks or config.num_hidden_layers
+        super().__init__(config)
+        config.num_hidden_layers = layers
+        for number, layer in enumerate(self.model.layers):
+            if config.scale_by_index:
+                layer.self_attn.scaling *= 1 + number
+            if config.sizes:
+                layer.self_attn.scaling *= config.sizes[number]
+"""
+
+
+@pytest.fixture
+def strange(tmp_path: Path) -> Any:
+    """Writes a model that ships its own code, with some fields."""
+
+    def write(**fields: Any) -> Path:
+        import importlib.util
+
+        folder = tmp_path / "strange"
+        folder.mkdir()
+        (folder / "modeling_strange.py").write_text(CODE, "utf-8")
+        spec = importlib.util.spec_from_file_location("modeling_strange", folder / "modeling_strange.py")
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        torch.manual_seed(3)
+        config = module.StrangeConfig(
+            vocab_size=300, hidden_size=32, intermediate_size=48, num_hidden_layers=5, num_attention_heads=4,
+            num_key_value_heads=2, max_position_embeddings=256, initializer_range=0.3, **fields,
+        )  # fmt: skip
+        config.auto_map = {
+            "AutoConfig": "modeling_strange.StrangeConfig",
+            "AutoModelForCausalLM": "modeling_strange.StrangeForCausalLM",
+        }
+        module.StrangeForCausalLM(config).save_pretrained(folder)
+        byte_tokenizer(TEMPLATE).save_pretrained(folder)
+        return folder
+
+    return write
+
+
+def pruned(folder: Path, **options: Any) -> PrunedHFLM:
+    return PrunedHFLM(
+        str(folder), drop_layers=[1, 3], trust_remote_code=True, dtype="float32", journal="off", **options
+    )
+
+
+def test_a_fifth_of_all_kinds_is_exact_or_refused() -> None:
+    command = [sys.executable, "-m", "benchmarks.architectures", "--every", "5"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert int(done.stdout.rpartition(" exact\n")[0].split()[-1]) > 25
+
+
+def test_a_model_with_its_own_code_verifies_itself(strange: Any, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "lm_eval.tts"):
+        lm = pruned(strange())
+    said = [record.getMessage() for record in caplog.records if "tiny random twin" in record.getMessage()]
+    assert len(decoder_layers(lm.model)) == 3 and len(said) == 1 and said[0].startswith("strange is not among")
+
+
+def test_an_unknown_field_is_cut_by_layer_if_that_is_shown_to_be_exact(strange: Any) -> None:
+    lm = pruned(strange(sizes=[1.0, 2.0, 3.0, 4.0, 5.0]))
+    assert lm.model.config.sizes == [1.0, 3.0, 5.0]
+
+
+def test_a_model_that_depends_on_the_index_is_refused_in_one_line(strange: Any) -> None:
+    folder = strange(scale_by_index=True)
+    with pytest.raises(ArchitectureError, match=r"logits differ by .*trust_layer_fields=true") as refusal:
+        pruned(folder)
+    assert "\n" not in str(refusal.value)
+    assert len(decoder_layers(pruned(folder, trust_layer_fields=True).model)) == 3
+
+
+def test_a_model_that_keeps_its_depth_is_refused_even_where_it_is_trusted(strange: Any) -> None:
+    folder = strange(blocks=5)
+    for trust in (False, True):
+        with pytest.raises(TTSError) as refusal:
+            pruned(folder, trust_layer_fields=trust)
+        assert "\n" not in str(refusal.value)
+
+
+def test_export_refuses_and_trusts_alike(strange: Any, tmp_path: Path) -> None:
+    folder = strange(scale_by_index=True)
+    recipe = Recipe.model_validate({"base": str(folder), "drop": (1, 3), "method": "manual", "source": "-"})
+    with pytest.raises(ArchitectureError, match="trust_layer_fields=true"):
+        export(recipe, tmp_path / "a", trust_remote_code=True)
+    export(recipe, tmp_path / "b", trust_remote_code=True, trust_layer_fields=True)
+    assert (tmp_path / "b" / "model.safetensors").is_file()
+
+
+def test_a_later_transformers_verifies_again(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("transformers.__version__", "99.1.0")
+    with caplog.at_level(logging.INFO, "lm_eval.tts"):
+        PrunedHFLM(str(tiny_model), drop_layers=[2], dtype="float32", journal="off")
+    assert any("llama is not among the verified" in record.getMessage() for record in caplog.records)
+
+
+@pytest.mark.parametrize("kind", ["qwen3_5", "qwen3_5_moe"])
+def test_a_multimodal_checkpoint_loads_its_text_model(kind: str) -> None:
+    config = AutoConfig.for_model(kind)
+    config.text_config = AutoConfig.for_model(f"{kind}_text", num_hidden_layers=8)
+    with verification.tiny_twin(config) as twin:
+        assert any("visual" in name for name in load_file(f"{twin.folder}/model.safetensors"))
+        kept = [0, 1, 3, 6]
+        model = load_pruned(twin.folder, AutoConfig.from_pretrained(twin.folder), kept, dtype="float32").eval()
+        ids = torch.randint(5, 90, (1, 12), generator=torch.Generator().manual_seed(1))
+        with torch.no_grad(), bypassed(decoder_layers(twin.model), [2, 4, 5, 7]):
+            expected = twin.model(ids, use_cache=False).logits
+            found = model(ids, use_cache=False).logits
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["qwen3_next", "lfm2_moe", "olmo_hybrid", "nemotron_h"])
+def test_the_last_attention_layer_has_to_stay(kind: str) -> None:
+    fields = {"layer_types": ["conv", "full_attention"] * 3} if kind == "lfm2_moe" else {}
+    config = AutoConfig.for_model(kind, num_hidden_layers=6, **fields)
+    types = list(getattr(config, "layer_types", None) or config.layers_block_type)
+    attention = [layer for layer, one in enumerate(types) if "attention" in one and "linear" not in one]
+    kept = [layer for layer in range(6) if layer not in attention]
+    with pytest.raises(ArchitectureError, match=rf"attention layers \({', '.join(map(str, attention))}\) has to stay"):
+        load_pruned("nowhere", config, kept)
+
+
+def test_auto_is_the_dtype_that_stock_transformers_takes(tmp_path: Path) -> None:
+    folder = write_checkpoint("llama", tmp_path, shard_size="10MB")
+    config = AutoConfig.from_pretrained(folder)
+    weights = load_file(folder / "model.safetensors")
+    mixed = {name: tensor if "norm" in name else tensor.to(torch.bfloat16) for name, tensor in weights.items()}
+    save_file(mixed, folder / "model.safetensors", metadata={"format": "pt"})
+    config.dtype = None
+    config.save_pretrained(folder)
+    stock = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
+    assert (
+        load_pruned(str(folder), AutoConfig.from_pretrained(folder), [0, 1, 2]).dtype == stock.dtype == torch.bfloat16
+    )
