@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner
 
@@ -83,8 +84,10 @@ def test_28_of_30_layers_of_a_real_model(tmp_path: Path) -> None:
 
 
 def test_layers_of_unknown_names_are_refused(tmp_path: Path) -> None:
-    config = AutoConfig.for_model("mpt", d_model=32, n_heads=4, n_layers=3, vocab_size=96)
-    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "base")
+    base = write_checkpoint("llama", tmp_path / "base", shard_size="10MB")
+    weights = load_file(base / "model.safetensors")
+    renamed = {name.replace("layers", "storeys"): tensor for name, tensor in weights.items()}
+    save_file(renamed, base / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ArchitectureError, match="do not tell their layers"):
         export(recipe_for(tmp_path / "base", drop=(0,)), tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["base"], "nothing half-done is left"

@@ -19,7 +19,8 @@ import pytest
 
 from lm_eval_ext.errors import TaskError
 from lm_eval_ext.generation.request import Generation
-from lm_eval_ext.grading.equivalence import compared, plainly_equal, read, value
+from lm_eval_ext.grading.comparison import compared, read
+from lm_eval_ext.grading.equivalence import plainly_equal, value
 from lm_eval_ext.grading.extract import Extractor, choice_letter, final_answer
 from lm_eval_ext.grading.grade import grades
 from lm_eval_ext.grading.metrics import ChoiceAnswer, MathAnswer, choice_match, math_graded, math_verify, share_compared

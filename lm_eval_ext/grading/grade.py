@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
-from lm_eval_ext.grading import equivalence
+from lm_eval_ext.grading import comparison, equivalence
 from lm_eval_ext.grading.normalise import normalised
 from lm_eval_ext.grading.pool import Failure, in_workers
 
@@ -115,7 +115,7 @@ def _look_at(texts: Iterable[str]) -> None:
 def _read(texts: Iterable[str]) -> None:
     """Have texts read by a worker, so that one that is trouble is met once and not in every comparison."""
     unread = sorted(set(texts) - _readings.keys())
-    for text, outcome in zip(unread, in_workers(equivalence.read, [(text,) for text in unread]), strict=True):
+    for text, outcome in zip(unread, in_workers(comparison.read, [(text,) for text in unread]), strict=True):
         readable, value = outcome.value or (False, None)
         _readings[text] = _Reading(outcome.failure or (None if readable else "unparsable"), value)
 
@@ -124,7 +124,7 @@ def _settle(pairs: Sequence[_Pair]) -> None:
     apart = {pair for pair in pairs if equivalence.far_apart(*map(_value, pair))}
     _verdicts.update((pair, False) for pair in apart)
     rest = [pair for pair in pairs if pair not in apart]
-    for pair, outcome in zip(rest, in_workers(equivalence.compared, rest), strict=True):
+    for pair, outcome in zip(rest, in_workers(comparison.compared, rest), strict=True):
         _verdicts[pair] = outcome.failure or ("unparsable" if outcome.value is None else outcome.value)
 
 

@@ -20,13 +20,20 @@ _SYMBOLS = {
 _ROOTS = {"√": r"\sqrt", "∛": r"\sqrt[3]", "∜": r"\sqrt[4]"}
 _RADICAND = re.compile(r"([√∛∜])\s*(?:\{([^{}]*)\}|\(([^()]*)\)|(\d+(?:\.\d+)?|[A-Za-z]|\\pi\b))")
 
+_CURRENCIES = {r"\$": r"\text{ dollars}", "€": r"\text{ euros}", "£": r"\text{ GBP}"}
+_MONEY = re.compile(r"(\\\$|€|£)\s*(\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!\d)|\d+(?:\.\d+)?)")
+_SIZED = re.compile(r"\\(?:big|Big|bigg|Bigg)[lrm]?(?![a-z])")
 _WRAPPERS = re.compile(r"\\?\$|(?<!\\)\\[()\[\]]|\\displaystyle|\\(?:left|right)(?![a-z])(?:\.(?!\d))?|(?<!\\)\\!")
 _SPACES = re.compile(r"(?:(?<!\\)\\[,;: ]|\\(?:q?quad|thinspace)(?![a-z])|~|\s)+")
-_GROUP = r"(?:\{,\}|,?\\!\s*|(?<!\\)\\[, ]|\s)"
+_DOUBLED = re.compile(r"\\\\(?=(?:[dtc]?frac|left|right|sqrt|pi|leq?|geq?|cup|infty|cdot|times|text|in)(?![a-z]))")
+_GROUP = r"(?:\s?\{,\s?\}|,?\\!\s*|(?<!\\)\\[, ]|\s)"
 _THOUSANDS = re.compile(rf"(?<![\d.])(?<!(?<!\\),)\d{{1,3}}(?:{_GROUP}\d{{3}})+(?!\d)")
 _GROUPED = re.compile(_GROUP)
 _COMMA_THOUSANDS = re.compile(r"^([^\d(\[{,]*\d{1,3})((?:,\d{3})+)(?![\d,])([^,(\[{]*)$")  # else commas make a list
-_LETTER = re.compile(r"\\(?:mathrm|mathit|text|operatorname)\s*\{\s*([A-Za-z])\s*\}")
+# A letter, but not a unit behind a number; e, i and d are what they are.
+_LETTER = re.compile(
+    r"(?:(?<![^(\[{,=|])\\(?:mathrm|mathit|text|operatorname)\s*\{\s*([A-Za-z])\s*\}|\\mathrm\s*\{([eid])\})"
+)
 _FRACTION_NAMES = re.compile(r"\\[dtc]frac(?![a-z])")
 _BARE_FRACTION = re.compile(r"\\frac\s*(\d)\s*(\d)")
 _MIXED = re.compile(r"(?<![\w.}^_\\])(\d+)\s*\\frac\{(\d+)\}\{(\d+)\}")
@@ -42,10 +49,12 @@ def normalised(text: str) -> str:
     >>> normalised("３\\dfrac12 ")
     '3+\\frac{1}{2}'
     """
-    text = _plain_characters(text.strip())
+    text = _SIZED.sub("", _plain_characters(text.strip()))
+    text = text if r"\begin" in text else _DOUBLED.sub(r"\\", text)
     text = _THOUSANDS.sub(lambda match: _GROUPED.sub("", match[0]), text)
+    text = _MONEY.sub(lambda match: match[2].replace(",", "") + _CURRENCIES[match[1]], text)
     text = _SPACES.sub(" ", _WRAPPERS.sub("", text)).strip()
-    text = _LETTER.sub(r"\1", _without_full_stop(text))
+    text = _LETTER.sub(r"\1\2", _without_full_stop(text))
     text = _COMMA_THOUSANDS.sub(lambda match: match[1] + match[2].replace(",", "") + match[3], text)
     text = _BARE_FRACTION.sub(r"\\frac{\1}{\2}", _FRACTION_NAMES.sub(r"\\frac", text))
     text = _MIXED_SLASH.sub(r"\1(\2+\\frac{\3}{\4})", _MIXED.sub(r"(\1+\\frac{\2}{\3})", text))

@@ -151,7 +151,7 @@ def _check(pool: Any) -> None:
 
 
 def _warm_up() -> None:
-    from lm_eval_ext.grading.equivalence import warm_up
+    from lm_eval_ext.grading.comparison import warm_up
 
     warm_up()
 

@@ -1,0 +1,77 @@
+"""Whether two expressions are equal: numbers by their values, all else by Math-Verify.
+
+For workers only (`pool`): it computes whatever an answer says.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+TOLERANCE = Fraction(1, 10**5)  # relative, between a rounded decimal and what it stands for
+_DIGITS = 40
+_NEARLY_NOTHING = Fraction(1, 10**30)
+
+
+def equal_expressions(one: Any, other: Any) -> bool:
+    """Whether two of sympy's expressions, sets, relations or matrices are the same."""
+    numbers = is_number(one), is_number(other)
+    if all(numbers):
+        return _equal_numbers(one, other)
+    if is_relation(one) != is_relation(other) and not (_is_set(one) or _is_set(other)):
+        return False
+    names, others = _names(one), _names(other)
+    if names != others and {name.lower() for name in names} == {name.lower() for name in others}:
+        return False  # Math-Verify takes Omega for omega, and E for e
+    return bool(_verified(one, other) or _verified(other, one))
+
+
+def is_number(expression: Any) -> bool:
+    """Whether it is one number, known or to be computed."""
+    from sympy import Expr
+
+    return isinstance(expression, Expr) and not expression.is_Matrix and bool(expression.is_number)
+
+
+def is_relation(expression: Any) -> bool:
+    """Whether it is an equation, an inequality, or several of them."""
+    from sympy.core.relational import Relational
+    from sympy.logic.boolalg import Boolean
+
+    return isinstance(expression, (Relational, Boolean))
+
+
+def _is_set(expression: Any) -> bool:
+    from sympy import Set
+
+    return isinstance(expression, Set)
+
+
+def _names(expression: Any) -> set[str]:
+    from sympy import E
+
+    constant = {"e"} if getattr(expression, "has", lambda _: False)(E) else set()
+    return constant | {str(symbol) for symbol in getattr(expression, "free_symbols", ())}
+
+
+def _equal_numbers(one: Any, other: Any) -> bool:
+    """Exactly where both are exact, else relative to their size: three decimals of pi are not pi, six are."""
+    from sympy import Float, simplify
+
+    first, second = (number.doit().evalf(_DIGITS) for number in (one, other))
+    if not (first.is_finite and second.is_finite):
+        return bool(first == second and first.is_extended_real and first.is_infinite)
+    rounded = one.has(Float) or other.has(Float)
+    sizes = abs(first), abs(second)
+    if not rounded and min(sizes) < _NEARLY_NOTHING:  # there are no relative differences about zero
+        return bool(simplify(one - other) == 0)
+    tolerance = TOLERANCE if rounded else Fraction(1, 10 ** (_DIGITS // 2))
+    return bool(abs(first - second) <= max(sizes) * tolerance)
+
+
+def _verified(gold: Any, answer: Any) -> bool:
+    """Math-Verify's verdict; it follows the form of what it takes for the gold answer."""
+    from math_verify import verify
+
+    # The worker that this runs in is killed from outside, so Math-Verify's own alarms are off.
+    return bool(verify(gold, answer, timeout_seconds=None, allow_set_relation_comp=True))
