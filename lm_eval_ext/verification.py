@@ -127,14 +127,15 @@ def _graded_again(task: TaskResult, rows: Sequence[Sample], gated: bool) -> Iter
 
 
 def _not_in_their_texts(task: TaskResult, rows: Sequence[Sample]) -> Iterator[str]:
-    from lm_eval_ext.grading.extract import Extractor, choice_letter
+    from lm_eval_ext.grading.extract import ChoiceExtractor, Extractor
 
-    in_answer = str if "graded" in task.metrics else choice_letter
-    usual = Extractor().answers([[one.text or "" for one in row.outputs] for row in rows])
+    choices = "graded" not in task.metrics
+    extractor = ChoiceExtractor(Extractor()) if choices else Extractor()
+    usual = extractor.answers([[one.text or "" for one in row.outputs] for row in rows])
     for row, answers in zip(rows, usual, strict=True):
         for output, answer in zip(row.outputs, answers, strict=True):
-            others = map(in_answer, _readings(output.text or ""))
-            if output.answer != in_answer(answer) and not any(output.answer == other for other in others):
+            others = _readings(output.text or "", choices=choices)
+            if output.answer != answer and not any(output.answer == other for other in others):
                 yield f"question {row.id}: the answer {str(output.answer)[:40]!r} is not found in its text"
                 return
 
@@ -145,12 +146,13 @@ class _Part(str):
     answer: str
 
 
-def _readings(text: str) -> Iterator[str]:
+def _readings(text: str, *, choices: bool) -> Iterator[str]:
     """What else may be taken for a text's answer: by any of our rules, after any mark that ends thinking.
 
     A model may write such marks in its answer, too; and it may be cut before it writes one, and then has no answer.
     """
-    from lm_eval_ext.grading.extract import final_answer
+    from lm_eval_ext.grading.extract import ChoiceExtractor, Extractor, final_answer
+    from lm_eval_ext.grading.letters import chosen_letter
 
     starts = [0, *(found.end() for end in _ends() for found in re.finditer(re.escape(end), text))]
     if len(starts) == 1:
@@ -158,15 +160,17 @@ def _readings(text: str) -> Iterator[str]:
     for start in starts[:_MOST_MARKS]:
         part = _Part(text)
         part.answer = text[start:]
-        yield final_answer(part, _FIND[:2])
-        yield final_answer(part, _FIND)
+        for answer in (final_answer(part, _FIND[:2]), final_answer(part, _FIND)):
+            yield chosen_letter(answer) if choices else answer
+        if choices:
+            yield ChoiceExtractor(Extractor()).letter(part.answer)
 
 
 @cache
 def _ends() -> tuple[str, ...]:
-    from lm_eval_ext.thinking_formats import format_names, thinking_format
+    from lm_eval_ext.thinking_formats import text_marks
 
-    return tuple(sorted({end for name in format_names() if (end := thinking_format(name).end)}))
+    return tuple(sorted({end for marks in text_marks() for end in marks.ends}))
 
 
 def _graded_otherwise(task: TaskResult, rows: Sequence[Sample]) -> Iterator[str]:

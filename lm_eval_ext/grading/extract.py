@@ -4,29 +4,15 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 
 from lm_eval_ext.errors import TaskError
+from lm_eval_ext.grading.letters import ALL, chosen_letter, letters_named
+from lm_eval_ext.thinking_formats import answer_after_thinking, ends_thinking, opens_thinking
 
 logger = logging.getLogger("lm_eval.tts")
 
-# Markers that end the thinking, and those that open it, in the text of models that know nothing of our Generation.
-_ENDS = (
-    "</think>",
-    "[/THINK]",
-    "</seed:think>",
-    "<|END_THINKING|>",
-    "<|im_start|>answer",
-    "<|channel|>final<|message|>",
-)
-_STARTS = (
-    "<think>",
-    "[THINK]",
-    "<seed:think>",
-    "<|START_THINKING|>",
-    "<|im_start|>think",
-    "<|channel|>analysis",
-)
 _BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{")
 # What follows "answer is" or "Answer:", or a heading of its own, markdown or not, in any language.
 _LATIN = r"answer|respuesta|réponse|antwort|risposta|resposta|odpowiedź|cevap|jawaban|đáp án|ответ|відповідь"
@@ -37,14 +23,23 @@ _IS_WORD = r"(?:is|es|est|ist|è|é|là|adalah|это)\b|[:=：是为為はは�
 _NO_REPEAT = rf"(?!\W*+(?:final\s++)?{_ANSWER})"
 _NO_OTHER = rf"(?!\W*+(?:the\s++)?(?:final\s++)?{_ANSWER})"
 _IS = rf"(?:\**+\s*+(?:{_IS_WORD})++[\s:：*]*+|(?<=answer)\**+[ \t]*+\n\s*+)"
-_DECLARED = re.compile(rf"(?i){_ANSWER}{_IS}{_NO_OTHER}(?P<answer>\S[^\n]*)")
+_DECLARED = re.compile(rf"(?i){_ANSWER}{_IS}{_NO_OTHER}(?=\S)")
+_MOST_DECLARED = 50  # declarations looked at, from the last; an output in a loop has thousands
+_LONGEST = 2_000  # characters of one
+_SHORT = 200  # characters of a text that may be a letter and its choice, and nothing else
 _FINAL = re.compile(rf"(?i)(?:\bfinal\s++answer\b|最终答案|最終答案)\**+\s*+[:：][\s*]*+{_NO_REPEAT}\S")
-_FORMULA = re.compile(r"\$\$(.+?)\$\$|(?<!\\)\$((?:[^$\\]|\\.)+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+_OPENING = re.compile(r"\$\$|(?<!\\)\$|\\\(|\\\[")
+_CLOSINGS = {
+    "$$": re.compile(r"\$\$"),
+    "$": re.compile(r"(?<!\\)\$"),
+    r"\(": re.compile(r"\\\)"),
+    r"\[": re.compile(r"\\\]"),
+}
 _NUMBER = (
     r"(?<![A-Za-z\d_.])"
     r"(?P<number>[+-]?(?:\d{1,3}(?:[ ,]\d{3})+(?!\d)(?:\.\d+)?|\d*[.,]?\d+)(?:\s*/\s*\d+)?(?:\s*\\?%)?)"
 )
-_EXPRESSION = re.compile(rf"{_FORMULA.pattern}|([+-]?\\[dt]?frac\{{[^{{}}]*\}}\{{[^{{}}]*\}})|{_NUMBER}", re.DOTALL)
+_EXPRESSION = re.compile(rf"([+-]?\\[dt]?frac\{{[^{{}}]*\}}\{{[^{{}}]*\}})|{_NUMBER}")
 _DECIMAL_COMMA = re.compile(r"^([+-]?\d+),(\d{1,2}|\d{4,})$|^([+-]?0),(\d+)$")
 # What may stand between the members of one enumeration of boxes or formulas.
 _BETWEEN = re.compile(r"(?:[\s,;$.]|\\[()\[\],; ]|\\q?quad|\\text\s*\{\s*(?:and|or)\s*\}|\b(?:and|or)\b)*")
@@ -55,9 +50,7 @@ _TERM = r"[+-]?\d+(?:\.\d+)?(?:\s*\([A-Za-z][^()=\d]*\))?"
 _IN_WORDS = re.compile(
     rf"^(?=[^=]*[A-Za-z]{{2}})(?:[A-Za-z][^-=+*/\d\\]*\s)?{_TERM}(?:\s*[-+*/×]\s*{_TERM})+\s*=\s*{_NUMBER}$"
 )
-_REASON = re.compile(r",?\s+(?:since|because|as|which|where|so)\b|\s[-–—]\s(?=[A-Za-z]{2})")
-_NAMED = r"(?:(?:the\s+)?(?:answer|option|choice)\b\W*(?:is\b)?\W*)?"
-_LETTER = re.compile(rf"(?i:^\W*(?:\\(?:text|math)\w*\{{)?\W*{_NAMED})([A-H])(?=$|[^A-Za-z0-9_])")
+_REASON = re.compile(r",?(?<!\s)\s++(?:since|because|as|which|where|so)\b|\s[-–—]\s(?=[A-Za-z]{2})")
 
 
 class Extractor:
@@ -80,19 +73,68 @@ class Extractor:
 
     def answers(self, questions: Sequence[Sequence[str]]) -> list[list[str]]:
         """The final answer of every sample by question; empty where a sample has none."""
-        needs_end = self.thinking_end is not None or _starts_in_the_prompt(questions)
-        if needs_end:
-            _warn_of_cut_samples(questions, (self.thinking_end or _ENDS[0], *_ENDS))
-        return [[self._answer(output, needs_end) for output in samples] for samples in questions]
+        needs_end = self.needs_end(questions)
+        return [
+            [final_answer(output, self.find, self.ends, needs_end=needs_end) for output in samples]
+            for samples in questions
+        ]
 
-    def _answer(self, output: str, needs_end: bool) -> str:
-        ends = (self.thinking_end, *_ENDS) if self.thinking_end else _ENDS
-        return final_answer(output, self.find, ends, needs_end=needs_end)
+    def needs_end(self, questions: Sequence[Sequence[str]]) -> bool:
+        """Whether a sample without an end of thinking was cut in it."""
+        needed = self.thinking_end is not None or _starts_in_the_prompt(questions)
+        if needed:
+            _warn_of_cut_samples(questions, self.ends)
+        return needed
+
+    @property
+    def ends(self) -> tuple[str, ...]:
+        """What ends the thinking besides the known marks."""
+        return (self.thinking_end,) if self.thinking_end else ()
+
+
+class ChoiceExtractor(Extractor):
+    """Finds the letters that samples chose.
+
+    Args:
+        places: where to look.
+        allowed: the letters of each question; by default all.
+    """
+
+    def __init__(self, places: Extractor, allowed: Sequence[str] = ()) -> None:
+        super().__init__(places.find, places.thinking_end)
+        self.allowed = allowed
+
+    def answers(self, questions: Sequence[Sequence[str]]) -> list[list[str]]:
+        """The letter of every sample by question; empty where a sample has none."""
+        needs_end = self.needs_end(questions)
+        allowed = self.allowed or [ALL] * len(questions)
+        parts = [[answer_part(output, self.ends, needs_end=needs_end) for output in samples] for samples in questions]
+        return [
+            [self.letter(part or "", letters) for part in samples]
+            for samples, letters in zip(parts, allowed, strict=True)
+        ]
+
+    def letter(self, text: str, letters: str = ALL) -> str:
+        """The letter that what follows the thinking names.
+
+        It is that of the final answer; where that names none, of a box, a declaration, or a short text as a whole.
+        """
+        answers = [final_answer(_Part(text), self.find), last_boxed(text), *declarations(text), *letters_named(text)]
+        whole = [text.strip()] if len(text) < _SHORT else []
+        return next((letter for answer in [*answers, *whole] if (letter := chosen_letter(answer, letters))), "")
+
+
+class _Part(str):
+    """A text that is all answer."""
+
+    @property
+    def answer(self) -> str:
+        return self
 
 
 def _warn_of_cut_samples(questions: Sequence[Sequence[str]], ends: Sequence[str]) -> None:
     texts = [output for samples in questions for output in samples if not hasattr(output, "answer")]
-    cut = sum(not any(end in output for end in ends) for output in texts)
+    cut = sum(not ends_thinking(output, ends) for output in texts)
     if cut:
         logger.warning("%d of %d samples do not end their thinking, as others do: they have no answer", cut, len(texts))
 
@@ -103,33 +145,29 @@ def _starts_in_the_prompt(questions: Sequence[Sequence[str]]) -> bool:
     A text among them without any marker then was cut in its thinking.
     """
     return any(
-        any(end in output for end in _ENDS) and not any(start in output for start in _STARTS)
+        ends_thinking(output) and not opens_thinking(output)
         for samples in questions
         for output in samples
         if not hasattr(output, "answer")
     )
 
 
-def answer_part(output: str, ends: Sequence[str] = _ENDS, *, needs_end: bool = False) -> str | None:
+def answer_part(output: str, ends: Sequence[str] = (), *, needs_end: bool = False) -> str | None:
     """The part after the thinking; None where the output was cut before it ended.
 
-    A generation of ours says itself what its answer is; in any other text the markers are looked for, and a text
+    A generation of ours says itself what its answer is; in any other text the marks are looked for, and a text
     without any of them is all answer, unless it `needs_end`.
     """
     if hasattr(output, "answer"):
         answer: str | None = output.answer
         return answer
-    last_end = max((output.rfind(end) + len(end) for end in ends if end in output), default=-1)
-    if last_end >= 0:
-        reopened = any(start in output[last_end:] for start in _STARTS)
-        return None if reopened else output[last_end:]
-    return None if needs_end or any(start in output for start in _STARTS) else output
+    return answer_after_thinking(output, ends, needs_end=needs_end)
 
 
 def final_answer(
     output: str,
     find: Sequence[str] = ("boxed", "declared"),
-    ends: Sequence[str] = _ENDS,
+    ends: Sequence[str] = (),
     *,
     needs_end: bool = False,
 ) -> str:
@@ -153,20 +191,25 @@ def last_boxed(text: str) -> str:
     """
     closing = _closing_braces(text)
     boxes = [(match.start(), match.end(), closing.get(match.end() - 1)) for match in _BOXED.finditer(text)]
-    found = [(start, end + 1, text[inside:end].strip()) for start, inside, end in boxes if end is not None]
-    return _enumerated(text, [box for box in found if box[2]])
+    return _enumerated(text, [(start, end + 1, inside, end) for start, inside, end in boxes if end is not None])
 
 
-def _enumerated(text: str, found: Sequence[tuple[int, int, str]]) -> str:
-    """The last of what was found in a text (start, end, content), with those enumerated right before it."""
+def _enumerated(text: str, found: Sequence[tuple[int, int, int, int]]) -> str:
+    """The last of what was found in a text, with those enumerated right before it; what is empty counts for nothing.
+
+    Args:
+        text: where it was found.
+        found: of each, where it starts and ends, and where its content does.
+    """
     members: list[str] = []
     next_start = None
-    for start, end, content in reversed(found):
+    for start, end, inside, outside in reversed(found):
         if next_start is not None and not _joins(text[end:next_start]):
             break
-        next_start = start
-        members.insert(0, content)
-    return ", ".join(dict.fromkeys(members))
+        if content := text[inside:outside].strip():
+            next_start = start
+            members.append(content)
+    return ", ".join(dict.fromkeys(reversed(members)))
 
 
 def _joins(between: str) -> bool:
@@ -188,45 +231,65 @@ def _closing_braces(text: str) -> dict[int, int]:
 
 def _declared(text: str) -> str:
     """What the last declaration says that says something: a number, a formula, a letter."""
-    answers = [_of_declaration(text, match) for match in _DECLARED.finditer(text)]
-    telling = [answer for answer in answers if re.search(r"[\d\\=^]", answer) or _LETTER.match(answer)]
-    return (telling or answers or [""])[-1]
+    return next(iter(declarations(text)), "")
 
 
-def _of_declaration(text: str, match: re.Match[str]) -> str:
-    formula = _FORMULA.match(text, match.start("answer"))
-    if formula:
-        return next(group for group in formula.groups() if group).strip()
-    answer = re.split(r"\.\s|。", match["answer"].strip().strip("*").strip())[0]
-    answer = re.sub(r"[.。]\s*$", "", _REASON.split(answer)[0]).strip()
-    if computed := _IN_WORDS.match(answer):
+def declarations(text: str) -> list[str]:
+    """What is declared as the answer, the last first; those that say nothing come behind."""
+    places = deque((match.end() for match in _DECLARED.finditer(text)), maxlen=_MOST_DECLARED)
+    answers = [_of_declaration(text, place) for place in reversed(places)]
+    return sorted(answers, key=lambda answer: not (re.search(r"[\d\\=^]", answer) or chosen_letter(answer)))
+
+
+def _of_declaration(text: str, place: int) -> str:
+    line = text[place : place + _LONGEST]
+    if formula := next(_formulas(line, only_at_start=True), None):
+        return line[formula[2] : formula[3]].strip()
+    line = line.partition("\n")[0]
+    answer = re.split(r"\.\s|。", line.strip().strip("*").strip())[0]
+    answer = re.sub(r"[.。]\s*$", "", _REASON.split(answer)[0]).strip().rstrip("*")
+    if len(answer) < _LONGEST // 5 and (computed := _IN_WORDS.match(answer)):
         return computed["number"]
-    if re.match(_NUMBER, answer) or _LETTER.match(answer):
+    if re.match(_NUMBER, answer) or chosen_letter(answer):
         return answer
     return _of_sentence(_SENTENCE.split(answer)[-1])
+
+
+def _formulas(text: str, *, only_at_start: bool = False) -> Iterator[tuple[int, int, int, int]]:
+    """Where each formula between dollars or in its brackets starts and ends, and where its content does."""
+    place, unclosed = 0, set[str]()
+    while match := (_OPENING.match(text, place) if only_at_start else _OPENING.search(text, place)):
+        end = None if match[0] in unclosed else _CLOSINGS[match[0]].search(text, match.end() + 1)
+        if end is not None:
+            yield match.start(), end.end(), match.end(), end.start()
+        else:
+            unclosed.add(match[0])
+        if only_at_start:
+            return
+        place = end.end() if end else match.end()
 
 
 def _of_sentence(answer: str) -> str:
     """The number of "there are 12 apples in all"; what is no such sentence stays as it is."""
     numbers = [match["number"] for match in re.finditer(_NUMBER, answer)]
     plain = len(numbers) == 1 and len(re.findall(r"[A-Za-z]{2,}", answer)) > 1 and not re.search(r"[\\=^{]", answer)
-    return numbers[0] if plain and not _LETTER.match(answer) else answer
+    return numbers[0] if plain and not chosen_letter(answer) else answer
 
 
 def _last_expression(text: str) -> str:
-    return _enumerated(text, [(match.start(), match.end(), _content(match)) for match in _EXPRESSION.finditer(text)])
-
-
-def _content(match: re.Match[str]) -> str:
-    if match["number"]:
-        return _DECIMAL_COMMA.sub(r"\1\3.\2\4", match["number"])
-    return next(group for group in match.groups() if group).strip()
+    """The last formula, fraction or number, with those enumerated right before it."""
+    formulas = list(_formulas(text))
+    covered = iter([*formulas, (len(text), len(text), 0, 0)])
+    start, end, *_ = next(covered)
+    found = []
+    for match in _EXPRESSION.finditer(text):
+        while match.start() >= end and end < len(text):
+            start, end, *_ = next(covered)
+        if not start <= match.start() < end:
+            found.append((match.start(), match.end(), match.start(), match.end()))
+    both = sorted([*formulas, *found])
+    answer = _enumerated(text, both)
+    return _DECIMAL_COMMA.sub(r"\1\3.\2\4", answer) if both and both[-1] in found[-1:] else answer
 
 
 _PLACES = {"boxed": last_boxed, "declared": _declared, "last_expression": _last_expression}
-
-
-def choice_letter(answer: str) -> str:
-    """The letter in a final answer to a multiple-choice question; empty where there is none."""
-    match = _LETTER.match(answer)
-    return match[1] if match else ""

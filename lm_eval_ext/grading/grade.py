@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from lm_eval_ext.grading import comparison, equivalence
 from lm_eval_ext.grading.normalise import normalised
@@ -34,9 +35,46 @@ class _Reading(NamedTuple):
 
 
 _Pair = tuple[str, str]
-_readings: dict[str, _Reading] = {}
-_verdicts: dict[_Pair, bool | Trouble] = {}
 _OFTEN = 2  # comparisons in a batch up to which a text is not worth being read beforehand
+_REMEMBERED = 1 << 17  # readings, and verdicts, kept for later calls
+
+
+@dataclass(frozen=True)
+class _Memory:
+    """What has been found out; a call goes on with the one that it began with."""
+
+    readings: dict[str, _Reading] = field(default_factory=dict)
+    verdicts: dict[_Pair, bool | Trouble] = field(default_factory=dict)
+
+    def trouble(self, text: str) -> Trouble | None:
+        """What kept a text from being read, if it was looked at."""
+        return self.readings[text].trouble if text in self.readings else None
+
+    def value(self, text: str) -> complex | None:
+        """Of a text that is a number and was looked at."""
+        return self.readings[text].value if text in self.readings else None
+
+    def verdict(self, pair: _Pair) -> bool | Trouble:
+        """On a pair that was settled."""
+        if pair in self.verdicts:
+            return self.verdicts[pair]
+        return next(trouble for text in pair if (trouble := self.trouble(text)))
+
+
+_memory = _Memory()
+
+
+def _remembered() -> _Memory:
+    """What earlier calls found out, the oldest forgotten where there is too much of it."""
+    global _memory  # noqa: PLW0603  # replaced and never emptied: another thread may be using it
+    if max(len(_memory.readings), len(_memory.verdicts)) > _REMEMBERED:
+        _memory = _Memory(_newer(_memory.readings), _newer(_memory.verdicts))
+    return _memory
+
+
+def _newer(found: dict[Any, Any]) -> dict[Any, Any]:
+    entries = list(found.items())
+    return dict(entries[-_REMEMBERED // 2 :])
 
 
 def grades(pairs: Sequence[tuple[str, str]]) -> list[Grade]:
@@ -64,28 +102,25 @@ def compare(pairs: Iterable[tuple[str, str]], *, often: int = _OFTEN) -> list[bo
         pairs: any answers.
         often: a text in more comparisons than this is read beforehand.
     """
+    memory = _remembered()
     ordered = [_ordered(_plain(one), _plain(other)) for one, other in pairs]
-    new = {pair: equivalence.plainly_equal(*pair) for pair in set(ordered) - _verdicts.keys()}
-    _verdicts.update((pair, verdict) for pair, verdict in new.items() if verdict is not None)
+    new = {pair: equivalence.plainly_equal(*pair) for pair in set(ordered) - memory.verdicts.keys()}
+    memory.verdicts.update((pair, verdict) for pair, verdict in new.items() if verdict is not None)
     unsettled = sorted(pair for pair, verdict in new.items() if verdict is None)
     counts = Counter(text for pair in unsettled for text in pair)
-    _look_at(counts)
-    _read([text for text, count in counts.items() if count > often])
-    _settle([pair for pair in unsettled if not any(map(_trouble, pair))])
-    return [_verdict(pair) for pair in ordered]
+    _look_at(memory, counts)
+    _read(memory, [text for text, count in counts.items() if count > often])
+    _settle(memory, [pair for pair in unsettled if not any(map(memory.trouble, pair))])
+    return [memory.verdict(pair) for pair in ordered]
 
 
 def alike(pairs: Sequence[tuple[str, str]]) -> list[bool | None]:
     """For voting: whether the two answers of each pair are the same; None where the second is better left alone."""
     verdicts = compare(pairs, often=0)
     return [
-        verdict if isinstance(verdict, bool) else False if _trouble(_plain(first)) else None
+        verdict if isinstance(verdict, bool) else False if _memory.trouble(_plain(first)) else None
         for (first, _), verdict in zip(pairs, verdicts, strict=True)
     ]
-
-
-def _trouble(text: str) -> Trouble | None:
-    return _readings[text].trouble if text in _readings else None
 
 
 @lru_cache(maxsize=1 << 16)
@@ -97,36 +132,26 @@ def _ordered(one: str, other: str) -> _Pair:
     return (one, other) if one <= other else (other, one)
 
 
-def _verdict(pair: _Pair) -> bool | Trouble:
-    if pair in _verdicts:
-        return _verdicts[pair]
-    return next(trouble for text in pair if (trouble := _trouble(text)))
-
-
-def _look_at(texts: Iterable[str]) -> None:
+def _look_at(memory: _Memory, texts: Iterable[str]) -> None:
     """Note what shows without algebra: what is not to be read, and the values of plain numbers."""
     for text in texts:
-        if text not in _readings and equivalence.refused(text):
-            _readings[text] = _Reading("unparsable")
-        elif text not in _readings and (value := equivalence.value(text)) is not None:
-            _readings[text] = _Reading(value=value)
+        if text not in memory.readings and equivalence.refused(text):
+            memory.readings[text] = _Reading("unparsable")
+        elif text not in memory.readings and (value := equivalence.value(text)) is not None:
+            memory.readings[text] = _Reading(value=value)
 
 
-def _read(texts: Iterable[str]) -> None:
+def _read(memory: _Memory, texts: Iterable[str]) -> None:
     """Have texts read by a worker, so that one that is trouble is met once and not in every comparison."""
-    unread = sorted(set(texts) - _readings.keys())
+    unread = sorted(set(texts) - memory.readings.keys())
     for text, outcome in zip(unread, in_workers(comparison.read, [(text,) for text in unread]), strict=True):
         readable, value = outcome.value or (False, None)
-        _readings[text] = _Reading(outcome.failure or (None if readable else "unparsable"), value)
+        memory.readings[text] = _Reading(outcome.failure or (None if readable else "unparsable"), value)
 
 
-def _settle(pairs: Sequence[_Pair]) -> None:
-    apart = {pair for pair in pairs if equivalence.far_apart(*map(_value, pair))}
-    _verdicts.update((pair, False) for pair in apart)
+def _settle(memory: _Memory, pairs: Sequence[_Pair]) -> None:
+    apart = {pair for pair in pairs if equivalence.far_apart(*map(memory.value, pair))}
+    memory.verdicts.update((pair, False) for pair in apart)
     rest = [pair for pair in pairs if pair not in apart]
     for pair, outcome in zip(rest, in_workers(comparison.compared, rest), strict=True):
-        _verdicts[pair] = outcome.failure or ("unparsable" if outcome.value is None else outcome.value)
-
-
-def _value(text: str) -> complex | None:
-    return _readings[text].value if text in _readings else None
+        memory.verdicts[pair] = outcome.failure or ("unparsable" if outcome.value is None else outcome.value)

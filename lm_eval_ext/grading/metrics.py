@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from string import ascii_uppercase
 from typing import Any
 
 from lm_eval.api.filter import Filter
@@ -16,8 +17,9 @@ from lm_eval.api.metrics import mean
 from lm_eval.api.registry import register_aggregation, register_filter, register_metric
 
 from lm_eval_ext.grading.estimators import g_pass_at_k, ks, maj_at_k, mean_interval, pass_at_k
-from lm_eval_ext.grading.extract import Extractor, choice_letter
+from lm_eval_ext.grading.extract import ChoiceExtractor, Extractor
 from lm_eval_ext.grading.grade import Grade, grades
+from lm_eval_ext.grading.letters import ALL
 from lm_eval_ext.grading.vote import clusters
 
 TRACE = ("thinking_tokens", "answer_tokens", "forced", "looped")
@@ -48,8 +50,6 @@ class _AnswerFilter(Filter):  # type: ignore[misc]  # lm-eval has no type inform
         thinking_end: what ends the thinking, for a stock model whose marker is not among the known ones.
     """
 
-    in_answer: Callable[[str], str] = staticmethod(lambda answer: answer)
-
     def __init__(self, find: Sequence[str] = ("boxed", "declared"), thinking_end: str | None = None) -> None:
         self.extractor = Extractor(find, thinking_end)
 
@@ -58,7 +58,7 @@ class _AnswerFilter(Filter):  # type: ignore[misc]  # lm-eval has no type inform
         outputs = [list(samples) for samples in resps]
         found = self.extractor.answers(outputs)
         return [
-            [Answer.of(output, self.in_answer(text)) for output, text in zip(*question, strict=True)]
+            [Answer.of(output, text) for output, text in zip(*question, strict=True)]
             for question in zip(outputs, found, strict=True)
         ]
 
@@ -92,9 +92,31 @@ def _field(doc: Any, name: str) -> str | None:
 
 @register_filter("choice_answer")
 class ChoiceAnswer(_AnswerFilter):
-    """The letter that every sample chose."""
+    """The letter that every sample chose, of those that its question has.
 
-    in_answer = staticmethod(choice_letter)
+    Args:
+        letters: those allowed where a question does not list its choices.
+        choices: the dataset's field that does.
+    """
+
+    def __init__(self, letters: str = ALL, choices: str = "choices", **options: Any) -> None:
+        super().__init__(**options)
+        self.letters = letters
+        self.choices = choices
+
+    def apply(self, resps: Iterable[Sequence[str]], docs: Sequence[Any]) -> list[list[str]]:
+        """Letters by question and sample; empty where a sample has none."""
+        outputs = [list(samples) for samples in resps]
+        allowed = [self._allowed(doc) for doc in docs]
+        found = ChoiceExtractor(self.extractor, allowed).answers(outputs)
+        return [
+            [Answer.of(output, text) for output, text in zip(*question, strict=True)]
+            for question in zip(outputs, found, strict=True)
+        ]
+
+    def _allowed(self, doc: Any) -> str:
+        listed = doc.get(self.choices) if isinstance(doc, dict) else None
+        return ascii_uppercase[: len(listed)] if isinstance(listed, (list, tuple)) and listed else self.letters
 
 
 @register_metric(metric="math_verify", higher_is_better=True, aggregation="mean")  # type: ignore[untyped-decorator]

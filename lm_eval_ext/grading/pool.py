@@ -1,22 +1,31 @@
-"""Worker processes in which untrusted answers meet the algebra system: killed by the clock, bound in memory."""
+"""Worker processes in which untrusted answers meet the algebra system: bound in computing time and in memory.
+
+A limit is CPU seconds of the worker itself, so that no verdict depends on what else the machine does; a limit by the
+clock, far behind it, is for what hangs without computing. Workers live in any process and end with it, be it a daemonic
+one of `multiprocessing`, which may have no children otherwise.
+"""
 
 from __future__ import annotations
 
 import atexit
-import contextlib
 import logging
+import multiprocessing
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, wait
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.util import Finalize
 from typing import Any, Literal, NamedTuple
 
 from lm_eval_ext.errors import GradingError
+from lm_eval_ext.grading.worker import limited, prepare, warm_up
 
-SECONDS_PER_ANSWER = 2.0
-MEMORY_PER_WORKER = 2 << 30  # bytes of address space
+SECONDS_PER_ANSWER = 2.0  # of CPU time
+_BY_THE_CLOCK = 30  # times that, after which a worker is killed that does not compute
+_OUT_OF_TIME = getattr(signal, "SIGXCPU", 0)  # what the kernel ends a worker with that is beyond its CPU time
 _ATTEMPTS = 3  # a worker that was killed from outside is no fault of its answer
 _STUCK = 60.0  # seconds over an answer's own without any news, after which the workers are given up
 
@@ -63,7 +72,7 @@ _workers = _Workers()
 def in_workers(
     function: Callable[..., Any], calls: Sequence[tuple[Any, ...]], *, seconds: float = SECONDS_PER_ANSWER
 ) -> list[Outcome]:
-    """Outcomes of `function` for each call, in order; no call takes longer than `seconds`, or takes others with it."""
+    """Outcomes of `function` for each call, in order; none computes longer than `seconds`, or takes others with it."""
     outcomes: dict[int, Outcome | None] = dict.fromkeys(range(len(calls)))
     for attempt in range(_ATTEMPTS):
         open_ones = [number for number, outcome in outcomes.items() if outcome is None]
@@ -82,7 +91,8 @@ def _outcomes(function: Callable[..., Any], calls: Sequence[tuple[Any, ...]], se
     """None for a call whose worker, or whose pool, died."""
     pool = _workers.get()
     try:
-        futures = [pool.schedule(function, args=call, timeout=seconds) for call in calls]
+        clock = seconds * _BY_THE_CLOCK
+        futures = [pool.schedule(limited, args=(function, call, seconds), timeout=clock) for call in calls]
     except (RuntimeError, BrokenProcessPool):  # the pool is gone, with all its workers
         _workers.replace(pool)
         return [None] * len(calls)
@@ -98,7 +108,7 @@ def _finished(pool: Any, futures: Sequence[Any], seconds: float) -> bool:
         done, waiting = wait(waiting, timeout=1.0, return_when=FIRST_COMPLETED)
         if done:
             news = time.monotonic()
-        elif not pool.active or time.monotonic() - news > seconds + _STUCK:
+        elif not pool.active or time.monotonic() - news > seconds * _BY_THE_CLOCK + _STUCK:
             return False
     return True
 
@@ -112,7 +122,9 @@ def _outcome(future: Any) -> Outcome | None:
         return Outcome(failure="timeout")
     except MemoryError:
         return Outcome(failure="memory")
-    except (ProcessExpired, BrokenProcessPool, CancelledError):
+    except ProcessExpired as error:
+        return Outcome(failure="timeout") if error.exitcode == -_OUT_OF_TIME else None
+    except (BrokenProcessPool, CancelledError):
         return None
     except Exception:  # whatever an untrusted answer did to its worker is this answer's alone
         return Outcome(failure="unparsable")
@@ -131,10 +143,16 @@ def _started() -> Any:
 
     # loky's processes start a fresh interpreter, and unlike multiprocessing's they do not import the caller's main
     # module again, so a script without `if __name__ == "__main__"` works.
+    multiprocessing.current_process()._config["daemon"] = False  # type: ignore[attr-defined]  # ours end with it
     pool = ProcessPool(
-        max_workers=max(1, min(8, os.cpu_count() or 1)), context=get_context("loky"), initializer=_prepare
+        max_workers=max(1, min(8, os.cpu_count() or 1)),
+        context=get_context("loky"),
+        initializer=prepare,
+        initargs=(os.getpid(),),
     )
     atexit.register(_end, pool, os.getpid())
+    # A process of multiprocessing runs no atexit, and before it ends it waits for its children.
+    Finalize(None, _end, (pool, os.getpid()), exitpriority=100)
     _check(pool)
     return pool
 
@@ -143,35 +161,14 @@ def _check(pool: Any) -> None:
     from pebble import ProcessExpired
 
     try:
-        pool.schedule(_warm_up).result()
+        pool.schedule(warm_up).result()
     except (ProcessExpired, RuntimeError, CancelledError):  # killed from outside: `in_workers` starts again
         return
     except Exception as error:
         raise GradingError(f"the algebra system that grades answers does not work: {error!r}") from error
 
 
-def _warm_up() -> None:
-    from lm_eval_ext.grading.comparison import warm_up
-
-    warm_up()
-
-
 def _end(pool: Any, owner: int) -> None:
     if os.getpid() == owner:  # not in a forked child
         pool.stop()
         pool.join()
-
-
-def _prepare() -> None:
-    # Plain Python integers: with gmpy2, `20!!!!!!` aborts the process instead of raising MemoryError.
-    os.environ["SYMPY_GROUND_TYPES"] = "python"
-    logging.getLogger("math_verify").setLevel(logging.ERROR)
-    with contextlib.suppress(Exception):  # `_check` reports it; a worker that dies here is only started again
-        _warm_up()  # now, so that the first answer's time is its own
-    try:
-        import resource
-    except ImportError:  # Windows has no such limit; the clock still holds
-        return
-    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-    limit = MEMORY_PER_WORKER if hard == resource.RLIM_INFINITY else min(MEMORY_PER_WORKER, hard)
-    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))

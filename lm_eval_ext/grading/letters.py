@@ -1,0 +1,41 @@
+"""The letter that an answer to a multiple-choice question names."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+
+ALL = "ABCDEFGHIJ"
+_NAMED = r"(?:(?:the\s+)?(?:correct\s+|right\s+|best\s+)?(?:answer|option|choice)\b\W*(?:is\b)?\W*)?"
+_OPENING = r"(?:\\(?:text|math)\w*\s*\{)?[\s*_$({\[\"'`:]*"
+_CORRECT = re.compile(r"(?i)\b(?:correct|right|best)\s+(?:option|choice)\s+(?:is|would be|must be)\b[\s:]*(?=\S)")
+
+
+def chosen_letter(answer: str, letters: str = ALL) -> str:
+    """The one letter that an answer begins with; empty where there is none, or several are named.
+
+    Args:
+        answer: a final answer, as `(C)`, `C. 12 cm` or `option C`.
+        letters: those that the task allows.
+
+    >>> chosen_letter("(B), since it is even")
+    'B'
+    """
+    match = _pattern(letters).match(answer)
+    return match[1] if match else ""
+
+
+@cache
+def _pattern(letters: str) -> re.Pattern[str]:
+    some = f"[{re.escape(letters)}]"
+    closed = r"[\s*_$)}\]\"'`.,:]*"
+    others = rf"{closed}(?:\b(?:and|or)\b|&|/)?{closed}(?:\\text\s*\{{)?\s*\(?{some}\)?(?![\w'])"
+    article = r"(?<=[AI])\s+[a-z]"  # a sentence that begins with `A` or `I`
+    operator = r"[(^=+/\\-]|\s*(?:[=+^]|\\[A-Za-z])|\*(?=\s*\w)"
+    end = rf"(?!\w|{operator}|{article}|{others})"
+    return re.compile(rf"(?i:^\W*{_NAMED}){_OPENING}({some}){end}")
+
+
+def letters_named(text: str) -> list[str]:
+    """What a text says is the correct option or choice, the last first."""
+    return [text[match.end() : match.end() + 200] for match in reversed(list(_CORRECT.finditer(text)))]
