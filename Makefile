@@ -4,7 +4,7 @@ LM_EVAL := $(VENV)/bin/lm_eval
 SMOLLM2 := .models/smollm2
 OUT := out/demo
 
-.PHONY: demo test test-vllm test-browser docs lint setup clean
+.PHONY: demo test test-vllm test-browser architectures release-check docs lint setup clean
 
 EVALUATE := HF_HUB_OFFLINE=1 $(LM_EVAL) --model pruned-hf --tasks tts_mini,tts_chain_maj8 --batch_size 256 \
   --output_path $(OUT)/results --log_samples
@@ -42,6 +42,15 @@ $(VENV)-vllm/installed: pyproject.toml
 	$(VENV)-vllm/bin/python -m pip install --quiet --editable '.[dev]' ./tests/vllm_alias
 	$(VENV)-vllm/bin/python -m pip uninstall --quiet --yes torchaudio triton torchcodec
 	touch $@
+
+# Every causal language model of the installed transformers: dropping its layers is exact, or refused.
+architectures: setup
+	$(PY) -m benchmarks.architectures
+
+# What is too long for every run, and is run before a release.
+release-check: test architectures
+	LM_EVAL_TTS_ALL_LAYERS=1 $(PY) -m pytest tests/test_methods.py -k "perplexity_and_sleb or half"
+	$(PY) -m benchmarks.extract
 
 # The documentation, as a site.
 docs: setup

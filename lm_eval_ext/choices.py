@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+from lm_eval_ext.yaml_functions import usable_from_yaml
+
 LETTERS = "ABCD"
 
 
+@usable_from_yaml
 def shuffled(dataset: Any) -> Any:
     """GPQA's records with `choices`, a list of four texts, and `letter`, the right one's.
 

@@ -11,11 +11,10 @@ import pytest
 
 from lm_eval_ext.cli_leaderboard import build_site
 from lm_eval_ext.errors import ResultsError
-from lm_eval_ext.registry import LEADERBOARD
 from lm_eval_ext.site.board import Board
 from lm_eval_ext.site.catalogue import read_catalogue
 from lm_eval_ext.site.load import load
-from lm_eval_ext.thinking_formats import format_names, thinking_format
+from lm_eval_ext.thinking_formats import text_marks
 from tests.lm_eval_output import scores, write_board, write_output
 
 
@@ -60,11 +59,11 @@ def test_nothing_points_elsewhere(site: Path) -> None:
                     assert (path.parent / link).resolve().is_file(), (path, link)
 
 
-def test_texts_are_parted_where_any_known_format_ends_its_thinking() -> None:
-    script = (LEADERBOARD / "assets" / "site.js").read_text("utf-8")
-    ends = json.loads(script.split("const ENDS = ")[1].split(";")[0])
-    for name in format_names():
-        assert any(end in thinking_format(name).end for end in ends) or not thinking_format(name).end, name
+def test_the_pages_know_the_marks_of_every_format(results: Path, tmp_path: Path) -> None:
+    build_site([results], tmp_path / "site")
+    script = (tmp_path / "site" / "assets" / "site.js").read_text("utf-8")
+    marks = json.loads(script.split("const THINKING_MARKS = ")[1].split(";\n")[0])
+    assert marks == [json.loads(json.dumps(one._asdict())) for one in text_marks()] and len(marks) > 25
 
 
 def test_a_folder_with_something_else_is_left_alone(results: Path, tmp_path: Path) -> None:

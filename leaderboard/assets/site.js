@@ -156,14 +156,25 @@ function sampleView(sample, task, gated) {
   return box;
 }
 
-const ENDS = ["</think>", "</seed:think>", "[/THINK]", "<|END_THINKING|>", "<channel|>", "<|im_start|>answer",
-  "<|start|>assistant<|channel|>final<|message|>", "Here is my response:"];
+// How thinking shows in texts, from lm_eval_ext/thinking_formats.yaml: put here when the site is built.
+const THINKING_MARKS = [];
+
+// A text that begins with a mark of ordinary words; one that is a word runs into the next, as in "analysisWe".
+function begins(text, start) {
+  const rest = text.trimStart();
+  return rest.startsWith(start) && (!/^\p{L}+$/u.test(start) || /^[\p{L}\p{N}]/u.test(rest.slice(start.length)));
+}
+
 function parted(text) {
-  for (const end of ENDS) {
-    const at = text.lastIndexOf(end);
-    if (at >= 0) return [text.slice(0, at + end.length), text.slice(at + end.length).trim()];
+  let at = -1;
+  for (const { start, ends, anchored } of THINKING_MARKS) {
+    if (anchored && !begins(text, start)) continue;
+    for (const end of ends) {
+      const found = text.lastIndexOf(end);
+      if (found >= 0) at = Math.max(at, found + end.length);
+    }
   }
-  return ["", text];
+  return at < 0 ? ["", text] : [text.slice(0, at), text.slice(at).trim()];
 }
 
 function collapsed(title, text) {

@@ -10,13 +10,16 @@ from typing import Any
 
 from lm_eval_ext.authoring.finding import Finding
 from lm_eval_ext.authoring.functions import named_function
-from lm_eval_ext.authoring.task_file import Merged, merged, shown_names
+from lm_eval_ext.authoring.task_file import Merged, merged, root_of, shown_names
+from lm_eval_ext.authoring.templates import unsafe_name
 from lm_eval_ext.authoring.variants import is_written_by_us, out_of_date
 from lm_eval_ext.errors import ArgumentError, TaskError
 from lm_eval_ext.generation.options import asks_for_thinking, parse_options
 
 # What a benchmark cannot do without; of the first, one of two.
 REQUIRED = ("dataset_path", "test_split", "doc_to_text", "doc_to_target", "metric_list", "filter_list")
+_READERS = ("json", "csv", "parquet", "text")  # older `datasets` have one that unpickles
+_OPTIONS = ("data_files", "data_dir", "revision", "encoding", "delimiter", "sep", "field")
 INSTRUCTIONS = ("\\boxed{", "Final Answer", "final answer", "####")
 
 
@@ -35,12 +38,15 @@ def task_files(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
-def check_files(files: Sequence[Path], taken: frozenset[str]) -> tuple[list[Finding], list[Merged]]:
+def check_files(
+    files: Sequence[Path], taken: frozenset[str], *, trust: bool = False
+) -> tuple[list[Finding], list[Merged]]:
     """Findings of single files and between them, and the benchmarks that have none, for a look at their data.
 
     Args:
         files: task YAMLs; variants that `tasks sync` writes are checked against their base.
         taken: names of tasks elsewhere.
+        trust: run what the files name.
     """
     found: list[Finding] = []
     sound: list[Merged] = []
@@ -50,7 +56,7 @@ def check_files(files: Sequence[Path], taken: frozenset[str]) -> tuple[list[Find
         if isinstance(task.fields.get("task"), str):
             names[task.fields["task"]].append(task)
         if not faults and not is_written_by_us(path) and "group" not in task.fields:
-            faults = list(_benchmark(task, taken))
+            faults = list(_benchmark(task, taken, trust))
             sound += [] if any(not fault.warning for fault in faults) else [task]
         found += faults
     for name, some in names.items():
@@ -58,7 +64,7 @@ def check_files(files: Sequence[Path], taken: frozenset[str]) -> tuple[list[Find
     return list(dict.fromkeys(found)) + list(_out_of_date(sound)), sound
 
 
-def _benchmark(task: Merged, taken: frozenset[str]) -> Iterator[Finding]:
+def _benchmark(task: Merged, taken: frozenset[str], trust: bool) -> Iterator[Finding]:
     missing = [name for name in REQUIRED if name not in task.fields and not _has_instead(task, name)]
     if not isinstance(task.fields.get("task"), str):
         yield task.own.finding([], "missing", "task: the benchmark's name")
@@ -67,7 +73,8 @@ def _benchmark(task: Merged, taken: frozenset[str]) -> Iterator[Finding]:
     else:
         yield from _name(task, taken)
         yield from _metadata(task)
-        yield from _functions(task)
+        yield from _functions(task, trust)
+        yield from _dataset(task, trust)
         yield from _grading(task)
         yield from _generation(task)
         yield from _template(task, "doc_to_text")
@@ -99,15 +106,47 @@ def _metadata(task: Merged) -> Iterator[Finding]:
             yield task.finding(["metadata"], "metadata", f"{name} of the questions is missing", warning=True)
 
 
-def _functions(task: Merged) -> Iterator[Finding]:
+def _functions(task: Merged, trust: bool) -> Iterator[Finding]:
     """`!function` names must resolve; lm-eval says so only when the task is used."""
     for field in ("custom_dataset", "process_docs"):
         if (name := task.fields.get(field)) is not None:
             try:
-                named_function(name)
-            except ImportError:
-                text = f"{name} cannot be imported; allowed: !function package.module.name"
-                yield task.finding([field], "function", text)
+                named_function(str(name), trust=trust)
+            except ImportError as error:
+                yield task.finding([field], "function", str(error))
+
+
+def _dataset(task: Merged, trust: bool) -> Iterator[Finding]:
+    """Datasets are loaded by what reads data alone, from the Hub or from below the benchmark's folder."""
+    path = str(task.fields.get("dataset_path") or "")
+    if trust or not path:
+        return
+    if path not in _READERS and not re.fullmatch(r"[\w.-]+/[\w.-]+", path):
+        text = f"{path}; allowed: {', '.join(_READERS)}, or ORG/NAME on the Hub; --trust loads anything"
+        yield task.finding(["dataset_path"], "dataset", text)
+    options = task.fields.get("dataset_kwargs") or {}
+    if unknown := sorted(set(map(str, options)) - {*_OPTIONS}):
+        text = f"{unknown[0]}; a check takes {', '.join(_OPTIONS)}; --trust takes all"
+        yield task.finding(["dataset_kwargs", unknown[0]], "dataset", text)
+    for file in _files(options.get("data_files")):
+        if not _is_near(task.own.path, file):
+            text = f"{file} lies neither near the benchmark nor below the current folder; --trust reads it"
+            yield task.finding(["dataset_kwargs"], "dataset", text)
+
+
+def _files(given: object) -> Iterator[str]:
+    if isinstance(given, str):
+        yield given
+    elif isinstance(given, dict):
+        yield from (file for one in given.values() for file in _files(one))
+    elif isinstance(given, list):
+        yield from (file for one in given for file in _files(one))
+
+
+def _is_near(task: Path, file: str) -> bool:
+    """Whether a file lies where it is expected: below the benchmarks, beside them, or below the current folder."""
+    path = Path(file).resolve()
+    return any(path.is_relative_to(folder) for folder in (root_of(task).parent, Path.cwd().resolve()))
 
 
 def _grading(task: Merged) -> Iterator[Finding]:
@@ -160,6 +199,9 @@ def _template(task: Merged, field: str) -> Iterator[Finding]:
     text = str(task.fields[field])
     try:
         shown_names(text)
+        if unsafe := unsafe_name(text):
+            yield task.finding([field], "template", f"{field} reaches beyond the question's fields: {unsafe}")
+            return
     except TemplateSyntaxError as error:
         yield task.finding([field], "template", f"{field} is no Jinja template: {error.message}")
         return

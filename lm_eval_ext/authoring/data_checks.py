@@ -12,7 +12,9 @@ from lm_eval_ext.authoring.checks import INSTRUCTIONS
 from lm_eval_ext.authoring.finding import Finding
 from lm_eval_ext.authoring.functions import named_function
 from lm_eval_ext.authoring.task_file import Merged, is_template, shown_names
+from lm_eval_ext.authoring.templates import render_all
 from lm_eval_ext.choices import LETTERS
+from lm_eval_ext.errors import TaskError
 from lm_eval_ext.grading.grade import grades
 from lm_eval_ext.site.catalogue import Catalogue
 
@@ -24,29 +26,29 @@ _ANOTHER = "98765.4321"  # an answer that can be read, and is no gold answer
 _USUAL_SPLITS = ("test", "validation", "train")
 
 
-def check_data(task: Merged, catalogue: Catalogue) -> list[Finding]:
+def check_data(task: Merged, catalogue: Catalogue, *, trust: bool = False) -> list[Finding]:
     """Findings on a benchmark whose file has no fault; they stop at the first that hides what comes after."""
-    dataset, fault = _dataset(task)
+    dataset, fault = _dataset(task, trust)
     if dataset is None:
         return [fault] if fault else []
     split = str(task.fields["test_split"])
     if split not in dataset:
         return [task.finding(["test_split"], "split", f"{split}; there are: {', '.join(map(str, dataset))}")]
-    docs, fault = _docs(task, dataset[split])
+    docs, fault = _docs(task, dataset[split], trust)
     found = [fault] if fault else list(_fields(task, docs))
     if found:
         return found
     return [*_gated(task, catalogue), *_splits(task, dataset, split), *_questions(task, docs)]
 
 
-def _dataset(task: Merged) -> tuple[Any, Finding | None]:
+def _dataset(task: Merged, trust: bool) -> tuple[Any, Finding | None]:
     """All splits; whatever cannot be reached is one finding."""
     import datasets
 
     fields, field = task.fields, "custom_dataset" if "custom_dataset" in task.fields else "dataset_path"
     try:
         if field == "custom_dataset":
-            return named_function(fields[field])(**(fields.get("dataset_kwargs") or {})), None
+            return named_function(fields[field], trust=trust)(**(fields.get("dataset_kwargs") or {})), None
         options = dict(fields.get("dataset_kwargs") or {})
         datasets.disable_progress_bars()
         return datasets.load_dataset(fields["dataset_path"], fields.get("dataset_name"), **options), None
@@ -56,10 +58,10 @@ def _dataset(task: Merged) -> tuple[Any, Finding | None]:
         return None, task.finding([field], "dataset", f"{files or fields[field]} cannot be reached ({reason})")
 
 
-def _docs(task: Merged, split: Any) -> tuple[list[dict[str, Any]], Finding | None]:
+def _docs(task: Merged, split: Any, trust: bool) -> tuple[list[dict[str, Any]], Finding | None]:
     name = task.fields.get("process_docs")
     try:
-        docs = list(named_function(name)(split) if name else split)
+        docs = list(named_function(name, trust=trust)(split) if name else split)
     except Exception as error:  # a function of somebody's
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         return [], task.finding(["process_docs"], "function", f"{name} fails ({reason})")
@@ -108,12 +110,14 @@ def _text(doc: Mapping[str, Any]) -> str:
 
 
 def _questions(task: Merged, docs: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
-    try:
-        prompts = [_rendered(task.fields["doc_to_text"], doc) for doc in docs]
-        golds = [_rendered(task.fields["doc_to_target"], doc) for doc in docs]
-    except Exception as error:  # Jinja's, or whatever an expression within a template raises
-        yield task.finding(["doc_to_text"], "template", " ".join(f"cannot be rendered: {error}".split())[:200])
-        return
+    rendered = {}
+    for field in ("doc_to_text", "doc_to_target"):
+        try:
+            rendered[field] = render_all(str(task.fields[field]), docs)
+        except TaskError as error:
+            yield task.finding([field], "template", str(error))
+            return
+    prompts, golds = rendered["doc_to_text"], rendered["doc_to_target"]
     yield from _prompts(task, prompts, docs)
     lists = [number for number, doc in enumerate(docs) if isinstance(doc.get(task.fields["doc_to_target"]), list)]
     if lists:
@@ -131,13 +135,6 @@ def _questions(task: Merged, docs: Sequence[Mapping[str, Any]]) -> Iterator[Find
         text = f"question {bad[0]} and {len(bad) - 1} more: " if len(bad) > 1 else f"question {bad[0]}: "
         warning = why == _PROSE
         yield task.finding(["doc_to_target"], "gold", text + why.format(gold=golds[bad[0]][:80]), warning=warning)
-
-
-def _rendered(template: str, doc: Mapping[str, Any]) -> str:
-    from lm_eval.utils import apply_template
-
-    value = doc[template] if template in doc else apply_template(template, dict(doc))
-    return "" if value is None else str(value)
 
 
 def _prompts(task: Merged, prompts: Sequence[str], docs: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:

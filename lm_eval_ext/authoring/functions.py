@@ -1,4 +1,4 @@
-"""`!function` names of task YAMLs."""
+"""`!function` names of task YAMLs, resolved without importing what a stranger names."""
 
 from __future__ import annotations
 
@@ -6,16 +6,29 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
+import lm_eval_ext.choices
+import lm_eval_ext.testbed.problems  # noqa: F401  # both declare functions
+from lm_eval_ext.yaml_functions import usable_functions
 
-def named_function(name: str) -> Callable[..., Any]:
+
+def named_function(name: str, *, trust: bool = False) -> Callable[..., Any]:
     """The function called `package.module.name`.
 
+    Args:
+        name: as a YAML gives it.
+        trust: import whatever it names.
+
     Raises:
-        ImportError: there is none.
+        ImportError: there is none, or it is not among those that a YAML may use; the message says which.
     """
+    usable = usable_functions()
+    if name in usable:
+        return usable[name]
+    if not trust:
+        raise ImportError(f"{name} is not run by a check; allowed: {', '.join(sorted(usable))}, or --trust")
     module, _, function = name.rpartition(".")
     try:
         found: Callable[..., Any] = getattr(import_module(module or name), function)
-    except AttributeError as error:
-        raise ImportError(f"{module} has no {function}") from error
+    except (AttributeError, ValueError, ImportError) as error:
+        raise ImportError(f"{name} cannot be imported; allowed: !function package.module.name") from error
     return found

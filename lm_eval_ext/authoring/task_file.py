@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lm_eval_ext.authoring.finding import Finding
+from lm_eval_ext.registry import TASKS
 
 Lines = Mapping[tuple[str | int, ...], int]
 Text = Annotated[str, Field(min_length=1)]
@@ -126,6 +127,9 @@ class _Loader(yaml.SafeLoader):
 _Loader.add_constructor("!function", lambda loader, node: str(loader.construct_scalar(node)))  # type: ignore[arg-type]
 
 
+_LARGEST = 1_000_000  # bytes of a file, and a hundredth of it nodes, aliases written out
+
+
 @dataclass
 class Source:
     """A file's fields, and the lines that they begin on."""
@@ -149,7 +153,11 @@ def read(path: Path) -> tuple[Source, list[Finding]]:
     """A file by itself: its fields, and what is wrong with its YAML or with single fields."""
     source = Source(path)
     try:
+        if path.stat().st_size > _LARGEST:
+            return source, [Finding(path, 0, "yaml", f"is larger than {_LARGEST} bytes")]
         node = yaml.compose(path.read_text("utf-8"), Loader=_Loader)
+        if node is not None and _written_out(node, {}) > _LARGEST // 100:
+            return source, [Finding(path, 1, "yaml", "its anchors and aliases make too much of it, or a circle")]
         content = _Loader("").construct_document(node) if node is not None else None
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
@@ -161,6 +169,16 @@ def read(path: Path) -> tuple[Source, list[Finding]]:
         return source, [Finding(path, 1, "yaml", f"holds {kind}; allowed: the fields of a task or group")]
     source.fields, source.lines = {str(key): value for key, value in content.items()}, dict(_lines(node))
     return source, [*_twice(node, path), *_faults(source)]
+
+
+def _written_out(node: yaml.Node, known: dict[int, int]) -> int:
+    """Nodes of a document with its aliases written out; endless where one holds itself."""
+    if id(node) not in known:
+        known[id(node)] = _LARGEST  # until it is counted, which it cannot be within itself
+        pairs = [one for pair in node.value for one in pair] if isinstance(node, yaml.MappingNode) else node.value
+        below = pairs if isinstance(node, yaml.CollectionNode) else []
+        known[id(node)] = 1 + sum(_written_out(one, known) for one in below)
+    return known[id(node)]
 
 
 def _lines(node: yaml.Node | None, place: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], int]]:
@@ -223,8 +241,16 @@ class Merged:
         return source.finding(place if place[0] in source.fields else ["task"], rule, text, warning=warning)
 
 
+def root_of(task: Path) -> Path:
+    """The folder of benchmarks that a task file lies in; what it names lies below it."""
+    return task.resolve().parent.parent
+
+
 def merged(path: Path, _above: tuple[Path, ...] = ()) -> tuple[Merged, list[Finding]]:
-    """A file with its includes, and what is wrong with any of them."""
+    """A file with its includes, and what is wrong with any of them.
+
+    Includes lie below the folder of benchmarks, or are ours.
+    """
     own, found = read(path)
     fields, sources = dict[str, Any](), dict[str, Source]()
     includes = own.fields.get("include") or []
@@ -232,6 +258,8 @@ def merged(path: Path, _above: tuple[Path, ...] = ()) -> tuple[Merged, list[Find
         target = path.parent / str(include)
         if target.resolve() in (*_above, path.resolve()):
             found.append(own.finding(["include"], "include", f"{include} includes this file again"))
+        elif not any(target.resolve().is_relative_to(root) for root in (root_of((_above or (path,))[0]), TASKS)):
+            found.append(own.finding(["include"], "include", f"{include} lies outside the folder of benchmarks"))
         elif not target.is_file():
             found.append(own.finding(["include"], "include", f"{include} does not exist, from {path.parent}"))
         else:

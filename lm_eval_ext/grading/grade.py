@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 from lm_eval_ext.grading import comparison, equivalence
+from lm_eval_ext.grading.extract import last_boxed
 from lm_eval_ext.grading.normalise import normalised
 from lm_eval_ext.grading.pool import Failure, in_workers
 
@@ -83,8 +84,15 @@ def grades(pairs: Sequence[tuple[str, str]]) -> list[Grade]:
     Args:
         pairs: gold answer and answer, of any questions; an empty answer is none.
     """
-    verdicts = compare(pairs)
+    verdicts = compare([(_gold_answer(gold), answer) for gold, answer in pairs])
     return [_grade(answer, verdict) for (_, answer), verdict in zip(pairs, verdicts, strict=True)]
+
+
+def _gold_answer(gold: str) -> str:
+    """The answer in a gold one that is a whole solution: what stands after `####`, or in its last box."""
+    if "####" in gold:
+        return gold.rpartition("####")[2]
+    return (last_boxed(gold) or gold) if "boxed" in gold else gold
 
 
 def _grade(answer: str, verdict: bool | Trouble) -> Grade:

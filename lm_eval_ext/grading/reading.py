@@ -15,7 +15,15 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from lm_eval_ext.grading.algebra import equal_expressions, is_number
-from lm_eval_ext.grading.spelling import as_tuple, closing, parts, spelled_out, with_plain_brackets, without_ordinal
+from lm_eval_ext.grading.spelling import (
+    as_text,
+    as_tuple,
+    closing,
+    parts,
+    spelled_out,
+    with_plain_brackets,
+    without_ordinal,
+)
 from lm_eval_ext.grading.units import Unit, is_bare_unit, unit_of
 
 _TEXT = r"\\(?:text(?:rm|bf|it|normal)?|mathrm|mathsf|mbox|hbox|operatorname)\s*\{[^{}]*\}"
@@ -121,12 +129,13 @@ def _one(text: str) -> list[Reading]:
 
 def plain_words(text: str) -> str:
     r"""The words of an answer that holds nothing else, as `even` of `\text{Even}`; empty if it does."""
-    marked = re.fullmatch(_TEXT, text)
-    inner = re.sub(r"^\\[a-z]+\s*\{|\}$", "", text).strip() if marked else text
-    if not _WORDS.match(inner) or not (marked or re.search(r"[^\W\d_]{4,}", inner)):
+    if re.fullmatch(_TEXT, text):
+        inner = as_text(text)
+    elif _WORDS.match(text) and re.search(r"[^\W\d_]{4,}", text):
+        inner = " ".join(text.rstrip(".!?").split())
+    else:
         return ""
-    inner = " ".join(inner.rstrip(".!?").split())
-    return inner.casefold() if len(inner) > 1 else ""
+    return inner.casefold() if len(inner) > 1 else inner
 
 
 def _bracketed(text: str) -> Iterator[Reading]:

@@ -47,7 +47,7 @@ class PrunedLM(ABC):
         recipe: name of a recipe in `pruned_models/`, or path of a YAML.
         prune: `METHOD:N`, as `shortgpt:3`: layers chosen now by a method, or by an earlier run with the same words.
         calibration: the texts that `prune` chooses by: `embedded`, a corpus, a text file, `task:NAME`.
-        trust_layer_fields: take unknown config fields of as many entries as layers for one entry per layer.
+        trust_layer_fields: drop layers of an architecture for which that could not be shown to be exact.
         thinking_format: name of a format in `thinking_formats.yaml`; found from the tokenizer if left out.
         answer_token_budget: most tokens of an answer where the task says nothing; -1 is no limit.
         auto_chat_template: apply the tokenizer's chat template to thinking requests that come without it.

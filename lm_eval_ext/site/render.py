@@ -18,8 +18,10 @@ from lm_eval_ext.site.board import Board, overview
 from lm_eval_ext.site.load import SITE_MARK, Source
 from lm_eval_ext.site.run import Run, TaskResult
 from lm_eval_ext.site.shards import write_shards
+from lm_eval_ext.thinking_formats import text_marks
 
 _PAGES = ("index", "budgets", "votes", "depth", "compare", "about")
+_NO_MARKS = "const THINKING_MARKS = []"  # of `site.js`, which takes those of `thinking_formats.yaml`
 _ENTRIES = {SITE_MARK, "assets", "data", "runs", *(f"{name}.html" for name in _PAGES)}
 
 
@@ -164,6 +166,9 @@ def _paper() -> list[tuple[charts.Chart, dict[str, str]]]:
 def _write_assets(out: Path) -> None:
     shutil.copytree(LEADERBOARD / "assets", out / "assets")
     (out / "assets" / "charts.js").write_text(charts.bundle(), encoding="utf-8")
+    script = out / "assets" / "site.js"
+    marks = json.dumps([marks._asdict() for marks in text_marks()])
+    script.write_text(script.read_text("utf-8").replace(_NO_MARKS, _NO_MARKS[:-2] + marks), encoding="utf-8")
 
 
 def _write_data(out: Path, board: Board) -> None:

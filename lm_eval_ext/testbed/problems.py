@@ -6,6 +6,8 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+from lm_eval_ext.yaml_functions import usable_from_yaml
+
 _NAMES = ("Ada", "Ben", "Chloe", "Dev", "Emil", "Fay", "Gus", "Hana")
 _THINGS = ("apples", "stamps", "marbles", "pencils", "shells", "coins")
 _STEPS: dict[str, Callable[[int, int], int]] = {
@@ -64,16 +66,19 @@ def chains(count: int, shortest: int, longest: int, seed: int = 22510) -> list[P
     return list(problems.values())
 
 
+@usable_from_yaml
 def sums_dataset(**_: Any) -> Any:
     """The problems as lm-eval's `custom_dataset` wants them: a dictionary of splits."""
     return _dataset(sums(100))
 
 
+@usable_from_yaml
 def short_chains_dataset(**_: Any) -> Any:
     """Chains of one to three steps."""
     return _dataset(chains(200, 1, 3))
 
 
+@usable_from_yaml
 def chains_dataset(**_: Any) -> Any:
     """Chains of 6 to 40 steps, so that every budget from 8 to 128 tokens lets more of them end."""
     return _dataset(chains(200, 6, 40))

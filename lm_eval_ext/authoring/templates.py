@@ -1,0 +1,72 @@
+"""Jinja templates of task YAMLs, rendered as lm-eval does but in a sandbox: they come from anybody.
+
+A worker process renders them, so that one that loops or fills the memory is ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lm_eval_ext.errors import TaskError
+from lm_eval_ext.grading.pool import in_workers
+
+SECONDS = 20.0  # of CPU time for all questions of a benchmark
+
+
+def render_all(template: str, docs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A template over each question; the name of a field is that field.
+
+    Raises:
+        TaskError: it reaches beyond the questions, fails, or takes too long.
+    """
+    (outcome,) = in_workers(_rendered_or_why, [(template, [dict(doc) for doc in docs])], seconds=SECONDS)
+    if outcome.failure:
+        raise TaskError(f"takes too much ({outcome.failure}); a template has {SECONDS:g} s for all questions")
+    texts, why = outcome.value
+    if why:
+        raise TaskError(why)
+    rendered: list[str] = texts
+    return rendered
+
+
+def _rendered_or_why(template: str, docs: Sequence[Mapping[str, Any]]) -> tuple[list[str], str]:
+    from jinja2.exceptions import SecurityError
+
+    try:
+        return [_rendered(template, doc) for doc in docs], ""
+    except SecurityError as error:
+        return [], f"reaches beyond the question's fields: {' '.join(str(error).split())[:150]}"
+    except Exception as error:  # whatever an expression within a template raises
+        return [], " ".join(f"cannot be rendered: {error}".split())[:200]
+
+
+def _rendered(template: str, doc: Mapping[str, Any]) -> str:
+    value = doc[template] if template in doc else _environment().from_string(template).render(**doc)
+    return "" if value is None else str(value)
+
+
+def _environment() -> Any:
+    """lm-eval's environment, but for the sandbox."""
+    from jinja2 import StrictUndefined
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+    from lm_eval.utils import regex_replace
+
+    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
+    environment.filters["regex_replace"] = regex_replace
+    return environment
+
+
+def unsafe_name(template: str) -> str:
+    """The first private attribute that a template asks for, as `__class__`; empty where there is none.
+
+    Raises:
+        jinja2.TemplateSyntaxError: it cannot be parsed.
+    """
+    from jinja2 import nodes
+    from jinja2.sandbox import SandboxedEnvironment
+
+    tree = SandboxedEnvironment().parse(template)
+    attributes = [str(node.attr) for node in tree.find_all(nodes.Getattr)]
+    items = [str(node.value) for node in tree.find_all(nodes.Const) if isinstance(node.value, str)]
+    return next((name for name in [*attributes, *items] if name.startswith("__")), "")

@@ -1,0 +1,135 @@
+"""`tasks check` on what a stranger sends: nothing of it is run, and each file gets one clear line."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from lm_eval_ext.cli import app
+from lm_eval_ext.cli_tasks import checked
+from lm_eval_ext.registry import TASKS
+from tests.test_authoring import GOOD, write_questions
+
+REACHING = "cycler.__init__.__globals__.os.system('touch CANARY')"
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{one}: &{one} [{', '.join([f'*{before}'] * 10)}]\n"
+    for before, one in zip("abcdefghi", "bcdefghij", strict=True)
+)  # fmt: skip
+TEXT = "{{problem}}"
+TARGET = "doc_to_target: answer"
+
+# name: what is replaced in a good file, by what; the rule of the one finding, and a part of its text.
+HOSTILE: dict[str, tuple[str, str, str, str]] = {
+    "globals": (TEXT, f"{{{{{REACHING}}}}}", "template", "reaches beyond"),
+    "globals_of_a_field": (TEXT, "{{problem.__class__.__mro__[1].__subclasses__()}}", "template", "reaches beyond"),
+    "by_subscript": (TEXT, "{{problem['__class__']['__mro__']}}", "template", "reaches beyond"),
+    "by_attr": (TEXT, "{{problem|attr('__class__')}}", "template", "reaches beyond"),
+    "by_pieces": (TEXT, "{{problem|attr('_' ~ '_class_' ~ '_')}}", "template", "reaches beyond"),
+    "by_format": (TEXT, "{{'{0.__class__}'.format(problem)}}", "template", "reaches beyond"),
+    "by_loop": (TEXT, "{% for x in [''] %}{{x.__class__.__base__}}{% endfor %}{{problem}}", "template", "reaches"),
+    "in_the_target": (TARGET, f'doc_to_target: "{{{{{REACHING}}}}}"', "template", "reaches beyond"),
+    "import_of_a_file": (TEXT, "{% include '/etc/passwd' %}{{problem}}", "template", "cannot be rendered"),
+    "endless": (
+        TEXT, "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}{{problem}}", "template",
+        "takes too much",
+    ),
+    "power": (TEXT, "{{99999999**99999999}}{{problem}}", "template", "takes too much"),
+    "memory": (TEXT, "{{'x' * 99999999999}}{{problem}}", "template", ""),
+    "system": ("test_split: test\n", "test_split: test\nprocess_docs: !function os.system\n", "function", "not run"),
+    "of_ours": (
+        "dataset_path: json\ndataset_kwargs: {data_files: {test: FOLDER/questions.jsonl}}",
+        "custom_dataset: !function lm_eval_ext.authoring.functions.import_module\ndataset_kwargs: {name: evil}",
+        "function", "not run",
+    ),
+    "beside_it": (
+        "test_split: test\n", "test_split: test\nprocess_docs: !function evil.run\n", "function", "not run",
+    ),
+    "pickle": ("dataset_path: json", "dataset_path: pandas", "dataset", "allowed: json, csv"),
+    "loader": ("dataset_path: json", "dataset_path: FOLDER/loader.py", "dataset", "allowed: json, csv"),
+    "remote_code": (
+        "dataset_kwargs: {", "dataset_kwargs: {trust_remote_code: true, ", "dataset", "trust_remote_code; a",
+    ),
+    "cache": ("dataset_kwargs: {", "dataset_kwargs: {cache_dir: /etc, ", "dataset", "cache_dir; a check takes"),
+    "data_elsewhere": ("FOLDER/questions.jsonl", "/etc/passwd", "dataset", "lies neither"),
+    "data_above": ("FOLDER/questions.jsonl", "FOLDER/../../../../../../etc/passwd", "dataset", "lies neither"),
+    "data_by_pattern": ("FOLDER/questions.jsonl", "/proc/self/*", "dataset", "lies neither"),
+    "include_elsewhere": ("include: _math", "include: /etc/passwd", "include", "lies outside"),
+    "include_above": ("include: _math", "include: ../../../../../../../../etc/passwd", "include", "lies outside"),
+    "python_object": (TARGET, "doc_to_target: !!python/object/apply:os.system ['touch CANARY']", "yaml", "cannot be"),
+    "python_name": (TARGET, "doc_to_target: !!python/name:os.system", "yaml", "cannot be read"),
+    "python_module": (TARGET, "doc_to_target: !!python/module:antigravity", "yaml", "cannot be read"),
+    "other_tag": (TARGET, "doc_to_target: !run [touch, CANARY]", "yaml", "cannot be read"),
+    "function_of_a_list": (TARGET, "doc_to_target: !function [os, system]", "yaml", "cannot be read"),
+    "anchors": (GOOD, GOOD + BOMB, "yaml", "anchors"),
+    "circle": (GOOD, GOOD + "tag: &a [*a]\n", "yaml", "anchors"),
+    "huge": (GOOD, GOOD + "# " + "x" * 1_100_000 + "\n", "yaml", "is larger"),
+    "deep": (GOOD, GOOD + "tag: " + "[" * 5_000 + "]" * 5_000 + "\n", "yaml", "cannot be read"),
+}  # fmt: skip
+
+
+class Evil:
+    def __init__(self, canary: Path) -> None:
+        self.canary = canary
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.canary,)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_nothing_is_run_and_one_line_says_why(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, canary = tmp_path / "tasks" / "evil", tmp_path / "canary"
+    folder.mkdir(parents=True)
+    shutil.copy(TASKS / "_math", folder.parent / "_math")
+    write_questions(folder / "questions.jsonl")
+    (folder / "evil.py").write_text(f"from pathlib import Path\nPath({str(canary)!r}).touch()\nrun = list\n", "utf-8")
+    (folder / "loader.py").write_text(f"from pathlib import Path\nPath({str(canary)!r}).touch()\n", "utf-8")
+    (folder / "questions.pkl").write_bytes(pickle.dumps(Evil(canary)))
+    old, new, rule, text = HOSTILE[name]
+    content = GOOD.replace(old, new) if old != GOOD else new
+    content = content.replace("include: _math\n", "include: ../_math\n").replace("NAME", name)
+    path = folder / f"tts_{name}.yaml"
+    path.write_text(content.replace("FOLDER", str(folder)).replace("CANARY", str(canary)), "utf-8")
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(str(folder))
+    start = time.monotonic()
+    (found,) = [finding for finding in checked([path], data=True) if not finding.warning]
+    assert found.rule == rule and text in found.text and "\n" not in str(found)
+    assert found.path == path and found.line > (0 if rule != "yaml" else -1)
+    assert not canary.exists() and time.monotonic() - start < 300
+    assert "root:" not in found.text, "what a file holds that it should not reach is not shown"
+
+
+def test_sync_reads_and_runs_nothing(tmp_path: Path) -> None:
+    canary = tmp_path / "canary"
+    folder = tmp_path / "evil"
+    folder.mkdir()
+    shutil.copy(TASKS / "_math", tmp_path / "_math")
+    text = GOOD.replace("NAME", "evil").replace("include: _math", "include: ../_math").replace("FOLDER", str(folder))
+    hostile = text.replace(TEXT, f"{{{{{REACHING}}}}}".replace("CANARY", str(canary)))
+    (folder / "tts_evil.yaml").write_text(hostile + "  variants: {budgets: [8]}\n", "utf-8")
+    CliRunner().invoke(app, ["tasks", "sync", str(tmp_path)])
+    assert not canary.exists()
+
+
+def test_who_trusts_a_file_has_it_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "tasks" / "own"
+    folder.mkdir(parents=True)
+    shutil.copy(TASKS / "_math", folder.parent / "_math")
+    write_questions(folder / "questions.jsonl")
+    (folder / "own_functions.py").write_text("def same(docs):\n    return docs\n", "utf-8")
+    text = GOOD.replace("NAME", "own").replace("include: _math", "include: ../_math").replace("FOLDER", str(folder))
+    text = text.replace("test_split: test\n", "test_split: test\nprocess_docs: !function own_functions.same\n")
+    path = folder / "tts_own.yaml"
+    path.write_text(text, "utf-8")
+    monkeypatch.syspath_prepend(str(folder))
+    runner = CliRunner()
+    refused = runner.invoke(app, ["tasks", "check", str(path), "--json"])
+    assert refused.exit_code == 1 and "--trust" in json.loads(refused.output)[0]["text"]
+    assert runner.invoke(app, ["tasks", "check", str(path), "--trust"]).exit_code == 0
