@@ -278,9 +278,13 @@ def shown_names(template: str) -> set[str]:
     Raises:
         jinja2.TemplateSyntaxError: it cannot be parsed.
     """
-    from jinja2 import Environment, meta
+    from jinja2 import Environment, nodes
 
-    return set(meta.find_undeclared_variables(Environment(autoescape=True).parse(template)))
+    # Jinja's own `meta.find_undeclared_variables` computes what is constant: a stranger's 9**99999999 would be.
+    environment = Environment(autoescape=True)
+    names = list(environment.parse(template).find_all(nodes.Name))
+    own = {name.name for name in names if name.ctx == "store"} | environment.globals.keys()
+    return {name.name for name in names if name.ctx == "load"} - own
 
 
 def is_template(text: str) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 from lm_eval_ext.errors import TaskError
 from lm_eval_ext.grading.pool import in_workers
 
-SECONDS = 20.0  # of CPU time for all questions of a benchmark
+SECONDS = 10.0  # of CPU time for all questions of a benchmark
 
 
 def render_all(template: str, docs: Sequence[Mapping[str, Any]]) -> list[str]:
