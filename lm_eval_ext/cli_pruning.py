@@ -38,9 +38,10 @@ def prune(
 ) -> None:
     """Choose layers by a method and write a recipe for every number of layers."""
     from lm_eval_ext.models.computed_recipe import notebook_for, parse_parameters, subject_for
-    from lm_eval_ext.pruning.choosing import choose
+    from lm_eval_ext.pruning.choosing import choose, method_parameters
     from lm_eval_ext.pruning.plot import can_plot, plot_scores
 
+    method_parameters(method)  # an unknown one is refused before anything is fetched
     subject = subject_for(
         base, revision, calibration, samples=samples, max_tokens=max_tokens, batch_size=batch_size, dtype=dtype,
         trust_remote_code=trust_remote_code,

@@ -24,7 +24,12 @@ def new(
     name: Annotated[str, typer.Argument(help="The benchmark's name, without tts_.")],
     dataset: Annotated[str, typer.Option(help="ORG/NAME on the Hub, or a .jsonl, .json, .csv or .parquet file.")],
     question: Annotated[str, typer.Option(help="The dataset's field with the question.")],
-    answer: Annotated[str, typer.Option(help="The dataset's field with the gold answer.")],
+    answer: Annotated[
+        str, typer.Option(help="The dataset's field with the gold answer; of choices a letter, an index or a text.")
+    ],
+    choices: Annotated[
+        list[str] | None, typer.Option(help="Of multiple choice: the field with the list, or one for each choice.")
+    ] = None,
     split: Annotated[str, typer.Option(help="Of the dataset; of a file, test.")] = "test",
     config: Annotated[str | None, typer.Option(help="Of the dataset, where it has several.")] = None,
     source: Annotated[str, typer.Option(help="Where the questions are published; by default the dataset.")] = "",
@@ -42,7 +47,7 @@ def new(
 
     name = name.removeprefix("tts_")
     text = draft(
-        name, dataset, split, question, answer, config=config, source=source, licence=license_,
+        name, dataset, split, question, answer, choices=choices or (), config=config, source=source, licence=license_,
         budgets=budgets or BUDGETS, votes=votes or VOTES,
     )  # fmt: skip
     path = write_draft(text, name, to)

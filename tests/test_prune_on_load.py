@@ -150,3 +150,19 @@ def test_a_recovered_model_is_marked(lora: bool, tiny_model: Path, tmp_path: Pat
 
 def test_a_recipe_is_cached_where_the_journal_is() -> None:
     assert cache_folder().name == "lm-eval-tts"
+
+
+def test_an_unknown_method_is_said_before_anything_is_fetched(tmp_path: Path) -> None:
+    done = run(
+        COMMAND, "prune", "--base", "no/such-model", "--method", "foo", HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path)
+    )
+    last = done.stderr.strip().splitlines()[-1]
+    assert done.returncode == 1 and last.startswith("lm-eval-tts: method=foo: not known; known: angular,")
+
+
+def test_a_misspelt_task_is_one_line(tiny_model: Path, tmp_path: Path) -> None:
+    arguments = ["--base", tiny_model, "--method", "shortgpt", "--calibration", "task:tts_smus", "--out", tmp_path]
+    done = run(COMMAND, "prune", *map(str, arguments))
+    last = done.stderr.strip().splitlines()[-1]
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert last.startswith("lm-eval-tts: ") and "tts_smus" in last and "tts_sums" in last

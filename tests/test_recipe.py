@@ -96,6 +96,8 @@ def test_the_digest_is_of_what_determines_the_model(tmp_path: Path) -> None:
         ({"base": "''"}, "base: "),
         ({"base": "[a]"}, "base: .*string"),
         ({"layers": "3"}, "layers: Extra inputs"),
+        ({"sorce": "x"}, r"sorce: Extra inputs.*did you mean source\?"),
+        ({"dorp": "[1]"}, r"did you mean drop\?"),
     ],
 )
 def test_a_wrong_field_names_file_and_field(change: dict[str, str], message: str, tmp_path: Path) -> None:

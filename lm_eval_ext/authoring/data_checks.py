@@ -13,9 +13,9 @@ from lm_eval_ext.authoring.finding import Finding
 from lm_eval_ext.authoring.functions import named_function
 from lm_eval_ext.authoring.task_file import Merged, is_template, shown_names
 from lm_eval_ext.authoring.templates import render_all
-from lm_eval_ext.choices import LETTERS
 from lm_eval_ext.errors import TaskError
 from lm_eval_ext.grading.grade import grades
+from lm_eval_ext.grading.letters import ALL
 from lm_eval_ext.site.catalogue import Catalogue
 
 _PROSE = (
@@ -127,8 +127,12 @@ def _questions(task: Merged, docs: Sequence[Mapping[str, Any]]) -> Iterator[Find
         yield task.finding(["doc_to_target"], "gold", text)
         return
     if any(one["function"] == "choice_answer" for chain in task.fields["filter_list"] for one in chain["filter"]):
-        bad = [number for number, gold in enumerate(golds) if gold not in LETTERS]
-        why = f"{{gold!r}} is no letter; allowed: {LETTERS[0]} to {LETTERS[-1]}"
+        bad = [number for number, gold in enumerate(golds) if len(gold) != 1 or gold not in ALL]
+        why = f"{{gold!r}} is no letter; allowed: {ALL[0]} to {ALL[-1]}"
+    elif of_choices := _of_choices(golds, docs):
+        text = f"gold answers are {of_choices}; include ../_choice, or write the task by tasks new --choices"
+        yield task.finding(["doc_to_target"], "gold", text)
+        return
     else:
         bad, why = _ungradable(golds)
     if bad:
@@ -149,6 +153,20 @@ def _prompts(task: Merged, prompts: Sequence[str], docs: Sequence[Mapping[str, A
         yield task.finding(["doc_to_text"], "question", text)
     elif not all(any(words in prompt for words in INSTRUCTIONS) for prompt in prompts):
         yield task.finding(["doc_to_text"], "instruction", "does not reach every prompt")
+
+
+def _of_choices(golds: Sequence[str], docs: Sequence[Mapping[str, Any]]) -> str:
+    """What gold answers of multiple choice are, where these are some; empty where not."""
+    if len(set(golds)) > 1 and all(re.fullmatch(r"\(?[A-J]\)?", gold.strip()) for gold in golds):
+        return "letters of choices"
+    for name, value in docs[0].items():
+        if (
+            isinstance(value, list)
+            and len(value) > 1
+            and all(gold in map(str, doc.get(name) or ()) for gold, doc in zip(golds, docs, strict=True))
+        ):
+            return f"texts of the choices in {name}"
+    return ""
 
 
 def _ungradable(golds: Sequence[str]) -> tuple[list[int], str]:

@@ -6,9 +6,11 @@ import difflib
 import json
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lm_eval_ext.authoring.choice_draft import as_choices
 from lm_eval_ext.errors import DatasetError, TaskError
 from lm_eval_ext.registry import TASKS
 
@@ -17,7 +19,7 @@ _FILES = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet
 
 
 def draft(
-    name: str, dataset: str, split: str, question: str, answer: str, *,
+    name: str, dataset: str, split: str, question: str, answer: str, *, choices: Sequence[str] = (),
     config: str | None, source: str, licence: str, budgets: list[int], votes: list[int],
 ) -> str:  # fmt: skip
     """A task YAML that asks the questions of a dataset.
@@ -26,7 +28,8 @@ def draft(
         name: the benchmark's, without `tts_`.
         dataset: a name on the Hub, or a file (.jsonl, .json, .csv, .parquet).
         split: of the dataset.
-        question, answer: its fields.
+        question, answer: its fields; of a multiple-choice dataset the answer is a letter, an index or a choice's text.
+        choices: of such a one, the field that lists the choices, or a field for each.
         config: of the dataset, where it has several.
         source, licence: of the questions.
         budgets, votes: of the variants.
@@ -45,8 +48,10 @@ def draft(
         raise DatasetError(f"dataset={dataset}: {'is empty' if path.is_file() else 'there is no such file'}")
     split = "test" if local else split
     where = _where(path.resolve(), split) if local else {"dataset_path": dataset, "dataset_name": config}
-    _check_columns({key: value for key, value in where.items() if value}, dataset, split, (question, answer))
-    return _text(name, where, split, question, answer, source or _source(dataset, local), licence, budgets, votes)
+    reachable = {key: value for key, value in where.items() if value}
+    records = _records(reachable, dataset, split, (question, answer, *choices))
+    asked = as_choices(records, question, answer, choices) if choices else as_mathematics(question, answer)
+    return _text(name, where, split, asked, source or _source(dataset, local), licence, budgets, votes)
 
 
 def _where(path: Path, split: str) -> dict[str, Any]:
@@ -57,7 +62,17 @@ def _source(dataset: str, local: bool) -> str:
     return Path(dataset).name if local else f"https://huggingface.co/datasets/{dataset}"
 
 
-def _check_columns(where: dict[str, Any], dataset: str, split: str, wanted: tuple[str, ...]) -> None:
+def as_mathematics(question: str, answer: str) -> list[str]:
+    """The lines of a task whose answer is mathematics."""
+    return [
+        "include: ../_math",
+        f"doc_to_text: {json.dumps(f'{{{{{question}}}}}' + chr(10) * 2 + INSTRUCTION)}",
+        f"doc_to_target: {answer}",
+    ]
+
+
+def _records(where: dict[str, Any], dataset: str, split: str, wanted: tuple[str, ...]) -> list[dict[str, Any]]:
+    """The records of a split, if it has these fields."""
     import datasets
 
     options = where.get("dataset_kwargs") or {}
@@ -74,20 +89,20 @@ def _check_columns(where: dict[str, Any], dataset: str, split: str, wanted: tupl
             close = difflib.get_close_matches(name, columns, 1)
             hint = f"; did you mean {close[0]}?" if close else ""
             raise TaskError(f"field {name!r}; {dataset} has: {', '.join(columns)}{hint}")
+    return list(loaded[split])
 
 
 def _text(
-    name: str, where: dict[str, Any], split: str, question: str, answer: str, source: str, licence: str,
+    name: str, where: dict[str, Any], split: str, asked: Sequence[str], source: str, licence: str,
     budgets: list[int], votes: list[int],
 ) -> str:  # fmt: skip
-    lines = ["include: ../_math", f"task: tts_{name}"]
+    lines = [asked[0], f"task: tts_{name}"]
     lines += [
         f"{key}: {json.dumps(value) if isinstance(value, dict) else value}" for key, value in where.items() if value
     ]
     lines += [
         f"test_split: {split}",
-        f"doc_to_text: {json.dumps(f'{{{{{question}}}}}' + chr(10) * 2 + INSTRUCTION)}",
-        f"doc_to_target: {answer}",
+        *asked[1:],
         "metadata:",
         "  version: 1.0",
         f"  source: {json.dumps(source)}",
@@ -107,7 +122,8 @@ def write_draft(text: str, name: str, folder: Path) -> Path:
     if path.exists():
         raise TaskError(f"{path}: exists; edit it, or give another name")
     path.parent.mkdir(parents=True, exist_ok=True)
-    if not (folder / "_math").exists():
-        shutil.copy(TASKS / "_math", folder / "_math")
+    for template in ("_math", "_choice"):
+        if not (folder / template).exists() and (template == "_math" or "include: ../_choice" in text):
+            shutil.copy(TASKS / template, folder / template)
     path.write_text(text, encoding="utf-8")
     return path

@@ -283,7 +283,7 @@ def shown_names(template: str) -> set[str]:
     # Jinja's own `meta.find_undeclared_variables` computes what is constant: a stranger's 9**99999999 would be.
     environment = Environment(autoescape=True)
     names = list(environment.parse(template).find_all(nodes.Name))
-    own = {name.name for name in names if name.ctx == "store"} | environment.globals.keys()
+    own = {name.name for name in names if name.ctx == "store"} | environment.globals.keys() | {"loop"}
     return {name.name for name in names if name.ctx == "load"} - own
 
 

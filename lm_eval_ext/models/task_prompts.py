@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+
 from lm_eval_ext.errors import ArgumentError
 
 
@@ -15,7 +17,9 @@ def task_prompts(name: str, count: int) -> list[str]:
 
     manager = TaskManager()
     if name not in manager.all_subtasks:
-        raise ArgumentError(f"calibration=task:{name}: no task of that name; `lm_eval ls tasks` lists them")
+        near = ", ".join(difflib.get_close_matches(name, manager.all_subtasks, 3))
+        hint = f"; did you mean {near}?" if near else "; `lm_eval ls tasks` lists them"
+        raise ArgumentError(f"calibration=task:{name}: no task of that name{hint}")
     (task,) = manager.load([name])["tasks"].values()
     documents = list(task.eval_docs)[:count]
     return [str(task.doc_to_text(document)) for document in documents]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import os
@@ -190,7 +191,14 @@ def _validated(content: dict[str, Any], path: Path) -> Recipe:
         field = ".".join(str(part) for part in fault["loc"])
         given = "" if fault["type"] == "missing" or not field else f" (given {fault['input']!r})"
         where = f"{field}: " if field else ""
-        raise RecipeError(f"{path}: {where}{fault['msg']}{given}; allowed fields: {_allowed()}") from error
+        near = (
+            difflib.get_close_matches(str(fault["loc"][-1]), _FIELDS, 1) if fault["type"] == "extra_forbidden" else []
+        )
+        hint = f"; did you mean {near[0]}?" if near else f"; allowed fields: {_allowed()}"
+        raise RecipeError(f"{path}: {where}{fault['msg']}{given}{hint}") from error
+
+
+_FIELDS = [*Recipe.model_fields, *CalibrationSet.model_fields]
 
 
 def _allowed() -> str:
