@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from lm_eval_ext.grading.algebra import equal_expressions, is_number, is_relation
-from lm_eval_ext.grading.reading import Reading, Several, Value, Words, plain_words, readings
-from lm_eval_ext.grading.spelling import as_text
+from lm_eval_ext.grading.reading import Reading, Several, Value, Words, readings
+from lm_eval_ext.grading.spelling import as_text, plain_words
 from lm_eval_ext.grading.units import Unit
 
 
@@ -55,7 +55,7 @@ def compared(one: str, other: str) -> bool | None:
         return None
     try:
         return _any_same(first, second)
-    except (RuntimeError, TypeError, ValueError, ArithmeticError, AttributeError, NotImplementedError) as error:
+    except (RuntimeError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
         # sympy's own, of what cannot be compared; some of them could not travel back from a worker
         raise ValueError(" ".join(str(error).split())[:200]) from None
 

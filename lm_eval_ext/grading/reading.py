@@ -16,10 +16,10 @@ from typing import Any, Literal
 
 from lm_eval_ext.grading.algebra import equal_expressions, is_number
 from lm_eval_ext.grading.spelling import (
-    as_text,
     as_tuple,
     closing,
     parts,
+    plain_words,
     spelled_out,
     with_plain_brackets,
     without_ordinal,
@@ -47,7 +47,6 @@ _APPROXIMATELY = re.compile(r"\s*(?:\\approx|\\simeq|\\doteq)(?![A-Za-z])\s*")
 _NAME = re.compile(r"^[A-Za-z\\(|][^-+*/^=<>]*$")
 _RELATION = re.compile(r"^(?:[<>]=?|\\(?:ge|le|geq|leq|gt|lt|geqslant|leqslant|ne|neq)(?![A-Za-z]))")
 _PLACEHOLDER = "x"
-_WORDS = re.compile(r"^[^\W\d_]+(?:[ '’-]+[^\W\d_]+)*[.!?]?$")
 _LETTERS = re.compile(r"\\([A-Za-z]+)|([A-Za-z])")
 _NOT_NAMES = frozenset(
     """frac sqrt left right cdot times div pm mp le ge leq geq ne neq lt gt in cup cap setminus infty pi emptyset
@@ -125,17 +124,6 @@ def _one(text: str) -> list[Reading]:
     if measured := list(_quantities(text)):
         return [*measured, *(_algebra(text) if _bare(text) else ())]
     return [*_equated(text), *_relation(text), *_algebra(text)]
-
-
-def plain_words(text: str) -> str:
-    r"""The words of an answer that holds nothing else, as `even` of `\text{Even}`; empty if it does."""
-    if re.fullmatch(_TEXT, text):
-        inner = as_text(text)
-    elif _WORDS.match(text) and re.search(r"[^\W\d_]{4,}", text):
-        inner = " ".join(text.rstrip(".!?").split())
-    else:
-        return ""
-    return inner.casefold() if len(inner) > 1 else inner
 
 
 def _bracketed(text: str) -> Iterator[Reading]:

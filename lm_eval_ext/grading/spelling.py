@@ -29,6 +29,7 @@ _TEXT = r"\\(?:text(?:rm|bf|it|normal)?|mathrm|mathsf|mbox|hbox|operatorname)"
 _ORDINAL = re.compile(
     rf"^(-?\d+)\s*(?:\^\s*)?(?:\{{\s*)?(?:{_TEXT}\s*\{{)?\s*(?:st|nd|rd|th)\s*\}}{{0,2}}$", re.IGNORECASE
 )
+_WORDS = re.compile(r"^[^\W\d_]+(?:[ '’-]+[^\W\d_]+)*[.!?]?$")
 
 
 def without_ordinal(text: str) -> str:
@@ -51,6 +52,17 @@ def as_text(text: str) -> str:
     text = re.sub(r"(\\[A-Za-z]+) ", r"\1", text)
     text = re.sub(r"(?<!\.)\.$", "", text)
     return text[1:-1] if re.fullmatch(r"\([^()]*\)", text) and "," not in text else text
+
+
+def plain_words(text: str) -> str:
+    r"""The words of an answer that holds nothing else, as `even` of `\text{Even}`; empty if it does."""
+    if re.fullmatch(_TEXT + r"\s*\{[^{}]*\}", text):
+        inner = as_text(text)
+    elif _WORDS.match(text) and re.search(r"[^\W\d_]{4,}", text):
+        inner = " ".join(text.rstrip(".!?").split())
+    else:
+        return ""
+    return inner.casefold() if len(inner) > 1 else inner
 
 
 def as_tuple(text: str) -> str:
