@@ -101,15 +101,15 @@ def check_(
 def checked(paths: Sequence[Path], *, data: bool, site: Path | None = None, trust: bool = False) -> list[Finding]:
     """All findings on task YAMLs, by file and line."""
     from lm_eval_ext.authoring.checks import check_files, task_files
-    from lm_eval_ext.authoring.data_checks import check_data, quieten
+    from lm_eval_ext.authoring.data_checks import check_data, quiet
     from lm_eval_ext.site.catalogue import read_catalogue
 
-    quieten()
-    files = task_files(paths)
-    found, sound = check_files(files, _taken(files), trust=trust)
-    catalogue = read_catalogue(site) if site else read_catalogue()
-    for task in sound if data else ():
-        found += check_data(task, catalogue, trust=trust)
+    with quiet():
+        files = task_files(paths)
+        found, sound = check_files(files, _taken(files), trust=trust)
+        catalogue = read_catalogue(site) if site else read_catalogue()
+        for task in sound if data else ():
+            found += check_data(task, catalogue, trust=trust)
     return sorted(found, key=lambda finding: (finding.path, finding.line))
 
 

@@ -6,6 +6,7 @@ import difflib
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from lm_eval_ext.authoring.checks import INSTRUCTIONS
@@ -14,7 +15,7 @@ from lm_eval_ext.authoring.functions import named_function
 from lm_eval_ext.authoring.task_file import Merged, is_template, shown_names
 from lm_eval_ext.authoring.templates import render_all
 from lm_eval_ext.errors import TaskError
-from lm_eval_ext.grading.grade import grades
+from lm_eval_ext.grading.grade import gold_answer, grades
 from lm_eval_ext.grading.letters import ALL
 from lm_eval_ext.site.catalogue import Catalogue
 
@@ -174,7 +175,7 @@ def _ungradable(golds: Sequence[str]) -> tuple[list[int], str]:
     empty = [number for number, gold in enumerate(golds) if not gold.strip()]
     if empty:
         return empty, "its gold answer is empty"
-    itself, other = grades([(gold, gold) for gold in golds]), grades([(gold, _ANOTHER) for gold in golds])
+    itself, other = grades([(gold, gold_answer(gold)) for gold in golds]), grades([(gold, _ANOTHER) for gold in golds])
     unread = [n for n, gold in enumerate(golds) if not itself[n].correct or other[n].reason == "unparsable"]
     if unread:
         return unread, "{gold!r} cannot be read as mathematics"
@@ -188,7 +189,15 @@ def _is_prose(gold: str) -> bool:
     return (len(words) >= 3 or declared or "\n" in gold.strip()) and not re.search(r"\\boxed\{|####", gold)
 
 
-def quieten() -> None:
+@contextmanager
+def quiet() -> Iterator[None]:
     """Keep libraries from saying on every file what a finding says."""
-    for name in ("datasets", "lm_eval", "huggingface_hub"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("datasets", "lm_eval", "huggingface_hub")]
+    levels = [one.level for one in loggers]
+    for one in loggers:
+        one.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for one, level in zip(loggers, levels, strict=True):
+            one.setLevel(level)

@@ -84,11 +84,11 @@ def grades(pairs: Sequence[tuple[str, str]]) -> list[Grade]:
     Args:
         pairs: gold answer and answer, of any questions; an empty answer is none.
     """
-    verdicts = compare([(_gold_answer(gold), answer) for gold, answer in pairs])
+    verdicts = compare([(gold_answer(gold), answer) for gold, answer in pairs])
     return [_grade(answer, verdict) for (_, answer), verdict in zip(pairs, verdicts, strict=True)]
 
 
-def _gold_answer(gold: str) -> str:
+def gold_answer(gold: str) -> str:
     """The answer in a gold one that is a whole solution: what stands after `####`, or in its last box."""
     if "####" in gold:
         return gold.rpartition("####")[2]
