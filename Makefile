@@ -51,6 +51,7 @@ architectures: setup
 release-check: test architectures
 	LM_EVAL_TTS_ALL_LAYERS=1 $(PY) -m pytest tests/test_methods.py -k "perplexity_and_sleb or half"
 	$(PY) -m benchmarks.extract
+	$(PY) -m benchmarks.coverage
 
 # The documentation, as a site.
 docs: setup

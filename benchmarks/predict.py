@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
 
-from lm_eval_ext.grading.estimators import maj_at_k, pass_at_k
 from lm_eval_ext.grading.grade import grades
 from lm_eval_ext.grading.prediction import Votes, predict_maj_at_k, predict_pass_at_k
 from lm_eval_ext.grading.vote import clusters
-from lm_eval_ext.intervals import Interval
+from lm_eval_ext.statistics.estimators import maj_at_k, pass_at_k
+from lm_eval_ext.statistics.intervals import Interval
 
 
 def main() -> None:

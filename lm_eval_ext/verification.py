@@ -215,7 +215,7 @@ def _from_answers(task: TaskResult, row: Sample) -> Mapping[str, float]:
 
 def _from_grades(task: TaskResult, row: Sample) -> Mapping[str, float]:
     """Of gated tasks; what votes came to is taken from the samples file, as answers are not published."""
-    from lm_eval_ext.grading.estimators import pass_at_k
+    from lm_eval_ext.statistics.estimators import pass_at_k
 
     grades = [one.grade for one in row.outputs]
     right, samples = grades.count("correct"), len(grades)

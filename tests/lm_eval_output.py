@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lm_eval_ext.grading.estimators import maj_at_k, pass_at_k
+from lm_eval_ext.statistics.estimators import maj_at_k, pass_at_k
 
 DEPTH = 12
 

@@ -11,17 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lm_eval_ext.grading import estimators
-from lm_eval_ext.grading.estimators import (
-    g_pass_at_k,
-    ks,
-    maj_at_k,
-    mcnemar,
-    mean_interval,
-    paired_difference,
-    pass_at_k,
-)
-from lm_eval_ext.intervals import wilson_interval
+from lm_eval_ext.statistics import estimators
+from lm_eval_ext.statistics.estimators import g_pass_at_k, ks, maj_at_k, pass_at_k
 
 SAMPLES = st.lists(st.sampled_from(["", "a", "b", "c", "d"]), min_size=1, max_size=9)
 RIGHT = st.sets(st.sampled_from("abcd"))
@@ -101,44 +92,6 @@ def test_impossible_counts_are_refused(n: int, correct: int, k: int) -> None:
 
 def test_the_numbers_of_samples_reported() -> None:
     assert [ks(n) for n in (0, 1, 3, 8, 12)] == [[], [1], [1, 2, 3], [1, 2, 4, 8], [1, 2, 4, 8, 12]]
-
-
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
-@settings(max_examples=20)
-def test_an_interval_holds_its_mean(scores: list[float]) -> None:
-    interval = mean_interval(scores)
-    assert interval.low - 1e-9 <= interval.estimate <= interval.high + 1e-9
-    assert interval == mean_interval(scores), "resampling is seeded"
-
-
-def test_no_success_is_no_certainty() -> None:
-    assert mean_interval([0.0] * 30) == pytest.approx(wilson_interval(0, 30))
-    low, high = wilson_interval(0, 30)[1:]
-    assert (round(low, 4), round(high, 4)) == (0.0, 0.1135), "Wilson's formula by hand: z^2 / (n + z^2)"
-
-
-def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
-    import numpy as np
-
-    generator = np.random.default_rng(0)
-    intervals = [mean_interval(list(generator.binomial(8, 0.4, size=50) / 8), seed=trial) for trial in range(60)]
-    assert sum(interval.low <= 0.4 <= interval.high for interval in intervals) >= 52
-
-
-def test_a_paired_difference_is_narrower_than_two_intervals() -> None:
-    first = [question / 40 for question in range(40)]
-    second = [score * 0.9 for score in first]
-    difference = paired_difference(first, second)
-    assert difference.high < 0, "a loss on every question, though the intervals of both overlap"
-    assert mean_interval(second).high > mean_interval(first).low
-    with pytest.raises(ValueError, match="same questions"):
-        paired_difference([1.0], [1.0, 0.0])
-
-
-def test_mcnemar_counts_the_questions_they_differ_on() -> None:
-    assert mcnemar([True] * 5, [True] * 5) == 1
-    assert mcnemar([True] * 6 + [True] * 20, [False] * 6 + [True] * 20) == 2 / 2**6
-    assert mcnemar([True, False], [False, True]) == 1
 
 
 def test_more_samples_never_pass_less() -> None:

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lm_eval_ext.grading.estimators import maj_at_k, pass_at_k
 from lm_eval_ext.grading.prediction import Votes, predict_maj_at_k, predict_pass_at_k
+from lm_eval_ext.statistics.estimators import maj_at_k, pass_at_k
 
 
 def population(questions: int, n: int, seed: int) -> list[list[int]]:

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lm_eval_ext.intervals import normal_interval, wilson_interval
 from lm_eval_ext.site.run import Score, TaskResult
-from lm_eval_ext.site.stats import difference, ranks
+from lm_eval_ext.site.stats import accuracy_interval, difference, ranks, repeated_interval
+from lm_eval_ext.statistics.intervals import mean_interval, rerun_interval
+from lm_eval_ext.statistics.paired import difference_interval
 
 SCORES = st.lists(st.sampled_from([0.0, 1 / 3, 2 / 3, 1.0]), min_size=6, max_size=6)
 
@@ -30,15 +31,24 @@ def task(scores: list[float], questions: str = "a" * 16) -> TaskResult:
 
 @given(SCORES, SCORES)
 def test_the_same_questions_are_paired(one: list[float], other: list[float]) -> None:
-    """By hand: Agresti and Min's two added questions, one of which goes each way by a half."""
     found = difference(task(one), task(other))
-    differences = [a - b for a, b in zip(one, other, strict=True)]
-    assert found.paired and found.mean == pytest.approx(fmean(differences))
-    centre = sum(differences) / 8
-    variance = (sum(one**2 for one in differences) + 1) / 8 - centre**2
-    assert (found.low, found.high) == pytest.approx(
-        (centre - 1.959964 * sqrt(variance / 8), centre + 1.959964 * sqrt(variance / 8)), abs=1e-6
-    )
+    assert found.paired and found[:3] == pytest.approx(difference_interval(one, other))
+
+
+def test_how_sure_an_accuracy_is() -> None:
+    scores = [1.0, 1.0, 0.5, 0.0, 1.0, 0.75] * 5
+    known = task(scores)
+    unknown = known.model_copy(update={"scores": (), "question_set": ""})
+    assert accuracy_interval(known) == pytest.approx(mean_interval(scores))
+    assert accuracy_interval(unknown) == pytest.approx(mean_interval(scores)), "from the standard error alone"
+
+
+def test_run_again_is_for_few_questions_asked_several_times() -> None:
+    some = task([0.5, 0.75] * 15).model_copy(update={"benchmark": "tts_aime24", "repeats": 4})
+    found = repeated_interval(some)
+    assert found is not None and found == rerun_interval([0.5, 0.75] * 15, 4)
+    for change in ({"repeats": 1}, {"questions": 500}, {"scores": ()}, {"benchmark": "aime24"}):
+        assert repeated_interval(some.model_copy(update=change)) is None, change
 
 
 def test_few_questions_prove_little() -> None:
@@ -47,8 +57,11 @@ def test_few_questions_prove_little() -> None:
 
 
 def test_other_questions_are_not() -> None:
-    found = difference(task([1, 0, 1, 1, 0, 1]), task([0, 0, 1, 1, 0, 1], "b" * 16))
-    assert not found.paired and (found.high - found.low) / 2 / 1.96 == pytest.approx(sqrt(2 / 45 + 3 / 60), rel=0.02)
+    """By Newcombe's method for two independent proportions."""
+    one, other = [1.0, 0, 1, 1, 0, 1], [0.0, 0, 1, 1, 0, 1]
+    found = difference(task(one), task(other, "b" * 16))
+    (mean, low, _), (base, _, high) = mean_interval(one), mean_interval(other)
+    assert not found.paired and found.low == pytest.approx(mean - base - sqrt((mean - low) ** 2 + (high - base) ** 2))
 
 
 def test_scores_that_do_not_vary_or_tell_no_error_are_not_certain() -> None:
@@ -69,11 +82,3 @@ def test_ranks_count_what_is_certainly_better(given: list[tuple[list[float], str
         if len(clear) == len(others):  # a bound of exactly 0 may fall to either side
             assert rank.best == 1 + sum(one.low > 0 for one in others)
             assert rank.worst == len(tasks) - sum(one.high < 0 for one in others)
-
-
-def test_what_does_not_vary_is_not_certain() -> None:
-    assert normal_interval(1.0, 0.0, 30) == wilson_interval(30, 30)
-    assert normal_interval(1.0, 0.0, 30).low == pytest.approx(0.886, abs=1e-3)
-    assert normal_interval(0.5, 0.1, 30) == pytest.approx((0.5, 0.304, 0.696), abs=1e-3)
-    with pytest.raises(ValueError, match="allowed"):
-        wilson_interval(3, 2)

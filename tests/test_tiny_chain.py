@@ -15,9 +15,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lm_eval_ext.intervals import normal_interval
 from lm_eval_ext.registry import TINY_CHAIN
 from lm_eval_ext.site.run import read_run
+from lm_eval_ext.site.stats import metric_interval
 from tests.shared import ROOT
 
 TASK = "tts_chain_short_b8"
@@ -96,8 +96,5 @@ def test_votes_help() -> None:
     """From the results that are published of it: maj@8 above pass@1, with intervals that do not overlap."""
     runs = [read_run(path) for path in (ROOT / "leaderboard" / "results" / "tiny-chain").glob("*/run.json")]
     task = next(run for run in runs if run.dense).tasks["tts_chain_maj8"]
-    one, eight = (
-        normal_interval(score.value, score.stderr or 0.0, task.questions)
-        for score in (task.metrics["acc"], task.metrics["maj@8"])
-    )
+    one, eight = (metric_interval(score, task.questions) for score in (task.metrics["acc"], task.metrics["maj@8"]))
     assert eight.low > one.high

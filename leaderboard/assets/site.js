@@ -222,14 +222,23 @@ function browser(form) {
 
 // Two runs ---------------------------------------------------------------------------------------------------
 
-// Mean and 95% interval of differences from -1 to 1, as `site/stats.py` has it: Agresti and Min's two added questions.
-function pairedInterval(differences) {
-  const total = differences.reduce((sum, one) => sum + one, 0);
-  const squares = differences.reduce((sum, one) => sum + one * one, 0);
-  const questions = differences.length + 2;
-  const centre = total / questions;
-  const half = 1.959964 * Math.sqrt(Math.max(0, (squares + 1) / questions - centre ** 2) / questions);
-  return [total / differences.length, centre - half, centre + half];
+// Correlation of two lists of scores over the same questions; one question is added, of which each has a half right alone.
+function correlation(one, other) {
+  const count = one.length + 1;
+  const mean = (values, extra) => (values.reduce((sum, value) => sum + value, 0) + extra) / count;
+  const [first, second] = [mean(one, 0.5), mean(other, 0.5)];
+  const variance = (values, centre) => mean(values.map((value) => value * value), 0.5) - centre * centre;
+  const together = mean(one.map((value, index) => value * other[index]), 0) - first * second;
+  return Math.max(-1, Math.min(1, together / Math.sqrt(variance(one, first) * variance(other, second))));
+}
+
+// Mean of one minus the other with its 95% interval, as `difference_bounds` in statistics/paired.py has it: put together
+// from the intervals of both, as far as their scores correlate.
+function difference([, scores, [mean, low, high]], [, base, [baseMean, baseLow, baseHigh]]) {
+  const correlated = correlation(scores, base);
+  const half = (a, b) => Math.sqrt(Math.max(0, a * a + b * b - 2 * correlated * a * b));
+  const found = mean - baseMean;
+  return [found, found - half(mean - low, baseHigh - baseMean), found + half(high - mean, baseMean - baseLow)];
 }
 
 function comparison(one, other, names) {
@@ -241,10 +250,11 @@ function comparison(one, other, names) {
     head.append(cell);
   }
   const body = table.createTBody();
-  for (const [task, [questions, scores]] of Object.entries(one)) {
+  for (const [task, result] of Object.entries(one)) {
+    const [questions, scores] = result;
     if (!questions || !other[task] || other[task][0] !== questions) continue;
     const differences = scores.map((score, index) => score - other[task][1][index]);
-    const [mean, low, high] = pairedInterval(differences);
+    const [mean, low, high] = difference(result, other[task]);
     const row = body.insertRow();
     const name = make("th", task);
     name.scope = "row";
@@ -254,7 +264,7 @@ function comparison(one, other, names) {
       signed(mean), `${signed(low)} to ${signed(high)}`]) row.insertCell().textContent = text;
   }
   if (!body.rows.length) return make("p", "They have no task with the same questions and samples.");
-  table.createCaption().textContent = `${names[0]} minus ${names[1]}, in points; questions on which one alone scored higher`;
+  table.createCaption().textContent = `${names[0]} minus ${names[1]}, in points; questions on which one alone scored higher; the interval is that of new questions like these`;
   const box = make("div", undefined, "wide");
   box.tabIndex = 0;
   box.setAttribute("role", "region");

@@ -16,11 +16,12 @@ from lm_eval.api.filter import Filter
 from lm_eval.api.metrics import mean
 from lm_eval.api.registry import register_aggregation, register_filter, register_metric
 
-from lm_eval_ext.grading.estimators import g_pass_at_k, ks, maj_at_k, mean_interval, pass_at_k
 from lm_eval_ext.grading.extract import ChoiceExtractor, Extractor
 from lm_eval_ext.grading.grade import Grade, grades
 from lm_eval_ext.grading.letters import ALL
 from lm_eval_ext.grading.vote import clusters
+from lm_eval_ext.statistics.estimators import g_pass_at_k, ks, maj_at_k, pass_at_k
+from lm_eval_ext.statistics.intervals import mean_interval
 
 TRACE = ("thinking_tokens", "answer_tokens", "forced", "looped")
 _COMPARED = ("correct", "wrong", "no answer")  # the reasons of a grade that nothing got in the way of
@@ -192,13 +193,13 @@ def math_graded(references: Sequence[object], predictions: Samples, **_: Any) ->
 
 @register_aggregation("ci95_low")  # type: ignore[untyped-decorator]
 def ci95_low(scores: Sequence[float]) -> float:
-    """Lower end of the 95% bootstrap interval of the mean over questions."""
+    """Lower end of the 95% interval of the mean over questions."""
     return mean_interval(scores).low
 
 
 @register_aggregation("ci95_high")  # type: ignore[untyped-decorator]
 def ci95_high(scores: Sequence[float]) -> float:
-    """Upper end of the 95% bootstrap interval of the mean over questions."""
+    """Upper end of the 95% interval of the mean over questions."""
     return mean_interval(scores).high
 
 

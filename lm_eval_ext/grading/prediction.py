@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lm_eval_ext.grading.estimators import Floats, winning_share
-from lm_eval_ext.intervals import Interval
+from lm_eval_ext.statistics.estimators import winning_share
+from lm_eval_ext.statistics.intervals import Floats, Interval
 
 _RESAMPLES = 200
 _DRAWS = 2_000

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from lm_eval_ext.intervals import Interval, normal_interval
 from lm_eval_ext.site.board import Board
 from lm_eval_ext.site.charts import Point, colours
 from lm_eval_ext.site.run import TaskResult
+from lm_eval_ext.site.stats import metric_interval
 from lm_eval_ext.site.table import Entry, Scored
+from lm_eval_ext.statistics.intervals import Interval
 
 MOST_LINES = 12  # of a chart; the rest are in its table
 
@@ -74,7 +75,7 @@ def _measured(measure: str, k: int) -> str:
 
 def _interval(task: TaskResult, metric: str) -> Interval | None:
     score = task.metrics.get(metric)
-    return normal_interval(score.value, score.stderr or 0.0, task.questions) if score else None
+    return metric_interval(score, task.questions) if score else None
 
 
 def _vote_points(label: str, task: TaskResult) -> Iterator[Point]:

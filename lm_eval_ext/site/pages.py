@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from lm_eval_ext.site.board import Board
 from lm_eval_ext.site.run import Run
-from lm_eval_ext.site.stats import Difference, difference
+from lm_eval_ext.site.stats import Difference, difference, repeated_interval
 from lm_eval_ext.site.table import Entry, Scored, comparable, place
 
 
@@ -22,6 +22,7 @@ def run_page(board: Board, run: Run) -> dict[str, Any]:
         "others": [other for other in entry.runs if other is not run],
         "metrics": metrics,
         "intervals": {name: Scored(task, run).interval for name, task in run.tasks.items()},
+        "repeated": {name: repeated_interval(task) for name, task in run.tasks.items()},
         "differences": dict(_against(run, dense)) if dense and dense is not entry else {},
         "grids": list(_grids(run)),
     }

@@ -18,6 +18,7 @@ from lm_eval_ext.site.board import Board, overview
 from lm_eval_ext.site.load import SITE_MARK, Source
 from lm_eval_ext.site.run import Run, TaskResult
 from lm_eval_ext.site.shards import write_shards
+from lm_eval_ext.site.stats import accuracy_interval
 from lm_eval_ext.thinking_formats import text_marks
 
 _PAGES = ("index", "budgets", "votes", "depth", "compare", "about")
@@ -196,7 +197,7 @@ def _write_run(source: Source, out: Path, render: Callable[..., None], board: Bo
     run = source.run
     folder = out / "runs" / run.id
     folder.mkdir(parents=True)
-    scores = {name: [_questions(task), list(task.scores)] for name, task in run.tasks.items() if task.scores}
+    scores = {name: _paired(task) for name, task in run.tasks.items() if task.scores}
     (folder / "scores.js").write_text(f"lmtts.scores({json.dumps([run.id, scores])});\n", encoding="utf-8")
     (folder / "run.json").write_text(run.model_dump_json(indent=1) + "\n", encoding="utf-8")
     shards = {
@@ -205,9 +206,13 @@ def _write_run(source: Source, out: Path, render: Callable[..., None], board: Bo
     render("run.html", f"runs/{run.id}/index.html", **pages.run_page(board, run), shards=shards)
 
 
-def _questions(task: TaskResult) -> str:
-    """The same for scores that may be compared question by question; empty where nobody knows."""
-    return f"{task.question_set}, {task.shots} shots" if task.question_set else ""
+def _paired(task: TaskResult) -> list[Any]:
+    """What the page needs to compare it with another: of which questions, scores, accuracy with its interval.
+
+    The first is the same for scores that may be compared question by question, and empty where nobody knows.
+    """
+    questions = f"{task.question_set}, {task.shots} shots" if task.question_set else ""
+    return [questions, list(task.scores), list(accuracy_interval(task))]
 
 
 def _with_progress(sources: Sequence[Source]) -> Iterable[Source]:

@@ -1,24 +1,42 @@
-"""Which differences between runs are more than chance. Runs on the same questions are compared question by question.
+"""Intervals of published scores, and which differences between them are more than chance.
 
-Intervals of paired differences are those of Agresti and Min 2005 ("Simple improved confidence intervals for comparing
-matched proportions"): two questions are added, one of which went each way by a half, so that few questions, or
-questions that all went one way, prove little.
+Runs on the same questions are compared question by question.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from math import sqrt
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lm_eval_ext.intervals import Z95, wilson_interval
-from lm_eval_ext.site.run import TaskResult
+from lm_eval_ext.site.run import Score, TaskResult
+from lm_eval_ext.statistics.intervals import Interval, interval_from_stderr, mean_interval, rerun_interval
+from lm_eval_ext.statistics.paired import correlation_of_moments, difference_bounds
 
-Floats = NDArray[np.float64]
+FEW_QUESTIONS = 60  # up to here a benchmark may be all there is of its kind, as the 30 questions of one AIME
+
+
+def accuracy_interval(task: TaskResult) -> Interval:
+    """A task's accuracy, with the interval that new questions like these would fall in."""
+    if not task.scores:
+        return metric_interval(task.accuracy, task.questions)
+    return Interval(task.accuracy.value, *mean_interval(task.scores)[1:])
+
+
+def metric_interval(score: Score, questions: int) -> Interval:
+    """The same of any metric from 0 to 1, from the standard error that was reported."""
+    return interval_from_stderr(score.value, score.stderr, questions)
+
+
+def repeated_interval(task: TaskResult) -> Interval | None:
+    """What the very same questions would give, sampled again; None where they are many, or asked once."""
+    every_sample_counts = task.benchmark.startswith("tts_")  # elsewhere a filter may keep the first alone
+    if not (every_sample_counts and task.scores and task.repeats > 1 and task.questions <= FEW_QUESTIONS):
+        return None
+    return rerun_interval(task.scores, task.repeats)
 
 
 class Difference(NamedTuple):
@@ -37,20 +55,8 @@ class Difference(NamedTuple):
 
 def difference(one: TaskResult, other: TaskResult) -> Difference:
     """Accuracy of `one` minus that of `other`."""
-    paired = pairs(one, other)
-    if paired:
-        scores = np.subtract(one.scores, other.scores)
-        mean = float(scores.mean())
-        centre, stderr = _agresti_min(float(scores.sum()), float((scores**2).sum()), len(scores))
-    else:
-        mean = centre = one.accuracy.value - other.accuracy.value
-        stderr = sqrt(_stderr(one) ** 2 + _stderr(other) ** 2)
-    return Difference(mean, centre - Z95 * stderr, centre + Z95 * stderr, paired)
-
-
-def _agresti_min(total: float, squares: float, questions: int) -> tuple[float, float]:
-    centre = total / (questions + 2)
-    return centre, sqrt(max(0.0, (squares + 1) / (questions + 2) - centre**2) / (questions + 2))
+    low, high = _differences([one, other])
+    return Difference(one.accuracy.value - other.accuracy.value, float(low[0, 1]), float(high[0, 1]), pairs(one, other))
 
 
 def pairs(one: TaskResult, other: TaskResult) -> bool:
@@ -60,14 +66,6 @@ def pairs(one: TaskResult, other: TaskResult) -> bool:
 
 def _questions(task: TaskResult) -> tuple[str, int, int]:
     return task.question_set, len(task.scores), task.shots
-
-
-def _stderr(task: TaskResult) -> float:
-    """As reported; where it is not known or 0, what Wilson's interval makes of as many single trials."""
-    if task.accuracy.stderr:
-        return task.accuracy.stderr
-    interval = wilson_interval(task.accuracy.value * task.questions, task.questions)
-    return (interval.high - interval.low) / 2 / Z95
 
 
 class Rank(NamedTuple):
@@ -84,32 +82,30 @@ def ranks(tasks: Mapping[str, TaskResult]) -> dict[str, Rank]:
         tasks: results by name; none of them partial.
     """
     names = list(tasks)
-    better = _certainly_better([tasks[name] for name in names])
+    better = _differences([tasks[name] for name in names])[0] > 0
     above, below = better.sum(axis=0), better.sum(axis=1)
     return {name: Rank(1 + int(above[index]), len(names) - int(below[index])) for index, name in enumerate(names)}
 
 
-def _certainly_better(tasks: Sequence[TaskResult]) -> NDArray[np.bool_]:
-    """[i, j]: whether the interval of i minus j, as `difference` gives it, is above 0; all pairs at once."""
-    means, stderrs = (np.array(values) for values in zip(*((t.accuracy.value, _stderr(t)) for t in tasks), strict=True))
-    low = means[:, None] - means[None, :] - Z95 * np.sqrt(stderrs[:, None] ** 2 + stderrs[None, :] ** 2)
+def _differences(tasks: Sequence[TaskResult]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Both ends of the interval of i minus j, [i, j], of all pairs at once."""
+    mean, low, high = np.array([accuracy_interval(task) for task in tasks]).T
+    one, other = (mean[:, None], low[:, None], high[:, None]), (mean[None], low[None], high[None])
+    return difference_bounds(one, other, _correlations(tasks))
+
+
+def _correlations(tasks: Sequence[TaskResult]) -> NDArray[np.float64]:
+    """[i, j]; 0 of results that are not of the same questions."""
+    found = np.zeros((len(tasks), len(tasks)))
     together: dict[tuple[str, int, int], list[int]] = defaultdict(list)
     for index, task in enumerate(tasks):
         if task.question_set and task.scores:
             together[_questions(task)].append(index)
     for indices in together.values():
-        low[np.ix_(indices, indices)] = _paired_lows(np.array([tasks[index].scores for index in indices]))
-    found: NDArray[np.bool_] = low > 0
+        scores = np.array([tasks[index].scores for index in indices])
+        mean, products = scores.mean(1), scores @ scores.T / scores.shape[1]
+        square = np.diag(products)
+        found[np.ix_(indices, indices)] = correlation_of_moments(
+            mean[:, None], square[:, None], mean[None], square[None], products, questions=scores.shape[1]
+        )
     return found
-
-
-def _paired_lows(scores: Floats) -> Floats:
-    """[i, j]: lower end of the interval of i minus j, of scores [run, question]."""
-    questions = scores.shape[1]
-    totals, products = scores.sum(axis=1), scores @ scores.T
-    own = np.diag(products)
-    squares = own[:, None] + own[None, :] - 2 * products
-    centre = (totals[:, None] - totals[None, :]) / (questions + 2)
-    variance = np.maximum((squares + 1) / (questions + 2) - centre**2, 0.0) / (questions + 2)
-    lows: Floats = centre - Z95 * np.sqrt(variance)
-    return lows

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from lm_eval_ext.intervals import Interval, normal_interval
 from lm_eval_ext.site.run import TIERS, Run, TaskResult
+from lm_eval_ext.site.stats import accuracy_interval
+from lm_eval_ext.statistics.intervals import Interval
 
 UNLIMITED, VOTES = 1 << 61, 1 << 62  # in place of a budget, where there was none; of votes, plus their number
 
@@ -28,8 +29,7 @@ class Scored(NamedTuple):
     @property
     def interval(self) -> Interval:
         """Accuracy with its 95% interval."""
-        accuracy = self.task.accuracy
-        return normal_interval(accuracy.value, accuracy.stderr or 0.0, self.task.questions)
+        return accuracy_interval(self.task)
 
 
 def place(task: TaskResult) -> int:

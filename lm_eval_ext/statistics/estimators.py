@@ -1,19 +1,15 @@
-"""What n samples of a question say about k of them, and how sure that is. Pure functions of counts and scores."""
+"""What n samples of a question say about k of them. Pure functions of counts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from math import ceil, comb
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lm_eval_ext.intervals import Interval, wilson_interval
+from lm_eval_ext.statistics.intervals import Floats
 
-Floats = NDArray[np.float64]
-
-_RESAMPLES = 10_000
 _EXACT_UP_TO = 1 << 26  # multiplications; beyond, subsets are drawn
 _DRAWS = 2_000_000  # standard error of a mean of draws: at most 0.00036
 _DRAWS_AT_ONCE = 50_000
@@ -150,68 +146,3 @@ def ks(n: int) -> list[int]:
     """The numbers of samples to report: powers of two up to n, and n."""
     powers = [1 << exponent for exponent in range(n.bit_length()) if 1 << exponent <= n]
     return powers if not powers or powers[-1] == n else [*powers, n]
-
-
-def mean_interval(scores: Sequence[float], *, confidence: float = 0.95, seed: int = 0) -> Interval:
-    """Mean over questions with a bootstrap interval; each question's samples stay together in its one score.
-
-    Where all scores are 0, or all 1, resampling cannot vary and Wilson's interval for as many single trials is given.
-
-    Args:
-        scores: one a question, between 0 and 1 (its mean over samples, pass@k, maj@k).
-        confidence: of the interval.
-        seed: of the resampling.
-
-    Source: Efron and Tibshirani 1993, "An Introduction to the Bootstrap", the percentile interval.
-
-    Raises:
-        ValueError: no scores.
-    """
-    values = _some(scores)
-    if len(set(values)) == 1 and values[0] in (0.0, 1.0):
-        return wilson_interval(int(values.sum()), len(values), z=NormalDist().inv_cdf((1 + confidence) / 2))
-    return _bootstrapped(values, confidence, seed)
-
-
-def paired_difference(
-    first: Sequence[float], second: Sequence[float], *, confidence: float = 0.95, seed: int = 0
-) -> Interval:
-    """Mean of `second` minus `first` over the same questions, with a paired bootstrap interval.
-
-    Raises:
-        ValueError: no scores, or not the same number.
-    """
-    if len(first) != len(second):
-        raise ValueError(f"{len(first)} and {len(second)} scores; allowed: the same questions in both")
-    return _bootstrapped(_some(second) - _some(first), confidence, seed)
-
-
-def _bootstrapped(values: Floats, confidence: float, seed: int) -> Interval:
-    generator = np.random.default_rng(seed)
-    means = np.array([generator.choice(values, len(values)).mean() for _ in range(_RESAMPLES)])
-    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Interval(float(values.mean()), float(low), float(high))
-
-
-def _some(scores: Sequence[float]) -> Floats:
-    values = np.asarray(scores, dtype=np.float64)
-    if values.size == 0:
-        raise ValueError("no scores; allowed: one or more")
-    return values
-
-
-def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> float:
-    """Exact two-sided p-value that two runs, right or wrong on the same questions, are equally good.
-
-    Source: McNemar 1947; the exact test on the questions that only one of them got right.
-
-    Raises:
-        ValueError: not the same number of questions.
-    """
-    from scipy.stats import binomtest
-
-    only_first = sum(one and not other for one, other in zip(first, second, strict=True))
-    only_second = sum(other and not one for one, other in zip(first, second, strict=True))
-    if only_first + only_second == 0:
-        return 1.0
-    return float(binomtest(only_first, only_first + only_second).pvalue)

@@ -1,0 +1,185 @@
+"""Confidence intervals of a score: a mean over questions, each of which was asked once or several times.
+
+The questions are taken for a sample of all questions like them, so an interval says what new questions of the same
+kind would give. `rerun_interval` says what the very same questions would give, sampled again.
+
+How often each interval covers the truth is simulated by `python -m benchmarks.coverage`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import NormalDist
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+_EXTRA = 1.0  # of an observation that scores vary as single trials do, added to what the scores tell
+_ROUNDING = 1e-9
+
+
+class Interval(NamedTuple):
+    """An estimate with its confidence interval."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+def wilson_interval(successes: float, trials: float, *, confidence: float = 0.95) -> Interval:
+    """Wilson's score interval of a proportion of independent trials.
+
+    Source: Wilson 1927, "Probable Inference, the Law of Succession, and Statistical Inference".
+
+    Raises:
+        ValueError: unless 0 <= successes <= trials and trials > 0.
+
+    >>> low, high = wilson_interval(0, 30)[1:]
+    >>> f"{low:.4f} {high:.4f}"
+    '0.0000 0.1135'
+    """
+    if not (trials > 0 and 0 <= successes <= trials):
+        raise ValueError(f"{successes} of {trials}; allowed: 0 to all of one or more trials")
+    share = successes / trials
+    return _interval(share, *_wilson(np.array(share), np.array(trials), _normal_quantile(confidence)))
+
+
+def mean_interval(scores: Sequence[float], *, confidence: float = 0.95) -> Interval:
+    """Mean over questions, with the interval that new questions of the same kind would fall in.
+
+    Args:
+        scores: one for each question, from 0 to 1: its mean over samples, its pass@k, its maj@k.
+        confidence: of the interval.
+
+    Raises:
+        ValueError: no scores, or one outside 0 to 1.
+
+    >>> mean, low, high = mean_interval([0.0, 0.25, 1.0, 0.75, 1.0])
+    >>> f"{mean:.2f}, {low:.2f} to {high:.2f}"
+    '0.60, 0.18 to 0.91'
+    """
+    values = checked(scores)
+    mean, variance = float(values.mean()), float(values.var())
+    return _interval(mean, *mean_bounds(np.array(mean), np.array(variance), len(values), confidence=confidence))
+
+
+def interval_from_stderr(mean: float, stderr: float | None, questions: int, *, confidence: float = 0.95) -> Interval:
+    """`mean_interval`, of a mean and the standard error that lm-eval prints beside it.
+
+    Without a standard error each question is taken for a single trial, which is never too narrow.
+
+    Args:
+        mean: over questions; rounding may have taken it out of 0 to 1 by a hair.
+        stderr: standard deviation of the questions' scores (n - 1 in its denominator) over the root of their number.
+        questions: their number, at least 1.
+    """
+    mean = min(1.0, max(0.0, mean))
+    variance = mean * (1 - mean) if stderr is None else stderr**2 * (questions - 1)
+    return _interval(mean, *mean_bounds(np.array(mean), np.array(variance), questions, confidence=confidence))
+
+
+def mean_bounds(mean: Floats, variance: Floats, questions: int, *, confidence: float = 0.95) -> tuple[Floats, Floats]:
+    """Both ends of the interval of means, of any shape.
+
+    Wilson's interval with the effective number of questions: as many single trials as give a mean of the same
+    variance. The variance is shrunk towards that of single trials, the more the less the scores inform about it, and
+    its uncertainty is paid for with Student's quantile. Where every score is 0 or 1 this is Wilson's interval itself.
+
+    Sources: Korn and Graubard 1998, "Confidence Intervals for Proportions with Small Expected Number of Positive
+    Counts Estimated from Survey Data"; Brown, Cai and DasGupta 2001, "Interval Estimation for a Binomial Proportion".
+
+    Args:
+        mean: of the questions' scores.
+        variance: of the questions' scores, their number in its denominator.
+        questions: their number.
+    """
+    shrunk = _shrunk_share(mean, variance, questions)
+    single_trials = shrunk > 1 - _ROUNDING
+    quantile = np.where(single_trials, _normal_quantile(confidence), _student_quantile(confidence, questions))
+    return _wilson(mean, questions / shrunk, quantile)
+
+
+def rerun_interval(scores: Sequence[float], samples: int, *, confidence: float = 0.95) -> Interval:
+    """Mean over questions, with the interval that the very same questions would fall in, sampled anew.
+
+    For a benchmark that is all there is of its kind, such as the 30 questions of one AIME. Says nothing about other
+    questions, and so is narrower.
+
+    Args:
+        scores: one for each question, from 0 to 1: its mean over samples.
+        samples: of each question, at least 2.
+
+    Source: the noise of sampling in Miller 2024, "Adding Error Bars to Evals" (arXiv 2411.00640), in Wilson's formula.
+
+    Raises:
+        ValueError: no scores, one outside 0 to 1, or a single sample, which cannot tell its noise.
+    """
+    values = checked(scores)
+    if samples < 2:
+        raise ValueError(f"samples={samples}; allowed: 2 or more of each question")
+    mean, noise = float(values.mean()), float((values * (1 - values)).mean())
+    return _interval(mean, *rerun_bounds(np.array(mean), np.array(noise), len(values), samples, confidence=confidence))
+
+
+def rerun_bounds(
+    mean: Floats, noise: Floats, questions: int, samples: int, *, confidence: float = 0.95
+) -> tuple[Floats, Floats]:
+    """Both ends of `rerun_interval`, of any shape.
+
+    Args:
+        mean: of the questions' scores.
+        noise: mean of score * (1 - score).
+        questions, samples: their numbers, of samples those of one question.
+    """
+    trials = questions * samples
+    shrunk = _shrunk_share(mean, noise * samples / (samples - 1), trials)
+    return _wilson(mean, trials / shrunk, _normal_quantile(confidence))
+
+
+def _shrunk_share(mean: Floats, variance: Floats, trials: int) -> Floats:
+    """The variance as a share of that of single trials, shrunk towards 1 by `_EXTRA`."""
+    single = mean * (1 - mean)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = np.where(single > 0, np.minimum(variance / single, 1), 1)
+    information = 4 * trials * single
+    shrunk: Floats = (information * share + _EXTRA) / (information + _EXTRA)
+    return shrunk
+
+
+def checked(scores: Sequence[float]) -> Floats:
+    """Scores as an array.
+
+    Raises:
+        ValueError: there are none, or one is outside 0 to 1.
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    if values.size == 0:
+        raise ValueError("no scores; allowed: one or more")
+    outside = values[~((values >= -_ROUNDING) & (values <= 1 + _ROUNDING))]
+    if outside.size:
+        raise ValueError(f"score={outside[0]}; allowed: 0 to 1")
+    return values.clip(0, 1)
+
+
+def _wilson(share: Floats, trials: Floats, quantile: Floats | float) -> tuple[Floats, Floats]:
+    extra = quantile**2 / trials
+    centre = (share + extra / 2) / (1 + extra)
+    half = np.sqrt(extra * (share * (1 - share) + extra / 4)) / (1 + extra)
+    return np.maximum(0.0, np.minimum(centre - half, share)), np.minimum(1.0, np.maximum(centre + half, share))
+
+
+def _normal_quantile(confidence: float) -> float:
+    return NormalDist().inv_cdf((1 + confidence) / 2)
+
+
+def _student_quantile(confidence: float, questions: int) -> float:
+    from scipy.special import stdtrit
+
+    return float(stdtrit(max(1, questions - 1), (1 + confidence) / 2))
+
+
+def _interval(estimate: float, low: Floats, high: Floats) -> Interval:
+    return Interval(estimate, float(low), float(high))

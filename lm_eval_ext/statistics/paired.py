@@ -1,0 +1,175 @@
+"""Two models on the same questions: their difference, their ratio, and whether they differ at all.
+
+Differences and ratios are put together from the two means' own intervals, as far as the scores correlate
+("square-and-add", MOVER), so that they hold at the edges, where normal theory does not: Newcombe 1998, "Improved
+Confidence Intervals for the Difference between Binomial Proportions Based on Paired Data" (method 10); Donner and Zou
+2012, "Closed-form Confidence Intervals for Functions of the Normal Mean and Standard Deviation".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lm_eval_ext.statistics.intervals import Floats, Interval, checked, mean_interval
+
+_EXTRA = 1.0  # questions added to the correlation: a half that each model alone has right
+_PERMUTATIONS = 99_999
+
+Bounded = tuple[Floats, Floats, Floats]  # means, of any shape, with both ends of their intervals
+
+
+def difference_interval(scores: Sequence[float], base: Sequence[float], *, confidence: float = 0.95) -> Interval:
+    """Mean of `scores` minus mean of `base`, over the same questions in the same order.
+
+    Args:
+        scores, base: one for each question, from 0 to 1.
+        confidence: of the interval.
+
+    Raises:
+        ValueError: no scores, one outside 0 to 1, or not the same number of both.
+
+    >>> difference_interval([0.5] * 30, [1.0] * 30).high < 0
+    True
+    """
+    first, second = _same_questions(scores, base)
+    one, other = mean_interval(scores, confidence=confidence), mean_interval(base, confidence=confidence)
+    low, high = difference_bounds(_arrays(one), _arrays(other), correlation(first, second))
+    return Interval(one.estimate - other.estimate, float(low), float(high))
+
+
+def difference_bounds(one: Bounded, other: Bounded, correlated: Floats) -> tuple[Floats, Floats]:
+    """Both ends of the interval of `one` minus `other`, each a mean with its ends, of any shape.
+
+    Args:
+        correlated: the correlation of the two; 0 if they are of different questions.
+    """
+    (mean, low, high), (base, base_low, base_high) = one, other
+    down, base_up = mean - low, base_high - base
+    up, base_down = high - mean, base - base_low
+    least = np.sqrt(np.maximum(0, down**2 + base_up**2 - 2 * correlated * down * base_up))
+    most = np.sqrt(np.maximum(0, up**2 + base_down**2 - 2 * correlated * up * base_down))
+    return mean - base - least, mean - base + most
+
+
+def ratio_interval(
+    scores: Sequence[float], base: Sequence[float], *, chance: float = 0.0, confidence: float = 0.95
+) -> Interval | None:
+    """What is left of `base` in `scores`: the ratio of their means above chance, over the same questions.
+
+    Args:
+        scores, base: one for each question, from 0 to 1, in the same order.
+        chance: what guessing scores: 0 for an answer that is written, 1/4 for one of four choices.
+        confidence: of the interval.
+
+    Returns:
+        None where `base` is not certainly above chance, so that there is nothing to take a share of.
+
+    Raises:
+        ValueError: no scores, one outside 0 to 1, or not the same number of both.
+
+    >>> ratio, low, high = ratio_interval([0.5] * 30, [1.0] * 30)
+    >>> f"{ratio:.2f}, {low:.2f} to {high:.2f}"
+    '0.50, 0.47 to 0.59'
+    """
+    first, second = _same_questions(scores, base)
+    one, other = mean_interval(scores, confidence=confidence), mean_interval(base, confidence=confidence)
+    if other.low <= chance:
+        return None
+    low, high = ratio_bounds(_arrays(one), _arrays(other), correlation(first, second), chance)
+    return Interval((one.estimate - chance) / (other.estimate - chance), float(low), float(high))
+
+
+def ratio_bounds(one: Bounded, other: Bounded, correlated: Floats, chance: float = 0.0) -> tuple[Floats, Floats]:
+    """Both ends of the interval of `one` over `other` above chance, each a mean with its ends, of any shape.
+
+    Not a number where the lower end of `other` is not above chance.
+    """
+    mean, low, high = (value - chance for value in one)
+    base, base_low, base_high = (value - chance for value in other)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        least = _lower_ratio(mean, mean - low, base, base_high - base, correlated)
+        most = _upper_ratio(mean, high - mean, base, base - base_low, correlated)
+    measurable = base_low > 0
+    return np.where(measurable, np.where(low > 0, least, 0.0), np.nan), np.where(measurable, most, np.nan)
+
+
+def _lower_ratio(mean: Floats, down: Floats, base: Floats, base_up: Floats, correlated: Floats) -> Floats:
+    product = mean * base - correlated * down * base_up
+    over, of = mean**2 - down**2, base**2 - base_up**2
+    least: Floats = over / (product + np.sqrt(np.maximum(0, product**2 - of * over)))
+    return least
+
+
+def _upper_ratio(mean: Floats, up: Floats, base: Floats, base_down: Floats, correlated: Floats) -> Floats:
+    product = mean * base - correlated * up * base_down
+    over, of = mean**2 - up**2, base**2 - base_down**2
+    most: Floats = (product + np.sqrt(np.maximum(0, product**2 - of * over))) / of
+    return most
+
+
+def _arrays(interval: Interval) -> Bounded:
+    return np.array(interval.estimate), np.array(interval.low), np.array(interval.high)
+
+
+def correlation(first: Floats, second: Floats) -> Floats:
+    """Correlation of two models' scores over questions, as `correlation_of_moments` has it."""
+    moments = (first, first**2, second, second**2, first * second)
+    return correlation_of_moments(*(np.array(values.mean()) for values in moments), questions=len(first))
+
+
+def correlation_of_moments(
+    mean: Floats, square: Floats, other_mean: Floats, other_square: Floats, product: Floats, *, questions: int
+) -> Floats:
+    """Correlation of two models' scores over questions, of any shape.
+
+    One question is added, of which each model alone has a half right, so that a few questions, or scores that do not
+    vary, are not taken for a certain agreement.
+
+    Args:
+        mean, square, other_mean, other_square, product: means of the scores, of their squares, of their products.
+        questions: their number.
+    """
+
+    def extended(value: Floats, extra: float) -> Floats:
+        return (value * questions + extra) / (questions + _EXTRA)
+
+    one, other = extended(mean, _EXTRA / 2), extended(other_mean, _EXTRA / 2)
+    variance, other_variance = extended(square, _EXTRA / 2) - one**2, extended(other_square, _EXTRA / 2) - other**2
+    found: Floats = np.clip((extended(product, 0) - one * other) / np.sqrt(variance * other_variance), -1, 1)
+    return found
+
+
+def sign_flip_test(scores: Sequence[float], base: Sequence[float], *, seed: int = 0) -> float:
+    """Two-sided p-value that two models are equally good at questions like these.
+
+    If they are, each question's difference could as well have the other sign. With one sample a question this is
+    McNemar's exact test. Exact up to 16 questions that differ, else from 99,999 random flips.
+
+    Source: Fisher 1935, "The Design of Experiments", section 21; `scipy.stats.permutation_test`.
+
+    Raises:
+        ValueError: no scores, one outside 0 to 1, or not the same number of both.
+
+    >>> sign_flip_test([1, 1, 1, 1, 1, 1], [0, 0, 0, 0, 0, 0]) == 2 / 2**6
+    True
+    """
+    from scipy.stats import permutation_test
+
+    first, second = _same_questions(scores, base)
+    differences = (first - second)[first != second]  # those that do not differ flip into themselves
+    if differences.size < 2:
+        return 1.0
+    found = permutation_test(
+        (differences,), lambda some, axis: some.sum(axis=axis), permutation_type="samples", vectorized=True,
+        n_resamples=_PERMUTATIONS, batch=10_000, rng=np.random.default_rng(seed),
+    )  # fmt: skip
+    return float(found.pvalue)
+
+
+def _same_questions(scores: Sequence[float], base: Sequence[float]) -> tuple[Floats, Floats]:
+    first, second = checked(scores), checked(base)
+    if len(first) != len(second):
+        raise ValueError(f"{len(first)} and {len(second)} scores; allowed: the same questions in both")
+    return first, second
