@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -9,11 +10,13 @@ from typing import Annotated
 import typer
 
 from lm_eval_ext.errors import ArgumentError, ResultsError
+from lm_eval_ext.regrading.outcome import Outcome
 from lm_eval_ext.site.catalogue import Catalogue, read_catalogue
 from lm_eval_ext.site.load import Source, files, load, read_source
 from lm_eval_ext.site.publish import Finding, Golds, findings, publish, stray_files
 from lm_eval_ext.site.run import RUN_FILE, TIERS, Run, write_run
 
+logger = logging.getLogger("lm_eval.tts")
 leaderboard = typer.Typer(help="Results as a static site.", no_args_is_help=True)
 Results = Annotated[list[Path], typer.Argument(help="Output folders of lm_eval, or folders of published runs.")]
 SiteYaml = Annotated[Path | None, typer.Option("--site", help="Another site.yaml.")]
@@ -32,9 +35,13 @@ def build_site(results: Sequence[Path], out: Path, site: Path | None = None) -> 
     _check_libraries()
     from lm_eval_ext.site.board import Board
     from lm_eval_ext.site.render import build as write_site
+    from lm_eval_ext.verification import graded_by_another_version
 
     catalogue = _catalogue(site)
     sources = load(results, catalogue)
+    for source in sources:
+        for finding in graded_by_another_version(source, published_before=True):
+            logger.warning("%s: %s", finding.path, finding.text)
     return write_site(sources, out, Board([source.run for source in sources], catalogue))
 
 
@@ -75,8 +82,10 @@ def add(
 
 
 def _publish(source: Source, to: Path) -> None:
-    from lm_eval_ext.verification import highest_tier, recomputed
+    from lm_eval_ext.verification import graded_by_another_version, highest_tier, recomputed
 
+    for finding in graded_by_another_version(source, published_before=True):
+        print(finding)
     published = publish(source, to)
     faults = list(recomputed(published))
     tier = max(highest_tier(published, faults), published.run.tier, key=TIERS.index)
@@ -101,7 +110,7 @@ def check(
     catalogue = _catalogue(site)
     sources, found = _read(results, catalogue)
     before = _published_before(against, catalogue)
-    found += findings(sources, before or ())
+    found += findings(sources, before or (), _regraded)
     found += stray_files([path for path in results if path.is_dir()], sources)
     golds = Golds()
     for source in sources:
@@ -114,6 +123,12 @@ def check(
     print(f"{len(sources)} runs, {faults} faults, {len(found) - faults} warnings")
     if faults:
         raise typer.Exit(1)
+
+
+def _regraded(source: Source) -> Run:
+    from lm_eval_ext.regrading.published_run import regraded
+
+    return regraded(source)[0]
 
 
 def _read(paths: Sequence[Path], catalogue: Catalogue) -> tuple[list[Source], list[Finding]]:
@@ -137,11 +152,14 @@ def _published_before(against: Path | None, catalogue: Catalogue) -> list[Source
 
 def _unfounded(source: Source, before: Sequence[Source] | None, regrade: bool, golds: Golds) -> Iterator[Finding]:
     """Scores that do not follow from samples, and a tier above what they are worth or what maintainers gave."""
-    from lm_eval_ext.verification import highest_tier, recomputed
+    from lm_eval_ext.verification import graded_by_another_version, highest_tier, recomputed
 
     faults = list(recomputed(source, golds, regrade=regrade))
     yield from faults
-    if source.run.tier == "reproduced" and before is None:
+    known = before is None or any(one.run.id == source.run.id for one in before)
+    outdated = list(graded_by_another_version(source, published_before=known))
+    yield from outdated
+    if before is None and (outdated or source.run.tier == "reproduced"):
         return
     given = [one.run.tier for one in before or () if one.run.id == source.run.id]
     allowed = max([highest_tier(source, faults), *given], key=TIERS.index)
@@ -163,6 +181,42 @@ def _markdown(runs: Sequence[Run], found: Sequence[Finding]) -> str:
 def _plain(text: str) -> str:
     """Text as Markdown's code, in which nothing is markup, a link, or the mention of a user."""
     return "`{}`".format(text.replace("`", "'").replace("|", "\\|"))
+
+
+@leaderboard.command()
+def regrade(
+    results: Results,
+    write: Annotated[bool, typer.Option("--write", help="Write the new scores; else they are only shown.")] = False,
+    site: SiteYaml = None,
+) -> None:
+    """Grade kept texts again by this version's grader, without a model; shows old and new scores.
+
+    Takes output folders of lm_eval and published runs. Exits with 1 if a file could not be graded again.
+    """
+    catalogue, failed, graded = _catalogue(site), False, 0
+    for path in (file for given in results for file in files(given)):
+        try:
+            outcomes = _regrade(path, catalogue, write)
+        except ResultsError as error:
+            failed = True
+            print(error)
+            continue
+        graded += sum(outcome.after is not None for outcome in outcomes)
+        for outcome in outcomes:
+            print(f"{path}: {outcome}")
+    done = "written" if write else "not written; add --write to write them"
+    print(f"{graded} tasks graded again{f', {done}' if graded else ''}")
+    if failed:
+        raise typer.Exit(1)
+
+
+def _regrade(path: Path, catalogue: Catalogue, write: bool) -> Sequence[Outcome]:
+    from lm_eval_ext.regrading.output_folder import regrade_output
+    from lm_eval_ext.regrading.published_run import regrade_run
+
+    if path.name == RUN_FILE:
+        return regrade_run(read_source(path, catalogue), write=write)
+    return regrade_output(path, write=write)
 
 
 @leaderboard.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import sys
 from collections.abc import Sequence
@@ -130,5 +131,7 @@ def _path(given: str) -> Path:
         return Path(given)
     named = [path for path in TASKS.rglob("*.yaml") if path.stem == given]
     if not named:
-        raise TaskError(f"{given}: is neither a file, a folder, nor the name of a task of ours")
+        near = difflib.get_close_matches(given, [path.stem for path in TASKS.rglob("*.yaml")], 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise TaskError(f"{given}: is neither a file, a folder, nor the name of a task of ours{hint}")
     return named[0]

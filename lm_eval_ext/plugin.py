@@ -43,6 +43,7 @@ def register_tasks() -> None:
     _add_tasks_folder()
     _explain_unreachable_datasets()
     _tell_gen_prefixes()
+    _tell_the_grader_version()
 
 
 def list_models() -> None:
@@ -128,6 +129,26 @@ def _tell_gen_prefixes() -> None:
         return made
 
     ConfigurableTask.construct_requests = with_prefix
+
+
+def _tell_the_grader_version() -> None:
+    """Have the results of tasks that our grader grades say which version of it did, whatever the model."""
+    from lm_eval.api.task import ConfigurableTask
+
+    from lm_eval_ext.grading import GRADER_VERSION, METRICS
+
+    dump = ConfigurableTask.dump_config
+    if hasattr(dump, "__wrapped__"):
+        return
+
+    @functools.wraps(dump)
+    def with_version(self: Any) -> dict[str, Any]:
+        config: dict[str, Any] = dump(self)
+        if set(METRICS) & set(self._metric_fn_list):
+            config["metadata"] = {**(config.get("metadata") or {}), "grader_version": GRADER_VERSION}
+        return config
+
+    ConfigurableTask.dump_config = with_version
 
 
 def _unreachable(task: str, dataset: str, error: Exception) -> str:

@@ -14,6 +14,7 @@ from statistics import fmean, stdev
 from typing import Any, Literal
 
 from lm_eval_ext.errors import ResultsError
+from lm_eval_ext.grading import GRADER_VERSION
 from lm_eval_ext.site.load import Source
 from lm_eval_ext.site.publish import Finding, Golds, is_gated, shown_though_gated
 from lm_eval_ext.site.run import Score, TaskResult
@@ -46,10 +47,15 @@ def recomputed(source: Source, golds: Golds | None = None, *, regrade: bool = Tr
         yield from shown_though_gated(source, name, rows)
         yield from known.contradicted(source, name, rows)
         faults = [*_added_up(task, rows)]
-        if regrade and not faults and is_ours(name, task):
+        if regrade and not faults and is_ours(name, task) and _today(source, name):
             faults = [*_complete(task, rows, is_gated(source, name))]
             faults = faults or [*_graded_again(task, rows, is_gated(source, name))]
         yield from (Finding(source.path, f"tasks.{name}: {fault}") for fault in faults[:1])
+
+
+def _today(source: Source, name: str) -> bool:
+    """Whether grading again has to give what was published; of gated tasks grades are added up, by whatever version."""
+    return source.run.tasks[name].graded_by == GRADER_VERSION or is_gated(source, name)
 
 
 def highest_tier(source: Source, faults: Sequence[Finding]) -> Literal["reported", "verified"]:
@@ -59,7 +65,10 @@ def highest_tier(source: Source, faults: Sequence[Finding]) -> Literal["reported
     """
     run = source.run
     ours = all(
-        is_ours(name, task) and name in run.samples and is_gated(source, name) == source.catalogue.is_gated(name)
+        is_ours(name, task)
+        and name in run.samples
+        and _today(source, name)
+        and is_gated(source, name) == source.catalogue.is_gated(name)
         for name, task in run.tasks.items()
     )
     return "verified" if ours and not faults else "reported"
@@ -67,7 +76,26 @@ def highest_tier(source: Source, faults: Sequence[Finding]) -> Literal["reported
 
 def is_ours(name: str, task: TaskResult) -> bool:
     """Whether a task's scores come from our metrics."""
-    return name.startswith("tts_") and {"acc", "answered"} <= set(task.metrics) and task.score == "acc"
+    return name.startswith("tts_") and task.graded_by is not None
+
+
+def graded_by_another_version(source: Source, *, published_before: bool) -> Iterator[Finding]:
+    """Tasks whose scores this version would not give: a warning, but for a new run whose texts could be graded again.
+
+    Args:
+        source: a run.
+        published_before: whether it was published when its version was the newest.
+    """
+    for name, task in source.run.tasks.items():
+        version = task.graded_by or GRADER_VERSION
+        if version > GRADER_VERSION:
+            text = f"graded by version {version}; allowed: up to {GRADER_VERSION}, which this lm-eval-tts has"
+            yield Finding(source.path, f"tasks.{name}: {text}")
+        elif version < GRADER_VERSION:
+            can = name in source.run.samples and not is_gated(source, name)
+            text = f"graded by version {version}, and is compared only with its like; this is version {GRADER_VERSION}"
+            advice = f": lm-eval-tts leaderboard regrade {source.path.parent} --write" if can else ""
+            yield Finding(source.path, f"tasks.{name}: {text}{advice}", warning=published_before or not can)
 
 
 # Sums -------------------------------------------------------------------------------------------------------

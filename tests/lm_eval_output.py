@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lm_eval_ext.grading import GRADER_VERSION
 from lm_eval_ext.statistics.estimators import maj_at_k, pass_at_k
 
 DEPTH = 12
@@ -35,6 +36,7 @@ def write_output(
     samples: bool = True,
     text: str = "thought</think>\\boxed{%s}",
     config: Mapping[str, Any] | None = None,
+    grader: int | None = GRADER_VERSION,
 ) -> Path:
     """A run of `pruned-hf`; returns its results file."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -49,7 +51,8 @@ def write_output(
                 "dataset_path": "org/set",
                 "repeats": len(given[0]),
                 "generation_kwargs": {"temperature": 1.0, "until": []},
-                "metadata": {"config_source": "/home/someone/secret/task.yaml"},
+                "metadata": {"config_source": "/home/someone/secret/task.yaml"}
+                | ({"grader_version": grader} if grader else {}),
             }
             for name, given in tasks.items()
         },

@@ -107,7 +107,7 @@ BROKEN = {
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tasks")
     (folder / "_math").write_text((TASKS / "_math").read_text("utf-8"), "utf-8")
-    write_questions(folder / "questions.jsonl")
+    write_questions(folder / "questions.jsonl", lambda questions: questions[4].update(answer="3 hours and 20 minutes"))
     write_questions(folder / "blank.jsonl", lambda questions: questions[3].update(problem=" "))
     write_questions(folder / "repeated.jsonl", lambda questions: questions.append(questions[3]))
     write_questions(folder / "goldless.jsonl", lambda questions: questions[3].update(answer=""))

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from lm_eval.api.registry import get_aggregation
 
+from lm_eval_ext.grading import GRADER_VERSION
 from tests.test_pruned_hf import evaluated
 
 
@@ -16,6 +17,7 @@ def test_anybodys_task_counts_votes_with_a_stock_model(
 ) -> None:
     monkeypatch.chdir(original_hub)
     results = evaluated("hf", {"pretrained": str(tiny_model)}, ["quiz_votes"])
+    assert results["configs"]["quiz_votes"]["metadata"]["grader_version"] == GRADER_VERSION
     scores = results["results"]["quiz_votes"]
     assert {f"{name},answer" for name in ("acc", "pass@2", "pass@4", "maj@2", "maj@4", "graded")} <= set(scores)
     assert scores["graded,answer"] == 1

@@ -17,6 +17,7 @@ from lm_eval_ext.authoring.templates import render_all
 from lm_eval_ext.errors import TaskError
 from lm_eval_ext.grading.grade import gold_answer, grades
 from lm_eval_ext.grading.letters import ALL
+from lm_eval_ext.grading.units import is_unit
 from lm_eval_ext.site.catalogue import Catalogue
 
 _PROSE = (
@@ -183,8 +184,11 @@ def _ungradable(golds: Sequence[str]) -> tuple[list[int], str]:
 
 
 def _is_prose(gold: str) -> bool:
-    """A sentence or a whole solution; the grader takes the answer out of one with a box or after `####`."""
-    words = re.findall(r"(?<![\\A-Za-z])[A-Za-z]{3,}", gold)
+    """A sentence or a whole solution; the grader takes the answer out of one with a box or after `####`.
+
+    A quantity is none, however many units it is in, as `3 hours and 20 minutes`.
+    """
+    words = [word for word in re.findall(r"(?<![\\A-Za-z])[A-Za-z]{3,}", gold) if not is_unit(word) and word != "and"]
     declared = re.search(r"(?i)\banswer\b", gold) is not None
     return (len(words) >= 3 or declared or "\n" in gold.strip()) and not re.search(r"\\boxed\{|####", gold)
 

@@ -16,6 +16,7 @@ from lm_eval.api.filter import Filter
 from lm_eval.api.metrics import mean
 from lm_eval.api.registry import register_aggregation, register_filter, register_metric
 
+from lm_eval_ext.grading import COMPARED
 from lm_eval_ext.grading.extract import ChoiceExtractor, Extractor
 from lm_eval_ext.grading.grade import Grade, grades
 from lm_eval_ext.grading.letters import ALL
@@ -24,7 +25,6 @@ from lm_eval_ext.statistics.estimators import g_pass_at_k, ks, maj_at_k, pass_at
 from lm_eval_ext.statistics.intervals import mean_interval
 
 TRACE = ("thinking_tokens", "answer_tokens", "forced", "looped")
-_COMPARED = ("correct", "wrong", "no answer")  # the reasons of a grade that nothing got in the way of
 
 Samples = Sequence[str | Sequence[str]]
 
@@ -181,7 +181,7 @@ def _majorities(labels: Sequence[int | None], graded: Sequence[Grade]) -> dict[s
 @register_aggregation("share_compared")  # type: ignore[untyped-decorator]
 def share_compared(reasons: Sequence[Sequence[str]]) -> float:
     """Share of samples whose grade nothing got in the way of; the others count as wrong."""
-    return _mean([_mean([reason in _COMPARED for reason in sample]) for sample in reasons])
+    return _mean([_mean([reason in COMPARED for reason in sample]) for sample in reasons])
 
 
 @register_metric(metric="math_graded", higher_is_better=True, aggregation="share_compared")  # type: ignore[untyped-decorator]

@@ -34,6 +34,7 @@ _COMMA_THOUSANDS = re.compile(r"^([^\d(\[{,]*\d{1,3})((?:,\d{3})+)(?![\d,])([^,(
 _LETTER = re.compile(
     r"(?:(?<![^(\[{,=|])\\(?:mathrm|mathit|text|operatorname)\s*\{\s*([A-Za-z])\s*\}|\\mathrm\s*\{([eid])\})"
 )
+_LEADING_EQUALS = re.compile(r"^=(?!=)\s*(?=\S)")  # the left side stands before the box
 _FRACTION_NAMES = re.compile(r"\\[dtc]frac(?![a-z])")
 _BARE_FRACTION = re.compile(r"\\frac\s*(\d)\s*(\d)")
 _MIXED = re.compile(r"(?<![\w.}^_\\])(\d+)\s*\\frac\{(\d+)\}\{(\d+)\}")
@@ -53,7 +54,7 @@ def normalised(text: str) -> str:
     text = text if r"\begin" in text else _DOUBLED.sub(r"\\", text)
     text = _THOUSANDS.sub(lambda match: _GROUPED.sub("", match[0]), text)
     text = _MONEY.sub(lambda match: match[2].replace(",", "") + _CURRENCIES[match[1]], text)
-    text = _SPACES.sub(" ", _WRAPPERS.sub("", text)).strip()
+    text = _LEADING_EQUALS.sub("", _SPACES.sub(" ", _WRAPPERS.sub("", text)).strip())
     text = _LETTER.sub(r"\1\2", _without_full_stop(text))
     text = _COMMA_THOUSANDS.sub(lambda match: match[1] + match[2].replace(",", "") + match[3], text)
     text = _BARE_FRACTION.sub(r"\\frac{\1}{\2}", _FRACTION_NAMES.sub(r"\\frac", text))

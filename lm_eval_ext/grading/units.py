@@ -73,7 +73,7 @@ def unit_of(latex: str) -> Unit | None:
     if found is not None:
         return found
     words = name.split()
-    is_noun = re.fullmatch(r"[A-Za-z]{2,}(?: [A-Za-z]{2,}){0,2}", name) and not any(map(_is_unit, words))
+    is_noun = re.fullmatch(r"[A-Za-z]{2,}(?: [A-Za-z]{2,}){0,2}", name) and not any(map(is_unit, words))
     return Unit(_singular(name)) if is_noun and not _JOINING & set(words) else None
 
 
@@ -91,7 +91,7 @@ def _plain(latex: str) -> str:
 
 def _measured(name: str) -> Unit | None:
     words = [word for word in _WORD.findall(name) if word.lower() not in _AROUND]
-    if not words or not all(map(_is_unit, words)):
+    if not words or not all(map(is_unit, words)):
         return None
     text = re.sub(r"(?i)\bsq\b", "square", name)
     try:
@@ -107,7 +107,7 @@ def _measured(name: str) -> Unit | None:
 
 
 @lru_cache(maxsize=1024)
-def _is_unit(word: str) -> bool:
+def is_unit(word: str) -> bool:
     """Whether pint knows a word, and not by an accident of prefixes: it takes `units` for micronits."""
     names = _registry().parse_unit_name(word) or _registry().parse_unit_name(word.lower())
     return any(not prefix or word.lower().startswith(prefix) or len(word) <= 4 for prefix, _, _ in names)
@@ -120,4 +120,4 @@ def _singular(noun: str) -> str:
 
 def is_bare_unit(word: str) -> bool:
     """Whether a word may be a unit without being marked as text: `cm`, `m`, `hours`, and not `xy` or `b`."""
-    return word in _BARE if len(word) <= 2 else _is_unit(word)
+    return word in _BARE if len(word) <= 2 else is_unit(word)

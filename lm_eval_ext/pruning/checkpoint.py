@@ -99,6 +99,8 @@ def read_config(pretrained: str, revision: str, trust_remote_code: bool = False)
     """
     from transformers import AutoConfig
 
+    if pretrained.startswith((".", "/", "~")) and not Path(pretrained).is_dir():
+        raise CheckpointError(f"pretrained={pretrained}: there is no such folder")
     try:
         return AutoConfig.from_pretrained(pretrained, revision=revision, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from lm_eval_ext.site.catalogue import Catalogue
 from lm_eval_ext.site.run import Run, TaskResult
 from lm_eval_ext.site.stats import Rank, difference, ranks
-from lm_eval_ext.site.table import UNLIMITED, Entry, Scored, asked, entries, revision, side_by_side
+from lm_eval_ext.site.table import UNLIMITED, Entry, Scored, entries, protocol, revision, side_by_side
 
 
 class Board:
@@ -45,6 +45,18 @@ class Board:
         dense = self.dense(entry)
         return side_by_side(entry, dense, benchmark) if dense and dense is not entry else None
 
+    def outdated(self, task: TaskResult) -> bool:
+        """Whether others of its benchmark were graded by a newer version, with which it is not compared."""
+        return (task.graded_by or 0) < self._graders[task.benchmark]
+
+    @cached_property
+    def _graders(self) -> dict[str, int]:
+        """The newest version of the grader, by benchmark."""
+        found: dict[str, int] = {}
+        for task in (task for run in self.runs for task in run.tasks.values()):
+            found[task.benchmark] = max(found.get(task.benchmark, 0), task.graded_by or 0)
+        return found
+
     def title(self, benchmark: str) -> str:
         """A benchmark's title."""
         return self.catalogue.benchmark(benchmark).title
@@ -73,11 +85,11 @@ class Board:
 
     def _whole(self, benchmark: str) -> dict[str, TaskResult]:
         """Whole results by entry, at the place and in the way of asking that most have."""
-        found: dict[tuple[int, tuple[int, bool]], dict[str, TaskResult]] = {}
+        found: dict[tuple[int, tuple[int, int, bool]], dict[str, TaskResult]] = {}
         for entry in self.entries:
             for at, one in entry.results.get(benchmark, {}).items():
                 if at <= UNLIMITED and not one.task.partial:
-                    found.setdefault((at, asked(one.task)), {})[entry.key] = one.task
+                    found.setdefault((at, protocol(one.task)), {})[entry.key] = one.task
         return found[max(found, key=lambda place: (len(found[place]), place))] if found else {}
 
 
@@ -90,6 +102,7 @@ class Cell(NamedTuple):
     retention: float | None
     differs: bool
     partial: bool
+    outdated: bool
 
 
 def overview(board: Board) -> dict[str, Any]:
@@ -123,7 +136,7 @@ def _cell(board: Board, entry: Entry, benchmark: str, best: Scored | None) -> Ce
         return None
     pair = board.beside_dense(entry, benchmark)
     kept = _retention(pair) if pair else None
-    return Cell(*best.interval, kept, pair is not None and _differ(pair), best.task.partial)
+    return Cell(*best.interval, kept, pair is not None and _differ(pair), best.task.partial, board.outdated(best.task))
 
 
 def _retention(pair: tuple[Scored, Scored]) -> float | None:

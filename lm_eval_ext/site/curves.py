@@ -27,7 +27,7 @@ class Curves(NamedTuple):
 def budget_curves(board: Board, base: str) -> Iterator[Curves]:
     """Accuracy by thinking budget."""
     for name in board.benchmarks:
-        found = {entry: pairs for entry in board.bases[base] if len(pairs := entry.budgets(name)) > 1}
+        found = {entry: pairs for entry in board.bases[base] if len(pairs := _budgets(board, entry, name)) > 1}
         if found:
             budgets = sorted({budget for pairs in found.values() for budget, _ in pairs})
             points = [
@@ -46,6 +46,10 @@ def budget_curves(board: Board, base: str) -> Iterator[Curves]:
             yield Curves(name, points, [f"{budget:,}" for budget in budgets], rows)
 
 
+def _budgets(board: Board, entry: Entry, name: str) -> list[tuple[int, Scored]]:
+    return [(at, one) for at, one in entry.budgets(name) if not board.outdated(one.task)]
+
+
 def _label(entry: Entry, one: Scored) -> str:
     return f"{entry.label}, partial" if one.task.partial else entry.label
 
@@ -53,7 +57,9 @@ def _label(entry: Entry, one: Scored) -> str:
 def vote_curves(board: Board, base: str) -> Iterator[Curves]:
     """pass@k and maj@k by number of samples."""
     for name in board.benchmarks:
-        found = {entry: one for entry in board.bases[base] if (one := entry.votes(name))}
+        found = {
+            entry: one for entry in board.bases[base] if (one := entry.votes(name)) and not board.outdated(one.task)
+        }
         if found:
             sizes = sorted({k for one in found.values() for k in _ks(one.task)})
             points = [point for entry, one in found.items() for point in _vote_points(_label(entry, one), one.task)]
@@ -92,7 +98,11 @@ def depth_curves(board: Board, base: str) -> Iterator[Curves]:
     """
     for name in board.benchmarks:
         pairs = [(entry, pair) for entry in board.bases[base] if (pair := board.beside_dense(entry, name))]
-        pruned = [(entry, ours, theirs) for entry, (ours, theirs) in pairs if entry.latest.dropped]
+        pruned = [
+            (entry, ours, theirs)
+            for entry, (ours, theirs) in pairs
+            if entry.latest.dropped and not board.outdated(ours.task)
+        ]
         if pruned:
             whole = _most_common([theirs for _, _, theirs in pruned])
             by_method: dict[str, list[tuple[Entry, Scored]]] = {}

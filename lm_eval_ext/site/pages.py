@@ -22,6 +22,7 @@ def run_page(board: Board, run: Run) -> dict[str, Any]:
         "others": [other for other in entry.runs if other is not run],
         "metrics": metrics,
         "intervals": {name: Scored(task, run).interval for name, task in run.tasks.items()},
+        "outdated": [name for name, task in run.tasks.items() if board.outdated(task)],
         "repeated": {name: repeated_interval(task) for name, task in run.tasks.items()},
         "differences": dict(_against(run, dense)) if dense and dense is not entry else {},
         "grids": list(_grids(run)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -70,12 +70,15 @@ def without_tier(run: Run) -> Run:
     return run.model_copy(update={"tier": "reported"})
 
 
-def findings(sources: Sequence[Source], before: Sequence[Source] = ()) -> Iterator[Finding]:
+def findings(
+    sources: Sequence[Source], before: Sequence[Source] = (), regraded: Callable[[Source], Run] | None = None
+) -> Iterator[Finding]:
     """What is wrong with published runs beside each other.
 
     Args:
         sources: all published runs.
         before: those that were published before; none may be gone, and their scores must not change.
+        regraded: gives a run as today's grader grades it, which is what it may be changed to.
     """
     seen: dict[object, Source] = {}
     ids: dict[str, Source] = {}
@@ -92,7 +95,7 @@ def findings(sources: Sequence[Source], before: Sequence[Source] = ()) -> Iterat
             yield Finding(path, f"date={run.date}; allowed: the past")
         if run.partial:
             yield Finding(path, "partial: not all questions were evaluated; it will not be ranked", warning=True)
-    yield from _changed(ids, before)
+    yield from _changed(ids, before, regraded)
     yield from _alone(sources)
     yield from _fewer(sources)
 
@@ -101,13 +104,22 @@ def _tomorrow() -> str:
     return (datetime.now(UTC) + timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _changed(now: dict[str, Source], before: Sequence[Source]) -> Iterator[Finding]:
+def _changed(
+    now: dict[str, Source], before: Sequence[Source], regraded: Callable[[Source], Run] | None
+) -> Iterator[Finding]:
     for old in before:
         new = now.get(old.run.id)
         if new is None:
             yield Finding(old.path, "was published before and is gone")
-        elif without_tier(old.run) != without_tier(new.run):
+        elif without_tier(old.run) != without_tier(new.run) and not _is_regraded(old, new, regraded):
             yield Finding(new.path, "was published before with other content; publish a new run instead")
+
+
+def _is_regraded(old: Source, new: Source, regraded: Callable[[Source], Run] | None) -> bool:
+    versions = [{name: task.graded_by for name, task in one.run.tasks.items()} for one in (old, new)]
+    if regraded is None or versions[0] == versions[1]:
+        return False
+    return without_tier(regraded(old)) == without_tier(new.run)
 
 
 def _alone(sources: Sequence[Source]) -> Iterator[Finding]:

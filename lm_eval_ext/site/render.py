@@ -211,7 +211,7 @@ def _paired(task: TaskResult) -> list[Any]:
 
     The first is the same for scores that may be compared question by question, and empty where nobody knows.
     """
-    questions = f"{task.question_set}, {task.shots} shots" if task.question_set else ""
+    questions = f"{task.question_set}, {task.shots} shots, grader {task.graded_by or 0}" if task.question_set else ""
     return [questions, list(task.scores), list(accuracy_interval(task))]
 
 

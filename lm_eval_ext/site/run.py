@@ -58,6 +58,7 @@ class TaskResult(_Part):
         shots: worked examples in the prompt.
         chat_template: whether lm-eval was told to apply one; tasks of ours that think always do.
         gated: whether nothing of its questions may be shown.
+        grader_version: of our grader; None for others' tasks, and for what was graded before versions were recorded.
         question_set: hash of the questions and their order. Scores of two runs pair if they have the same.
         scores: accuracy by question, in that order; empty where no samples were kept.
     """
@@ -78,6 +79,7 @@ class TaskResult(_Part):
     version: Annotated[str, Field(max_length=50, pattern=_ONE_LINE)] = ""
     task_hash: Hash = ""
     sampling: Line = ""
+    grader_version: Annotated[int | None, Field(ge=1, lt=10_000)] = None
     question_set: Hash = ""
     scores: tuple[Share, ...] = ()
 
@@ -100,6 +102,12 @@ class TaskResult(_Part):
     def accuracy(self) -> Score:
         """The task's accuracy."""
         return self.metrics[self.score]
+
+    @property
+    def graded_by(self) -> int | None:
+        """Version of our grader, the first one where none was recorded; None for others' tasks."""
+        ours = self.score == "acc" and {"acc", "answered"} <= self.metrics.keys()
+        return (self.grader_version or 1) if ours else None
 
     def value(self, metric: str) -> float | None:
         """A metric's value, or None if the run has none of that name."""

@@ -60,12 +60,12 @@ def difference(one: TaskResult, other: TaskResult) -> Difference:
 
 
 def pairs(one: TaskResult, other: TaskResult) -> bool:
-    """Whether both have scores of the same questions."""
+    """Whether both have scores of the same questions, by the same grader."""
     return bool(one.question_set) and _questions(one) == _questions(other) and len(one.scores) > 0
 
 
-def _questions(task: TaskResult) -> tuple[str, int, int]:
-    return task.question_set, len(task.scores), task.shots
+def _questions(task: TaskResult) -> tuple[str, int, int, int]:
+    return task.question_set, len(task.scores), task.shots, task.graded_by or 0
 
 
 class Rank(NamedTuple):
@@ -97,7 +97,7 @@ def _differences(tasks: Sequence[TaskResult]) -> tuple[NDArray[np.float64], NDAr
 def _correlations(tasks: Sequence[TaskResult]) -> NDArray[np.float64]:
     """[i, j]; 0 of results that are not of the same questions."""
     found = np.zeros((len(tasks), len(tasks)))
-    together: dict[tuple[str, int, int], list[int]] = defaultdict(list)
+    together: dict[tuple[str, int, int, int], list[int]] = defaultdict(list)
     for index, task in enumerate(tasks):
         if task.question_set and task.scores:
             together[_questions(task)].append(index)

@@ -22,9 +22,9 @@ class Scored(NamedTuple):
     run: Run
 
     @property
-    def weight(self) -> tuple[bool, int]:
+    def weight(self) -> tuple[bool, int, int]:
         """What counts more among results of one model at one place."""
-        return not self.task.partial, TIERS.index(self.run.tier)
+        return not self.task.partial, self.task.graded_by or 0, TIERS.index(self.run.tier)
 
     @property
     def interval(self) -> Interval:
@@ -69,7 +69,7 @@ class Entry:
 
     @cached_property
     def results(self) -> dict[str, dict[int, Scored]]:
-        """The results that count, by benchmark and `place`: whole before partial, then by tier, then the newest."""
+        """The results that count, by benchmark and `place`: whole before partial, then by grader, tier and date."""
         found: dict[str, dict[int, Scored]] = defaultdict(dict)
         for run in self.runs:
             for task in run.tasks.values():
@@ -147,10 +147,11 @@ def side_by_side(one: Entry, other: Entry, benchmark: str) -> tuple[Scored, Scor
 
 
 def comparable(one: TaskResult, other: TaskResult) -> bool:
-    """Whether both are on the whole benchmark, and asked in the same way."""
-    return not one.partial and not other.partial and asked(one) == asked(other)
+    """Whether both are on the whole benchmark, asked in the same way and graded by the same version."""
+    return not one.partial and not other.partial and protocol(one) == protocol(other)
 
 
-def asked(task: TaskResult) -> tuple[int, bool]:
-    """How the questions were put: with how many worked examples, and whether in a chat template."""
-    return task.shots, task.chat_template and not task.benchmark.startswith("tts_")
+def protocol(task: TaskResult) -> tuple[int, int, bool]:
+    """What has to be the same to compare: the grader's version, worked examples, and whether in a chat template."""
+    templated = task.chat_template and not task.benchmark.startswith("tts_")
+    return task.graded_by or 0, task.shots, templated

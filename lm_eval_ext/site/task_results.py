@@ -93,6 +93,7 @@ def task_result(
         "shots": _shots(content, task), "chat_template": bool(content.get("chat_template")), "gated": gated,
         "dataset": line(config.get("dataset_path")),
         "version": line(mapping(content.get("versions")).get(task), 50),
+        "grader_version": whole(mapping(config.get("metadata")).get("grader_version")),
         "task_hash": _hash(mapping(content.get("task_hashes")).get(task)),
         "sampling": _sampling(config), "question_set": question_set(rows) if scores else "", "scores": scores,
     }  # fmt: skip
@@ -165,9 +166,8 @@ def is_gated(content: Mapping[str, Any], task: str, catalogue: Catalogue) -> boo
 
 def task_rows(path: Path, content: Mapping[str, Any], scored: Scored, catalogue: Catalogue) -> list[Sample]:
     """A task's samples, from the file beside its results; none where there is no such file."""
-    date = _DATE.search(path.name)
-    file = path.with_name(f"samples_{scored.task}_{date[1]}.jsonl") if date else None
-    if file is None or not file.is_file():
+    file = samples_file(path, scored.task)
+    if file is None:
         return []
     config = mapping(mapping(content.get("configs")).get(scored.task))
     gated = is_gated(content, scored.task, catalogue)
@@ -175,3 +175,10 @@ def task_rows(path: Path, content: Mapping[str, Any], scored: Scored, catalogue:
     if not rows:
         logger.warning("%s: holds no samples of filter %s", file, scored.filter)
     return rows
+
+
+def samples_file(path: Path, task: str) -> Path | None:
+    """The file of a task's samples that lies beside its results; None if there is none."""
+    date = _DATE.search(path.name)
+    file = path.with_name(f"samples_{task}_{date[1]}.jsonl") if date else None
+    return file if file is not None and file.is_file() else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,19 +31,29 @@ def read_rows(path: Path, filter_name: str, score: str, *, gated: bool, texts: b
     Raises:
         ResultsError: names file, line and field.
     """
-    samples = []
-    try:
-        with path.open("rb") as file:
-            for at, given in enumerate(file, 1):
-                row = _row(given, f"{path}: line {at}")
-                if row.get("filter", filter_name) == filter_name:
-                    samples.append(_sample(row, score, gated, texts, f"{path}: line {at}"))
-    except OSError as error:
-        raise ResultsError(f"{path}: cannot be read ({error.strerror})") from error
+    samples = [
+        _sample(row, score, gated, texts, f"{path}: line {at}")
+        for at, row in enumerate(raw_rows(path), 1)
+        if row.get("filter", filter_name) == filter_name
+    ]
     samples.sort(key=lambda sample: sample.id)
     if len({sample.id for sample in samples}) < len(samples):
         raise ResultsError(f"{path}: doc_id: a question comes twice for filter {filter_name}")
     return samples
+
+
+def raw_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """Every row of a samples file as it is.
+
+    Raises:
+        ResultsError: names file and line.
+    """
+    try:
+        with path.open("rb") as file:
+            for at, given in enumerate(file, 1):
+                yield _row(given, f"{path}: line {at}")
+    except OSError as error:
+        raise ResultsError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def _row(given: bytes, place: str) -> dict[str, Any]:
@@ -84,7 +94,7 @@ def _prompt(row: Mapping[str, Any]) -> str:
 
 def _outputs(row: Mapping[str, Any], gated: bool) -> tuple[Output, ...]:
     """Every response with its answer; without answers where the filter gave other than one each."""
-    responses, found = _flat(row.get("resps")), _flat(row.get("filtered_resps"))
+    responses, found = flat(row.get("resps")), flat(row.get("filtered_resps"))
     known = len(found) == len(responses)
     answers = [one if isinstance(one, str) else None for one in found] if known else [None] * len(responses)
     reasons = sequence(row.get("graded"))
@@ -107,7 +117,7 @@ def _grade(answer: str | None, row: Mapping[str, Any]) -> str:
     return ("correct" if right[0] else "wrong") if right else "not told"
 
 
-def _flat(responses: object) -> list[Any]:
+def flat(responses: object) -> list[Any]:
     """`[["a", "b"]]` and `["a"]` as one list."""
     return [one for given in sequence(responses) for one in (given if isinstance(given, list) else [given])]
 

@@ -162,7 +162,7 @@ def sign_flip_test(scores: Sequence[float], base: Sequence[float], *, seed: int 
     if differences.size < 2:
         return 1.0
     found = permutation_test(
-        (differences,), lambda some, axis: some.sum(axis=axis), permutation_type="samples", vectorized=True,
+        (differences,), lambda some, axis: some.sum(axis=axis).round(9), permutation_type="samples", vectorized=True,
         n_resamples=_PERMUTATIONS, batch=10_000, rng=np.random.default_rng(seed),
     )  # fmt: skip
     return float(found.pvalue)

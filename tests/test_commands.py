@@ -1,0 +1,36 @@
+"""Whatever our commands are given that is not there, they say so in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.test_export import COMMAND
+from tests.test_plugin import run
+
+GIVEN = {
+    "leaderboard build nowhere": "nowhere: does not exist",
+    "leaderboard add nowhere": "nowhere: does not exist",
+    "leaderboard check nowhere": "nowhere: does not exist",
+    "leaderboard regrade nowhere": "nowhere: does not exist",
+    "leaderboard serve nowhere --port 0": "nowhere: does not exist",
+    "leaderboard check . --site nowhere.yaml": "nowhere.yaml: cannot be read as YAML",
+    "tasks check nowhere": "nowhere: is neither a file, a folder, nor the name of a task",
+    "tasks check tts_amie24": "did you mean tts_aime24?",
+    "tasks new tts_mine --dataset nowhere.json --question q --answer a --license MIT": "nowhere.json",
+    "journal show --path nowhere.sqlite": "journal=nowhere.sqlite: there is none",
+    "recipes check nowhere": "recipe=nowhere: neither a YAML file nor a shipped recipe",
+    "export nowhere out": "recipe=nowhere: neither a YAML file nor a shipped recipe",
+    "recover nowhere out --data embedded": "recipe=nowhere: neither a YAML file nor a shipped recipe",
+    "recover qwen3-8b-reverse-1 out --data nowhere": "calibration=nowhere: not known",
+    "prune --base ./nowhere --method shortgpt": "pretrained=./nowhere: there is no such folder",
+}
+
+
+@pytest.mark.parametrize("words", GIVEN)
+def test_what_is_not_there_is_one_line(words: str, tmp_path: Path) -> None:
+    done = run(COMMAND, *words.split(), cwd=tmp_path, HF_HUB_OFFLINE="1")
+    told = [line for line in (done.stdout + done.stderr).splitlines() if GIVEN[words] in line]
+    assert done.returncode != 0 and len(told) == 1, done.stderr[-1000:]
+    assert "Traceback" not in done.stderr and list(tmp_path.iterdir()) == []

@@ -1,0 +1,188 @@
+"""Results of an older grader: told, compared only with their like, and graded again from the texts that were kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lm_eval_ext.grading import GRADER_VERSION
+from lm_eval_ext.site.board import Board, overview
+from lm_eval_ext.site.catalogue import read_catalogue
+from lm_eval_ext.site.load import load
+from lm_eval_ext.site.run import read_run
+from tests.lm_eval_output import scores, write_output
+from tests.test_plugin import LM_EVAL, run
+from tests.test_publish import add, edit, only_run, said
+
+TASK, GATED = "tts_aime24_b512", "tts_gpqa_diamond_b512"
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the embedded model."""
+    out = tmp_path_factory.mktemp("output")
+    done = run(
+        LM_EVAL, "--model", "pruned-hf", "--model_args", "journal=off", "--tasks", "tts_chain_b16,tts_chain_maj8",
+        "--limit", "5", "--batch_size", "64", "--output_path", out, "--log_samples",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    return out
+
+
+@pytest.fixture
+def results(output: Path, tmp_path: Path) -> Path:
+    """Its results file, in a folder of the test's own."""
+    (found,) = output.rglob("results_*.json")
+    for file in found.parent.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    return tmp_path / found.name
+
+
+def graded_worse(results: Path, task: str) -> dict[str, Any]:
+    """Make it a run of version 1, which called the answers to the first question wrong; returns what it was."""
+    was: dict[str, Any] = json.loads(results.read_text("utf-8"))
+    (file,) = results.parent.glob(f"samples_{task}_*")
+    rows = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+    wrong = next(row for row in rows if row["acc"] == 1)
+    for name in wrong["metrics"]:
+        if name.startswith(("acc", "pass", "maj")):
+            wrong[name] = 0.0
+    wrong["graded"] = ["unparsable" for _ in wrong["graded"]]
+    wrong["filtered_resps"] = [[f"={answer}" for answer in wrong["filtered_resps"][0]]]
+    file.write_text("".join(f"{json.dumps(row)}\n" for row in rows), "utf-8")
+
+    def older(content: dict[str, Any]) -> None:
+        del content["configs"][task]["metadata"]["grader_version"]
+        for key, value in content["results"][task].items():
+            if key.startswith(("acc,", "pass", "maj")) and "stderr" not in key:
+                content["results"][task][key] = value - 1 / len(rows)
+
+    edit(results, older)
+    return was
+
+
+def test_results_say_which_version_graded_them(results: Path) -> None:
+    configs = json.loads(results.read_text("utf-8"))["configs"]
+    assert {config["metadata"]["grader_version"] for config in configs.values()} == {GRADER_VERSION}
+    assert f"graded by version {GRADER_VERSION} already" in said("regrade", results)
+
+
+@pytest.mark.parametrize("task", ["tts_chain_b16", "tts_chain_maj8"])
+def test_an_output_folder_is_graded_again(results: Path, task: str) -> None:
+    was = graded_worse(results, task)
+    before, files = results.read_bytes(), set(results.parent.iterdir())
+    told = said("regrade", results.parent)
+    good = was["results"][task]["acc,answer"]
+    assert f"{task}: acc {good - 0.2:.4f} -> {good:.4f}, 1 of 5 questions changed" in told and "add --write" in told
+    assert results.read_bytes() == before and set(results.parent.iterdir()) == files, "only shown"
+
+    assert said("regrade", results.parent, "--write") == told.replace(
+        "not written; add --write to write them", "written"
+    )
+    now = json.loads(results.read_text("utf-8"))
+    assert now["results"][task] == pytest.approx(was["results"][task]), "errors of means as well"
+    assert now["configs"][task]["metadata"]["grader_version"] == GRADER_VERSION
+    assert results.with_name(f"{results.name}.grader-1").read_bytes() == before, "nothing is lost"
+    rows = [json.loads(line) for line in next(results.parent.glob(f"samples_{task}_*.jsonl")).read_text().splitlines()]
+    assert all(row["graded"].count("correct") / len(row["graded"]) == row["acc"] for row in rows)
+    assert "already" in said("regrade", results.parent, "--write")
+    assert "verified" in add(results, results.parent / "published")
+
+
+def test_samples_of_another_run_are_refused(results: Path) -> None:
+    graded_worse(results, "tts_chain_b16")
+    edit(results, lambda content: content["results"]["tts_chain_b16"].update({"acc,answer": 0.99}))
+    before = {path: path.read_bytes() for path in results.parent.iterdir()}
+    assert "tts_chain_b16: acc=0.99, but its samples file gives" in said("regrade", results, "--write", code=1)
+    assert {path: path.read_bytes() for path in results.parent.iterdir()} == before
+
+
+def test_what_cannot_be_graded_again_keeps_its_scores(tmp_path: Path) -> None:
+    write_output(tmp_path / "out", {TASK: scores(0.4, 6), GATED: scores(0.5, 6)}, grader=None)
+    told = add(tmp_path / "out", tmp_path / "results")
+    assert "compared only with its like" in told and "regrade" in told
+    path = only_run(tmp_path / "results")
+    told = said("regrade", tmp_path / "results", "--write")
+    assert f"{GATED}: acc 0.1667 is kept: gated, graded by version 1" in told
+    tasks = read_run(path).tasks
+    assert (tasks[GATED].graded_by, tasks[TASK].graded_by) == (1, GRADER_VERSION)
+
+    write_output(tmp_path / "bare", {TASK: scores(0.4, 6)}, grader=None, samples=False)
+    edit(next((tmp_path / "bare").glob("*.json")), with_metrics)
+    assert "is kept: its samples were not kept" in said("regrade", tmp_path / "bare", "--write")
+
+
+def with_metrics(content: dict[str, Any]) -> None:
+    content["configs"][TASK]["metric_list"] = [{"metric": "math_verify"}]
+
+
+def published(folder: Path, **given: Any) -> Path:
+    """A published run of one task, with a text that is right though it was called wrong."""
+    write_output(folder / "out", {TASK: [[True], [False], [True]]}, text="so</think>\\boxed{%s}", **given)
+    file = next((folder / "out").glob("samples_*"))
+    file.write_text(file.read_text().replace("boxed{5}", "boxed{4}"), "utf-8")
+    add(folder / "out", folder / "results")
+    return only_run(folder / "results")
+
+
+def test_a_published_run_is_graded_again_and_checked(tmp_path: Path) -> None:
+    path = published(tmp_path, grader=None)
+    old = tmp_path / "old" / path.parent.parent.name / path.parent.name
+    old.mkdir(parents=True)
+    (old / "run.json").write_bytes(path.read_bytes())
+    (old / "samples").mkdir()
+    for file in (path.parent / "samples").iterdir():
+        (old / "samples" / file.name).write_bytes(file.read_bytes())
+
+    told = said("check", tmp_path / "results", "--regrade")
+    assert f"lm-eval-tts leaderboard regrade {path.parent} --write" in told and "0 faults, 1 warnings" in told
+    assert "0.6667 -> 1.0000, 1 of 3 questions changed" in said("regrade", tmp_path / "results", "--write")
+    assert read_run(path).tasks[TASK].accuracy.value == 1
+    assert "0 faults, 0 warnings" in said("check", tmp_path / "results", "--regrade")
+    assert "0 faults" in said("check", tmp_path / "results", "--against", tmp_path / "old")
+
+    edit(old / "run.json", lambda run: run.update(seconds=1.0))
+    told = said("check", tmp_path / "results", "--against", tmp_path / "old", code=1)
+    assert "was published before with other content" in told, "grading again changes grades alone"
+
+
+def test_a_new_run_has_to_be_graded_by_todays_version(tmp_path: Path) -> None:
+    published(tmp_path, grader=None)
+    (tmp_path / "before").mkdir()
+    told = said("check", tmp_path / "results", "--against", tmp_path / "before", code=1)
+    assert "graded by version 1, and is compared only with its like" in told and "1 faults" in told
+
+
+def test_a_newer_grader_is_told(tmp_path: Path) -> None:
+    write_output(tmp_path / "out", {TASK: scores(0.4, 6)}, grader=GRADER_VERSION + 1)
+    add(tmp_path / "out", tmp_path / "results")
+    assert f"graded by version {GRADER_VERSION + 1}" in said("check", tmp_path / "results", code=1)
+    assert "newer than this lm-eval-tts" in said("regrade", tmp_path / "results")
+
+
+def test_versions_are_never_mixed_in_a_comparison(tmp_path: Path) -> None:
+    given: Callable[[int], Any] = lambda seed: {  # noqa: E731  # one task at two budgets
+        f"tts_aime24_b{budget}": scores(0.5 - 0.2 * (seed > 0), 30, 3, seed) for budget in (512, 1024)
+    }
+    for number, (dropped, grader) in enumerate({(): GRADER_VERSION, (7,): None, (6, 7): GRADER_VERSION}.items()):
+        write_output(tmp_path / str(number), given(number), dropped=dropped, grader=grader)
+    catalogue = read_catalogue()
+    board = Board([source.run for source in load([tmp_path], catalogue)], catalogue)
+    dense, older, newer = (row["cells"][0] for row in overview(board)["rows"])
+    assert older.outdated and older.retention is None and not (dense.outdated or newer.outdated)
+    assert newer.retention is not None and len(board.ranks) == 2
+
+    from lm_eval_ext.site.curves import budget_curves, depth_curves
+
+    (curves,) = budget_curves(board, "Org/Model-8B")
+    (depths,) = depth_curves(board, "Org/Model-8B")
+    assert {point.series for point in curves.points} == {"dense", "shortgpt -2"}
+    assert [point.at for point in depths.points] == [0, 2]
+    said("build", tmp_path, "-o", tmp_path / "site")
+    pages = {path.parent.name: path.read_text("utf-8") for path in (tmp_path / "site" / "runs").glob("*/index.html")}
+    assert "†" in (tmp_path / "site" / "index.html").read_text("utf-8")
+    assert sum("Graded by an older version" in page for page in pages.values()) == 1
