@@ -4,7 +4,7 @@ LM_EVAL := $(VENV)/bin/lm_eval
 SMOLLM2 := .models/smollm2
 OUT := out/demo
 
-.PHONY: demo test test-vllm test-browser architectures release-check docs lint setup clean
+.PHONY: demo test test-vllm test-browser architectures coverage release-check docs lint setup models clean
 
 EVALUATE := HF_HUB_OFFLINE=1 $(LM_EVAL) --model pruned-hf --tasks tts_mini,tts_chain_maj8 --batch_size 256 \
   --output_path $(OUT)/results --log_samples
@@ -18,12 +18,15 @@ demo: setup
 	$(EVALUATE) --model_args prune=reverse:1
 	$(EVALUATE) --model_args prune=reverse:2
 	$(VENV)/bin/lm-eval-tts leaderboard build $(OUT)/results -o $(OUT)/site
-	@$(PY) -m lm_eval_ext.testbed.comparison $(OUT)/results
+	@$(PY) -m lm_eval_ext.analysis.demo $(OUT)/results
 	@echo "The same as a page: $(OUT)/site/index.html"
 
 # Two processes of one thread each: small models gain more by that than by threads.
 test: $(SMOLLM2)/model.safetensors lint
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
+
+# The small real model that tests load.
+models: $(SMOLLM2)/model.safetensors
 
 # Real vLLM, on a CPU, in an environment of its own: it wants an older transformers. What it pulls in for GPUs does not
 # load beside a CPU build of torch, so that goes again.
@@ -47,8 +50,13 @@ $(VENV)-vllm/installed: pyproject.toml
 architectures: setup
 	$(PY) -m benchmarks.architectures
 
+# Branches that the tests go through, by file; those with everything covered are left out.
+coverage: setup models
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --cov=lm_eval_ext --cov-branch \
+	  --cov-report=term-missing:skip-covered
+
 # What is too long for every run, and is run before a release.
-release-check: test architectures
+release-check: coverage architectures
 	LM_EVAL_TTS_ALL_LAYERS=1 $(PY) -m pytest tests/test_methods.py -k "perplexity_and_sleb or half"
 	$(PY) -m benchmarks.extract
 	$(PY) -m benchmarks.coverage
@@ -57,6 +65,7 @@ release-check: test architectures
 docs: setup
 	$(PY) -m pip install --quiet --editable '.[docs]'
 	$(PY) -m pytest tests/test_docs.py -k pages_are_built
+	$(PY) -m examples.write --run
 	$(PY) -m mkdocs build
 
 lint: setup

@@ -3,7 +3,7 @@
     python -m benchmarks.architectures [KIND ...] [--every 5] [--write]
 
 Of every kind, several sets of layers are dropped (first, middle, last, several, all of one kind), and the logits are
-compared with those of the whole model with these layers bypassed, as is cached generation with uncached. Exits with 1
+compared with those of the base model with these layers bypassed, as is cached generation with uncached. Exits with 1
 where a kind that counts as verified is not exact, or a drop ends in another error than a refusal. `--write` takes the
 outcome down in `verified.yaml` and `docs/reference/supported-models.md`.
 """
@@ -37,7 +37,7 @@ INTRODUCTION = """# Supported models
 
 Which causal language models can be loaded without some of their layers. Each kind that transformers {version} knows was
 made as a tiny random model and loaded without its first, its middle, its last, several, and all layers of one kind. It
-counts as exact if its logits equal those of the whole model with these layers bypassed (float32, 1e-4 of the largest)
+counts as exact if its logits equal those of the base model with these layers bypassed (float32, 1e-4 of the largest)
 and cached generation equals uncached.
 
 A model of another kind, of a later transformers release, or with code of its own is tried in the same way when it is

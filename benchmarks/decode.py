@@ -26,7 +26,7 @@ def main() -> None:
 
     from lm_eval.api.instance import Instance
 
-    from lm_eval_ext.models.pruned_hf import PrunedHFLM
+    from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
 
     lm = PrunedHFLM(
         given.checkpoint, dtype="float32", device="cpu", batch_size=given.batch, journal="off", thinking_format="plain"

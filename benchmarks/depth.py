@@ -17,11 +17,11 @@ from typing import Any
 from transformers import AutoConfig
 
 from lm_eval_ext.pruning.calibration import Calibration, calibration
-from lm_eval_ext.pruning.choosing import METHODS, choose
+from lm_eval_ext.pruning.context import PruningContext
 from lm_eval_ext.pruning.layers import mean_loss
 from lm_eval_ext.pruning.loading import load_pruned
 from lm_eval_ext.pruning.recipe import Recipe, kept_layers
-from lm_eval_ext.pruning.subject import Subject
+from lm_eval_ext.pruning.selection import METHODS, choose
 from tests.shared import SMOLLM2
 
 HELD_OUT = Path(__file__).with_name("held_out.txt")
@@ -39,14 +39,14 @@ def main() -> None:
     arguments.add_argument("--plot", type=Path)
     given = arguments.parse_args()
     counts = [int(count) for count in given.remove.split(",")]
-    subject = subject_of(given.checkpoint, calibration(), given.max_tokens)
+    context = context_of(given.checkpoint, calibration(), given.max_tokens)
     print(f"{'':14}{'whole':>9}" + "".join(f"{count:>9}" for count in counts))
     rows: list[dict[str, Any]] = []
-    whole = perplexity(subject, None, given.max_tokens)
+    whole = perplexity(context, None, given.max_tokens)
     for method in sorted(set(METHODS) - {"selection"}):
-        chosen = [choose(subject, method, counts, one) for one in VARIANTS.get(method, [{}])]
+        chosen = [choose(context, method, counts, one) for one in VARIANTS.get(method, [{}])]
         found = [
-            geometric_mean(perplexity(subject, one[count], given.max_tokens) for one in chosen) for count in counts
+            geometric_mean(perplexity(context, one[count], given.max_tokens) for one in chosen) for count in counts
         ]
         print(f"{method:14}{whole:9.1f}" + "".join(f"{value:9.1f}" for value in found), flush=True)
         rows += [
@@ -57,16 +57,16 @@ def main() -> None:
         plot(rows, given.plot)
 
 
-def subject_of(checkpoint: str, texts: Calibration, max_tokens: int) -> Subject:
+def context_of(checkpoint: str, texts: Calibration, max_tokens: int) -> PruningContext:
     config = AutoConfig.from_pretrained(checkpoint)
-    return Subject(checkpoint, config, lambda: texts, batch_size=4, max_tokens=max_tokens)
+    return PruningContext(checkpoint, config, lambda: texts, batch_size=4, max_tokens=max_tokens)
 
 
-def perplexity(subject: Subject, recipe: Recipe | None, max_tokens: int) -> float:
-    held_out = subject_of(subject.pretrained, calibration(str(HELD_OUT)), max_tokens)
-    kept = kept_layers(recipe.drop if recipe else (), subject.depth)
+def perplexity(context: PruningContext, recipe: Recipe | None, max_tokens: int) -> float:
+    held_out = context_of(context.pretrained, calibration(str(HELD_OUT)), max_tokens)
+    kept = kept_layers(recipe.drop if recipe else (), context.depth)
     merged = recipe.merged if recipe else None
-    vars(held_out)["model"] = load_pruned(subject.pretrained, subject.config, kept, merged=merged).eval()
+    vars(held_out)["model"] = load_pruned(context.pretrained, context.config, kept, merged=merged).eval()
     return math.exp(mean_loss(held_out.model, held_out.batches()))
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import time
 
-from lm_eval_ext.grading.extract import final_answer
+from lm_eval_ext.grading.extraction import final_answer
 
 UNITS = (
     "=", "(", r"\(", r"\[", "{", "}", "{}", r"\boxed{", r"\boxed{1}", r"\boxed{1} and ", "$", "$$", "**", " ", "\n",

@@ -17,8 +17,8 @@ import sys
 from tests.shared import HUB
 
 _OURS = """
-from lm_eval_ext.grading.metrics import MathAnswer
-from lm_eval_ext.grading.grade import grades
+from lm_eval_ext.harness.metrics import MathAnswer
+from lm_eval_ext.grading.grading import grades
 def run(rows):
     docs, outputs = [{"answer": gold} for gold, _ in rows], [samples for _, samples in rows]
     answers = MathAnswer().apply(outputs, docs)

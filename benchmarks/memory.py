@@ -23,7 +23,7 @@ def main() -> None:
     import torch
     from transformers import AutoModelForCausalLM
 
-    from lm_eval_ext.generation.hf import HFEngine
+    from lm_eval_ext.generation.engines.hf.decoding import HFEngine
     from lm_eval_ext.generation.request import Completion, Job, Sampling, Stop
 
     model = AutoModelForCausalLM.from_pretrained(given.checkpoint, dtype=torch.float32).eval()
@@ -34,7 +34,7 @@ def main() -> None:
     ]
     finished = 0
 
-    def then(job: Job, completion: Completion) -> Iterable[Job]:
+    def on_completion(job: Job, completion: Completion) -> Iterable[Job]:
         nonlocal finished
         finished += 1
         if finished % (given.requests // 10) == 0:
@@ -42,7 +42,7 @@ def main() -> None:
         return ()
 
     print(f"    0 requests: {resident_mb():.0f} MB")
-    HFEngine(model, given.batch, decode=str).run(jobs, then)
+    HFEngine(model, given.batch, decode=str).run(jobs, on_completion)
 
 
 def resident_mb() -> float:

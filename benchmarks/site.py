@@ -17,9 +17,9 @@ import time
 from itertools import combinations
 from pathlib import Path
 
-from lm_eval_ext.site.catalogue import read_catalogue
-from lm_eval_ext.site.load import read_source
-from lm_eval_ext.site.publish import publish
+from lm_eval_ext.runs.catalogue import read_catalogue
+from lm_eval_ext.runs.load import read_source
+from lm_eval_ext.runs.publish import publish
 from tests.lm_eval_output import scores, write_output
 
 REMOVALS = [layers for count in range(4) for layers in combinations(range(12), count)]
@@ -48,7 +48,7 @@ def write_runs(folder: Path, runs: int, questions: int) -> None:
 
 def build(results: Path, out: Path) -> None:
     """In a process of its own: print seconds and peak memory."""
-    from lm_eval_ext.cli_leaderboard import build_site
+    from lm_eval_ext.api import build_site
 
     begun = time.perf_counter()
     build_site([results], out)

@@ -16,12 +16,12 @@ from typing import Any
 from benchmarks.questions import questions, templated
 from lm_eval_ext.generation.budget_forcing import BudgetForcing
 from lm_eval_ext.generation.codec import codec_of
-from lm_eval_ext.generation.hf import HFEngine
+from lm_eval_ext.generation.engines.hf.decoding import HFEngine
 from lm_eval_ext.generation.journal import JournaledEngine
 from lm_eval_ext.generation.planner import plan
 from lm_eval_ext.generation.request import Generation, Request, Sampling
-from lm_eval_ext.models.accounting import Totals
-from lm_eval_ext.thinking_formats import thinking_format
+from lm_eval_ext.harness.accounting import Totals
+from lm_eval_ext.thinking_formats import format_named
 from tests.shared import SMOLLM2
 
 
@@ -56,9 +56,7 @@ def main() -> None:
         engine = JournaledEngine(HFEngine(model, batch, tokenizer.decode), None, "", str, totals.count)
         codec = replace(codec_of(tokenizer, ()), eos=frozenset())
         with totals.timed():
-            results = BudgetForcing(engine, codec, thinking_format("plain"), 0, 8192).run(
-                requests, plan(requests, 8192)
-            )
+            results = BudgetForcing(engine, codec, format_named("plain"), 0, 8192).run(requests, plan(requests, 8192))
         keys = [(budget, number) for budget in some for number in range(len(prompts))]
         return dict(zip(keys, results, strict=True)), totals
 

@@ -77,12 +77,12 @@ def run(given: argparse.Namespace) -> dict[str, float]:
 def ours(llm: Any, tokenizer: Any, prompts: list[list[int]], budgets: list[int], answer: int) -> int:
     from lm_eval_ext.generation.budget_forcing import BudgetForcing
     from lm_eval_ext.generation.codec import codec_of
+    from lm_eval_ext.generation.engines.vllm import VLLMEngine
     from lm_eval_ext.generation.journal import JournaledEngine
     from lm_eval_ext.generation.planner import plan
     from lm_eval_ext.generation.request import Request, Sampling
-    from lm_eval_ext.generation.vllm import VLLMEngine
-    from lm_eval_ext.models.accounting import Totals
-    from lm_eval_ext.thinking_formats import thinking_format
+    from lm_eval_ext.harness.accounting import Totals
+    from lm_eval_ext.thinking_formats import format_named
 
     requests = [
         Request(tuple(prompt), sampling=Sampling(0.0), thinking_budget=budget, answer_budget=answer)
@@ -92,7 +92,7 @@ def ours(llm: Any, tokenizer: Any, prompts: list[list[int]], budgets: list[int],
     totals = Totals()
     engine = JournaledEngine(VLLMEngine(llm, tokenizer.decode), None, "", str, totals.count)
     codec = replace(codec_of(tokenizer, ()), eos=frozenset())
-    BudgetForcing(engine, codec, thinking_format("plain"), 0, 2048).run(requests, plan(requests, 2048))
+    BudgetForcing(engine, codec, format_named("plain"), 0, 2048).run(requests, plan(requests, 2048))
     return totals.thinking_tokens + totals.answer_tokens
 
 

@@ -1,1 +1,50 @@
-"""Test-time scaling of layer-pruned language models, as a plugin of lm-evaluation-harness."""
+"""Test-time scaling of layer-pruned language models: a plugin of lm-evaluation-harness, and a library.
+
+    import lm_eval_ext as tts
+
+    model = tts.load()                                     # the embedded tiny-chain; or a model's name or folder
+    run = tts.evaluate(model, ["tts_chain_b16", "tts_chain_b64"], limit=20)
+
+Importing this loads nothing else; each name is loaded when it is first used. What `__all__` lists is public.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lm_eval_ext.api import build_site, choose_layers, evaluate, generate, grade, load, read_runs
+    from lm_eval_ext.statistics.estimators import maj_at_k, pass_at_k
+    from lm_eval_ext.statistics.intervals import mean_interval
+    from lm_eval_ext.statistics.paired import difference_interval, ratio_interval
+
+_HOMES = {
+    "lm_eval_ext.api": ("build_site", "choose_layers", "evaluate", "generate", "grade", "load", "read_runs"),
+    "lm_eval_ext.statistics.estimators": ("maj_at_k", "pass_at_k"),
+    "lm_eval_ext.statistics.intervals": ("mean_interval",),
+    "lm_eval_ext.statistics.paired": ("difference_interval", "ratio_interval"),
+}
+__all__ = [
+    "build_site",
+    "choose_layers",
+    "difference_interval",
+    "evaluate",
+    "generate",
+    "grade",
+    "load",
+    "maj_at_k",
+    "mean_interval",
+    "pass_at_k",
+    "ratio_interval",
+    "read_runs",
+]
+
+
+def __getattr__(name: str) -> object:
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(home), name)
+    raise AttributeError(f"module 'lm_eval_ext' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

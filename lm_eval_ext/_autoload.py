@@ -45,7 +45,7 @@ def _follow(loader, name):
 
 def _register(step):
     try:
-        from lm_eval_ext import plugin
+        from lm_eval_ext.harness import plugin
 
         getattr(plugin, step)()
     except Exception as error:  # a broken plugin must not take lm-eval down with it

@@ -19,7 +19,7 @@ def shuffled(dataset: Any) -> Any:
     return dataset.map(_with_choices)
 
 
-def _with_choices(record: dict[str, Any]) -> dict[str, Any]:
+def _with_choices(record: dict[str, object]) -> dict[str, object]:
     right = str(record["Correct Answer"]).strip()
     texts = [right, *(str(record[f"Incorrect Answer {number}"]).strip() for number in (1, 2, 3))]
     ordered = sorted(texts, key=lambda text: _digest(str(record.get("Record ID") or record["Question"]), text))

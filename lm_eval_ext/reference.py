@@ -5,92 +5,86 @@ python -m lm_eval_ext.reference docs/reference
 
 from __future__ import annotations
 
-import inspect
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
-from lm_eval_ext.authoring.task_file import Metadata, TaskFile, merged
-from lm_eval_ext.authoring.variants import is_written_by_us
+from lm_eval_ext.authoring.task_file import Metadata, TaskFile
+from lm_eval_ext.authoring.tasks_page import NOTE, table, tasks_page
 from lm_eval_ext.generation.options import ALIASES, KNOWN
+from lm_eval_ext.grading.metrics import METRICS, Score
+from lm_eval_ext.harness.arguments import rows
 from lm_eval_ext.pruning.recipe import Recipe
-from lm_eval_ext.registry import TASKS
-
-_NOTE = "<!-- Written by `python -m lm_eval_ext.reference docs/reference`. -->"
 
 
 def pages() -> dict[str, str]:
     """Markdown by file name."""
     made = {
-        "tasks.md": _tasks(),
+        "tasks.md": tasks_page(),
         "model-arguments.md": _model_arguments(),
         "generation-arguments.md": _generation_arguments(),
         "recipes.md": _fields("Recipes", "A recipe is a YAML in `pruned_models/`, or anywhere.", Recipe),
         "task-files.md": _task_files(),
         "commands.md": _commands(),
     }
-    return {name: f"{_NOTE}\n\n{text.strip()}\n" for name, text in made.items()}
+    return {name: f"{NOTE}\n\n{text.strip()}\n" for name, text in made.items()}
+
+
+def tables() -> dict[str, str]:
+    """The tables that stand in pages written by hand, by the page, relative to the repository."""
+    return {"README.md": _arguments_table(), "docs/reference/metrics.md": _metrics_table()}
 
 
 def write(folder: Path) -> None:
-    """Write them."""
+    """Write the pages into `docs/reference`, and the tables into the pages that have them."""
     for name, text in pages().items():
         (folder / name).write_text(text, encoding="utf-8")
+    for name, content in tables().items():
+        path = folder.resolve().parent.parent / name
+        if path.is_file():
+            path.write_text(_with_table(path.read_text("utf-8"), content), encoding="utf-8")
 
 
-def _table(header: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
-    lines = [header, tuple("---" for _ in header), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-
-
-def _tasks() -> str:
-    bases = [path for path in sorted(TASKS.rglob("*.yaml")) if not is_written_by_us(path)]
-    read = [merged(path)[0].fields for path in bases]
-    benchmarks = _table(
-        ("task", "variants", "dataset", "licence"), (_task_row(one) for one in read if "group" not in one)
-    )
-    groups = _table(
-        ("group", "members"),
-        ((f"`{one['group']}`", ", ".join(f"`{name}`" for name in one["task"])) for one in read if "group" in one),
-    )
-    return (
-        "# Tasks\n\n`_b512` is a thinking budget of 512 tokens; `_maj8` has eight samples and no budget, and gives "
-        f"`pass@k` and `maj@k`.\n\n{benchmarks}\n\n{groups}"
-    )
-
-
-def _task_row(fields: Mapping[str, Any]) -> tuple[str, ...]:
-    metadata = fields["metadata"]
-    declared = metadata.get("variants") or {}
-    variants = [f"`_b{one}`" for one in declared.get("budgets", [])]
-    variants += [f"`_maj{one}`" for one in declared.get("votes", [])]
-    dataset = str(fields.get("dataset_path") or fields.get("custom_dataset"))
-    gated = " (gated)" if metadata.get("gated") else ""
-    return f"`{fields['task']}`", " ".join(variants), f"{dataset}, {fields['test_split']}{gated}", metadata["license"]
+def _with_table(text: str, content: str) -> str:
+    """The text with a table in place of the one that has the same head."""
+    head = re.escape(content.partition("\n")[0])
+    return re.sub(rf"{head}.*?(?=\n\n)", lambda _: content, text, flags=re.DOTALL)
 
 
 def _model_arguments() -> str:
-    from lm_eval_ext.models.pruned import PrunedLM
-
-    text = inspect.getdoc(PrunedLM) or ""
-    arguments = re.findall(r"^    (\w+): (.+)$", text, re.MULTILINE)
-    rows = ((f"`{name}`", meaning[:1].upper() + meaning[1:]) for name, meaning in arguments)
     return (
         "# Model arguments\n\n`pruned-hf` takes every argument of lm-eval's `hf`, `pruned-vllm` every one of `vllm`; "
-        f"both take these as well.\n\n{_table(('argument', 'meaning'), rows)}"
+        f"both take these as well.\n\n{_arguments_table()}"
     )
+
+
+def _arguments_table() -> str:
+    return table(("model argument", "meaning", "default"), iter(rows()))
+
+
+def _metrics_table() -> str:
+    given: dict[Score, list[str]] = {}
+    for metric in METRICS:
+        for score in metric.gives:
+            given.setdefault(score, []).append(f"`{metric.name}`")
+    lines = ((f"`{one.name}`", one.meaning, one.unit, _better(one), ", ".join(by)) for one, by in given.items())
+    return table(("metric", "what", "unit", "better", "given by"), lines)
+
+
+def _better(score: Score) -> str:
+    return {True: "higher", False: "lower", None: ""}[score.higher_is_better]
 
 
 def _generation_arguments() -> str:
     others = {name: [alias for alias, of in ALIASES.items() if of == name] for name in KNOWN}
     rows = ((f"`{name}`", text, " ".join(f"`{one}`" for one in others[name])) for name, text in KNOWN.items())
     return (
-        "# Generation arguments\n\n`generation_kwargs` of a task, or `--gen_kwargs`. An argument that is not known is "
-        f"refused.\n\n{_table(('argument', 'meaning', 'other names'), rows)}"
+        "# Generation arguments\n\n`generation_kwargs` of a task, or `--gen_kwargs`. An unknown argument is "
+        f"refused.\n\n{table(('argument', 'meaning', 'other names'), rows)}"
     )
 
 
@@ -106,7 +100,7 @@ def _task_files() -> str:
 def _fields(title: str, about: str, model: type[BaseModel]) -> str:
     schema = model.model_json_schema()
     rows = ((f"`{name}`", _kind(one), one.get("description", "")) for name, one in schema["properties"].items())
-    return f"# {title}\n\n{about}\n\n{_table(('field', 'kind', 'meaning'), rows)}".removeprefix("# \n\n")
+    return f"# {title}\n\n{about}\n\n{table(('field', 'kind', 'meaning'), rows)}".removeprefix("# \n\n")
 
 
 def _kind(field: Mapping[str, Any]) -> str:

@@ -75,14 +75,14 @@ def format_names() -> list[str]:
     return list(_table())
 
 
-def thinking_format(name: str) -> ThinkingFormat:
+def format_named(name: str) -> ThinkingFormat:
     """The format called `name`.
 
     Raises:
-        ArgumentError: there is none; lists those there are.
+        ArgumentError: there is none; lists all that there are.
     """
     if name not in _table():
-        raise ArgumentError(f"thinking_format={name}: not known; known: {', '.join(format_names())}")
+        raise ArgumentError(f"unknown thinking_format {name!r}; expected one of: {', '.join(format_names())}")
     entry = _table()[name]
     end = entry["end"]
     return ThinkingFormat(
@@ -106,8 +106,8 @@ def detect_format(tokenizer: PreTrainedTokenizerBase, model_name: str = "") -> T
             or (detect.get("tokens") and all(token in vocabulary for token in detect["tokens"]))
             or (detect.get("names") and re.search(detect["names"], model_name))
         ):
-            return thinking_format(name)
-    return thinking_format("plain")
+            return format_named(name)
+    return format_named("plain")
 
 
 def with_markers(chosen: ThinkingFormat, start: str | None, end: str | None) -> ThinkingFormat:
@@ -126,11 +126,11 @@ def text_marks() -> tuple[TextMarks, ...]:
     """The marks of all formats as they show in texts, each once."""
     found: dict[TextMarks, None] = {}
     for name, entry in _table().items():
-        form = thinking_format(name)
+        thinking_format = format_named(name)
         anchored = bool(entry.get("anchored"))
-        if form.separates:
-            starts = entry.get("text_starts") or [form.start.strip()]
-            ends = (*(end.strip() for end in form.ends), *entry.get("text_ends", ()))
+        if thinking_format.separates:
+            starts = entry.get("text_starts") or [thinking_format.start.strip()]
+            ends = (*(end.strip() for end in thinking_format.ends), *entry.get("text_ends", ()))
             found |= {TextMarks(start, ends, anchored): None for start in starts}
         for start, end in (entry.get("skipped") or {}).items():
             found[TextMarks(start, (end,), anchored=True)] = None

@@ -7,10 +7,12 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from lm_eval_ext.pruning.subject import Subject
+from lm_eval_ext.paths import TASKS
+from lm_eval_ext.pruning.context import PruningContext
 from tests.checkpoints import write_checkpoint
+from tests.contexts import context_of
 from tests.shared import SMOLLM2
-from tests.subjects import subject_of
+from tests.standins import write_standins
 from tests.tokenizers import TEMPLATE, byte_tokenizer
 
 # Speed is judged by the benchmarks; a test that is slow on a busy machine is right all the same.
@@ -39,29 +41,31 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny(tiny_model: Path) -> Subject:
+def tiny(tiny_model: Path) -> PruningContext:
     """The same, as a model to be pruned."""
-    return subject_of(tiny_model, batch_size=3, samples=4)
+    return context_of(tiny_model, batch_size=3, samples=4)
 
 
 @pytest.fixture(scope="session")
-def smollm2() -> Subject:
+def smollm2() -> PruningContext:
     """A real small model to be pruned."""
     if not SMOLLM2.is_dir():
         pytest.skip(f"no model at {SMOLLM2} (make .models/smollm2/model.safetensors)")
-    return subject_of(SMOLLM2)
+    return context_of(SMOLLM2)
 
 
 @pytest.fixture(scope="module", params=[1, 4])
-def batched(request: pytest.FixtureRequest, smollm2: Subject) -> Subject:
+def batched(request: pytest.FixtureRequest, smollm2: PruningContext) -> PruningContext:
     """The real model, looking at so many texts at a time."""
-    again = subject_of(SMOLLM2, request.param)
+    again = context_of(SMOLLM2, request.param)
     vars(again)["model"] = smollm2.model
     return again
 
 
 @pytest.fixture
 def original_hub(tmp_path: Path) -> Path:
-    """A folder of datasets under the benchmarks' Hub names, with a few original questions."""
+    """A folder of datasets under the benchmarks' Hub names, with a few original questions, or with made-up rows."""
     source = Path(__file__).parent / "cases" / "hub"
-    return Path(shutil.copytree(source, tmp_path / "hub"))
+    folder = Path(shutil.copytree(source, tmp_path / "hub"))
+    write_standins(TASKS, folder)
+    return folder

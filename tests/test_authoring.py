@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from lm_eval_ext.authoring.task_file import TaskFile
 from lm_eval_ext.cli import app
-from lm_eval_ext.cli_tasks import checked
-from lm_eval_ext.registry import TASKS
+from lm_eval_ext.cli.tasks import checked
+from lm_eval_ext.paths import TASKS
 from tests.shared import HUB, needs_benchmarks
 
 GOOD = r"""include: _math
@@ -223,7 +223,11 @@ def test_a_new_benchmark_is_one_short_file_that_is_in_order(tmp_path: Path) -> N
     assert code == 0, output
     path = tmp_path / "tasks" / "mine" / "tts_mine.yaml"
     assert len(path.read_text("utf-8").splitlines()) <= 12
-    assert {file.name for file in path.parent.iterdir()} == {"tts_mine.yaml", "tts_mine_b64.yaml", "tts_mine_maj8.yaml"}
+    assert {file.name for file in path.parent.rglob("*.yaml")} == {
+        "tts_mine.yaml",
+        "tts_mine_b64.yaml",
+        "tts_mine_maj8.yaml",
+    }
     assert checked([tmp_path / "tasks"], data=True) == []
     code, output = new(
         "mine", "--dataset", data, "--question", "problem", "--answer", "answer", "--to", tmp_path / "tasks"

@@ -18,7 +18,7 @@ from lm_eval_ext.generation.codec import Codec
 from lm_eval_ext.generation.engine import ScriptedEngine
 from lm_eval_ext.generation.planner import plan
 from lm_eval_ext.generation.request import Generation, Job, Request, Sampling
-from lm_eval_ext.thinking_formats import ThinkingFormat, thinking_format
+from lm_eval_ext.thinking_formats import ThinkingFormat, format_named
 
 # A text is its characters' numbers; "]" ends the thinking, "$" the text.
 FORM = ThinkingFormat("test", start="[", end="]", early_stop="!]", close=".]")
@@ -39,12 +39,12 @@ CODEC = Codec(lambda text: list(ids(text)), text_of, frozenset({EOS}), frozenset
 def generate(
     requests: list[Request],
     script: Callable[[str], str],
-    form: ThinkingFormat = FORM,
+    thinking_format: ThinkingFormat = FORM,
     max_length: int = 1000,
     share: bool = True,
 ) -> tuple[list[Generation], list[Job]]:
     engine = ScriptedEngine(lambda job: ids(script("".join(map(chr, job.ids)))), text_of)
-    forcing = BudgetForcing(engine, CODEC, form, base_seed=1, max_length=max_length)
+    forcing = BudgetForcing(engine, CODEC, thinking_format, base_seed=1, max_length=max_length)
     return forcing.run(requests, plan(requests, max_length, share=share)), engine.jobs
 
 
@@ -157,7 +157,7 @@ def test_sharing_changes_no_result_of_waiting(budgets: list[int]) -> None:
 
 
 def test_a_plain_model_is_graded_as_a_whole() -> None:
-    plain = thinking_format("plain")
+    plain = format_named("plain")
     ended, cut = generate(asked(50, 2), lambda so_far: "abc 4$" if so_far == "q[" else " 5$", plain)[0]
     assert (ended, ended.answer, ended.forced) == ("abc 4", "abc 4", False)
     assert (cut, cut.answer, cut.forced) == ("ab\n\nFinal Answer: 5", "ab\n\nFinal Answer: 5", True)
@@ -223,11 +223,13 @@ def test_an_end_that_the_model_wrote_counts_among_all_its_tokens() -> None:
 
 
 def test_another_end_ends_the_thinking_as_well() -> None:
-    form = replace(FORM, other_ends=("}",))
+    thinking_format = replace(FORM, other_ends=("}",))
     codec = replace(CODEC, markers=frozenset(map(ord, "]}")))
     engine = ScriptedEngine(lambda job: ids("ab}" if len(job.ids) == 2 else "42$"), text_of)
     requests = asked(50)
-    (result,) = BudgetForcing(engine, codec, form, base_seed=1, max_length=99).run(requests, plan(requests, 99))
+    (result,) = BudgetForcing(engine, codec, thinking_format, base_seed=1, max_length=99).run(
+        requests, plan(requests, 99)
+    )
     assert (result.thinking_tokens, result.answer, result) == (2, "42", "ab]42")
     assert text_of(engine.jobs[1].ids) == "q[ab}", "the model goes on behind the end that it wrote"
 

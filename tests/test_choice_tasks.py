@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from lm_eval.tasks import TaskManager
 
-from lm_eval_ext.cli_tasks import checked
+from lm_eval_ext.cli.tasks import checked
 from tests.test_authoring import new
 
 CHOICES: dict[str, tuple[list[str], dict[str, Any]]] = {

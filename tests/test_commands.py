@@ -23,7 +23,7 @@ GIVEN = {
     "recipes check nowhere": "recipe=nowhere: neither a YAML file nor a shipped recipe",
     "export nowhere out": "recipe=nowhere: neither a YAML file nor a shipped recipe",
     "recover nowhere out --data embedded": "recipe=nowhere: neither a YAML file nor a shipped recipe",
-    "recover qwen3-8b-reverse-1 out --data nowhere": "calibration=nowhere: not known",
+    "recover qwen3-8b-reverse-1 out --data nowhere": "unknown calibration 'nowhere'",
     "prune --base ./nowhere --method shortgpt": "pretrained=./nowhere: there is no such folder",
 }
 

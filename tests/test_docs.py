@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from lm_eval_ext.reference import pages
+from lm_eval_ext.reference import pages, tables
 from tests.shared import ROOT
 
 DOCS = ROOT / "docs"
@@ -102,10 +102,9 @@ def test_every_metric_that_a_run_has_is_in_the_reference() -> None:
     assert len(names) > 5 and [name for name in names if f"`{name}`" not in text] == []
 
 
-def test_the_readme_has_every_argument() -> None:
-    text = (ROOT / "README.md").read_text("utf-8")
-    named = re.findall(r"^\| `(\w+)` \|", (DOCS / "reference" / "model-arguments.md").read_text("utf-8"), re.MULTILINE)
-    assert len(named) > 8 and [name for name in named if f"`{name}`" not in text] == []
+def test_tables_in_pages_are_what_the_code_says() -> None:
+    for name, table in tables().items():
+        assert table in (ROOT / name).read_text("utf-8"), f"{name}: run python -m lm_eval_ext.reference docs/reference"
 
 
 def test_the_pages_are_built_without_a_warning(tmp_path: Path) -> None:
@@ -115,3 +114,24 @@ def test_the_pages_are_built_without_a_warning(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert (tmp_path / "howto" / "add-a-benchmark" / "index.html").is_file()
+
+
+def test_arrows_of_the_architecture_are_imports() -> None:
+    text = (DOCS / "architecture.md").read_text("utf-8")
+    arrows = re.findall(r"^  (\S+\.py) -->\|.*\| (\S+\.py)$", text, re.MULTILINE)
+    assert len(arrows) > 20
+    for importer, imported in arrows:
+        source = (ROOT / "lm_eval_ext" / importer).read_text("utf-8")
+        name = imported.removesuffix(".py").replace("/", ".")
+        package, _, module = name.rpartition(".")
+        written = (f"lm_eval_ext.{name} import", f"from lm_eval_ext.{package} import {module}", f", {module}")
+        assert any(one in source for one in written), f"{importer} does not import {imported}"
+
+
+def test_every_module_is_on_the_page_of_the_architecture() -> None:
+    text = (DOCS / "architecture.md").read_text("utf-8")
+    package = ROOT / "lm_eval_ext"
+    names = [path.name + "/" * path.is_dir() for path in package.iterdir() if path.name[0] not in "_."]
+    for name in names:
+        known = name in ("py.typed", "lm_eval_tts_autoload.pth", "thinking_formats.yaml") or f"`{name}`" in text
+        assert known, f"docs/architecture.md says nothing of {name}"

@@ -159,9 +159,12 @@ def test_recipes_are_listed_and_checked(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--method", "x"], "method=x: not known"),
+        (["--method", "x"], "unknown method 'x'"),
         (["--method", "reverse", "--remove", "a"], "remove=a"),
-        (["--method", "shortgpt", "--calibration", "nowhere"], "calibration=nowhere: not known; allowed: embedded"),
+        (
+            ["--method", "shortgpt", "--calibration", "nowhere"],
+            "unknown calibration 'nowhere'; expected one of: embedded",
+        ),
         (["--method", "shortgpt", "--calibration", "task:none"], "no task of that name"),
         (["--method", "shortgpt", "--samples", "0"], "samples=0"),
         (["--method", "magnitude", "--set", "norm"], "give it as NAME=VALUE"),

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
-from lm_eval_ext.grading import grade
+from lm_eval_ext.grading import grading as grade
 from lm_eval_ext.grading.comparison import compared
-from lm_eval_ext.grading.grade import grades
-from lm_eval_ext.grading.normalise import normalised
-from lm_eval_ext.grading.pool import Outcome, in_workers
+from lm_eval_ext.grading.grading import grades
+from lm_eval_ext.grading.normalisation import normalised
+from lm_eval_ext.grading.workers import SECONDS_PER_ANSWER, Outcome, in_workers
+from tests.adversarial import ANSWERS, CANARY, RIGHT
 
 GRADES_ELSEWHERE = """
 import multiprocessing, sys
-from lm_eval_ext.grading.grade import grades
+from lm_eval_ext.grading.grading import grades
 
 def graded(number):
     return [grade.correct for grade in grades([("x+1", "1+x"), ("x+1", f"x+{number + 2}")])]
@@ -89,3 +96,127 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         numbers = [str(number) for number in range(start, start + 50)]
         assert not any(one.correct for one in grades([(number, "x+" + number) for number in numbers]))
     assert len(grade._memory.verdicts) <= 150 and len(grade._memory.readings) <= 250
+
+
+def _die_once(folder: str, mark: str) -> str:
+    if mark.startswith("die"):
+        path = Path(folder) / mark
+        if mark == "die always" or not path.exists():
+            path.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+    return mark
+
+
+def test_a_worker_killed_from_outside_loses_no_answer(tmp_path: Path) -> None:
+    marks = ["a", "die once", "b", "die always", "c"]
+    outcomes = in_workers(_die_once, [(str(tmp_path), mark) for mark in marks])
+    assert outcomes == [*map(Outcome, marks[:3]), Outcome(failure="memory"), Outcome("c")]
+
+
+def command(process: psutil.Process) -> str:
+    with contextlib.suppress(psutil.Error):
+        return " ".join(process.cmdline())
+    return ""
+
+
+def test_workers_killed_in_the_middle_of_grading_change_no_verdict() -> None:
+    pairs = [(rf"{number}\sqrt{{2}}", rf"\sqrt{{{2 * (number + number % 3) ** 2}}}") for number in range(1, 400)]
+
+    killed = []
+
+    def killer() -> None:
+        for _ in range(4):
+            time.sleep(0.5)
+            workers = [child for child in psutil.Process().children(recursive=True) if "popen_loky" in command(child)]
+            if workers:
+                workers[0].kill()
+                killed.append(workers[0].pid)
+
+    thread = threading.Thread(target=killer)
+    thread.start()
+    verdicts = [grade.correct for grade in grades(pairs)]
+    thread.join()
+    assert killed and verdicts == [number % 3 == 0 for number in range(1, 400)]
+
+
+def test_all_workers_killed_at_once_hang_nothing() -> None:
+    """The pool then breaks down and forgets what it was to do."""
+    pairs = [(rf"{number}\sqrt{{7}}", rf"\sqrt{{{7 * number**2}}}") for number in range(1, 300)]
+
+    killed = []
+
+    def killer() -> None:
+        time.sleep(0.4)
+        for child in psutil.Process().children(recursive=True):
+            if "popen_loky" in command(child):
+                child.kill()
+                killed.append(child.pid)
+
+    thread = threading.Thread(target=killer)
+    thread.start()
+    assert all(grade.correct for grade in grades(pairs))
+    thread.join()
+    assert killed
+
+
+def test_grading_works_from_any_thread() -> None:
+    found: list[Any] = []
+    thread = threading.Thread(target=lambda: found.extend(grades([("x+1", "1+x"), ("x+1", "2+x")])))
+    thread.start()
+    thread.join(60)
+    assert [grade.reason for grade in found] == ["correct", "wrong"]
+
+
+def test_workers_end_with_their_process() -> None:
+    code = (
+        "import os, signal, psutil\n"
+        "from lm_eval_ext.grading.grading import grades\n"
+        "grades([('x+1', '1+x')])\n"
+        "print(*[child.pid for child in psutil.Process().children(recursive=True)], flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    workers = [int(pid) for pid in done.stdout.split()]
+    assert workers, done.stderr
+    deadline = time.monotonic() + 20
+    while any(map(psutil.pid_exists, workers)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(map(psutil.pid_exists, workers))
+
+
+def test_a_grader_that_cannot_start_says_why(tmp_path: Path) -> None:
+    (tmp_path / "math_verify.py").write_text("raise ImportError('built for another machine')\n", "utf-8")
+    code = "from lm_eval_ext.grading.grading import grades; grades([('x+1', '1+x')] * 3)"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("lm_eval_ext.errors.GradingError: ") and "built for another machine" in last
+
+
+def _ground_types() -> str:
+    from sympy.external.gmpy import GROUND_TYPES
+
+    return str(GROUND_TYPES)
+
+
+def test_gmpy2_where_it_is_installed_is_not_used() -> None:
+    """It aborts the process where plain Python raises, so what is tested here holds without it too."""
+    pytest.importorskip("gmpy2")
+    assert in_workers(_ground_types, [()]) == [Outcome("python")]
+
+
+def test_nothing_a_model_writes_brings_the_grader_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = psutil.Process().memory_info().rss
+    start = time.monotonic()
+    reasons = [grade.reason for grade in grades([("4", answer) for answer in ANSWERS])]
+    seconds = time.monotonic() - start
+    assert len(ANSWERS) >= 150 and len(reasons) == len(ANSWERS)
+    workers = os.cpu_count() or 1
+    assert seconds < len(ANSWERS) * 2 * (SECONDS_PER_ANSWER + 2) / workers, "each is read, then compared"
+    assert psutil.Process().memory_info().rss - before < 200 << 20
+    assert not (tmp_path / CANARY).exists(), "no answer is run"
+    right = [answer for answer, reason in zip(ANSWERS, reasons, strict=True) if reason == "correct"]
+    assert sorted(right) == sorted(RIGHT)
+    summary = {reason: reasons.count(reason) for reason in sorted(set(reasons))}
+    print(f"{len(ANSWERS)} answers in {seconds:.0f} s: {summary}")

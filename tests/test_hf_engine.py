@@ -12,9 +12,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from lm_eval_ext.generation.hf import HFEngine
+from lm_eval_ext.generation.engines.hf.decoding import HFEngine
+from lm_eval_ext.generation.engines.hf.kv_cache import Slots
 from lm_eval_ext.generation.request import Completion, Job, Sampling, Stop
-from lm_eval_ext.generation.slots import Slots
 from tests.checkpoints import ARCHITECTURES, write_checkpoint
 
 EOS = 2
@@ -48,11 +48,11 @@ def decoded(
 ) -> dict[Job, Completion]:
     results: dict[Job, Completion] = {}
 
-    def then(job: Job, completion: Completion) -> Iterable[Job]:
+    def on_completion(job: Job, completion: Completion) -> Iterable[Job]:
         results[job] = completion
         return follow(job, completion)
 
-    HFEngine(model, batch_size, decode=str).run(todo, then)
+    HFEngine(model, batch_size, decode=str).run(todo, on_completion)
     return results
 
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from lm_eval_ext.authoring.finding import Finding
+from lm_eval_ext.authoring.finding import TaskFinding
 from lm_eval_ext.cli import app
-from lm_eval_ext.cli_tasks import checked
-from lm_eval_ext.registry import TASKS
+from lm_eval_ext.cli.tasks import checked
+from lm_eval_ext.paths import TASKS
 from tests.test_authoring import GOOD, write_questions
 
 REACHING = "cycler.__init__.__globals__.os.system('touch CANARY')"
@@ -83,7 +83,7 @@ class Evil:
 
 
 @pytest.fixture(scope="module")
-def findings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Finding]]:
+def findings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[TaskFinding]]:
     """What one check of all of them finds, by file; nothing of them is run."""
     root = tmp_path_factory.mktemp("hostile")
     folder, canary = root / "tasks" / "evil", root / "canary"
@@ -98,7 +98,7 @@ def findings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Finding
         content = content.replace("include: _math\n", "include: ../_math\n").replace("NAME", name)
         content = content.replace("FOLDER", str(folder)).replace("CANARY", str(canary))
         (folder / f"tts_{name}.yaml").write_text(content, "utf-8")
-    found: dict[str, list[Finding]] = {name: [] for name in HOSTILE}
+    found: dict[str, list[TaskFinding]] = {name: [] for name in HOSTILE}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.syspath_prepend(str(folder))
@@ -109,7 +109,7 @@ def findings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Finding
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_one_line_says_what_is_wrong(name: str, findings: dict[str, list[Finding]]) -> None:
+def test_one_line_says_what_is_wrong(name: str, findings: dict[str, list[TaskFinding]]) -> None:
     _, _, rule, text = HOSTILE[name]
     (found,) = [finding for finding in findings[name] if not finding.warning]
     assert found.rule == rule and text in found.text and "\n" not in str(found)

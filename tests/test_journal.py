@@ -102,7 +102,7 @@ def test_several_processes_share_it(tmp_path: Path) -> None:
     for writer in writers:
         writer.join(60)
     assert [writer.exitcode for writer in writers] == [0, 0, 0]
-    (held,) = Journal(path).holdings()
+    (held,) = Journal(path).summaries()
     assert (held.model, held.completions, held.tokens) == ("m", 150, 150)
 
 
@@ -141,11 +141,11 @@ def test_a_full_disk_does_not_end_a_run(journal: Journal, caplog: pytest.LogCapt
     journal.close()  # whatever is asked of it from now on fails
     done: list[Completion] = []
 
-    def then(job: Job, completion: Completion) -> list[Job]:
+    def on_completion(job: Job, completion: Completion) -> list[Job]:
         done.append(completion)
         return []
 
-    engine.run([JOB, limited(JOB, 2)], then)
+    engine.run([JOB, limited(JOB, 2)], on_completion)
     assert [completion.ids for completion in done] == [(0, 1, 2, 3, 4), (0, 1)]
     assert caplog.text.count("going on without") == 1
 

@@ -13,14 +13,14 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from lm_eval_ext.errors import ArchitectureError
 from lm_eval_ext.pruning.calibration import calibration
-from lm_eval_ext.pruning.choosing import choose
+from lm_eval_ext.pruning.context import PruningContext
 from lm_eval_ext.pruning.loading import load_pruned
 from lm_eval_ext.pruning.recipe import Recipe
-from lm_eval_ext.pruning.subject import Subject
+from lm_eval_ext.pruning.selection import choose
 from lm_eval_ext.pruning.twin import tiny_config
 from lm_eval_ext.pruning.verification import quiet_transformers
 from tests.checkpoints import LAYERS, write_checkpoint
-from tests.subjects import MATRICES, texts_of
+from tests.contexts import MATRICES, texts_of
 
 
 def merged_by_hand(state: dict[str, torch.Tensor], into: int, layers: list[int], variant: str) -> None:
@@ -56,19 +56,19 @@ def test_laco_merges_as_by_hand(kind: str, variant: str, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("variant", ["rdsc", "reference_code"])
-def test_laco_keeps_what_stays_alike(variant: str, tiny: Subject) -> None:
+def test_laco_keeps_what_stays_alike(variant: str, tiny: PruningContext) -> None:
     """The first merge that is kept, and its similarity, computed with copies of the whole model."""
     threshold = 0.2
     found = choose(tiny, "laco", [1], {"threshold": threshold, "merged": 2, "variant": variant})[1]
     last = LAYERS - 1 if variant == "rdsc" else LAYERS - 2  # the authors' program leaves the last layer alone
-    alike = {into: after_one_merge(tiny, into, variant) for into in range(1, last)}
-    first = max(into for into, found_alike in alike.items() if found_alike > threshold)
+    same_answer = {into: after_one_merge(tiny, into, variant) for into in range(1, last)}
+    first = max(into for into, found_alike in same_answer.items() if found_alike > threshold)
     assert [(step.into, step.layers) for step in found.merge] == [(first, (first + 1,))]
     for into in range(first, last):
-        assert found.scores[into] == pytest.approx(alike[into], abs=1e-5)
+        assert found.scores[into] == pytest.approx(same_answer[into], abs=1e-5)
 
 
-def after_one_merge(tiny: Subject, into: int, variant: str) -> float:
+def after_one_merge(tiny: PruningContext, into: int, variant: str) -> float:
     merged = copy.deepcopy(tiny.model)
     state = dict(merged.state_dict())
     merged_by_hand(state, into, [into + 1], variant)
@@ -81,11 +81,11 @@ Step = tuple[int, tuple[int, ...]]
 
 
 def plain_laco(
-    subject: Subject, count: int, threshold: float, merged: int, variant: str
+    context: PruningContext, count: int, threshold: float, merged: int, variant: str
 ) -> tuple[list[Step], list[float | None]]:
     """Algorithm 1 of arXiv 2402.11187 with an interval of 1, a whole copy of the model for each try."""
-    depth = subject.depth
-    model, left, place = copy.deepcopy(subject.model), list(range(depth)), depth - merged
+    depth = context.depth
+    model, left, place = copy.deepcopy(context.model), list(range(depth)), depth - merged
     steps: list[Step] = []
     scores: list[float | None] = [None] * depth
     while place >= 1 and len(left) > depth - count:
@@ -96,10 +96,10 @@ def plain_laco(
             merged_by_hand(state, place, [place + 1 + more for more in range(len(run))], variant)
             tried.load_state_dict(state)
             del tried.model.layers[place + 1 : place + 1 + len(run)]
-        alike = similarity(tried, subject) if run else -1.0
+        same_answer = similarity(tried, context) if run else -1.0
         if run and scores[left[place]] is None:
-            scores[left[place]] = alike
-        if alike > threshold:
+            scores[left[place]] = same_answer
+        if same_answer > threshold:
             steps.append((left[place], tuple(run)))
             model, left = tried, [layer for layer in left if layer not in run]
             place = min(place - 1, len(left) - merged)
@@ -109,11 +109,11 @@ def plain_laco(
 
 
 def authors_laco(
-    subject: Subject, count: int, threshold: float, merged: int, interval: int
+    context: PruningContext, count: int, threshold: float, merged: int, interval: int
 ) -> tuple[list[Step], list[float | None]]:
     """The loop of the authors' notebook, on whole copies of the model, until as many layers are gone."""
-    depth = subject.depth
-    model, left, place = copy.deepcopy(subject.model), list(range(depth)), depth - 1 - merged
+    depth = context.depth
+    model, left, place = copy.deepcopy(context.model), list(range(depth)), depth - 1 - merged
     steps: list[Step] = []
     scores: list[float | None] = [None] * depth
     while place >= 0 and len(left) > depth - count:
@@ -124,10 +124,10 @@ def authors_laco(
             merged_by_hand(state, place, [place + 1 + more for more in range(len(run))], "reference_code")
             tried.load_state_dict(state)
             del tried.model.layers[place + 1 : place + 1 + len(run)]
-        alike = similarity(tried, subject)
+        same_answer = similarity(tried, context)
         if run and scores[left[place]] is None:
-            scores[left[place]] = alike
-        if alike > threshold:
+            scores[left[place]] = same_answer
+        if same_answer > threshold:
             steps += [(left[place], tuple(run))] if run else []
             model, left = tried, [layer for layer in left if layer not in run]
             place -= interval
@@ -138,13 +138,13 @@ def authors_laco(
     return steps, scores
 
 
-def similarity(model: Any, subject: Subject) -> float:
+def similarity(model: Any, context: PruningContext) -> float:
     with torch.no_grad():
-        pairs = [(model.model(ids, use_cache=False)[0], subject.model.model(ids)[0]) for ids in texts_of(subject)]
+        pairs = [(model.model(ids, use_cache=False)[0], context.model.model(ids)[0]) for ids in texts_of(context)]
     return sum(float(cosine_similarity(a.flatten(), b.flatten(), dim=0)) for a, b in pairs) / len(pairs)
 
 
-def test_laco_on_a_real_model(batched: Subject) -> None:
+def test_laco_on_a_real_model(batched: PruningContext) -> None:
     steps, scores = plain_laco(batched, 3, 0.3, 3, "rdsc")
     found = choose(batched, "laco", [3], {"threshold": 0.3, "merged": 3, "interval": 1})[3]
     assert [(step.into, step.layers) for step in found.merge] == steps
@@ -153,7 +153,7 @@ def test_laco_on_a_real_model(batched: Subject) -> None:
 
 @pytest.mark.parametrize(("interval", "merged", "count"), [(1, 3, 3), (2, 4, 8), (3, 2, 3)])
 def test_the_reference_code_is_followed_in_what_it_chooses(
-    batched: Subject, interval: int, merged: int, count: int
+    batched: PruningContext, interval: int, merged: int, count: int
 ) -> None:
     steps, scores = authors_laco(batched, count, -1.0, merged, interval)
     parameters = {"threshold": -1.0, "merged": merged, "interval": interval, "variant": "reference_code"}
@@ -167,6 +167,6 @@ def test_laco_refuses_to_merge_half_of_a_layer(tmp_path: Path) -> None:
     with quiet_transformers():
         config = tiny_config(AutoConfig.for_model("deepseek_v3", num_hidden_layers=4, first_k_dense_replace=4))
         AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    subject = Subject(str(folder), config, lambda: calibration("embedded", samples=1))
+    context = PruningContext(str(folder), config, lambda: calibration("embedded", samples=1))
     with pytest.raises(ArchitectureError, match=r"cannot be merged: .*self_attn\.\w+\.weight is not"):
-        choose(subject, "laco", [1], {})
+        choose(context, "laco", [1], {})

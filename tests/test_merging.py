@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from lm_eval.api.instance import Instance
 
+from lm_eval_ext.generation.deduplication import MergingEngine
 from lm_eval_ext.generation.engine import ScriptedEngine
-from lm_eval_ext.generation.merging import MergingEngine
 from lm_eval_ext.generation.request import Completion, Job, Sampling, Stop
-from lm_eval_ext.models.pruned_hf import PrunedHFLM
+from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
 
 GREEDY: dict[str, Any] = {"do_sample": False, "temperature": 0.0, "until": [], "max_gen_toks": 100}
 
@@ -24,11 +24,11 @@ def decoded(jobs: list[Job]) -> tuple[list[tuple[Any, Completion]], int]:
     inner = ScriptedEngine(lambda job: range(100))
     done: list[tuple[Any, Completion]] = []
 
-    def then(job: Job, completion: Completion) -> Iterable[Job]:
+    def on_completion(job: Job, completion: Completion) -> Iterable[Job]:
         done.append((job.tag, completion))
         return []
 
-    MergingEngine(inner).run(jobs, then)
+    MergingEngine(inner).run(jobs, on_completion)
     return done, len(inner.jobs)
 
 
@@ -52,13 +52,13 @@ def test_follow_ups_that_meet_are_one() -> None:
     inner = ScriptedEngine(lambda job: [7])
     answers = []
 
-    def then(job: Job, completion: Completion) -> Iterable[Job]:
+    def on_completion(job: Job, completion: Completion) -> Iterable[Job]:
         if job.phase == "answer":
             answers.append(job.tag)
             return []
         return [Job((1, 2, 7), 1, Stop(), Sampling(), 0, "answer", tag=job.tag)]
 
-    MergingEngine(inner).run([job(1, tag=name) for name in "abcd"], then)
+    MergingEngine(inner).run([job(1, tag=name) for name in "abcd"], on_completion)
     assert sorted(answers) == ["a", "b", "c", "d"] and len(inner.jobs) == 2
 
 

@@ -20,7 +20,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from lm_eval_ext.errors import ArchitectureError, ArgumentError
 from lm_eval_ext.pruning.calibration import Calibration
-from lm_eval_ext.pruning.choosing import METHODS, WITHOUT_TEXTS, choose
+from lm_eval_ext.pruning.context import PruningContext, ScoreCache
 from lm_eval_ext.pruning.layers import bypassed, decoder_layers
 from lm_eval_ext.pruning.loading import load_pruned
 from lm_eval_ext.pruning.methods.angular import distances, last_token_states
@@ -28,17 +28,13 @@ from lm_eval_ext.pruning.methods.choice import lowest
 from lm_eval_ext.pruning.methods.magnitude import magnitude
 from lm_eval_ext.pruning.methods.shortgpt import block_influence
 from lm_eval_ext.pruning.methods.taylor import influence
-from lm_eval_ext.pruning.subject import Notebook, Subject
+from lm_eval_ext.pruning.selection import METHODS, choose, needs_texts
 from tests.checkpoints import LAYERS
+from tests.contexts import MATRICES, context_of, texts_of
 from tests.shared import SMOLLM2
-from tests.subjects import MATRICES, subject_of, texts_of
 
 # Every layer takes six minutes; set it once in a while.
 COMPARED = range(30) if os.environ.get("LM_EVAL_TTS_ALL_LAYERS") else (0, 5, 25, 29)
-
-
-def needs_texts(method: str) -> bool:
-    return method not in WITHOUT_TEXTS
 
 
 def states_of(model: Any, ids: torch.Tensor) -> list[torch.Tensor]:
@@ -55,7 +51,7 @@ def close(one: Sequence[float | None], other: Sequence[float | None]) -> None:
     assert list(one) == [None if value is None else pytest.approx(value, abs=1e-5, rel=1e-5) for value in other]
 
 
-def test_block_influence(batched: Subject) -> None:
+def test_block_influence(batched: PruningContext) -> None:
     found = [states_of(batched.model, ids) for ids in texts_of(batched)]
     plain = [
         1 - float(torch.cat([cosine_similarity(states[i], states[i + 1], dim=-1) for states in found]).mean())
@@ -65,7 +61,7 @@ def test_block_influence(batched: Subject) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_angular_distance(count: int, batched: Subject) -> None:
+def test_angular_distance(count: int, batched: PruningContext) -> None:
     found = [states_of(batched.model, ids) for ids in texts_of(batched)]
     plain = [
         sum(
@@ -81,7 +77,7 @@ def test_angular_distance(count: int, batched: Subject) -> None:
 
 
 @pytest.mark.parametrize(("norm", "plain"), [("l1", lambda w: w.abs().sum()), ("l2", lambda w: (w**2).sum())])
-def test_magnitude(norm: str, plain: Callable[[torch.Tensor], torch.Tensor], smollm2: Subject) -> None:
+def test_magnitude(norm: str, plain: Callable[[torch.Tensor], torch.Tensor], smollm2: PruningContext) -> None:
     for layer in smollm2.model.model.layers:
         weights = [weight.double() for name, weight in layer.named_parameters() if name.split(".")[-2] in MATRICES]
         assert len(weights) == 7
@@ -94,7 +90,7 @@ def loss_of(model: Callable[[torch.Tensor], Any], texts: list[torch.Tensor]) -> 
     return torch.cat(losses).mean()
 
 
-def test_taylor(batched: Subject) -> None:
+def test_taylor(batched: PruningContext) -> None:
     whole = copy.deepcopy(batched.model).requires_grad_(True)
     torch.autograd.backward(loss_of(whole, texts_of(batched)))
     plain = [
@@ -110,7 +106,7 @@ def test_taylor(batched: Subject) -> None:
 
 
 @pytest.fixture(scope="module")
-def perplexities(smollm2: Subject) -> Callable[..., list[float | None]]:
+def perplexities(smollm2: PruningContext) -> Callable[..., list[float | None]]:
     """Of the compared layers: the perplexity of a model that really has neither it nor those dropped before."""
 
     def without(*dropped: int) -> list[float | None]:
@@ -119,16 +115,16 @@ def perplexities(smollm2: Subject) -> Callable[..., list[float | None]]:
     return functools.cache(without)
 
 
-def perplexity_of(subject: Subject, dropped: set[int]) -> float:
-    fewer = copy.copy(subject.model)
-    fewer._modules = {**fewer._modules, "model": copy.copy(subject.model.model)}
-    layers = [layer for number, layer in enumerate(subject.model.model.layers) if number not in dropped]
+def perplexity_of(context: PruningContext, dropped: set[int]) -> float:
+    fewer = copy.copy(context.model)
+    fewer._modules = {**fewer._modules, "model": copy.copy(context.model.model)}
+    layers = [layer for number, layer in enumerate(context.model.model.layers) if number not in dropped]
     fewer.model._modules = {**fewer.model._modules, "layers": torch.nn.ModuleList(layers)}
     with torch.no_grad():
-        return math.exp(float(loss_of(lambda ids: fewer(ids, use_cache=False), texts_of(subject))))
+        return math.exp(float(loss_of(lambda ids: fewer(ids, use_cache=False), texts_of(context))))
 
 
-def test_perplexity_and_sleb(batched: Subject, perplexities: Callable[..., list[float | None]]) -> None:
+def test_perplexity_and_sleb(batched: PruningContext, perplexities: Callable[..., list[float | None]]) -> None:
     one_shot, greedy = (choose(batched, method, [1, 2], {}) for method in ("perplexity", "sleb"))
     scores = one_shot[2].scores
     close([scores[layer] for layer in COMPARED], perplexities())
@@ -141,7 +137,7 @@ def test_perplexity_and_sleb(batched: Subject, perplexities: Callable[..., list[
     assert greedy[2].drop == tuple(sorted((order[0], best)))
 
 
-def test_a_model_without_a_layer_is_one_that_never_loaded_it(smollm2: Subject) -> None:
+def test_a_model_without_a_layer_is_one_that_never_loaded_it(smollm2: PruningContext) -> None:
     pruned = load_pruned(smollm2.pretrained, smollm2.config, [*range(7), *range(8, 30)], dtype=torch.float32)
     with torch.no_grad():
         assert math.exp(float(loss_of(pruned, texts_of(smollm2)))) == pytest.approx(perplexity_of(smollm2, {7}))
@@ -151,22 +147,22 @@ SCORED = ("angular", "laco", "magnitude", "perplexity", "shortgpt", "sleb", "tay
 
 
 @pytest.fixture(scope="module")
-def in_float32(smollm2: Subject) -> dict[str, tuple[float | None, ...]]:
-    few = subject_of(SMOLLM2, batch_size=4, samples=4)
+def in_float32(smollm2: PruningContext) -> dict[str, tuple[float | None, ...]]:
+    few = context_of(SMOLLM2, batch_size=4, samples=4)
     vars(few)["model"] = smollm2.model
     return scores_of(few)
 
 
-def scores_of(subject: Subject) -> dict[str, tuple[float | None, ...]]:
+def scores_of(context: PruningContext) -> dict[str, tuple[float | None, ...]]:
     parameters = {"laco": {"threshold": 0.3, "merged": 2}}
-    return {method: choose(subject, method, [1], parameters.get(method, {}))[1].scores for method in SCORED}
+    return {method: choose(context, method, [1], parameters.get(method, {}))[1].scores for method in SCORED}
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_half_precision_gives_no_nan_and_the_same_extremes(
-    dtype: str, in_float32: dict[str, tuple[float | None, ...]], smollm2: Subject
+    dtype: str, in_float32: dict[str, tuple[float | None, ...]], smollm2: PruningContext
 ) -> None:
-    for method, low in scores_of(subject_of(SMOLLM2, batch_size=4, samples=4, dtype=dtype)).items():
+    for method, low in scores_of(context_of(SMOLLM2, batch_size=4, samples=4, dtype=dtype)).items():
         full = in_float32[method]
         assert [score is None for score in low] == [score is None for score in full], method
         known = [layer for layer, score in enumerate(full) if score is not None]
@@ -184,14 +180,14 @@ def test_methods_that_need_no_texts_look_at_none(tiny_model: Path) -> None:
     def none() -> Calibration:
         raise AssertionError("calibration was loaded")
 
-    for method in WITHOUT_TEXTS:
-        subject = Subject(str(tiny_model), AutoConfig.from_pretrained(tiny_model), none)
+    for method in (one for one in METHODS if not needs_texts(one)):
+        context = PruningContext(str(tiny_model), AutoConfig.from_pretrained(tiny_model), none)
         parameters = {"layers": "1-2"} if method == "selection" else {}
-        assert len(choose(subject, method, [2], parameters)[2].drop) == 2
+        assert len(choose(context, method, [2], parameters)[2].drop) == 2
 
 
 @pytest.mark.parametrize("method", sorted(METHODS))
-def test_recipes_for_several_depths(method: str, tiny: Subject) -> None:
+def test_recipes_for_several_depths(method: str, tiny: PruningContext) -> None:
     given: dict[str, dict[str, Any]] = {
         "selection": {"layers": [1, 2, 3]},
         "laco": {"threshold": -1.0, "merged": 2, "interval": 1},
@@ -203,7 +199,7 @@ def test_recipes_for_several_depths(method: str, tiny: Subject) -> None:
     assert bool(recipes[2].scores) == (method not in ("random", "reverse", "selection"))
 
 
-def test_reverse_random_and_selection(tiny: Subject) -> None:
+def test_reverse_random_and_selection(tiny: PruningContext) -> None:
     assert choose(tiny, "reverse", [2], {})[2].drop == (4, 5)
     assert choose(tiny, "selection", [3], {"layers": "0+2-3"})[3].drop == (0, 2, 3)
     first, again = (choose(tiny, "random", [1, 3], {"seed": 4}) for _ in range(2))
@@ -223,11 +219,11 @@ def test_the_lowest_go_first(scores: list[float]) -> None:
 @pytest.mark.parametrize(
     ("method", "remove", "parameters", "message"),
     [
-        ("shortgtp", [1], {}, "not known; known: angular, laco"),
+        ("shortgtp", [1], {}, "expected one of: angular, laco"),
         ("reverse", [0], {}, "1 to 5 can be removed"),
         ("reverse", [LAYERS], {}, "1 to 5 can be removed"),
         ("reverse", [], {}, "1 to 5 can be removed"),
-        ("random", [1], {"sed": 1}, "'sed' is not known; known: seed"),
+        ("random", [1], {"sed": 1}, "unknown parameter 'sed'; expected one of: seed"),
         ("random", [1], {"seed": "x"}, "random: seed='x'"),
         ("magnitude", [1], {"norm": "l3"}, "'l1' or 'l2'"),
         ("selection", [1], {}, "'layers' is missing"),
@@ -238,14 +234,14 @@ def test_the_lowest_go_first(scores: list[float]) -> None:
     ],
 )
 def test_what_cannot_be_chosen_is_one_line(
-    method: str, remove: list[int], parameters: dict[str, Any], message: str, tiny: Subject
+    method: str, remove: list[int], parameters: dict[str, Any], message: str, tiny: PruningContext
 ) -> None:
     with pytest.raises(ArgumentError) as caught:
         choose(tiny, method, remove, parameters)
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_a_bypassed_layer_is_as_good_as_none(tiny: Subject) -> None:
+def test_a_bypassed_layer_is_as_good_as_none(tiny: PruningContext) -> None:
     ids = texts_of(tiny)[0]
     pruned = load_pruned(tiny.pretrained, tiny.config, [0, 2, 3, 5])
     with torch.no_grad(), bypassed(decoder_layers(tiny.model), [1, 4]):
@@ -271,16 +267,16 @@ def test_scores_that_are_no_numbers_choose_nothing() -> None:
 
 
 def test_weights_that_are_elsewhere_are_not_scored(tiny_model: Path) -> None:
-    offloaded = subject_of(tiny_model, samples=2)
+    offloaded = context_of(tiny_model, samples=2)
     vars(offloaded)["model"] = cpu_offload(AutoModelForCausalLM.from_pretrained(tiny_model))
     for method in ("magnitude", "taylor", "laco"):
         with pytest.raises(ArchitectureError, match="offloaded"):
             choose(offloaded, method, [1], {})
-    assert choose(offloaded, "shortgpt", [1], {}) == choose(subject_of(tiny_model, samples=2), "shortgpt", [1], {})
+    assert choose(offloaded, "shortgpt", [1], {}) == choose(context_of(tiny_model, samples=2), "shortgpt", [1], {})
 
 
 def test_texts_of_a_single_token_are_one_line(tiny_model: Path) -> None:
-    short = Subject(
+    short = PruningContext(
         str(tiny_model), AutoConfig.from_pretrained(tiny_model), lambda: Calibration("short", ("",)), max_tokens=8
     )
     with pytest.raises(ArgumentError, match="none of 1 texts has two tokens"):
@@ -293,8 +289,8 @@ def test_what_took_long_is_not_done_again(tmp_path: Path) -> None:
     def values() -> Iterator[float]:
         yield 0.5
 
-    assert Notebook(path).value("a", values().__next__) == 0.5
+    assert ScoreCache(path).value("a", values().__next__) == 0.5
     path.write_text(path.read_text("utf-8") + '\n["b", 0.', "utf-8")  # killed while it wrote
-    again = Notebook(path)
+    again = ScoreCache(path)
     assert again.value("a", lambda: 1.0) == 0.5 and again.value("b", lambda: 2.0) == 2.0
-    assert Notebook(path).value("b", lambda: 3.0) == 2.0
+    assert ScoreCache(path).value("b", lambda: 3.0) == 2.0

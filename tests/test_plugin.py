@@ -59,7 +59,7 @@ def test_it_can_be_switched_off() -> None:
 
 def test_registering_twice_changes_nothing() -> None:
     code = (
-        "from lm_eval_ext import plugin\n"
+        "from lm_eval_ext.harness import plugin\n"
         "import lm_eval.tasks.manager as m, lm_eval.models\n"
         "before = len(m.TaskManager().all_tasks)\n"
         "plugin.register_tasks(); plugin.register_models(); plugin.list_models()\n"

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from lm_eval_ext.errors import ArgumentError, DatasetError
-from lm_eval_ext.models.arguments import run_name
-from lm_eval_ext.models.computed_recipe import parse_wish
-from lm_eval_ext.models.pruned_hf import PrunedHFLM
+from lm_eval_ext.harness.arguments import run_name
+from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
+from lm_eval_ext.harness.prune_on_load import parse_prune_spec
+from lm_eval_ext.paths import cache_folder
 from lm_eval_ext.pruning.calibration import CORPORA, calibration
 from lm_eval_ext.pruning.recipe import Recipe, load_recipe, write_recipe
-from lm_eval_ext.registry import cache_folder
 from tests.test_plugin import LM_EVAL, run
 
 COMMAND = LM_EVAL.with_name("lm-eval-tts")
@@ -49,8 +49,8 @@ def test_layers_are_chosen_on_load_once(tiny_model: Path, tmp_path: Path) -> Non
 def test_laco_merges_on_load(tiny_model: Path, tmp_path: Path) -> None:
     texts = tmp_path / "texts.txt"
     texts.write_text("One plain text.\n\nAnother one, a little longer.\n", "utf-8")
-    wish = "laco:1:threshold=-1.0:merged=2"
-    lm = PrunedHFLM(str(tiny_model), prune=wish, calibration=str(texts), dtype="float32", journal="off")
+    spec = "laco:1:threshold=-1.0:merged=2"
+    lm = PrunedHFLM(str(tiny_model), prune=spec, calibration=str(texts), dtype="float32", journal="off")
     assert lm.recipe is not None and lm.recipe.merge and lm.recipe.calibration is not None
     assert lm.recipe.calibration.samples == 2
     info = lm.get_model_info()["pruning"]
@@ -60,7 +60,7 @@ def test_laco_merges_on_load(tiny_model: Path, tmp_path: Path) -> None:
 
 
 def test_a_tasks_prompts_are_texts() -> None:
-    from lm_eval_ext.models.task_prompts import task_prompts
+    from lm_eval_ext.harness.task_prompts import task_prompts
 
     found = calibration("task:tts_sums", 3, task_prompts)
     assert len(found.texts) == 3 and all("Think step by step" in text for text in found.texts)
@@ -89,14 +89,14 @@ def test_a_corpus_that_cannot_be_reached_is_one_line(monkeypatch: pytest.MonkeyP
         ({"prune": "shortgpt"}, "give METHOD:N"),
         ({"prune": "shortgpt:x"}, "give METHOD:N"),
         ({"prune": "shortgpt:99"}, "1 to 5 can be removed"),
-        ({"prune": "magic:1"}, "method=magic: not known"),
+        ({"prune": "magic:1"}, "unknown method 'magic'"),
         ({"prune": ""}, "give METHOD:N"),
         ({"calibration": "wikitext"}, "goes with prune=METHOD:N"),
         ({"prune": "sleb:1", "delta": "x"}, "delta=x does not go with dropped layers"),
         ({"prune": "reverse:1", "drop_layers": [1]}, "drop_layers and prune contradict each other"),
     ],
 )
-def test_a_wrong_wish_is_one_line(arguments: dict[str, Any], message: str, tiny_model: Path) -> None:
+def test_a_wrong_prune_spec_is_one_line(arguments: dict[str, Any], message: str, tiny_model: Path) -> None:
     with pytest.raises(ArgumentError) as caught:
         PrunedHFLM(str(tiny_model), **arguments)
     assert message in str(caught.value) and "\n" not in str(caught.value)
@@ -119,8 +119,8 @@ def test_runs_of_their_own_have_names_of_their_own(tmp_path: Path) -> None:
 
 
 def test_wishes_are_read() -> None:
-    assert parse_wish("reverse:2") == ("reverse", 2, {})
-    assert parse_wish("laco:2:threshold=0.5:variant=rdsc") == ("laco", 2, {"threshold": 0.5, "variant": "rdsc"})
+    assert parse_prune_spec("reverse:2") == ("reverse", 2, {})
+    assert parse_prune_spec("laco:2:threshold=0.5:variant=rdsc") == ("laco", 2, {"threshold": 0.5, "variant": "rdsc"})
 
 
 @pytest.mark.parametrize("lora", [True, False], ids=["lora", "full"])
@@ -157,7 +157,7 @@ def test_an_unknown_method_is_said_before_anything_is_fetched(tmp_path: Path) ->
         COMMAND, "prune", "--base", "no/such-model", "--method", "foo", HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path)
     )
     last = done.stderr.strip().splitlines()[-1]
-    assert done.returncode == 1 and last.startswith("lm-eval-tts: method=foo: not known; known: angular,")
+    assert done.returncode == 1 and last.startswith("lm-eval-tts: unknown method 'foo'; expected one of: angular,")
 
 
 def test_a_misspelt_task_is_one_line(tiny_model: Path, tmp_path: Path) -> None:

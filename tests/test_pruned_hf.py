@@ -15,8 +15,7 @@ from lm_eval.tasks import TaskManager
 
 from lm_eval_ext.errors import TTSError
 from lm_eval_ext.generation.request import Generation
-from lm_eval_ext.models.arguments import run_name
-from lm_eval_ext.models.pruned_hf import PrunedHFLM
+from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
 from tests.test_plugin import LM_EVAL, run
 
 CASES = Path(__file__).parent / "cases"
@@ -187,7 +186,7 @@ def test_other_requests_are_left_to_hf(lm: PrunedHFLM) -> None:
 
 
 def test_unknown_generation_arguments_are_named(lm: PrunedHFLM) -> None:
-    with pytest.raises(TTSError, match=r"'budget' is not known.*known: do_sample"):
+    with pytest.raises(TTSError, match=r"unknown generation argument 'budget'.*expected one of: do_sample"):
         lm.generate_until(instances("Hello", 1, thinking_token_budget=6, budget=3))
 
 
@@ -197,27 +196,6 @@ def test_what_does_not_fit_is_said(lm: PrunedHFLM, caplog: pytest.LogCaptureFixt
     assert "leaves no room for an answer" in caplog.text
     with pytest.raises(TTSError, match="leaves no room in the model's context of 512"):
         lm.generate_until(instances("Hello" * 200, 1, thinking_token_budget=9, **SAMPLED))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"recipe": "nope"}, "recipe=nope: neither a YAML file nor a shipped recipe; shipped: qwen3-8b-reverse-1"),
-        ({"drop_layers": [6]}, "layer 6 does not exist; the model has layers 0-5"),
-        ({"drop_layers": "0-5"}, "drops all 6 layers"),
-        ({"drop_layers": 1, "recipe": "qwen3-8b-reverse-1"}, "contradict each other"),
-        ({"drop_layers": 1, "delta": "x"}, "delta=x does not go with dropped layers"),
-        ({"drop_layers": 1, "gguf_file": "x"}, "gguf_file=x does not go with dropped layers: .*safetensors"),
-        ({"drop_layer": 1}, "model argument 'drop_layer' is not known; pruned-hf takes drop_layers"),
-        ({"drop_layers": 1, "drop_layer": 1}, "model argument 'drop_layer' is not known"),
-        ({"stop_loops": "maybe"}, "stop_loops='maybe': give True or False"),
-        ({"answer_token_budget": None}, "answer_token_budget=None: give a whole number of tokens"),
-    ],
-)
-def test_wrong_arguments_are_one_line(arguments: dict[str, Any], message: str, tiny_model: Path) -> None:
-    with pytest.raises(TTSError, match=message) as error:
-        PrunedHFLM(**{"pretrained": str(tiny_model), "device": "cpu", **arguments})
-    assert "\n" not in str(error.value)
 
 
 def test_a_recipe_names_its_base(tiny_model: Path, tmp_path: Path) -> None:
@@ -249,20 +227,6 @@ def test_adapters_fit_their_depth_or_are_refused(tiny_model: Path, tmp_path: Pat
     assert len(loaded.generate_until(instances("Hi", 1, thinking_token_budget=4, **SAMPLED))) == 1
     with pytest.raises(TTSError, match="weights for 6 layers, the pruned model has 5"):
         PrunedHFLM(str(tiny_model), drop_layers=[1], peft=str(adapters[6]), device="cpu")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "name"),
-    [
-        ({"pretrained": "org/m"}, "org/m"),
-        ({"pretrained": "org/m", "drop_layers": [3, 4, 7]}, "org/m-drop3-4+7"),
-        ("pretrained=org/m,drop_layers=[3,4]", "org/m-drop3-4"),
-        ({"recipe": "qwen3-8b-reverse-2"}, "Qwen/Qwen3-8B-drop34-35"),
-        ({"recipe": "qwen3-8b-reverse-2", "pretrained": "local"}, "local-drop34-35"),
-    ],
-)
-def test_dense_and_pruned_runs_have_names_of_their_own(arguments: Any, name: str) -> None:
-    assert run_name("org/m", arguments) == name
 
 
 def test_accelerate_launch(tiny_model: Path, original_hub: Path, tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ GREEDY = {"do_sample": False, "temperature": 0.0, "until": [], "max_gen_toks": 4
 
 @contextmanager
 def loaded(drop: list[int] | None, **arguments: Any) -> Iterator[Any]:
-    from lm_eval_ext.models.pruned_vllm import PrunedVLLM
+    from lm_eval_ext.harness.models.pruned_vllm import PrunedVLLM
 
     arguments = {"pretrained": str(SMOLLM2), **arguments}
     lm = PrunedVLLM(drop_layers=drop, **{**SMALL, "enforce_eager": True, **arguments})
@@ -66,7 +66,7 @@ def test_without_vllm_one_line_says_what_to_install() -> None:
 @needs_vllm
 @pytest.mark.parametrize("drop", DROPS.values(), ids=DROPS)
 def test_greedy_texts_are_those_of_pruned_hf(drop: list[int] | None) -> None:
-    from lm_eval_ext.models.pruned_hf import PrunedHFLM
+    from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
 
     hf = PrunedHFLM(
         str(SMOLLM2), drop_layers=drop, dtype="float32", batch_size=20, journal="off", thinking_format="plain"
@@ -182,7 +182,7 @@ def test_shards_of_dropped_layers_are_not_read(tmp_path: Path) -> None:
     }
     assert only, "a shard holds nothing but dropped layers"
     code = (
-        "import sys; from lm_eval_ext.models.pruned_vllm import PrunedVLLM\n"
+        "import sys; from lm_eval_ext.harness.models.pruned_vllm import PrunedVLLM\n"
         f"lm = PrunedVLLM(sys.argv[1], drop_layers={drop}, dtype='float32', max_model_len=256, enforce_eager=True)\n"
         "print(lm.get_model_info()['pruning']['parameters_after'])"
     )
@@ -194,7 +194,7 @@ def test_shards_of_dropped_layers_are_not_read(tmp_path: Path) -> None:
 @needs_vllm
 def test_merges_and_exports_give_the_text_of_pruned_hf(tmp_path: Path) -> None:
     """LaCo's merges streamed into vLLM; and the exported checkpoint in stock vLLM."""
-    from lm_eval_ext.models.pruned_hf import PrunedHFLM
+    from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
     from lm_eval_ext.pruning.export import export
     from lm_eval_ext.pruning.recipe import load_recipe
 

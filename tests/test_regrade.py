@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 
+from lm_eval_ext.analysis.board import Board
 from lm_eval_ext.grading import GRADER_VERSION
-from lm_eval_ext.site.board import Board, overview
-from lm_eval_ext.site.catalogue import read_catalogue
-from lm_eval_ext.site.load import load
-from lm_eval_ext.site.run import read_run
+from lm_eval_ext.runs.catalogue import read_catalogue
+from lm_eval_ext.runs.load import load
+from lm_eval_ext.runs.run import read_run
+from lm_eval_ext.site.overview import overview
 from tests.lm_eval_output import scores, write_output
+from tests.published import add, edit, only_run, said
 from tests.test_plugin import LM_EVAL, run
-from tests.test_publish import add, edit, only_run, said
 
 TASK, GATED = "tts_aime24_b512", "tts_gpqa_diamond_b512"
 

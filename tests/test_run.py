@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lm_eval_ext.errors import ResultsError
-from lm_eval_ext.site.run import Run, read_run
+from lm_eval_ext.runs.run import Run, read_run
 
 TASK: dict[str, Any] = {"benchmark": "t", "score": "acc", "metrics": {"acc": {"value": 0.5}}, "questions": 2, "of": 2}
 RUN: dict[str, Any] = {

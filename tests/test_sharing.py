@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from lm_eval.api.instance import Instance
 
-from lm_eval_ext.models.pruned_hf import PrunedHFLM
+from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
 from tests.checkpoints import write_checkpoint
 from tests.conftest import VOCABULARY
 from tests.tokenizers import add_tokenizer

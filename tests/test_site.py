@@ -9,11 +9,11 @@ from pathlib import Path
 import html5lib
 import pytest
 
-from lm_eval_ext.cli_leaderboard import build_site
+from lm_eval_ext.analysis.board import Board
+from lm_eval_ext.api import build_site
 from lm_eval_ext.errors import ResultsError
-from lm_eval_ext.site.board import Board
-from lm_eval_ext.site.catalogue import read_catalogue
-from lm_eval_ext.site.load import load
+from lm_eval_ext.runs.catalogue import read_catalogue
+from lm_eval_ext.runs.load import load
 from lm_eval_ext.thinking_formats import text_marks
 from tests.lm_eval_output import scores, write_board, write_output
 

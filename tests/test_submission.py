@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from lm_eval_ext.errors import ResultsError
-from lm_eval_ext.site.catalogue import read_catalogue
-from lm_eval_ext.site.load import load, read_source
-from lm_eval_ext.site.public import public_name, scrubbed, without_tokens
-from lm_eval_ext.site.submission import submission
+from lm_eval_ext.runs.catalogue import read_catalogue
+from lm_eval_ext.runs.load import load, read_source
+from lm_eval_ext.runs.redaction import public_name, scrubbed, without_tokens
+from lm_eval_ext.runs.submission import submission
 from tests.lm_eval_output import write_output
 
 CATALOGUE = read_catalogue()
@@ -293,7 +293,7 @@ def test_the_command_names_what_it_leaves_out(tmp_path: Path) -> None:
 
 
 def test_a_built_site_is_no_source_of_results(tmp_path: Path) -> None:
-    from lm_eval_ext.cli_leaderboard import build_site
+    from lm_eval_ext.api import build_site
 
     write_output(tmp_path / "out", {TASK: [[True]]})
     build_site([tmp_path / "out"], tmp_path / "out" / "site")

@@ -14,7 +14,7 @@ from lm_eval.tasks import TaskManager
 from lm_eval_ext.authoring.variants import sync
 from lm_eval_ext.choices import LETTERS, shuffled
 from lm_eval_ext.errors import TaskError
-from lm_eval_ext.registry import TASKS
+from lm_eval_ext.paths import TASKS
 from lm_eval_ext.testbed.problems import sums
 
 FILES = sorted(TASKS.rglob("*.yaml"))
@@ -138,13 +138,13 @@ def test_sync_writes_deletes_and_settles(tmp_path: Path) -> None:
     path = write(tmp_path, "t.yaml", base % "8, 16")
     assert {changed.name for changed in sync(tmp_path)} == {"t_b8.yaml", "t_b16.yaml", "t_maj4.yaml"}
     assert sync(tmp_path) == []
-    assert yaml.safe_load((tmp_path / "t_b8.yaml").read_text())["generation_kwargs"] == {
+    assert yaml.safe_load((tmp_path / "variants" / "t_b8.yaml").read_text())["generation_kwargs"] == {
         "temperature": 1.0,
         "thinking_token_budget": 8,
     }
     path.write_text(base % "8")
     assert {changed.name for changed in sync(tmp_path)} == {"t_b16.yaml"}
-    assert not (tmp_path / "t_b16.yaml").exists()
+    assert not (tmp_path / "variants" / "t_b16.yaml").exists()
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lm_eval_ext.registry import TASKS
-from lm_eval_ext.testbed.comparison import Score, reading, scores, table
+from lm_eval_ext.paths import TASKS
 from lm_eval_ext.testbed.problems import chain, chains, running_values, worked_out
 from lm_eval_ext.testbed.tokenizer import INSTRUCTION, chain_tokenizer
 from lm_eval_ext.testbed.train import example, train
@@ -73,20 +72,3 @@ def test_training_writes_a_model_that_loads(tmp_path: Path) -> None:
     assert AutoTokenizer.from_pretrained(tmp_path).chat_template
     again = train(tmp_path / "again", steps=12, seed=3, examples=2)
     assert again["loss"] == log["loss"]
-
-
-def test_the_demos_table_and_reading(tmp_path: Path) -> None:
-    for number, (method, dropped, short, long) in enumerate([("none", [], 1.0, 0.8), ("reverse", [5], 0.9, 0.2)]):
-        results = {
-            "config": {"pruning": {"method": method, "dropped_layers": dropped}},
-            "results": {
-                "t_short_b8": {"acc,answer": short},
-                "t_b8": {"acc,answer": 0.1},
-                "t_b32": {"acc,answer": long},
-            },
-        }
-        (tmp_path / f"results_{number}.json").write_text(json.dumps(results), "utf-8")
-    found = scores(tmp_path)
-    assert Score("reverse: without 5", "t", 32, 0.2) in found
-    assert table(found)[1].split() == ["t_short", "whole", "1.00"]
-    assert reading(found) == ["reverse: without 5 keeps 90% of t_short, 25% of t"]

@@ -3,14 +3,17 @@ from __future__ import annotations
 import pytest
 
 from lm_eval_ext.errors import ArgumentError
-from lm_eval_ext.thinking_formats import detect_format, format_names, thinking_format, with_markers
+from lm_eval_ext.thinking_formats import detect_format, format_named, format_names, with_markers
 from tests.tokenizers import byte_tokenizer
 
 
 @pytest.mark.parametrize("name", format_names())
 def test_every_format_is_whole(name: str) -> None:
-    form = thinking_format(name)
-    assert form.early_stop and (not form.separates or (form.end in form.early_stop and form.end in form.close))
+    thinking_format = format_named(name)
+    assert thinking_format.early_stop and (
+        not thinking_format.separates
+        or (thinking_format.end in thinking_format.early_stop and thinking_format.end in thinking_format.close)
+    )
 
 
 @pytest.mark.parametrize(
@@ -35,12 +38,12 @@ def test_formats_are_found(template: str | None, markers: tuple[str, ...], model
 
 
 def test_an_unknown_format_lists_the_known() -> None:
-    with pytest.raises(ArgumentError, match="thinking_format=qwen4: not known; known: gpt-oss, "):
-        thinking_format("qwen4")
+    with pytest.raises(ArgumentError, match="unknown thinking_format 'qwen4'; expected one of: gpt-oss, "):
+        format_named("qwen4")
 
 
 def test_markers_of_a_task_replace_the_formats() -> None:
-    changed = with_markers(thinking_format("qwen3"), "<reason>", "</reason>")
+    changed = with_markers(format_named("qwen3"), "<reason>", "</reason>")
     assert (changed.start, changed.end) == ("<reason>", "</reason>")
     assert "</reason>" in changed.early_stop and "</think>" not in changed.early_stop
     assert with_markers(changed, None, None) == changed

@@ -11,7 +11,8 @@ import pytest
 from lm_eval.api.instance import Instance
 
 from lm_eval_ext.generation.codec import codec_of
-from lm_eval_ext.models.thinking_requests import ThinkingRequests
+from lm_eval_ext.harness.arguments import Arguments
+from lm_eval_ext.harness.bridge import ThinkingRequests
 from tests.tokenizers import byte_tokenizer
 
 FAMILIES = json.loads((Path(__file__).parent / "cases" / "chat_templates.json").read_text("utf-8"))
@@ -34,16 +35,7 @@ def requests_of(family: dict[str, Any]) -> ThinkingRequests:
         apply_chat_template=apply_chat_template,
         tok_encode=lambda text: tokenizer.encode(text, add_special_tokens=False),
     )
-    return ThinkingRequests(
-        lm,
-        format_name=None,
-        answer_budget=10,
-        auto_chat_template=True,
-        share_traces=True,
-        stop_loops=False,
-        journal="off",
-        seed=0,
-    )
+    return ThinkingRequests(lm, Arguments.of({"answer_token_budget": 10, "journal": "off", "seed": 0}))
 
 
 def instance(text: str, gen_prefix: str | None = None) -> Instance:
@@ -55,9 +47,9 @@ def instance(text: str, gen_prefix: str | None = None) -> Instance:
 @pytest.mark.parametrize("family", [pytest.param(family, id=family["family"]) for family in FAMILIES])
 def test_a_prompt_ends_where_thinking_starts(family: dict[str, Any]) -> None:
     requests = requests_of(family)
-    assert requests.form.name == family["format"]
+    assert requests.thinking_format.name == family["format"]
     (prompt,) = requests.prompts.of([instance("Why?")])
-    ids, thinks = requests.prompts.encoded(prompt, requests.form)
+    ids, thinks = requests.prompts.encoded(prompt, requests.thinking_format)
     text = requests.lm.tokenizer.decode(list(ids))
     assert text.endswith(family["end"]) and text.count("Why?") == 1
     assert thinks == family["thinks"]
@@ -83,30 +75,30 @@ def test_a_gen_prefix_begins_the_assistants_turn(family: dict[str, Any], templat
     text = rendered if templated_before else "Why? Because"
     (prompt,) = requests.prompts.of([instance(text, "Because")])
     assert prompt.text == rendered
-    ids, thinks = requests.prompts.encoded(prompt, requests.form)
+    ids, thinks = requests.prompts.encoded(prompt, requests.thinking_format)
     assert requests.lm.tokenizer.decode(list(ids)).endswith("Because")
-    assert not thinks or not requests.form.separates
+    assert not thinks or not requests.thinking_format.separates
 
 
 def test_a_template_without_assistants_is_followed_by_the_prefix() -> None:
     requests = requests_of(next(family for family in FAMILIES if family["format"] == "deepseek-r1"))
     (prompt,) = requests.prompts.of([instance("Why? Because", "Because")])
     assert prompt.text == "<s><｜User｜>Why?<｜Assistant｜><think>\nBecause"
-    assert requests.prompts.encoded(prompt, requests.form).thinks, "the template has opened the thinking"
+    assert requests.prompts.encoded(prompt, requests.thinking_format).thinks, "the template has opened the thinking"
 
 
 def test_a_prefix_behind_a_closed_thinking_does_not_open_it_again() -> None:
     requests = requests_of(next(family for family in FAMILIES if family["format"] == "qwen3"))
     text = "<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\nBecause"
     (prompt,) = requests.prompts.of([instance(text, "Because")])
-    ids, thinks = requests.prompts.encoded(prompt, requests.form)
+    ids, thinks = requests.prompts.encoded(prompt, requests.thinking_format)
     assert (requests.lm.tokenizer.decode(list(ids)), thinks) == (text, False)
 
 
 def test_a_gen_prefix_may_begin_the_thinking() -> None:
     requests = requests_of(next(family for family in FAMILIES if family["format"] == "qwen3"))
     (prompt,) = requests.prompts.of([instance("Why? <think>\nFirst,", "<think>\nFirst,")])
-    ids, thinks = requests.prompts.encoded(prompt, requests.form)
+    ids, thinks = requests.prompts.encoded(prompt, requests.thinking_format)
     assert thinks and requests.lm.tokenizer.decode(list(ids)).endswith("<think>\nFirst,")
 
 
@@ -122,5 +114,10 @@ def test_a_task_whose_prompt_closes_the_thinking_is_named_once(caplog: pytest.Lo
 def test_markers_come_back_from_their_ids(family: dict[str, Any]) -> None:
     requests = requests_of(family)
     codec = codec_of(requests.lm.tokenizer, {2})
-    for marker in (requests.form.start, requests.form.end, requests.form.early_stop, requests.form.close):
+    for marker in (
+        requests.thinking_format.start,
+        requests.thinking_format.end,
+        requests.thinking_format.early_stop,
+        requests.thinking_format.close,
+    ):
         assert requests.lm.tokenizer.decode(codec.encode(marker)) == marker

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from lm_eval_ext.errors import ArchitectureError, TTSError
-from lm_eval_ext.models.pruned_hf import PrunedHFLM
+from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
 from lm_eval_ext.pruning import verification
 from lm_eval_ext.pruning.export import export
 from lm_eval_ext.pruning.layers import bypassed, decoder_layers

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 import pytest
 
 from lm_eval_ext.generation.engine import ScriptedEngine
+from lm_eval_ext.generation.engines.vllm import RoundsEngine
 from lm_eval_ext.generation.request import Completion, Job, Sampling, Stop
-from lm_eval_ext.generation.vllm import RoundsEngine
 
 END = 9
 
@@ -25,11 +25,11 @@ def script(some: Job) -> list[int]:
 def outcome(engine: RoundsEngine | ScriptedEngine) -> list[tuple[tuple[int, ...], Completion]]:
     found: list[tuple[tuple[int, ...], Completion]] = []
 
-    def then(done: Job, completion: Completion) -> Iterable[Job]:
+    def on_completion(done: Job, completion: Completion) -> Iterable[Job]:
         found.append((done.ids, completion))
         return [job(*done.ids, *completion.ids[:2], most=3)] if len(done.ids) < 3 else []
 
-    engine.run([job(1), job(6)], then)
+    engine.run([job(1), job(6)], on_completion)
     return sorted(found)
 
 

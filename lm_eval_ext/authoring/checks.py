@@ -8,13 +8,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from lm_eval_ext.authoring.finding import Finding
+from lm_eval_ext.authoring.finding import TaskFinding
 from lm_eval_ext.authoring.functions import named_function
 from lm_eval_ext.authoring.task_file import Merged, merged, root_of, shown_names
 from lm_eval_ext.authoring.templates import unsafe_name
 from lm_eval_ext.authoring.variants import is_written_by_us, out_of_date
 from lm_eval_ext.errors import ArgumentError, TaskError
 from lm_eval_ext.generation.options import asks_for_thinking, parse_options
+from lm_eval_ext.grading.answers import FINDERS
+from lm_eval_ext.grading.metrics import METRICS
+from lm_eval_ext.harness.names import known_filters, known_metrics
 
 # What a benchmark cannot do without; of the first, one of two.
 REQUIRED = ("dataset_path", "test_split", "doc_to_text", "doc_to_target", "metric_list", "filter_list")
@@ -40,7 +43,7 @@ def task_files(paths: Sequence[Path]) -> list[Path]:
 
 def check_files(
     files: Sequence[Path], taken: frozenset[str], *, trust: bool = False
-) -> tuple[list[Finding], list[Merged]]:
+) -> tuple[list[TaskFinding], list[Merged]]:
     """Findings of single files and between them, and the benchmarks that have none, for a look at their data.
 
     Args:
@@ -48,7 +51,7 @@ def check_files(
         taken: names of tasks elsewhere.
         trust: run what the files name.
     """
-    found: list[Finding] = []
+    found: list[TaskFinding] = []
     sound: list[Merged] = []
     names: dict[str, list[Merged]] = defaultdict(list)
     for path in files:
@@ -64,7 +67,7 @@ def check_files(
     return list(dict.fromkeys(found)) + list(_out_of_date(sound)), sound
 
 
-def _benchmark(task: Merged, taken: frozenset[str], trust: bool) -> Iterator[Finding]:
+def _benchmark(task: Merged, taken: frozenset[str], trust: bool) -> Iterator[TaskFinding]:
     missing = [name for name in REQUIRED if name not in task.fields and not _has_instead(task, name)]
     if not isinstance(task.fields.get("task"), str):
         yield task.own.finding([], "missing", "task: the benchmark's name")
@@ -85,7 +88,7 @@ def _has_instead(task: Merged, name: str) -> bool:
     return name == "dataset_path" and "custom_dataset" in task.fields
 
 
-def _name(task: Merged, taken: frozenset[str]) -> Iterator[Finding]:
+def _name(task: Merged, taken: frozenset[str]) -> Iterator[TaskFinding]:
     name = task.fields["task"]
     if not name.startswith("tts_"):
         yield task.finding(["task"], "name", f"{name}; allowed: names that begin with tts_")
@@ -97,7 +100,7 @@ def _name(task: Merged, taken: frozenset[str]) -> Iterator[Finding]:
         yield task.finding(["task"], "name", f"{name} is the name of a task elsewhere")
 
 
-def _metadata(task: Merged) -> Iterator[Finding]:
+def _metadata(task: Merged) -> Iterator[TaskFinding]:
     metadata = task.fields.get("metadata") or {}
     if metadata.get("version") is None:
         yield task.finding(["metadata"], "metadata", "version is missing; raise it when scores change")
@@ -106,7 +109,7 @@ def _metadata(task: Merged) -> Iterator[Finding]:
             yield task.finding(["metadata"], "metadata", f"{name} of the questions is missing", warning=True)
 
 
-def _functions(task: Merged, trust: bool) -> Iterator[Finding]:
+def _functions(task: Merged, trust: bool) -> Iterator[TaskFinding]:
     """`!function` names must resolve; lm-eval says so only when the task is used."""
     for field in ("custom_dataset", "process_docs"):
         if (name := task.fields.get(field)) is not None:
@@ -116,7 +119,7 @@ def _functions(task: Merged, trust: bool) -> Iterator[Finding]:
                 yield task.finding([field], "function", str(error))
 
 
-def _dataset(task: Merged, trust: bool) -> Iterator[Finding]:
+def _dataset(task: Merged, trust: bool) -> Iterator[TaskFinding]:
     """Datasets are loaded by what reads data alone, from the Hub or from below the benchmark's folder."""
     path = str(task.fields.get("dataset_path") or "")
     if trust or not path:
@@ -149,23 +152,20 @@ def _is_near(task: Path, file: str) -> bool:
     return any(path.is_relative_to(folder) for folder in (root_of(task).parent, Path.cwd().resolve()))
 
 
-def _grading(task: Merged) -> Iterator[Finding]:
-    from lm_eval.api.registry import filter_registry, metric_registry
-
-    import lm_eval_ext.grading.metrics  # noqa: F401  # its decorators register it
-
+def _grading(task: Merged) -> Iterator[TaskFinding]:
+    metrics, filters = known_metrics(), known_filters()
     for number, one in enumerate(task.fields["metric_list"]):
-        if one["metric"] not in metric_registry:
-            text = f"{one['metric']} is not known; ours: math_verify, math_graded, choice_match, trace_stats"
+        if one["metric"] not in metrics:
+            text = f"unknown metric {one['metric']}; ours are: {', '.join(metric.name for metric in METRICS)}"
             yield task.finding(["metric_list", number], "metric", text)
     for number, chain in enumerate(task.fields["filter_list"]):
         for one in chain["filter"]:
-            if one["function"] not in filter_registry:
-                text = f"{one['function']} is not known; ours: math_answer, choice_answer"
+            if one["function"] not in filters:
+                text = f"unknown filter {one['function']}; ours are: {', '.join(FINDERS)}"
                 yield task.finding(["filter_list", number], "filter", text)
 
 
-def _generation(task: Merged) -> Iterator[Finding]:
+def _generation(task: Merged) -> Iterator[TaskFinding]:
     given: dict[str, Any] = task.fields.get("generation_kwargs") or {}
     place = ["generation_kwargs"]
     try:
@@ -193,7 +193,7 @@ def _named_first(given: Iterable[str], message: str) -> str:
     return min((name for name in given if name in message), key=message.index, default="")
 
 
-def _template(task: Merged, field: str) -> Iterator[Finding]:
+def _template(task: Merged, field: str) -> Iterator[TaskFinding]:
     from jinja2 import TemplateSyntaxError
 
     text = str(task.fields[field])
@@ -210,7 +210,7 @@ def _template(task: Merged, field: str) -> Iterator[Finding]:
         yield task.finding([field], "instruction", f"does not say how to give the answer, {wanted}")
 
 
-def _out_of_date(sound: Sequence[Merged]) -> Iterator[Finding]:
+def _out_of_date(sound: Sequence[Merged]) -> Iterator[TaskFinding]:
     for task in sound:
         for variant in out_of_date(task):
             text = f"{variant.name} is out of date; run lm-eval-tts tasks sync {task.own.path.parent}"

@@ -10,15 +10,15 @@ from contextlib import contextmanager
 from typing import Any
 
 from lm_eval_ext.authoring.checks import INSTRUCTIONS
-from lm_eval_ext.authoring.finding import Finding
+from lm_eval_ext.authoring.finding import TaskFinding
 from lm_eval_ext.authoring.functions import named_function
 from lm_eval_ext.authoring.task_file import Merged, is_template, shown_names
 from lm_eval_ext.authoring.templates import render_all
 from lm_eval_ext.errors import TaskError
-from lm_eval_ext.grading.grade import gold_answer, grades
+from lm_eval_ext.grading.grading import gold_answer, grades
 from lm_eval_ext.grading.letters import ALL
 from lm_eval_ext.grading.units import is_unit
-from lm_eval_ext.site.catalogue import Catalogue
+from lm_eval_ext.runs.catalogue import Catalogue
 
 _PROSE = (
     "{gold!r} reads like prose: an answer is right only if it is written in the same way; take the answer alone, "
@@ -28,7 +28,7 @@ _ANOTHER = "98765.4321"  # an answer that can be read, and is no gold answer
 _USUAL_SPLITS = ("test", "validation", "train")
 
 
-def check_data(task: Merged, catalogue: Catalogue, *, trust: bool = False) -> list[Finding]:
+def check_data(task: Merged, catalogue: Catalogue, *, trust: bool = False) -> list[TaskFinding]:
     """Findings on a benchmark whose file has no fault; they stop at the first that hides what comes after."""
     dataset, fault = _dataset(task, trust)
     if dataset is None:
@@ -43,7 +43,7 @@ def check_data(task: Merged, catalogue: Catalogue, *, trust: bool = False) -> li
     return [*_gated(task, catalogue), *_splits(task, dataset, split), *_questions(task, docs)]
 
 
-def _dataset(task: Merged, trust: bool) -> tuple[Any, Finding | None]:
+def _dataset(task: Merged, trust: bool) -> tuple[Any, TaskFinding | None]:
     """All splits; whatever cannot be reached is one finding."""
     import datasets
 
@@ -60,7 +60,7 @@ def _dataset(task: Merged, trust: bool) -> tuple[Any, Finding | None]:
         return None, task.finding([field], "dataset", f"{files or fields[field]} cannot be reached ({reason})")
 
 
-def _docs(task: Merged, split: Any, trust: bool) -> tuple[list[dict[str, Any]], Finding | None]:
+def _docs(task: Merged, split: Any, trust: bool) -> tuple[list[dict[str, Any]], TaskFinding | None]:
     name = task.fields.get("process_docs")
     try:
         docs = list(named_function(name, trust=trust)(split) if name else split)
@@ -71,7 +71,7 @@ def _docs(task: Merged, split: Any, trust: bool) -> tuple[list[dict[str, Any]], 
     return docs, empty
 
 
-def _fields(task: Merged, docs: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+def _fields(task: Merged, docs: Sequence[Mapping[str, Any]]) -> Iterator[TaskFinding]:
     """Fields that the dataset does not have: lm-eval takes such an answer for fixed text, without a word."""
     known = sorted(docs[0])
     for field in ("doc_to_text", "doc_to_target"):
@@ -85,7 +85,7 @@ def _fields(task: Merged, docs: Sequence[Mapping[str, Any]]) -> Iterator[Finding
             yield task.finding([field], "field", f"{name}: there is none; there are: {', '.join(known)}{hint}")
 
 
-def _gated(task: Merged, catalogue: Catalogue) -> Iterator[Finding]:
+def _gated(task: Merged, catalogue: Catalogue) -> Iterator[TaskFinding]:
     metadata = task.fields.get("metadata") or {}
     path = str(task.fields.get("dataset_path") or "")
     hidden = catalogue.is_gated(task.fields["task"], path)
@@ -97,7 +97,7 @@ def _gated(task: Merged, catalogue: Catalogue) -> Iterator[Finding]:
         yield task.finding(["metadata", "gated"], "gated", text)
 
 
-def _splits(task: Merged, dataset: Mapping[str, Any], split: str) -> Iterator[Finding]:
+def _splits(task: Merged, dataset: Mapping[str, Any], split: str) -> Iterator[TaskFinding]:
     """The test split must be the one that nobody trains on."""
     if split == "train" and (other := next((name for name in _USUAL_SPLITS[:2] if name in dataset), None)):
         yield task.finding(["test_split"], "split", f"train, though there is {other}", warning=True)
@@ -111,7 +111,7 @@ def _text(doc: Mapping[str, Any]) -> str:
     return repr(sorted((key, value) for key, value in doc.items() if isinstance(value, str)))
 
 
-def _questions(task: Merged, docs: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+def _questions(task: Merged, docs: Sequence[Mapping[str, Any]]) -> Iterator[TaskFinding]:
     rendered = {}
     for field in ("doc_to_text", "doc_to_target"):
         try:
@@ -143,7 +143,7 @@ def _questions(task: Merged, docs: Sequence[Mapping[str, Any]]) -> Iterator[Find
         yield task.finding(["doc_to_target"], "gold", text + why.format(gold=golds[bad[0]][:80]), warning=warning)
 
 
-def _prompts(task: Merged, prompts: Sequence[str], docs: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+def _prompts(task: Merged, prompts: Sequence[str], docs: Sequence[Mapping[str, Any]]) -> Iterator[TaskFinding]:
     shown = shown_names(str(task.fields["doc_to_text"])) or {str(task.fields["doc_to_text"])}
     empty = [n for n, doc in enumerate(docs) if any(not str(doc.get(name) or "").strip() for name in shown)]
     first = {prompt: number for number, prompt in reversed(list(enumerate(prompts)))}

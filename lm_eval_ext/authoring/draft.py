@@ -12,7 +12,7 @@ from typing import Any
 
 from lm_eval_ext.authoring.choice_draft import as_choices
 from lm_eval_ext.errors import DatasetError, TaskError
-from lm_eval_ext.registry import TASKS
+from lm_eval_ext.paths import TASKS
 
 INSTRUCTION = "Please reason step by step, and put your final answer within \\boxed{}."
 _FILES = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}

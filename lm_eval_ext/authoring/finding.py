@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 
-class Finding(NamedTuple):
+class TaskFinding(NamedTuple):
     """A fault of a file, or a warning.
 
     Attributes:
@@ -27,6 +27,6 @@ class Finding(NamedTuple):
         place = f"{self.path}:{self.line}" if self.line else f"{self.path}"
         return f"{place}: {'warning: ' if self.warning else ''}{self.rule}: {self.text}"
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """For `--json`."""
         return {**self._asdict(), "path": str(self.path)}

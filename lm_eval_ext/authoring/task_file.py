@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,8 +13,10 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from lm_eval_ext.authoring.finding import Finding
-from lm_eval_ext.registry import TASKS
+from lm_eval_ext.authoring.finding import TaskFinding
+from lm_eval_ext.paths import TASKS
+
+VARIANTS = "variants"  # the folder beside a task file in which `tasks sync` writes its variants
 
 Lines = Mapping[tuple[str | int, ...], int]
 Text = Annotated[str, Field(min_length=1)]
@@ -131,7 +134,7 @@ _LARGEST = 1_000_000  # bytes of a file, and a hundredth of it nodes, aliases wr
 
 
 @dataclass
-class Source:
+class YamlFile:
     """A file's fields, and the lines that they begin on."""
 
     path: Path
@@ -144,29 +147,29 @@ class Source:
             place = place[:-1]
         return self.lines.get(place, 0)
 
-    def finding(self, place: Sequence[str | int], rule: str, text: str, *, warning: bool = False) -> Finding:
+    def finding(self, place: Sequence[str | int], rule: str, text: str, *, warning: bool = False) -> TaskFinding:
         """About a field."""
-        return Finding(self.path, self.line(*place), rule, text, warning)
+        return TaskFinding(self.path, self.line(*place), rule, text, warning)
 
 
-def read(path: Path) -> tuple[Source, list[Finding]]:
+def read(path: Path) -> tuple[YamlFile, list[TaskFinding]]:
     """A file by itself: its fields, and what is wrong with its YAML or with single fields."""
-    source = Source(path)
+    source = YamlFile(path)
     try:
         if path.stat().st_size > _LARGEST:
-            return source, [Finding(path, 0, "yaml", f"is larger than {_LARGEST} bytes")]
+            return source, [TaskFinding(path, 0, "yaml", f"is larger than {_LARGEST} bytes")]
         node = yaml.compose(path.read_text("utf-8"), Loader=_Loader)
         if node is not None and _written_out(node, {}) > _LARGEST // 100:
-            return source, [Finding(path, 1, "yaml", "its anchors and aliases make too much of it, or a circle")]
+            return source, [TaskFinding(path, 1, "yaml", "its anchors and aliases make too much of it, or a circle")]
         content = _Loader("").construct_document(node) if node is not None else None
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
-        return source, [Finding(path, line, "yaml", f"cannot be read as YAML: {error.problem}")]
+        return source, [TaskFinding(path, line, "yaml", f"cannot be read as YAML: {error.problem}")]
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
-        return source, [Finding(path, 0, "yaml", f"cannot be read as YAML ({' '.join(str(error).split())[:200]})")]
+        return source, [TaskFinding(path, 0, "yaml", f"cannot be read as YAML ({' '.join(str(error).split())[:200]})")]
     if not isinstance(content, dict):
         kind = "nothing" if content is None else f"a {type(content).__name__}"
-        return source, [Finding(path, 1, "yaml", f"holds {kind}; allowed: the fields of a task or group")]
+        return source, [TaskFinding(path, 1, "yaml", f"holds {kind}; allowed: the fields of a task or group")]
     source.fields, source.lines = {str(key): value for key, value in content.items()}, dict(_lines(node))
     return source, [*_twice(node, path), *_faults(source)]
 
@@ -192,18 +195,20 @@ def _lines(node: yaml.Node | None, place: tuple[str | int, ...] = ()) -> Iterato
             yield from _lines(value, (*place, number))
 
 
-def _twice(node: yaml.Node | None, path: Path) -> Iterator[Finding]:
+def _twice(node: yaml.Node | None, path: Path) -> Iterator[TaskFinding]:
     """Keys that stand twice: YAML takes the last without a word."""
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
             if key.value in seen:
-                yield Finding(path, key.start_mark.line + 1, "yaml", f"{key.value} stands twice; only the last counts")
+                yield TaskFinding(
+                    path, key.start_mark.line + 1, "yaml", f"{key.value} stands twice; only the last counts"
+                )
             seen.add(key.value)
             yield from _twice(value, path)
 
 
-def _faults(source: Source) -> Iterator[Finding]:
+def _faults(source: YamlFile) -> Iterator[TaskFinding]:
     try:
         TaskFile.model_validate(source.fields)
     except ValidationError as error:
@@ -213,7 +218,7 @@ def _faults(source: Source) -> Iterator[Finding]:
             line = source.line(*place)
             if line not in seen:  # a field that may be of several kinds gives a fault for each
                 seen.add(line)
-                yield Finding(source.path, line, "field", _said(place, fault["input"], fault["msg"], fault["type"]))
+                yield TaskFinding(source.path, line, "field", _said(place, fault["input"], fault["msg"], fault["type"]))
 
 
 def _said(place: tuple[str | int, ...], given: object, message: str, kind: str) -> str:
@@ -232,10 +237,10 @@ class Merged:
     """A file with its includes, as lm-eval merges them: whole fields, the including file wins."""
 
     fields: dict[str, Any]
-    sources: dict[str, Source]  # of each field
-    own: Source
+    sources: dict[str, YamlFile]  # of each field
+    own: YamlFile
 
-    def finding(self, place: Sequence[str | int], rule: str, text: str, *, warning: bool = False) -> Finding:
+    def finding(self, place: Sequence[str | int], rule: str, text: str, *, warning: bool = False) -> TaskFinding:
         """About a field, in the file that it comes from; about the task's name where no file has it."""
         source = self.sources.get(str(place[0]), self.own)
         return source.finding(place if place[0] in source.fields else ["task"], rule, text, warning=warning)
@@ -243,19 +248,20 @@ class Merged:
 
 def root_of(task: Path) -> Path:
     """The folder of benchmarks that a task file lies in; what it names lies below it."""
-    return task.resolve().parent.parent
+    folder = task.resolve().parent
+    return folder.parent.parent if folder.name == VARIANTS else folder.parent
 
 
-def merged(path: Path, _above: tuple[Path, ...] = ()) -> tuple[Merged, list[Finding]]:
+def merged(path: Path, _above: tuple[Path, ...] = ()) -> tuple[Merged, list[TaskFinding]]:
     """A file with its includes, and what is wrong with any of them.
 
     Includes lie below the folder of benchmarks, or are ours.
     """
     own, found = read(path)
-    fields, sources = dict[str, Any](), dict[str, Source]()
+    fields, sources = dict[str, Any](), dict[str, YamlFile]()
     includes = own.fields.get("include") or []
     for include in [includes] if isinstance(includes, str) else includes if isinstance(includes, list) else []:
-        target = path.parent / str(include)
+        target = Path(os.path.normpath(path.parent / str(include)))
         if target.resolve() in (*_above, path.resolve()):
             found.append(own.finding(["include"], "include", f"{include} includes this file again"))
         elif not any(target.resolve().is_relative_to(root) for root in (root_of((_above or (path,))[0]), TASKS)):

@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lm_eval_ext.errors import TaskError
-from lm_eval_ext.grading.pool import in_workers
+from lm_eval_ext.grading.workers import in_workers
 
 SECONDS = 10.0  # of CPU time for all questions of a benchmark
 
 
-def render_all(template: str, docs: Sequence[Mapping[str, Any]]) -> list[str]:
+def render_all(template: str, docs: Sequence[Mapping[str, object]]) -> list[str]:
     """A template over each question; the name of a field is that field.
 
     Raises:
@@ -30,7 +30,7 @@ def render_all(template: str, docs: Sequence[Mapping[str, Any]]) -> list[str]:
     return rendered
 
 
-def _rendered_or_why(template: str, docs: Sequence[Mapping[str, Any]]) -> tuple[list[str], str]:
+def _rendered_or_why(template: str, docs: Sequence[Mapping[str, object]]) -> tuple[list[str], str]:
     from jinja2.exceptions import SecurityError
 
     try:
@@ -41,7 +41,7 @@ def _rendered_or_why(template: str, docs: Sequence[Mapping[str, Any]]) -> tuple[
         return [], " ".join(f"cannot be rendered: {error}".split())[:200]
 
 
-def _rendered(template: str, doc: Mapping[str, Any]) -> str:
+def _rendered(template: str, doc: Mapping[str, object]) -> str:
     value = doc[template] if template in doc else _environment().from_string(template).render(**doc)
     return "" if value is None else str(value)
 
@@ -50,7 +50,8 @@ def _environment() -> Any:
     """lm-eval's environment, but for the sandbox."""
     from jinja2 import StrictUndefined
     from jinja2.sandbox import ImmutableSandboxedEnvironment
-    from lm_eval.utils import regex_replace
+
+    from lm_eval_ext.harness.names import regex_replace
 
     environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
     environment.filters["regex_replace"] = regex_replace

@@ -3,7 +3,8 @@
     metadata:
       variants: {budgets: [512, 1024], votes: [8]}
 
-gives `<task>_b512`, `<task>_b1024` (thinking budgets) and `<task>_maj8` (repeats, with pass@k and maj@k).
+gives `<task>_b512`, `<task>_b1024` (thinking budgets) and `<task>_maj8` (repeats, with pass@k and maj@k), in a folder
+`variants` beside the file that people edit.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from lm_eval_ext.authoring.task_file import Merged, merged
+from lm_eval_ext.authoring.task_file import VARIANTS, Merged, merged
 from lm_eval_ext.errors import TaskError
 
 _HEADER = "# Written by `lm-eval-tts tasks sync` from {base}; edit that file instead.\n"
@@ -37,6 +38,7 @@ def sync(folder: Path, *, write: bool = True) -> list[Path]:
         for path in stale:
             path.unlink()
         for path in changed:
+            path.parent.mkdir(exist_ok=True)
             path.write_text(expected[path], encoding="utf-8")
     return changed + stale
 
@@ -51,7 +53,8 @@ def out_of_date(task: Merged) -> list[Path]:
     """Variants of a base that are not there, say something else, or are no longer declared."""
     expected, base = dict(variants_of(task)), task.own.path
     header = _HEADER.format(base=base.name)
-    there = [path for path in sorted(base.parent.glob("*.yaml")) if is_written_by_us(path)]
+    files = sorted([*base.parent.glob("*.yaml"), *base.parent.glob(f"{VARIANTS}/*.yaml")])
+    there = [path for path in files if is_written_by_us(path)]
     stale = [path for path in there if path not in expected and path.read_text("utf-8").startswith(header)]
     return [path for path, text in expected.items() if not _holds(path, text)] + stale
 
@@ -61,9 +64,9 @@ def variants_of(task: Merged) -> Iterator[tuple[Path, str]]:
     own, path = task.own.fields, task.own.path
     declared = (own.get("metadata") or {}).get("variants") or {}
     for suffix, changes in _changes(declared, task.fields):
-        content = {"include": path.name, "task": f"{own['task']}_{suffix}", **changes}
+        content = {"include": f"../{path.name}", "task": f"{own['task']}_{suffix}", **changes}
         text = _HEADER.format(base=path.name) + yaml.safe_dump(content, sort_keys=False)
-        yield path.with_name(f"{path.stem}_{suffix}.yaml"), text
+        yield path.parent / VARIANTS / f"{path.stem}_{suffix}.yaml", text
 
 
 def _changes(variants: dict[str, list[int]], whole: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

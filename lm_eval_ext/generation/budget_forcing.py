@@ -14,8 +14,8 @@ from dataclasses import dataclass, field, replace
 from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.generation.codec import Codec
 from lm_eval_ext.generation.engine import Engine
-from lm_eval_ext.generation.loops import loops
 from lm_eval_ext.generation.planner import Cut, Plan, Trace
+from lm_eval_ext.generation.repetition import loops
 from lm_eval_ext.generation.request import Completion, Generation, Job, Request, Stop, seed_for
 from lm_eval_ext.thinking_formats import ThinkingFormat
 
@@ -39,21 +39,21 @@ class BudgetForcing:
     Attributes:
         engine: decodes jobs.
         codec: encodes markers, decodes texts.
-        form: how this model marks its thinking.
+        thinking_format: how this model marks its thinking.
         base_seed: seeds of all samples derive from it.
         max_length: the model's context, in tokens.
         stop_loops: end a trace in a repetition loop, and let it answer if it has a budget.
-        finished: called with the index of a request and its result as soon as it is there.
+        on_result: called with the index of a request and its result as soon as it is there.
         saved: thinking tokens that sharing traces has saved so far.
     """
 
     engine: Engine
     codec: Codec
-    form: ThinkingFormat
+    thinking_format: ThinkingFormat
     base_seed: int
     max_length: int
     stop_loops: bool = False
-    finished: Callable[[int, Generation], None] = lambda index, generation: None
+    on_result: Callable[[int, Generation], None] = lambda index, generation: None
     saved: int = 0
     _results: dict[int, Generation] = field(default_factory=dict)
 
@@ -102,15 +102,15 @@ class BudgetForcing:
 
     def _end_of_thinking(self) -> Stop:
         stop = Stop(tokens=self.codec.eos, loops=self.stop_loops)
-        if not self.form.separates:
+        if not self.thinking_format.separates:
             return stop
         if self._end_is_marked_by_ids():
             return replace(stop, sequences=self._ends())
-        return replace(stop, strings=self.form.ends)
+        return replace(stop, strings=self.thinking_format.ends)
 
     def _ends(self) -> tuple[tuple[int, ...], ...]:
         """Ids of all that may end the thinking."""
-        return tuple(tuple(self.codec.encode(end)) for end in self.form.ends)
+        return tuple(tuple(self.codec.encode(end)) for end in self.thinking_format.ends)
 
     def _end_of(self, out: tuple[int, ...]) -> tuple[int, ...]:
         """The end marker that a trace ends in; empty if in none."""
@@ -125,7 +125,7 @@ class BudgetForcing:
         state.resumed |= completion.resumed
         if completion.reason == "stop":
             state.end = "eos" if completion.ids[-1] in self.codec.eos else "marker"
-            if self.form.separates and self._end_is_marked_by_ids() and self._end_of(state.out):
+            if self.thinking_format.separates and self._end_is_marked_by_ids() and self._end_of(state.out):
                 state.end = "marker"  # which may itself end in a token that ends a text
             if self._wait(state):
                 return [self._think(state)]
@@ -150,7 +150,7 @@ class BudgetForcing:
     def _before_text(self, out: tuple[int, ...]) -> tuple[int, ...]:
         """The tokens before the one in which the end marker's text begins."""
         text = self.codec.decode(out)
-        begins = max(text.rfind(end) for end in self.form.ends)
+        begins = max(text.rfind(end) for end in self.thinking_format.ends)
         kept = len(out)
         while kept and len(self.codec.decode(out[:kept])) > begins:
             kept -= 1
@@ -158,7 +158,7 @@ class BudgetForcing:
 
     def _without_begun_end(self, out: tuple[int, ...]) -> tuple[int, ...]:
         """A cut may fall within an end marker of several tokens: its beginning goes, before a whole one is put."""
-        ends = self._ends() if self.form.separates and self._end_is_marked_by_ids() else ()
+        ends = self._ends() if self.thinking_format.separates and self._end_is_marked_by_ids() else ()
         begun = [length for ids in ends for length in range(1, len(ids)) if out[-length:] == ids[:length]]
         return out[: len(out) - max(begun, default=0)]
 
@@ -180,7 +180,7 @@ class BudgetForcing:
 
     def _answer(self, state: _State, cut: Cut, ended: bool) -> Job | None:
         request = self._requests[cut.request]
-        if (ended and not self.form.separates) or not (ended or cut.forced or not request.thinks):
+        if (ended and not self.thinking_format.separates) or not (ended or cut.forced or not request.thinks):
             return None
         opening = self._opening(state, cut, ended)
         # What the model wrote counts, its end of thinking included; what was put there for it does not.
@@ -209,17 +209,17 @@ class BudgetForcing:
         if not self._requests[cut.request].thinks:
             return _Opening((), (), "", 0, forced=False)
         if not ended:
-            ids = tuple(self.codec.encode(self.form.early_stop))
+            ids = tuple(self.codec.encode(self.thinking_format.early_stop))
             thought = state.out[: cut.limit]
             kept = self._without_begun_end(thought)
-            return _Opening(kept, ids, self.form.early_stop, len(thought), forced=True)
+            return _Opening(kept, ids, self.thinking_format.early_stop, len(thought), forced=True)
         kept = self._without_end(state)
         if state.end == "eos":
-            ids = tuple(self.codec.encode(self.form.close))
-            return _Opening(kept, ids, self.form.close, len(kept), forced=False)
+            ids = tuple(self.codec.encode(self.thinking_format.close))
+            return _Opening(kept, ids, self.thinking_format.close, len(kept), forced=False)
         closing = state.out[len(kept) :]
         # Special tokens do not show when decoded, and the pages and the grader look for the one mark.
-        shown = self.form.end if self._end_is_marked_by_ids() else self.codec.decode(closing)
+        shown = self.thinking_format.end if self._end_is_marked_by_ids() else self.codec.decode(closing)
         return _Opening(kept, closing, shown, len(kept), forced=False)
 
     def _tagged(self, job: Job, indices: Sequence[int]) -> Job:
@@ -238,7 +238,7 @@ class BudgetForcing:
                 index,
                 Generation(
                     text,
-                    answer=self._graded(opening, written) if self.form.separates else text,
+                    answer=self._graded(opening, written) if self.thinking_format.separates else text,
                     thinking_tokens=opening.thinking_tokens,
                     answer_tokens=len(ids),
                     forced=opening.forced,
@@ -251,7 +251,7 @@ class BudgetForcing:
 
     def _graded(self, opening: _Opening, written: str) -> str:
         """What the model wrote after the end of its thinking, with what an early stop began for it."""
-        after = min((opening.text.rpartition(end)[2] for end in self.form.ends), key=len)
+        after = min((opening.text.rpartition(end)[2] for end in self.thinking_format.ends), key=len)
         return after + written
 
     def _without_answer(self, state: _State, cut: Cut, ended: bool) -> Generation:
@@ -260,7 +260,7 @@ class BudgetForcing:
         text = self.codec.decode(kept)
         full = len(state.trace.prompt) + len(kept) >= self.max_length
         short = not ended and len(kept) < cut.limit
-        whole = ended and not self.form.separates
+        whole = ended and not self.thinking_format.separates
         return Generation(
             text,
             answer=text if whole else None,
@@ -272,7 +272,7 @@ class BudgetForcing:
 
     def _finish(self, index: int, generation: Generation) -> None:
         self._results[index] = generation
-        self.finished(index, generation)
+        self.on_result(index, generation)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class Codec:
     markers: frozenset[int]
 
 
-def codec_of(tokenizer: Any, eos: Iterable[int]) -> Codec:
+def codec_of(tokenizer: PreTrainedTokenizerBase, eos: Iterable[int]) -> Codec:
     """A codec over a transformers tokenizer; `eos` are all ids that end a text."""
     return Codec(
         encode=lambda text: list(tokenizer.encode(text, add_special_tokens=False)),

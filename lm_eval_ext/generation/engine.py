@@ -1,4 +1,4 @@
-"""The one thing asked of a decoding engine, and a fake one that decodes from a script."""
+"""The interface of a decoding engine, and a fake one that decodes from a script."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, Protocol
 
-from lm_eval_ext.generation.loops import loops
+from lm_eval_ext.generation.repetition import loops
 from lm_eval_ext.generation.request import Completion, Job, Stop
 
 # A loop is looked for every so many tokens, and has to be much longer to end a trace than to be reported.
@@ -20,8 +20,8 @@ FollowUp = Callable[[Job, Completion], Iterable[Job]]
 class Engine(Protocol):
     """Decodes jobs, in any order and batching, until none is left."""
 
-    def run(self, jobs: Sequence[Job], then: FollowUp) -> None:
-        """Decode every job; `then` is told of each completion as it ends and may return further jobs.
+    def run(self, jobs: Sequence[Job], on_completion: FollowUp) -> None:
+        """Decode every job; `on_completion` is called with each finished completion and may return further jobs.
 
         A returned job usually continues what was just decoded (its ids start with it or with part of it), so
         an engine can reuse its state. What a job decodes to must not depend on the other jobs.
@@ -36,13 +36,13 @@ class ScriptedEngine:
         self.decode = decode
         self.jobs: list[Job] = []
 
-    def run(self, jobs: Sequence[Job], then: FollowUp) -> None:
+    def run(self, jobs: Sequence[Job], on_completion: FollowUp) -> None:
         """Decode every job and its follow-ups, first come, first served."""
         queue = deque(jobs)
         while queue:
             job = queue.popleft()
             self.jobs.append(job)
-            queue.extend(then(job, self._complete(job)))
+            queue.extend(on_completion(job, self._complete(job)))
 
     def _complete(self, job: Job) -> Completion:
         out: list[int] = []

@@ -22,7 +22,7 @@ from pathlib import Path
 from lm_eval_ext.errors import JournalError
 from lm_eval_ext.generation.engine import Engine, FollowUp
 from lm_eval_ext.generation.request import Completion, Job
-from lm_eval_ext.registry import cache_folder
+from lm_eval_ext.paths import cache_folder
 
 logger = logging.getLogger("lm_eval.tts")
 
@@ -66,7 +66,7 @@ def default_journal() -> Path:
 
 
 @dataclass(frozen=True)
-class Holding:
+class JournalSummary:
     """What a journal holds of one model."""
 
     model: str
@@ -165,13 +165,13 @@ class Journal:
         with self._faults():
             self._db.execute(_KEEP, (_key(model, job), model, *values))
 
-    def holdings(self) -> list[Holding]:
+    def summaries(self) -> list[JournalSummary]:
         """What is stored, by model, the latest first."""
         rows = self._db.execute(
             "SELECT model, count(*), sum(length(ids)) / 4, max(finished) FROM completions GROUP BY model "
             "ORDER BY max(finished) DESC"
         )
-        return [Holding(*row) for row in rows]
+        return [JournalSummary(*row) for row in rows]
 
     def prune(self, *, before: float | None = None, model: str | None = None) -> int:
         """Delete completions finished before a time (seconds since 1970), of a model, or both; returns how many."""
@@ -202,26 +202,26 @@ class JournaledEngine:
         journal: the store, or None to do without.
         model: names weights and versions; completions of other models are not found.
         decode: ids to text, for readers of the journal.
-        told: called with each completion, and whether it came from the journal.
+        count: called with each completion, and whether it came from the journal.
     """
 
     engine: Engine
     journal: Journal | None
     model: str
     decode: Callable[[Sequence[int]], str]
-    told: Callable[[Job, Completion, bool], None] = lambda job, completion, found: None
+    count: Callable[[Job, Completion, bool], None] = lambda job, completion, found: None
 
-    def run(self, jobs: Sequence[Job], then: FollowUp) -> None:
+    def run(self, jobs: Sequence[Job], on_completion: FollowUp) -> None:
         """Decode every job and its follow-ups, or find them."""
 
         def finished(job: Job, completion: Completion) -> Iterable[Job]:
             self._keep(job, completion)
-            self.told(job, completion, False)
-            return self._missing(then(job, completion), then)
+            self.count(job, completion, False)
+            return self._missing(on_completion(job, completion), on_completion)
 
-        self.engine.run(self._missing(jobs, then), finished)
+        self.engine.run(self._missing(jobs, on_completion), finished)
 
-    def _missing(self, jobs: Iterable[Job], then: FollowUp) -> list[Job]:
+    def _missing(self, jobs: Iterable[Job], on_completion: FollowUp) -> list[Job]:
         """The jobs that have to be decoded; those found, and what follows from them, are settled here."""
         missing: list[Job] = []
         queue = deque(jobs)
@@ -231,8 +231,8 @@ class JournaledEngine:
             if completion is None:
                 missing.append(job)
             else:
-                self.told(job, completion, True)
-                queue.extend(then(job, completion))
+                self.count(job, completion, True)
+                queue.extend(on_completion(job, completion))
         return missing
 
     def _find(self, job: Job) -> Completion | None:

@@ -93,7 +93,7 @@ def _canonical(kwargs: Mapping[str, Any]) -> dict[str, Any]:
         if name not in KNOWN:
             near = difflib.get_close_matches(key, [*KNOWN, *ALIASES], n=1)
             hint = f" (did you mean {near[0]}?)" if near else ""
-            raise ArgumentError(f"generation argument {key!r} is not known{hint}; known: {', '.join(KNOWN)}")
+            raise ArgumentError(f"unknown generation argument {key!r}{hint}; expected one of: {', '.join(KNOWN)}")
         if name in given and given[name] != value:
             raise ArgumentError(f"generation argument {key}={value!r} contradicts {name}={given[name]!r}; give one")
         given[name] = value

@@ -1,4 +1,4 @@
-"""What is asked of a model and what comes back, as plain values."""
+"""Requests to a model and its generations, as plain values."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class Generation(str):
         self.seed = seed
         return self
 
-    def __getnewargs_ex__(self) -> tuple[tuple[str], dict[str, Any]]:
+    def __getnewargs_ex__(self) -> tuple[tuple[str], dict[str, object]]:
         return (str(self),), dict(vars(self))
 
 

@@ -4,5 +4,5 @@
 # 1: all until versions were recorded. 2: answers are read whole, units and letters by the task, sixteen languages.
 GRADER_VERSION = 2
 
-METRICS = ("math_verify", "choice_match")  # those of a task's metrics that grade
+GRADING_METRICS = ("math_verify", "choice_match")  # those of a task's metrics that grade
 COMPARED = ("correct", "wrong", "no answer")  # the reasons of a grade that nothing got in the way of

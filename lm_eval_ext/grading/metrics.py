@@ -1,126 +1,26 @@
-"""What lm-eval registers: filters that find final answers, metrics that grade them and count votes.
+"""Metrics of a question's samples: shares, pass@k, maj@k, tokens; and what sums them up over questions.
 
-A filter keeps every repeat (lm-eval's default keeps the first alone), so a metric sees all samples of a question;
-`acc` is their mean. The filter sees all questions at once and has their answers graded in one go; the metrics, called
-question by question, then find that done.
+Plain functions with the arguments that lm-eval gives a metric; `harness/metrics.py` registers them. `acc` is the mean
+over all samples of a question.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from string import ascii_uppercase
-from typing import Any
-
-from lm_eval.api.filter import Filter
-from lm_eval.api.metrics import mean
-from lm_eval.api.registry import register_aggregation, register_filter, register_metric
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from lm_eval_ext.grading import COMPARED
-from lm_eval_ext.grading.extract import ChoiceExtractor, Extractor
-from lm_eval_ext.grading.grade import Grade, grades
-from lm_eval_ext.grading.letters import ALL
-from lm_eval_ext.grading.vote import clusters
+from lm_eval_ext.grading.answers import TRACE
+from lm_eval_ext.grading.grading import Grade, grades
+from lm_eval_ext.grading.voting import clusters
 from lm_eval_ext.statistics.estimators import g_pass_at_k, ks, maj_at_k, pass_at_k
 from lm_eval_ext.statistics.intervals import mean_interval
-
-TRACE = ("thinking_tokens", "answer_tokens", "forced", "looped")
 
 Samples = Sequence[str | Sequence[str]]
 
 
-class Answer(str):
-    """A final answer that remembers how its text came about, where the text knows."""
-
-    trace: dict[str, float] | None = None
-
-    @classmethod
-    def of(cls, output: str, text: str) -> Answer:
-        """The answer `text` that was found in `output`."""
-        answer = cls(text)
-        if all(hasattr(output, name) for name in TRACE):
-            answer.trace = {name: float(getattr(output, name)) for name in TRACE}
-        return answer
-
-
-class _AnswerFilter(Filter):  # type: ignore[misc]  # lm-eval has no type information
-    """Finds every sample's answer.
-
-    Args:
-        find: where answers are looked for, in this order: `boxed`, `declared`, `last_expression`.
-        thinking_end: what ends the thinking, for a stock model whose marker is not among the known ones.
-    """
-
-    def __init__(self, find: Sequence[str] = ("boxed", "declared"), thinking_end: str | None = None) -> None:
-        self.extractor = Extractor(find, thinking_end)
-
-    def apply(self, resps: Iterable[Sequence[str]], docs: Sequence[Any]) -> list[list[str]]:
-        """Answers by question and sample; empty where a sample has none."""
-        outputs = [list(samples) for samples in resps]
-        found = self.extractor.answers(outputs)
-        return [
-            [Answer.of(output, text) for output, text in zip(*question, strict=True)]
-            for question in zip(outputs, found, strict=True)
-        ]
-
-
-@register_filter("math_answer")
-class MathAnswer(_AnswerFilter):
-    """The final answer of every sample: the last box after the thinking, or what is declared as the answer.
-
-    Args:
-        gold: the dataset's field that holds the gold answer, in any case; where there is none of that name, or it
-            holds a whole solution of several lines, answers are graded later, question by question.
-    """
-
-    def __init__(self, gold: str = "answer", **options: Any) -> None:
-        super().__init__(**options)
-        self.gold = gold
-
-    def apply(self, resps: Iterable[Sequence[str]], docs: Sequence[Any]) -> list[list[str]]:
-        """Answers by question and sample; empty where a sample has none."""
-        answers = super().apply(resps, docs)
-        golds = [_field(doc, self.gold) for doc in docs]
-        grades([(gold, answer) for gold, some in zip(golds, answers, strict=True) if gold for answer in some])
-        return answers
-
-
-def _field(doc: Any, name: str) -> str | None:
-    fields = {str(key).lower(): value for key, value in doc.items()} if isinstance(doc, dict) else {}
-    value = fields.get(name.lower())
-    return str(value) if isinstance(value, (str, int)) and "\n" not in str(value) else None
-
-
-@register_filter("choice_answer")
-class ChoiceAnswer(_AnswerFilter):
-    """The letter that every sample chose, of those that its question has.
-
-    Args:
-        letters: those allowed where a question does not list its choices.
-        choices: the dataset's field that does.
-    """
-
-    def __init__(self, letters: str = ALL, choices: str = "choices", **options: Any) -> None:
-        super().__init__(**options)
-        self.letters = letters
-        self.choices = choices
-
-    def apply(self, resps: Iterable[Sequence[str]], docs: Sequence[Any]) -> list[list[str]]:
-        """Letters by question and sample; empty where a sample has none."""
-        outputs = [list(samples) for samples in resps]
-        allowed = [self._allowed(doc) for doc in docs]
-        found = ChoiceExtractor(self.extractor, allowed).answers(outputs)
-        return [
-            [Answer.of(output, text) for output, text in zip(*question, strict=True)]
-            for question in zip(outputs, found, strict=True)
-        ]
-
-    def _allowed(self, doc: Any) -> str:
-        listed = doc.get(self.choices) if isinstance(doc, dict) else None
-        return ascii_uppercase[: len(listed)] if isinstance(listed, (list, tuple)) and listed else self.letters
-
-
-@register_metric(metric="math_verify", higher_is_better=True, aggregation="mean")  # type: ignore[untyped-decorator]
 def math_verify(references: Sequence[object], predictions: Samples, **options: Any) -> dict[str, Any]:
     """Answers equal to the gold one by Math-Verify.
 
@@ -131,7 +31,6 @@ def math_verify(references: Sequence[object], predictions: Samples, **options: A
     return _scores(answers, grades([(gold, answer) for answer in answers]), clusters, **options)
 
 
-@register_metric(metric="choice_match", higher_is_better=True, aggregation="mean")  # type: ignore[untyped-decorator]
 def choice_match(references: Sequence[object], predictions: Samples, **options: Any) -> dict[str, Any]:
     """Letters that are the gold one; gives what `math_verify` gives."""
     letters = _answers(predictions)
@@ -178,32 +77,27 @@ def _majorities(labels: Sequence[int | None], graded: Sequence[Grade]) -> dict[s
     return {f"maj@{k}": maj_at_k(list(votes.values()), correct, k, abstained) for k in ks(len(labels))[1:]}
 
 
-@register_aggregation("share_compared")  # type: ignore[untyped-decorator]
 def share_compared(reasons: Sequence[Sequence[str]]) -> float:
     """Share of samples whose grade nothing got in the way of; the others count as wrong."""
     return _mean([_mean([reason in COMPARED for reason in sample]) for sample in reasons])
 
 
-@register_metric(metric="math_graded", higher_is_better=True, aggregation="share_compared")  # type: ignore[untyped-decorator]
 def math_graded(references: Sequence[object], predictions: Samples, **_: Any) -> dict[str, list[str]]:
     """`graded`: in the samples file why each grade was given, in the results the share that could be compared."""
     gold = str(references[0])
     return {"graded": [grade.reason for grade in grades([(gold, answer) for answer in _answers(predictions)])]}
 
 
-@register_aggregation("ci95_low")  # type: ignore[untyped-decorator]
 def ci95_low(scores: Sequence[float]) -> float:
     """Lower end of the 95% interval of the mean over questions."""
     return mean_interval(scores).low
 
 
-@register_aggregation("ci95_high")  # type: ignore[untyped-decorator]
 def ci95_high(scores: Sequence[float]) -> float:
     """Upper end of the 95% interval of the mean over questions."""
     return mean_interval(scores).high
 
 
-@register_metric(metric="trace_stats", higher_is_better=False, aggregation="mean")  # type: ignore[untyped-decorator]
 def trace_stats(predictions: Samples, **_: Any) -> dict[str, float]:
     """Means over a question's samples: `thinking_tokens`, `answer_tokens`, shares `forced` and `looped`.
 
@@ -220,4 +114,90 @@ def _answers(predictions: Samples) -> list[str]:
 
 
 def _mean(values: Sequence[float]) -> float:
-    return float(mean(values))
+    return float(sum(values) / len(values))
+
+
+AGGREGATIONS: dict[str, Callable[[Sequence[Any]], float]] = {  # by lm-eval's names
+    "mean": _mean,
+    "share_compared": share_compared,
+    "ci95_low": ci95_low,
+    "ci95_high": ci95_high,
+}
+
+
+class Score(NamedTuple):
+    """One number that a metric gives of a question; the mean over questions is reported, unless its metric sums up.
+
+    Attributes:
+        name: as in results; `k` and `t` stand for numbers.
+        meaning: for the documentation.
+        unit: `share`, from 0 to 1, or `tokens`.
+        higher_is_better: None where neither is.
+        shown: whether the site has a column of it.
+    """
+
+    name: str
+    meaning: str
+    unit: str = "share"
+    higher_is_better: bool | None = True
+    shown: bool = True
+
+
+class Metric(NamedTuple):
+    """An entry of a task's `metric_list`, and the scores that it gives."""
+
+    function: Callable[..., Mapping[str, Any]]
+    aggregation: str
+    higher_is_better: bool
+    gives: tuple[Score, ...]
+
+    @property
+    def name(self) -> str:
+        """As `metric_list` names it."""
+        return self.function.__name__
+
+
+_OF_ANSWERS = (
+    Score("acc", "share of a question's samples that are right; pass@1 and maj@1"),
+    Score("answered", "share of samples with an answer"),
+    Score("pass@k", "probability that one of k samples is right, over all subsets of k; with `votes: true`"),
+    Score(
+        "maj@k",
+        "probability that the most frequent answer of k samples is right, ties split; answers that are mathematically "
+        "equal are one vote; with `votes: true`",
+    ),
+    Score("g-pass@k_t", "probability that at least the share t of k samples is right; with `g_pass: [t, ...]`"),
+)
+METRICS = (
+    Metric(math_verify, "mean", True, _OF_ANSWERS),
+    Metric(choice_match, "mean", True, _OF_ANSWERS),
+    Metric(
+        math_graded,
+        "share_compared",
+        True,
+        (
+            Score(
+                "graded",
+                "share of samples that nothing kept from being compared, those without an answer among them; in the "
+                "samples file, why not: `unparsable`, `timeout`, `memory`",
+            ),
+        ),
+    ),
+    Metric(
+        trace_stats,
+        "mean",
+        False,
+        (
+            Score("thinking_tokens", "tokens of a sample's thinking", "tokens", None),
+            Score("answer_tokens", "tokens of its answer", "tokens", None),
+            Score("forced", "share of samples whose thinking was cut at the budget", higher_is_better=None),
+            Score("looped", "share of samples that end by repeating themselves", higher_is_better=False),
+        ),
+    ),
+)
+
+
+def score_named(name: str) -> Score | None:
+    """The entry of a score as results name it: `pass@8` is `pass@k`; None for another's."""
+    general = re.sub(r"@\d+", "@k", re.sub(r"(@\d+)_[\d.]+$", r"\1_t", name))
+    return next((score for metric in METRICS for score in metric.gives if score.name == general), None)

@@ -46,7 +46,7 @@ def slice_config(config: PreTrainedConfig, kept: Sequence[int], trust_layer_fiel
     """A copy of `config` for the model that has only the layers `kept` (ascending indices).
 
     Args:
-        config: of the whole model.
+        config: of the base model.
         kept: ascending indices.
         trust_layer_fields: take unknown fields of as many entries as layers for one entry per layer.
 
@@ -84,7 +84,7 @@ def check_supported(config: PreTrainedConfig, kept: Sequence[int] | None = None)
     """Refuse what cannot be cut safely.
 
     Args:
-        config: of the whole model.
+        config: of the base model.
         kept: ascending indices of the layers that stay; None where they are not chosen yet.
 
     Raises:

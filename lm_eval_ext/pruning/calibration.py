@@ -7,9 +7,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lm_eval_ext.errors import ArgumentError, DatasetError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 EMBEDDED = "embedded"
 _TEXTS = Path(__file__).with_name("calibration.txt")
@@ -96,7 +99,7 @@ def _hub_texts(source: str) -> HubTexts:
         return CORPORA[source]
     if len(parts) == 3 and "/" in parts[0] and all(parts):
         return HubTexts(*parts)
-    raise ArgumentError(f"calibration={source}: not known; allowed: {_ALLOWED}")
+    raise ArgumentError(f"unknown calibration {source!r}; expected one of: {_ALLOWED}")
 
 
 def _of_hub(where: HubTexts, samples: int) -> list[str]:
@@ -113,7 +116,7 @@ def _of_hub(where: HubTexts, samples: int) -> list[str]:
         raise DatasetError(f"calibration: {where.path} ({where.split}) cannot be loaded: {reason}") from error
 
 
-def token_rows(texts: tuple[str, ...], tokenizer: Any, max_tokens: int) -> list[list[int]]:
+def token_rows(texts: tuple[str, ...], tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> list[list[int]]:
     """Token ids of the texts, cut to `max_tokens`; those of a single token say nothing and are left out.
 
     Raises:

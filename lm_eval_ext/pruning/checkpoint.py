@@ -11,7 +11,7 @@ from typing import Any
 
 from lm_eval_ext.errors import CheckpointError
 from lm_eval_ext.pruning.architecture import layer_of_tensor, renamed_tensor
-from lm_eval_ext.pruning.merging import Combinations, merged_tensor, sources
+from lm_eval_ext.pruning.merging import MergeWeights, merged_tensor, sources
 
 _SINGLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
@@ -42,7 +42,7 @@ class MergedTensor:
 
 
 def kept_tensors(
-    pretrained: str, kept: Sequence[int], merged: Combinations, hub: Mapping[str, Any], files: ExitStack
+    pretrained: str, kept: Sequence[int], merged: MergeWeights, hub: Mapping[str, Any], files: ExitStack
 ) -> dict[str, Any]:
     """Slices of the kept tensors by their new names.
 
@@ -61,12 +61,12 @@ def kept_tensors(
     return {to: _slice(name, merged, where) for name, to in new.items() if to is not None}
 
 
-def _slice(name: str, merged: Combinations, where: Mapping[str, Any]) -> Any:
+def _slice(name: str, merged: MergeWeights, where: Mapping[str, Any]) -> Any:
     parts = sources(name, merged)
     return where[name].get_slice(name) if parts == {name: 1.0} else MergedTensor(parts, where)
 
 
-def _shards(pretrained: str, kept: Sequence[int], merged: Combinations, hub: Mapping[str, Any]) -> list[Path]:
+def _shards(pretrained: str, kept: Sequence[int], merged: MergeWeights, hub: Mapping[str, Any]) -> list[Path]:
     """Files that hold tensors that are used; shards of dropped layers alone are not even downloaded."""
     index = find_file(pretrained, _INDEX, hub)
     if index is None:
@@ -86,7 +86,7 @@ def _shards(pretrained: str, kept: Sequence[int], merged: Combinations, hub: Map
     return [path for path in found.values() if path is not None]
 
 
-def is_used(name: str, kept: Sequence[int], merged: Combinations) -> bool:
+def is_used(name: str, kept: Sequence[int], merged: MergeWeights) -> bool:
     """Whether a tensor of the base model goes into the pruned one."""
     return renamed_tensor(name, kept) is not None or any(layer_of_tensor(name) in parts for parts in merged.values())
 

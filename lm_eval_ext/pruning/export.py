@@ -9,13 +9,16 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lm_eval_ext.errors import ArchitectureError, ArgumentError
 from lm_eval_ext.pruning.architecture import depth, layer_of_tensor
 from lm_eval_ext.pruning.checkpoint import find_file, kept_tensors, read_config
 from lm_eval_ext.pruning.loading import exact_config
 from lm_eval_ext.pruning.recipe import Recipe, format_layers, kept_layers, write_recipe
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 logger = logging.getLogger("lm_eval.tts")
 
@@ -135,7 +138,7 @@ def _shards(tensors: Mapping[str, Any], shard_bytes: int) -> Iterator[dict[str, 
     yield shard
 
 
-def _copy_besides(base: str, config: Any, hub: Mapping[str, Any], folder: Path) -> None:
+def _copy_besides(base: str, config: PreTrainedConfig, hub: Mapping[str, Any], folder: Path) -> None:
     code = {
         str(name).split("--")[-1].split(".")[0] + ".py" for name in (getattr(config, "auto_map", None) or {}).values()
     }

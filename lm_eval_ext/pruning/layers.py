@@ -12,11 +12,12 @@ from lm_eval_ext.pruning.architecture import depth, layer_of_tensor
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedModel
 
 Visit = Callable[[int, "torch.Tensor", "torch.Tensor"], None]
 
 
-def decoder_layers(model: Any) -> list[Any]:
+def decoder_layers(model: PreTrainedModel) -> list[Any]:
     """The decoder layers in order.
 
     Raises:
@@ -55,7 +56,7 @@ def _input(positional: tuple[Any, ...], named: dict[str, Any]) -> Any:
     return positional[0] if positional else named["hidden_states"]
 
 
-def visit_layers(model: Any, batches: Iterator[tuple[Any, Any]], visit: Callable[[Any], Visit]) -> None:
+def visit_layers(model: PreTrainedModel, batches: Iterator[tuple[Any, Any]], visit: Callable[[Any], Visit]) -> None:
     """Run batches through the decoder, showing each layer's input and output as it is computed; none is kept.
 
     Args:
@@ -92,7 +93,7 @@ def cosines(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     return cosine_similarity(one.float(), other.float(), dim=-1, eps=1e-12)
 
 
-def loss_sum(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, int]:
+def loss_sum(model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, int]:
     """Sum of the negative log likelihoods of all tokens but each text's first, in float32, and their number.
 
     Raises:
@@ -109,7 +110,7 @@ def loss_sum(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.T
     return loss, int((target != -100).sum())
 
 
-def mean_loss(model: Any, batches: Iterator[tuple[Any, Any]]) -> float:
+def mean_loss(model: PreTrainedModel, batches: Iterator[tuple[Any, Any]]) -> float:
     """Mean negative log likelihood of a token, in nats; its exponential is the perplexity."""
     import torch
 

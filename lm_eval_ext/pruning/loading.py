@@ -17,7 +17,7 @@ from lm_eval_ext.errors import CheckpointError
 from lm_eval_ext.pruning.architecture import layer_of_tensor, slice_config
 from lm_eval_ext.pruning.checkpoint import find_file, kept_tensors
 from lm_eval_ext.pruning.layers import decoder_layers
-from lm_eval_ext.pruning.merging import Combinations
+from lm_eval_ext.pruning.merging import MergeWeights
 from lm_eval_ext.pruning.verification import ensure_exact
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def load_pruned(
     config: PreTrainedConfig,
     kept: Sequence[int],
     *,
-    merged: Combinations | None = None,
+    merged: MergeWeights | None = None,
     trust_layer_fields: bool = False,
     revision: str = "main",
     subfolder: str = "",
@@ -44,7 +44,7 @@ def load_pruned(
 
     Args:
         pretrained: Hub name or local folder with safetensors weights.
-        config: the config of the whole model.
+        config: the config of the base model.
         kept: ascending indices of the layers that stay.
         merged: what LaCo's merged layers among them are made of.
         trust_layer_fields: do without a check that dropping layers of an unverified architecture is exact, and take
@@ -72,7 +72,7 @@ def exact_config(
     Architectures that are not among the verified ones are tried out now, on a tiny twin.
 
     Args:
-        config: of the whole model.
+        config: of the base model.
         kept: ascending indices of the layers that stay.
         trust_layer_fields: leave that out.
         trust_remote_code: run the model code that the repository ships.
@@ -93,7 +93,7 @@ def load_twin(folder: str, config: PreTrainedConfig, kept: Sequence[int], trust_
 
 
 def _load(
-    pretrained: str, sliced: PreTrainedConfig, kept: Sequence[int], merged: Combinations, hub: Mapping[str, Any],
+    pretrained: str, sliced: PreTrainedConfig, kept: Sequence[int], merged: MergeWeights, hub: Mapping[str, Any],
     dtype: str | torch.dtype, trust_remote_code: bool, options: Mapping[str, Any],
 ) -> PreTrainedModel:  # fmt: skip
     reach = dict(hub) | {name: options[name] for name in ("cache_dir", "token", "local_files_only") if name in options}
@@ -140,7 +140,7 @@ def _resolved_dtype(
     return next((floating[name] for name in named if name in floating), torch.float32)
 
 
-def _check_depth(pretrained: str, model: Any, kept: int) -> None:
+def _check_depth(pretrained: str, model: PreTrainedModel, kept: int) -> None:
     """The model has as many decoder layers as were kept: a config field that sets their number may be unknown to us."""
     found = len(decoder_layers(model))
     if found != kept:
@@ -160,7 +160,7 @@ def _check_complete(pretrained: str, report: Mapping[str, Any], *, text_alone: b
             )
 
 
-def _adopt_identity(model: Any, pretrained: str, hub: Mapping[str, Any]) -> None:
+def _adopt_identity(model: PreTrainedModel, pretrained: str, hub: Mapping[str, Any]) -> None:
     """Name and generation defaults of the base; with no name given, from_pretrained could not find them."""
     from transformers import GenerationConfig
 
@@ -180,7 +180,7 @@ def parameter_count(config: PreTrainedConfig) -> int:
         return int(AutoModelForCausalLM.from_config(config, trust_remote_code=trust).num_parameters())
 
 
-def fingerprint(model: Any) -> str:
+def fingerprint(model: PreTrainedModel) -> str:
     """16 hex digits that change with the model.
 
     They cover the config, and of each tensor name, shape, dtype and 64 values spread over it.
@@ -198,7 +198,7 @@ def fingerprint(model: Any) -> str:
 
 
 def checkpoint_fingerprint(
-    pretrained: str, config: PreTrainedConfig, kept: Sequence[int], revision: str, merged: Combinations | None = None
+    pretrained: str, config: PreTrainedConfig, kept: Sequence[int], revision: str, merged: MergeWeights | None = None
 ) -> str:
     """16 hex digits that change with a checkpoint's kept layers, for models that show no tensors once loaded.
 
@@ -222,7 +222,7 @@ def _short(digest: Any) -> str:
     return str(digest.hexdigest()[:16])
 
 
-def _config_digest(config: Any) -> Any:
+def _config_digest(config: PreTrainedConfig) -> Any:
     fields = {key: value for key, value in config.to_dict().items() if key not in _NOT_THE_MODEL}
     return hashlib.sha256(json.dumps(fields, sort_keys=True, default=str).encode())
 

@@ -1,7 +1,7 @@
 """LaCo's merges as linear combinations of the base model's layers.
 
 Both variants leave in a merged layer a weighted sum of layers of the base model, so that a loader needs no more than
-`Combinations`: of each such layer, which layers it sums and how often.
+`MergeWeights`: of each such layer, which layers it sums and how often.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from lm_eval_ext.errors import RecipeError
 from lm_eval_ext.pruning.architecture import is_merged, layer_of_tensor, renamed_tensor
 
 Variant = Literal["rdsc", "reference_code"]
-Combinations = dict[int, dict[int, float]]  # merged layer -> layer of the base -> its share
+MergeWeights = dict[int, dict[int, float]]  # merged layer -> layer of the base -> its share
 
 
 class Merge(BaseModel):
@@ -27,14 +27,14 @@ class Merge(BaseModel):
     layers: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
 
 
-def combinations(merges: Sequence[Merge], variant: Variant) -> Combinations:
+def combinations(merges: Sequence[Merge], variant: Variant) -> MergeWeights:
     """What every merged layer is made of.
 
     `rdsc`, as in the paper (arXiv 2402.11187, equation 1): theta_l + sum_k (theta_l+k - theta_l), all differences
     against theta_l as it was before. `reference_code`: the authors' program subtracts the layer as merged so far, so
     the sum telescopes to the last layer merged.
     """
-    made: Combinations = {}
+    made: MergeWeights = {}
     for merge in merges:
         parts = [made.pop(layer, {layer: 1.0}) for layer in merge.layers]
         own = made.get(merge.into, {merge.into: 1.0})
@@ -75,7 +75,7 @@ def check_merges(merges: Sequence[Merge], drop: Sequence[int]) -> None:
         raise RecipeError(f"merge: layer {min(lost & set(drop))} is merged into and then dropped")
 
 
-def sources(name: str, made: Combinations) -> dict[str, float]:
+def sources(name: str, made: MergeWeights) -> dict[str, float]:
     """The tensors, by name, that a merged layer's tensor sums, and how often; itself alone if it is not merged."""
     layer = layer_of_tensor(name)
     if layer is None or layer not in made or not is_merged(name):
@@ -98,11 +98,11 @@ def merged_tensor(parts: Mapping[str, float], read: Callable[[str], Any]) -> Any
 
 
 def merged_weights(
-    weights: Iterable[tuple[str, Any]], kept: Sequence[int], made: Combinations
+    weights: Iterable[tuple[str, Any]], kept: Sequence[int], made: MergeWeights
 ) -> Iterator[tuple[str, Any]]:
     """A stream of a base model's tensors as that of the pruned model; only what takes part in a merge is held back."""
     target_of = {layer: target for target, parts in made.items() for layer in parts}
-    waiting: dict[str, dict[str, Any]] = {}
+    waiting: dict[str, dict[str, object]] = {}
     for name, tensor in weights:
         layer = layer_of_tensor(name)
         if layer is None or not is_merged(name) or layer not in {*target_of, *made}:

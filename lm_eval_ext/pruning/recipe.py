@@ -15,8 +15,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from lm_eval_ext.errors import ArgumentError, RecipeError
-from lm_eval_ext.pruning.merging import Combinations, Merge, Variant, check_merges, combinations
-from lm_eval_ext.registry import PRUNED_MODELS
+from lm_eval_ext.paths import PRUNED_MODELS
+from lm_eval_ext.pruning.merging import Merge, MergeWeights, Variant, check_merges, combinations
 
 _RANGE = re.compile(r"^\s*(\d+)\s*(?:-\s*(\d+)\s*)?$")
 
@@ -67,9 +67,14 @@ class Recipe(BaseModel):
         return self
 
     @property
-    def merged(self) -> Combinations:
+    def merged(self) -> MergeWeights:
         """What each merged layer is made of."""
         return combinations(self.merge, self.variant)
+
+    def save(self, path: str | Path) -> Path:
+        """Write it as YAML, for `recipe=PATH`; returns where."""
+        write_recipe(self, Path(path))
+        return Path(path)
 
     @property
     def digest(self) -> str:

@@ -26,7 +26,7 @@ from lm_eval_ext.pruning.twin import tiny_config
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedConfig
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 logger = logging.getLogger("lm_eval.tts")
 
@@ -50,7 +50,7 @@ def ensure_exact(config: PreTrainedConfig, kept: Sequence[int], load: Load, *, t
     """Refuse to drop layers of a model for which that is not known, or cannot be shown now, to be exact.
 
     Args:
-        config: of the whole model.
+        config: of the base model.
         kept: ascending indices of the layers that stay.
         load: loads the twin from a folder, given its config, the layers to keep, and whether to trust its code.
         trust_remote_code: run the model code that the repository ships.
@@ -103,7 +103,7 @@ def drop_difference(
     """Largest difference between the logits of a twin loaded without layers and of one with them bypassed.
 
     Args:
-        config: of the whole model; only its structure is used.
+        config: of the base model; only its structure is used.
         kept: ascending indices of the layers that stay.
         load: loads the twin from a folder, given its config, the layers to keep, and whether to trust its code.
         trust_remote_code: run the model code that the repository ships.
@@ -132,7 +132,7 @@ class Twin:
 
     folder: str
     config: PreTrainedConfig
-    model: Any
+    model: PreTrainedModel
     trust_remote_code: bool = False
 
     def difference(self, kept: Sequence[int], load: Load) -> float:
@@ -183,7 +183,7 @@ def _checkpoint_class(config: PreTrainedConfig) -> Any:
     return AutoModelForImageTextToText if text_alone else AutoModelForCausalLM
 
 
-def _shake(model: Any) -> None:
+def _shake(model: PreTrainedModel) -> None:
     """Random weights large enough for a wrong layer to show; transformers' own are nearly zero."""
     import torch
 
@@ -212,14 +212,14 @@ def _compared(twin: Any, pruned: Any, kept: Sequence[int]) -> float:
     return difference
 
 
-def _token_ids(model: Any) -> torch.Tensor:
+def _token_ids(model: PreTrainedModel) -> torch.Tensor:
     import torch
 
     generator = torch.Generator().manual_seed(5)
     return torch.randint(5, int(text_config(model.config).vocab_size), (2, _PROMPT), generator=generator)
 
 
-def _logits(model: Any, ids: torch.Tensor, **options: Any) -> torch.Tensor:
+def _logits(model: PreTrainedModel, ids: torch.Tensor, **options: Any) -> torch.Tensor:
     import torch
 
     with torch.no_grad():
@@ -227,13 +227,13 @@ def _logits(model: Any, ids: torch.Tensor, **options: Any) -> torch.Tensor:
     return logits.float()
 
 
-def _cache_difference(model: Any, ids: torch.Tensor) -> float:
+def _cache_difference(model: PreTrainedModel, ids: torch.Tensor) -> float:
     """Largest difference between the logits of generation with a cache and without, relative to the largest."""
     pairs = zip(_generated(model, ids, use_cache=True), _generated(model, ids, use_cache=False), strict=True)
     return max(float((one - other).abs().max() / other.abs().max()) for one, other in pairs)
 
 
-def _generated(model: Any, ids: torch.Tensor, *, use_cache: bool) -> Sequence[torch.Tensor]:
+def _generated(model: PreTrainedModel, ids: torch.Tensor, *, use_cache: bool) -> Sequence[torch.Tensor]:
     """Logits of each step of greedy generation."""
     import torch
 

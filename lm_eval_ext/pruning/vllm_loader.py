@@ -6,18 +6,21 @@ vLLM loads `register` in every process, its workers included, through the entry 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lm_eval_ext.pruning.checkpoint import is_used
-from lm_eval_ext.pruning.merging import Combinations, merged_weights
+from lm_eval_ext.pruning.merging import MergeWeights, merged_weights
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 LOAD_FORMAT = "lm-eval-tts"
 KEPT, MERGED = "kept_layers", "merged_layers"  # our keys of `model_loader_extra_config`
 
 
 def engine_arguments(
-    overrides: dict[str, Any], kept: Sequence[int], merged: Combinations | None = None
-) -> dict[str, Any]:
+    overrides: dict[str, object], kept: Sequence[int], merged: MergeWeights | None = None
+) -> dict[str, object]:
     """Arguments for `vllm.LLM` that load only the layers `kept`.
 
     Args:
@@ -51,7 +54,7 @@ def _loader_class() -> type:
     class PrunedModelLoader(DefaultModelLoader):  # type: ignore[misc]  # vllm is not there to be checked
         """vLLM's own loader, of whose tensors those of dropped layers never reach the model."""
 
-        def __init__(self, load_config: Any) -> None:
+        def __init__(self, load_config: PreTrainedConfig) -> None:
             extra = dict(load_config.model_loader_extra_config)
             self.kept = tuple(extra.pop(KEPT))
             self.merged = {int(layer): {int(one): share for one, share in parts} for layer, parts in extra.pop(MERGED)}
@@ -73,7 +76,7 @@ def _loader_class() -> type:
 class KeptLayers:
     """What vLLM's workers learn: to load other layers of the same checkpoint into the model they have."""
 
-    vllm_config: Any
+    vllm_config: PreTrainedConfig
 
     def keep_layers(self, kept: Sequence[int]) -> None:
         """Have the next `reload_weights` load these layers; as many as before, and of the same kinds."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from lm_eval_ext.site.board import Board
+from lm_eval_ext.analysis.board import Board
+from lm_eval_ext.analysis.comparison import metric_interval
+from lm_eval_ext.analysis.entries import Entry, Scored
+from lm_eval_ext.runs.run import TaskResult
 from lm_eval_ext.site.charts import Point, colours
-from lm_eval_ext.site.run import TaskResult
-from lm_eval_ext.site.stats import metric_interval
-from lm_eval_ext.site.table import Entry, Scored
 from lm_eval_ext.statistics.intervals import Interval
 
 MOST_LINES = 12  # of a chart; the rest are in its table

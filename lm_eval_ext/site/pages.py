@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from lm_eval_ext.site.board import Board
-from lm_eval_ext.site.run import Run
-from lm_eval_ext.site.stats import Difference, difference, repeated_interval
-from lm_eval_ext.site.table import Entry, Scored, comparable, place
+from lm_eval_ext.analysis.board import Board
+from lm_eval_ext.analysis.comparison import Difference, difference, repeated_interval
+from lm_eval_ext.analysis.entries import Entry, Scored, comparable, place
+from lm_eval_ext.grading.metrics import score_named
+from lm_eval_ext.runs.run import Run
 
 
 def run_page(board: Board, run: Run) -> dict[str, Any]:
     """Everything of one run."""
     entry = board.entry_of[run.id]
     dense = board.dense(entry)
-    metrics = list(dict.fromkeys(name for task in run.tasks.values() for name in task.metrics))
+    metrics = list(dict.fromkeys(name for task in run.tasks.values() for name in task.metrics if _is_shown(name)))
     return {
         "run": run,
         "label": entry.label,
@@ -27,6 +28,11 @@ def run_page(board: Board, run: Run) -> dict[str, Any]:
         "differences": dict(_against(run, dense)) if dense and dense is not entry else {},
         "grids": list(_grids(run)),
     }
+
+
+def _is_shown(metric: str) -> bool:
+    score = score_named(metric)
+    return score is None or score.shown
 
 
 def _against(run: Run, dense: Entry) -> Iterator[tuple[str, Difference]]:

@@ -11,14 +11,15 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from lm_eval_ext.analysis.board import Board
 from lm_eval_ext.errors import ResultsError
-from lm_eval_ext.registry import LEADERBOARD
+from lm_eval_ext.paths import LEADERBOARD
+from lm_eval_ext.runs.collection import accuracy_interval
+from lm_eval_ext.runs.load import SITE_MARK, Source
+from lm_eval_ext.runs.run import Run, TaskResult
 from lm_eval_ext.site import charts, curves, pages
-from lm_eval_ext.site.board import Board, overview
-from lm_eval_ext.site.load import SITE_MARK, Source
-from lm_eval_ext.site.run import Run, TaskResult
+from lm_eval_ext.site.overview import overview
 from lm_eval_ext.site.shards import write_shards
-from lm_eval_ext.site.stats import accuracy_interval
 from lm_eval_ext.thinking_formats import text_marks
 
 _PAGES = ("index", "budgets", "votes", "depth", "compare", "about")

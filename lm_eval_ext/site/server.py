@@ -10,7 +10,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from lm_eval_ext.errors import TTSError
-from lm_eval_ext.registry import LEADERBOARD
+from lm_eval_ext.paths import LEADERBOARD
 
 _LOOK_EVERY = 1.0  # seconds
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from lm_eval_ext.site.samples import Sample
+from lm_eval_ext.runs.samples import Sample
 
 QUESTIONS = 25  # of a shard
 LONGEST = 20_000  # characters of a text that are shown; the run's samples file has all of it

@@ -8,6 +8,7 @@ How often each interval covers the truth is simulated by `python -m benchmarks.c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from statistics import NormalDist
 from typing import NamedTuple
@@ -79,6 +80,16 @@ def interval_from_stderr(mean: float, stderr: float | None, questions: int, *, c
     mean = min(1.0, max(0.0, mean))
     variance = mean * (1 - mean) if stderr is None else stderr**2 * (questions - 1)
     return _interval(mean, *mean_bounds(np.array(mean), np.array(variance), questions, confidence=confidence))
+
+
+def standard_error(scores: Sequence[float]) -> float:
+    """Of a mean over questions, as lm-eval prints it.
+
+    Args:
+        scores: two or more.
+    """
+    mean = sum(scores) / len(scores)
+    return math.sqrt(sum((score - mean) ** 2 for score in scores) / (len(scores) - 1)) / math.sqrt(len(scores))
 
 
 def mean_bounds(mean: Floats, variance: Floats, questions: int, *, confidence: float = 0.95) -> tuple[Floats, Floats]:

@@ -67,19 +67,19 @@ def chains(count: int, shortest: int, longest: int, seed: int = 22510) -> list[P
 
 
 @usable_from_yaml
-def sums_dataset(**_: Any) -> Any:
+def sums_dataset(**_: object) -> Any:
     """The problems as lm-eval's `custom_dataset` wants them: a dictionary of splits."""
     return _dataset(sums(100))
 
 
 @usable_from_yaml
-def short_chains_dataset(**_: Any) -> Any:
+def short_chains_dataset(**_: object) -> Any:
     """Chains of one to three steps."""
     return _dataset(chains(200, 1, 3))
 
 
 @usable_from_yaml
-def chains_dataset(**_: Any) -> Any:
+def chains_dataset(**_: object) -> Any:
     """Chains of 6 to 40 steps, so that every budget from 8 to 128 tokens lets more of them end."""
     return _dataset(chains(200, 6, 40))
 

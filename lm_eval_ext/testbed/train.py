@@ -9,7 +9,7 @@ single layer dispensable, none makes many of them indispensable, even for a sing
 so that the model errs now and then when it is sampled. Matrices are trained by Muon (Jordan et al. 2024), the rest by
 AdamW.
 
-Writes weights, tokenizer and `training.json`: loss, and accuracy by length of chain, of the whole model and without
+Writes weights, tokenizer and `training.json`: loss, and accuracy by length of chain, of the base model and without
 each of its layers. On one thread by default, for the same weights from the same seed whatever the number of cores.
 """
 
@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from lm_eval_ext.paths import TINY_CHAIN
 from lm_eval_ext.pruning.layers import bypassed, decoder_layers
 from lm_eval_ext.pruning.loading import load_pruned
-from lm_eval_ext.registry import TINY_CHAIN
 from lm_eval_ext.testbed.problems import chain, running_values, worked_out
 from lm_eval_ext.testbed.tokenizer import INSTRUCTION, chain_tokenizer
 

@@ -9,14 +9,17 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from lm_eval_ext.pruning.context import PruningContext
 from lm_eval_ext.pruning.layers import Visit, cosines, visit_layers
 from lm_eval_ext.pruning.methods.choice import Removal, Removals, check_finite
-from lm_eval_ext.pruning.subject import Subject
+
+SOURCE = "arXiv 2403.17887"
+NEEDS_TEXTS = True
 
 
-def choose(subject: Subject, remove: Sequence[int]) -> Removals:
+def choose(context: PruningContext, remove: Sequence[int]) -> Removals:
     """The block of each length that turns its input least."""
-    states = last_token_states(subject)
+    states = last_token_states(context)
     return {count: _block(distances(states, count), count) for count in remove}
 
 
@@ -26,11 +29,11 @@ def _block(found: list[float], count: int) -> Removal:
     return Removal(tuple(range(start, start + count)), (*found, *[None] * (count - 1)))
 
 
-def last_token_states(subject: Subject) -> list[Any]:
+def last_token_states(context: PruningContext) -> list[Any]:
     """At the last token of each text, what enters every layer and what leaves the last: depth + 1 of (texts, width)."""
     import torch
 
-    states: list[list[Any]] = [[] for _ in range(subject.depth + 1)]
+    states: list[list[Any]] = [[] for _ in range(context.depth + 1)]
 
     def of_batch(mask: Any) -> Visit:
         last = mask.sum(dim=1) - 1
@@ -39,12 +42,12 @@ def last_token_states(subject: Subject) -> list[Any]:
             rows = torch.arange(len(last), device=before.device)
             at = last.to(before.device)
             states[layer].append(before[rows, at].float().cpu())
-            if layer == subject.depth - 1:
+            if layer == context.depth - 1:
                 states[layer + 1].append(after[rows, at].float().cpu())
 
         return seen
 
-    visit_layers(subject.model, subject.batches(), of_batch)
+    visit_layers(context.model, context.batches(), of_batch)
     return [torch.cat(parts) for parts in states]
 
 

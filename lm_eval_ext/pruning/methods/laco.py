@@ -22,14 +22,17 @@ from tqdm import tqdm
 
 from lm_eval_ext.errors import ArchitectureError, ArgumentError
 from lm_eval_ext.pruning.architecture import is_merged
+from lm_eval_ext.pruning.context import PruningContext
 from lm_eval_ext.pruning.layers import bypassed, check_in_memory, cosines
-from lm_eval_ext.pruning.merging import Combinations, Merge, Variant, combinations, merged_tensor
+from lm_eval_ext.pruning.merging import Merge, MergeWeights, Variant, combinations, merged_tensor
 from lm_eval_ext.pruning.methods.choice import Removal, Removals, check_finite
-from lm_eval_ext.pruning.subject import Subject
+
+SOURCE = "arXiv 2402.11187"
+NEEDS_TEXTS = True
 
 
 def choose(
-    subject: Subject,
+    context: PruningContext,
     remove: Sequence[int],
     *,
     threshold: float = 0.65,
@@ -44,29 +47,29 @@ def choose(
     lowest = (0 if as_in_code else 1) if lowest is None else lowest
     if merged < 2 or interval < 1 or lowest < 0:
         raise ArgumentError(f"merged={merged}, interval={interval}, lowest={lowest}: at least 2, 1 and 0")
-    _check_names(subject)
-    reference = last_states(subject)
-    top = min(subject.depth - as_in_code if highest is None else highest, subject.depth)
+    _check_names(context)
+    reference = last_states(context)
+    top = min(context.depth - as_in_code if highest is None else highest, context.depth)
     return {
-        count: _merge(subject, reference, count, threshold, merged, interval, lowest, top, variant) for count in remove
+        count: _merge(context, reference, count, threshold, merged, interval, lowest, top, variant) for count in remove
     }
 
 
 def _merge(  # the paper's algorithm has as many parameters
-    subject: Subject, reference: Any, count: int, threshold: float, merged: int, interval: int, lowest: int,
+    context: PruningContext, reference: Any, count: int, threshold: float, merged: int, interval: int, lowest: int,
     highest: int, variant: Variant,
 ) -> Removal:  # fmt: skip
-    left, merges = list(range(subject.depth)), list[Merge]()
-    scores: list[float | None] = [None] * subject.depth
+    left, merges = list(range(context.depth)), list[Merge]()
+    scores: list[float | None] = [None] * context.depth
     place = highest - merged
     progress = tqdm(total=count, desc="Layers merged")
-    while place >= lowest and len(left) > subject.depth - count:
-        more = min(merged - 1, len(left) - place - 1, count - (subject.depth - len(left)))
+    while place >= lowest and len(left) > context.depth - count:
+        more = min(merged - 1, len(left) - place - 1, count - (context.depth - len(left)))
         tried = Merge(into=left[place], layers=tuple(left[place + 1 : place + 1 + more])) if more > 0 else None
-        alike = _similarity(subject, reference, [*merges, tried], variant) if tried else 0.0
+        same_answer = _similarity(context, reference, [*merges, tried], variant) if tried else 0.0
         if tried and scores[tried.into] is None:
-            scores[tried.into] = alike
-        if tried and alike > threshold:
+            scores[tried.into] = same_answer
+        if tried and same_answer > threshold:
             merges.append(tried)
             left = [layer for layer in left if layer not in tried.layers]
             progress.update(more)
@@ -76,13 +79,13 @@ def _merge(  # the paper's algorithm has as many parameters
         else:
             place -= 1
     progress.close()
-    if len(left) > subject.depth - count:
+    if len(left) > context.depth - count:
         raise ArgumentError(
             f"laco: with threshold={threshold}, merged={merged}, interval={interval}, lowest={lowest} only "
-            f"{subject.depth - len(left)} of {count} layers can be merged away; lower the threshold or the interval "
+            f"{context.depth - len(left)} of {count} layers can be merged away; lower the threshold or the interval "
             f"(the best similarity found was {max((score for score in scores if score is not None), default=0):.3f})"
         )
-    drop = tuple(layer for layer in range(subject.depth) if layer not in left)
+    drop = tuple(layer for layer in range(context.depth) if layer not in left)
     return Removal(drop, tuple(scores), tuple(merges))
 
 
@@ -94,24 +97,24 @@ def _next_place(place: int, left: int, merged: int, interval: int, variant: Vari
     return min(below, left - merged)
 
 
-def _similarity(subject: Subject, reference: Any, merges: Sequence[Merge], variant: Variant) -> float:
+def _similarity(context: PruningContext, reference: Any, merges: Sequence[Merge], variant: Variant) -> float:
     """Mean cosine between the last hidden states of the base model and of the merged one."""
     gone = [layer for merge in merges for layer in merge.layers]
     key = f"{variant} " + " ".join(f"{merge.into}<{','.join(map(str, merge.layers))}" for merge in merges)
 
     def found() -> float:
-        with _merged_in_place(subject, combinations(merges, variant)), bypassed(subject.layers, gone):
-            return fmean(float(cosines(*pair)) for pair in zip(last_states(subject), reference, strict=True))
+        with _merged_in_place(context, combinations(merges, variant)), bypassed(context.layers, gone):
+            return fmean(float(cosines(*pair)) for pair in zip(last_states(context), reference, strict=True))
 
-    alike = subject.notebook.value(key, found)
-    check_finite([alike])
-    return alike
+    same_answer = context.score_cache.value(key, found)
+    check_finite([same_answer])
+    return same_answer
 
 
 @contextmanager
-def _merged_in_place(subject: Subject, made: Combinations) -> Iterator[None]:
+def _merged_in_place(context: PruningContext, made: MergeWeights) -> Iterator[None]:
     """The model with merged layers, for as long as the context lasts; only their own weights are kept twice."""
-    named = [_mergeable(layer) for layer in subject.layers]
+    named = [_mergeable(layer) for layer in context.layers]
     before = {(layer, name): named[layer][name].data for layer in made for name in named[layer]}
     new = {
         (layer, name): merged_tensor(
@@ -133,31 +136,31 @@ def _mergeable(layer: Any) -> dict[str, Any]:
     return {name: value for name, value in layer.named_parameters() if is_merged(f"model.layers.0.{name}")}
 
 
-def _check_names(subject: Subject) -> None:
+def _check_names(context: PruningContext) -> None:
     """All of a layer's matrices are merged, or none: half a merge is no layer that anybody has described."""
-    for layer in subject.layers:
+    for layer in context.layers:
         check_in_memory(layer)
-    shapes = [{name: value.shape for name, value in _mergeable(layer).items()} for layer in subject.layers]
+    shapes = [{name: value.shape for name, value in _mergeable(layer).items()} for layer in context.layers]
     both = all(any(part in name for name in shapes[0]) for part in ("mlp", "attn"))
-    left_out = [name for layer in subject.layers for name, value in layer.named_parameters() if value.ndim > 1]
+    left_out = [name for layer in context.layers for name, value in layer.named_parameters() if value.ndim > 1]
     left_out = [name for name in left_out if name not in shapes[0]]
     if not both or left_out or any(other != shapes[0] for other in shapes):
         missing = f"; {left_out[0]} is not" if left_out else ""
         raise ArchitectureError(
-            f"layers of a {subject.config.model_type} model cannot be merged: LaCo adds up the maps of attention and "
+            f"layers of a {context.config.model_type} model cannot be merged: LaCo adds up the maps of attention and "
             f"of one dense feed-forward network, alike in all layers and named under `merged` in architectures.yaml"
             f"{missing}"
         )
 
 
-def last_states(subject: Subject) -> list[Any]:
+def last_states(context: PruningContext) -> list[Any]:
     """The model's last hidden states (after the final norm), all tokens of a text in one float32 vector."""
     import torch
 
     states: list[Any] = []
     with torch.no_grad():
-        for ids, mask in subject.batches():
-            hidden = subject.model.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+        for ids, mask in context.batches():
+            hidden = context.model.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
             states += [
                 row[: int(length)].float().flatten().cpu() for row, length in zip(hidden, mask.sum(1), strict=True)
             ]

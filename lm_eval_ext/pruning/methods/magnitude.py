@@ -8,14 +8,17 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
+from lm_eval_ext.pruning.context import PruningContext
 from lm_eval_ext.pruning.layers import matrices
 from lm_eval_ext.pruning.methods.choice import Removals, lowest
-from lm_eval_ext.pruning.subject import Subject
+
+SOURCE = "arXiv 2402.02834"
+NEEDS_TEXTS = False
 
 
-def choose(subject: Subject, remove: Sequence[int], *, norm: Literal["l1", "l2"] = "l1") -> Removals:
+def choose(context: PruningContext, remove: Sequence[int], *, norm: Literal["l1", "l2"] = "l1") -> Removals:
     """The layers of least norm."""
-    return lowest([magnitude(layer, norm) for layer in subject.layers], remove)
+    return lowest([magnitude(layer, norm) for layer in context.layers], remove)
 
 
 def magnitude(layer: object, norm: str) -> float:

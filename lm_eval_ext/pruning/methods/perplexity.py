@@ -9,22 +9,25 @@ from collections.abc import Sequence
 
 from tqdm import tqdm
 
+from lm_eval_ext.pruning.context import PruningContext
 from lm_eval_ext.pruning.layers import bypassed, mean_loss
 from lm_eval_ext.pruning.methods.choice import Removals, lowest
-from lm_eval_ext.pruning.subject import Subject
+
+SOURCE = "arXiv 2402.02834"
+NEEDS_TEXTS = True
 
 
-def choose(subject: Subject, remove: Sequence[int]) -> Removals:
+def choose(context: PruningContext, remove: Sequence[int]) -> Removals:
     """The layers that are missed least, each by itself."""
-    scores = [perplexity_without(subject, (layer,)) for layer in tqdm(range(subject.depth), desc="Layers left out")]
+    scores = [perplexity_without(context, (layer,)) for layer in tqdm(range(context.depth), desc="Layers left out")]
     return lowest(scores, remove)
 
 
-def perplexity_without(subject: Subject, dropped: Sequence[int]) -> float:
+def perplexity_without(context: PruningContext, dropped: Sequence[int]) -> float:
     """Perplexity of the calibration texts without some layers; noted, as it takes a pass through all of them."""
 
     def found() -> float:
-        with bypassed(subject.layers, dropped):
-            return math.exp(mean_loss(subject.model, subject.batches()))
+        with bypassed(context.layers, dropped):
+            return math.exp(mean_loss(context.model, context.batches()))
 
-    return subject.notebook.value("perplexity without " + " ".join(map(str, sorted(dropped))), found)
+    return context.score_cache.value("perplexity without " + " ".join(map(str, sorted(dropped))), found)

@@ -3,11 +3,14 @@
 import random
 from collections.abc import Sequence
 
+from lm_eval_ext.pruning.context import PruningContext
 from lm_eval_ext.pruning.methods.choice import Removal, Removals
-from lm_eval_ext.pruning.subject import Subject
+
+SOURCE = "a baseline"
+NEEDS_TEXTS = False
 
 
-def choose(subject: Subject, remove: Sequence[int], *, seed: int = 0) -> Removals:
+def choose(context: PruningContext, remove: Sequence[int], *, seed: int = 0) -> Removals:
     """Random layers; those of a smaller number are among those of a larger one."""
-    order = random.Random(seed).sample(range(subject.depth), subject.depth)
+    order = random.Random(seed).sample(range(context.depth), context.depth)
     return {count: Removal(tuple(sorted(order[:count]))) for count in remove}

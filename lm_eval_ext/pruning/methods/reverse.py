@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 
+from lm_eval_ext.pruning.context import PruningContext
 from lm_eval_ext.pruning.methods.choice import Removal, Removals
-from lm_eval_ext.pruning.subject import Subject
+
+SOURCE = "arXiv 2510.22228"
+NEEDS_TEXTS = False
 
 
-def choose(subject: Subject, remove: Sequence[int]) -> Removals:
+def choose(context: PruningContext, remove: Sequence[int]) -> Removals:
     """The last layers."""
-    return {count: Removal(tuple(range(subject.depth - count, subject.depth))) for count in remove}
+    return {count: Removal(tuple(range(context.depth - count, context.depth))) for count in remove}

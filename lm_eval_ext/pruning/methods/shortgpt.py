@@ -6,19 +6,22 @@ output; of the last layer before the final norm; in float32. Source: arXiv 2403.
 
 from collections.abc import Sequence
 
+from lm_eval_ext.pruning.context import PruningContext
 from lm_eval_ext.pruning.layers import Visit, cosines, visit_layers
 from lm_eval_ext.pruning.methods.choice import Removals, lowest
-from lm_eval_ext.pruning.subject import Subject
+
+SOURCE = "arXiv 2403.03853"
+NEEDS_TEXTS = True
 
 
-def choose(subject: Subject, remove: Sequence[int]) -> Removals:
+def choose(context: PruningContext, remove: Sequence[int]) -> Removals:
     """The layers that change their input least."""
-    return lowest(block_influence(subject), remove)
+    return lowest(block_influence(context), remove)
 
 
-def block_influence(subject: Subject) -> list[float]:
+def block_influence(context: PruningContext) -> list[float]:
     """Block Influence of every layer."""
-    sums, tokens = [0.0] * subject.depth, 0
+    sums, tokens = [0.0] * context.depth, 0
 
     def of_batch(mask: object) -> Visit:
         nonlocal tokens
@@ -30,5 +33,5 @@ def block_influence(subject: Subject) -> list[float]:
 
         return seen
 
-    visit_layers(subject.model, subject.batches(), of_batch)
+    visit_layers(context.model, context.batches(), of_batch)
     return [1 - total / tokens for total in sums]

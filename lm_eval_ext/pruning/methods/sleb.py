@@ -8,20 +8,23 @@ from collections.abc import Sequence
 
 from tqdm import tqdm
 
+from lm_eval_ext.pruning.context import PruningContext
 from lm_eval_ext.pruning.methods.choice import Removal, Removals
 from lm_eval_ext.pruning.methods.perplexity import perplexity_without
-from lm_eval_ext.pruning.subject import Subject
+
+SOURCE = "arXiv 2402.09025"
+NEEDS_TEXTS = True
 
 
-def choose(subject: Subject, remove: Sequence[int]) -> Removals:
+def choose(context: PruningContext, remove: Sequence[int]) -> Removals:
     """Greedily, one layer at a time."""
     dropped: tuple[int, ...] = ()
     found: Removals = {}
     for count in range(1, max(remove) + 1):
-        left = [layer for layer in range(subject.depth) if layer not in dropped]
+        left = [layer for layer in range(context.depth) if layer not in dropped]
         scores = {
-            layer: perplexity_without(subject, (*dropped, layer)) for layer in tqdm(left, desc=f"Removal {count}")
+            layer: perplexity_without(context, (*dropped, layer)) for layer in tqdm(left, desc=f"Removal {count}")
         }
         dropped = (*dropped, min(left, key=scores.__getitem__))
-        found[count] = Removal(tuple(sorted(dropped)), tuple(scores.get(layer) for layer in range(subject.depth)))
+        found[count] = Removal(tuple(sorted(dropped)), tuple(scores.get(layer) for layer in range(context.depth)))
     return {count: found[count] for count in remove}

@@ -7,29 +7,32 @@ gradients are added up in float32. Source: arXiv 2402.02834 (Shortened LLaMA), s
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from lm_eval_ext.pruning.context import PruningContext
 from lm_eval_ext.pruning.layers import loss_sum, matrices
 from lm_eval_ext.pruning.methods.choice import Removals, lowest
-from lm_eval_ext.pruning.subject import Subject
+
+SOURCE = "arXiv 2402.02834"
+NEEDS_TEXTS = True
 
 
-def choose(subject: Subject, remove: Sequence[int]) -> Removals:
+def choose(context: PruningContext, remove: Sequence[int]) -> Removals:
     """The layers of least first-order influence."""
-    return lowest(influence(subject), remove)
+    return lowest(influence(context), remove)
 
 
-def influence(subject: Subject) -> list[float]:
+def influence(context: PruningContext) -> list[float]:
     """The sum of |w * dL/dw| of every layer."""
     import torch
 
-    weights = [list(matrices(layer).values()) for layer in subject.layers]
+    weights = [list(matrices(layer).values()) for layer in context.layers]
     gradients = {weight: torch.zeros_like(weight, dtype=torch.float32) for some in weights for weight in some}
     handles = [weight.requires_grad_(True).register_post_accumulate_grad_hook(_into(gradients)) for weight in gradients]
     try:
-        tokens = _backward(subject)
+        tokens = _backward(context)
     finally:
         for handle in handles:
             handle.remove()
-        subject.model.requires_grad_(False)
+        context.model.requires_grad_(False)
     return [
         sum(float((weight.float() * gradients[weight] / tokens).abs().double().sum()) for weight in some)
         for some in weights
@@ -44,13 +47,13 @@ def _into(gradients: dict[Any, Any]) -> Callable[[Any], None]:
     return add
 
 
-def _backward(subject: Subject) -> int:
+def _backward(context: PruningContext) -> int:
     """Add up the gradients of the loss over all texts; returns the number of tokens that it sums over."""
     import torch
 
     tokens = 0
-    for ids, mask in subject.batches():
-        loss, count = loss_sum(subject.model, ids, mask)
+    for ids, mask in context.batches():
+        loss, count = loss_sum(context.model, ids, mask)
         torch.autograd.backward(loss)
         tokens += count
     return tokens

@@ -1,0 +1,1 @@
+"""From runs to comparisons: typed results, nothing drawn."""

@@ -1,0 +1,92 @@
+"""All models of a leaderboard side by side, and their ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+from lm_eval_ext.analysis.comparison import Rank, ranks
+from lm_eval_ext.analysis.entries import UNLIMITED, Entry, Scored, entries, protocol, side_by_side
+from lm_eval_ext.runs.catalogue import Catalogue
+from lm_eval_ext.runs.run import Run, TaskResult
+
+
+class Board:
+    """All entries of a site, their benchmarks in order, and the dense base of each."""
+
+    def __init__(self, runs: Sequence[Run], catalogue: Catalogue) -> None:
+        self.catalogue = catalogue
+        self.runs = list(runs)
+        self.entries = entries(runs)
+        self.entry_of = {run.id: entry for entry in self.entries for run in entry.runs}
+        self._dense = {(entry.base, entry.latest.base_revision): entry for entry in self.entries if entry.dense}
+
+    @cached_property
+    def benchmarks(self) -> list[str]:
+        """Every benchmark that a run has, in the catalogue's order."""
+        found = {task.benchmark for run in self.runs for task in run.tasks.values()}
+        return sorted(found, key=self.catalogue.order)
+
+    @cached_property
+    def bases(self) -> dict[str, list[Entry]]:
+        """Entries by their base."""
+        grouped: dict[str, list[Entry]] = {}
+        for entry in self.entries:
+            grouped.setdefault(entry.base, []).append(entry)
+        return grouped
+
+    def dense(self, entry: Entry) -> Entry | None:
+        """The base model of an entry's base, at its revision."""
+        return self._dense.get((entry.base, entry.latest.base_revision))
+
+    def beside_dense(self, entry: Entry, benchmark: str) -> tuple[Scored, Scored] | None:
+        """An entry's result and its dense model's, at the largest budget that both have whole."""
+        dense = self.dense(entry)
+        return side_by_side(entry, dense, benchmark) if dense and dense is not entry else None
+
+    def outdated(self, task: TaskResult) -> bool:
+        """Whether others of its benchmark were graded by a newer version, with which it is not compared."""
+        return (task.graded_by or 0) < self._graders[task.benchmark]
+
+    @cached_property
+    def _graders(self) -> dict[str, int]:
+        """The newest version of the grader, by benchmark."""
+        found: dict[str, int] = {}
+        for task in (task for run in self.runs for task in run.tasks.values()):
+            found[task.benchmark] = max(found.get(task.benchmark, 0), task.graded_by or 0)
+        return found
+
+    def title(self, benchmark: str) -> str:
+        """A benchmark's title."""
+        return self.catalogue.benchmark(benchmark).title
+
+    @cached_property
+    def ranked_by(self) -> str | None:
+        """The benchmark of the ranks: the first declared one that two entries have whole."""
+        return next((name for name in self.catalogue.rank_by if len(self._whole(name)) > 1), None)
+
+    @cached_property
+    def ranked(self) -> dict[str, TaskResult]:
+        """By entry, the result that it is ranked by: all at one budget, asked in one way."""
+        return self._whole(self.ranked_by) if self.ranked_by else {}
+
+    @cached_property
+    def ranks(self) -> dict[str, Rank]:
+        """By entry."""
+        return ranks(self.ranked) if self.ranked else {}
+
+    @property
+    def ranked_at(self) -> str:
+        """The benchmark and the budget of the ranks, for a sentence."""
+        budget = next((task.budget for task in self.ranked.values()), None)
+        at = f" at {budget:,} thinking tokens" if budget else ""
+        return f"{self.title(self.ranked_by)}{at}" if self.ranked_by else ""
+
+    def _whole(self, benchmark: str) -> dict[str, TaskResult]:
+        """Whole results by entry, at the place and in the way of asking that most have."""
+        found: dict[tuple[int, tuple[int, int, bool]], dict[str, TaskResult]] = {}
+        for entry in self.entries:
+            for at, one in entry.results.get(benchmark, {}).items():
+                if at <= UNLIMITED and not one.task.partial:
+                    found.setdefault((at, protocol(one.task)), {})[entry.key] = one.task
+        return found[max(found, key=lambda place: (len(found[place]), place))] if found else {}

@@ -1,0 +1,152 @@
+"""Runs side by side: one entry for each model and pruning, with what all its runs scored, under its dense base."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+from lm_eval_ext.runs.collection import accuracy_interval
+from lm_eval_ext.runs.run import TIERS, Run, TaskResult
+from lm_eval_ext.statistics.intervals import Interval
+
+UNLIMITED, VOTES = 1 << 61, 1 << 62  # in place of a budget, where there was none; of votes, plus their number
+
+
+class Scored(NamedTuple):
+    """A task's result and the run it is of."""
+
+    task: TaskResult
+    run: Run
+
+    @property
+    def weight(self) -> tuple[bool, int, int]:
+        """What counts more among results of one model at one place."""
+        return not self.task.partial, self.task.graded_by or 0, TIERS.index(self.run.tier)
+
+    @property
+    def interval(self) -> Interval:
+        """Accuracy with its 95% interval."""
+        return accuracy_interval(self.task)
+
+
+def place(task: TaskResult) -> int:
+    """Where a result stands among those of its benchmark: its budget, `UNLIMITED`, or `VOTES` and how many."""
+    return VOTES + task.repeats if task.votes else task.budget or UNLIMITED
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """A model, whole or pruned in one way, and its runs, oldest first."""
+
+    base: str
+    runs: tuple[Run, ...]
+    label: str
+
+    @property
+    def latest(self) -> Run:
+        """The newest run."""
+        return self.runs[-1]
+
+    @property
+    def dense(self) -> bool:
+        """Whether it is the base model."""
+        return self.latest.dense
+
+    @property
+    def key(self) -> str:
+        """Names it among all entries."""
+        return self.latest.id
+
+    @property
+    def method(self) -> str:
+        """How its layers were chosen, and what else was done to it."""
+        pruning = self.latest.pruning
+        parts = (pruning.method if pruning else "none", "recovered" if pruning and pruning.recovered else "")
+        return ", ".join(part for part in (*parts, self.latest.variation) if part)
+
+    @cached_property
+    def results(self) -> dict[str, dict[int, Scored]]:
+        """The results that count, by benchmark and `place`: whole before partial, then by grader, tier and date."""
+        found: dict[str, dict[int, Scored]] = defaultdict(dict)
+        for run in self.runs:
+            for task in run.tasks.values():
+                one, at = Scored(task, run), place(task)
+                before = found[task.benchmark].get(at)
+                if before is None or one.weight >= before.weight:
+                    found[task.benchmark][at] = one
+        return dict(found)
+
+    def best(self, benchmark: str) -> Scored | None:
+        """The result to show: at the largest budget, whole before partial; without one only where there is no other."""
+        by_budget = self.results.get(benchmark, {})
+
+        def preference(at: int) -> tuple[bool, int]:
+            return not by_budget[at].task.partial, at if at < UNLIMITED else -at
+
+        return by_budget[max(by_budget, key=preference)] if by_budget else None
+
+    def budgets(self, benchmark: str) -> list[tuple[int, Scored]]:
+        """Results by thinking budget, ascending: on all questions, or, where they are too few, on a part of them."""
+        found = sorted((at, one) for at, one in self.results.get(benchmark, {}).items() if at < UNLIMITED)
+        whole = [(at, one) for at, one in found if not one.task.partial]
+        return whole if len(whole) > 1 else [(at, one) for at, one in found if one.task.partial]
+
+    def votes(self, benchmark: str) -> Scored | None:
+        """The result with the most samples that vote, whole before partial."""
+        found = self.results.get(benchmark, {})
+        most = max((at for at in found if at >= VOTES), key=lambda at: (not found[at].task.partial, at), default=None)
+        return None if most is None else found[most]
+
+    def tier(self, shown: Iterable[Scored | None]) -> str:
+        """The least tier of the runs that some results are of."""
+        return min((one.run.tier for one in shown if one), key=TIERS.index, default="reported")
+
+
+def entries(runs: Iterable[Run]) -> list[Entry]:
+    """By base, the dense one first, then by number of dropped layers and method; no two of a base share a label."""
+    groups: dict[tuple[object, ...], list[Run]] = defaultdict(list)
+    for run in sorted(runs, key=lambda run: (run.date, run.id)):
+        groups[_identity(run)].append(run)
+    labels = Counter((some[-1].base, some[-1].label) for some in groups.values())
+    made = [Entry(some[-1].base, tuple(some), _label(some[-1], labels)) for some in groups.values()]
+    return sorted(made, key=lambda entry: (entry.base.lower(), not entry.dense, len(entry.latest.dropped), entry.label))
+
+
+def _label(run: Run, labels: Counter[tuple[str, str]]) -> str:
+    if labels[run.base, run.label] == 1:
+        return run.label
+    parts = [" ".join(map(str, run.dropped)), run.revision, run.pruning.recipe_hash[:6] if run.pruning else ""]
+    return f"{run.label} ({', '.join(part for part in parts if part)})"
+
+
+def _identity(run: Run) -> tuple[object, ...]:
+    """What makes it one model. Runs of `hf` and of `pruned-hf` with nothing dropped are of the same."""
+    pruning = run.pruning
+    merged = tuple(sorted(pruning.merged.items())) if pruning else ()
+    weights = run.fingerprint if "/" not in run.base else ""  # a folder's name says little
+    recovered = pruning.recovered if pruning else ""
+    return (run.base, run.base_revision, run.variation, run.dropped, merged, recovered, weights)
+
+
+def side_by_side(one: Entry, other: Entry, benchmark: str) -> tuple[Scored, Scored] | None:
+    """Two entries' whole results at the largest budget that both have; None where they share none."""
+    ours, theirs = one.results.get(benchmark, {}), other.results.get(benchmark, {})
+    both = [at for at in ours if at in theirs and comparable(ours[at].task, theirs[at].task)]
+    if not both:
+        return None
+    at = max(both, key=lambda at: at if at < UNLIMITED else -at)
+    return ours[at], theirs[at]
+
+
+def comparable(one: TaskResult, other: TaskResult) -> bool:
+    """Whether both are on the whole benchmark, asked in the same way and graded by the same version."""
+    return not one.partial and not other.partial and protocol(one) == protocol(other)
+
+
+def protocol(task: TaskResult) -> tuple[int, int, bool]:
+    """What has to be the same to compare: the grader's version, worked examples, and whether in a chat template."""
+    templated = task.chat_template and not task.benchmark.startswith("tts_")
+    return task.graded_by or 0, task.shots, templated

@@ -1,0 +1,248 @@
+"""The library as a notebook uses it. `import lm_eval_ext as tts` has these functions."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lm_eval_ext.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from lm_eval_ext.grading.grading import Grade
+    from lm_eval_ext.harness.generated import GeneratedSamples
+    from lm_eval_ext.pruning.recipe import Recipe
+    from lm_eval_ext.runs.collection import Runs
+    from lm_eval_ext.runs.run import Run
+
+logger = logging.getLogger("lm_eval.tts")
+
+DEFAULT_SAMPLING = {"do_sample": True, "temperature": 1.0}
+
+
+def load(pretrained: str | None = None, *, engine: str = "hf", batch_size: int | str = "auto", **arguments: Any) -> Any:
+    """Load a model, with fewer layers where asked: an lm-eval `LM`, as `lm_eval --model pruned-hf` makes it.
+
+    Args:
+        pretrained: a model's name on the Hub, or a folder; the embedded tiny-chain if left out.
+        engine: `hf` or `vllm`.
+        batch_size: rows decoded at once; `auto` takes as many as fit in memory.
+        arguments: `drop_layers`, `recipe`, `prune`, `thinking_format`, ... and those of lm-eval's own model class.
+
+    Raises:
+        ArgumentError: an unknown engine or argument, or a value that is not allowed.
+        TTSError: a recipe or checkpoint that cannot be used.
+
+    >>> model = load(drop_layers=[11], journal="off")
+    >>> model.recipe.drop
+    (11,)
+    """
+    from lm_eval_ext.harness.session import load_model
+
+    named = {} if pretrained is None else {"pretrained": pretrained}
+    return load_model(named | arguments, engine, batch_size)
+
+
+def generate(
+    model: Any,
+    prompts: str | Sequence[str],
+    *,
+    budgets: Sequence[int | None] = (None,),
+    samples: int = 1,
+    **options: Any,
+) -> GeneratedSamples:
+    """Let a model think about prompts, under one or several budgets; budgets of a sample are cuts of one trace.
+
+    Args:
+        model: of `load`.
+        prompts: one or more; the chat template is applied.
+        budgets: thinking tokens; None is no limit.
+        samples: of each prompt and budget, independent of each other.
+        options: generation arguments, as `temperature`, `answer_token_budget`, `max_gen_toks`; the temperature is 1.
+
+    Raises:
+        ArgumentError: an unknown option, or a prompt that does not fit the model's context.
+
+    >>> asked = "Compute from left to right, modulo 10, and put the result in \\\\boxed{}: 1+2+3"
+    >>> found = generate(load(journal="off"), asked, budgets=[8, 64], samples=2)
+    >>> len(found), found[0].budget, found[0].text.answer
+    (4, 8, '\\\\boxed{6}')
+    """
+    from lm_eval_ext.harness.session import generated
+
+    if samples < 1:
+        raise ArgumentError(f"samples={samples}; allowed: 1 or more")
+    asked = [prompts] if isinstance(prompts, str) else list(prompts)
+    return generated(model, asked, list(budgets), samples, DEFAULT_SAMPLING | options)
+
+
+def grade(answers: Sequence[str], golds: str | Sequence[str]) -> list[Grade]:
+    """Whether answers are right, and why not.
+
+    Args:
+        answers: final answers, as LaTeX or plain; an empty one is none.
+        golds: the gold answer of each, or one of all.
+
+    Raises:
+        ValueError: not as many answers as golds.
+
+    >>> [found.reason for found in grade(["0.5", "1/3"], "1/2")]
+    ['correct', 'wrong']
+    """
+    from lm_eval_ext.grading.grading import grades
+
+    wanted = [golds] * len(answers) if isinstance(golds, str) else list(golds)
+    if len(wanted) != len(answers):
+        raise ValueError(f"{len(answers)} answers and {len(wanted)} golds; allowed: as many, or one gold answer")
+    return grades(list(zip(wanted, answers, strict=True)))
+
+
+def evaluate(
+    model: Any,
+    tasks: str | Sequence[str],
+    *,
+    limit: int | float | None = None,
+    output: str | Path | None = None,
+    include_path: str | None = None,
+    **options: Any,
+) -> Run:
+    """Evaluate a model on tasks with `lm_eval.simple_evaluate`.
+
+    Args:
+        model: of `load`, or any other `LM` of lm-eval.
+        tasks: names of tasks or groups, ours or lm-eval's.
+        limit: only so many questions of each, or such a share.
+        output: folder for the results and samples files that lm-eval writes; not kept if left out.
+        include_path: a folder with more task YAMLs.
+        options: of `simple_evaluate`, as `gen_kwargs` or `num_fewshot`.
+
+    Returns:
+        The run: `run.tasks["tts_chain_b16"].accuracy`, `runs.to_frame()` of `Runs([run])`, and so on.
+
+    Raises:
+        TaskError: an unknown task.
+
+    >>> run = evaluate(load(journal="off"), ["tts_chain_short_b16"], limit=5)
+    >>> run.tasks["tts_chain_short_b16"].accuracy.value
+    1.0
+    """
+    from lm_eval_ext.harness.session import evaluated
+    from lm_eval_ext.runs.catalogue import read_catalogue
+    from lm_eval_ext.runs.load import read_source
+
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(output or temporary)
+        named = [tasks] if isinstance(tasks, str) else list(tasks)
+        path = evaluated(model, named, folder, include_path, {"limit": limit, **options})
+        return read_source(path, read_catalogue()).run
+
+
+def read_runs(*folders: str | Path, site: str | Path | None = None) -> Runs:
+    """Read runs: results that lm-eval wrote, and published ones, at or below some folders.
+
+    Args:
+        folders: with `results_*.json` or `run.json` somewhere below, or such files.
+        site: another `site.yaml`, which says what counts as a benchmark's accuracy.
+
+    Raises:
+        ResultsError: names the file and the field; a folder that holds none.
+
+    >>> from lm_eval_ext.paths import LEADERBOARD
+    >>> table = read_runs(LEADERBOARD / "results").to_frame()
+    >>> round(float(table.query("model == 'dense' and task == 'tts_chain_b128'").accuracy.iloc[0]), 2)
+    0.94
+    """
+    from lm_eval_ext.runs.collection import Runs
+    from lm_eval_ext.runs.load import load as load_sources
+
+    sources = load_sources([Path(folder) for folder in folders], _catalogue(site))
+    return Runs((source.run for source in sources), sources)
+
+
+def choose_layers(
+    pretrained: str,
+    method: str,
+    *,
+    remove: int,
+    calibration: str = "embedded",
+    revision: str | None = None,
+    parameters: Mapping[str, object] | None = None,
+    **options: Any,
+) -> Recipe:
+    """Choose by a method which layers of a model go.
+
+    Args:
+        pretrained: the base model's name on the Hub, or its folder.
+        method: `shortgpt`, `laco`, `angular`, ...; see `docs/howto/prune.md`.
+        remove: how many layers.
+        calibration: texts to choose by, as `embedded` or `task:NAME`.
+        revision: branch, tag or commit of the base.
+        parameters: the method's own.
+        options: `samples`, `max_tokens`, `batch_size`, `dtype`, `trust_remote_code`.
+
+    Returns:
+        The recipe; `save` writes it, `load(recipe=PATH)` loads the model without these layers.
+
+    Raises:
+        ArgumentError: an unknown method or parameter, or a number of layers that cannot go.
+
+    >>> choose_layers("tiny-chain", "reverse", remove=2).drop
+    (10, 11)
+    """
+    from lm_eval_ext.harness.prune_on_load import context_for, release, score_cache_for
+    from lm_eval_ext.paths import TINY_CHAIN
+    from lm_eval_ext.pruning.selection import choose, method_parameters
+
+    method_parameters(method)  # an unknown one is refused before anything is fetched
+    base = str(TINY_CHAIN) if pretrained == TINY_CHAIN.name else pretrained
+    context = context_for(base, revision, calibration, **options)
+    context.score_cache = score_cache_for(context, method)
+    recipe = choose(context, method, [remove], parameters or {})[remove]
+    release(context)
+    return recipe
+
+
+def build_site(results: Sequence[str | Path], out: str | Path, *, site: str | Path | None = None) -> Path:
+    """Write the static site that shows some results; returns its first page.
+
+    Args:
+        results: output folders of lm-eval, or folders of published runs.
+        out: folder of the site; one that is no site is not written over.
+        site: another `site.yaml`.
+
+    Raises:
+        ArgumentError: a library of the extra `leaderboard` is missing.
+        ResultsError: names the file and the field.
+
+    >>> from lm_eval_ext.paths import LEADERBOARD
+    >>> build_site([LEADERBOARD / "results"], tempfile.mkdtemp()).name
+    'index.html'
+    """
+    _check_libraries()
+    from lm_eval_ext.analysis.board import Board
+    from lm_eval_ext.runs.load import load as load_sources
+    from lm_eval_ext.runs.verification import graded_by_another_version
+    from lm_eval_ext.site.render import build as write_site
+
+    catalogue = _catalogue(site)
+    sources = load_sources([Path(path) for path in results], catalogue)
+    for source in sources:
+        for finding in graded_by_another_version(source, published_before=True):
+            logger.warning("%s: %s", finding.path, finding.text)
+    return write_site(sources, Path(out), Board([source.run for source in sources], catalogue))
+
+
+def _catalogue(site: str | Path | None) -> Any:
+    from lm_eval_ext.runs.catalogue import read_catalogue
+
+    return read_catalogue(Path(site)) if site else read_catalogue()
+
+
+def _check_libraries() -> None:
+    from importlib.util import find_spec
+
+    missing = [name for name in ("altair", "jinja2", "vl_convert") if find_spec(name) is None]
+    if missing:
+        raise ArgumentError(f"leaderboard build needs {', '.join(missing)}: pip install lm-eval-tts[leaderboard]")

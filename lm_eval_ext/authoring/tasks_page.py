@@ -1,0 +1,56 @@
+"""The page of all tasks, `docs/reference/tasks.md`, from their files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from lm_eval_ext.authoring.task_file import merged
+from lm_eval_ext.authoring.variants import is_written_by_us
+from lm_eval_ext.paths import TASKS
+
+NOTE = "<!-- Written by `python -m lm_eval_ext.reference docs/reference`. -->"
+PAGE = TASKS.parent / "docs" / "reference" / "tasks.md"  # of a checkout
+
+
+def write_tasks_page() -> Path | None:
+    """Write the page anew, where this is a checkout; the page if it has changed."""
+    text = f"{NOTE}\n\n{tasks_page().strip()}\n"
+    if not PAGE.is_file() or PAGE.read_text("utf-8") == text:
+        return None
+    PAGE.write_text(text, encoding="utf-8")
+    return PAGE
+
+
+def table(header: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
+    """A Markdown table."""
+    lines = [header, tuple("---" for _ in header), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def tasks_page() -> str:
+    """All benchmarks and groups of the registry, as Markdown."""
+    bases = [path for path in sorted(TASKS.rglob("*.yaml")) if not is_written_by_us(path)]
+    read = [merged(path)[0].fields for path in bases]
+    benchmarks = table(
+        ("task", "variants", "dataset", "licence"), (_task_row(one) for one in read if "group" not in one)
+    )
+    groups = table(
+        ("group", "members"),
+        ((f"`{one['group']}`", ", ".join(f"`{name}`" for name in one["task"])) for one in read if "group" in one),
+    )
+    return (
+        "# Tasks\n\n`_b512` is a thinking budget of 512 tokens; `_maj8` has eight samples and no budget, and gives "
+        f"`pass@k` and `maj@k`.\n\n{benchmarks}\n\n{groups}"
+    )
+
+
+def _task_row(fields: Mapping[str, Any]) -> tuple[str, ...]:
+    metadata = fields["metadata"]
+    declared = metadata.get("variants") or {}
+    variants = [f"`_b{one}`" for one in declared.get("budgets", [])]
+    variants += [f"`_maj{one}`" for one in declared.get("votes", [])]
+    dataset = str(fields.get("dataset_path") or fields.get("custom_dataset"))
+    gated = " (gated)" if metadata.get("gated") else ""
+    return f"`{fields['task']}`", " ".join(variants), f"{dataset}, {fields['test_split']}{gated}", metadata["license"]

@@ -1,0 +1,48 @@
+"""`lm-eval-tts journal`: what finished generations are kept, and deleting them."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lm_eval_ext.errors import ArgumentError, JournalError
+from lm_eval_ext.generation.journal import Journal, default_journal
+
+journal = typer.Typer(help="Finished generations, kept for runs that go on after a crash.", no_args_is_help=True)
+JournalPath = Annotated[Path | None, typer.Option("--path", help="The journal; by default the shared one.")]
+
+
+@journal.command()
+def show(path: JournalPath = None) -> None:
+    """List what the journal holds, by model."""
+    opened = _existing(path)
+    for held in opened.summaries():
+        last = time.strftime("%Y-%m-%d %H:%M", time.localtime(held.last))
+        print(f"{last}  {held.completions:8} stretches of text  {int(held.tokens):12} tokens  {held.model}")
+    print(f"{opened.path}: {opened.path.stat().st_size / 1e6:.1f} MB")
+
+
+@journal.command()
+def prune(
+    path: JournalPath = None,
+    older_than: Annotated[
+        float | None, typer.Option(help="Delete what was finished more than so many days ago.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Delete what is of this model, as `show` names it.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Delete everything.")] = False,
+) -> None:
+    """Delete from the journal by age, by model, or everything."""
+    if not everything and older_than is None and model is None:
+        raise ArgumentError("nothing to prune: give --older-than DAYS, --model MODEL or --all")
+    before = None if older_than is None else time.time() - older_than * 86400
+    print(f"{_existing(path).prune(before=before, model=model)} stretches of text deleted")
+
+
+def _existing(path: Path | None) -> Journal:
+    chosen = path or default_journal()
+    if not chosen.is_file():
+        raise JournalError(f"journal={chosen}: there is none")
+    return Journal(chosen)

@@ -1,0 +1,210 @@
+"""`lm-eval-tts leaderboard`: from results to a published run, from published runs to a site."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lm_eval_ext.api import build_site
+from lm_eval_ext.errors import ResultsError
+from lm_eval_ext.runs.catalogue import Catalogue, read_catalogue
+from lm_eval_ext.runs.load import Source, files, read_source
+from lm_eval_ext.runs.publish import Golds, RunFinding, findings, publish, stray_files
+from lm_eval_ext.runs.regrading.outcome import Outcome
+from lm_eval_ext.runs.run import RUN_FILE, TIERS, Run, write_run
+
+leaderboard = typer.Typer(help="Results as a static site.", no_args_is_help=True)
+Results = Annotated[list[Path], typer.Argument(help="Output folders of lm_eval, or folders of published runs.")]
+SiteYaml = Annotated[Path | None, typer.Option("--site", help="Another site.yaml.")]
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder of the site.")]
+PUBLISHED = Path("leaderboard/results")
+
+
+@leaderboard.command()
+def build(results: Results, out: Out = Path("site"), site: SiteYaml = None) -> None:
+    """Write the site that shows some results."""
+    print(build_site(results, out, site=site))
+
+
+def _catalogue(site: Path | None) -> Catalogue:
+    return read_catalogue(site) if site else read_catalogue()
+
+
+@leaderboard.command()
+def add(
+    output: Annotated[Path, typer.Argument(help="Output folder of lm_eval, or one results file.")],
+    to: Annotated[Path, typer.Option(help="Folder of published runs.")] = PUBLISHED,
+    base: Annotated[str | None, typer.Option(help="Hub name of the base model, where it was a folder.")] = None,
+    site: SiteYaml = None,
+) -> None:
+    """Publish runs: paths, secrets and gated texts are taken out, scores are computed again from the samples.
+
+    Exits with 1 if a file could not be published; the others are.
+    """
+    catalogue, failed = _catalogue(site), False
+    for path in files(output):
+        try:
+            if path.name == RUN_FILE:
+                raise ResultsError(f"{path}: is published already; allowed: lm-eval's results_*.json")
+            _publish(read_source(path, catalogue, base), to)
+        except ResultsError as error:
+            failed = True
+            print(error)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _publish(source: Source, to: Path) -> None:
+    from lm_eval_ext.runs.verification import graded_by_another_version, highest_tier, recomputed
+
+    for finding in graded_by_another_version(source, published_before=True):
+        print(finding)
+    published = publish(source, to)
+    faults = list(recomputed(published))
+    tier = max(highest_tier(published, faults), published.run.tier, key=TIERS.index)
+    write_run(published.run.model_copy(update={"tier": tier}), published.path.parent)
+    for finding in faults:
+        print(finding)
+    print(f"{published.path.parent}: {tier}")
+
+
+@leaderboard.command()
+def check(
+    results: Annotated[list[Path], typer.Argument(help="Folders of published runs.")],
+    against: Annotated[Path | None, typer.Option(help="What was published before; its scores must not change.")] = None,
+    regrade: Annotated[bool, typer.Option("--regrade", help="Grade every answer again.")] = False,
+    table: Annotated[Path | None, typer.Option(help="Write a Markdown table of the runs to this file.")] = None,
+    site: SiteYaml = None,
+) -> None:
+    """Check published runs: schema, samples, duplicates, dense baselines, changed scores; one line a finding.
+
+    Exits with 1 if there is more than warnings.
+    """
+    catalogue = _catalogue(site)
+    sources, found = _read(results, catalogue)
+    before = _published_before(against, catalogue)
+    found += findings(sources, before or (), _regraded)
+    found += stray_files([path for path in results if path.is_dir()], sources)
+    golds = Golds()
+    for source in sources:
+        found += _unfounded(source, before, regrade, golds)
+    for finding in found:
+        print(finding)
+    if table:
+        table.write_text(_markdown([source.run for source in sources], found), encoding="utf-8")
+    faults = sum(not finding.warning for finding in found)
+    print(f"{len(sources)} runs, {faults} faults, {len(found) - faults} warnings")
+    if faults:
+        raise typer.Exit(1)
+
+
+def _regraded(source: Source) -> Run:
+    from lm_eval_ext.authoring.declared import declared_task
+    from lm_eval_ext.runs.regrading.published_run import regraded
+
+    return regraded(source, declared_task)[0]
+
+
+def _read(paths: Sequence[Path], catalogue: Catalogue) -> tuple[list[Source], list[RunFinding]]:
+    """The published runs that can be read, and what is wrong with the others."""
+    sources: list[Source] = []
+    found: list[RunFinding] = []
+    for path in (file for given in paths for file in files(given)):
+        try:
+            if path.name != RUN_FILE:
+                raise ResultsError(f"{path}: is no published run; allowed: {RUN_FILE}, as `leaderboard add` writes it")
+            sources.append(read_source(path, catalogue))
+        except ResultsError as error:
+            found.append(RunFinding(path, str(error).removeprefix(f"{path}: ")))
+    return sources, found
+
+
+def _published_before(against: Path | None, catalogue: Catalogue) -> list[Source] | None:
+    empty = against is not None and against.is_dir() and not any(against.rglob(RUN_FILE))
+    return None if against is None else [] if empty else _read([against], catalogue)[0]
+
+
+def _unfounded(source: Source, before: Sequence[Source] | None, regrade: bool, golds: Golds) -> Iterator[RunFinding]:
+    """Scores that do not follow from samples, and a tier above what they are worth or what maintainers gave."""
+    from lm_eval_ext.runs.verification import graded_by_another_version, highest_tier, recomputed
+
+    faults = list(recomputed(source, golds, regrade=regrade))
+    yield from faults
+    known = before is None or any(one.run.id == source.run.id for one in before)
+    outdated = list(graded_by_another_version(source, published_before=known))
+    yield from outdated
+    if before is None and (outdated or source.run.tier == "reproduced"):
+        return
+    given = [one.run.tier for one in before or () if one.run.id == source.run.id]
+    allowed = max([highest_tier(source, faults), *given], key=TIERS.index)
+    if TIERS.index(source.run.tier) > TIERS.index(allowed):
+        yield RunFinding(source.path, f"tier={source.run.tier}; allowed: {allowed}, or what maintainers set on main")
+
+
+def _markdown(runs: Sequence[Run], found: Sequence[RunFinding]) -> str:
+    lines = ["| base | model | task | accuracy | questions | tier |", "|---|---|---|---|---|---|"]
+    for run in runs:
+        for name, task in run.tasks.items():
+            error = f" ± {100 * task.accuracy.stderr:.1f}" if task.accuracy.stderr else ""
+            score = f"{100 * task.accuracy.value:.1f}{error}"
+            cells = [run.base, run.label, name, score, str(task.questions), run.tier]
+            lines.append("| " + " | ".join(map(_plain, cells)) + " |")
+    return "\n".join([*lines, "", *(f"- {_plain(str(finding))}" for finding in found)]) + "\n"
+
+
+def _plain(text: str) -> str:
+    """Text as Markdown's code, in which nothing is markup, a link, or the mention of a user."""
+    return "`{}`".format(text.replace("`", "'").replace("|", "\\|"))
+
+
+@leaderboard.command()
+def regrade(
+    results: Results,
+    write: Annotated[bool, typer.Option("--write", help="Write the new scores; else they are only shown.")] = False,
+    site: SiteYaml = None,
+) -> None:
+    """Grade kept texts again by this version's grader, without a model; shows old and new scores.
+
+    Takes output folders of lm_eval and published runs. Exits with 1 if a file could not be graded again.
+    """
+    catalogue, failed, graded = _catalogue(site), False, 0
+    for path in (file for given in results for file in files(given)):
+        try:
+            outcomes = _regrade(path, catalogue, write)
+        except ResultsError as error:
+            failed = True
+            print(error)
+            continue
+        graded += sum(outcome.after is not None for outcome in outcomes)
+        for outcome in outcomes:
+            print(f"{path}: {outcome}")
+    done = "written" if write else "not written; add --write to write them"
+    print(f"{graded} tasks graded again{f', {done}' if graded else ''}")
+    if failed:
+        raise typer.Exit(1)
+
+
+def _regrade(path: Path, catalogue: Catalogue, write: bool) -> Sequence[Outcome]:
+    from lm_eval_ext.authoring.declared import declared_task
+    from lm_eval_ext.runs.regrading.output_folder import regrade_output
+    from lm_eval_ext.runs.regrading.published_run import regrade_run
+
+    if path.name == RUN_FILE:
+        return regrade_run(read_source(path, catalogue), declared_task, write=write)
+    return regrade_output(path, write=write)
+
+
+@leaderboard.command()
+def serve(
+    results: Results,
+    out: Out = Path("site"),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    site: SiteYaml = None,
+) -> None:
+    """Build the site, show it on this machine, and build it again whenever results or templates change."""
+    from lm_eval_ext.site.server import serve as show
+
+    show(lambda: build_site(results, out, site=site), results, out, port)

@@ -1,0 +1,78 @@
+"""`lm-eval-tts`: the commands beside lm-eval's own."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from lm_eval_ext.cli import leaderboard, pruning, tasks
+from lm_eval_ext.cli.journal import journal
+from lm_eval_ext.errors import TTSError
+
+
+class _OneLineErrors(typer.core.TyperGroup):
+    """Shows our errors as one line, as lm-eval's command line does with this package installed."""
+
+    def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]  # typer's Context is click's
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except TTSError as error:
+            print(f"lm-eval-tts: {error}", file=sys.stderr)
+            raise typer.Exit(1) from error
+        except OSError as error:
+            if error.filename is None:
+                raise
+            print(f"lm-eval-tts: {error.filename}: {error.strerror}", file=sys.stderr)
+            raise typer.Exit(1) from error
+
+
+app = typer.Typer(
+    help="Test-time scaling of layer-pruned language models: the commands beside lm_eval's own.",
+    cls=_OneLineErrors,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(tasks.tasks, name="tasks")
+app.add_typer(journal, name="journal")
+app.command("prune")(pruning.prune)
+app.command("export")(pruning.export)
+app.command("recover")(pruning.recover)
+app.add_typer(pruning.recipes, name="recipes")
+app.add_typer(leaderboard.leaderboard, name="leaderboard")
+
+
+@app.callback()
+def main() -> None:
+    """Test-time scaling of layer-pruned language models: the commands beside lm_eval's own."""
+
+
+@app.command()
+def check(
+    data: Annotated[bool, typer.Option("--data/--no-data", help="Look at the benchmarks' datasets as well.")] = True,
+) -> None:
+    """Check tasks, recipes and published runs, as a pull request is checked; exits with 1 if anything is wrong."""
+    checks: list[Callable[[], object]] = [
+        lambda: tasks.check_(data=data),
+        pruning.check,
+        _check_published,
+    ]
+    failed = False
+    for one in checks:
+        try:
+            one()
+        except typer.Exit:
+            failed = True
+    if failed:
+        raise typer.Exit(1)
+
+
+def _check_published() -> None:
+    if leaderboard.PUBLISHED.is_dir():
+        leaderboard.check([leaderboard.PUBLISHED], regrade=True)
+    else:
+        print(f"no published runs: there is no folder {leaderboard.PUBLISHED} here")

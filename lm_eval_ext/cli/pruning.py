@@ -1,0 +1,154 @@
+"""`lm-eval-tts prune`, `export`, `recover` and `recipes`: from a question to a recipe, from a recipe to a model."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lm_eval_ext.errors import ArgumentError, RecipeError
+from lm_eval_ext.paths import PRUNED_MODELS
+from lm_eval_ext.pruning.recipe import Recipe, format_layers, load_recipe, recipe_names, write_recipe
+
+logger = logging.getLogger("lm_eval.tts")
+
+recipes = typer.Typer(help="Pruned models as YAML.", no_args_is_help=True)
+RecipeName = Annotated[str, typer.Argument(help="Name of a shipped recipe, or path of a YAML.")]
+BasePath = Annotated[str | None, typer.Option("--pretrained", help="A local copy of the recipe's base.")]
+
+
+def prune(
+    base: Annotated[str, typer.Option(help="Hub name or folder of the model.")],
+    method: Annotated[str, typer.Option(help="How layers are chosen: shortgpt, laco, angular, sleb, ...")],
+    remove: Annotated[str, typer.Option(help="Numbers of layers to remove, as 1,2,3; a recipe for each.")] = "1",
+    calibration: Annotated[
+        str, typer.Option(help="Texts: embedded, a corpus, a file, ORG/NAME:SPLIT:FIELD, task:NAME.")
+    ] = "embedded",
+    samples: Annotated[int, typer.Option(help="Number of texts.")] = 16,
+    max_tokens: Annotated[int, typer.Option(help="Tokens of a text that are looked at.", min=2)] = 512,
+    batch_size: Annotated[int, typer.Option(min=1)] = 1,
+    dtype: Annotated[str, typer.Option(help="As in from_pretrained.")] = "auto",
+    revision: str = "main",
+    trust_remote_code: bool = False,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="A parameter of the method, NAME=VALUE.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the recipes.")] = Path("pruned_models"),
+    force: Annotated[bool, typer.Option("--force", help="Overwrite a recipe of other layers.")] = False,
+) -> None:
+    """Choose layers by a method and write a recipe for every number of layers."""
+    from lm_eval_ext.harness.prune_on_load import context_for, parse_parameters, score_cache_for
+    from lm_eval_ext.pruning.plot import can_plot, plot_scores
+    from lm_eval_ext.pruning.selection import choose, method_parameters
+
+    method_parameters(method)  # an unknown one is refused before anything is fetched
+    context = context_for(
+        base, revision, calibration, samples=samples, max_tokens=max_tokens, batch_size=batch_size, dtype=dtype,
+        trust_remote_code=trust_remote_code,
+    )  # fmt: skip
+    context.score_cache = score_cache_for(context, method)
+    for count, recipe in choose(context, method, _numbers(remove), parse_parameters(set_ or [])).items():
+        words = [method, *(pair.partition("=")[2] for pair in set_ or [])]
+        path = out / f"{base.rstrip('/').split('/')[-1].lower()}-{'-'.join(words)}-{count}.yaml"
+        _check_not_another(recipe, path, force)
+        write_recipe(recipe, path)
+        print(f"{path}: drops {format_layers(recipe.drop)} of {context.depth} layers")
+        if any(score is not None for score in recipe.scores) and can_plot():
+            plot_scores(recipe, path.with_suffix(".svg"))
+
+
+def _check_not_another(recipe: Recipe, path: Path, force: bool) -> None:
+    if path.is_file() and not force and load_recipe(str(path)).digest != recipe.digest:
+        raise ArgumentError(f"{path}: is there and drops other layers; give another --out, or --force")
+
+
+def _numbers(remove: str) -> list[int]:
+    try:
+        return sorted({int(number) for number in remove.split(",")})
+    except ValueError as error:
+        raise ArgumentError(f"remove={remove}: give numbers of layers, as 1,2,3") from error
+
+
+def export(
+    recipe: RecipeName,
+    folder: Annotated[Path, typer.Argument(help="New folder for the checkpoint.")],
+    pretrained: BasePath = None,
+    shard_size: Annotated[float, typer.Option(help="Most gigabytes of a file; so much is in memory.", min=0.001)] = 2.0,
+    trust_remote_code: bool = False,
+    trust_layer_fields: Annotated[
+        bool, typer.Option("--trust-layer-fields", help="Go without a check that dropping its layers is exact.")
+    ] = False,
+) -> None:
+    """Write a pruned model as an ordinary checkpoint that stock transformers and vLLM load."""
+    from lm_eval_ext.pruning.export import export as write
+
+    path = write(
+        load_recipe(recipe), folder, pretrained=pretrained, shard_bytes=int(shard_size * 1e9),
+        trust_remote_code=trust_remote_code, trust_layer_fields=trust_layer_fields,
+    )  # fmt: skip
+    print(f"{path}: {sum(file.stat().st_size for file in path.iterdir()) / 1e6:.1f} MB")
+
+
+def recover(
+    recipe: RecipeName,
+    folder: Annotated[Path, typer.Argument(help="New folder for the adapter or checkpoint.")],
+    data: Annotated[str, typer.Option(help="Texts, as of `prune --calibration`.")],
+    lora: Annotated[bool, typer.Option("--lora", help="Train an adapter instead of all weights.")] = False,
+    pretrained: BasePath = None,
+    samples: int = 1000,
+    steps: int = 100,
+    batch_size: int = 8,
+    learning_rate: Annotated[float | None, typer.Option(help="By default 2e-4 with --lora, 1e-5 without.")] = None,
+    max_tokens: int = 2048,
+    seed: int = 0,
+) -> None:
+    """Train a pruned model further, as a control: knowledge comes back, long reasoning does not."""
+    from lm_eval_ext.harness.task_prompts import task_prompts
+    from lm_eval_ext.pruning.recovery import recover as train
+
+    path = train(
+        load_recipe(recipe), folder, data=data, pretrained=pretrained, lora=lora, samples=samples, steps=steps,
+        batch_size=batch_size, learning_rate=learning_rate, max_tokens=max_tokens, seed=seed, task_prompts=task_prompts,
+    )  # fmt: skip
+    print(path)
+
+
+@recipes.command("list")
+def list_() -> None:
+    """List the recipes that ship, or lie in a checkout's pruned_models/."""
+    for name in recipe_names():
+        recipe = load_recipe(name)
+        print(f"{name:32}{recipe.base:28}{recipe.method:12}drops {format_layers(recipe.drop)}")
+
+
+@recipes.command()
+def show(recipe: RecipeName) -> None:
+    """Print a recipe, and its digest."""
+    found = load_recipe(recipe)
+    for name, value in found.model_dump(mode="json", exclude_defaults=True).items():
+        print(f"{name}: {format_layers(found.drop) if name == 'drop' else value}")
+    print(f"digest: {found.digest}")
+
+
+@recipes.command()
+def check(
+    paths: Annotated[list[Path] | None, typer.Argument(help="YAMLs; by default all of pruned_models/.")] = None,
+) -> None:
+    """Check recipes: fields, layers, and that no two say the same; exits with 1 at the first fault of each file."""
+    found: dict[str, Path] = {}
+    faults = 0
+    for path in paths or sorted(PRUNED_MODELS.glob("*.yaml")):
+        try:
+            _check_new(load_recipe(str(path)), path, found)
+        except RecipeError as error:
+            print(error)
+            faults += 1
+    print(f"{len(found)} recipes in order, {faults} faulty")
+    if faults:
+        raise typer.Exit(1)
+
+
+def _check_new(recipe: Recipe, path: Path, found: dict[str, Path]) -> None:
+    if recipe.digest in found:
+        raise RecipeError(f"{path}: the same model as {found[recipe.digest]}")
+    found[recipe.digest] = path

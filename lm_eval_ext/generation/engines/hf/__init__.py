@@ -1,0 +1,1 @@
+"""Decoding with transformers: continuous batching over a cache of fixed slots."""

@@ -1,0 +1,70 @@
+"""The decoding engine for models whose cache cannot be cut or batched by rows: linear attention, convolutions."""
+
+from __future__ import annotations
+
+import inspect
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from lm_eval_ext.errors import ArchitectureError
+from lm_eval_ext.generation.engine import FollowUp, ended
+from lm_eval_ext.generation.request import Completion, Job
+from lm_eval_ext.generation.sampling import Noise, next_tokens
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class SingleRowEngine:
+    """One job after another, each from its prompt, in the model's own cache.
+
+    Args:
+        model: any causal language model of transformers.
+        decode: ids to text, for stop strings.
+        on_tokens: called after each step with the number of tokens it decoded.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        decode: Callable[[Sequence[int]], str],
+        on_tokens: Callable[[int], None] = lambda tokens: None,
+    ) -> None:
+        self.model = model
+        self.decode = decode
+        self.on_tokens = on_tokens
+        inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # an adapter hides the signature
+        known = [name for name in ("cache", "past_key_values", "cache_params", "state") if name in _parameters(inner)]
+        if not known:
+            raise ArchitectureError(f"the {inner.config.model_type} model has no cache to generate with")
+        self._cache_name = known[0]
+
+    @torch.inference_mode()
+    def run(self, jobs: Sequence[Job], on_completion: FollowUp) -> None:
+        """Decode every job and its follow-ups."""
+        queue = deque(jobs)
+        while queue:
+            job = queue.popleft()
+            queue.extendleft(reversed(list(on_completion(job, self._complete(job)))))
+
+    def _complete(self, job: Job) -> Completion:
+        device = self.model.device
+        noise, new = Noise(job.seed, device), list(job.ids)
+        out: list[int] = []
+        state: dict[str, object] = {}
+        while True:
+            output = self.model(input_ids=torch.tensor([new], device=device), use_cache=True, **state)
+            state = {self._cache_name: getattr(output, self._cache_name)}
+            new = next_tokens(output.logits[:, -1], job.sampling, [noise], [[*job.ids, *out]])
+            out += new
+            self.on_tokens(1)
+            reason = ended(out, job, self.decode)
+            if reason:
+                return Completion(tuple(out), reason)
+
+
+def _parameters(model: PreTrainedModel) -> Sequence[str]:
+    return list(inspect.signature(model.forward).parameters)

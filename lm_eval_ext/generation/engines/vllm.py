@@ -1,0 +1,157 @@
+"""The decoding engine on vLLM: jobs go into its scheduler as they come up, answers while traces are still decoded."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+from lm_eval_ext.generation.engine import FollowUp, ended
+from lm_eval_ext.generation.request import Completion, Job
+
+
+@dataclass
+class _Running:
+    """A job in vLLM's scheduler, and what it decoded."""
+
+    job: Job
+    out: list[int] = field(default_factory=list)
+
+
+class VLLMEngine:
+    """Feeds one vLLM engine step by step; what ends a job is decided here, as for every engine.
+
+    vLLM's prefix cache keeps prompts and traces, so an answer does not prefill the trace it follows.
+
+    Args:
+        llm: a `vllm.LLM`.
+        decode: ids to text, for stop strings.
+        on_tokens: called after each step with the number of tokens it decoded.
+        lora: adapter for all requests, or None.
+    """
+
+    def __init__(
+        self,
+        llm: Any,
+        decode: Callable[[Sequence[int]], str],
+        on_tokens: Callable[[int], None] = lambda tokens: None,
+        lora: Any = None,
+    ) -> None:
+        self.engine = llm.llm_engine
+        self.decode = decode
+        self.on_tokens = on_tokens
+        self.lora = lora
+        self._numbers = count()
+
+    def run(self, jobs: Sequence[Job], on_completion: FollowUp) -> None:
+        """Decode every job and its follow-ups."""
+        running: dict[str, _Running] = {}
+        try:
+            self._add(jobs, running)
+            while running:
+                self._step(running, on_completion)
+        finally:  # an interrupted run leaves nothing behind in the scheduler
+            self.engine.abort_request(list(running))
+
+    def _add(self, jobs: Iterable[Job], running: dict[str, _Running]) -> None:
+        for job in jobs:
+            name = f"tts-{next(self._numbers)}"
+            self.engine.add_request(
+                name, {"prompt_token_ids": list(job.ids)}, sampling_params(job), lora_request=self.lora
+            )
+            running[name] = _Running(job)
+
+    def _step(self, running: dict[str, _Running], on_completion: FollowUp) -> None:
+        finished: list[tuple[Job, Completion]] = []
+        tokens = 0
+        for output in self.engine.step():
+            row = running.get(output.request_id)
+            if row is None:  # a step that was under way when its request was done with
+                continue
+            before = len(row.out)
+            completion = advanced(row.out, output.outputs[0].token_ids, row.job, self.decode)
+            tokens += len(row.out) - before
+            if completion:
+                finished.append((row.job, completion))
+                del running[output.request_id]
+            if bool(completion) != output.finished:
+                self._part(output, bool(completion))
+        self.on_tokens(tokens)
+        for job, completion in finished:
+            self._add(on_completion(job, completion), running)
+
+    def _part(self, output: Any, ended_here: bool) -> None:
+        """The engine and we disagree on whether a request has ended."""
+        if not ended_here:
+            raise RuntimeError(f"vLLM ended a request for reasons of its own: {output.outputs[0].finish_reason}")
+        self.engine.abort_request([output.request_id])
+
+
+def advanced(
+    out: list[int], tokens: Sequence[int], job: Job, decode: Callable[[Sequence[int]], str]
+) -> Completion | None:
+    """Take in new tokens, up to the one that ends the job; several may come at once."""
+    for token in tokens:
+        out.append(token)
+        reason = ended(out, job, decode)
+        if reason:
+            return Completion(tuple(out), reason)
+    return None
+
+
+def sampling_params(job: Job) -> Any:
+    """vLLM's words for a job; every job has a seed of its own, so repeats are independent."""
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    return SamplingParams(
+        max_tokens=job.max_tokens,
+        temperature=job.sampling.temperature,
+        top_p=job.sampling.top_p,
+        top_k=job.sampling.top_k,
+        min_p=job.sampling.min_p,
+        repetition_penalty=job.sampling.repetition_penalty,
+        seed=job.seed,
+        stop_token_ids=sorted(job.stop.tokens),
+        ignore_eos=True,  # what ends a text is among the stop tokens, where it does
+        detokenize=False,
+        output_kind=RequestOutputKind.DELTA,
+    )
+
+
+class RoundsEngine:
+    """Decodes in rounds by a function that decodes many jobs at once, where there is no engine to feed.
+
+    Args:
+        generate: the ids that each job decodes to.
+        decode: ids to text, for stop strings.
+        on_tokens: called after each round with the number of tokens it decoded.
+    """
+
+    def __init__(
+        self,
+        generate: Callable[[Sequence[Job]], Sequence[Sequence[int]]],
+        decode: Callable[[Sequence[int]], str],
+        on_tokens: Callable[[int], None] = lambda tokens: None,
+    ) -> None:
+        self.generate = generate
+        self.decode = decode
+        self.on_tokens = on_tokens
+
+    def run(self, jobs: Sequence[Job], on_completion: FollowUp) -> None:
+        """Decode every job, then all that follow, and so on."""
+        queue = deque(jobs)
+        while queue:
+            some = list(queue)
+            queue.clear()
+            for job, ids in zip(some, self.generate(some), strict=True):
+                self.on_tokens(len(ids))
+                queue.extend(on_completion(job, self._completed(job, ids)))
+
+    def _completed(self, job: Job, ids: Sequence[int]) -> Completion:
+        completion = advanced([], ids, job, self.decode)
+        if completion is None:
+            raise RuntimeError(f"vLLM ended a request of {job.max_tokens} tokens after {len(ids)}")
+        return completion

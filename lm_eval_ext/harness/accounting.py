@@ -1,0 +1,90 @@
+"""What generation costs: totals for the results file, and progress for whoever waits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tqdm import tqdm
+
+from lm_eval_ext.generation.request import Completion, Job
+
+
+@dataclass
+class Totals:
+    """Tokens and seconds of all thinking requests of a run.
+
+    Attributes:
+        prompt_tokens: of each trace's prompt.
+        thinking_tokens, answer_tokens: decoded in this run.
+        saved_by_sharing: thinking tokens that separate runs for each budget would have decoded besides.
+        resumed, resumed_tokens: stretches of text, and their tokens, that came from the journal.
+        loops_stopped: traces that were ended in a loop.
+        seconds: spent decoding, loading excluded.
+    """
+
+    prompt_tokens: int = 0
+    thinking_tokens: int = 0
+    answer_tokens: int = 0
+    saved_by_sharing: int = 0
+    resumed: int = 0
+    resumed_tokens: int = 0
+    loops_stopped: int = 0
+    loop_tokens_saved: int = 0
+    seconds: float = 0.0
+
+    def count(self, job: Job, completion: Completion, found: bool) -> None:
+        """Add one completion; `found` if it came from the journal."""
+        tokens = len(completion.ids)
+        if completion.reason == "loop":
+            self.loops_stopped += 1
+            self.loop_tokens_saved += job.max_tokens - tokens
+        if found:
+            self.resumed += 1
+            self.resumed_tokens += tokens
+        elif job.phase == "think":
+            self.thinking_tokens += tokens
+        else:
+            self.answer_tokens += tokens
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Add the time that the block takes."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds += time.perf_counter() - start
+
+    def info(self) -> dict[str, float]:
+        """The totals and the tokens decoded a second."""
+        decoded = self.thinking_tokens + self.answer_tokens
+        return asdict(self) | {"tokens_per_second": decoded / self.seconds if self.seconds else 0.0}
+
+
+class Progress:
+    """A bar of finished requests, with tokens a second and the time that is left."""
+
+    def __init__(self, requests: int, quiet: bool) -> None:
+        self._bar: Any = tqdm(total=requests, desc="Thinking", disable=quiet, mininterval=1.0)
+        self._tokens = 0
+        self._start = time.perf_counter()
+
+    def on_tokens(self, tokens: int) -> None:
+        """Count decoded tokens."""
+        self._tokens += tokens
+        self._bar.set_postfix_str(f"{self._tokens / (time.perf_counter() - self._start):.0f} tokens/s", refresh=False)
+        self._bar.update(0)
+
+    def on_result(self) -> None:
+        """Count a finished request."""
+        self._bar.update(1)
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()

@@ -1,0 +1,244 @@
+"""lm-eval's requests to ours, and our generations back: the bridge that every model class shares."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from lm_eval.api.instance import Instance
+
+from lm_eval_ext.errors import JournalError
+from lm_eval_ext.generation.budget_forcing import BudgetForcing
+from lm_eval_ext.generation.codec import Codec, codec_of
+from lm_eval_ext.generation.deduplication import MergingEngine
+from lm_eval_ext.generation.engine import Engine
+from lm_eval_ext.generation.journal import Journal, JournaledEngine, default_journal
+from lm_eval_ext.generation.options import Options, parse_options
+from lm_eval_ext.generation.planner import Plan, plan
+from lm_eval_ext.generation.request import Generation, Request
+from lm_eval_ext.harness.accounting import Progress, Totals
+from lm_eval_ext.harness.arguments import Arguments
+from lm_eval_ext.harness.prompts import EncodedPrompt, Prompt, Prompts
+from lm_eval_ext.harness.thinking_model import ThinkingModel
+from lm_eval_ext.thinking_formats import ThinkingFormat, detect_format, format_named, with_markers
+
+logger = logging.getLogger("lm_eval.tts")
+
+
+class ThinkingRequests:
+    """Runs the requests of one `generate_until` call that name a thinking budget.
+
+    Args:
+        lm: the lm-eval model; gives tokenizer, template, context and batch size.
+        arguments: ours, of which those that say how to think are used.
+    """
+
+    def __init__(self, lm: ThinkingModel, arguments: Arguments) -> None:
+        self.lm = lm
+        self.arguments = arguments
+        self.journal = open_journal(arguments.journal)
+        self.totals = Totals()
+        self.thinking_format = (
+            format_named(arguments.thinking_format)
+            if arguments.thinking_format
+            else detect_format(lm.tokenizer, str(lm.pretrained) if isinstance(lm.pretrained, str) else "")
+        )
+        logger.info("thinking format: %s", self.thinking_format.name)
+        if "strftime_now" in str(lm.tokenizer.chat_template):
+            logger.warning(
+                "the chat template prints today's date, which is part of every prompt: samples change with the day, "
+                "and a run that goes on another day finds nothing in the journal"
+            )
+        self.prompts = Prompts(lm, arguments.auto_chat_template)
+        self._warned_closed: set[str] = set()
+
+    def run(self, instances: Sequence[Instance], disable_tqdm: bool = False) -> list[Generation]:
+        """One generation an instance, in order.
+
+        Raises:
+            ArgumentError: generation arguments that are not known or contradict each other, or a prompt that
+                does not fit; before anything is decoded.
+        """
+        options = [self._options(instance) for instance in instances]
+        prompts = self.prompts.of(instances)
+        results: dict[int, Generation] = {}
+        for thinking_format, indices in self._by_format(options).items():
+            requests = self._requests(instances, options, prompts, indices, thinking_format)
+            results.update(zip(indices, self._generate(requests, thinking_format, disable_tqdm), strict=True))
+        return [results[index] for index in range(len(instances))]
+
+    def _options(self, instance: Instance) -> Options:
+        return parse_options(
+            instance.args[1], answer_budget=self.arguments.answer_token_budget, max_tokens=self.lm.max_gen_toks
+        )
+
+    def _by_format(self, options: Sequence[Options]) -> dict[ThinkingFormat, list[int]]:
+        groups: dict[ThinkingFormat, list[int]] = {}
+        for index, option in enumerate(options):
+            groups.setdefault(
+                with_markers(self.thinking_format, option.thinking_start, option.thinking_end), []
+            ).append(index)
+        return groups
+
+    def _requests(
+        self,
+        instances: Sequence[Instance],
+        options: Sequence[Options],
+        prompts: Sequence[Prompt],
+        indices: Sequence[int],
+        thinking_format: ThinkingFormat,
+    ) -> list[Request]:
+        repeats = _repeat_indices(instances)
+        encoded = {prompt: self.prompts.encoded(prompt, thinking_format) for prompt in dict.fromkeys(prompts)}
+        self._warn_of_closed_thinking(instances, [index for index in indices if not encoded[prompts[index]].thinks])
+        return [_request(encoded[prompts[index]], repeats[index], options[index]) for index in indices]
+
+    def _warn_of_closed_thinking(self, instances: Sequence[Instance], closed: Sequence[int]) -> None:
+        for task in dict.fromkeys(str(instances[index].task_name) for index in closed):
+            if task not in self._warned_closed:
+                self._warned_closed.add(task)
+                logger.warning(
+                    "%s: the prompt has closed the thinking before the model begins (by the chat template, or by the "
+                    "task's gen_prefix), so its thinking budget has no effect",
+                    task,
+                )
+
+    # Decoding ---------------------------------------------------------------------------------------------
+
+    def _generate(self, requests: Sequence[Request], thinking_format: ThinkingFormat, quiet: bool) -> list[Generation]:
+        self._warn_of_clamps(requests)
+        planned = plan(requests, self.lm.max_length, share=self.arguments.share_traces)
+        _log_plan(planned)
+        codec = codec_of(self.lm.tokenizer, self._eos())
+        with (
+            Progress(len(requests), quiet or self.lm.rank != 0) as progress,
+            self.totals.timed(),
+            self.lm.decoding_context(),
+        ):
+            forcing = BudgetForcing(
+                self._engine(codec, requests, planned, progress),
+                codec,
+                thinking_format,
+                base_seed=_torch_seed() if self.arguments.seed is None else self.arguments.seed,
+                max_length=self.lm.max_length,
+                stop_loops=self.arguments.stop_loops,
+                on_result=lambda index, generation: progress.on_result(),
+            )
+            results = forcing.run(requests, planned)
+        self.totals.prompt_tokens += sum(len(trace.prompt) for trace in planned.traces)
+        self.totals.saved_by_sharing += forcing.saved
+        self._log_resumed()
+        return results
+
+    def _engine(self, codec: Codec, requests: Sequence[Request], planned: Plan, progress: Progress) -> Engine:
+        answers = max(
+            request.max_tokens if request.answer_budget is None else request.answer_budget for request in requests
+        )
+        longest = max(len(trace.prompt) + trace.limit for trace in planned.traces) + answers
+        engine = self.lm.decoding_engine(min(longest, self.lm.max_length), codec.decode, progress.on_tokens)
+        model = f"{self.lm.fingerprint}, {self.lm.versions}"
+        return MergingEngine(JournaledEngine(engine, self.journal, model, codec.decode, self.totals.count))
+
+    def _log_resumed(self) -> None:
+        if self.journal is not None and self.totals.resumed:
+            logger.info(
+                "resumed: %d stretches of text (%d tokens) were in the journal %s",
+                self.totals.resumed,
+                self.totals.resumed_tokens,
+                self.journal.path,
+            )
+
+    def _eos(self) -> set[int]:
+        """Every id that ends a text: the tokenizer's, and those of the generation config."""
+        named = getattr(self.lm.generation_defaults(), "eos_token_id", None)
+        ids = set(named) if isinstance(named, (list, tuple)) else {named}
+        return {int(token) for token in ids | {self.lm.tokenizer.eos_token_id} if token is not None}
+
+    def _warn_of_clamps(self, requests: Sequence[Request]) -> None:
+        room = self.lm.max_length - max(len(request.prompt) for request in requests)
+        asked = max(request.max_tokens for request in requests)
+        if asked > room:
+            logger.warning(
+                "max_gen_toks=%d does not fit the model's context of %d: up to %d tokens are decoded after the "
+                "longest prompt",
+                asked,
+                self.lm.max_length,
+                room,
+            )
+        starved = [
+            r for r in requests if r.thinking_budget is not None and r.thinking_budget >= min(r.max_tokens, room)
+        ]
+        if starved:
+            logger.warning(
+                "%d requests have a thinking budget that leaves no room for an answer within max_gen_toks and the "
+                "context (a budget of %d, for one): their traces are not forced to answer",
+                len(starved),
+                starved[0].thinking_budget,
+            )
+
+
+def _torch_seed() -> int:
+    """What lm-eval's `--seed` set."""
+    import torch
+
+    return torch.initial_seed()
+
+
+def _repeat_indices(instances: Sequence[Instance]) -> list[int]:
+    """Which repeat of its question each instance is.
+
+    lm-eval hands over the same object `repeats` times; when ranks are padded to equal length, whole sets of
+    repeats come again, and count as the same ones.
+    """
+    seen: Counter[int] = Counter()
+    indices = []
+    for instance in instances:
+        indices.append(seen[id(instance)] % max(1, instance.repeats or 1))
+        seen[id(instance)] += 1
+    return indices
+
+
+def _request(prompt: EncodedPrompt, repeat: int, options: Options) -> Request:
+    thinks = prompt.thinks
+    return Request(
+        prompt=prompt.ids,
+        repeat=repeat,
+        sampling=options.sampling,
+        thinking_budget=options.thinking_budget,
+        # Without thinking the answer is all there is, and only a budget that was asked for limits it.
+        answer_budget=options.answer_budget if thinks or options.names_answer_budget else None,
+        max_tokens=options.max_tokens,
+        until=options.until,
+        wait_count=options.wait_count,
+        wait_text=options.wait_text,
+        thinks=thinks,
+    )
+
+
+def _log_plan(planned: Plan) -> None:
+    logger.info(
+        "%d traces: at most %d thinking tokens to decode for %d asked for, %d saved by sharing",
+        len(planned.traces),
+        planned.at_most,
+        planned.asked,
+        planned.asked - planned.at_most,
+    )
+
+
+def open_journal(journal: str | bool | None) -> Journal | None:
+    """The journal that a model argument names.
+
+    Raises:
+        JournalError: a file that was named cannot be used. The shared one, which nobody asked for, is done without.
+    """
+    if journal in ("off", "none", False, None):
+        return None
+    if journal not in ("on", True):
+        return Journal(Path(str(journal)).expanduser())
+    try:
+        return Journal(default_journal())
+    except (JournalError, RuntimeError) as error:
+        logger.warning("%s; going on without", error)
+        return None

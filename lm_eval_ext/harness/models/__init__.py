@@ -1,0 +1,1 @@
+"""The model classes that lm-eval finds: `pruned-hf` and `pruned-vllm`."""

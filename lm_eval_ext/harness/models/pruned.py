@@ -1,0 +1,172 @@
+"""What our lm-eval models have in common: layers that are not loaded, requests that think under a budget."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import Any, ClassVar, NoReturn
+
+from lm_eval.api.instance import Instance
+
+from lm_eval_ext.errors import ArgumentError
+from lm_eval_ext.generation.options import asks_for_thinking
+from lm_eval_ext.harness.arguments import CHOOSING, NAMES, Arguments, chosen_recipe, parse_model_args, taken_from
+from lm_eval_ext.harness.bridge import ThinkingRequests
+from lm_eval_ext.harness.engines import capabilities
+from lm_eval_ext.harness.prune_on_load import computed_recipe
+from lm_eval_ext.paths import TINY_CHAIN
+from lm_eval_ext.pruning.recipe import Recipe, format_layers
+from lm_eval_ext.pruning.recovery import recovery_of
+
+logger = logging.getLogger("lm_eval.tts")
+
+
+class PrunedLM(ABC):
+    """To be mixed into one of lm-eval's model classes, before it.
+
+    The class it is mixed into gives what is loaded and how it decodes (see `ThinkingModel`); this takes the arguments
+    of `harness/arguments.py`.
+    """
+
+    NAME: ClassVar[str]
+    NOT_WITH_DROPPED_LAYERS: ClassVar[Mapping[str, str]]  # arguments of lm-eval's class, and why
+    arguments: Arguments
+    recipe: Recipe | None
+    _kept: tuple[int, ...] | None = None
+
+    def _take(self, pretrained: Any, revision: str | None, kwargs: dict[str, Any]) -> tuple[Any, str]:
+        """Take our arguments out of all; what is to be loaded, and at which revision."""
+        self.arguments = arguments = taken_from(kwargs)
+        if any(getattr(arguments, name) is not None for name in CHOOSING):
+            self._refuse(kwargs)  # before layers are chosen, which may take hours
+        load_options = {name: kwargs[name] for name in ("dtype", "trust_remote_code") if name in kwargs}
+        if pretrained is None and arguments.recipe is None:
+            pretrained = TINY_CHAIN.name
+            logger.info("no pretrained given: evaluating the embedded tiny-chain, a small model for trying things out")
+        if pretrained == TINY_CHAIN.name:
+            pretrained = str(TINY_CHAIN)
+        choose = functools.partial(
+            computed_recipe, pretrained, revision, arguments.prune, arguments.calibration, **load_options
+        )
+        self.recipe = chosen_recipe(pretrained, revision, arguments, choose)
+        if pretrained is None:
+            pretrained, revision = self._base_of_recipe(revision)
+        if self.recipe is not None and not isinstance(pretrained, str):
+            raise ArgumentError(
+                "layers are dropped while loading: pass pretrained as a name or folder, not a loaded model"
+            )
+        return pretrained, revision or "main"
+
+    def _refuse(self, kwargs: Mapping[str, Any]) -> None:
+        for key, why in self.NOT_WITH_DROPPED_LAYERS.items():
+            if kwargs.get(key):
+                raise ArgumentError(f"{key}={kwargs[key]} does not go with dropped layers: {why}")
+
+    @classmethod
+    def create_from_arg_string(cls, arg_string: str, additional_config: dict[str, Any] | None = None) -> PrunedLM:
+        """As lm-eval's, but commas inside brackets do not separate arguments."""
+        extra = {key: value for key, value in (additional_config or {}).items() if value is not None}
+        return cls(**{**parse_model_args(arg_string), **extra})
+
+    def _base_of_recipe(self, revision: str | None) -> tuple[str, str]:
+        assert self.recipe is not None  # else the embedded model was taken
+        return self.recipe.base, revision or self.recipe.revision
+
+    def _log_pruning(self) -> None:
+        if self._kept is not None and self.recipe is not None:
+            info = self._pruning_info()
+            logger.info(
+                "dropped layers %s of %d: %d parameters of %d stay",
+                format_layers(self.recipe.drop),
+                len(self._kept) + len(self.recipe.drop),
+                info["parameters_after"],
+                info["parameters_before"],
+            )
+
+    # Generation -------------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def _thinking(self) -> ThinkingRequests:
+        return ThinkingRequests(self, self.arguments)  # type: ignore[arg-type]  # the class mixed into has it
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        """Requests that name a thinking budget by our engine, the others as lm-eval's class does them."""
+        ours = [index for index, request in enumerate(requests) if asks_for_thinking(request.args[1])]
+        results: dict[int, str] = {}
+        if ours:
+            texts: Sequence[str] = self._thinking.run([requests[index] for index in ours], disable_tqdm)
+            results.update(zip(ours, texts, strict=True))
+        rest = [index for index in range(len(requests)) if index not in results]
+        if rest:
+            theirs: Any = super()
+            texts = theirs.generate_until([requests[index] for index in rest], disable_tqdm)
+            results.update(zip(rest, texts, strict=True))
+        return [results[index] for index in range(len(requests))]
+
+    # Results ----------------------------------------------------------------------------------------------
+
+    def get_model_info(self) -> dict[str, Any]:
+        """lm-eval's model information, what was dropped from what, and what generation took."""
+        theirs: Any = getattr(super(), "get_model_info", dict)
+        info: dict[str, Any] = {
+            **theirs(), "pruning": self._pruning_info(), "engine": capabilities(self.NAME),
+            "lm_eval_tts_version": version("lm-eval-tts"),
+        }  # fmt: skip
+        if "_thinking" in vars(self):
+            # lm-eval asks the first rank alone, which knows of its own share of the requests.
+            ranks = {"of_rank": getattr(self, "rank", 0), "ranks": getattr(self, "world_size", 1)}
+            info["generation"] = self._thinking.totals.info() | ranks
+        return info
+
+    def _pruning_info(self) -> dict[str, Any]:
+        recipe, before, after = self.recipe, *self._parameters()
+        pretrained = self._pretrained_name()
+        recovery = recovery_of(getattr(self, "peft", None), pretrained)
+        return {
+            "base": recipe.base if recipe else pretrained,
+            "method": recipe.method if recipe else "none",
+            "source": recipe.source if recipe else "",
+            "dropped_layers": list(recipe.drop) if recipe else [],
+            "merged_layers": [step.model_dump(mode="json") for step in recipe.merge] if recipe else [],
+            "kept_layers": list(self._kept or range(self._depth())),
+            "layer_scores": list(recipe.scores) if recipe else [],
+            "parameters_before": before,
+            "parameters_after": after,
+            "recipe_hash": recipe.digest if recipe else "",
+            "model_fingerprint": self.fingerprint,
+            **({"recovered": recovery} if recovery else {}),
+        }
+
+    @abstractmethod
+    def _pretrained_name(self) -> str:
+        """The model's name or folder; empty where an object was given."""
+
+    @abstractmethod
+    def _depth(self) -> int:
+        """Layers of the base model."""
+
+    @abstractmethod
+    def _parameters(self) -> tuple[int, int]:
+        """Parameters of the base model, and of the one that was loaded."""
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Changes with the weights and the config."""
+
+
+def explain_unknown_argument(error: TypeError, ours: type[PrunedLM], theirs: type) -> NoReturn:
+    """Raise one line for a model argument that nobody knows; else the error as it was."""
+    match = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+    if match is None:
+        raise error
+    known = [name for name in inspect.signature(theirs).parameters if name != "kwargs"]
+    raise ArgumentError(
+        f"unknown model argument {match[1]!r}; expected one of: {', '.join(NAMES)}; those of lm-eval's "
+        f"{theirs.__name__} ({', '.join(known)}); or what its loader takes"
+    ) from error

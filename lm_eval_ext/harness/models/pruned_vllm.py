@@ -1,0 +1,132 @@
+"""`--model pruned-vllm`: lm-eval's VLLM with layers dropped on load and thinking under a budget."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, ClassVar
+
+from lm_eval_ext.errors import ArgumentError
+from lm_eval_ext.generation.engine import Engine
+from lm_eval_ext.generation.engines.vllm import RoundsEngine, VLLMEngine, sampling_params
+from lm_eval_ext.generation.request import Job
+from lm_eval_ext.harness.models.pruned import PrunedLM, explain_unknown_argument
+from lm_eval_ext.pruning.architecture import config_overrides, depth
+from lm_eval_ext.pruning.loading import checkpoint_fingerprint, exact_config, parameter_count
+from lm_eval_ext.pruning.recipe import kept_layers
+from lm_eval_ext.pruning.vllm_loader import engine_arguments
+
+try:
+    import vllm
+    from lm_eval.models.vllm_causallms import VLLM
+except (ImportError, OSError) as error:  # OSError: a library that does not fit the installed torch
+    raise ArgumentError(
+        f"--model pruned-vllm needs vLLM, which cannot be imported ({error}); pip install 'lm-eval-tts[vllm]' on a "
+        "machine with a GPU, or use --model pruned-hf"
+    ) from error
+
+
+class PrunedVLLM(PrunedLM, VLLM):  # type: ignore[misc]  # lm-eval has no type information
+    """A causal language model in vLLM, of which some layers are never loaded.
+
+    Takes every argument of lm-eval's `vllm`, and those of `PrunedLM`. `pretrained` may be left out where `recipe`
+    names the base. vLLM's own thinking budget is not used: its model runners differ in what they do at a budget.
+
+    Raises:
+        TTSError: an argument, recipe or checkpoint that cannot be used; the message is one line.
+    """
+
+    NAME = "pruned-vllm"
+    NOT_WITH_DROPPED_LAYERS: ClassVar[Mapping[str, str]] = {
+        "quantization": "its checkpoint is packed; drop layers from the unquantized one",
+        "load_format": "layers are dropped by a load format of our own",
+        "hf_overrides": "the config is cut by overrides of our own",
+        "lora_local_path": "the adapter was trained on another depth",
+    }
+
+    def __init__(self, pretrained: str | None = None, *, revision: str | None = None, **kwargs: Any) -> None:
+        self.pretrained, self.revision = self._take(pretrained, revision, kwargs)
+        self._dense_config = self._whole_config(bool(kwargs.get("trust_remote_code")))
+        if self.recipe is not None:
+            self._kept = kept_layers(self.recipe.drop, depth(self._dense_config))
+            self._sliced_config = exact_config(
+                self._dense_config, self._kept, self.arguments.trust_layer_fields, bool(kwargs.get("trust_remote_code"))
+            )
+            kwargs |= engine_arguments(
+                config_overrides(self._dense_config, self._kept, trust_layer_fields=True),
+                self._kept,
+                self.recipe.merged,
+            )
+        kwargs.setdefault("enable_prefix_caching", True)  # an answer does not prefill its trace again
+        if self.arguments.seed is not None:
+            kwargs.setdefault("seed", self.arguments.seed)
+        try:
+            VLLM.__init__(self, pretrained=self.pretrained, revision=self.revision, **kwargs)
+        except TypeError as error:
+            explain_unknown_argument(error, type(self), VLLM)
+        self._log_pruning()
+
+    def _whole_config(self, trust_remote_code: bool) -> Any:
+        from transformers import AutoConfig
+
+        return AutoConfig.from_pretrained(self.pretrained, revision=self.revision, trust_remote_code=trust_remote_code)
+
+    # Generation -------------------------------------------------------------------------------------------
+
+    def decoding_engine(
+        self, tokens: int, decode: Callable[[Sequence[int]], str], on_tokens: Callable[[int], None]
+    ) -> Engine:
+        """vLLM's scheduler itself, or one round after the other where Ray runs several of them."""
+        if self.data_parallel_size > 1:
+            return RoundsEngine(self._decoded_in_replicas, decode, on_tokens)
+        return VLLMEngine(self.model, decode, on_tokens, self.lora_request)
+
+    def _decoded_in_replicas(self, jobs: Sequence[Job]) -> list[Sequence[int]]:
+        outputs = self._model_generate(
+            [list(job.ids) for job in jobs], generate=True, sampling_params=[sampling_params(job) for job in jobs]
+        )
+        return [output.outputs[0].token_ids for output in outputs]
+
+    def decoding_context(self) -> AbstractContextManager[Any]:
+        """Nothing: vLLM keeps its own precision."""
+        return nullcontext()
+
+    def generation_defaults(self) -> Any:
+        """The checkpoint's generation config, None where it has none."""
+        from transformers import GenerationConfig
+
+        try:
+            return GenerationConfig.from_pretrained(self.pretrained, revision=self.revision)
+        except OSError:
+            return None
+
+    @property
+    def versions(self) -> str:
+        """What besides the model decides what is decoded."""
+        return f"vllm {vllm.__version__}, {self.model_args['dtype']}"
+
+    # Results ----------------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Changes with the weights and the config."""
+        merged = self.recipe.merged if self.recipe else None
+        return checkpoint_fingerprint(
+            self.pretrained, self._config_of_loaded(), self._all_kept(), self.revision, merged
+        )
+
+    def _config_of_loaded(self) -> Any:
+        return self._sliced_config if self._kept else self._dense_config
+
+    def _all_kept(self) -> tuple[int, ...]:
+        return self._kept or tuple(range(self._depth()))
+
+    def _pretrained_name(self) -> str:
+        return str(self.pretrained)
+
+    def _depth(self) -> int:
+        return depth(self._dense_config)
+
+    def _parameters(self) -> tuple[int, int]:
+        return parameter_count(self._dense_config), parameter_count(self._config_of_loaded())

@@ -1,0 +1,43 @@
+"""What lm-eval knows by name: filters, metrics, tasks; and the one filter that its templates have."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+
+def known_filters() -> Collection[str]:
+    """Filters that `filter_list` may name, ours among them."""
+    from lm_eval.api.registry import filter_registry
+
+    import lm_eval_ext.harness.metrics  # noqa: F401  # its decorators register it
+
+    names: Collection[str] = filter_registry
+    return names
+
+
+def known_metrics() -> Collection[str]:
+    """Metrics that `metric_list` may name, ours among them."""
+    from lm_eval.api.registry import metric_registry
+
+    import lm_eval_ext.harness.metrics  # noqa: F401  # its decorators register it
+
+    names: Collection[str] = metric_registry
+    return names
+
+
+def tasks_of_others(files: Collection[Path]) -> frozenset[str]:
+    """Names of tasks that lm-eval knows from other files than these, which are resolved paths."""
+    from lm_eval.tasks import TaskManager
+
+    index = TaskManager().task_index
+    return frozenset(
+        name for name, entry in index.items() if entry.yaml_path is None or Path(entry.yaml_path).resolve() not in files
+    )
+
+
+def regex_replace(text: str, pattern: str, replacement: str, count: int = 0) -> str:
+    """lm-eval's filter for templates."""
+    from lm_eval.utils import regex_replace as theirs
+
+    return str(theirs(text, pattern, replacement, count))

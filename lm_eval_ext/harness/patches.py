@@ -1,0 +1,195 @@
+"""What is changed in lm-eval 0.4.13 while it runs, one function each; nothing here touches other tasks or models.
+
+Each may be called any number of times: what it puts in place carries a mark of ours. `needed until` says from which
+lm-eval on it can go.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import os
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from lm_eval_ext.errors import DatasetError, TTSError
+from lm_eval_ext.grading import GRADER_VERSION, GRADING_METRICS
+from lm_eval_ext.harness.engines import models
+from lm_eval_ext.paths import TASKS
+
+_MARK = "__lm_eval_tts__"
+
+
+def _replace(owner: Any, name: str, around: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+    """Put a function around another one, once."""
+    original = getattr(owner, name)
+    if hasattr(original, _MARK):
+        return
+    changed = functools.wraps(original)(around(original))
+    setattr(changed, _MARK, True)
+    static = isinstance(vars(owner).get(name), staticmethod)
+    setattr(owner, name, staticmethod(changed) if static else changed)
+
+
+def find_our_tasks() -> None:
+    """`TaskIndex.build` looks into our tasks folder as well, after lm-eval's own and before `--include_path`.
+
+    Needed until lm-eval finds task folders by entry points (0.4.13 does not).
+    """
+    from lm_eval.tasks import _index, manager
+
+    defaults = Path(manager.__file__).parent
+
+    def around(build: Callable[..., Any]) -> Callable[..., Any]:
+        def with_our_tasks(paths: Iterable[Path], **options: Any) -> Any:
+            paths = list(paths)
+            if defaults in paths and TASKS not in paths:  # a user's --include_path still comes later and wins
+                paths.insert(paths.index(defaults) + 1, TASKS)
+            return build(paths, **options)
+
+        return with_our_tasks
+
+    _replace(_index.TaskIndex, "build", around)
+
+
+def explain_unreachable_datasets() -> None:
+    """`ConfigurableTask.download` says of our tasks, in one line, how to run them without a network.
+
+    Needed as long as `datasets` raises errors that do not.
+    """
+    from lm_eval.api.task import ConfigurableTask
+
+    def around(download: Callable[..., Any]) -> Callable[..., Any]:
+        def explained(self: Any, *args: Any, **kwargs: Any) -> None:
+            try:
+                download(self, *args, **kwargs)
+            except (OSError, ValueError) as error:
+                if not str(self.config.task).startswith("tts_"):
+                    raise
+                raise DatasetError(_unreachable(self.config.task, self.DATASET_PATH, error)) from error
+
+        return explained
+
+    _replace(ConfigurableTask, "download", around)
+
+
+def _unreachable(task: str, dataset: str, error: Exception) -> str:
+    reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    return (
+        f"task {task}: dataset {dataset} cannot be reached ({reason}); without a network, run from a folder that "
+        f"holds it as ./{dataset}, or fill the cache on another machine and set HF_HUB_OFFLINE=1; "
+        "a gated dataset needs `hf auth login` first"
+    )
+
+
+def give_requests_their_gen_prefix() -> None:
+    """`ConfigurableTask.construct_requests` tells each request its task's `gen_prefix`.
+
+    Without a chat template, lm-eval adds it to the user's words, where no model class can tell it from them. Needed
+    until an `Instance` carries it.
+    """
+    from lm_eval.api.task import ConfigurableTask
+
+    def around(construct: Callable[..., Any]) -> Callable[..., Any]:
+        def with_prefix(self: Any, doc: dict[str, Any], ctx: Any, **kwargs: Any) -> Any:
+            made = construct(self, doc, ctx, **kwargs)
+            prefix = self.doc_to_prefix(doc)
+            for instance in made if isinstance(made, list) else [made]:
+                instance.gen_prefix = prefix
+            return made
+
+        return with_prefix
+
+    _replace(ConfigurableTask, "construct_requests", around)
+
+
+def record_the_grader_version() -> None:
+    """`ConfigurableTask.dump_config` says which version of our grader grades a task, whatever model answers it.
+
+    Needed as long as lm-eval keeps no versions of metrics.
+    """
+    from lm_eval.api.task import ConfigurableTask
+
+    def around(dump: Callable[..., Any]) -> Callable[..., Any]:
+        def with_version(self: Any) -> dict[str, Any]:
+            config: dict[str, Any] = dump(self)
+            if set(GRADING_METRICS) & set(self._metric_fn_list):
+                config["metadata"] = {**(config.get("metadata") or {}), "grader_version": GRADER_VERSION}
+            return config
+
+        return with_version
+
+    _replace(ConfigurableTask, "dump_config", around)
+
+
+def name_output_folders_after_the_pruned_model() -> None:
+    """`GeneralConfigTracker.log_experiment_args` names the folder of a run after what was dropped as well.
+
+    Needed until a model class can name its run: a dense and a pruned run would share a folder.
+    """
+    from lm_eval.loggers.evaluation_tracker import GeneralConfigTracker
+
+    def around(log: Callable[..., Any]) -> Callable[..., Any]:
+        def log_pruned(self: Any, model_source: str, model_args: Any, *args: Any, **kwargs: Any) -> None:
+            log(self, model_source, model_args, *args, **kwargs)
+            if model_source in models():
+                from lm_eval.utils import sanitize_model_name
+
+                from lm_eval_ext.harness.arguments import run_name
+
+                self.model_name = run_name(self.model_name, model_args)
+                self.model_name_sanitized = sanitize_model_name(self.model_name)
+
+        return log_pruned
+
+    _replace(GeneralConfigTracker, "log_experiment_args", around)
+
+
+def list_models() -> None:
+    """`lm_eval ls` has the choice `models`. Needed until lm-eval lists more than tasks (0.4.13 does not)."""
+    from lm_eval._cli.ls import List
+
+    execute = List._execute
+
+    def around(add: Callable[..., Any]) -> Callable[..., Any]:
+        def with_models(self: Any) -> None:
+            add(self)
+            what = next(action for action in self._parser._actions if action.dest == "what")
+            if "models" not in what.choices:
+                what.choices = [*what.choices, "models"]
+                self._execute = functools.partial(_list_models_or, functools.partial(execute, self))
+
+        return with_models
+
+    _replace(List, "_add_args", around)
+
+
+def _list_models_or(execute: Callable[[argparse.Namespace], None], given: argparse.Namespace) -> None:
+    if given.what != "models":
+        execute(given)
+        return
+    import lm_eval.models  # noqa: F401  # fills the registry, ours included
+    from lm_eval.api.registry import model_registry
+
+    print("\n".join(sorted(model_registry)))
+
+
+def report_our_errors_in_one_line() -> None:
+    """`sys.excepthook` prints our errors as one line, unless LM_EVAL_TTS_TRACEBACK is set.
+
+    Needed as long as lm-eval lets errors of models and tasks end its command with a traceback.
+    """
+
+    def around(report: Callable[..., Any]) -> Callable[..., Any]:
+        def brief(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+            if isinstance(error, TTSError) and not os.environ.get("LM_EVAL_TTS_TRACEBACK"):
+                print(f"lm-eval-tts: {error}", file=sys.stderr)
+            else:
+                report(kind, error, trace)
+
+        return brief
+
+    _replace(sys, "excepthook", around)

@@ -1,0 +1,37 @@
+"""The steps by which our models, filters, metrics and tasks folder get into lm-eval; each may run twice."""
+
+from __future__ import annotations
+
+from lm_eval_ext.harness import patches
+from lm_eval_ext.harness.engines import models
+
+
+def register_models() -> None:
+    """Add our models to lm-eval's registry (lazily: nothing is imported until one is asked for)."""
+    from lm_eval.api import registry
+
+    patches.report_our_errors_in_one_line()
+    patches.name_output_folders_after_the_pruned_model()
+    if hasattr(registry, "load_plugins"):  # later lm-eval finds our entry points itself
+        return
+    for name, target in models().items():
+        if name not in registry.model_registry:
+            registry.model_registry.register(name, target=target)
+
+
+def register_tasks() -> None:
+    """Add our filters, metrics and tasks folder to lm-eval."""
+    from lm_eval.api import registry
+
+    patches.report_our_errors_in_one_line()
+    if not hasattr(registry, "load_plugins"):
+        import lm_eval_ext.harness.metrics  # noqa: F401  # its decorators register it
+    patches.find_our_tasks()
+    patches.explain_unreachable_datasets()
+    patches.give_requests_their_gen_prefix()
+    patches.record_the_grader_version()
+
+
+def list_models() -> None:
+    """Have `lm_eval ls models` list them."""
+    patches.list_models()

@@ -1,0 +1,146 @@
+"""`prune=shortgpt:3`: a recipe that is computed when the model is loaded, once; the next run finds it."""
+
+from __future__ import annotations
+
+import ast
+import gc
+import hashlib
+import json
+import logging
+from importlib.metadata import version
+from typing import Any, NamedTuple
+
+from filelock import FileLock
+
+from lm_eval_ext.errors import ArgumentError
+from lm_eval_ext.harness.task_prompts import task_prompts
+from lm_eval_ext.paths import cache_folder
+from lm_eval_ext.pruning.architecture import check_supported, depth
+from lm_eval_ext.pruning.calibration import EMBEDDED, Calibration, calibration
+from lm_eval_ext.pruning.checkpoint import read_config
+from lm_eval_ext.pruning.context import PruningContext, ScoreCache
+from lm_eval_ext.pruning.loading import checkpoint_fingerprint
+from lm_eval_ext.pruning.recipe import Recipe, load_recipe, write_recipe
+from lm_eval_ext.pruning.selection import SOFTWARE, choose, needs_texts
+
+logger = logging.getLogger("lm_eval.tts")
+
+
+class PruneSpec(NamedTuple):
+    """What `METHOD:N[:name=value...]` asks for."""
+
+    method: str
+    layers: int
+    parameters: dict[str, object]
+
+
+def parse_prune_spec(prune: object) -> PruneSpec:
+    """A method, a number of layers, and the method's parameters.
+
+    Raises:
+        ArgumentError: it does not read so.
+    """
+    method, *rest = str(prune).split(":")
+    if not rest or not rest[0].isdecimal():
+        raise ArgumentError(
+            f"prune={prune}: give METHOD:N, as shortgpt:2, or METHOD:N:NAME=VALUE, as magnitude:2:norm=l2"
+        )
+    return PruneSpec(method, int(rest[0]), parse_parameters(rest[1:]))
+
+
+def parse_parameters(pairs: list[str]) -> dict[str, object]:
+    """Parameters of a method from `name=value`; a value is a Python literal or a word."""
+    wrong = [pair for pair in pairs if "=" not in pair]
+    if wrong:
+        raise ArgumentError(f"parameter {wrong[0]!r}: give it as NAME=VALUE")
+    return {name.strip(): _literal(value) for name, _, value in (pair.partition("=") for pair in pairs)}
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def computed_recipe(pretrained: Any, revision: str | None, prune: object, texts: str | None, **options: Any) -> Recipe:
+    """The recipe that `prune=` asks for, from the cache if it was computed before.
+
+    Args:
+        pretrained: Hub name or folder of the base model.
+        revision: branch, tag or commit.
+        prune: as `parse_prune_spec` reads it.
+        texts: calibration source, `embedded` by default.
+        options: `dtype` and `trust_remote_code` of the model.
+    """
+    if not isinstance(pretrained, str):
+        raise ArgumentError(f"prune={prune}: pass pretrained as a name or folder of the model to prune")
+    spec = parse_prune_spec(prune)
+    context = context_for(pretrained, revision, texts or EMBEDDED, **options)
+    path = cache_folder() / "recipes" / f"{_digest([_identity(context, spec.method), *spec])}.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):  # of several processes that load the model one computes it
+        if path.is_file():
+            logger.info("prune=%s: recipe of an earlier run, %s", prune, path)
+            return load_recipe(str(path))
+        context.score_cache = score_cache_for(context, spec.method)
+        recipe = choose(context, spec.method, [spec.layers], spec.parameters)[spec.layers]
+        write_recipe(recipe, path)
+    logger.info("prune=%s: recipe written to %s", prune, path)
+    release(context)
+    return recipe
+
+
+def context_for(
+    pretrained: str,
+    revision: str | None,
+    texts: str,
+    *,
+    samples: int = 16,
+    trust_remote_code: bool = False,
+    **options: Any,
+) -> PruningContext:
+    """A base model with its calibration texts, on a GPU where there is one."""
+    import torch
+
+    config = read_config(pretrained, revision or "main", trust_remote_code)
+    check_supported(config)
+    options.setdefault("device_map", "auto" if torch.cuda.is_available() else None)
+
+    def found() -> Calibration:
+        return calibration(texts, samples, task_prompts)
+
+    return PruningContext(
+        pretrained, config, found, revision=revision or "main", trust_remote_code=trust_remote_code, **options
+    )
+
+
+def score_cache_for(context: PruningContext, method: str) -> ScoreCache:
+    """Where numbers found of these weights on these texts are kept."""
+    return ScoreCache(cache_folder() / "prune" / f"{_digest(_identity(context, method))}.jsonl")
+
+
+def _identity(context: PruningContext, method: str) -> list[object]:
+    """What decides the numbers that a method finds."""
+    layers = range(depth(context.config))
+    return [
+        checkpoint_fingerprint(context.pretrained, context.config, layers, context.revision),
+        context.pretrained, context.dtype, context.max_tokens,
+        *map(version, SOFTWARE),
+        context.calibration.sha256 if needs_texts(method) else "",
+    ]  # fmt: skip
+
+
+def _digest(content: object) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def release(context: PruningContext) -> None:
+    """Free the memory of a model that has been looked at."""
+    import torch
+
+    for name in ("model", "layers"):
+        vars(context).pop(name, None)
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,81 @@
+"""A model held in Python: loaded, asked, evaluated, without a command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from lm_eval_ext.errors import ArgumentError, TaskError
+from lm_eval_ext.harness.engines import ENGINES
+from lm_eval_ext.harness.generated import GeneratedSample, GeneratedSamples
+from lm_eval_ext.harness.plugin import register_models, register_tasks
+
+
+def load_model(arguments: Mapping[str, Any], engine: str, batch_size: int | str) -> Any:
+    """A model of ours, as lm-eval's command line makes it.
+
+    Raises:
+        ArgumentError: there is no such engine, or no such argument.
+    """
+    if engine not in ENGINES:
+        raise ArgumentError(f"unknown engine {engine!r}; expected one of: {', '.join(ENGINES)}")
+    import lm_eval.models  # noqa: F401  # fills the registry
+    from lm_eval.api.registry import get_model
+
+    register_models()
+    model = get_model(ENGINES[engine].model).create_from_arg_obj(dict(arguments), {"batch_size": batch_size})
+    model.given_arguments = dict(arguments)
+    return model
+
+
+def generated(
+    model: Any, prompts: Sequence[str], budgets: Sequence[int | None], samples: int, options: Mapping[str, Any]
+) -> GeneratedSamples:
+    """A text of every prompt, budget and number."""
+    from lm_eval.api.instance import Instance
+
+    wanted = list(product(prompts, budgets, range(samples)))
+    instances = [
+        Instance(
+            request_type="generate_until",
+            doc={},
+            arguments=(prompt, {**options, "thinking_token_budget": -1 if budget is None else budget}),
+            idx=number,
+            metadata=("generate", 0, samples),
+        )
+        for prompt, budget, number in wanted
+    ]
+    texts = model.generate_until(instances)
+    return GeneratedSamples(GeneratedSample(*one, text) for one, text in zip(wanted, texts, strict=True))
+
+
+def evaluated(
+    model: Any, tasks: Sequence[str], folder: Path, include_path: str | None, options: Mapping[str, Any]
+) -> Path:
+    """Evaluate a model on tasks, write results and samples below a folder as the command line does; their file.
+
+    Raises:
+        TaskError: there is no such task.
+    """
+    import lm_eval
+    from lm_eval.loggers.evaluation_tracker import EvaluationTracker
+    from lm_eval.tasks import TaskManager
+
+    register_tasks()
+    manager = TaskManager(include_path=include_path)
+    if unknown := [task for task in tasks if not manager.match_tasks([task])]:
+        raise TaskError(f"unknown task {unknown[0]!r}; `lm_eval ls tasks` lists them")
+    results: dict[str, Any] = lm_eval.simple_evaluate(
+        model=model, tasks=list(tasks), task_manager=manager, log_samples=True, **options
+    )
+    arguments = getattr(model, "given_arguments", {})
+    results["config"] |= {"model": getattr(model, "NAME", results["config"]["model"]), "model_args": arguments}
+    tracker = EvaluationTracker(output_path=str(folder))
+    tracker.general_config_tracker.log_experiment_args(results["config"]["model"], arguments, None, None, None)
+    samples = results.pop("samples")
+    tracker.save_results_aggregated(results=results, samples=samples)
+    for task, rows in samples.items():
+        tracker.save_results_samples(task_name=task, samples=rows)
+    return max(folder.rglob("results_*.json"), key=lambda path: path.stat().st_mtime)

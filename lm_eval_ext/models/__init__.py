@@ -1,1 +1,0 @@
-"""lm-eval's model classes: thin bridges from lm-eval to pruning and generation."""

@@ -1,0 +1,117 @@
+"""The model that a pruning method looks at: loaded when first needed, with its calibration texts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from lm_eval_ext.pruning.architecture import check_supported, depth
+from lm_eval_ext.pruning.calibration import Calibration, token_batches, token_rows
+from lm_eval_ext.pruning.layers import decoder_layers
+
+
+class ScoreCache:
+    """Numbers that took long to find, kept in a file of JSON lines; a run that is started again reads them there."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path
+        self._values: dict[str, float] = {}
+        if path is not None and path.is_file():
+            for line in path.read_text("utf-8").splitlines():
+                self._read(line)
+
+    def _read(self, line: str) -> None:
+        try:
+            key, value = json.loads(line)
+            self._values[str(key)] = float(value)
+        except (ValueError, TypeError):  # the last line of a run that was killed
+            return
+
+    def value(self, key: str, found: Callable[[], float]) -> float:
+        """The number called `key`, found now if it is not there."""
+        if key not in self._values:
+            self._values[key] = found()
+            if self.path is not None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                with self.path.open("a", encoding="utf-8") as file:
+                    file.write(f"\n{json.dumps([key, self._values[key]])}")
+        return self._values[key]
+
+
+@dataclass
+class PruningContext:
+    """A base model to be pruned.
+
+    Attributes:
+        pretrained: Hub name or folder.
+        config: its config.
+        calibration_texts: gives the texts; called only by methods that look at them.
+        revision: branch, tag or commit.
+        dtype: as in `from_pretrained`.
+        device_map: likewise; `auto` spreads a model that is larger than one GPU.
+        batch_size: texts at a time.
+        max_tokens: tokens of a text that are looked at.
+        trust_remote_code: run the model code that the repository ships.
+        score_cache: where long methods note what they found.
+    """
+
+    pretrained: str
+    config: Any
+    calibration_texts: Callable[[], Calibration]
+    revision: str = "main"
+    dtype: str = "auto"
+    device_map: str | None = None
+    batch_size: int = 1
+    max_tokens: int = 512
+    trust_remote_code: bool = False
+    score_cache: ScoreCache = field(default_factory=ScoreCache)
+
+    @property
+    def depth(self) -> int:
+        """Layers of the base model."""
+        return depth(self.config)
+
+    @cached_property
+    def calibration(self) -> Calibration:
+        """The calibration texts."""
+        return self.calibration_texts()
+
+    @cached_property
+    def model(self) -> Any:
+        """The base model, for evaluation."""
+        from transformers import AutoModelForCausalLM
+
+        check_supported(self.config)
+        model = AutoModelForCausalLM.from_pretrained(
+            self.pretrained, revision=self.revision, dtype=self.dtype, device_map=self.device_map,
+            trust_remote_code=self.trust_remote_code,
+        )  # fmt: skip
+        return model.eval().requires_grad_(False)
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """Its tokenizer."""
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(
+            self.pretrained, revision=self.revision, trust_remote_code=self.trust_remote_code
+        )
+
+    @cached_property
+    def layers(self) -> list[Any]:
+        """Its decoder layers."""
+        return decoder_layers(self.model)
+
+    def batches(self) -> Iterator[tuple[Any, Any]]:
+        """The calibration texts as token ids and attention mask."""
+        device = self.model.device
+        # Of a model whose first weights are offloaded; accelerate moves what it is given.
+        return token_batches(self._rows, self.batch_size, "cpu" if device.type == "meta" else device)
+
+    @cached_property
+    def _rows(self) -> list[list[int]]:
+        return token_rows(self.calibration.texts, self.tokenizer, self.max_tokens)

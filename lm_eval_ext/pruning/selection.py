@@ -1,0 +1,124 @@
+"""From a method's name to recipes: every method by its name, its parameters checked, its choices written down."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from types import ModuleType
+from typing import Any
+
+from pydantic import ConfigDict, ValidationError, validate_call
+
+from lm_eval_ext.errors import ArgumentError
+from lm_eval_ext.pruning.context import PruningContext
+from lm_eval_ext.pruning.methods.choice import Removal, Removals
+from lm_eval_ext.pruning.recipe import CalibrationSet, Recipe
+
+logger = logging.getLogger("lm_eval.tts")
+
+METHODS = {
+    "angular": "angular",
+    "laco": "laco",
+    "magnitude": "magnitude",
+    "perplexity": "perplexity",
+    "random": "random_order",
+    "reverse": "reverse",
+    "selection": "selection",
+    "shortgpt": "shortgpt",
+    "sleb": "sleb",
+    "taylor": "taylor",
+}
+SOFTWARE = ("lm-eval-tts", "torch", "transformers")
+
+
+def choose(
+    context: PruningContext, method: str, remove: Sequence[int], parameters: Mapping[str, Any]
+) -> dict[int, Recipe]:
+    """Recipes by the number of layers that they remove, from one pass of scoring where the method allows it.
+
+    Args:
+        context: the base model and its calibration texts.
+        method: one of `METHODS`.
+        remove: numbers of layers.
+        parameters: the method's own.
+
+    Raises:
+        ArgumentError: no such method, number or parameter.
+    """
+    _check_numbers(remove, context.depth)
+    chosen = _chooser(method)
+    given = _parameters(method, chosen, parameters)
+    checked: Callable[..., Removals] = validate_call(config=ConfigDict(arbitrary_types_allowed=True))(chosen)
+    try:
+        removals = checked(context, list(remove), **given)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise ArgumentError(f"{method}: {fault['loc'][0]}={fault['input']!r}: {fault['msg']}") from error
+    return {count: _recipe(context, method, given, removal, count) for count, removal in removals.items()}
+
+
+def method_parameters(method: str) -> dict[str, Any]:
+    """Names and defaults of a method's parameters; `inspect.Parameter.empty` where one must be given."""
+    names = inspect.signature(_chooser(method)).parameters.values()
+    return {one.name: one.default for one in names if one.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def needs_texts(method: str) -> bool:
+    """Whether a method chooses by calibration texts."""
+    return bool(_module(method).NEEDS_TEXTS)
+
+
+def _chooser(method: str) -> Callable[..., Removals]:
+    chooser: Callable[..., Removals] = _module(method).choose
+    return chooser
+
+
+def _module(method: str) -> ModuleType:
+    if method not in METHODS:
+        raise ArgumentError(f"unknown method {method!r}; expected one of: {', '.join(METHODS)}")
+    return importlib.import_module(f"lm_eval_ext.pruning.methods.{METHODS[method]}")
+
+
+def _check_numbers(remove: Sequence[int], depth: int) -> None:
+    wrong = [count for count in remove if not 0 < count < depth]
+    if wrong or not remove:
+        raise ArgumentError(f"remove={wrong[0] if wrong else ''}: of {depth} layers 1 to {depth - 1} can be removed")
+
+
+def _parameters(method: str, chooser: Callable[..., Removals], given: Mapping[str, Any]) -> dict[str, Any]:
+    known = method_parameters(method)
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise ArgumentError(
+            f"{method}: unknown parameter {unknown[0]!r}; expected one of: {', '.join(known) or 'none'}"
+        )
+    missing = [name for name, default in known.items() if default is inspect.Parameter.empty and name not in given]
+    if missing:
+        raise ArgumentError(f"{method}: parameter {missing[0]!r} is missing")
+    return {**{name: value for name, value in known.items() if value is not inspect.Parameter.empty}, **given}
+
+
+def _recipe(
+    context: PruningContext, method: str, parameters: Mapping[str, Any], removal: Removal, count: int
+) -> Recipe:
+    texts = context.calibration if needs_texts(method) else None
+    return Recipe(
+        base=context.pretrained,
+        revision=context.revision,
+        drop=removal.drop,
+        merge=removal.merges,
+        variant=parameters.get("variant", "rdsc"),
+        method=method,
+        source=f"lm-eval-tts prune, {count} of {context.depth} layers; {_module(method).SOURCE}",
+        parameters={name: value for name, value in parameters.items() if value is not None},
+        calibration=CalibrationSet(
+            name=texts.name, samples=len(texts.texts), max_tokens=context.max_tokens, sha256=texts.sha256
+        )
+        if texts
+        else None,
+        scores=tuple(score if score is None else round(score, 9) for score in removal.scores),
+        versions={name: version(name) for name in SOFTWARE},
+    )

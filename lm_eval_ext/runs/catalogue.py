@@ -1,0 +1,75 @@
+"""`leaderboard/site.yaml`: which benchmarks the leaderboard knows, under which titles, and what it must not show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from lm_eval_ext.errors import ResultsError
+from lm_eval_ext.paths import LEADERBOARD
+from lm_eval_ext.runs.run import first_fault
+
+Kind = Literal["knowledge", "shallow", "long", "other"]
+
+
+class Benchmark(BaseModel):
+    """A column of the leaderboard."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    title: Annotated[str, Field(min_length=1)]
+    kind: Kind = "other"
+    metric: str = "acc"
+    filter: str | None = None
+
+
+class Catalogue(BaseModel):
+    """What `site.yaml` holds."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    title: str
+    rank_by: tuple[str, ...] = ()
+    gated: tuple[str, ...] = ()
+    kinds: dict[Kind, str]
+    benchmarks: dict[str, Benchmark]
+
+    @model_validator(mode="after")
+    def _titles_of_all_kinds(self) -> Catalogue:
+        if missing := set(get_args(Kind)) - set(self.kinds):
+            raise ValueError(f"kinds: {min(missing)} has no title")
+        return self
+
+    def benchmark(self, name: str) -> Benchmark:
+        """The benchmark called `name`; one that is not declared is `other`."""
+        return self.benchmarks.get(name) or Benchmark(title=name)
+
+    def is_gated(self, task: str, dataset: str = "") -> bool:
+        """Whether nothing of the questions of a task, which takes them from a dataset, may be shown."""
+        return any(word.lower() in f"{task} {dataset}".lower() for word in self.gated)
+
+    def order(self, name: str) -> tuple[int, int, str]:
+        """Sorts benchmarks by kind, then as declared, then by name."""
+        known = list(self.benchmarks)
+        return (
+            list(self.kinds).index(self.benchmark(name).kind),
+            known.index(name) if name in known else len(known),
+            name,
+        )
+
+
+def read_catalogue(path: Path = LEADERBOARD / "site.yaml") -> Catalogue:
+    """The catalogue in a YAML file.
+
+    Raises:
+        ResultsError: names file, field and what is allowed.
+    """
+    try:
+        return Catalogue.model_validate(yaml.safe_load(path.read_text("utf-8")))
+    except ValidationError as error:
+        raise ResultsError(f"{path}: {first_fault(error)}") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ResultsError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())[:200]})") from error

@@ -1,0 +1,182 @@
+"""Published runs on disk: writing one, and what a pull request with some is checked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+from lm_eval_ext.errors import ResultsError
+from lm_eval_ext.runs.load import Source, samples_path
+from lm_eval_ext.runs.run import RUN_FILE, TIERS, Run, read_run, write_run
+from lm_eval_ext.runs.samples import Sample, pack
+
+
+class RunFinding(NamedTuple):
+    """Something about a submitted run; a warning does not keep it from being merged."""
+
+    path: Path
+    text: str
+    warning: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.path}: {'warning: ' if self.warning else ''}{self.text}"
+
+
+class Golds:
+    """Gold answers of all runs, by question: one that differs was changed."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], tuple[str, Path]] = {}
+
+    def contradicted(self, source: Source, task: str, rows: Sequence[Sample]) -> Iterator[RunFinding]:
+        """Questions of which another run has another gold answer."""
+        benchmark = source.run.tasks[task].benchmark
+        for row in rows:
+            if row.hash and row.gold is not None:
+                gold, path = self._known.setdefault((benchmark, row.hash), (row.gold, source.path))
+                if gold != row.gold:
+                    yield RunFinding(source.path, f"tasks.{task}: question {row.id} has another gold answer in {path}")
+                    return
+
+
+def publish(source: Source, results: Path) -> Source:
+    """Write a run and its samples below `results`; returns it as published. One that is there keeps a higher tier.
+
+    Raises:
+        ResultsError: another run is there already.
+    """
+    run, folder = source.run, results / _folder_name(source.run.base) / source.run.id
+    if (folder / RUN_FILE).is_file():
+        there = read_run(folder / RUN_FILE)
+        if without_tier(there) != without_tier(run):
+            raise ResultsError(f"{folder}: holds another run of the same id")
+        run = max(there, run, key=lambda one: TIERS.index(one.tier))
+    for task in run.samples:
+        path = samples_path(folder, task)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(pack(source.samples(task)))
+    return Source(run, write_run(run, folder), source.catalogue)
+
+
+def _folder_name(base: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in base).strip(".-") or "model"
+
+
+def without_tier(run: Run) -> Run:
+    """The run as it was sent in."""
+    return run.model_copy(update={"tier": "reported"})
+
+
+def findings(
+    sources: Sequence[Source], before: Sequence[Source] = (), regraded: Callable[[Source], Run] | None = None
+) -> Iterator[RunFinding]:
+    """What is wrong with published runs beside each other.
+
+    Args:
+        sources: all published runs.
+        before: those that were published before; none may be gone, and their scores must not change.
+        regraded: gives a run as today's grader grades it, which is what it may be changed to.
+    """
+    seen: dict[object, Source] = {}
+    ids: dict[str, Source] = {}
+    for source in sources:
+        run, path = source.run, source.path
+        if path.parent.name != run.id:
+            yield RunFinding(path, f"id={run.id!r}; allowed: the name of its folder, {path.parent.name!r}")
+        if (other := ids.setdefault(run.id, source)) is not source:
+            yield RunFinding(path, f"id={run.id!r}: {other.path} has the same")
+        elif (first := seen.setdefault(_content(run), source)) is not source:
+            same = bool(run.samples) and run.samples == first.run.samples
+            yield RunFinding(path, f"has the same model and scores as {first.path}", warning=not same)
+        if run.date > _tomorrow():
+            yield RunFinding(path, f"date={run.date}; allowed: the past")
+        if run.partial:
+            yield RunFinding(path, "partial: not all questions were evaluated; it will not be ranked", warning=True)
+    yield from _changed(ids, before, regraded)
+    yield from _alone(sources)
+    yield from _fewer(sources)
+
+
+def _tomorrow() -> str:
+    return (datetime.now(UTC) + timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _changed(
+    now: dict[str, Source], before: Sequence[Source], regraded: Callable[[Source], Run] | None
+) -> Iterator[RunFinding]:
+    for old in before:
+        new = now.get(old.run.id)
+        if new is None:
+            yield RunFinding(old.path, "was published before and is gone")
+        elif without_tier(old.run) != without_tier(new.run) and not _is_regraded(old, new, regraded):
+            yield RunFinding(new.path, "was published before with other content; publish a new run instead")
+
+
+def _is_regraded(old: Source, new: Source, regraded: Callable[[Source], Run] | None) -> bool:
+    versions = [{name: task.graded_by for name, task in one.run.tasks.items()} for one in (old, new)]
+    if regraded is None or versions[0] == versions[1]:
+        return False
+    return without_tier(regraded(old)) == without_tier(new.run)
+
+
+def _alone(sources: Sequence[Source]) -> Iterator[RunFinding]:
+    """Pruned runs without their dense base."""
+    dense = {(*_base(source.run), task) for source in sources if source.run.dense for task in source.run.tasks}
+    for source in sources:
+        run = source.run
+        alone = [task for task in run.tasks if not run.dense and (*_base(run), task) not in dense]
+        if alone:
+            text = f"no run of the whole {run.base} on {', '.join(alone[:3])} to compare with"
+            yield RunFinding(source.path, text, warning=True)
+
+
+def _base(run: Run) -> tuple[str, str]:
+    return run.base, run.base_revision
+
+
+def _fewer(sources: Sequence[Source]) -> Iterator[RunFinding]:
+    """A benchmark has as many questions as any run says: one that says fewer passes a part for the whole."""
+    most: dict[tuple[str, str], int] = {}
+    for task in (task for source in sources for task in source.run.tasks.values()):
+        key = (task.benchmark, task.version)
+        most[key] = max(most.get(key, 0), task.of)
+    for source in sources:
+        for name, task in source.run.tasks.items():
+            if task.of < most[task.benchmark, task.version]:
+                text = f"tasks.{name}: of={task.of}, but others have {most[task.benchmark, task.version]} questions"
+                yield RunFinding(source.path, text)
+
+
+def _content(run: Run) -> object:
+    scores = {name: (task.question_set, task.accuracy.value, task.scores) for name, task in run.tasks.items()}
+    return (run.base, run.fingerprint, run.variation, run.dropped, str(sorted(scores.items())))
+
+
+def stray_files(results: Sequence[Path], sources: Sequence[Source]) -> Iterator[RunFinding]:
+    """Files that no `run.json` says anything of: nobody has looked at what they hold."""
+    listed = {source.path.resolve() for source in sources}
+    listed |= {samples_path(one.path.parent, task).resolve() for one in sources for task in one.run.samples}
+    for folder in results:
+        for path in sorted(folder.rglob("*")):
+            stray = path.is_symlink() or (path.is_file() and path.resolve() not in listed)
+            if stray and path.name not in (RUN_FILE, ".gitkeep"):
+                yield RunFinding(
+                    path, f"is no file that {RUN_FILE} lists; allowed: {RUN_FILE} and samples/TASK.jsonl.gz"
+                )
+
+
+def is_gated(source: Source, task: str) -> bool:
+    """Whether nothing of a task's questions may be shown."""
+    result = source.run.tasks[task]
+    return result.gated or source.catalogue.is_gated(task, result.dataset)
+
+
+def shown_though_gated(source: Source, task: str, rows: Sequence[Sample]) -> Iterator[RunFinding]:
+    """Samples must show nothing of gated questions."""
+    if is_gated(source, task) and any(
+        row.prompt is not None or row.gold is not None or any(one.text or one.answer for one in row.outputs)
+        for row in rows
+    ):
+        yield RunFinding(source.path, f"samples.{task}: shows questions or answers of a gated benchmark")

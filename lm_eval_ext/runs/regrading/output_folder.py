@@ -1,0 +1,141 @@
+"""Output of lm_eval, graded again: a results file, and the samples files beside it.
+
+Both are written anew in place; what they were stays beside them, as `NAME.grader-1`.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from lm_eval_ext.errors import ResultsError
+from lm_eval_ext.grading import GRADER_VERSION
+from lm_eval_ext.runs.regrading.outcome import Outcome, why_kept
+from lm_eval_ext.runs.regrading.texts import Kept, Rules, graded_again, graded_by, rules_of
+from lm_eval_ext.runs.run import read_json
+from lm_eval_ext.runs.task_results import samples_file
+from lm_eval_ext.runs.task_rows import ROUNDING, flat, raw_rows
+from lm_eval_ext.runs.untrusted import mapping, number
+from lm_eval_ext.statistics.intervals import standard_error
+
+_ACCURACY = "acc"
+
+Row = dict[str, Any]
+
+
+def regrade_output(path: Path, *, write: bool) -> list[Outcome]:
+    """Grade the tasks of a results file again.
+
+    Args:
+        path: `results_*.json`.
+        write: write results and samples anew, if a task was graded again.
+
+    Raises:
+        ResultsError: names the file, the task and what keeps it from being graded.
+    """
+    content = read_json(path)
+    _check_groups(content, path)
+    outcomes, written = [], {}
+    for task in _our_tasks(content):
+        outcome, rows = _regraded(content, task, path)
+        outcomes.append(outcome)
+        if rows and (file := samples_file(path, task)):
+            written[file] = "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
+    if write and written:
+        _replace(written | {path: json.dumps(content, indent=2, ensure_ascii=False)})
+    return outcomes
+
+
+def _check_groups(content: Mapping[str, Any], path: Path) -> None:
+    for group, scores in mapping(content.get("groups")).items():
+        if any(name.startswith(f"{_ACCURACY},") for name in mapping(scores)):
+            raise ResultsError(f"{path}: groups.{group}: averages its tasks; allowed: groups that only list them")
+
+
+def _our_tasks(content: Mapping[str, Any]) -> list[str]:
+    configs = mapping(content.get("configs"))
+    return [task for task in mapping(content.get("results")) if graded_by(mapping(configs.get(task))) is not None]
+
+
+def _regraded(content: dict[str, Any], task: str, path: Path) -> tuple[Outcome, list[Row]]:
+    """What became of a task, and its rows; its scores in `content` are replaced."""
+    config, results = content["configs"][task], content["results"][task]
+    key = next((name for name in results if name.startswith(f"{_ACCURACY},")), "")
+    before, file = number(results.get(key)), samples_file(path, task)
+    if before is None:
+        raise ResultsError(f"{path}: results.{task}: has no {_ACCURACY}, which our grader gives")
+    reason = why_kept(graded_by(config)) or ("" if file else "its samples were not kept (--log_samples)")
+    if file is None or reason:
+        return Outcome(task, _ACCURACY, before, kept_because=reason), []
+    rows = sorted(raw_rows(file), key=lambda row: str(row.get("filter")))
+    changed, place = 0, f"{path}: {task}"
+    for name, some in groupby(rows, key=lambda row: str(row.get("filter"))):
+        changed = max(changed, _regrade_rows(list(some), rules_of(config, name, place), results, place))
+    config["metadata"] = {**mapping(config.get("metadata")), "grader_version": GRADER_VERSION}
+    return Outcome(task, _ACCURACY, before, float(results[key]), changed, len(rows)), rows
+
+
+def _regrade_rows(rows: Sequence[Row], rules: Rules, results: dict[str, Any], place: str) -> int:
+    """Questions whose accuracy changed. Rows and results get the new scores."""
+    _check_sum(rows, rules, results, place)
+    graded = graded_again([_kept(row, place) for row in rows], rules)
+    changed = [float(row[_ACCURACY]) != new.scores[_ACCURACY] for row, new in zip(rows, graded, strict=True)].count(
+        True
+    )
+    for row, new in zip(rows, graded, strict=True):
+        row |= {name: value for name, value in new.scores.items() if name in row}
+        nested = isinstance(row["filtered_resps"][0], list)
+        row["filtered_resps"] = [new.answers] if nested else new.answers
+    for name in graded[0].scores:
+        _sum_up(results, name, str(rows[0].get("filter")), [one.scores[name] for one in graded], rules)
+    return changed
+
+
+def _check_sum(rows: Sequence[Row], rules: Rules, results: Mapping[str, Any], place: str) -> None:
+    """The samples have to be those of the results."""
+    told = number(results.get(f"{_ACCURACY},{rows[0].get('filter')}"))
+    scores = [found for row in rows if (found := number(row.get(_ACCURACY))) is not None]
+    mean = sum(scores) / len(scores) if scores else None
+    averaged = rules.aggregation(_ACCURACY) == "mean"
+    if len(scores) < len(rows) or told is None or mean is None or (averaged and abs(mean - told) > ROUNDING):
+        raise ResultsError(f"{place}: {_ACCURACY}={told}, but its samples file gives {mean}; are they of one run?")
+
+
+def _kept(row: Row, place: str) -> Kept:
+    texts, answers = flat(row.get("resps")), flat(row.get("filtered_resps"))
+    if not answers or not all(isinstance(one, str) for one in (*texts, *answers)):
+        raise ResultsError(f"{place}: question {row.get('doc_id')}: has no answers as texts")
+    return Kept(row.get("target"), texts, answers, number(row.get("thinking_tokens")), mapping(row.get("doc")))
+
+
+def _sum_up(results: dict[str, Any], name: str, filter_name: str, values: Sequence[Any], rules: Rules) -> None:
+    from lm_eval_ext.grading.metrics import AGGREGATIONS
+
+    key, error = f"{name},{filter_name}", f"{name}_stderr,{filter_name}"
+    if key in results:
+        results[key] = AGGREGATIONS[rules.aggregation(name)](values)
+    if number(results.get(error)) is not None and len(values) > 1:
+        results[error] = standard_error(values)
+
+
+def _replace(files: Mapping[Path, str]) -> None:
+    """Write files anew, all of them or none; copies of what they were stay."""
+    for path, text in files.items():
+        path.with_name(f"{path.name}.new").write_text(text, encoding="utf-8")
+    for path in files:
+        backup = _free(path)
+        shutil.copy2(path, backup)
+    for path in files:
+        path.with_name(f"{path.name}.new").replace(path)
+
+
+def _free(path: Path) -> Path:
+    """A name beside a file that is not taken."""
+    number = 1
+    while (found := path.with_name(f"{path.name}.grader-{number}")).exists():
+        number += 1
+    return found

@@ -1,0 +1,176 @@
+"""Kept texts, graded again: answers are looked for in them and graded by today's grader."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from lm_eval_ext.errors import ResultsError
+from lm_eval_ext.grading import GRADING_METRICS, metrics
+from lm_eval_ext.grading.answers import FINDERS, check_options
+from lm_eval_ext.grading.metrics import AGGREGATIONS
+from lm_eval_ext.runs.untrusted import mapping, sequence, whole
+from lm_eval_ext.thinking_formats import answer_after_thinking, text_marks
+
+_REASONS = "math_graded"
+_OPTIONS = ("metric", "aggregation", "higher_is_better")  # of an entry of metric_list; the others are the metric's own
+
+
+class Kept(NamedTuple):
+    """A question with what was kept of it.
+
+    Attributes:
+        gold: its answer, as the task gave it to the metric.
+        texts: of every sample, thinking included.
+        answers: that were found in them.
+        thinking_tokens: mean over samples; None where the model did not tell it.
+        doc: the dataset's row, where it was kept.
+    """
+
+    gold: Any
+    texts: Sequence[str]
+    answers: Sequence[str]
+    thinking_tokens: float | None
+    doc: Mapping[str, Any] = {}
+
+
+class Graded(NamedTuple):
+    """What today's grader makes of a question: the answer of every sample, and the scores by name."""
+
+    answers: list[str]
+    scores: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How a task finds and grades answers.
+
+    Attributes:
+        filter: `math_answer`, `choice_answer`, or None where answers are found by another, and stay.
+        filter_options: its.
+        metrics: those of ours that grade, with their options.
+        aggregations: by metric.
+    """
+
+    filter: str | None
+    filter_options: Mapping[str, Any]
+    metrics: Mapping[str, Mapping[str, Any]]
+    aggregations: Mapping[str, str]
+
+    def aggregation(self, score: str) -> str:
+        """Name of what sums up a score over questions."""
+        return self.aggregations[
+            _REASONS if score == "graded" else next(name for name in GRADING_METRICS if name in self.metrics)
+        ]
+
+
+def graded_by(config: Mapping[str, Any]) -> int | None:
+    """Version of our grader that graded a task, by its configuration in results; None if another did."""
+    if not set(GRADING_METRICS) & {mapping(one).get("metric") for one in sequence(config.get("metric_list"))}:
+        return None
+    return whole(mapping(config.get("metadata")).get("grader_version")) or 1
+
+
+def rules_of(config: Mapping[str, Any], filter_name: str, place: str) -> Rules:
+    """The rules that a task's configuration declares.
+
+    Args:
+        config: of the task; one of its metrics is ours.
+        filter_name: a filter of the task.
+        place: for an error.
+
+    Raises:
+        ResultsError: scores are summed up by an aggregation that is not one of ours.
+    """
+    steps = [
+        mapping(step)
+        for one in map(mapping, sequence(config.get("filter_list")))
+        for step in sequence(one.get("filter"))
+        if one.get("name") == filter_name
+    ]
+    finder = steps[0] if len(steps) == 1 and steps[0].get("function") in FINDERS else {}
+    declared = {one.get("metric"): one for one in map(mapping, sequence(config.get("metric_list")))}
+    ours = {str(name): one for name, one in declared.items() if name in (*GRADING_METRICS, _REASONS)}
+    aggregations = {name: str(one.get("aggregation", "mean")) for name, one in ours.items()}
+    if unknown := next((one for one in aggregations.values() if one not in AGGREGATIONS), None):
+        raise ResultsError(f"{place}: unknown aggregation {unknown!r}; expected one of: {', '.join(AGGREGATIONS)}")
+    return Rules(
+        str(finder["function"]) if finder else None,
+        {name: value for name, value in finder.items() if name != "function"},
+        {name: {key: value for key, value in one.items() if key not in _OPTIONS} for name, one in ours.items()},
+        aggregations,
+    )
+
+
+def graded_again(questions: Sequence[Kept], rules: Rules) -> list[Graded]:
+    """Every question by today's grader.
+
+    Raises:
+        ResultsError: a question has not as many answers as texts, so that its samples were not all kept.
+    """
+    found = _answers(questions, rules) if rules.filter else [list(one.answers) for one in questions]
+    return [
+        Graded(
+            [str(answer) for answer in answers],
+            _merged(
+                getattr(metrics, metric)([one.gold], [answers], **chosen) for metric, chosen in rules.metrics.items()
+            ),
+        )
+        for one, answers in zip(questions, found, strict=True)
+    ]
+
+
+def _answers(questions: Sequence[Kept], rules: Rules) -> list[list[str]]:
+    short = next((number for number, one in enumerate(questions, 1) if len(one.texts) != len(one.answers)), None)
+    if short is not None:
+        raise ResultsError(f"question {short}: has not one answer for each text")
+    find = FINDERS[str(rules.filter)]
+    check_options(str(rules.filter), rules.filter_options)
+    outputs, docs = [list(_outputs(one)) for one in questions], [one.doc for one in questions]
+    return [list(answers) for answers in find(outputs, docs, **rules.filter_options)]
+
+
+def _merged(scores: Iterator[Mapping[str, Any]]) -> dict[str, Any]:
+    return {name: value for some in scores for name, value in some.items()}
+
+
+class _Output(str):
+    """A text whose answer part is known, as a generation of ours knows it."""
+
+    answer: str
+
+
+def _outputs(question: Kept) -> Iterator[str]:
+    """The texts as the filter saw them: of a stock model as they are, of ours with their answer parts."""
+    for text, answer in zip(question.texts, question.answers, strict=True):
+        if question.thinking_tokens is None:
+            yield text
+        else:
+            output = _Output(text)
+            output.answer = _answer_part(text, answer, thought=question.thinking_tokens > 0)
+            yield output
+
+
+def _answer_part(text: str, answer: str, *, thought: bool) -> str:
+    """What followed the thinking: where more than one mark ends it, the part in which the answer was found.
+
+    A text without such a mark is all answer if one was found in it; else it was cut while the model thought.
+    """
+    if not thought:
+        return text
+    ends = {end for marks in text_marks() for end in marks.ends if end in text}
+    if not ends:
+        return text if answer else ""
+    usual = answer_after_thinking(text) or ""
+    if answer in usual:
+        return usual
+    starts = sorted(at + len(end) for end in ends for at in _places(text, end))
+    return next((text[start:] for start in starts if answer in text[start:]), usual)
+
+
+def _places(text: str, part: str) -> Iterator[int]:
+    at = text.find(part)
+    while at >= 0:
+        yield at
+        at = text.find(part, at + 1)

@@ -1,0 +1,276 @@
+"""A published run: one model, whole or pruned, on some tasks. `run.json` holds one; its JSON Schema is published.
+
+What is in it may come from anyone: sizes are bounded, numbers are finite, names of files are plain, and no text holds
+control characters.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from lm_eval_ext.errors import ResultsError
+
+SCHEMA_VERSION: Literal[1] = 1
+RUN_FILE = "run.json"
+TIERS = ("reported", "verified", "reproduced")
+
+_ONE_LINE = r"^[^\x00-\x1f\x7f\u2028\u2029]*$"
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=_ONE_LINE)]
+Line = Annotated[str, Field(max_length=500, pattern=_ONE_LINE)]
+_SLUG = r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,119}$"
+Slug = Annotated[str, Field(pattern=_SLUG)]
+Hash = Annotated[str, Field(pattern="^[0-9a-f]{0,64}$")]
+Share = Annotated[float, Field(ge=0, le=1)]
+Number = Annotated[float, Field(allow_inf_nan=False, ge=-1e15, le=1e15)]
+Layer = Annotated[int, Field(ge=0, lt=10_000)]
+Tier = Literal["reported", "verified", "reproduced"]
+
+_VARIANT = re.compile(r"^(?P<benchmark>tts_.+?)_(?:b(?P<budget>\d{1,9})|(?P<votes>maj\d+))$")
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Score(_Part):
+    """A metric's mean over questions, and its standard error."""
+
+    value: Number
+    stderr: Annotated[float | None, Field(ge=0, le=1e15, allow_inf_nan=False)] = None
+
+
+class TaskResult(_Part):
+    """What a run scored on one task.
+
+    Attributes:
+        benchmark: the task without its variant, as `tts_aime24` of `tts_aime24_b512`.
+        budget: thinking tokens; None where there was no limit.
+        votes: whether it is a variant with many samples that vote.
+        filter: lm-eval's, by which answers were found.
+        metrics: by name; `score` names the one that is the task's accuracy.
+        questions, of: evaluated, and in the whole benchmark; fewer are a partial run, which is not ranked.
+        repeats: samples a question.
+        shots: worked examples in the prompt.
+        chat_template: whether lm-eval was told to apply one; tasks of ours that think always do.
+        gated: whether nothing of its questions may be shown.
+        grader_version: of our grader; None for others' tasks, and for what was graded before versions were recorded.
+        question_set: hash of the questions and their order. Scores of two runs pair if they have the same.
+        scores: accuracy by question, in that order; empty where no samples were kept.
+    """
+
+    benchmark: Slug
+    budget: Annotated[int | None, Field(gt=0)] = None
+    votes: bool = False
+    filter: Annotated[str, Field(max_length=100, pattern=_ONE_LINE)] = "none"
+    score: Name
+    metrics: dict[Name, Score]
+    questions: Annotated[int, Field(gt=0)]
+    of: Annotated[int, Field(gt=0)]
+    repeats: Annotated[int, Field(gt=0)] = 1
+    shots: Annotated[int, Field(ge=0)] = 0
+    chat_template: bool = False
+    gated: bool = False
+    dataset: Line = ""
+    version: Annotated[str, Field(max_length=50, pattern=_ONE_LINE)] = ""
+    task_hash: Hash = ""
+    sampling: Line = ""
+    grader_version: Annotated[int | None, Field(ge=1, lt=10_000)] = None
+    question_set: Hash = ""
+    scores: tuple[Share, ...] = ()
+
+    @model_validator(mode="after")
+    def _fits(self) -> TaskResult:
+        if self.score not in self.metrics:
+            raise ValueError(f"score={self.score!r}; allowed: one of the metrics, {', '.join(self.metrics)}")
+        if not 0 <= self.accuracy.value <= 1:
+            raise ValueError(f"metrics.{self.score}={self.accuracy.value}; allowed: an accuracy from 0 to 1")
+        if self.scores and len(self.scores) != self.questions:
+            raise ValueError(f"{len(self.scores)} scores of {self.questions} questions")
+        return self
+
+    @property
+    def partial(self) -> bool:
+        """Whether questions were left out."""
+        return self.questions < self.of
+
+    @property
+    def accuracy(self) -> Score:
+        """The task's accuracy."""
+        return self.metrics[self.score]
+
+    @property
+    def graded_by(self) -> int | None:
+        """Version of our grader, the first one where none was recorded; None for others' tasks."""
+        ours = self.score == "acc" and {"acc", "answered"} <= self.metrics.keys()
+        return (self.grader_version or 1) if ours else None
+
+    def value(self, metric: str) -> float | None:
+        """A metric's value, or None if the run has none of that name."""
+        return self.metrics[metric].value if metric in self.metrics else None
+
+
+class Pruning(_Part):
+    """Which layers of the base went, and who chose them."""
+
+    method: Name
+    source: Line = ""
+    depth: Annotated[int, Field(gt=0, lt=10_000)]
+    dropped: Annotated[tuple[Layer, ...], Field(description="layers of the base that are gone, ascending")] = ()
+    merged: Annotated[dict[Name, tuple[Layer, ...]], Field(description="layer: what was merged into it")] = Field(
+        default_factory=dict
+    )
+    layer_scores: tuple[Number | None, ...] = ()
+    parameters_before: Annotated[int, Field(ge=0)] = 0
+    parameters_after: Annotated[int, Field(ge=0)] = 0
+    recipe_hash: Hash = ""
+    recovered: Annotated[Line, Field(description="how the model was trained further")] = ""
+
+    @field_validator("dropped")
+    @classmethod
+    def _ascending(cls, dropped: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(sorted(dropped))
+
+    @model_validator(mode="after")
+    def _of_the_base(self) -> Pruning:
+        if any(layer >= self.depth for layer in self.dropped) or len(set(self.dropped)) != len(self.dropped):
+            raise ValueError(f"dropped={list(self.dropped)}; allowed: different layers of 0 to {self.depth - 1}")
+        return self
+
+
+class Run(_Part):
+    """One evaluation, as published."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    id: Slug
+    tier: Tier = "reported"
+    date: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$", description="UTC")]
+    base: Annotated[Name, Field(description="Hub name of the base model")]
+    revision: Annotated[str, Field(max_length=100, pattern=_ONE_LINE)] = ""
+    variation: Annotated[Line, Field(description="what else makes it another model, as load_in_4bit=True")] = ""
+    fingerprint: Hash = ""
+    engine: Annotated[str, Field(max_length=100, pattern=_ONE_LINE, description="lm-eval's --model")]
+    dtype: Annotated[str, Field(max_length=50, pattern=_ONE_LINE)] = ""
+    pruning: Pruning | None = None
+    tasks: Annotated[dict[Slug, TaskResult], Field(min_length=1)]
+    generation: dict[Name, Number] = Field(default_factory=dict)
+    seconds: Annotated[float | None, Field(ge=0, le=1e12, allow_inf_nan=False)] = None
+    seeds: dict[Name, int | None] = Field(default_factory=dict)
+    software: dict[Name, Line] = Field(default_factory=dict)
+    command: Annotated[str, Field(max_length=4000, pattern=_ONE_LINE)] = ""
+    samples: Annotated[
+        dict[Slug, Annotated[str, Field(pattern="^[0-9a-f]{64}$")]],
+        Field(description="SHA-256 of samples/TASK.jsonl.gz"),
+    ] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> Run:
+        if unknown := set(self.samples) - set(self.tasks):
+            raise ValueError(f"samples of {min(unknown)!r}, which is no task of the run")
+        for name, task in self.tasks.items():
+            named = variant_of(name)
+            if (task.benchmark, task.budget, task.votes) != named:
+                raise ValueError(f"tasks.{name}: benchmark, budget, votes; allowed: those of its name, {named}")
+        return self
+
+    @property
+    def dropped(self) -> tuple[int, ...]:
+        """Layers that are gone."""
+        return self.pruning.dropped if self.pruning else ()
+
+    @property
+    def dense(self) -> bool:
+        """Whether it is the whole base model as it was published."""
+        return not (self.dropped or self.variation or (self.pruning and self.pruning.recovered))
+
+    @property
+    def base_revision(self) -> str:
+        """Revision of the base model, `main` where none was named."""
+        return self.revision or "main"
+
+    @property
+    def label(self) -> str:
+        """What tells it from other models of its base."""
+        pruning = f"{self.pruning.method} -{len(self.dropped)}" if self.pruning and self.dropped else "dense"
+        recovered = "recovered" if self.pruning and self.pruning.recovered else ""
+        return ", ".join(part for part in (pruning, recovered, self.variation) if part)
+
+    @property
+    def partial(self) -> bool:
+        """Whether any task was evaluated on fewer questions than it has."""
+        return any(task.partial for task in self.tasks.values())
+
+
+def variant_of(task: str) -> tuple[str, int | None, bool]:
+    """Benchmark, thinking budget and whether samples vote, as a task's name tells them."""
+    match = _VARIANT.match(task)
+    if match is None:
+        return task, None, False
+    return match["benchmark"], int(match["budget"]) if match["budget"] else None, bool(match["votes"])
+
+
+def is_slug(name: str) -> bool:
+    """Whether a task or a run may have this name, which becomes that of files and folders."""
+    return re.fullmatch(_SLUG, name) is not None
+
+
+def read_run(path: Path) -> Run:
+    """A `run.json`.
+
+    Raises:
+        ResultsError: names the file, the field, its value and what is allowed.
+    """
+    content = read_json(path)
+    found = content.get("schema_version")
+    if found != SCHEMA_VERSION:
+        raise ResultsError(
+            f"{path}: schema_version={found!r}; allowed: {SCHEMA_VERSION} (a newer file needs a newer lm-eval-tts)"
+        )
+    return validated(content, path)
+
+
+def validated(content: dict[str, object], path: Path) -> Run:
+    """The run that a dictionary holds; `path` is where it comes from.
+
+    Raises:
+        ResultsError: as `read_run`.
+    """
+    try:
+        return Run.model_validate(content)
+    except ValidationError as error:
+        raise ResultsError(f"{path}: {first_fault(error)}") from error
+
+
+def first_fault(error: ValidationError) -> str:
+    """Field, value and what is allowed, in one line."""
+    fault = error.errors()[0]
+    value = " ".join(repr(fault["input"]).split())
+    shown = value if len(value) <= 80 else f"{value[:77]}..."
+    return f"{'.'.join(map(str, fault['loc']))}={shown}: {fault['msg']}"
+
+
+def read_json(path: Path) -> dict[str, object]:
+    """A JSON object.
+
+    Raises:
+        ResultsError: the file is none.
+    """
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, RecursionError, ValueError) as error:
+        raise ResultsError(f"{path}: cannot be read as JSON ({' '.join(str(error).split())[:200]})") from error
+    if not isinstance(content, dict):
+        raise ResultsError(f"{path}: holds a {type(content).__name__}; allowed: a JSON object")
+    return content
+
+
+def write_run(run: Run, folder: Path) -> Path:
+    """Write `run.json` into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / RUN_FILE
+    path.write_text(run.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    return path

@@ -1,0 +1,88 @@
+"""What a run answered, question by question: rows of `samples/TASK.jsonl.gz`."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import zlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from lm_eval_ext.errors import ResultsError
+from lm_eval_ext.runs.run import Hash, Name, Number, Share, first_fault
+
+LARGEST = 2 << 30  # bytes of a task's samples, unpacked
+Grade = Literal["correct", "wrong", "no answer", "unparsable", "timeout", "memory", "not told"]
+GRADES: tuple[str, ...] = get_args(Grade)
+
+
+class _Row(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Output(_Row):
+    """One sample of a question: the model's text, the answer found in it, and the reason of its grade.
+
+    Text and answer are None where the benchmark is gated.
+    """
+
+    grade: Grade
+    answer: str | None = None
+    text: str | None = None
+
+
+class Sample(_Row):
+    """A question with all its samples; prompt and gold are None where the benchmark is gated."""
+
+    id: Annotated[int, Field(ge=0, lt=1 << 53)]
+    hash: Hash = ""
+    score: Share
+    prompt: str | None = None
+    gold: str | None = None
+    metrics: dict[Name, Number] = Field(default_factory=dict)
+    outputs: tuple[Output, ...] = ()
+
+
+def pack(samples: Iterable[Sample]) -> bytes:
+    """The samples as gzipped JSON lines; the same bytes for the same samples."""
+    lines = "".join(f"{sample.model_dump_json(exclude_none=True)}\n" for sample in samples)
+    return gzip.compress(lines.encode("utf-8"), compresslevel=6, mtime=0)
+
+
+def read_samples(path: Path, sha256: str | None = None) -> list[Sample]:
+    """The samples in a file.
+
+    Args:
+        path: `TASK.jsonl.gz`.
+        sha256: what the file must hash to.
+
+    Raises:
+        ResultsError: names the file, the line and the field.
+    """
+    try:
+        packed = path.read_bytes()
+        if sha256 is not None and hashlib.sha256(packed).hexdigest() != sha256:
+            raise ResultsError(f"{path}: is not the file that run.json was written with (SHA-256 differs)")
+        with gzip.open(path) as file:
+            content = file.read(LARGEST + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise ResultsError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
+    if len(content) > LARGEST:
+        raise ResultsError(f"{path}: unpacks to more than {LARGEST >> 30} GiB")
+    return [_parsed(line, f"{path}: line {number}") for number, line in enumerate(content.splitlines(), 1)]
+
+
+def _parsed(line: bytes, place: str) -> Sample:
+    try:
+        return Sample.model_validate_json(line)
+    except ValidationError as error:
+        raise ResultsError(f"{place}: {first_fault(error)}") from error
+
+
+def question_set(samples: Sequence[Sample]) -> str:
+    """Hash of the questions and their order; empty where a question has none."""
+    hashes = [sample.hash for sample in samples]
+    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()[:16] if hashes and all(hashes) else ""

@@ -1,0 +1,157 @@
+"""From a results file of lm-eval, ours or a stock one, to a run that can be published.
+
+Paths and secrets are taken out, and everything of gated questions but their hashes and grades.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from lm_eval_ext.errors import ResultsError
+from lm_eval_ext.runs.catalogue import Catalogue
+from lm_eval_ext.runs.redaction import public_name, scrubbed
+from lm_eval_ext.runs.repro_command import command_of, model_arguments, variation
+from lm_eval_ext.runs.run import RUN_FILE, Run, read_json, validated
+from lm_eval_ext.runs.samples import pack
+from lm_eval_ext.runs.task_results import is_gated, scored_tasks, task_result, task_rows
+from lm_eval_ext.runs.untrusted import line, mapping, number, sequence, whole
+
+
+def submission(path: Path, catalogue: Catalogue, base: str | None = None) -> Run:
+    """The run of one results file.
+
+    Args:
+        path: `results_*.json`.
+        catalogue: which metric counts, and which benchmarks are gated.
+        base: name of the base model, where it was loaded from a folder whose name says little.
+
+    Raises:
+        ResultsError: names the file and the field.
+    """
+    content = _results(path)
+    config = mapping(content.get("config"))
+    tasks, hashes = _tasks(content, catalogue, path)
+    pruning = mapping(config.get("pruning"))
+    arguments = model_arguments(config)
+    named = public_name(base or pruning.get("base") or arguments.get("pretrained") or content.get("model_name"))
+    recovered = mapping(pruning.get("recovered"))
+    if recovered:
+        arguments.pop("peft", None)  # what `recovered` says already
+    fields = {
+        "date": _date(content, path),
+        "base": named,
+        "revision": line(config.get("model_revision") or arguments.get("revision"), 100),
+        "variation": variation(arguments, content),
+        "fingerprint": line(pruning.get("model_fingerprint"), 64),
+        "engine": line(config.get("model"), 100) or "unknown",
+        "dtype": line(config.get("model_dtype"), 50).removeprefix("torch."),
+        "pruning": _pruning(pruning, recovered) if pruning else None,
+        "tasks": tasks,
+        "generation": _numbers(config.get("generation")),
+        "seconds": _not_negative(content.get("total_evaluation_time_seconds")),
+        "seeds": {name: whole(value) for name, value in config.items() if name.endswith("_seed")},
+        "software": _software(content),
+        "command": command_of(content, list(tasks), named),
+        "samples": hashes,
+    }
+    public = scrubbed(fields)
+    return validated(public | {"id": _run_id(public)}, path)
+
+
+def _results(path: Path) -> dict[str, Any]:
+    content = read_json(path)
+    for field in ("results", "config"):
+        if not isinstance(content.get(field), dict):
+            kind = type(content.get(field)).__name__
+            raise ResultsError(f"{path}: {field}: is {kind}; allowed: what lm-eval writes there, an object")
+    return content
+
+
+def _tasks(
+    content: Mapping[str, Any], catalogue: Catalogue, path: Path
+) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """Results by task, and the SHA-256 that each task's file of samples will have; they are read one by one."""
+    tasks, hashes = {}, {}
+    for scored in scored_tasks(content, catalogue, path):
+        rows = task_rows(path, content, scored, catalogue)
+        gated = is_gated(content, scored.task, catalogue)
+        tasks[scored.task] = task_result(content, scored, rows, path, gated=gated)
+        if tasks[scored.task]["scores"]:
+            hashes[scored.task] = hashlib.sha256(pack(rows)).hexdigest()
+    if not tasks:
+        raise ResultsError(f"{path}: results: no task with an accuracy, such as acc or exact_match")
+    return tasks, hashes
+
+
+def _date(content: Mapping[str, Any], path: Path) -> str:
+    """When the run began; else what the file's name says."""
+    try:
+        began = datetime.fromtimestamp(float(content["date"]), UTC)
+    except (KeyError, TypeError, ValueError, OverflowError, OSError):
+        named = re.search(r"(\d{4}-\d\d-\d\d)T(\d\d)-(\d\d)-(\d\d)", path.name)
+        if named is None:
+            raise ResultsError(
+                f"{path}: date={line(repr(content.get('date')), 80)}; allowed: seconds since 1970, or a file called "
+                "results_<date>.json"
+            ) from None
+        return f"{named[1]}T{named[2]}:{named[3]}:{named[4]}Z"
+    return began.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _pruning(info: Mapping[str, Any], recovered: Mapping[str, Any]) -> dict[str, Any]:
+    kept, dropped = sequence(info.get("kept_layers")), sequence(info.get("dropped_layers"))
+    merged: dict[str, list[Any]] = {}
+    for step in map(mapping, sequence(info.get("merged_layers"))):
+        merged.setdefault(line(step.get("into"), 20), []).extend(sequence(step.get("layers")))
+    return {
+        "method": line(info.get("method"), 200) or "none",
+        "source": line(info.get("source")),
+        "depth": len(kept) + len(dropped),
+        "dropped": dropped,
+        "merged": merged,
+        "layer_scores": [number(score) for score in sequence(info.get("layer_scores"))],
+        "parameters_before": whole(info.get("parameters_before")) or 0,
+        "parameters_after": whole(info.get("parameters_after")) or 0,
+        "recipe_hash": line(info.get("recipe_hash"), 64),
+        "recovered": line(json.dumps(scrubbed(recovered), sort_keys=True, default=str)) if recovered else "",
+    }
+
+
+def _software(content: Mapping[str, Any]) -> dict[str, str]:
+    torch = re.search(r"PyTorch version: (\S+)", str(content.get("pretty_env_info")))
+    named = {
+        "lm-eval-tts": mapping(content.get("config")).get("lm_eval_tts_version"),
+        "lm-eval": content.get("lm_eval_version"),
+        "transformers": content.get("transformers_version"),
+        "torch": torch[1] if torch else None,
+    }
+    return {name: line(version, 200) for name, version in named.items() if version}
+
+
+def _run_id(fields: Mapping[str, Any]) -> str:
+    """Readable, and different for different content."""
+    content = hashlib.sha256(json.dumps(fields, sort_keys=True, default=str).encode()).hexdigest()[:8]
+    pruning = fields["pruning"]
+    label = f"{pruning['method']}-{len(pruning['dropped'])}" if pruning and pruning["dropped"] else "dense"
+    words = f"{fields['base'].split('/')[-1]}-{label}-{content}".lower()
+    return re.sub(r"[^a-z0-9._-]+", "-", words)[-100:].strip("-._")
+
+
+def _numbers(values: object) -> dict[str, float]:
+    return {line(name, 200): found for name, value in mapping(values).items() if (found := number(value)) is not None}
+
+
+def _not_negative(value: object) -> float | None:
+    found = number(value)
+    return found if found is not None and found >= 0 else None
+
+
+def is_results(path: Path) -> bool:
+    """Whether a file is called as lm-eval calls its results; a published run is called otherwise."""
+    return path.name != RUN_FILE and path.match("results_*.json")

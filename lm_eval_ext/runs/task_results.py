@@ -1,0 +1,184 @@
+"""The tasks of a results file of lm-eval, ours or a stock one: which of their numbers is the accuracy, of how much."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from lm_eval_ext.errors import ResultsError
+from lm_eval_ext.runs.catalogue import Catalogue
+from lm_eval_ext.runs.run import is_slug, variant_of
+from lm_eval_ext.runs.samples import Sample, question_set
+from lm_eval_ext.runs.task_rows import ROUNDING, read_rows, writes_text
+from lm_eval_ext.runs.untrusted import line, mapping, number, sequence, whole
+
+logger = logging.getLogger("lm_eval.tts")
+
+_DATE = re.compile(r"_(\d{4}-\d\d-\d\dT[\d.-]+)\.json$")
+# In the order of preference, where the catalogue does not name one.
+_SCORES = ("acc", "exact_match", "acc_norm", "pass@1")
+
+
+class AccuracyKey(NamedTuple):
+    """A task and which of its numbers is the accuracy: a metric, of a filter."""
+
+    task: str
+    filter: str
+    metric: str
+
+
+def scored_tasks(content: Mapping[str, object], catalogue: Catalogue, path: Path) -> Iterator[AccuracyKey]:
+    """Every task that has an accuracy. A group that has one stands for its members."""
+    results, groups = mapping(content.get("results")), mapping(content.get("group_subtasks"))
+    found = {task: score for task, metrics in results.items() if (score := _score(task, mapping(metrics), catalogue))}
+    covered = {leaf for group in groups if group in found for leaf in _below(group, groups)}
+    for task, (filter_name, metric) in found.items():
+        if task in covered:
+            continue
+        if is_slug(task):
+            yield AccuracyKey(task, filter_name, metric)
+        else:
+            logger.warning("%s: results.%s: left out, its name cannot be one of a file", path, line(task, 80))
+
+
+def _below(group: str, groups: Mapping[str, object]) -> set[str]:
+    """Everything that belongs to a group, groups within it as well."""
+    found: set[str] = set()
+    ahead = [group]
+    while ahead:
+        new = {member for member in sequence(groups.get(ahead.pop())) if isinstance(member, str)} - found
+        found |= new
+        ahead += new
+    return found - {group}
+
+
+def _score(task: str, metrics: Mapping[str, object], catalogue: Catalogue) -> tuple[str, str] | None:
+    """Filter and name of the metric that counts; one whose value is no accuracy does not."""
+    declared = catalogue.benchmark(variant_of(task)[0])
+    shares = [key.split(",", 1) for key in metrics if "," in key and _is_share(metrics[key])]
+    for wanted in dict.fromkeys((declared.metric, *_SCORES)):
+        filters = [filter_name for metric, filter_name in shares if metric == wanted]
+        if filters:
+            return declared.filter if declared.filter in filters else filters[0], wanted
+    return None
+
+
+def _is_share(value: object) -> bool:
+    found = number(value)
+    return found is not None and -ROUNDING <= found <= 1 + ROUNDING
+
+
+def task_result(
+    content: Mapping[str, object], scored: AccuracyKey, rows: list[Sample], path: Path, *, gated: bool
+) -> dict[str, object]:
+    """The fields of a `TaskResult`.
+
+    Raises:
+        ResultsError: the samples of one of our tasks are not those that its accuracy comes from.
+    """
+    task, config = scored.task, mapping(mapping(content.get("configs")).get(scored.task))
+    metrics = _metrics(mapping(mapping(content["results"])[task]), scored)
+    benchmark, budget, votes = variant_of(task)
+    questions, of = _counts(content, task, len(rows))
+    scores = [row.score for row in rows]
+    if rows and not _explained(metrics[scored.metric]["value"] or 0.0, questions, scores, scored, path):
+        scores = []
+    return {
+        "benchmark": benchmark, "budget": budget, "votes": votes, "filter": scored.filter, "score": scored.metric,
+        "metrics": metrics, "questions": questions, "of": of,
+        "repeats": max(1, whole(config.get("repeats")) or 1),
+        "shots": _shots(content, task), "chat_template": bool(content.get("chat_template")), "gated": gated,
+        "dataset": line(config.get("dataset_path")),
+        "version": line(mapping(content.get("versions")).get(task), 50),
+        "grader_version": whole(mapping(config.get("metadata")).get("grader_version")),
+        "task_hash": _hash(mapping(content.get("task_hashes")).get(task)),
+        "sampling": _sampling(config), "question_set": question_set(rows) if scores else "", "scores": scores,
+    }  # fmt: skip
+
+
+def _metrics(given: Mapping[str, object], scored: AccuracyKey) -> dict[str, dict[str, float | None]]:
+    """Metrics of the filter that counts; what is no number is left out."""
+    found: dict[str, dict[str, float | None]] = {}
+    for key, value in given.items():
+        name, _, filter_name = key.partition(",")
+        mean = number(value)
+        if filter_name == scored.filter and not name.endswith("_stderr") and mean is not None:
+            stderr = number(given.get(f"{name}_stderr,{filter_name}"))
+            if name == scored.metric:
+                mean = min(1.0, max(0.0, mean))
+            found[line(name, 200)] = {"value": mean, "stderr": None if stderr is None or stderr < 0 else stderr}
+    return found
+
+
+def _counts(content: Mapping[str, object], task: str, rows: int) -> tuple[int, int]:
+    """Questions that were asked, and all there are; of a group those of its members."""
+    groups, counts = mapping(content.get("group_subtasks")), mapping(content.get("n-samples"))
+    members = [name for name in _below(task, groups) if name in counts] or [task]
+    asked, of = (
+        sum(whole(mapping(counts.get(name)).get(kind)) or 0 for name in members) for kind in ("effective", "original")
+    )
+    asked = asked or whole(mapping(mapping(content["results"])[task]).get("sample_len")) or rows or 1
+    return asked, max(asked, of)
+
+
+def _shots(content: Mapping[str, object], task: str) -> int:
+    """Worked examples in the prompt; of a group its members', as lm-eval does not tell of all groups."""
+    told, configs = mapping(content.get("n-shot")), mapping(content.get("configs"))
+    names = [task, *sorted(_below(task, mapping(content.get("group_subtasks"))))]
+    counts = [whole(told.get(name, mapping(configs.get(name)).get("num_fewshot"))) for name in names]
+    return max((count for count in counts if count is not None), default=0)
+
+
+def _explained(mean: float, questions: int, scores: list[float], scored: AccuracyKey, path: Path) -> bool:
+    """Whether the samples are those that the accuracy was computed from. Others' metrics need be no means."""
+    own = sum(scores) / len(scores)
+    if abs(own - mean) <= ROUNDING and len(scores) == questions:
+        return True
+    fault = (
+        f"{path}: {scored.task}: {scored.metric}={mean} of {questions} questions, but its samples file gives {own:.6f} "
+        f"of {len(scores)}; are they of one run?"
+    )
+    if scored.task.startswith("tts_"):
+        raise ResultsError(fault)
+    logger.warning("%s; published without samples", fault)
+    return False
+
+
+def _sampling(config: Mapping[str, object]) -> str:
+    arguments = mapping(config.get("generation_kwargs"))
+    return line(", ".join(f"{name}={value}" for name, value in sorted(arguments.items()) if name != "until"), 300)
+
+
+def _hash(value: object) -> str:
+    found = line(value, 64)
+    return found if re.fullmatch("[0-9a-f]*", found) else ""
+
+
+def is_gated(content: Mapping[str, object], task: str, catalogue: Catalogue) -> bool:
+    """Whether nothing of a task's questions may be shown, by its name, its dataset's, or its own word."""
+    config = mapping(mapping(content.get("configs")).get(task))
+    declared = mapping(config.get("metadata")).get("gated") is True
+    return declared or catalogue.is_gated(task, line(config.get("dataset_path")))
+
+
+def task_rows(path: Path, content: Mapping[str, object], scored: AccuracyKey, catalogue: Catalogue) -> list[Sample]:
+    """A task's samples, from the file beside its results; none where there is no such file."""
+    file = samples_file(path, scored.task)
+    if file is None:
+        return []
+    config = mapping(mapping(content.get("configs")).get(scored.task))
+    gated = is_gated(content, scored.task, catalogue)
+    rows = read_rows(file, scored.filter, scored.metric, gated=gated, texts=writes_text(config))
+    if not rows:
+        logger.warning("%s: holds no samples of filter %s", file, scored.filter)
+    return rows
+
+
+def samples_file(path: Path, task: str) -> Path | None:
+    """The file of a task's samples that lies beside its results; None if there is none."""
+    date = _DATE.search(path.name)
+    file = path.with_name(f"samples_{task}_{date[1]}.jsonl") if date else None
+    return file if file is not None and file.is_file() else None

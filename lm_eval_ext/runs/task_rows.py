@@ -1,0 +1,132 @@
+"""Rows of lm-eval's `samples_TASK_*.jsonl`, one per question and filter, as samples to publish."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from lm_eval_ext.errors import ResultsError
+from lm_eval_ext.runs.redaction import without_tokens
+from lm_eval_ext.runs.run import first_fault
+from lm_eval_ext.runs.samples import GRADES, Output, Sample
+from lm_eval_ext.runs.untrusted import line, mapping, number, sequence, text
+
+ROUNDING = 1e-6  # by which a mean of shares may miss 0 or 1
+
+
+def read_rows(path: Path, filter_name: str, score: str, *, gated: bool, texts: bool) -> list[Sample]:
+    """Samples of one filter, in the order of the questions.
+
+    Args:
+        path: the samples file.
+        filter_name: the filter that counts; the file repeats each question for every filter.
+        score: the metric that is the accuracy.
+        gated: leave out question, gold answer and texts.
+        texts: whether the model wrote texts; else its responses are log-likelihoods.
+
+    Raises:
+        ResultsError: names file, line and field.
+    """
+    samples = [
+        _sample(row, score, gated, texts, f"{path}: line {at}")
+        for at, row in enumerate(raw_rows(path), 1)
+        if row.get("filter", filter_name) == filter_name
+    ]
+    samples.sort(key=lambda sample: sample.id)
+    if len({sample.id for sample in samples}) < len(samples):
+        raise ResultsError(f"{path}: doc_id: a question comes twice for filter {filter_name}")
+    return samples
+
+
+def raw_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """Every row of a samples file as it is.
+
+    Raises:
+        ResultsError: names file and line.
+    """
+    try:
+        with path.open("rb") as file:
+            for at, given in enumerate(file, 1):
+                yield _row(given, f"{path}: line {at}")
+    except OSError as error:
+        raise ResultsError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _row(given: bytes, place: str) -> dict[str, Any]:
+    try:
+        row = json.loads(given.decode("utf-8", "replace"))
+    except (ValueError, RecursionError) as error:
+        raise ResultsError(f"{place}: cannot be read as JSON ({line(error, 200)})") from error
+    if not isinstance(row, dict):
+        raise ResultsError(f"{place}: holds a {type(row).__name__}; allowed: an object")
+    return row
+
+
+def _sample(row: Mapping[str, Any], score: str, gated: bool, texts: bool, place: str) -> Sample:
+    value = number(row.get(score))
+    if value is None or not -ROUNDING <= value <= 1 + ROUNDING:
+        raise ResultsError(f"{place}: {score}={line(repr(row.get(score)), 80)}; allowed: a number from 0 to 1")
+    names = [name for name in sequence(row.get("metrics")) if isinstance(name, str)]
+    metrics = {name: found for name in names if (found := number(row.get(name))) is not None}
+    if "doc_id" not in row:
+        raise ResultsError(f"{place}: doc_id is missing")
+    try:
+        return Sample(
+            id=row["doc_id"], hash=line(row.get("doc_hash"), 64), score=min(1.0, max(0.0, value)), metrics=metrics,
+            prompt=None if gated else _prompt(row), gold=None if gated else _text(row.get("target")),
+            outputs=_outputs(row, gated) if texts else (),
+        )  # fmt: skip
+    except ValidationError as error:
+        raise ResultsError(f"{place}: {first_fault(error)}") from error
+
+
+def _prompt(row: Mapping[str, Any]) -> str:
+    arguments = row.get("arguments")
+    first: Any = next(iter(arguments.values()), "") if isinstance(arguments, dict) else arguments
+    while isinstance(first, (list, tuple, dict)) and first:
+        first = first.get("arg_0", "") if isinstance(first, dict) else first[0]
+    return _text(first)
+
+
+def _outputs(row: Mapping[str, Any], gated: bool) -> tuple[Output, ...]:
+    """Every response with its answer; without answers where the filter gave other than one each."""
+    responses, found = flat(row.get("resps")), flat(row.get("filtered_resps"))
+    known = len(found) == len(responses)
+    answers = [one if isinstance(one, str) else None for one in found] if known else [None] * len(responses)
+    reasons = sequence(row.get("graded"))
+    if len(reasons) != len(responses):
+        reasons = [_grade(answer, row) if known else "not told" for answer in answers]
+    grades: list[Any] = [reason if reason in GRADES else "not told" for reason in reasons]  # of `Grade`
+    return tuple(
+        Output(grade=grade) if gated else Output(grade=grade, answer=answer and _text(answer), text=_text(response))
+        for response, answer, grade in zip(responses, answers, grades, strict=True)
+    )
+
+
+def _grade(answer: str | None, row: Mapping[str, Any]) -> str:
+    """Of a metric that gives no reasons: a letter is right if it is the gold one; else the row's scores tell."""
+    if not answer:
+        return "no answer"
+    if len(answer) == 1 and "answered" in row:
+        return "correct" if answer == str(row.get("target")) else "wrong"
+    right = [found for name in ("acc", "exact_match") if (found := number(row.get(name))) in (0, 1)]
+    return ("correct" if right[0] else "wrong") if right else "not told"
+
+
+def flat(responses: object) -> list[Any]:
+    """`[["a", "b"]]` and `["a"]` as one list."""
+    return [one for given in sequence(responses) for one in (given if isinstance(given, list) else [given])]
+
+
+def _text(value: object) -> str:
+    written = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return without_tokens(text(written))
+
+
+def writes_text(config: object) -> bool:
+    """Whether a task, by its configuration in a results file, has the model write."""
+    return mapping(config).get("output_type") == "generate_until"

@@ -1,0 +1,255 @@
+"""Scores of a published run, computed again from its samples by the metrics that lm-eval calls.
+
+Tasks of ours are graded again, from the answers that were found, each of which must be in its text. Of gated tasks,
+whose texts are not published, and of others' tasks the grades and scores are added up.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from statistics import fmean, stdev
+from typing import Any, Literal
+
+from lm_eval_ext.errors import ResultsError
+from lm_eval_ext.grading import GRADER_VERSION
+from lm_eval_ext.grading.answers import TRACE
+from lm_eval_ext.runs.load import Source
+from lm_eval_ext.runs.publish import Golds, RunFinding, is_gated, shown_though_gated
+from lm_eval_ext.runs.run import Score, TaskResult
+from lm_eval_ext.runs.samples import Sample, question_set
+
+CLOSE = 1e-6  # for means of means
+_UNTOLD = ("unparsable", "timeout", "memory")  # grades that need not come out the same on another machine
+_FIND = ("boxed", "declared", "last_expression")
+_MOST_MARKS = 20  # of a text that are looked after
+
+
+def recomputed(source: Source, golds: Golds | None = None, *, regrade: bool = True) -> Iterator[RunFinding]:
+    """What a run claims beyond its samples; nothing if every number follows from them.
+
+    Args:
+        source: the run.
+        golds: gold answers of the runs before it; its own are added.
+        regrade: grade every answer again; else scores are only added up.
+    """
+    known = golds or Golds()
+    for name, task in source.run.tasks.items():
+        if name not in source.run.samples:
+            continue
+        try:
+            rows = source.samples(name)
+        except ResultsError as error:
+            yield RunFinding(source.path, str(error))
+            continue
+        yield from shown_though_gated(source, name, rows)
+        yield from known.contradicted(source, name, rows)
+        faults = [*_added_up(task, rows)]
+        if regrade and not faults and is_ours(name, task) and _today(source, name):
+            faults = [*_complete(task, rows, is_gated(source, name))]
+            faults = faults or [*_graded_again(task, rows, is_gated(source, name))]
+        yield from (RunFinding(source.path, f"tasks.{name}: {fault}") for fault in faults[:1])
+
+
+def _today(source: Source, name: str) -> bool:
+    """Whether grading again has to give what was published; of gated tasks grades are added up, by whatever version."""
+    return source.run.tasks[name].graded_by == GRADER_VERSION or is_gated(source, name)
+
+
+def highest_tier(source: Source, faults: Sequence[RunFinding]) -> Literal["reported", "verified"]:
+    """`verified` if every score of ours follows from samples; other tasks' scores cannot be graded again.
+
+    Nor can those of a task that is gated by the run's own word alone, which anyone may put there.
+    """
+    run = source.run
+    ours = all(
+        is_ours(name, task)
+        and name in run.samples
+        and _today(source, name)
+        and is_gated(source, name) == source.catalogue.is_gated(name)
+        for name, task in run.tasks.items()
+    )
+    return "verified" if ours and not faults else "reported"
+
+
+def is_ours(name: str, task: TaskResult) -> bool:
+    """Whether a task's scores come from our metrics."""
+    return name.startswith("tts_") and task.graded_by is not None
+
+
+def graded_by_another_version(source: Source, *, published_before: bool) -> Iterator[RunFinding]:
+    """Tasks whose scores this version would not give: a warning, but for a new run whose texts could be graded again.
+
+    Args:
+        source: a run.
+        published_before: whether it was published when its version was the newest.
+    """
+    for name, task in source.run.tasks.items():
+        version = task.graded_by or GRADER_VERSION
+        if version > GRADER_VERSION:
+            text = f"graded by version {version}; allowed: up to {GRADER_VERSION}, which this lm-eval-tts has"
+            yield RunFinding(source.path, f"tasks.{name}: {text}")
+        elif version < GRADER_VERSION:
+            can = name in source.run.samples and not is_gated(source, name)
+            text = f"graded by version {version}, and is compared only with its like; this is version {GRADER_VERSION}"
+            advice = f": lm-eval-tts leaderboard regrade {source.path.parent} --write" if can else ""
+            yield RunFinding(source.path, f"tasks.{name}: {text}{advice}", warning=published_before or not can)
+
+
+# Sums -------------------------------------------------------------------------------------------------------
+
+
+def _added_up(task: TaskResult, rows: Sequence[Sample]) -> Iterator[str]:
+    scores = [row.score for row in rows]
+    if not rows or tuple(scores) != task.scores or question_set(rows) != task.question_set:
+        yield "scores: are not those of its samples"
+    elif len({row.id for row in rows}) < len(rows) or _repeated([row.hash for row in rows]):
+        yield "a question stands twice among its samples"
+    else:
+        yield from _mean(task.score, task.accuracy, scores)
+
+
+def _repeated(hashes: Sequence[str]) -> bool:
+    return all(hashes) and len(set(hashes)) < len(hashes)
+
+
+def _mean(name: str, told: Score, scores: Sequence[float]) -> Iterator[str]:
+    """Whether a mean and its standard error are those of some scores."""
+    if abs(fmean(scores) - told.value) > CLOSE * max(1.0, abs(told.value)):
+        yield f"{name}={told.value} is {fmean(scores):.6f} when computed again"
+    elif told.stderr is not None and len(scores) > 1:
+        stderr = stdev(scores) / math.sqrt(len(scores))
+        if abs(stderr - told.stderr) > 1e-4 * max(1.0, stderr):
+            yield f"{name}: standard error {told.stderr} is {stderr:.6f} when computed again"
+
+
+# Grades -----------------------------------------------------------------------------------------------------
+
+
+def _complete(task: TaskResult, rows: Sequence[Sample], gated: bool) -> Iterator[str]:
+    if any(len(row.outputs) != task.repeats for row in rows):
+        yield f"repeats={task.repeats}, but not every question has as many samples"
+    elif not gated:
+        short = [row for row in rows if row.gold is None or any(_is_short(one) for one in row.outputs)]
+        if short:
+            yield f"question {short[0].id} has no gold answer, or a sample without text or answer"
+
+
+def _is_short(output: Any) -> bool:
+    return output.text is None or output.answer is None
+
+
+def _graded_again(task: TaskResult, rows: Sequence[Sample], gated: bool) -> Iterator[str]:
+    if not gated:
+        yield from _not_in_their_texts(task, rows)
+        yield from _graded_otherwise(task, rows)
+    again = [_by_metric(task, row, gated) for row in rows]
+    for name, told in task.metrics.items():
+        scores = [one[name] for one in again if name in one]
+        if len(scores) == len(rows):
+            yield from _mean(name, told, scores)
+        else:
+            yield f"{name}={told.value}: cannot be computed from its samples"
+
+
+def _not_in_their_texts(task: TaskResult, rows: Sequence[Sample]) -> Iterator[str]:
+    from lm_eval_ext.grading.extraction import ChoiceExtractor, Extractor
+
+    choices = "graded" not in task.metrics
+    extractor = ChoiceExtractor(Extractor()) if choices else Extractor()
+    usual = extractor.answers([[one.text or "" for one in row.outputs] for row in rows])
+    for row, answers in zip(rows, usual, strict=True):
+        for output, answer in zip(row.outputs, answers, strict=True):
+            others = _readings(output.text or "", choices=choices)
+            if output.answer != answer and not any(output.answer == other for other in others):
+                yield f"question {row.id}: the answer {str(output.answer)[:40]!r} is not found in its text"
+                return
+
+
+class _Part(str):
+    """What may be the answer part of a text, as a generation of ours tells it."""
+
+    answer: str
+
+
+def _readings(text: str, *, choices: bool) -> Iterator[str]:
+    """What else may be taken for a text's answer: by any of our rules, after any mark that ends thinking.
+
+    A model may write such marks in its answer, too; and it may be cut before it writes one, and then has no answer.
+    """
+    from lm_eval_ext.grading.extraction import ChoiceExtractor, Extractor, final_answer
+    from lm_eval_ext.grading.letters import chosen_letter
+
+    starts = [0, *(found.end() for end in _ends() for found in re.finditer(re.escape(end), text))]
+    if len(starts) == 1:
+        yield ""
+    for start in starts[:_MOST_MARKS]:
+        part = _Part(text)
+        part.answer = text[start:]
+        for answer in (final_answer(part, _FIND[:2]), final_answer(part, _FIND)):
+            yield chosen_letter(answer) if choices else answer
+        if choices:
+            yield ChoiceExtractor(Extractor()).letter(part.answer)
+
+
+@cache
+def _ends() -> tuple[str, ...]:
+    from lm_eval_ext.thinking_formats import text_marks
+
+    return tuple(sorted({end for marks in text_marks() for end in marks.ends}))
+
+
+def _graded_otherwise(task: TaskResult, rows: Sequence[Sample]) -> Iterator[str]:
+    from lm_eval_ext.grading.grading import grades
+
+    pairs = [(row.gold or "", one.answer or "") for row in rows for one in row.outputs]
+    if "graded" in task.metrics:
+        right = iter([grade.correct for grade in grades(pairs)])
+    else:
+        right = iter([bool(answer) and answer == gold for gold, answer in pairs])
+    wrong = [
+        row for row in rows
+        if [one.grade == "correct" for one in row.outputs]
+        != [next(right) and one.grade not in _UNTOLD for one in row.outputs]
+    ]  # fmt: skip
+    if wrong:
+        yield f"{len(wrong)} of {len(rows)} questions are graded otherwise, the first is question {wrong[0].id}"
+
+
+# Metrics ----------------------------------------------------------------------------------------------------
+
+
+def _by_metric(task: TaskResult, row: Sample, gated: bool) -> Mapping[str, float]:
+    """Every metric of a question that can be computed from its samples."""
+    known = {name: value for name, value in row.metrics.items() if name in TRACE}
+    grades = [one.grade for one in row.outputs]
+    known["graded"] = fmean(grade not in (*_UNTOLD, "not told") for grade in grades)
+    return {**known, **(_from_grades(task, row) if gated else _from_answers(task, row))}
+
+
+def _from_answers(task: TaskResult, row: Sample) -> Mapping[str, float]:
+    from lm_eval_ext.grading.metrics import choice_match, math_verify
+
+    metric: Any = math_verify if "graded" in task.metrics else choice_match
+    shares = [float(found[1]) for name in task.metrics if (found := re.fullmatch(r"g-pass@\d+_([\d.]+)", name))]
+    votes = any(name.startswith(("pass@", "maj@")) for name in task.metrics)
+    scores: Mapping[str, float] = metric(
+        [row.gold], [[one.answer or "" for one in row.outputs]], votes=votes, g_pass=shares
+    )
+    return scores
+
+
+def _from_grades(task: TaskResult, row: Sample) -> Mapping[str, float]:
+    """Of gated tasks; what votes came to is taken from the samples file, as answers are not published."""
+    from lm_eval_ext.statistics.estimators import pass_at_k
+
+    grades = [one.grade for one in row.outputs]
+    right, samples = grades.count("correct"), len(grades)
+    ks = [int(name[5:]) for name in task.metrics if name.startswith("pass@") and name[5:].isdecimal()]
+    told = {name: value for name, value in row.metrics.items() if name.startswith(("maj@", "g-pass@"))}
+    return {
+        **told, "acc": right / samples, "answered": fmean(grade != "no answer" for grade in grades),
+        **{f"pass@{k}": pass_at_k(samples, right, k) for k in ks if k <= samples},
+    }  # fmt: skip

@@ -1,0 +1,108 @@
+"""The first page: one row for each model, one column for each benchmark, and the sentences above them."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from lm_eval_ext.analysis.board import Board
+from lm_eval_ext.analysis.comparison import difference
+from lm_eval_ext.analysis.entries import Entry, Scored
+
+
+class Cell(NamedTuple):
+    """A score of the overview; what is left of the dense model's is at the largest budget that both have."""
+
+    value: float
+    low: float
+    high: float
+    retention: float | None
+    differs: bool
+    partial: bool
+    outdated: bool
+
+
+def overview(board: Board) -> dict[str, Any]:
+    """One row for each entry, one column for each benchmark."""
+    kinds = [board.catalogue.benchmark(name).kind for name in board.benchmarks]
+    return {
+        "columns": board.benchmarks,
+        "kinds": [(board.catalogue.kinds[kind], kinds.count(kind)) for kind in dict.fromkeys(kinds)],
+        "rows": [_row(board, entry) for entry in board.entries],
+        "ranked_by": board.ranked_by,
+        "methods": sorted({entry.method for entry in board.entries if not entry.dense}),
+        "reading": reading(board),
+    }
+
+
+def _row(board: Board, entry: Entry) -> dict[str, Any]:
+    shown = [entry.best(name) for name in board.benchmarks]
+    ranked = board.ranked.get(entry.key)
+    return {
+        "entry": entry,
+        "run": entry.latest,
+        "cells": [_cell(board, entry, name, one) for name, one in zip(board.benchmarks, shown, strict=True)],
+        "rank": board.ranks.get(entry.key),
+        "thinking": ranked.value("thinking_tokens") if ranked else None,
+        "tier": entry.tier(shown),
+    }
+
+
+def _cell(board: Board, entry: Entry, benchmark: str, best: Scored | None) -> Cell | None:
+    if best is None:
+        return None
+    pair = board.beside_dense(entry, benchmark)
+    kept = _retention(pair) if pair else None
+    return Cell(*best.interval, kept, pair is not None and _differ(pair), best.task.partial, board.outdated(best.task))
+
+
+def _retention(pair: tuple[Scored, Scored]) -> float | None:
+    """What is left of the second's accuracy in the first; None if that is nothing to speak of."""
+    ours, theirs = (one.task.accuracy.value for one in pair)
+    return ours / theirs if theirs > 0 else None
+
+
+def _differ(pair: tuple[Scored, Scored]) -> bool:
+    return difference(pair[0].task, pair[1].task).separable
+
+
+class Loss(NamedTuple):
+    """A pruned model, what is left of its best kept benchmark of short tasks, and of its worst kept of long ones."""
+
+    entry: Entry
+    short: str
+    short_kept: float
+    long: str
+    long_kept: float
+
+    @property
+    def gap(self) -> float:
+        """How much more of the short than of the long is left."""
+        return self.short_kept - self.long_kept
+
+
+def reading(board: Board) -> list[str]:
+    """A sentence for each base of which a pruned model certainly lost on long tasks, and less on short ones."""
+    said = []
+    for base, group in board.bases.items():
+        losses = [loss for entry in group if (loss := _loss(board, entry)) and loss.gap > 0]
+        if losses:
+            worst = max(losses, key=lambda loss: loss.gap)
+            pruning = worst.entry.latest.pruning
+            said.append(
+                f"{base} without {len(worst.entry.latest.dropped)} of {pruning.depth if pruning else 0} layers "
+                f"({worst.entry.label}) keeps {worst.short_kept:.0%} of {board.title(worst.short)} and "
+                f"{worst.long_kept:.0%} of {board.title(worst.long)}."
+            )
+    return said[:3]
+
+
+def _loss(board: Board, entry: Entry) -> Loss | None:
+    pairs = {name: pair for name in board.benchmarks if (pair := board.beside_dense(entry, name))}
+    kept = {name: share for name, pair in pairs.items() if (share := _retention(pair)) is not None}
+    kinds = {name: board.catalogue.benchmark(name).kind for name in kept}
+    short = [name for name, kind in kinds.items() if kind in ("knowledge", "shallow")]
+    long = [name for name, kind in kinds.items() if kind == "long" and _differ(pairs[name])]
+    if not short or not long or not entry.latest.dropped:
+        return None
+    best, worst = max(short, key=lambda name: kept[name]), min(long, key=lambda name: kept[name])
+    return Loss(entry, best, kept[best], worst, kept[worst])

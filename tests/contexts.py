@@ -1,0 +1,33 @@
+"""Base models with calibration texts of different lengths, and what plain implementations of methods share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig
+
+from lm_eval_ext.pruning.calibration import Calibration, calibration
+from lm_eval_ext.pruning.context import PruningContext
+
+TOKENS = 20
+MATRICES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+def context_of(folder: Path, batch_size: int = 1, samples: int = 16, **options: Any) -> PruningContext:
+    texts = calibration("embedded", samples)
+    # Of different lengths, so that batches are padded.
+    cut = Calibration("cut", tuple(text[: 60 + 17 * number] for number, text in enumerate(texts.texts)))
+    return PruningContext(
+        str(folder),
+        AutoConfig.from_pretrained(folder),
+        lambda: cut,
+        batch_size=batch_size,
+        max_tokens=TOKENS,
+        **options,
+    )
+
+
+def texts_of(context: PruningContext) -> list[torch.Tensor]:
+    return [torch.tensor([context.tokenizer.encode(text)[:TOKENS]]) for text in context.calibration.texts]

@@ -1,0 +1,131 @@
+"""What docs/architecture.md says about adding something: tried, with nothing touched but what it names."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from lm_eval.api.registry import get_metric, model_registry
+from lm_eval.tasks import TaskManager
+from transformers import AutoConfig
+from typer.testing import CliRunner
+
+import lm_eval_ext as tts
+from lm_eval_ext import reference, thinking_formats
+from lm_eval_ext.cli import app
+from lm_eval_ext.grading import metrics
+from lm_eval_ext.grading.extraction import final_answer
+from lm_eval_ext.grading.metrics import Metric, Score
+from lm_eval_ext.harness import engines
+from lm_eval_ext.harness.arguments import NAMES, Arguments
+from lm_eval_ext.harness.metrics import register
+from lm_eval_ext.paths import TASKS, TINY_CHAIN
+from lm_eval_ext.pruning import selection
+from lm_eval_ext.pruning.calibration import Calibration
+from lm_eval_ext.pruning.context import PruningContext
+from lm_eval_ext.pruning.methods.choice import Removal, Removals
+from lm_eval_ext.thinking_formats import format_named, format_names
+from tests.shared import ROOT
+from tests.standins import write_standins
+
+PAGE = ROOT / "docs" / "architecture.md"
+
+
+def test_the_page_names_files_that_are_there() -> None:
+    rows = PAGE.read_text("utf-8").partition("## To add something")[2]
+    paths = re.findall(r"`((?:lm_eval_ext|pruning|grading|harness|generation)/[\w/.]+)`", rows)
+    assert len(paths) > 6
+    for path in paths:
+        assert (ROOT / path).exists() or (ROOT / "lm_eval_ext" / path).exists(), path
+
+
+def test_a_thinking_format(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = {**thinking_formats._table(), "mine": {"start": "<ponder>", "end": "</ponder>"}}
+    monkeypatch.setattr(thinking_formats, "_table", lambda: table)
+    thinking_formats.text_marks.cache_clear()
+    try:
+        assert "mine" in format_names() and format_named("mine").end == "</ponder>"
+        assert final_answer(r"<ponder>\\boxed{1}</ponder>\\boxed{2}") == "2"
+    finally:
+        monkeypatch.undo()
+        thinking_formats.text_marks.cache_clear()
+
+
+def test_a_method(monkeypatch: pytest.MonkeyPatch) -> None:
+    def choose(context: PruningContext, remove: Sequence[int], *, first: int = 0) -> Removals:
+        return {count: Removal(tuple(range(first, first + count))) for count in remove}
+
+    module: Any = ModuleType("lm_eval_ext.pruning.methods.mine")
+    module.choose, module.SOURCE, module.NEEDS_TEXTS = choose, "a paper of mine", False
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setitem(selection.METHODS, "mine", "mine")
+
+    def none() -> Calibration:
+        raise AssertionError("texts were loaded")
+
+    context = PruningContext(str(TINY_CHAIN), AutoConfig.from_pretrained(TINY_CHAIN), none)
+    recipe = selection.choose(context, "mine", [2], {"first": 3})[2]
+    assert recipe.drop == (3, 4) and recipe.source.endswith("a paper of mine") and recipe.calibration is None
+
+
+def test_a_metric(monkeypatch: pytest.MonkeyPatch) -> None:
+    def length_stats(predictions: Iterable[Sequence[str]], **_: Any) -> dict[str, float]:
+        (samples,) = predictions
+        return {"length": sum(map(len, samples)) / len(samples)}
+
+    added = Metric(length_stats, "mean", False, (Score("length", "characters of an answer", "characters", None),))
+    monkeypatch.setattr(metrics, "METRICS", (*metrics.METRICS, added))
+    monkeypatch.setattr(reference, "METRICS", metrics.METRICS)
+    register(added)
+    assert get_metric("length_stats")(predictions=[["12", "1234"]]) == {"length": 3}
+    assert "`length` | characters of an answer | characters" in reference.tables()["docs/reference/metrics.md"]
+    found = metrics.score_named("length")
+    assert found is not None and found.unit == "characters"
+
+
+def test_a_model_argument() -> None:
+    class More(Arguments):
+        """With one field more."""
+
+        patience: int = 3
+
+    given = More.of({"patience": 5})
+    assert isinstance(given, More) and given.patience == 5 and set(NAMES) < set(More.model_fields)
+
+
+def test_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = engines.ENGINES["hf"]._replace(model="mine-hf", reproducible=False)
+    monkeypatch.setitem(engines.ENGINES, "mine", entry)
+    assert engines.capabilities("mine-hf")["reproducible"] is False
+    model = tts.load(engine="mine", journal="off", drop_layers=[1])
+    assert model.recipe.drop == (1,) and "mine-hf" in model_registry
+
+
+def test_a_benchmark_needs_its_yaml_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No stand-in for its dataset is to be written, and `tasks sync` writes its variants and the page."""
+    tasks = tmp_path / "checkout" / "tasks"
+    shutil.copytree(TASKS, tasks)
+    own = tasks / "mine" / "tts_mine.yaml"
+    own.parent.mkdir()
+    own.write_text((TASKS / "aime24" / "tts_aime24.yaml").read_text("utf-8").replace("aime24", "mine"), "utf-8")
+    own.write_text(own.read_text("utf-8").replace("Maxwell-Jia/AIME_2024", "lab/mine"), "utf-8")
+    page = tmp_path / "checkout" / "docs" / "reference" / "tasks.md"
+    page.parent.mkdir(parents=True)
+    page.write_text("", "utf-8")
+    for module in ("authoring.tasks_page", "cli.tasks"):
+        monkeypatch.setattr(f"lm_eval_ext.{module}.TASKS", tasks)
+    monkeypatch.setattr("lm_eval_ext.authoring.tasks_page.PAGE", page)
+    done = CliRunner().invoke(app, ["tasks", "sync"])
+    assert "mine/variants/tts_mine_b512.yaml" in done.output and "`tts_mine`" in page.read_text("utf-8")
+    (standin,) = write_standins(tasks / "mine", tmp_path / "hub")
+    assert standin == tmp_path / "hub" / "lab" / "mine" / "train.jsonl"
+
+    monkeypatch.chdir(tmp_path / "hub")
+    (task,) = TaskManager(include_path=str(tasks / "mine")).load(["tts_mine_b512"])["tasks"].values()
+    assert len(task.eval_docs) == 3 and "boxed" in task.doc_to_text(task.eval_docs[0])

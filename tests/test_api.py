@@ -1,0 +1,105 @@
+"""The library as it is imported: what it has, what it costs, and that its page runs as it stands."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import lm_eval_ext as tts
+from lm_eval_ext.errors import ArgumentError, ResultsError, TaskError
+from tests.shared import ROOT
+
+PAGE = ROOT / "docs" / "howto" / "notebook.md"
+NOTEBOOK = ROOT / "examples" / "quickstart.ipynb"
+
+
+def cells() -> list[str]:
+    return [code.strip() for code in re.findall(r"^```python\n(.*?)^```", PAGE.read_text("utf-8"), re.M | re.S)]
+
+
+def test_what_is_public_is_pinned() -> None:
+    assert tts.__all__ == [
+        "build_site", "choose_layers", "difference_interval", "evaluate", "generate", "grade", "load", "maj_at_k",
+        "mean_interval", "pass_at_k", "ratio_interval", "read_runs",
+    ]  # fmt: skip
+    for name in tts.__all__:
+        documented = getattr(tts, name).__doc__ or ""
+        assert ">>>" in documented or name in ("maj_at_k", "pass_at_k"), f"{name} has an example"
+    with pytest.raises(AttributeError, match="no attribute 'lode'"):
+        _ = tts.lode
+
+
+def test_importing_it_loads_nothing() -> None:
+    code = (
+        "import sys, time; start = time.perf_counter(); import lm_eval_ext; took = time.perf_counter() - start; "
+        "print(took, [name for name in ('torch', 'lm_eval', 'numpy', 'pydantic', 'pandas') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    took, loaded = done.stdout.split(maxsplit=1)
+    assert loaded.strip() == "[]" and float(took) < 1, "the time itself is measured in benchmarks.start"
+
+
+def test_the_page_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    (tmp_path / "leaderboard").symlink_to(ROOT / "leaderboard")
+    names: dict[str, object] = {}
+    for cell in cells():
+        exec(compile(cell, str(PAGE), "exec"), names)
+    kept = tts.ratio_interval(names["after"], names["before"])  # type: ignore[arg-type]
+    assert kept is not None and kept.high < 0.7, "two layers fewer, and long chains are lost"
+    assert (tmp_path / "site" / "index.html").is_file() and Path("tiny-chain-shortgpt-2.yaml").is_file()
+
+
+def test_the_notebook_is_the_page() -> None:
+    notebook = json.loads(NOTEBOOK.read_text("utf-8"))
+    code = ["".join(cell["source"]).strip() for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert code == cells(), "python -m examples.write"
+
+
+def test_tables_show_themselves() -> None:
+    runs = tts.read_runs(ROOT / "leaderboard" / "results")
+    table = runs.to_frame()
+    assert len(runs) == 5 and len(table) == 55 and "<table" in runs._repr_html_()
+    row = table[(table.model == "dense") & (table.task == "tts_chain_b128")].iloc[0]
+    assert row.low < row.accuracy < row.high and row.budget == 128
+    samples = runs.to_frame(samples=True)
+    assert set(samples.grade) <= {"correct", "wrong", "no answer", "unparsable"} and samples.text.notna().all()
+
+
+def test_mistakes_are_one_line() -> None:
+    with pytest.raises(ArgumentError, match="unknown engine 'tgi'; expected one of: hf, vllm"):
+        tts.load(engine="tgi")
+    with pytest.raises(ArgumentError, match="unknown model argument 'drop_layer'"):
+        tts.load(drop_layer=[1])
+    with pytest.raises(ResultsError, match="nowhere: does not exist"):
+        tts.read_runs("nowhere")
+    with pytest.raises(ArgumentError, match="unknown method 'shortgtp'"):
+        tts.choose_layers("tiny-chain", "shortgtp", remove=1)
+    with pytest.raises(ValueError, match="2 answers and 1 golds"):
+        tts.grade(["1", "2"], ["1"])
+    with pytest.raises(TaskError, match="unknown task 'tts_chian'"):
+        tts.evaluate(tts.load(journal="off"), "tts_chian")
+
+
+def test_budgets_of_a_sample_are_cuts_of_one_trace() -> None:
+    model = tts.load(journal="off")
+    asked = [
+        "Compute from left to right, modulo 10, and put the result in \\boxed{}: " + "1+2+3+" * n + "4" for n in (3, 5)
+    ]
+    found = tts.generate(model, asked, budgets=[8, 16, 64], samples=2)
+    assert len(found) == 12 and "<table" in found._repr_html_()
+    for one, more in zip(found, found, strict=True):
+        assert one.text.thinking_tokens <= (one.budget or 0) and one is more
+    traces = {(one.prompt, one.number): str(one.text) for one in found if one.budget == 64}
+    for one in found:
+        thought = str(one.text).partition("</think>")[0]
+        assert not one.text.forced or traces[one.prompt, one.number].startswith(thought[:8])
+    again = tts.generate(model, asked, budgets=[64, 8], samples=1)
+    by_key = {one[:3]: str(one.text) for one in found}
+    assert all(by_key[one[:3]] == str(one.text) for one in again), "whatever else is asked beside it"
