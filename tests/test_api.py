@@ -28,20 +28,18 @@ def test_what_is_public_is_pinned() -> None:
         "mean_interval", "pass_at_k", "ratio_interval", "read_runs",
     ]  # fmt: skip
     for name in tts.__all__:
-        documented = getattr(tts, name).__doc__ or ""
-        assert ">>>" in documented or name in ("maj_at_k", "pass_at_k"), f"{name} has an example"
+        assert ">>>" in (getattr(tts, name).__doc__ or ""), f"{name} has no example"
     with pytest.raises(AttributeError, match="no attribute 'lode'"):
         _ = tts.lode
 
 
 def test_importing_it_loads_nothing() -> None:
     code = (
-        "import sys, time; start = time.perf_counter(); import lm_eval_ext; took = time.perf_counter() - start; "
-        "print(took, [name for name in ('torch', 'lm_eval', 'numpy', 'pydantic', 'pandas') if name in sys.modules])"
+        "import sys, lm_eval_ext; "
+        "print([name for name in ('torch', 'lm_eval', 'numpy', 'pydantic', 'pandas') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    took, loaded = done.stdout.split(maxsplit=1)
-    assert loaded.strip() == "[]" and float(took) < 1, "the time itself is measured in benchmarks.start"
+    assert done.stdout.strip() == "[]"
 
 
 def test_the_page_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,8 +92,7 @@ def test_budgets_of_a_sample_are_cuts_of_one_trace() -> None:
     ]
     found = tts.generate(model, asked, budgets=[8, 16, 64], samples=2)
     assert len(found) == 12 and "<table" in found._repr_html_()
-    for one, more in zip(found, found, strict=True):
-        assert one.text.thinking_tokens <= (one.budget or 0) and one is more
+    assert all(one.text.thinking_tokens <= (one.budget or 0) for one in found)
     traces = {(one.prompt, one.number): str(one.text) for one in found if one.budget == 64}
     for one in found:
         thought = str(one.text).partition("</think>")[0]

@@ -102,6 +102,17 @@ def test_samples_of_another_run_are_refused(results: Path) -> None:
     assert {path: path.read_bytes() for path in results.parent.iterdir()} == before
 
 
+def test_a_part_of_the_samples_is_refused(results: Path) -> None:
+    graded_worse(results, "tts_chain_b16")
+    (file,) = results.parent.glob("samples_tts_chain_b16_*")
+    for kept in (3, 0):
+        file.write_text("".join(file.read_text("utf-8").splitlines(keepends=True)[:3][:kept]), "utf-8")
+        before = results.read_bytes()
+        told = said("regrade", results, "--write", code=1)
+        assert f"its samples file holds {len(file.read_text().splitlines())} questions, the results 5" in told
+        assert results.read_bytes() == before
+
+
 def test_what_cannot_be_graded_again_keeps_its_scores(tmp_path: Path) -> None:
     write_output(tmp_path / "out", {TASK: scores(0.4, 6), GATED: scores(0.5, 6)}, grader=None)
     told = add(tmp_path / "out", tmp_path / "results")

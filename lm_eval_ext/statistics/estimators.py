@@ -23,6 +23,9 @@ def pass_at_k(n: int, correct: int, k: int) -> float:
 
     Raises:
         ValueError: unless 0 <= correct <= n and 1 <= k <= n.
+
+    >>> pass_at_k(4, 1, 2)
+    0.5
     """
     _check(n, correct, k)
     return 1 - comb(n - correct, k) / comb(n, k)
@@ -67,6 +70,9 @@ def maj_at_k(votes: Sequence[int], correct: Sequence[bool], k: int, abstained: i
 
     Raises:
         ValueError: unless 1 <= k <= all samples.
+
+    >>> round(maj_at_k([2, 1], [True, False], 3), 6)
+    1.0
     """
     n = sum(votes) + abstained
     _check(n, sum(count for count, right in zip(votes, correct, strict=True) if right), k)

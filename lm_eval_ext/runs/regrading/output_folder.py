@@ -73,6 +73,7 @@ def _regraded(content: dict[str, Any], task: str, path: Path) -> tuple[Outcome, 
         return Outcome(task, _ACCURACY, before, kept_because=reason), []
     rows = sorted(raw_rows(file), key=lambda row: str(row.get("filter")))
     changed, place = 0, f"{path}: {task}"
+    _check_complete(content, task, rows, place)
     for name, some in groupby(rows, key=lambda row: str(row.get("filter"))):
         changed = max(changed, _regrade_rows(list(some), rules_of(config, name, place), results, place))
     config["metadata"] = {**mapping(config.get("metadata")), "grader_version": GRADER_VERSION}
@@ -95,6 +96,16 @@ def _regrade_rows(rows: Sequence[Row], rules: Rules, results: dict[str, Any], pl
     return changed
 
 
+def _check_complete(content: Mapping[str, Any], task: str, rows: Sequence[Row], place: str) -> None:
+    """Every question of every filter has to be there, else a part would pass for the whole."""
+    filters = [key.partition(",")[2] for key in content["results"][task] if key.startswith(f"{_ACCURACY},")]
+    asked = number(mapping(mapping(content.get("n-samples")).get(task)).get("effective"))
+    for name in filters:
+        found = sum(str(row.get("filter")) == name for row in rows)
+        if not found or (asked is not None and found != asked):
+            raise ResultsError(f"{place}: filter {name}: its samples file holds {found} questions, the results {asked}")
+
+
 def _check_sum(rows: Sequence[Row], rules: Rules, results: Mapping[str, Any], place: str) -> None:
     """The samples have to be those of the results."""
     told = number(results.get(f"{_ACCURACY},{rows[0].get('filter')}"))
@@ -107,6 +118,8 @@ def _check_sum(rows: Sequence[Row], rules: Rules, results: Mapping[str, Any], pl
 
 def _kept(row: Row, place: str) -> Kept:
     texts, answers = flat(row.get("resps")), flat(row.get("filtered_resps"))
+    if not isinstance(row.get("target"), str):
+        raise ResultsError(f"{place}: question {row.get('doc_id')}: has no gold answer")
     if not answers or not all(isinstance(one, str) for one in (*texts, *answers)):
         raise ResultsError(f"{place}: question {row.get('doc_id')}: has no answers as texts")
     return Kept(row.get("target"), texts, answers, number(row.get("thinking_tokens")), mapping(row.get("doc")))
