@@ -11,8 +11,7 @@ import argparse
 import statistics
 import time
 
-from benchmarks.questions import questions, templated
-from tests.shared import SMOLLM2
+from lm_eval_ext.testbed.real import SMOLLM2, questions, templated
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ from lm_eval_ext.pruning.layers import mean_loss
 from lm_eval_ext.pruning.loading import load_pruned
 from lm_eval_ext.pruning.recipe import Recipe, kept_layers
 from lm_eval_ext.pruning.selection import METHODS, choose
-from tests.shared import SMOLLM2
+from lm_eval_ext.testbed.real import SMOLLM2
 
 HELD_OUT = Path(__file__).with_name("held_out.txt")
 VARIANTS: dict[str, list[dict[str, Any]]] = {

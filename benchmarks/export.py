@@ -16,7 +16,7 @@ import threading
 import time
 from pathlib import Path
 
-from tests.shared import SMOLLM2
+from lm_eval_ext.testbed.real import SMOLLM2
 
 
 def main() -> None:

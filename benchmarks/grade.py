@@ -14,7 +14,7 @@ import random
 import subprocess
 import sys
 
-from tests.shared import HUB
+from lm_eval_ext.testbed.real import HUB
 
 _OURS = """
 from lm_eval_ext.harness.metrics import MathAnswer

@@ -20,7 +20,7 @@ from pathlib import Path
 from lm_eval_ext.runs.catalogue import read_catalogue
 from lm_eval_ext.runs.load import read_source
 from lm_eval_ext.runs.publish import publish
-from tests.lm_eval_output import scores, write_output
+from lm_eval_ext.testbed.lm_eval_output import scores, write_output
 
 REMOVALS = [layers for count in range(4) for layers in combinations(range(12), count)]
 METHODS = ("shortgpt", "reverse", "laco", "angular", "sleb")

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.shared import SMOLLM2
+from lm_eval_ext.testbed.real import SMOLLM2
 
 DROPPED = list(range(15, 25))
 

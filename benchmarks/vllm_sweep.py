@@ -17,8 +17,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from benchmarks.questions import questions, templated
-from tests.shared import SMOLLM2
+from lm_eval_ext.testbed.real import SMOLLM2, questions, templated
 
 
 def main() -> None:

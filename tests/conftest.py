@@ -9,9 +9,9 @@ import pytest
 
 from lm_eval_ext.paths import TASKS
 from lm_eval_ext.pruning.context import PruningContext
+from lm_eval_ext.testbed.real import SMOLLM2
 from tests.checkpoints import write_checkpoint
 from tests.contexts import context_of
-from tests.shared import SMOLLM2
 from tests.standins import write_standins
 from tests.tokenizers import TEMPLATE, byte_tokenizer
 

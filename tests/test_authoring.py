@@ -14,7 +14,8 @@ from lm_eval_ext.authoring.task_file import TaskFile
 from lm_eval_ext.cli import app
 from lm_eval_ext.cli.tasks import checked
 from lm_eval_ext.paths import TASKS
-from tests.shared import HUB, needs_benchmarks
+from lm_eval_ext.testbed.real import HUB
+from tests.shared import needs_benchmarks
 
 GOOD = r"""include: _math
 task: tts_NAME

@@ -14,7 +14,7 @@ from lm_eval_ext.analysis.comparison import difference
 from lm_eval_ext.api import build_site
 from lm_eval_ext.runs.catalogue import read_catalogue
 from lm_eval_ext.runs.load import load
-from tests.lm_eval_output import write_board, write_output
+from lm_eval_ext.testbed.lm_eval_output import write_board, write_output
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.lm_eval_output import scores, write_output
+from lm_eval_ext.testbed.lm_eval_output import scores, write_output
 from tests.published import TASK, VOTES, add, edit, edit_samples, only_run, said
 from tests.shared import ROOT
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lm_eval_ext.analysis.demo import BudgetScore, reading, scores, table
-from tests.lm_eval_output import write_output
+from lm_eval_ext.testbed.lm_eval_output import write_output
 
 
 def verdicts(right: int) -> list[list[bool]]:

@@ -17,8 +17,8 @@ from lm_eval_ext.errors import ArchitectureError, ArgumentError, RecipeError
 from lm_eval_ext.pruning.export import export
 from lm_eval_ext.pruning.loading import load_pruned
 from lm_eval_ext.pruning.recipe import Recipe, load_recipe
+from lm_eval_ext.testbed.real import SMOLLM2
 from tests.checkpoints import ARCHITECTURES, write_checkpoint
-from tests.shared import SMOLLM2
 from tests.test_plugin import LM_EVAL, run
 
 COMMAND = LM_EVAL.with_name("lm-eval-tts")

@@ -22,7 +22,8 @@ from lm_eval_ext.grading.metrics import choice_match, math_graded, math_verify, 
 from lm_eval_ext.grading.normalisation import normalised
 from lm_eval_ext.grading.workers import in_workers
 from lm_eval_ext.harness.metrics import ChoiceAnswer, MathAnswer
-from tests.shared import HUB, needs_benchmarks
+from lm_eval_ext.testbed.real import HUB
+from tests.shared import needs_benchmarks
 
 
 def cases(name: str) -> list[Any]:

@@ -29,9 +29,9 @@ from lm_eval_ext.pruning.methods.magnitude import magnitude
 from lm_eval_ext.pruning.methods.shortgpt import block_influence
 from lm_eval_ext.pruning.methods.taylor import influence
 from lm_eval_ext.pruning.selection import METHODS, choose, needs_texts
+from lm_eval_ext.testbed.real import SMOLLM2
 from tests.checkpoints import LAYERS
 from tests.contexts import MATRICES, context_of, texts_of
-from tests.shared import SMOLLM2
 
 # Every layer takes six minutes; set it once in a while.
 COMPARED = range(30) if os.environ.get("LM_EVAL_TTS_ALL_LAYERS") else (0, 5, 25, 29)

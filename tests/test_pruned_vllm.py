@@ -18,8 +18,7 @@ from typing import Any
 import pytest
 from lm_eval.api.instance import Instance
 
-from benchmarks.questions import questions, templated
-from tests.shared import SMOLLM2
+from lm_eval_ext.testbed.real import SMOLLM2, questions, templated
 from tests.test_plugin import LM_EVAL, run
 from tests.test_resume import kept, outcome
 

@@ -15,7 +15,7 @@ from lm_eval_ext.runs.catalogue import read_catalogue
 from lm_eval_ext.runs.load import load
 from lm_eval_ext.runs.run import read_run
 from lm_eval_ext.site.overview import overview
-from tests.lm_eval_output import scores, write_output
+from lm_eval_ext.testbed.lm_eval_output import scores, write_output
 from tests.published import add, edit, only_run, said
 from tests.test_plugin import LM_EVAL, run
 

@@ -14,8 +14,8 @@ from lm_eval_ext.api import build_site
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.runs.catalogue import read_catalogue
 from lm_eval_ext.runs.load import load
+from lm_eval_ext.testbed.lm_eval_output import scores, write_board, write_output
 from lm_eval_ext.thinking_formats import text_marks
-from tests.lm_eval_output import scores, write_board, write_output
 
 
 @pytest.fixture(scope="module")

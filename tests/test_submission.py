@@ -17,7 +17,7 @@ from lm_eval_ext.runs.catalogue import read_catalogue
 from lm_eval_ext.runs.load import load, read_source
 from lm_eval_ext.runs.redaction import public_name, scrubbed, without_tokens
 from lm_eval_ext.runs.submission import submission
-from tests.lm_eval_output import write_output
+from lm_eval_ext.testbed.lm_eval_output import write_output
 
 CATALOGUE = read_catalogue()
 TASK = "tts_aime24_b512"
