@@ -4,7 +4,7 @@ LM_EVAL := $(VENV)/bin/lm_eval
 SMOLLM2 := .models/smollm2
 OUT := out/demo
 
-.PHONY: demo test test-vllm test-browser architectures coverage release-check docs lint setup models clean
+.PHONY: demo test test-vllm test-browser architectures coverage lowest release-check docs lint setup models clean
 
 EVALUATE := HF_HUB_OFFLINE=1 $(LM_EVAL) --model pruned-hf --tasks tts_mini,tts_chain_maj8 --batch_size 256 \
   --output_path $(OUT)/results --log_samples
@@ -44,6 +44,20 @@ $(VENV)-vllm/installed: pyproject.toml
 	$(VENV)-vllm/bin/python -m pip install --quiet --upgrade pip
 	$(VENV)-vllm/bin/python -m pip install --quiet --editable '.[dev]' ./tests/vllm_alias
 	$(VENV)-vllm/bin/python -m pip uninstall --quiet --yes torchaudio triton torchcodec
+	touch $@
+
+# The lowest versions that pyproject.toml admits, in an environment of their own.
+lowest: $(VENV)-lowest/installed $(SMOLLM2)/model.safetensors
+	OMP_NUM_THREADS=1 $(VENV)-lowest/bin/python -m pytest -n 2 --dist loadfile $(LOWEST)
+
+LOWEST := $(addprefix tests/test_,plugin.py pruned_hf.py grading.py vote.py loading.py hf_engine.py site.py submission.py)
+
+$(VENV)-lowest/installed: pyproject.toml | setup
+	python3 -m venv $(VENV)-lowest
+	$(PY) -m tests.lowest_bounds >$(VENV)-lowest/constraints.txt
+	$(VENV)-lowest/bin/python -m pip install --quiet --upgrade pip
+	$(VENV)-lowest/bin/python -m pip install --quiet --constraint $(VENV)-lowest/constraints.txt \
+	  --editable '.[leaderboard]' html5lib hypothesis pytest pytest-xdist
 	touch $@
 
 # Every causal language model of the installed transformers: dropping its layers is exact, or refused.
@@ -90,4 +104,4 @@ $(SMOLLM2)/model.safetensors: | setup
 	$(PY) -m lm_eval_ext.testbed.smollm2 $(SMOLLM2)
 
 clean:
-	rm -rf $(VENV) $(VENV)-vllm .models out dist
+	rm -rf $(VENV) $(VENV)-vllm $(VENV)-lowest .models out dist
