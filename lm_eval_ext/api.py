@@ -13,7 +13,9 @@ from lm_eval_ext.errors import ArgumentError
 if TYPE_CHECKING:
     from lm_eval_ext.grading.grading import Grade
     from lm_eval_ext.harness.generated import GeneratedSamples
+    from lm_eval_ext.harness.models.pruned import PrunedLM
     from lm_eval_ext.pruning.recipe import Recipe
+    from lm_eval_ext.runs.catalogue import Catalogue
     from lm_eval_ext.runs.collection import Runs
     from lm_eval_ext.runs.run import Run
 
@@ -22,7 +24,9 @@ logger = logging.getLogger("lm_eval.tts")
 DEFAULT_SAMPLING = {"do_sample": True, "temperature": 1.0}
 
 
-def load(pretrained: str | None = None, *, engine: str = "hf", batch_size: int | str = "auto", **arguments: Any) -> Any:
+def load(
+    pretrained: str | None = None, *, engine: str = "hf", batch_size: int | str = "auto", **arguments: object
+) -> PrunedLM:
     """Load a model, with fewer layers where asked: an lm-eval `LM`, as `lm_eval --model pruned-hf` makes it.
 
     Args:
@@ -46,12 +50,12 @@ def load(pretrained: str | None = None, *, engine: str = "hf", batch_size: int |
 
 
 def generate(
-    model: Any,
+    model: PrunedLM,
     prompts: str | Sequence[str],
     *,
     budgets: Sequence[int | None] = (None,),
     samples: int = 1,
-    **options: Any,
+    **options: object,
 ) -> GeneratedSamples:
     """Let a model think about prompts, under one or several budgets; budgets of a sample are cuts of one trace.
 
@@ -100,13 +104,13 @@ def grade(answers: Sequence[str], golds: str | Sequence[str]) -> list[Grade]:
 
 
 def evaluate(
-    model: Any,
+    model: object,
     tasks: str | Sequence[str],
     *,
     limit: int | float | None = None,
     output: str | Path | None = None,
     include_path: str | None = None,
-    **options: Any,
+    **options: object,
 ) -> Run:
     """Evaluate a model on tasks with `lm_eval.simple_evaluate`.
 
@@ -234,7 +238,7 @@ def build_site(results: Sequence[str | Path], out: str | Path, *, site: str | Pa
     return write_site(sources, Path(out), Board([source.run for source in sources], catalogue))
 
 
-def _catalogue(site: str | Path | None) -> Any:
+def _catalogue(site: str | Path | None) -> Catalogue:
     from lm_eval_ext.runs.catalogue import read_catalogue
 
     return read_catalogue(Path(site)) if site else read_catalogue()

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import TYPE_CHECKING
 
 from lm_eval_ext.yaml_functions import usable_from_yaml
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 LETTERS = "ABCD"
 
 
 @usable_from_yaml
-def shuffled(dataset: Any) -> Any:
+def shuffled(dataset: Dataset) -> Dataset:
     """GPQA's records with `choices`, a list of four texts, and `letter`, the right one's.
 
     The order is that of a hash of record and choice: it never depends on a seed or on other records.

@@ -9,7 +9,6 @@ import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel
 
@@ -19,6 +18,7 @@ from lm_eval_ext.generation.options import ALIASES, KNOWN
 from lm_eval_ext.grading.metrics import METRICS, Score
 from lm_eval_ext.harness.arguments import rows
 from lm_eval_ext.pruning.recipe import Recipe
+from lm_eval_ext.runs.untrusted import mapping, sequence
 
 
 def pages() -> dict[str, str]:
@@ -103,7 +103,7 @@ def _fields(title: str, about: str, model: type[BaseModel]) -> str:
     return f"# {title}\n\n{about}\n\n{table(('field', 'kind', 'meaning'), rows)}".removeprefix("# \n\n")
 
 
-def _kind(field: Mapping[str, Any]) -> str:
+def _kind(field: Mapping[str, object]) -> str:
     """`text or list`, from a JSON Schema."""
     words = {
         "string": "text",
@@ -112,11 +112,13 @@ def _kind(field: Mapping[str, Any]) -> str:
         "object": "mapping",
         "boolean": "true or false",
     }
-    options = [
-        part for one in field.get("anyOf", [field]) for part in one.get("anyOf", [one]) if part.get("type") != "null"
-    ]
-    kinds = [words.get(one.get("type", "mapping"), one.get("type", "mapping")) for one in options]
-    return " or ".join(dict.fromkeys(kinds))
+    options = [part for one in _any_of(field) for part in _any_of(one)]
+    kinds = [str(one.get("type", "mapping")) for one in options if one.get("type") != "null"]
+    return " or ".join(dict.fromkeys(words.get(kind, kind) for kind in kinds))
+
+
+def _any_of(field: Mapping[str, object]) -> list[dict[str, object]]:
+    return [mapping(one) for one in sequence(field.get("anyOf", [field]))]
 
 
 def _commands() -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
-_Function = TypeVar("_Function", bound=Callable[..., Any])
-_USABLE: dict[str, Callable[..., Any]] = {}
+_Function = TypeVar("_Function", bound=Callable[..., object])
+_USABLE: dict[str, Callable[..., object]] = {}
 
 
 def usable_from_yaml(function: _Function) -> _Function:
@@ -15,6 +15,6 @@ def usable_from_yaml(function: _Function) -> _Function:
     return function
 
 
-def usable_functions() -> dict[str, Callable[..., Any]]:
+def usable_functions() -> dict[str, Callable[..., object]]:
     """Those of the modules that are imported, by name."""
     return dict(_USABLE)

@@ -104,7 +104,7 @@ def test_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(engines.ENGINES, "mine", entry)
     assert engines.capabilities("mine-hf")["reproducible"] is False
     model = tts.load(engine="mine", journal="off", drop_layers=[1])
-    assert model.recipe.drop == (1,) and "mine-hf" in model_registry
+    assert model.recipe is not None and model.recipe.drop == (1,) and "mine-hf" in model_registry
 
 
 def test_a_benchmark_needs_its_yaml_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

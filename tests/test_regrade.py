@@ -184,7 +184,9 @@ def test_versions_are_never_mixed_in_a_comparison(tmp_path: Path) -> None:
         write_output(tmp_path / str(number), given(number), dropped=dropped, grader=grader)
     catalogue = read_catalogue()
     board = Board([source.run for source in load([tmp_path], catalogue)], catalogue)
-    dense, older, newer = (row["cells"][0] for row in overview(board)["rows"])
+    rows = overview(board)["rows"]
+    assert isinstance(rows, list)
+    dense, older, newer = (row["cells"][0] for row in rows)
     assert older.outdated and older.retention is None and not (dense.outdated or newer.outdated)
     assert newer.retention is not None and len(board.ranks) == 2
 

@@ -63,10 +63,11 @@ def test_examples_answer_after_any_cut() -> None:
 
 
 def test_training_writes_a_model_that_loads(tmp_path: Path) -> None:
-    log = train(tmp_path, steps=12, seed=3, examples=2)
+    trained = train(tmp_path, steps=12, seed=3, examples=2)
+    log = json.loads((tmp_path / "training.json").read_text("utf-8"))
     assert [len(row) for row in log["loss"]] and log["loss"][-1][1] < log["loss"][0][1]
     assert set(log["accuracy"]) == {"dense", *(f"without layer {layer}" for layer in range(12))}
-    assert json.loads((tmp_path / "training.json").read_text("utf-8")) == log
+    assert trained == log
     model = AutoModelForCausalLM.from_pretrained(tmp_path)
     assert model.num_parameters() == log["parameters"] and (tmp_path / "model.safetensors").stat().st_size < 4 << 20
     assert AutoTokenizer.from_pretrained(tmp_path).chat_template

@@ -6,7 +6,6 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from lm_eval_ext.authoring.finding import TaskFinding
 from lm_eval_ext.authoring.functions import named_function
@@ -166,7 +165,7 @@ def _grading(task: Merged) -> Iterator[TaskFinding]:
 
 
 def _generation(task: Merged) -> Iterator[TaskFinding]:
-    given: dict[str, Any] = task.fields.get("generation_kwargs") or {}
+    given: dict[str, object] = task.fields.get("generation_kwargs") or {}
     place = ["generation_kwargs"]
     try:
         options = parse_options(given, answer_budget=None, max_tokens=256)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from lm_eval_ext.errors import TaskError
 from lm_eval_ext.grading.letters import ALL
+from lm_eval_ext.runs.untrusted import sequence
 
 INSTRUCTION = "Please reason step by step, and put the letter of your final answer within \\boxed{}."
 
 
-def as_choices(records: Sequence[Mapping[str, Any]], question: str, answer: str, choices: Sequence[str]) -> list[str]:
+def as_choices(
+    records: Sequence[Mapping[str, object]], question: str, answer: str, choices: Sequence[str]
+) -> list[str]:
     """The lines of a task whose answer is a letter.
 
     Args:
@@ -25,8 +27,8 @@ def as_choices(records: Sequence[Mapping[str, Any]], question: str, answer: str,
         TaskError: there are more choices than letters, or the answer is none of them.
     """
     listed = len(choices) == 1
-    options = [record[choices[0]] if listed else [record[name] for name in choices] for record in records]
-    if any(not isinstance(some, (list, tuple)) or not 1 < len(some) <= len(ALL) for some in options):
+    options = [sequence(record[choices[0]]) if listed else [record[name] for name in choices] for record in records]
+    if any(not 1 < len(some) <= len(ALL) for some in options):
         raise TaskError(
             f"choices={', '.join(choices)}: give one field with a list of 2 to {len(ALL)}, or a field for each"
         )
@@ -43,7 +45,7 @@ def as_choices(records: Sequence[Mapping[str, Any]], question: str, answer: str,
     ]
 
 
-def _target(golds: Sequence[Any], options: Sequence[Sequence[Any]], answer: str, several: str) -> str:
+def _target(golds: Sequence[object], options: Sequence[Sequence[object]], answer: str, several: str) -> str:
     """A template that gives the letter."""
     pairs = list(zip(golds, options, strict=True))
     if all(isinstance(gold, str) and gold.strip() in ALL[: len(some)] and gold.strip() for gold, some in pairs):
@@ -51,7 +53,7 @@ def _target(golds: Sequence[Any], options: Sequence[Sequence[Any]], answer: str,
     if all(gold in some for gold, some in pairs):
         return f"{{{{ '{ALL}'[{several}.index({answer})] }}}}"
     if all(str(gold).strip().isdecimal() for gold in golds):
-        first = 0 if any(int(gold) == 0 for gold in golds) else 1
-        if all(first <= int(gold) < first + len(some) for gold, some in pairs):
+        first = 0 if any(int(str(gold)) == 0 for gold in golds) else 1
+        if all(first <= int(str(gold)) < first + len(some) for gold, some in pairs):
             return f"{{{{ '{ALL}'[({answer} | int) - {first}] }}}}"
     raise TaskError(f"answer={answer}: is not in every record a letter, an index or the text of a choice")

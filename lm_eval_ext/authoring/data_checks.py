@@ -7,7 +7,7 @@ import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING
 
 from lm_eval_ext.authoring.checks import INSTRUCTIONS
 from lm_eval_ext.authoring.finding import TaskFinding
@@ -19,11 +19,16 @@ from lm_eval_ext.grading.grading import gold_answer, grades
 from lm_eval_ext.grading.letters import ALL
 from lm_eval_ext.grading.units import is_unit
 from lm_eval_ext.runs.catalogue import Catalogue
+from lm_eval_ext.runs.untrusted import sequence
+
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetDict
 
 _PROSE = (
     "{gold!r} reads like prose: an answer is right only if it is written in the same way; take the answer alone, "
     "as doc_to_target: \"{{{{answer.split('is')[-1]}}}}\""
 )
+Docs = Sequence[Mapping[str, object]]  # a dataset's rows, as lm-eval calls them
 _ANOTHER = "98765.4321"  # an answer that can be read, and is no gold answer
 _USUAL_SPLITS = ("test", "validation", "train")
 
@@ -43,7 +48,7 @@ def check_data(task: Merged, catalogue: Catalogue, *, trust: bool = False) -> li
     return [*_gated(task, catalogue), *_splits(task, dataset, split), *_questions(task, docs)]
 
 
-def _dataset(task: Merged, trust: bool) -> tuple[Any, TaskFinding | None]:
+def _dataset(task: Merged, trust: bool) -> tuple[DatasetDict | None, TaskFinding | None]:
     """All splits; whatever cannot be reached is one finding."""
     import datasets
 
@@ -60,7 +65,7 @@ def _dataset(task: Merged, trust: bool) -> tuple[Any, TaskFinding | None]:
         return None, task.finding([field], "dataset", f"{files or fields[field]} cannot be reached ({reason})")
 
 
-def _docs(task: Merged, split: Any, trust: bool) -> tuple[list[dict[str, Any]], TaskFinding | None]:
+def _docs(task: Merged, split: Dataset, trust: bool) -> tuple[Docs, TaskFinding | None]:
     name = task.fields.get("process_docs")
     try:
         docs = list(named_function(name, trust=trust)(split) if name else split)
@@ -71,7 +76,7 @@ def _docs(task: Merged, split: Any, trust: bool) -> tuple[list[dict[str, Any]], 
     return docs, empty
 
 
-def _fields(task: Merged, docs: Sequence[Mapping[str, Any]]) -> Iterator[TaskFinding]:
+def _fields(task: Merged, docs: Docs) -> Iterator[TaskFinding]:
     """Fields that the dataset does not have: lm-eval takes such an answer for fixed text, without a word."""
     known = sorted(docs[0])
     for field in ("doc_to_text", "doc_to_target"):
@@ -97,7 +102,7 @@ def _gated(task: Merged, catalogue: Catalogue) -> Iterator[TaskFinding]:
         yield task.finding(["metadata", "gated"], "gated", text)
 
 
-def _splits(task: Merged, dataset: Mapping[str, Any], split: str) -> Iterator[TaskFinding]:
+def _splits(task: Merged, dataset: DatasetDict, split: str) -> Iterator[TaskFinding]:
     """The test split must be the one that nobody trains on."""
     if split == "train" and (other := next((name for name in _USUAL_SPLITS[:2] if name in dataset), None)):
         yield task.finding(["test_split"], "split", f"train, though there is {other}", warning=True)
@@ -107,11 +112,11 @@ def _splits(task: Merged, dataset: Mapping[str, Any], split: str) -> Iterator[Ta
             yield task.finding(["test_split"], "split", f"{len(both)} of its questions are in {name} as well")
 
 
-def _text(doc: Mapping[str, Any]) -> str:
+def _text(doc: Mapping[str, object]) -> str:
     return repr(sorted((key, value) for key, value in doc.items() if isinstance(value, str)))
 
 
-def _questions(task: Merged, docs: Sequence[Mapping[str, Any]]) -> Iterator[TaskFinding]:
+def _questions(task: Merged, docs: Docs) -> Iterator[TaskFinding]:
     rendered = {}
     for field in ("doc_to_text", "doc_to_target"):
         try:
@@ -143,7 +148,7 @@ def _questions(task: Merged, docs: Sequence[Mapping[str, Any]]) -> Iterator[Task
         yield task.finding(["doc_to_target"], "gold", text + why.format(gold=golds[bad[0]][:80]), warning=warning)
 
 
-def _prompts(task: Merged, prompts: Sequence[str], docs: Sequence[Mapping[str, Any]]) -> Iterator[TaskFinding]:
+def _prompts(task: Merged, prompts: Sequence[str], docs: Docs) -> Iterator[TaskFinding]:
     shown = shown_names(str(task.fields["doc_to_text"])) or {str(task.fields["doc_to_text"])}
     empty = [n for n, doc in enumerate(docs) if any(not str(doc.get(name) or "").strip() for name in shown)]
     first = {prompt: number for number, prompt in reversed(list(enumerate(prompts)))}
@@ -157,7 +162,7 @@ def _prompts(task: Merged, prompts: Sequence[str], docs: Sequence[Mapping[str, A
         yield task.finding(["doc_to_text"], "instruction", "does not reach every prompt")
 
 
-def _of_choices(golds: Sequence[str], docs: Sequence[Mapping[str, Any]]) -> str:
+def _of_choices(golds: Sequence[str], docs: Docs) -> str:
     """What gold answers of multiple choice are, where these are some; empty where not."""
     if len(set(golds)) > 1 and all(re.fullmatch(r"\(?[A-J]\)?", gold.strip()) for gold in golds):
         return "letters of choices"
@@ -165,7 +170,7 @@ def _of_choices(golds: Sequence[str], docs: Sequence[Mapping[str, Any]]) -> str:
         if (
             isinstance(value, list)
             and len(value) > 1
-            and all(gold in map(str, doc.get(name) or ()) for gold, doc in zip(golds, docs, strict=True))
+            and all(gold in map(str, sequence(doc.get(name))) for gold, doc in zip(golds, docs, strict=True))
         ):
             return f"texts of the choices in {name}"
     return ""

@@ -6,13 +6,13 @@ import difflib
 import json
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from lm_eval_ext.authoring.choice_draft import as_choices
 from lm_eval_ext.errors import DatasetError, TaskError
 from lm_eval_ext.paths import TASKS
+from lm_eval_ext.runs.untrusted import mapping
 
 INSTRUCTION = "Please reason step by step, and put your final answer within \\boxed{}."
 _FILES = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
@@ -54,7 +54,7 @@ def draft(
     return _text(name, where, split, asked, source or _source(dataset, local), licence, budgets, votes)
 
 
-def _where(path: Path, split: str) -> dict[str, Any]:
+def _where(path: Path, split: str) -> dict[str, object]:
     return {"dataset_path": _FILES[path.suffix], "dataset_kwargs": {"data_files": {split: str(path)}}}
 
 
@@ -71,11 +71,11 @@ def as_mathematics(question: str, answer: str) -> list[str]:
     ]
 
 
-def _records(where: dict[str, Any], dataset: str, split: str, wanted: tuple[str, ...]) -> list[dict[str, Any]]:
+def _records(where: Mapping[str, object], dataset: str, split: str, wanted: tuple[str, ...]) -> list[dict[str, object]]:
     """The records of a split, if it has these fields."""
     import datasets
 
-    options = where.get("dataset_kwargs") or {}
+    options = mapping(where.get("dataset_kwargs"))
     try:
         loaded = datasets.load_dataset(where["dataset_path"], where.get("dataset_name"), **options)
     except Exception as error:  # whatever the library raises
@@ -93,7 +93,7 @@ def _records(where: dict[str, Any], dataset: str, split: str, wanted: tuple[str,
 
 
 def _text(
-    name: str, where: dict[str, Any], split: str, asked: Sequence[str], source: str, licence: str,
+    name: str, where: Mapping[str, object], split: str, asked: Sequence[str], source: str, licence: str,
     budgets: list[int], votes: list[int],
 ) -> str:  # fmt: skip
     lines = [asked[0], f"task: tts_{name}"]

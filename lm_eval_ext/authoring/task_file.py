@@ -81,7 +81,7 @@ class TaskFile(_Fields):
     include: Annotated[
         Text | list[Text] | None, Field(description="files whose fields are taken over; this file's win")
     ] = None
-    task: Annotated[Text | list[Any] | None, Field(description="its name; of a group its members")] = None
+    task: Annotated[Text | list[object] | None, Field(description="its name; of a group its members")] = None
     task_alias: Annotated[Text | None, Field(description="name in tables")] = None
     group: Annotated[Text | None, Field(description="name of a group")] = None
     group_alias: Text | None = None
@@ -92,12 +92,12 @@ class TaskFile(_Fields):
         None
     )
     dataset_name: Annotated[Text | None, Field(description="configuration of the dataset")] = None
-    dataset_kwargs: Annotated[dict[str, Any] | None, Field(description="more for `datasets.load_dataset`")] = None
+    dataset_kwargs: Annotated[dict[str, object] | None, Field(description="more for `datasets.load_dataset`")] = None
     training_split: Annotated[Text | None, Field(description="of the dataset")] = None
     validation_split: Annotated[Text | None, Field(description="of the dataset")] = None
     test_split: Annotated[Text | None, Field(description="whose questions are asked")] = None
     fewshot_split: Annotated[Text | None, Field(description="where worked examples come from")] = None
-    fewshot_config: dict[str, Any] | None = None
+    fewshot_config: dict[str, object] | None = None
     num_fewshot: Annotated[
         Annotated[int, Field(ge=0, strict=True)] | None, Field(description="worked examples in the prompt")
     ] = None
@@ -113,7 +113,7 @@ class TaskFile(_Fields):
     gen_prefix: Annotated[str | None, Field(description="begins the answer")] = None
     output_type: Annotated[Literal["generate_until"] | None, Field(description="`generate_until`")] = None
     repeats: Annotated[Annotated[int, Field(gt=0, strict=True)] | None, Field(description="samples a question")] = None
-    generation_kwargs: Annotated[dict[str, Any] | None, Field(description="see generation arguments")] = None
+    generation_kwargs: Annotated[dict[str, object] | None, Field(description="see generation arguments")] = None
     filter_list: Annotated[
         Annotated[list[Filter], Field(min_length=1)] | None, Field(description="how answers are found")
     ] = None

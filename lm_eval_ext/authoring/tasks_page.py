@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from lm_eval_ext.authoring.task_file import merged
 from lm_eval_ext.authoring.variants import is_written_by_us
 from lm_eval_ext.paths import TASKS
+from lm_eval_ext.runs.untrusted import mapping, sequence
 
 NOTE = "<!-- Written by `python -m lm_eval_ext.reference docs/reference`. -->"
 PAGE = TASKS.parent / "docs" / "reference" / "tasks.md"  # of a checkout
@@ -46,11 +46,12 @@ def tasks_page() -> str:
     )
 
 
-def _task_row(fields: Mapping[str, Any]) -> tuple[str, ...]:
-    metadata = fields["metadata"]
-    declared = metadata.get("variants") or {}
-    variants = [f"`_b{one}`" for one in declared.get("budgets", [])]
-    variants += [f"`_maj{one}`" for one in declared.get("votes", [])]
+def _task_row(fields: Mapping[str, object]) -> tuple[str, ...]:
+    metadata = mapping(fields["metadata"])
+    declared = mapping(metadata.get("variants"))
+    variants = [f"`_b{one}`" for one in sequence(declared.get("budgets"))]
+    variants += [f"`_maj{one}`" for one in sequence(declared.get("votes"))]
     dataset = str(fields.get("dataset_path") or fields.get("custom_dataset"))
     gated = " (gated)" if metadata.get("gated") else ""
-    return f"`{fields['task']}`", " ".join(variants), f"{dataset}, {fields['test_split']}{gated}", metadata["license"]
+    licence = str(metadata["license"])
+    return f"`{fields['task']}`", " ".join(variants), f"{dataset}, {fields['test_split']}{gated}", licence

@@ -6,10 +6,13 @@ A worker process renders them, so that one that loops or fills the memory is end
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from lm_eval_ext.errors import TaskError
 from lm_eval_ext.grading.workers import in_workers
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 SECONDS = 10.0  # of CPU time for all questions of a benchmark
 
@@ -21,13 +24,12 @@ def render_all(template: str, docs: Sequence[Mapping[str, object]]) -> list[str]
         TaskError: it reaches beyond the questions, fails, or takes too long.
     """
     (outcome,) = in_workers(_rendered_or_why, [(template, [dict(doc) for doc in docs])], seconds=SECONDS)
-    if outcome.failure:
+    if outcome.value is None:
         raise TaskError(f"takes too much ({outcome.failure}); a template has {SECONDS:g} s for all questions")
     texts, why = outcome.value
     if why:
         raise TaskError(why)
-    rendered: list[str] = texts
-    return rendered
+    return texts
 
 
 def _rendered_or_why(template: str, docs: Sequence[Mapping[str, object]]) -> tuple[list[str], str]:
@@ -46,7 +48,7 @@ def _rendered(template: str, doc: Mapping[str, object]) -> str:
     return "" if value is None else str(value)
 
 
-def _environment() -> Any:
+def _environment() -> Environment:
     """lm-eval's environment, but for the sandbox."""
     from jinja2 import StrictUndefined
     from jinja2.sandbox import ImmutableSandboxedEnvironment

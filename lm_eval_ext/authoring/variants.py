@@ -9,14 +9,14 @@ gives `<task>_b512`, `<task>_b1024` (thinking budgets) and `<task>_maj8` (repeat
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from lm_eval_ext.authoring.task_file import VARIANTS, Merged, merged
 from lm_eval_ext.errors import TaskError
+from lm_eval_ext.runs.untrusted import mapping, sequence
 
 _HEADER = "# Written by `lm-eval-tts tasks sync` from {base}; edit that file instead.\n"
 _COUNT_VOTES = ("math_verify", "choice_match")  # the metrics that know the option `votes`
@@ -69,18 +69,18 @@ def variants_of(task: Merged) -> Iterator[tuple[Path, str]]:
         yield path.parent / VARIANTS / f"{path.stem}_{suffix}.yaml", text
 
 
-def _changes(variants: dict[str, list[int]], whole: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _changes(variants: dict[str, list[int]], whole: Mapping[str, object]) -> Iterator[tuple[str, dict[str, object]]]:
     for number in variants.get("budgets", []):
-        arguments = {**whole.get("generation_kwargs", {}), "thinking_token_budget": number}
+        arguments = {**mapping(whole.get("generation_kwargs")), "thinking_token_budget": number}
         yield f"b{number}", {"generation_kwargs": arguments}
     for number in variants.get("votes", []):
         yield f"maj{number}", {"repeats": number, "metric_list": _with_votes(whole)}
 
 
-def _with_votes(whole: dict[str, Any]) -> list[dict[str, Any]]:
+def _with_votes(whole: Mapping[str, object]) -> list[dict[str, object]]:
     return [
         {**metric, "votes": True} if metric["metric"] in _COUNT_VOTES else metric
-        for metric in whole.get("metric_list", [])
+        for metric in map(mapping, sequence(whole.get("metric_list")))
     ]
 
 

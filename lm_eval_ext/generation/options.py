@@ -6,7 +6,6 @@ import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.generation.request import Sampling
@@ -55,12 +54,12 @@ class Options:
     names_answer_budget: bool
 
 
-def asks_for_thinking(kwargs: Mapping[str, Any]) -> bool:
+def asks_for_thinking(kwargs: Mapping[str, object]) -> bool:
     """Whether a request is ours: one that names a thinking budget (-1 for none) or another thinking argument."""
     return any(ALIASES.get(key, key) in _THINKING for key in kwargs)
 
 
-def parse_options(kwargs: Mapping[str, Any], *, answer_budget: int | None, max_tokens: int) -> Options:
+def parse_options(kwargs: Mapping[str, object], *, answer_budget: int | None, max_tokens: int) -> Options:
     """Check generation arguments.
 
     Args:
@@ -86,8 +85,8 @@ def parse_options(kwargs: Mapping[str, Any], *, answer_budget: int | None, max_t
     )
 
 
-def _canonical(kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    given: dict[str, Any] = {}
+def _canonical(kwargs: Mapping[str, object]) -> dict[str, object]:
+    given: dict[str, object] = {}
     for key, value in kwargs.items():
         name = ALIASES.get(key, key)
         if name not in KNOWN:
@@ -100,7 +99,7 @@ def _canonical(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     return given
 
 
-def _sampling(given: Mapping[str, Any]) -> Sampling:
+def _sampling(given: Mapping[str, object]) -> Sampling:
     temperature = _number(given, "temperature", 0.0, 0)
     if given.get("do_sample") is False and temperature > 0:
         raise ArgumentError(
@@ -118,7 +117,7 @@ def _sampling(given: Mapping[str, Any]) -> Sampling:
     )
 
 
-def _budget(given: Mapping[str, Any], key: str, default: int | None) -> int | None:
+def _budget(given: Mapping[str, object], key: str, default: int | None) -> int | None:
     if key not in given or given[key] is None:
         return default
     value = int(_number(given, key, -1, -1, whole=True))
@@ -126,7 +125,7 @@ def _budget(given: Mapping[str, Any], key: str, default: int | None) -> int | No
 
 
 def _number(
-    given: Mapping[str, Any],
+    given: Mapping[str, object],
     key: str,
     default: float,
     low: float,
@@ -134,12 +133,13 @@ def _number(
     whole: bool = False,
 ) -> float:
     value = given.get(key, default)
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if not number or value < low or (high is not None and value > high) or (whole and value != int(value)):
+    number = value if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
+    fits = math.isfinite(number) and low <= number <= (math.inf if high is None else high)
+    if not fits or (whole and number != int(number)):
         kind = "a whole number" if whole else "a number"
         limit = f"at least {low:g}" if high is None else f"from {low:g} to {high:g}"
         raise ArgumentError(f"generation argument {key}={value!r}: give {kind} {limit}")
-    return float(value)
+    return float(number)
 
 
 def _strings(value: object) -> tuple[str, ...]:
@@ -149,7 +149,7 @@ def _strings(value: object) -> tuple[str, ...]:
     return tuple(item for item in strings if item)
 
 
-def _marker(given: Mapping[str, Any], key: str) -> str | None:
+def _marker(given: Mapping[str, object], key: str) -> str | None:
     value = given.get(key)
     if value is not None and not (isinstance(value, str) and value):
         raise ArgumentError(f"generation argument {key}={value!r}: give the marker's text")

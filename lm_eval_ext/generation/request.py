@@ -114,7 +114,7 @@ class Job:
     sampling: Sampling
     seed: int
     phase: Phase = "think"
-    tag: Any = field(default=None, compare=False)
+    tag: Any = field(default=None, compare=False)  # what whoever asks keeps with it; an engine never looks
 
 
 @dataclass(frozen=True)

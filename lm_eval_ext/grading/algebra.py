@@ -6,14 +6,20 @@ For workers only (`pool`): it computes whatever an answer says.
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from sympy import Basic, Expr
+    from sympy.matrices import MatrixBase
+
+    Expression: TypeAlias = Basic | MatrixBase  # whatever an answer reads as
 
 TOLERANCE = Fraction(1, 10**5)  # relative, between a rounded decimal and what it stands for
 _DIGITS = 40
 _NEARLY_NOTHING = Fraction(1, 10**30)
 
 
-def equal_expressions(one: Any, other: Any) -> bool:
+def equal_expressions(one: Expression, other: Expression) -> bool:
     """Whether two of sympy's expressions, sets, relations or matrices are the same."""
     numbers = is_number(one), is_number(other)
     if all(numbers):
@@ -26,14 +32,14 @@ def equal_expressions(one: Any, other: Any) -> bool:
     return bool(_verified(one, other) or _verified(other, one))
 
 
-def is_number(expression: Any) -> bool:
+def is_number(expression: object) -> bool:
     """Whether it is one number, known or to be computed."""
     from sympy import Expr
 
     return isinstance(expression, Expr) and not expression.is_Matrix and bool(expression.is_number)
 
 
-def is_relation(expression: Any) -> bool:
+def is_relation(expression: object) -> bool:
     """Whether it is an equation, an inequality, or several of them."""
     from sympy.core.relational import Relational
     from sympy.logic.boolalg import Boolean
@@ -41,20 +47,20 @@ def is_relation(expression: Any) -> bool:
     return isinstance(expression, (Relational, Boolean))
 
 
-def _is_set(expression: Any) -> bool:
+def _is_set(expression: object) -> bool:
     from sympy import Set
 
     return isinstance(expression, Set)
 
 
-def _names(expression: Any) -> set[str]:
+def _names(expression: Expression) -> set[str]:
     from sympy import E
 
     constant = {"e"} if getattr(expression, "has", lambda _: False)(E) else set()
     return constant | {str(symbol) for symbol in getattr(expression, "free_symbols", ())}
 
 
-def _equal_numbers(one: Any, other: Any) -> bool:
+def _equal_numbers(one: Expr, other: Expr) -> bool:
     """Exactly where both are exact, else relative to their size: three decimals of pi are not pi, six are."""
     from sympy import Float, simplify
 
@@ -69,7 +75,7 @@ def _equal_numbers(one: Any, other: Any) -> bool:
     return bool(abs(first - second) <= max(sizes) * tolerance)
 
 
-def _verified(gold: Any, answer: Any) -> bool:
+def _verified(gold: Expression, answer: Expression) -> bool:
     """Math-Verify's verdict; it follows the form of what it takes for the gold answer."""
     from math_verify import verify
 

@@ -33,7 +33,7 @@ class Answer(str):
 
 def math_answers(
     outputs: Outputs,
-    docs: Sequence[Any],
+    docs: Sequence[object],
     gold: str = "answer",
     find: Sequence[str] = ("boxed", "declared"),
     thinking_end: str | None = None,
@@ -59,7 +59,7 @@ def math_answers(
     return answers
 
 
-def _field(doc: Any, name: str) -> str | None:
+def _field(doc: object, name: str) -> str | None:
     fields = {str(key).lower(): value for key, value in doc.items()} if isinstance(doc, Mapping) else {}
     value = fields.get(name.lower())
     return str(value) if isinstance(value, (str, int)) and "\n" not in str(value) else None
@@ -67,7 +67,7 @@ def _field(doc: Any, name: str) -> str | None:
 
 def choice_answers(
     outputs: Outputs,
-    docs: Sequence[Any],
+    docs: Sequence[object],
     letters: str = ALL,
     choices: str = "choices",
     find: Sequence[str] = ("boxed", "declared"),
@@ -84,7 +84,7 @@ def choice_answers(
     return _remembering(outputs, ChoiceExtractor(Extractor(find, thinking_end), allowed).answers(outputs))
 
 
-def _letters_of(doc: Any, choices: str) -> str:
+def _letters_of(doc: object, choices: str) -> str:
     listed = doc.get(choices) if isinstance(doc, Mapping) else None
     return ascii_uppercase[: len(listed)] if isinstance(listed, (list, tuple)) else ""
 

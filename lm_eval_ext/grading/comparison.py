@@ -8,12 +8,17 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from lm_eval_ext.grading.algebra import equal_expressions, is_number, is_relation
 from lm_eval_ext.grading.reading import Reading, Several, Value, Words, readings
 from lm_eval_ext.grading.spelling import as_text, plain_words
 from lm_eval_ext.grading.units import Unit
+
+if TYPE_CHECKING:
+    from sympy import Expr
+
+    from lm_eval_ext.grading.algebra import Expression
 
 
 def warm_up() -> None:
@@ -36,7 +41,7 @@ def read(text: str) -> tuple[bool, complex | None]:
     return bool(found), _evaluated(found[0].expression) if plain else None  # type: ignore[union-attr]  # a Value
 
 
-def _evaluated(expression: Any) -> complex | None:
+def _evaluated(expression: Expression) -> complex | None:
     if not is_number(expression):
         return None
     try:
@@ -149,7 +154,7 @@ def _same_percentage(percentage: Value, other: Value) -> bool:
     )
 
 
-def _in_base(value: Value) -> Any:
+def _in_base(value: Value) -> Expression:
     """The value in base units; of a relation (`x < 7 cm`) its numbers."""
     from sympy import Float, Rational
     from sympy.core.relational import Relational
@@ -158,7 +163,7 @@ def _in_base(value: Value) -> Any:
     slope, intercept = (Rational(part.numerator, part.denominator) for part in (unit.slope, unit.intercept))
     factor = slope if unit.exact else Float(slope, 40)
 
-    def base(one: Any) -> Any:
+    def base(one: Expr) -> Expr:
         return one * factor + intercept
 
     expression = value.expression

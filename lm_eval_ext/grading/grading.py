@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 from lm_eval_ext.grading import comparison, equivalence
 from lm_eval_ext.grading.extraction import last_boxed
@@ -35,6 +35,8 @@ class _Reading(NamedTuple):
     value: complex | None = None
 
 
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
 _Pair = tuple[str, str]
 _OFTEN = 2  # comparisons in a batch up to which a text is not worth being read beforehand
 _REMEMBERED = 1 << 17  # readings, and verdicts, kept for later calls
@@ -73,7 +75,7 @@ def _remembered() -> _Memory:
     return _memory
 
 
-def _newer(found: dict[Any, Any]) -> dict[Any, Any]:
+def _newer(found: dict[_Key, _Value]) -> dict[_Key, _Value]:
     entries = list(found.items())
     return dict(entries[-_REMEMBERED // 2 :])
 

@@ -21,7 +21,7 @@ from lm_eval_ext.statistics.intervals import mean_interval
 Samples = Sequence[str | Sequence[str]]
 
 
-def math_verify(references: Sequence[object], predictions: Samples, **options: Any) -> dict[str, Any]:
+def math_verify(references: Sequence[object], predictions: Samples, **options: Any) -> dict[str, float]:
     """Answers equal to the gold one by Math-Verify.
 
     Gives `acc`, their share; `answered`, the share of samples with an answer; and with `votes: true` also `pass@k`
@@ -31,7 +31,7 @@ def math_verify(references: Sequence[object], predictions: Samples, **options: A
     return _scores(answers, grades([(gold, answer) for answer in answers]), clusters, **options)
 
 
-def choice_match(references: Sequence[object], predictions: Samples, **options: Any) -> dict[str, Any]:
+def choice_match(references: Sequence[object], predictions: Samples, **options: Any) -> dict[str, float]:
     """Letters that are the gold one; gives what `math_verify` gives."""
     letters = _answers(predictions)
     graded = [
@@ -52,7 +52,7 @@ def _scores(
     *,
     votes: bool = False,
     g_pass: Sequence[float] = (),
-    **_: Any,
+    **_: object,
 ) -> dict[str, float]:
     scores = {
         "acc": _mean([grade.correct for grade in graded]),
@@ -82,7 +82,7 @@ def share_compared(reasons: Sequence[Sequence[str]]) -> float:
     return _mean([_mean([reason in COMPARED for reason in sample]) for sample in reasons])
 
 
-def math_graded(references: Sequence[object], predictions: Samples, **_: Any) -> dict[str, list[str]]:
+def math_graded(references: Sequence[object], predictions: Samples, **_: object) -> dict[str, list[str]]:
     """`graded`: in the samples file why each grade was given, in the results the share that could be compared."""
     gold = str(references[0])
     return {"graded": [grade.reason for grade in grades([(gold, answer) for answer in _answers(predictions)])]}
@@ -98,7 +98,7 @@ def ci95_high(scores: Sequence[float]) -> float:
     return mean_interval(scores).high
 
 
-def trace_stats(predictions: Samples, **_: Any) -> dict[str, float]:
+def trace_stats(predictions: Samples, **_: object) -> dict[str, float]:
     """Means over a question's samples: `thinking_tokens`, `answer_tokens`, shares `forced` and `looped`.
 
     Nothing for texts of models that tell none of it.
@@ -117,7 +117,7 @@ def _mean(values: Sequence[float]) -> float:
     return float(sum(values) / len(values))
 
 
-AGGREGATIONS: dict[str, Callable[[Sequence[Any]], float]] = {  # by lm-eval's names
+AGGREGATIONS: dict[str, Callable[..., float]] = {  # by lm-eval's names; of a sequence of scores
     "mean": _mean,
     "share_compared": share_compared,
     "ci95_low": ci95_low,
@@ -146,7 +146,7 @@ class Score(NamedTuple):
 class Metric(NamedTuple):
     """An entry of a task's `metric_list`, and the scores that it gives."""
 
-    function: Callable[..., Mapping[str, Any]]
+    function: Callable[..., Mapping[str, object]]
     aggregation: str
     higher_is_better: bool
     gives: tuple[Score, ...]

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from lm_eval_ext.grading.algebra import equal_expressions, is_number
 from lm_eval_ext.grading.spelling import (
@@ -25,6 +25,9 @@ from lm_eval_ext.grading.spelling import (
     without_ordinal,
 )
 from lm_eval_ext.grading.units import Unit, is_bare_unit, unit_of
+
+if TYPE_CHECKING:
+    from lm_eval_ext.grading.algebra import Expression
 
 _TEXT = r"\\(?:text(?:rm|bf|it|normal)?|mathrm|mathsf|mbox|hbox|operatorname)\s*\{[^{}]*\}"
 _NUMBER = r"[+-]?(?:\d+(?:\.\d+)?|\.\d+)"
@@ -73,7 +76,7 @@ class Value:
         bare: whether it is a relation without its left side, as `> 12`.
     """
 
-    expression: Any
+    expression: Expression
     unit: Unit | None = None
     percent: bool = False
     name: str = ""
@@ -229,7 +232,7 @@ def _algebra(text: str) -> Iterator[Value]:
 
 
 @lru_cache(maxsize=4096)
-def parsed(text: str) -> Any:
+def parsed(text: str) -> Expression | None:
     """The text as sympy has it, case and all; None unless every part of it is accounted for."""
     from latex2sympy2_extended import latex2sympy
     from latex2sympy2_extended.latex2sympy2 import ConversionConfig
@@ -246,7 +249,7 @@ def parsed(text: str) -> Any:
     return _with_imaginary_unit(expression) if _accounted(latex, expression) else None
 
 
-def _accounted(latex: str, expression: Any) -> bool:
+def _accounted(latex: str, expression: Expression) -> bool:
     """Whether every letter of the text is in what was read."""
     letters = set(re.findall(r"[A-Za-z]+", " ".join(_names(expression))))
     known = {character for name in letters for character in name} | letters
@@ -258,7 +261,7 @@ def _accounted(latex: str, expression: Any) -> bool:
     return True
 
 
-def _names(expression: Any) -> Iterator[str]:
+def _names(expression: Expression) -> Iterator[str]:
     from sympy import Basic, E, I, Set, preorder_traversal
     from sympy.core.function import AppliedUndef
     from sympy.matrices import MatrixBase
@@ -276,7 +279,7 @@ def _names(expression: Any) -> Iterator[str]:
             yield {E: "e", I: "i"}.get(node, "") if node in (E, I) else "e" if type(node).__name__ == "exp" else ""
 
 
-def _with_imaginary_unit(expression: Any) -> Any:
+def _with_imaginary_unit(expression: Expression) -> Expression:
     from sympy import I, Symbol
 
     free = getattr(expression, "free_symbols", ())

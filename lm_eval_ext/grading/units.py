@@ -10,7 +10,10 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache, lru_cache
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pint import UnitRegistry
 
 _MORE = (  # what answers have and pint has not, or takes for something else
     "dollar = [dollar] = _ = dollars = USD = usd",
@@ -50,10 +53,10 @@ class Unit:
 
 
 @cache
-def _registry() -> Any:
+def _registry() -> UnitRegistry[Fraction]:
     import pint
 
-    registry: Any = pint.UnitRegistry(non_int_type=Fraction)
+    registry: UnitRegistry[Fraction] = pint.UnitRegistry(non_int_type=Fraction)
     for definition in _MORE:
         registry.define(definition)
     return registry

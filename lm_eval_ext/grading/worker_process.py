@@ -11,8 +11,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TypeVar
 
+_Value = TypeVar("_Value")
 MEMORY_PER_WORKER = 2 << 30  # bytes of address space
 _AGAIN = 0.1  # CPU seconds after which a computation that has caught its end is ended again
 
@@ -56,7 +57,7 @@ def _end_with(parent: int) -> None:
     os._exit(0)
 
 
-def limited(function: Callable[..., Any], arguments: tuple[Any, ...], seconds: float) -> Any:
+def limited(function: Callable[..., _Value], arguments: tuple[object, ...], seconds: float) -> _Value:
     """Call a function that may compute for so many CPU seconds.
 
     Raises:

@@ -15,13 +15,16 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, CancelledError, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.util import Finalize
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Generic, Literal, NamedTuple, TypeVar
 
 from lm_eval_ext.errors import GradingError
 from lm_eval_ext.grading.worker_process import limited, prepare, warm_up
+
+if TYPE_CHECKING:
+    from pebble import ProcessPool
 
 SECONDS_PER_ANSWER = 2.0  # of CPU time
 _BY_THE_CLOCK = 30  # times that, after which a worker is killed that does not compute
@@ -32,12 +35,13 @@ _STUCK = 60.0  # seconds over an answer's own without any news, after which the 
 logger = logging.getLogger("lm_eval.tts")
 
 Failure = Literal["unparsable", "timeout", "memory"]
+_Value = TypeVar("_Value")
 
 
-class Outcome(NamedTuple):
+class Outcome(NamedTuple, Generic[_Value]):
     """What came of a call: its value, or why there is none."""
 
-    value: Any = None
+    value: _Value | None = None
     failure: Failure | None = None
 
 
@@ -46,17 +50,17 @@ class _Workers:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._pool: Any = None
+        self._pool: ProcessPool | None = None
         self._owner = 0
 
-    def get(self) -> Any:
+    def get(self) -> ProcessPool:
         with self._lock:
             # A forked child has no workers of its own.
             if self._pool is None or self._owner != os.getpid() or not self._pool.active:
                 self._pool, self._owner = _started(), os.getpid()
             return self._pool
 
-    def replace(self, broken: Any) -> None:
+    def replace(self, broken: ProcessPool) -> None:
         """Let go of a pool that does not work any more; its processes end when they can."""
         with self._lock:
             if self._pool is broken:
@@ -70,10 +74,10 @@ _workers = _Workers()
 
 
 def in_workers(
-    function: Callable[..., Any], calls: Sequence[tuple[Any, ...]], *, seconds: float = SECONDS_PER_ANSWER
-) -> list[Outcome]:
+    function: Callable[..., _Value], calls: Sequence[tuple[object, ...]], *, seconds: float = SECONDS_PER_ANSWER
+) -> list[Outcome[_Value]]:
     """Outcomes of `function` for each call, in order; none computes longer than `seconds`, or takes others with it."""
-    outcomes: dict[int, Outcome | None] = dict.fromkeys(range(len(calls)))
+    outcomes: dict[int, Outcome[_Value] | None] = dict.fromkeys(range(len(calls)))
     for attempt in range(_ATTEMPTS):
         open_ones = [number for number, outcome in outcomes.items() if outcome is None]
         if not open_ones:
@@ -82,12 +86,14 @@ def in_workers(
         groups = [open_ones] if attempt < _ATTEMPTS - 1 else [[number] for number in open_ones]
         for group in groups:
             outcomes.update(zip(group, _outcomes(function, [calls[i] for i in group], seconds), strict=True))
-    final = [outcome or Outcome(failure="memory") for outcome in outcomes.values()]
+    final: list[Outcome[_Value]] = [outcome or Outcome(failure="memory") for outcome in outcomes.values()]
     _report(final)
     return final
 
 
-def _outcomes(function: Callable[..., Any], calls: Sequence[tuple[Any, ...]], seconds: float) -> list[Outcome | None]:
+def _outcomes(
+    function: Callable[..., _Value], calls: Sequence[tuple[object, ...]], seconds: float
+) -> list[Outcome[_Value] | None]:
     """None for a call whose worker, or whose pool, died."""
     pool = _workers.get()
     try:
@@ -101,7 +107,7 @@ def _outcomes(function: Callable[..., Any], calls: Sequence[tuple[Any, ...]], se
     return [_outcome(future) if future.done() else None for future in futures]
 
 
-def _finished(pool: Any, futures: Sequence[Any], seconds: float) -> bool:
+def _finished(pool: ProcessPool, futures: Sequence[Future[_Value]], seconds: float) -> bool:
     """Wait for all; False if the pool broke down meanwhile. It then leaves futures that nobody will ever set."""
     waiting, news = set(futures), time.monotonic()
     while waiting:
@@ -113,7 +119,7 @@ def _finished(pool: Any, futures: Sequence[Any], seconds: float) -> bool:
     return True
 
 
-def _outcome(future: Any) -> Outcome | None:
+def _outcome(future: Future[_Value]) -> Outcome[_Value] | None:
     from pebble import ProcessExpired
 
     try:
@@ -130,14 +136,14 @@ def _outcome(future: Any) -> Outcome | None:
         return Outcome(failure="unparsable")
 
 
-def _report(outcomes: Sequence[Outcome]) -> None:
+def _report(outcomes: Sequence[Outcome[_Value]]) -> None:
     failures = [outcome.failure for outcome in outcomes if outcome.failure]
     if failures:
         counts = ", ".join(f"{failures.count(name)} {name}" for name in sorted(set(failures)))
         logger.warning("%d of %d answers could not be compared (%s)", len(failures), len(outcomes), counts)
 
 
-def _started() -> Any:
+def _started() -> ProcessPool:
     from loky.backend import get_context
     from pebble import ProcessPool
 
@@ -157,7 +163,7 @@ def _started() -> Any:
     return pool
 
 
-def _check(pool: Any) -> None:
+def _check(pool: ProcessPool) -> None:
     from pebble import ProcessExpired
 
     try:
@@ -168,7 +174,7 @@ def _check(pool: Any) -> None:
         raise GradingError(f"the algebra system that grades answers does not work: {error!r}") from error
 
 
-def _end(pool: Any, owner: int) -> None:
+def _end(pool: ProcessPool, owner: int) -> None:
     if os.getpid() == owner:  # not in a forked child
         pool.stop()
         pool.join()

@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from tqdm import tqdm
 
@@ -69,7 +68,7 @@ class Progress:
     """A bar of finished requests, with tokens a second and the time that is left."""
 
     def __init__(self, requests: int, quiet: bool) -> None:
-        self._bar: Any = tqdm(total=requests, desc="Thinking", disable=quiet, mininterval=1.0)
+        self._bar = tqdm(total=requests, desc="Thinking", disable=quiet, mininterval=1.0)
         self._tokens = 0
         self._start = time.perf_counter()
 

@@ -6,16 +6,18 @@ Checks, messages, names of runs, what a published command shows, the reference p
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic.config import JsonDict
 
 from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.paths import TINY_CHAIN
 from lm_eval_ext.pruning.recipe import Recipe, format_layers, load_recipe, parse_layers
 
+ModelArgs = str | Mapping[str, object] | None  # as lm-eval takes them
 BY_HAND = "selection"
-_CHOOSES: dict[str, Any] = {"chooses_layers": True}
+_CHOOSES: JsonDict = {"chooses_layers": True}
 
 
 def _flag(value: object) -> object:
@@ -52,7 +54,7 @@ class Arguments(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    drop_layers: Any = Field(
+    drop_layers: object = Field(
         None, description='layers to drop, from 0, as `[25, 26]`, `"25-27"` or `"25+26"`', json_schema_extra=_CHOOSES
     )
     recipe: Text = Field(
@@ -97,7 +99,7 @@ class Arguments(BaseModel):
     seed: Whole = Field(None, description="base of all sampling seeds", json_schema_extra={"default_is": "`--seed`"})
 
     @classmethod
-    def of(cls, given: Mapping[str, Any]) -> Arguments:
+    def of(cls, given: Mapping[str, object]) -> Arguments:
         """The arguments, checked.
 
         Raises:
@@ -125,7 +127,7 @@ def _marked(mark: str) -> tuple[str, ...]:
     return tuple(name for name, field in fields if mark in _extra(field.json_schema_extra))
 
 
-def _extra(given: object) -> Mapping[str, Any]:
+def _extra(given: object) -> Mapping[str, object]:
     return given if isinstance(given, dict) else {}
 
 
@@ -144,7 +146,7 @@ def rows() -> list[tuple[str, str, str]]:
     return found
 
 
-def taken_from(kwargs: dict[str, Any]) -> Arguments:
+def taken_from(kwargs: dict[str, object]) -> Arguments:
     """Our arguments, taken out of all those that a model class was given.
 
     Raises:
@@ -153,7 +155,7 @@ def taken_from(kwargs: dict[str, Any]) -> Arguments:
     return Arguments.of({name: kwargs.pop(name) for name in NAMES if name in kwargs})
 
 
-def parse_model_args(model_args: str | Mapping[str, Any] | None) -> dict[str, Any]:
+def parse_model_args(model_args: ModelArgs) -> dict[str, object]:
     """Model arguments as a dictionary; unlike lm-eval's own parser, commas inside brackets stay (`[25,26]`)."""
     if not isinstance(model_args, str):
         return dict(model_args or {})
@@ -191,7 +193,7 @@ def chosen_recipe(
     return Recipe(base=pretrained or "", revision=revision or "main", drop=drop, method=BY_HAND, source="model_args")
 
 
-def run_name(model_name: str, model_args: str | Mapping[str, Any] | None) -> str:
+def run_name(model_name: str, model_args: ModelArgs) -> str:
     """lm-eval's name of a run, and what was dropped: a dense and a pruned run never share a folder."""
     arguments = parse_model_args(model_args)
     if not any(name in arguments for name in ("pretrained", "peft", "delta")):

@@ -6,7 +6,7 @@ A filter keeps every repeat (lm-eval's default keeps the first alone), so that a
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import lm_eval.api.metrics  # noqa: F401  # registers `mean`, which ours name
 from lm_eval.api.filter import Filter
@@ -44,7 +44,7 @@ class _AnswerFilter(Filter):  # type: ignore[misc]  # lm-eval has no type inform
 
     NAME: ClassVar[str]
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, **options: object) -> None:
         check_options(self.NAME, options)
         self.options = options
 

@@ -13,17 +13,21 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lm_eval_ext.errors import DatasetError, TTSError
 from lm_eval_ext.grading import GRADER_VERSION, GRADING_METRICS
 from lm_eval_ext.harness.engines import models
 from lm_eval_ext.paths import TASKS
 
+if TYPE_CHECKING:
+    from lm_eval_ext.harness.arguments import ModelArgs
+
 _MARK = "__lm_eval_tts__"
+_Function = Callable[..., Any]  # one of lm-eval, which has no type information
 
 
-def _replace(owner: Any, name: str, around: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+def _replace(owner: object, name: str, around: Callable[[_Function], _Function]) -> None:
     """Put a function around another one, once."""
     original = getattr(owner, name)
     if hasattr(original, _MARK):
@@ -43,8 +47,8 @@ def find_our_tasks() -> None:
 
     defaults = Path(manager.__file__).parent
 
-    def around(build: Callable[..., Any]) -> Callable[..., Any]:
-        def with_our_tasks(paths: Iterable[Path], **options: Any) -> Any:
+    def around(build: _Function) -> _Function:
+        def with_our_tasks(paths: Iterable[Path], **options: object) -> object:
             paths = list(paths)
             if defaults in paths and TASKS not in paths:  # a user's --include_path still comes later and wins
                 paths.insert(paths.index(defaults) + 1, TASKS)
@@ -62,8 +66,8 @@ def explain_unreachable_datasets() -> None:
     """
     from lm_eval.api.task import ConfigurableTask
 
-    def around(download: Callable[..., Any]) -> Callable[..., Any]:
-        def explained(self: Any, *args: Any, **kwargs: Any) -> None:
+    def around(download: _Function) -> _Function:
+        def explained(self: ConfigurableTask, *args: object, **kwargs: object) -> None:
             try:
                 download(self, *args, **kwargs)
             except (OSError, ValueError) as error:
@@ -93,8 +97,8 @@ def give_requests_their_gen_prefix() -> None:
     """
     from lm_eval.api.task import ConfigurableTask
 
-    def around(construct: Callable[..., Any]) -> Callable[..., Any]:
-        def with_prefix(self: Any, doc: dict[str, Any], ctx: Any, **kwargs: Any) -> Any:
+    def around(construct: _Function) -> _Function:
+        def with_prefix(self: ConfigurableTask, doc: dict[str, object], ctx: object, **kwargs: object) -> object:
             made = construct(self, doc, ctx, **kwargs)
             prefix = self.doc_to_prefix(doc)
             for instance in made if isinstance(made, list) else [made]:
@@ -113,8 +117,8 @@ def record_the_grader_version() -> None:
     """
     from lm_eval.api.task import ConfigurableTask
 
-    def around(dump: Callable[..., Any]) -> Callable[..., Any]:
-        def with_version(self: Any) -> dict[str, Any]:
+    def around(dump: _Function) -> _Function:
+        def with_version(self: ConfigurableTask) -> dict[str, object]:
             config: dict[str, Any] = dump(self)
             if set(GRADING_METRICS) & set(self._metric_fn_list):
                 config["metadata"] = {**(config.get("metadata") or {}), "grader_version": GRADER_VERSION}
@@ -132,8 +136,10 @@ def name_output_folders_after_the_pruned_model() -> None:
     """
     from lm_eval.loggers.evaluation_tracker import GeneralConfigTracker
 
-    def around(log: Callable[..., Any]) -> Callable[..., Any]:
-        def log_pruned(self: Any, model_source: str, model_args: Any, *args: Any, **kwargs: Any) -> None:
+    def around(log: _Function) -> _Function:
+        def log_pruned(
+            self: GeneralConfigTracker, model_source: str, model_args: ModelArgs, *args: object, **kwargs: object
+        ) -> None:
             log(self, model_source, model_args, *args, **kwargs)
             if model_source in models():
                 from lm_eval.utils import sanitize_model_name
@@ -154,8 +160,8 @@ def list_models() -> None:
 
     execute = List._execute
 
-    def around(add: Callable[..., Any]) -> Callable[..., Any]:
-        def with_models(self: Any) -> None:
+    def around(add: _Function) -> _Function:
+        def with_models(self: List) -> None:
             add(self)
             what = next(action for action in self._parser._actions if action.dest == "what")
             if "models" not in what.choices:
@@ -183,7 +189,7 @@ def report_our_errors_in_one_line() -> None:
     Needed as long as lm-eval lets errors of models and tasks end its command with a traceback.
     """
 
-    def around(report: Callable[..., Any]) -> Callable[..., Any]:
+    def around(report: _Function) -> _Function:
         def brief(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
             if isinstance(error, TTSError) and not os.environ.get("LM_EVAL_TTS_TRACEBACK"):
                 print(f"lm-eval-tts: {error}", file=sys.stderr)

@@ -56,14 +56,16 @@ def parse_parameters(pairs: list[str]) -> dict[str, object]:
     return {name.strip(): _literal(value) for name, _, value in (pair.partition("=") for pair in pairs)}
 
 
-def _literal(text: str) -> Any:
+def _literal(text: str) -> object:
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text
 
 
-def computed_recipe(pretrained: Any, revision: str | None, prune: object, texts: str | None, **options: Any) -> Recipe:
+def computed_recipe(
+    pretrained: object, revision: str | None, prune: object, texts: str | None, **options: Any
+) -> Recipe:
     """The recipe that `prune=` asks for, from the cache if it was computed before.
 
     Args:

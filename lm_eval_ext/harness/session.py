@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 from lm_eval_ext.errors import ArgumentError, TaskError
 from lm_eval_ext.harness.engines import ENGINES
 from lm_eval_ext.harness.generated import GeneratedSample, GeneratedSamples
 from lm_eval_ext.harness.plugin import register_models, register_tasks
 
+if TYPE_CHECKING:
+    from lm_eval_ext.generation.request import Generation
+    from lm_eval_ext.harness.models.pruned import PrunedLM
 
-def load_model(arguments: Mapping[str, Any], engine: str, batch_size: int | str) -> Any:
+
+def load_model(arguments: Mapping[str, object], engine: str, batch_size: int | str) -> PrunedLM:
     """A model of ours, as lm-eval's command line makes it.
 
     Raises:
@@ -25,13 +29,13 @@ def load_model(arguments: Mapping[str, Any], engine: str, batch_size: int | str)
     from lm_eval.api.registry import get_model
 
     register_models()
-    model = get_model(ENGINES[engine].model).create_from_arg_obj(dict(arguments), {"batch_size": batch_size})
+    model: PrunedLM = get_model(ENGINES[engine].model).create_from_arg_obj(dict(arguments), {"batch_size": batch_size})
     model.given_arguments = dict(arguments)
     return model
 
 
 def generated(
-    model: Any, prompts: Sequence[str], budgets: Sequence[int | None], samples: int, options: Mapping[str, Any]
+    model: PrunedLM, prompts: Sequence[str], budgets: Sequence[int | None], samples: int, options: Mapping[str, object]
 ) -> GeneratedSamples:
     """A text of every prompt, budget and number."""
     from lm_eval.api.instance import Instance
@@ -47,12 +51,12 @@ def generated(
         )
         for prompt, budget, number in wanted
     ]
-    texts = model.generate_until(instances)
+    texts = cast("list[Generation]", model.generate_until(instances))  # as all of them think
     return GeneratedSamples(GeneratedSample(*one, text) for one, text in zip(wanted, texts, strict=True))
 
 
 def evaluated(
-    model: Any, tasks: Sequence[str], folder: Path, include_path: str | None, options: Mapping[str, Any]
+    model: object, tasks: Sequence[str], folder: Path, include_path: str | None, options: Mapping[str, object]
 ) -> Path:
     """Evaluate a model on tasks, write results and samples below a folder as the command line does; their file.
 
@@ -67,9 +71,7 @@ def evaluated(
     manager = TaskManager(include_path=include_path)
     if unknown := [task for task in tasks if not manager.match_tasks([task])]:
         raise TaskError(f"unknown task {unknown[0]!r}; `lm_eval ls tasks` lists them")
-    results: dict[str, Any] = lm_eval.simple_evaluate(
-        model=model, tasks=list(tasks), task_manager=manager, log_samples=True, **options
-    )
+    results = lm_eval.simple_evaluate(model=model, tasks=list(tasks), task_manager=manager, log_samples=True, **options)
     arguments = getattr(model, "given_arguments", {})
     results["config"] |= {"model": getattr(model, "NAME", results["config"]["model"]), "model_args": arguments}
     tracker = EvaluationTracker(output_path=str(folder))

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from lm_eval_ext.generation.engine import Engine
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 
 class ThinkingModel(Protocol):
     """A model class of lm-eval that can run thinking requests."""
 
     tokenizer: PreTrainedTokenizerBase
-    pretrained: Any
+    pretrained: object
     max_gen_toks: int
     max_length: int
     rank: int
@@ -34,8 +34,8 @@ class ThinkingModel(Protocol):
     ) -> Engine:
         """An engine for texts of up to so many tokens."""
 
-    def decoding_context(self) -> AbstractContextManager[Any]:
+    def decoding_context(self) -> AbstractContextManager[object]:
         """What is entered while decoding."""
 
-    def generation_defaults(self) -> Any:
-        """The checkpoint's generation config."""
+    def generation_defaults(self) -> GenerationConfig | None:
+        """The checkpoint's generation config, None where it has none."""

@@ -61,7 +61,9 @@ def slice_config(config: PreTrainedConfig, kept: Sequence[int], trust_layer_fiel
     return sliced
 
 
-def config_overrides(config: PreTrainedConfig, kept: Sequence[int], trust_layer_fields: bool = False) -> dict[str, Any]:
+def config_overrides(
+    config: PreTrainedConfig, kept: Sequence[int], trust_layer_fields: bool = False
+) -> dict[str, object]:
     """The fields in which the pruned model's config differs, for loaders that take such (vLLM's `hf_overrides`).
 
     Raises:
@@ -73,7 +75,7 @@ def config_overrides(config: PreTrainedConfig, kept: Sequence[int], trust_layer_
     return overrides if text is config else {"text_config": overrides}
 
 
-def _overrides(text: PreTrainedConfig, kept: Sequence[int], trust_layer_fields: bool) -> dict[str, Any]:
+def _overrides(text: PreTrainedConfig, kept: Sequence[int], trust_layer_fields: bool) -> dict[str, object]:
     if not trust_layer_fields:
         _refuse_unknown_fields(text)
     sliced = _sliced_fields(text.to_dict(), kept, depth(text))
@@ -107,7 +109,7 @@ def _reasons_against(config: PreTrainedConfig, text: PreTrainedConfig) -> Iterat
         yield "its checkpoint is quantized; drop layers from the unquantized one"
 
 
-def _applies(rule: Mapping[str, Any], value: object) -> bool:
+def _applies(rule: Mapping[str, object], value: object) -> bool:
     if "set" in rule:
         return bool(value) is rule["set"]
     if "unless" in rule:
@@ -147,7 +149,7 @@ def text_config(config: PreTrainedConfig) -> PreTrainedConfig:
         raise ArchitectureError(f"layers of a {config.model_type} model cannot be dropped: {reason}") from error
 
 
-def unknown_layer_fields(fields: dict[str, Any], total: int) -> list[str]:
+def unknown_layer_fields(fields: Mapping[str, object], total: int) -> list[str]:
     """Fields of as many entries as layers that `architectures.yaml` does not declare."""
     known = {*_table()["per_layer"], *_table()["layer_indices"], *_table()["not_per_layer"]}
     return [name for name, value in fields.items() if _has_one_per_layer(value, total) and name not in known]
@@ -167,9 +169,9 @@ def _refuse_unknown_fields(text: PreTrainedConfig) -> None:
         )
 
 
-def _sliced_fields(fields: dict[str, Any], kept: Sequence[int], total: int) -> dict[str, Any]:
+def _sliced_fields(fields: Mapping[str, Any], kept: Sequence[int], total: int) -> dict[str, object]:
     table = _table()
-    sliced: dict[str, Any] = {}
+    sliced: dict[str, object] = {}
     for name, value in fields.items():
         if name in table["layer_indices"] and isinstance(value, list):
             sliced[name] = [kept.index(layer) for layer in value if layer in kept]
@@ -186,7 +188,7 @@ def _sliced_fields(fields: dict[str, Any], kept: Sequence[int], total: int) -> d
     return sliced | _sparse_step(fields, kept)
 
 
-def _sparse_step(fields: dict[str, Any], kept: Sequence[int]) -> dict[str, Any]:
+def _sparse_step(fields: Mapping[str, Any], kept: Sequence[int]) -> dict[str, object]:
     """Every n-th layer is sparse (qwen2_moe and its like): say so by listing the dense ones instead."""
     step = fields.get("decoder_sparse_step")
     if not isinstance(step, int) or step <= 1:

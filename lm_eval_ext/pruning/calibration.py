@@ -7,12 +7,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lm_eval_ext.errors import ArgumentError, DatasetError
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedTokenizerBase
+
+Batches = Iterator[tuple["torch.Tensor", "torch.Tensor"]]  # token ids and attention mask, of shape (batch, length)
 
 EMBEDDED = "embedded"
 _TEXTS = Path(__file__).with_name("calibration.txt")
@@ -130,8 +133,8 @@ def token_rows(texts: tuple[str, ...], tokenizer: PreTrainedTokenizerBase, max_t
     return [row for row in rows if len(row) > 1]
 
 
-def token_batches(rows: list[list[int]], batch_size: int, device: Any = None) -> Iterator[tuple[Any, Any]]:
-    """Token ids and attention mask, both of shape (batch, length), padded right."""
+def token_batches(rows: list[list[int]], batch_size: int, device: torch.device | str | None = None) -> Batches:
+    """The rows in groups, padded right."""
     import torch
 
     for start in range(0, len(rows), batch_size):

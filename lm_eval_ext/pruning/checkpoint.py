@@ -7,14 +7,41 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import EllipsisType
+from typing import TYPE_CHECKING, Protocol
 
 from lm_eval_ext.errors import CheckpointError
 from lm_eval_ext.pruning.architecture import layer_of_tensor, renamed_tensor
 from lm_eval_ext.pruning.merging import MergeWeights, merged_tensor, sources
 
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedConfig
+
 _SINGLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
+
+
+class LazyTensor(Protocol):
+    """A tensor of a safetensors file, read when it is indexed."""
+
+    def __getitem__(self, key: EllipsisType | slice) -> torch.Tensor: ...
+
+    def get_shape(self) -> list[int]:
+        """Its shape."""
+
+    def get_dtype(self) -> str:
+        """Its dtype, as safetensors names it."""
+
+
+class TensorFile(Protocol):
+    """An open safetensors file, whose own type stub says nothing."""
+
+    def get_slice(self, name: str) -> LazyTensor:
+        """A tensor that is not read yet."""
+
+    def get_tensor(self, name: str) -> torch.Tensor:
+        """A tensor."""
 
 
 @dataclass(frozen=True)
@@ -22,28 +49,27 @@ class MergedTensor:
     """A weighted sum of tensors that is computed when it is read, like a slice of a safetensors file."""
 
     parts: Mapping[str, float]
-    files: Mapping[str, Any]
+    files: Mapping[str, TensorFile]
 
-    def __getitem__(self, key: Any) -> Any:
+    def __getitem__(self, key: EllipsisType | slice) -> torch.Tensor:
         return merged_tensor(self.parts, lambda name: self.files[name].get_tensor(name))[key]
 
-    def _any(self) -> Any:
+    def _any(self) -> LazyTensor:
         name = next(iter(self.parts))
         return self.files[name].get_slice(name)
 
     def get_shape(self) -> list[int]:
         """Its shape."""
-        shape: list[int] = self._any().get_shape()
-        return shape
+        return self._any().get_shape()
 
     def get_dtype(self) -> str:
         """Its dtype, as safetensors names it."""
-        return str(self._any().get_dtype())
+        return self._any().get_dtype()
 
 
 def kept_tensors(
-    pretrained: str, kept: Sequence[int], merged: MergeWeights, hub: Mapping[str, Any], files: ExitStack
-) -> dict[str, Any]:
+    pretrained: str, kept: Sequence[int], merged: MergeWeights, hub: Mapping[str, object], files: ExitStack
+) -> dict[str, LazyTensor]:
     """Slices of the kept tensors by their new names.
 
     Args:
@@ -61,12 +87,12 @@ def kept_tensors(
     return {to: _slice(name, merged, where) for name, to in new.items() if to is not None}
 
 
-def _slice(name: str, merged: MergeWeights, where: Mapping[str, Any]) -> Any:
+def _slice(name: str, merged: MergeWeights, where: Mapping[str, TensorFile]) -> LazyTensor:
     parts = sources(name, merged)
     return where[name].get_slice(name) if parts == {name: 1.0} else MergedTensor(parts, where)
 
 
-def _shards(pretrained: str, kept: Sequence[int], merged: MergeWeights, hub: Mapping[str, Any]) -> list[Path]:
+def _shards(pretrained: str, kept: Sequence[int], merged: MergeWeights, hub: Mapping[str, object]) -> list[Path]:
     """Files that hold tensors that are used; shards of dropped layers alone are not even downloaded."""
     index = find_file(pretrained, _INDEX, hub)
     if index is None:
@@ -91,7 +117,7 @@ def is_used(name: str, kept: Sequence[int], merged: MergeWeights) -> bool:
     return renamed_tensor(name, kept) is not None or any(layer_of_tensor(name) in parts for parts in merged.values())
 
 
-def read_config(pretrained: str, revision: str, trust_remote_code: bool = False) -> Any:
+def read_config(pretrained: str, revision: str, trust_remote_code: bool = False) -> PreTrainedConfig:
     """The config of a base model.
 
     Raises:
@@ -108,7 +134,7 @@ def read_config(pretrained: str, revision: str, trust_remote_code: bool = False)
         raise CheckpointError(f"{pretrained} (revision {revision}): its config cannot be read: {reason}") from error
 
 
-def find_file(pretrained: str, name: str, hub: Mapping[str, Any]) -> Path | None:
+def find_file(pretrained: str, name: str, hub: Mapping[str, object]) -> Path | None:
     """Where a file of the repository lies, fetched if need be; None if the repository has no such file."""
     from transformers.utils.hub import cached_file
 
@@ -116,7 +142,7 @@ def find_file(pretrained: str, name: str, hub: Mapping[str, Any]) -> Path | None
     return Path(found) if found else None
 
 
-def _opened(path: Path, files: ExitStack) -> list[tuple[str, Any]]:
+def _opened(path: Path, files: ExitStack) -> list[tuple[str, TensorFile]]:
     from safetensors import SafetensorError, safe_open
 
     try:

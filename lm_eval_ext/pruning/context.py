@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lm_eval_ext.pruning.architecture import check_supported, depth
-from lm_eval_ext.pruning.calibration import Calibration, token_batches, token_rows
+from lm_eval_ext.pruning.calibration import Batches, Calibration, token_batches, token_rows
 from lm_eval_ext.pruning.layers import decoder_layers
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 class ScoreCache:
@@ -60,7 +64,7 @@ class PruningContext:
     """
 
     pretrained: str
-    config: Any
+    config: Any  # pydantic reads this class at run time, where transformers is not imported
     calibration_texts: Callable[[], Calibration]
     revision: str = "main"
     dtype: str = "auto"
@@ -81,7 +85,7 @@ class PruningContext:
         return self.calibration_texts()
 
     @cached_property
-    def model(self) -> Any:
+    def model(self) -> PreTrainedModel:
         """The base model, for evaluation."""
         from transformers import AutoModelForCausalLM
 
@@ -93,7 +97,7 @@ class PruningContext:
         return model.eval().requires_grad_(False)
 
     @cached_property
-    def tokenizer(self) -> Any:
+    def tokenizer(self) -> PreTrainedTokenizerBase:
         """Its tokenizer."""
         from transformers import AutoTokenizer
 
@@ -102,11 +106,11 @@ class PruningContext:
         )
 
     @cached_property
-    def layers(self) -> list[Any]:
+    def layers(self) -> list[torch.nn.Module]:
         """Its decoder layers."""
         return decoder_layers(self.model)
 
-    def batches(self) -> Iterator[tuple[Any, Any]]:
+    def batches(self) -> Batches:
         """The calibration texts as token ids and attention mask."""
         device = self.model.device
         # Of a model whose first weights are offloaded; accelerate moves what it is given.

@@ -6,18 +6,19 @@ import json
 import logging
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lm_eval_ext.errors import ArchitectureError, ArgumentError
 from lm_eval_ext.pruning.architecture import depth, layer_of_tensor
-from lm_eval_ext.pruning.checkpoint import find_file, kept_tensors, read_config
+from lm_eval_ext.pruning.checkpoint import LazyTensor, find_file, kept_tensors, read_config
 from lm_eval_ext.pruning.loading import exact_config
 from lm_eval_ext.pruning.recipe import Recipe, format_layers, kept_layers, write_recipe
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedConfig
 
 logger = logging.getLogger("lm_eval.tts")
@@ -94,7 +95,7 @@ def _write_checkpoint(
     (folder / "README.md").write_text(_card(recipe, len(kept), depth(config), _base_card(base, hub)), "utf-8")
 
 
-def _check_layers(tensors: Mapping[str, Any], kept: int, kind: str) -> None:
+def _check_layers(tensors: Iterable[str], kept: int, kind: str) -> None:
     """Every kept layer has tensors; they do not where the checkpoint names its layers in an unknown way."""
     found = {layer for name in tensors if (layer := layer_of_tensor(name)) is not None}
     if found != set(range(kept)):
@@ -104,7 +105,7 @@ def _check_layers(tensors: Mapping[str, Any], kept: int, kind: str) -> None:
         )
 
 
-def _write_weights(tensors: Mapping[str, Any], folder: Path, shard_bytes: int) -> None:
+def _write_weights(tensors: Mapping[str, LazyTensor], folder: Path, shard_bytes: int) -> None:
     from safetensors.torch import save_file
 
     parts: list[dict[str, int]] = []
@@ -125,9 +126,9 @@ def _write_weights(tensors: Mapping[str, Any], folder: Path, shard_bytes: int) -
         (folder / _INDEX).write_text(json.dumps(index, indent=2) + "\n", "utf-8")
 
 
-def _shards(tensors: Mapping[str, Any], shard_bytes: int) -> Iterator[dict[str, Any]]:
+def _shards(tensors: Mapping[str, LazyTensor], shard_bytes: int) -> Iterator[dict[str, torch.Tensor]]:
     """Tensors in groups of at most so many bytes, or one; each is read when its group is."""
-    shard: dict[str, Any] = {}
+    shard: dict[str, torch.Tensor] = {}
     for name, lazy in tensors.items():
         tensor = lazy[...].contiguous()
         if shard and sum(one.nbytes for one in shard.values()) + tensor.nbytes > shard_bytes:
@@ -138,7 +139,7 @@ def _shards(tensors: Mapping[str, Any], shard_bytes: int) -> Iterator[dict[str, 
     yield shard
 
 
-def _copy_besides(base: str, config: PreTrainedConfig, hub: Mapping[str, Any], folder: Path) -> None:
+def _copy_besides(base: str, config: PreTrainedConfig, hub: Mapping[str, object], folder: Path) -> None:
     code = {
         str(name).split("--")[-1].split(".")[0] + ".py" for name in (getattr(config, "auto_map", None) or {}).values()
     }
@@ -148,7 +149,7 @@ def _copy_besides(base: str, config: PreTrainedConfig, hub: Mapping[str, Any], f
             shutil.copyfile(found, folder / name)
 
 
-def _base_card(base: str, hub: Mapping[str, Any]) -> dict[str, Any]:
+def _base_card(base: str, hub: Mapping[str, object]) -> dict[str, object]:
     """The metadata that the base's model card starts with."""
     import yaml
 
@@ -161,7 +162,7 @@ def _base_card(base: str, hub: Mapping[str, Any]) -> dict[str, Any]:
     return metadata if isinstance(metadata, dict) else {}
 
 
-def _card(recipe: Recipe, kept: int, total: int, base_card: Mapping[str, Any]) -> str:
+def _card(recipe: Recipe, kept: int, total: int, base_card: Mapping[str, object]) -> str:
     import yaml
 
     name = recipe.base.rstrip("/").split("/")[-1]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lm_eval_ext.errors import ArchitectureError
 from lm_eval_ext.pruning.architecture import depth, layer_of_tensor
@@ -14,10 +14,14 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
+    from lm_eval_ext.pruning.calibration import Batches
+
+    Output = torch.Tensor | tuple[torch.Tensor, ...] | list[torch.Tensor]  # of a layer, hidden states first
+
 Visit = Callable[[int, "torch.Tensor", "torch.Tensor"], None]
 
 
-def decoder_layers(model: PreTrainedModel) -> list[Any]:
+def decoder_layers(model: PreTrainedModel) -> list[torch.nn.Module]:
     """The decoder layers in order.
 
     Raises:
@@ -36,7 +40,7 @@ def decoder_layers(model: PreTrainedModel) -> list[Any]:
 
 
 @contextmanager
-def bypassed(layers: Sequence[Any], dropped: Collection[int]) -> Iterator[None]:
+def bypassed(layers: Sequence[torch.nn.Module], dropped: Collection[int]) -> Iterator[None]:
     """The model without some layers: their output is their input. Not for use with a cache of keys and values.
 
     They are computed all the same, as only their output tells in what form the model wants it.
@@ -47,16 +51,18 @@ def bypassed(layers: Sequence[Any], dropped: Collection[int]) -> Iterator[None]:
         yield
 
 
-def _passing_on(_: Any, positional: tuple[Any, ...], named: dict[str, Any], output: Any) -> Any:
+def _passing_on(
+    _: object, positional: tuple[torch.Tensor, ...], named: Mapping[str, torch.Tensor], output: Output
+) -> Output:
     before = _input(positional, named)
     return type(output)([before, *output[1:]]) if isinstance(output, (tuple, list)) else before
 
 
-def _input(positional: tuple[Any, ...], named: dict[str, Any]) -> Any:
+def _input(positional: tuple[torch.Tensor, ...], named: Mapping[str, torch.Tensor]) -> torch.Tensor:
     return positional[0] if positional else named["hidden_states"]
 
 
-def visit_layers(model: PreTrainedModel, batches: Iterator[tuple[Any, Any]], visit: Callable[[Any], Visit]) -> None:
+def visit_layers(model: PreTrainedModel, batches: Batches, visit: Callable[[torch.Tensor], Visit]) -> None:
     """Run batches through the decoder, showing each layer's input and output as it is computed; none is kept.
 
     Args:
@@ -78,9 +84,11 @@ def visit_layers(model: PreTrainedModel, batches: Iterator[tuple[Any, Any]], vis
 
 
 def _shown(number: int, seen: Visit) -> Callable[..., None]:
-    def hook(_: Any, positional: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
+    def hook(
+        _: object, positional: tuple[torch.Tensor, ...], named: Mapping[str, torch.Tensor], output: Output
+    ) -> None:
         before = _input(positional, named)
-        after = output[0] if isinstance(output, tuple) else output
+        after = output[0] if isinstance(output, (tuple, list)) else output
         seen(number, before, after.to(before.device))
 
     return hook
@@ -110,7 +118,7 @@ def loss_sum(model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor) -> t
     return loss, int((target != -100).sum())
 
 
-def mean_loss(model: PreTrainedModel, batches: Iterator[tuple[Any, Any]]) -> float:
+def mean_loss(model: PreTrainedModel, batches: Batches) -> float:
     """Mean negative log likelihood of a token, in nats; its exponential is the perplexity."""
     import torch
 
@@ -119,7 +127,7 @@ def mean_loss(model: PreTrainedModel, batches: Iterator[tuple[Any, Any]]) -> flo
     return sum(float(loss) for loss, _ in sums) / sum(count for _, count in sums)
 
 
-def matrices(layer: Any) -> dict[str, Any]:
+def matrices(layer: torch.nn.Module) -> dict[str, torch.Tensor]:
     """Weights of a layer's linear maps, by their name within it.
 
     Raises:
@@ -133,7 +141,7 @@ def matrices(layer: Any) -> dict[str, Any]:
     }
 
 
-def check_in_memory(layer: Any) -> None:
+def check_in_memory(layer: torch.nn.Module) -> None:
     """Refuse a layer whose weights accelerate keeps elsewhere: they can neither be read nor changed in place.
 
     Raises:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lm_eval_ext.errors import CheckpointError
 from lm_eval_ext.pruning.architecture import layer_of_tensor, slice_config
-from lm_eval_ext.pruning.checkpoint import find_file, kept_tensors
+from lm_eval_ext.pruning.checkpoint import LazyTensor, find_file, kept_tensors
 from lm_eval_ext.pruning.layers import decoder_layers
 from lm_eval_ext.pruning.merging import MergeWeights
 from lm_eval_ext.pruning.verification import ensure_exact
@@ -38,7 +38,7 @@ def load_pruned(
     subfolder: str = "",
     dtype: str | torch.dtype = "auto",
     trust_remote_code: bool = False,
-    **options: Any,
+    **options: object,
 ) -> PreTrainedModel:
     """Load the causal language model at `pretrained` with only the layers `kept`.
 
@@ -86,15 +86,17 @@ def exact_config(
     return slice_config(config, kept, trust_layer_fields=True)  # unknown fields took part in what was verified
 
 
-def load_twin(folder: str, config: PreTrainedConfig, kept: Sequence[int], trust_remote_code: bool = False) -> Any:
+def load_twin(
+    folder: str, config: PreTrainedConfig, kept: Sequence[int], trust_remote_code: bool = False
+) -> PreTrainedModel:
     """A small model for the check itself, loaded without layers in the same way."""
     sliced = slice_config(config, kept, trust_layer_fields=True)
     return _load(folder, sliced, kept, {}, {"revision": "main"}, "float32", trust_remote_code, {})
 
 
 def _load(
-    pretrained: str, sliced: PreTrainedConfig, kept: Sequence[int], merged: MergeWeights, hub: Mapping[str, Any],
-    dtype: str | torch.dtype, trust_remote_code: bool, options: Mapping[str, Any],
+    pretrained: str, sliced: PreTrainedConfig, kept: Sequence[int], merged: MergeWeights, hub: Mapping[str, object],
+    dtype: str | torch.dtype, trust_remote_code: bool, options: Mapping[str, object],
 ) -> PreTrainedModel:  # fmt: skip
     reach = dict(hub) | {name: options[name] for name in ("cache_dir", "token", "local_files_only") if name in options}
     empty = _empty_model(sliced, trust_remote_code)
@@ -115,7 +117,7 @@ def _load(
     return loaded
 
 
-def _empty_model(config: PreTrainedConfig, trust_remote_code: bool) -> Any:
+def _empty_model(config: PreTrainedConfig, trust_remote_code: bool) -> PreTrainedModel:
     """The model without memory: it tells its class, and the config of that class where `config` is multimodal."""
     import torch
     from transformers import AutoModelForCausalLM
@@ -125,7 +127,7 @@ def _empty_model(config: PreTrainedConfig, trust_remote_code: bool) -> Any:
 
 
 def _resolved_dtype(
-    dtype: str | torch.dtype, config: PreTrainedConfig, tensors: Mapping[str, Any]
+    dtype: str | torch.dtype, config: PreTrainedConfig, tensors: Mapping[str, LazyTensor]
 ) -> str | torch.dtype:
     """`auto` where the config names no dtype: that of the first floating-point tensor, as in transformers.
 
@@ -147,7 +149,7 @@ def _check_depth(pretrained: str, model: PreTrainedModel, kept: int) -> None:
         raise CheckpointError(f"pretrained={pretrained}: {kept} layers were to stay, the loaded model has {found}")
 
 
-def _check_complete(pretrained: str, report: Mapping[str, Any], *, text_alone: bool) -> None:
+def _check_complete(pretrained: str, report: Mapping[str, Iterable[object] | None], *, text_alone: bool) -> None:
     """Every tensor has its place, and every place its tensor; those of other modalities may be left over."""
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs", "conversion_errors"):
         entries = sorted(str(entry) for entry in report.get(kind) or ())
@@ -160,7 +162,7 @@ def _check_complete(pretrained: str, report: Mapping[str, Any], *, text_alone: b
             )
 
 
-def _adopt_identity(model: PreTrainedModel, pretrained: str, hub: Mapping[str, Any]) -> None:
+def _adopt_identity(model: PreTrainedModel, pretrained: str, hub: Mapping[str, object]) -> None:
     """Name and generation defaults of the base; with no name given, from_pretrained could not find them."""
     from transformers import GenerationConfig
 
@@ -185,7 +187,7 @@ def fingerprint(model: PreTrainedModel) -> str:
 
     They cover the config, and of each tensor name, shape, dtype and 64 values spread over it.
     """
-    digest = _config_digest(model.config)
+    digest = hashlib.sha256(_content(model.config))
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         if tensor.device.type == "meta":  # an offloaded tensor has no values at hand: the model's name must do
@@ -194,7 +196,7 @@ def fingerprint(model: PreTrainedModel) -> str:
             flat = tensor.reshape(-1)
             sample = flat[:: max(1, flat.numel() // 64)][:64]
             digest.update(repr(sample.tolist()).encode())
-    return _short(digest)
+    return digest.hexdigest()[:16]
 
 
 def checkpoint_fingerprint(
@@ -205,26 +207,22 @@ def checkpoint_fingerprint(
     They cover the config, and of each kept tensor name, shape and first row; of a checkpoint without safetensors,
     its name and revision.
     """
-    digest = _config_digest(config)
+    digest = hashlib.sha256(_content(config))
     with ExitStack() as files:
         try:
             tensors = kept_tensors(pretrained, kept, merged or {}, {"revision": revision}, files)
         except CheckpointError:
             digest.update(f"{pretrained} {revision}".encode())
-            return _short(digest)
+            return digest.hexdigest()[:16]
         for name, tensor in sorted(tensors.items()):
             first = tensor[:1] if tensor.get_shape() else tensor[...]
             digest.update(f"{name} {tensor.get_shape()} {first.reshape(-1)[:64].tolist()}".encode())
-    return _short(digest)
+    return digest.hexdigest()[:16]
 
 
-def _short(digest: Any) -> str:
-    return str(digest.hexdigest()[:16])
-
-
-def _config_digest(config: PreTrainedConfig) -> Any:
+def _content(config: PreTrainedConfig) -> bytes:
     fields = {key: value for key, value in config.to_dict().items() if key not in _NOT_THE_MODEL}
-    return hashlib.sha256(json.dumps(fields, sort_keys=True, default=str).encode())
+    return json.dumps(fields, sort_keys=True, default=str).encode()
 
 
 def adapter_depth(peft: str, revision: str | None = None) -> int | None:

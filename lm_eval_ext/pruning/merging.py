@@ -7,12 +7,15 @@ Both variants leave in a merged layer a weighted sum of layers of the base model
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from lm_eval_ext.errors import RecipeError
 from lm_eval_ext.pruning.architecture import is_merged, layer_of_tensor, renamed_tensor
+
+if TYPE_CHECKING:
+    import torch
 
 Variant = Literal["rdsc", "reference_code"]
 MergeWeights = dict[int, dict[int, float]]  # merged layer -> layer of the base -> its share
@@ -84,25 +87,24 @@ def sources(name: str, made: MergeWeights) -> dict[str, float]:
     return {f"{prefix}.{source}.{suffix}": share for source, share in made[layer].items()}
 
 
-def merged_tensor(parts: Mapping[str, float], read: Callable[[str], Any]) -> Any:
+def merged_tensor(parts: Mapping[str, float], read: Callable[[str], torch.Tensor]) -> torch.Tensor:
     """The weighted sum of tensors, added up in float32 and given in their own dtype."""
     import torch
 
-    total, dtype = None, None
-    for name, share in parts.items():
-        tensor = read(name)
-        dtype = tensor.dtype
-        term = tensor.to(torch.float32) * share
-        total = term if total is None else total + term
-    return total.to(dtype) if total is not None else None
+    (first, share), *others = parts.items()
+    tensor = read(first)
+    total = tensor.to(torch.float32) * share
+    for name, share in others:
+        total = total + read(name).to(torch.float32) * share
+    return total.to(tensor.dtype)
 
 
 def merged_weights(
-    weights: Iterable[tuple[str, Any]], kept: Sequence[int], made: MergeWeights
-) -> Iterator[tuple[str, Any]]:
+    weights: Iterable[tuple[str, torch.Tensor]], kept: Sequence[int], made: MergeWeights
+) -> Iterator[tuple[str, torch.Tensor]]:
     """A stream of a base model's tensors as that of the pruned model; only what takes part in a merge is held back."""
     target_of = {layer: target for target, parts in made.items() for layer in parts}
-    waiting: dict[str, dict[str, object]] = {}
+    waiting: dict[str, dict[str, torch.Tensor]] = {}
     for name, tensor in weights:
         layer = layer_of_tensor(name)
         if layer is None or not is_merged(name) or layer not in {*target_of, *made}:

@@ -7,9 +7,9 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -49,7 +49,7 @@ class Recipe(BaseModel):
         tuple[Merge, ...], Field(description="LaCo's merges, in order, before the layers are dropped")
     ] = ()
     variant: Annotated[Variant, Field(description="how layers are merged")] = "rdsc"
-    parameters: Annotated[dict[str, Any], Field(description="those of the method")] = Field(default_factory=dict)
+    parameters: Annotated[dict[str, object], Field(description="those of the method")] = Field(default_factory=dict)
     calibration: CalibrationSet | None = None
     scores: Annotated[tuple[float | None, ...], Field(description="by layer; null where it has none")] = ()
     versions: Annotated[dict[str, str], Field(description="of the software that chose the layers")] = Field(
@@ -188,9 +188,9 @@ def _recipe_path(name_or_path: str) -> Path:
     return path
 
 
-def _validated(content: dict[str, Any], path: Path) -> Recipe:
+def _validated(content: Mapping[object, object], path: Path) -> Recipe:
     try:
-        return Recipe(**{str(key): value for key, value in content.items()})
+        return Recipe.model_validate({str(key): value for key, value in content.items()})
     except ValidationError as error:
         fault = error.errors()[0]
         field = ".".join(str(part) for part in fault["loc"])

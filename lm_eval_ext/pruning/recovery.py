@@ -12,13 +12,16 @@ import tempfile
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.pruning.calibration import calibration
 from lm_eval_ext.pruning.checkpoint import find_file
 from lm_eval_ext.pruning.export import check_new_folder, export
 from lm_eval_ext.pruning.recipe import Recipe
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
 
 MARK = "recovery.json"
 
@@ -105,7 +108,7 @@ def _name_base(path: Path, base: str) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
 
 
-def _adapter(seed: int) -> Any:
+def _adapter(seed: int) -> LoraConfig:
     import torch
     from peft import LoraConfig
 
@@ -113,7 +116,7 @@ def _adapter(seed: int) -> Any:
     return LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
 
 
-def recovery_of(*places: Any) -> dict[str, object] | None:
+def recovery_of(*places: object) -> dict[str, object] | None:
     """How the first of these checkpoints or adapters that `recover` wrote came about; None if it wrote none."""
     for place in places:
         found = find_file(place, MARK, {}) if isinstance(place, str) and place else None

@@ -35,7 +35,7 @@ SOFTWARE = ("lm-eval-tts", "torch", "transformers")
 
 
 def choose(
-    context: PruningContext, method: str, remove: Sequence[int], parameters: Mapping[str, Any]
+    context: PruningContext, method: str, remove: Sequence[int], parameters: Mapping[str, object]
 ) -> dict[int, Recipe]:
     """Recipes by the number of layers that they remove, from one pass of scoring where the method allows it.
 
@@ -60,7 +60,7 @@ def choose(
     return {count: _recipe(context, method, given, removal, count) for count, removal in removals.items()}
 
 
-def method_parameters(method: str) -> dict[str, Any]:
+def method_parameters(method: str) -> dict[str, object]:
     """Names and defaults of a method's parameters; `inspect.Parameter.empty` where one must be given."""
     names = inspect.signature(_chooser(method)).parameters.values()
     return {one.name: one.default for one in names if one.kind is inspect.Parameter.KEYWORD_ONLY}
@@ -88,7 +88,7 @@ def _check_numbers(remove: Sequence[int], depth: int) -> None:
         raise ArgumentError(f"remove={wrong[0] if wrong else ''}: of {depth} layers 1 to {depth - 1} can be removed")
 
 
-def _parameters(method: str, chooser: Callable[..., Removals], given: Mapping[str, Any]) -> dict[str, Any]:
+def _parameters(method: str, chooser: Callable[..., Removals], given: Mapping[str, object]) -> dict[str, object]:
     known = method_parameters(method)
     unknown = sorted(set(given) - set(known))
     if unknown:

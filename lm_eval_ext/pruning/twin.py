@@ -7,7 +7,7 @@ weights. Fields of one entry per layer keep their entries, so a mixture of layer
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -54,12 +54,12 @@ def tiny_config(config: PreTrainedConfig) -> PreTrainedConfig:
     return tiny
 
 
-def _cut(fields: Mapping[str, Any]) -> dict[str, Any]:
+def _cut(fields: Mapping[str, object]) -> dict[str, object]:
     cut = {name: _small(name, value, fields) for name, value in fields.items()}
     return {name: value for name, value in cut.items() if name not in ("quantization_config", "transformers_version")}
 
 
-def _small(name: str, value: Any, fields: Mapping[str, Any]) -> Any:
+def _small(name: str, value: object, fields: Mapping[str, object]) -> object:
     """The value that a field has in the twin."""
     if name in _TOKENS and isinstance(value, int):
         return _TOKENS.index(name) % 3
@@ -72,8 +72,9 @@ def _small(name: str, value: Any, fields: Mapping[str, Any]) -> Any:
     return _DERIVED.get(name) if value is None else value
 
 
-def _small_number(name: str, value: int, fields: Mapping[str, Any]) -> int:
-    if name in _STATE_SPACE_HEADS and (expand := fields.get("mamba_expand") or fields.get("expand")):
+def _small_number(name: str, value: int, fields: Mapping[str, object]) -> int:
+    expand = fields.get("mamba_expand") or fields.get("expand")
+    if name in _STATE_SPACE_HEADS and expand and isinstance(expand, (int, float)):
         return int(expand * _AT_MOST["hidden_size"] // _AT_MOST["head_dim"])
     if "num_key_value_heads" in name or name in ("num_kv_heads", "n_head_kv", "num_global_key_value_heads"):
         heads = fields.get(name.replace("key_value", "attention"), fields.get("num_attention_heads"))
@@ -87,7 +88,7 @@ def _limit(name: str) -> int | None:
     return _AT_MOST.get(name, _WIDTH if feed_forward else None)
 
 
-def _plain_rope(rope: Mapping[str, Any]) -> dict[str, Any]:
+def _plain_rope(rope: Mapping[str, object]) -> dict[str, object]:
     """Rotary embeddings without factors for each dimension: those lists are as long as the real heads are wide."""
     if any(isinstance(value, Mapping) for value in rope.values()):  # by kind of layer
         return {kind: _plain_rope(value) if isinstance(value, Mapping) else value for kind, value in rope.items()}

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 import yaml
 from packaging.version import Version
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("lm_eval.tts")
 
-Load = Callable[[str, "PreTrainedConfig", Sequence[int], bool], Any]
+Load = Callable[[str, "PreTrainedConfig", Sequence[int], bool], "PreTrainedModel"]
 
 TOLERANCE = 1e-4  # of float32 logits, relative to the largest
 _VISIBLE = 1e-2  # by at least as much the dropped layers must change the logits, or the twin shows nothing
@@ -77,10 +77,17 @@ def ensure_exact(config: PreTrainedConfig, kept: Sequence[int], load: Load, *, t
     )
 
 
+class Verified(TypedDict):
+    """What `python -m benchmarks.architectures` has found exact, and in which release."""
+
+    transformers: str
+    exact: list[str]
+
+
 @cache
-def verified() -> Mapping[str, Any]:
-    """What `python -m benchmarks.architectures` has found exact (`exact`), and in which `transformers`."""
-    table: Mapping[str, Any] = yaml.safe_load(Path(__file__).with_name("verified.yaml").read_text("utf-8"))
+def verified() -> Verified:
+    """What stands in `verified.yaml`."""
+    table: Verified = yaml.safe_load(Path(__file__).with_name("verified.yaml").read_text("utf-8"))
     return table
 
 
@@ -160,8 +167,9 @@ def tiny_twin(config: PreTrainedConfig, *, trust_remote_code: bool = False) -> I
 def _write(tiny: PreTrainedConfig, folder: str, trust_remote_code: bool) -> None:
     """Write a random checkpoint of all modalities that the config has."""
     import torch
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
-    auto = _checkpoint_class(tiny)
+    auto = AutoModelForImageTextToText if _causal_is_text_alone(tiny) else AutoModelForCausalLM
     with torch.device("meta"):
         size = auto.from_config(tiny, trust_remote_code=trust_remote_code).num_parameters()
     if size > _LARGEST:
@@ -173,14 +181,13 @@ def _write(tiny: PreTrainedConfig, folder: str, trust_remote_code: bool) -> None
     model.save_pretrained(folder)
 
 
-def _checkpoint_class(config: PreTrainedConfig) -> Any:
-    """The Auto class whose checkpoints these are: of some multimodal kinds the causal class is of the text alone."""
-    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+def _causal_is_text_alone(config: PreTrainedConfig) -> bool:
+    """Whether the causal class of a multimodal kind is of its text alone, so that checkpoints are of another class."""
+    from transformers import AutoModelForCausalLM
 
     causal = AutoModelForCausalLM._model_mapping.get(type(config), None)
     of_text = config.sub_configs.get("text_config")
-    text_alone = of_text is not None and getattr(causal, "config_class", None) is of_text
-    return AutoModelForImageTextToText if text_alone else AutoModelForCausalLM
+    return of_text is not None and getattr(causal, "config_class", None) is of_text
 
 
 def _shake(model: PreTrainedModel) -> None:
@@ -194,7 +201,7 @@ def _shake(model: PreTrainedModel) -> None:
                 parameter.copy_(noise if parameter.dim() > 1 else parameter + noise)
 
 
-def _compared(twin: Any, pruned: Any, kept: Sequence[int]) -> float:
+def _compared(twin: PreTrainedModel, pruned: PreTrainedModel, kept: Sequence[int]) -> float:
     layers = decoder_layers(twin)
     dropped = [layer for layer in range(len(layers)) if layer not in kept]
     ids = _token_ids(twin)
@@ -219,7 +226,7 @@ def _token_ids(model: PreTrainedModel) -> torch.Tensor:
     return torch.randint(5, int(text_config(model.config).vocab_size), (2, _PROMPT), generator=generator)
 
 
-def _logits(model: PreTrainedModel, ids: torch.Tensor, **options: Any) -> torch.Tensor:
+def _logits(model: PreTrainedModel, ids: torch.Tensor, **options: object) -> torch.Tensor:
     import torch
 
     with torch.no_grad():

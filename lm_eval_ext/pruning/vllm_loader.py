@@ -5,14 +5,16 @@ vLLM loads `register` in every process, its workers included, through the entry 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from lm_eval_ext.pruning.checkpoint import is_used
 from lm_eval_ext.pruning.merging import MergeWeights, merged_weights
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig
+    import torch
+    from vllm import LLM
+    from vllm.config import LoadConfig, VllmConfig
 
 LOAD_FORMAT = "lm-eval-tts"
 KEPT, MERGED = "kept_layers", "merged_layers"  # our keys of `model_loader_extra_config`
@@ -54,13 +56,13 @@ def _loader_class() -> type:
     class PrunedModelLoader(DefaultModelLoader):  # type: ignore[misc]  # vllm is not there to be checked
         """vLLM's own loader, of whose tensors those of dropped layers never reach the model."""
 
-        def __init__(self, load_config: PreTrainedConfig) -> None:
+        def __init__(self, load_config: LoadConfig) -> None:
             extra = dict(load_config.model_loader_extra_config)
             self.kept = tuple(extra.pop(KEPT))
             self.merged = {int(layer): {int(one): share for one, share in parts} for layer, parts in extra.pop(MERGED)}
             super().__init__(dataclasses.replace(load_config, load_format="auto", model_loader_extra_config=extra))
 
-        def _get_weights_iterator(self, source: Any) -> Any:
+        def _get_weights_iterator(self, source: DefaultModelLoader.Source) -> Iterator[tuple[str, torch.Tensor]]:
             theirs = source.is_unused_weight
 
             def unused(name: str) -> bool:
@@ -76,7 +78,7 @@ def _loader_class() -> type:
 class KeptLayers:
     """What vLLM's workers learn: to load other layers of the same checkpoint into the model they have."""
 
-    vllm_config: PreTrainedConfig
+    vllm_config: VllmConfig
 
     def keep_layers(self, kept: Sequence[int]) -> None:
         """Have the next `reload_weights` load these layers; as many as before, and of the same kinds."""
@@ -86,7 +88,7 @@ class KeptLayers:
         }
 
 
-def swap_layers(llm: Any, kept: Sequence[int]) -> None:
+def swap_layers(llm: LLM, kept: Sequence[int]) -> None:
     """Load other layers into a running engine, whose compiled graphs and cache space stay.
 
     Args:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 _TOKEN = re.compile(
     r"\b(?:hf_[A-Za-z0-9]{20,}|sk-[\w-]{16,}|gh[pousr]_[A-Za-z0-9]{16,}|github_pat_\w{20,}|glpat-[\w-]{16,}"
@@ -40,7 +39,7 @@ def without_tokens(text: str) -> str:
     return _TOKEN.sub(REDACTED, text)
 
 
-def scrubbed(value: Any) -> Any:
+def scrubbed(value: object) -> object:
     """A value, the texts in it without tokens, assigned secrets, passwords in addresses, and folders of the machine."""
     if isinstance(value, str):
         return _scrubbed(value)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from lm_eval_ext.harness.arguments import PUBLIC, parse_model_args
 from lm_eval_ext.runs.redaction import public_name
@@ -84,7 +83,7 @@ def _pairs(values: Mapping[str, object]) -> str:
     return ",".join(f"{name}={_shown(name, value)}" for name, value in values.items())
 
 
-def _shown(name: str, value: Any) -> str:
+def _shown(name: str, value: object) -> str:
     if name in _NAMES and isinstance(value, str):
         return line(public_name(value))
     return line(value if isinstance(value, str) else json.dumps(value, separators=(",", ":"), default=str))

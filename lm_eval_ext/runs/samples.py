@@ -16,7 +16,7 @@ from lm_eval_ext.runs.run import Hash, Name, Number, Share, first_fault
 
 LARGEST = 2 << 30  # bytes of a task's samples, unpacked
 Grade = Literal["correct", "wrong", "no answer", "unparsable", "timeout", "memory", "not told"]
-GRADES: tuple[str, ...] = get_args(Grade)
+GRADES: tuple[Grade, ...] = get_args(Grade)
 
 
 class _Row(BaseModel):

@@ -11,7 +11,6 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.runs.catalogue import Catalogue
@@ -60,11 +59,11 @@ def submission(path: Path, catalogue: Catalogue, base: str | None = None) -> Run
         "command": command_of(content, list(tasks), named),
         "samples": hashes,
     }
-    public = scrubbed(fields)
+    public = mapping(scrubbed(fields))
     return validated(public | {"id": _run_id(public)}, path)
 
 
-def _results(path: Path) -> dict[str, Any]:
+def _results(path: Path) -> dict[str, object]:
     content = read_json(path)
     for field in ("results", "config"):
         if not isinstance(content.get(field), dict):
@@ -74,8 +73,8 @@ def _results(path: Path) -> dict[str, Any]:
 
 
 def _tasks(
-    content: Mapping[str, Any], catalogue: Catalogue, path: Path
-) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    content: Mapping[str, object], catalogue: Catalogue, path: Path
+) -> tuple[dict[str, dict[str, object]], dict[str, str]]:
     """Results by task, and the SHA-256 that each task's file of samples will have; they are read one by one."""
     tasks, hashes = {}, {}
     for scored in scored_tasks(content, catalogue, path):
@@ -89,11 +88,11 @@ def _tasks(
     return tasks, hashes
 
 
-def _date(content: Mapping[str, Any], path: Path) -> str:
+def _date(content: Mapping[str, object], path: Path) -> str:
     """When the run began; else what the file's name says."""
     try:
-        began = datetime.fromtimestamp(float(content["date"]), UTC)
-    except (KeyError, TypeError, ValueError, OverflowError, OSError):
+        began = datetime.fromtimestamp(float(str(content["date"])), UTC)
+    except (KeyError, ValueError, OverflowError, OSError):
         named = re.search(r"(\d{4}-\d\d-\d\d)T(\d\d)-(\d\d)-(\d\d)", path.name)
         if named is None:
             raise ResultsError(
@@ -104,9 +103,9 @@ def _date(content: Mapping[str, Any], path: Path) -> str:
     return began.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _pruning(info: Mapping[str, Any], recovered: Mapping[str, Any]) -> dict[str, Any]:
+def _pruning(info: Mapping[str, object], recovered: Mapping[str, object]) -> dict[str, object]:
     kept, dropped = sequence(info.get("kept_layers")), sequence(info.get("dropped_layers"))
-    merged: dict[str, list[Any]] = {}
+    merged: dict[str, list[object]] = {}
     for step in map(mapping, sequence(info.get("merged_layers"))):
         merged.setdefault(line(step.get("into"), 20), []).extend(sequence(step.get("layers")))
     return {
@@ -123,7 +122,7 @@ def _pruning(info: Mapping[str, Any], recovered: Mapping[str, Any]) -> dict[str,
     }
 
 
-def _software(content: Mapping[str, Any]) -> dict[str, str]:
+def _software(content: Mapping[str, object]) -> dict[str, str]:
     torch = re.search(r"PyTorch version: (\S+)", str(content.get("pretty_env_info")))
     named = {
         "lm-eval-tts": mapping(content.get("config")).get("lm_eval_tts_version"),
@@ -134,12 +133,13 @@ def _software(content: Mapping[str, Any]) -> dict[str, str]:
     return {name: line(version, 200) for name, version in named.items() if version}
 
 
-def _run_id(fields: Mapping[str, Any]) -> str:
+def _run_id(fields: Mapping[str, object]) -> str:
     """Readable, and different for different content."""
     content = hashlib.sha256(json.dumps(fields, sort_keys=True, default=str).encode()).hexdigest()[:8]
-    pruning = fields["pruning"]
-    label = f"{pruning['method']}-{len(pruning['dropped'])}" if pruning and pruning["dropped"] else "dense"
-    words = f"{fields['base'].split('/')[-1]}-{label}-{content}".lower()
+    pruning = mapping(fields["pruning"])
+    dropped = sequence(pruning.get("dropped"))
+    label = f"{pruning['method']}-{len(dropped)}" if dropped else "dense"
+    words = f"{str(fields['base']).split('/')[-1]}-{label}-{content}".lower()
     return re.sub(r"[^a-z0-9._-]+", "-", words)[-100:].strip("-._")
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.runs.redaction import without_tokens
 from lm_eval_ext.runs.run import first_fault
-from lm_eval_ext.runs.samples import GRADES, Output, Sample
+from lm_eval_ext.runs.samples import GRADES, Grade, Output, Sample
 from lm_eval_ext.runs.untrusted import line, mapping, number, sequence, text
 
 ROUNDING = 1e-6  # by which a mean of shares may miss 0 or 1
@@ -42,7 +41,7 @@ def read_rows(path: Path, filter_name: str, score: str, *, gated: bool, texts: b
     return samples
 
 
-def raw_rows(path: Path) -> Iterator[dict[str, Any]]:
+def raw_rows(path: Path) -> Iterator[dict[str, object]]:
     """Every row of a samples file as it is.
 
     Raises:
@@ -56,7 +55,7 @@ def raw_rows(path: Path) -> Iterator[dict[str, Any]]:
         raise ResultsError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def _row(given: bytes, place: str) -> dict[str, Any]:
+def _row(given: bytes, place: str) -> dict[str, object]:
     try:
         row = json.loads(given.decode("utf-8", "replace"))
     except (ValueError, RecursionError) as error:
@@ -66,7 +65,7 @@ def _row(given: bytes, place: str) -> dict[str, Any]:
     return row
 
 
-def _sample(row: Mapping[str, Any], score: str, gated: bool, texts: bool, place: str) -> Sample:
+def _sample(row: Mapping[str, object], score: str, gated: bool, texts: bool, place: str) -> Sample:
     value = number(row.get(score))
     if value is None or not -ROUNDING <= value <= 1 + ROUNDING:
         raise ResultsError(f"{place}: {score}={line(repr(row.get(score)), 80)}; allowed: a number from 0 to 1")
@@ -75,24 +74,24 @@ def _sample(row: Mapping[str, Any], score: str, gated: bool, texts: bool, place:
     if "doc_id" not in row:
         raise ResultsError(f"{place}: doc_id is missing")
     try:
-        return Sample(
-            id=row["doc_id"], hash=line(row.get("doc_hash"), 64), score=min(1.0, max(0.0, value)), metrics=metrics,
-            prompt=None if gated else _prompt(row), gold=None if gated else _text(row.get("target")),
-            outputs=_outputs(row, gated) if texts else (),
-        )  # fmt: skip
+        return Sample.model_validate({
+            "id": row["doc_id"], "hash": line(row.get("doc_hash"), 64), "score": min(1.0, max(0.0, value)),
+            "metrics": metrics, "prompt": None if gated else _prompt(row),
+            "gold": None if gated else _text(row.get("target")), "outputs": _outputs(row, gated) if texts else (),
+        })  # fmt: skip
     except ValidationError as error:
         raise ResultsError(f"{place}: {first_fault(error)}") from error
 
 
-def _prompt(row: Mapping[str, Any]) -> str:
+def _prompt(row: Mapping[str, object]) -> str:
     arguments = row.get("arguments")
-    first: Any = next(iter(arguments.values()), "") if isinstance(arguments, dict) else arguments
+    first: object = next(iter(arguments.values()), "") if isinstance(arguments, dict) else arguments
     while isinstance(first, (list, tuple, dict)) and first:
         first = first.get("arg_0", "") if isinstance(first, dict) else first[0]
     return _text(first)
 
 
-def _outputs(row: Mapping[str, Any], gated: bool) -> tuple[Output, ...]:
+def _outputs(row: Mapping[str, object], gated: bool) -> tuple[Output, ...]:
     """Every response with its answer; without answers where the filter gave other than one each."""
     responses, found = flat(row.get("resps")), flat(row.get("filtered_resps"))
     known = len(found) == len(responses)
@@ -100,14 +99,14 @@ def _outputs(row: Mapping[str, Any], gated: bool) -> tuple[Output, ...]:
     reasons = sequence(row.get("graded"))
     if len(reasons) != len(responses):
         reasons = [_grade(answer, row) if known else "not told" for answer in answers]
-    grades: list[Any] = [reason if reason in GRADES else "not told" for reason in reasons]  # of `Grade`
+    grades: list[Grade] = [next((grade for grade in GRADES if grade == reason), "not told") for reason in reasons]
     return tuple(
         Output(grade=grade) if gated else Output(grade=grade, answer=answer and _text(answer), text=_text(response))
         for response, answer, grade in zip(responses, answers, grades, strict=True)
     )
 
 
-def _grade(answer: str | None, row: Mapping[str, Any]) -> str:
+def _grade(answer: str | None, row: Mapping[str, object]) -> str:
     """Of a metric that gives no reasons: a letter is right if it is the gold one; else the row's scores tell."""
     if not answer:
         return "no answer"
@@ -117,7 +116,7 @@ def _grade(answer: str | None, row: Mapping[str, Any]) -> str:
     return ("correct" if right[0] else "wrong") if right else "not told"
 
 
-def flat(responses: object) -> list[Any]:
+def flat(responses: object) -> list[object]:
     """`[["a", "b"]]` and `["a"]` as one list."""
     return [one for given in sequence(responses) for one in (given if isinstance(given, list) else [given])]
 

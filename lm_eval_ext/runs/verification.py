@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from statistics import fmean, stdev
-from typing import Any, Literal
+from typing import Literal
 
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.grading import GRADER_VERSION
@@ -19,7 +19,7 @@ from lm_eval_ext.grading.answers import TRACE
 from lm_eval_ext.runs.load import Source
 from lm_eval_ext.runs.publish import Golds, RunFinding, is_gated, shown_though_gated
 from lm_eval_ext.runs.run import Score, TaskResult
-from lm_eval_ext.runs.samples import Sample, question_set
+from lm_eval_ext.runs.samples import Output, Sample, question_set
 
 CLOSE = 1e-6  # for means of means
 _UNTOLD = ("unparsable", "timeout", "memory")  # grades that need not come out the same on another machine
@@ -137,7 +137,7 @@ def _complete(task: TaskResult, rows: Sequence[Sample], gated: bool) -> Iterator
             yield f"question {short[0].id} has no gold answer, or a sample without text or answer"
 
 
-def _is_short(output: Any) -> bool:
+def _is_short(output: Output) -> bool:
     return output.text is None or output.answer is None
 
 
@@ -232,13 +232,10 @@ def _by_metric(task: TaskResult, row: Sample, gated: bool) -> Mapping[str, float
 def _from_answers(task: TaskResult, row: Sample) -> Mapping[str, float]:
     from lm_eval_ext.grading.metrics import choice_match, math_verify
 
-    metric: Any = math_verify if "graded" in task.metrics else choice_match
+    metric = math_verify if "graded" in task.metrics else choice_match
     shares = [float(found[1]) for name in task.metrics if (found := re.fullmatch(r"g-pass@\d+_([\d.]+)", name))]
     votes = any(name.startswith(("pass@", "maj@")) for name in task.metrics)
-    scores: Mapping[str, float] = metric(
-        [row.gold], [[one.answer or "" for one in row.outputs]], votes=votes, g_pass=shares
-    )
-    return scores
+    return metric([row.gold], [[one.answer or "" for one in row.outputs]], votes=votes, g_pass=shares)
 
 
 def _from_grades(task: TaskResult, row: Sample) -> Mapping[str, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 if TYPE_CHECKING:
     import altair
@@ -26,7 +26,7 @@ class Chart(NamedTuple):
 
     title: str
     svg: str
-    spec: dict[str, Any]
+    spec: dict[str, object]
 
 
 class Point(NamedTuple):
@@ -38,6 +38,15 @@ class Point(NamedTuple):
     low: float | None = None
     high: float | None = None
     dashed: bool = False
+
+
+class LayerFate(TypedDict):
+    """A layer of a model: `kept`, `dropped` or `merged`, and its score from 0 to 1 where the method gave one."""
+
+    model: str
+    layer: int
+    fate: str
+    score: float | None
 
 
 def colours(series: Iterable[str]) -> dict[str, str]:
@@ -73,12 +82,12 @@ def lines(title: str, axis: str, points: Sequence[Point], colour: Mapping[str, s
     return _drawn(title, drawn)
 
 
-def heat_map(title: str, rows: Sequence[Mapping[str, Any]], depth: int) -> Chart:
+def heat_map(title: str, rows: Sequence[LayerFate], depth: int) -> Chart:
     """Which layers each model dropped, and how the method scored them, from its least (0) to its greatest (1).
 
     Args:
         title: what it is of.
-        rows: `model`, `layer`, `fate` (kept, dropped, merged), `score` from 0 to 1 or None.
+        rows: every layer of every model.
         depth: layers of the base.
     """
     import altair as alt
@@ -107,7 +116,7 @@ def _drawn(title: str, chart: altair.LayerChart | altair.FacetChart) -> Chart:
 
 
 @cache
-def _config() -> dict[str, Any]:
+def _config() -> dict[str, object]:
     """`currentColor` lets text and axes follow the page, light or dark."""
     quiet = {"labelColor": "currentColor", "titleColor": "currentColor", "labelFontSize": 11, "titleFontSize": 11,
              "titleFontWeight": "normal", "gridColor": "currentColor", "gridOpacity": 0.12,

@@ -9,7 +9,7 @@ from lm_eval_ext.analysis.board import Board
 from lm_eval_ext.analysis.comparison import metric_interval
 from lm_eval_ext.analysis.entries import Entry, Scored
 from lm_eval_ext.runs.run import TaskResult
-from lm_eval_ext.site.charts import Point, colours
+from lm_eval_ext.site.charts import LayerFate, Point, colours
 from lm_eval_ext.statistics.intervals import Interval
 
 MOST_LINES = 12  # of a chart; the rest are in its table
@@ -21,7 +21,7 @@ class Curves(NamedTuple):
     benchmark: str
     points: list[Point]
     header: list[str]
-    rows: list[tuple[str, Entry, list[Any]]]
+    rows: list[tuple[str, Entry, list[Interval | None]]]
 
 
 def budget_curves(board: Board, base: str) -> Iterator[Curves]:
@@ -142,9 +142,9 @@ def shown_colours(curves: Sequence[Curves], first: str = "dense") -> dict[str, s
     return {name: colour for name, colour in found.items() if name in names}
 
 
-def dropped_layers(board: Board, base: str) -> list[dict[str, Any]]:
+def dropped_layers(board: Board, base: str) -> list[LayerFate]:
     """For the heat map: the fate of every layer in every pruned model, and its score among those of its model."""
-    rows = []
+    rows: list[LayerFate] = []
     for entry in board.bases[base][: 3 * MOST_LINES]:
         pruning = entry.latest.pruning
         if pruning is None or not pruning.dropped:

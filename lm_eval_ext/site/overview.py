@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from lm_eval_ext.analysis.board import Board
 from lm_eval_ext.analysis.comparison import difference
@@ -21,7 +21,7 @@ class Cell(NamedTuple):
     outdated: bool
 
 
-def overview(board: Board) -> dict[str, Any]:
+def overview(board: Board) -> dict[str, object]:
     """One row for each entry, one column for each benchmark."""
     kinds = [board.catalogue.benchmark(name).kind for name in board.benchmarks]
     return {
@@ -34,7 +34,7 @@ def overview(board: Board) -> dict[str, Any]:
     }
 
 
-def _row(board: Board, entry: Entry) -> dict[str, Any]:
+def _row(board: Board, entry: Entry) -> dict[str, object]:
     shown = [entry.best(name) for name in board.benchmarks]
     ranked = board.ranked.get(entry.key)
     return {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from lm_eval_ext.analysis.board import Board
 from lm_eval_ext.analysis.comparison import Difference, difference, repeated_interval
@@ -12,7 +12,7 @@ from lm_eval_ext.grading.metrics import score_named
 from lm_eval_ext.runs.run import Run
 
 
-def run_page(board: Board, run: Run) -> dict[str, Any]:
+def run_page(board: Board, run: Run) -> dict[str, object]:
     """Everything of one run."""
     entry = board.entry_of[run.id]
     dense = board.dense(entry)
@@ -69,7 +69,7 @@ def _grids(run: Run) -> Iterator[Grid]:
             yield Grid(name, right, partly, wrong, min(GRID_COLUMNS, len(task.scores)), rows)
 
 
-def flat(board: Board) -> list[dict[str, Any]]:
+def flat(board: Board) -> list[dict[str, object]]:
     """One record for each run, task and metric, for CSV and JSON."""
     return [
         {

@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from io import StringIO
 from pathlib import Path
-from typing import Any
 
 from lm_eval_ext.analysis.board import Board
 from lm_eval_ext.errors import ResultsError
@@ -20,6 +19,7 @@ from lm_eval_ext.runs.run import Run, TaskResult
 from lm_eval_ext.site import charts, curves, pages
 from lm_eval_ext.site.overview import overview
 from lm_eval_ext.site.shards import write_shards
+from lm_eval_ext.statistics.intervals import Interval
 from lm_eval_ext.thinking_formats import text_marks
 
 _PAGES = ("index", "budgets", "votes", "depth", "compare", "about")
@@ -88,7 +88,7 @@ def _renderer(out: Path, board: Board) -> Callable[..., None]:
     environment.filters |= {"percent": _percent, "count": _count, "layers": _short, "span": _span}
     environment.globals |= {"board": board, "catalogue": board.catalogue, "title": board.title}
 
-    def render(template: str, path: str, **values: Any) -> None:
+    def render(template: str, path: str, **values: object) -> None:
         target = out / path
         target.parent.mkdir(parents=True, exist_ok=True)
         root = "../" * path.count("/")
@@ -123,7 +123,7 @@ def _short(layers: Iterable[int]) -> str:
     return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
-def _span(interval: Any) -> str:
+def _span(interval: Interval) -> str:
     """`42–48`; of a narrow interval with a decimal."""
     digits = 0 if interval.high - interval.low > 0.05 else 1
     return f"{_percent(interval.low, digits)}–{_percent(interval.high, digits)}"
@@ -131,7 +131,7 @@ def _span(interval: Any) -> str:
 
 def _section(
     board: Board, base: str, lines: Callable[[Board, str], Iterable[curves.Curves]], page: str
-) -> dict[str, Any]:
+) -> dict[str, object]:
     found = list(lines(board, base))
     colour = curves.shown_colours(found)
     axis, log = {"budgets": ("thinking tokens", True), "votes": ("samples", True)}.get(page, ("layers removed", False))
@@ -207,7 +207,7 @@ def _write_run(source: Source, out: Path, render: Callable[..., None], board: Bo
     render("run.html", f"runs/{run.id}/index.html", **pages.run_page(board, run), shards=shards)
 
 
-def _paired(task: TaskResult) -> list[Any]:
+def _paired(task: TaskResult) -> list[object]:
     """What the page needs to compare it with another: of which questions, scores, accuracy with its interval.
 
     The first is the same for scores that may be compared question by question, and empty where nobody knows.

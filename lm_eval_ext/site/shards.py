@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from lm_eval_ext.runs.samples import Sample
 
@@ -25,12 +24,12 @@ def write_shards(samples: Sequence[Sample], folder: Path, task: str, run: str) -
     return number
 
 
-def _parts(samples: Sequence[Sample]) -> Iterator[list[dict[str, Any]]]:
+def _parts(samples: Sequence[Sample]) -> Iterator[list[dict[str, object]]]:
     for start in range(0, len(samples), QUESTIONS):
         yield [_shown(sample) for sample in samples[start : start + QUESTIONS]]
 
 
-def _shown(sample: Sample) -> dict[str, Any]:
+def _shown(sample: Sample) -> dict[str, object]:
     return {
         "id": sample.id, "hash": sample.hash[:16], "score": sample.score, "prompt": _cut(sample.prompt),
         "gold": _cut(sample.gold), "metrics": sample.metrics,

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 from lm_eval_ext.yaml_functions import usable_from_yaml
+
+if TYPE_CHECKING:
+    from datasets import DatasetDict
 
 _NAMES = ("Ada", "Ben", "Chloe", "Dev", "Emil", "Fay", "Gus", "Hana")
 _THINGS = ("apples", "stamps", "marbles", "pencils", "shells", "coins")
@@ -67,24 +70,24 @@ def chains(count: int, shortest: int, longest: int, seed: int = 22510) -> list[P
 
 
 @usable_from_yaml
-def sums_dataset(**_: object) -> Any:
+def sums_dataset(**_: object) -> DatasetDict:
     """The problems as lm-eval's `custom_dataset` wants them: a dictionary of splits."""
     return _dataset(sums(100))
 
 
 @usable_from_yaml
-def short_chains_dataset(**_: object) -> Any:
+def short_chains_dataset(**_: object) -> DatasetDict:
     """Chains of one to three steps."""
     return _dataset(chains(200, 1, 3))
 
 
 @usable_from_yaml
-def chains_dataset(**_: object) -> Any:
+def chains_dataset(**_: object) -> DatasetDict:
     """Chains of 6 to 40 steps, so that every budget from 8 to 128 tokens lets more of them end."""
     return _dataset(chains(200, 6, 40))
 
 
-def _dataset(problems: list[Problem]) -> Any:
+def _dataset(problems: list[Problem]) -> DatasetDict:
     from datasets import Dataset, DatasetDict
 
     return DatasetDict({"test": Dataset.from_list(problems)})

@@ -21,7 +21,7 @@ import random
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
@@ -33,6 +33,7 @@ from lm_eval_ext.testbed.tokenizer import INSTRUCTION, chain_tokenizer
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 TOKENS = 4096  # of a batch, about
 SHORTEST, LONGEST = 6, 40  # longest chains at first and at last, in steps
@@ -58,7 +59,9 @@ def main() -> None:
     print(json.dumps(log["accuracy"]))
 
 
-def train(folder: Path, steps: int, seed: int, skip: float = SKIP, threads: int = 1, examples: int = 100) -> Any:
+def train(
+    folder: Path, steps: int, seed: int, skip: float = SKIP, threads: int = 1, examples: int = 100
+) -> dict[str, object]:
     """Train a model, write it to `folder`, and return what `training.json` holds."""
     import torch
 
@@ -71,7 +74,7 @@ def train(folder: Path, steps: int, seed: int, skip: float = SKIP, threads: int 
     losses = _fit(model, tokenizer, steps, skip, seed)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    log = {
+    log: dict[str, object] = {
         "seed": seed, "steps": steps, "skip": skip, "minutes": round((time.monotonic() - begun) / 60),
         "parameters": model.num_parameters(), "torch": torch.__version__, "loss": losses,
         "accuracy": _accuracies(folder, tokenizer, examples, device),
@@ -80,7 +83,7 @@ def train(folder: Path, steps: int, seed: int, skip: float = SKIP, threads: int 
     return log
 
 
-def _new_model(tokenizer: Any) -> Any:
+def _new_model(tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
     from transformers import GenerationConfig, Qwen3Config, Qwen3ForCausalLM
 
     config = Qwen3Config(
@@ -109,7 +112,9 @@ def example(steps: int, generator: random.Random, *, cut: bool = False) -> tuple
     return prompt, f"{''.join(parts[: generator.randrange(near_end, len(parts))])}</think>", answer
 
 
-def _batch(tokenizer: Any, longest: int, generator: random.Random) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _batch(
+    tokenizer: PreTrainedTokenizerFast, longest: int, generator: random.Random
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Ids, labels, and which rows are cut; of about one length, for little padding, the longest more often."""
     import torch
 
@@ -121,7 +126,9 @@ def _batch(tokenizer: Any, longest: int, generator: random.Random) -> tuple[torc
     return *_padded(tokenizer, examples), torch.tensor(cuts)
 
 
-def _padded(tokenizer: Any, examples: Sequence[tuple[str, str, str]]) -> tuple[torch.Tensor, torch.Tensor]:
+def _padded(
+    tokenizer: PreTrainedTokenizerFast, examples: Sequence[tuple[str, str, str]]
+) -> tuple[torch.Tensor, torch.Tensor]:
     import torch
 
     parts = [[tokenizer.encode(part, add_special_tokens=False) for part in example] for example in examples]
@@ -138,7 +145,9 @@ def _padded(tokenizer: Any, examples: Sequence[tuple[str, str, str]]) -> tuple[t
 # Training ---------------------------------------------------------------------------------------------------
 
 
-def _fit(model: Any, tokenizer: Any, steps: int, skip: float, seed: int) -> list[list[float]]:
+def _fit(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, steps: int, skip: float, seed: int
+) -> list[list[float]]:
     """Step, mean loss of a token of thinking since the one before, and longest chain, about a hundred times.
 
     Chains grow by two steps whenever those there are have been learned.
@@ -176,13 +185,13 @@ def _fit(model: Any, tokenizer: Any, steps: int, skip: float, seed: int) -> list
     return shown
 
 
-def _optimizers(model: Any) -> list[Any]:
+def _optimizers(model: PreTrainedModel) -> list[torch.optim.Optimizer]:
     import torch
 
     matrices = [weight for name, weight in model.named_parameters() if weight.ndim == 2 and ".layers." in name]
     chosen = {id(weight) for weight in matrices}
     others = [weight for weight in model.parameters() if id(weight) not in chosen]
-    optimizers = [
+    optimizers: list[torch.optim.Optimizer] = [
         torch.optim.Muon(matrices, lr=RATES["muon"], momentum=0.95, weight_decay=0.01),
         torch.optim.AdamW(others, lr=RATES["adamw"], betas=(0.9, 0.98), weight_decay=0.0),
     ]
@@ -192,7 +201,7 @@ def _optimizers(model: Any) -> list[Any]:
     return optimizers
 
 
-def _step(model: Any, optimizers: Sequence[Any], progress: float) -> None:
+def _step(model: PreTrainedModel, optimizers: Sequence[torch.optim.Optimizer], progress: float) -> None:
     """Rates rise for a sixtieth of the steps, stay for half of them, and fall to a fiftieth."""
     import torch
 
@@ -208,7 +217,9 @@ def _step(model: Any, optimizers: Sequence[Any], progress: float) -> None:
 # Evaluation -------------------------------------------------------------------------------------------------
 
 
-def _accuracies(folder: Path, tokenizer: Any, examples: int, device: Any) -> dict[str, dict[str, float]]:
+def _accuracies(
+    folder: Path, tokenizer: PreTrainedTokenizerFast, examples: int, device: torch.device
+) -> dict[str, dict[str, float]]:
     """Greedy, thinking as long as it likes: by what is left out, then by number of steps."""
     from transformers import AutoConfig
 
@@ -222,7 +233,7 @@ def _accuracies(folder: Path, tokenizer: Any, examples: int, device: Any) -> dic
     return found
 
 
-def _accuracy(model: Any, tokenizer: Any, steps: int, examples: int) -> float:
+def _accuracy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, steps: int, examples: int) -> float:
     """Share of chains whose answer is right."""
     import torch
 

@@ -6,10 +6,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any
+from typing import TYPE_CHECKING
 
 from lm_eval_ext.generation.engine import FollowUp, ended
 from lm_eval_ext.generation.request import Completion, Job
+
+if TYPE_CHECKING:
+    from vllm import LLM, RequestOutput, SamplingParams
+    from vllm.lora.request import LoRARequest
 
 
 @dataclass
@@ -34,10 +38,10 @@ class VLLMEngine:
 
     def __init__(
         self,
-        llm: Any,
+        llm: LLM,
         decode: Callable[[Sequence[int]], str],
         on_tokens: Callable[[int], None] = lambda tokens: None,
-        lora: Any = None,
+        lora: LoRARequest | None = None,
     ) -> None:
         self.engine = llm.llm_engine
         self.decode = decode
@@ -82,7 +86,7 @@ class VLLMEngine:
         for job, completion in finished:
             self._add(on_completion(job, completion), running)
 
-    def _part(self, output: Any, ended_here: bool) -> None:
+    def _part(self, output: RequestOutput, ended_here: bool) -> None:
         """The engine and we disagree on whether a request has ended."""
         if not ended_here:
             raise RuntimeError(f"vLLM ended a request for reasons of its own: {output.outputs[0].finish_reason}")
@@ -101,7 +105,7 @@ def advanced(
     return None
 
 
-def sampling_params(job: Job) -> Any:
+def sampling_params(job: Job) -> SamplingParams:
     """vLLM's words for a job; every job has a seed of its own, so repeats are independent."""
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind

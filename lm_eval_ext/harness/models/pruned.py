@@ -9,7 +9,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from typing import Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from lm_eval.api.instance import Instance
 
@@ -22,6 +22,9 @@ from lm_eval_ext.harness.prune_on_load import computed_recipe
 from lm_eval_ext.paths import TINY_CHAIN
 from lm_eval_ext.pruning.recipe import Recipe, format_layers
 from lm_eval_ext.pruning.recovery import recovery_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 logger = logging.getLogger("lm_eval.tts")
 
@@ -36,10 +39,13 @@ class PrunedLM(ABC):
     NAME: ClassVar[str]
     NOT_WITH_DROPPED_LAYERS: ClassVar[Mapping[str, str]]  # arguments of lm-eval's class, and why
     arguments: Arguments
+    given_arguments: Mapping[str, object]  # of a model that was loaded from Python
     recipe: Recipe | None
     _kept: tuple[int, ...] | None = None
 
-    def _take(self, pretrained: Any, revision: str | None, kwargs: dict[str, Any]) -> tuple[Any, str]:
+    def _take(
+        self, pretrained: str | PreTrainedModel | None, revision: str | None, kwargs: dict[str, object]
+    ) -> tuple[str | PreTrainedModel, str]:
         """Take our arguments out of all; what is to be loaded, and at which revision."""
         self.arguments = arguments = taken_from(kwargs)
         if any(getattr(arguments, name) is not None for name in CHOOSING):
@@ -62,13 +68,13 @@ class PrunedLM(ABC):
             )
         return pretrained, revision or "main"
 
-    def _refuse(self, kwargs: Mapping[str, Any]) -> None:
+    def _refuse(self, kwargs: Mapping[str, object]) -> None:
         for key, why in self.NOT_WITH_DROPPED_LAYERS.items():
             if kwargs.get(key):
                 raise ArgumentError(f"{key}={kwargs[key]} does not go with dropped layers: {why}")
 
     @classmethod
-    def create_from_arg_string(cls, arg_string: str, additional_config: dict[str, Any] | None = None) -> PrunedLM:
+    def create_from_arg_string(cls, arg_string: str, additional_config: dict[str, object] | None = None) -> PrunedLM:
         """As lm-eval's, but commas inside brackets do not separate arguments."""
         extra = {key: value for key, value in (additional_config or {}).items() if value is not None}
         return cls(**{**parse_model_args(arg_string), **extra})
@@ -103,7 +109,7 @@ class PrunedLM(ABC):
             results.update(zip(ours, texts, strict=True))
         rest = [index for index in range(len(requests)) if index not in results]
         if rest:
-            theirs: Any = super()
+            theirs: Any = super()  # of lm-eval, which has no type information
             texts = theirs.generate_until([requests[index] for index in rest], disable_tqdm)
             results.update(zip(rest, texts, strict=True))
         return [results[index] for index in range(len(requests))]
@@ -123,7 +129,7 @@ class PrunedLM(ABC):
             info["generation"] = self._thinking.totals.info() | ranks
         return info
 
-    def _pruning_info(self) -> dict[str, Any]:
+    def _pruning_info(self) -> dict[str, object]:
         recipe, before, after = self.recipe, *self._parameters()
         pretrained = self._pretrained_name()
         recovery = recovery_of(getattr(self, "peft", None), pretrained)

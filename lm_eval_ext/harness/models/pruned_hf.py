@@ -21,7 +21,7 @@ from lm_eval_ext.pruning.loading import adapter_depth, exact_config, fingerprint
 from lm_eval_ext.pruning.recipe import kept_layers
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig
+    from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
 
 
 class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type information
@@ -42,10 +42,12 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
         "gguf_file": "a GGUF file is read whole; convert it to safetensors first (load it and call save_pretrained)",
         "tp_plan": "tensor parallel loading reads checkpoints by itself; use parallelize=True or device_map",
     }
-    _config: Any
-    AUTO_MODEL_CLASS: Any
+    _config: PreTrainedConfig
+    AUTO_MODEL_CLASS: object
 
-    def __init__(self, pretrained: str | Any | None = None, *, revision: str | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, pretrained: str | PreTrainedModel | None = None, *, revision: str | None = None, **kwargs: object
+    ) -> None:
         pretrained, revision = self._take(pretrained, revision, kwargs)
         self._dense_config: PreTrainedConfig = None
         # Where no device is named, lm-eval's command line falls back to the CPU; its functions would not.
@@ -59,7 +61,7 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
 
     # Loading ----------------------------------------------------------------------------------------------
 
-    def _get_config(self, *args: Any, **kwargs: Any) -> None:
+    def _get_config(self, *args: object, **kwargs: object) -> None:
         super()._get_config(*args, **kwargs)
         if self.recipe is not None:
             self._dense_config = self._config
@@ -80,7 +82,7 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
         finally:
             self.AUTO_MODEL_CLASS = whole
 
-    def from_pretrained(self, pretrained: str, **options: Any) -> Any:
+    def from_pretrained(self, pretrained: str, **options: Any) -> PreTrainedModel:
         """What HFLM asks of its Auto class, without the dropped layers."""
         for unused in ("gguf_file", "quantization_config"):
             if options.get(unused) is None:
@@ -116,12 +118,12 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
             return affordable_batch_size(self.model, tokens, int(self.max_batch_size or 64))
         return int(self.batch_size)
 
-    def decoding_context(self) -> AbstractContextManager[Any]:
+    def decoding_context(self) -> AbstractContextManager[object]:
         """Mixed precision where it was asked for."""
         dtype = self.mixed_precision_dtype
         return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
 
-    def generation_defaults(self) -> Any:
+    def generation_defaults(self) -> GenerationConfig:
         """The checkpoint's generation config."""
         return self.model.generation_config
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.generation.engine import Engine
@@ -16,6 +16,9 @@ from lm_eval_ext.pruning.architecture import config_overrides, depth
 from lm_eval_ext.pruning.loading import checkpoint_fingerprint, exact_config, parameter_count
 from lm_eval_ext.pruning.recipe import kept_layers
 from lm_eval_ext.pruning.vllm_loader import engine_arguments
+
+if TYPE_CHECKING:
+    from transformers import GenerationConfig, PreTrainedConfig
 
 try:
     import vllm
@@ -45,7 +48,7 @@ class PrunedVLLM(PrunedLM, VLLM):  # type: ignore[misc]  # lm-eval has no type i
         "lora_local_path": "the adapter was trained on another depth",
     }
 
-    def __init__(self, pretrained: str | None = None, *, revision: str | None = None, **kwargs: Any) -> None:
+    def __init__(self, pretrained: str | None = None, *, revision: str | None = None, **kwargs: object) -> None:
         self.pretrained, self.revision = self._take(pretrained, revision, kwargs)
         self._dense_config = self._whole_config(bool(kwargs.get("trust_remote_code")))
         if self.recipe is not None:
@@ -67,7 +70,7 @@ class PrunedVLLM(PrunedLM, VLLM):  # type: ignore[misc]  # lm-eval has no type i
             explain_unknown_argument(error, type(self), VLLM)
         self._log_pruning()
 
-    def _whole_config(self, trust_remote_code: bool) -> Any:
+    def _whole_config(self, trust_remote_code: bool) -> PreTrainedConfig:
         from transformers import AutoConfig
 
         return AutoConfig.from_pretrained(self.pretrained, revision=self.revision, trust_remote_code=trust_remote_code)
@@ -88,11 +91,11 @@ class PrunedVLLM(PrunedLM, VLLM):  # type: ignore[misc]  # lm-eval has no type i
         )
         return [output.outputs[0].token_ids for output in outputs]
 
-    def decoding_context(self) -> AbstractContextManager[Any]:
+    def decoding_context(self) -> AbstractContextManager[object]:
         """Nothing: vLLM keeps its own precision."""
         return nullcontext()
 
-    def generation_defaults(self) -> Any:
+    def generation_defaults(self) -> GenerationConfig | None:
         """The checkpoint's generation config, None where it has none."""
         from transformers import GenerationConfig
 
@@ -116,7 +119,7 @@ class PrunedVLLM(PrunedLM, VLLM):  # type: ignore[misc]  # lm-eval has no type i
             self.pretrained, self._config_of_loaded(), self._all_kept(), self.revision, merged
         )
 
-    def _config_of_loaded(self) -> Any:
+    def _config_of_loaded(self) -> PreTrainedConfig:
         return self._sliced_config if self._kept else self._dense_config
 
     def _all_kept(self) -> tuple[int, ...]:

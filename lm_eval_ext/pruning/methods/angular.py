@@ -5,13 +5,18 @@ starts at the l of least distance. The score of layer l is the distance over the
 arXiv 2403.17887 (Gromov et al.), equations 7 and 8.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from lm_eval_ext.pruning.context import PruningContext
 from lm_eval_ext.pruning.layers import Visit, cosines, visit_layers
 from lm_eval_ext.pruning.methods.choice import Removal, Removals, check_finite
+
+if TYPE_CHECKING:
+    import torch
 
 SOURCE = "arXiv 2403.17887"
 NEEDS_TEXTS = True
@@ -29,16 +34,16 @@ def _block(found: list[float], count: int) -> Removal:
     return Removal(tuple(range(start, start + count)), (*found, *[None] * (count - 1)))
 
 
-def last_token_states(context: PruningContext) -> list[Any]:
+def last_token_states(context: PruningContext) -> list[torch.Tensor]:
     """At the last token of each text, what enters every layer and what leaves the last: depth + 1 of (texts, width)."""
     import torch
 
-    states: list[list[Any]] = [[] for _ in range(context.depth + 1)]
+    states: list[list[torch.Tensor]] = [[] for _ in range(context.depth + 1)]
 
-    def of_batch(mask: Any) -> Visit:
+    def of_batch(mask: torch.Tensor) -> Visit:
         last = mask.sum(dim=1) - 1
 
-        def seen(layer: int, before: Any, after: Any) -> None:
+        def seen(layer: int, before: torch.Tensor, after: torch.Tensor) -> None:
             rows = torch.arange(len(last), device=before.device)
             at = last.to(before.device)
             states[layer].append(before[rows, at].float().cpu())
@@ -51,7 +56,7 @@ def last_token_states(context: PruningContext) -> list[Any]:
     return [torch.cat(parts) for parts in states]
 
 
-def distances(states: Sequence[Any], count: int) -> list[float]:
+def distances(states: Sequence[torch.Tensor], count: int) -> list[float]:
     """Mean angular distance over `count` layers, by the layer that they start at."""
     return [
         float(cosines(before, after).clamp(-1, 1).arccos().mean()) / math.pi

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
@@ -26,6 +26,9 @@ from lm_eval_ext.pruning.context import PruningContext
 from lm_eval_ext.pruning.layers import bypassed, check_in_memory, cosines
 from lm_eval_ext.pruning.merging import Merge, MergeWeights, Variant, combinations, merged_tensor
 from lm_eval_ext.pruning.methods.choice import Removal, Removals, check_finite
+
+if TYPE_CHECKING:
+    import torch
 
 SOURCE = "arXiv 2402.11187"
 NEEDS_TEXTS = True
@@ -56,8 +59,8 @@ def choose(
 
 
 def _merge(  # the paper's algorithm has as many parameters
-    context: PruningContext, reference: Any, count: int, threshold: float, merged: int, interval: int, lowest: int,
-    highest: int, variant: Variant,
+    context: PruningContext, reference: Sequence[torch.Tensor], count: int, threshold: float, merged: int,
+    interval: int, lowest: int, highest: int, variant: Variant,
 ) -> Removal:  # fmt: skip
     left, merges = list(range(context.depth)), list[Merge]()
     scores: list[float | None] = [None] * context.depth
@@ -97,7 +100,9 @@ def _next_place(place: int, left: int, merged: int, interval: int, variant: Vari
     return min(below, left - merged)
 
 
-def _similarity(context: PruningContext, reference: Any, merges: Sequence[Merge], variant: Variant) -> float:
+def _similarity(
+    context: PruningContext, reference: Sequence[torch.Tensor], merges: Sequence[Merge], variant: Variant
+) -> float:
     """Mean cosine between the last hidden states of the base model and of the merged one."""
     gone = [layer for merge in merges for layer in merge.layers]
     key = f"{variant} " + " ".join(f"{merge.into}<{','.join(map(str, merge.layers))}" for merge in merges)
@@ -132,7 +137,7 @@ def _merged_in_place(context: PruningContext, made: MergeWeights) -> Iterator[No
             named[layer][name].data = tensor
 
 
-def _mergeable(layer: Any) -> dict[str, Any]:
+def _mergeable(layer: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
     return {name: value for name, value in layer.named_parameters() if is_merged(f"model.layers.0.{name}")}
 
 
@@ -153,11 +158,11 @@ def _check_names(context: PruningContext) -> None:
         )
 
 
-def last_states(context: PruningContext) -> list[Any]:
+def last_states(context: PruningContext) -> list[torch.Tensor]:
     """The model's last hidden states (after the final norm), all tokens of a text in one float32 vector."""
     import torch
 
-    states: list[Any] = []
+    states: list[torch.Tensor] = []
     with torch.no_grad():
         for ids, mask in context.batches():
             hidden = context.model.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state

@@ -4,13 +4,18 @@ l1: sum of |w| over the weights of a layer's linear maps; l2: the root of the su
 Source: arXiv 2402.02834 (Shortened LLaMA), section 3.2, whose norm is l1.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from lm_eval_ext.pruning.context import PruningContext
 from lm_eval_ext.pruning.layers import matrices
 from lm_eval_ext.pruning.methods.choice import Removals, lowest
+
+if TYPE_CHECKING:
+    import torch
 
 SOURCE = "arXiv 2402.02834"
 NEEDS_TEXTS = False
@@ -21,7 +26,7 @@ def choose(context: PruningContext, remove: Sequence[int], *, norm: Literal["l1"
     return lowest([magnitude(layer, norm) for layer in context.layers], remove)
 
 
-def magnitude(layer: object, norm: str) -> float:
+def magnitude(layer: torch.nn.Module, norm: str) -> float:
     """Norm of all weights of a layer's linear maps."""
     weights = [weight.float() for weight in matrices(layer).values()]
     if norm == "l1":

@@ -4,11 +4,17 @@ BI_i = 1 - E[cos(h_i, h_i+1)], the mean over all tokens (padding excluded) of th
 output; of the last layer before the final norm; in float32. Source: arXiv 2403.03853, equation 1.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from lm_eval_ext.pruning.context import PruningContext
 from lm_eval_ext.pruning.layers import Visit, cosines, visit_layers
 from lm_eval_ext.pruning.methods.choice import Removals, lowest
+
+if TYPE_CHECKING:
+    import torch
 
 SOURCE = "arXiv 2403.03853"
 NEEDS_TEXTS = True
@@ -23,13 +29,13 @@ def block_influence(context: PruningContext) -> list[float]:
     """Block Influence of every layer."""
     sums, tokens = [0.0] * context.depth, 0
 
-    def of_batch(mask: object) -> Visit:
+    def of_batch(mask: torch.Tensor) -> Visit:
         nonlocal tokens
-        tokens += int(mask.sum())  # type: ignore[attr-defined]  # a tensor, that is not imported here
+        tokens += int(mask.sum())
 
-        def seen(layer: int, before: object, after: object) -> None:
-            similar = cosines(before, after)  # type: ignore[arg-type]
-            sums[layer] += float((similar * mask.to(similar.device)).double().sum())  # type: ignore[attr-defined]
+        def seen(layer: int, before: torch.Tensor, after: torch.Tensor) -> None:
+            similar = cosines(before, after)
+            sums[layer] += float((similar * mask.to(similar.device)).double().sum())
 
         return seen
 

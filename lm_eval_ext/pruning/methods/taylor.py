@@ -4,12 +4,17 @@ The sum of |w * dL/dw| over the weights of a layer's linear maps, L the mean los
 gradients are added up in float32. Source: arXiv 2402.02834 (Shortened LLaMA), section 3.2.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from lm_eval_ext.pruning.context import PruningContext
 from lm_eval_ext.pruning.layers import loss_sum, matrices
 from lm_eval_ext.pruning.methods.choice import Removals, lowest
+
+if TYPE_CHECKING:
+    import torch
 
 SOURCE = "arXiv 2402.02834"
 NEEDS_TEXTS = True
@@ -26,7 +31,11 @@ def influence(context: PruningContext) -> list[float]:
 
     weights = [list(matrices(layer).values()) for layer in context.layers]
     gradients = {weight: torch.zeros_like(weight, dtype=torch.float32) for some in weights for weight in some}
-    handles = [weight.requires_grad_(True).register_post_accumulate_grad_hook(_into(gradients)) for weight in gradients]
+    add = _into(gradients)
+    handles = [
+        weight.requires_grad_(True).register_post_accumulate_grad_hook(add)  # type: ignore[no-untyped-call]  # torch's
+        for weight in gradients
+    ]
     try:
         tokens = _backward(context)
     finally:
@@ -39,8 +48,9 @@ def influence(context: PruningContext) -> list[float]:
     ]
 
 
-def _into(gradients: dict[Any, Any]) -> Callable[[Any], None]:
-    def add(weight: Any) -> None:
+def _into(gradients: dict[torch.Tensor, torch.Tensor]) -> Callable[[torch.Tensor], None]:
+    def add(weight: torch.Tensor) -> None:
+        assert weight.grad is not None  # the hook runs once it has been computed
         gradients[weight] += weight.grad.float()
         weight.grad = None
 

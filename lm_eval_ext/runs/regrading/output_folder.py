@@ -24,7 +24,7 @@ from lm_eval_ext.statistics.intervals import standard_error
 
 _ACCURACY = "acc"
 
-Row = dict[str, Any]
+Json = dict[str, Any]  # of lm-eval's files, changed in place
 
 
 def regrade_output(path: Path, *, write: bool) -> list[Outcome]:
@@ -50,18 +50,18 @@ def regrade_output(path: Path, *, write: bool) -> list[Outcome]:
     return outcomes
 
 
-def _check_groups(content: Mapping[str, Any], path: Path) -> None:
+def _check_groups(content: Mapping[str, object], path: Path) -> None:
     for group, scores in mapping(content.get("groups")).items():
         if any(name.startswith(f"{_ACCURACY},") for name in mapping(scores)):
             raise ResultsError(f"{path}: groups.{group}: averages its tasks; allowed: groups that only list them")
 
 
-def _our_tasks(content: Mapping[str, Any]) -> list[str]:
+def _our_tasks(content: Mapping[str, object]) -> list[str]:
     configs = mapping(content.get("configs"))
     return [task for task in mapping(content.get("results")) if graded_by(mapping(configs.get(task))) is not None]
 
 
-def _regraded(content: dict[str, Any], task: str, path: Path) -> tuple[Outcome, list[Row]]:
+def _regraded(content: Json, task: str, path: Path) -> tuple[Outcome, list[Json]]:
     """What became of a task, and its rows; its scores in `content` are replaced."""
     config, results = content["configs"][task], content["results"][task]
     key = next((name for name in results if name.startswith(f"{_ACCURACY},")), "")
@@ -80,7 +80,7 @@ def _regraded(content: dict[str, Any], task: str, path: Path) -> tuple[Outcome, 
     return Outcome(task, _ACCURACY, before, float(results[key]), changed, len(rows)), rows
 
 
-def _regrade_rows(rows: Sequence[Row], rules: Rules, results: dict[str, Any], place: str) -> int:
+def _regrade_rows(rows: Sequence[Json], rules: Rules, results: Json, place: str) -> int:
     """Questions whose accuracy changed. Rows and results get the new scores."""
     _check_sum(rows, rules, results, place)
     graded = graded_again([_kept(row, place) for row in rows], rules)
@@ -96,7 +96,7 @@ def _regrade_rows(rows: Sequence[Row], rules: Rules, results: dict[str, Any], pl
     return changed
 
 
-def _check_complete(content: Mapping[str, Any], task: str, rows: Sequence[Row], place: str) -> None:
+def _check_complete(content: Json, task: str, rows: Sequence[Json], place: str) -> None:
     """Every question of every filter has to be there, else a part would pass for the whole."""
     filters = [key.partition(",")[2] for key in content["results"][task] if key.startswith(f"{_ACCURACY},")]
     asked = number(mapping(mapping(content.get("n-samples")).get(task)).get("effective"))
@@ -106,7 +106,7 @@ def _check_complete(content: Mapping[str, Any], task: str, rows: Sequence[Row], 
             raise ResultsError(f"{place}: filter {name}: its samples file holds {found} questions, the results {asked}")
 
 
-def _check_sum(rows: Sequence[Row], rules: Rules, results: Mapping[str, Any], place: str) -> None:
+def _check_sum(rows: Sequence[Json], rules: Rules, results: Json, place: str) -> None:
     """The samples have to be those of the results."""
     told = number(results.get(f"{_ACCURACY},{rows[0].get('filter')}"))
     scores = [found for row in rows if (found := number(row.get(_ACCURACY))) is not None]
@@ -116,16 +116,17 @@ def _check_sum(rows: Sequence[Row], rules: Rules, results: Mapping[str, Any], pl
         raise ResultsError(f"{place}: {_ACCURACY}={told}, but its samples file gives {mean}; are they of one run?")
 
 
-def _kept(row: Row, place: str) -> Kept:
-    texts, answers = flat(row.get("resps")), flat(row.get("filtered_resps"))
+def _kept(row: Json, place: str) -> Kept:
+    told = flat(row.get("resps")), flat(row.get("filtered_resps"))
+    texts, answers = ([one for one in some if isinstance(one, str)] for some in told)
     if not isinstance(row.get("target"), str):
         raise ResultsError(f"{place}: question {row.get('doc_id')}: has no gold answer")
-    if not answers or not all(isinstance(one, str) for one in (*texts, *answers)):
+    if not answers or (texts, answers) != told:
         raise ResultsError(f"{place}: question {row.get('doc_id')}: has no answers as texts")
     return Kept(row.get("target"), texts, answers, number(row.get("thinking_tokens")), mapping(row.get("doc")))
 
 
-def _sum_up(results: dict[str, Any], name: str, filter_name: str, values: Sequence[Any], rules: Rules) -> None:
+def _sum_up(results: Json, name: str, filter_name: str, values: Sequence[Any], rules: Rules) -> None:
     from lm_eval_ext.grading.metrics import AGGREGATIONS
 
     key, error = f"{name},{filter_name}", f"{name}_stderr,{filter_name}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
-from typing import Any
 
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.grading import COMPARED, GRADER_VERSION
@@ -15,9 +14,10 @@ from lm_eval_ext.runs.regrading.outcome import Outcome, why_kept
 from lm_eval_ext.runs.regrading.texts import Graded, Kept, Rules, graded_again, rules_of
 from lm_eval_ext.runs.run import Run, Score, TaskResult, write_run
 from lm_eval_ext.runs.samples import Sample, pack
+from lm_eval_ext.runs.untrusted import sequence
 from lm_eval_ext.statistics.intervals import standard_error
 
-Declared = Callable[[str], Mapping[str, Any] | None]  # a task's configuration by its name, if the registry has it
+Declared = Callable[[str], Mapping[str, object] | None]  # a task's configuration by its name, if the registry has it
 
 
 def regrade_run(source: Source, declared: Declared, *, write: bool) -> list[Outcome]:
@@ -57,7 +57,7 @@ def regraded(source: Source, declared: Declared) -> tuple[Run, dict[str, bytes],
     return run, files, outcomes
 
 
-def _why_not(source: Source, task: str, config: Mapping[str, Any] | None) -> str:
+def _why_not(source: Source, task: str, config: Mapping[str, object] | None) -> str:
     if is_gated(source, task):
         return f"gated, graded by version {source.run.tasks[task].graded_by}; its texts are not published"
     if task not in source.run.samples:
@@ -79,7 +79,7 @@ def _kept(row: Sample, place: str) -> Kept:
 
 def _row(row: Sample, new: Graded) -> Sample:
     scores = {name: value for name, value in new.scores.items() if name in row.metrics}
-    reasons = new.scores.get("graded") or [_reason(answer, row.gold) for answer in new.answers]
+    reasons = sequence(new.scores.get("graded")) or [_reason(answer, row.gold) for answer in new.answers]
     outputs = [
         one.model_copy(update={"answer": answer, "grade": reason})
         for one, answer, reason in zip(row.outputs, new.answers, reasons, strict=True)

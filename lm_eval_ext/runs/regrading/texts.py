@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.grading import GRADING_METRICS, metrics
@@ -28,18 +28,18 @@ class Kept(NamedTuple):
         doc: the dataset's row, where it was kept.
     """
 
-    gold: Any
+    gold: object
     texts: Sequence[str]
     answers: Sequence[str]
     thinking_tokens: float | None
-    doc: Mapping[str, Any] = {}
+    doc: Mapping[str, object] = {}
 
 
 class Graded(NamedTuple):
     """What today's grader makes of a question: the answer of every sample, and the scores by name."""
 
     answers: list[str]
-    scores: dict[str, Any]
+    scores: dict[str, object]
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ class Rules:
     """
 
     filter: str | None
-    filter_options: Mapping[str, Any]
-    metrics: Mapping[str, Mapping[str, Any]]
+    filter_options: Mapping[str, object]
+    metrics: Mapping[str, Mapping[str, object]]
     aggregations: Mapping[str, str]
 
     def aggregation(self, score: str) -> str:
@@ -65,14 +65,14 @@ class Rules:
         ]
 
 
-def graded_by(config: Mapping[str, Any]) -> int | None:
+def graded_by(config: Mapping[str, object]) -> int | None:
     """Version of our grader that graded a task, by its configuration in results; None if another did."""
     if not set(GRADING_METRICS) & {mapping(one).get("metric") for one in sequence(config.get("metric_list"))}:
         return None
     return whole(mapping(config.get("metadata")).get("grader_version")) or 1
 
 
-def rules_of(config: Mapping[str, Any], filter_name: str, place: str) -> Rules:
+def rules_of(config: Mapping[str, object], filter_name: str, place: str) -> Rules:
     """The rules that a task's configuration declares.
 
     Args:
@@ -131,7 +131,7 @@ def _answers(questions: Sequence[Kept], rules: Rules) -> list[list[str]]:
     return [list(answers) for answers in find(outputs, docs, **rules.filter_options)]
 
 
-def _merged(scores: Iterator[Mapping[str, Any]]) -> dict[str, Any]:
+def _merged(scores: Iterator[Mapping[str, object]]) -> dict[str, object]:
     return {name: value for some in scores for name, value in some.items()}
 
 

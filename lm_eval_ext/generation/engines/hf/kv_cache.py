@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from transformers.cache_utils import Cache, DynamicLayer
@@ -31,7 +30,9 @@ class _SlotLayer(DynamicLayer):  # type: ignore[misc]  # transformers is untyped
         self.is_initialized: bool = False
         self.owner = weakref.proxy(owner)  # no cycle: buffers are to go with their owner, not at the next collection
 
-    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: object) -> Any:
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *_: object, **__: object
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Write the new tokens of the active rows after the last column."""
         rows, _heads, new, _width = key_states.shape
         if not self.is_initialized:
@@ -42,11 +43,11 @@ class _SlotLayer(DynamicLayer):  # type: ignore[misc]  # transformers is untyped
         self.values[:rows, :, end : end + new] = value_states
         return self.keys[:rows, :, start : end + new], self.values[:rows, :, start : end + new]
 
-    def get_seq_length(self, *_: Any, **__: object) -> int:
+    def get_seq_length(self, *_: object, **__: object) -> int:
         """Columns in use."""
         return int(self.owner.end - self.owner.start)
 
-    def get_mask_sizes(self, query_length: Any, *_: Any, **__: object) -> tuple[int, int]:
+    def get_mask_sizes(self, query_length: int | torch.Tensor, *_: object, **__: object) -> tuple[int, int]:
         """Key columns that a mask covers, and the first one's number."""
         new = query_length if isinstance(query_length, int) else query_length.shape[0]
         return self.owner.end - self.owner.start + new, 0
