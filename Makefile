@@ -66,12 +66,11 @@ architectures: setup
 
 # Branches that the tests go through, by file; those with everything covered are left out.
 coverage: setup models
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --cov=lm_eval_ext --cov-branch \
-	  --cov-report=term-missing:skip-covered
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --cov --cov-report=term-missing:skip-covered
 
 # What is too long for every run, and is run before a release.
 release-check: coverage architectures
-	LM_EVAL_TTS_ALL_LAYERS=1 $(PY) -m pytest tests/test_methods.py -k "perplexity_and_sleb or half"
+	$(PY) -m pytest --long -m long
 	$(PY) -m benchmarks.extract
 	$(PY) -m benchmarks.coverage
 

@@ -22,6 +22,17 @@ hypothesis.settings.load_profile("untimed")
 VOCABULARY = 300  # bytes, special tokens and thinking markers of the tests' tokenizer
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="also run the tests marked `long`, as make release-check does")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--long"):
+        for item in items:
+            if "long" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="takes minutes; make release-check runs it (pytest --long)"))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _journal_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Neither read nor write the journal of whoever runs the tests."""
@@ -54,7 +65,7 @@ def smollm2() -> PruningContext:
     return context_of(SMOLLM2)
 
 
-@pytest.fixture(scope="module", params=[1, 4])
+@pytest.fixture(scope="module", params=[pytest.param(1, marks=pytest.mark.long), 4])
 def batched(request: pytest.FixtureRequest, smollm2: PruningContext) -> PruningContext:
     """The real model, looking at so many texts at a time."""
     again = context_of(SMOLLM2, request.param)

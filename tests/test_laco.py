@@ -151,7 +151,10 @@ def test_laco_on_a_real_model(batched: PruningContext) -> None:
     assert list(found.scores) == [None if score is None else pytest.approx(score, abs=1e-5) for score in scores]
 
 
-@pytest.mark.parametrize(("interval", "merged", "count"), [(1, 3, 3), (2, 4, 8), (3, 2, 3)])
+@pytest.mark.parametrize(
+    ("interval", "merged", "count"),
+    [(1, 3, 3), pytest.param(2, 4, 8, marks=pytest.mark.long), pytest.param(3, 2, 3, marks=pytest.mark.long)],
+)
 def test_the_reference_code_is_followed_in_what_it_chooses(
     batched: PruningContext, interval: int, merged: int, count: int
 ) -> None:

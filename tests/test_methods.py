@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import functools
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,9 +30,6 @@ from lm_eval_ext.pruning.selection import METHODS, choose, needs_texts
 from lm_eval_ext.testbed.real import SMOLLM2
 from tests.checkpoints import LAYERS
 from tests.contexts import MATRICES, context_of, texts_of
-
-# Every layer takes six minutes; set it once in a while.
-COMPARED = range(30) if os.environ.get("LM_EVAL_TTS_ALL_LAYERS") else (0, 5, 25, 29)
 
 
 def states_of(model: Any, ids: torch.Tensor) -> list[torch.Tensor]:
@@ -105,16 +100,6 @@ def test_taylor(batched: PruningContext) -> None:
     assert not any(weight.requires_grad or weight.grad is not None for weight in batched.model.parameters())
 
 
-@pytest.fixture(scope="module")
-def perplexities(smollm2: PruningContext) -> Callable[..., list[float | None]]:
-    """Of the compared layers: the perplexity of a model that really has neither it nor those dropped before."""
-
-    def without(*dropped: int) -> list[float | None]:
-        return [None if layer in dropped else perplexity_of(smollm2, {*dropped, layer}) for layer in COMPARED]
-
-    return functools.cache(without)
-
-
 def perplexity_of(context: PruningContext, dropped: set[int]) -> float:
     fewer = copy.copy(context.model)
     fewer._modules = {**fewer._modules, "model": copy.copy(context.model.model)}
@@ -124,15 +109,30 @@ def perplexity_of(context: PruningContext, dropped: set[int]) -> float:
         return math.exp(float(loss_of(lambda ids: fewer(ids, use_cache=False), texts_of(context))))
 
 
-def test_perplexity_and_sleb(batched: PruningContext, perplexities: Callable[..., list[float | None]]) -> None:
-    one_shot, greedy = (choose(batched, method, [1, 2], {}) for method in ("perplexity", "sleb"))
+@pytest.mark.long
+def test_perplexity_and_sleb(batched: PruningContext) -> None:
+    check_perplexity_and_sleb(batched)
+
+
+def test_perplexity_and_sleb_on_a_small_model(tiny: PruningContext) -> None:
+    check_perplexity_and_sleb(tiny)
+
+
+def check_perplexity_and_sleb(context: PruningContext) -> None:
+    """Each score is the perplexity of a model that really has neither that layer nor those dropped before."""
+
+    def perplexities(*dropped: int) -> list[float | None]:
+        layers = range(context.depth)
+        return [None if layer in dropped else perplexity_of(context, {*dropped, layer}) for layer in layers]
+
+    one_shot, greedy = (choose(context, method, [1, 2], {}) for method in ("perplexity", "sleb"))
     scores = one_shot[2].scores
-    close([scores[layer] for layer in COMPARED], perplexities())
-    order = sorted(range(30), key=lambda layer: scores[layer] or 0.0)
+    close(scores, perplexities())
+    order = sorted(range(context.depth), key=lambda layer: scores[layer] or 0.0)
     assert one_shot[1].drop == greedy[1].drop == (order[0],) and set(one_shot[2].drop) == set(order[:2])
     assert greedy[1].scores == scores
     second = greedy[2].scores
-    close([second[layer] for layer in COMPARED], perplexities(order[0]))
+    close(second, perplexities(order[0]))
     _, best = min((score, layer) for layer, score in enumerate(second) if score is not None)
     assert greedy[2].drop == tuple(sorted((order[0], best)))
 
@@ -158,6 +158,7 @@ def scores_of(context: PruningContext) -> dict[str, tuple[float | None, ...]]:
     return {method: choose(context, method, [1], parameters.get(method, {}))[1].scores for method in SCORED}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_half_precision_gives_no_nan_and_the_same_extremes(
     dtype: str, in_float32: dict[str, tuple[float | None, ...]], smollm2: PruningContext
