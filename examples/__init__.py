@@ -1,1 +1,1 @@
-"""Examples that are run by the checks."""
+"""Examples, which are run by the checks."""

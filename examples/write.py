@@ -1,6 +1,6 @@
 """Writes `examples/quickstart.ipynb` from `docs/howto/notebook.md`: prose as Markdown cells, code as code cells.
 
-python -m examples.write [--run]     with --run, it is executed instead, and nothing is written
+python -m examples.write [--run]     with --run, the notebook is executed and not written
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ NOTEBOOK = Path(__file__).with_name("quickstart.ipynb")
 
 
 def notebook() -> nbformat.NotebookNode:
-    """The page as a notebook; ids of cells are numbers, so that it is the same every time."""
+    """The page as a notebook; cell ids are numbers, so that it is always the same."""
     parts = re.split(r"^```python\n(.*?)^```\n", PAGE.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
     cells = [
         (new_code_cell if number % 2 else new_markdown_cell)(part.strip(), id=f"cell-{number}")
@@ -30,7 +30,7 @@ def notebook() -> nbformat.NotebookNode:
 
 
 def executed(made: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Run every cell, in a folder of its own that has the leaderboard."""
+    """Run all cells, in a temporary folder with a link to the leaderboard."""
     from nbclient import NotebookClient
 
     with tempfile.TemporaryDirectory() as folder:

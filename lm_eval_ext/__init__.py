@@ -1,11 +1,11 @@
-"""Test-time scaling of layer-pruned language models: a plugin of lm-evaluation-harness, and a library.
+"""Test-time scaling of layer-pruned language models: a plugin for lm-evaluation-harness, and a library.
 
     import lm_eval_ext as tts
 
-    model = tts.load()                                     # the embedded tiny-chain; or a model's name or folder
+    model = tts.load()                                     # the embedded tiny-chain; or pass a model name or folder
     run = tts.evaluate(model, ["tts_chain_b16", "tts_chain_b64"], limit=20)
 
-Importing this loads nothing else; each name is loaded when it is first used. What `__all__` lists is public.
+Names are loaded lazily, on first use. The public API is `__all__`.
 """
 
 from importlib import import_module

@@ -1,8 +1,7 @@
-"""Waits for lm-eval to be imported and then registers our components with it.
+"""Waits for lm-eval to be imported, then registers our components with it.
 
-lm-eval 0.4.13 has no plugin discovery, so a `.pth` file imports this module at every interpreter start. It
-must cost next to nothing and must never raise: it imports only what the interpreter has already loaded, so
-not even `typing`.
+lm-eval 0.4.13 has no plugin discovery, so a `.pth` file imports this module every time the interpreter starts. It must
+be cheap and must never raise, so it only imports modules that the interpreter has already loaded (not even `typing`).
 `LM_EVAL_TTS_AUTOLOAD=0` switches it off.
 """
 
@@ -17,7 +16,7 @@ _HOOKS = {
 
 
 class _Finder:
-    """A meta path finder that finds nothing itself but follows the load of the parts of lm-eval we extend."""
+    """A meta path finder that finds nothing itself, but hooks into the loading of the lm-eval modules we extend."""
 
     @staticmethod
     def find_spec(name, path=None, target=None):
@@ -48,7 +47,7 @@ def _register(step):
         from lm_eval_ext.harness import plugin
 
         getattr(plugin, step)()
-    except Exception as error:  # a broken plugin must not take lm-eval down with it
+    except Exception as error:  # a broken plugin must not break lm-eval
         import logging
 
         logging.getLogger("lm_eval").warning("lm-eval-tts could not register itself: %r", error)

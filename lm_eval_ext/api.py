@@ -1,4 +1,4 @@
-"""The library as a notebook uses it. `import lm_eval_ext as tts` has these functions."""
+"""Public Python API, for notebooks and scripts: the functions behind `import lm_eval_ext as tts`."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ DEFAULT_SAMPLING = {"do_sample": True, "temperature": 1.0}
 def load(
     pretrained: str | None = None, *, engine: str = "hf", batch_size: int | str = "auto", **arguments: object
 ) -> PrunedLM:
-    """Load a model, with fewer layers where asked: an lm-eval `LM`, as `lm_eval --model pruned-hf` makes it.
+    """Load a model, optionally with some layers dropped. Returns the lm-eval `LM` behind `lm_eval --model pruned-hf`.
 
     Args:
-        pretrained: a model's name on the Hub, or a folder; the embedded tiny-chain if left out.
+        pretrained: a model's name on the Hub, or a folder; the embedded tiny-chain by default.
         engine: `hf` or `vllm`.
-        batch_size: rows decoded at once; `auto` takes as many as fit in memory.
-        arguments: `drop_layers`, `recipe`, `prune`, `thinking_format`, ... and those of lm-eval's own model class.
+        batch_size: rows decoded at once; `auto` uses as many as fit in memory.
+        arguments: `drop_layers`, `recipe`, `prune`, `thinking_format`, ..., and any argument of lm-eval's model class.
 
     Raises:
-        ArgumentError: an unknown engine or argument, or a value that is not allowed.
-        TTSError: a recipe or checkpoint that cannot be used.
+        ArgumentError: an engine or argument is unknown, or a value is not allowed.
+        TTSError: the recipe or checkpoint cannot be used.
 
     >>> model = load(drop_layers=[11], journal="off")
     >>> model.recipe.drop
@@ -57,17 +57,17 @@ def generate(
     samples: int = 1,
     **options: object,
 ) -> GeneratedSamples:
-    """Let a model think about prompts, under one or several budgets; budgets of a sample are cuts of one trace.
+    """Run a thinking model on prompts under one or more budgets; all budgets of a sample are cuts of the same trace.
 
     Args:
-        model: of `load`.
+        model: returned by `load`.
         prompts: one or more; the chat template is applied.
-        budgets: thinking tokens; None is no limit.
-        samples: of each prompt and budget, independent of each other.
-        options: generation arguments, as `temperature`, `answer_token_budget`, `max_gen_toks`; the temperature is 1.
+        budgets: limits on thinking tokens; None means no limit.
+        samples: number of independent samples for each prompt and budget.
+        options: generation arguments, such as `temperature` (1 by default), `answer_token_budget` or `max_gen_toks`.
 
     Raises:
-        ArgumentError: an unknown option, or a prompt that does not fit the model's context.
+        ArgumentError: an option is unknown, or a prompt does not fit the model's context.
 
     >>> asked = "Compute from left to right, modulo 10, and put the result in \\\\boxed{}: 1+2+3"
     >>> found = generate(load(journal="off"), asked, budgets=[8, 64], samples=2)
@@ -83,14 +83,14 @@ def generate(
 
 
 def grade(answers: Sequence[str], golds: str | Sequence[str]) -> list[Grade]:
-    """Whether answers are right, and why not.
+    """Grade answers: whether each is correct, and if not, why.
 
     Args:
-        answers: final answers, as LaTeX or plain; an empty one is none.
-        golds: the gold answer of each, or one of all.
+        answers: final answers, in LaTeX or plain text; an empty string means no answer.
+        golds: one gold answer per answer, or a single one for all of them.
 
     Raises:
-        ValueError: not as many answers as golds.
+        ValueError: the numbers of answers and gold answers differ.
 
     >>> [found.reason for found in grade(["0.5", "1/3"], "1/2")]
     ['correct', 'wrong']
@@ -99,7 +99,7 @@ def grade(answers: Sequence[str], golds: str | Sequence[str]) -> list[Grade]:
 
     wanted = [golds] * len(answers) if isinstance(golds, str) else list(golds)
     if len(wanted) != len(answers):
-        raise ValueError(f"{len(answers)} answers and {len(wanted)} golds; allowed: as many, or one gold answer")
+        raise ValueError(f"{len(answers)} answers and {len(wanted)} golds; give one gold per answer, or a single gold")
     return grades(list(zip(wanted, answers, strict=True)))
 
 
@@ -115,18 +115,18 @@ def evaluate(
     """Evaluate a model on tasks with `lm_eval.simple_evaluate`.
 
     Args:
-        model: of `load`, or any other `LM` of lm-eval.
+        model: returned by `load`, or any other lm-eval `LM`.
         tasks: names of tasks or groups, ours or lm-eval's.
-        limit: only so many questions of each, or such a share.
-        output: folder for the results and samples files that lm-eval writes; not kept if left out.
+        limit: number (or fraction) of questions to use from each task.
+        output: folder for lm-eval's results and samples files; they are not kept by default.
         include_path: a folder with more task YAMLs.
-        options: of `simple_evaluate`, as `gen_kwargs` or `num_fewshot`.
+        options: further arguments of `simple_evaluate`, such as `gen_kwargs` or `num_fewshot`.
 
     Returns:
-        The run: `run.tasks["tts_chain_b16"].accuracy`, `runs.to_frame()` of `Runs([run])`, and so on.
+        The run, e.g. `run.tasks["tts_chain_b16"].accuracy`; `Runs([run]).to_frame()` gives a table.
 
     Raises:
-        TaskError: an unknown task.
+        TaskError: a task is unknown.
 
     >>> run = evaluate(load(journal="off"), ["tts_chain_short_b16"], limit=5)
     >>> run.tasks["tts_chain_short_b16"].accuracy.value
@@ -144,14 +144,14 @@ def evaluate(
 
 
 def read_runs(*folders: str | Path, site: str | Path | None = None) -> Runs:
-    """Read runs: results that lm-eval wrote, and published ones, at or below some folders.
+    """Read all runs in some folders and their subfolders: lm-eval results and published runs.
 
     Args:
-        folders: with `results_*.json` or `run.json` somewhere below, or such files.
-        site: another `site.yaml`, which says what counts as a benchmark's accuracy.
+        folders: folders that contain `results_*.json` or `run.json` at any depth, or such files.
+        site: another `site.yaml`, which defines the accuracy of each benchmark.
 
     Raises:
-        ResultsError: names the file and the field; a folder that holds none.
+        ResultsError: a file is invalid (the message names file and field), or a folder contains no results.
 
     >>> from lm_eval_ext.paths import LEADERBOARD
     >>> table = read_runs(LEADERBOARD / "results").to_frame()
@@ -175,22 +175,22 @@ def choose_layers(
     parameters: Mapping[str, object] | None = None,
     **options: Any,
 ) -> Recipe:
-    """Choose by a method which layers of a model go.
+    """Choose which layers to drop from a model, with a pruning method.
 
     Args:
         pretrained: the base model's name on the Hub, or its folder.
         method: `shortgpt`, `laco`, `angular`, ...; see `docs/howto/prune.md`.
-        remove: how many layers.
-        calibration: texts to choose by, as `embedded` or `task:NAME`.
-        revision: branch, tag or commit of the base.
-        parameters: the method's own.
+        remove: how many layers to drop.
+        calibration: source of the calibration texts, such as `embedded` or `task:NAME`.
+        revision: branch, tag or commit of the base model.
+        parameters: parameters of the method.
         options: `samples`, `max_tokens`, `batch_size`, `dtype`, `trust_remote_code`.
 
     Returns:
-        The recipe; `save` writes it, `load(recipe=PATH)` loads the model without these layers.
+        The recipe. Write it with `save`; `load(recipe=PATH)` then loads the model without these layers.
 
     Raises:
-        ArgumentError: an unknown method or parameter, or a number of layers that cannot go.
+        ArgumentError: the method or a parameter is unknown, or that many layers cannot be dropped.
 
     >>> choose_layers("tiny-chain", "reverse", remove=2).drop
     (10, 11)
@@ -199,7 +199,7 @@ def choose_layers(
     from lm_eval_ext.paths import TINY_CHAIN
     from lm_eval_ext.pruning.selection import choose, method_parameters
 
-    method_parameters(method)  # an unknown one is refused before anything is fetched
+    method_parameters(method)  # refuses an unknown method before anything is downloaded
     base = str(TINY_CHAIN) if pretrained == TINY_CHAIN.name else pretrained
     context = context_for(base, revision, calibration, **options)
     context.score_cache = score_cache_for(context, method)
@@ -209,16 +209,16 @@ def choose_layers(
 
 
 def build_site(results: Sequence[str | Path], out: str | Path, *, site: str | Path | None = None) -> Path:
-    """Write the static site that shows some results; returns its first page.
+    """Build the static leaderboard site for some results; returns the path of its first page.
 
     Args:
         results: output folders of lm-eval, or folders of published runs.
-        out: folder of the site; one that is no site is not written over.
+        out: folder for the site; a folder that contains something else is not overwritten.
         site: another `site.yaml`.
 
     Raises:
-        ArgumentError: a library of the extra `leaderboard` is missing.
-        ResultsError: names the file and the field.
+        ArgumentError: a library from the extra `leaderboard` is missing.
+        ResultsError: a file is invalid; the message names file and field.
 
     >>> from lm_eval_ext.paths import LEADERBOARD
     >>> build_site([LEADERBOARD / "results"], tempfile.mkdtemp()).name

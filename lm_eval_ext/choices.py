@@ -1,4 +1,4 @@
-"""Multiple choice: four choices in an order that depends on the record alone."""
+"""Multiple choice: four choices, in an order that depends only on the record."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ LETTERS = "ABCD"
 
 @usable_from_yaml
 def shuffled(dataset: Dataset) -> Dataset:
-    """GPQA's records with `choices`, a list of four texts, and `letter`, the right one's.
+    """Add `choices` (a list of four texts) and `letter` (that of the correct choice) to GPQA's records.
 
-    The order is that of a hash of record and choice: it never depends on a seed or on other records.
+    Choices are sorted by a hash of record and choice, so the order never depends on a seed or on other records.
     """
     return dataset.map(_with_choices)
 

@@ -1,4 +1,4 @@
-"""What can go wrong, as one small tree. Every message is one line: what was given, where, what is allowed."""
+"""The package's exceptions. Every message is one line: what was given, where, and what is allowed."""
 
 
 class TTSError(Exception):
@@ -6,36 +6,36 @@ class TTSError(Exception):
 
 
 class ArgumentError(TTSError, ValueError):
-    """A model argument or generation argument that cannot be used."""
+    """A model argument or generation argument is invalid."""
 
 
 class RecipeError(TTSError, ValueError):
-    """A pruning recipe that cannot be read or does not fit its base model."""
+    """A pruning recipe cannot be read or does not fit its base model."""
 
 
 class ArchitectureError(TTSError):
-    """A model whose layers cannot be dropped safely."""
+    """A model's layers cannot be dropped safely."""
 
 
 class CheckpointError(TTSError):
-    """A checkpoint whose tensors cannot be found or do not fit the model."""
+    """A checkpoint's tensors cannot be found or do not fit the model."""
 
 
 class JournalError(TTSError):
-    """A journal that cannot be opened, or a file that is none."""
+    """A journal cannot be opened, or the file is not a journal."""
 
 
 class DatasetError(TTSError):
-    """A benchmark whose dataset cannot be reached."""
+    """A benchmark's dataset cannot be reached."""
 
 
 class TaskError(TTSError, ValueError):
-    """A task YAML that cannot be read or declares something unknown."""
+    """A task YAML cannot be read or declares something unknown."""
 
 
 class GradingError(TTSError):
-    """Answers cannot be graded at all: what compares them does not work here."""
+    """Answers cannot be graded at all, because the comparison does not work on this machine."""
 
 
 class ResultsError(TTSError, ValueError):
-    """A results file that cannot be read, or that holds what no run could have given."""
+    """A results file cannot be read, or contains values that no run could have produced."""

@@ -1,4 +1,4 @@
-"""Where things are: the registry folders (beside the package in a checkout, inside it in a wheel), the cache."""
+"""Paths of the registry folders (beside the package in a checkout, inside it in a wheel) and of the cache."""
 
 import os
 from pathlib import Path
@@ -14,9 +14,9 @@ def _folder(name: str) -> Path:
 TASKS = _folder("tasks")
 PRUNED_MODELS = _folder("pruned_models")
 LEADERBOARD = _folder("leaderboard")
-TINY_CHAIN = PRUNED_MODELS / "tiny-chain"  # the model that is taken where none is named
+TINY_CHAIN = PRUNED_MODELS / "tiny-chain"  # the default model
 
 
 def cache_folder() -> Path:
-    """Where what took long is kept between runs."""
+    """Folder where expensive results are kept between runs."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lm-eval-tts"

@@ -1,7 +1,7 @@
-"""Thinking formats: how a model marks where its thinking starts and ends. Declared in `thinking_formats.yaml`.
+"""Thinking formats: how models mark the start and end of their thinking. Declared in `thinking_formats.yaml`.
 
-The one table serves generation (which forces the end of thinking), grading (which looks for the answer in texts of
-models that know nothing of our generations) and the leaderboard's pages (which fold the thinking away).
+The same table is used by generation (which forces the end of thinking), grading (which finds the answer in the output
+of stock models) and the leaderboard's pages (which collapse the thinking).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lm_eval_ext.errors import ArgumentError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# Qwen3's words for a thinking budget that is used up.
+# Qwen3's text for an exhausted thinking budget.
 _EARLY_STOP = (
     "\n\nConsidering the limited time by the user, I have to give the solution based on the thinking directly now.\n"
 )
@@ -28,7 +28,7 @@ _EARLY_STOP = (
 
 @dataclass(frozen=True)
 class ThinkingFormat:
-    """Markers of one format, as text; `thinking_formats.yaml` says what each is."""
+    """The markers of one format, as text; the fields are explained in `thinking_formats.yaml`."""
 
     name: str
     start: str
@@ -39,22 +39,22 @@ class ThinkingFormat:
 
     @property
     def separates(self) -> bool:
-        """Whether thinking and answer are told apart."""
+        """Whether the format separates thinking from the answer."""
         return bool(self.end)
 
     @property
     def ends(self) -> tuple[str, ...]:
-        """All that the model may write to end its thinking."""
+        """All markers that the model may write to end its thinking."""
         return (self.end, *self.other_ends) if self.end else ()
 
 
 class TextMarks(NamedTuple):
-    """How thinking shows in the text of a stock model.
+    """Markers of thinking in the text of a stock model.
 
     Attributes:
-        start: what opens it; it may be missing from the text where the prompt ended in it.
-        ends: what ends it.
-        anchored: whether the ends count only in a text that begins with `start`, being ordinary words.
+        start: opens the thinking; missing from the text if the prompt ended with it.
+        ends: markers that end the thinking.
+        anchored: whether the markers are ordinary words, so that the ends only count if the text begins with `start`.
     """
 
     start: str
@@ -71,7 +71,7 @@ def _table() -> Mapping[str, Mapping[str, Any]]:
 
 
 def format_names() -> list[str]:
-    """Names that `thinking_format=` takes."""
+    """Names that `thinking_format=` accepts."""
     return list(_table())
 
 
@@ -79,7 +79,7 @@ def format_named(name: str) -> ThinkingFormat:
     """The format called `name`.
 
     Raises:
-        ArgumentError: there is none; lists all that there are.
+        ArgumentError: no format has that name; the message lists all names.
     """
     if name not in _table():
         raise ArgumentError(f"unknown thinking_format {name!r}; expected one of: {', '.join(format_names())}")
@@ -96,7 +96,7 @@ def format_named(name: str) -> ThinkingFormat:
 
 
 def detect_format(tokenizer: PreTrainedTokenizerBase, model_name: str = "") -> ThinkingFormat:
-    """The first declared format that the tokenizer's template and vocabulary, or the model's name, show."""
+    """The first declared format that matches the tokenizer's template or vocabulary, or the model's name."""
     template = tokenizer.chat_template if isinstance(tokenizer.chat_template, str) else ""
     vocabulary = tokenizer.get_vocab()
     for name, entry in _table().items():
@@ -111,7 +111,7 @@ def detect_format(tokenizer: PreTrainedTokenizerBase, model_name: str = "") -> T
 
 
 def with_markers(chosen: ThinkingFormat, start: str | None, end: str | None) -> ThinkingFormat:
-    """The format with a task's own markers in place of its own."""
+    """The format with its markers replaced by those of a task."""
     if end is not None and end != chosen.end:
         ending = chosen.early_stop.replace(chosen.end, end) if chosen.end else f"\n{end}\n"
         chosen = replace(chosen, end=end, early_stop=ending, close=f"\n{end}\n", other_ends=())
@@ -123,7 +123,7 @@ def with_markers(chosen: ThinkingFormat, start: str | None, end: str | None) -> 
 
 @cache
 def text_marks() -> tuple[TextMarks, ...]:
-    """The marks of all formats as they show in texts, each once."""
+    """The markers of all formats as they appear in texts, without duplicates."""
     found: dict[TextMarks, None] = {}
     for name, entry in _table().items():
         thinking_format = format_named(name)
@@ -141,12 +141,12 @@ def answer_after_thinking(text: str, other_ends: Sequence[str] = (), *, needs_en
     """The part of a stock model's text that follows its thinking.
 
     Args:
-        text: with special tokens or without.
-        other_ends: what else ends the thinking.
-        needs_end: whether a text without any mark was cut in its thinking, as where the prompt opens it.
+        text: with or without special tokens.
+        other_ends: further markers that end the thinking.
+        needs_end: treat a text without any marker as cut while thinking, e.g. because the prompt opens the thinking.
 
     Returns:
-        What follows the last end; all of the text if it has no marks; None if it was cut before the thinking ended.
+        The text after the last end marker; all of it if it has no markers; None if it was cut while thinking.
 
     >>> answer_after_thinking("<think>6 times 7</think>It is 42.")
     'It is 42.'
@@ -162,19 +162,22 @@ def _ends_in(text: str) -> list[str]:
 
 
 def opens_thinking(text: str, *, anywhere: bool = True) -> bool:
-    """Whether a mark that opens thinking stands in the text; one of ordinary words counts only at its beginning."""
+    """Whether the text contains a marker that opens thinking; ordinary words only count at the beginning."""
     return any(
         _begins(text, marks.start) if marks.anchored else anywhere and marks.start in text for marks in text_marks()
     )
 
 
 def ends_thinking(text: str, other_ends: Sequence[str] = ()) -> bool:
-    """Whether a mark that ends thinking stands in the text."""
+    """Whether the text contains a marker that ends thinking."""
     return any(end in text for end in (*_ends_in(text), *other_ends))
 
 
 def _begins(text: str, start: str) -> bool:
-    """Whether a text begins with a mark of ordinary words; one that is a word runs into the next, as `analysisWe`."""
+    """Whether a text begins with a marker of ordinary words; a marker that is one word has to run into the next word.
+
+    For example, `analysisWe` is what remains of a marker whose special tokens are not shown.
+    """
     text = text.lstrip()
     if not text.startswith(start):
         return False

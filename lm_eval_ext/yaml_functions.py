@@ -1,4 +1,4 @@
-"""Functions that a task YAML may name by `!function` and that are run when it is checked: a closed list."""
+"""Allowlist of the functions that a task YAML may name with `!function` and that are run when the YAML is checked."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ _USABLE: dict[str, Callable[..., object]] = {}
 
 
 def usable_from_yaml(function: _Function) -> _Function:
-    """Declare a function usable; it must be harmless whatever a YAML gives it."""
+    """Add a function to the allowlist; it must be harmless whatever arguments a YAML passes to it."""
     _USABLE[f"{function.__module__}.{function.__qualname__}"] = function
     return function
 
 
 def usable_functions() -> dict[str, Callable[..., object]]:
-    """Those of the modules that are imported, by name."""
+    """The allowed functions of all modules imported so far, by name."""
     return dict(_USABLE)

@@ -24,7 +24,7 @@ GIVEN = {
     "export nowhere out": "recipe=nowhere: neither a YAML file nor a shipped recipe",
     "recover nowhere out --data embedded": "recipe=nowhere: neither a YAML file nor a shipped recipe",
     "recover qwen3-8b-reverse-1 out --data nowhere": "unknown calibration 'nowhere'",
-    "prune --base ./nowhere --method shortgpt": "pretrained=./nowhere: there is no such folder",
+    "prune --base ./nowhere --method shortgpt": "pretrained=./nowhere: folder not found",
 }
 
 

@@ -88,7 +88,7 @@ def test_layers_of_unknown_names_are_refused(tmp_path: Path) -> None:
     weights = load_file(base / "model.safetensors")
     renamed = {name.replace("layers", "storeys"): tensor for name, tensor in weights.items()}
     save_file(renamed, base / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ArchitectureError, match="do not tell their layers"):
+    with pytest.raises(ArchitectureError, match="cannot tell which layers the tensors"):
         export(recipe_for(tmp_path / "base", drop=(0,)), tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["base"], "nothing half-done is left"
 
@@ -165,7 +165,7 @@ def test_recipes_are_listed_and_checked(tmp_path: Path) -> None:
             ["--method", "shortgpt", "--calibration", "nowhere"],
             "unknown calibration 'nowhere'; expected one of: embedded",
         ),
-        (["--method", "shortgpt", "--calibration", "task:none"], "no task of that name"),
+        (["--method", "shortgpt", "--calibration", "task:none"], "calibration=task:none: unknown task"),
         (["--method", "shortgpt", "--samples", "0"], "samples=0"),
         (["--method", "magnitude", "--set", "norm"], "give it as NAME=VALUE"),
     ],
@@ -182,10 +182,13 @@ MERGE = {"base": "a/b", "drop": [1, 2], "method": "laco", "source": "s"}
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"merge": [{"into": 0, "layers": [3]}]}, "layer 3 is merged into another but not among the dropped"),
-        ({"merge": [{"into": 1, "layers": [2]}]}, "layer 1 is merged into and then dropped"),
-        ({"merge": [{"into": 0, "layers": [1]}, {"into": 3, "layers": [1]}]}, "layer 1 is gone by then"),
-        ({"merge": [{"into": 0, "layers": [1, 1]}]}, "named twice"),
+        ({"merge": [{"into": 0, "layers": [3]}]}, "layer 3 is merged into another, so it must be in `drop` too"),
+        ({"merge": [{"into": 1, "layers": [2]}]}, "others are merged into layer 1, so it must not be in `drop`"),
+        (
+            {"merge": [{"into": 0, "layers": [1]}, {"into": 3, "layers": [1]}]},
+            "layer 1 was already merged into another",
+        ),
+        ({"merge": [{"into": 0, "layers": [1, 1]}]}, "listed twice"),
         ({"merge": [{"into": 0, "layers": []}]}, "merge.0.layers"),
         ({"merge": [{"into": -1, "layers": [1]}]}, "merge.0.into"),
         ({"variant": "other"}, "'rdsc' or 'reference_code'"),

@@ -74,7 +74,7 @@ def test_a_foreign_database_is_refused_and_left_alone(tmp_path: Path) -> None:
     other.execute("CREATE TABLE theirs (x)")
     other.close()
     before = path.read_bytes()
-    with pytest.raises(JournalError, match="is a database of something else"):
+    with pytest.raises(JournalError, match="is a database, but not a journal"):
         Journal(path)
     assert path.read_bytes() == before
 
@@ -147,7 +147,7 @@ def test_a_full_disk_does_not_end_a_run(journal: Journal, caplog: pytest.LogCapt
 
     engine.run([JOB, limited(JOB, 2)], on_completion)
     assert [completion.ids for completion in done] == [(0, 1, 2, 3, 4), (0, 1)]
-    assert caplog.text.count("going on without") == 1
+    assert caplog.text.count("continuing without a journal") == 1
 
 
 def _open(path: Path, start: float) -> None:
@@ -180,7 +180,7 @@ def test_an_earlier_version_is_left_as_it_is_and_the_run_is_journaled_all_the_sa
     again = Journal(journal.path)
     again.keep("m", JOB, Completion((4,), "length"), "")
     assert again.path.name == "journal-2.sqlite" and journal.path.read_bytes() == before
-    assert "is of version 1: it is left as it is" in caplog.text
+    assert "has version 1; using" in caplog.text
     assert Journal(journal.path).find("m", limited(JOB, 1)) == Completion((4,), "length")
 
 

@@ -221,14 +221,14 @@ def test_the_lowest_go_first(scores: list[float]) -> None:
     ("method", "remove", "parameters", "message"),
     [
         ("shortgtp", [1], {}, "expected one of: angular, laco"),
-        ("reverse", [0], {}, "1 to 5 can be removed"),
-        ("reverse", [LAYERS], {}, "1 to 5 can be removed"),
-        ("reverse", [], {}, "1 to 5 can be removed"),
+        ("reverse", [0], {}, "from 1 to 5 of the model's 6 layers can be removed"),
+        ("reverse", [LAYERS], {}, "from 1 to 5 of the model's 6 layers can be removed"),
+        ("reverse", [], {}, "from 1 to 5 of the model's 6 layers can be removed"),
         ("random", [1], {"sed": 1}, "unknown parameter 'sed'; expected one of: seed"),
         ("random", [1], {"seed": "x"}, "random: seed='x'"),
         ("magnitude", [1], {"norm": "l3"}, "'l1' or 'l2'"),
         ("selection", [1], {}, "'layers' is missing"),
-        ("selection", [3], {"layers": "1-2"}, "names 2"),
+        ("selection", [3], {"layers": "1-2"}, "only lists 2"),
         ("selection", [1], {"layers": "9"}, "layer 9 does not exist"),
         ("laco", [2], {"threshold": 2.0}, "only 0 of 2 layers can be merged away"),
         ("laco", [1], {"merged": 1}, "at least 2"),
@@ -280,7 +280,7 @@ def test_texts_of_a_single_token_are_one_line(tiny_model: Path) -> None:
     short = PruningContext(
         str(tiny_model), AutoConfig.from_pretrained(tiny_model), lambda: Calibration("short", ("",)), max_tokens=8
     )
-    with pytest.raises(ArgumentError, match="none of 1 texts has two tokens"):
+    with pytest.raises(ArgumentError, match="none of the 1 texts has at least two tokens"):
         choose(short, "shortgpt", [1], {})
 
 

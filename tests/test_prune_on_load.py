@@ -88,11 +88,11 @@ def test_a_corpus_that_cannot_be_reached_is_one_line(monkeypatch: pytest.MonkeyP
     [
         ({"prune": "shortgpt"}, "give METHOD:N"),
         ({"prune": "shortgpt:x"}, "give METHOD:N"),
-        ({"prune": "shortgpt:99"}, "1 to 5 can be removed"),
+        ({"prune": "shortgpt:99"}, "from 1 to 5 of the model's 6 layers can be removed"),
         ({"prune": "magic:1"}, "unknown method 'magic'"),
         ({"prune": ""}, "give METHOD:N"),
-        ({"calibration": "wikitext"}, "goes with prune=METHOD:N"),
-        ({"prune": "sleb:1", "delta": "x"}, "delta=x does not go with dropped layers"),
+        ({"calibration": "wikitext"}, "is only used with prune=METHOD:N"),
+        ({"prune": "sleb:1", "delta": "x"}, "delta=x cannot be combined with dropped layers"),
         ({"prune": "reverse:1", "drop_layers": [1]}, "drop_layers and prune contradict each other"),
     ],
 )

@@ -225,7 +225,7 @@ def test_adapters_fit_their_depth_or_are_refused(tiny_model: Path, tmp_path: Pat
     loaded = PrunedHFLM(str(tiny_model), drop_layers=[1], peft=str(adapters[5]), device="cpu")
     assert "PeftModel" in type(loaded.model).__name__
     assert len(loaded.generate_until(instances("Hi", 1, thinking_token_budget=4, **SAMPLED))) == 1
-    with pytest.raises(TTSError, match="weights for 6 layers, the pruned model has 5"):
+    with pytest.raises(TTSError, match="weights for 6 layers, but the pruned model has 5"):
         PrunedHFLM(str(tiny_model), drop_layers=[1], peft=str(adapters[6]), device="cpu")
 
 
@@ -272,4 +272,4 @@ def test_a_task_of_strings_without_a_filter_ends_well(tiny_model: Path, tmp_path
     assert done.returncode == 0, done.stderr[-2000:]
     (results,) = (tmp_path / "out").rglob("results_*.json")
     assert json.loads(results.read_text("utf-8"))["results"]["tts_plain_target"]["exact_match,none"] == 0.0
-    assert done.stderr.count("tts_plain_target: the prompt has closed the thinking") == 1
+    assert done.stderr.count("tts_plain_target: the prompt already closes the thinking") == 1

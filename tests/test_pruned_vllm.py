@@ -159,7 +159,7 @@ def test_a_killed_run_goes_on(original_hub: Path, tmp_path: Path) -> None:
     again = start(journal, tmp_path / "killed", original_hub)
     _, errors = again.communicate(timeout=400)
     assert again.returncode == 0, errors[-3000:]
-    assert f"resumed: {before} stretches of text" in errors
+    assert f"resumed: {before} completions" in errors
     assert outcome(tmp_path / "killed") == outcome(tmp_path / "whole")
 
 

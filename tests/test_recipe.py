@@ -29,10 +29,10 @@ def test_layers_are_read(given: object, layers: tuple[int, ...]) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ([], "names no layer"),
-        ("", "names no layer"),
-        ([1, 1], "layer 1 is named twice"),
-        ("1-3+2", "layer 2 is named twice"),
+        ([], "no layers given"),
+        ("", "no layers given"),
+        ([1, 1], "layer 1 is listed twice"),
+        ("1-3+2", "layer 2 is listed twice"),
         ([1.5], "1.5 is not a layer index"),
         ([True], "True is not a layer index"),
         ("a", "'a' is not a layer index"),
@@ -90,8 +90,8 @@ def test_the_digest_is_of_what_determines_the_model(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"drop": "[1, 1]"}, "drop: .*named twice"),
-        ({"drop": "[]"}, "drop: .*names no layer"),
+        ({"drop": "[1, 1]"}, "drop: .*listed twice"),
+        ({"drop": "[]"}, "drop: .*no layers given"),
         ({"drop": "[x]"}, "drop: .*not a layer index"),
         ({"base": "''"}, "base: "),
         ({"base": "[a]"}, "base: .*string"),

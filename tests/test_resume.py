@@ -92,6 +92,6 @@ def test_a_killed_run_goes_on(seed: int, tiny_model: Path, original_hub: Path, t
     before = kept(journal)
     assert before > 0 and not list(out.rglob("results_*.json")), "it was killed too early or too late"
     errors = finished(start(tiny_model, original_hub, journal, out))
-    assert f"resumed: {before} stretches of text" in errors
+    assert f"resumed: {before} completions" in errors
     assert kept(journal) == every
     assert outcome(out) == outcome(tmp_path / "whole")

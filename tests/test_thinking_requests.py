@@ -107,7 +107,7 @@ def test_a_task_whose_prompt_closes_the_thinking_is_named_once(caplog: pytest.Lo
     instances = [instance("Why?"), instance("How?")]
     for _ in range(2):
         requests._warn_of_closed_thinking(instances, [0, 1])
-    assert caplog.text.count("tts_test: the prompt has closed the thinking") == 1
+    assert caplog.text.count("tts_test: the prompt already closes the thinking") == 1
 
 
 @pytest.mark.parametrize("family", [pytest.param(family, id=family["family"]) for family in FAMILIES])

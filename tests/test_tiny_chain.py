@@ -71,7 +71,7 @@ def test_it_is_small_and_loads_anywhere() -> None:
 def test_it_is_the_default(tmp_path: Path) -> None:
     content, said = evaluated(tmp_path / "default", "--tasks", TASK, "--limit", "4")
     assert content["config"]["pruning"]["base"] == str(TINY_CHAIN) and content["model_name"] == "tiny-chain"
-    assert "no pretrained given: evaluating the embedded tiny-chain" in said
+    assert "no pretrained given: using the embedded tiny-chain" in said
     named, said = evaluated(
         tmp_path / "named", "--model_args", "pretrained=tiny-chain", "--tasks", TASK, "--limit", "4"
     )

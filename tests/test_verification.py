@@ -99,7 +99,7 @@ def test_a_model_with_its_own_code_verifies_itself(strange: Any, caplog: pytest.
     with caplog.at_level(logging.INFO, "lm_eval.tts"):
         lm = pruned(strange())
     said = [record.getMessage() for record in caplog.records if "tiny random twin" in record.getMessage()]
-    assert len(decoder_layers(lm.model)) == 3 and len(said) == 1 and said[0].startswith("strange is not among")
+    assert len(decoder_layers(lm.model)) == 3 and len(said) == 1 and said[0].startswith("strange is not a verified")
 
 
 def test_an_unknown_field_is_cut_by_layer_if_that_is_shown_to_be_exact(strange: Any) -> None:
@@ -138,7 +138,7 @@ def test_a_later_transformers_verifies_again(
     monkeypatch.setattr("transformers.__version__", "99.1.0")
     with caplog.at_level(logging.INFO, "lm_eval.tts"):
         PrunedHFLM(str(tiny_model), drop_layers=[2], dtype="float32", journal="off")
-    assert any("llama is not among the verified" in record.getMessage() for record in caplog.records)
+    assert any("llama is not a verified architecture" in record.getMessage() for record in caplog.records)
 
 
 @pytest.mark.parametrize("kind", ["qwen3_5", "qwen3_5_moe"])
@@ -163,7 +163,7 @@ def test_the_last_attention_layer_has_to_stay(kind: str) -> None:
     types = list(getattr(config, "layer_types", None) or config.layers_block_type)
     attention = [layer for layer, one in enumerate(types) if "attention" in one and "linear" not in one]
     kept = [layer for layer in range(6) if layer not in attention]
-    with pytest.raises(ArchitectureError, match=rf"attention layers \({', '.join(map(str, attention))}\) has to stay"):
+    with pytest.raises(ArchitectureError, match=rf"attention layers \({', '.join(map(str, attention))}\) must be kept"):
         load_pruned("nowhere", config, kept)
 
 

@@ -45,5 +45,5 @@ def test_rounds_decode_what_one_engine_does() -> None:
 
 
 def test_a_text_that_ends_too_early_is_no_result() -> None:
-    with pytest.raises(RuntimeError, match="ended a request of 6 tokens after 2"):
+    with pytest.raises(RuntimeError, match="ended a request unexpectedly, after 2 of 6 tokens"):
         RoundsEngine(lambda jobs: [[2, 3]], str).run([job(1)], lambda done, completion: [])

@@ -1,1 +1,1 @@
-"""Requests to completions under thinking budgets; knows nothing of lm-eval."""
+"""Generation under thinking budgets; independent of lm-eval."""

@@ -1,9 +1,9 @@
-"""Thinking under a budget, then the answer: the reference semantics, the same for every engine.
+"""Budget forcing: think under a budget, then answer. The semantics are the same for every engine.
 
-Think up to the largest budget; a trace that ends by itself within a budget gives one answer, shared by all such
-budgets; otherwise it is cut at the budget, the format's early stop is appended, and the model answers (budget
-forcing, s1, arXiv 2501.19393; the wording of the early stop is Qwen3's). All of it works on token ids: a trace
-is never decoded to text and encoded again.
+A trace is decoded up to the largest budget. If it ends by itself within a budget, it gets one answer, shared by all
+such budgets. Otherwise it is cut at the budget, the format's early stop is appended, and the model answers (budget
+forcing, s1, arXiv 2501.19393; the wording of the early stop is Qwen3's). Everything works on token ids: a trace is
+never decoded to text and encoded again.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from lm_eval_ext.thinking_formats import ThinkingFormat
 
 @dataclass
 class _State:
-    """A trace as it is decoded; `end` says how it ended by itself: with the end marker, or with end of text."""
+    """A trace while it is decoded."""
 
     trace: Trace
     first: Request
     waits: int
     out: tuple[int, ...] = ()
-    end: str | None = None  # "marker" or "eos"; None for a trace that was cut, by its limit or in a loop
-    resumed: bool = False  # whether some of it was decoded by an earlier run
+    end: str | None = None  # how it ended by itself: "marker" or "eos"; None if it was cut, at its limit or in a loop
+    resumed: bool = False  # whether an earlier run decoded part of it
 
 
 @dataclass
@@ -38,13 +38,13 @@ class BudgetForcing:
 
     Attributes:
         engine: decodes jobs.
-        codec: encodes markers, decodes texts.
+        codec: encodes markers and decodes texts.
         thinking_format: how this model marks its thinking.
-        base_seed: seeds of all samples derive from it.
-        max_length: the model's context, in tokens.
-        stop_loops: end a trace in a repetition loop, and let it answer if it has a budget.
-        on_result: called with the index of a request and its result as soon as it is there.
-        saved: thinking tokens that sharing traces has saved so far.
+        base_seed: the seeds of all samples are derived from it.
+        max_length: the model's context length, in tokens.
+        stop_loops: stop a trace in a repetition loop, and let it answer if it has a budget.
+        on_result: called with a request's index and its result as soon as it is finished.
+        saved: thinking tokens saved so far by sharing traces.
     """
 
     engine: Engine
@@ -58,10 +58,10 @@ class BudgetForcing:
     _results: dict[int, Generation] = field(default_factory=dict)
 
     def run(self, requests: Sequence[Request], plan: Plan) -> list[Generation]:
-        """One generation a request, in the order of the requests.
+        """Return one generation per request, in the order of the requests.
 
         Raises:
-            ArgumentError: a prompt that leaves no room in the context; before anything is decoded.
+            ArgumentError: a prompt is empty or fills the whole context; raised before anything is decoded.
         """
         self._check_room(requests)
         self._requests = requests
@@ -109,15 +109,15 @@ class BudgetForcing:
         return replace(stop, strings=self.thinking_format.ends)
 
     def _ends(self) -> tuple[tuple[int, ...], ...]:
-        """Ids of all that may end the thinking."""
+        """Token ids of each marker that may end the thinking."""
         return tuple(tuple(self.codec.encode(end)) for end in self.thinking_format.ends)
 
     def _end_of(self, out: tuple[int, ...]) -> tuple[int, ...]:
-        """The end marker that a trace ends in; empty if in none."""
+        """The end marker at the end of a trace; empty if there is none."""
         return next((ids for ids in self._ends() if ids and out[-len(ids) :] == ids), ())
 
     def _end_is_marked_by_ids(self) -> bool:
-        # Ordinary text may be split into tokens in many ways; a marker token may not.
+        # Ordinary text can be split into tokens in many ways; a marker token cannot.
         return self._ends()[0][0] in self.codec.markers
 
     def _thought(self, state: _State, completion: Completion) -> Iterable[Job]:
@@ -126,13 +126,13 @@ class BudgetForcing:
         if completion.reason == "stop":
             state.end = "eos" if completion.ids[-1] in self.codec.eos else "marker"
             if self.thinking_format.separates and self._end_is_marked_by_ids() and self._end_of(state.out):
-                state.end = "marker"  # which may itself end in a token that ends a text
+                state.end = "marker"  # a marker's last token may itself be an end-of-text token
             if self._wait(state):
                 return [self._think(state)]
         return self._answers(state)
 
     def _wait(self, state: _State) -> bool:
-        """Take the end back and go on, while waits and room are left."""
+        """Replace the end of thinking with the wait text, if waits and room are left; returns whether it did."""
         waiting = self._without_end(state) + tuple(self.codec.encode(state.first.wait_text))
         if state.waits == 0 or len(waiting) >= state.trace.limit:
             return False
@@ -148,7 +148,7 @@ class BudgetForcing:
         return self._before_text(state.out) if state.end == "marker" else state.out
 
     def _before_text(self, out: tuple[int, ...]) -> tuple[int, ...]:
-        """The tokens before the one in which the end marker's text begins."""
+        """The tokens before the one where the end marker's text begins."""
         text = self.codec.decode(out)
         begins = max(text.rfind(end) for end in self.thinking_format.ends)
         kept = len(out)
@@ -157,7 +157,7 @@ class BudgetForcing:
         return out[:kept]
 
     def _without_begun_end(self, out: tuple[int, ...]) -> tuple[int, ...]:
-        """A cut may fall within an end marker of several tokens: its beginning goes, before a whole one is put."""
+        """Remove the beginning of an end marker: a cut may fall inside one, and a complete one is appended next."""
         ends = self._ends() if self.thinking_format.separates and self._end_is_marked_by_ids() else ()
         begun = [length for ids in ends for length in range(1, len(ids)) if out[-length:] == ids[:length]]
         return out[: len(out) - max(begun, default=0)]
@@ -165,9 +165,9 @@ class BudgetForcing:
     # Answering --------------------------------------------------------------------------------------------
 
     def _answers(self, state: _State) -> list[Job]:
-        """Jobs for the answers that the cuts of a finished trace still need; equal ones are asked for once."""
+        """Jobs for the answers that the cuts of a finished trace still need; equal jobs are merged."""
         wanted: dict[Job, list[int]] = {}
-        if not state.resumed:  # an earlier run has counted it
+        if not state.resumed:  # otherwise an earlier run has counted it
             self.saved += sum(min(len(state.out), cut.limit) for cut in state.trace.cuts) - len(state.out)
         for cut in state.trace.cuts:
             ended = state.end is not None and len(state.out) <= cut.limit
@@ -183,7 +183,7 @@ class BudgetForcing:
         if (ended and not self.thinking_format.separates) or not (ended or cut.forced or not request.thinks):
             return None
         opening = self._opening(state, cut, ended)
-        # What the model wrote counts, its end of thinking included; what was put there for it does not.
+        # Tokens written by the model count, including its end of thinking; tokens inserted for it don't.
         used = len(state.out) if ended else opening.thinking_tokens
         length = len(request.prompt) + len(opening.thinking) + len(opening.ids)
         room = min(request.max_tokens - used, self.max_length - length)
@@ -201,7 +201,7 @@ class BudgetForcing:
         )
 
     def _marker_stops(self, until: Sequence[str]) -> tuple[tuple[int, ...], ...]:
-        """Ids of stop strings that are tokens of their own; special ones do not show in decoded text."""
+        """Ids of stop strings that begin with a marker token, as special tokens don't appear in decoded text."""
         encoded = [tuple(self.codec.encode(stop)) for stop in until]
         return tuple(ids for ids in encoded if ids and ids[0] in self.codec.markers)
 
@@ -218,7 +218,7 @@ class BudgetForcing:
             ids = tuple(self.codec.encode(self.thinking_format.close))
             return _Opening(kept, ids, self.thinking_format.close, len(kept), forced=False)
         closing = state.out[len(kept) :]
-        # Special tokens do not show when decoded, and the pages and the grader look for the one mark.
+        # Special tokens don't appear in decoded text, but the site and the grader need to find the marker.
         shown = self.thinking_format.end if self._end_is_marked_by_ids() else self.codec.decode(closing)
         return _Opening(kept, closing, shown, len(kept), forced=False)
 
@@ -250,12 +250,12 @@ class BudgetForcing:
         return []
 
     def _graded(self, opening: _Opening, written: str) -> str:
-        """What the model wrote after the end of its thinking, with what an early stop began for it."""
+        """The text after the end of thinking, including the part of the answer that an early stop begins."""
         after = min((opening.text.rpartition(end)[2] for end in self.thinking_format.ends), key=len)
         return after + written
 
     def _without_answer(self, state: _State, cut: Cut, ended: bool) -> Generation:
-        """A trace that is its own answer (plain models), or one that was cut before it could answer."""
+        """The result for a trace that is its own answer (plain models), or that was cut before it could answer."""
         kept = self._without_end(state) if ended else state.out[: cut.limit]
         text = self.codec.decode(kept)
         full = len(state.trace.prompt) + len(kept) >= self.max_length
@@ -277,7 +277,7 @@ class BudgetForcing:
 
 @dataclass(frozen=True)
 class _Opening:
-    """What stands between prompt and answer: thinking that was kept, then ids that close it."""
+    """The tokens between prompt and answer: the thinking that is kept, then the ids that close it."""
 
     thinking: tuple[int, ...]
     ids: tuple[int, ...]
@@ -287,5 +287,5 @@ class _Opening:
 
 
 def _before_stop(text: str, stops: Sequence[str]) -> str:
-    """The text up to where the first of the stops begins."""
+    """The text before the first occurrence of any stop string."""
     return text[: min((at for stop in stops if (at := text.find(stop)) >= 0), default=len(text))]

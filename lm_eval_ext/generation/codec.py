@@ -1,4 +1,4 @@
-"""The tokenizer as generation sees it."""
+"""Interface to the tokenizer for generation."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Codec:
-    """Text to ids and back: no special tokens are added, and none are shown.
+    """Converts text to ids and back: encoding adds no special tokens, decoding leaves them out.
 
     Attributes:
         encode: text to ids.
         decode: ids to text.
         eos: ids that end a text.
-        markers: tokens that stand for themselves whatever text surrounds them.
+        markers: added tokens, which are encoded as themselves whatever text surrounds them.
     """
 
     encode: Callable[[str], list[int]]
@@ -28,7 +28,7 @@ class Codec:
 
 
 def codec_of(tokenizer: PreTrainedTokenizerBase, eos: Iterable[int]) -> Codec:
-    """A codec over a transformers tokenizer; `eos` are all ids that end a text."""
+    """The codec of a transformers tokenizer; `eos` are all ids that end a text."""
     return Codec(
         encode=lambda text: list(tokenizer.encode(text, add_special_tokens=False)),
         decode=lambda ids: str(tokenizer.decode(list(ids), skip_special_tokens=True)),

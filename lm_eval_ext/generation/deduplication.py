@@ -1,4 +1,4 @@
-"""Equal jobs are decoded once: greedy repeats, and stretches of text that several requests have in common."""
+"""Decodes equal jobs only once: greedy repeats, and stretches of text that several requests have in common."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from lm_eval_ext.generation.request import Completion, Job
 
 @dataclass
 class MergingEngine:
-    """An engine that hands one completion to all jobs in flight that ask for the same.
+    """An engine that shares one completion between all equal jobs in flight.
 
-    Jobs are equal if they continue the same ids in the same way; one with a lower limit takes the beginning.
+    Jobs are equal if they continue the same ids in the same way; a job with a lower limit gets the beginning.
 
     Attributes:
         engine: decodes each job once.
@@ -35,7 +35,7 @@ class MergingEngine:
         self.engine.run(self._admitted(jobs), finished)
 
     def _followers(self, job: Job) -> list[Job]:
-        """Those that waited for a job; none if another is the one that is waited for."""
+        """The jobs that were waiting for this one; none if they are waiting for another."""
         leader, followers = self._waiting.get(_key(job), (None, []))
         if leader != job:
             return []
@@ -43,7 +43,7 @@ class MergingEngine:
         return followers
 
     def _admitted(self, jobs: Iterable[Job]) -> list[Job]:
-        """The jobs that have to be decoded, in their order; the others wait for one in flight."""
+        """The jobs that have to be decoded, in order; the others wait for one in flight."""
         jobs = list(jobs)
         longest: dict[Hashable, Job] = {}
         for job in sorted(jobs, key=lambda job: job.max_tokens):

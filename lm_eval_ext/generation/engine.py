@@ -1,4 +1,4 @@
-"""The interface of a decoding engine, and a fake one that decodes from a script."""
+"""The interface of a decoding engine, and a fake engine for tests that decodes from a script."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 from lm_eval_ext.generation.repetition import loops
 from lm_eval_ext.generation.request import Completion, Job, Stop
 
-# A loop is looked for every so many tokens, and has to be much longer to end a trace than to be reported.
+# Loops are checked for every _LOOP_STRIDE tokens. A loop must be much longer to end a trace than to be reported.
 _LOOP_STRIDE = 64
 _LOOP_COPIES = 8
 _LOOP_TOKENS = 256
@@ -29,7 +29,7 @@ class Engine(Protocol):
 
 
 class ScriptedEngine:
-    """An engine for tests: `script` says what follows any ids; the job's stops and limit are honoured."""
+    """An engine for tests: `script` gives the tokens of each job; the job's stops and limit are honoured."""
 
     def __init__(self, script: Callable[[Job], Iterable[int]], decode: Callable[[Sequence[int]], str] = str) -> None:
         self.script = script
@@ -59,7 +59,7 @@ class ScriptedEngine:
 def ended(
     out: Sequence[int], job: Job, decode: Callable[[Sequence[int]], str]
 ) -> Literal["stop", "length", "loop"] | None:
-    """What the last token of `out` has ended the job by, if it has."""
+    """Why the last token of `out` ended the job; None if it did not."""
     if _stops(out, job.stop, decode):
         return "stop"
     if len(out) >= job.max_tokens:
@@ -76,6 +76,6 @@ def _stops(out: Sequence[int], stop: Stop, decode: Callable[[Sequence[int]], str
         return True
     if not stop.strings:
         return False
-    # A token adds at least a byte, so a stop that has just been completed began within its length in tokens.
+    # Each token adds at least one byte, so a stop string that just ended spans at most as many tokens as it has bytes.
     tail = decode(out[-(max(len(string.encode()) for string in stop.strings) + 8) :])
     return any(string in tail for string in stop.strings)

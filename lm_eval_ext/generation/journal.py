@@ -1,8 +1,8 @@
-"""A durable store of what has been decoded, so that a run that was killed goes on where it stopped.
+"""Persistent store of finished completions, so that a killed run can continue where it stopped.
 
-One SQLite file (in write-ahead mode; several processes may share it) holds completions, not results: what an engine
-decoded after given ids under a given seed. A trace whose answers were still missing is kept too, and a run with
-other budgets takes the same traces from it.
+It is one SQLite file (in write-ahead mode; several processes may share it). It stores completions, not results: what an
+engine decoded after given ids with a given seed. So a trace is kept even if its answers were still missing, and a run
+with other budgets reuses the same traces.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from lm_eval_ext.paths import cache_folder
 
 logger = logging.getLogger("lm_eval.tts")
 
-_MAGIC = 0x7454534A  # "tTSJ" in the file's header says that it is ours
-VERSION = 2  # of what keys are made of; it names the default file
+_MAGIC = 0x7454534A  # "tTSJ" in the file's header marks it as ours
+VERSION = 2  # of the key format; part of the default file's name
 _TABLE = """
 CREATE TABLE IF NOT EXISTS completions (
     key BLOB PRIMARY KEY,
@@ -46,13 +46,13 @@ _KEEP = (
     "ids = excluded.ids, text = excluded.text, reason = excluded.reason, finished = excluded.finished "
     "WHERE length(excluded.ids) > length(ids)"
 )
-_PATIENCE = 60  # seconds that one process waits for another
+_PATIENCE = 60  # seconds to wait for a lock of another process
 
 
 def default_journal() -> Path:
-    """The journal that runs share unless they name another.
+    """Path of the journal that runs share by default.
 
-    Those of earlier versions are left where they are, and named once.
+    Journals of earlier versions are left in place and mentioned once.
     """
     folder = cache_folder()
     path = folder / f"journal-{VERSION}.sqlite"
@@ -60,14 +60,14 @@ def default_journal() -> Path:
     if older and not path.exists():
         names = ", ".join(file.name for file in older)
         logger.warning(
-            "%s: %s is no longer read, as what keys are made of has changed; it can be deleted", folder, names
+            "%s: %s is no longer read, because the journal's key format has changed; it can be deleted", folder, names
         )
     return path
 
 
 @dataclass(frozen=True)
 class JournalSummary:
-    """What a journal holds of one model."""
+    """Contents of a journal for one model."""
 
     model: str
     completions: int
@@ -78,7 +78,7 @@ class JournalSummary:
 class Journal:
     """An open journal.
 
-    Where the file is a journal of an earlier version, one of this version is kept beside it, as `NAME-2.sqlite`.
+    If the file is a journal of an earlier version, a new one is created next to it, as `NAME-2.sqlite`.
 
     Raises:
         JournalError: the file cannot be opened, is damaged, or is not a journal; it is never overwritten.
@@ -93,7 +93,7 @@ class Journal:
             if other is not None:
                 self._db.close()
                 self._open(path.with_stem(f"{path.stem}-{VERSION}"))
-                logger.warning("journal=%s is of version %d: it is left as it is, %s is used", path, other, self.path)
+                logger.warning("journal=%s has version %d; using %s and leaving it unchanged", path, other, self.path)
                 if self._adopt() is not None:
                     raise JournalError(f"journal={self.path}: is a journal of an earlier version; name another file")
             self._write_ahead()
@@ -112,7 +112,7 @@ class Journal:
             ) from error
 
     def _adopt(self) -> int | None:
-        """Make an empty file ours; of a journal of an earlier version, say which."""
+        """Initialize an empty file; returns the version of a journal of an earlier version, else None."""
         self._db.execute("BEGIN IMMEDIATE")  # several processes may start at once
         try:
             (magic,) = self._db.execute("PRAGMA application_id").fetchone()
@@ -120,7 +120,7 @@ class Journal:
             (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
             if tables and magic != _MAGIC:
                 raise JournalError(
-                    f"journal={self.path}: is a database of something else; name another file, or journal=off"
+                    f"journal={self.path}: is a database, but not a journal; name another file, or journal=off"
                 )
             if tables and version > VERSION:
                 raise JournalError(
@@ -136,7 +136,7 @@ class Journal:
         return int(version) if tables and version != VERSION else None
 
     def _write_ahead(self) -> None:
-        for attempt in range(_PATIENCE * 10):  # this one statement does not wait for others by itself
+        for attempt in range(_PATIENCE * 10):  # SQLite's timeout does not apply to this statement
             try:
                 self._db.execute("PRAGMA journal_mode=WAL")
                 break
@@ -147,9 +147,9 @@ class Journal:
         self._db.execute("PRAGMA synchronous=NORMAL")
 
     def find(self, model: str, job: Job) -> Completion | None:
-        """What the job decodes to, where that is known.
+        """The stored completion of a job; None if there is none.
 
-        A longer completion of the same start is cut to the job's limit; a shorter one that was not stopped is none.
+        A longer completion is cut to the job's limit; one that ended at a lower limit is not used.
         """
         with self._faults():
             query = "SELECT ids, reason FROM completions WHERE key = ?"
@@ -159,14 +159,14 @@ class Journal:
         return Completion(tuple(array("i", row[0])), row[1], resumed=True).within(job.max_tokens)
 
     def keep(self, model: str, job: Job, completion: Completion, text: str) -> None:
-        """Store a completion at once; a longer one replaces a shorter."""
+        """Store a completion immediately; a longer one replaces a shorter one."""
         ids = array("i", completion.ids).tobytes()
         values = (job.phase, job.seed, len(job.ids), ids, text, completion.reason, time.time())
         with self._faults():
             self._db.execute(_KEEP, (_key(model, job), model, *values))
 
     def summaries(self) -> list[JournalSummary]:
-        """What is stored, by model, the latest first."""
+        """One summary per model, most recent first."""
         rows = self._db.execute(
             "SELECT model, count(*), sum(length(ids)) / 4, max(finished) FROM completions GROUP BY model "
             "ORDER BY max(finished) DESC"
@@ -174,7 +174,11 @@ class Journal:
         return [JournalSummary(*row) for row in rows]
 
     def prune(self, *, before: float | None = None, model: str | None = None) -> int:
-        """Delete completions finished before a time (seconds since 1970), of a model, or both; returns how many."""
+        """Delete completions by finishing time (before `before`, in seconds since 1970), model, or both.
+
+        Returns:
+            The number of deleted completions.
+        """
         conditions = {"finished < ?": before, "model = ?": model}
         chosen = {condition: value for condition, value in conditions.items() if value is not None}
         where = " AND ".join(chosen) or "1"
@@ -183,7 +187,7 @@ class Journal:
         return deleted
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._db.close()
 
 
@@ -195,14 +199,14 @@ def _key(model: str, job: Job) -> bytes:
 
 @dataclass
 class JournaledEngine:
-    """An engine that asks a journal first, and keeps there what the engine behind it decodes.
+    """An engine that looks jobs up in a journal, and stores there what another engine decodes.
 
     Attributes:
-        engine: decodes what the journal does not hold.
-        journal: the store, or None to do without.
-        model: names weights and versions; completions of other models are not found.
-        decode: ids to text, for readers of the journal.
-        count: called with each completion, and whether it came from the journal.
+        engine: decodes the jobs that are not in the journal.
+        journal: the store, or None for no journal.
+        model: identifies weights and software versions; completions of other models are not used.
+        decode: ids to text, stored for people who read the journal.
+        count: called with each job, its completion, and whether that came from the journal.
     """
 
     engine: Engine
@@ -212,7 +216,7 @@ class JournaledEngine:
     count: Callable[[Job, Completion, bool], None] = lambda job, completion, found: None
 
     def run(self, jobs: Sequence[Job], on_completion: FollowUp) -> None:
-        """Decode every job and its follow-ups, or find them."""
+        """Decode every job and its follow-ups, or take them from the journal."""
 
         def finished(job: Job, completion: Completion) -> Iterable[Job]:
             self._keep(job, completion)
@@ -222,7 +226,7 @@ class JournaledEngine:
         self.engine.run(self._missing(jobs, on_completion), finished)
 
     def _missing(self, jobs: Iterable[Job], on_completion: FollowUp) -> list[Job]:
-        """The jobs that have to be decoded; those found, and what follows from them, are settled here."""
+        """The jobs that have to be decoded; jobs found in the journal are completed here, with their follow-ups."""
         missing: list[Job] = []
         queue = deque(jobs)
         while queue:
@@ -250,6 +254,6 @@ class JournaledEngine:
             self._do_without(error)
 
     def _do_without(self, error: JournalError) -> None:
-        """A full disk must not end a long run: it goes on, and is not kept."""
-        logger.warning("%s; going on without", error)
+        """Continue without a journal: a full disk must not end a long run."""
+        logger.warning("%s; continuing without a journal", error)
         self.journal = None

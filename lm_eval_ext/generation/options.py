@@ -1,4 +1,4 @@
-"""lm-eval's generation arguments (a task's `generation_kwargs`, `--gen_kwargs`), checked and named once."""
+"""Parses and validates lm-eval's generation arguments (a task's `generation_kwargs`, and `--gen_kwargs`)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.generation.request import Sampling
 
-# Our names first; then lm-eval's and vLLM's other names for them, then s1's.
+# Other names for our arguments: lm-eval's and vLLM's, then s1's.
 ALIASES = {
     "max_new_tokens": "max_gen_toks",
     "max_tokens": "max_gen_toks",
@@ -20,27 +20,27 @@ ALIASES = {
     "thinking_n_ignore_str": "wait_text",
 }
 KNOWN = {
-    "do_sample": "whether to sample; True alone is temperature 1",
-    "temperature": "0 is greedy",
-    "top_p": "sample among the most probable tokens that make up this share",
-    "top_k": "sample among so many; 0 or -1 is all",
-    "min_p": "sample among those at least this share as probable as the most probable one",
-    "repetition_penalty": "divide the logits of tokens that were there before",
-    "until": "strings that end the answer; thinking goes on through them",
-    "max_gen_toks": "most tokens of thinking and answer together",
-    "thinking_token_budget": "most thinking tokens; -1 is no limit. Its presence makes a request a thinking request",
-    "answer_token_budget": "most tokens of the answer; -1 is no limit",
-    "wait_count": "take the end of thinking back so many times (budget forcing of s1)",
-    "wait_text": "and go on with this text",
-    "thinking_start": "what opens the thinking, in place of the format's",
-    "thinking_end": "what ends it",
+    "do_sample": "whether to sample; True without a temperature means temperature 1",
+    "temperature": "sampling temperature; 0 is greedy",
+    "top_p": "sample from the smallest set of most probable tokens whose probabilities sum to at least this",
+    "top_k": "sample from this many most probable tokens; 0 or -1 means all",
+    "min_p": "sample from tokens with at least this fraction of the most probable token's probability",
+    "repetition_penalty": "penalty on the logits of tokens that already occurred; 1 means none",
+    "until": "strings that end the answer; they don't end the thinking",
+    "max_gen_toks": "maximum tokens in thinking and answer together",
+    "thinking_token_budget": "maximum thinking tokens; -1 means no limit. Setting it makes this a thinking request",
+    "answer_token_budget": "maximum tokens in the answer; -1 means no limit",
+    "wait_count": "how many times to remove the end of thinking and continue (s1's budget forcing)",
+    "wait_text": "the text to continue with, `Wait` by default",
+    "thinking_start": "marker that opens the thinking, instead of the format's",
+    "thinking_end": "marker that ends the thinking, instead of the format's",
 }
 _THINKING = ("thinking_token_budget", "wait_count", "thinking_start", "thinking_end")
 
 
 @dataclass(frozen=True)
 class Options:
-    """Checked generation arguments; a budget of None is no limit, an absent one is the model's default."""
+    """Validated generation arguments; a budget of None means no limit."""
 
     sampling: Sampling
     thinking_budget: int | None
@@ -55,20 +55,20 @@ class Options:
 
 
 def asks_for_thinking(kwargs: Mapping[str, object]) -> bool:
-    """Whether a request is ours: one that names a thinking budget (-1 for none) or another thinking argument."""
+    """Whether this is a thinking request: it sets a thinking budget (-1 for no limit) or another thinking argument."""
     return any(ALIASES.get(key, key) in _THINKING for key in kwargs)
 
 
 def parse_options(kwargs: Mapping[str, object], *, answer_budget: int | None, max_tokens: int) -> Options:
-    """Check generation arguments.
+    """Parse and validate generation arguments.
 
     Args:
-        kwargs: as the task and the command line give them.
-        answer_budget: used where the arguments name none.
-        max_tokens: likewise.
+        kwargs: as given by the task and the command line.
+        answer_budget: default for `answer_token_budget`.
+        max_tokens: default for `max_gen_toks`.
 
     Raises:
-        ArgumentError: an unknown key, a value out of range, or sampling that contradicts itself.
+        ArgumentError: a key is unknown, a value is out of range, or arguments contradict each other.
     """
     given = _canonical(kwargs)
     return Options(

@@ -1,4 +1,4 @@
-"""Which traces to decode and where to cut them: requests that differ only in budget share one trace."""
+"""Plans which traces to decode and where to cut them: requests that only differ in budget share one trace."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from lm_eval_ext.generation.request import Request
 
 @dataclass(frozen=True)
 class Cut:
-    """Where one request's thinking ends at the latest.
+    """Limit on one request's thinking.
 
     Attributes:
-        request: its position in the list of requests.
-        limit: most thinking tokens.
-        forced: whether an answer is asked for at the limit. Not so where no budget but the context, or the
-            most tokens of the whole text, ends the thinking: nothing is left for an answer then.
+        request: index in the list of requests.
+        limit: maximum thinking tokens.
+        forced: whether to force an answer at the limit. False if the limit comes from the context or from `max_tokens`
+            and not from a budget, because then there is no room left for an answer.
     """
 
     request: int
@@ -35,24 +35,24 @@ class Trace:
 
     @property
     def limit(self) -> int:
-        """Most tokens to decode."""
+        """Maximum number of tokens to decode."""
         return max(cut.limit for cut in self.cuts)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Traces in the order of their first request."""
+    """The traces to decode, ordered by their first request."""
 
     traces: tuple[Trace, ...]
 
     @property
     def asked(self) -> int:
-        """Thinking tokens that separate runs would decode at most."""
+        """Maximum number of thinking tokens that separate runs would decode."""
         return sum(cut.limit for trace in self.traces for cut in trace.cuts)
 
     @property
     def at_most(self) -> int:
-        """Thinking tokens that this plan decodes at most."""
+        """Maximum number of thinking tokens that this plan decodes."""
         return sum(trace.limit for trace in self.traces)
 
 
@@ -60,9 +60,9 @@ def plan(requests: Sequence[Request], max_length: int, *, share: bool = True) ->
     """Group requests into traces.
 
     Args:
-        requests: what is asked.
-        max_length: the model's context, in tokens.
-        share: False gives every request a trace of its own; the results are the same.
+        requests: the requests to plan for.
+        max_length: the model's context length, in tokens.
+        share: False gives every request its own trace; the results are the same.
     """
     groups: dict[Hashable, list[int]] = defaultdict(list)
     for index, request in enumerate(requests):
@@ -78,7 +78,7 @@ def _trace_key(request: Request) -> Hashable:
         request.wait_count,
         request.wait_text,
         request.thinks,
-        # Whether there is room to wait depends on the limit, so traces that may wait are not shared.
+        # Whether there is room for a wait depends on the limit, so traces with waits are not shared.
         (request.thinking_budget, request.max_tokens) if request.wait_count else None,
     )
 

@@ -1,4 +1,4 @@
-"""Requests to a model and its generations, as plain values."""
+"""Plain value types for requests to a model and its generations."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Phase = Literal["think", "answer"]
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is chosen; temperature 0 is greedy, top_k 0 and top_p 1 keep every token."""
+    """Sampling parameters; temperature 0 is greedy, top_k 0 and top_p 1 keep every token."""
 
     temperature: float = 0.0
     top_p: float = 1.0
@@ -26,19 +26,19 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Request:
-    """One answer that is wanted.
+    """A request for one answer.
 
     Attributes:
         prompt: token ids, up to and including the start of thinking.
-        repeat: which of several independent samples of the same prompt this is, from 0.
-        sampling: how tokens are chosen.
-        thinking_budget: most thinking tokens; None is no limit.
-        answer_budget: most answer tokens; None is no limit.
-        max_tokens: most tokens of thinking and answer together.
-        until: strings that end the answer; they play no part while thinking.
-        wait_count: how many times an end of thinking is replaced by `wait_text` (s1, arXiv 2501.19393).
-        wait_text: what is put there.
-        thinks: False where the prompt has already closed the thinking; the answer follows at once.
+        repeat: index of this sample among the independent samples of the same prompt.
+        sampling: sampling parameters.
+        thinking_budget: maximum thinking tokens; None means no limit.
+        answer_budget: maximum answer tokens; None means no limit.
+        max_tokens: maximum tokens in thinking and answer together.
+        until: strings that end the answer; ignored while thinking.
+        wait_count: how many times the end of thinking is replaced with `wait_text` (s1, arXiv 2501.19393).
+        wait_text: the text to continue with.
+        thinks: False if the prompt has already closed the thinking, so that the answer follows directly.
     """
 
     prompt: tuple[int, ...]
@@ -54,10 +54,10 @@ class Request:
 
 
 class Generation(str):
-    """A finished text, thinking included, that knows how it came about.
+    """A finished text, including the thinking, with details of how it was generated.
 
-    It is a plain string to anyone who asks for no more, and can be made from one, as lm-eval does. `answer` is the part
-    to grade: None where the text was cut before it could answer; of a plain string, all of it.
+    It can be used as a plain string, and made from one, as lm-eval does. `answer` is the part to grade: None if the
+    text was cut before it could answer, and the whole text if it was made from a plain string.
     """
 
     answer: str | None
@@ -96,7 +96,7 @@ class Generation(str):
 
 @dataclass(frozen=True)
 class Stop:
-    """What ends a decode: any of these token ids, id sequences or strings, or a repetition loop."""
+    """Conditions that end decoding: any of these token ids, id sequences or strings, or a repetition loop."""
 
     tokens: frozenset[int] = frozenset()
     sequences: tuple[tuple[int, ...], ...] = ()
@@ -114,17 +114,17 @@ class Job:
     sampling: Sampling
     seed: int
     phase: Phase = "think"
-    tag: Any = field(default=None, compare=False)  # what whoever asks keeps with it; an engine never looks
+    tag: Any = field(default=None, compare=False)  # for the caller's own use; engines ignore it
 
 
 @dataclass(frozen=True)
 class Completion:
-    """What an engine decoded: new ids (what stopped it included), and what ended it.
+    """The result of decoding a job.
 
     Attributes:
-        ids: the new tokens.
-        reason: "stop", "length" for the job's limit, or "loop" for a repetition loop.
-        resumed: whether it was decoded by an earlier run.
+        ids: the new tokens, including any stop tokens.
+        reason: why it ended: "stop", "length" for the job's limit, or "loop" for a repetition loop.
+        resumed: whether an earlier run decoded it.
     """
 
     ids: tuple[int, ...]
@@ -132,9 +132,9 @@ class Completion:
     resumed: bool = field(default=False, compare=False)
 
     def within(self, limit: int) -> Completion | None:
-        """What it is for the same job with another limit; None where that has to be decoded.
+        """The completion of the same job with another limit; None if that is unknown and has to be decoded.
 
-        A longer one is cut; a shorter one that was not stopped says nothing of a higher limit.
+        A longer completion is cut. A shorter one that ended at its own limit cannot be used for a higher limit.
         """
         if len(self.ids) > limit:
             return replace(self, ids=self.ids[:limit], reason="length")
@@ -142,10 +142,10 @@ class Completion:
 
 
 def seed_for(base: int, sampling: Sampling, prompt: Sequence[int], repeat: int, phase: str, cut: int) -> int:
-    """A 63-bit seed from what determines a stretch of text and nothing else; 0 where nothing is drawn.
+    """A 63-bit seed that depends only on the arguments; 0 for greedy decoding, which draws nothing.
 
-    Neither the task's name nor the batch takes part: budgets pair, repeats are independent, and a result does
-    not depend on what else runs.
+    It does not depend on the task's name or the batch. So samples are paired across budgets, repeats are independent,
+    and a result does not depend on what else is running.
     """
     if sampling.temperature == 0:
         return 0

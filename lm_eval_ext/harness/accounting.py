@@ -1,4 +1,4 @@
-"""What generation costs: totals for the results file, and progress for whoever waits."""
+"""Accounting of generation cost: totals for the results file, and a progress bar."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from lm_eval_ext.generation.request import Completion, Job
 
 @dataclass
 class Totals:
-    """Tokens and seconds of all thinking requests of a run.
+    """Tokens and seconds of all thinking requests in a run.
 
     Attributes:
-        prompt_tokens: of each trace's prompt.
-        thinking_tokens, answer_tokens: decoded in this run.
-        saved_by_sharing: thinking tokens that separate runs for each budget would have decoded besides.
-        resumed, resumed_tokens: stretches of text, and their tokens, that came from the journal.
-        loops_stopped: traces that were ended in a loop.
-        seconds: spent decoding, loading excluded.
+        prompt_tokens: tokens in the prompts of all traces.
+        thinking_tokens, answer_tokens: tokens decoded in this run.
+        saved_by_sharing: additional thinking tokens that separate runs for each budget would have decoded.
+        resumed, resumed_tokens: number of completions that came from the journal, and their tokens.
+        loops_stopped: number of traces that were stopped in a loop.
+        loop_tokens_saved: tokens that these traces could still have decoded.
+        seconds: time spent decoding, excluding loading.
     """
 
     prompt_tokens: int = 0
@@ -36,7 +37,7 @@ class Totals:
     seconds: float = 0.0
 
     def count(self, job: Job, completion: Completion, found: bool) -> None:
-        """Add one completion; `found` if it came from the journal."""
+        """Count one completion; `found` says whether it came from the journal."""
         tokens = len(completion.ids)
         if completion.reason == "loop":
             self.loops_stopped += 1
@@ -51,7 +52,7 @@ class Totals:
 
     @contextmanager
     def timed(self) -> Iterator[None]:
-        """Add the time that the block takes."""
+        """Add the time spent in the `with` block."""
         start = time.perf_counter()
         try:
             yield
@@ -59,13 +60,13 @@ class Totals:
             self.seconds += time.perf_counter() - start
 
     def info(self) -> dict[str, float]:
-        """The totals and the tokens decoded a second."""
+        """The totals, and the tokens decoded per second."""
         decoded = self.thinking_tokens + self.answer_tokens
         return asdict(self) | {"tokens_per_second": decoded / self.seconds if self.seconds else 0.0}
 
 
 class Progress:
-    """A bar of finished requests, with tokens a second and the time that is left."""
+    """A progress bar of finished requests, with tokens per second and remaining time."""
 
     def __init__(self, requests: int, quiet: bool) -> None:
         self._bar = tqdm(total=requests, desc="Thinking", disable=quiet, mininterval=1.0)

@@ -1,6 +1,6 @@
-"""The arguments that our model classes take besides those of lm-eval's: one table, from which all else follows.
+"""Arguments of our model classes in addition to lm-eval's, declared in one table.
 
-Checks, messages, names of runs, what a published command shows, the reference page and README's table come from it.
+Validation, error messages, run names, published commands, the reference page and README's table are based on it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _CHOOSES: JsonDict = {"chooses_layers": True}
 
 
 def _flag(value: object) -> object:
-    """lm-eval leaves `on` and `off` as text, and any text is true to Python."""
+    """Convert a flag: lm-eval leaves `on` and `off` as text, and any non-empty text is truthy in Python."""
     words = {"on": True, "true": True, "yes": True, "off": False, "false": False, "no": False}
     if isinstance(value, str) and value.lower() in words:
         return words[value.lower()]
@@ -31,7 +31,7 @@ def _flag(value: object) -> object:
 
 
 def _budget(value: object) -> int | None:
-    """Of -1, None."""
+    """Convert a token budget: -1 becomes None."""
     if isinstance(value, int) and not isinstance(value, bool) and value >= -1:
         return None if value == -1 else value
     raise ValueError("give a whole number of tokens, or -1 for no limit")
@@ -50,60 +50,66 @@ Text = Annotated[str | None, BeforeValidator(lambda value: None if value is None
 
 
 class Arguments(BaseModel):
-    """What `pruned-hf` and `pruned-vllm` take besides the arguments of lm-eval's `hf` and `vllm`."""
+    """The arguments of `pruned-hf` and `pruned-vllm` in addition to those of lm-eval's `hf` and `vllm`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     drop_layers: object = Field(
-        None, description='layers to drop, from 0, as `[25, 26]`, `"25-27"` or `"25+26"`', json_schema_extra=_CHOOSES
+        None,
+        description='layers to drop, counted from 0: `[25, 26]`, `"25-27"` or `"25+26"`',
+        json_schema_extra=_CHOOSES,
     )
     recipe: Text = Field(
-        None, description="name of a recipe in `pruned_models/`, or path of a YAML", json_schema_extra=_CHOOSES
+        None, description="name of a recipe in `pruned_models/`, or path of a YAML file", json_schema_extra=_CHOOSES
     )
     prune: Text = Field(
         None,
-        description="`METHOD:N`, layers chosen on load, or by an earlier run with the same words: `shortgpt:3`, "
+        description="`METHOD:N`: drop N layers chosen by a method while loading (the choice is cached): `shortgpt:3`, "
         "`laco:2`, `reverse:1`, `magnitude:2:norm=l2`, ...",
         json_schema_extra=_CHOOSES,
     )
     calibration: Text = Field(
         None,
-        description="the texts that `prune` chooses by: `embedded`, a corpus, a text file, `task:NAME`",
+        description="calibration texts for `prune`: `embedded`, a corpus, a text file, or `task:NAME`",
         json_schema_extra={"default_is": "`embedded`"},
     )
     trust_layer_fields: Flag = Field(
-        False, description="drop layers of an architecture for which that could not be shown to be exact"
+        False, description="drop layers of an unverified architecture without checking that this is exact"
     )
     thinking_format: Text = Field(
         None,
         description="name of a format in `thinking_formats.yaml`: `qwen3`, `deepseek-r1`, `s1`, `gpt-oss`, ...",
-        json_schema_extra={"default_is": "found from the tokenizer"},
+        json_schema_extra={"default_is": "detected from the tokenizer"},
     )
     answer_token_budget: Budget = Field(
-        1024, description="most tokens of an answer where the task says nothing; -1 is no limit"
+        1024, description="maximum tokens in an answer, unless the task sets a limit; -1 means no limit"
     )
     auto_chat_template: Flag = Field(
-        True, description="apply the tokenizer's chat template to thinking requests that come without it"
+        True, description="apply the tokenizer's chat template to thinking requests without it"
     )
     share_traces: Flag = Field(
-        True, description="decode one trace for all budgets of a prompt; False gives the same results more slowly"
+        True, description="decode one trace for all budgets of a prompt; False gives the same results, but is slower"
     )
     stop_loops: Flag = Field(
-        False, description="end a trace that repeats itself exactly (8 copies, 256 tokens), and let it answer"
+        False, description="stop a trace that repeats itself exactly (8 copies, 256 tokens), and let it answer"
     )
     journal: str | bool | None = Field(
         "on",
-        description="where finished generations are kept for a run that goes on after a crash: a path, or `off`",
+        description="file that stores finished generations, so that a run can continue after a crash, or `off`",
         json_schema_extra={"default_is": "`~/.cache/lm-eval-tts/journal-2.sqlite`", "private": True},
     )
-    seed: Whole = Field(None, description="base of all sampling seeds", json_schema_extra={"default_is": "`--seed`"})
+    seed: Whole = Field(
+        None,
+        description="base seed, from which all sampling seeds are derived",
+        json_schema_extra={"default_is": "`--seed`"},
+    )
 
     @classmethod
     def of(cls, given: Mapping[str, object]) -> Arguments:
-        """The arguments, checked.
+        """Validate the given arguments.
 
         Raises:
-            ArgumentError: names the argument, its value and what is allowed.
+            ArgumentError: an argument is invalid; the message has its name, its value and what is allowed.
 
         >>> Arguments.of({"answer_token_budget": -1}).answer_token_budget is None
         True
@@ -115,7 +121,7 @@ class Arguments(BaseModel):
             message = str(fault["msg"]).removeprefix("Value error, ")
             raise ArgumentError(f"{fault['loc'][0]}={fault['input']!r}: {message}") from error
         if found.calibration is not None and found.prune is None:
-            raise ArgumentError(f"calibration={found.calibration}: goes with prune=METHOD:N, which is not given")
+            raise ArgumentError(f"calibration={found.calibration}: is only used with prune=METHOD:N; give that too")
         return found
 
 
@@ -131,12 +137,12 @@ def _extra(given: object) -> Mapping[str, object]:
     return given if isinstance(given, dict) else {}
 
 
-CHOOSING = _marked("chooses_layers")  # what says which layers go
-PUBLIC = tuple(name for name in NAMES if name not in _marked("private"))  # whose values a published command shows
+CHOOSING = _marked("chooses_layers")  # arguments that choose which layers to drop
+PUBLIC = tuple(name for name in NAMES if name not in _marked("private"))  # arguments shown in a published command
 
 
 def rows() -> list[tuple[str, str, str]]:
-    """Name, meaning and default of every argument, for the documentation."""
+    """Name, description and default of every argument, for the documentation."""
     found = []
     for name, field in Arguments.model_fields.items():
         default = _extra(field.json_schema_extra).get("default_is") or (
@@ -147,16 +153,16 @@ def rows() -> list[tuple[str, str, str]]:
 
 
 def taken_from(kwargs: dict[str, object]) -> Arguments:
-    """Our arguments, taken out of all those that a model class was given.
+    """Remove our arguments from a model class's keyword arguments, and validate them.
 
     Raises:
-        ArgumentError: as `Arguments.of`.
+        ArgumentError: see `Arguments.of`.
     """
     return Arguments.of({name: kwargs.pop(name) for name in NAMES if name in kwargs})
 
 
 def parse_model_args(model_args: ModelArgs) -> dict[str, object]:
-    """Model arguments as a dictionary; unlike lm-eval's own parser, commas inside brackets stay (`[25,26]`)."""
+    """Model arguments as a dictionary; unlike lm-eval's parser, it does not split at commas in brackets (`[25,26]`)."""
     if not isinstance(model_args, str):
         return dict(model_args or {})
     from lm_eval._cli.utils import split_top_level
@@ -169,15 +175,18 @@ def parse_model_args(model_args: ModelArgs) -> dict[str, object]:
 def chosen_recipe(
     pretrained: str | None, revision: str | None, given: Arguments, computed: Callable[[], Recipe]
 ) -> Recipe | None:
-    """The recipe that the arguments ask for; None for the base model.
+    """The recipe that the arguments select; None for the base model.
 
-    `pretrained` may be a local copy of the recipe's base; it is what gets loaded, and what the recipe then names.
+    With `recipe`, `pretrained` may be a local copy of its base, which is then loaded; the recipe keeps its own `base`.
 
     Args:
-        computed: chooses the layers that `prune` asks for.
+        pretrained: name or folder of the base model, if given.
+        revision: branch, tag or commit of the base model, if given.
+        given: our model arguments.
+        computed: computes the recipe for `prune`.
 
     Raises:
-        ArgumentError: more than one of `recipe`, `drop_layers` and `prune`, or layers that are no layers.
+        ArgumentError: more than one of `recipe`, `drop_layers` and `prune` is given, or the layers are invalid.
         RecipeError: the recipe cannot be read.
     """
     named = [name for name in CHOOSING if getattr(given, name) is not None]
@@ -194,10 +203,10 @@ def chosen_recipe(
 
 
 def run_name(model_name: str, model_args: ModelArgs) -> str:
-    """lm-eval's name of a run, and what was dropped: a dense and a pruned run never share a folder."""
+    """lm-eval's name for a run plus the dropped layers, so that a dense and a pruned run never share a folder."""
     arguments = parse_model_args(model_args)
     if not any(name in arguments for name in ("pretrained", "peft", "delta")):
-        model_name = TINY_CHAIN.name  # lm-eval makes a random one up
+        model_name = TINY_CHAIN.name  # lm-eval would make up a random name
     recipe, prune, drop = (arguments.get(name) for name in ("recipe", "prune", "drop_layers"))
     if recipe is not None:
         read = load_recipe(str(recipe))

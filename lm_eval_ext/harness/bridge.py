@@ -1,4 +1,4 @@
-"""lm-eval's requests to ours, and our generations back: the bridge that every model class shares."""
+"""Converts lm-eval's requests to ours and returns our generations; shared by all model classes."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ logger = logging.getLogger("lm_eval.tts")
 
 
 class ThinkingRequests:
-    """Runs the requests of one `generate_until` call that name a thinking budget.
+    """Runs the thinking requests of `generate_until` calls.
 
     Args:
-        lm: the lm-eval model; gives tokenizer, template, context and batch size.
-        arguments: ours, of which those that say how to think are used.
+        lm: the lm-eval model; provides tokenizer, chat template, context length and decoding engine.
+        arguments: our model arguments; only those about thinking are used.
     """
 
     def __init__(self, lm: ThinkingModel, arguments: Arguments) -> None:
@@ -48,18 +48,18 @@ class ThinkingRequests:
         logger.info("thinking format: %s", self.thinking_format.name)
         if "strftime_now" in str(lm.tokenizer.chat_template):
             logger.warning(
-                "the chat template prints today's date, which is part of every prompt: samples change with the day, "
-                "and a run that goes on another day finds nothing in the journal"
+                "the chat template puts today's date into every prompt, so samples differ from day to day, and a run "
+                "that is continued on another day cannot use the journal"
             )
         self.prompts = Prompts(lm, arguments.auto_chat_template)
         self._warned_closed: set[str] = set()
 
     def run(self, instances: Sequence[Instance], disable_tqdm: bool = False) -> list[Generation]:
-        """One generation an instance, in order.
+        """Return one generation per instance, in order.
 
         Raises:
-            ArgumentError: generation arguments that are not known or contradict each other, or a prompt that
-                does not fit; before anything is decoded.
+            ArgumentError: generation arguments are unknown or contradict each other, or a prompt does not fit the
+                context.
         """
         options = [self._options(instance) for instance in instances]
         prompts = self.prompts.of(instances)
@@ -100,8 +100,8 @@ class ThinkingRequests:
             if task not in self._warned_closed:
                 self._warned_closed.add(task)
                 logger.warning(
-                    "%s: the prompt has closed the thinking before the model begins (by the chat template, or by the "
-                    "task's gen_prefix), so its thinking budget has no effect",
+                    "%s: the prompt already closes the thinking (in the chat template or the task's gen_prefix), so "
+                    "the thinking budget has no effect",
                     task,
                 )
 
@@ -144,14 +144,14 @@ class ThinkingRequests:
     def _log_resumed(self) -> None:
         if self.journal is not None and self.totals.resumed:
             logger.info(
-                "resumed: %d stretches of text (%d tokens) were in the journal %s",
+                "resumed: %d completions (%d tokens) were taken from the journal %s",
                 self.totals.resumed,
                 self.totals.resumed_tokens,
                 self.journal.path,
             )
 
     def _eos(self) -> set[int]:
-        """Every id that ends a text: the tokenizer's, and those of the generation config."""
+        """All ids that end a text: the tokenizer's and those in the generation config."""
         named = getattr(self.lm.generation_defaults(), "eos_token_id", None)
         ids = set(named) if isinstance(named, (list, tuple)) else {named}
         return {int(token) for token in ids | {self.lm.tokenizer.eos_token_id} if token is not None}
@@ -161,8 +161,8 @@ class ThinkingRequests:
         asked = max(request.max_tokens for request in requests)
         if asked > room:
             logger.warning(
-                "max_gen_toks=%d does not fit the model's context of %d: up to %d tokens are decoded after the "
-                "longest prompt",
+                "max_gen_toks=%d does not fit the model's context of %d tokens: at most %d tokens are decoded after "
+                "the longest prompt",
                 asked,
                 self.lm.max_length,
                 room,
@@ -172,25 +172,25 @@ class ThinkingRequests:
         ]
         if starved:
             logger.warning(
-                "%d requests have a thinking budget that leaves no room for an answer within max_gen_toks and the "
-                "context (a budget of %d, for one): their traces are not forced to answer",
+                "%d requests have a thinking budget (%d, for example) that leaves no room for an answer within "
+                "max_gen_toks and the context, so their traces are not forced to answer",
                 len(starved),
                 starved[0].thinking_budget,
             )
 
 
 def _torch_seed() -> int:
-    """What lm-eval's `--seed` set."""
+    """The seed set by lm-eval's `--seed`."""
     import torch
 
     return torch.initial_seed()
 
 
 def _repeat_indices(instances: Sequence[Instance]) -> list[int]:
-    """Which repeat of its question each instance is.
+    """Index of each instance among the repeats of its question.
 
-    lm-eval hands over the same object `repeats` times; when ranks are padded to equal length, whole sets of
-    repeats come again, and count as the same ones.
+    lm-eval passes the same object `repeats` times. When ranks are padded to equal length, whole sets of repeats occur
+    again; they get the same indices.
     """
     seen: Counter[int] = Counter()
     indices = []
@@ -207,7 +207,7 @@ def _request(prompt: EncodedPrompt, repeat: int, options: Options) -> Request:
         repeat=repeat,
         sampling=options.sampling,
         thinking_budget=options.thinking_budget,
-        # Without thinking the answer is all there is, and only a budget that was asked for limits it.
+        # Without thinking, the answer is the whole output, so only an explicit budget limits it.
         answer_budget=options.answer_budget if thinks or options.names_answer_budget else None,
         max_tokens=options.max_tokens,
         until=options.until,
@@ -219,7 +219,7 @@ def _request(prompt: EncodedPrompt, repeat: int, options: Options) -> Request:
 
 def _log_plan(planned: Plan) -> None:
     logger.info(
-        "%d traces: at most %d thinking tokens to decode for %d asked for, %d saved by sharing",
+        "%d traces: at most %d thinking tokens to decode for %d requested, %d saved by sharing",
         len(planned.traces),
         planned.at_most,
         planned.asked,
@@ -228,10 +228,12 @@ def _log_plan(planned: Plan) -> None:
 
 
 def open_journal(journal: str | bool | None) -> Journal | None:
-    """The journal that a model argument names.
+    """Open the journal that the model argument `journal` names; None if it is switched off.
+
+    If the default journal cannot be used, that is only a warning.
 
     Raises:
-        JournalError: a file that was named cannot be used. The shared one, which nobody asked for, is done without.
+        JournalError: a journal named by the user cannot be used.
     """
     if journal in ("off", "none", False, None):
         return None
@@ -240,5 +242,5 @@ def open_journal(journal: str | bool | None) -> Journal | None:
     try:
         return Journal(default_journal())
     except (JournalError, RuntimeError) as error:
-        logger.warning("%s; going on without", error)
+        logger.warning("%s; continuing without a journal", error)
         return None

@@ -1,4 +1,4 @@
-"""What decodes, and what each engine can do: one entry a row, from which models, checks and results follow."""
+"""Table of the decoding engines and their capabilities; model registration and results use it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ class EngineEntry(NamedTuple):
     """One engine.
 
     Attributes:
-        model: what `lm_eval --model` calls it.
-        target: the model class, imported when it is asked for.
-        reproducible: whether a seed gives the same sample on any batch and machine, up to the logits.
-        token_exact: whether budgets cut traces by their own tokens.
+        model: its name in `lm_eval --model`.
+        target: the model class, imported on first use.
+        reproducible: whether a seed gives the same sample on any batch and machine, if the logits are equal.
+        token_exact: whether budgets cut a trace at its own tokens, without decoding it to text and encoding it again.
         drops_layers: whether it can load a model without some of its layers.
     """
 
@@ -30,11 +30,11 @@ ENGINES = {
 
 
 def models() -> dict[str, str]:
-    """Model classes by the names that lm-eval has for them."""
+    """Model classes by their names in lm-eval."""
     return {entry.model: entry.target for entry in ENGINES.values()}
 
 
 def capabilities(model: str) -> dict[str, bool]:
-    """What the engine of a model class can do, for the results."""
+    """Capabilities of a model class's engine, for the results file."""
     entry = next(one for one in ENGINES.values() if one.model == model)
     return {"reproducible": entry.reproducible, "token_exact": entry.token_exact, "drops_layers": entry.drops_layers}

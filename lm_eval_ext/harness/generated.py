@@ -1,4 +1,4 @@
-"""Texts that were generated from Python: a sequence, and a table."""
+"""Texts generated through the Python API, as a sequence that converts to a table."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 
 class GeneratedSample(NamedTuple):
-    """One text of a model.
+    """One generated text.
 
     Attributes:
-        prompt: what it was asked.
-        budget: thinking tokens that it had; None is no limit.
-        number: of the sample; the same number under several budgets is one trace, cut.
-        text: thinking and answer; `text.answer` is the answer, `text.thinking_tokens` how long it thought.
+        prompt: the prompt.
+        budget: the limit on thinking tokens; None means no limit.
+        number: index of the sample; samples with the same number under several budgets are cuts of one trace.
+        text: thinking and answer; `text.answer` is the answer, `text.thinking_tokens` the length of the thinking.
     """
 
     prompt: str
@@ -27,10 +27,10 @@ class GeneratedSample(NamedTuple):
 
 
 class GeneratedSamples(tuple[GeneratedSample, ...]):
-    """Generated texts, by prompt, budget and number."""
+    """Generated texts, ordered by prompt, budget and number."""
 
     def to_frame(self) -> pandas.DataFrame:
-        """One row a text: prompt, budget, number, answer, tokens of thinking and answer, forced, looped, text."""
+        """A table with one row per text: prompt, budget, number, answer, token counts, forced, looped, text."""
         import pandas
 
         return pandas.DataFrame(

@@ -1,6 +1,6 @@
 """Registers our filters, metrics and aggregations with lm-eval.
 
-A filter keeps every repeat (lm-eval's default keeps the first alone), so that a metric sees all samples of a question.
+Our filters keep every repeat (lm-eval's default only keeps the first), so metrics see all samples of a question.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
-import lm_eval.api.metrics  # noqa: F401  # registers `mean`, which ours name
+import lm_eval.api.metrics  # noqa: F401  # registers `mean`, which our metrics use
 from lm_eval.api.filter import Filter
 from lm_eval.api.registry import register_aggregation, register_filter, register_metric
 
@@ -40,7 +40,7 @@ __all__ = [
 
 
 class _AnswerFilter(Filter):  # type: ignore[misc]  # lm-eval has no type information
-    """Gives the answers of all samples by question, empty where a sample has none; options as of the function."""
+    """Extracts the answers of all samples by question, empty if a sample has none; same options as the function."""
 
     NAME: ClassVar[str]
 
@@ -68,7 +68,7 @@ class ChoiceAnswer(_AnswerFilter):
 
 
 def register(metric: Metric) -> None:
-    """Make a metric known to lm-eval by its name."""
+    """Register a metric with lm-eval."""
     decorate = register_metric(
         metric=metric.name, higher_is_better=metric.higher_is_better, aggregation=metric.aggregation
     )

@@ -1,4 +1,4 @@
-"""What lm-eval knows by name: filters, metrics, tasks; and the one filter that its templates have."""
+"""Names registered with lm-eval (filters, metrics, tasks), and the filter available in its templates."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def known_filters() -> Collection[str]:
-    """Filters that `filter_list` may name, ours among them."""
+    """Filters that `filter_list` may name, including ours."""
     from lm_eval.api.registry import filter_registry
 
     import lm_eval_ext.harness.metrics  # noqa: F401  # its decorators register it
@@ -17,7 +17,7 @@ def known_filters() -> Collection[str]:
 
 
 def known_metrics() -> Collection[str]:
-    """Metrics that `metric_list` may name, ours among them."""
+    """Metrics that `metric_list` may name, including ours."""
     from lm_eval.api.registry import metric_registry
 
     import lm_eval_ext.harness.metrics  # noqa: F401  # its decorators register it
@@ -27,7 +27,7 @@ def known_metrics() -> Collection[str]:
 
 
 def tasks_of_others(files: Collection[Path]) -> frozenset[str]:
-    """Names of tasks that lm-eval knows from other files than these, which are resolved paths."""
+    """Names of the tasks that lm-eval finds in files other than `files` (resolved paths)."""
     from lm_eval.tasks import TaskManager
 
     index = TaskManager().task_index
@@ -37,7 +37,7 @@ def tasks_of_others(files: Collection[Path]) -> frozenset[str]:
 
 
 def regex_replace(text: str, pattern: str, replacement: str, count: int = 0) -> str:
-    """lm-eval's filter for templates."""
+    """The `regex_replace` filter of lm-eval's templates."""
     from lm_eval.utils import regex_replace as theirs
 
     return str(theirs(text, pattern, replacement, count))

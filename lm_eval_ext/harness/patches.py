@@ -1,7 +1,7 @@
-"""What is changed in lm-eval 0.4.13 while it runs, one function each; nothing here touches other tasks or models.
+"""Runtime patches of lm-eval 0.4.13, one function each; they don't affect other tasks or models.
 
-Each may be called any number of times: what it puts in place carries a mark of ours. `needed until` says from which
-lm-eval on it can go.
+Each may be called any number of times, because patched functions are marked. "Needed until" says when a patch can be
+removed.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from lm_eval_ext.harness.arguments import ModelArgs
 
 _MARK = "__lm_eval_tts__"
-_Function = Callable[..., Any]  # one of lm-eval, which has no type information
+_Function = Callable[..., Any]  # of lm-eval, which has no type information
 
 
 def _replace(owner: object, name: str, around: Callable[[_Function], _Function]) -> None:
-    """Put a function around another one, once."""
+    """Replace a function with a wrapper, once."""
     original = getattr(owner, name)
     if hasattr(original, _MARK):
         return
@@ -39,9 +39,9 @@ def _replace(owner: object, name: str, around: Callable[[_Function], _Function])
 
 
 def find_our_tasks() -> None:
-    """`TaskIndex.build` looks into our tasks folder as well, after lm-eval's own and before `--include_path`.
+    """Make `TaskIndex.build` also search our tasks folder, after lm-eval's own and before `--include_path`.
 
-    Needed until lm-eval finds task folders by entry points (0.4.13 does not).
+    Needed until lm-eval finds task folders through entry points (0.4.13 does not).
     """
     from lm_eval.tasks import _index, manager
 
@@ -50,7 +50,7 @@ def find_our_tasks() -> None:
     def around(build: _Function) -> _Function:
         def with_our_tasks(paths: Iterable[Path], **options: object) -> object:
             paths = list(paths)
-            if defaults in paths and TASKS not in paths:  # a user's --include_path still comes later and wins
+            if defaults in paths and TASKS not in paths:  # a user's --include_path still comes last and wins
                 paths.insert(paths.index(defaults) + 1, TASKS)
             return build(paths, **options)
 
@@ -60,9 +60,9 @@ def find_our_tasks() -> None:
 
 
 def explain_unreachable_datasets() -> None:
-    """`ConfigurableTask.download` says of our tasks, in one line, how to run them without a network.
+    """Make `ConfigurableTask.download` explain in one line how to run our tasks without a network.
 
-    Needed as long as `datasets` raises errors that do not.
+    Needed until the errors from `datasets` say so themselves.
     """
     from lm_eval.api.task import ConfigurableTask
 
@@ -84,16 +84,16 @@ def _unreachable(task: str, dataset: str, error: Exception) -> str:
     reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
     return (
         f"task {task}: dataset {dataset} cannot be reached ({reason}); without a network, run from a folder that "
-        f"holds it as ./{dataset}, or fill the cache on another machine and set HF_HUB_OFFLINE=1; "
+        f"contains it as ./{dataset}, or fill the cache on another machine and set HF_HUB_OFFLINE=1; "
         "a gated dataset needs `hf auth login` first"
     )
 
 
 def give_requests_their_gen_prefix() -> None:
-    """`ConfigurableTask.construct_requests` tells each request its task's `gen_prefix`.
+    """Make `ConfigurableTask.construct_requests` store the task's `gen_prefix` in each request.
 
-    Without a chat template, lm-eval adds it to the user's words, where no model class can tell it from them. Needed
-    until an `Instance` carries it.
+    Without a chat template, lm-eval appends it to the user's text, where a model class cannot tell them apart. Needed
+    until lm-eval stores it in `Instance`.
     """
     from lm_eval.api.task import ConfigurableTask
 
@@ -111,9 +111,9 @@ def give_requests_their_gen_prefix() -> None:
 
 
 def record_the_grader_version() -> None:
-    """`ConfigurableTask.dump_config` says which version of our grader grades a task, whatever model answers it.
+    """Make `ConfigurableTask.dump_config` record which version of our grader a task uses, whatever the model class.
 
-    Needed as long as lm-eval keeps no versions of metrics.
+    Needed until lm-eval records versions of metrics.
     """
     from lm_eval.api.task import ConfigurableTask
 
@@ -130,9 +130,9 @@ def record_the_grader_version() -> None:
 
 
 def name_output_folders_after_the_pruned_model() -> None:
-    """`GeneralConfigTracker.log_experiment_args` names the folder of a run after what was dropped as well.
+    """Make `GeneralConfigTracker.log_experiment_args` include the dropped layers in the name of a run's folder.
 
-    Needed until a model class can name its run: a dense and a pruned run would share a folder.
+    Otherwise a dense and a pruned run would share a folder. Needed until a model class can name its run.
     """
     from lm_eval.loggers.evaluation_tracker import GeneralConfigTracker
 
@@ -155,7 +155,7 @@ def name_output_folders_after_the_pruned_model() -> None:
 
 
 def list_models() -> None:
-    """`lm_eval ls` has the choice `models`. Needed until lm-eval lists more than tasks (0.4.13 does not)."""
+    """Add `lm_eval ls models`. Needed until lm-eval itself lists more than tasks (0.4.13 does not)."""
     from lm_eval._cli.ls import List
 
     execute = List._execute
@@ -177,16 +177,16 @@ def _list_models_or(execute: Callable[[argparse.Namespace], None], given: argpar
     if given.what != "models":
         execute(given)
         return
-    import lm_eval.models  # noqa: F401  # fills the registry, ours included
+    import lm_eval.models  # noqa: F401  # fills the registry, including our models
     from lm_eval.api.registry import model_registry
 
     print("\n".join(sorted(model_registry)))
 
 
 def report_our_errors_in_one_line() -> None:
-    """`sys.excepthook` prints our errors as one line, unless LM_EVAL_TTS_TRACEBACK is set.
+    """Make `sys.excepthook` print our errors as one line, unless LM_EVAL_TTS_TRACEBACK is set.
 
-    Needed as long as lm-eval lets errors of models and tasks end its command with a traceback.
+    Needed until lm-eval's command no longer prints a traceback for errors in models and tasks.
     """
 
     def around(report: _Function) -> _Function:

@@ -1,4 +1,4 @@
-"""The steps by which our models, filters, metrics and tasks folder get into lm-eval; each may run twice."""
+"""Registers our models, filters, metrics and tasks folder with lm-eval; each step may run more than once."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from lm_eval_ext.harness.engines import models
 
 
 def register_models() -> None:
-    """Add our models to lm-eval's registry (lazily: nothing is imported until one is asked for)."""
+    """Add our models to lm-eval's registry; a model class is only imported when it is used."""
     from lm_eval.api import registry
 
     patches.report_our_errors_in_one_line()
     patches.name_output_folders_after_the_pruned_model()
-    if hasattr(registry, "load_plugins"):  # later lm-eval finds our entry points itself
+    if hasattr(registry, "load_plugins"):  # later versions of lm-eval load our entry points
         return
     for name, target in models().items():
         if name not in registry.model_registry:
@@ -33,5 +33,5 @@ def register_tasks() -> None:
 
 
 def list_models() -> None:
-    """Have `lm_eval ls models` list them."""
+    """Add `lm_eval ls models`."""
     patches.list_models()

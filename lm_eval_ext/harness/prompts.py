@@ -1,4 +1,4 @@
-"""Prompts: the chat template applied once, a task's `gen_prefix` in the assistant's turn, the thinking opened."""
+"""Prepares prompts: applies the chat template, moves `gen_prefix` to the assistant's turn, opens the thinking."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from lm_eval_ext.thinking_formats import ThinkingFormat, text_marks
 
 logger = logging.getLogger("lm_eval.tts")
 
-_PROBE = "PROBE-7f3a"  # stands for the user's words where the chat template is tried out
+_PROBE = "PROBE-7f3a"  # placeholder for the user's text, to find out what the chat template adds
 
 
 class Prompt(NamedTuple):
-    """A prompt as text, with the chat template.
+    """A prompt as text, with the chat template applied.
 
     Attributes:
-        text: what the model is given.
-        turn: the part of it that stands in the assistant's turn, as far as that can be told.
+        text: the model's input.
+        turn: the part of `text` in the assistant's turn; empty if the turn cannot be located.
     """
 
     text: str
@@ -30,11 +30,11 @@ class Prompt(NamedTuple):
 
 
 class EncodedPrompt(NamedTuple):
-    """A prompt as ids.
+    """A prompt as token ids.
 
     Attributes:
-        ids: they end with the start of thinking, where the model is to think.
-        thinks: whether it is.
+        ids: the token ids; they include the start of thinking if `thinks`.
+        thinks: whether the model should think before it answers.
     """
 
     ids: tuple[int, ...]
@@ -42,11 +42,11 @@ class EncodedPrompt(NamedTuple):
 
 
 class Prompts:
-    """Makes lm-eval's prompts ready for thinking.
+    """Prepares lm-eval's prompts for thinking.
 
     Args:
-        lm: gives tokenizer and chat template.
-        auto_chat_template: apply the chat template where a prompt comes without it.
+        lm: provides tokenizer and chat template.
+        auto_chat_template: apply the chat template to prompts without it.
     """
 
     def __init__(self, lm: ThinkingModel, auto_chat_template: bool) -> None:
@@ -54,13 +54,13 @@ class Prompts:
         self.apply = auto_chat_template
 
     def of(self, instances: Sequence[Instance]) -> list[Prompt]:
-        """The prompts of requests, in order."""
+        """The prompts of the given requests, in order."""
         wanted = [(str(instance.args[0]), getattr(instance, "gen_prefix", None) or "") for instance in instances]
         rendered = {one: self._templated(*one) for one in dict.fromkeys(wanted)}
         bare = sum(text != one[0] for one, text in rendered.items())
         if bare:
             logger.info(
-                "chat template applied to %d prompts that came without it (auto_chat_template=False leaves them)",
+                "chat template applied to %d prompts without it (auto_chat_template=False leaves them unchanged)",
                 bare,
             )
         return [Prompt(rendered[one], self._turn(rendered[one])) for one in wanted]
@@ -75,7 +75,7 @@ class Prompts:
         return self.lm.apply_chat_template([{"role": "user", "content": text}])
 
     def _begun(self, said: str, prefix: str) -> str:
-        """A prompt whose assistant's turn has begun; some templates know no such turn at the end."""
+        """A prompt with the beginning of the assistant's turn; some templates don't support that as the last turn."""
         user = {"role": "user", "content": said}
         try:
             turns = [user, {"role": "assistant", "content": prefix}]
@@ -85,7 +85,7 @@ class Prompts:
 
     @cached_property
     def _header(self) -> str:
-        """What the chat template puts between the user's words and the assistant's, marks of thinking left out."""
+        """The chat template's text between the user's text and the assistant's, up to the first thinking marker."""
         if not self.lm.tokenizer.chat_template:
             return ""
         after = self.lm.apply_chat_template([{"role": "user", "content": _PROBE}]).rpartition(_PROBE)[2]
@@ -97,7 +97,7 @@ class Prompts:
         return text.rpartition(header)[2] if header and header in text else ""
 
     def encoded(self, prompt: Prompt, thinking_format: ThinkingFormat) -> EncodedPrompt:
-        """Ids with the thinking opened, unless the prompt has closed it, or the assistant has begun to answer."""
+        """Encode a prompt and open the thinking, unless the prompt has closed it or begins the assistant's answer."""
         ids = tuple(self.lm.tok_encode(prompt.text))
         start, text = thinking_format.start.strip(), prompt.text.rstrip()
         if not thinking_format.separates or text.endswith(start):

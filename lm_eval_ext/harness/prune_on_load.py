@@ -1,4 +1,4 @@
-"""`prune=shortgpt:3`: a recipe that is computed when the model is loaded, once; the next run finds it."""
+"""Implements `prune=shortgpt:3`: computes the recipe when the model is loaded and caches it for later runs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ logger = logging.getLogger("lm_eval.tts")
 
 
 class PruneSpec(NamedTuple):
-    """What `METHOD:N[:name=value...]` asks for."""
+    """A parsed `METHOD:N[:name=value...]`."""
 
     method: str
     layers: int
@@ -35,21 +35,21 @@ class PruneSpec(NamedTuple):
 
 
 def parse_prune_spec(prune: object) -> PruneSpec:
-    """A method, a number of layers, and the method's parameters.
+    """Parse `METHOD:N[:name=value...]`: a method, a number of layers, and parameters of the method.
 
     Raises:
-        ArgumentError: it does not read so.
+        ArgumentError: it does not have this form.
     """
     method, *rest = str(prune).split(":")
     if not rest or not rest[0].isdecimal():
         raise ArgumentError(
-            f"prune={prune}: give METHOD:N, as shortgpt:2, or METHOD:N:NAME=VALUE, as magnitude:2:norm=l2"
+            f"prune={prune}: give METHOD:N, e.g. shortgpt:2, or METHOD:N:NAME=VALUE, e.g. magnitude:2:norm=l2"
         )
     return PruneSpec(method, int(rest[0]), parse_parameters(rest[1:]))
 
 
 def parse_parameters(pairs: list[str]) -> dict[str, object]:
-    """Parameters of a method from `name=value`; a value is a Python literal or a word."""
+    """Parse parameters of a method from `name=value` pairs; a value is a Python literal or plain text."""
     wrong = [pair for pair in pairs if "=" not in pair]
     if wrong:
         raise ArgumentError(f"parameter {wrong[0]!r}: give it as NAME=VALUE")
@@ -66,13 +66,13 @@ def _literal(text: str) -> object:
 def computed_recipe(
     pretrained: object, revision: str | None, prune: object, texts: str | None, **options: Any
 ) -> Recipe:
-    """The recipe that `prune=` asks for, from the cache if it was computed before.
+    """The recipe for `prune=`, from the cache if it was computed before.
 
     Args:
         pretrained: Hub name or folder of the base model.
         revision: branch, tag or commit.
-        prune: as `parse_prune_spec` reads it.
-        texts: calibration source, `embedded` by default.
+        prune: `METHOD:N[:name=value...]`, see `parse_prune_spec`.
+        texts: source of the calibration texts, `embedded` by default.
         options: `dtype` and `trust_remote_code` of the model.
     """
     if not isinstance(pretrained, str):
@@ -81,9 +81,9 @@ def computed_recipe(
     context = context_for(pretrained, revision, texts or EMBEDDED, **options)
     path = cache_folder() / "recipes" / f"{_digest([_identity(context, spec.method), *spec])}.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):  # of several processes that load the model one computes it
+    with FileLock(path.with_suffix(".lock")):  # if several processes load the model, only one computes it
         if path.is_file():
-            logger.info("prune=%s: recipe of an earlier run, %s", prune, path)
+            logger.info("prune=%s: using the recipe of an earlier run, %s", prune, path)
             return load_recipe(str(path))
         context.score_cache = score_cache_for(context, spec.method)
         recipe = choose(context, spec.method, [spec.layers], spec.parameters)[spec.layers]
@@ -102,7 +102,7 @@ def context_for(
     trust_remote_code: bool = False,
     **options: Any,
 ) -> PruningContext:
-    """A base model with its calibration texts, on a GPU where there is one."""
+    """A base model with its calibration texts, on a GPU if there is one."""
     import torch
 
     config = read_config(pretrained, revision or "main", trust_remote_code)
@@ -118,12 +118,12 @@ def context_for(
 
 
 def score_cache_for(context: PruningContext, method: str) -> ScoreCache:
-    """Where numbers found of these weights on these texts are kept."""
+    """The score cache for these weights and, if the method uses them, these calibration texts."""
     return ScoreCache(cache_folder() / "prune" / f"{_digest(_identity(context, method))}.jsonl")
 
 
 def _identity(context: PruningContext, method: str) -> list[object]:
-    """What decides the numbers that a method finds."""
+    """Everything that determines the scores of a method."""
     layers = range(depth(context.config))
     return [
         checkpoint_fingerprint(context.pretrained, context.config, layers, context.revision),
@@ -138,7 +138,7 @@ def _digest(content: object) -> str:
 
 
 def release(context: PruningContext) -> None:
-    """Free the memory of a model that has been looked at."""
+    """Free the memory of the context's model."""
     import torch
 
     for name in ("model", "layers"):

@@ -1,4 +1,4 @@
-"""A model held in Python: loaded, asked, evaluated, without a command line."""
+"""Implements the Python API: load a model, generate with it, evaluate it."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 def load_model(arguments: Mapping[str, object], engine: str, batch_size: int | str) -> PrunedLM:
-    """A model of ours, as lm-eval's command line makes it.
+    """Create one of our models, in the same way as lm-eval's command line.
 
     Raises:
-        ArgumentError: there is no such engine, or no such argument.
+        ArgumentError: the engine or an argument is unknown, or a value is not allowed.
     """
     if engine not in ENGINES:
         raise ArgumentError(f"unknown engine {engine!r}; expected one of: {', '.join(ENGINES)}")
@@ -37,7 +37,7 @@ def load_model(arguments: Mapping[str, object], engine: str, batch_size: int | s
 def generated(
     model: PrunedLM, prompts: Sequence[str], budgets: Sequence[int | None], samples: int, options: Mapping[str, object]
 ) -> GeneratedSamples:
-    """A text of every prompt, budget and number."""
+    """Generate one text for each prompt, budget and sample number."""
     from lm_eval.api.instance import Instance
 
     wanted = list(product(prompts, budgets, range(samples)))
@@ -51,17 +51,17 @@ def generated(
         )
         for prompt, budget, number in wanted
     ]
-    texts = cast("list[Generation]", model.generate_until(instances))  # as all of them think
+    texts = cast("list[Generation]", model.generate_until(instances))  # because all are thinking requests
     return GeneratedSamples(GeneratedSample(*one, text) for one, text in zip(wanted, texts, strict=True))
 
 
 def evaluated(
     model: object, tasks: Sequence[str], folder: Path, include_path: str | None, options: Mapping[str, object]
 ) -> Path:
-    """Evaluate a model on tasks, write results and samples below a folder as the command line does; their file.
+    """Evaluate a model on tasks and write results and samples like the command line; returns the results file.
 
     Raises:
-        TaskError: there is no such task.
+        TaskError: a task is unknown.
     """
     import lm_eval
     from lm_eval.loggers.evaluation_tracker import EvaluationTracker
@@ -70,7 +70,7 @@ def evaluated(
     register_tasks()
     manager = TaskManager(include_path=include_path)
     if unknown := [task for task in tasks if not manager.match_tasks([task])]:
-        raise TaskError(f"unknown task {unknown[0]!r}; `lm_eval ls tasks` lists them")
+        raise TaskError(f"unknown task {unknown[0]!r}; `lm_eval ls tasks` lists all tasks")
     results = lm_eval.simple_evaluate(model=model, tasks=list(tasks), task_manager=manager, log_samples=True, **options)
     arguments = getattr(model, "given_arguments", {})
     results["config"] |= {"model": getattr(model, "NAME", results["config"]["model"]), "model_args": arguments}

@@ -1,4 +1,4 @@
-"""The prompts of a task, as calibration texts."""
+"""Prompts of a task, for use as calibration texts."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from lm_eval_ext.errors import ArgumentError
 
 
 def task_prompts(name: str, count: int) -> list[str]:
-    """The first prompts of a task by its name, without few-shot examples.
+    """The first prompts of a task, without few-shot examples.
 
     Raises:
-        ArgumentError: there is no such task, or it is a group.
+        ArgumentError: no task has that name, or it is a group.
     """
     from lm_eval.tasks import TaskManager
 
     manager = TaskManager()
     if name not in manager.all_subtasks:
         near = ", ".join(difflib.get_close_matches(name, manager.all_subtasks, 3))
-        hint = f"; did you mean {near}?" if near else "; `lm_eval ls tasks` lists them"
-        raise ArgumentError(f"calibration=task:{name}: no task of that name{hint}")
+        hint = f"; did you mean {near}?" if near else "; `lm_eval ls tasks` lists all tasks"
+        raise ArgumentError(f"calibration=task:{name}: unknown task{hint}")
     (task,) = manager.load([name])["tasks"].values()
     documents = list(task.eval_docs)[:count]
     return [str(task.doc_to_text(document)) for document in documents]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class ThinkingModel(Protocol):
-    """A model class of lm-eval that can run thinking requests."""
+    """An lm-eval model class that can run thinking requests."""
 
     tokenizer: PreTrainedTokenizerBase
     pretrained: object
@@ -24,18 +24,18 @@ class ThinkingModel(Protocol):
     versions: str
 
     def tok_encode(self, text: str) -> list[int]:
-        """Ids of a prompt, special tokens added where the text has none."""
+        """Encode a prompt; special tokens are added unless the text already has them."""
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
-        """A conversation as text, up to where the model is to go on: a turn of its own, or the last one."""
+        """Render a conversation as text, ending in a new assistant turn or (without generation prompt) in the last."""
 
     def decoding_engine(
         self, tokens: int, decode: Callable[[Sequence[int]], str], on_tokens: Callable[[int], None]
     ) -> Engine:
-        """An engine for texts of up to so many tokens."""
+        """An engine for texts of up to `tokens` tokens."""
 
     def decoding_context(self) -> AbstractContextManager[object]:
-        """What is entered while decoding."""
+        """A context manager that is active while decoding."""
 
     def generation_defaults(self) -> GenerationConfig | None:
-        """The checkpoint's generation config, None where it has none."""
+        """The checkpoint's generation config; None if it has none."""

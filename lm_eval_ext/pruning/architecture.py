@@ -1,6 +1,6 @@
-"""Which config fields and tensor names depend on the layer index; declared in `architectures.yaml`.
+"""Config fields and tensor names that depend on the layer index, as declared in `architectures.yaml`.
 
-A field is never cut to a prefix and never regenerated from a pattern: each kept layer keeps its own entry.
+A field is never cut to a prefix or regenerated from a pattern: each kept layer keeps its own entry.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
 
-# Fields that name the kind of every layer; properties of some configs, so they are looked for as attributes.
+# Fields that list the type of each layer; in some configs they are properties, so they are read as attributes.
 _KINDS_OF_LAYERS = ("layer_types", "layers_block_type")
 
 
@@ -37,21 +37,21 @@ def depth(config: PreTrainedConfig) -> int:
 
 
 def _depth_fields(text: PreTrainedConfig) -> dict[str, int]:
-    """The fields that count decoder layers, and how often each counts one; the first counts them once."""
+    """The fields that count decoder layers, and how often each counts a layer; the first counts each once."""
     fields: dict[str, int] = _table()["depth"].get(text.model_type, {"num_hidden_layers": 1})
     return fields
 
 
 def slice_config(config: PreTrainedConfig, kept: Sequence[int], trust_layer_fields: bool = False) -> PreTrainedConfig:
-    """A copy of `config` for the model that has only the layers `kept` (ascending indices).
+    """A copy of `config` for the model with only the layers `kept`.
 
     Args:
-        config: of the base model.
-        kept: ascending indices.
-        trust_layer_fields: take unknown fields of as many entries as layers for one entry per layer.
+        config: config of the base model.
+        kept: ascending indices of the layers to keep.
+        trust_layer_fields: assume that unknown lists with as many entries as layers have one entry per layer.
 
     Raises:
-        ArchitectureError: the architecture, or a field of one entry per layer, is not known to be safe to cut.
+        ArchitectureError: the architecture, or a field with one entry per layer, cannot be cut safely.
     """
     check_supported(config, kept)
     sliced = copy.deepcopy(config)
@@ -64,10 +64,10 @@ def slice_config(config: PreTrainedConfig, kept: Sequence[int], trust_layer_fiel
 def config_overrides(
     config: PreTrainedConfig, kept: Sequence[int], trust_layer_fields: bool = False
 ) -> dict[str, object]:
-    """The fields in which the pruned model's config differs, for loaders that take such (vLLM's `hf_overrides`).
+    """The config fields that change in the pruned model, for loaders that accept overrides (vLLM's `hf_overrides`).
 
     Raises:
-        ArchitectureError: as `slice_config`.
+        ArchitectureError: see `slice_config`.
     """
     check_supported(config, kept)
     text = text_config(config)
@@ -83,14 +83,14 @@ def _overrides(text: PreTrainedConfig, kept: Sequence[int], trust_layer_fields: 
 
 
 def check_supported(config: PreTrainedConfig, kept: Sequence[int] | None = None) -> None:
-    """Refuse what cannot be cut safely.
+    """Refuse models whose layers cannot be dropped safely.
 
     Args:
-        config: of the base model.
-        kept: ascending indices of the layers that stay; None where they are not chosen yet.
+        config: config of the base model.
+        kept: ascending indices of the layers to keep; None if they are not chosen yet.
 
     Raises:
-        ArchitectureError: says why.
+        ArchitectureError: the layers cannot be dropped; the message says why.
     """
     text = text_config(config)
     reasons = [*_reasons_against(config, text), *(_reasons_against_set(text, kept) if kept is not None else ())]
@@ -99,7 +99,7 @@ def check_supported(config: PreTrainedConfig, kept: Sequence[int] | None = None)
 
 
 def _reasons_against(config: PreTrainedConfig, text: PreTrainedConfig) -> Iterator[str]:
-    """Why no layer of this model can be dropped."""
+    """Reasons why no layer of this model can be dropped."""
     table = _table()
     yield from (table["refused"][kind] for kind in (text.model_type, config.model_type) if kind in table["refused"])
     for rule in table["refused_if"].get(text.model_type, ()):
@@ -118,39 +118,39 @@ def _applies(rule: Mapping[str, object], value: object) -> bool:
 
 
 def _reasons_against_set(text: PreTrainedConfig, kept: Sequence[int]) -> Iterator[str]:
-    """Why just these layers cannot be dropped."""
+    """Reasons why this particular set of layers cannot be dropped."""
     table, kind = _table(), text.model_type
     if kind in table["keep_first"] and 0 not in kept:
-        yield f"layer 0 has to stay, as {table['keep_first'][kind]}"
+        yield f"layer 0 must be kept, because {table['keep_first'][kind]}"
     if kind in table["keep_last"] and depth(text) - 1 not in kept:
-        yield f"layer {depth(text) - 1} has to stay, as {table['keep_last'][kind]}"
+        yield f"layer {depth(text) - 1} must be kept, because {table['keep_last'][kind]}"
     with_cache = _layers_with_cache(text)
     if with_cache and not with_cache & set(kept):
-        yield f"one of its attention layers ({', '.join(map(str, sorted(with_cache)))}) has to stay, for the cache"
+        yield f"one of its attention layers ({', '.join(map(str, sorted(with_cache)))}) must be kept, for the cache"
 
 
 def _layers_with_cache(text: PreTrainedConfig) -> set[int]:
-    """Of a model with both kinds, the layers that keep keys and values and not a state; else none."""
+    """The layers that cache keys and values, in a model that also has layers that don't; otherwise empty."""
     types = next((types for name in _KINDS_OF_LAYERS if (types := getattr(text, name, None))), None) or ()
     cached = {layer for layer, kind in enumerate(types) if kind not in _table()["stateful"]}
     return cached if len(types) == depth(text) and len(cached) < len(types) else set()
 
 
 def text_config(config: PreTrainedConfig) -> PreTrainedConfig:
-    """The config of the language model in a config that may be multimodal.
+    """The language model's config, within a config that may be multimodal.
 
     Raises:
-        ArchitectureError: it has several.
+        ArchitectureError: the config has several language models.
     """
     try:
         return config.get_text_config()
     except ValueError as error:
-        reason = "its config describes several text models, and it is not said which generates"
+        reason = "its config describes several text models and does not say which one generates"
         raise ArchitectureError(f"layers of a {config.model_type} model cannot be dropped: {reason}") from error
 
 
 def unknown_layer_fields(fields: Mapping[str, object], total: int) -> list[str]:
-    """Fields of as many entries as layers that `architectures.yaml` does not declare."""
+    """List fields with as many entries as layers that are not declared in `architectures.yaml`."""
     known = {*_table()["per_layer"], *_table()["layer_indices"], *_table()["not_per_layer"]}
     return [name for name, value in fields.items() if _has_one_per_layer(value, total) and name not in known]
 
@@ -163,9 +163,9 @@ def _refuse_unknown_fields(text: PreTrainedConfig) -> None:
     unknown = unknown_layer_fields(text.to_dict(), depth(text))
     if unknown:
         raise ArchitectureError(
-            f"layers of this {text.model_type} model cannot be dropped: its config field {unknown[0]!r} has one entry "
-            "per layer and is not declared in lm_eval_ext/pruning/architectures.yaml; declare it there (per_layer, "
-            "layer_indices, leading or not_per_layer), or pass trust_layer_fields=true to cut it by layer"
+            f"layers of this {text.model_type} model cannot be dropped: its config field {unknown[0]!r} has as many "
+            "entries as layers and is not declared in lm_eval_ext/pruning/architectures.yaml; declare it there "
+            "(per_layer, layer_indices or not_per_layer), or pass trust_layer_fields=true to cut it by layer"
         )
 
 
@@ -189,7 +189,7 @@ def _sliced_fields(fields: Mapping[str, Any], kept: Sequence[int], total: int) -
 
 
 def _sparse_step(fields: Mapping[str, Any], kept: Sequence[int]) -> dict[str, object]:
-    """Every n-th layer is sparse (qwen2_moe and its like): say so by listing the dense ones instead."""
+    """Rewrite "every n-th layer is sparse" (qwen2_moe and similar) as an explicit list of the dense layers."""
     step = fields.get("decoder_sparse_step")
     if not isinstance(step, int) or step <= 1:
         return {}
@@ -199,7 +199,7 @@ def _sparse_step(fields: Mapping[str, Any], kept: Sequence[int]) -> dict[str, ob
 
 
 def layer_of_tensor(name: str) -> int | None:
-    """The decoder layer that a checkpoint's tensor belongs to; None if to none."""
+    """The decoder layer that a checkpoint's tensor belongs to; None if it belongs to none."""
     match = _layer_name(name)
     return int(match[2]) if match else None
 
@@ -210,15 +210,15 @@ def _layer_name(name: str) -> re.Match[str] | None:
 
 
 def is_merged(name: str) -> bool:
-    """Whether LaCo merges this tensor of a layer: the linear maps of attention and feed-forward network do."""
+    """Whether LaCo merges this tensor: true for the linear maps of attention and feed-forward network."""
     match = _layer_name(name)
     return bool(match and re.fullmatch(_table()["merged"], name[match.end() :].removeprefix(".")))
 
 
 def renamed_tensor(name: str, kept: Sequence[int]) -> str | None:
-    """The name that a checkpoint's tensor has in the pruned model; None if its layer is dropped.
+    """The name of a checkpoint's tensor in the pruned model; None if its layer is dropped.
 
-    Indices beyond the last decoder layer (multi-token prediction heads) are dropped too.
+    Layers beyond the last decoder layer (multi-token prediction heads) are dropped too.
     """
     match = _layer_name(name)
     if match is None:

@@ -1,4 +1,4 @@
-"""Calibration texts, by which most methods tell layers apart: embedded, from a text file or from the Hub."""
+"""Calibration texts, which most pruning methods use to score layers: embedded, from a text file or from the Hub."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TEXTS = Path(__file__).with_name("calibration.txt")
 
 @dataclass(frozen=True)
 class HubTexts:
-    """Where texts lie on the Hub."""
+    """Location of texts on the Hub."""
 
     path: str
     split: str
@@ -31,7 +31,7 @@ class HubTexts:
     configuration: str | None = None
 
 
-# Corpora that papers calibrate on, in versions that load without code.
+# Corpora used for calibration in papers, in versions that load without custom code.
 CORPORA = {
     "pg19": HubTexts("emozilla/pg19-test", "test", "text"),
     "bookcorpus": HubTexts("rojagtap/bookcorpus", "train", "text"),
@@ -40,22 +40,22 @@ CORPORA = {
     "s1k": HubTexts("simplescaling/s1K-1.1", "train", "deepseek_thinking_trajectory"),
 }
 _ALLOWED = (
-    f"{EMBEDDED}, {', '.join(CORPORA)}, ORG/NAME:SPLIT:FIELD of the Hub, a text file (texts parted by empty lines), "
+    f"{EMBEDDED}, {', '.join(CORPORA)}, ORG/NAME:SPLIT:FIELD on the Hub, a text file (texts separated by empty lines), "
     "or task:NAME"
 )
-_SHORTEST = 64  # characters of a text of a corpus; WikiText has empty lines and headings between its texts
+_SHORTEST = 64  # characters; shorter rows are skipped, as WikiText has empty lines and headings between its texts
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Texts and where they are from."""
+    """Texts and their source."""
 
     name: str
     texts: tuple[str, ...]
 
     @property
     def sha256(self) -> str:
-        """Of all texts."""
+        """SHA-256 of all texts."""
         return hashlib.sha256("\0".join(self.texts).encode()).hexdigest()
 
 
@@ -65,13 +65,13 @@ def calibration(
     """The first `samples` texts of a source.
 
     Args:
-        source: `embedded`, a corpus of `CORPORA`, `ORG/NAME:SPLIT:FIELD`, a text file, or `task:NAME`.
-        samples: most texts taken.
-        task_prompts: gives the prompts of a task by its name.
+        source: `embedded`, a corpus from `CORPORA`, `ORG/NAME:SPLIT:FIELD`, a text file, or `task:NAME`.
+        samples: maximum number of texts.
+        task_prompts: returns the first prompts of a task, given its name and a number.
 
     Raises:
-        ArgumentError: not such a source, or one without texts.
-        DatasetError: a dataset that cannot be loaded.
+        ArgumentError: the source is unknown or has no texts.
+        DatasetError: the dataset cannot be loaded.
     """
     if samples < 1:
         raise ArgumentError(f"samples={samples}: at least one calibration text is needed")
@@ -84,7 +84,7 @@ def calibration(
     else:
         texts = _of_hub(_hub_texts(source), samples)
     if not texts:
-        raise ArgumentError(f"calibration={source}: holds no text")
+        raise ArgumentError(f"calibration={source}: contains no text")
     return Calibration(source, tuple(texts[:samples]))
 
 
@@ -120,21 +120,23 @@ def _of_hub(where: HubTexts, samples: int) -> list[str]:
 
 
 def token_rows(texts: tuple[str, ...], tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> list[list[int]]:
-    """Token ids of the texts, cut to `max_tokens`; those of a single token say nothing and are left out.
+    """Token ids of the texts, cut to `max_tokens`; texts with fewer than two tokens are left out.
 
     Raises:
-        ArgumentError: nothing is left.
+        ArgumentError: no text is left, or `max_tokens` is below 2.
     """
     if max_tokens < 2:
-        raise ArgumentError(f"max_tokens={max_tokens}: at least 2 tokens of a text are needed")
+        raise ArgumentError(f"max_tokens={max_tokens}: at least 2 tokens per text are needed")
     rows = [tokenizer.encode(text)[:max_tokens] for text in texts]
     if not any(len(row) > 1 for row in rows):
-        raise ArgumentError(f"calibration: none of {len(texts)} texts has two tokens; the first is {texts[0]!r:.60}")
+        raise ArgumentError(
+            f"calibration: none of the {len(texts)} texts has at least two tokens; the first is {texts[0]!r:.60}"
+        )
     return [row for row in rows if len(row) > 1]
 
 
 def token_batches(rows: list[list[int]], batch_size: int, device: torch.device | str | None = None) -> Batches:
-    """The rows in groups, padded right."""
+    """The rows in batches, padded on the right."""
     import torch
 
     for start in range(0, len(rows), batch_size):

@@ -1,4 +1,4 @@
-"""The kept tensors of a safetensors checkpoint by their names in the pruned model; none is read before asked for."""
+"""The kept tensors of a safetensors checkpoint, by their names in the pruned model; tensors are read lazily."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _INDEX = "model.safetensors.index.json"
 
 
 class LazyTensor(Protocol):
-    """A tensor of a safetensors file, read when it is indexed."""
+    """A tensor in a safetensors file, read when it is indexed."""
 
     def __getitem__(self, key: EllipsisType | slice) -> torch.Tensor: ...
 
@@ -35,18 +35,18 @@ class LazyTensor(Protocol):
 
 
 class TensorFile(Protocol):
-    """An open safetensors file, whose own type stub says nothing."""
+    """An open safetensors file; safetensors' own type stubs don't describe it."""
 
     def get_slice(self, name: str) -> LazyTensor:
-        """A tensor that is not read yet."""
+        """A tensor that is read lazily."""
 
     def get_tensor(self, name: str) -> torch.Tensor:
-        """A tensor."""
+        """Read a tensor."""
 
 
 @dataclass(frozen=True)
 class MergedTensor:
-    """A weighted sum of tensors that is computed when it is read, like a slice of a safetensors file."""
+    """A weighted sum of tensors, computed when it is read, like a slice of a safetensors file."""
 
     parts: Mapping[str, float]
     files: Mapping[str, TensorFile]
@@ -70,17 +70,17 @@ class MergedTensor:
 def kept_tensors(
     pretrained: str, kept: Sequence[int], merged: MergeWeights, hub: Mapping[str, object], files: ExitStack
 ) -> dict[str, LazyTensor]:
-    """Slices of the kept tensors by their new names.
+    """Lazy slices of the kept tensors, by their new names.
 
     Args:
         pretrained: Hub name or local folder.
-        kept: ascending indices of the layers that stay.
-        merged: what merged layers among them are made of.
+        kept: ascending indices of the layers to keep.
+        merged: weights of the merged layers among them.
         hub: arguments of `cached_file`, such as the revision.
-        files: keeps the files open.
+        files: exit stack that keeps the files open.
 
     Raises:
-        CheckpointError: no safetensors weights, or a file that is missing or damaged.
+        CheckpointError: there are no safetensors weights, or a file is missing or damaged.
     """
     where = {name: file for path in _shards(pretrained, kept, merged, hub) for name, file in _opened(path, files)}
     new = {name: renamed_tensor(name, kept) for name in where}
@@ -93,13 +93,13 @@ def _slice(name: str, merged: MergeWeights, where: Mapping[str, TensorFile]) -> 
 
 
 def _shards(pretrained: str, kept: Sequence[int], merged: MergeWeights, hub: Mapping[str, object]) -> list[Path]:
-    """Files that hold tensors that are used; shards of dropped layers alone are not even downloaded."""
+    """Files with tensors that are used; shards with only dropped layers are not even downloaded."""
     index = find_file(pretrained, _INDEX, hub)
     if index is None:
         single = find_file(pretrained, _SINGLE, hub)
         if single is None:
             raise CheckpointError(
-                f"pretrained={pretrained}: no {_SINGLE} or {_INDEX}; layers are dropped from safetensors only, "
+                f"pretrained={pretrained}: no {_SINGLE} or {_INDEX}; layers can only be dropped from safetensors, "
                 "so convert the checkpoint first (load it and call save_pretrained)"
             )
         return [single]
@@ -108,12 +108,12 @@ def _shards(pretrained: str, kept: Sequence[int], merged: MergeWeights, hub: Map
     found = {name: find_file(pretrained, name, hub) for name in names}
     missing = [name for name, path in found.items() if path is None]
     if missing:
-        raise CheckpointError(f"pretrained={pretrained}: shard {missing[0]} named in {_INDEX} is missing")
+        raise CheckpointError(f"pretrained={pretrained}: shard {missing[0]}, listed in {_INDEX}, is missing")
     return [path for path in found.values() if path is not None]
 
 
 def is_used(name: str, kept: Sequence[int], merged: MergeWeights) -> bool:
-    """Whether a tensor of the base model goes into the pruned one."""
+    """Whether the pruned model uses this tensor of the base model."""
     return renamed_tensor(name, kept) is not None or any(layer_of_tensor(name) in parts for parts in merged.values())
 
 
@@ -121,12 +121,12 @@ def read_config(pretrained: str, revision: str, trust_remote_code: bool = False)
     """The config of a base model.
 
     Raises:
-        CheckpointError: there is no such model, or it cannot be reached.
+        CheckpointError: the model does not exist or cannot be reached.
     """
     from transformers import AutoConfig
 
     if pretrained.startswith((".", "/", "~")) and not Path(pretrained).is_dir():
-        raise CheckpointError(f"pretrained={pretrained}: there is no such folder")
+        raise CheckpointError(f"pretrained={pretrained}: folder not found")
     try:
         return AutoConfig.from_pretrained(pretrained, revision=revision, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
@@ -135,7 +135,7 @@ def read_config(pretrained: str, revision: str, trust_remote_code: bool = False)
 
 
 def find_file(pretrained: str, name: str, hub: Mapping[str, object]) -> Path | None:
-    """Where a file of the repository lies, fetched if need be; None if the repository has no such file."""
+    """Local path of a file in the repository, downloaded if necessary; None if the repository has no such file."""
     from transformers.utils.hub import cached_file
 
     found = cached_file(pretrained, name, _raise_exceptions_for_missing_entries=False, **hub)

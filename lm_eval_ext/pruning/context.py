@@ -1,4 +1,4 @@
-"""The model that a pruning method looks at: loaded when first needed, with its calibration texts."""
+"""The base model that a pruning method works on, loaded when first needed, with its calibration texts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class ScoreCache:
-    """Numbers that took long to find, kept in a file of JSON lines; a run that is started again reads them there."""
+    """Cache of scores that take long to compute, in a file of JSON lines, so that a restarted run can reuse them."""
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path
@@ -32,11 +32,11 @@ class ScoreCache:
         try:
             key, value = json.loads(line)
             self._values[str(key)] = float(value)
-        except (ValueError, TypeError):  # the last line of a run that was killed
+        except (ValueError, TypeError):  # incomplete line of a killed run
             return
 
     def value(self, key: str, found: Callable[[], float]) -> float:
-        """The number called `key`, found now if it is not there."""
+        """The score stored under `key`; `found` computes it if it is missing."""
         if key not in self._values:
             self._values[key] = found()
             if self.path is not None:
@@ -53,18 +53,18 @@ class PruningContext:
     Attributes:
         pretrained: Hub name or folder.
         config: its config.
-        calibration_texts: gives the texts; called only by methods that look at them.
+        calibration_texts: returns the calibration texts; only called for methods that use them.
         revision: branch, tag or commit.
         dtype: as in `from_pretrained`.
-        device_map: likewise; `auto` spreads a model that is larger than one GPU.
-        batch_size: texts at a time.
-        max_tokens: tokens of a text that are looked at.
+        device_map: as in `from_pretrained`; `auto` spreads a model over several GPUs.
+        batch_size: number of texts per batch.
+        max_tokens: number of tokens used from each text.
         trust_remote_code: run the model code that the repository ships.
-        score_cache: where long methods note what they found.
+        score_cache: cache for scores that take long to compute.
     """
 
     pretrained: str
-    config: Any  # pydantic reads this class at run time, where transformers is not imported
+    config: Any  # pydantic evaluates these annotations at run time, when transformers is not imported
     calibration_texts: Callable[[], Calibration]
     revision: str = "main"
     dtype: str = "auto"
@@ -76,7 +76,7 @@ class PruningContext:
 
     @property
     def depth(self) -> int:
-        """Layers of the base model."""
+        """Number of layers of the base model."""
         return depth(self.config)
 
     @cached_property
@@ -86,7 +86,7 @@ class PruningContext:
 
     @cached_property
     def model(self) -> PreTrainedModel:
-        """The base model, for evaluation."""
+        """The base model, in evaluation mode."""
         from transformers import AutoModelForCausalLM
 
         check_supported(self.config)
@@ -98,7 +98,7 @@ class PruningContext:
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        """Its tokenizer."""
+        """The base model's tokenizer."""
         from transformers import AutoTokenizer
 
         return AutoTokenizer.from_pretrained(
@@ -107,13 +107,13 @@ class PruningContext:
 
     @cached_property
     def layers(self) -> list[torch.nn.Module]:
-        """Its decoder layers."""
+        """The base model's decoder layers."""
         return decoder_layers(self.model)
 
     def batches(self) -> Batches:
         """The calibration texts as token ids and attention mask."""
         device = self.model.device
-        # Of a model whose first weights are offloaded; accelerate moves what it is given.
+        # "meta" means that the first weights are offloaded; accelerate then moves the inputs itself.
         return token_batches(self._rows, self.batch_size, "cpu" if device.type == "meta" else device)
 
     @cached_property

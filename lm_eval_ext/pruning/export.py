@@ -1,4 +1,4 @@
-"""A pruned model as an ordinary checkpoint that any stock library loads; one shard at a time is in memory."""
+"""Exports a pruned model as an ordinary checkpoint that any library can load, with one shard in memory at a time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("lm_eval.tts")
 
-# Everything of a repository that goes with a model besides its weights and config.
+# Files that belong to a model besides its weights and config.
 _BESIDES = (
     "generation_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json",
     "added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja", "chat_template.json",
@@ -44,16 +44,16 @@ def export(
     """Write the pruned model of a recipe to a folder.
 
     Args:
-        recipe: which layers of which base.
-        folder: new or empty.
-        pretrained: a local copy of the base, if it is not to be found by its name.
-        shard_bytes: most bytes of one file, and with one more tensor the most that is in memory.
-        trust_remote_code: for a base that ships its own code.
+        recipe: the recipe.
+        folder: a new or empty folder.
+        pretrained: a local copy of the base model, to use instead of the recipe's `base`.
+        shard_bytes: maximum size of a file; at most this plus one tensor is in memory.
+        trust_remote_code: run the model code that the base model ships.
         trust_layer_fields: as in `load_pruned`.
 
     Raises:
-        ArgumentError: the folder holds something.
-        TTSError: a base that cannot be read or pruned.
+        ArgumentError: the folder is not empty.
+        TTSError: the base model cannot be read or pruned.
     """
     check_new_folder(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -64,12 +64,12 @@ def export(
         if folder.is_dir():
             folder.rmdir()
         Path(unfinished).chmod(0o755)
-        shutil.copytree(unfinished, folder, copy_function=shutil.move)  # whole or not at all
+        shutil.copytree(unfinished, folder, copy_function=shutil.move)  # all or nothing
     return folder
 
 
 def check_new_folder(folder: Path) -> None:
-    """Refuse to write where something is.
+    """Refuse to overwrite anything.
 
     Raises:
         ArgumentError: it is a file, or a folder that is not empty.
@@ -96,11 +96,11 @@ def _write_checkpoint(
 
 
 def _check_layers(tensors: Iterable[str], kept: int, kind: str) -> None:
-    """Every kept layer has tensors; they do not where the checkpoint names its layers in an unknown way."""
+    """Check that every kept layer has tensors; this fails if the checkpoint's naming of layers is not known."""
     found = {layer for name in tensors if (layer := layer_of_tensor(name)) is not None}
     if found != set(range(kept)):
         raise ArchitectureError(
-            f"the tensors of this {kind} checkpoint do not tell their layers; declare their names in "
+            f"cannot tell which layers the tensors of this {kind} checkpoint belong to; declare their names in "
             "lm_eval_ext/pruning/architectures.yaml under tensor_names"
         )
 
@@ -112,7 +112,7 @@ def _write_weights(tensors: Mapping[str, LazyTensor], folder: Path, shard_bytes:
     for shard in _shards(tensors, shard_bytes):
         parts.append({name: tensor.nbytes for name, tensor in shard.items()})
         save_file(shard, folder / f"part-{len(parts)}", metadata={"format": "pt"})
-        shard.clear()  # before the next is read
+        shard.clear()  # free the memory before the next shard is read
         logger.info("shard %d: %d tensors, %.1f MB", len(parts), len(parts[-1]), sum(parts[-1].values()) / 1e6)
     names = [f"model-{number:05d}-of-{len(parts):05d}.safetensors" for number in range(1, len(parts) + 1)]
     if len(parts) == 1:
@@ -127,7 +127,7 @@ def _write_weights(tensors: Mapping[str, LazyTensor], folder: Path, shard_bytes:
 
 
 def _shards(tensors: Mapping[str, LazyTensor], shard_bytes: int) -> Iterator[dict[str, torch.Tensor]]:
-    """Tensors in groups of at most so many bytes, or one; each is read when its group is."""
+    """Groups of tensors of at most `shard_bytes` (or a single larger tensor), read when the group is reached."""
     shard: dict[str, torch.Tensor] = {}
     for name, lazy in tensors.items():
         tensor = lazy[...].contiguous()
@@ -150,7 +150,7 @@ def _copy_besides(base: str, config: PreTrainedConfig, hub: Mapping[str, object]
 
 
 def _base_card(base: str, hub: Mapping[str, object]) -> dict[str, object]:
-    """The metadata that the base's model card starts with."""
+    """The metadata at the top of the base model's card."""
     import yaml
 
     found = find_file(base, "README.md", hub)

@@ -1,4 +1,4 @@
-"""The decoder layers of a loaded model: what flows through them, and the model with some of them bypassed."""
+"""Access to the decoder layers of a loaded model: observe their inputs and outputs, or bypass some of them."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ Visit = Callable[[int, "torch.Tensor", "torch.Tensor"], None]
 
 
 def decoder_layers(model: PreTrainedModel) -> list[torch.nn.Module]:
-    """The decoder layers in order.
+    """The decoder layers, in order.
 
     Raises:
-        ArchitectureError: they are not where `architectures.yaml` says layers are.
+        ArchitectureError: they are not found under any of the names in `architectures.yaml`.
     """
     from torch.nn import ModuleList
 
@@ -41,9 +41,9 @@ def decoder_layers(model: PreTrainedModel) -> list[torch.nn.Module]:
 
 @contextmanager
 def bypassed(layers: Sequence[torch.nn.Module], dropped: Collection[int]) -> Iterator[None]:
-    """The model without some layers: their output is their input. Not for use with a cache of keys and values.
+    """Bypass some layers within the context, i.e. output their input. Don't use it with a cache of keys and values.
 
-    They are computed all the same, as only their output tells in what form the model wants it.
+    Bypassed layers are still computed, because the form of the output is only known from the output itself.
     """
     with ExitStack() as hooks:
         for number in dropped:
@@ -63,13 +63,13 @@ def _input(positional: tuple[torch.Tensor, ...], named: Mapping[str, torch.Tenso
 
 
 def visit_layers(model: PreTrainedModel, batches: Batches, visit: Callable[[torch.Tensor], Visit]) -> None:
-    """Run batches through the decoder, showing each layer's input and output as it is computed; none is kept.
+    """Run batches through the decoder and call a function with each layer's input and output; nothing is stored.
 
     Args:
         model: a causal language model.
         batches: token ids and attention mask, both of shape (batch, length).
-        visit: given a batch's mask, returns what is called with the layer's index and its input and output, both of
-            shape (batch, length, width). The last layer's output is that before the final norm.
+        visit: given a batch's mask, returns the function to call for each layer, with the layer's index, its input and
+            its output, both of shape (batch, length, width). The last layer's output is taken before the final norm.
     """
     import torch
 
@@ -95,17 +95,17 @@ def _shown(number: int, seen: Visit) -> Callable[..., None]:
 
 
 def cosines(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """Cosine of the last dimension in float32, whatever the model computes in; that in fp16 overflows."""
+    """Cosine along the last dimension, in float32 whatever the model's dtype, because it overflows in float16."""
     from torch.nn.functional import cosine_similarity
 
     return cosine_similarity(one.float(), other.float(), dim=-1, eps=1e-12)
 
 
 def loss_sum(model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, int]:
-    """Sum of the negative log likelihoods of all tokens but each text's first, in float32, and their number.
+    """Sum of the negative log likelihoods of all tokens except the first of each text, in float32, and their number.
 
     Raises:
-        ArchitectureError: it is no finite number, as of a float16 model whose hidden states overflow.
+        ArchitectureError: it is not finite, e.g. because hidden states overflow in float16.
     """
     import torch
 
@@ -119,7 +119,7 @@ def loss_sum(model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor) -> t
 
 
 def mean_loss(model: PreTrainedModel, batches: Batches) -> float:
-    """Mean negative log likelihood of a token, in nats; its exponential is the perplexity."""
+    """Mean negative log likelihood per token, in nats; its exponential is the perplexity."""
     import torch
 
     with torch.no_grad():
@@ -128,7 +128,7 @@ def mean_loss(model: PreTrainedModel, batches: Batches) -> float:
 
 
 def matrices(layer: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Weights of a layer's linear maps, by their name within it.
+    """Weights of a layer's linear maps, by their name within the layer.
 
     Raises:
         ArchitectureError: they are not in memory.
@@ -142,13 +142,13 @@ def matrices(layer: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 
 def check_in_memory(layer: torch.nn.Module) -> None:
-    """Refuse a layer whose weights accelerate keeps elsewhere: they can neither be read nor changed in place.
+    """Refuse a layer whose weights are offloaded by accelerate, because they can't be read or changed in place.
 
     Raises:
-        ArchitectureError: says what to do.
+        ArchitectureError: weights are offloaded; the message says what to do.
     """
     if any(parameter.device.type == "meta" for parameter in layer.parameters()):
         raise ArchitectureError(
-            "this method needs all weights in memory, and some are offloaded; take more or larger GPUs, or the CPU "
+            "this method needs all weights in memory, but some are offloaded; use more or larger GPUs, or the CPU "
             "(CUDA_VISIBLE_DEVICES=)"
         )

@@ -1,7 +1,7 @@
-"""A model with fewer layers, straight from a safetensors checkpoint: dropped tensors are never read.
+"""Loads a model with fewer layers directly from a safetensors checkpoint; dropped tensors are never read.
 
-transformers' own `key_mapping` cannot do this: a rename that matches nothing falls back to the original name
-and silently loads the wrong layer.
+transformers' `key_mapping` cannot be used for this: a rename that matches nothing falls back to the original name and
+silently loads the wrong layer.
 """
 
 from __future__ import annotations
@@ -24,7 +24,11 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedConfig, PreTrainedModel
 
-_NOT_THE_MODEL = ("_name_or_path", "transformers_version", "architectures")  # what a config says of its own file
+_NOT_THE_MODEL = (
+    "_name_or_path",
+    "transformers_version",
+    "architectures",
+)  # about the config file
 
 
 def load_pruned(
@@ -44,11 +48,11 @@ def load_pruned(
 
     Args:
         pretrained: Hub name or local folder with safetensors weights.
-        config: the config of the base model.
-        kept: ascending indices of the layers that stay.
-        merged: what LaCo's merged layers among them are made of.
-        trust_layer_fields: do without a check that dropping layers of an unverified architecture is exact, and take
-            unknown config fields of as many entries as layers for one entry per layer.
+        config: config of the base model.
+        kept: ascending indices of the layers to keep.
+        merged: weights of LaCo's merged layers among them.
+        trust_layer_fields: don't check that dropping layers of an unverified architecture is exact, and assume that
+            unknown lists in the config with as many entries as layers have one entry per layer.
         revision: branch, tag or commit on the Hub.
         subfolder: folder of the weights within the repository.
         dtype: as in `from_pretrained`.
@@ -57,7 +61,7 @@ def load_pruned(
 
     Raises:
         ArchitectureError: the layers cannot be dropped safely.
-        CheckpointError: no safetensors weights, or weights that do not fit the pruned model.
+        CheckpointError: there are no safetensors weights, or they do not fit the pruned model.
     """
     sliced = exact_config(config, kept, trust_layer_fields, trust_remote_code)
     hub = {"revision": revision, "subfolder": subfolder}
@@ -67,29 +71,29 @@ def load_pruned(
 def exact_config(
     config: PreTrainedConfig, kept: Sequence[int], trust_layer_fields: bool = False, trust_remote_code: bool = False
 ) -> PreTrainedConfig:
-    """The config of a pruned model, given only if dropping the other layers is exact.
+    """The config of a pruned model, after checking that dropping the other layers is exact.
 
-    Architectures that are not among the verified ones are tried out now, on a tiny twin.
+    Architectures that are not verified are checked now, on a tiny twin.
 
     Args:
-        config: of the base model.
-        kept: ascending indices of the layers that stay.
-        trust_layer_fields: leave that out.
+        config: config of the base model.
+        kept: ascending indices of the layers to keep.
+        trust_layer_fields: skip this check.
         trust_remote_code: run the model code that the repository ships.
 
     Raises:
-        ArchitectureError: it is not exact, or could not be shown to be.
+        ArchitectureError: dropping the layers is not exact, or could not be shown to be.
     """
     if trust_layer_fields:
         return slice_config(config, kept, trust_layer_fields=True)
     ensure_exact(config, kept, load_twin, trust_remote_code=trust_remote_code)
-    return slice_config(config, kept, trust_layer_fields=True)  # unknown fields took part in what was verified
+    return slice_config(config, kept, trust_layer_fields=True)  # the check has covered unknown fields
 
 
 def load_twin(
     folder: str, config: PreTrainedConfig, kept: Sequence[int], trust_remote_code: bool = False
 ) -> PreTrainedModel:
-    """A small model for the check itself, loaded without layers in the same way."""
+    """Load the small model used by the check without some layers, in the same way as a real one."""
     sliced = slice_config(config, kept, trust_layer_fields=True)
     return _load(folder, sliced, kept, {}, {"revision": "main"}, "float32", trust_remote_code, {})
 
@@ -118,20 +122,20 @@ def _load(
 
 
 def _empty_model(config: PreTrainedConfig, trust_remote_code: bool) -> PreTrainedModel:
-    """The model without memory: it tells its class, and the config of that class where `config` is multimodal."""
+    """The model on the meta device, to get its class, and that class's config if `config` is multimodal."""
     import torch
     from transformers import AutoModelForCausalLM
 
-    with torch.device("meta"):  # the Auto class itself takes no state dict
+    with torch.device("meta"):  # the Auto class itself does not accept a state dict
         return AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
 
 
 def _resolved_dtype(
     dtype: str | torch.dtype, config: PreTrainedConfig, tensors: Mapping[str, LazyTensor]
 ) -> str | torch.dtype:
-    """`auto` where the config names no dtype: that of the first floating-point tensor, as in transformers.
+    """Resolve `auto` if the config has no dtype: use that of the first floating-point tensor, like transformers.
 
-    `from_pretrained` itself cannot ask a lazy slice.
+    `from_pretrained` cannot get the dtype of a lazy slice itself.
     """
     import torch
 
@@ -143,14 +147,14 @@ def _resolved_dtype(
 
 
 def _check_depth(pretrained: str, model: PreTrainedModel, kept: int) -> None:
-    """The model has as many decoder layers as were kept: a config field that sets their number may be unknown to us."""
+    """Check that all kept layers are there; this fails if an unknown config field sets the number of layers."""
     found = len(decoder_layers(model))
     if found != kept:
-        raise CheckpointError(f"pretrained={pretrained}: {kept} layers were to stay, the loaded model has {found}")
+        raise CheckpointError(f"pretrained={pretrained}: the loaded model has {found} layers instead of {kept}")
 
 
 def _check_complete(pretrained: str, report: Mapping[str, Iterable[object] | None], *, text_alone: bool) -> None:
-    """Every tensor has its place, and every place its tensor; those of other modalities may be left over."""
+    """Check that all tensors of the model are loaded and none are left over, except those of other modalities."""
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs", "conversion_errors"):
         entries = sorted(str(entry) for entry in report.get(kind) or ())
         if kind == "unexpected_keys" and text_alone:
@@ -158,22 +162,22 @@ def _check_complete(pretrained: str, report: Mapping[str, Iterable[object] | Non
         if entries:
             raise CheckpointError(
                 f"pretrained={pretrained}: the kept tensors do not fit the pruned model: "
-                f"{len(entries)} {kind.replace('_', ' ')}, the first is {entries[0]}"
+                f"{len(entries)} {kind.replace('_', ' ')}, e.g. {entries[0]}"
             )
 
 
 def _adopt_identity(model: PreTrainedModel, pretrained: str, hub: Mapping[str, object]) -> None:
-    """Name and generation defaults of the base; with no name given, from_pretrained could not find them."""
+    """Set the base model's name and generation defaults; from_pretrained got no name, so it could not find them."""
     from transformers import GenerationConfig
 
     model.config.name_or_path = pretrained
     defaults = find_file(pretrained, "generation_config.json", hub)
-    if defaults is not None:  # else those made from the config stay
+    if defaults is not None:  # otherwise keep those made from the config
         model.generation_config = GenerationConfig.from_pretrained(defaults.parent, defaults.name)
 
 
 def parameter_count(config: PreTrainedConfig) -> int:
-    """Parameters of the causal language model of a config; no memory is taken for them."""
+    """Number of parameters of a config's causal language model, computed without allocating memory for them."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -185,12 +189,12 @@ def parameter_count(config: PreTrainedConfig) -> int:
 def fingerprint(model: PreTrainedModel) -> str:
     """16 hex digits that change with the model.
 
-    They cover the config, and of each tensor name, shape, dtype and 64 values spread over it.
+    They cover the config, and the name, shape, dtype and 64 evenly spaced values of each tensor.
     """
     digest = hashlib.sha256(_content(model.config))
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        if tensor.device.type == "meta":  # an offloaded tensor has no values at hand: the model's name must do
+        if tensor.device.type == "meta":  # an offloaded tensor has no values; use the model's name
             digest.update(str(model.config.name_or_path).encode())
         elif tensor.numel():
             flat = tensor.reshape(-1)
@@ -202,10 +206,10 @@ def fingerprint(model: PreTrainedModel) -> str:
 def checkpoint_fingerprint(
     pretrained: str, config: PreTrainedConfig, kept: Sequence[int], revision: str, merged: MergeWeights | None = None
 ) -> str:
-    """16 hex digits that change with a checkpoint's kept layers, for models that show no tensors once loaded.
+    """16 hex digits that change with a checkpoint's kept layers, for models whose tensors are not accessible.
 
-    They cover the config, and of each kept tensor name, shape and first row; of a checkpoint without safetensors,
-    its name and revision.
+    They cover the config, and the name, shape and beginning of the first row of each kept tensor; without safetensors,
+    the checkpoint's name and revision instead.
     """
     digest = hashlib.sha256(_content(config))
     with ExitStack() as files:
@@ -226,7 +230,7 @@ def _content(config: PreTrainedConfig) -> bytes:
 
 
 def adapter_depth(peft: str, revision: str | None = None) -> int | None:
-    """Number of layers that a PEFT adapter's weights reach to; None where it has no safetensors."""
+    """Number of layers that a PEFT adapter has weights for; None if it has no safetensors."""
     from safetensors import safe_open
 
     path = find_file(peft, "adapter_model.safetensors", {"revision": revision or "main"})

@@ -1,7 +1,7 @@
 """LaCo's merges as linear combinations of the base model's layers.
 
-Both variants leave in a merged layer a weighted sum of layers of the base model, so that a loader needs no more than
-`MergeWeights`: of each such layer, which layers it sums and how often.
+In both variants, a merged layer is a weighted sum of layers of the base model. So a loader only needs `MergeWeights`:
+for each merged layer, the layers it sums and their weights.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     import torch
 
 Variant = Literal["rdsc", "reference_code"]
-MergeWeights = dict[int, dict[int, float]]  # merged layer -> layer of the base -> its share
+MergeWeights = dict[int, dict[int, float]]  # merged layer -> layer of the base model -> its weight
 
 
 class Merge(BaseModel):
-    """LaCo's step: some layers are merged into one and dropped; all by their numbers in the base model."""
+    """A merge step of LaCo: `layers` are merged into `into` and dropped; layer numbers are the base model's."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -31,11 +31,11 @@ class Merge(BaseModel):
 
 
 def combinations(merges: Sequence[Merge], variant: Variant) -> MergeWeights:
-    """What every merged layer is made of.
+    """The weights of every merged layer.
 
-    `rdsc`, as in the paper (arXiv 2402.11187, equation 1): theta_l + sum_k (theta_l+k - theta_l), all differences
-    against theta_l as it was before. `reference_code`: the authors' program subtracts the layer as merged so far, so
-    the sum telescopes to the last layer merged.
+    `rdsc`, as in the paper (arXiv 2402.11187, equation 1): theta_l + sum_k (theta_l+k - theta_l), where all differences
+    are taken against the original theta_l. `reference_code`: the authors' program subtracts the layer as merged so far,
+    so the sum telescopes to the last layer merged.
     """
     made: MergeWeights = {}
     for merge in merges:
@@ -57,29 +57,31 @@ def _sum(terms: Sequence[tuple[Mapping[int, float], float]]) -> dict[int, float]
 
 
 def check_merges(merges: Sequence[Merge], drop: Sequence[int]) -> None:
-    """Refuse merges that do not fit each other or the dropped layers.
+    """Refuse merges that contradict each other or the dropped layers.
 
     Raises:
-        RecipeError: says which.
+        RecipeError: a merge is invalid; the message says which.
     """
     gone: set[int] = set()
     for merge in merges:
         there = {merge.into, *merge.layers}
         if len(there) != len(merge.layers) + 1:
-            raise RecipeError(f"merge into {merge.into} of {list(merge.layers)}: a layer is named twice")
+            raise RecipeError(f"merge into {merge.into} of {list(merge.layers)}: a layer is listed twice")
         if there & gone:
             already = min(there & gone)
-            raise RecipeError(f"merge into {merge.into} of {list(merge.layers)}: layer {already} is gone by then")
+            raise RecipeError(
+                f"merge into {merge.into} of {list(merge.layers)}: layer {already} was already merged into another"
+            )
         gone |= set(merge.layers)
     if gone - set(drop):
-        raise RecipeError(f"merge: layer {min(gone - set(drop))} is merged into another but not among the dropped")
+        raise RecipeError(f"merge: layer {min(gone - set(drop))} is merged into another, so it must be in `drop` too")
     lost = {merge.into for merge in merges} - gone & set(drop)
     if lost & set(drop):
-        raise RecipeError(f"merge: layer {min(lost & set(drop))} is merged into and then dropped")
+        raise RecipeError(f"merge: others are merged into layer {min(lost & set(drop))}, so it must not be in `drop`")
 
 
 def sources(name: str, made: MergeWeights) -> dict[str, float]:
-    """The tensors, by name, that a merged layer's tensor sums, and how often; itself alone if it is not merged."""
+    """The tensors (by name) that are summed for a tensor, and their weights; only itself if it is not merged."""
     layer = layer_of_tensor(name)
     if layer is None or layer not in made or not is_merged(name):
         return {name: 1.0}
@@ -88,7 +90,7 @@ def sources(name: str, made: MergeWeights) -> dict[str, float]:
 
 
 def merged_tensor(parts: Mapping[str, float], read: Callable[[str], torch.Tensor]) -> torch.Tensor:
-    """The weighted sum of tensors, added up in float32 and given in their own dtype."""
+    """The weighted sum of tensors, computed in float32 and returned in their own dtype."""
     import torch
 
     (first, share), *others = parts.items()
@@ -102,7 +104,7 @@ def merged_tensor(parts: Mapping[str, float], read: Callable[[str], torch.Tensor
 def merged_weights(
     weights: Iterable[tuple[str, torch.Tensor]], kept: Sequence[int], made: MergeWeights
 ) -> Iterator[tuple[str, torch.Tensor]]:
-    """A stream of a base model's tensors as that of the pruned model; only what takes part in a merge is held back."""
+    """Convert a stream of the base model's tensors to the pruned model's; only tensors to be merged are held back."""
     target_of = {layer: target for target, parts in made.items() for layer in parts}
     waiting: dict[str, dict[str, torch.Tensor]] = {}
     for name, tensor in weights:
@@ -110,9 +112,9 @@ def merged_weights(
         if layer is None or not is_merged(name) or layer not in {*target_of, *made}:
             if (new := renamed_tensor(name, kept)) is not None:
                 yield new, tensor
-        elif layer in target_of:  # else others take its place
+        elif layer in target_of:  # otherwise other layers replace it
             target = name.replace(f".{layer}.", f".{target_of[layer]}.", 1)
             held = waiting.setdefault(target, {})
-            held[name] = tensor.clone()  # a loader may use its buffer again
+            held[name] = tensor.clone()  # the loader may reuse its buffer
             if len(held) == len(parts := sources(target, made)):
                 yield str(renamed_tensor(target, kept)), merged_tensor(parts, waiting.pop(target).__getitem__)

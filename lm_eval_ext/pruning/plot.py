@@ -1,4 +1,4 @@
-"""A picture of a recipe: the score of every layer, and which go."""
+"""Plots a recipe: the score of each layer, and which layers are dropped."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from lm_eval_ext.pruning.recipe import Recipe
 
 
 def can_plot() -> bool:
-    """Whether the libraries that draw are installed (extra `leaderboard`)."""
+    """Whether the plotting libraries (extra `leaderboard`) are installed."""
     return all(importlib.util.find_spec(name) for name in ("altair", "vl_convert"))
 
 
 def plot_scores(recipe: Recipe, path: Path) -> None:
-    """Write an SVG of the scores by layer; dropped layers stand out."""
+    """Write an SVG of the scores by layer, with dropped layers highlighted."""
     import altair
 
     rows = [

@@ -1,4 +1,4 @@
-"""A pruning recipe: which layers of which base model are dropped, and who said so."""
+"""Pruning recipes: which layers to drop from which base model, and where that choice comes from."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ _RANGE = re.compile(r"^\s*(\d+)\s*(?:-\s*(\d+)\s*)?$")
 
 
 class CalibrationSet(BaseModel):
-    """The texts that layers were chosen by."""
+    """The calibration texts used to choose the layers."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Annotated[str, Field(min_length=1)]
     samples: Annotated[int, Field(gt=0)]
-    max_tokens: Annotated[int, Field(gt=0, description="tokens of a text that were looked at")]
-    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="of the texts")]
+    max_tokens: Annotated[int, Field(gt=0, description="tokens used from each text")]
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="SHA-256 of the texts")]
 
 
 class Recipe(BaseModel):
     """One pruned model, as read from a YAML in `pruned_models/`.
 
-    Layers are numbered from 0 at the input, as in the checkpoint's tensor names.
+    Layers are numbered from 0, starting at the input, as in the checkpoint's tensor names.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -46,13 +46,15 @@ class Recipe(BaseModel):
     method: Annotated[str, Field(min_length=1, description="how the layers were chosen")]
     source: Annotated[str, Field(min_length=1, description="paper, page or command the layers come from")]
     merge: Annotated[
-        tuple[Merge, ...], Field(description="LaCo's merges, in order, before the layers are dropped")
+        tuple[Merge, ...], Field(description="LaCo's merges, in order, applied before the layers are dropped")
     ] = ()
     variant: Annotated[Variant, Field(description="how layers are merged")] = "rdsc"
-    parameters: Annotated[dict[str, object], Field(description="those of the method")] = Field(default_factory=dict)
+    parameters: Annotated[dict[str, object], Field(description="parameters of the method")] = Field(
+        default_factory=dict
+    )
     calibration: CalibrationSet | None = None
-    scores: Annotated[tuple[float | None, ...], Field(description="by layer; null where it has none")] = ()
-    versions: Annotated[dict[str, str], Field(description="of the software that chose the layers")] = Field(
+    scores: Annotated[tuple[float | None, ...], Field(description="score of each layer; null if it has none")] = ()
+    versions: Annotated[dict[str, str], Field(description="versions of the software that chose the layers")] = Field(
         default_factory=dict
     )
 
@@ -68,17 +70,17 @@ class Recipe(BaseModel):
 
     @property
     def merged(self) -> MergeWeights:
-        """What each merged layer is made of."""
+        """The weights of each merged layer."""
         return combinations(self.merge, self.variant)
 
     def save(self, path: str | Path) -> Path:
-        """Write it as YAML, for `recipe=PATH`; returns where."""
+        """Write the recipe as YAML, to be used as `recipe=PATH`; returns the path."""
         write_recipe(self, Path(path))
         return Path(path)
 
     @property
     def digest(self) -> str:
-        """First 16 hex digits of SHA-256 over what determines the model: base, revision, dropped and merged layers."""
+        """First 16 hex digits of SHA-256 over base, revision, dropped layers and merges, which determine the model."""
         merged = [self.variant, [step.model_dump() for step in self.merge]] if self.merge else []
         content = json.dumps([self.base, self.revision, self.drop, *merged])
         return hashlib.sha256(content.encode()).hexdigest()[:16]
@@ -88,14 +90,14 @@ def parse_layers(value: object) -> tuple[int, ...]:
     """Layer indices, ascending, from `[25, 26]`, `25`, `"25-27"`, `"25+26"` or `"[25,26]"`.
 
     Raises:
-        ArgumentError: empty, duplicate, negative or non-integer indices.
+        ArgumentError: there are no indices, or one is repeated, negative or not an integer.
     """
     indices = [index for part in _parts(value) for index in _indices(part, value)]
     if not indices:
-        raise ArgumentError(f"drop_layers={value!r}: names no layer; give indices such as [25,26], 25-27 or 25+26")
+        raise ArgumentError(f"drop_layers={value!r}: no layers given; give indices such as [25,26], 25-27 or 25+26")
     twice = sorted({index for index in indices if indices.count(index) > 1})
     if twice:
-        raise ArgumentError(f"drop_layers={value!r}: layer {twice[0]} is named twice")
+        raise ArgumentError(f"drop_layers={value!r}: layer {twice[0]} is listed twice")
     return tuple(sorted(indices))
 
 
@@ -111,13 +113,13 @@ def _indices(part: object, whole: object) -> list[int]:
     match = _RANGE.match(part) if isinstance(part, str) else None
     if match is None or int(match[2] or match[1]) < int(match[1]):
         raise ArgumentError(
-            f"drop_layers={whole!r}: {part!r} is not a layer index; give integers from 0, as [25,26], 25-27 or 25+26"
+            f"drop_layers={whole!r}: {part!r} is not a layer index; give integers from 0, e.g. [25,26], 25-27 or 25+26"
         )
     return list(range(int(match[1]), int(match[2] or match[1]) + 1))
 
 
 def format_layers(layers: Sequence[int]) -> str:
-    """The shortest form that `parse_layers` reads back: `(25, 26, 27, 30)` is `25-27+30`."""
+    """Format layers as compactly as `parse_layers` can read: `(25, 26, 27, 30)` becomes `25-27+30`."""
     runs: list[list[int]] = []
     for layer in sorted(layers):
         if runs and layer == runs[-1][-1] + 1:
@@ -128,10 +130,10 @@ def format_layers(layers: Sequence[int]) -> str:
 
 
 def kept_layers(drop: Sequence[int], depth: int) -> tuple[int, ...]:
-    """The layers that stay, ascending, of a model with `depth` layers.
+    """The layers to keep, ascending, in a model with `depth` layers.
 
     Raises:
-        ArgumentError: an index out of range, or no layer left.
+        ArgumentError: an index is out of range, or no layer is left.
     """
     outside = [layer for layer in drop if not 0 <= layer < depth]
     if outside:
@@ -140,7 +142,7 @@ def kept_layers(drop: Sequence[int], depth: int) -> tuple[int, ...]:
         )
     kept = tuple(layer for layer in range(depth) if layer not in set(drop))
     if not kept:
-        raise ArgumentError(f"drop_layers={format_layers(drop)}: drops all {depth} layers; at least one must stay")
+        raise ArgumentError(f"drop_layers={format_layers(drop)}: drops all {depth} layers; at least one must be kept")
     return kept
 
 
@@ -153,7 +155,7 @@ def load_recipe(name_or_path: str) -> Recipe:
     """Read a recipe by its name in `pruned_models/` or by the path of a YAML file.
 
     Raises:
-        RecipeError: no such recipe, or a field of it that is missing, unknown or wrong; names file and field.
+        RecipeError: there is no such recipe, or one of its fields is missing, unknown or invalid.
     """
     path = _recipe_path(str(name_or_path))
     try:
@@ -161,12 +163,12 @@ def load_recipe(name_or_path: str) -> Recipe:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise RecipeError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from error
     if not isinstance(content, dict):
-        raise RecipeError(f"{path}: holds {type(content).__name__}, not fields; allowed: {_allowed()}")
+        raise RecipeError(f"{path}: contains {type(content).__name__}, not a mapping; allowed fields: {_allowed()}")
     return _validated(content, path)
 
 
 def write_recipe(recipe: Recipe, path: Path, comment: str = "") -> None:
-    """Write a recipe as YAML; what holds its default is left out."""
+    """Write a recipe as YAML; fields with their default value are left out."""
     content = yaml.safe_dump(
         recipe.model_dump(mode="json", exclude_defaults=True), sort_keys=False, default_flow_style=None, width=120,
         allow_unicode=True,
@@ -174,7 +176,7 @@ def write_recipe(recipe: Recipe, path: Path, comment: str = "") -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(f".{os.getpid()}.part")
     part.write_text((f"# {comment}\n" if comment else "") + content, "utf-8")
-    part.replace(path)  # whole or not at all, with several processes writing it
+    part.replace(path)  # atomic, in case several processes write it
 
 
 def _recipe_path(name_or_path: str) -> Path:

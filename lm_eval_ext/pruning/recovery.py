@@ -1,8 +1,8 @@
-"""SFT recovery, the negative control of arXiv 2510.22228: a pruned model trained further, which does not bring back
-its long reasoning.
+"""SFT recovery, the negative control of arXiv 2510.22228: training a pruned model further does not restore its long
+reasoning.
 
-The outcome of LoRA is an adapter for `pruned-hf`'s `peft=`, that of full training a checkpoint of its own; both hold a
-`recovery.json` by which a run's results are marked. Needs the extra `train` (trl, peft).
+LoRA produces an adapter for `pruned-hf`'s `peft=`; full training produces a complete checkpoint. Both contain a
+`recovery.json`, which is used to mark a run's results. Needs the extra `train` (trl, peft).
 """
 
 from __future__ import annotations
@@ -41,24 +41,24 @@ def recover(
     max_tokens: int = 2048,
     seed: int = 0,
 ) -> Path:
-    """Train the pruned model of a recipe on texts, and write what comes of it to a folder.
+    """Train the pruned model of a recipe on texts, and write the result to a folder.
 
     Args:
-        recipe: the pruned model.
-        folder: new or empty.
-        data: texts, as `calibration` takes them.
-        task_prompts: gives the prompts of a task by its name.
-        pretrained: a local copy of the base.
+        recipe: recipe of the pruned model.
+        folder: a new or empty folder.
+        data: source of the texts, as for `calibration`.
+        task_prompts: returns the first prompts of a task, given its name and a number.
+        pretrained: a local copy of the base model.
         lora: train an adapter (rank 16 on all linear maps) instead of all weights.
-        samples: most texts.
-        steps: optimizer steps.
-        batch_size: texts in a step.
-        learning_rate: AdamW's, after a warm-up falling to zero by a cosine; by default 2e-4 for an adapter, 1e-5 else.
-        max_tokens: tokens of a text.
-        seed: of the order of texts and of new weights.
+        samples: maximum number of texts.
+        steps: number of optimizer steps.
+        batch_size: texts per step.
+        learning_rate: AdamW's rate, with warm-up and cosine decay to zero; by default 2e-4 for LoRA, 1e-5 otherwise.
+        max_tokens: maximum tokens used from each text.
+        seed: seed for the order of the texts and for new weights.
 
     Raises:
-        ArgumentError: the extra `train` is not installed, or the folder holds something.
+        ArgumentError: the extra `train` is not installed, or the folder is not empty.
     """
     try:
         from trl import SFTConfig, SFTTrainer
@@ -74,7 +74,7 @@ def recover(
     with tempfile.TemporaryDirectory() as scratch:
         pruned = export(recipe, Path(scratch) / "pruned", pretrained=pretrained)
         trainer = SFTTrainer(
-            # In float32: steps of this size are lost in bfloat16 weights.
+            # In float32, because steps of this size would be rounded away in bfloat16 weights.
             AutoModelForCausalLM.from_pretrained(pruned, dtype="float32"),
             args=SFTConfig(
                 output_dir=str(Path(scratch) / "trainer"), max_steps=steps, per_device_train_batch_size=batch_size,
@@ -103,7 +103,7 @@ def recover(
 
 
 def _name_base(path: Path, base: str) -> None:
-    """The adapter was trained on a folder that is gone."""
+    """Set the adapter's base model, as the temporary folder that it was trained on no longer exists."""
     content = json.loads(path.read_text("utf-8")) | {"base_model_name_or_path": base}
     path.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
 
@@ -117,7 +117,7 @@ def _adapter(seed: int) -> LoraConfig:
 
 
 def recovery_of(*places: object) -> dict[str, object] | None:
-    """How the first of these checkpoints or adapters that `recover` wrote came about; None if it wrote none."""
+    """The training record of the first of these checkpoints or adapters that `recover` wrote; None if there is none."""
     for place in places:
         found = find_file(place, MARK, {}) if isinstance(place, str) and place else None
         if found is not None:

@@ -1,4 +1,4 @@
-"""From a method's name to recipes: every method by its name, its parameters checked, its choices written down."""
+"""Runs pruning methods by name: validates their parameters and turns their choices into recipes."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ SOFTWARE = ("lm-eval-tts", "torch", "transformers")
 def choose(
     context: PruningContext, method: str, remove: Sequence[int], parameters: Mapping[str, object]
 ) -> dict[int, Recipe]:
-    """Recipes by the number of layers that they remove, from one pass of scoring where the method allows it.
+    """Recipes by the number of layers to remove, from a single scoring pass if the method allows it.
 
     Args:
         context: the base model and its calibration texts.
         method: one of `METHODS`.
-        remove: numbers of layers.
-        parameters: the method's own.
+        remove: the numbers of layers to remove.
+        parameters: parameters of the method.
 
     Raises:
-        ArgumentError: no such method, number or parameter.
+        ArgumentError: the method, a number or a parameter is invalid.
     """
     _check_numbers(remove, context.depth)
     chosen = _chooser(method)
@@ -61,13 +61,13 @@ def choose(
 
 
 def method_parameters(method: str) -> dict[str, object]:
-    """Names and defaults of a method's parameters; `inspect.Parameter.empty` where one must be given."""
+    """Names and defaults of a method's parameters; the default is `inspect.Parameter.empty` if it is required."""
     names = inspect.signature(_chooser(method)).parameters.values()
     return {one.name: one.default for one in names if one.kind is inspect.Parameter.KEYWORD_ONLY}
 
 
 def needs_texts(method: str) -> bool:
-    """Whether a method chooses by calibration texts."""
+    """Whether a method uses calibration texts."""
     return bool(_module(method).NEEDS_TEXTS)
 
 
@@ -85,7 +85,9 @@ def _module(method: str) -> ModuleType:
 def _check_numbers(remove: Sequence[int], depth: int) -> None:
     wrong = [count for count in remove if not 0 < count < depth]
     if wrong or not remove:
-        raise ArgumentError(f"remove={wrong[0] if wrong else ''}: of {depth} layers 1 to {depth - 1} can be removed")
+        raise ArgumentError(
+            f"remove={wrong[0] if wrong else ''}: from 1 to {depth - 1} of the model's {depth} layers can be removed"
+        )
 
 
 def _parameters(method: str, chooser: Callable[..., Removals], given: Mapping[str, object]) -> dict[str, object]:

@@ -1,7 +1,7 @@
-"""A tiny random model with the structure of a real one: same class, same layers, all sizes cut.
+"""Config of a tiny random model with the structure of a real one: same class, same layers, all sizes reduced.
 
-Used to find out whether layers of an architecture can be dropped exactly (`verification`), in seconds and without its
-weights. Fields of one entry per layer keep their entries, so a mixture of layer kinds stays the mixture it is.
+It is used to check in seconds, without the real weights, whether dropping layers is exact (`verification`). Fields with
+one entry per layer keep their entries, so a mixture of layer types is preserved.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
-# The largest value of each size; a smaller value of the model's own stays.
+# Upper limits for sizes; smaller values are kept.
 _SIZES = {
     96: """vocab_size unpadded_vocab_size vocab_size_per_layer_input max_position_embeddings n_positions n_ctx""",
     64: """mamba_d_ssm""",
@@ -36,18 +36,18 @@ _FEED_FORWARD = ("intermediate_size", "ffn_dim", "ffn_hidden_size", "d_ff", "d_i
 _STATE_SPACE_HEADS = ("mamba_n_heads", "mamba_num_heads", "num_heads", "n_mamba_heads")
 _TOKENS = ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id")
 _WIDTH = 48  # of feed-forward networks
-_DERIVED = {"head_dim": 8, "num_key_value_heads": 4}  # what classes make of None, where they make something of it
+_DERIVED = {"head_dim": 8, "num_key_value_heads": 4}  # values for None, if config classes would derive them
 _ROPE_WITHOUT_LISTS = ("default", "linear", "dynamic", "yarn", "llama3")
 
 
 def tiny_config(config: PreTrainedConfig) -> PreTrainedConfig:
-    """A config of the same class and depth with small sizes.
+    """A config of the same class and depth, with small sizes.
 
     Args:
-        config: of any model, multimodal ones included.
+        config: config of any model, including multimodal ones.
 
     Raises:
-        Exception: whatever the config's class raises where the sizes do not fit each other.
+        Exception: whatever the config's class raises if the reduced sizes are inconsistent.
     """
     fields = config.to_dict()
     tiny: PreTrainedConfig = type(config)(**_cut(fields))
@@ -60,7 +60,7 @@ def _cut(fields: Mapping[str, object]) -> dict[str, object]:
 
 
 def _small(name: str, value: object, fields: Mapping[str, object]) -> object:
-    """The value that a field has in the twin."""
+    """The value of a field in the twin's config."""
     if name in _TOKENS and isinstance(value, int):
         return _TOKENS.index(name) % 3
     if isinstance(value, Mapping):
@@ -89,8 +89,8 @@ def _limit(name: str) -> int | None:
 
 
 def _plain_rope(rope: Mapping[str, object]) -> dict[str, object]:
-    """Rotary embeddings without factors for each dimension: those lists are as long as the real heads are wide."""
-    if any(isinstance(value, Mapping) for value in rope.values()):  # by kind of layer
+    """Rotary embedding parameters without per-dimension factors, whose lists only fit the real head size."""
+    if any(isinstance(value, Mapping) for value in rope.values()):  # by layer type
         return {kind: _plain_rope(value) if isinstance(value, Mapping) else value for kind, value in rope.items()}
     kept = {name: value for name, value in rope.items() if not isinstance(value, (list, tuple))}
     if kept.get("rope_type", "default") not in _ROPE_WITHOUT_LISTS:

@@ -1,8 +1,8 @@
-"""Whether dropping layers is exact for an architecture: tried on a tiny twin of the model.
+"""Checks on a tiny twin of a model whether dropping layers is exact for its architecture.
 
 The twin (`twin`) is saved as a checkpoint and loaded again without the dropped layers. Its logits must equal those of
-the whole twin in which these layers' outputs are replaced by their inputs, and generation with a cache must equal
-generation without. What this cannot show to be exact is refused.
+the full twin with these layers bypassed (their outputs replaced by their inputs), and generation with a cache must
+equal generation without. Models that fail this check, or that it cannot be run on, are refused.
 """
 
 from __future__ import annotations
@@ -32,31 +32,31 @@ logger = logging.getLogger("lm_eval.tts")
 
 Load = Callable[[str, "PreTrainedConfig", Sequence[int], bool], "PreTrainedModel"]
 
-TOLERANCE = 1e-4  # of float32 logits, relative to the largest
-_VISIBLE = 1e-2  # by at least as much the dropped layers must change the logits, or the twin shows nothing
+TOLERANCE = 1e-4  # for float32 logits, relative to the largest
+_VISIBLE = 1e-2  # the dropped layers must change the logits by at least this, or the check is meaningless
 _CACHE_TOLERANCE = 1e-2
 _PROMPT, _NEW_TOKENS = 9, 5
-_LARGEST = 50_000_000  # parameters; a larger twin is one whose sizes could not be cut
+_LARGEST = 50_000_000  # parameters; a larger twin means that its sizes could not be reduced
 
 
-_shown_exact: set[tuple[str, tuple[int, ...]]] = set()  # configs and kept layers, in this process
+_shown_exact: set[tuple[str, tuple[int, ...]]] = set()  # configs and kept layers checked in this process
 
 
 class NotExactError(ArchitectureError):
-    """The model with dropped layers is another than the model with these layers bypassed."""
+    """The model with dropped layers differs from the model with these layers bypassed."""
 
 
 def ensure_exact(config: PreTrainedConfig, kept: Sequence[int], load: Load, *, trust_remote_code: bool = False) -> None:
-    """Refuse to drop layers of a model for which that is not known, or cannot be shown now, to be exact.
+    """Refuse to drop layers unless that is known to be exact for the architecture, or a check shows it now.
 
     Args:
-        config: of the base model.
-        kept: ascending indices of the layers that stay.
-        load: loads the twin from a folder, given its config, the layers to keep, and whether to trust its code.
+        config: config of the base model.
+        kept: ascending indices of the layers to keep.
+        load: loads the twin, given its folder, its config, the layers to keep, and whether to trust its code.
         trust_remote_code: run the model code that the repository ships.
 
     Raises:
-        ArchitectureError: says why, and how to override it.
+        ArchitectureError: the layers cannot be dropped; the message says why, and how to override the check.
     """
     check_supported(config, kept)
     what = (config.to_json_string(use_diff=False), tuple(kept))
@@ -65,20 +65,20 @@ def ensure_exact(config: PreTrainedConfig, kept: Sequence[int], load: Load, *, t
     kind = text_config(config).model_type
     try:
         difference = drop_difference(config, kept, load, trust_remote_code=trust_remote_code)
-    except Exception as error:  # a class that nobody here has seen may raise anything
+    except Exception as error:  # an unknown model class may raise anything
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ArchitectureError(
             f"layers of a {kind} model cannot be dropped: a tiny twin could not show that this is exact ({reason}); "
-            "trust_layer_fields=true drops them all the same"
+            "trust_layer_fields=true skips this check"
         ) from error
     _shown_exact.add(what)
     logger.info(
-        "%s is not among the verified architectures: checked on a tiny random twin, exact to %.0e", kind, difference
+        "%s is not a verified architecture: checked on a tiny random twin, dropping is exact to %.0e", kind, difference
     )
 
 
 class Verified(TypedDict):
-    """What `python -m benchmarks.architectures` has found exact, and in which release."""
+    """Architectures that `python -m benchmarks.architectures` found exact, and the transformers release it used."""
 
     transformers: str
     exact: list[str]
@@ -86,7 +86,7 @@ class Verified(TypedDict):
 
 @cache
 def verified() -> Verified:
-    """What stands in `verified.yaml`."""
+    """Contents of `verified.yaml`."""
     table: Verified = yaml.safe_load(Path(__file__).with_name("verified.yaml").read_text("utf-8"))
     return table
 
@@ -98,7 +98,7 @@ def _is_verified(config: PreTrainedConfig) -> bool:
 
 
 def _is_newer_transformers() -> bool:
-    """Whether the installed transformers is a later minor release than the one that was verified."""
+    """Whether the installed transformers is a later minor release than the one used for verification."""
     import transformers
 
     return Version(transformers.__version__).release[:2] > Version(verified()["transformers"]).release[:2]
@@ -107,19 +107,19 @@ def _is_newer_transformers() -> bool:
 def drop_difference(
     config: PreTrainedConfig, kept: Sequence[int], load: Load, *, trust_remote_code: bool = False
 ) -> float:
-    """Largest difference between the logits of a twin loaded without layers and of one with them bypassed.
+    """Compare the logits of a twin loaded without some layers with those of a twin that bypasses them.
 
     Args:
-        config: of the base model; only its structure is used.
-        kept: ascending indices of the layers that stay.
-        load: loads the twin from a folder, given its config, the layers to keep, and whether to trust its code.
+        config: config of the base model; only its structure is used.
+        kept: ascending indices of the layers to keep.
+        load: loads the twin, given its folder, its config, the layers to keep, and whether to trust its code.
         trust_remote_code: run the model code that the repository ships.
 
     Returns:
-        It is relative to the largest logit.
+        The largest difference, relative to the largest logit.
 
     Raises:
-        NotExactError: they differ, or cached generation differs from uncached.
+        NotExactError: the logits differ, or generation with a cache differs from generation without.
         Exception: whatever building, saving, loading or running a model of this class raises.
     """
     with tiny_twin(config, trust_remote_code=trust_remote_code) as twin:
@@ -128,12 +128,12 @@ def drop_difference(
 
 @dataclass(frozen=True)
 class Twin:
-    """A tiny random model of the structure of another, in float32.
+    """A tiny random model with the structure of another model, in float32.
 
     Attributes:
-        folder: its checkpoint.
-        config: its config, as that of the other but for sizes.
-        model: it, loaded whole.
+        folder: folder of its checkpoint.
+        config: its config, which differs from the other model's only in sizes.
+        model: the model itself, with all layers.
         trust_remote_code: run the model code that the repository ships.
     """
 
@@ -143,14 +143,14 @@ class Twin:
     trust_remote_code: bool = False
 
     def difference(self, kept: Sequence[int], load: Load) -> float:
-        """As `drop_difference`."""
+        """See `drop_difference`."""
         pruned = load(self.folder, self.config, kept, self.trust_remote_code).eval()
         return _compared(self.model, pruned, kept)
 
 
 @contextmanager
 def tiny_twin(config: PreTrainedConfig, *, trust_remote_code: bool = False) -> Iterator[Twin]:
-    """A twin, for as long as the context lasts.
+    """Create a twin whose checkpoint exists as long as the context.
 
     Raises:
         Exception: whatever building, saving or loading a model of this class raises.
@@ -165,7 +165,7 @@ def tiny_twin(config: PreTrainedConfig, *, trust_remote_code: bool = False) -> I
 
 
 def _write(tiny: PreTrainedConfig, folder: str, trust_remote_code: bool) -> None:
-    """Write a random checkpoint of all modalities that the config has."""
+    """Write a random checkpoint with all modalities in the config."""
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
@@ -173,7 +173,7 @@ def _write(tiny: PreTrainedConfig, folder: str, trust_remote_code: bool) -> None
     with torch.device("meta"):
         size = auto.from_config(tiny, trust_remote_code=trust_remote_code).num_parameters()
     if size > _LARGEST:
-        raise ArchitectureError(f"its sizes could not be cut: {size} parameters are left")
+        raise ArchitectureError(f"its sizes could not be reduced: {size} parameters are left")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(7)
         model = auto.from_config(tiny, trust_remote_code=trust_remote_code, dtype=torch.float32)
@@ -182,7 +182,7 @@ def _write(tiny: PreTrainedConfig, folder: str, trust_remote_code: bool) -> None
 
 
 def _causal_is_text_alone(config: PreTrainedConfig) -> bool:
-    """Whether the causal class of a multimodal kind is of its text alone, so that checkpoints are of another class."""
+    """Whether a multimodal model's causal class only covers the text part, so that checkpoints have another class."""
     from transformers import AutoModelForCausalLM
 
     causal = AutoModelForCausalLM._model_mapping.get(type(config), None)
@@ -191,7 +191,7 @@ def _causal_is_text_alone(config: PreTrainedConfig) -> bool:
 
 
 def _shake(model: PreTrainedModel) -> None:
-    """Random weights large enough for a wrong layer to show; transformers' own are nearly zero."""
+    """Set random weights that are large enough to reveal a wrong layer; transformers' own are nearly zero."""
     import torch
 
     with torch.no_grad():
@@ -212,8 +212,8 @@ def _compared(twin: PreTrainedModel, pruned: PreTrainedModel, kept: Sequence[int
     if dropped and float((expected - whole).abs().max()) < _VISIBLE * size:
         raise ArchitectureError("its layers change nothing in a random twin")
     difference = float((_logits(pruned, ids) - expected).abs().max()) / size
-    if not difference <= TOLERANCE:  # also where it is no number
-        raise NotExactError(f"its logits differ by {difference:.1e} from those of the model with the layers bypassed")
+    if not difference <= TOLERANCE:  # also true for NaN
+        raise NotExactError(f"its logits differ by {difference:.1e} from those with the layers bypassed")
     if (found := _cache_difference(pruned, ids)) > _CACHE_TOLERANCE >= _cache_difference(twin, ids):
         raise NotExactError(f"generation with a cache differs by {found:.1e} from generation without")
     return difference
@@ -235,7 +235,7 @@ def _logits(model: PreTrainedModel, ids: torch.Tensor, **options: object) -> tor
 
 
 def _cache_difference(model: PreTrainedModel, ids: torch.Tensor) -> float:
-    """Largest difference between the logits of generation with a cache and without, relative to the largest."""
+    """Largest difference between the logits of generation with and without a cache, relative to the largest logit."""
     pairs = zip(_generated(model, ids, use_cache=True), _generated(model, ids, use_cache=False), strict=True)
     return max(float((one - other).abs().max() / other.abs().max()) for one, other in pairs)
 
@@ -256,7 +256,7 @@ def _generated(model: PreTrainedModel, ids: torch.Tensor, *, use_cache: bool) ->
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Without transformers' remarks about a random model."""
+    """Silence transformers' warnings and progress bars within the context."""
     from transformers.utils import logging as theirs
 
     level, bars = theirs.get_verbosity(), theirs.is_progress_bar_enabled()

@@ -1,6 +1,6 @@
-"""Dropped layers in vLLM: a model loader that streams the kept tensors, renamed; no pruned copy is written.
+"""Drops layers in vLLM: a model loader that streams and renames the kept tensors; no pruned copy is written.
 
-vLLM loads `register` in every process, its workers included, through the entry point `vllm.general_plugins`.
+vLLM calls `register` in every process, including its workers, through the entry point `vllm.general_plugins`.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ def engine_arguments(
     """Arguments for `vllm.LLM` that load only the layers `kept`.
 
     Args:
-        overrides: the config fields that change with them (`architecture.config_overrides`).
-        kept: ascending indices of the layers that stay.
-        merged: what merged layers among them are made of.
+        overrides: the config fields that change (`architecture.config_overrides`).
+        kept: ascending indices of the layers to keep.
+        merged: weights of the merged layers among them.
     """
-    # Pairs, as vLLM sends its configuration to its workers as JSON, which knows no integer keys.
+    # Pairs, because vLLM sends its configuration to its workers as JSON, which has no integer keys.
     pairs = [[layer, list(parts.items())] for layer, parts in (merged or {}).items()]
     return {
         "load_format": LOAD_FORMAT,
@@ -41,7 +41,7 @@ def engine_arguments(
 
 
 def register() -> None:
-    """Make the load format known to vLLM; may be called again."""
+    """Register the load format with vLLM; may be called more than once."""
     from vllm.model_executor import model_loader
 
     if LOAD_FORMAT not in model_loader._LOAD_FORMAT_TO_MODEL_LOADER:
@@ -53,8 +53,8 @@ def _loader_class() -> type:
 
     from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
 
-    class PrunedModelLoader(DefaultModelLoader):  # type: ignore[misc]  # vllm is not there to be checked
-        """vLLM's own loader, of whose tensors those of dropped layers never reach the model."""
+    class PrunedModelLoader(DefaultModelLoader):  # type: ignore[misc]  # vllm may not be installed
+        """vLLM's own loader, without the tensors of dropped layers."""
 
         def __init__(self, load_config: LoadConfig) -> None:
             extra = dict(load_config.model_loader_extra_config)
@@ -68,7 +68,7 @@ def _loader_class() -> type:
             def unused(name: str) -> bool:
                 return not is_used(name, self.kept, self.merged) or bool(theirs and theirs(name))
 
-            # Shards that hold only such tensors are not read at all.
+            # Shards with only unused tensors are not read at all.
             source = dataclasses.replace(source, is_unused_weight=unused)
             return merged_weights(super()._get_weights_iterator(source), self.kept, self.merged)
 
@@ -76,12 +76,12 @@ def _loader_class() -> type:
 
 
 class KeptLayers:
-    """What vLLM's workers learn: to load other layers of the same checkpoint into the model they have."""
+    """Extension of vLLM's workers that loads other layers of the same checkpoint into the existing model."""
 
     vllm_config: VllmConfig
 
     def keep_layers(self, kept: Sequence[int]) -> None:
-        """Have the next `reload_weights` load these layers; as many as before, and of the same kinds."""
+        """Make the next `reload_weights` load these layers; their number and types must be the same as before."""
         self.vllm_config.load_config.model_loader_extra_config = {
             **self.vllm_config.load_config.model_loader_extra_config,
             KEPT: list(kept),
@@ -89,11 +89,11 @@ class KeptLayers:
 
 
 def swap_layers(llm: LLM, kept: Sequence[int]) -> None:
-    """Load other layers into a running engine, whose compiled graphs and cache space stay.
+    """Load other layers into a running engine, keeping its compiled graphs and cache memory.
 
     Args:
-        llm: a `vllm.LLM` made with `engine_arguments`.
-        kept: as many layers as it has, whose config fields are equal to those of the layers it has.
+        llm: a `vllm.LLM` created with `engine_arguments`.
+        kept: the new layers; their number and per-layer config fields must equal those of the current layers.
     """
     llm.collective_rpc("keep_layers", args=(list(kept),))
     llm.collective_rpc("reload_weights")

@@ -1,1 +1,1 @@
-"""Small things to evaluate offline: original problems and a model that a package ships."""
+"""Test material that works offline: original problems, a tiny model and its training, and made-up lm-eval output."""

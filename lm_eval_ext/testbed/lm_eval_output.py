@@ -1,4 +1,4 @@
-"""Output folders as lm-eval writes them, made up on the spot."""
+"""Creates output folders with made-up results, in the format that lm-eval writes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DEPTH = 12
 
 
 def scores(mean: float, questions: int, repeats: int = 1, seed: int = 0) -> list[list[bool]]:
-    """Verdicts by question and sample, about `mean` of them right; pairs of runs share what is hard."""
+    """Verdicts by question and sample, about `mean` of them correct; the same questions are hard in every run."""
     easy, luck = random.Random(11), random.Random(seed)
     return [
         [0.7 * hardness + 0.3 * luck.random() < mean for _ in range(repeats)]
@@ -38,7 +38,7 @@ def write_output(
     config: Mapping[str, Any] | None = None,
     grader: int | None = GRADER_VERSION,
 ) -> Path:
-    """A run of `pruned-hf`; returns its results file."""
+    """Write the output of a `pruned-hf` run; returns its results file."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"results_{date}.json"
     rows = {name: [_row(number, right, text) for number, right in enumerate(given)] for name, given in tasks.items()}
@@ -158,7 +158,7 @@ BUDGETS = (512, 1024, 2048, 4096, 8192)
 
 
 def write_board(folder: Path) -> Path:
-    """A dense model and pruned ones that keep short reasoning and lose long reasoning; returns the folder."""
+    """Write runs of a dense model and of pruned ones that keep short and lose long reasoning; returns the folder."""
     keeps = {(): 1.0, (7,): 0.75, (6, 7): 0.35, (11,): 0.8, (10, 11): 0.4}
     for number, (dropped, kept) in enumerate(keeps.items()):
         method = "reverse" if 11 in dropped else "shortgpt"

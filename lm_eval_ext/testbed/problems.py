@@ -1,4 +1,4 @@
-"""Original problems from seeded functions: no data file, no download, always the same."""
+"""Original problems generated from seeds: no data file, no download, always the same."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _STEPS: dict[str, Callable[[int, int], int]] = {
     "-": lambda value, digit: (value - digit) % 10,
     "*": lambda value, digit: value * digit % 10,
 }
-# Each of these steps can be undone, so every one of a chain matters: `*0` would wipe out all before it.
+# All of these steps are invertible, so every step of a chain matters; `*0` would make all steps before it irrelevant.
 _DIGITS = {"+": "123456789", "-": "123456789", "*": "379"}
 
 Problem = dict[str, str]
@@ -37,13 +37,13 @@ def sums(count: int, seed: int = 2510) -> list[Problem]:
 
 
 def chain(steps: int, generator: random.Random) -> str:
-    """A sum of `steps` steps, such as `7+5*3-8`."""
+    """A chain of `steps` steps, such as `7+5*3-8`."""
     operators = generator.choices("+-*", k=steps)
     return generator.choice("0123456789") + "".join(one + generator.choice(_DIGITS[one]) for one in operators)
 
 
 def running_values(question: str) -> str:
-    """The last digit after every step of a chain, worked out from left to right: `268` of `7+5*3-8`."""
+    """The last digit after every step of a chain, computed from left to right: `268` for `7+5*3-8`."""
     value, values = int(question[0]), ""
     for operator, digit in zip(question[1::2], question[2::2], strict=True):
         value = _STEPS[operator](value, int(digit))
@@ -71,7 +71,7 @@ def chains(count: int, shortest: int, longest: int, seed: int = 22510) -> list[P
 
 @usable_from_yaml
 def sums_dataset(**_: object) -> DatasetDict:
-    """The problems as lm-eval's `custom_dataset` wants them: a dictionary of splits."""
+    """One-step problems in the form that lm-eval's `custom_dataset` expects: a dictionary of splits."""
     return _dataset(sums(100))
 
 
@@ -83,7 +83,7 @@ def short_chains_dataset(**_: object) -> DatasetDict:
 
 @usable_from_yaml
 def chains_dataset(**_: object) -> DatasetDict:
-    """Chains of 6 to 40 steps, so that every budget from 8 to 128 tokens lets more of them end."""
+    """Chains of 6 to 40 steps, so that each larger budget from 8 to 128 tokens lets more of them finish."""
     return _dataset(chains(200, 6, 40))
 
 

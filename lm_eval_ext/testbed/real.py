@@ -1,4 +1,4 @@
-"""A small real model and real questions, for tests and benchmarks of a checkout; neither is part of the package."""
+"""A small real model and real questions, for tests and benchmarks in a checkout; neither ships with the package."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ if TYPE_CHECKING:
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 SMOLLM2 = _CHECKOUT / ".models" / "smollm2"  # `make models` writes it
-HUB = Path(os.environ.get("LM_EVAL_TTS_HUB", _CHECKOUT.parent / "shared" / "data" / "hub"))  # datasets, by their names
+HUB = Path(
+    os.environ.get("LM_EVAL_TTS_HUB", _CHECKOUT.parent / "shared" / "data" / "hub")
+)  # folders named after datasets
 
 INSTRUCTION = "\n\nPlease reason step by step, and put your final answer within \\boxed{}."
 
 
 def questions(count: int) -> list[str]:
-    """The first questions of MATH500 where the dataset is in `HUB`, one-step word problems of ours otherwise."""
+    """The first questions of MATH500 if the dataset is in `HUB`, otherwise our one-step word problems."""
     file = HUB / "HuggingFaceH4" / "MATH-500" / "test.jsonl"
     if file.is_file():
         lines = file.read_text("utf-8").splitlines()[:count]
@@ -29,7 +31,7 @@ def questions(count: int) -> list[str]:
 
 
 def templated(tokenizer: PreTrainedTokenizerBase, question: str) -> str:
-    """A question as a chat, up to where the model answers."""
+    """A question as a chat, ending where the model's answer begins."""
     return str(
         tokenizer.apply_chat_template(
             [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True

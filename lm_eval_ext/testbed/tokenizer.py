@@ -1,6 +1,6 @@
-"""The tokenizer of the tiny reasoner: bytes, the markers of a chat, and the steps and values of its chains.
+"""The tokenizer of tiny-chain: bytes, chat markers, and the steps and values of its chains.
 
-A step (`+5`) and a value (`=2`) are one token each, so that a chain of n steps is thought in 2n + 1 tokens.
+A step (`+5`) and a value (`=2`) are one token each, so thinking through a chain of n steps takes 2n + 1 tokens.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _TEXT = (
     "<think>", "</think>", "\\boxed{", INSTRUCTION,
     *(f"{operator}{digit}" for operator in "+-*=" for digit in "0123456789"),
 )  # fmt: skip
-# The comment tells which of `thinking_formats.yaml` it is.
+# The template's comment identifies the format in `thinking_formats.yaml`.
 _CHAT_TEMPLATE = (
     "{# thinking_format: bare #}"
     "{% for message in messages %}"
@@ -28,7 +28,7 @@ _CHAT_TEMPLATE = (
 
 
 def chain_tokenizer() -> PreTrainedTokenizerFast:
-    """Any text can be written in it; what its model was trained on takes few tokens."""
+    """Create the tokenizer; it can encode any text, and encodes the model's training data in few tokens."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 

@@ -1,16 +1,17 @@
-"""Trains the tiny reasoner, `pruned_models/tiny-chain`, from scratch.
+"""Trains `pruned_models/tiny-chain`, a tiny reasoning model, from scratch.
 
     python -m lm_eval_ext.testbed.train [FOLDER] [--steps 2600] [--seed 1]
 
-It learns to think a chain through step by step, writing the running value after every step, and then to put the last
-one in a box; where its thinking was cut (`CUT` of the examples) to answer at once. Chains grow longer as it learns. In
-training each layer is left out with probability `SKIP` (stochastic depth, arXiv 1603.09382): a high rate makes every
-single layer dispensable, none makes many of them indispensable, even for a single step. Labels are smoothed a little,
-so that the model errs now and then when it is sampled. Matrices are trained by Muon (Jordan et al. 2024), the rest by
-AdamW.
+The model learns to think through a chain step by step, writing the running value after every step, and then to put the
+last value in a box. If its thinking is cut (in a fraction `CUT` of the examples), it learns to answer at once. Chains
+grow longer as it learns. During training, each layer is skipped with probability `SKIP` (stochastic depth, arXiv
+1603.09382): with a high rate, every single layer becomes dispensable; without skipping, many become indispensable, even
+for a single step. Labels are slightly smoothed, so that the model makes occasional mistakes when it is sampled.
+Matrices are trained with Muon (Jordan et al. 2024), everything else with AdamW.
 
-Writes weights, tokenizer and `training.json`: loss, and accuracy by length of chain, of the base model and without
-each of its layers. On one thread by default, for the same weights from the same seed whatever the number of cores.
+Writes weights, tokenizer and `training.json`, which has the loss, and accuracy by chain length for the base model and
+without each of its layers. It runs on one thread by default, so that the same seed gives the same weights whatever the
+number of cores.
 """
 
 from __future__ import annotations
@@ -35,9 +36,9 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-TOKENS = 4096  # of a batch, about
-SHORTEST, LONGEST = 6, 40  # longest chains at first and at last, in steps
-LEARNED = 0.1  # mean loss of a token, below which chains grow longer
+TOKENS = 4096  # per batch, approximately
+SHORTEST, LONGEST = 6, 40  # maximum chain length at the start and at the end, in steps
+LEARNED = 0.1  # mean loss per token; below it, chains grow longer
 CUT = 0.25
 SKIP = 0.001
 SMOOTHING = 0.0015
@@ -51,9 +52,9 @@ def main() -> None:
     arguments.add_argument("folder", nargs="?", type=Path, default=TINY_CHAIN)
     arguments.add_argument("--steps", type=int, default=2600)
     arguments.add_argument("--seed", type=int, default=1)
-    arguments.add_argument("--skip", type=float, default=SKIP, help="probability with which a layer is left out")
+    arguments.add_argument("--skip", type=float, default=SKIP, help="probability of skipping a layer")
     arguments.add_argument("--threads", type=int, default=1)
-    arguments.add_argument("--examples", type=int, default=100, help="chains of each length in the last evaluation")
+    arguments.add_argument("--examples", type=int, default=100, help="chains of each length in the final evaluation")
     given = arguments.parse_args()
     log = train(given.folder, given.steps, given.seed, given.skip, given.threads, given.examples)
     print(json.dumps(log["accuracy"]))
@@ -62,7 +63,7 @@ def main() -> None:
 def train(
     folder: Path, steps: int, seed: int, skip: float = SKIP, threads: int = 1, examples: int = 100
 ) -> dict[str, object]:
-    """Train a model, write it to `folder`, and return what `training.json` holds."""
+    """Train a model, write it to `folder`, and return the contents of `training.json`."""
     import torch
 
     torch.set_num_threads(threads)
@@ -90,7 +91,7 @@ def _new_model(tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
         vocab_size=len(tokenizer), hidden_size=32, intermediate_size=96, num_hidden_layers=12, num_attention_heads=2,
         num_key_value_heads=2, head_dim=32, max_position_embeddings=1024, tie_word_embeddings=True,
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, bos_token_id=None,
-        initializer_range=0.08,  # of a width of 32; the default is for thousands
+        initializer_range=0.08,  # for a width of 32; the default is meant for thousands
     )  # fmt: skip
     model = Qwen3ForCausalLM(config)
     model.generation_config = GenerationConfig(eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
@@ -101,21 +102,21 @@ def _new_model(tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
 
 
 def example(steps: int, generator: random.Random, *, cut: bool = False) -> tuple[str, str, str]:
-    """A problem as prompt, what stands after it without being learned, and what is learned."""
+    """A problem in three parts: the prompt, the text after it that is not learned, and the text to learn."""
     question = chain(steps, generator)
     parts = worked_out(question)
     answer = rf"\boxed{{{running_values(question)[-1]}}}<|end|>"
     prompt = f"<|user|>{INSTRUCTION}{question}<|assistant|><think>"
     if not cut:
         return prompt, "", f"{''.join(parts)}</think>{answer}"
-    near_end = max(0, len(parts) - 6) if generator.random() < 0.6 else 0  # where there is something to be learned
+    near_end = max(0, len(parts) - 6) if generator.random() < 0.6 else 0  # the end is where there is something to learn
     return prompt, f"{''.join(parts[: generator.randrange(near_end, len(parts))])}</think>", answer
 
 
 def _batch(
     tokenizer: PreTrainedTokenizerFast, longest: int, generator: random.Random
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Ids, labels, and which rows are cut; of about one length, for little padding, the longest more often."""
+    """Ids, labels, and which rows are cut; chains have similar lengths (for little padding), often the longest."""
     import torch
 
     steps = longest if generator.random() < 0.4 else generator.randint(1, longest)
@@ -148,9 +149,10 @@ def _padded(
 def _fit(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, steps: int, skip: float, seed: int
 ) -> list[list[float]]:
-    """Step, mean loss of a token of thinking since the one before, and longest chain, about a hundred times.
+    """Train the model; chains grow by two steps whenever the current ones have been learned.
 
-    Chains grow by two steps whenever those there are have been learned.
+    Returns:
+        About a hundred entries of step, mean loss per token on uncut rows since the previous entry, and longest chain.
     """
     import torch
 
@@ -202,7 +204,7 @@ def _optimizers(model: PreTrainedModel) -> list[torch.optim.Optimizer]:
 
 
 def _step(model: PreTrainedModel, optimizers: Sequence[torch.optim.Optimizer], progress: float) -> None:
-    """Rates rise for a sixtieth of the steps, stay for half of them, and fall to a fiftieth."""
+    """Take an optimizer step; rates rise in the first 60th of the steps and fall to a 50th in the second half."""
     import torch
 
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -220,7 +222,7 @@ def _step(model: PreTrainedModel, optimizers: Sequence[torch.optim.Optimizer], p
 def _accuracies(
     folder: Path, tokenizer: PreTrainedTokenizerFast, examples: int, device: torch.device
 ) -> dict[str, dict[str, float]]:
-    """Greedy, thinking as long as it likes: by what is left out, then by number of steps."""
+    """Accuracy of greedy decoding without a thinking budget, by the layer left out, then by number of steps."""
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(folder)
@@ -234,7 +236,7 @@ def _accuracies(
 
 
 def _accuracy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, steps: int, examples: int) -> float:
-    """Share of chains whose answer is right."""
+    """Fraction of chains with a correct answer."""
     import torch
 
     generator = random.Random(f"evaluation {steps}")

@@ -1,1 +1,1 @@
-"""Engines that decode: each is one module that implements `Engine`."""
+"""Decoding engines; each module implements `Engine`."""

@@ -1,4 +1,4 @@
-"""The decoding engine on vLLM: jobs go into its scheduler as they come up, answers while traces are still decoded."""
+"""The decoding engine on vLLM: new jobs enter its scheduler at once, so answers and traces are decoded together."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 @dataclass
 class _Running:
-    """A job in vLLM's scheduler, and what it decoded."""
+    """A job in vLLM's scheduler, and the tokens decoded so far."""
 
     job: Job
     out: list[int] = field(default_factory=list)
 
 
 class VLLMEngine:
-    """Feeds one vLLM engine step by step; what ends a job is decided here, as for every engine.
+    """Runs one vLLM engine step by step; when a job ends is decided here, by the same rules as for every engine.
 
-    vLLM's prefix cache keeps prompts and traces, so an answer does not prefill the trace it follows.
+    vLLM's prefix cache keeps prompts and traces, so an answer does not have to prefill its trace again.
 
     Args:
         llm: a `vllm.LLM`.
@@ -72,7 +72,7 @@ class VLLMEngine:
         tokens = 0
         for output in self.engine.step():
             row = running.get(output.request_id)
-            if row is None:  # a step that was under way when its request was done with
+            if row is None:  # the step was already running when its request ended
                 continue
             before = len(row.out)
             completion = advanced(row.out, output.outputs[0].token_ids, row.job, self.decode)
@@ -87,16 +87,16 @@ class VLLMEngine:
             self._add(on_completion(job, completion), running)
 
     def _part(self, output: RequestOutput, ended_here: bool) -> None:
-        """The engine and we disagree on whether a request has ended."""
+        """Handle a disagreement with vLLM on whether a request has ended."""
         if not ended_here:
-            raise RuntimeError(f"vLLM ended a request for reasons of its own: {output.outputs[0].finish_reason}")
+            raise RuntimeError(f"vLLM ended a request unexpectedly: finish_reason={output.outputs[0].finish_reason}")
         self.engine.abort_request([output.request_id])
 
 
 def advanced(
     out: list[int], tokens: Sequence[int], job: Job, decode: Callable[[Sequence[int]], str]
 ) -> Completion | None:
-    """Take in new tokens, up to the one that ends the job; several may come at once."""
+    """Append new tokens (one step may bring several) up to the one that ends the job; returns its completion."""
     for token in tokens:
         out.append(token)
         reason = ended(out, job, decode)
@@ -106,7 +106,7 @@ def advanced(
 
 
 def sampling_params(job: Job) -> SamplingParams:
-    """vLLM's words for a job; every job has a seed of its own, so repeats are independent."""
+    """vLLM's sampling parameters for a job; each job has its own seed, so repeats are independent."""
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
@@ -119,17 +119,17 @@ def sampling_params(job: Job) -> SamplingParams:
         repetition_penalty=job.sampling.repetition_penalty,
         seed=job.seed,
         stop_token_ids=sorted(job.stop.tokens),
-        ignore_eos=True,  # what ends a text is among the stop tokens, where it does
+        ignore_eos=True,  # the job's stop tokens decide
         detokenize=False,
         output_kind=RequestOutputKind.DELTA,
     )
 
 
 class RoundsEngine:
-    """Decodes in rounds by a function that decodes many jobs at once, where there is no engine to feed.
+    """Decodes in rounds, with a function that decodes many jobs at once; used if vLLM's engine is not accessible.
 
     Args:
-        generate: the ids that each job decodes to.
+        generate: returns the ids that each job decodes to.
         decode: ids to text, for stop strings.
         on_tokens: called after each round with the number of tokens it decoded.
     """
@@ -145,7 +145,7 @@ class RoundsEngine:
         self.on_tokens = on_tokens
 
     def run(self, jobs: Sequence[Job], on_completion: FollowUp) -> None:
-        """Decode every job, then all that follow, and so on."""
+        """Decode all jobs, then all of their follow-ups, and so on."""
         queue = deque(jobs)
         while queue:
             some = list(queue)
@@ -157,5 +157,5 @@ class RoundsEngine:
     def _completed(self, job: Job, ids: Sequence[int]) -> Completion:
         completion = advanced([], ids, job, self.decode)
         if completion is None:
-            raise RuntimeError(f"vLLM ended a request of {job.max_tokens} tokens after {len(ids)}")
+            raise RuntimeError(f"vLLM ended a request unexpectedly, after {len(ids)} of {job.max_tokens} tokens")
         return completion

@@ -1,1 +1,1 @@
-"""The model classes that lm-eval finds: `pruned-hf` and `pruned-vllm`."""
+"""Our lm-eval model classes: `pruned-hf` and `pruned-vllm`."""

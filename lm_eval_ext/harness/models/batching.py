@@ -1,4 +1,4 @@
-"""How many rows fit in memory."""
+"""Computes the batch size that fits in memory."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import torch
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-_SHARE = 0.6  # of the memory that is free now; the rest is for activations and for what others take meanwhile
+_SHARE = 0.6  # of the memory that is free now; the rest is for activations and other processes
 
 
 def affordable_batch_size(model: PreTrainedModel, tokens: int, at_most: int) -> int:
-    """Rows of `tokens` tokens whose keys and values fit in free memory; from 1 to `at_most`."""
+    """Number of rows of `tokens` tokens whose keys and values fit in free memory, between 1 and `at_most`."""
     per_row = tokens * bytes_per_token(model)
     return max(1, min(at_most, int(_free_bytes(model.device) * _SHARE // per_row)))
 
 
 def bytes_per_token(model: PreTrainedModel) -> int:
-    """Bytes of keys and values that one token adds over all layers, if every layer kept every token."""
+    """Bytes of keys and values per token over all layers, assuming that every layer keeps every token."""
     config = model.config.get_text_config()
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads

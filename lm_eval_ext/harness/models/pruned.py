@@ -1,4 +1,4 @@
-"""What our lm-eval models have in common: layers that are not loaded, requests that think under a budget."""
+"""Base class of our lm-eval models: drops layers on load, and runs requests that think under a budget."""
 
 from __future__ import annotations
 
@@ -30,30 +30,30 @@ logger = logging.getLogger("lm_eval.tts")
 
 
 class PrunedLM(ABC):
-    """To be mixed into one of lm-eval's model classes, before it.
+    """Mixin for lm-eval's model classes; list it before them.
 
-    The class it is mixed into gives what is loaded and how it decodes (see `ThinkingModel`); this takes the arguments
-    of `harness/arguments.py`.
+    The concrete class defines how the model is loaded and decodes (see `ThinkingModel`); this class handles the
+    arguments in `harness/arguments.py`.
     """
 
     NAME: ClassVar[str]
-    NOT_WITH_DROPPED_LAYERS: ClassVar[Mapping[str, str]]  # arguments of lm-eval's class, and why
+    NOT_WITH_DROPPED_LAYERS: ClassVar[Mapping[str, str]]  # arguments of lm-eval's class, each with the reason
     arguments: Arguments
-    given_arguments: Mapping[str, object]  # of a model that was loaded from Python
+    given_arguments: Mapping[str, object]  # only set if the model was loaded from Python
     recipe: Recipe | None
     _kept: tuple[int, ...] | None = None
 
     def _take(
         self, pretrained: str | PreTrainedModel | None, revision: str | None, kwargs: dict[str, object]
     ) -> tuple[str | PreTrainedModel, str]:
-        """Take our arguments out of all; what is to be loaded, and at which revision."""
+        """Remove our arguments from `kwargs` and handle them; returns the model to load and its revision."""
         self.arguments = arguments = taken_from(kwargs)
         if any(getattr(arguments, name) is not None for name in CHOOSING):
-            self._refuse(kwargs)  # before layers are chosen, which may take hours
+            self._refuse(kwargs)  # before choosing layers, which may take hours
         load_options = {name: kwargs[name] for name in ("dtype", "trust_remote_code") if name in kwargs}
         if pretrained is None and arguments.recipe is None:
             pretrained = TINY_CHAIN.name
-            logger.info("no pretrained given: evaluating the embedded tiny-chain, a small model for trying things out")
+            logger.info("no pretrained given: using the embedded tiny-chain, a small model for trying things out")
         if pretrained == TINY_CHAIN.name:
             pretrained = str(TINY_CHAIN)
         choose = functools.partial(
@@ -71,23 +71,23 @@ class PrunedLM(ABC):
     def _refuse(self, kwargs: Mapping[str, object]) -> None:
         for key, why in self.NOT_WITH_DROPPED_LAYERS.items():
             if kwargs.get(key):
-                raise ArgumentError(f"{key}={kwargs[key]} does not go with dropped layers: {why}")
+                raise ArgumentError(f"{key}={kwargs[key]} cannot be combined with dropped layers: {why}")
 
     @classmethod
     def create_from_arg_string(cls, arg_string: str, additional_config: dict[str, object] | None = None) -> PrunedLM:
-        """As lm-eval's, but commas inside brackets do not separate arguments."""
+        """Like lm-eval's method, but commas inside brackets do not separate arguments."""
         extra = {key: value for key, value in (additional_config or {}).items() if value is not None}
         return cls(**{**parse_model_args(arg_string), **extra})
 
     def _base_of_recipe(self, revision: str | None) -> tuple[str, str]:
-        assert self.recipe is not None  # else the embedded model was taken
+        assert self.recipe is not None  # otherwise the embedded model is used
         return self.recipe.base, revision or self.recipe.revision
 
     def _log_pruning(self) -> None:
         if self._kept is not None and self.recipe is not None:
             info = self._pruning_info()
             logger.info(
-                "dropped layers %s of %d: %d parameters of %d stay",
+                "dropped layers %s of %d: %d of %d parameters remain",
                 format_layers(self.recipe.drop),
                 len(self._kept) + len(self.recipe.drop),
                 info["parameters_after"],
@@ -98,10 +98,10 @@ class PrunedLM(ABC):
 
     @functools.cached_property
     def _thinking(self) -> ThinkingRequests:
-        return ThinkingRequests(self, self.arguments)  # type: ignore[arg-type]  # the class mixed into has it
+        return ThinkingRequests(self, self.arguments)  # type: ignore[arg-type]  # the concrete class implements it
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
-        """Requests that name a thinking budget by our engine, the others as lm-eval's class does them."""
+        """Run thinking requests on our engine, and all others with lm-eval's own method."""
         ours = [index for index, request in enumerate(requests) if asks_for_thinking(request.args[1])]
         results: dict[int, str] = {}
         if ours:
@@ -117,14 +117,14 @@ class PrunedLM(ABC):
     # Results ----------------------------------------------------------------------------------------------
 
     def get_model_info(self) -> dict[str, Any]:
-        """lm-eval's model information, what was dropped from what, and what generation took."""
+        """lm-eval's model information, plus the pruning, the engine's capabilities and generation totals."""
         theirs: Any = getattr(super(), "get_model_info", dict)
         info: dict[str, Any] = {
             **theirs(), "pruning": self._pruning_info(), "engine": capabilities(self.NAME),
             "lm_eval_tts_version": version("lm-eval-tts"),
         }  # fmt: skip
         if "_thinking" in vars(self):
-            # lm-eval asks the first rank alone, which knows of its own share of the requests.
+            # lm-eval only calls this on the first rank, whose totals cover its own share of the requests.
             ranks = {"of_rank": getattr(self, "rank", 0), "ranks": getattr(self, "world_size", 1)}
             info["generation"] = self._thinking.totals.info() | ranks
         return info
@@ -150,29 +150,29 @@ class PrunedLM(ABC):
 
     @abstractmethod
     def _pretrained_name(self) -> str:
-        """The model's name or folder; empty where an object was given."""
+        """The model's name or folder; empty if an object was given."""
 
     @abstractmethod
     def _depth(self) -> int:
-        """Layers of the base model."""
+        """Number of layers of the base model."""
 
     @abstractmethod
     def _parameters(self) -> tuple[int, int]:
-        """Parameters of the base model, and of the one that was loaded."""
+        """Number of parameters of the base model, and of the loaded model."""
 
     @property
     @abstractmethod
     def fingerprint(self) -> str:
-        """Changes with the weights and the config."""
+        """Identifier that changes with the weights and the config."""
 
 
 def explain_unknown_argument(error: TypeError, ours: type[PrunedLM], theirs: type) -> NoReturn:
-    """Raise one line for a model argument that nobody knows; else the error as it was."""
+    """Raise a one-line error for an unknown model argument; re-raise any other error unchanged."""
     match = re.search(r"unexpected keyword argument '(\w+)'", str(error))
     if match is None:
         raise error
     known = [name for name in inspect.signature(theirs).parameters if name != "kwargs"]
     raise ArgumentError(
         f"unknown model argument {match[1]!r}; expected one of: {', '.join(NAMES)}; those of lm-eval's "
-        f"{theirs.__name__} ({', '.join(known)}); or what its loader takes"
+        f"{theirs.__name__} ({', '.join(known)}); or any argument of its loader"
     ) from error

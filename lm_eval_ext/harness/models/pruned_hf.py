@@ -1,4 +1,4 @@
-"""`--model pruned-hf`: lm-eval's HFLM with layers dropped on load and thinking under a budget."""
+"""`--model pruned-hf`: lm-eval's HFLM, with layers dropped on load and thinking budgets."""
 
 from __future__ import annotations
 
@@ -25,22 +25,21 @@ if TYPE_CHECKING:
 
 
 class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type information
-    """A causal language model of which some layers are never loaded.
+    """A causal language model that is loaded without some of its layers.
 
-    Takes every argument of lm-eval's `hf`, and those of `PrunedLM`. `pretrained` may be left out where `recipe` names
-    the base.
+    Takes all arguments of lm-eval's `hf`, and those of `PrunedLM`. By default, `pretrained` is the base of `recipe`.
 
     Raises:
-        TTSError: an argument, recipe or checkpoint that cannot be used; the message is one line.
+        TTSError: an argument, recipe or checkpoint cannot be used.
     """
 
     NAME = "pruned-hf"
     NOT_WITH_DROPPED_LAYERS: ClassVar[Mapping[str, str]] = {
         "delta": "delta weights are added by the names of the base model's layers",
-        "autogptq": "its loader has no place to drop layers; export the pruned model first",
-        "gptqmodel": "its loader has no place to drop layers; export the pruned model first",
+        "autogptq": "its loader cannot drop layers; export the pruned model first",
+        "gptqmodel": "its loader cannot drop layers; export the pruned model first",
         "gguf_file": "a GGUF file is read whole; convert it to safetensors first (load it and call save_pretrained)",
-        "tp_plan": "tensor parallel loading reads checkpoints by itself; use parallelize=True or device_map",
+        "tp_plan": "tensor parallel loading reads checkpoints itself; use parallelize=True or device_map",
     }
     _config: PreTrainedConfig
     AUTO_MODEL_CLASS: object
@@ -50,7 +49,7 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
     ) -> None:
         pretrained, revision = self._take(pretrained, revision, kwargs)
         self._dense_config: PreTrainedConfig = None
-        # Where no device is named, lm-eval's command line falls back to the CPU; its functions would not.
+        # Without a device, lm-eval's command line falls back to the CPU, but its functions don't.
         if kwargs.get("device") is None and not torch.cuda.is_available():
             kwargs["device"] = "cpu"
         try:
@@ -76,14 +75,14 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
             return
         if kwargs.get("peft"):
             self._check_adapter(kwargs["peft"], kwargs.get("revision"))
-        whole, self.AUTO_MODEL_CLASS = self.AUTO_MODEL_CLASS, self  # lm-eval calls from_pretrained on it
+        whole, self.AUTO_MODEL_CLASS = self.AUTO_MODEL_CLASS, self  # so that lm-eval calls our from_pretrained
         try:
             super()._create_model(pretrained, **kwargs)
         finally:
             self.AUTO_MODEL_CLASS = whole
 
     def from_pretrained(self, pretrained: str, **options: Any) -> PreTrainedModel:
-        """What HFLM asks of its Auto class, without the dropped layers."""
+        """Stand-in for the `from_pretrained` of HFLM's Auto class: loads the model without the dropped layers."""
         for unused in ("gguf_file", "quantization_config"):
             if options.get(unused) is None:
                 options.pop(unused, None)
@@ -101,8 +100,8 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
         layers = adapter_depth(peft, revision)
         if layers is not None and layers > kept:
             raise ArgumentError(
-                f"peft={peft}: the adapter has weights for {layers} layers, the pruned model has {kept}; "
-                "it was trained on another depth"
+                f"peft={peft}: the adapter has weights for {layers} layers, but the pruned model has {kept}; "
+                "it was trained for another depth"
             )
 
     # Generation -------------------------------------------------------------------------------------------
@@ -110,7 +109,7 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
     def decoding_engine(
         self, tokens: int, decode: Callable[[Sequence[int]], str], on_tokens: Callable[[int], None]
     ) -> Engine:
-        """An engine whose rows may each grow to `tokens` tokens."""
+        """An engine for rows of up to `tokens` tokens."""
         return engine_for(self.model, self._decoding_batch_size(tokens), decode, on_tokens)
 
     def _decoding_batch_size(self, tokens: int) -> int:
@@ -119,7 +118,7 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
         return int(self.batch_size)
 
     def decoding_context(self) -> AbstractContextManager[object]:
-        """Mixed precision where it was asked for."""
+        """Autocast, if mixed precision is enabled."""
         dtype = self.mixed_precision_dtype
         return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
 
@@ -129,14 +128,14 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
 
     @property
     def versions(self) -> str:
-        """What besides the model decides what is decoded."""
+        """Software versions that affect the decoded tokens."""
         return f"torch {torch.__version__}, transformers {transformers.__version__}"
 
     # Results ----------------------------------------------------------------------------------------------
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Changes with the weights and the config."""
+        """Identifier that changes with the weights and the config."""
         return fingerprint(self.model)
 
     def _pretrained_name(self) -> str:

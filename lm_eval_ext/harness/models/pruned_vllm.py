@@ -1,4 +1,4 @@
-"""`--model pruned-vllm`: lm-eval's VLLM with layers dropped on load and thinking under a budget."""
+"""`--model pruned-vllm`: lm-eval's VLLM, with layers dropped on load and thinking budgets."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 try:
     import vllm
     from lm_eval.models.vllm_causallms import VLLM
-except (ImportError, OSError) as error:  # OSError: a library that does not fit the installed torch
+except (ImportError, OSError) as error:  # OSError: a library is incompatible with the installed torch
     raise ArgumentError(
         f"--model pruned-vllm needs vLLM, which cannot be imported ({error}); pip install 'lm-eval-tts[vllm]' on a "
         "machine with a GPU, or use --model pruned-hf"
@@ -31,21 +31,21 @@ except (ImportError, OSError) as error:  # OSError: a library that does not fit 
 
 
 class PrunedVLLM(PrunedLM, VLLM):  # type: ignore[misc]  # lm-eval has no type information
-    """A causal language model in vLLM, of which some layers are never loaded.
+    """A causal language model in vLLM that is loaded without some of its layers.
 
-    Takes every argument of lm-eval's `vllm`, and those of `PrunedLM`. `pretrained` may be left out where `recipe`
-    names the base. vLLM's own thinking budget is not used: its model runners differ in what they do at a budget.
+    Takes all arguments of lm-eval's `vllm`, and those of `PrunedLM`. By default, `pretrained` is the base of `recipe`.
+    vLLM's own thinking budget is not used, because its model runners behave differently at a budget.
 
     Raises:
-        TTSError: an argument, recipe or checkpoint that cannot be used; the message is one line.
+        TTSError: an argument, recipe or checkpoint cannot be used.
     """
 
     NAME = "pruned-vllm"
     NOT_WITH_DROPPED_LAYERS: ClassVar[Mapping[str, str]] = {
-        "quantization": "its checkpoint is packed; drop layers from the unquantized one",
-        "load_format": "layers are dropped by a load format of our own",
-        "hf_overrides": "the config is cut by overrides of our own",
-        "lora_local_path": "the adapter was trained on another depth",
+        "quantization": "the checkpoint is packed; drop layers from the unquantized one",
+        "load_format": "dropping layers uses a load format of its own",
+        "hf_overrides": "dropping layers uses config overrides of its own",
+        "lora_local_path": "the adapter was trained for another depth",
     }
 
     def __init__(self, pretrained: str | None = None, *, revision: str | None = None, **kwargs: object) -> None:
@@ -61,7 +61,7 @@ class PrunedVLLM(PrunedLM, VLLM):  # type: ignore[misc]  # lm-eval has no type i
                 self._kept,
                 self.recipe.merged,
             )
-        kwargs.setdefault("enable_prefix_caching", True)  # an answer does not prefill its trace again
+        kwargs.setdefault("enable_prefix_caching", True)  # so that an answer does not prefill its trace again
         if self.arguments.seed is not None:
             kwargs.setdefault("seed", self.arguments.seed)
         try:
@@ -80,7 +80,7 @@ class PrunedVLLM(PrunedLM, VLLM):  # type: ignore[misc]  # lm-eval has no type i
     def decoding_engine(
         self, tokens: int, decode: Callable[[Sequence[int]], str], on_tokens: Callable[[int], None]
     ) -> Engine:
-        """vLLM's scheduler itself, or one round after the other where Ray runs several of them."""
+        """An engine on vLLM's scheduler, or one that decodes in rounds if Ray runs several replicas."""
         if self.data_parallel_size > 1:
             return RoundsEngine(self._decoded_in_replicas, decode, on_tokens)
         return VLLMEngine(self.model, decode, on_tokens, self.lora_request)
@@ -92,11 +92,11 @@ class PrunedVLLM(PrunedLM, VLLM):  # type: ignore[misc]  # lm-eval has no type i
         return [output.outputs[0].token_ids for output in outputs]
 
     def decoding_context(self) -> AbstractContextManager[object]:
-        """Nothing: vLLM keeps its own precision."""
+        """No context: vLLM handles precision itself."""
         return nullcontext()
 
     def generation_defaults(self) -> GenerationConfig | None:
-        """The checkpoint's generation config, None where it has none."""
+        """The checkpoint's generation config; None if it has none."""
         from transformers import GenerationConfig
 
         try:
@@ -106,14 +106,14 @@ class PrunedVLLM(PrunedLM, VLLM):  # type: ignore[misc]  # lm-eval has no type i
 
     @property
     def versions(self) -> str:
-        """What besides the model decides what is decoded."""
+        """Software versions and dtype that affect the decoded tokens."""
         return f"vllm {vllm.__version__}, {self.model_args['dtype']}"
 
     # Results ----------------------------------------------------------------------------------------------
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Changes with the weights and the config."""
+        """Identifier that changes with the weights and the config."""
         merged = self.recipe.merged if self.recipe else None
         return checkpoint_fingerprint(
             self.pretrained, self._config_of_loaded(), self._all_kept(), self.revision, merged

@@ -1,1 +1,1 @@
-"""How the layers that go are chosen: one module each, with its definition and source."""
+"""Pruning methods, which choose the layers to drop: one module each, with definition and source."""

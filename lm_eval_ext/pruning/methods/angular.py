@@ -1,7 +1,7 @@
-"""Angular distance: the block of n successive layers whose input and output are most alike goes.
+"""Angular distance: drops the block of n consecutive layers whose input and output are most similar.
 
-d(x_l, x_l+n) = arccos(cos(x_l, x_l+n)) / pi at the last token of each text, its mean over the texts; the block
-starts at the l of least distance. The score of layer l is the distance over the block that starts there. Source:
+d(x_l, x_l+n) = arccos(cos(x_l, x_l+n)) / pi at the last token of each text, averaged over the texts. The block starts
+at the l with the smallest distance. The score of layer l is the distance over the block that starts there. Source:
 arXiv 2403.17887 (Gromov et al.), equations 7 and 8.
 """
 
@@ -23,7 +23,7 @@ NEEDS_TEXTS = True
 
 
 def choose(context: PruningContext, remove: Sequence[int]) -> Removals:
-    """The block of each length that turns its input least."""
+    """For each number of layers, the block with the smallest angular distance."""
     states = last_token_states(context)
     return {count: _block(distances(states, count), count) for count in remove}
 
@@ -35,7 +35,7 @@ def _block(found: list[float], count: int) -> Removal:
 
 
 def last_token_states(context: PruningContext) -> list[torch.Tensor]:
-    """At the last token of each text, what enters every layer and what leaves the last: depth + 1 of (texts, width)."""
+    """Inputs of all layers and output of the last, at the last token of each text: depth + 1 of (texts, width)."""
     import torch
 
     states: list[list[torch.Tensor]] = [[] for _ in range(context.depth + 1)]
@@ -57,7 +57,7 @@ def last_token_states(context: PruningContext) -> list[torch.Tensor]:
 
 
 def distances(states: Sequence[torch.Tensor], count: int) -> list[float]:
-    """Mean angular distance over `count` layers, by the layer that they start at."""
+    """Mean angular distance over `count` layers, by the index of the first one."""
     return [
         float(cosines(before, after).clamp(-1, 1).arccos().mean()) / math.pi
         for before, after in zip(states, states[count:], strict=False)

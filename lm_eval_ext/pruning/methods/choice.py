@@ -1,4 +1,4 @@
-"""What a pruning method decides."""
+"""The result of a pruning method."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from lm_eval_ext.pruning.merging import Merge
 
 
 class Removal(NamedTuple):
-    """Which layers go, and why.
+    """The layers to drop, and their scores.
 
     Attributes:
-        drop: indices, ascending.
-        scores: one per layer, None where a layer was not scored; the method says what they are.
-        merges: what is merged, in order, before `drop` goes.
+        drop: ascending indices.
+        scores: one per layer, None if the layer was not scored; each method defines its own scores.
+        merges: merges to apply, in order, before the layers are dropped.
     """
 
     drop: tuple[int, ...]
@@ -28,17 +28,17 @@ Removals = dict[int, Removal]
 
 
 def lowest(scores: Sequence[float], remove: Sequence[int]) -> Removals:
-    """For every number of layers those that score lowest; of equal ones the earlier."""
+    """For each number of layers, those with the lowest scores; ties go to the earlier layer."""
     check_finite(scores)
     order = sorted(range(len(scores)), key=lambda layer: (scores[layer], layer))
     return {count: Removal(tuple(sorted(order[:count])), tuple(scores)) for count in remove}
 
 
 def check_finite(scores: Sequence[float]) -> None:
-    """Refuse scores that are no numbers, which order nothing.
+    """Refuse scores that are not finite, because they cannot be ordered.
 
     Raises:
-        ArchitectureError: says of which layer.
+        ArchitectureError: a score is not finite; the message names the layer.
     """
     wrong = [layer for layer, score in enumerate(scores) if not math.isfinite(score)]
     if wrong:

@@ -1,14 +1,16 @@
-"""LaCo: runs of layers are merged into their first one, as long as the model's last hidden states stay alike.
+"""LaCo: merges runs of layers into their first layer, as long as the model's last hidden states stay similar.
 
-From layer `highest` - `merged` down, the up to `merged` - 1 layers after a layer are merged into it (`merging` has the
-two variants). The merge is kept if the last hidden states of the model so merged stay like those of the base model:
-the cosine of the two, all tokens of a text in one vector, its mean over the texts, above `threshold`. Then the next is
-tried `interval` layers below, else one below. It ends when as many layers are gone as asked for. The score of a layer
-is the cosine found when others were first merged into it. Source: arXiv 2402.11187, algorithm 1, set as for Llama2-7B.
+Starting at layer `highest` - `merged` and going down, up to `merged` - 1 layers after a layer are merged into it (in
+one of the two variants in `merging`). The merge is kept if the last hidden states stay similar to the base model's:
+the cosine of the two, with all tokens of a text in one vector, averaged over the texts, must be above `threshold`. The
+next merge is tried `interval` layers lower, or one layer lower if this merge was not kept. It ends when enough layers
+are removed. The score of a layer is the cosine when others were first merged into it. Source: arXiv 2402.11187,
+algorithm 1, with the settings for Llama2-7B.
 
-`variant: reference_code` chooses as the authors' program does (github.com/yangyifei729/LaCo): it starts one layer
-lower, `highest` being the last layer's index and not their number, ends with layer 0, and after a merge goes `interval`
-layers down from where it is; only if there is no such layer any more it starts again below the end.
+`variant: reference_code` follows the authors' program (github.com/yangyifei729/LaCo): it starts one layer lower,
+because `highest` is the last layer's index instead of the number of layers; it goes down to layer 0; and after a merge
+it moves `interval` layers down from the current layer, and only restarts below the last layer if there is no such
+layer any more.
 """
 
 from __future__ import annotations
@@ -45,11 +47,11 @@ def choose(
     highest: int | None = None,
     variant: Variant = "rdsc",
 ) -> Removals:
-    """Merges until as many layers are gone."""
+    """Merge until the requested number of layers is removed."""
     as_in_code = variant == "reference_code"
     lowest = (0 if as_in_code else 1) if lowest is None else lowest
     if merged < 2 or interval < 1 or lowest < 0:
-        raise ArgumentError(f"merged={merged}, interval={interval}, lowest={lowest}: at least 2, 1 and 0")
+        raise ArgumentError(f"merged={merged}, interval={interval}, lowest={lowest}: must be at least 2, 1 and 0")
     _check_names(context)
     reference = last_states(context)
     top = min(context.depth - as_in_code if highest is None else highest, context.depth)
@@ -58,7 +60,7 @@ def choose(
     }
 
 
-def _merge(  # the paper's algorithm has as many parameters
+def _merge(  # the parameters of the paper's algorithm
     context: PruningContext, reference: Sequence[torch.Tensor], count: int, threshold: float, merged: int,
     interval: int, lowest: int, highest: int, variant: Variant,
 ) -> Removal:  # fmt: skip
@@ -77,23 +79,23 @@ def _merge(  # the paper's algorithm has as many parameters
             left = [layer for layer in left if layer not in tried.layers]
             progress.update(more)
             place = _next_place(place, len(left), merged, interval, variant)
-        elif tried is None and variant == "reference_code":  # it takes a merge of nothing for one that was kept
+        elif tried is None and variant == "reference_code":  # the program treats an empty merge as kept
             place = _next_place(place, len(left), merged, interval, variant)
         else:
             place -= 1
     progress.close()
     if len(left) > context.depth - count:
         raise ArgumentError(
-            f"laco: with threshold={threshold}, merged={merged}, interval={interval}, lowest={lowest} only "
+            f"laco: with threshold={threshold}, merged={merged}, interval={interval}, lowest={lowest}, only "
             f"{context.depth - len(left)} of {count} layers can be merged away; lower the threshold or the interval "
-            f"(the best similarity found was {max((score for score in scores if score is not None), default=0):.3f})"
+            f"(best similarity: {max((score for score in scores if score is not None), default=0):.3f})"
         )
     drop = tuple(layer for layer in range(context.depth) if layer not in left)
     return Removal(drop, tuple(scores), tuple(merges))
 
 
 def _next_place(place: int, left: int, merged: int, interval: int, variant: Variant) -> int:
-    """Where the next merge is tried after one that was kept."""
+    """The layer to try next, after a merge that was kept."""
     below = place - interval
     if variant == "reference_code":
         return below if below < left else left - 1 - merged
@@ -103,7 +105,7 @@ def _next_place(place: int, left: int, merged: int, interval: int, variant: Vari
 def _similarity(
     context: PruningContext, reference: Sequence[torch.Tensor], merges: Sequence[Merge], variant: Variant
 ) -> float:
-    """Mean cosine between the last hidden states of the base model and of the merged one."""
+    """Mean cosine between the last hidden states of the base model and the merged model."""
     gone = [layer for merge in merges for layer in merge.layers]
     key = f"{variant} " + " ".join(f"{merge.into}<{','.join(map(str, merge.layers))}" for merge in merges)
 
@@ -118,7 +120,7 @@ def _similarity(
 
 @contextmanager
 def _merged_in_place(context: PruningContext, made: MergeWeights) -> Iterator[None]:
-    """The model with merged layers, for as long as the context lasts; only their own weights are kept twice."""
+    """Merge layers of the model within the context; only the merged layers' weights are in memory twice."""
     named = [_mergeable(layer) for layer in context.layers]
     before = {(layer, name): named[layer][name].data for layer in made for name in named[layer]}
     new = {
@@ -142,7 +144,7 @@ def _mergeable(layer: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
 
 
 def _check_names(context: PruningContext) -> None:
-    """All of a layer's matrices are merged, or none: half a merge is no layer that anybody has described."""
+    """Refuse models with layers that can only be merged in part, which neither the paper nor its code describes."""
     for layer in context.layers:
         check_in_memory(layer)
     shapes = [{name: value.shape for name, value in _mergeable(layer).items()} for layer in context.layers]
@@ -152,14 +154,14 @@ def _check_names(context: PruningContext) -> None:
     if not both or left_out or any(other != shapes[0] for other in shapes):
         missing = f"; {left_out[0]} is not" if left_out else ""
         raise ArchitectureError(
-            f"layers of a {context.config.model_type} model cannot be merged: LaCo adds up the maps of attention and "
-            f"of one dense feed-forward network, alike in all layers and named under `merged` in architectures.yaml"
-            f"{missing}"
+            f"layers of a {context.config.model_type} model cannot be merged: LaCo needs attention and one dense "
+            "feed-forward network, with the same shapes in all layers and all matrices matched by `merged` in "
+            f"architectures.yaml{missing}"
         )
 
 
 def last_states(context: PruningContext) -> list[torch.Tensor]:
-    """The model's last hidden states (after the final norm), all tokens of a text in one float32 vector."""
+    """The model's last hidden states (after the final norm), one float32 vector with all tokens of each text."""
     import torch
 
     states: list[torch.Tensor] = []

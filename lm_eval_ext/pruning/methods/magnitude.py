@@ -1,7 +1,7 @@
-"""Magnitude: the layers of least weight go.
+"""Magnitude: drops the layers with the smallest weights.
 
-l1: sum of |w| over the weights of a layer's linear maps; l2: the root of the sum of w^2; in float32. No calibration.
-Source: arXiv 2402.02834 (Shortened LLaMA), section 3.2, whose norm is l1.
+l1 is the sum of |w| over the weights of a layer's linear maps, l2 the root of the sum of w^2, both in float32. It uses
+no calibration texts. Source: arXiv 2402.02834 (Shortened LLaMA), section 3.2, which uses l1.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ NEEDS_TEXTS = False
 
 
 def choose(context: PruningContext, remove: Sequence[int], *, norm: Literal["l1", "l2"] = "l1") -> Removals:
-    """The layers of least norm."""
+    """The layers with the smallest norm."""
     return lowest([magnitude(layer, norm) for layer in context.layers], remove)
 
 

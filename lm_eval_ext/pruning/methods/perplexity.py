@@ -1,7 +1,7 @@
-"""Perplexity, one-shot: the layers without which the model's perplexity stays lowest go, each tried alone.
+"""Perplexity, one-shot: drops the layers whose individual removal gives the lowest perplexity.
 
-The score of a layer is the perplexity of the calibration texts, exp of the mean loss of a token, without it. Source:
-arXiv 2402.02834 (Shortened LLaMA), section 3.2.
+The score of a layer is the perplexity of the calibration texts (exp of the mean loss per token) without that layer.
+Source: arXiv 2402.02834 (Shortened LLaMA), section 3.2.
 """
 
 import math
@@ -18,13 +18,13 @@ NEEDS_TEXTS = True
 
 
 def choose(context: PruningContext, remove: Sequence[int]) -> Removals:
-    """The layers that are missed least, each by itself."""
+    """The layers whose individual removal gives the lowest perplexity."""
     scores = [perplexity_without(context, (layer,)) for layer in tqdm(range(context.depth), desc="Layers left out")]
     return lowest(scores, remove)
 
 
 def perplexity_without(context: PruningContext, dropped: Sequence[int]) -> float:
-    """Perplexity of the calibration texts without some layers; noted, as it takes a pass through all of them."""
+    """Perplexity of the calibration texts without some layers; cached, because it takes a pass over all texts."""
 
     def found() -> float:
         with bypassed(context.layers, dropped):

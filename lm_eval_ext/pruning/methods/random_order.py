@@ -1,4 +1,4 @@
-"""Random layers, as a baseline: the first n of a permutation of all layers drawn from a seed; no calibration."""
+"""Random layers, as a baseline: drops the first n layers of a seeded random permutation. No calibration texts."""
 
 import random
 from collections.abc import Sequence
@@ -11,6 +11,6 @@ NEEDS_TEXTS = False
 
 
 def choose(context: PruningContext, remove: Sequence[int], *, seed: int = 0) -> Removals:
-    """Random layers; those of a smaller number are among those of a larger one."""
+    """Random layers; a smaller set is always part of a larger one."""
     order = random.Random(seed).sample(range(context.depth), context.depth)
     return {count: Removal(tuple(sorted(order[:count]))) for count in remove}

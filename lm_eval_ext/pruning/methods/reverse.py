@@ -1,4 +1,4 @@
-"""Reverse-order pruning: the last n layers go. Source: arXiv 2510.22228, section 3; no calibration."""
+"""Reverse-order pruning: drops the last n layers. Source: arXiv 2510.22228, section 3. No calibration texts."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Layers given by hand, as the authors of arXiv 2510.22228 do for Qwen3-8B; no calibration."""
+"""Layers chosen by hand, like the authors of arXiv 2510.22228 do for Qwen3-8B. No calibration texts."""
 
 from collections.abc import Sequence
 
@@ -12,10 +12,10 @@ NEEDS_TEXTS = False
 
 
 def choose(context: PruningContext, remove: Sequence[int], *, layers: int | str | list[int]) -> Removals:
-    """The layers `layers`, as `25-27`; or the first n of them for n given."""
+    """The first n of the given `layers`, e.g. `25-27`."""
     named = parse_layers(layers)
     kept_layers(named, context.depth)
     longer = [count for count in remove if count > len(named)]
     if longer:
-        raise ArgumentError(f"remove={longer[0]}: layers={layers} names {len(named)}")
+        raise ArgumentError(f"remove={longer[0]}: layers={layers} only lists {len(named)}")
     return {count: Removal(named[:count]) for count in remove}

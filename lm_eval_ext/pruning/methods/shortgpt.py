@@ -1,7 +1,7 @@
-"""ShortGPT: the layers of least Block Influence go.
+"""ShortGPT: drops the layers with the lowest Block Influence.
 
-BI_i = 1 - E[cos(h_i, h_i+1)], the mean over all tokens (padding excluded) of the cosine between a layer's input and
-output; of the last layer before the final norm; in float32. Source: arXiv 2403.03853, equation 1.
+BI_i = 1 - E[cos(h_i, h_i+1)], the mean over all tokens (without padding) of the cosine between a layer's input and
+output, in float32. The last layer's output is taken before the final norm. Source: arXiv 2403.03853, equation 1.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ NEEDS_TEXTS = True
 
 
 def choose(context: PruningContext, remove: Sequence[int]) -> Removals:
-    """The layers that change their input least."""
+    """The layers with the lowest Block Influence."""
     return lowest(block_influence(context), remove)
 
 

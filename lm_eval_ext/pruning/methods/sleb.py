@@ -1,7 +1,7 @@
-"""SLEB: layer after layer, the one without which the model as pruned so far keeps the lowest perplexity goes.
+"""SLEB: repeatedly drops the layer whose removal from the model pruned so far gives the lowest perplexity.
 
-The score of a layer is the perplexity of the calibration texts without it and those that went before; those have none.
-Source: arXiv 2402.09025, algorithm 1 and metric 3.
+The score of a layer is the perplexity of the calibration texts without it and the layers dropped before it; layers
+dropped before the last step have no score. Source: arXiv 2402.09025, algorithm 1 and metric 3.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ NEEDS_TEXTS = True
 
 
 def choose(context: PruningContext, remove: Sequence[int]) -> Removals:
-    """Greedily, one layer at a time."""
+    """Choose layers greedily, one at a time."""
     dropped: tuple[int, ...] = ()
     found: Removals = {}
     for count in range(1, max(remove) + 1):

@@ -1,7 +1,7 @@
-"""Taylor: the layers whose removal would change the loss least, by its first derivative, go.
+"""Taylor: drops the layers whose removal would change the loss least, to first order.
 
-The sum of |w * dL/dw| over the weights of a layer's linear maps, L the mean loss of a token of the calibration texts;
-gradients are added up in float32. Source: arXiv 2402.02834 (Shortened LLaMA), section 3.2.
+The score is the sum of |w * dL/dw| over the weights of a layer's linear maps, where L is the mean loss per token of the
+calibration texts; gradients are summed in float32. Source: arXiv 2402.02834 (Shortened LLaMA), section 3.2.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ NEEDS_TEXTS = True
 
 
 def choose(context: PruningContext, remove: Sequence[int]) -> Removals:
-    """The layers of least first-order influence."""
+    """The layers with the lowest first-order influence."""
     return lowest(influence(context), remove)
 
 
 def influence(context: PruningContext) -> list[float]:
-    """The sum of |w * dL/dw| of every layer."""
+    """The sum of |w * dL/dw| for every layer."""
     import torch
 
     weights = [list(matrices(layer).values()) for layer in context.layers]
@@ -58,7 +58,7 @@ def _into(gradients: dict[torch.Tensor, torch.Tensor]) -> Callable[[torch.Tensor
 
 
 def _backward(context: PruningContext) -> int:
-    """Add up the gradients of the loss over all texts; returns the number of tokens that it sums over."""
+    """Sum the gradients of the loss over all texts; returns the number of tokens in the loss."""
     import torch
 
     tokens = 0
