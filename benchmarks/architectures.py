@@ -1,11 +1,11 @@
-"""Which causal language models of the installed transformers can lose layers, each tried on a tiny random twin.
+"""Tests on tiny random models from which causal language models in the installed transformers layers can be dropped.
 
     python -m benchmarks.architectures [KIND ...] [--every 5] [--write]
 
-Of every kind, several sets of layers are dropped (first, middle, last, several, all of one kind), and the logits are
-compared with those of the base model with these layers bypassed, as is cached generation with uncached. Exits with 1
-where a kind that counts as verified is not exact, or a drop ends in another error than a refusal. `--write` takes the
-outcome down in `verified.yaml` and `docs/reference/supported-models.md`.
+For every model type, several sets of layers are dropped (first, middle, last, several, all of one kind). The logits are
+compared with those of the base model with these layers bypassed, and cached generation with uncached. Exits with 1 if a
+verified model type is not exact, or a drop fails with an error other than a refusal. `--write` saves the results to
+`verified.yaml` and `docs/reference/supported-models.md`.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ TABLE = Path(verification.__file__).with_name("verified.yaml")
 LAYERS = 6
 INTRODUCTION = """# Supported models
 
-Which causal language models can be loaded without some of their layers. Each kind that transformers {version} knows was
-made as a tiny random model and loaded without its first, its middle, its last, several, and all layers of one kind. It
-counts as exact if its logits equal those of the base model with these layers bypassed (float32, 1e-4 of the largest)
-and cached generation equals uncached.
+This page lists the causal language models that can be loaded without some of their layers. Each model type in
+transformers {version} was built as a tiny random model and loaded without its first, middle, last, several, and all
+layers of one kind. It counts as exact if its logits equal those of the base model with these layers bypassed (float32,
+within 1e-4 of the largest), and cached generation equals uncached.
 
-A model of another kind, of a later transformers release, or with code of its own is tried in the same way when it is
-loaded: that takes seconds, and what is not exact is refused.
+A model type that is not listed, such as one from a later transformers release or with custom code, is tested the same
+way when it is loaded. This takes seconds, and the model is refused if it is not exact.
 
 Written by `python -m benchmarks.architectures --write`.
 """
 
 
 class Verdict(NamedTuple):
-    """What became of a kind: exact, refused, not exact or cannot be built, and why."""
+    """Verdict on a model type: exact, refused, not exact or cannot be built, and why."""
 
     name: str
     why: str = ""
@@ -56,9 +56,9 @@ class Verdict(NamedTuple):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kinds", nargs="*", help="by default all")
-    parser.add_argument("--every", type=int, default=1, help="try only every so many")
-    parser.add_argument("--write", action="store_true", help="take the outcome down")
+    parser.add_argument("kinds", nargs="*", help="model types to test; by default all")
+    parser.add_argument("--every", type=int, default=1, help="only test every Nth model type")
+    parser.add_argument("--write", action="store_true", help="save the results")
     given = parser.parse_args()
     verdicts = dict(_verdicts(given.kinds or sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)[:: given.every]))
     for name in sorted({verdict.name for verdict in verdicts.values()}):
@@ -82,7 +82,7 @@ def _verdicts(kinds: Sequence[str]) -> Iterator[tuple[str, Verdict]]:
 
 
 def verdict_on(kind: str, fields: Mapping[str, Any]) -> Verdict:
-    """Build a tiny model of a kind, and drop layers from it."""
+    """Build a tiny model of a model type, and drop layers from it."""
     try:
         config = _config(kind, fields)
         check_supported(config)
@@ -102,12 +102,12 @@ def verdict_on(kind: str, fields: Mapping[str, Any]) -> Verdict:
 def _config(kind: str, fields: Mapping[str, Any]) -> Any:
     try:
         return CONFIG_MAPPING[kind](num_hidden_layers=LAYERS, **fields)
-    except Exception:  # it counts its layers in another field, or derives them
+    except Exception:  # its layer count is in another field, or derived
         return CONFIG_MAPPING[kind](**fields)
 
 
 def _run(model: Any) -> None:
-    """A model that does not work whole says nothing about dropped layers."""
+    """Run the full model: if it does not work, dropping layers cannot be tested."""
     with torch.no_grad():
         model.generate(torch.full((1, 4), 7), max_new_tokens=2, do_sample=False)
 
@@ -138,7 +138,7 @@ def _outcome(config: Any, twin: verification.Twin, dropped: Sequence[int]) -> Ve
 
 
 def _mildest(outcomes: Sequence[Verdict]) -> Verdict:
-    """Exact, with what has to stay; refused where nothing may go."""
+    """Exact, with the layers that must be kept; refused if no layer can be dropped."""
     conditions = list(dict.fromkeys(outcome.why for outcome in outcomes if outcome.why))
     exact = any(outcome.name == "exact" for outcome in outcomes)
     return Verdict("exact" if exact else "refused", conditions[0] if conditions else "")
@@ -149,7 +149,7 @@ def _line(error: Exception) -> str:
 
 
 def _faults(verdicts: Mapping[str, Verdict]) -> list[str]:
-    """Kinds that count as verified and are not exact, and kinds that no rule refuses and that are not exact."""
+    """Model types that are verified but not exact, and those that are neither exact nor refused by a rule."""
     listed = yaml.safe_load(TABLE.read_text("utf-8"))["exact"]
     return [
         f"{kind}: {verdict.name} ({verdict.why})"
@@ -171,7 +171,7 @@ def _sections(verdicts: Mapping[str, Verdict]) -> Iterator[str]:
     for name, title in titles.items():
         rows = [(kind, verdict.why) for kind, verdict in verdicts.items() if verdict.name == name]
         if rows:
-            yield f"\n## {title} ({len(rows)})\n\n| model_type | {'but' if name == 'exact' else 'why'} |\n|---|---|\n"
+            yield f"\n## {title} ({len(rows)})\n\n| model_type | note |\n|---|---|\n"
             yield from (f"| `{kind}` | {why.replace('|', '/')} |\n" for kind, why in rows)
 
 

@@ -1,9 +1,9 @@
-"""How often our 95% intervals cover the truth, by simulation.
+"""Simulates how often our 95% intervals cover the true value.
 
     python -m benchmarks.coverage [--repeats 20000] [--write]
 
-Draws runs of models whose true accuracies are known (`benchmarks.scenarios`), and counts how often the interval of a
-mean, of a paired difference, and of a ratio holds the truth. Exits with 1 where that is less often than it has to be.
+Draws runs of models with known true accuracies (`benchmarks.scenarios`), and counts how often the interval of a mean, a
+paired difference, and a ratio contains the true value. Exits with 1 if an interval covers less often than promised.
 `--write` writes `docs/reference/intervals.md`.
 """
 
@@ -28,14 +28,14 @@ from lm_eval_ext.statistics.paired import correlation_of_moments, difference_bou
 PAGE = Path(__file__).parent.parent / "docs" / "reference" / "intervals.md"
 TEXT = """# How often the intervals cover
 
-A 95% interval should hold the truth 95 times of 100. Here is how often ours do, in {repeats:,} simulated runs of each
-of {scenarios:,} scenarios: 15 to 500 questions, 1 to 32 samples of each, accuracies from .02 to .98, and questions that
-are alike, that differ, or that are always right or always wrong. The formulas are in
-[explanation.md](../explanation.md#intervals), the scenarios in `benchmarks/scenarios.py`.
+A 95% interval should contain the true value 95 times out of 100. This page shows how often ours do, in {repeats:,}
+simulated runs of each of {scenarios:,} scenarios: 15 to 500 questions, 1 to 32 samples per question, accuracies from
+.02 to .98, and questions that are equally hard, of varying difficulty, or always answered correctly or always wrongly.
+The formulas are in [explanation.md](../explanation.md#intervals), the scenarios in `benchmarks/scenarios.py`.
 
-The truth is the accuracy on all questions like these, unless "run again" is said. Each row sums up scenarios: their
-mean coverage, the lowest and the highest, and the median width. "1.96 stderr" is what one would make of the standard
-error that lm-eval prints. Written by `python -m benchmarks.coverage --write`.
+The true value is the accuracy on all questions like these, except in "The same questions, run again". Each row
+summarises several scenarios: their mean, lowest and highest coverage, and the median width. "1.96 stderr" is the
+interval from the standard error that lm-eval prints. Written by `python -m benchmarks.coverage --write`.
 
 ## A mean over questions
 
@@ -43,7 +43,7 @@ Accuracies of .1, .3, .5, .7 and .9:
 
 {middle}
 
-At the edges, .02, .05, .95 and .98:
+Extreme accuracies, .02, .05, .95 and .98:
 
 {edges}
 
@@ -51,9 +51,9 @@ At the edges, .02, .05, .95 and .98:
 
 {difference}
 
-## A ratio over the same questions: what is left of the base
+## A ratio over the same questions: the share of the base's accuracy
 
-A ratio is shown only where the base is certainly above chance; a run in which it is not counts as covered.
+A ratio is only shown if the base is significantly above chance; a run in which it is not counts as covered.
 
 {ratio}
 
@@ -61,7 +61,7 @@ A ratio is shown only where the base is certainly above chance; a run in which i
 
 {rerun}
 
-## Where it is less often than .925
+## Scenarios with coverage below .925
 
 {low}
 """
@@ -69,12 +69,12 @@ NORMAL = "1.96 stderr"
 _BATCH = 2_000
 _Z95 = 1.959964
 
-Bounds = dict[str, tuple[Floats, Floats, Floats]]  # by kind of interval: low, high and the truth of every run
+Bounds = dict[str, tuple[Floats, Floats, Floats]]  # by kind of interval: low, high and true value of every run
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=20_000, help="runs of every scenario")
+    parser.add_argument("--repeats", type=int, default=20_000, help="runs per scenario")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--write", action="store_true", help="write docs/reference/intervals.md")
     options = parser.parse_args()
@@ -88,14 +88,14 @@ def main() -> None:
 
 
 def simulated(some: Sequence[Scenario], repeats: int, processes: int) -> pd.DataFrame:
-    """One row for each scenario and kind of interval."""
+    """One row per scenario and kind of interval."""
     with ProcessPoolExecutor(processes) as pool:
         rows = pool.map(partial(simulate, repeats=repeats), some, range(len(some)), chunksize=8)
         return pd.DataFrame([row for found in rows for row in found])
 
 
 def simulate(scenario: Scenario, seed: int, repeats: int) -> list[dict[str, Any]]:
-    """What each kind of interval does in a scenario."""
+    """Coverage and width of each kind of interval in a scenario."""
     generator = np.random.default_rng(seed)
     batches = [min(_BATCH, repeats - start) for start in range(0, repeats, _BATCH)]
     bounds = [_DRAWN_BY[type(scenario)](scenario, generator, size) for size in batches]
@@ -105,7 +105,7 @@ def simulate(scenario: Scenario, seed: int, repeats: int) -> list[dict[str, Any]
 
 def _outcome(low: Floats, high: Floats, truth: Floats) -> dict[str, float]:
     shown = ~np.isnan(low)
-    missed = (truth < low - 1e-9) | (truth > high + 1e-9)  # comparing with what is not a number is false
+    missed = (truth < low - 1e-9) | (truth > high + 1e-9)  # comparisons with NaN are false
     width = float(np.median((high - low)[shown])) if shown.any() else np.nan
     return {"coverage": 1 - missed.mean(), "shown": shown.mean(), "width": width}
 
@@ -125,7 +125,7 @@ def _single(scenario: Single, generator: np.random.Generator, size: int) -> Boun
 
 def _paired(scenario: Paired, generator: np.random.Generator, size: int) -> Bounds:
     chances = scenario.chances()
-    order = np.argsort(-chances, axis=None)  # numpy stops drawing when all questions are spent
+    order = np.argsort(-chances, axis=None)  # numpy stops drawing once all questions are used up
     base, smaller = (index / scenario.samples for index in np.unravel_index(order, chances.shape))
     counts = generator.multinomial(scenario.questions, chances.ravel()[order], size)
     columns = np.stack([base, base**2, smaller, smaller**2, base * smaller], axis=1)
@@ -155,7 +155,7 @@ _DRAWN_BY: dict[type, Callable[..., Bounds]] = {Single: _single, Paired: _paired
 
 
 def missed(cells: pd.DataFrame) -> list[str]:
-    """What covers less often than promised."""
+    """Intervals that cover less often than promised."""
     coverage, few, middle = cells.coverage, cells.samples <= 8, cells.accuracy.isin(MIDDLE)
     mean = cells.kind == "mean"
     rules = [
@@ -172,7 +172,7 @@ def missed(cells: pd.DataFrame) -> list[str]:
 
 
 def page(cells: pd.DataFrame, repeats: int) -> str:
-    """The tables, as Markdown."""
+    """The page, as Markdown."""
     middle = cells.accuracy.isin(MIDDLE)
     simulations = cells.kind.isin(["mean", "difference", "run again"])
     return TEXT.format(
@@ -208,7 +208,7 @@ def _markdown(table: pd.DataFrame) -> str:
 
 def _low(cells: pd.DataFrame) -> str:
     if cells.empty:
-        return "Nowhere."
+        return "None."
     columns = ["kind", "questions", "samples", "accuracy", "kept", "loss", "spread"]
     return _markdown(cells.set_index(columns)[["coverage"]].sort_values("coverage"))
 

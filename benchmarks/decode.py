@@ -1,8 +1,8 @@
-"""Our engine against lm-eval's stock `hf` on the same work: same prompts, greedy, same batch size.
+"""Speed of our engine against lm-eval's stock `hf`, with the same prompts, greedy, at the same batch size.
 
 python -m benchmarks.decode [CHECKPOINT] [--questions 64] [--batch 16] [--tokens 768] [--rounds 1]
 
-One round runs both on all prompts, ours first; several tell a difference from the machine's mood.
+One round runs both on all prompts, ours first; several rounds average out the machine's noise.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def main() -> None:
         texts = lm.generate_until(requests, disable_tqdm=True)
         return time.perf_counter() - start, texts
 
-    for extra in ({"thinking_token_budget": -1}, {}):  # the first use of anything is slower
+    for extra in ({"thinking_token_budget": -1}, {}):  # warm up
         timed(prompts[:1], **extra)
     ratios = []
     for number in range(given.rounds):
@@ -52,7 +52,7 @@ def main() -> None:
         print(f"round {number + 1}: ours {ours:.1f} s, stock hf {stock:.1f} s, ratio {ratios[-1]:.3f}", flush=True)
     lengths = [len(lm.tok_encode(text)) for text in our_texts]
     same = sum(str(one) == other for one, other in zip(our_texts, stock_texts, strict=True))
-    print(f"{len(prompts)} prompts, batch {given.batch}, {min(lengths)}-{max(lengths)} tokens, {sum(lengths)} in all")
+    print(f"{len(prompts)} prompts, batch {given.batch}, {min(lengths)}-{max(lengths)} tokens, {sum(lengths)} in total")
     print(f"median ratio {statistics.median(ratios):.3f}; {same} of {len(prompts)} texts the same")
     for number, (one, other) in enumerate(zip(our_texts, stock_texts, strict=True)):
         if str(one) != other:

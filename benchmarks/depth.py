@@ -1,8 +1,8 @@
-"""Perplexity of held-out text against the number of layers removed, by every method.
+"""Perplexity of held-out text against the number of layers removed, for every method.
 
     python -m benchmarks.depth [CHECKPOINT] [--remove 1,2,3,4,6,8] [--plot depth.svg]
 
-Layers are chosen by the embedded calibration texts; the held-out ones are others by the same hand (`held_out.txt`).
+Layers are chosen with the embedded calibration texts; the held-out texts are by the same author (`held_out.txt`).
 `random` is the geometric mean over five seeds; `laco` accepts any similarity, so that it reaches every depth.
 """
 

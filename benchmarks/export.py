@@ -1,8 +1,8 @@
-"""Memory that an export takes, by size of shard: its peak beside what is mapped from the base's own files.
+"""Peak memory of an export by shard size, not counting what is mapped from the base model's files.
 
     python -m benchmarks.export [CHECKPOINT] [--shards 0.06,0.2,2]
 
-Each export runs in a process of its own; Linux.
+Each export runs in a separate process; Linux only.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("checkpoint", nargs="?", default=str(SMOLLM2))
     arguments.add_argument("--shards", default="0.06,0.2,2", help="gigabytes")
-    arguments.add_argument("--one", help="export once with shards of so many gigabytes and print the peak")
+    arguments.add_argument("--one", help="export once with shards of this many GB and print the peak")
     given = arguments.parse_args()
     if given.one:
         print(peak(given.checkpoint, float(given.one)))
@@ -35,8 +35,8 @@ def main() -> None:
 
 
 def peak(checkpoint: str, gigabytes: float) -> float:
-    """Most anonymous memory while exporting, above that before, in MB."""
-    import torch  # noqa: F401  # its own memory is there before
+    """Peak anonymous memory while exporting, minus that before, in MB."""
+    import torch  # noqa: F401  # imported first, so that its own memory isn't counted
 
     from lm_eval_ext.pruning.checkpoint import read_config
     from lm_eval_ext.pruning.export import export

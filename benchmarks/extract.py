@@ -1,8 +1,8 @@
-"""Time of finding final answers in hostile texts: it grows with the length, and no faster.
+"""Time to extract final answers from hostile texts, which must grow linearly with the length.
 
     python -m benchmarks.extract [--characters 1000000]
 
-Of every text the time at half the length and at the whole; a ratio far above two would be quadratic.
+Prints the time for each text at half and at full length; a ratio far above two would be quadratic.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def main() -> None:
 
 
 def _seconds(text: str) -> float:
-    """The least of three runs."""
+    """Fastest of three runs."""
     times = []
     for _ in range(3):
         start = time.perf_counter()

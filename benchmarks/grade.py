@@ -1,9 +1,9 @@
-"""Our grader against a plain sequential Math-Verify loop on the same outputs, and against lm-eval's minerva path.
+"""Speed of our grader against a sequential Math-Verify loop and lm-eval's minerva task, on the same outputs.
 
 python -m benchmarks.grade [--questions 100] [--samples 8] [--minerva PYTHON]
 
-PYTHON is an interpreter with `lm-eval[math]` installed, whose antlr ours cannot share. Each contender is a process of
-its own: cold is its first run, imports and worker start included; warm its second, on other questions.
+PYTHON is an interpreter with `lm-eval[math]` installed, whose antlr version conflicts with ours. Each contender runs in
+a separate process: cold is its first run, including imports and worker start; warm is its second, on other questions.
 """
 
 from __future__ import annotations
@@ -87,10 +87,10 @@ def _golds(count: int) -> list[str]:
 
 
 def _outputs(golds: list[str], number: int, samples: int) -> list[str]:
-    """Samples that repeat as real ones do (800 of a 7B model: 643 write the gold string, 132 are distinct).
+    """Samples that repeat like real ones (of 800 from a 7B model, 643 equal the gold string and 132 are distinct).
 
-    One question in three has a second answer, given three times in five: what another question's answer is, or, one
-    time in four, another way to write the gold one.
+    One question in three has a second answer, given three times in five: the answer to another question or, one time
+    in four, the gold one written differently.
     """
     gold, chance = golds[number], random.Random(number)
     second = rf"x = {gold}" if chance.random() < 1 / 4 else chance.choice(golds)

@@ -1,10 +1,10 @@
-"""Dropping layers on load against loading all of them and deleting some: bytes read, peak memory, time.
+"""Dropping layers while loading, against loading all and deleting some: bytes read, peak memory, time.
 
     python -m benchmarks.load [CHECKPOINT] [--drop 10-19]
 
-Each case is a process of its own that starts with the checkpoint out of the page cache. On a CPU in the
+Each case runs in a separate process that starts with the checkpoint evicted from the page cache. On a CPU in the
 checkpoint's own dtype, weights stay mapped from the file, and those deleted before their first use take no memory
-either way; converted (or on a GPU) they do.
+in either case; with conversion (or on a GPU) they do.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def measured(case: str, checkpoint: str, drop: tuple[int, ...]) -> dict[str, flo
     base, read, start = peak_mb(), read_mb(), time.perf_counter()
     model = CASES[how](checkpoint, kept, dtype)
     with torch.no_grad():
-        model(torch.tensor([[1, 2, 3]]))  # weights that are only mapped are read when first used
+        model(torch.tensor([[1, 2, 3]]))  # mapped weights are read on first use
     return {"read": read_mb() - read, "peak": peak_mb() - base, "seconds": time.perf_counter() - start}
 
 
@@ -98,7 +98,7 @@ def evict(folder: Path) -> None:
 
 
 def read_mb() -> float:
-    """Megabytes that this process has had fetched from disk."""
+    """Megabytes read from disk by this process."""
     fields = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
     return int(fields["read_bytes"]) / 1e6
 

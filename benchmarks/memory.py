@@ -1,4 +1,4 @@
-"""Resident memory over many requests of mixed lengths: rows come and go, memory should not.
+"""Resident memory over many requests of mixed lengths, which should not grow.
 
 python -m benchmarks.memory [CHECKPOINT] [--requests 500] [--batch 16]
 """
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def resident_mb() -> float:
-    """Memory of this process, files it has mapped included."""
+    """Resident memory of this process, including mapped files."""
     fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(fields["VmRSS"].split()[0]) * 1024 / 1e6
 

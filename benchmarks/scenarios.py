@@ -1,4 +1,4 @@
-"""Models and benchmarks of known truth, from which `benchmarks.coverage` draws runs."""
+"""Models and benchmarks with known true accuracies, from which `benchmarks.coverage` draws runs."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from scipy.stats import beta
 Floats = NDArray[np.float64]
 
 QUESTIONS = (30, 90, 198, 500)
-FEW_QUESTIONS = (15, 30)  # of those run again
+FEW_QUESTIONS = (15, 30)  # of scenarios run again
 SAMPLES = (1, 8, 32)
 MIDDLE = (0.1, 0.3, 0.5, 0.7, 0.9)
 EDGES = (0.02, 0.05, 0.95, 0.98)
-# How unlike questions are: 0 if a model is as good at each, 1 if it has each always right or always wrong.
+# Spread of difficulty: 0 if a model is equally good at each question, 1 if it is always right or always wrong on each.
 SPREADS = ("0.1", "0.3", "0.5", "0.8", "atoms")
 BASES = (0.1, 0.3, 0.5, 0.7, 0.9, 0.98)
 KEPT = (1.0, 0.9, 0.5, 0.2)
@@ -30,23 +30,23 @@ _GRID = 400  # kinds of questions of a scenario
 
 
 class Questions(NamedTuple):
-    """Kinds of questions: the chance that a model has one right, and how common it is."""
+    """Kinds of questions: the probability that a model answers one correctly, and how common each kind is."""
 
     skill: Floats
     weight: Floats
 
     @property
     def accuracy(self) -> float:
-        """Of the model on all of them."""
+        """Accuracy of the model on all of them."""
         return float(self.skill @ self.weight)
 
 
 @cache
 def questions(accuracy: float, spread: str) -> Questions:
-    """Questions on which a model has an accuracy.
+    """Questions on which a model has the given accuracy.
 
-    `spread` is the correlation of two samples of a question, under a Beta distribution of its chances; with `atoms`,
-    30% of questions are always right or always wrong, and the others as with 0.3.
+    `spread` is the correlation of two samples of a question, under a Beta distribution of its probabilities; with
+    `atoms`, 30% of questions are always right or always wrong, and the others are as with 0.3.
     """
     correlated = 0.3 if spread == "atoms" else float(spread)
     size = (1 - correlated) / correlated
@@ -58,7 +58,7 @@ def questions(accuracy: float, spread: str) -> Questions:
 
 
 class Pairs(NamedTuple):
-    """Kinds of questions: the chances of the base and of a smaller model, and how common it is."""
+    """Kinds of questions: the probabilities for the base and for a smaller model, and how common each kind is."""
 
     base: Floats
     smaller: Floats
@@ -75,7 +75,7 @@ def _wholly(some: Questions, kept: float) -> Pairs:
 
 
 def _harder(some: Questions, kept: float) -> Pairs:
-    """The same step on the logistic scale for every question."""
+    """Every question is harder by the same step on the logistic scale."""
 
     def smaller(step: float) -> Floats:
         found: Floats = expit(logit(some.skill.clip(1e-6, 1 - 1e-6)) - step)
@@ -86,7 +86,7 @@ def _harder(some: Questions, kept: float) -> Pairs:
 
 
 def _elsewhere(some: Questions, kept: float) -> Pairs:
-    """A model that is good at other questions than the base: their chances have nothing to do with each other."""
+    """The smaller model is good at other questions than the base: their probabilities are independent."""
     some = Questions(some.skill[::4], some.weight[::4] / some.weight[::4].sum())
     base, smaller = (grid.ravel() for grid in np.meshgrid(some.skill, some.skill * kept))
     return Pairs(base, smaller, np.outer(some.weight, some.weight).ravel())
@@ -110,19 +110,19 @@ class Single:
     spread: str
 
     def chances(self) -> Floats:
-        """Of 0, 1, ... right samples of a question, [samples + 1]."""
+        """Probabilities of 0, 1, ... correct samples of a question, [samples + 1]."""
         some = questions(self.accuracy, self.spread)
         return some.weight @ _right(some.skill, self.samples)
 
     @property
     def truth(self) -> float:
-        """The accuracy."""
+        """The true accuracy."""
         return questions(self.accuracy, self.spread).accuracy
 
 
 @dataclass(frozen=True)
 class Paired:
-    """A base and a smaller model on one benchmark, which guessing has right to a share of `chance`."""
+    """A base and a smaller model on one benchmark, on which guessing scores `chance`."""
 
     questions: int
     samples: int
@@ -139,24 +139,24 @@ class Paired:
 
     @property
     def smaller(self) -> float:
-        """Accuracy of the smaller model, guesses included."""
+        """Accuracy of the smaller model, including guesses."""
         return self.truth[1]
 
     def chances(self) -> Floats:
-        """Of 0, 1, ... right samples of both, [base, smaller]."""
+        """Probabilities of 0, 1, ... correct samples of both, [base, smaller]."""
         base, smaller, weight = self._pairs()
         return (_right(base, self.samples) * weight[:, None]).T @ _right(smaller, self.samples)
 
     @property
     def truth(self) -> tuple[float, float]:
-        """Accuracies of the base and the smaller model."""
+        """True accuracies of the base and the smaller model."""
         base, smaller, weight = self._pairs()
         return float(base @ weight), float(smaller @ weight)
 
 
 @dataclass(frozen=True)
 class Fixed:
-    """One model, again and again on the questions that were drawn once."""
+    """One model, run repeatedly on the same drawn questions."""
 
     questions: int
     samples: int
@@ -164,7 +164,7 @@ class Fixed:
     spread: str
 
     def draw(self, generator: np.random.Generator, size: int) -> Floats:
-        """The chances of the questions of several benchmarks, [size, questions]."""
+        """Probabilities for the questions of several benchmarks, [size, questions]."""
         some = questions(self.accuracy, self.spread)
         return generator.choice(some.skill, (size, self.questions), p=some.weight)
 
@@ -179,12 +179,12 @@ def _right(skill: Floats, samples: int) -> Floats:
 
 
 def scenarios() -> Iterator[Scenario]:
-    """All of them. With one sample, it makes no difference to a mean how unlike the questions are."""
+    """All scenarios. With one sample, the spread of difficulty does not affect a mean."""
     for count, samples, accuracy, spread in product(QUESTIONS, SAMPLES, (*MIDDLE, *EDGES), SPREADS):
         if samples > 1 or spread == SPREADS[0]:
             yield Single(count, samples, accuracy, spread)
     for count, samples, accuracy, spread, kept, loss in product(QUESTIONS, SAMPLES, BASES, SPREADS, KEPT, LOSSES):
-        if kept < 1 or loss in ("everywhere", "elsewhere"):  # the others are the first, where nothing is lost
+        if kept < 1 or loss in ("everywhere", "elsewhere"):  # without loss, the others equal the first
             yield Paired(count, samples, accuracy, spread, kept, loss, CHANCE if loss == "harder" else 0.0)
     for count, samples, accuracy, spread in product(FEW_QUESTIONS, SAMPLES[1:], (*MIDDLE, *EDGES), SPREADS):
         yield Fixed(count, samples, accuracy, spread)

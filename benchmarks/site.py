@@ -1,8 +1,8 @@
-"""Time, memory and sizes of a large leaderboard: runs with samples, published and then built.
+"""Time, memory and size of a large leaderboard, built from published runs with samples.
 
     python -m benchmarks.site [--runs 1000] [--questions 500]
 
-Prints seconds and peak memory of the build, the size of the overview page, and seconds a run at a quarter of the size.
+Prints time and peak memory of the build and the size of the overview page, also for a quarter of the runs.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _TEXT = "Step by step, it is seven and then eight and so on. " * 12 + "</think>\
 
 
 def write_runs(folder: Path, runs: int, questions: int) -> None:
-    """Published runs of 25 models, each whole and pruned, of `questions` samples each in two tasks."""
+    """Write published runs of 25 models, each dense and pruned, with `questions` samples each in two tasks."""
     catalogue = read_catalogue()
     for number in range(runs):
         base, place = divmod(number, max(1, runs // 25))
-        dropped = REMOVALS[place % len(REMOVALS)]  # each another model, with a row of its own
+        dropped = REMOVALS[place % len(REMOVALS)]  # a different model each, with its own row
         tasks = {
             f"tts_aime24_b{budget}": scores(
                 0.7 - 0.04 * len(dropped) - 0.1 * (budget == 512), questions // 2, 1, number
@@ -47,7 +47,7 @@ def write_runs(folder: Path, runs: int, questions: int) -> None:
 
 
 def build(results: Path, out: Path) -> None:
-    """In a process of its own: print seconds and peak memory."""
+    """Build the site and print seconds and peak memory; call it in a separate process."""
     from lm_eval_ext.api import build_site
 
     begun = time.perf_counter()
@@ -77,7 +77,7 @@ def main() -> None:
     for runs in (given.runs // 4, given.runs):
         found = measured(runs, given.questions)
         shown = ", ".join(f"{value:,.1f} {name}" for name, value in found.items())
-        print(f"{runs} runs of {given.questions} samples: {shown}; {1000 * found['seconds'] / runs:.1f} ms a run")
+        print(f"{runs} runs of {given.questions} samples: {shown}; {1000 * found['seconds'] / runs:.1f} ms per run")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the autoload adds to an interpreter's start, by `-X importtime`, and to `lm_eval ls tasks`.
+"""Time that the autoload adds to an interpreter's start, by `-X importtime`, and to `lm_eval ls tasks`.
 
 python -m benchmarks.start
 """
@@ -14,14 +14,14 @@ import time
 from pathlib import Path
 
 RUNS = 30
-# Installed code is compiled once; where writing bytecode is switched off, every start would compile it anew.
+# Installed code is compiled once; with bytecode writing disabled, every start would compile it again.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def main() -> None:
     import_microseconds()  # compiles
     added = statistics.median(import_microseconds() for _ in range(RUNS))
-    print(f"interpreter start: {added:.0f} microseconds in imports of ours (median of {RUNS})")
+    print(f"interpreter start: {added:.0f} microseconds in our imports (median of {RUNS})")
     for name, command, runs in (
         ("python -c pass", [sys.executable, "-c", "pass"], RUNS),
         ("lm_eval ls tasks", [str(Path(sys.executable).with_name("lm_eval")), "ls", "tasks"], 5),

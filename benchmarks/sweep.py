@@ -1,9 +1,9 @@
-"""Five thinking budgets from one trace against five separate runs: tokens decoded, wall time, and equal texts.
+"""Five thinking budgets from one trace against five separate runs: tokens decoded, wall time, and identical texts.
 
     python -m benchmarks.sweep [CHECKPOINT] [--questions 16] [--budgets 32,64,128,256,512]
 
-In float32; ends of text are ignored, so that no trace ends early. With `--temperature 1 --apart 3` the separate runs
-sample in batches of 3, and must come to the same texts.
+In float32; end-of-text tokens are ignored, so that no trace ends early. With `--temperature 1 --apart 3` the separate
+runs sample in batches of 3, and must produce the same texts.
 """
 
 from __future__ import annotations
@@ -89,4 +89,4 @@ def report(once: Totals, apart: Totals) -> None:
 if __name__ == "__main__":
     started = time.perf_counter()
     main()
-    print(f"in all {time.perf_counter() - started:.0f} s")
+    print(f"total {time.perf_counter() - started:.0f} s")

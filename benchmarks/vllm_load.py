@@ -1,8 +1,8 @@
-"""Loading SmolLM2 without ten of its layers into vLLM, against stock vLLM with all of it: seconds and peak memory.
+"""Loading SmolLM2 without ten of its layers into vLLM, against all layers in stock vLLM: seconds and peak memory.
 
     .venv-vllm/bin/python -m benchmarks.vllm_load [CHECKPOINT]
 
-Each engine starts in a process of its own, in which it also runs (one process, so that its memory is seen).
+Each engine starts and runs in a single separate process, so that its memory can be measured.
 """
 
 from __future__ import annotations

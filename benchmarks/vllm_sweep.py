@@ -1,9 +1,9 @@
-"""Five thinking budgets by our engine on vLLM against five separate runs of stock vLLM with its own thinking budget.
+"""Five thinking budgets with our engine on vLLM against five runs of stock vLLM with its own thinking budget.
 
     .venv-vllm/bin/python -m benchmarks.vllm_sweep [CHECKPOINT] [--questions 16] [--budgets 32,64,128,256,512]
 
-Same prompts, greedy, float32; ends of text are ignored, so that no trace ends early. Each contender starts an engine of
-its own in a process of its own; stock's start is counted once for each of its runs where it is included.
+Same prompts, greedy, float32; end-of-text tokens are ignored, so that no trace ends early. Each contender starts its
+own engine in a separate process. If start time is included, stock's is counted once for each of its runs.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def run(given: argparse.Namespace) -> dict[str, float]:
     prompts = [tokenizer.encode(templated(tokenizer, text) + "<think>") for text in questions(given.questions)]
     budgets = [int(budget) for budget in given.budgets.split(",")]
     sweep: Callable[..., int] = ours if given.contender == "ours" else stock
-    sweep(llm, tokenizer, prompts[:2], [8], 4)  # the first use of anything is slower
+    sweep(llm, tokenizer, prompts[:2], [8], 4)  # warm up
     llm.reset_prefix_cache()
     begun = time.perf_counter()
     tokens = sweep(llm, tokenizer, prompts, budgets, given.answer)
@@ -100,12 +100,12 @@ def stock(llm: Any, tokenizer: Any, prompts: list[list[int]], budgets: list[int]
 
     tokens = 0
     for budget in budgets:
-        # What ends the thinking is decoded too, as so many tokens more.
+        # The end-of-thinking marker is decoded too, and adds its tokens.
         marker = len(tokenizer.encode("</think>", add_special_tokens=False))
         params = SamplingParams(
             temperature=0.0, thinking_token_budget=budget, max_tokens=budget + marker + answer, ignore_eos=True
         )
-        llm.reset_prefix_cache()  # runs of their own
+        llm.reset_prefix_cache()  # keep the runs independent
         outputs = llm.generate([{"prompt_token_ids": prompt} for prompt in prompts], params, use_tqdm=False)
         tokens += sum(len(output.outputs[0].token_ids) for output in outputs)
     return tokens

@@ -1,4 +1,4 @@
-"""The reference pages of the documentation, written from the code, so that they say what it does.
+"""Generates the reference pages of the documentation from the code.
 
 python -m lm_eval_ext.reference docs/reference
 """
@@ -22,12 +22,12 @@ from lm_eval_ext.runs.untrusted import mapping, sequence
 
 
 def pages() -> dict[str, str]:
-    """Markdown by file name."""
+    """The pages' Markdown, by file name."""
     made = {
         "tasks.md": tasks_page(),
         "model-arguments.md": _model_arguments(),
         "generation-arguments.md": _generation_arguments(),
-        "recipes.md": _fields("Recipes", "A recipe is a YAML in `pruned_models/`, or anywhere.", Recipe),
+        "recipes.md": _fields("Recipes", "A recipe is a YAML file, in `pruned_models/` or anywhere else.", Recipe),
         "task-files.md": _task_files(),
         "commands.md": _commands(),
     }
@@ -35,12 +35,12 @@ def pages() -> dict[str, str]:
 
 
 def tables() -> dict[str, str]:
-    """The tables that stand in pages written by hand, by the page, relative to the repository."""
+    """Generated tables in handwritten pages, by path relative to the repository."""
     return {"README.md": _arguments_table(), "docs/reference/metrics.md": _metrics_table()}
 
 
 def write(folder: Path) -> None:
-    """Write the pages into `docs/reference`, and the tables into the pages that have them."""
+    """Write the pages into `docs/reference`, and update the tables in the handwritten pages."""
     for name, text in pages().items():
         (folder / name).write_text(text, encoding="utf-8")
     for name, content in tables().items():
@@ -50,15 +50,15 @@ def write(folder: Path) -> None:
 
 
 def _with_table(text: str, content: str) -> str:
-    """The text with a table in place of the one that has the same head."""
+    """Replace the table that has the same header."""
     head = re.escape(content.partition("\n")[0])
     return re.sub(rf"{head}.*?(?=\n\n)", lambda _: content, text, flags=re.DOTALL)
 
 
 def _model_arguments() -> str:
     return (
-        "# Model arguments\n\n`pruned-hf` takes every argument of lm-eval's `hf`, `pruned-vllm` every one of `vllm`; "
-        f"both take these as well.\n\n{_arguments_table()}"
+        "# Model arguments\n\n`pruned-hf` takes all arguments of lm-eval's `hf`, `pruned-vllm` all those of `vllm`; "
+        f"both also take these.\n\n{_arguments_table()}"
     )
 
 
@@ -72,7 +72,7 @@ def _metrics_table() -> str:
         for score in metric.gives:
             given.setdefault(score, []).append(f"`{metric.name}`")
     lines = ((f"`{one.name}`", one.meaning, one.unit, _better(one), ", ".join(by)) for one, by in given.items())
-    return table(("metric", "what", "unit", "better", "given by"), lines)
+    return table(("metric", "meaning", "unit", "better", "computed by"), lines)
 
 
 def _better(score: Score) -> str:
@@ -83,17 +83,17 @@ def _generation_arguments() -> str:
     others = {name: [alias for alias, of in ALIASES.items() if of == name] for name in KNOWN}
     rows = ((f"`{name}`", text, " ".join(f"`{one}`" for one in others[name])) for name, text in KNOWN.items())
     return (
-        "# Generation arguments\n\n`generation_kwargs` of a task, or `--gen_kwargs`. An unknown argument is "
-        f"refused.\n\n{table(('argument', 'meaning', 'other names'), rows)}"
+        "# Generation arguments\n\nSet them in a task's `generation_kwargs` or with `--gen_kwargs`. Unknown "
+        f"arguments are an error.\n\n{table(('argument', 'meaning', 'other names'), rows)}"
     )
 
 
 def _task_files() -> str:
     metadata = _fields("", "", Metadata).strip()
     return (
-        f"{_fields('Task files', 'Fields of lm-eval, as far as benchmarks of this registry use them.', TaskFile)}\n\n"
+        f"{_fields('Task files', 'The lm-eval fields that benchmarks of this registry use.', TaskFile)}\n\n"
         f"## metadata\n\n{metadata}\n\n"
-        "For editors: `# yaml-language-server: $schema=../schema.json` at the head of a file in `tasks/`."
+        "For editors, put `# yaml-language-server: $schema=../schema.json` at the top of a file in `tasks/`."
     )
 
 

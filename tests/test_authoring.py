@@ -242,8 +242,8 @@ def test_a_new_benchmark_is_one_short_file_that_is_in_order(tmp_path: Path) -> N
         (["Mine!"], "name='Mine!'; allowed"),
         (["mine", "--question", "problm"], "did you mean problem?"),
         (["mine", "--answer", "gold"], "has: problem, answer, kind"),
-        (["mine", "--dataset", "none.jsonl"], "there is no such file"),
-        (["mine", "--dataset", str(TASKS / "_math")], "allowed: a name on the Hub, or a file that ends in .jsonl"),
+        (["mine", "--dataset", "none.jsonl"], "no such file"),
+        (["mine", "--dataset", str(TASKS / "_math")], "expected a name on the Hub, or a file ending in .jsonl"),
     ],
 )
 def test_what_makes_no_benchmark_is_one_line(words: list[str], message: str, tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def test_without_javascript_all_numbers_and_charts_are_there(page: Page, site: P
             box and box["height"] > 50 for box in (one.bounding_box() for one in page.locator(".chart svg").all())
         )
     page.goto(address(site, "run"))
-    assert page.locator(".grid svg").count() == 9 and "Against dense" in page.inner_text("main")
+    assert page.locator(".grid svg").count() == 9 and "Difference to dense" in page.inner_text("main")
 
 
 def first_models(page: Page) -> list[str]:

@@ -21,5 +21,5 @@ def test_the_demos_table_and_reading(tmp_path: Path) -> None:
     assert BudgetScore("reverse: without 5", "tts_long", 32, 0.2) in found
     lines = [line.split() for line in table(found)]
     assert lines[0] == ["thinking", "tokens", "16", "32"]
-    assert ["tts_long", "whole", "0.30", "0.80"] in lines and ["tts_short", "whole", "1.00"] in lines
+    assert ["tts_long", "base", "0.30", "0.80"] in lines and ["tts_short", "base", "1.00"] in lines
     assert reading(found) == ["reverse: without 5 keeps 90% of tts_short, 25% of tts_long"]

@@ -107,7 +107,7 @@ def test_a_recipe_of_other_layers_is_not_overwritten(tiny_model: Path, tmp_path:
 
     (tmp_path / f"{tiny_model.name.lower()}-random-1.yaml").write_text("base: a\ndrop: 77\nmethod: m\nsource: s\n")
     code, said = prune()
-    assert code == 1 and "drops other layers; give another --out, or --force" in said
+    assert code == 1 and "drops other layers; use another --out, or --force" in said
     assert prune("--force")[0] == 0 and prune()[0] == 0
     assert prune("--set", "seed=5")[0] == 0
     assert (tmp_path / f"{tiny_model.name.lower()}-random-5-1.yaml").is_file()
@@ -146,14 +146,14 @@ def test_from_a_question_to_a_checkpoint(tiny_model: Path, tmp_path: Path) -> No
 def test_recipes_are_listed_and_checked(tmp_path: Path) -> None:
     assert "qwen3-8b-reverse-1" in run(COMMAND, "recipes", "list").stdout
     done = run(COMMAND, "recipes", "check")
-    assert done.returncode == 0 and "0 faulty" in done.stdout
+    assert done.returncode == 0 and "0 invalid" in done.stdout
     text = "base: a/b\ndrop: [1]\nmethod: m\nsource: s\n"
     (tmp_path / "a.yaml").write_text(text, "utf-8")
     (tmp_path / "b.yaml").write_text(text, "utf-8")
     (tmp_path / "c.yaml").write_text(text + "dorp: 2\n", "utf-8")
     done = run(COMMAND, "recipes", "check", *[str(tmp_path / f"{name}.yaml") for name in "abc"])
     lines = done.stdout.splitlines()
-    assert done.returncode == 1 and "the same model as" in lines[0] and "dorp" in lines[1] and "2 faulty" in lines[2]
+    assert done.returncode == 1 and "the same model as" in lines[0] and "dorp" in lines[1] and "2 invalid" in lines[2]
 
 
 @pytest.mark.parametrize(

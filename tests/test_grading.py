@@ -138,7 +138,7 @@ def test_where_answers_are_looked_for() -> None:
     assert final_answer(output) == ""
     assert Extractor(["boxed", "last_expression"]).answers([[output, r"\boxed{1} of 2"]]) == [["17", "1"]]
     assert Extractor(["boxed"]).answers([["The answer is 5."]]) == [[""]]
-    with pytest.raises(TaskError, match="find=\\['box'\\] of an answer filter; allowed: a list of boxed, declared"):
+    with pytest.raises(TaskError, match="find=\\['box'\\]; expected a list of: boxed, declared"):
         MathAnswer(find=["box"])
 
 

@@ -27,7 +27,7 @@ def test_a_run_is_published_with_its_samples_and_verified(tmp_path: Path) -> Non
     assert rows[0].prompt == "What is it, number 0?" and rows[0].outputs[0].grade in ("correct", "wrong")
     assert not [secret for secret in SECRETS if secret in path.read_text("utf-8")]
     assert "drop_layers=[3,4]" in run.command and "hf_" not in run.command
-    assert "1 runs, 0 faults" in said("check", tmp_path / "results", "--regrade")
+    assert "1 runs; errors: 0" in said("check", tmp_path / "results", "--regrade")
 
 
 def test_what_cannot_be_published_keeps_nothing_from_being(tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_a_run_that_maintainers_reproduced_stays_so(tmp_path: Path) -> None:
     path = only_run(tmp_path / "results")
     edit(path, lambda run: run.update(tier="reproduced"))
     assert ": reproduced" in add(tmp_path / "out", tmp_path / "results")
-    assert "0 faults" in said("check", tmp_path / "results", "--against", tmp_path / "results")
+    assert "errors: 0" in said("check", tmp_path / "results", "--against", tmp_path / "results")
 
 
 def test_nothing_of_gated_questions_is_published(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_nothing_of_gated_questions_is_published(tmp_path: Path) -> None:
         ("correct", None, None),
         ("wrong", None, None),
     ]
-    assert "0 faults" in said("check", tmp_path / "results", "--regrade")
+    assert "errors: 0" in said("check", tmp_path / "results", "--regrade")
     edit_samples(path, "tts_gpqa_diamond_b512", lambda row: row.update(prompt="Which of these?"))
     assert "shows questions" in said("check", tmp_path / "results", code=1)
 
@@ -79,7 +79,7 @@ def test_files_that_nobody_lists_are_found(tmp_path: Path) -> None:
     write_output(tmp_path / "out", {TASK: scores(0.5, 9, 3)})
     add(tmp_path / "out", tmp_path / "results")
     (only_run(tmp_path / "results").parent / "samples" / "gpqa.txt").write_text("Which of these?")
-    assert "gpqa.txt: is no file that run.json lists" in said("check", tmp_path / "results", code=1)
+    assert "gpqa.txt: is not listed in a run.json" in said("check", tmp_path / "results", code=1)
 
 
 def test_the_same_output_gives_the_same_bytes(tmp_path: Path) -> None:

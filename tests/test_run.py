@@ -33,7 +33,7 @@ def test_the_least_that_a_run_must_say(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"schema_version": 2}, "schema_version=2; allowed: 1"),
+        ({"schema_version": 2}, "schema_version=2; expected 1"),
         ({"schema_version": None}, "schema_version=None"),
         ({"id": "../../etc"}, "id='../../etc'"),
         ({"id": "a b"}, "id='a b'"),
@@ -51,8 +51,8 @@ def test_the_least_that_a_run_must_say(tmp_path: Path) -> None:
         ({"pruning": {"method": "x", "depth": 4, "dropped": [9]}}, "dropped"),
         ({"tasks": {"t": {**TASK, "metrics": {"acc": {"value": 1.5}}}}}, "metrics.acc=1.5"),
         ({"tasks": {"t": {**TASK, "benchmark": "tts_aime24"}}}, "benchmark"),
-        ({"tasks": {"tts_x_b64": {**TASK, "benchmark": "tts_x", "budget": 8}}}, "allowed: those of its name"),
-        ({"pruning": {"method": "x", "depth": 4, "dropped": [1, 1]}}, "different layers"),
+        ({"tasks": {"tts_x_b64": {**TASK, "benchmark": "tts_x", "budget": 8}}}, "expected those in its name"),
+        ({"pruning": {"method": "x", "depth": 4, "dropped": [1, 1]}}, "distinct layers"),
         ({"base": "a\u2028b"}, "base="),
         ({"date": "2026-11-01"}, "date='2026-11-01'"),
         ({"samples": {"t": "x"}}, "samples.t='x'"),

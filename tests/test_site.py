@@ -68,7 +68,7 @@ def test_the_pages_know_the_marks_of_every_format(results: Path, tmp_path: Path)
 
 def test_a_folder_with_something_else_is_left_alone(results: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("\\begin{document}")
-    with pytest.raises(ResultsError, match="no site"):
+    with pytest.raises(ResultsError, match="is not a site"):
         build_site([results], tmp_path)
     assert (tmp_path / "thesis.tex").is_file()
 
@@ -113,7 +113,7 @@ def test_runs_of_one_model_are_one_row_and_the_newest_counts(tmp_path: Path) -> 
 def test_a_site_that_holds_something_of_somebodys_is_left_alone(results: Path, tmp_path: Path) -> None:
     out = build_site([results], tmp_path / "site").parent
     (out / "CNAME").write_text("example.org")
-    with pytest.raises(ResultsError, match="CNAME, which is no part of a site"):
+    with pytest.raises(ResultsError, match="CNAME, which is not part of a site"):
         build_site([results], out)
     (out / "CNAME").unlink()
     write_output(out / "runs", {"tts_sums": [[True]]})
@@ -148,6 +148,6 @@ def test_votes_of_several_sizes_do_not_hide_each_other(tmp_path: Path) -> None:
 
 
 def test_paths_that_hold_nothing_are_one_line(tmp_path: Path) -> None:
-    for path, message in ((tmp_path, "holds neither"), (tmp_path / "none", "does not exist")):
+    for path, message in ((tmp_path, "contains neither"), (tmp_path / "none", "does not exist")):
         with pytest.raises(ResultsError, match=message):
             build_site([path], tmp_path / "site")

@@ -45,7 +45,7 @@ def changed_rows(path: Path, change: Change) -> Path:
 def test_samples_of_another_run_are_refused(tmp_path: Path) -> None:
     path = write_output(tmp_path, {TASK: [[True], [False]]})
     changed(path, lambda content: content["results"][TASK].update({"acc,answer": 1.0}))
-    with pytest.raises(ResultsError, match=r"acc=1.0 of 2 questions, but its samples file gives 0.5"):
+    with pytest.raises(ResultsError, match=r"acc=1.0 over 2 questions, but its samples file gives 0.5"):
         submission(path, CATALOGUE)
 
 
@@ -116,7 +116,7 @@ def test_dates_come_from_the_run_or_the_name_of_its_file(tmp_path: Path) -> None
     for date in odd:
         changed(path, partial(dict.update, date=date))
         assert submission(path, CATALOGUE).date == "2026-11-01T00:00:00Z"
-    with pytest.raises(ResultsError, match=r"date=\{\}; allowed: seconds since 1970"):
+    with pytest.raises(ResultsError, match=r"date=\{\}; expected seconds since 1970"):
         submission(path.rename(tmp_path / "results_x.json"), CATALOGUE)
 
 
@@ -189,7 +189,7 @@ def test_what_is_odd_beside_the_scores_is_left_out(number: int, tmp_path: Path) 
         (lambda row: row.pop("doc_id"), "doc_id is missing"),
         (lambda row: row.update(doc_id=-1), "id=-1"),
         (lambda row: row.update(doc_id=[0] * 999), "id="),
-        (lambda row: row.update(doc_id=0), "a question comes twice"),
+        (lambda row: row.update(doc_id=0), "a question appears twice"),
     ],
 )
 def test_rows_that_no_run_gives_are_refused_in_a_line(change: Change, message: str, tmp_path: Path) -> None:

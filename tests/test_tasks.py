@@ -151,9 +151,12 @@ def test_sync_writes_deletes_and_settles(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("task: [", "cannot be read as YAML"),
-        ("- a", "holds a list"),
+        ("- a", "contains a list"),
         ("task: t\nmetadata: {variants: [1]}", "variants=.1.: Input should be a valid dictionary"),
-        ("task: t\nmetadata: {variants: {budget: [1]}}", "variants.budget is not known; did you mean budgets"),
+        (
+            "task: t\nmetadata: {variants: {budget: [1]}}",
+            "unknown field metadata.variants.budget; did you mean budgets",
+        ),
         ("task: t\nmetadata: {variants: {budgets: [0]}}", "budgets.0=0: Input should be greater than 0"),
     ],
 )

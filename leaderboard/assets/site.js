@@ -1,5 +1,5 @@
-// Everything here is a convenience: without it the pages show all numbers and charts. Text from data enters the page as
-// text alone.
+// Everything here is optional: without it, the pages still show all numbers and charts. Text from data is only inserted
+// as text, never as HTML.
 "use strict";
 
 const make = (name, text, className) => {
@@ -9,7 +9,7 @@ const make = (name, text, className) => {
   return element;
 };
 
-// State that a link can carry: #table.column=2-descending&q=...
+// State kept in the link: #table.column=2-descending&q=...
 const state = {
   read: () => new URLSearchParams(location.hash.includes("=") ? location.hash.slice(1) : ""),
   write(name, value) {
@@ -20,7 +20,7 @@ const state = {
   },
 };
 
-// Data files are scripts that call one of these, since a page opened from disk may not fetch.
+// Data files are scripts that call one of these, because a page opened from disk cannot use fetch.
 const waiting = new Map();
 const loadScript = (path, key) => new Promise((resolve, reject) => {
   waiting.set(key, resolve);
@@ -137,7 +137,7 @@ function interactive(figure) {
 
 function sampleView(sample, task, gated) {
   const box = make("article", undefined, "sample");
-  box.append(make("h3", `Question ${sample.id}: ${(100 * sample.score).toFixed(0)}% right`));
+  box.append(make("h3", `Question ${sample.id}: ${(100 * sample.score).toFixed(0)}% correct`));
   if (gated) box.append(make("p", `Gated: not shown. Hash ${sample.hash}`, "note"));
   if (sample.prompt !== null) box.append(collapsed("Prompt", sample.prompt));
   if (sample.gold !== null) box.append(make("p", `Gold answer: ${sample.gold}`));
@@ -156,7 +156,7 @@ function sampleView(sample, task, gated) {
   return box;
 }
 
-// How thinking shows in texts, from lm_eval_ext/thinking_formats.yaml: put here when the site is built.
+// Thinking markers from lm_eval_ext/thinking_formats.yaml, inserted when the site is built.
 const THINKING_MARKS = [];
 
 // A text that begins with a mark of ordinary words; one that is a word runs into the next, as in "analysisWe".
@@ -222,7 +222,7 @@ function browser(form) {
 
 // Two runs ---------------------------------------------------------------------------------------------------
 
-// Correlation of two lists of scores over the same questions; one question is added, of which each has a half right alone.
+// Correlation of two lists of scores over the same questions, with one question added that each solves half of, alone.
 function correlation(one, other) {
   const count = one.length + 1;
   const mean = (values, extra) => (values.reduce((sum, value) => sum + value, 0) + extra) / count;
@@ -232,8 +232,8 @@ function correlation(one, other) {
   return Math.max(-1, Math.min(1, together / Math.sqrt(variance(one, first) * variance(other, second))));
 }
 
-// Mean of one minus the other with its 95% interval, as `difference_bounds` in statistics/paired.py has it: put together
-// from the intervals of both, as far as their scores correlate.
+// Mean difference with its 95% interval, like `difference_bounds` in statistics/paired.py: combined from the intervals of
+// both and the correlation of their scores.
 function difference([, scores, [mean, low, high]], [, base, [baseMean, baseLow, baseHigh]]) {
   const correlated = correlation(scores, base);
   const half = (a, b) => Math.sqrt(Math.max(0, a * a + b * b - 2 * correlated * a * b));
@@ -263,8 +263,8 @@ function comparison(one, other, names) {
     for (const text of [scores.length, differences.filter((one) => one > 0).length, differences.filter((one) => one < 0).length,
       signed(mean), `${signed(low)} to ${signed(high)}`]) row.insertCell().textContent = text;
   }
-  if (!body.rows.length) return make("p", "They have no task with the same questions and samples.");
-  table.createCaption().textContent = `${names[0]} minus ${names[1]}, in points; questions on which one alone scored higher; the interval is that of new questions like these`;
+  if (!body.rows.length) return make("p", "These runs have no task with the same questions and samples.");
+  table.createCaption().textContent = `${names[0]} minus ${names[1]}, in points; "only first" and "only second" count questions on which that run scored higher; the interval is for new questions like these`;
   const box = make("div", undefined, "wide");
   box.tabIndex = 0;
   box.setAttribute("role", "region");

@@ -1,1 +1,1 @@
-"""From runs to comparisons: typed results, nothing drawn."""
+"""Compares runs: typed results, without any rendering."""

@@ -1,4 +1,4 @@
-"""All models of a leaderboard side by side, and their ranks."""
+"""All models of a leaderboard, side by side and ranked."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lm_eval_ext.runs.run import Run, TaskResult
 
 
 class Board:
-    """All entries of a site, their benchmarks in order, and the dense base of each."""
+    """All entries of a site, their benchmarks in order, and each entry's dense base."""
 
     def __init__(self, runs: Sequence[Run], catalogue: Catalogue) -> None:
         self.catalogue = catalogue
@@ -23,34 +23,34 @@ class Board:
 
     @cached_property
     def benchmarks(self) -> list[str]:
-        """Every benchmark that a run has, in the catalogue's order."""
+        """Every benchmark with a run, in the catalogue's order."""
         found = {task.benchmark for run in self.runs for task in run.tasks.values()}
         return sorted(found, key=self.catalogue.order)
 
     @cached_property
     def bases(self) -> dict[str, list[Entry]]:
-        """Entries by their base."""
+        """Entries by base."""
         grouped: dict[str, list[Entry]] = {}
         for entry in self.entries:
             grouped.setdefault(entry.base, []).append(entry)
         return grouped
 
     def dense(self, entry: Entry) -> Entry | None:
-        """The base model of an entry's base, at its revision."""
+        """The dense entry of an entry's base, at the same revision."""
         return self._dense.get((entry.base, entry.latest.base_revision))
 
     def beside_dense(self, entry: Entry, benchmark: str) -> tuple[Scored, Scored] | None:
-        """An entry's result and its dense model's, at the largest budget that both have whole."""
+        """An entry's result and its dense model's, at the largest budget that both have complete."""
         dense = self.dense(entry)
         return side_by_side(entry, dense, benchmark) if dense and dense is not entry else None
 
     def outdated(self, task: TaskResult) -> bool:
-        """Whether others of its benchmark were graded by a newer version, with which it is not compared."""
+        """Whether other results of its benchmark were graded by a newer version, and so are not comparable."""
         return (task.graded_by or 0) < self._graders[task.benchmark]
 
     @cached_property
     def _graders(self) -> dict[str, int]:
-        """The newest version of the grader, by benchmark."""
+        """The newest grader version, by benchmark."""
         found: dict[str, int] = {}
         for task in (task for run in self.runs for task in run.tasks.values()):
             found[task.benchmark] = max(found.get(task.benchmark, 0), task.graded_by or 0)
@@ -62,28 +62,28 @@ class Board:
 
     @cached_property
     def ranked_by(self) -> str | None:
-        """The benchmark of the ranks: the first declared one that two entries have whole."""
+        """The benchmark used for ranking: the first declared one that at least two entries have complete."""
         return next((name for name in self.catalogue.rank_by if len(self._whole(name)) > 1), None)
 
     @cached_property
     def ranked(self) -> dict[str, TaskResult]:
-        """By entry, the result that it is ranked by: all at one budget, asked in one way."""
+        """The result each entry is ranked by: all at the same budget and with the same protocol."""
         return self._whole(self.ranked_by) if self.ranked_by else {}
 
     @cached_property
     def ranks(self) -> dict[str, Rank]:
-        """By entry."""
+        """The rank of each entry."""
         return ranks(self.ranked) if self.ranked else {}
 
     @property
     def ranked_at(self) -> str:
-        """The benchmark and the budget of the ranks, for a sentence."""
+        """The benchmark and budget used for ranking, for use in a sentence."""
         budget = next((task.budget for task in self.ranked.values()), None)
         at = f" at {budget:,} thinking tokens" if budget else ""
         return f"{self.title(self.ranked_by)}{at}" if self.ranked_by else ""
 
     def _whole(self, benchmark: str) -> dict[str, TaskResult]:
-        """Whole results by entry, at the place and in the way of asking that most have."""
+        """Complete results by entry, at the `place` and `protocol` that most entries have."""
         found: dict[tuple[int, tuple[int, int, bool]], dict[str, TaskResult]] = {}
         for entry in self.entries:
             for at, one in entry.results.get(benchmark, {}).items():

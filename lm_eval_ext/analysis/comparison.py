@@ -1,4 +1,4 @@
-"""Intervals of published scores, and which differences between them are more than chance.
+"""Intervals of published scores, and which differences between them are significant.
 
 Runs on the same questions are compared question by question.
 """
@@ -17,24 +17,24 @@ from lm_eval_ext.runs.run import Score, TaskResult
 from lm_eval_ext.statistics.intervals import Interval, interval_from_stderr, rerun_interval
 from lm_eval_ext.statistics.paired import correlation_of_moments, difference_bounds
 
-FEW_QUESTIONS = 60  # up to here a benchmark may be all there is of its kind, as the 30 questions of one AIME
+FEW_QUESTIONS = 60  # a benchmark up to this size may be the whole population, like the 30 questions of one AIME
 
 
 def metric_interval(score: Score, questions: int) -> Interval:
-    """A metric from 0 to 1 with its interval, from the standard error that was reported."""
+    """A metric from 0 to 1 with its interval, from the reported standard error."""
     return interval_from_stderr(score.value, score.stderr, questions)
 
 
 def repeated_interval(task: TaskResult) -> Interval | None:
-    """What the very same questions would give, sampled again; None where they are many, or asked once."""
-    every_sample_counts = task.benchmark.startswith("tts_")  # elsewhere a filter may keep the first alone
+    """Accuracy with its interval for the same questions sampled again; None for many questions or one sample each."""
+    every_sample_counts = task.benchmark.startswith("tts_")  # other filters may keep only the first
     if not (every_sample_counts and task.scores and task.repeats > 1 and task.questions <= FEW_QUESTIONS):
         return None
     return rerun_interval(task.scores, task.repeats)
 
 
 class Difference(NamedTuple):
-    """Mean of one minus the other with its 95% interval; `paired` if over the same questions."""
+    """Mean difference of two results with its 95% interval; `paired` if over the same questions."""
 
     mean: float
     low: float
@@ -43,7 +43,7 @@ class Difference(NamedTuple):
 
     @property
     def separable(self) -> bool:
-        """Whether 0 is outside of the interval."""
+        """Whether 0 is outside the interval."""
         return self.low > 0 or self.high < 0
 
 
@@ -54,7 +54,7 @@ def difference(one: TaskResult, other: TaskResult) -> Difference:
 
 
 def pairs(one: TaskResult, other: TaskResult) -> bool:
-    """Whether both have scores of the same questions, by the same grader."""
+    """Whether both have scores on the same questions, by the same grader."""
     return bool(one.question_set) and _questions(one) == _questions(other) and len(one.scores) > 0
 
 
@@ -63,17 +63,17 @@ def _questions(task: TaskResult) -> tuple[str, int, int, int]:
 
 
 class Rank(NamedTuple):
-    """Best and worst rank that the data allow: as many models are certainly better, or worse, at the 95% level."""
+    """Best and worst rank compatible with the data: counts the models that are better or worse at the 95% level."""
 
     best: int
     worst: int
 
 
 def ranks(tasks: Mapping[str, TaskResult]) -> dict[str, Rank]:
-    """The rank of each of several results of one benchmark; equal numbers where nothing is certain.
+    """Ranks of several results of one benchmark; the same for results that cannot be told apart.
 
     Args:
-        tasks: results by name; none of them partial.
+        tasks: results by name, none of them partial.
     """
     names = list(tasks)
     better = _differences([tasks[name] for name in names])[0] > 0
@@ -82,14 +82,14 @@ def ranks(tasks: Mapping[str, TaskResult]) -> dict[str, Rank]:
 
 
 def _differences(tasks: Sequence[TaskResult]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Both ends of the interval of i minus j, [i, j], of all pairs at once."""
+    """Both ends of the interval of i minus j, as arrays [i, j], for all pairs at once."""
     mean, low, high = np.array([accuracy_interval(task) for task in tasks]).T
     one, other = (mean[:, None], low[:, None], high[:, None]), (mean[None], low[None], high[None])
     return difference_bounds(one, other, _correlations(tasks))
 
 
 def _correlations(tasks: Sequence[TaskResult]) -> NDArray[np.float64]:
-    """[i, j]; 0 of results that are not of the same questions."""
+    """Correlations [i, j]; 0 for results on different questions."""
     found = np.zeros((len(tasks), len(tasks)))
     together: dict[tuple[str, int, int, int], list[int]] = defaultdict(list)
     for index, task in enumerate(tasks):

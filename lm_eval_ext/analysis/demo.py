@@ -1,4 +1,4 @@
-"""The demo's last words: accuracies at every thinking budget, base model against pruned ones, and what they say.
+"""Prints the demo's summary: accuracies of base and pruned models at every thinking budget.
 
 python -m lm_eval_ext.analysis.demo FOLDER
 """
@@ -13,11 +13,11 @@ from lm_eval_ext.runs.catalogue import read_catalogue
 from lm_eval_ext.runs.load import load
 from lm_eval_ext.runs.run import Run
 
-WHOLE = "whole"
+WHOLE = "base"
 
 
 class BudgetScore(NamedTuple):
-    """One accuracy."""
+    """One accuracy, of a model on a benchmark at a budget."""
 
     model: str
     benchmark: str
@@ -26,7 +26,7 @@ class BudgetScore(NamedTuple):
 
 
 def scores(folder: Path) -> list[BudgetScore]:
-    """Of every budget variant in the results below `folder`."""
+    """Accuracies of every budget variant in the results below `folder`."""
     runs = sorted((source.run for source in load([folder], read_catalogue())), key=lambda run: run.date)
     return [
         BudgetScore(_model(run), task.benchmark, task.budget, task.accuracy.value)
@@ -42,7 +42,7 @@ def _model(run: Run) -> str:
 
 
 def table(found: list[BudgetScore]) -> list[str]:
-    """Lines: a row for each benchmark and model, a column for each budget."""
+    """The lines of a table: a row per benchmark and model, a column per budget."""
     budgets = sorted({score.budget for score in found})
     lines = [f"{'thinking tokens':44}" + "".join(f"{budget:>7}" for budget in budgets)]
     for benchmark in dict.fromkeys(score.benchmark for score in found):
@@ -54,7 +54,7 @@ def table(found: list[BudgetScore]) -> list[str]:
 
 
 def reading(found: list[BudgetScore]) -> list[str]:
-    """What is left of the base model's accuracy at the largest budget, by model: a line each."""
+    """How much of the base model's accuracy each model keeps at the largest budget, one line per model."""
     ordered = sorted(found, key=lambda score: score.budget)
     last = {(score.model, score.benchmark): score.accuracy for score in ordered}
     benchmarks = list(dict.fromkeys(score.benchmark for score in found))
@@ -71,11 +71,11 @@ def reading(found: list[BudgetScore]) -> list[str]:
 
 
 def main() -> None:
-    """Print table and reading."""
+    """Print the table and the summary."""
     folder = Path(sys.argv[1])
     found = scores(folder)
     print("\n" + "\n".join(table(found)) + "\n\n" + "\n".join(reading(found)))
-    print(f"\nResults and every sample: {folder}")
+    print(f"\nResults and all samples: {folder}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Runs side by side: one entry for each model and pruning, with what all its runs scored, under its dense base."""
+"""Groups runs into entries: one per model and pruning, with the results of all its runs, under its dense base."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from lm_eval_ext.runs.collection import accuracy_interval
 from lm_eval_ext.runs.run import TIERS, Run, TaskResult
 from lm_eval_ext.statistics.intervals import Interval
 
-UNLIMITED, VOTES = 1 << 61, 1 << 62  # in place of a budget, where there was none; of votes, plus their number
+UNLIMITED, VOTES = 1 << 61, 1 << 62  # stand in for the budget if unlimited, or if samples vote (plus their number)
 
 
 class Scored(NamedTuple):
-    """A task's result and the run it is of."""
+    """A task's result and the run it belongs to."""
 
     task: TaskResult
     run: Run
 
     @property
     def weight(self) -> tuple[bool, int, int]:
-        """What counts more among results of one model at one place."""
+        """Sort key for choosing among results of one model at one `place`."""
         return not self.task.partial, self.task.graded_by or 0, TIERS.index(self.run.tier)
 
     @property
@@ -33,13 +33,13 @@ class Scored(NamedTuple):
 
 
 def place(task: TaskResult) -> int:
-    """Where a result stands among those of its benchmark: its budget, `UNLIMITED`, or `VOTES` and how many."""
+    """Position of a result within its benchmark: its budget, `UNLIMITED`, or `VOTES` plus the number of votes."""
     return VOTES + task.repeats if task.votes else task.budget or UNLIMITED
 
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """A model, whole or pruned in one way, and its runs, oldest first."""
+    """A model, dense or pruned in one way, and its runs, oldest first."""
 
     base: str
     runs: tuple[Run, ...]
@@ -57,19 +57,19 @@ class Entry:
 
     @property
     def key(self) -> str:
-        """Names it among all entries."""
+        """Unique key among all entries."""
         return self.latest.id
 
     @property
     def method(self) -> str:
-        """How its layers were chosen, and what else was done to it."""
+        """How its layers were chosen, and other changes to it."""
         pruning = self.latest.pruning
         parts = (pruning.method if pruning else "none", "recovered" if pruning and pruning.recovered else "")
         return ", ".join(part for part in (*parts, self.latest.variation) if part)
 
     @cached_property
     def results(self) -> dict[str, dict[int, Scored]]:
-        """The results that count, by benchmark and `place`: whole before partial, then by grader, tier and date."""
+        """The preferred result by benchmark and `place`: complete before partial, then by grader, tier and date."""
         found: dict[str, dict[int, Scored]] = defaultdict(dict)
         for run in self.runs:
             for task in run.tasks.values():
@@ -80,7 +80,7 @@ class Entry:
         return dict(found)
 
     def best(self, benchmark: str) -> Scored | None:
-        """The result to show: at the largest budget, whole before partial; without one only where there is no other."""
+        """The result to show: complete before partial, then by largest budget; unlimited only if there is no other."""
         by_budget = self.results.get(benchmark, {})
 
         def preference(at: int) -> tuple[bool, int]:
@@ -89,24 +89,24 @@ class Entry:
         return by_budget[max(by_budget, key=preference)] if by_budget else None
 
     def budgets(self, benchmark: str) -> list[tuple[int, Scored]]:
-        """Results by thinking budget, ascending: on all questions, or, where they are too few, on a part of them."""
+        """Results by thinking budget, ascending: the complete ones if there are at least two, else the partial ones."""
         found = sorted((at, one) for at, one in self.results.get(benchmark, {}).items() if at < UNLIMITED)
         whole = [(at, one) for at, one in found if not one.task.partial]
         return whole if len(whole) > 1 else [(at, one) for at, one in found if one.task.partial]
 
     def votes(self, benchmark: str) -> Scored | None:
-        """The result with the most samples that vote, whole before partial."""
+        """The result with the most votes, complete before partial."""
         found = self.results.get(benchmark, {})
         most = max((at for at in found if at >= VOTES), key=lambda at: (not found[at].task.partial, at), default=None)
         return None if most is None else found[most]
 
     def tier(self, shown: Iterable[Scored | None]) -> str:
-        """The least tier of the runs that some results are of."""
+        """The lowest tier among the runs of some results."""
         return min((one.run.tier for one in shown if one), key=TIERS.index, default="reported")
 
 
 def entries(runs: Iterable[Run]) -> list[Entry]:
-    """By base, the dense one first, then by number of dropped layers and method; no two of a base share a label."""
+    """Entries sorted by base, dense first, then by number of dropped layers and method; labels are unique per base."""
     groups: dict[tuple[object, ...], list[Run]] = defaultdict(list)
     for run in sorted(runs, key=lambda run: (run.date, run.id)):
         groups[_identity(run)].append(run)
@@ -123,16 +123,16 @@ def _label(run: Run, labels: Counter[tuple[str, str]]) -> str:
 
 
 def _identity(run: Run) -> tuple[object, ...]:
-    """What makes it one model. Runs of `hf` and of `pruned-hf` with nothing dropped are of the same."""
+    """Identity of a run's model; `hf`, and `pruned-hf` with nothing dropped, are the same."""
     pruning = run.pruning
     merged = tuple(sorted(pruning.merged.items())) if pruning else ()
-    weights = run.fingerprint if "/" not in run.base else ""  # a folder's name says little
+    weights = run.fingerprint if "/" not in run.base else ""  # a folder's name doesn't identify a model
     recovered = pruning.recovered if pruning else ""
     return (run.base, run.base_revision, run.variation, run.dropped, merged, recovered, weights)
 
 
 def side_by_side(one: Entry, other: Entry, benchmark: str) -> tuple[Scored, Scored] | None:
-    """Two entries' whole results at the largest budget that both have; None where they share none."""
+    """Two entries' complete results at the largest budget that both have; None if they share none."""
     ours, theirs = one.results.get(benchmark, {}), other.results.get(benchmark, {})
     both = [at for at in ours if at in theirs and comparable(ours[at].task, theirs[at].task)]
     if not both:
@@ -142,11 +142,11 @@ def side_by_side(one: Entry, other: Entry, benchmark: str) -> tuple[Scored, Scor
 
 
 def comparable(one: TaskResult, other: TaskResult) -> bool:
-    """Whether both are on the whole benchmark, asked in the same way and graded by the same version."""
+    """Whether both are on the whole benchmark, with the same protocol."""
     return not one.partial and not other.partial and protocol(one) == protocol(other)
 
 
 def protocol(task: TaskResult) -> tuple[int, int, bool]:
-    """What has to be the same to compare: the grader's version, worked examples, and whether in a chat template."""
+    """Settings that must match for a comparison: grader version, worked examples, and use of a chat template."""
     templated = task.chat_template and not task.benchmark.startswith("tts_")
     return task.graded_by or 0, task.shots, templated

@@ -1,1 +1,1 @@
-"""Writing benchmarks as YAML: a first draft from a dataset, its variants, and everything that can be wrong with it."""
+"""Writing benchmarks as YAML: a first draft from a dataset, its variants, and the checks."""

@@ -1,4 +1,4 @@
-"""What can be wrong with a task file, told from the file alone: no dataset is loaded, no model is run."""
+"""Checks on a task file alone, without loading its dataset or running a model."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from lm_eval_ext.grading.answers import FINDERS
 from lm_eval_ext.grading.metrics import METRICS
 from lm_eval_ext.harness.names import known_filters, known_metrics
 
-# What a benchmark cannot do without; of the first, one of two.
+# Fields that a benchmark must have; `dataset_path` may be replaced by `custom_dataset`.
 REQUIRED = ("dataset_path", "test_split", "doc_to_text", "doc_to_target", "metric_list", "filter_list")
-_READERS = ("json", "csv", "parquet", "text")  # older `datasets` have one that unpickles
+_READERS = ("json", "csv", "parquet", "text")  # older versions of `datasets` also have a reader that unpickles
 _OPTIONS = ("data_files", "data_dir", "revision", "encoding", "delimiter", "sep", "field")
 INSTRUCTIONS = ("\\boxed{", "Final Answer", "final answer", "####")
 
@@ -29,13 +29,13 @@ def task_files(paths: Sequence[Path]) -> list[Path]:
     """The YAMLs at or below some paths.
 
     Raises:
-        TaskError: a path does not exist, or holds none.
+        TaskError: a path does not exist, or contains no YAML.
     """
     found: list[Path] = []
     for path in paths:
         below = [path] if path.is_file() else sorted(path.rglob("*.yaml"))
         if not below:
-            raise TaskError(f"{path}: holds no task YAML; allowed: a file, a folder with some, or a task's name")
+            raise TaskError(f"{path}: no task YAML found; expected a task YAML, a folder of them, or a task's name")
         found += below
     return found
 
@@ -43,12 +43,12 @@ def task_files(paths: Sequence[Path]) -> list[Path]:
 def check_files(
     files: Sequence[Path], taken: frozenset[str], *, trust: bool = False
 ) -> tuple[list[TaskFinding], list[Merged]]:
-    """Findings of single files and between them, and the benchmarks that have none, for a look at their data.
+    """Findings on single files and across them, and the benchmarks without errors, whose data can be checked next.
 
     Args:
-        files: task YAMLs; variants that `tasks sync` writes are checked against their base.
-        taken: names of tasks elsewhere.
-        trust: run what the files name.
+        files: task YAMLs; variants written by `tasks sync` are checked against their base.
+        taken: task names used elsewhere.
+        trust: run the functions and loaders that the files name.
     """
     found: list[TaskFinding] = []
     sound: list[Merged] = []
@@ -62,7 +62,7 @@ def check_files(
             sound += [] if any(not fault.warning for fault in faults) else [task]
         found += faults
     for name, some in names.items():
-        found += [task.finding(["task"], "name", f"{name} is the name of {some[0].own.path} too") for task in some[1:]]
+        found += [task.finding(["task"], "name", f"{name} is also the name of {some[0].own.path}") for task in some[1:]]
     return list(dict.fromkeys(found)) + list(_out_of_date(sound)), sound
 
 
@@ -90,13 +90,13 @@ def _has_instead(task: Merged, name: str) -> bool:
 def _name(task: Merged, taken: frozenset[str]) -> Iterator[TaskFinding]:
     name = task.fields["task"]
     if not name.startswith("tts_"):
-        yield task.finding(["task"], "name", f"{name}; allowed: names that begin with tts_")
+        yield task.finding(["task"], "name", f"{name}; expected a name that starts with tts_")
     elif not re.fullmatch(r"[a-z0-9_]+", name):
-        yield task.finding(["task"], "name", f"{name}; allowed: small letters, digits and underscores")
+        yield task.finding(["task"], "name", f"{name}; allowed: lowercase letters, digits and underscores")
     elif task.own.path.stem != name:
-        yield task.finding(["task"], "name", f"{name} in {task.own.path.name}; allowed: a file called {name}.yaml")
+        yield task.finding(["task"], "name", f"{name} in {task.own.path.name}; expected a file named {name}.yaml")
     elif name in taken:
-        yield task.finding(["task"], "name", f"{name} is the name of a task elsewhere")
+        yield task.finding(["task"], "name", f"{name} is already the name of another task")
 
 
 def _metadata(task: Merged) -> Iterator[TaskFinding]:
@@ -109,7 +109,7 @@ def _metadata(task: Merged) -> Iterator[TaskFinding]:
 
 
 def _functions(task: Merged, trust: bool) -> Iterator[TaskFinding]:
-    """`!function` names must resolve; lm-eval says so only when the task is used."""
+    """Check that `!function` names resolve; lm-eval would only report it when the task is used."""
     for field in ("custom_dataset", "process_docs"):
         if (name := task.fields.get(field)) is not None:
             try:
@@ -119,7 +119,7 @@ def _functions(task: Merged, trust: bool) -> Iterator[TaskFinding]:
 
 
 def _dataset(task: Merged, trust: bool) -> Iterator[TaskFinding]:
-    """Datasets are loaded by what reads data alone, from the Hub or from below the benchmark's folder."""
+    """Check that the dataset is loaded by a plain data reader, from the Hub or from near the benchmark."""
     path = str(task.fields.get("dataset_path") or "")
     if trust or not path:
         return
@@ -128,11 +128,11 @@ def _dataset(task: Merged, trust: bool) -> Iterator[TaskFinding]:
         yield task.finding(["dataset_path"], "dataset", text)
     options = task.fields.get("dataset_kwargs") or {}
     if unknown := sorted(set(map(str, options)) - {*_OPTIONS}):
-        text = f"{unknown[0]}; a check takes {', '.join(_OPTIONS)}; --trust takes all"
+        text = f"{unknown[0]}; allowed: {', '.join(_OPTIONS)}; --trust allows any"
         yield task.finding(["dataset_kwargs", unknown[0]], "dataset", text)
     for file in _files(options.get("data_files")):
         if not _is_near(task.own.path, file):
-            text = f"{file} lies neither near the benchmark nor below the current folder; --trust reads it"
+            text = f"{file} is neither near the benchmark nor below the current folder; --trust allows it"
             yield task.finding(["dataset_kwargs"], "dataset", text)
 
 
@@ -146,7 +146,7 @@ def _files(given: object) -> Iterator[str]:
 
 
 def _is_near(task: Path, file: str) -> bool:
-    """Whether a file lies where it is expected: below the benchmarks, beside them, or below the current folder."""
+    """Whether a file is where it is expected: below the benchmarks, beside them, or below the current folder."""
     path = Path(file).resolve()
     return any(path.is_relative_to(folder) for folder in (root_of(task).parent, Path.cwd().resolve()))
 
@@ -155,12 +155,12 @@ def _grading(task: Merged) -> Iterator[TaskFinding]:
     metrics, filters = known_metrics(), known_filters()
     for number, one in enumerate(task.fields["metric_list"]):
         if one["metric"] not in metrics:
-            text = f"unknown metric {one['metric']}; ours are: {', '.join(metric.name for metric in METRICS)}"
+            text = f"unknown metric {one['metric']}; our metrics: {', '.join(metric.name for metric in METRICS)}"
             yield task.finding(["metric_list", number], "metric", text)
     for number, chain in enumerate(task.fields["filter_list"]):
         for one in chain["filter"]:
             if one["function"] not in filters:
-                text = f"unknown filter {one['function']}; ours are: {', '.join(FINDERS)}"
+                text = f"unknown filter {one['function']}; our filters: {', '.join(FINDERS)}"
                 yield task.finding(["filter_list", number], "filter", text)
 
 
@@ -174,7 +174,7 @@ def _generation(task: Merged) -> Iterator[TaskFinding]:
         return
     repeats = int(task.fields.get("repeats") or 1)
     if not asks_for_thinking(given):
-        yield task.finding(place, "generation", "thinking_token_budget is missing; -1 is no limit")
+        yield task.finding(place, "generation", "thinking_token_budget is missing; -1 means no limit")
     elif too_large := [one for one in _budgets(task) if one >= options.max_tokens]:
         text = f"a budget of {too_large[0]} leaves nothing of max_gen_toks={options.max_tokens} for an answer"
         yield task.finding(["metadata", "variants"], "generation", text)
@@ -188,7 +188,7 @@ def _budgets(task: Merged) -> list[int]:
 
 
 def _named_first(given: Iterable[str], message: str) -> str:
-    """The argument that a message is about: it goes on to name those that are allowed."""
+    """The argument that a message is about, which is named before the allowed ones."""
     return min((name for name in given if name in message), key=message.index, default="")
 
 
@@ -199,10 +199,10 @@ def _template(task: Merged, field: str) -> Iterator[TaskFinding]:
     try:
         shown_names(text)
         if unsafe := unsafe_name(text):
-            yield task.finding([field], "template", f"{field} reaches beyond the question's fields: {unsafe}")
+            yield task.finding([field], "template", f"{field} accesses more than the question's fields: {unsafe}")
             return
     except TemplateSyntaxError as error:
-        yield task.finding([field], "template", f"{field} is no Jinja template: {error.message}")
+        yield task.finding([field], "template", f"{field} is not a valid Jinja template: {error.message}")
         return
     if field == "doc_to_text" and not any(words in text for words in INSTRUCTIONS):
         wanted = "such as: Please reason step by step, and put your final answer within \\boxed{}."

@@ -1,4 +1,4 @@
-"""The prompt and the gold letter of a multiple-choice benchmark, from a dataset's columns."""
+"""Prompt and gold letter of a multiple-choice benchmark, from a dataset's columns."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ INSTRUCTION = "Please reason step by step, and put the letter of your final answ
 def as_choices(
     records: Sequence[Mapping[str, object]], question: str, answer: str, choices: Sequence[str]
 ) -> list[str]:
-    """The lines of a task whose answer is a letter.
+    """YAML lines of a task whose answer is a letter.
 
     Args:
-        records: of the dataset.
+        records: the dataset's records.
         question: the field with the question.
-        answer: the field with the right choice: its letter, its index from 0 or from 1, or its text.
-        choices: the field with a list of choices, or a field for each.
+        answer: the field with the correct choice: its letter, its index from 0 or from 1, or its text.
+        choices: the field with a list of choices, or one field per choice.
 
     Raises:
-        TaskError: there are more choices than letters, or the answer is none of them.
+        TaskError: there are more choices than letters, or the answer is not one of the choices.
     """
     listed = len(choices) == 1
     options = [sequence(record[choices[0]]) if listed else [record[name] for name in choices] for record in records]
     if any(not 1 < len(some) <= len(ALL) for some in options):
         raise TaskError(
-            f"choices={', '.join(choices)}: give one field with a list of 2 to {len(ALL)}, or a field for each"
+            f"choices={', '.join(choices)}: expected a field with a list of 2 to {len(ALL)}, or one field per choice"
         )
     several = choices[0] if listed else f"[{', '.join(choices)}]"
     target = _target([record[answer] for record in records], options, answer, several)
@@ -46,7 +46,7 @@ def as_choices(
 
 
 def _target(golds: Sequence[object], options: Sequence[Sequence[object]], answer: str, several: str) -> str:
-    """A template that gives the letter."""
+    """A template that renders the gold letter."""
     pairs = list(zip(golds, options, strict=True))
     if all(isinstance(gold, str) and gold.strip() in ALL[: len(some)] and gold.strip() for gold, some in pairs):
         return f"{{{{ {answer} | trim }}}}"
@@ -56,4 +56,4 @@ def _target(golds: Sequence[object], options: Sequence[Sequence[object]], answer
         first = 0 if any(int(str(gold)) == 0 for gold in golds) else 1
         if all(first <= int(str(gold)) < first + len(some) for gold, some in pairs):
             return f"{{{{ '{ALL}'[({answer} | int) - {first}] }}}}"
-    raise TaskError(f"answer={answer}: is not in every record a letter, an index or the text of a choice")
+    raise TaskError(f"answer={answer}: not a letter, an index or the text of a choice in every record")

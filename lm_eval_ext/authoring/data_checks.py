@@ -1,4 +1,4 @@
-"""What can be wrong with a benchmark's questions and answers, told from its dataset as lm-eval sees it."""
+"""Checks on a benchmark's questions and answers, with its dataset as lm-eval sees it."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
 _PROSE = (
-    "{gold!r} reads like prose: an answer is right only if it is written in the same way; take the answer alone, "
-    "as doc_to_target: \"{{{{answer.split('is')[-1]}}}}\""
+    "{gold!r} reads like prose, so only an answer in the same words would be correct; extract the answer itself, "
+    "such as doc_to_target: \"{{{{answer.split('is')[-1]}}}}\""
 )
-Docs = Sequence[Mapping[str, object]]  # a dataset's rows, as lm-eval calls them
-_ANOTHER = "98765.4321"  # an answer that can be read, and is no gold answer
+Docs = Sequence[Mapping[str, object]]  # a dataset's rows, in lm-eval's terms
+_ANOTHER = "98765.4321"  # a readable answer that is never a gold answer
 _USUAL_SPLITS = ("test", "validation", "train")
 
 
 def check_data(task: Merged, catalogue: Catalogue, *, trust: bool = False) -> list[TaskFinding]:
-    """Findings on a benchmark whose file has no fault; they stop at the first that hides what comes after."""
+    """Findings on a benchmark whose file has no errors; stops at one that prevents further checks."""
     dataset, fault = _dataset(task, trust)
     if dataset is None:
         return [fault] if fault else []
     split = str(task.fields["test_split"])
     if split not in dataset:
-        return [task.finding(["test_split"], "split", f"{split}; there are: {', '.join(map(str, dataset))}")]
+        return [task.finding(["test_split"], "split", f"{split}; the dataset has: {', '.join(map(str, dataset))}")]
     docs, fault = _docs(task, dataset[split], trust)
     found = [fault] if fault else list(_fields(task, docs))
     if found:
@@ -49,7 +49,7 @@ def check_data(task: Merged, catalogue: Catalogue, *, trust: bool = False) -> li
 
 
 def _dataset(task: Merged, trust: bool) -> tuple[DatasetDict | None, TaskFinding | None]:
-    """All splits; whatever cannot be reached is one finding."""
+    """All splits, or a finding if the dataset cannot be loaded."""
     import datasets
 
     fields, field = task.fields, "custom_dataset" if "custom_dataset" in task.fields else "dataset_path"
@@ -59,17 +59,17 @@ def _dataset(task: Merged, trust: bool) -> tuple[DatasetDict | None, TaskFinding
         options = dict(fields.get("dataset_kwargs") or {})
         datasets.disable_progress_bars()
         return datasets.load_dataset(fields["dataset_path"], fields.get("dataset_name"), **options), None
-    except Exception as error:  # whatever a library or a function of somebody's raises
+    except Exception as error:  # anything a library or a user's function raises
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         files = (fields.get("dataset_kwargs") or {}).get("data_files")
-        return None, task.finding([field], "dataset", f"{files or fields[field]} cannot be reached ({reason})")
+        return None, task.finding([field], "dataset", f"{files or fields[field]} cannot be loaded ({reason})")
 
 
 def _docs(task: Merged, split: Dataset, trust: bool) -> tuple[Docs, TaskFinding | None]:
     name = task.fields.get("process_docs")
     try:
         docs = list(named_function(name, trust=trust)(split) if name else split)
-    except Exception as error:  # a function of somebody's
+    except Exception as error:  # a user's function
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         return [], task.finding(["process_docs"], "function", f"{name} fails ({reason})")
     empty = None if docs else task.finding(["test_split"], "split", f"{task.fields['test_split']} has no questions")
@@ -77,17 +77,17 @@ def _docs(task: Merged, split: Dataset, trust: bool) -> tuple[Docs, TaskFinding 
 
 
 def _fields(task: Merged, docs: Docs) -> Iterator[TaskFinding]:
-    """Fields that the dataset does not have: lm-eval takes such an answer for fixed text, without a word."""
+    """Fields that the dataset does not have; lm-eval silently treats such an answer as fixed text."""
     known = sorted(docs[0])
     for field in ("doc_to_text", "doc_to_target"):
         text = str(task.fields[field])
         names = shown_names(text) if is_template(text) else {text} if field == "doc_to_target" else set()
         if not names and field == "doc_to_text" and text not in known:
-            yield task.finding([field], "field", f"shows no field of the dataset; there are: {', '.join(known)}")
+            yield task.finding([field], "field", f"uses no field of the dataset, which has: {', '.join(known)}")
         for name in sorted(names - set(known)):
             close = difflib.get_close_matches(name, known, 1)
             hint = f"; did you mean {close[0]}?" if close else ""
-            yield task.finding([field], "field", f"{name}: there is none; there are: {', '.join(known)}{hint}")
+            yield task.finding([field], "field", f"no field {name}; the dataset has: {', '.join(known)}{hint}")
 
 
 def _gated(task: Merged, catalogue: Catalogue) -> Iterator[TaskFinding]:
@@ -98,18 +98,18 @@ def _gated(task: Merged, catalogue: Catalogue) -> Iterator[TaskFinding]:
         text = "metadata.gated: true is missing, though leaderboard/site.yaml hides its questions"
         yield task.finding(["metadata"], "gated", text)
     elif metadata.get("gated") and not hidden:
-        text = "gated, but `gated` in leaderboard/site.yaml names neither it nor its dataset: questions would be shown"
+        text = "gated, but leaderboard/site.yaml lists neither the task nor its dataset: questions would be shown"
         yield task.finding(["metadata", "gated"], "gated", text)
 
 
 def _splits(task: Merged, dataset: DatasetDict, split: str) -> Iterator[TaskFinding]:
-    """The test split must be the one that nobody trains on."""
+    """Check that the test split is not one used for training."""
     if split == "train" and (other := next((name for name in _USUAL_SPLITS[:2] if name in dataset), None)):
-        yield task.finding(["test_split"], "split", f"train, though there is {other}", warning=True)
+        yield task.finding(["test_split"], "split", f"train, although the dataset has {other}", warning=True)
     texts = {name: {_text(doc) for doc in dataset[name]} for name in dataset if name in (*_USUAL_SPLITS, split)}
     for name in sorted(set(texts) - {split}):
         if both := texts[split] & texts[name]:
-            yield task.finding(["test_split"], "split", f"{len(both)} of its questions are in {name} as well")
+            yield task.finding(["test_split"], "split", f"{len(both)} of its questions are also in {name}")
 
 
 def _text(doc: Mapping[str, object]) -> str:
@@ -129,15 +129,15 @@ def _questions(task: Merged, docs: Docs) -> Iterator[TaskFinding]:
     lists = [number for number, doc in enumerate(docs) if isinstance(doc.get(task.fields["doc_to_target"]), list)]
     if lists:
         text = (
-            f'question {lists[0]}: its gold answer is a list; take one, as "{{{{{task.fields["doc_to_target"]}[0]}}}}"'
+            f'question {lists[0]}: its gold answer is a list; use one item: "{{{{{task.fields["doc_to_target"]}[0]}}}}"'
         )
         yield task.finding(["doc_to_target"], "gold", text)
         return
     if any(one["function"] == "choice_answer" for chain in task.fields["filter_list"] for one in chain["filter"]):
         bad = [number for number, gold in enumerate(golds) if len(gold) != 1 or gold not in ALL]
-        why = f"{{gold!r}} is no letter; allowed: {ALL[0]} to {ALL[-1]}"
+        why = f"{{gold!r}} is not a letter from {ALL[0]} to {ALL[-1]}"
     elif of_choices := _of_choices(golds, docs):
-        text = f"gold answers are {of_choices}; include ../_choice, or write the task by tasks new --choices"
+        text = f"gold answers are {of_choices}; include ../_choice, or create the task with tasks new --choices"
         yield task.finding(["doc_to_target"], "gold", text)
         return
     else:
@@ -159,11 +159,11 @@ def _prompts(task: Merged, prompts: Sequence[str], docs: Docs) -> Iterator[TaskF
         text = f"questions {twice[0][0]} and {twice[0][1]} are the same ({len(twice)} repeated in all)"
         yield task.finding(["doc_to_text"], "question", text)
     elif not all(any(words in prompt for words in INSTRUCTIONS) for prompt in prompts):
-        yield task.finding(["doc_to_text"], "instruction", "does not reach every prompt")
+        yield task.finding(["doc_to_text"], "instruction", "missing from some prompts")
 
 
 def _of_choices(golds: Sequence[str], docs: Docs) -> str:
-    """What gold answers of multiple choice are, where these are some; empty where not."""
+    """The kind of multiple-choice gold answers that these are; empty if they aren't."""
     if len(set(golds)) > 1 and all(re.fullmatch(r"\(?[A-J]\)?", gold.strip()) for gold in golds):
         return "letters of choices"
     for name, value in docs[0].items():
@@ -177,7 +177,7 @@ def _of_choices(golds: Sequence[str], docs: Docs) -> str:
 
 
 def _ungradable(golds: Sequence[str]) -> tuple[list[int], str]:
-    """Gold answers that would count every sample wrong, and why; or those that most likely would."""
+    """Gold answers with which every sample would certainly, or else most likely, be graded wrong, and why."""
     empty = [number for number, gold in enumerate(golds) if not gold.strip()]
     if empty:
         return empty, "its gold answer is empty"
@@ -189,9 +189,9 @@ def _ungradable(golds: Sequence[str]) -> tuple[list[int], str]:
 
 
 def _is_prose(gold: str) -> bool:
-    """A sentence or a whole solution; the grader takes the answer out of one with a box or after `####`.
+    """Whether a gold answer is a sentence or a whole solution, without a box or `####` to mark the answer in it.
 
-    A quantity is none, however many units it is in, as `3 hours and 20 minutes`.
+    A quantity is not prose, however many units it has (`3 hours and 20 minutes`).
     """
     words = [word for word in re.findall(r"(?<![\\A-Za-z])[A-Za-z]{3,}", gold) if not is_unit(word) and word != "and"]
     declared = re.search(r"(?i)\banswer\b", gold) is not None
@@ -200,7 +200,7 @@ def _is_prose(gold: str) -> bool:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep libraries from saying on every file what a finding says."""
+    """Silence library messages that would repeat the findings on every file."""
     loggers = [logging.getLogger(name) for name in ("datasets", "lm_eval", "huggingface_hub")]
     levels = [one.level for one in loggers]
     for one in loggers:

@@ -1,4 +1,4 @@
-"""Tasks of our registry by their names."""
+"""Our registry's tasks, by name."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ from lm_eval_ext.paths import TASKS
 
 
 def declared_task(name: str) -> Mapping[str, object] | None:
-    """The configuration of a task; None if the registry has none of that name."""
+    """The configuration of a task; None if the registry has no task of that name."""
     path = next(TASKS.rglob(f"{name}.yaml"), None)
     return merged(path)[0].fields if path else None

@@ -1,4 +1,4 @@
-"""A first task YAML, written from a dataset's real columns."""
+"""Drafts a task YAML from a dataset's columns."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ def draft(
     """A task YAML that asks the questions of a dataset.
 
     Args:
-        name: the benchmark's, without `tts_`.
+        name: name of the benchmark, without `tts_`.
         dataset: a name on the Hub, or a file (.jsonl, .json, .csv, .parquet).
-        split: of the dataset.
-        question, answer: its fields; of a multiple-choice dataset the answer is a letter, an index or a choice's text.
-        choices: of such a one, the field that lists the choices, or a field for each.
-        config: of the dataset, where it has several.
-        source, licence: of the questions.
-        budgets, votes: of the variants.
+        split: split of the dataset.
+        question, answer: fields of the dataset; for multiple choice, the answer is a letter, index or choice's text.
+        choices: for multiple choice, the field that lists the choices, or one field per choice.
+        config: configuration of the dataset, if it has several.
+        source, licence: origin and license of the questions.
+        budgets, votes: the variants to declare.
 
     Raises:
-        TaskError: a name, split or field that cannot be used.
-        DatasetError: the dataset cannot be reached.
+        TaskError: an invalid name, split or field.
+        DatasetError: the dataset cannot be loaded.
     """
     if not re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+)*", name):
-        raise TaskError(f"name={name!r}; allowed: small letters, digits and single underscores, such as hmmt_feb25")
+        raise TaskError(f"name={name!r}; allowed: lowercase letters, digits and single underscores, such as hmmt_feb25")
     path = Path(dataset)
     local = path.suffix in _FILES
     if path.is_file() and not local:
-        raise TaskError(f"dataset={dataset}; allowed: a name on the Hub, or a file that ends in {', '.join(_FILES)}")
+        raise TaskError(f"dataset={dataset}; expected a name on the Hub, or a file ending in {', '.join(_FILES)}")
     if local and (not path.is_file() or not path.stat().st_size):
-        raise DatasetError(f"dataset={dataset}: {'is empty' if path.is_file() else 'there is no such file'}")
+        raise DatasetError(f"dataset={dataset}: {'file is empty' if path.is_file() else 'no such file'}")
     split = "test" if local else split
     where = _where(path.resolve(), split) if local else {"dataset_path": dataset, "dataset_name": config}
     reachable = {key: value for key, value in where.items() if value}
@@ -63,7 +63,7 @@ def _source(dataset: str, local: bool) -> str:
 
 
 def as_mathematics(question: str, answer: str) -> list[str]:
-    """The lines of a task whose answer is mathematics."""
+    """YAML lines of a task whose answer is mathematical."""
     return [
         "include: ../_math",
         f"doc_to_text: {json.dumps(f'{{{{{question}}}}}' + chr(10) * 2 + INSTRUCTION)}",
@@ -72,23 +72,23 @@ def as_mathematics(question: str, answer: str) -> list[str]:
 
 
 def _records(where: Mapping[str, object], dataset: str, split: str, wanted: tuple[str, ...]) -> list[dict[str, object]]:
-    """The records of a split, if it has these fields."""
+    """Load the records of a split, and check that they have the wanted fields."""
     import datasets
 
     options = mapping(where.get("dataset_kwargs"))
     try:
         loaded = datasets.load_dataset(where["dataset_path"], where.get("dataset_name"), **options)
-    except Exception as error:  # whatever the library raises
+    except Exception as error:  # anything the library raises
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise DatasetError(f"dataset={dataset}: cannot be reached ({reason})") from error
+        raise DatasetError(f"dataset={dataset}: cannot be loaded ({reason})") from error
     if split not in loaded:
-        raise TaskError(f"split={split}; {dataset} has: {', '.join(map(str, loaded))}")
+        raise TaskError(f"no split {split!r}; {dataset} has: {', '.join(map(str, loaded))}")
     columns = loaded[split].column_names
     for name in wanted:
         if name not in columns:
             close = difflib.get_close_matches(name, columns, 1)
             hint = f"; did you mean {close[0]}?" if close else ""
-            raise TaskError(f"field {name!r}; {dataset} has: {', '.join(columns)}{hint}")
+            raise TaskError(f"no field {name!r}; {dataset} has: {', '.join(columns)}{hint}")
     return list(loaded[split])
 
 
@@ -113,14 +113,14 @@ def _text(
 
 
 def write_draft(text: str, name: str, folder: Path) -> Path:
-    """Write a task YAML as `FOLDER/NAME/tts_NAME.yaml`, and beside NAME what it includes, where that is not there.
+    """Write a task YAML as `FOLDER/NAME/tts_NAME.yaml`, and the templates it includes into FOLDER if missing.
 
     Raises:
         TaskError: the file exists.
     """
     path = folder / name / f"tts_{name}.yaml"
     if path.exists():
-        raise TaskError(f"{path}: exists; edit it, or give another name")
+        raise TaskError(f"{path}: already exists; edit it, or choose another name")
     path.parent.mkdir(parents=True, exist_ok=True)
     for template in ("_math", "_choice"):
         if not (folder / template).exists() and (template == "_math" or "include: ../_choice" in text):

@@ -1,4 +1,4 @@
-"""What a check has found: one line each, for people and for machines."""
+"""Findings of checks: one line each, for people and for machines."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import NamedTuple
 
 
 class TaskFinding(NamedTuple):
-    """A fault of a file, or a warning.
+    """An error or warning about a file.
 
     Attributes:
         path: the file.
-        line: in it, from 1; 0 where it is about the whole file.
-        rule: one word, the same for findings of one kind.
+        line: line number, from 1; 0 if the finding is about the whole file.
+        rule: one word that identifies the kind of finding.
         text: what was given and what is allowed.
-        warning: whether it can be left as it is.
+        warning: whether it is a warning, which need not be fixed.
     """
 
     path: Path
@@ -28,5 +28,5 @@ class TaskFinding(NamedTuple):
         return f"{place}: {'warning: ' if self.warning else ''}{self.rule}: {self.text}"
 
     def as_json(self) -> dict[str, object]:
-        """For `--json`."""
+        """The finding as printed by `--json`."""
         return {**self._asdict(), "path": str(self.path)}

@@ -1,4 +1,4 @@
-"""`!function` names of task YAMLs, resolved without importing what a stranger names."""
+"""Resolves `!function` names of task YAMLs without importing untrusted modules."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Any
 
 import lm_eval_ext.choices
-import lm_eval_ext.testbed.problems  # noqa: F401  # both declare functions
+import lm_eval_ext.testbed.problems  # noqa: F401  # imported because they declare functions
 from lm_eval_ext.yaml_functions import usable_functions
 
 
@@ -15,20 +15,20 @@ def named_function(name: str, *, trust: bool = False) -> Callable[..., Any]:
     """The function called `package.module.name`.
 
     Args:
-        name: as a YAML gives it.
-        trust: import whatever it names.
+        name: as written in the YAML.
+        trust: import any module it names.
 
     Raises:
-        ImportError: there is none, or it is not among those that a YAML may use; the message says which.
+        ImportError: it does not exist, or YAMLs may not use it; the message lists the allowed ones.
     """
     usable = usable_functions()
     if name in usable:
         return usable[name]
     if not trust:
-        raise ImportError(f"{name} is not run by a check; allowed: {', '.join(sorted(usable))}, or --trust")
+        raise ImportError(f"{name} is not run by a check; allowed: {', '.join(sorted(usable))}, or any with --trust")
     module, _, function = name.rpartition(".")
     try:
         found: Callable[..., Any] = getattr(import_module(module or name), function)
     except (AttributeError, ValueError, ImportError) as error:
-        raise ImportError(f"{name} cannot be imported; allowed: !function package.module.name") from error
+        raise ImportError(f"{name} cannot be imported; expected !function package.module.name") from error
     return found

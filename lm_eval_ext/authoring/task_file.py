@@ -1,4 +1,4 @@
-"""Task YAMLs: their fields as a schema, what a file says with its includes, and on which line it says it."""
+"""Task YAMLs: a schema of their fields, files merged with their includes, and line numbers for findings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from lm_eval_ext.authoring.finding import TaskFinding
 from lm_eval_ext.paths import TASKS
 
-VARIANTS = "variants"  # the folder beside a task file in which `tasks sync` writes its variants
+VARIANTS = "variants"  # folder beside a task file, for the variants written by `tasks sync`
 
 Lines = Mapping[tuple[str | int, ...], int]
 Text = Annotated[str, Field(min_length=1)]
@@ -27,19 +27,19 @@ class _Fields(BaseModel):
 
 
 class Variants(_Fields):
-    """Variants that `lm-eval-tts tasks sync` writes."""
+    """Variants written by `lm-eval-tts tasks sync`."""
 
     budgets: list[Annotated[int, Field(gt=0, strict=True)]] = []
     votes: list[Annotated[int, Field(gt=1, strict=True)]] = []
 
 
 class Metadata(_Fields):
-    """What is known of a benchmark beside its questions."""
+    """Metadata of a benchmark."""
 
-    version: Annotated[str | float, Field(description="raised when scores are no longer comparable")] | None = None
-    source: Annotated[Text, Field(description="where it is published")] | None = None
-    license: Annotated[Text, Field(description="of the questions, an SPDX name where there is one")] | None = None
-    gated: Annotated[bool, Field(description="its authors ask that questions never be shown")] = False
+    version: Annotated[str | float, Field(description="increase it when scores are no longer comparable")] | None = None
+    source: Annotated[Text, Field(description="where the questions are published")] | None = None
+    license: Annotated[Text, Field(description="license of the questions, as an SPDX name if possible")] | None = None
+    gated: Annotated[bool, Field(description="the authors ask that questions never be shown")] = False
     variants: Variants | None = None
 
 
@@ -67,7 +67,7 @@ class Metric(_Fields):
 
 
 class GroupMetric(_Fields):
-    """How a group's accuracy comes from its members'."""
+    """How a group's accuracy is aggregated from its members."""
 
     metric: Text
     aggregation: Text | None = None
@@ -76,27 +76,29 @@ class GroupMetric(_Fields):
 
 
 class TaskFile(_Fields):
-    """Fields of a task or a group of lm-eval, as far as benchmarks of this registry use them."""
+    """The lm-eval fields of a task or group that benchmarks of this registry use."""
 
     include: Annotated[
-        Text | list[Text] | None, Field(description="files whose fields are taken over; this file's win")
+        Text | list[Text] | None, Field(description="files to inherit fields from; fields in this file win")
     ] = None
-    task: Annotated[Text | list[object] | None, Field(description="its name; of a group its members")] = None
-    task_alias: Annotated[Text | None, Field(description="name in tables")] = None
-    group: Annotated[Text | None, Field(description="name of a group")] = None
+    task: Annotated[Text | list[object] | None, Field(description="name of the task; for a group, its members")] = None
+    task_alias: Annotated[Text | None, Field(description="display name in tables")] = None
+    group: Annotated[Text | None, Field(description="name of the group")] = None
     group_alias: Text | None = None
     aggregate_metric_list: list[GroupMetric] | None = None
-    tag: Annotated[Text | list[Text] | None, Field(description="names that several tasks share")] = None
-    custom_dataset: Annotated[Text | None, Field(description="`!function` that gives the dataset")] = None
+    tag: Annotated[Text | list[Text] | None, Field(description="names shared by several tasks")] = None
+    custom_dataset: Annotated[Text | None, Field(description="`!function` that returns the dataset")] = None
     dataset_path: Annotated[Text | None, Field(description="name on the Hub, a folder, or a loader such as json")] = (
         None
     )
     dataset_name: Annotated[Text | None, Field(description="configuration of the dataset")] = None
-    dataset_kwargs: Annotated[dict[str, object] | None, Field(description="more for `datasets.load_dataset`")] = None
-    training_split: Annotated[Text | None, Field(description="of the dataset")] = None
-    validation_split: Annotated[Text | None, Field(description="of the dataset")] = None
-    test_split: Annotated[Text | None, Field(description="whose questions are asked")] = None
-    fewshot_split: Annotated[Text | None, Field(description="where worked examples come from")] = None
+    dataset_kwargs: Annotated[dict[str, object] | None, Field(description="arguments of `datasets.load_dataset`")] = (
+        None
+    )
+    training_split: Annotated[Text | None, Field(description="training split of the dataset")] = None
+    validation_split: Annotated[Text | None, Field(description="validation split of the dataset")] = None
+    test_split: Annotated[Text | None, Field(description="split with the questions to ask")] = None
+    fewshot_split: Annotated[Text | None, Field(description="split with the worked examples")] = None
     fewshot_config: dict[str, object] | None = None
     num_fewshot: Annotated[
         Annotated[int, Field(ge=0, strict=True)] | None, Field(description="worked examples in the prompt")
@@ -107,60 +109,62 @@ class TaskFile(_Fields):
     )
     doc_to_target: Annotated[Text | None, Field(description="the gold answer: a field, or a template")] = None
     doc_to_choice: Annotated[Text | list[Text] | None, Field(description="choices")] = None
-    description: Annotated[str | None, Field(description="before every prompt")] = None
+    description: Annotated[str | None, Field(description="text before every prompt")] = None
     target_delimiter: str | None = None
     fewshot_delimiter: str | None = None
-    gen_prefix: Annotated[str | None, Field(description="begins the answer")] = None
+    gen_prefix: Annotated[str | None, Field(description="text that starts the answer")] = None
     output_type: Annotated[Literal["generate_until"] | None, Field(description="`generate_until`")] = None
-    repeats: Annotated[Annotated[int, Field(gt=0, strict=True)] | None, Field(description="samples a question")] = None
+    repeats: Annotated[Annotated[int, Field(gt=0, strict=True)] | None, Field(description="samples per question")] = (
+        None
+    )
     generation_kwargs: Annotated[dict[str, object] | None, Field(description="see generation arguments")] = None
     filter_list: Annotated[
-        Annotated[list[Filter], Field(min_length=1)] | None, Field(description="how answers are found")
+        Annotated[list[Filter], Field(min_length=1)] | None, Field(description="how answers are extracted")
     ] = None
     metric_list: Annotated[
-        Annotated[list[Metric], Field(min_length=1)] | None, Field(description="how they are scored")
+        Annotated[list[Metric], Field(min_length=1)] | None, Field(description="how answers are scored")
     ] = None
     metadata: Annotated[Metadata | None, Field(description="see below")] = None
 
 
 class _Loader(yaml.SafeLoader):
-    """Task YAML: `!function` names stay names."""
+    """YAML loader that keeps `!function` names as text."""
 
 
 _Loader.add_constructor("!function", lambda loader, node: str(loader.construct_scalar(node)))  # type: ignore[arg-type]
 
 
-_LARGEST = 1_000_000  # bytes of a file, and a hundredth of it nodes, aliases written out
+_LARGEST = 1_000_000  # bytes of a file; at most a hundredth of that in nodes, with aliases expanded
 
 
 @dataclass
 class YamlFile:
-    """A file's fields, and the lines that they begin on."""
+    """A file's fields, and the lines they start on."""
 
     path: Path
     fields: dict[str, Any] = field(default_factory=dict)
     lines: Lines = field(default_factory=dict)
 
     def line(self, *place: str | int) -> int:
-        """Of a field, or of the nearest one around it that the file has; 0 if it has none."""
+        """Line of a field, or of the nearest enclosing one in the file; 0 if there is none."""
         while place and place not in self.lines:
             place = place[:-1]
         return self.lines.get(place, 0)
 
     def finding(self, place: Sequence[str | int], rule: str, text: str, *, warning: bool = False) -> TaskFinding:
-        """About a field."""
+        """A finding on a field."""
         return TaskFinding(self.path, self.line(*place), rule, text, warning)
 
 
 def read(path: Path) -> tuple[YamlFile, list[TaskFinding]]:
-    """A file by itself: its fields, and what is wrong with its YAML or with single fields."""
+    """Read a single file: its fields, and findings on its YAML and on single fields."""
     source = YamlFile(path)
     try:
         if path.stat().st_size > _LARGEST:
             return source, [TaskFinding(path, 0, "yaml", f"is larger than {_LARGEST} bytes")]
         node = yaml.compose(path.read_text("utf-8"), Loader=_Loader)
         if node is not None and _written_out(node, {}) > _LARGEST // 100:
-            return source, [TaskFinding(path, 1, "yaml", "its anchors and aliases make too much of it, or a circle")]
+            return source, [TaskFinding(path, 1, "yaml", "its anchors and aliases expand to too much, or form a cycle")]
         content = _Loader("").construct_document(node) if node is not None else None
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
@@ -169,15 +173,15 @@ def read(path: Path) -> tuple[YamlFile, list[TaskFinding]]:
         return source, [TaskFinding(path, 0, "yaml", f"cannot be read as YAML ({' '.join(str(error).split())[:200]})")]
     if not isinstance(content, dict):
         kind = "nothing" if content is None else f"a {type(content).__name__}"
-        return source, [TaskFinding(path, 1, "yaml", f"holds {kind}; allowed: the fields of a task or group")]
+        return source, [TaskFinding(path, 1, "yaml", f"contains {kind}; expected the fields of a task or group")]
     source.fields, source.lines = {str(key): value for key, value in content.items()}, dict(_lines(node))
     return source, [*_twice(node, path), *_faults(source)]
 
 
 def _written_out(node: yaml.Node, known: dict[int, int]) -> int:
-    """Nodes of a document with its aliases written out; endless where one holds itself."""
+    """Number of nodes of a document with aliases expanded; too large for any file if a node contains itself."""
     if id(node) not in known:
-        known[id(node)] = _LARGEST  # until it is counted, which it cannot be within itself
+        known[id(node)] = _LARGEST  # placeholder while it is counted, which also catches a node inside itself
         pairs = [one for pair in node.value for one in pair] if isinstance(node, yaml.MappingNode) else node.value
         below = pairs if isinstance(node, yaml.CollectionNode) else []
         known[id(node)] = 1 + sum(_written_out(one, known) for one in below)
@@ -196,13 +200,13 @@ def _lines(node: yaml.Node | None, place: tuple[str | int, ...] = ()) -> Iterato
 
 
 def _twice(node: yaml.Node | None, path: Path) -> Iterator[TaskFinding]:
-    """Keys that stand twice: YAML takes the last without a word."""
+    """Duplicate keys, of which YAML silently takes the last."""
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
             if key.value in seen:
                 yield TaskFinding(
-                    path, key.start_mark.line + 1, "yaml", f"{key.value} stands twice; only the last counts"
+                    path, key.start_mark.line + 1, "yaml", f"duplicate key {key.value}; only the last one counts"
                 )
             seen.add(key.value)
             yield from _twice(value, path)
@@ -216,7 +220,7 @@ def _faults(source: YamlFile) -> Iterator[TaskFinding]:
         for fault in error.errors():
             place = tuple(fault["loc"])
             line = source.line(*place)
-            if line not in seen:  # a field that may be of several kinds gives a fault for each
+            if line not in seen:  # a field that allows several types gives an error for each
                 seen.add(line)
                 yield TaskFinding(source.path, line, "field", _said(place, fault["input"], fault["msg"], fault["type"]))
 
@@ -226,36 +230,36 @@ def _said(place: tuple[str | int, ...], given: object, message: str, kind: str) 
     if kind == "extra_forbidden":
         owner = Variants if "variants" in place[:-1] else Metadata if "metadata" in place[:-1] else TaskFile
         close = difflib.get_close_matches(str(place[-1]), owner.model_fields, 1)
-        return f"{named} is not known; " + (
-            f"did you mean {close[0]}?" if close else f"known: {', '.join(owner.model_fields)}"
+        return f"unknown field {named}; " + (
+            f"did you mean {close[0]}?" if close else f"expected one of: {', '.join(owner.model_fields)}"
         )
     return f"{named}={' '.join(repr(given).split())[:60]}: {message}"
 
 
 @dataclass
 class Merged:
-    """A file with its includes, as lm-eval merges them: whole fields, the including file wins."""
+    """A file merged with its includes like in lm-eval: field by field, the including file wins."""
 
     fields: dict[str, Any]
-    sources: dict[str, YamlFile]  # of each field
+    sources: dict[str, YamlFile]  # file of each field
     own: YamlFile
 
     def finding(self, place: Sequence[str | int], rule: str, text: str, *, warning: bool = False) -> TaskFinding:
-        """About a field, in the file that it comes from; about the task's name where no file has it."""
+        """A finding on a field, in the file it comes from; on the task's name if no file has the field."""
         source = self.sources.get(str(place[0]), self.own)
         return source.finding(place if place[0] in source.fields else ["task"], rule, text, warning=warning)
 
 
 def root_of(task: Path) -> Path:
-    """The folder of benchmarks that a task file lies in; what it names lies below it."""
+    """The folder of benchmarks that contains a task file; files it refers to must be below that folder."""
     folder = task.resolve().parent
     return folder.parent.parent if folder.name == VARIANTS else folder.parent
 
 
 def merged(path: Path, _above: tuple[Path, ...] = ()) -> tuple[Merged, list[TaskFinding]]:
-    """A file with its includes, and what is wrong with any of them.
+    """A file merged with its includes, and the findings on any of them.
 
-    Includes lie below the folder of benchmarks, or are ours.
+    Includes must be below the folder of benchmarks, or ours.
     """
     own, found = read(path)
     fields, sources = dict[str, Any](), dict[str, YamlFile]()
@@ -265,9 +269,9 @@ def merged(path: Path, _above: tuple[Path, ...] = ()) -> tuple[Merged, list[Task
         if target.resolve() in (*_above, path.resolve()):
             found.append(own.finding(["include"], "include", f"{include} includes this file again"))
         elif not any(target.resolve().is_relative_to(root) for root in (root_of((_above or (path,))[0]), TASKS)):
-            found.append(own.finding(["include"], "include", f"{include} lies outside the folder of benchmarks"))
+            found.append(own.finding(["include"], "include", f"{include} is outside the folder of benchmarks"))
         elif not target.is_file():
-            found.append(own.finding(["include"], "include", f"{include} does not exist, from {path.parent}"))
+            found.append(own.finding(["include"], "include", f"{include} does not exist, relative to {path.parent}"))
         else:
             below, faults = merged(target, (*_above, path.resolve()))
             fields |= below.fields
@@ -286,7 +290,7 @@ def shown_names(template: str) -> set[str]:
     """
     from jinja2 import Environment, nodes
 
-    # Jinja's own `meta.find_undeclared_variables` computes what is constant: a stranger's 9**99999999 would be.
+    # Not Jinja's `meta.find_undeclared_variables`, which evaluates constants, even an untrusted 9**99999999.
     environment = Environment(autoescape=True)
     names = list(environment.parse(template).find_all(nodes.Name))
     own = {name.name for name in names if name.ctx == "store"} | environment.globals.keys() | {"loop"}
@@ -294,5 +298,5 @@ def shown_names(template: str) -> set[str]:
 
 
 def is_template(text: str) -> bool:
-    """Whether it is more than the name of a field or fixed text."""
+    """Whether a text is a template, rather than a field name or fixed text."""
     return re.search(r"\{[{%]", text) is not None

@@ -1,4 +1,4 @@
-"""The page of all tasks, `docs/reference/tasks.md`, from their files."""
+"""Generates the page of all tasks, `docs/reference/tasks.md`, from their files."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from lm_eval_ext.paths import TASKS
 from lm_eval_ext.runs.untrusted import mapping, sequence
 
 NOTE = "<!-- Written by `python -m lm_eval_ext.reference docs/reference`. -->"
-PAGE = TASKS.parent / "docs" / "reference" / "tasks.md"  # of a checkout
+PAGE = TASKS.parent / "docs" / "reference" / "tasks.md"  # in a checkout
 
 
 def write_tasks_page() -> Path | None:
-    """Write the page anew, where this is a checkout; the page if it has changed."""
+    """Update the page, in a checkout; returns its path if it has changed."""
     text = f"{NOTE}\n\n{tasks_page().strip()}\n"
     if not PAGE.is_file() or PAGE.read_text("utf-8") == text:
         return None
@@ -41,8 +41,8 @@ def tasks_page() -> str:
         ((f"`{one['group']}`", ", ".join(f"`{name}`" for name in one["task"])) for one in read if "group" in one),
     )
     return (
-        "# Tasks\n\n`_b512` is a thinking budget of 512 tokens; `_maj8` has eight samples and no budget, and gives "
-        f"`pass@k` and `maj@k`.\n\n{benchmarks}\n\n{groups}"
+        "# Tasks\n\n`_b512` is a thinking budget of 512 tokens; `_maj8` takes eight samples without a budget, and "
+        f"reports `pass@k` and `maj@k`.\n\n{benchmarks}\n\n{groups}"
     )
 
 

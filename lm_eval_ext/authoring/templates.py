@@ -1,6 +1,6 @@
-"""Jinja templates of task YAMLs, rendered as lm-eval does but in a sandbox: they come from anybody.
+"""Renders Jinja templates of task YAMLs like lm-eval, but in a sandbox, because they are untrusted.
 
-A worker process renders them, so that one that loops or fills the memory is ended.
+A worker process renders them, so that a template that loops or fills the memory is killed.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ SECONDS = 10.0  # of CPU time for all questions of a benchmark
 
 
 def render_all(template: str, docs: Sequence[Mapping[str, object]]) -> list[str]:
-    """A template over each question; the name of a field is that field.
+    """Render a template for each question; a field name renders as that field.
 
     Raises:
-        TaskError: it reaches beyond the questions, fails, or takes too long.
+        TaskError: it accesses more than the questions, fails, or takes too long.
     """
     (outcome,) = in_workers(_rendered_or_why, [(template, [dict(doc) for doc in docs])], seconds=SECONDS)
     if outcome.value is None:
-        raise TaskError(f"takes too much ({outcome.failure}); a template has {SECONDS:g} s for all questions")
+        raise TaskError(f"exceeds a limit ({outcome.failure}); a template has {SECONDS:g} s for all questions")
     texts, why = outcome.value
     if why:
         raise TaskError(why)
@@ -38,8 +38,8 @@ def _rendered_or_why(template: str, docs: Sequence[Mapping[str, object]]) -> tup
     try:
         return [_rendered(template, doc) for doc in docs], ""
     except SecurityError as error:
-        return [], f"reaches beyond the question's fields: {' '.join(str(error).split())[:150]}"
-    except Exception as error:  # whatever an expression within a template raises
+        return [], f"accesses more than the question's fields: {' '.join(str(error).split())[:150]}"
+    except Exception as error:  # anything an expression in a template raises
         return [], " ".join(f"cannot be rendered: {error}".split())[:200]
 
 
@@ -49,7 +49,7 @@ def _rendered(template: str, doc: Mapping[str, object]) -> str:
 
 
 def _environment() -> Environment:
-    """lm-eval's environment, but for the sandbox."""
+    """lm-eval's environment, with a sandbox."""
     from jinja2 import StrictUndefined
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -61,7 +61,7 @@ def _environment() -> Environment:
 
 
 def unsafe_name(template: str) -> str:
-    """The first private attribute that a template asks for, as `__class__`; empty where there is none.
+    """The first private attribute used in a template, such as `__class__`; empty if there is none.
 
     Raises:
         jinja2.TemplateSyntaxError: it cannot be parsed.

@@ -1,10 +1,10 @@
-"""Variants of a benchmark, written out as small task files from one declaration in its base YAML.
+"""Writes variants of a benchmark as small task files, from one declaration in its base YAML.
 
     metadata:
       variants: {budgets: [512, 1024], votes: [8]}
 
 gives `<task>_b512`, `<task>_b1024` (thinking budgets) and `<task>_maj8` (repeats, with pass@k and maj@k), in a folder
-`variants` beside the file that people edit.
+`variants` beside the base file.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from lm_eval_ext.errors import TaskError
 from lm_eval_ext.runs.untrusted import mapping, sequence
 
 _HEADER = "# Written by `lm-eval-tts tasks sync` from {base}; edit that file instead.\n"
-_COUNT_VOTES = ("math_verify", "choice_match")  # the metrics that know the option `votes`
+_COUNT_VOTES = ("math_verify", "choice_match")  # the metrics with a `votes` option
 
 
 def sync(folder: Path, *, write: bool = True) -> list[Path]:
-    """Write the variants of every base below `folder`; returns the files that were (or would be) changed.
+    """Write the variants of every base below `folder`; returns the files that changed (or would change).
 
     Variants that are no longer declared are deleted.
 
     Raises:
-        TaskError: a YAML that cannot be read, or a field that is not allowed.
+        TaskError: a YAML cannot be read, or has an invalid field.
     """
     files = sorted(folder.rglob("*.yaml"))
     expected = {path: text for base in files if not is_written_by_us(base) for path, text in variants_of(_sound(base))}
@@ -44,13 +44,13 @@ def sync(folder: Path, *, write: bool = True) -> list[Path]:
 
 
 def is_written_by_us(path: Path) -> bool:
-    """Whether a file is a variant."""
+    """Whether a file is a generated variant."""
     with path.open("rb") as file:
         return file.read(99).startswith(_HEADER.partition("{")[0].encode())
 
 
 def out_of_date(task: Merged) -> list[Path]:
-    """Variants of a base that are not there, say something else, or are no longer declared."""
+    """Variants of a base that are missing, differ, or are no longer declared."""
     expected, base = dict(variants_of(task)), task.own.path
     header = _HEADER.format(base=base.name)
     files = sorted([*base.parent.glob("*.yaml"), *base.parent.glob(f"{VARIANTS}/*.yaml")])
@@ -60,7 +60,7 @@ def out_of_date(task: Merged) -> list[Path]:
 
 
 def variants_of(task: Merged) -> Iterator[tuple[Path, str]]:
-    """Path and content of every variant that a base declares."""
+    """Path and content of every variant declared in a base."""
     own, path = task.own.fields, task.own.path
     declared = (own.get("metadata") or {}).get("variants") or {}
     for suffix, changes in _changes(declared, task.fields):

@@ -1,4 +1,4 @@
-"""`lm-eval-tts`: the commands beside lm-eval's own, a file for each group."""
+"""The `lm-eval-tts` command line, one module per command group."""
 
 from lm_eval_ext.cli.main import app
 

@@ -1,4 +1,4 @@
-"""`lm-eval-tts journal`: what finished generations are kept, and deleting them."""
+"""`lm-eval-tts journal`: listing and deleting saved generations."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import typer
 from lm_eval_ext.errors import ArgumentError, JournalError
 from lm_eval_ext.generation.journal import Journal, default_journal
 
-journal = typer.Typer(help="Finished generations, kept for runs that go on after a crash.", no_args_is_help=True)
-JournalPath = Annotated[Path | None, typer.Option("--path", help="The journal; by default the shared one.")]
+journal = typer.Typer(help="Finished generations, saved so that a run can resume after a crash.", no_args_is_help=True)
+JournalPath = Annotated[Path | None, typer.Option("--path", help="Path of the journal; by default the shared one.")]
 
 
 @journal.command()
 def show(path: JournalPath = None) -> None:
-    """List what the journal holds, by model."""
+    """List the journal's contents by model."""
     opened = _existing(path)
     for held in opened.summaries():
         last = time.strftime("%Y-%m-%d %H:%M", time.localtime(held.last))
@@ -29,12 +29,12 @@ def show(path: JournalPath = None) -> None:
 def prune(
     path: JournalPath = None,
     older_than: Annotated[
-        float | None, typer.Option(help="Delete what was finished more than so many days ago.")
+        float | None, typer.Option(help="Delete generations that finished more than this many days ago.")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Delete what is of this model, as `show` names it.")] = None,
+    model: Annotated[str | None, typer.Option(help="Delete generations of this model, as named by `show`.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Delete everything.")] = False,
 ) -> None:
-    """Delete from the journal by age, by model, or everything."""
+    """Delete generations from the journal, by age, by model, or all of them."""
     if not everything and older_than is None and model is None:
         raise ArgumentError("nothing to prune: give --older-than DAYS, --model MODEL or --all")
     before = None if older_than is None else time.time() - older_than * 86400
@@ -44,5 +44,5 @@ def prune(
 def _existing(path: Path | None) -> Journal:
     chosen = path or default_journal()
     if not chosen.is_file():
-        raise JournalError(f"journal={chosen}: there is none")
+        raise JournalError(f"journal={chosen}: no such file")
     return Journal(chosen)

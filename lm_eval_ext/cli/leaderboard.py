@@ -1,4 +1,4 @@
-"""`lm-eval-tts leaderboard`: from results to a published run, from published runs to a site."""
+"""`lm-eval-tts leaderboard`: publishes results as runs, and builds a site from them."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from lm_eval_ext.runs.publish import Golds, RunFinding, findings, publish, stray
 from lm_eval_ext.runs.regrading.outcome import Outcome
 from lm_eval_ext.runs.run import RUN_FILE, TIERS, Run, write_run
 
-leaderboard = typer.Typer(help="Results as a static site.", no_args_is_help=True)
+leaderboard = typer.Typer(help="Publish results and build a static leaderboard site.", no_args_is_help=True)
 Results = Annotated[list[Path], typer.Argument(help="Output folders of lm_eval, or folders of published runs.")]
-SiteYaml = Annotated[Path | None, typer.Option("--site", help="Another site.yaml.")]
-Out = Annotated[Path, typer.Option("--out", "-o", help="Folder of the site.")]
+SiteYaml = Annotated[Path | None, typer.Option("--site", help="A site.yaml to use instead of the default one.")]
+Out = Annotated[Path, typer.Option("--out", "-o", help="Output folder for the site.")]
 PUBLISHED = Path("leaderboard/results")
 
 
 @leaderboard.command()
 def build(results: Results, out: Out = Path("site"), site: SiteYaml = None) -> None:
-    """Write the site that shows some results."""
+    """Build the site from results."""
     print(build_site(results, out, site=site))
 
 
@@ -35,20 +35,20 @@ def _catalogue(site: Path | None) -> Catalogue:
 
 @leaderboard.command()
 def add(
-    output: Annotated[Path, typer.Argument(help="Output folder of lm_eval, or one results file.")],
+    output: Annotated[Path, typer.Argument(help="Output folder of lm_eval, or a results file.")],
     to: Annotated[Path, typer.Option(help="Folder of published runs.")] = PUBLISHED,
-    base: Annotated[str | None, typer.Option(help="Hub name of the base model, where it was a folder.")] = None,
+    base: Annotated[str | None, typer.Option(help="Hub name of the base model, if loaded from a folder.")] = None,
     site: SiteYaml = None,
 ) -> None:
-    """Publish runs: paths, secrets and gated texts are taken out, scores are computed again from the samples.
+    """Publish runs: paths, secrets and gated texts are removed, and scores are recomputed from the samples.
 
-    Exits with 1 if a file could not be published; the others are.
+    Exits with 1 if a file could not be published; the others are still published.
     """
     catalogue, failed = _catalogue(site), False
     for path in files(output):
         try:
             if path.name == RUN_FILE:
-                raise ResultsError(f"{path}: is published already; allowed: lm-eval's results_*.json")
+                raise ResultsError(f"{path}: is already published; expected an lm-eval results_*.json")
             _publish(read_source(path, catalogue, base), to)
         except ResultsError as error:
             failed = True
@@ -74,14 +74,14 @@ def _publish(source: Source, to: Path) -> None:
 @leaderboard.command()
 def check(
     results: Annotated[list[Path], typer.Argument(help="Folders of published runs.")],
-    against: Annotated[Path | None, typer.Option(help="What was published before; its scores must not change.")] = None,
-    regrade: Annotated[bool, typer.Option("--regrade", help="Grade every answer again.")] = False,
+    against: Annotated[Path | None, typer.Option(help="Runs published before, whose scores must not change.")] = None,
+    regrade: Annotated[bool, typer.Option("--regrade", help="Regrade every answer.")] = False,
     table: Annotated[Path | None, typer.Option(help="Write a Markdown table of the runs to this file.")] = None,
     site: SiteYaml = None,
 ) -> None:
-    """Check published runs: schema, samples, duplicates, dense baselines, changed scores; one line a finding.
+    """Check published runs: schema, samples, duplicates, dense baselines, changed scores. Prints one line per finding.
 
-    Exits with 1 if there is more than warnings.
+    Exits with 1 if there are errors; warnings alone exit with 0.
     """
     catalogue = _catalogue(site)
     sources, found = _read(results, catalogue)
@@ -96,7 +96,7 @@ def check(
     if table:
         table.write_text(_markdown([source.run for source in sources], found), encoding="utf-8")
     faults = sum(not finding.warning for finding in found)
-    print(f"{len(sources)} runs, {faults} faults, {len(found) - faults} warnings")
+    print(f"{len(sources)} runs; errors: {faults}, warnings: {len(found) - faults}")
     if faults:
         raise typer.Exit(1)
 
@@ -109,13 +109,13 @@ def _regraded(source: Source) -> Run:
 
 
 def _read(paths: Sequence[Path], catalogue: Catalogue) -> tuple[list[Source], list[RunFinding]]:
-    """The published runs that can be read, and what is wrong with the others."""
+    """The published runs that can be read, and findings for the others."""
     sources: list[Source] = []
     found: list[RunFinding] = []
     for path in (file for given in paths for file in files(given)):
         try:
             if path.name != RUN_FILE:
-                raise ResultsError(f"{path}: is no published run; allowed: {RUN_FILE}, as `leaderboard add` writes it")
+                raise ResultsError(f"{path}: is not a published run; expected a {RUN_FILE} from `leaderboard add`")
             sources.append(read_source(path, catalogue))
         except ResultsError as error:
             found.append(RunFinding(path, str(error).removeprefix(f"{path}: ")))
@@ -128,7 +128,7 @@ def _published_before(against: Path | None, catalogue: Catalogue) -> list[Source
 
 
 def _unfounded(source: Source, before: Sequence[Source] | None, regrade: bool, golds: Golds) -> Iterator[RunFinding]:
-    """Scores that do not follow from samples, and a tier above what they are worth or what maintainers gave."""
+    """Scores that do not follow from the samples, and a tier neither verified nor set by maintainers."""
     from lm_eval_ext.runs.verification import graded_by_another_version, highest_tier, recomputed
 
     faults = list(recomputed(source, golds, regrade=regrade))
@@ -141,7 +141,7 @@ def _unfounded(source: Source, before: Sequence[Source] | None, regrade: bool, g
     given = [one.run.tier for one in before or () if one.run.id == source.run.id]
     allowed = max([highest_tier(source, faults), *given], key=TIERS.index)
     if TIERS.index(source.run.tier) > TIERS.index(allowed):
-        yield RunFinding(source.path, f"tier={source.run.tier}; allowed: {allowed}, or what maintainers set on main")
+        yield RunFinding(source.path, f"tier={source.run.tier}; allowed: {allowed}, or as set by maintainers on main")
 
 
 def _markdown(runs: Sequence[Run], found: Sequence[RunFinding]) -> str:
@@ -156,19 +156,19 @@ def _markdown(runs: Sequence[Run], found: Sequence[RunFinding]) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text as Markdown's code, in which nothing is markup, a link, or the mention of a user."""
+    """Text as inline code, so that nothing in it acts as markup, a link or a mention."""
     return "`{}`".format(text.replace("`", "'").replace("|", "\\|"))
 
 
 @leaderboard.command()
 def regrade(
     results: Results,
-    write: Annotated[bool, typer.Option("--write", help="Write the new scores; else they are only shown.")] = False,
+    write: Annotated[bool, typer.Option("--write", help="Write the new scores instead of only showing them.")] = False,
     site: SiteYaml = None,
 ) -> None:
-    """Grade kept texts again by this version's grader, without a model; shows old and new scores.
+    """Regrade saved texts with the current grader, without a model, and show old and new scores.
 
-    Takes output folders of lm_eval and published runs. Exits with 1 if a file could not be graded again.
+    Takes output folders of lm_eval and published runs. Exits with 1 if a file could not be regraded.
     """
     catalogue, failed, graded = _catalogue(site), False, 0
     for path in (file for given in results for file in files(given)):
@@ -182,7 +182,7 @@ def regrade(
         for outcome in outcomes:
             print(f"{path}: {outcome}")
     done = "written" if write else "not written; add --write to write them"
-    print(f"{graded} tasks graded again{f', {done}' if graded else ''}")
+    print(f"tasks regraded: {graded}{f', {done}' if graded else ''}")
     if failed:
         raise typer.Exit(1)
 
@@ -201,10 +201,10 @@ def _regrade(path: Path, catalogue: Catalogue, write: bool) -> Sequence[Outcome]
 def serve(
     results: Results,
     out: Out = Path("site"),
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to serve on; 0 picks a free one.")] = 8000,
     site: SiteYaml = None,
 ) -> None:
-    """Build the site, show it on this machine, and build it again whenever results or templates change."""
+    """Build the site, serve it locally, and rebuild it whenever results or templates change."""
     from lm_eval_ext.site.server import serve as show
 
     show(lambda: build_site(results, out, site=site), results, out, port)

@@ -1,4 +1,4 @@
-"""`lm-eval-tts`: the commands beside lm-eval's own."""
+"""The `lm-eval-tts` app and its top-level commands."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lm_eval_ext.errors import TTSError
 
 
 class _OneLineErrors(typer.core.TyperGroup):
-    """Shows our errors as one line, as lm-eval's command line does with this package installed."""
+    """Prints our errors on one line, as lm-eval's command line does when this package is installed."""
 
     def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]  # typer's Context is click's
         """Run a command."""
@@ -31,7 +31,7 @@ class _OneLineErrors(typer.core.TyperGroup):
 
 
 app = typer.Typer(
-    help="Test-time scaling of layer-pruned language models: the commands beside lm_eval's own.",
+    help="Test-time scaling of layer-pruned language models: commands that complement lm_eval.",
     cls=_OneLineErrors,
     no_args_is_help=True,
     add_completion=False,
@@ -48,14 +48,14 @@ app.add_typer(leaderboard.leaderboard, name="leaderboard")
 
 @app.callback()
 def main() -> None:
-    """Test-time scaling of layer-pruned language models: the commands beside lm_eval's own."""
+    """Test-time scaling of layer-pruned language models: commands that complement lm_eval."""
 
 
 @app.command()
 def check(
-    data: Annotated[bool, typer.Option("--data/--no-data", help="Look at the benchmarks' datasets as well.")] = True,
+    data: Annotated[bool, typer.Option("--data/--no-data", help="Also check the benchmarks' datasets.")] = True,
 ) -> None:
-    """Check tasks, recipes and published runs, as a pull request is checked; exits with 1 if anything is wrong."""
+    """Check tasks, recipes and published runs, like a pull request is checked; exits with 1 if there are errors."""
     checks: list[Callable[[], object]] = [
         lambda: tasks.check_(data=data),
         pruning.check,
@@ -75,4 +75,4 @@ def _check_published() -> None:
     if leaderboard.PUBLISHED.is_dir():
         leaderboard.check([leaderboard.PUBLISHED], regrade=True)
     else:
-        print(f"no published runs: there is no folder {leaderboard.PUBLISHED} here")
+        print(f"no published runs: folder {leaderboard.PUBLISHED} does not exist")

@@ -1,4 +1,4 @@
-"""`lm-eval-tts prune`, `export`, `recover` and `recipes`: from a question to a recipe, from a recipe to a model."""
+"""`lm-eval-tts prune`, `export`, `recover` and `recipes`: choose layers to drop, and build models from recipes."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from lm_eval_ext.pruning.recipe import Recipe, format_layers, load_recipe, recip
 
 logger = logging.getLogger("lm_eval.tts")
 
-recipes = typer.Typer(help="Pruned models as YAML.", no_args_is_help=True)
-RecipeName = Annotated[str, typer.Argument(help="Name of a shipped recipe, or path of a YAML.")]
-BasePath = Annotated[str | None, typer.Option("--pretrained", help="A local copy of the recipe's base.")]
+recipes = typer.Typer(help="Pruning recipes (YAML).", no_args_is_help=True)
+RecipeName = Annotated[str, typer.Argument(help="Name of a shipped recipe, or path of a recipe YAML.")]
+BasePath = Annotated[str | None, typer.Option("--pretrained", help="A local copy of the recipe's base model.")]
 
 
 def prune(
     base: Annotated[str, typer.Option(help="Hub name or folder of the model.")],
     method: Annotated[str, typer.Option(help="How layers are chosen: shortgpt, laco, angular, sleb, ...")],
-    remove: Annotated[str, typer.Option(help="Numbers of layers to remove, as 1,2,3; a recipe for each.")] = "1",
+    remove: Annotated[str, typer.Option(help="Numbers of layers to remove, such as 1,2,3; one recipe each.")] = "1",
     calibration: Annotated[
-        str, typer.Option(help="Texts: embedded, a corpus, a file, ORG/NAME:SPLIT:FIELD, task:NAME.")
+        str, typer.Option(help="Calibration texts: embedded, a corpus, a file, ORG/NAME:SPLIT:FIELD, task:NAME.")
     ] = "embedded",
-    samples: Annotated[int, typer.Option(help="Number of texts.")] = 16,
-    max_tokens: Annotated[int, typer.Option(help="Tokens of a text that are looked at.", min=2)] = 512,
+    samples: Annotated[int, typer.Option(help="Number of calibration texts.")] = 16,
+    max_tokens: Annotated[int, typer.Option(help="Tokens used per text, at most.", min=2)] = 512,
     batch_size: Annotated[int, typer.Option(min=1)] = 1,
-    dtype: Annotated[str, typer.Option(help="As in from_pretrained.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="Passed to from_pretrained.")] = "auto",
     revision: str = "main",
     trust_remote_code: bool = False,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="A parameter of the method, NAME=VALUE.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="A parameter of the method, as NAME=VALUE.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for the recipes.")] = Path("pruned_models"),
-    force: Annotated[bool, typer.Option("--force", help="Overwrite a recipe of other layers.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite a recipe that drops other layers.")] = False,
 ) -> None:
-    """Choose layers by a method and write a recipe for every number of layers."""
+    """Choose layers to drop with a method, and write a recipe for each number of layers."""
     from lm_eval_ext.harness.prune_on_load import context_for, parse_parameters, score_cache_for
     from lm_eval_ext.pruning.plot import can_plot, plot_scores
     from lm_eval_ext.pruning.selection import choose, method_parameters
 
-    method_parameters(method)  # an unknown one is refused before anything is fetched
+    method_parameters(method)  # fail on an unknown method before anything is downloaded
     context = context_for(
         base, revision, calibration, samples=samples, max_tokens=max_tokens, batch_size=batch_size, dtype=dtype,
         trust_remote_code=trust_remote_code,
@@ -59,27 +59,27 @@ def prune(
 
 def _check_not_another(recipe: Recipe, path: Path, force: bool) -> None:
     if path.is_file() and not force and load_recipe(str(path)).digest != recipe.digest:
-        raise ArgumentError(f"{path}: is there and drops other layers; give another --out, or --force")
+        raise ArgumentError(f"{path}: already exists and drops other layers; use another --out, or --force")
 
 
 def _numbers(remove: str) -> list[int]:
     try:
         return sorted({int(number) for number in remove.split(",")})
     except ValueError as error:
-        raise ArgumentError(f"remove={remove}: give numbers of layers, as 1,2,3") from error
+        raise ArgumentError(f"remove={remove}: expected numbers of layers, such as 1,2,3") from error
 
 
 def export(
     recipe: RecipeName,
     folder: Annotated[Path, typer.Argument(help="New folder for the checkpoint.")],
     pretrained: BasePath = None,
-    shard_size: Annotated[float, typer.Option(help="Most gigabytes of a file; so much is in memory.", min=0.001)] = 2.0,
+    shard_size: Annotated[float, typer.Option(help="Largest file, in GB; also held in memory.", min=0.001)] = 2.0,
     trust_remote_code: bool = False,
     trust_layer_fields: Annotated[
-        bool, typer.Option("--trust-layer-fields", help="Go without a check that dropping its layers is exact.")
+        bool, typer.Option("--trust-layer-fields", help="Skip the check that dropping layers of this model is exact.")
     ] = False,
 ) -> None:
-    """Write a pruned model as an ordinary checkpoint that stock transformers and vLLM load."""
+    """Write a pruned model as an ordinary checkpoint that stock transformers and vLLM can load."""
     from lm_eval_ext.pruning.export import export as write
 
     path = write(
@@ -92,17 +92,17 @@ def export(
 def recover(
     recipe: RecipeName,
     folder: Annotated[Path, typer.Argument(help="New folder for the adapter or checkpoint.")],
-    data: Annotated[str, typer.Option(help="Texts, as of `prune --calibration`.")],
+    data: Annotated[str, typer.Option(help="Training texts, in the format of `prune --calibration`.")],
     lora: Annotated[bool, typer.Option("--lora", help="Train an adapter instead of all weights.")] = False,
     pretrained: BasePath = None,
     samples: int = 1000,
     steps: int = 100,
     batch_size: int = 8,
-    learning_rate: Annotated[float | None, typer.Option(help="By default 2e-4 with --lora, 1e-5 without.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Default: 2e-4 with --lora, 1e-5 without.")] = None,
     max_tokens: int = 2048,
     seed: int = 0,
 ) -> None:
-    """Train a pruned model further, as a control: knowledge comes back, long reasoning does not."""
+    """Fine-tune a pruned model, as a control: knowledge comes back, long reasoning does not."""
     from lm_eval_ext.harness.task_prompts import task_prompts
     from lm_eval_ext.pruning.recovery import recover as train
 
@@ -115,7 +115,7 @@ def recover(
 
 @recipes.command("list")
 def list_() -> None:
-    """List the recipes that ship, or lie in a checkout's pruned_models/."""
+    """List the shipped recipes, or those in pruned_models/ of a checkout."""
     for name in recipe_names():
         recipe = load_recipe(name)
         print(f"{name:32}{recipe.base:28}{recipe.method:12}drops {format_layers(recipe.drop)}")
@@ -123,7 +123,7 @@ def list_() -> None:
 
 @recipes.command()
 def show(recipe: RecipeName) -> None:
-    """Print a recipe, and its digest."""
+    """Print a recipe and its digest."""
     found = load_recipe(recipe)
     for name, value in found.model_dump(mode="json", exclude_defaults=True).items():
         print(f"{name}: {format_layers(found.drop) if name == 'drop' else value}")
@@ -132,9 +132,12 @@ def show(recipe: RecipeName) -> None:
 
 @recipes.command()
 def check(
-    paths: Annotated[list[Path] | None, typer.Argument(help="YAMLs; by default all of pruned_models/.")] = None,
+    paths: Annotated[list[Path] | None, typer.Argument(help="Recipe YAMLs; by default all in pruned_models/.")] = None,
 ) -> None:
-    """Check recipes: fields, layers, and that no two say the same; exits with 1 at the first fault of each file."""
+    """Check recipes for invalid fields, invalid layers and duplicates; exits with 1 if there are errors.
+
+    Reports the first error of each file.
+    """
     found: dict[str, Path] = {}
     faults = 0
     for path in paths or sorted(PRUNED_MODELS.glob("*.yaml")):
@@ -143,7 +146,7 @@ def check(
         except RecipeError as error:
             print(error)
             faults += 1
-    print(f"{len(found)} recipes in order, {faults} faulty")
+    print(f"recipes: {len(found)} valid, {faults} invalid")
     if faults:
         raise typer.Exit(1)
 

@@ -1,4 +1,4 @@
-"""`lm-eval-tts tasks`: write a benchmark's YAML, its variants, and find what is wrong with it."""
+"""`lm-eval-tts tasks`: write benchmark YAMLs and their variants, and check them."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ from lm_eval_ext.authoring.variants import sync as sync_variants
 from lm_eval_ext.errors import ResultsError, TaskError
 from lm_eval_ext.paths import TASKS
 
-tasks = typer.Typer(help="Benchmarks as YAML.", no_args_is_help=True)
+tasks = typer.Typer(help="Benchmark definitions (YAML).", no_args_is_help=True)
 BUDGETS, VOTES = [512, 1024, 2048, 4096, 8192], [8, 32]
 
 
 @tasks.command()
 def new(
-    name: Annotated[str, typer.Argument(help="The benchmark's name, without tts_.")],
+    name: Annotated[str, typer.Argument(help="Name of the benchmark, without tts_.")],
     dataset: Annotated[str, typer.Option(help="ORG/NAME on the Hub, or a .jsonl, .json, .csv or .parquet file.")],
-    question: Annotated[str, typer.Option(help="The dataset's field with the question.")],
+    question: Annotated[str, typer.Option(help="Dataset field with the question.")],
     answer: Annotated[
-        str, typer.Option(help="The dataset's field with the gold answer; of choices a letter, an index or a text.")
+        str, typer.Option(help="Dataset field with the gold answer; for multiple choice, a letter, index or text.")
     ],
     choices: Annotated[
-        list[str] | None, typer.Option(help="Of multiple choice: the field with the list, or one for each choice.")
+        list[str] | None, typer.Option(help="For multiple choice: the field with all choices, or one field per choice.")
     ] = None,
-    split: Annotated[str, typer.Option(help="Of the dataset; of a file, test.")] = "test",
-    config: Annotated[str | None, typer.Option(help="Of the dataset, where it has several.")] = None,
+    split: Annotated[str, typer.Option(help="Split of the dataset; for a file, test.")] = "test",
+    config: Annotated[str | None, typer.Option(help="Configuration of the dataset, if it has several.")] = None,
     source: Annotated[str, typer.Option(help="Where the questions are published; by default the dataset.")] = "",
-    license_: Annotated[str, typer.Option("--license", help="Of the questions, as CC-BY-4.0.")] = "",
+    license_: Annotated[str, typer.Option("--license", help="License of the questions, such as CC-BY-4.0.")] = "",
     budgets: Annotated[
         list[int] | None, typer.Option("--budget", min=1, help="A thinking budget; by default 512, 1024, ..., 8192.")
     ] = None,
     votes: Annotated[
-        list[int] | None, typer.Option("--votes", min=2, help="A number of samples that vote; by default 8 and 32.")
+        list[int] | None, typer.Option("--votes", min=2, help="A number of voting samples; by default 8 and 32.")
     ] = None,
-    to: Annotated[Path, typer.Option(help="Folder of task YAMLs; lm_eval finds it by --include_path.")] = Path("tasks"),
+    to: Annotated[Path, typer.Option(help="Folder of task YAMLs, for lm_eval's --include_path.")] = Path("tasks"),
 ) -> None:
-    """Write a benchmark's YAML and its variants from a dataset's real columns."""
+    """Write a benchmark's YAML and its variants from the columns of a dataset."""
     from lm_eval_ext.authoring.draft import draft, write_draft
 
     name = name.removeprefix("tts_")
@@ -62,11 +62,11 @@ def sync(
         Path | None,
         typer.Argument(help="Folder with base task YAMLs; by default ours.", file_okay=False, exists=True),
     ] = None,
-    check: Annotated[bool, typer.Option("--check", help="Change nothing; exit 1 if a variant is out of date.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Only check; exit with 1 if a variant is outdated.")] = False,
 ) -> None:
-    """Write the variants (thinking budgets, votes) that base YAMLs declare under metadata.variants.
+    """Write the variants (thinking budgets, votes) declared in base YAMLs under metadata.variants.
 
-    Of our own tasks, in a checkout, it also writes the page of all tasks in the documentation.
+    For our own tasks, in a checkout, it also updates the documentation page that lists them.
     """
     changed = sync_variants(folder or TASKS, write=not check)
     for path in changed:
@@ -75,21 +75,21 @@ def sync(
         raise typer.Exit(1)
     if folder is None and not check and (page := write_tasks_page()):
         print(page)
-    print(f"{len(changed)} files {'out of date' if check else 'changed'}")
+    print(f"files {'out of date' if check else 'changed'}: {len(changed)}")
 
 
 @tasks.command("check")
 def check_(
-    given: Annotated[list[str] | None, typer.Argument(help="Files, folders or names; by default all tasks.")] = None,
-    data: Annotated[bool, typer.Option("--data/--no-data", help="Look at the datasets as well.")] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="Findings as a JSON array.")] = False,
-    site: Annotated[Path | None, typer.Option(help="Another site.yaml, which names gated benchmarks.")] = None,
+    given: Annotated[list[str] | None, typer.Argument(help="Files, folders or task names; by default all.")] = None,
+    data: Annotated[bool, typer.Option("--data/--no-data", help="Also check the datasets.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print findings as a JSON array.")] = False,
+    site: Annotated[Path | None, typer.Option(help="A different site.yaml, which lists gated benchmarks.")] = None,
     trust: Annotated[bool, typer.Option("--trust", help="Run the functions and loaders that the files name.")] = False,
 ) -> None:
-    """Find what is wrong with benchmarks: YAML, fields, names, metrics, prompts, and their questions and answers.
+    """Check benchmarks: YAML, fields, names, metrics, prompts, and their questions and answers.
 
-    Nothing that a file names is run, unless --trust is given. One line a finding, as FILE:LINE: RULE: TEXT. Exits with
-    0 if there are none but warnings, else with 1; with 2 if it was called wrongly.
+    Code named in a file is not run unless --trust is given. Prints one finding per line, as FILE:LINE: RULE: TEXT.
+    Exits with 0 if there are no errors (warnings are fine), 1 if there are, 2 for invalid usage.
     """
     try:
         found = checked([_path(one) for one in given or [str(TASKS)]], data=data, site=site, trust=trust)
@@ -100,7 +100,7 @@ def check_(
     if as_json:
         print(json.dumps([finding.as_json() for finding in found], indent=1))
     else:
-        print("\n".join([*map(str, found), f"{faults} faults, {len(found) - faults} warnings"]))
+        print("\n".join([*map(str, found), f"errors: {faults}, warnings: {len(found) - faults}"]))
     if faults:
         raise typer.Exit(1)
 
@@ -122,12 +122,12 @@ def checked(paths: Sequence[Path], *, data: bool, site: Path | None = None, trus
 
 
 def _path(given: str) -> Path:
-    """A path as it is; of a task's name its file."""
+    """A path unchanged; for a task's name, its file."""
     if Path(given).exists():
         return Path(given)
     named = [path for path in TASKS.rglob("*.yaml") if path.stem == given]
     if not named:
         near = difflib.get_close_matches(given, [path.stem for path in TASKS.rglob("*.yaml")], 1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise TaskError(f"{given}: is neither a file, a folder, nor the name of a task of ours{hint}")
+        raise TaskError(f"{given}: not a file, a folder, or the name of one of our tasks{hint}")
     return named[0]

@@ -1,8 +1,8 @@
-"""Final answers, whether they equal the gold one, and votes."""
+"""Extracting final answers, grading them against the gold answer, and voting."""
 
-# Rises with every change by which an answer may be found or graded otherwise; scores of two versions are not compared.
-# 1: all until versions were recorded. 2: answers are read whole, units and letters by the task, many languages.
+# Bumped whenever a change may extract or grade an answer differently; scores of different versions are not compared.
+# 1: everything before versions were recorded. 2: answers are read whole, units and letters by the task, many languages.
 GRADER_VERSION = 2
 
-GRADING_METRICS = ("math_verify", "choice_match")  # those of a task's metrics that grade
-COMPARED = ("correct", "wrong", "no answer")  # the reasons of a grade that nothing got in the way of
+GRADING_METRICS = ("math_verify", "choice_match")  # the metrics that grade answers
+COMPARED = ("correct", "wrong", "no answer")  # the reasons of a grade that was reached without a failure

@@ -1,6 +1,6 @@
-"""Whether two expressions are equal: numbers by their values, all else by Math-Verify.
+"""Equality of two expressions: numbers by value, everything else by Math-Verify.
 
-For workers only (`pool`): it computes whatever an answer says.
+Call it in a worker only (`workers`): it computes whatever an answer says.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from sympy import Basic, Expr
     from sympy.matrices import MatrixBase
 
-    Expression: TypeAlias = Basic | MatrixBase  # whatever an answer reads as
+    Expression: TypeAlias = Basic | MatrixBase  # what an answer is parsed to
 
-TOLERANCE = Fraction(1, 10**5)  # relative, between a rounded decimal and what it stands for
+TOLERANCE = Fraction(1, 10**5)  # relative, between a rounded decimal and the exact value
 _DIGITS = 40
 _NEARLY_NOTHING = Fraction(1, 10**30)
 
 
 def equal_expressions(one: Expression, other: Expression) -> bool:
-    """Whether two of sympy's expressions, sets, relations or matrices are the same."""
+    """Whether two sympy expressions, sets, relations or matrices are equal."""
     numbers = is_number(one), is_number(other)
     if all(numbers):
         return _equal_numbers(one, other)
@@ -28,19 +28,19 @@ def equal_expressions(one: Expression, other: Expression) -> bool:
         return False
     names, others = _names(one), _names(other)
     if names != others and {name.lower() for name in names} == {name.lower() for name in others}:
-        return False  # Math-Verify takes Omega for omega, and E for e
+        return False  # Math-Verify confuses Omega with omega, and E with e
     return bool(_verified(one, other) or _verified(other, one))
 
 
 def is_number(expression: object) -> bool:
-    """Whether it is one number, known or to be computed."""
+    """Whether `expression` is a single number, already evaluated or not."""
     from sympy import Expr
 
     return isinstance(expression, Expr) and not expression.is_Matrix and bool(expression.is_number)
 
 
 def is_relation(expression: object) -> bool:
-    """Whether it is an equation, an inequality, or several of them."""
+    """Whether `expression` is one or more equations or inequalities."""
     from sympy.core.relational import Relational
     from sympy.logic.boolalg import Boolean
 
@@ -61,7 +61,7 @@ def _names(expression: Expression) -> set[str]:
 
 
 def _equal_numbers(one: Expr, other: Expr) -> bool:
-    """Exactly where both are exact, else relative to their size: three decimals of pi are not pi, six are."""
+    """Compare exactly if both are exact, else relative to their size: pi to three decimals is not pi, to six it is."""
     from sympy import Float, simplify
 
     first, second = (number.doit().evalf(_DIGITS) for number in (one, other))
@@ -69,15 +69,15 @@ def _equal_numbers(one: Expr, other: Expr) -> bool:
         return bool(first == second and first.is_extended_real and first.is_infinite)
     rounded = one.has(Float) or other.has(Float)
     sizes = abs(first), abs(second)
-    if not rounded and min(sizes) < _NEARLY_NOTHING:  # there are no relative differences about zero
+    if not rounded and min(sizes) < _NEARLY_NOTHING:  # relative differences mean nothing near zero
         return bool(simplify(one - other) == 0)
     tolerance = TOLERANCE if rounded else Fraction(1, 10 ** (_DIGITS // 2))
     return bool(abs(first - second) <= max(sizes) * tolerance)
 
 
 def _verified(gold: Expression, answer: Expression) -> bool:
-    """Math-Verify's verdict; it follows the form of what it takes for the gold answer."""
+    """Math-Verify's verdict, which depends on the form of the answer it takes as gold."""
     from math_verify import verify
 
-    # The worker that this runs in is killed from outside, so Math-Verify's own alarms are off.
+    # The worker this runs in is killed from outside, so Math-Verify's own timeouts are off.
     return bool(verify(gold, answer, timeout_seconds=None, allow_set_relation_comp=True))

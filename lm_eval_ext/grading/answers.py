@@ -1,4 +1,4 @@
-"""The final answers of all samples of a task, as its filter asks for them."""
+"""The final answers of all samples of a task, as its filter extracts them."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from lm_eval_ext.grading.extraction import ChoiceExtractor, Extractor
 from lm_eval_ext.grading.grading import grades
 from lm_eval_ext.grading.letters import ALL
 
-TRACE = ("thinking_tokens", "answer_tokens", "forced", "looped")  # what our generations know of how they came about
+TRACE = ("thinking_tokens", "answer_tokens", "forced", "looped")  # what our generations record about themselves
 
-Outputs = Sequence[Sequence[str]]  # texts by question and sample
+Outputs = Sequence[Sequence[str]]  # texts by question, then sample
 
 
 class Answer(str):
-    """A final answer that remembers how its text came about, where the text knows."""
+    """A final answer that carries the trace of the generation it came from, if it has one."""
 
     trace: dict[str, float] | None = None
 
     @classmethod
     def of(cls, output: str, text: str) -> Answer:
-        """The answer `text` that was found in `output`."""
+        """The answer `text`, found in `output`."""
         answer = cls(text)
         if all(hasattr(output, name) for name in TRACE):
             answer.trace = {name: float(getattr(output, name)) for name in TRACE}
@@ -38,20 +38,20 @@ def math_answers(
     find: Sequence[str] = ("boxed", "declared"),
     thinking_end: str | None = None,
 ) -> list[list[Answer]]:
-    """The final answer of every sample: the last box after the thinking, or what is declared as the answer.
+    """The final answer of every sample: the last box after the thinking, or the declared answer.
 
-    They are graded in one go as well, so that metrics, which are asked question by question, find that done.
+    Also grades them all at once, so that metrics, which run question by question, find the verdicts cached.
 
     Args:
-        outputs: texts by question and sample.
+        outputs: texts by question, then sample.
         docs: the dataset's rows.
-        gold: the dataset's field that holds the gold answer, in any case; where there is none of that name, or it
-            holds a whole solution of several lines, answers are graded later, question by question.
-        find: where answers are looked for, in this order: `boxed`, `declared`, `last_expression`.
-        thinking_end: what ends the thinking, for a stock model whose marker is not among the known ones.
+        gold: the dataset's field with the gold answer, case-insensitive. If no such field exists, or it holds a whole
+            solution of several lines, answers are graded later, question by question.
+        find: where to look for answers, in this order: `boxed`, `declared`, `last_expression`.
+        thinking_end: the marker that ends the thinking, for a stock model whose marker is not a known one.
 
     Raises:
-        TaskError: `find` names another place.
+        TaskError: `find` names an unknown place.
     """
     answers = _remembering(outputs, Extractor(find, thinking_end).answers(outputs))
     golds = [_field(doc, gold) for doc in docs]
@@ -73,12 +73,12 @@ def choice_answers(
     find: Sequence[str] = ("boxed", "declared"),
     thinking_end: str | None = None,
 ) -> list[list[Answer]]:
-    """The letter that every sample chose, of those that its question has.
+    """The letter that each sample chose, among the letters of its question.
 
     Args:
-        outputs, docs, find, thinking_end: as of `math_answers`.
-        letters: those allowed where a question does not list its choices.
-        choices: the dataset's field that does.
+        outputs, docs, find, thinking_end: as in `math_answers`.
+        letters: the allowed letters if a question does not list its choices.
+        choices: the dataset's field that lists the choices.
     """
     allowed = [_letters_of(doc, choices) or letters for doc in docs]
     return _remembering(outputs, ChoiceExtractor(Extractor(find, thinking_end), allowed).answers(outputs))
@@ -96,17 +96,17 @@ def _remembering(outputs: Outputs, found: Sequence[Sequence[str]]) -> list[list[
     ]
 
 
-FINDERS: dict[str, Callable[..., list[list[Answer]]]] = {  # by the names of lm-eval's filters
+FINDERS: dict[str, Callable[..., list[list[Answer]]]] = {  # by lm-eval filter name
     "math_answer": math_answers,
     "choice_answer": choice_answers,
 }
 
 
 def check_options(name: str, options: Mapping[str, Any]) -> None:
-    """Check the options of a filter before any sample is there.
+    """Check the options of a filter before any sample is generated.
 
     Raises:
-        TaskError: an option that it has not, or a place to look in that there is not.
+        TaskError: an unknown option, or an unknown place in `find`.
     """
     known = list(inspect.signature(FINDERS[name]).parameters)[2:]
     if unknown := next((option for option in options if option not in known), None):

@@ -1,6 +1,6 @@
-"""Two answers compared by their readings: any two that say the same make them equal; always symmetric.
+"""Comparison of two answers: they are equal if any reading of one equals any reading of the other; always symmetric.
 
-For workers only (`pool`): an algebra system computes whatever an answer says.
+Call it in a worker only (`workers`): an algebra system computes whatever an answer says.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 
 def warm_up() -> None:
-    """Have the parser meet the usual forms once: it learns each when it first sees it, which takes up to 0.1 s."""
+    """Parse the usual forms once: the first time the parser sees a form takes up to 0.1 s."""
     usual = (
         r"(x-1)^2+\frac{\pi}{2}", r"\sqrt{2}-3i", "(3,5)", r"\{1,2\}\cup[0,\infty)", r"x_1=5\%", r"x \le 7^\circ",
         r"5\text{ cm}",
     )  # fmt: skip
-    import math_verify  # noqa: F401  # a grader without it fails here, where it is reported
+    import math_verify  # noqa: F401  # if it is missing, fail here, where the error is reported
 
     for text in usual:
         if not _any_same(readings(text), readings(text)):
@@ -46,13 +46,13 @@ def _evaluated(expression: Expression) -> complex | None:
         return None
     try:
         number = complex(expression.evalf(15))
-    except (TypeError, ValueError, OverflowError):  # no number after all, or one beyond the range of a float
+    except (TypeError, ValueError, OverflowError):  # not a number after all, or outside the range of a float
         return None
     return number if math.isfinite(abs(number)) else None
 
 
 def compared(one: str, other: str) -> bool | None:
-    """Whether two `normalised` answers say the same; None if one of them cannot be read and they differ as text."""
+    """Whether two `normalised` answers are equal; None if one of them cannot be read and they differ as text."""
     if same_text(one, other):
         return True
     first, second = readings(one), readings(other)
@@ -61,12 +61,12 @@ def compared(one: str, other: str) -> bool | None:
     try:
         return _any_same(first, second)
     except (RuntimeError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
-        # sympy's own, of what cannot be compared; some of them could not travel back from a worker
+        # sympy's errors about incomparable expressions; some of them cannot be pickled back from a worker
         raise ValueError(" ".join(str(error).split())[:200]) from None
 
 
 def same_text(one: str, other: str) -> bool:
-    """Whether two answers are the same words or the same signs; where one is marked as text, capitals do not matter."""
+    """Whether two answers are the same words or symbols; case is ignored if one is marked as text."""
     first, second = as_text(one), as_text(other)
     marked = any(re.match(r"\\(?:text|mathrm|mbox)", text) for text in (one, other))
     words = plain_words(one), plain_words(other)
@@ -102,7 +102,7 @@ def _same_members(one: Several, other: Several) -> bool:
 
 
 def _is_set(some: Several) -> bool:
-    """Whether members count once; so do the points of a list of points."""
+    """Whether duplicates are ignored, as in a set or a list of points."""
     points = all(isinstance(reading, Several) for member in some.members for reading in member[:1])
     return some.kind == "set" or (some.kind == "list" and points)
 
@@ -132,7 +132,7 @@ def _same_value(one: Value, other: Value) -> bool:
 
 
 def _same_relation(bare: Value, whole: Value) -> bool:
-    """`> 12` and `x > 12`, whatever the name."""
+    """Whether `> 12` equals `x > 12`, whatever the name."""
     from sympy import Symbol
     from sympy.core.relational import Relational
 
@@ -144,7 +144,7 @@ def _same_relation(bare: Value, whole: Value) -> bool:
 
 
 def _same_percentage(percentage: Value, other: Value) -> bool:
-    """50% is 50% and stands for 50 as well as for 0.5."""
+    """Whether a percentage equals a value: 50% equals 50%, 50 and 0.5."""
     if other.unit is not None:
         return False
     if other.percent:
@@ -155,11 +155,11 @@ def _same_percentage(percentage: Value, other: Value) -> bool:
 
 
 def _in_base(value: Value) -> Expression:
-    """The value in base units; of a relation (`x < 7 cm`) its numbers."""
+    """The value in base units; in a relation (`x < 7 cm`), its numbers are converted."""
     from sympy import Float, Rational
     from sympy.core.relational import Relational
 
-    unit: Unit = value.unit  # type: ignore[assignment]  # only asked of those that have one
+    unit: Unit = value.unit  # type: ignore[assignment]  # only called for values with a unit
     slope, intercept = (Rational(part.numerator, part.denominator) for part in (unit.slope, unit.intercept))
     factor = slope if unit.exact else Float(slope, 40)
 

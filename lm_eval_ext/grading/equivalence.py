@@ -1,4 +1,4 @@
-r"""What text and plain numbers tell of two answers, without algebra; most comparisons end here."""
+r"""Comparison of two answers as text and plain numbers, without algebra; most comparisons end here."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from itertools import accumulate
 from lm_eval_ext.grading.algebra import TOLERANCE
 
 LONGEST_ANSWER = 2_000  # characters; no gold answer comes near
-DEEPEST_NESTING = 25  # brackets; from about 40 Math-Verify's parser takes longer than any limit
+DEEPEST_NESTING = 25  # brackets; beyond about 40 Math-Verify's parser exceeds any time limit
 
 _NUMBER = re.compile(
     r"^([+-]?(?:\d{1,400}(?:\.\d{0,400})?|\.\d{1,400}))"
@@ -20,13 +20,13 @@ _FRACTION = re.compile(
     r"^([+-]?)\s*(?:\\frac\{([+-]?\d{1,400})\}\{(\d{1,400})\}|\(?([+-]?\d{1,400})\)?\s*/\s*\(?(\d{1,400})\)?)$"
 )
 _ESCAPED = re.compile(r"\\.", re.DOTALL)
-_LOOSE_SPACE = re.compile(r"(?<!\w) | (?!\w)")  # a space between two words or two numbers says something
+_LOOSE_SPACE = re.compile(r"(?<!\w) | (?!\w)")  # a space between two words or two numbers is significant
 _BASED = re.compile(r"^([+-]?[0-9A-Za-z]{1,400})_\{?\(?(\d{1,2})\)?\}?$")
 _ASSIGNED = re.compile(r"^[A-Za-z] ?= ?([^=]+)$")
 
 
 def refused(answer: str) -> bool:
-    """Whether an answer is too long, nested too deeply, or too broken (its braces do not match), to be looked at."""
+    """Whether an answer is too long, too deeply nested or too broken (unbalanced braces) to be read."""
     if len(answer) > LONGEST_ANSWER:
         return True
     depths = list(accumulate((character in "([{") - (character in ")]}") for character in answer))
@@ -35,7 +35,7 @@ def refused(answer: str) -> bool:
 
 
 def plainly_equal(one: str, other: str) -> bool | None:
-    """A verdict that needs no algebra; None where there is none.
+    """The verdict if it can be reached without algebra, else None.
 
     Args:
         one: an answer, already `normalised`.
@@ -54,11 +54,11 @@ def plainly_equal(one: str, other: str) -> bool | None:
     if values[0] == values[1]:
         return True
     mixed = bool(_FRACTION.match(one)) != bool(_FRACTION.match(other))
-    return None if mixed else False  # a decimal may stand, rounded, for a fraction
+    return None if mixed else False  # a decimal may be a rounded fraction
 
 
 def _equal_but_for_a_name(one: str, other: str) -> bool | None:
-    """`x = 5` and `5`."""
+    """Compare `x = 5` with `5`."""
     named = _ASSIGNED.match(one) or _ASSIGNED.match(other)
     return plainly_equal(named[1], other if "=" in one else one) if named else None
 
@@ -72,7 +72,7 @@ def _equal_tuples(one: str, other: str) -> bool | None:
 
 
 def _members(text: str) -> list[str]:
-    """What a tuple, `(a, b)`, consists of, if it holds no other brackets but braces."""
+    """Members of a tuple `(a, b)`, if it contains no brackets other than braces."""
     if not (text.startswith("(") and text.endswith(")")) or re.search(r"[(\[)\]]|\\[{}]", text[1:-1]):
         return []
     depths = accumulate((character == "{") - (character == "}") for character in text[1:-1])
@@ -88,7 +88,7 @@ def _closed_up(text: str) -> str:
 
 
 def _equal_in_bases(one: str, other: str, *bases: re.Match[str] | None) -> bool | None:
-    """Numbers of which one at least says its base; where the other does not, the digits are to be the same."""
+    """Compare numbers with at least one explicit base; if the other has none, the digits must be the same."""
     if all(bases):
         values = [_in_base(base[1], int(base[2])) for base in bases if base]
         return None if None in values else values[0] == values[1]
@@ -99,7 +99,7 @@ def _equal_in_bases(one: str, other: str, *bases: re.Match[str] | None) -> bool 
 def _in_base(digits: str, base: int) -> int | None:
     try:
         return int(digits, base) if base > 1 else None
-    except ValueError:  # not such a number, an indexed name perhaps
+    except ValueError:  # not a number in a base, perhaps an indexed name
         return None
 
 
@@ -117,7 +117,7 @@ def _rational(text: str) -> Fraction | None:
 
 
 def value(text: str) -> complex | None:
-    """What a plain number amounts to; None for anything else, and beyond the range of a float."""
+    """The value of a plain number; None for anything else, or if it exceeds the range of a float."""
     rational = _rational(text)
     try:
         return None if rational is None else complex(rational)

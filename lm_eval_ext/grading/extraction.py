@@ -1,4 +1,4 @@
-"""The final answer in a model's output: what follows the thinking, and in that the last thing declared final."""
+"""Finds the final answer in a model's output: the last answer declared after the thinking."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from lm_eval_ext.thinking_formats import answer_after_thinking, ends_thinking, o
 logger = logging.getLogger("lm_eval.tts")
 
 _BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{")
-# What follows "answer is" or "Answer:", or a heading of its own, markdown or not, in any language.
+# The text after "answer is" or "Answer:", or after such a heading, in markdown or plain text and several languages.
 _LATIN = r"answer|respuesta|réponse|antwort|risposta|resposta|odpowiedź|cevap|jawaban|đáp án|ответ|відповідь"
 _OTHER = r"答案|解答|答え|答|정답|답|الجواب|الإجابة|उत्तर|উত্তর|คำตอบ"
 _ANSWER = rf"(?:\b(?:{_LATIN})\b|{_OTHER})"
 _IS_WORD = r"(?:is|es|est|ist|è|é|là|adalah|это)\b|[:=：是为為はは은는هو]|है"
-# Quantifiers give nothing back (`*+`): an output may be a hundred thousand line breaks.
+# Quantifiers are possessive (`*+`), to avoid backtracking: an output may be a hundred thousand line breaks.
 _NO_REPEAT = rf"(?!\W*+(?:final\s++)?{_ANSWER})"
 _NO_OTHER = rf"(?!\W*+(?:the\s++)?(?:final\s++)?{_ANSWER})"
 _IS = rf"(?:\**+\s*+(?:{_IS_WORD})++[\s:：*]*+|(?<=answer)\**+[ \t]*+\n\s*+)"
 _DECLARED = re.compile(rf"(?i){_ANSWER}{_IS}{_NO_OTHER}(?=\S)")
-_MOST_DECLARED = 50  # declarations looked at, from the last; an output in a loop has thousands
+_MOST_DECLARED = 50  # declarations considered, from the last; an output that loops has thousands
 _LONGEST = 2_000  # characters of one
-_SHORT = 200  # characters of a text that may be a letter and its choice, and nothing else
+_SHORT = 200  # characters of a text that may be nothing but a letter and its choice
 _FINAL = re.compile(rf"(?i)(?:\bfinal\s++answer\b|最终答案|最終答案)\**+\s*+[:：][\s*]*+{_NO_REPEAT}\S")
 _OPENING = re.compile(r"\$\$|(?<!\\)\$|\\\(|\\\[")
 _CLOSINGS = {
@@ -41,7 +41,7 @@ _NUMBER = (
 )
 _EXPRESSION = re.compile(rf"([+-]?\\[dt]?frac\{{[^{{}}]*\}}\{{[^{{}}]*\}})|{_NUMBER}")
 _DECIMAL_COMMA = re.compile(r"^([+-]?\d+),(\d{1,2}|\d{4,})$|^([+-]?0),(\d+)$")
-# What may stand between the members of one enumeration of boxes or formulas.
+# Text allowed between the boxes or formulas of one enumeration.
 _BETWEEN = re.compile(r"(?:[\s,;$.]|\\[()\[\],; ]|\\q?quad|\\text\s*\{\s*(?:and|or)\s*\}|\b(?:and|or)\b)*")
 _BRACE = re.compile(r"(?<!\\)[{}]")
 _SENTENCE = re.compile(r"\b(?:is|are|equals)\s+")
@@ -54,25 +54,25 @@ _REASON = re.compile(r",?(?<!\s)\s++(?:since|because|as|which|where|so)\b|\s[-�
 
 
 class Extractor:
-    """Finds the answers of all samples of a task.
+    """Extracts the answers of all samples of a task.
 
     Args:
-        find: where, in this order: `boxed`, `declared` ("The answer is ...", "Answer: ..."), `last_expression` (the
-            last formula or number; it takes what was meant as a step for an answer).
-        thinking_end: what ends the thinking, besides the known markers.
+        find: where to look, in this order: `boxed`, `declared` ("The answer is ...", "Answer: ..."), `last_expression`
+            (the last formula or number, which may be just a step of the solution).
+        thinking_end: a marker that ends the thinking, besides the known ones.
 
     Raises:
-        TaskError: a place to look in that is not one of these.
+        TaskError: `find` names an unknown place.
     """
 
     def __init__(self, find: Sequence[str] = ("boxed", "declared"), thinking_end: str | None = None) -> None:
         if isinstance(find, str) or not find or not set(find) <= _PLACES.keys():
-            raise TaskError(f"find={find!r} of an answer filter; allowed: a list of {', '.join(_PLACES)}")
+            raise TaskError(f"answer filter: find={find!r}; expected a list of: {', '.join(_PLACES)}")
         self.find = tuple(find)
         self.thinking_end = thinking_end
 
     def answers(self, questions: Sequence[Sequence[str]]) -> list[list[str]]:
-        """The final answer of every sample by question; empty where a sample has none."""
+        """The final answer of every sample, by question; empty if a sample has none."""
         needs_end = self.needs_end(questions)
         return [
             [final_answer(output, self.find, self.ends, needs_end=needs_end) for output in samples]
@@ -80,7 +80,7 @@ class Extractor:
         ]
 
     def needs_end(self, questions: Sequence[Sequence[str]]) -> bool:
-        """Whether a sample without an end of thinking was cut in it."""
+        """Whether a sample without an end-of-thinking marker was cut while thinking."""
         needed = self.thinking_end is not None or _starts_in_the_prompt(questions)
         if needed:
             _warn_of_cut_samples(questions, self.ends)
@@ -88,12 +88,12 @@ class Extractor:
 
     @property
     def ends(self) -> tuple[str, ...]:
-        """What ends the thinking besides the known marks."""
+        """Markers that end the thinking, besides the known ones."""
         return (self.thinking_end,) if self.thinking_end else ()
 
 
 class ChoiceExtractor(Extractor):
-    """Finds the letters that samples chose.
+    """Extracts the letters that samples chose.
 
     Args:
         places: where to look.
@@ -105,7 +105,7 @@ class ChoiceExtractor(Extractor):
         self.allowed = allowed
 
     def answers(self, questions: Sequence[Sequence[str]]) -> list[list[str]]:
-        """The letter of every sample by question; empty where a sample has none."""
+        """The letter of every sample, by question; empty if a sample has none."""
         needs_end = self.needs_end(questions)
         allowed = self.allowed or [ALL] * len(questions)
         parts = [[answer_part(output, self.ends, needs_end=needs_end) for output in samples] for samples in questions]
@@ -115,9 +115,9 @@ class ChoiceExtractor(Extractor):
         ]
 
     def letter(self, text: str, letters: str = ALL) -> str:
-        """The letter that what follows the thinking names.
+        """The letter chosen in the text after the thinking.
 
-        It is that of the final answer; where that names none, of a box, a declaration, or a short text as a whole.
+        Taken from the final answer; if that names no letter, from a box, a declaration, or a short text as a whole.
         """
         answers = [final_answer(_Part(text), self.find), last_boxed(text), *declarations(text), *letters_named(text)]
         whole = [text.strip()] if len(text) < _SHORT else []
@@ -125,7 +125,7 @@ class ChoiceExtractor(Extractor):
 
 
 class _Part(str):
-    """A text that is all answer."""
+    """A text that is entirely answer, its thinking already removed."""
 
     @property
     def answer(self) -> str:
@@ -136,13 +136,13 @@ def _warn_of_cut_samples(questions: Sequence[Sequence[str]], ends: Sequence[str]
     texts = [output for samples in questions for output in samples if not hasattr(output, "answer")]
     cut = sum(not ends_thinking(output, ends) for output in texts)
     if cut:
-        logger.warning("%d of %d samples do not end their thinking, as others do: they have no answer", cut, len(texts))
+        logger.warning("%d of %d samples were cut while thinking (others end it) and have no answer", cut, len(texts))
 
 
 def _starts_in_the_prompt(questions: Sequence[Sequence[str]]) -> bool:
-    """Whether these are texts of a thinking model whose prompt opens the thinking: one ends what it did not start.
+    """Whether the model's prompt opens the thinking: some text ends a thinking it did not start.
 
-    A text among them without any marker then was cut in its thinking.
+    If so, a text without any marker was cut while thinking.
     """
     return any(
         ends_thinking(output) and not opens_thinking(output)
@@ -153,10 +153,10 @@ def _starts_in_the_prompt(questions: Sequence[Sequence[str]]) -> bool:
 
 
 def answer_part(output: str, ends: Sequence[str] = (), *, needs_end: bool = False) -> str | None:
-    """The part after the thinking; None where the output was cut before it ended.
+    """The part after the thinking; None if the output was cut before the thinking ended.
 
-    A generation of ours says itself what its answer is; in any other text the marks are looked for, and a text
-    without any of them is all answer, unless it `needs_end`.
+    Our own generations record where their answer starts; any other text is searched for markers, and a text without
+    any is all answer, unless `needs_end`.
     """
     if hasattr(output, "answer"):
         answer: str | None = output.answer
@@ -171,9 +171,9 @@ def final_answer(
     *,
     needs_end: bool = False,
 ) -> str:
-    """The last `\\boxed{}` after the thinking, else what is declared as the answer; empty where there is none.
+    """The last `\\boxed{}` after the thinking, else the declared answer; empty if there is none.
 
-    A "Final Answer:" that comes after the last box takes its place.
+    A "Final Answer:" after the last box takes precedence over it.
     """
     text = answer_part(output, ends, needs_end=needs_end)
     if text is None:
@@ -185,9 +185,9 @@ def final_answer(
 
 
 def last_boxed(text: str) -> str:
-    """Content of the last `\\boxed{...}` with balanced braces; empty where there is none.
+    """Content of the last `\\boxed{...}` with balanced braces; empty if there is none.
 
-    Boxes are never run together; an enumeration, nothing but commas, `and` and `or` between its boxes, is a list.
+    Boxes are never concatenated, but boxes separated only by commas, `and` or `or` are joined into a list.
     """
     closing = _closing_braces(text)
     boxes = [(match.start(), match.end(), closing.get(match.end() - 1)) for match in _BOXED.finditer(text)]
@@ -195,11 +195,11 @@ def last_boxed(text: str) -> str:
 
 
 def _enumerated(text: str, found: Sequence[tuple[int, int, int, int]]) -> str:
-    """The last of what was found in a text, with those enumerated right before it; what is empty counts for nothing.
+    """The last of the matches in a text, with those enumerated right before it; empty matches are skipped.
 
     Args:
-        text: where it was found.
-        found: of each, where it starts and ends, and where its content does.
+        text: the text searched.
+        found: start and end of each match, then start and end of its content.
     """
     members: list[str] = []
     next_start = None
@@ -218,7 +218,7 @@ def _joins(between: str) -> bool:
 
 
 def _closing_braces(text: str) -> dict[int, int]:
-    """Where each brace that is closed closes; an escaped brace is a symbol."""
+    """Position of the closing brace by that of the opening one; escaped braces are ignored."""
     closing: dict[int, int] = {}
     opened: list[int] = []
     for brace in _BRACE.finditer(text):
@@ -230,12 +230,12 @@ def _closing_braces(text: str) -> dict[int, int]:
 
 
 def _declared(text: str) -> str:
-    """What the last declaration says that says something: a number, a formula, a letter."""
+    """The last declaration that contains a number, a formula or a letter."""
     return next(iter(declarations(text)), "")
 
 
 def declarations(text: str) -> list[str]:
-    """What is declared as the answer, the last first; those that say nothing come behind."""
+    """Declared answers, the last one first; those without content come at the end."""
     places = deque((match.end() for match in _DECLARED.finditer(text)), maxlen=_MOST_DECLARED)
     answers = [_of_declaration(text, place) for place in reversed(places)]
     return sorted(answers, key=lambda answer: not (re.search(r"[\d\\=^]", answer) or chosen_letter(answer)))
@@ -256,7 +256,7 @@ def _of_declaration(text: str, place: int) -> str:
 
 
 def _formulas(text: str, *, only_at_start: bool = False) -> Iterator[tuple[int, int, int, int]]:
-    """Where each formula between dollars or in its brackets starts and ends, and where its content does."""
+    r"""Start and end of each formula in dollars or in `\(...\)` or `\[...\]`, then start and end of its content."""
     place, unclosed = 0, set[str]()
     while match := (_OPENING.match(text, place) if only_at_start else _OPENING.search(text, place)):
         end = None if match[0] in unclosed else _CLOSINGS[match[0]].search(text, match.end() + 1)
@@ -270,7 +270,7 @@ def _formulas(text: str, *, only_at_start: bool = False) -> Iterator[tuple[int, 
 
 
 def _of_sentence(answer: str) -> str:
-    """The number of "there are 12 apples in all"; what is no such sentence stays as it is."""
+    """`12` from "there are 12 apples in all"; any other text unchanged."""
     numbers = [match["number"] for match in re.finditer(_NUMBER, answer)]
     plain = len(numbers) == 1 and len(re.findall(r"[A-Za-z]{2,}", answer)) > 1 and not re.search(r"[\\=^{]", answer)
     return numbers[0] if plain and not chosen_letter(answer) else answer

@@ -1,4 +1,4 @@
-"""Grades: whether an answer is right, and why it was taken for that. Every text is looked at once."""
+"""Grades: whether an answer is correct, and the reason for the verdict. Every text is read once."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Grade(NamedTuple):
     """A verdict on one answer.
 
     Attributes:
-        correct: whether it equals the gold one.
-        reason: `correct`, `wrong`, `no answer`; `unparsable` where it is no mathematics, or too long or too deeply
-            nested to be looked at; `timeout` and `memory` where reading or comparing it took too much.
+        correct: whether it equals the gold answer.
+        reason: `correct`, `wrong`, `no answer`; `unparsable` if it is not mathematics, or too long or too deeply nested
+            to be read; `timeout` or `memory` if reading or comparing it exceeded a limit.
     """
 
     correct: bool
@@ -38,27 +38,27 @@ class _Reading(NamedTuple):
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
 _Pair = tuple[str, str]
-_OFTEN = 2  # comparisons in a batch up to which a text is not worth being read beforehand
-_REMEMBERED = 1 << 17  # readings, and verdicts, kept for later calls
+_OFTEN = 2  # a text in more comparisons of a batch than this is read beforehand
+_REMEMBERED = 1 << 17  # readings and verdicts kept for later calls
 
 
 @dataclass(frozen=True)
 class _Memory:
-    """What has been found out; a call goes on with the one that it began with."""
+    """Cached readings and verdicts; a call keeps using the instance it started with."""
 
     readings: dict[str, _Reading] = field(default_factory=dict)
     verdicts: dict[_Pair, bool | FailureReason] = field(default_factory=dict)
 
     def failure(self, text: str) -> FailureReason | None:
-        """What kept a text from being read, if it was looked at."""
+        """Why a text could not be read; None if it could, or was not tried."""
         return self.readings[text].failure if text in self.readings else None
 
     def value(self, text: str) -> complex | None:
-        """Of a text that is a number and was looked at."""
+        """The value of a text that was read and is a number."""
         return self.readings[text].value if text in self.readings else None
 
     def verdict(self, pair: _Pair) -> bool | FailureReason:
-        """On a pair that was settled."""
+        """The verdict on a pair that was compared."""
         if pair in self.verdicts:
             return self.verdicts[pair]
         return next(failure for text in pair if (failure := self.failure(text)))
@@ -68,7 +68,7 @@ _memory = _Memory()
 
 
 def _remembered() -> _Memory:
-    """What earlier calls found out, the oldest forgotten where there is too much of it."""
+    """The cache of earlier calls, without its oldest entries if it has grown too large."""
     global _memory  # noqa: PLW0603  # replaced and never emptied: another thread may be using it
     if max(len(_memory.readings), len(_memory.verdicts)) > _REMEMBERED:
         _memory = _Memory(_newer(_memory.readings), _newer(_memory.verdicts))
@@ -84,14 +84,14 @@ def grades(pairs: Sequence[tuple[str, str]]) -> list[Grade]:
     """Grade many answers at once.
 
     Args:
-        pairs: gold answer and answer, of any questions; an empty answer is none.
+        pairs: gold answer and answer, of any questions; an empty answer counts as no answer.
     """
     verdicts = compare([(gold_answer(gold), answer) for gold, answer in pairs])
     return [_grade(answer, verdict) for (_, answer), verdict in zip(pairs, verdicts, strict=True)]
 
 
 def gold_answer(gold: str) -> str:
-    """The answer in a gold one that is a whole solution: what stands after `####`, or in its last box."""
+    """The answer in a gold field that holds a whole solution: the text after `####`, or in the last box."""
     if "####" in gold:
         return gold.rpartition("####")[2]
     return (last_boxed(gold) or gold) if "boxed" in gold else gold
@@ -106,7 +106,7 @@ def _grade(answer: str, verdict: bool | FailureReason) -> Grade:
 
 
 def compare(pairs: Iterable[tuple[str, str]], *, often: int = _OFTEN) -> list[bool | FailureReason]:
-    """Whether the two answers of each pair are the same, or what kept that from being found out; symmetric.
+    """Whether the two answers of each pair are equal, or why they could not be compared; symmetric.
 
     Args:
         pairs: any answers.
@@ -125,7 +125,7 @@ def compare(pairs: Iterable[tuple[str, str]], *, often: int = _OFTEN) -> list[bo
 
 
 def same_answer(pairs: Sequence[tuple[str, str]]) -> list[bool | None]:
-    """For voting: whether the two answers of each pair are the same; None where the second is better left alone."""
+    """For voting: whether the two answers of each pair are equal; None if the second cannot be compared."""
     verdicts = compare(pairs, often=0)
     return [
         verdict if isinstance(verdict, bool) else False if _memory.failure(_plain(first)) else None
@@ -143,7 +143,7 @@ def _ordered(one: str, other: str) -> _Pair:
 
 
 def _look_at(memory: _Memory, texts: Iterable[str]) -> None:
-    """Note what shows without algebra: what is not to be read, and the values of plain numbers."""
+    """Record what needs no algebra: texts that must not be read, and the values of plain numbers."""
     for text in texts:
         if text not in memory.readings and equivalence.refused(text):
             memory.readings[text] = _Reading("unparsable")
@@ -152,7 +152,7 @@ def _look_at(memory: _Memory, texts: Iterable[str]) -> None:
 
 
 def _read(memory: _Memory, texts: Iterable[str]) -> None:
-    """Have texts read by a worker, so that one that is trouble is met once and not in every comparison."""
+    """Read texts in a worker, so that a problematic one fails once and not in every comparison."""
     unread = sorted(set(texts) - memory.readings.keys())
     for text, outcome in zip(unread, in_workers(comparison.read, [(text,) for text in unread]), strict=True):
         readable, value = outcome.value or (False, None)

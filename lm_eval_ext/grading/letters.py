@@ -1,4 +1,4 @@
-"""The letter that an answer to a multiple-choice question names."""
+"""The letter named by an answer to a multiple-choice question."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _CORRECT = re.compile(r"(?i)\b(?:correct|right|best)\s+(?:option|choice)\s+(?:is
 
 
 def chosen_letter(answer: str, letters: str = ALL) -> str:
-    """The one letter that an answer begins with; empty where there is none, or several are named.
+    """The one letter that an answer begins with; empty if there is none, or several are named.
 
     Args:
-        answer: a final answer, as `(C)`, `C. 12 cm` or `option C`.
-        letters: those that the task allows.
+        answer: a final answer, such as `(C)`, `C. 12 cm` or `option C`.
+        letters: the letters that the task allows.
 
     >>> chosen_letter("(B), since it is even")
     'B'
@@ -37,5 +37,5 @@ def _pattern(letters: str) -> re.Pattern[str]:
 
 
 def letters_named(text: str) -> list[str]:
-    """What a text says is the correct option or choice, the last first."""
+    """The options or choices that a text calls correct, the last first."""
     return [text[match.end() : match.end() + 200] for match in reversed(list(_CORRECT.finditer(text)))]

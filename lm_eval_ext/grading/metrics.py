@@ -1,7 +1,7 @@
-"""Metrics of a question's samples: shares, pass@k, maj@k, tokens; and what sums them up over questions.
+"""Metrics of a question's samples: shares, pass@k, maj@k, tokens; and their aggregations over questions.
 
-Plain functions with the arguments that lm-eval gives a metric; `harness/metrics.py` registers them. `acc` is the mean
-over all samples of a question.
+Plain functions with the arguments that lm-eval passes to a metric; `harness/metrics.py` registers them. `acc` is the
+mean over all samples of a question.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ Samples = Sequence[str | Sequence[str]]
 
 
 def math_verify(references: Sequence[object], predictions: Samples, **options: Any) -> dict[str, float]:
-    """Answers equal to the gold one by Math-Verify.
+    """Grade answers against the gold one by mathematical equality.
 
-    Gives `acc`, their share; `answered`, the share of samples with an answer; and with `votes: true` also `pass@k`
-    and `maj@k` for k = 2, 4, ... (`acc` is both for k = 1).
+    Returns `acc`, the share of correct samples; `answered`, the share of samples with an answer; and with
+    `votes: true` also `pass@k` and `maj@k` for k = 2, 4, ... (`acc` is both for k = 1).
     """
     gold, answers = str(references[0]), _answers(predictions)
     return _scores(answers, grades([(gold, answer) for answer in answers]), clusters, **options)
 
 
 def choice_match(references: Sequence[object], predictions: Samples, **options: Any) -> dict[str, float]:
-    """Letters that are the gold one; gives what `math_verify` gives."""
+    """Grade letters against the gold one; returns the same scores as `math_verify`."""
     letters = _answers(predictions)
     graded = [
         Grade(letter == references[0], "correct" if letter == references[0] else "wrong" if letter else "no answer")
@@ -69,7 +69,7 @@ def _scores(
 
 
 def _majorities(labels: Sequence[int | None], graded: Sequence[Grade]) -> dict[str, float]:
-    """maj@k of one question; a cluster is correct if most of it is, its members being equal to each other."""
+    """maj@k of one question; a cluster of equal answers is correct if most of its members are."""
     votes = Counter(label for label in labels if label is not None)
     right = Counter(label for label, grade in zip(labels, graded, strict=True) if grade.correct)
     correct = [2 * right[label] > votes[label] for label in votes]
@@ -78,12 +78,12 @@ def _majorities(labels: Sequence[int | None], graded: Sequence[Grade]) -> dict[s
 
 
 def share_compared(reasons: Sequence[Sequence[str]]) -> float:
-    """Share of samples whose grade nothing got in the way of; the others count as wrong."""
+    """Share of samples that were graded without a failure; the others count as wrong."""
     return _mean([_mean([reason in COMPARED for reason in sample]) for sample in reasons])
 
 
 def math_graded(references: Sequence[object], predictions: Samples, **_: object) -> dict[str, list[str]]:
-    """`graded`: in the samples file why each grade was given, in the results the share that could be compared."""
+    """`graded`: in the samples file the reason of each grade, in the results the share that could be compared."""
     gold = str(references[0])
     return {"graded": [grade.reason for grade in grades([(gold, answer) for answer in _answers(predictions)])]}
 
@@ -101,7 +101,7 @@ def ci95_high(scores: Sequence[float]) -> float:
 def trace_stats(predictions: Samples, **_: object) -> dict[str, float]:
     """Means over a question's samples: `thinking_tokens`, `answer_tokens`, shares `forced` and `looped`.
 
-    Nothing for texts of models that tell none of it.
+    Empty for models whose generations do not record them.
     """
     traces = [getattr(answer, "trace", None) for answer in _answers(predictions)]
     known = [trace for trace in traces if trace]
@@ -126,14 +126,14 @@ AGGREGATIONS: dict[str, Callable[..., float]] = {  # by lm-eval's names; of a se
 
 
 class Score(NamedTuple):
-    """One number that a metric gives of a question; the mean over questions is reported, unless its metric sums up.
+    """One number that a metric computes per question; results hold its mean over questions, or another aggregate.
 
     Attributes:
-        name: as in results; `k` and `t` stand for numbers.
+        name: as in results, with `k` and `t` as placeholders for numbers.
         meaning: for the documentation.
         unit: `share`, from 0 to 1, or `tokens`.
-        higher_is_better: None where neither is.
-        shown: whether the site has a column of it.
+        higher_is_better: None if neither direction is better.
+        shown: whether the site has a column for it.
     """
 
     name: str
@@ -144,7 +144,7 @@ class Score(NamedTuple):
 
 
 class Metric(NamedTuple):
-    """An entry of a task's `metric_list`, and the scores that it gives."""
+    """An entry of a task's `metric_list`, and the scores it computes."""
 
     function: Callable[..., Mapping[str, object]]
     aggregation: str
@@ -153,20 +153,20 @@ class Metric(NamedTuple):
 
     @property
     def name(self) -> str:
-        """As `metric_list` names it."""
+        """The name in `metric_list`."""
         return self.function.__name__
 
 
 _OF_ANSWERS = (
-    Score("acc", "share of a question's samples that are right; pass@1 and maj@1"),
+    Score("acc", "share of a question's samples that are correct; equals pass@1 and maj@1"),
     Score("answered", "share of samples with an answer"),
-    Score("pass@k", "probability that one of k samples is right, over all subsets of k; with `votes: true`"),
+    Score("pass@k", "probability that at least one of k samples is correct, over all subsets of k; with `votes: true`"),
     Score(
         "maj@k",
-        "probability that the most frequent answer of k samples is right, ties split; answers that are mathematically "
-        "equal are one vote; with `votes: true`",
+        "probability that the most frequent answer of k samples is correct, ties split; mathematically equal answers "
+        "vote together; with `votes: true`",
     ),
-    Score("g-pass@k_t", "probability that at least the share t of k samples is right; with `g_pass: [t, ...]`"),
+    Score("g-pass@k_t", "probability that at least a share t of k samples is correct; with `g_pass: [t, ...]`"),
 )
 METRICS = (
     Metric(math_verify, "mean", True, _OF_ANSWERS),
@@ -178,8 +178,8 @@ METRICS = (
         (
             Score(
                 "graded",
-                "share of samples that nothing kept from being compared, those without an answer among them; in the "
-                "samples file, why not: `unparsable`, `timeout`, `memory`",
+                "share of samples that could be compared with the gold answer, including those without an answer; the "
+                "samples file says why the others could not: `unparsable`, `timeout`, `memory`",
             ),
         ),
     ),
@@ -188,8 +188,8 @@ METRICS = (
         "mean",
         False,
         (
-            Score("thinking_tokens", "tokens of a sample's thinking", "tokens", None),
-            Score("answer_tokens", "tokens of its answer", "tokens", None),
+            Score("thinking_tokens", "thinking tokens per sample", "tokens", None),
+            Score("answer_tokens", "answer tokens per sample", "tokens", None),
             Score("forced", "share of samples whose thinking was cut at the budget", higher_is_better=None),
             Score("looped", "share of samples that end by repeating themselves", higher_is_better=False),
         ),
@@ -198,6 +198,6 @@ METRICS = (
 
 
 def score_named(name: str) -> Score | None:
-    """The entry of a score as results name it: `pass@8` is `pass@k`; None for another's."""
+    """The `Score` for a name in results, such as `pass@k` for `pass@8`; None if it is not one of ours."""
     general = re.sub(r"@\d+", "@k", re.sub(r"(@\d+)_[\d.]+$", r"\1_t", name))
     return next((score for metric in METRICS for score in metric.gives if score.name == general), None)

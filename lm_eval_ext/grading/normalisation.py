@@ -1,7 +1,7 @@
-r"""One way to write an answer: Unicode, spacing and thousands separators as plain LaTeX; never changes its value.
+r"""Rewrites an answer to plain LaTeX: Unicode, spacing, thousands separators; never changes its value.
 
-What Math-Verify reads wrongly or not at all is rewritten here: `1\,234`, full-width digits, `√2`, `x²`,
-`3\frac{1}{2}`, `\{x \mid x > 3\}`.
+Covers forms that Math-Verify misreads or cannot read: `1\,234`, full-width digits, `√2`, `x²`, `3\frac{1}{2}`,
+`\{x \mid x > 3\}`.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _DOUBLED = re.compile(r"\\\\(?=(?:[dtc]?frac|left|right|sqrt|pi|leq?|geq?|cup|in
 _GROUP = r"(?:\s?\{,\s?\}|,?\\!\s*|(?<!\\)\\[, ]|\s)"
 _THOUSANDS = re.compile(rf"(?<![\d.])(?<!(?<!\\),)\d{{1,3}}(?:{_GROUP}\d{{3}})+(?!\d)")
 _GROUPED = re.compile(_GROUP)
-_COMMA_THOUSANDS = re.compile(r"^([^\d(\[{,]*\d{1,3})((?:,\d{3})+)(?![\d,])([^,(\[{]*)$")  # else commas make a list
-# A letter, but not a unit behind a number; e, i and d are what they are.
+_COMMA_THOUSANDS = re.compile(r"^([^\d(\[{,]*\d{1,3})((?:,\d{3})+)(?![\d,])([^,(\[{]*)$")  # else a list
+# A letter, but not a unit after a number; e, i and d keep their meaning.
 _LETTER = re.compile(
     r"(?:(?<![^(\[{,=|])\\(?:mathrm|mathit|text|operatorname)\s*\{\s*([A-Za-z])\s*\}|\\mathrm\s*\{([eid])\})"
 )
-_LEADING_EQUALS = re.compile(r"^=(?!=)\s*(?=\S)")  # the left side stands before the box
+_LEADING_EQUALS = re.compile(r"^=(?!=)\s*(?=\S)")  # the left-hand side is outside the box
 _FRACTION_NAMES = re.compile(r"\\[dtc]frac(?![a-z])")
 _BARE_FRACTION = re.compile(r"\\frac\s*(\d)\s*(\d)")
 _MIXED = re.compile(r"(?<![\w.}^_\\])(\d+)\s*\\frac\{(\d+)\}\{(\d+)\}")
@@ -67,7 +67,7 @@ def _plain_characters(text: str) -> str:
         return text
     text = re.sub(r"[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+", lambda run: f"^{{{run[0].translate(_SUPERSCRIPTS)}}}", text)
     text = re.sub(r"[₀₁₂₃₄₅₆₇₈₉]+", lambda run: f"_{{{run[0].translate(_SUBSCRIPTS)}}}", text)
-    text = "".join(one for one in text if unicodedata.category(one) != "Cf")  # neither seen nor meant
+    text = "".join(one for one in text if unicodedata.category(one) != "Cf")  # invisible format characters
     text = "".join(_SYMBOLS.get(one, str(unicodedata.digit(one)) if one.isdecimal() else one) for one in text)
     text = unicodedata.normalize("NFKC", re.sub(r"[¼-¾⅐-⅞]", _fraction, text))
     return _RADICAND.sub(lambda match: f"{_ROOTS[match[1]]}{{{match[2] or match[3] or match[4]}}}", text)
@@ -79,7 +79,7 @@ def _fraction(match: re.Match[str]) -> str:
 
 
 def _without_brackets(text: str) -> str:
-    """Without brackets around all of it, unless they make a tuple or an interval."""
+    """Strip brackets around the whole text, unless they make a tuple or an interval."""
     while text.startswith("(") and text.endswith(")") and "," not in text:
         depths = accumulate((character == "(") - (character == ")") for character in text[:-1])
         if min(depths) <= 0:
@@ -89,7 +89,7 @@ def _without_brackets(text: str) -> str:
 
 
 def _without_full_stop(text: str) -> str:
-    """Without what ends a sentence; an ellipsis is more than that and stays."""
+    """Strip a full stop; an ellipsis is kept."""
     if text.endswith("..") or not text.endswith((".", "。", ",", ";")):
         return text
     return text[:-1].rstrip()

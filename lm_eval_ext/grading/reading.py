@@ -1,9 +1,9 @@
-r"""What an answer says, read whole or not at all: values with units, tuples, sets, lists, relations, words.
+r"""Parses an answer as a whole or not at all: values with units, tuples, sets, lists, relations, words.
 
-Every letter, digit, word and operator of an answer is accounted for by its reading; an answer of which only a part
-could be read has none, and is compared as text. An answer may have several readings (`0.1 m`: a length, a product).
+A reading accounts for every letter, digit, word and operator of the answer; an answer that can only be parsed in part
+has no reading and is compared as text. An answer may have several readings (`0.1 m`: a length or a product).
 
-It runs a computer algebra system on untrusted text: call it in a worker only (`pool`).
+This runs a computer algebra system on untrusted text: call it in a worker only (`workers`).
 """
 
 from __future__ import annotations
@@ -56,11 +56,11 @@ _NOT_NAMES = frozenset(
     varnothing mathbb mathbf mathrm mathcal text log ln exp sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh
     binom sum prod int lim to circ displaystyle lfloor rfloor lceil rceil lvert rvert vert mid mod bmod pmod gcd lcm
     max min det over overline bar hat vec dot ldots cdots dots quad approx equiv sim langle rangle limits dfrac tfrac
-    geqslant leqslant lbrace rbrace""".split()  # noqa: SIM905  # a list of so many words reads worse
+    geqslant leqslant lbrace rbrace""".split()  # noqa: SIM905  # a list of this many words is harder to read
 )
 _LOST = re.compile(
     r"'|\d\s+\d|[^\W\d_]{4,}|\\(?:prime|text|mathrm|mbox)(?![A-Za-z])"
-)  # what the parser drops or mistakes
+)  # dropped or misread by the parser
 _COMMANDS = re.compile(r"\\(?:begin|end)\{[a-z]+\}|\\(?!(?:prime|text|mathrm|mbox)(?![A-Za-z]))[A-Za-z]+")
 
 
@@ -69,11 +69,11 @@ class Value:
     """One value.
 
     Attributes:
-        expression: as sympy has it.
-        unit: of it.
+        expression: the sympy expression.
+        unit: its unit.
         percent: whether it is a percentage.
-        name: what it is said to be the value of, as `x` in `x = 5`.
-        bare: whether it is a relation without its left side, as `> 12`.
+        name: the variable it is assigned to, such as `x` in `x = 5`.
+        bare: whether it is a relation without a left-hand side, such as `> 12`.
     """
 
     expression: Expression
@@ -85,14 +85,14 @@ class Value:
 
 @dataclass(frozen=True)
 class Words:
-    """No mathematics."""
+    """An answer in words, not mathematics."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Several:
-    """Values in an order (`tuple`), each once (`set`), or neither (`list`); of each all its readings."""
+    """Values, each with all its readings: ordered (`tuple`), without duplicates (`set`), or neither (`list`)."""
 
     kind: Literal["tuple", "set", "list"]
     members: tuple[tuple[Reading, ...], ...]
@@ -103,7 +103,7 @@ Reading = Value | Words | Several
 
 @lru_cache(maxsize=4096)
 def readings(text: str) -> tuple[Reading, ...]:
-    """All readings of a `normalised` answer; none if it cannot be read whole."""
+    """All readings of a `normalised` answer; empty if it cannot be read as a whole."""
     text = without_ordinal(as_tuple(with_plain_brackets(text.strip())))
     words = plain_words(text)
     if words:
@@ -130,7 +130,7 @@ def _one(text: str) -> list[Reading]:
 
 
 def _bracketed(text: str) -> Iterator[Reading]:
-    """Members in brackets of their own."""
+    """Readings as a tuple, set or list in brackets."""
     if text.startswith(r"\{") and text.endswith(r"\}") and r"\}" not in text[:-2]:
         if not re.search(r"\\mid|\||:", text):
             yield from _members("set", text[2:-2])
@@ -147,9 +147,9 @@ def _members(kind: Literal["tuple", "set", "list"], text: str, separators: str =
 
 
 def _equated(text: str) -> Iterator[Reading]:
-    """What a name is said to be, or a computation comes to: `5` of `x = 5` and of `3 + 2 = 5`."""
+    """The right-hand side of an assignment or computation: `5` in `x = 5` and in `3 + 2 = 5`."""
     exact, *about = _APPROXIMATELY.split(text)
-    if about:  # what is exact counts, unless it is a name
+    if about:  # an exact value takes precedence, unless it is a name
         yield from readings(about[-1] if _NAME.match(exact) and not _is_number(exact) else exact)
         return
     sides = [side.strip() for side in _EQUALS.split(text)]
@@ -197,7 +197,7 @@ def _quantities(text: str) -> Iterator[Reading]:
 
 
 def _bare(text: str) -> re.Match[str] | None:
-    """A number and a unit that is not marked as text: a short one needs a space before it."""
+    """Match a number and a unit that is not marked as text; a short unit needs a space before it."""
     match = _BARE_TAIL.match(text)
     if match is None:
         return None
@@ -225,7 +225,7 @@ def _compound(matches: list[re.Match[str]]) -> Iterator[Reading]:
 
 
 def _algebra(text: str) -> Iterator[Value]:
-    """What the parser makes of all of it."""
+    """The text as one expression, as the parser reads it."""
     expression = parsed(text)
     if expression is not None:
         yield Value(expression)
@@ -233,7 +233,7 @@ def _algebra(text: str) -> Iterator[Value]:
 
 @lru_cache(maxsize=4096)
 def parsed(text: str) -> Expression | None:
-    """The text as sympy has it, case and all; None unless every part of it is accounted for."""
+    """The text as a case-sensitive sympy expression; None unless every part of it is accounted for."""
     from latex2sympy2_extended import latex2sympy
     from latex2sympy2_extended.latex2sympy2 import ConversionConfig
 
@@ -244,13 +244,13 @@ def parsed(text: str) -> Expression | None:
         expression = latex2sympy(
             latex, normalization_config=None, conversion_config=ConversionConfig(lowercase_symbols=False)
         )
-    except Exception:  # the parser raises plain exceptions, those of antlr, and sympy's
+    except Exception:  # the parser raises plain exceptions, antlr's and sympy's
         return None
     return _with_imaginary_unit(expression) if _accounted(latex, expression) else None
 
 
 def _accounted(latex: str, expression: Expression) -> bool:
-    """Whether every letter of the text is in what was read."""
+    """Whether every letter of the text appears in the parsed expression."""
     letters = set(re.findall(r"[A-Za-z]+", " ".join(_names(expression))))
     known = {character for name in letters for character in name} | letters
     for command, letter in _LETTERS.findall(re.sub(r"\\(?:begin|end)\{[a-z]+\}", "", latex)):
@@ -288,7 +288,7 @@ def _with_imaginary_unit(expression: Expression) -> Expression:
 
 
 def _as_members(reading: Reading) -> Reading:
-    r"""A finite set, as of `\pm 3`, as its members."""
+    r"""A finite set, such as that of `\pm 3`, as a list of its members."""
     from sympy import FiniteSet
 
     if isinstance(reading, Value) and isinstance(reading.expression, FiniteSet) and reading.expression.args:

@@ -1,6 +1,6 @@
 r"""LaTeX as people write it, spelled out for the parser: `\frac12`, `\sqrt2`, `sqrt(2)`, `2^(1/3)`, `0.\overline{3}`.
 
-Nothing here changes a value; what it does not know it leaves for the parser to refuse.
+Nothing here changes a value; unknown LaTeX is left for the parser to reject.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ def without_ordinal(text: str) -> str:
 
 
 def with_plain_brackets(text: str) -> str:
-    r"""`\lbrack 0, 1\rbrack` as `[0, 1]`, an array in brackets as a matrix, and nothing in braces that only group."""
+    r"""`\lbrack 0, 1\rbrack` as `[0, 1]`, an array in brackets as a matrix, and grouping braces removed."""
     text = _BRACKET_NAMES.sub(lambda name: _BRACKETS[name[1], name[2]], text)
     text = _ARRAY.sub(r"\\begin{pmatrix}\1\\end{pmatrix}", text)
     return text[1:-1].strip() if text.startswith("{") and closing(text, 0) == len(text) - 1 else text
 
 
 def as_text(text: str) -> str:
-    """The text without its markup, for comparing what is no mathematics letter by letter."""
+    """The text without markup, for comparing answers that are not mathematics letter by letter."""
     text = re.sub(rf"{_TEXT}\s*\{{([^{{}}]*)\}}", r"\1", text)
     text = re.sub(r"\s*([^\w\s])\s*", r"\1", _ONE_IN_BRACES.sub(r"\1", " ".join(text.split())))
     text = re.sub(r"(\\[A-Za-z]+) ", r"\1", text)
@@ -55,7 +55,7 @@ def as_text(text: str) -> str:
 
 
 def plain_words(text: str) -> str:
-    r"""The words of an answer that holds nothing else, as `even` of `\text{Even}`; empty if it does."""
+    r"""The words of an answer made up of words only, such as `even` for `\text{Even}`; empty for any other answer."""
     if re.fullmatch(_TEXT + r"\s*\{[^{}]*\}", text):
         inner = as_text(text)
     elif _WORDS.match(text) and re.search(r"[^\W\d_]{4,}", text):
@@ -66,7 +66,7 @@ def plain_words(text: str) -> str:
 
 
 def as_tuple(text: str) -> str:
-    r"""A column or row vector, or one in angle brackets, as `(a, b)`; anything else as it is."""
+    r"""A column or row vector, or one in angle brackets, as `(a, b)`; anything else unchanged."""
     angles = _ANGLES.fullmatch(text)
     if angles:
         return f"({angles[1]})"
@@ -80,7 +80,7 @@ def as_tuple(text: str) -> str:
 
 
 def spelled_out(text: str) -> str:
-    r"""The text with arguments in braces and names as commands.
+    r"""The text with arguments in braces, and function names as LaTeX commands.
 
     >>> spelled_out(r"\frac12 + sqrt(2)")
     '\\frac{1}{2} + \\sqrt{2}'
@@ -103,7 +103,7 @@ def _with_braces(text: str) -> Iterator[str]:
     place = 0
     while place < len(text):
         token = _TOKEN.match(text, place)
-        assert token is not None  # it matches any character
+        assert token is not None  # the pattern matches any character
         place = token.end()
         yield token[0]
         if token[0] == r"\sqrt" and (root := re.compile(r"\s*(\[[^\]]*\])").match(text, place)):
@@ -115,7 +115,7 @@ def _with_braces(text: str) -> Iterator[str]:
 
 
 def _argument(text: str, place: int, *, one_token: bool) -> tuple[str, int]:
-    """An argument in braces, and where it ends; a power in round brackets is one as well."""
+    """An argument in braces (or an exponent in round brackets), and the position where it ends."""
     place += len(text[place:]) - len(text[place:].lstrip())
     if place >= len(text):
         return "", place
@@ -132,7 +132,7 @@ def _argument(text: str, place: int, *, one_token: bool) -> tuple[str, int]:
 
 
 def closing(text: str, opened: int) -> int | None:
-    """Where the bracket at `opened` closes; None if it does not. An escaped one is a symbol."""
+    """Position of the bracket that closes the one at `opened`; None if none does. Escaped brackets are ignored."""
     pair = {"{": "}", "(": ")", "[": "]"}[text[opened]]
     depth = 0
     for token in _TOKEN.finditer(text, opened):
@@ -143,7 +143,7 @@ def closing(text: str, opened: int) -> int | None:
 
 
 def parts(text: str, separators: str = ",;") -> list[str]:
-    """A text split at separators outside all brackets."""
+    """Split a text at separators that are outside all brackets."""
     depth, start, found = 0, 0, []
     for token in _TOKEN.finditer(text):
         depth += (token[0] in ("(", "[", "{", r"\{")) - (token[0] in (")", "]", "}", r"\}"))

@@ -1,7 +1,7 @@
 r"""Units of answers: `10\text{ cm}^2`, `3\text{ hours }20\text{ minutes}`, `36^\circ`, `5 dollars`, `7\text{ apples}`.
 
-The policy, of which `docs/explanation.md` tells the user: the same quantity in other units of one dimension is equal,
-another dimension is not, a missing unit is forgiven, and so is a counted noun. pint knows the units.
+The policy, documented in `docs/explanation.md`: the same quantity in different units of one dimension is equal, a
+different dimension is not, and a missing unit or counted noun is accepted. The units themselves come from pint.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pint import UnitRegistry
 
-_MORE = (  # what answers have and pint has not, or takes for something else
+_MORE = (  # units in answers that pint lacks or misinterprets
     "dollar = [dollar] = _ = dollars = USD = usd",
     "cent = 0.01 * dollar = _ = cents",
     "euro = [euro] = _ = euros = EUR",
@@ -24,7 +24,7 @@ _MORE = (  # what answers have and pint has not, or takes for something else
     "kmph = kilometer / hour = _ = kmh = kph",
     "square_inch = inch ** 2 = _ = sq_in",
 )
-# Short ones that may stand without \text behind a plain number: `ab` is an attobarn to pint, and a product to people.
+# Short units allowed without \text after a plain number: pint reads `ab` as attobarn, people as a product.
 _BARE = frozenset(
     "m g s h L N J W V A K cm mm km kg mg ml mL dm nm hr in ft yd mi lb oz Hz kW kJ kN ms".split()  # noqa: SIM905
 )
@@ -39,11 +39,11 @@ _WORD = re.compile(r"[A-Za-z]+")
 
 @dataclass(frozen=True)
 class Unit:
-    """A unit, as what its values amount to in base units: `slope` * value + `intercept`.
+    """A unit as a conversion to base units: `slope` * value + `intercept`.
 
     Attributes:
-        dimension: what it measures; of a counted noun, the noun.
-        exact: whether the conversion is; that of degrees goes through a rounded pi.
+        dimension: what it measures; for a counted noun, the noun.
+        exact: whether the conversion is exact; degrees go through a rounded pi.
     """
 
     dimension: str
@@ -64,7 +64,7 @@ def _registry() -> UnitRegistry[Fraction]:
 
 @lru_cache(maxsize=1024)
 def unit_of(latex: str) -> Unit | None:
-    r"""The unit that some LaTeX names; None if it is none, and `Unit("")` for one that says nothing (`units`).
+    r"""The unit that some LaTeX names; None if it isn't a unit, `Unit("")` if it says nothing (`units`).
 
     >>> unit_of(r"\text{ km}/\text{h}").slope
     Fraction(5, 18)
@@ -81,7 +81,7 @@ def unit_of(latex: str) -> Unit | None:
 
 
 def _plain(latex: str) -> str:
-    """As pint writes units."""
+    """The unit in pint's notation."""
     text = re.sub(r"\^\s*(?:\{\\circ\}|\\circ)\s*(?:\\text\{\s*)?([CF])\b\}?", r" deg\1", latex)
     text = re.sub(r"\^\s*(?:\{\\circ\}|\\circ)", " degrees", text)
     text = _TEXT.sub(r" \1", re.sub(r"\\mu\s*(?:\\text|\\mathrm)?\s*\{\s*", r"\\text{u", text))
@@ -101,7 +101,7 @@ def _measured(name: str) -> Unit | None:
         registry = _registry()
         unit = registry.parse_units(text)
         at_zero, at_one = (registry.Quantity(Fraction(value), unit).to_base_units() for value in (0, 1))
-    except Exception:  # pint raises errors of its own, of tokenize, and plain ones, for what is no unit
+    except Exception:  # for non-units pint raises its own errors, those of tokenize, and plain ones
         return None
     intercept, slope = Fraction(at_zero.magnitude), Fraction(at_one.magnitude) - Fraction(at_zero.magnitude)
     powers = dict(at_one.dimensionality) or dict.fromkeys(at_one._units, 1)  # angles have no dimension
@@ -111,7 +111,7 @@ def _measured(name: str) -> Unit | None:
 
 @lru_cache(maxsize=1024)
 def is_unit(word: str) -> bool:
-    """Whether pint knows a word, and not by an accident of prefixes: it takes `units` for micronits."""
+    """Whether pint knows a word, other than by accident of a prefix (it reads `units` as micronits)."""
     names = _registry().parse_unit_name(word) or _registry().parse_unit_name(word.lower())
     return any(not prefix or word.lower().startswith(prefix) or len(word) <= 4 for prefix, _, _ in names)
 
@@ -122,5 +122,5 @@ def _singular(noun: str) -> str:
 
 
 def is_bare_unit(word: str) -> bool:
-    """Whether a word may be a unit without being marked as text: `cm`, `m`, `hours`, and not `xy` or `b`."""
+    """Whether a word may be a unit without being marked as text: `cm`, `m`, `hours`, but not `xy` or `b`."""
     return word in _BARE if len(word) <= 2 else is_unit(word)

@@ -11,17 +11,17 @@ Same = Callable[[Sequence[tuple[str, str]]], Sequence[bool | None]]
 
 
 def clusters(questions: Sequence[Sequence[str]], same: Same = same_answer) -> list[list[int | None]]:
-    """The answers of each question sorted into clusters of equal ones.
+    """Group the answers of each question into clusters of equal ones.
 
-    The most frequent text speaks for its cluster, so labels do not depend on the order of the samples; nothing here
-    knows the gold answer. What cannot be compared stands for itself.
+    The most frequent text represents its cluster, so labels do not depend on the order of the samples. The gold answer
+    is not used. An answer that cannot be compared is a cluster of its own.
 
     Args:
-        questions: each question's answers; empty where a sample has none.
-        same: for pairs of answers, whether they are equal; None where the second cannot be compared and stands alone.
+        questions: each question's answers; empty if a sample has none.
+        same: for pairs of answers, whether they are equal; None if the second cannot be compared and stays alone.
 
     Returns:
-        For each question a label for each answer, 0 the first cluster; None for an empty answer, which has no vote.
+        For each question, the cluster number of each answer, from 0; None for an empty answer, which has no vote.
     """
     states = [_Question(answers) for answers in questions]
     while any(state.waiting for state in states):
@@ -33,7 +33,7 @@ def clusters(questions: Sequence[Sequence[str]], same: Same = same_answer) -> li
 
 
 class _Question:
-    """One question's distinct answers, those still without a cluster first to last."""
+    """One question's distinct answers, with those not yet in a cluster in order."""
 
     def __init__(self, answers: Sequence[str]) -> None:
         self.answers = answers
@@ -43,11 +43,11 @@ class _Question:
         self.found = 0
 
     def next_pairs(self) -> list[tuple[str, str]]:
-        """The first in line against all the others."""
+        """The first answer without a cluster, paired with each of the others."""
         return [(self.waiting[0], other) for other in self.waiting[1:]]
 
     def sort(self, verdicts: Iterator[bool | None]) -> None:
-        """Take the first in line, and those equal to it, out as a cluster, and those that stand alone."""
+        """Remove the first answer and those equal to it as a cluster, and each incomparable one as its own."""
         if not self.waiting:
             return
         first, *others = self.waiting
@@ -63,5 +63,5 @@ class _Question:
         self.found += 1
 
     def labels(self) -> list[int | None]:
-        """A label for each answer."""
+        """The cluster number of each answer."""
         return [self.label.get(answer) for answer in self.answers]

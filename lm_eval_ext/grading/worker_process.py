@@ -1,4 +1,4 @@
-"""What a worker process of the grader does: bound itself, and end with the process that started it."""
+"""Code run in the grader's worker processes: they limit themselves, and exit with the process that started them."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ from typing import TypeVar
 
 _Value = TypeVar("_Value")
 MEMORY_PER_WORKER = 2 << 30  # bytes of address space
-_AGAIN = 0.1  # CPU seconds after which a computation that has caught its end is ended again
+_AGAIN = 0.1  # CPU seconds until the timeout is raised again, if the computation caught it
 
 
 class _OutOfTimeError(BaseException):
-    """Not an `Exception`, which parsers and algebra systems catch at will."""
+    """Not an `Exception`, because parsers and algebra systems catch those."""
 
 
 def warm_up() -> None:
-    """Have the parser meet the usual forms."""
+    """Parse the usual forms once, so that later answers parse fast."""
     from lm_eval_ext.grading import comparison
 
     comparison.warm_up()
 
 
 def prepare(parent: int) -> None:
-    """Begin a worker.
+    """Initialise a worker.
 
     Args:
-        parent: process id of who started it.
+        parent: id of the process that started it.
     """
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     # Plain Python integers: with gmpy2, `20!!!!!!` aborts the process instead of raising MemoryError.
     os.environ["SYMPY_GROUND_TYPES"] = "python"
     logging.getLogger("math_verify").setLevel(logging.ERROR)
-    with contextlib.suppress(Exception):  # the pool's check reports it; a worker that dies here is only started again
-        warm_up()  # now, so that the first answer's time is its own
+    with contextlib.suppress(Exception):  # the pool's check reports it; a worker that dies here would only be restarted
+        warm_up()  # now, so that it doesn't count against the first answer's time
     try:
         import resource
-    except ImportError:  # Windows has no such limit; the clock still holds
+    except ImportError:  # Windows has no such limit; the wall-clock limit still applies
         return
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
     limit = MEMORY_PER_WORKER if hard == resource.RLIM_INFINITY else min(MEMORY_PER_WORKER, hard)
@@ -51,17 +51,17 @@ def prepare(parent: int) -> None:
 
 
 def _end_with(parent: int) -> None:
-    """A parent that is killed cannot end its workers."""
+    """Exit when the parent is gone: if it was killed, it could not stop its workers."""
     while os.getppid() == parent:
         time.sleep(1.0)
     os._exit(0)
 
 
 def limited(function: Callable[..., _Value], arguments: tuple[object, ...], seconds: float) -> _Value:
-    """Call a function that may compute for so many CPU seconds.
+    """Call a function with a limit of `seconds` of CPU time.
 
     Raises:
-        TimeoutError: it took more. A computation that Python cannot interrupt ends with its process, by SIGXCPU.
+        TimeoutError: it took longer. If Python cannot interrupt the computation, SIGXCPU kills the process.
     """
     try:
         with _computing_at_most(seconds):
@@ -72,7 +72,7 @@ def limited(function: Callable[..., _Value], arguments: tuple[object, ...], seco
 
 @contextmanager
 def _computing_at_most(seconds: float) -> Iterator[None]:
-    if not hasattr(signal, "setitimer"):  # Windows: the clock holds
+    if not hasattr(signal, "setitimer"):  # Windows: only the wall-clock limit applies
         yield
         return
     import resource

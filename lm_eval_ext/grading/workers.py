@@ -1,8 +1,8 @@
-"""Worker processes in which untrusted answers meet the algebra system: bound in computing time and in memory.
+"""Worker processes that run the algebra system on untrusted answers, with limits on CPU time and memory.
 
-A limit is CPU seconds of the worker itself, so that no verdict depends on what else the machine does; a limit by the
-clock, far behind it, is for what hangs without computing. Workers live in any process and end with it, be it a daemonic
-one of `multiprocessing`, which may have no children otherwise.
+Time is measured in CPU seconds of the worker itself, so that verdicts don't depend on the load of the machine; a much
+larger wall-clock limit catches calls that hang without computing. Workers can be started from any process and exit
+with it, even from a daemonic one of `multiprocessing`, which normally may not have children.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from pebble import ProcessPool
 
 SECONDS_PER_ANSWER = 2.0  # of CPU time
-_BY_THE_CLOCK = 30  # times that, after which a worker is killed that does not compute
-_OUT_OF_TIME = getattr(signal, "SIGXCPU", 0)  # what the kernel ends a worker with that is beyond its CPU time
-_ATTEMPTS = 3  # a worker that was killed from outside is no fault of its answer
-_STUCK = 60.0  # seconds over an answer's own without any news, after which the workers are given up
+_BY_THE_CLOCK = 30  # wall-clock limit of an answer as a multiple of that, for workers that hang without computing
+_OUT_OF_TIME = getattr(signal, "SIGXCPU", 0)  # sent by the kernel to a worker that exceeds its CPU time
+_ATTEMPTS = 3  # a worker may have been killed from outside, not by its answer
+_STUCK = 60.0  # seconds beyond an answer's limit without any result, after which the workers are abandoned
 
 logger = logging.getLogger("lm_eval.tts")
 
@@ -39,7 +39,7 @@ _Value = TypeVar("_Value")
 
 
 class Outcome(NamedTuple, Generic[_Value]):
-    """What came of a call: its value, or why there is none."""
+    """Outcome of a call: its value, or why it failed."""
 
     value: _Value | None = None
     failure: Failure | None = None
@@ -61,12 +61,12 @@ class _Workers:
             return self._pool
 
     def replace(self, broken: ProcessPool) -> None:
-        """Let go of a pool that does not work any more; its processes end when they can."""
+        """Drop a broken pool; its processes are stopped in the background."""
         with self._lock:
             if self._pool is broken:
                 self._pool = None
                 atexit.unregister(_end)
-        # A thread of its own: what broke the pool may block this for ever.
+        # In a separate thread: whatever broke the pool may block this forever.
         threading.Thread(target=_end, args=(broken, os.getpid()), daemon=True).start()
 
 
@@ -76,13 +76,13 @@ _workers = _Workers()
 def in_workers(
     function: Callable[..., _Value], calls: Sequence[tuple[object, ...]], *, seconds: float = SECONDS_PER_ANSWER
 ) -> list[Outcome[_Value]]:
-    """Outcomes of `function` for each call, in order; none computes longer than `seconds`, or takes others with it."""
+    """Outcomes of `function` for each call, in order; each is limited to `seconds`, and none can break the others."""
     outcomes: dict[int, Outcome[_Value] | None] = dict.fromkeys(range(len(calls)))
     for attempt in range(_ATTEMPTS):
         open_ones = [number for number, outcome in outcomes.items() if outcome is None]
         if not open_ones:
             break
-        # Again one by one: a worker's death is then the fault of its own call.
+        # The last attempt runs one call at a time: if a worker dies then, it was its own call that killed it.
         groups = [open_ones] if attempt < _ATTEMPTS - 1 else [[number] for number in open_ones]
         for group in groups:
             outcomes.update(zip(group, _outcomes(function, [calls[i] for i in group], seconds), strict=True))
@@ -94,7 +94,7 @@ def in_workers(
 def _outcomes(
     function: Callable[..., _Value], calls: Sequence[tuple[object, ...]], seconds: float
 ) -> list[Outcome[_Value] | None]:
-    """None for a call whose worker, or whose pool, died."""
+    """The outcome of each call; None if its worker or pool died."""
     pool = _workers.get()
     try:
         clock = seconds * _BY_THE_CLOCK
@@ -108,7 +108,7 @@ def _outcomes(
 
 
 def _finished(pool: ProcessPool, futures: Sequence[Future[_Value]], seconds: float) -> bool:
-    """Wait for all; False if the pool broke down meanwhile. It then leaves futures that nobody will ever set."""
+    """Wait for all futures; False if the pool broke down meanwhile, which leaves futures that never complete."""
     waiting, news = set(futures), time.monotonic()
     while waiting:
         done, waiting = wait(waiting, timeout=1.0, return_when=FIRST_COMPLETED)
@@ -132,7 +132,7 @@ def _outcome(future: Future[_Value]) -> Outcome[_Value] | None:
         return Outcome(failure="timeout") if error.exitcode == -_OUT_OF_TIME else None
     except (BrokenProcessPool, CancelledError):
         return None
-    except Exception:  # whatever an untrusted answer did to its worker is this answer's alone
+    except Exception:  # any other failure in the worker is due to this one answer
         return Outcome(failure="unparsable")
 
 
@@ -149,7 +149,7 @@ def _started() -> ProcessPool:
 
     # loky's processes start a fresh interpreter, and unlike multiprocessing's they do not import the caller's main
     # module again, so a script without `if __name__ == "__main__"` works.
-    multiprocessing.current_process()._config["daemon"] = False  # type: ignore[attr-defined]  # ours end with it
+    multiprocessing.current_process()._config["daemon"] = False  # type: ignore[attr-defined]  # ours exit with it
     pool = ProcessPool(
         max_workers=max(1, min(8, os.cpu_count() or 1)),
         context=get_context("loky"),
@@ -157,7 +157,7 @@ def _started() -> ProcessPool:
         initargs=(os.getpid(),),
     )
     atexit.register(_end, pool, os.getpid())
-    # A process of multiprocessing runs no atexit, and before it ends it waits for its children.
+    # Processes of multiprocessing don't run atexit, and wait for their children before they exit.
     Finalize(None, _end, (pool, os.getpid()), exitpriority=100)
     _check(pool)
     return pool
@@ -168,7 +168,7 @@ def _check(pool: ProcessPool) -> None:
 
     try:
         pool.schedule(warm_up).result()
-    except (ProcessExpired, RuntimeError, CancelledError):  # killed from outside: `in_workers` starts again
+    except (ProcessExpired, RuntimeError, CancelledError):  # killed from outside: `in_workers` retries
         return
     except Exception as error:
         raise GradingError(f"the algebra system that grades answers does not work: {error!r}") from error

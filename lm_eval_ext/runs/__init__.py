@@ -1,1 +1,1 @@
-"""What lm-eval wrote, read once into typed values; runs as they are published, checked and graded again."""
+"""Reads lm-eval's results into typed values; publishes, checks and regrades runs."""

@@ -1,4 +1,4 @@
-"""`leaderboard/site.yaml`: which benchmarks the leaderboard knows, under which titles, and what it must not show."""
+"""`leaderboard/site.yaml`: the leaderboard's benchmarks, their titles, and which of them are gated."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Benchmark(BaseModel):
 
 
 class Catalogue(BaseModel):
-    """What `site.yaml` holds."""
+    """Content of `site.yaml`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -44,15 +44,15 @@ class Catalogue(BaseModel):
         return self
 
     def benchmark(self, name: str) -> Benchmark:
-        """The benchmark called `name`; one that is not declared is `other`."""
+        """The benchmark called `name`; an undeclared one gets the kind `other`."""
         return self.benchmarks.get(name) or Benchmark(title=name)
 
     def is_gated(self, task: str, dataset: str = "") -> bool:
-        """Whether nothing of the questions of a task, which takes them from a dataset, may be shown."""
+        """Whether a task or its dataset is gated, so that its questions must not be shown."""
         return any(word.lower() in f"{task} {dataset}".lower() for word in self.gated)
 
     def order(self, name: str) -> tuple[int, int, str]:
-        """Sorts benchmarks by kind, then as declared, then by name."""
+        """Sort key of a benchmark: by kind, then in declaration order, then by name."""
         known = list(self.benchmarks)
         return (
             list(self.kinds).index(self.benchmark(name).kind),
@@ -62,10 +62,10 @@ class Catalogue(BaseModel):
 
 
 def read_catalogue(path: Path = LEADERBOARD / "site.yaml") -> Catalogue:
-    """The catalogue in a YAML file.
+    """Read the catalogue from a YAML file.
 
     Raises:
-        ResultsError: names file, field and what is allowed.
+        ResultsError: the file is invalid; names the file, the field and what is allowed.
     """
     try:
         return Catalogue.model_validate(yaml.safe_load(path.read_text("utf-8")))

@@ -1,4 +1,4 @@
-"""Several runs: a sequence, and a table."""
+"""Several runs, as a sequence or a table."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ class Runs(tuple[Run, ...]):
         return self
 
     def to_frame(self, *, samples: bool = False) -> pandas.DataFrame:
-        """One row a task: the model, the accuracy with its 95% interval, and every metric.
+        """One row per task: the model, the accuracy with its 95% interval, and every metric.
 
         Args:
-            samples: one row a sample of a question instead, with its text, answer and grade; of runs that were read
-                with their samples.
+            samples: instead, one row per sample of a question, with its text, answer and grade; only for runs that were
+                read with their samples.
         """
         import pandas
 
         rows = self._sample_rows() if samples else (_row(run, name) for run in self for name in run.tasks)
         frame = pandas.DataFrame(list(rows))
-        return frame.astype({"budget": "Int64"}) if "budget" in frame else frame  # whole numbers, or none
+        return frame.astype({"budget": "Int64"}) if "budget" in frame else frame  # integers, or missing
 
     def _sample_rows(self) -> Iterator[dict[str, object]]:
         for source in self._sources:
@@ -64,7 +64,7 @@ def _row(run: Run, name: str) -> dict[str, object]:
 
 
 def accuracy_interval(task: TaskResult) -> Interval:
-    """A task's accuracy, with the interval that new questions like these would fall in."""
+    """A task's accuracy, with the interval expected for new questions of the same kind."""
     accuracy = task.accuracy
     if not task.scores:
         return interval_from_stderr(accuracy.value, accuracy.stderr, task.questions)

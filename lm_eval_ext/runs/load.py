@@ -1,4 +1,4 @@
-"""Everything that a site is built from: published runs and lm-eval's own output, found below the folders given."""
+"""Finds and loads the runs a site is built from: published runs and lm-eval's own output."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from lm_eval_ext.runs.samples import Sample, read_samples
 from lm_eval_ext.runs.submission import is_results, submission
 from lm_eval_ext.runs.task_results import AccuracyKey, task_rows
 
-SITE_MARK = ".lm-eval-tts-site"  # a folder that holds it is a site, which may be written anew and is no source
+SITE_MARK = ".lm-eval-tts-site"  # marks a folder as a site, which may be overwritten and is not searched for runs
 
 
 @dataclass(frozen=True)
 class Source:
-    """A run and where its samples are: beside its `run.json`, or in the lm-eval results file that it was read from."""
+    """A run and the file it was read from, a `run.json` or an lm-eval results file, with its samples beside it."""
 
     run: Run
     path: Path
@@ -31,10 +31,10 @@ class Source:
         return self.path.name == RUN_FILE
 
     def samples(self, task: str) -> list[Sample]:
-        """The samples of a task; none where the run has none.
+        """The samples of a task; empty if the run has none.
 
         Raises:
-            ResultsError: names the file, the line and the field.
+            ResultsError: a samples file is invalid; names the file, the line and the field.
         """
         if task not in self.run.samples:
             return []
@@ -47,12 +47,12 @@ class Source:
 
 
 def samples_path(folder: Path, task: str) -> Path:
-    """Where a published run's samples of a task are."""
+    """Path of a published run's samples of a task."""
     return folder / "samples" / f"{task}.jsonl.gz"
 
 
 def read_source(path: Path, catalogue: Catalogue, base: str | None = None) -> Source:
-    """The run in a `run.json` or in a results file of lm-eval; `base` renames the latter's base model.
+    """Read the run in a `run.json` or an lm-eval results file; `base` overrides the base model's name in the latter.
 
     Raises:
         ResultsError: names the file and the field.
@@ -62,10 +62,10 @@ def read_source(path: Path, catalogue: Catalogue, base: str | None = None) -> So
 
 
 def load(paths: Sequence[Path], catalogue: Catalogue) -> list[Source]:
-    """All runs at or below the given paths, by id. The same run found twice counts once.
+    """All runs at or below the given paths, sorted by id. A run found twice is returned once.
 
     Raises:
-        ResultsError: names the file and the field; a path holds nothing; two runs share an id.
+        ResultsError: a file is invalid, a path holds no results, or two different runs share an id.
     """
     found: dict[str, Source] = {}
     for path in paths:
@@ -73,21 +73,21 @@ def load(paths: Sequence[Path], catalogue: Catalogue) -> list[Source]:
             source = read_source(file, catalogue)
             other = found.setdefault(source.run.id, source)
             if other.run != source.run:
-                raise ResultsError(f"{source.path}: id={source.run.id!r}: {other.path} has the same and is another run")
+                raise ResultsError(f"{source.path}: id={source.run.id!r}: also the id of {other.path}, another run")
     return [found[name] for name in sorted(found)]
 
 
 def files(path: Path) -> list[Path]:
-    """The published runs (`run.json`) and results of lm-eval (`results_*.json`) at or below a path; sites are left out.
+    """Published runs (`run.json`) and lm-eval results (`results_*.json`) at or below a path, except in built sites.
 
     Raises:
-        ResultsError: there is no such path, or nothing at it.
+        ResultsError: the path does not exist, or holds no results.
     """
     if not path.exists():
-        raise ResultsError(f"{path}: does not exist; allowed: folders with results, or one results file")
+        raise ResultsError(f"{path}: does not exist; expected a folder with results, or a results file")
     found = [path] if path.is_file() else sorted(_below(path))
     if not found:
-        raise ResultsError(f"{path}: holds neither {RUN_FILE} nor results of lm-eval (results_*.json)")
+        raise ResultsError(f"{path}: contains neither {RUN_FILE} nor lm-eval results (results_*.json)")
     return found
 
 

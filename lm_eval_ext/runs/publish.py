@@ -1,4 +1,4 @@
-"""Published runs on disk: writing one, and what a pull request with some is checked for."""
+"""Published runs on disk: writing one, and the checks on a pull request that adds some."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lm_eval_ext.runs.samples import Sample, pack
 
 
 class RunFinding(NamedTuple):
-    """Something about a submitted run; a warning does not keep it from being merged."""
+    """A finding about a submitted run; a warning does not block merging it."""
 
     path: Path
     text: str
@@ -25,33 +25,33 @@ class RunFinding(NamedTuple):
 
 
 class Golds:
-    """Gold answers of all runs, by question: one that differs was changed."""
+    """Gold answers of all runs by question, to detect an answer that was changed in one of them."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, str], tuple[str, Path]] = {}
 
     def contradicted(self, source: Source, task: str, rows: Sequence[Sample]) -> Iterator[RunFinding]:
-        """Questions of which another run has another gold answer."""
+        """Questions for which another run has a different gold answer."""
         benchmark = source.run.tasks[task].benchmark
         for row in rows:
             if row.hash and row.gold is not None:
                 gold, path = self._known.setdefault((benchmark, row.hash), (row.gold, source.path))
                 if gold != row.gold:
-                    yield RunFinding(source.path, f"tasks.{task}: question {row.id} has another gold answer in {path}")
+                    yield RunFinding(source.path, f"tasks.{task}: question {row.id}: gold answer differs from {path}")
                     return
 
 
 def publish(source: Source, results: Path) -> Source:
-    """Write a run and its samples below `results`; returns it as published. One that is there keeps a higher tier.
+    """Write a run and its samples below `results` and return the published run; an existing one keeps a higher tier.
 
     Raises:
-        ResultsError: another run is there already.
+        ResultsError: its folder already holds a different run.
     """
     run, folder = source.run, results / _folder_name(source.run.base) / source.run.id
     if (folder / RUN_FILE).is_file():
         there = read_run(folder / RUN_FILE)
         if without_tier(there) != without_tier(run):
-            raise ResultsError(f"{folder}: holds another run of the same id")
+            raise ResultsError(f"{folder}: holds a different run with the same id")
         run = max(there, run, key=lambda one: TIERS.index(one.tier))
     for task in run.samples:
         path = samples_path(folder, task)
@@ -65,33 +65,33 @@ def _folder_name(base: str) -> str:
 
 
 def without_tier(run: Run) -> Run:
-    """The run as it was sent in."""
+    """The run as submitted, with the lowest tier."""
     return run.model_copy(update={"tier": "reported"})
 
 
 def findings(
     sources: Sequence[Source], before: Sequence[Source] = (), regraded: Callable[[Source], Run] | None = None
 ) -> Iterator[RunFinding]:
-    """What is wrong with published runs beside each other.
+    """Problems of published runs compared with each other.
 
     Args:
         sources: all published runs.
-        before: those that were published before; none may be gone, and their scores must not change.
-        regraded: gives a run as today's grader grades it, which is what it may be changed to.
+        before: the runs published before; none may be missing, and their scores must not change.
+        regraded: returns a run regraded by the current grader, the only change allowed.
     """
     seen: dict[object, Source] = {}
     ids: dict[str, Source] = {}
     for source in sources:
         run, path = source.run, source.path
         if path.parent.name != run.id:
-            yield RunFinding(path, f"id={run.id!r}; allowed: the name of its folder, {path.parent.name!r}")
+            yield RunFinding(path, f"id={run.id!r}; expected the name of its folder, {path.parent.name!r}")
         if (other := ids.setdefault(run.id, source)) is not source:
-            yield RunFinding(path, f"id={run.id!r}: {other.path} has the same")
+            yield RunFinding(path, f"id={run.id!r}: {other.path} has the same id")
         elif (first := seen.setdefault(_content(run), source)) is not source:
             same = bool(run.samples) and run.samples == first.run.samples
             yield RunFinding(path, f"has the same model and scores as {first.path}", warning=not same)
         if run.date > _tomorrow():
-            yield RunFinding(path, f"date={run.date}; allowed: the past")
+            yield RunFinding(path, f"date={run.date} is in the future")
         if run.partial:
             yield RunFinding(path, "partial: not all questions were evaluated; it will not be ranked", warning=True)
     yield from _changed(ids, before, regraded)
@@ -109,9 +109,9 @@ def _changed(
     for old in before:
         new = now.get(old.run.id)
         if new is None:
-            yield RunFinding(old.path, "was published before and is gone")
+            yield RunFinding(old.path, "was published before and is missing now")
         elif without_tier(old.run) != without_tier(new.run) and not _is_regraded(old, new, regraded):
-            yield RunFinding(new.path, "was published before with other content; publish a new run instead")
+            yield RunFinding(new.path, "was published before with different content; publish a new run instead")
 
 
 def _is_regraded(old: Source, new: Source, regraded: Callable[[Source], Run] | None) -> bool:
@@ -122,13 +122,13 @@ def _is_regraded(old: Source, new: Source, regraded: Callable[[Source], Run] | N
 
 
 def _alone(sources: Sequence[Source]) -> Iterator[RunFinding]:
-    """Pruned runs without their dense base."""
+    """Pruned runs without a run of their dense base model to compare with."""
     dense = {(*_base(source.run), task) for source in sources if source.run.dense for task in source.run.tasks}
     for source in sources:
         run = source.run
         alone = [task for task in run.tasks if not run.dense and (*_base(run), task) not in dense]
         if alone:
-            text = f"no run of the whole {run.base} on {', '.join(alone[:3])} to compare with"
+            text = f"no run of the base model {run.base} on {', '.join(alone[:3])} to compare with"
             yield RunFinding(source.path, text, warning=True)
 
 
@@ -137,7 +137,7 @@ def _base(run: Run) -> tuple[str, str]:
 
 
 def _fewer(sources: Sequence[Source]) -> Iterator[RunFinding]:
-    """A benchmark has as many questions as any run says: one that says fewer passes a part for the whole."""
+    """Runs that claim a benchmark has fewer questions than other runs say, and so pass off a part as the whole."""
     most: dict[tuple[str, str], int] = {}
     for task in (task for source in sources for task in source.run.tasks.values()):
         key = (task.benchmark, task.version)
@@ -145,7 +145,7 @@ def _fewer(sources: Sequence[Source]) -> Iterator[RunFinding]:
     for source in sources:
         for name, task in source.run.tasks.items():
             if task.of < most[task.benchmark, task.version]:
-                text = f"tasks.{name}: of={task.of}, but others have {most[task.benchmark, task.version]} questions"
+                text = f"tasks.{name}: of={task.of}, but other runs have {most[task.benchmark, task.version]} questions"
                 yield RunFinding(source.path, text)
 
 
@@ -155,7 +155,7 @@ def _content(run: Run) -> object:
 
 
 def stray_files(results: Sequence[Path], sources: Sequence[Source]) -> Iterator[RunFinding]:
-    """Files that no `run.json` says anything of: nobody has looked at what they hold."""
+    """Files that no `run.json` lists, and so were not checked."""
     listed = {source.path.resolve() for source in sources}
     listed |= {samples_path(one.path.parent, task).resolve() for one in sources for task in one.run.samples}
     for folder in results:
@@ -163,18 +163,18 @@ def stray_files(results: Sequence[Path], sources: Sequence[Source]) -> Iterator[
             stray = path.is_symlink() or (path.is_file() and path.resolve() not in listed)
             if stray and path.name not in (RUN_FILE, ".gitkeep"):
                 yield RunFinding(
-                    path, f"is no file that {RUN_FILE} lists; allowed: {RUN_FILE} and samples/TASK.jsonl.gz"
+                    path, f"is not listed in a {RUN_FILE}; only {RUN_FILE} and samples/TASK.jsonl.gz are allowed"
                 )
 
 
 def is_gated(source: Source, task: str) -> bool:
-    """Whether nothing of a task's questions may be shown."""
+    """Whether a task is gated, so that its questions must not be shown."""
     result = source.run.tasks[task]
     return result.gated or source.catalogue.is_gated(task, result.dataset)
 
 
 def shown_though_gated(source: Source, task: str, rows: Sequence[Sample]) -> Iterator[RunFinding]:
-    """Samples must show nothing of gated questions."""
+    """Samples that show questions or answers of a gated benchmark."""
     if is_gated(source, task) and any(
         row.prompt is not None or row.gold is not None or any(one.text or one.answer for one in row.outputs)
         for row in rows

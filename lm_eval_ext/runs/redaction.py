@@ -1,4 +1,4 @@
-"""What may be published of a text: without paths of the machine, and without what looks like a secret."""
+"""Removes local paths and anything that looks like a secret from texts to publish."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ _TOKEN = re.compile(
     r"|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{5,}|(?i:bearer)\s+(?=\S*\d)[\w.~+/-]{20,}=*)"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----[^-]*(?:-----END [A-Z ]*PRIVATE KEY-----)?"
 )
-# `HF_TOKEN=...`, `"password": "..."`; numbers and markers such as `think_end_token=</think>` are no secrets.
+# `HF_TOKEN=...`, `"password": "..."`; numbers and markers such as `think_end_token=</think>` are not secrets.
 _ASSIGNED = re.compile(
     r"(?i)\b([\w-]*(?:token|secret|password|passwd|api_?key|access_?key|credentials?)[\"']?\s*[=:]\s*[\"']?)"
     r"(?![<\[{]|(?:\d+|true|false|none|null)\b)[^\s,;&'\"]{4,}"
 )
 _ADDRESS = re.compile(r"(?P<scheme>\b[a-z][a-z0-9+.-]*://)(?:[^\s/@'\"]*@)?(?P<rest>[^\s'\"]*)", re.I)
 _STEP = r"[^\s/\\,;:'\"\])}]+"
-# Two steps or more from a root, or from a home, a drive, or where it was started: `/think` and `\boxed` are no paths.
+# At least two parts below a root, a home, a drive or the working directory: `/think` and `\boxed` are not paths.
 _PATH = re.compile(
     rf"(?<![\w/.~<\\-])(?:(?:~[\w-]*|\.{{1,2}}|[A-Za-z]:)[/\\]+{_STEP}|[/\\]{{1,2}}{_STEP}[/\\]+{_STEP})(?:[/\\]+{_STEP})*[/\\]?"
 )
@@ -27,7 +27,7 @@ REDACTED = "[redacted]"
 
 
 def public_name(name: object) -> str:
-    """A Hub name as it is; of a path the last part."""
+    """A Hub name unchanged; for a path, its last part."""
     text = str(name).strip().rstrip("/\\") or "unknown"
     if _LOCAL.match(text) or text.count("/") > 1 or "\\" in text:
         text = re.split(r"[/\\]", text)[-1].strip(".~") or "unknown"
@@ -35,12 +35,12 @@ def public_name(name: object) -> str:
 
 
 def without_tokens(text: str) -> str:
-    """A text, such as a model's, without what has the form of an access token."""
+    """A text, such as a model's output, without anything in the form of an access token."""
     return _TOKEN.sub(REDACTED, text)
 
 
 def scrubbed(value: object) -> object:
-    """A value, the texts in it without tokens, assigned secrets, passwords in addresses, and folders of the machine."""
+    """A value whose strings have tokens, assigned secrets, passwords in URLs and local folders removed."""
     if isinstance(value, str):
         return _scrubbed(value)
     if isinstance(value, Mapping):
@@ -53,7 +53,7 @@ def _scrubbed(text: str) -> str:
     if text.isalnum():
         return text
     if _PATH.match(text) and _LOCAL.match(text) and not re.search(r"[,;:=]", text[2:]):
-        return public_name(text)  # all of it, though there are spaces in it
+        return public_name(text)  # the whole text is a path, even with spaces in it
     text = _ASSIGNED.sub(rf"\1{REDACTED}", text)
     kept: list[str] = []
 

@@ -1,4 +1,4 @@
-"""The command that gives a run again, without what only its machine knows."""
+"""The command that reproduces a run, without details of the machine it ran on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lm_eval_ext.harness.arguments import PUBLIC, parse_model_args
 from lm_eval_ext.runs.redaction import public_name
 from lm_eval_ext.runs.untrusted import line, mapping, whole
 
-# Model arguments that say what is computed. Others (a cache, a token, a journal) are named as left out, without value.
+# Model arguments that affect what is computed. Others (a cache, a token, a journal) are only named as left out.
 _SHOWN = {
     "revision", "subfolder", "dtype", "tokenizer", "peft", "delta", "gguf_file", "load_in_4bit", "load_in_8bit",
     "quantization", "bnb_4bit_quant_type", "bnb_4bit_compute_dtype", "bnb_4bit_use_double_quant", "autogptq",
@@ -21,23 +21,23 @@ _SHOWN = {
     "gpu_memory_utilization", "swap_space", "enforce_eager", "max_num_seqs", "max_num_batched_tokens",
     "tokenizer_mode", "batch_size", "max_batch_size",
 }  # fmt: skip
-# Those that make another model, or have it asked in another way.
+# Those that change the model, or how it is prompted.
 _VARYING = ("subfolder", "peft", "delta", "gguf_file", "load_in_4bit", "load_in_8bit", "quantization", "autogptq",
             "gptqmodel", "kv_cache_dtype", "enable_thinking", "chat_template_args", "stop_loops")  # fmt: skip
 _USUAL = {"load_in_4bit": False, "load_in_8bit": False, "autogptq": False, "gptqmodel": False, "enable_thinking": True,
           "kv_cache_dtype": "auto", "stop_loops": False}  # fmt: skip
-_NAMES = ("peft", "delta", "tokenizer", "gguf_file", "recipe", "calibration")  # whose values may be paths
+_NAMES = ("peft", "delta", "tokenizer", "gguf_file", "recipe", "calibration")  # arguments whose values may be paths
 _LONGEST = 4000
 
 
 def model_arguments(config: Mapping[str, object]) -> dict[str, object]:
-    """lm-eval's `--model_args` as names and values, however they were kept."""
+    """lm-eval's `--model_args` as names and values, in whatever form they were saved."""
     given = config.get("model_args")
     return parse_model_args(given) if isinstance(given, str) else mapping(given)
 
 
 def variation(arguments: Mapping[str, object], content: Mapping[str, object]) -> str:
-    """What makes it another model than its base, or has it asked otherwise: `load_in_4bit=true, peft=adapter`."""
+    """Settings that change the model or how it is prompted: `load_in_4bit=true, peft=adapter`."""
     given = {name: arguments[name] for name in _VARYING if arguments.get(name) is not None}
     told = [f"{name}={_shown(name, value)}" for name, value in given.items() if value != _USUAL.get(name)]
     generation = mapping(content.get("config")).get("gen_kwargs")
@@ -49,7 +49,7 @@ def variation(arguments: Mapping[str, object], content: Mapping[str, object]) ->
 
 
 def command_of(content: Mapping[str, object], tasks: Sequence[str], base: str) -> str:
-    """As one line for a shell, from a results file; arguments that are left out are named behind a `#`."""
+    """A one-line shell command from a results file; omitted arguments are named after a `#`."""
     config = mapping(content.get("config"))
     given = model_arguments(config)
     arguments = {"pretrained": base} | {name: given[name] for name in given if name in _SHOWN}

@@ -1,7 +1,7 @@
-"""A published run: one model, whole or pruned, on some tasks. `run.json` holds one; its JSON Schema is published.
+"""A published run, stored in a `run.json`: one model, dense or pruned, on some tasks. Its JSON Schema is published.
 
-What is in it may come from anyone: sizes are bounded, numbers are finite, names of files are plain, and no text holds
-control characters.
+Its content may come from anyone, so sizes are bounded, numbers finite, file names plain, and texts free of control
+characters.
 """
 
 from __future__ import annotations
@@ -45,22 +45,22 @@ class Score(_Part):
 
 
 class TaskResult(_Part):
-    """What a run scored on one task.
+    """Result of a run on one task.
 
     Attributes:
-        benchmark: the task without its variant, as `tts_aime24` of `tts_aime24_b512`.
-        budget: thinking tokens; None where there was no limit.
-        votes: whether it is a variant with many samples that vote.
-        filter: lm-eval's, by which answers were found.
-        metrics: by name; `score` names the one that is the task's accuracy.
-        questions, of: evaluated, and in the whole benchmark; fewer are a partial run, which is not ranked.
-        repeats: samples a question.
+        benchmark: the task without its variant, such as `tts_aime24` for `tts_aime24_b512`.
+        budget: thinking tokens; None if unlimited.
+        votes: whether it is a variant in which several samples vote.
+        filter: the lm-eval filter that extracted the answers.
+        metrics: by name; `score` names the one used as the task's accuracy.
+        questions, of: number evaluated, and in the whole benchmark; if fewer, the run is partial and not ranked.
+        repeats: samples per question.
         shots: worked examples in the prompt.
-        chat_template: whether lm-eval was told to apply one; tasks of ours that think always do.
-        gated: whether nothing of its questions may be shown.
-        grader_version: of our grader; None for others' tasks, and for what was graded before versions were recorded.
-        question_set: hash of the questions and their order. Scores of two runs pair if they have the same.
-        scores: accuracy by question, in that order; empty where no samples were kept.
+        chat_template: whether lm-eval was told to apply one; our thinking tasks always do.
+        gated: whether its questions must not be shown.
+        grader_version: of our grader; None for other tasks, and for results from before versions were recorded.
+        question_set: hash of the questions and their order. Scores of two runs can be paired if it is the same.
+        scores: accuracy by question, in that order; empty if no samples were saved.
     """
 
     benchmark: Slug
@@ -86,11 +86,11 @@ class TaskResult(_Part):
     @model_validator(mode="after")
     def _fits(self) -> TaskResult:
         if self.score not in self.metrics:
-            raise ValueError(f"score={self.score!r}; allowed: one of the metrics, {', '.join(self.metrics)}")
+            raise ValueError(f"score={self.score!r}; expected one of the metrics: {', '.join(self.metrics)}")
         if not 0 <= self.accuracy.value <= 1:
-            raise ValueError(f"metrics.{self.score}={self.accuracy.value}; allowed: an accuracy from 0 to 1")
+            raise ValueError(f"metrics.{self.score}={self.accuracy.value}; expected an accuracy from 0 to 1")
         if self.scores and len(self.scores) != self.questions:
-            raise ValueError(f"{len(self.scores)} scores of {self.questions} questions")
+            raise ValueError(f"{len(self.scores)} scores for {self.questions} questions")
         return self
 
     @property
@@ -105,23 +105,23 @@ class TaskResult(_Part):
 
     @property
     def graded_by(self) -> int | None:
-        """Version of our grader, the first one where none was recorded; None for others' tasks."""
+        """Version of our grader, 1 if none was recorded; None for tasks that are not ours."""
         ours = self.score == "acc" and {"acc", "answered"} <= self.metrics.keys()
         return (self.grader_version or 1) if ours else None
 
     def value(self, metric: str) -> float | None:
-        """A metric's value, or None if the run has none of that name."""
+        """A metric's value; None if the run doesn't have it."""
         return self.metrics[metric].value if metric in self.metrics else None
 
 
 class Pruning(_Part):
-    """Which layers of the base went, and who chose them."""
+    """Which layers of the base were dropped or merged, and how they were chosen."""
 
     method: Name
     source: Line = ""
     depth: Annotated[int, Field(gt=0, lt=10_000)]
-    dropped: Annotated[tuple[Layer, ...], Field(description="layers of the base that are gone, ascending")] = ()
-    merged: Annotated[dict[Name, tuple[Layer, ...]], Field(description="layer: what was merged into it")] = Field(
+    dropped: Annotated[tuple[Layer, ...], Field(description="dropped layers of the base, ascending")] = ()
+    merged: Annotated[dict[Name, tuple[Layer, ...]], Field(description="layer: the layers merged into it")] = Field(
         default_factory=dict
     )
     layer_scores: tuple[Number | None, ...] = ()
@@ -138,7 +138,7 @@ class Pruning(_Part):
     @model_validator(mode="after")
     def _of_the_base(self) -> Pruning:
         if any(layer >= self.depth for layer in self.dropped) or len(set(self.dropped)) != len(self.dropped):
-            raise ValueError(f"dropped={list(self.dropped)}; allowed: different layers of 0 to {self.depth - 1}")
+            raise ValueError(f"dropped={list(self.dropped)}; expected distinct layers from 0 to {self.depth - 1}")
         return self
 
 
@@ -151,7 +151,7 @@ class Run(_Part):
     date: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$", description="UTC")]
     base: Annotated[Name, Field(description="Hub name of the base model")]
     revision: Annotated[str, Field(max_length=100, pattern=_ONE_LINE)] = ""
-    variation: Annotated[Line, Field(description="what else makes it another model, as load_in_4bit=True")] = ""
+    variation: Annotated[Line, Field(description="other changes to the model, such as load_in_4bit=True")] = ""
     fingerprint: Hash = ""
     engine: Annotated[str, Field(max_length=100, pattern=_ONE_LINE, description="lm-eval's --model")]
     dtype: Annotated[str, Field(max_length=50, pattern=_ONE_LINE)] = ""
@@ -170,43 +170,43 @@ class Run(_Part):
     @model_validator(mode="after")
     def _names_fit(self) -> Run:
         if unknown := set(self.samples) - set(self.tasks):
-            raise ValueError(f"samples of {min(unknown)!r}, which is no task of the run")
+            raise ValueError(f"samples of {min(unknown)!r}, which is not a task of the run")
         for name, task in self.tasks.items():
             named = variant_of(name)
             if (task.benchmark, task.budget, task.votes) != named:
-                raise ValueError(f"tasks.{name}: benchmark, budget, votes; allowed: those of its name, {named}")
+                raise ValueError(f"tasks.{name}: benchmark, budget, votes; expected those in its name, {named}")
         return self
 
     @property
     def dropped(self) -> tuple[int, ...]:
-        """Layers that are gone."""
+        """The dropped layers."""
         return self.pruning.dropped if self.pruning else ()
 
     @property
     def dense(self) -> bool:
-        """Whether it is the whole base model as it was published."""
+        """Whether it is the unmodified base model."""
         return not (self.dropped or self.variation or (self.pruning and self.pruning.recovered))
 
     @property
     def base_revision(self) -> str:
-        """Revision of the base model, `main` where none was named."""
+        """Revision of the base model; `main` if none was given."""
         return self.revision or "main"
 
     @property
     def label(self) -> str:
-        """What tells it from other models of its base."""
+        """Label that distinguishes it from other models of the same base."""
         pruning = f"{self.pruning.method} -{len(self.dropped)}" if self.pruning and self.dropped else "dense"
         recovered = "recovered" if self.pruning and self.pruning.recovered else ""
         return ", ".join(part for part in (pruning, recovered, self.variation) if part)
 
     @property
     def partial(self) -> bool:
-        """Whether any task was evaluated on fewer questions than it has."""
+        """Whether any task was evaluated on only part of its questions."""
         return any(task.partial for task in self.tasks.values())
 
 
 def variant_of(task: str) -> tuple[str, int | None, bool]:
-    """Benchmark, thinking budget and whether samples vote, as a task's name tells them."""
+    """Benchmark, thinking budget and whether samples vote, from a task's name."""
     match = _VARIANT.match(task)
     if match is None:
         return task, None, False
@@ -214,27 +214,27 @@ def variant_of(task: str) -> tuple[str, int | None, bool]:
 
 
 def is_slug(name: str) -> bool:
-    """Whether a task or a run may have this name, which becomes that of files and folders."""
+    """Whether a task or run may have this name, which is also used for files and folders."""
     return re.fullmatch(_SLUG, name) is not None
 
 
 def read_run(path: Path) -> Run:
-    """A `run.json`.
+    """Read a `run.json`.
 
     Raises:
-        ResultsError: names the file, the field, its value and what is allowed.
+        ResultsError: it is invalid; names the file, the field, its value and what is allowed.
     """
     content = read_json(path)
     found = content.get("schema_version")
     if found != SCHEMA_VERSION:
         raise ResultsError(
-            f"{path}: schema_version={found!r}; allowed: {SCHEMA_VERSION} (a newer file needs a newer lm-eval-tts)"
+            f"{path}: schema_version={found!r}; expected {SCHEMA_VERSION} (a newer file needs a newer lm-eval-tts)"
         )
     return validated(content, path)
 
 
 def validated(content: dict[str, object], path: Path) -> Run:
-    """The run that a dictionary holds; `path` is where it comes from.
+    """The run in a dictionary that was read from `path`.
 
     Raises:
         ResultsError: as `read_run`.
@@ -246,7 +246,7 @@ def validated(content: dict[str, object], path: Path) -> Run:
 
 
 def first_fault(error: ValidationError) -> str:
-    """Field, value and what is allowed, in one line."""
+    """Field, value and what is allowed, on one line."""
     fault = error.errors()[0]
     value = " ".join(repr(fault["input"]).split())
     shown = value if len(value) <= 80 else f"{value[:77]}..."
@@ -254,17 +254,17 @@ def first_fault(error: ValidationError) -> str:
 
 
 def read_json(path: Path) -> dict[str, object]:
-    """A JSON object.
+    """Read a JSON object from a file.
 
     Raises:
-        ResultsError: the file is none.
+        ResultsError: the file does not hold one.
     """
     try:
         content = json.loads(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, RecursionError, ValueError) as error:
         raise ResultsError(f"{path}: cannot be read as JSON ({' '.join(str(error).split())[:200]})") from error
     if not isinstance(content, dict):
-        raise ResultsError(f"{path}: holds a {type(content).__name__}; allowed: a JSON object")
+        raise ResultsError(f"{path}: contains a {type(content).__name__}; expected a JSON object")
     return content
 
 

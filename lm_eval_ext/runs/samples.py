@@ -1,4 +1,4 @@
-"""What a run answered, question by question: rows of `samples/TASK.jsonl.gz`."""
+"""A run's samples, question by question: rows of `samples/TASK.jsonl.gz`."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class _Row(BaseModel):
 
 
 class Output(_Row):
-    """One sample of a question: the model's text, the answer found in it, and the reason of its grade.
+    """One sample of a question: the model's text, the answer found in it, and the reason for its grade.
 
-    Text and answer are None where the benchmark is gated.
+    Text and answer are None if the benchmark is gated.
     """
 
     grade: Grade
@@ -35,7 +35,7 @@ class Output(_Row):
 
 
 class Sample(_Row):
-    """A question with all its samples; prompt and gold are None where the benchmark is gated."""
+    """A question with all its samples; prompt and gold are None if the benchmark is gated."""
 
     id: Annotated[int, Field(ge=0, lt=1 << 53)]
     hash: Hash = ""
@@ -47,25 +47,25 @@ class Sample(_Row):
 
 
 def pack(samples: Iterable[Sample]) -> bytes:
-    """The samples as gzipped JSON lines; the same bytes for the same samples."""
+    """The samples as gzipped JSON lines; the same samples always give the same bytes."""
     lines = "".join(f"{sample.model_dump_json(exclude_none=True)}\n" for sample in samples)
     return gzip.compress(lines.encode("utf-8"), compresslevel=6, mtime=0)
 
 
 def read_samples(path: Path, sha256: str | None = None) -> list[Sample]:
-    """The samples in a file.
+    """Read the samples in a file.
 
     Args:
         path: `TASK.jsonl.gz`.
-        sha256: what the file must hash to.
+        sha256: the expected hash of the file.
 
     Raises:
-        ResultsError: names the file, the line and the field.
+        ResultsError: the file is invalid; names the file, the line and the field.
     """
     try:
         packed = path.read_bytes()
         if sha256 is not None and hashlib.sha256(packed).hexdigest() != sha256:
-            raise ResultsError(f"{path}: is not the file that run.json was written with (SHA-256 differs)")
+            raise ResultsError(f"{path}: does not match run.json (SHA-256 differs)")
         with gzip.open(path) as file:
             content = file.read(LARGEST + 1)
     except (OSError, EOFError, zlib.error) as error:
@@ -83,6 +83,6 @@ def _parsed(line: bytes, place: str) -> Sample:
 
 
 def question_set(samples: Sequence[Sample]) -> str:
-    """Hash of the questions and their order; empty where a question has none."""
+    """Hash of the questions and their order; empty if a question has no hash."""
     hashes = [sample.hash for sample in samples]
     return hashlib.sha256("\n".join(hashes).encode()).hexdigest()[:16] if hashes and all(hashes) else ""

@@ -1,6 +1,6 @@
-"""From a results file of lm-eval, ours or a stock one, to a run that can be published.
+"""Turns an lm-eval results file, ours or a stock one, into a run that can be published.
 
-Paths and secrets are taken out, and everything of gated questions but their hashes and grades.
+Paths and secrets are removed, and so is everything about gated questions except their hashes and grades.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ def submission(path: Path, catalogue: Catalogue, base: str | None = None) -> Run
 
     Args:
         path: `results_*.json`.
-        catalogue: which metric counts, and which benchmarks are gated.
-        base: name of the base model, where it was loaded from a folder whose name says little.
+        catalogue: which metric is the accuracy, and which benchmarks are gated.
+        base: Hub name of the base model, if it was loaded from a local folder.
 
     Raises:
-        ResultsError: names the file and the field.
+        ResultsError: the file is invalid; names the file and the field.
     """
     content = _results(path)
     config = mapping(content.get("config"))
@@ -41,7 +41,7 @@ def submission(path: Path, catalogue: Catalogue, base: str | None = None) -> Run
     named = public_name(base or pruning.get("base") or arguments.get("pretrained") or content.get("model_name"))
     recovered = mapping(pruning.get("recovered"))
     if recovered:
-        arguments.pop("peft", None)  # what `recovered` says already
+        arguments.pop("peft", None)  # already recorded in `recovered`
     fields = {
         "date": _date(content, path),
         "base": named,
@@ -68,14 +68,14 @@ def _results(path: Path) -> dict[str, object]:
     for field in ("results", "config"):
         if not isinstance(content.get(field), dict):
             kind = type(content.get(field)).__name__
-            raise ResultsError(f"{path}: {field}: is {kind}; allowed: what lm-eval writes there, an object")
+            raise ResultsError(f"{path}: {field}: is {kind}; expected an object, as lm-eval writes it")
     return content
 
 
 def _tasks(
     content: Mapping[str, object], catalogue: Catalogue, path: Path
 ) -> tuple[dict[str, dict[str, object]], dict[str, str]]:
-    """Results by task, and the SHA-256 that each task's file of samples will have; they are read one by one."""
+    """Results by task, and the SHA-256 of each task's samples file; reads the samples of one task at a time."""
     tasks, hashes = {}, {}
     for scored in scored_tasks(content, catalogue, path):
         rows = task_rows(path, content, scored, catalogue)
@@ -89,14 +89,14 @@ def _tasks(
 
 
 def _date(content: Mapping[str, object], path: Path) -> str:
-    """When the run began; else what the file's name says."""
+    """When the run started; if it isn't recorded, the date in the file's name."""
     try:
         began = datetime.fromtimestamp(float(str(content["date"])), UTC)
     except (KeyError, ValueError, OverflowError, OSError):
         named = re.search(r"(\d{4}-\d\d-\d\d)T(\d\d)-(\d\d)-(\d\d)", path.name)
         if named is None:
             raise ResultsError(
-                f"{path}: date={line(repr(content.get('date')), 80)}; allowed: seconds since 1970, or a file called "
+                f"{path}: date={line(repr(content.get('date')), 80)}; expected seconds since 1970, or a file named "
                 "results_<date>.json"
             ) from None
         return f"{named[1]}T{named[2]}:{named[3]}:{named[4]}Z"
@@ -134,7 +134,7 @@ def _software(content: Mapping[str, object]) -> dict[str, str]:
 
 
 def _run_id(fields: Mapping[str, object]) -> str:
-    """Readable, and different for different content."""
+    """A readable id that differs for different content."""
     content = hashlib.sha256(json.dumps(fields, sort_keys=True, default=str).encode()).hexdigest()[:8]
     pruning = mapping(fields["pruning"])
     dropped = sequence(pruning.get("dropped"))
@@ -153,5 +153,5 @@ def _not_negative(value: object) -> float | None:
 
 
 def is_results(path: Path) -> bool:
-    """Whether a file is called as lm-eval calls its results; a published run is called otherwise."""
+    """Whether a file is named like lm-eval's results; published runs have another name."""
     return path.name != RUN_FILE and path.match("results_*.json")

@@ -1,4 +1,4 @@
-"""The tasks of a results file of lm-eval, ours or a stock one: which of their numbers is the accuracy, of how much."""
+"""The tasks of an lm-eval results file, ours or a stock one: their accuracy, and on how many questions."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from lm_eval_ext.runs.untrusted import line, mapping, number, sequence, whole
 logger = logging.getLogger("lm_eval.tts")
 
 _DATE = re.compile(r"_(\d{4}-\d\d-\d\dT[\d.-]+)\.json$")
-# In the order of preference, where the catalogue does not name one.
+# In order of preference, if the catalogue does not name one.
 _SCORES = ("acc", "exact_match", "acc_norm", "pass@1")
 
 
 class AccuracyKey(NamedTuple):
-    """A task and which of its numbers is the accuracy: a metric, of a filter."""
+    """A task and the metric and filter of its accuracy."""
 
     task: str
     filter: str
@@ -31,7 +31,7 @@ class AccuracyKey(NamedTuple):
 
 
 def scored_tasks(content: Mapping[str, object], catalogue: Catalogue, path: Path) -> Iterator[AccuracyKey]:
-    """Every task that has an accuracy. A group that has one stands for its members."""
+    """Every task with an accuracy. A group with one replaces its members."""
     results, groups = mapping(content.get("results")), mapping(content.get("group_subtasks"))
     found = {task: score for task, metrics in results.items() if (score := _score(task, mapping(metrics), catalogue))}
     covered = {leaf for group in groups if group in found for leaf in _below(group, groups)}
@@ -41,11 +41,11 @@ def scored_tasks(content: Mapping[str, object], catalogue: Catalogue, path: Path
         if is_slug(task):
             yield AccuracyKey(task, filter_name, metric)
         else:
-            logger.warning("%s: results.%s: left out, its name cannot be one of a file", path, line(task, 80))
+            logger.warning("%s: results.%s: skipped, its name is not a valid file name", path, line(task, 80))
 
 
 def _below(group: str, groups: Mapping[str, object]) -> set[str]:
-    """Everything that belongs to a group, groups within it as well."""
+    """All members of a group, including those of nested groups."""
     found: set[str] = set()
     ahead = [group]
     while ahead:
@@ -56,7 +56,7 @@ def _below(group: str, groups: Mapping[str, object]) -> set[str]:
 
 
 def _score(task: str, metrics: Mapping[str, object], catalogue: Catalogue) -> tuple[str, str] | None:
-    """Filter and name of the metric that counts; one whose value is no accuracy does not."""
+    """Filter and name of the metric that is the accuracy; metrics whose value is not one are skipped."""
     declared = catalogue.benchmark(variant_of(task)[0])
     shares = [key.split(",", 1) for key in metrics if "," in key and _is_share(metrics[key])]
     for wanted in dict.fromkeys((declared.metric, *_SCORES)):
@@ -77,7 +77,7 @@ def task_result(
     """The fields of a `TaskResult`.
 
     Raises:
-        ResultsError: the samples of one of our tasks are not those that its accuracy comes from.
+        ResultsError: the samples of one of our tasks do not match its accuracy.
     """
     task, config = scored.task, mapping(mapping(content.get("configs")).get(scored.task))
     metrics = _metrics(mapping(mapping(content["results"])[task]), scored)
@@ -100,7 +100,7 @@ def task_result(
 
 
 def _metrics(given: Mapping[str, object], scored: AccuracyKey) -> dict[str, dict[str, float | None]]:
-    """Metrics of the filter that counts; what is no number is left out."""
+    """Numeric metrics of the accuracy's filter."""
     found: dict[str, dict[str, float | None]] = {}
     for key, value in given.items():
         name, _, filter_name = key.partition(",")
@@ -114,7 +114,7 @@ def _metrics(given: Mapping[str, object], scored: AccuracyKey) -> dict[str, dict
 
 
 def _counts(content: Mapping[str, object], task: str, rows: int) -> tuple[int, int]:
-    """Questions that were asked, and all there are; of a group those of its members."""
+    """Number of questions evaluated, and in the benchmark; for a group, summed over its members."""
     groups, counts = mapping(content.get("group_subtasks")), mapping(content.get("n-samples"))
     members = [name for name in _below(task, groups) if name in counts] or [task]
     asked, of = (
@@ -125,7 +125,7 @@ def _counts(content: Mapping[str, object], task: str, rows: int) -> tuple[int, i
 
 
 def _shots(content: Mapping[str, object], task: str) -> int:
-    """Worked examples in the prompt; of a group its members', as lm-eval does not tell of all groups."""
+    """Worked examples in the prompt; for a group those of its members, as lm-eval doesn't always record its own."""
     told, configs = mapping(content.get("n-shot")), mapping(content.get("configs"))
     names = [task, *sorted(_below(task, mapping(content.get("group_subtasks"))))]
     counts = [whole(told.get(name, mapping(configs.get(name)).get("num_fewshot"))) for name in names]
@@ -133,13 +133,13 @@ def _shots(content: Mapping[str, object], task: str) -> int:
 
 
 def _explained(mean: float, questions: int, scores: list[float], scored: AccuracyKey, path: Path) -> bool:
-    """Whether the samples are those that the accuracy was computed from. Others' metrics need be no means."""
+    """Whether the samples yield the reported accuracy. Metrics that are not ours need not be means."""
     own = sum(scores) / len(scores)
     if abs(own - mean) <= ROUNDING and len(scores) == questions:
         return True
     fault = (
-        f"{path}: {scored.task}: {scored.metric}={mean} of {questions} questions, but its samples file gives {own:.6f} "
-        f"of {len(scores)}; are they of one run?"
+        f"{path}: {scored.task}: {scored.metric}={mean} over {questions} questions, but its samples file gives "
+        f"{own:.6f} over {len(scores)}; is it from the same run?"
     )
     if scored.task.startswith("tts_"):
         raise ResultsError(fault)
@@ -158,14 +158,14 @@ def _hash(value: object) -> str:
 
 
 def is_gated(content: Mapping[str, object], task: str, catalogue: Catalogue) -> bool:
-    """Whether nothing of a task's questions may be shown, by its name, its dataset's, or its own word."""
+    """Whether a task is gated, by its name, its dataset's name, or its own metadata."""
     config = mapping(mapping(content.get("configs")).get(task))
     declared = mapping(config.get("metadata")).get("gated") is True
     return declared or catalogue.is_gated(task, line(config.get("dataset_path")))
 
 
 def task_rows(path: Path, content: Mapping[str, object], scored: AccuracyKey, catalogue: Catalogue) -> list[Sample]:
-    """A task's samples, from the file beside its results; none where there is no such file."""
+    """A task's samples, from the file beside its results; empty if there is no such file."""
     file = samples_file(path, scored.task)
     if file is None:
         return []
@@ -173,12 +173,12 @@ def task_rows(path: Path, content: Mapping[str, object], scored: AccuracyKey, ca
     gated = is_gated(content, scored.task, catalogue)
     rows = read_rows(file, scored.filter, scored.metric, gated=gated, texts=writes_text(config))
     if not rows:
-        logger.warning("%s: holds no samples of filter %s", file, scored.filter)
+        logger.warning("%s: contains no samples of filter %s", file, scored.filter)
     return rows
 
 
 def samples_file(path: Path, task: str) -> Path | None:
-    """The file of a task's samples that lies beside its results; None if there is none."""
+    """The samples file of a task beside its results; None if there is none."""
     date = _DATE.search(path.name)
     file = path.with_name(f"samples_{task}_{date[1]}.jsonl") if date else None
     return file if file is not None and file.is_file() else None

@@ -14,21 +14,21 @@ from lm_eval_ext.runs.run import first_fault
 from lm_eval_ext.runs.samples import GRADES, Grade, Output, Sample
 from lm_eval_ext.runs.untrusted import line, mapping, number, sequence, text
 
-ROUNDING = 1e-6  # by which a mean of shares may miss 0 or 1
+ROUNDING = 1e-6  # tolerance by which a mean of shares may fall outside 0 to 1
 
 
 def read_rows(path: Path, filter_name: str, score: str, *, gated: bool, texts: bool) -> list[Sample]:
-    """Samples of one filter, in the order of the questions.
+    """Read the samples of one filter, in the order of the questions.
 
     Args:
         path: the samples file.
-        filter_name: the filter that counts; the file repeats each question for every filter.
-        score: the metric that is the accuracy.
+        filter_name: the filter of the accuracy; the file repeats each question for every filter.
+        score: the metric used as the accuracy.
         gated: leave out question, gold answer and texts.
-        texts: whether the model wrote texts; else its responses are log-likelihoods.
+        texts: whether the model generated text; else its responses are log-likelihoods.
 
     Raises:
-        ResultsError: names file, line and field.
+        ResultsError: the file is invalid; names the file, the line and the field.
     """
     samples = [
         _sample(row, score, gated, texts, f"{path}: line {at}")
@@ -37,15 +37,15 @@ def read_rows(path: Path, filter_name: str, score: str, *, gated: bool, texts: b
     ]
     samples.sort(key=lambda sample: sample.id)
     if len({sample.id for sample in samples}) < len(samples):
-        raise ResultsError(f"{path}: doc_id: a question comes twice for filter {filter_name}")
+        raise ResultsError(f"{path}: doc_id: a question appears twice for filter {filter_name}")
     return samples
 
 
 def raw_rows(path: Path) -> Iterator[dict[str, object]]:
-    """Every row of a samples file as it is.
+    """Every row of a samples file, unchanged.
 
     Raises:
-        ResultsError: names file and line.
+        ResultsError: the file is invalid; names the file and the line.
     """
     try:
         with path.open("rb") as file:
@@ -61,14 +61,14 @@ def _row(given: bytes, place: str) -> dict[str, object]:
     except (ValueError, RecursionError) as error:
         raise ResultsError(f"{place}: cannot be read as JSON ({line(error, 200)})") from error
     if not isinstance(row, dict):
-        raise ResultsError(f"{place}: holds a {type(row).__name__}; allowed: an object")
+        raise ResultsError(f"{place}: contains a {type(row).__name__}; expected an object")
     return row
 
 
 def _sample(row: Mapping[str, object], score: str, gated: bool, texts: bool, place: str) -> Sample:
     value = number(row.get(score))
     if value is None or not -ROUNDING <= value <= 1 + ROUNDING:
-        raise ResultsError(f"{place}: {score}={line(repr(row.get(score)), 80)}; allowed: a number from 0 to 1")
+        raise ResultsError(f"{place}: {score}={line(repr(row.get(score)), 80)}; expected a number from 0 to 1")
     names = [name for name in sequence(row.get("metrics")) if isinstance(name, str)]
     metrics = {name: found for name in names if (found := number(row.get(name))) is not None}
     if "doc_id" not in row:
@@ -92,7 +92,7 @@ def _prompt(row: Mapping[str, object]) -> str:
 
 
 def _outputs(row: Mapping[str, object], gated: bool) -> tuple[Output, ...]:
-    """Every response with its answer; without answers where the filter gave other than one each."""
+    """Every response with its answer; without answers if the filter did not return exactly one for each."""
     responses, found = flat(row.get("resps")), flat(row.get("filtered_resps"))
     known = len(found) == len(responses)
     answers = [one if isinstance(one, str) else None for one in found] if known else [None] * len(responses)
@@ -107,7 +107,7 @@ def _outputs(row: Mapping[str, object], gated: bool) -> tuple[Output, ...]:
 
 
 def _grade(answer: str | None, row: Mapping[str, object]) -> str:
-    """Of a metric that gives no reasons: a letter is right if it is the gold one; else the row's scores tell."""
+    """Grade for a metric that gives no reasons: a letter by the gold one, anything else by the row's scores."""
     if not answer:
         return "no answer"
     if len(answer) == 1 and "answered" in row:
@@ -117,7 +117,7 @@ def _grade(answer: str | None, row: Mapping[str, object]) -> str:
 
 
 def flat(responses: object) -> list[object]:
-    """`[["a", "b"]]` and `["a"]` as one list."""
+    """Flatten `[["a", "b"]]` or `["a"]` to one list."""
     return [one for given in sequence(responses) for one in (given if isinstance(given, list) else [given])]
 
 
@@ -127,5 +127,5 @@ def _text(value: object) -> str:
 
 
 def writes_text(config: object) -> bool:
-    """Whether a task, by its configuration in a results file, has the model write."""
+    """Whether a task generates text, according to its configuration in a results file."""
     return mapping(config).get("output_type") == "generate_until"

@@ -1,4 +1,4 @@
-"""Values in files that anyone may have written: each as what it should be, or as nothing."""
+"""Converts values from untrusted files to the expected type, or to an empty value."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import math
 import re
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\u2028\u2029\ud800-\udfff]+")
-GREATEST = 1e15  # of a number that a run may hold
+GREATEST = 1e15  # largest number allowed in a run
 
 
 def mapping(value: object) -> dict[str, object]:
-    """An object; empty if it is none."""
+    """`value` as a mapping; empty if it isn't one."""
     return {str(key): one for key, one in value.items()} if isinstance(value, dict) else {}
 
 
 def sequence(value: object) -> list[object]:
-    """An array; empty if it is none."""
+    """`value` as a list; empty if it isn't one."""
     return list(value) if isinstance(value, (list, tuple)) else []
 
 
 def number(value: object) -> float | None:
-    """A finite number, or a text that reads as one (as lm-eval writes some); None if it is none. No truth value is."""
+    """`value` as a finite number; lm-eval writes some as strings. None if it isn't a number; booleans are not."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     try:
@@ -31,16 +31,16 @@ def number(value: object) -> float | None:
 
 
 def whole(value: object) -> int | None:
-    """A whole number; None if it is none."""
+    """`value` as an integer; None if it isn't one."""
     found = number(value)
     return int(found) if found is not None and found == int(found) else None
 
 
 def line(value: object, longest: int = 500) -> str:
-    """Text on one line, cut where it is too long; empty for None."""
+    """`value` as text on one line, cut if too long; empty for None."""
     return _CONTROL.sub(" ", "" if value is None else str(value)).strip()[:longest]
 
 
 def text(value: str) -> str:
-    """Text that can be written as UTF-8."""
+    """The text made encodable as UTF-8."""
     return value.encode("utf-8", "replace").decode("utf-8")

@@ -1,7 +1,7 @@
-"""Scores of a published run, computed again from its samples by the metrics that lm-eval calls.
+"""Recomputes the scores of a published run from its samples, with the metrics that lm-eval calls.
 
-Tasks of ours are graded again, from the answers that were found, each of which must be in its text. Of gated tasks,
-whose texts are not published, and of others' tasks the grades and scores are added up.
+Our tasks are regraded from the extracted answers, each of which must occur in its text. For gated tasks, whose texts
+are not published, and for tasks that are not ours, the published grades and scores are averaged.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from lm_eval_ext.runs.run import Score, TaskResult
 from lm_eval_ext.runs.samples import Output, Sample, question_set
 
 CLOSE = 1e-6  # for means of means
-_UNTOLD = ("unparsable", "timeout", "memory")  # grades that need not come out the same on another machine
+_UNTOLD = ("unparsable", "timeout", "memory")  # grades that may differ between machines
 _FIND = ("boxed", "declared", "last_expression")
-_MOST_MARKS = 20  # of a text that are looked after
+_MOST_MARKS = 20  # end markers considered per text
 
 
 def recomputed(source: Source, golds: Golds | None = None, *, regrade: bool = True) -> Iterator[RunFinding]:
-    """What a run claims beyond its samples; nothing if every number follows from them.
+    """Claims of a run that its samples do not support; empty if every number follows from them.
 
     Args:
         source: the run.
         golds: gold answers of the runs before it; its own are added.
-        regrade: grade every answer again; else scores are only added up.
+        regrade: regrade every answer; else scores are only averaged.
     """
     known = golds or Golds()
     for name, task in source.run.tasks.items():
@@ -54,14 +54,14 @@ def recomputed(source: Source, golds: Golds | None = None, *, regrade: bool = Tr
 
 
 def _today(source: Source, name: str) -> bool:
-    """Whether grading again has to give what was published; of gated tasks grades are added up, by whatever version."""
+    """Whether regrading must reproduce the published grades; for gated tasks, grades of any version are averaged."""
     return source.run.tasks[name].graded_by == GRADER_VERSION or is_gated(source, name)
 
 
 def highest_tier(source: Source, faults: Sequence[RunFinding]) -> Literal["reported", "verified"]:
-    """`verified` if every score of ours follows from samples; other tasks' scores cannot be graded again.
+    """`verified` if every score of ours follows from samples; scores of other tasks cannot be regraded.
 
-    Nor can those of a task that is gated by the run's own word alone, which anyone may put there.
+    The same holds for a task that only the run itself declares gated, as anyone can claim that.
     """
     run = source.run
     ours = all(
@@ -80,20 +80,20 @@ def is_ours(name: str, task: TaskResult) -> bool:
 
 
 def graded_by_another_version(source: Source, *, published_before: bool) -> Iterator[RunFinding]:
-    """Tasks whose scores this version would not give: a warning, but for a new run whose texts could be graded again.
+    """Tasks graded by another version: a warning, or an error if the version is unknown or a new run could be regraded.
 
     Args:
         source: a run.
-        published_before: whether it was published when its version was the newest.
+        published_before: whether it was already published, when its version may have been the newest.
     """
     for name, task in source.run.tasks.items():
         version = task.graded_by or GRADER_VERSION
         if version > GRADER_VERSION:
-            text = f"graded by version {version}; allowed: up to {GRADER_VERSION}, which this lm-eval-tts has"
+            text = f"graded by version {version}; this lm-eval-tts supports versions up to {GRADER_VERSION}"
             yield RunFinding(source.path, f"tasks.{name}: {text}")
         elif version < GRADER_VERSION:
             can = name in source.run.samples and not is_gated(source, name)
-            text = f"graded by version {version}, and is compared only with its like; this is version {GRADER_VERSION}"
+            text = f"graded by version {version}, not comparable with the current version {GRADER_VERSION}"
             advice = f": lm-eval-tts leaderboard regrade {source.path.parent} --write" if can else ""
             yield RunFinding(source.path, f"tasks.{name}: {text}{advice}", warning=published_before or not can)
 
@@ -104,9 +104,9 @@ def graded_by_another_version(source: Source, *, published_before: bool) -> Iter
 def _added_up(task: TaskResult, rows: Sequence[Sample]) -> Iterator[str]:
     scores = [row.score for row in rows]
     if not rows or tuple(scores) != task.scores or question_set(rows) != task.question_set:
-        yield "scores: are not those of its samples"
+        yield "scores do not match its samples"
     elif len({row.id for row in rows}) < len(rows) or _repeated([row.hash for row in rows]):
-        yield "a question stands twice among its samples"
+        yield "a question appears twice in its samples"
     else:
         yield from _mean(task.score, task.accuracy, scores)
 
@@ -116,13 +116,13 @@ def _repeated(hashes: Sequence[str]) -> bool:
 
 
 def _mean(name: str, told: Score, scores: Sequence[float]) -> Iterator[str]:
-    """Whether a mean and its standard error are those of some scores."""
+    """Check a reported mean and its standard error against scores."""
     if abs(fmean(scores) - told.value) > CLOSE * max(1.0, abs(told.value)):
-        yield f"{name}={told.value} is {fmean(scores):.6f} when computed again"
+        yield f"{name}={told.value} is {fmean(scores):.6f} when recomputed"
     elif told.stderr is not None and len(scores) > 1:
         stderr = stdev(scores) / math.sqrt(len(scores))
         if abs(stderr - told.stderr) > 1e-4 * max(1.0, stderr):
-            yield f"{name}: standard error {told.stderr} is {stderr:.6f} when computed again"
+            yield f"{name}: standard error {told.stderr} is {stderr:.6f} when recomputed"
 
 
 # Grades -----------------------------------------------------------------------------------------------------
@@ -130,7 +130,7 @@ def _mean(name: str, told: Score, scores: Sequence[float]) -> Iterator[str]:
 
 def _complete(task: TaskResult, rows: Sequence[Sample], gated: bool) -> Iterator[str]:
     if any(len(row.outputs) != task.repeats for row in rows):
-        yield f"repeats={task.repeats}, but not every question has as many samples"
+        yield f"repeats={task.repeats}, but not every question has that many samples"
     elif not gated:
         short = [row for row in rows if row.gold is None or any(_is_short(one) for one in row.outputs)]
         if short:
@@ -169,15 +169,15 @@ def _not_in_their_texts(task: TaskResult, rows: Sequence[Sample]) -> Iterator[st
 
 
 class _Part(str):
-    """What may be the answer part of a text, as a generation of ours tells it."""
+    """A possible answer part of a text, as recorded by our own generations."""
 
     answer: str
 
 
 def _readings(text: str, *, choices: bool) -> Iterator[str]:
-    """What else may be taken for a text's answer: by any of our rules, after any mark that ends thinking.
+    """Other possible answers of a text: by any of our rules, after any marker that ends the thinking.
 
-    A model may write such marks in its answer, too; and it may be cut before it writes one, and then has no answer.
+    A model may also write such markers in its answer, or be cut before it writes one and then has no answer.
     """
     from lm_eval_ext.grading.extraction import ChoiceExtractor, Extractor, final_answer
     from lm_eval_ext.grading.letters import chosen_letter
@@ -215,14 +215,14 @@ def _graded_otherwise(task: TaskResult, rows: Sequence[Sample]) -> Iterator[str]
         != [next(right) and one.grade not in _UNTOLD for one in row.outputs]
     ]  # fmt: skip
     if wrong:
-        yield f"{len(wrong)} of {len(rows)} questions are graded otherwise, the first is question {wrong[0].id}"
+        yield f"{len(wrong)} of {len(rows)} questions are graded differently now, the first is question {wrong[0].id}"
 
 
 # Metrics ----------------------------------------------------------------------------------------------------
 
 
 def _by_metric(task: TaskResult, row: Sample, gated: bool) -> Mapping[str, float]:
-    """Every metric of a question that can be computed from its samples."""
+    """All metrics of a question that can be computed from its samples."""
     known = {name: value for name, value in row.metrics.items() if name in TRACE}
     grades = [one.grade for one in row.outputs]
     known["graded"] = fmean(grade not in (*_UNTOLD, "not told") for grade in grades)
@@ -239,7 +239,7 @@ def _from_answers(task: TaskResult, row: Sample) -> Mapping[str, float]:
 
 
 def _from_grades(task: TaskResult, row: Sample) -> Mapping[str, float]:
-    """Of gated tasks; what votes came to is taken from the samples file, as answers are not published."""
+    """Metrics of a gated task; vote results come from the samples file, as answers are not published."""
     from lm_eval_ext.statistics.estimators import pass_at_k
 
     grades = [one.grade for one in row.outputs]

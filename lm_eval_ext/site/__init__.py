@@ -1,1 +1,1 @@
-"""From results to a static leaderboard. Knows nothing of models or grading."""
+"""Builds a static leaderboard from results. Does not depend on models or grading."""

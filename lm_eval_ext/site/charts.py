@@ -1,4 +1,4 @@
-"""Charts: drawn as SVG while the site is built, so that they show without JavaScript, and as specs to interact with."""
+"""Charts: rendered as SVG at build time, so that they work without JavaScript, and as specs for interactive use."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, NamedTuple, TypedDict
 if TYPE_CHECKING:
     import altair
 
-# Of like brightness, so that each can be told from white and from black; the first is the dense model's.
+# Of similar brightness, so that each stands out from white and from black; the first is for the dense model.
 PALETTE = ("#7f8a99", "#d1495b", "#2f8fb3", "#c77d0a", "#4c9f5e", "#9467bd", "#b5548f", "#8a7a3b", "#3f6fd1", "#c0562b",
            "#1f9e9a", "#7a9a01")  # fmt: skip
 WIDTH, HEIGHT = 300, 200
 
 
 class Chart(NamedTuple):
-    """One drawing.
+    """One chart.
 
     Attributes:
-        title: what it is of.
-        svg: as drawn.
-        spec: the same as Vega-Lite.
+        title: title of the chart.
+        svg: the rendered chart.
+        spec: its Vega-Lite specification.
     """
 
     title: str
@@ -30,7 +30,7 @@ class Chart(NamedTuple):
 
 
 class Point(NamedTuple):
-    """A value with its interval: of the model or method `series`, at `at` on the horizontal axis."""
+    """A value with its interval, at `at` on the horizontal axis, of the model or method `series`."""
 
     series: str
     at: float
@@ -41,7 +41,7 @@ class Point(NamedTuple):
 
 
 class LayerFate(TypedDict):
-    """A layer of a model: `kept`, `dropped` or `merged`, and its score from 0 to 1 where the method gave one."""
+    """A layer of a model: `kept`, `dropped` or `merged`, and its score from 0 to 1 if the method gave one."""
 
     model: str
     layer: int
@@ -50,12 +50,12 @@ class LayerFate(TypedDict):
 
 
 def colours(series: Iterable[str]) -> dict[str, str]:
-    """A colour for each series, in their order."""
+    """A colour for each series, in order."""
     return {name: PALETTE[number % len(PALETTE)] for number, name in enumerate(series)}
 
 
 def lines(title: str, axis: str, points: Sequence[Point], colour: Mapping[str, str], *, log: bool) -> Chart:
-    """A line for each series with a band for its intervals; `dashed` points make a line of their own."""
+    """A line for each series with a band for its intervals; `dashed` points form a separate line."""
     import altair as alt
 
     rows = [
@@ -83,12 +83,12 @@ def lines(title: str, axis: str, points: Sequence[Point], colour: Mapping[str, s
 
 
 def heat_map(title: str, rows: Sequence[LayerFate], depth: int) -> Chart:
-    """Which layers each model dropped, and how the method scored them, from its least (0) to its greatest (1).
+    """Which layers each model dropped, and the method's scores, scaled from the smallest (0) to the largest (1).
 
     Args:
-        title: what it is of.
+        title: title of the chart.
         rows: every layer of every model.
-        depth: layers of the base.
+        depth: number of layers of the base.
     """
     import altair as alt
 
@@ -117,7 +117,7 @@ def _drawn(title: str, chart: altair.LayerChart | altair.FacetChart) -> Chart:
 
 @cache
 def _config() -> dict[str, object]:
-    """`currentColor` lets text and axes follow the page, light or dark."""
+    """Chart style; `currentColor` makes text and axes follow the page's light or dark theme."""
     quiet = {"labelColor": "currentColor", "titleColor": "currentColor", "labelFontSize": 11, "titleFontSize": 11,
              "titleFontWeight": "normal", "gridColor": "currentColor", "gridOpacity": 0.12,
              "domainColor": "currentColor", "domainOpacity": 0.4, "tickColor": "currentColor",
@@ -126,7 +126,7 @@ def _config() -> dict[str, object]:
 
 
 def bundle() -> str:
-    """The JavaScript that makes specs interactive: Vega, Vega-Lite and vega-embed in one file."""
+    """The JavaScript for interactive charts: Vega, Vega-Lite and vega-embed in one file."""
     import vl_convert
 
     return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))

@@ -1,4 +1,4 @@
-"""The lines of the charts, and the tables that say the same: by thinking budget, by samples, by layers removed."""
+"""The charts' lines and their tables: accuracy by thinking budget, by samples, and by layers removed."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from lm_eval_ext.runs.run import TaskResult
 from lm_eval_ext.site.charts import LayerFate, Point, colours
 from lm_eval_ext.statistics.intervals import Interval
 
-MOST_LINES = 12  # of a chart; the rest are in its table
+MOST_LINES = 12  # per chart; the rest are only in its table
 
 
 class Curves(NamedTuple):
-    """The lines of one benchmark of one base, and the same as a table."""
+    """The lines of one benchmark and base, and the same numbers as a table."""
 
     benchmark: str
     points: list[Point]
@@ -92,9 +92,9 @@ def _vote_points(label: str, task: TaskResult) -> Iterator[Point]:
 
 
 def depth_curves(board: Board, base: str) -> Iterator[Curves]:
-    """Accuracy by number of layers removed, a line for each method from the dense model.
+    """Accuracy by number of layers removed, as a line per method that starts at the dense model.
 
-    Of several models of one method and number, such as layers picked by hand, each is a point.
+    Several models with the same method and number, such as manual picks, are separate points.
     """
     for name in board.benchmarks:
         pairs = [(entry, pair) for entry in board.bases[base] if (pair := board.beside_dense(entry, name))]
@@ -107,13 +107,13 @@ def depth_curves(board: Board, base: str) -> Iterator[Curves]:
             whole = _most_common([theirs for _, _, theirs in pruned])
             by_method: dict[str, list[tuple[Entry, Scored]]] = {}
             for entry, ours, theirs in pruned:
-                if theirs.task is whole.task:  # at the same budget as the others
+                if theirs.task is whole.task:  # same budget as the others
                     by_method.setdefault(entry.method, []).append((entry, ours))
             yield _depth(name, whole, by_method)
 
 
 def _most_common(results: Sequence[Scored]) -> Scored:
-    """Of the dense model's results that others stand beside; most often it is one."""
+    """The dense model's result that most others are compared with."""
     ids = [id(one.task) for one in results]
     return max(results, key=lambda one: ids.count(id(one.task)))
 
@@ -136,14 +136,14 @@ def _depth(benchmark: str, whole: Scored, by_method: Mapping[str, Sequence[tuple
 
 
 def shown_colours(curves: Sequence[Curves], first: str = "dense") -> dict[str, str]:
-    """Colours of the lines that are drawn, the same in all charts of a base; the first is the dense model's alone."""
+    """Colours of the drawn lines, the same in all charts of a base; the first is reserved for the dense model."""
     names = dict.fromkeys(point.series for one in curves for point in one.points)
     found = colours([first, *(name for name in names if name != first)][:MOST_LINES])
     return {name: colour for name, colour in found.items() if name in names}
 
 
 def dropped_layers(board: Board, base: str) -> list[LayerFate]:
-    """For the heat map: the fate of every layer in every pruned model, and its score among those of its model."""
+    """For the heat map: the fate of every layer in every pruned model, and its score relative to its model's others."""
     rows: list[LayerFate] = []
     for entry in board.bases[base][: 3 * MOST_LINES]:
         pruning = entry.latest.pruning
@@ -158,14 +158,14 @@ def dropped_layers(board: Board, base: str) -> list[LayerFate]:
 
 
 def _from_least_to_greatest(scores: Sequence[float | None]) -> list[float | None]:
-    """Ranks from 0 to 1: scores of different methods have different units, and some span orders of magnitude."""
+    """Scores as ranks from 0 to 1, because methods differ in units and some scores span orders of magnitude."""
     known = sorted({score for score in scores if score is not None})
     places = {score: place / max(1, len(known) - 1) for place, score in enumerate(known)}
     return [None if score is None else places[score] for score in scores]
 
 
 def paper_curves(reference: Mapping[str, Any]) -> dict[str, list[Point]]:
-    """The paper's digitised figures: accuracy by budget, by layers removed, and pass@k, as points by chart."""
+    """Points of the paper's digitised figures by chart: accuracy by budget, by layers removed, and pass@k."""
     budgets = reference["protocol"]["budgets"]
     charts: dict[str, list[Point]] = {}
     for model, scores in reference["sequential"].items():

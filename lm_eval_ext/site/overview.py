@@ -1,4 +1,4 @@
-"""The first page: one row for each model, one column for each benchmark, and the sentences above them."""
+"""The overview page: a table with one row per model and one column per benchmark, and the sentences above it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lm_eval_ext.analysis.entries import Entry, Scored
 
 
 class Cell(NamedTuple):
-    """A score of the overview; what is left of the dense model's is at the largest budget that both have."""
+    """A score in the overview; its retention of the dense score is at the largest budget that both have."""
 
     value: float
     low: float
@@ -22,7 +22,7 @@ class Cell(NamedTuple):
 
 
 def overview(board: Board) -> dict[str, object]:
-    """One row for each entry, one column for each benchmark."""
+    """The table: one row per entry, one column per benchmark."""
     kinds = [board.catalogue.benchmark(name).kind for name in board.benchmarks]
     return {
         "columns": board.benchmarks,
@@ -56,7 +56,7 @@ def _cell(board: Board, entry: Entry, benchmark: str, best: Scored | None) -> Ce
 
 
 def _retention(pair: tuple[Scored, Scored]) -> float | None:
-    """What is left of the second's accuracy in the first; None if that is nothing to speak of."""
+    """The first accuracy as a fraction of the second; None if the second is 0."""
     ours, theirs = (one.task.accuracy.value for one in pair)
     return ours / theirs if theirs > 0 else None
 
@@ -66,7 +66,7 @@ def _differ(pair: tuple[Scored, Scored]) -> bool:
 
 
 class Loss(NamedTuple):
-    """A pruned model, what is left of its best kept benchmark of short tasks, and of its worst kept of long ones."""
+    """A pruned model with its best retained short benchmark and its worst retained long benchmark."""
 
     entry: Entry
     short: str
@@ -76,12 +76,12 @@ class Loss(NamedTuple):
 
     @property
     def gap(self) -> float:
-        """How much more of the short than of the long is left."""
+        """Difference between what is retained of the short and of the long benchmark."""
         return self.short_kept - self.long_kept
 
 
 def reading(board: Board) -> list[str]:
-    """A sentence for each base of which a pruned model certainly lost on long tasks, and less on short ones."""
+    """A sentence for each base with a pruned model that lost significantly on long tasks, and less on short ones."""
     said = []
     for base, group in board.bases.items():
         losses = [loss for entry in group if (loss := _loss(board, entry)) and loss.gap > 0]

@@ -1,4 +1,4 @@
-"""The page of a run, and all numbers as flat records."""
+"""Data of a run's page, and all numbers as flat records."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lm_eval_ext.runs.run import Run
 
 
 def run_page(board: Board, run: Run) -> dict[str, object]:
-    """Everything of one run."""
+    """Everything shown on the page of one run."""
     entry = board.entry_of[run.id]
     dense = board.dense(entry)
     metrics = list(dict.fromkeys(name for task in run.tasks.values() for name in task.metrics if _is_shown(name)))
@@ -36,7 +36,7 @@ def _is_shown(metric: str) -> bool:
 
 
 def _against(run: Run, dense: Entry) -> Iterator[tuple[str, Difference]]:
-    """By task, the difference to the dense model's result at the same budget."""
+    """The difference to the dense model's result at the same budget, by task."""
     for name, task in run.tasks.items():
         whole = dense.results.get(task.benchmark, {}).get(place(task))
         if whole and comparable(task, whole.task):
@@ -44,7 +44,7 @@ def _against(run: Run, dense: Entry) -> Iterator[tuple[str, Difference]]:
 
 
 class Grid(NamedTuple):
-    """A square for each question: SVG paths by what it scored."""
+    """A square for each question, as SVG paths grouped by score."""
 
     task: str
     right: str
@@ -70,7 +70,7 @@ def _grids(run: Run) -> Iterator[Grid]:
 
 
 def flat(board: Board) -> list[dict[str, object]]:
-    """One record for each run, task and metric, for CSV and JSON."""
+    """One record per run, task and metric, for CSV and JSON."""
     return [
         {
             "base": run.base, "model": board.entry_of[run.id].label, "run": run.id, "tier": run.tier, "date": run.date,

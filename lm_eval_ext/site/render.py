@@ -1,4 +1,4 @@
-"""Writes the site: static pages that need no server, no network and, for their numbers and charts, no JavaScript."""
+"""Writes the site: static pages that need no server or network, and no JavaScript for numbers and charts."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from lm_eval_ext.statistics.intervals import Interval
 from lm_eval_ext.thinking_formats import text_marks
 
 _PAGES = ("index", "budgets", "votes", "depth", "compare", "about")
-_NO_MARKS = "const THINKING_MARKS = []"  # of `site.js`, which takes those of `thinking_formats.yaml`
+_NO_MARKS = "const THINKING_MARKS = []"  # placeholder in `site.js` for the markers of `thinking_formats.yaml`
 _ENTRIES = {SITE_MARK, "assets", "data", "runs", *(f"{name}.html" for name in _PAGES)}
 
 
 def build(sources: Sequence[Source], out: Path, board: Board) -> Path:
-    """Write the whole site beside its place, and put it there when it is whole; returns its first page.
+    """Build the whole site in a temporary folder and move it into place when complete; returns its first page.
 
     Args:
         sources: the runs.
-        out: folder of the site: a new or empty one, or a site that is written anew.
+        out: folder of the site: new, empty, or a site to overwrite.
         board: the same runs, side by side.
 
     Raises:
-        ResultsError: the folder holds something else.
+        ResultsError: the folder contains something else.
     """
     place = out.resolve()
     _may_be_written(place, sources)
@@ -52,14 +52,14 @@ def build(sources: Sequence[Source], out: Path, board: Board) -> Path:
 
 def _may_be_written(out: Path, sources: Sequence[Source]) -> None:
     if out.is_file():
-        raise ResultsError(f"{out}: is a file; allowed: a new or empty folder, or a site")
+        raise ResultsError(f"{out}: is a file; expected a new or empty folder, or a site")
     if out.is_dir() and any(out.iterdir()) and not (out / SITE_MARK).is_file():
-        raise ResultsError(f"{out}: holds something that is no site; allowed: a new or empty folder, or a site")
+        raise ResultsError(f"{out}: is not a site and not empty; expected a new or empty folder, or a site")
     if inside := next((one.path for one in sources if out in one.path.resolve().parents), None):
-        raise ResultsError(f"{out}: holds {inside}, which the site is built from; allowed: a folder beside it")
+        raise ResultsError(f"{out}: contains {inside}, which the site is built from; use a folder outside of it")
     foreign = sorted(path.name for path in out.iterdir() if path.name not in _ENTRIES) if out.is_dir() else []
     if foreign:
-        raise ResultsError(f"{out}: holds {foreign[0]}, which is no part of a site and would be lost; move it")
+        raise ResultsError(f"{out}: contains {foreign[0]}, which is not part of a site and would be lost; move it")
 
 
 def _write(sources: Sequence[Source], out: Path, board: Board) -> None:
@@ -103,7 +103,7 @@ def _percent(value: float | None, digits: int = 1) -> str:
 
 
 def _count(value: float | None) -> str:
-    """`7.6B`, `1,234`, `12.5`."""
+    """Format a number: `7.6B`, `1,234`, `12.5`."""
     if value is None:
         return ""
     for size, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M")):
@@ -113,7 +113,7 @@ def _count(value: float | None) -> str:
 
 
 def _short(layers: Iterable[int]) -> str:
-    """`3, 25-27`."""
+    """Format layers: `3, 25-27`."""
     runs: list[list[int]] = []
     for layer in layers:
         if runs and layer == runs[-1][-1] + 1:
@@ -124,7 +124,7 @@ def _short(layers: Iterable[int]) -> str:
 
 
 def _span(interval: Interval) -> str:
-    """`42–48`; of a narrow interval with a decimal."""
+    """Format an interval: `42–48`, with a decimal if it is narrow."""
     digits = 0 if interval.high - interval.low > 0.05 else 1
     return f"{_percent(interval.low, digits)}–{_percent(interval.high, digits)}"
 
@@ -190,7 +190,7 @@ def _write_data(out: Path, board: Board) -> None:
 
 
 def _no_formula(value: object) -> object:
-    """Text that a spreadsheet would take for a formula, as text."""
+    """Escape text that a spreadsheet would interpret as a formula."""
     return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
 
 
@@ -208,9 +208,9 @@ def _write_run(source: Source, out: Path, render: Callable[..., None], board: Bo
 
 
 def _paired(task: TaskResult) -> list[object]:
-    """What the page needs to compare it with another: of which questions, scores, accuracy with its interval.
+    """Data for comparing two results in the browser: a key of the questions, scores, accuracy with its interval.
 
-    The first is the same for scores that may be compared question by question, and empty where nobody knows.
+    Scores with the same key can be compared question by question; it is empty if the questions are unknown.
     """
     questions = f"{task.question_set}, {task.shots} shots, grader {task.graded_by or 0}" if task.question_set else ""
     return [questions, list(task.scores), list(accuracy_interval(task))]

@@ -1,4 +1,4 @@
-"""The site on this machine alone, built again when what it is built from changes."""
+"""Local preview of the site, rebuilt when its sources change."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _LOOK_EVERY = 1.0  # seconds
 
 
 class _Pages(SimpleHTTPRequestHandler):
-    """Pages that reload themselves when the site has been built again."""
+    """Serves pages that reload themselves when the site has been rebuilt."""
 
     built: float = 0.0
 
     def do_GET(self) -> None:
-        """Serve a file; `/reload.js` answers when the site changes."""
+        """Serve a file; `/reload.js` responds when the site changes."""
         if self.path.startswith("/reload.js"):
             self._answer(self._wait_for_change(), "text/javascript")
         elif (page := self._page()) is not None:
@@ -52,7 +52,7 @@ class _Pages(SimpleHTTPRequestHandler):
         self.wfile.write(text)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing of single requests."""
+        """Don't log single requests."""
 
 
 def serve(build: Callable[[], Path], results: Sequence[Path], out: Path, port: int) -> None:
@@ -76,7 +76,7 @@ def _rebuild(build: Callable[[], Path], watched: Sequence[Path]) -> None:
             seen = now
             try:
                 print(build(), flush=True)
-            except (TTSError, OSError) as error:  # a file in the middle of being written; the next look finds it whole
+            except (TTSError, OSError) as error:  # perhaps a half-written file; the next check reads it again
                 print(f"lm-eval-tts: {error}", flush=True)
             _Pages.built = time.time()
 
@@ -87,7 +87,7 @@ def _state(watched: Sequence[Path]) -> dict[Path, int]:
 
 
 def _changed(file: Path) -> int:
-    """When a file was changed; 0 for what is no file, or is gone by now."""
+    """Modification time of a file; 0 if it isn't a file, or is gone by now."""
     try:
         return file.stat().st_mtime_ns if file.is_file() else 0
     except OSError:

@@ -1,4 +1,4 @@
-"""Samples for the browser: small JavaScript files of data, loaded when they are looked at, from disk as well."""
+"""Samples for the browser: small JavaScript data files, loaded on demand, which also works from disk."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 
 from lm_eval_ext.runs.samples import Sample
 
-QUESTIONS = 25  # of a shard
-LONGEST = 20_000  # characters of a text that are shown; the run's samples file has all of it
+QUESTIONS = 25  # per shard
+LONGEST = 20_000  # characters shown of a text; the run's samples file has all of it
 
 
 def write_shards(samples: Sequence[Sample], folder: Path, task: str, run: str) -> int:
-    """Write `TASK-0.js`, `TASK-1.js`, ... into a folder; returns how many."""
+    """Write `TASK-0.js`, `TASK-1.js`, ... into a folder; returns their number."""
     folder.mkdir(exist_ok=True)
     number = 0
     for number, shard in enumerate(_parts(samples), 1):

@@ -1,1 +1,1 @@
-"""Numbers about numbers: estimates over samples, intervals, differences, ratios and tests. Pure functions of scores."""
+"""Estimators over samples, intervals, differences, ratios and tests. Pure functions of scores."""

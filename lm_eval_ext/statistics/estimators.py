@@ -1,4 +1,4 @@
-"""What n samples of a question say about k of them. Pure functions of counts."""
+"""Estimates for k samples of a question from n samples. Pure functions of counts."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from lm_eval_ext.statistics.intervals import Floats
 
-_EXACT_UP_TO = 1 << 26  # multiplications; beyond, subsets are drawn
+_EXACT_UP_TO = 1 << 26  # multiplications; beyond that, random subsets are drawn
 _DRAWS = 2_000_000  # standard error of a mean of draws: at most 0.00036
 _DRAWS_AT_ONCE = 50_000
 
 
 def pass_at_k(n: int, correct: int, k: int) -> float:
-    """Chance that at least one of k samples, drawn from n without replacement, is correct.
+    """Probability that at least one of k samples, drawn from n without replacement, is correct.
 
     Source: Chen et al. 2021, "Evaluating Large Language Models Trained on Code" (arXiv 2107.03374), the unbiased
     estimator.
@@ -32,12 +32,12 @@ def pass_at_k(n: int, correct: int, k: int) -> float:
 
 
 def g_pass_at_k(n: int, correct: int, k: int, share: float) -> float:
-    """Chance that at least `share` of k samples, drawn from n without replacement, are correct.
+    """Probability that at least `share` of k samples, drawn from n without replacement, are correct.
 
     Source: Liu et al. 2024, "Are Your LLMs Capable of Stable Reasoning?" (arXiv 2412.13147), G-Pass@k.
 
     Raises:
-        ValueError: unless 0 <= correct <= n, 1 <= k <= n and 0 <= share <= 1; share 0 is that of one sample.
+        ValueError: unless 0 <= correct <= n, 1 <= k <= n and 0 <= share <= 1; share 0 means at least one sample.
     """
     _check(n, correct, k)
     if not 0 <= share <= 1:
@@ -54,19 +54,19 @@ def _check(n: int, correct: int, k: int) -> None:
 
 
 def maj_at_k(votes: Sequence[int], correct: Sequence[bool], k: int, abstained: int = 0, *, seed: int = 0) -> float:
-    """Chance that the majority of k samples, drawn without replacement, is correct; a tie counts by its share.
+    """Probability that the majority of k samples, drawn without replacement, is correct; ties are split.
 
-    The mean over all subsets of k samples, of the share of correct answers among those with the most votes; a subset
-    without any vote is wrong. Exact, by convolving for each winning count the ways in which every other answer stays
-    at or below it (multivariate hypergeometric distribution); where that takes too long, a mean over random subsets
-    with a standard error of at most 0.00036.
+    This is the mean, over all subsets of k samples, of the share of correct answers among those with the most votes; a
+    subset without votes is wrong. Computed exactly, by convolving for each winning count the ways in which every other
+    answer stays at or below it (multivariate hypergeometric distribution); if that takes too long, estimated from
+    random subsets with a standard error of at most 0.00036.
 
     Args:
-        votes: samples of each distinct answer, at least 1 each.
-        correct: whether that answer is.
+        votes: number of samples of each distinct answer, at least 1 each.
+        correct: whether that answer is correct.
         k: samples that vote.
         abstained: samples without an answer.
-        seed: of the random subsets.
+        seed: for the random subsets.
 
     Raises:
         ValueError: unless 1 <= k <= all samples.
@@ -98,9 +98,9 @@ def _exact(votes: Sequence[int], correct: Sequence[bool], k: int, abstained: int
 
 
 def _ways(count: int, rate: float, k: int) -> Floats:
-    """Weights of 0..k of `count` samples being drawn: binomial probabilities, which unlike coefficients stay small.
+    """Weights of drawing 0..k of `count` samples: binomial probabilities, which unlike coefficients stay small.
 
-    Conditioned on k in all, independent binomial counts are the hypergeometric ones, whatever the rate.
+    Conditioned on k in total, independent binomial counts follow the hypergeometric distribution, whatever the rate.
     """
     from scipy.stats import binom
 
@@ -109,7 +109,7 @@ def _ways(count: int, rate: float, k: int) -> Floats:
 
 
 def _with_ties(others: Sequence[Floats], winner: int, abstained: Floats, drawn: int) -> Floats:
-    """Weights, by the number of other answers that tie at `winner`, of `drawn` samples with none above it."""
+    """Weights of drawing `drawn` samples with no answer above `winner`, by the number of other answers tied with it."""
     ties = drawn // winner
     weights = np.zeros((ties + 1, drawn + 1))
     weights[0] = abstained[: drawn + 1]
@@ -136,7 +136,7 @@ def _drawn(votes: Sequence[int], correct: Sequence[bool], k: int, abstained: int
 
 
 def winning_share(votes: NDArray[np.int64], right: Floats) -> Floats:
-    """Share of correct answers among those with the most votes, [draws]; 0 where nobody voted.
+    """Share of correct answers among those with the most votes, per draw; 0 if there are no votes.
 
     Args:
         votes: [draws, answers].
@@ -149,6 +149,6 @@ def winning_share(votes: NDArray[np.int64], right: Floats) -> Floats:
 
 
 def ks(n: int) -> list[int]:
-    """The numbers of samples to report: powers of two up to n, and n."""
+    """Values of k to report: powers of two up to n, and n."""
     powers = [1 << exponent for exponent in range(n.bit_length()) if 1 << exponent <= n]
     return powers if not powers or powers[-1] == n else [*powers, n]

@@ -1,9 +1,9 @@
-"""Confidence intervals of a score: a mean over questions, each of which was asked once or several times.
+"""Confidence intervals of a score: a mean over questions, each of them sampled once or several times.
 
-The questions are taken for a sample of all questions like them, so an interval says what new questions of the same
-kind would give. `rerun_interval` says what the very same questions would give, sampled again.
+The questions are treated as a sample of all questions like them, so an interval is about new questions of the same
+kind. `rerun_interval` is about the same questions, sampled again.
 
-How often each interval covers the truth is simulated by `python -m benchmarks.coverage`.
+`python -m benchmarks.coverage` simulates how often each interval covers the true value.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-_EXTRA = 1.0  # of an observation that scores vary as single trials do, added to what the scores tell
+_EXTRA = 1.0  # weight of the prior that scores vary like single trials, in observations
 _ROUNDING = 1e-9
 
 
@@ -31,7 +31,7 @@ class Interval(NamedTuple):
 
 
 def wilson_interval(successes: float, trials: float, *, confidence: float = 0.95) -> Interval:
-    """Wilson's score interval of a proportion of independent trials.
+    """Wilson's score interval for a proportion of independent trials.
 
     Source: Wilson 1927, "Probable Inference, the Law of Succession, and Statistical Inference".
 
@@ -43,17 +43,17 @@ def wilson_interval(successes: float, trials: float, *, confidence: float = 0.95
     '0.0000 0.1135'
     """
     if not (trials > 0 and 0 <= successes <= trials):
-        raise ValueError(f"{successes} of {trials}; allowed: 0 to all of one or more trials")
+        raise ValueError(f"successes={successes}, trials={trials}; expected 1 or more trials, 0 to all successful")
     share = successes / trials
     return _interval(share, *_wilson(np.array(share), np.array(trials), _normal_quantile(confidence)))
 
 
 def mean_interval(scores: Sequence[float], *, confidence: float = 0.95) -> Interval:
-    """Mean over questions, with the interval that new questions of the same kind would fall in.
+    """Mean over questions, with its interval for new questions of the same kind.
 
     Args:
-        scores: one for each question, from 0 to 1: its mean over samples, its pass@k, its maj@k.
-        confidence: of the interval.
+        scores: one per question, from 0 to 1, such as its mean over samples, its pass@k or its maj@k.
+        confidence: level of the interval.
 
     Raises:
         ValueError: no scores, or one outside 0 to 1.
@@ -68,14 +68,14 @@ def mean_interval(scores: Sequence[float], *, confidence: float = 0.95) -> Inter
 
 
 def interval_from_stderr(mean: float, stderr: float | None, questions: int, *, confidence: float = 0.95) -> Interval:
-    """`mean_interval`, of a mean and the standard error that lm-eval prints beside it.
+    """`mean_interval` from a mean and the standard error that lm-eval prints beside it.
 
-    Without a standard error each question is taken for a single trial, which is never too narrow.
+    Without a standard error, each question is treated as a single trial, which is never too narrow.
 
     Args:
-        mean: over questions; rounding may have taken it out of 0 to 1 by a hair.
-        stderr: standard deviation of the questions' scores (n - 1 in its denominator) over the root of their number.
-        questions: their number, at least 1.
+        mean: over questions; may fall slightly outside 0 to 1 by rounding.
+        stderr: standard deviation of the questions' scores (with n - 1) divided by the root of their number.
+        questions: number of questions, at least 1.
     """
     mean = min(1.0, max(0.0, mean))
     variance = mean * (1 - mean) if stderr is None else stderr**2 * (questions - 1)
@@ -83,7 +83,7 @@ def interval_from_stderr(mean: float, stderr: float | None, questions: int, *, c
 
 
 def standard_error(scores: Sequence[float]) -> float:
-    """Of a mean over questions, as lm-eval prints it.
+    """Standard error of a mean over questions, as lm-eval prints it.
 
     Args:
         scores: two or more.
@@ -93,19 +93,19 @@ def standard_error(scores: Sequence[float]) -> float:
 
 
 def mean_bounds(mean: Floats, variance: Floats, questions: int, *, confidence: float = 0.95) -> tuple[Floats, Floats]:
-    """Both ends of the interval of means, of any shape.
+    """Both ends of the intervals of means, for arrays of any shape.
 
-    Wilson's interval with the effective number of questions: as many single trials as give a mean of the same
-    variance. The variance is shrunk towards that of single trials, the more the less the scores inform about it, and
-    its uncertainty is paid for with Student's quantile. Where every score is 0 or 1 this is Wilson's interval itself.
+    Wilson's interval with an effective number of questions: the number of single trials whose mean has the same
+    variance. The variance is shrunk towards that of single trials, more so the less the scores say about it, and
+    Student's quantile accounts for its uncertainty. If every score is 0 or 1, this is Wilson's interval itself.
 
     Sources: Korn and Graubard 1998, "Confidence Intervals for Proportions with Small Expected Number of Positive
     Counts Estimated from Survey Data"; Brown, Cai and DasGupta 2001, "Interval Estimation for a Binomial Proportion".
 
     Args:
         mean: of the questions' scores.
-        variance: of the questions' scores, their number in its denominator.
-        questions: their number.
+        variance: of the questions' scores, with n in the denominator.
+        questions: number of questions.
     """
     shrunk = _shrunk_share(mean, variance, questions)
     single_trials = shrunk > 1 - _ROUNDING
@@ -114,23 +114,23 @@ def mean_bounds(mean: Floats, variance: Floats, questions: int, *, confidence: f
 
 
 def rerun_interval(scores: Sequence[float], samples: int, *, confidence: float = 0.95) -> Interval:
-    """Mean over questions, with the interval that the very same questions would fall in, sampled anew.
+    """Mean over questions, with its interval if the same questions are sampled again.
 
-    For a benchmark that is all there is of its kind, such as the 30 questions of one AIME. Says nothing about other
+    For a benchmark that is the whole population, such as the 30 questions of one AIME. Says nothing about other
     questions, and so is narrower.
 
     Args:
-        scores: one for each question, from 0 to 1: its mean over samples.
-        samples: of each question, at least 2.
+        scores: one per question, from 0 to 1: its mean over samples.
+        samples: samples per question, at least 2.
 
-    Source: the noise of sampling in Miller 2024, "Adding Error Bars to Evals" (arXiv 2411.00640), in Wilson's formula.
+    Source: the sampling noise of Miller 2024, "Adding Error Bars to Evals" (arXiv 2411.00640), in Wilson's formula.
 
     Raises:
-        ValueError: no scores, one outside 0 to 1, or a single sample, which cannot tell its noise.
+        ValueError: no scores, one outside 0 to 1, or a single sample, from which noise cannot be estimated.
     """
     values = checked(scores)
     if samples < 2:
-        raise ValueError(f"samples={samples}; allowed: 2 or more of each question")
+        raise ValueError(f"samples={samples}; expected 2 or more per question")
     mean, noise = float(values.mean()), float((values * (1 - values)).mean())
     return _interval(mean, *rerun_bounds(np.array(mean), np.array(noise), len(values), samples, confidence=confidence))
 
@@ -138,12 +138,12 @@ def rerun_interval(scores: Sequence[float], samples: int, *, confidence: float =
 def rerun_bounds(
     mean: Floats, noise: Floats, questions: int, samples: int, *, confidence: float = 0.95
 ) -> tuple[Floats, Floats]:
-    """Both ends of `rerun_interval`, of any shape.
+    """Both ends of `rerun_interval`, for arrays of any shape.
 
     Args:
         mean: of the questions' scores.
         noise: mean of score * (1 - score).
-        questions, samples: their numbers, of samples those of one question.
+        questions, samples: number of questions, and of samples per question.
     """
     trials = questions * samples
     shrunk = _shrunk_share(mean, noise * samples / (samples - 1), trials)
@@ -151,7 +151,7 @@ def rerun_bounds(
 
 
 def _shrunk_share(mean: Floats, variance: Floats, trials: int) -> Floats:
-    """The variance as a share of that of single trials, shrunk towards 1 by `_EXTRA`."""
+    """The variance as a fraction of that of single trials, shrunk towards 1 by `_EXTRA`."""
     single = mean * (1 - mean)
     with np.errstate(divide="ignore", invalid="ignore"):
         share = np.where(single > 0, np.minimum(variance / single, 1), 1)
@@ -164,14 +164,14 @@ def checked(scores: Sequence[float]) -> Floats:
     """Scores as an array.
 
     Raises:
-        ValueError: there are none, or one is outside 0 to 1.
+        ValueError: no scores, or one outside 0 to 1.
     """
     values = np.asarray(scores, dtype=np.float64)
     if values.size == 0:
-        raise ValueError("no scores; allowed: one or more")
+        raise ValueError("no scores; expected one or more")
     outside = values[~((values >= -_ROUNDING) & (values <= 1 + _ROUNDING))]
     if outside.size:
-        raise ValueError(f"score={outside[0]}; allowed: 0 to 1")
+        raise ValueError(f"score={outside[0]}; expected 0 to 1")
     return values.clip(0, 1)
 
 

@@ -1,7 +1,7 @@
-"""Two models on the same questions: their difference, their ratio, and whether they differ at all.
+"""Comparison of two models on the same questions: difference, ratio, and a test of whether they differ.
 
-Differences and ratios are put together from the two means' own intervals, as far as the scores correlate
-("square-and-add", MOVER), so that they hold at the edges, where normal theory does not: Newcombe 1998, "Improved
+Intervals of differences and ratios are combined from the intervals of the two means and their correlation
+("square-and-add", MOVER), so that they hold near 0 and 1, where normal theory does not: Newcombe 1998, "Improved
 Confidence Intervals for the Difference between Binomial Proportions Based on Paired Data" (method 10); Donner and Zou
 2012, "Closed-form Confidence Intervals for Functions of the Normal Mean and Standard Deviation".
 """
@@ -14,18 +14,18 @@ import numpy as np
 
 from lm_eval_ext.statistics.intervals import Floats, Interval, checked, mean_interval
 
-_EXTRA = 1.0  # questions added to the correlation: a half that each model alone has right
+_EXTRA = 1.0  # extra questions in the correlation, half of them solved by one model only and half by the other
 _PERMUTATIONS = 99_999
 
-Bounded = tuple[Floats, Floats, Floats]  # means, of any shape, with both ends of their intervals
+Bounded = tuple[Floats, Floats, Floats]  # means of any shape, and both ends of their intervals
 
 
 def difference_interval(scores: Sequence[float], base: Sequence[float], *, confidence: float = 0.95) -> Interval:
     """Mean of `scores` minus mean of `base`, over the same questions in the same order.
 
     Args:
-        scores, base: one for each question, from 0 to 1.
-        confidence: of the interval.
+        scores, base: one per question, from 0 to 1.
+        confidence: level of the interval.
 
     Raises:
         ValueError: no scores, one outside 0 to 1, or not the same number of both.
@@ -40,10 +40,10 @@ def difference_interval(scores: Sequence[float], base: Sequence[float], *, confi
 
 
 def difference_bounds(one: Bounded, other: Bounded, correlated: Floats) -> tuple[Floats, Floats]:
-    """Both ends of the interval of `one` minus `other`, each a mean with its ends, of any shape.
+    """Both ends of the interval of `one` minus `other`, each given as means with their ends, of any shape.
 
     Args:
-        correlated: the correlation of the two; 0 if they are of different questions.
+        correlated: correlation of the two; 0 if they are from different questions.
     """
     (mean, low, high), (base, base_low, base_high) = one, other
     down, base_up = mean - low, base_high - base
@@ -56,15 +56,15 @@ def difference_bounds(one: Bounded, other: Bounded, correlated: Floats) -> tuple
 def ratio_interval(
     scores: Sequence[float], base: Sequence[float], *, chance: float = 0.0, confidence: float = 0.95
 ) -> Interval | None:
-    """What is left of `base` in `scores`: the ratio of their means above chance, over the same questions.
+    """Ratio of the mean of `scores` to that of `base`, both above chance and over the same questions.
 
     Args:
-        scores, base: one for each question, from 0 to 1, in the same order.
-        chance: what guessing scores: 0 for an answer that is written, 1/4 for one of four choices.
-        confidence: of the interval.
+        scores, base: one per question, from 0 to 1, in the same order.
+        chance: the score of guessing: 0 for a free-form answer, 1/4 for four choices.
+        confidence: level of the interval.
 
     Returns:
-        None where `base` is not certainly above chance, so that there is nothing to take a share of.
+        None if `base` is not significantly above chance, which makes the ratio meaningless.
 
     Raises:
         ValueError: no scores, one outside 0 to 1, or not the same number of both.
@@ -82,9 +82,9 @@ def ratio_interval(
 
 
 def ratio_bounds(one: Bounded, other: Bounded, correlated: Floats, chance: float = 0.0) -> tuple[Floats, Floats]:
-    """Both ends of the interval of `one` over `other` above chance, each a mean with its ends, of any shape.
+    """Both ends of the interval of `one` over `other` above chance, each given as means with their ends, of any shape.
 
-    Not a number where the lower end of `other` is not above chance.
+    NaN where the lower end of `other` is not above chance.
     """
     mean, low, high = (value - chance for value in one)
     base, base_low, base_high = (value - chance for value in other)
@@ -114,7 +114,7 @@ def _arrays(interval: Interval) -> Bounded:
 
 
 def correlation(first: Floats, second: Floats) -> Floats:
-    """Correlation of two models' scores over questions, as `correlation_of_moments` has it."""
+    """Correlation of two models' scores over questions, by `correlation_of_moments`."""
     moments = (first, first**2, second, second**2, first * second)
     return correlation_of_moments(*(np.array(values.mean()) for values in moments), questions=len(first))
 
@@ -122,14 +122,14 @@ def correlation(first: Floats, second: Floats) -> Floats:
 def correlation_of_moments(
     mean: Floats, square: Floats, other_mean: Floats, other_square: Floats, product: Floats, *, questions: int
 ) -> Floats:
-    """Correlation of two models' scores over questions, of any shape.
+    """Correlation of two models' scores over questions, for arrays of any shape.
 
-    One question is added, of which each model alone has a half right, so that a few questions, or scores that do not
-    vary, are not taken for a certain agreement.
+    One question is added, half of it solved by one model only and half by the other, so that few questions, or scores
+    that do not vary, don't count as certain agreement.
 
     Args:
-        mean, square, other_mean, other_square, product: means of the scores, of their squares, of their products.
-        questions: their number.
+        mean, square, other_mean, other_square, product: means of the scores, of their squares, and of their products.
+        questions: number of questions.
     """
 
     def extended(value: Floats, extra: float) -> Floats:
@@ -142,10 +142,10 @@ def correlation_of_moments(
 
 
 def sign_flip_test(scores: Sequence[float], base: Sequence[float], *, seed: int = 0) -> float:
-    """Two-sided p-value that two models are equally good at questions like these.
+    """Two-sided p-value of the hypothesis that two models are equally good at questions like these.
 
-    If they are, each question's difference could as well have the other sign. With one sample a question this is
-    McNemar's exact test. Exact up to 16 questions that differ, else from 99,999 random flips.
+    If they are, the difference on each question is as likely to have the opposite sign. With one sample per question
+    this is McNemar's exact test. Exact for up to 16 questions that differ, else estimated from 99,999 random flips.
 
     Source: Fisher 1935, "The Design of Experiments", section 21; `scipy.stats.permutation_test`.
 
@@ -158,7 +158,7 @@ def sign_flip_test(scores: Sequence[float], base: Sequence[float], *, seed: int 
     from scipy.stats import permutation_test
 
     first, second = _same_questions(scores, base)
-    differences = (first - second)[first != second]  # those that do not differ flip into themselves
+    differences = (first - second)[first != second]  # flipping a difference of 0 changes nothing
     if differences.size < 2:
         return 1.0
     found = permutation_test(
@@ -171,5 +171,5 @@ def sign_flip_test(scores: Sequence[float], base: Sequence[float], *, seed: int 
 def _same_questions(scores: Sequence[float], base: Sequence[float]) -> tuple[Floats, Floats]:
     first, second = checked(scores), checked(base)
     if len(first) != len(second):
-        raise ValueError(f"{len(first)} and {len(second)} scores; allowed: the same questions in both")
+        raise ValueError(f"{len(first)} and {len(second)} scores; expected the same questions in both")
     return first, second

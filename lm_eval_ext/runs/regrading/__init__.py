@@ -1,5 +1,5 @@
-"""Results graded again by today's grader, from the texts that were kept and without a model.
+"""Regrades results with the current grader, from the saved texts and without a model.
 
-Nothing is decoded again, and tokens are taken as they were told. What cannot be graded again keeps its scores and the
-version of its grader: gated tasks of published runs, which hold no texts, and tasks whose samples were not kept.
+Nothing is decoded again, and token counts are taken as recorded. Tasks that cannot be regraded keep their scores and
+grader version: gated tasks of published runs, which contain no texts, and tasks whose samples were not saved.
 """

@@ -1,4 +1,4 @@
-"""What grading a task again came to."""
+"""Outcome of regrading a task."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from lm_eval_ext.grading import GRADER_VERSION
 
 
 class Outcome(NamedTuple):
-    """One task of one file.
+    """Outcome for one task of one file.
 
     Attributes:
         task: its name.
-        metric: that is its accuracy.
-        before, after: its values; `after` is None where the task keeps its scores.
-        changed: questions whose score is another.
-        questions: all of them.
+        metric: the one used as its accuracy.
+        before, after: its values; `after` is None if the task keeps its scores.
+        changed: number of questions whose score changed.
+        questions: number of all questions.
         kept_because: why it keeps its scores.
     """
 
@@ -29,17 +29,17 @@ class Outcome(NamedTuple):
 
     def __str__(self) -> str:
         if self.after is None:
-            return f"{self.task}: {self.metric} {self.before:.4f} is kept: {self.kept_because}"
+            return f"{self.task}: {self.metric} {self.before:.4f} kept: {self.kept_because}"
         moved = f"{self.changed} of {self.questions} questions" if self.changed else "no question"
         return f"{self.task}: {self.metric} {self.before:.4f} -> {self.after:.4f}, {moved} changed"
 
 
 def why_kept(version: int | None) -> str:
-    """Why a task of this grader's version is not graded again; empty where it is to be."""
+    """Why a task graded by this version is not regraded; empty if it should be."""
     if version is None:
-        return "another grader than ours gave it"
+        return "not graded by our grader"
     if version == GRADER_VERSION:
-        return f"graded by version {version} already"
+        return f"already graded by version {version}"
     if version > GRADER_VERSION:
-        return f"graded by version {version}, newer than this lm-eval-tts, which has {GRADER_VERSION}"
+        return f"graded by version {version}, newer than version {GRADER_VERSION} of this lm-eval-tts"
     return ""

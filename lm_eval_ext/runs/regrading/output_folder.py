@@ -1,6 +1,6 @@
-"""Output of lm_eval, graded again: a results file, and the samples files beside it.
+"""Regrades lm_eval's output: a results file and the samples files beside it.
 
-Both are written anew in place; what they were stays beside them, as `NAME.grader-1`.
+Both are replaced in place; the originals are kept beside them as `NAME.grader-1`.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from lm_eval_ext.statistics.intervals import standard_error
 
 _ACCURACY = "acc"
 
-Json = dict[str, Any]  # of lm-eval's files, changed in place
+Json = dict[str, Any]  # content of lm-eval's files, modified in place
 
 
 def regrade_output(path: Path, *, write: bool) -> list[Outcome]:
-    """Grade the tasks of a results file again.
+    """Regrade the tasks of a results file.
 
     Args:
         path: `results_*.json`.
-        write: write results and samples anew, if a task was graded again.
+        write: replace the results and samples files if a task was regraded.
 
     Raises:
-        ResultsError: names the file, the task and what keeps it from being graded.
+        ResultsError: a task cannot be regraded; names the file, the task and the reason.
     """
     content = read_json(path)
     _check_groups(content, path)
@@ -53,7 +53,7 @@ def regrade_output(path: Path, *, write: bool) -> list[Outcome]:
 def _check_groups(content: Mapping[str, object], path: Path) -> None:
     for group, scores in mapping(content.get("groups")).items():
         if any(name.startswith(f"{_ACCURACY},") for name in mapping(scores)):
-            raise ResultsError(f"{path}: groups.{group}: averages its tasks; allowed: groups that only list them")
+            raise ResultsError(f"{path}: groups.{group}: cannot regrade a group that averages its tasks")
 
 
 def _our_tasks(content: Mapping[str, object]) -> list[str]:
@@ -62,13 +62,13 @@ def _our_tasks(content: Mapping[str, object]) -> list[str]:
 
 
 def _regraded(content: Json, task: str, path: Path) -> tuple[Outcome, list[Json]]:
-    """What became of a task, and its rows; its scores in `content` are replaced."""
+    """The outcome for a task, and its rows; replaces its scores in `content`."""
     config, results = content["configs"][task], content["results"][task]
     key = next((name for name in results if name.startswith(f"{_ACCURACY},")), "")
     before, file = number(results.get(key)), samples_file(path, task)
     if before is None:
-        raise ResultsError(f"{path}: results.{task}: has no {_ACCURACY}, which our grader gives")
-    reason = why_kept(graded_by(config)) or ("" if file else "its samples were not kept (--log_samples)")
+        raise ResultsError(f"{path}: results.{task}: has no {_ACCURACY}, the metric of our grader")
+    reason = why_kept(graded_by(config)) or ("" if file else "its samples were not saved (--log_samples)")
     if file is None or reason:
         return Outcome(task, _ACCURACY, before, kept_because=reason), []
     rows = sorted(raw_rows(file), key=lambda row: str(row.get("filter")))
@@ -81,7 +81,7 @@ def _regraded(content: Json, task: str, path: Path) -> tuple[Outcome, list[Json]
 
 
 def _regrade_rows(rows: Sequence[Json], rules: Rules, results: Json, place: str) -> int:
-    """Questions whose accuracy changed. Rows and results get the new scores."""
+    """Put the new scores into rows and results; returns the number of questions whose accuracy changed."""
     _check_sum(rows, rules, results, place)
     graded = graded_again([_kept(row, place) for row in rows], rules)
     changed = [float(row[_ACCURACY]) != new.scores[_ACCURACY] for row, new in zip(rows, graded, strict=True)].count(
@@ -97,23 +97,23 @@ def _regrade_rows(rows: Sequence[Json], rules: Rules, results: Json, place: str)
 
 
 def _check_complete(content: Json, task: str, rows: Sequence[Json], place: str) -> None:
-    """Every question of every filter has to be there, else a part would pass for the whole."""
+    """Check that every question of every filter is there, so that a part cannot pass for the whole."""
     filters = [key.partition(",")[2] for key in content["results"][task] if key.startswith(f"{_ACCURACY},")]
     asked = number(mapping(mapping(content.get("n-samples")).get(task)).get("effective"))
     for name in filters:
         found = sum(str(row.get("filter")) == name for row in rows)
         if not found or (asked is not None and found != asked):
-            raise ResultsError(f"{place}: filter {name}: its samples file holds {found} questions, the results {asked}")
+            raise ResultsError(f"{place}: filter {name}: its samples file has {found} questions, the results {asked}")
 
 
 def _check_sum(rows: Sequence[Json], rules: Rules, results: Json, place: str) -> None:
-    """The samples have to be those of the results."""
+    """Check that the samples belong to the results."""
     told = number(results.get(f"{_ACCURACY},{rows[0].get('filter')}"))
     scores = [found for row in rows if (found := number(row.get(_ACCURACY))) is not None]
     mean = sum(scores) / len(scores) if scores else None
     averaged = rules.aggregation(_ACCURACY) == "mean"
     if len(scores) < len(rows) or told is None or mean is None or (averaged and abs(mean - told) > ROUNDING):
-        raise ResultsError(f"{place}: {_ACCURACY}={told}, but its samples file gives {mean}; are they of one run?")
+        raise ResultsError(f"{place}: {_ACCURACY}={told}, but its samples file gives {mean}; is it from the same run?")
 
 
 def _kept(row: Json, place: str) -> Kept:
@@ -137,7 +137,7 @@ def _sum_up(results: Json, name: str, filter_name: str, values: Sequence[Any], r
 
 
 def _replace(files: Mapping[Path, str]) -> None:
-    """Write files anew, all of them or none; copies of what they were stay."""
+    """Replace all of the files or none, keeping copies of the originals."""
     for path, text in files.items():
         path.with_name(f"{path.name}.new").write_text(text, encoding="utf-8")
     for path in files:
@@ -148,7 +148,7 @@ def _replace(files: Mapping[Path, str]) -> None:
 
 
 def _free(path: Path) -> Path:
-    """A name beside a file that is not taken."""
+    """An unused name beside a file, for its copy."""
     number = 1
     while (found := path.with_name(f"{path.name}.grader-{number}")).exists():
         number += 1

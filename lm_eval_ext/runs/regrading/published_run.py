@@ -1,4 +1,4 @@
-"""A published run, graded again: its `run.json` and samples."""
+"""Regrades a published run: its `run.json` and samples."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from lm_eval_ext.runs.samples import Sample, pack
 from lm_eval_ext.runs.untrusted import sequence
 from lm_eval_ext.statistics.intervals import standard_error
 
-Declared = Callable[[str], Mapping[str, object] | None]  # a task's configuration by its name, if the registry has it
+Declared = Callable[[str], Mapping[str, object] | None]  # configuration of a task by name, if we have it
 
 
 def regrade_run(source: Source, declared: Declared, *, write: bool) -> list[Outcome]:
-    """Grade the tasks of a published run again; writes it anew if `write` and a task was.
+    """Regrade the tasks of a published run; with `write`, replaces it if a task was regraded.
 
     Raises:
-        ResultsError: names the file and the task.
+        ResultsError: a task cannot be regraded; names the file and the task.
     """
     run, samples, outcomes = regraded(source, declared)
     if write and samples:
@@ -35,7 +35,7 @@ def regrade_run(source: Source, declared: Declared, *, write: bool) -> list[Outc
 
 
 def regraded(source: Source, declared: Declared) -> tuple[Run, dict[str, bytes], list[Outcome]]:
-    """The run by today's grader, its new files of samples by task, and what became of each task of ours."""
+    """The run graded by the current grader, its new samples files by task, and the outcome for each of our tasks."""
     tasks, files, outcomes = dict(source.run.tasks), {}, []
     for name, task in source.run.tasks.items():
         if task.graded_by is None:
@@ -62,7 +62,7 @@ def _why_not(source: Source, task: str, config: Mapping[str, object] | None) -> 
         return f"gated, graded by version {source.run.tasks[task].graded_by}; its texts are not published"
     if task not in source.run.samples:
         return "its samples were not published"
-    return "" if config else "it is no task of this registry; grade its output folder again and publish that"
+    return "" if config else "not a task of this registry; regrade its output folder and publish that"
 
 
 def _rows(rows: Sequence[Sample], rules: Rules, place: str) -> list[Sample]:
@@ -93,7 +93,7 @@ def _reason(letter: str, gold: str | None) -> str:
 
 
 def _summed_up(task: TaskResult, rows: Sequence[Sample]) -> TaskResult:
-    """The task with the means of its samples."""
+    """The task with scores averaged from its samples."""
     metrics = {
         name: _mean(told, [row.metrics[name] for row in rows if name in row.metrics])
         for name, told in task.metrics.items()
@@ -106,7 +106,7 @@ def _summed_up(task: TaskResult, rows: Sequence[Sample]) -> TaskResult:
 
 
 def _mean(told: Score, values: Sequence[float]) -> Score:
-    """As it was, where the samples do not have it."""
+    """The new mean; the old one if the samples lack the metric."""
     if not values:
         return told
     stderr = told.stderr if told.stderr is None or len(values) < 2 else standard_error(values)

@@ -1,4 +1,4 @@
-"""Kept texts, graded again: answers are looked for in them and graded by today's grader."""
+"""Regrades saved texts: extracts answers from them and grades them with the current grader."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from lm_eval_ext.runs.untrusted import mapping, sequence, whole
 from lm_eval_ext.thinking_formats import answer_after_thinking, text_marks
 
 _REASONS = "math_graded"
-_OPTIONS = ("metric", "aggregation", "higher_is_better")  # of an entry of metric_list; the others are the metric's own
+_OPTIONS = ("metric", "aggregation", "higher_is_better")  # in metric_list; other keys are a metric's own
 
 
 class Kept(NamedTuple):
-    """A question with what was kept of it.
+    """The saved data of a question.
 
     Attributes:
-        gold: its answer, as the task gave it to the metric.
-        texts: of every sample, thinking included.
-        answers: that were found in them.
-        thinking_tokens: mean over samples; None where the model did not tell it.
-        doc: the dataset's row, where it was kept.
+        gold: its gold answer, as the task passed it to the metric.
+        texts: the text of every sample, thinking included.
+        answers: the answers extracted from them.
+        thinking_tokens: mean over samples; None if the model did not record it.
+        doc: the dataset's row, if it was saved.
     """
 
     gold: object
@@ -36,7 +36,7 @@ class Kept(NamedTuple):
 
 
 class Graded(NamedTuple):
-    """What today's grader makes of a question: the answer of every sample, and the scores by name."""
+    """A question as graded by the current grader: the answer of every sample, and the scores by name."""
 
     answers: list[str]
     scores: dict[str, object]
@@ -44,13 +44,13 @@ class Graded(NamedTuple):
 
 @dataclass(frozen=True)
 class Rules:
-    """How a task finds and grades answers.
+    """How a task extracts and grades answers.
 
     Attributes:
-        filter: `math_answer`, `choice_answer`, or None where answers are found by another, and stay.
-        filter_options: its.
-        metrics: those of ours that grade, with their options.
-        aggregations: by metric.
+        filter: `math_answer`, `choice_answer`, or None for any other filter, whose answers are kept.
+        filter_options: its options.
+        metrics: our grading metrics, with their options.
+        aggregations: aggregation by metric.
     """
 
     filter: str | None
@@ -59,14 +59,14 @@ class Rules:
     aggregations: Mapping[str, str]
 
     def aggregation(self, score: str) -> str:
-        """Name of what sums up a score over questions."""
+        """Name of the aggregation of a score over questions."""
         return self.aggregations[
             _REASONS if score == "graded" else next(name for name in GRADING_METRICS if name in self.metrics)
         ]
 
 
 def graded_by(config: Mapping[str, object]) -> int | None:
-    """Version of our grader that graded a task, by its configuration in results; None if another did."""
+    """Version of our grader, from a task's configuration in results; None if it was not graded by ours."""
     if not set(GRADING_METRICS) & {mapping(one).get("metric") for one in sequence(config.get("metric_list"))}:
         return None
     return whole(mapping(config.get("metadata")).get("grader_version")) or 1
@@ -76,12 +76,12 @@ def rules_of(config: Mapping[str, object], filter_name: str, place: str) -> Rule
     """The rules that a task's configuration declares.
 
     Args:
-        config: of the task; one of its metrics is ours.
+        config: the task's configuration, with at least one of our metrics.
         filter_name: a filter of the task.
-        place: for an error.
+        place: location for error messages.
 
     Raises:
-        ResultsError: scores are summed up by an aggregation that is not one of ours.
+        ResultsError: an aggregation is not one of ours.
     """
     steps = [
         mapping(step)
@@ -104,10 +104,10 @@ def rules_of(config: Mapping[str, object], filter_name: str, place: str) -> Rule
 
 
 def graded_again(questions: Sequence[Kept], rules: Rules) -> list[Graded]:
-    """Every question by today's grader.
+    """Grade every question with the current grader.
 
     Raises:
-        ResultsError: a question has not as many answers as texts, so that its samples were not all kept.
+        ResultsError: a question has more texts than answers or fewer, so some samples were not saved.
     """
     found = _answers(questions, rules) if rules.filter else [list(one.answers) for one in questions]
     return [
@@ -124,7 +124,7 @@ def graded_again(questions: Sequence[Kept], rules: Rules) -> list[Graded]:
 def _answers(questions: Sequence[Kept], rules: Rules) -> list[list[str]]:
     short = next((number for number, one in enumerate(questions, 1) if len(one.texts) != len(one.answers)), None)
     if short is not None:
-        raise ResultsError(f"question {short}: has not one answer for each text")
+        raise ResultsError(f"question {short}: does not have one answer for each text")
     find = FINDERS[str(rules.filter)]
     check_options(str(rules.filter), rules.filter_options)
     outputs, docs = [list(_outputs(one)) for one in questions], [one.doc for one in questions]
@@ -136,13 +136,13 @@ def _merged(scores: Iterator[Mapping[str, object]]) -> dict[str, object]:
 
 
 class _Output(str):
-    """A text whose answer part is known, as a generation of ours knows it."""
+    """A text whose answer part is known, like one of our own generations."""
 
     answer: str
 
 
 def _outputs(question: Kept) -> Iterator[str]:
-    """The texts as the filter saw them: of a stock model as they are, of ours with their answer parts."""
+    """The texts as the filter saw them: unchanged from a stock model, with their answer parts from ours."""
     for text, answer in zip(question.texts, question.answers, strict=True):
         if question.thinking_tokens is None:
             yield text
@@ -153,9 +153,9 @@ def _outputs(question: Kept) -> Iterator[str]:
 
 
 def _answer_part(text: str, answer: str, *, thought: bool) -> str:
-    """What followed the thinking: where more than one mark ends it, the part in which the answer was found.
+    """The part after the thinking; with several end markers, the part in which the answer was found.
 
-    A text without such a mark is all answer if one was found in it; else it was cut while the model thought.
+    A text without an end marker is all answer if an answer was found in it; else it was cut while thinking.
     """
     if not thought:
         return text
