@@ -4,7 +4,7 @@ LM_EVAL := $(VENV)/bin/lm_eval
 SMOLLM2 := .models/smollm2
 OUT := out/demo
 
-.PHONY: demo test test-vllm test-browser architectures coverage lowest release-check docs lint setup models clean
+.PHONY: demo test test-vllm environments test-browser architectures coverage lowest release-check docs lint setup models clean
 
 EVALUATE := HF_HUB_OFFLINE=1 $(LM_EVAL) --model pruned-hf --tasks tts_mini,tts_chain_maj8 --batch_size 256 \
   --output_path $(OUT)/results --log_samples

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from lm_eval_ext.authoring.task_file import Metadata, TaskFile
 from lm_eval_ext.authoring.tasks_page import NOTE, table, tasks_page
 from lm_eval_ext.generation.options import ALIASES, KNOWN
-from lm_eval_ext.grading.metrics import METRICS, Score
+from lm_eval_ext.grading.metrics import METRICS, Measure
 from lm_eval_ext.harness.arguments import rows
 from lm_eval_ext.pruning.recipe import Recipe
 from lm_eval_ext.runs.untrusted import mapping, sequence
@@ -67,7 +67,7 @@ def _arguments_table() -> str:
 
 
 def _metrics_table() -> str:
-    given: dict[Score, list[str]] = {}
+    given: dict[Measure, list[str]] = {}
     for metric in METRICS:
         for score in metric.gives:
             given.setdefault(score, []).append(f"`{metric.name}`")
@@ -75,7 +75,7 @@ def _metrics_table() -> str:
     return table(("metric", "meaning", "unit", "better", "computed by"), lines)
 
 
-def _better(score: Score) -> str:
+def _better(score: Measure) -> str:
     return {True: "higher", False: "lower", None: ""}[score.higher_is_better]
 
 

@@ -21,7 +21,7 @@ from lm_eval_ext import reference, thinking_formats
 from lm_eval_ext.cli import app
 from lm_eval_ext.grading import metrics
 from lm_eval_ext.grading.extraction import final_answer
-from lm_eval_ext.grading.metrics import Metric, Score
+from lm_eval_ext.grading.metrics import Measure, Metric
 from lm_eval_ext.harness import engines
 from lm_eval_ext.harness.arguments import NAMES, Arguments
 from lm_eval_ext.harness.metrics import register
@@ -79,7 +79,7 @@ def test_a_metric(monkeypatch: pytest.MonkeyPatch) -> None:
         (samples,) = predictions
         return {"length": sum(map(len, samples)) / len(samples)}
 
-    added = Metric(length_stats, "mean", False, (Score("length", "characters of an answer", "characters", None),))
+    added = Metric(length_stats, "mean", False, (Measure("length", "characters of an answer", "characters", None),))
     monkeypatch.setattr(metrics, "METRICS", (*metrics.METRICS, added))
     monkeypatch.setattr(reference, "METRICS", metrics.METRICS)
     register(added)

@@ -57,7 +57,7 @@ class Filter(_Fields):
     filter: Annotated[list[Function], Field(min_length=1)]
 
 
-class Metric(_Fields):
+class MetricEntry(_Fields):
     """A metric and its options."""
 
     model_config = ConfigDict(extra="allow")
@@ -122,7 +122,7 @@ class TaskFile(_Fields):
         Annotated[list[Filter], Field(min_length=1)] | None, Field(description="how answers are extracted")
     ] = None
     metric_list: Annotated[
-        Annotated[list[Metric], Field(min_length=1)] | None, Field(description="how answers are scored")
+        Annotated[list[MetricEntry], Field(min_length=1)] | None, Field(description="how answers are scored")
     ] = None
     metadata: Annotated[Metadata | None, Field(description="see below")] = None
 

@@ -13,7 +13,7 @@ from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.runs.catalogue import Catalogue, read_catalogue
 from lm_eval_ext.runs.load import Source, files, read_source
 from lm_eval_ext.runs.publish import Golds, RunFinding, findings, publish, stray_files
-from lm_eval_ext.runs.regrading.outcome import Outcome
+from lm_eval_ext.runs.regrading.outcome import TaskRegrading
 from lm_eval_ext.runs.run import RUN_FILE, TIERS, Run, write_run
 
 leaderboard = typer.Typer(help="Publish results and build a static leaderboard site.", no_args_is_help=True)
@@ -187,7 +187,7 @@ def regrade(
         raise typer.Exit(1)
 
 
-def _regrade(path: Path, catalogue: Catalogue, write: bool) -> Sequence[Outcome]:
+def _regrade(path: Path, catalogue: Catalogue, write: bool) -> Sequence[TaskRegrading]:
     from lm_eval_ext.authoring.declared import declared_task
     from lm_eval_ext.runs.regrading.output_folder import regrade_output
     from lm_eval_ext.runs.regrading.published_run import regrade_run

@@ -125,7 +125,7 @@ AGGREGATIONS: dict[str, Callable[..., float]] = {  # by lm-eval's names; of a se
 }
 
 
-class Score(NamedTuple):
+class Measure(NamedTuple):
     """One number that a metric computes per question; results hold its mean over questions, or another aggregate.
 
     Attributes:
@@ -149,7 +149,7 @@ class Metric(NamedTuple):
     function: Callable[..., Mapping[str, object]]
     aggregation: str
     higher_is_better: bool
-    gives: tuple[Score, ...]
+    gives: tuple[Measure, ...]
 
     @property
     def name(self) -> str:
@@ -158,15 +158,15 @@ class Metric(NamedTuple):
 
 
 _OF_ANSWERS = (
-    Score("acc", "share of a question's samples that are correct; equals pass@1 and maj@1"),
-    Score("answered", "share of samples with an answer"),
-    Score("pass@k", "probability that at least one of k samples is correct, over all subsets of k; with `votes: true`"),
-    Score(
+    Measure("acc", "share of a question's samples that are correct; equals pass@1 and maj@1"),
+    Measure("answered", "share of samples with an answer"),
+    Measure("pass@k", "probability that at least one of k samples is correct, over all subsets; with `votes: true`"),
+    Measure(
         "maj@k",
         "probability that the most frequent answer of k samples is correct, ties split; mathematically equal answers "
         "vote together; with `votes: true`",
     ),
-    Score("g-pass@k_t", "probability that at least a share t of k samples is correct; with `g_pass: [t, ...]`"),
+    Measure("g-pass@k_t", "probability that at least a share t of k samples is correct; with `g_pass: [t, ...]`"),
 )
 METRICS = (
     Metric(math_verify, "mean", True, _OF_ANSWERS),
@@ -176,7 +176,7 @@ METRICS = (
         "share_compared",
         True,
         (
-            Score(
+            Measure(
                 "graded",
                 "share of samples that could be compared with the gold answer, including those without an answer; the "
                 "samples file says why the others could not: `unparsable`, `timeout`, `memory`",
@@ -188,16 +188,16 @@ METRICS = (
         "mean",
         False,
         (
-            Score("thinking_tokens", "thinking tokens per sample", "tokens", None),
-            Score("answer_tokens", "answer tokens per sample", "tokens", None),
-            Score("forced", "share of samples whose thinking was cut at the budget", higher_is_better=None),
-            Score("looped", "share of samples that end by repeating themselves", higher_is_better=False),
+            Measure("thinking_tokens", "thinking tokens per sample", "tokens", None),
+            Measure("answer_tokens", "answer tokens per sample", "tokens", None),
+            Measure("forced", "share of samples whose thinking was cut at the budget", higher_is_better=None),
+            Measure("looped", "share of samples that end by repeating themselves", higher_is_better=False),
         ),
     ),
 )
 
 
-def score_named(name: str) -> Score | None:
-    """The `Score` for a name in results, such as `pass@k` for `pass@8`; None if it is not one of ours."""
+def score_named(name: str) -> Measure | None:
+    """The `Measure` for a name in results, such as `pass@k` for `pass@8`; None if it is not one of ours."""
     general = re.sub(r"@\d+", "@k", re.sub(r"(@\d+)_[\d.]+$", r"\1_t", name))
     return next((score for metric in METRICS for score in metric.gives if score.name == general), None)

@@ -1,4 +1,4 @@
-"""Outcome of regrading a task."""
+"""The outcome of regrading one task."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import NamedTuple
 from lm_eval_ext.grading import GRADER_VERSION
 
 
-class Outcome(NamedTuple):
-    """Outcome for one task of one file.
+class TaskRegrading(NamedTuple):
+    """The outcome of regrading one task of one file.
 
     Attributes:
         task: its name.

@@ -14,7 +14,7 @@ from typing import Any
 
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.grading import GRADER_VERSION
-from lm_eval_ext.runs.regrading.outcome import Outcome, why_kept
+from lm_eval_ext.runs.regrading.outcome import TaskRegrading, why_kept
 from lm_eval_ext.runs.regrading.texts import Kept, Rules, graded_again, graded_by, rules_of
 from lm_eval_ext.runs.run import read_json
 from lm_eval_ext.runs.task_results import samples_file
@@ -27,7 +27,7 @@ _ACCURACY = "acc"
 Json = dict[str, Any]  # content of lm-eval's files, modified in place
 
 
-def regrade_output(path: Path, *, write: bool) -> list[Outcome]:
+def regrade_output(path: Path, *, write: bool) -> list[TaskRegrading]:
     """Regrade the tasks of a results file.
 
     Args:
@@ -61,7 +61,7 @@ def _our_tasks(content: Mapping[str, object]) -> list[str]:
     return [task for task in mapping(content.get("results")) if graded_by(mapping(configs.get(task))) is not None]
 
 
-def _regraded(content: Json, task: str, path: Path) -> tuple[Outcome, list[Json]]:
+def _regraded(content: Json, task: str, path: Path) -> tuple[TaskRegrading, list[Json]]:
     """The outcome for a task, and its rows; replaces its scores in `content`."""
     config, results = content["configs"][task], content["results"][task]
     key = next((name for name in results if name.startswith(f"{_ACCURACY},")), "")
@@ -70,14 +70,14 @@ def _regraded(content: Json, task: str, path: Path) -> tuple[Outcome, list[Json]
         raise ResultsError(f"{path}: results.{task}: has no {_ACCURACY}, the metric of our grader")
     reason = why_kept(graded_by(config)) or ("" if file else "its samples were not saved (--log_samples)")
     if file is None or reason:
-        return Outcome(task, _ACCURACY, before, kept_because=reason), []
+        return TaskRegrading(task, _ACCURACY, before, kept_because=reason), []
     rows = sorted(raw_rows(file), key=lambda row: str(row.get("filter")))
     changed, place = 0, f"{path}: {task}"
     _check_complete(content, task, rows, place)
     for name, some in groupby(rows, key=lambda row: str(row.get("filter"))):
         changed = max(changed, _regrade_rows(list(some), rules_of(config, name, place), results, place))
     config["metadata"] = {**mapping(config.get("metadata")), "grader_version": GRADER_VERSION}
-    return Outcome(task, _ACCURACY, before, float(results[key]), changed, len(rows)), rows
+    return TaskRegrading(task, _ACCURACY, before, float(results[key]), changed, len(rows)), rows
 
 
 def _regrade_rows(rows: Sequence[Json], rules: Rules, results: Json, place: str) -> int:

@@ -10,7 +10,7 @@ from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.grading import COMPARED, GRADER_VERSION
 from lm_eval_ext.runs.load import Source, samples_path
 from lm_eval_ext.runs.publish import is_gated
-from lm_eval_ext.runs.regrading.outcome import Outcome, why_kept
+from lm_eval_ext.runs.regrading.outcome import TaskRegrading, why_kept
 from lm_eval_ext.runs.regrading.texts import Graded, Kept, Rules, graded_again, rules_of
 from lm_eval_ext.runs.run import Run, Score, TaskResult, write_run
 from lm_eval_ext.runs.samples import Sample, pack
@@ -20,7 +20,7 @@ from lm_eval_ext.statistics.intervals import standard_error
 Declared = Callable[[str], Mapping[str, object] | None]  # configuration of a task by name, if we have it
 
 
-def regrade_run(source: Source, declared: Declared, *, write: bool) -> list[Outcome]:
+def regrade_run(source: Source, declared: Declared, *, write: bool) -> list[TaskRegrading]:
     """Regrade the tasks of a published run; with `write`, replaces it if a task was regraded.
 
     Raises:
@@ -34,7 +34,7 @@ def regrade_run(source: Source, declared: Declared, *, write: bool) -> list[Outc
     return outcomes
 
 
-def regraded(source: Source, declared: Declared) -> tuple[Run, dict[str, bytes], list[Outcome]]:
+def regraded(source: Source, declared: Declared) -> tuple[Run, dict[str, bytes], list[TaskRegrading]]:
     """The run graded by the current grader, its new samples files by task, and the outcome for each of our tasks."""
     tasks, files, outcomes = dict(source.run.tasks), {}, []
     for name, task in source.run.tasks.items():
@@ -43,7 +43,7 @@ def regraded(source: Source, declared: Declared) -> tuple[Run, dict[str, bytes],
         config = declared(name)
         reason = why_kept(task.graded_by) or _why_not(source, name, config)
         if reason or config is None:
-            outcomes.append(Outcome(name, task.score, task.accuracy.value, kept_because=reason))
+            outcomes.append(TaskRegrading(name, task.score, task.accuracy.value, kept_because=reason))
             continue
         before = source.samples(name)
         place = f"{source.path}: tasks.{name}"
@@ -51,7 +51,7 @@ def regraded(source: Source, declared: Declared) -> tuple[Run, dict[str, bytes],
         tasks[name], files[name] = _summed_up(task, rows), pack(rows)
         changed = sum(old.score != new.score for old, new in zip(before, rows, strict=True))
         after = tasks[name].accuracy.value
-        outcomes.append(Outcome(name, task.score, task.accuracy.value, after, changed, len(rows)))
+        outcomes.append(TaskRegrading(name, task.score, task.accuracy.value, after, changed, len(rows)))
     hashes = {name: hashlib.sha256(packed).hexdigest() for name, packed in files.items()}
     run = source.run.model_copy(update={"tasks": tasks, "samples": {**source.run.samples, **hashes}})
     return run, files, outcomes
