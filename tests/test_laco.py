@@ -144,6 +144,7 @@ def similarity(model: Any, context: PruningContext) -> float:
     return sum(float(cosine_similarity(a.flatten(), b.flatten(), dim=0)) for a, b in pairs) / len(pairs)
 
 
+@pytest.mark.long
 def test_laco_on_a_real_model(batched: PruningContext) -> None:
     steps, scores = plain_laco(batched, 3, 0.3, 3, "rdsc")
     found = choose(batched, "laco", [3], {"threshold": 0.3, "merged": 3, "interval": 1})[3]

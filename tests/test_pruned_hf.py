@@ -30,7 +30,11 @@ def results_in(folder: Path) -> tuple[Path, dict[str, Any]]:
     return path.parent, json.loads(path.read_text("utf-8"))
 
 
-@pytest.mark.parametrize("entry", [[LM_EVAL], [LM_EVAL, "run"], [sys.executable, "-m", "lm_eval"]], ids=len)
+@pytest.mark.parametrize(
+    "entry",
+    [[LM_EVAL], pytest.param([LM_EVAL, "run"], marks=pytest.mark.long), [sys.executable, "-m", "lm_eval"]],
+    ids=len,
+)
 def test_the_sweep_from_the_command_line(
     entry: list[str], tiny_model: Path, original_hub: Path, tmp_path: Path
 ) -> None:

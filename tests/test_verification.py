@@ -88,11 +88,11 @@ def pruned(folder: Path, **options: Any) -> PrunedHFLM:
     )
 
 
-def test_a_fifth_of_all_kinds_is_exact_or_refused() -> None:
-    command = [sys.executable, "-m", "benchmarks.architectures", "--every", "5"]
+def test_a_tenth_of_all_kinds_is_exact_or_refused() -> None:
+    command = [sys.executable, "-m", "benchmarks.architectures", "--every", "10"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert int(done.stdout.rpartition(" exact\n")[0].split()[-1]) > 25
+    assert int(done.stdout.rpartition(" exact\n")[0].split()[-1]) > 12
 
 
 def test_a_model_with_its_own_code_verifies_itself(strange: Any, caplog: pytest.LogCaptureFixture) -> None:
