@@ -1,10 +1,11 @@
-"""Generates the reference pages of the documentation from the code.
+"""Generates the reference pages of the documentation, and the schema of task files, from the code.
 
 python -m lm_eval_ext.reference docs/reference
 """
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Mapping
@@ -40,11 +41,14 @@ def tables() -> dict[str, str]:
 
 
 def write(folder: Path) -> None:
-    """Write the pages into `docs/reference`, and update the tables in the handwritten pages."""
+    """Write the pages into `docs/reference`, update the tables in handwritten pages, and write the task file schema."""
+    root = folder.resolve().parent.parent
     for name, text in pages().items():
         (folder / name).write_text(text, encoding="utf-8")
+    schema = json.dumps(TaskFile.model_json_schema(), indent=1)
+    (root / "tasks" / "schema.json").write_text(f"{schema}\n", encoding="utf-8")
     for name, content in tables().items():
-        path = folder.resolve().parent.parent / name
+        path = root / name
         if path.is_file():
             path.write_text(_with_table(path.read_text("utf-8"), content), encoding="utf-8")
 

@@ -255,4 +255,5 @@ def test_what_makes_no_benchmark_is_one_line(words: list[str], message: str, tmp
 
 
 def test_the_schema_that_editors_read_is_the_one_that_is_checked() -> None:
-    assert json.loads((TASKS / "schema.json").read_text("utf-8")) == TaskFile.model_json_schema()
+    written = json.loads((TASKS / "schema.json").read_text("utf-8"))
+    assert written == TaskFile.model_json_schema(), "run python -m lm_eval_ext.reference docs/reference"
