@@ -50,7 +50,7 @@ $(VENV)-vllm/installed: pyproject.toml
 lowest: $(VENV)-lowest/installed $(SMOLLM2)/model.safetensors
 	OMP_NUM_THREADS=1 $(VENV)-lowest/bin/python -m pytest -n 2 --dist loadfile $(LOWEST)
 
-LOWEST := $(addprefix tests/test_,grading.py vote.py loading.py hf_engine.py site.py submission.py tiny_chain.py)
+LOWEST := $(addprefix tests/test_,grading.py vote.py loading.py site.py submission.py tiny_chain.py::test_it_is_the_default)
 
 $(VENV)-lowest/installed: pyproject.toml | setup
 	python3 -m venv $(VENV)-lowest
