@@ -33,6 +33,9 @@ models: $(SMOLLM2)/model.safetensors
 test-vllm: $(SMOLLM2)/model.safetensors $(VENV)-vllm/installed
 	VLLM_CPU_KVCACHE_SPACE=2 $(VENV)-vllm/bin/python -m pytest tests/test_pruned_vllm.py
 
+# The environments of test-vllm and lowest.
+environments: $(VENV)-vllm/installed $(VENV)-lowest/installed
+
 # Tests the site in Debian's Chromium.
 test-browser: setup
 	command -v chromium >/dev/null || (apt-get update -qq && apt-get install -qq -y chromium)
