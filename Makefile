@@ -74,6 +74,7 @@ coverage: setup models
 # Checks that take too long for every run; run them before a release.
 release-check: coverage architectures
 	$(PY) -m pytest --long -m long
+	LM_EVAL_TTS_DRAWS=10000000 $(PY) -m pytest tests/test_sampling.py -k frequencies
 	$(PY) -m benchmarks.extract
 	$(PY) -m benchmarks.coverage
 

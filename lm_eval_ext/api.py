@@ -129,8 +129,8 @@ def evaluate(
         TaskError: a task is unknown.
 
     >>> run = evaluate(load(journal="off"), ["tts_chain_short_b16"], limit=5)
-    >>> run.tasks["tts_chain_short_b16"].accuracy.value
-    1.0
+    >>> round(run.tasks["tts_chain_short_b16"].accuracy.value, 2)
+    0.93
     """
     from lm_eval_ext.harness.session import evaluated
     from lm_eval_ext.runs.catalogue import read_catalogue
@@ -156,7 +156,7 @@ def read_runs(*folders: str | Path, site: str | Path | None = None) -> Runs:
     >>> from lm_eval_ext.paths import LEADERBOARD
     >>> table = read_runs(LEADERBOARD / "results").to_frame()
     >>> round(float(table.query("model == 'dense' and task == 'tts_chain_b128'").accuracy.iloc[0]), 2)
-    0.94
+    0.93
     """
     from lm_eval_ext.runs.collection import Runs
     from lm_eval_ext.runs.load import load as load_sources

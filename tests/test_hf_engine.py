@@ -95,6 +95,18 @@ def test_a_sample_depends_on_its_seed_alone(llama: Any, batch_size: int, order: 
     assert decoded(llama, batch_size, shuffled) == expected
 
 
+def test_three_hundred_samples_are_the_same_in_any_batch_and_order(llama: Any) -> None:
+    """With answers that follow cut and finished traces, more than one prompt per prefill, and repeats."""
+    generator = random.Random(9)
+    some = [tuple(generator.randrange(3, 90) for _ in range(generator.randrange(1, 20))) for _ in range(75)]
+    sampling = Sampling(temperature=1.0, top_p=0.9)
+    todo = [Job(ids, 8, Stop(frozenset({EOS})), sampling, seed) for seed, ids in enumerate(4 * some)]
+    expected = decoded(llama, 64, todo, continued)
+    for batch_size in (5, 300):
+        generator.shuffle(todo)
+        assert decoded(llama, batch_size, todo, continued) == expected
+
+
 def test_repeats_of_a_prompt_differ(llama: Any) -> None:
     repeats = [Job(prompts()[0], 20, Stop(), Sampling(temperature=1.0), seed) for seed in range(32)]
     first, again = decoded(llama, 8, repeats), decoded(llama, 5, repeats)
@@ -144,12 +156,9 @@ def test_a_first_token_may_end_a_job_that_others_follow(llama: Any) -> None:
 
 def test_no_memory_for_a_finished_rows_states_costs_a_prefill(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = decoded(llama, 3, jobs(), continued)
-    take = Slots.take
 
     def full(self: Slots, slot: int, tokens: int) -> Any:
-        if self.slots > 1:  # not the one-row cache of a prefill
-            raise torch.OutOfMemoryError("no room for a copy")
-        return take(self, slot, tokens)
+        raise torch.OutOfMemoryError("no room for a copy")
 
     monkeypatch.setattr(Slots, "take", full)
     told: list[Job] = []

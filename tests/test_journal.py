@@ -106,6 +106,15 @@ def test_several_processes_share_it(tmp_path: Path) -> None:
     assert (held.model, held.completions, held.tokens) == ("m", 150, 150)
 
 
+def test_a_sample_is_that_of_one_version_of_the_sampler(journal: Journal) -> None:
+    """What is greedy stays valid, as does what engines with a sampler of their own decoded."""
+    greedy = Job((1, 2, 3), 5, Stop(frozenset({9})), Sampling(), seed=0)
+    for job in (JOB, greedy):
+        journal.keep("m", job, Completion((4, 5, 9), "stop"), "text")
+    assert journal.find("m", greedy, sampler=2) == journal.find("m", JOB) == Completion((4, 5, 9), "stop")
+    assert journal.find("m", JOB, sampler=2) is None
+
+
 def test_an_engine_decodes_only_what_is_missing(journal: Journal) -> None:
     def follow(job: Job, completion: Completion) -> list[Job]:
         done.append((job.ids, completion))

@@ -216,6 +216,16 @@ def test_a_recipe_names_its_base(tiny_model: Path, tmp_path: Path) -> None:
     )
 
 
+def test_a_prompt_that_does_not_fit_is_found_before_anything_is_decoded(lm: PrunedHFLM) -> None:
+    """Also if it is another format's, whose requests come later."""
+    short = instances("Hello", 1, thinking_token_budget=4, **SAMPLED)
+    long = instances("Hello " * 200, 1, thinking_token_budget=4, thinking_end="</done>", **SAMPLED)
+    decoded = lm._thinking.totals.thinking_tokens
+    with pytest.raises(TTSError, match="leaves no room in the model's context of 512"):
+        lm.generate_until(short + long)
+    assert lm._thinking.totals.thinking_tokens == decoded
+
+
 def test_adapters_fit_their_depth_or_are_refused(tiny_model: Path, tmp_path: Path) -> None:
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM

@@ -146,24 +146,24 @@ class Journal:
                 time.sleep(0.1)
         self._db.execute("PRAGMA synchronous=NORMAL")
 
-    def find(self, model: str, job: Job) -> Completion | None:
+    def find(self, model: str, job: Job, sampler: int | None = None) -> Completion | None:
         """The stored completion of a job; None if there is none.
 
         A longer completion is cut to the job's limit; one that ended at a lower limit is not used.
         """
         with self._faults():
             query = "SELECT ids, reason FROM completions WHERE key = ?"
-            row = self._db.execute(query, (_key(model, job),)).fetchone()
+            row = self._db.execute(query, (_key(model, job, sampler),)).fetchone()
         if row is None:
             return None
         return Completion(tuple(array("i", row[0])), row[1], resumed=True).within(job.max_tokens)
 
-    def keep(self, model: str, job: Job, completion: Completion, text: str) -> None:
+    def keep(self, model: str, job: Job, completion: Completion, text: str, sampler: int | None = None) -> None:
         """Store a completion immediately; a longer one replaces a shorter one."""
         ids = array("i", completion.ids).tobytes()
         values = (job.phase, job.seed, len(job.ids), ids, text, completion.reason, time.time())
         with self._faults():
-            self._db.execute(_KEEP, (_key(model, job), model, *values))
+            self._db.execute(_KEEP, (_key(model, job, sampler), model, *values))
 
     def summaries(self) -> list[JournalSummary]:
         """One summary per model, most recent first."""
@@ -191,10 +191,12 @@ class Journal:
         self._db.close()
 
 
-def _key(model: str, job: Job) -> bytes:
+def _key(model: str, job: Job, sampler: int | None) -> bytes:
     stop = [sorted(job.stop.tokens), job.stop.sequences, job.stop.strings, job.stop.loops]
-    content = json.dumps([VERSION, model, job.ids, stop, asdict(job.sampling), job.seed], separators=(",", ":"))
-    return hashlib.sha256(content.encode()).digest()
+    content = [VERSION, model, job.ids, stop, asdict(job.sampling), job.seed]
+    if sampler is not None and job.sampling.temperature > 0:
+        content.append(sampler)
+    return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).digest()
 
 
 @dataclass
@@ -206,6 +208,7 @@ class JournaledEngine:
         journal: the store, or None for no journal.
         model: identifies weights and software versions; completions of other models are not used.
         decode: ids to text, stored for people who read the journal.
+        sampler: version of our own sampler if the engine uses it, since another version draws other samples.
         count: called with each job, its completion, and whether that came from the journal.
     """
 
@@ -213,6 +216,7 @@ class JournaledEngine:
     journal: Journal | None
     model: str
     decode: Callable[[Sequence[int]], str]
+    sampler: int | None = None
     count: Callable[[Job, Completion, bool], None] = lambda job, completion, found: None
 
     def run(self, jobs: Sequence[Job], on_completion: FollowUp) -> None:
@@ -241,7 +245,7 @@ class JournaledEngine:
 
     def _find(self, job: Job) -> Completion | None:
         try:
-            return self.journal.find(self.model, job) if self.journal is not None else None
+            return self.journal.find(self.model, job, self.sampler) if self.journal is not None else None
         except JournalError as error:
             self._do_without(error)
             return None
@@ -249,7 +253,7 @@ class JournaledEngine:
     def _keep(self, job: Job, completion: Completion) -> None:
         try:
             if self.journal is not None:
-                self.journal.keep(self.model, job, completion, self.decode(completion.ids))
+                self.journal.keep(self.model, job, completion, self.decode(completion.ids), self.sampler)
         except JournalError as error:
             self._do_without(error)
 

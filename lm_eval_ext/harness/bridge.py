@@ -59,14 +59,18 @@ class ThinkingRequests:
 
         Raises:
             ArgumentError: generation arguments are unknown or contradict each other, or a prompt does not fit the
-                context.
+                context; raised before anything is decoded.
         """
         options = [self._options(instance) for instance in instances]
         prompts = self.prompts.of(instances)
-        results: dict[int, Generation] = {}
+        groups = []
         for thinking_format, indices in self._by_format(options).items():
             requests = self._requests(instances, options, prompts, indices, thinking_format)
-            results.update(zip(indices, self._generate(requests, thinking_format, disable_tqdm), strict=True))
+            groups.append((thinking_format, indices, requests, self._planned(requests)))
+        results: dict[int, Generation] = {}
+        for thinking_format, indices, requests, planned in groups:
+            generations = self._generate(requests, planned, thinking_format, disable_tqdm)
+            results.update(zip(indices, generations, strict=True))
         return [results[index] for index in range(len(instances))]
 
     def _options(self, instance: Instance) -> Options:
@@ -107,10 +111,15 @@ class ThinkingRequests:
 
     # Decoding ---------------------------------------------------------------------------------------------
 
-    def _generate(self, requests: Sequence[Request], thinking_format: ThinkingFormat, quiet: bool) -> list[Generation]:
+    def _planned(self, requests: Sequence[Request]) -> Plan:
         self._warn_of_clamps(requests)
         planned = plan(requests, self.lm.max_length, share=self.arguments.share_traces)
         _log_plan(planned)
+        return planned
+
+    def _generate(
+        self, requests: Sequence[Request], planned: Plan, thinking_format: ThinkingFormat, quiet: bool
+    ) -> list[Generation]:
         codec = codec_of(self.lm.tokenizer, self._eos())
         with (
             Progress(len(requests), quiet or self.lm.rank != 0) as progress,
@@ -139,7 +148,9 @@ class ThinkingRequests:
         longest = max(len(trace.prompt) + trace.limit for trace in planned.traces) + answers
         engine = self.lm.decoding_engine(min(longest, self.lm.max_length), codec.decode, progress.on_tokens)
         model = f"{self.lm.fingerprint}, {self.lm.versions}"
-        return MergingEngine(JournaledEngine(engine, self.journal, model, codec.decode, self.totals.count))
+        return MergingEngine(
+            JournaledEngine(engine, self.journal, model, codec.decode, self.lm.sampler, self.totals.count)
+        )
 
     def _log_resumed(self) -> None:
         if self.journal is not None and self.totals.resumed:

@@ -154,6 +154,31 @@ def name_output_folders_after_the_pruned_model() -> None:
     _replace(GeneralConfigTracker, "log_experiment_args", around)
 
 
+class DefaultBatchSize(int):
+    """The batch size of 1 that lm-eval's command line uses if none was given."""
+
+
+def mark_the_default_batch_size() -> None:
+    """Make `EvaluatorConfig.from_cli` use a marked 1 as the default batch size.
+
+    Needed until lm-eval's default differs from a batch size of 1.
+    """
+    from lm_eval.config.evaluate_config import EvaluatorConfig
+
+    def around(build: _Function) -> _Function:
+        def marked(namespace: argparse.Namespace) -> EvaluatorConfig:
+            config = build(namespace)
+            file = getattr(namespace, "config", None)
+            given = hasattr(namespace, "batch_size") or (file and "batch_size" in config.load_yaml_config(file))
+            if not given:
+                config.batch_size = DefaultBatchSize(config.batch_size)
+            return config
+
+        return marked
+
+    _replace(EvaluatorConfig, "from_cli", around)
+
+
 def list_models() -> None:
     """Add `lm_eval ls models`. Needed until lm-eval itself lists more than tasks (0.4.13 does not)."""
     from lm_eval._cli.ls import List

@@ -32,6 +32,11 @@ def register_tasks() -> None:
     patches.record_the_grader_version()
 
 
+def mark_defaults() -> None:
+    """Let our models see whether a batch size was given."""
+    patches.mark_the_default_batch_size()
+
+
 def list_models() -> None:
     """Add `lm_eval ls models`."""
     patches.list_models()

@@ -22,6 +22,7 @@ class ThinkingModel(Protocol):
     rank: int
     fingerprint: str
     versions: str
+    sampler: int | None  # version of our own sampler; None where the engine has another
 
     def tok_encode(self, text: str) -> list[int]:
         """Encode a prompt; special tokens are added unless the text already has them."""

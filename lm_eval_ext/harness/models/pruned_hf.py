@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from types import NoneType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -12,10 +13,12 @@ import transformers
 from lm_eval.models.huggingface import HFLM
 
 from lm_eval_ext.errors import ArgumentError
+from lm_eval_ext.generation import noise
 from lm_eval_ext.generation.engine import Engine
 from lm_eval_ext.generation.engines.hf.decoding import engine_for
 from lm_eval_ext.harness.models.batching import affordable_batch_size
 from lm_eval_ext.harness.models.pruned import PrunedLM, explain_unknown_argument
+from lm_eval_ext.harness.patches import DefaultBatchSize
 from lm_eval_ext.pruning.architecture import depth
 from lm_eval_ext.pruning.loading import adapter_depth, exact_config, fingerprint, load_pruned, parameter_count
 from lm_eval_ext.pruning.recipe import kept_layers
@@ -34,6 +37,7 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
     """
 
     NAME = "pruned-hf"
+    sampler = noise.VERSION
     NOT_WITH_DROPPED_LAYERS: ClassVar[Mapping[str, str]] = {
         "delta": "delta weights are added by the names of the base model's layers",
         "autogptq": "its loader cannot drop layers; export the pruned model first",
@@ -49,6 +53,7 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
     ) -> None:
         pretrained, revision = self._take(pretrained, revision, kwargs)
         self._dense_config: PreTrainedConfig = None
+        self._chooses_batch_size = isinstance(kwargs.get("batch_size"), (DefaultBatchSize, NoneType))
         # Without a device, lm-eval's command line falls back to the CPU, but its functions don't.
         if kwargs.get("device") is None and not torch.cuda.is_available():
             kwargs["device"] = "cpu"
@@ -113,7 +118,7 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
         return engine_for(self.model, self._decoding_batch_size(tokens), decode, on_tokens)
 
     def _decoding_batch_size(self, tokens: int) -> int:
-        if self.batch_size == "auto":
+        if self._chooses_batch_size or self.batch_size == "auto":
             return affordable_batch_size(self.model, tokens, int(self.max_batch_size or 64))
         return int(self.batch_size)
 

@@ -41,6 +41,7 @@ class PrunedVLLM(PrunedLM, VLLM):  # type: ignore[misc]  # lm-eval has no type i
     """
 
     NAME = "pruned-vllm"
+    sampler = None
     NOT_WITH_DROPPED_LAYERS: ClassVar[Mapping[str, str]] = {
         "quantization": "the checkpoint is packed; drop layers from the unquantized one",
         "load_format": "dropping layers uses a load format of its own",

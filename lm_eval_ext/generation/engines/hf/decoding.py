@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -17,30 +17,33 @@ from lm_eval_ext.generation.engine import Engine, FollowUp, ended
 from lm_eval_ext.generation.engines.hf.kv_cache import Rows, Slots, prefix
 from lm_eval_ext.generation.engines.hf.single import SingleRowEngine
 from lm_eval_ext.generation.request import Completion, Job, Sampling
-from lm_eval_ext.generation.sampling import Noise, next_tokens
+from lm_eval_ext.generation.sampling import next_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 logger = logging.getLogger("lm_eval.tts")
 
+_PREFILL_TOKENS = 2048  # prefilled at once, including padding, unless a single prompt is longer
+_MOST_FED = 64  # ids that a row is fed one per step; more are prefilled
+
 
 @dataclass
 class _Work:
-    """A job in the queue, with the states of a prefix of its ids where they are at hand."""
+    """A job in the queue; `states` are the keys and values of its first `known` ids, if they have been computed."""
 
     job: Job
     states: Rows | None = None
-    known: int = 0  # tokens in `states`
+    known: int = 0
 
 
 @dataclass
 class _Row:
-    """A job in a slot: `length` tokens of it are in the cache, `out` is what it decoded."""
+    """A job in a slot: `length` of its tokens are in the cache, `pending` are fed next, `out` were decoded."""
 
     job: Job
     length: int
-    noise: Noise
+    pending: deque[int]
     out: list[int] = field(default_factory=list)
 
 
@@ -74,7 +77,7 @@ class HFEngine:
     @torch.inference_mode()
     def run(self, jobs: Sequence[Job], on_completion: FollowUp) -> None:
         """Decode every job and its follow-ups; halves the batch when memory runs out, and goes on."""
-        batch = _Batch(self, deque(_Work(job) for job in jobs), on_completion)
+        batch = _Batch(self, jobs, on_completion)
         while batch.queue or batch.rows:
             if not self._advanced(batch):
                 self._halve(batch)
@@ -115,32 +118,27 @@ class HFEngine:
         logits: torch.Tensor = output.logits[:, -1]
         return logits
 
-    def prefill(self, work: _Work) -> tuple[Rows, torch.Tensor]:
-        """States of all the job's ids, and the logits after the last; one row, so that no other plays a part."""
-        ids = work.job.ids
-        known = min(work.known, len(ids) - 1) if work.states is not None else 0
-        slots = Slots(1, self._depth)
-        if work.states is not None and known:
-            slots.put(0, prefix(work.states, known))
-            slots.fit([known])
-        slots.reserve(0, len(ids) - known)
+    def prefill(self, prompts: Sequence[Sequence[int]]) -> list[Rows]:
+        """The keys and values of some prompts."""
+        longest = max(map(len, prompts))
+        padding = [longest - len(ids) for ids in prompts]
         device = self.model.device
-        new = torch.tensor([ids[known:]], device=device)
-        mask = torch.ones(1, len(ids), dtype=torch.long, device=device)
-        positions = torch.arange(known, len(ids), device=device).unsqueeze(0)
-        logits = self.forward(new, mask, positions, slots)
-        return slots.take(0, len(ids)), logits
+        ids = torch.tensor([[0] * pad + list(ids) for pad, ids in zip(padding, prompts, strict=True)], device=device)
+        positions = torch.arange(longest, device=device) - torch.tensor(padding, device=device).unsqueeze(1)
+        slots = Slots(len(prompts), self._depth)
+        slots.reserve(0, longest)
+        self.forward(ids, (positions >= 0).long(), positions.clamp(min=0), slots)
+        return [slots.states(slot, len(ids)) for slot, ids in enumerate(prompts)]
 
 
 class _Batch:
-    """The rows being decoded and the queue behind them."""
+    """The rows being decoded, by slot, and the queue of jobs."""
 
-    def __init__(self, engine: HFEngine, queue: deque[_Work], on_completion: FollowUp) -> None:
+    def __init__(self, engine: HFEngine, jobs: Sequence[Job], on_completion: FollowUp) -> None:
         self.engine = engine
-        self.queue = queue
+        self.queue = deque(_Work(job) for job in sorted(jobs, key=lambda job: (len(job.ids), job.ids)))
         self.on_completion = on_completion
-        self.rows: list[_Row] = []
-        self.prompt: tuple[tuple[int, ...], Rows, torch.Tensor] | None = None
+        self.rows: dict[int, _Row] = {}
         self.slots = self._empty()
 
     def _empty(self) -> Slots:
@@ -150,98 +148,128 @@ class _Batch:
         """Put the rows back in the queue, and let all states go; their seeds make them come out the same."""
         for work in self.queue:
             work.states, work.known = None, 0
-        self.queue.extendleft(_Work(row.job) for row in reversed(self.rows))
-        self.rows, self.prompt = [], None
+        self.queue.extendleft(_Work(row.job) for row in self.rows.values())
+        self.rows = {}
         self.slots = self._empty()
 
     def advance(self) -> None:
-        """Fill free slots, then decode one token in every row."""
-        while self.queue and len(self.rows) < self.engine.batch_size:
-            work = self.queue.popleft()
-            try:
-                self._start(work)
-            except torch.OutOfMemoryError:
-                self.queue.appendleft(work)
-                raise
-            self._settle()
-        if self.rows:
-            self._step()
+        """Fill free slots, feed one token to every row, choose the next tokens, and remove finished rows."""
+        self._fill()
+        self._compact()
+        self._choose(self._fed())
+        self._settle()
 
-    def _start(self, work: _Work) -> None:
-        states, logits = self._prefilled(work)
-        self.slots.put(len(self.rows), states)
-        row = _Row(work.job, len(work.job.ids), Noise(work.job.seed, self.engine.model.device))
-        self._choose([row], logits)
-        self.rows.append(row)
+    def _fill(self) -> None:
+        for slot in range(self.engine.batch_size):
+            if not self.queue:
+                return
+            if slot not in self.rows:
+                work = self._first()
+                if work.states is not None:
+                    self.slots.put(slot, work.states)
+                self.rows[slot] = _Row(work.job, work.known, deque(work.job.ids[work.known :]))
+                self.queue.popleft()  # only now, because memory may run out above
 
-    def _prefilled(self, work: _Work) -> tuple[Rows, torch.Tensor]:
-        """Prefill, or the same prompt's prefill from a moment ago: repeats of a prompt stand side by side."""
-        if self.prompt is not None and self.prompt[0] == work.job.ids:
-            return self.prompt[1], self.prompt[2]
-        states, logits = self.engine.prefill(work)
-        if work.states is None:  # what follows a trace is asked for once; between them, repeats of a prompt wait
-            self.prompt = (work.job.ids, states, logits)
-        return states, logits
+    def _first(self) -> _Work:
+        """The first job in the queue; its prompt is prefilled up to the last token, together with the next prompts."""
+        work = self.queue[0]
+        if work.states is None and len(work.job.ids) > 1:
+            works = _next_prompts(self.queue, self.engine.batch_size, _PREFILL_TOKENS)
+            prompts = list(dict.fromkeys(some.job.ids[:-1] for some in works))
+            states = dict(zip(prompts, self.engine.prefill(prompts), strict=True))
+            for some in works:
+                some.states, some.known = states[some.job.ids[:-1]], len(some.job.ids) - 1
+        return work
 
-    def _step(self) -> None:
-        lengths = [row.length for row in self.rows]
+    def _compact(self) -> None:
+        """Move rows from the end into holes that no job fills."""
+        count = len(self.rows)
+        holes = [slot for slot in range(count) if slot not in self.rows]
+        for hole, slot in zip(holes, [slot for slot in self.rows if slot >= count], strict=True):
+            self.slots.move(slot, hole, self.rows[slot].length)
+            self.rows[hole] = self.rows.pop(slot)
+
+    def _fed(self) -> torch.Tensor:
+        """Feed one token to every row; logits by slot, [rows, vocabulary]."""
+        rows = [self.rows[slot] for slot in range(len(self.rows))]
+        lengths = [row.length for row in rows]
         self.slots.fit(lengths)
         self.slots.reserve(0, 1)
         device = self.engine.model.device
-        ids = torch.tensor([[row.out[-1]] for row in self.rows], device=device)
+        ids = torch.tensor([[row.pending[0]] for row in rows], device=device)
         used = torch.tensor(lengths, device=device).unsqueeze(1)
         columns = torch.arange(self.slots.end - self.slots.start + 1, device=device)
         mask = (columns >= self.slots.end - self.slots.start - used).long()
         logits = self.engine.forward(ids, mask, used, self.slots)
-        for row in self.rows:
+        for row in rows:
+            row.pending.popleft()
             row.length += 1
-        self._choose(self.rows, logits)
-        self._settle()
+        return logits
 
-    def _choose(self, rows: Sequence[_Row], logits: torch.Tensor) -> None:
+    def _choose(self, logits: torch.Tensor) -> None:
+        """Choose the next token of every row that has no pending ids."""
         by_sampling: dict[Sampling, list[int]] = {}
-        for index, row in enumerate(rows):
-            by_sampling.setdefault(row.job.sampling, []).append(index)
-        for sampling, indices in by_sampling.items():
-            chosen = [rows[index] for index in indices]
+        for slot, row in sorted(self.rows.items()):
+            if not row.pending:
+                by_sampling.setdefault(row.job.sampling, []).append(slot)
+        for sampling, slots in by_sampling.items():
+            rows = [self.rows[slot] for slot in slots]
             tokens = next_tokens(
-                logits if len(chosen) == len(rows) else logits[indices],
+                logits if len(slots) == len(self.rows) else logits[slots],
                 sampling,
-                [row.noise for row in chosen],
-                [(*row.job.ids, *row.out) for row in chosen] if sampling.repetition_penalty != 1 else None,
+                [row.job.seed for row in rows],
+                [len(row.out) for row in rows],
+                [(*row.job.ids, *row.out) for row in rows] if sampling.repetition_penalty != 1 else None,
             )
-            for row, token in zip(chosen, tokens, strict=True):
+            for row, token in zip(rows, tokens, strict=True):
                 row.out.append(token)
-        self.engine.on_tokens(len(rows))
+                row.pending.append(token)
+        self.engine.on_tokens(sum(map(len, by_sampling.values())))
 
     def _settle(self) -> None:
-        """Take finished rows out, last first so that the holes are filled from the end."""
-        for slot in reversed(range(len(self.rows))):
-            row = self.rows[slot]
-            reason = ended(row.out, row.job, self.engine.decode)
+        for slot, row in sorted(self.rows.items()):
+            reason = ended(row.out, row.job, self.engine.decode) if len(row.pending) == 1 and row.out else None
             if reason:
-                self._finish(slot, Completion(tuple(row.out), reason))
+                del self.rows[slot]
+                self._follow_up(slot, row, self.on_completion(row.job, Completion(tuple(row.out), reason)))
 
-    def _finish(self, slot: int, completion: Completion) -> None:
-        row = self.rows[slot]
-        follow_ups = list(self.on_completion(row.job, completion))
-        if follow_ups:
-            states = self._states(slot, row.length)
-            known = (*row.job.ids, *completion.ids)[: row.length]
-            works = [_Work(job, states, _common(known, job.ids)) for job in follow_ups]
-            self.queue.extendleft(reversed(works))  # first in line, so that their states are soon let go
-        last = len(self.rows) - 1
-        if slot != last:
-            self.slots.move(last, slot, self.rows[last].length)
-            self.rows[slot] = self.rows[last]
-        self.rows.pop()
+    def _follow_up(self, slot: int, row: _Row, jobs: Iterable[Job]) -> None:
+        """Continue one job in the row's slot; the others go to the head of the queue with a copy of its states."""
+        tokens = (*row.job.ids, *row.out)[: row.length]
+        states: Rows | None = None
+        for job in jobs:
+            known = min(_common(tokens, job.ids), len(job.ids) - 1)
+            if known == row.length and slot not in self.rows:
+                self.rows[slot] = _Row(job, known, deque(job.ids[known:]))
+            elif len(job.ids) - known > _MOST_FED:
+                self.queue.appendleft(_Work(job))
+            else:
+                states = states or self._taken(slot, row.length)
+                self.queue.appendleft(_Work(job, prefix(states, known) if states else None, known if states else 0))
 
-    def _states(self, slot: int, tokens: int) -> Rows | None:
-        """A finished row's states for what follows it; where memory is short, that is prefilled anew."""
+    def _taken(self, slot: int, tokens: int) -> Rows | None:
+        """A finished row's states; where memory is short, what follows it is prefilled anew."""
         try:
             return self.slots.take(slot, tokens)
         except torch.OutOfMemoryError:
             return None
+
+
+def _next_prompts(queue: Iterable[_Work], most_prompts: int, most_tokens: int) -> list[_Work]:
+    """The jobs to prefill together: the first in the queue and as many of the next as fit."""
+    works: list[_Work] = []
+    prompts: set[tuple[int, ...]] = set()
+    longest = 0
+    for work in queue:
+        ids = work.job.ids[:-1]
+        if work.states is None and ids:
+            longest = max(longest, len(ids))
+            wanted = len(prompts | {ids})
+            if works and (wanted > most_prompts or longest * wanted > most_tokens):
+                break
+            prompts.add(ids)
+            works.append(work)
+    return works
 
 
 def _common(first: Sequence[int], second: Sequence[int]) -> int:

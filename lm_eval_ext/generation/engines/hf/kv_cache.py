@@ -101,16 +101,14 @@ class Slots:
             layer.keys[slot : slot + 1, :, self.end - tokens : self.end] = keys
             layer.values[slot : slot + 1, :, self.end - tokens : self.end] = values
 
+    def states(self, slot: int, tokens: int) -> Rows:
+        """The last `tokens` columns of a row, without a copy."""
+        row, columns = slice(slot, slot + 1), slice(self.end - tokens, self.end)
+        return [(layer.keys[row, :, columns], layer.values[row, :, columns]) for layer in self.layers]
+
     def take(self, slot: int, tokens: int) -> Rows:
         """A copy of the last `tokens` columns of a row."""
-        first = self.end - tokens
-        return [
-            (
-                layer.keys[slot : slot + 1, :, first : self.end].clone(),
-                layer.values[slot : slot + 1, :, first : self.end].clone(),
-            )
-            for layer in self.layers
-        ]
+        return [(keys.clone(), values.clone()) for keys, values in self.states(slot, tokens)]
 
     def move(self, source: int, target: int, tokens: int) -> None:
         """Copy a row into another slot."""

@@ -12,7 +12,7 @@ import torch
 from lm_eval_ext.errors import ArchitectureError
 from lm_eval_ext.generation.engine import FollowUp, ended
 from lm_eval_ext.generation.request import Completion, Job
-from lm_eval_ext.generation.sampling import Noise, next_tokens
+from lm_eval_ext.generation.sampling import next_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -52,13 +52,13 @@ class SingleRowEngine:
 
     def _complete(self, job: Job) -> Completion:
         device = self.model.device
-        noise, new = Noise(job.seed, device), list(job.ids)
+        new = list(job.ids)
         out: list[int] = []
         state: dict[str, object] = {}
         while True:
             output = self.model(input_ids=torch.tensor([new], device=device), use_cache=True, **state)
             state = {self._cache_name: getattr(output, self._cache_name)}
-            new = next_tokens(output.logits[:, -1], job.sampling, [noise], [[*job.ids, *out]])
+            new = next_tokens(output.logits[:, -1], job.sampling, [job.seed], [len(out)], [[*job.ids, *out]])
             out += new
             self.on_tokens(1)
             reason = ended(out, job, self.decode)
