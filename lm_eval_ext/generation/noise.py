@@ -41,10 +41,9 @@ class Noise:
         signed = [(seed + 2**63) % 2**64 - 2**63 for seed in seeds]
         rows = torch.tensor([signed, list(positions)], dtype=torch.long, device=device).unsqueeze(-1)
         self._steps = _numbers(_mixed(rows[0]), rows[1])
+        self._vocabulary = vocabulary
         blocks = torch.arange(-(-vocabulary // BLOCK), device=device).unsqueeze(0)
-        sizes = (vocabulary - blocks * BLOCK).clamp(max=BLOCK)
-        self.least = _exponential(_numbers(_mixed(self._steps + 1), blocks)) / sizes
-        self._places = _shifted(_numbers(_mixed(self._steps + 2), blocks), 1) % sizes
+        self.least = _exponential(_numbers(_mixed(self._steps + 1), blocks)) / self._sizes(blocks)
 
     def of(self, rows: torch.Tensor, blocks: torch.Tensor) -> torch.Tensor:
         """The variables of all tokens in the given blocks, [rows, blocks, BLOCK], float64.
@@ -58,8 +57,13 @@ class Noise:
         inside = torch.arange(BLOCK, device=blocks.device)
         ids = blocks.unsqueeze(-1) * BLOCK + inside
         above = _exponential(_numbers(self._steps[rows].unsqueeze(-1), ids))
-        smallest = inside == self._places[rows].gather(1, blocks).unsqueeze(-1)
+        places = _shifted(_numbers(_mixed(self._steps[rows] + 2), blocks), 1) % self._sizes(blocks)
+        smallest = inside == places.unsqueeze(-1)
         return self.least[rows].gather(1, blocks).unsqueeze(-1) + above.masked_fill(smallest, 0.0)
+
+    def _sizes(self, blocks: torch.Tensor) -> torch.Tensor:
+        """Tokens in each of the blocks; the last block may have fewer."""
+        return (self._vocabulary - blocks * BLOCK).clamp(max=BLOCK)
 
 
 def _numbers(keys: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
