@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from lm_eval_ext.authoring.task_file import Metadata, TaskFile
+from lm_eval_ext.authoring.task_fields import Metadata, TaskFile
 from lm_eval_ext.authoring.tasks_page import NOTE, table, tasks_page
 from lm_eval_ext.generation.options import ALIASES, KNOWN
 from lm_eval_ext.grading.metrics import METRICS, Measure
