@@ -76,7 +76,7 @@ class HFEngine:
 
     @torch.inference_mode()
     def run(self, jobs: Sequence[Job], on_completion: FollowUp) -> None:
-        """Decode every job and its follow-ups; halves the batch when memory runs out, and goes on."""
+        """Decode every job and its follow-ups; if memory runs out, continue with half the batch size."""
         batch = _Batch(self, jobs, on_completion)
         while batch.queue or batch.rows:
             if not self._advanced(batch):
@@ -88,7 +88,7 @@ class HFEngine:
         except torch.OutOfMemoryError:
             if self.batch_size == 1:
                 raise
-            return False  # what is to be done is done outside, where the traceback no longer holds any memory
+            return False  # the caller recovers, because the traceback here still holds memory
         return True
 
     def _halve(self, batch: _Batch) -> None:
@@ -145,7 +145,7 @@ class _Batch:
         return Slots(self.engine.batch_size, self.engine._depth)
 
     def restart(self) -> None:
-        """Put the rows back in the queue, and let all states go; their seeds make them come out the same."""
+        """Put all rows back in the queue and free their states; with the same seeds they decode to the same tokens."""
         for work in self.queue:
             work.states, work.known = None, 0
         self.queue.extendleft(_Work(row.job) for row in self.rows.values())
@@ -248,7 +248,7 @@ class _Batch:
                 self.queue.appendleft(_Work(job, prefix(states, known) if states else None, known if states else 0))
 
     def _taken(self, slot: int, tokens: int) -> Rows | None:
-        """A finished row's states; where memory is short, what follows it is prefilled anew."""
+        """A copy of a finished row's states; None if there is no memory for it, so that follow-ups are prefilled."""
         try:
             return self.slots.take(slot, tokens)
         except torch.OutOfMemoryError:
@@ -283,7 +283,7 @@ def _common(first: Sequence[int], second: Sequence[int]) -> int:
 def engine_for(
     model: PreTrainedModel, batch_size: int, decode: Callable[[Sequence[int]], str], on_tokens: Callable[[int], None]
 ) -> Engine:
-    """The engine that suits a model: batched where its cache is one of keys and values, else row by row."""
+    """The engine for a model: batched if its cache holds keys and values in every layer, otherwise one row at a time."""
     if _caches_keys_and_values(model):
         return HFEngine(model, batch_size, decode, on_tokens)
     logger.warning(
