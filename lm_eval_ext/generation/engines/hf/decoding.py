@@ -145,7 +145,7 @@ class _Batch:
         return Slots(self.engine.batch_size, self.engine._depth)
 
     def restart(self) -> None:
-        """Put all rows back in the queue and free their states; with the same seeds they decode to the same tokens."""
+        """Put all rows back in the queue and free their states; the same seeds give the same tokens again."""
         for work in self.queue:
             work.states, work.known = None, 0
         self.queue.extendleft(_Work(row.job) for row in self.rows.values())
@@ -283,7 +283,7 @@ def _common(first: Sequence[int], second: Sequence[int]) -> int:
 def engine_for(
     model: PreTrainedModel, batch_size: int, decode: Callable[[Sequence[int]], str], on_tokens: Callable[[int], None]
 ) -> Engine:
-    """The engine for a model: batched if its cache holds keys and values in every layer, otherwise one row at a time."""
+    """The engine for a model: batched if every layer caches keys and values, otherwise one row at a time."""
     if _caches_keys_and_values(model):
         return HFEngine(model, batch_size, decode, on_tokens)
     logger.warning(
