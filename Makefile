@@ -4,7 +4,7 @@ LM_EVAL := $(VENV)/bin/lm_eval
 SMOLLM2 := .models/smollm2
 OUT := out/demo
 
-.PHONY: demo test test-vllm environments test-browser architectures coverage lowest release-check docs lint setup models clean
+.PHONY: demo test test-vllm test-ray environments test-browser architectures coverage lowest release-check docs lint setup models clean
 
 EVALUATE := HF_HUB_OFFLINE=1 $(LM_EVAL) --model pruned-hf --tasks tts_mini,tts_chain_maj8 --batch_size 256 \
   --output_path $(OUT)/results --log_samples
@@ -35,6 +35,11 @@ test-vllm: $(SMOLLM2)/model.safetensors $(VENV)-vllm/installed
 
 # The environments of test-vllm and lowest.
 environments: $(VENV)-vllm/installed $(VENV)-lowest/installed
+
+# Replicas on real Ray: killed replicas, nodes and drivers.
+test-ray: setup
+	$(PY) -m pip install --quiet --editable '.[ray]'
+	$(PY) -m pytest tests/test_ray.py
 
 # Tests the site in Debian's Chromium.
 test-browser: setup

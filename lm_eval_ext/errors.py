@@ -25,6 +25,10 @@ class JournalError(TTSError):
     """A journal cannot be opened, or the file is not a journal."""
 
 
+class EngineError(TTSError):
+    """Decoding cannot go on: a replica's model has failed, or no replica is left."""
+
+
 class DatasetError(TTSError):
     """A benchmark's dataset cannot be reached."""
 

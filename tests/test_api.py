@@ -100,3 +100,10 @@ def test_budgets_of_a_sample_are_cuts_of_one_trace() -> None:
     again = tts.generate(model, asked, budgets=[64, 8], samples=1)
     by_key = {one[:3]: str(one.text) for one in found}
     assert all(by_key[one[:3]] == str(one.text) for one in again), "whatever else is asked beside it"
+
+
+def test_samples_are_drawn_independently() -> None:
+    model = tts.load(journal="off")
+    asked = "Compute from left to right, modulo 10, and put the result in \\boxed{}: 1+2+3+4+5+6+7"
+    found = tts.generate(model, asked, samples=8, temperature=4.0, max_gen_toks=32)
+    assert len({one.text.seed for one in found}) == len({str(one.text) for one in found}) == 8

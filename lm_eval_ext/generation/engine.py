@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from lm_eval_ext.generation.repetition import loops
@@ -15,6 +16,12 @@ _LOOP_COPIES = 8
 _LOOP_TOKENS = 256
 
 FollowUp = Callable[[Job, Completion], Iterable[Job]]
+Poll = Callable[[], Iterable[Job]]
+
+
+def no_more() -> Iterable[Job]:
+    """The `poll` of a run whose jobs are all known when it starts."""
+    return ()
 
 
 class Engine(Protocol):
@@ -28,21 +35,49 @@ class Engine(Protocol):
         """
 
 
+class LocalEngine(Engine, Protocol):
+    """An engine that decodes in this process, and takes further jobs while it does.
+
+    Attributes:
+        batch_size: most jobs decoded at once.
+    """
+
+    batch_size: int
+
+    def run(self, jobs: Sequence[Job], on_completion: FollowUp, poll: Poll = no_more) -> None:
+        """Like `Engine.run`; `poll` is called between steps, and the jobs it returns join the run."""
+
+
+@dataclass(frozen=True)
+class DeferredEngine:
+    """An engine that is created when there is something to decode, because that may load a model."""
+
+    create: Callable[[], Engine]
+
+    def run(self, jobs: Sequence[Job], on_completion: FollowUp) -> None:
+        """Decode every job and its follow-ups."""
+        if jobs:
+            self.create().run(jobs, on_completion)
+
+
 class ScriptedEngine:
     """An engine for tests: `script` gives the tokens of each job; the job's stops and limit are honoured."""
+
+    batch_size = 1
 
     def __init__(self, script: Callable[[Job], Iterable[int]], decode: Callable[[Sequence[int]], str] = str) -> None:
         self.script = script
         self.decode = decode
         self.jobs: list[Job] = []
 
-    def run(self, jobs: Sequence[Job], on_completion: FollowUp) -> None:
+    def run(self, jobs: Sequence[Job], on_completion: FollowUp, poll: Poll = no_more) -> None:
         """Decode every job and its follow-ups, first come, first served."""
         queue = deque(jobs)
         while queue:
             job = queue.popleft()
             self.jobs.append(job)
             queue.extend(on_completion(job, self._complete(job)))
+            queue.extend(poll())
 
     def _complete(self, job: Job) -> Completion:
         out: list[int] = []

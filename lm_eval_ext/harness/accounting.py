@@ -71,13 +71,19 @@ class Progress:
     def __init__(self, requests: int, quiet: bool) -> None:
         self._bar = tqdm(total=requests, desc="Thinking", disable=quiet, mininterval=1.0)
         self._tokens = 0
+        self._replicas = ""
         self._start = time.perf_counter()
 
     def on_tokens(self, tokens: int) -> None:
         """Count decoded tokens."""
         self._tokens += tokens
-        self._bar.set_postfix_str(f"{self._tokens / (time.perf_counter() - self._start):.0f} tokens/s", refresh=False)
+        rate = self._tokens / (time.perf_counter() - self._start)
+        self._bar.set_postfix_str(f"{rate:.0f} tokens/s{self._replicas}", refresh=False)
         self._bar.update(0)
+
+    def on_replicas(self, up: int, asked: int) -> None:
+        """Show how many replicas are up."""
+        self._replicas = f", {up} of {asked} replicas"
 
     def on_result(self) -> None:
         """Count a finished request."""

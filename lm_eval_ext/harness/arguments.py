@@ -6,7 +6,7 @@ Validation, error messages, run names, published commands, the reference page an
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.config import JsonDict
@@ -43,6 +43,16 @@ def _whole(value: object) -> int | None:
     raise ValueError("give a whole number")
 
 
+def _replicas(value: object) -> object:
+    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and value > 0):
+        return value
+    raise ValueError("give a number of replicas, or auto")
+
+
+def _recipe(value: object) -> object:
+    return value if value is None or isinstance(value, Recipe) else str(value)
+
+
 Flag = Annotated[bool, BeforeValidator(_flag)]
 Budget = Annotated[int | None, BeforeValidator(_budget)]
 Whole = Annotated[int | None, BeforeValidator(_whole)]
@@ -59,7 +69,7 @@ class Arguments(BaseModel):
         description='layers to drop, counted from 0: `[25, 26]`, `"25-27"` or `"25+26"`',
         json_schema_extra=_CHOOSES,
     )
-    recipe: Text = Field(
+    recipe: Annotated[str | Recipe | None, BeforeValidator(_recipe)] = Field(
         None, description="name of a recipe in `pruned_models/`, or path of a YAML file", json_schema_extra=_CHOOSES
     )
     prune: Text = Field(
@@ -103,6 +113,24 @@ class Arguments(BaseModel):
         description="base seed, from which all sampling seeds are derived",
         json_schema_extra={"default_is": "`--seed`"},
     )
+    reproducible: Flag = Field(
+        True,
+        description="give each request its own seed; False lets `pruned-vllm` sample faster, but each run differently",
+    )
+    data_parallel_size: Annotated[int | Literal["auto"], BeforeValidator(_replicas)] = Field(
+        1,
+        description="number of replicas that decode in parallel, as Ray actors; `auto`: as many as there are GPUs for",
+    )
+    replica_gpus: Whole = Field(
+        None,
+        description="GPUs of each replica",
+        json_schema_extra={"default_is": "what the model class needs; one, if there is any"},
+    )
+    ray_address: Text = Field(
+        None,
+        description="address of a Ray cluster to run the replicas on, such as `auto`",
+        json_schema_extra={"default_is": "a Ray of its own on this machine", "private": True},
+    )
 
     @classmethod
     def of(cls, given: Mapping[str, object]) -> Arguments:
@@ -120,9 +148,16 @@ class Arguments(BaseModel):
             fault = error.errors()[0]
             message = str(fault["msg"]).removeprefix("Value error, ")
             raise ArgumentError(f"{fault['loc'][0]}={fault['input']!r}: {message}") from error
+        if found.replica_gpus is not None and found.replica_gpus < 0:
+            raise ArgumentError(f"replica_gpus={found.replica_gpus}: give 0 or more")
         if found.calibration is not None and found.prune is None:
             raise ArgumentError(f"calibration={found.calibration}: is only used with prune=METHOD:N; give that too")
         return found
+
+    @property
+    def replicated(self) -> bool:
+        """Whether the model runs as replicas on Ray."""
+        return self.data_parallel_size != 1 or self.ray_address is not None
 
 
 NAMES = tuple(Arguments.model_fields)
@@ -195,7 +230,7 @@ def chosen_recipe(
     if given.prune is not None:
         return computed()
     if given.recipe is not None:
-        return load_recipe(given.recipe)
+        return given.recipe if isinstance(given.recipe, Recipe) else load_recipe(given.recipe)
     if given.drop_layers is None:
         return None
     drop = parse_layers(given.drop_layers)
@@ -209,7 +244,7 @@ def run_name(model_name: str, model_args: ModelArgs) -> str:
         model_name = TINY_CHAIN.name  # lm-eval would make up a random name
     recipe, prune, drop = (arguments.get(name) for name in ("recipe", "prune", "drop_layers"))
     if recipe is not None:
-        read = load_recipe(str(recipe))
+        read = recipe if isinstance(recipe, Recipe) else load_recipe(str(recipe))
         base = arguments.get("peft") or arguments.get("pretrained") or read.base
         return f"{base}-drop{format_layers(read.drop)}" + (f"-{read.variant}-{read.digest[:6]}" if read.merge else "")
     if prune is not None:

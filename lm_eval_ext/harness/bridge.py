@@ -13,7 +13,7 @@ from lm_eval_ext.errors import JournalError
 from lm_eval_ext.generation.budget_forcing import BudgetForcing
 from lm_eval_ext.generation.codec import Codec, codec_of
 from lm_eval_ext.generation.deduplication import MergingEngine
-from lm_eval_ext.generation.engine import Engine
+from lm_eval_ext.generation.engine import DeferredEngine, Engine
 from lm_eval_ext.generation.journal import Journal, JournaledEngine, default_journal
 from lm_eval_ext.generation.options import Options, parse_options
 from lm_eval_ext.generation.planner import Plan, plan
@@ -146,7 +146,10 @@ class ThinkingRequests:
             request.max_tokens if request.answer_budget is None else request.answer_budget for request in requests
         )
         longest = max(len(trace.prompt) + trace.limit for trace in planned.traces) + answers
-        engine = self.lm.decoding_engine(min(longest, self.lm.max_length), codec.decode, progress.on_tokens)
+        tokens = min(longest, self.lm.max_length)
+        engine = DeferredEngine(
+            lambda: self.lm.decoding_engine(tokens, codec.decode, progress.on_tokens, progress.on_replicas)
+        )
         model = f"{self.lm.fingerprint}, {self.lm.versions}"
         return MergingEngine(
             JournaledEngine(engine, self.journal, model, codec.decode, self.lm.sampler, self.totals.count)

@@ -34,7 +34,12 @@ def models() -> dict[str, str]:
     return {entry.model: entry.target for entry in ENGINES.values()}
 
 
+def engine_of(model: str) -> str:
+    """Name of a model class's engine."""
+    return next(name for name, entry in ENGINES.items() if entry.model == model)
+
+
 def capabilities(model: str) -> dict[str, bool]:
     """Capabilities of a model class's engine, for the results file."""
-    entry = next(one for one in ENGINES.values() if one.model == model)
+    entry = ENGINES[engine_of(model)]
     return {"reproducible": entry.reproducible, "token_exact": entry.token_exact, "drops_layers": entry.drops_layers}

@@ -41,16 +41,16 @@ def generated(
     from lm_eval.api.instance import Instance
 
     wanted = list(product(prompts, budgets, range(samples)))
-    instances = [
-        Instance(
+    instances = []
+    for number, (prompt, budget) in enumerate(product(prompts, budgets)):
+        instance = Instance(
             request_type="generate_until",
             doc={},
             arguments=(prompt, {**options, "thinking_token_budget": -1 if budget is None else budget}),
             idx=number,
-            metadata=("generate", 0, samples),
+            metadata=("generate", number, samples),
         )
-        for prompt, budget, number in wanted
-    ]
+        instances += [instance] * samples  # the same object for all samples, as lm-eval passes repeats
     texts = cast("list[Generation]", model.generate_until(instances))  # because all are thinking requests
     return GeneratedSamples(GeneratedSample(*one, text) for one, text in zip(wanted, texts, strict=True))
 

@@ -20,9 +20,15 @@ class ThinkingModel(Protocol):
     max_gen_toks: int
     max_length: int
     rank: int
-    fingerprint: str
-    versions: str
     sampler: int | None  # version of our own sampler; None where the engine has another
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifier that changes with the weights and the config."""
+
+    @property
+    def versions(self) -> str:
+        """Software versions that affect the decoded tokens."""
 
     def tok_encode(self, text: str) -> list[int]:
         """Encode a prompt; special tokens are added unless the text already has them."""
@@ -31,9 +37,17 @@ class ThinkingModel(Protocol):
         """Render a conversation as text, ending in a new assistant turn or (without generation prompt) in the last."""
 
     def decoding_engine(
-        self, tokens: int, decode: Callable[[Sequence[int]], str], on_tokens: Callable[[int], None]
+        self,
+        tokens: int,
+        decode: Callable[[Sequence[int]], str],
+        on_tokens: Callable[[int], None],
+        on_replicas: Callable[[int, int], None],
     ) -> Engine:
-        """An engine for texts of up to `tokens` tokens."""
+        """An engine for texts of up to `tokens` tokens.
+
+        It calls `on_tokens` with the number of tokens it has decoded, and if it runs several replicas of the model,
+        `on_replicas` with the number of those that are up and of those asked for.
+        """
 
     def decoding_context(self) -> AbstractContextManager[object]:
         """A context manager that is active while decoding."""

@@ -82,7 +82,7 @@ def kept_tensors(
     Raises:
         CheckpointError: there are no safetensors weights, or a file is missing or damaged.
     """
-    where = {name: file for path in _shards(pretrained, kept, merged, hub) for name, file in _opened(path, files)}
+    where = {name: file for path in weight_files(pretrained, kept, merged, hub) for name, file in _opened(path, files)}
     new = {name: renamed_tensor(name, kept) for name in where}
     return {to: _slice(name, merged, where) for name, to in new.items() if to is not None}
 
@@ -92,8 +92,12 @@ def _slice(name: str, merged: MergeWeights, where: Mapping[str, TensorFile]) -> 
     return where[name].get_slice(name) if parts == {name: 1.0} else MergedTensor(parts, where)
 
 
-def _shards(pretrained: str, kept: Sequence[int], merged: MergeWeights, hub: Mapping[str, object]) -> list[Path]:
-    """Files with tensors that are used; shards with only dropped layers are not even downloaded."""
+def weight_files(pretrained: str, kept: Sequence[int], merged: MergeWeights, hub: Mapping[str, object]) -> list[Path]:
+    """Files with tensors that are used; shards with only dropped layers are not even downloaded.
+
+    Raises:
+        CheckpointError: there are no safetensors weights, or a file is missing.
+    """
     index = find_file(pretrained, _INDEX, hub)
     if index is None:
         single = find_file(pretrained, _SINGLE, hub)

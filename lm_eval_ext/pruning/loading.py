@@ -191,7 +191,7 @@ def fingerprint(model: PreTrainedModel) -> str:
 
     They cover the config, and the name, shape, dtype and 64 evenly spaced values of each tensor.
     """
-    digest = hashlib.sha256(_content(model.config))
+    digest = hashlib.sha256(config_content(model.config))
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         if tensor.device.type == "meta":  # an offloaded tensor has no values; use the model's name
@@ -211,7 +211,7 @@ def checkpoint_fingerprint(
     They cover the config, and the name, shape and beginning of the first row of each kept tensor; without safetensors,
     the checkpoint's name and revision instead.
     """
-    digest = hashlib.sha256(_content(config))
+    digest = hashlib.sha256(config_content(config))
     with ExitStack() as files:
         try:
             tensors = kept_tensors(pretrained, kept, merged or {}, {"revision": revision}, files)
@@ -224,7 +224,8 @@ def checkpoint_fingerprint(
     return digest.hexdigest()[:16]
 
 
-def _content(config: PreTrainedConfig) -> bytes:
+def config_content(config: PreTrainedConfig) -> bytes:
+    """The part of a config that describes the model and not the file, as JSON."""
     fields = {key: value for key, value in config.to_dict().items() if key not in _NOT_THE_MODEL}
     return json.dumps(fields, sort_keys=True, default=str).encode()
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING
 
-from lm_eval_ext.generation.engine import FollowUp, ended
+from lm_eval_ext.generation.engine import FollowUp, Poll, ended, no_more
 from lm_eval_ext.generation.request import Completion, Job
 
 if TYPE_CHECKING:
@@ -34,6 +33,7 @@ class VLLMEngine:
         decode: ids to text, for stop strings.
         on_tokens: called after each step with the number of tokens it decoded.
         lora: adapter for all requests, or None.
+        reproducible: whether each request has a seed of its own. Without seeds, vLLM samples all rows at once.
     """
 
     def __init__(
@@ -42,29 +42,32 @@ class VLLMEngine:
         decode: Callable[[Sequence[int]], str],
         on_tokens: Callable[[int], None] = lambda tokens: None,
         lora: LoRARequest | None = None,
+        reproducible: bool = True,
     ) -> None:
         self.engine = llm.llm_engine
+        self.batch_size = int(self.engine.vllm_config.scheduler_config.max_num_seqs)
         self.decode = decode
         self.on_tokens = on_tokens
         self.lora = lora
+        self.reproducible = reproducible
         self._numbers = count()
 
-    def run(self, jobs: Sequence[Job], on_completion: FollowUp) -> None:
+    def run(self, jobs: Sequence[Job], on_completion: FollowUp, poll: Poll = no_more) -> None:
         """Decode every job and its follow-ups."""
         running: dict[str, _Running] = {}
         try:
             self._add(jobs, running)
             while running:
                 self._step(running, on_completion)
+                self._add(poll(), running)
         finally:  # an interrupted run leaves nothing behind in the scheduler
             self.engine.abort_request(list(running))
 
     def _add(self, jobs: Iterable[Job], running: dict[str, _Running]) -> None:
         for job in jobs:
             name = f"tts-{next(self._numbers)}"
-            self.engine.add_request(
-                name, {"prompt_token_ids": list(job.ids)}, sampling_params(job), lora_request=self.lora
-            )
+            parameters = sampling_params(job, self.reproducible)
+            self.engine.add_request(name, {"prompt_token_ids": list(job.ids)}, parameters, lora_request=self.lora)
             running[name] = _Running(job)
 
     def _step(self, running: dict[str, _Running], on_completion: FollowUp) -> None:
@@ -105,11 +108,15 @@ def advanced(
     return None
 
 
-def sampling_params(job: Job) -> SamplingParams:
-    """vLLM's sampling parameters for a job; each job has its own seed, so repeats are independent."""
+def sampling_params(job: Job, reproducible: bool = True) -> SamplingParams:
+    """vLLM's sampling parameters for a job; each job has its own seed, so repeats are independent.
+
+    Stop sequences of one token become stop tokens, so that vLLM itself ends the request at once.
+    """
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
+    markers = {ids[0] for ids in job.stop.sequences if len(ids) == 1}
     return SamplingParams(
         max_tokens=job.max_tokens,
         temperature=job.sampling.temperature,
@@ -117,45 +124,9 @@ def sampling_params(job: Job) -> SamplingParams:
         top_k=job.sampling.top_k,
         min_p=job.sampling.min_p,
         repetition_penalty=job.sampling.repetition_penalty,
-        seed=job.seed,
-        stop_token_ids=sorted(job.stop.tokens),
+        seed=job.seed if reproducible else None,
+        stop_token_ids=sorted(job.stop.tokens | markers),
         ignore_eos=True,  # the job's stop tokens decide
         detokenize=False,
         output_kind=RequestOutputKind.DELTA,
     )
-
-
-class RoundsEngine:
-    """Decodes in rounds, with a function that decodes many jobs at once; used if vLLM's engine is not accessible.
-
-    Args:
-        generate: returns the ids that each job decodes to.
-        decode: ids to text, for stop strings.
-        on_tokens: called after each round with the number of tokens it decoded.
-    """
-
-    def __init__(
-        self,
-        generate: Callable[[Sequence[Job]], Sequence[Sequence[int]]],
-        decode: Callable[[Sequence[int]], str],
-        on_tokens: Callable[[int], None] = lambda tokens: None,
-    ) -> None:
-        self.generate = generate
-        self.decode = decode
-        self.on_tokens = on_tokens
-
-    def run(self, jobs: Sequence[Job], on_completion: FollowUp) -> None:
-        """Decode all jobs, then all of their follow-ups, and so on."""
-        queue = deque(jobs)
-        while queue:
-            some = list(queue)
-            queue.clear()
-            for job, ids in zip(some, self.generate(some), strict=True):
-                self.on_tokens(len(ids))
-                queue.extend(on_completion(job, self._completed(job, ids)))
-
-    def _completed(self, job: Job, ids: Sequence[int]) -> Completion:
-        completion = advanced([], ids, job, self.decode)
-        if completion is None:
-            raise RuntimeError(f"vLLM ended a request unexpectedly, after {len(ids)} of {job.max_tokens} tokens")
-        return completion

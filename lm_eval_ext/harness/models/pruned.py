@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
+import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,7 @@ from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.generation.options import asks_for_thinking
 from lm_eval_ext.harness.arguments import CHOOSING, NAMES, Arguments, chosen_recipe, parse_model_args, taken_from
 from lm_eval_ext.harness.bridge import ThinkingRequests
-from lm_eval_ext.harness.engines import capabilities
+from lm_eval_ext.harness.engines import capabilities, engine_of
 from lm_eval_ext.harness.prune_on_load import computed_recipe
 from lm_eval_ext.paths import TINY_CHAIN
 from lm_eval_ext.pruning.recipe import Recipe, format_layers
@@ -26,7 +27,11 @@ from lm_eval_ext.pruning.recovery import recovery_of
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from lm_eval_ext.harness.replicas import Replicas
+
 logger = logging.getLogger("lm_eval.tts")
+
+_OF_THE_DRIVER = {*CHOOSING, "calibration", "data_parallel_size", "replica_gpus", "ray_address", "journal"}
 
 
 class PrunedLM(ABC):
@@ -37,17 +42,21 @@ class PrunedLM(ABC):
     """
 
     NAME: ClassVar[str]
+    sampler: int | None
     NOT_WITH_DROPPED_LAYERS: ClassVar[Mapping[str, str]]  # arguments of lm-eval's class, each with the reason
     arguments: Arguments
     given_arguments: Mapping[str, object]  # only set if the model was loaded from Python
     recipe: Recipe | None
+    replicas: Replicas | None  # None if this process loads and runs the model itself
     _kept: tuple[int, ...] | None = None
 
     def _take(
         self, pretrained: str | PreTrainedModel | None, revision: str | None, kwargs: dict[str, object]
     ) -> tuple[str | PreTrainedModel, str]:
         """Remove our arguments from `kwargs` and handle them; returns the model to load and its revision."""
+        given = dict(kwargs)
         self.arguments = arguments = taken_from(kwargs)
+        self.replicas = self._replicas_for(arguments, kwargs)
         if any(getattr(arguments, name) is not None for name in CHOOSING):
             self._refuse(kwargs)  # before choosing layers, which may take hours
         load_options = {name: kwargs[name] for name in ("dtype", "trust_remote_code") if name in kwargs}
@@ -59,6 +68,8 @@ class PrunedLM(ABC):
         choose = functools.partial(
             computed_recipe, pretrained, revision, arguments.prune, arguments.calibration, **load_options
         )
+        if self.replicas is not None:
+            choose = functools.partial(self.replicas.choose, choose)
         self.recipe = chosen_recipe(pretrained, revision, arguments, choose)
         if pretrained is None:
             pretrained, revision = self._base_of_recipe(revision)
@@ -66,7 +77,36 @@ class PrunedLM(ABC):
             raise ArgumentError(
                 "layers are dropped while loading: pass pretrained as a name or folder, not a loaded model"
             )
+        if self.replicas is not None:
+            self._start(self.replicas, given | {"pretrained": pretrained, "revision": revision or "main"})
         return pretrained, revision or "main"
+
+    def _replicas_for(self, arguments: Arguments, kwargs: Mapping[str, object]) -> Replicas | None:
+        """The replicas that the arguments ask for, not yet started; None if this process decodes itself."""
+        if not arguments.replicated:
+            return None
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise ArgumentError(
+                f"data_parallel_size={arguments.data_parallel_size}: start a single process, not one per GPU, because "
+                "the replicas are started by it"
+            )
+        from lm_eval_ext.harness.replicas import Replicas
+
+        gpus = self._gpus_of_replica(kwargs) if arguments.replica_gpus is None else arguments.replica_gpus
+        return Replicas(engine_of(self.NAME), arguments.data_parallel_size, gpus, arguments.ray_address)
+
+    def _start(self, replicas: Replicas, given: Mapping[str, object]) -> None:
+        if not isinstance(given["pretrained"], str):
+            raise ArgumentError("replicas load the model themselves: pass pretrained as a name or folder")
+        chosen = {"recipe": self.recipe} if self.recipe is not None else {}
+        arguments = {name: value for name, value in given.items() if name not in _OF_THE_DRIVER}
+        if str(arguments.get("device")).startswith("cuda"):
+            del arguments["device"]  # each replica sees only its own GPUs, if there are any
+        replicas.start(arguments | chosen)
+
+    @abstractmethod
+    def _gpus_of_replica(self, kwargs: Mapping[str, object]) -> int | None:
+        """Number of GPUs that one replica needs; None for one, if there are any."""
 
     def _refuse(self, kwargs: Mapping[str, object]) -> None:
         for key, why in self.NOT_WITH_DROPPED_LAYERS.items():
@@ -84,7 +124,7 @@ class PrunedLM(ABC):
         return self.recipe.base, revision or self.recipe.revision
 
     def _log_pruning(self) -> None:
-        if self._kept is not None and self.recipe is not None:
+        if self._kept is not None and self.recipe is not None and self.replicas is None:
             info = self._pruning_info()
             logger.info(
                 "dropped layers %s of %d: %d of %d parameters remain",
@@ -100,6 +140,20 @@ class PrunedLM(ABC):
     def _thinking(self) -> ThinkingRequests:
         return ThinkingRequests(self, self.arguments)  # type: ignore[arg-type]  # the concrete class implements it
 
+    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[object]:
+        """lm-eval's own method, on all replicas if there are any."""
+        return self._by_lm_eval("loglikelihood", requests, disable_tqdm)
+
+    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[object]:
+        """lm-eval's own method, on all replicas if there are any."""
+        return self._by_lm_eval("loglikelihood_rolling", requests, disable_tqdm)
+
+    def _by_lm_eval(self, method: str, requests: list[Instance], disable_tqdm: bool) -> list[Any]:
+        if self.replicas is not None:
+            return self.replicas.call(method, requests, disable_tqdm)
+        results: list[Any] = getattr(super(), method)(requests, disable_tqdm=disable_tqdm)
+        return results
+
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """Run thinking requests on our engine, and all others with lm-eval's own method."""
         ours = [index for index, request in enumerate(requests) if asks_for_thinking(request.args[1])]
@@ -109,8 +163,7 @@ class PrunedLM(ABC):
             results.update(zip(ours, texts, strict=True))
         rest = [index for index in range(len(requests)) if index not in results]
         if rest:
-            theirs: Any = super()  # of lm-eval, which has no type information
-            texts = theirs.generate_until([requests[index] for index in rest], disable_tqdm)
+            texts = self._by_lm_eval("generate_until", [requests[index] for index in rest], disable_tqdm)
             results.update(zip(rest, texts, strict=True))
         return [results[index] for index in range(len(requests))]
 
@@ -123,6 +176,9 @@ class PrunedLM(ABC):
             **theirs(), "pruning": self._pruning_info(), "engine": capabilities(self.NAME),
             "lm_eval_tts_version": version("lm-eval-tts"),
         }  # fmt: skip
+        info["engine"]["seeded"] = self.sampler is not None or self.arguments.reproducible
+        if self.replicas is not None:
+            info["replicas"] = self.replicas.info()
         if "_thinking" in vars(self):
             # lm-eval only calls this on the first rank, whose totals cover its own share of the requests.
             ranks = {"of_rank": getattr(self, "rank", 0), "ranks": getattr(self, "world_size", 1)}
@@ -161,9 +217,27 @@ class PrunedLM(ABC):
         """Number of parameters of the base model, and of the loaded model."""
 
     @property
-    @abstractmethod
     def fingerprint(self) -> str:
         """Identifier that changes with the weights and the config."""
+        return self._own_fingerprint if self.replicas is None else self.replicas.identity.fingerprint
+
+    @property
+    def versions(self) -> str:
+        """Software versions that affect the decoded tokens."""
+        return self._own_versions() if self.replicas is None else self.replicas.identity.versions
+
+    @property
+    @abstractmethod
+    def _own_fingerprint(self) -> str:
+        """The fingerprint of the model that this process has loaded."""
+
+    @abstractmethod
+    def _own_versions(self) -> str:
+        """The versions in this process."""
+
+    @abstractmethod
+    def loaded_facts(self) -> dict[str, Any]:
+        """Properties of the loaded model that a process without its weights needs for the results."""
 
 
 def explain_unknown_argument(error: TypeError, ours: type[PrunedLM], theirs: type) -> NoReturn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import NoneType
@@ -11,13 +12,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 import transformers
 from lm_eval.models.huggingface import HFLM
+from lm_eval.models.utils import resolve_max_length
 
-from lm_eval_ext.errors import ArgumentError
+from lm_eval_ext.errors import ArgumentError, EngineError
 from lm_eval_ext.generation import noise
 from lm_eval_ext.generation.engine import Engine
 from lm_eval_ext.generation.engines.hf.decoding import engine_for
 from lm_eval_ext.harness.models.batching import affordable_batch_size
 from lm_eval_ext.harness.models.pruned import PrunedLM, explain_unknown_argument
+from lm_eval_ext.harness.models.unloaded import FactsCache, LoadedFacts, UnloadedModel
 from lm_eval_ext.harness.patches import DefaultBatchSize
 from lm_eval_ext.pruning.architecture import depth
 from lm_eval_ext.pruning.loading import adapter_depth, exact_config, fingerprint, load_pruned, parameter_count
@@ -25,6 +28,15 @@ from lm_eval_ext.pruning.recipe import kept_layers
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
+
+
+_OTHER_WEIGHTS = (
+    "peft",
+    "delta",
+    "autogptq",
+    "gptqmodel",
+    "gguf_file",
+)  # arguments that add to or replace a checkpoint
 
 
 class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type information
@@ -46,6 +58,8 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
         "tp_plan": "tensor parallel loading reads checkpoints itself; use parallelize=True or device_map",
     }
     _config: PreTrainedConfig
+    _model: PreTrainedModel | UnloadedModel
+    _ready = False  # whether the constructor has ended; only then may the model be loaded because it is used
     AUTO_MODEL_CLASS: object
 
     def __init__(
@@ -53,6 +67,7 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
     ) -> None:
         pretrained, revision = self._take(pretrained, revision, kwargs)
         self._dense_config: PreTrainedConfig = None
+        self._facts_cache: FactsCache | None = None
         self._chooses_batch_size = isinstance(kwargs.get("batch_size"), (DefaultBatchSize, NoneType))
         # Without a device, lm-eval's command line falls back to the CPU, but its functions don't.
         if kwargs.get("device") is None and not torch.cuda.is_available():
@@ -61,7 +76,15 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
             HFLM.__init__(self, pretrained=pretrained, revision=revision, **kwargs)
         except TypeError as error:
             explain_unknown_argument(error, type(self), HFLM)
+        self._ready = True
         self._log_pruning()
+
+    def _gpus_of_replica(self, kwargs: Mapping[str, object]) -> int | None:
+        if kwargs.get("parallelize") or kwargs.get("device_map"):
+            raise ArgumentError(
+                "parallelize and device_map don't say how many GPUs a replica needs; give replica_gpus too"
+            )
+        return 0 if kwargs.get("device") == "cpu" else None
 
     # Loading ----------------------------------------------------------------------------------------------
 
@@ -75,6 +98,25 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
             )
 
     def _create_model(self, pretrained: str, **kwargs: Any) -> None:
+        self._load = functools.partial(self._created, pretrained, **kwargs)
+        if self.replicas is not None:
+            replicas = self.replicas
+            self._model = UnloadedModel(lambda: LoadedFacts.model_validate(replicas.identity.facts))
+            return
+        if not any(kwargs.get(name) for name in _OTHER_WEIGHTS) and not hasattr(self, "accelerator"):
+            self._facts_cache = self._cache_of_facts(pretrained, kwargs)
+        facts = self._facts_cache.read() if self._facts_cache else None
+        if facts is None:
+            self._load()
+        else:
+            self._model = UnloadedModel(lambda: facts)
+
+    def _cache_of_facts(self, pretrained: str, kwargs: dict[str, Any]) -> FactsCache:
+        kept = self._kept or tuple(range(depth(self._config)))
+        merged = self.recipe.merged if self.recipe else {}
+        return FactsCache(pretrained, str(kwargs.get("revision")), self._config, kept, merged, kwargs)
+
+    def _created(self, pretrained: str, **kwargs: Any) -> None:
         if self._kept is None:
             super()._create_model(pretrained, **kwargs)
             return
@@ -85,6 +127,25 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
             super()._create_model(pretrained, **kwargs)
         finally:
             self.AUTO_MODEL_CLASS = whole
+
+    @property
+    def model(self) -> Any:
+        """The model; loaded now if it was not needed before."""
+        if isinstance(self._model, UnloadedModel) and self._ready:
+            if self.replicas is not None:
+                raise EngineError("this process has no weights, because the model runs in replicas")
+            self._load()
+            loaded: Any = self._model
+            loaded.eval()
+            loaded.tie_weights()
+        return super().model
+
+    @property
+    def max_length(self) -> int:
+        """The model's context length, in tokens."""
+        if isinstance(self._model, UnloadedModel) and not self._max_length:
+            return int(resolve_max_length(self.config, self.tokenizer, default=self._DEFAULT_MAX_LENGTH))
+        return int(super().max_length)
 
     def from_pretrained(self, pretrained: str, **options: Any) -> PreTrainedModel:
         """Stand-in for the `from_pretrained` of HFLM's Auto class: loads the model without the dropped layers."""
@@ -112,9 +173,15 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
     # Generation -------------------------------------------------------------------------------------------
 
     def decoding_engine(
-        self, tokens: int, decode: Callable[[Sequence[int]], str], on_tokens: Callable[[int], None]
+        self,
+        tokens: int,
+        decode: Callable[[Sequence[int]], str],
+        on_tokens: Callable[[int], None],
+        on_replicas: Callable[[int, int], None] = lambda up, asked: None,
     ) -> Engine:
-        """An engine for rows of up to `tokens` tokens."""
+        """An engine for rows of up to `tokens` tokens, or one on all replicas."""
+        if self.replicas is not None:
+            return self.replicas.decoding_engine(tokens, on_tokens, on_replicas)
         return engine_for(self.model, self._decoding_batch_size(tokens), decode, on_tokens)
 
     def _decoding_batch_size(self, tokens: int) -> int:
@@ -129,19 +196,36 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
 
     def generation_defaults(self) -> GenerationConfig:
         """The checkpoint's generation config."""
+        if isinstance(self._model, UnloadedModel):
+            return transformers.GenerationConfig.from_dict(self._model.facts().generation_config)
         return self.model.generation_config
 
-    @property
-    def versions(self) -> str:
-        """Software versions that affect the decoded tokens."""
+    def _own_versions(self) -> str:
         return f"torch {torch.__version__}, transformers {transformers.__version__}"
 
     # Results ----------------------------------------------------------------------------------------------
 
+    @property
+    def _own_fingerprint(self) -> str:
+        return self._facts.fingerprint
+
     @functools.cached_property
-    def fingerprint(self) -> str:
-        """Identifier that changes with the weights and the config."""
-        return fingerprint(self.model)
+    def _facts(self) -> LoadedFacts:
+        if isinstance(self._model, UnloadedModel):
+            return self._model.facts()
+        facts = LoadedFacts(
+            fingerprint=fingerprint(self.model),
+            parameters=int(self.model.num_parameters()),
+            dtype=str(self.model.dtype).removeprefix("torch."),
+            generation_config=json.loads(self.model.generation_config.to_json_string(use_diff=False)),
+        )
+        if self._facts_cache is not None:
+            self._facts_cache.write(facts)
+        return facts
+
+    def loaded_facts(self) -> dict[str, Any]:
+        """Properties of the loaded model that a process without its weights needs for the results."""
+        return self._facts.model_dump()
 
     def _pretrained_name(self) -> str:
         return self.pretrained if isinstance(self.pretrained, str) else ""
@@ -150,7 +234,7 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
         return depth(self._dense_config or self.config)
 
     def _parameters(self) -> tuple[int, int]:
-        loaded = int(self.model.num_parameters())
+        loaded = self._facts.parameters
         return (self._dense_parameters if self.recipe else loaded), loaded
 
     @functools.cached_property

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.generation.engine import Engine
-from lm_eval_ext.generation.engines.vllm import RoundsEngine, VLLMEngine, sampling_params
-from lm_eval_ext.generation.request import Job
+from lm_eval_ext.generation.engines.vllm import VLLMEngine
 from lm_eval_ext.harness.models.pruned import PrunedLM, explain_unknown_argument
 from lm_eval_ext.pruning.architecture import config_overrides, depth
 from lm_eval_ext.pruning.loading import checkpoint_fingerprint, exact_config, parameter_count
@@ -41,7 +41,6 @@ class PrunedVLLM(PrunedLM, VLLM):  # type: ignore[misc]  # lm-eval has no type i
     """
 
     NAME = "pruned-vllm"
-    sampler = None
     NOT_WITH_DROPPED_LAYERS: ClassVar[Mapping[str, str]] = {
         "quantization": "the checkpoint is packed; drop layers from the unquantized one",
         "load_format": "dropping layers uses a load format of its own",
@@ -65,6 +64,8 @@ class PrunedVLLM(PrunedLM, VLLM):  # type: ignore[misc]  # lm-eval has no type i
         kwargs.setdefault("enable_prefix_caching", True)  # so that an answer does not prefill its trace again
         if self.arguments.seed is not None:
             kwargs.setdefault("seed", self.arguments.seed)
+        if self.replicas is not None:
+            kwargs["data_parallel_size"] = 2  # any number above 1 keeps lm-eval's class from loading the model here
         try:
             VLLM.__init__(self, pretrained=self.pretrained, revision=self.revision, **kwargs)
         except TypeError as error:
@@ -76,21 +77,35 @@ class PrunedVLLM(PrunedLM, VLLM):  # type: ignore[misc]  # lm-eval has no type i
 
         return AutoConfig.from_pretrained(self.pretrained, revision=self.revision, trust_remote_code=trust_remote_code)
 
+    def _gpus_of_replica(self, kwargs: Mapping[str, object]) -> int | None:
+        sizes = [int(str(kwargs.get(name, 1))) for name in ("tensor_parallel_size", "pipeline_parallel_size")]
+        return math.prod(sizes) if math.prod(sizes) > 1 else None
+
     # Generation -------------------------------------------------------------------------------------------
 
-    def decoding_engine(
-        self, tokens: int, decode: Callable[[Sequence[int]], str], on_tokens: Callable[[int], None]
-    ) -> Engine:
-        """An engine on vLLM's scheduler, or one that decodes in rounds if Ray runs several replicas."""
-        if self.data_parallel_size > 1:
-            return RoundsEngine(self._decoded_in_replicas, decode, on_tokens)
-        return VLLMEngine(self.model, decode, on_tokens, self.lora_request)
+    @property
+    def sampler(self) -> int | None:  # type: ignore[override]  # a plain attribute elsewhere
+        """None: vLLM samples with the seeds of requests; 0 if they have none, so that the journal keeps them apart."""
+        return None if self.arguments.reproducible else 0
 
-    def _decoded_in_replicas(self, jobs: Sequence[Job]) -> list[Sequence[int]]:
-        outputs = self._model_generate(
-            [list(job.ids) for job in jobs], generate=True, sampling_params=[sampling_params(job) for job in jobs]
-        )
-        return [output.outputs[0].token_ids for output in outputs]
+    @property
+    def max_length(self) -> int:
+        """The context length that vLLM uses, in tokens."""
+        if self.replicas is None:
+            return int(super().max_length)
+        return int(self._max_length or self.replicas.identity.facts["max_length"])
+
+    def decoding_engine(
+        self,
+        tokens: int,
+        decode: Callable[[Sequence[int]], str],
+        on_tokens: Callable[[int], None],
+        on_replicas: Callable[[int, int], None] = lambda up, asked: None,
+    ) -> Engine:
+        """An engine on vLLM's scheduler, or on all replicas."""
+        if self.replicas is not None:
+            return self.replicas.decoding_engine(tokens, on_tokens, on_replicas)
+        return VLLMEngine(self.model, decode, on_tokens, self.lora_request, self.arguments.reproducible)
 
     def decoding_context(self) -> AbstractContextManager[object]:
         """No context: vLLM handles precision itself."""
@@ -105,20 +120,21 @@ class PrunedVLLM(PrunedLM, VLLM):  # type: ignore[misc]  # lm-eval has no type i
         except OSError:
             return None
 
-    @property
-    def versions(self) -> str:
-        """Software versions and dtype that affect the decoded tokens."""
+    def _own_versions(self) -> str:
         return f"vllm {vllm.__version__}, {self.model_args['dtype']}"
 
     # Results ----------------------------------------------------------------------------------------------
 
     @functools.cached_property
-    def fingerprint(self) -> str:
-        """Identifier that changes with the weights and the config."""
+    def _own_fingerprint(self) -> str:
         merged = self.recipe.merged if self.recipe else None
         return checkpoint_fingerprint(
             self.pretrained, self._config_of_loaded(), self._all_kept(), self.revision, merged
         )
+
+    def loaded_facts(self) -> dict[str, Any]:
+        """Properties of the loaded model that a process without its weights needs."""
+        return {"max_length": self.max_length}
 
     def _config_of_loaded(self) -> PreTrainedConfig:
         return self._sliced_config if self._kept else self._dense_config

@@ -13,7 +13,7 @@ import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from lm_eval_ext.generation.engine import Engine, FollowUp, ended
+from lm_eval_ext.generation.engine import FollowUp, LocalEngine, Poll, ended, no_more
 from lm_eval_ext.generation.engines.hf.kv_cache import Rows, Slots, prefix
 from lm_eval_ext.generation.engines.hf.single import SingleRowEngine
 from lm_eval_ext.generation.request import Completion, Job, Sampling
@@ -75,12 +75,13 @@ class HFEngine:
         self._depth = model.config.get_text_config().num_hidden_layers
 
     @torch.inference_mode()
-    def run(self, jobs: Sequence[Job], on_completion: FollowUp) -> None:
+    def run(self, jobs: Sequence[Job], on_completion: FollowUp, poll: Poll = no_more) -> None:
         """Decode every job and its follow-ups; if memory runs out, continue with half the batch size."""
         batch = _Batch(self, jobs, on_completion)
         while batch.queue or batch.rows:
             if not self._advanced(batch):
                 self._halve(batch)
+            batch.queue.extend(map(_Work, poll()))
 
     def _advanced(self, batch: _Batch) -> bool:
         try:
@@ -282,7 +283,7 @@ def _common(first: Sequence[int], second: Sequence[int]) -> int:
 
 def engine_for(
     model: PreTrainedModel, batch_size: int, decode: Callable[[Sequence[int]], str], on_tokens: Callable[[int], None]
-) -> Engine:
+) -> LocalEngine:
     """The engine for a model: batched if every layer caches keys and values, otherwise one row at a time."""
     if _caches_keys_and_values(model):
         return HFEngine(model, batch_size, decode, on_tokens)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from lm_eval_ext.errors import ArchitectureError
-from lm_eval_ext.generation.engine import FollowUp, ended
+from lm_eval_ext.generation.engine import FollowUp, Poll, ended, no_more
 from lm_eval_ext.generation.request import Completion, Job
 from lm_eval_ext.generation.sampling import next_tokens
 
@@ -26,6 +26,8 @@ class SingleRowEngine:
         decode: ids to text, for stop strings.
         on_tokens: called after each step with the number of tokens it decoded.
     """
+
+    batch_size = 1
 
     def __init__(
         self,
@@ -43,12 +45,13 @@ class SingleRowEngine:
         self._cache_name = known[0]
 
     @torch.inference_mode()
-    def run(self, jobs: Sequence[Job], on_completion: FollowUp) -> None:
+    def run(self, jobs: Sequence[Job], on_completion: FollowUp, poll: Poll = no_more) -> None:
         """Decode every job and its follow-ups."""
         queue = deque(jobs)
         while queue:
             job = queue.popleft()
             queue.extendleft(reversed(list(on_completion(job, self._complete(job)))))
+            queue.extend(poll())
 
     def _complete(self, job: Job) -> Completion:
         device = self.model.device
