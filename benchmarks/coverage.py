@@ -123,13 +123,21 @@ def _single(scenario: Single, generator: np.random.Generator, size: int) -> Boun
     }
 
 
-def _paired(scenario: Paired, generator: np.random.Generator, size: int) -> Bounds:
+def paired_moments(
+    scenario: Paired, generator: np.random.Generator, size: int
+) -> tuple[Floats, Floats, Floats, Floats, Floats]:
+    """Means over questions of the base's scores, their squares, those of the smaller model, and the products."""
     chances = scenario.chances()
     order = np.argsort(-chances, axis=None)  # numpy stops drawing once all questions are used up
     base, smaller = (index / scenario.samples for index in np.unravel_index(order, chances.shape))
     counts = generator.multinomial(scenario.questions, chances.ravel()[order], size)
     columns = np.stack([base, base**2, smaller, smaller**2, base * smaller], axis=1)
     b, bb, c, cc, bc = (counts @ columns / scenario.questions).T
+    return b, bb, c, cc, bc
+
+
+def _paired(scenario: Paired, generator: np.random.Generator, size: int) -> Bounds:
+    b, bb, c, cc, bc = paired_moments(scenario, generator, size)
     one = (c, *mean_bounds(c, np.maximum(0, cc - c**2), scenario.questions))
     other = (b, *mean_bounds(b, np.maximum(0, bb - b**2), scenario.questions))
     correlation = correlation_of_moments(c, cc, b, bb, bc, questions=scenario.questions)

@@ -48,6 +48,8 @@ def questions(accuracy: float, spread: str) -> Questions:
     `spread` is the correlation of two samples of a question, under a Beta distribution of its probabilities; with
     `atoms`, 30% of questions are always right or always wrong, and the others are as with 0.3.
     """
+    if accuracy == 1:
+        return Questions(np.ones(1), np.ones(1))
     correlated = 0.3 if spread == "atoms" else float(spread)
     size = (1 - correlated) / correlated
     skill = beta.ppf((np.arange(_GRID) + 0.5) / _GRID, accuracy * size, (1 - accuracy) * size)

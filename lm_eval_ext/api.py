@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lm_eval_ext.errors import ArgumentError
 
 if TYPE_CHECKING:
+    from lm_eval_ext.analysis.compare import Comparison
     from lm_eval_ext.grading.grading import Grade
     from lm_eval_ext.harness.generated import GeneratedSamples
     from lm_eval_ext.harness.models.pruned import PrunedLM
@@ -206,6 +207,46 @@ def choose_layers(
     recipe = choose(context, method, [remove], parameters or {})[remove]
     release(context)
     return recipe
+
+
+def compare(
+    base: str | Path,
+    candidate: str | Path,
+    *,
+    keep: float | None = None,
+    on: Sequence[str] = (),
+    all_budgets: bool = False,
+    allow: Sequence[str] = (),
+    same_prompts: bool = False,
+) -> Comparison:
+    """Compare a smaller model with its base: what it keeps, what thinking and voting still gain, and what answers cost.
+
+    Args:
+        base, candidate: folder of results of one model, a results file, or a published run.
+        keep: share of the base's accuracy that must be kept, for a verdict.
+        on: benchmarks to compare; all by default.
+        all_budgets: whether every budget decides the verdict, and not only the largest.
+        allow: `("sampling",)` if the sampling parameters may differ.
+        same_prompts: refuse models with different chat templates, tokenizers or thinking formats.
+
+    Raises:
+        ResultsError: a path holds no results or several models, or the results can't be compared.
+
+    >>> runs = "leaderboard/results/tiny-chain"
+    >>> found = compare(f"{runs}/tiny-chain-dense-c28b0e96", f"{runs}/tiny-chain-shortgpt-2-355fc8b9", keep=0.9)
+    >>> found.verdict
+    'lost'
+    """
+    from lm_eval_ext.analysis.compare import Options
+    from lm_eval_ext.analysis.compare import compare as compared
+    from lm_eval_ext.runs.catalogue import read_catalogue
+
+    if keep is not None and not 0 < keep < 1:
+        raise ArgumentError(f"keep={keep}; expected a share between 0 and 1, such as 0.95")
+    if unknown := set(allow) - {"sampling"}:
+        raise ArgumentError(f"allow={min(unknown)}; expected: sampling")
+    options = Options(keep, tuple(on), all_budgets, tuple(allow), same_prompts)
+    return compared(Path(base), Path(candidate), read_catalogue(), options)
 
 
 def build_site(results: Sequence[str | Path], out: str | Path, *, site: str | Path | None = None) -> Path:

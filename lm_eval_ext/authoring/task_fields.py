@@ -26,6 +26,7 @@ class Metadata(_Fields):
     version: Annotated[str | float, Field(description="increase it when scores are no longer comparable")] | None = None
     source: Annotated[Text, Field(description="where the questions are published")] | None = None
     license: Annotated[Text, Field(description="license of the questions, as an SPDX name if possible")] | None = None
+    chance: Annotated[float, Field(ge=0, lt=1, description="score of guessing; needed unless it is 0")] | None = None
     gated: Annotated[bool, Field(description="the authors ask that questions never be shown")] = False
     variants: Variants | None = None
 

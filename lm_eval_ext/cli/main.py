@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from lm_eval_ext.cli import leaderboard, pruning, tasks
+from lm_eval_ext.cli.compare import compare
 from lm_eval_ext.cli.journal import journal
 from lm_eval_ext.errors import TTSError
 
@@ -39,6 +40,7 @@ app = typer.Typer(
 )
 app.add_typer(tasks.tasks, name="tasks")
 app.add_typer(journal, name="journal")
+app.command("compare")(compare)
 app.command("prune")(pruning.prune)
 app.command("export")(pruning.export)
 app.command("recover")(pruning.recover)

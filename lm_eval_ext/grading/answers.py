@@ -18,9 +18,13 @@ Outputs = Sequence[Sequence[str]]  # texts by question, then sample
 
 
 class Answer(str):
-    """A final answer that carries the trace of the generation it came from, if it has one."""
+    """A final answer that carries the trace of the generation it came from, if it has one.
+
+    `options` is the number of letters that the question allows; None for a free-form answer.
+    """
 
     trace: dict[str, float] | None = None
+    options: int | None = None
 
     @classmethod
     def of(cls, output: str, text: str) -> Answer:
@@ -80,8 +84,13 @@ def choice_answers(
         letters: the allowed letters if a question does not list its choices.
         choices: the dataset's field that lists the choices.
     """
-    allowed = [_letters_of(doc, choices) or letters for doc in docs]
-    return _remembering(outputs, ChoiceExtractor(Extractor(find, thinking_end), allowed).answers(outputs))
+    listed = [_letters_of(doc, choices) for doc in docs]
+    allowed = [some or letters for some in listed]
+    answers = _remembering(outputs, ChoiceExtractor(Extractor(find, thinking_end), allowed).answers(outputs))
+    for question, some in zip(answers, listed, strict=True):
+        for answer in question:
+            answer.options = len(some) or (len(letters) if letters != ALL else None)
+    return answers
 
 
 def _letters_of(doc: object, choices: str) -> str:

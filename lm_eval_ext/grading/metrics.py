@@ -32,13 +32,18 @@ def math_verify(references: Sequence[object], predictions: Samples, **options: A
 
 
 def choice_match(references: Sequence[object], predictions: Samples, **options: Any) -> dict[str, float]:
-    """Grade letters against the gold one; returns the same scores as `math_verify`."""
+    """Grade letters against the gold one; returns the same scores as `math_verify`.
+
+    Also `chance`, the score of guessing, if the number of options is known.
+    """
     letters = _answers(predictions)
     graded = [
         Grade(letter == references[0], "correct" if letter == references[0] else "wrong" if letter else "no answer")
         for letter in letters
     ]
-    return _scores(letters, graded, _by_letter, **options)
+    listed = getattr(letters[0], "options", None) if letters else None
+    chance = {"chance": 1 / listed} if listed else {}
+    return _scores(letters, graded, _by_letter, **options) | chance
 
 
 def _by_letter(questions: Sequence[Sequence[str]]) -> list[list[int | None]]:
@@ -170,7 +175,12 @@ _OF_ANSWERS = (
 )
 METRICS = (
     Metric(math_verify, "mean", True, _OF_ANSWERS),
-    Metric(choice_match, "mean", True, _OF_ANSWERS),
+    Metric(
+        choice_match,
+        "mean",
+        True,
+        (*_OF_ANSWERS, Measure("chance", "score of guessing among the question's options", "share", None, shown=False)),
+    ),
     Metric(
         math_graded,
         "share_compared",

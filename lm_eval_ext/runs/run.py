@@ -61,6 +61,7 @@ class TaskResult(_Part):
         grader_version: of our grader; None for other tasks, and for results from before versions were recorded.
         question_set: hash of the questions and their order. Scores of two runs can be paired if it is the same.
         scores: accuracy by question, in that order; empty if no samples were saved.
+        chance: accuracy of guessing; None if it is not known.
     """
 
     benchmark: Slug
@@ -82,6 +83,7 @@ class TaskResult(_Part):
     grader_version: Annotated[int | None, Field(ge=1, lt=10_000)] = None
     question_set: Hash = ""
     scores: tuple[Share, ...] = ()
+    chance: Share | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> TaskResult:
@@ -161,6 +163,12 @@ class Run(_Part):
     seconds: Annotated[float | None, Field(ge=0, le=1e12, allow_inf_nan=False)] = None
     seeds: dict[Name, int | None] = Field(default_factory=dict)
     software: dict[Name, Line] = Field(default_factory=dict)
+    settings: Annotated[
+        dict[Name, Line], Field(description="what affects the samples: thinking format, chat template, protocol")
+    ] = Field(default_factory=dict)
+    costs: Annotated[
+        dict[Name, Number], Field(description="what a token costs: active parameters, layers, heads, bytes")
+    ] = Field(default_factory=dict)
     command: Annotated[str, Field(max_length=4000, pattern=_ONE_LINE)] = ""
     samples: Annotated[
         dict[Slug, Annotated[str, Field(pattern="^[0-9a-f]{64}$")]],

@@ -56,6 +56,8 @@ def submission(path: Path, catalogue: Catalogue, base: str | None = None) -> Run
         "seconds": _not_negative(content.get("total_evaluation_time_seconds")),
         "seeds": {name: whole(value) for name, value in config.items() if name.endswith("_seed")},
         "software": _software(content),
+        "settings": {line(name, 200): line(value) for name, value in mapping(config.get("settings")).items()},
+        "costs": _numbers(config.get("costs")),
         "command": command_of(content, list(tasks), named),
         "samples": hashes,
     }

@@ -96,7 +96,21 @@ def task_result(
         "grader_version": whole(mapping(config.get("metadata")).get("grader_version")),
         "task_hash": _hash(mapping(content.get("task_hashes")).get(task)),
         "sampling": _sampling(config), "question_set": question_set(rows) if scores else "", "scores": scores,
+        "chance": _chance(config, metrics, rows),
     }  # fmt: skip
+
+
+def _chance(
+    config: Mapping[str, object], metrics: Mapping[str, Mapping[str, float | None]], rows: list[Sample]
+) -> float | None:
+    """The score of guessing: declared by the task, or from the options of its questions; None if it is unknown."""
+    declared = number(mapping(config.get("metadata")).get("chance"))
+    if declared is not None:
+        return declared if 0 <= declared < 1 else None
+    if "chance" in metrics:
+        return metrics["chance"]["value"]
+    of_rows = [row.metrics["chance"] for row in rows if "chance" in row.metrics]
+    return sum(of_rows) / len(of_rows) if of_rows and len(of_rows) == len(rows) else None
 
 
 def _metrics(given: Mapping[str, object], scored: AccuracyKey) -> dict[str, dict[str, float | None]]:

@@ -71,6 +71,9 @@ def _sample(row: Mapping[str, object], score: str, gated: bool, texts: bool, pla
         raise ResultsError(f"{place}: {score}={line(repr(row.get(score)), 80)}; expected a number from 0 to 1")
     names = [name for name in sequence(row.get("metrics")) if isinstance(name, str)]
     metrics = {name: found for name in names if (found := number(row.get(name))) is not None}
+    options = mapping(row.get("arguments"))
+    if not texts and len(options) > 1:  # one log-likelihood for each option
+        metrics["chance"] = 1 / len(options)
     if "doc_id" not in row:
         raise ResultsError(f"{place}: doc_id is missing")
     try:

@@ -109,7 +109,7 @@ def mean_bounds(mean: Floats, variance: Floats, questions: int, *, confidence: f
     """
     shrunk = _shrunk_share(mean, variance, questions)
     single_trials = shrunk > 1 - _ROUNDING
-    quantile = np.where(single_trials, _normal_quantile(confidence), _student_quantile(confidence, questions))
+    quantile = np.where(single_trials, _normal_quantile(confidence), student_quantile(confidence, questions))
     return _wilson(mean, questions / shrunk, quantile)
 
 
@@ -186,7 +186,8 @@ def _normal_quantile(confidence: float) -> float:
     return NormalDist().inv_cdf((1 + confidence) / 2)
 
 
-def _student_quantile(confidence: float, questions: int) -> float:
+def student_quantile(confidence: float, questions: int) -> float:
+    """Student's quantile for a two-sided interval of a mean over questions."""
     from scipy.special import stdtrit
 
     return float(stdtrit(max(1, questions - 1), (1 + confidence) / 2))

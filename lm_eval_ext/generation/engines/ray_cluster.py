@@ -115,7 +115,11 @@ class Cluster:
         Raises:
             Exception: whatever the function raises.
         """
-        task = self.ray.remote(max_retries=0, num_cpus=needs.cpus, num_gpus=needs.gpus)(lambda: function())
+
+        def task_function() -> Result:  # Ray takes no other kind of callable
+            return function()
+
+        task = self.ray.remote(max_retries=0, num_cpus=needs.cpus, num_gpus=needs.gpus)(task_function)
         try:
             result: Result = self.ray.get(task.remote())
         except self.ray.exceptions.RayTaskError as error:

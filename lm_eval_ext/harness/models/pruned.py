@@ -18,6 +18,7 @@ from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.generation.options import asks_for_thinking
 from lm_eval_ext.harness.arguments import CHOOSING, NAMES, Arguments, chosen_recipe, parse_model_args, taken_from
 from lm_eval_ext.harness.bridge import ThinkingRequests
+from lm_eval_ext.harness.costs import costs_of, device_name, digest_of_template, digest_of_tokenizer, peak_memory
 from lm_eval_ext.harness.engines import capabilities, engine_of
 from lm_eval_ext.harness.prune_on_load import computed_recipe
 from lm_eval_ext.paths import TINY_CHAIN
@@ -25,7 +26,7 @@ from lm_eval_ext.pruning.recipe import Recipe, format_layers
 from lm_eval_ext.pruning.recovery import recovery_of
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
     from lm_eval_ext.harness.replicas import Replicas
 
@@ -43,6 +44,7 @@ class PrunedLM(ABC):
 
     NAME: ClassVar[str]
     sampler: int | None
+    tokenizer: PreTrainedTokenizerBase
     NOT_WITH_DROPPED_LAYERS: ClassVar[Mapping[str, str]]  # arguments of lm-eval's class, each with the reason
     arguments: Arguments
     given_arguments: Mapping[str, object]  # only set if the model was loaded from Python
@@ -179,11 +181,31 @@ class PrunedLM(ABC):
         info["engine"]["seeded"] = self.sampler is not None or self.arguments.reproducible
         if self.replicas is not None:
             info["replicas"] = self.replicas.info()
+        info["costs"] = self._costs()
         if "_thinking" in vars(self):
+            info["settings"] = self._settings()
             # lm-eval only calls this on the first rank, whose totals cover its own share of the requests.
             ranks = {"of_rank": getattr(self, "rank", 0), "ranks": getattr(self, "world_size", 1)}
             info["generation"] = self._thinking.totals.info() | ranks
         return info
+
+    def _settings(self) -> dict[str, str]:
+        """What affects the samples and may differ between models."""
+        answer = self.arguments.answer_token_budget
+        return {
+            "thinking_format": self._thinking.thinking_format.name,
+            "answer_token_budget": "-1" if answer is None else str(answer),
+            "chat_template": digest_of_template(self.tokenizer),
+            "tokenizer": digest_of_tokenizer(self.tokenizer),
+            "stop_loops": str(self.arguments.stop_loops),
+            "token_exact": str(capabilities(self.NAME)["token_exact"]),
+            "device": device_name(),
+        }
+
+    def _costs(self) -> dict[str, float]:
+        """What a token costs, and the memory that was used."""
+        sizes = costs_of(self._loaded_config(), self._element_bytes())
+        return sizes | ({} if self.replicas is not None else {"peak_memory": peak_memory()})
 
     def _pruning_info(self) -> dict[str, object]:
         recipe, before, after = self.recipe, *self._parameters()
@@ -203,6 +225,14 @@ class PrunedLM(ABC):
             "model_fingerprint": self.fingerprint,
             **({"recovered": recovery} if recovery else {}),
         }
+
+    @abstractmethod
+    def _loaded_config(self) -> PreTrainedConfig:
+        """Config of the model as it is loaded."""
+
+    @abstractmethod
+    def _element_bytes(self) -> int:
+        """Bytes of a weight."""
 
     @abstractmethod
     def _pretrained_name(self) -> str:

@@ -227,6 +227,12 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
         """Properties of the loaded model that a process without its weights needs for the results."""
         return self._facts.model_dump()
 
+    def _loaded_config(self) -> PreTrainedConfig:
+        return self.config
+
+    def _element_bytes(self) -> int:
+        return int(torch.empty((), dtype=self._model.dtype).element_size())
+
     def _pretrained_name(self) -> str:
         return self.pretrained if isinstance(self.pretrained, str) else ""
 

@@ -128,16 +128,21 @@ class PrunedVLLM(PrunedLM, VLLM):  # type: ignore[misc]  # lm-eval has no type i
     @functools.cached_property
     def _own_fingerprint(self) -> str:
         merged = self.recipe.merged if self.recipe else None
-        return checkpoint_fingerprint(
-            self.pretrained, self._config_of_loaded(), self._all_kept(), self.revision, merged
-        )
+        return checkpoint_fingerprint(self.pretrained, self._loaded_config(), self._all_kept(), self.revision, merged)
 
     def loaded_facts(self) -> dict[str, Any]:
         """Properties of the loaded model that a process without its weights needs."""
         return {"max_length": self.max_length}
 
-    def _config_of_loaded(self) -> PreTrainedConfig:
+    def _loaded_config(self) -> PreTrainedConfig:
         return self._sliced_config if self._kept else self._dense_config
+
+    def _element_bytes(self) -> int:
+        import torch
+
+        named = str(self.model_args["dtype"])
+        dtype = getattr(torch, named, None) or getattr(self._dense_config, "dtype", None) or torch.bfloat16
+        return int(torch.empty((), dtype=dtype).element_size())
 
     def _all_kept(self) -> tuple[int, ...]:
         return self._kept or tuple(range(self._depth()))
@@ -149,4 +154,4 @@ class PrunedVLLM(PrunedLM, VLLM):  # type: ignore[misc]  # lm-eval has no type i
         return depth(self._dense_config)
 
     def _parameters(self) -> tuple[int, int]:
-        return parameter_count(self._dense_config), parameter_count(self._config_of_loaded())
+        return parameter_count(self._dense_config), parameter_count(self._loaded_config())

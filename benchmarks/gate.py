@@ -1,0 +1,110 @@
+"""Simulates how often `lm-eval-tts compare --keep S` is wrong.
+
+    python -m benchmarks.gate [--repeats 4000]
+
+- False "kept": the smaller model keeps exactly S, the border, of the base's accuracy.
+- False "lost": all of ten gated rows are at the border, and any of them comes out as lost.
+- The same model twice: how often it comes out as lost, and whether "kept" is as frequent as predicted from the base.
+
+Exits with 1 if a share is larger than promised.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from functools import partial
+from itertools import product
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.coverage import paired_moments
+from benchmarks.scenarios import LOSSES, QUESTIONS, SAMPLES, SPREADS, Paired, questions
+from lm_eval_ext.statistics.intervals import Floats, mean_bounds
+from lm_eval_ext.statistics.paired import correlation_of_moments, ratio_bounds
+from lm_eval_ext.statistics.power import kept_bounds, power_of_keeping
+
+SHARES = (0.9, 0.95)
+ROWS = 10
+ACCURACIES = (0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
+SAME_MODEL = 2000
+PREDICTED_FROM = 50  # base runs from which the power is predicted
+BORDER, LOST, SAME_LOST, POWER = 0.05, 0.05, 0.025, 0.03  # promises
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=4000, help="runs per scenario")
+    parser.add_argument("--processes", type=int, default=2)
+    options = parser.parse_args()
+    with ProcessPoolExecutor(options.processes) as pool:
+        border = pd.DataFrame(pool.map(partial(at_the_border, repeats=options.repeats), list(scenarios()), chunksize=8))
+        same = pd.DataFrame(
+            pool.map(same_model, list(product(QUESTIONS, SAMPLES, (0.3, 0.7, 0.9), ("0.3", "0.8"), SHARES)))
+        )
+    print(f"{len(border)} scenarios at the border, {options.repeats} runs each")
+    for kind in ("false_kept", "false_lost"):
+        worst = border.loc[border[kind].idxmax()]
+        print(f"{kind}: mean {border[kind].mean():.4f}, worst {worst[kind]:.4f} in {dict(worst)}")
+    print(f"the same model twice, {SAME_MODEL} pairs each:")
+    print(same.to_string(index=False, float_format="{:.3f}".format))
+    off = (same.kept - same.predicted).abs()
+    noise = 3 * np.sqrt(0.25 / options.repeats)  # of a simulated share, three standard errors at most
+    promises = {
+        "false kept in any scenario": (border.false_kept.max(), BORDER + noise / 4),
+        f"false lost of any of {ROWS} rows": (border.false_lost.max(), LOST + noise / 4),
+        "the same model lost": (same.lost.max(), SAME_LOST),
+        "kept, from predicted": (off.max(), POWER),
+    }
+    for what, (found, most) in promises.items():
+        print(f"{what}: {found:.4f}; promised: at most {most:.4f}")
+    if any(found > most for found, most in promises.values()):
+        sys.exit(1)
+
+
+def scenarios() -> list[Paired]:
+    return [
+        Paired(count, samples, accuracy, spread, keep, loss)
+        for count, samples, accuracy, spread, keep, loss in product(
+            QUESTIONS, SAMPLES, ACCURACIES, SPREADS, SHARES, LOSSES
+        )
+        if not (accuracy == 1 and spread != SPREADS[0])
+    ]
+
+
+def at_the_border(scenario: Paired, repeats: int) -> dict[str, object]:
+    generator = np.random.default_rng(0)
+    b, bb, c, cc, bc = paired_moments(scenario, generator, repeats)
+
+    def bounds(confidence: float) -> tuple[Floats, Floats]:
+        one, other = (
+            (mean, *mean_bounds(mean, np.maximum(0, square - mean**2), scenario.questions, confidence=confidence))
+            for mean, square in ((c, cc), (b, bb))
+        )
+        return ratio_bounds(one, other, correlation_of_moments(c, cc, b, bb, bc, questions=scenario.questions))
+
+    kept = float((bounds(0.95)[0] >= scenario.kept).mean())
+    lost = float((bounds(1 - 0.05 / ROWS)[1] < scenario.kept).mean())
+    return asdict(scenario) | {"false_kept": kept, "false_lost": 1 - (1 - lost) ** ROWS}
+
+
+def same_model(given: tuple[int, int, float, str, float]) -> dict[str, object]:
+    count, samples, accuracy, spread, keep = given
+    generator = np.random.default_rng(1)
+    some = questions(accuracy, spread)
+    skill = generator.choice(some.skill, (SAME_MODEL, count), p=some.weight)
+    scores, base = (generator.binomial(samples, skill) / samples for _ in range(2))
+    low, high = kept_bounds(scores, base, 0.0)
+    predicted = [power_of_keeping(list(base[run]), samples, keep) for run in range(PREDICTED_FROM)]
+    return {
+        "questions": count, "samples": samples, "accuracy": accuracy, "spread": spread, "keep": keep,
+        "lost": float((high < keep).mean()), "kept": float((low >= keep).mean()),
+        "predicted": float(np.mean(predicted)),
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,262 @@
+"""Compares a smaller model with its base: does it still reason, and does more thinking still help?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lm_eval_ext.analysis.costs import Cost, cost_of
+from lm_eval_ext.analysis.evaluated import EvaluatedModel, read_model
+from lm_eval_ext.analysis.gains import Gain, thinking_gains, voting_gains
+from lm_eval_ext.analysis.matching import Difference, comparable_tasks, refusals, told
+from lm_eval_ext.analysis.rows import Judged, Row, Sensitivity, gate_row, row_of, sensitivity
+from lm_eval_ext.errors import ResultsError
+from lm_eval_ext.runs.catalogue import Catalogue
+from lm_eval_ext.statistics.contrasts import holm
+from lm_eval_ext.statistics.gate import Verdict, gate
+
+if TYPE_CHECKING:
+    import pandas
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to compare, and how strictly.
+
+    Attributes:
+        keep: the share of the base's accuracy that must be kept; None for no verdict.
+        on: benchmarks to compare; all by default.
+        all_budgets: whether every budget decides, and not only the largest.
+        allow: `sampling` if the sampling parameters may differ.
+        same_prompts: refuse models with different templates, tokenizers or thinking formats.
+    """
+
+    keep: float | None = None
+    on: Sequence[str] = ()
+    all_budgets: bool = False
+    allow: Sequence[str] = ()
+    same_prompts: bool = False
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A smaller model compared with its base.
+
+    Attributes:
+        base, candidate: names of the models.
+        keep: the share that had to be kept; None if there is no verdict.
+        rows: one for each task, in the order of the base's runs.
+        costs: of the base and the candidate, by task.
+        verdict: None without `keep`.
+        gated: the rows that decide the verdict.
+        kept_down_to: by benchmark, the smallest budget down to which every larger one is kept, too; None for the
+            unlimited task alone.
+        gains: from thinking, then from voting.
+        told: differences between the runs that a reader should know.
+    """
+
+    base: str
+    candidate: str
+    keep: float | None
+    rows: tuple[Row, ...]
+    costs: dict[str, tuple[Cost, Cost]]
+    verdict: Verdict | None = None
+    gated: tuple[Judged, ...] = ()
+    kept_down_to: dict[str, int | None] = field(default_factory=dict)
+    gains: tuple[Gain, ...] = ()
+    told: tuple[Difference, ...] = ()
+
+    def to_frame(self) -> pandas.DataFrame:
+        """One row per task: accuracies, difference and kept share with their intervals, p-value, and costs."""
+        import pandas
+
+        return pandas.DataFrame([_flat(row, *self.costs[row.task]) for row in self.rows]).astype({"budget": "Int64"})
+
+    def to_json(self) -> str:
+        """Everything, as JSON."""
+        return json.dumps(_named(self), indent=1)
+
+    def __str__(self) -> str:
+        from lm_eval_ext.analysis.compare_text import text
+
+        return text(self)
+
+    def _repr_html_(self) -> str:
+        from lm_eval_ext.analysis.compare_html import fragment
+
+        return fragment(self)
+
+
+def compare(base: Path, candidate: Path, catalogue: Catalogue, options: Options) -> Comparison:
+    """Compare two models.
+
+    Args:
+        base, candidate: folder of results of one model, results file, or published run.
+        catalogue: which metric is the accuracy of a benchmark.
+        options: what to compare.
+
+    Raises:
+        ResultsError: a path holds no results or several models, or the results can't be compared; the message says in
+            what they differ.
+    """
+    one, other = read_model(base, catalogue), read_model(candidate, catalogue)
+    names = _wanted(comparable_tasks(one, other), one, options)
+    _refuse_unlike(one, other, names, options)
+    differences = told(one.run, other.run)
+    _refuse_other_prompts(differences, options)
+    compared = [name for name in names if not one.tasks[name].result.votes]
+    rows = tuple(row_of(one.tasks[name], other.tasks[name]) for name in compared)
+    verdict, gated, kept_down_to = _judged(one, other, rows, options)
+    return Comparison(
+        base=one.label,
+        candidate=other.label,
+        keep=options.keep,
+        rows=rows,
+        costs={name: (cost_of(one.tasks[name]), cost_of(other.tasks[name])) for name in compared},
+        verdict=verdict,
+        gated=gated,
+        kept_down_to=kept_down_to,
+        gains=(*thinking_gains(one, other, names), *voting_gains(one, other, names)),
+        told=tuple(differences),
+    )
+
+
+def _wanted(names: Sequence[str], base: EvaluatedModel, options: Options) -> list[str]:
+    there = {base.tasks[name].result.benchmark for name in names}
+    if missing := [name for name in options.on if name not in there]:
+        raise ResultsError(
+            f"on={missing[0]}: not a benchmark that both models were run on; expected: {', '.join(sorted(there))}"
+        )
+    found = [name for name in names if not options.on or base.tasks[name].result.benchmark in options.on]
+    if not found:
+        raise ResultsError(f"the models have no task in common; the base has: {', '.join(base.tasks)}")
+    return found
+
+
+def _refuse_unlike(one: EvaluatedModel, other: EvaluatedModel, names: Sequence[str], options: Options) -> None:
+    for name in names:
+        for model in (one, other):
+            if not model.tasks[name].scores:
+                raise ResultsError(
+                    f"{name}: the results of {model.label} have no samples, so questions cannot be paired; run lm_eval "
+                    "with --log_samples"
+                )
+        differing = list(refusals(one.tasks[name], other.tasks[name], options.allow))
+        if differing:
+            raise ResultsError(f"{name}: cannot be compared, because of {'; '.join(map(str, differing))}")
+
+
+def _refuse_other_prompts(differences: Sequence[Difference], options: Options) -> None:
+    prompts = [one for one in differences if one.what in ("thinking format", "chat template", "tokenizer")]
+    if options.same_prompts and prompts:
+        raise ResultsError(f"the models got different prompts: {'; '.join(map(str, prompts))}")
+
+
+# Verdict ------------------------------------------------------------------------------------------------
+
+
+def _judged(
+    one: EvaluatedModel, other: EvaluatedModel, rows: Sequence[Row], options: Options
+) -> tuple[Verdict | None, tuple[Judged, ...], dict[str, int | None]]:
+    keep = options.keep
+    if keep is None:
+        return None, (), {}
+    gated = list(rows) if options.all_budgets else _largest(rows)
+    decided = gate([gate_row(one.tasks[row.task], other.tasks[row.task]) for row in gated], keep)
+    corrected = holm([row.p_value for row in gated])
+    judged = tuple(
+        Judged(row, verdict, p_value, sensitivity(one.tasks[row.task], other.tasks[row.task], keep))
+        for row, verdict, p_value in zip(gated, decided.rows, corrected, strict=True)
+    )
+    return decided.verdict, judged, _kept_down_to(rows, keep)
+
+
+def _size(row: Row) -> float:
+    return float("inf") if row.budget is None else row.budget
+
+
+def _by_benchmark(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Rows by benchmark, largest budget first."""
+    found: dict[str, list[Row]] = {}
+    for row in sorted(rows, key=_size, reverse=True):
+        found.setdefault(row.benchmark, []).append(row)
+    return {name: found[name] for name in dict.fromkeys(row.benchmark for row in rows)}
+
+
+def _largest(rows: Sequence[Row]) -> list[Row]:
+    return [some[0] for some in _by_benchmark(rows).values()]
+
+
+def _kept_down_to(rows: Sequence[Row], keep: float) -> dict[str, int | None]:
+    """Smallest budget reached by going down from the largest, in order, until one is not kept."""
+    found: dict[str, int | None] = {}
+    for benchmark, some in _by_benchmark(rows).items():
+        for row in some:
+            if row.kept is None or row.kept.low < keep:
+                break
+            found[benchmark] = row.budget
+    return found
+
+
+# Before a run -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What a comparison with a base run could show, by task."""
+
+    base: str
+    keep: float
+    tasks: dict[str, tuple[int, int, Sensitivity]]  # questions, samples, and what they can show
+
+    def __str__(self) -> str:
+        from lm_eval_ext.analysis.compare_text import plan_text
+
+        return plan_text(self)
+
+
+def planned(base: Path, catalogue: Catalogue, keep: float) -> Planned:
+    """What a comparison with an equally good model could show, from a base run alone.
+
+    Raises:
+        ResultsError: the path holds no results with samples, or those of several models.
+    """
+    model = read_model(base, catalogue)
+    tasks = {name: task for name, task in model.tasks.items() if task.scores and not task.result.votes}
+    if not tasks:
+        raise ResultsError(f"{base}: has no samples; run lm_eval with --log_samples")
+    return Planned(
+        model.label,
+        keep,
+        {name: (len(task.scores), task.samples, sensitivity(task, None, keep)) for name, task in tasks.items()},
+    )
+
+
+# Export -------------------------------------------------------------------------------------------------
+
+
+def _flat(row: Row, base: Cost, candidate: Cost) -> dict[str, object]:
+    flat: dict[str, object] = {
+        name: getattr(row, name) for name in ("task", "benchmark", "budget", "questions", "chance", "p_value")
+    }
+    for name in ("base", "candidate", "difference", "kept"):
+        interval = getattr(row, name)
+        parts = (None, None, None) if interval is None else interval
+        flat |= dict(zip((name, f"{name}_low", f"{name}_high"), parts, strict=True))
+    for name, cost in (("base", base), ("candidate", candidate)):
+        flat |= {f"{name}_{what}": value for what, value in cost._asdict().items()}
+    return flat
+
+
+def _named(value: object) -> object:
+    """Named tuples as objects, which `json` would write as lists."""
+    if isinstance(value, Comparison):
+        return {one.name: _named(getattr(value, one.name)) for one in fields(value)}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return {name: _named(getattr(value, name)) for name in value._fields}
+    if isinstance(value, (list, tuple)):
+        return [_named(one) for one in value]
+    return {str(key): _named(one) for key, one in value.items()} if isinstance(value, dict) else value

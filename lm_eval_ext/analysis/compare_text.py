@@ -1,0 +1,183 @@
+"""A comparison in words: tables, one sentence per row, and the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from lm_eval_ext.analysis.costs import Cost
+from lm_eval_ext.analysis.gains import Gain
+from lm_eval_ext.analysis.rows import Judged, Row, Sensitivity
+from lm_eval_ext.statistics.intervals import Interval
+
+if TYPE_CHECKING:
+    from lm_eval_ext.analysis.compare import Comparison, Planned
+
+_IDS = 12  # ids of lost questions shown in one line
+
+
+def text(comparison: Comparison) -> str:
+    """The whole comparison."""
+    parts = [f"base:      {comparison.base}\ncandidate: {comparison.candidate}"]
+    if comparison.told:
+        parts.append("The runs differ in:\n" + "\n".join(f"  {one}" for one in comparison.told))
+    parts.append(_accuracies(comparison))
+    parts.append("\n".join(sentence(row, comparison.keep) for row in comparison.rows))
+    if comparison.gains:
+        parts.append(_gains(comparison.gains))
+    parts.append(_costs(comparison))
+    parts.append(_changes(comparison.rows))
+    if comparison.keep is not None:
+        parts.append(_verdict(comparison))
+    return "\n\n".join(part for part in parts if part)
+
+
+def share(value: float) -> str:
+    """A share as a percentage."""
+    return f"{100 * value:.1f}%"
+
+
+def ranged(interval: Interval | None) -> str:
+    """A percentage with its interval."""
+    if interval is None:
+        return "not measurable"
+    return f"{100 * interval.estimate:.1f} ({100 * interval.low:.1f} to {100 * interval.high:.1f})"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Aligned columns; the first to the left, the others to the right."""
+    widths = [max(len(line[column]) for line in (header, *rows)) for column in range(len(header))]
+
+    def line(cells: Sequence[str]) -> str:
+        first, *others = cells
+        return "  ".join([first.ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(others, widths[1:], strict=True))])
+
+    return "\n".join(line(cells).rstrip() for cells in (header, *rows))
+
+
+def named_budget(budget: int | None) -> str:
+    """A thinking budget in words."""
+    return "no limit" if budget is None else f"{budget:,} tokens"
+
+
+def _accuracies(comparison: Comparison) -> str:
+    header = ("accuracy in %, with 95% intervals", "questions", "base", "candidate", "difference", "kept in %")
+    return table(header, [_accuracy(row) for row in comparison.rows])
+
+
+def _accuracy(row: Row) -> tuple[str, ...]:
+    samples = f"{row.questions} x {row.samples[1]}"
+    return (row.task, samples, ranged(row.base), ranged(row.candidate), ranged(row.difference), ranged(row.kept))
+
+
+def sentence(row: Row, keep: float | None) -> str:
+    """What a row says, in words."""
+    where = f"{row.benchmark}, {named_budget(row.budget)}"
+    if row.kept is None:
+        why = "guessing" if row.chance else "zero"
+        missing = "the score of guessing is not known" if row.chance is None else f"the base is not above {why}"
+        return f"{where}: not measurable, because {missing}."
+    above = f" above chance ({share(row.chance)})" if row.chance else ""
+    interval = f"{share(row.kept.low)} to {share(row.kept.high)}"
+    kept = f"keeps {share(row.kept.estimate)} of the base's accuracy{above}, {interval}"
+    if keep is None:
+        return f"{where}: {kept}."
+    said = "kept" if row.kept.low >= keep else "below" if row.kept.high < keep else "open"
+    return f"{where}: {kept}: {_against(said, keep)}."
+
+
+def _against(said: str, keep: float) -> str:
+    return {
+        "kept": f"at least {share(keep)} is shown",
+        "below": f"less than {share(keep)}",
+        "open": f"whether it is {share(keep)} stays open",
+    }[said]
+
+
+def _gains(gains: Sequence[Gain]) -> str:
+    header = ("gain in points of accuracy", "base", "candidate", "difference of the gains")
+    rows = [
+        (f"{gain.benchmark}, {gain.what}", ranged(gain.base), ranged(gain.candidate), ranged(gain.difference))
+        for gain in gains
+    ]
+    warnings = [f"{gain.benchmark}, {gain.what}: {warning}" for gain in gains for warning in gain.warnings]
+    return "\n".join([table(header, rows), *warnings])
+
+
+def _costs(comparison: Comparison) -> str:
+    header = ("an answer (base, candidate)", "tokens", "ratio", "forced", "looping", "no answer", "FLOPs", "KV cache")
+    rows = [(row.task, *_cost(*comparison.costs[row.task])) for row in comparison.rows]
+    return table(header, rows) if any(cell.strip(", ") for row in rows for cell in row[1:]) else ""
+
+
+def _cost(base: Cost, candidate: Cost) -> tuple[str, ...]:
+    def both(name: str, shown: Callable[[float], str]) -> str:
+        values = (getattr(base, name), getattr(candidate, name))
+        return "" if values == (None, None) else ", ".join("-" if value is None else shown(value) for value in values)
+
+    ratio = f"{candidate.tokens / base.tokens:.2f}" if base.tokens and candidate.tokens is not None else ""
+    return (
+        both("tokens", lambda value: f"{value:,.0f}"), ratio, both("forced", share), both("looped", share),
+        both("unanswered", share), both("flops", lambda value: _scaled(value, "")),
+        both("cache_bytes", lambda value: _scaled(value, "B")),
+    )  # fmt: skip
+
+
+def _scaled(value: float, unit: str) -> str:
+    for prefix in ("", "k", "M", "G", "T", "P"):
+        if value < 1000:
+            return f"{value:.3g} {prefix}{unit}".strip()
+        value /= 1000
+    return f"{value:.3g} E{unit}"
+
+
+def _changes(rows: Sequence[Row]) -> str:
+    lines = []
+    for row in rows:
+        for what, ids in (("lost", row.lost), ("won", row.won)):
+            if ids:
+                more = f" and {len(ids) - _IDS} more" if len(ids) > _IDS else ""
+                lines.append(f"{row.task}: {len(ids)} questions {what}: {', '.join(map(str, ids[:_IDS]))}{more}")
+    return "\n".join(lines)
+
+
+def _verdict(comparison: Comparison) -> str:
+    keep = comparison.keep or 0.0
+    lines = [_row_verdict(one) for one in comparison.gated]
+    for benchmark, budget in comparison.kept_down_to.items():
+        lines.append(f"{benchmark}: kept down to {named_budget(budget)}")
+    for one in comparison.gated:
+        lines += sensitivity_lines(one.row.task, one.row.questions, one.row.samples[0], one.sensitivity, keep)
+    why = {
+        "kept": f"at least {share(keep)} of the base's accuracy is kept in every row that decides",
+        "lost": f"less than {share(keep)} of the base's accuracy is kept in a row that decides",
+        "undecided": f"the data neither show that {share(keep)} is kept nor that it is not",
+    }[str(comparison.verdict)]
+    return "\n".join([*lines, "", f"verdict: {comparison.verdict} ({why})"])
+
+
+def _row_verdict(judged: Judged) -> str:
+    verdict = "not measurable, and left out" if judged.verdict is None else judged.verdict
+    return f"{judged.row.task}: {verdict}; sign-flip test with Holm's correction: p = {judged.p_corrected:.2g}"
+
+
+def sensitivity_lines(task: str, questions: int, samples: int, found: Sensitivity, keep: float) -> list[str]:
+    """What a task's data can show."""
+    asked = f"{questions} questions with {samples} samples each"
+    lines = [f"{task}: {asked} show a loss of {100 * found.detectable:.1f} points or more with a power of 80%"]
+    if found.power is not None and found.needed is not None:
+        per, most = found.needed.samples, found.needed.most_samples
+        fewer = "no number of samples is enough" if per is None else f"{per:,} samples of each of these"
+        lines.append(
+            f"{task}: an equally good model comes out as kept with a probability of {share(found.power)}; for 80% it "
+            f"takes about {found.needed.questions:,} questions, or {fewer}; beyond {most:,} samples, more hardly help"
+        )
+    return lines
+
+
+def plan_text(planned: Planned) -> str:
+    """What a comparison could show, before a run."""
+    lines = [f"base: {planned.base}", f"to show that {share(planned.keep)} of its accuracy is kept:"]
+    for task, (questions, samples, found) in planned.tasks.items():
+        lines += sensitivity_lines(task, questions, samples, found, planned.keep)
+    return "\n".join(lines)

@@ -1,0 +1,146 @@
+"""One model as it was evaluated: its runs, with samples of the same task from several sampling seeds put together."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lm_eval_ext.errors import ResultsError
+from lm_eval_ext.runs.catalogue import Catalogue
+from lm_eval_ext.runs.load import Source, load
+from lm_eval_ext.runs.run import Run, TaskResult
+from lm_eval_ext.runs.samples import Sample
+from lm_eval_ext.statistics.estimators import pass_at_k
+
+_POOLED = ("maj@", "g-pass@")  # means over runs: each is an unbiased estimate by itself
+
+
+@dataclass(frozen=True)
+class TaskScores:
+    """Scores of one model on one task, by question.
+
+    Attributes:
+        result: the task's result in the first run that has it.
+        run: that run.
+        ids: of the questions, in order; empty if no samples were saved.
+        samples: number of samples of each question.
+        metrics: scores by metric, one per question each; `acc` is the task's accuracy.
+        sources: the runs whose samples were put together.
+    """
+
+    result: TaskResult
+    run: Run
+    ids: tuple[int, ...]
+    samples: int
+    metrics: Mapping[str, tuple[float, ...]]
+    sources: tuple[Source, ...]
+
+    @property
+    def scores(self) -> tuple[float, ...]:
+        """Accuracy by question."""
+        return self.metrics["acc"]
+
+    def mean(self, metric: str) -> float | None:
+        """Mean of a metric over the runs; None if a run lacks it."""
+        found = [one.run.tasks[self.name].value(metric) for one in self.sources]
+        known = [value for value in found if value is not None]
+        return sum(known) / len(known) if known and len(known) == len(found) else None
+
+    @property
+    def name(self) -> str:
+        """Name of the task."""
+        return next(name for name, task in self.run.tasks.items() if task is self.result)
+
+
+@dataclass(frozen=True)
+class EvaluatedModel:
+    """A model and its scores by task."""
+
+    label: str
+    run: Run
+    tasks: Mapping[str, TaskScores]
+
+    @property
+    def runs(self) -> list[Run]:
+        """All its runs."""
+        found = {source.run.id: source.run for task in self.tasks.values() for source in task.sources}
+        return [found[name] for name in sorted(found)]
+
+
+def read_model(path: Path, catalogue: Catalogue) -> EvaluatedModel:
+    """Read one model from a folder of results, a results file, or a published run.
+
+    Runs that differ only in the sampling seed are put together; runs with the same seeds have the same samples and
+    count once.
+
+    Raises:
+        ResultsError: the path holds no results, or those of several models; the message names them.
+    """
+    sources = load([path], catalogue)
+    by_model: dict[tuple[str, ...], list[Source]] = {}
+    for source in sources:
+        by_model.setdefault(_model(source.run), []).append(source)
+    if len(by_model) > 1:
+        labels = "; ".join(
+            f"{some[0].run.base}, {some[0].run.label} ({some[0].path.parent})" for some in by_model.values()
+        )
+        raise ResultsError(f"{path}: holds {len(by_model)} models: {labels}; name the folder of one")
+    names = list(dict.fromkeys(name for source in sources for name in source.run.tasks))
+    tasks = {name: _pooled(name, [source for source in sources if name in source.run.tasks]) for name in names}
+    run = sources[0].run
+    return EvaluatedModel(f"{run.base} {run.label}", run, tasks)
+
+
+def _model(run: Run) -> tuple[str, ...]:
+    """What makes it another model; without a fingerprint, as in runs of stock model classes, its description."""
+    if run.fingerprint:
+        return (run.fingerprint,)
+    return (run.base, run.base_revision, run.variation, str(run.dropped), run.dtype)
+
+
+def _pooled(name: str, sources: Sequence[Source]) -> TaskScores:
+    first = sources[0]
+    result = first.run.tasks[name]
+    distinct = _distinct(name, sources)
+    rows = [source.samples(name) for source in distinct]
+    if not all(rows):
+        scores = _mean([source.run.tasks[name].scores for source in distinct if source.run.tasks[name].scores])
+        return TaskScores(result, first.run, (), result.repeats * len(distinct), {"acc": scores}, tuple(distinct))
+    for source, some in zip(distinct, rows, strict=True):
+        if [row.hash for row in some] != [row.hash for row in rows[0]]:
+            raise ResultsError(f"{source.path}: {name}: other questions than in {first.path}; they are no repetitions")
+    counts = [source.run.tasks[name].repeats for source in distinct]
+    ids = tuple(row.id for row in rows[0])
+    return TaskScores(result, first.run, ids, sum(counts), _metrics(rows, counts), tuple(distinct))
+
+
+def _distinct(name: str, sources: Sequence[Source]) -> list[Source]:
+    """The runs with samples of their own: one for each set of seeds, and only one if the model was greedy."""
+    sampling = sources[0].run.tasks[name].sampling
+    greedy = "do_sample=True" not in sampling and re.search(r"temperature=0*\.?0*[1-9]", sampling) is None
+    found: dict[str, Source] = {}
+    for source in sources:
+        found.setdefault("" if greedy else str(sorted(source.run.seeds.items(), key=str)), source)
+    return list(found.values())
+
+
+def _metrics(rows: Sequence[Sequence[Sample]], counts: Sequence[int]) -> dict[str, tuple[float, ...]]:
+    total = sum(counts)
+    scores = [
+        sum(row.score * count for row, count in zip(some, counts, strict=True)) / total
+        for some in zip(*rows, strict=True)
+    ]
+    found = {"acc": tuple(scores)}
+    names = set.intersection(*({*row.metrics} for some in rows for row in some))
+    for name in sorted(names):
+        if name.startswith(_POOLED) or len(rows) == 1:
+            found[name] = _mean([[row.metrics[name] for row in some] for some in rows])
+        elif name.startswith("pass@"):
+            found[name] = tuple(pass_at_k(total, round(score * total), int(name[5:])) for score in scores)
+    return found
+
+
+def _mean(columns: Iterable[Sequence[float]]) -> tuple[float, ...]:
+    return tuple(sum(values) / len(values) for values in zip(*columns, strict=True))

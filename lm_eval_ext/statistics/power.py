@@ -1,0 +1,166 @@
+"""What an evaluation can show: the smallest loss it would notice, and how many questions or samples a verdict takes.
+
+The variance of a mean over n questions with K samples each is that between questions plus that between samples of a
+question divided by K, both divided by n. More samples reduce only the second part.
+
+Source: Miller 2024, "Adding Error Bars to Evals" (arXiv 2411.00640).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import NormalDist
+from typing import NamedTuple
+
+import numpy as np
+
+from lm_eval_ext.statistics.intervals import Floats, checked, mean_bounds
+from lm_eval_ext.statistics.paired import correlation_of_moments, ratio_bounds
+
+_NORMAL = NormalDist()
+_POWER = 0.8
+_LEVEL = 0.05
+_REACH = _NORMAL.inv_cdf(1 - _LEVEL / 2) + _NORMAL.inv_cdf(_POWER)
+_SPREAD = 0.3  # correlation of two samples of a question, assumed where one sample cannot tell
+_SMALL = 0.1  # samples stop helping when their noise is this share of the variance between questions
+_DRAWS = 2000
+
+
+class Spread(NamedTuple):
+    """Variance of questions' scores: between questions, and between samples of the same question."""
+
+    questions: float
+    samples: float
+
+
+def spread(scores: Sequence[float], samples: int) -> Spread:
+    """Variances between questions and between samples.
+
+    With one sample per question the two cannot be told apart, so a correlation of 0.3 is assumed.
+
+    Args:
+        scores: mean over samples, one per question.
+        samples: number of samples of each question.
+
+    >>> spread([0.5] * 10, 2)
+    Spread(questions=0.0, samples=0.5)
+    """
+    values = checked(scores)
+    if samples == 1:
+        single = float(values.mean() * (1 - values.mean()))
+        return Spread(_SPREAD * single, (1 - _SPREAD) * single)
+    noise = float((values * (1 - values)).mean()) * samples / (samples - 1)
+    return Spread(max(0.0, _variance(values) - noise / samples), noise)
+
+
+def _variance(values: Floats) -> float:
+    return float(values.var(ddof=1)) if len(values) > 1 else 0.0
+
+
+def detectable_loss(scores: Sequence[float], base: Sequence[float]) -> float:
+    """The smallest difference of accuracies that questions like these would show with a power of 80%.
+
+    Args:
+        scores, base: one per question, of the two models.
+
+    >>> round(detectable_loss([0.0, 1.0] * 50, [1.0, 1.0] * 50), 2)
+    0.14
+    """
+    differences = checked(scores) - checked(base)
+    return _REACH * math.sqrt(_variance(differences) / len(differences))
+
+
+class Needed(NamedTuple):
+    """What it takes to show with a power of 80% that an equally good model is kept.
+
+    Attributes:
+        questions: with as many samples as now.
+        samples: per question, with as many questions as now; None if no number of samples is enough.
+        most_samples: number of samples beyond which more hardly help.
+    """
+
+    questions: int
+    samples: int | None
+    most_samples: int
+
+
+def needed(base: Sequence[float], samples: int, keep: float, *, chance: float = 0.0) -> Needed | None:
+    """Questions or samples needed to show that a model as good as the base keeps a share of its accuracy.
+
+    Args:
+        base: scores of the base model, one per question.
+        samples: number of samples per question.
+        keep: the share, below 1.
+        chance: the score of guessing.
+
+    Returns:
+        None if the base is not above chance, or the share is 1.
+
+    >>> needed([1.0, 0.5] * 50, 8, 0.9)
+    Needed(questions=46, samples=4, most_samples=5712)
+    """
+    values = checked(base)
+    margin = (1 - keep) * (float(values.mean()) - chance)
+    if margin <= 0:
+        return None
+    between, within = spread(base, samples)
+    fixed, drawn = (1 - keep) ** 2 * between, (1 + keep**2) * within  # of candidate - keep * base
+    variance = (margin / _REACH) ** 2  # of the mean, at which the power is 80%
+    questions = math.ceil((fixed + drawn / samples) / variance)
+    left = variance * len(values) - fixed
+    return Needed(
+        questions,
+        None if left <= 0 else max(1, math.ceil(drawn / left)),
+        math.ceil(drawn / (_SMALL * fixed)) if fixed else samples,
+    )
+
+
+def power_of_keeping(base: Sequence[float], samples: int, keep: float, *, chance: float = 0.0, seed: int = 0) -> float:
+    """Probability that a model as good as the base is found to keep a share of its accuracy, by simulation.
+
+    Both models are sampled anew on questions like these. Their difficulty is estimated from the base's scores, shrunk
+    towards their mean by as much as scores vary only because of few samples.
+
+    Args:
+        base: scores of the base model, one per question.
+        samples: number of samples per question.
+        keep: the share that the lower end of the ratio's 95% interval has to reach.
+        chance: the score of guessing.
+        seed: of the simulation.
+
+    >>> power_of_keeping([0.9] * 30, 8, 0.95) < 0.5 < power_of_keeping([0.9] * 300, 8, 0.9)
+    True
+    """
+    values = checked(base)
+    draw = np.random.default_rng(seed)
+    between, within = spread(base, samples)
+    total = between + within / samples
+    skill = values.mean() + (values - values.mean()) * math.sqrt(between / total if total else 0.0)
+    asked = draw.choice(skill, (_DRAWS, len(values)))
+    if samples == 1:  # the skill itself is unknown: draw it from a Beta distribution of the assumed spread
+        size = (1 - _SPREAD) / _SPREAD
+        accuracy = min(1 - 1e-9, max(1e-9, float(values.mean())))
+        asked = draw.beta(np.full(asked.shape, accuracy * size), (1 - accuracy) * size)
+    first, second = (draw.binomial(samples, asked) / samples for _ in range(2))
+    return float((kept_bounds(first, second, chance)[0] >= keep).mean())
+
+
+def kept_bounds(scores: Floats, base: Floats, chance: float, confidence: float = 0.95) -> tuple[Floats, Floats]:
+    """Both ends of `ratio_interval` for many runs at once; NaN where the base is not above chance.
+
+    Args:
+        scores, base: [runs, questions].
+        chance: the score of guessing.
+        confidence: level of the interval.
+    """
+    questions = scores.shape[1]
+    bounds = []
+    for values in (scores, base):
+        mean = values.mean(1)
+        bounds.append((mean, *mean_bounds(mean, values.var(1), questions, confidence=confidence)))
+    correlated = correlation_of_moments(
+        scores.mean(1), (scores**2).mean(1), base.mean(1), (base**2).mean(1), (scores * base).mean(1),
+        questions=questions,
+    )  # fmt: skip
+    return ratio_bounds(bounds[0], bounds[1], correlated, chance)
