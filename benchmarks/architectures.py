@@ -43,6 +43,11 @@ within 1e-4 of the largest), and cached generation equals uncached.
 A model type that is not listed, such as one from a later transformers release or with custom code, is tested the same
 way when it is loaded. This takes seconds, and the model is refused if it is not exact.
 
+vLLM has model code of its own. The column "in vLLM" says what `python -m benchmarks.vllm_kinds` found: with layers
+dropped while loading into `pruned-vllm`, whether greedy texts and log-likelihoods equal those of `pruned-hf` on the
+exported checkpoint. A type that was not tried, or that differs, is loaded with a warning, and the results say so. Two
+types differ or fail in vLLM {vllm} on a CPU even as whole models: `gemma2` and `olmo2`.
+
 Written by `python -m benchmarks.architectures --write`.
 """
 
@@ -163,7 +168,11 @@ def _write(verdicts: Mapping[str, Verdict]) -> None:
     table = {"transformers": transformers.__version__, "exact": exact}
     header = "# Written by `python -m benchmarks.architectures --write`: kinds from which dropping layers is exact.\n"
     TABLE.write_text(header + yaml.safe_dump(table, sort_keys=False), "utf-8")
-    PAGE.write_text(INTRODUCTION.format(version=transformers.__version__) + "".join(_sections(verdicts)), "utf-8")
+    PAGE.write_text(
+        INTRODUCTION.format(version=transformers.__version__, vllm=verification.vllm_tried())
+        + "".join(_sections(verdicts)),
+        "utf-8",
+    )
 
 
 def _sections(verdicts: Mapping[str, Verdict]) -> Iterator[str]:
@@ -171,8 +180,12 @@ def _sections(verdicts: Mapping[str, Verdict]) -> Iterator[str]:
     for name, title in titles.items():
         rows = [(kind, verdict.why) for kind, verdict in verdicts.items() if verdict.name == name]
         if rows:
-            yield f"\n## {title} ({len(rows)})\n\n| model_type | note |\n|---|---|\n"
-            yield from (f"| `{kind}` | {why.replace('|', '/')} |\n" for kind, why in rows)
+            yield f"\n## {title} ({len(rows)})\n\n| model_type | in vLLM | note |\n|---|---|---|\n"
+            yield from (f"| `{kind}` | {_in_vllm(kind)} | {why.replace('|', '/')} |\n" for kind, why in rows)
+
+
+def _in_vllm(kind: str) -> str:
+    return verification.verdict_in_vllm(kind).partition(":")[0]
 
 
 if __name__ == "__main__":

@@ -46,11 +46,12 @@ def main() -> None:
     parser.add_argument("kinds", nargs="*", help="model types to test; by default the ten most used")
     parser.add_argument("--write", action="store_true", help="save the results")
     parser.add_argument("--alone", action="store_true", help="test one type in this process and print the outcome")
+    parser.add_argument("--whole", action="store_true", help="with --alone: drop no layers")
     given = parser.parse_args()
     if given.alone:
-        print(json.dumps(outcome(given.kinds[0])))
+        print(json.dumps(outcome(given.kinds[0], [] if given.whole else DROP)))
         return
-    outcomes = {kind: in_a_process(kind) for kind in given.kinds or KINDS}
+    outcomes = {kind: verdict(kind) for kind in given.kinds or KINDS}
     if given.write:
         import transformers
         import vllm
@@ -60,24 +61,34 @@ def main() -> None:
             "# Written by `python -m benchmarks.vllm_kinds --write`: model types tried with dropped layers in vLLM.\n"
         )
         TABLE.write_text(header + yaml.safe_dump(table, sort_keys=False, width=120), "utf-8")
-    if any(not found.startswith(("exact", "refused")) for found in outcomes.values()):
+    if any(not found.startswith(("exact", "refused", "whole model")) for found in outcomes.values()):
         sys.exit(1)
 
 
-def in_a_process(kind: str) -> str:
-    """What came out, in a process of its own, because vLLM keeps its memory."""
-    command = [sys.executable, "-m", "benchmarks.vllm_kinds", kind, "--alone"]
-    env = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_LOGGING_LEVEL": "ERROR"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **env})
-    lines = [line for line in done.stdout.splitlines() if line.startswith('"')]
-    last = (done.stderr.strip().splitlines() or ["no output"])[-1]
-    found: str = json.loads(lines[-1]) if lines else f"failed: {last[:200]}"
+def verdict(kind: str) -> str:
+    """What came out; if that is bad, whether it is so for the whole model, and thus not because of dropped layers."""
+    found = in_a_process(kind)
+    if not found.startswith(("exact", "refused")):
+        whole = in_a_process(kind, "--whole")
+        if not whole.startswith("exact"):
+            found = f"whole model {whole}"
     print(f"{kind:<16}{found}", flush=True)
     return found
 
 
-def outcome(kind: str) -> str:
-    """Whether dropping layers of a model type in vLLM is exact, or why not."""
+def in_a_process(kind: str, *options: str) -> str:
+    """What came out, in a process of its own, because vLLM keeps its memory."""
+    command = [sys.executable, "-m", "benchmarks.vllm_kinds", kind, "--alone", *options]
+    env = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_LOGGING_LEVEL": "ERROR"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **env})
+    lines = [line for line in done.stdout.splitlines() if line.startswith('"')]
+    last = (done.stderr.strip().splitlines() or ["no output"])[-1]
+    found: str = json.loads(lines[-1]) if lines else f"failed: {last[:120]}"
+    return found
+
+
+def outcome(kind: str, drop: list[int]) -> str:
+    """Whether a model type without some layers gives the same in vLLM as in transformers, or why not."""
     from lm_eval_ext.errors import TTSError
     from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
     from lm_eval_ext.harness.models.pruned_vllm import PrunedVLLM
@@ -90,9 +101,10 @@ def outcome(kind: str) -> str:
         build(kind, base)
         options: dict[str, Any] = {"dtype": "float32", "journal": "off", "thinking_format": "plain"}
         try:
-            export(Recipe(base=str(base), drop=tuple(DROP), method="selection", source="a benchmark"), exported)
-            hf = PrunedHFLM(str(exported), batch_size=4, **options)
-            lm = PrunedVLLM(str(base), drop_layers=DROP, max_model_len=256, enforce_eager=True, **options)
+            if drop:
+                export(Recipe(base=str(base), drop=tuple(drop), method="selection", source="a benchmark"), exported)
+            hf = PrunedHFLM(str(exported if drop else base), batch_size=4, **options)
+            lm = PrunedVLLM(str(base), drop_layers=drop or None, max_model_len=256, enforce_eager=True, **options)
         except TTSError as error:
             return f"refused: {error}"
         expected, found = measured(hf), measured(lm)

@@ -12,6 +12,7 @@ from lm_eval_ext.errors import ArgumentError
 
 if TYPE_CHECKING:
     from lm_eval_ext.analysis.compare import Comparison
+    from lm_eval_ext.analysis.diagnosis import Diagnosis
     from lm_eval_ext.grading.grading import Grade
     from lm_eval_ext.harness.generated import GeneratedSamples
     from lm_eval_ext.harness.models.pruned import PrunedLM
@@ -247,6 +248,26 @@ def compare(
         raise ArgumentError(f"allow={min(unknown)}; expected: sampling")
     options = Options(keep, tuple(on), all_budgets, tuple(allow), same_prompts)
     return compared(Path(base), Path(candidate), read_catalogue(), options)
+
+
+def diagnose(run: str | Path) -> Diagnosis:
+    """Measure signs of repetition, diversity and reflection in the traces of a run; needs its samples, but no model.
+
+    Args:
+        run: folder of results of one model, a results file, or a published run.
+
+    Raises:
+        ResultsError: the path holds no results, or those of several models.
+
+    >>> found = diagnose("leaderboard/results/tiny-chain/tiny-chain-dense-c28b0e96")
+    >>> found.tasks["tts_chain_b128"]["repeated"]
+    0.0
+    """
+    from lm_eval_ext.analysis.diagnosis import diagnose as diagnosed
+    from lm_eval_ext.analysis.evaluated import read_model
+    from lm_eval_ext.runs.catalogue import read_catalogue
+
+    return diagnosed(read_model(Path(run), read_catalogue()))
 
 
 def build_site(results: Sequence[str | Path], out: str | Path, *, site: str | Path | None = None) -> Path:

@@ -183,3 +183,19 @@ def _begins(text: str, start: str) -> bool:
         return False
     following = text[len(start) : len(start) + 1]
     return not start.isalpha() or following.isalnum()
+
+
+def thinking_of(text: str) -> str:
+    """The thinking in a text of ours: what comes before the words that cut it short, or before the mark of its end.
+
+    The first such mark counts, because thinking ends there, while an answer may hold further ones.
+
+    >>> thinking_of("1+2=3</think>The result is 3.")
+    '1+2=3'
+    """
+    thought, stop, _ = text.partition(_EARLY_STOP)
+    if stop:
+        return thought
+    ends = sorted({end for name in format_names() for end in format_named(name).ends}, key=len, reverse=True)
+    found = [text.find(end) for end in ends if end in text]
+    return text[: min(found)].rstrip("\n") if found else text

@@ -91,14 +91,14 @@ def test_a_folder_with_several_models_is_refused(base: Path, tmp_path: Path) -> 
     [
         ({"questions": 60}, "because of questions"),
         ({"grader": None}, "grader version"),
-        ({"config": {"settings": {"protocol": "paper"}}}, "protocol: lm-eval-tts and paper"),
+        ({"config": {"settings": {"protocol": "paper"}}}, "protocol: default and paper"),
         ({"config": {"settings": {"answer_token_budget": "64"}}}, "answer budget: 1024 and 64"),
         ({"config": {"settings": {"token_exact": "False"}}}, "token-exactness: True and False"),
     ],
     ids=["questions", "grader", "protocol", "answer budget", "token-exact"],
 )
 def test_results_that_cannot_be_compared_are_refused(tmp_path: Path, change: dict[str, Any], said: str) -> None:
-    settings = {"protocol": "lm-eval-tts", "answer_token_budget": "1024", "token_exact": "True"}
+    settings = {"protocol": "default", "answer_token_budget": "1024", "token_exact": "True"}
     model(tmp_path / "base", 0.9, config={"settings": settings})
     model(tmp_path / "other", 0.8, (3,), **change)
     assert said in compare(tmp_path / "base", tmp_path / "other", code=2)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from lm_eval_ext.analysis.costs import Cost, cost_of
 from lm_eval_ext.analysis.evaluated import EvaluatedModel, read_model
+from lm_eval_ext.analysis.found_lost import LostCompared, Traces, lost_compared
 from lm_eval_ext.analysis.gains import Gain, thinking_gains, voting_gains
 from lm_eval_ext.analysis.matching import Difference, comparable_tasks, refusals, told
 from lm_eval_ext.analysis.rows import Judged, Row, Sensitivity, gate_row, row_of, sensitivity
@@ -55,6 +56,7 @@ class Comparison:
         kept_down_to: by benchmark, the smallest budget down to which every larger one is kept, too; None for the
             unlimited task alone.
         gains: from thinking, then from voting.
+        lost: what became of right answers as the models thought on, by benchmark; a sentence where that can't be told.
         told: differences between the runs that a reader should know.
     """
 
@@ -67,6 +69,7 @@ class Comparison:
     gated: tuple[Judged, ...] = ()
     kept_down_to: dict[str, int | None] = field(default_factory=dict)
     gains: tuple[Gain, ...] = ()
+    lost: tuple[LostCompared | str, ...] = ()
     told: tuple[Difference, ...] = ()
 
     def to_frame(self) -> pandas.DataFrame:
@@ -120,6 +123,7 @@ def compare(base: Path, candidate: Path, catalogue: Catalogue, options: Options)
         gated=gated,
         kept_down_to=kept_down_to,
         gains=(*thinking_gains(one, other, names), *voting_gains(one, other, names)),
+        lost=tuple(lost_compared(one, other, names)),
         told=tuple(differences),
     )
 
@@ -255,6 +259,8 @@ def _named(value: object) -> object:
     """Named tuples as objects, which `json` would write as lists."""
     if isinstance(value, Comparison):
         return {one.name: _named(getattr(value, one.name)) for one in fields(value)}
+    if isinstance(value, Traces):
+        return {"benchmark": value.benchmark, "budgets": list(value.budgets), "questions": len(value.ids)}
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return {name: _named(getattr(value, name)) for name in value._fields}
     if isinstance(value, (list, tuple)):

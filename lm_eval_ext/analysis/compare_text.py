@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from lm_eval_ext.analysis.costs import Cost
+from lm_eval_ext.analysis.found_lost import LostCompared
 from lm_eval_ext.analysis.gains import Gain
 from lm_eval_ext.analysis.rows import Judged, Row, Sensitivity
 from lm_eval_ext.statistics.intervals import Interval
@@ -25,6 +26,7 @@ def text(comparison: Comparison) -> str:
     parts.append("\n".join(sentence(row, comparison.keep) for row in comparison.rows))
     if comparison.gains:
         parts.append(_gains(comparison.gains))
+    parts += [_lost(one) for one in comparison.lost]
     parts.append(_costs(comparison))
     parts.append(_changes(comparison.rows))
     if comparison.keep is not None:
@@ -104,6 +106,33 @@ def _gains(gains: Sequence[Gain]) -> str:
     return "\n".join([table(header, rows), *warnings])
 
 
+def _lost(found: LostCompared | str) -> str:
+    if isinstance(found, str):
+        return found
+    header = (f"{found.base.traces.benchmark}: right answers as thinking goes on", "base", "candidate")
+    rows = [
+        (what, ranged(getattr(found.base, name)), ranged(getattr(found.candidate, name)))
+        for what, name in _FOUND.items()
+    ]
+    by_chance = [f"{100 * one.by_chance:.1f}" for one in (found.base, found.candidate)]
+    rows.insert(3, ("lost if budgets had nothing to do with each other", by_chance[0], by_chance[1]))
+    budgets = ", ".join("no limit" if budget is None else f"{budget:,}" for budget in found.base.traces.budgets)
+    said = f"in % of all samples; budgets: {budgets}; lost, candidate less base: {ranged(found.difference)}"
+    return f"{table(header, rows)}\n{said}"
+
+
+_FOUND = {
+    "found: right at some budget": "found",
+    "kept: right at the largest": "kept",
+    "lost: found, and wrong at the largest": "lost",
+    "lost, in % of the found": "lost_of_found",
+    "late: right at the largest alone": "late",
+    "right to wrong, per 100 samples": "turned_wrong",
+    "wrong to right, per 100 samples": "turned_right",
+    "accuracy over all budgets": "anytime",
+}
+
+
 def _costs(comparison: Comparison) -> str:
     header = ("an answer (base, candidate)", "tokens", "ratio", "forced", "looping", "no answer", "FLOPs", "KV cache")
     rows = [(row.task, *_cost(*comparison.costs[row.task])) for row in comparison.rows]
@@ -167,12 +196,16 @@ def sensitivity_lines(task: str, questions: int, samples: int, found: Sensitivit
     lines = [f"{task}: {asked} show a loss of {100 * found.detectable:.1f} points or more with a power of 80%"]
     if found.power is not None and found.needed is not None:
         per, most = found.needed.samples, found.needed.most_samples
-        fewer = "no number of samples is enough" if per is None else f"{per:,} samples of each of these"
+        fewer = "no number of samples is enough" if per is None else f"{_counted(per)} of each of these"
         lines.append(
             f"{task}: an equally good model comes out as kept with a probability of {share(found.power)}; for 80% it "
-            f"takes about {found.needed.questions:,} questions, or {fewer}; beyond {most:,} samples, more hardly help"
+            f"takes about {found.needed.questions:,} questions, or {fewer}; beyond {_counted(most)}, more hardly help"
         )
     return lines
+
+
+def _counted(samples: int) -> str:
+    return "1 sample" if samples == 1 else f"{samples:,} samples"
 
 
 def plan_text(planned: Planned) -> str:

@@ -96,7 +96,7 @@ def read_model(path: Path, catalogue: Catalogue) -> EvaluatedModel:
 def _model(run: Run) -> tuple[str, ...]:
     """What makes it another model; without a fingerprint, as in runs of stock model classes, its description."""
     if run.fingerprint:
-        return (run.fingerprint,)
+        return (run.fingerprint, run.variation, *(run.settings.get(name, "") for name in ("protocol", "thinking")))
     return (run.base, run.base_revision, run.variation, str(run.dropped), run.dtype)
 
 

@@ -37,6 +37,8 @@ def refusals(one: TaskScores, other: TaskScores, allowed: Sequence[str] = ()) ->
     """
     for what, value in _TASK_MUST_EQUAL.items():
         yield from _differing(what, value(one.result), value(other.result))
+    # Runs from before protocols were recorded have the default one.
+    yield from _differing("protocol", *(task.run.settings.get("protocol", "default") for task in (one, other)))
     for what, name in _RUN_MUST_EQUAL.items():
         yield from _if_known(what, one.run.settings.get(name, ""), other.run.settings.get(name, ""))
     yield from _if_known("answer budget", _answer_budget(one), _answer_budget(other))
@@ -51,7 +53,7 @@ _TASK_MUST_EQUAL: Mapping[str, Callable[[TaskResult], object]] = {
     "metric": lambda task: task.score,
     "filter": lambda task: task.filter,
 }
-_RUN_MUST_EQUAL = {"protocol": "protocol", "token-exactness": "token_exact", "stopping of loops": "stop_loops"}
+_RUN_MUST_EQUAL = {"token-exactness": "token_exact", "stopping of loops": "stop_loops"}
 _TOLD = {
     "thinking format": "thinking_format",
     "chat template": "chat_template",

@@ -10,7 +10,9 @@ import typer
 
 from lm_eval_ext.cli import leaderboard, pruning, tasks
 from lm_eval_ext.cli.compare import compare
+from lm_eval_ext.cli.diagnose import diagnose
 from lm_eval_ext.cli.journal import journal
+from lm_eval_ext.cli.trace import trace
 from lm_eval_ext.errors import TTSError
 
 
@@ -41,6 +43,8 @@ app = typer.Typer(
 app.add_typer(tasks.tasks, name="tasks")
 app.add_typer(journal, name="journal")
 app.command("compare")(compare)
+app.command("trace")(trace)
+app.command("diagnose")(diagnose)
 app.command("prune")(pruning.prune)
 app.command("export")(pruning.export)
 app.command("recover")(pruning.recover)

@@ -17,6 +17,8 @@ from lm_eval_ext.pruning.recipe import Recipe, format_layers, load_recipe, parse
 
 ModelArgs = str | Mapping[str, object] | None  # as lm-eval takes them
 BY_HAND = "selection"
+# s1's markers for every model, and nothing that limits the answer: what the paper's code does.
+_OF_THE_PAPER = {"thinking_format": "s1", "answer_token_budget": -1}
 _CHOOSES: JsonDict = {"chooses_layers": True}
 
 
@@ -47,6 +49,12 @@ def _replicas(value: object) -> object:
     if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and value > 0):
         return value
     raise ValueError("give a number of replicas, or auto")
+
+
+def _protocol(value: object) -> object:
+    if value in ("default", "paper"):
+        return value
+    raise ValueError("give default or paper")
 
 
 def _recipe(value: object) -> object:
@@ -91,8 +99,16 @@ class Arguments(BaseModel):
         description="name of a format in `thinking_formats.yaml`: `qwen3`, `deepseek-r1`, `s1`, `gpt-oss`, ...",
         json_schema_extra={"default_is": "detected from the tokenizer"},
     )
+    thinking: Flag = Field(True, description="`off`: the prompt closes the thinking, so that the model answers at once")
+    protocol: Annotated[Literal["default", "paper"], BeforeValidator(_protocol)] = Field(
+        "default",
+        description="`paper`: as the code of arXiv 2510.22228, with s1's markers for every model and no limit on the "
+        "answer; runs of two protocols are never compared",
+    )
     answer_token_budget: Budget = Field(
-        1024, description="maximum tokens in an answer, unless the task sets a limit; -1 means no limit"
+        1024,
+        description="maximum tokens in an answer, unless the task sets a limit; -1 means no limit",
+        json_schema_extra={"default_is": "1024; no limit with `protocol=paper`"},
     )
     auto_chat_template: Flag = Field(
         True, description="apply the tokenizer's chat template to thinking requests without it"
@@ -142,8 +158,9 @@ class Arguments(BaseModel):
         >>> Arguments.of({"answer_token_budget": -1}).answer_token_budget is None
         True
         """
+        of_protocol = _OF_THE_PAPER if given.get("protocol") == "paper" else {}
         try:
-            found = cls.model_validate(dict(given))
+            found = cls.model_validate({**of_protocol, **given})
         except ValidationError as error:
             fault = error.errors()[0]
             message = str(fault["msg"]).removeprefix("Value error, ")
@@ -238,8 +255,14 @@ def chosen_recipe(
 
 
 def run_name(model_name: str, model_args: ModelArgs) -> str:
-    """lm-eval's name for a run plus the dropped layers, so that a dense and a pruned run never share a folder."""
+    """lm-eval's name for a run plus what was dropped or switched off, so that different runs never share a folder."""
     arguments = parse_model_args(model_args)
+    control = "-nothinking" if arguments.get("thinking") in ("off", False) else ""
+    control += "-paper" if arguments.get("protocol") == "paper" else ""
+    return f"{_model_name(model_name, arguments)}{control}"
+
+
+def _model_name(model_name: str, arguments: Mapping[str, object]) -> str:
     if not any(name in arguments for name in ("pretrained", "peft", "delta")):
         model_name = TINY_CHAIN.name  # lm-eval would make up a random name
     recipe, prune, drop = (arguments.get(name) for name in ("recipe", "prune", "drop_layers"))

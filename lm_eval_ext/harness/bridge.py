@@ -51,7 +51,7 @@ class ThinkingRequests:
                 "the chat template puts today's date into every prompt, so samples differ from day to day, and a run "
                 "that is continued on another day cannot use the journal"
             )
-        self.prompts = Prompts(lm, arguments.auto_chat_template)
+        self.prompts = Prompts(lm, arguments.auto_chat_template, arguments.thinking)
         self._warned_closed: set[str] = set()
 
     def run(self, instances: Sequence[Instance], disable_tqdm: bool = False) -> list[Generation]:
@@ -100,6 +100,8 @@ class ThinkingRequests:
         return [_request(encoded[prompts[index]], repeats[index], options[index]) for index in indices]
 
     def _warn_of_closed_thinking(self, instances: Sequence[Instance], closed: Sequence[int]) -> None:
+        if not self.arguments.thinking:
+            return
         for task in dict.fromkeys(str(instances[index].task_name) for index in closed):
             if task not in self._warned_closed:
                 self._warned_closed.add(task)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from lm_eval.api.instance import Instance
 
+from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.harness.thinking_model import ThinkingModel
 from lm_eval_ext.thinking_formats import ThinkingFormat, text_marks
 
@@ -47,11 +48,13 @@ class Prompts:
     Args:
         lm: provides tokenizer and chat template.
         auto_chat_template: apply the chat template to prompts without it.
+        thinking: whether the model may think; otherwise every prompt closes the thinking.
     """
 
-    def __init__(self, lm: ThinkingModel, auto_chat_template: bool) -> None:
+    def __init__(self, lm: ThinkingModel, auto_chat_template: bool, thinking: bool = True) -> None:
         self.lm = lm
         self.apply = auto_chat_template
+        self.thinking = thinking
 
     def of(self, instances: Sequence[Instance]) -> list[Prompt]:
         """The prompts of the given requests, in order."""
@@ -97,7 +100,23 @@ class Prompts:
         return text.rpartition(header)[2] if header and header in text else ""
 
     def encoded(self, prompt: Prompt, thinking_format: ThinkingFormat) -> EncodedPrompt:
-        """Encode a prompt and open the thinking, unless the prompt has closed it or begins the assistant's answer."""
+        """Encode a prompt and open the thinking, unless the prompt has closed it or begins the assistant's answer.
+
+        Raises:
+            ArgumentError: the thinking is to be closed, but the format has no marker for that.
+        """
+        encoded = self._opened(prompt, thinking_format)
+        if self.thinking or not encoded.thinks:
+            return encoded
+        if not thinking_format.separates:
+            raise ArgumentError(
+                f"thinking=off: the thinking format {thinking_format.name} does not mark the end of thinking; name one "
+                "that does with thinking_format="
+            )
+        close = self.lm.tokenizer.encode(thinking_format.close, add_special_tokens=False)
+        return EncodedPrompt(encoded.ids + tuple(close), False)
+
+    def _opened(self, prompt: Prompt, thinking_format: ThinkingFormat) -> EncodedPrompt:
         ids = tuple(self.lm.tok_encode(prompt.text))
         start, text = thinking_format.start.strip(), prompt.text.rstrip()
         if not thinking_format.separates or text.endswith(start):

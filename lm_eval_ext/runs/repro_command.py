@@ -23,9 +23,10 @@ _SHOWN = {
 }  # fmt: skip
 # Those that change the model, or how it is prompted.
 _VARYING = ("subfolder", "peft", "delta", "gguf_file", "load_in_4bit", "load_in_8bit", "quantization", "autogptq",
-            "gptqmodel", "kv_cache_dtype", "enable_thinking", "chat_template_args", "stop_loops")  # fmt: skip
+            "gptqmodel", "kv_cache_dtype", "enable_thinking", "chat_template_args", "stop_loops", "thinking",
+            "protocol")  # fmt: skip
 _USUAL = {"load_in_4bit": False, "load_in_8bit": False, "autogptq": False, "gptqmodel": False, "enable_thinking": True,
-          "kv_cache_dtype": "auto", "stop_loops": False}  # fmt: skip
+          "kv_cache_dtype": "auto", "stop_loops": False, "thinking": True, "protocol": "default"}  # fmt: skip
 _NAMES = ("peft", "delta", "tokenizer", "gguf_file", "recipe", "calibration")  # arguments whose values may be paths
 _LONGEST = 4000
 

@@ -67,6 +67,32 @@ def mean_interval(scores: Sequence[float], *, confidence: float = 0.95) -> Inter
     return _interval(mean, *mean_bounds(np.array(mean), np.array(variance), len(values), confidence=confidence))
 
 
+def share_interval(parts: Sequence[float], wholes: Sequence[float], *, confidence: float = 0.95) -> Interval:
+    """Ratio of two means over the same questions, where each part is contained in its whole.
+
+    Wilson's interval with an effective number of trials, from the variance of part - ratio * whole over questions.
+
+    Args:
+        parts, wholes: one per question, with 0 <= part <= whole <= 1.
+        confidence: level of the interval.
+
+    Raises:
+        ValueError: all wholes are 0, or a part is larger than its whole.
+
+    >>> share, low, high = share_interval([0.5, 0.0] * 20, [1.0, 0.5] * 20)
+    >>> f"{share:.2f}, {low:.2f} to {high:.2f}"
+    '0.33, 0.26 to 0.41'
+    """
+    part, whole = checked(parts), checked(wholes)
+    if not whole.any() or (part > whole + _ROUNDING).any():
+        raise ValueError("expected parts that are contained in their wholes, and a whole above 0")
+    ratio = float(part.sum() / whole.sum())
+    residual = part - ratio * whole
+    variance = float((residual**2).mean()) / float(whole.mean()) ** 2
+    questions = len(part)
+    return _interval(ratio, *mean_bounds(np.array(ratio), np.array(variance), questions, confidence=confidence))
+
+
 def interval_from_stderr(mean: float, stderr: float | None, questions: int, *, confidence: float = 0.95) -> Interval:
     """`mean_interval` from a mean and the standard error that lm-eval prints beside it.
 

@@ -193,6 +193,8 @@ class PrunedLM(ABC):
         """What affects the samples and may differ between models."""
         answer = self.arguments.answer_token_budget
         return {
+            "protocol": self.arguments.protocol,
+            "thinking": "on" if self.arguments.thinking else "off",
             "thinking_format": self._thinking.thinking_format.name,
             "answer_token_budget": "-1" if answer is None else str(answer),
             "chat_template": digest_of_template(self.tokenizer),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -12,9 +13,10 @@ from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.generation.engine import Engine
 from lm_eval_ext.generation.engines.vllm import VLLMEngine
 from lm_eval_ext.harness.models.pruned import PrunedLM, explain_unknown_argument
-from lm_eval_ext.pruning.architecture import config_overrides, depth
+from lm_eval_ext.pruning.architecture import config_overrides, depth, text_config
 from lm_eval_ext.pruning.loading import checkpoint_fingerprint, exact_config, parameter_count
 from lm_eval_ext.pruning.recipe import kept_layers
+from lm_eval_ext.pruning.verification import verdict_in_vllm
 from lm_eval_ext.pruning.vllm_loader import engine_arguments
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ except (ImportError, OSError) as error:  # OSError: a library is incompatible wi
         f"--model pruned-vllm needs vLLM, which cannot be imported ({error}); pip install 'lm-eval-tts[vllm]' on a "
         "machine with a GPU, or use --model pruned-hf"
     ) from error
+
+logger = logging.getLogger("lm_eval.tts")
 
 
 class PrunedVLLM(PrunedLM, VLLM):  # type: ignore[misc]  # lm-eval has no type information
@@ -71,6 +75,21 @@ class PrunedVLLM(PrunedLM, VLLM):  # type: ignore[misc]  # lm-eval has no type i
         except TypeError as error:
             explain_unknown_argument(error, type(self), VLLM)
         self._log_pruning()
+        if self._kept is not None and self._verdict() != "exact":
+            logger.warning("dropping layers of a %s model in vLLM: %s", self._kind(), self._verdict())
+
+    def _kind(self) -> str:
+        return str(text_config(self._dense_config).model_type)
+
+    def _verdict(self) -> str:
+        return verdict_in_vllm(self._kind())
+
+    def get_model_info(self) -> dict[str, Any]:
+        """As in the base class, and whether dropping layers of this model type in vLLM was tried."""
+        info = super().get_model_info()
+        if self._kept is not None:
+            info["engine"]["verified"] = self._verdict()
+        return info
 
     def _whole_config(self, trust_remote_code: bool) -> PreTrainedConfig:
         from transformers import AutoConfig

@@ -1,0 +1,207 @@
+"""Found, then lost: whether a model that thinks further talks itself out of the right answer.
+
+The budgets of a sample are cuts of one trace, so it is known at which of them the right answer stood.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from lm_eval_ext.analysis.evaluated import EvaluatedModel, TaskScores
+from lm_eval_ext.runs.samples import Output, Sample
+from lm_eval_ext.statistics.contrasts import contrast_interval
+from lm_eval_ext.statistics.intervals import Floats, Interval, mean_interval, share_interval
+from lm_eval_ext.statistics.paired import difference_interval
+from lm_eval_ext.thinking_formats import thinking_of
+
+
+class Traces(NamedTuple):
+    """The traces of one benchmark, cut at several budgets.
+
+    Attributes:
+        benchmark: name of the benchmark.
+        budgets: ascending; None for no limit, at the end.
+        ids: of the questions.
+        right: whether the answer at each budget is right, [questions, samples, budgets].
+    """
+
+    benchmark: str
+    budgets: tuple[int | None, ...]
+    ids: tuple[int, ...]
+    right: Floats
+
+
+class FoundLost(NamedTuple):
+    """What became of right answers, as shares of all samples with 95% intervals over questions.
+
+    Attributes:
+        traces: the traces.
+        found: right at some budget.
+        kept: right at the largest budget.
+        late: right at the largest budget only.
+        lost: right at some budget, but not at the largest.
+        lost_of_found: share of the found ones that are lost; None if none was found.
+        by_chance: `lost` if the answers at different budgets had nothing to do with each other: each budget's answers
+            dealt anew among the samples of a question.
+        turned_wrong, turned_right: changes from one budget to the next, per sample.
+        anytime: accuracy averaged over budgets on a logarithmic scale; None for a single budget.
+    """
+
+    traces: Traces
+    found: Interval
+    kept: Interval
+    late: Interval
+    lost: Interval
+    lost_of_found: Interval | None
+    by_chance: float
+    turned_wrong: Interval
+    turned_right: Interval
+    anytime: Interval | None
+
+
+def found_lost(traces: Traces) -> FoundLost:
+    """Count what became of right answers.
+
+    >>> right = np.array([[[1.0, 0.0], [1.0, 1.0]], [[0.0, 1.0], [0.0, 0.0]]])
+    >>> counted = found_lost(Traces("b", (8, 64), (0, 1), right))
+    >>> counted.found.estimate, counted.lost.estimate, counted.late.estimate
+    (0.75, 0.25, 0.25)
+    """
+    right = traces.right
+    found, kept = right.max(2), right[..., -1]
+    lost = found * (1 - kept)
+    late = kept * (1 - right[..., :-1].max(2, initial=0.0))
+    steps = np.diff(right, axis=2)
+    return FoundLost(
+        traces=traces,
+        found=mean_interval(list(found.mean(1))),
+        kept=mean_interval(list(kept.mean(1))),
+        late=mean_interval(list(late.mean(1))),
+        lost=mean_interval(list(lost.mean(1))),
+        lost_of_found=share_interval(list(lost.mean(1)), list(found.mean(1))) if found.any() else None,
+        by_chance=_lost_by_chance(right),
+        turned_wrong=_per_sample(steps, -1),
+        turned_right=_per_sample(steps, 1),
+        anytime=_anytime(traces),
+    )
+
+
+def _per_sample(steps: Floats, sign: int) -> Interval:
+    """Changes of one kind per sample; at most one for each pair of budgets."""
+    pairs = steps.shape[2]
+    if pairs == 0:
+        return Interval(0.0, 0.0, 0.0)
+    estimate, low, high = mean_interval(list((steps == sign).mean((1, 2))))
+    return Interval(estimate * pairs, low * pairs, high * pairs)
+
+
+def _lost_by_chance(right: Floats) -> float:
+    accuracy = right.mean(1)  # [questions, budgets]
+    earlier = 1 - (1 - accuracy[:, :-1]).prod(1)
+    return float((earlier * (1 - accuracy[:, -1])).mean())
+
+
+def _anytime(traces: Traces) -> Interval | None:
+    limited = [(budget, column) for column, budget in enumerate(traces.budgets) if budget is not None]
+    if len(limited) < 2:
+        return None
+    places = [math.log2(budget) for budget, _ in limited]
+    weights = np.zeros(len(places))
+    for at in range(len(places) - 1):  # trapezoids
+        weights[at : at + 2] += (places[at + 1] - places[at]) / 2
+    weights /= places[-1] - places[0]
+    by_question = traces.right.mean(1)
+    return contrast_interval([list(by_question[:, column]) for _, column in limited], list(weights))
+
+
+class LostCompared(NamedTuple):
+    """Two models on the same benchmark: what became of right answers, and the difference of `lost` over all samples."""
+
+    base: FoundLost
+    candidate: FoundLost
+    difference: Interval
+
+
+def lost_compared(
+    base: EvaluatedModel, candidate: EvaluatedModel, tasks: Sequence[str]
+) -> Iterator[LostCompared | str]:
+    """Both models on each benchmark with several budgets; a sentence where nothing can be told."""
+    others = {one.benchmark: one for one in traces_of(candidate, tasks) if isinstance(one, Traces)}
+    for one in traces_of(base, tasks):
+        if isinstance(one, str):
+            yield one
+        elif one.benchmark not in others:
+            yield f"{one.benchmark}: the candidate's traces cannot be told"
+        else:
+            first, second = found_lost(one), found_lost(others[one.benchmark])
+            lost = [_lost(some.traces) for some in (second, first)]
+            yield LostCompared(first, second, difference_interval(*lost))
+
+
+def _lost(traces: Traces) -> list[float]:
+    return list((traces.right.max(2) * (1 - traces.right[..., -1])).mean(1))
+
+
+# Traces -------------------------------------------------------------------------------------------------
+
+
+def traces_of(model: EvaluatedModel, tasks: Sequence[str]) -> Iterator[Traces | str]:
+    """The traces of each benchmark with several budgets; a sentence where they can't be told."""
+    for benchmark, names in with_budgets(model, tasks).items():
+        try:
+            yield _traces(benchmark, [model.tasks[name] for name in names])
+        except ValueError as error:
+            yield f"{benchmark}: {error}"
+
+
+def with_budgets(model: EvaluatedModel, tasks: Sequence[str], least: int = 2) -> Mapping[str, list[str]]:
+    """Tasks without votes by benchmark, smallest budget first; only benchmarks with `least` of them."""
+    found: dict[str, list[str]] = {}
+    for name in tasks:
+        if not model.tasks[name].result.votes:
+            found.setdefault(model.tasks[name].result.benchmark, []).append(name)
+    ordered = {
+        benchmark: sorted(names, key=lambda name: model.tasks[name].result.budget or math.inf)
+        for benchmark, names in found.items()
+    }
+    return {benchmark: names for benchmark, names in ordered.items() if len(names) >= least}
+
+
+def _traces(benchmark: str, tasks: Sequence[TaskScores]) -> Traces:
+    if len({task.result.question_set for task in tasks}) > 1 or len({len(task.sources) for task in tasks}) > 1:
+        raise ValueError(
+            "its budgets were run on other questions or with other seeds, so they are not cuts of one trace"
+        )
+    blocks, ids = [], tasks[0].ids
+    for number in range(len(tasks[0].sources)):
+        rows = [task.sources[number].samples(task.name) for task in tasks]
+        blocks.append(np.array([_question(some) for some in zip(*rows, strict=True)], dtype=np.float64))
+    budgets = tuple(task.result.budget for task in tasks)
+    return Traces(benchmark, budgets, ids, np.concatenate(blocks, axis=1))
+
+
+def _question(rows: Sequence[Sample]) -> list[list[bool]]:
+    """Whether each sample of a question is right at each budget."""
+    if len({len(row.outputs) for row in rows}) > 1 or not rows[0].outputs:
+        raise ValueError("the samples of its budgets don't correspond, so nothing can be told about traces")
+    samples = list(zip(*(row.outputs for row in rows), strict=True))
+    for outputs in samples:
+        if not cuts_of_one_trace(outputs):
+            raise ValueError(
+                "the texts at smaller budgets are not the beginnings of those at larger ones (another engine, separate "
+                "runs, or a gated benchmark without texts), so nothing can be told about traces"
+            )
+    return [[output.grade == "correct" for output in outputs] for outputs in samples]
+
+
+def cuts_of_one_trace(outputs: Sequence[Output]) -> bool:
+    """Whether the thinking of each output is the beginning of that of the next."""
+    if any(output.text is None for output in outputs):
+        return False
+    thoughts = [thinking_of(output.text or "").rstrip("\ufffd") for output in outputs]  # a cut may split a character
+    return all(longer.startswith(shorter) for shorter, longer in pairwise(thoughts))

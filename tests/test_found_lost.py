@@ -1,0 +1,122 @@
+"""What became of right answers as a model thought on: by hand, by brute force, and from results folders."""
+
+from __future__ import annotations
+
+import json
+import random
+from itertools import pairwise, product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+import lm_eval_ext as tts
+from lm_eval_ext.analysis.found_lost import LostCompared, Traces, found_lost
+from lm_eval_ext.cli import app
+from lm_eval_ext.testbed.lm_eval_output import write_output
+
+BUDGETS = (8, 32, 128)
+TABLES = st.lists(
+    st.lists(st.lists(st.booleans(), min_size=3, max_size=3), min_size=2, max_size=2), min_size=1, max_size=5
+)
+
+
+def traces(right: Any) -> Traces:
+    return Traces("b", BUDGETS, tuple(range(len(right))), np.array(right, dtype=np.float64))
+
+
+@given(TABLES)
+def test_counts_by_brute_force(right: list[list[list[bool]]]) -> None:
+    counted = found_lost(traces(right))
+    samples = [sample for question in right for sample in question]
+    number = len(samples)
+    assert counted.found.estimate == pytest.approx(sum(any(sample) for sample in samples) / number)
+    assert counted.lost.estimate == pytest.approx(sum(any(one) and not one[-1] for one in samples) / number)
+    assert counted.late.estimate == pytest.approx(sum(one == [False, False, True] for one in samples) / number)
+    wrong = sum(before and not after for one in samples for before, after in pairwise(one))
+    assert counted.turned_wrong.estimate == pytest.approx(wrong / number)
+    assert counted.found.estimate == pytest.approx(counted.kept.estimate + counted.lost.estimate)
+    area = sum((one[0] + 2 * one[1] + one[2]) / 4 for one in samples) / number
+    assert counted.anytime is not None and counted.anytime.estimate == pytest.approx(area)
+
+
+def test_the_reference_deals_the_answers_of_each_budget_anew() -> None:
+    right = [[[True, False, False], [False, True, True]], [[True, True, False], [False, False, True]]]
+    lost = []
+    for question in right:
+        columns = list(zip(*question, strict=True))
+        for chosen in product((0, 1), repeat=3):  # which sample's answer comes at each budget
+            dealt = [columns[budget][sample] for budget, sample in enumerate(chosen)]
+            lost.append(any(dealt) and not dealt[-1])
+    assert found_lost(traces(right)).by_chance == pytest.approx(np.mean(lost))
+
+
+def test_a_guesser_finds_most_and_loses_half() -> None:
+    """Four options, five budgets, a new guess at each."""
+    draw = np.random.default_rng(0)
+    right = (draw.random((500, 8, 5)) < 0.25).astype(float)
+    counted = found_lost(Traces("b", (1, 2, 4, 8, 16), tuple(range(500)), right))
+    assert counted.found.estimate == pytest.approx(0.76, abs=0.02)
+    assert counted.lost.estimate == pytest.approx(0.51, abs=0.02)
+    assert counted.by_chance == pytest.approx(counted.lost.estimate, abs=0.02)
+
+
+def results(folder: Path, dropped: tuple[int, ...], whole: bool = True) -> Path:
+    """A model whose traces are right at the second budget, and half of the time at the third."""
+    luck = random.Random(len(dropped))
+    last = [[luck.random() < 0.5 for _ in range(4)] for _ in range(30)]
+    tasks = {
+        "tts_chain_b8": [[False] * 4] * 30, "tts_chain_b32": [[True] * 4] * 30, "tts_chain_b128": last,
+    }  # fmt: skip
+    write_output(folder, tasks, dropped=dropped)
+    for number, name in enumerate(tasks):
+        (file,) = folder.glob(f"samples_{name}_*.jsonl")
+        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        for row in rows:
+            thought = " ".join(str(step) for step in range(3 * (number + 1)))
+            thought = thought if whole or number != 1 else f"other {thought}"
+            row["resps"] = [[f"{thought}</think>\\boxed{{{answer}}}" for answer in row["filtered_resps"][0]]]
+        file.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return folder
+
+
+def test_compare_shows_what_was_lost(tmp_path: Path) -> None:
+    one, other = results(tmp_path / "base", ()), results(tmp_path / "other", (3,))
+    (found,) = tts.compare(one, other).lost
+    assert isinstance(found, LostCompared)
+    assert found.base.found.estimate == 1 and 0.3 < found.base.lost.estimate < 0.7
+    difference = found.candidate.lost.estimate - found.base.lost.estimate
+    assert found.difference.estimate == pytest.approx(difference)
+    assert "lost: found, and wrong at the largest" in str(tts.compare(one, other))
+
+
+def test_texts_that_are_no_cuts_of_one_trace_are_refused(tmp_path: Path) -> None:
+    one, other = results(tmp_path / "base", ()), results(tmp_path / "other", (3,), whole=False)
+    assert tts.compare(one, other).lost == ("tts_chain: the candidate's traces cannot be told",)
+    (said,) = tts.compare(other, one).lost
+    assert "are not the beginnings of those at larger ones" in str(said)
+
+
+def trace(*words: object, code: int = 0) -> str:
+    done = CliRunner().invoke(app, ["trace", *map(str, words)])
+    assert done.exit_code == code, done.output
+    return done.output
+
+
+def test_a_trace_is_shown_with_its_cuts(tmp_path: Path) -> None:
+    folder = results(tmp_path, ())
+    assert trace(folder, "--question", 2, "--sample", 1).splitlines()[:6] == [
+        "tts_chain, question 2, sample 1; gold answer: 4",
+        "What is it, number 2?",
+        "0 1 2",
+        "--- 8 tokens: 5 (wrong)",
+        " 3 4 5",
+        "--- 32 tokens: 4 (correct)",
+    ]
+    assert "question=99: tts_chain_b8 has no such question" in trace(folder, "--question", 99, code=1)
+    assert "sample=4: question 2 of tts_chain has 4 samples" in trace(folder, "--question", 2, "--sample", 4, code=1)
+    assert "on=x: not in these results" in trace(folder, "--question", 2, "--on", "x", code=1)
