@@ -4,9 +4,10 @@ LM_EVAL := $(VENV)/bin/lm_eval
 SMOLLM2 := .models/smollm2
 OUT := out/demo
 
-.PHONY: demo test test-vllm test-ray environments test-browser architectures coverage lowest release-check docs lint setup models clean
+.PHONY: demo test test-vllm test-ray test-exporters environments test-browser architectures coverage lowest release-check docs lint setup models clean
 
-EVALUATE := HF_HUB_OFFLINE=1 $(LM_EVAL) --model pruned-hf --tasks tts_mini,tts_chain_maj8 --batch_size 256 \
+# One thread: faster than several for so small a model.
+EVALUATE := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(LM_EVAL) --model pruned-hf --tasks tts_mini,tts_chain_maj8 --batch_size 256 \
   --output_path $(OUT)/results --log_samples
 
 # Shows how the embedded model changes without one or two layers; needs no network after the setup.
@@ -77,11 +78,20 @@ coverage: setup models
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --cov --cov-report=term-missing:skip-covered
 
 # Checks that take too long for every run; run them before a release.
-release-check: coverage architectures
+release-check: coverage architectures test-exporters
 	$(PY) -m pytest --long -m long
 	LM_EVAL_TTS_DRAWS=10000000 $(PY) -m pytest tests/test_sampling.py -k frequencies
 	$(PY) -m benchmarks.extract
 	$(PY) -m benchmarks.coverage
+	$(PY) -m benchmarks.gate
+	$(VENV)-vllm/bin/python -m benchmarks.vllm_kinds
+
+# Validates exports with Every Eval Ever, which needs Python 3.12 or later, and logs to W&B.
+test-exporters: setup
+	python3.13 -m venv $(VENV)-exporters
+	$(VENV)-exporters/bin/python -m pip install --quiet 'every-eval-ever>=0.3'
+	$(PY) -m pip install --quiet 'wandb>=0.19'
+	$(PY) -m pytest tests/test_exporters.py
 
 # Builds the documentation site.
 docs: setup
@@ -112,4 +122,4 @@ $(SMOLLM2)/model.safetensors: | setup
 	$(PY) -m lm_eval_ext.testbed.smollm2 $(SMOLLM2)
 
 clean:
-	rm -rf $(VENV) $(VENV)-vllm $(VENV)-lowest .models out dist
+	rm -rf $(VENV) $(VENV)-vllm $(VENV)-lowest $(VENV)-exporters .models out dist

@@ -12,6 +12,7 @@ from lm_eval_ext.cli import leaderboard, pruning, tasks
 from lm_eval_ext.cli.compare import compare
 from lm_eval_ext.cli.diagnose import diagnose
 from lm_eval_ext.cli.journal import journal
+from lm_eval_ext.cli.results import results
 from lm_eval_ext.cli.trace import trace
 from lm_eval_ext.errors import TTSError
 
@@ -41,6 +42,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(tasks.tasks, name="tasks")
+app.add_typer(results, name="results")
 app.add_typer(journal, name="journal")
 app.command("compare")(compare)
 app.command("trace")(trace)

@@ -154,6 +154,27 @@ def name_output_folders_after_the_pruned_model() -> None:
     _replace(GeneralConfigTracker, "log_experiment_args", around)
 
 
+def list_scores_for_wandb() -> None:
+    """Make `WandbLogger._generate_dataset` use the names of a sample's scores, such as `acc`, not those of metrics.
+
+    Our metrics give several scores each, so that W&B's table of samples would end in a KeyError. Needed until lm-eval's
+    logger reads the scores that a sample has.
+    """
+    from lm_eval.loggers.wandb_logger import WandbLogger
+
+    def around(generate: _Function) -> _Function:
+        def with_scores(self: WandbLogger, data: list[dict[str, Any]], config: dict[str, Any]) -> object:
+            known = data[0] if data else {}
+            entries = [entry for entry in config["metric_list"] if entry.get("metric") in known]
+            if len(entries) < len(config["metric_list"]):
+                config = {**config, "metric_list": [{"metric": name} for name in known.get("metrics", ())]}
+            return generate(self, data, config)
+
+        return with_scores
+
+    _replace(WandbLogger, "_generate_dataset", around)
+
+
 class DefaultBatchSize(int):
     """The batch size of 1 that lm-eval's command line uses if none was given."""
 

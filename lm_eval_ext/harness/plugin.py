@@ -37,6 +37,11 @@ def mark_defaults() -> None:
     patches.mark_the_default_batch_size()
 
 
+def log_scores() -> None:
+    """Let lm-eval's W&B logger log the samples of our tasks."""
+    patches.list_scores_for_wandb()
+
+
 def list_models() -> None:
     """Add `lm_eval ls models`."""
     patches.list_models()

@@ -24,7 +24,6 @@ _LEVEL = 0.05
 _REACH = _NORMAL.inv_cdf(1 - _LEVEL / 2) + _NORMAL.inv_cdf(_POWER)
 _SPREAD = 0.3  # correlation of two samples of a question, assumed where one sample cannot tell
 _SMALL = 0.1  # samples stop helping when their noise is this share of the variance between questions
-_DRAWS = 2000
 
 
 class Spread(NamedTuple):
@@ -116,7 +115,9 @@ def needed(base: Sequence[float], samples: int, keep: float, *, chance: float = 
     )
 
 
-def power_of_keeping(base: Sequence[float], samples: int, keep: float, *, chance: float = 0.0, seed: int = 0) -> float:
+def power_of_keeping(
+    base: Sequence[float], samples: int, keep: float, *, chance: float = 0.0, seed: int = 0, draws: int = 2000
+) -> float:
     """Probability that a model as good as the base is found to keep a share of its accuracy, by simulation.
 
     Both models are sampled anew on questions like these. Their difficulty is estimated from the base's scores, shrunk
@@ -128,6 +129,7 @@ def power_of_keeping(base: Sequence[float], samples: int, keep: float, *, chance
         keep: the share that the lower end of the ratio's 95% interval has to reach.
         chance: the score of guessing.
         seed: of the simulation.
+        draws: number of simulated comparisons.
 
     >>> power_of_keeping([0.9] * 30, 8, 0.95) < 0.5 < power_of_keeping([0.9] * 300, 8, 0.9)
     True
@@ -137,7 +139,7 @@ def power_of_keeping(base: Sequence[float], samples: int, keep: float, *, chance
     between, within = spread(base, samples)
     total = between + within / samples
     skill = values.mean() + (values - values.mean()) * math.sqrt(between / total if total else 0.0)
-    asked = draw.choice(skill, (_DRAWS, len(values)))
+    asked = draw.choice(skill, (draws, len(values)))
     if samples == 1:  # the skill itself is unknown: draw it from a Beta distribution of the assumed spread
         size = (1 - _SPREAD) / _SPREAD
         accuracy = min(1 - 1e-9, max(1e-9, float(values.mean())))

@@ -1,0 +1,126 @@
+"""Results in the formats of others, read back by those who read them."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from lm_eval_ext.cli import app
+from lm_eval_ext.exporters import EXPORTERS
+from lm_eval_ext.testbed.lm_eval_output import scores, write_output
+from tests.shared import ROOT
+from tests.test_plugin import LM_EVAL
+
+VALIDATOR = ROOT / ".venv-exporters" / "bin" / "every_eval_ever"
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("results")
+    for dropped in ((), (3, 4)):
+        tasks = {
+            "tts_aime24_b512": scores(0.4, 30, 3, len(dropped)), "tts_aime24": scores(0.7, 30, 3, len(dropped)),
+            "tts_gpqa_diamond": scores(0.5, 40, 2, len(dropped)),
+        }  # fmt: skip
+        write_output(folder / f"run{len(dropped)}", tasks, dropped=dropped)
+    return folder
+
+
+def export(results: Path, to: str, out: Path, code: int = 0) -> str:
+    done = CliRunner().invoke(app, ["results", "export", str(results), "--to", to, "--out", str(out)])
+    assert done.exit_code == code, done.output
+    return done.output
+
+
+@pytest.mark.parametrize("to", ["csv", "parquet"])
+def test_tables_hold_every_task_and_sample(results: Path, tmp_path: Path, to: str) -> None:
+    import pandas
+
+    export(results, to, tmp_path)
+    read = pandas.read_csv if to == "csv" else pandas.read_parquet
+    tasks, samples = (read(tmp_path / f"{name}.{to}") for name in ("tasks", "samples"))
+    assert len(tasks) == 6 and len(samples) == 2 * (2 * 30 * 3 + 40 * 2)
+    row = tasks[(tasks["task"] == "tts_aime24_b512") & (tasks["dropped"] == 2)].iloc[0]
+    assert (row["budget"], row["dropped_layers"], row["method"]) == (512, "3 4", "shortgpt")
+    assert row["low"] < row["accuracy"] < row["high"]
+    graded = samples[(samples["task"] == "tts_aime24_b512") & (samples["run"] == row["run"])]
+    assert (graded["grade"] == "correct").mean() == pytest.approx(row["accuracy"])
+
+
+def test_the_latex_table_compiles(results: Path, tmp_path: Path) -> None:
+    table = tmp_path / "table.tex"
+    export(results, "latex", table)
+    text = table.read_text("utf-8")
+    rows = [line for line in text.splitlines() if line.endswith(r"\\")]
+    assert len(rows) == 3 and len({row.count(" & ") for row in rows}) == 1
+    assert r"tts\_aime24 (512)" in text and "shortgpt -2" in text
+    if shutil.which("pdflatex") is None:
+        pytest.skip("pdflatex is not installed, so the table was only read")
+    document = rf"\documentclass{{article}}\usepackage{{booktabs}}\begin{{document}}{text}\end{{document}}"
+    (tmp_path / "document.tex").write_text(document, encoding="utf-8")
+    subprocess.run(["pdflatex", "-halt-on-error", "document.tex"], cwd=tmp_path, check=True, capture_output=True)
+
+
+def test_every_eval_ever_files_a_pruned_model_as_itself(results: Path, tmp_path: Path) -> None:
+    export(results, "every-eval-ever", tmp_path)
+    folders = sorted(path.name for path in (tmp_path / "data" / "lm-eval-tts" / "Org").iterdir())
+    assert folders == ["Model-8B", "Model-8B-shortgpt-2"]
+    (record,) = (tmp_path / "data/lm-eval-tts/Org/Model-8B-shortgpt-2").glob("*[!s].json")
+    content = json.loads(record.read_text("utf-8"))
+    assert content["schema_version"] == "0.3.0"
+    assert content["model_info"]["additional_details"]["dropped_layers"] == "3 4"
+    interval = content["evaluation_results"][0]["score_details"]["uncertainty"]["confidence_interval"]
+    assert interval["lower"] < content["evaluation_results"][0]["score_details"]["score"] < interval["upper"]
+    detailed = content["detailed_evaluation_results"]
+    lines = (tmp_path / detailed["file_path"]).read_text("utf-8").splitlines()
+    assert len(lines) == detailed["total_rows"] == 2 * 30 * 3, "gated questions are left out"
+    before = sorted(tmp_path.rglob("*.json"))
+    export(results, "every-eval-ever", tmp_path)
+    assert sorted(tmp_path.rglob("*.json")) == before, "exporting again adds nothing"
+
+
+@pytest.mark.skipif(not VALIDATOR.exists(), reason="Every Eval Ever is not installed (make test-exporters)")
+def test_every_eval_ever_accepts_it(results: Path, tmp_path: Path) -> None:
+    export(results, "every-eval-ever", tmp_path)
+    files = [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.json*")]
+    done = subprocess.run([VALIDATOR, "validate", *files], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "0 failed" in done.stdout and "0 warnings" in done.stdout, done.stdout
+
+
+def test_the_hub_gets_its_files_and_a_section_of_the_model_card(results: Path, tmp_path: Path) -> None:
+    from huggingface_hub import parse_eval_result_entries
+
+    card = tmp_path / "README.md"
+    card.write_text("---\nlicense: mit\n---\n# My model\n", encoding="utf-8")
+    for _ in range(2):  # exporting again replaces the section
+        export(results / "run2", "hub", tmp_path)
+    content = yaml.safe_load((tmp_path / ".eval_results" / "tts_aime24.yaml").read_text("utf-8"))
+    entries = parse_eval_result_entries(content)
+    assert [entry.task_id for entry in entries] == ["tts_aime24_b512", "tts_aime24"]
+    assert entries[0].dataset_id == "org/set" and "thinking budget 512" in str(entries[0].notes)
+    text = card.read_text("utf-8")
+    assert text.startswith("---\nlicense: mit\n---\n# My model") and text.count("## Evaluation") == 1
+    assert "results of 2 models" in export(results, "hub", tmp_path, code=1)
+
+
+def test_an_unknown_format_is_named(results: Path, tmp_path: Path) -> None:
+    said = export(results, "xls", tmp_path, code=1)
+    assert f"unknown format 'xls'; expected one of: {', '.join(EXPORTERS)}" in said
+
+
+@pytest.mark.skipif(importlib.util.find_spec("wandb") is None, reason="wandb is not installed (make test-exporters)")
+def test_lm_evals_wandb_logger_logs_our_samples(tmp_path: Path) -> None:
+    command = [str(LM_EVAL), "--model", "pruned-hf", "--model_args", "journal=off", "--tasks", "tts_chain_b8"]
+    command += ["--limit", "2", "--log_samples", "--output_path", str(tmp_path / "out"), "--wandb_args", "project=test"]
+    environment = {**os.environ, "WANDB_MODE": "offline", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "KeyError" not in done.stderr and list((tmp_path / "wandb").glob("offline-run-*"))
