@@ -12,6 +12,7 @@ import pytest
 
 import lm_eval_ext as tts
 from lm_eval_ext.errors import ArgumentError, ResultsError, TaskError
+from lm_eval_ext.testbed.lm_eval_output import write_output
 from tests.shared import ROOT
 
 PAGE = ROOT / "docs" / "howto" / "notebook.md"
@@ -31,6 +32,10 @@ def test_what_is_public_is_pinned() -> None:
         assert ">>>" in (getattr(tts, name).__doc__ or ""), f"{name} has no example"
     with pytest.raises(AttributeError, match="no attribute 'lode'"):
         _ = tts.lode
+
+
+def test_its_names_are_completed() -> None:
+    assert dir(tts) == sorted(tts.__all__)
 
 
 def test_importing_it_loads_nothing() -> None:
@@ -70,6 +75,21 @@ def test_tables_show_themselves() -> None:
     assert set(samples.grade) <= {"correct", "wrong", "no answer", "unparsable"} and samples.text.notna().all()
 
 
+def test_runs_without_samples_have_no_rows_of_samples(tmp_path: Path) -> None:
+    write_output(tmp_path, {"tts_sums": [[True], [False]]}, samples=False)
+    runs = tts.read_runs(tmp_path)
+    assert len(runs.to_frame()) == 1 and runs.to_frame(samples=True).empty
+
+
+def test_a_site_without_its_extra_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("altair", "vl_convert"):
+        monkeypatch.setitem(sys.modules, name, None)
+    wanted = r"^leaderboard build needs altair, vl_convert: pip install lm-eval-tts\[leaderboard\]$"
+    with pytest.raises(ArgumentError, match=wanted):
+        tts.build_site([ROOT / "leaderboard" / "results"], tmp_path / "site")
+    assert not list(tmp_path.iterdir())
+
+
 def test_mistakes_are_one_line() -> None:
     with pytest.raises(ArgumentError, match="unknown engine 'tgi'; expected one of: hf, vllm"):
         tts.load(engine="tgi")
@@ -79,6 +99,10 @@ def test_mistakes_are_one_line() -> None:
         tts.read_runs("nowhere")
     with pytest.raises(ArgumentError, match="unknown method 'shortgtp'"):
         tts.choose_layers("tiny-chain", "shortgtp", remove=1)
+    with pytest.raises(ArgumentError, match="max_tokens=1: at least 2 tokens per text are needed"):
+        tts.choose_layers("tiny-chain", "shortgpt", remove=1, max_tokens=1)
+    with pytest.raises(ArgumentError, match="samples=0; allowed: 1 or more"):
+        tts.generate(tts.load(journal="off"), "1+2", samples=0)
     with pytest.raises(ValueError, match="2 answers and 1 golds"):
         tts.grade(["1", "2"], ["1"])
     with pytest.raises(TaskError, match="unknown task 'tts_chian'"):

@@ -8,7 +8,14 @@ from transformers import CONFIG_MAPPING, AutoConfig, PretrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from lm_eval_ext.errors import ArchitectureError
-from lm_eval_ext.pruning.architecture import _table, depth, renamed_tensor, slice_config, unknown_layer_fields
+from lm_eval_ext.pruning.architecture import (
+    _table,
+    config_overrides,
+    depth,
+    renamed_tensor,
+    slice_config,
+    unknown_layer_fields,
+)
 
 
 def test_each_kept_layer_keeps_its_own_entry() -> None:
@@ -33,6 +40,39 @@ def test_leading_dense_layers_are_counted_anew() -> None:
     assert slice_config(config, (0, 2, 4)).first_k_dense_replace == 2
 
 
+def test_the_last_layer_with_experts_is_counted_anew() -> None:
+    config = AutoConfig.for_model("ernie4_5_moe", num_hidden_layers=6, moe_layer_start_index=1, moe_layer_end_index=4)
+    sliced = slice_config(config, (0, 2, 3, 5))
+    assert (sliced.moe_layer_start_index, sliced.moe_layer_end_index) == (1, 2)
+
+
+def test_a_repeated_pattern_is_spelled_out() -> None:
+    config = AutoConfig.for_model("recurrent_gemma", num_hidden_layers=6)
+    pattern = list(config.block_types)
+    assert slice_config(config, (1, 2, 3)).block_types == [pattern[1], pattern[2], pattern[0]]
+
+
+def test_settings_by_layer_index_move_with_their_layers() -> None:
+    config = AutoConfig.for_model("gemma4_text", num_hidden_layers=6, hidden_size_per_layer_input=0)
+    config.per_layer_config = {"01": {"head_dim": 64}, "3": {"head_dim": 128}, "5": {"head_dim": 512}}
+    sliced = slice_config(config, (0, 3, 5))
+    assert {int(layer): one for layer, one in sliced.to_dict()["per_layer_config"].items()} == {
+        1: {"head_dim": 128},
+        2: {"head_dim": 512},
+    }
+
+
+@pytest.mark.parametrize("kind", ["gemma3_text", "gemma3"])
+def test_vllm_is_given_the_fields_of_the_sliced_config(kind: str) -> None:
+    config = AutoConfig.for_model(kind)
+    kept = tuple(range(0, depth(config), 2))
+    overrides: dict[str, Any] = config_overrides(config, kept)
+    fields = overrides if kind == "gemma3_text" else overrides["text_config"]
+    text = slice_config(config, kept).get_text_config()
+    assert fields["num_hidden_layers"] == len(kept) and len(fields["layer_types"]) == len(kept)
+    assert all(getattr(text, name) == value for name, value in fields.items())
+
+
 class Strange(PretrainedConfig):  # type: ignore[misc]  # transformers is untyped for us
     model_type = "strange"
 
@@ -49,12 +89,25 @@ def test_an_undeclared_list_of_one_entry_per_layer_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "extra"),
-    [("zamba2", {}), ("diffllama", {}), ("gpt2", {"scale_attn_by_inverse_layer_idx": True})],
+    [
+        ("zamba2", {}),
+        ("diffllama", {}),
+        ("gpt2", {"scale_attn_by_inverse_layer_idx": True}),
+        ("gemma4_text", {"num_kv_shared_layers": 2}),
+        ("ernie4_5_moe", {"moe_layer_interval": 2}),
+        ("rwkv", {}),  # only its first layer, which is dropped here
+    ],
 )
 def test_what_depends_on_the_index_is_refused(kind: str, extra: dict[str, Any]) -> None:
     config = AutoConfig.for_model(kind, **extra)
     with pytest.raises(ArchitectureError, match=f"layers of a {kind} model cannot be dropped: "):
         slice_config(config, tuple(range(1, depth(config))))
+
+
+def test_a_model_of_several_language_models_is_refused() -> None:
+    config = AutoConfig.for_model("musicgen")
+    with pytest.raises(ArchitectureError, match="a musicgen model cannot be dropped: its config describes several"):
+        slice_config(config, (0, 1))
 
 
 def test_quantized_checkpoints_are_refused() -> None:

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from lm_eval_ext.authoring.task_fields import TaskFile
 from lm_eval_ext.cli import app
 from lm_eval_ext.cli.tasks import checked
-from lm_eval_ext.paths import TASKS
+from lm_eval_ext.paths import LEADERBOARD, TASKS
 from lm_eval_ext.testbed.real import HUB
 from tests.shared import needs_benchmarks
 
@@ -96,6 +97,19 @@ BROKEN = {
     "null": ("questions.jsonl", "null.jsonl", 7, "gold"),
     "lists": ("questions.jsonl", "lists.jsonl", 7, "gold"),
     "unbalanced": ("questions.jsonl", "unbalanced.jsonl", 7, "gold"),
+    "nameless_metric": (
+        "doc_to_target: answer\n", "doc_to_target: answer\nmetric_list: [{aggregation: mean}]\n", 8, "field",
+    ),
+    "ambiguous": ("doc_to_target: answer\n", "doc_to_target: answer\ntag: 3\n", 8, "field"),
+    "constant": ("{{problem}}", "Solve it.", 6, "field"),
+    "sometimes": (
+        r"\n\nPut your final answer within \\boxed{}.",
+        r"{% if '3/7' not in problem %} Put it within \\boxed{}.{% endif %}", 6, "instruction",
+    ),
+    "training": (
+        "{test: FOLDER/questions.jsonl}}\ntest_split: test\n",
+        "{train: FOLDER/questions.jsonl, validation: FOLDER/others.jsonl}}\ntest_split: train\n", 5, "split",
+    ),
     "Capitals": ("task: tts_NAME", "task: tts_Capitals", 2, "name"),
     "huge": ("  version: 1.0\n", "  version: 1.0\n  variants: {budgets: [40000]}\n", 10, "generation"),
     "trained": (
@@ -109,6 +123,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tasks")
     (folder / "_math").write_text((TASKS / "_math").read_text("utf-8"), "utf-8")
     write_questions(folder / "questions.jsonl", lambda questions: questions[4].update(answer="3 hours and 20 minutes"))
+    write_questions(folder / "others.jsonl", lambda questions: [one.update(kind="y") for one in questions])
     write_questions(folder / "blank.jsonl", lambda questions: questions[3].update(problem=" "))
     write_questions(folder / "repeated.jsonl", lambda questions: questions.append(questions[3]))
     write_questions(folder / "goldless.jsonl", lambda questions: questions[3].update(answer=""))
@@ -142,6 +157,24 @@ def test_what_is_in_order_has_none(found: dict[str, list[tuple[int, str]]]) -> N
     assert "good" not in found
 
 
+def test_a_list_of_files_is_in_order(folder: Path, tmp_path: Path) -> None:
+    text = GOOD.replace("FOLDER/questions.jsonl", "[FOLDER/questions.jsonl, FOLDER/others.jsonl]", 1)
+    for name in ("_math", "questions.jsonl"):
+        (tmp_path / name).write_text((folder / name).read_text("utf-8"), "utf-8")
+    write_questions(
+        tmp_path / "others.jsonl", lambda some: [one.update(problem=f"Now {one['problem']}") for one in some]
+    )
+    (tmp_path / "tts_listed.yaml").write_text(text.replace("NAME", "listed").replace("FOLDER", str(tmp_path)), "utf-8")
+    assert checked([tmp_path], data=True) == []
+
+
+def test_questions_that_the_leaderboard_hides_are_declared_gated(folder: Path, tmp_path: Path) -> None:
+    site = yaml.safe_load((LEADERBOARD / "site.yaml").read_text("utf-8")) | {"gated": ["tts_good"]}
+    (tmp_path / "site.yaml").write_text(yaml.safe_dump(site), "utf-8")
+    (found,) = checked([folder / "tts_good.yaml"], data=True, site=tmp_path / "site.yaml")
+    assert (found.line, found.rule) == (8, "gated") and "metadata.gated: true is missing" in found.text
+
+
 def test_every_benchmark_here_is_in_order() -> None:
     assert checked([TASKS], data=False) == []
 
@@ -165,6 +198,7 @@ def test_findings_are_for_machines_too(folder: Path) -> None:
     (finding,) = json.loads(done.output)
     assert done.exit_code == 1 and (finding["line"], finding["rule"]) == (8, "field")
     assert CliRunner().invoke(app, ["tasks", "check", str(folder / "tts_good.yaml")]).exit_code == 0
+    assert CliRunner().invoke(app, ["tasks", "check", "tts_sums", "--no-data"]).output == "errors: 0, warnings: 0\n"
     assert CliRunner().invoke(app, ["tasks", "check", "no_such_task"]).exit_code == 2
     assert CliRunner().invoke(app, ["tasks", "check", "--no-such-option"]).exit_code == 2
 
@@ -215,6 +249,13 @@ def new(*words: str | Path) -> tuple[int, str]:
     return done.exit_code, done.output
 
 
+def last_line(output: str) -> str:
+    """The error, after what loading the dataset showed."""
+    line = output.removesuffix("\n").rpartition("\n")[2]
+    assert line.startswith("lm-eval-tts: "), output
+    return line
+
+
 def test_a_new_benchmark_is_one_short_file_that_is_in_order(tmp_path: Path) -> None:
     data = write_questions(tmp_path / "mine.jsonl")
     code, output = new(
@@ -243,15 +284,23 @@ def test_a_new_benchmark_is_one_short_file_that_is_in_order(tmp_path: Path) -> N
         (["mine", "--question", "problm"], "did you mean problem?"),
         (["mine", "--answer", "gold"], "has: problem, answer, kind"),
         (["mine", "--dataset", "none.jsonl"], "no such file"),
+        (["mine", "--dataset", "broken.jsonl"], "dataset=broken.jsonl: cannot be loaded ("),
+        (["mine", "--dataset", "lab/mine"], "no split 'test'; lab/mine has: train"),
         (["mine", "--dataset", str(TASKS / "_math")], "expected a name on the Hub, or a file ending in .jsonl"),
     ],
 )
-def test_what_makes_no_benchmark_is_one_line(words: list[str], message: str, tmp_path: Path) -> None:
+def test_what_makes_no_benchmark_is_one_line(
+    words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     data = write_questions(tmp_path / "mine.jsonl")
+    (tmp_path / "broken.jsonl").write_text("{", "utf-8")
+    (tmp_path / "lab" / "mine").mkdir(parents=True)
+    write_questions(tmp_path / "lab" / "mine" / "train.jsonl")
     given = {"--dataset": str(data), "--question": "problem", "--answer": "answer"}
     given |= dict(zip(words[1::2], words[2::2], strict=True))
     code, output = new(words[0], *(word for pair in given.items() for word in pair), "--to", tmp_path)
-    assert code == 1 and message in output and output.count("\n") == 1
+    assert code == 1 and message in last_line(output)
 
 
 def test_the_schema_that_editors_read_is_the_one_that_is_checked() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +22,34 @@ def test_a_score_that_its_samples_do_not_give_is_not_verified(tmp_path: Path) ->
     samples.write_text(samples.read_text("utf-8").replace("boxed{4}", "boxed{9}"), "utf-8")
     output = add(tmp_path / "out", tmp_path / "results")
     assert "question 0: the answer '4' is not found in its text" in output and ": reported" in output
+
+
+DAMAGE: dict[str, tuple[Callable[[bytes], bytes | None], str]] = {
+    "missing": (lambda _: None, "cannot be read ("),
+    "cut off": (lambda packed: packed[:-20], "cannot be read ("),
+    "not packed": (lambda _: b"{}", "cannot be read ("),
+    "no sample": (lambda _: gzip.compress(b'{"id": -1, "score": 1}\n'), "line 1: id=-1"),
+    "no JSON": (lambda packed: gzip.compress(gzip.decompress(packed) + b"{"), "line 3: "),
+    "too much": (lambda _: gzip.compress(b" " * 10_001), "unpacks to more than"),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_samples_that_cannot_be_read_are_one_line(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lm_eval_ext.runs.samples.LARGEST", 10_000)
+    write_output(tmp_path / "out", {TASK: [[True]] * 2})
+    add(tmp_path / "out", tmp_path / "results")
+    path = only_run(tmp_path / "results")
+    file = path.parent / "samples" / f"{TASK}.jsonl.gz"
+    damaged = DAMAGE[kind][0](file.read_bytes())
+    if damaged is None:
+        file.unlink()
+    else:
+        file.write_bytes(damaged)
+        assert f"{file}: does not match run.json (SHA-256 differs)" in said("check", tmp_path / "results", code=1)
+        edit(path, lambda run: run["samples"].update({TASK: hashlib.sha256(damaged).hexdigest()}))
+    told = said("check", tmp_path / "results", code=1)
+    assert f"{path}: {file}: {DAMAGE[kind][1]}" in told and told.endswith("1 runs; errors: 2, warnings: 0\n")
 
 
 FORGERIES: list[tuple[str, Callable[[dict[str, Any]], Any], str]] = [

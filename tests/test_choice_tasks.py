@@ -10,7 +10,7 @@ import pytest
 from lm_eval.tasks import TaskManager
 
 from lm_eval_ext.cli.tasks import checked
-from tests.test_authoring import new
+from tests.test_authoring import last_line, new
 
 CHOICES: dict[str, tuple[list[str], dict[str, Any]]] = {
     "a list and a letter": (["options"], {"options": ["1", "2", "3", "4", "5"], "answer": "C"}),
@@ -44,6 +44,27 @@ def test_a_new_multiple_choice_benchmark_works(name: str, tmp_path: Path) -> Non
     (chain,) = task._filters
     found = chain.filters[0]().apply(outputs, [docs[-1]] * 6)
     assert found == [[letter if letter in letters else ""] for letter in "ABCDEF"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "answer", "message"),
+    [
+        (["options"], "four", "answer=answer: not a letter, an index or the text of a choice in every record"),
+        (["options"], "4", "answer=answer: not a letter, an index or the text of a choice in every record"),
+        (["problem"], "A", "choices=problem: expected a field with a list of 2 to "),
+    ],
+)
+def test_choices_that_make_no_benchmark_are_one_line(
+    fields: list[str], answer: str, message: str, tmp_path: Path
+) -> None:
+    rows = [{"problem": f"Which of {n}?", "options": ["one", "two", "three"], "answer": answer} for n in range(9)]
+    data = tmp_path / "quiz.jsonl"
+    data.write_text("".join(f"{json.dumps(row)}\n" for row in rows), "utf-8")
+    given = [part for field in fields for part in ("--choices", field)]
+    code, output = new(
+        "quiz", "--dataset", data, "--question", "problem", "--answer", "answer", *given, "--to", tmp_path / "t"
+    )
+    assert code == 1 and message in last_line(output) and not (tmp_path / "t").exists()
 
 
 @pytest.mark.parametrize(("answer", "said"), [("B", "letters of choices"), ("two", "texts of the choices in options")])

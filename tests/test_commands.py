@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from lm_eval_ext.cli import app
 from tests.test_export import COMMAND
 from tests.test_plugin import run
 
@@ -16,6 +20,7 @@ GIVEN = {
     "leaderboard regrade nowhere": "nowhere: does not exist",
     "leaderboard serve nowhere --port 0": "nowhere: does not exist",
     "leaderboard check . --site nowhere.yaml": "nowhere.yaml: cannot be read as YAML",
+    "tasks check .": ".: no task YAML found; expected a task YAML, a folder of them, or a task's name",
     "tasks check nowhere": "nowhere: not a file, a folder, or the name of one of our tasks",
     "tasks check tts_amie24": "did you mean tts_aime24?",
     "tasks new tts_mine --dataset nowhere.json --question q --answer a --license MIT": "nowhere.json",
@@ -34,3 +39,30 @@ def test_what_is_not_there_is_one_line(words: str, tmp_path: Path) -> None:
     told = [line for line in (done.stdout + done.stderr).splitlines() if GIVEN[words] in line]
     assert done.returncode != 0 and len(told) == 1, done.stderr[-1000:]
     assert "Traceback" not in done.stderr and list(tmp_path.iterdir()) == []
+
+
+def test_one_command_checks_all_that_a_pull_request_adds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["check", "--no-data"])
+    assert done.exit_code == 0, done.output
+    assert "errors: 0, warnings: 0" in done.output and "0 invalid" in done.output
+    assert done.output.endswith("no published runs: folder leaderboard/results does not exist\n")
+
+    path = tmp_path / "leaderboard" / "results" / "model" / "run" / "run.json"
+    path.parent.mkdir(parents=True)
+    path.write_text("{}", "utf-8")
+    done = CliRunner().invoke(app, ["check", "--no-data"])
+    assert done.exit_code == 1 and "0 invalid" in done.output, done.output
+    assert done.output.endswith("0 runs; errors: 1, warnings: 0\n")
+
+
+def test_a_reader_that_stops_reading_is_no_fault() -> None:
+    """As in `lm-eval-tts recipes list | head -1`."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    done = subprocess.run(
+        [COMMAND, "recipes", "list"], stdout=writer, stderr=subprocess.PIPE, env=environment, text=True, check=False
+    )
+    os.close(writer)
+    assert done.stderr == ""

@@ -90,6 +90,12 @@ def test_impossible_counts_are_refused(n: int, correct: int, k: int) -> None:
         pass_at_k(n, correct, k)
 
 
+@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
+def test_impossible_shares_are_refused(share: float) -> None:
+    with pytest.raises(ValueError, match=r"share=.*; allowed: 0 to 1"):
+        g_pass_at_k(3, 1, 2, share)
+
+
 def test_the_numbers_of_samples_reported() -> None:
     assert [ks(n) for n in (0, 1, 3, 8, 12)] == [[], [1], [1, 2, 3], [1, 2, 4, 8], [1, 2, 4, 8, 12]]
 

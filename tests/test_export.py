@@ -62,6 +62,22 @@ def test_what_else_belongs_to_a_model_comes_along(tiny_model: Path, tmp_path: Pa
     assert json.loads((out / "generation_config.json").read_text("utf-8"))
 
 
+def test_an_empty_folder_may_be_there(tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    out = export(recipe_for(tiny_model), tmp_path / "out")
+    assert AutoConfig.from_pretrained(out).num_hidden_layers == 4
+    assert [path.name for path in tmp_path.iterdir()] == ["out"], "nothing half-done is left"
+
+
+def test_the_card_names_the_base_on_the_hub(tiny_model: Path, tmp_path: Path) -> None:
+    """Also one loaded from a local copy, whose own card cannot be read."""
+    (tiny_model / "README.md").write_text("---\nlicense: [mit\n---\n# Tiny\n", "utf-8")
+    out = export(recipe_for(Path("lab/tiny")), tmp_path / "out", pretrained=str(tiny_model))
+    (tiny_model / "README.md").unlink()
+    metadata = yaml.safe_load((out / "README.md").read_text("utf-8").split("---")[1])
+    assert metadata["base_model"] == "lab/tiny" and "license" not in metadata
+
+
 def test_a_folder_that_holds_something_is_left_alone(tiny_model: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").touch()
     with pytest.raises(ArgumentError, match="is not empty"):

@@ -59,6 +59,7 @@ HOSTILE: dict[str, tuple[str, str, str, str]] = {
     "cache": ("dataset_kwargs: {", "dataset_kwargs: {cache_dir: /etc, ", "dataset", "cache_dir; allowed:"),
     "data_elsewhere": ("FOLDER/questions.jsonl", "/etc/passwd", "dataset", "is neither near"),
     "data_above": ("FOLDER/questions.jsonl", "FOLDER/../../../../../../etc/passwd", "dataset", "is neither near"),
+    "data_in_a_list": ("FOLDER/questions.jsonl", "[FOLDER/questions.jsonl, /etc/passwd]", "dataset", "is neither near"),
     "data_by_pattern": ("FOLDER/questions.jsonl", "/proc/self/*", "dataset", "is neither near"),
     "include_elsewhere": ("include: _math", "include: /etc/passwd", "include", "is outside"),
     "include_above": ("include: _math", "include: ../../../../../../../../etc/passwd", "include", "is outside"),
@@ -144,3 +145,27 @@ def test_who_trusts_a_file_has_it_run(tmp_path: Path, monkeypatch: pytest.Monkey
     refused = runner.invoke(app, ["tasks", "check", str(path), "--json"])
     assert refused.exit_code == 1 and "--trust" in json.loads(refused.output)[0]["text"]
     assert runner.invoke(app, ["tasks", "check", str(path), "--trust"]).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("named", "message"),
+    [
+        ("faulty_functions.refuse", "faulty_functions.refuse fails (ValueError: no such question)"),
+        ("faulty_functions.absent", "faulty_functions.absent cannot be imported"),
+        ("no_such_module.same", "no_such_module.same cannot be imported"),
+        ("same", "same cannot be imported; expected !function package.module.name"),
+    ],
+)
+def test_a_trusted_function_that_fails_is_one_finding(
+    named: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(TASKS / "_math", tmp_path / "_math")
+    write_questions(tmp_path / "questions.jsonl")
+    code = "def refuse(docs):\n    raise ValueError('no such\\nquestion')\n"
+    (tmp_path / "faulty_functions.py").write_text(code, "utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    text = GOOD.replace("NAME", "own").replace("FOLDER", str(tmp_path))
+    text = text.replace("test_split: test\n", f"test_split: test\nprocess_docs: !function {named}\n")
+    (tmp_path / "tts_own.yaml").write_text(text, "utf-8")
+    (found,) = checked([tmp_path], data=True, trust=True)
+    assert (found.line, found.rule) == (6, "function") and message in found.text

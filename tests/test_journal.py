@@ -3,7 +3,9 @@ from __future__ import annotations
 import multiprocessing
 import sqlite3
 import time
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -159,6 +161,58 @@ def test_a_full_disk_does_not_end_a_run(journal: Journal, caplog: pytest.LogCapt
     assert caplog.text.count("continuing without a journal") == 1
 
 
+def test_a_disk_that_is_full_when_it_writes_does_not_end_a_run(
+    journal: Journal, caplog: pytest.LogCaptureFixture
+) -> None:
+    journal.keep("m", limited(JOB, 2), Completion((0, 1), "length"), "")
+    with sqlite3.connect(journal.path) as db:
+        db.execute("CREATE TRIGGER full BEFORE INSERT ON completions BEGIN SELECT RAISE(FAIL, 'disk is full'); END")
+    engine = JournaledEngine(ScriptedEngine(lambda job: range(9)), journal, "m", str)
+    done: list[Completion] = []
+
+    def on_completion(job: Job, completion: Completion) -> list[Job]:
+        done.append(completion)
+        return []
+
+    engine.run([limited(JOB, 2), JOB], on_completion)
+    assert [completion.ids for completion in done] == [(0, 1), (0, 1, 2, 3, 4)]
+    assert "disk is full" in caplog.text and caplog.text.count("continuing without a journal") == 1
+
+
+@pytest.mark.parametrize("patient", [True, False])
+def test_it_waits_for_another_process_that_opens_it(
+    patient: bool, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is switched to write-ahead logging when nobody else holds it, or not at all."""
+    journal.keep("m", JOB, Completion((4, 5, 9), "stop"), "text")
+    journal.close()
+    other = sqlite3.connect(journal.path, isolation_level=None)
+    other.execute("PRAGMA journal_mode=DELETE")
+    waits: list[float] = []
+
+    class Crowded(sqlite3.Connection):
+        """Another process is faster, every time that this one wants the file for itself."""
+
+        def execute(self, sql: str, *given: Any) -> sqlite3.Cursor:
+            if sql.endswith("=WAL") and not other.in_transaction and not waits:
+                other.execute("BEGIN IMMEDIATE")
+            return super().execute(sql, *given)
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        if patient and len(waits) == 3:
+            other.execute("COMMIT")
+
+    monkeypatch.setattr("sqlite3.connect", partial(sqlite3.connect, factory=Crowded))
+    monkeypatch.setattr("lm_eval_ext.generation.journal.time.sleep", wait)
+    if patient:
+        assert Journal(journal.path).find("m", JOB) == Completion((4, 5, 9), "stop") and len(waits) == 3
+    else:
+        with pytest.raises(JournalError, match="cannot be used"):
+            Journal(journal.path)
+    other.close()
+
+
 def _open(path: Path, start: float) -> None:
     time.sleep(max(0.0, start - time.time()))
     Journal(path).close()
@@ -191,6 +245,16 @@ def test_an_earlier_version_is_left_as_it_is_and_the_run_is_journaled_all_the_sa
     assert again.path.name == "journal-2.sqlite" and journal.path.read_bytes() == before
     assert "has version 1; using" in caplog.text
     assert Journal(journal.path).find("m", limited(JOB, 1)) == Completion((4,), "length")
+
+
+def test_two_earlier_versions_are_left_as_they_are(journal: Journal) -> None:
+    journal.close()
+    Journal(journal.path.with_stem("journal-2")).close()
+    for name in ("journal", "journal-2"):
+        with sqlite3.connect(journal.path.with_stem(name)) as db:
+            db.execute("PRAGMA user_version=1")
+    with pytest.raises(JournalError, match=r"journal-2.sqlite: is a journal of an earlier version; name another file"):
+        Journal(journal.path)
 
 
 def test_the_default_is_named_after_its_version_and_names_old_ones_once(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from lm_eval_ext.errors import ArchitectureError
 from lm_eval_ext.pruning.calibration import calibration
 from lm_eval_ext.pruning.context import PruningContext
 from lm_eval_ext.pruning.loading import load_pruned
+from lm_eval_ext.pruning.merging import merged_weights
 from lm_eval_ext.pruning.recipe import Recipe
 from lm_eval_ext.pruning.selection import choose
 from lm_eval_ext.pruning.twin import tiny_config
@@ -53,6 +55,28 @@ def test_laco_merges_as_by_hand(kind: str, variant: str, tmp_path: Path) -> None
         for name in [name for name in state if f"layers.{old}." in name]:
             found = pruned[name.replace(f"layers.{old}.", f"layers.{new}.")]
             torch.testing.assert_close(found, state[name], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("variant", ["rdsc", "reference_code"])
+def test_a_stream_of_tensors_is_merged_as_a_checkpoint_is(variant: str, tiny_model: Path) -> None:
+    """A stream as vLLM's: in any order, and from a buffer that is used again."""
+    fields = {
+        "base": str(tiny_model), "drop": (2, 3, 4), "variant": variant, "method": "laco", "source": "-",
+        "merge": [{"into": 3, "layers": [4]}, {"into": 1, "layers": [2, 3]}],
+    }  # fmt: skip
+    recipe = Recipe.model_validate(fields)
+    model = AutoModelForCausalLM.from_pretrained(tiny_model)
+
+    def stream() -> Iterator[tuple[str, torch.Tensor]]:
+        for name, tensor in reversed(model.state_dict().items()):
+            buffer = tensor.clone()
+            yield name, buffer
+            buffer.zero_()
+
+    found = {name: tensor.clone() for name, tensor in merged_weights(stream(), [0, 1, 5], recipe.merged)}
+    expected = load_pruned(str(tiny_model), model.config, [0, 1, 5], merged=recipe.merged).state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in found.items())
 
 
 @pytest.mark.parametrize("variant", ["rdsc", "reference_code"])

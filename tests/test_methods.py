@@ -267,6 +267,26 @@ def test_scores_that_are_no_numbers_choose_nothing() -> None:
         lowest([0.5, float("nan"), 0.1], [1])
 
 
+def test_a_loss_that_is_no_number_chooses_nothing(tiny_model: Path) -> None:
+    broken = context_of(tiny_model, samples=2)
+    model = AutoModelForCausalLM.from_pretrained(tiny_model)
+    model.lm_head.weight.data = torch.full_like(model.lm_head.weight, float("nan"))
+    vars(broken)["model"] = model
+    for method in ("perplexity", "taylor"):
+        with pytest.raises(ArchitectureError, match=r"the model's loss is nan in torch.float32; try dtype=bfloat16"):
+            choose(broken, method, [1], {})
+
+
+def test_layers_of_an_unknown_name_are_not_scored(tiny_model: Path) -> None:
+    renamed = context_of(tiny_model, samples=2)
+    model = AutoModelForCausalLM.from_pretrained(tiny_model)
+    model.model.storeys = model.model.layers
+    del model.model.layers
+    vars(renamed)["model"] = model
+    with pytest.raises(ArchitectureError, match=r"no list of 6 decoder layers in LlamaForCausalLM; .*tensor_names"):
+        choose(renamed, "magnitude", [1], {})
+
+
 def test_weights_that_are_elsewhere_are_not_scored(tiny_model: Path) -> None:
     offloaded = context_of(tiny_model, samples=2)
     vars(offloaded)["model"] = cpu_offload(AutoModelForCausalLM.from_pretrained(tiny_model))

@@ -49,6 +49,8 @@ def test_sampling_without_a_temperature_is_at_one() -> None:
         ({"thinking_token_budget": -2}, "at least -1"),
         ({"max_gen_toks": 0}, "max_gen_toks=0: give a whole number at least 1"),
         ({"max_gen_toks": 5, "max_tokens": 6}, "contradicts"),
+        ({"thinking_start": ""}, "thinking_start='': give the marker's text"),
+        ({"thinking_end": 5}, "thinking_end=5: give the marker's text"),
         ({"until": 5}, "until=5: give a string or a list of strings"),
     ],
 )

@@ -70,6 +70,25 @@ def test_registering_twice_changes_nothing() -> None:
     assert (done.returncode, "overrides" in done.stderr) == (0, False), done.stderr
 
 
+def test_a_broken_plugin_does_not_break_lm_eval() -> None:
+    code = (
+        "import sys; sys.modules['lm_eval_ext.harness.plugin'] = None\n"
+        "from lm_eval.tasks import TaskManager\n"
+        "names = TaskManager().all_tasks; print('arc_easy' in names, 'tts_sums' in names)"
+    )
+    done = run(sys.executable, "-c", code)
+    assert done.stdout.split() == ["True", "False"] and "Traceback" not in done.stderr
+    assert "lm-eval-tts could not register itself: " in done.stderr
+
+
+def test_a_module_that_lm_eval_lacks_is_missing_as_before(tmp_path: Path) -> None:
+    (tmp_path / "lm_eval").mkdir()
+    (tmp_path / "lm_eval" / "__init__.py").touch()
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import lm_eval.models"
+    done = run(sys.executable, "-c", code)
+    assert done.stderr.splitlines()[-1] == "ModuleNotFoundError: No module named 'lm_eval.models'"
+
+
 def test_a_users_task_of_the_same_name_wins(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("task: tts_sums\ndataset_path: mine\n")
     code = (

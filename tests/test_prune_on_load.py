@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from lm_eval_ext.cli import app
 from lm_eval_ext.errors import ArgumentError, DatasetError
 from lm_eval_ext.harness.arguments import run_name
 from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
@@ -70,6 +73,28 @@ def test_the_embedded_texts_are_there() -> None:
     texts = calibration().texts
     assert len(texts) == 16 and len(set(texts)) == 16 and min(map(len, texts)) > 300
     assert {corpus.path.count("/") for corpus in CORPORA.values()} == {1}
+
+
+def test_texts_of_any_dataset_are_named_by_split_and_field(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"body": "A heading"}, *({"body": f"Text {number}. {'One more sentence. ' * 5}"} for number in range(3))]
+    data = tmp_path / "lab" / "texts" / "train.jsonl"
+    data.parent.mkdir(parents=True)
+    data.write_text("".join(f"{json.dumps(row)}\n" for row in rows), "utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert [text[:7] for text in calibration("lab/texts:train:body", 2).texts] == ["Text 0.", "Text 1."]
+    with pytest.raises(ArgumentError, match=r"^calibration: lab/texts has no field 'text'$"):
+        calibration("lab/texts:train:text")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(b" \n\n ", "contains no text"), (b"\xff\xfe", "cannot be read as UTF-8 text")]
+)
+def test_a_file_without_texts_is_one_line(content: bytes, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "texts.txt"
+    path.write_bytes(content)
+    with pytest.raises(ArgumentError, match=f"calibration={path}: {message}") as caught:
+        calibration(str(path))
+    assert "\n" not in str(caught.value)
 
 
 def test_a_corpus_that_cannot_be_reached_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,6 +171,14 @@ def test_a_recovered_model_is_marked(lora: bool, tiny_model: Path, tmp_path: Pat
     assert info["recovered"]["kind"] == ("lora" if lora else "full") and info["recovered"]["steps"] == 3
     assert info["recovered"]["recipe"] == load_recipe(str(tmp_path / "r.yaml")).digest
     assert "recovered" not in evaluated(f"pretrained={tiny_model}", tmp_path / "plain")[0]
+
+
+def test_training_without_its_extra_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "trl", None)
+    words = ["recover", "qwen3-8b-reverse-1", str(tmp_path / "out"), "--data", "embedded"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 1 and not list(tmp_path.iterdir())
+    assert done.stderr.startswith("lm-eval-tts: recover needs the extra `train`: pip install lm-eval-tts[train] (")
 
 
 def test_a_recipe_is_cached_where_the_journal_is() -> None:

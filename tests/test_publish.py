@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pytest
+import yaml
 from typer.testing import CliRunner
 
 from lm_eval_ext.cli import app
+from lm_eval_ext.paths import LEADERBOARD
 from lm_eval_ext.runs.load import load
 from lm_eval_ext.runs.run import read_run
 from lm_eval_ext.runs.samples import read_samples
@@ -49,6 +55,47 @@ def test_a_file_in_the_way_is_one_line(tmp_path: Path) -> None:
         done = CliRunner().invoke(app, ["leaderboard", *map(str, words)])
         assert done.exit_code == 1 and done.exception.__class__ is SystemExit, done.output
         assert (tmp_path / "file").read_text() == "x"
+
+
+def test_what_is_published_is_not_published_again(tmp_path: Path) -> None:
+    write_output(tmp_path / "out", {TASK: [[True]]})
+    add(tmp_path / "out", tmp_path / "results")
+    path = only_run(tmp_path / "results")
+    assert f"{path}: is already published" in add(tmp_path / "results", tmp_path / "again", code=1)
+    edit(path, lambda run: run.update(dtype="float32"))
+    told = add(tmp_path / "out", tmp_path / "results", code=1)
+    assert told == f"{path.parent}: holds a different run with the same id\n" and read_run(path).dtype == "float32"
+
+
+def test_two_runs_of_one_id_are_refused(tmp_path: Path) -> None:
+    write_output(tmp_path / "out", {TASK: [[True]]})
+    add(tmp_path / "out", tmp_path / "results")
+    path = only_run(tmp_path / "results")
+    twin = Path(shutil.copytree(path.parent, tmp_path / "results" / "another" / path.parent.name)) / "run.json"
+    assert f"{path}: id=" not in said("check", tmp_path / "results" / "another")
+    assert f"{path} has the same id" in said("check", path, twin, code=1)
+    edit(twin, lambda run: run.update(dtype="float32"))
+    done = CliRunner().invoke(app, ["leaderboard", "build", str(path), str(twin), "-o", str(tmp_path / "site")])
+    assert done.exit_code == 1 and f"{twin}: id={path.parent.name!r}: also the id of {path}" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda site: site["kinds"].pop("long"), "kinds: long has no title"),
+        (lambda site: site.update(titel="x"), "titel"),
+        (lambda site: site["benchmarks"]["mmlu"].update(kind="deep"), "benchmarks.mmlu.kind='deep'"),
+    ],
+)
+def test_a_faulty_site_yaml_is_one_line(change: Callable[[dict[str, Any]], Any], message: str, tmp_path: Path) -> None:
+    write_output(tmp_path / "out", {TASK: [[True]]})
+    site = yaml.safe_load((LEADERBOARD / "site.yaml").read_text("utf-8"))
+    change(site)
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(site), "utf-8")
+    words = ["leaderboard", "build", tmp_path / "out", "-o", tmp_path / "site", "--site", tmp_path / "mine.yaml"]
+    done = CliRunner().invoke(app, list(map(str, words)))
+    assert done.exit_code == 1 and done.stderr.startswith(f"lm-eval-tts: {tmp_path / 'mine.yaml'}: ")
+    assert message in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_a_run_that_maintainers_reproduced_stays_so(tmp_path: Path) -> None:

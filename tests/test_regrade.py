@@ -14,10 +14,13 @@ from lm_eval_ext.grading import GRADER_VERSION
 from lm_eval_ext.runs.catalogue import read_catalogue
 from lm_eval_ext.runs.load import load
 from lm_eval_ext.runs.run import read_run
+from lm_eval_ext.runs.samples import read_samples
 from lm_eval_ext.site.overview import overview
 from lm_eval_ext.testbed.lm_eval_output import scores, write_output
-from tests.published import add, edit, only_run, said
+from tests.published import add, edit, edit_samples, only_run, said
+from tests.test_authoring import new
 from tests.test_plugin import LM_EVAL, run
+from tests.test_submission import changed_rows
 
 TASK, GATED = "tts_aime24_b512", "tts_gpqa_diamond_b512"
 
@@ -132,6 +135,91 @@ def with_metrics(content: dict[str, Any]) -> None:
     content["configs"][TASK]["metric_list"] = [{"metric": "math_verify"}]
 
 
+def with_filter(content: dict[str, Any]) -> None:
+    with_metrics(content)
+    content["configs"][TASK]["filter_list"] = [{"name": "answer", "filter": [{"function": "math_answer"}]}]
+
+
+FAULTS: dict[str, tuple[Callable[[dict[str, Any]], Any], Callable[[dict[str, Any]], Any], str]] = {
+    "group": (
+        lambda content: content.update(groups={"tts_all": {"acc,answer": 0.5}}), len,
+        "groups.tts_all: cannot regrade a group that averages its tasks",
+    ),
+    "no accuracy": (lambda content: content["results"][TASK].pop("acc,answer"), len, f"results.{TASK}: has no acc"),
+    "aggregation": (
+        lambda content: content["configs"][TASK]["metric_list"][0].update(aggregation="mode"), len,
+        "unknown aggregation 'mode'; expected one of: ",
+    ),
+    "no gold answer": (len, lambda row: row.update(target=4), f"{TASK}: question 0: has no gold answer"),
+    "no texts": (len, lambda row: row.update(resps=[[1.5]]), f"{TASK}: question 0: has no answers as texts"),
+    "fewer answers": (
+        len, lambda row: row.update(resps=[["a", "b"]]),
+        f"{TASK}: question 1: does not have one answer for each text",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_output_that_cannot_be_graded_again_is_one_line(name: str, tmp_path: Path) -> None:
+    change, change_row, message = FAULTS[name]
+    path = changed_rows(write_output(tmp_path, {TASK: scores(0.4, 6)}, grader=None), change_row)
+    edit(path, with_filter)
+    edit(path, change)
+    before = path.read_bytes()
+    told = said("regrade", tmp_path, "--write", code=1)
+    assert told.startswith(f"{path}: ") and message in told and told.endswith("\ntasks regraded: 0\n")
+    assert path.read_bytes() == before
+
+
+def test_tasks_and_groups_of_others_are_left_alone(tmp_path: Path) -> None:
+    path = write_output(tmp_path / "out", {"arc_easy": scores(0.4, 6)}, grader=None)
+    edit(path, lambda content: content.update(groups={"mine": {"exact_match,none": 0.5}}))
+    assert said("regrade", tmp_path / "out", "--write") == "tasks regraded: 0\n"
+    edit(path, lambda content: content["results"]["arc_easy"].pop("answered,answer"))
+    add(tmp_path / "out", tmp_path / "results")
+    assert said("regrade", tmp_path / "results", "--write") == "tasks regraded: 0\n"
+
+
+ANSWERED = r"So \boxed{4}"
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "tokens", "found"),
+    [
+        (ANSWERED, "4", 12.0, "4"),  # the end of thinking is not in the text
+        (ANSWERED, "", 12.0, ""),  # cut while it was thinking
+        (ANSWERED, "", 0.0, "4"),  # did not think
+        (ANSWERED, "", None, "4"),  # of a stock model, which records no tokens
+        (rf"{ANSWERED}</think>", "", None, ""),
+    ],
+)
+def test_answers_are_looked_for_where_they_were(
+    text: str, answer: str, tokens: float | None, found: str, tmp_path: Path
+) -> None:
+    fields = {"resps": [[text]], "filtered_resps": [answer], "acc": float(answer == "4"), "thinking_tokens": tokens}
+    path = changed_rows(write_output(tmp_path, {TASK: [[True]] * 3}, grader=None), lambda row: row.update(fields))
+    edit(path, with_filter)
+    edit(path, lambda content: content["results"][TASK].update({"acc,answer": fields["acc"]}))
+    edit(path, lambda content: content["results"][TASK].pop("answered,answer"))
+    assert f"-> {float(found == '4'):.4f}" in said("regrade", tmp_path, "--write")
+    (file,) = tmp_path.glob("samples_*.jsonl")
+    assert [json.loads(row)["filtered_resps"] for row in file.read_text("utf-8").splitlines()] == [[found]] * 3
+    assert "answered,answer" not in json.loads(path.read_text("utf-8"))["results"][TASK], (
+        "what was not told is not added"
+    )
+
+
+def test_every_earlier_version_is_kept(tmp_path: Path) -> None:
+    path = write_output(tmp_path, {TASK: scores(0.4, 6)}, grader=None)
+    edit(path, with_metrics)
+    kept = []
+    for _ in range(2):
+        kept.append(path.read_bytes())
+        assert "tasks regraded: 1, written" in said("regrade", tmp_path, "--write")
+        edit(path, lambda content: content["configs"][TASK]["metadata"].update(grader_version=1))
+    assert [path.with_name(f"{path.name}.grader-{number}").read_bytes() for number in (1, 2)] == kept
+
+
 def published(folder: Path, **given: Any) -> Path:
     """A published run of one task, with a text that is right though it was called wrong."""
     write_output(folder / "out", {TASK: [[True], [False], [True]]}, text="so</think>\\boxed{%s}", **given)
@@ -160,6 +248,78 @@ def test_a_published_run_is_graded_again_and_checked(tmp_path: Path) -> None:
     edit(old / "run.json", lambda run: run.update(seconds=1.0))
     told = said("check", tmp_path / "results", "--against", tmp_path / "old", code=1)
     assert "was published before with different content" in told, "grading again changes grades alone"
+
+
+def test_published_runs_that_lack_something_keep_their_scores(tmp_path: Path) -> None:
+    write_output(tmp_path / "bare", {TASK: scores(0.4, 6)}, grader=None, samples=False)
+    add(tmp_path / "bare", tmp_path / "bare_results")
+    assert "kept: its samples were not published" in said("regrade", tmp_path / "bare_results", "--write")
+
+    path = published(tmp_path, grader=None)
+    edit_samples(path, TASK, lambda row: row.pop("gold"))
+    before = path.read_bytes()
+    told = said("regrade", tmp_path / "results", "--write", code=1)
+    assert f"{path}: tasks.{TASK}: question 0 has no gold answer, or a sample without text" in told
+    assert path.read_bytes() == before
+
+
+QUIZ = "tts_quiz"
+
+
+@pytest.fixture
+def quiz(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Publishes a run of a registry's own multiple-choice benchmark, whose right answer is A."""
+    data = tmp_path / "quiz.jsonl"
+    rows = [{"question": f"Which of {number}?", "a": "x", "b": "y", "answer": "A"} for number in range(3)]
+    data.write_text("".join(f"{json.dumps(row)}\n" for row in rows), "utf-8")
+    fields = ["--question", "question", "--answer", "answer", "--choices", "a", "--choices", "b"]
+    assert new("quiz", "--dataset", data, *fields, "--to", tmp_path / "tasks")[0] == 0
+    monkeypatch.setattr("lm_eval_ext.authoring.declared.TASKS", tmp_path / "tasks")
+
+    def letters(row: dict[str, Any]) -> None:
+        letter = "A" if row["acc"] else "B"
+        row.update(target="A", resps=[[rf"so</think>\boxed{{{letter}}}"]], filtered_resps=[[letter]])
+        row["metrics"].remove("graded")
+        del row["graded"]
+
+    def write(grader: int | None) -> Path:
+        path = write_output(tmp_path / "out", {QUIZ: [[True], [False], [True]]}, grader=grader)
+        changed_rows(path, letters)
+        edit(path, lambda content: content["results"][QUIZ].pop("graded,answer"))
+        add(tmp_path / "out", tmp_path / "results")
+        return only_run(tmp_path / "results")
+
+    return write
+
+
+def test_a_choice_benchmark_is_verified_letter_by_letter(quiz: Callable[..., Path], tmp_path: Path) -> None:
+    path = quiz(GRADER_VERSION)
+    assert read_run(path).tier == "verified"
+    assert "errors: 0" in said("check", tmp_path / "results", "--regrade")
+    forgeries: dict[str, Callable[[dict[str, Any]], Any]] = {
+        "2 of 3 questions are graded differently now": lambda row: row["outputs"][0].update(grade="wrong"),
+        "question 1: the answer 'A' is not found": lambda row: row["outputs"][0].update(answer="A", grade="correct"),
+    }
+    for message, change in forgeries.items():
+        edit_samples(path, QUIZ, change)
+        assert message in said("check", tmp_path / "results", "--regrade", code=1)
+
+
+def test_a_choice_benchmark_is_graded_again_by_letters(quiz: Callable[..., Path], tmp_path: Path) -> None:
+    path = quiz(None)
+
+    def unread(row: dict[str, Any]) -> None:
+        row["outputs"][0].update(answer="", grade="no answer")
+        if row["id"] == 2:
+            row["outputs"][0].update(text="so I do not know</think>")
+
+    edit_samples(path, QUIZ, unread)
+    told = said("regrade", tmp_path / "results", "--write")
+    assert f"{QUIZ}: acc 0.6667 -> 0.3333, 1 of 3 questions changed" in told
+    rows = read_samples(path.parent / "samples" / f"{QUIZ}.jsonl.gz", read_run(path).samples[QUIZ])
+    assert [(row.outputs[0].answer, row.outputs[0].grade) for row in rows] == [
+        ("A", "correct"), ("B", "wrong"), ("", "no answer"),
+    ]  # fmt: skip
 
 
 def test_a_new_run_has_to_be_graded_by_todays_version(tmp_path: Path) -> None:

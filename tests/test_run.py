@@ -56,6 +56,8 @@ def test_the_least_that_a_run_must_say(tmp_path: Path) -> None:
         ({"base": "a\u2028b"}, "base="),
         ({"date": "2026-11-01"}, "date='2026-11-01'"),
         ({"samples": {"t": "x"}}, "samples.t='x'"),
+        ({"tasks": {"t": {**TASK, "scores": [1.0]}}}, "1 scores for 2 questions"),
+        ({"samples": {"u": "0" * 64}}, "samples of 'u', which is not a task of the run"),
         ({"base": "x" * 300}, "base='xxx"),
     ],
 )

@@ -14,6 +14,8 @@ from lm_eval_ext.api import build_site
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.runs.catalogue import read_catalogue
 from lm_eval_ext.runs.load import load
+from lm_eval_ext.site.curves import depth_curves, vote_curves
+from lm_eval_ext.site.overview import overview
 from lm_eval_ext.testbed.lm_eval_output import scores, write_board, write_output
 from lm_eval_ext.thinking_formats import text_marks
 
@@ -138,6 +140,56 @@ def test_ranks_are_at_one_budget_which_is_named(tmp_path: Path) -> None:
     shown = board(tmp_path)
     assert {task.budget for task in shown.ranked.values()} == {512}
     assert "AIME 2024 at 512 thinking tokens" in build_site([tmp_path], tmp_path / "site").read_text("utf-8")
+
+
+def test_a_complete_result_stands_for_the_model_though_a_partial_one_is_newer(tmp_path: Path) -> None:
+    write_output(tmp_path / "a", {"tts_aime24_b512": scores(0.6, 30, 3)})
+    newer = write_output(tmp_path / "b", {"tts_aime24_b512": scores(0.1, 5, 3)}, of=30)
+    content = json.loads(newer.read_text("utf-8"))
+    newer.write_text(json.dumps({**content, "date": content["date"] + 1e6}), "utf-8")
+    (entry,) = board(tmp_path).entries
+    best = entry.best("tts_aime24")
+    assert entry.latest.tasks["tts_aime24_b512"].partial and best is not None and not best.task.partial
+
+
+def test_runs_that_lack_benchmarks_or_samples_are_shown_without(tmp_path: Path) -> None:
+    both = {"tts_aime24_b512": scores(0.6, 30, 3), "tts_sums": scores(0.9, 9)}
+    write_output(tmp_path / "a", both)
+    write_output(tmp_path / "b", {"tts_sums": scores(0.5, 9)}, dropped=[5], samples=False)
+    rows = overview(board(tmp_path))["rows"]
+    assert isinstance(rows, list)
+    assert [[cell is None for cell in row["cells"]] for row in rows] == [[False, False], [False, True]]
+    build_site([tmp_path], tmp_path / "site")
+    pages = [path.read_text("utf-8") for path in (tmp_path / "site" / "runs").glob("*/index.html")]
+    assert sorted('class="grids"' in page for page in pages) == [False, True], "a square for each question"
+
+
+def test_a_long_text_is_cut_in_the_middle(tmp_path: Path) -> None:
+    text = f"It begins. {'la ' * 9000} It ends.</think>\\boxed{{%s}}"
+    write_output(tmp_path / "out", {"tts_sums": [[True]]}, text=text)
+    build_site([tmp_path / "out"], tmp_path / "site")
+    (shard,) = (tmp_path / "site").rglob("tts_sums-0.js")
+    shown = shard.read_text("utf-8")
+    assert "It begins." in shown and "It ends." in shown and len(shown) < 21_000
+    assert f"[... {len(text) - 1 - 20_000:,} characters are not shown ...]" in shown
+
+
+def test_numbers_of_samples_without_a_vote_have_no_point(tmp_path: Path) -> None:
+    path = write_output(tmp_path, {"tts_aime24_maj8": scores(0.5, 30, 8)})
+    content = json.loads(path.read_text("utf-8"))
+    del content["results"]["tts_aime24_maj8"]["maj@4,answer"]
+    path.write_text(json.dumps(content), "utf-8")
+    (curves,) = vote_curves(board(tmp_path), "Org/Model-8B")
+    assert [point.at for point in curves.points] == [1, 2, 4, 8, 1, 2, 8]
+
+
+def test_models_at_another_budget_are_not_beside_the_others_by_depth(tmp_path: Path) -> None:
+    both = {"tts_aime24_b512": scores(0.5, 30, 3), "tts_aime24_b1024": scores(0.7, 30, 3)}
+    for number, dropped in enumerate([(), (5,), (5, 6)]):
+        write_output(tmp_path / str(number), both, dropped=dropped)
+    write_output(tmp_path / "few", {"tts_aime24_b512": scores(0.1, 30, 3)}, dropped=(5, 6, 7))
+    (curves,) = depth_curves(board(tmp_path), "Org/Model-8B")
+    assert [point.at for point in curves.points] == [0, 1, 2]
 
 
 def test_votes_of_several_sizes_do_not_hide_each_other(tmp_path: Path) -> None:

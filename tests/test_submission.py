@@ -140,6 +140,40 @@ def test_questions_without_hashes_are_not_taken_for_the_same(tmp_path: Path) -> 
     assert submission(path, CATALOGUE).tasks[TASK].question_set == ""
 
 
+def test_an_adapter_of_recovery_is_named_once(tmp_path: Path) -> None:
+    path = write_output(tmp_path, {TASK: [[True]]}, dropped=[3])
+    changed(path, lambda content: content["config"]["model_args"].update(peft="/home/someone/adapter"))
+    assert submission(path, CATALOGUE).variation == "peft=adapter"
+    changed(path, lambda content: content["config"]["pruning"].update(recovered={"kind": "lora", "steps": 3}))
+    run = submission(path, CATALOGUE)
+    assert run.variation == "" and run.pruning is not None and run.pruning.recovered == '{"kind": "lora", "steps": 3}'
+
+
+def test_samples_of_another_filter_are_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = changed_rows(write_output(tmp_path, {TASK: [[True]]}), lambda row: row.update(filter="other"))
+    with caplog.at_level(logging.WARNING, "lm_eval.tts"):
+        assert submission(path, CATALOGUE).samples == {}
+    assert "contains no samples of filter answer" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("fields", "grades"),
+    [
+        ({"filtered_resps": [["B", "A", ""]], "target": "B"}, ["correct", "wrong", "no answer"]),
+        ({"filtered_resps": [["42", "41", ""]], "acc": 1.0}, ["correct", "correct", "no answer"]),
+        ({"filtered_resps": ["42", "41", "40"], "acc": 0.0}, ["wrong"] * 3),
+        ({"filtered_resps": ["42", "41", "40"], "acc": 1 / 3}, ["not told"] * 3),
+    ],
+)
+def test_grades_without_reasons_come_from_letters_or_scores(
+    fields: dict[str, Any], grades: list[str], tmp_path: Path
+) -> None:
+    path = write_output(tmp_path, {"gsm8k": [[True, True, False]]})
+    changed_rows(path, lambda row: row.update({**fields, "graded": None}))
+    (row,) = read_source(path, CATALOGUE).samples("gsm8k")
+    assert [one.grade for one in row.outputs] == grades
+
+
 BROKEN: list[Change] = [
     lambda content: content.update(results=[]),
     lambda content: content.update(results={TASK: None}),
@@ -197,6 +231,22 @@ def test_rows_that_no_run_gives_are_refused_in_a_line(change: Change, message: s
     with pytest.raises(ResultsError) as caught:
         submission(path, CATALOGUE)
     assert message in str(caught.value) and "samples_tts" in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"{", "cannot be read as JSON"),
+        (b"[" * 100_000, "cannot be read as JSON"),
+        (b"[1]", "contains a list; expected an object"),
+    ],
+)
+def test_lines_that_are_no_rows_are_refused_in_a_line(content: bytes, message: str, tmp_path: Path) -> None:
+    path = write_output(tmp_path, {TASK: [[True]]})
+    next(tmp_path.glob("samples_*")).write_bytes(content)
+    with pytest.raises(ResultsError, match=f"jsonl: line 1: {message}") as caught:
+        submission(path, CATALOGUE)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -274,6 +324,9 @@ def test_a_models_text_keeps_all_but_tokens() -> None:
     )
 
 
+OF_CHAT = {"system_instruction": "Think it's hard", "chat_template": "{{ x }}", "fewshot_as_multiturn": True}
+
+
 def test_the_command_names_what_it_leaves_out(tmp_path: Path) -> None:
     given = {
         "pretrained": "/home/someone/M", "drop_layers": [3], "token": "abcdefgh", "cache_dir": "/home/someone",
@@ -281,13 +334,14 @@ def test_the_command_names_what_it_leaves_out(tmp_path: Path) -> None:
     }  # fmt: skip
     config = {"model_args": given, "gen_kwargs": {"temperature": 0.5}, "num_fewshot": 5, "limit": 3.0}
     path = write_output(tmp_path, {TASK: [[True]]}, dropped=[3], samples=False, config=config)
-    changed(path, lambda content: content.update(system_instruction="Think it's hard", chat_template="{{ x }}"))
+    changed(path, lambda content: content.update(OF_CHAT))
     words = shlex.split(submission(path, CATALOGUE, "Org/M").command, comments=True)
     assert words == [
         "lm_eval", "--model", "pruned-hf", "--model_args",
         "pretrained=Org/M,drop_layers=[3],peft=adapter,load_in_4bit=true", "--tasks", TASK,
         "--gen_kwargs", "temperature=0.5", "--num_fewshot", "5", "--batch_size", "32", "--limit", "3",
-        "--apply_chat_template", "--system_instruction", "Think it's hard", "--seed", "0,1234,1234,1234",
+        "--apply_chat_template", "--fewshot_as_multiturn", "--system_instruction", "Think it's hard",
+        "--seed", "0,1234,1234,1234",
     ]  # fmt: skip
     assert submission(path, CATALOGUE).command.endswith("# without cache_dir, token")
 

@@ -10,9 +10,11 @@ import pytest
 import yaml
 from datasets import Dataset
 from lm_eval.tasks import TaskManager
+from typer.testing import CliRunner
 
 from lm_eval_ext.authoring.variants import sync
 from lm_eval_ext.choices import LETTERS, shuffled
+from lm_eval_ext.cli import app
 from lm_eval_ext.errors import TaskError
 from lm_eval_ext.paths import TASKS
 from lm_eval_ext.testbed.problems import sums
@@ -145,6 +147,15 @@ def test_sync_writes_deletes_and_settles(tmp_path: Path) -> None:
     path.write_text(base % "8")
     assert {changed.name for changed in sync(tmp_path)} == {"t_b16.yaml"}
     assert not (tmp_path / "variants" / "t_b16.yaml").exists()
+
+
+def test_variants_that_are_out_of_date_are_listed_and_left_alone(tmp_path: Path) -> None:
+    write(tmp_path, "t.yaml", "task: t\nmetadata: {variants: {budgets: [8]}}\n")
+    done = CliRunner().invoke(app, ["tasks", "sync", str(tmp_path), "--check"])
+    assert done.exit_code == 1 and done.output == "variants/t_b8.yaml\n" and not (tmp_path / "variants").exists()
+    assert CliRunner().invoke(app, ["tasks", "sync", str(tmp_path)]).exit_code == 0
+    done = CliRunner().invoke(app, ["tasks", "sync", str(tmp_path), "--check"])
+    assert done.exit_code == 0 and done.output == "files out of date: 0\n"
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.utils import logging as theirs
 
 from lm_eval_ext.errors import ArchitectureError, TTSError
 from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
@@ -20,21 +21,23 @@ from lm_eval_ext.pruning.export import export
 from lm_eval_ext.pruning.layers import bypassed, decoder_layers
 from lm_eval_ext.pruning.loading import load_pruned
 from lm_eval_ext.pruning.recipe import Recipe
+from lm_eval_ext.pruning.twin import tiny_config
 from tests.checkpoints import write_checkpoint
 from tests.tokenizers import TEMPLATE, byte_tokenizer
 
 ROOT = Path(__file__).parent.parent
 
 CODE = """
+import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 
 class StrangeConfig(LlamaConfig):
     model_type = "strange"
 
-    def __init__(self, scale_by_index=False, blocks=None, sizes=None, **kwargs):
+    def __init__(self, scale_by_index=False, blocks=None, sizes=None, oddity="", **kwargs):
         super().__init__(**kwargs)
-        self.scale_by_index, self.blocks, self.sizes = scale_by_index, blocks, sizes
+        self.scale_by_index, self.blocks, self.sizes, self.oddity = scale_by_index, blocks, sizes, oddity
 
 
 class StrangeForCausalLM(LlamaForCausalLM):
@@ -49,6 +52,12 @@ class StrangeForCausalLM(LlamaForCausalLM):
                 layer.self_attn.scaling *= 1 + number
             if config.sizes:
                 layer.self_attn.scaling *= config.sizes[number]
+            if config.oddity == "idle":
+                layer.forward = lambda states, *_, **__: states
+            if config.oddity == "cache" and layers < 5:
+                layer.self_attn.layer_idx = 0
+        if config.oddity == "integers":
+            self.order = torch.nn.Parameter(torch.arange(3), requires_grad=False)
 """
 
 
@@ -113,6 +122,44 @@ def test_a_model_that_depends_on_the_index_is_refused_in_one_line(strange: Any) 
         pruned(folder)
     assert "\n" not in str(refusal.value)
     assert len(decoder_layers(pruned(folder, trust_layer_fields=True).model)) == 3
+
+
+@pytest.mark.parametrize(
+    ("oddity", "reason"),
+    [("idle", "its layers change nothing in a random twin"), ("cache", "generation with a cache differs by ")],
+)
+def test_a_model_that_shows_nothing_or_caches_wrongly_is_refused(oddity: str, reason: str, strange: Any) -> None:
+    with pytest.raises(ArchitectureError, match=reason) as refusal:
+        pruned(strange(oddity=oddity))
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_model_with_integers_among_its_weights_verifies_itself(strange: Any) -> None:
+    lm = pruned(strange(oddity="integers"))
+    assert lm.model.order.tolist() == [0, 1, 2] and len(decoder_layers(lm.model)) == 3
+
+
+def test_a_twin_that_is_not_tiny_is_refused(strange: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verification, "_LARGEST", 1000)
+    with pytest.raises(ArchitectureError, match=r"its sizes could not be reduced: \d+ parameters are left"):
+        pruned(strange())
+
+
+def test_sizes_by_layer_are_reduced_too() -> None:
+    config = AutoConfig.for_model("gemma3n_text")
+    tiny = tiny_config(config)
+    assert tiny.num_hidden_layers == len(tiny.intermediate_size) == len(config.intermediate_size)
+    assert max(tiny.intermediate_size) < 100 < min(config.intermediate_size)
+
+
+def test_progress_bars_that_were_off_stay_off() -> None:
+    theirs.disable_progress_bar()
+    try:
+        with verification.quiet_transformers():
+            pass
+        assert not theirs.is_progress_bar_enabled()
+    finally:
+        theirs.enable_progress_bar()
 
 
 def test_a_model_that_keeps_its_depth_is_refused_even_where_it_is_trusted(strange: Any) -> None:

@@ -14,6 +14,7 @@ from lm_eval_ext.statistics.intervals import Interval
 if TYPE_CHECKING:
     from lm_eval_ext.analysis.compare import Comparison, Planned
 
+_MANY = 1000  # samples that nobody would draw
 _IDS = 12  # ids of lost questions shown in one line
 
 
@@ -166,7 +167,8 @@ def _changes(rows: Sequence[Row]) -> str:
         for what, ids in (("lost", row.lost), ("won", row.won)):
             if ids:
                 more = f" and {len(ids) - _IDS} more" if len(ids) > _IDS else ""
-                lines.append(f"{row.task}: {len(ids)} questions {what}: {', '.join(map(str, ids[:_IDS]))}{more}")
+                number = "1 question" if len(ids) == 1 else f"{len(ids)} questions"
+                lines.append(f"{row.task}: {number} {what}: {', '.join(map(str, ids[:_IDS]))}{more}")
     return "\n".join(lines)
 
 
@@ -199,7 +201,8 @@ def sensitivity_lines(task: str, questions: int, samples: int, found: Sensitivit
         fewer = "no number of samples is enough" if per is None else f"{_counted(per)} of each of these"
         lines.append(
             f"{task}: an equally good model comes out as kept with a probability of {share(found.power)}; for 80% it "
-            f"takes about {found.needed.questions:,} questions, or {fewer}; beyond {_counted(most)}, more hardly help"
+            f"takes about {found.needed.questions:,} questions, or {fewer}"
+            + ("" if most is None or most > _MANY else f"; beyond {_counted(most)}, more hardly help")
         )
     return lines
 

@@ -8,7 +8,13 @@ from lm_eval_ext.analysis.evaluated import TaskScores
 from lm_eval_ext.statistics.gate import GateRow, Verdict
 from lm_eval_ext.statistics.intervals import Interval, mean_interval
 from lm_eval_ext.statistics.paired import difference_interval, ratio_interval, sign_flip_test
-from lm_eval_ext.statistics.power import Needed, detectable_loss, needed, power_of_keeping
+from lm_eval_ext.statistics.power import (
+    Needed,
+    detectable_loss,
+    detectable_loss_of_equals,
+    needed,
+    power_of_keeping,
+)
 
 _CLEARLY = 0.5  # difference of a question's scores from which it counts as lost or won
 
@@ -95,9 +101,10 @@ class Sensitivity(NamedTuple):
 def sensitivity(base: TaskScores, candidate: TaskScores | None, keep: float) -> Sensitivity:
     """What a comparison can show; without a candidate, what one with an equally good model could."""
     chance = chance_of(base)
-    other = base.scores if candidate is None else candidate.scores
     return Sensitivity(
-        detectable_loss(other, base.scores),
+        detectable_loss_of_equals(base.scores, base.samples)
+        if candidate is None
+        else detectable_loss(candidate.scores, base.scores),
         None if chance is None else needed(base.scores, base.samples, keep, chance=chance),
         None if chance is None else power_of_keeping(base.scores, base.samples, keep, chance=chance),
     )

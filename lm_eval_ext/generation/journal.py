@@ -136,12 +136,14 @@ class Journal:
         return int(version) if tables and version != VERSION else None
 
     def _write_ahead(self) -> None:
-        for attempt in range(_PATIENCE * 10):  # SQLite's timeout does not apply to this statement
+        tries = _PATIENCE * 10
+        while True:  # SQLite's timeout does not apply to this statement
             try:
                 self._db.execute("PRAGMA journal_mode=WAL")
                 break
             except sqlite3.OperationalError:
-                if attempt == _PATIENCE * 10 - 1:
+                tries -= 1
+                if not tries:
                     raise
                 time.sleep(0.1)
         self._db.execute("PRAGMA synchronous=NORMAL")

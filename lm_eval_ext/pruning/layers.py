@@ -114,7 +114,7 @@ def loss_sum(model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor) -> t
     target = ids[:, 1:].masked_fill(mask[:, 1:] == 0, -100).to(logits.device)
     loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="sum")
     if not torch.isfinite(loss):
-        raise ArchitectureError(f"the model's loss is {float(loss)} in {computed.dtype}; try dtype=bfloat16 or float32")
+        raise ArchitectureError(f"the model's loss is {loss.item()} in {computed.dtype}; try dtype=bfloat16 or float32")
     return loss, int((target != -100).sum())
 
 

@@ -70,18 +70,27 @@ def detectable_loss(scores: Sequence[float], base: Sequence[float]) -> float:
     return _REACH * math.sqrt(_variance(differences) / len(differences))
 
 
+def detectable_loss_of_equals(base: Sequence[float], samples: int) -> float:
+    """As `detectable_loss`, expected for a model as good as the base on every question: only samples differ.
+
+    >>> round(detectable_loss_of_equals([0.5] * 50, 8), 2)
+    0.11
+    """
+    return _REACH * math.sqrt(2 * spread(base, samples).samples / samples / len(base))
+
+
 class Needed(NamedTuple):
     """What it takes to show with a power of 80% that an equally good model is kept.
 
     Attributes:
         questions: with as many samples as now.
         samples: per question, with as many questions as now; None if no number of samples is enough.
-        most_samples: number of samples beyond which more hardly help.
+        most_samples: number of samples beyond which more hardly help; None if they always do.
     """
 
     questions: int
     samples: int | None
-    most_samples: int
+    most_samples: int | None
 
 
 def needed(base: Sequence[float], samples: int, keep: float, *, chance: float = 0.0) -> Needed | None:
@@ -111,7 +120,7 @@ def needed(base: Sequence[float], samples: int, keep: float, *, chance: float = 
     return Needed(
         questions,
         None if left <= 0 else max(1, math.ceil(drawn / left)),
-        math.ceil(drawn / (_SMALL * fixed)) if fixed else samples,
+        math.ceil(drawn / (_SMALL * fixed)) if fixed else None,
     )
 
 

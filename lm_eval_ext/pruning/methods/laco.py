@@ -9,8 +9,7 @@ algorithm 1, with the settings for Llama2-7B.
 
 `variant: reference_code` follows the authors' program (github.com/yangyifei729/LaCo): it starts one layer lower,
 because `highest` is the last layer's index instead of the number of layers; it goes down to layer 0; and after a merge
-it moves `interval` layers down from the current layer, and only restarts below the last layer if there is no such
-layer any more.
+it always moves `interval` layers down, even if fewer than `merged` layers are left above.
 """
 
 from __future__ import annotations
@@ -69,18 +68,18 @@ def _merge(  # the parameters of the paper's algorithm
     place = highest - merged
     progress = tqdm(total=count, desc="Layers merged")
     while place >= lowest and len(left) > context.depth - count:
+        # At least 1: `place` + 1 layers or more are left after a merge, and the next one is tried lower.
         more = min(merged - 1, len(left) - place - 1, count - (context.depth - len(left)))
-        tried = Merge(into=left[place], layers=tuple(left[place + 1 : place + 1 + more])) if more > 0 else None
-        same_answer = _similarity(context, reference, [*merges, tried], variant) if tried else 0.0
-        if tried and scores[tried.into] is None:
-            scores[tried.into] = same_answer
-        if tried and same_answer > threshold:
+        tried = Merge(into=left[place], layers=tuple(left[place + 1 : place + 1 + more]))
+        same_answer = _similarity(context, reference, [*merges, tried], variant)
+        scores[tried.into] = same_answer
+        if same_answer > threshold:
             merges.append(tried)
             left = [layer for layer in left if layer not in tried.layers]
             progress.update(more)
-            place = _next_place(place, len(left), merged, interval, variant)
-        elif tried is None and variant == "reference_code":  # the program treats an empty merge as kept
-            place = _next_place(place, len(left), merged, interval, variant)
+            place -= interval
+            if variant == "rdsc":
+                place = min(place, len(left) - merged)
         else:
             place -= 1
     progress.close()
@@ -92,14 +91,6 @@ def _merge(  # the parameters of the paper's algorithm
         )
     drop = tuple(layer for layer in range(context.depth) if layer not in left)
     return Removal(drop, tuple(scores), tuple(merges))
-
-
-def _next_place(place: int, left: int, merged: int, interval: int, variant: Variant) -> int:
-    """The layer to try next, after a merge that was kept."""
-    below = place - interval
-    if variant == "reference_code":
-        return below if below < left else left - 1 - merged
-    return min(below, left - merged)
 
 
 def _similarity(

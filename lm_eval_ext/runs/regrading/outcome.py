@@ -34,10 +34,8 @@ class TaskRegrading(NamedTuple):
         return f"{self.task}: {self.metric} {self.before:.4f} -> {self.after:.4f}, {moved} changed"
 
 
-def why_kept(version: int | None) -> str:
+def why_kept(version: int) -> str:
     """Why a task graded by this version is not regraded; empty if it should be."""
-    if version is None:
-        return "not graded by our grader"
     if version == GRADER_VERSION:
         return f"already graded by version {version}"
     if version > GRADER_VERSION:

@@ -40,8 +40,8 @@ def regrade_output(path: Path, *, write: bool) -> list[TaskRegrading]:
     content = read_json(path)
     _check_groups(content, path)
     outcomes, written = [], {}
-    for task in _our_tasks(content):
-        outcome, rows = _regraded(content, task, path)
+    for task, version in _our_tasks(content).items():
+        outcome, rows = _regraded(content, task, version, path)
         outcomes.append(outcome)
         if rows and (file := samples_file(path, task)):
             written[file] = "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
@@ -56,19 +56,21 @@ def _check_groups(content: Mapping[str, object], path: Path) -> None:
             raise ResultsError(f"{path}: groups.{group}: cannot regrade a group that averages its tasks")
 
 
-def _our_tasks(content: Mapping[str, object]) -> list[str]:
+def _our_tasks(content: Mapping[str, object]) -> dict[str, int]:
+    """The tasks that our grader graded, and its version."""
     configs = mapping(content.get("configs"))
-    return [task for task in mapping(content.get("results")) if graded_by(mapping(configs.get(task))) is not None]
+    versions = {task: graded_by(mapping(configs.get(task))) for task in mapping(content.get("results"))}
+    return {task: version for task, version in versions.items() if version is not None}
 
 
-def _regraded(content: Json, task: str, path: Path) -> tuple[TaskRegrading, list[Json]]:
+def _regraded(content: Json, task: str, version: int, path: Path) -> tuple[TaskRegrading, list[Json]]:
     """The outcome for a task, and its rows; replaces its scores in `content`."""
     config, results = content["configs"][task], content["results"][task]
     key = next((name for name in results if name.startswith(f"{_ACCURACY},")), "")
     before, file = number(results.get(key)), samples_file(path, task)
     if before is None:
         raise ResultsError(f"{path}: results.{task}: has no {_ACCURACY}, the metric of our grader")
-    reason = why_kept(graded_by(config)) or ("" if file else "its samples were not saved (--log_samples)")
+    reason = why_kept(version) or ("" if file else "its samples were not saved (--log_samples)")
     if file is None or reason:
         return TaskRegrading(task, _ACCURACY, before, kept_because=reason), []
     rows = sorted(raw_rows(file), key=lambda row: str(row.get("filter")))
@@ -83,7 +85,7 @@ def _regraded(content: Json, task: str, path: Path) -> tuple[TaskRegrading, list
 def _regrade_rows(rows: Sequence[Json], rules: Rules, results: Json, place: str) -> int:
     """Put the new scores into rows and results; returns the number of questions whose accuracy changed."""
     _check_sum(rows, rules, results, place)
-    graded = graded_again([_kept(row, place) for row in rows], rules)
+    graded = graded_again([_kept(row, place) for row in rows], rules, place)
     changed = [float(row[_ACCURACY]) != new.scores[_ACCURACY] for row, new in zip(rows, graded, strict=True)].count(
         True
     )

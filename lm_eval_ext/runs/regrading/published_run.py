@@ -66,7 +66,7 @@ def _why_not(source: Source, task: str, config: Mapping[str, object] | None) -> 
 
 
 def _rows(rows: Sequence[Sample], rules: Rules, place: str) -> list[Sample]:
-    graded = graded_again([_kept(row, place) for row in rows], rules)
+    graded = graded_again([_kept(row, place) for row in rows], rules, place)
     return [_row(row, new) for row, new in zip(rows, graded, strict=True)]
 
 

@@ -103,13 +103,18 @@ def rules_of(config: Mapping[str, object], filter_name: str, place: str) -> Rule
     )
 
 
-def graded_again(questions: Sequence[Kept], rules: Rules) -> list[Graded]:
+def graded_again(questions: Sequence[Kept], rules: Rules, place: str) -> list[Graded]:
     """Grade every question with the current grader.
+
+    Args:
+        questions: the questions of one task and filter.
+        rules: how the task extracts and grades answers.
+        place: location for error messages.
 
     Raises:
         ResultsError: a question has more texts than answers or fewer, so some samples were not saved.
     """
-    found = _answers(questions, rules) if rules.filter else [list(one.answers) for one in questions]
+    found = _answers(questions, rules, place) if rules.filter else [list(one.answers) for one in questions]
     return [
         Graded(
             [str(answer) for answer in answers],
@@ -121,10 +126,10 @@ def graded_again(questions: Sequence[Kept], rules: Rules) -> list[Graded]:
     ]
 
 
-def _answers(questions: Sequence[Kept], rules: Rules) -> list[list[str]]:
+def _answers(questions: Sequence[Kept], rules: Rules, place: str) -> list[list[str]]:
     short = next((number for number, one in enumerate(questions, 1) if len(one.texts) != len(one.answers)), None)
     if short is not None:
-        raise ResultsError(f"question {short}: does not have one answer for each text")
+        raise ResultsError(f"{place}: question {short}: does not have one answer for each text")
     find = FINDERS[str(rules.filter)]
     check_options(str(rules.filter), rules.filter_options)
     outputs, docs = [list(_outputs(one)) for one in questions], [one.doc for one in questions]
