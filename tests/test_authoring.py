@@ -11,7 +11,6 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from lm_eval_ext.authoring.task_fields import TaskFile
 from lm_eval_ext.cli import app
 from lm_eval_ext.cli.tasks import checked
 from lm_eval_ext.paths import LEADERBOARD, TASKS
@@ -116,6 +115,18 @@ BROKEN = {
         "{test: FOLDER/questions.jsonl}", "{test: FOLDER/questions.jsonl, train: FOLDER/questions.jsonl}", 5, "split",
     ),
 }  # fmt: skip
+
+
+def new(*words: str | Path) -> tuple[int, str]:
+    done = CliRunner().invoke(app, ["tasks", "new", *map(str, words)])
+    return done.exit_code, done.output
+
+
+def last_line(output: str) -> str:
+    """The error, after what loading the dataset showed."""
+    line = output.removesuffix("\n").rpartition("\n")[2]
+    assert line.startswith("lm-eval-tts: "), output
+    return line
 
 
 @pytest.fixture(scope="module")
@@ -242,67 +253,3 @@ def test_names_are_not_taken_twice(tmp_path: Path) -> None:
         ("name", "a"),
         ("name", "c"),
     ]
-
-
-def new(*words: str | Path) -> tuple[int, str]:
-    done = CliRunner().invoke(app, ["tasks", "new", *map(str, words)])
-    return done.exit_code, done.output
-
-
-def last_line(output: str) -> str:
-    """The error, after what loading the dataset showed."""
-    line = output.removesuffix("\n").rpartition("\n")[2]
-    assert line.startswith("lm-eval-tts: "), output
-    return line
-
-
-def test_a_new_benchmark_is_one_short_file_that_is_in_order(tmp_path: Path) -> None:
-    data = write_questions(tmp_path / "mine.jsonl")
-    code, output = new(
-        "mine", "--dataset", data, "--question", "problem", "--answer", "answer", "--license", "CC0-1.0",
-        "--budget", "64", "--votes", "8", "--to", tmp_path / "tasks",
-    )  # fmt: skip
-    assert code == 0, output
-    path = tmp_path / "tasks" / "mine" / "tts_mine.yaml"
-    assert len(path.read_text("utf-8").splitlines()) <= 12
-    assert {file.name for file in path.parent.rglob("*.yaml")} == {
-        "tts_mine.yaml",
-        "tts_mine_b64.yaml",
-        "tts_mine_maj8.yaml",
-    }
-    assert checked([tmp_path / "tasks"], data=True) == []
-    code, output = new(
-        "mine", "--dataset", data, "--question", "problem", "--answer", "answer", "--to", tmp_path / "tasks"
-    )
-    assert code == 1 and "exists" in output
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["Mine!"], "name='Mine!'; allowed"),
-        (["mine", "--question", "problm"], "did you mean problem?"),
-        (["mine", "--answer", "gold"], "has: problem, answer, kind"),
-        (["mine", "--dataset", "none.jsonl"], "no such file"),
-        (["mine", "--dataset", "broken.jsonl"], "dataset=broken.jsonl: cannot be loaded ("),
-        (["mine", "--dataset", "lab/mine"], "no split 'test'; lab/mine has: train"),
-        (["mine", "--dataset", str(TASKS / "_math")], "expected a name on the Hub, or a file ending in .jsonl"),
-    ],
-)
-def test_what_makes_no_benchmark_is_one_line(
-    words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    data = write_questions(tmp_path / "mine.jsonl")
-    (tmp_path / "broken.jsonl").write_text("{", "utf-8")
-    (tmp_path / "lab" / "mine").mkdir(parents=True)
-    write_questions(tmp_path / "lab" / "mine" / "train.jsonl")
-    given = {"--dataset": str(data), "--question": "problem", "--answer": "answer"}
-    given |= dict(zip(words[1::2], words[2::2], strict=True))
-    code, output = new(words[0], *(word for pair in given.items() for word in pair), "--to", tmp_path)
-    assert code == 1 and message in last_line(output)
-
-
-def test_the_schema_that_editors_read_is_the_one_that_is_checked() -> None:
-    written = json.loads((TASKS / "schema.json").read_text("utf-8"))
-    assert written == TaskFile.model_json_schema(), "run python -m lm_eval_ext.reference docs/reference"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lm_eval_ext.analysis.comparison import difference
-from lm_eval_ext.api import build_site
+from lm_eval_ext.api_results import build_site
 from lm_eval_ext.runs.catalogue import read_catalogue
 from lm_eval_ext.runs.load import load
 from lm_eval_ext.testbed.lm_eval_output import write_board, write_output

@@ -15,6 +15,7 @@ import lm_eval_ext as tts
 from lm_eval_ext.cli import app
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.testbed.lm_eval_output import scores, write_output
+from tests.shared import ROOT
 
 TASK = "tts_aime24_b1024"
 
@@ -200,3 +201,16 @@ def test_results_without_samples_say_what_is_missing(base: Path, tmp_path: Path)
     assert "have no samples" in compare(base, tmp_path, code=2)
     with pytest.raises(ResultsError, match="--log_samples"):
         tts.compare(base, tmp_path)
+
+
+def test_the_how_to_shows_what_the_command_prints() -> None:
+    """Every line of its output blocks, on the published runs of the embedded model."""
+    runs = ROOT / "leaderboard" / "results" / "tiny-chain"
+    base, candidate = (next(runs.glob(f"tiny-chain-{name}-*")) for name in ("dense", "shortgpt-1"))
+    printed = "\n".join(
+        compare(base, candidate, "--keep", 0.9, "--on", on, code=code)
+        for on, code in (("tts_chain", 1), ("tts_chain_short", 0))
+    )
+    page = (ROOT / "docs" / "howto" / "compare.md").read_text("utf-8")
+    shown = [line for block in page.split("```\n")[1::2] for line in block.splitlines() if line]
+    assert len(shown) > 30 and [line for line in shown if line not in printed.splitlines()] == []

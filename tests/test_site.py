@@ -10,7 +10,7 @@ import html5lib
 import pytest
 
 from lm_eval_ext.analysis.board import Board
-from lm_eval_ext.api import build_site
+from lm_eval_ext.api_results import build_site
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.runs.catalogue import read_catalogue
 from lm_eval_ext.runs.load import load

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from lm_eval_ext.api import build_site
+from lm_eval_ext.api_results import build_site
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.runs.catalogue import Catalogue, read_catalogue
 from lm_eval_ext.runs.load import Source, files, read_source
