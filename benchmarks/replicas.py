@@ -243,7 +243,8 @@ def with_ray(actors: int, rate: int, slots: int) -> None:
     cluster = Cluster(None, actors)
     pool = RayPool(lambda: Sleeper(slots, rate / actors / slots), cluster, Needs(actors, 0, 0))
     pool.identity()
-    traces = lengths(max(1, rate * 60 // 9000))  # about a minute, and the longest trace after it
+    # About a minute. Traces are shorter than real ones, so that there is more to dispatch, and the last end in time.
+    traces = [min(4000, length // 4) for length in lengths(max(1, rate * 60 // (MEDIAN // 4 + ANSWERS * ANSWER)))]
     counted = 0
 
     def on_completion(job: Job, completion: Completion) -> list[Job]:
