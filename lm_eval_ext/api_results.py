@@ -112,6 +112,7 @@ def build_site(results: Sequence[str | Path], out: str | Path, *, site: str | Pa
         ArgumentError: a library from the extra `leaderboard` is missing.
         ResultsError: a file is invalid; the message names file and field.
 
+    >>> import tempfile
     >>> from lm_eval_ext.paths import LEADERBOARD
     >>> build_site([LEADERBOARD / "results"], tempfile.mkdtemp()).name
     'index.html'

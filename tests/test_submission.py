@@ -14,7 +14,9 @@ import pytest
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.runs.catalogue import read_catalogue
 from lm_eval_ext.runs.load import read_source
+from lm_eval_ext.runs.run import read_json
 from lm_eval_ext.runs.submission import submission
+from lm_eval_ext.runs.task_results import AccuracyKey, task_rows
 from lm_eval_ext.testbed.lm_eval_output import write_output
 
 CATALOGUE = read_catalogue()
@@ -168,7 +170,7 @@ def test_grades_without_reasons_come_from_letters_or_scores(
 ) -> None:
     path = write_output(tmp_path, {"gsm8k": [[True, True, False]]})
     changed_rows(path, lambda row: row.update({**fields, "graded": None}))
-    (row,) = read_source(path, CATALOGUE).samples("gsm8k")
+    (row,) = task_rows(path, read_json(path), AccuracyKey("gsm8k", "answer", "acc"), CATALOGUE)
     assert [one.grade for one in row.outputs] == grades
 
 
