@@ -22,9 +22,9 @@ demo: setup
 	@$(PY) -m lm_eval_ext.analysis.demo $(OUT)/results
 	@echo "As a web page: $(OUT)/site/index.html"
 
-# Two processes of one thread each: faster than threads for small models.
+# Two processes of one thread each: faster than threads for small models. The documentation's commands run in `make docs`.
 test: $(SMOLLM2)/model.safetensors lint
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --deselect tests/test_docs.py::test_commands_run
 
 # The small real model that the tests load.
 models: $(SMOLLM2)/model.safetensors
@@ -96,7 +96,7 @@ test-exporters: setup
 # Builds the documentation site.
 docs: setup
 	$(PY) -m pip install --quiet --editable '.[docs]'
-	$(PY) -m pytest tests/test_docs.py -k pages_are_built
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 tests/test_docs.py -k 'pages_are_built or commands_run'
 	$(PY) -m examples.write --run
 	$(PY) -m mkdocs build
 
