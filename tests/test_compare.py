@@ -132,6 +132,29 @@ def test_seeds_are_pooled_and_repetitions_count_once(base: Path, tmp_path: Path)
     assert rows[0].candidate.estimate == pytest.approx(sum(alone) / 2)
 
 
+def test_seeds_of_the_model_argument_are_pooled_and_greedy_repetitions_are_one(base: Path, tmp_path: Path) -> None:
+    for seed in (1, 2):
+        settings = {"settings": {"seed": str(seed)}}
+        write_output(tmp_path / "two" / str(seed), {TASK: scores(0.6, 90, 8, seed)}, dropped=(3,), config=settings)
+    assert tts.compare(base, tmp_path / "two").rows[0].samples == (8, 16)
+    for name, dropped in (("greedy", ()), ("other", (3,))):
+        path = write_output(tmp_path / name, {TASK: [[True] * 4, [False] * 4] * 20}, dropped=dropped)
+        content = json.loads(path.read_text())
+        content["configs"][TASK]["generation_kwargs"] = {"do_sample": False, "temperature": 1.0}
+        path.write_text(json.dumps(content))
+    assert tts.compare(tmp_path / "greedy", tmp_path / "other").rows[0].samples == (1, 1)
+
+
+def test_a_row_whose_score_of_guessing_is_unknown_decides_nothing(tmp_path: Path) -> None:
+    for name, dropped in (("base", ()), ("other", (3,))):
+        path = write_output(tmp_path / name, {"stock_choice": scores(0.9, 300, 4)}, dropped=dropped)
+        content = json.loads(path.read_text())
+        del content["results"]["stock_choice"]["graded,answer"]
+        path.write_text(json.dumps(content))
+    found = compare(tmp_path / "base", tmp_path / "other", "--keep", 0.5, code=3)
+    assert "not measurable, because the score of guessing is not known" in found and "left out" in found
+
+
 def test_the_score_of_guessing_is_taken_off(tmp_path: Path) -> None:
     for name, accuracy, dropped in (("base", 0.8, ()), ("other", 0.52, (3,)), ("guesser", 0.25, (3, 4))):
         path = write_output(tmp_path / name, {"tts_gpqa_diamond": scores(accuracy, 198, 4)}, dropped=dropped)
@@ -186,7 +209,8 @@ def test_json_html_frame_and_file(base: Path, tmp_path: Path) -> None:
 
 def test_several_candidates_stand_side_by_side(base: Path, tmp_path: Path) -> None:
     folders = [model(tmp_path / str(layer), 0.7 + 0.1 * layer, (layer,)) for layer in range(2)]
-    found = compare(base, *folders, "--keep", 0.9, code=1)
+    found = compare(base, *folders, "--keep", 0.9, "--html", tmp_path / "page.html", code=1)
+    assert (tmp_path / "page.html").read_text("utf-8").count("<html") == 1
     assert found.count("candidate:") == 2 and "2 candidates, share of the base's accuracy" in found
 
 

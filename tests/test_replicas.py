@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from lm_eval_ext.errors import EngineError
 from lm_eval_ext.generation.engine import FollowUp, LocalEngine, Poll, ScriptedEngine, no_more
-from lm_eval_ext.generation.engines.dispatch import Advanced, Event, Lost, Numbered, Ready, ReplicaEngine
+from lm_eval_ext.generation.engines.dispatch import Advanced, Called, Event, Lost, Numbered, Ready, ReplicaEngine
 from lm_eval_ext.generation.engines.replica import Identity, Progress, Replica
+from lm_eval_ext.generation.engines.scatter import scattered
 from lm_eval_ext.generation.request import Completion, Job, Sampling, Stop
 
 END = 9
@@ -160,6 +161,53 @@ def test_replicas_that_die_without_finishing_anything_end_the_run() -> None:
     with pytest.raises(EngineError, match=r"replica \d has died 4 times without finishing anything: killed"):
         outcome(ReplicaEngine(pool, 100).run, JOBS)
     assert pool.closed
+
+
+# Requests that are no jobs ------------------------------------------------------------------------------
+
+
+class CallPool:
+    """Replicas that answer calls in order; the first calls are lost."""
+
+    def __init__(self, asked: int, lost: int) -> None:
+        self.asked, self.lost = asked, lost
+        self.calls: list[tuple[int, list[object]]] = []
+
+    def free(self) -> list[int]:
+        return sorted(set(range(self.asked)) - {replica for replica, _ in self.calls})
+
+    def call(self, replica: int, method: str, requests: Sequence[object]) -> None:
+        self.calls.append((replica, [(method, request) for request in requests]))
+
+    def events(self) -> list[Event]:
+        replica, results = self.calls.pop(0)
+        if self.lost:
+            self.lost -= 1
+            return [Lost(replica, "killed")]
+        return [Called(replica, results)]
+
+
+def test_other_requests_come_back_in_order_also_from_replicas_that_died() -> None:
+    pool: Any = CallPool(3, lost=3)
+    requests = list(range(50))
+    assert scattered(pool, "loglikelihood", requests) == [("loglikelihood", request) for request in requests]
+    assert scattered(pool, "loglikelihood", []) == []
+
+
+def test_other_requests_that_kill_every_replica_end_the_run() -> None:
+    pool: Any = CallPool(1, lost=10**9)
+    with pytest.raises(EngineError, match="replica 0 has died 4 times"):
+        scattered(pool, "loglikelihood", [1, 2])
+
+
+def test_replicas_that_die_while_they_load_end_the_run() -> None:
+    from lm_eval_ext.generation.engines.ray import RayPool
+
+    pool = RayPool.__new__(RayPool)  # without Ray: only waiting for the first replica is tested
+    pool._identity = None
+    pool.events = lambda: [Lost(0, "out of memory")]  # type: ignore[method-assign]  # in place of Ray's
+    with pytest.raises(EngineError, match="replica 0 has died 4 times without finishing anything: out of memory"):
+        pool.identity()
 
 
 # One replica --------------------------------------------------------------------------------------------

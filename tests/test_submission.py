@@ -101,6 +101,8 @@ def test_a_group_that_goes_in_circles_ends(tmp_path: Path) -> None:
         ({"model_args": "pretrained=Org/M,load_in_4bit=True"}, "dense, load_in_4bit=true"),
         ({"model_args": {"peft": "/home/someone/my-adapter"}}, "dense, peft=my-adapter"),
         ({"model_args": "load_in_8bit=False,dtype=float16"}, "dense"),
+        ({"model_args": "thinking=on,stop_loops=off,protocol=default"}, "dense"),
+        ({"model_args": "thinking=off"}, "dense, thinking=off"),
     ],
 )
 def test_a_model_that_is_varied_is_another_one(config: dict[str, Any], label: str, tmp_path: Path) -> None:

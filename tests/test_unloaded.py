@@ -83,3 +83,16 @@ def test_a_damaged_cache_is_ignored(loads: list[str], tmp_path: Path) -> None:
     file.write_text("{")
     assert run() == first
     assert len(loads) == 2
+
+
+def test_costs_that_cannot_be_told_do_not_end_a_run(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from lm_eval_ext.harness import costs
+
+    def broken(config: object) -> None:
+        raise RuntimeError("no such layer")
+
+    monkeypatch.setattr(costs, "_on_meta", broken)
+    assert set(tts.load(journal="off").get_model_info()["costs"]) == {"peak_memory"}
+    assert "cannot be told from the config: no such layer" in caplog.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -31,10 +32,13 @@ def fragment(comparison: Comparison) -> str:
     return f"{names}<table><thead><tr>{header}</tr></thead><tbody>{rows}</tbody></table>{verdict}"
 
 
-def page(comparison: Comparison) -> str:
-    """A page with the table and the whole text."""
+def page(comparisons: Sequence[Comparison]) -> str:
+    """A page with the table and the whole text of each comparison."""
+    parts = "".join(
+        f"<h2>{escape(one.candidate)}</h2>{fragment(one)}<h3>In full</h3><pre>{escape(text(one))}</pre>"
+        for one in comparisons
+    )
     return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(comparison.candidate)}</title>'
-        f"<style>{_STYLE}</style></head><body><h1>Does it still reason?</h1>{fragment(comparison)}"
-        f"<h2>In full</h2><pre>{escape(text(comparison))}</pre></body></html>\n"
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Does it still reason?</title>'
+        f"<style>{_STYLE}</style></head><body><h1>Does it still reason?</h1>{parts}</body></html>\n"
     )

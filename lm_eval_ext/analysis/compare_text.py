@@ -69,8 +69,15 @@ def _accuracies(comparison: Comparison) -> str:
 
 
 def _accuracy(row: Row) -> tuple[str, ...]:
-    samples = f"{row.questions} x {row.samples[1]}"
-    return (row.task, samples, ranged(row.base), ranged(row.candidate), ranged(row.difference), ranged(row.kept))
+    samples = ", ".join(map(str, dict.fromkeys(row.samples)))
+    return (
+        row.task,
+        f"{row.questions} x {samples}",
+        ranged(row.base),
+        ranged(row.candidate),
+        ranged(row.difference),
+        ranged(row.kept),
+    )
 
 
 def sentence(row: Row, keep: float | None) -> str:

@@ -62,12 +62,6 @@ class EvaluatedModel:
     run: Run
     tasks: Mapping[str, TaskScores]
 
-    @property
-    def runs(self) -> list[Run]:
-        """All its runs."""
-        found = {source.run.id: source.run for task in self.tasks.values() for source in task.sources}
-        return [found[name] for name in sorted(found)]
-
 
 def read_model(path: Path, catalogue: Catalogue) -> EvaluatedModel:
     """Read one model from a folder of results, a results file, or a published run.
@@ -101,29 +95,39 @@ def _model(run: Run) -> tuple[str, ...]:
 
 
 def _pooled(name: str, sources: Sequence[Source]) -> TaskScores:
-    first = sources[0]
+    distinct = _distinct(name, [one for one in sources if name in one.run.samples] or sources[:1])
+    first = distinct[0]
     result = first.run.tasks[name]
-    distinct = _distinct(name, sources)
     rows = [source.samples(name) for source in distinct]
     if not all(rows):
-        scores = _mean([source.run.tasks[name].scores for source in distinct if source.run.tasks[name].scores])
-        return TaskScores(result, first.run, (), result.repeats * len(distinct), {"acc": scores}, tuple(distinct))
+        return TaskScores(result, first.run, (), result.repeats, {"acc": result.scores}, (first,))
     for source, some in zip(distinct, rows, strict=True):
         if [row.hash for row in some] != [row.hash for row in rows[0]]:
             raise ResultsError(f"{source.path}: {name}: other questions than in {first.path}; they are no repetitions")
     counts = [source.run.tasks[name].repeats for source in distinct]
     ids = tuple(row.id for row in rows[0])
-    return TaskScores(result, first.run, ids, sum(counts), _metrics(rows, counts), tuple(distinct))
+    samples = 1 if _is_greedy(result) else sum(counts)  # greedy repetitions are all the same
+    return TaskScores(result, first.run, ids, samples, _metrics(rows, counts), tuple(distinct))
 
 
 def _distinct(name: str, sources: Sequence[Source]) -> list[Source]:
-    """The runs with samples of their own: one for each set of seeds, and only one if the model was greedy."""
-    sampling = sources[0].run.tasks[name].sampling
-    greedy = "do_sample=True" not in sampling and re.search(r"temperature=0*\.?0*[1-9]", sampling) is None
+    """The runs with samples of their own: one for each seed, and only one if the model was greedy."""
+    greedy = _is_greedy(sources[0].run.tasks[name])
     found: dict[str, Source] = {}
     for source in sources:
-        found.setdefault("" if greedy else str(sorted(source.run.seeds.items(), key=str)), source)
+        found.setdefault("" if greedy else _seed(source.run), source)
     return list(found.values())
+
+
+def _is_greedy(task: TaskResult) -> bool:
+    if "do_sample=False" in task.sampling:
+        return True
+    return "do_sample=True" not in task.sampling and re.search(r"temperature=0*\.?0*[1-9]", task.sampling) is None
+
+
+def _seed(run: Run) -> str:
+    """The seed of the samples; in runs from before it was recorded, and of stock model classes, all seeds."""
+    return run.settings.get("seed") or str(sorted(run.seeds.items(), key=str))
 
 
 def _metrics(rows: Sequence[Sequence[Sample]], counts: Sequence[int]) -> dict[str, tuple[float, ...]]:

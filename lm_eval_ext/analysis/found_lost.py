@@ -180,6 +180,8 @@ def _traces(benchmark: str, tasks: Sequence[TaskScores]) -> Traces:
     blocks, ids = [], tasks[0].ids
     for number in range(len(tasks[0].sources)):
         rows = [task.sources[number].samples(task.name) for task in tasks]
+        if not all(rows):
+            raise ValueError("no samples were saved, so nothing can be told about traces")
         blocks.append(np.array([_question(some) for some in zip(*rows, strict=True)], dtype=np.float64))
     budgets = tuple(task.result.budget for task in tasks)
     return Traces(benchmark, budgets, ids, np.concatenate(blocks, axis=1))

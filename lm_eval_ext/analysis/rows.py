@@ -73,15 +73,16 @@ def row_of(base: TaskScores, candidate: TaskScores) -> Row:
 
 
 def chance_of(task: TaskScores) -> float | None:
-    """The score of guessing: as recorded, and 0 for a free-form answer that our grader compared."""
+    """The score of guessing: as recorded, and 0 for a free-form answer; None if it is not known."""
     if task.result.chance is not None:
         return task.result.chance
-    return 0.0 if "graded" in task.result.metrics else None
+    return 0.0 if "graded" in task.result.metrics or task.result.score == "exact_match" else None
 
 
-def gate_row(base: TaskScores, candidate: TaskScores) -> GateRow:
-    """The scores that decide a gated row."""
-    return GateRow(candidate.scores, base.scores, chance_of(base) or 0.0)
+def gate_row(base: TaskScores, candidate: TaskScores) -> GateRow | None:
+    """The scores that decide a gated row; None if the score of guessing is not known, so that nothing is measurable."""
+    chance = chance_of(base)
+    return None if chance is None else GateRow(candidate.scores, base.scores, chance)
 
 
 class Sensitivity(NamedTuple):

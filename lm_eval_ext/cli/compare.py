@@ -70,6 +70,9 @@ def compare(
         kind = "" if isinstance(error, (TTSError, OSError)) else f"{type(error).__name__}: "
         print(f"lm-eval-tts: {kind}{' '.join(str(error).split())}", file=sys.stderr)
         code = NO_VERDICT
+    except KeyboardInterrupt:
+        print("lm-eval-tts: interrupted", file=sys.stderr)
+        code = NO_VERDICT
     raise typer.Exit(code)
 
 
@@ -151,4 +154,4 @@ def _write(found: Sequence[Comparison], json: Path | None, html: Path | None) ->
         parts = ",\n".join(one.to_json() for one in found)
         json.write_text(f"{parts}\n" if len(found) == 1 else f"[{parts}]\n", encoding="utf-8")
     if html:
-        html.write_text("".join(map(page, found)), encoding="utf-8")
+        html.write_text(page(found), encoding="utf-8")

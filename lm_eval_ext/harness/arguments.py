@@ -257,7 +257,7 @@ def chosen_recipe(
 def run_name(model_name: str, model_args: ModelArgs) -> str:
     """lm-eval's name for a run plus what was dropped or switched off, so that different runs never share a folder."""
     arguments = parse_model_args(model_args)
-    control = "-nothinking" if arguments.get("thinking") in ("off", False) else ""
+    control = "-nothinking" if str(arguments.get("thinking")).lower() in ("off", "no", "false") else ""
     control += "-paper" if arguments.get("protocol") == "paper" else ""
     return f"{_model_name(model_name, arguments)}{control}"
 

@@ -54,6 +54,11 @@ class ThinkingRequests:
         self.prompts = Prompts(lm, arguments.auto_chat_template, arguments.thinking)
         self._warned_closed: set[str] = set()
 
+    @property
+    def seed(self) -> int:
+        """The seed from which all sampling seeds are derived."""
+        return _torch_seed() if self.arguments.seed is None else self.arguments.seed
+
     def run(self, instances: Sequence[Instance], disable_tqdm: bool = False) -> list[Generation]:
         """Return one generation per instance, in order.
 
@@ -132,7 +137,7 @@ class ThinkingRequests:
                 self._engine(codec, requests, planned, progress),
                 codec,
                 thinking_format,
-                base_seed=_torch_seed() if self.arguments.seed is None else self.arguments.seed,
+                base_seed=self.seed,
                 max_length=self.lm.max_length,
                 stop_loops=self.arguments.stop_loops,
                 on_result=lambda index, generation: progress.on_result(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import resource
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ from lm_eval_ext.pruning.architecture import text_config
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+logger = logging.getLogger("lm_eval.tts")
 
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 _WINDOWED = ("sliding_attention", "chunked_attention")
@@ -26,12 +29,17 @@ def costs_of(config: PreTrainedConfig, element: int) -> dict[str, float]:
     Returns:
         `parameters`; `active_parameters`, those that a token is multiplied with; `weight_bytes`; `layers`,
         `attention_heads`, `kv_heads`, `head_size`; `window` and `windowed_layers` if some attend only to the last
-        tokens; `kv_element_bytes`. Empty for a model that transformers cannot build from its config.
+        tokens; `kv_element_bytes`. Empty, with a warning, if they cannot be told from the config.
     """
     try:
-        model = _on_meta(config)
-    except (ValueError, TypeError, AttributeError, ImportError):
+        return _sizes(config, element)
+    except Exception as error:  # a model class may raise anything, and this must not end a run that has its results
+        logger.warning("what a token costs cannot be told from the config: %s", " ".join(str(error).split())[:200])
         return {}
+
+
+def _sizes(config: PreTrainedConfig, element: int) -> dict[str, float]:
+    model = _on_meta(config)
     text = text_config(config)
     heads = getattr(text, "num_attention_heads", None)
     total = sum(parameter.numel() for parameter in model.parameters())

@@ -19,6 +19,7 @@ from lm_eval_ext.generation.engines.ray import RayPool
 from lm_eval_ext.generation.engines.ray_cluster import Cluster, Needs
 from lm_eval_ext.generation.engines.replica import Identity
 from lm_eval_ext.generation.engines.scatter import scattered
+from lm_eval_ext.harness.costs import device_name
 from lm_eval_ext.harness.thinking_model import ThinkingModel
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class ReplicaModel:
     @property
     def identity(self) -> Identity:
         """What all replicas must have in common."""
-        return Identity(self._lm.fingerprint, self._lm.versions, self._lm.loaded_facts())
+        return Identity(self._lm.fingerprint, self._lm.versions, self._lm.loaded_facts() | {"device": device_name()})
 
     def engine(self, tokens: int, on_tokens: Callable[[int], None]) -> LocalEngine:
         """An engine for texts of up to `tokens` tokens."""

@@ -40,13 +40,20 @@ def model_arguments(config: Mapping[str, object]) -> dict[str, object]:
 def variation(arguments: Mapping[str, object], content: Mapping[str, object]) -> str:
     """Settings that change the model or how it is prompted: `load_in_4bit=true, peft=adapter`."""
     given = {name: arguments[name] for name in _VARYING if arguments.get(name) is not None}
-    told = [f"{name}={_shown(name, value)}" for name, value in given.items() if value != _USUAL.get(name)]
+    told = [f"{name}={_shown(name, value)}" for name, value in given.items() if not _is_usual(name, value)]
     generation = mapping(content.get("config")).get("gen_kwargs")
     if generation:
         told.append(f"gen_kwargs: {_pairs(generation) if isinstance(generation, dict) else line(generation)}")
     if content.get("system_instruction"):
         told.append(f"system_instruction: {line(content['system_instruction'], 100)}")
     return line(", ".join(told))
+
+
+def _is_usual(name: str, value: object) -> bool:
+    """Whether a setting has its default value; a flag may be written as a word."""
+    usual = _USUAL.get(name)
+    words = ("true", "on", "yes") if usual else ("false", "off", "no")
+    return value == usual or (isinstance(usual, bool) and str(value).lower() in words)
 
 
 def command_of(content: Mapping[str, object], tasks: Sequence[str], base: str) -> str:

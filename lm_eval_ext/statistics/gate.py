@@ -38,11 +38,11 @@ class Gate(NamedTuple):
     rows: tuple[Verdict | None, ...]
 
 
-def gate(rows: Sequence[GateRow], keep: float) -> Gate:
+def gate(rows: Sequence[GateRow | None], keep: float) -> Gate:
     """Decide whether a model keeps a share of the base's accuracy in every row.
 
     Args:
-        rows: the gated tasks.
+        rows: the gated tasks; None for one in which nothing is measurable.
         keep: the share, such as 0.95.
 
     Raises:
@@ -54,9 +54,9 @@ def gate(rows: Sequence[GateRow], keep: float) -> Gate:
     if not 0 < keep < 1:
         raise ValueError(f"keep={keep}; expected a share between 0 and 1")
     found: list[Verdict | None] = [None] * len(rows)
-    bounds = {index: _bounds(row, 1 - _LEVEL) for index, row in enumerate(rows)}
+    bounds = {index: _bounds(row, 1 - _LEVEL) for index, row in enumerate(rows) if row is not None}
     measurable = [index for index, (low, _) in bounds.items() if not np.isnan(low)]
-    corrected = holm([loss_p_value(rows[index], keep) for index in measurable])
+    corrected = holm([loss_p_value(row, keep) for index in measurable if (row := rows[index]) is not None])
     for index, p_value in zip(measurable, corrected, strict=True):
         found[index] = "lost" if p_value <= _LEVEL else "kept" if bounds[index][0] >= keep else "undecided"
     verdicts = [found[index] for index in measurable]

@@ -57,6 +57,31 @@ class Called:
 Event = Ready | Advanced | Lost | Called
 
 
+class Restarts:
+    """Counts how often each replica has died since it last finished something, and gives up after too many."""
+
+    def __init__(self) -> None:
+        self._deaths: dict[int, int] = {}
+
+    def progress(self, replica: int) -> None:
+        """A replica has finished something."""
+        self._deaths.pop(replica, None)
+
+    def lost(self, event: Lost) -> None:
+        """A replica has died.
+
+        Raises:
+            EngineError: it has died four times without finishing anything.
+        """
+        deaths = self._deaths[event.replica] = self._deaths.get(event.replica, 0) + 1
+        if deaths > _MOST_RESTARTS:
+            raise EngineError(
+                f"replica {event.replica} has died {deaths} times without finishing anything: {event.reason}; what "
+                "has been finished is in the journal"
+            )
+        logger.warning("replica %d has died and is started again: %s", event.replica, event.reason)
+
+
 class Pool(Protocol):
     """Replicas of one model, known by number; some may not be there yet.
 
@@ -154,7 +179,7 @@ class _Dispatch:
         self.queue = deque(jobs)
         self.on_completion = on_completion
         self.seats: dict[int, _Seat] = {}
-        self.restarts: dict[int, int] = {}
+        self.restarts = Restarts()
         self._numbers = count()
 
     @property
@@ -190,7 +215,7 @@ class _Dispatch:
         lost = self.seats.pop(event.replica, None)
         self.queue.extendleft(reversed(list(lost.jobs.values())) if lost else ())
         if isinstance(event, Lost):
-            self._lost(event)
+            self.restarts.lost(event)
         elif isinstance(event, Ready):
             self.seats[event.replica] = _Seat(event.slots)
         self.engine.on_replicas(len(self.seats), self.pool.asked)
@@ -200,19 +225,10 @@ class _Dispatch:
         seat.free, seat.slots = True, progress.slots
         self.engine.on_tokens(progress.tokens)
         if progress.number is not None and progress.completion is not None:
-            self.restarts.pop(event.replica, None)
+            self.restarts.progress(event.replica)
             job = seat.jobs.pop(progress.number)
             follow_ups: Iterable[Job] = self.on_completion(job, progress.completion)
             seat.follow_ups = [self._numbered(seat, follow_up) for follow_up in follow_ups]
-
-    def _lost(self, event: Lost) -> None:
-        restarts = self.restarts[event.replica] = self.restarts.get(event.replica, 0) + 1
-        if restarts > _MOST_RESTARTS:
-            raise EngineError(
-                f"replica {event.replica} has died {restarts} times without finishing anything: {event.reason}; what "
-                "has been finished is in the journal"
-            )
-        logger.warning("replica %d has died and is started again: %s", event.replica, event.reason)
 
     def drain(self) -> None:
         """Take the last answers, so that the next run starts with free replicas."""

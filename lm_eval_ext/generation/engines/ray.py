@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from lm_eval_ext.errors import EngineError, TTSError
-from lm_eval_ext.generation.engines.dispatch import Advanced, Called, Event, Lost, Numbered, Ready
+from lm_eval_ext.generation.engines.dispatch import Advanced, Called, Event, Lost, Numbered, Ready, Restarts
 from lm_eval_ext.generation.engines.ray_cluster import Cluster, Needs, node_id
 from lm_eval_ext.generation.engines.replica import Identity, LoadedModel, Place, Progress, Replica
 
@@ -38,7 +38,6 @@ class RayPool:
     """
 
     def __init__(self, factory: Callable[[], LoadedModel], cluster: Cluster, needs: Needs) -> None:
-        self._cluster = cluster
         self._ray = cluster.ray
         self.asked = needs.replicas
         self.restarts = 0
@@ -64,9 +63,16 @@ class RayPool:
         return len(self._loading)
 
     def identity(self) -> Identity:
-        """Identity of the model, once the first replica has loaded it; all others must have the same."""
+        """Identity of the model, once the first replica has loaded it; all others must have the same.
+
+        Raises:
+            EngineError: loading fails, or a replica dies again and again while it loads.
+        """
+        restarts = Restarts()
         while self._identity is None:
-            self.events()
+            for event in self.events():
+                if isinstance(event, Lost):
+                    restarts.lost(event)
         return self._identity
 
     def begin(self, tokens: int) -> None:

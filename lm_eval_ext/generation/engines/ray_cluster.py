@@ -66,15 +66,12 @@ class Cluster:
             reason = " ".join(str(error).split())
             raise ArgumentError(f"ray_address={self.address}: Ray cannot be reached or started ({reason})") from error
 
-    def needs(
-        self, replicas: int | Literal["auto"], gpus: int | None = None, *, across_nodes: bool | None = None
-    ) -> Needs:
+    def needs(self, replicas: int | Literal["auto"], gpus: int | None = None) -> Needs:
         """What a number of replicas takes.
 
         Args:
             replicas: number of replicas; "auto" for as many as there are GPUs for, or without GPUs, one per machine.
             gpus: GPUs of each; None for one, if there are any.
-            across_nodes: whether a replica's GPUs may be on several machines; None if no machine has enough.
 
         Raises:
             ArgumentError: Ray was started on this machine, and it has too few GPUs.
@@ -92,8 +89,7 @@ class Cluster:
                 f"data_parallel_size={replicas}: {number} replicas with {gpus} GPUs each don't fit this machine, which "
                 f"has {there}; give a smaller number, or the ray_address of a cluster"
             )
-        if across_nodes is None:
-            across_nodes = gpus > 1 and gpus > max(int(node.get("GPU", 0)) for node in nodes)
+        across_nodes = gpus > 1 and gpus > max(int(node.get("GPU", 0)) for node in nodes)
         cpus = [int(node.get("CPU", 0)) for node in nodes]
         share = max(1, min(sum(cpus) // number, *cpus, _MOST_CPUS))
         return Needs(number, gpus, 1 if gpus else share, across_nodes)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from lm_eval_ext.generation.engines.dispatch import Called, Lost
+from lm_eval_ext.generation.engines.dispatch import Called, Lost, Restarts
 from lm_eval_ext.generation.engines.ray import RayPool
-
-logger = logging.getLogger("lm_eval.tts")
 
 _PARTS = 4  # per replica, so that a slow one takes fewer
 
@@ -35,6 +32,7 @@ def scattered(
     waiting = deque(range(0, len(requests), size))
     running: dict[int, int] = {}
     results: dict[int, list[object]] = {}
+    restarts = Restarts()
     while waiting or running:
         for replica in pool.free():
             if waiting:
@@ -42,9 +40,10 @@ def scattered(
                 pool.call(replica, method, requests[running[replica] : running[replica] + size])
         for event in pool.events():
             if isinstance(event, Called):
+                restarts.progress(event.replica)
                 results[running.pop(event.replica)] = event.results
                 on_results(len(event.results))
-            elif isinstance(event, Lost) and event.replica in running:
-                logger.warning("replica %d has died and is started again: %s", event.replica, event.reason)
-                waiting.appendleft(running.pop(event.replica))
+            elif isinstance(event, Lost):
+                restarts.lost(event)
+                waiting.extendleft([running.pop(event.replica)] if event.replica in running else ())
     return [result for start in sorted(results) for result in results[start]]

@@ -201,7 +201,8 @@ class PrunedLM(ABC):
             "tokenizer": digest_of_tokenizer(self.tokenizer),
             "stop_loops": str(self.arguments.stop_loops),
             "token_exact": str(capabilities(self.NAME)["token_exact"]),
-            "device": device_name(),
+            "device": device_name() if self.replicas is None else str(self.replicas.identity.facts["device"]),
+            "seed": str(self._thinking.seed),
         }
 
     def _costs(self) -> dict[str, float]:

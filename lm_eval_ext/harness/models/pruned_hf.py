@@ -30,13 +30,8 @@ if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
 
 
-_OTHER_WEIGHTS = (
-    "peft",
-    "delta",
-    "autogptq",
-    "gptqmodel",
-    "gguf_file",
-)  # arguments that add to or replace a checkpoint
+# Arguments that add to a checkpoint or replace it.
+_OTHER_WEIGHTS = ("peft", "delta", "autogptq", "gptqmodel", "gguf_file")
 
 
 class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type information
