@@ -33,6 +33,7 @@ models: $(SMOLLM2)/model.safetensors
 # with a CPU build of torch, so they are uninstalled.
 test-vllm: $(SMOLLM2)/model.safetensors $(VENV)-vllm/installed
 	VLLM_CPU_KVCACHE_SPACE=2 $(VENV)-vllm/bin/python -m pytest tests/test_pruned_vllm.py
+	$(VENV)-vllm/bin/python -m benchmarks.vllm_kinds qwen3 llama
 
 # The environments of test-vllm and lowest.
 environments: $(VENV)-vllm/installed $(VENV)-lowest/installed

@@ -3,7 +3,8 @@
     python -m benchmarks.coverage [--repeats 20000] [--write]
 
 Draws runs of models with known true accuracies (`benchmarks.scenarios`), and counts how often the interval of a mean, a
-paired difference, and a ratio contains the true value. Exits with 1 if an interval covers less often than promised.
+paired difference, a ratio, and a difference of two gains contains the true value. Exits with 1 if an interval covers
+less often than promised.
 `--write` writes `docs/reference/intervals.md`.
 """
 
@@ -21,7 +22,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.scenarios import MIDDLE, Fixed, Floats, Paired, Scenario, Single, scenarios
+from benchmarks.scenarios import MIDDLE, Fixed, Floats, Gains, Paired, Scenario, Single, scenarios
+from lm_eval_ext.statistics.contrasts import contrast_bounds
 from lm_eval_ext.statistics.intervals import mean_bounds, rerun_bounds
 from lm_eval_ext.statistics.paired import correlation_of_moments, difference_bounds, ratio_bounds
 
@@ -56,6 +58,12 @@ Extreme accuracies, .02, .05, .95 and .98:
 A ratio is only shown if the base is significantly above chance; a run in which it is not counts as covered.
 
 {ratio}
+
+## A difference of two models' gains from thinking
+
+A gain itself is a difference over the same questions.
+
+{gains}
 
 ## The same questions, run again
 
@@ -159,7 +167,15 @@ def _fixed(scenario: Fixed, generator: np.random.Generator, size: int) -> Bounds
     return {"run again": (*rerun_bounds(scores.mean(1), noise, scenario.questions, scenario.samples), skill.mean(1))}
 
 
-_DRAWN_BY: dict[type, Callable[..., Bounds]] = {Single: _single, Paired: _paired, Fixed: _fixed}
+def _gains(scenario: Gains, generator: np.random.Generator, size: int) -> Bounds:
+    counts = generator.multinomial(scenario.questions, scenario.chances(), size)
+    contrasts = (np.arange(counts.shape[1]) - counts.shape[1] // 2) / scenario.samples
+    mean, square = counts @ contrasts / scenario.questions, counts @ contrasts**2 / scenario.questions
+    bounds = contrast_bounds(mean, square, scenario.weights, scenario.questions)
+    return {"gains": (*bounds, np.full(size, scenario.truth))}
+
+
+_DRAWN_BY: dict[type, Callable[..., Bounds]] = {Single: _single, Paired: _paired, Fixed: _fixed, Gains: _gains}
 
 
 def missed(cells: pd.DataFrame) -> list[str]:
@@ -170,7 +186,7 @@ def missed(cells: pd.DataFrame) -> list[str]:
         ("mean, accuracies .1 to .9, on average", 0.945, coverage[mean & middle].mean()),
         ("mean, every scenario", 0.925, coverage[mean].min()),
     ]
-    for kind in ("difference", "ratio"):
+    for kind in ("difference", "ratio", "gains"):
         some = cells.kind == kind
         rules += [
             (f"{kind}, 9 of 10 scenarios", 0.94, coverage[some].quantile(0.1)),
@@ -182,7 +198,7 @@ def missed(cells: pd.DataFrame) -> list[str]:
 def page(cells: pd.DataFrame, repeats: int) -> str:
     """The page, as Markdown."""
     middle = cells.accuracy.isin(MIDDLE)
-    simulations = cells.kind.isin(["mean", "difference", "run again"])
+    simulations = cells.kind.isin(["mean", "difference", "run again", "gains"])
     return TEXT.format(
         repeats=repeats,
         scenarios=simulations.sum(),
@@ -190,6 +206,7 @@ def page(cells: pd.DataFrame, repeats: int) -> str:
         edges=_markdown(_summary(cells[~middle], "mean")),
         difference=_markdown(_summary(cells, "difference")),
         ratio=_markdown(_summary(cells, "ratio")),
+        gains=_markdown(_summary(cells, "gains")),
         rerun=_markdown(_summary(cells, "run again")),
         low=_low(cells[(cells.coverage < 0.925) & ~cells.kind.str.contains("stderr")]),
     )

@@ -171,7 +171,45 @@ class Fixed:
         return generator.choice(some.skill, (size, self.questions), p=some.weight)
 
 
-Scenario = Single | Paired | Fixed
+@dataclass(frozen=True)
+class Gains:
+    """The gain from thinking of a smaller model less that of its base.
+
+    With the small budget, both have the share `kept` of what the base has with the large one. With the large one, the
+    smaller model is half way between the two.
+    """
+
+    questions: int
+    samples: int
+    accuracy: float
+    spread: str
+    kept: float
+    loss: str
+
+    weights = (1, -1, -1, 1)  # of the scores: the smaller model's with the large and the small budget, and the base's
+
+    def _skills(self) -> tuple[list[Floats], Floats]:
+        large, small, weight = LOSSES[self.loss](questions(self.accuracy, self.spread), self.kept)
+        return [(large + small) / 2, small, large, small], weight
+
+    def chances(self) -> Floats:
+        """Probabilities of a question's contrasts, times `samples`, from the smallest to the largest."""
+        skills, weight = self._skills()
+        both = np.ones((len(weight), 1))
+        for skill, sign in zip(skills, self.weights, strict=True):
+            one = _right(skill, self.samples)[:, ::sign]
+            both = np.stack([np.convolve(*rows) for rows in zip(both, one, strict=True)])
+        found: Floats = weight @ both
+        return found / found.sum()
+
+    @property
+    def truth(self) -> float:
+        """The true difference."""
+        skills, weight = self._skills()
+        return float(sum(sign * (skill @ weight) for skill, sign in zip(skills, self.weights, strict=True)))
+
+
+Scenario = Single | Paired | Fixed | Gains
 
 
 def _right(skill: Floats, samples: int) -> Floats:
@@ -190,3 +228,6 @@ def scenarios() -> Iterator[Scenario]:
             yield Paired(count, samples, accuracy, spread, kept, loss, CHANCE if loss == "harder" else 0.0)
     for count, samples, accuracy, spread in product(FEW_QUESTIONS, SAMPLES[1:], (*MIDDLE, *EDGES), SPREADS):
         yield Fixed(count, samples, accuracy, spread)
+    losses = ("everywhere", "whole questions", "harder")
+    for count, samples, accuracy, spread, kept, loss in product(QUESTIONS, SAMPLES, BASES, SPREADS, KEPT[1:], losses):
+        yield Gains(count, samples, accuracy, spread, kept, loss)

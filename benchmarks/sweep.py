@@ -1,9 +1,11 @@
 """Five thinking budgets from one trace against five separate runs: tokens decoded, wall time, and identical texts.
 
-    python -m benchmarks.sweep [CHECKPOINT] [--questions 16] [--budgets 32,64,128,256,512]
+    python -m benchmarks.sweep [CHECKPOINT] [--questions 16] [--budgets 32,64,128,256,512] [--stock]
 
 In float32; end-of-text tokens are ignored, so that no trace ends early. With `--temperature 1 --apart 3` the separate
-runs sample in batches of 3, and must produce the same texts.
+runs sample in batches of 3, and must produce the same texts. With `--stock`, the five separate runs are those of
+lm-eval's stock `hf`, which decodes as many tokens as the budget and the answer together have; one trace saves tokens,
+and should save as much of the time.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ def main() -> None:
     arguments.add_argument("--batch", type=int, default=16)
     arguments.add_argument("--apart", type=int, help="batch size of the separate runs")
     arguments.add_argument("--temperature", type=float, default=0.0)
+    arguments.add_argument("--stock", action="store_true", help="compare with lm-eval's stock hf")
     given = arguments.parse_args()
 
     import torch
@@ -40,7 +43,8 @@ def main() -> None:
 
     model = AutoModelForCausalLM.from_pretrained(given.checkpoint, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(given.checkpoint)
-    prompts = [tuple(tokenizer.encode(templated(tokenizer, text))) for text in questions(given.questions)]
+    texts = [templated(tokenizer, text) for text in questions(given.questions)]
+    prompts = [tuple(tokenizer.encode(text)) for text in texts]
     budgets = [int(budget) for budget in given.budgets.split(",")]
 
     sampling = Sampling(given.temperature)
@@ -59,12 +63,16 @@ def main() -> None:
         keys = [(budget, number) for budget in some for number in range(len(prompts))]
         return dict(zip(keys, results, strict=True)), totals
 
+    run([8], given.batch)  # warm up
     shared, once = run(budgets, given.batch)
+    if given.stock:
+        report_stock(once, stock(given, texts, budgets))
+        return
     separate: dict[tuple[int, int], Generation] = {}
     apart = Totals()
     for budget in budgets:
-        texts, totals = run([budget], given.apart or given.batch)
-        separate |= texts
+        generations, totals = run([budget], given.apart or given.batch)
+        separate |= generations
         apart = added(apart, totals)
     different = [key for key in shared if shared[key] != separate[key]]
     report(once, apart)
@@ -73,6 +81,34 @@ def main() -> None:
 
 def added(one: Totals, other: Totals) -> Totals:
     return Totals(**{name: value + getattr(other, name) for name, value in vars(one).items()})
+
+
+def stock(given: argparse.Namespace, texts: list[str], budgets: list[int]) -> tuple[int, float]:
+    """Tokens and seconds of lm-eval's own model class, one run for each budget."""
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+
+    lm = HFLM(given.checkpoint, dtype="float32", device="cpu", batch_size=given.batch)
+    lm.model.generation_config.eos_token_id = None
+
+    def run(length: int) -> None:
+        options = {"do_sample": False, "temperature": 0.0, "until": [], "max_gen_toks": length}
+        lm.generate_until(
+            [Instance("generate_until", {}, (text, options), number) for number, text in enumerate(texts)],
+            disable_tqdm=True,
+        )
+
+    run(8)  # warm up
+    start = time.perf_counter()
+    for budget in budgets:
+        run(budget + given.answer)
+    return len(texts) * sum(budget + given.answer for budget in budgets), time.perf_counter() - start
+
+
+def report_stock(once: Totals, separate: tuple[int, float]) -> None:
+    ours, (tokens, seconds) = once.thinking_tokens + once.answer_tokens, separate
+    print(f"tokens:  {ours} of stock hf's {tokens}, ratio {ours / tokens:.3f}")
+    print(f"seconds: {once.seconds:.1f} of stock hf's {seconds:.1f}, ratio {once.seconds / seconds:.3f}")
 
 
 def report(once: Totals, apart: Totals) -> None:

@@ -16,7 +16,8 @@ from lm_eval_ext.cli import app
 from lm_eval_ext.errors import ArchitectureError, ArgumentError, RecipeError
 from lm_eval_ext.pruning.export import export
 from lm_eval_ext.pruning.loading import load_pruned
-from lm_eval_ext.pruning.recipe import Recipe, load_recipe
+from lm_eval_ext.pruning.recipe import Recipe, load_recipe, write_recipe
+from lm_eval_ext.testbed.lm_eval_output import scores, write_output
 from lm_eval_ext.testbed.real import SMOLLM2
 from tests.checkpoints import ARCHITECTURES, write_checkpoint
 from tests.test_plugin import LM_EVAL, run
@@ -157,6 +158,28 @@ def test_from_a_question_to_a_checkpoint(tiny_model: Path, tmp_path: Path) -> No
     assert AutoConfig.from_pretrained(tmp_path / "out").num_hidden_layers == 4
     shown = run(COMMAND, "recipes", "show", str(paths[1])).stdout
     assert "method: shortgpt" in shown and recipes[1].digest in shown
+
+
+def test_results_of_the_model_go_into_its_card_and_those_of_another_are_refused(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    write_recipe(recipe_for(tiny_model, drop=(1, 3)), recipe)
+    for dropped in ((1, 3), (1,)):
+        tasks = {"tts_aime24_b512": scores(0.4, 30, 3, 0)}
+        write_output(tmp_path / f"run{len(dropped)}", tasks, base=str(tiny_model), dropped=dropped)
+    done = run(COMMAND, "export", recipe, tmp_path / "other", "--results", tmp_path / "run1")
+    assert done.returncode == 1 and "results of" in done.stderr and not (tmp_path / "other").exists()
+    assert "without layers 1+3" in done.stderr.splitlines()[-1]
+    done = run(COMMAND, "export", recipe, tmp_path / "out", "--results", tmp_path / "run2")
+    assert done.returncode == 0, done.stderr
+    card = (tmp_path / "out" / "README.md").read_text("utf-8")
+    assert (
+        card.startswith("---\n")
+        and "## Evaluation" in card
+        and "| `tts_aime24_b512` | 512 | 35.6 (21.1 to 53.3) | 30 x 3 |" in card
+    )
+    assert (tmp_path / "out" / ".eval_results" / "tts_aime24.yaml").is_file()
 
 
 def test_recipes_are_listed_and_checked(tmp_path: Path) -> None:

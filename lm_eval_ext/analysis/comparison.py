@@ -5,6 +5,7 @@ Runs on the same questions are compared question by question.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from lm_eval_ext.runs.collection import accuracy_interval
 from lm_eval_ext.runs.run import Score, TaskResult
 from lm_eval_ext.statistics.intervals import Interval, interval_from_stderr, rerun_interval
-from lm_eval_ext.statistics.paired import correlation_of_moments, difference_bounds
+from lm_eval_ext.statistics.paired import correlation_of_moments, difference_bounds, ratio_bounds
 
 FEW_QUESTIONS = 60  # a benchmark up to this size may be the whole population, like the 30 questions of one AIME
 
@@ -53,6 +54,17 @@ def difference(one: TaskResult, other: TaskResult) -> Difference:
     return Difference(one.accuracy.value - other.accuracy.value, float(low[0, 1]), float(high[0, 1]), pairs(one, other))
 
 
+def kept(one: TaskResult, base: TaskResult) -> Interval | None:
+    """The share of the base's accuracy above chance; None if the base is not above chance, or chance is not known."""
+    if base.guessing is None:
+        return None
+    ours, theirs = accuracy_interval(one), accuracy_interval(base)
+    low, high = (float(end[0, 1]) for end in _ratios([one, base], base.guessing))
+    if math.isnan(low):
+        return None
+    return Interval((ours.estimate - base.guessing) / (theirs.estimate - base.guessing), low, high)
+
+
 def pairs(one: TaskResult, other: TaskResult) -> bool:
     """Whether both have scores on the same questions, by the same grader."""
     return bool(one.question_set) and _questions(one) == _questions(other) and len(one.scores) > 0
@@ -86,6 +98,13 @@ def _differences(tasks: Sequence[TaskResult]) -> tuple[NDArray[np.float64], NDAr
     mean, low, high = np.array([accuracy_interval(task) for task in tasks]).T
     one, other = (mean[:, None], low[:, None], high[:, None]), (mean[None], low[None], high[None])
     return difference_bounds(one, other, _correlations(tasks))
+
+
+def _ratios(tasks: Sequence[TaskResult], chance: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Both ends of the interval of i over j, as arrays [i, j]."""
+    mean, low, high = np.array([accuracy_interval(task) for task in tasks]).T
+    one, other = (mean[:, None], low[:, None], high[:, None]), (mean[None], low[None], high[None])
+    return ratio_bounds(one, other, _correlations(tasks), chance)
 
 
 def _correlations(tasks: Sequence[TaskResult]) -> NDArray[np.float64]:

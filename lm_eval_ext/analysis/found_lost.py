@@ -14,7 +14,6 @@ import numpy as np
 
 from lm_eval_ext.analysis.evaluated import EvaluatedModel, TaskScores
 from lm_eval_ext.runs.samples import Output, Sample
-from lm_eval_ext.statistics.contrasts import contrast_interval
 from lm_eval_ext.statistics.intervals import Floats, Interval, mean_interval, share_interval
 from lm_eval_ext.statistics.paired import difference_interval
 from lm_eval_ext.thinking_formats import thinking_of
@@ -115,8 +114,8 @@ def _anytime(traces: Traces) -> Interval | None:
     for at in range(len(places) - 1):  # trapezoids
         weights[at : at + 2] += (places[at + 1] - places[at]) / 2
     weights /= places[-1] - places[0]
-    by_question = traces.right.mean(1)
-    return contrast_interval([list(by_question[:, column]) for _, column in limited], list(weights))
+    columns = [column for _, column in limited]
+    return mean_interval(list(traces.right.mean(1)[:, columns] @ weights))
 
 
 class LostCompared(NamedTuple):

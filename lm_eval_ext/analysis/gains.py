@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from lm_eval_ext.analysis.evaluated import EvaluatedModel, TaskScores
-from lm_eval_ext.analysis.rows import chance_of
 from lm_eval_ext.statistics.contrasts import contrast_interval
 from lm_eval_ext.statistics.intervals import Interval, mean_interval
+from lm_eval_ext.statistics.paired import difference_interval
 
 _CEILING = 0.95
 
@@ -82,8 +82,8 @@ def _contrasts(scores: Sequence[Sequence[float]]) -> tuple[Interval, Interval, I
     """Gains of the base and the candidate, and their difference; from more and less, of each."""
     base, candidate = scores[:2], scores[2:]
     return (
-        contrast_interval(base, [1, -1]),
-        contrast_interval(candidate, [1, -1]),
+        difference_interval(*base),
+        difference_interval(*candidate),
         contrast_interval([*candidate, *base], [1, -1, -1, 1]),
     )
 
@@ -94,7 +94,7 @@ def _warnings(base_small: TaskScores, candidate_large: TaskScores) -> tuple[str,
         found.append(
             "ceiling: the base solves nearly all with the smallest budget, so more thinking has nothing to add"
         )
-    chance = chance_of(candidate_large) or 0.0
+    chance = candidate_large.result.guessing or 0.0
     if mean_interval(candidate_large.scores).low <= chance:
         found.append("floor: with the largest budget, the candidate is not above chance")
     return tuple(found)

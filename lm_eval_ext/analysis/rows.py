@@ -52,7 +52,7 @@ class Row(NamedTuple):
 def row_of(base: TaskScores, candidate: TaskScores) -> Row:
     """Compare two models on a task; both have the same questions in the same order."""
     result = base.result
-    chance = chance_of(base)
+    chance = base.result.guessing
     changes = [after - before for before, after in zip(base.scores, candidate.scores, strict=True)]
     ids = base.ids or tuple(range(len(changes)))
     return Row(
@@ -72,16 +72,9 @@ def row_of(base: TaskScores, candidate: TaskScores) -> Row:
     )
 
 
-def chance_of(task: TaskScores) -> float | None:
-    """The score of guessing: as recorded, and 0 for a free-form answer; None if it is not known."""
-    if task.result.chance is not None:
-        return task.result.chance
-    return 0.0 if "graded" in task.result.metrics or task.result.score == "exact_match" else None
-
-
 def gate_row(base: TaskScores, candidate: TaskScores) -> GateRow | None:
     """The scores that decide a gated row; None if the score of guessing is not known, so that nothing is measurable."""
-    chance = chance_of(base)
+    chance = base.result.guessing
     return None if chance is None else GateRow(candidate.scores, base.scores, chance)
 
 
@@ -101,7 +94,7 @@ class Sensitivity(NamedTuple):
 
 def sensitivity(base: TaskScores, candidate: TaskScores | None, keep: float) -> Sensitivity:
     """What a comparison can show; without a candidate, what one with an equally good model could."""
-    chance = chance_of(base)
+    chance = base.result.guessing
     return Sensitivity(
         detectable_loss_of_equals(base.scores, base.samples)
         if candidate is None

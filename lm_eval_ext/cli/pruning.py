@@ -78,14 +78,26 @@ def export(
     trust_layer_fields: Annotated[
         bool, typer.Option("--trust-layer-fields", help="Skip the check that dropping layers of this model is exact.")
     ] = False,
+    results: Annotated[
+        list[Path] | None,
+        typer.Option(help="Results of this model, for the model card and `.eval_results`; can be repeated."),
+    ] = None,
 ) -> None:
     """Write a pruned model as an ordinary checkpoint that stock transformers and vLLM can load."""
+    from lm_eval_ext.exporters.hub import check_same_model, write_hub
     from lm_eval_ext.pruning.export import export as write
+    from lm_eval_ext.runs.catalogue import read_catalogue
+    from lm_eval_ext.runs.load import load
 
+    sources = load(results, read_catalogue()) if results else []
+    if results:
+        check_same_model(load_recipe(recipe), sources)
     path = write(
         load_recipe(recipe), folder, pretrained=pretrained, shard_bytes=int(shard_size * 1e9),
         trust_remote_code=trust_remote_code, trust_layer_fields=trust_layer_fields,
     )  # fmt: skip
+    if sources:
+        write_hub(sources, path)
     print(f"{path}: {sum(file.stat().st_size for file in path.iterdir()) / 1e6:.1f} MB")
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import yaml
 
 from lm_eval_ext.errors import ResultsError
+from lm_eval_ext.pruning.recipe import Recipe, format_layers
 from lm_eval_ext.runs.collection import accuracy_interval
 from lm_eval_ext.runs.load import Source
 from lm_eval_ext.runs.run import Run, TaskResult
@@ -36,6 +37,33 @@ def write_hub(sources: Sequence[Source], out: Path) -> list[Path]:
         written.append(folder / f"{benchmark}.yaml")
         written[-1].write_text(yaml.safe_dump(entries, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return [*written, write_card(out / "README.md", card(runs))]
+
+
+def check_same_model(recipe: Recipe, sources: Sequence[Source]) -> None:
+    """Refuse results that belong to another model than the recipe's.
+
+    Raises:
+        ResultsError: there are none, or a run's base, dropped layers or merges are others.
+    """
+    if not sources:
+        raise ResultsError("no results there; expected output folders of lm_eval, or folders of published runs")
+    for source in sources:
+        if not _is_of(source.run, recipe):
+            run, expected = source.run, f"{_name(recipe.base)} without layers {format_layers(recipe.drop)}"
+            raise ResultsError(f"{source.path}: results of {_name(run.base)} {run.label}; expected those of {expected}")
+
+
+def _is_of(run: Run, recipe: Recipe) -> bool:
+    """By the recipe's hash; for a copy of the base elsewhere, which has another hash, by its name and the layers."""
+    if run.pruning is None or run.pruning.recovered:
+        return False
+    same_base = _name(run.base).lower() == _name(recipe.base).lower()
+    dropped_alone = not recipe.merge and not run.pruning.merged and run.dropped == recipe.drop
+    return run.pruning.recipe_hash == recipe.digest or (same_base and dropped_alone)
+
+
+def _name(base: str) -> str:
+    return base.rstrip("/").split("/")[-1]
 
 
 def _entries(runs: Sequence[Run]) -> dict[str, list[dict[str, object]]]:

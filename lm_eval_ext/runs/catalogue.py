@@ -24,6 +24,7 @@ class Benchmark(BaseModel):
     kind: Kind = "other"
     metric: str = "acc"
     filter: str | None = None
+    chance: Annotated[float | None, Field(ge=0, le=1)] = None  # accuracy of guessing, if results don't record it
 
 
 class Catalogue(BaseModel):

@@ -58,7 +58,17 @@ def read_source(path: Path, catalogue: Catalogue, base: str | None = None) -> So
         ResultsError: names the file and the field.
     """
     run = read_run(path) if path.name == RUN_FILE else submission(path, catalogue, base)
-    return Source(run, path, catalogue)
+    return Source(_with_chance(run, catalogue), path, catalogue)
+
+
+def _with_chance(run: Run, catalogue: Catalogue) -> Run:
+    """The run with the declared accuracies of guessing, where it has none itself."""
+    declared = {
+        name: task.model_copy(update={"chance": chance})
+        for name, task in run.tasks.items()
+        if task.chance is None and (chance := catalogue.benchmark(task.benchmark).chance) is not None
+    }
+    return run.model_copy(update={"tasks": {**run.tasks, **declared}}) if declared else run
 
 
 def load(paths: Sequence[Path], catalogue: Catalogue) -> list[Source]:

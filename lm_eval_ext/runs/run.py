@@ -111,6 +111,13 @@ class TaskResult(_Part):
         ours = self.score == "acc" and {"acc", "answered"} <= self.metrics.keys()
         return (self.grader_version or 1) if ours else None
 
+    @property
+    def guessing(self) -> float | None:
+        """Accuracy of guessing: as recorded, and 0 for a free-form answer; None if it is not known."""
+        if self.chance is not None:
+            return self.chance
+        return 0.0 if "graded" in self.metrics or self.score == "exact_match" else None
+
     def value(self, metric: str) -> float | None:
         """A metric's value; None if the run doesn't have it."""
         return self.metrics[metric].value if metric in self.metrics else None

@@ -42,17 +42,29 @@ def contrast_interval(
     if values.size == 0:
         raise ValueError("no scores; expected one or more")
     contrasts = np.asarray(weights, dtype=np.float64) @ values
-    estimate = float(contrasts.mean())
-    half = student_quantile(confidence, values.shape[1]) * _standard_error(contrasts, weights)
-    return Interval(estimate, estimate - half, estimate + half)
+    mean = contrasts.mean()
+    low, high = contrast_bounds(mean, (contrasts**2).mean(), weights, len(contrasts), confidence=confidence)
+    return Interval(float(mean), float(low), float(high))
 
 
-def _standard_error(contrasts: Floats, weights: Sequence[float]) -> float:
-    questions = len(contrasts)
+def contrast_bounds(
+    mean: Floats, square: Floats, weights: Sequence[float], questions: int, *, confidence: float = 0.95
+) -> tuple[Floats, Floats]:
+    """Both ends of the intervals of contrasts, for arrays of any shape.
+
+    Args:
+        mean: of the questions' contrasts.
+        square: mean of their squares.
+        weights: of the scores in a contrast.
+        questions: number of questions.
+    """
     most, least = sum(max(0.0, weight) for weight in weights), sum(min(0.0, weight) for weight in weights)
-    centre = (contrasts.sum() + _EXTRA * (most + least) / 2) / (questions + _EXTRA)
-    squares = ((contrasts - centre) ** 2).sum() + _EXTRA * ((most - centre) ** 2 + (least - centre) ** 2) / 2
-    return float(np.sqrt(squares / (questions + _EXTRA) / questions))
+    total = questions + _EXTRA
+    centre = (questions * mean + _EXTRA * (most + least) / 2) / total
+    added = _EXTRA * ((most - centre) ** 2 + (least - centre) ** 2) / 2
+    squares = questions * np.maximum(0, square - mean**2) + questions * (mean - centre) ** 2 + added
+    half = student_quantile(confidence, questions) * np.sqrt(squares / total / questions)
+    return mean - half, mean + half
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

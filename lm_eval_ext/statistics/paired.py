@@ -8,6 +8,7 @@ Confidence Intervals for the Difference between Binomial Proportions Based on Pa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -107,6 +108,26 @@ def _upper_ratio(mean: Floats, up: Floats, base: Floats, base_down: Floats, corr
     over, of = mean**2 - up**2, base**2 - base_down**2
     most: Floats = (product + np.sqrt(np.maximum(0, product**2 - of * over))) / of
     return most
+
+
+def mean_of_intervals(intervals: Sequence[Interval]) -> Interval:
+    """Mean of estimates from different questions, such as the shares kept on several benchmarks.
+
+    Square-and-add: each side's half-width is the root of the sum of squares, divided by their number.
+
+    Raises:
+        ValueError: there are none.
+
+    >>> mean_of_intervals([Interval(0.5, 0.2, 0.9), Interval(0.7, 0.3, 1.0)])
+    Interval(estimate=0.6, low=0.35, high=0.85)
+    """
+    if not intervals:
+        raise ValueError("no intervals; expected one or more")
+    count = len(intervals)
+    mean = sum(one.estimate for one in intervals) / count
+    down = math.hypot(*(one.estimate - one.low for one in intervals)) / count
+    up = math.hypot(*(one.high - one.estimate for one in intervals)) / count
+    return Interval(mean, mean - down, mean + up)
 
 
 def _arrays(interval: Interval) -> Bounded:
