@@ -200,7 +200,8 @@ class Gains:
             one = _right(skill, self.samples)[:, ::sign]
             both = np.stack([np.convolve(*rows) for rows in zip(both, one, strict=True)])
         found: Floats = weight @ both
-        return found / found.sum()
+        found /= found.sum()
+        return found
 
     @property
     def truth(self) -> float:

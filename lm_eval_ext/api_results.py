@@ -121,7 +121,7 @@ def build_site(results: Sequence[str | Path], out: str | Path, *, site: str | Pa
     from lm_eval_ext.analysis.board import Board
     from lm_eval_ext.runs.load import load as load_sources
     from lm_eval_ext.runs.verification import graded_by_another_version
-    from lm_eval_ext.site.render import build as write_site
+    from lm_eval_ext.site.build import build as write_site
 
     catalogue = _catalogue(site)
     sources = load_sources([Path(path) for path in results], catalogue)
@@ -140,6 +140,6 @@ def _catalogue(site: str | Path | None) -> Catalogue:
 def _check_libraries() -> None:
     from importlib.util import find_spec
 
-    missing = [name for name in ("altair", "jinja2", "vl_convert") if find_spec(name) is None]
+    missing = [name for name in ("jinja2", "vl_convert") if find_spec(name) is None]
     if missing:
         raise ArgumentError(f"leaderboard build needs {', '.join(missing)}: pip install lm-eval-tts[leaderboard]")

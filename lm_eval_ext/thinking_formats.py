@@ -196,6 +196,11 @@ def thinking_of(text: str) -> str:
     thought, stop, _ = text.partition(_EARLY_STOP)
     if stop:
         return thought
-    ends = sorted({end for name in format_names() for end in format_named(name).ends}, key=len, reverse=True)
-    found = [text.find(end) for end in ends if end in text]
-    return text[: min(found)].rstrip("\n") if found else text
+    found = _any_end().search(text)
+    return text[: found.start()].rstrip("\n") if found else text
+
+
+@cache
+def _any_end() -> re.Pattern[str]:
+    ends = {end for name in format_names() for end in format_named(name).ends}
+    return re.compile("|".join(map(re.escape, sorted(ends, key=len, reverse=True))))

@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 
 from lm_eval_ext.analysis.board import Board
+from lm_eval_ext.analysis.kept import kept_of
 from lm_eval_ext.grading import GRADER_VERSION
 from lm_eval_ext.runs.catalogue import read_catalogue
 from lm_eval_ext.runs.load import load
 from lm_eval_ext.runs.run import read_run
 from lm_eval_ext.runs.samples import read_samples
-from lm_eval_ext.site.overview import overview
+from lm_eval_ext.site.lines import Family, budget_charts, depth_charts
+from lm_eval_ext.site.names import names_of
 from lm_eval_ext.testbed.lm_eval_output import scores, write_output
 from tests.published import add, edit, edit_samples, only_run, said
 from tests.test_authoring import new
@@ -101,18 +103,14 @@ def test_versions_are_never_mixed_in_a_comparison(tmp_path: Path) -> None:
         write_output(tmp_path / str(number), given(number), dropped=dropped, grader=grader)
     catalogue = read_catalogue()
     board = Board([source.run for source in load([tmp_path], catalogue)], catalogue)
-    rows = overview(board)["rows"]
-    assert isinstance(rows, list)
-    dense, older, newer = (row["cells"][0] for row in rows)
-    assert older.outdated and older.retention is None and not (dense.outdated or newer.outdated)
-    assert newer.retention is not None and len(board.ranks) == 2
+    older, newer = (kept_of(board, entry) for entry in board.entries if not entry.dense)
+    assert older.long is None and newer.long is not None and len(board.ranks) == 2
 
-    from lm_eval_ext.site.curves import budget_curves, depth_curves
-
-    (curves,) = budget_curves(board, "Org/Model-8B")
-    (depths,) = depth_curves(board, "Org/Model-8B")
-    assert {point.series for point in curves.points} == {"dense", "shortgpt -2"}
-    assert [point.at for point in depths.points] == [0, 2]
+    kept = {entry.key: kept_of(board, entry) for entry in board.entries}
+    family = Family(board, "Org/Model-8B", names_of(board.entries), kept)
+    (budgets,), (depths,) = budget_charts(family), depth_charts(family)
+    assert [line.name[-1:] for line in budgets.panel.lines] == ["e", "t"], "the base and two layers off"
+    assert [point.at for line in depths.panel.lines for point in line.points] == [0, 2]
     said("build", tmp_path, "-o", tmp_path / "site")
     pages = {path.parent.name: path.read_text("utf-8") for path in (tmp_path / "site" / "runs").glob("*/index.html")}
     assert "†" in (tmp_path / "site" / "index.html").read_text("utf-8")

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import html5lib
 import pytest
 
 from lm_eval_ext.analysis.board import Board
+from lm_eval_ext.analysis.kept import kept_of
 from lm_eval_ext.api_results import build_site
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.runs.catalogue import read_catalogue
 from lm_eval_ext.runs.load import load
-from lm_eval_ext.site.curves import depth_curves, vote_curves
-from lm_eval_ext.site.overview import overview
+from lm_eval_ext.site.data import RunRow
+from lm_eval_ext.site.lines import Family, depth_charts, vote_charts
+from lm_eval_ext.site.names import names_of
+from lm_eval_ext.site.rendering import NAVIGATION
 from lm_eval_ext.testbed.lm_eval_output import scores, write_board, write_output
-from lm_eval_ext.thinking_formats import text_marks
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +38,15 @@ def board(results: Path) -> Board:
     return Board([source.run for source in load([results], catalogue)], catalogue)
 
 
+def family(shown: Board) -> Family:
+    kept = {entry.key: kept_of(shown, entry) for entry in shown.entries}
+    return Family(shown, next(iter(shown.bases)), names_of(shown.entries), kept)
+
+
 def test_every_page_is_valid_html(site: Path) -> None:
     paths = sorted(site.rglob("*.html"))
-    assert len(paths) == 11
+    assert {path.name for path in site.glob("*.html")} >= {path for path, _ in NAVIGATION}
+    assert len(list(site.glob("questions*.html"))) == 8 and len(list(site.glob("runs/*/index.html"))) == 5
     for path in paths:
         html5lib.HTMLParser(strict=True).parse(path.read_text("utf-8"))
 
@@ -61,13 +70,6 @@ def test_nothing_points_elsewhere(site: Path) -> None:
                     assert (path.parent / link).resolve().is_file(), (path, link)
 
 
-def test_the_pages_know_the_marks_of_every_format(results: Path, tmp_path: Path) -> None:
-    build_site([results], tmp_path / "site")
-    script = (tmp_path / "site" / "assets" / "site.js").read_text("utf-8")
-    marks = json.loads(script.split("const THINKING_MARKS = ")[1].split(";\n")[0])
-    assert marks == [json.loads(json.dumps(one._asdict())) for one in text_marks()] and len(marks) > 25
-
-
 def test_a_folder_with_something_else_is_left_alone(results: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("\\begin{document}")
     with pytest.raises(ResultsError, match="is not a site"):
@@ -75,14 +77,27 @@ def test_a_folder_with_something_else_is_left_alone(results: Path, tmp_path: Pat
     assert (tmp_path / "thesis.tex").is_file()
 
 
-def test_numbers_can_be_had_as_csv_and_json(site: Path) -> None:
-    records = json.loads((site / "data" / "leaderboard.json").read_text("utf-8"))
+def test_numbers_can_be_had_as_csv_json_and_parquet(site: Path) -> None:
+    import pandas
+
+    content = json.loads((site / "data" / "runs.json").read_text("utf-8"))
+    schema = json.loads((site / "data" / "runs.schema.json").read_text("utf-8"))
+    assert content["version"] == 1 and len(content["runs"]) == 45
+    for row in content["runs"]:
+        RunRow.model_validate(row)
+    frame = pandas.read_parquet(site / "data" / "runs.parquet")
+    assert list(frame.columns) == list(schema["properties"]) and len(frame) == 45
+    whole = frame[(frame["task"] == "tts_aime24_b8192") & (frame["model"] == "base")].iloc[0]
+    assert whole["accuracy"] == pytest.approx(0.7222, abs=1e-3) and pandas.isna(whole["kept_long"])
+    pruned = frame[frame["layers_off"] == 2].iloc[0]
+    assert pruned["kept_long"] < pruned["kept_short"] and pruned["model"].endswith("2 layers reverse")
     rows = list(csv.DictReader((site / "data" / "leaderboard.csv").open(encoding="utf-8")))
-    assert len(records) == len(rows) > 100
     row = next(
-        row for row in rows if row["task"] == "tts_aime24_b8192" and row["metric"] == "acc" and not row["dropped"]
+        row
+        for row in rows
+        if row["task"] == "tts_aime24_b8192" and row["measure"] == "accuracy" and row["model"] == "base"
     )
-    assert float(row["value"]) == pytest.approx(0.7222, abs=1e-3) and row["base"] == "Org/Model-8B"
+    assert float(row["value"]) == whole["accuracy"] and row["base"] == "Org/Model-8B"
 
 
 def test_ranks_are_no_finer_than_the_data(results: Path) -> None:
@@ -99,7 +114,7 @@ def test_partial_runs_are_shown_and_not_ranked(tmp_path: Path) -> None:
     shown = board(tmp_path)
     assert len(shown.entries) == 3 and len(shown.ranks) == 2
     text = build_site([tmp_path], tmp_path / "site").read_text("utf-8")
-    assert "½" in text.split("<tbody>")[1]
+    assert "½" in text.split("<tbody>")[1] and "of 5" in text
 
 
 def test_runs_of_one_model_are_one_row_and_the_newest_counts(tmp_path: Path) -> None:
@@ -156,22 +171,44 @@ def test_runs_that_lack_benchmarks_or_samples_are_shown_without(tmp_path: Path) 
     both = {"tts_aime24_b512": scores(0.6, 30, 3), "tts_sums": scores(0.9, 9)}
     write_output(tmp_path / "a", both)
     write_output(tmp_path / "b", {"tts_sums": scores(0.5, 9)}, dropped=[5], samples=False)
-    rows = overview(board(tmp_path))["rows"]
-    assert isinstance(rows, list)
-    assert [[cell is None for cell in row["cells"]] for row in rows] == [[False, False], [False, True]]
-    build_site([tmp_path], tmp_path / "site")
+    shown = board(tmp_path)
+    entry = next(entry for entry in shown.entries if entry.latest.dropped)
+    assert kept_of(shown, entry).long is None and kept_of(shown, entry).short is not None
+    text = build_site([tmp_path], tmp_path / "site").read_text("utf-8")
+    assert "not measured" in text and "A sentence with numbers stands here as soon as" in text
     pages = [path.read_text("utf-8") for path in (tmp_path / "site" / "runs").glob("*/index.html")]
     assert sorted('class="grids"' in page for page in pages) == [False, True], "a square for each question"
 
 
-def test_a_long_text_is_cut_in_the_middle(tmp_path: Path) -> None:
-    text = f"It begins. {'la ' * 9000} It ends.</think>\\boxed{{%s}}"
-    write_output(tmp_path / "out", {"tts_sums": [[True]]}, text=text)
+def test_of_a_long_text_the_ends_and_what_surrounds_the_cuts_are_shown(tmp_path: Path) -> None:
+    short = f"It begins. {'la ' * 9000}"
+    long = f"{short}The second cut. {'lo ' * 9000} It ends."
+    tasks = {"tts_aime24_b512": [[True]], "tts_aime24_b1024": [[True]]}
+    texts = {name: [[f"{text}</think>\\boxed{{%s}}"]] for name, text in zip(tasks, (short.rstrip(), long), strict=True)}
+    write_output(tmp_path / "out", tasks, texts=texts)
     build_site([tmp_path / "out"], tmp_path / "site")
-    (shard,) = (tmp_path / "site").rglob("tts_sums-0.js")
-    shown = shard.read_text("utf-8")
-    assert "It begins." in shown and "It ends." in shown and len(shown) < 21_000
-    assert f"[... {len(text) - 1 - 20_000:,} characters are not shown ...]" in shown
+    (file,) = (tmp_path / "site").rglob("tts_aime24-0.js")
+    shown = file.read_text("utf-8")
+    assert all(part in shown for part in ("It begins.", "The second cut.", "It ends.")) and len(shown) < 16_000
+    (trace,) = json.loads(shown.removeprefix("lmtts.traces(").rstrip(";\n)"))["questions"][0]["traces"]
+    assert [cut[2] for cut in trace["cuts"]] == [len(short.rstrip()), len(long)]
+    assert sum(len(text) for _, text in trace["thinking"]) < 12_000
+
+
+def test_only_what_changed_is_written_again(results: Path, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    shutil.copytree(results, runs)
+    out = build_site([runs], tmp_path / "site").parent
+    before = {path: path.stat().st_ino for path in out.glob("runs/*/**/*") if path.is_file()}
+    write_output(runs / "new", {"tts_aime24_b512": scores(0.1, 30, 3)}, base="Org/Other")
+    build_site([runs], out)
+    after = {path: path.stat().st_ino for path in out.glob("runs/*/**/*") if path.is_file()}
+    assert {path: inode for path, inode in after.items() if path in before} == before
+    assert len({path.relative_to(out).parts[1] for path in after.keys() - before.keys()}) == 1
+    fresh = build_site([runs], tmp_path / "fresh").parent
+    assert {p.relative_to(out): p.read_bytes() for p in out.rglob("*") if p.is_file()} == {
+        p.relative_to(fresh): p.read_bytes() for p in fresh.rglob("*") if p.is_file()
+    }
 
 
 def test_numbers_of_samples_without_a_vote_have_no_point(tmp_path: Path) -> None:
@@ -179,8 +216,8 @@ def test_numbers_of_samples_without_a_vote_have_no_point(tmp_path: Path) -> None
     content = json.loads(path.read_text("utf-8"))
     del content["results"]["tts_aime24_maj8"]["maj@4,answer"]
     path.write_text(json.dumps(content), "utf-8")
-    (curves,) = vote_curves(board(tmp_path), "Org/Model-8B")
-    assert [point.at for point in curves.points] == [1, 2, 4, 8, 1, 2, 8]
+    charts = list(vote_charts(family(board(tmp_path))))
+    assert [[point.at for point in chart.panel.lines[0].points] for chart in charts] == [[1, 2, 4, 8], [1, 2, 8]]
 
 
 def test_models_at_another_budget_are_not_beside_the_others_by_depth(tmp_path: Path) -> None:
@@ -188,8 +225,8 @@ def test_models_at_another_budget_are_not_beside_the_others_by_depth(tmp_path: P
     for number, dropped in enumerate([(), (5,), (5, 6)]):
         write_output(tmp_path / str(number), both, dropped=dropped)
     write_output(tmp_path / "few", {"tts_aime24_b512": scores(0.1, 30, 3)}, dropped=(5, 6, 7))
-    (curves,) = depth_curves(board(tmp_path), "Org/Model-8B")
-    assert [point.at for point in curves.points] == [0, 1, 2]
+    (chart,) = depth_charts(family(board(tmp_path)))
+    assert [point.at for line in chart.panel.lines for point in line.points] == [0, 1, 2]
 
 
 def test_votes_of_several_sizes_do_not_hide_each_other(tmp_path: Path) -> None:

@@ -66,6 +66,12 @@ class Board:
         return next((name for name in self.catalogue.rank_by if len(self._whole(name)) > 1), None)
 
     @cached_property
+    def shown_by(self) -> str:
+        """The benchmark whose accuracy is shown of each model: that of the ranks, or else the one most models have."""
+        counts = {name: sum(name in entry.results for entry in self.entries) for name in self.benchmarks}
+        return self.ranked_by or max(self.benchmarks, key=lambda name: counts[name])
+
+    @cached_property
     def ranked(self) -> dict[str, TaskResult]:
         """The result each entry is ranked by: all at the same budget and with the same protocol."""
         return self._whole(self.ranked_by) if self.ranked_by else {}

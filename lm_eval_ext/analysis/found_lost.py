@@ -181,13 +181,17 @@ def _traces(benchmark: str, tasks: Sequence[TaskScores]) -> Traces:
         rows = [task.sources[number].samples(task.name) for task in tasks]
         if not all(rows):
             raise ValueError("no samples were saved, so nothing can be told about traces")
-        blocks.append(np.array([_question(some) for some in zip(*rows, strict=True)], dtype=np.float64))
+        blocks.append(np.array([rights(some) for some in zip(*rows, strict=True)], dtype=np.float64))
     budgets = tuple(task.result.budget for task in tasks)
     return Traces(benchmark, budgets, ids, np.concatenate(blocks, axis=1))
 
 
-def _question(rows: Sequence[Sample]) -> list[list[bool]]:
-    """Whether each sample of a question is right at each budget."""
+def rights(rows: Sequence[Sample]) -> list[list[bool]]:
+    """Whether each sample of a question is right at each budget, [samples, budgets].
+
+    Raises:
+        ValueError: the samples are not cuts of one trace; the message says why.
+    """
     if len({len(row.outputs) for row in rows}) > 1 or not rows[0].outputs:
         raise ValueError("the samples of its budgets don't correspond, so nothing can be told about traces")
     samples = list(zip(*(row.outputs for row in rows), strict=True))

@@ -1,8 +1,8 @@
 """How much of its base a smaller model keeps: of knowledge, of short reasoning, of long reasoning, and of them all.
 
-Kept on a benchmark is the ratio of the accuracies above chance. Kept of a kind of benchmarks is the mean of these ratios
-over the kind's benchmarks that both models have whole, its interval by square-and-add. A benchmark on which the base
-itself is not above chance says nothing, and is left out.
+Kept on a benchmark is the ratio of the accuracies above chance. Kept of a kind of benchmarks is the mean of these
+ratios over the kind's benchmarks that both models have whole, its interval by square-and-add. A benchmark on which the
+base itself is not above chance says nothing, and is left out.
 """
 
 from __future__ import annotations
@@ -14,10 +14,13 @@ from typing import NamedTuple
 from lm_eval_ext.analysis.board import Board
 from lm_eval_ext.analysis.comparison import kept
 from lm_eval_ext.analysis.entries import Entry
+from lm_eval_ext.runs.catalogue import Kind
 from lm_eval_ext.statistics.intervals import Interval
 from lm_eval_ext.statistics.paired import mean_of_intervals
 
-KNOWLEDGE, SHORT, LONG = "knowledge", "shallow", "long"  # kinds in `site.yaml`
+KNOWLEDGE: Kind = "knowledge"
+SHORT: Kind = "shallow"
+LONG: Kind = "long"
 _ENOUGH = 3  # models in a median
 
 
@@ -53,7 +56,7 @@ def kept_of(board: Board, entry: Entry) -> Kept:
     by_benchmark = ratios(board, entry)
     kinds = {name: board.catalogue.benchmark(name).kind for name in by_benchmark}
 
-    def kind(wanted: str) -> KindKept | None:
+    def kind(wanted: Kind) -> KindKept | None:
         names = [name for name in by_benchmark if kinds[name] == wanted]
         return KindKept(mean_of_intervals([by_benchmark[name] for name in names]), names) if names else None
 
@@ -94,4 +97,6 @@ def headline(all_kept: Sequence[Kept]) -> Headline | None:
     if len(both) < _ENOUGH:
         return None
     low, _, high = quantiles([long for _, long in both], n=4, method="inclusive")
-    return Headline(median(e for e, _ in both), median(l for _, l in both), low, high, len(both), len(all_kept))
+    return Headline(
+        median(easy for easy, _ in both), median(long for _, long in both), low, high, len(both), len(all_kept)
+    )

@@ -28,6 +28,21 @@ def comparable_tasks(base: EvaluatedModel, candidate: EvaluatedModel) -> list[st
     return [name for name in base.tasks if name in candidate.tasks]
 
 
+class Property(NamedTuple):
+    """Something that two results must have in common, or that a reader should know if they don't.
+
+    Attributes:
+        what: its name.
+        value: empty if it was not recorded.
+        recorded: whether results in which it was not recorded, of older versions and stock model classes, count as
+            having it in common.
+    """
+
+    what: str
+    value: str
+    recorded: bool = False
+
+
 def refusals(one: TaskScores, other: TaskScores, allowed: Sequence[str] = ()) -> Iterator[Difference]:
     """Differences because of which the scores of a task cannot be compared.
 
@@ -35,15 +50,20 @@ def refusals(one: TaskScores, other: TaskScores, allowed: Sequence[str] = ()) ->
         one, other: of the base model and the candidate.
         allowed: `sampling` if the sampling parameters may differ.
     """
-    for what, value in _TASK_MUST_EQUAL.items():
-        yield from _differing(what, value(one.result), value(other.result))
-    # Runs from before protocols were recorded have the default one.
-    yield from _differing("protocol", *(task.run.settings.get("protocol", "default") for task in (one, other)))
-    for what, name in _RUN_MUST_EQUAL.items():
-        yield from _if_known(what, one.run.settings.get(name, ""), other.run.settings.get(name, ""))
-    yield from _if_known("answer budget", _answer_budget(one), _answer_budget(other))
-    if "sampling" not in allowed:
-        yield from _differing("sampling", _sampling(one.result), _sampling(other.result))
+    pairs = zip(required(one.result, one.run), required(other.result, other.run), strict=True)
+    return (found for pair in pairs if pair[0].what not in allowed for found in _differing(*pair))
+
+
+def required(task: TaskResult, run: Run) -> list[Property]:
+    """What two results of a task must have in common to be compared."""
+    budget = _arguments(task).get("answer_token_budget") or run.settings.get("answer_token_budget", "")
+    return [
+        *(Property(what, str(value(task))) for what, value in _TASK_MUST_EQUAL.items()),
+        Property("protocol", run.settings.get("protocol", "default")),  # as of runs from before it was recorded
+        *(Property(what, run.settings.get(name, ""), recorded=True) for what, name in _RUN_MUST_EQUAL.items()),
+        Property("answer budget", budget, recorded=True),
+        Property("sampling", _sampling(task)),
+    ]
 
 
 _TASK_MUST_EQUAL: Mapping[str, Callable[[TaskResult], object]] = {
@@ -65,32 +85,28 @@ _TOLD = {
 
 def told(base: Run, candidate: Run) -> list[Difference]:
     """Differences that two models may have, and that a reader should know."""
-    found = [*_differing("engine", base.engine, candidate.engine), *_differing("dtype", base.dtype, candidate.dtype)]
-    for what, name in _TOLD.items():
-        found += _if_known(what, base.settings.get(name, ""), candidate.settings.get(name, ""))
-    if bool(base.settings) != bool(candidate.settings):
-        found.append(Difference("settings", *("recorded" if run.settings else "" for run in (base, candidate))))
-    return found
+    pairs = zip(properties(base), properties(candidate), strict=True)
+    return [found for pair in pairs for found in _differing(*pair)]
 
 
-def _differing(what: str, one: object, other: object) -> Iterator[Difference]:
-    if one != other:
-        yield Difference(what, str(one), str(other))
+def properties(run: Run) -> list[Property]:
+    """What two models may differ in, and a reader should know."""
+    return [
+        Property("engine", run.engine),
+        Property("dtype", run.dtype),
+        *(Property(what, run.settings.get(name, ""), recorded=True) for what, name in _TOLD.items()),
+        Property("settings", "recorded" if run.settings else ""),
+    ]
 
 
-def _if_known(what: str, one: str, other: str) -> Iterator[Difference]:
-    """A difference if both runs recorded the property; older runs and stock model classes don't."""
-    if one and other:
-        yield from _differing(what, one, other)
+def _differing(one: Property, other: Property) -> Iterator[Difference]:
+    unknown = one.recorded and not (one.value and other.value)
+    if one.value != other.value and not unknown:
+        yield Difference(one.what, one.value, other.value)
 
 
 def _arguments(task: TaskResult) -> dict[str, str]:
     return dict(re.findall(r"(\w+)=([^,]*)", task.sampling))
-
-
-def _answer_budget(task: TaskScores) -> str:
-    given = _arguments(task.result).get("answer_token_budget")
-    return given or task.run.settings.get("answer_token_budget", "")
 
 
 def _sampling(task: TaskResult) -> str:

@@ -38,7 +38,7 @@ def prune(
 ) -> None:
     """Choose layers to drop with a method, and write a recipe for each number of layers."""
     from lm_eval_ext.harness.prune_on_load import context_for, parse_parameters, score_cache_for
-    from lm_eval_ext.pruning.plot import can_plot, plot_scores
+    from lm_eval_ext.pruning.plot import plot_scores
     from lm_eval_ext.pruning.selection import choose, method_parameters
 
     method_parameters(method)  # fail on an unknown method before anything is downloaded
@@ -53,7 +53,7 @@ def prune(
         _check_not_another(recipe, path, force)
         write_recipe(recipe, path)
         print(f"{path}: drops {format_layers(recipe.drop)} of {context.depth} layers")
-        if any(score is not None for score in recipe.scores) and can_plot():
+        if any(score is not None for score in recipe.scores):
             plot_scores(recipe, path.with_suffix(".svg"))
 
 

@@ -33,6 +33,7 @@ class Catalogue(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     title: str
+    url: Annotated[str, Field(pattern=r"^(https?://[^\s<>\"]+/)?$")] = ""  # of the site, for link previews
     rank_by: tuple[str, ...] = ()
     gated: tuple[str, ...] = ()
     kinds: dict[Kind, str]

@@ -1,108 +1,180 @@
-"""The overview page: a table with one row per model and one column per benchmark, and the sentences above it."""
+"""Data of the first page: what is kept, as a sentence, as a picture and as a table."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import median
 from typing import NamedTuple
 
 from lm_eval_ext.analysis.board import Board
-from lm_eval_ext.analysis.comparison import difference
+from lm_eval_ext.analysis.comparison import Rank
 from lm_eval_ext.analysis.entries import Entry, Scored
+from lm_eval_ext.analysis.kept import Kept, headline
+from lm_eval_ext.runs.run import Run, TaskResult
+from lm_eval_ext.site.cost import tokens
+from lm_eval_ext.site.names import MINUS, ModelName, bits_of, short_base
+from lm_eval_ext.statistics.intervals import Interval
 
 
-class Cell(NamedTuple):
-    """A score in the overview; its retention of the dense score is at the largest budget that both have."""
+class Row(NamedTuple):
+    """A model in the table.
 
-    value: float
-    low: float
-    high: float
-    retention: float | None
-    differs: bool
-    partial: bool
-    outdated: bool
-
-
-def overview(board: Board) -> dict[str, object]:
-    """The table: one row per entry, one column per benchmark."""
-    kinds = [board.catalogue.benchmark(name).kind for name in board.benchmarks]
-    return {
-        "columns": board.benchmarks,
-        "kinds": [(board.catalogue.kinds[kind], kinds.count(kind)) for kind in dict.fromkeys(kinds)],
-        "rows": [_row(board, entry) for entry in board.entries],
-        "ranked_by": board.ranked_by,
-        "methods": sorted({entry.method for entry in board.entries if not entry.dense}),
-        "reading": reading(board),
-    }
-
-
-def _row(board: Board, entry: Entry) -> dict[str, object]:
-    shown = [entry.best(name) for name in board.benchmarks]
-    ranked = board.ranked.get(entry.key)
-    return {
-        "entry": entry,
-        "run": entry.latest,
-        "cells": [_cell(board, entry, name, one) for name, one in zip(board.benchmarks, shown, strict=True)],
-        "rank": board.ranks.get(entry.key),
-        "thinking": ranked.value("thinking_tokens") if ranked else None,
-        "tier": entry.tier(shown),
-    }
-
-
-def _cell(board: Board, entry: Entry, benchmark: str, best: Scored | None) -> Cell | None:
-    if best is None:
-        return None
-    pair = board.beside_dense(entry, benchmark)
-    kept = _retention(pair) if pair else None
-    return Cell(*best.interval, kept, pair is not None and _differ(pair), best.task.partial, board.outdated(best.task))
-
-
-def _retention(pair: tuple[Scored, Scored]) -> float | None:
-    """The first accuracy as a fraction of the second; None if the second is 0."""
-    ours, theirs = (one.task.accuracy.value for one in pair)
-    return ours / theirs if theirs > 0 else None
-
-
-def _differ(pair: tuple[Scored, Scored]) -> bool:
-    return difference(pair[0].task, pair[1].task).separable
-
-
-class Loss(NamedTuple):
-    """A pruned model with its best retained short benchmark and its worst retained long benchmark."""
+    Attributes:
+        entry, run, name: the model, its newest run, and its name among those of its base.
+        kept: what it keeps of its base.
+        layers, bits, method, parameters: what it is; None where that is not known.
+        rank: best and worst rank that the data allow; None if it is not ranked.
+        task: its result on the benchmark that ranks; None if it has none.
+        partial, outdated: whether that is on a part of the questions, or graded by an older version.
+        tokens: mean tokens of an answer there.
+        tier: the lowest of the runs behind its numbers.
+        kind: of compression, for the filter.
+    """
 
     entry: Entry
-    short: str
-    short_kept: float
-    long: str
-    long_kept: float
+    run: Run
+    name: ModelName
+    kept: Kept
+    layers: int | None
+    bits: int | None
+    method: str
+    parameters: int | None
+    rank: Rank | None
+    task: TaskResult | None
+    interval: Interval | None
+    partial: bool
+    outdated: bool
+    tokens: float | None
+    tier: str
+    kind: str
 
     @property
-    def gap(self) -> float:
-        """Difference between what is retained of the short and of the long benchmark."""
-        return self.short_kept - self.long_kept
+    def full_name(self) -> str:
+        """With the base, for those who hear the row."""
+        return short_base(self.entry.base) if self.entry.dense else f"{short_base(self.entry.base)} {self.name}"
 
 
-def reading(board: Board) -> list[str]:
-    """A sentence for each base with a pruned model that lost significantly on long tasks, and less on short ones."""
-    said = []
-    for base, group in board.bases.items():
-        losses = [loss for entry in group if (loss := _loss(board, entry)) and loss.gap > 0]
-        if losses:
-            worst = max(losses, key=lambda loss: loss.gap)
-            pruning = worst.entry.latest.pruning
-            said.append(
-                f"{base} without {len(worst.entry.latest.dropped)} of {pruning.depth if pruning else 0} layers "
-                f"({worst.entry.label}) keeps {worst.short_kept:.0%} of {board.title(worst.short)} and "
-                f"{worst.long_kept:.0%} of {board.title(worst.long)}."
-            )
-    return said[:3]
+class BaseRows(NamedTuple):
+    """A base model and its smaller ones, the one that lost least first."""
+
+    name: str
+    base: Row | None
+    models: Sequence[Row]
 
 
-def _loss(board: Board, entry: Entry) -> Loss | None:
-    pairs = {name: pair for name in board.benchmarks if (pair := board.beside_dense(entry, name))}
-    kept = {name: share for name, pair in pairs.items() if (share := _retention(pair)) is not None}
-    kinds = {name: board.catalogue.benchmark(name).kind for name in kept}
-    short = [name for name, kind in kinds.items() if kind in ("knowledge", "shallow")]
-    long = [name for name, kind in kinds.items() if kind == "long" and _differ(pairs[name])]
-    if not short or not long or not entry.latest.dropped:
-        return None
-    best, worst = max(short, key=lambda name: kept[name]), min(long, key=lambda name: kept[name])
-    return Loss(entry, best, kept[best], worst, kept[worst])
+class GroupMedian(NamedTuple):
+    """Medians of what is kept, over the models to which the same was done."""
+
+    title: str
+    models: int
+    easy: float
+    long: float
+
+
+_DEPTHS = ("1 layer", "2 layers", "3 or more")
+KINDS = {"layers": "layers off", "quantized": "quantized", "recovered": "recovered", "other": "other"}
+
+
+def overview(board: Board, names: Mapping[str, ModelName], kept: Mapping[str, Kept]) -> dict[str, object]:
+    """Everything on the first page."""
+    groups = [_base_rows(board, base, names, kept) for base in board.bases]
+    compressed = [kept[entry.key] for entry in board.entries if not entry.dense]
+    return {
+        "groups": groups,
+        "headline": headline(compressed),
+        "medians": _medians(row for group in groups for row in group.models),
+        "compressed": len(compressed),
+        "benchmarks": _benchmarks(board, compressed),
+        "kinds": [kind for kind in KINDS if any(row.kind == kind for group in groups for row in group.models)],
+        "kind_titles": KINDS,
+        "methods": sorted({row.method for group in groups for row in group.models if row.method}),
+        "engines": sorted({row.run.engine for group in groups for row in (group.base, *group.models) if row}),
+        "tiers": sorted({row.tier for group in groups for row in (group.base, *group.models) if row}),
+        "most_layers": max((len(entry.latest.dropped) for entry in board.entries), default=0),
+        "rows": sum(len(group.models) + (group.base is not None) for group in groups),
+        "date": max(run.date for run in board.runs)[:10],
+    }
+
+
+def _base_rows(board: Board, base: str, names: Mapping[str, ModelName], kept: Mapping[str, Kept]) -> BaseRows:
+    rows = [_row(board, entry, names[entry.key], kept[entry.key]) for entry in board.bases[base]]
+    whole = next((row for row in rows if row.entry.dense), None)
+    models = sorted((row for row in rows if row is not whole), key=lambda row: -_left(row.kept))
+    return BaseRows(base, whole, models)
+
+
+def _left(kept: Kept) -> float:
+    return kept.long.interval.estimate if kept.long else -1.0
+
+
+def _row(board: Board, entry: Entry, name: ModelName, kept: Kept) -> Row:
+    run, pruning = entry.latest, entry.latest.pruning
+    ranked = board.ranked.get(entry.key)
+    best = entry.best(board.shown_by) if ranked is None else None
+    task = ranked or (best.task if best else None)
+    shown = [one for name in board.benchmarks if (one := entry.best(name))]
+    return Row(
+        entry=entry,
+        run=run,
+        name=name,
+        kept=kept,
+        layers=pruning.depth - len(run.dropped) if pruning else None,
+        bits=bits_of(run) or _bits_of_dtype(run.dtype),
+        method="" if entry.dense else name.method,
+        parameters=(pruning.parameters_after or None) if pruning else None,
+        rank=board.ranks.get(entry.key),
+        task=task,
+        interval=None if task is None else next(one.interval for one in _all(entry) if one.task is task),
+        partial=task is not None and task.partial,
+        outdated=task is not None and board.outdated(task),
+        tokens=tokens(task) if task else None,
+        tier=entry.tier(shown),
+        kind=_kind(run),
+    )
+
+
+def _all(entry: Entry) -> list[Scored]:
+    return [one for by_place in entry.results.values() for one in by_place.values()]
+
+
+def _bits_of_dtype(dtype: str) -> int | None:
+    name = dtype.rpartition(".")[2]
+    return {"float32": 32, "bfloat16": 16, "float16": 16}.get(name)
+
+
+def _kind(run: Run) -> str:
+    if run.pruning and run.pruning.recovered:
+        return "recovered"
+    return "layers" if run.dropped else "quantized" if bits_of(run) else "other"
+
+
+def _medians(rows: Iterable[Row]) -> list[GroupMedian]:
+    """By bits, then by layers off; only models with both values."""
+    groups: dict[tuple[int, str], list[tuple[float, float]]] = {}
+    for row in rows:
+        if (easy := row.kept.easy) and (long := row.kept.long):
+            groups.setdefault(_group(row), []).append((easy.estimate, long.interval.estimate))
+    return [
+        GroupMedian(title, len(some), median(easy for easy, _ in some), median(long for _, long in some))
+        for (_, title), some in sorted(groups.items())
+    ]
+
+
+def _group(row: Row) -> tuple[int, str]:
+    count = len(row.run.dropped)
+    if row.kind == "recovered":
+        return 5, "recovered"
+    if count:
+        return min(count, 3), f"{MINUS}{_DEPTHS[min(count, 3) - 1]}"
+    return (0, f"{row.bits} bits") if row.kind == "quantized" else (6, "other")
+
+
+def _benchmarks(board: Board, kept: Sequence[Kept]) -> dict[str, list[str]]:
+    """Titles of the benchmarks behind each kind's values."""
+    found: dict[str, list[str]] = {}
+    for one in kept:
+        for kind, part in (("knowledge", one.knowledge), ("short", one.short), ("long", one.long)):
+            for name in part.benchmarks if part else ():
+                if board.title(name) not in found.setdefault(kind, []):
+                    found[kind].append(board.title(name))
+    return found

@@ -1,84 +1,155 @@
-"""Data of a run's page, and all numbers as flat records."""
+"""Writes the pages about several runs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
 
 from lm_eval_ext.analysis.board import Board
-from lm_eval_ext.analysis.comparison import Difference, difference, repeated_interval
-from lm_eval_ext.analysis.entries import Entry, Scored, comparable, place
-from lm_eval_ext.grading.metrics import score_named
-from lm_eval_ext.runs.run import Run
+from lm_eval_ext.analysis.entries import Entry
+from lm_eval_ext.analysis.kept import KNOWLEDGE, LONG, SHORT, Kept
+from lm_eval_ext.grading.metrics import METRICS
+from lm_eval_ext.site import findings, paper
+from lm_eval_ext.site.cost import cost_charts
+from lm_eval_ext.site.data import VERSION
+from lm_eval_ext.site.fates import fates_of
+from lm_eval_ext.site.found import FoundByBudget
+from lm_eval_ext.site.lines import CHARTS, Chart, Family
+from lm_eval_ext.site.names import MEASURES, ModelName, short_base, slug
+from lm_eval_ext.site.overview import overview
+from lm_eval_ext.site.questions import heat_maps
+from lm_eval_ext.site.rendering import Renderer
+from lm_eval_ext.site.run_page import FromSamples
+
+_MOST_FOUND = 24  # models of a benchmark on the page of found and lost answers
+
+Names = Mapping[str, ModelName]
 
 
-def run_page(board: Board, run: Run) -> dict[str, object]:
-    """Everything shown on the page of one run."""
-    entry = board.entry_of[run.id]
-    dense = board.dense(entry)
-    metrics = list(dict.fromkeys(name for task in run.tasks.values() for name in task.metrics if _is_shown(name)))
+def common(board: Board) -> dict[str, object]:
+    """Values for every page; nothing here changes when a run is added, or all pages would."""
+    return {"version": version("lm-eval-tts"), "data_version": VERSION}
+
+
+def write_pages(
+    renderer: Renderer, board: Board, names: Names, kept: Mapping[str, Kept], of_samples: Mapping[str, FromSamples]
+) -> None:
+    """Write everything but the runs' own pages."""
+    newest = max(run.date for run in board.runs)[:10]
+    renderer.write("index.html", "index.html", **overview(board, names, kept))
+    reference = paper.read_reference()
+    families = [Family(board, base, names, kept, paper.beside_runs(reference)) for base in board.bases]
+    for page, charts in ({**CHARTS, "cost": cost_charts}).items():
+        _write_charts(renderer, page, charts, families)
+    _write_found(renderer, families, of_samples)
+    _write_questions(renderer, board, names, kept)
+    renderer.write("compare.html", "compare.html")
+    _write_paper(renderer, board, reference)
+    renderer.write("about.html", "about.html", newest=newest, measures=_measures(), kinds=_kinds(board))
+
+
+def _paths(page: str, bases: Sequence[str]) -> dict[str, str]:
+    """File of each base: the first has the page's own name."""
+    found: dict[str, str] = {}
+    for number, base in enumerate(bases):
+        path = f"{page}-{slug(short_base(base))}.html" if number else f"{page}.html"
+        found[base] = path if path not in found.values() else f"{page}-{slug(base)}-{number}.html"
+    return found
+
+
+def _write_charts(
+    renderer: Renderer, page: str, charts: Callable[[Family], Iterator[Chart]], families: Sequence[Family]
+) -> None:
+    drawn = {family.base: list(charts(family)) for family in families}
+    shown = [family for family in families if drawn[family.base]] or list(families[:1])
+    paths = _paths(page, [family.base for family in shown])
+    for family in shown:
+        found = drawn[family.base]
+        fates = fates_of(family) if page == "depth" else []
+        renderer.write(
+            f"{page}.html", paths[family.base], family=family, charts=found, fates=fates,
+            depth=max((len(fate.of) for fate in fates), default=0),
+            finding=findings.of_budgets(family, found) if page == "budgets" else None,
+            one_has_paper=any(line.reference for chart in found for line in chart.panel.lines),
+            families=[(path, base) for base, path in paths.items()],
+        )  # fmt: skip
+
+
+def _write_found(renderer: Renderer, families: Sequence[Family], of_samples: Mapping[str, FromSamples]) -> None:
+    found = {family.base: _found(family, of_samples) for family in families}
+    shown = [family for family in families if found[family.base]] or list(families[:1])
+    paths = _paths("found", [family.base for family in shown])
+    for family in shown:
+        by_benchmark: dict[str, list[tuple[Entry, FoundByBudget]]] = {}
+        for entry, one in found[family.base]:
+            by_benchmark.setdefault(one.benchmark, []).append((entry, one))
+        sections = [
+            {
+                "benchmark": benchmark,
+                "number": number,
+                "models": [
+                    (family.names[entry.key], entry, one, _of_base(entry, one, some))
+                    for entry, one in some[:_MOST_FOUND]
+                ],
+                "more": max(0, len(some) - _MOST_FOUND),
+            }
+            for number, (benchmark, some) in enumerate(by_benchmark.items(), 1)
+        ]
+        renderer.write(
+            "found.html", paths[family.base], family=family, sections=sections,
+            families=[(path, base) for base, path in paths.items()],
+            finding=findings.of_found(family, found[family.base]),
+        )  # fmt: skip
+
+
+def _of_base(entry: Entry, one: FoundByBudget, some: Sequence[tuple[Entry, FoundByBudget]]) -> FoundByBudget | None:
+    """What became of the base's right answers at the same budgets."""
+    found = (their for other, their in some if other.dense and their.budgets == one.budgets)
+    return None if entry.dense else next(found, None)
+
+
+def _found(family: Family, of_samples: Mapping[str, FromSamples]) -> list[tuple[Entry, FoundByBudget]]:
+    """What became of right answers, by model; the benchmarks in the site's order."""
+    pairs = [
+        (entry, one)
+        for entry in family.entries
+        for one in {one.benchmark: one for run in entry.runs for one in of_samples[run.id].found}.values()
+    ]
+    order = family.board.benchmarks
+    return sorted(pairs, key=lambda pair: order.index(pair[1].benchmark))
+
+
+def _write_questions(renderer: Renderer, board: Board, names: Names, kept: Mapping[str, Kept]) -> None:
+    maps = heat_maps(board, names, kept)
+    for one in maps:
+        renderer.write("questions.html", one.path, map=one, maps=maps)
+    if not maps:
+        renderer.write("questions.html", "questions.html", map=None, maps=[])
+
+
+def _write_paper(renderer: Renderer, board: Board, reference: Mapping[str, Any]) -> None:
+    same = [
+        (f"{base}: {title}", path)
+        for base in board.bases
+        if short_base(base).lower() in paper.MODELS
+        for title, path in (("by thinking budget", "budgets.html"), ("by layers off", "depth.html"))
+    ]
+    renderer.write(
+        "paper.html", "paper.html", charts=list(paper.paper_charts(reference)), same=same,
+        kept=paper.kept_without_two(reference), source=reference["source"], protocol=reference["protocol"],
+    )  # fmt: skip
+
+
+def _measures() -> dict[str, str]:
+    meanings = {one.name: one.meaning for metric in METRICS for one in metric.gives}
+    return {title: meanings[name] for name, title in MEASURES.items()}
+
+
+def _kinds(board: Board) -> dict[str, list[str]]:
     return {
-        "run": run,
-        "label": entry.label,
-        "others": [other for other in entry.runs if other is not run],
-        "metrics": metrics,
-        "intervals": {name: Scored(task, run).interval for name, task in run.tasks.items()},
-        "outdated": [name for name, task in run.tasks.items() if board.outdated(task)],
-        "repeated": {name: repeated_interval(task) for name, task in run.tasks.items()},
-        "differences": dict(_against(run, dense)) if dense and dense is not entry else {},
-        "grids": list(_grids(run)),
+        board.catalogue.kinds[kind].lower(): [
+            board.title(name) for name in board.benchmarks if board.catalogue.benchmark(name).kind == kind
+        ]
+        for kind in (KNOWLEDGE, SHORT, LONG)
     }
-
-
-def _is_shown(metric: str) -> bool:
-    score = score_named(metric)
-    return score is None or score.shown
-
-
-def _against(run: Run, dense: Entry) -> Iterator[tuple[str, Difference]]:
-    """The difference to the dense model's result at the same budget, by task."""
-    for name, task in run.tasks.items():
-        whole = dense.results.get(task.benchmark, {}).get(place(task))
-        if whole and comparable(task, whole.task):
-            yield name, difference(task, whole.task)
-
-
-class Grid(NamedTuple):
-    """A square for each question, as SVG paths grouped by score."""
-
-    task: str
-    right: str
-    partly: str
-    wrong: str
-    columns: int
-    rows: int
-
-
-GRID_COLUMNS = 100
-
-
-def _grids(run: Run) -> Iterator[Grid]:
-    for name, task in run.tasks.items():
-        if task.scores:
-            squares: dict[int, list[str]] = {0: [], 1: [], 2: []}
-            for index, score in enumerate(task.scores):
-                at = f"M{index % GRID_COLUMNS} {index // GRID_COLUMNS}h.9v.9h-.9z"
-                squares[2 if score == 1 else 0 if score == 0 else 1].append(at)
-            rows = -(-len(task.scores) // GRID_COLUMNS)
-            right, partly, wrong = ("".join(squares[kind]) for kind in (2, 1, 0))
-            yield Grid(name, right, partly, wrong, min(GRID_COLUMNS, len(task.scores)), rows)
-
-
-def flat(board: Board) -> list[dict[str, object]]:
-    """One record per run, task and metric, for CSV and JSON."""
-    return [
-        {
-            "base": run.base, "model": board.entry_of[run.id].label, "run": run.id, "tier": run.tier, "date": run.date,
-            "method": run.pruning.method if run.pruning else "", "dropped": " ".join(map(str, run.dropped)),
-            "benchmark": task.benchmark, "task": name, "budget": task.budget, "repeats": task.repeats,
-            "questions": task.questions, "of": task.of, "metric": metric, "value": score.value, "stderr": score.stderr,
-        }
-        for run in board.runs
-        for name, task in sorted(run.tasks.items())
-        for metric, score in sorted(task.metrics.items())
-    ]  # fmt: skip

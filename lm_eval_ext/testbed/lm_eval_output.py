@@ -37,11 +37,24 @@ def write_output(
     text: str = "thought</think>\\boxed{%s}",
     config: Mapping[str, Any] | None = None,
     grader: int | None = GRADER_VERSION,
+    depth: int = DEPTH,
+    texts: Mapping[str, Sequence[Sequence[str]]] | None = None,
+    measures: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Path:
-    """Write the output of a `pruned-hf` run; returns its results file."""
+    """Write the output of a `pruned-hf` run; returns its results file.
+
+    `texts`, by task, question and sample, are used instead of `text`; `measures`, by task, are those of every question.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"results_{date}.json"
-    rows = {name: [_row(number, right, text) for number, right in enumerate(given)] for name, given in tasks.items()}
+    texts, measures = texts or {}, measures or {}
+    rows = {
+        name: [
+            _row(number, right, texts[name][number] if name in texts else [text] * len(right), measures.get(name))
+            for number, right in enumerate(given)
+        ]
+        for name, given in tasks.items()
+    }
     content = {
         "results": {name: _metrics(some) for name, some in rows.items()},
         "group_subtasks": {},
@@ -70,7 +83,7 @@ def write_output(
             "numpy_seed": 1234,
             "torch_seed": 1234,
             "fewshot_seed": 1234,
-            "pruning": _pruning(base, dropped, method),
+            "pruning": _pruning(base, dropped, method, depth),
             "generation": {"thinking_tokens": 1000, "answer_tokens": 100, "seconds": 2.5},
             **(config or {}),
         },
@@ -87,39 +100,45 @@ def write_output(
     return path
 
 
-def _pruning(base: str, dropped: Sequence[int], method: str) -> dict[str, Any]:
+def _pruning(base: str, dropped: Sequence[int], method: str, depth: int) -> dict[str, Any]:
     return {
         "base": base,
         "method": method if dropped else "none",
         "source": "arXiv 2403.03853" if dropped else "",
         "dropped_layers": list(dropped),
         "merged_layers": [],
-        "kept_layers": [layer for layer in range(DEPTH) if layer not in dropped],
-        "layer_scores": [0.1 * (layer % 5) for layer in range(DEPTH)] if dropped else [],
+        "kept_layers": [layer for layer in range(depth) if layer not in dropped],
+        "layer_scores": [0.1 * (layer % 5) for layer in range(depth)] if dropped else [],
         "parameters_before": 8_000_000_000,
-        "parameters_after": 8_000_000_000 * (DEPTH - len(dropped)) // DEPTH,
+        "parameters_after": 8_000_000_000 * (depth - len(dropped)) // depth,
         "recipe_hash": hashlib.sha256(f"{method}{dropped}".encode()).hexdigest()[:16] if dropped else "",
         "model_fingerprint": hashlib.sha256(f"{base}{dropped}".encode()).hexdigest()[:16],
     }
 
 
-def _row(number: int, right: Sequence[bool], text: str) -> dict[str, Any]:
+def _row(
+    number: int, right: Sequence[bool], texts: Sequence[str], measures: Mapping[str, float] | None
+) -> dict[str, Any]:
     answers = ["4" if one else "5" for one in right]
     return {
         "doc_id": number,
         "doc": {"question": f"{number}?", "answer": "4"},
         "target": "4",
         "arguments": {"gen_args_0": {"arg_0": f"What is it, number {number}?", "arg_1": {}}},
-        "resps": [[text.replace("%s", answer) for answer in answers]],
+        "resps": [[text.replace("%s", answer) for text, answer in zip(texts, answers, strict=True)]],
         "filtered_resps": [answers],
         "filter": "answer",
-        "metrics": ["acc", "answered", "graded", "thinking_tokens"],
+        "metrics": ["acc", "answered", "graded", *_measures(measures)],
         "doc_hash": hashlib.sha256(f"{number}".encode()).hexdigest(),
         "acc": sum(right) / len(right),
         "answered": 1.0,
         "graded": ["correct" if one else "wrong" for one in right],
-        "thinking_tokens": 12.0,
+        **_measures(measures),
     }
+
+
+def _measures(given: Mapping[str, float] | None) -> dict[str, float]:
+    return dict(given or {"thinking_tokens": 12.0})
 
 
 def _metrics(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -141,8 +160,12 @@ def _metrics(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "answered_stderr,answer": "N/A",
         "graded,answer": 1.0,
         "graded_stderr,answer": "N/A",
-        "thinking_tokens,answer": 12.0,
-        "thinking_tokens_stderr,answer": 0.0,
+        **{
+            f"{name}{kind},answer": rows[0][name] if not kind else 0.0
+            for name in ("thinking_tokens", "answer_tokens", "forced", "looped")
+            for kind in ("", "_stderr")
+            if name in rows[0]
+        },
         **votes,
     }
 

@@ -1,0 +1,373 @@
+// Compares any two models: the verdict of `lm-eval-tts compare`, and two traces of one question side by side.
+"use strict";
+
+const MINUS = "\u2212";
+const signed = (value, digits = 1) => `${value < 0 ? MINUS : "+"}${Math.abs(100 * value).toFixed(digits)}`;
+const span = ([, low, high]) => `${percent(low, 0)}–${percent(high, 0)}`;
+const place = (value) => `${(1 + 92 * Math.min(value, 1.07)).toFixed(2)}%`;
+const width = (low, high) => `${(92 * Math.max(0, Math.min(high, 1.07) - low)).toFixed(2)}%`;
+const svg = (height, ...children) => draw("svg", { width: "100%", height, "aria-hidden": "true" }, ...children);
+const line = (className, x1, x2, y1, y2) => draw("line", { class: className, x1, x2, y1, y2 });
+const cell = (row, content, className) => { const made = make("td", undefined, className); made.append(content ?? ""); row.append(made); };
+
+// What must be equal and is not; properties that older runs did not record count as equal.
+const differing = (one, other) => one.flatMap(([what, value, recorded], index) => {
+  const theirs = other[index][1];
+  return value === theirs || (recorded && !(value && theirs)) ? [] : [`${what}: ${value || "not recorded"} and ${theirs || "not recorded"}`];
+});
+
+// Tasks of both models, with why they cannot be compared where that is so.
+function pairsOf(base, candidate) {
+  return base.tasks.filter((task) => !task.votes).flatMap((task) => {
+    const other = candidate.tasks.find((one) => one.task === task.task && !one.votes);
+    if (!other) return [];
+    const reasons = differing(task.required, other.required);
+    if (!task.scores.length || !other.scores.length) reasons.push("no scores of single questions");
+    return [{ base: task, candidate: other, reasons }];
+  });
+}
+
+const size = (pair) => pair.base.budget ?? Infinity;
+
+function byBenchmark(pairs) {
+  const found = new Map();
+  for (const pair of [...pairs].sort((one, other) => size(one) - size(other))) {
+    found.set(pair.base.benchmark, [...(found.get(pair.base.benchmark) ?? []), pair]);
+  }
+  return found;
+}
+
+const gateRow = ({ base, candidate }) => ({ scores: candidate.scores, base: base.scores, chance: base.chance });
+
+function keptFigure(kept, keep) {
+  return svg(22, line("g", place(0), place(1), 11, 11), line("whole", place(1), place(1), 4, 18), line("asked", place(keep), place(keep), 0, 22),
+    draw("rect", { class: "reach long", x: place(kept[1]), width: width(kept[1], kept[2]), y: 7, height: 8, rx: 4 }), draw("circle", { class: "disc long", cx: place(kept[0]), cy: 11, r: 5.5 }));
+}
+
+function pairFigure(base, candidate) {
+  const at = (value) => `${percent(value, 2)}%`;
+  return svg(18, line("g", "0", "100%", 9, 9),
+    draw("rect", { class: "base-reach", x: at(base[1]), width: at(base[2] - base[1]), y: 6, height: 6, rx: 3 }),
+    draw("rect", { class: "reach long", x: at(candidate[1]), width: at(candidate[2] - candidate[1]), y: 6, height: 6, rx: 3 }),
+    line("joins", at(candidate[0]), at(base[0]), 9, 9),
+    draw("path", { class: "diamond", d: "M0 -5L5 0L0 5L-5 0Z", style: `transform:translate(${at(base[0])},9px)` }),
+    draw("circle", { class: "disc long", cx: at(candidate[0]), cy: 9, r: 4.4 }));
+}
+
+function verdictView(judged, gated, keep, names) {
+  const box = make("div", undefined, "verdict");
+  const word = make("div", undefined, `vd ${judged.verdict}`);
+  word.append(make("span", judged.verdict[0].toUpperCase() + judged.verdict.slice(1), "word"), make("span", `exit code ${{ kept: 0, lost: 1, undecided: 3 }[judged.verdict]}`, "s"));
+  const known = gated.map((pair, index) => ({ pair, kept: judged.kept[index] })).filter(({ kept }) => kept !== null);
+  const worst = known.sort((one, other) => one.kept[0] - other.kept[0])[0];
+  const share = `${percent(keep, 0)}%`;
+  const sentence = {
+    kept: `${names[1]} keeps at least ${share} of what ${names[0]} can do, on every benchmark that both have.`,
+    lost: worst && `${names[1]} no longer does what ${names[0]} does: of ${percent(statistics.mean(worst.pair.base.scores))} points on ${worst.pair.base.title} it reaches ${percent(statistics.mean(worst.pair.candidate.scores))}.`,
+    undecided: known.length ? `These runs neither show that ${names[1]} keeps ${share} of ${names[0]}, nor that it does not.` : "Nothing that both models were run on can tell.",
+  }[judged.verdict];
+  const text = make("div");
+  const shown = gated.map((pair) => `${(100 * statistics.detectable(pair.candidate.scores, pair.base.scores)).toFixed(1)} points on ${pair.base.title}`);
+  text.append(make("h1", sentence, "h1"), make("p", `Asked: keep ${share} of accuracy above chance, on every benchmark at the largest budget that both have. `
+    + (shown.length ? `This data shows, with a power of 80%, a loss of ${shown.join(", ")}.` : ""), "s"));
+  box.append(word, text);
+  return box;
+}
+
+function gateView(judged, gated, keep) {
+  const box = make("div", undefined, "gate");
+  gated.forEach((pair, index) => {
+    const one = make("div");
+    const kept = judged.kept[index];
+    one.append(make("div", `${pair.base.title}, ${budgetName(pair.base.budget)}`, "s"));
+    if (kept) {
+      const big = make("div", undefined, "big");
+      big.append(make("b", `${percent(kept[0], 0)}%`), " kept ", make("small", span(kept)));
+      one.append(big, keptFigure(kept, keep));
+    }
+    const changes = pair.candidate.scores.map((score, at) => score - pair.base.scores[at]);
+    const said = make("div", undefined, "s");
+    said.append(make("b", judged.rows[index] ?? "not measurable", judged.rows[index] ?? ""), ` · of ${changes.length.toLocaleString("en")} questions ${changes.filter((one) => one < 0).length} fell, ${changes.filter((one) => one > 0).length} rose`);
+    one.append(said);
+    box.append(one);
+  });
+  return box;
+}
+
+function tableOf(pairs, deciding) {
+  const { base } = pairs[0];
+  const table = make("table", undefined, "cmp");
+  table.createCaption().append(make("b", base.title), ` ${base.scores.length.toLocaleString("en")} questions × ${base.samples} samples`);
+  const head = table.createTHead().insertRow();
+  for (const [name, className] of [["Budget"], ["Base"], ["Candidate"], ["accuracy, 0 to 100", "pic"], ["Difference, 95%"], ["Kept, 95%"]]) {
+    const made = make("th", name, className);
+    made.scope = "col";
+    head.append(made);
+  }
+  const body = table.createTBody();
+  for (const pair of pairs) {
+    const [one, other] = [pair.base, pair.candidate].map((task) => statistics.interval(task.scores));
+    const difference = statistics.difference(pair.candidate.scores, pair.base.scores);
+    const kept = pair.base.chance === null ? null : statistics.ratio(pair.candidate.scores, pair.base.scores, pair.base.chance);
+    const row = body.insertRow();
+    if (pair === deciding) row.className = "deciding";
+    const name = make("th", budgetName(pair.base.budget));
+    name.scope = "row";
+    row.append(name);
+    cell(row, percent(one[0]));
+    cell(row, percent(other[0]));
+    cell(row, pairFigure(one, other), "pic");
+    cell(row, `${signed(difference[0])} (${signed(difference[1])} to ${signed(difference[2])})`);
+    cell(row, kept ? `${percent(kept[0], 0)}% (${span(kept)})` : "not measurable");
+  }
+  const box = make("div", undefined, "wide");
+  box.tabIndex = 0;
+  box.setAttribute("role", "region");
+  box.setAttribute("aria-label", `${base.title}, by budget`);
+  box.append(table);
+  return box;
+}
+
+function section(title, note, ...content) {
+  const made = make("section");
+  made.append(make("h2", title));
+  if (note) made.append(make("p", note, "sub"));
+  made.append(...content);
+  return made;
+}
+
+function simpleTable(headers, rows, label) {
+  const table = make("table");
+  const head = table.createTHead().insertRow();
+  for (const name of headers) { const made = make("th", name); made.scope = "col"; head.append(made); }
+  const body = table.createTBody();
+  for (const [name, ...cells] of rows) {
+    const row = body.insertRow();
+    const first = make("th", name);
+    first.scope = "row";
+    row.append(first);
+    for (const text of cells) {
+      const [, first, more] = /^(.*?)(?: \((.*)\))?$/.exec(text);
+      cell(row, first);
+      if (more) row.lastChild.append(make("small", more));
+    }
+  }
+  const box = make("div", undefined, "wide");
+  box.tabIndex = 0;
+  box.setAttribute("role", "region");
+  box.setAttribute("aria-label", label);
+  box.append(table);
+  return box;
+}
+
+function gainsView(grouped) {
+  const rows = [];
+  for (const pairs of grouped.values()) {
+    if (pairs.length < 2) continue;
+    const [small, large] = [pairs[0], pairs[pairs.length - 1]];
+    if (small.base.scores.length !== large.base.scores.length) continue;
+    const [one, other] = ["base", "candidate"].map((side) => statistics.difference(large[side].scores, small[side].scores));
+    const difference = statistics.contrast([large.candidate.scores, small.candidate.scores, large.base.scores, small.base.scores], [1, -1, -1, 1]);
+    const shown = ([mean, low, high]) => `${signed(mean)} (${signed(low)} to ${signed(high)})`;
+    rows.push([`${small.base.title}, ${budgetName(small.base.budget)} to ${budgetName(large.base.budget)}`, shown(one), shown(other), shown(difference)]);
+  }
+  return rows.length ? [section("Gain from thinking", "Accuracy with the largest budget less that with the smallest, in points with 95% intervals.", simpleTable(["benchmark", "base", "candidate", "difference"], rows, "Gain from thinking"))] : [];
+}
+
+// Right now, found and then lost, never found: shares of samples.
+function foundBar(right, lost) {
+  const never = Math.max(0, 1 - right - lost);
+  const at = (value) => `${percent(value, 2)}%`;
+  const bar = draw("svg", { class: "ftl-bar", width: "100%", height: 26, role: "img", "aria-label": `right ${at(right)}, found then lost ${at(lost)}, never found ${at(never)}` },
+    draw("rect", { class: "right", x: 0, width: at(right), height: 26 }), draw("rect", { class: "lost", x: at(right), width: at(lost), height: 26 }),
+    draw("rect", { class: "hatched", x: at(right), width: at(lost), height: 26 }), draw("rect", { class: "never", x: at(right + lost), width: at(never), height: 26 }));
+  const text = (value, attributes) => { if (value >= 0.07) bar.append(draw("text", { y: 18, ...attributes }, percent(value, 0))); };
+  text(right, { class: "on-right", x: 7 });
+  text(lost, { class: "on-lost", x: at(right + lost / 2), "text-anchor": "middle" });
+  text(never, { x: "100%", dx: -7, "text-anchor": "end" });
+  return bar;
+}
+
+function foundView(base, candidate) {
+  const blocks = base.found.flatMap((one) => {
+    const other = candidate.found.find((their) => their.benchmark === one.benchmark && String(their.budgets) === String(one.budgets));
+    if (!other) return [];
+    const title = base.tasks.find((task) => task.benchmark === one.benchmark)?.title ?? one.benchmark;
+    const head = make("div", undefined, "f h s");
+    head.append(make("span"), make("span", "base"), make("span", "candidate", "long"));
+    const rows = one.budgets.map((budget, at) => {
+      const row = make("div", undefined, "f");
+      row.append(make("span", budget === null ? "no limit" : budget.toLocaleString("en"), "n"), foundBar(one.right[at], one.lost[at]), foundBar(other.right[at], other.lost[at]));
+      return row;
+    });
+    return [make("h3", title), head, ...rows];
+  });
+  return blocks.length ? [section("Found, then lost", "Share of samples that are right at a budget (solid), were right at a smaller one and are not now (hatched), or never were (pale).", ...blocks)] : [];
+}
+
+const SHARES = new Set(["forced", "repeating", "without an answer"]);
+const scaled = (value) => (value >= 1e6 ? value.toExponential(2) : value >= 100 ? Math.round(value).toLocaleString("en") : value.toPrecision(3));
+
+function costsView(pairs) {
+  const kinds = Object.keys(pairs[0]?.base.costs ?? {});
+  const known = kinds.filter((kind) => pairs.some((pair) => pair.base.costs[kind] !== null && pair.candidate.costs[kind] !== null));
+  const shown = (kind, value) => (SHARES.has(kind) ? `${percent(value)}%` : scaled(value));
+  const rows = known.map((kind) => [kind, ...pairs.map(({ base, candidate }) => {
+    const [one, other] = [base.costs[kind], candidate.costs[kind]];
+    if (one === null || other === null) return "";
+    return `${shown(kind, one)} → ${shown(kind, other)}${SHARES.has(kind) || one === 0 ? "" : ` (× ${(other / one).toFixed(2)})`}`;
+  })]);
+  const titles = pairs.map(({ base }) => base.title);
+  return rows.length ? [section("What it costs", "At the largest budget of each benchmark: the base → the candidate.", simpleTable(["", ...titles], rows, "What it costs"))] : [];
+}
+
+function changedView(gated, show) {
+  const made = section("Questions won and lost", "By at least half of their samples, at the budgets that decide. Click one to see two traces.");
+  for (const pair of gated) {
+    const changes = pair.candidate.scores.map((score, index) => [score - pair.base.scores[index], index]);
+    for (const [title, some] of [["lost", changes.filter(([change]) => change <= -0.5)], ["won", changes.filter(([change]) => change >= 0.5)]]) {
+      const text = make("p", `${pair.base.title}: ${some.length} ${title} `);
+      for (const [, index] of some.slice(0, 60)) {
+        const button = make("button", String(index), "folds");
+        button.type = "button";
+        button.setAttribute("aria-label", `Question ${index} of ${pair.base.title}`);
+        button.addEventListener("click", () => show(pair.base.benchmark, index));
+        text.append(button, " ");
+      }
+      if (some.length > 60) text.append(`and ${some.length - 60} more`);
+      made.append(text);
+    }
+  }
+  return made;
+}
+
+// Two traces -------------------------------------------------------------------------------------------------
+
+const FOLD = 700; // characters of a part of a trace that are shown at once
+
+function partOf(trace, cut, before) {
+  const text = between(trace.thinking, before, cut);
+  const box = make("div", undefined, "tx");
+  if (!text) return box;
+  if (text.length <= FOLD) { box.append(text); return box; }
+  box.append(text.slice(0, FOLD / 2), folded(`${counted(text.length - FOLD)} folded`, text.slice(FOLD / 2, -FOLD / 2)), text.slice(-FOLD / 2));
+  return box;
+}
+
+function tracesView(place, pair, question, names, sample) {
+  const [one, other] = pair;
+  const grid = make("div", undefined, "trace");
+  const head = (text, className) => grid.append(make("div", text, className));
+  head(names[0], "hd");
+  head("answer at the cut", "hd sp s");
+  head(names[1], "hd candidate-name");
+  const traces = [one, other].map(({ content }) => content.questions[question % PER_FILE]?.traces?.[sample]);
+  const tasks = one.content.tasks;
+  const ends = [0, 0];
+  let before = null;
+  tasks.forEach(([task, budget], at) => {
+    const theirs = other.content.tasks.findIndex(([name]) => name === task);
+    const cuts = [traces[0].cuts[at], theirs < 0 ? null : traces[1].cuts[theirs]];
+    if (!cuts[1]) return;
+    const texts = cuts.map((cut, side) => partOf(traces[side], cut[2], ends[side]));
+    texts[1].classList.add("candidate");
+    const middle = make("div", undefined, "cut");
+    const right = answered(cuts[1][0], cuts[1][1]);
+    const last = make("span");
+    last.append(right);
+    if (before && isRight(before) && !isRight(cuts[1][0])) last.append(make("em", "lost here"));
+    middle.append(answered(cuts[0][0], cuts[0][1]), make("span", budgetName(budget), "s"), last);
+    grid.append(texts[0], middle, texts[1]);
+    cuts.forEach((cut, side) => { ends[side] = Math.max(ends[side], cut[2]); });
+    before = cuts[1][0];
+  });
+  place.append(grid, make("p", "✓ graded right, ✗ graded wrong. The dashed line is the cut: what stands above it is all the model had thought.", "s"));
+}
+
+async function showTraces(place, sides, benchmark, question, names, sample = 0) {
+  place.hidden = false;
+  place.replaceChildren(make("h2", "One question, two traces"));
+  const tasks = sides.map(({ tasks: every }) => every.filter((task) => task.benchmark === benchmark && !task.votes).at(-1));
+  try {
+    if (tasks.some((task) => task.gated)) throw new Error("the benchmark is gated");
+    const part = Math.floor(question / PER_FILE);
+    const pair = await Promise.all(tasks.map(async (task) => ({ content: await loadTraces(task.run, benchmark, part) })));
+    const found = pair.map(({ content }) => content.questions[question % PER_FILE]);
+    if (found[0].prompt !== null) {
+      const asked = make("blockquote", whole(found[0].prompt), "ask");
+      asked.append(make("span", `\nGold answer: ${found[0].gold ?? "not shown"}`, "s"));
+      place.append(make("p", `${tasks[0].title}, question ${question}, sample ${sample + 1}.`, "sub"), asked);
+    }
+    if (found.some((one) => !one.traces)) throw new Error("its budgets are not cuts of one trace");
+    const samples = Math.min(...found.map((one) => one.traces.length));
+    const choose = make("label", "Sample ", "s");
+    const select = make("select");
+    for (let number = 0; number < samples; number += 1) select.append(new Option(`${number + 1} of ${samples}`, String(number), false, number === sample));
+    select.addEventListener("change", () => showTraces(place, sides, benchmark, question, names, Number(select.value)));
+    choose.append(select);
+    place.append(choose);
+    tracesView(place, pair, question, names, Math.min(sample, samples - 1));
+  } catch (error) {
+    place.append(make("p", `No two traces to show: ${error.message}.`, "note"));
+  }
+  state.write("group", benchmark);
+  state.write("question", String(question));
+}
+
+// The page ---------------------------------------------------------------------------------------------------
+
+function compareForm(form) {
+  const { models, normal, student } = window.lmtts.listed;
+  statistics.quantiles = { normal, student };
+  const { a, b, keep } = form.elements;
+  for (const select of [a, b]) for (const { key, name } of models) select.append(new Option(name, key));
+  const usual = models.find((one) => one.whole) ?? models[0];
+  a.value = usual.key;
+  b.value = (models.find((one) => one.base === usual.base && !one.whole) ?? models.at(-1)).key;
+  for (const select of [a, b, keep]) {
+    const asked = state.read().get(select.name);
+    if ([...select.options].some((option) => option.value === asked)) select.value = asked;
+  }
+  const place = document.getElementById("comparison");
+  const traces = document.getElementById("pair");
+  const view = async () => {
+    const names = [a, b].map((select) => select.selectedOptions[0].textContent);
+    for (const select of [a, b, keep]) state.write(select.name, select.value);
+    form.querySelector("code").textContent = `lm-eval-tts compare ${a.value} ${b.value} --keep ${keep.value}`;
+    try {
+      const [one, other] = await Promise.all([a, b].map((select) => loadScript(`data/scores/${encodeURIComponent(select.value)}.js`, `scores ${select.value}`)));
+      const every = pairsOf(one, other);
+      const pairs = every.filter(({ reasons }) => !reasons.length);
+      const grouped = byBenchmark(pairs);
+      const gated = [...grouped.values()].map((some) => some.at(-1));
+      const share = Number(keep.value);
+      const judged = statistics.gate(gated.map(gateRow), share);
+      const blocks = make("div", undefined, "blocks");
+      for (const some of grouped.values()) blocks.append(tableOf(some, some.at(-1)));
+      const notes = [...differing(one.properties, other.properties), ...every.filter(({ reasons }) => reasons.length).map((pair) => `${pair.base.task} is not compared: ${pair.reasons.join("; ")}`)];
+      const without = [one, other].some((model) => model.properties.some(([what, value]) => what === "thinking" && value === "off"));
+      const halves = make("div", undefined, "halves");
+      const left = make("div");
+      left.append(...(without ? [] : gainsView(grouped)), ...costsView(gated));
+      halves.append(left, ...foundView(one, other));
+      const told = notes.length ? [section("What else differs", undefined, ...notes.map((note) => make("p", note, "s")))] : [];
+      place.replaceChildren(verdictView(judged, gated, share, names), gateView(judged, gated, share), make("p", "Dotted: what must be kept. Right end: the base.", "s"),
+        section("By thinking budget", "Accuracy of base ◆ and candidate ● with 95% intervals, and how much of the base is kept, above chance. Rows in bold decide.", blocks),
+        halves, changedView(gated, (benchmark, question) => showTraces(traces, [one, other], benchmark, question, names)), ...told);
+      const asked = state.read();
+      if (asked.get("question") !== null && asked.get("group")) await showTraces(traces, [one, other], asked.get("group"), Number(asked.get("question")), names);
+    } catch (error) {
+      place.replaceChildren(make("p", `Cannot be compared: ${error.message}`));
+    }
+  };
+  form.elements.swap.addEventListener("click", () => { [a.value, b.value] = [b.value, a.value]; view(); });
+  form.addEventListener("change", view);
+  form.addEventListener("submit", (event) => event.preventDefault());
+  form.hidden = false;
+  view();
+}
+
+document.addEventListener("DOMContentLoaded", () => {
+  const form = document.getElementById("compare");
+  if (form && window.lmtts.listed?.models.length) compareForm(form);
+});

@@ -1,0 +1,129 @@
+// Downloads of what is shown: a chart as SVG or PNG, its numbers as CSV; and copying of text.
+"use strict";
+
+const STYLES = ["fill", "fill-opacity", "stroke", "stroke-width", "stroke-opacity", "stroke-dasharray", "stroke-linecap", "stroke-linejoin", "font-family", "font-size", "font-weight", "text-anchor", "paint-order"];
+
+function save(name, content) {
+  const link = make("a");
+  link.href = URL.createObjectURL(content);
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+}
+
+const visible = (element) => element.getClientRects().length > 0;
+
+// A copy of a drawing that needs no style sheet: what is hidden is left out, and every style is written out.
+function alone(svg) {
+  const copy = svg.cloneNode(true);
+  const [from, to] = [[...svg.querySelectorAll("*")], [...copy.querySelectorAll("*")]];
+  const gone = [];
+  from.forEach((element, at) => {
+    const style = getComputedStyle(element);
+    if (style.display === "none") { gone.push(to[at]); return; }
+    for (const name of STYLES) to[at].style.setProperty(name, style.getPropertyValue(name));
+    to[at].style.color = style.color;
+  });
+  for (const element of gone) element.remove();
+  const box = svg.getBoundingClientRect();
+  const size = svg.viewBox.baseVal && svg.viewBox.baseVal.width ? svg.viewBox.baseVal : box;
+  copy.setAttribute("width", size.width);
+  copy.setAttribute("height", size.height);
+  return copy;
+}
+
+// A figure as one drawing: its only chart, or the rows of the overview with their names and numbers.
+function drawing(figure) {
+  const chart = [...figure.querySelectorAll("svg.panel")].find(visible);
+  if (chart) {
+    const copy = alone(chart);
+    const title = figure.querySelector("h3")?.textContent ?? "";
+    copy.prepend(draw("rect", { width: "100%", height: "100%", fill: getComputedStyle(document.body).backgroundColor === "rgba(0, 0, 0, 0)" ? getComputedStyle(document.documentElement).backgroundColor : getComputedStyle(document.body).backgroundColor }));
+    copy.prepend(draw("title", {}, title));
+    return copy;
+  }
+  return rowsDrawing(figure);
+}
+
+function rowsDrawing(figure) {
+  const box = figure.getBoundingClientRect();
+  const ground = getComputedStyle(document.documentElement).backgroundColor;
+  const whole = draw("svg", { xmlns: "http://www.w3.org/2000/svg", width: box.width, height: box.height, viewBox: `0 0 ${box.width} ${box.height}` },
+    draw("rect", { width: box.width, height: box.height, fill: ground }));
+  for (const svg of [...figure.querySelectorAll("svg")].filter(visible)) {
+    const place = svg.getBoundingClientRect();
+    const copy = alone(svg);
+    for (const [name, value] of [["x", place.left - box.left], ["y", place.top - box.top], ["width", place.width], ["height", place.height]]) copy.setAttribute(name, value);
+    whole.append(copy);
+  }
+  const walker = document.createTreeWalker(figure, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const node = walker.currentNode;
+    const parent = node.parentElement;
+    if (!node.textContent.trim() || parent.closest("svg") || parent.closest(".get") || !visible(parent)) continue;
+    const range = document.createRange();
+    range.selectNodeContents(node);
+    const style = getComputedStyle(parent);
+    const place = range.getClientRects()[0];
+    if (!place) continue;
+    const text = draw("text", { x: place.left - box.left, y: place.top - box.top + 0.8 * place.height, fill: style.color, "font-size": style.fontSize, "font-weight": style.fontWeight, "font-family": style.fontFamily });
+    text.textContent = node.textContent.trim();
+    whole.append(text);
+  }
+  return whole;
+}
+
+function svgText(figure) {
+  const svg = drawing(figure);
+  svg.setAttribute("xmlns", "http://www.w3.org/2000/svg");
+  return new XMLSerializer().serializeToString(svg);
+}
+
+function png(figure, name) {
+  const image = new Image();
+  image.onload = () => {
+    const canvas = make("canvas");
+    canvas.width = 2 * image.width;
+    canvas.height = 2 * image.height;
+    canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
+    canvas.toBlob((content) => save(`${name}.png`, content));
+  };
+  image.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(svgText(figure))}`;
+}
+
+const quoted = (text) => {
+  const plain = /^[=+\-@\t\r]/.test(text) && Number.isNaN(Number(text)) ? `'${text}` : text; // no formulas
+  return /[",\n]/.test(plain) ? `"${plain.replaceAll('"', '""')}"` : plain;
+};
+
+function csv(table) {
+  const rows = [...table.querySelectorAll("tr")].filter((row) => !row.hidden && !row.classList.contains("over"));
+  return rows.map((row) => [...row.cells].filter((cell) => !cell.hidden).map((cell) => quoted(cell.textContent.replace(/\s+/g, " ").trim())).join(",")).join("\n") + "\n";
+}
+
+function offer(place) {
+  const figure = document.getElementById(place.dataset.figure);
+  const table = document.getElementById(place.dataset.table);
+  const name = place.dataset.figure || place.dataset.table;
+  const add = (title, action) => {
+    const button = make("button", title);
+    button.type = "button";
+    button.addEventListener("click", action);
+    place.insertBefore(button, place.querySelector("span"));
+  };
+  if (figure) {
+    add("SVG", () => save(`${name}.svg`, new Blob([svgText(figure)], { type: "image/svg+xml" })));
+    add("PNG", () => png(figure, name));
+  }
+  if (table) add("Data as CSV", () => save(`${name}.csv`, new Blob([csv(table)], { type: "text/csv" })));
+}
+
+document.addEventListener("DOMContentLoaded", () => {
+  document.querySelectorAll(".get[data-figure], .get[data-table]").forEach(offer);
+  document.querySelectorAll("[data-copy]").forEach((button) => {
+    button.hidden = false;
+    button.addEventListener("click", async () => {
+      try { await navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent); button.textContent = "Copied"; } catch { /* it can be selected */ }
+    });
+  });
+});

@@ -1,0 +1,202 @@
+// The overview's table and cards: sort, filter, fold by base, choose columns; all of it in the link.
+"use strict";
+
+const valueOf = (cell) => {
+  const text = cell.dataset.v ?? cell.textContent.trim();
+  const number = Number.parseFloat(text.replaceAll(",", "").replace("\u2212", "-"));
+  return text === "" ? null : Number.isNaN(number) ? text.toLowerCase() : number;
+};
+
+function inOrder([one], [other], sign) {
+  if (one === null || other === null) return (one === null) - (other === null); // what is not known comes last
+  const order = typeof one === typeof other ? (one < other ? -1 : one > other ? 1 : 0) : String(one).localeCompare(String(other));
+  return sign * order;
+}
+
+class Table {
+  constructor(table) {
+    this.table = table;
+    this.head = table.tHead.rows[table.tHead.rows.length - 1];
+    this.headers = [...this.head.cells];
+    this.bodies = [...table.tBodies].map((body) => ({ body, rows: [...body.rows] }));
+    this.rows = this.bodies.flatMap(({ rows }) => rows);
+    this.cards = [...document.querySelectorAll(".cards > .card")];
+    this.folded = new Set();
+    this.grouped = true;
+    const asked = state.read();
+    [this.column, this.direction] = (asked.get("sort") || "long-descending").split("-");
+    if (asked.get("fold") === "off") this.grouped = false;
+    for (const base of (asked.get("folded") || "").split("|")) if (base) this.folded.add(base);
+    this.hiddenColumns = new Set((asked.get("without") || "").split("|").filter(Boolean));
+    this.headers.forEach((header) => this.clickable(header));
+    this.foldable();
+    this.chooseColumns();
+    this.filter(document.querySelector("form[data-for=overview]"));
+    this.sort();
+  }
+
+  clickable(header) {
+    const button = make("button", header.textContent);
+    button.type = "button";
+    header.replaceChildren(button);
+    button.addEventListener("click", () => {
+      const { column } = header.dataset;
+      const first = ["rank", "model", "method", "engine"].includes(column) ? "ascending" : "descending";
+      const other = first === "ascending" ? "descending" : "ascending";
+      this.direction = this.column === column && this.direction === first ? other : first;
+      this.column = column;
+      state.write("sort", `${this.column}-${this.direction}`);
+      this.sort();
+    });
+  }
+
+  // Within each base while the rows are grouped by base; all rows otherwise.
+  sort() {
+    const at = this.headers.findIndex((header) => header.dataset.column === this.column);
+    if (at < 0) return;
+    const sign = this.direction === "descending" ? -1 : 1;
+    const sorted = (rows) => rows.map((row) => [valueOf(row.cells[at]), row]).sort((one, other) => inOrder(one, other, sign)).map(([, row]) => row);
+    for (const { body, rows } of this.bodies) {
+      const base = rows.filter((row) => row.classList.contains("base"));
+      body.append(...(this.grouped ? [...base, ...sorted(rows.filter((row) => !base.includes(row)))] : rows));
+    }
+    if (!this.grouped) this.bodies[0].body.append(...sorted(this.rows));
+    const card = this.cards.map((one) => [one.dataset.v === "" ? null : Number(one.dataset.v), one]);
+    card.sort((one, other) => inOrder(one, other, this.column === "long" ? sign : -1));
+    document.querySelector(".cards").append(...card.map(([, one]) => one));
+    for (const header of this.headers) header.removeAttribute("aria-sort");
+    this.headers[at].setAttribute("aria-sort", this.direction);
+  }
+
+  foldable() {
+    const all = document.getElementById("fold");
+    all.hidden = false;
+    const show = () => {
+      all.textContent = `Fold by base: ${this.grouped ? "on" : "off"}`;
+      all.setAttribute("aria-pressed", String(this.grouped));
+    };
+    all.addEventListener("click", () => {
+      this.grouped = !this.grouped;
+      state.write("fold", this.grouped ? "" : "off");
+      for (const { body, rows } of this.bodies) body.append(...rows);
+      show();
+      this.sort();
+      this.apply();
+    });
+    show();
+    for (const { rows } of this.bodies) {
+      const base = rows.find((row) => row.classList.contains("base"));
+      if (!base || rows.length < 2) continue;
+      const button = make("button", "▾", "folds");
+      button.type = "button";
+      const name = base.dataset.base;
+      const mark = () => {
+        const folded = this.folded.has(name);
+        button.textContent = folded ? "▸" : "▾";
+        button.setAttribute("aria-expanded", String(!folded));
+        button.setAttribute("aria-label", `Smaller models of ${name}`);
+      };
+      button.addEventListener("click", () => {
+        if (this.folded.has(name)) this.folded.delete(name); else this.folded.add(name);
+        state.write("folded", [...this.folded].join("|"));
+        mark();
+        this.apply();
+      });
+      mark();
+      base.querySelector("th").prepend(button);
+    }
+  }
+
+  chooseColumns() {
+    const place = document.getElementById("columns");
+    const details = make("details");
+    const menu = make("div", undefined, "menu");
+    details.append(make("summary", "Columns"), menu);
+    for (const header of this.headers.slice(2)) {
+      const { column } = header.dataset;
+      const box = make("input");
+      box.type = "checkbox";
+      box.checked = !this.hiddenColumns.has(column);
+      box.addEventListener("change", () => {
+        if (box.checked) this.hiddenColumns.delete(column); else this.hiddenColumns.add(column);
+        state.write("without", [...this.hiddenColumns].join("|"));
+        this.showColumns();
+      });
+      const label = make("label");
+      label.append(box, header.textContent);
+      menu.append(label);
+    }
+    place.append(details);
+    place.hidden = false;
+    this.showColumns();
+  }
+
+  showColumns() {
+    this.headers.forEach((header, at) => {
+      const hidden = this.hiddenColumns.has(header.dataset.column);
+      for (const row of [this.head, ...this.rows]) row.cells[at].hidden = hidden;
+    });
+    let at = 0; // the headings of groups span the columns that are shown
+    for (const cell of this.table.tHead.rows[0].cells) {
+      cell.dataset.span ??= String(cell.colSpan);
+      const columns = this.headers.slice(at, at + Number(cell.dataset.span));
+      at += columns.length;
+      const shown = columns.filter((header) => !header.hidden).length;
+      cell.hidden = shown === 0;
+      cell.colSpan = Math.max(1, shown);
+    }
+  }
+
+  filter(form) {
+    this.form = form;
+    const names = ["q", "base", "kind", "method", "off", "engine", "tier"];
+    this.names = names;
+    for (const header of this.headers) form.elements.sort.append(new Option(header.textContent, header.dataset.column));
+    for (const name of names) form.elements[name].value = state.read().get(name) || "";
+    form.elements.sort.value = this.column;
+    form.addEventListener("input", (event) => {
+      if (event.target.name === "sort") return;
+      for (const name of names) state.write(name, form.elements[name].value);
+      this.apply();
+    });
+    form.elements.sort.addEventListener("change", () => {
+      this.column = form.elements.sort.value;
+      this.direction = "descending";
+      this.sort();
+    });
+    form.addEventListener("submit", (event) => event.preventDefault());
+    form.hidden = false;
+    this.texts = new Map([...this.rows, ...this.cards].map((one) => [one, `${one.dataset.base} ${one.dataset.name ?? [...one.cells].slice(1, 5).map((cell) => cell.textContent).join(" ")}`.toLowerCase().replaceAll("\u2212", "-")]));
+    this.apply();
+  }
+
+  apply() {
+    const given = Object.fromEntries(this.names.map((name) => [name, this.form.elements[name].value]));
+    const wanted = given.q.trim().toLowerCase().replaceAll("\u2212", "-");
+    const narrowed = ["kind", "method", "off"].some((name) => given[name]) || wanted;
+    const fits = (one) => ["base", "kind", "method", "off", "engine", "tier"].every((name) => !given[name] || one.dataset[name] === given[name])
+      && (!wanted || this.texts.get(one).includes(wanted));
+    let shown = 0;
+    for (const row of this.rows) {
+      const matches = fits(row);
+      row.hidden = !matches || (this.grouped && !narrowed && row.classList.contains("kid") && this.folded.has(row.dataset.base));
+      shown += matches;
+    }
+    for (const card of this.cards) card.hidden = !fits(card);
+    document.getElementById("count").value = `${shown} of ${this.rows.length} rows`;
+  }
+}
+
+function copyLink(button) {
+  button.hidden = false;
+  button.addEventListener("click", async () => {
+    try { await navigator.clipboard.writeText(location.href); button.textContent = "Copied"; } catch { button.textContent = location.href; }
+  });
+}
+
+document.addEventListener("DOMContentLoaded", () => {
+  const table = document.getElementById("overview");
+  if (table) new Table(table);
+  const link = document.getElementById("link");
+  if (link) copyLink(link);
+});

@@ -1,0 +1,61 @@
+// Texts of samples: pieces of long texts, traces with the cuts of their budgets, and where to load them from.
+"use strict";
+
+const PER_FILE = 25; // questions
+
+const loadTraces = (run, group, part) => loadScript(`${root()}runs/${encodeURIComponent(run)}/traces/${encodeURIComponent(group)}-${part}.js`, `traces ${run}/${group}/${part}`);
+
+const counted = (characters) => `${characters.toLocaleString("en")} characters`;
+
+// The part of a text from one place to another; what was left out of a long text is told.
+function between(pieces, from, to) {
+  let text = "";
+  let at = from;
+  for (const [start, piece] of pieces) {
+    const [first, last] = [Math.max(from, start), Math.min(to, start + piece.length)];
+    if (first >= last) continue;
+    if (first > at) text += `\n[... ${counted(first - at)} are not shown ...]\n`;
+    text += piece.slice(first - start, last - start);
+    at = last;
+  }
+  return at < to && text !== "" && Number.isFinite(to) ? `${text}\n[... ${counted(to - at)} are not shown ...]\n` : text;
+}
+const whole = (pieces) => (pieces === null ? "" : between(pieces, 0, Infinity));
+const end = (pieces) => { const [start, text] = pieces[pieces.length - 1]; return start + text.length; };
+
+const budgetName = (budget) => (budget === null ? "no limit" : `${budget.toLocaleString("en")} tokens`);
+const isRight = (grade) => grade === "correct";
+
+function answered(grade, answer) {
+  const line = make("span", `${answer === null ? "answer not shown" : answer || "no answer"} ${isRight(grade) ? "✓" : "✗"}`, `a ${isRight(grade) ? "ok" : "no"}`);
+  line.title = grade;
+  return line;
+}
+
+function folded(title, text) {
+  const details = make("details");
+  details.append(make("summary", title), make("pre", text));
+  return details;
+}
+
+// A trace as text, with a line at each cut that says which answer stood there.
+function marked(trace, tasks) {
+  const box = make("pre", undefined, "thinking");
+  let at = 0;
+  trace.cuts.forEach(([grade, answer, cut], number) => {
+    box.append(between(trace.thinking, at, cut));
+    const line = make("span", `cut at ${budgetName(tasks[number][1])}: `, "mark");
+    line.append(answered(grade, answer));
+    box.append(line);
+    at = Math.max(at, cut);
+  });
+  return box;
+}
+
+// The samples of a question in one task: [grade, answer, what was thought, the text of the answer].
+function samplesOf(question, task) {
+  if (question.traces) {
+    return question.traces.map(({ thinking, cuts }) => { const [grade, answer, cut, after] = cuts[task]; return [grade, answer, between(thinking, 0, cut), whole(after)]; });
+  }
+  return (question.outputs?.[task] ?? []).map(([grade, answer, thinking, after]) => [grade, answer, thinking === null ? null : whole(thinking), after === null ? null : whole(after)]);
+}

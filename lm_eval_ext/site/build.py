@@ -1,0 +1,102 @@
+"""Builds the site: static pages that need no server or network, and no JavaScript for numbers and charts.
+
+What did not change since the last build is linked from there, not written again.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from lm_eval_ext.analysis.board import Board
+from lm_eval_ext.analysis.kept import kept_of
+from lm_eval_ext.errors import ResultsError
+from lm_eval_ext.paths import LEADERBOARD
+from lm_eval_ext.runs.load import SITE_MARK, Source
+from lm_eval_ext.site.comparison_data import scores_script, write_models
+from lm_eval_ext.site.data import write_data
+from lm_eval_ext.site.names import names_of
+from lm_eval_ext.site.pages import common, write_pages
+from lm_eval_ext.site.preview import write_preview
+from lm_eval_ext.site.rendering import NAVIGATION, Renderer
+from lm_eval_ext.site.run_files import Earlier, write_run
+from lm_eval_ext.site.run_page import FromSamples
+
+_PAGE = re.compile(rf"({'|'.join(path.removesuffix('.html') for path, _ in NAVIGATION)})(-[a-z0-9-]+)?\.html")
+_ENTRIES = {SITE_MARK, "assets", "data", "runs", "preview.png"}
+
+
+def build(sources: Sequence[Source], out: Path, board: Board) -> Path:
+    """Build the whole site in a temporary folder and move it into place when complete; returns its first page.
+
+    Args:
+        sources: the runs.
+        out: folder of the site: new, empty, or a site to overwrite.
+        board: the same runs, side by side.
+
+    Raises:
+        ResultsError: the folder contains something else.
+    """
+    place = out.resolve()
+    _may_be_written(place, sources)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}.") as beside:
+        fresh, old = Path(beside, "fresh"), Path(beside, "old")
+        _write(sources, fresh, board, Earlier.read(place))
+        if place.exists():
+            place.rename(old)
+        fresh.rename(place)
+    return out / "index.html"
+
+
+def _may_be_written(out: Path, sources: Sequence[Source]) -> None:
+    if out.is_file():
+        raise ResultsError(f"{out}: is a file; expected a new or empty folder, or a site")
+    if out.is_dir() and any(out.iterdir()) and not (out / SITE_MARK).is_file():
+        raise ResultsError(f"{out}: is not a site and not empty; expected a new or empty folder, or a site")
+    if inside := next((one.path for one in sources if out in one.path.resolve().parents), None):
+        raise ResultsError(f"{out}: contains {inside}, which the site is built from; use a folder outside of it")
+    names = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
+    foreign = [name for name in names if name not in _ENTRIES and not _PAGE.fullmatch(name)]
+    if foreign:
+        raise ResultsError(f"{out}: contains {foreign[0]}, which is not part of a site and would be lost; move it")
+
+
+def _write(sources: Sequence[Source], out: Path, board: Board, earlier: Earlier) -> None:
+    out.mkdir()
+    names = names_of(board.entries)
+    kept = {entry.key: kept_of(board, entry) for entry in board.entries}
+    renderer = Renderer(out, board, **common(board))
+    _write_assets(out)
+    write_data(board, names, kept, out / "data")
+    stamps, of_samples = {}, {}
+    for source in _with_progress(sources):
+        stamps[source.run.id], of_samples[source.run.id] = write_run(source, out, renderer, board, names, earlier)
+    _write_scores(board, of_samples, out / "data" / "scores")
+    write_models(board, names, out / "data" / "models.js")
+    write_pages(renderer, board, names, kept, of_samples)
+    write_preview(board, names, kept, out / "preview.png")
+    mark = {"written by": "lm-eval-tts leaderboard build", "runs": stamps}
+    (out / SITE_MARK).write_text(json.dumps(mark, indent=0) + "\n", encoding="utf-8")
+
+
+def _write_assets(out: Path) -> None:
+    shutil.copytree(LEADERBOARD / "assets", out / "assets", ignore=shutil.ignore_patterns("*.py"))
+
+
+def _write_scores(board: Board, of_samples: dict[str, FromSamples], folder: Path) -> None:
+    folder.mkdir()
+    for entry in board.entries:
+        found = {one.benchmark: one for run in entry.runs for one in of_samples[run.id].found}
+        (folder / f"{entry.key}.js").write_text(scores_script(board, entry, found.values()), encoding="utf-8")
+
+
+def _with_progress(sources: Sequence[Source]) -> Iterable[Source]:
+    from tqdm import tqdm
+
+    shown: Iterable[Source] = tqdm(sources, desc="Runs", disable=len(sources) < 20)
+    return shown

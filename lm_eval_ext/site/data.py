@@ -1,0 +1,135 @@
+"""The site's data files: all numbers as CSV, JSON and Parquet, with the schema of their columns."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from io import StringIO
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from lm_eval_ext.analysis.board import Board
+from lm_eval_ext.analysis.kept import Kept
+from lm_eval_ext.runs.collection import accuracy_interval
+from lm_eval_ext.runs.run import Run, TaskResult
+from lm_eval_ext.site.cost import tokens
+from lm_eval_ext.site.names import ModelName, bits_of, measure
+
+VERSION = 1  # of the columns of runs.json and runs.parquet
+
+
+class RunRow(BaseModel):
+    """A run on one task, as a row of `runs.json` and `runs.parquet`. What is not known or not measured is null."""
+
+    model_config = ConfigDict(frozen=True)
+
+    run: str
+    base: str
+    model: str = Field(description="what was done to the base, and how; `base` for the base itself")
+    method: str
+    layers_off: int
+    dropped_layers: str = Field(description="their numbers, counted from 0, separated by spaces")
+    bits: int | None
+    parameters: int | None
+    engine: str
+    tier: str
+    date: str
+    task: str
+    benchmark: str
+    kind: str = Field(description="knowledge, shallow (short reasoning), long, or other")
+    budget: int | None = Field(description="thinking tokens; null if unlimited")
+    votes: bool
+    questions: int
+    questions_of_benchmark: int
+    samples: int = Field(description="per question")
+    accuracy: float
+    accuracy_low: float = Field(description="lower end of the 95% interval for new questions like these")
+    accuracy_high: float
+    chance: float | None = Field(description="accuracy of guessing")
+    tokens: float | None = Field(description="thinking and answer tokens of a sample, on average")
+    forced: float | None = Field(description="share of samples whose thinking was cut at the budget")
+    repeating: float | None = Field(description="share of samples that end in a loop")
+    answered: float | None
+    kept_knowledge: float | None = Field(description="of the base's, above chance; the same in all rows of a model")
+    kept_short: float | None
+    kept_long: float | None
+    kept_long_low: float | None
+    kept_long_high: float | None
+
+
+def write_data(board: Board, names: Mapping[str, ModelName], kept: Mapping[str, Kept], folder: Path) -> None:
+    """Write all data files into a folder."""
+    folder.mkdir(exist_ok=True)
+    rows = [row for run in board.runs for row in _rows(board, run, names, kept)]
+    content = {"version": VERSION, "runs": [row.model_dump() for row in rows]}
+    (folder / "runs.json").write_text(json.dumps(content, indent=0, allow_nan=False) + "\n", encoding="utf-8")
+    _write_parquet(rows, folder / "runs.parquet")
+    _write_csv(_flat(board, names), folder / "leaderboard.csv")
+    for name, model in (("runs", RunRow), ("run", Run)):
+        schema = json.dumps(model.model_json_schema(), indent=1) + "\n"
+        (folder / f"{name}.schema.json").write_text(schema, encoding="utf-8")
+
+
+def _rows(board: Board, run: Run, names: Mapping[str, ModelName], kept: Mapping[str, Kept]) -> Iterator[RunRow]:
+    entry = board.entry_of[run.id]
+    share = kept[entry.key]
+    knowledge, short, long = (one and one.interval for one in (share.knowledge, share.short, share.long))
+    pruning = run.pruning
+    for name, task in sorted(run.tasks.items()):
+        interval = accuracy_interval(task)
+        yield RunRow(
+            run=run.id, base=run.base, model=str(names[entry.key]), method=names[entry.key].method,
+            layers_off=len(run.dropped), dropped_layers=" ".join(map(str, run.dropped)), bits=bits_of(run),
+            parameters=(pruning.parameters_after or None) if pruning else None, engine=run.engine, tier=run.tier,
+            date=run.date, task=name, benchmark=task.benchmark, kind=board.catalogue.benchmark(task.benchmark).kind,
+            budget=task.budget, votes=task.votes, questions=task.questions, questions_of_benchmark=task.of,
+            samples=task.repeats, accuracy=interval.estimate, accuracy_low=interval.low, accuracy_high=interval.high,
+            chance=task.guessing, tokens=tokens(task), forced=task.value("forced"), repeating=task.value("looped"),
+            answered=task.value("answered"), kept_knowledge=knowledge and knowledge.estimate,
+            kept_short=short and short.estimate, kept_long=long and long.estimate, kept_long_low=long and long.low,
+            kept_long_high=long and long.high,
+        )  # fmt: skip
+
+
+def _write_parquet(rows: Sequence[RunRow], path: Path) -> None:
+    import pandas
+
+    frame = pandas.DataFrame([row.model_dump() for row in rows], columns=list(RunRow.model_fields))
+    whole = dict.fromkeys(("bits", "parameters", "budget"), "Int64")
+    shares = dict.fromkeys((name for name in RunRow.model_fields if name.startswith("kept")), "Float64")
+    others = dict.fromkeys(("chance", "tokens", "forced", "repeating", "answered"), "Float64")
+    frame.astype(whole | shares | others).to_parquet(path, index=False)
+
+
+def _flat(board: Board, names: Mapping[str, ModelName]) -> Iterator[dict[str, object]]:
+    """One record per run, task and measure."""
+    for run in board.runs:
+        for name, task in sorted(run.tasks.items()):
+            for metric, score in sorted(task.metrics.items()):
+                yield {
+                    "base": run.base, "model": str(names[board.entry_of[run.id].key]), "run": run.id, "tier": run.tier,
+                    "date": run.date, "method": run.pruning.method if run.pruning else "",
+                    "dropped layers": " ".join(map(str, run.dropped)), "benchmark": task.benchmark, "task": name,
+                    "budget": task.budget, "samples": task.repeats, "questions": task.questions, "of": task.of,
+                    "measure": _measure(task, metric), "value": score.value, "stderr": score.stderr,
+                }  # fmt: skip
+
+
+def _measure(task: TaskResult, metric: str) -> str:
+    return "accuracy" if metric == task.score else measure(metric)
+
+
+def _write_csv(records: Iterator[dict[str, object]], path: Path) -> None:
+    found = list(records)
+    text = StringIO()
+    writer = csv.DictWriter(text, list(found[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: _no_formula(value) for name, value in record.items()} for record in found)
+    path.write_text(text.getvalue(), encoding="utf-8")
+
+
+def _no_formula(value: object) -> object:
+    """Escape text that a spreadsheet would interpret as a formula."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value

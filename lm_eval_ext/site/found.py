@@ -1,0 +1,60 @@
+"""Found, then lost: by budget, the shares of samples that are right, were right before, or never were."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from lm_eval_ext.analysis.found_lost import Traces, found_lost, rights
+from lm_eval_ext.runs.run import TaskResult
+from lm_eval_ext.runs.samples import Sample
+from lm_eval_ext.site.traces import TraceGroup
+
+
+class FoundByBudget(BaseModel):
+    """What became of right answers in one benchmark.
+
+    Attributes:
+        benchmark: its name.
+        budgets: ascending; None for no limit.
+        right, lost: shares of samples at each budget that are right, or were right at a smaller one and are not now.
+        by_chance: share lost at the largest budget if the budgets had nothing to do with each other.
+        questions, samples: how many.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    benchmark: str
+    budgets: tuple[int | None, ...]
+    right: tuple[float, ...]
+    lost: tuple[float, ...]
+    by_chance: float
+    questions: int
+    samples: int
+
+
+def found_by_budget(
+    group: TraceGroup, tasks: Mapping[str, TaskResult], rows: Mapping[str, Sequence[Sample]]
+) -> FoundByBudget | None:
+    """The shares; None for a single budget, or if the budgets are not cuts of one trace."""
+    some = [rows[name] for name in group.tasks]
+    if len(some) < 2 or len({len(one) for one in some}) > 1 or any(tasks[name].partial for name in group.tasks):
+        return None
+    try:
+        right = np.array([rights(question) for question in zip(*some, strict=True)], dtype=np.float64)
+    except ValueError:  # not cuts of one trace, or gated
+        return None
+    budgets = tuple(tasks[name].budget for name in group.tasks)
+    ids = tuple(row.id for row in some[0])
+    before = np.concatenate([np.zeros_like(right[..., :1]), np.maximum.accumulate(right, axis=2)[..., :-1]], axis=2)
+    return FoundByBudget(
+        benchmark=group.name,
+        budgets=budgets,
+        right=tuple(map(float, right.mean((0, 1)))),
+        lost=tuple(map(float, (before * (1 - right)).mean((0, 1)))),
+        by_chance=found_lost(Traces(group.name, budgets, ids, right)).by_chance,
+        questions=right.shape[0],
+        samples=right.shape[1],
+    )

@@ -1,0 +1,264 @@
+"""Charts of one base and its smaller models: accuracy by thinking budget, by samples, and by layers off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple
+
+from lm_eval_ext.analysis.board import Board
+from lm_eval_ext.analysis.comparison import metric_interval
+from lm_eval_ext.analysis.entries import Entry, Scored
+from lm_eval_ext.analysis.kept import Kept
+from lm_eval_ext.runs.run import TaskResult
+from lm_eval_ext.site.figures import Line, Panel, Point, budget_ticks
+from lm_eval_ext.site.marks import BASE, Mark, marks_of
+from lm_eval_ext.site.names import TIMES, ModelName, tone
+from lm_eval_ext.statistics.intervals import Interval
+
+MANY = 12  # models from which on only some are shown at first
+MOST = 120  # models drawn of one base; the others are in the tables
+
+PaperCurves = Mapping[str, Mapping[str, Sequence[tuple[float, float]]]]  # by benchmark and model
+
+
+class Chart(NamedTuple):
+    """A panel with the same numbers as a table; rows without an entry are of the paper's models."""
+
+    benchmark: str
+    panel: Panel
+    header: Sequence[str]
+    rows: Sequence[tuple[str, Entry | None, Sequence[Interval | None]]]
+
+
+@dataclass(frozen=True)
+class Family:
+    """A base and its smaller models, as the charts show them.
+
+    Attributes:
+        board: all models.
+        base: the base's name.
+        names: of all models, by key of the entry.
+        kept: what each model keeps, by key of the entry.
+    """
+
+    board: Board
+    base: str
+    names: Mapping[str, ModelName]
+    kept: Mapping[str, Kept]
+    paper: PaperCurves = field(default_factory=dict)
+
+    @cached_property
+    def entries(self) -> Sequence[Entry]:
+        """The base first, then by layers off; at most `MOST`."""
+        return self.board.bases[self.base][:MOST]
+
+    @property
+    def left_out(self) -> int:
+        """Number of models that are not drawn."""
+        return len(self.board.bases[self.base]) - len(self.entries)
+
+    @cached_property
+    def marks(self) -> Mapping[str, Mark]:
+        """By method."""
+        return marks_of(method_of(entry, self.names) for entry in self.board.bases[self.base])
+
+    @cached_property
+    def shown(self) -> frozenset[str]:
+        """Keys of the models shown at first: all, or of many the base and the best and worst at each depth."""
+        if len(self.entries) < MANY:
+            return frozenset(entry.key for entry in self.entries)
+        by_depth: dict[int, list[Entry]] = {}
+        for entry in self.entries:
+            by_depth.setdefault(len(entry.latest.dropped), []).append(entry)
+        found = {entry.key for entry in self.entries if entry.dense}
+        for some in by_depth.values():
+            ordered = sorted((one for one in some if not one.dense), key=self._standing)
+            found |= {one.key for one in (*ordered[:1], *ordered[-1:])}
+        return frozenset(found)
+
+    def _standing(self, entry: Entry) -> float:
+        long = self.kept[entry.key].long
+        return long.interval.estimate if long else -1.0
+
+    def mark(self, entry: Entry) -> Mark:
+        """Dashes and marks of a model's lines."""
+        return BASE if entry.dense else self.marks[method_of(entry, self.names)]
+
+    def line(self, entry: Entry, points: Sequence[Point], more: str = "") -> Line:
+        """A model's line."""
+        name = f"{self.names[entry.key].short}{more}"
+        return Line(entry.key, name, tone(entry.latest), self.mark(entry), points, entry.key in self.shown)
+
+    def note(self, benchmark: str, task: TaskResult | None) -> str:
+        """What is said under a chart's title."""
+        kind = self.board.catalogue.kinds[self.board.catalogue.benchmark(benchmark).kind].lower()
+        return kind if task is None else f"{kind}; {task.questions:,} questions {TIMES} {task.repeats} samples"
+
+
+def method_of(entry: Entry, names: Mapping[str, ModelName]) -> str:
+    """How a model was made, for the choice of dashes; empty for a base."""
+    return "" if entry.dense else names[entry.key].method or names[entry.key].done
+
+
+def budget_charts(family: Family) -> Iterator[Chart]:
+    """Accuracy by thinking budget."""
+    for name in family.board.benchmarks:
+        found = {entry: pairs for entry in family.entries if len(pairs := _budgets(family.board, entry, name)) > 1}
+        if found:
+            budgets = sorted({budget for pairs in found.values() for budget, _ in pairs})
+            lines = [
+                family.line(entry, [_point(at, f"{at:,} tokens", one) for at, one in pairs], _partial(pairs))
+                for entry, pairs in found.items()
+            ]
+            table = [
+                (
+                    f"{family.names[entry.key]}{_partial(pairs)}",
+                    entry,
+                    [one.interval if (one := dict(pairs).get(budget)) else None for budget in budgets],
+                )
+                for entry, pairs in found.items()
+            ]
+            task = next(iter(found.values()))[-1][1].task
+            panel = Panel(
+                family.board.title(name), family.note(name, task), "thinking tokens allowed",
+                [*lines, *_paper_lines(family, name, budgets)], budget_ticks(budgets), chance=_chance(task),
+            )  # fmt: skip
+            yield Chart(name, panel, [f"{budget:,}" for budget in budgets], table)
+
+
+def _chance(task: TaskResult) -> float | None:
+    return task.guessing or None
+
+
+def _budgets(board: Board, entry: Entry, name: str) -> list[tuple[int, Scored]]:
+    return [(at, one) for at, one in entry.budgets(name) if not board.outdated(one.task)]
+
+
+def _partial(pairs: Sequence[tuple[int, Scored]]) -> str:
+    return ", partial" if pairs[0][1].task.partial else ""
+
+
+def _point(at: float, where: str, one: Scored) -> Point:
+    return _interval_point(at, where, one.interval, one.task)
+
+
+def _interval_point(at: float, where: str, found: Interval, task: TaskResult) -> Point:
+    sized = f"{task.questions:,} questions {TIMES} {task.repeats} samples"
+    tip = f"{where}: {percent(found.estimate)}% (95%: {percent(found.low)} to {percent(found.high)}); {sized}"
+    return Point(at, *found, tip=tip.replace(",", ""))
+
+
+def percent(value: float) -> str:
+    """A share in percent, with one digit."""
+    return f"{100 * value:.1f}"
+
+
+def _paper_lines(family: Family, benchmark: str, budgets: Sequence[int]) -> Iterator[Line]:
+    for model, values in family.paper.get(benchmark, {}).items():
+        points = [Point(at, value) for at, value in values if budgets[0] <= at <= budgets[-1]]
+        if len(points) > 1:
+            yield Line(f"paper {model}", f"paper, {model}", "quiet", BASE, points, reference=True)
+
+
+def vote_charts(family: Family) -> Iterator[Chart]:
+    """pass@k and maj@k by number of samples; the two measures have panels of their own."""
+    for name in family.board.benchmarks:
+        found = {entry: one for entry in family.entries if (one := _votes(family.board, entry, name))}
+        for measure in ("pass@k", "maj@k") if found else ():
+            yield _vote_chart(family, name, measure, found)
+
+
+def _votes(board: Board, entry: Entry, name: str) -> TaskResult | None:
+    one = entry.votes(name)
+    return None if one is None or board.outdated(one.task) else one.task
+
+
+def _vote_chart(family: Family, benchmark: str, measure: str, found: Mapping[Entry, TaskResult]) -> Chart:
+    sizes = sorted({k for task in found.values() for k in _ks(task)})
+    values = {
+        entry: {k: interval for k in _ks(task) if (interval := _interval(task, _measured(measure, k)))}
+        for entry, task in found.items()
+    }
+    lines = [
+        family.line(entry, [_interval_point(k, f"k = {k}", at[k], found[entry]) for k in at])
+        for entry, at in values.items()
+        if at
+    ]
+    title = f"{family.board.title(benchmark)}, {measure}"
+    note = {"pass@k": "at least one of k samples is right", "maj@k": "the most frequent answer of k is right"}[measure]
+    panel = Panel(title, note, "samples k", lines, [(k, str(k)) for k in sizes])
+    rows = [(str(family.names[entry.key]), entry, [at.get(k) for k in sizes]) for entry, at in values.items()]
+    return Chart(benchmark, panel, [f"k = {k}" for k in sizes], rows)
+
+
+def _ks(task: TaskResult) -> list[int]:
+    return sorted({1} | {int(name[5:]) for name in task.metrics if name.startswith("pass@") and name[5:].isdecimal()})
+
+
+def _measured(measure: str, k: int) -> str:
+    return measure.replace("k", str(k)) if k > 1 else "acc"
+
+
+def _interval(task: TaskResult, metric: str) -> Interval | None:
+    score = task.metrics.get(metric)
+    return metric_interval(score, task.questions) if score else None
+
+
+def depth_charts(family: Family) -> Iterator[Chart]:
+    """Accuracy by number of layers off: a line per method from the base, at the budget that most models share with it.
+
+    Several models with the same method and number, such as manual picks, are separate points.
+    """
+    board = family.board
+    for name in board.benchmarks:
+        pairs = [(entry, pair) for entry in family.entries if (pair := board.beside_dense(entry, name))]
+        pruned = [
+            (entry, ours, theirs)
+            for entry, (ours, theirs) in pairs
+            if entry.latest.dropped and not board.outdated(ours.task)
+        ]
+        if pruned:
+            whole = _most_common([theirs for _, _, theirs in pruned])
+            same = [(entry, ours) for entry, ours, theirs in pruned if theirs.task is whole.task]
+            yield _depth_chart(family, name, whole, same)
+
+
+def _most_common(results: Sequence[Scored]) -> Scored:
+    """The base's result that most others are compared with."""
+    ids = [id(one.task) for one in results]
+    return max(results, key=lambda one: ids.count(id(one.task)))
+
+
+def _depth_chart(family: Family, benchmark: str, whole: Scored, found: Sequence[tuple[Entry, Scored]]) -> Chart:
+    counts = sorted({len(entry.latest.dropped) for entry, _ in found})
+    by_method: dict[str, list[tuple[Entry, Scored]]] = {}
+    for entry, one in found:
+        by_method.setdefault(method_of(entry, family.names), []).append((entry, one))
+    lines = []
+    for method, some in by_method.items():
+        points = [_point(0, "0 layers off", whole)]
+        points += [_point(n := len(entry.latest.dropped), f"{n} layers off", one) for entry, one in some]
+        lines.append(Line(method, method, "ink", family.marks[method], points))
+    budget = f" at {whole.task.budget:,} tokens" if whole.task.budget else ""
+    panel = Panel(
+        family.board.title(benchmark), family.note(benchmark, whole.task) + budget, "layers off", lines,
+        [(count, str(count)) for count in (0, *counts)], log=False, chance=_chance(whole.task),
+    )  # fmt: skip
+    rows = [
+        (
+            str(family.names[entry.key]),
+            entry,
+            [whole.interval, *(one.interval if len(entry.latest.dropped) == n else None for n in counts)],
+        )
+        for entry, one in found
+    ]
+    return Chart(benchmark, panel, [str(count) for count in (0, *counts)], rows)
+
+
+CHARTS: Mapping[str, Callable[[Family], Iterator[Chart]]] = {
+    "budgets": budget_charts,
+    "votes": vote_charts,
+    "depth": depth_charts,
+}

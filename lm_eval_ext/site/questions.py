@@ -1,0 +1,185 @@
+"""Heat maps: which questions each model answers, the easiest first."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from lm_eval_ext.analysis.board import Board
+from lm_eval_ext.analysis.entries import UNLIMITED, VOTES, Entry, Scored
+from lm_eval_ext.analysis.kept import Kept
+from lm_eval_ext.runs.run import TaskResult
+from lm_eval_ext.site.names import ModelName, slug
+
+LEVELS = 9  # shades
+MOST_ROWS = 150
+RIBBON = 100  # questions from which on cells have no gaps
+DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_"
+
+
+class Cells(NamedTuple):
+    """A model's row.
+
+    Attributes:
+        entry, name, run, task: the model, its name, and the run and task of the scores.
+        paths: a shade's number and the SVG path of its cells.
+        right: for each question in the benchmark's order, a digit: right samples of `of`.
+        of: samples of a question, at most 63.
+        total: mean number of right questions; None without samples.
+        partial: number of questions, if the run has only a part of them.
+    """
+
+    entry: Entry
+    name: ModelName
+    run: str
+    task: str
+    paths: Sequence[tuple[int, str]]
+    right: str
+    of: int
+    total: float | None
+    partial: int | None
+
+
+class Finding(NamedTuple):
+    """How many of the base's questions a model has lost."""
+
+    base: str
+    name: ModelName
+    mostly: int
+    never: int
+
+
+class HeatMap(NamedTuple):
+    """One page.
+
+    Attributes:
+        benchmark, place, path: what it is of, and its file.
+        questions: number of questions.
+        order: indices of the questions, the easiest first.
+        shares: mean accuracy of each over all models, in that order.
+        groups: rows by base.
+        gated: whether the questions must not be shown.
+        left_out: number of models that are not shown.
+        finding: the page's sentence; None if there is nothing to say.
+    """
+
+    benchmark: str
+    place: int
+    path: str
+    questions: int
+    order: Sequence[int]
+    shares: Sequence[float]
+    groups: Sequence[tuple[str, Sequence[Cells]]]
+    gated: bool
+    left_out: int
+    finding: Finding | None
+
+    @property
+    def budget(self) -> str:
+        """In words."""
+        return "no limit" if self.place == UNLIMITED else f"{self.place:,} tokens"
+
+
+def heat_maps(board: Board, names: Mapping[str, ModelName], kept: Mapping[str, Kept]) -> list[HeatMap]:
+    """One for each benchmark and budget with scores of single questions; the first is the one to begin with."""
+    found = [
+        _heat_map(board, names, kept, name, place)
+        for name in sorted(board.benchmarks, key=lambda name: (name != board.ranked_by, board.catalogue.order(name)))
+        for place in sorted(_places(board, name), key=lambda at: -at if at < UNLIMITED else 1)
+    ]
+    maps = [one for one in found if one is not None]
+    return [maps[0]._replace(path="questions.html"), *maps[1:]] if maps else []
+
+
+def _places(board: Board, benchmark: str) -> set[int]:
+    places = {at for entry in board.entries for at in entry.results.get(benchmark, {})}
+    return {at for at in places if at < VOTES}
+
+
+def _heat_map(
+    board: Board, names: Mapping[str, ModelName], kept: Mapping[str, Kept], benchmark: str, place: int
+) -> HeatMap | None:
+    results = {e: one for e in board.entries if (one := e.results.get(benchmark, {}).get(place))}
+    counted = Counter(_set(one.task) for one in results.values() if _usable(board, one.task))
+    if not counted:
+        return None
+    questions, _ = counted.most_common(1)[0]
+    whole = {e: one for e, one in results.items() if _usable(board, one.task) and _set(one.task) == questions}
+    count = questions[1]
+    shares = [sum(one.task.scores[index] for one in whole.values()) / len(whole) for index in range(count)]
+    order = sorted(range(count), key=lambda index: (-shares[index], index))
+    shown = _chosen(board, list(results))
+    groups = [
+        (base, [_cells(e, names[e.key], results[e], e in whole, order) for e in entries if e in results and e in shown])
+        for base, entries in board.bases.items()
+    ]
+    task = next(iter(whole.values())).task
+    return HeatMap(
+        benchmark, place, f"questions-{slug(benchmark)}-{'all' if place == UNLIMITED else place}.html", count, order,
+        [shares[index] for index in order], [(base, rows) for base, rows in groups if rows],
+        task.gated or board.catalogue.is_gated(benchmark, task.dataset), len(results) - len(shown),
+        _finding(board, names, kept, whole),
+    )  # fmt: skip
+
+
+def _usable(board: Board, task: TaskResult) -> bool:
+    return bool(task.scores and task.question_set) and not task.partial and not board.outdated(task)
+
+
+def _set(task: TaskResult) -> tuple[str, int]:
+    return task.question_set, len(task.scores)
+
+
+def _chosen(board: Board, entries: Sequence[Entry]) -> set[Entry]:
+    """At most `MOST_ROWS` of them: bases first, then as many of each base."""
+    first = sorted(entries, key=lambda entry: (not entry.dense, board.bases[entry.base].index(entry)))
+    return set(first[:MOST_ROWS])
+
+
+def _cells(entry: Entry, name: ModelName, one: Scored, whole: bool, order: Sequence[int]) -> Cells:
+    task, run = one.task, one.run
+    task_name = next(key for key, value in run.tasks.items() if value is task)
+    if not whole:
+        partial = len(task.scores) if task.scores and task.partial else None
+        return Cells(entry, name, run.id, task_name, (), "", 0, None, partial)
+    of = min(task.repeats, len(DIGITS) - 1)
+    right = "".join(DIGITS[round(score * of)] for score in task.scores)
+    return Cells(entry, name, run.id, task_name, _paths(task.scores, order), right, of, sum(task.scores), None)
+
+
+def _paths(scores: Sequence[float], order: Sequence[int]) -> list[tuple[int, str]]:
+    gap = 0.06 if len(order) <= RIBBON else 0.0
+    width = round(1 - 2 * gap, 2)
+    found: dict[int, list[str]] = {}
+    for at, index in enumerate(order):
+        level = _level(scores[index])
+        found.setdefault(level, []).append(f"M{at + gap:g} 0h{width:g}v1h-{width:g}z")
+    return [(level, "".join(cells)) for level, cells in sorted(found.items())]
+
+
+def _level(score: float) -> int:
+    """The shade of a score; only 0 has the palest one, and only 1 the darkest."""
+    if score in (0, 1):
+        return 0 if score == 0 else LEVELS - 1
+    return min(LEVELS - 2, max(1, round(score * (LEVELS - 1))))
+
+
+def _finding(
+    board: Board, names: Mapping[str, ModelName], kept: Mapping[str, Kept], whole: Mapping[Entry, Scored]
+) -> Finding | None:
+    """For the first base with one: its first model, by layers off, that keeps less than half of long reasoning."""
+    for base, entries in board.bases.items():
+        dense = next((entry for entry in entries if entry.dense and entry in whole), None)
+        broken = next((entry for entry in entries if entry in whole and _keeps_less_than_half(kept[entry.key])), None)
+        if dense and broken:
+            pairs = list(zip(whole[dense].task.scores, whole[broken].task.scores, strict=True))
+            mostly = [(before, after) for before, after in pairs if before >= 0.5]
+            if mostly:
+                never = sum(after == 0 for _, after in mostly)
+                return Finding(base, names[broken.key], len(mostly), never)
+    return None
+
+
+def _keeps_less_than_half(kept: Kept) -> bool:
+    return kept.long is not None and not kept.entry.dense and kept.long.interval.estimate < 0.5

@@ -1,0 +1,150 @@
+"""Writes what belongs to one run: its page, its traces and its `run.json`; links what an earlier build has already."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from lm_eval_ext.analysis.board import Board
+from lm_eval_ext.paths import LEADERBOARD
+from lm_eval_ext.runs.load import SITE_MARK, Source
+from lm_eval_ext.runs.run import Run
+from lm_eval_ext.runs.samples import Sample
+from lm_eval_ext.site.found import FoundByBudget, found_by_budget
+from lm_eval_ext.site.names import ModelName
+from lm_eval_ext.site.rendering import Renderer
+from lm_eval_ext.site.run_page import FromSamples, Lengths, lengths_of, run_page
+from lm_eval_ext.site.traces import TraceGroup, groups_of, write_traces
+
+_OF_SAMPLES = "samples.json"
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A site built before: its folder, and what its files were made from, by run."""
+
+    folder: Path
+    stamps: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, folder: Path) -> Earlier:
+        """The site in a folder; without stamps if there is none, or none that this version can use."""
+        try:
+            content = json.loads((folder / SITE_MARK).read_text("utf-8"))
+        except (OSError, ValueError):
+            return cls(folder)
+        stamps = content.get("runs") if isinstance(content, dict) else None
+        return cls(folder, stamps if isinstance(stamps, dict) else {})
+
+    def has(self, run: str, kind: str, stamp: str) -> bool:
+        """Whether its files of this kind were made from the same."""
+        return self.stamps.get(run, {}).get(kind) == stamp
+
+
+def write_run(
+    source: Source, out: Path, renderer: Renderer, board: Board, names: Mapping[str, ModelName], earlier: Earlier
+) -> tuple[dict[str, str], FromSamples]:
+    """Write a run's files; returns what they were made from, and what its samples say."""
+    run, folder = source.run, out / "runs" / source.run.id
+    folder.mkdir(parents=True)
+    stamps = {"samples": _samples_stamp(run), "page": _page_stamp(run, board, names)}
+    before = earlier.folder / "runs" / run.id
+    of_samples = _linked(before, folder) if earlier.has(run.id, "samples", stamps["samples"]) else None
+    if of_samples is None:
+        of_samples = _written(source, folder)
+    unchanged = earlier.has(run.id, "page", stamps["page"]) and earlier.has(run.id, "samples", stamps["samples"])
+    if unchanged and _link(before, folder, ["index.html", "run.json"]):
+        return stamps, of_samples
+    (folder / "run.json").write_text(run.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    page = run_page(board, run, names)
+    renderer.write("run.html", f"runs/{run.id}/index.html", **page, of_samples=of_samples)
+    return stamps, of_samples
+
+
+@cache
+def _code() -> str:
+    """A hash of everything but the runs that pages are made from."""
+    files = [*Path(__file__).parent.glob("*.py"), *LEADERBOARD.glob("templates/*"), *LEADERBOARD.glob("assets/*")]
+    content = b"".join(file.read_bytes() for file in sorted(files))
+    return hashlib.sha256(content).hexdigest()
+
+
+def _samples_stamp(run: Run) -> str:
+    made_from = [_code(), run.samples, {name: (task.budget, task.votes) for name, task in run.tasks.items()}]
+    return _hash(made_from)
+
+
+def _page_stamp(run: Run, board: Board, names: Mapping[str, ModelName]) -> str:
+    entry = board.entry_of[run.id]
+    dense = board.dense(entry)
+    related = [*entry.runs, *(dense.runs if dense else ())]
+    outdated = [name for name, task in run.tasks.items() if board.outdated(task)]
+    catalogue = board.catalogue.model_dump_json()
+    return _hash([_code(), catalogue, names[entry.key], outdated, [_run_hash(one) for one in (run, *related)]])
+
+
+@cache
+def _run_hash_of(content: str) -> str:
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _run_hash(run: Run) -> str:
+    return _run_hash_of(run.model_dump_json())
+
+
+def _hash(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, default=str, sort_keys=True).encode()).hexdigest()
+
+
+def _linked(before: Path, folder: Path) -> FromSamples | None:
+    """Link the traces of an earlier build; None if they are not there."""
+    try:
+        found = FromSamples.model_validate_json((before / _OF_SAMPLES).read_text("utf-8"))
+    except (OSError, ValidationError):
+        return None
+    files = [f"traces/{group}-{number}.js" for group, count in found.files.items() for number in range(count)]
+    return found if _link(before, folder, [_OF_SAMPLES, *files]) else None
+
+
+def _link(before: Path, folder: Path, names: Sequence[str]) -> bool:
+    """Link files, which no build ever changes in place; False if one is missing or the disk can't link."""
+    if not all((before / name).is_file() for name in names):
+        return False
+    try:
+        for name in names:
+            (folder / name).parent.mkdir(exist_ok=True)
+            os.link(before / name, folder / name)
+    except OSError:
+        return False
+    return True
+
+
+def _written(source: Source, folder: Path) -> FromSamples:
+    """Write the traces, and say what the samples show; reads the samples of one group at a time."""
+    run = source.run
+    found: list[FoundByBudget] = []
+    lengths: dict[str, Lengths] = {}
+    files: dict[str, int] = {}
+    groups = groups_of(run.tasks, sorted(run.samples))
+    for group in groups:
+        rows = {name: source.samples(name) for name in group.tasks}
+        files[group.name] = write_traces(source, group, rows, folder / "traces")
+        lengths |= _lengths(group, rows)
+        if (one := found_by_budget(group, run.tasks, rows)) is not None:
+            found.append(one)
+    made = FromSamples(
+        files=files, tasks={group.name: tuple(group.tasks) for group in groups}, found=tuple(found), lengths=lengths
+    )
+    (folder / _OF_SAMPLES).write_text(made.model_dump_json() + "\n", encoding="utf-8")
+    return made
+
+
+def _lengths(group: TraceGroup, rows: Mapping[str, Sequence[Sample]]) -> dict[str, Lengths]:
+    return {name: found for name in group.tasks if (found := lengths_of(rows[name]))}
