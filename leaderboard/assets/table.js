@@ -20,7 +20,8 @@ class Table {
     this.headers = [...this.head.cells];
     this.bodies = [...table.tBodies].map((body) => ({ body, rows: [...body.rows] }));
     this.rows = this.bodies.flatMap(({ rows }) => rows);
-    this.cards = [...document.querySelectorAll(".cards > .card")];
+    this.cards = [];
+    this.list = document.querySelector(".cards");
     this.folded = new Set();
     this.grouped = true;
     const asked = state.read();
@@ -33,6 +34,54 @@ class Table {
     this.chooseColumns();
     this.filter(document.querySelector("form[data-for=overview]"));
     this.sort();
+    const narrow = matchMedia("(max-width: 40rem)");
+    const fit = () => {
+      if (narrow.matches && !this.cards.length) this.makeCards();
+      this.list.hidden = !narrow.matches;
+      document.body.classList.toggle("carded", narrow.matches);
+    };
+    narrow.addEventListener("change", fit);
+    fit();
+  }
+
+  // On a phone, rows are cards: model, what is kept of long reasoning, and accuracy first.
+  makeCards() {
+    const named = Object.fromEntries(this.headers.map((header, at) => [header.dataset.column, at]));
+    this.cards = this.rows.filter((row) => row.classList.contains("kid")).map((row) => {
+      const cell = (name) => row.cells[named[name]];
+      const card = make("li", undefined, "card");
+      Object.assign(card.dataset, row.dataset);
+      const link = cell("model").querySelector("a").cloneNode();
+      link.textContent = link.getAttribute("aria-label");
+      const title = make("div", undefined, "t1");
+      title.append(link, make("span", cell("rank").textContent && `rank ${cell("rank").textContent}`, "s"));
+      card.append(title);
+      const long = cell("long");
+      if (long.dataset.v) {
+        const kept = make("div", undefined, "t2");
+        const words = make("span", "long reasoning kept");
+        words.append(make("br"), make("span", `${long.title}${Number(long.title.split(" to ")[1]) < 100 ? "" : ", within chance"}`, "s"));
+        kept.append(make("b", `${percent(long.dataset.v, 0)}%`, "long"), words);
+        const bar = make("div", undefined, "bar long");
+        bar.append(make("div"));
+        bar.firstChild.append(long.querySelector("svg").cloneNode(true));
+        card.append(kept, bar);
+      }
+      const numbers = make("dl");
+      for (const [name, unit] of [["accuracy", "%"], ["knowledge", "%"], ["short", "%"], ["tokens", ""]]) {
+        const pair = make("div");
+        const text = cell(name).textContent.trim();
+        pair.append(make("dt", this.headers[named[name]].textContent), make("dd", text ? `${text}${unit}` : "not run"));
+        numbers.append(pair);
+      }
+      card.append(numbers);
+      this.texts.set(card, this.texts.get(row));
+      card.dataset.v = long.dataset.v ?? "";
+      return card;
+    });
+    this.list.append(...this.cards);
+    this.sort();
+    this.apply();
   }
 
   clickable(header) {
@@ -63,7 +112,7 @@ class Table {
     if (!this.grouped) this.bodies[0].body.append(...sorted(this.rows));
     const card = this.cards.map((one) => [one.dataset.v === "" ? null : Number(one.dataset.v), one]);
     card.sort((one, other) => inOrder(one, other, this.column === "long" ? sign : -1));
-    document.querySelector(".cards").append(...card.map(([, one]) => one));
+    this.list.append(...card.map(([, one]) => one));
     for (const header of this.headers) header.removeAttribute("aria-sort");
     this.headers[at].setAttribute("aria-sort", this.direction);
   }
@@ -166,7 +215,7 @@ class Table {
     });
     form.addEventListener("submit", (event) => event.preventDefault());
     form.hidden = false;
-    this.texts = new Map([...this.rows, ...this.cards].map((one) => [one, `${one.dataset.base} ${one.dataset.name ?? [...one.cells].slice(1, 5).map((cell) => cell.textContent).join(" ")}`.toLowerCase().replaceAll("\u2212", "-")]));
+    this.texts = new Map(this.rows.map((row) => [row, `${row.dataset.base} ${[...row.cells].slice(1, 5).map((cell) => cell.textContent).join(" ")}`.toLowerCase().replaceAll("\u2212", "-")]));
     this.apply();
   }
 

@@ -29,6 +29,18 @@ def build(results: Results, out: Out = Path("site"), site: SiteYaml = None) -> N
     print(build_site(results, out, site=site))
 
 
+@leaderboard.command()
+def new(
+    folder: Annotated[Path, typer.Argument(help="New folder for the repository.")],
+    title: Annotated[str, typer.Option(help="Title of the leaderboard.")] = "Can a smaller model still think?",
+) -> None:
+    """Write the beginning of a leaderboard repository: settings, a folder for runs, workflows."""
+    from lm_eval_ext.site.skeleton import write_skeleton
+
+    for path in write_skeleton(folder, title):
+        print(path)
+
+
 def _catalogue(site: Path | None) -> Catalogue:
     return read_catalogue(site) if site else read_catalogue()
 

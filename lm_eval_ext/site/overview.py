@@ -55,11 +55,12 @@ class Row(NamedTuple):
 
 
 class BaseRows(NamedTuple):
-    """A base model and its smaller ones, the one that lost least first."""
+    """A base model and its smaller ones, the one that lost least first; `pictured` are those in the picture."""
 
     name: str
     base: Row | None
     models: Sequence[Row]
+    pictured: Sequence[Row]
 
 
 class GroupMedian(NamedTuple):
@@ -71,16 +72,19 @@ class GroupMedian(NamedTuple):
     long: float
 
 
+_MOST_PICTURED, _MOST_OF_BASE = 120, 8
 _DEPTHS = ("1 layer", "2 layers", "3 or more")
 KINDS = {"layers": "layers off", "quantized": "quantized", "recovered": "recovered", "other": "other"}
 
 
 def overview(board: Board, names: Mapping[str, ModelName], kept: Mapping[str, Kept]) -> dict[str, object]:
     """Everything on the first page."""
-    groups = [_base_rows(board, base, names, kept) for base in board.bases]
+    crowded = sum(not entry.dense for entry in board.entries) > _MOST_PICTURED
+    groups = [_base_rows(board, base, names, kept, crowded) for base in board.bases]
     compressed = [kept[entry.key] for entry in board.entries if not entry.dense]
     return {
         "groups": groups,
+        "crowded": crowded,
         "headline": headline(compressed),
         "medians": _medians(row for group in groups for row in group.models),
         "compressed": len(compressed),
@@ -96,11 +100,23 @@ def overview(board: Board, names: Mapping[str, ModelName], kept: Mapping[str, Ke
     }
 
 
-def _base_rows(board: Board, base: str, names: Mapping[str, ModelName], kept: Mapping[str, Kept]) -> BaseRows:
+def _base_rows(
+    board: Board, base: str, names: Mapping[str, ModelName], kept: Mapping[str, Kept], crowded: bool
+) -> BaseRows:
     rows = [_row(board, entry, names[entry.key], kept[entry.key]) for entry in board.bases[base]]
     whole = next((row for row in rows if row.entry.dense), None)
     models = sorted((row for row in rows if row is not whole), key=lambda row: -_left(row.kept))
-    return BaseRows(base, whole, models)
+    return BaseRows(base, whole, models, _best_and_worst(models) if crowded else models)
+
+
+def _best_and_worst(models: Sequence[Row]) -> list[Row]:
+    """Of those at each depth, in the same order; at most `_MOST_OF_BASE`."""
+    by_depth: dict[int, list[Row]] = {}
+    for row in models:
+        by_depth.setdefault(len(row.run.dropped), []).append(row)
+    chosen = [row for some in by_depth.values() for row in dict.fromkeys((some[0], some[-1]))]
+    keys = {row.entry.key for row in chosen[:_MOST_OF_BASE]}
+    return [row for row in models if row.entry.key in keys]
 
 
 def _left(kept: Kept) -> float:
