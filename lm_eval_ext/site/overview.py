@@ -114,8 +114,9 @@ def _best_and_worst(models: Sequence[Row]) -> list[Row]:
     by_depth: dict[int, list[Row]] = {}
     for row in models:
         by_depth.setdefault(len(row.run.dropped), []).append(row)
-    chosen = [row for some in by_depth.values() for row in dict.fromkeys((some[0], some[-1]))]
-    keys = {row.entry.key for row in chosen[:_MOST_OF_BASE]}
+    keys = list(dict.fromkeys(row.entry.key for some in by_depth.values() for row in (some[0], some[-1])))[
+        :_MOST_OF_BASE
+    ]
     return [row for row in models if row.entry.key in keys]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,7 +46,12 @@ def _files(title: str) -> Iterator[tuple[Path, str]]:
         parts = source.relative_to(SKELETON).parts
         text = source.read_text("utf-8")
         name = Path(*(_HIDDEN.get(part, part) for part in parts))
-        yield name, text if parts[0] == _WORKFLOWS else Template(text).substitute(title=title)
+        yield (
+            name,
+            text
+            if parts[0] == _WORKFLOWS
+            else Template(text).substitute(title=title, quoted=json.dumps(title, ensure_ascii=False)),
+        )
     settings = (LEADERBOARD / "site.yaml").read_text("utf-8")
     line = yaml.safe_dump({"title": title}, allow_unicode=True, width=1000)
     yield Path("site.yaml"), re.sub(r"^title: .*\n", lambda _: line, settings, flags=re.MULTILINE)
