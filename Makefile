@@ -24,7 +24,7 @@ demo: setup
 
 # Two processes of one thread each: faster than threads for small models. The documentation's commands run in `make docs`.
 test: $(SMOLLM2)/model.safetensors lint
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --deselect tests/test_docs.py::test_commands_run
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile -m "not documentation"
 
 # The small real model that the tests load.
 models: $(SMOLLM2)/model.safetensors
@@ -79,12 +79,13 @@ coverage: setup models
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --cov --cov-report=term-missing:skip-covered
 
 # Checks that take too long for every run; run them before a release.
-release-check: coverage architectures test-exporters
+release-check: coverage architectures test-exporters test-browser
 	$(PY) -m pytest --long -m long
 	LM_EVAL_TTS_DRAWS=10000000 $(PY) -m pytest tests/test_sampling.py -k frequencies
 	$(PY) -m benchmarks.extract
 	$(PY) -m benchmarks.coverage
 	$(PY) -m benchmarks.gate
+	$(PY) -m benchmarks.site_shots
 	$(VENV)-vllm/bin/python -m benchmarks.vllm_kinds
 
 # Validates exports with Every Eval Ever, which needs Python 3.12 or later, and logs to W&B.
@@ -97,7 +98,7 @@ test-exporters: setup
 # Builds the documentation site.
 docs: setup
 	$(PY) -m pip install --quiet --editable '.[docs]'
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 tests/test_docs.py -k 'pages_are_built or commands_run'
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 -m documentation
 	$(PY) -m examples.write --run
 	$(PY) -m mkdocs build
 

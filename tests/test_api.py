@@ -47,6 +47,7 @@ def test_importing_it_loads_nothing() -> None:
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.documentation
 def test_the_page_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

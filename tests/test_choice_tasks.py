@@ -21,7 +21,12 @@ CHOICES: dict[str, tuple[list[str], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("name", CHOICES)
+IN_EVERY_RUN = ("a list and a letter", "columns and a text")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in IN_EVERY_RUN else pytest.mark.long) for name in CHOICES]
+)
 def test_a_new_multiple_choice_benchmark_works(name: str, tmp_path: Path) -> None:
     fields, record = CHOICES[name]
     first = {**record, "answer": 0} if isinstance(record["answer"], int) else record

@@ -57,6 +57,7 @@ def script(page: Path) -> str:
     return "".join(commands for commands, why in blocks(page) if why is None)
 
 
+@pytest.mark.documentation
 @pytest.mark.parametrize("page", [page for page in PAGES if script(page) and page != GUIDE], ids=lambda page: page.stem)
 def test_commands_run(page: Path, tmp_path: Path) -> None:
     run(page, tmp_path)
@@ -78,6 +79,7 @@ def test_what_is_not_run_says_why() -> None:
     assert len(ran) >= 8, "the pattern finds them"
 
 
+@pytest.mark.documentation
 def test_a_benchmark_unknown_here_comes_onto_the_leaderboard_by_the_guide_alone(tmp_path: Path) -> None:
     """In at most five commands, none of them Python: what the page says, then what came of it."""
     commands = script(GUIDE)
@@ -124,6 +126,7 @@ def test_the_reference_is_written_by_its_command(tmp_path: Path) -> None:
         assert (tmp_path / name).read_text("utf-8") == (ROOT / name).read_text("utf-8"), name
 
 
+@pytest.mark.documentation
 def test_the_pages_are_built_without_a_warning(tmp_path: Path) -> None:
     if importlib.util.find_spec("material") is None:
         pytest.skip("needs the extra `docs` (make docs)")

@@ -273,7 +273,7 @@ metadata: {version: 1.0}
 """
 
 
-@pytest.mark.parametrize("template", [[], ["--apply_chat_template"]])
+@pytest.mark.parametrize("template", [pytest.param([], marks=pytest.mark.long), ["--apply_chat_template"]])
 def test_a_task_of_strings_without_a_filter_ends_well(tiny_model: Path, tmp_path: Path, template: list[str]) -> None:
     """lm-eval makes the gold answer a value of the result's own type; a `gen_prefix` stays in the assistant's turn."""
     questions = tmp_path / "questions.jsonl"
