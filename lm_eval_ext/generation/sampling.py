@@ -139,8 +139,9 @@ class _Race:
         """Whether a token with this score is outside the nucleus of top_p, [rows].
 
         It is if the tokens with higher scores hold at least top_p of the probability left by top_k, that is, at or
-        above the floors. Usually the blocks with the largest maxima decide that (with top_k, they hold all of it),
-        together with a bound on the other blocks. Otherwise it takes a pass over the vocabulary.
+        above the floors. Usually bounds decide: tokens are seen in the blocks with the largest maxima (with top_k, in
+        all that matter), and another block weighs at least as much as its best token, and at most as if all its tokens
+        were as good. Otherwise it takes a pass over the vocabulary.
         """
         import torch
 
@@ -148,12 +149,14 @@ class _Race:
         first = maxima.topk(min(sampling.top_k or _SETTLING, maxima.shape[1]))
         _, seen = self._in(rows, first.indices)
         weights = self._weights(seen, best).masked_fill_(seen < floors, 0.0)
-        total, above = weights.sum(1), weights.masked_fill_(seen <= scores, 0.0).sum(1)
-        most = BLOCK * self._weights(maxima, best).masked_fill_(maxima < floors, 0.0).scatter_(1, first.indices, 0.0)
-        rest = most.sum(1)
-        above_at_most = above + rest * (first.values[:, -1:] > scores).squeeze(1)
-        outside = above >= top_p * (total + rest)
-        unsettled = (~outside & (above_at_most >= top_p * total)).nonzero().flatten()
+        total = weights.sum(1)
+        above = weights.masked_fill_(seen <= scores, 0.0).sum(1)
+        others = self._weights(maxima, best).masked_fill_(maxima < floors, 0.0).scatter_(1, first.indices, 0.0)
+        rest = others.sum(1)
+        rest_above = others.masked_fill_(maxima <= scores, 0.0).sum(1)
+        outside = above + rest_above >= top_p * (total + BLOCK * rest)
+        most_above, least_below = above + BLOCK * rest_above, total - above + rest - rest_above
+        unsettled = (~outside & (most_above * (1 - top_p) >= top_p * least_below)).nonzero().flatten()
         for index in torch.split(unsettled, _AT_ONCE):
             seen = self.scores[rows[index]]
             weights = self._weights(seen, best[index]).masked_fill_(seen < floors[index], 0.0)
