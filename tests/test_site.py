@@ -148,6 +148,23 @@ def test_models_at_other_revisions_have_bases_of_their_own(tmp_path: Path) -> No
     assert pair is not None and pair[1].run.revision == "main"
 
 
+def test_controls_are_no_smaller_models_and_have_bases_of_their_own(tmp_path: Path) -> None:
+    tasks = {"tts_aime24_b512": scores(0.8, 30, 3), "tts_sums": scores(0.9, 50)}
+    for number, (dropped, arguments) in enumerate([((), {}), ((), {"thinking": "off"}), ((5,), {"thinking": "off"})]):
+        write_output(
+            tmp_path / str(number), tasks, dropped=dropped,
+            config={"model_args": {"pretrained": "Org/Model-8B", **arguments}},
+        )  # fmt: skip
+    shown = board(tmp_path)
+    base, control, pruned = sorted(shown.entries, key=lambda entry: (len(entry.latest.dropped), not entry.dense))
+    assert base.dense and control.whole and not control.dense and not (control.smaller or pruned.smaller)
+    assert shown.dense(pruned) is control and kept_of(shown, pruned).long is not None
+    names = names_of(shown.entries)
+    assert str(names[control.key]) == "thinking=off" and "thinking=off" in str(names[pruned.key])
+    text = build_site([tmp_path], tmp_path / "site").read_text("utf-8")
+    assert 'class="r row"' not in text and 'data-kind="control"' in text
+
+
 def test_ranks_are_at_one_budget_which_is_named(tmp_path: Path) -> None:
     both = {"tts_aime24_b512": scores(0.5, 30, 3), "tts_aime24_b1024": scores(0.7, 30, 3)}
     write_output(tmp_path / "a", both)

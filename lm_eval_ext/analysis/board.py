@@ -11,6 +11,10 @@ from lm_eval_ext.runs.catalogue import Catalogue
 from lm_eval_ext.runs.run import Run, TaskResult
 
 
+def _run_alike(entry: Entry) -> tuple[str, str, str]:
+    return entry.base, entry.latest.base_revision, entry.latest.control
+
+
 class Board:
     """All entries of a site, their benchmarks in order, and each entry's dense base."""
 
@@ -19,7 +23,7 @@ class Board:
         self.runs = list(runs)
         self.entries = entries(runs)
         self.entry_of = {run.id: entry for entry in self.entries for run in entry.runs}
-        self._dense = {(entry.base, entry.latest.base_revision): entry for entry in self.entries if entry.dense}
+        self._dense = {_run_alike(entry): entry for entry in self.entries if entry.whole}
 
     @cached_property
     def benchmarks(self) -> list[str]:
@@ -36,8 +40,8 @@ class Board:
         return grouped
 
     def dense(self, entry: Entry) -> Entry | None:
-        """The dense entry of an entry's base, at the same revision."""
-        return self._dense.get((entry.base, entry.latest.base_revision))
+        """The entry of its base, at the same revision and run in the same way."""
+        return self._dense.get(_run_alike(entry))
 
     def beside_dense(self, entry: Entry, benchmark: str) -> tuple[Scored, Scored] | None:
         """An entry's result and its dense model's, at the largest budget that both have complete."""

@@ -56,6 +56,16 @@ class Entry:
         return self.latest.dense
 
     @property
+    def whole(self) -> bool:
+        """Whether it is the base model, however it was run."""
+        return self.latest.whole
+
+    @property
+    def smaller(self) -> bool:
+        """Whether it is a smaller model, run as usual."""
+        return not self.latest.whole and not self.latest.control
+
+    @property
     def key(self) -> str:
         """Unique key among all entries."""
         return self.latest.id

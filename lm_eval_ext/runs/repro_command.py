@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from lm_eval_ext.harness.arguments import PUBLIC, parse_model_args
 from lm_eval_ext.runs.redaction import public_name
+from lm_eval_ext.runs.run import CONTROLS
 from lm_eval_ext.runs.untrusted import line, mapping, whole
 
 # Model arguments that affect what is computed. Others (a cache, a token, a journal) are only named as left out.
@@ -23,8 +24,7 @@ _SHOWN = {
 }  # fmt: skip
 # Those that change the model, or how it is prompted.
 _VARYING = ("subfolder", "peft", "delta", "gguf_file", "load_in_4bit", "load_in_8bit", "quantization", "autogptq",
-            "gptqmodel", "kv_cache_dtype", "enable_thinking", "chat_template_args", "stop_loops", "thinking",
-            "protocol")  # fmt: skip
+            "gptqmodel", "kv_cache_dtype", *CONTROLS)  # fmt: skip
 _USUAL = {"load_in_4bit": False, "load_in_8bit": False, "autogptq": False, "gptqmodel": False, "enable_thinking": True,
           "kv_cache_dtype": "auto", "stop_loops": False, "thinking": True, "protocol": "default"}  # fmt: skip
 _NAMES = ("peft", "delta", "tokenizer", "gguf_file", "recipe", "calibration")  # arguments whose values may be paths

@@ -30,6 +30,10 @@ Number = Annotated[float, Field(allow_inf_nan=False, ge=-1e15, le=1e15)]
 Layer = Annotated[int, Field(ge=0, lt=10_000)]
 Tier = Literal["reported", "verified", "reproduced"]
 
+# Model arguments that change how a model is run, and not what it is.
+CONTROLS = ("enable_thinking", "chat_template_args", "stop_loops", "thinking", "protocol")
+_SAID = re.compile(r"(?:^|, )(?:gen_kwargs|system_instruction): .*")  # the end of a variation
+
 _VARIANT = re.compile(r"^(?P<benchmark>tts_.+?)_(?:b(?P<budget>\d{1,9})|(?P<votes>maj\d+))$")
 
 
@@ -201,6 +205,19 @@ class Run(_Part):
     def dense(self) -> bool:
         """Whether it is the unmodified base model."""
         return not (self.dropped or self.variation or (self.pruning and self.pruning.recovered))
+
+    @property
+    def control(self) -> str:
+        """How it was run otherwise than usual, such as `thinking=off`: a part of `variation`; empty if as usual."""
+        found = _SAID.search(self.variation)
+        arguments = self.variation[: found.start()] if found else self.variation
+        parts = [part for part in arguments.split(", ") if part.partition("=")[0] in CONTROLS]
+        return ", ".join([*parts, *([found[0].removeprefix(", ")] if found else [])])
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is the base model itself, however it was run."""
+        return not (self.dropped or self.variation != self.control or (self.pruning and self.pruning.recovered))
 
     @property
     def base_revision(self) -> str:

@@ -27,7 +27,7 @@ def of_budgets(family: Family, charts: Sequence[Chart]) -> Finding | None:
     gains = {
         entry: values[-1].estimate - values[0].estimate
         for _, entry, values in chart.rows
-        if entry is not None and values[0] is not None and values[-1] is not None
+        if entry is not None and not entry.latest.control and values[0] is not None and values[-1] is not None
     }
     base = next((gain for entry, gain in gains.items() if entry.dense), None)
     depth = next((n for n in (2, 1, 3) if any(len(entry.latest.dropped) == n for entry in gains)), None)
@@ -60,7 +60,7 @@ def of_found(family: Family, found: Sequence[tuple[Entry, FoundByBudget]]) -> Fi
     base = next(iter((*ranked, *bases)), None)
     if base is None:
         return None
-    same = [(entry, one) for entry, one in found if not entry.dense and one.benchmark == base[1].benchmark]
+    same = [(entry, one) for entry, one in found if entry.smaller and one.benchmark == base[1].benchmark]
     if not same:
         return None
     worst = max(same, key=lambda pair: pair[1].lost[-1])

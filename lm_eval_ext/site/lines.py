@@ -217,7 +217,7 @@ def depth_charts(family: Family) -> Iterator[Chart]:
         pruned = [
             (entry, ours, theirs)
             for entry, (ours, theirs) in pairs
-            if entry.latest.dropped and not board.outdated(ours.task)
+            if entry.latest.dropped and entry.smaller and not board.outdated(ours.task)
         ]
         if pruned:
             whole = _most_common([theirs for _, _, theirs in pruned])

@@ -55,7 +55,7 @@ class Row(NamedTuple):
 
 
 class BaseRows(NamedTuple):
-    """A base model and its smaller ones, the one that lost least first; `pictured` are those in the picture."""
+    """A base model and its others, the one that lost least first; `pictured` are the smaller ones in the picture."""
 
     name: str
     base: Row | None
@@ -74,19 +74,22 @@ class GroupMedian(NamedTuple):
 
 _MOST_PICTURED, _MOST_OF_BASE = 120, 8
 _DEPTHS = ("1 layer", "2 layers", "3 or more")
-KINDS = {"layers": "layers off", "quantized": "quantized", "recovered": "recovered", "other": "other"}
+KINDS = {
+    "layers": "layers off", "quantized": "quantized", "recovered": "recovered", "other": "other",
+    "control": "run otherwise",
+}  # fmt: skip
 
 
 def overview(board: Board, names: Mapping[str, ModelName], kept: Mapping[str, Kept]) -> dict[str, object]:
     """Everything on the first page."""
-    crowded = sum(not entry.dense for entry in board.entries) > _MOST_PICTURED
+    crowded = sum(entry.smaller for entry in board.entries) > _MOST_PICTURED
     groups = [_base_rows(board, base, names, kept, crowded) for base in board.bases]
-    compressed = [kept[entry.key] for entry in board.entries if not entry.dense]
+    compressed = [kept[entry.key] for entry in board.entries if entry.smaller]
     return {
         "groups": groups,
         "crowded": crowded,
         "headline": headline(compressed),
-        "medians": _medians(row for group in groups for row in group.models),
+        "medians": _medians(row for group in groups for row in group.models if row.entry.smaller),
         "compressed": len(compressed),
         "benchmarks": _benchmarks(board, compressed),
         "kinds": [kind for kind in KINDS if any(row.kind == kind for group in groups for row in group.models)],
@@ -106,7 +109,8 @@ def _base_rows(
     rows = [_row(board, entry, names[entry.key], kept[entry.key]) for entry in board.bases[base]]
     whole = next((row for row in rows if row.entry.dense), None)
     models = sorted((row for row in rows if row is not whole), key=lambda row: -_left(row.kept))
-    return BaseRows(base, whole, models, _best_and_worst(models) if crowded else models)
+    smaller = [row for row in models if row.entry.smaller]
+    return BaseRows(base, whole, models, _best_and_worst(smaller) if crowded else smaller)
 
 
 def _best_and_worst(models: Sequence[Row]) -> list[Row]:
@@ -160,6 +164,8 @@ def _bits_of_dtype(dtype: str) -> int | None:
 
 
 def _kind(run: Run) -> str:
+    if run.control:
+        return "control"
     if run.pruning and run.pruning.recovered:
         return "recovered"
     return "layers" if run.dropped else "quantized" if bits_of(run) else "other"

@@ -25,7 +25,7 @@ def write_preview(board: Board, names: Mapping[str, ModelName], kept: Mapping[st
 
 def preview(board: Board, names: Mapping[str, ModelName], kept: Mapping[str, Kept]) -> str:
     """The picture as SVG."""
-    smaller = [kept[entry.key] for entry in board.entries if not entry.dense]
+    smaller = [kept[entry.key] for entry in board.entries if entry.smaller]
     known = sorted((one for one in smaller if one.long), key=_long, reverse=True)
     rows = known if len(known) <= _ROWS else [*known[: _ROWS // 2], *known[-_ROWS // 2 :]]
     parts = [

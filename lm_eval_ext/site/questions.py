@@ -182,4 +182,4 @@ def _finding(
 
 
 def _keeps_less_than_half(kept: Kept) -> bool:
-    return kept.long is not None and not kept.entry.dense and kept.long.interval.estimate < 0.5
+    return kept.long is not None and kept.entry.smaller and kept.long.interval.estimate < 0.5
