@@ -88,11 +88,11 @@ release-check: coverage architectures test-exporters test-browser
 	$(PY) -m benchmarks.site_shots
 	$(VENV)-vllm/bin/python -m benchmarks.vllm_kinds
 
-# Validates exports with Every Eval Ever, which needs Python 3.12 or later, and logs to W&B.
+# Validates exports with Every Eval Ever, which needs Python 3.12 or later, and logs to W&B and trackio.
 test-exporters: setup
 	python3.13 -m venv $(VENV)-exporters
 	$(VENV)-exporters/bin/python -m pip install --quiet 'every-eval-ever>=0.3'
-	$(PY) -m pip install --quiet 'wandb>=0.19'
+	$(PY) -m pip install --quiet 'wandb>=0.19' 'trackio>=0.43'
 	$(PY) -m pytest tests/test_exporters.py
 
 # Builds the documentation site.

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 from pathlib import Path
 
@@ -124,3 +125,22 @@ def test_lm_evals_wandb_logger_logs_our_samples(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "KeyError" not in done.stderr and list((tmp_path / "wandb").glob("offline-run-*"))
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("trackio") is None, reason="trackio is not installed (make test-exporters)"
+)
+def test_lm_evals_trackio_logger_logs_our_samples(tmp_path: Path) -> None:
+    command = [str(LM_EVAL), "--model", "pruned-hf", "--model_args", "journal=off", "--tasks", "tts_chain_b8"]
+    command += ["--limit", "2", "--log_samples", "--output_path", str(tmp_path / "out")]
+    environment = {"TRACKIO_DIR": str(tmp_path / "trackio"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, "--trackio_args", "project=test"], cwd=tmp_path, capture_output=True, text=True, check=False,
+        env={**os.environ, **environment},
+    )  # fmt: skip
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr[-3000:]
+    (database,) = (tmp_path / "trackio").glob("test*.db")
+    with sqlite3.connect(database) as opened:
+        tables = [name for (name,) in opened.execute("select name from sqlite_master where type = 'table'")]
+        logged = "".join(str(row) for table in tables for row in opened.execute(f"select * from {table}"))
+    assert "tts_chain_b8" in logged and "thinking_tokens" in logged and "boxed" in logged
