@@ -164,6 +164,9 @@ def test_rows_are_filtered_folded_and_columns_chosen(page: Page, sixty: Path) ->
         page.select_option(f"select[name={name}]", "")
     page.locator("button.folds").first.click()
     assert page.locator("#overview tbody tr:visible").count() == 60 - 11 and "folded=" in page.url
+    folded = page.locator("#overview tr.base").first
+    assert re.fullmatch(r"\d+–\d+", folded.locator("td.long span").inner_text())
+    assert folded.locator("td.long rect").count() == 11
     page.locator("#columns summary").click()
     page.locator("#columns label", has_text="Bits").click()
     assert not header(page, "bits").is_visible() and "without=bits" in page.url

@@ -14,11 +14,12 @@ from lm_eval_ext.analysis.board import Board
 from lm_eval_ext.analysis.kept import kept_of
 from lm_eval_ext.api_results import build_site
 from lm_eval_ext.errors import ResultsError
+from lm_eval_ext.grading.metrics import METRICS
 from lm_eval_ext.runs.catalogue import read_catalogue
 from lm_eval_ext.runs.load import load
 from lm_eval_ext.site.data import RunRow
 from lm_eval_ext.site.lines import Family, depth_charts, vote_charts
-from lm_eval_ext.site.names import names_of
+from lm_eval_ext.site.names import MEASURES, measure, names_of
 from lm_eval_ext.site.rendering import NAVIGATION
 from lm_eval_ext.testbed.lm_eval_output import scores, write_board, write_output
 
@@ -98,6 +99,12 @@ def test_numbers_can_be_had_as_csv_json_and_parquet(site: Path) -> None:
         if row["task"] == "tts_aime24_b8192" and row["measure"] == "accuracy" and row["model"] == "base"
     )
     assert float(row["value"]) == whole["accuracy"] and row["base"] == "Org/Model-8B"
+
+
+def test_every_shown_measure_has_one_name() -> None:
+    shown = {one.name for metric in METRICS for one in metric.gives if one.shown}
+    assert shown == set(MEASURES) and len(set(MEASURES.values())) == len(MEASURES)
+    assert (measure("maj@8"), measure("looped"), measure("exact_match")) == ("maj@8", "repeating", "exact_match")
 
 
 def test_ranks_are_no_finer_than_the_data(results: Path) -> None:

@@ -143,7 +143,8 @@ class Table {
         const folded = this.folded.has(name);
         button.textContent = folded ? "▸" : "▾";
         button.setAttribute("aria-expanded", String(!folded));
-        button.setAttribute("aria-label", `Smaller models of ${name}`);
+        button.setAttribute("aria-label", `Models of ${name}`);
+        this.sumUp(base, rows.filter((row) => row !== base), folded);
       };
       button.addEventListener("click", () => {
         if (this.folded.has(name)) this.folded.delete(name); else this.folded.add(name);
@@ -153,6 +154,16 @@ class Table {
       });
       mark();
       base.querySelector("th").prepend(button);
+    }
+  }
+
+  // A folded base shows the range of its models, and a tick for each.
+  sumUp(base, kids, folded) {
+    for (const cell of base.querySelectorAll("td.know, td.long")) {
+      const values = folded ? kids.map((row) => row.cells[cell.cellIndex].dataset.v).filter(Boolean).map(Number) : [];
+      const ends = [Math.min(...values), Math.max(...values)].map((value) => percent(value, 0));
+      cell.querySelector("span").textContent = values.length ? `${ends[0]}–${ends[1]}` : "base";
+      cell.querySelector("svg").replaceChildren(...values.map((value) => draw("rect", { class: "tick", x: `${1 + 92 * Math.min(value, 1.07)}%` })));
     }
   }
 

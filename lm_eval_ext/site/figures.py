@@ -90,11 +90,11 @@ class Size(NamedTuple):
     height: int
     left: int = 40
     right: int = 168
-    top: int = 12
+    top: int = 28
     bottom: int = 46
 
 
-SIZES = (Size("broad", 560, 340), Size("narrow", 340, 300, right=112))
+SIZES = (Size("broad", 560, 356), Size("narrow", 340, 316, right=112))
 
 
 class _Scale:
@@ -162,6 +162,7 @@ def _vertical(scale: _Scale) -> Iterator[str]:
         sign = "%" if number == count else ""
         yield f'<line class="g" x1="{scale.size.left}" x2="{scale.right}" y1="{y}" y2="{y}"/>'
         yield _text(scale.size.left - 8, y + 4, f"{100 * value:.0f}{sign}", "end")
+    yield _text(0, 12, "accuracy", "start")
 
 
 def _horizontal(scale: _Scale) -> Iterator[str]:
