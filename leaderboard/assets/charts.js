@@ -3,6 +3,7 @@
 
 const LABELS = 6;
 const GAP = 15;
+const CROWDED = 8; // lines from which on only bases have a band
 
 // Places moved apart by at least GAP, as little as possible; the same as `spread` in site/figures.py.
 function spread(places, top, floor) {
@@ -42,7 +43,10 @@ function picks(fieldset) {
   const show = () => {
     for (const box of boxes) box.checked = chosen.includes(box.value);
     for (const line of document.querySelectorAll(".line[data-model]:not(.paper)")) line.classList.toggle("off", !chosen.includes(line.dataset.model));
-    for (const svg of document.querySelectorAll("svg.panel")) label(svg, chosen);
+    for (const svg of document.querySelectorAll("svg.panel")) {
+      label(svg, chosen);
+      svg.classList.toggle("crowded", svg.querySelectorAll(".line:not(.off, .paper)").length > CROWDED);
+    }
     state.write("models", chosen.join("|") === usual.join("|") ? "" : chosen.join("|"));
   };
   fieldset.addEventListener("change", (event) => {

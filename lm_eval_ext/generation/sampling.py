@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import torch
 
 _LOOKED_AT = 4  # blocks of tokens examined first
-_SETTLING = 16  # blocks that contain the nucleus of most rows
-_AT_ONCE = 4  # rows per pass over the vocabulary, so that intermediate results stay in a CPU's cache
+_SETTLING = 16  # blocks from which the nucleus of most rows can be told
+_AT_ONCE = 10_000  # blocks of several rows examined together, so that intermediate results stay in a CPU's cache
 
 
 def next_tokens(
@@ -139,30 +139,43 @@ class _Race:
         """Whether a token with this score is outside the nucleus of top_p, [rows].
 
         It is if the tokens with higher scores hold at least top_p of the probability left by top_k, that is, at or
-        above the floors. Usually bounds decide: tokens are seen in the blocks with the largest maxima (with top_k, in
-        all that matter), and another block weighs at least as much as its best token, and at most as if all its tokens
-        were as good. Otherwise it takes a pass over the vocabulary.
+        above the floors. Tokens are seen in the blocks with the largest maxima (with top_k, in all that matter).
+        Another block weighs at least as much as its best token, and at most as if all its tokens were as good. If
+        these bounds don't decide, more blocks are looked at, and in the end all.
         """
         import torch
 
-        best, maxima, top_p = self.best[rows], self.maxima[rows], sampling.top_p
-        first = maxima.topk(min(sampling.top_k or _SETTLING, maxima.shape[1]))
-        _, seen = self._in(rows, first.indices)
+        outside = torch.zeros(len(rows), dtype=torch.bool, device=rows.device)
+        open_rows, looked = torch.arange(len(rows), device=rows.device), sampling.top_k or _SETTLING
+        while len(open_rows):
+            undecided = []
+            for some in torch.split(open_rows, max(1, _AT_ONCE // looked)):
+                surely, perhaps = self._bounds(rows[some], scores[some], floors[some], sampling.top_p, looked)
+                outside[some] = surely
+                undecided.append(some[perhaps & ~surely])
+            open_rows, looked = torch.cat(undecided), 16 * looked
+        return outside
+
+    def _bounds(
+        self, rows: torch.Tensor, scores: torch.Tensor, floors: torch.Tensor, top_p: float, looked: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Whether tokens are surely, and whether they are perhaps, outside the nucleus, as far as some blocks tell."""
+        import torch
+
+        best, maxima = self.best[rows], self.maxima[rows]
+        first = maxima.topk(looked).indices if looked < maxima.shape[1] else None  # none: all of them
+        seen = self.scores[rows] if first is None else self._in(rows, first)[1]
         weights = self._weights(seen, best).masked_fill_(seen < floors, 0.0)
         total = weights.sum(1)
-        above = weights.masked_fill_(seen <= scores, 0.0).sum(1)
-        others = self._weights(maxima, best).masked_fill_(maxima < floors, 0.0).scatter_(1, first.indices, 0.0)
+        above = weights.mul_(seen > scores).sum(1)
+        if first is None:
+            return above >= top_p * total, torch.zeros_like(above, dtype=torch.bool)
+        others = self._weights(maxima, best).masked_fill_(maxima < floors, 0.0).scatter_(1, first, 0.0)
         rest = others.sum(1)
         rest_above = others.masked_fill_(maxima <= scores, 0.0).sum(1)
-        outside = above + rest_above >= top_p * (total + BLOCK * rest)
+        surely = above + rest_above >= top_p * (total + BLOCK * rest)
         most_above, least_below = above + BLOCK * rest_above, total - above + rest - rest_above
-        unsettled = (~outside & (most_above * (1 - top_p) >= top_p * least_below)).nonzero().flatten()
-        for index in torch.split(unsettled, _AT_ONCE):
-            seen = self.scores[rows[index]]
-            weights = self._weights(seen, best[index]).masked_fill_(seen < floors[index], 0.0)
-            total = weights.sum(1)
-            outside[index] = weights.mul_(seen > scores[index]).sum(1) >= top_p * total
-        return outside
+        return surely, most_above * (1 - top_p) >= top_p * least_below
 
     def _weights(self, scores: torch.Tensor, best: torch.Tensor) -> torch.Tensor:
         return (scores - best).div_(self.temperature).exp_()

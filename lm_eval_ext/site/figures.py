@@ -15,6 +15,7 @@ from typing import NamedTuple
 from lm_eval_ext.site.marks import Mark
 
 _LABELS = 6  # lines with a label at their end
+_CROWDED = 8  # lines from which on only bases have a band
 _GAP = 15  # between labels, in pixels
 
 
@@ -139,8 +140,9 @@ def drawings(panel: Panel) -> str:
 def _drawing(panel: Panel, size: Size) -> str:
     scale = _Scale(panel, size)
     label = f"{panel.title}: accuracy by {panel.axis}; the numbers are in the table"
+    crowded = " crowded" if sum(line.shown and not line.reference for line in panel.lines) > _CROWDED else ""
     parts = [
-        f'<svg class="panel {size.name}" viewBox="0 0 {size.width} {size.height}" role="img" '
+        f'<svg class="panel {size.name}{crowded}" viewBox="0 0 {size.width} {size.height}" role="img" '
         f'aria-label="{escape(label)}" data-top="{size.top}" data-floor="{scale.floor}">',
         *_vertical(scale),
         *_horizontal(scale),

@@ -1,0 +1,288 @@
+"""Original problems of any depth: chains of steps, each of which needs the result of the one before.
+
+Every step is invertible, so a mistake anywhere changes the answer. A problem is wholly in its text, from which `states`
+computes the value after each step: what a model writes can be checked step by step. Problems come from a fixed seed:
+always the same, in no corpus, without a download.
+
+| family | a step | state |
+|---|---|---|
+| arithmetic | add, subtract or multiply, and keep the last two digits | a number from 0 to 99 |
+| boxes | swap the contents of two boxes | the box with the ball |
+| graph | take the red or the blue arrow from a node | a node |
+| circuit | a gate that combines the last wire with an earlier one | 0 or 1 |
+| rewriting | rotate, reverse, or swap two letters of a word | a word |
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from lm_eval_ext.yaml_functions import usable_from_yaml
+
+if TYPE_CHECKING:
+    from datasets import DatasetDict
+
+DEPTHS = (8, 16, 32, 64, 128, 256, 512, 1024)  # steps
+PER_DEPTH = 25  # problems
+_SEED = 2611
+_BOXES, _NODES, _INPUTS, _LETTERS = 8, 20, 6, "ABCDEF"
+_FACTORS = (3, 7, 9, 11, 13, 17, 19)  # without a common factor with 100
+
+Problem = dict[str, str]
+
+
+class Family(NamedTuple):
+    """A kind of problem.
+
+    Attributes:
+        introduction: the text before the steps, with `{start}` for what is drawn for each problem.
+        ask: the question after the steps.
+        draw: draws the start and the steps.
+        walk: the state after each step, from the start and the steps as they are in the text.
+        answer: the answer, from the last state.
+        chance: the score of guessing.
+    """
+
+    introduction: str
+    ask: str
+    draw: Callable[[random.Random, int], tuple[str, list[str]]]
+    walk: Callable[[str, Sequence[str]], Iterator[str]]
+    answer: Callable[[str], str]
+    chance: float
+
+
+def problem(family: str, steps: int, draw: random.Random) -> Problem:
+    """One problem; fields `question`, `answer` and `steps`.
+
+    >>> problem("circuit", 2, random.Random(0))["answer"] in "01"
+    True
+    """
+    kind = FAMILIES[family]
+    start, listed = kind.draw(draw, steps)
+    text = "\n".join(f"{number}. {step}" for number, step in enumerate(listed, 1))
+    question = f"{kind.introduction.format(start=start)}\n{text}\n{kind.ask}"
+    return {"question": question, "answer": kind.answer(list(kind.walk(start, listed))[-1]), "steps": str(steps)}
+
+
+def problems(family: str, depths: Sequence[int] = DEPTHS, count: int = PER_DEPTH, seed: int = _SEED) -> list[Problem]:
+    """`count` problems of each depth, the shallow ones first."""
+    draw = random.Random(f"{family} {seed}")
+    return [problem(family, steps, draw) for steps in depths for _ in range(count)]
+
+
+def states(text: str) -> list[str] | None:
+    """The state after each step of the problem in a text, such as a prompt; None if there is none.
+
+    >>> made = problem("arithmetic", 3, random.Random(1))
+    >>> states(f"Please solve this. {made['question']}")[-1] == made["answer"]
+    True
+    """
+    for kind in FAMILIES.values():
+        before, _, after = kind.introduction.partition("{start}")
+        pattern = re.escape(before) + r"(?P<start>[^\n]*?)" + re.escape(after) + r"\n(?P<steps>(?:\d+\. [^\n]+\n)+)"
+        if found := re.search(pattern, text):
+            listed = [line.partition(". ")[2] for line in found["steps"].splitlines()]
+            return list(kind.walk(found["start"], listed))
+    return None
+
+
+def first_wrong(written: str, right: Sequence[str]) -> int | None:
+    """The first step of which a text states another result, or that it leaves out; None if all are right.
+
+    Steps are lines such as `3: 47`, as the problems ask for; of several for one step, the last counts.
+
+    >>> first_wrong("1: 4\\n2: 9", ["4", "8", "2"]), first_wrong("1: 4\\n2: 8\\n3: 2", ["4", "8", "2"])
+    (2, None)
+    """
+    stated = {int(number): value for number, value in _STATED.findall(written)}
+    return next((step for step, value in enumerate(right, 1) if stated.get(step, "").upper() != value.upper()), None)
+
+
+_STATED = re.compile(r"^\W*(\d{1,4})\W*[:=]\W*(\w+)\b", re.MULTILINE)
+
+
+# Families -----------------------------------------------------------------------------------------------
+
+
+def _draw_arithmetic(draw: random.Random, steps: int) -> tuple[str, list[str]]:
+    def step() -> str:
+        kind = draw.choice(("add", "subtract", "multiply by"))
+        return f"{kind} {draw.choice(_FACTORS) if kind == 'multiply by' else draw.randint(1, 99)}"
+
+    return str(draw.randint(0, 99)), [step() for _ in range(steps)]
+
+
+def _walk_arithmetic(start: str, steps: Sequence[str]) -> Iterator[str]:
+    value = int(start)
+    for step in steps:
+        kind, _, number = step.rpartition(" ")
+        value = {"add": value + int(number), "subtract": value - int(number)}.get(kind, value * int(number)) % 100
+        yield str(value)
+
+
+def _draw_boxes(draw: random.Random, steps: int) -> tuple[str, list[str]]:
+    """Every swap moves the ball, so that none can be skipped."""
+    start = ball = draw.randint(1, _BOXES)
+    listed = []
+    for _ in range(steps):
+        other = draw.choice([box for box in range(1, _BOXES + 1) if box != ball])
+        listed.append("swap {} and {}".format(*draw.sample([ball, other], 2)))
+        ball = other
+    return str(start), listed
+
+
+def _walk_boxes(start: str, steps: Sequence[str]) -> Iterator[str]:
+    ball = start
+    for step in steps:
+        one, other = re.findall(r"\d+", step)
+        ball = {one: other, other: one}.get(ball, ball)
+        yield ball
+
+
+def _draw_graph(draw: random.Random, steps: int) -> tuple[str, list[str]]:
+    """The arrows of a colour are a permutation without fixed points, so that different paths never meet."""
+    arrows = {colour: _derangement(draw) for colour in ("red", "blue")}
+    table = "; ".join(f"{node}: red {arrows['red'][node]}, blue {arrows['blue'][node]}" for node in range(_NODES))
+    return f"{draw.randrange(_NODES)} of this graph: {table}", [draw.choice(("red", "blue")) for _ in range(steps)]
+
+
+def _derangement(draw: random.Random) -> list[int]:
+    while True:
+        found = draw.sample(range(_NODES), _NODES)
+        if all(node != to for node, to in enumerate(found)):
+            return found
+
+
+def _walk_graph(start: str, steps: Sequence[str]) -> Iterator[str]:
+    first, _, table = start.partition(" of this graph: ")
+    rows = re.findall(r"(\d+): red (\d+), blue (\d+)", table)
+    arrows = {"red": {node: red for node, red, _ in rows}, "blue": {node: blue for node, _, blue in rows}}
+    node = first
+    for step in steps:
+        node = arrows[step][node]
+        yield node
+
+
+def _draw_circuit(draw: random.Random, steps: int) -> tuple[str, list[str]]:
+    bits = [draw.randint(0, 1) for _ in range(_INPUTS)]
+    inputs = ", ".join(f"i{number} = {bit}" for number, bit in enumerate(bits, 1))
+
+    def gate(step: int) -> str:
+        earlier = [f"i{number}" for number in range(1, _INPUTS + 1)] + [f"w{number}" for number in range(1, step - 1)]
+        last = f"w{step - 1}" if step > 1 else f"i{draw.randint(1, _INPUTS)}"
+        return f"w{step} = {last} {draw.choice(('XOR', 'XNOR'))} {draw.choice(earlier)}"
+
+    return inputs, [gate(step) for step in range(1, steps + 1)]
+
+
+def _walk_circuit(start: str, steps: Sequence[str]) -> Iterator[str]:
+    values = {name: int(bit) for name, bit in re.findall(r"(i\d+) = ([01])", start)}
+    for step in steps:
+        name, _, gate = step.partition(" = ")
+        one, kind, other = gate.split()
+        values[name] = (values[one] ^ values[other]) ^ (kind == "XNOR")
+        yield str(values[name])
+
+
+def _draw_rewriting(draw: random.Random, steps: int) -> tuple[str, list[str]]:
+    def step() -> str:
+        kind = draw.choice(("rotate", "reverse", "swap"))
+        if kind == "rotate":
+            return f"move the first {draw.choice(('letter', '2 letters'))} to the end"
+        if kind == "reverse":
+            return f"reverse the first {draw.randint(3, len(_LETTERS))} letters"
+        return "swap letters {} and {}".format(*sorted(draw.sample(range(1, len(_LETTERS) + 1), 2)))
+
+    return "".join(draw.sample(_LETTERS, len(_LETTERS))), [step() for _ in range(steps)]
+
+
+def _walk_rewriting(start: str, steps: Sequence[str]) -> Iterator[str]:
+    word = start
+    for step in steps:
+        numbers = [int(number) for number in re.findall(r"\d+", step)]
+        if step.startswith("move"):
+            count = numbers[0] if numbers else 1
+            word = word[count:] + word[:count]
+        elif step.startswith("reverse"):
+            word = word[: numbers[0]][::-1] + word[numbers[0] :]
+        else:
+            letters = list(word)
+            one, other = (number - 1 for number in numbers)
+            letters[one], letters[other] = letters[other], letters[one]
+            word = "".join(letters)
+        yield word
+
+
+def _itself(state: str) -> str:
+    return state
+
+
+def _place_of_a(word: str) -> str:
+    return str(word.index("A") + 1)
+
+
+FAMILIES: Mapping[str, Family] = {
+    "arithmetic": Family(
+        "Start with the number {start}. Carry out these steps one after the other, and after each keep only the last "
+        "two digits (7 - 9 gives 98).",
+        "Which number results?", _draw_arithmetic, _walk_arithmetic, _itself, 1 / 100,
+    ),
+    "boxes": Family(
+        f"There are {_BOXES} boxes, numbered from 1. A ball is in box {{start}}. The contents of two boxes are swapped "
+        "in each of these steps.",
+        "In which box is the ball at the end?", _draw_boxes, _walk_boxes, _itself, 1 / _BOXES,
+    ),
+    "graph": Family(
+        "Begin at node {start}. Follow one arrow in each of these steps.",
+        "At which node do you end?", _draw_graph, _walk_graph, _itself, 1 / _NODES,
+    ),
+    "circuit": Family(
+        "A circuit has the inputs {start}. Each gate combines two wires; XOR gives 1 if they differ, XNOR if they are "
+        "equal.",
+        "What is the value of the last wire?", _draw_circuit, _walk_circuit, _itself, 1 / 2,
+    ),
+    "rewriting": Family(
+        "Begin with the word {start}. Change it in each of these steps.",
+        "At which place, counted from 1, is the letter A in the resulting word?", _draw_rewriting, _walk_rewriting,
+        _place_of_a, 1 / len(_LETTERS),
+    ),
+}  # fmt: skip
+
+
+def _dataset(family: str) -> DatasetDict:
+    from datasets import Dataset, DatasetDict
+
+    return DatasetDict({"test": Dataset.from_list(problems(family))})
+
+
+@usable_from_yaml
+def arithmetic_dataset(**_: object) -> DatasetDict:
+    """Chained arithmetic, in the form that lm-eval's `custom_dataset` expects: a dictionary of splits."""
+    return _dataset("arithmetic")
+
+
+@usable_from_yaml
+def boxes_dataset(**_: object) -> DatasetDict:
+    """A ball in swapped boxes."""
+    return _dataset("boxes")
+
+
+@usable_from_yaml
+def graph_dataset(**_: object) -> DatasetDict:
+    """Walks in a graph."""
+    return _dataset("graph")
+
+
+@usable_from_yaml
+def circuit_dataset(**_: object) -> DatasetDict:
+    """Chains of gates."""
+    return _dataset("circuit")
+
+
+@usable_from_yaml
+def rewriting_dataset(**_: object) -> DatasetDict:
+    """A word that is changed step by step."""
+    return _dataset("rewriting")
