@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ from lm_eval_ext.analysis.evaluated import EvaluatedModel, read_model
 from lm_eval_ext.analysis.found_lost import LostCompared, Traces, lost_compared
 from lm_eval_ext.analysis.gains import Gain, thinking_gains, voting_gains
 from lm_eval_ext.analysis.matching import Difference, comparable_tasks, refusals, told
+from lm_eval_ext.analysis.parts import PartCompared, parts_compared
 from lm_eval_ext.analysis.rows import Judged, Row, Sensitivity, gate_row, row_of, sensitivity
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.runs.catalogue import Catalogue
@@ -57,6 +58,7 @@ class Comparison:
             unlimited task alone.
         gains: from thinking, then from voting.
         lost: what became of right answers as the models thought on, by benchmark; a sentence where that can't be told.
+        parts: parts of the benchmarks, such as levels or numbers of steps, at the largest budget.
         told: differences between the runs that a reader should know.
     """
 
@@ -70,6 +72,7 @@ class Comparison:
     kept_down_to: dict[str, int | None] = field(default_factory=dict)
     gains: tuple[Gain, ...] = ()
     lost: tuple[LostCompared | str, ...] = ()
+    parts: tuple[PartCompared, ...] = ()
     told: tuple[Difference, ...] = ()
 
     def to_frame(self) -> pandas.DataFrame:
@@ -124,8 +127,14 @@ def compare(base: Path, candidate: Path, catalogue: Catalogue, options: Options)
         kept_down_to=kept_down_to,
         gains=(*thinking_gains(one, other, names), *voting_gains(one, other, names)),
         lost=tuple(lost_compared(one, other, names)),
+        parts=tuple(part for row in _largest(rows) for part in _parts(row.task, one, other)),
         told=tuple(differences),
     )
+
+
+def _parts(name: str, one: EvaluatedModel, other: EvaluatedModel) -> Iterator[PartCompared]:
+    base = one.tasks[name]
+    return parts_compared(name, base.result, base.scores, other.tasks[name].scores)
 
 
 def _wanted(names: Sequence[str], base: EvaluatedModel, options: Options) -> list[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from lm_eval_ext.analysis.costs import Cost
 from lm_eval_ext.analysis.found_lost import LostCompared
 from lm_eval_ext.analysis.gains import Gain
+from lm_eval_ext.analysis.parts import PartCompared
 from lm_eval_ext.analysis.rows import Judged, Row, Sensitivity
 from lm_eval_ext.statistics.intervals import Interval
 
@@ -27,6 +28,7 @@ def text(comparison: Comparison) -> str:
     parts.append("\n".join(sentence(row, comparison.keep) for row in comparison.rows))
     if comparison.gains:
         parts.append(_gains(comparison.gains))
+    parts += _by_part(comparison.parts)
     parts += [_lost(one) for one in comparison.lost]
     parts.append(_costs(comparison))
     parts.append(_changes(comparison.rows))
@@ -102,6 +104,18 @@ def _against(said: str, keep: float) -> str:
         "below": f"less than {share(keep)}",
         "open": f"whether it is {share(keep)} stays open",
     }[said]
+
+
+def _by_part(parts: Sequence[PartCompared]) -> list[str]:
+    """A table for each task and column."""
+    tables: dict[tuple[str, str], list[tuple[str, ...]]] = {}
+    for one in parts:
+        row = (one.value, str(one.questions), *map(ranged, (one.base, one.candidate, one.difference)))
+        tables.setdefault((one.task, one.column), []).append(row)
+    return [
+        table((f"{task}, by {column}", "questions", "base", "candidate", "difference"), rows)
+        for (task, column), rows in tables.items()
+    ]
 
 
 def _gains(gains: Sequence[Gain]) -> str:

@@ -27,6 +27,9 @@ class Metadata(_Fields):
     source: Annotated[Text, Field(description="where the questions are published")] | None = None
     license: Annotated[Text, Field(description="license of the questions, as an SPDX name if possible")] | None = None
     chance: Annotated[float, Field(ge=0, lt=1, description="score of guessing; needed unless it is 0")] | None = None
+    parts: Annotated[
+        Text | list[Text] | None, Field(description="columns whose values give scores of their own, such as `level`")
+    ] = None
     gated: Annotated[bool, Field(description="the authors ask that questions never be shown")] = False
     variants: Variants | None = None
 

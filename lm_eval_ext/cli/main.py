@@ -10,6 +10,7 @@ import typer
 
 from lm_eval_ext.cli import leaderboard, pruning, tasks
 from lm_eval_ext.cli.compare import compare
+from lm_eval_ext.cli.depth import depth
 from lm_eval_ext.cli.diagnose import diagnose
 from lm_eval_ext.cli.journal import journal
 from lm_eval_ext.cli.results import results
@@ -46,6 +47,7 @@ app.add_typer(results, name="results")
 app.add_typer(journal, name="journal")
 app.command("compare")(compare)
 app.command("trace")(trace)
+app.command("depth")(depth)
 app.command("diagnose")(diagnose)
 app.command("prune")(pruning.prune)
 app.command("export")(pruning.export)

@@ -66,6 +66,7 @@ class TaskResult(_Part):
         question_set: hash of the questions and their order. Scores of two runs can be paired if it is the same.
         scores: accuracy by question, in that order; empty if no samples were saved.
         chance: accuracy of guessing; None if it is not known.
+        parts: by column of the dataset, the value of each question, in the order of `scores`.
     """
 
     benchmark: Slug
@@ -88,6 +89,7 @@ class TaskResult(_Part):
     question_set: Hash = ""
     scores: tuple[Share, ...] = ()
     chance: Share | None = None
+    parts: dict[Name, tuple[Line, ...]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _fits(self) -> TaskResult:
@@ -97,6 +99,8 @@ class TaskResult(_Part):
             raise ValueError(f"metrics.{self.score}={self.accuracy.value}; expected an accuracy from 0 to 1")
         if self.scores and len(self.scores) != self.questions:
             raise ValueError(f"{len(self.scores)} scores for {self.questions} questions")
+        if column := next((name for name, values in self.parts.items() if len(values) != len(self.scores)), None):
+            raise ValueError(f"parts.{column}: {len(self.parts[column])} values for {len(self.scores)} scores")
         return self
 
     @property

@@ -12,7 +12,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lm_eval_ext.errors import ResultsError
-from lm_eval_ext.runs.run import Hash, Name, Number, Share, first_fault
+from lm_eval_ext.runs.run import Hash, Line, Name, Number, Share, first_fault
 
 LARGEST = 2 << 30  # bytes of a task's samples, unpacked
 Grade = Literal["correct", "wrong", "no answer", "unparsable", "timeout", "memory", "not told"]
@@ -43,6 +43,7 @@ class Sample(_Row):
     prompt: str | None = None
     gold: str | None = None
     metrics: dict[Name, Number] = Field(default_factory=dict)
+    parts: dict[Name, Line] = Field(default_factory=dict)  # values of the columns that divide the benchmark
     outputs: tuple[Output, ...] = ()
 
 

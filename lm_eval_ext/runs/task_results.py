@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -96,8 +96,17 @@ def task_result(
         "grader_version": whole(mapping(config.get("metadata")).get("grader_version")),
         "task_hash": _hash(mapping(content.get("task_hashes")).get(task)),
         "sampling": _sampling(config), "question_set": question_set(rows) if scores else "", "scores": scores,
-        "chance": _chance(config, metrics, rows),
+        "chance": _chance(config, metrics, rows), "parts": _parts_of(rows) if scores else {},
     }  # fmt: skip
+
+
+def _parts_of(rows: Sequence[Sample]) -> dict[str, list[str]]:
+    """By column, the value of each question; columns that a question lacks are left out."""
+    return {
+        column: [row.parts[column] for row in rows]
+        for column in rows[0].parts
+        if all(column in row.parts for row in rows)
+    }
 
 
 def _chance(
@@ -185,10 +194,23 @@ def task_rows(path: Path, content: Mapping[str, object], scored: AccuracyKey, ca
         return []
     config = mapping(mapping(content.get("configs")).get(scored.task))
     gated = is_gated(content, scored.task, catalogue)
-    rows = read_rows(file, scored.filter, scored.metric, gated=gated, texts=writes_text(config))
+    rows = read_rows(
+        file,
+        scored.filter,
+        scored.metric,
+        gated=gated,
+        texts=writes_text(config),
+        parts=() if gated else _columns(config),
+    )
     if not rows:
         logger.warning("%s: contains no samples of filter %s", file, scored.filter)
     return rows
+
+
+def _columns(config: Mapping[str, object]) -> list[str]:
+    """Columns that the task declares as dividing its benchmark."""
+    declared = mapping(config.get("metadata")).get("parts")
+    return [name for name in sequence([declared] if isinstance(declared, str) else declared) if isinstance(name, str)]
 
 
 def samples_file(path: Path, task: str) -> Path | None:

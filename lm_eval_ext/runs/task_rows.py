@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -17,7 +17,9 @@ from lm_eval_ext.runs.untrusted import line, mapping, number, sequence, text
 ROUNDING = 1e-6  # tolerance by which a mean of shares may fall outside 0 to 1
 
 
-def read_rows(path: Path, filter_name: str, score: str, *, gated: bool, texts: bool) -> list[Sample]:
+def read_rows(
+    path: Path, filter_name: str, score: str, *, gated: bool, texts: bool, parts: Sequence[str] = ()
+) -> list[Sample]:
     """Read the samples of one filter, in the order of the questions.
 
     Args:
@@ -26,12 +28,13 @@ def read_rows(path: Path, filter_name: str, score: str, *, gated: bool, texts: b
         score: the metric used as the accuracy.
         gated: leave out question, gold answer and texts.
         texts: whether the model generated text; else its responses are log-likelihoods.
+        parts: columns of the dataset whose values are kept.
 
     Raises:
         ResultsError: the file is invalid; names the file, the line and the field.
     """
     samples = [
-        _sample(row, score, gated, texts, f"{path}: line {at}")
+        _sample(row, score, gated, texts, f"{path}: line {at}").model_copy(update={"parts": _parts(row, parts)})
         for at, row in enumerate(raw_rows(path), 1)
         if row.get("filter", filter_name) == filter_name
     ]
@@ -84,6 +87,13 @@ def _sample(row: Mapping[str, object], score: str, gated: bool, texts: bool, pla
         })  # fmt: skip
     except ValidationError as error:
         raise ResultsError(f"{place}: {first_fault(error)}") from error
+
+
+def _parts(row: Mapping[str, object], columns: Sequence[str]) -> dict[str, str]:
+    """Values of some columns, as one line of text each; a question without a value has none."""
+    document = mapping(row.get("doc"))
+    values = {column: document.get(column) for column in columns}
+    return {line(name, 200): line(value, 100) for name, value in values.items() if value is not None}
 
 
 def _prompt(row: Mapping[str, object]) -> str:

@@ -62,6 +62,7 @@ class Panel(NamedTuple):
         log: whether the horizontal axis is logarithmic.
         chance: score of guessing, drawn as a line.
         frontier: points of a step line that no model surpasses.
+        joined: whether points are joined by lines; those of unordered places are not.
     """
 
     title: str
@@ -72,6 +73,7 @@ class Panel(NamedTuple):
     log: bool = True
     chance: float | None = None
     frontier: Sequence[tuple[float, float]] = ()
+    joined: bool = True
 
     @property
     def domain(self) -> tuple[float, float]:
@@ -198,7 +200,7 @@ def _frontier(scale: _Scale) -> Iterator[str]:
 
 def _line(line: Line, scale: _Scale) -> str:
     places = [(scale.x(point.at), scale.y(point.value)) for point in line.points]
-    course = "M" + "L".join(f"{x} {y}" for x, y in places)
+    course = "M" + ("L" if scale.panel.joined else "M").join(f"{x} {y}" for x, y in places)
     if line.reference:
         return f'<g class="line paper" data-model="{escape(line.key)}"><path class="course" d="{course}"/></g>'
     tips = "|".join(f"{x},{y},{point.tip}" for (x, y), point in zip(places, line.points, strict=True))
@@ -212,7 +214,7 @@ def _line(line: Line, scale: _Scale) -> str:
 
 def _band(points: Sequence[Point], scale: _Scale) -> str:
     known = [(scale.x(p.at), p.low, p.high) for p in points if p.low is not None and p.high is not None]
-    if len(known) < 2:
+    if len(known) < 2 or not scale.panel.joined:
         return "".join(f'<path class="reach" d="M{x} {scale.y(low)}V{scale.y(high)}"/>' for x, low, high in known)
     upper = "L".join(f"{x} {scale.y(high)}" for x, _, high in known)
     lower = "L".join(f"{x} {scale.y(low)}" for x, low, _ in reversed(known))

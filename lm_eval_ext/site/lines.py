@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -255,10 +255,3 @@ def _depth_chart(family: Family, benchmark: str, whole: Scored, found: Sequence[
         for entry, one in found
     ]
     return Chart(benchmark, panel, [str(count) for count in (0, *counts)], rows)
-
-
-CHARTS: Mapping[str, Callable[[Family], Iterator[Chart]]] = {
-    "budgets": budget_charts,
-    "votes": vote_charts,
-    "depth": depth_charts,
-}

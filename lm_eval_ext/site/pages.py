@@ -15,14 +15,23 @@ from lm_eval_ext.site.cost import cost_charts
 from lm_eval_ext.site.data import VERSION
 from lm_eval_ext.site.fates import fates_of
 from lm_eval_ext.site.found import FoundByBudget
-from lm_eval_ext.site.lines import CHARTS, Chart, Family
+from lm_eval_ext.site.lines import Chart, Family, budget_charts, depth_charts, vote_charts
 from lm_eval_ext.site.names import MEASURES, ModelName, short_base, slug
 from lm_eval_ext.site.overview import overview
+from lm_eval_ext.site.part_charts import part_charts
 from lm_eval_ext.site.questions import heat_maps
 from lm_eval_ext.site.rendering import Renderer
 from lm_eval_ext.site.run_page import FromSamples
 
 _MOST_FOUND = 24  # models of a benchmark on the page of found and lost answers
+
+CHARTS: Mapping[str, Callable[[Family], Iterator[Chart]]] = {
+    "budgets": budget_charts,
+    "votes": vote_charts,
+    "depth": depth_charts,
+    "parts": part_charts,
+    "cost": cost_charts,
+}
 
 Names = Mapping[str, ModelName]
 
@@ -40,7 +49,7 @@ def write_pages(
     renderer.write("index.html", "index.html", **overview(board, names, kept))
     reference = paper.read_reference()
     families = [Family(board, base, names, kept, paper.beside_runs(reference)) for base in board.bases]
-    for page, charts in ({**CHARTS, "cost": cost_charts}).items():
+    for page, charts in CHARTS.items():
         _write_charts(renderer, page, charts, families)
     _write_found(renderer, families, of_samples)
     _write_questions(renderer, board, names, kept)

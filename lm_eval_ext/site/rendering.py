@@ -19,6 +19,7 @@ NAVIGATION = (
     ("budgets.html", "Budgets"),
     ("votes.html", "Votes"),
     ("depth.html", "Layers"),
+    ("parts.html", "Parts"),
     ("cost.html", "Cost"),
     ("found.html", "Found, then lost"),
     ("questions.html", "Questions"),

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from lm_eval_ext.analysis.board import Board
 from lm_eval_ext.analysis.comparison import Difference, difference, kept, repeated_interval
 from lm_eval_ext.analysis.entries import Entry, Scored, comparable, place
+from lm_eval_ext.analysis.parts import parts_of, place_of
 from lm_eval_ext.grading.metrics import score_named
 from lm_eval_ext.runs.run import Run, TaskResult
 from lm_eval_ext.runs.samples import Sample
@@ -77,7 +78,24 @@ def run_page(board: Board, run: Run, names: Mapping[str, ModelName]) -> dict[str
         "against": dict(_against(run, other)) if other else {},
         "base_run": other.latest.id if other else None,
         "grids": list(_grids(run)),
+        "parts_of_tasks": _parts_of_tasks(run),
     }
+
+
+PartTable = tuple[str, list[str], list[tuple[str, list[Interval | None]]]]
+
+
+def _parts_of_tasks(run: Run) -> list[PartTable]:
+    """For each benchmark and column: the column, the tasks, and the accuracies of each of its values by task."""
+    found: dict[tuple[str, str], dict[str, dict[str, Interval]]] = {}
+    for name, task in run.tasks.items():
+        for part in parts_of(task):
+            found.setdefault((task.benchmark, part.column), {}).setdefault(name, {})[part.value] = part.accuracy
+    tables = []
+    for (_, column), by_task in found.items():
+        values = sorted({value for some in by_task.values() for value in some}, key=place_of)
+        tables.append((column, list(by_task), [(v, [some.get(v) for some in by_task.values()]) for v in values]))
+    return tables
 
 
 def _is_shown(metric: str) -> bool:

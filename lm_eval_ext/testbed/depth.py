@@ -9,12 +9,13 @@ always the same, in no corpus, without a download.
 | arithmetic | add, subtract or multiply, and keep the last two digits | a number from 0 to 99 |
 | boxes | swap the contents of two boxes | the box with the ball |
 | graph | take the red or the blue arrow from a node | a node |
-| circuit | a gate that combines the last wire with an earlier one | 0 or 1 |
-| rewriting | rotate, reverse, or swap two letters of a word | a word |
+| circuit | a gate that combines the last wire with an input | 0 or 1 |
+| rewriting | rotate, reverse, or swap two digits of a number | a number of six digits |
 """
 
 from __future__ import annotations
 
+import math
 import random
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 DEPTHS = (8, 16, 32, 64, 128, 256, 512, 1024)  # steps
 PER_DEPTH = 25  # problems
 _SEED = 2611
-_BOXES, _NODES, _INPUTS, _LETTERS = 8, 20, 6, "ABCDEF"
+_BOXES, _NODES, _INPUTS, _DIGITS = 8, 20, 6, "123456"
 _FACTORS = (3, 7, 9, 11, 13, 17, 19)  # without a common factor with 100
 
 Problem = dict[str, str]
@@ -42,7 +43,6 @@ class Family(NamedTuple):
         ask: the question after the steps.
         draw: draws the start and the steps.
         walk: the state after each step, from the start and the steps as they are in the text.
-        answer: the answer, from the last state.
         chance: the score of guessing.
     """
 
@@ -50,7 +50,6 @@ class Family(NamedTuple):
     ask: str
     draw: Callable[[random.Random, int], tuple[str, list[str]]]
     walk: Callable[[str, Sequence[str]], Iterator[str]]
-    answer: Callable[[str], str]
     chance: float
 
 
@@ -64,7 +63,7 @@ def problem(family: str, steps: int, draw: random.Random) -> Problem:
     start, listed = kind.draw(draw, steps)
     text = "\n".join(f"{number}. {step}" for number, step in enumerate(listed, 1))
     question = f"{kind.introduction.format(start=start)}\n{text}\n{kind.ask}"
-    return {"question": question, "answer": kind.answer(list(kind.walk(start, listed))[-1]), "steps": str(steps)}
+    return {"question": question, "answer": list(kind.walk(start, listed))[-1], "steps": str(steps)}
 
 
 def problems(family: str, depths: Sequence[int] = DEPTHS, count: int = PER_DEPTH, seed: int = _SEED) -> list[Problem]:
@@ -171,9 +170,8 @@ def _draw_circuit(draw: random.Random, steps: int) -> tuple[str, list[str]]:
     inputs = ", ".join(f"i{number} = {bit}" for number, bit in enumerate(bits, 1))
 
     def gate(step: int) -> str:
-        earlier = [f"i{number}" for number in range(1, _INPUTS + 1)] + [f"w{number}" for number in range(1, step - 1)]
         last = f"w{step - 1}" if step > 1 else f"i{draw.randint(1, _INPUTS)}"
-        return f"w{step} = {last} {draw.choice(('XOR', 'XNOR'))} {draw.choice(earlier)}"
+        return f"w{step} = {last} {draw.choice(('XOR', 'XNOR'))} i{draw.randint(1, _INPUTS)}"
 
     return inputs, [gate(step) for step in range(1, steps + 1)]
 
@@ -191,12 +189,12 @@ def _draw_rewriting(draw: random.Random, steps: int) -> tuple[str, list[str]]:
     def step() -> str:
         kind = draw.choice(("rotate", "reverse", "swap"))
         if kind == "rotate":
-            return f"move the first {draw.choice(('letter', '2 letters'))} to the end"
+            return f"move the first {draw.choice(('digit', '2 digits'))} to the end"
         if kind == "reverse":
-            return f"reverse the first {draw.randint(3, len(_LETTERS))} letters"
-        return "swap letters {} and {}".format(*sorted(draw.sample(range(1, len(_LETTERS) + 1), 2)))
+            return f"reverse the first {draw.randint(3, len(_DIGITS))} digits"
+        return "swap digits {} and {}".format(*sorted(draw.sample(range(1, len(_DIGITS) + 1), 2)))
 
-    return "".join(draw.sample(_LETTERS, len(_LETTERS))), [step() for _ in range(steps)]
+    return "".join(draw.sample(_DIGITS, len(_DIGITS))), [step() for _ in range(steps)]
 
 
 def _walk_rewriting(start: str, steps: Sequence[str]) -> Iterator[str]:
@@ -209,45 +207,36 @@ def _walk_rewriting(start: str, steps: Sequence[str]) -> Iterator[str]:
         elif step.startswith("reverse"):
             word = word[: numbers[0]][::-1] + word[numbers[0] :]
         else:
-            letters = list(word)
+            digits = list(word)
             one, other = (number - 1 for number in numbers)
-            letters[one], letters[other] = letters[other], letters[one]
-            word = "".join(letters)
+            digits[one], digits[other] = digits[other], digits[one]
+            word = "".join(digits)
         yield word
-
-
-def _itself(state: str) -> str:
-    return state
-
-
-def _place_of_a(word: str) -> str:
-    return str(word.index("A") + 1)
 
 
 FAMILIES: Mapping[str, Family] = {
     "arithmetic": Family(
         "Start with the number {start}. Carry out these steps one after the other, and after each keep only the last "
         "two digits (7 - 9 gives 98).",
-        "Which number results?", _draw_arithmetic, _walk_arithmetic, _itself, 1 / 100,
+        "Which number results?", _draw_arithmetic, _walk_arithmetic, 1 / 100,
     ),
     "boxes": Family(
         f"There are {_BOXES} boxes, numbered from 1. A ball is in box {{start}}. The contents of two boxes are swapped "
         "in each of these steps.",
-        "In which box is the ball at the end?", _draw_boxes, _walk_boxes, _itself, 1 / _BOXES,
+        "In which box is the ball at the end?", _draw_boxes, _walk_boxes, 1 / _BOXES,
     ),
     "graph": Family(
         "Begin at node {start}. Follow one arrow in each of these steps.",
-        "At which node do you end?", _draw_graph, _walk_graph, _itself, 1 / _NODES,
+        "At which node do you end?", _draw_graph, _walk_graph, 1 / _NODES,
     ),
     "circuit": Family(
         "A circuit has the inputs {start}. Each gate combines two wires; XOR gives 1 if they differ, XNOR if they are "
         "equal.",
-        "What is the value of the last wire?", _draw_circuit, _walk_circuit, _itself, 1 / 2,
+        "What is the value of the last wire?", _draw_circuit, _walk_circuit, 1 / 2,
     ),
     "rewriting": Family(
-        "Begin with the word {start}. Change it in each of these steps.",
-        "At which place, counted from 1, is the letter A in the resulting word?", _draw_rewriting, _walk_rewriting,
-        _place_of_a, 1 / len(_LETTERS),
+        "Begin with the number {start}. Change its digits in each of these steps.",
+        "Which number results?", _draw_rewriting, _walk_rewriting, 1 / math.factorial(len(_DIGITS)),
     ),
 }  # fmt: skip
 
@@ -284,5 +273,5 @@ def circuit_dataset(**_: object) -> DatasetDict:
 
 @usable_from_yaml
 def rewriting_dataset(**_: object) -> DatasetDict:
-    """A word that is changed step by step."""
+    """A number whose digits are moved step by step."""
     return _dataset("rewriting")

@@ -1,0 +1,118 @@
+"""At which depth a model breaks: accuracy by number of steps, half-life, and the first step that goes wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import NamedTuple
+
+from lm_eval_ext.analysis.compare_text import ranged, table
+from lm_eval_ext.analysis.evaluated import EvaluatedModel, TaskScores
+from lm_eval_ext.analysis.parts import parts_of
+from lm_eval_ext.runs.samples import Sample
+from lm_eval_ext.statistics.half_life import half_life
+from lm_eval_ext.statistics.intervals import Interval
+from lm_eval_ext.testbed.depth import first_wrong, states
+
+COLUMN = "steps"
+
+
+class DepthRow(NamedTuple):
+    """Problems of one depth, or of a range of depths.
+
+    Attributes:
+        steps: as in the task's column.
+        questions: number of questions.
+        accuracy: with its interval.
+        sound: share of samples that state every step, all right; None if the steps cannot be checked.
+        first_wrong: median of the first wrong or missing step, as a share of all steps; None without such samples.
+    """
+
+    steps: str
+    questions: int
+    accuracy: Interval
+    sound: float | None
+    first_wrong: float | None
+
+
+class TaskDepth(NamedTuple):
+    """One task: its depths, and the number of steps after which half of what is above chance is left."""
+
+    task: str
+    rows: tuple[DepthRow, ...]
+    half_life: Interval | None
+
+
+@dataclass(frozen=True)
+class Depths:
+    """All tasks of a model that have a column `steps`."""
+
+    model: str
+    tasks: tuple[TaskDepth, ...]
+
+    def __str__(self) -> str:
+        return "\n\n".join([self.model, *map(_text, self.tasks)])
+
+
+def depths(model: EvaluatedModel, on_question: Callable[[], object] = lambda: None) -> Depths:
+    """Measure at which depth a model breaks.
+
+    Args:
+        model: the evaluated model.
+        on_question: called after each question whose steps were checked.
+    """
+    found = [_of_task(task, on_question) for task in model.tasks.values() if COLUMN in task.result.parts]
+    return Depths(model.label, tuple(found))
+
+
+def _of_task(task: TaskScores, on_question: Callable[[], object]) -> TaskDepth:
+    values = task.result.parts[COLUMN]
+    checked = list(_checked(task, on_question))
+    rows = []
+    for part in parts_of(task.result):
+        if part.column == COLUMN:
+            inside = [one for one, steps in zip(checked, values, strict=False) if _covers(part.value, steps)]
+            rows.append(_row(part.value, part.questions, part.accuracy, [one for some in inside for one in some]))
+    life = half_life([float(steps) for steps in values], task.scores, chance=task.result.guessing or 0.0)
+    return TaskDepth(task.name, tuple(rows), life)
+
+
+def _covers(part: str, steps: str) -> bool:
+    first, _, last = part.partition(" to ")
+    return float(first) <= float(steps) <= float(last or first)
+
+
+def _checked(task: TaskScores, on_question: Callable[[], object]) -> Iterator[list[tuple[int | None, int]]]:
+    """For each question, the first wrong step of every sample (None if all are right) and the number of steps."""
+    for rows in zip(*(source.samples(task.name) for source in task.sources), strict=True):
+        yield [one for row in rows for one in _of_question(row)]
+        on_question()
+
+
+def _of_question(row: Sample) -> Iterator[tuple[int | None, int]]:
+    right = states(row.prompt or "")
+    for output in row.outputs if right else ():
+        yield first_wrong(output.text or "", right or ()), len(right or ())
+
+
+def _row(steps: str, questions: int, accuracy: Interval, found: Sequence[tuple[int | None, int]]) -> DepthRow:
+    wrong = [step / of for step, of in found if step is not None]
+    sound = 1 - len(wrong) / len(found) if found else None
+    return DepthRow(steps, questions, accuracy, sound, median(wrong) if wrong else None)
+
+
+def _text(task: TaskDepth) -> str:
+    def share(value: float | None) -> str:
+        return "-" if value is None else f"{100 * value:.1f}"
+
+    rows = [
+        (row.steps, str(row.questions), ranged(row.accuracy), share(row.sound), share(row.first_wrong))
+        for row in task.rows
+    ]
+    header = (f"{task.task}, steps", "questions", "accuracy, %", "all steps right, %", "first wrong, % of the way")
+    life = task.half_life
+    said = "half-life: not measurable"
+    if life is not None:
+        said = f"half-life: {life.estimate:.0f} steps ({life.low:.0f} to {life.high:.0f})"
+    return f"{table(header, rows)}\n{said}"
