@@ -17,8 +17,8 @@ ROOT = Path(__file__).parent.parent
 IMAGES = ROOT / "docs" / "images"
 MADE_FROM = IMAGES / "made-from.txt"
 SOURCES = (
-    "leaderboard/templates", "leaderboard/assets", "leaderboard/results", "leaderboard/site.yaml",
-    "examples/pictures.py",
+    "leaderboard/templates", "leaderboard/assets", "leaderboard/results", "leaderboard/site.yaml", "lm_eval_ext/site",
+    "lm_eval_ext/analysis", "lm_eval_ext/statistics", "examples/pictures.py",
 )  # fmt: skip
 PICTURES = {  # page, width and height of the window
     "overview.png": ("index.html", 1440, 1010),
@@ -33,7 +33,7 @@ def fingerprint() -> str:
     for source in SOURCES:
         path = ROOT / source
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            if file.is_file():
+            if file.is_file() and file.suffix != ".pyc":
                 found.update(str(file.relative_to(ROOT)).encode() + file.read_bytes())
     return found.hexdigest()
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.util
 import itertools
 import json
@@ -152,8 +153,8 @@ def test_rows_are_filtered_folded_and_columns_chosen(page: Page, sixty: Path) ->
     page.goto(address(sixty, "index.html"))
     page.select_option("select[name=method]", "reverse")
     assert page.inner_text("#count") == "5 of 60 rows"
-    page.fill("input[name=q]", "qwen-like-8b")
-    assert page.inner_text("#count") == "1 of 60 rows" and "q=qwen-like-8b" in page.url
+    page.fill("input[name=q]", "qwen3-8b")
+    assert page.inner_text("#count") == "1 of 60 rows" and "q=qwen3-8b" in page.url
     page.reload()
     assert page.inner_text("#count") == "1 of 60 rows"
     page.fill("input[name=q]", "")
@@ -177,12 +178,15 @@ def test_rows_are_filtered_folded_and_columns_chosen(page: Page, sixty: Path) ->
 @pytest.mark.parametrize("page", [{"viewport": {"width": 360, "height": 800}}], indirect=True)
 def test_on_a_phone_the_table_is_cards(page: Page, sixty: Path) -> None:
     page.goto(address(sixty, "index.html"))
-    assert not page.locator("#overview").is_visible() and page.locator(".card:visible").count() == 55
-    first = page.locator(".card").first
+    assert not page.locator("#overview").is_visible() and page.locator(".card:visible").count() == 60
+    first = page.locator(".card:has(.t2)").first
     box = first.bounding_box()
     assert box and box["width"] <= 360 and "long reasoning kept" in first.inner_text()
-    kept = [float(one.get_attribute("data-v") or "nan") for one in page.locator(".card").all()]
-    assert kept == sorted(kept, reverse=True)
+    kept = [int(one.inner_text().rstrip("%")) for one in page.locator(".card .t2 b").all()]
+    assert len(kept) == 55 and kept == sorted(kept, reverse=True)
+    page.select_option("select[name=sort]", "tokens")
+    tokens = [int(text.split("\n")[-1].replace(",", "")) for text in page.locator(".card").all_inner_texts()]
+    assert tokens == sorted(tokens, reverse=True) and "sort=tokens-descending" in page.url
     page.select_option("select[name=kind]", "quantized")
     assert page.locator(".card:visible").count() == 10
 
@@ -207,11 +211,14 @@ def test_models_are_chosen_and_points_say_what_they_are(page: Page, sixty: Path)
     )
     page.mouse.move(*spot)
     page.wait_for_selector(".tip:visible")
-    assert "2048 tokens:" in page.inner_text(".tip:visible") and "questions" in page.inner_text(".tip:visible")
+    assert "2,048 tokens:" in page.inner_text(".tip:visible") and "questions" in page.inner_text(".tip:visible")
+    page.locator(".drawing").first.focus()
+    page.keyboard.press("ArrowRight")
+    assert "512 tokens:" in page.inner_text(".tip:visible")
+    page.select_option("form.goto select", label="Qwen3-8B")
+    page.wait_for_url("**/budgets-qwen3-8b.html")
     page.uncheck("#paper")
     assert not page.locator(".paper").first.is_visible()
-    page.select_option("form.goto select", label="Small-1.5B")
-    page.wait_for_url("**/budgets-small-1-5b.html")
 
 
 def test_charts_and_numbers_can_be_saved(page: Page, sixty: Path) -> None:
@@ -221,11 +228,22 @@ def test_charts_and_numbers_can_be_saved(page: Page, sixty: Path) -> None:
         with page.expect_download() as saved:
             get.locator("button", has_text=title).click()
         assert Path(saved.value.path()).read_bytes().startswith(start)
+    header, first, *_ = Path(saved.value.path()).read_text("utf-8").splitlines()
+    assert header == 'model,budget,tokens per answer,accuracy,"accuracy, low","accuracy, high"'
+    values = [float(part) for part in first.split(",")[-3:]]
+    assert values[1] < values[0] < values[2] <= 1
     page.goto(address(sixty, "index.html"))
+    for place, columns in (("#kept", 7), ("#models", 21)):
+        with page.expect_download() as saved:
+            page.locator(f"{place} .get button", has_text="Data as CSV").click()
+        lines = list(csv.reader(Path(saved.value.path()).read_text("utf-8").splitlines()))
+        assert {len(line) for line in lines} == {columns} and lines[1][0 if place == "#kept" else 1].startswith(
+            ("Llama", "Mistral", "Qwen", "Small")
+        )
     with page.expect_download() as saved:
         page.locator("#kept .get button", has_text="SVG").click()
     text = Path(saved.value.path()).read_text("utf-8")
-    assert "var(--" not in text and "Qwen-like-8B" in text
+    assert "var(--" not in text and "Qwen3-8B" in text
 
 
 def test_a_question_is_opened_from_the_heat_map(page: Page, sixty: Path) -> None:
@@ -251,7 +269,7 @@ def test_any_two_models_are_compared_as_the_command_does(page: Page, sixty: Path
     page.wait_for_selector(".vd .word")
     labels = page.locator("#compare select[name=b] option").all_inner_texts()
     runs = {path.name: path for path in (sixty.parent / "results").glob("*/*") if path.is_dir()}
-    for label in ("Qwen-like-8B 8 bits", "Qwen-like-8B \u22121 layer laco", "Small-1.5B \u22122 layers shortgpt"):
+    for label in ("Qwen3-8B 8 bits", "Qwen3-8B \u22121 layer laco", "Small-1.5B \u22122 layers shortgpt"):
         base = label.split(" ")[0]
         page.select_option("#compare select[name=a]", label=base)
         page.select_option("#compare select[name=b]", label=next(one for one in labels if one == label))
@@ -346,8 +364,8 @@ def test_hostile_text_stays_text(page: Page, tmp_path: Path) -> None:
             page.wait_for_selector("#question:has-text('Gold answer')")
         if path.name == "compare.html":
             page.wait_for_selector(".vd .word")
-            page.evaluate("location.hash += '&group=tts_aime24&question=0'")
-            page.reload()
+            page.goto("about:blank")
+            page.goto(f"{path.as_uri()}#group=tts_aime24&question=0")
             page.wait_for_selector(".trace .cut, #pair .note")
         page.wait_for_timeout(150)
         assert page.evaluate("window.bad") is None, path

@@ -79,7 +79,8 @@ def test_parts_are_means_over_their_questions() -> None:
     task = result([1, 0, 1, 0.5], {"level": ["2", "10", "2", "10"], "subject": ["b", "a", "a", "a"]})
     found = {(one.column, one.value): (one.questions, one.accuracy.estimate) for one in parts_of(task)}
     assert list(found.items()) == [
-        (("level", "2"), (2, 1.0)), (("level", "10"), (2, 0.25)), (("subject", "a"), (3, 0.5)), (("subject", "b"), (1, 1.0)),
+        (("level", "2"), (2, 1.0)), (("level", "10"), (2, 0.25)),
+        (("subject", "a"), (3, 0.5)), (("subject", "b"), (1, 1.0)),
     ]  # fmt: skip
     compared = next(iter(parts_compared("t", task, task.scores, [0, 0, 0, 0])))
     assert (compared.value, compared.difference.estimate) == ("2", -1.0)

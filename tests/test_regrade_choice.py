@@ -17,7 +17,7 @@ from lm_eval_ext.runs.load import load
 from lm_eval_ext.runs.run import read_run
 from lm_eval_ext.runs.samples import read_samples
 from lm_eval_ext.site.lines import Family, budget_charts, depth_charts
-from lm_eval_ext.site.names import names_of
+from lm_eval_ext.site.names import Names
 from lm_eval_ext.testbed.lm_eval_output import scores, write_output
 from tests.published import add, edit, edit_samples, only_run, said
 from tests.test_authoring import new
@@ -107,7 +107,7 @@ def test_versions_are_never_mixed_in_a_comparison(tmp_path: Path) -> None:
     assert older.long is None and newer.long is not None and len(board.ranks) == 2
 
     kept = {entry.key: kept_of(board, entry) for entry in board.entries}
-    family = Family(board, "Org/Model-8B", names_of(board.entries), kept)
+    family = Family(board, "Org/Model-8B", Names.of(board.entries), kept)
     (budgets,), (depths,) = budget_charts(family), depth_charts(family)
     assert [line.name[-1:] for line in budgets.panel.lines] == ["e", "t"], "the base and two layers off"
     assert [point.at for line in depths.panel.lines for point in line.points] == [0, 2]

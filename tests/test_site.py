@@ -15,12 +15,15 @@ from lm_eval_ext.analysis.kept import kept_of
 from lm_eval_ext.api_results import build_site
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.grading.metrics import METRICS
+from lm_eval_ext.paths import LEADERBOARD
 from lm_eval_ext.runs.catalogue import read_catalogue
 from lm_eval_ext.runs.load import load
+from lm_eval_ext.runs.publish import publish
 from lm_eval_ext.site.data import RunRow
 from lm_eval_ext.site.lines import Family, depth_charts, vote_charts
-from lm_eval_ext.site.names import MEASURES, measure, names_of
+from lm_eval_ext.site.names import MEASURES, Names, measure
 from lm_eval_ext.site.rendering import NAVIGATION
+from lm_eval_ext.site.traces import pieces
 from lm_eval_ext.testbed.lm_eval_output import scores, write_board, write_output
 
 
@@ -41,7 +44,7 @@ def board(results: Path) -> Board:
 
 def family(shown: Board) -> Family:
     kept = {entry.key: kept_of(shown, entry) for entry in shown.entries}
-    return Family(shown, next(iter(shown.bases)), names_of(shown.entries), kept)
+    return Family(shown, next(iter(shown.bases)), Names.of(shown.entries), kept)
 
 
 def test_every_page_is_valid_html(site: Path) -> None:
@@ -121,7 +124,7 @@ def test_partial_runs_are_shown_and_not_ranked(tmp_path: Path) -> None:
     shown = board(tmp_path)
     assert len(shown.entries) == 3 and len(shown.ranks) == 2
     text = build_site([tmp_path], tmp_path / "site").read_text("utf-8")
-    assert "½" in text.split("<tbody>")[1] and "of 5" in text
+    assert "½" in text.split('id="overview"')[1] and "of 5" in text
 
 
 def test_runs_of_one_model_are_one_row_and_the_newest_counts(tmp_path: Path) -> None:
@@ -166,10 +169,67 @@ def test_controls_are_no_smaller_models_and_have_bases_of_their_own(tmp_path: Pa
     base, control, pruned = sorted(shown.entries, key=lambda entry: (len(entry.latest.dropped), not entry.dense))
     assert base.dense and control.whole and not control.dense and not (control.smaller or pruned.smaller)
     assert shown.dense(pruned) is control and kept_of(shown, pruned).long is not None
-    names = names_of(shown.entries)
+    names = Names.of(shown.entries)
     assert str(names[control.key]) == "thinking=off" and "thinking=off" in str(names[pruned.key])
     text = build_site([tmp_path], tmp_path / "site").read_text("utf-8")
     assert 'class="r row"' not in text and 'data-kind="control"' in text
+
+
+def test_below_guessing_nothing_is_kept(tmp_path: Path) -> None:
+    for number, (dropped, mean) in enumerate([((), 0.7), ((5,), 0.1)]):
+        write_output(tmp_path / str(number), {"tts_aime24_b512": scores(mean, 40, 3)}, dropped=dropped)
+    shown = board(tmp_path)
+    for run in shown.runs:
+        task = run.tasks["tts_aime24_b512"].model_copy(update={"chance": 0.25})
+        run.tasks["tts_aime24_b512"] = task
+    entry = next(entry for entry in shown.entries if entry.smaller)
+    long = kept_of(shown, entry).long
+    assert long is not None and long.interval.low == long.interval.estimate == 0 <= long.interval.high < 0.3
+
+
+def test_what_cannot_be_compared_is_not_beside_its_base(tmp_path: Path) -> None:
+    tasks = {"tts_aime24_b512": scores(0.8, 30, 3)}
+    write_output(tmp_path / "a", tasks)
+    path = write_output(tmp_path / "b", tasks, dropped=(5,))
+    content = json.loads(path.read_text("utf-8"))
+    content["configs"]["tts_aime24_b512"]["generation_kwargs"]["temperature"] = 0.6
+    path.write_text(json.dumps(content), "utf-8")
+    shown = board(tmp_path)
+    assert all(kept_of(shown, entry).long is None for entry in shown.entries)
+
+
+def test_texts_of_a_benchmark_that_became_gated_are_not_written(tmp_path: Path) -> None:
+    write_output(tmp_path / "out", {"tts_aime24_b512": [[True]]}, text="a secret</think>\\boxed{%s}")
+    catalogue = read_catalogue()
+    for source in load([tmp_path / "out"], catalogue):
+        publish(source, tmp_path / "results")
+    settings = tmp_path / "site.yaml"
+    settings.write_text(
+        (LEADERBOARD / "site.yaml").read_text("utf-8").replace("gated: [gpqa]", "gated: [aime]"), "utf-8"
+    )
+    for _ in range(2):
+        for site in (None, settings):
+            out = build_site([tmp_path / "results"], tmp_path / "site", site=site).parent
+        texts = "".join(path.read_text("utf-8", "replace") for path in out.rglob("*") if path.is_file())
+        assert "secret" not in texts and "What is it" not in texts
+
+
+def test_places_in_texts_are_as_javascript_counts_them() -> None:
+    text = "\N{GRINNING FACE}" * 7_000 + "x" * 20_000
+    parts = pieces(text, [7_000])
+    assert parts[0][0] == 0 and parts[-1][0] + len(parts[-1][1]) == 34_000
+    assert all(start % 2 == 0 for start, part in parts if part[0] != "x")
+
+
+def test_names_and_pages_are_all_different(tmp_path: Path) -> None:
+    tasks = {"tts_aime24_b512": scores(0.8, 30, 3), "math": scores(0.8, 30, 1), "math+": scores(0.7, 30, 1)}
+    for number, (base, dropped) in enumerate([("A/M", ()), ("B/M", ()), ("A/M", (3,)), ("A/M", (4,)), ("B/M", (3,))]):
+        write_output(tmp_path / str(number), tasks, base=base, dropped=dropped)
+    shown = board(tmp_path)
+    names = Names.of(shown.entries)
+    assert len({names.full(entry) for entry in shown.entries}) == 5 and names.base("A/M") == "A/M"
+    site = build_site([tmp_path], tmp_path / "site").parent
+    assert len(list(site.glob("questions*.html"))) == 3 and len(list(site.glob("budgets*.html"))) == 1
 
 
 def test_ranks_are_at_one_budget_which_is_named(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 
 const LABELS = 6;
 const GAP = 15;
+const NEAR = 24; // of the pointer, in a drawing's pixels
 const CROWDED = 8; // lines from which on only bases have a band
 
 // Places moved apart by at least GAP, as little as possible; the same as `spread` in site/figures.py.
@@ -23,7 +24,10 @@ function spread(places, top, floor) {
 
 function label(svg, chosen) {
   const ends = [...svg.querySelectorAll(".end:not(.paper)")];
-  const latest = chosen.slice(-LABELS);
+  // The base always has a label, and as many of those that were chosen last as there is room for.
+  const bases = ends.filter((end) => end.classList.contains("ink") && chosen.includes(end.dataset.model)).map((end) => end.dataset.model);
+  const others = chosen.filter((key) => !bases.includes(key) && ends.some((end) => end.dataset.model === key));
+  const latest = [...bases, ...others.slice(-(LABELS - bases.length))];
   const shown = ends.filter((end) => latest.includes(end.dataset.model));
   for (const end of ends) end.classList.toggle("off", !shown.includes(end));
   const places = spread(shown.map((end) => Number(end.dataset.y)), Number(svg.dataset.top), Number(svg.dataset.floor));
@@ -39,7 +43,7 @@ function picks(fieldset) {
   const boxes = [...fieldset.querySelectorAll("input")];
   const asked = state.read().get("models");
   const usual = boxes.filter((box) => box.checked).map((box) => box.value);
-  let chosen = asked === null ? usual : asked.split("|").filter((key) => boxes.some((box) => box.value === key));
+  let chosen = asked === null ? usual : asked.split("|").filter((key) => boxes.some((box) => box.value === key)); // "none" is no key
   const show = () => {
     for (const box of boxes) box.checked = chosen.includes(box.value);
     for (const line of document.querySelectorAll(".line[data-model]:not(.paper)")) line.classList.toggle("off", !chosen.includes(line.dataset.model));
@@ -47,43 +51,64 @@ function picks(fieldset) {
       label(svg, chosen);
       svg.classList.toggle("crowded", svg.querySelectorAll(".line:not(.off, .paper)").length > CROWDED);
     }
-    state.write("models", chosen.join("|") === usual.join("|") ? "" : chosen.join("|"));
+    const same = [...chosen].sort().join("|") === [...usual].sort().join("|");
+    state.write("models", same ? "" : chosen.join("|") || "none");
   };
   fieldset.addEventListener("change", (event) => {
     const key = event.target.value;
     chosen = event.target.checked ? [...chosen, key] : chosen.filter((one) => one !== key);
+    if ([...chosen].sort().join("|") === [...usual].sort().join("|")) chosen = usual;
     show();
   });
   fieldset.hidden = false;
   if (asked !== null) show();
 }
 
+// The points of the lines that are shown: place in the drawing, and what is said of it.
+function pointsOf(svg) {
+  return [...svg.querySelectorAll(".line[data-points]:not(.off)")].flatMap((line) => line.dataset.points.split("|").map((point) => {
+    const [x, y, ...text] = point.split(",");
+    return { x: Number(x), y: Number(y), text: text.join(","), name: line.dataset.name };
+  }));
+}
+
+// Says what a point is: the one beside the pointer, or with the arrow keys one after the other.
 function tooltip(drawing) {
   const tip = make("div", undefined, "tip");
   tip.hidden = true;
+  tip.setAttribute("role", "status");
   drawing.append(tip);
+  let at = -1;
+  const shown = () => [...drawing.querySelectorAll("svg.panel")].find((one) => one.getClientRects().length);
+  const show = (svg, point) => {
+    tip.hidden = !point;
+    if (!point) return;
+    const box = svg.getBoundingClientRect();
+    const scale = box.width / svg.viewBox.baseVal.width;
+    tip.replaceChildren(make("b", point.name), point.text);
+    tip.style.left = `${Math.max(0, Math.min(point.x * scale + 12, box.width - tip.offsetWidth - 4))}px`;
+    tip.style.top = `${point.y * scale + 12}px`;
+  };
   drawing.addEventListener("pointermove", (event) => {
-    const svg = [...drawing.querySelectorAll("svg.panel")].find((one) => one.getClientRects().length);
+    const svg = shown();
     if (!svg) return;
     const box = svg.getBoundingClientRect();
     const scale = box.width / svg.viewBox.baseVal.width;
-    const [x, y] = [(event.clientX - box.left) / scale, (event.clientY - box.top) / scale];
-    let best = { distance: 24 };
-    for (const line of svg.querySelectorAll(".line[data-points]:not(.off)")) {
-      for (const point of line.dataset.points.split("|")) {
-        const [px, py, ...text] = point.split(",");
-        const distance = Math.hypot(px - x, py - y);
-        if (distance < best.distance) best = { distance, px, py, text: text.join(","), name: line.dataset.name };
-      }
-    }
-    tip.hidden = best.text === undefined;
-    if (tip.hidden) return;
-    tip.replaceChildren(make("b", best.name), best.text);
-    const left = Math.min(best.px * scale + 12, box.width - tip.offsetWidth - 4);
-    tip.style.left = `${Math.max(0, left)}px`;
-    tip.style.top = `${best.py * scale + 12}px`;
+    const far = (point) => Math.hypot(point.x - (event.clientX - box.left) / scale, point.y - (event.clientY - box.top) / scale);
+    const nearest = pointsOf(svg).reduce((best, point) => (!best || far(point) < far(best) ? point : best), null);
+    show(svg, nearest && far(nearest) < NEAR ? nearest : null);
   });
   drawing.addEventListener("pointerleave", () => { tip.hidden = true; });
+  drawing.addEventListener("blur", () => { tip.hidden = true; });
+  drawing.addEventListener("keydown", (event) => {
+    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    const svg = shown();
+    const points = svg && step ? pointsOf(svg) : [];
+    if (!points.length) return;
+    event.preventDefault();
+    at = (at + step + points.length) % points.length;
+    show(svg, points[at]);
+  });
 }
 
 document.addEventListener("DOMContentLoaded", () => {

@@ -58,18 +58,31 @@ function verdictView(judged, gated, keep, names) {
   const box = make("div", undefined, "verdict");
   const word = make("div", undefined, `vd ${judged.verdict}`);
   word.append(make("span", judged.verdict[0].toUpperCase() + judged.verdict.slice(1), "word"), make("span", `exit code ${{ kept: 0, lost: 1, undecided: 3 }[judged.verdict]}`, "s"));
-  const known = gated.map((pair, index) => ({ pair, kept: judged.kept[index] })).filter(({ kept }) => kept !== null);
-  const worst = known.sort((one, other) => one.kept[0] - other.kept[0])[0];
+  const known = gated.map((pair, index) => ({ pair, kept: judged.kept[index], verdict: judged.rows[index] })).filter(({ kept }) => kept !== null);
+  const worst = known.filter(({ verdict }) => verdict === "lost").sort((one, other) => one.kept[0] - other.kept[0])[0];
+  const every = known.length === gated.length ? "on every benchmark that both have" : `on the ${known.length} of ${gated.length} benchmarks that can be measured`;
   const share = `${percent(keep, 0)}%`;
   const sentence = {
-    kept: `${names[1]} keeps at least ${share} of what ${names[0]} can do, on every benchmark that both have.`,
-    lost: worst && `${names[1]} no longer does what ${names[0]} does: of ${percent(statistics.mean(worst.pair.base.scores))} points on ${worst.pair.base.title} it reaches ${percent(statistics.mean(worst.pair.candidate.scores))}.`,
+    kept: `${names[1]} keeps at least ${share} of what ${names[0]} can do, ${every}.`,
+    lost: worst && `${names[1]} has lost too much: ${percent(statistics.mean(worst.pair.candidate.scores))}% on ${worst.pair.base.title}, where ${names[0]} reaches ${percent(statistics.mean(worst.pair.base.scores))}%.`,
     undecided: known.length ? `These runs neither show that ${names[1]} keeps ${share} of ${names[0]}, nor that it does not.` : "Nothing that both models were run on can tell.",
   }[judged.verdict];
   const text = make("div");
   const shown = gated.map((pair) => `${(100 * statistics.detectable(pair.candidate.scores, pair.base.scores)).toFixed(1)} points on ${pair.base.title}`);
-  text.append(make("h1", sentence, "h1"), make("p", `Asked: keep ${share} of accuracy above chance, on every benchmark at the largest budget that both have. `
-    + (shown.length ? `This data shows, with a power of 80%, a loss of ${shown.join(", ")}.` : ""), "s"));
+  text.append(make("h1", sentence, "h1"), make("p", `Asked: keep ${share} of accuracy above guessing, on every benchmark at the largest budget that both have. `
+    + (shown.length ? `With a power of 80%, this data would show a loss of at least ${shown.join(", ")}.` : ""), "s"));
+  box.append(word, text);
+  return box;
+}
+
+// What `lm-eval-tts compare` says instead of a verdict.
+function refusal(refused) {
+  const box = make("div", undefined, "verdict");
+  const word = make("div", undefined, "vd");
+  word.append(make("span", "No verdict", "word"), make("span", "exit code 2", "s"));
+  const text = make("div");
+  text.append(make("h1", refused.length ? "These runs cannot be compared in all that they have in common." : "These models have no task in common.", "h1"));
+  for (const { base, reasons } of refused) text.append(make("p", `${base.task}: ${reasons.join("; ")}`, "s"));
   box.append(word, text);
   return box;
 }
@@ -87,7 +100,7 @@ function gateView(judged, gated, keep) {
     }
     const changes = pair.candidate.scores.map((score, at) => score - pair.base.scores[at]);
     const said = make("div", undefined, "s");
-    said.append(make("b", judged.rows[index] ?? "not measurable", judged.rows[index] ?? ""), ` · of ${changes.length.toLocaleString("en")} questions ${changes.filter((one) => one < 0).length} fell, ${changes.filter((one) => one > 0).length} rose`);
+    said.append(make("b", judged.rows[index] ?? "not measurable", judged.rows[index] ?? ""), ` · of ${changes.length.toLocaleString("en")} questions, ${changes.filter((one) => one < 0).length} scored lower and ${changes.filter((one) => one > 0).length} higher`);
     one.append(said);
     box.append(one);
   });
@@ -181,10 +194,11 @@ function foundBar(right, lost) {
   const bar = draw("svg", { class: "ftl-bar", width: "100%", height: 26, role: "img", "aria-label": `right ${at(right)}, found then lost ${at(lost)}, never found ${at(never)}` },
     draw("rect", { class: "right", x: 0, width: at(right), height: 26 }), draw("rect", { class: "lost", x: at(right), width: at(lost), height: 26 }),
     draw("rect", { class: "hatched", x: at(right), width: at(lost), height: 26 }), draw("rect", { class: "never", x: at(right + lost), width: at(never), height: 26 }));
-  const text = (value, attributes) => { if (value >= 0.07) bar.append(draw("text", { y: 18, ...attributes }, percent(value, 0))); };
-  text(right, { class: "on-right", x: 7 });
-  text(lost, { class: "on-lost", x: at(right + lost / 2), "text-anchor": "middle" });
-  text(never, { x: "100%", dx: -7, "text-anchor": "end" });
+  const text = (value, attributes) => { if (value >= 0.1) bar.append(draw("text", { y: 18, ...attributes }, percent(value, 0))); };
+  const tight = (value) => (value < 0.25 ? " tight" : "");
+  text(right, { class: `on-right${tight(right)}`, x: 7 });
+  text(lost, { class: `on-lost${tight(lost)}`, x: at(right + lost / 2), "text-anchor": "middle" });
+  text(never, { class: tight(never), x: "100%", dx: -7, "text-anchor": "end" });
   return bar;
 }
 
@@ -206,7 +220,11 @@ function foundView(base, candidate) {
 }
 
 const SHARES = new Set(["forced", "repeating", "without an answer"]);
-const scaled = (value) => (value >= 1e6 ? value.toExponential(2) : value >= 100 ? Math.round(value).toLocaleString("en") : value.toPrecision(3));
+const PREFIXES = [[1e15, "P"], [1e12, "T"], [1e9, "G"], [1e6, "M"]];
+const scaled = (value) => {
+  const [size, prefix] = PREFIXES.find(([least]) => value >= least) ?? [1, ""];
+  return prefix ? `${(value / size).toPrecision(3)}${prefix}` : value >= 100 ? Math.round(value).toLocaleString("en") : value.toPrecision(3);
+};
 
 function costsView(pairs) {
   const kinds = Object.keys(pairs[0]?.base.costs ?? {});
@@ -222,15 +240,16 @@ function costsView(pairs) {
 }
 
 function changedView(gated, show) {
-  const made = section("Questions won and lost", "By at least half of their samples, at the budgets that decide. Click one to see two traces.");
+  const made = section("Questions won and lost", "Those on which the score changed by at least half of a question’s samples, at the budgets that decide. Click one to see two traces.");
   for (const pair of gated) {
     const changes = pair.candidate.scores.map((score, index) => [score - pair.base.scores[index], index]);
     for (const [title, some] of [["lost", changes.filter(([change]) => change <= -0.5)], ["won", changes.filter(([change]) => change >= 0.5)]]) {
       const text = make("p", `${pair.base.title}: ${some.length} ${title} `);
       for (const [, index] of some.slice(0, 60)) {
-        const button = make("button", String(index), "folds");
+        const id = pair.base.ids.length ? pair.base.ids[index] : index;
+        const button = make("button", String(id), "folds");
         button.type = "button";
-        button.setAttribute("aria-label", `Question ${index} of ${pair.base.title}`);
+        button.setAttribute("aria-label", `Question ${id} of ${pair.base.title}`);
         button.addEventListener("click", () => show(pair.base.benchmark, index));
         text.append(button, " ");
       }
@@ -284,19 +303,26 @@ function tracesView(place, pair, question, names, sample) {
   place.append(grid, make("p", "✓ graded right, ✗ graded wrong. The dashed line is the cut: what stands above it is all the model had thought.", "s"));
 }
 
+let lastTraces = 0;
+
 async function showTraces(place, sides, benchmark, question, names, sample = 0) {
+  const turn = (lastTraces += 1);
   place.hidden = false;
   place.replaceChildren(make("h2", "One question, two traces"));
   const tasks = sides.map(({ tasks: every }) => every.filter((task) => task.benchmark === benchmark && !task.votes).at(-1));
+  state.update({ group: benchmark, question: String(question) });
   try {
+    if (tasks.some((task) => !task)) throw new Error("only one of the models has this benchmark");
     if (tasks.some((task) => task.gated)) throw new Error("the benchmark is gated");
     const part = Math.floor(question / PER_FILE);
     const pair = await Promise.all(tasks.map(async (task) => ({ content: await loadTraces(task.run, benchmark, part) })));
+    if (turn !== lastTraces) return; // another question was chosen meanwhile
     const found = pair.map(({ content }) => content.questions[question % PER_FILE]);
+    if (!found[0] || !found[1] || found[0].hash !== found[1].hash) throw new Error("the models were asked other questions, or in another order");
     if (found[0].prompt !== null) {
       const asked = make("blockquote", whole(found[0].prompt), "ask");
       asked.append(make("span", `\nGold answer: ${found[0].gold ?? "not shown"}`, "s"));
-      place.append(make("p", `${tasks[0].title}, question ${question}, sample ${sample + 1}.`, "sub"), asked);
+      place.append(make("p", `${tasks[0].title}, question ${found[0].id}, sample ${sample + 1}.`, "sub"), asked);
     }
     if (found.some((one) => !one.traces)) throw new Error("its budgets are not cuts of one trace");
     const samples = Math.min(...found.map((one) => one.traces.length));
@@ -308,10 +334,9 @@ async function showTraces(place, sides, benchmark, question, names, sample = 0) 
     place.append(choose);
     tracesView(place, pair, question, names, Math.min(sample, samples - 1));
   } catch (error) {
-    place.append(make("p", `No two traces to show: ${error.message}.`, "note"));
+    if (turn === lastTraces) place.append(make("p", `No two traces to show: ${error.message}.`, "note"));
   }
-  state.write("group", benchmark);
-  state.write("question", String(question));
+  place.scrollIntoView();
 }
 
 // The page ---------------------------------------------------------------------------------------------------
@@ -324,35 +349,46 @@ function compareForm(form) {
   const usual = models.find((one) => one.whole) ?? models[0];
   a.value = usual.key;
   b.value = (models.find((one) => one.base === usual.base && !one.whole) ?? models.at(-1)).key;
+  const place = document.getElementById("comparison");
   for (const select of [a, b, keep]) {
     const asked = state.read().get(select.name);
-    if ([...select.options].some((option) => option.value === asked)) select.value = asked;
+    const known = [...select.options].some((option) => option.value === asked);
+    if (known) select.value = asked;
+    if (asked !== null && !known) { form.hidden = false; place.replaceChildren(make("p", `The link names a model that is not here: ${asked}. Choose two.`)); form.addEventListener("change", () => compareForm(form), { once: true }); return; }
   }
-  const place = document.getElementById("comparison");
   const traces = document.getElementById("pair");
+  let latest = 0;
   const view = async () => {
+    const turn = (latest += 1);
+    traces.hidden = true;
     const names = [a, b].map((select) => select.selectedOptions[0].textContent);
-    for (const select of [a, b, keep]) state.write(select.name, select.value);
+    state.update(Object.fromEntries([a, b, keep].map((select) => [select.name, select.value])));
+    if (a.value === b.value) { place.replaceChildren(make("p", "Both are the same model: choose another one.")); return; }
     form.querySelector("code").textContent = `lm-eval-tts compare ${a.value} ${b.value} --keep ${keep.value}`;
     try {
       const [one, other] = await Promise.all([a, b].map((select) => loadScript(`data/scores/${encodeURIComponent(select.value)}.js`, `scores ${select.value}`)));
+      if (turn !== latest) return; // another choice was made meanwhile
       const every = pairsOf(one, other);
       const pairs = every.filter(({ reasons }) => !reasons.length);
       const grouped = byBenchmark(pairs);
       const gated = [...grouped.values()].map((some) => some.at(-1));
       const share = Number(keep.value);
+      const refused = every.filter(({ reasons }) => reasons.length);
+      if (refused.length || !pairs.length) { place.replaceChildren(refusal(refused)); if (!pairs.length) return; }
       const judged = statistics.gate(gated.map(gateRow), share);
       const blocks = make("div", undefined, "blocks");
       for (const some of grouped.values()) blocks.append(tableOf(some, some.at(-1)));
-      const notes = [...differing(one.properties, other.properties), ...every.filter(({ reasons }) => reasons.length).map((pair) => `${pair.base.task} is not compared: ${pair.reasons.join("; ")}`)];
+      const bases = [a, b].map((select) => models.find((model) => model.key === select.value).base);
+      const notes = [...(bases[0] === bases[1] ? [] : [`base model: ${bases.join(" and ")}`]), ...differing(one.properties, other.properties)];
       const without = [one, other].some((model) => model.properties.some(([what, value]) => what === "thinking" && value === "off"));
       const halves = make("div", undefined, "halves");
       const left = make("div");
       left.append(...(without ? [] : gainsView(grouped)), ...costsView(gated));
       halves.append(left, ...foundView(one, other));
       const told = notes.length ? [section("What else differs", undefined, ...notes.map((note) => make("p", note, "s")))] : [];
-      place.replaceChildren(verdictView(judged, gated, share, names), gateView(judged, gated, share), make("p", "Dotted: what must be kept. Right end: the base.", "s"),
-        section("By thinking budget", "Accuracy of base ◆ and candidate ● with 95% intervals, and how much of the base is kept, above chance. Rows in bold decide.", blocks),
+      const verdict = refused.length ? [refusal(refused)] : [verdictView(judged, gated, share, names)];
+      place.replaceChildren(...verdict, gateView(judged, gated, share), make("p", "Dotted: what must be kept. Right end: the base.", "s"),
+        section("By thinking budget", "Accuracy of base ◆ and candidate ● with 95% intervals, and how much of the base is kept, above guessing. Rows in bold decide.", blocks),
         halves, changedView(gated, (benchmark, question) => showTraces(traces, [one, other], benchmark, question, names)), ...told);
       const asked = state.read();
       if (asked.get("question") !== null && asked.get("group")) await showTraces(traces, [one, other], asked.get("group"), Number(asked.get("question")), names);

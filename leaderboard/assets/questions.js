@@ -1,8 +1,6 @@
 // The heat map: a place opens its question.
 "use strict";
 
-const DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_";
-
 function heat(map) {
   const order = map.dataset.order.split(",").map(Number);
   const rows = [...map.querySelectorAll(".hr[data-right]")].filter((row) => row.dataset.right);
@@ -24,15 +22,16 @@ function heat(map) {
     state.write("question", String(order[at]));
     place.replaceChildren(...view(order[at]));
     place.hidden = false;
+    place.scrollIntoView({ block: "nearest" });
     await text(order[at]);
   };
   const view = (question) => {
     const left = make("div");
-    left.append(make("h2", `Question ${question}, place ${at + 1} of ${order.length}`), make("p", "Loading its text …", "ask"));
+    left.append(make("h2", `Question in place ${at + 1} of ${order.length}`), make("p", "Loading its text …", "ask"));
     const right = make("div");
     right.append(make("h3", "Samples right"));
     for (const row of rows) {
-      const count = DIGITS.indexOf(row.dataset.right[question]);
+      const count = Number(row.dataset.right.split(",")[question]);
       const of = Number(row.dataset.of);
       const line = make("div", undefined, "st");
       const dots = make("span", undefined, "dots-row");
@@ -46,24 +45,28 @@ function heat(map) {
   };
   const text = async (question) => {
     const asked = place.querySelector(".ask");
+    const still = () => order[at] === question && asked.isConnected; // no other was opened meanwhile
     if (map.dataset.gated === "1") { asked.textContent = "Gated: not shown."; return; }
     for (const row of rows) {
       try {
         const content = await loadTraces(row.dataset.run, map.dataset.group, Math.floor(question / PER_FILE));
         const found = content.questions[question % PER_FILE];
-        if (!found || found.prompt === null) continue;
+        if (!still()) return;
+        if (!found || found.prompt === null || content.set !== map.dataset.set) continue;
+        place.querySelector("h2").textContent = `Question ${found.id}, place ${at + 1} of ${order.length}`;
         asked.textContent = whole(found.prompt);
         if (found.gold !== null) asked.append(make("span", `\nGold answer: ${found.gold}`, "s"));
-        const others = rows.slice(0, 2).map((one) => one.dataset.run);
+        const others = rows.slice(0, 2).map((one) => one.dataset.key);
+        if (others.length < 2) return;
         const both = make("a", "Two traces side by side");
-        both.href = `${root()}compare.html#${new URLSearchParams({ a: others[0], b: others[1] ?? others[0], group: map.dataset.group, question: String(question) })}`;
+        both.href = `${root()}compare.html#${new URLSearchParams({ a: others[0], b: others[1], group: map.dataset.group, question: String(question) })}`;
         const line = make("p");
         line.append(both);
         asked.after(line);
         return;
       } catch { /* another model may have it */ }
     }
-    asked.textContent = "No model has saved its text.";
+    if (still()) asked.textContent = "No model has saved its text.";
   };
   map.addEventListener("click", (event) => {
     const svg = event.target.closest("svg.cells");

@@ -40,6 +40,7 @@ function browser(form) {
   const place = document.getElementById("samples-shown");
   const output = form.querySelector("output");
   let part = 0;
+  let latest = 0;
   const parts = () => Number(group.selectedOptions[0].dataset.parts);
   const chooseTask = () => {
     const tasks = group.selectedOptions[0].dataset.tasks.split("|").map((one) => one.split("="));
@@ -47,6 +48,7 @@ function browser(form) {
     task.selectedIndex = tasks.length - 1;
   };
   const view = async () => {
+    const turn = (latest += 1);
     part = Math.min(Math.max(0, part), parts() - 1);
     const filter = FILTERS[show.value];
     const wanted = filter ? [...Array(parts()).keys()] : [part];
@@ -66,16 +68,14 @@ function browser(form) {
       place.replaceChildren(make("p", `Cannot be loaded: ${error.message}`));
       return;
     }
+    if (turn !== latest) return; // another choice was made meanwhile
     const gated = group.selectedOptions[0].dataset.gated === "1";
     place.replaceChildren(...found.slice(0, SHOWN).map((question) => sampleView(question, at, tasks, gated)));
     if (place.firstChild) place.firstChild.open = true;
     output.value = filter ? `${found.length} of ${every} questions${found.length > SHOWN ? `, the first ${SHOWN} shown` : ""}` : `part ${part + 1} of ${parts()}, ${found.length} questions`;
     back.disabled = Boolean(filter) || part === 0;
     on.disabled = Boolean(filter) || part === parts() - 1;
-    state.write("group", group.value);
-    state.write("task", task.value);
-    state.write("show", show.value);
-    state.write("part", part ? String(part) : "");
+    state.update({ group: group.value, task: task.value, show: show.value, part: part ? String(part) : "" });
   };
   group.addEventListener("change", () => { part = 0; chooseTask(); view(); });
   task.addEventListener("change", view);

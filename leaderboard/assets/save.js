@@ -32,24 +32,33 @@ function alone(svg) {
   return copy;
 }
 
-// A figure as one drawing: its only chart, or the rows of the overview with their names and numbers.
+const MARGIN = 24;
+
+// A figure as one drawing, with its title and where it is from: its only chart, or the rows of the overview.
 function drawing(figure) {
   const chart = [...figure.querySelectorAll("svg.panel")].find(visible);
-  if (chart) {
-    const copy = alone(chart);
-    const title = figure.querySelector("h3")?.textContent ?? "";
-    copy.prepend(draw("rect", { width: "100%", height: "100%", fill: getComputedStyle(document.body).backgroundColor === "rgba(0, 0, 0, 0)" ? getComputedStyle(document.documentElement).backgroundColor : getComputedStyle(document.body).backgroundColor }));
-    copy.prepend(draw("title", {}, title));
-    return copy;
-  }
-  return rowsDrawing(figure);
+  const content = chart ? alone(chart) : rowsDrawing(figure.querySelector(".db") ?? figure);
+  const [width, height] = ["width", "height"].map((name) => Number.parseFloat(content.getAttribute(name)));
+  const style = getComputedStyle(document.body);
+  const ground = getComputedStyle(document.documentElement).backgroundColor;
+  const line = (text, y, size, weight) => {
+    const made = draw("text", { x: MARGIN, y, fill: style.color, "font-size": size, "font-weight": weight, "font-family": style.fontFamily });
+    made.textContent = text;
+    return made;
+  };
+  const base = document.querySelector("form.goto select")?.selectedOptions[0]?.textContent ?? "";
+  const title = [figure.querySelector("h2, h3")?.textContent.replace(/\s+/g, " ").trim(), base].filter(Boolean).join(", ");
+  const whole = draw("svg", { width: width + 2 * MARGIN, height: height + 4 * MARGIN, viewBox: `0 0 ${width + 2 * MARGIN} ${height + 4 * MARGIN}` },
+    draw("rect", { width: "100%", height: "100%", fill: ground }), line(title, 1.4 * MARGIN, 16, 600), line(document.title, height + 3.6 * MARGIN, 11, 400));
+  content.setAttribute("x", MARGIN);
+  content.setAttribute("y", 2.2 * MARGIN);
+  whole.append(content);
+  return whole;
 }
 
 function rowsDrawing(figure) {
   const box = figure.getBoundingClientRect();
-  const ground = getComputedStyle(document.documentElement).backgroundColor;
-  const whole = draw("svg", { xmlns: "http://www.w3.org/2000/svg", width: box.width, height: box.height, viewBox: `0 0 ${box.width} ${box.height}` },
-    draw("rect", { width: box.width, height: box.height, fill: ground }));
+  const whole = draw("svg", { width: box.width, height: box.height, viewBox: `0 0 ${box.width} ${box.height}` });
   for (const svg of [...figure.querySelectorAll("svg")].filter(visible)) {
     const place = svg.getBoundingClientRect();
     const copy = alone(svg);
@@ -60,9 +69,11 @@ function rowsDrawing(figure) {
   while (walker.nextNode()) {
     const node = walker.currentNode;
     const parent = node.parentElement;
-    if (!node.textContent.trim() || parent.closest("svg") || parent.closest(".get") || !visible(parent)) continue;
+    const start = node.textContent.search(/\S/);
+    if (start < 0 || parent.closest("svg") || !visible(parent)) continue;
     const range = document.createRange();
-    range.selectNodeContents(node);
+    range.setStart(node, start);
+    range.setEnd(node, node.textContent.trimEnd().length);
     const style = getComputedStyle(parent);
     const place = range.getClientRects()[0];
     if (!place) continue;
@@ -96,9 +107,26 @@ const quoted = (text) => {
   return /[",\n]/.test(plain) ? `"${plain.replaceAll('"', '""')}"` : plain;
 };
 
+// The text of a cell without its controls and small print; a link's name, where it has a fuller one.
+function textOf(cell) {
+  const copy = cell.cloneNode(true);
+  for (const extra of copy.querySelectorAll("button, small, svg, .tag, .cnt")) extra.remove();
+  const named = copy.querySelector("a[aria-label]");
+  return (named ? named.getAttribute("aria-label") : copy.textContent).replace(/\s+/g, " ").trim();
+}
+
+// Values with intervals are three columns: the value, and both ends of its 95% interval.
 function csv(table) {
   const rows = [...table.querySelectorAll("tr")].filter((row) => !row.hidden && !row.classList.contains("over"));
-  return rows.map((row) => [...row.cells].filter((cell) => !cell.hidden).map((cell) => quoted(cell.textContent.replace(/\s+/g, " ").trim())).join(",")).join("\n") + "\n";
+  const columns = [...rows[0].cells].map((_, at) => at).filter((at) => !rows[0].cells[at].hidden);
+  const ranged = new Set(columns.filter((at) => rows.some((row) => row.cells[at]?.dataset.low !== undefined)));
+  const cells = (row, at) => {
+    const cell = row.cells[at];
+    if (row.parentElement.tagName === "THEAD") { const name = textOf(cell) || cell.textContent.trim(); return ranged.has(at) ? [name, `${name}, low`, `${name}, high`] : [name]; }
+    const { v = "", low = "", high = "" } = cell.dataset;
+    return ranged.has(at) ? [v, low, high] : [v && !cell.classList.contains("c0") ? v : textOf(cell)];
+  };
+  return rows.map((row) => columns.flatMap((at) => cells(row, at)).map(quoted).join(",")).join("\n") + "\n";
 }
 
 function offer(place) {

@@ -14,16 +14,22 @@ const draw = (name, attributes, ...children) => {
   element.append(...children);
   return element;
 };
-const percent = (value, digits = 1) => (100 * value).toFixed(digits);
+// As Python rounds: a tie goes to the even digit, so that a number is the same on all pages.
+const percent = (value, digits = 1) => {
+  const [scaled, power] = [100 * value, 10 ** digits];
+  const below = Math.floor(scaled * power);
+  return scaled * power - below === 0.5 && below % 2 === 0 ? (below / power).toFixed(digits) : scaled.toFixed(digits);
+};
 
 // State kept in the link: #q=...&sort=long-descending
 const state = {
   read: () => new URLSearchParams(location.hash.includes("=") ? location.hash.slice(1) : ""),
-  write(name, value) {
+  write(name, value) { state.update({ [name]: value }); },
+  update(values) {
     const all = state.read();
-    if (value) all.set(name, value); else all.delete(name);
+    for (const [name, value] of Object.entries(values)) if (value) all.set(name, value); else all.delete(name);
     const text = all.toString();
-    history.replaceState(null, "", text ? "#" + text : location.pathname + location.search);
+    try { history.replaceState(null, "", text ? "#" + text : location.pathname + location.search); } catch { /* too many at a time for some browsers */ }
   },
 };
 
@@ -76,5 +82,6 @@ function goto(form) {
 document.addEventListener("DOMContentLoaded", () => {
   theme();
   document.querySelectorAll("form.goto").forEach(goto);
+  window.addEventListener("hashchange", () => { if (location.hash.includes("=")) location.reload(); }); // a link pasted into the open page
   document.querySelectorAll(".js").forEach((element) => { element.hidden = false; });
 });

@@ -3,8 +3,8 @@
 
 const valueOf = (cell) => {
   const text = cell.dataset.v ?? cell.textContent.trim();
-  const number = Number.parseFloat(text.replaceAll(",", "").replace("\u2212", "-"));
-  return text === "" ? null : Number.isNaN(number) ? text.toLowerCase() : number;
+  const plain = text.replaceAll(",", "").replace("\u2212", "-");
+  return text === "" ? null : /^-?[\d.]+%?$/.test(plain) ? Number.parseFloat(plain) : text.toLowerCase();
 };
 
 function inOrder([one], [other], sign) {
@@ -12,6 +12,8 @@ function inOrder([one], [other], sign) {
   const order = typeof one === typeof other ? (one < other ? -1 : one > other ? 1 : 0) : String(one).localeCompare(String(other));
   return sign * order;
 }
+
+const ASCENDING = new Set(["rank", "model", "method", "engine"]); // columns whose first order is ascending
 
 class Table {
   constructor(table) {
@@ -21,6 +23,8 @@ class Table {
     this.bodies = [...table.tBodies].map((body) => ({ body, rows: [...body.rows] }));
     this.rows = this.bodies.flatMap(({ rows }) => rows);
     this.cards = [];
+    this.cardOf = new Map();
+    this.titles = new Map(this.rows.map((row) => [row, row.cells[1].querySelector("a")]).map(([row, link]) => [row, { link, short: link.textContent }]));
     this.list = document.querySelector(".cards");
     this.folded = new Set();
     this.grouped = true;
@@ -47,7 +51,7 @@ class Table {
   // On a phone, rows are cards: model, what is kept of long reasoning, and accuracy first.
   makeCards() {
     const named = Object.fromEntries(this.headers.map((header, at) => [header.dataset.column, at]));
-    this.cards = this.rows.filter((row) => row.classList.contains("kid")).map((row) => {
+    this.cards = this.rows.map((row) => {
       const cell = (name) => row.cells[named[name]];
       const card = make("li", undefined, "card");
       Object.assign(card.dataset, row.dataset);
@@ -57,10 +61,11 @@ class Table {
       title.append(link, make("span", cell("rank").textContent && `rank ${cell("rank").textContent}`, "s"));
       card.append(title);
       const long = cell("long");
-      if (long.dataset.v) {
+      if (long.dataset.v && !row.classList.contains("base")) {
         const kept = make("div", undefined, "t2");
         const words = make("span", "long reasoning kept");
-        words.append(make("br"), make("span", `${long.title}${Number(long.title.split(" to ")[1]) < 100 ? "" : ", within chance"}`, "s"));
+        const lost = Number(long.dataset.high) < 1 ? `${percent(1 - Number(long.dataset.v), 0)}% lost` : "within chance";
+        words.append(make("br"), make("span", `${long.title}, ${lost}`, "s"));
         kept.append(make("b", `${percent(long.dataset.v, 0)}%`, "long"), words);
         const bar = make("div", undefined, "bar long");
         bar.append(make("div"));
@@ -71,12 +76,12 @@ class Table {
       for (const [name, unit] of [["accuracy", "%"], ["knowledge", "%"], ["short", "%"], ["tokens", ""]]) {
         const pair = make("div");
         const text = cell(name).textContent.trim();
-        pair.append(make("dt", this.headers[named[name]].textContent), make("dd", text ? `${text}${unit}` : "not run"));
+        pair.append(make("dt", this.headers[named[name]].textContent), make("dd", text ? `${text}${text === "base" ? "" : unit}` : "not measured"));
         numbers.append(pair);
       }
       card.append(numbers);
       this.texts.set(card, this.texts.get(row));
-      card.dataset.v = long.dataset.v ?? "";
+      this.cardOf.set(row, card);
       return card;
     });
     this.list.append(...this.cards);
@@ -90,7 +95,7 @@ class Table {
     header.replaceChildren(button);
     button.addEventListener("click", () => {
       const { column } = header.dataset;
-      const first = ["rank", "model", "method", "engine"].includes(column) ? "ascending" : "descending";
+      const first = ASCENDING.has(column) ? "ascending" : "descending";
       const other = first === "ascending" ? "descending" : "ascending";
       this.direction = this.column === column && this.direction === first ? other : first;
       this.column = column;
@@ -110,11 +115,19 @@ class Table {
       body.append(...(this.grouped ? [...base, ...sorted(rows.filter((row) => !base.includes(row)))] : rows));
     }
     if (!this.grouped) this.bodies[0].body.append(...sorted(this.rows));
-    const card = this.cards.map((one) => [one.dataset.v === "" ? null : Number(one.dataset.v), one]);
-    card.sort((one, other) => inOrder(one, other, this.column === "long" ? sign : -1));
-    this.list.append(...card.map(([, one]) => one));
+    if (this.grouped) this.sortBases(at, sign, sorted);
+    this.list.append(...sorted(this.rows).map((row) => this.cardOf.get(row)).filter(Boolean));
     for (const header of this.headers) header.removeAttribute("aria-sort");
     this.headers[at].setAttribute("aria-sort", this.direction);
+  }
+
+  // Bases in the order of their first models.
+  sortBases(at, sign, sorted) {
+    const first = this.bodies.map(({ body, rows }) => {
+      const kids = sorted(rows.filter((row) => !row.classList.contains("base")));
+      return [valueOf((kids[0] ?? rows[0]).cells[at]), body];
+    });
+    this.table.append(...first.sort((one, other) => inOrder(one, other, sign)).map(([, body]) => body));
   }
 
   foldable() {
@@ -159,7 +172,7 @@ class Table {
 
   // A folded base shows the range of its models, and a tick for each.
   sumUp(base, kids, folded) {
-    for (const cell of base.querySelectorAll("td.know, td.long")) {
+    for (const cell of base.querySelectorAll("td.know:has(span), td.long:has(span)")) {
       const values = folded ? kids.map((row) => row.cells[cell.cellIndex].dataset.v).filter(Boolean).map(Number) : [];
       const ends = [Math.min(...values), Math.max(...values)].map((value) => percent(value, 0));
       cell.querySelector("span").textContent = values.length ? `${ends[0]}–${ends[1]}` : "base";
@@ -216,32 +229,42 @@ class Table {
     form.elements.sort.value = this.column;
     form.addEventListener("input", (event) => {
       if (event.target.name === "sort") return;
-      for (const name of names) state.write(name, form.elements[name].value);
+      state.update(Object.fromEntries(names.map((name) => [name, form.elements[name].value])));
       this.apply();
     });
     form.elements.sort.addEventListener("change", () => {
       this.column = form.elements.sort.value;
-      this.direction = "descending";
+      this.direction = ASCENDING.has(this.column) ? "ascending" : "descending";
+      state.write("sort", `${this.column}-${this.direction}`);
       this.sort();
     });
     form.addEventListener("submit", (event) => event.preventDefault());
     form.hidden = false;
+    document.getElementById("reset").addEventListener("click", () => {
+      for (const name of names) form.elements[name].value = "";
+      state.update(Object.fromEntries(names.map((name) => [name, ""])));
+      this.apply();
+    });
     this.texts = new Map(this.rows.map((row) => [row, `${row.dataset.base} ${[...row.cells].slice(1, 5).map((cell) => cell.textContent).join(" ")}`.toLowerCase().replaceAll("\u2212", "-")]));
     this.apply();
   }
 
   apply() {
     const given = Object.fromEntries(this.names.map((name) => [name, this.form.elements[name].value]));
-    const wanted = given.q.trim().toLowerCase().replaceAll("\u2212", "-");
-    const narrowed = ["kind", "method", "off"].some((name) => given[name]) || wanted;
+    const wanted = given.q.trim().toLowerCase().replaceAll("\u2212", "-").split(/\s+/).filter(Boolean);
+    const narrowed = ["kind", "method", "off", "engine", "tier"].some((name) => given[name]) || wanted.length > 0;
     const fits = (one) => ["base", "kind", "method", "off", "engine", "tier"].every((name) => !given[name] || one.dataset[name] === given[name])
-      && (!wanted || this.texts.get(one).includes(wanted));
+      && wanted.every((word) => this.texts.get(one).includes(word));
     let shown = 0;
     for (const row of this.rows) {
       const matches = fits(row);
       row.hidden = !matches || (this.grouped && !narrowed && row.classList.contains("kid") && this.folded.has(row.dataset.base));
       shown += matches;
+      const { link, short } = this.titles.get(row);
+      link.textContent = narrowed || !this.grouped ? link.getAttribute("aria-label") : short; // without its base above it
     }
+    const reset = document.getElementById("reset");
+    reset.hidden = !narrowed && !given.base;
     for (const card of this.cards) card.hidden = !fits(card);
     document.getElementById("count").value = `${shown} of ${this.rows.length} rows`;
   }
@@ -256,7 +279,9 @@ function copyLink(button) {
 
 document.addEventListener("DOMContentLoaded", () => {
   const table = document.getElementById("overview");
+  const asked = location.hash.includes("="); // a link to a view of the table
   if (table) new Table(table);
+  if (asked) document.getElementById("models").scrollIntoView();
   const link = document.getElementById("link");
   if (link) copyLink(link);
 });

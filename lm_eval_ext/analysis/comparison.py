@@ -62,7 +62,7 @@ def kept(one: TaskResult, base: TaskResult) -> Interval | None:
     low, high = (float(end[0, 1]) for end in _ratios([one, base], base.guessing))
     if math.isnan(low):
         return None
-    return Interval((ours.estimate - base.guessing) / (theirs.estimate - base.guessing), low, high)
+    return Interval(max(0.0, (ours.estimate - base.guessing) / (theirs.estimate - base.guessing)), low, high)
 
 
 def pairs(one: TaskResult, other: TaskResult) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+from lm_eval_ext.analysis.matching import differing, required
 from lm_eval_ext.runs.collection import accuracy_interval
 from lm_eval_ext.runs.run import TIERS, Run, TaskResult
 from lm_eval_ext.statistics.intervals import Interval
@@ -69,13 +70,6 @@ class Entry:
     def key(self) -> str:
         """Unique key among all entries."""
         return self.latest.id
-
-    @property
-    def method(self) -> str:
-        """How its layers were chosen, and other changes to it."""
-        pruning = self.latest.pruning
-        parts = (pruning.method if pruning else "none", "recovered" if pruning and pruning.recovered else "")
-        return ", ".join(part for part in (*parts, self.latest.variation) if part)
 
     @cached_property
     def results(self) -> dict[str, dict[int, Scored]]:
@@ -142,18 +136,21 @@ def _identity(run: Run) -> tuple[object, ...]:
 
 
 def side_by_side(one: Entry, other: Entry, benchmark: str) -> tuple[Scored, Scored] | None:
-    """Two entries' complete results at the largest budget that both have; None if they share none."""
+    """Two entries' complete results without a limit, or at the largest budget that both have; None if they share none.
+
+    This is the row by which `lm-eval-tts compare` decides; votes never do.
+    """
     ours, theirs = one.results.get(benchmark, {}), other.results.get(benchmark, {})
-    both = [at for at in ours if at in theirs and comparable(ours[at].task, theirs[at].task)]
-    if not both:
-        return None
-    at = max(both, key=lambda at: at if at < UNLIMITED else -at)
-    return ours[at], theirs[at]
+    both = [at for at in ours if at < VOTES and at in theirs and comparable(ours[at], theirs[at])]
+    return (ours[max(both)], theirs[max(both)]) if both else None
 
 
-def comparable(one: TaskResult, other: TaskResult) -> bool:
-    """Whether both are on the whole benchmark, with the same protocol."""
-    return not one.partial and not other.partial and protocol(one) == protocol(other)
+def comparable(one: Scored, other: Scored) -> bool:
+    """Whether both are on the whole benchmark and agree in all that a comparison needs, but for the questions."""
+    if one.task.partial or other.task.partial:
+        return False
+    pairs = zip(required(one.task, one.run), required(other.task, other.run), strict=True)
+    return not any(found for pair in pairs if pair[0].what != "questions" for found in differing(*pair))
 
 
 def protocol(task: TaskResult) -> tuple[int, int, bool]:

@@ -50,6 +50,12 @@ class Kept(NamedTuple):
         known = [one.interval for one in (self.knowledge, self.short) if one]
         return mean_of_intervals(known) if known else None
 
+    @property
+    def easy_kinds(self) -> str:
+        """What `easy` is of: `knowledge`, `short reasoning`, or both; empty without a value."""
+        parts = (("knowledge", self.knowledge), ("short reasoning", self.short))
+        return " and ".join(name for name, one in parts if one)
+
 
 def kept_of(board: Board, entry: Entry) -> Kept:
     """What an entry keeps of its base, by kind."""
@@ -81,6 +87,7 @@ class Headline(NamedTuple):
         easy, long: medians of what is kept of knowledge and short reasoning, and of long reasoning.
         low, high: the quartiles of the latter.
         models, of: number of models in the median, and of all smaller models.
+        kinds: what the easy values are of.
     """
 
     easy: float
@@ -89,6 +96,13 @@ class Headline(NamedTuple):
     high: float
     models: int
     of: int
+    kinds: str
+
+
+def easy_kinds(all_kept: Sequence[Kept]) -> str:
+    """What the `easy` values of some models are of, in words."""
+    found = {one.easy_kinds for one in all_kept if one.easy_kinds}
+    return found.pop() if len(found) == 1 else "knowledge or short reasoning"
 
 
 def headline(all_kept: Sequence[Kept]) -> Headline | None:
@@ -97,6 +111,6 @@ def headline(all_kept: Sequence[Kept]) -> Headline | None:
     if len(both) < _ENOUGH:
         return None
     low, _, high = quantiles([long for _, long in both], n=4, method="inclusive")
-    return Headline(
-        median(easy for easy, _ in both), median(long for _, long in both), low, high, len(both), len(all_kept)
-    )
+    medians = median(easy for easy, _ in both), median(long for _, long in both)
+    kinds = easy_kinds([one for one in all_kept if one.long])
+    return Headline(*medians, low, high, len(both), len(all_kept), kinds)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from lm_eval_ext.analysis.evaluated import EvaluatedModel, TaskScores
 from lm_eval_ext.runs.run import Run, TaskResult
+
+if TYPE_CHECKING:
+    from lm_eval_ext.analysis.evaluated import EvaluatedModel, TaskScores
 
 _OF_THE_BUDGET = ("thinking_token_budget", "max_gen_toks", "answer_token_budget")
 
@@ -51,7 +53,7 @@ def refusals(one: TaskScores, other: TaskScores, allowed: Sequence[str] = ()) ->
         allowed: `sampling` if the sampling parameters may differ.
     """
     pairs = zip(required(one.result, one.run), required(other.result, other.run), strict=True)
-    return (found for pair in pairs if pair[0].what not in allowed for found in _differing(*pair))
+    return (found for pair in pairs if pair[0].what not in allowed for found in differing(*pair))
 
 
 def required(task: TaskResult, run: Run) -> list[Property]:
@@ -86,7 +88,7 @@ _TOLD = {
 def told(base: Run, candidate: Run) -> list[Difference]:
     """Differences that two models may have, and that a reader should know."""
     pairs = zip(properties(base), properties(candidate), strict=True)
-    return [found for pair in pairs for found in _differing(*pair)]
+    return [found for pair in pairs for found in differing(*pair)]
 
 
 def properties(run: Run) -> list[Property]:
@@ -99,7 +101,8 @@ def properties(run: Run) -> list[Property]:
     ]
 
 
-def _differing(one: Property, other: Property) -> Iterator[Difference]:
+def differing(one: Property, other: Property) -> Iterator[Difference]:
+    """The difference of two results in a property, if there is one."""
     unknown = one.recorded and not (one.value and other.value)
     if one.value != other.value and not unknown:
         yield Difference(one.what, one.value, other.value)

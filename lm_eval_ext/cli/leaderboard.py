@@ -219,4 +219,4 @@ def serve(
     """Build the site, serve it locally, and rebuild it whenever results or templates change."""
     from lm_eval_ext.site.server import serve as show
 
-    show(lambda: build_site(results, out, site=site), results, out, port)
+    show(lambda: build_site(results, out, site=site), [*results, *([site] if site else [])], out, port)

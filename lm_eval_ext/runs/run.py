@@ -19,7 +19,7 @@ SCHEMA_VERSION: Literal[1] = 1
 RUN_FILE = "run.json"
 TIERS = ("reported", "verified", "reproduced")
 
-_ONE_LINE = r"^[^\x00-\x1f\x7f\u2028\u2029]*$"
+_ONE_LINE = r"^[^\x00-\x1f\x7f\u2028\u2029\ufffe\uffff]*$"
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=_ONE_LINE)]
 Line = Annotated[str, Field(max_length=500, pattern=_ONE_LINE)]
 _SLUG = r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,119}$"

@@ -47,6 +47,12 @@ class Sample(_Row):
     outputs: tuple[Output, ...] = ()
 
 
+def without_texts(sample: Sample) -> Sample:
+    """A sample of a gated benchmark: hashes, scores and grades only."""
+    outputs = tuple(Output(grade=output.grade) for output in sample.outputs)
+    return sample.model_copy(update={"prompt": None, "gold": None, "outputs": outputs})
+
+
 def pack(samples: Iterable[Sample]) -> bytes:
     """The samples as gzipped JSON lines; the same samples always give the same bytes."""
     lines = "".join(f"{sample.model_dump_json(exclude_none=True)}\n" for sample in samples)

@@ -19,7 +19,7 @@ from lm_eval_ext.paths import LEADERBOARD
 from lm_eval_ext.runs.load import SITE_MARK, Source
 from lm_eval_ext.site.comparison_data import scores_script, write_models
 from lm_eval_ext.site.data import write_data
-from lm_eval_ext.site.names import names_of
+from lm_eval_ext.site.names import Names
 from lm_eval_ext.site.pages import common, write_pages
 from lm_eval_ext.site.preview import write_preview
 from lm_eval_ext.site.rendering import NAVIGATION, Renderer
@@ -68,9 +68,9 @@ def _may_be_written(out: Path, sources: Sequence[Source]) -> None:
 
 def _write(sources: Sequence[Source], out: Path, board: Board, earlier: Earlier) -> None:
     out.mkdir()
-    names = names_of(board.entries)
+    names = Names.of(board.entries)
     kept = {entry.key: kept_of(board, entry) for entry in board.entries}
-    renderer = Renderer(out, board, **common(board))
+    renderer = Renderer(out, board, names, **common(board))
     _write_assets(out)
     write_data(board, names, kept, out / "data")
     stamps, of_samples = {}, {}
@@ -92,7 +92,8 @@ def _write_scores(board: Board, of_samples: dict[str, FromSamples], folder: Path
     folder.mkdir()
     for entry in board.entries:
         found = {one.benchmark: one for run in entry.runs for one in of_samples[run.id].found}
-        (folder / f"{entry.key}.js").write_text(scores_script(board, entry, found.values()), encoding="utf-8")
+        ids = {run.id: of_samples[run.id].ids for run in entry.runs}
+        (folder / f"{entry.key}.js").write_text(scores_script(board, entry, found.values(), ids), encoding="utf-8")
 
 
 def _with_progress(sources: Sequence[Source]) -> Iterable[Source]:

@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from lm_eval_ext.analysis.costs import cache_bytes, flops
-from lm_eval_ext.analysis.entries import Entry, Scored
+from lm_eval_ext.analysis.entries import UNLIMITED, Entry, Scored
 from lm_eval_ext.runs.run import Run, TaskResult
-from lm_eval_ext.site.figures import Panel, Point, decimal_ticks
-from lm_eval_ext.site.lines import Chart, Family, percent
+from lm_eval_ext.site.figures import Panel, Point
+from lm_eval_ext.site.lines import Chart, Family, percent, whole_budgets
+from lm_eval_ext.site.ticks import decimal_ticks, scaled
+from lm_eval_ext.statistics.intervals import Interval
 
 Cost = Callable[[TaskResult, Run], float | None]
 
@@ -38,9 +40,9 @@ def _cache(task: TaskResult, run: Run) -> float | None:
 
 
 COSTS: Mapping[str, Measured] = {
-    "tokens": Measured("tokens an answer", tokens),
-    "flops": Measured("floating-point operations an answer", _flops),
-    "cache": Measured("bytes of KV cache at an answer's end", _cache),
+    "tokens": Measured("tokens per answer", tokens),
+    "flops": Measured("floating-point operations per answer", _flops),
+    "cache": Measured("bytes of KV cache per answer", _cache),
 }
 
 
@@ -54,40 +56,49 @@ def cost_charts(family: Family) -> Iterator[Chart]:
 
 
 def _costs(family: Family, entry: Entry, name: str, of: Cost) -> list[tuple[float, Scored]]:
-    """Cost and result at each budget, the cheapest first."""
-    pairs = entry.budgets(name) or [(0, one) for one in [entry.best(name)] if one]
-    costs = [(of(one.task, one.run), one) for _, one in pairs if not family.board.outdated(one.task)]
+    """Cost and complete result at each budget, or without a limit if there are no budgets; the cheapest first."""
+    unlimited = entry.results.get(name, {}).get(UNLIMITED)
+    pairs = whole_budgets(family.board, entry, name) or ([(UNLIMITED, unlimited)] if unlimited else [])
+    usable = [one for _, one in pairs if not one.task.partial and not family.board.outdated(one.task)]
+    costs = [(of(one.task, one.run), one) for one in usable]
     return sorted(((cost, one) for cost, one in costs if cost), key=lambda pair: pair[0])
 
 
 def _chart(family: Family, benchmark: str, cost: Measured, found: Mapping[Entry, list[tuple[float, Scored]]]) -> Chart:
-    lines = [family.line(entry, [_point(at, one) for at, one in pairs]) for entry, pairs in found.items()]
+    lines = [family.line(entry, [_point(at, one, cost) for at, one in pairs]) for entry, pairs in found.items()]
     every = [(at, one.task.accuracy.value) for pairs in found.values() for at, one in pairs]
     task = next(iter(found.values()))[-1][1].task
     panel = Panel(
         f"{family.board.title(benchmark)}, {cost.title}", family.note(benchmark, task), cost.title, lines,
         decimal_ticks([at for at, _ in every]), chance=task.guessing or None, frontier=frontier(every),
     )  # fmt: skip
-    budgets = list(dict.fromkeys(_budget(one) for pairs in found.values() for _, one in pairs))
-    rows = [
-        (
-            str(family.names[entry.key]),
-            entry,
-            [next((one.interval for _, one in pairs if _budget(one) == budget), None) for budget in budgets],
-        )
+    rows: list[tuple[str, Entry | None, Sequence[Interval | str | None]]] = [
+        (str(family.names[entry.key]), entry, [_budget(one), scaled(at), one.interval])
         for entry, pairs in found.items()
+        for at, one in pairs
     ]
-    return Chart(benchmark, panel, budgets, rows)
+    return Chart(benchmark, panel, ["budget", cost.title, "accuracy"], rows)
 
 
 def _budget(one: Scored) -> str:
     return f"{one.task.budget:,}" if one.task.budget else "no limit"
 
 
-def _point(at: float, one: Scored) -> Point:
+def _point(at: float, one: Scored, cost: Measured) -> Point:
     found = one.interval
-    tip = f"budget {_budget(one)}: {percent(found.estimate)}% (95%: {percent(found.low)} to {percent(found.high)})"
-    return Point(at, *found, tip=f"{tip} for {at:.3g}".replace(",", ""))
+    reach = f"95%: {percent(found.low)} to {percent(found.high)}"
+    tip = f"budget {_budget(one)}: {percent(found.estimate)}% ({reach}) for {scaled(at)} {cost.title}"
+    return Point(at, *found, tip=tip)
+
+
+def steps_of_frontier(family: Family, benchmark: str) -> list[Entry]:
+    """The models that hold the steps of the line that none surpasses, in tokens per answer."""
+    points = {
+        (at, one.task.accuracy.value): entry
+        for entry in reversed(family.entries)
+        for at, one in _costs(family, entry, benchmark, tokens)
+    }
+    return [points[step] for step in frontier(list(points))] if points else []
 
 
 def frontier(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

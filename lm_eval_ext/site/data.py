@@ -15,7 +15,7 @@ from lm_eval_ext.analysis.kept import Kept
 from lm_eval_ext.runs.collection import accuracy_interval
 from lm_eval_ext.runs.run import Run, TaskResult
 from lm_eval_ext.site.cost import tokens
-from lm_eval_ext.site.names import ModelName, bits_of, measure
+from lm_eval_ext.site.names import Names, bits_of, measure
 
 VERSION = 1  # of the columns of runs.json and runs.parquet
 
@@ -59,7 +59,7 @@ class RunRow(BaseModel):
     kept_long_high: float | None
 
 
-def write_data(board: Board, names: Mapping[str, ModelName], kept: Mapping[str, Kept], folder: Path) -> None:
+def write_data(board: Board, names: Names, kept: Mapping[str, Kept], folder: Path) -> None:
     """Write all data files into a folder."""
     folder.mkdir(exist_ok=True)
     rows = [row for run in board.runs for row in _rows(board, run, names, kept)]
@@ -72,7 +72,7 @@ def write_data(board: Board, names: Mapping[str, ModelName], kept: Mapping[str, 
         (folder / f"{name}.schema.json").write_text(schema, encoding="utf-8")
 
 
-def _rows(board: Board, run: Run, names: Mapping[str, ModelName], kept: Mapping[str, Kept]) -> Iterator[RunRow]:
+def _rows(board: Board, run: Run, names: Names, kept: Mapping[str, Kept]) -> Iterator[RunRow]:
     entry = board.entry_of[run.id]
     share = kept[entry.key]
     knowledge, short, long = (one and one.interval for one in (share.knowledge, share.short, share.long))
@@ -103,7 +103,7 @@ def _write_parquet(rows: Sequence[RunRow], path: Path) -> None:
     frame.astype(whole | shares | others).to_parquet(path, index=False)
 
 
-def _flat(board: Board, names: Mapping[str, ModelName]) -> Iterator[dict[str, object]]:
+def _flat(board: Board, names: Names) -> Iterator[dict[str, object]]:
     """One record per run, task and measure."""
     for run in board.runs:
         for name, task in sorted(run.tasks.items()):
@@ -118,7 +118,8 @@ def _flat(board: Board, names: Mapping[str, ModelName]) -> Iterator[dict[str, ob
 
 
 def _measure(task: TaskResult, metric: str) -> str:
-    return "accuracy" if metric == task.score else measure(metric)
+    """The name of a metric; only the one that counts is the accuracy."""
+    return "accuracy" if metric == task.score else metric if metric == "acc" else measure(metric)
 
 
 def _write_csv(records: Iterator[dict[str, object]], path: Path) -> None:

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from lm_eval_ext.site.marks import Mark
 
-_LABELS = 6  # lines with a label at their end
-_CROWDED = 8  # lines from which on only bases have a band
+_LABELS = 6  # lines with a label at their end: the base, and the last ones
+_CROWDED, _CROWDED_PLAIN = 8, 2  # lines of several colours, or of one, from which on only bases have a band
 _GAP = 15  # between labels, in pixels
 
 
@@ -142,7 +142,9 @@ def drawings(panel: Panel) -> str:
 def _drawing(panel: Panel, size: Size) -> str:
     scale = _Scale(panel, size)
     label = f"{panel.title}: accuracy by {panel.axis}; the numbers are in the table"
-    crowded = " crowded" if sum(line.shown and not line.reference for line in panel.lines) > _CROWDED else ""
+    shown = [line for line in panel.lines if line.shown and not line.reference]
+    many = _CROWDED if any(line.tone != "plain" for line in shown) else _CROWDED_PLAIN
+    crowded = " crowded" if len(shown) > many else ""
     parts = [
         f'<svg class="panel {size.name}{crowded}" viewBox="0 0 {size.width} {size.height}" role="img" '
         f'aria-label="{escape(label)}" data-top="{size.top}" data-floor="{scale.floor}">',
@@ -188,7 +190,7 @@ def _chance(scale: _Scale) -> Iterator[str]:
     if chance and scale.low <= chance <= scale.high:
         y = scale.y(chance)
         yield f'<line class="rule" x1="{scale.size.left}" x2="{scale.right}" y1="{y}" y2="{y}"/>'
-        yield _text(scale.size.left + 4, y + 15, f"chance, {100 * chance:.0f}%", "start")
+        yield _text(scale.size.left + 4, y + 15, f"guessing, {100 * chance:.0f}%", "start")
 
 
 def _frontier(scale: _Scale) -> Iterator[str]:
@@ -226,7 +228,9 @@ def _labels(lines: Sequence[Line], scale: _Scale) -> Iterator[str]:
     ends = [(line, scale.y(line.points[-1].value), scale.x(line.points[-1].at)) for line in lines if line.points]
     yield from (_reference_label(line, scale) for line in lines if line.reference)
     ends = [end for end in ends if not end[0].reference]
-    chosen = [end for end in ends if end[0].shown][:_LABELS]
+    shown = [end for end in ends if end[0].shown]
+    bases = [end for end in shown if end[0].tone == "ink"]
+    chosen = [*bases, *[end for end in shown if end not in bases][-(_LABELS - len(bases)) :]]
     placed = spread([y for _, y, _ in chosen], scale.size.top, scale.floor)
     places = {line.key: y for (line, _, _), y in zip(chosen, placed, strict=True)}
     for line, y, x in ends:
@@ -270,29 +274,3 @@ def spread(places: Sequence[float], top: float, floor: float, gap: float = _GAP)
 
 def _text(x: float, y: float, text: str, anchor: str) -> str:
     return f'<text class="t" x="{x}" y="{y}" text-anchor="{anchor}">{escape(text)}</text>'
-
-
-def budget_ticks(budgets: Sequence[float]) -> list[tuple[float, str]]:
-    """A tick for each budget.
-
-    >>> budget_ticks([512, 2048])
-    [(512, '512'), (2048, '2k')]
-    """
-    return [(at, f"{at / 1024:g}k" if at >= 1024 and at % 1024 == 0 else f"{at:,.0f}") for at in budgets]
-
-
-def decimal_ticks(values: Sequence[float]) -> list[tuple[float, str]]:
-    """Ticks at 1, 2 and 5 times powers of ten, or at powers alone over a wide range."""
-    least, most = min(values), max(values)
-    first, last = math.floor(math.log10(least)), math.ceil(math.log10(most))
-    factors = (1, 2, 5) if last - first <= 3 else (1,)
-    ticks = [factor * 10.0**power for power in range(first, last + 1) for factor in factors]
-    inside = [tick for tick in ticks if least / 1.3 <= tick <= most * 1.3]
-    return [(tick, _scaled(tick)) for tick in (inside if len(inside) > 1 else (least, most))]
-
-
-def _scaled(value: float) -> str:
-    for size, unit in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= size:
-            return f"{value / size:.3g}{unit}"
-    return f"{value:.3g}"

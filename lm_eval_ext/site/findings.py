@@ -7,9 +7,10 @@ from statistics import median
 from typing import NamedTuple
 
 from lm_eval_ext.analysis.entries import Entry
+from lm_eval_ext.site.cost import COSTS, steps_of_frontier
 from lm_eval_ext.site.found import FoundByBudget
-from lm_eval_ext.site.lines import Chart, Family
-from lm_eval_ext.site.names import MINUS, short_base
+from lm_eval_ext.site.lines import Chart, Family, whole_budgets
+from lm_eval_ext.site.names import MINUS
 
 
 class Finding(NamedTuple):
@@ -22,25 +23,29 @@ class Finding(NamedTuple):
 def of_budgets(family: Family, charts: Sequence[Chart]) -> Finding | None:
     """What more thinking gains: the base, and the median of the models at the first depth that has one."""
     chart = _ranked(family, charts)
-    if chart is None:
+    base = family.usual_base
+    if chart is None or base is None:
         return None
-    gains = {
-        entry: values[-1].estimate - values[0].estimate
-        for _, entry, values in chart.rows
-        if entry is not None and not entry.latest.control and values[0] is not None and values[-1] is not None
-    }
-    base = next((gain for entry, gain in gains.items() if entry.dense), None)
+    budgets = dict(whole_budgets(family.board, base, chart.benchmark))
+    if len(budgets) < 2:
+        return None
+    first, last = min(budgets), max(budgets)
+    gains: dict[Entry, float] = {}
+    for entry in (base, *family.smaller):
+        found = dict(whole_budgets(family.board, entry, chart.benchmark))
+        if first in found and last in found:
+            gains[entry] = found[last].interval.estimate - found[first].interval.estimate
     depth = next((n for n in (2, 1, 3) if any(len(entry.latest.dropped) == n for entry in gains)), None)
-    if base is None or depth is None:
+    if base not in gains or depth is None:
         return None
     others = [gain for entry, gain in gains.items() if len(entry.latest.dropped) == depth]
-    layers = "a layer" if depth == 1 else f"{('two', 'three')[depth - 2]} layers"
+    layers = "one layer" if depth == 1 else f"{('two', 'three')[depth - 2]} layers"
     title = family.board.title(chart.benchmark)
     return Finding(
-        f"From {chart.header[0]} to {chart.header[-1]} thinking tokens, {short_base(family.base)} gains "
-        f"{_points(base)} points on {title}, and the median model without {layers} {_points(median(others))}.",
-        f"accuracy at the largest less the smallest budget, for the base, and the median of the same over its "
-        f"{len(others)} {'model' if len(others) == 1 else 'models'} without {layers}. Benchmark: the one that ranks.",
+        f"From {first:,} to {last:,} thinking tokens, {family.called} gains {_points(gains[base])} points on {title}; "
+        f"with {layers} removed, the median model gains {_points(median(others))}.",
+        f"accuracy at the largest budget less that at the smallest, for the base, and the median of the same over its "
+        f"{len(others)} {'model' if len(others) == 1 else 'models'} with {layers} removed. {_which(family, chart)}",
     )
 
 
@@ -53,22 +58,44 @@ def _ranked(family: Family, charts: Sequence[Chart]) -> Chart | None:
     return next(iter((*ranked, *charts)), None)
 
 
-def of_found(family: Family, found: Sequence[tuple[Entry, FoundByBudget]]) -> Finding | None:
-    """How much is found and then lost: the base, and the model that loses most beyond chance."""
-    bases = [(entry, one) for entry, one in found if entry.dense]
-    ranked = [pair for pair in bases if pair[1].benchmark == family.board.ranked_by]
-    base = next(iter((*ranked, *bases)), None)
-    if base is None:
+def _which(family: Family, chart: Chart) -> str:
+    ranks = chart.benchmark == family.board.ranked_by
+    return (
+        "The benchmark is the one by which models are ranked." if ranks else "The benchmark is the first on this page."
+    )
+
+
+def of_found(family: Family, found: Sequence[tuple[Entry, FoundByBudget, FoundByBudget | None]]) -> Finding | None:
+    """How much is found and then lost: the model that loses most beyond chance, and its base."""
+    pairs = [(entry, one, base) for entry, one, base in found if entry.smaller and base is not None]
+    ranked = [pair for pair in pairs if pair[1].benchmark == family.board.ranked_by]
+    some = ranked or pairs
+    if not some:
         return None
-    same = [(entry, one) for entry, one in found if entry.smaller and one.benchmark == base[1].benchmark]
-    if not same:
+    entry, one, base = max(some, key=lambda pair: pair[1].lost[-1] - pair[1].by_chance)
+    if base is None or one.lost[-1] <= one.by_chance:
         return None
-    worst = max(same, key=lambda pair: pair[1].lost[-1])
-    title = family.board.title(base[1].benchmark)
     return Finding(
-        f"On {title}, {short_base(family.base)} finds and then loses the right answer in "
-        f"{100 * base[1].lost[-1]:.0f}% of its samples, {family.names[worst[0].key]} in "
-        f"{100 * worst[1].lost[-1]:.0f}%.",
-        "share of samples whose answer is right at some budget and not at the largest, of the base and of the model "
-        "that loses most.",
+        f"On {family.board.title(one.benchmark)}, {family.called} finds and then loses the right answer in "
+        f"{100 * base.lost[-1]:.0f}% of its samples, {family.names[entry.key]} in {100 * one.lost[-1]:.0f}%.",
+        "share of samples whose answer is right at some budget and not at the largest, of the model that loses most "
+        f"beyond what it would lose by chance ({100 * one.by_chance:.0f}%), and of its base.",
+    )
+
+
+def of_cost(family: Family, charts: Sequence[Chart]) -> Finding | None:
+    """Who holds the line that no model surpasses at its cost in tokens."""
+    chart = _ranked(family, [chart for chart in charts if chart.panel.axis == COSTS["tokens"].title])
+    steps = steps_of_frontier(family, chart.benchmark) if chart else []
+    if chart is None or not steps or not family.smaller:
+        return None
+    smaller = sum(entry.smaller for entry in steps)
+    title, count = family.board.title(chart.benchmark), len(steps)
+    said = f"{smaller} of the {count} steps of the line that no model surpasses belong to smaller models"
+    if smaller == 0:
+        said = "no smaller model that thinks longer is as good as its base at the same number of tokens"
+    return Finding(
+        f"On {title}, {said}.",
+        f"accuracy against mean tokens per answer, of {family.called} and its models at each thinking budget; "
+        f"intervals are not considered. {_which(family, chart)}",
     )

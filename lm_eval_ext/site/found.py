@@ -22,6 +22,7 @@ class FoundByBudget(BaseModel):
         right, lost: shares of samples at each budget that are right, or were right at a smaller one and are not now.
         by_chance: share lost at the largest budget if the budgets had nothing to do with each other.
         questions, samples: how many.
+        question_set, grader: what must be the same to be compared: hash of the questions, version of the grader.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -33,6 +34,14 @@ class FoundByBudget(BaseModel):
     by_chance: float
     questions: int
     samples: int
+    question_set: str = ""
+    grader: int = 0
+
+    def beside(self, other: FoundByBudget) -> bool:
+        """Whether both are of the same questions and budgets, by the same grader."""
+        return (self.benchmark, self.budgets, self.question_set, self.grader) == (
+            other.benchmark, other.budgets, other.question_set, other.grader,
+        )  # fmt: skip
 
 
 def found_by_budget(
@@ -57,4 +66,6 @@ def found_by_budget(
         by_chance=found_lost(Traces(group.name, budgets, ids, right)).by_chance,
         questions=right.shape[0],
         samples=right.shape[1],
+        question_set=tasks[group.tasks[-1]].question_set,
+        grader=tasks[group.tasks[-1]].graded_by or 0,
     )

@@ -12,9 +12,10 @@ from lm_eval_ext.analysis.comparison import metric_interval
 from lm_eval_ext.analysis.entries import Entry, Scored
 from lm_eval_ext.analysis.kept import Kept
 from lm_eval_ext.runs.run import TaskResult
-from lm_eval_ext.site.figures import Line, Panel, Point, budget_ticks
+from lm_eval_ext.site.figures import Line, Panel, Point
 from lm_eval_ext.site.marks import BASE, Mark, marks_of
-from lm_eval_ext.site.names import TIMES, ModelName, tone
+from lm_eval_ext.site.names import Names, sized, tone
+from lm_eval_ext.site.ticks import budget_ticks
 from lm_eval_ext.statistics.intervals import Interval
 
 MANY = 12  # models from which on only some are shown at first
@@ -29,7 +30,7 @@ class Chart(NamedTuple):
     benchmark: str
     panel: Panel
     header: Sequence[str]
-    rows: Sequence[tuple[str, Entry | None, Sequence[Interval | None]]]
+    rows: Sequence[tuple[str, Entry | None, Sequence[Interval | str | None]]]
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Family:
 
     board: Board
     base: str
-    names: Mapping[str, ModelName]
+    names: Names
     kept: Mapping[str, Kept]
     paper: PaperCurves = field(default_factory=dict)
 
@@ -53,6 +54,22 @@ class Family:
     def entries(self) -> Sequence[Entry]:
         """The base first, then by layers off; at most `MOST`."""
         return self.board.bases[self.base][:MOST]
+
+    @property
+    def called(self) -> str:
+        """The base's name on the pages."""
+        return self.names.base(self.base)
+
+    @property
+    def usual_base(self) -> Entry | None:
+        """The base model itself, run as usual; the one of most models if several revisions were run."""
+        bases = [entry for entry in self.board.bases[self.base] if entry.dense]
+        return max(bases, key=lambda base: sum(self.board.dense(one) is base for one in self.smaller), default=None)
+
+    @cached_property
+    def smaller(self) -> Sequence[Entry]:
+        """Its smaller models, run as usual."""
+        return [entry for entry in self.board.bases[self.base] if entry.smaller]
 
     @property
     def left_out(self) -> int:
@@ -94,10 +111,10 @@ class Family:
     def note(self, benchmark: str, task: TaskResult | None) -> str:
         """What is said under a chart's title."""
         kind = self.board.catalogue.kinds[self.board.catalogue.benchmark(benchmark).kind].lower()
-        return kind if task is None else f"{kind}; {task.questions:,} questions {TIMES} {task.repeats} samples"
+        return kind if task is None else f"{kind}; {sized(task)}"
 
 
-def method_of(entry: Entry, names: Mapping[str, ModelName]) -> str:
+def method_of(entry: Entry, names: Names) -> str:
     """How a model was made, for the choice of dashes; empty for a base."""
     return "" if entry.dense else names[entry.key].method or names[entry.key].done
 
@@ -128,12 +145,21 @@ def budget_charts(family: Family) -> Iterator[Chart]:
             yield Chart(name, panel, [f"{budget:,}" for budget in budgets], table)
 
 
+def whole_budgets(board: Board, entry: Entry, name: str) -> list[tuple[int, Scored]]:
+    """Complete results by thinking budget, ascending, by the newest grader."""
+    return [(at, one) for at, one in _budgets(board, entry, name) if not one.task.partial]
+
+
 def _chance(task: TaskResult) -> float | None:
     return task.guessing or None
 
 
 def _budgets(board: Board, entry: Entry, name: str) -> list[tuple[int, Scored]]:
     return [(at, one) for at, one in entry.budgets(name) if not board.outdated(one.task)]
+
+
+def _of(task: TaskResult) -> str:
+    return ", partial" if task.partial else ""
 
 
 def _partial(pairs: Sequence[tuple[int, Scored]]) -> str:
@@ -145,9 +171,8 @@ def _point(at: float, where: str, one: Scored) -> Point:
 
 
 def _interval_point(at: float, where: str, found: Interval, task: TaskResult) -> Point:
-    sized = f"{task.questions:,} questions {TIMES} {task.repeats} samples"
-    tip = f"{where}: {percent(found.estimate)}% (95%: {percent(found.low)} to {percent(found.high)}); {sized}"
-    return Point(at, *found, tip=tip.replace(",", ""))
+    tip = f"{where}: {percent(found.estimate)}% (95%: {percent(found.low)} to {percent(found.high)}); {sized(task)}"
+    return Point(at, *found, tip=tip)
 
 
 def percent(value: float) -> str:
@@ -182,14 +207,19 @@ def _vote_chart(family: Family, benchmark: str, measure: str, found: Mapping[Ent
         for entry, task in found.items()
     }
     lines = [
-        family.line(entry, [_interval_point(k, f"k = {k}", at[k], found[entry]) for k in at])
+        family.line(entry, [_interval_point(k, f"k = {k}", at[k], found[entry]) for k in at], _of(found[entry]))
         for entry, at in values.items()
         if at
     ]
     title = f"{family.board.title(benchmark)}, {measure}"
-    note = {"pass@k": "at least one of k samples is right", "maj@k": "the most frequent answer of k is right"}[measure]
+    task = next(iter(found.values()))
+    meaning = {"pass@k": "at least one of k samples is right", "maj@k": "the most frequent answer of k is right"}
+    note = f"{meaning[measure]}; {sized(task)}"
     panel = Panel(title, note, "samples k", lines, [(k, str(k)) for k in sizes])
-    rows = [(str(family.names[entry.key]), entry, [at.get(k) for k in sizes]) for entry, at in values.items()]
+    rows = [
+        (f"{family.names[entry.key]}{_of(found[entry])}", entry, [at.get(k) for k in sizes])
+        for entry, at in values.items()
+    ]
     return Chart(benchmark, panel, [f"k = {k}" for k in sizes], rows)
 
 
@@ -225,6 +255,10 @@ def depth_charts(family: Family) -> Iterator[Chart]:
             yield _depth_chart(family, name, whole, same)
 
 
+def _layers_off(count: int) -> str:
+    return "1 layer off" if count == 1 else f"{count} layers off"
+
+
 def _most_common(results: Sequence[Scored]) -> Scored:
     """The base's result that most others are compared with."""
     ids = [id(one.task) for one in results]
@@ -239,8 +273,8 @@ def _depth_chart(family: Family, benchmark: str, whole: Scored, found: Sequence[
     lines = []
     for method, some in by_method.items():
         points = [_point(0, "0 layers off", whole)]
-        points += [_point(n := len(entry.latest.dropped), f"{n} layers off", one) for entry, one in some]
-        lines.append(Line(method, method, "ink", family.marks[method], points))
+        points += [_point(n := len(entry.latest.dropped), _layers_off(n), one) for entry, one in some]
+        lines.append(Line(method, method, "plain", family.marks[method], points))
     budget = f" at {whole.task.budget:,} tokens" if whole.task.budget else ""
     panel = Panel(
         family.board.title(benchmark), family.note(benchmark, whole.task) + budget, "layers off", lines,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from lm_eval_ext.analysis.entries import Entry
 from lm_eval_ext.grading.metrics import score_named
-from lm_eval_ext.runs.run import Run
+from lm_eval_ext.runs.run import Run, TaskResult
 
 MINUS, TIMES = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}"
 
@@ -63,17 +64,45 @@ class ModelName(NamedTuple):
         return text if len(text) <= _SHORT else f"{text[: _SHORT - 1]}…"
 
 
-def names_of(entries: Iterable[Entry]) -> dict[str, ModelName]:
-    """Names by key of the entry; entries of one base have different ones."""
-    every = list(entries)
-    plain = {entry.key: name_of(entry.latest) for entry in every}
-    count = Counter((entry.base, plain[entry.key]) for entry in every)
-    return {
-        entry.key: plain[entry.key]
-        if count[entry.base, plain[entry.key]] == 1
-        else plain[entry.key]._replace(more=_detail(entry.latest))
-        for entry in every
-    }
+@dataclass(frozen=True)
+class Names:
+    """Names of all bases and models of a board.
+
+    Attributes:
+        bases: what each base is called: the last part of its name, or all of it where another ends alike.
+        models: of each model among those of its base, by key of the entry; different ones for different models.
+    """
+
+    bases: Mapping[str, str]
+    models: Mapping[str, ModelName]
+
+    @classmethod
+    def of(cls, entries: Iterable[Entry]) -> Names:
+        """The names of some entries."""
+        every = list(entries)
+        bases = list(dict.fromkeys(entry.base for entry in every))
+        endings = Counter(map(short_base, bases))
+        alike: dict[tuple[str, ModelName], list[Entry]] = {}
+        for entry in every:
+            alike.setdefault((entry.base, name_of(entry.latest)), []).append(entry)
+        models: dict[str, ModelName] = {}
+        for (_, name), some in alike.items():
+            details = _details([entry.latest for entry in some]) if len(some) > 1 else [""]
+            models |= {one.key: name._replace(more=more) for one, more in zip(some, details, strict=True)}
+        return cls({base: base if endings[short_base(base)] > 1 else short_base(base) for base in bases}, models)
+
+    def base(self, base: str) -> str:
+        """What a base is called."""
+        return self.bases.get(base) or short_base(base)
+
+    def full(self, entry: Entry) -> str:
+        """What a model is called among all."""
+        name = self.models[entry.key]
+        parts = (self.base(entry.base), name.more) if entry.dense else (self.base(entry.base), str(name))
+        return " ".join(part for part in parts if part)
+
+    def __getitem__(self, key: str) -> ModelName:
+        return self.models[key]
 
 
 def name_of(run: Run) -> ModelName:
@@ -102,9 +131,28 @@ def _without_bits(variation: str) -> str:
     return ", ".join(parts)
 
 
-def _detail(run: Run) -> str:
-    parts = [layers(run.dropped), run.revision, run.pruning.recipe_hash[:6] if run.pruning else "", run.fingerprint[:6]]
-    return f"({', '.join(part for part in parts if part)})"
+def _details(runs: Sequence[Run]) -> list[str]:
+    """What tells models of the same name apart: the first property in which all of them differ."""
+    for tell in _TELLING:
+        found = [tell(run) for run in runs]
+        if len(set(found)) == len(runs) and all(found):
+            return [f"({one})" for one in found]
+    return [f"({run.id})" for run in runs]
+
+
+def _merged(run: Run) -> str:
+    merged = run.pruning.merged if run.pruning else {}
+    return "; ".join(f"{layers(some)} into {into}" for into, some in merged.items())
+
+
+_TELLING: Sequence[Callable[[Run], str]] = (
+    lambda run: layers(run.dropped),
+    lambda run: run.base_revision,
+    _merged,
+    lambda run: f"{layers(run.dropped)}, {run.base_revision}",
+    lambda run: run.pruning.recipe_hash[:6] if run.pruning else "",
+    lambda run: run.fingerprint[:6],
+)
 
 
 def short_base(base: str) -> str:
@@ -132,6 +180,24 @@ def tone(run: Run) -> str:
     if not run.dropped:
         return "ink" if run.dense else "bits"
     return ("one", "two", "three")[min(len(run.dropped), 3) - 1]
+
+
+def sized(task: TaskResult) -> str:
+    """How many questions and samples: `30 questions x 8 samples`, with the sign of multiplication."""
+    questions = "1 question" if task.questions == 1 else f"{task.questions:,} questions"
+    return f"{questions} {TIMES} {'1 sample' if task.repeats == 1 else f'{task.repeats} samples'}"
+
+
+def unique(paths: Sequence[str]) -> list[str]:
+    """Paths of pages, each made different from those before it.
+
+    >>> unique(["a.html", "b.html", "a.html"])
+    ['a.html', 'b.html', 'a-3.html']
+    """
+    found: list[str] = []
+    for number, path in enumerate(paths, 1):
+        found.append(path if path not in found else path.replace(".html", f"-{number}.html"))
+    return found
 
 
 def slug(text: str) -> str:

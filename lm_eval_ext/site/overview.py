@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 from lm_eval_ext.analysis.board import Board
 from lm_eval_ext.analysis.comparison import Rank
-from lm_eval_ext.analysis.entries import Entry, Scored
-from lm_eval_ext.analysis.kept import Kept, headline
+from lm_eval_ext.analysis.entries import Entry, Scored, place
+from lm_eval_ext.analysis.kept import Kept, easy_kinds, headline
 from lm_eval_ext.runs.run import Run, TaskResult
 from lm_eval_ext.site.cost import tokens
-from lm_eval_ext.site.names import MINUS, ModelName, bits_of, short_base
+from lm_eval_ext.site.names import MINUS, ModelName, Names, bits_of
 from lm_eval_ext.statistics.intervals import Interval
 
 
@@ -20,7 +20,7 @@ class Row(NamedTuple):
     """A model in the table.
 
     Attributes:
-        entry, run, name: the model, its newest run, and its name among those of its base.
+        entry, run, name, called: the model, its newest run, its name among those of its base, and among all.
         kept: what it keeps of its base.
         layers, bits, method, parameters: what it is; None where that is not known.
         rank: best and worst rank that the data allow; None if it is not ranked.
@@ -34,6 +34,7 @@ class Row(NamedTuple):
     entry: Entry
     run: Run
     name: ModelName
+    called: str
     kept: Kept
     layers: int | None
     bits: int | None
@@ -47,11 +48,6 @@ class Row(NamedTuple):
     tokens: float | None
     tier: str
     kind: str
-
-    @property
-    def full_name(self) -> str:
-        """With the base, for those who hear the row."""
-        return short_base(self.entry.base) if self.entry.dense else f"{short_base(self.entry.base)} {self.name}"
 
 
 class BaseRows(NamedTuple):
@@ -80,7 +76,7 @@ KINDS = {
 }  # fmt: skip
 
 
-def overview(board: Board, names: Mapping[str, ModelName], kept: Mapping[str, Kept]) -> dict[str, object]:
+def overview(board: Board, names: Names, kept: Mapping[str, Kept]) -> dict[str, object]:
     """Everything on the first page."""
     crowded = sum(entry.smaller for entry in board.entries) > _MOST_PICTURED
     groups = [_base_rows(board, base, names, kept, crowded) for base in board.bases]
@@ -89,6 +85,10 @@ def overview(board: Board, names: Mapping[str, ModelName], kept: Mapping[str, Ke
         "groups": groups,
         "crowded": crowded,
         "headline": headline(compressed),
+        "easy": easy_kinds(compressed),
+        "has_knowledge": any(one.knowledge for one in kept.values()),
+        "has_short": any(one.short for one in kept.values()),
+        "has_long": any(one.long for one in kept.values()),
         "medians": _medians(row for group in groups for row in group.models if row.entry.smaller),
         "compressed": len(compressed),
         "benchmarks": _benchmarks(board, compressed),
@@ -103,10 +103,8 @@ def overview(board: Board, names: Mapping[str, ModelName], kept: Mapping[str, Ke
     }
 
 
-def _base_rows(
-    board: Board, base: str, names: Mapping[str, ModelName], kept: Mapping[str, Kept], crowded: bool
-) -> BaseRows:
-    rows = [_row(board, entry, names[entry.key], kept[entry.key]) for entry in board.bases[base]]
+def _base_rows(board: Board, base: str, names: Names, kept: Mapping[str, Kept], crowded: bool) -> BaseRows:
+    rows = [_row(board, entry, names, kept[entry.key]) for entry in board.bases[base]]
     whole = next((row for row in rows if row.entry.dense), None)
     models = sorted((row for row in rows if row is not whole), key=lambda row: -_left(row.kept))
     smaller = [row for row in models if row.entry.smaller]
@@ -128,20 +126,19 @@ def _left(kept: Kept) -> float:
     return kept.long.interval.estimate if kept.long else -1.0
 
 
-def _row(board: Board, entry: Entry, name: ModelName, kept: Kept) -> Row:
+def _row(board: Board, entry: Entry, names: Names, kept: Kept) -> Row:
     run, pruning = entry.latest, entry.latest.pruning
-    ranked = board.ranked.get(entry.key)
-    best = entry.best(board.shown_by) if ranked is None else None
-    task = ranked or (best.task if best else None)
+    task = board.ranked.get(entry.key) or _unranked(board, entry)
     shown = [one for name in board.benchmarks if (one := entry.best(name))]
     return Row(
         entry=entry,
         run=run,
-        name=name,
+        name=names[entry.key],
+        called=names.full(entry),
         kept=kept,
         layers=pruning.depth - len(run.dropped) if pruning else None,
         bits=bits_of(run) or _bits_of_dtype(run.dtype),
-        method="" if entry.dense else name.method,
+        method="" if entry.dense else names[entry.key].method,
         parameters=(pruning.parameters_after or None) if pruning else None,
         rank=board.ranks.get(entry.key),
         task=task,
@@ -152,6 +149,16 @@ def _row(board: Board, entry: Entry, name: ModelName, kept: Kept) -> Row:
         tier=entry.tier(shown),
         kind=_kind(run),
     )
+
+
+def _unranked(board: Board, entry: Entry) -> TaskResult | None:
+    """A result that is shown though it is not ranked: a partial one at the same budget, or any if nothing is ranked."""
+    if not board.ranked:
+        best = entry.best(board.shown_by)
+        return best.task if best else None
+    places = {place(task) for task in board.ranked.values()}
+    found = (one for at, one in entry.results.get(board.shown_by, {}).items() if at in places)
+    return next((one.task for one in found), None)
 
 
 def _all(entry: Entry) -> list[Scored]:

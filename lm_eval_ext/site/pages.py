@@ -16,13 +16,14 @@ from lm_eval_ext.site.data import VERSION
 from lm_eval_ext.site.fates import fates_of
 from lm_eval_ext.site.found import FoundByBudget
 from lm_eval_ext.site.lines import Chart, Family, budget_charts, depth_charts, vote_charts
-from lm_eval_ext.site.names import MEASURES, ModelName, short_base, slug
+from lm_eval_ext.site.names import MEASURES, Names, short_base, slug, unique
 from lm_eval_ext.site.overview import overview
 from lm_eval_ext.site.part_charts import part_charts
 from lm_eval_ext.site.questions import heat_maps
 from lm_eval_ext.site.rendering import Renderer
 from lm_eval_ext.site.run_page import FromSamples
 
+_FINDINGS = {"budgets": findings.of_budgets, "cost": findings.of_cost}
 _MOST_FOUND = 24  # models of a benchmark on the page of found and lost answers
 
 CHARTS: Mapping[str, Callable[[Family], Iterator[Chart]]] = {
@@ -32,8 +33,6 @@ CHARTS: Mapping[str, Callable[[Family], Iterator[Chart]]] = {
     "parts": part_charts,
     "cost": cost_charts,
 }
-
-Names = Mapping[str, ModelName]
 
 
 def common(board: Board) -> dict[str, object]:
@@ -48,28 +47,28 @@ def write_pages(
     newest = max(run.date for run in board.runs)[:10]
     renderer.write("index.html", "index.html", **overview(board, names, kept))
     reference = paper.read_reference()
-    families = [Family(board, base, names, kept, paper.beside_runs(reference)) for base in board.bases]
-    for page, charts in CHARTS.items():
-        _write_charts(renderer, page, charts, families)
+    curves = paper.beside_runs(reference)
+    families = [Family(board, base, names, kept, curves if paper.is_of_the_paper(base) else {}) for base in board.bases]
+    paths = {page: _write_charts(renderer, page, charts, families) for page, charts in CHARTS.items()}
     _write_found(renderer, families, of_samples)
     _write_questions(renderer, board, names, kept)
     renderer.write("compare.html", "compare.html")
-    _write_paper(renderer, board, reference)
+    _write_paper(renderer, paths, reference)
     renderer.write("about.html", "about.html", newest=newest, measures=_measures(), kinds=_kinds(board))
 
 
 def _paths(page: str, bases: Sequence[str]) -> dict[str, str]:
     """File of each base: the first has the page's own name."""
-    found: dict[str, str] = {}
-    for number, base in enumerate(bases):
-        path = f"{page}-{slug(short_base(base))}.html" if number else f"{page}.html"
-        found[base] = path if path not in found.values() else f"{page}-{slug(base)}-{number}.html"
-    return found
+    wanted = [
+        f"{page}-{slug(short_base(base))}.html" if number else f"{page}.html" for number, base in enumerate(bases)
+    ]
+    return dict(zip(bases, unique(wanted), strict=True))
 
 
 def _write_charts(
     renderer: Renderer, page: str, charts: Callable[[Family], Iterator[Chart]], families: Sequence[Family]
-) -> None:
+) -> Mapping[str, str]:
+    """Write a page for each base with a chart; returns their paths by base."""
     drawn = {family.base: list(charts(family)) for family in families}
     shown = [family for family in families if drawn[family.base]] or list(families[:1])
     paths = _paths(page, [family.base for family in shown])
@@ -79,10 +78,11 @@ def _write_charts(
         renderer.write(
             f"{page}.html", paths[family.base], family=family, charts=found, fates=fates,
             depth=max((len(fate.of) for fate in fates), default=0),
-            finding=findings.of_budgets(family, found) if page == "budgets" else None,
+            finding=_FINDINGS[page](family, found) if page in _FINDINGS else None,
             one_has_paper=any(line.reference for chart in found for line in chart.panel.lines),
             families=[(path, base) for base, path in paths.items()],
         )  # fmt: skip
+    return paths
 
 
 def _write_found(renderer: Renderer, families: Sequence[Family], of_samples: Mapping[str, FromSamples]) -> None:
@@ -90,17 +90,14 @@ def _write_found(renderer: Renderer, families: Sequence[Family], of_samples: Map
     shown = [family for family in families if found[family.base]] or list(families[:1])
     paths = _paths("found", [family.base for family in shown])
     for family in shown:
-        by_benchmark: dict[str, list[tuple[Entry, FoundByBudget]]] = {}
-        for entry, one in found[family.base]:
-            by_benchmark.setdefault(one.benchmark, []).append((entry, one))
+        by_benchmark: dict[str, list[tuple[Entry, FoundByBudget, FoundByBudget | None]]] = {}
+        for entry, one, base in found[family.base]:
+            by_benchmark.setdefault(one.benchmark, []).append((entry, one, base))
         sections = [
             {
                 "benchmark": benchmark,
                 "number": number,
-                "models": [
-                    (family.names[entry.key], entry, one, _of_base(entry, one, some))
-                    for entry, one in some[:_MOST_FOUND]
-                ],
+                "models": [(family.names[entry.key], entry, one, base) for entry, one, base in some[:_MOST_FOUND]],
                 "more": max(0, len(some) - _MOST_FOUND),
             }
             for number, (benchmark, some) in enumerate(by_benchmark.items(), 1)
@@ -112,21 +109,29 @@ def _write_found(renderer: Renderer, families: Sequence[Family], of_samples: Map
         )  # fmt: skip
 
 
-def _of_base(entry: Entry, one: FoundByBudget, some: Sequence[tuple[Entry, FoundByBudget]]) -> FoundByBudget | None:
-    """What became of the base's right answers at the same budgets."""
-    found = (their for other, their in some if other.dense and their.budgets == one.budgets)
-    return None if entry.dense else next(found, None)
-
-
-def _found(family: Family, of_samples: Mapping[str, FromSamples]) -> list[tuple[Entry, FoundByBudget]]:
-    """What became of right answers, by model; the benchmarks in the site's order."""
-    pairs = [
-        (entry, one)
-        for entry in family.entries
-        for one in {one.benchmark: one for run in entry.runs for one in of_samples[run.id].found}.values()
-    ]
+def _found(
+    family: Family, of_samples: Mapping[str, FromSamples]
+) -> list[tuple[Entry, FoundByBudget, FoundByBudget | None]]:
+    """What became of right answers, by model, beside its own base; the benchmarks in the site's order."""
+    rows = []
+    for entry in family.entries:
+        dense = family.board.dense(entry)
+        theirs = _newest(dense, of_samples) if dense and dense is not entry else {}
+        for one in _newest(entry, of_samples).values():
+            base = theirs.get(one.benchmark)
+            rows.append((entry, one, base if base and base.beside(one) else None))
     order = family.board.benchmarks
-    return sorted(pairs, key=lambda pair: order.index(pair[1].benchmark))
+    return sorted(rows, key=lambda row: order.index(row[1].benchmark))
+
+
+def _newest(entry: Entry, of_samples: Mapping[str, FromSamples]) -> dict[str, FoundByBudget]:
+    """By benchmark, from the newest run that has it, by the newest grader."""
+    found: dict[str, FoundByBudget] = {}
+    for run in entry.runs:
+        for one in of_samples[run.id].found:
+            if one.benchmark not in found or one.grader >= found[one.benchmark].grader:
+                found[one.benchmark] = one
+    return found
 
 
 def _write_questions(renderer: Renderer, board: Board, names: Names, kept: Mapping[str, Kept]) -> None:
@@ -137,16 +142,17 @@ def _write_questions(renderer: Renderer, board: Board, names: Names, kept: Mappi
         renderer.write("questions.html", "questions.html", map=None, maps=[])
 
 
-def _write_paper(renderer: Renderer, board: Board, reference: Mapping[str, Any]) -> None:
+def _write_paper(renderer: Renderer, pages: Mapping[str, Mapping[str, str]], reference: Mapping[str, Any]) -> None:
     same = [
         (f"{base}: {title}", path)
-        for base in board.bases
-        if short_base(base).lower() in paper.MODELS
-        for title, path in (("by thinking budget", "budgets.html"), ("by layers off", "depth.html"))
+        for title, page in (("by thinking budget", "budgets"), ("by layers off", "depth"))
+        for base, path in pages[page].items()
+        if paper.is_of_the_paper(base)
     ]
     renderer.write(
         "paper.html", "paper.html", charts=list(paper.paper_charts(reference)), same=same,
         kept=paper.kept_without_two(reference), source=reference["source"], protocol=reference["protocol"],
+        marks=paper.MARKS,
     )  # fmt: skip
 
 

@@ -7,17 +7,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from lm_eval_ext.paths import LEADERBOARD
-from lm_eval_ext.site.figures import Line, Panel, Point, budget_ticks
+from lm_eval_ext.site.figures import Line, Panel, Point
 from lm_eval_ext.site.lines import Chart, PaperCurves
 from lm_eval_ext.site.marks import BASE, Mark, marks_of
-from lm_eval_ext.site.names import MINUS
+from lm_eval_ext.site.names import MINUS, short_base
+from lm_eval_ext.site.ticks import budget_ticks
 from lm_eval_ext.statistics.intervals import Interval
 
 _BENCHMARKS = {"MATH500": "tts_math500", "GPQA-diamond": "tts_gpqa_diamond", "AIME24": "tts_aime24"}
 _NOTES = {"MATH500": "long reasoning", "GPQA-diamond": "long reasoning", "AIME24": "long reasoning"}
-_MARKS = marks_of(["shortgpt", "reverse", "laco"])
+MARKS = marks_of(["shortgpt", "reverse", "laco"])
 _TONES = ("ink", "one", "two", "three")
-MODELS = ("qwen3-8b", "s1.1-7b")  # the paper's, by the last part of their names in lower case
+_MODELS = ("qwen3-8b", "s1.1-7b")
 
 
 class PaperKept(NamedTuple):
@@ -25,6 +26,11 @@ class PaperKept(NamedTuple):
 
     knowledge: float
     long: float
+
+
+def is_of_the_paper(base: str) -> bool:
+    """Whether a base is one of the paper's two models."""
+    return short_base(base).lower() in _MODELS
 
 
 def read_reference() -> dict[str, Any]:
@@ -58,10 +64,8 @@ def paper_charts(reference: Mapping[str, Any]) -> Iterator[Chart]:
     depth = reference["shortgpt_depth"]
     removed = depth["layers_removed"]
     lines = [
-        Line(name, name, tone, mark, _points(removed, depth[name], "layers off"))
-        for (name, tone), mark in zip(
-            [("MMLU", "bits"), ("GSM8K", "one"), ("MATH500", "two"), ("AIME24", "three")], _shapes(), strict=True
-        )
+        Line(name, name, "plain", mark, _points(removed, depth[name], "layers off"))
+        for name, mark in zip(("MMLU", "GSM8K", "MATH500", "AIME24"), _shapes(), strict=True)
     ]
     yield _chart("ShortGPT, by layers off", "knowledge, short and long reasoning", "layers off", lines,
                  [(at, str(at)) for at in removed], log=False)  # fmt: skip
@@ -94,7 +98,7 @@ def _points(places: Sequence[float], values: Sequence[float], unit: str) -> list
 def _line(model: str, points: Sequence[Point]) -> Line:
     method, _, count = model.rpartition(" ")
     name = "base" if count == "0" else f"{MINUS}{count} {method}"
-    mark = BASE if count == "0" else _MARKS.get(method, BASE)
+    mark = BASE if count == "0" else MARKS.get(method, BASE)
     return Line(model, name, _TONES[min(int(count), 3)], mark, points)
 
 

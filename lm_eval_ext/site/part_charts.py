@@ -50,4 +50,4 @@ def _part_point(at: float, part: Part) -> Point:
     found = part.accuracy
     reach = f"95%: {percent(found.low)} to {percent(found.high)}"
     tip = f"{part.column} {part.value}: {percent(found.estimate)}% ({reach}); {part.questions} questions"
-    return Point(at, *found, tip=tip.replace(",", ""))
+    return Point(at, *found, tip=tip)

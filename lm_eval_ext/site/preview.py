@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lm_eval_ext.analysis.board import Board
 from lm_eval_ext.analysis.kept import Kept, headline
-from lm_eval_ext.site.names import ModelName, short_base
+from lm_eval_ext.site.names import Names
 
 WIDTH, HEIGHT = 1200, 630
 _ROWS = 8
@@ -16,14 +16,14 @@ _LEFT, _RIGHT, _TOP, _STEP = 430, 1120, 250, 42
 _INK, _QUIET, _LINE, _KNOW, _LONG, _BACK = "#16191d", "#59626c", "#e1e3de", "#1f6fb2", "#c2410c", "#fcfcfa"
 
 
-def write_preview(board: Board, names: Mapping[str, ModelName], kept: Mapping[str, Kept], path: Path) -> None:
+def write_preview(board: Board, names: Names, kept: Mapping[str, Kept], path: Path) -> None:
     """Write the picture as PNG."""
     import vl_convert
 
     path.write_bytes(vl_convert.svg_to_png(preview(board, names, kept)))
 
 
-def preview(board: Board, names: Mapping[str, ModelName], kept: Mapping[str, Kept]) -> str:
+def preview(board: Board, names: Names, kept: Mapping[str, Kept]) -> str:
     """The picture as SVG."""
     smaller = [kept[entry.key] for entry in board.entries if entry.smaller]
     known = sorted((one for one in smaller if one.long), key=_long, reverse=True)
@@ -49,8 +49,8 @@ def _title(title: str, smaller: Sequence[Kept]) -> Iterator[str]:
     lines = [title]
     if found:
         lines = [
-            f"The median smaller model keeps {100 * found.easy:.0f}% of its base's knowledge",
-            f"and short reasoning, and {100 * found.long:.0f}% of its long reasoning.",
+            f"The median smaller model keeps {100 * found.easy:.0f}% of its base's",
+            f"{found.kinds}, and {100 * found.long:.0f}% of its long reasoning.",
         ]
         yield _text(60, 70, title, 24, _QUIET)
     for number, line in enumerate(lines):
@@ -69,9 +69,9 @@ def _x(share: float) -> float:
     return round(_LEFT + (_RIGHT - _LEFT) * min(share, 1.05), 1)
 
 
-def _row(number: int, kept: Kept, names: Mapping[str, ModelName]) -> Iterator[str]:
+def _row(number: int, kept: Kept, names: Names) -> Iterator[str]:
     y = _TOP + _STEP * number
-    name = f"{short_base(kept.entry.base)} {names[kept.entry.key]}"
+    name = names.full(kept.entry)
     yield _text(60, y + 7, name if len(name) <= 34 else f"{name[:33]}…", 20, _INK)
     if kept.long is None:
         return

@@ -10,12 +10,11 @@ from lm_eval_ext.analysis.board import Board
 from lm_eval_ext.analysis.entries import UNLIMITED, VOTES, Entry, Scored
 from lm_eval_ext.analysis.kept import Kept
 from lm_eval_ext.runs.run import TaskResult
-from lm_eval_ext.site.names import ModelName, slug
+from lm_eval_ext.site.names import ModelName, Names, slug, unique
 
 LEVELS = 9  # shades
 MOST_ROWS = 150
 RIBBON = 100  # questions from which on cells have no gaps
-DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_"
 
 
 class Cells(NamedTuple):
@@ -24,10 +23,10 @@ class Cells(NamedTuple):
     Attributes:
         entry, name, run, task: the model, its name, and the run and task of the scores.
         paths: a shade's number and the SVG path of its cells.
-        right: for each question in the benchmark's order, a digit: right samples of `of`.
-        of: samples of a question, at most 63.
-        total: mean number of right questions; None without samples.
-        partial: number of questions, if the run has only a part of them.
+        right: for each question in the benchmark's order, the number of right samples of `of`, separated by commas.
+        of: samples of a question.
+        total: mean number of right questions; None if it has no cells.
+        why: why it has none.
     """
 
     entry: Entry
@@ -38,7 +37,7 @@ class Cells(NamedTuple):
     right: str
     of: int
     total: float | None
-    partial: int | None
+    why: str = ""
 
 
 class Finding(NamedTuple):
@@ -55,7 +54,7 @@ class HeatMap(NamedTuple):
 
     Attributes:
         benchmark, place, path: what it is of, and its file.
-        questions: number of questions.
+        questions, set: number of questions, and their hash.
         order: indices of the questions, the easiest first.
         shares: mean accuracy of each over all models, in that order.
         groups: rows by base.
@@ -68,6 +67,7 @@ class HeatMap(NamedTuple):
     place: int
     path: str
     questions: int
+    set: str
     order: Sequence[int]
     shares: Sequence[float]
     groups: Sequence[tuple[str, Sequence[Cells]]]
@@ -81,7 +81,7 @@ class HeatMap(NamedTuple):
         return "no limit" if self.place == UNLIMITED else f"{self.place:,} tokens"
 
 
-def heat_maps(board: Board, names: Mapping[str, ModelName], kept: Mapping[str, Kept]) -> list[HeatMap]:
+def heat_maps(board: Board, names: Names, kept: Mapping[str, Kept]) -> list[HeatMap]:
     """One for each benchmark and budget with scores of single questions; the first is the one to begin with."""
     found = [
         _heat_map(board, names, kept, name, place)
@@ -89,7 +89,9 @@ def heat_maps(board: Board, names: Mapping[str, ModelName], kept: Mapping[str, K
         for place in sorted(_places(board, name), key=lambda at: -at if at < UNLIMITED else 1)
     ]
     maps = [one for one in found if one is not None]
-    return [maps[0]._replace(path="questions.html"), *maps[1:]] if maps else []
+    paths = unique([one.path for one in maps])
+    renamed = [one._replace(path=path) for one, path in zip(maps, paths, strict=True)]
+    return [renamed[0]._replace(path="questions.html"), *renamed[1:]] if maps else []
 
 
 def _places(board: Board, benchmark: str) -> set[int]:
@@ -97,9 +99,7 @@ def _places(board: Board, benchmark: str) -> set[int]:
     return {at for at in places if at < VOTES}
 
 
-def _heat_map(
-    board: Board, names: Mapping[str, ModelName], kept: Mapping[str, Kept], benchmark: str, place: int
-) -> HeatMap | None:
+def _heat_map(board: Board, names: Names, kept: Mapping[str, Kept], benchmark: str, place: int) -> HeatMap | None:
     results = {e: one for e in board.entries if (one := e.results.get(benchmark, {}).get(place))}
     counted = Counter(_set(one.task) for one in results.values() if _usable(board, one.task))
     if not counted:
@@ -111,12 +111,20 @@ def _heat_map(
     order = sorted(range(count), key=lambda index: (-shares[index], index))
     shown = _chosen(board, list(results))
     groups = [
-        (base, [_cells(e, names[e.key], results[e], e in whole, order) for e in entries if e in results and e in shown])
+        (
+            base,
+            [
+                _cells(board, e, names[e.key], results[e], e in whole, order)
+                for e in entries
+                if e in results and e in shown
+            ],
+        )
         for base, entries in board.bases.items()
     ]
     task = next(iter(whole.values())).task
+    path = f"questions-{slug(benchmark)}-{'all' if place == UNLIMITED else place}.html"
     return HeatMap(
-        benchmark, place, f"questions-{slug(benchmark)}-{'all' if place == UNLIMITED else place}.html", count, order,
+        benchmark, place, path, count, questions[0], order,
         [shares[index] for index in order], [(base, rows) for base, rows in groups if rows],
         task.gated or board.catalogue.is_gated(benchmark, task.dataset), len(results) - len(shown),
         _finding(board, names, kept, whole),
@@ -137,15 +145,21 @@ def _chosen(board: Board, entries: Sequence[Entry]) -> set[Entry]:
     return set(first[:MOST_ROWS])
 
 
-def _cells(entry: Entry, name: ModelName, one: Scored, whole: bool, order: Sequence[int]) -> Cells:
+def _cells(board: Board, entry: Entry, name: ModelName, one: Scored, whole: bool, order: Sequence[int]) -> Cells:
     task, run = one.task, one.run
     task_name = next(key for key, value in run.tasks.items() if value is task)
     if not whole:
-        partial = len(task.scores) if task.scores and task.partial else None
-        return Cells(entry, name, run.id, task_name, (), "", 0, None, partial)
-    of = min(task.repeats, len(DIGITS) - 1)
-    right = "".join(DIGITS[round(score * of)] for score in task.scores)
-    return Cells(entry, name, run.id, task_name, _paths(task.scores, order), right, of, sum(task.scores), None)
+        return Cells(entry, name, run.id, task_name, (), "", 0, None, _why_not(board, task))
+    right = ",".join(str(round(score * task.repeats)) for score in task.scores)
+    return Cells(entry, name, run.id, task_name, _paths(task.scores, order), right, task.repeats, sum(task.scores))
+
+
+def _why_not(board: Board, task: TaskResult) -> str:
+    if not task.scores or not task.question_set:
+        return "no samples"
+    if task.partial:
+        return f"of {len(task.scores)}"
+    return "older grader" if board.outdated(task) else "other questions"
 
 
 def _paths(scores: Sequence[float], order: Sequence[int]) -> list[tuple[int, str]]:
@@ -165,20 +179,27 @@ def _level(score: float) -> int:
     return min(LEVELS - 2, max(1, round(score * (LEVELS - 1))))
 
 
-def _finding(
-    board: Board, names: Mapping[str, ModelName], kept: Mapping[str, Kept], whole: Mapping[Entry, Scored]
-) -> Finding | None:
-    """For the first base with one: its first model, by layers off, that keeps less than half of long reasoning."""
+def _finding(board: Board, names: Names, kept: Mapping[str, Kept], whole: Mapping[Entry, Scored]) -> Finding | None:
+    """For the first base with one: of its models that keep less than half of long reasoning, one with the fewest layers
+    off, and of those the best.
+    """
     for base, entries in board.bases.items():
-        dense = next((entry for entry in entries if entry.dense and entry in whole), None)
-        broken = next((entry for entry in entries if entry in whole and _keeps_less_than_half(kept[entry.key])), None)
-        if dense and broken:
+        broken = min(
+            (entry for entry in entries if entry in whole and _keeps_less_than_half(kept[entry.key])),
+            key=lambda entry: (len(entry.latest.dropped), -_left(kept[entry.key])), default=None,
+        )  # fmt: skip
+        dense = board.dense(broken) if broken else None
+        if broken and dense and dense in whole:
             pairs = list(zip(whole[dense].task.scores, whole[broken].task.scores, strict=True))
             mostly = [(before, after) for before, after in pairs if before >= 0.5]
             if mostly:
                 never = sum(after == 0 for _, after in mostly)
                 return Finding(base, names[broken.key], len(mostly), never)
     return None
+
+
+def _left(kept: Kept) -> float:
+    return kept.long.interval.estimate if kept.long else 0.0
 
 
 def _keeps_less_than_half(kept: Kept) -> bool:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from lm_eval_ext.analysis.board import Board
 from lm_eval_ext.paths import LEADERBOARD
-from lm_eval_ext.site import figures, names
+from lm_eval_ext.site import figures
 from lm_eval_ext.site.marks import Mark
+from lm_eval_ext.site.names import Names, layers, tone
 from lm_eval_ext.statistics.intervals import Interval
 
 if TYPE_CHECKING:
@@ -36,10 +37,11 @@ class Renderer:
     Args:
         out: the folder.
         board: all models.
+        names: of bases and models.
         values: what every page can use.
     """
 
-    def __init__(self, out: Path, board: Board, **values: object) -> None:
+    def __init__(self, out: Path, board: Board, names: Names, **values: object) -> None:
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
         self.out = out
@@ -47,7 +49,7 @@ class Renderer:
             loader=FileSystemLoader(LEADERBOARD / "templates"), autoescape=True, undefined=StrictUndefined,
             trim_blocks=True, lstrip_blocks=True,
         )  # fmt: skip
-        environment.filters |= _FILTERS
+        environment.filters |= {**_FILTERS, "called": names.base, "full_name": names.full}
         environment.globals |= {
             "board": board, "catalogue": board.catalogue, "title": board.title, "navigation": NAVIGATION, **values
         }  # fmt: skip
@@ -119,9 +121,8 @@ _FILTERS = {
     "percent": percent,
     "count": count,
     "span": span,
-    "layers": names.layers,
-    "short_base": names.short_base,
-    "tone": names.tone,
+    "layers": layers,
+    "tone": tone,
     "whole_percent": lambda value: "" if value is None else f"{100 * value:.0f}%",
     "whole_span": lambda interval: f"{percent(interval.low, 0)}–{percent(interval.high, 0)}",
     "blank": lambda value: "" if value is None else value,

@@ -12,13 +12,15 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+import lm_eval_ext
 from lm_eval_ext.analysis.board import Board
 from lm_eval_ext.paths import LEADERBOARD
 from lm_eval_ext.runs.load import SITE_MARK, Source
+from lm_eval_ext.runs.publish import is_gated
 from lm_eval_ext.runs.run import Run
-from lm_eval_ext.runs.samples import Sample
+from lm_eval_ext.runs.samples import Sample, without_texts
 from lm_eval_ext.site.found import FoundByBudget, found_by_budget
-from lm_eval_ext.site.names import ModelName
+from lm_eval_ext.site.names import Names
 from lm_eval_ext.site.rendering import Renderer
 from lm_eval_ext.site.run_page import FromSamples, Lengths, lengths_of, run_page
 from lm_eval_ext.site.traces import TraceGroup, groups_of, write_traces
@@ -28,9 +30,10 @@ _OF_SAMPLES = "samples.json"
 
 @dataclass(frozen=True)
 class Earlier:
-    """A site built before: its folder, and what its files were made from, by run."""
+    """A site built before: its folder, the code of this build, and what its files were made from, by run."""
 
     folder: Path
+    code: str
     stamps: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @classmethod
@@ -39,9 +42,9 @@ class Earlier:
         try:
             content = json.loads((folder / SITE_MARK).read_text("utf-8"))
         except (OSError, ValueError):
-            return cls(folder)
+            return cls(folder, code_hash())
         stamps = content.get("runs") if isinstance(content, dict) else None
-        return cls(folder, stamps if isinstance(stamps, dict) else {})
+        return cls(folder, code_hash(), stamps if isinstance(stamps, dict) else {})
 
     def has(self, run: str, kind: str, stamp: str) -> bool:
         """Whether its files of this kind were made from the same."""
@@ -49,12 +52,14 @@ class Earlier:
 
 
 def write_run(
-    source: Source, out: Path, renderer: Renderer, board: Board, names: Mapping[str, ModelName], earlier: Earlier
+    source: Source, out: Path, renderer: Renderer, board: Board, names: Names, earlier: Earlier
 ) -> tuple[dict[str, str], FromSamples]:
     """Write a run's files; returns what they were made from, and what its samples say."""
     run, folder = source.run, out / "runs" / source.run.id
     folder.mkdir(parents=True)
-    stamps = {"samples": _samples_stamp(run), "page": _page_stamp(run, board, names)}
+    stamps = {
+        "samples": _samples_stamp(source, earlier.code), "page": _page_stamp(run, board, names, earlier.code)
+    }  # fmt: skip
     before = earlier.folder / "runs" / run.id
     of_samples = _linked(before, folder) if earlier.has(run.id, "samples", stamps["samples"]) else None
     if of_samples is None:
@@ -68,26 +73,39 @@ def write_run(
     return stamps, of_samples
 
 
-@cache
-def _code() -> str:
-    """A hash of everything but the runs that pages are made from."""
-    files = [*Path(__file__).parent.glob("*.py"), *LEADERBOARD.glob("templates/*"), *LEADERBOARD.glob("assets/*")]
-    content = b"".join(file.read_bytes() for file in sorted(files))
+def code_hash() -> str:
+    """A hash of all code, templates and assets that pages are made by."""
+    package = Path(lm_eval_ext.__file__).parent
+    files = [*package.rglob("*.py"), *package.rglob("*.yaml"), *LEADERBOARD.glob("[ta]*/*")]
+    content = b"".join(file.read_bytes() for file in sorted(set(files)))
     return hashlib.sha256(content).hexdigest()
 
 
-def _samples_stamp(run: Run) -> str:
-    made_from = [_code(), run.samples, {name: (task.budget, task.votes) for name, task in run.tasks.items()}]
-    return _hash(made_from)
+def _samples_stamp(source: Source, code: str) -> str:
+    run = source.run
+    tasks = {
+        name: (task.budget, task.votes, task.partial, task.question_set, is_gated(source, name))
+        for name, task in run.tasks.items()
+    }
+    return _hash([code, run.samples, tasks])
 
 
-def _page_stamp(run: Run, board: Board, names: Mapping[str, ModelName]) -> str:
+def _page_stamp(run: Run, board: Board, names: Names, code: str) -> str:
     entry = board.entry_of[run.id]
     dense = board.dense(entry)
     related = [*entry.runs, *(dense.runs if dense else ())]
     outdated = [name for name, task in run.tasks.items() if board.outdated(task)]
     catalogue = board.catalogue.model_dump_json()
-    return _hash([_code(), catalogue, names[entry.key], outdated, [_run_hash(one) for one in (run, *related)]])
+    return _hash(
+        [
+            code,
+            catalogue,
+            names.base(entry.base),
+            names[entry.key],
+            outdated,
+            [_run_hash(one) for one in (run, *related)],
+        ]
+    )
 
 
 @cache
@@ -132,18 +150,33 @@ def _written(source: Source, folder: Path) -> FromSamples:
     found: list[FoundByBudget] = []
     lengths: dict[str, Lengths] = {}
     files: dict[str, int] = {}
+    ids: dict[str, tuple[int, ...]] = {}
     groups = groups_of(run.tasks, sorted(run.samples))
     for group in groups:
-        rows = {name: source.samples(name) for name in group.tasks}
+        rows = {name: _shown(source, name) for name in group.tasks}
         files[group.name] = write_traces(source, group, rows, folder / "traces")
         lengths |= _lengths(group, rows)
+        ids |= {name: found_ids for name in group.tasks if (found_ids := _unusual_ids(rows[name]))}
         if (one := found_by_budget(group, run.tasks, rows)) is not None:
             found.append(one)
     made = FromSamples(
-        files=files, tasks={group.name: tuple(group.tasks) for group in groups}, found=tuple(found), lengths=lengths
-    )
+        files=files, tasks={group.name: tuple(group.tasks) for group in groups}, found=tuple(found), lengths=lengths,
+        ids=ids,
+    )  # fmt: skip
     (folder / _OF_SAMPLES).write_text(made.model_dump_json() + "\n", encoding="utf-8")
     return made
+
+
+def _unusual_ids(rows: Sequence[Sample]) -> tuple[int, ...]:
+    """Ids of the questions, if they are not simply 0, 1, 2, ..."""
+    found = tuple(row.id for row in rows)
+    return () if found == tuple(range(len(rows))) else found
+
+
+def _shown(source: Source, task: str) -> list[Sample]:
+    """The samples of a task; of a gated one without texts, whatever the published file holds."""
+    samples = source.samples(task)
+    return [without_texts(sample) for sample in samples] if is_gated(source, task) else samples
 
 
 def _lengths(group: TraceGroup, rows: Mapping[str, Sequence[Sample]]) -> dict[str, Lengths]:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
 from lm_eval_ext.analysis.board import Board
 from lm_eval_ext.analysis.comparison import Difference, difference, kept, repeated_interval
-from lm_eval_ext.analysis.entries import Entry, Scored, comparable, place
+from lm_eval_ext.analysis.entries import UNLIMITED, Entry, Scored, comparable, place
+from lm_eval_ext.analysis.kept import kept_of
 from lm_eval_ext.analysis.parts import parts_of, place_of
 from lm_eval_ext.grading.metrics import score_named
 from lm_eval_ext.runs.run import Run, TaskResult
 from lm_eval_ext.runs.samples import Sample
 from lm_eval_ext.site.found import FoundByBudget
-from lm_eval_ext.site.names import ModelName, measure
+from lm_eval_ext.site.names import Names, measure
 from lm_eval_ext.statistics.intervals import Interval
 
 GRID_COLUMNS = 100
@@ -39,6 +40,7 @@ class FromSamples(BaseModel):
         tasks: the tasks of each group.
         found: what became of right answers.
         lengths: by task.
+        ids: of a task's questions, in their order, if they are not 0, 1, 2, ...
     """
 
     model_config = ConfigDict(frozen=True)
@@ -47,6 +49,7 @@ class FromSamples(BaseModel):
     tasks: dict[str, tuple[str, ...]] = {}
     found: tuple[FoundByBudget, ...] = ()
     lengths: dict[str, Lengths] = {}
+    ids: dict[str, tuple[int, ...]] = {}
 
 
 def lengths_of(rows: Sequence[Sample]) -> Lengths | None:
@@ -61,7 +64,7 @@ def lengths_of(rows: Sequence[Sample]) -> Lengths | None:
     return Lengths(widest=widest, counts=tuple(counts))
 
 
-def run_page(board: Board, run: Run, names: Mapping[str, ModelName]) -> dict[str, object]:
+def run_page(board: Board, run: Run, names: Names) -> dict[str, object]:
     """Everything shown on the page of one run, but its samples."""
     entry = board.entry_of[run.id]
     dense = board.dense(entry)
@@ -70,13 +73,17 @@ def run_page(board: Board, run: Run, names: Mapping[str, ModelName]) -> dict[str
     return {
         "run": run,
         "name": names[entry.key],
+        "key": entry.key,
+        "kept": kept_of(board, entry),
+        "longest": _longest(run),
+        "shares": [name for name in metrics if (one := score_named(name)) and one.unit == "share"],
         "others": [one for one in entry.runs if one is not run],
         "metrics": {name: measure(name) for name in metrics},
         "intervals": {name: Scored(task, run).interval for name, task in run.tasks.items()},
         "outdated": [name for name, task in run.tasks.items() if board.outdated(task)],
         "repeated": {name: repeated_interval(task) for name, task in run.tasks.items()},
         "against": dict(_against(run, other)) if other else {},
-        "base_run": other.latest.id if other else None,
+        "base_run": other.key if other else None,
         "grids": list(_grids(run)),
         "parts_of_tasks": _parts_of_tasks(run),
     }
@@ -98,6 +105,15 @@ def _parts_of_tasks(run: Run) -> list[PartTable]:
     return tables
 
 
+def _longest(run: Run) -> set[str]:
+    """For each benchmark, the task with the largest budget, whose thinking is the whole trace."""
+    found: dict[str, str] = {}
+    for name, task in sorted(run.tasks.items(), key=lambda pair: pair[1].budget or UNLIMITED):
+        if not task.votes:
+            found[task.benchmark] = name
+    return set(found.values())
+
+
 def _is_shown(metric: str) -> bool:
     score = score_named(metric)
     return metric != "acc" and (score is None or score.shown)
@@ -113,7 +129,7 @@ class Against(NamedTuple):
 def _against(run: Run, dense: Entry) -> Iterator[tuple[str, Against]]:
     for name, task in run.tasks.items():
         whole = dense.results.get(task.benchmark, {}).get(place(task))
-        if whole and comparable(task, whole.task):
+        if whole and comparable(Scored(task, run), whole):
             yield name, Against(difference(task, whole.task), kept(task, whole.task))
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from lm_eval_ext.analysis.found_lost import cuts_of_one_trace
 from lm_eval_ext.runs.load import Source
 from lm_eval_ext.runs.run import TaskResult
-from lm_eval_ext.runs.samples import Sample
+from lm_eval_ext.runs.samples import Sample, question_set
 from lm_eval_ext.thinking_formats import thinking_of
 
 QUESTIONS = 25  # per file
@@ -22,7 +22,7 @@ LONGEST = 20_000  # characters shown of a text; the run's samples file has all o
 _HEAD, _TAIL, _BEFORE, _AFTER = 6_000, 3_000, 1_500, 500
 _MEASURES = ("forced", "looped", "thinking_tokens")
 
-Parts = list[tuple[int, str]]  # pieces of a text with the places where they start
+Parts = list[tuple[int, str]]  # pieces of a text with the places where they start, in UTF-16 code units
 
 
 class TraceGroup(NamedTuple):
@@ -59,6 +59,7 @@ def write_traces(source: Source, group: TraceGroup, rows: Mapping[str, Sequence[
     for number, part in enumerate(parts):
         content = {
             "key": f"{source.run.id}/{group.name}/{number}",
+            "set": question_set(max((rows[name] for name in group.tasks), key=len)),
             "tasks": [[name, source.run.tasks[name].budget] for name in group.tasks],
             "questions": [_question(some) for some in part],
         }
@@ -68,9 +69,9 @@ def write_traces(source: Source, group: TraceGroup, rows: Mapping[str, Sequence[
 
 
 def _together(rows: Sequence[Sequence[Sample]]) -> Iterator[list[Sample | None]]:
-    """For each question, its samples in each task; None where a task lacks it."""
+    """For each question, its samples in each task; None where a task lacks it. In the order of the longest task."""
     by_id = [{row.id: row for row in some} for some in rows]
-    for name in dict.fromkeys(row.id for some in rows for row in some):
+    for name in dict.fromkeys(row.id for some in sorted(rows, key=len, reverse=True) for row in some):
         yield [some.get(name) for some in by_id]
 
 
@@ -105,7 +106,7 @@ def _trace(outputs: Sequence[tuple[str, str | None, str]]) -> dict[str, object]:
     return {
         "thinking": pieces(thoughts[-1], ends),
         "cuts": [
-            [grade, answer, end, pieces(text[end:], ())]
+            [grade, answer, _units(text[:end]), pieces(text[end:], ())]
             for (grade, answer, text), end in zip(outputs, ends, strict=True)
         ],
     }
@@ -148,4 +149,13 @@ def pieces(text: str, cuts: Sequence[int]) -> Parts:
             found[-1][1] = max(found[-1][1], end)
         else:
             found.append([start, end])
-    return [(start, text[start:end]) for start, end in found]
+    return [(_units(text[:start]), text[start:end]) for start, end in found]
+
+
+def _units(text: str) -> int:
+    """Length in UTF-16 code units, in which JavaScript counts.
+
+    >>> _units("a\N{GRINNING FACE}")
+    3
+    """
+    return len(text) if text.isascii() else len(text.encode("utf-16-le", "surrogatepass")) // 2

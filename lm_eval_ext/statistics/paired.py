@@ -65,7 +65,8 @@ def ratio_interval(
         confidence: level of the interval.
 
     Returns:
-        None if `base` is not significantly above chance, which makes the ratio meaningless.
+        The ratio, 0 for scores below chance; None if `base` is not significantly above chance, which makes the ratio
+        meaningless.
 
     Raises:
         ValueError: no scores, one outside 0 to 1, or not the same number of both.
@@ -79,13 +80,13 @@ def ratio_interval(
     if other.low <= chance:
         return None
     low, high = ratio_bounds(_arrays(one), _arrays(other), correlation(first, second), chance)
-    return Interval((one.estimate - chance) / (other.estimate - chance), float(low), float(high))
+    return Interval(max(0.0, (one.estimate - chance) / (other.estimate - chance)), float(low), float(high))
 
 
 def ratio_bounds(one: Bounded, other: Bounded, correlated: Floats, chance: float = 0.0) -> tuple[Floats, Floats]:
     """Both ends of the interval of `one` over `other` above chance, each given as means with their ends, of any shape.
 
-    NaN where the lower end of `other` is not above chance.
+    Below chance, nothing is left: both ends are at least 0. NaN where the lower end of `other` is not above chance.
     """
     mean, low, high = (value - chance for value in one)
     base, base_low, base_high = (value - chance for value in other)
@@ -93,7 +94,8 @@ def ratio_bounds(one: Bounded, other: Bounded, correlated: Floats, chance: float
         least = _lower_ratio(mean, mean - low, base, base_high - base, correlated)
         most = _upper_ratio(mean, high - mean, base, base - base_low, correlated)
     measurable = base_low > 0
-    return np.where(measurable, np.where(low > 0, least, 0.0), np.nan), np.where(measurable, most, np.nan)
+    least = np.where(low > 0, least, 0.0)
+    return np.where(measurable, least, np.nan), np.where(measurable, np.where(high > 0, most, 0.0), np.nan)
 
 
 def _lower_ratio(mean: Floats, down: Floats, base: Floats, base_up: Floats, correlated: Floats) -> Floats:
