@@ -47,7 +47,7 @@ test-ray: setup
 test-browser: setup
 	command -v chromium >/dev/null || (apt-get update -qq && apt-get install -qq -y chromium)
 	$(PY) -m pip install --quiet --editable '.[browser]'
-	$(PY) -m pytest tests/test_browser.py
+	$(PY) -m pytest tests/test_browser.py tests/test_browser_table.py
 
 $(VENV)-vllm/installed: pyproject.toml
 	python3 -m venv $(VENV)-vllm

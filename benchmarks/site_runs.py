@@ -20,7 +20,8 @@ from typing import NamedTuple
 from lm_eval_ext.runs.catalogue import read_catalogue
 from lm_eval_ext.runs.load import read_source
 from lm_eval_ext.runs.publish import publish
-from lm_eval_ext.runs.run import Tier, write_run
+from lm_eval_ext.runs.run import Tier
+from lm_eval_ext.runs.run_file import write_run
 from lm_eval_ext.testbed.lm_eval_output import write_output
 
 BASES = {"Qwen3-8B": 0.72, "Llama-like-8B": 0.48, "Small-1.5B": 0.3, "Qwen-like-4B": 0.6, "Mistral-like-7B": 0.42}

@@ -15,6 +15,8 @@ from tests.contexts import context_of
 from tests.standins import write_standins
 from tests.tokenizers import TEMPLATE, byte_tokenizer
 
+pytest_plugins = ["tests.browsing"]  # the fixtures of the tests in a browser
+
 # Speed is judged by the benchmarks; a test that is slow on a busy machine is right all the same.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")

@@ -6,14 +6,9 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import itertools
 import json
 import re
-import shutil
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,69 +16,19 @@ import pytest
 
 from lm_eval_ext.api_results import build_site, compare
 from lm_eval_ext.site.rendering import NAVIGATION
-from lm_eval_ext.testbed.lm_eval_output import write_board, write_output
-from tests.shared import ROOT
+from lm_eval_ext.testbed.lm_eval_output import write_output
+from tests.browsing import CAN_BROWSE, WHY_NOT, address
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Page
 
-CHROMIUM = shutil.which("chromium")
-if CHROMIUM is None or importlib.util.find_spec("playwright") is None:
-    pytest.skip("needs Chromium and the extra `browser` (make test-browser)", allow_module_level=True)
+if not CAN_BROWSE:
+    pytest.skip(WHY_NOT, allow_module_level=True)
+
 
 PAGES = (*(path for path, _ in NAVIGATION), "run")
 HOSTILE = "</script><script>window.bad=1</script><img src=x onerror='window.bad=1'>\"'javascript:window.bad=1"
 SIZES = [(1440, "light"), (768, "dark"), (360, "light"), (360, "dark")]
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("site")
-    return build_site([write_board(folder / "results")], folder / "out").parent
-
-
-@pytest.fixture(scope="module")
-def sixty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A site of sixty models."""
-    folder = tmp_path_factory.mktemp("sixty")
-    command = [sys.executable, "-m", "benchmarks.site_runs", str(folder / "results"), "--runs", "60"]
-    subprocess.run(command, cwd=ROOT, check=True)
-    return build_site([folder / "results"], folder / "out").parent
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        # As root, as in a container, Chromium has no sandbox; the rest keeps it from the network.
-        quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=quiet)
-        yield started
-        started.close()
-
-
-@pytest.fixture
-def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
-    """A page that must neither complain nor ask the network for anything."""
-    given = {"viewport": {"width": 1440, "height": 900}, **getattr(request, "param", {})}
-    context = browser.new_context(**given)
-    opened = context.new_page()
-    complaints: list[str] = []
-    opened.on("console", lambda said: complaints.append(said.text))
-    opened.on("pageerror", lambda error: complaints.append(str(error)))
-    opened.on(
-        "request",
-        lambda asked: complaints.append(asked.url) if not asked.url.startswith(("file:", "data:", "blob:")) else None,
-    )
-    yield opened
-    context.close()
-    assert complaints == []
-
-
-def address(site: Path, name: str) -> str:
-    path = next(site.glob("runs/*shortgpt-2*/index.html")) if name == "run" else site / name
-    return path.as_uri()
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -120,75 +65,6 @@ def test_without_javascript_all_numbers_and_charts_are_there(page: Page, site: P
     assert page.locator(".hr svg.cells").count() == 5
     page.goto(address(site, "run"))
     assert page.locator(".grid svg").count() == 9 and "Difference to the base" in page.inner_text("main")
-
-
-def first_models(page: Page) -> list[str]:
-    return [row.inner_text().strip("▾▸ \n") for row in page.locator("#overview tbody th:visible").all()]
-
-
-def header(page: Page, name: str) -> Any:
-    return page.locator(f"#overview thead th[data-column={name}]")
-
-
-def test_the_table_is_sorted_by_mouse_and_keyboard_and_keeps_it_in_the_address(page: Page, sixty: Path) -> None:
-    page.goto(address(sixty, "index.html"))
-    assert page.inner_text("#count") == "60 of 60 rows"
-    accuracy = header(page, "accuracy")
-    accuracy.locator("button").click()
-    assert accuracy.get_attribute("aria-sort") == "descending"
-    page.click("#fold")  # no longer by base
-    values = [float(cell.inner_text().split()[0]) for cell in page.locator("#overview tbody td.acc b").all()]
-    assert values == sorted(values, reverse=True)
-    header(page, "rank").locator("button").focus()
-    page.keyboard.press("Enter")
-    assert header(page, "rank").get_attribute("aria-sort") == "ascending" and "sort=rank-ascending" in page.url
-    first = first_models(page)
-    again = page.url
-    page.goto("about:blank")
-    page.goto(again)
-    assert first_models(page) == first
-
-
-def test_rows_are_filtered_folded_and_columns_chosen(page: Page, sixty: Path) -> None:
-    page.goto(address(sixty, "index.html"))
-    page.select_option("select[name=method]", "reverse")
-    assert page.inner_text("#count") == "5 of 60 rows"
-    page.fill("input[name=q]", "qwen3-8b")
-    assert page.inner_text("#count") == "1 of 60 rows" and "q=qwen3-8b" in page.url
-    page.reload()
-    assert page.inner_text("#count") == "1 of 60 rows"
-    page.fill("input[name=q]", "")
-    page.select_option("select[name=method]", "")
-    for name, value, count in (("kind", "quantized", 10), ("off", "2", 15), ("base", "Lab/Small-1.5B", 12)):
-        page.select_option(f"select[name={name}]", value)
-        assert page.inner_text("#count") == f"{count} of 60 rows", name
-        page.select_option(f"select[name={name}]", "")
-    page.locator("button.folds").first.click()
-    assert page.locator("#overview tbody tr:visible").count() == 60 - 11 and "folded=" in page.url
-    folded = page.locator("#overview tr.base").first
-    assert re.fullmatch(r"\d+–\d+", folded.locator("td.long span").inner_text())
-    assert folded.locator("td.long rect").count() == 11
-    page.locator("#columns summary").click()
-    page.locator("#columns label", has_text="Bits").click()
-    assert not header(page, "bits").is_visible() and "without=bits" in page.url
-    page.reload()
-    assert not header(page, "bits").is_visible() and page.locator("#overview tbody tr:visible").count() == 60 - 11
-
-
-@pytest.mark.parametrize("page", [{"viewport": {"width": 360, "height": 800}}], indirect=True)
-def test_on_a_phone_the_table_is_cards(page: Page, sixty: Path) -> None:
-    page.goto(address(sixty, "index.html"))
-    assert not page.locator("#overview").is_visible() and page.locator(".card:visible").count() == 60
-    first = page.locator(".card:has(.t2)").first
-    box = first.bounding_box()
-    assert box and box["width"] <= 360 and "long reasoning kept" in first.inner_text()
-    kept = [int(one.inner_text().rstrip("%")) for one in page.locator(".card .t2 b").all()]
-    assert len(kept) == 55 and kept == sorted(kept, reverse=True)
-    page.select_option("select[name=sort]", "tokens")
-    tokens = [int(text.split("\n")[-1].replace(",", "")) for text in page.locator(".card").all_inner_texts()]
-    assert tokens == sorted(tokens, reverse=True) and "sort=tokens-descending" in page.url
-    page.select_option("select[name=kind]", "quantized")
-    assert page.locator(".card:visible").count() == 10
 
 
 def test_models_are_chosen_and_points_say_what_they_are(page: Page, sixty: Path) -> None:

@@ -46,7 +46,8 @@ def test_the_wheel_holds_the_registry_and_no_python_in_it(built: Path) -> None:
     assert "lm_eval_ext/leaderboard/site.yaml" in names and "lm_eval_ext/leaderboard/templates/index.html" in names
     folders = ("tasks/", "pruned_models/", "leaderboard/")
     in_registry = [name for name in names if name.startswith(tuple(f"lm_eval_ext/{folder}" for folder in folders))]
-    assert not [name for name in in_registry if name.endswith(".py") or "/results/" in name]
+    assert not [name for name in in_registry if name.endswith(".py") or "leaderboard/results/" in name]
+    assert "lm_eval_ext/leaderboard/skeleton/results/gitkeep" in names
     assert not [name for name in names if name.startswith(("tests/", *folders))]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lm_eval_ext.grading import GRADER_VERSION
-from lm_eval_ext.runs.run import read_run
+from lm_eval_ext.runs.run_file import read_run
 from lm_eval_ext.testbed.lm_eval_output import scores, write_output
 from tests.published import add, edit, edit_samples, only_run, said
 from tests.test_plugin import LM_EVAL, run

@@ -14,7 +14,7 @@ import pytest
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.runs.catalogue import read_catalogue
 from lm_eval_ext.runs.load import read_source
-from lm_eval_ext.runs.run import read_json
+from lm_eval_ext.runs.run_file import read_json
 from lm_eval_ext.runs.submission import submission
 from lm_eval_ext.runs.task_results import AccuracyKey, task_rows
 from lm_eval_ext.testbed.lm_eval_output import write_output

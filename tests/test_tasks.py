@@ -17,6 +17,7 @@ from lm_eval_ext.choices import LETTERS, shuffled
 from lm_eval_ext.cli import app
 from lm_eval_ext.errors import TaskError
 from lm_eval_ext.paths import TASKS
+from lm_eval_ext.runs.run import variant_of
 from lm_eval_ext.testbed.problems import sums
 
 FILES = sorted(TASKS.rglob("*.yaml"))
@@ -76,7 +77,7 @@ def test_every_task_loads(manager: TaskManager, original_hub: Path, monkeypatch:
         assert str(task.doc_to_target(doc))
         kwargs = task.config.generation_kwargs
         assert "thinking_token_budget" in kwargs, "without it the request would not be ours"
-        budget = int(name.rpartition("_b")[2]) if "_b" in name else None
+        _, budget, _ = variant_of(name)
         assert kwargs["thinking_token_budget"] == budget or budget is None
         votes = int(name.rpartition("_maj")[2]) if "_maj" in name else None
         assert task.config.repeats == votes or votes is None

@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lm_eval_ext.errors import ResultsError, TTSError
-from lm_eval_ext.runs.run import first_fault
+from lm_eval_ext.runs.run_file import first_fault
 
 if TYPE_CHECKING:
     from lm_eval_ext.analysis.compare import Comparison

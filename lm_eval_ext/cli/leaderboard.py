@@ -14,7 +14,8 @@ from lm_eval_ext.runs.catalogue import Catalogue, read_catalogue
 from lm_eval_ext.runs.load import Source, files, read_source
 from lm_eval_ext.runs.publish import Golds, RunFinding, findings, publish, stray_files
 from lm_eval_ext.runs.regrading.outcome import TaskRegrading
-from lm_eval_ext.runs.run import RUN_FILE, TIERS, Run, write_run
+from lm_eval_ext.runs.run import TIERS, Run
+from lm_eval_ext.runs.run_file import RUN_FILE, write_run
 
 leaderboard = typer.Typer(help="Publish results and build a static leaderboard site.", no_args_is_help=True)
 Results = Annotated[list[Path], typer.Argument(help="Output folders of lm_eval, or folders of published runs.")]

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.paths import LEADERBOARD
-from lm_eval_ext.runs.run import first_fault
+from lm_eval_ext.runs.run_file import first_fault
 
 Kind = Literal["knowledge", "shallow", "long", "other"]
 

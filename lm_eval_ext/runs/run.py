@@ -6,17 +6,12 @@ characters.
 
 from __future__ import annotations
 
-import json
 import re
-from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-
-from lm_eval_ext.errors import ResultsError
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 SCHEMA_VERSION: Literal[1] = 1
-RUN_FILE = "run.json"
 TIERS = ("reported", "verified", "reproduced")
 
 _ONE_LINE = r"^[^\x00-\x1f\x7f\u2028\u2029\ufffe\uffff]*$"
@@ -252,61 +247,3 @@ def variant_of(task: str) -> tuple[str, int | None, bool]:
 def is_slug(name: str) -> bool:
     """Whether a task or run may have this name, which is also used for files and folders."""
     return re.fullmatch(_SLUG, name) is not None
-
-
-def read_run(path: Path) -> Run:
-    """Read a `run.json`.
-
-    Raises:
-        ResultsError: it is invalid; names the file, the field, its value and what is allowed.
-    """
-    content = read_json(path)
-    found = content.get("schema_version")
-    if found != SCHEMA_VERSION:
-        raise ResultsError(
-            f"{path}: schema_version={found!r}; expected {SCHEMA_VERSION} (a newer file needs a newer lm-eval-tts)"
-        )
-    return validated(content, path)
-
-
-def validated(content: dict[str, object], path: Path) -> Run:
-    """The run in a dictionary that was read from `path`.
-
-    Raises:
-        ResultsError: as `read_run`.
-    """
-    try:
-        return Run.model_validate(content)
-    except ValidationError as error:
-        raise ResultsError(f"{path}: {first_fault(error)}") from error
-
-
-def first_fault(error: ValidationError) -> str:
-    """Field, value and what is allowed, on one line."""
-    fault = error.errors()[0]
-    value = " ".join(repr(fault["input"]).split())
-    shown = value if len(value) <= 80 else f"{value[:77]}..."
-    return f"{'.'.join(map(str, fault['loc']))}={shown}: {fault['msg']}"
-
-
-def read_json(path: Path) -> dict[str, object]:
-    """Read a JSON object from a file.
-
-    Raises:
-        ResultsError: the file does not hold one.
-    """
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, RecursionError, ValueError) as error:
-        raise ResultsError(f"{path}: cannot be read as JSON ({' '.join(str(error).split())[:200]})") from error
-    if not isinstance(content, dict):
-        raise ResultsError(f"{path}: contains a {type(content).__name__}; expected a JSON object")
-    return content
-
-
-def write_run(run: Run, folder: Path) -> Path:
-    """Write `run.json` into a folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / RUN_FILE
-    path.write_text(run.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    return path

@@ -16,7 +16,8 @@ from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.runs.catalogue import Catalogue
 from lm_eval_ext.runs.redaction import public_name, scrubbed
 from lm_eval_ext.runs.repro_command import command_of, model_arguments, variation
-from lm_eval_ext.runs.run import RUN_FILE, Run, read_json, validated
+from lm_eval_ext.runs.run import Run
+from lm_eval_ext.runs.run_file import RUN_FILE, read_json, validated
 from lm_eval_ext.runs.samples import pack
 from lm_eval_ext.runs.task_results import is_gated, scored_tasks, task_result, task_rows
 from lm_eval_ext.runs.untrusted import line, mapping, number, sequence, whole

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-import lm_eval_ext
 from lm_eval_ext.analysis.board import Board
 from lm_eval_ext.paths import LEADERBOARD
 from lm_eval_ext.runs.load import SITE_MARK, Source
@@ -75,7 +74,7 @@ def write_run(
 
 def code_hash() -> str:
     """A hash of all code, templates and assets that pages are made by."""
-    package = Path(lm_eval_ext.__file__).parent
+    package = Path(__file__).parents[1]
     files = [*package.rglob("*.py"), *package.rglob("*.yaml"), *LEADERBOARD.glob("[ta]*/*")]
     content = b"".join(file.read_bytes() for file in sorted(set(files)))
     return hashlib.sha256(content).hexdigest()

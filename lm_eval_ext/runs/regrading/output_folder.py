@@ -16,7 +16,7 @@ from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.grading import GRADER_VERSION
 from lm_eval_ext.runs.regrading.outcome import TaskRegrading, why_kept
 from lm_eval_ext.runs.regrading.texts import Kept, Rules, graded_again, graded_by, rules_of
-from lm_eval_ext.runs.run import read_json
+from lm_eval_ext.runs.run_file import read_json
 from lm_eval_ext.runs.task_results import samples_file
 from lm_eval_ext.runs.task_rows import ROUNDING, flat, raw_rows
 from lm_eval_ext.runs.untrusted import mapping, number

@@ -12,7 +12,8 @@ from lm_eval_ext.runs.load import Source, samples_path
 from lm_eval_ext.runs.publish import is_gated
 from lm_eval_ext.runs.regrading.outcome import TaskRegrading, why_kept
 from lm_eval_ext.runs.regrading.texts import Graded, Kept, Rules, graded_again, rules_of
-from lm_eval_ext.runs.run import Run, Score, TaskResult, write_run
+from lm_eval_ext.runs.run import Run, Score, TaskResult
+from lm_eval_ext.runs.run_file import write_run
 from lm_eval_ext.runs.samples import Sample, pack
 from lm_eval_ext.runs.untrusted import sequence
 from lm_eval_ext.statistics.intervals import standard_error
