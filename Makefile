@@ -86,6 +86,7 @@ release-check: coverage architectures test-exporters test-browser
 	$(PY) -m benchmarks.coverage
 	$(PY) -m benchmarks.gate
 	$(PY) -m benchmarks.site_shots
+	VLLM_CPU_KVCACHE_SPACE=2 $(VENV)-vllm/bin/python -m pytest --long -m long tests/test_pruned_vllm.py
 	$(VENV)-vllm/bin/python -m benchmarks.vllm_kinds
 
 # Validates exports with Every Eval Ever, which needs Python 3.12 or later, and logs to W&B and trackio.

@@ -25,7 +25,12 @@ from tests.test_resume import kept, outcome
 needs_vllm = pytest.mark.skipif(
     importlib.util.find_spec("vllm") is None, reason="vLLM is not installed here (make test-vllm has it)"
 )
-DROPS = {"none": None, "one": [25], "two": [25, 26], "ten": list(range(15, 25))}
+DROPS = [
+    pytest.param(None, id="none"),
+    pytest.param([25], id="one", marks=pytest.mark.long),
+    pytest.param([25, 26], id="two"),
+    pytest.param(list(range(15, 25)), id="ten"),
+]
 SMALL = {"dtype": "float32", "max_model_len": 1024, "journal": "off", "thinking_format": "plain"}
 GREEDY = {"do_sample": False, "temperature": 0.0, "until": [], "max_gen_toks": 48}
 
@@ -63,7 +68,7 @@ def test_without_vllm_one_line_says_what_to_install() -> None:
 
 
 @needs_vllm
-@pytest.mark.parametrize("drop", DROPS.values(), ids=DROPS)
+@pytest.mark.parametrize("drop", DROPS)
 def test_greedy_texts_are_those_of_pruned_hf(drop: list[int] | None) -> None:
     from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
 

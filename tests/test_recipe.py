@@ -123,7 +123,7 @@ def test_what_is_no_recipe(content: bytes, tmp_path: Path) -> None:
 
 
 def test_an_unknown_name_lists_the_shipped_ones() -> None:
-    with pytest.raises(RecipeError, match=r"shipped: .*qwen3-8b-reverse-1"):
+    with pytest.raises(RecipeError, match=r"installed: .*qwen3-8b-reverse-1"):
         load_recipe("no-such-recipe")
 
 

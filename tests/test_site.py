@@ -233,6 +233,17 @@ def test_models_at_another_budget_are_not_beside_the_others_by_depth(tmp_path: P
     assert [point.at for line in chart.panel.lines for point in line.points] == [0, 1, 2]
 
 
+def test_the_page_of_layers_lists_no_method_that_takes_none_off(tmp_path: Path) -> None:
+    tasks = {"tts_aime24_b512": scores(0.5, 30, 3)}
+    write_output(tmp_path / "base", tasks)
+    write_output(tmp_path / "pruned", tasks, dropped=(5,))
+    arguments = {"pretrained": "Org/Model-8B", "load_in_4bit": True}
+    write_output(tmp_path / "quantized", tasks, config={"model_args": arguments})
+    build_site([tmp_path], tmp_path / "site")
+    assert "4 bits" in family(board(tmp_path)).marks
+    assert "4 bits" not in (tmp_path / "site" / "depth.html").read_text("utf-8")
+
+
 def test_votes_of_several_sizes_do_not_hide_each_other(tmp_path: Path) -> None:
     write_output(tmp_path, {"tts_aime24_maj8": scores(0.5, 30, 8), "tts_aime24_maj4": scores(0.5, 30, 4)})
     (entry,) = board(tmp_path).entries

@@ -10,12 +10,12 @@ import typer
 
 from lm_eval_ext.errors import ArgumentError, RecipeError
 from lm_eval_ext.paths import PRUNED_MODELS
-from lm_eval_ext.pruning.recipe import Recipe, format_layers, load_recipe, recipe_names, write_recipe
+from lm_eval_ext.pruning.recipe import Recipe, format_layers, load_recipe, recipe_files, write_recipe
 
 logger = logging.getLogger("lm_eval.tts")
 
 recipes = typer.Typer(help="Pruning recipes (YAML).", no_args_is_help=True)
-RecipeName = Annotated[str, typer.Argument(help="Name of a shipped recipe, or path of a recipe YAML.")]
+RecipeName = Annotated[str, typer.Argument(help="Name of an installed recipe, or path of a recipe YAML.")]
 BasePath = Annotated[str | None, typer.Option("--pretrained", help="A local copy of the recipe's base model.")]
 
 
@@ -127,10 +127,10 @@ def recover(
 
 @recipes.command("list")
 def list_() -> None:
-    """List the shipped recipes, or those in pruned_models/ of a checkout."""
-    for name in recipe_names():
-        recipe = load_recipe(name)
-        print(f"{name:32}{recipe.base:28}{recipe.method:12}drops {format_layers(recipe.drop)}")
+    """List the installed recipes: ours, and those of other packages."""
+    for path in recipe_files():
+        recipe = load_recipe(str(path))
+        print(f"{path.stem:32}{recipe.base:28}{recipe.method:12}drops {format_layers(recipe.drop)}")
 
 
 @recipes.command()

@@ -125,9 +125,11 @@ def _path(given: str) -> Path:
     """A path unchanged; for a task's name, its file."""
     if Path(given).exists():
         return Path(given)
-    named = [path for path in TASKS.rglob("*.yaml") if path.stem == given]
-    if not named:
-        near = difflib.get_close_matches(given, [path.stem for path in TASKS.rglob("*.yaml")], 1)
+    from lm_eval_ext.authoring.declared import registered_files
+
+    named = {path.stem: path for path in reversed(registered_files())}
+    if given not in named:
+        near = difflib.get_close_matches(given, named, 1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise TaskError(f"{given}: not a file, a folder, or the name of one of our tasks{hint}")
-    return named[0]
+        raise TaskError(f"{given}: not a file, a folder, or the name of an installed task{hint}")
+    return named[given]

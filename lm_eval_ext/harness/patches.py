@@ -19,6 +19,7 @@ from lm_eval_ext.errors import DatasetError, TTSError
 from lm_eval_ext.grading import GRADER_VERSION, GRADING_METRICS
 from lm_eval_ext.harness.engines import models
 from lm_eval_ext.paths import TASKS
+from lm_eval_ext.plugins import task_folders
 
 if TYPE_CHECKING:
     from lm_eval_ext.harness.arguments import ModelArgs
@@ -39,7 +40,10 @@ def _replace(owner: object, name: str, around: Callable[[_Function], _Function])
 
 
 def find_our_tasks() -> None:
-    """Make `TaskIndex.build` also search our tasks folder, after lm-eval's own and before `--include_path`.
+    """Make `TaskIndex.build` also search our tasks folder and those of other installed packages.
+
+    Of tasks with the same name the last one counts, and lm-eval logs it: a user's `--include_path` comes before our
+    tasks, these before lm-eval's own, and an installed package can only add tasks.
 
     Needed until lm-eval finds task folders through entry points (0.4.13 does not).
     """
@@ -50,8 +54,9 @@ def find_our_tasks() -> None:
     def around(build: _Function) -> _Function:
         def with_our_tasks(paths: Iterable[Path], **options: object) -> object:
             paths = list(paths)
-            if defaults in paths and TASKS not in paths:  # a user's --include_path still comes last and wins
-                paths.insert(paths.index(defaults) + 1, TASKS)
+            if defaults in paths and TASKS not in paths:
+                at = paths.index(defaults)
+                paths[at : at + 1] = [*task_folders(), defaults, TASKS]
             return build(paths, **options)
 
         return with_our_tasks

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from lm_eval_ext.errors import ArgumentError, RecipeError
 from lm_eval_ext.paths import PRUNED_MODELS
+from lm_eval_ext.plugins import recipe_folders
 from lm_eval_ext.pruning.merging import Merge, MergeWeights, Variant, check_merges, combinations
 
 _RANGE = re.compile(r"^\s*(\d+)\s*(?:-\s*(\d+)\s*)?$")
@@ -146,16 +147,22 @@ def kept_layers(drop: Sequence[int], depth: int) -> tuple[int, ...]:
     return kept
 
 
+def recipe_files() -> list[Path]:
+    """The recipes that ship in `pruned_models/`, and those of other installed packages."""
+    return [path for folder in (PRUNED_MODELS, *recipe_folders()) for path in sorted(folder.glob("*.yaml"))]
+
+
 def recipe_names() -> list[str]:
-    """Names of the recipes that ship in `pruned_models/`."""
-    return sorted(path.stem for path in PRUNED_MODELS.glob("*.yaml"))
+    """Names of `recipe_files`, ascending."""
+    return sorted({path.stem for path in recipe_files()})
 
 
 def load_recipe(name_or_path: str) -> Recipe:
-    """Read a recipe by its name in `pruned_models/` or by the path of a YAML file.
+    """Read a recipe by its name in `pruned_models/` or another installed package, or by the path of a YAML file.
 
     Raises:
-        RecipeError: there is no such recipe, or one of its fields is missing, unknown or invalid.
+        RecipeError: there is no such recipe, or more than one of that name; or one of its fields is missing, unknown
+            or invalid.
     """
     path = _recipe_path(str(name_or_path))
     try:
@@ -180,13 +187,17 @@ def write_recipe(recipe: Recipe, path: Path, comment: str = "") -> None:
 
 
 def _recipe_path(name_or_path: str) -> Path:
-    shipped = PRUNED_MODELS / f"{name_or_path}.yaml"
-    if "/" not in name_or_path and shipped.is_file():
-        return shipped
+    named = [path for path in recipe_files() if path.stem == name_or_path]
+    if len(named) > 1:
+        raise RecipeError(
+            f"recipe={name_or_path}: found more than once; give the path of one: {', '.join(map(str, named))}"
+        )
+    if named:
+        return named[0]
     path = Path(name_or_path).expanduser()
     if not path.is_file():
         known = ", ".join(recipe_names()) or "none"
-        raise RecipeError(f"recipe={name_or_path}: neither a YAML file nor a shipped recipe; shipped: {known}")
+        raise RecipeError(f"recipe={name_or_path}: neither a YAML file nor an installed recipe; installed: {known}")
     return path
 
 

@@ -81,6 +81,12 @@ class Family:
         """By method."""
         return marks_of(method_of(entry, self.names) for entry in self.board.bases[self.base])
 
+    @property
+    def pruned_marks(self) -> Mapping[str, Mark]:
+        """Of the methods that took layers off."""
+        methods = {method_of(entry, self.names) for entry in self.smaller if entry.latest.dropped}
+        return {method: mark for method, mark in self.marks.items() if method in methods}
+
     @cached_property
     def shown(self) -> frozenset[str]:
         """Keys of the models shown at first: all, or of many the base and the best and worst at each depth."""
