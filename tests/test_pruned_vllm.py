@@ -29,7 +29,7 @@ DROPS = [
     pytest.param(None, id="none"),
     pytest.param([25], id="one", marks=pytest.mark.long),
     pytest.param([25, 26], id="two"),
-    pytest.param(list(range(15, 25)), id="ten"),
+    pytest.param(list(range(15, 25)), id="ten", marks=pytest.mark.long),
 ]
 SMALL = {"dtype": "float32", "max_model_len": 1024, "journal": "off", "thinking_format": "plain"}
 GREEDY = {"do_sample": False, "temperature": 0.0, "until": [], "max_gen_toks": 48}
