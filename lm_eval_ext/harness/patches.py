@@ -42,8 +42,8 @@ def _replace(owner: object, name: str, around: Callable[[_Function], _Function])
 def find_our_tasks() -> None:
     """Make `TaskIndex.build` also search our tasks folder and those of other installed packages.
 
-    Of tasks with the same name the last one counts, and lm-eval logs it: a user's `--include_path` comes before our
-    tasks, these before lm-eval's own, and an installed package can only add tasks.
+    If several folders have a task of the same name, lm-eval uses the last one and logs both. The order is: other
+    installed packages, lm-eval's own tasks, ours, `--include_path`. So another package can add tasks but replace none.
 
     Needed until lm-eval finds task folders through entry points (0.4.13 does not).
     """
