@@ -13,9 +13,11 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from lm_eval_ext.authoring.task_fields import Metadata, TaskFile
+from lm_eval_ext.authoring.gallery import gallery_page
+from lm_eval_ext.authoring.task_fields import Choices, Metadata, TaskFile
 from lm_eval_ext.authoring.tasks_page import NOTE, table, tasks_page
 from lm_eval_ext.generation.options import ALIASES, KNOWN
+from lm_eval_ext.grading.kinds import KINDS
 from lm_eval_ext.grading.metrics import METRICS, Measure
 from lm_eval_ext.harness.arguments import rows
 from lm_eval_ext.pruning.recipe import Recipe
@@ -26,6 +28,7 @@ def pages() -> dict[str, str]:
     """The pages' Markdown, by file name."""
     made = {
         "tasks.md": tasks_page(),
+        "gallery.md": gallery_page(),
         "model-arguments.md": _model_arguments(),
         "generation-arguments.md": _generation_arguments(),
         "recipes.md": _fields("Recipes", "A recipe is a YAML file, in `pruned_models/` or anywhere else.", Recipe),
@@ -97,8 +100,19 @@ def _task_files() -> str:
     return (
         f"{_fields('Task files', 'The lm-eval fields that benchmarks of this registry use.', TaskFile)}\n\n"
         f"## metadata\n\n{metadata}\n\n"
+        f"## metadata.choices\n\n{_fields('', '', Choices).strip()}\n\n"
+        f"## metadata.grading\n\n{_grading()}\n\n"
         "For editors, put `# yaml-language-server: $schema=../schema.json` at the top of a file in `tasks/`."
     )
+
+
+def _grading() -> str:
+    rows = (
+        (f"`_{name}`", f"`{option}`", field.description or "", f"`{json.dumps(field.default)}`")
+        for name, kind in KINDS.items()
+        for option, field in kind.model_fields.items()
+    )
+    return table(("answers", "option", "meaning", "default"), rows)
 
 
 def _fields(title: str, about: str, model: type[BaseModel]) -> str:

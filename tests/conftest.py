@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
+
+# `datasets` caches a folder by its name: a cache of its own keeps a run of the tests from reading the last one's rows.
+os.environ.setdefault("HF_DATASETS_CACHE", tempfile.mkdtemp(prefix="lm-eval-tts-datasets-"))
 
 from lm_eval_ext.paths import TASKS
 from lm_eval_ext.pruning.context import PruningContext

@@ -125,7 +125,7 @@ def test_a_benchmark_needs_its_yaml_alone(tmp_path: Path, monkeypatch: pytest.Mo
     assert "mine/variants/tts_mine_b512.yaml" in done.output and "`tts_mine`" in page.read_text("utf-8")
     assert CliRunner().invoke(app, ["tasks", "sync"]).output == "files changed: 0\n", "the second time, not the page"
     (standin,) = write_standins(tasks / "mine", tmp_path / "hub")
-    assert standin == tmp_path / "hub" / "lab" / "mine" / "train.jsonl"
+    assert standin == tmp_path / "hub" / "lab" / "mine" / "default" / "train.jsonl"
 
     monkeypatch.chdir(tmp_path / "hub")
     (task,) = TaskManager(include_path=str(tasks / "mine")).load(["tts_mine_b512"])["tasks"].values()

@@ -43,7 +43,7 @@ def test_a_new_multiple_choice_benchmark_works(name: str, tmp_path: Path) -> Non
     assert checked([tmp_path / "tasks"], data=True) == []
     task = TaskManager(include_path=str(tmp_path / "tasks")).load(["tts_quiz"])["tasks"]["tts_quiz"]
     docs = list(task.test_docs())
-    assert task.doc_to_target(docs[-1]) == "C" and "\nC. " in task.doc_to_text(docs[-1]), path.read_text("utf-8")
+    assert task.doc_to_target(docs[-1]) == "C" and "\nC) " in task.doc_to_text(docs[-1]), path.read_text("utf-8")
     letters = "ABCDE"[: len(record["options"]) if len(fields) == 1 else len(fields)]
     outputs = [[rf"\boxed{{{letter}}}"] for letter in "ABCDEF"]
     (chain,) = task._filters
@@ -56,7 +56,7 @@ def test_a_new_multiple_choice_benchmark_works(name: str, tmp_path: Path) -> Non
     [
         (["options"], "four", "answer=answer: not a letter, an index or the text of a choice in every record"),
         (["options"], "4", "answer=answer: not a letter, an index or the text of a choice in every record"),
-        (["problem"], "A", "choices=problem: expected a field with a list of 2 to "),
+        (["problem"], "A", "choices.from=problem: 0 options; expected a column with a list of 2 to "),
     ],
 )
 def test_choices_that_make_no_benchmark_are_one_line(
@@ -86,7 +86,7 @@ def test_choices_under_math_are_a_fault(answer: str, said: str, tmp_path: Path) 
     data.write_text("".join(f"{json.dumps(row)}\n" for row in rows), "utf-8")
     code, output = new(
         "quiz", "--dataset", data, "--question", "problem", "--answer", "answer", "--license", "CC0-1.0",
-        "--to", tmp_path / "tasks",
+        "--kind", "math", "--to", tmp_path / "tasks",
     )  # fmt: skip
     assert code == 0, output
     (found,) = checked([tmp_path / "tasks"], data=True)

@@ -51,7 +51,7 @@ def test_the_wheel_holds_the_registry_and_no_python_in_it(built: Path) -> None:
     assert not [name for name in names if name.startswith(("tests/", *folders))]
 
 
-@pytest.mark.parametrize("kind", ["*.whl", "*.tar.gz"])
+@pytest.mark.parametrize("kind", ["*.whl", pytest.param("*.tar.gz", marks=pytest.mark.long)])
 def test_it_works_outside_the_checkout(kind: str, built: Path, environment: Path, tmp_path: Path) -> None:
     (archive,) = built.glob(kind)
     options = ["--no-deps", "--no-build-isolation", "--quiet"]

@@ -15,15 +15,19 @@ from lm_eval_ext.errors import TaskError
 from lm_eval_ext.generation.request import Generation
 from lm_eval_ext.grading.comparison import compared, read
 from lm_eval_ext.grading.equivalence import plainly_equal, refused, value
-from lm_eval_ext.grading.extraction import ChoiceExtractor, Extractor, final_answer
+from lm_eval_ext.grading.extraction import final_answer
+from lm_eval_ext.grading.extractors import ChoiceExtractor, Extractor
 from lm_eval_ext.grading.grading import grades
 from lm_eval_ext.grading.letters import chosen_letter
-from lm_eval_ext.grading.metrics import choice_match, math_graded, math_verify, share_compared
+from lm_eval_ext.grading.metrics import FUNCTIONS, share_compared
 from lm_eval_ext.grading.normalisation import normalised
 from lm_eval_ext.grading.workers import in_workers
-from lm_eval_ext.harness.metrics import ChoiceAnswer, MathAnswer
+from lm_eval_ext.harness.metrics import FILTERS
 from lm_eval_ext.testbed.real import HUB
 from tests.shared import needs_benchmarks
+
+math_verify, math_graded, choice_match = (FUNCTIONS[name] for name in ("math_verify", "math_graded", "choice_match"))
+MathAnswer, ChoiceAnswer = FILTERS["math_answer"], FILTERS["choice_answer"]
 
 
 def cases(name: str) -> list[Any]:
@@ -118,7 +122,7 @@ def test_votes_are_counted_where_they_are_asked_for() -> None:
 
 def test_every_grade_has_a_reason() -> None:
     answers = ["4", "5", "", r"\begin{cases", "(" * 3000, r"1000000000!"]
-    reasons = math_graded(["4"], [answers])["graded"]
+    reasons: Any = math_graded(["4"], [answers])["graded"]
     assert reasons[:5] == ["correct", "wrong", "no answer", "unparsable", "unparsable"]
     assert reasons[5] in ("timeout", "memory")
     assert share_compared([reasons]) == 0.5

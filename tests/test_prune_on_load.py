@@ -148,7 +148,8 @@ def test_wishes_are_read() -> None:
     assert parse_prune_spec("laco:2:threshold=0.5:variant=rdsc") == ("laco", 2, {"threshold": 0.5, "variant": "rdsc"})
 
 
-@pytest.mark.parametrize("lora", [True, pytest.param(False, marks=pytest.mark.long)], ids=["lora", "full"])
+@pytest.mark.long
+@pytest.mark.parametrize("lora", [True, False], ids=["lora", "full"])
 def test_a_recovered_model_is_marked(lora: bool, tiny_model: Path, tmp_path: Path) -> None:
     pytest.importorskip("trl")
     recipe = Recipe(base=str(tiny_model), drop=(2,), method="selection", source="a test")

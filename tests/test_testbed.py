@@ -66,6 +66,7 @@ def test_examples_answer_after_any_cut() -> None:
     assert any(end.startswith("=") for end in ends) and any(end[:1] in "+-*" for end in ends if end)
 
 
+@pytest.mark.long
 def test_training_writes_a_model_that_loads(tmp_path: Path) -> None:
     trained = train(tmp_path, steps=12, seed=3, examples=2)
     log = json.loads((tmp_path / "training.json").read_text("utf-8"))

@@ -68,6 +68,7 @@ def test_it_is_small_and_loads_anywhere() -> None:
     assert tokenizer.decode(out[0, ids.shape[1] :]) == "7+5=2*3=6-8=8</think>\\boxed{8}<|end|>"
 
 
+@pytest.mark.long
 def test_it_is_the_default(tmp_path: Path) -> None:
     content, said = evaluated(tmp_path / "default", "--tasks", TASK, "--limit", "4")
     assert content["config"]["pruning"]["base"] == str(TINY_CHAIN) and content["model_name"] == "tiny-chain"

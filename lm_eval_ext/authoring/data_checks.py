@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING
 from lm_eval_ext.authoring.checks import INSTRUCTIONS
 from lm_eval_ext.authoring.finding import TaskFinding
 from lm_eval_ext.authoring.functions import named_function
+from lm_eval_ext.authoring.task_fields import Metadata
 from lm_eval_ext.authoring.task_file import Merged, is_template, shown_names
 from lm_eval_ext.authoring.templates import render_all
+from lm_eval_ext.choices import column
 from lm_eval_ext.errors import TaskError
 from lm_eval_ext.grading.grading import gold_answer, grades
-from lm_eval_ext.grading.letters import ALL
+from lm_eval_ext.grading.kinds import KINDS, kind_of_metric
+from lm_eval_ext.grading.rules import Rules
 from lm_eval_ext.grading.units import is_unit
 from lm_eval_ext.runs.catalogue import Catalogue
 from lm_eval_ext.runs.untrusted import sequence
@@ -30,6 +33,7 @@ _PROSE = (
 )
 Docs = Sequence[Mapping[str, object]]  # a dataset's rows, in lm-eval's terms
 _ANOTHER = "98765.4321"  # a readable answer that is never a gold answer
+_ENOUGH = 20  # questions, of which one would have the first option as the right one
 _USUAL_SPLITS = ("test", "validation", "train")
 
 
@@ -79,15 +83,43 @@ def _docs(task: Merged, split: Dataset, trust: bool) -> tuple[Docs, TaskFinding 
 def _fields(task: Merged, docs: Docs) -> Iterator[TaskFinding]:
     """Fields that the dataset does not have; lm-eval silently treats such an answer as fixed text."""
     known = sorted(docs[0])
-    for field in ("doc_to_text", "doc_to_target"):
+    declared = _declared(task)
+    for name in declared:
+        try:
+            column(docs[0], name)
+        except TaskError:
+            hint = _meant(name, known)
+            yield task.finding(["metadata"], "field", f"no field {name}; the dataset has: {', '.join(known)}{hint}")
+    for field in ("doc_to_text", "doc_to_target") if not declared else ():
         text = str(task.fields[field])
         names = shown_names(text) if is_template(text) else {text} if field == "doc_to_target" else set()
         if not names and field == "doc_to_text" and text not in known:
             yield task.finding([field], "field", f"uses no field of the dataset, which has: {', '.join(known)}")
         for name in sorted(names - set(known)):
-            close = difflib.get_close_matches(name, known, 1)
-            hint = f"; did you mean {close[0]}?" if close else ""
+            hint = _meant(name, known)
             yield task.finding([field], "field", f"no field {name}; the dataset has: {', '.join(known)}{hint}")
+
+
+def _meant(name: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, known, 1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _declared(task: Merged) -> list[str]:
+    """The dataset's columns that `metadata` names."""
+    metadata = Metadata.model_validate(task.fields.get("metadata") or {})
+    choices = metadata.choices
+    given = [metadata.question, metadata.answer]
+    if metadata.question is not None and choices is not None:
+        several = [choices.from_] if isinstance(choices.from_, str) else choices.from_ or []
+        given += [
+            *several,
+            choices.answer,
+            choices.labels,
+            None if choices.shuffle in (True, False) else str(choices.shuffle),
+        ]
+    some = [one for one in given if one]
+    return sorted({name for one in some for name in (shown_names(one) if is_template(one) else {one})})
 
 
 def _gated(task: Merged, catalogue: Catalogue) -> Iterator[TaskFinding]:
@@ -133,24 +165,53 @@ def _questions(task: Merged, docs: Docs) -> Iterator[TaskFinding]:
         )
         yield task.finding(["doc_to_target"], "gold", text)
         return
-    if any(one["function"] == "choice_answer" for chain in task.fields["filter_list"] for one in chain["filter"]):
-        bad = [number for number, gold in enumerate(golds) if len(gold) != 1 or gold not in ALL]
-        why = f"{{gold!r}} is not a letter from {ALL[0]} to {ALL[-1]}"
-    elif of_choices := _of_choices(golds, docs):
+    kind, rules = _rules(task)
+    if kind == "math" and (of_choices := _of_choices(golds, docs)):
         text = f"gold answers are {of_choices}; include ../_choice, or create the task with tasks new --choices"
         yield task.finding(["doc_to_target"], "gold", text)
         return
-    else:
-        bad, why = _ungradable(golds)
+    bad, why = _ungradable(golds) if kind == "math" else _incomparable(golds, rules)
+    if not bad:
+        yield from _of_another_kind(task, kind, golds, docs)
     if bad:
         text = f"question {bad[0]} and {len(bad) - 1} more: " if len(bad) > 1 else f"question {bad[0]}: "
         warning = why == _PROSE
         yield task.finding(["doc_to_target"], "gold", text + why.format(gold=golds[bad[0]][:80]), warning=warning)
 
 
+def _rules(task: Merged) -> tuple[str, Rules]:
+    """Kind of the answers, and the rules by which they are compared; mathematics if the metric is not one of ours."""
+    for one in task.fields["metric_list"]:
+        if kind := kind_of_metric(str(one["metric"])):
+            options = {name: value for name, value in one.items() if name in kind.model_fields}
+            return kind.KIND, kind.of(options)
+    return "math", KINDS["math"]()
+
+
+def _incomparable(golds: Sequence[str], rules: Rules) -> tuple[list[int], str]:
+    faults = {gold: rules.fault(gold) for gold in dict.fromkeys(golds)}
+    bad = [number for number, gold in enumerate(golds) if faults[gold]]
+    return bad, f"{{gold!r}} {faults[golds[bad[0]]].replace('{', '{{').replace('}', '}}')}" if bad else ""
+
+
+def _of_another_kind(task: Merged, kind: str, golds: Sequence[str], docs: Docs) -> Iterator[TaskFinding]:
+    """Warnings about gold answers that a different kind would compare better."""
+    numbers = all(re.fullmatch(r"\s*[+-]?[\d.,]+%?\s*", gold) for gold in golds)
+    if kind == "text" and numbers:
+        text = "all gold answers are numbers; ../_number or ../_math also accept other ways to write them"
+        yield task.finding(["doc_to_target"], "gold", text, warning=True)
+    choices = Metadata.model_validate(task.fields.get("metadata") or {}).choices
+    if choices is not None and not choices.as_ and len(docs) >= _ENOUGH:
+        values = [str(column(doc, choices.answer)) for doc in docs]
+        if all(map(str.isdecimal, values)) and "0" not in values:
+            text = f"choices.answer={choices.answer} is never 0: declare as: number if it counts from 1, else index"
+            yield task.finding(["metadata"], "gold", text, warning=True)
+
+
 def _prompts(task: Merged, prompts: Sequence[str], docs: Docs) -> Iterator[TaskFinding]:
-    shown = shown_names(str(task.fields["doc_to_text"])) or {str(task.fields["doc_to_text"])}
-    empty = [n for n, doc in enumerate(docs) if any(not str(doc.get(name) or "").strip() for name in shown)]
+    text = str((task.fields.get("metadata") or {}).get("question") or task.fields["doc_to_text"])
+    shown = (shown_names(text) if is_template(text) else set()) or {text}
+    empty = [n for n, doc in enumerate(docs) if any(not str(doc.get(name, name) or "").strip() for name in shown)]
     first = {prompt: number for number, prompt in reversed(list(enumerate(prompts)))}
     twice = [(first[prompt], number) for number, prompt in enumerate(prompts) if first[prompt] != number]
     if empty:

@@ -3,39 +3,50 @@
 from __future__ import annotations
 
 import difflib
-import json
 import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from lm_eval_ext.authoring.choice_draft import as_choices
+import yaml
+
+from lm_eval_ext.authoring.guess import column_for, guessed
 from lm_eval_ext.errors import DatasetError, TaskError
 from lm_eval_ext.paths import TASKS
 from lm_eval_ext.runs.untrusted import mapping
 
-INSTRUCTION = "Please reason step by step, and put your final answer within \\boxed{}."
 _FILES = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
 
 
+class Draft(NamedTuple):
+    """A task YAML, and what was guessed for it, to be said."""
+
+    text: str
+    guessed: str
+
+
 def draft(
-    name: str, dataset: str, split: str, question: str, answer: str, *, choices: Sequence[str] = (),
-    config: str | None, source: str, licence: str, budgets: list[int], votes: list[int],
-) -> str:  # fmt: skip
+    name: str, dataset: str, split: str, question: str | None, answer: str | None, *, choices: Sequence[str] = (),
+    kind: str | None = None, language: str | None = None, config: str | None, source: str, licence: str,
+    budgets: list[int], votes: list[int],
+) -> Draft:  # fmt: skip
     """A task YAML that asks the questions of a dataset.
 
     Args:
         name: name of the benchmark, without `tts_`.
         dataset: a name on the Hub, or a file (.jsonl, .json, .csv, .parquet).
         split: split of the dataset.
-        question, answer: fields of the dataset; for multiple choice, the answer is a letter, index or choice's text.
-        choices: for multiple choice, the field that lists the choices, or one field per choice.
+        question, answer: columns of the dataset; by default those with the usual names.
+        choices: for multiple choice, the column that lists the options, or one column per option.
+        kind: kind of the answers; by default guessed from them.
+        language: language of the questions, such as `de`.
         config: configuration of the dataset, if it has several.
         source, licence: origin and license of the questions.
         budgets, votes: the variants to declare.
 
     Raises:
-        TaskError: an invalid name, split or field.
+        TaskError: an invalid name, split, column or kind.
         DatasetError: the dataset cannot be loaded.
     """
     if not re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+)*", name):
@@ -48,10 +59,15 @@ def draft(
         raise DatasetError(f"dataset={dataset}: {'file is empty' if path.is_file() else 'no such file'}")
     split = "test" if local else split
     where = _where(path.resolve(), split) if local else {"dataset_path": dataset, "dataset_name": config}
-    reachable = {key: value for key, value in where.items() if value}
-    records = _records(reachable, dataset, split, (question, answer, *choices))
-    asked = as_choices(records, question, answer, choices) if choices else as_mathematics(question, answer)
-    return _text(name, where, split, asked, source or _source(dataset, local), licence, budgets, votes)
+    records, columns = _records({key: value for key, value in where.items() if value}, dataset, split)
+    question, answer = question or column_for("question", columns), answer or column_for("answer", columns)
+    for column in (question, answer, *choices):
+        _check(column, columns, dataset)
+    found = guessed(records, answer, choices, kind)
+    declared = {"question": question, **found.declared, **({"language": language} if language else {})}
+    text = _text(name, where, split, found.kind, declared, source or _source(dataset, local), licence, budgets, votes)
+    said = f"question: {question}, answer: {answer}, kind: {found.kind} ({found.reason}; change it with --kind)"
+    return Draft(text, said)
 
 
 def _where(path: Path, split: str) -> dict[str, object]:
@@ -62,17 +78,8 @@ def _source(dataset: str, local: bool) -> str:
     return Path(dataset).name if local else f"https://huggingface.co/datasets/{dataset}"
 
 
-def as_mathematics(question: str, answer: str) -> list[str]:
-    """YAML lines of a task whose answer is mathematical."""
-    return [
-        "include: ../_math",
-        f"doc_to_text: {json.dumps(f'{{{{{question}}}}}' + chr(10) * 2 + INSTRUCTION)}",
-        f"doc_to_target: {answer}",
-    ]
-
-
-def _records(where: Mapping[str, object], dataset: str, split: str, wanted: tuple[str, ...]) -> list[dict[str, object]]:
-    """Load the records of a split, and check that they have the wanted fields."""
+def _records(where: Mapping[str, object], dataset: str, split: str) -> tuple[list[dict[str, object]], list[str]]:
+    """The records of a split, and its columns."""
     import datasets
 
     options = mapping(where.get("dataset_kwargs"))
@@ -83,33 +90,33 @@ def _records(where: Mapping[str, object], dataset: str, split: str, wanted: tupl
         raise DatasetError(f"dataset={dataset}: cannot be loaded ({reason})") from error
     if split not in loaded:
         raise TaskError(f"no split {split!r}; {dataset} has: {', '.join(map(str, loaded))}")
-    columns = loaded[split].column_names
-    for name in wanted:
-        if name not in columns:
-            close = difflib.get_close_matches(name, columns, 1)
-            hint = f"; did you mean {close[0]}?" if close else ""
-            raise TaskError(f"no field {name!r}; {dataset} has: {', '.join(columns)}{hint}")
-    return list(loaded[split])
+    if not len(loaded[split]):
+        raise DatasetError(f"dataset={dataset}: the split {split} has no questions")
+    return list(loaded[split]), list(loaded[split].column_names)
+
+
+def _check(name: str, columns: Sequence[str], dataset: str) -> None:
+    if name not in columns:
+        close = difflib.get_close_matches(name, columns, 1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise TaskError(f"no field {name!r}; {dataset} has: {', '.join(columns)}{hint}")
 
 
 def _text(
-    name: str, where: Mapping[str, object], split: str, asked: Sequence[str], source: str, licence: str,
-    budgets: list[int], votes: list[int],
+    name: str, where: Mapping[str, object], split: str, kind: str, declared: Mapping[str, object], source: str,
+    licence: str, budgets: list[int], votes: list[int],
 ) -> str:  # fmt: skip
-    lines = [asked[0], f"task: tts_{name}"]
-    lines += [
-        f"{key}: {json.dumps(value) if isinstance(value, dict) else value}" for key, value in where.items() if value
-    ]
-    lines += [
-        f"test_split: {split}",
-        *asked[1:],
-        "metadata:",
-        "  version: 1.0",
-        f"  source: {json.dumps(source)}",
-        *([f"  license: {json.dumps(licence)}"] if licence else []),
-        f"  variants: {{budgets: {budgets}, votes: {votes}}}",
-    ]
-    return "\n".join(lines) + "\n"
+    lines = [f"include: ../_{kind}", f"task: tts_{name}"]
+    lines += [f"{key}: {_flow(value)}" for key, value in where.items() if value]
+    lines += [f"test_split: {split}", "metadata:", "  version: 1.0", f"  source: {_flow(source)}"]
+    lines += [f"  license: {_flow(licence)}"] if licence else []
+    lines += [f"  {key}: {_flow(value)}" for key, value in declared.items()]
+    return "\n".join([*lines, f"  variants: {{budgets: {budgets}, votes: {votes}}}"]) + "\n"
+
+
+def _flow(value: object) -> str:
+    """A value on one line of YAML."""
+    return yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10_000).strip().removesuffix("\n...")
 
 
 def write_draft(text: str, name: str, folder: Path) -> Path:
@@ -122,8 +129,8 @@ def write_draft(text: str, name: str, folder: Path) -> Path:
     if path.exists():
         raise TaskError(f"{path}: already exists; edit it, or choose another name")
     path.parent.mkdir(parents=True, exist_ok=True)
-    for template in ("_math", "_choice"):
-        if not (folder / template).exists() and (template == "_math" or "include: ../_choice" in text):
+    for template in ("_math", text.partition("include: ../")[2].partition("\n")[0]):
+        if not (folder / template).exists():
             shutil.copy(TASKS / template, folder / template)
     path.write_text(text, encoding="utf-8")
     return path

@@ -7,6 +7,8 @@ from importlib import import_module
 from typing import Any
 
 import lm_eval_ext.choices
+import lm_eval_ext.rows
+import lm_eval_ext.testbed.countdown
 import lm_eval_ext.testbed.depth
 import lm_eval_ext.testbed.problems  # noqa: F401  # imported because they declare functions
 from lm_eval_ext.yaml_functions import usable_functions

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Text = Annotated[str, Field(min_length=1)]
 
@@ -20,6 +20,43 @@ class Variants(_Fields):
     votes: list[Annotated[int, Field(gt=1, strict=True)]] = []
 
 
+class Choices(_Fields):
+    """The options of a multiple-choice question; `tasks sync` writes prompt and gold letter from them."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+    from_: Annotated[
+        Text | Annotated[list[Text], Field(min_length=2)] | None,
+        Field(alias="from", description="column with the list of options, or one column per option"),
+    ] = None
+    letters: Annotated[
+        str | None, Field(pattern="^[A-Z]{2,26}$", description="if the question lists its options: their letters")
+    ] = None
+    answer: Annotated[Text, Field(description="column with the right option")]
+    as_: Annotated[
+        Literal["letter", "index", "number", "text", "label"] | None,
+        Field(
+            alias="as",
+            description="how `answer` names an option: its letter, index from 0, number from 1, text or label; by "
+            "default whatever is unambiguous",
+        ),
+    ] = None
+    labels: Annotated[Text | None, Field(description="column with the options' names, if they are not letters")] = None
+    shuffle: Annotated[
+        bool | Text,
+        Field(description="order by a hash of the record: `true`, or the column that identifies it"),
+    ] = False
+    several: Annotated[
+        Literal["any", "all"] | None,
+        Field(description="if `answer` lists several options: whether any is right, or all are needed"),
+    ] = None
+
+    @model_validator(mode="after")
+    def _has_options(self) -> Choices:
+        if (self.from_ is None) == (self.letters is None):
+            raise ValueError("choices: expected one of from (columns with the options) and letters (in the question)")
+        return self
+
+
 class Metadata(_Fields):
     """Metadata of a benchmark."""
 
@@ -30,6 +67,23 @@ class Metadata(_Fields):
     parts: Annotated[
         Text | list[Text] | None, Field(description="columns whose values give scores of their own, such as `level`")
     ] = None
+    question: Annotated[
+        Text | None, Field(description="column with the question, or a template; `tasks sync` writes the prompt")
+    ] = None
+    answer: Annotated[
+        Text | None, Field(description="column with the gold answer, or a template; not for multiple choice")
+    ] = None
+    choices: Annotated[Choices | None, Field(description="options of multiple choice")] = None
+    instruction: Annotated[
+        str | None, Field(description="how to answer; by default the usual sentence for this kind of answer")
+    ] = None
+    language: Annotated[Text | None, Field(description="language of that sentence, such as `de`; by default `en`")] = (
+        None
+    )
+    grading: Annotated[
+        dict[str, object] | None, Field(description="how answers are compared, such as `{relative: 0.01}`")
+    ] = None
+    questions: Annotated[int | None, Field(gt=0, description="how many there are, to estimate the cost")] = None
     gated: Annotated[bool, Field(description="the authors ask that questions never be shown")] = False
     variants: Variants | None = None
 

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from lm_eval_ext.authoring.finding import TaskFinding
-from lm_eval_ext.authoring.task_fields import Metadata, TaskFile, Variants
+from lm_eval_ext.authoring.task_fields import Choices, Metadata, TaskFile, Variants
 from lm_eval_ext.paths import TASKS
+from lm_eval_ext.template_filters import TEMPLATE_FILTERS
 
 VARIANTS = "variants"  # folder beside a task file, for the variants written by `tasks sync`
 
@@ -123,12 +124,19 @@ def _faults(source: YamlFile) -> Iterator[TaskFinding]:
 def _said(place: tuple[str | int, ...], given: object, message: str, kind: str) -> str:
     named = ".".join(str(part) for part in place if part not in ("str", "float", "list[any]", "constrained-str"))
     if kind == "extra_forbidden":
-        owner = Variants if "variants" in place[:-1] else Metadata if "metadata" in place[:-1] else TaskFile
-        close = difflib.get_close_matches(str(place[-1]), owner.model_fields, 1)
+        known = _known_at(place)
+        close = difflib.get_close_matches(str(place[-1]), known, 1)
         return f"unknown field {named}; " + (
-            f"did you mean {close[0]}?" if close else f"expected one of: {', '.join(owner.model_fields)}"
+            f"did you mean {close[0]}?" if close else f"expected one of: {', '.join(known)}"
         )
     return f"{named}={' '.join(repr(given).split())[:60]}: {message}"
+
+
+def _known_at(place: Sequence[str | int]) -> list[str]:
+    """The fields that a file may have at a place."""
+    inside: dict[str, type[BaseModel]] = {"choices": Choices, "variants": Variants, "metadata": Metadata}
+    owner = next((model for name, model in inside.items() if name in place[:-1]), TaskFile)
+    return [field.alias or name for name, field in owner.model_fields.items()]
 
 
 @dataclass
@@ -158,15 +166,16 @@ def merged(path: Path, _above: tuple[Path, ...] = ()) -> tuple[Merged, list[Task
     """
     own, found = read(path)
     fields, sources = dict[str, Any](), dict[str, YamlFile]()
-    includes = own.fields.get("include") or []
-    for include in [includes] if isinstance(includes, str) else includes if isinstance(includes, list) else []:
+    for include in includes(own):
         target = Path(os.path.normpath(path.parent / str(include)))
         if target.resolve() in (*_above, path.resolve()):
             found.append(own.finding(["include"], "include", f"{include} includes this file again"))
         elif not any(target.resolve().is_relative_to(root) for root in (root_of((_above or (path,))[0]), TASKS)):
             found.append(own.finding(["include"], "include", f"{include} is outside the folder of benchmarks"))
         elif not target.is_file():
-            found.append(own.finding(["include"], "include", f"{include} does not exist, relative to {path.parent}"))
+            hint = f"; run lm-eval-tts tasks sync {path.parent}" if target == prompt_path(path) else ""
+            text = f"{include} does not exist, relative to {path.parent}{hint}"
+            found.append(own.finding(["include"], "include", text))
         else:
             below, faults = merged(target, (*_above, path.resolve()))
             fields |= below.fields
@@ -175,6 +184,27 @@ def merged(path: Path, _above: tuple[Path, ...] = ()) -> tuple[Merged, list[Task
     fields |= {name: value for name, value in own.fields.items() if name != "include"}
     sources |= dict.fromkeys(own.fields, own)
     return Merged(fields, sources, own), found
+
+
+def includes(own: YamlFile) -> list[str]:
+    """The files that a file includes, as written."""
+    given = own.fields.get("include") or []
+    return [given] if isinstance(given, str) else [str(one) for one in given] if isinstance(given, list) else []
+
+
+def prompt_path(base: Path) -> Path:
+    """The file that `tasks sync` writes for a base that declares its prompt."""
+    return base.parent / VARIANTS / f"_{base.stem}"
+
+
+def template_fields(own: YamlFile) -> dict[str, Any]:
+    """The fields of all that a file includes, but for its own prompt."""
+    targets = [Path(os.path.normpath(own.path.parent / one)) for one in includes(own)]
+    fields: dict[str, Any] = {}
+    for target in targets:
+        if target != prompt_path(own.path) and target.is_file():
+            fields |= merged(target)[0].fields
+    return fields
 
 
 def shown_names(template: str) -> set[str]:
@@ -187,6 +217,7 @@ def shown_names(template: str) -> set[str]:
 
     # Not Jinja's `meta.find_undeclared_variables`, which evaluates constants, even an untrusted 9**99999999.
     environment = Environment(autoescape=True)
+    environment.filters |= TEMPLATE_FILTERS
     names = list(environment.parse(template).find_all(nodes.Name))
     own = {name.name for name in names if name.ctx == "store"} | environment.globals.keys() | {"loop"}
     return {name.name for name in names if name.ctx == "load"} - own

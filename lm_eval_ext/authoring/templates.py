@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from lm_eval_ext.errors import TaskError
 from lm_eval_ext.grading.workers import in_workers
+from lm_eval_ext.template_filters import TEMPLATE_FILTERS
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -56,7 +57,7 @@ def _environment() -> Environment:
     from lm_eval_ext.harness.names import regex_replace
 
     environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
-    environment.filters["regex_replace"] = regex_replace
+    environment.filters |= {"regex_replace": regex_replace, **TEMPLATE_FILTERS}
     return environment
 
 

@@ -25,10 +25,17 @@ BUDGETS, VOTES = [512, 1024, 2048, 4096, 8192], [8, 32]
 def new(
     name: Annotated[str, typer.Argument(help="Name of the benchmark, without tts_.")],
     dataset: Annotated[str, typer.Option(help="ORG/NAME on the Hub, or a .jsonl, .json, .csv or .parquet file.")],
-    question: Annotated[str, typer.Option(help="Dataset field with the question.")],
+    question: Annotated[str | None, typer.Option(help="Column with the question; guessed from its name.")] = None,
     answer: Annotated[
-        str, typer.Option(help="Dataset field with the gold answer; for multiple choice, a letter, index or text.")
-    ],
+        str | None,
+        typer.Option(
+            help="Column with the gold answer, guessed from its name; for multiple choice, a letter, index or text."
+        ),
+    ] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="Kind of answers: math, choice, text, number, json, list; guessed from them.")
+    ] = None,
+    language: Annotated[str | None, typer.Option(help="Language of the prompt's instruction, such as de.")] = None,
     choices: Annotated[
         list[str] | None, typer.Option(help="For multiple choice: the field with all choices, or one field per choice.")
     ] = None,
@@ -48,12 +55,14 @@ def new(
     from lm_eval_ext.authoring.draft import draft, write_draft
 
     name = name.removeprefix("tts_")
-    text = draft(
-        name, dataset, split, question, answer, choices=choices or (), config=config, source=source, licence=license_,
-        budgets=budgets or BUDGETS, votes=votes or VOTES,
+    made = draft(
+        name, dataset, split, question, answer, choices=choices or (), kind=kind, language=language, config=config,
+        source=source, licence=license_, budgets=budgets or BUDGETS, votes=votes or VOTES,
     )  # fmt: skip
-    path = write_draft(text, name, to)
-    print("\n".join(map(str, [path, *sync_variants(path.parent)])))
+    path = write_draft(made.text, name, to)
+    changed = sync_variants(path.parent)
+    print("\n".join(map(str, [path, *(one for one in changed if one != path)])))
+    print(made.guessed)
 
 
 @tasks.command()
@@ -83,6 +92,7 @@ def check_(
     given: Annotated[list[str] | None, typer.Argument(help="Files, folders or task names; by default all.")] = None,
     data: Annotated[bool, typer.Option("--data/--no-data", help="Also check the datasets.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print findings as a JSON array.")] = False,
+    github: Annotated[bool, typer.Option("--github", help="Print findings as annotations of a pull request.")] = False,
     site: Annotated[Path | None, typer.Option(help="A different site.yaml, which lists gated benchmarks.")] = None,
     trust: Annotated[bool, typer.Option("--trust", help="Run the functions and loaders that the files name.")] = False,
 ) -> None:
@@ -97,12 +107,61 @@ def check_(
         print(f"lm-eval-tts: {error}", file=sys.stderr)
         raise typer.Exit(2) from error
     faults = sum(not finding.warning for finding in found)
-    if as_json:
+    if github:
+        print("\n".join(finding.as_annotation() for finding in found))
+    elif as_json:
         print(json.dumps([finding.as_json() for finding in found], indent=1))
     else:
         print("\n".join([*map(str, found), f"errors: {faults}, warnings: {len(found) - faults}"]))
     if faults:
         raise typer.Exit(1)
+
+
+@tasks.command("try")
+def try_(
+    given: Annotated[str, typer.Argument(metavar="TASK", help="A task's name or file.")],
+    limit: Annotated[int, typer.Option(min=1, help="Number of questions.")] = 3,
+    model: Annotated[
+        str | None, typer.Option(help="Model on the Hub, or a folder; by default the embedded one.")
+    ] = None,
+    engine: Annotated[str, typer.Option(help="hf or vllm.")] = "hf",
+    max_tokens: Annotated[int, typer.Option(min=2, help="Tokens of an output at most.")] = 256,
+) -> None:
+    """Show a few questions as the model sees them, run them, and show answers and grades side by side.
+
+    Nothing is written. The embedded model can only do sums of digits; with it you see prompt and extraction.
+    """
+    from rich.console import Console
+
+    from lm_eval_ext.authoring.task_file import root_of
+    from lm_eval_ext.authoring.trial import shown, tried
+
+    path = _path(given)
+    rows = tried(path.stem, root_of(path), limit=limit, engine=engine, pretrained=model, tokens=max_tokens)
+    console = Console()
+    for part in shown(rows):
+        console.print(part)
+
+
+@tasks.command()
+def cost(
+    name: Annotated[str, typer.Argument(help="A task or group of the registry.")],
+    tokens_per_second: Annotated[
+        float, typer.Option(min=1, help="Tokens that the model generates per second, over all requests at once.")
+    ] = 3000.0,
+) -> None:
+    """Estimate what an evaluation costs at most: samples, tokens and hours.
+
+    The default speed is a cautious one for an 8B model on one data-centre GPU with vLLM; measure your own.
+    """
+    from rich.console import Console
+
+    from lm_eval_ext.authoring.cost import costs
+    from lm_eval_ext.authoring.cost_table import as_sentence, as_table
+
+    found = costs(name.removesuffix(".yaml"))
+    Console().print(as_table(found))
+    print(as_sentence(found, tokens_per_second))
 
 
 def checked(paths: Sequence[Path], *, data: bool, site: Path | None = None, trust: bool = False) -> list[TaskFinding]:

@@ -4,5 +4,4 @@
 # 1: everything before versions were recorded. 2: answers are read whole, units and letters by the task, many languages.
 GRADER_VERSION = 2
 
-GRADING_METRICS = ("math_verify", "choice_match")  # the metrics that grade answers
 COMPARED = ("correct", "wrong", "no answer")  # the reasons of a grade that was reached without a failure

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from string import ascii_uppercase
 from typing import Any
 
+from lm_eval_ext.choices import LETTERS, texts
 from lm_eval_ext.errors import TaskError
-from lm_eval_ext.grading.extraction import ChoiceExtractor, Extractor
+from lm_eval_ext.grading.extractors import (
+    ChoiceExtractor,
+    Extractor,
+    JsonExtractor,
+    ListExtractor,
+    TextExtractor,
+)
 from lm_eval_ext.grading.grading import grades
 from lm_eval_ext.grading.letters import ALL
 
+PLACES = ("boxed", "declared")  # where answers are looked for, unless a task says otherwise
 TRACE = ("thinking_tokens", "answer_tokens", "forced", "looped")  # what our generations record about themselves
 
 Outputs = Sequence[Sequence[str]]  # texts by question, then sample
@@ -39,7 +46,7 @@ def math_answers(
     outputs: Outputs,
     docs: Sequence[object],
     gold: str = "answer",
-    find: Sequence[str] = ("boxed", "declared"),
+    find: Sequence[str] = PLACES,
     thinking_end: str | None = None,
 ) -> list[list[Answer]]:
     """The final answer of every sample: the last box after the thinking, or the declared answer.
@@ -73,8 +80,9 @@ def choice_answers(
     outputs: Outputs,
     docs: Sequence[object],
     letters: str = ALL,
-    choices: str = "choices",
-    find: Sequence[str] = ("boxed", "declared"),
+    choices: str | Sequence[str] = "choices",
+    several: bool = False,
+    find: Sequence[str] = PLACES,
     thinking_end: str | None = None,
 ) -> list[list[Answer]]:
     """The letter that each sample chose, among the letters of its question.
@@ -82,20 +90,58 @@ def choice_answers(
     Args:
         outputs, docs, find, thinking_end: as in `math_answers`.
         letters: the allowed letters if a question does not list its choices.
-        choices: the dataset's field that lists the choices.
+        choices: the dataset's field that lists the choices, or one field per choice.
+        several: whether an answer is a set of letters, such as `A, C`.
     """
-    listed = [_letters_of(doc, choices) for doc in docs]
+    listed = [_letters_of(doc, [choices] if isinstance(choices, str) else choices) for doc in docs]
     allowed = [some or letters for some in listed]
-    answers = _remembering(outputs, ChoiceExtractor(Extractor(find, thinking_end), allowed).answers(outputs))
+    extractor = ChoiceExtractor(Extractor(find, thinking_end), allowed, several=several)
+    answers = _remembering(outputs, extractor.answers(outputs))
     for question, some in zip(answers, listed, strict=True):
         for answer in question:
             answer.options = len(some) or (len(letters) if letters != ALL else None)
     return answers
 
 
-def _letters_of(doc: object, choices: str) -> str:
-    listed = doc.get(choices) if isinstance(doc, Mapping) else None
-    return ascii_uppercase[: len(listed)] if isinstance(listed, (list, tuple)) else ""
+def _letters_of(doc: object, choices: Sequence[str]) -> str:
+    """The letters of a question that lists its choices; empty for any other, and if the row was not saved."""
+    try:
+        return LETTERS[: len(texts(doc, choices))] if isinstance(doc, Mapping) else ""
+    except TaskError:
+        return ""
+
+
+def text_answers(
+    outputs: Outputs, docs: Sequence[object], find: Sequence[str] = PLACES, thinking_end: str | None = None
+) -> list[list[Answer]]:
+    """The answer of every sample in words; arguments as in `math_answers`."""
+    return _remembering(outputs, TextExtractor(find, thinking_end).answers(outputs))
+
+
+def number_answers(
+    outputs: Outputs, docs: Sequence[object], find: Sequence[str] = PLACES, thinking_end: str | None = None
+) -> list[list[Answer]]:
+    """The number that every sample gives; arguments as in `math_answers`."""
+    return _remembering(outputs, Extractor(find, thinking_end).answers(outputs))
+
+
+def list_answers(
+    outputs: Outputs, docs: Sequence[object], find: Sequence[str] = PLACES, thinking_end: str | None = None
+) -> list[list[Answer]]:
+    """The items that every sample gives, as written; arguments as in `math_answers`."""
+    return _remembering(outputs, ListExtractor(find, thinking_end).answers(outputs))
+
+
+def expression_answers(
+    outputs: Outputs, docs: Sequence[object], find: Sequence[str] = PLACES, thinking_end: str | None = None
+) -> list[list[Answer]]:
+    """The expression that every sample gives; arguments as in `math_answers`."""
+    return _remembering(outputs, Extractor(find, thinking_end).answers(outputs))
+
+
+def json_answers(outputs: Outputs, docs: Sequence[object], thinking_end: str | None = None) -> list[list[Answer]]:
+    """The JSON that every sample gives; arguments as in `math_answers`."""
+    return _remembering(outputs, JsonExtractor(thinking_end=thinking_end).answers(outputs))
 
 
 def _remembering(outputs: Outputs, found: Sequence[Sequence[str]]) -> list[list[Answer]]:
@@ -108,6 +154,11 @@ def _remembering(outputs: Outputs, found: Sequence[Sequence[str]]) -> list[list[
 FINDERS: dict[str, Callable[..., list[list[Answer]]]] = {  # by lm-eval filter name
     "math_answer": math_answers,
     "choice_answer": choice_answers,
+    "text_answer": text_answers,
+    "number_answer": number_answers,
+    "list_answer": list_answers,
+    "json_answer": json_answers,
+    "expression_answer": expression_answers,
 }
 
 

@@ -48,7 +48,7 @@ def plainly_equal(one: str, other: str) -> bool | None:
     bases = _BASED.match(one), _BASED.match(other)
     if any(bases):
         return _equal_in_bases(one, other, *bases)
-    values = _rational(one), _rational(other)
+    values = rational(one), rational(other)
     if None in values:
         return _equal_but_for_a_name(one, other) if ("=" in one) != ("=" in other) else _equal_tuples(one, other)
     if values[0] == values[1]:
@@ -104,7 +104,7 @@ def _in_base(digits: str, base: int) -> int | None:
 
 
 @lru_cache(maxsize=4096)
-def _rational(text: str) -> Fraction | None:
+def rational(text: str) -> Fraction | None:
     """The value of an integer, a decimal or a simple fraction; None for anything else."""
     number = _NUMBER.match(text)
     if number:
@@ -118,9 +118,9 @@ def _rational(text: str) -> Fraction | None:
 
 def value(text: str) -> complex | None:
     """The value of a plain number; None for anything else, or if it exceeds the range of a float."""
-    rational = _rational(text)
+    number = rational(text)
     try:
-        return None if rational is None else complex(rational)
+        return None if number is None else complex(number)
     except OverflowError:
         return None
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 
-from lm_eval_ext.errors import TaskError
-from lm_eval_ext.grading.letters import ALL, chosen_letter, letters_named
-from lm_eval_ext.thinking_formats import answer_after_thinking, ends_thinking, opens_thinking
-
-logger = logging.getLogger("lm_eval.tts")
+from lm_eval_ext.grading.letters import chosen_letter
+from lm_eval_ext.thinking_formats import answer_after_thinking
 
 _BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{")
 # The text after "answer is" or "Answer:", or after such a heading, in markdown or plain text and several languages.
@@ -26,7 +22,6 @@ _IS = rf"(?:\**+\s*+(?:{_IS_WORD})++[\s:：*]*+|(?<=answer)\**+[ \t]*+\n\s*+)"
 _DECLARED = re.compile(rf"(?i){_ANSWER}{_IS}{_NO_OTHER}(?=\S)")
 _MOST_DECLARED = 50  # declarations considered, from the last; an output that loops has thousands
 _LONGEST = 2_000  # characters of one
-_SHORT = 200  # characters of a text that may be nothing but a letter and its choice
 _FINAL = re.compile(rf"(?i)(?:\bfinal\s++answer\b|最终答案|最終答案)\**+\s*+[:：][\s*]*+{_NO_REPEAT}\S")
 _OPENING = re.compile(r"\$\$|(?<!\\)\$|\\\(|\\\[")
 _CLOSINGS = {
@@ -51,105 +46,6 @@ _IN_WORDS = re.compile(
     rf"^(?=[^=]*[A-Za-z]{{2}})(?:[A-Za-z][^-=+*/\d\\]*\s)?{_TERM}(?:\s*[-+*/×]\s*{_TERM})+\s*=\s*{_NUMBER}$"
 )
 _REASON = re.compile(r",?(?<!\s)\s++(?:since|because|as|which|where|so)\b|\s[-–—]\s(?=[A-Za-z]{2})")
-
-
-class Extractor:
-    """Extracts the answers of all samples of a task.
-
-    Args:
-        find: where to look, in this order: `boxed`, `declared` ("The answer is ...", "Answer: ..."), `last_expression`
-            (the last formula or number, which may be just a step of the solution).
-        thinking_end: a marker that ends the thinking, besides the known ones.
-
-    Raises:
-        TaskError: `find` names an unknown place.
-    """
-
-    def __init__(self, find: Sequence[str] = ("boxed", "declared"), thinking_end: str | None = None) -> None:
-        if isinstance(find, str) or not find or not set(find) <= _PLACES.keys():
-            raise TaskError(f"answer filter: find={find!r}; expected a list of: {', '.join(_PLACES)}")
-        self.find = tuple(find)
-        self.thinking_end = thinking_end
-
-    def answers(self, questions: Sequence[Sequence[str]]) -> list[list[str]]:
-        """The final answer of every sample, by question; empty if a sample has none."""
-        needs_end = self.needs_end(questions)
-        return [
-            [final_answer(output, self.find, self.ends, needs_end=needs_end) for output in samples]
-            for samples in questions
-        ]
-
-    def needs_end(self, questions: Sequence[Sequence[str]]) -> bool:
-        """Whether a sample without an end-of-thinking marker was cut while thinking."""
-        needed = self.thinking_end is not None or _starts_in_the_prompt(questions)
-        if needed:
-            _warn_of_cut_samples(questions, self.ends)
-        return needed
-
-    @property
-    def ends(self) -> tuple[str, ...]:
-        """Markers that end the thinking, besides the known ones."""
-        return (self.thinking_end,) if self.thinking_end else ()
-
-
-class ChoiceExtractor(Extractor):
-    """Extracts the letters that samples chose.
-
-    Args:
-        places: where to look.
-        allowed: the letters of each question; by default all.
-    """
-
-    def __init__(self, places: Extractor, allowed: Sequence[str] = ()) -> None:
-        super().__init__(places.find, places.thinking_end)
-        self.allowed = allowed
-
-    def answers(self, questions: Sequence[Sequence[str]]) -> list[list[str]]:
-        """The letter of every sample, by question; empty if a sample has none."""
-        needs_end = self.needs_end(questions)
-        allowed = self.allowed or [ALL] * len(questions)
-        parts = [[answer_part(output, self.ends, needs_end=needs_end) for output in samples] for samples in questions]
-        return [
-            [self.letter(part or "", letters) for part in samples]
-            for samples, letters in zip(parts, allowed, strict=True)
-        ]
-
-    def letter(self, text: str, letters: str = ALL) -> str:
-        """The letter chosen in the text after the thinking.
-
-        Taken from the final answer; if that names no letter, from a box, a declaration, or a short text as a whole.
-        """
-        answers = [final_answer(_Part(text), self.find), last_boxed(text), *declarations(text), *letters_named(text)]
-        whole = [text.strip()] if len(text) < _SHORT else []
-        return next((letter for answer in [*answers, *whole] if (letter := chosen_letter(answer, letters))), "")
-
-
-class _Part(str):
-    """A text that is entirely answer, its thinking already removed."""
-
-    @property
-    def answer(self) -> str:
-        return self
-
-
-def _warn_of_cut_samples(questions: Sequence[Sequence[str]], ends: Sequence[str]) -> None:
-    texts = [output for samples in questions for output in samples if not hasattr(output, "answer")]
-    cut = sum(not ends_thinking(output, ends) for output in texts)
-    if cut:
-        logger.warning("%d of %d samples were cut while thinking (others end it) and have no answer", cut, len(texts))
-
-
-def _starts_in_the_prompt(questions: Sequence[Sequence[str]]) -> bool:
-    """Whether the model's prompt opens the thinking: some text ends a thinking it did not start.
-
-    If so, a text without any marker was cut while thinking.
-    """
-    return any(
-        ends_thinking(output) and not opens_thinking(output)
-        for samples in questions
-        for output in samples
-        if not hasattr(output, "answer")
-    )
 
 
 def answer_part(output: str, ends: Sequence[str] = (), *, needs_end: bool = False) -> str | None:
@@ -178,10 +74,9 @@ def final_answer(
     text = answer_part(output, ends, needs_end=needs_end)
     if text is None:
         return ""
-    finals = [match.start() for match in _FINAL.finditer(text)] if "declared" in find else []
-    if finals and not _BOXED.search(text, finals[-1]):
-        return _declared(text[finals[-1] :])
-    return next((answer for place in find if (answer := _PLACES[place](text))), "")
+    if "declared" in find and (final := says_final(text)):
+        return _declared(final)
+    return next((answer for place in find if (answer := PLACES[place](text))), "")
 
 
 def last_boxed(text: str) -> str:
@@ -241,6 +136,18 @@ def declarations(text: str) -> list[str]:
     return sorted(answers, key=lambda answer: not (re.search(r"[\d\\=^]", answer) or chosen_letter(answer)))
 
 
+def last_declared(text: str) -> str:
+    """The last declared answer, whatever it contains; empty if there is none."""
+    places = deque((match.end() for match in _DECLARED.finditer(text)), maxlen=1)
+    return _of_declaration(text, places[0]) if places else ""
+
+
+def says_final(text: str) -> str:
+    """The text from a "Final Answer:" after the last box, which takes precedence over it; empty if there is none."""
+    finals = [match.start() for match in _FINAL.finditer(text)]
+    return text[finals[-1] :] if finals and not _BOXED.search(text, finals[-1]) else ""
+
+
 def _of_declaration(text: str, place: int) -> str:
     line = text[place : place + _LONGEST]
     if formula := next(_formulas(line, only_at_start=True), None):
@@ -292,4 +199,4 @@ def _last_expression(text: str) -> str:
     return _DECIMAL_COMMA.sub(r"\1\3.\2\4", answer) if both and both[-1] in found[-1:] else answer
 
 
-_PLACES = {"boxed": last_boxed, "declared": _declared, "last_expression": _last_expression}
+PLACES = {"boxed": last_boxed, "declared": _declared, "last_expression": _last_expression}

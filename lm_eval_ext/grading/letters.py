@@ -39,3 +39,16 @@ def _pattern(letters: str) -> re.Pattern[str]:
 def letters_named(text: str) -> list[str]:
     """The options or choices that a text calls correct, the last first."""
     return [text[match.end() : match.end() + 200] for match in reversed(list(_CORRECT.finditer(text)))]
+
+
+def several_letters(answer: str, letters: str = ALL) -> str:
+    r"""The letters that an answer consists of, in order; empty if it is anything else.
+
+    >>> several_letters(r"\text{C and A}"), several_letters("(B)"), several_letters("AC"), several_letters("A cat")
+    ('A, C', 'B', 'A, C', '')
+    """
+    text = re.sub(r"\\(?:text|math)\w*|\b(?:and|or|options?|choices?|answers?)\b", " ", answer)
+    found = re.findall(r"\w+", text)
+    if len(found) == 1:
+        found = list(found[0])
+    return ", ".join(sorted(set(found))) if found and all(len(one) == 1 and one in letters for one in found) else ""

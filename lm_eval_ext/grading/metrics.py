@@ -13,51 +13,70 @@ from typing import Any, NamedTuple
 
 from lm_eval_ext.grading import COMPARED
 from lm_eval_ext.grading.answers import TRACE
-from lm_eval_ext.grading.grading import Grade, grades
-from lm_eval_ext.grading.voting import clusters
+from lm_eval_ext.grading.grading import Grade
+from lm_eval_ext.grading.kinds import KINDS
+from lm_eval_ext.grading.rules import Rules
 from lm_eval_ext.statistics.estimators import g_pass_at_k, ks, maj_at_k, pass_at_k
 from lm_eval_ext.statistics.intervals import mean_interval
 
 Samples = Sequence[str | Sequence[str]]
 
 
-def math_verify(references: Sequence[object], predictions: Samples, **options: Any) -> dict[str, float]:
-    """Grade answers against the gold one by mathematical equality.
+Function = Callable[..., Mapping[str, object]]
+
+
+def _matching(kind: type[Rules]) -> Function:
+    def match(
+        references: Sequence[object], predictions: Samples, *, votes: bool = False, g_pass: Sequence[float] = (),
+        **options: Any,
+    ) -> dict[str, float]:  # fmt: skip
+        rules, gold, answers = kind.of(options), str(references[0]), _answers(predictions)
+        graded = rules.grades([(gold, answer) for answer in answers])
+        return _scores(answers, graded, rules, votes=votes, g_pass=g_pass) | rules.extra(gold, answers)
+
+    return _named(
+        match,
+        kind.match_name(),
+        f"""Grade {kind.KIND} answers against the gold one.
 
     Returns `acc`, the share of correct samples; `answered`, the share of samples with an answer; and with
     `votes: true` also `pass@k` and `maj@k` for k = 2, 4, ... (`acc` is both for k = 1).
-    """
-    gold, answers = str(references[0]), _answers(predictions)
-    return _scores(answers, grades([(gold, answer) for answer in answers]), clusters, **options)
+
+    Raises:
+        TaskError: an option that such answers do not have.
+    """,
+    )
 
 
-def choice_match(references: Sequence[object], predictions: Samples, **options: Any) -> dict[str, float]:
-    """Grade letters against the gold one; returns the same scores as `math_verify`.
+def _reasons(kind: type[Rules]) -> Function:
+    def graded(references: Sequence[object], predictions: Samples, **options: Any) -> dict[str, list[str]]:
+        gold = str(references[0])
+        grades = kind.of(options).grades([(gold, answer) for answer in _answers(predictions)])
+        return {"graded": [grade.reason for grade in grades]}
 
-    Also `chance`, the score of guessing, if the number of options is known.
-    """
-    letters = _answers(predictions)
-    graded = [
-        Grade(letter == references[0], "correct" if letter == references[0] else "wrong" if letter else "no answer")
-        for letter in letters
-    ]
-    listed = getattr(letters[0], "options", None) if letters else None
-    chance = {"chance": 1 / listed} if listed else {}
-    return _scores(letters, graded, _by_letter, **options) | chance
+    return _named(
+        graded,
+        kind.graded_name(),
+        """Give the reason of each grade.
+
+    `graded` is the list of them in the samples file, and in the results the share that could be compared.
+    """,
+    )
 
 
-def _by_letter(questions: Sequence[Sequence[str]]) -> list[list[int | None]]:
-    return [[ord(letter) if letter else None for letter in letters] for letters in questions]
+def _named(function: Function, name: str, about: str) -> Function:
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = about
+    return function
 
 
 def _scores(
     answers: Sequence[str],
     graded: Sequence[Grade],
-    clustered: Callable[[Sequence[Sequence[str]]], list[list[int | None]]],
+    rules: Rules,
     *,
-    votes: bool = False,
-    g_pass: Sequence[float] = (),
-    **_: object,
+    votes: bool,
+    g_pass: Sequence[float],
 ) -> dict[str, float]:
     scores = {
         "acc": _mean([grade.correct for grade in graded]),
@@ -67,7 +86,7 @@ def _scores(
     for k in ks(len(answers))[1:] if votes else ():
         scores[f"pass@{k}"] = pass_at_k(len(answers), right, k)
     if votes and len(answers) > 1:
-        scores |= _majorities(clustered([answers])[0], graded)
+        scores |= _majorities(rules.clusters([answers])[0], graded)
     return scores | {
         f"g-pass@{len(answers)}_{share}": g_pass_at_k(len(answers), right, len(answers), share) for share in g_pass
     }
@@ -85,12 +104,6 @@ def _majorities(labels: Sequence[int | None], graded: Sequence[Grade]) -> dict[s
 def share_compared(reasons: Sequence[Sequence[str]]) -> float:
     """Share of samples that were graded without a failure; the others count as wrong."""
     return _mean([_mean([reason in COMPARED for reason in sample]) for sample in reasons])
-
-
-def math_graded(references: Sequence[object], predictions: Samples, **_: object) -> dict[str, list[str]]:
-    """`graded`: in the samples file the reason of each grade, in the results the share that could be compared."""
-    gold = str(references[0])
-    return {"graded": [grade.reason for grade in grades([(gold, answer) for answer in _answers(predictions)])]}
 
 
 def ci95_low(scores: Sequence[float]) -> float:
@@ -151,7 +164,7 @@ class Measure(NamedTuple):
 class Metric(NamedTuple):
     """An entry of a task's `metric_list`, and the scores it computes."""
 
-    function: Callable[..., Mapping[str, object]]
+    function: Function
     aggregation: str
     higher_is_better: bool
     gives: tuple[Measure, ...]
@@ -173,38 +186,29 @@ _OF_ANSWERS = (
     ),
     Measure("g-pass@k_t", "probability that at least a share t of k samples is correct; with `g_pass: [t, ...]`"),
 )
-METRICS = (
-    Metric(math_verify, "mean", True, _OF_ANSWERS),
-    Metric(
-        choice_match,
-        "mean",
-        True,
-        (*_OF_ANSWERS, Measure("chance", "score of guessing among the question's options", "share", None, shown=False)),
-    ),
-    Metric(
-        math_graded,
-        "share_compared",
-        True,
-        (
-            Measure(
-                "graded",
-                "share of samples that could be compared with the gold answer, including those without an answer; the "
-                "samples file says why the others could not: `unparsable`, `timeout`, `memory`",
-            ),
-        ),
-    ),
-    Metric(
-        trace_stats,
-        "mean",
-        False,
-        (
-            Measure("thinking_tokens", "thinking tokens per sample", "tokens", None),
-            Measure("answer_tokens", "answer tokens per sample", "tokens", None),
-            Measure("forced", "share of samples whose thinking was cut at the budget", higher_is_better=None),
-            Measure("looped", "share of samples that end by repeating themselves", higher_is_better=False),
-        ),
-    ),
+_CHANCE = Measure("chance", "score of guessing among the options of the question", "share", None, shown=False)
+_EXTRA = {
+    "choice": (_CHANCE,),
+    "text": (_CHANCE,),
+    "json": (Measure("cells", "share of the gold answer's cells that are right"),),
+}
+_GRADED = Measure(
+    "graded",
+    "share of samples that could be compared with the gold answer, including those without an answer; the samples file "
+    "says why the others could not: `unparsable`, `timeout`, `memory`",
 )
+_OF_TRACES = (
+    Measure("thinking_tokens", "thinking tokens per sample", "tokens", None),
+    Measure("answer_tokens", "answer tokens per sample", "tokens", None),
+    Measure("forced", "share of samples whose thinking was cut at the budget", higher_is_better=None),
+    Measure("looped", "share of samples that end by repeating themselves", higher_is_better=False),
+)
+METRICS = (
+    *(Metric(_matching(one), "mean", True, (*_OF_ANSWERS, *_EXTRA.get(name, ()))) for name, one in KINDS.items()),
+    *(Metric(_reasons(one), "share_compared", True, (_GRADED,)) for one in KINDS.values()),
+    Metric(trace_stats, "mean", False, _OF_TRACES),
+)
+FUNCTIONS: dict[str, Function] = {metric.name: metric.function for metric in METRICS}
 
 
 def score_named(name: str) -> Measure | None:

@@ -15,28 +15,15 @@ from lm_eval.api.registry import register_aggregation, register_filter, register
 from lm_eval_ext.grading.answers import FINDERS, Answer, check_options
 from lm_eval_ext.grading.metrics import (  # entry points name them here, where they are registered
     AGGREGATIONS,
+    FUNCTIONS,
     METRICS,
     Metric,
-    choice_match,
     ci95_high,
     ci95_low,
-    math_graded,
-    math_verify,
     share_compared,
-    trace_stats,
 )
 
-__all__ = [
-    "ChoiceAnswer",
-    "MathAnswer",
-    "choice_match",
-    "ci95_high",
-    "ci95_low",
-    "math_graded",
-    "math_verify",
-    "share_compared",
-    "trace_stats",
-]
+__all__ = ["ci95_high", "ci95_low", "share_compared"]
 
 
 class _AnswerFilter(Filter):  # type: ignore[misc]  # lm-eval has no type information
@@ -53,18 +40,12 @@ class _AnswerFilter(Filter):  # type: ignore[misc]  # lm-eval has no type inform
         return FINDERS[self.NAME]([list(samples) for samples in resps], docs, **self.options)
 
 
-@register_filter("math_answer")
-class MathAnswer(_AnswerFilter):
-    """The final answer of every sample; see `math_answers`."""
-
-    NAME = "math_answer"
-
-
-@register_filter("choice_answer")
-class ChoiceAnswer(_AnswerFilter):
-    """The letter that every sample chose; see `choice_answers`."""
-
-    NAME = "choice_answer"
+def _filter(name: str) -> type[Filter]:
+    """The filter of a finder, registered with lm-eval."""
+    about = f"Extracts the answers of all samples; see `{FINDERS[name].__name__}`."
+    made = type(f"{name.title().replace('_', '')}", (_AnswerFilter,), {"NAME": name, "__doc__": about})
+    registered: type[Filter] = register_filter(name)(made)
+    return registered
 
 
 def register(metric: Metric) -> None:
@@ -79,3 +60,14 @@ for _name in ("share_compared", "ci95_low", "ci95_high"):
     register_aggregation(_name)(AGGREGATIONS[_name])
 for _metric in METRICS:
     register(_metric)
+FILTERS = {name: _filter(name) for name in FINDERS}
+
+
+def __getattr__(name: str) -> object:
+    """What entry points name: `text_match`, `TextAnswer`."""
+    if name in FUNCTIONS:
+        return FUNCTIONS[name]
+    found = next((one for one in FILTERS.values() if one.__name__ == name), None)
+    if found is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return found

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from functools import cache
 from pathlib import Path
 
 
@@ -28,12 +29,16 @@ def known_metrics() -> Collection[str]:
 
 def tasks_of_others(files: Collection[Path]) -> frozenset[str]:
     """Names of the tasks that lm-eval finds in files other than `files` (resolved paths)."""
+    return frozenset(name for name, path in _index().items() if path not in files)
+
+
+@cache
+def _index() -> Mapping[str, Path | None]:
+    """Files of all installed tasks by name; reading lm-eval's ten thousand takes seconds, so once a process."""
     from lm_eval.tasks import TaskManager
 
-    index = TaskManager().task_index
-    return frozenset(
-        name for name, entry in index.items() if entry.yaml_path is None or Path(entry.yaml_path).resolve() not in files
-    )
+    found = {name: entry.yaml_path for name, entry in TaskManager().task_index.items()}
+    return {name: Path(path).resolve() if path else None for name, path in found.items()}
 
 
 def regex_replace(text: str, pattern: str, replacement: str, count: int = 0) -> str:

@@ -16,10 +16,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from lm_eval_ext.errors import DatasetError, TTSError
-from lm_eval_ext.grading import GRADER_VERSION, GRADING_METRICS
+from lm_eval_ext.grading import GRADER_VERSION
+from lm_eval_ext.grading.kinds import MATCHING
 from lm_eval_ext.harness.engines import models
 from lm_eval_ext.paths import TASKS
 from lm_eval_ext.plugins import task_folders
+from lm_eval_ext.template_filters import TEMPLATE_FILTERS
 
 if TYPE_CHECKING:
     from lm_eval_ext.harness.arguments import ModelArgs
@@ -62,6 +64,17 @@ def find_our_tasks() -> None:
         return with_our_tasks
 
     _replace(_index.TaskIndex, "build", around)
+
+
+def add_template_filters() -> None:
+    """Add the filters of our templates to lm-eval's Jinja environment, such as `options` and `lettered`.
+
+    A filter that is already there is kept. Needed until lm-eval has entry points for template filters.
+    """
+    from lm_eval import utils
+
+    for name, function in TEMPLATE_FILTERS.items():
+        utils.env.filters.setdefault(name, function)
 
 
 def explain_unreachable_datasets() -> None:
@@ -125,7 +138,7 @@ def record_the_grader_version() -> None:
     def around(dump: _Function) -> _Function:
         def with_version(self: ConfigurableTask) -> dict[str, object]:
             config: dict[str, Any] = dump(self)
-            if set(GRADING_METRICS) & set(self._metric_fn_list):
+            if set(MATCHING) & set(self._metric_fn_list):
                 config["metadata"] = {**(config.get("metadata") or {}), "grader_version": GRADER_VERSION}
             return config
 

@@ -27,6 +27,7 @@ def register_tasks() -> None:
     if not hasattr(registry, "load_plugins"):
         import lm_eval_ext.harness.metrics  # noqa: F401  # its decorators register it
     patches.find_our_tasks()
+    patches.add_template_filters()
     patches.explain_unreachable_datasets()
     patches.give_requests_their_gen_prefix()
     patches.record_the_grader_version()

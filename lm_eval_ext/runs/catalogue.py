@@ -36,6 +36,7 @@ class Catalogue(BaseModel):
     url: Annotated[str, Field(pattern=r"^(https?://[^\s<>\"]+/)?$")] = ""  # of the site, for link previews
     rank_by: tuple[str, ...] = ()
     gated: tuple[str, ...] = ()
+    not_gated: tuple[str, ...] = ()
     kinds: dict[Kind, str]
     benchmarks: dict[str, Benchmark]
 
@@ -51,7 +52,10 @@ class Catalogue(BaseModel):
 
     def is_gated(self, task: str, dataset: str = "") -> bool:
         """Whether a task or its dataset is gated, so that its questions must not be shown."""
-        return any(word.lower() in f"{task} {dataset}".lower() for word in self.gated)
+        names = f"{task} {dataset}".lower()
+        for word in self.not_gated:
+            names = names.replace(word.lower(), "")
+        return any(word.lower() in names for word in self.gated)
 
     def order(self, name: str) -> tuple[int, int, str]:
         """Sort key of a benchmark: by kind, then in declaration order, then by name."""

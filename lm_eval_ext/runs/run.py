@@ -9,7 +9,10 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
+
+from lm_eval_ext.grading.kinds import KINDS
+from lm_eval_ext.grading.rules import Rules
 
 SCHEMA_VERSION: Literal[1] = 1
 TIERS = ("reported", "verified", "reproduced")
@@ -62,6 +65,8 @@ class TaskResult(_Part):
         scores: accuracy by question, in that order; empty if no samples were saved.
         chance: accuracy of guessing; None if it is not known.
         parts: by column of the dataset, the value of each question, in the order of `scores`.
+        kind: kind of its answers, one of `grading.kinds.KINDS`; empty for mathematics, and in older runs.
+        grading: the options by which they were compared.
     """
 
     benchmark: Slug
@@ -85,9 +90,14 @@ class TaskResult(_Part):
     scores: tuple[Share, ...] = ()
     chance: Share | None = None
     parts: dict[Name, tuple[Line, ...]] = Field(default_factory=dict)
+    kind: Annotated[str, Field(pattern="^[a-z]{0,20}$")] = ""
+    grading: dict[Name, JsonValue] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _fits(self) -> TaskResult:
+        if self.kind and self.kind not in KINDS:
+            raise ValueError(f"kind={self.kind!r}; expected one of: {', '.join(KINDS)}")
+        _ = self.rules
         if self.score not in self.metrics:
             raise ValueError(f"score={self.score!r}; expected one of the metrics: {', '.join(self.metrics)}")
         if not 0 <= self.accuracy.value <= 1:
@@ -97,6 +107,16 @@ class TaskResult(_Part):
         if column := next((name for name, values in self.parts.items() if len(values) != len(self.scores)), None):
             raise ValueError(f"parts.{column}: {len(self.parts[column])} values for {len(self.scores)} scores")
         return self
+
+    @property
+    def answers_as(self) -> str:
+        """Kind of the answers; older runs of multiple choice don't say it, but have no reasons of grades."""
+        return self.kind or ("math" if "graded" in self.metrics else "choice")
+
+    @property
+    def rules(self) -> Rules:
+        """The rules by which answers were compared."""
+        return KINDS[self.answers_as].of(dict(self.grading))
 
     @property
     def partial(self) -> bool:
@@ -119,7 +139,8 @@ class TaskResult(_Part):
         """Accuracy of guessing: as recorded, and 0 for a free-form answer; None if it is not known."""
         if self.chance is not None:
             return self.chance
-        return 0.0 if "graded" in self.metrics or self.score == "exact_match" else None
+        free = "graded" in self.metrics and self.kind != "choice"
+        return 0.0 if free or self.score == "exact_match" else None
 
     def value(self, metric: str) -> float | None:
         """A metric's value; None if the run doesn't have it."""

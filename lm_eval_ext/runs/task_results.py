@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lm_eval_ext.errors import ResultsError
+from lm_eval_ext.grading.kinds import MATCHING, kind_of_metric
 from lm_eval_ext.runs.catalogue import Catalogue
 from lm_eval_ext.runs.run import is_slug, variant_of
 from lm_eval_ext.runs.samples import Sample, question_set
@@ -96,8 +97,18 @@ def task_result(
         "grader_version": whole(mapping(config.get("metadata")).get("grader_version")),
         "task_hash": _hash(mapping(content.get("task_hashes")).get(task)),
         "sampling": _sampling(config), "question_set": question_set(rows) if scores else "", "scores": scores,
-        "chance": _chance(config, metrics, rows), "parts": _parts_of(rows) if scores else {},
+        "chance": _chance(config, metrics, rows), "parts": _parts_of(rows) if scores else {}, **_compared_as(config),
     }  # fmt: skip
+
+
+def _compared_as(config: Mapping[str, object]) -> dict[str, object]:
+    """Kind of the answers and options of their comparison, if they are not mathematics."""
+    entries = [mapping(one) for one in sequence(config.get("metric_list"))]
+    entry = next((one for one in entries if one.get("metric") in MATCHING), {})
+    kind = kind_of_metric(str(entry.get("metric")))
+    if kind is None or kind.KIND == "math":
+        return {}
+    return {"kind": kind.KIND, "grading": {name: entry[name] for name in kind.model_fields if name in entry}}
 
 
 def _parts_of(rows: Sequence[Sample]) -> dict[str, list[str]]:

@@ -11,8 +11,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from statistics import fmean, stdev
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from lm_eval_ext.choices import LETTERS
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.grading import GRADER_VERSION
 from lm_eval_ext.grading.answers import TRACE
@@ -20,6 +21,9 @@ from lm_eval_ext.runs.load import Source
 from lm_eval_ext.runs.publish import Golds, RunFinding, is_gated, shown_though_gated
 from lm_eval_ext.runs.run import Score, TaskResult
 from lm_eval_ext.runs.samples import Output, Sample, question_set
+
+if TYPE_CHECKING:
+    from lm_eval_ext.grading.extractors import Extractor
 
 CLOSE = 1e-6  # for means of means
 _UNTOLD = ("unparsable", "timeout", "memory")  # grades that may differ between machines
@@ -155,17 +159,20 @@ def _graded_again(task: TaskResult, rows: Sequence[Sample], gated: bool) -> Iter
 
 
 def _not_in_their_texts(task: TaskResult, rows: Sequence[Sample]) -> Iterator[str]:
-    from lm_eval_ext.grading.extraction import ChoiceExtractor, Extractor
-
-    choices = "graded" not in task.metrics
-    extractor = ChoiceExtractor(Extractor()) if choices else Extractor()
-    usual = extractor.answers([[one.text or "" for one in row.outputs] for row in rows])
+    usual = _extractor(task, _FIND[:2]).answers([[one.text or "" for one in row.outputs] for row in rows])
     for row, answers in zip(rows, usual, strict=True):
         for output, answer in zip(row.outputs, answers, strict=True):
-            others = _readings(output.text or "", choices=choices)
+            others = _readings(output.text or "", task)
             if output.answer != answer and not any(output.answer == other for other in others):
                 yield f"question {row.id}: the answer {str(output.answer)[:40]!r} is not found in its text"
                 return
+
+
+def _extractor(task: TaskResult, find: Sequence[str]) -> Extractor:
+    from lm_eval_ext.grading.extractors import EXTRACTORS, ChoiceExtractor, Extractor
+
+    kind = task.answers_as
+    return ChoiceExtractor(Extractor(find)) if kind == "choice" else EXTRACTORS[kind](find)
 
 
 class _Part(str):
@@ -174,13 +181,13 @@ class _Part(str):
     answer: str
 
 
-def _readings(text: str, *, choices: bool) -> Iterator[str]:
+def _readings(text: str, task: TaskResult) -> Iterator[str]:
     """Other possible answers of a text: by any of our rules, after any marker that ends the thinking.
 
     A model may also write such markers in its answer, or be cut before it writes one and then has no answer.
     """
-    from lm_eval_ext.grading.extraction import ChoiceExtractor, Extractor, final_answer
-    from lm_eval_ext.grading.letters import chosen_letter
+    from lm_eval_ext.grading.extraction import final_answer
+    from lm_eval_ext.grading.letters import chosen_letter, several_letters
 
     starts = [0, *(found.end() for end in _ends() for found in re.finditer(re.escape(end), text))]
     if len(starts) == 1:
@@ -188,10 +195,11 @@ def _readings(text: str, *, choices: bool) -> Iterator[str]:
     for start in starts[:_MOST_MARKS]:
         part = _Part(text)
         part.answer = text[start:]
-        for answer in (final_answer(part, _FIND[:2]), final_answer(part, _FIND)):
-            yield chosen_letter(answer) if choices else answer
-        if choices:
-            yield ChoiceExtractor(Extractor()).letter(part.answer)
+        for find in (_FIND[:2], _FIND):
+            yield from _extractor(task, find).answers([[part]])[0]
+            if task.answers_as == "choice":
+                yield chosen_letter(final_answer(part, find), LETTERS)
+                yield several_letters(final_answer(part, find), LETTERS)
 
 
 @cache
@@ -202,13 +210,8 @@ def _ends() -> tuple[str, ...]:
 
 
 def _graded_otherwise(task: TaskResult, rows: Sequence[Sample]) -> Iterator[str]:
-    from lm_eval_ext.grading.grading import grades
-
     pairs = [(row.gold or "", one.answer or "") for row in rows for one in row.outputs]
-    if "graded" in task.metrics:
-        right = iter([grade.correct for grade in grades(pairs)])
-    else:
-        right = iter([bool(answer) and answer == gold for gold, answer in pairs])
+    right = iter([grade.correct for grade in task.rules.grades(pairs)])
     wrong = [
         row for row in rows
         if [one.grade == "correct" for one in row.outputs]
@@ -221,7 +224,7 @@ def _graded_otherwise(task: TaskResult, rows: Sequence[Sample]) -> Iterator[str]
 # Metrics ----------------------------------------------------------------------------------------------------
 
 
-def _by_metric(task: TaskResult, row: Sample, gated: bool) -> Mapping[str, float]:
+def _by_metric(task: TaskResult, row: Sample, gated: bool) -> Mapping[str, Any]:
     """All metrics of a question that can be computed from its samples."""
     known = {name: value for name, value in row.metrics.items() if name in TRACE}
     grades = [one.grade for one in row.outputs]
@@ -229,13 +232,13 @@ def _by_metric(task: TaskResult, row: Sample, gated: bool) -> Mapping[str, float
     return {**known, **(_from_grades(task, row) if gated else _from_answers(task, row))}
 
 
-def _from_answers(task: TaskResult, row: Sample) -> Mapping[str, float]:
-    from lm_eval_ext.grading.metrics import choice_match, math_verify
+def _from_answers(task: TaskResult, row: Sample) -> Mapping[str, object]:
+    from lm_eval_ext.grading.metrics import FUNCTIONS
 
-    metric = math_verify if "graded" in task.metrics else choice_match
     shares = [float(found[1]) for name in task.metrics if (found := re.fullmatch(r"g-pass@\d+_([\d.]+)", name))]
     votes = any(name.startswith(("pass@", "maj@")) for name in task.metrics)
-    return metric([row.gold], [[one.answer or "" for one in row.outputs]], votes=votes, g_pass=shares)
+    answers = [one.answer or "" for one in row.outputs]
+    return FUNCTIONS[task.rules.match_name()]([row.gold], [answers], votes=votes, g_pass=shares, **task.grading)
 
 
 def _from_grades(task: TaskResult, row: Sample) -> Mapping[str, float]:

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from lm_eval_ext.errors import ResultsError
-from lm_eval_ext.grading import GRADING_METRICS, metrics
 from lm_eval_ext.grading.answers import FINDERS, check_options
-from lm_eval_ext.grading.metrics import AGGREGATIONS
+from lm_eval_ext.grading.kinds import GRADED, MATCHING
+from lm_eval_ext.grading.metrics import AGGREGATIONS, FUNCTIONS
 from lm_eval_ext.runs.untrusted import mapping, sequence, whole
 from lm_eval_ext.thinking_formats import answer_after_thinking, text_marks
 
-_REASONS = "math_graded"
 _OPTIONS = ("metric", "aggregation", "higher_is_better")  # in metric_list; other keys are a metric's own
 
 
@@ -47,7 +46,7 @@ class Rules:
     """How a task extracts and grades answers.
 
     Attributes:
-        filter: `math_answer`, `choice_answer`, or None for any other filter, whose answers are kept.
+        filter: one of ours, such as `math_answer`, or None for any other filter, whose answers are kept.
         filter_options: its options.
         metrics: our grading metrics, with their options.
         aggregations: aggregation by metric.
@@ -60,14 +59,13 @@ class Rules:
 
     def aggregation(self, score: str) -> str:
         """Name of the aggregation of a score over questions."""
-        return self.aggregations[
-            _REASONS if score == "graded" else next(name for name in GRADING_METRICS if name in self.metrics)
-        ]
+        giving = GRADED if score == "graded" else MATCHING
+        return self.aggregations[next(name for name in giving if name in self.metrics)]
 
 
 def graded_by(config: Mapping[str, object]) -> int | None:
     """Version of our grader, from a task's configuration in results; None if it was not graded by ours."""
-    if not set(GRADING_METRICS) & {mapping(one).get("metric") for one in sequence(config.get("metric_list"))}:
+    if not set(MATCHING) & {mapping(one).get("metric") for one in sequence(config.get("metric_list"))}:
         return None
     return whole(mapping(config.get("metadata")).get("grader_version")) or 1
 
@@ -91,7 +89,7 @@ def rules_of(config: Mapping[str, object], filter_name: str, place: str) -> Rule
     ]
     finder = steps[0] if len(steps) == 1 and steps[0].get("function") in FINDERS else {}
     declared = {one.get("metric"): one for one in map(mapping, sequence(config.get("metric_list")))}
-    ours = {str(name): one for name, one in declared.items() if name in (*GRADING_METRICS, _REASONS)}
+    ours = {str(name): one for name, one in declared.items() if name in (*MATCHING, *GRADED)}
     aggregations = {name: str(one.get("aggregation", "mean")) for name, one in ours.items()}
     if unknown := next((one for one in aggregations.values() if one not in AGGREGATIONS), None):
         raise ResultsError(f"{place}: unknown aggregation {unknown!r}; expected one of: {', '.join(AGGREGATIONS)}")
@@ -118,9 +116,7 @@ def graded_again(questions: Sequence[Kept], rules: Rules, place: str) -> list[Gr
     return [
         Graded(
             [str(answer) for answer in answers],
-            _merged(
-                getattr(metrics, metric)([one.gold], [answers], **chosen) for metric, chosen in rules.metrics.items()
-            ),
+            _merged(FUNCTIONS[metric]([one.gold], [answers], **chosen) for metric, chosen in rules.metrics.items()),
         )
         for one, answers in zip(questions, found, strict=True)
     ]

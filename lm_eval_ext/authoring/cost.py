@@ -1,0 +1,86 @@
+"""What an evaluation costs at most: the tokens that a task or group may generate, before it is run."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from lm_eval_ext.authoring.declared import declared_task
+from lm_eval_ext.errors import TaskError
+from lm_eval_ext.generation.options import parse_options
+from lm_eval_ext.runs.run import variant_of
+from lm_eval_ext.runs.untrusted import mapping, sequence, whole
+
+ANSWER = 1024  # tokens of an answer after a budget that is used up; most need far fewer
+
+
+class Cost(NamedTuple):
+    """What the variants of a benchmark generate at most; those with a budget share their traces.
+
+    Attributes:
+        benchmark: its name.
+        budgets: thinking budgets asked for; None for no limit.
+        questions: how many it has; None if its file doesn't say.
+        samples: generations in all.
+        tokens: at most; None if the number of questions is unknown.
+    """
+
+    benchmark: str
+    budgets: Sequence[int | None]
+    questions: int | None
+    samples: int | None
+    tokens: int | None
+
+
+def costs(name: str) -> list[Cost]:
+    """The costs of a task, or of the benchmarks in a group.
+
+    Raises:
+        TaskError: the task is not in the registry, or the group holds only tasks of lm-eval itself.
+    """
+    found: dict[str, list[Mapping[str, object]]] = defaultdict(list)
+    for task in _tasks(name):
+        found[variant_of(str(task["task"]))[0]].append(task)
+    if not found:
+        raise TaskError(f"{name}: no task of this registry; `lm_eval ls tasks` lists all")
+    return [_cost(benchmark, tasks) for benchmark, tasks in found.items()]
+
+
+def _tasks(name: str) -> Iterator[Mapping[str, object]]:
+    """A task, or those in a group and the groups in it; tasks of lm-eval itself are left out."""
+    fields = declared_task(name)
+    if fields is None:
+        return
+    if "group" not in fields:
+        yield fields
+    else:
+        for member in sequence(fields.get("task")):
+            yield from _tasks(str(member))
+
+
+def _cost(benchmark: str, tasks: Sequence[Mapping[str, object]]) -> Cost:
+    questions = whole(mapping(tasks[0].get("metadata")).get("questions"))
+    asked = [_asked(task) for task in tasks]
+    traces = {one.repeats: max(other.thinking for other in asked if other.repeats == one.repeats) for one in asked}
+    samples = sum(one.repeats for one in asked)
+    most = sum(repeats * thinking for repeats, thinking in traces.items()) + sum(
+        one.repeats * one.answer for one in asked
+    )
+    known = None if questions is None else (questions * samples, questions * most)
+    return Cost(benchmark, [one.budget for one in asked], questions, *(known or (None, None)))
+
+
+class _Asked(NamedTuple):
+    repeats: int
+    budget: int | None
+    thinking: int  # tokens at most; equal samples of several budgets are cuts of one trace
+    answer: int
+
+
+def _asked(task: Mapping[str, object]) -> _Asked:
+    options = parse_options(dict(mapping(task.get("generation_kwargs"))), answer_budget=ANSWER, max_tokens=256)
+    repeats, budget = whole(task.get("repeats")) or 1, options.thinking_budget
+    if budget is None:
+        return _Asked(repeats, None, options.max_tokens, 0)
+    return _Asked(repeats, budget, budget, min(options.answer_budget or ANSWER, options.max_tokens))

@@ -1,0 +1,118 @@
+r"""Answers that are an arithmetic expression which reaches a target from given numbers, as in the Countdown game.
+
+>>> gold = '{"target": 24, "numbers": [2, 3, 4]}'
+>>> ExpressionRules().compare([(gold, "2*3*4 = 24"), (gold, r"(2 \times 4) \times 3"), (gold, "4*6")])
+[True, True, False]
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from functools import lru_cache
+from operator import add, mul, sub, truediv
+from typing import Annotated, ClassVar, NamedTuple
+
+from pydantic import Field
+
+from lm_eval_ext.grading.grading import FailureReason
+from lm_eval_ext.grading.normalisation import normalised
+from lm_eval_ext.grading.rules import Labels, Pairs, Rules, clusters_by
+
+_LONGEST = 300  # characters of an expression
+_SIGNS = (  # as `normalised` writes them
+    (r"\\(?:times|cdot|ast)", "*"),
+    (r"\\div", "/"),
+    (r"\\left|\\right|\s", ""),
+    (r"\\frac\{([^{}]*)\}\{([^{}]*)\}", r"((\1)/(\2))"),
+    (r"[\[{]", "("),
+    (r"[\]}]", ")"),
+)
+_ALLOWED = re.compile(r"[\d+\-*/().]+")
+_OPERATIONS: dict[type[ast.operator], Callable[[Fraction, Fraction], Fraction]] = {
+    ast.Add: add, ast.Sub: sub, ast.Mult: mul, ast.Div: truediv,
+}  # fmt: skip
+
+
+class _Task(NamedTuple):
+    target: Fraction
+    numbers: Counter[Fraction]
+
+
+class _Computed(NamedTuple):
+    value: Fraction
+    used: Counter[Fraction]
+
+
+class ExpressionRules(Rules):
+    """Options of answers that are an expression; a gold answer is JSON with `target` and `numbers`."""
+
+    KIND: ClassVar[str] = "expression"
+    all_numbers: Annotated[bool, Field(description="whether every number must be used; each at most once")] = True
+
+    def compare(self, pairs: Pairs) -> list[bool | FailureReason]:
+        """Whether each answer reaches the target with the numbers it may use."""
+        return [self._verdict(_task(gold), answer) for gold, answer in pairs]
+
+    def _verdict(self, task: _Task | None, answer: str) -> bool | FailureReason:
+        if not answer or task is None:
+            return False
+        found = _computed(answer)
+        if found is None:
+            return "unparsable"
+        enough = found.used == task.numbers if self.all_numbers else found.used <= task.numbers
+        return found.value == task.target and enough
+
+    def clusters(self, questions: Sequence[Sequence[str]]) -> list[Labels]:
+        """Expressions vote together if they are the same but for spelling; many may be right."""
+        return clusters_by([[_spelled(answer) or None for answer in answers] for answers in questions])
+
+    def fault(self, gold: str) -> str:
+        """Why no answer could be compared: the gold answer has no target or no numbers."""
+        return "" if _task(gold) else 'is not JSON such as {"target": 24, "numbers": [2, 3, 4]}'
+
+
+@lru_cache(maxsize=4096)
+def _task(gold: str) -> _Task | None:
+    try:
+        found = json.loads(gold)
+        numbers = Counter(Fraction(str(number)) for number in found["numbers"])
+        return _Task(Fraction(str(found["target"])), numbers) if numbers else None
+    except (ValueError, TypeError, KeyError, RecursionError, ZeroDivisionError):
+        return None
+
+
+def _spelled(answer: str) -> str:
+    """An expression with plain signs, and without the result after it."""
+    text = normalised(answer[:_LONGEST]).partition("=")[0]
+    for pattern, sign in _SIGNS:
+        text = re.sub(pattern, sign, text)
+    return text
+
+
+def _computed(answer: str) -> _Computed | None:
+    """Value of an expression and the numbers in it; None if it is not one."""
+    text = _spelled(answer)
+    if not _ALLOWED.fullmatch(text):
+        return None
+    try:
+        return _of(ast.parse(text, mode="eval").body)
+    except (SyntaxError, ValueError, ZeroDivisionError, RecursionError, MemoryError):
+        return None
+
+
+def _of(node: ast.expr) -> _Computed:
+    if isinstance(node, ast.Constant) and isinstance(node.value, (int, float)):
+        value = Fraction(str(node.value))
+        return _Computed(value, Counter([value]))
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.UAdd, ast.USub)):
+        inner = _of(node.operand)
+        return inner._replace(value=-inner.value if isinstance(node.op, ast.USub) else inner.value)
+    if isinstance(node, ast.BinOp) and type(node.op) in _OPERATIONS:
+        left, right = _of(node.left), _of(node.right)
+        return _Computed(_OPERATIONS[type(node.op)](left.value, right.value), left.used + right.used)
+    raise ValueError("not arithmetic")

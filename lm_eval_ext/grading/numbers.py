@@ -1,0 +1,149 @@
+"""Answers that are a number, with the tolerance that the task declares and the units' one policy (`units`)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from lm_eval_ext.grading.equivalence import rational, refused
+from lm_eval_ext.grading.grading import FailureReason, compare, gold_answer
+from lm_eval_ext.grading.normalisation import normalised
+from lm_eval_ext.grading.rules import Labels, Pairs, Rules
+from lm_eval_ext.grading.voting import clusters
+from lm_eval_ext.grading.workers import in_workers
+
+if TYPE_CHECKING:
+    from lm_eval_ext.grading.reading import Value
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_ROUNDING = Fraction(1, 10**9)  # relative; of a decimal that was computed in floating point
+_DECIMALS = re.compile(
+    r"[+-]?\d*(?:\.(?P<decimals>\d*))?\s*(?:[eE](?P<e>[+-]?\d{1,3})|\\(?:times|cdot)\s*10\^\{?(?P<power>[+-]?\d{1,3})\}?)?"
+)
+
+
+class NumberRules(Rules):
+    """Options of numeric answers. Without any, they are compared like mathematics; with several, one is enough."""
+
+    KIND: ClassVar[str] = "number"
+    absolute: Annotated[Positive | None, Field(description="allowed difference, in the gold answer's unit")] = None
+    relative: Annotated[Positive | None, Field(description="allowed difference as a share of the gold answer")] = None
+    digits: Annotated[
+        Literal["gold"] | None, Field(description="`gold`: right if it rounds to the gold answer's digits")
+    ] = None
+
+    @model_validator(mode="after")
+    def _below_everything(self) -> NumberRules:
+        if self.relative is not None and self.relative >= 1:
+            raise ValueError(f"relative={self.relative}: expected a share below 1, such as 0.01 for 1%")
+        return self
+
+    def compare(self, pairs: Pairs) -> list[bool | FailureReason]:
+        """Whether each answer is near enough to the gold one, in its unit if both have one."""
+        pairs = [(gold_answer(gold), answer) for gold, answer in pairs]
+        exact = compare(pairs)
+        if not (self.absolute or self.relative or self.digits):
+            return exact
+        open_ones = [
+            at for at, (_, answer) in enumerate(pairs) if exact[at] is False and answer and not refused(answer)
+        ]
+        verdicts = list(exact)
+        asked = [(normalised(pairs[at][0]), normalised(pairs[at][1])) for at in open_ones]
+        distinct = list(dict.fromkeys(asked))
+        outcomes = in_workers(
+            partial(near, absolute=self.absolute, relative=self.relative, digits=self.digits), distinct
+        )
+        found = {pair: one.failure or bool(one.value) for pair, one in zip(distinct, outcomes, strict=True)}
+        for at, pair in zip(open_ones, asked, strict=True):
+            verdicts[at] = found[pair]
+        return verdicts
+
+    def clusters(self, questions: Sequence[Sequence[str]]) -> list[Labels]:
+        """Answers vote together if each is near enough to the most frequent one of its cluster."""
+
+        def same(pairs: Pairs) -> list[bool | None]:
+            verdicts = self.compare(pairs)
+            alone = {text for text in {text for pair in pairs for text in pair} if self.fault(text)}
+            return [
+                False if first in alone else None if second in alone or not isinstance(verdict, bool) else verdict
+                for (first, second), verdict in zip(pairs, verdicts, strict=True)
+            ]
+
+        return clusters(questions, same)
+
+    def fault(self, gold: str) -> str:
+        """Why a gold answer cannot be compared: it is not a number."""
+        (outcome,) = in_workers(is_number_text, [(normalised(gold_answer(gold)),)])
+        return "" if outcome.value else "is not a number"
+
+
+def is_number_text(text: str) -> bool:
+    """Whether a `normalised` answer is a number, with or without a unit. In a worker only."""
+    return next(_values(text), None) is not None
+
+
+def near(gold: str, answer: str, *, absolute: float | None, relative: float | None, digits: str | None) -> bool:
+    """Whether two `normalised` answers are numbers that differ by no more than is allowed. In a worker only."""
+    for wanted in _values(gold):
+        size = _number(wanted)
+        allowed = [
+            Fraction(absolute) if absolute else Fraction(0),
+            abs(size) * Fraction(relative) if relative else Fraction(0),
+            _half_a_digit(gold) if digits else Fraction(0),
+        ]
+        for found in _values(answer):
+            for value in _in_unit_of(wanted, found):
+                if abs(value - size) <= max(allowed) + abs(size) * _ROUNDING:
+                    return True
+    return False
+
+
+def _values(text: str) -> Iterator[Value]:
+    from sympy import Rational
+
+    from lm_eval_ext.grading.algebra import is_number
+    from lm_eval_ext.grading.reading import Value, readings
+
+    plain = rational(text)
+    if plain is not None:  # also `6.02e23`, which the parser reads as a product with e
+        yield Value(Rational(plain.numerator, plain.denominator))
+        return
+    for reading in readings(text):
+        if isinstance(reading, Value) and is_number(reading.expression) and _is_finite(reading):
+            yield reading
+
+
+def _is_finite(value: Value) -> bool:
+    number = value.expression
+    return bool(number.is_extended_real and number.evalf(30).is_finite)
+
+
+def _number(value: Value) -> Fraction:
+    return Fraction(str(value.expression.evalf(30)))
+
+
+def _in_unit_of(wanted: Value, found: Value) -> Iterator[Fraction]:
+    """The number of `found` as `wanted` counts: in its unit, or as a percentage or share; nothing if they don't fit."""
+    number = _number(found)
+    if wanted.unit and found.unit:
+        if wanted.unit.dimension == found.unit.dimension:
+            base = number * found.unit.slope + found.unit.intercept
+            yield (base - wanted.unit.intercept) / wanted.unit.slope
+    elif wanted.percent == found.percent:
+        yield number
+    elif not (wanted.unit or found.unit):
+        yield number
+        yield number * 100 if wanted.percent else number / 100
+
+
+def _half_a_digit(gold: str) -> Fraction:
+    """Half a unit of the gold answer's last digit: 0.005 for `3.14`, half a unit of 10^21 for `6.02e23`."""
+    match = _DECIMALS.match(gold)
+    assert match is not None  # the pattern matches any text
+    power = int(match["e"] or match["power"] or 0) - len(match["decimals"] or "")
+    return Fraction(1, 2) * Fraction(10) ** power

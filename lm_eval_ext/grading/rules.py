@@ -1,0 +1,95 @@
+"""How the answers of each kind are compared: what their options allow, and what each does with two answers."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import Any, ClassVar, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from lm_eval_ext.errors import TaskError
+from lm_eval_ext.grading.grading import FailureReason, Grade, Reason
+
+Pairs = Sequence[tuple[str, str]]  # of a gold answer and an answer
+Labels = list[int | None]  # the cluster of each answer of a question; None if it has no vote
+_Own = TypeVar("_Own", bound="Rules")
+
+
+class Rules(BaseModel):
+    """The rules by which a task compares answers; subclasses are the kinds of answers, their fields the options."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    KIND: ClassVar[str]
+    MATCH: ClassVar[str] = ""  # the metric, if it is not named after the kind
+
+    @classmethod
+    def match_name(cls) -> str:
+        """The metric that grades such answers."""
+        return cls.MATCH or f"{cls.KIND}_match"
+
+    @classmethod
+    def graded_name(cls) -> str:
+        """The metric that gives the reason of each grade."""
+        return f"{cls.KIND}_graded"
+
+    @classmethod
+    def filter_name(cls) -> str:
+        """The filter that extracts such answers."""
+        return f"{cls.KIND}_answer"
+
+    def grades(self, pairs: Pairs) -> list[Grade]:
+        """The grade of each answer."""
+        return [
+            Grade(verdict is True, _reason(verdict) if answer.strip() else "no answer")
+            for (_, answer), verdict in zip(pairs, self.compare(pairs), strict=True)
+        ]
+
+    def compare(self, pairs: Pairs) -> list[bool | FailureReason]:
+        """Whether each answer is correct, or why that cannot be told; an empty answer is not."""
+        raise NotImplementedError
+
+    def clusters(self, questions: Sequence[Sequence[str]]) -> list[Labels]:
+        """For voting, a number for each answer of a question, the same for equal ones; None for an empty one."""
+        raise NotImplementedError
+
+    def extra(self, gold: str, answers: Sequence[str]) -> dict[str, float]:  # for kinds that have any
+        """Further scores of a question."""
+        return {}
+
+    def fault(self, gold: str) -> str:
+        """Why no answer could be compared with a gold answer; empty if one can."""
+        raise NotImplementedError
+
+    @classmethod
+    def of(cls: type[_Own], options: dict[str, Any]) -> _Own:
+        """The rules with some options.
+
+        Raises:
+            TaskError: an unknown option, or a value it cannot have.
+        """
+        try:
+            return cls.model_validate(options)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(map(str, first["loc"]))
+            if first["type"] == "extra_forbidden":
+                known = ", ".join(cls.model_fields) or "none"
+                raise TaskError(f"unknown option {name!r} for {cls.KIND} answers; expected one of: {known}") from None
+            given = " ".join(repr(first["input"]).split())[:60]
+            raise TaskError(
+                f"{cls.KIND} answers: {name}={given}: {first['msg'].removeprefix('Value error, ')}"
+            ) from None
+
+
+def _reason(verdict: bool | FailureReason) -> Reason:
+    return verdict if isinstance(verdict, str) else "correct" if verdict else "wrong"
+
+
+def clusters_by(keys: Sequence[Sequence[Hashable | None]]) -> list[Labels]:
+    """Clusters of answers that are equal if their keys are; an answer whose key is None has no vote."""
+    return [_numbered(some) for some in keys]
+
+
+def _numbered(keys: Sequence[Hashable | None]) -> Labels:
+    seen: dict[Hashable, int] = {}
+    return [None if key is None else seen.setdefault(key, len(seen)) for key in keys]

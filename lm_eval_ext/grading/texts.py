@@ -1,0 +1,119 @@
+r"""Answers that are words: compared after a normalisation that the task declares.
+
+>>> rules = TextRules(synonyms="yes_no")
+>>> rules.key("\\text{The Eiffel Tower.}"), rules.key("**True**, since it rains")
+('eiffel tower', 'yes')
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from lm_eval_ext.grading.grading import FailureReason
+from lm_eval_ext.grading.rules import Labels, Pairs, Rules, clusters_by
+
+Ignored = Literal["case", "articles", "punctuation", "accents", "spaces"]
+_WRAPPER = re.compile(
+    r"\\(?:text(?:rm|bf|it|tt|sf|normal)?|math(?:rm|bf|it|sf|tt)|mbox|hbox|operatorname)\s*\{([^{}]*)\}"
+)
+_MARKUP = re.compile(r"\*\*|__|`|\$|\\[()\[\],;! ]|\\(?:quad|qquad)\b|~")
+_ARTICLES = re.compile(r"(?i)\b(?:a|an|the)\s+(?=\w)")  # `vitamin A` keeps its A
+_IN_WORD = re.compile(r"(?<=\w)'(?=\w)")
+# Signs, decimal points and such belong to a number, `#` and `+` to a name.
+_PUNCTUATION = re.compile(r"(?!(?<!\w)-(?=\.?\d)|(?<=\d)[.,/:](?=\d)|(?<=\d)%|(?<=\w)#)[^\w\s+<>=^|~$€£°√∞π]|_")
+_QUOTES = str.maketrans(
+    dict.fromkeys("\u2018\u2019\u201a\u201b\u2032", "'")
+    | dict.fromkeys("\u201c\u201d\u201e\u201f\u2033\u00ab\u00bb", '"')
+    | dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212", "-")
+)
+_LEADING = re.compile(r"^\W*([\w' ]+?)\s*[,.;:\-(]")  # the words before the first punctuation mark
+_LONGEST = 2_000  # characters
+
+
+class TextRules(Rules):
+    """Options of answers in words; a gold answer may hold several accepted ones, one per line."""
+
+    KIND: ClassVar[str] = "text"
+    ignore: Annotated[
+        tuple[Ignored, ...], Field(description="differences that don't count; Unicode forms and markup never do")
+    ] = ("case", "articles", "punctuation")
+    synonyms: Annotated[
+        Literal["yes_no", "true_false"] | dict[str, list[str]] | None,
+        Field(description="words that mean the same: `yes_no` (which includes true and false), or a mapping"),
+    ] = None
+
+    def compare(self, pairs: Pairs) -> list[bool | FailureReason]:
+        """Whether each answer is one of the accepted ones."""
+        return [self.key(answer) in self.accepted(gold) if answer else False for gold, answer in pairs]
+
+    def clusters(self, questions: Sequence[Sequence[str]]) -> list[Labels]:
+        """Answers vote together if they are the same after normalisation."""
+        return clusters_by([[self.key(answer) or None for answer in answers] for answers in questions])
+
+    def extra(self, gold: str, answers: Sequence[str]) -> dict[str, float]:  # the same for all
+        """`chance`: the score of guessing among the groups of synonyms."""
+        groups = set(self._canonical.values())
+        return {"chance": len(self.accepted(gold) & groups) / len(groups)} if groups else {}
+
+    def fault(self, gold: str) -> str:
+        """Why a gold answer cannot be compared: it is empty, or as long as a whole solution."""
+        if not self.accepted(gold):
+            return "is empty"
+        if self.synonyms and not all(key in self._canonical.values() for key in self.accepted(gold)):
+            return f"is not one of the words of synonyms={self.synonyms if isinstance(self.synonyms, str) else '...'}"
+        return "reads like a whole text, which no answer repeats word by word" if len(gold.split()) > 60 else ""
+
+    def accepted(self, gold: str) -> set[str]:
+        """The keys of the accepted answers."""
+        return {self.key(line) for line in gold.splitlines()} - {""}
+
+    def key(self, answer: str) -> str:
+        """An answer without the differences that don't count; the name of its group if it is a synonym."""
+        text = self._normalised(answer[:_LONGEST])
+        if text in self._canonical or not self._canonical:
+            return self._canonical.get(text, text)
+        leading = _LEADING.match(_plain(answer[:_LONGEST]))
+        return self._canonical.get(self._normalised(leading[1]), text) if leading else text
+
+    def _normalised(self, text: str) -> str:
+        text = _plain(text)
+        full = text = text.casefold() if "case" in self.ignore else text
+        if "accents" in self.ignore:
+            text = "".join(one for one in unicodedata.normalize("NFD", text) if not unicodedata.combining(one))
+        if "punctuation" in self.ignore:
+            text = _PUNCTUATION.sub(" ", _IN_WORD.sub("", text))
+        if "articles" in self.ignore:
+            text = _ARTICLES.sub(" ", text)
+        text = ("" if "spaces" in self.ignore else " ").join(text.split())
+        return unicodedata.normalize("NFC", text or " ".join(full.split()))  # only articles or punctuation
+
+    @cached_property
+    def _canonical(self) -> dict[str, str]:
+        groups = self.synonyms if isinstance(self.synonyms, dict) else yes_no() if self.synonyms else {}
+        return {
+            self._normalised(word): self._normalised(name) for name, words in groups.items() for word in (name, *words)
+        }
+
+
+@cache
+def yes_no() -> Mapping[str, Sequence[str]]:
+    """The words for yes and no, true and false."""
+    import yaml
+
+    found: dict[str, list[str]] = yaml.safe_load(Path(__file__).with_name("yes_no.yaml").read_text("utf-8"))
+    return found
+
+
+def _plain(text: str) -> str:
+    """The text without markup, quotes around it and differences of Unicode."""
+    text = unicodedata.normalize("NFKC", text).translate(_QUOTES)
+    while (inner := _WRAPPER.sub(r"\1", text)) != text:
+        text = inner
+    return _MARKUP.sub("", text).strip().strip("\"'").strip()

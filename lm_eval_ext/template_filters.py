@@ -1,0 +1,64 @@
+r"""Filters of the prompt templates that `tasks sync` writes, in lm-eval's Jinja environment and in our checks.
+
+>>> boxed(as_gold(["New York", "NYC"])), as_gold('["a", "b"]')
+('\\boxed{New York}', ' ["a", "b"]')
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from jinja2 import pass_context
+
+from lm_eval_ext.choices import column as column_of
+from lm_eval_ext.choices import letter_of, lettered, options
+
+if TYPE_CHECKING:
+    from jinja2.runtime import Context
+
+
+@pass_context
+def column(context: Context, name: str) -> object:
+    """A field whose name is not a Jinja name, such as `Correct Answer`, or is inside another: `answer.value`."""
+    return column_of(context.get_all(), name)
+
+
+def as_gold(value: object) -> str:
+    """A gold answer as text: items of a list on a line each, anything else with fields as JSON.
+
+    lm-eval evaluates what begins with `[` and ends with `]`, so a space is put before it.
+    """
+    if isinstance(value, (list, tuple)) and all(isinstance(one, (str, int, float)) for one in value):
+        text = "\n".join(" ".join(str(one).split()) for one in value)
+    else:
+        text = json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list, tuple)) else str(value)
+    return f" {text}" if text.startswith("[") else text
+
+
+def boxed(gold: str) -> str:
+    """A gold answer as a worked example gives it; of several accepted ones the first."""
+    return rf"\boxed{{{gold.strip().partition(chr(10))[0]}}}"
+
+
+def boxed_list(gold: str) -> str:
+    """A gold answer with several items as a worked example gives it."""
+    return rf"\boxed{{{', '.join(gold.strip().splitlines())}}}"
+
+
+def fenced(gold: str) -> str:
+    """A gold answer that is JSON as a worked example gives it."""
+    return f"```json\n{gold.strip()}\n```"
+
+
+TEMPLATE_FILTERS: dict[str, Callable[..., object]] = {
+    "options": options,
+    "lettered": lettered,
+    "letter_of": letter_of,
+    "column": column,
+    "as_gold": as_gold,
+    "boxed": boxed,
+    "boxed_list": boxed_list,
+    "fenced": fenced,
+}
