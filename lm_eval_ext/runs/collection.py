@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from lm_eval_ext.runs.run import Run, TaskResult
@@ -68,4 +69,11 @@ def accuracy_interval(task: TaskResult) -> Interval:
     accuracy = task.accuracy
     if not task.scores:
         return interval_from_stderr(accuracy.value, accuracy.stderr, task.questions)
-    return Interval(accuracy.value, *mean_interval(task.scores)[1:])
+    return Interval(accuracy.value, *_ends(task.scores))
+
+
+@lru_cache(maxsize=1 << 16)
+def _ends(scores: tuple[float, ...]) -> tuple[float, float]:
+    """Both ends of the interval; a site asks for those of one result on many pages."""
+    interval = mean_interval(scores)
+    return interval.low, interval.high

@@ -5,11 +5,13 @@ What did not change since the last build is linked from there, not written again
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from lm_eval_ext.analysis.board import Board
@@ -23,7 +25,7 @@ from lm_eval_ext.site.names import Names
 from lm_eval_ext.site.pages import common, write_pages
 from lm_eval_ext.site.preview import write_preview
 from lm_eval_ext.site.rendering import NAVIGATION, Renderer
-from lm_eval_ext.site.run_files import Earlier, write_run
+from lm_eval_ext.site.run_files import Earlier, link, write_run
 from lm_eval_ext.site.run_page import FromSamples
 
 _PAGE = re.compile(rf"({'|'.join(path.removesuffix('.html') for path, _ in NAVIGATION)})(-[a-z0-9-]+)?\.html")
@@ -46,11 +48,24 @@ def build(sources: Sequence[Source], out: Path, board: Board) -> Path:
     place.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}.") as beside:
         fresh, old = Path(beside, "fresh"), Path(beside, "old")
-        _write(sources, fresh, board, Earlier.read(place))
+        with _without_collector():
+            _write(sources, fresh, board, Earlier.read(place))
         if place.exists():
             place.rename(old)
         fresh.rename(place)
     return out / "index.html"
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Turn off the search for cycles of garbage: thousands of runs are kept anyway, and it looks at all of them."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _may_be_written(out: Path, sources: Sequence[Source]) -> None:
@@ -76,7 +91,8 @@ def _write(sources: Sequence[Source], out: Path, board: Board, earlier: Earlier)
     stamps, of_samples = {}, {}
     for source in _with_progress(sources):
         stamps[source.run.id], of_samples[source.run.id] = write_run(source, out, renderer, board, names, earlier)
-    _write_scores(board, of_samples, out / "data" / "scores")
+    same = {key for key, stamp in stamps.items() if earlier.made_from(key, stamp)}
+    _write_scores(board, of_samples, out / "data" / "scores", earlier.folder / "data" / "scores", same)
     write_models(board, names, out / "data" / "models.js")
     write_pages(renderer, board, names, kept, of_samples)
     write_preview(board, names, kept, out / "preview.png")
@@ -88,12 +104,18 @@ def _write_assets(out: Path) -> None:
     shutil.copytree(LEADERBOARD / "assets", out / "assets", ignore=shutil.ignore_patterns("*.py"))
 
 
-def _write_scores(board: Board, of_samples: dict[str, FromSamples], folder: Path) -> None:
+def _write_scores(
+    board: Board, of_samples: dict[str, FromSamples], folder: Path, before: Path, same: Container[str]
+) -> None:
+    """Write each model's results; linked from an earlier build if all of its runs are the `same` as there."""
     folder.mkdir()
     for entry in board.entries:
+        name = f"{entry.key}.js"
+        if all(run.id in same for run in entry.runs) and link(before, folder, [name]):
+            continue
         found = {one.benchmark: one for run in entry.runs for one in of_samples[run.id].found}
         ids = {run.id: of_samples[run.id].ids for run in entry.runs}
-        (folder / f"{entry.key}.js").write_text(scores_script(board, entry, found.values(), ids), encoding="utf-8")
+        (folder / name).write_text(scores_script(board, entry, found.values(), ids), encoding="utf-8")
 
 
 def _with_progress(sources: Sequence[Source]) -> Iterable[Source]:

@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -49,6 +49,10 @@ class Earlier:
         """Whether its files of this kind were made from the same."""
         return self.stamps.get(run, {}).get(kind) == stamp
 
+    def made_from(self, run: str, stamps: Mapping[str, str]) -> bool:
+        """Whether all of its files were made from the same."""
+        return all(self.has(run, kind, stamp) for kind, stamp in stamps.items())
+
 
 def write_run(
     source: Source, out: Path, renderer: Renderer, board: Board, names: Names, earlier: Earlier
@@ -63,8 +67,7 @@ def write_run(
     of_samples = _linked(before, folder) if earlier.has(run.id, "samples", stamps["samples"]) else None
     if of_samples is None:
         of_samples = _written(source, folder)
-    unchanged = earlier.has(run.id, "page", stamps["page"]) and earlier.has(run.id, "samples", stamps["samples"])
-    if unchanged and _link(before, folder, ["index.html", "run.json"]):
+    if earlier.made_from(run.id, stamps) and link(before, folder, ["index.html", "run.json"]):
         return stamps, of_samples
     (folder / "run.json").write_text(run.model_dump_json(indent=1) + "\n", encoding="utf-8")
     page = run_page(board, run, names)
@@ -94,26 +97,16 @@ def _page_stamp(run: Run, board: Board, names: Names, code: str) -> str:
     dense = board.dense(entry)
     related = [*entry.runs, *(dense.runs if dense else ())]
     outdated = [name for name, task in run.tasks.items() if board.outdated(task)]
-    catalogue = board.catalogue.model_dump_json()
-    return _hash(
-        [
-            code,
-            catalogue,
-            names.base(entry.base),
-            names[entry.key],
-            outdated,
-            [_run_hash(one) for one in (run, *related)],
-        ]
-    )
+    catalogue, hashes = _hashes(board)
+    of_runs = [hashes[one.id] for one in (run, *related)]
+    return _hash([code, catalogue, names.base(entry.base), names[entry.key], outdated, of_runs])
 
 
-@cache
-def _run_hash_of(content: str) -> str:
-    return hashlib.sha256(content.encode()).hexdigest()
-
-
-def _run_hash(run: Run) -> str:
-    return _run_hash_of(run.model_dump_json())
+@lru_cache(maxsize=1)
+def _hashes(board: Board) -> tuple[str, Mapping[str, str]]:
+    """Hashes of the catalogue, and of each run by its id: a base's run is part of the stamps of all its models."""
+    runs = {run.id: hashlib.sha256(run.model_dump_json().encode()).hexdigest() for run in board.runs}
+    return _hash(board.catalogue.model_dump_json()), runs
 
 
 def _hash(value: object) -> str:
@@ -127,16 +120,17 @@ def _linked(before: Path, folder: Path) -> FromSamples | None:
     except (OSError, ValidationError):
         return None
     files = [f"traces/{group}-{number}.js" for group, count in found.files.items() for number in range(count)]
-    return found if _link(before, folder, [_OF_SAMPLES, *files]) else None
+    return found if link(before, folder, [_OF_SAMPLES, *files]) else None
 
 
-def _link(before: Path, folder: Path, names: Sequence[str]) -> bool:
+def link(before: Path, folder: Path, names: Sequence[str]) -> bool:
     """Link files, which no build ever changes in place; False if one is missing or the disk can't link."""
     if not all((before / name).is_file() for name in names):
         return False
     try:
+        for parent in {(folder / name).parent for name in names}:
+            parent.mkdir(exist_ok=True)
         for name in names:
-            (folder / name).parent.mkdir(exist_ok=True)
             os.link(before / name, folder / name)
     except OSError:
         return False
