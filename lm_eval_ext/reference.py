@@ -102,7 +102,8 @@ def _task_files() -> str:
         f"## metadata\n\n{metadata}\n\n"
         f"## metadata.choices\n\n{_fields('', '', Choices).strip()}\n\n"
         f"## metadata.grading\n\n{_grading()}\n\n"
-        "For editors, put `# yaml-language-server: $schema=../schema.json` at the top of a file in `tasks/`."
+        "## In an editor\n\nThe schema of these fields is `tasks/schema.json`. In a checkout, VS Code with the YAML "
+        "extension uses it; elsewhere put `# yaml-language-server: $schema=PATH/schema.json` at the top of a file."
     )
 
 

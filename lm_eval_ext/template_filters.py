@@ -26,14 +26,18 @@ def column(context: Context, name: str) -> object:
 
 
 def as_gold(value: object) -> str:
-    """A gold answer as text: items of a list on a line each, anything else with fields as JSON.
+    """A gold answer as text, the items of a list on a line each.
 
     lm-eval evaluates what begins with `[` and ends with `]`, so a space is put before it.
     """
-    if isinstance(value, (list, tuple)) and all(isinstance(one, (str, int, float)) for one in value):
-        text = "\n".join(" ".join(str(one).split()) for one in value)
-    else:
-        text = json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list, tuple)) else str(value)
+    several = isinstance(value, (list, tuple))
+    text = "\n".join(" ".join(str(one).split()) for one in value) if several else str(value)  # type: ignore[attr-defined]
+    return f" {text}" if text.startswith("[") else text
+
+
+def as_json(value: object) -> str:
+    """A gold answer as JSON; a text is taken for JSON already."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return f" {text}" if text.startswith("[") else text
 
 
@@ -58,6 +62,7 @@ TEMPLATE_FILTERS: dict[str, Callable[..., object]] = {
     "letter_of": letter_of,
     "column": column,
     "as_gold": as_gold,
+    "as_json": as_json,
     "boxed": boxed,
     "boxed_list": boxed_list,
     "fenced": fenced,

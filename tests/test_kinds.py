@@ -99,7 +99,12 @@ def test_where_words_are_found(text: str, found: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "found"),
-    [(r"\boxed{a, b}", "a, b"), ('So: ["a", "b"]', '["a", "b"]'), ("The answer is a, b.", "a, b")],
+    [
+        (r"\boxed{a, b}", "a, b"),
+        ('So: ["a", "b"]', '["a", "b"]'),
+        ("The answer is a, b.", "a, b"),
+        ("As in [1], the answer is a, b.", "a, b"),
+    ],
 )
 def test_where_lists_are_found(text: str, found: str) -> None:
     assert ListExtractor().of(text) == found

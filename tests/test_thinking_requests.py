@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 from lm_eval.api.instance import Instance
+from lm_eval.tasks import TaskManager
 
+from lm_eval_ext.authoring.variants import sync
 from lm_eval_ext.generation.codec import codec_of
 from lm_eval_ext.harness.arguments import Arguments
 from lm_eval_ext.harness.bridge import ThinkingRequests
+from lm_eval_ext.paths import TASKS
 from tests.tokenizers import byte_tokenizer
 
 FAMILIES = json.loads((Path(__file__).parent / "cases" / "chat_templates.json").read_text("utf-8"))
@@ -121,3 +124,60 @@ def test_markers_come_back_from_their_ids(family: dict[str, Any]) -> None:
         requests.thinking_format.close,
     ):
         assert requests.lm.tokenizer.decode(codec.encode(marker)) == marker
+
+
+EXAMPLES = """\
+include: ../_math
+task: tts_examples
+dataset_path: json
+dataset_kwargs: {data_files: {test: TEST, train: TRAIN}}
+test_split: test
+fewshot_split: train
+description: "You are a careful accountant.\\n\\n"
+metadata: {version: 1, question: problem, answer: answer}
+"""
+
+
+@pytest.fixture(scope="module")
+def with_examples(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A task with a system prompt and worked examples, whose rows also hold somebody's thoughts."""
+    folder = tmp_path_factory.mktemp("examples")
+    for split, count in (("test", 1), ("train", 2)):
+        rows = [
+            {"problem": f"{split} problem {n}?", "thoughts": "<think>secret thoughts</think>", "answer": f"{n}7"}
+            for n in range(count)
+        ]
+        (folder / f"{split}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows), "utf-8")
+    own = folder / "tasks" / "examples" / "tts_examples.yaml"
+    own.parent.mkdir(parents=True)
+    (folder / "tasks" / "_math").write_text((TASKS / "_math").read_text("utf-8"), "utf-8")
+    text = EXAMPLES.replace("TEST", str(folder / "test.jsonl")).replace("TRAIN", str(folder / "train.jsonl"))
+    own.write_text(text, "utf-8")
+    sync(folder / "tasks")
+    return TaskManager(include_path=str(folder / "tasks")).load(["tts_examples"])["tasks"]["tts_examples"]
+
+
+@pytest.mark.parametrize("way", ["plain", "one turn", "many turns"])
+@pytest.mark.parametrize("family", [pytest.param(family, id=family["family"]) for family in FAMILIES])
+def test_worked_examples_and_a_system_prompt_go_with_thinking(
+    family: dict[str, Any], way: str, with_examples: Any
+) -> None:
+    if way != "plain" and not family["template"]:
+        pytest.skip("a model without a chat template has only the plain way")
+    requests = requests_of(family)
+    roles = [{"role": role, "content": role.upper()} for role in ("system", "user", "assistant", "user")]
+    if way != "plain" and not all(role["content"] in requests.lm.apply_chat_template(roles) for role in roles):
+        pytest.skip("this family's template here has no system prompt, or no turns of the assistant")
+    with_examples.set_fewshot_seed(1)
+    context = with_examples.fewshot_context(
+        next(iter(with_examples.test_docs())), 2, apply_chat_template=way != "plain",
+        fewshot_as_multiturn=way == "many turns", chat_template=requests.lm.apply_chat_template,
+    )  # fmt: skip
+    (prompt,) = requests.prompts.of([instance(context)])
+    ids, thinks = requests.prompts.encoded(prompt, requests.thinking_format)
+    text = requests.lm.tokenizer.decode(list(ids))
+    assert text.count("You are a careful accountant.") == 1
+    assert text.index("accountant") < text.index("train problem") < text.index("test problem 0?")
+    assert text.count("\\boxed{07}") == text.count("\\boxed{17}") == 1, "the examples answer as they ask for"
+    assert text.count("within \\boxed{}") == 3 and "secret" not in text
+    assert text.endswith(family["end"].replace("Why?", "\\boxed{}.")) and thinks == family["thinks"]

@@ -21,6 +21,7 @@ from lm_eval_ext.grading.rules import Rules
 from lm_eval_ext.runs.untrusted import mapping, sequence
 
 _EXAMPLES = {"json": "fenced", "list": "boxed_list"}  # how a worked example gives its answer; else in a box
+_AS_JSON = ("json", "expression")  # kinds whose gold answer has fields
 _AS_IT_IS = ("math", "number")  # kinds whose gold answer is one column as it is
 
 
@@ -132,7 +133,8 @@ def _gold(declared: Metadata, kind: type[Rules]) -> str:
     if kind.KIND in _AS_IT_IS:
         plain = re.fullmatch(r"\w+", declared.answer)
         return declared.answer if plain else f"{{{{ {_expression(declared.answer)} }}}}"
-    return f"{{{{ {_expression(declared.answer)} | as_gold }}}}"
+    as_text = "as_json" if kind.KIND in _AS_JSON else "as_gold"
+    return f"{{{{ {_expression(declared.answer)} | {as_text} }}}}"
 
 
 def _letter_of(declared: Metadata, choices: Choices) -> str:

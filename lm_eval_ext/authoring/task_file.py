@@ -113,7 +113,8 @@ def _faults(source: YamlFile) -> Iterator[TaskFinding]:
         TaskFile.model_validate(source.fields)
     except ValidationError as error:
         seen = set[int]()
-        for fault in error.errors():
+        # A misspelt field is told before the one that is missing because of it.
+        for fault in sorted(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden"):
             place = tuple(fault["loc"])
             line = source.line(*place)
             if line not in seen:  # a field that allows several types gives an error for each

@@ -128,13 +128,12 @@ class TextExtractor(Extractor):
 
 
 class ListExtractor(TextExtractor):
-    """Extracts answers with several items: a box, a JSON list, or a declaration."""
+    """Extracts answers with several items: a box, a declaration, else a JSON list."""
 
     def of(self, text: str) -> str:
         """The answer in the text after the thinking."""
-        final = says_final(text) if "declared" in self.find else ""
-        listed = json_in(final or text)
-        return super().of(text) if not listed.startswith("[") or (not final and last_boxed(text)) else listed
+        listed = json_in(text) if not (last_boxed(text) or last_declared(text)) else ""
+        return listed if listed.startswith("[") else super().of(text)
 
 
 class JsonExtractor(Extractor):

@@ -17,6 +17,7 @@ from lm_eval_ext.grading.texts import TextRules
 from lm_eval_ext.grading.voting import clusters
 
 _AND = re.compile(r",?\s*(?:\\(?:text|mathrm)\s*\{\s*(?:and|or)\s*\}|(?<![\w\\])and(?!\w))\s*")
+_WRAPPED = re.compile(r"^\\(?:text|textbf|mathrm|mbox)\{([^{}]*)\}$")  # the whole answer as one text
 _BULLET = re.compile(r"^\s*(?:[-*•]|\(?\d{1,3}[.)])\s+")
 _BRACKETS = (("[", "]"), ("(", ")"), (r"\{", r"\}"), ("{", "}"))
 _MOST = 1_000  # items of an answer
@@ -97,6 +98,7 @@ def items_of(answer: str) -> list[str]:
     (['3', '5'], ['x', 'y'], ['(1,2)', '(3,4)', '(5,6)'])
     """
     text = answer.strip().strip("$").strip()
+    text = _WRAPPED.sub(r"\1", text)
     if found := _json_list(text):
         return found[:_MOST]
     for opening, closing in _BRACKETS:

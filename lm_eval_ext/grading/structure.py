@@ -1,6 +1,7 @@
 """Answers that are a JSON object, such as a filled puzzle grid: compared field by field.
 
 A field that the gold answer doesn't have is ignored (a model may add its reasons); a list must have the same length.
+`null` is the same as no field: a column of `datasets` has all fields of all rows, with `null` where a row has none.
 """
 
 from __future__ import annotations
@@ -119,7 +120,7 @@ def _unwrapped(value: Any, wanted: Any) -> Any:
 def _leaves(value: Any, wanted: Any, path: _Path) -> Iterator[tuple[_Path, Hashable]]:
     if isinstance(value, dict):
         names = value.keys() & wanted.keys() if isinstance(wanted, dict) else value.keys()
-        for name in names:
+        for name in (name for name in names if value[name] is not None):
             yield from _leaves(value[name], wanted[name] if isinstance(wanted, dict) else None, (*path, name))
     elif isinstance(value, list):
         yield (*path, *_LENGTH), len(value)

@@ -19,6 +19,7 @@ MEASURES: Mapping[str, str] = {
     "acc": "accuracy",
     "answered": "answered",
     "graded": "comparable answers",
+    "cells": "right cells",
     "thinking_tokens": "thinking tokens",
     "answer_tokens": "answer tokens",
     "forced": "forced",

@@ -1,0 +1,265 @@
+"""A benchmark of each kind, from a file of at most fifteen lines, on data that is not in the project."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lm_eval.tasks import TaskManager
+from typer.testing import CliRunner
+
+from lm_eval_ext.authoring.prompt import instructions
+from lm_eval_ext.authoring.variants import sync
+from lm_eval_ext.cli import app
+from lm_eval_ext.cli.tasks import checked
+from lm_eval_ext.errors import TaskError
+from lm_eval_ext.grading.metrics import FUNCTIONS
+from tests.test_authoring import last_line, new
+
+GRID = [
+    {"who": f"Lee {n}", "grid": {"row 1": {"left": "sun", "right": "moon"}, "row 2": {"left": str(n)}}}
+    for n in range(9)
+]
+YES_NO = [{"question": f"Is {n} even?", "answer": n % 2 == 0} for n in range(9)]
+PHYSICS = [{"problem": f"How long is {n} and a quarter metres of rope?", "length": f"{n}.25 m"} for n in range(1, 9)]
+TEN = [{"asked": f"Which one is number {n}?", "all": [f"item {at}" for at in range(10)], "at": n} for n in range(10)]
+TRIALS: dict[str, tuple[list[dict[str, Any]], str, Sequence[str], Mapping[str, float]]] = {
+    "grid": (
+        GRID,
+        "include: ../_json\ntask: tts_grid\ndataset_path: json\ndataset_kwargs: {data_files: {test: DATA}}\n"
+        "test_split: test\nmetadata:\n  version: 1\n  source: here\n  license: CC0-1.0\n"
+        "  question: '{{who}} fills two rows. Which?'\n  answer: grid\n  variants: {budgets: [64], votes: [4]}\n",
+        [
+            '```json\n{"row 2": {"left": 0}, "row 1": {"left": "Sun", "right": "Moon"}}\n```',
+            '{"row 1": {"left": "sun"}}',
+        ],
+        {"acc": 0.5, "answered": 1.0, "cells": 2 / 3},
+    ),
+    "evens": (
+        YES_NO,
+        "include: ../_text\ntask: tts_evens\ndataset_path: json\ndataset_kwargs: {data_files: {test: DATA}}\n"
+        "test_split: test\nmetadata:\n  version: 1\n  source: here\n  license: CC0-1.0\n  question: question\n"
+        "  answer: answer\n  grading: {synonyms: yes_no}\n  variants: {budgets: [64], votes: [4]}\n",
+        ["Yes, 0 is even.", r"\boxed{\text{True}}", "The answer is no.", ""],
+        {"acc": 0.5, "answered": 0.75, "chance": 0.5},
+    ),
+    "ropes": (
+        PHYSICS,
+        "include: ../_number\ntask: tts_ropes\ndataset_path: json\ndataset_kwargs: {data_files: {test: DATA}}\n"
+        "test_split: test\nmetadata:\n  version: 1\n  source: here\n  license: CC0-1.0\n  question: problem\n"
+        "  answer: length\n  grading: {relative: 0.01}\n  variants: {budgets: [64], votes: [4]}\n",
+        [r"\boxed{125 \text{ cm}}", r"\boxed{1.26}", r"\boxed{1.25 \text{ kg}}", r"\boxed{1.3 \text{ m}}"],
+        {"acc": 0.5, "answered": 1.0},
+    ),
+    "ten": (
+        TEN,
+        "include: ../_choice\ntask: tts_ten\ndataset_path: json\ndataset_kwargs: {data_files: {test: DATA}}\n"
+        "test_split: test\nmetadata:\n  version: 1\n  source: here\n  license: CC0-1.0\n  question: asked\n"
+        "  choices: {from: all, answer: at, shuffle: true}\n  variants: {budgets: [64], votes: [4]}\n",
+        ["GOLD", "not GOLD"],
+        {"acc": 0.5, "answered": 1.0, "chance": 0.1},
+    ),
+}
+
+
+def written(folder: Path, name: str, rows: Sequence[Mapping[str, Any]], text: str) -> Path:
+    """A folder of benchmarks with one, its variants and prompt written by `tasks sync`."""
+    from lm_eval_ext.paths import TASKS
+
+    data = folder / f"{name}.jsonl"
+    data.write_text("".join(f"{json.dumps(row)}\n" for row in rows), "utf-8")
+    own = folder / "tasks" / name / f"tts_{name}.yaml"
+    own.parent.mkdir(parents=True)
+    own.write_text(text.replace("DATA", str(data)), "utf-8")
+    for template in TASKS.glob("_*"):
+        (folder / "tasks" / template.name).write_text(template.read_text("utf-8"), "utf-8")
+    sync(folder / "tasks")
+    return own
+
+
+@pytest.mark.parametrize("name", TRIALS)
+def test_a_benchmark_is_fifteen_lines_of_yaml(name: str, tmp_path: Path) -> None:
+    rows, text, outputs, expected = TRIALS[name]
+    own = written(tmp_path, name, rows, text)
+    assert len(own.read_text("utf-8").splitlines()) <= 15
+    assert checked([tmp_path / "tasks"], data=True) == []
+    task = TaskManager(include_path=str(tmp_path / "tasks")).load([f"tts_{name}"])["tasks"][f"tts_{name}"]
+    doc = next(iter(task.test_docs()))
+    gold = task.doc_to_target(doc)
+    said = [one.replace("not GOLD", "A" if gold != "A" else "B").replace("GOLD", gold) for one in outputs]
+    (chain,) = task._filters
+    (answers,) = chain.filters[0]().apply([said], [doc])
+    scores = task.process_results(doc, [answers])
+    assert {key: scores[key] for key in expected} == pytest.approx(expected)
+    assert set(scores["graded"]) <= {"correct", "wrong", "no answer"} and len(scores["graded"]) == len(said)
+
+
+def test_options_are_shuffled_by_the_record_alone(tmp_path: Path) -> None:
+    own = written(tmp_path, "ten", TEN, TRIALS["ten"][1])
+    task = TaskManager(include_path=str(own.parents[1])).load(["tts_ten"])["tasks"]["tts_ten"]
+    docs = list(task.test_docs())
+    prompts = [task.doc_to_text(doc) for doc in docs]
+    golds = [task.doc_to_target(doc) for doc in docs]
+    for doc, prompt, gold in zip(docs, prompts, golds, strict=True):
+        assert f"{gold}) item {doc['at']}\n" in f"{prompt}\n"
+    orders = {tuple(line.partition(") ")[2] for line in prompt.splitlines()[2:12]) for prompt in prompts}
+    assert len(orders) == len(docs) and [task.doc_to_text(doc) for doc in docs] == prompts
+    shuffled = sync(tmp_path / "tasks")
+    assert shuffled == [], "the second time, nothing changes"
+
+
+@pytest.mark.parametrize(
+    ("row", "choices", "letter"),
+    [
+        ({"a": "x", "b": "y", "g": "y"}, "{from: [a, b], answer: g}", "B"),
+        ({"o": ["x", "y"], "g": "B"}, "{from: o, answer: g}", "B"),
+        ({"o": ["x", "y"], "g": 1}, "{from: o, answer: g}", "B"),
+        ({"o": ["x", "y"], "g": "2"}, "{from: o, answer: g, as: number}", "B"),
+        ({"o": {"text": ["x", "y"], "label": ["1", "2"]}, "g": "2"}, "{from: o.text, labels: o.label, answer: g}", "B"),
+        ({"o": {"A": "x", "B": "y", "C": None}, "g": "B"}, "{from: o, answer: g}", "B"),
+        ({"g": "(C)"}, "{letters: ABC, answer: g}", "C"),
+        ({"o": ["x", "y", "z"], "g": ["x", "z"]}, "{from: o, answer: g, several: any}", "A|C"),
+        ({"o": ["x", "y", "z"], "g": "A, C"}, "{from: o, answer: g, several: all}", "A, C"),
+        ({"a": "x", "b": None, "c": "z", "g": 2}, "{from: [a, b, c], answer: g, as: index}", "B"),
+    ],
+)
+def test_ways_to_name_the_right_option(row: dict[str, Any], choices: str, letter: str, tmp_path: Path) -> None:
+    text = TRIALS["ten"][1].replace("{from: all, answer: at, shuffle: true}", choices)
+    own = written(tmp_path, "ten", [{"asked": "Which?", **row}, {"asked": "And which?", **row}], text)
+    task = TaskManager(include_path=str(own.parents[1])).load(["tts_ten"])["tasks"]["tts_ten"]
+    assert task.doc_to_target(next(iter(task.test_docs()))) == letter
+
+
+@pytest.mark.parametrize(
+    ("row", "choices", "said"),
+    [
+        ({"o": ["1", "2", "3"], "g": "1"}, "{from: o, answer: g}", "could be several options; declare as: letter"),
+        ({"o": ["x", "y"], "g": "z"}, "{from: o, answer: g}", "none of 2 options"),
+        ({"o": ["x"], "g": "x"}, "{from: o, answer: g}", "1 options; expected a column with a list of 2 to 26"),
+        ({"o": ["x", "y"], "g": "x"}, "{from: p, answer: g}", "no field p; the dataset has: "),
+        ({"o": ["x", "y"], "g": "x"}, "{from: o, answer: g, letters: AB}", "expected one of from"),
+        (
+            {"o": ["x", "y"], "g": "x"},
+            "{from: o, answr: g}",
+            "unknown field metadata.choices.answr; did you mean answer?",
+        ),
+    ],
+)
+def test_a_right_option_that_cannot_be_told_is_one_line(
+    row: dict[str, Any], choices: str, said: str, tmp_path: Path
+) -> None:
+    text = TRIALS["ten"][1].replace("{from: all, answer: at, shuffle: true}", choices)
+    try:
+        written(tmp_path, "ten", [{"asked": "Which?", **row}, {"asked": "And which?", **row}], text)
+        (found,) = [str(one) for one in checked([tmp_path / "tasks"], data=True)]
+    except TaskError as error:
+        found = str(error)
+    assert said in found and "\n" not in found
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("relative: 0.01", "relativ: 0.01"), "unknown option 'relativ' for number answers"),
+        (("relative: 0.01", "relative: 7"), "relative=7"),
+        (("  answer: length\n", ""), "metadata.answer is missing"),
+        (
+            ("  answer: length\n", "  answer: length\n  language: xx\n"),
+            "metadata.language='xx'; expected one of: en, ar",
+        ),
+        (("include: ../_number", "include: ../_choice"), "metadata.choices is missing"),
+    ],
+)
+def test_a_declaration_that_does_not_fit_is_one_line(change: tuple[str, str], said: str, tmp_path: Path) -> None:
+    with pytest.raises(TaskError) as error:
+        written(tmp_path, "ropes", PHYSICS, TRIALS["ropes"][1].replace(*change))
+    assert said in str(error.value) and "\n" not in str(error.value) and "tts_ropes.yaml:" in str(error.value)
+
+
+def test_every_language_says_how_to_answer_each_kind() -> None:
+    assert len(instructions()) >= 20
+    for sentences in instructions().values():
+        assert sentences.keys() == instructions()["en"].keys()
+        assert all("\\boxed{}" in text for name, text in sentences.items() if name != "json")
+        assert "JSON" in sentences["json"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "kind", "declared"),
+    [
+        ([{"question": "q", "answer": value} for value in (True, False, True)], "text", "grading: {synonyms: yes_no}"),
+        ([{"question": "q", "answer": value} for value in ("red", "green", "blue")], "text", "answer: answer"),
+        ([{"question": "q", "answer": value} for value in ("1.5", "2", "3.25")], "number", "grading: {digits: gold}"),
+        ([{"question": "q", "answer": value} for value in (["a", "b"], ["c"], ["d"])], "list", "answer: answer"),
+        ([{"question": "q", "answer": value} for value in ({"a": 1}, {"a": 2}, {"a": 3})], "json", "answer: answer"),
+        (
+            [{"question": "q", "answer": value} for value in ("A", "D", "B")],
+            "choice",
+            "{letters: ABCD, answer: answer}",
+        ),
+        ([{"problem": "q", "solution": value} for value in ("\\frac12", "3", "x+1")], "math", "answer: solution"),
+    ],
+)
+def test_the_kind_is_guessed_and_said(rows: list[dict[str, Any]], kind: str, declared: str, tmp_path: Path) -> None:
+    data = tmp_path / "some.jsonl"
+    data.write_text("".join(f"{json.dumps({**row, 'n': n})}\n" for n, row in enumerate(rows)), "utf-8")
+    code, output = new("some", "--dataset", data, "--to", tmp_path / "tasks")
+    assert code == 0 and f"kind: {kind} (" in output, output
+    text = (tmp_path / "tasks" / "some" / "tts_some.yaml").read_text("utf-8")
+    assert f"include: [../_{kind}, " in text and declared in text
+
+
+def test_what_cannot_be_guessed_is_asked_for(tmp_path: Path) -> None:
+    data = tmp_path / "some.jsonl"
+    data.write_text('{"a": 1, "b": 2}\n', "utf-8")
+    code, output = new("some", "--dataset", data, "--to", tmp_path / "tasks")
+    assert code == 1 and "which column is the question? Give --question, one of: a, b" in last_line(output)
+    code, output = new("some", "--dataset", data, "--question", "a", "--answer", "b", "--kind", "x")
+    assert code == 1 and "kind='x'; expected one of: math, choice, text" in last_line(output)
+
+
+def test_a_file_that_is_out_of_date_is_found(tmp_path: Path) -> None:
+    own = written(tmp_path, "ropes", PHYSICS, TRIALS["ropes"][1])
+    own.write_text(own.read_text("utf-8").replace("relative: 0.01", "relative: 0.02"), "utf-8")
+    (found,) = [one for one in checked([tmp_path / "tasks"], data=False) if "_tts_ropes" in one.text]
+    assert "is out of date; run lm-eval-tts tasks sync" in found.text
+    (own.parent / "variants" / "_tts_ropes").unlink()
+    found = checked([tmp_path / "tasks"], data=False)[0]
+    assert "variants/_tts_ropes does not exist" in found.text and "tasks sync" in found.text
+
+
+def test_findings_are_annotations_too(tmp_path: Path) -> None:
+    own = written(tmp_path, "ropes", PHYSICS, TRIALS["ropes"][1].replace("  license: CC0-1.0\n", ""))
+    done = CliRunner().invoke(app, ["tasks", "check", str(own), "--github", "--no-data"])
+    assert done.exit_code == 0
+    assert done.output == f"::warning file={own},line=6,title=metadata::license of the questions is missing\n"
+
+
+def test_the_cost_of_a_group_is_said() -> None:
+    done = CliRunner().invoke(app, ["tasks", "cost", "tts_reasoning"], env={"COLUMNS": "200"})
+    assert done.exit_code == 0 and "tts_math500" in done.output
+    assert "hours at 3,000 tokens/s." in done.output
+    hours = float(done.output.rpartition(": ")[2].split()[0].replace(",", ""))
+    assert hours < 24, "tts_reasoning is to take less than a GPU-day"
+    shared = CliRunner().invoke(app, ["tasks", "cost", "tts_math"], env={"COLUMNS": "200"}).output
+    assert "13,824,000" not in shared, "all budgets of MATH500 share their traces"
+    assert CliRunner().invoke(app, ["tasks", "cost", "mmlu"]).exit_code == 1
+
+
+def test_a_task_can_be_tried_without_writing_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = written(tmp_path, "ropes", PHYSICS, TRIALS["ropes"][1])
+    monkeypatch.chdir(tmp_path)
+    before = sorted(os.walk(tmp_path))
+    arguments = ["tasks", "try", str(own), "--limit", "1", "--max-tokens", "24"]
+    done = CliRunner().invoke(app, arguments, env={"COLUMNS": "120"})
+    assert done.exit_code == 0, done.output
+    assert "How long is 1 and a quarter" in done.output and "gold answer: 1.25 m" in done.output
+    assert sorted(os.walk(tmp_path)) == before
+
+
+def test_chance_of_several_right_options() -> None:
+    assert "chance" not in FUNCTIONS["choice_match"](["A|B"], [["A"]])
