@@ -33,7 +33,7 @@ _QUOTES = str.maketrans(
     | dict.fromkeys("\u201c\u201d\u201e\u201f\u2033\u00ab\u00bb", '"')
     | dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212", "-")
 )
-_LEADING = re.compile(r"^\W*([\w' ]+?)\s*[,.;:\-(]")  # the words before the first punctuation mark
+_LEADING = re.compile(r"^\W*([\w' ]+?)\s*(?:[,.;:(]|\s-)")  # the words before the first punctuation mark
 _LONGEST = 2_000  # characters
 
 

@@ -6,6 +6,7 @@ characters.
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Annotated, Literal
 
@@ -17,6 +18,7 @@ from lm_eval_ext.grading.rules import Rules
 SCHEMA_VERSION: Literal[1] = 1
 TIERS = ("reported", "verified", "reproduced")
 
+_LONGEST = 10_000  # characters of the options of a comparison
 _ONE_LINE = r"^[^\x00-\x1f\x7f\u2028\u2029\ufffe\uffff]*$"
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=_ONE_LINE)]
 Line = Annotated[str, Field(max_length=500, pattern=_ONE_LINE)]
@@ -97,7 +99,9 @@ class TaskResult(_Part):
     def _fits(self) -> TaskResult:
         if self.kind and self.kind not in KINDS:
             raise ValueError(f"kind={self.kind!r}; expected one of: {', '.join(KINDS)}")
-        _ = self.rules
+        if len(json.dumps(self.grading)) > _LONGEST:
+            raise ValueError(f"grading: is longer than {_LONGEST} characters")
+        _ = self.rules  # an unknown option is an error
         if self.score not in self.metrics:
             raise ValueError(f"score={self.score!r}; expected one of the metrics: {', '.join(self.metrics)}")
         if not 0 <= self.accuracy.value <= 1:
