@@ -14,6 +14,8 @@ from lm_eval_ext.analysis.parts import parts_compared, parts_of
 from lm_eval_ext.runs.run import Score, TaskResult
 from lm_eval_ext.statistics.half_life import half_life
 from lm_eval_ext.testbed.depth import DEPTHS, FAMILIES, PER_DEPTH, first_wrong, problem, problems, states
+from lm_eval_ext.testbed.problems import chain, worked_out
+from lm_eval_ext.testbed.steps import checked
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -116,3 +118,18 @@ def test_half_lives_that_the_scores_say_nothing_of() -> None:
     assert half_life([8, 16], [1.0, 1.0]) is None and half_life([8, 16], [0.1, 0.1], chance=0.1) is None
     with pytest.raises(ValueError, match="1 lengths for 2 scores"):
         half_life([8], [1.0, 0.5])
+
+
+@given(st.integers(1, 40), st.randoms(use_true_random=False), st.data())
+def test_a_chain_of_the_embedded_model_is_a_case_of_it(
+    steps: int, generator: random.Random, data: st.DataObject
+) -> None:
+    question = chain(steps, generator)
+    problem = checked(f"Compute from left to right, modulo 10, and put the result in \\boxed{{}}: {question}<|end|>")
+    assert problem is not None and problem.steps == steps
+    parts = worked_out(question)
+    assert problem.first_wrong("".join(parts)) is None
+    at = data.draw(st.integers(1, steps))
+    parts[2 * at] = f"={(int(parts[2 * at][1]) + 1) % 10}"
+    assert problem.first_wrong("".join(parts)) == at, "the first wrong step"
+    assert problem.first_wrong("".join(parts[: 2 * at])) == at, "a missing one"

@@ -13,7 +13,7 @@ from lm_eval_ext.analysis.parts import parts_of
 from lm_eval_ext.runs.samples import Sample
 from lm_eval_ext.statistics.half_life import half_life
 from lm_eval_ext.statistics.intervals import Interval
-from lm_eval_ext.testbed.depth import first_wrong, states
+from lm_eval_ext.testbed.steps import checked
 
 COLUMN = "steps"
 
@@ -68,11 +68,11 @@ def depths(model: EvaluatedModel, on_question: Callable[[], object] = lambda: No
 
 def _of_task(task: TaskScores, on_question: Callable[[], object]) -> TaskDepth:
     values = task.result.parts[COLUMN]
-    checked = list(_checked(task, on_question))
+    steps = list(_checked(task, on_question))
     rows = []
     for part in parts_of(task.result):
         if part.column == COLUMN:
-            inside = [one for one, steps in zip(checked, values, strict=False) if _covers(part.value, steps)]
+            inside = [one for one, of in zip(steps, values, strict=False) if _covers(part.value, of)]
             rows.append(_row(part.value, part.questions, part.accuracy, [one for some in inside for one in some]))
     life = half_life([float(steps) for steps in values], task.scores, chance=task.result.guessing or 0.0)
     return TaskDepth(task.name, tuple(rows), life)
@@ -91,9 +91,9 @@ def _checked(task: TaskScores, on_question: Callable[[], object]) -> Iterator[li
 
 
 def _of_question(row: Sample) -> Iterator[tuple[int | None, int]]:
-    right = states(row.prompt or "")
-    for output in row.outputs if right else ():
-        yield first_wrong(output.text or "", right or ()), len(right or ())
+    problem = checked(row.prompt or "")
+    if problem is not None:
+        yield from ((problem.first_wrong(output.text or ""), problem.steps) for output in row.outputs)
 
 
 def _row(steps: str, questions: int, accuracy: Interval, found: Sequence[tuple[int | None, int]]) -> DepthRow:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,8 @@ _STEPS: dict[str, Callable[[int, int], int]] = {
 # All of these steps are invertible, so every step of a chain matters; `*0` would make all steps before it irrelevant.
 _DIGITS = {"+": "123456789", "-": "123456789", "*": "379"}
 
+_CHAIN = re.compile(r"boxed\{\}: (\d(?:[-+*]\d)+)(?![-+*\d])")  # the chain in a prompt
+_RESULT = re.compile(r"=(\d)")
 Problem = dict[str, str]
 
 
@@ -49,6 +52,18 @@ def running_values(question: str) -> str:
         value = _STEPS[operator](value, int(digit))
         values += str(value)
     return values
+
+
+def chain_values(prompt: str) -> str:
+    """The running values of the chain that a prompt ends with; empty if it doesn't end with one."""
+    found = _CHAIN.search(prompt)
+    return running_values(found[1]) if found else ""
+
+
+def first_wrong_in_chain(written: str, values: str) -> int | None:
+    """The first step whose written result, as in `7+5=2*3=6`, is another or missing; None if all are right."""
+    stated = _RESULT.findall(written)
+    return next((step for step, value in enumerate(values, 1) if stated[step - 1 : step] != [value]), None)
 
 
 def worked_out(question: str) -> list[str]:
