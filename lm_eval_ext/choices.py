@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from string import ascii_uppercase
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -23,6 +24,7 @@ LETTERS = ascii_uppercase
 Record = Mapping[str, object]
 Counted = Literal["", "letter", "index", "number", "text", "label"]
 EITHER, BOTH = "|", ", "  # between the letters of a gold answer: either is right, or all are needed
+_NOTHING = object()
 _AROUND = " ().:[]"  # around a letter, as in `(B)`
 
 
@@ -38,6 +40,12 @@ def column(record: Record, name: str) -> object:
             raise TaskError(f"no field {name}; the question has: {', '.join(sorted(map(str, record)))}")
         found = found[part]
     return found
+
+
+def record_of(context: Context) -> Record:
+    """The row that a template is rendered for, without what Jinja adds."""
+    added = context.environment.globals
+    return {name: value for name, value in context.get_all().items() if added.get(name, _NOTHING) is not value}
 
 
 def texts(record: Record, columns: Sequence[str]) -> list[str]:
@@ -87,7 +95,7 @@ def _order(record: Record, some: Sequence[str], shuffle: str) -> list[int]:
 @pass_context
 def options(context: Context, columns: Sequence[str], shuffle: str = "") -> list[str]:
     """A question's options in the order shown; for the arguments, see `texts` and `_order`."""
-    record = context.get_all()
+    record = record_of(context)
     some = texts(record, columns)
     return [some[at] for at in _order(record, some, shuffle)]
 
@@ -120,7 +128,7 @@ def letter_of(
     Raises:
         TaskError: the answer is none of the options, or could be two of them.
     """
-    record = context.get_all()
+    record = record_of(context)
     present = _present(record, columns) if columns else list(enumerate(letters))
     some = [text for _, text in present]
     given = column(record, answer)
@@ -134,13 +142,15 @@ def letter_of(
 def _labels(record: Record, labels: str, columns: Sequence[str]) -> list[str]:
     given = column(record, labels) if labels else column(record, columns[0]) if len(columns) == 1 else None
     if isinstance(given, Mapping):
-        return [str(name) for name, value in given.items() if value is not None]
+        return [str(name) for name in given]
     return [str(one).strip() for one in given] if labels and isinstance(given, (list, tuple)) else []
 
 
 def _listed(given: object) -> list[object]:
     if isinstance(given, (list, tuple)):
         found = list(given)
+    elif re.fullmatch(r"\s*[A-Z]{2,}\s*", str(given)):  # `ABD`
+        found = list(str(given).strip())
     else:
         found = [part.strip() for part in str(given).replace(";", ",").split(",") if part.strip()]
     if not found:
@@ -175,11 +185,12 @@ class _Ways(NamedTuple):
         raise TaskError(f"choices.answer={text[:60]!r}: could be several options; declare as: letter, index or text")
 
     def _by(self, way: str, text: str) -> int | None:
-        if way in ("text", "label"):
-            known = self.some if way == "text" else self.labels
-            return known.index(text) if text in known else None
-        if way == "letter":
-            letter = text.strip(_AROUND)
+        if way == "text":
+            return self.some.index(text) if text in self.some else None
+        if way == "label":
+            place = self.labels.index(text) if text in self.labels else -1
+        elif way == "letter":
+            letter = text.strip(_AROUND).upper()
             place = LETTERS.find(letter) if len(letter) == 1 else -1
         else:
             place = int(text) - (way == "number") if text.isdecimal() else -1

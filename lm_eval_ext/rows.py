@@ -15,4 +15,4 @@ _NONE = ("", "none", "n/a")
 @usable_from_yaml
 def answered(dataset: Dataset) -> Dataset:
     """The rows whose `answer` says something: GSM-Plus has unsolvable questions, Omni-MATH a few without an answer."""
-    return dataset.filter(lambda row: str(row["answer"] or "").strip().lower() not in _NONE)
+    return dataset.filter(lambda row: row["answer"] is not None and str(row["answer"]).strip().lower() not in _NONE)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from jinja2 import pass_context
 
 from lm_eval_ext.choices import column as column_of
-from lm_eval_ext.choices import letter_of, lettered, options
+from lm_eval_ext.choices import letter_of, lettered, options, record_of
 
 if TYPE_CHECKING:
     from jinja2.runtime import Context
@@ -22,22 +22,22 @@ if TYPE_CHECKING:
 @pass_context
 def column(context: Context, name: str) -> object:
     """A field whose name is not a Jinja name, such as `Correct Answer`, or is inside another: `answer.value`."""
-    return column_of(context.get_all(), name)
+    return column_of(record_of(context), name)
 
 
 def as_gold(value: object) -> str:
-    """A gold answer as text, the items of a list on a line each.
+    """A gold answer as text, the items of a list on a line each; nothing for no answer.
 
     lm-eval evaluates what begins with `[` and ends with `]`, so a space is put before it.
     """
-    several = isinstance(value, (list, tuple))
-    text = "\n".join(" ".join(str(one).split()) for one in value) if several else str(value)  # type: ignore[attr-defined]
+    items = value if isinstance(value, (list, tuple)) else [] if value is None else None
+    text = str(value) if items is None else "\n".join(" ".join(str(one).split()) for one in items if one is not None)
     return f" {text}" if text.startswith("[") else text
 
 
 def as_json(value: object) -> str:
     """A gold answer as JSON; a text is taken for JSON already."""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = "" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return f" {text}" if text.startswith("[") else text
 
 

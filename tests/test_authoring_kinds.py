@@ -87,7 +87,9 @@ def test_a_benchmark_is_fifteen_lines_of_yaml(name: str, tmp_path: Path) -> None
     own = written(tmp_path, name, rows, text)
     assert len(own.read_text("utf-8").splitlines()) <= 15
     assert checked([tmp_path / "tasks"], data=True) == []
-    task = TaskManager(include_path=str(tmp_path / "tasks")).load([f"tts_{name}"])["tasks"][f"tts_{name}"]
+    task = TaskManager(include_path=str(tmp_path / "tasks"), include_defaults=False).load([f"tts_{name}"])["tasks"][
+        f"tts_{name}"
+    ]
     doc = next(iter(task.test_docs()))
     gold = task.doc_to_target(doc)
     said = [one.replace("not GOLD", "A" if gold != "A" else "B").replace("GOLD", gold) for one in outputs]
@@ -100,7 +102,7 @@ def test_a_benchmark_is_fifteen_lines_of_yaml(name: str, tmp_path: Path) -> None
 
 def test_options_are_shuffled_by_the_record_alone(tmp_path: Path) -> None:
     own = written(tmp_path, "ten", TEN, TRIALS["ten"][1])
-    task = TaskManager(include_path=str(own.parents[1])).load(["tts_ten"])["tasks"]["tts_ten"]
+    task = TaskManager(include_path=str(own.parents[1]), include_defaults=False).load(["tts_ten"])["tasks"]["tts_ten"]
     docs = list(task.test_docs())
     prompts = [task.doc_to_text(doc) for doc in docs]
     golds = [task.doc_to_target(doc) for doc in docs]
@@ -125,12 +127,15 @@ def test_options_are_shuffled_by_the_record_alone(tmp_path: Path) -> None:
         ({"o": ["x", "y", "z"], "g": ["x", "z"]}, "{from: o, answer: g, several: any}", "A|C"),
         ({"o": ["x", "y", "z"], "g": "A, C"}, "{from: o, answer: g, several: all}", "A, C"),
         ({"a": "x", "b": None, "c": "z", "g": 2}, "{from: [a, b, c], answer: g, as: index}", "B"),
+        ({"o": {"A": None, "B": "x", "C": "y"}, "g": "C"}, "{from: o, answer: g, as: label}", "B"),
+        ({"o": ["x", "y", "z"], "g": "AC"}, "{from: o, answer: g, several: all}", "A, C"),
+        ({"g": "b"}, "{letters: AB, answer: g}", "B"),
     ],
 )
 def test_ways_to_name_the_right_option(row: dict[str, Any], choices: str, letter: str, tmp_path: Path) -> None:
     text = TRIALS["ten"][1].replace("{from: all, answer: at, shuffle: true}", choices)
     own = written(tmp_path, "ten", [{"asked": "Which?", **row}, {"asked": "And which?", **row}], text)
-    task = TaskManager(include_path=str(own.parents[1])).load(["tts_ten"])["tasks"]["tts_ten"]
+    task = TaskManager(include_path=str(own.parents[1]), include_defaults=False).load(["tts_ten"])["tasks"]["tts_ten"]
     assert task.doc_to_target(next(iter(task.test_docs()))) == letter
 
 
@@ -142,6 +147,9 @@ def test_ways_to_name_the_right_option(row: dict[str, Any], choices: str, letter
         ({"o": ["x"], "g": "x"}, "{from: o, answer: g}", "1 options; expected a column with a list of 2 to 26"),
         ({"o": ["x", "y"], "g": "x"}, "{from: p, answer: g}", "no field p; the dataset has: "),
         ({"o": ["x", "y"], "g": "x"}, "{from: o, answer: g, letters: AB}", "expected one of from"),
+        ({"o": "x", "g": "A"}, "{letters: AB, answer: g, shuffle: o}", "they cannot be shuffled"),
+        ({"o": "x", "g": "B"}, "{letters: BCD, answer: g}", "the question's own, from A on"),
+        ({"o": {"A": None, "B": "x", "C": "y"}, "g": "A"}, "{from: o, answer: g, as: label}", "none of 2 options"),
         (
             {"o": ["x", "y"], "g": "x"},
             "{from: o, answr: g}",
@@ -172,6 +180,10 @@ def test_a_right_option_that_cannot_be_told_is_one_line(
             "metadata.language='xx'; expected one of: en, ar",
         ),
         (("include: ../_number", "include: ../_choice"), "metadata.choices is missing"),
+        (
+            ("  answer: length\n", "  answer: length\n  choices: {letters: AB, answer: length}\n"),
+            "metadata.choices does not",
+        ),
     ],
 )
 def test_a_declaration_that_does_not_fit_is_one_line(change: tuple[str, str], said: str, tmp_path: Path) -> None:

@@ -41,7 +41,9 @@ def test_a_new_multiple_choice_benchmark_works(name: str, tmp_path: Path) -> Non
     assert code == 0, output
     path = tmp_path / "tasks" / "quiz" / "tts_quiz.yaml"
     assert checked([tmp_path / "tasks"], data=True) == []
-    task = TaskManager(include_path=str(tmp_path / "tasks")).load(["tts_quiz"])["tasks"]["tts_quiz"]
+    task = TaskManager(include_path=str(tmp_path / "tasks"), include_defaults=False).load(["tts_quiz"])["tasks"][
+        "tts_quiz"
+    ]
     docs = list(task.test_docs())
     assert task.doc_to_target(docs[-1]) == "C" and "\nC) " in task.doc_to_text(docs[-1]), path.read_text("utf-8")
     letters = "ABCDE"[: len(record["options"]) if len(fields) == 1 else len(fields)]

@@ -72,6 +72,10 @@ def test_a_forged_answer_is_found(change: Any, fault: str, tmp_path: Path) -> No
     ("change", "fault"),
     [
         ({"kind": "poem"}, "kind='poem'; expected one of: math, choice, text"),
+        (
+            {"kind": "number", "grading": {"absolute": 1e9}},
+            "expected {'kind': 'text', 'grading': {'synonyms': 'yes_no'}}",
+        ),
         ({"grading": {"synonym": "x"}}, "unknown option 'synonym' for text answers"),
         ({"grading": {"synonyms": {"a": ["b" * 20_000]}}}, "grading: is longer than"),
     ],

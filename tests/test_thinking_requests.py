@@ -154,7 +154,9 @@ def with_examples(tmp_path_factory: pytest.TempPathFactory) -> Any:
     text = EXAMPLES.replace("TEST", str(folder / "test.jsonl")).replace("TRAIN", str(folder / "train.jsonl"))
     own.write_text(text, "utf-8")
     sync(folder / "tasks")
-    return TaskManager(include_path=str(folder / "tasks")).load(["tts_examples"])["tasks"]["tts_examples"]
+    return TaskManager(include_path=str(folder / "tasks"), include_defaults=False).load(["tts_examples"])["tasks"][
+        "tts_examples"
+    ]
 
 
 @pytest.mark.parametrize("way", ["plain", "one turn", "many turns"])

@@ -15,7 +15,8 @@ from lm_eval_ext.authoring.variants import is_written_by_us, out_of_date
 from lm_eval_ext.errors import ArgumentError, TaskError
 from lm_eval_ext.generation.options import asks_for_thinking, parse_options
 from lm_eval_ext.grading.answers import FINDERS
-from lm_eval_ext.grading.metrics import METRICS
+from lm_eval_ext.grading.kinds import kind_of_metric
+from lm_eval_ext.grading.metrics import METRIC_FIELDS, METRICS
 from lm_eval_ext.harness.names import known_filters, known_metrics
 
 # Fields that a benchmark must have; `dataset_path` may be replaced by `custom_dataset`.
@@ -103,6 +104,11 @@ def _metadata(task: Merged) -> Iterator[TaskFinding]:
     metadata = task.fields.get("metadata") or {}
     if metadata.get("version") is None:
         yield task.finding(["metadata"], "metadata", "version is missing; raise it when scores change")
+    if metadata.get("question") is None:
+        for name in sorted({"answer", "choices", "instruction", "language", "grading"} & metadata.keys()):
+            yield task.finding(
+                ["metadata", name], "metadata", f"{name} needs question; tasks sync writes the prompt of both"
+            )
     for name in ("source", "license"):
         if not metadata.get(name):
             yield task.finding(["metadata"], "metadata", f"{name} of the questions is missing", warning=True)
@@ -157,6 +163,11 @@ def _grading(task: Merged) -> Iterator[TaskFinding]:
         if one["metric"] not in metrics:
             text = f"unknown metric {one['metric']}; our metrics: {', '.join(metric.name for metric in METRICS)}"
             yield task.finding(["metric_list", number], "metric", text)
+        elif kind := kind_of_metric(one["metric"]):
+            try:
+                kind.of({name: value for name, value in one.items() if name not in METRIC_FIELDS})
+            except TaskError as error:
+                yield task.finding(["metric_list", number], "metric", str(error))
     for number, chain in enumerate(task.fields["filter_list"]):
         for one in chain["filter"]:
             if one["function"] not in filters:

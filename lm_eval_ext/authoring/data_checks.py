@@ -19,6 +19,7 @@ from lm_eval_ext.choices import column
 from lm_eval_ext.errors import TaskError
 from lm_eval_ext.grading.grading import gold_answer, grades
 from lm_eval_ext.grading.kinds import KINDS, kind_of_metric
+from lm_eval_ext.grading.metrics import METRIC_FIELDS
 from lm_eval_ext.grading.rules import Rules
 from lm_eval_ext.grading.units import is_unit
 from lm_eval_ext.runs.catalogue import Catalogue
@@ -183,7 +184,7 @@ def _rules(task: Merged) -> tuple[str, Rules]:
     """Kind of the answers, and the rules by which they are compared; mathematics if the metric is not one of ours."""
     for one in task.fields["metric_list"]:
         if kind := kind_of_metric(str(one["metric"])):
-            options = {name: value for name, value in one.items() if name in kind.model_fields}
+            options = {name: value for name, value in one.items() if name not in METRIC_FIELDS}
             return kind.KIND, kind.of(options)
     return "math", KINDS["math"]()
 

@@ -66,7 +66,9 @@ def draft(
     found = guessed(records, answer, choices, kind)
     declared = {"question": question, **found.declared, **({"language": language} if language else {})}
     text = _text(name, where, split, found.kind, declared, source or _source(dataset, local), licence, budgets, votes)
+    more = ", ".join(_flow({key: value}).strip("{}") for key, value in found.declared.items() if key != "answer")
     said = f"question: {question}, answer: {answer}, kind: {found.kind} ({found.reason}; change it with --kind)"
+    said += f"; {more}" if more else ""
     return Draft(text, said)
 
 

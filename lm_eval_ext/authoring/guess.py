@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from lm_eval_ext.authoring.task_fields import Choices
-from lm_eval_ext.choices import texts
+from lm_eval_ext.choices import LETTERS, texts
 from lm_eval_ext.errors import TaskError
 from lm_eval_ext.grading.kinds import KINDS
 from lm_eval_ext.grading.letters import ALL
@@ -20,6 +20,7 @@ _USUAL = {
 }
 _LETTER = re.compile(r"\(?([A-Z])\)?")
 _DECIMAL = re.compile(r"[+-]?\d*\.\d+(?:[eE][+-]?\d+)?")
+_CHOSEN = 6  # decimals at most of a number that somebody wrote
 Records = Sequence[Mapping[str, object]]
 
 
@@ -58,6 +59,8 @@ def guessed(records: Records, answer: str, choices: Sequence[str], kind: str | N
     """
     if kind is not None and kind not in KINDS:
         raise TaskError(f"kind={kind!r}; expected one of: {', '.join(KINDS)}")
+    if choices and kind not in (None, "choice"):
+        raise TaskError(f"kind={kind!r} has no options; leave out --choices, or use --kind choice")
     golds = [record[answer] for record in records]
     found, reason = ("choice", "its options were given") if choices else _kind_of(golds)
     found, reason = (kind, "as given") if kind else (found, reason)
@@ -121,8 +124,10 @@ def _options(kind: str, golds: Sequence[object]) -> dict[str, object]:
     written = [str(gold).strip() for gold in golds]
     if kind == "text" and _are_yes_no(written):
         return {"grading": {"synonyms": "yes_no"}}
-    if kind == "number" and any(map(_DECIMAL.fullmatch, written)):
-        return {"grading": {"digits": "gold"}}
+    decimals = [gold.partition(".")[2] for gold in written if _DECIMAL.fullmatch(gold)]
+    if kind == "number" and decimals:  # many decimals were computed, few were chosen
+        computed = any(len(one) > _CHOSEN for one in decimals)
+        return {"grading": {"relative": 0.01} if computed else {"digits": "gold"}}
     return {}
 
 
@@ -131,7 +136,7 @@ def _choices(records: Records, answer: str, columns: Sequence[str]) -> dict[str,
         letters = {match[1] for record in records if (match := _LETTER.fullmatch(str(record[answer]).strip()))}
         if not letters:
             raise TaskError(f"answer={answer}: not letters; give --choices, the columns with the options")
-        return {"letters": ALL[: max(2, ALL.index(max(letters)) + 1)], "answer": answer}
+        return {"letters": LETTERS[: max(2, LETTERS.index(max(letters)) + 1)], "answer": answer}
     some = [texts(record, columns) for record in records]
     way = _way([str(record[answer]).strip() for record in records], some)
     if way is None:

@@ -49,6 +49,8 @@ def prompt_fields(declared: Metadata, template: Mapping[str, object]) -> dict[st
             if kind.KIND == "choice"
             else f"metadata.choices does not fit {kind.KIND} answers; include: ../_choice"
         )
+    if declared.choices is not None and declared.answer is not None:
+        raise TaskError("metadata.answer and metadata.choices.answer; expected only the latter for multiple choice")
     grading = dict(declared.grading or {})
     kind.of(grading)
     gold = _gold(declared, kind)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from string import ascii_uppercase
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -54,6 +55,8 @@ class Choices(_Fields):
     def _has_options(self) -> Choices:
         if (self.from_ is None) == (self.letters is None):
             raise ValueError("choices: expected one of from (columns with the options) and letters (in the question)")
+        if self.letters and (self.shuffle or self.letters != ascii_uppercase[: len(self.letters)]):
+            raise ValueError("choices.letters: the question's own, from A on, such as ABCD; they cannot be shuffled")
         return self
 
 

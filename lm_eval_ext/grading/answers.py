@@ -79,7 +79,7 @@ def _field(doc: object, name: str) -> str | None:
 def choice_answers(
     outputs: Outputs,
     docs: Sequence[object],
-    letters: str = ALL,
+    letters: str = "",
     choices: str | Sequence[str] = "choices",
     several: bool = False,
     find: Sequence[str] = PLACES,
@@ -89,17 +89,17 @@ def choice_answers(
 
     Args:
         outputs, docs, find, thinking_end: as in `math_answers`.
-        letters: the allowed letters if a question does not list its choices.
+        letters: the allowed letters if a question does not list its choices; by default A to J.
         choices: the dataset's field that lists the choices, or one field per choice.
         several: whether an answer is a set of letters, such as `A, C`.
     """
     listed = [_letters_of(doc, [choices] if isinstance(choices, str) else choices) for doc in docs]
-    allowed = [some or letters for some in listed]
+    allowed = [some or letters or ALL for some in listed]
     extractor = ChoiceExtractor(Extractor(find, thinking_end), allowed, several=several)
     answers = _remembering(outputs, extractor.answers(outputs))
     for question, some in zip(answers, listed, strict=True):
         for answer in question:
-            answer.options = len(some) or (len(letters) if letters != ALL else None)
+            answer.options = len(some) or len(letters) or None
     return answers
 
 
@@ -136,7 +136,7 @@ def expression_answers(
     outputs: Outputs, docs: Sequence[object], find: Sequence[str] = PLACES, thinking_end: str | None = None
 ) -> list[list[Answer]]:
     """The expression that every sample gives; arguments as in `math_answers`."""
-    return _remembering(outputs, Extractor(find, thinking_end).answers(outputs))
+    return _remembering(outputs, TextExtractor(find, thinking_end).answers(outputs))
 
 
 def json_answers(outputs: Outputs, docs: Sequence[object], thinking_end: str | None = None) -> list[list[Answer]]:

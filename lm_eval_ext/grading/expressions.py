@@ -25,13 +25,18 @@ from lm_eval_ext.grading.rules import Labels, Pairs, Rules, clusters_by
 
 _LONGEST = 300  # characters of an expression
 _SIGNS = (  # as `normalised` writes them
-    (r"\\(?:times|cdot|ast)", "*"),
-    (r"\\div", "/"),
-    (r"\\left|\\right|\s", ""),
-    (r"\\frac\{([^{}]*)\}\{([^{}]*)\}", r"((\1)/(\2))"),
+    (r"\\(?:text|mathrm|mathbf|mathit)\s*\{([^{}]*)\}", r"\1"),
+    (r"\*\*|`|\\(?:left|right)(?![a-z])", ""),
+    (r"\\(?:times|cdot|ast)(?![a-z])|\\\*|\u2217", "*"),
+    (r"(?<=[\d)])\s*x\s*(?=[\d(])", "*"),
+    (r"\\div(?![a-z])", "/"),
+    (r"\s", ""),
     (r"[\[{]", "("),
     (r"[\]}]", ")"),
+    (r"(?<=[\d)])(?=\()|(?<=\))(?=\d)", "*"),
 )
+_FRACTION = re.compile(r"\\frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
+_EQUAL = re.compile(r"=|\\approx|\\rightarrow|\\to(?![a-z])|→")
 _ALLOWED = re.compile(r"[\d+\-*/().]+")
 _OPERATIONS: dict[type[ast.operator], Callable[[Fraction, Fraction], Fraction]] = {
     ast.Add: add, ast.Sub: sub, ast.Mult: mul, ast.Div: truediv,
@@ -61,15 +66,16 @@ class ExpressionRules(Rules):
     def _verdict(self, task: _Task | None, answer: str) -> bool | FailureReason:
         if not answer or task is None:
             return False
-        found = _computed(answer)
-        if found is None:
+        sides = [found for side in _sides(answer) if (found := _computed(side)) is not None]
+        if not sides:
             return "unparsable"
-        enough = found.used == task.numbers if self.all_numbers else found.used <= task.numbers
-        return found.value == task.target and enough
+        if any(side.value != task.target for side in sides):
+            return False  # `2 * 3 * 4 = 25`
+        return any(side.used == task.numbers or (not self.all_numbers and side.used <= task.numbers) for side in sides)
 
     def clusters(self, questions: Sequence[Sequence[str]]) -> list[Labels]:
         """Expressions vote together if they are the same but for spelling; many may be right."""
-        return clusters_by([[_spelled(answer) or None for answer in answers] for answers in questions])
+        return clusters_by([[next(iter(_sides(answer)), None) for answer in answers] for answers in questions])
 
     def fault(self, gold: str) -> str:
         """Why no answer could be compared: the gold answer has no target or no numbers."""
@@ -86,17 +92,23 @@ def _task(gold: str) -> _Task | None:
         return None
 
 
-def _spelled(answer: str) -> str:
-    """An expression with plain signs, and without the result after it."""
-    text = normalised(answer[:_LONGEST]).partition("=")[0]
+def _sides(answer: str) -> list[str]:
+    """The expressions in an answer, with plain signs: both of `2 * 3 * 4 = 24`."""
+    sides = [side.strip() for side in _EQUAL.split(normalised(answer[:_LONGEST]))]
+    opened = [side.removesuffix("(") if side.count("(") > side.count(")") else side for side in sides]
+    return [_spelled(side) for side in opened if side.strip(" ()")]
+
+
+def _spelled(text: str) -> str:
+    while (plain := _FRACTION.sub(r"((\1)/(\2))", text)) != text:
+        text = plain
     for pattern, sign in _SIGNS:
         text = re.sub(pattern, sign, text)
     return text
 
 
-def _computed(answer: str) -> _Computed | None:
+def _computed(text: str) -> _Computed | None:
     """Value of an expression and the numbers in it; None if it is not one."""
-    text = _spelled(answer)
     if not _ALLOWED.fullmatch(text):
         return None
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 
 from lm_eval_ext.grading.letters import chosen_letter
 from lm_eval_ext.thinking_formats import answer_after_thinking
@@ -45,6 +46,8 @@ _TERM = r"[+-]?\d+(?:\.\d+)?(?:\s*\([A-Za-z][^()=\d]*\))?"
 _IN_WORDS = re.compile(
     rf"^(?=[^=]*[A-Za-z]{{2}})(?:[A-Za-z][^-=+*/\d\\]*\s)?{_TERM}(?:\s*[-+*/×]\s*{_TERM})+\s*=\s*{_NUMBER}$"
 )
+_BULLET = re.compile(r"\s*(?:[-*•]|\(?\d{1,3}[.)])\s+\S")
+_SENTENCE_END = re.compile(r"(?<=[a-z]{4})[.!?]\s+(?=[A-Z])|[。！？]")  # not after `St.` or an initial
 _REASON = re.compile(r",?(?<!\s)\s++(?:since|because|as|which|where|so)\b|\s[-–—]\s(?=[A-Za-z]{2})")
 
 
@@ -79,22 +82,24 @@ def final_answer(
     return next((answer for place in find if (answer := PLACES[place](text))), "")
 
 
-def last_boxed(text: str) -> str:
+def last_boxed(text: str, *, distinct: bool = True) -> str:
     """Content of the last `\\boxed{...}` with balanced braces; empty if there is none.
 
     Boxes are never concatenated, but boxes separated only by commas, `and` or `or` are joined into a list.
     """
     closing = _closing_braces(text)
     boxes = [(match.start(), match.end(), closing.get(match.end() - 1)) for match in _BOXED.finditer(text)]
-    return _enumerated(text, [(start, end + 1, inside, end) for start, inside, end in boxes if end is not None])
+    found = [(start, end + 1, inside, end) for start, inside, end in boxes if end is not None]
+    return _enumerated(text, found, distinct=distinct)
 
 
-def _enumerated(text: str, found: Sequence[tuple[int, int, int, int]]) -> str:
+def _enumerated(text: str, found: Sequence[tuple[int, int, int, int]], *, distinct: bool = True) -> str:
     """The last of the matches in a text, with those enumerated right before it; empty matches are skipped.
 
     Args:
         text: the text searched.
         found: start and end of each match, then start and end of its content.
+        distinct: whether a repeated content counts once.
     """
     members: list[str] = []
     next_start = None
@@ -104,7 +109,8 @@ def _enumerated(text: str, found: Sequence[tuple[int, int, int, int]]) -> str:
         if content := text[inside:outside].strip():
             next_start = start
             members.append(content)
-    return ", ".join(dict.fromkeys(reversed(members)))
+    members.reverse()
+    return ", ".join(dict.fromkeys(members) if distinct else members)
 
 
 def _joins(between: str) -> bool:
@@ -137,9 +143,21 @@ def declarations(text: str) -> list[str]:
 
 
 def last_declared(text: str) -> str:
-    """The last declared answer, whatever it contains; empty if there is none."""
+    """The last declared answer as it is written, for answers that are not mathematics; empty if there is none.
+
+    It is a formula, a block of bullets, or a line up to the end of its first sentence.
+    """
     places = deque((match.end() for match in _DECLARED.finditer(text)), maxlen=1)
-    return _of_declaration(text, places[0]) if places else ""
+    if not places:
+        return ""
+    given = text[places[0] : places[0] + _LONGEST]
+    if formula := next(_formulas(given, only_at_start=True), None):
+        return given[formula[2] : formula[3]].strip()
+    lines = given.splitlines()
+    bullets = list(takewhile(_BULLET.match, lines))
+    if len(bullets) > 1:
+        return "\n".join(line.strip() for line in bullets)
+    return _SENTENCE_END.split(lines[0].replace("**", "").strip())[0].strip().rstrip("*.。")
 
 
 def says_final(text: str) -> str:

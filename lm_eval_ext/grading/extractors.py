@@ -14,7 +14,6 @@ from lm_eval_ext.grading.extraction import (
     final_answer,
     last_boxed,
     last_declared,
-    says_final,
 )
 from lm_eval_ext.grading.letters import ALL, chosen_letter, letters_named, several_letters
 from lm_eval_ext.grading.structure import json_in
@@ -112,28 +111,36 @@ class ChoiceExtractor(Extractor):
 
 
 class TextExtractor(Extractor):
-    """Extracts answers in words: a box, a declaration, or an answer of one short line as a whole."""
+    """Extracts answers in words: a box, else a declaration, else an answer of one short line as a whole."""
 
     def of(self, text: str) -> str:
         """The answer in the text after the thinking."""
-        final = says_final(text) if "declared" in self.find else ""
-        found = {"boxed": last_boxed, "declared": last_declared}
-        places = [last_declared(final)] if final else [found.get(place, PLACES[place])(text) for place in self.find]
-        whole = text.strip()
-        return next((answer for answer in places if answer), whole if self._is_answer(whole) else "")
+        found = {"boxed": self.boxed, "declared": last_declared}
+        places = (found.get(place, PLACES[place])(text) for place in self.find)
+        return next((answer for answer in places if answer), "") or self.otherwise(text)
 
-    @staticmethod
-    def _is_answer(whole: str) -> bool:
-        return len(whole) <= _ONE_LINE and "\n" not in whole and not re.search(r"[.!?:]\s|\\boxed", whole)
+    def boxed(self, text: str) -> str:
+        """The answer in the last box."""
+        return last_boxed(text)
+
+    def otherwise(self, text: str) -> str:
+        """The answer in a text that neither boxes nor declares it."""
+        whole = text.strip()
+        one_line = len(whole) <= _ONE_LINE and not re.search(r"\n|[.!?:]\s|\\boxed", whole)
+        return whole if one_line else ""
 
 
 class ListExtractor(TextExtractor):
-    """Extracts answers with several items: a box, a declaration, else a JSON list."""
+    """Extracts answers with several items: boxes, else a declaration, else a JSON list."""
 
-    def of(self, text: str) -> str:
-        """The answer in the text after the thinking."""
-        listed = json_in(text) if not (last_boxed(text) or last_declared(text)) else ""
-        return listed if listed.startswith("[") else super().of(text)
+    def boxed(self, text: str) -> str:
+        """The answers in the last boxes, each as often as it is there."""
+        return last_boxed(text, distinct=False)
+
+    def otherwise(self, text: str) -> str:
+        """The last JSON list, or a short line as a whole."""
+        listed = json_in(text)
+        return listed if listed.startswith("[") else super().otherwise(text)
 
 
 class JsonExtractor(Extractor):
@@ -178,5 +185,5 @@ EXTRACTORS: dict[str, type[Extractor]] = {  # by kind of answer, for those that 
     "number": Extractor,
     "json": JsonExtractor,
     "list": ListExtractor,
-    "expression": Extractor,
+    "expression": TextExtractor,
 }

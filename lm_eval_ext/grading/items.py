@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -16,11 +16,13 @@ from lm_eval_ext.grading.spelling import parts
 from lm_eval_ext.grading.texts import TextRules
 from lm_eval_ext.grading.voting import clusters
 
-_AND = re.compile(r",?\s*(?:\\(?:text|mathrm)\s*\{\s*(?:and|or)\s*\}|(?<![\w\\])and(?!\w))\s*")
-_WRAPPED = re.compile(r"^\\(?:text|textbf|mathrm|mbox)\{([^{}]*)\}$")  # the whole answer as one text
+_AND = re.compile(r"^(.*\S),?\s+(?:and|\\(?:text|mathrm)\s*\{\s*and\s*\})\s+(\S.*)$", re.DOTALL)
 _BULLET = re.compile(r"^\s*(?:[-*•]|\(?\d{1,3}[.)])\s+")
-_BRACKETS = (("[", "]"), ("(", ")"), (r"\{", r"\}"), ("{", "}"))
-_MOST = 1_000  # items of an answer
+_TEXTS = re.compile(r"\\(?:text[a-z]*|math(?:rm|bf|it|sf|tt)|mbox)\s*\{([^{}]*)\}")
+_LAYOUT = re.compile(r"\\(?:left|right)(?![a-z])|\\(?:begin|end)\s*\{[a-z]*\}(?:\{[clr|]*\})?")
+_BRACKETS = (("[", "]"), (r"\{", r"\}"), ("{", "}"))
+_LONGEST = 20_000  # characters of an answer
+_MOST = 1_000  # items
 
 
 class ListRules(Rules):
@@ -34,18 +36,32 @@ class ListRules(Rules):
 
     def compare(self, pairs: Pairs) -> list[bool | FailureReason]:
         """Whether each answer has the same items as the gold one, each as often."""
-        split = [(items_of(gold), items_of(answer)) for gold, answer in pairs]
-        return self._mathematical(split) if self.items == "math" else [self._same_words(*pair) for pair in split]
+        split = [(self._items(gold), self._items(answer)) for gold, answer in pairs]
+        first = self._verdicts(split)
+        # `salt and pepper` may be one item, `(a, b)` two: an answer is right if it is in one of these readings.
+        others = [
+            (at, (gold, other)) for at, (gold, answer) in enumerate(split) if first[at] is False
+            for other in _otherwise(answer, len(gold))
+        ]  # fmt: skip
+        for (at, _), verdict in zip(others, self._verdicts([pair for _, pair in others]), strict=True):
+            first[at] = first[at] or verdict
+        return first
 
     def clusters(self, questions: Sequence[Sequence[str]]) -> list[Labels]:
         """Answers with the same items vote together."""
         if self.items == "math":
             return clusters(questions, lambda pairs: [v if isinstance(v, bool) else None for v in self.compare(pairs)])
-        return clusters_by([[self._key(items_of(answer)) for answer in answers] for answers in questions])
+        return clusters_by([[self._key(self._items(answer)) for answer in answers] for answers in questions])
 
     def fault(self, gold: str) -> str:
-        """Why a gold answer cannot be compared: it has no items."""
-        return "" if items_of(gold) else "has no items"
+        """What is wrong with a gold answer: it has no items."""
+        return "" if self._items(gold) else "has no items"
+
+    def _items(self, answer: str) -> list[str]:
+        return items_of(_TEXTS.sub(r"\1", answer) if self.items == "text" else answer)
+
+    def _verdicts(self, split: Sequence[tuple[list[str], list[str]]]) -> list[bool | FailureReason]:
+        return self._mathematical(split) if self.items == "math" else [self._same_words(*pair) for pair in split]
 
     def _key(self, items: Sequence[str]) -> Hashable | None:
         keys = [_WORDS.key(item) for item in items]
@@ -92,26 +108,44 @@ def _matched(
 
 
 def items_of(answer: str) -> list[str]:
-    r"""The items of an answer: of a JSON list, of lines, or of an enumeration with commas, semicolons or `and`.
+    r"""The items of an answer: of a JSON list, of lines, or of an enumeration with commas, semicolons or a last `and`.
 
-    >>> items_of("[3, 5]"), items_of(r"\{x, y\}"), items_of("(1,2), (3,4) and (5,6)")
+    >>> items_of("[3, 5]"), items_of(r"\\{x, y\\}"), items_of("(1,2), (3,4) and (5,6)")
     (['3', '5'], ['x', 'y'], ['(1,2)', '(3,4)', '(5,6)'])
     """
-    text = answer.strip().strip("$").strip()
-    text = _WRAPPED.sub(r"\1", text)
+    text = answer[:_LONGEST].strip().strip("$").strip()
     if found := _json_list(text):
         return found[:_MOST]
+    text = _inside(_LAYOUT.sub(" ", text).replace(r"\\", "\n").strip())
+    lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
+    if len(lines) > 1 and not any(line.endswith((",", ";", " and")) for line in lines):
+        return [_BULLET.sub("", line) for line in lines][:_MOST]
+    return _enumerated(" ".join(lines))[:_MOST]
+
+
+def _enumerated(text: str) -> list[str]:
+    separator = ";" if len(parts(text, ";")) > 1 else ","
+    *before, last = parts(text, separator)
+    joined = _AND.match(last)
+    found = [*before, *(joined.groups() if joined else (last.removeprefix("and ") if before else last,))]
+    return [item for one in found if (item := _BULLET.sub("", one).strip().strip("\"'`"))]
+
+
+def _otherwise(items: Sequence[str], wanted: int) -> Iterator[list[str]]:
+    """Other readings of an answer, if it has not as many items as the gold one."""
+    if len(items) == wanted + 1:  # the last two may be one, with `and` in it
+        yield [*items[:-2], f"{items[-2]} and {items[-1]}"]
+    if len(items) == 1 < wanted and items[0].startswith("(") and items[0].endswith(")") and _balanced(items[0][1:-1]):
+        yield _enumerated(items[0][1:-1])
+
+
+def _inside(text: str) -> str:
+    """The text without brackets around all of it."""
     for opening, closing in _BRACKETS:
         inner = text[len(opening) : len(text) - len(closing)]
         if text.startswith(opening) and text.endswith(closing) and _balanced(inner):
-            text = inner.strip()
-            break
-    lines = [_BULLET.sub("", line).strip() for line in text.splitlines() if line.strip()]
-    if len(lines) > 1:
-        return lines[:_MOST]
-    enumerated = _AND.sub(",", text)
-    separator = ";" if len(parts(enumerated, ";")) > 1 else ","
-    return [part.strip().strip("\"'`") for part in parts(enumerated, separator) if part.strip()][:_MOST]
+            return inner.strip()
+    return text
 
 
 def _json_list(text: str) -> list[str]:

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _ROUNDING = Fraction(1, 10**9)  # relative; of a decimal that was computed in floating point
 _DECIMALS = re.compile(
-    r"[+-]?\d*(?:\.(?P<decimals>\d*))?\s*(?:[eE](?P<e>[+-]?\d{1,3})|\\(?:times|cdot)\s*10\^\{?(?P<power>[+-]?\d{1,3})\}?)?"
+    r"[+-]?(?=[.\d])\d*(?:\.(?P<decimals>\d*))?"
+    r"(?:[eE](?P<e>[+-]?\d{1,3})|\s*\\(?:times|cdot)\s*10\^\{?(?P<power>[+-]?\d{1,3})\}?)?(?![\d\s]*[/^+*=])"
 )
 
 
@@ -79,7 +80,10 @@ class NumberRules(Rules):
     def fault(self, gold: str) -> str:
         """Why a gold answer cannot be compared: it is not a number."""
         (outcome,) = in_workers(is_number_text, [(normalised(gold_answer(gold)),)])
-        return "" if outcome.value else "is not a number"
+        if not outcome.value:
+            return "is not a number"
+        rounded = not self.digits or _half_a_digit(normalised(gold_answer(gold))) is not None
+        return "" if rounded else "has no decimals to round to, as digits: gold asks for"
 
 
 def is_number_text(text: str) -> bool:
@@ -94,7 +98,7 @@ def near(gold: str, answer: str, *, absolute: float | None, relative: float | No
         allowed = [
             Fraction(absolute) if absolute else Fraction(0),
             abs(size) * Fraction(relative) if relative else Fraction(0),
-            _half_a_digit(gold) if digits else Fraction(0),
+            _half_a_digit(gold) or Fraction(0) if digits else Fraction(0),
         ]
         for found in _values(answer):
             for value in _in_unit_of(wanted, found):
@@ -141,9 +145,10 @@ def _in_unit_of(wanted: Value, found: Value) -> Iterator[Fraction]:
         yield number * 100 if wanted.percent else number / 100
 
 
-def _half_a_digit(gold: str) -> Fraction:
-    """Half a unit of the gold answer's last digit: 0.005 for `3.14`, half a unit of 10^21 for `6.02e23`."""
+def _half_a_digit(gold: str) -> Fraction | None:
+    """Half a unit of the gold answer's last digit: 0.005 for `3.14`, half of 10^21 for `6.02e23`; None for `1/3`."""
     match = _DECIMALS.match(gold)
-    assert match is not None  # the pattern matches any text
+    if match is None:
+        return None
     power = int(match["e"] or match["power"] or 0) - len(match["decimals"] or "")
     return Fraction(1, 2) * Fraction(10) ** power

@@ -57,7 +57,7 @@ class Rules(BaseModel):
         return {}
 
     def fault(self, gold: str) -> str:
-        """Why no answer could be compared with a gold answer; empty if one can."""
+        """What is wrong with a gold answer; empty if nothing."""
         raise NotImplementedError
 
     @classmethod
@@ -70,15 +70,15 @@ class Rules(BaseModel):
         try:
             return cls.model_validate(options)
         except ValidationError as error:
-            first = error.errors()[0]
-            name = ".".join(map(str, first["loc"]))
+            first = error.errors()[-1]  # of an option with several types the last, which is the general one
+            name = ".".join(str(part) for part in first["loc"] if str(part).isidentifier() or isinstance(part, int))
             if first["type"] == "extra_forbidden":
                 known = ", ".join(cls.model_fields) or "none"
                 raise TaskError(f"unknown option {name!r} for {cls.KIND} answers; expected one of: {known}") from None
             given = " ".join(repr(first["input"]).split())[:60]
-            raise TaskError(
-                f"{cls.KIND} answers: {name}={given}: {first['msg'].removeprefix('Value error, ')}"
-            ) from None
+            message = str(first["msg"]).removeprefix("Value error, ").replace("tuple", "list")
+            place = f"{name}={given}: " if name else ""
+            raise TaskError(f"{cls.KIND} answers: {place}{message}") from None
 
 
 def _reason(verdict: bool | FailureReason) -> Reason:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar
@@ -16,7 +17,7 @@ from lm_eval_ext.grading.grading import FailureReason
 from lm_eval_ext.grading.rules import Labels, Pairs, Rules, clusters_by
 from lm_eval_ext.grading.texts import TextRules
 
-_FENCED = re.compile(r"```[ \t]*(?:json|JSON)?[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL)
+_FENCED = re.compile(r"```[ \t]*+(?:json|JSON)?[ \t]*+\n(.*?)(?:```|\Z)", re.DOTALL)
 _OPENING = re.compile(r"[{\[]")
 _MOST_TRIED = 500  # openings from which a value may start; the last ones
 _LONGEST = 200_000  # characters of an answer
@@ -43,7 +44,7 @@ class JsonRules(Rules):
 
     def clusters(self, questions: Sequence[Sequence[str]]) -> list[Labels]:
         """Answers with the same cells vote together; what is not JSON votes alone, by its text."""
-        return clusters_by([[_key(answer) for answer in answers] for answers in questions])
+        return clusters_by([_keys(answers) for answers in questions])
 
     def extra(self, gold: str, answers: Sequence[str]) -> dict[str, float]:
         """`cells`: the share of the gold answer's cells that are right, mean over samples."""
@@ -55,14 +56,31 @@ class JsonRules(Rules):
     def fault(self, gold: str) -> str:
         """Why a gold answer cannot be compared: it is not JSON, or has no cells."""
         found = cells(gold, like=gold)
-        return "is not a JSON object or list" if found is None else "" if found else "has no cells"
+        if found is None:
+            return "is not a JSON object or list"
+        if found and all(value in ("", "___") for path, value in found.items() if path[-1:] != _LENGTH):
+            return "is masked, not filled"
+        return "" if found else "has no cells"
 
 
-def _key(answer: str) -> Hashable | None:
-    if not answer:
-        return None
-    found = cells(answer, like=answer)
-    return answer if found is None else frozenset(found.items())
+def _keys(answers: Sequence[str]) -> list[Hashable | None]:
+    """What answers vote by: the fields that at least half of them have, so that one may give its reasons beside."""
+    found = [
+        dict(_leaves(_bare(value), None, ())) if (value := _parsed(answer)) is not None else None for answer in answers
+    ]
+    counts = Counter(path for one in found if one for path in one)
+    usual = {path for path, count in counts.items() if 2 * count >= sum(one is not None for one in found)}
+    return [
+        None if not answer else answer if one is None else frozenset((path, one[path]) for path in usual & one.keys())
+        for answer, one in zip(answers, found, strict=True)
+    ]
+
+
+def _bare(value: Any) -> Any:
+    """An answer without the field around it, such as `solution`, beside which there are only texts."""
+    inner = [one for one in value.values() if isinstance(one, (dict, list))] if isinstance(value, dict) else []
+    others = [one for one in value.values() if not isinstance(one, str)] if inner else []
+    return _bare(inner[0]) if len(inner) == 1 == len(others) and isinstance(inner[0], dict) else value
 
 
 @lru_cache(maxsize=4096)
@@ -108,6 +126,9 @@ def _depth(value: Any) -> int:
 
 def _unwrapped(value: Any, wanted: Any) -> Any:
     """The part of the answer with the gold answer's fields, if it stands in a field such as `solution`."""
+    if isinstance(value, list) and isinstance(wanted, dict) and len(wanted) == 1:
+        (name,) = wanted  # `[...]` for `{"rows": [...]}`
+        return {name: value}
     if not isinstance(value, dict) or (isinstance(wanted, dict) and wanted.keys() & value.keys()):
         return value
     inner = [
@@ -119,8 +140,8 @@ def _unwrapped(value: Any, wanted: Any) -> Any:
 
 def _leaves(value: Any, wanted: Any, path: _Path) -> Iterator[tuple[_Path, Hashable]]:
     if isinstance(value, dict):
-        names = value.keys() & wanted.keys() if isinstance(wanted, dict) else value.keys()
-        for name in (name for name in names if value[name] is not None):
+        names = {name for name in wanted if wanted[name] is not None} if isinstance(wanted, dict) else value.keys()
+        for name in (name for name in names & value.keys() if value[name] is not None):
             yield from _leaves(value[name], wanted[name] if isinstance(wanted, dict) else None, (*path, name))
     elif isinstance(value, list):
         yield (*path, *_LENGTH), len(value)

@@ -20,10 +20,9 @@ from lm_eval_ext.grading.grading import FailureReason
 from lm_eval_ext.grading.rules import Labels, Pairs, Rules, clusters_by
 
 Ignored = Literal["case", "articles", "punctuation", "accents", "spaces"]
-_WRAPPER = re.compile(
-    r"\\(?:text(?:rm|bf|it|tt|sf|normal)?|math(?:rm|bf|it|sf|tt)|mbox|hbox|operatorname)\s*\{([^{}]*)\}"
-)
-_MARKUP = re.compile(r"\*\*|__|`|\$|\\[()\[\],;! ]|\\(?:quad|qquad)\b|~")
+_WRAPPER = re.compile(r"\\(?:text[a-z]*|math(?:rm|bf|it|sf|tt)|emph|underline|mbox|hbox|operatorname)\s*+\{([^{}]*)\}")
+_SPACES = re.compile(r"(?:\\(?:[,; ]|q?quad\b|\\)|~|\s)+")
+_MARKUP = re.compile(r"\*\*|__|`|\$|\\[()\[\]!]")
 _ARTICLES = re.compile(r"(?i)\b(?:a|an|the)\s+(?=\w)")  # `vitamin A` keeps its A
 _IN_WORD = re.compile(r"(?<=\w)'(?=\w)")
 # Signs, decimal points and such belong to a number, `#` and `+` to a name.
@@ -33,7 +32,9 @@ _QUOTES = str.maketrans(
     | dict.fromkeys("\u201c\u201d\u201e\u201f\u2033\u00ab\u00bb", '"')
     | dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212", "-")
 )
-_LEADING = re.compile(r"^\W*([\w' ]+?)\s*(?:[,.;:(]|\s-)")  # the words before the first punctuation mark
+_CLAUSE = re.compile(r"[,.;:!?()]|\s-+\s|\b(?:because|since|as|for)\b")  # what ends one
+_SAID = re.compile(r"^(?:so |thus |hence )?(?:\w+ ){0,4}(?:is|are|was|were) ")  # before a verdict: `the answer is`
+_INITIALS = re.compile(r"\b([^\W\d_])\.(?=[^\W\d_]\b)")  # `U.S.A.`
 _LONGEST = 2_000  # characters
 
 
@@ -58,16 +59,15 @@ class TextRules(Rules):
         return clusters_by([[self.key(answer) or None for answer in answers] for answers in questions])
 
     def extra(self, gold: str, answers: Sequence[str]) -> dict[str, float]:  # the same for all
-        """`chance`: the score of guessing among the groups of synonyms."""
-        groups = set(self._canonical.values())
-        return {"chance": len(self.accepted(gold) & groups) / len(groups)} if groups else {}
+        """`chance`: one half for yes and no."""
+        return {"chance": 0.5} if isinstance(self.synonyms, str) else {}
 
     def fault(self, gold: str) -> str:
         """Why a gold answer cannot be compared: it is empty, or as long as a whole solution."""
         if not self.accepted(gold):
             return "is empty"
-        if self.synonyms and not all(key in self._canonical.values() for key in self.accepted(gold)):
-            return f"is not one of the words of synonyms={self.synonyms if isinstance(self.synonyms, str) else '...'}"
+        if isinstance(self.synonyms, str) and not self.accepted(gold) <= set(self._canonical.values()):
+            return f"is not one of the words of synonyms={self.synonyms}"
         return "reads like a whole text, which no answer repeats word by word" if len(gold.split()) > 60 else ""
 
     def accepted(self, gold: str) -> set[str]:
@@ -79,18 +79,20 @@ class TextRules(Rules):
         text = self._normalised(answer[:_LONGEST])
         if text in self._canonical or not self._canonical:
             return self._canonical.get(text, text)
-        leading = _LEADING.match(_plain(answer[:_LONGEST]))
-        return self._canonical.get(self._normalised(leading[1]), text) if leading else text
+        first, *others = [self._normalised(clause) for clause in _CLAUSE.split(_plain(answer[:_LONGEST]))]
+        name = self._canonical.get(first) or self._canonical.get(_SAID.sub("", first))
+        contradicted = any(self._canonical.get(other, name) != name for other in others)
+        return text if name is None or contradicted else name
 
     def _normalised(self, text: str) -> str:
         text = _plain(text)
         full = text = text.casefold() if "case" in self.ignore else text
         if "accents" in self.ignore:
             text = "".join(one for one in unicodedata.normalize("NFD", text) if not unicodedata.combining(one))
-        if "punctuation" in self.ignore:
-            text = _PUNCTUATION.sub(" ", _IN_WORD.sub("", text))
         if "articles" in self.ignore:
             text = _ARTICLES.sub(" ", text)
+        if "punctuation" in self.ignore:
+            text = _PUNCTUATION.sub(" ", _INITIALS.sub(r"\1", _IN_WORD.sub("", text)))
         text = ("" if "spaces" in self.ignore else " ").join(text.split())
         return unicodedata.normalize("NFC", text or " ".join(full.split()))  # only articles or punctuation
 
@@ -116,4 +118,4 @@ def _plain(text: str) -> str:
     text = unicodedata.normalize("NFKC", text).translate(_QUOTES)
     while (inner := _WRAPPER.sub(r"\1", text)) != text:
         text = inner
-    return _MARKUP.sub("", text).strip().strip("\"'").strip()
+    return _MARKUP.sub("", _SPACES.sub(" ", text)).strip().strip("\"'").strip()

@@ -97,11 +97,11 @@ def task_result(
         "grader_version": whole(mapping(config.get("metadata")).get("grader_version")),
         "task_hash": _hash(mapping(content.get("task_hashes")).get(task)),
         "sampling": _sampling(config), "question_set": question_set(rows) if scores else "", "scores": scores,
-        "chance": _chance(config, metrics, rows), "parts": _parts_of(rows) if scores else {}, **_compared_as(config),
+        "chance": _chance(config, metrics, rows), "parts": _parts_of(rows) if scores else {}, **compared_as(config),
     }  # fmt: skip
 
 
-def _compared_as(config: Mapping[str, object]) -> dict[str, object]:
+def compared_as(config: Mapping[str, object]) -> dict[str, object]:
     """Kind of the answers and options of their comparison, if they are not mathematics."""
     entries = [mapping(one) for one in sequence(config.get("metric_list"))]
     entry = next((one for one in entries if one.get("metric") in MATCHING), {})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,6 +21,7 @@ from lm_eval_ext.runs.load import Source
 from lm_eval_ext.runs.publish import Golds, RunFinding, is_gated, shown_though_gated
 from lm_eval_ext.runs.run import Score, TaskResult
 from lm_eval_ext.runs.samples import Output, Sample, question_set
+from lm_eval_ext.runs.task_results import compared_as
 
 if TYPE_CHECKING:
     from lm_eval_ext.grading.extractors import Extractor
@@ -60,6 +61,23 @@ def recomputed(source: Source, golds: Golds | None = None, *, regrade: bool = Tr
 def _today(source: Source, name: str) -> bool:
     """Whether regrading must reproduce the published grades; for gated tasks, grades of any version are averaged."""
     return source.run.tasks[name].graded_by == GRADER_VERSION or is_gated(source, name)
+
+
+def by_other_rules(source: Source, declared: Callable[[str], Mapping[str, object] | None]) -> Iterator[RunFinding]:
+    """Tasks of the registry whose answers were compared in another way than the registry says.
+
+    Args:
+        source: a run.
+        declared: the configuration of a task by name; None if the registry doesn't have it.
+    """
+    for name, task in source.run.tasks.items():
+        config = declared(name)
+        if config is None or not task.kind:
+            continue
+        wanted = compared_as(config)
+        if (task.kind, dict(task.grading)) != (wanted.get("kind", "math"), wanted.get("grading", {})):
+            text = f"kind={task.kind}, grading={task.grading}; expected {wanted or 'mathematics'}, as its task declares"
+            yield RunFinding(source.path, f"tasks.{name}: {text}")
 
 
 def highest_tier(source: Source, faults: Sequence[RunFinding]) -> Literal["reported", "verified"]:
@@ -187,6 +205,7 @@ def _readings(text: str, task: TaskResult) -> Iterator[str]:
     A model may also write such markers in its answer, or be cut before it writes one and then has no answer.
     """
     from lm_eval_ext.grading.extraction import final_answer
+    from lm_eval_ext.grading.extractors import ChoiceExtractor, Extractor
     from lm_eval_ext.grading.letters import chosen_letter, several_letters
 
     starts = [0, *(found.end() for end in _ends() for found in re.finditer(re.escape(end), text))]
@@ -200,6 +219,8 @@ def _readings(text: str, task: TaskResult) -> Iterator[str]:
             if task.answers_as == "choice":
                 yield chosen_letter(final_answer(part, find), LETTERS)
                 yield several_letters(final_answer(part, find), LETTERS)
+                yield ChoiceExtractor(Extractor(find)).letter(part.answer, LETTERS)
+                yield ChoiceExtractor(Extractor(find)).letters(part.answer, LETTERS)
 
 
 @cache
@@ -226,7 +247,7 @@ def _graded_otherwise(task: TaskResult, rows: Sequence[Sample]) -> Iterator[str]
 
 def _by_metric(task: TaskResult, row: Sample, gated: bool) -> Mapping[str, Any]:
     """All metrics of a question that can be computed from its samples."""
-    known = {name: value for name, value in row.metrics.items() if name in TRACE}
+    known = {name: value for name, value in row.metrics.items() if name in (*TRACE, "chance")}
     grades = [one.grade for one in row.outputs]
     known["graded"] = fmean(grade not in (*_UNTOLD, "not told") for grade in grades)
     return {**known, **(_from_grades(task, row) if gated else _from_answers(task, row))}

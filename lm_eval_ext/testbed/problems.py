@@ -23,7 +23,7 @@ _STEPS: dict[str, Callable[[int, int], int]] = {
 _DIGITS = {"+": "123456789", "-": "123456789", "*": "379"}
 
 _CHAIN = re.compile(r"boxed\{\}: (\d(?:[-+*]\d)+)(?![-+*\d])")  # the chain in a prompt
-_RESULT = re.compile(r"=(\d)")
+_RESULT = re.compile(r"=(\d)(?!\d)")
 Problem = dict[str, str]
 
 
@@ -56,8 +56,8 @@ def running_values(question: str) -> str:
 
 def chain_values(prompt: str) -> str:
     """The running values of the chain that a prompt ends with; empty if it doesn't end with one."""
-    found = _CHAIN.search(prompt)
-    return running_values(found[1]) if found else ""
+    found = _CHAIN.findall(prompt)
+    return running_values(found[-1]) if found else ""
 
 
 def first_wrong_in_chain(written: str, values: str) -> int | None:
