@@ -110,6 +110,8 @@ def test_where_words_are_found(text: str, found: str) -> None:
         ('So: ["a", "b"]', '["a", "b"]'),
         ("The answer is a, b.", "a, b"),
         ("As in [1], the answer is a, b.", "a, b"),
+        (r"\boxed{3}, \boxed{3}, \boxed{5}", "3, 3, 5"),
+        ("**Answer:**\n\n1. apple\n2. band\n\nDone.", "1. apple\n2. band"),
     ],
 )
 def test_where_lists_are_found(text: str, found: str) -> None:
@@ -222,6 +224,13 @@ def test_hostile_json_is_read_in_time(text: str) -> None:
 def test_expressions(answer: str, right: bool) -> None:
     (grade,) = KINDS["expression"].of({}).grades([('{"target": 24, "numbers": [2, 3, 4]}', answer)])
     assert grade.correct is right
+
+
+@pytest.mark.parametrize("kind", ["text", "list", "expression", "choice"])
+@pytest.mark.parametrize("text", ["? " + " " * 100_000 + "x=a", "a and " * 20_000, "(" * 50_000, "1. a\n" * 20_000])
+def test_hostile_texts_are_read_in_time(kind: str, text: str) -> None:
+    ((answer,),) = FINDERS[f"{kind}_answer"]([[rf"\boxed{{{text}}}"]], [{}])
+    KINDS[kind].of({"synonyms": "yes_no"} if kind == "text" else {}).grades([("yes", answer), ("yes", text)])
 
 
 @pytest.mark.parametrize("answer", ["(" * 290, "2**9999999", "9" * 300, "__import__('os')", "1/0", "2 3", ""])

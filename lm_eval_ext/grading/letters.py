@@ -6,6 +6,7 @@ import re
 from functools import cache
 
 ALL = "ABCDEFGHIJ"
+_LONGEST = 1_000  # characters in which the letter stands, so that no output takes long to search
 _NAMED = r"(?:(?:the\s+)?(?:correct\s+|right\s+|best\s+)?(?:answer|option|choice)\b\W*(?:is\b)?\W*)?"
 _OPENING = r"(?:\\(?:text|math)\w*\s*\{)?[\s*_$({\[\"'`:]*"
 _CORRECT = re.compile(r"(?i)\b(?:correct|right|best)\s+(?:option|choice)\s+(?:is|would be|must be)\b[\s:]*(?=\S)")
@@ -21,7 +22,7 @@ def chosen_letter(answer: str, letters: str = ALL) -> str:
     >>> chosen_letter("(B), since it is even")
     'B'
     """
-    match = _pattern(letters).match(answer)
+    match = _pattern(letters).match(answer[:_LONGEST])
     return match[1] if match else ""
 
 
