@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
 from typing import Any, ClassVar, TypeVar
 
@@ -15,7 +16,7 @@ Labels = list[int | None]  # the cluster of each answer of a question; None if i
 _Own = TypeVar("_Own", bound="Rules")
 
 
-class Rules(BaseModel):
+class Rules(BaseModel, ABC):
     """The rules by which a task compares answers; subclasses are the kinds of answers, their fields the options."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -44,21 +45,21 @@ class Rules(BaseModel):
             for (_, answer), verdict in zip(pairs, self.compare(pairs), strict=True)
         ]
 
+    @abstractmethod
     def compare(self, pairs: Pairs) -> list[bool | FailureReason]:
         """Whether each answer is correct, or why that cannot be told; an empty answer is not."""
-        raise NotImplementedError
 
+    @abstractmethod
     def clusters(self, questions: Sequence[Sequence[str]]) -> list[Labels]:
         """For voting, a number for each answer of a question, the same for equal ones; None for an empty one."""
-        raise NotImplementedError
 
     def extra(self, gold: str, answers: Sequence[str]) -> dict[str, float]:  # for kinds that have any
         """Further scores of a question."""
         return {}
 
+    @abstractmethod
     def fault(self, gold: str) -> str:
         """What is wrong with a gold answer; empty if nothing."""
-        raise NotImplementedError
 
     @classmethod
     def of(cls: type[_Own], options: dict[str, Any]) -> _Own:
