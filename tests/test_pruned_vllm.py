@@ -69,13 +69,16 @@ def test_without_vllm_one_line_says_what_to_install() -> None:
 
 @needs_vllm
 @pytest.mark.parametrize("drop", DROPS)
-def test_greedy_texts_are_those_of_pruned_hf(drop: list[int] | None) -> None:
+def test_greedy_texts_are_those_of_pruned_hf(drop: list[int] | None, pytestconfig: pytest.Config) -> None:
     from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
 
     hf = PrunedHFLM(
-        str(SMOLLM2), drop_layers=drop, dtype="float32", batch_size=12, journal="off", thinking_format="plain"
+        str(SMOLLM2), drop_layers=drop, dtype="float32", batch_size=20, journal="off", thinking_format="plain"
     )
-    requests = instances([templated(hf.tokenizer, text) for text in questions(12)], thinking_token_budget=-1)
+    requests = instances(
+        [templated(hf.tokenizer, text) for text in questions(20 if pytestconfig.getoption("--long") else 12)],
+        thinking_token_budget=-1,
+    )
     expected = texts_of(hf, requests)
     with loaded(drop) as lm:
         found = texts_of(lm, requests)

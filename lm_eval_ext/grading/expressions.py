@@ -75,7 +75,9 @@ class ExpressionRules(Rules):
 
     def clusters(self, questions: Sequence[Sequence[str]]) -> list[Labels]:
         """Expressions vote together if they are the same but for spelling; many may be right."""
-        return clusters_by([[next(iter(_sides(answer)), None) for answer in answers] for answers in questions])
+        return clusters_by(
+            [[next(iter(_sides(answer)), answer or None) for answer in answers] for answers in questions]
+        )
 
     def fault(self, gold: str) -> str:
         """Why no answer could be compared: the gold answer has no target or no numbers."""
@@ -94,7 +96,9 @@ def _task(gold: str) -> _Task | None:
 
 def _sides(answer: str) -> list[str]:
     """The expressions in an answer, with plain signs: both of `2 * 3 * 4 = 24`."""
-    sides = [side.strip() for side in _EQUAL.split(normalised(answer[:_LONGEST]))]
+    if len(answer) > _LONGEST:
+        return []
+    sides = [side.strip() for side in _EQUAL.split(normalised(answer))]
     opened = [side.removesuffix("(") if side.count("(") > side.count(")") else side for side in sides]
     return [_spelled(side) for side in opened if side.strip(" ()")]
 

@@ -19,13 +19,8 @@ from lm_eval_ext.grading.rules import Rules
 from lm_eval_ext.statistics.estimators import g_pass_at_k, ks, maj_at_k, pass_at_k
 from lm_eval_ext.statistics.intervals import mean_interval
 
-METRIC_FIELDS = (
-    "metric",
-    "aggregation",
-    "higher_is_better",
-    "votes",
-    "g_pass",
-)  # in metric_list; others are the kind's
+# Fields of every entry of `metric_list`; the others are options of a kind of answers.
+METRIC_FIELDS = ("metric", "aggregation", "higher_is_better", "votes", "g_pass")
 Samples = Sequence[str | Sequence[str]]
 
 
