@@ -56,9 +56,9 @@ $(VENV)-vllm/installed: pyproject.toml
 	$(VENV)-vllm/bin/python -m pip uninstall --quiet --yes torchaudio triton torchcodec
 	touch $@
 
-# Tests with the lowest versions allowed by pyproject.toml, in a separate environment.
+# Tests with the lowest versions allowed by pyproject.toml, in a separate environment. `--long` for the one long test.
 lowest: $(VENV)-lowest/installed $(SMOLLM2)/model.safetensors
-	OMP_NUM_THREADS=1 $(VENV)-lowest/bin/python -m pytest -n 2 --dist loadfile $(LOWEST)
+	OMP_NUM_THREADS=1 $(VENV)-lowest/bin/python -m pytest -n 2 --dist loadfile --long $(LOWEST)
 
 LOWEST := $(addprefix tests/test_,grading.py vote.py loading.py site.py submission.py tiny_chain.py::test_it_is_the_default)
 
