@@ -4,7 +4,7 @@ LM_EVAL := $(VENV)/bin/lm_eval
 SMOLLM2 := .models/smollm2
 OUT := out/demo
 
-.PHONY: demo test test-vllm test-ray test-exporters environments test-browser architectures coverage lowest release-check docs lint setup models clean
+.PHONY: demo test test-vllm test-llamacpp test-ray test-exporters environments test-browser architectures coverage lowest release-check docs lint setup models clean
 
 # One thread: faster than several for so small a model.
 EVALUATE := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(LM_EVAL) --model pruned-hf --tasks tts_mini,tts_chain_maj8 --batch_size 256 \
@@ -32,11 +32,15 @@ models: $(SMOLLM2)/model.safetensors
 # Real vLLM on a CPU, in its own environment because it needs an older transformers. Its GPU dependencies don't load
 # with a CPU build of torch, so they are uninstalled.
 test-vllm: $(SMOLLM2)/model.safetensors $(VENV)-vllm/installed
-	VLLM_CPU_KVCACHE_SPACE=2 $(VENV)-vllm/bin/python -m pytest tests/test_pruned_vllm.py
-	$(VENV)-vllm/bin/python -m benchmarks.vllm_kinds qwen3 llama
+	VLLM_CPU_KVCACHE_SPACE=2 $(VENV)-vllm/bin/python -m pytest tests/test_pruned_vllm.py tests/test_vllm_server.py
 
 # The environments of test-vllm and lowest.
 environments: $(VENV)-vllm/installed $(VENV)-lowest/installed
+
+# Real llama.cpp, with SmolLM2 in float32.
+test-llamacpp: setup models
+	$(PY) -m pip install --quiet 'xllamacpp>=2026.6'
+	$(PY) -m pytest tests/test_llamacpp.py
 
 # Replicas on real Ray: killed replicas, nodes and drivers.
 test-ray: setup

@@ -1,83 +1,183 @@
-"""Perplexity of held-out text against the number of layers removed, for every method.
+"""At which depth models break: accuracy by number of steps, of the embedded model and of SmolLM2, whole and pruned.
 
-    python -m benchmarks.depth [CHECKPOINT] [--remove 1,2,3,4,6,8] [--plot depth.svg]
+    python -m benchmarks.depth [--results FOLDER] [--write]
 
-Layers are chosen with the embedded calibration texts; the held-out texts are by the same author (`held_out.txt`).
-`random` is the geometric mean over five seeds; `laco` accepts any similarity, so that it reaches every depth.
+Runs `lm_eval`; a results folder that is there already is read instead, so that an interrupted run goes on with the
+next model. The embedded model takes minutes, SmolLM2 about an hour on two cores. `--write` saves curves and tables to
+`docs/reference/depth.md` and `docs/images/`.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from statistics import geometric_mean
-from typing import Any
+from typing import NamedTuple
 
-from transformers import AutoConfig
-
-from lm_eval_ext.pruning.calibration import Calibration, calibration
-from lm_eval_ext.pruning.context import PruningContext
-from lm_eval_ext.pruning.layers import mean_loss
-from lm_eval_ext.pruning.loading import load_pruned
-from lm_eval_ext.pruning.recipe import Recipe, kept_layers
-from lm_eval_ext.pruning.selection import METHODS, choose
+from lm_eval_ext.analysis.depth import Depths, TaskDepth, depths
+from lm_eval_ext.analysis.evaluated import read_model
+from lm_eval_ext.runs.catalogue import read_catalogue
+from lm_eval_ext.testbed.depth_families import FAMILIES
 from lm_eval_ext.testbed.real import SMOLLM2
 
-HELD_OUT = Path(__file__).with_name("held_out.txt")
-VARIANTS: dict[str, list[dict[str, Any]]] = {
-    "random": [{"seed": seed} for seed in range(5)],
-    "laco": [{"threshold": -1.0, "interval": 1, "merged": 2}],
-}
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+STEPS = [1, 2, 4, 8, 16, 32]
+TASK = """include: {root}/tasks/depth/_depth
+task: depth_{family}
+custom_dataset: !function lm_eval_ext.testbed.depth.{family}_dataset
+dataset_kwargs: {{depths: {steps}}}
+repeats: 1
+generation_kwargs: {{do_sample: false, temperature: 0.0, max_gen_toks: 640, thinking_token_budget: 512, until: []}}
+metadata: {{version: 2.0, chance: {chance}, parts: steps}}
+"""
+SHORTGPT = {"one layer fewer": "prune=shortgpt:1", "two layers fewer": "prune=shortgpt:2"}
+
+
+class Study(NamedTuple):
+    """Models that are compared on some tasks.
+
+    Attributes:
+        name: of its picture and results.
+        title: its heading.
+        text: what was run.
+        tasks: names, as for `--tasks`.
+        options: of `lm_eval`, the same for all models.
+        models: `model_args` by model.
+    """
+
+    name: str
+    title: str
+    text: str
+    tasks: Sequence[str]
+    options: Sequence[str]
+    models: Mapping[str, str]
+
+
+STUDIES = [
+    Study(
+        "tiny-chain", "The embedded model",
+        "tiny-chain on `tts_chain_b128`: three samples of 200 sums of 6 to 40 steps at temperature 1, with at most 128 "
+        "thinking tokens.",
+        ["tts_chain_b128"], ["--batch_size", "256"],
+        {"whole": "", **{name: f"{args},calibration=task:tts_chain_short" for name, args in SHORTGPT.items()}},
+    ),
+    Study(
+        "smollm2", "SmolLM2-135M",
+        f"SmolLM2-135M-Instruct on the five families of `tts_depth`, dialled to {STEPS} steps, because it has broken "
+        "before 8: 25 problems of each depth, greedy, with at most 512 thinking tokens.",
+        [f"depth_{family}" for family in FAMILIES], ["--batch_size", "32", "--apply_chat_template"],
+        {"whole": f"pretrained={SMOLLM2}", **{name: f"pretrained={SMOLLM2},{args}" for name, args in SHORTGPT.items()}},
+    ),
+]  # fmt: skip
+PAGE = """# At which depth models break
+
+Accuracy by number of steps, with 95% intervals; the dashed line is the score of guessing. *All steps right* is the
+share of samples that write down every step, and each correctly; *first wrong* is where the others first state another
+result or leave a step out, in the middle of them. How the half-life is measured stands in
+[explanation.md](../explanation.md#parts-and-depth). Written by `python -m benchmarks.depth --write`.
+"""
+SECTION = """
+## {title}
+
+{text}
+
+![Accuracy by number of steps: {models}](../images/depth-{name}.svg)
+"""
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("checkpoint", nargs="?", default=str(SMOLLM2))
-    arguments.add_argument("--remove", default="1,2,3,4,6,8")
-    arguments.add_argument("--max-tokens", type=int, default=128)
-    arguments.add_argument("--plot", type=Path)
-    given = arguments.parse_args()
-    counts = [int(count) for count in given.remove.split(",")]
-    context = context_of(given.checkpoint, calibration(), given.max_tokens)
-    print(f"{'':14}{'whole':>9}" + "".join(f"{count:>9}" for count in counts))
-    rows: list[dict[str, Any]] = []
-    whole = perplexity(context, None, given.max_tokens)
-    for method in sorted(set(METHODS) - {"selection"}):
-        chosen = [choose(context, method, counts, one) for one in VARIANTS.get(method, [{}])]
-        found = [
-            geometric_mean(perplexity(context, one[count], given.max_tokens) for one in chosen) for count in counts
-        ]
-        print(f"{method:14}{whole:9.1f}" + "".join(f"{value:9.1f}" for value in found), flush=True)
-        rows += [
-            {"method": method, "removed": count, "perplexity": value}
-            for count, value in zip([0, *counts], [whole, *found], strict=True)
-        ]
-    if given.plot:
-        plot(rows, given.plot)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=Path, default=ROOT / "out" / "depth")
+    parser.add_argument("--write", action="store_true", help="save page and pictures")
+    given = parser.parse_args()
+    page = PAGE
+    for study in STUDIES:
+        found = {name: measured(study, name, given.results) for name in study.models}
+        print(*found.values(), sep="\n\n")
+        page += section(study, found)
+        if given.write:
+            plot(found, DOCS / "images" / f"depth-{study.name}.svg")
+    if given.write:
+        (DOCS / "reference" / "depth.md").write_text(page, encoding="utf-8")
 
 
-def context_of(checkpoint: str, texts: Calibration, max_tokens: int) -> PruningContext:
-    config = AutoConfig.from_pretrained(checkpoint)
-    return PruningContext(checkpoint, config, lambda: texts, batch_size=4, max_tokens=max_tokens)
+def measured(study: Study, model: str, results: Path) -> Depths:
+    """Evaluate a model, unless its results are there, and measure its depths."""
+    folder = results / study.name / model.replace(" ", "-")
+    if not list(folder.rglob("results_*.json")):
+        options = ["--output_path", str(folder), "--log_samples", "--include_path", str(own_tasks(results))]
+        command = ["lm_eval", "--model", "pruned-hf", "--tasks", ",".join(study.tasks), *study.options, *options]
+        subprocess.run(
+            [sys.executable, "-m", *command, "--model_args", study.models[model] or "dtype=auto"], check=True
+        )
+    return depths(read_model(folder, read_catalogue()))
 
 
-def perplexity(context: PruningContext, recipe: Recipe | None, max_tokens: int) -> float:
-    held_out = context_of(context.pretrained, calibration(str(HELD_OUT)), max_tokens)
-    kept = kept_layers(recipe.drop if recipe else (), context.depth)
-    merged = recipe.merged if recipe else None
-    vars(held_out)["model"] = load_pruned(context.pretrained, context.config, kept, merged=merged).eval()
-    return math.exp(mean_loss(held_out.model, held_out.batches()))
+def own_tasks(results: Path) -> Path:
+    """A folder with the task of each family."""
+    folder = results / "tasks"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, family in FAMILIES.items():
+        text = TASK.format(root=ROOT, family=name, steps=STEPS, chance=round(family.chance, 4))
+        (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
+    return folder
 
 
-def plot(rows: list[dict[str, Any]], path: Path) -> None:
+def section(study: Study, found: Mapping[str, Depths]) -> str:
+    """The part of the page about a study."""
+    title = SECTION.format(title=study.title, text=study.text, name=study.name, models=", ".join(study.models))
+    for number, task in enumerate(study.tasks):
+        rows = [row for name, model in found.items() for row in table_rows(name, model.tasks[number])]
+        header = "| model | steps | accuracy, % | all steps right, % | first wrong, % of the way | half-life |"
+        title += "\n".join([f"\n`{task}`\n", header, "| -- | --: | --: | --: | --: | --: |", *rows, ""])
+    return title
+
+
+def table_rows(name: str, task: TaskDepth) -> Iterator[str]:
+    def percent(value: float | None) -> str:
+        return "" if value is None else f"{100 * value:.0f}"
+
+    life = task.half_life
+    said = f"{life.estimate:.3g} ({life.low:.3g} to {life.high:.3g})" if life else "not measurable"
+    for row in task.rows:
+        accuracy = f"{percent(row.accuracy.estimate)} ({percent(row.accuracy.low)} to {percent(row.accuracy.high)})"
+        yield f"| {name} | {row.steps} | {accuracy} | {percent(row.sound)} | {percent(row.first_wrong)} | {said} |"
+        name = said = ""
+
+
+def plot(found: Mapping[str, Depths], path: Path) -> None:
+    """Save the curves, one chart for each task."""
     import altair
 
-    chart = altair.Chart(altair.Data(values=rows), width=520, height=320)  # type: ignore[no-untyped-call]  # altair's own
-    lines = chart.mark_line(point=True).encode(
-        x="removed:O", y=altair.Y("perplexity:Q", scale=altair.Scale(type="log")), color="method:N"
-    )
-    lines.save(str(path))
+    rows = [
+        {"model": name, "task": task.task, "steps": middle(row.steps), "accuracy": row.accuracy.estimate,
+         "low": row.accuracy.low, "high": row.accuracy.high, "chance": task.chance}
+        for name, model in found.items()
+        for task in model.tasks
+        for row in task.rows
+    ]  # fmt: skip
+    steps = altair.X("steps:Q", scale=altair.Scale(type="log", base=2), title="steps")
+    model = altair.Color("model:N", sort=list(found), title=None)
+    base = altair.Chart().encode(x=steps, color=model)
+    layers = [
+        base.mark_line(point=True).encode(
+            y=altair.Y("accuracy:Q", scale=altair.Scale(domain=[0, 1]), title="accuracy")
+        ),
+        base.mark_rule(opacity=0.4).encode(y="low:Q", y2="high:Q"),
+        altair.Chart().mark_rule(strokeDash=[4, 4], color="grey").encode(y="max(chance):Q"),
+    ]
+    data = altair.Data(values=rows)  # type: ignore[no-untyped-call]  # altair's own
+    chart = altair.layer(*layers, data=data).properties(width=230, height=170)
+    chart.facet("task:N", columns=3, title=None).save(str(path))
+
+
+def middle(steps: str) -> float:
+    """The middle of a range such as `6 to 9`."""
+    first, _, last = steps.partition(" to ")
+    return (float(first) + float(last or first)) / 2
 
 
 if __name__ == "__main__":

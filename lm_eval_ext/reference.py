@@ -20,6 +20,7 @@ from lm_eval_ext.generation.options import ALIASES, KNOWN
 from lm_eval_ext.grading.kinds import KINDS
 from lm_eval_ext.grading.metrics import METRICS, Measure
 from lm_eval_ext.harness.arguments import rows
+from lm_eval_ext.harness.server_arguments import ServerArguments
 from lm_eval_ext.pruning.recipe import Recipe
 from lm_eval_ext.runs.untrusted import mapping, sequence
 
@@ -63,9 +64,11 @@ def _with_table(text: str, content: str) -> str:
 
 
 def _model_arguments() -> str:
+    server = table(("model argument", "meaning", "default"), iter(rows(ServerArguments)))
     return (
         "# Model arguments\n\n`pruned-hf` takes all arguments of lm-eval's `hf`, `pruned-vllm` all those of `vllm`; "
-        f"both also take these.\n\n{_arguments_table()}"
+        f"both also take these.\n\n{_arguments_table()}\n\n## tts-server\n\n`tts-server` takes these alone "
+        f"([how to use it](../howto/servers.md)).\n\n{server}"
     )
 
 

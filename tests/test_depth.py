@@ -11,9 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lm_eval_ext.analysis.parts import parts_compared, parts_of
+from lm_eval_ext.errors import TaskError
 from lm_eval_ext.runs.run import Score, TaskResult
 from lm_eval_ext.statistics.half_life import half_life
-from lm_eval_ext.testbed.depth import DEPTHS, FAMILIES, PER_DEPTH, first_wrong, problem, problems, states
+from lm_eval_ext.testbed.depth import DEPTHS, PER_DEPTH, boxes_dataset, first_wrong, problem, problems, states
+from lm_eval_ext.testbed.depth_families import FAMILIES
 from lm_eval_ext.testbed.problems import chain, worked_out
 from lm_eval_ext.testbed.steps import checked
 
@@ -56,6 +58,31 @@ def test_they_are_always_the_same_and_all_different(family: str) -> None:
     answers = [one["answer"] for one in made]
     most = max(map(answers.count, set(answers))) / len(answers)
     assert most < FAMILIES[family].chance + 0.12, "no answer is much more frequent than by chance"
+
+
+def test_the_depth_can_be_dialled() -> None:
+    rows = list(boxes_dataset(depths=[1, 16], per_depth=30, version=2.0)["test"])
+    assert [row["steps"] for row in rows] == ["1"] * 30 + ["16"] * 30
+    assert rows[30:55] == problems("boxes")[25:50], "a problem does not depend on the other depths"
+    assert rows != list(boxes_dataset(depths=[1, 16], per_depth=30, problem_seed=1)["test"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"depths": []}, "depths=[]; expected a list"),
+        ({"depths": [0]}, "depths=[0]; expected a list of numbers of steps, from 1 to 10,000"),
+        ({"depths": 8}, "depths=8"),
+        ({"per_depth": "many"}, "per_depth='many'; expected a number of problems"),
+        ({"problem_seed": "x"}, "problem_seed='x'; expected a whole number"),
+        ({"depths": [10_000], "per_depth": 10_000}, "100,000,000 steps in all problems; expected at most 2,000,000"),
+        ({"depths": [1], "per_depth": 200}, "boxes: only 112 different problems of 1 steps were found, not 200"),
+    ],
+)
+def test_a_depth_that_cannot_be_is_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(TaskError) as raised:
+        boxes_dataset(**options)
+    assert str(raised.value).startswith(message)
 
 
 def test_no_other_text_is_taken_for_a_problem() -> None:

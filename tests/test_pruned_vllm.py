@@ -26,7 +26,7 @@ needs_vllm = pytest.mark.skipif(
     importlib.util.find_spec("vllm") is None, reason="vLLM is not installed here (make test-vllm has it)"
 )
 DROPS = [
-    pytest.param(None, id="none"),
+    pytest.param(None, id="none", marks=pytest.mark.long),
     pytest.param([25], id="one", marks=pytest.mark.long),
     pytest.param([25, 26], id="two"),
     pytest.param(list(range(15, 25)), id="ten", marks=pytest.mark.long),

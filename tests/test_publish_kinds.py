@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from lm_eval_ext.grading import GRADER_VERSION
 from lm_eval_ext.runs.run import TaskResult
 from lm_eval_ext.testbed.lm_eval_output import write_output
 from tests.published import add, edit, edit_samples, only_run, said
@@ -19,7 +20,7 @@ METRICS = [
 ]
 
 
-def output(folder: Path, *, grader: int = 2) -> Path:
+def output(folder: Path, *, grader: int = GRADER_VERSION) -> Path:
     """lm-eval's output of a task of yes and no: two samples of four questions, half of them right."""
     path = write_output(folder, {TASK: [[True, False]] * 4}, text="So be it.</think>\\boxed{%s}", grader=grader)
 
@@ -91,7 +92,7 @@ def test_an_older_grade_is_regraded_by_the_rules(tmp_path: Path) -> None:
     path = output(tmp_path / "out", grader=1)
     said("regrade", tmp_path / "out", "--write")
     content = json.loads(path.read_text("utf-8"))
-    assert content["configs"][TASK]["metadata"]["grader_version"] == 2
+    assert content["configs"][TASK]["metadata"]["grader_version"] == GRADER_VERSION
     assert content["results"][TASK]["acc,answer"] == 0.5
 
 

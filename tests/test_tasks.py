@@ -54,6 +54,11 @@ def test_no_variant_is_out_of_date() -> None:
     assert sync(TASKS, write=False) == []
 
 
+def test_a_benchmarks_own_file_is_short() -> None:
+    own = [path for path in TASKS.glob("*/*.yaml") if path.parent.name != "groups"]
+    assert len(own) > 60 and [path.name for path in own if len(path.read_text("utf-8").splitlines()) > 15] == []
+
+
 def test_groups_hold_what_their_names_say(manager: TaskManager) -> None:
     def members(group: str) -> list[str]:
         return list(yaml.safe_load(Path(ours(manager)[group].yaml_path).read_text())["task"])

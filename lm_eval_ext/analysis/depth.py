@@ -37,10 +37,18 @@ class DepthRow(NamedTuple):
 
 
 class TaskDepth(NamedTuple):
-    """One task: its depths, and the number of steps after which half of what is above chance is left."""
+    """One task.
+
+    Attributes:
+        task: its name.
+        rows: by depth, the shallow ones first.
+        chance: the score of guessing.
+        half_life: the number of steps after which half of what is above chance is left; None if it can't be measured.
+    """
 
     task: str
     rows: tuple[DepthRow, ...]
+    chance: float
     half_life: Interval | None
 
 
@@ -74,8 +82,9 @@ def _of_task(task: TaskScores, on_question: Callable[[], object]) -> TaskDepth:
         if part.column == COLUMN:
             inside = [one for one, of in zip(steps, values, strict=False) if _covers(part.value, of)]
             rows.append(_row(part.value, part.questions, part.accuracy, [one for some in inside for one in some]))
-    life = half_life([float(steps) for steps in values], task.scores, chance=task.result.guessing or 0.0)
-    return TaskDepth(task.name, tuple(rows), life)
+    chance = task.result.guessing or 0.0
+    life = half_life([float(steps) for steps in values], task.scores, chance=chance)
+    return TaskDepth(task.name, tuple(rows), chance, life)
 
 
 def _covers(part: str, steps: str) -> bool:

@@ -14,6 +14,7 @@ from lm_eval_ext.cli.depth import depth
 from lm_eval_ext.cli.diagnose import diagnose
 from lm_eval_ext.cli.journal import journal
 from lm_eval_ext.cli.results import results
+from lm_eval_ext.cli.serve import serve
 from lm_eval_ext.cli.trace import trace
 from lm_eval_ext.errors import TTSError
 
@@ -49,6 +50,7 @@ app.command("compare")(compare)
 app.command("trace")(trace)
 app.command("depth")(depth)
 app.command("diagnose")(diagnose)
+app.command("serve")(serve)
 app.command("prune")(pruning.prune)
 app.command("export")(pruning.export)
 app.command("recover")(pruning.recover)

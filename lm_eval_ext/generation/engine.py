@@ -91,6 +91,18 @@ class ScriptedEngine:
         return Completion(tuple(out), "length")
 
 
+def advanced(
+    out: list[int], tokens: Sequence[int], job: Job, decode: Callable[[Sequence[int]], str]
+) -> Completion | None:
+    """Append new tokens (one step may bring several) up to the one that ends the job; returns its completion."""
+    for token in tokens:
+        out.append(token)
+        reason = ended(out, job, decode)
+        if reason:
+            return Completion(tuple(out), reason)
+    return None
+
+
 def ended(
     out: Sequence[int], job: Job, decode: Callable[[Sequence[int]], str]
 ) -> Literal["stop", "length", "loop"] | None:

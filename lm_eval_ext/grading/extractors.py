@@ -15,7 +15,7 @@ from lm_eval_ext.grading.extraction import (
     last_boxed,
     last_declared,
 )
-from lm_eval_ext.grading.letters import ALL, chosen_letter, letters_named, several_letters
+from lm_eval_ext.grading.letters import ALL, capital, chosen_letter, letters_named, several_letters
 from lm_eval_ext.grading.structure import json_in
 from lm_eval_ext.thinking_formats import ends_thinking, opens_thinking
 
@@ -106,7 +106,8 @@ class ChoiceExtractor(Extractor):
         return next((some for answer in self._candidates(text) if (some := several_letters(answer, letters))), "")
 
     def _candidates(self, text: str) -> list[str]:
-        answers = [final_answer(_Part(text), self.find), last_boxed(text), *declarations(text), *letters_named(text)]
+        declared = [final_answer(_Part(text), self.find), *declarations(text), *letters_named(text)]
+        answers = [capital(declared[0]), capital(last_boxed(text), boxed=True), *map(capital, declared[1:])]
         return [*answers, text.strip()] if len(text) < _SHORT else answers
 
 

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from functools import cache
 
 ALL = "ABCDEFGHIJ"
 _LONGEST = 1_000  # characters in which the letter stands, so that no output takes long to search
 _NAMED = r"(?:(?:the\s+)?(?:correct\s+|right\s+|best\s+)?(?:answer|option|choice)\b\W*(?:is\b)?\W*)?"
-_OPENING = r"(?:\\(?:text|math)\w*\s*\{)?[\s*_$({\[\"'`:]*"
+_STYLE = r"\\(?:text|math)\w*\s*\{"
+_OPENING = r"[\s*_$({\[\"'`:]*"
 _CORRECT = re.compile(r"(?i)\b(?:correct|right|best)\s+(?:option|choice)\s+(?:is|would be|must be)\b[\s:]*(?=\S)")
+_MARKS = r"[*_$({\[\"'`]*", r"[*_$)}\]\"'`]*"
+_IS = r"\s+(?:is|must be)\s+"
+_CALLED = re.compile(
+    rf"\b(?:(?i:option|choice|answer)\s+{_MARKS[0]}([A-Z]){_MARKS[1]}{_IS}(?:the\s+)?(?:correct|right|best)"
+    rf"|([A-Z]){_MARKS[1]}{_IS}the\s+(?:correct|right|best)\s+(?:answer|option|choice))\b"
+    r"(?!\s+(?:if|when|only|unless|except|but|in|for|of|to)\b)"
+)
+_REFUSED = "wrong|incorrect|false|out|ruled|too|impossible|eliminated|excluded"
+_SMALL_IN_BRACKETS = re.compile(rf"\W*?(?:{_STYLE})?\(([a-z])\)(?!\s*[=+^*/\\-])(?!\W*(?:and|or)?\W*\([a-z]\))")
+_SMALL_ALONE = re.compile(rf"\W*(?:{_STYLE})?(?i:(?:option|choice|answer)\b)?\W*([a-z])\W*")
 
 
 def chosen_letter(answer: str, letters: str = ALL) -> str:
@@ -22,8 +34,23 @@ def chosen_letter(answer: str, letters: str = ALL) -> str:
     >>> chosen_letter("(B), since it is even")
     'B'
     """
-    match = _pattern(letters).match(answer[:_LONGEST])
+    match = _pattern(letters).match(unicodedata.normalize("NFKC", answer[:_LONGEST]))
     return match[1] if match else ""
+
+
+def capital(answer: str, *, boxed: bool = False) -> str:
+    r"""The letter of an answer that is a small letter, in brackets or alone, as a capital; any other as it is.
+
+    `a` and `i` alone are letters only in a box: `The answer is a` may have been cut.
+
+    >>> capital("(b), since it is even"), capital("c"), capital("a"), capital("a", boxed=True), capital("a prime")
+    ('B', 'C', 'a', 'A', 'a prime')
+    """
+    start = unicodedata.normalize("NFKC", answer[:_LONGEST])
+    if bracketed := _SMALL_IN_BRACKETS.match(start):
+        return bracketed[1].upper()
+    alone = _SMALL_ALONE.fullmatch(start)
+    return alone[1].upper() if alone and (boxed or alone[1] not in "ai") else answer
 
 
 @cache
@@ -33,13 +60,16 @@ def _pattern(letters: str) -> re.Pattern[str]:
     others = rf"{closed}(?:\b(?:and|or)\b|&|/)?{closed}(?:\\text\s*\{{)?\s*\(?{some}\)?(?![\w'])"
     article = r"(?<=[AI])\s+[a-z]"  # a sentence that begins with `A` or `I`
     operator = r"[(^=+/\\-]|\s*(?:[=+^]|\\[A-Za-z])|\*(?=\s*\w)"
-    end = rf"(?!\w|{operator}|{article}|{others})"
-    return re.compile(rf"(?i:^\W*{_NAMED}){_OPENING}({some}){end}")
+    refused = rf"{closed}\s*(?:(?:is|was|can|could|does|would)(?:\s*not|n['\u2019]t)|cannot|is\s+(?:{_REFUSED}))\b"
+    end = rf"(?!\w|{operator}|{article}|{others}|{refused})"
+    return re.compile(rf"(?i:^\W*?(?:{_STYLE}\W*)?{_NAMED})(?:{_STYLE})?{_OPENING}({some}){end}")
 
 
 def letters_named(text: str) -> list[str]:
     """The options or choices that a text calls correct, the last first."""
-    return [text[match.end() : match.end() + 200] for match in reversed(list(_CORRECT.finditer(text)))]
+    found = [(match.end(), text[match.end() : match.end() + 200]) for match in _CORRECT.finditer(text)]
+    found += [(match.end(), match[1] or match[2]) for match in _CALLED.finditer(text)]
+    return [named for _, named in sorted(found, reverse=True)]
 
 
 def several_letters(answer: str, letters: str = ALL) -> str:
@@ -48,8 +78,11 @@ def several_letters(answer: str, letters: str = ALL) -> str:
     >>> several_letters(r"\text{C and A}"), several_letters("(B)"), several_letters("AC"), several_letters("A cat")
     ('A, C', 'B', 'A, C', '')
     """
-    text = re.sub(r"\\(?:text|math)\w*|\b(?:and|or|options?|choices?|answers?)\b", " ", answer)
+    text = unicodedata.normalize("NFKC", answer)
+    text = re.sub(r"\\(?:text|math)\w*|\b(?i:and|or|options?|choices?|answers?)\b", " ", text)
     found = re.findall(r"\w+", text)
     if len(found) == 1:
         found = list(found[0])
+    if len(found) > 1 and all(len(one) == 1 for one in found):
+        found = [one.upper() for one in found]
     return ", ".join(sorted(set(found))) if found and all(len(one) == 1 and one in letters for one in found) else ""

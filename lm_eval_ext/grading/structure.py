@@ -19,6 +19,7 @@ from lm_eval_ext.grading.texts import TextRules
 
 _FENCED = re.compile(r"```[ \t]*+(?:json|JSON)?[ \t]*+\n(.*?)(?:```|\Z)", re.DOTALL)
 _OPENING = re.compile(r"[{\[]")
+_LAST_COMMA = re.compile(r'("(?:[^"\\\n]|\\.)*+"?)|,(?=\s*+[}\]])')  # or a string, in which commas stay
 _MOST_TRIED = 500  # openings from which a value may start; the last ones
 _LONGEST = 200_000  # characters of an answer
 _DEEPEST = 50
@@ -165,8 +166,10 @@ def _scalar(value: Any) -> Hashable:
 def json_in(text: str) -> str:
     """The JSON that a text gives as its answer: the last fenced block, else the last object, else the last list.
 
-    Empty if there is none; what begins like one and is broken is returned as it is.
+    A comma after the last element is left out. Empty if there is none; what begins like one and is broken is returned
+    as it is.
     """
+    text = _LAST_COMMA.sub(lambda found: found[1] or "", text)
     blocks = [block.strip() for block in _FENCED.findall(text) if block.strip()[:1] in ("{", "[")]
     if blocks:
         return _compact(blocks[-1])

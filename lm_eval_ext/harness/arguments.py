@@ -6,7 +6,7 @@ Validation, error messages, run names, published commands, the reference page an
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.config import JsonDict
@@ -67,33 +67,11 @@ Whole = Annotated[int | None, BeforeValidator(_whole)]
 Text = Annotated[str | None, BeforeValidator(lambda value: None if value is None else str(value))]
 
 
-class Arguments(BaseModel):
-    """The arguments of `pruned-hf` and `pruned-vllm` in addition to those of lm-eval's `hf` and `vllm`."""
+class ThinkingArguments(BaseModel):
+    """The arguments about thinking, which all our models take."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    drop_layers: object = Field(
-        None,
-        description='layers to drop, counted from 0: `[25, 26]`, `"25-27"` or `"25+26"`',
-        json_schema_extra=_CHOOSES,
-    )
-    recipe: Annotated[str | Recipe | None, BeforeValidator(_recipe)] = Field(
-        None, description="name of a recipe in `pruned_models/`, or path of a YAML file", json_schema_extra=_CHOOSES
-    )
-    prune: Text = Field(
-        None,
-        description="`METHOD:N`: drop N layers chosen by a method while loading (the choice is cached): `shortgpt:3`, "
-        "`laco:2`, `reverse:1`, `magnitude:2:norm=l2`, ...",
-        json_schema_extra=_CHOOSES,
-    )
-    calibration: Text = Field(
-        None,
-        description="calibration texts for `prune`: `embedded`, a corpus, a text file, or `task:NAME`",
-        json_schema_extra={"default_is": "`embedded`"},
-    )
-    trust_layer_fields: Flag = Field(
-        False, description="drop layers of an unverified architecture without checking that this is exact"
-    )
     thinking_format: Text = Field(
         None,
         description="name of a format in `thinking_formats.yaml`: `qwen3`, `deepseek-r1`, `s1`, `gpt-oss`, ...",
@@ -129,6 +107,56 @@ class Arguments(BaseModel):
         description="base seed, from which all sampling seeds are derived",
         json_schema_extra={"default_is": "`--seed`"},
     )
+
+    @classmethod
+    def of(cls, given: Mapping[str, object]) -> Self:
+        """Validate the given arguments.
+
+        Raises:
+            ArgumentError: an argument is invalid; the message has its name, its value and what is allowed.
+
+        >>> ThinkingArguments.of({"answer_token_budget": -1}).answer_token_budget is None
+        True
+        """
+        of_protocol = _OF_THE_PAPER if given.get("protocol") == "paper" else {}
+        try:
+            found = cls.model_validate({**of_protocol, **given})
+        except ValidationError as error:
+            fault = error.errors()[0]
+            message = str(fault["msg"]).removeprefix("Value error, ")
+            raise ArgumentError(f"{fault['loc'][0]}={fault['input']!r}: {message}") from error
+        found.check()
+        return found
+
+    def check(self) -> None:
+        """Check arguments that depend on each other; raises ArgumentError."""
+
+
+class Arguments(ThinkingArguments):
+    """The arguments of `pruned-hf` and `pruned-vllm` in addition to those of lm-eval's `hf` and `vllm`."""
+
+    drop_layers: object = Field(
+        None,
+        description='layers to drop, counted from 0: `[25, 26]`, `"25-27"` or `"25+26"`',
+        json_schema_extra=_CHOOSES,
+    )
+    recipe: Annotated[str | Recipe | None, BeforeValidator(_recipe)] = Field(
+        None, description="name of a recipe in `pruned_models/`, or path of a YAML file", json_schema_extra=_CHOOSES
+    )
+    prune: Text = Field(
+        None,
+        description="`METHOD:N`: drop N layers chosen by a method while loading (the choice is cached): `shortgpt:3`, "
+        "`laco:2`, `reverse:1`, `magnitude:2:norm=l2`, ...",
+        json_schema_extra=_CHOOSES,
+    )
+    calibration: Text = Field(
+        None,
+        description="calibration texts for `prune`: `embedded`, a corpus, a text file, or `task:NAME`",
+        json_schema_extra={"default_is": "`embedded`"},
+    )
+    trust_layer_fields: Flag = Field(
+        False, description="drop layers of an unverified architecture without checking that this is exact"
+    )
     reproducible: Flag = Field(
         True,
         description="give each request its own seed; False lets `pruned-vllm` sample faster, but each run differently",
@@ -148,28 +176,12 @@ class Arguments(BaseModel):
         json_schema_extra={"default_is": "a Ray of its own on this machine", "private": True},
     )
 
-    @classmethod
-    def of(cls, given: Mapping[str, object]) -> Arguments:
-        """Validate the given arguments.
-
-        Raises:
-            ArgumentError: an argument is invalid; the message has its name, its value and what is allowed.
-
-        >>> Arguments.of({"answer_token_budget": -1}).answer_token_budget is None
-        True
-        """
-        of_protocol = _OF_THE_PAPER if given.get("protocol") == "paper" else {}
-        try:
-            found = cls.model_validate({**of_protocol, **given})
-        except ValidationError as error:
-            fault = error.errors()[0]
-            message = str(fault["msg"]).removeprefix("Value error, ")
-            raise ArgumentError(f"{fault['loc'][0]}={fault['input']!r}: {message}") from error
-        if found.replica_gpus is not None and found.replica_gpus < 0:
-            raise ArgumentError(f"replica_gpus={found.replica_gpus}: give 0 or more")
-        if found.calibration is not None and found.prune is None:
-            raise ArgumentError(f"calibration={found.calibration}: is only used with prune=METHOD:N; give that too")
-        return found
+    def check(self) -> None:
+        """Check arguments that depend on each other; raises ArgumentError."""
+        if self.replica_gpus is not None and self.replica_gpus < 0:
+            raise ArgumentError(f"replica_gpus={self.replica_gpus}: give 0 or more")
+        if self.calibration is not None and self.prune is None:
+            raise ArgumentError(f"calibration={self.calibration}: is only used with prune=METHOD:N; give that too")
 
     @property
     def replicated(self) -> bool:
@@ -177,7 +189,12 @@ class Arguments(BaseModel):
         return self.data_parallel_size != 1 or self.ray_address is not None
 
 
-NAMES = tuple(Arguments.model_fields)
+def _in_order(of: type[ThinkingArguments]) -> list[str]:
+    """Names of all arguments, those about thinking last."""
+    return sorted(of.model_fields, key=lambda name: name in ThinkingArguments.model_fields)
+
+
+NAMES = tuple(_in_order(Arguments))
 
 
 def _marked(mark: str) -> tuple[str, ...]:
@@ -193,10 +210,11 @@ CHOOSING = _marked("chooses_layers")  # arguments that choose which layers to dr
 PUBLIC = tuple(name for name in NAMES if name not in _marked("private"))  # arguments shown in a published command
 
 
-def rows() -> list[tuple[str, str, str]]:
+def rows(of: type[ThinkingArguments] = Arguments) -> list[tuple[str, str, str]]:
     """Name, description and default of every argument, for the documentation."""
     found = []
-    for name, field in Arguments.model_fields.items():
+    for name in _in_order(of):
+        field = of.model_fields[name]
         default = _extra(field.json_schema_extra).get("default_is") or (
             "none" if field.default is None else str(field.default)
         )
@@ -263,7 +281,7 @@ def run_name(model_name: str, model_args: ModelArgs) -> str:
 
 
 def _model_name(model_name: str, arguments: Mapping[str, object]) -> str:
-    if not any(name in arguments for name in ("pretrained", "peft", "delta")):
+    if not any(name in arguments for name in ("pretrained", "model", "peft", "delta", "base_url")):
         model_name = TINY_CHAIN.name  # lm-eval would make up a random name
     recipe, prune, drop = (arguments.get(name) for name in ("recipe", "prune", "drop_layers"))
     if recipe is not None:

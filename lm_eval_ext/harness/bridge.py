@@ -19,7 +19,7 @@ from lm_eval_ext.generation.options import Options, parse_options
 from lm_eval_ext.generation.planner import Plan, plan
 from lm_eval_ext.generation.request import Generation, Request
 from lm_eval_ext.harness.accounting import Progress, Totals
-from lm_eval_ext.harness.arguments import Arguments
+from lm_eval_ext.harness.arguments import ThinkingArguments
 from lm_eval_ext.harness.prompts import EncodedPrompt, Prompt, Prompts
 from lm_eval_ext.harness.thinking_model import ThinkingModel
 from lm_eval_ext.thinking_formats import ThinkingFormat, detect_format, format_named, with_markers
@@ -35,7 +35,7 @@ class ThinkingRequests:
         arguments: our model arguments; only those about thinking are used.
     """
 
-    def __init__(self, lm: ThinkingModel, arguments: Arguments) -> None:
+    def __init__(self, lm: ThinkingModel, arguments: ThinkingArguments) -> None:
         self.lm = lm
         self.arguments = arguments
         self.journal = open_journal(arguments.journal)
@@ -101,7 +101,8 @@ class ThinkingRequests:
     ) -> list[Request]:
         repeats = _repeat_indices(instances)
         encoded = {prompt: self.prompts.encoded(prompt, thinking_format) for prompt in dict.fromkeys(prompts)}
-        self._warn_of_closed_thinking(instances, [index for index in indices if not encoded[prompts[index]].thinks])
+        closed = [one for one in indices if prompts[one].thinking and not encoded[prompts[one]].thinks]
+        self._warn_of_closed_thinking(instances, closed)
         return [_request(encoded[prompts[index]], repeats[index], options[index]) for index in indices]
 
     def _warn_of_closed_thinking(self, instances: Sequence[Instance], closed: Sequence[int]) -> None:

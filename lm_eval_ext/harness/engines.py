@@ -26,6 +26,8 @@ class EngineEntry(NamedTuple):
 ENGINES = {
     "hf": EngineEntry("pruned-hf", "lm_eval_ext.harness.models.pruned_hf:PrunedHFLM", True, True, True),
     "vllm": EngineEntry("pruned-vllm", "lm_eval_ext.harness.models.pruned_vllm:PrunedVLLM", False, True, True),
+    # What a server can do is found out by trying it.
+    "server": EngineEntry("tts-server", "lm_eval_ext.harness.models.server:TTSServer", False, True, False),
 }
 
 

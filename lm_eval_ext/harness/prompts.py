@@ -10,6 +10,7 @@ from typing import NamedTuple
 from lm_eval.api.instance import Instance
 
 from lm_eval_ext.errors import ArgumentError
+from lm_eval_ext.generation.options import asks_for_thinking
 from lm_eval_ext.harness.thinking_model import ThinkingModel
 from lm_eval_ext.thinking_formats import ThinkingFormat, text_marks
 
@@ -24,10 +25,12 @@ class Prompt(NamedTuple):
     Attributes:
         text: the model's input.
         turn: the part of `text` in the assistant's turn; empty if the turn cannot be located.
+        thinking: whether it is of a thinking request; others are taken as they are.
     """
 
     text: str
     turn: str
+    thinking: bool = True
 
 
 class EncodedPrompt(NamedTuple):
@@ -58,7 +61,10 @@ class Prompts:
 
     def of(self, instances: Sequence[Instance]) -> list[Prompt]:
         """The prompts of the given requests, in order."""
-        wanted = [(str(instance.args[0]), getattr(instance, "gen_prefix", None) or "") for instance in instances]
+        wanted = [
+            (str(one.args[0]), getattr(one, "gen_prefix", None) or "", asks_for_thinking(one.args[1]))
+            for one in instances
+        ]
         rendered = {one: self._templated(*one) for one in dict.fromkeys(wanted)}
         bare = sum(text != one[0] for one, text in rendered.items())
         if bare:
@@ -66,11 +72,11 @@ class Prompts:
                 "chat template applied to %d prompts without it (auto_chat_template=False leaves them unchanged)",
                 bare,
             )
-        return [Prompt(rendered[one], self._turn(rendered[one])) for one in wanted]
+        return [Prompt(rendered[one], self._turn(rendered[one]), thinking=one[2]) for one in wanted]
 
-    def _templated(self, text: str, prefix: str) -> str:
+    def _templated(self, text: str, prefix: str, thinking: bool) -> str:
         header = self._header.strip()
-        if not self.apply or not self.lm.tokenizer.chat_template or (header and header in text):
+        if not thinking or not self.apply or not self.lm.tokenizer.chat_template or (header and header in text):
             return text
         said, begun = text.rstrip(), prefix.rstrip()
         if begun and said.endswith(begun):
@@ -105,6 +111,8 @@ class Prompts:
         Raises:
             ArgumentError: the thinking is to be closed, but the format has no marker for that.
         """
+        if not prompt.thinking:
+            return EncodedPrompt(tuple(self.lm.tok_encode(prompt.text)), False)
         encoded = self._opened(prompt, thinking_format)
         if self.thinking or not encoded.thinks:
             return encoded

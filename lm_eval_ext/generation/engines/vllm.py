@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING
 
-from lm_eval_ext.generation.engine import FollowUp, Poll, ended, no_more
+from lm_eval_ext.generation.engine import FollowUp, Poll, advanced, no_more
 from lm_eval_ext.generation.request import Completion, Job
 
 if TYPE_CHECKING:
@@ -94,18 +94,6 @@ class VLLMEngine:
         if not ended_here:
             raise RuntimeError(f"vLLM ended a request unexpectedly: finish_reason={output.outputs[0].finish_reason}")
         self.engine.abort_request([output.request_id])
-
-
-def advanced(
-    out: list[int], tokens: Sequence[int], job: Job, decode: Callable[[Sequence[int]], str]
-) -> Completion | None:
-    """Append new tokens (one step may bring several) up to the one that ends the job; returns its completion."""
-    for token in tokens:
-        out.append(token)
-        reason = ended(out, job, decode)
-        if reason:
-            return Completion(tuple(out), reason)
-    return None
 
 
 def sampling_params(job: Job, reproducible: bool = True) -> SamplingParams:

@@ -1,4 +1,4 @@
-"""Base class of our lm-eval models: drops layers on load, and runs requests that think under a budget."""
+"""Base class of our lm-eval models that load a model: drops layers on load."""
 
 from __future__ import annotations
 
@@ -7,26 +7,24 @@ import inspect
 import logging
 import os
 import re
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from importlib.metadata import version
+from abc import abstractmethod
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from lm_eval.api.instance import Instance
 
 from lm_eval_ext.errors import ArgumentError
-from lm_eval_ext.generation.options import asks_for_thinking
-from lm_eval_ext.harness.arguments import CHOOSING, NAMES, Arguments, chosen_recipe, parse_model_args, taken_from
-from lm_eval_ext.harness.bridge import ThinkingRequests
-from lm_eval_ext.harness.costs import costs_of, device_name, digest_of_template, digest_of_tokenizer, peak_memory
-from lm_eval_ext.harness.engines import capabilities, engine_of
+from lm_eval_ext.harness.arguments import CHOOSING, NAMES, Arguments, chosen_recipe, taken_from
+from lm_eval_ext.harness.costs import costs_of, device_name, peak_memory
+from lm_eval_ext.harness.engines import engine_of
+from lm_eval_ext.harness.models.thinking import ThinkingLM
 from lm_eval_ext.harness.prune_on_load import computed_recipe
 from lm_eval_ext.paths import TINY_CHAIN
 from lm_eval_ext.pruning.recipe import Recipe, format_layers
 from lm_eval_ext.pruning.recovery import recovery_of
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedModel
 
     from lm_eval_ext.harness.replicas import Replicas
 
@@ -35,19 +33,15 @@ logger = logging.getLogger("lm_eval.tts")
 _OF_THE_DRIVER = {*CHOOSING, "calibration", "data_parallel_size", "replica_gpus", "ray_address", "journal"}
 
 
-class PrunedLM(ABC):
-    """Mixin for lm-eval's model classes; list it before them.
+class PrunedLM(ThinkingLM):
+    """Mixin for lm-eval's model classes that load weights; list it before them.
 
-    The concrete class defines how the model is loaded and decodes (see `ThinkingModel`); this class handles the
-    arguments in `harness/arguments.py`.
+    The concrete class defines how the model is loaded and decodes; this class handles the arguments in
+    `harness/arguments.py`.
     """
 
-    NAME: ClassVar[str]
-    sampler: int | None
-    tokenizer: PreTrainedTokenizerBase
     NOT_WITH_DROPPED_LAYERS: ClassVar[Mapping[str, str]]  # arguments of lm-eval's class, each with the reason
     arguments: Arguments
-    given_arguments: Mapping[str, object]  # only set if the model was loaded from Python
     recipe: Recipe | None
     replicas: Replicas | None  # None if this process loads and runs the model itself
     _kept: tuple[int, ...] | None = None
@@ -115,12 +109,6 @@ class PrunedLM(ABC):
             if kwargs.get(key):
                 raise ArgumentError(f"{key}={kwargs[key]} cannot be combined with dropped layers: {why}")
 
-    @classmethod
-    def create_from_arg_string(cls, arg_string: str, additional_config: dict[str, object] | None = None) -> PrunedLM:
-        """Like lm-eval's method, but commas inside brackets do not separate arguments."""
-        extra = {key: value for key, value in (additional_config or {}).items() if value is not None}
-        return cls(**{**parse_model_args(arg_string), **extra})
-
     def _base_of_recipe(self, revision: str | None) -> tuple[str, str]:
         assert self.recipe is not None  # otherwise the embedded model is used
         return self.recipe.base, revision or self.recipe.revision
@@ -138,10 +126,6 @@ class PrunedLM(ABC):
 
     # Generation -------------------------------------------------------------------------------------------
 
-    @functools.cached_property
-    def _thinking(self) -> ThinkingRequests:
-        return ThinkingRequests(self, self.arguments)  # type: ignore[arg-type]  # the concrete class implements it
-
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[object]:
         """lm-eval's own method, on all replicas if there are any."""
         return self._by_lm_eval("loglikelihood", requests, disable_tqdm)
@@ -153,57 +137,26 @@ class PrunedLM(ABC):
     def _by_lm_eval(self, method: str, requests: list[Instance], disable_tqdm: bool) -> list[Any]:
         if self.replicas is not None:
             return self.replicas.call(method, requests, disable_tqdm)
-        results: list[Any] = getattr(super(), method)(requests, disable_tqdm=disable_tqdm)
+        results: list[Any] = getattr(super(ThinkingLM, self), method)(requests, disable_tqdm=disable_tqdm)
         return results
 
-    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
-        """Run thinking requests on our engine, and all others with lm-eval's own method."""
-        ours = [index for index, request in enumerate(requests) if asks_for_thinking(request.args[1])]
-        results: dict[int, str] = {}
-        if ours:
-            texts: Sequence[str] = self._thinking.run([requests[index] for index in ours], disable_tqdm)
-            results.update(zip(ours, texts, strict=True))
-        rest = [index for index in range(len(requests)) if index not in results]
-        if rest:
-            texts = self._by_lm_eval("generate_until", [requests[index] for index in rest], disable_tqdm)
-            results.update(zip(rest, texts, strict=True))
-        return [results[index] for index in range(len(requests))]
+    def _other_texts(self, requests: list[Instance], disable_tqdm: bool) -> list[str]:
+        return self._by_lm_eval("generate_until", requests, disable_tqdm)
 
     # Results ----------------------------------------------------------------------------------------------
 
     def get_model_info(self) -> dict[str, Any]:
-        """lm-eval's model information, plus the pruning, the engine's capabilities and generation totals."""
-        theirs: Any = getattr(super(), "get_model_info", dict)
-        info: dict[str, Any] = {
-            **theirs(), "pruning": self._pruning_info(), "engine": capabilities(self.NAME),
-            "lm_eval_tts_version": version("lm-eval-tts"),
-        }  # fmt: skip
-        info["engine"]["seeded"] = self.sampler is not None or self.arguments.reproducible
+        """Model information for the results, including the pruning."""
+        info = {**super().get_model_info(), "pruning": self._pruning_info(), "costs": self._costs()}
         if self.replicas is not None:
             info["replicas"] = self.replicas.info()
-        info["costs"] = self._costs()
-        if "_thinking" in vars(self):
-            info["settings"] = self._settings()
-            # lm-eval only calls this on the first rank, whose totals cover its own share of the requests.
-            ranks = {"of_rank": getattr(self, "rank", 0), "ranks": getattr(self, "world_size", 1)}
-            info["generation"] = self._thinking.totals.info() | ranks
         return info
 
-    def _settings(self) -> dict[str, str]:
-        """What affects the samples and may differ between models."""
-        answer = self.arguments.answer_token_budget
-        return {
-            "protocol": self.arguments.protocol,
-            "thinking": "on" if self.arguments.thinking else "off",
-            "thinking_format": self._thinking.thinking_format.name,
-            "answer_token_budget": "-1" if answer is None else str(answer),
-            "chat_template": digest_of_template(self.tokenizer),
-            "tokenizer": digest_of_tokenizer(self.tokenizer),
-            "stop_loops": str(self.arguments.stop_loops),
-            "token_exact": str(capabilities(self.NAME)["token_exact"]),
-            "device": device_name() if self.replicas is None else str(self.replicas.identity.facts["device"]),
-            "seed": str(self._thinking.seed),
-        }
+    def _capabilities(self) -> dict[str, Any]:
+        return super()._capabilities() | {"seeded": self.sampler is not None or self.arguments.reproducible}
+
+    def _device_named(self) -> str:
+        return device_name() if self.replicas is None else str(self.replicas.identity.facts["device"])
 
     def _costs(self) -> dict[str, float]:
         """What a token costs, and the memory that was used."""

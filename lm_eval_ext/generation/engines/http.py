@@ -1,0 +1,220 @@
+"""Requests to an inference server, and which of their failures may pass when they are tried again."""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import json
+import math
+import ssl
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Self
+
+from lm_eval_ext.errors import EngineError
+
+if TYPE_CHECKING:
+    import aiohttp
+
+_PASSING = {408, 409, 429}  # statuses that may pass, besides those from 500
+_MOST_BYTES = 256 * 2**20  # of a reply
+_LONGEST_WAIT = 600.0  # seconds that a server may ask for
+_CONNECT = 30.0  # seconds
+
+
+class RetryableError(Exception):
+    """A request failed, and may succeed later.
+
+    Attributes:
+        wait: seconds that the server asks to wait; 0 if it doesn't say.
+    """
+
+    def __init__(self, reason: str, wait: float = 0.0) -> None:
+        super().__init__(reason)
+        self.wait = wait
+
+
+class UnreachableError(RetryableError):
+    """The server cannot be reached, or has closed the connection."""
+
+
+class RefusedError(EngineError):
+    """The server refuses a request, and would again.
+
+    Attributes:
+        every: whether it would refuse every other request as well.
+    """
+
+    def __init__(self, reason: str, every: bool) -> None:
+        super().__init__(reason)
+        self.every = every
+
+
+@dataclass(frozen=True)
+class ConnectionOptions:
+    """How to connect to a server.
+
+    Attributes:
+        timeout: seconds until a request must be answered in full.
+        headers: sent with every request.
+        key: sent as a bearer token, and removed from messages.
+        key_variable: the environment variable that holds the key.
+        verify: whether to check the server's certificate.
+        ca_file: certificates to trust, instead of the system's.
+    """
+
+    timeout: float = 3600.0
+    headers: dict[str, str] = field(default_factory=dict)
+    key: str = field(default="", repr=False)
+    key_variable: str = "OPENAI_API_KEY"
+    verify: bool = True
+    ca_file: str | None = None
+
+
+class ServerClient:
+    """An HTTP client for one server; to be used in one event loop.
+
+    Args:
+        root: the server's address without a path, such as `http://localhost:8000`.
+        options: how to connect.
+    """
+
+    def __init__(self, root: str, options: ConnectionOptions) -> None:
+        self.root = root
+        self.options = options
+
+    async def open(self) -> None:
+        """Prepare for requests."""
+        import aiohttp
+
+        key = {"Authorization": f"Bearer {self.options.key}"} if self.options.key else {}
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=_certificates(self.options)),
+            timeout=aiohttp.ClientTimeout(total=self.options.timeout, sock_connect=_CONNECT),
+            headers=self.options.headers | key,
+            trust_env=True,  # proxies
+        )
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._session.close()
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def post(self, route: str, body: object) -> object:
+        """Send JSON; returns the parsed reply.
+
+        Raises:
+            RetryableError: the connection failed, the server is overloaded or broken, or its reply is not JSON.
+            RefusedError: the server refuses the request.
+        """
+        return await self._request("POST", route, body)
+
+    async def get(self, route: str) -> object:
+        """Read JSON; raises as `post` does."""
+        return await self._request("GET", route, None)
+
+    async def _request(self, method: str, route: str, body: object) -> object:
+        import aiohttp
+
+        try:
+            async with self._session.request(method, self.root + route, json=body, allow_redirects=False) as response:
+                return self._parsed(route, response, await _content(response))
+        except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError) as error:
+            text = f"{self.root}: {self._clean(str(error))}; give ca_cert_path=FILE, or verify_certificate=False"
+            raise RefusedError(text, every=True) from error
+        except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, ConnectionError) as error:
+            reason = self._clean(str(error)) or type(error).__name__
+            raise UnreachableError(f"{self.root} cannot be reached ({reason})") from error
+        except TimeoutError as error:
+            raise RetryableError(f"{self.root}{route}: no complete reply within {self.options.timeout:g} s") from error
+        except aiohttp.ClientError as error:
+            raise RetryableError(f"{self.root}{route}: {self._clean(str(error))}") from error
+
+    def _parsed(self, route: str, response: aiohttp.ClientResponse, content: bytes) -> object:
+        status, place = response.status, f"{self.root}{route}"
+        if status == 200:
+            return self._json(place, content)
+        said = self._clean(_message(content)) or response.reason or "no reason"
+        if status in _PASSING or status >= 500:
+            wait = _retry_after(response.headers.get("Retry-After", ""))
+            raise RetryableError(f"{place}: the server replied {status}: {said}", wait)
+        raise self._refused(place, status, said, response.headers.get("Location", ""))
+
+    def _refused(self, place: str, status: int, said: str, location: str) -> RefusedError:
+        hint = ""
+        if status in (401, 403):
+            hint = f"; set the environment variable {self.options.key_variable} to a valid key, or give auth_token="
+        if 300 <= status < 400:
+            hint = f"; it redirects to {self._clean(location)[:200]}: give that as base_url"
+        return RefusedError(
+            f"{place}: the server replied {status}: {said}{hint}", every=status in (401, 403, 404, 405) or status < 400
+        )
+
+    def _json(self, place: str, content: bytes) -> object:
+        try:
+            return json.loads(content)
+        except (ValueError, RecursionError) as error:
+            start = self._clean(content[:80].decode("utf-8", "replace"))
+            raise RetryableError(f"{place}: the reply is not JSON: {start!r}") from error
+
+    def _clean(self, text: str) -> str:
+        """A text on one line, without the key, which some servers repeat."""
+        text = " ".join(text.split())[:300]
+        return text.replace(self.options.key, "***") if self.options.key else text
+
+
+def _certificates(options: ConnectionOptions) -> ssl.SSLContext | bool:
+    if not options.verify:
+        return False
+    if options.ca_file is None:
+        return True
+    try:
+        return ssl.create_default_context(cafile=options.ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise EngineError(
+            f"ca_cert_path={options.ca_file}: cannot be read ({error}); expected a file of certificates"
+        ) from error
+
+
+async def _content(response: aiohttp.ClientResponse) -> bytes:
+    content = bytearray()
+    async for chunk in response.content.iter_any():
+        content += chunk
+        if len(content) > _MOST_BYTES:
+            raise RefusedError(f"{response.url}: the reply is longer than {_MOST_BYTES:,} bytes", every=False)
+        await asyncio.sleep(0)
+    return bytes(content)
+
+
+def _message(content: bytes) -> str:
+    """The server's own words in the reply to a failed request."""
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError):
+        return content[:300].decode("utf-8", "replace")
+    for key in ("error", "message", "detail"):
+        if isinstance(found, dict) and key in found:
+            found = found[key]
+    return found if isinstance(found, str) else json.dumps(found)
+
+
+def _retry_after(value: str) -> float:
+    """Seconds of a `Retry-After` header, which has a number or a date (RFC 9110, section 10.2.3).
+
+    >>> _retry_after("3"), _retry_after("soon"), _retry_after("1e9")
+    (3.0, 0.0, 600.0)
+    """
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
+        except (ValueError, OverflowError):
+            return 0.0
+    return 0.0 if math.isnan(seconds) else min(max(seconds, 0.0), _LONGEST_WAIT)

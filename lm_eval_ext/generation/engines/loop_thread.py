@@ -1,0 +1,71 @@
+"""An event loop in a thread of its own, so that it also works where one is running already, as in a notebook."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Coroutine
+from concurrent.futures import Future
+from typing import Any, Generic, NamedTuple, Self, TypeVar
+
+_Tag = TypeVar("_Tag")
+_Result = TypeVar("_Result")
+
+
+class Outcome(NamedTuple, Generic[_Tag]):
+    """What came of a coroutine: its result, or the exception that ended it."""
+
+    tag: _Tag
+    result: Any
+    error: BaseException | None
+
+
+class LoopThread(Generic[_Tag]):
+    """Runs coroutines in its thread, and hands their outcomes to the caller's; leaving it cancels what still runs."""
+
+    def __enter__(self) -> Self:
+        self._loop = asyncio.new_event_loop()
+        self._outcomes: queue.SimpleQueue[Outcome[_Tag]] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="lm-eval-tts-requests", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.result_of(self._cancelled())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def start(self, tag: _Tag, coroutine: Coroutine[Any, Any, object]) -> None:
+        """Run a coroutine; its outcome is reported with the tag."""
+
+        def report(future: Future[object]) -> None:
+            error = None if future.cancelled() else future.exception()
+            self._outcomes.put(Outcome(tag, None if error or future.cancelled() else future.result(), error))
+
+        asyncio.run_coroutine_threadsafe(coroutine, self._loop).add_done_callback(report)
+
+    def result_of(self, coroutine: Coroutine[Any, Any, _Result]) -> _Result:
+        """Run a coroutine and wait for its result."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    def outcome(self, timeout: float | None) -> Outcome[_Tag] | None:
+        """The next outcome; None if there is none within `timeout` seconds."""
+        try:
+            return self._outcomes.get(timeout=timeout)
+        except queue.Empty:
+            return None
+
+    async def _cancelled(self) -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def run_apart(coroutine: Coroutine[Any, Any, _Result]) -> _Result:
+    """Run a coroutine in a loop and a thread of its own, and wait for its result."""
+    thread: LoopThread[None] = LoopThread()
+    with thread:
+        return thread.result_of(coroutine)

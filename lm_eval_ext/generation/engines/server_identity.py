@@ -1,0 +1,165 @@
+"""Finds out what an inference server is and can do, by what it replies: unknown fields are accepted in silence."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+from lm_eval_ext.errors import EngineError
+from lm_eval_ext.generation.engines.dialects import DIALECTS
+from lm_eval_ext.generation.engines.dialects.base import Dialect, ReplyError, ServerFacts, Tokens
+from lm_eval_ext.generation.engines.http import RefusedError, RetryableError, ServerClient
+from lm_eval_ext.generation.engines.server_job import ServedModel, decoded
+from lm_eval_ext.generation.request import Job, Sampling, Stop
+
+PROMPTS = (
+    "1 + 2 + 3 = 6. 4 + 5 + 6 =",
+    "The capital of France is Paris. The capital of Italy is",
+    "def add(a, b):\n    return",
+    "Question: what is 7 * 8? Answer:",
+)
+_TOKENS = 64  # of each prompt
+_TRIED = 8  # tokens of the round trip
+_SAMPLED = 16  # tokens of a sample
+_OTHER_SEEDS = (2, 3, 4)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a server is.
+
+    Attributes:
+        dialect: name of its dialect.
+        facts: what it says of itself.
+        seeded: whether a request's seed determines its sample.
+        greedy: hash of what the model says to fixed prompts.
+    """
+
+    dialect: str
+    facts: ServerFacts
+    seeded: bool
+    greedy: str
+
+    @property
+    def model(self) -> str:
+        """What tells this model from another one under the same name."""
+        return f"{self.facts.version}, {self.facts.served}, {self.greedy}"
+
+
+async def found_dialect(client: ServerClient, model: str, named: str) -> tuple[Dialect, ServerFacts]:
+    """The dialect that a server speaks, and what the server says of itself.
+
+    Raises:
+        RetryableError: the server cannot be reached.
+        RefusedError: the server wants another key.
+        EngineError: it is not the kind of server that was named.
+    """
+    answers: dict[str, object] = {}
+    for dialect in DIALECTS.values() if named == "auto" else [DIALECTS[named]]:
+        routes = dialect.fact_routes()
+        for route in set(routes.values()) - answers.keys():
+            answers[route] = await _answer(client, route)
+        facts = dialect.facts({name: answers[route] for name, route in routes.items()}, model)
+        if facts is not None:
+            return dialect, facts
+    raise EngineError(
+        f"{client.root}: is not a {named} server ({', '.join(sorted(answers))} say otherwise); give server=auto, or "
+        "the address of one"
+    )
+
+
+async def _answer(client: ServerClient, route: str) -> object:
+    try:
+        return await client.get(route)
+    except RefusedError as error:
+        if " 401" in str(error) or " 403" in str(error):
+            raise
+        return None
+    except RetryableError as error:
+        if "not JSON" in str(error):
+            return None
+        raise
+
+
+async def identity(client: ServerClient, model: ServedModel, facts: ServerFacts) -> Identity:
+    """Try a server: token ids both ways, seeds, tokenizer, and what it says to fixed prompts.
+
+    Raises:
+        RetryableError: the server cannot be reached.
+        RefusedError: the server refuses a request.
+        EngineError: it does not take or return token ids as its dialect says, or has another tokenizer.
+    """
+    if model.dialect.token_exact:
+        await _check_round_trip(client, model)
+        await _check_tokenizer(client, model)
+    return Identity(model.dialect.name, facts, await _is_seeded(client, model), await greedy_digest(client, model))
+
+
+async def greedy_digest(client: ServerClient, model: ServedModel) -> str:
+    """A hash of the greedy texts of fixed prompts, which differs between models, also between their quantizations."""
+    texts = [await _text(client, model, _ids(model, prompt), _TOKENS) for prompt in PROMPTS]
+    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:32]
+
+
+async def _check_round_trip(client: ServerClient, model: ServedModel) -> None:
+    """Going on from the middle of a greedy text must give its second half, at least once.
+
+    Not always, because some servers' logits depend on how a prompt is cut into batches.
+    """
+    for prompt in PROMPTS:
+        ids = _ids(model, prompt)
+        whole = await _text(client, model, ids, _TRIED)
+        half = len(whole) // 2
+        if half and await _text(client, model, (*ids, *whole[:half]), len(whole) - half) == whole[half:]:
+            return
+    raise EngineError(
+        f"{client.root}: going on from the middle of a text gives another text, so budgets would not be token-exact; "
+        "give exact=allow_text and server=text to run it all the same, with marked results"
+    )
+
+
+async def _check_tokenizer(client: ServerClient, model: ServedModel) -> None:
+    text = "Hello, world! 12 + 30 = 42.\n" + "".join(
+        model.vocabulary.text([token]) for token in model.vocabulary.special
+    )
+    request = model.dialect.encode_request(text, model.name)
+    if request is None:
+        return
+    try:
+        theirs = Tokens.of(await client.post(*request)).tokens
+    except (RefusedError, ReplyError):  # not every version offers it
+        return
+    ours = tuple(model.vocabulary.encode(text))
+    if theirs != ours:
+        raise EngineError(
+            f"{client.root}: its tokenizer encodes {text[:60]!r}... to {list(theirs)[:12]}, and ours to "
+            f"{list(ours)[:12]}; give tokenizer=NAME, that of the served model"
+        )
+
+
+async def _is_seeded(client: ServerClient, model: ServedModel) -> bool:
+    """Whether the same seed gives the same sample, and some other seed another one."""
+    first, again = [await _sample(client, model, 1) for _ in range(2)]
+    if not model.dialect.seeded or first != again:
+        return False
+    for seed in _OTHER_SEEDS:
+        if await _sample(client, model, seed) != first:
+            return True
+    return False
+
+
+async def _sample(client: ServerClient, model: ServedModel, seed: int) -> list[tuple[int, ...]]:
+    return [await _text(client, model, _ids(model, prompt), _SAMPLED, seed) for prompt in PROMPTS]
+
+
+async def _text(
+    client: ServerClient, model: ServedModel, ids: tuple[int, ...], tokens: int, seed: int = 0
+) -> tuple[int, ...]:
+    sampling = Sampling(temperature=1.0 if seed else 0.0)
+    job = Job(ids, tokens, Stop(tokens=model.vocabulary.ends), sampling, seed)
+    return (await decoded(client, model, job)).ids
+
+
+def _ids(model: ServedModel, prompt: str) -> tuple[int, ...]:
+    return tuple(model.vocabulary.encode(prompt)) or (0,)

@@ -1,0 +1,290 @@
+"""`--model tts-server`: a model behind an inference server, with the same budgets as a model in this process."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from lm_eval.api.instance import Instance
+from lm_eval.api.model import TemplateLM
+from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+from tqdm import tqdm
+
+from lm_eval_ext.errors import ArgumentError, EngineError
+from lm_eval_ext.generation.engine import Engine
+from lm_eval_ext.generation.engines.dialects.base import Vocabulary
+from lm_eval_ext.generation.engines.http import RetryableError, ServerClient
+from lm_eval_ext.generation.engines.loop_thread import run_apart
+from lm_eval_ext.generation.engines.server import ServerEngine
+from lm_eval_ext.generation.engines.server_identity import Identity, found_dialect, identity
+from lm_eval_ext.generation.engines.server_job import Passage, ServedModel
+from lm_eval_ext.generation.engines.server_run import Server
+from lm_eval_ext.harness.models.thinking import ThinkingLM
+from lm_eval_ext.harness.served import declared_recipe, pruning_info
+from lm_eval_ext.harness.server_arguments import ServerArguments
+
+if TYPE_CHECKING:
+    from transformers import GenerationConfig
+
+logger = logging.getLogger("lm_eval.tts")
+
+
+class TTSServer(ThinkingLM, TemplateLM):  # type: ignore[misc]  # lm-eval has no type information
+    """A model behind one or several inference servers.
+
+    Takes the arguments in `harness/server_arguments.py`. Before the first request, it tries what each server can do.
+
+    Raises:
+        TTSError: an argument cannot be used, a server cannot be reached, or cannot do what is asked for.
+    """
+
+    NAME = "tts-server"
+    sampler = None  # each server has its own
+
+    def __init__(self, **kwargs: object) -> None:
+        super().__init__()
+        self.arguments: ServerArguments = ServerArguments.taken(kwargs)
+        self._rank, self._world_size = 0, 1
+        self.recipe = declared_recipe(self.arguments)
+        self.max_gen_toks = self.arguments.max_gen_toks
+        name = self.arguments.model or ""
+        self.tokenizer = self._loaded_tokenizer()
+        tried = [self._tried(root, name) for root in self.arguments.base_url]
+        self.servers = [server for server, _ in tried]
+        self.identities = [found for _, found in tried]
+        self._check_identities()
+        self._log()
+
+    def _loaded_tokenizer(self) -> Any:
+        from transformers import AutoTokenizer
+
+        name = self._tokenizer_name()
+        try:
+            return AutoTokenizer.from_pretrained(
+                name, revision=self.arguments.revision, trust_remote_code=self.arguments.trust_remote_code
+            )
+        except (OSError, ValueError) as error:
+            reason = " ".join(str(error).split())[:150]
+            raise ArgumentError(
+                f"tokenizer={name}: cannot be loaded ({reason}); give the Hub name or folder of the served model's"
+            ) from error
+
+    def _tokenizer_name(self) -> str:
+        named = self.arguments.tokenizer or self._base() or self.arguments.model
+        if not named:
+            raise ArgumentError("give model=NAME or tokenizer=NAME, because prompts are encoded here")
+        return named
+
+    def _base(self) -> str:
+        return self.arguments.base or (self.recipe.base if self.recipe else "")
+
+    # Trying the servers -----------------------------------------------------------------------------------
+
+    def _tried(self, root: str, name: str) -> tuple[Server, Identity]:
+        async def tried() -> tuple[Server, Identity]:
+            async with ServerClient(root, self.arguments.options) as client:
+                dialect, facts = await found_dialect(client, name, self.arguments.server)
+                if not dialect.token_exact and self.arguments.exact == "require":
+                    raise EngineError(
+                        f"{root}: takes and returns text only, so a budget would not cut a trace at its own tokens; "
+                        "use vLLM, llama.cpp or SGLang, or accept approximations with exact=allow_text"
+                    )
+                model = ServedModel(name or facts.name, dialect, self._vocabulary(), self._decode)
+                found = await identity(client, model, facts)
+                return Server(root, model, found.greedy), found
+
+        try:
+            return run_apart(tried())
+        except RetryableError as error:
+            raise EngineError(f"{error}; is the server running, and base_url right?") from error
+
+    def _vocabulary(self) -> Vocabulary:
+        added = sorted(self.tokenizer.get_added_vocab().values())
+        return Vocabulary(
+            encode=lambda text: list(self.tokenizer.encode(text, add_special_tokens=False)),
+            text=lambda ids: str(self.tokenizer.decode(list(ids), skip_special_tokens=False)),
+            ends=frozenset([self.tokenizer.eos_token_id] if self.tokenizer.eos_token_id is not None else []),
+            special=tuple(added[:4]),
+        )
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    def _check_identities(self) -> None:
+        first = self.identities[0]
+        for server, other in zip(self.servers, self.identities, strict=True):
+            if other.model != first.model:
+                raise EngineError(
+                    f"{server.root} serves another model than {self.servers[0].root} ({other.model}; {first.model}); "
+                    "all servers of a run must have the same"
+                )
+        if first.facts.max_length is None and self.arguments.max_length is None:
+            raise ArgumentError(f"{self.servers[0].root} doesn't say how long its context is; give max_length=TOKENS")
+
+    def _log(self) -> None:
+        found = self.identities[0]
+        logger.info(
+            "%s: %s, context %d tokens, token ids %s, seeds %s",
+            ", ".join(server.root for server in self.servers),
+            found.facts.version,
+            self.max_length,
+            "exact" if self._capabilities()["token_exact"] else "approximated through text",
+            "kept" if found.seeded else "not kept",
+        )
+        if not found.seeded:
+            logger.warning("the server's samples don't depend on a request's seed alone; results are marked so")
+        if self.arguments.weights is None and found.dialect == "text":
+            logger.warning("the server doesn't say what it serves; weights=NAME keeps its texts apart in the journal")
+
+    # What thinking requests need (see ThinkingModel) -------------------------------------------------------
+
+    @property
+    def pretrained(self) -> str:
+        """Name by which the thinking format is found."""
+        return self._base() or self.arguments.model or self._tokenizer_name()
+
+    @property
+    def max_length(self) -> int:
+        """Context length, in tokens."""
+        return self.arguments.max_length or self.identities[0].facts.max_length or 0
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Identifier that changes with the served model, as far as that can be told, and with what was declared."""
+        found = self.identities[0]
+        content = [
+            found.facts.served,
+            self.arguments.weights or found.greedy,
+            self.recipe.digest if self.recipe else "",
+        ]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+    @property
+    def versions(self) -> str:
+        """Software that affects the decoded tokens."""
+        return self.identities[0].facts.version
+
+    def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: object) -> list[int]:
+        """Encode a prompt; special tokens are added unless the text already begins with one."""
+        if add_special_tokens is None:
+            bos = self.tokenizer.bos_token
+            add_special_tokens = not (bos and string.startswith(bos))
+        return list(self.tokenizer.encode(string, add_special_tokens=add_special_tokens))
+
+    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        """Render a conversation as text."""
+        return str(
+            self.tokenizer.apply_chat_template(
+                chat_history,
+                tokenize=False,
+                add_generation_prompt=add_generation_prompt,
+                continue_final_message=not add_generation_prompt,
+            )
+        )
+
+    @property
+    def tokenizer_name(self) -> str:
+        """For lm-eval's cache of requests."""
+        return self._tokenizer_name().replace("/", "__")
+
+    @property
+    def eot_token_id(self) -> int:
+        """The id that ends a text."""
+        return int(self.tokenizer.eos_token_id)
+
+    def decoding_engine(
+        self,
+        tokens: int,
+        decode: Callable[[Sequence[int]], str],
+        on_tokens: Callable[[int], None],
+        on_replicas: Callable[[int, int], None] = lambda up, asked: None,
+    ) -> Engine:
+        """An engine on all servers."""
+        return ServerEngine(self.servers, self.arguments.options, self.arguments.limits, on_tokens, on_replicas)
+
+    def decoding_context(self) -> AbstractContextManager[object]:
+        """No context: the server handles precision."""
+        return nullcontext()
+
+    def generation_defaults(self) -> GenerationConfig | None:
+        """The generation config beside the tokenizer, which says what ends a text; None if there is none."""
+        from transformers import GenerationConfig
+
+        try:
+            return GenerationConfig.from_pretrained(self._tokenizer_name(), revision=self.arguments.revision)
+        except (OSError, ValueError):
+            return None
+
+    # lm-eval's requests -----------------------------------------------------------------------------------
+
+    def _is_ours(self, request: Instance) -> bool:
+        return True
+
+    def _other_texts(self, requests: list[Instance], disable_tqdm: bool) -> NoReturn:
+        raise AssertionError("all requests are run on our engine")
+
+    def _loglikelihood_tokens(
+        self, requests: Sequence[tuple[Any, list[int], list[int]]], disable_tqdm: bool = False, **_: object
+    ) -> list[tuple[float, bool]]:
+        passages = [self._passage(context, continuation) for _, context, continuation in requests]
+        found: dict[Passage, tuple[float, bool]] = {}
+        with tqdm(total=len(set(passages)), desc="Log-likelihoods", disable=disable_tqdm) as bar:
+
+            def keep(passage: Passage, score: tuple[float, bool]) -> None:
+                found[passage] = score
+                bar.update()
+
+            engine = ServerEngine(self.servers, self.arguments.options, self.arguments.limits)
+            engine.scores(list(dict.fromkeys(passages)), keep)
+        return [found[passage] for passage in passages]
+
+    def _passage(self, context: Sequence[int], continuation: Sequence[int]) -> Passage:
+        if not all(server.model.dialect.logprobs for server in self.servers):
+            raise ArgumentError(
+                f"a {self.identities[0].dialect} server gives no log-likelihoods by token ids; use tasks that "
+                "generate, vLLM, or pruned-hf"
+            )
+        if len(context) + len(continuation) >= self.max_length:
+            raise ArgumentError(
+                f"a text of {len(context) + len(continuation)} tokens leaves no room in the server's context of "
+                f"{self.max_length}; leave that question out"
+            )
+        return Passage((*context, *continuation), max(1, len(context)))
+
+    def loglikelihood_rolling(self, requests: Sequence[Instance], disable_tqdm: bool = False) -> list[float]:
+        """Log-likelihoods of whole texts, in windows as wide as the context."""
+        windows: list[tuple[None, list[int], list[int]]] = []
+        owners: list[int] = []
+        for number, request in enumerate(requests):
+            ids = self.tok_encode(request.args[0])
+            for window in get_rolling_token_windows(ids, self.eot_token_id, self.max_length - 2, 1):
+                windows.append((None, *make_disjoint_window(window)))
+                owners.append(number)
+        totals = [0.0] * len(requests)
+        for number, (logprob, _) in zip(owners, self._loglikelihood_tokens(windows, disable_tqdm), strict=True):
+            totals[number] += logprob
+        return totals
+
+    # Results ----------------------------------------------------------------------------------------------
+
+    def get_model_info(self) -> dict[str, Any]:
+        """Model information for the results, including what was declared to be dropped."""
+        name, trust = self._base() or self._tokenizer_name(), self.arguments.trust_remote_code
+        pruning = pruning_info(name, trust, self.recipe, self.fingerprint)
+        return {**super().get_model_info(), **({"pruning": pruning} if pruning else {})}
+
+    def _capabilities(self) -> dict[str, Any]:
+        found = self.identities[0]
+        return super()._capabilities() | {
+            "token_exact": all(server.model.dialect.token_exact for server in self.servers),
+            "reproducible": found.seeded, "seeded": found.seeded, "server": found.facts.version,
+            "dialect": found.dialect,
+        }  # fmt: skip
+
+    def _device_named(self) -> str:
+        return f"behind {self.versions}"

@@ -1,0 +1,64 @@
+"""What is declared about a model that a server has loaded: its base, and the layers that it lacks."""
+
+from __future__ import annotations
+
+import re
+
+from lm_eval_ext.errors import ArgumentError
+from lm_eval_ext.harness.arguments import BY_HAND
+from lm_eval_ext.harness.server_arguments import ServerArguments
+from lm_eval_ext.pruning.architecture import depth
+from lm_eval_ext.pruning.loading import parameter_count
+from lm_eval_ext.pruning.recipe import Recipe, format_layers, load_recipe, parse_layers
+
+_DROPPED = re.compile(r"(?P<base>.+)-drop(?P<layers>\d+(?:[-+]\d+)*)(?:-.*)?$")  # the names of `lm-eval-tts serve`
+
+
+def declared_recipe(arguments: ServerArguments) -> Recipe | None:
+    """The recipe of the served model, as declared, or as its name says; None for a whole model.
+
+    Raises:
+        ArgumentError: they contradict each other.
+        RecipeError: the recipe cannot be read.
+    """
+    named = _DROPPED.match(arguments.model or "")
+    layers = parse_layers(named["layers"]) if named else ()
+    if arguments.recipe is not None:
+        recipe = arguments.recipe if isinstance(arguments.recipe, Recipe) else load_recipe(arguments.recipe)
+    elif arguments.drop_layers is not None or named:
+        drop = layers if arguments.drop_layers is None else parse_layers(arguments.drop_layers)
+        base = arguments.base or (named["base"] if named else arguments.tokenizer or arguments.model or "")
+        recipe = Recipe(base=base, drop=drop, method=BY_HAND, source="model_args")
+    else:
+        return None
+    if named and recipe.drop != layers:
+        raise ArgumentError(
+            f"model={arguments.model}: its name says that layers {format_layers(layers)} are dropped, but "
+            f"{format_layers(recipe.drop)} are declared"
+        )
+    return recipe
+
+
+def pruning_info(
+    base: str, trust_remote_code: bool, recipe: Recipe | None, fingerprint: str
+) -> dict[str, object] | None:
+    """What results say about dropped layers; None if the base's config is not at hand."""
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(base, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError):
+        return None
+    dropped = recipe.drop if recipe else ()
+    return {
+        "base": recipe.base if recipe else base,
+        "method": recipe.method if recipe else "none",
+        "source": recipe.source if recipe else "",
+        "dropped_layers": list(dropped),
+        "merged_layers": [step.model_dump(mode="json") for step in recipe.merge] if recipe else [],
+        "kept_layers": [layer for layer in range(depth(config)) if layer not in dropped],
+        "layer_scores": list(recipe.scores) if recipe else [],
+        "parameters_before": parameter_count(config),
+        "recipe_hash": recipe.digest if recipe else "",
+        "model_fingerprint": fingerprint,
+    }

@@ -1,0 +1,91 @@
+"""The arguments of `vllm serve` for a model with dropped layers."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from lm_eval_ext.errors import ArgumentError
+from lm_eval_ext.harness.arguments import NAMES, Arguments, chosen_recipe, parse_model_args, run_name
+from lm_eval_ext.harness.prune_on_load import computed_recipe
+from lm_eval_ext.pruning.architecture import config_overrides, depth
+from lm_eval_ext.pruning.loading import exact_config
+from lm_eval_ext.pruning.recipe import Recipe, kept_layers
+from lm_eval_ext.pruning.vllm_loader import engine_arguments
+
+_USED = ("drop_layers", "recipe", "prune", "calibration", "trust_layer_fields")
+_OWN_FLAGS = ("--load-format", "--model-loader-extra-config", "--hf-overrides", "--worker-extension-cls")
+
+
+def serve_command(model_args: str, rest: Sequence[str]) -> list[str]:
+    """The command that serves a model.
+
+    Args:
+        model_args: as for `lm_eval --model_args`; what is not about dropped layers becomes an option of `vllm serve`.
+        rest: further options of `vllm serve`.
+
+    Raises:
+        ArgumentError: an argument cannot be used here.
+
+    >>> serve_command("pretrained=org/name,dtype=float32", ["--port", "8000"])[1:]
+    ['serve', 'org/name', '--served-model-name', 'org/name', '--dtype', 'float32', '--port', '8000']
+    """
+    given = parse_model_args(model_args)
+    for name in (name for name in NAMES if name in given and name not in _USED):
+        raise ArgumentError(f"{name}={given[name]}: is given to `lm_eval --model tts-server`, not to the server")
+    arguments = Arguments.of({name: given.pop(name) for name in _USED if name in given})
+    named = given.pop("pretrained", None)
+    revision = str(given.get("revision", "main"))
+    choose = functools.partial(computed_recipe, named, revision, arguments.prune, arguments.calibration)
+    recipe = chosen_recipe(None if named is None else str(named), revision, arguments, choose)
+    base = str(named or (recipe.base if recipe else ""))
+    if not base:
+        raise ArgumentError("pretrained is missing; name the model to serve")
+    words = [_vllm(), "serve", base, "--served-model-name", _served_name(base, parse_model_args(model_args))]
+    own = _dropping(base, revision, recipe, arguments, bool(given.get("trust_remote_code"))) if recipe else []
+    for flag in _OWN_FLAGS if own else ():
+        if any(word.partition("=")[0].replace("_", "-") == flag for word in rest):
+            raise ArgumentError(f"{flag} cannot be combined with dropped layers, which use it")
+    return [*words, *_options(given), *own, *rest]
+
+
+def _vllm() -> str:
+    beside = Path(sys.executable).with_name("vllm")
+    return str(beside) if beside.is_file() else shutil.which("vllm") or "vllm"
+
+
+def _served_name(base: str, given: Mapping[str, object]) -> str:
+    """The name of a run with these arguments, by which the client knows what was dropped."""
+    return run_name(Path(base).name if Path(base).is_dir() else base, {**given, "pretrained": base})
+
+
+def _options(given: Mapping[str, object]) -> list[str]:
+    words: list[str] = []
+    for name, value in given.items():
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+            raise ArgumentError(f"unknown argument {name!r}; expected one of our names, or an option of `vllm serve`")
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            words += [f"--{flag}", json.dumps(value) if isinstance(value, (dict, list)) else str(value)]
+    return words
+
+
+def _dropping(base: str, revision: str, recipe: Recipe, arguments: Arguments, trust_remote_code: bool) -> list[str]:
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(base, revision=revision, trust_remote_code=trust_remote_code)
+    kept = kept_layers(recipe.drop, depth(config))
+    exact_config(config, kept, arguments.trust_layer_fields, trust_remote_code)  # refuses what would not be exact
+    engine = engine_arguments(config_overrides(config, kept, trust_layer_fields=True), kept, recipe.merged)
+    return [
+        word
+        for name, value in engine.items()
+        for word in (f"--{name.replace('_', '-')}", value if isinstance(value, str) else json.dumps(value))
+    ]

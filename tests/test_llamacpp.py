@@ -1,0 +1,73 @@
+"""`--model tts-server` on llama.cpp's real server, with the weights of SmolLM2 in float32."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from lm_eval_ext.errors import ArgumentError
+from lm_eval_ext.testbed.real import SMOLLM2, questions, templated
+from lm_eval_ext.testbed.smollm2 import _GGUF, gguf_folder
+from tests.llamacpp import CONTEXT, write_float32
+from tests.servers import Process, asked, llamacpp_server, outcomes
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("xllamacpp") is None, reason="xllamacpp is not installed (make test-llamacpp installs it)"
+)
+GREEDY: dict[str, Any] = {"do_sample": False, "temperature": 0.0, "max_gen_toks": 200, "answer_token_budget": 12}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    folder, ours = gguf_folder(), tmp_path_factory.mktemp("gguf")
+    assert folder is not None
+    model = write_float32(folder / _GGUF, ours / "smollm2.gguf")
+    with llamacpp_server(model, ours / "log.txt") as process:
+        yield process
+
+
+def client(server: Process, **arguments: Any) -> Any:
+    from lm_eval_ext.harness.models.server import TTSServer
+
+    arguments = {"thinking_format": "qwen3", "journal": "off", **arguments}
+    return TTSServer(base_url=server.url, tokenizer=str(SMOLLM2), **arguments)
+
+
+@pytest.fixture(scope="module")
+def prompts() -> list[str]:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(SMOLLM2)
+    return [templated(tokenizer, text) for text in questions(6)]
+
+
+def test_greedy_texts_are_those_of_pruned_hf(server: Process, prompts: list[str]) -> None:
+    from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
+
+    model = client(server)
+    assert model.identities[0].dialect == "llama.cpp" and model.max_length == CONTEXT
+    info = model.get_model_info()["engine"]
+    assert info["token_exact"] and info["seeded"]
+    requests = asked(prompts[:6], [16, 32, 64], **GREEDY)
+    hf = PrunedHFLM(str(SMOLLM2), dtype="float32", batch_size=6, journal="off", thinking_format="qwen3")
+    assert outcomes(model, requests) == outcomes(hf, requests)
+
+
+def test_a_seed_gives_the_same_sample_at_any_concurrency(server: Process, prompts: list[str]) -> None:
+    requests = asked(prompts[:2], [16, 32], repeats=2, temperature=1.0, max_gen_toks=100, answer_token_budget=12)
+    alone = outcomes(client(server, num_concurrent=1), requests)
+    assert outcomes(client(server, num_concurrent=8), requests) == alone
+    assert len({text for text, *_ in alone}) > len(alone) // 2
+    assert outcomes(client(server, seed=7), requests) != alone
+
+
+def test_what_does_not_fit_the_context_is_refused_or_cut(server: Process, prompts: list[str]) -> None:
+    model = client(server)
+    with pytest.raises(ArgumentError, match=f"leaves no room in the model's context of {CONTEXT}"):
+        outcomes(model, asked([prompts[0] + "word " * CONTEXT], [16], **GREEDY))
+    long = templated(model.tokenizer, "word " * (CONTEXT - 100))
+    (found,) = outcomes(model, asked([long], [-1], **{**GREEDY, "max_gen_toks": 500}))
+    assert found[-1] in ("stop", "context", "length")

@@ -1,0 +1,217 @@
+"""`--model tts-server` from lm-eval's command line and from Python, against fake servers."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from itertools import islice, takewhile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lm_eval.api.instance import Instance
+from typer.testing import CliRunner
+
+import lm_eval_ext as tts
+from lm_eval_ext.cli import app
+from lm_eval_ext.errors import ArgumentError, EngineError
+from lm_eval_ext.generation.request import Job, Sampling, Stop
+from lm_eval_ext.harness.models.server import TTSServer
+from lm_eval_ext.harness.server_arguments import ServerArguments
+from lm_eval_ext.harness.serving import serve_command
+from lm_eval_ext.paths import TINY_CHAIN
+from tests.fake_server import FakeServer, scripted
+from tests.test_plugin import LM_EVAL, run
+
+SCRIPT = partial(scripted, words=20)  # ids that tiny-chain has
+
+
+def model(server: FakeServer, **arguments: Any) -> TTSServer:
+    return TTSServer(**{"base_url": server.url, "tokenizer": str(TINY_CHAIN), "journal": "off", **arguments})
+
+
+def evaluated(server: FakeServer, out: Path, *options: str, **arguments: object) -> Any:
+    given = {"base_url": f"{server.url}/v1", "tokenizer": TINY_CHAIN, "journal": out / "journal.sqlite", **arguments}
+    pairs = ",".join(f"{name}={value}" for name, value in given.items())
+    return run(
+        LM_EVAL, "--model", "tts-server", "--model_args", pairs, "--tasks", "tts_chain_b8,tts_chain_b16",
+        "--limit", "5", "--output_path", out, "--log_samples", *options, OPENAI_API_KEY="sk-secret",
+    )  # fmt: skip
+
+
+def test_a_run_from_the_command_line_and_again(tmp_path: Path) -> None:
+    with FakeServer(script=SCRIPT) as server:
+        done = evaluated(server, tmp_path / "out", model="m")
+        assert done.returncode == 0, done.stderr
+        assert "vllm 0.32.0, context 4096 tokens, token ids exact, seeds kept" in done.stderr
+        texts = [body for body in server.asked if body["max_tokens"] <= 16 and len(body["prompt"]) > 20]
+        assert texts and all(body["return_token_ids"] and body["ignore_eos"] for body in texts)
+        before = len(server.asked)
+        again = evaluated(server, tmp_path / "out", model="m")
+        assert again.returncode == 0 and "were taken from the journal" in again.stderr
+        tries = sum(len(body["prompt"]) <= 60 for body in server.asked[before:])
+        assert len(server.asked) - before == tries, "only the server is tried again"
+    (first, second) = sorted((tmp_path / "out").rglob("results_*.json"))
+    content, other = (json.loads(path.read_text()) for path in (first, second))
+    assert content["results"] == other["results"] and first.parent.name == "m"
+    engine = content["config"]["engine"]
+    assert engine["token_exact"] and engine["seeded"] and engine["dialect"] == "vllm"
+    assert content["config"]["settings"]["token_exact"] == "True"
+    assert "sk-secret" not in done.stdout + done.stderr + "".join(map(Path.read_text, [first, second]))
+    added = CliRunner().invoke(app, ["leaderboard", "add", str(first.parent), "--to", str(tmp_path / "published")])
+    assert added.exit_code == 0, added.output
+    published = [path.read_text() for path in (tmp_path / "published").rglob("run.json")]
+    assert published and not any(server.url in text for text in published)
+
+
+def test_budgets_share_a_trace(tmp_path: Path) -> None:
+    with FakeServer(script=SCRIPT) as server:
+        lm = model(server)
+        before = len(server.asked)
+        found = tts.generate(lm, ["1+2"], budgets=[8, 16, 32], samples=2, answer_token_budget=4)
+        assert len(found) == 6
+        assert all(one.text.thinking_tokens == one.budget for one in found if one.text.forced)
+        assert sum(body["max_tokens"] == 32 for body in server.asked[before:]) == 2, "a trace for each sample"
+
+
+def test_requests_without_thinking_take_the_same_engine() -> None:
+    with FakeServer(script=SCRIPT) as server:
+        lm = model(server)
+        request = Instance("generate_until", {}, ("1+2=", {"until": [], "max_gen_toks": 9}), 0, metadata=("t", 0, 1))
+        before = len(server.asked)
+        (text,) = lm.generate_until([request], disable_tqdm=True)
+        (body,) = server.asked[before:]
+        assert body["prompt"] == lm.tok_encode("1+2=") and body["max_tokens"] == 9 and body["temperature"] == 0
+        job = Job(tuple(body["prompt"]), 9, Stop(), Sampling(), 0)
+        ids = takewhile(lambda token: token not in body["stop_token_ids"], islice(SCRIPT(job), 9))
+        assert str(text) == lm._decode(list(ids))
+
+
+def test_log_likelihoods_are_asked_for_by_ids() -> None:
+    with FakeServer(script=SCRIPT) as server:
+        lm = model(server)
+        requests = [
+            Instance("loglikelihood", {}, pair, 0, metadata=("t", 0, 1)) for pair in (("1+2=", "3"), ("1+2=", "45"))
+        ]
+        found = lm.loglikelihood(requests, disable_tqdm=True)
+        for (logprob, greedy), pair in zip(found, (one.args for one in requests), strict=True):
+            ids = lm._encode_pair(*pair)[1]
+            assert logprob == pytest.approx(sum(-0.1 * (token % 3) for token in ids))
+            assert greedy == all(token % 3 == 0 for token in ids)
+        (whole,) = lm.loglikelihood_rolling(
+            [Instance("loglikelihood_rolling", {}, ("1+2=3",), 0, metadata=("t", 0, 1))], disable_tqdm=True
+        )
+        assert whole == pytest.approx(sum(-0.1 * (token % 3) for token in lm.tok_encode("1+2=3")))
+    refused = pytest.raises(ArgumentError, match=r"a llama\.cpp server gives no log-likelihoods")
+    with FakeServer("llama.cpp", script=SCRIPT) as server, refused:
+        model(server).loglikelihood(requests, disable_tqdm=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"base_url": None}, "base_url is missing"),
+        ({"base_url": "localhost:8000"}, "expected something like http://localhost:8000/v1"),
+        ({"base_url": "http://me:key@host"}, "not in the address"),
+        ({"modle": "x"}, "unknown model argument 'modle'; expected one of:"),
+        ({"server": "ollama"}, "server=ollama: expected auto, or one of: vllm, llama.cpp, sglang, text"),
+        ({"exact": "no"}, "exact='no'"),
+        ({"timeout": 0}, "timeout=0"),
+        ({"num_concurrent": 0}, "num_concurrent=0: give a whole number above 0"),
+        ({"tokenizer": "no/such"}, "tokenizer=no/such: cannot be loaded"),
+        ({"drop_layers": [3], "recipe": "x"}, "contradict each other"),
+        (
+            {"model": "tiny-chain-drop3", "drop_layers": [4]},
+            "its name says that layers 3 are dropped, but 4 are declared",
+        ),
+        ({"base_url": "http://127.0.0.1:9/v1"}, "is the server running, and base_url right?"),
+    ],
+)
+def test_arguments_that_cannot_be_are_one_line(
+    arguments: dict[str, object], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    given: dict[str, object] = {"base_url": "http://127.0.0.1:9", "tokenizer": str(TINY_CHAIN), "journal": "off"}
+    with pytest.raises((ArgumentError, EngineError)) as raised:
+        TTSServer(**given | arguments)
+    assert words in str(raised.value) and "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "root"),
+    [
+        ("http://a:1", "http://a:1"),
+        ("http://a:1/v1/", "http://a:1"),
+        ("http://a:1/v1/completions", "http://a:1"),
+        ("https://proxy/models/x/v1", "https://proxy/models/x"),
+        ("http://a:1/completion", "http://a:1"),
+    ],
+)
+def test_addresses_are_given_in_any_form(url: str, root: str) -> None:
+    assert ServerArguments.taken({"base_url": url}).base_url == (root,)
+
+
+def test_several_addresses() -> None:
+    assert ServerArguments.taken({"base_url": "[http://a:1/v1,http://b:2]"}).base_url == ("http://a:1", "http://b:2")
+
+
+def test_text_only_servers_are_refused_unless_allowed() -> None:
+    with FakeServer("text", script=SCRIPT) as server:
+        with pytest.raises(EngineError, match=r"takes and returns text only.*exact=allow_text"):
+            model(server)
+        info = model(server, exact="allow_text").get_model_info()["engine"]
+        assert not info["token_exact"] and info["dialect"] == "text"
+
+
+def test_servers_of_different_models_are_refused() -> None:
+    refused = pytest.raises(EngineError, match="serves another model than")
+    with FakeServer(script=SCRIPT) as one, FakeServer(script=partial(scripted, words=19)) as other, refused:
+        model(one, base_url=[one.url, other.url])
+
+
+def test_another_tokenizer_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with FakeServer(script=SCRIPT) as server:
+        server.tokenizer = lambda text: [1, 2, 3]
+        with pytest.raises(EngineError, match="give tokenizer=NAME, that of the served model"):
+            model(server)
+
+
+def test_texts_of_other_weights_are_kept_apart() -> None:
+    with FakeServer(script=SCRIPT) as server:
+        first, named = model(server).fingerprint, model(server, weights="fp8").fingerprint
+        server.script = partial(scripted, words=19)
+        assert model(server).fingerprint != first, "another model"
+        assert model(server, weights="fp8").fingerprint == named, "as declared"
+
+
+def test_layers_are_taken_from_the_name_of_the_served_model() -> None:
+    with FakeServer(script=SCRIPT) as server:
+        pruning = model(server, model="tiny-chain-drop3+4", base=str(TINY_CHAIN)).get_model_info()["pruning"]
+        assert pruning["dropped_layers"] == [3, 4] and pruning["base"] == str(TINY_CHAIN)
+        assert len(pruning["kept_layers"]) == 10
+
+
+def test_what_serve_runs() -> None:
+    command = serve_command(f"pretrained={TINY_CHAIN},drop_layers=[3]", ["--port", "8000"])
+    assert command[1:5] == ["serve", str(TINY_CHAIN), "--served-model-name", "tiny-chain-drop3"]
+    options = dict(zip(command[5:-2:2], command[6:-2:2], strict=True))
+    assert options["--load-format"] == "lm-eval-tts" and command[-2:] == ["--port", "8000"]
+    assert json.loads(options["--model-loader-extra-config"])["kept_layers"] == [0, 1, 2, *range(4, 12)]
+    assert json.loads(options["--hf-overrides"])["num_hidden_layers"] == 11
+    shown = CliRunner().invoke(app, ["serve", f"pretrained={TINY_CHAIN}", "--dry-run", "--", "--port", "1"])
+    assert shown.output.endswith("tiny-chain --port 1\n")
+
+
+@pytest.mark.parametrize(
+    ("model_args", "rest", "words"),
+    [
+        ("dtype=float32", [], "pretrained is missing"),
+        ("pretrained=x,journal=off", [], "journal=off: is given to"),
+        (f"pretrained={TINY_CHAIN},drop_layers=[99]", [], "99"),
+        (f"pretrained={TINY_CHAIN},drop_layers=[3]", ["--load-format=auto"], "cannot be combined with dropped layers"),
+        ("pretrained=x,--port=3", [], "unknown argument '--port'"),
+    ],
+)
+def test_what_cannot_be_served_is_one_line(model_args: str, rest: list[str], words: str) -> None:
+    done = CliRunner().invoke(app, ["serve", model_args, "--dry-run", "--", *rest])
+    assert done.exit_code == 1 and words in done.stderr and done.stderr.count("\n") == 1

@@ -1,0 +1,116 @@
+"""`--model tts-server` on real `vllm serve`, which `lm-eval-tts serve` starts; `make test-vllm` sets it up on a CPU."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lm_eval_ext.paths import TINY_CHAIN
+from lm_eval_ext.testbed.problems import chains
+from tests.servers import Process, asked, outcomes, vllm_server
+from tests.test_plugin import LM_EVAL
+from tests.test_pruned_vllm import needs_vllm
+
+pytestmark = needs_vllm
+BUDGETS = (8, 16, 32, 64)
+GREEDY: dict[str, Any] = {"do_sample": False, "temperature": 0.0, "max_gen_toks": 200, "answer_token_budget": 12}
+PROMPTS = [f"Compute from left to right, modulo 10, and put the result in \\boxed{{}}: {one['question']}"
+           for one in chains(40, 1, 30)]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    with vllm_server(f"pretrained={TINY_CHAIN}", tmp_path_factory.mktemp("vllm") / "log.txt") as process:
+        yield process
+
+
+def client(server: Process, **arguments: Any) -> Any:
+    from lm_eval_ext.harness.models.server import TTSServer
+
+    return TTSServer(**{"base_url": server.url, "tokenizer": str(TINY_CHAIN), "journal": "off", **arguments})
+
+
+def hf(**arguments: Any) -> Any:
+    from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
+
+    return PrunedHFLM(str(TINY_CHAIN), dtype="float32", batch_size=40, journal="off", **arguments)
+
+
+def test_greedy_texts_are_those_of_pruned_hf(server: Process) -> None:
+    model = client(server)
+    found = model.get_model_info()["engine"]
+    assert found["token_exact"] and found["seeded"] and found["server"].startswith("vllm ")
+    requests = asked(PROMPTS, BUDGETS, **GREEDY)
+    assert len(requests) == 160 and outcomes(model, requests) == outcomes(hf(), requests)
+
+
+def test_a_seed_gives_the_same_sample_at_any_concurrency(server: Process) -> None:
+    requests = asked(PROMPTS[:20], [16, 64], repeats=4, temperature=1.0, max_gen_toks=100, answer_token_budget=12)
+    alone = outcomes(client(server, num_concurrent=1), requests)
+    assert outcomes(client(server, num_concurrent=32), requests) == alone
+    assert len({text for text, *_ in alone}) > 60
+
+
+def test_a_server_killed_in_the_middle_is_waited_for(server: Process) -> None:
+    requests = asked(PROMPTS, BUDGETS, repeats=4, temperature=1.0, max_gen_toks=200, answer_token_budget=12)
+    right = outcomes(client(server), requests)
+    model = client(server, max_retries=10)
+
+    def again() -> None:
+        time.sleep(1.0)
+        server.kill()
+        server.start()
+
+    restarting = threading.Thread(target=again)
+    restarting.start()
+    found = outcomes(model, requests)
+    restarting.join()
+    assert found == right
+
+
+def test_a_client_killed_in_the_middle_goes_on(server: Process, tmp_path: Path) -> None:
+    journal = tmp_path / "journal.sqlite"
+    arguments = f"base_url={server.url},tokenizer={TINY_CHAIN},journal={journal},num_concurrent=4"
+
+    def command(out: str) -> list[str]:
+        return [
+            str(LM_EVAL), "--model", "tts-server", "--model_args", arguments, "--tasks", "tts_chain_b64,tts_chain_b128",
+            "--output_path", str(tmp_path / out), "--log_samples", "--limit", "40",
+        ]  # fmt: skip
+
+    first = subprocess.Popen(command("first"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while first.poll() is None and _kept(journal) < 20:
+        time.sleep(0.05)
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    assert _kept(journal) < 240, "it was killed in the middle"
+    subprocess.run(command("second"), check=True, capture_output=True)
+    (path,) = (tmp_path / "second").rglob("results_*.json")
+    config = json.loads(path.read_text())["config"]
+    assert config["generation"]["resumed"] >= 20 and config["engine"]["dialect"] == "vllm"
+
+
+def _kept(journal: Path) -> int:
+    from lm_eval_ext.generation.journal import Journal
+
+    return sum(one.completions for one in Journal(journal).summaries()) if journal.exists() else 0
+
+
+def test_dropped_layers_behind_a_server(tmp_path: Path) -> None:
+    with vllm_server(f"pretrained={TINY_CHAIN},drop_layers=[3]", tmp_path / "log.txt") as server:
+        model = client(server, model=f"{TINY_CHAIN.name}-drop3")
+        pruning = model.get_model_info()["pruning"]
+        assert pruning["dropped_layers"] == [3] and len(pruning["kept_layers"]) == 11
+        requests = asked(PROMPTS, BUDGETS, **GREEDY)
+        found = outcomes(model, requests)
+        assert found == outcomes(hf(drop_layers=[3]), requests)
+        assert sum(one == other for one, other in zip(found, outcomes(hf(), requests), strict=True)) < 80
