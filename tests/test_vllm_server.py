@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lm_eval.api.instance import Instance
 
 from lm_eval_ext.paths import TINY_CHAIN
 from lm_eval_ext.testbed.problems import chains
@@ -58,6 +59,14 @@ def test_a_seed_gives_the_same_sample_at_any_concurrency(server: Process) -> Non
     alone = outcomes(client(server, num_concurrent=1), requests)
     assert outcomes(client(server, num_concurrent=32), requests) == alone
     assert len({text for text, *_ in alone}) > 60
+
+
+def test_log_likelihoods_are_those_of_pruned_hf(server: Process) -> None:
+    pairs = [(prompt, answer) for prompt in PROMPTS[:10] for answer in ("7", "12 3")]
+    requests = [Instance("loglikelihood", {}, pair, 0, metadata=("t", 0, 1)) for pair in pairs]
+    found = client(server).loglikelihood(requests, disable_tqdm=True)
+    for (one, greedy), (other, as_greedy) in zip(found, hf().loglikelihood(requests, disable_tqdm=True), strict=True):
+        assert one == pytest.approx(other, abs=1e-3) and greedy == as_greedy
 
 
 def test_a_server_killed_in_the_middle_is_waited_for(server: Process) -> None:

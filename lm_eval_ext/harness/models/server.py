@@ -27,6 +27,7 @@ from lm_eval_ext.generation.engines.server_run import Server
 from lm_eval_ext.harness.models.thinking import ThinkingLM
 from lm_eval_ext.harness.served import declared_recipe, pruning_info
 from lm_eval_ext.harness.server_arguments import ServerArguments
+from lm_eval_ext.paths import TINY_CHAIN
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig
@@ -78,7 +79,7 @@ class TTSServer(ThinkingLM, TemplateLM):  # type: ignore[misc]  # lm-eval has no
         named = self.arguments.tokenizer or self._base() or self.arguments.model
         if not named:
             raise ArgumentError("give model=NAME or tokenizer=NAME, because prompts are encoded here")
-        return named
+        return str(TINY_CHAIN) if named == TINY_CHAIN.name else named
 
     def _base(self) -> str:
         return self.arguments.base or (self.recipe.base if self.recipe else "")
@@ -274,8 +275,8 @@ class TTSServer(ThinkingLM, TemplateLM):  # type: ignore[misc]  # lm-eval has no
 
     def get_model_info(self) -> dict[str, Any]:
         """Model information for the results, including what was declared to be dropped."""
-        name, trust = self._base() or self._tokenizer_name(), self.arguments.trust_remote_code
-        pruning = pruning_info(name, trust, self.recipe, self.fingerprint)
+        name = self.arguments.base or self._tokenizer_name()  # one of a local copy, if that was given
+        pruning = pruning_info(name, self.arguments.trust_remote_code, self.recipe, self.fingerprint)
         return {**super().get_model_info(), **({"pruning": pruning} if pruning else {})}
 
     def _capabilities(self) -> dict[str, Any]:
