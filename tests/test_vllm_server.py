@@ -16,6 +16,7 @@ import pytest
 from lm_eval.api.instance import Instance
 
 from lm_eval_ext.paths import TINY_CHAIN
+from lm_eval_ext.pruning.recipe import format_layers
 from lm_eval_ext.testbed.problems import chains
 from tests.servers import Process, asked, outcomes, vllm_server
 from tests.test_plugin import LM_EVAL
@@ -115,11 +116,11 @@ def _kept(journal: Path) -> int:
 
 
 def test_dropped_layers_behind_a_server(tmp_path: Path) -> None:
-    with vllm_server(f"pretrained={TINY_CHAIN},drop_layers=[3]", tmp_path / "log.txt") as server:
-        model = client(server, model=f"{TINY_CHAIN.name}-drop3")
+    with vllm_server(f"pretrained={TINY_CHAIN},drop_layers=[10,11]", tmp_path / "log.txt") as server:
+        model = client(server, model=f"{TINY_CHAIN.name}-drop{format_layers((10, 11))}")
         pruning = model.get_model_info()["pruning"]
-        assert pruning["dropped_layers"] == [3] and len(pruning["kept_layers"]) == 11
+        assert pruning["dropped_layers"] == [10, 11] and len(pruning["kept_layers"]) == 10
         requests = asked(PROMPTS, BUDGETS, **GREEDY)
         found = outcomes(model, requests)
-        assert found == outcomes(hf(drop_layers=[3]), requests)
+        assert found == outcomes(hf(drop_layers=[10, 11]), requests)
         assert sum(one == other for one, other in zip(found, outcomes(hf(), requests), strict=True)) < 80
