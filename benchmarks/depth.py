@@ -33,7 +33,8 @@ repeats: 1
 generation_kwargs: {{do_sample: false, temperature: 0.0, max_gen_toks: 640, thinking_token_budget: 512, until: []}}
 metadata: {{version: 2.0, chance: {chance}, parts: steps}}
 """
-SHORTGPT = {"one layer fewer": "prune=shortgpt:1", "two layers fewer": "prune=shortgpt:2"}
+ONE, TWO = "one layer fewer", "two layers fewer"
+SHORTGPT = {ONE: "prune=shortgpt:1", TWO: "prune=shortgpt:2"}
 
 
 class Study(NamedTuple):
@@ -69,7 +70,7 @@ STUDIES = [
         f"SmolLM2-135M-Instruct on the five families of `tts_depth`, dialled to {STEPS} steps, because it has broken "
         "before 8: 25 problems of each depth, greedy, with at most 512 thinking tokens.",
         [f"depth_{family}" for family in FAMILIES], ["--batch_size", "32", "--apply_chat_template"],
-        {"whole": f"pretrained={SMOLLM2}", **{name: f"pretrained={SMOLLM2},{args}" for name, args in SHORTGPT.items()}},
+        {"whole": f"pretrained={SMOLLM2}", TWO: f"pretrained={SMOLLM2},{SHORTGPT[TWO]}"},
     ),
 ]  # fmt: skip
 PAGE = """# At which depth models break
@@ -171,7 +172,7 @@ def plot(found: Mapping[str, Depths], path: Path) -> None:
     ]
     data = altair.Data(values=rows)  # type: ignore[no-untyped-call]  # altair's own
     chart = altair.layer(*layers, data=data).properties(width=230, height=170)
-    chart.facet("task:N", columns=3, title=None).save(str(path))
+    chart.facet(altair.Facet("task:N", title=None), columns=3).save(str(path))
 
 
 def middle(steps: str) -> float:

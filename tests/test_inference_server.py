@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lm_eval_ext.errors import EngineError
+from lm_eval_ext.errors import ArgumentError, EngineError
 from lm_eval_ext.generation.engine import ScriptedEngine
 from lm_eval_ext.generation.engines.dialects import DIALECTS
 from lm_eval_ext.generation.engines.http import ConnectionOptions, RetryableError, ServerClient
@@ -359,3 +359,34 @@ def test_a_server_that_returns_no_ids_is_not_exact(monkeypatch: pytest.MonkeyPat
 
 def test_a_short_context_is_an_error_of_its_own() -> None:
     assert issubclass(ShortReplyError, EngineError)
+
+
+# What is asked of each server ----------------------------------------------------------------------------
+
+BODY = Job((1, 2), 9, Stop(frozenset([END]), ((7, 9),), ("HI",)), Sampling(0.7, 0.9, 5, 0.1, 1.1), 2**62 + 5)
+
+
+def test_llama_cpp_is_told_every_sampler_and_never_to_ignore_its_ends() -> None:
+    body = DIALECTS["llama.cpp"].body(BODY, "m", vocabulary)
+    assert body["samplers"] == ["penalties", "temperature", "top_k", "top_p", "min_p"]
+    assert (body["temperature"], body["top_k"], body["top_p"], body["min_p"]) == (0.7, 5, 0.9, 0.1)
+    assert (body["repeat_penalty"], body["repeat_last_n"]) == (1.1, 11)
+    assert not {"ignore_eos", "min_tokens"} & body.keys()
+    assert 0 <= body["seed"] < 2**32 - 1, "it would cut larger ones, and the largest means a random one"
+    assert body["stop"] == ["$", vocabulary.text([9]), "HI"], "it knows no stop by token"
+
+
+@pytest.mark.parametrize("name", ["vllm", "sglang"])
+def test_no_default_of_a_servers_generation_config_counts(name: str) -> None:
+    body = DIALECTS[name].body(BODY, "m", vocabulary)
+    options = body.get("sampling_params", body)
+    for key, value in {"temperature": 0.7, "top_p": 0.9, "top_k": 5, "min_p": 0.1, "repetition_penalty": 1.1}.items():
+        assert options[key] == value
+    assert options["presence_penalty"] == options["frequency_penalty"] == 0
+    assert options["stop_token_ids"] == [END, 9] and options["ignore_eos"]
+    assert not {"min_tokens", "min_new_tokens"} & options.keys()
+
+
+def test_a_text_only_server_is_not_asked_for_what_it_may_ignore() -> None:
+    with pytest.raises(ArgumentError, match="top_k=5: a text-only server may ignore it"):
+        DIALECTS["text"].body(BODY, "m", vocabulary)

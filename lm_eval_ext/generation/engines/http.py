@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import email.utils
 import json
 import math
@@ -188,7 +187,6 @@ async def _content(response: aiohttp.ClientResponse) -> bytes:
         content += chunk
         if len(content) > _MOST_BYTES:
             raise RefusedError(f"{response.url}: the reply is longer than {_MOST_BYTES:,} bytes", every=False)
-        await asyncio.sleep(0)
     return bytes(content)
 
 

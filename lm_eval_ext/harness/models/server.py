@@ -18,7 +18,7 @@ from tqdm import tqdm
 from lm_eval_ext.errors import ArgumentError, EngineError
 from lm_eval_ext.generation.engine import Engine
 from lm_eval_ext.generation.engines.dialects.base import Vocabulary
-from lm_eval_ext.generation.engines.http import RetryableError, ServerClient
+from lm_eval_ext.generation.engines.http import RefusedError, RetryableError, ServerClient
 from lm_eval_ext.generation.engines.loop_thread import run_apart
 from lm_eval_ext.generation.engines.server import ServerEngine
 from lm_eval_ext.generation.engines.server_identity import Identity, found_dialect, identity
@@ -101,6 +101,12 @@ class TTSServer(ThinkingLM, TemplateLM):  # type: ignore[misc]  # lm-eval has no
 
         try:
             return run_apart(tried())
+        except RefusedError as error:
+            if " 404" in str(error):
+                raise EngineError(
+                    f"{error}; where only chat is offered, nothing can be cut, so no budget kept"
+                ) from error
+            raise
         except RetryableError as error:
             raise EngineError(f"{error}; is the server running, and base_url right?") from error
 
