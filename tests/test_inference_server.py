@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -19,12 +20,12 @@ from lm_eval_ext.generation.engines.loop_thread import run_apart
 from lm_eval_ext.generation.engines.server import ServerEngine
 from lm_eval_ext.generation.engines.server_identity import Identity, found_dialect, greedy_digest, identity
 from lm_eval_ext.generation.engines.server_job import ServedModel, ShortReplyError
-from lm_eval_ext.generation.engines.server_run import Limits, Server
+from lm_eval_ext.generation.engines.server_seats import Limits, Server
 from lm_eval_ext.generation.request import Completion, Job, Sampling, Stop
 from tests.fake_server import END, WORDS, FakeServer, decode, scripted, vocabulary
 
 EXACT = ("vllm", "llama.cpp", "sglang")
-QUICK = Limits(concurrent=4, retries=4, pause=0.001)
+QUICK = Limits(concurrent=4, retries=4, pause=0.001, patience=0.1)
 OPTIONS = ConnectionOptions(timeout=10.0)
 STOPS = [
     Stop(frozenset([END])),
@@ -111,9 +112,9 @@ def test_where_only_the_server_stops_the_text_goes_on(dialect: str) -> None:
 def test_a_text_that_goes_on_is_the_same_at_any_concurrency() -> None:
     some = jobs(range(1, 30), [Stop(sequences=((7, 9),))])
     with FakeServer("vllm") as server:
-        alone = results(engine(server, limits=Limits(1, 4, 0.001)), some)
+        alone = results(engine(server, limits=Limits(1, 4, 0.001, 0.1)), some)
         assert server.most == 1
-        assert results(engine(server, limits=Limits(16, 4, 0.001)), some) == alone
+        assert results(engine(server, limits=Limits(16, 4, 0.001, 0.1)), some) == alone
 
 
 def test_a_text_only_server_gives_texts_that_end_as_asked() -> None:
@@ -181,7 +182,7 @@ def test_a_refused_text_lets_the_others_finish(status: str) -> None:
 def test_a_text_out_of_retries_lets_the_others_finish() -> None:
     with FakeServer() as server:
         server.faults.extend(["500"] * 5)
-        one = engine(server, limits=Limits(1, 4, 0.0001))
+        one = engine(server, limits=Limits(1, 4, 0.0001, 0.1))
         some = jobs(range(1, 2), STOPS[:1])
         found, said = kept_by(one, some)
         assert not found and "replied 500: fault 500" in said and "5 times" in said
@@ -256,9 +257,51 @@ def test_another_model_behind_the_same_name_stops_the_run() -> None:
             one.run(jobs(range(20)), on_completion)
 
 
+@pytest.mark.parametrize("concurrent", [1, 4])
+def test_no_text_of_another_model_is_used(concurrent: int) -> None:
+    """Also if no request breaks, because the server was replaced between two."""
+    some, turns = jobs(range(20), ENDS), count()
+    right = results(ScriptedEngine(scripted, decode), some, follow=False)
+    with FakeServer() as server:
+        limits = Limits(concurrent, 4, 0.001, 0.1)
+        one = ServerEngine([Server(server.url, served("vllm"), greedy(server))], OPTIONS, limits)
+        found: dict[Job, Completion] = {}
+
+        def on_completion(job: Job, completion: Completion) -> list[Job]:
+            found[job] = completion
+            if next(turns) == 8:
+                server.down()
+                server.script = partial(scripted, words=WORDS - 1)
+                server.up()
+            return []
+
+        with pytest.raises(EngineError, match="serves another model than before"):
+            one.run(some, on_completion)
+    assert len(found) >= 9 and all(right[job] == completion for job, completion in found.items())
+
+
+@pytest.mark.parametrize("status", ["502", "404"])
+def test_a_server_that_serves_nothing_loses_nothing(status: str) -> None:
+    some = jobs(range(20), ENDS)
+    with FakeServer() as sick, FakeServer() as sound:
+        digest = greedy(sound)
+        sick.faults.extend([status] * 10_000)
+        servers = [Server(one.url, served("vllm"), digest) for one in (sick, sound)]
+        found = results(ServerEngine(servers, OPTIONS, QUICK), some, follow=False)
+        assert found == results(ScriptedEngine(scripted, decode), some, follow=False)
+
+
+def test_no_more_is_asked_of_a_server_than_it_has_slots() -> None:
+    with FakeServer() as server:
+        server.seconds = 0.01
+        one = ServerEngine([Server(server.url, served("vllm"), "", slots=2)], OPTIONS, QUICK)
+        results(one, jobs(range(10)))
+        assert server.most == 2
+
+
 def test_a_server_that_stays_away_ends_the_run() -> None:
     with FakeServer() as server:
-        one = engine(server, limits=Limits(4, 2, 0.001))
+        one = engine(server, limits=Limits(4, 2, 0.001, 0.1))
         started = time.monotonic()
         server.down()
         try:
@@ -310,7 +353,7 @@ def test_no_more_requests_than_allowed_are_in_flight() -> None:
 
 def test_follow_ups_come_before_new_traces() -> None:
     with FakeServer() as server:
-        results(engine(server, limits=Limits(1, 4, 0.001)), jobs(range(5), STOPS[:1]))
+        results(engine(server, limits=Limits(1, 4, 0.001, 0.1)), jobs(range(5), STOPS[:1]))
         assert [len(body["prompt"]) > 3 for body in server.asked] == [False, True] * 5
 
 
@@ -383,7 +426,8 @@ def test_no_default_of_a_servers_generation_config_counts(name: str) -> None:
     for key, value in {"temperature": 0.7, "top_p": 0.9, "top_k": 5, "min_p": 0.1, "repetition_penalty": 1.1}.items():
         assert options[key] == value
     assert options["presence_penalty"] == options["frequency_penalty"] == 0
-    assert options["stop_token_ids"] == [END, 9] and options["ignore_eos"]
+    assert options["stop_token_ids"] == [END, 9]
+    assert options["ignore_eos"] == (name == "vllm"), "in SGLang, it switches stop tokens off too"
     assert not {"min_tokens", "min_new_tokens"} & options.keys()
 
 

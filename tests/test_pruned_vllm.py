@@ -150,6 +150,7 @@ def start(journal: Path, out: Path, hub: Path) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.long
 @needs_vllm
 def test_a_killed_run_goes_on(original_hub: Path, tmp_path: Path) -> None:
     whole = start(tmp_path / "whole.sqlite", tmp_path / "whole", original_hub)

@@ -124,7 +124,9 @@ class ThinkingArguments(BaseModel):
         except ValidationError as error:
             fault = error.errors()[0]
             message = str(fault["msg"]).removeprefix("Value error, ")
-            raise ArgumentError(f"{fault['loc'][0]}={fault['input']!r}: {message}") from error
+            name = str(fault["loc"][0])
+            secret = "private" in _extra(cls.model_fields[name].json_schema_extra)
+            raise ArgumentError(f"{name}={'...' if secret else repr(fault['input'])}: {message}") from error
         found.check()
         return found
 

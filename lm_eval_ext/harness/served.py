@@ -11,29 +11,37 @@ from lm_eval_ext.pruning.architecture import depth
 from lm_eval_ext.pruning.loading import parameter_count
 from lm_eval_ext.pruning.recipe import Recipe, format_layers, load_recipe, parse_layers
 
-_DROPPED = re.compile(r"(?P<base>.+)-drop(?P<layers>\d+(?:[-+]\d+)*)(?:-.*)?$")  # the names of `lm-eval-tts serve`
+_DROPPED = re.compile(
+    r"(?P<base>.+)-drop(?P<layers>\d+(?:[-+]\d+)*)(?P<merges>-.+)?$"
+)  # the names of `lm-eval-tts serve`
 
 
-def declared_recipe(arguments: ServerArguments) -> Recipe | None:
+def declared_recipe(arguments: ServerArguments, name: str) -> Recipe | None:
     """The recipe of the served model, as declared, or as its name says; None for a whole model.
+
+    Args:
+        arguments: what is declared.
+        name: of the served model.
 
     Raises:
         ArgumentError: they contradict each other.
         RecipeError: the recipe cannot be read.
     """
-    named = _DROPPED.match(arguments.model or "")
+    named = _DROPPED.match(name)
     layers = parse_layers(named["layers"]) if named else ()
     if arguments.recipe is not None:
         recipe = arguments.recipe if isinstance(arguments.recipe, Recipe) else load_recipe(arguments.recipe)
     elif arguments.drop_layers is not None or named:
+        if named and named["merges"] and arguments.drop_layers is None:
+            raise ArgumentError(f"model={name}: its name says that layers are merged too; give recipe=, which says how")
         drop = layers if arguments.drop_layers is None else parse_layers(arguments.drop_layers)
-        base = arguments.base or (named["base"] if named else arguments.tokenizer or arguments.model or "")
+        base = arguments.base or (named["base"] if named else arguments.tokenizer or name)
         recipe = Recipe(base=base, drop=drop, method=BY_HAND, source="model_args")
     else:
         return None
     if named and recipe.drop != layers:
         raise ArgumentError(
-            f"model={arguments.model}: its name says that layers {format_layers(layers)} are dropped, but "
+            f"model={name}: its name says that layers {format_layers(layers)} are dropped, but "
             f"{format_layers(recipe.drop)} are declared"
         )
     return recipe

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -12,13 +14,16 @@ from pydantic import BeforeValidator, Field
 from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.generation.engines.dialects import DIALECTS
 from lm_eval_ext.generation.engines.http import ConnectionOptions
-from lm_eval_ext.generation.engines.server_run import Limits
+from lm_eval_ext.generation.engines.server_seats import Limits
 from lm_eval_ext.harness.arguments import Flag, Text, ThinkingArguments
 from lm_eval_ext.pruning.recipe import Recipe
 
+logger = logging.getLogger("lm_eval.tts")
+
 KEY_VARIABLE = "OPENAI_API_KEY"
-# What lm-eval's command line passes to every model class, and what has no meaning here.
-_IGNORED = ("batch_size", "max_batch_size", "device", "tokenizer_backend", "tokenized_requests", "eos_string")
+_MEANINGLESS = ("tokenizer_backend", "tokenized_requests", "eos_string")  # arguments of `local-completions`
+_IGNORED = ("batch_size", "max_batch_size", "device", *_MEANINGLESS)  # lm-eval passes some to every model class
+_TRIAL = 300.0  # seconds
 _ROUTES = ("/v1/completions", "/v1/chat/completions", "/completion", "/generate", "/v1")
 
 
@@ -106,7 +111,9 @@ class ServerArguments(ThinkingArguments):
     )
     num_concurrent: Positive = Field(32, description="requests in flight to each server")
     max_retries: Annotated[int, Field(ge=0, strict=True)] = Field(
-        8, description="how often a failed request is tried again, and a server that is down; with waits that double"
+        8,
+        description="how often a failed request is tried again, with waits that double; a server may be down for ten "
+        "minutes",
     )
     timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
         3600.0, description="seconds in which a request must be answered in full"
@@ -135,7 +142,13 @@ class ServerArguments(ThinkingArguments):
         """
         known = {name: value for name, value in given.items() if name not in _IGNORED}
         if "pretrained" in known:
-            known.setdefault("model", known.pop("pretrained"))
+            known.setdefault("model", known["pretrained"])
+            if known.pop("pretrained") != known["model"]:
+                raise ArgumentError("model and pretrained contradict each other; give one of them")
+        for name in (name for name in _MEANINGLESS if given.get(name) is not None):
+            logger.warning("%s=%s has no meaning for tts-server", name, given[name])
+        if known.get("auth_token"):
+            logger.warning("lm-eval logs and saves model arguments, so better set %s than auth_token=", KEY_VARIABLE)
         unknown = next((name for name in known if name not in cls.model_fields), None)
         if unknown is not None:
             raise ArgumentError(f"unknown model argument {unknown!r}; expected one of: {', '.join(cls.model_fields)}")
@@ -153,10 +166,15 @@ class ServerArguments(ThinkingArguments):
     @property
     def options(self) -> ConnectionOptions:
         """How to connect."""
-        key = self.auth_token or os.environ.get(KEY_VARIABLE, "")
+        key = (self.auth_token or os.environ.get(KEY_VARIABLE, "")).strip()
         return ConnectionOptions(
             self.timeout, dict(self.header or {}), key, KEY_VARIABLE, self.verify_certificate, self.ca_cert_path
         )
+
+    @property
+    def options_of_trials(self) -> ConnectionOptions:
+        """How to connect for short requests."""
+        return replace(self.options, timeout=min(self.timeout, _TRIAL))
 
     @property
     def limits(self) -> Limits:

@@ -46,7 +46,7 @@ def serve_command(model_args: str, rest: Sequence[str]) -> list[str]:
     base = str(named or (recipe.base if recipe else ""))
     if not base:
         raise ArgumentError("pretrained is missing; name the model to serve")
-    words = [_vllm(), "serve", base, "--served-model-name", _served_name(base, parse_model_args(model_args))]
+    words = [_vllm(), "serve", base, "--served-model-name", _served_name(base, recipe)]
     own = _dropping(base, revision, recipe, arguments, bool(given.get("trust_remote_code"))) if recipe else []
     for flag in _OWN_FLAGS if own else ():
         if any(word.partition("=")[0].replace("_", "-") == flag for word in rest):
@@ -59,9 +59,10 @@ def _vllm() -> str:
     return str(beside) if beside.is_file() else shutil.which("vllm") or "vllm"
 
 
-def _served_name(base: str, given: Mapping[str, object]) -> str:
-    """The name of a run with these arguments, by which the client knows what was dropped."""
-    return run_name(Path(base).name if Path(base).is_dir() else base, {**given, "pretrained": base})
+def _served_name(base: str, recipe: Recipe | None) -> str:
+    """The name of a run with this recipe, by which the client knows what was dropped."""
+    name = Path(base).name if Path(base).is_dir() else base
+    return name if recipe is None else run_name(name, {"pretrained": name, "recipe": recipe})
 
 
 def _options(given: Mapping[str, object]) -> list[str]:

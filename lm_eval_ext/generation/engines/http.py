@@ -42,11 +42,13 @@ class RefusedError(EngineError):
 
     Attributes:
         every: whether it would refuse every other request as well.
+        status: of the reply; 0 if there was none.
     """
 
-    def __init__(self, reason: str, every: bool) -> None:
+    def __init__(self, reason: str, every: bool, status: int = 0) -> None:
         super().__init__(reason)
         self.every = every
+        self.status = status
 
 
 @dataclass(frozen=True)
@@ -76,22 +78,35 @@ class ServerClient:
     Args:
         root: the server's address without a path, such as `http://localhost:8000`.
         options: how to connect.
+
+    Attributes:
+        connections: number of connections made so far; a server that was started again needs new ones.
     """
 
     def __init__(self, root: str, options: ConnectionOptions) -> None:
         self.root = root
         self.options = options
+        self.connections = 0
 
     async def open(self) -> None:
         """Prepare for requests."""
         import aiohttp
 
-        key = {"Authorization": f"Bearer {self.options.key}"} if self.options.key else {}
+        async def connected(*_: object) -> None:
+            self.connections += 1
+
+        given = {name.lower() for name in self.options.headers}
+        key = (
+            {"Authorization": f"Bearer {self.options.key}"} if self.options.key and "authorization" not in given else {}
+        )
+        trace = aiohttp.TraceConfig()
+        trace.on_connection_create_end.append(connected)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ssl=_certificates(self.options)),
             timeout=aiohttp.ClientTimeout(total=self.options.timeout, sock_connect=_CONNECT),
             headers=self.options.headers | key,
             trust_env=True,  # proxies
+            trace_configs=[trace],
         )
 
     async def close(self) -> None:
@@ -124,7 +139,7 @@ class ServerClient:
         try:
             async with self._session.request(method, self.root + route, json=body, allow_redirects=False) as response:
                 return self._parsed(route, response, await _content(response))
-        except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError) as error:
+        except aiohttp.ClientConnectorCertificateError as error:
             text = f"{self.root}: {self._clean(str(error))}; give ca_cert_path=FILE, or verify_certificate=False"
             raise RefusedError(text, every=True) from error
         except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, ConnectionError) as error:
@@ -134,6 +149,8 @@ class ServerClient:
             raise RetryableError(f"{self.root}{route}: no complete reply within {self.options.timeout:g} s") from error
         except aiohttp.ClientError as error:
             raise RetryableError(f"{self.root}{route}: {self._clean(str(error))}") from error
+        except ValueError as error:  # a header or a login in ~/.netrc that cannot be sent
+            raise RefusedError(f"{self.root}: {self._clean(str(error))}", every=True) from error
 
     def _parsed(self, route: str, response: aiohttp.ClientResponse, content: bytes) -> object:
         status, place = response.status, f"{self.root}{route}"
@@ -151,21 +168,21 @@ class ServerClient:
             hint = f"; set the environment variable {self.options.key_variable} to a valid key, or give auth_token="
         if 300 <= status < 400:
             hint = f"; it redirects to {self._clean(location)[:200]}: give that as base_url"
-        return RefusedError(
-            f"{place}: the server replied {status}: {said}{hint}", every=status in (401, 403, 404, 405) or status < 400
-        )
+        every = status in (401, 403, 404, 405) or status < 400
+        return RefusedError(f"{place}: the server replied {status}: {said}{hint}", every, status)
 
     def _json(self, place: str, content: bytes) -> object:
         try:
             return json.loads(content)
         except (ValueError, RecursionError) as error:
-            start = self._clean(content[:80].decode("utf-8", "replace"))
+            start = self._clean(content[:1000].decode("utf-8", "replace"))[:80]
             raise RetryableError(f"{place}: the reply is not JSON: {start!r}") from error
 
     def _clean(self, text: str) -> str:
-        """A text on one line, without the key, which some servers repeat."""
-        text = " ".join(text.split())[:300]
-        return text.replace(self.options.key, "***") if self.options.key else text
+        """A text on one line, without the key and the headers' values, which some servers repeat."""
+        for secret in filter(None, [self.options.key, *self.options.headers.values()]):
+            text = text.replace(secret, "***")
+        return " ".join(text.split())[:300]
 
 
 def _certificates(options: ConnectionOptions) -> ssl.SSLContext | bool:
@@ -195,7 +212,7 @@ def _message(content: bytes) -> str:
     try:
         found = json.loads(content)
     except (ValueError, RecursionError):
-        return content[:300].decode("utf-8", "replace")
+        return content[:1000].decode("utf-8", "replace")
     for key in ("error", "message", "detail"):
         if isinstance(found, dict) and key in found:
             found = found[key]

@@ -12,16 +12,8 @@ from lm_eval_ext.generation.engine import FollowUp
 from lm_eval_ext.generation.engines.http import ConnectionOptions, ServerClient
 from lm_eval_ext.generation.engines.loop_thread import LoopThread
 from lm_eval_ext.generation.engines.server_job import Passage, decoded, scored
-from lm_eval_ext.generation.engines.server_run import (
-    Errand,
-    Finished,
-    Limits,
-    OnServers,
-    Seat,
-    Server,
-    ServerRun,
-    Work,
-)
+from lm_eval_ext.generation.engines.server_run import Finished, OnServers, ServerRun, Work
+from lm_eval_ext.generation.engines.server_seats import Errand, Limits, Seat, Server
 from lm_eval_ext.generation.request import Completion, Job
 
 _Item = TypeVar("_Item")

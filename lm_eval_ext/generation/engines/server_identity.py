@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lm_eval_ext.errors import EngineError
 from lm_eval_ext.generation.engines.dialects import DIALECTS
 from lm_eval_ext.generation.engines.dialects.base import Dialect, ReplyError, ServerFacts, Tokens
-from lm_eval_ext.generation.engines.http import RefusedError, RetryableError, ServerClient
+from lm_eval_ext.generation.engines.http import RefusedError, RetryableError, ServerClient, UnreachableError
 from lm_eval_ext.generation.engines.server_job import ServedModel, decoded
 from lm_eval_ext.generation.request import Job, Sampling, Stop
 
@@ -23,6 +23,7 @@ _TOKENS = 64  # of each prompt
 _TRIED = 8  # tokens of the round trip
 _SAMPLED = 16  # tokens of a sample
 _OTHER_SEEDS = (2, 3, 4)
+_PATIENCE = 300.0  # seconds for each short request
 
 
 @dataclass(frozen=True)
@@ -73,13 +74,13 @@ async def _answer(client: ServerClient, route: str) -> object:
     try:
         return await client.get(route)
     except RefusedError as error:
-        if " 401" in str(error) or " 403" in str(error):
+        if error.status == 401:
             raise
         return None
-    except RetryableError as error:
-        if "not JSON" in str(error):
-            return None
+    except UnreachableError:
         raise
+    except RetryableError:  # a gateway may not pass it on
+        return None
 
 
 async def identity(client: ServerClient, model: ServedModel, facts: ServerFacts) -> Identity:
@@ -100,6 +101,14 @@ async def greedy_digest(client: ServerClient, model: ServedModel) -> str:
     """A hash of the greedy texts of fixed prompts, which differs between models, also between their quantizations."""
     texts = [await _text(client, model, _ids(model, prompt), _TOKENS) for prompt in PROMPTS]
     return hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:32]
+
+
+async def asked_again(client: ServerClient, model: ServedModel) -> str:
+    """`greedy_digest` over connections of its own, so that those of `client` tell whether the server was replaced."""
+    async with ServerClient(
+        client.root, replace(client.options, timeout=min(client.options.timeout, _PATIENCE))
+    ) as own:
+        return await greedy_digest(own, model)
 
 
 async def _check_round_trip(client: ServerClient, model: ServedModel) -> None:

@@ -30,6 +30,10 @@ class ServedModel:
     decode: Callable[[Sequence[int]], str]
 
 
+class UnusableReplyError(RetryableError):
+    """A reply has another form than the dialect's."""
+
+
 class ShortReplyError(EngineError):
     """A server has ended a text before its limit and without a reason that the job has."""
 
@@ -49,11 +53,12 @@ async def decoded(client: ServerClient, model: ServedModel, job: Job) -> Complet
         try:
             reply = model.dialect.reply(content, rest, model.vocabulary)
         except ReplyError as error:
-            raise RetryableError(f"{client.root}{model.dialect.route}: {error}") from error
+            raise UnusableReplyError(f"{client.root}{model.dialect.route}: {error}") from error
         completion = advanced(out, reply.ids, job, model.decode)
         if completion is not None:
             return completion
-        if reply.reason == "length" and not model.dialect.token_exact:
+        whole = reply.tokens is None or reply.tokens >= rest.max_tokens
+        if reply.reason == "length" and not model.dialect.token_exact and whole:
             return Completion(tuple(out), "length")
         if reply.reason == "length" or not reply.ids:
             raise ShortReplyError(
@@ -81,7 +86,7 @@ async def scored(client: ServerClient, model: ServedModel, passage: Passage) -> 
     try:
         scores = model.dialect.scores(content, passage.ids)[passage.start :]
     except ReplyError as error:
-        raise RetryableError(f"{client.root}{model.dialect.route}: {error}") from error
+        raise UnusableReplyError(f"{client.root}{model.dialect.route}: {error}") from error
     known = [score for score in scores if score is not None]
     return sum(score.logprob for score in known), all(score.greedy for score in known)
 

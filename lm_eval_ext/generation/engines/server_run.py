@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import heapq
 import logging
-import random
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
@@ -15,89 +14,20 @@ from typing import Any, TypeVar
 from lm_eval_ext.errors import EngineError
 from lm_eval_ext.generation.engines.http import RefusedError, RetryableError, ServerClient, UnreachableError
 from lm_eval_ext.generation.engines.loop_thread import LoopThread, Outcome
-from lm_eval_ext.generation.engines.server_identity import greedy_digest
+from lm_eval_ext.generation.engines.server_identity import asked_again
 from lm_eval_ext.generation.engines.server_job import ServedModel, ShortReplyError
+from lm_eval_ext.generation.engines.server_seats import Errand, Limits, Seat, Task
 
 logger = logging.getLogger("lm_eval.tts")
 
-_LONGEST_PAUSE = 60.0  # seconds between two tries
 _TICK = 1.0  # seconds to wait at most before looking at what is due
+_TROUBLES = 5  # requests in a row that a server cannot serve
 
 OnServers = Callable[[int, int], None]
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 Work = Callable[[ServerClient, ServedModel, _Item], Coroutine[Any, Any, _Result]]
 Finished = Callable[[_Item, _Result], Iterable[_Item]]
-
-
-@dataclass(frozen=True)
-class Server:
-    """A server that was tried.
-
-    Attributes:
-        root: its address without a path.
-        model: how its model is asked for.
-        greedy: what its model says to fixed prompts, as a hash.
-    """
-
-    root: str
-    model: ServedModel
-    greedy: str
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How much is asked of servers.
-
-    Attributes:
-        concurrent: requests in flight to each server.
-        retries: how often a request is tried again, and how often a server that is down.
-        pause: seconds before the first of these; the next ones wait twice as long each.
-    """
-
-    concurrent: int = 32
-    retries: int = 8
-    pause: float = 1.0
-
-    def wait(self, tries: int) -> float:
-        """Seconds before the next try, drawn so that not everyone comes back at the same moment."""
-        return min(self.pause * 2.0 ** min(tries - 1, 20), _LONGEST_PAUSE) * random.uniform(0.5, 1.0)  # no secret
-
-
-@dataclass
-class Seat:
-    """A server during a run.
-
-    Attributes:
-        busy: requests in flight.
-        failures: how often it was found unreachable in a row; 0 if it is up.
-        due: when it is tried again if it is down, in seconds of the monotonic clock.
-        checking: whether it is being tried.
-    """
-
-    server: Server
-    client: ServerClient
-    busy: int = 0
-    failures: int = 0
-    due: float = 0.0
-    checking: bool = False
-
-
-@dataclass
-class Task:
-    """A job to decode or a passage to score, where its trace was decoded, and how often it has failed."""
-
-    item: Any
-    seat: Seat | None = None
-    tries: int = 0
-
-
-@dataclass(frozen=True)
-class Errand:
-    """What a coroutine is for: a task on a server, or to see whether the server is back."""
-
-    seat: Seat
-    task: Task | None
 
 
 @dataclass
@@ -120,16 +50,20 @@ class ServerRun:
     def finish(self, items: Iterable[object]) -> None:
         """Do all the work; raises if some could not be done."""
         self.new.extend(map(Task, items))
-        while self.new or self.urgent or self.delayed or self.in_flight:
-            self._revive()
-            self._send()
-            outcome = self.thread.outcome(self._patience())
-            if outcome is not None:
-                self._take(outcome)
+        try:
+            while self.new or self.urgent or self.delayed or self.in_flight or any(seat.held for seat in self.seats):
+                self._check_servers()
+                self._send()
+                outcome = self.thread.outcome(self._patience())
+                if outcome is not None:
+                    self._take(outcome)
+        except (EngineError, KeyboardInterrupt):
+            self._drain()
+            raise
         if self.lost:
             raise EngineError(
-                f"{len(self.lost)} texts could not be decoded ({self.lost[0]}); all others are in the journal, so run "
-                "again to go on"
+                f"{len(self.lost)} texts could not be decoded ({self.lost[0]}); the others are finished, so run again "
+                "to go on"
             )
 
     def _patience(self) -> float:
@@ -137,6 +71,13 @@ class ServerRun:
         due = [self.delayed[0][0]] if self.delayed else []
         due += [seat.due for seat in self.seats if seat.failures and not seat.checking]
         return max(0.0, min([_TICK, *(at - time.monotonic() for at in due)]))
+
+    def _drain(self) -> None:
+        """Use what has arrived, because it is finished."""
+        while (outcome := self.thread.outcome(0.0)) is not None:
+            seat, task = outcome.tag.seat, outcome.tag.task
+            if task is not None and outcome.error is None and seat.trusted:
+                self.finished(task.item, outcome.result)
 
     # Sending ----------------------------------------------------------------------------------------------
 
@@ -162,13 +103,14 @@ class ServerRun:
         self.thread.start(Errand(seat, task), self.work(seat.client, seat.server.model, task.item))
 
     def _free(self) -> list[Seat]:
-        return [seat for seat in self.seats if not seat.failures and seat.busy < self.limits.concurrent]
+        return [seat for seat in self.seats if seat.room(self.limits) > 0]
 
     def _seat_for(self, task: Task) -> Seat | None:
         """The server of its trace if that is up, else the one with the most room; None if it has to wait."""
-        if task.seat is not None and not task.seat.failures:
-            return task.seat if task.seat.busy < self.limits.concurrent else None
-        return min(self._free(), key=lambda seat: seat.busy, default=None)
+        own = task.seat
+        if own is not None and not (own.failures or own.retired):
+            return own if own.room(self.limits) > 0 else None
+        return max(self._free(), key=lambda seat: seat.room(self.limits), default=None)
 
     # Outcomes ---------------------------------------------------------------------------------------------
 
@@ -181,19 +123,31 @@ class ServerRun:
         self.in_flight -= 1
         match outcome.error:
             case None:
-                self.urgent.extend(Task(item, seat) for item in self.finished(task.item, outcome.result))
+                self._completed(seat, task, outcome.result)
             case UnreachableError() as error:
                 self._down(seat, str(error))
                 self._again(task, error, now=True)
             case RetryableError() as error:
                 self._again(task, error)
-            case RefusedError(every=False) | ShortReplyError() as error:
+                self._trouble(seat, error)
+            case RefusedError(every=True) as error:
+                self._retire(seat, error)
+                self.urgent.append(task)
+            case RefusedError() | ShortReplyError() as error:
                 self._give_up(task, str(error))
             case error:
                 raise error
 
+    def _completed(self, seat: Seat, task: Task, result: Any) -> None:
+        seat.troubles = 0
+        if seat.trusted:
+            self.urgent.extend(Task(item, seat) for item in self.finished(task.item, result))
+        else:
+            seat.held.append((task, result))
+
     def _again(self, task: Task, error: RetryableError, now: bool = False) -> None:
         task.tries += 1
+        task.seat = None
         if task.tries > self.limits.retries:
             self._give_up(task, f"{error}, {task.tries} times")
         elif now:  # on another server, or on this one when it is back
@@ -207,44 +161,94 @@ class ServerRun:
             logger.warning("%s; the other texts are finished first", reason)
         self.lost.append(reason)
 
-    # Servers that are down --------------------------------------------------------------------------------
+    # Servers that are down, or other ones than before -----------------------------------------------------
+
+    def _trouble(self, seat: Seat, error: RetryableError) -> None:
+        """A server that fails every request would attract all of them, so the others get them for a while."""
+        seat.troubles += 1
+        if seat.troubles >= _TROUBLES and any(one is not seat and one.room(self.limits) for one in self.seats):
+            self._down(seat, str(error))
 
     def _down(self, seat: Seat, reason: str) -> None:
-        if not seat.failures:
-            logger.warning("%s; trying again", reason)
-            self._fail(seat)
-            self._report()
+        if seat.failures:
+            return
+        logger.warning("%s; trying again", reason)
+        seat.since = time.monotonic()
+        self.urgent.extend(task for task, _ in seat.held)  # who has decoded them can no longer be asked
+        seat.held.clear()
+        self._fail(seat)
+        self._report()
 
     def _fail(self, seat: Seat) -> None:
         seat.failures += 1
         seat.due = time.monotonic() + self.limits.wait(seat.failures)
 
-    def _revive(self) -> None:
-        """See whether servers that are down answer again, and with the same model."""
+    def _retire(self, seat: Seat, error: EngineError) -> None:
+        """Use a server no more; raises if it was the last one."""
+        seat.retired = True
+        if all(one.retired for one in self.seats):
+            raise error
+        logger.warning("%s; this server is no longer used", error)
+        self.urgent.extend(task for task, _ in seat.held)
+        seat.held.clear()
+        self._report()
+
+    def _check_servers(self) -> None:
+        """Ask servers who they are, if they were down, or if there are new connections."""
         for seat in self.seats:
-            if seat.failures and not seat.checking and seat.due <= time.monotonic():
+            due = (
+                seat.due <= time.monotonic() if seat.failures else bool(seat.held) or (seat.doubtful and not seat.busy)
+            )
+            if due and not (seat.checking or seat.retired):
                 seat.checking = True
-                self.thread.start(Errand(seat, None), greedy_digest(seat.client, seat.server.model))
+                errand = Errand(seat, None, seat.client.connections, len(seat.held))
+                self.thread.start(errand, asked_again(seat.client, seat.server.model))
 
     def _checked(self, seat: Seat, outcome: Outcome[Errand]) -> None:
         seat.checking = False
         if isinstance(outcome.error, RetryableError):
-            self._fail(seat)
-            if all(one.failures > self.limits.retries for one in self.seats):
-                raise EngineError(
-                    f"{outcome.error}; what was decoded is in the journal, so run again to go on, when the server is up"
-                )
+            self._down(seat, str(outcome.error)) if not seat.failures else self._fail(seat)
+            self._check_patience(outcome.error)
+        elif isinstance(outcome.error, RefusedError):
+            self._retire(seat, outcome.error)
         elif outcome.error is not None:
             raise outcome.error
-        elif outcome.result != seat.server.greedy:
+        elif seat.server.greedy and outcome.result != seat.server.greedy:
+            self._doubt(seat)
+        else:
+            self._trust(seat, outcome.tag)
+
+    def _check_patience(self, error: RetryableError) -> None:
+        now = time.monotonic()
+        if all(
+            seat.retired or (seat.failures > self.limits.retries and now - seat.since >= self.limits.patience)
+            for seat in self.seats
+        ):
+            raise EngineError(
+                f"{error}; what was decoded is in the journal, so run again to go on, when the server is up"
+            )
+
+    def _doubt(self, seat: Seat) -> None:
+        """The same model may say something else while it decodes other texts too, so it is asked again when idle."""
+        if seat.doubtful or not seat.busy:
             raise EngineError(
                 f"{seat.server.root}: serves another model than before, or the same one in another way; what was "
-                "decoded is in the journal, each under its model, so run again if that is meant"
+                "decoded before is in the journal, so run again if that is meant; or give weights=NAME if its greedy "
+                "texts vary"
             )
-        else:
+        seat.doubtful = True
+
+    def _trust(self, seat: Seat, errand: Errand) -> None:
+        if seat.failures:
             logger.info("%s answers again", seat.server.root)
-            seat.failures = 0
-            self._report()
+        seat.failures = seat.troubles = 0
+        seat.doubtful = False
+        seat.trusted_connections, seat.trusted_at = errand.connections, time.monotonic()
+        sure = len(seat.held) if seat.trusted else errand.held
+        for task, result in seat.held[:sure]:
+            self.urgent.extend(Task(item, seat) for item in self.finished(task.item, result))
+        del seat.held[:sure]
+        self._report()
 
     def _report(self) -> None:
-        self.on_servers(sum(not seat.failures for seat in self.seats), len(self.seats))
+        self.on_servers(sum(not (seat.failures or seat.retired) for seat in self.seats), len(self.seats))

@@ -15,18 +15,15 @@ from lm_eval.api.model import TemplateLM
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from tqdm import tqdm
 
-from lm_eval_ext.errors import ArgumentError, EngineError
+from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.generation.engine import Engine
 from lm_eval_ext.generation.engines.dialects.base import Vocabulary
-from lm_eval_ext.generation.engines.http import RefusedError, RetryableError, ServerClient
-from lm_eval_ext.generation.engines.loop_thread import run_apart
 from lm_eval_ext.generation.engines.server import ServerEngine
-from lm_eval_ext.generation.engines.server_identity import Identity, found_dialect, identity
-from lm_eval_ext.generation.engines.server_job import Passage, ServedModel
-from lm_eval_ext.generation.engines.server_run import Server
+from lm_eval_ext.generation.engines.server_job import Passage
 from lm_eval_ext.harness.models.thinking import ThinkingLM
 from lm_eval_ext.harness.served import declared_recipe, pruning_info
 from lm_eval_ext.harness.server_arguments import ServerArguments
+from lm_eval_ext.harness.server_trials import tried_servers
 from lm_eval_ext.paths import TINY_CHAIN
 
 if TYPE_CHECKING:
@@ -51,14 +48,11 @@ class TTSServer(ThinkingLM, TemplateLM):  # type: ignore[misc]  # lm-eval has no
         super().__init__()
         self.arguments: ServerArguments = ServerArguments.taken(kwargs)
         self._rank, self._world_size = 0, 1
-        self.recipe = declared_recipe(self.arguments)
+        self.recipe = declared_recipe(self.arguments, self.arguments.model or "")
         self.max_gen_toks = self.arguments.max_gen_toks
-        name = self.arguments.model or ""
         self.tokenizer = self._loaded_tokenizer()
-        tried = [self._tried(root, name) for root in self.arguments.base_url]
-        self.servers = [server for server, _ in tried]
-        self.identities = [found for _, found in tried]
-        self._check_identities()
+        self.servers, self.identities = tried_servers(self.arguments, self._vocabulary(), self._decode)
+        self.recipe = declared_recipe(self.arguments, self.arguments.model or self.identities[0].facts.name)
         self._log()
 
     def _loaded_tokenizer(self) -> Any:
@@ -84,32 +78,6 @@ class TTSServer(ThinkingLM, TemplateLM):  # type: ignore[misc]  # lm-eval has no
     def _base(self) -> str:
         return self.arguments.base or (self.recipe.base if self.recipe else "")
 
-    # Trying the servers -----------------------------------------------------------------------------------
-
-    def _tried(self, root: str, name: str) -> tuple[Server, Identity]:
-        async def tried() -> tuple[Server, Identity]:
-            async with ServerClient(root, self.arguments.options) as client:
-                dialect, facts = await found_dialect(client, name, self.arguments.server)
-                if not dialect.token_exact and self.arguments.exact == "require":
-                    raise EngineError(
-                        f"{root}: takes and returns text only, so a budget would not cut a trace at its own tokens; "
-                        "use vLLM, llama.cpp or SGLang, or accept approximations with exact=allow_text"
-                    )
-                model = ServedModel(name or facts.name, dialect, self._vocabulary(), self._decode)
-                found = await identity(client, model, facts)
-                return Server(root, model, found.greedy), found
-
-        try:
-            return run_apart(tried())
-        except RefusedError as error:
-            if " 404" in str(error):
-                raise EngineError(
-                    f"{error}; where only chat is offered, nothing can be cut, so no budget kept"
-                ) from error
-            raise
-        except RetryableError as error:
-            raise EngineError(f"{error}; is the server running, and base_url right?") from error
-
     def _vocabulary(self) -> Vocabulary:
         added = sorted(self.tokenizer.get_added_vocab().values())
         return Vocabulary(
@@ -117,21 +85,11 @@ class TTSServer(ThinkingLM, TemplateLM):  # type: ignore[misc]  # lm-eval has no
             text=lambda ids: str(self.tokenizer.decode(list(ids), skip_special_tokens=False)),
             ends=frozenset([self.tokenizer.eos_token_id] if self.tokenizer.eos_token_id is not None else []),
             special=tuple(added[:4]),
+            begin=self.tokenizer.bos_token_id,
         )
 
     def _decode(self, ids: Sequence[int]) -> str:
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
-
-    def _check_identities(self) -> None:
-        first = self.identities[0]
-        for server, other in zip(self.servers, self.identities, strict=True):
-            if other.model != first.model:
-                raise EngineError(
-                    f"{server.root} serves another model than {self.servers[0].root} ({other.model}; {first.model}); "
-                    "all servers of a run must have the same"
-                )
-        if first.facts.max_length is None and self.arguments.max_length is None:
-            raise ArgumentError(f"{self.servers[0].root} doesn't say how long its context is; give max_length=TOKENS")
 
     def _log(self) -> None:
         found = self.identities[0]
@@ -141,9 +99,9 @@ class TTSServer(ThinkingLM, TemplateLM):  # type: ignore[misc]  # lm-eval has no
             found.facts.version,
             self.max_length,
             "exact" if self._capabilities()["token_exact"] else "approximated through text",
-            "kept" if found.seeded else "not kept",
+            "kept" if self._seeded else "not kept",
         )
-        if not found.seeded:
+        if not self._seeded:
             logger.warning("the server's samples don't depend on a request's seed alone; results are marked so")
         if self.arguments.weights is None and found.dialect == "text":
             logger.warning("the server doesn't say what it serves; weights=NAME keeps its texts apart in the journal")
@@ -158,7 +116,8 @@ class TTSServer(ThinkingLM, TemplateLM):  # type: ignore[misc]  # lm-eval has no
     @property
     def max_length(self) -> int:
         """Context length, in tokens."""
-        return self.arguments.max_length or self.identities[0].facts.max_length or 0
+        known = [found.facts.max_length for found in self.identities if found.facts.max_length]
+        return self.arguments.max_length or min(known)
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -289,9 +248,13 @@ class TTSServer(ThinkingLM, TemplateLM):  # type: ignore[misc]  # lm-eval has no
         found = self.identities[0]
         return super()._capabilities() | {
             "token_exact": all(server.model.dialect.token_exact for server in self.servers),
-            "reproducible": found.seeded, "seeded": found.seeded, "server": found.facts.version,
+            "reproducible": self._seeded, "seeded": self._seeded, "server": found.facts.version,
             "dialect": found.dialect,
         }  # fmt: skip
+
+    @property
+    def _seeded(self) -> bool:
+        return all(found.seeded for found in self.identities)
 
     def _device_named(self) -> str:
         return f"behind {self.versions}"

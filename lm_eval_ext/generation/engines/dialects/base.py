@@ -31,12 +31,14 @@ class Vocabulary(NamedTuple):
         text: ids to text, with special tokens.
         ends: ids that end a text.
         special: some ids that stand for no ordinary text.
+        begin: the id that begins every text, which servers add to a text themselves; None if there is none.
     """
 
     encode: Callable[[str], list[int]]
     text: Callable[[Sequence[int]], str]
     ends: frozenset[int]
     special: tuple[int, ...] = ()
+    begin: int | None = None
 
 
 @dataclass(frozen=True)
@@ -46,10 +48,12 @@ class Reply:
     Attributes:
         ids: new tokens, including what ended them.
         reason: "length" if it ended at the limit that was asked for, or at the end of the context; else "stop".
+        tokens: number of tokens, as the server counts them; None if it doesn't say.
     """
 
     ids: tuple[int, ...]
     reason: Literal["stop", "length"]
+    tokens: int | None = None
 
 
 class Score(NamedTuple):
@@ -72,12 +76,14 @@ class ServerFacts(NamedTuple):
         name: of the served model.
         served: what identifies the model there: names, paths and sizes.
         max_length: context length of a request, in tokens; None if it doesn't say.
+        slots: how many requests it runs at once; None if it doesn't say.
     """
 
     version: str
     name: str
     served: str
     max_length: int | None
+    slots: int | None = None
 
 
 class Dialect(Protocol):

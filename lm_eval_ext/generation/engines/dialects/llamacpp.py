@@ -55,6 +55,8 @@ class LlamaCppDialect(WithoutScores):
         found = _Completion.of(content)
         if found.tokens is None or (not found.tokens and found.content):
             raise ReplyError("it returns no token ids; llama.cpp does since December 2024 (`return_tokens`)")
+        if found.truncated or found.tokens_evaluated not in (None, len(job.ids)):
+            raise ReplyError(f"it has cut a prompt of {len(job.ids)} tokens to fit its context")
         return Reply(found.tokens, "length" if found.stop_type == "limit" else "stop")
 
     def fact_routes(self) -> Mapping[str, str]:
@@ -72,7 +74,8 @@ class LlamaCppDialect(WithoutScores):
         said = {name: sizes.get(name) for name in ("n_params", "n_vocab", "size") if name in sizes}
         build = str(of_mapping(props, "build_info") or "of unknown version")
         path = str(of_mapping(props, "model_path"))
-        return ServerFacts(f"llama.cpp {build}"[:100], path, f"{path}, {said}", length)
+        slots = whole(of_mapping(props, "total_slots"))
+        return ServerFacts(f"llama.cpp {build}"[:100], path, f"{path}, {said}", length, slots)
 
     def encode_request(self, text: str, model: str) -> tuple[str, Body] | None:
         """Encode a text, without adding special tokens."""
@@ -83,3 +86,5 @@ class _Completion(Content):
     content: str = ""
     tokens: tuple[TokenId, ...] | None = None
     stop_type: Literal["eos", "limit", "word"]
+    truncated: bool = False
+    tokens_evaluated: int | None = None

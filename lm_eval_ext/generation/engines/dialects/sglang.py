@@ -22,7 +22,10 @@ from lm_eval_ext.generation.request import Job
 
 
 class SGLangDialect(WithoutScores):
-    """Requests and replies of SGLang's own route; seeds count with `--enable-deterministic-inference`."""
+    """Requests and replies of SGLang's own route; seeds count with `--enable-deterministic-inference`.
+
+    With `ignore_eos` it would ignore stop tokens too; where one of its own ends is none of the job's, the job goes on.
+    """
 
     name: ClassVar[str] = "sglang"
     route: ClassVar[str] = "/generate"
@@ -38,7 +41,7 @@ class SGLangDialect(WithoutScores):
                 "max_new_tokens": job.max_tokens, "temperature": sampling.temperature, "top_p": sampling.top_p,
                 "top_k": sampling.top_k or -1, "min_p": sampling.min_p, "sampling_seed": job.seed % 2**31,
                 "repetition_penalty": sampling.repetition_penalty, "presence_penalty": 0.0, "frequency_penalty": 0.0,
-                "stop_token_ids": stop_ids(job), "stop": list(job.stop.strings), "ignore_eos": True,
+                "stop_token_ids": stop_ids(job), "stop": list(job.stop.strings), "ignore_eos": False,
                 "skip_special_tokens": False, "no_stop_trim": True,
             },
         }  # fmt: skip

@@ -46,17 +46,19 @@ class TextDialect(WithoutScores):
         ends += [vocabulary.text([token]) for token in stop_ids(job)]
         stops = list(dict.fromkeys(filter(None, ends)))[:_MOST_STOPS]
         return {
-            "model": model, "prompt": vocabulary.text(job.ids), "max_tokens": job.max_tokens, "seed": job.seed % 2**31,
+            "model": model, "prompt": vocabulary.text(_without_begin(job.ids, vocabulary)),
+            "max_tokens": job.max_tokens, "seed": job.seed % 2**31,
             "temperature": job.sampling.temperature, "top_p": job.sampling.top_p, "presence_penalty": 0.0,
             "frequency_penalty": 0.0, "n": 1, "stream": False, **({"stop": stops} if stops else {}),
         }  # fmt: skip
 
     def reply(self, content: object, job: Job, vocabulary: Vocabulary) -> Reply:
         """The text of a reply, encoded; a server cuts off what ended it, so an end of the job's is added."""
-        choice = _Completions.of(content).choices[0]
+        found = _Completions.of(content)
+        choice = found.choices[0]
         ids = tuple(vocabulary.encode(choice.text))[: job.max_tokens]
         if choice.finish_reason == "length":
-            return Reply(ids, "length")
+            return Reply(ids, "length", found.usage.completion_tokens if found.usage else None)
         return Reply(ids + _end_of(job, vocabulary), "stop")
 
     def fact_routes(self) -> Mapping[str, str]:
@@ -78,7 +80,7 @@ class TextDialect(WithoutScores):
 
 
 def _end_of(job: Job, vocabulary: Vocabulary) -> tuple[int, ...]:
-    """Tokens that end the job: which end it was is not known, and all of them have the same effect."""
+    """Tokens that end the job; which end it was is not known."""
     if job.stop.sequences:
         return job.stop.sequences[0]
     if job.stop.strings and not job.stop.tokens:
@@ -86,10 +88,19 @@ def _end_of(job: Job, vocabulary: Vocabulary) -> tuple[int, ...]:
     return tuple(sorted(job.stop.tokens)[:1])
 
 
+def _without_begin(ids: tuple[int, ...], vocabulary: Vocabulary) -> tuple[int, ...]:
+    return ids[1:] if vocabulary.begin is not None and ids[:1] == (vocabulary.begin,) else ids
+
+
 class _Choice(Content):
     text: str
     finish_reason: Literal["stop", "length"]
 
 
+class _Usage(Content):
+    completion_tokens: int | None = None
+
+
 class _Completions(Content):
+    usage: _Usage | None = None
     choices: Annotated[tuple[_Choice, ...], Field(min_length=1)]

@@ -64,6 +64,8 @@ class VLLMDialect:
         found = _Scored.of(content).choices[0].prompt_logprobs
         if len(found) != len(ids):
             raise ReplyError(f"it gives {len(found)} log-probabilities for {len(ids)} tokens")
+        if any(entry is None for entry in found[1:]):
+            raise ReplyError("it leaves out the log-probabilities of some tokens")
         return [_score(entry, token) for entry, token in zip(found, ids, strict=True)]
 
     def fact_routes(self) -> Mapping[str, str]:

@@ -1,0 +1,160 @@
+"""What the client of inference servers costs, against lm-eval's `local-completions`, and how full it keeps a server.
+
+    python -m benchmarks.server_client [--requests 2000] [--concurrency 64]
+
+A canned server in a process of its own answers every request at once, with 512 token ids to a prompt of 4,000. CPU
+seconds are this process's alone. Occupancy: texts as long as tiny-chain's published traces, at a fixed time per token;
+the share of the server's slots that were busy, up to the moment when no more texts were waiting. Needs lm-eval's extra
+`api`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lm_eval_ext.generation.engine import advanced
+from lm_eval_ext.generation.engines.dialects import DIALECTS
+from lm_eval_ext.generation.engines.dialects.base import Vocabulary
+from lm_eval_ext.generation.engines.http import ConnectionOptions
+from lm_eval_ext.generation.engines.server import ServerEngine
+from lm_eval_ext.generation.engines.server_job import ServedModel
+from lm_eval_ext.generation.engines.server_seats import Limits, Server
+from lm_eval_ext.generation.request import Completion, Job, Sampling, Stop
+from lm_eval_ext.paths import TINY_CHAIN
+from lm_eval_ext.runs.catalogue import read_catalogue
+from lm_eval_ext.runs.load import load
+
+PROMPT, REPLY = 4000, 512  # tokens
+PER_TOKEN = 0.002  # seconds of a decoded token, for the occupancy
+RESULTS = Path(__file__).parent.parent / "leaderboard" / "results"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--requests", type=int, default=2000)
+    parser.add_argument("--concurrency", type=int, default=64)
+    parser.add_argument("--serve", action="store_true", help="be the canned server")
+    given = parser.parse_args()
+    if given.serve:
+        asyncio.run(serve())
+        return
+    process = subprocess.Popen([sys.executable, "-m", "benchmarks.server_client", "--serve"], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    root = f"http://127.0.0.1:{int(process.stdout.readline())}"
+    try:
+        wall, cpu = ours(root, given.requests, given.concurrency)
+        print(f"tts-server: {1000 * cpu:.2f} ms CPU a request, {given.requests / wall:.0f} requests/s")
+        print(f"  of these, stop search: {1000 * stop_search():.2f} ms")
+        wall, cpu = theirs(root, given.requests, given.concurrency)
+        print(f"local-completions: {1000 * cpu:.2f} ms CPU a request, {given.requests / wall:.0f} requests/s")
+        print(f"occupancy: {occupancy(root, given.concurrency):.3f}")
+    finally:
+        process.kill()
+
+
+def engine(root: str, concurrency: int) -> ServerEngine:
+    vocabulary = Vocabulary(lambda text: [1], lambda ids: "", frozenset([0]))
+    model = ServedModel("m", DIALECTS["vllm"], vocabulary, lambda ids: "")
+    return ServerEngine([Server(root, model, "")], ConnectionOptions(), Limits(concurrency))
+
+
+def job(number: int, tokens: int = REPLY) -> Job:
+    return Job((number, *range(PROMPT - 1)), tokens, Stop(frozenset([0])), Sampling(), 0)
+
+
+def ours(root: str, requests: int, concurrency: int) -> tuple[float, float]:
+    """Wall seconds of all requests, and CPU seconds of one."""
+    jobs = [job(number) for number in range(requests)]
+    started, cpu = time.perf_counter(), time.process_time()
+    engine(root, concurrency).run(jobs, lambda job, completion: ())
+    return time.perf_counter() - started, (time.process_time() - cpu) / requests
+
+
+def stop_search() -> float:
+    """CPU seconds to look for the end of one reply."""
+    started = time.process_time()
+    for _ in range(100):
+        advanced([], range(1, REPLY + 1), job(0), lambda ids: "")
+    return (time.process_time() - started) / 100
+
+
+def theirs(root: str, requests: int, concurrency: int) -> tuple[float, float]:
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.openai_completions import LocalCompletionsAPI
+
+    model = LocalCompletionsAPI(
+        base_url=f"{root}/v1/completions", model="m", tokenizer=str(TINY_CHAIN), num_concurrent=concurrency,
+        max_length=8192,
+    )  # fmt: skip
+    text = "1+2=3*4-5 " * (PROMPT // 10)
+    instances = [
+        Instance("generate_until", {}, (f"{number} {text}", {"max_gen_toks": REPLY}), number, metadata=("t", number, 1))
+        for number in range(requests)
+    ]
+    started, cpu = time.perf_counter(), time.process_time()
+    model.generate_until(instances, disable_tqdm=True)
+    return time.perf_counter() - started, (time.process_time() - cpu) / requests
+
+
+def occupancy(root: str, concurrency: int) -> float:
+    """The share of slots that were busy while texts were waiting."""
+    some = lengths(20 * concurrency)
+    ends: list[float] = []
+    busy = 0.0
+
+    def on_completion(done: Job, completion: Completion) -> Sequence[Job]:
+        nonlocal busy
+        ends.append(time.perf_counter())
+        busy += len(completion.ids) * PER_TOKEN
+        return ()
+
+    started = time.perf_counter()
+    engine(root, concurrency).run([job(number, tokens) for number, tokens in enumerate(some)], on_completion)
+    full = ends[len(some) - concurrency] - started  # from then on, nobody waits
+    tail = sum(max(0.0, end - started - full) for end in ends[len(some) - concurrency :])
+    return (busy - tail) / (full * concurrency)
+
+
+def lengths(count: int) -> list[int]:
+    """Lengths of traces that were published, in an order of their own."""
+    known = [
+        int(row.metrics["thinking_tokens"])
+        for source in load([RESULTS], read_catalogue())
+        for row in source.samples("tts_chain_b128")
+    ]
+    return random.Random(0).choices([max(8, tokens) for tokens in known], k=count)  # no secret
+
+
+async def serve() -> None:
+    """The canned server: a fixed reply, after the time that its tokens take if they are not the usual number."""
+    from aiohttp import web
+
+    async def complete(request: web.Request) -> web.Response:
+        body: Any = await request.json()
+        tokens = int(body["max_tokens"])
+        if tokens != REPLY:
+            await asyncio.sleep(tokens * PER_TOKEN)
+        ids = list(range(1, tokens + 1))
+        choice = {"finish_reason": "length", "index": 0, "text": "x" * tokens, "token_ids": ids}
+        return web.json_response({"choices": [choice]})
+
+    app = web.Application(client_max_size=2**30)
+    app.add_routes([web.post("/v1/completions", complete)])
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    print(site._server.sockets[0].getsockname()[1], flush=True)  # type: ignore[union-attr]  # it listens
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    main()

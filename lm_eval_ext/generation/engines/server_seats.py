@@ -1,0 +1,118 @@
+"""Servers during a run: how much each may be asked, what it has, and whether it can be trusted."""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from lm_eval_ext.generation.engines.http import ServerClient
+from lm_eval_ext.generation.engines.server_job import ServedModel
+
+_LONGEST_PAUSE = 60.0  # seconds between two tries
+_TRUSTED = 600.0  # seconds after which a server is asked again who it is
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that was tried.
+
+    Attributes:
+        root: its address without a path.
+        model: how its model is asked for.
+        greedy: what its model says to fixed prompts, as a hash; empty if that is not to be asked again.
+        slots: how many requests it runs at once; None if it doesn't say.
+    """
+
+    root: str
+    model: ServedModel
+    greedy: str
+    slots: int | None = None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much is asked of servers.
+
+    Attributes:
+        concurrent: requests in flight to each server.
+        retries: how often a request is tried again.
+        pause: seconds before the first try; the next ones wait twice as long each.
+        patience: seconds for which servers may be down before the run ends, if they have also failed `retries` times.
+    """
+
+    concurrent: int = 32
+    retries: int = 8
+    pause: float = 1.0
+    patience: float = 600.0
+
+    def wait(self, tries: int) -> float:
+        """Seconds before the next try, drawn so that not everyone comes back at the same moment."""
+        return min(self.pause * 2.0 ** min(tries - 1, 20), _LONGEST_PAUSE) * random.uniform(0.5, 1.0)  # no secret
+
+
+@dataclass
+class Task:
+    """A job to decode or a passage to score, where its trace was decoded, and how often it has failed."""
+
+    item: Any
+    seat: Seat | None = None
+    tries: int = 0
+
+
+@dataclass
+class Seat:
+    """A server during a run.
+
+    Attributes:
+        busy: requests in flight.
+        failures: how often it was found unreachable in a row; 0 if it is up.
+        since, due: since when it is down, and when it is tried again, in seconds of the monotonic clock.
+        troubles: requests in a row that it could not serve.
+        retired: whether it refuses everything.
+        checking: whether it is being asked who it is.
+        doubtful: whether it has said something else than before, while it was busy; it is asked again when it is idle.
+        trusted_connections, trusted_at: the client's connections when the last good check began, and when that was.
+        held: results that are only used after a good check.
+    """
+
+    server: Server
+    client: ServerClient
+    busy: int = 0
+    failures: int = 0
+    since: float = 0.0
+    due: float = 0.0
+    troubles: int = 0
+    retired: bool = False
+    checking: bool = False
+    doubtful: bool = False
+    trusted_connections: int = -1
+    trusted_at: float = 0.0
+    held: list[tuple[Task, Any]] = field(default_factory=list)
+
+    def room(self, limits: Limits) -> int:
+        """How many more requests it gets."""
+        up = not (self.failures or self.retired or self.doubtful)
+        return min(limits.concurrent, self.server.slots or limits.concurrent) - self.busy if up else 0
+
+    @property
+    def trusted(self) -> bool:
+        """Whether it is certainly the server that was tried: a new connection may lead to another one."""
+        same = self.trusted_connections == self.client.connections
+        return not self.server.greedy or (same and time.monotonic() - self.trusted_at < _TRUSTED)
+
+
+@dataclass(frozen=True)
+class Errand:
+    """What a coroutine is for: a task on a server, or asking who the server is.
+
+    Attributes:
+        connections: the client's when a check began.
+        held: number of results that were held then.
+    """
+
+    seat: Seat
+    task: Task | None
+    connections: int = 0
+    held: int = 0
