@@ -129,12 +129,20 @@ def own_tasks(results: Path) -> Path:
 
 def section(study: Study, found: Mapping[str, Depths]) -> str:
     """The part of the page about a study."""
-    title = SECTION.format(title=study.title, text=study.text, name=study.name, models=", ".join(study.models))
+    text = f"{study.text}{at_chance(found)}"
+    title = SECTION.format(title=study.title, text=text, name=study.name, models=", ".join(study.models))
     for number, task in enumerate(study.tasks):
         rows = [row for name, model in found.items() for row in table_rows(name, model.tasks[number])]
         header = "| model | steps | accuracy, % | all steps right, % | first wrong, % of the way | half-life |"
         title += "\n".join([f"\n`{task}`\n", header, "| -- | --: | --: | --: | --: | --: |", *rows, ""])
     return title
+
+
+def at_chance(found: Mapping[str, Depths]) -> str:
+    """A sentence about models that are nowhere better than guessing; empty if all are somewhere."""
+    rows = {name: [(row, task.chance) for task in model.tasks for row in task.rows] for name, model in found.items()}
+    names = [name for name, some in rows.items() if all(row.accuracy.low <= chance for row, chance in some)]
+    return f" Not better than guessing at any depth: {', '.join(names)}." if names else ""
 
 
 def table_rows(name: str, task: TaskDepth) -> Iterator[str]:

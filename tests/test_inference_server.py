@@ -410,7 +410,7 @@ BODY = Job((1, 2), 9, Stop(frozenset([END]), ((7, 9),), ("HI",)), Sampling(0.7, 
 
 
 def test_llama_cpp_is_told_every_sampler_and_never_to_ignore_its_ends() -> None:
-    body = DIALECTS["llama.cpp"].body(BODY, "m", vocabulary)
+    body: dict[str, Any] = DIALECTS["llama.cpp"].body(BODY, "m", vocabulary)
     assert body["samplers"] == ["penalties", "temperature", "top_k", "top_p", "min_p"]
     assert (body["temperature"], body["top_k"], body["top_p"], body["min_p"]) == (0.7, 5, 0.9, 0.1)
     assert (body["repeat_penalty"], body["repeat_last_n"]) == (1.1, 11)
@@ -421,7 +421,7 @@ def test_llama_cpp_is_told_every_sampler_and_never_to_ignore_its_ends() -> None:
 
 @pytest.mark.parametrize("name", ["vllm", "sglang"])
 def test_no_default_of_a_servers_generation_config_counts(name: str) -> None:
-    body = DIALECTS[name].body(BODY, "m", vocabulary)
+    body: dict[str, Any] = DIALECTS[name].body(BODY, "m", vocabulary)
     options = body.get("sampling_params", body)
     for key, value in {"temperature": 0.7, "top_p": 0.9, "top_k": 5, "min_p": 0.1, "repetition_penalty": 1.1}.items():
         assert options[key] == value

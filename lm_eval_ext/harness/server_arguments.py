@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field
@@ -122,7 +122,7 @@ class ServerArguments(ThinkingArguments):
         None, description="context length in tokens", json_schema_extra={"default_is": "the server's"}
     )
     max_gen_toks: Positive = Field(256, description="maximum tokens of a text, unless the task sets a limit")
-    header: Annotated[Any, BeforeValidator(_headers)] = Field(
+    header: Annotated[dict[str, str] | None, BeforeValidator(_headers)] = Field(
         None, description="headers for every request", json_schema_extra={"private": True}
     )
     auth_token: Text = Field(

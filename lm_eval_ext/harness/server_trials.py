@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
 
 from lm_eval_ext.errors import ArgumentError, EngineError
 from lm_eval_ext.generation.engines.dialects.base import Vocabulary
@@ -19,6 +18,7 @@ from lm_eval_ext.harness.server_arguments import ServerArguments
 logger = logging.getLogger("lm_eval.tts")
 
 _Tried = tuple[Server, Identity]
+_Trial = Callable[[], Coroutine[object, object, _Tried]]
 
 
 def tried_servers(
@@ -46,7 +46,7 @@ def tried_servers(
 
 def _trial(
     root: str, arguments: ServerArguments, vocabulary: Vocabulary, decode: Callable[[Sequence[int]], str]
-) -> Callable[[], Coroutine[Any, Any, _Tried]]:
+) -> _Trial:
     async def trial() -> _Tried:
         name = arguments.model or ""
         async with ServerClient(root, arguments.options_of_trials) as client:
@@ -63,7 +63,7 @@ def _trial(
     return trial
 
 
-def _reported(trial: Callable[[], Coroutine[Any, Any, _Tried]], limits: Limits) -> _Tried:
+def _reported(trial: _Trial, limits: Limits) -> _Tried:
     try:
         return _with_retries(trial, limits)
     except RefusedError as error:
@@ -76,7 +76,7 @@ def _reported(trial: Callable[[], Coroutine[Any, Any, _Tried]], limits: Limits) 
         raise EngineError(str(error)) from error
 
 
-def _with_retries(trial: Callable[[], Coroutine[Any, Any, _Tried]], limits: Limits) -> _Tried:
+def _with_retries(trial: _Trial, limits: Limits) -> _Tried:
     """Try a server, again if it is overloaded or still loads its model."""
     for tries in range(1, limits.retries + 1):
         try:

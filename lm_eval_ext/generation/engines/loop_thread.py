@@ -37,7 +37,7 @@ class LoopThread(Generic[_Tag]):
         self._thread.join()
         self._loop.close()
 
-    def start(self, tag: _Tag, coroutine: Coroutine[Any, Any, object]) -> None:
+    def start(self, tag: _Tag, coroutine: Coroutine[object, object, object]) -> None:
         """Run a coroutine; its outcome is reported with the tag."""
 
         def report(future: Future[object]) -> None:
@@ -46,7 +46,7 @@ class LoopThread(Generic[_Tag]):
 
         asyncio.run_coroutine_threadsafe(coroutine, self._loop).add_done_callback(report)
 
-    def result_of(self, coroutine: Coroutine[Any, Any, _Result]) -> _Result:
+    def result_of(self, coroutine: Coroutine[object, object, _Result]) -> _Result:
         """Run a coroutine and wait for its result."""
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
@@ -64,7 +64,7 @@ class LoopThread(Generic[_Tag]):
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def run_apart(coroutine: Coroutine[Any, Any, _Result]) -> _Result:
+def run_apart(coroutine: Coroutine[object, object, _Result]) -> _Result:
     """Run a coroutine in a loop and a thread of its own, and wait for its result."""
     thread: LoopThread[None] = LoopThread()
     with thread:

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any, TypeVar
+from typing import Generic, TypeVar
 
 from lm_eval_ext.errors import EngineError
 from lm_eval_ext.generation.engines.http import RefusedError, RetryableError, ServerClient, UnreachableError
@@ -26,20 +26,20 @@ _TROUBLES = 5  # requests in a row that a server cannot serve
 OnServers = Callable[[int, int], None]
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
-Work = Callable[[ServerClient, ServedModel, _Item], Coroutine[Any, Any, _Result]]
+Work = Callable[[ServerClient, ServedModel, _Item], Coroutine[object, object, _Result]]
 Finished = Callable[[_Item, _Result], Iterable[_Item]]
 
 
 @dataclass
-class ServerRun:
+class ServerRun(Generic[_Item, _Result]):
     """One run: what waits, what is on its way, and what was given up."""
 
     limits: Limits
     on_servers: OnServers
     thread: LoopThread[Errand]
     seats: Sequence[Seat]
-    work: Work[Any, Any]
-    finished: Finished[Any, Any]
+    work: Work[_Item, _Result]
+    finished: Finished[_Item, _Result]
     urgent: deque[Task] = field(default_factory=deque)  # follow-ups, before new traces
     new: deque[Task] = field(default_factory=deque)
     delayed: list[tuple[float, int, Task]] = field(default_factory=list)
@@ -47,7 +47,7 @@ class ServerRun:
     in_flight: int = 0
     _numbers: count[int] = field(default_factory=count)
 
-    def finish(self, items: Iterable[object]) -> None:
+    def finish(self, items: Iterable[_Item]) -> None:
         """Do all the work; raises if some could not be done."""
         self.new.extend(map(Task, items))
         try:
@@ -138,7 +138,7 @@ class ServerRun:
             case error:
                 raise error
 
-    def _completed(self, seat: Seat, task: Task, result: Any) -> None:
+    def _completed(self, seat: Seat, task: Task, result: _Result) -> None:
         seat.troubles = 0
         if seat.trusted:
             self.urgent.extend(Task(item, seat) for item in self.finished(task.item, result))

@@ -152,7 +152,7 @@ class PrunedLM(ThinkingLM):
             info["replicas"] = self.replicas.info()
         return info
 
-    def _capabilities(self) -> dict[str, Any]:
+    def _capabilities(self) -> dict[str, object]:
         return super()._capabilities() | {"seeded": self.sampler is not None or self.arguments.reproducible}
 
     def _device_named(self) -> str:

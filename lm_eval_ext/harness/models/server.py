@@ -27,7 +27,7 @@ from lm_eval_ext.harness.server_trials import tried_servers
 from lm_eval_ext.paths import TINY_CHAIN
 
 if TYPE_CHECKING:
-    from transformers import GenerationConfig
+    from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 logger = logging.getLogger("lm_eval.tts")
 
@@ -55,7 +55,7 @@ class TTSServer(ThinkingLM, TemplateLM):  # type: ignore[misc]  # lm-eval has no
         self.recipe = declared_recipe(self.arguments, self.arguments.model or self.identities[0].facts.name)
         self._log()
 
-    def _loaded_tokenizer(self) -> Any:
+    def _loaded_tokenizer(self) -> PreTrainedTokenizerBase:
         from transformers import AutoTokenizer
 
         name = self._tokenizer_name()
@@ -195,7 +195,7 @@ class TTSServer(ThinkingLM, TemplateLM):  # type: ignore[misc]  # lm-eval has no
         raise AssertionError("all requests are run on our engine")
 
     def _loglikelihood_tokens(
-        self, requests: Sequence[tuple[Any, list[int], list[int]]], disable_tqdm: bool = False, **_: object
+        self, requests: Sequence[tuple[object, list[int], list[int]]], disable_tqdm: bool = False, **_: object
     ) -> list[tuple[float, bool]]:
         passages = [self._passage(context, continuation) for _, context, continuation in requests]
         found: dict[Passage, tuple[float, bool]] = {}
@@ -244,7 +244,7 @@ class TTSServer(ThinkingLM, TemplateLM):  # type: ignore[misc]  # lm-eval has no
         pruning = pruning_info(name, self.arguments.trust_remote_code, self.recipe, self.fingerprint)
         return {**super().get_model_info(), **({"pruning": pruning} if pruning else {})}
 
-    def _capabilities(self) -> dict[str, Any]:
+    def _capabilities(self) -> dict[str, object]:
         found = self.identities[0]
         return super()._capabilities() | {
             "token_exact": all(server.model.dialect.token_exact for server in self.servers),

@@ -77,7 +77,7 @@ class ThinkingLM(ABC):
             info["generation"] = self._thinking.totals.info() | ranks
         return info
 
-    def _capabilities(self) -> dict[str, Any]:
+    def _capabilities(self) -> dict[str, object]:
         """What the engine can do."""
         return dict(capabilities(self.NAME))
 

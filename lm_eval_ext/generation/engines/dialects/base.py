@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar
+from typing import Annotated, ClassVar, Literal, NamedTuple, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lm_eval_ext.generation.request import Job
 
-Body = dict[str, Any]  # sent as JSON
+Body = dict[str, object]  # sent as JSON
 TokenId = Annotated[int, Field(ge=0, lt=2**31, strict=True)]
 _Content = TypeVar("_Content", bound="Content")
 

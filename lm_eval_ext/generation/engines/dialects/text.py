@@ -1,4 +1,4 @@
-"""Any server with `/v1/completions` that takes and returns text only: tokens are an approximation there."""
+"""Servers with `/v1/completions` that take and return text only: tokens are an approximation there."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class TextDialect(WithoutScores):
         return {"models": "/v1/models"}
 
     def facts(self, found: Mapping[str, object], model: str) -> ServerFacts | None:
-        """Any server fits."""
+        """All servers fit."""
         models = of_mapping(found.get("models"), "data")
         listed = [one for one in models if isinstance(one, dict)] if isinstance(models, list) else []
         own = next((one for one in listed if one.get("id") == model), listed[0] if listed else {})
