@@ -172,6 +172,7 @@ def test_a_killed_run_goes_on(original_hub: Path, tmp_path: Path) -> None:
     assert outcome(tmp_path / "killed") == outcome(tmp_path / "whole")
 
 
+@pytest.mark.long
 @needs_vllm
 def test_shards_of_dropped_layers_are_not_read(tmp_path: Path) -> None:
     import torch
@@ -199,6 +200,7 @@ def test_shards_of_dropped_layers_are_not_read(tmp_path: Path) -> None:
     assert f"Skipped {len(only)}/{len(set(index.values()))} safetensors shard(s)" in done.stdout + done.stderr
 
 
+@pytest.mark.long
 @needs_vllm
 def test_merges_and_exports_give_the_text_of_pruned_hf(tmp_path: Path) -> None:
     """LaCo's merges streamed into vLLM; and the exported checkpoint in stock vLLM."""
