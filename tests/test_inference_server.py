@@ -363,7 +363,8 @@ def test_follow_ups_come_before_new_traces() -> None:
 def test_a_server_is_recognised_by_its_replies(dialect: str) -> None:
     with FakeServer(dialect) as server:
         found = tried(server)
-        assert found.dialect == dialect and found.facts.max_length == 4096 and found.seeded
+        assert found.dialect == dialect and found.facts.max_length == 4096
+        assert found.seeded == (dialect != "llama.cpp"), "its logits depend on its cache and batch"
         assert tried(server).model == found.model
         server.script = lambda job: iter(lambda: 5, None)
         assert tried(server).model != found.model, "another model says something else"

@@ -50,19 +50,17 @@ def test_greedy_texts_are_those_of_pruned_hf(server: Process, prompts: list[str]
     model = client(server)
     assert model.identities[0].dialect == "llama.cpp" and model.max_length == CONTEXT
     info = model.get_model_info()["engine"]
-    assert info["token_exact"] and info["seeded"]
-    requests = asked(prompts[:5], [16, 32, 48], **GREEDY)
-    hf = PrunedHFLM(str(SMOLLM2), dtype="float32", batch_size=5, journal="off", thinking_format="qwen3")
+    assert info["token_exact"]
+    requests = asked(prompts[:4], [16, 32, 48], **GREEDY)
+    hf = PrunedHFLM(str(SMOLLM2), dtype="float32", batch_size=4, journal="off", thinking_format="qwen3")
     assert outcomes(model, requests) == outcomes(hf, requests)
 
 
-def test_a_seed_gives_the_same_sample_again(server: Process, prompts: list[str]) -> None:
-    """One at a time: with several in a batch, its logits differ in the last bits."""
-    requests = asked(prompts[:2], [24], repeats=2, temperature=1.0, max_gen_toks=100, answer_token_budget=8)
-    alone = outcomes(client(server, num_concurrent=1), requests)
-    assert outcomes(client(server, num_concurrent=1), requests) == alone
-    assert len({text for text, *_ in alone}) == 4
-    assert outcomes(client(server, seed=7), requests) != alone
+def test_samples_are_independent_and_marked(server: Process, prompts: list[str]) -> None:
+    model = client(server)
+    assert not model.get_model_info()["engine"]["seeded"]
+    requests = asked(prompts[:1], [16], repeats=4, temperature=1.0, max_gen_toks=100, answer_token_budget=8)
+    assert len({text for text, *_ in outcomes(model, requests)}) == 4
 
 
 def test_what_does_not_fit_the_context_is_refused_or_cut(server: Process, prompts: list[str]) -> None:

@@ -93,7 +93,7 @@ class Dialect(Protocol):
         name: as in `server=NAME`.
         route: path of completions, below the server's root.
         token_exact: whether token ids go in and come out.
-        seeded: whether a request has a seed of its own.
+        seeded: whether a request's seed is meant to determine its sample.
         logprobs: whether the server gives log-probabilities of a prompt's tokens by id.
     """
 

@@ -28,12 +28,14 @@ class LlamaCppDialect(WithoutScores):
 
     It stops at texts, not at tokens, and at every token that its own vocabulary calls an end of generation: where that
     is no end for the job, the job is continued. `ignore_eos` would change probabilities, so it is never sent.
+
+    Its logits depend on its cache and its batch in the last bits, so a seed gives almost the same sample again.
     """
 
     name: ClassVar[str] = "llama.cpp"
     route: ClassVar[str] = "/completion"
     token_exact: ClassVar[bool] = True
-    seeded: ClassVar[bool] = True
+    seeded: ClassVar[bool] = False
 
     def body(self, job: Job, model: str, vocabulary: Vocabulary) -> Body:
         """The request for a job; every sampler that is not named is off."""
