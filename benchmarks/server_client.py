@@ -33,7 +33,7 @@ from lm_eval_ext.runs.catalogue import read_catalogue
 from lm_eval_ext.runs.load import load
 
 PROMPT, REPLY = 4000, 512  # tokens
-PER_TOKEN = 0.002  # seconds of a decoded token, for the occupancy
+PER_TOKEN = 0.02  # seconds of a decoded token, for the occupancy
 RESULTS = Path(__file__).parent.parent / "leaderboard" / "results"
 
 

@@ -5,6 +5,7 @@ python -m tests.llamacpp MODEL.gguf PORT
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -46,7 +47,8 @@ def main() -> None:
     options.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
     server = xllamacpp.Server(options)
     print(server.listening_address, flush=True)
-    while True:
+    parent = os.getppid()
+    while os.getppid() == parent:  # a test run that was killed leaves nothing behind
         time.sleep(1)
 
 

@@ -166,7 +166,7 @@ class ServerRun(Generic[_Item, _Result]):
     def _trouble(self, seat: Seat, error: RetryableError) -> None:
         """A server that fails every request would attract all of them, so the others get them for a while."""
         seat.troubles += 1
-        if seat.troubles >= _TROUBLES and any(one is not seat and one.room(self.limits) for one in self.seats):
+        if seat.troubles >= _TROUBLES and any(one is not seat and one.up for one in self.seats):
             self._down(seat, str(error))
 
     def _down(self, seat: Seat, reason: str) -> None:

@@ -93,8 +93,12 @@ class Seat:
 
     def room(self, limits: Limits) -> int:
         """How many more requests it gets."""
-        up = not (self.failures or self.retired or self.doubtful)
-        return min(limits.concurrent, self.server.slots or limits.concurrent) - self.busy if up else 0
+        return min(limits.concurrent, self.server.slots or limits.concurrent) - self.busy if self.up else 0
+
+    @property
+    def up(self) -> bool:
+        """Whether it is used."""
+        return not (self.failures or self.retired or self.doubtful)
 
     @property
     def trusted(self) -> bool:
