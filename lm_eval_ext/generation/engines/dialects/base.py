@@ -139,12 +139,12 @@ class WithoutScores:
     logprobs: ClassVar[bool] = False
 
     def score_body(self, ids: Sequence[int], model: str) -> Body:
-        """Not available."""
-        raise NotImplementedError
+        """Refused."""
+        raise ReplyError("it gives no log-probabilities by token ids")
 
     def scores(self, content: object, ids: Sequence[int]) -> list[Score | None]:
-        """Not available."""
-        raise NotImplementedError
+        """Refused."""
+        raise ReplyError("it gives no log-probabilities by token ids")
 
 
 class Content(BaseModel):
