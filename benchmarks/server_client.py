@@ -130,7 +130,7 @@ def lengths(count: int) -> list[int]:
         for source in load([RESULTS], read_catalogue())
         for row in source.samples("tts_chain_b128")
     ]
-    return random.Random(0).choices([max(8, tokens) for tokens in known], k=count)  # no secret
+    return random.Random(0).choices([max(8, tokens) for tokens in known], k=count)
 
 
 async def serve() -> None:

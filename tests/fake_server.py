@@ -64,6 +64,7 @@ class FakeServer:
         self.busy = self.most = 0
         self.port = 0
         self.seconds = 0.0  # that each text takes
+        self.name = "m"  # of its model; to be changed before it is entered
         self.tokenizer: Callable[[str], list[int]] | None = None
 
     @property
@@ -114,7 +115,7 @@ class FakeServer:
         said: dict[str, dict[str, dict[str, Any]]] = {
             "vllm": {
                 "/version": {"version": "0.32.0"},
-                "/v1/models": {"data": [{"id": "m", "root": "org/m", "max_model_len": self.says}]},
+                "/v1/models": {"data": [{"id": self.name, "root": "org/m", "max_model_len": self.says}]},
             },
             "llama.cpp": {
                 "/props": {

@@ -64,7 +64,7 @@ def test_a_run_from_the_command_line_and_again(tmp_path: Path) -> None:
     assert published and not any(server.url in text for text in published)
 
 
-def test_budgets_share_a_trace(tmp_path: Path) -> None:
+def test_budgets_share_a_trace() -> None:
     with FakeServer(script=SCRIPT) as server:
         lm = model(server)
         before = len(server.asked)
@@ -155,6 +155,18 @@ def test_several_addresses() -> None:
     assert ServerArguments.taken({"base_url": "[http://a:1/v1,http://b:2]"}).base_url == ("http://a:1", "http://b:2")
 
 
+def test_a_model_that_is_not_served_is_one_line() -> None:
+    with FakeServer(script=SCRIPT) as server, pytest.raises(EngineError, match="serves m, not typo; give model=m"):
+        model(server, model="typo")
+
+
+def test_an_endpoint_without_texts_is_one_line() -> None:
+    with FakeServer("text", script=SCRIPT) as server:
+        server.faults.extend(["404"] * 10)
+        with pytest.raises(EngineError, match="one that only offers chat cannot keep a thinking budget"):
+            model(server, exact="allow_text")
+
+
 def test_text_only_servers_are_refused_unless_allowed() -> None:
     with FakeServer("text", script=SCRIPT) as server:
         with pytest.raises(EngineError, match=r"takes and returns text only.*exact=allow_text"):
@@ -169,7 +181,7 @@ def test_servers_of_different_models_are_refused() -> None:
         model(one, base_url=[one.url, other.url])
 
 
-def test_another_tokenizer_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_tokenizer_is_refused() -> None:
     with FakeServer(script=SCRIPT) as server:
         server.tokenizer = lambda text: [1, 2, 3]
         with pytest.raises(EngineError, match="give tokenizer=NAME, that of the served model"):
@@ -185,10 +197,13 @@ def test_texts_of_other_weights_are_kept_apart() -> None:
 
 
 def test_layers_are_taken_from_the_name_of_the_served_model() -> None:
-    with FakeServer(script=SCRIPT) as server:
-        pruning = model(server, model="tiny-chain-drop3+4", base=str(TINY_CHAIN)).get_model_info()["pruning"]
-        assert pruning["dropped_layers"] == [3, 4] and pruning["base"] == str(TINY_CHAIN)
-        assert len(pruning["kept_layers"]) == 10
+    server = FakeServer(script=SCRIPT)
+    server.name = "tiny-chain-drop3+4"
+    with server:
+        for named in ({"model": server.name}, {}):
+            pruning = model(server, base=str(TINY_CHAIN), **named).get_model_info()["pruning"]
+            assert pruning["dropped_layers"] == [3, 4] and pruning["base"] == str(TINY_CHAIN)
+            assert len(pruning["kept_layers"]) == 10
 
 
 def test_what_serve_runs() -> None:

@@ -11,9 +11,8 @@ from lm_eval_ext.pruning.architecture import depth
 from lm_eval_ext.pruning.loading import parameter_count
 from lm_eval_ext.pruning.recipe import Recipe, format_layers, load_recipe, parse_layers
 
-_DROPPED = re.compile(
-    r"(?P<base>.+)-drop(?P<layers>\d+(?:[-+]\d+)*)(?P<merges>-.+)?$"
-)  # the names of `lm-eval-tts serve`
+# The name that `lm-eval-tts serve` gives to a model.
+_DROPPED = re.compile(r"(?P<base>.+)-drop(?P<layers>\d+(?:[-+]\d+)*)(?P<merges>-.+)?$")
 
 
 def declared_recipe(arguments: ServerArguments, name: str) -> Recipe | None:

@@ -72,7 +72,7 @@ Positive = Annotated[int, BeforeValidator(_positive)]
 class ServerArguments(ThinkingArguments):
     """The arguments of `tts-server`."""
 
-    model: Annotated[str | None, BeforeValidator(lambda value: None if value is None else str(value))] = Field(
+    model: Text = Field(
         None, description="name of the model on the server", json_schema_extra={"default_is": "the one it serves"}
     )
     base_url: Annotated[tuple[str, ...], BeforeValidator(_roots)] = Field(
@@ -95,9 +95,7 @@ class ServerArguments(ThinkingArguments):
     )
     revision: Text = Field(None, description="branch, tag or commit of the tokenizer")
     trust_remote_code: Flag = Field(False, description="run code that comes with the tokenizer")
-    recipe: Annotated[str | Recipe | None, BeforeValidator(lambda value: value)] = Field(
-        None, description="declares the recipe of the served model"
-    )
+    recipe: str | Recipe | None = Field(None, description="declares the recipe of the served model")
     drop_layers: object = Field(None, description="declares which layers the served model lacks")
     base: Text = Field(
         None,

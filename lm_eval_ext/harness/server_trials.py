@@ -56,6 +56,8 @@ def _trial(
                     f"{root}: takes and returns text only, so a budget would not cut a trace at its own tokens; "
                     "use vLLM, llama.cpp or SGLang, or accept approximations with exact=allow_text"
                 )
+            if dialect.name == "vllm" and name not in ("", facts.name):
+                raise EngineError(f"{root}: serves {facts.name}, not {name}; give model={facts.name}")
             model = ServedModel(name or facts.name, dialect, vocabulary, decode)
             found = await identity(client, model, facts)
             return Server(root, model, "" if arguments.weights else found.greedy, facts.slots), found
@@ -69,7 +71,9 @@ def _reported(trial: _Trial, limits: Limits) -> _Tried:
     except RefusedError as error:
         if error.status != 404:
             raise
-        raise EngineError(f"{error}; where only chat is offered, nothing can be cut, so no budget kept") from error
+        raise EngineError(
+            f"{error}; expected a server that continues texts: one that only offers chat cannot keep a thinking budget"
+        ) from error
     except UnreachableError as error:
         raise EngineError(f"{error}; is the server running, and base_url right?") from error
     except RetryableError as error:

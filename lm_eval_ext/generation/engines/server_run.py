@@ -207,7 +207,10 @@ class ServerRun(Generic[_Item, _Result]):
     def _checked(self, seat: Seat, outcome: Outcome[Errand]) -> None:
         seat.checking = False
         if isinstance(outcome.error, RetryableError):
-            self._down(seat, str(outcome.error)) if not seat.failures else self._fail(seat)
+            if seat.failures:
+                self._fail(seat)
+            else:
+                self._down(seat, str(outcome.error))
             self._check_patience(outcome.error)
         elif isinstance(outcome.error, RefusedError):
             self._retire(seat, outcome.error)

@@ -49,7 +49,7 @@ class Limits:
 
     def wait(self, tries: int) -> float:
         """Seconds before the next try, drawn so that not everyone comes back at the same moment."""
-        return min(self.pause * 2.0 ** min(tries - 1, 20), _LONGEST_PAUSE) * random.uniform(0.5, 1.0)  # no secret
+        return min(self.pause * 2.0 ** min(tries - 1, 20), _LONGEST_PAUSE) * random.uniform(0.5, 1.0)
 
 
 @dataclass

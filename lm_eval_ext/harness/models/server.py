@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib.util
 import json
 import logging
 from collections.abc import Callable, Sequence
@@ -28,6 +29,9 @@ from lm_eval_ext.paths import TINY_CHAIN
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedTokenizerBase
+
+if importlib.util.find_spec("aiohttp") is None:
+    raise ArgumentError("--model tts-server needs aiohttp; pip install 'lm-eval-tts[server]'")
 
 logger = logging.getLogger("lm_eval.tts")
 
