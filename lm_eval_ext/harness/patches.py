@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from lm_eval_ext.errors import DatasetError, TTSError
 from lm_eval_ext.grading import GRADER_VERSION
 from lm_eval_ext.grading.kinds import MATCHING
+from lm_eval_ext.harness import task_files
 from lm_eval_ext.harness.engines import models
 from lm_eval_ext.paths import TASKS
 from lm_eval_ext.plugins import task_folders
@@ -31,12 +32,13 @@ _Function = Callable[..., Any]  # of lm-eval, which has no type information
 
 
 def _replace(owner: object, name: str, around: Callable[[_Function], _Function]) -> None:
-    """Replace a function with a wrapper, once."""
+    """Replace a function with a wrapper, once; `around` makes the wrapper."""
     original = getattr(owner, name)
-    if hasattr(original, _MARK):
+    done = getattr(original, _MARK, ())
+    if around.__qualname__ in done:
         return
     changed = functools.wraps(original)(around(original))
-    setattr(changed, _MARK, True)
+    setattr(changed, _MARK, (*done, around.__qualname__))
     static = isinstance(vars(owner).get(name), staticmethod)
     setattr(owner, name, staticmethod(changed) if static else changed)
 
@@ -64,6 +66,50 @@ def find_our_tasks() -> None:
         return with_our_tasks
 
     _replace(_index.TaskIndex, "build", around)
+
+
+def keep_parsed_task_files() -> None:
+    """Make `TaskIndex.build` keep what it read from lm-eval's and our task files, and read it again at the next start.
+
+    Only when a file in those folders has changed are they parsed again. Needed until lm-eval keeps its index.
+    """
+    from lm_eval.tasks import _index, manager
+
+    defaults = Path(manager.__file__).parent
+
+    def around(build: _Function) -> _Function:
+        def with_kept_files(paths: Iterable[Path], **options: object) -> object:
+            paths = list(paths)
+            parse = _index.load_yaml
+            folders = [folder for folder in (defaults, TASKS) if folder in paths]
+            with task_files.kept_fields(folders, parse) as load:
+                _index.load_yaml = load
+                try:
+                    return build(paths, **options)
+                finally:
+                    _index.load_yaml = parse
+
+        return with_kept_files
+
+    _replace(_index.TaskIndex, "build", around)
+
+
+def list_tasks_without_parsing_them() -> None:
+    """Make `TaskManager.list_all_tasks` use the index, where lm-eval parses every file and measures every cell again.
+
+    Needed until lm-eval does so.
+    """
+    from lm_eval.tasks import manager
+
+    def around(_original: _Function) -> _Function:
+        def from_index(
+            self: manager.TaskManager, list_groups: bool = True, list_tags: bool = True, list_subtasks: bool = True
+        ) -> str:
+            return task_files.list_tasks(self, groups=list_groups, tags=list_tags, subtasks=list_subtasks)
+
+        return from_index
+
+    _replace(manager.TaskManager, "list_all_tasks", around)
 
 
 def add_template_filters() -> None:

@@ -26,7 +26,9 @@ def register_tasks() -> None:
     patches.report_our_errors_in_one_line()
     if not hasattr(registry, "load_plugins"):
         import lm_eval_ext.harness.metrics  # noqa: F401  # its decorators register it
+    patches.keep_parsed_task_files()
     patches.find_our_tasks()
+    patches.list_tasks_without_parsing_them()
     patches.add_template_filters()
     patches.explain_unreachable_datasets()
     patches.give_requests_their_gen_prefix()

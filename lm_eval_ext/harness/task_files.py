@@ -1,0 +1,137 @@
+"""Fields of task files that lm-eval needs to find and list tasks, kept between runs.
+
+lm-eval has 14,000 task files and parses each at every start, which takes 6 to 9 seconds. Loading a task always reads
+its file again, so the kept fields never decide how a task runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lm_eval_ext.paths import cache_folder
+
+if TYPE_CHECKING:
+    from lm_eval.tasks import TaskManager
+    from lm_eval.tasks._index import Entry
+
+log = logging.getLogger("lm_eval")
+
+Fields = dict[str, object]
+
+_FIELDS = ("class", "group", "task", "tag", "output_type")  # all that lm-eval's index and its lists use
+
+
+@contextmanager
+def kept_fields(folders: Iterable[Path], parse: Callable[..., Fields]) -> Iterator[Callable[..., Fields]]:
+    """A function for use instead of `parse`, lm-eval's `load_yaml`, that keeps the fields of files in these folders."""
+    kept = [TaskFiles(folder) for folder in folders]
+
+    def load(path: Path, **options: object) -> Fields:
+        files = next((files for files in kept if str(path).startswith(files.prefix)), None)
+        return files.load(path, partial(parse, path, **options)) if files else parse(path, **options)
+
+    yield load
+    for files in kept:
+        files.keep()
+
+
+class TaskFiles:
+    """The fields of all task files in a folder. They are parsed again after any file in the folder has changed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.prefix = f"{folder}{os.sep}"
+        self._stamp = _stamp(folder)
+        self._cache = cache_folder() / "tasks" / f"{hashlib.sha256(str(folder).encode()).hexdigest()[:16]}.json"
+        self._fields = self._kept()
+        self._complete = bool(self._fields)
+
+    def _kept(self) -> dict[str, Fields]:
+        try:
+            kept = json.loads(self._cache.read_text("utf-8"))
+            return dict(kept["fields"]) if kept["stamp"] == self._stamp else {}
+        except (OSError, ValueError, TypeError, KeyError):  # not there yet, or damaged
+            return {}
+
+    def load(self, path: Path, parse: Callable[[], Fields]) -> Fields:
+        """The fields of one file; `parse` reads it if they are not kept."""
+        name = str(path)
+        if name not in self._fields:
+            config = parse()
+            self._fields[name] = {field: config[field] for field in _FIELDS if field in config}
+            if not isinstance(config.get("task"), str):
+                self._fields[name].pop("task", None)  # the members of a group: long, and not used
+            self._complete = False
+        return dict(self._fields[name])
+
+    def keep(self) -> None:
+        """Write what was parsed to the cache, if it can be written."""
+        if self._complete:
+            return
+        unfinished = self._cache.with_suffix(f".{os.getpid()}")
+        try:
+            self._cache.parent.mkdir(parents=True, exist_ok=True)
+            unfinished.write_text(json.dumps({"stamp": self._stamp, "fields": self._fields}, default=str), "utf-8")
+            unfinished.replace(self._cache)
+        except OSError as error:
+            log.debug("lm-eval-tts: the list of task files was not kept: %s", error)
+
+
+def _stamp(folder: Path) -> str:
+    """A hash of the path, size and time of change of each file, including those that task files include."""
+    digest = hashlib.sha256(repr(_FIELDS).encode())
+    for file in sorted(_files(str(folder))):
+        digest.update(repr(file).encode())
+    return digest.hexdigest()
+
+
+def _files(folder: str) -> Iterator[tuple[str, int, int]]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                if entry.name != "__pycache__":
+                    yield from _files(entry.path)
+            else:
+                stat = entry.stat()
+                yield entry.path, stat.st_mtime_ns, stat.st_size
+
+
+def list_tasks(manager: TaskManager, groups: bool, tags: bool, subtasks: bool) -> str:
+    """Tables of all groups, tags and tasks, with the text that `TaskManager.list_all_tasks` returns."""
+    index = manager.task_index
+    tables = []
+    if groups:
+        rows = [(name, _location(index[name])) for name in manager.all_groups]
+        tables.append(_table(("Group", "Config Location"), rows))
+    if tags:
+        tables.append(_table(("Tag",), [(name,) for name in manager.all_tags]))
+    if subtasks:
+        tasks = [(name, _location(index[name]), _output_type(index[name])) for name in manager.all_subtasks]
+        tables.append(_table(("Task", "Config Location", "Output Type"), tasks))
+    return "\n" + "".join(f"{table}\n\n" for table in tables)
+
+
+def _location(entry: Entry) -> str:
+    below = str(entry.yaml_path or "---").split("lm_eval/tasks/")
+    return below[0] if len(below) == 1 else f"lm_eval/tasks/{below[-1]}"
+
+
+def _output_type(entry: Entry) -> str:
+    return str((entry.cfg or {}).get("output_type", "")) if entry.yaml_path else ""
+
+
+def _table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table as lm-eval prints it: centered headers, left-aligned cells."""
+    rows = list(rows)
+    widths = [max(len(cell) for cell in column) for column in zip(headers, *rows, strict=True)]
+    lines = [[f"{header:^{width}}" for header, width in zip(headers, widths, strict=True)]]
+    lines.append(["-" * width for width in widths])
+    lines += [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows]
+    return "".join(f"|{'|'.join(line)}|\n" for line in lines)
