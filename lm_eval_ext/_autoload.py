@@ -13,7 +13,7 @@ _HOOKS = {
     "lm_eval.tasks.manager": "register_tasks",
     "lm_eval._cli.ls": "list_models",
     "lm_eval.loggers.wandb_logger": "log_scores",
-    "lm_eval.config.evaluate_config": "mark_defaults",
+    "lm_eval.config.evaluate_config": "read_configs",
 }
 
 

@@ -32,6 +32,16 @@ class EngineError(TTSError):
 class DatasetError(TTSError):
     """A benchmark's dataset cannot be reached."""
 
+    @classmethod
+    def unreachable(cls, task: str, dataset: str, error: Exception) -> DatasetError:
+        """The error for a dataset that `datasets` could not load."""
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        return cls(
+            f"task {task}: dataset {dataset} cannot be reached ({reason}); without a network, run from a folder that "
+            f"contains it as ./{dataset}, or fill the cache on another machine and set HF_HUB_OFFLINE=1; "
+            "a gated dataset needs `hf auth login` first"
+        )
+
 
 class TaskError(TTSError, ValueError):
     """A task YAML cannot be read or declares something unknown."""

@@ -15,6 +15,7 @@ from lm_eval_ext.generation.engines.dialects.base import Vocabulary
 from lm_eval_ext.generation.request import Job, Sampling, Stop
 
 END, WORDS = 0, 50  # an id that ends a text, and the number of ordinary ones after it
+_LIMITS = ("max_tokens", "n_predict", "max_new_tokens", "max_completion_tokens")
 Script = Callable[[Job], Iterable[int]]
 
 vocabulary = Vocabulary(
@@ -66,6 +67,8 @@ class FakeServer:
         self.seconds = 0.0  # that each text takes
         self.name = "m"  # of its model; to be changed before it is entered
         self.tokenizer: Callable[[str], list[int]] | None = None
+        self.said: dict[str, Any] = {}  # what replaces parts of a chat's reply
+        self.refused = ""  # a parameter that it doesn't know
 
     @property
     def url(self) -> str:
@@ -109,6 +112,7 @@ class FakeServer:
             "text": "/v1/completions",
             "llama.cpp": "/completion",
             "sglang": "/generate",
+            "chat": "/v1/chat/completions",
         }[self.dialect]
 
     def _facts(self) -> list[web.RouteDef]:
@@ -136,6 +140,7 @@ class FakeServer:
 
             return answer
 
+        said["chat"] = said["text"]
         return [web.get(path, answering(content)) for path, content in said[self.dialect].items()]
 
     async def _encode(self, request: web.Request) -> web.Response:
@@ -156,6 +161,9 @@ class FakeServer:
         try:
             if self.seconds:
                 await asyncio.sleep(self.seconds)
+            if self.refused in body:
+                said = f"Unsupported parameter: '{self.refused}'. Use 'max_completion_tokens' instead."
+                return web.json_response({"error": {"message": said}}, status=400)
             if fault:
                 return await self._faulty(fault, request)
             return web.json_response(self._scores(body) if "prompt_logprobs" in body else self._reply(body))
@@ -206,7 +214,7 @@ class FakeServer:
             if len(out) >= most:
                 return self._in_dialect(out, "length", "")
             out.append(token)
-            if token in job.stop.tokens or (self.dialect in ("llama.cpp", "text") and token == END):
+            if token in job.stop.tokens or (self.dialect in ("llama.cpp", "text", "chat") and token == END):
                 return self._in_dialect(out, "stop", token)
             found = [stop for stop in job.stop.strings if stop in decode(out)]
             if found:
@@ -215,9 +223,9 @@ class FakeServer:
 
     def _job(self, body: dict[str, Any]) -> Job:
         options = body.get("sampling_params", body)
-        prompt: Any = body.get("input_ids", body.get("prompt"))
+        prompt: Any = body.get("input_ids", body.get("prompt")) or body["messages"][-1]["content"]
         ids = tuple(vocabulary.encode(prompt) if isinstance(prompt, str) else prompt)
-        limits = [options[name] for name in ("max_tokens", "n_predict", "max_new_tokens") if name in options]
+        limits = [options[name] for name in _LIMITS if name in options]
         seed = options.get("seed", options.get("sampling_seed"))
         return Job(
             ids, limits[0], Stop(frozenset(options.get("stop_token_ids", ())), (), tuple(options.get("stop", ()))),
@@ -237,5 +245,18 @@ class FakeServer:
                 "output_ids": kept,
                 "meta_info": {"finish_reason": {"type": reason, "matched": None if matched == "" else matched}},
             }
+        if self.dialect == "chat":
+            return self._chat(ids, reason)
         text = decode(ids)
         return {"choices": [{"text": text.partition(str(matched))[0] if matched else text, "finish_reason": reason}]}
+
+    def _chat(self, ids: list[int], reason: str) -> dict[str, Any]:
+        """The first half is thinking, and all of it is if it was cut."""
+        half = len(ids) if reason == "length" else len(ids) // 2
+        message = {"role": "assistant", "reasoning_content": decode(ids[:half]), "content": decode(ids[half:]) or None}
+        usage = {
+            "completion_tokens": len(ids),
+            "prompt_tokens": 7,
+            "completion_tokens_details": {"reasoning_tokens": half},
+        }
+        return {"choices": [{"finish_reason": reason, "message": message}], "usage": usage} | self.said

@@ -64,6 +64,24 @@ def test_a_run_from_the_command_line_and_again(tmp_path: Path) -> None:
     assert published and not any(server.url in text for text in published)
 
 
+def test_keys_that_are_given_as_arguments_are_neither_logged_nor_saved(tmp_path: Path) -> None:
+    with FakeServer(script=SCRIPT) as server:
+        arguments = {"base_url": server.url, "tokenizer": str(TINY_CHAIN), "auth_token": "sk-hidden"}
+        config = {
+            "model": "tts-server", "model_args": {**arguments, "header": {"X-Team": "team-key"}}, "limit": 2,
+            "tasks": ["tts_chain_b8"], "output_path": str(tmp_path / "out"), "log_samples": True,
+        }  # fmt: skip
+        (tmp_path / "run.yaml").write_text(json.dumps(config))
+        cache = str(tmp_path / "cache")
+        done = run(LM_EVAL, "run", "--config", tmp_path / "run.yaml", XDG_CACHE_HOME=cache, LMEVAL_LOG_LEVEL="DEBUG")
+        assert done.returncode == 0, done.stderr
+        assert server.headers[-1]["Authorization"] == "Bearer sk-hidden" and server.headers[-1]["X-Team"] == "team-key"
+    written = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path.name != "run.yaml"]
+    assert len(written) > 2
+    for text in [done.stdout.encode(), done.stderr.encode(), *written]:
+        assert b"sk-hidden" not in text and b"team-key" not in text
+
+
 def test_budgets_share_a_trace() -> None:
     with FakeServer(script=SCRIPT) as server:
         lm = model(server)

@@ -32,7 +32,7 @@ _TABLE = """
 CREATE TABLE IF NOT EXISTS completions (
     key BLOB PRIMARY KEY,
     model TEXT NOT NULL,      -- fingerprint of the weights, and versions
-    phase TEXT NOT NULL,      -- think or answer
+    phase TEXT NOT NULL,      -- think, answer or chat
     seed INTEGER NOT NULL,
     prompt_tokens INTEGER NOT NULL,
     ids BLOB NOT NULL,        -- 32-bit token ids
@@ -67,7 +67,7 @@ def default_journal() -> Path:
 
 @dataclass(frozen=True)
 class JournalSummary:
-    """Contents of a journal for one model."""
+    """Contents of a journal for one model; `tokens` without those of chats, whose ids are bytes."""
 
     model: str
     completions: int
@@ -170,8 +170,8 @@ class Journal:
     def summaries(self) -> list[JournalSummary]:
         """One summary per model, most recent first."""
         rows = self._db.execute(
-            "SELECT model, count(*), sum(length(ids)) / 4, max(finished) FROM completions GROUP BY model "
-            "ORDER BY max(finished) DESC"
+            "SELECT model, count(*), coalesce(sum(length(ids)) FILTER (WHERE phase != 'chat'), 0) / 4, max(finished) "
+            "FROM completions GROUP BY model ORDER BY max(finished) DESC"
         )
         return [JournalSummary(*row) for row in rows]
 

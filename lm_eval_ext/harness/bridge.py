@@ -57,7 +57,7 @@ class ThinkingRequests:
     @property
     def seed(self) -> int:
         """The seed from which all sampling seeds are derived."""
-        return _torch_seed() if self.arguments.seed is None else self.arguments.seed
+        return torch_seed() if self.arguments.seed is None else self.arguments.seed
 
     def run(self, instances: Sequence[Instance], disable_tqdm: bool = False) -> list[Generation]:
         """Return one generation per instance, in order.
@@ -99,7 +99,7 @@ class ThinkingRequests:
         indices: Sequence[int],
         thinking_format: ThinkingFormat,
     ) -> list[Request]:
-        repeats = _repeat_indices(instances)
+        repeats = repeat_indices(instances)
         encoded = {prompt: self.prompts.encoded(prompt, thinking_format) for prompt in dict.fromkeys(prompts)}
         closed = [one for one in indices if prompts[one].thinking and not encoded[prompts[one]].thinks]
         self._warn_of_closed_thinking(instances, closed)
@@ -201,14 +201,14 @@ class ThinkingRequests:
             )
 
 
-def _torch_seed() -> int:
+def torch_seed() -> int:
     """The seed set by lm-eval's `--seed`."""
     import torch
 
     return torch.initial_seed()
 
 
-def _repeat_indices(instances: Sequence[Instance]) -> list[int]:
+def repeat_indices(instances: Sequence[Instance]) -> list[int]:
     """Index of each instance among the repeats of its question.
 
     lm-eval passes the same object `repeats` times. When ranks are padded to equal length, whole sets of repeats occur

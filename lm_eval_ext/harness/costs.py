@@ -97,14 +97,14 @@ def device_name() -> str:
     return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
 
 
-def digest_of_tokenizer(tokenizer: PreTrainedTokenizerBase) -> str:
-    """8 hex digits that change with the vocabulary."""
-    return _digest(sorted(tokenizer.get_vocab().items(), key=lambda item: item[1]))
+def digest_of_tokenizer(tokenizer: PreTrainedTokenizerBase | None) -> str:
+    """8 hex digits that change with the vocabulary; empty without a tokenizer."""
+    return "" if tokenizer is None else _digest(sorted(tokenizer.get_vocab().items(), key=lambda item: item[1]))
 
 
-def digest_of_template(tokenizer: PreTrainedTokenizerBase) -> str:
+def digest_of_template(tokenizer: PreTrainedTokenizerBase | None) -> str:
     """8 hex digits that change with the chat template; empty without one."""
-    return _digest(tokenizer.chat_template) if tokenizer.chat_template else ""
+    return _digest(tokenizer.chat_template) if tokenizer is not None and tokenizer.chat_template else ""
 
 
 def _digest(content: object) -> str:

@@ -1,4 +1,4 @@
-"""Names registered with lm-eval (filters, metrics, tasks), and the filter available in its templates."""
+"""Names registered with lm-eval (filters, metrics, models, tasks), and the filter available in its templates."""
 
 from __future__ import annotations
 
@@ -27,6 +27,14 @@ def known_metrics() -> Collection[str]:
     return names
 
 
+def model_names() -> list[str]:
+    """Names that `lm_eval --model` accepts, including ours."""
+    import lm_eval.models  # noqa: F401  # fills the registry
+    from lm_eval.api.registry import model_registry
+
+    return sorted(model_registry)
+
+
 def tasks_of_others(files: Collection[Path]) -> frozenset[str]:
     """Names of the tasks that lm-eval finds in files other than `files` (resolved paths)."""
     return frozenset(name for name, path in _index().items() if path not in files)
@@ -34,7 +42,7 @@ def tasks_of_others(files: Collection[Path]) -> frozenset[str]:
 
 @cache
 def _index() -> Mapping[str, Path | None]:
-    """Files of all installed tasks by name; reading lm-eval's ten thousand takes seconds, so once a process."""
+    """Files of all installed tasks by name, read once a process."""
     from lm_eval.tasks import TaskManager
 
     found = {name: entry.yaml_path for name, entry in TaskManager().task_index.items()}

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 from lm_eval_ext.errors import DatasetError, TTSError
 from lm_eval_ext.grading import GRADER_VERSION
 from lm_eval_ext.grading.kinds import MATCHING
-from lm_eval_ext.harness import task_files
-from lm_eval_ext.harness.engines import models
+from lm_eval_ext.harness import secrets
+from lm_eval_ext.harness.engines import ENGINES, models
+from lm_eval_ext.harness.names import model_names
 from lm_eval_ext.paths import TASKS
 from lm_eval_ext.plugins import task_folders
 from lm_eval_ext.template_filters import TEMPLATE_FILTERS
@@ -73,25 +74,11 @@ def keep_parsed_task_files() -> None:
 
     Only when a file in those folders has changed are they parsed again. Needed until lm-eval keeps its index.
     """
-    from lm_eval.tasks import _index, manager
+    from lm_eval.tasks._index import TaskIndex
 
-    defaults = Path(manager.__file__).parent
+    from lm_eval_ext.harness.task_files import with_kept_fields
 
-    def around(build: _Function) -> _Function:
-        def with_kept_files(paths: Iterable[Path], **options: object) -> object:
-            paths = list(paths)
-            parse = _index.load_yaml
-            folders = [folder for folder in (defaults, TASKS) if folder in paths]
-            with task_files.kept_fields(folders, parse) as load:
-                _index.load_yaml = load
-                try:
-                    return build(paths, **options)
-                finally:
-                    _index.load_yaml = parse
-
-        return with_kept_files
-
-    _replace(_index.TaskIndex, "build", around)
+    _replace(TaskIndex, "build", with_kept_fields)
 
 
 def list_tasks_without_parsing_them() -> None:
@@ -99,17 +86,11 @@ def list_tasks_without_parsing_them() -> None:
 
     Needed until lm-eval does so.
     """
-    from lm_eval.tasks import manager
+    from lm_eval.tasks.manager import TaskManager
 
-    def around(_original: _Function) -> _Function:
-        def from_index(
-            self: manager.TaskManager, list_groups: bool = True, list_tags: bool = True, list_subtasks: bool = True
-        ) -> str:
-            return task_files.list_tasks(self, groups=list_groups, tags=list_tags, subtasks=list_subtasks)
+    from lm_eval_ext.harness.task_files import tables_of_tasks
 
-        return from_index
-
-    _replace(manager.TaskManager, "list_all_tasks", around)
+    _replace(TaskManager, "list_all_tasks", lambda parsing: tables_of_tasks)
 
 
 def add_template_filters() -> None:
@@ -137,20 +118,11 @@ def explain_unreachable_datasets() -> None:
             except (OSError, ValueError) as error:
                 if not str(self.config.task).startswith("tts_"):
                     raise
-                raise DatasetError(_unreachable(self.config.task, self.DATASET_PATH, error)) from error
+                raise DatasetError.unreachable(self.config.task, self.DATASET_PATH, error) from error
 
         return explained
 
     _replace(ConfigurableTask, "download", around)
-
-
-def _unreachable(task: str, dataset: str, error: Exception) -> str:
-    reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-    return (
-        f"task {task}: dataset {dataset} cannot be reached ({reason}); without a network, run from a folder that "
-        f"contains it as ./{dataset}, or fill the cache on another machine and set HF_HUB_OFFLINE=1; "
-        "a gated dataset needs `hf auth login` first"
-    )
 
 
 def give_requests_their_gen_prefix() -> None:
@@ -264,33 +236,49 @@ def mark_the_default_batch_size() -> None:
     _replace(EvaluatorConfig, "from_cli", around)
 
 
+def hide_keys_of_servers() -> None:
+    """Make `EvaluatorConfig._configure` replace keys in the arguments of `tts-server`.
+
+    Needed until lm-eval neither logs nor saves secret model arguments.
+    """
+    from lm_eval.config.evaluate_config import EvaluatorConfig
+
+    def around(configure: _Function) -> _Function:
+        def with_hidden_keys(self: EvaluatorConfig) -> EvaluatorConfig:
+            configured: EvaluatorConfig = configure(self)
+            if self.model == ENGINES["server"].model:
+                for arguments in (self.model_args, self.metadata):  # lm-eval copies the arguments to the metadata
+                    secrets.hide(arguments)
+            return configured
+
+        return with_hidden_keys
+
+    _replace(EvaluatorConfig, "_configure", around)
+
+
 def list_models() -> None:
     """Add `lm_eval ls models`. Needed until lm-eval itself lists more than tasks (0.4.13 does not)."""
     from lm_eval._cli.ls import List
 
-    execute = List._execute
-
-    def around(add: _Function) -> _Function:
-        def with_models(self: List) -> None:
+    def with_choice(add: _Function) -> _Function:
+        def added(self: List) -> None:
             add(self)
             what = next(action for action in self._parser._actions if action.dest == "what")
-            if "models" not in what.choices:
-                what.choices = [*what.choices, "models"]
-                self._execute = functools.partial(_list_models_or, functools.partial(execute, self))
+            what.choices = [*what.choices, *({"models"} - set(what.choices))]
 
-        return with_models
+        return added
 
-    _replace(List, "_add_args", around)
+    def with_models(execute: _Function) -> _Function:
+        def listed(self: List, given: argparse.Namespace) -> None:
+            if given.what == "models":
+                print("\n".join(model_names()))
+            else:
+                execute(self, given)
 
+        return listed
 
-def _list_models_or(execute: Callable[[argparse.Namespace], None], given: argparse.Namespace) -> None:
-    if given.what != "models":
-        execute(given)
-        return
-    import lm_eval.models  # noqa: F401  # fills the registry, including our models
-    from lm_eval.api.registry import model_registry
-
-    print("\n".join(sorted(model_registry)))
+    _replace(List, "_add_args", with_choice)
+    _replace(List, "_execute", with_models)
 
 
 def report_our_errors_in_one_line() -> None:

@@ -35,9 +35,10 @@ def register_tasks() -> None:
     patches.record_the_grader_version()
 
 
-def mark_defaults() -> None:
-    """Let our models see whether a batch size was given."""
+def read_configs() -> None:
+    """Let our models see whether a batch size was given, and nobody else the keys of servers."""
     patches.mark_the_default_batch_size()
+    patches.hide_keys_of_servers()
 
 
 def log_scores() -> None:

@@ -16,6 +16,7 @@ from lm_eval_ext.generation.engines.dialects import DIALECTS
 from lm_eval_ext.generation.engines.http import ConnectionOptions
 from lm_eval_ext.generation.engines.server_seats import Limits
 from lm_eval_ext.harness.arguments import Flag, Text, ThinkingArguments
+from lm_eval_ext.harness.secrets import shown
 from lm_eval_ext.pruning.recipe import Recipe
 
 logger = logging.getLogger("lm_eval.tts")
@@ -23,6 +24,7 @@ logger = logging.getLogger("lm_eval.tts")
 KEY_VARIABLE = "OPENAI_API_KEY"
 _MEANINGLESS = ("tokenizer_backend", "tokenized_requests", "eos_string")  # arguments of `local-completions`
 _IGNORED = ("batch_size", "max_batch_size", "device", *_MEANINGLESS)  # lm-eval passes some to every model class
+_NOT_FOR_CHAT = ("thinking", "protocol", "answer_token_budget", "auto_chat_template", "stop_loops")
 _TRIAL = 300.0  # seconds
 _ROUTES = ("/v1/completions", "/v1/chat/completions", "/completion", "/generate", "/v1")
 
@@ -138,15 +140,13 @@ class ServerArguments(ThinkingArguments):
         Raises:
             ArgumentError: an argument is unknown, missing or invalid.
         """
-        known = {name: value for name, value in given.items() if name not in _IGNORED}
+        known = {name: value for name, value in shown(given).items() if name not in _IGNORED}
         if "pretrained" in known:
             known.setdefault("model", known["pretrained"])
             if known.pop("pretrained") != known["model"]:
                 raise ArgumentError("model and pretrained contradict each other; give one of them")
         for name in (name for name in _MEANINGLESS if given.get(name) is not None):
             logger.warning("%s=%s has no meaning for tts-server", name, given[name])
-        if known.get("auth_token"):
-            logger.warning("lm-eval logs and saves model arguments, so better set %s than auth_token=", KEY_VARIABLE)
         unknown = next((name for name in known if name not in cls.model_fields), None)
         if unknown is not None:
             raise ArgumentError(f"unknown model argument {unknown!r}; expected one of: {', '.join(cls.model_fields)}")
@@ -158,8 +158,15 @@ class ServerArguments(ThinkingArguments):
         """Check arguments that depend on each other; raises ArgumentError."""
         if self.server != "auto" and self.server not in DIALECTS:
             raise ArgumentError(f"server={self.server}: expected auto, or one of: {', '.join(DIALECTS)}")
+        if self.server == "chat":
+            self._check_chat()
         if self.recipe is not None and self.drop_layers is not None:
             raise ArgumentError("recipe and drop_layers contradict each other; give one of them")
+
+    def _check_chat(self) -> None:
+        for name in _NOT_FOR_CHAT:
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ArgumentError(f"{name}={getattr(self, name)}: has no effect on a server that only offers chat")
 
     @property
     def options(self) -> ConnectionOptions:

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lm_eval_ext.paths import cache_folder
+from lm_eval_ext.paths import TASKS, cache_folder
 
 if TYPE_CHECKING:
     from lm_eval.tasks import TaskManager
@@ -27,6 +27,25 @@ log = logging.getLogger("lm_eval")
 Fields = dict[str, object]
 
 _FIELDS = ("class", "group", "task", "tag", "output_type")  # all that lm-eval's index and its lists use
+
+
+def with_kept_fields(build: Callable[..., object]) -> Callable[..., object]:
+    """`TaskIndex.build` that keeps the fields of lm-eval's and our task files."""
+    from lm_eval.tasks import _index
+
+    defaults = Path(_index.__file__).parent
+
+    def built(paths: Iterable[Path], **options: object) -> object:
+        paths = list(paths)
+        parse = _index.load_yaml
+        with kept_fields([folder for folder in (defaults, TASKS) if folder in paths], parse) as load:
+            _index.load_yaml = load
+            try:
+                return build(paths, **options)
+            finally:
+                _index.load_yaml = parse
+
+    return built
 
 
 @contextmanager
@@ -103,16 +122,18 @@ def _files(folder: str) -> Iterator[tuple[str, int, int]]:
                 yield entry.path, stat.st_mtime_ns, stat.st_size
 
 
-def list_tasks(manager: TaskManager, groups: bool, tags: bool, subtasks: bool) -> str:
+def tables_of_tasks(
+    manager: TaskManager, list_groups: bool = True, list_tags: bool = True, list_subtasks: bool = True
+) -> str:
     """Tables of all groups, tags and tasks, with the text that `TaskManager.list_all_tasks` returns."""
     index = manager.task_index
     tables = []
-    if groups:
+    if list_groups:
         rows = [(name, _location(index[name])) for name in manager.all_groups]
         tables.append(_table(("Group", "Config Location"), rows))
-    if tags:
+    if list_tags:
         tables.append(_table(("Tag",), [(name,) for name in manager.all_tags]))
-    if subtasks:
+    if list_subtasks:
         tasks = [(name, _location(index[name]), _output_type(index[name])) for name in manager.all_subtasks]
         tables.append(_table(("Task", "Config Location", "Output Type"), tasks))
     return "\n" + "".join(f"{table}\n\n" for table in tables)

@@ -1,4 +1,4 @@
-"""Interface that an lm-eval model class implements to run thinking requests."""
+"""Interfaces of an lm-eval model class that runs thinking requests, and of what runs them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,34 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
+from lm_eval.api.instance import Instance
+
 from lm_eval_ext.generation.engine import Engine
+from lm_eval_ext.generation.request import Generation
+from lm_eval_ext.harness.accounting import Totals
+from lm_eval_ext.thinking_formats import ThinkingFormat
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedTokenizerBase
+
+
+class RequestRunner(Protocol):
+    """Runs the `generate_until` requests of a model class.
+
+    Attributes:
+        totals: what was decoded so far.
+        thinking_format: how the model marks its thinking.
+    """
+
+    totals: Totals
+    thinking_format: ThinkingFormat
+
+    @property
+    def seed(self) -> int:
+        """The seed from which all sampling seeds are derived."""
+
+    def run(self, instances: Sequence[Instance], disable_tqdm: bool = False) -> list[Generation]:
+        """Return one generation per instance, in order."""
 
 
 class ThinkingModel(Protocol):

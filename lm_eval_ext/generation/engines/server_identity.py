@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from lm_eval_ext.errors import EngineError
 from lm_eval_ext.generation.engines.dialects import DIALECTS
 from lm_eval_ext.generation.engines.dialects.base import Dialect, ReplyError, ServerFacts, Tokens
+from lm_eval_ext.generation.engines.dialects.chat import ChatDialect
 from lm_eval_ext.generation.engines.http import RefusedError, RetryableError, ServerClient, UnreachableError
 from lm_eval_ext.generation.engines.server_job import ServedModel, decoded
 from lm_eval_ext.generation.request import Job, Sampling, Stop
@@ -23,6 +24,7 @@ _TOKENS = 64  # of each prompt
 _TRIED = 8  # tokens of the round trip
 _SAMPLED = 16  # tokens of a sample
 _OTHER_SEEDS = (2, 3, 4)
+_OTHER_LIMIT = "max_completion_tokens"  # named in the refusals of OpenAI's models that don't know `max_tokens`
 _PATIENCE = 300.0  # seconds for each short request
 
 
@@ -34,7 +36,7 @@ class Identity:
         dialect: name of its dialect.
         facts: what it says of itself.
         seeded: whether a request's seed determines its sample.
-        greedy: hash of what the model says to fixed prompts.
+        greedy: hash of what the model says to fixed prompts; empty for chat, where that is not the same every time.
     """
 
     dialect: str
@@ -94,7 +96,9 @@ async def identity(client: ServerClient, model: ServedModel, facts: ServerFacts)
     if model.dialect.token_exact:
         await _check_round_trip(client, model)
         await _check_tokenizer(client, model)
-    return Identity(model.dialect.name, facts, await _is_seeded(client, model), await greedy_digest(client, model))
+    seeded = await _is_seeded(client, model)
+    greedy = await greedy_digest(client, model) if model.dialect.continues else ""
+    return Identity(model.dialect.name, facts, seeded, greedy)
 
 
 async def greedy_digest(client: ServerClient, model: ServedModel) -> str:
@@ -158,6 +162,22 @@ async def _is_seeded(client: ServerClient, model: ServedModel) -> bool:
         if await _sample(client, model, seed) != first:
             return True
     return False
+
+
+async def named_limit(client: ServerClient, model: ServedModel) -> ServedModel:
+    """The model, with the name that a chat endpoint has for the limit of tokens.
+
+    Raises:
+        RetryableError: the server cannot be reached.
+        RefusedError: the server refuses both names.
+    """
+    try:
+        await _text(client, model, _ids(model, PROMPTS[0]), _SAMPLED)
+    except RefusedError as error:
+        if _OTHER_LIMIT not in str(error):
+            raise
+        return replace(model, dialect=ChatDialect(_OTHER_LIMIT))
+    return model
 
 
 async def _sample(client: ServerClient, model: ServedModel, seed: int) -> list[tuple[int, ...]]:

@@ -54,6 +54,8 @@ async def decoded(client: ServerClient, model: ServedModel, job: Job) -> Complet
             reply = model.dialect.reply(content, rest, model.vocabulary)
         except ReplyError as error:
             raise UnusableReplyError(f"{client.root}{model.dialect.route}: {error}") from error
+        if reply.finished:
+            return Completion(reply.ids, reply.reason)
         completion = advanced(out, reply.ids, job, model.decode)
         if completion is not None:
             return completion

@@ -9,7 +9,7 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
@@ -47,6 +47,13 @@ class TTSServer(ThinkingLM, TemplateLM):  # type: ignore[misc]  # lm-eval has no
 
     NAME = "tts-server"
     sampler = None  # each server has its own
+
+    def __new__(cls, **kwargs: object) -> Self:
+        """An instance of the subclass for chat, if the server only offers that."""
+        from lm_eval_ext.harness.models.chat import TTSChat
+
+        made: Self = super().__new__(TTSChat if kwargs.get("server") == "chat" else cls)
+        return made
 
     def __init__(self, **kwargs: object) -> None:
         super().__init__()
@@ -105,9 +112,12 @@ class TTSServer(ThinkingLM, TemplateLM):  # type: ignore[misc]  # lm-eval has no
             "exact" if self._capabilities()["token_exact"] else "approximated through text",
             "kept" if self._seeded else "not kept",
         )
+        self._warn()
+
+    def _warn(self) -> None:
         if not self._seeded:
             logger.warning("the server's samples don't depend on a request's seed alone; results are marked so")
-        if self.arguments.weights is None and found.dialect == "text":
+        if self.arguments.weights is None and self.identities[0].dialect in ("text", "chat"):
             logger.warning("the server doesn't say what it serves; weights=NAME keeps its texts apart in the journal")
 
     # What thinking requests need (see ThinkingModel) -------------------------------------------------------
@@ -245,7 +255,7 @@ class TTSServer(ThinkingLM, TemplateLM):  # type: ignore[misc]  # lm-eval has no
     def get_model_info(self) -> dict[str, Any]:
         """Model information for the results, including what was declared to be dropped."""
         name = self.arguments.base or self._tokenizer_name()  # one of a local copy, if that was given
-        pruning = pruning_info(name, self.arguments.trust_remote_code, self.recipe, self.fingerprint)
+        pruning = name and pruning_info(name, self.arguments.trust_remote_code, self.recipe, self.fingerprint)
         return {**super().get_model_info(), **({"pruning": pruning} if pruning else {})}
 
     def _capabilities(self) -> dict[str, object]:

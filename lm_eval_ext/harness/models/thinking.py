@@ -15,6 +15,7 @@ from lm_eval_ext.harness.arguments import ThinkingArguments, parse_model_args
 from lm_eval_ext.harness.bridge import ThinkingRequests
 from lm_eval_ext.harness.costs import digest_of_template, digest_of_tokenizer
 from lm_eval_ext.harness.engines import capabilities
+from lm_eval_ext.harness.thinking_model import RequestRunner
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -39,7 +40,7 @@ class ThinkingLM(ABC):
         return cls(**{**parse_model_args(arg_string), **extra})
 
     @functools.cached_property
-    def _thinking(self) -> ThinkingRequests:
+    def _thinking(self) -> RequestRunner:
         return ThinkingRequests(self, self.arguments)  # type: ignore[arg-type]  # the concrete class implements it
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from lm_eval_ext.generation.engines.dialects.base import Dialect
+from lm_eval_ext.generation.engines.dialects.chat import ChatDialect
 from lm_eval_ext.generation.engines.dialects.llamacpp import LlamaCppDialect
 from lm_eval_ext.generation.engines.dialects.sglang import SGLangDialect
 from lm_eval_ext.generation.engines.dialects.text import TextDialect
 from lm_eval_ext.generation.engines.dialects.vllm import VLLMDialect
 
-# In this order, the first one whose facts a server has is used; any server fits the last.
+# In this order, the first one whose facts a server has is used. Any server fits `text`, so `chat` has to be named.
 DIALECTS: dict[str, Dialect] = {
-    dialect.name: dialect for dialect in (VLLMDialect(), LlamaCppDialect(), SGLangDialect(), TextDialect())
+    dialect.name: dialect
+    for dialect in (VLLMDialect(), LlamaCppDialect(), SGLangDialect(), TextDialect(), ChatDialect())
 }

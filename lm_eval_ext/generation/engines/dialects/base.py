@@ -49,11 +49,13 @@ class Reply:
         ids: new tokens, including what ended them.
         reason: "length" if it ended at the limit that was asked for, or at the end of the context; else "stop".
         tokens: number of tokens, as the server counts them; None if it doesn't say.
+        finished: whether the job is finished, whatever the ids are.
     """
 
     ids: tuple[int, ...]
     reason: Literal["stop", "length"]
     tokens: int | None = None
+    finished: bool = False
 
 
 class Score(NamedTuple):
@@ -93,6 +95,7 @@ class Dialect(Protocol):
         name: as in `server=NAME`.
         route: path of completions, below the server's root.
         token_exact: whether token ids go in and come out.
+        continues: whether it goes on from the middle of a text, so that thinking can be cut and made to answer.
         seeded: whether a request's seed is meant to determine its sample.
         logprobs: whether the server gives log-probabilities of a prompt's tokens by id.
     """
@@ -100,6 +103,7 @@ class Dialect(Protocol):
     name: ClassVar[str]
     route: ClassVar[str]
     token_exact: ClassVar[bool]
+    continues: ClassVar[bool]
     seeded: ClassVar[bool]
     logprobs: ClassVar[bool]
 
