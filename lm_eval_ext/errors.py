@@ -1,5 +1,7 @@
 """The package's exceptions. Every message is one line: what was given, where, and what is allowed."""
 
+from __future__ import annotations
+
 
 class TTSError(Exception):
     """Base of every error raised on purpose by this package."""
