@@ -4,8 +4,9 @@
 
 A canned server in a process of its own answers every request at once, with 512 token ids to a prompt of 4,000. CPU
 seconds are this process's alone. Occupancy: texts as long as tiny-chain's published traces, at a fixed time per token;
-the share of the server's slots that were busy, up to the moment when no more texts were waiting. Needs lm-eval's extra
-`api`.
+the share of the server's slots that were busy, up to the moment when no more texts were waiting. Five budgets: the same
+traces, each with an answer of 16 tokens after its cut, as one trace for all budgets, and as a task for each. Needs
+lm-eval's extra `api`.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from lm_eval_ext.runs.load import load
 
 PROMPT, REPLY = 4000, 512  # tokens
 PER_TOKEN = 0.02  # seconds of a decoded token, for the occupancy
+BUDGETS, ANSWER = (8, 16, 32, 64, 128), 16  # tokens
 RESULTS = Path(__file__).parent.parent / "leaderboard" / "results"
 
 
@@ -56,13 +58,15 @@ def main() -> None:
         wall, cpu = theirs(root, given.requests, given.concurrency)
         print(f"local-completions: {1000 * cpu:.2f} ms CPU a request, {given.requests / wall:.0f} requests/s")
         print(f"occupancy: {occupancy(root, given.concurrency):.3f}")
+        together, apart = shared(root, given.concurrency), separate(root, given.concurrency)
+        print(f"five budgets: {together:.1f} s with shared traces, {apart:.1f} s with local-completions")
     finally:
         process.kill()
 
 
-def engine(root: str, concurrency: int) -> ServerEngine:
+def engine(root: str, concurrency: int, name: str = "m") -> ServerEngine:
     vocabulary = Vocabulary(lambda text: [1], lambda ids: "", frozenset([0]))
-    model = ServedModel("m", DIALECTS["vllm"], vocabulary, lambda ids: "")
+    model = ServedModel(name, DIALECTS["vllm"], vocabulary, lambda ids: "")
     return ServerEngine([Server(root, model, "")], ConnectionOptions(), Limits(concurrency))
 
 
@@ -86,22 +90,44 @@ def stop_search() -> float:
     return (time.process_time() - started) / 100
 
 
-def theirs(root: str, requests: int, concurrency: int) -> tuple[float, float]:
+def theirs(root: str, requests: int, concurrency: int, tokens: int = REPLY, name: str = "m") -> tuple[float, float]:
+    """As `ours`, with `local-completions`."""
     from lm_eval.api.instance import Instance
     from lm_eval.models.openai_completions import LocalCompletionsAPI
 
     model = LocalCompletionsAPI(
-        base_url=f"{root}/v1/completions", model="m", tokenizer=str(TINY_CHAIN), num_concurrent=concurrency,
+        base_url=f"{root}/v1/completions", model=name, tokenizer=str(TINY_CHAIN), num_concurrent=concurrency,
         max_length=8192,
     )  # fmt: skip
     text = "1+2=3*4-5 " * (PROMPT // 10)
+    options = {"max_gen_toks": tokens}
     instances = [
-        Instance("generate_until", {}, (f"{number} {text}", {"max_gen_toks": REPLY}), number, metadata=("t", number, 1))
+        Instance("generate_until", {}, (f"{number} {text}", options), number, metadata=("t", number, 1))
         for number in range(requests)
     ]
     started, cpu = time.perf_counter(), time.process_time()
     model.generate_until(instances, disable_tqdm=True)
     return time.perf_counter() - started, (time.process_time() - cpu) / requests
+
+
+def shared(root: str, concurrency: int) -> float:
+    """Seconds for all budgets, with one trace for all."""
+
+    def answers(done: Job, completion: Completion) -> Sequence[Job]:
+        if len(done.ids) > PROMPT:
+            return ()
+        cuts = sorted({min(len(completion.ids), budget) for budget in BUDGETS})
+        return [Job((*done.ids, *completion.ids[:cut], 0), ANSWER, done.stop, Sampling(), 0) for cut in cuts]
+
+    started = time.perf_counter()
+    jobs = [job(number, max(BUDGETS)) for number in range(5 * concurrency)]
+    engine(root, concurrency, "traces").run(jobs, answers)
+    return time.perf_counter() - started
+
+
+def separate(root: str, concurrency: int) -> float:
+    """Seconds for all budgets, one after the other, as lm-eval runs tasks with other limits."""
+    return sum(theirs(root, 5 * concurrency, concurrency, budget + ANSWER, "traces")[0] for budget in BUDGETS)
 
 
 def occupancy(root: str, concurrency: int) -> float:
@@ -133,17 +159,30 @@ def lengths(count: int) -> list[int]:
     return random.Random(0).choices([max(8, tokens) for tokens in known], k=count)
 
 
+def traced(prompt: Any, most: int, traces: Sequence[int]) -> int:
+    """Tokens of a trace, of an answer, or of both, by the form of the prompt."""
+    if isinstance(prompt, list) and isinstance(prompt[0], int):
+        return most if len(prompt) > PROMPT else min(most, traces[prompt[0]])
+    text = prompt if isinstance(prompt, str) else prompt[0]
+    return min(most - ANSWER, traces[int(text.split()[0])]) + ANSWER
+
+
 async def serve() -> None:
     """The canned server: a fixed reply, after the time that its tokens take if they are not the usual number."""
     from aiohttp import web
 
+    traces = lengths(1000)
+
     async def complete(request: web.Request) -> web.Response:
         body: Any = await request.json()
-        tokens = int(body["max_tokens"])
+        tokens = most = int(body["max_tokens"])
+        if body["model"] == "traces":
+            tokens = traced(body["prompt"], most, traces)
         if tokens != REPLY:
             await asyncio.sleep(tokens * PER_TOKEN)
-        ids = list(range(1, tokens + 1))
-        choice = {"finish_reason": "length", "index": 0, "text": "x" * tokens, "token_ids": ids}
+        ids = list(range(1, tokens + 1)) if tokens == most else [*range(1, tokens), 0]
+        reason = "length" if tokens == most else "stop"
+        choice = {"finish_reason": reason, "index": 0, "text": "x" * tokens, "token_ids": ids}
         return web.json_response({"choices": [choice]})
 
     app = web.Application(client_max_size=2**30)

@@ -13,7 +13,7 @@ from lm_eval_ext.errors import ArgumentError
 if TYPE_CHECKING:
     from lm_eval_ext.grading.grading import Grade
     from lm_eval_ext.harness.generated import GeneratedSamples
-    from lm_eval_ext.harness.models.pruned import PrunedLM
+    from lm_eval_ext.harness.models.thinking import ThinkingLM
     from lm_eval_ext.pruning.recipe import Recipe
     from lm_eval_ext.runs.run import Run
 
@@ -24,12 +24,12 @@ DEFAULT_SAMPLING = {"do_sample": True, "temperature": 1.0}
 
 def load(
     pretrained: str | None = None, *, engine: str = "hf", batch_size: int | str = "auto", **arguments: object
-) -> PrunedLM:
+) -> ThinkingLM:
     """Load a model, optionally with some layers dropped. Returns the lm-eval `LM` behind `lm_eval --model pruned-hf`.
 
     Args:
         pretrained: a model's name on the Hub, or a folder; the embedded tiny-chain by default.
-        engine: `hf` or `vllm`.
+        engine: `hf`, `vllm`, or `server` with `base_url=` (and `model=` instead of `pretrained`).
         batch_size: rows decoded at once; `auto` uses as many as fit in memory.
         arguments: `drop_layers`, `recipe`, `prune`, `thinking_format`, ..., and any argument of lm-eval's model class.
 
@@ -48,7 +48,7 @@ def load(
 
 
 def generate(
-    model: PrunedLM,
+    model: ThinkingLM,
     prompts: str | Sequence[str],
     *,
     budgets: Sequence[int | None] = (None,),

@@ -68,7 +68,7 @@ def test_a_run_without_a_budget_and_again(tmp_path: Path) -> None:
     one, other = (json.loads(path.read_text()) for path in sorted(tmp_path.rglob("results_*.json")))
     assert one["results"] == other["results"]
     engine = one["config"]["engine"]
-    assert (engine["token_exact"], engine["dialect"], engine["seeded"]) == (False, "chat", True)
+    assert (engine["token_exact"], engine["dialect"], engine["seed_reproducible"]) == (False, "chat", True)
     assert one["config"]["settings"]["token_exact"] == "chat"
     totals, resumed = (content["config"]["generation"] for content in (one, other))
     decoded = totals["thinking_tokens"] + totals["answer_tokens"]

@@ -58,7 +58,7 @@ def test_greedy_texts_are_those_of_pruned_hf(server: Process, prompts: list[str]
 
 def test_samples_are_independent_and_marked(server: Process, prompts: list[str]) -> None:
     model = client(server)
-    assert not model.get_model_info()["engine"]["seeded"]
+    assert not model.get_model_info()["engine"]["seed_reproducible"]
     requests = asked(prompts[:1], [16], repeats=4, temperature=1.0, max_gen_toks=100, answer_token_budget=8)
     assert len({text for text, *_ in outcomes(model, requests)}) == 4
 

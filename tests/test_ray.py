@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import torch
@@ -51,6 +51,10 @@ def local() -> Iterator[None]:
     ray.shutdown()
 
 
+def load(**arguments: Any) -> PrunedLM:
+    return cast("PrunedLM", tts.load(**arguments))
+
+
 def generated(model: PrunedLM) -> list[tuple[object, ...]]:
     """480 results: 80 prompts, 3 samples, and 2 budgets that share a trace; hot, so that samples differ."""
     found = tts.generate(model, PROMPTS, budgets=[8, None], samples=3, max_gen_toks=96, temperature=2.5)
@@ -67,7 +71,7 @@ def compared(samples: GeneratedSamples) -> list[tuple[object, ...]]:
 @pytest.fixture(scope="module")
 def expected() -> list[tuple[object, ...]]:
     """The results of one process."""
-    found = generated(tts.load(journal="off", seed=3, batch_size=16))
+    found = generated(load(journal="off", seed=3, batch_size=16))
     assert len(found) >= 300 and len(set(found)) > 150
     return found
 
@@ -99,7 +103,7 @@ class Watch:
 def test_two_replicas_give_the_samples_of_one_process_and_survive_a_kill(
     expected: list[tuple[object, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = tts.load(journal="off", seed=3, batch_size=16, data_parallel_size=2)
+    model = load(journal="off", seed=3, batch_size=16, data_parallel_size=2)
     assert generated(model) == expected
     info = model.get_model_info()
     assert {name: info["replicas"][name] for name in ("replicas", "replicas_up", "nodes", "restarts")} == {
@@ -117,7 +121,7 @@ def likelihoods(model: Any) -> None:
     """Requests that are no thinking requests run on the replicas too."""
     from lm_eval.api.instance import Instance
 
-    alone: Any = tts.load(journal="off", batch_size=4)
+    alone: Any = load(journal="off", batch_size=4)
     requests = [
         Instance("loglikelihood", {}, (prompt, answer), number, metadata=("t", number, 1))
         for number, prompt in enumerate(PROMPTS[:20])
@@ -131,8 +135,8 @@ def likelihoods(model: Any) -> None:
 @pytest.mark.usefixtures("local")
 def test_a_replica_keeps_what_was_dropped() -> None:
     options: dict[str, Any] = {"journal": "off", "seed": 3, "batch_size": 16, "prune": "shortgpt:1"}
-    alone = tts.load(**options)
-    model = tts.load(**options, data_parallel_size=1, ray_address="local")
+    alone = load(**options)
+    model = load(**options, data_parallel_size=1, ray_address="local")
     assert (model.recipe, model.fingerprint, model.versions) == (alone.recipe, alone.fingerprint, alone.versions)
     one, other = (tts.generate(some, PROMPTS[:10], budgets=[16]) for some in (alone, model))
     assert compared(one) == compared(other)
@@ -142,7 +146,7 @@ def test_a_replica_keeps_what_was_dropped() -> None:
 
 @pytest.mark.usefixtures("local")
 def test_an_error_of_the_model_ends_the_run_with_its_message() -> None:
-    model = tts.load(journal="off", data_parallel_size=1, ray_address="local", attn_implementation="no such attention")
+    model = load(journal="off", data_parallel_size=1, ray_address="local", attn_implementation="no such attention")
     with pytest.raises(EngineError, match=r"replica 0 on \w+: ValueError: .*no such attention"):
         tts.generate(model, PROMPTS[:1])
 
@@ -150,13 +154,13 @@ def test_an_error_of_the_model_ends_the_run_with_its_message() -> None:
 @pytest.mark.usefixtures("local")
 def test_arguments_that_do_not_fit_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ArgumentError, match="data_parallel_size=3: 3 replicas with 2 GPUs each don't fit this machine"):
-        tts.load(data_parallel_size=3, replica_gpus=2)
+        load(data_parallel_size=3, replica_gpus=2)
     ray.shutdown()
     with pytest.raises(ArgumentError, match=r"ray_address=127\.0\.0\.1:1: Ray cannot be reached"):
-        tts.load(ray_address="127.0.0.1:1")
+        load(ray_address="127.0.0.1:1")
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ArgumentError, match="start a single process, not one per GPU"):
-        tts.load(data_parallel_size=2)
+        load(data_parallel_size=2)
 
 
 def test_a_node_that_joins_takes_work_and_one_that_dies_loses_none(
@@ -166,7 +170,7 @@ def test_a_node_that_joins_takes_work_and_one_that_dies_loses_none(
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     try:
-        model = tts.load(journal="off", seed=3, batch_size=8, data_parallel_size=2, ray_address=cluster.address)
+        model = load(journal="off", seed=3, batch_size=8, data_parallel_size=2, ray_address=cluster.address)
         nodes: list[Any] = []
         Watch(monkeypatch, 10, lambda: nodes.append(cluster.add_node(num_cpus=1)))
         pool = pool_of(model)

@@ -55,7 +55,7 @@ def test_a_run_from_the_command_line_and_again(tmp_path: Path) -> None:
     content, other = (json.loads(path.read_text()) for path in (first, second))
     assert content["results"] == other["results"] and first.parent.name == "m"
     engine = content["config"]["engine"]
-    assert engine["token_exact"] and engine["seeded"] and engine["dialect"] == "vllm"
+    assert engine["token_exact"] and engine["seed_reproducible"] and engine["dialect"] == "vllm"
     assert content["config"]["settings"]["token_exact"] == "True"
     assert "sk-secret" not in done.stdout + done.stderr + "".join(map(Path.read_text, [first, second]))
     added = CliRunner().invoke(app, ["leaderboard", "add", str(first.parent), "--to", str(tmp_path / "published")])

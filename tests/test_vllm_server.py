@@ -50,7 +50,7 @@ def hf(**arguments: Any) -> Any:
 def test_greedy_texts_are_those_of_pruned_hf(server: Process) -> None:
     model = client(server)
     found = model.get_model_info()["engine"]
-    assert found["token_exact"] and found["seeded"] and found["server"].startswith("vllm ")
+    assert found["token_exact"] and found["seed_reproducible"] and found["server"].startswith("vllm ")
     requests = asked(PROMPTS, BUDGETS, **GREEDY)
     assert len(requests) == 160 and outcomes(model, requests) == outcomes(hf(), requests)
 

@@ -145,6 +145,12 @@ class Arguments(ThinkingArguments):
     recipe: Annotated[str | Recipe | None, BeforeValidator(_recipe)] = Field(
         None, description="name of a recipe in `pruned_models/`, or path of a YAML file", json_schema_extra=_CHOOSES
     )
+    base: Text = Field(
+        None,
+        description="the model that `pretrained` was made from, such as the one it was quantized from: what it is "
+        "compared with",
+        json_schema_extra={"default_is": "the recipe's base, or what the model card says it was quantized from"},
+    )
     prune: Text = Field(
         None,
         description="`METHOD:N`: drop N layers chosen by a method while loading (the choice is cached): `shortgpt:3`, "
@@ -288,7 +294,9 @@ def _model_name(model_name: str, arguments: Mapping[str, object]) -> str:
     recipe, prune, drop = (arguments.get(name) for name in ("recipe", "prune", "drop_layers"))
     if recipe is not None:
         read = recipe if isinstance(recipe, Recipe) else load_recipe(str(recipe))
-        base = arguments.get("peft") or arguments.get("pretrained") or read.base
+        base = arguments.get("peft") or arguments.get("pretrained") or read.pretrained
+        if not read.drop:
+            return str(base)
         return f"{base}-drop{format_layers(read.drop)}" + (f"-{read.variant}-{read.digest[:6]}" if read.merge else "")
     if prune is not None:
         return f"{model_name}-{str(prune).replace(':', '-')}"

@@ -13,10 +13,10 @@ from pathlib import Path
 from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.harness.arguments import NAMES, Arguments, chosen_recipe, parse_model_args, run_name
 from lm_eval_ext.harness.prune_on_load import computed_recipe
-from lm_eval_ext.pruning.architecture import config_overrides, depth
-from lm_eval_ext.pruning.loading import exact_config
+from lm_eval_ext.pruning.architecture import depth
+from lm_eval_ext.pruning.loading import pruned_config
 from lm_eval_ext.pruning.recipe import Recipe, kept_layers
-from lm_eval_ext.pruning.vllm_loader import engine_arguments
+from lm_eval_ext.pruning.vllm_loader import changed_fields, engine_arguments
 
 _USED = ("drop_layers", "recipe", "prune", "calibration", "trust_layer_fields")
 _OWN_FLAGS = ("--load-format", "--model-loader-extra-config", "--hf-overrides", "--worker-extension-cls")
@@ -43,7 +43,7 @@ def serve_command(model_args: str, rest: Sequence[str]) -> list[str]:
     revision = str(given.get("revision", "main"))
     choose = functools.partial(computed_recipe, named, revision, arguments.prune, arguments.calibration)
     recipe = chosen_recipe(None if named is None else str(named), revision, arguments, choose)
-    base = str(named or (recipe.base if recipe else ""))
+    base = str(named or (recipe.pretrained if recipe else ""))
     if not base:
         raise ArgumentError("pretrained is missing; name the model to serve")
     words = [_vllm(), "serve", base, "--served-model-name", _served_name(base, recipe)]
@@ -83,8 +83,9 @@ def _dropping(base: str, revision: str, recipe: Recipe, arguments: Arguments, tr
 
     config = AutoConfig.from_pretrained(base, revision=revision, trust_remote_code=trust_remote_code)
     kept = kept_layers(recipe.drop, depth(config))
-    exact_config(config, kept, arguments.trust_layer_fields, trust_remote_code)  # refuses what would not be exact
-    engine = engine_arguments(config_overrides(config, kept, trust_layer_fields=True), kept, recipe.merged)
+    hub, merges = {"revision": revision}, bool(recipe.merge)
+    sliced = pruned_config(base, config, kept, hub, arguments.trust_layer_fields, trust_remote_code, merges=merges)
+    engine = engine_arguments(changed_fields(base, config, sliced, kept, hub), kept, recipe.merged)
     return [
         word
         for name, value in engine.items()

@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from lm_eval_ext.errors import ArgumentError, TaskError
+from lm_eval_ext.harness import secrets
 from lm_eval_ext.harness.engines import ENGINES
 from lm_eval_ext.harness.generated import GeneratedSample, GeneratedSamples
 from lm_eval_ext.harness.plugin import register_models, register_tasks
 
 if TYPE_CHECKING:
     from lm_eval_ext.generation.request import Generation
-    from lm_eval_ext.harness.models.pruned import PrunedLM
+    from lm_eval_ext.harness.models.thinking import ThinkingLM
 
 
-def load_model(arguments: Mapping[str, object], engine: str, batch_size: int | str) -> PrunedLM:
+def load_model(arguments: Mapping[str, object], engine: str, batch_size: int | str) -> ThinkingLM:
     """Create one of our models, in the same way as lm-eval's command line.
 
     Raises:
@@ -29,13 +30,19 @@ def load_model(arguments: Mapping[str, object], engine: str, batch_size: int | s
     from lm_eval.api.registry import get_model
 
     register_models()
-    model: PrunedLM = get_model(ENGINES[engine].model).create_from_arg_obj(dict(arguments), {"batch_size": batch_size})
+    model: ThinkingLM = get_model(ENGINES[engine].model).create_from_arg_obj(
+        dict(arguments), {"batch_size": batch_size}
+    )
     model.given_arguments = dict(arguments)
     return model
 
 
 def generated(
-    model: PrunedLM, prompts: Sequence[str], budgets: Sequence[int | None], samples: int, options: Mapping[str, object]
+    model: ThinkingLM,
+    prompts: Sequence[str],
+    budgets: Sequence[int | None],
+    samples: int,
+    options: Mapping[str, object],
 ) -> GeneratedSamples:
     """Generate one text for each prompt, budget and sample number."""
     from lm_eval.api.instance import Instance
@@ -72,7 +79,8 @@ def evaluated(
     if unknown := [task for task in tasks if not manager.match_tasks([task])]:
         raise TaskError(f"unknown task {unknown[0]!r}; `lm_eval ls tasks` lists all tasks")
     results = lm_eval.simple_evaluate(model=model, tasks=list(tasks), task_manager=manager, log_samples=True, **options)
-    arguments = getattr(model, "given_arguments", {})
+    arguments = dict(getattr(model, "given_arguments", {}))
+    secrets.hide(arguments)
     results["config"] |= {"model": getattr(model, "NAME", results["config"]["model"]), "model_args": arguments}
     tracker = EvaluationTracker(output_path=str(folder))
     tracker.general_config_tracker.log_experiment_args(results["config"]["model"], arguments, None, None, None)

@@ -43,7 +43,7 @@ def _depth_fields(text: PreTrainedConfig) -> dict[str, int]:
 
 
 def slice_config(config: PreTrainedConfig, kept: Sequence[int], trust_layer_fields: bool = False) -> PreTrainedConfig:
-    """A copy of `config` for the model with only the layers `kept`.
+    """A copy of `config` for the model with only the layers `kept`, without any `quantization_config`.
 
     Args:
         config: config of the base model.
@@ -58,6 +58,8 @@ def slice_config(config: PreTrainedConfig, kept: Sequence[int], trust_layer_fiel
     text = text_config(sliced)
     for name, value in _overrides(text, kept, trust_layer_fields).items():
         setattr(text, name, value)
+    for part in (sliced, text):  # names modules by layer, so it has to be made anew (`quantization`)
+        vars(part).pop("quantization_config", None)
     return sliced
 
 
@@ -105,8 +107,6 @@ def _reasons_against(config: PreTrainedConfig, text: PreTrainedConfig) -> Iterat
     for rule in table["refused_if"].get(text.model_type, ()):
         if _applies(rule, getattr(text, rule["field"], None)):
             yield rule["why"]
-    if getattr(config, "quantization_config", None) is not None:
-        yield "its checkpoint is quantized; drop layers from the unquantized one"
 
 
 def _applies(rule: Mapping[str, object], value: object) -> bool:

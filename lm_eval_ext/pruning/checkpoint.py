@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -116,6 +118,35 @@ def weight_files(pretrained: str, kept: Sequence[int], merged: MergeWeights, hub
     return [path for path in found.values() if path is not None]
 
 
+def tensor_names(pretrained: str, hub: Mapping[str, object]) -> list[str]:
+    """Names of all tensors of a checkpoint; without reading them, and without downloading shards.
+
+    Raises:
+        CheckpointError: there are no safetensors weights.
+    """
+    index = find_file(pretrained, _INDEX, hub)
+    if index is not None:
+        return sorted(json.loads(index.read_text("utf-8"))["weight_map"])
+    with ExitStack() as files:
+        return sorted(name for path in weight_files(pretrained, (), {}, hub) for name, _ in _opened(path, files))
+
+
+def weight_bytes(pretrained: str, kept: Sequence[int], hub: Mapping[str, object]) -> int:
+    """Bytes of all tensors that the pruned model uses, as they are stored.
+
+    Raises:
+        CheckpointError: there are no safetensors weights, or a file is missing or damaged.
+    """
+    with ExitStack() as files:
+        tensors = kept_tensors(pretrained, kept, {}, hub, files).values()
+        return sum(math.prod(tensor.get_shape()) * _bits(tensor.get_dtype()) // 8 for tensor in tensors)
+
+
+def _bits(dtype: str) -> int:
+    """Bits of one element of a safetensors dtype, such as `BF16`, `I8`, `F8_E4M3` or `F4`."""
+    return 8 if dtype == "BOOL" else int(re.sub(r"^[A-Z]+(\d+).*", r"\1", dtype))
+
+
 def is_used(name: str, kept: Sequence[int], merged: MergeWeights) -> bool:
     """Whether the pruned model uses this tensor of the base model."""
     return renamed_tensor(name, kept) is not None or any(layer_of_tensor(name) in parts for parts in merged.values())
@@ -136,6 +167,19 @@ def read_config(pretrained: str, revision: str, trust_remote_code: bool = False)
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{pretrained} (revision {revision}): its config cannot be read: {reason}") from error
+
+
+def card_metadata(pretrained: str, hub: Mapping[str, object]) -> dict[str, object]:
+    """The metadata at the top of a model card; empty if there is none."""
+    import yaml
+
+    found = find_file(pretrained, "README.md", hub)
+    parts = found.read_text("utf-8", errors="replace").split("---") if found else []
+    try:
+        metadata = yaml.safe_load(parts[1]) if len(parts) > 2 and not parts[0].strip() else {}
+    except yaml.YAMLError:
+        metadata = {}
+    return metadata if isinstance(metadata, dict) else {}
 
 
 def find_file(pretrained: str, name: str, hub: Mapping[str, object]) -> Path | None:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from lm_eval_ext.errors import ArchitectureError, ArgumentError
 from lm_eval_ext.pruning.architecture import depth, layer_of_tensor
-from lm_eval_ext.pruning.checkpoint import LazyTensor, find_file, kept_tensors, read_config
-from lm_eval_ext.pruning.loading import exact_config
+from lm_eval_ext.pruning.checkpoint import LazyTensor, card_metadata, find_file, kept_tensors, read_config
+from lm_eval_ext.pruning.loading import pruned_config
 from lm_eval_ext.pruning.recipe import Recipe, format_layers, kept_layers, write_recipe
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def export(
     Args:
         recipe: the recipe.
         folder: a new or empty folder.
-        pretrained: a local copy of the base model, to use instead of the recipe's `base`.
+        pretrained: a local copy of the recipe's base or checkpoint, to use instead.
         shard_bytes: maximum size of a file; at most this plus one tensor is in memory.
         trust_remote_code: run the model code that the base model ships.
         trust_layer_fields: as in `load_pruned`.
@@ -59,7 +59,12 @@ def export(
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as unfinished:
         _write_checkpoint(
-            recipe, Path(unfinished), pretrained or recipe.base, shard_bytes, trust_remote_code, trust_layer_fields
+            recipe,
+            Path(unfinished),
+            pretrained or recipe.pretrained,
+            shard_bytes,
+            trust_remote_code,
+            trust_layer_fields,
         )
         if folder.is_dir():
             folder.rmdir()
@@ -84,7 +89,7 @@ def _write_checkpoint(
     hub = {"revision": recipe.revision}
     config = read_config(base, recipe.revision, trust_remote_code)
     kept = kept_layers(recipe.drop, depth(config))
-    sliced = exact_config(config, kept, trust_layer_fields, trust_remote_code)
+    sliced = pruned_config(base, config, kept, hub, trust_layer_fields, trust_remote_code, merges=bool(recipe.merge))
     with ExitStack() as files:
         tensors = kept_tensors(base, kept, recipe.merged, hub, files)
         _check_layers(tensors, len(kept), config.model_type)
@@ -92,7 +97,7 @@ def _write_checkpoint(
     sliced.save_pretrained(folder)
     _copy_besides(base, config, hub, folder)
     write_recipe(recipe, folder / "recipe.yaml")
-    (folder / "README.md").write_text(_card(recipe, len(kept), depth(config), _base_card(base, hub)), "utf-8")
+    (folder / "README.md").write_text(_card(recipe, len(kept), depth(config), card_metadata(base, hub)), "utf-8")
 
 
 def _check_layers(tensors: Iterable[str], kept: int, kind: str) -> None:
@@ -149,28 +154,15 @@ def _copy_besides(base: str, config: PreTrainedConfig, hub: Mapping[str, object]
             shutil.copyfile(found, folder / name)
 
 
-def _base_card(base: str, hub: Mapping[str, object]) -> dict[str, object]:
-    """The metadata at the top of the base model's card."""
-    import yaml
-
-    found = find_file(base, "README.md", hub)
-    parts = found.read_text("utf-8", errors="replace").split("---") if found else []
-    try:
-        metadata = yaml.safe_load(parts[1]) if len(parts) > 2 and not parts[0].strip() else {}
-    except yaml.YAMLError:
-        metadata = {}
-    return metadata if isinstance(metadata, dict) else {}
-
-
 def _card(recipe: Recipe, kept: int, total: int, base_card: Mapping[str, object]) -> str:
     import yaml
 
-    name = recipe.base.rstrip("/").split("/")[-1]
+    name = recipe.pretrained.rstrip("/").split("/")[-1]
     metadata = {
         key: base_card[key] for key in ("license", "license_name", "license_link", "language") if key in base_card
     }
-    if "/" in recipe.base and not Path(recipe.base).exists():
-        metadata |= {"base_model": recipe.base}
+    if "/" in recipe.pretrained and not Path(recipe.pretrained).exists():
+        metadata |= {"base_model": recipe.pretrained}
     metadata |= {"library_name": "transformers", "tags": ["layer-pruning", recipe.method]}
     merged = "".join(
         f"- layers {list(step.layers)} were merged into {step.into} ({recipe.variant})\n" for step in recipe.merge

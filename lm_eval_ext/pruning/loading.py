@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 
 from lm_eval_ext.errors import CheckpointError
 from lm_eval_ext.pruning.architecture import layer_of_tensor, slice_config
-from lm_eval_ext.pruning.checkpoint import LazyTensor, find_file, kept_tensors
+from lm_eval_ext.pruning.checkpoint import LazyTensor, find_file, kept_tensors, tensor_names
 from lm_eval_ext.pruning.layers import decoder_layers
 from lm_eval_ext.pruning.merging import MergeWeights
+from lm_eval_ext.pruning.quantization import check_quantization, quantization_of, sliced_quantization
 from lm_eval_ext.pruning.verification import ensure_exact
 
 if TYPE_CHECKING:
@@ -63,15 +64,47 @@ def load_pruned(
         ArchitectureError: the layers cannot be dropped safely.
         CheckpointError: there are no safetensors weights, or they do not fit the pruned model.
     """
-    sliced = exact_config(config, kept, trust_layer_fields, trust_remote_code)
     hub = {"revision": revision, "subfolder": subfolder}
+    sliced = pruned_config(pretrained, config, kept, hub, trust_layer_fields, trust_remote_code, merges=bool(merged))
     return _load(pretrained, sliced, kept, merged or {}, hub, dtype, trust_remote_code, options)
+
+
+def pruned_config(
+    pretrained: str,
+    config: PreTrainedConfig,
+    kept: Sequence[int],
+    hub: Mapping[str, object],
+    trust_layer_fields: bool = False,
+    trust_remote_code: bool = False,
+    *,
+    merges: bool = False,
+) -> PreTrainedConfig:
+    """The config of a pruned model as `exact_config` makes it, with the `quantization_config` of the kept layers.
+
+    Args:
+        pretrained: Hub name or local folder of the base model.
+        config: config of the base model.
+        kept: ascending indices of the layers to keep.
+        hub: arguments of `cached_file`, such as the revision.
+        trust_layer_fields: as in `exact_config`.
+        trust_remote_code: as in `exact_config`.
+        merges: whether layers are merged too.
+
+    Raises:
+        ArchitectureError: dropping the layers is not exact, or not possible in a checkpoint of this format.
+    """
+    check_quantization(config, merges=merges)
+    sliced = exact_config(config, kept, trust_layer_fields, trust_remote_code)
+    fields = quantization_of(config)
+    if fields is not None:
+        sliced.quantization_config = sliced_quantization(fields, tensor_names(pretrained, hub), kept)
+    return sliced
 
 
 def exact_config(
     config: PreTrainedConfig, kept: Sequence[int], trust_layer_fields: bool = False, trust_remote_code: bool = False
 ) -> PreTrainedConfig:
-    """The config of a pruned model, after checking that dropping the other layers is exact.
+    """The config of a pruned model without quantization, after checking that dropping the other layers is exact.
 
     Architectures that are not verified are checked now, on a tiny twin.
 

@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -19,6 +19,9 @@ from lm_eval_ext.paths import PRUNED_MODELS
 from lm_eval_ext.plugins import recipe_folders
 from lm_eval_ext.pruning.merging import Merge, MergeWeights, Variant, check_merges, combinations
 
+Relation = Literal["quantized", "pruned", "distilled", "finetuned", "merged"]
+
+_ADDED = ("checkpoint",)  # fields of the digest that older recipes don't have
 _RANGE = re.compile(r"^\s*(\d+)\s*(?:-\s*(\d+)\s*)?$")
 
 
@@ -42,9 +45,13 @@ class Recipe(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     base: Annotated[str, Field(min_length=1, description="Hub name or local folder of the base model")]
-    revision: Annotated[str, Field(min_length=1)] = "main"
-    drop: Annotated[tuple[int, ...], Field(description="indices of the dropped layers")]
-    method: Annotated[str, Field(min_length=1, description="how the layers were chosen")]
+    revision: Annotated[str, Field(min_length=1, description="branch, tag or commit of what is loaded")] = "main"
+    checkpoint: Annotated[
+        str | None, Field(min_length=1, description="Hub name or local folder of a checkpoint made from the base")
+    ] = None
+    relation: Annotated[Relation | None, Field(description="how the checkpoint was made")] = None
+    drop: Annotated[tuple[int, ...], Field(description="indices of the dropped layers")] = ()
+    method: Annotated[str, Field(min_length=1, description="how the layers were chosen")] = "none"
     source: Annotated[str, Field(min_length=1, description="paper, page or command the layers come from")]
     merge: Annotated[
         tuple[Merge, ...], Field(description="LaCo's merges, in order, applied before the layers are dropped")
@@ -65,9 +72,20 @@ class Recipe(BaseModel):
         return parse_layers(value)
 
     @model_validator(mode="after")
-    def _merges(self) -> Recipe:
+    def _changes(self) -> Recipe:
+        if not self.drop and self.checkpoint is None:
+            raise ValueError("says nothing that makes the model smaller; give drop or checkpoint")
+        if self.drop and self.method == "none":
+            raise ValueError("method is missing; say how the layers were chosen")
+        if (self.relation is None) != (self.checkpoint is None):
+            raise ValueError("checkpoint and relation belong together; give both or neither")
         check_merges(self.merge, self.drop)
         return self
+
+    @property
+    def pretrained(self) -> str:
+        """Hub name or local folder of what is loaded."""
+        return self.checkpoint or self.base
 
     @property
     def merged(self) -> MergeWeights:
@@ -81,9 +99,10 @@ class Recipe(BaseModel):
 
     @property
     def digest(self) -> str:
-        """First 16 hex digits of SHA-256 over base, revision, dropped layers and merges, which determine the model."""
+        """First 16 hex digits of SHA-256 over all fields that determine the model."""
         merged = [self.variant, [step.model_dump() for step in self.merge]] if self.merge else []
-        content = json.dumps([self.base, self.revision, self.drop, *merged])
+        added = {name: value for name in _ADDED if (value := getattr(self, name)) is not None}
+        content = json.dumps([self.base, self.revision, self.drop, *merged, *([added] if added else [])])
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 

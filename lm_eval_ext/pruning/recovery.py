@@ -91,7 +91,7 @@ def recover(
             trainer.model.to(AutoConfig.from_pretrained(pruned).dtype)
         trainer.save_model(str(folder))
         if lora:
-            _name_base(folder / "adapter_config.json", pretrained or recipe.base)
+            _name_base(folder / "adapter_config.json", pretrained or recipe.pretrained)
     mark: dict[str, object] = {
         "recipe": recipe.digest, "kind": "lora" if lora else "full", "data": texts.name, "samples": len(texts.texts),
         "sha256": texts.sha256, "steps": steps, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed,

@@ -5,19 +5,46 @@ vLLM calls `register` in every process, including its workers, through the entry
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lm_eval_ext.pruning.checkpoint import is_used
+from lm_eval_ext.pruning.architecture import config_overrides, renamed_tensor
+from lm_eval_ext.pruning.checkpoint import is_used, tensor_names
 from lm_eval_ext.pruning.merging import MergeWeights, merged_weights
+from lm_eval_ext.pruning.quantization import for_vllm, quantization_of
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedConfig
     from vllm import LLM
     from vllm.config import LoadConfig, VllmConfig
 
 LOAD_FORMAT = "lm-eval-tts"
 KEPT, MERGED = "kept_layers", "merged_layers"  # our keys of `model_loader_extra_config`
+
+
+def changed_fields(
+    pretrained: str,
+    config: PreTrainedConfig,
+    sliced: PreTrainedConfig,
+    kept: Sequence[int],
+    hub: Mapping[str, object],
+) -> dict[str, object]:
+    """The config fields that change in a pruned model, for vLLM's `hf_overrides`.
+
+    Args:
+        pretrained: Hub name or local folder of the base model.
+        config: of the base model.
+        sliced: of the pruned model (`loading.pruned_config`).
+        kept: ascending indices of the layers to keep.
+        hub: arguments of `cached_file`, such as the revision.
+    """
+    changed = config_overrides(config, kept, trust_layer_fields=True)
+    fields = quantization_of(sliced)
+    if fields is None:
+        return changed
+    names = (renamed_tensor(name, kept) for name in tensor_names(pretrained, hub))
+    return {**changed, "quantization_config": for_vllm(fields, [name for name in names if name is not None])}
 
 
 def engine_arguments(
@@ -26,7 +53,7 @@ def engine_arguments(
     """Arguments for `vllm.LLM` that load only the layers `kept`.
 
     Args:
-        overrides: the config fields that change (`architecture.config_overrides`).
+        overrides: the config fields that change.
         kept: ascending indices of the layers to keep.
         merged: weights of the merged layers among them.
     """

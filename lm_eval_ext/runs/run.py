@@ -152,7 +152,7 @@ class TaskResult(_Part):
 
 
 class Pruning(_Part):
-    """Which layers of the base were dropped or merged, and how they were chosen."""
+    """What was done to the base: which layers were dropped or merged, and how its weights were quantized."""
 
     method: Name
     source: Line = ""
@@ -166,6 +166,11 @@ class Pruning(_Part):
     parameters_after: Annotated[int, Field(ge=0)] = 0
     recipe_hash: Hash = ""
     recovered: Annotated[Line, Field(description="how the model was trained further")] = ""
+    checkpoint: Annotated[Line, Field(description="Hub name of what was loaded, if it was made from the base")] = ""
+    relation: Annotated[Line, Field(description="how the checkpoint was made: quantized, pruned, distilled, ...")] = ""
+    quantization: Annotated[Line, Field(description="method by which the weights are quantized")] = ""
+    bits: Annotated[float | None, Field(gt=0, le=64, description="bits of a weight, in the mean")] = None
+    weight_bytes: Annotated[int | None, Field(gt=0, description="bytes of all weights, as they are stored")] = None
 
     @field_validator("dropped")
     @classmethod
@@ -251,7 +256,8 @@ class Run(_Part):
     @property
     def label(self) -> str:
         """Label that distinguishes it from other models of the same base."""
-        pruning = f"{self.pruning.method} -{len(self.dropped)}" if self.pruning and self.dropped else "dense"
+        whole = (self.pruning and self.pruning.relation) or "dense"
+        pruning = f"{self.pruning.method} -{len(self.dropped)}" if self.pruning and self.dropped else whole
         recovered = "recovered" if self.pruning and self.pruning.recovered else ""
         return ", ".join(part for part in (pruning, recovered, self.variation) if part)
 

@@ -47,7 +47,7 @@ def submission(path: Path, catalogue: Catalogue, base: str | None = None) -> Run
         "date": _date(content, path),
         "base": named,
         "revision": line(config.get("model_revision") or arguments.get("revision"), 100),
-        "variation": variation(arguments, content),
+        "variation": line(", ".join(filter(None, [_made_from_base(pruning), variation(arguments, content)]))),
         "fingerprint": line(pruning.get("model_fingerprint"), 64),
         "engine": line(config.get("model"), 100) or "unknown",
         "dtype": line(config.get("model_dtype"), 50).removeprefix("torch."),
@@ -122,7 +122,21 @@ def _pruning(info: Mapping[str, object], recovered: Mapping[str, object]) -> dic
         "parameters_after": whole(info.get("parameters_after")) or 0,
         "recipe_hash": line(info.get("recipe_hash"), 64),
         "recovered": line(json.dumps(scrubbed(recovered), sort_keys=True, default=str)) if recovered else "",
+        "checkpoint": public_name(info["checkpoint"]) if info.get("checkpoint") else "",
+        "relation": line(info.get("relation"), 50),
+        **_quantization(mapping(info.get("quantization"))),
     }
+
+
+def _made_from_base(pruning: Mapping[str, object]) -> str:
+    """What was loaded, if it was made from the base: `checkpoint=org/name`."""
+    loaded = public_name(pruning["checkpoint"]) if pruning.get("checkpoint") else ""
+    return f"checkpoint={loaded}" if loaded else ""
+
+
+def _quantization(packed: Mapping[str, object]) -> dict[str, object]:
+    bits, size = number(packed.get("bits")), whole(packed.get("bytes"))
+    return {"quantization": line(packed.get("method"), 50), "bits": bits or None, "weight_bytes": size or None}
 
 
 def _software(content: Mapping[str, object]) -> dict[str, str]:

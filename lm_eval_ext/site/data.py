@@ -31,7 +31,7 @@ class RunRow(BaseModel):
     method: str
     layers_off: int
     dropped_layers: str = Field(description="their numbers, counted from 0, separated by spaces")
-    bits: int | None
+    bits: float | None = Field(description="of a weight, in the mean; null if they are not quantized")
     parameters: int | None
     engine: str
     tier: str
@@ -97,7 +97,7 @@ def _write_parquet(rows: Sequence[RunRow], path: Path) -> None:
     import pandas
 
     frame = pandas.DataFrame([row.model_dump() for row in rows], columns=list(RunRow.model_fields))
-    whole = dict.fromkeys(("bits", "parameters", "budget"), "Int64")
+    whole = dict.fromkeys(("parameters", "budget"), "Int64")
     shares = dict.fromkeys((name for name in RunRow.model_fields if name.startswith("kept")), "Float64")
     others = dict.fromkeys(("chance", "tokens", "forced", "repeating", "answered"), "Float64")
     frame.astype(whole | shares | others).to_parquet(path, index=False)

@@ -113,17 +113,22 @@ def name_of(run: Run) -> ModelName:
     pruning, count = run.pruning, len(run.dropped)
     done = [f"{MINUS}{count} {'layer' if count == 1 else 'layers'}"] if count else []
     bits = bits_of(run)
-    done += [f"{bits} bits"] if bits else []
+    done += [f"{bits:g} bits"] if bits else []
+    done += [pruning.relation] if pruning and pruning.relation and not done else []
     how = [pruning.method] if pruning and count else []
+    how += [pruning.quantization] if pruning and pruning.quantization else []
     how += ["recovered"] if pruning and pruning.recovered else []
     others = _without_bits(run.variation) if bits else run.variation
+    others = re.sub(r"\bcheckpoint=(?:[^,/]*/)?", "", others)
     if not done:
         return ModelName(others or " + ".join(how), "" if not others else " + ".join(how))
     return ModelName(", ".join(done), ", ".join(part for part in (" + ".join(how), others) if part))
 
 
-def bits_of(run: Run) -> int | None:
-    """Bits of a weight, if the model was quantized while loading."""
+def bits_of(run: Run) -> float | None:
+    """Bits of a weight, if the weights are quantized: in the mean over a checkpoint, or as loaded."""
+    if run.pruning and run.pruning.bits:
+        return round(run.pruning.bits, 1)
     return next((bits for name, bits in _BITS.items() if re.search(rf"\b{name}=(true|1)\b", run.variation, re.I)), None)
 
 

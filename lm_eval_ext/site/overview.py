@@ -37,7 +37,7 @@ class Row(NamedTuple):
     called: str
     kept: Kept
     layers: int | None
-    bits: int | None
+    bits: float | None
     method: str
     parameters: int | None
     rank: Rank | None
@@ -71,7 +71,8 @@ class GroupMedian(NamedTuple):
 _MOST_PICTURED, _MOST_OF_BASE = 120, 8
 _DEPTHS = ("1 layer", "2 layers", "3 or more")
 KINDS = {
-    "layers": "layers off", "quantized": "quantized", "recovered": "recovered", "other": "other",
+    "layers": "layers off", "quantized": "quantized", "recovered": "recovered", "published": "published",
+    "other": "other",
     "control": "run otherwise",
 }  # fmt: skip
 
@@ -175,7 +176,9 @@ def _kind(run: Run) -> str:
         return "control"
     if run.pruning and run.pruning.recovered:
         return "recovered"
-    return "layers" if run.dropped else "quantized" if bits_of(run) else "other"
+    if run.dropped:
+        return "layers"
+    return "quantized" if bits_of(run) else "published" if run.pruning and run.pruning.relation else "other"
 
 
 def _medians(rows: Iterable[Row]) -> list[GroupMedian]:
@@ -196,7 +199,9 @@ def _group(row: Row) -> tuple[int, str]:
         return 5, "recovered"
     if count:
         return min(count, 3), f"{MINUS}{_DEPTHS[min(count, 3) - 1]}"
-    return (0, f"{row.bits} bits") if row.kind == "quantized" else (6, "other")
+    if row.kind == "quantized":
+        return 0, f"{row.bits:.0f} bits"
+    return (6, "published") if row.kind == "published" else (7, "other")
 
 
 def _benchmarks(board: Board, kept: Sequence[Kept]) -> dict[str, list[str]]:

@@ -20,6 +20,9 @@ from lm_eval_ext.harness.engines import engine_of
 from lm_eval_ext.harness.models.thinking import ThinkingLM
 from lm_eval_ext.harness.prune_on_load import computed_recipe
 from lm_eval_ext.paths import TINY_CHAIN
+from lm_eval_ext.pruning.checkpoint import weight_bytes
+from lm_eval_ext.pruning.lineage import lineage
+from lm_eval_ext.pruning.quantization import method_of, quantization_of
 from lm_eval_ext.pruning.recipe import Recipe, format_layers
 from lm_eval_ext.pruning.recovery import recovery_of
 
@@ -69,7 +72,7 @@ class PrunedLM(ThinkingLM):
         self.recipe = chosen_recipe(pretrained, revision, arguments, choose)
         if pretrained is None:
             pretrained, revision = self._base_of_recipe(revision)
-        if self.recipe is not None and not isinstance(pretrained, str):
+        if self._drops and not isinstance(pretrained, str):
             raise ArgumentError(
                 "layers are dropped while loading: pass pretrained as a name or folder, not a loaded model"
             )
@@ -111,7 +114,7 @@ class PrunedLM(ThinkingLM):
 
     def _base_of_recipe(self, revision: str | None) -> tuple[str, str]:
         assert self.recipe is not None  # otherwise the embedded model is used
-        return self.recipe.base, revision or self.recipe.revision
+        return self.recipe.pretrained, revision or self.recipe.revision
 
     def _log_pruning(self) -> None:
         if self._kept is not None and self.recipe is not None and self.replicas is None:
@@ -153,7 +156,7 @@ class PrunedLM(ThinkingLM):
         return info
 
     def _capabilities(self) -> dict[str, object]:
-        return super()._capabilities() | {"seeded": self.sampler is not None or self.arguments.reproducible}
+        return super()._capabilities() | {"seed_reproducible": self.sampler is not None or self.arguments.reproducible}
 
     def _device_named(self) -> str:
         return device_name() if self.replicas is None else str(self.replicas.identity.facts["device"])
@@ -167,8 +170,10 @@ class PrunedLM(ThinkingLM):
         recipe, before, after = self.recipe, *self._parameters()
         pretrained = self._pretrained_name()
         recovery = recovery_of(getattr(self, "peft", None), pretrained)
+        origin = lineage(pretrained, self._hub, recipe, self.arguments.base)
         return {
-            "base": recipe.base if recipe else pretrained,
+            "base": origin.base,
+            **({"checkpoint": pretrained, "relation": origin.relation} if origin.relation else {}),
             "method": recipe.method if recipe else "none",
             "source": recipe.source if recipe else "",
             "dropped_layers": list(recipe.drop) if recipe else [],
@@ -180,7 +185,26 @@ class PrunedLM(ThinkingLM):
             "recipe_hash": recipe.digest if recipe else "",
             "model_fingerprint": self.fingerprint,
             **({"recovered": recovery} if recovery else {}),
+            **({"quantization": packed} if (packed := self._quantization(after)) else {}),
         }
+
+    def _quantization(self, parameters: int) -> dict[str, object] | None:
+        """Method, bits of a weight in the mean, and bytes of a quantized checkpoint; None if it is not quantized."""
+        fields = quantization_of(self._loaded_config())
+        if fields is None:
+            return None
+        kept = self._kept or tuple(range(self._depth()))
+        size = weight_bytes(self._pretrained_name(), kept, self._hub)
+        return {"method": method_of(fields), "bits": round(8 * size / parameters, 2), "bytes": size}
+
+    @property
+    def _hub(self) -> dict[str, object]:
+        return {"revision": str(getattr(self, "revision", None) or "main")}
+
+    @property
+    def _drops(self) -> bool:
+        """Whether the recipe drops layers."""
+        return self.recipe is not None and bool(self.recipe.drop)
 
     @abstractmethod
     def _loaded_config(self) -> PreTrainedConfig:

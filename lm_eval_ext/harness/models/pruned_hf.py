@@ -23,7 +23,8 @@ from lm_eval_ext.harness.models.pruned import PrunedLM, explain_unknown_argument
 from lm_eval_ext.harness.models.unloaded import FactsCache, LoadedFacts, UnloadedModel
 from lm_eval_ext.harness.patches import DefaultBatchSize
 from lm_eval_ext.pruning.architecture import depth
-from lm_eval_ext.pruning.loading import adapter_depth, exact_config, fingerprint, load_pruned, parameter_count
+from lm_eval_ext.pruning.loading import adapter_depth, fingerprint, load_pruned, parameter_count, pruned_config
+from lm_eval_ext.pruning.quantization import quantization_of
 from lm_eval_ext.pruning.recipe import kept_layers
 
 if TYPE_CHECKING:
@@ -83,13 +84,19 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
 
     # Loading ----------------------------------------------------------------------------------------------
 
-    def _get_config(self, *args: object, **kwargs: object) -> None:
-        super()._get_config(*args, **kwargs)
-        if self.recipe is not None:
+    def _get_config(self, pretrained: str, **options: Any) -> None:
+        super()._get_config(pretrained, **options)
+        if self.recipe is not None and self._drops:
             self._dense_config = self._config
             self._kept = kept_layers(self.recipe.drop, depth(self._config))
-            self._config = exact_config(
-                self._config, self._kept, self.arguments.trust_layer_fields, bool(kwargs.get("trust_remote_code"))
+            self._config = pruned_config(
+                pretrained,
+                self._dense_config,
+                self._kept,
+                {"revision": options.get("revision") or "main", "subfolder": options.get("subfolder") or ""},
+                self.arguments.trust_layer_fields,
+                bool(options.get("trust_remote_code")),
+                merges=bool(self.recipe.merge),
             )
 
     def _create_model(self, pretrained: str, **kwargs: Any) -> None:
@@ -114,7 +121,12 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
     def _created(self, pretrained: str, **kwargs: Any) -> None:
         if self._kept is None:
             super()._create_model(pretrained, **kwargs)
-            return
+        else:
+            self._create_pruned(pretrained, **kwargs)
+        if quantization_of(self._config):  # some formats change their tensors in the first forward pass
+            self.__dict__["_facts"] = self._found_facts()
+
+    def _create_pruned(self, pretrained: str, **kwargs: Any) -> None:
         if kwargs.get("peft"):
             self._check_adapter(kwargs["peft"], kwargs.get("revision"))
         whole, self.AUTO_MODEL_CLASS = self.AUTO_MODEL_CLASS, self  # so that lm-eval calls our from_pretrained
@@ -206,11 +218,13 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
 
     @functools.cached_property
     def _facts(self) -> LoadedFacts:
-        if isinstance(self._model, UnloadedModel):
-            return self._model.facts()
+        return self._model.facts() if isinstance(self._model, UnloadedModel) else self._found_facts()
+
+    def _found_facts(self) -> LoadedFacts:
+        packed = quantization_of(self._config)
         facts = LoadedFacts(
             fingerprint=fingerprint(self.model),
-            parameters=int(self.model.num_parameters()),
+            parameters=parameter_count(self._config) if packed else int(self.model.num_parameters()),
             dtype=str(self.model.dtype).removeprefix("torch."),
             generation_config=json.loads(self.model.generation_config.to_json_string(use_diff=False)),
         )
@@ -236,7 +250,7 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
 
     def _parameters(self) -> tuple[int, int]:
         loaded = self._facts.parameters
-        return (self._dense_parameters if self.recipe else loaded), loaded
+        return (self._dense_parameters if self._kept else loaded), loaded
 
     @functools.cached_property
     def _dense_parameters(self) -> int:

@@ -13,11 +13,11 @@ from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.generation.engine import Engine
 from lm_eval_ext.generation.engines.vllm import VLLMEngine
 from lm_eval_ext.harness.models.pruned import PrunedLM, explain_unknown_argument
-from lm_eval_ext.pruning.architecture import config_overrides, depth, text_config
-from lm_eval_ext.pruning.loading import checkpoint_fingerprint, exact_config, parameter_count
+from lm_eval_ext.pruning.architecture import depth, text_config
+from lm_eval_ext.pruning.loading import checkpoint_fingerprint, parameter_count, pruned_config
 from lm_eval_ext.pruning.recipe import kept_layers
 from lm_eval_ext.pruning.verification import verdict_in_vllm
-from lm_eval_ext.pruning.vllm_loader import engine_arguments
+from lm_eval_ext.pruning.vllm_loader import changed_fields, engine_arguments
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedConfig
@@ -46,7 +46,6 @@ class PrunedVLLM(PrunedLM, VLLM):  # type: ignore[misc]  # lm-eval has no type i
 
     NAME = "pruned-vllm"
     NOT_WITH_DROPPED_LAYERS: ClassVar[Mapping[str, str]] = {
-        "quantization": "the checkpoint is packed; drop layers from the unquantized one",
         "load_format": "dropping layers uses a load format of its own",
         "hf_overrides": "dropping layers uses config overrides of its own",
         "lora_local_path": "the adapter was trained for another depth",
@@ -55,16 +54,13 @@ class PrunedVLLM(PrunedLM, VLLM):  # type: ignore[misc]  # lm-eval has no type i
     def __init__(self, pretrained: str | None = None, *, revision: str | None = None, **kwargs: object) -> None:
         self.pretrained, self.revision = self._take(pretrained, revision, kwargs)
         self._dense_config = self._whole_config(bool(kwargs.get("trust_remote_code")))
-        if self.recipe is not None:
+        if self.recipe is not None and self._drops:
             self._kept = kept_layers(self.recipe.drop, depth(self._dense_config))
-            self._sliced_config = exact_config(
-                self._dense_config, self._kept, self.arguments.trust_layer_fields, bool(kwargs.get("trust_remote_code"))
+            self._sliced_config = self._pruned_config(bool(kwargs.get("trust_remote_code")))
+            changed = changed_fields(
+                str(self.pretrained), self._dense_config, self._sliced_config, self._kept, {"revision": self.revision}
             )
-            kwargs |= engine_arguments(
-                config_overrides(self._dense_config, self._kept, trust_layer_fields=True),
-                self._kept,
-                self.recipe.merged,
-            )
+            kwargs |= engine_arguments(changed, self._kept, self.recipe.merged)
         kwargs.setdefault("enable_prefix_caching", True)  # so that an answer does not prefill its trace again
         if self.arguments.seed is not None:
             kwargs.setdefault("seed", self.arguments.seed)
@@ -77,6 +73,18 @@ class PrunedVLLM(PrunedLM, VLLM):  # type: ignore[misc]  # lm-eval has no type i
         self._log_pruning()
         if self._kept is not None and self._verdict() != "exact":
             logger.warning("dropping layers of a %s model in vLLM: %s", self._kind(), self._verdict())
+
+    def _pruned_config(self, trust_remote_code: bool) -> PreTrainedConfig:
+        assert self.recipe is not None and self._kept is not None
+        return pruned_config(
+            str(self.pretrained),
+            self._dense_config,
+            self._kept,
+            {"revision": self.revision},
+            self.arguments.trust_layer_fields,
+            trust_remote_code,
+            merges=bool(self.recipe.merge),
+        )
 
     def _kind(self) -> str:
         return str(text_config(self._dense_config).model_type)

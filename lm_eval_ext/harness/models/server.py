@@ -262,7 +262,7 @@ class TTSServer(ThinkingLM, TemplateLM):  # type: ignore[misc]  # lm-eval has no
         found = self.identities[0]
         return super()._capabilities() | {
             "token_exact": all(server.model.dialect.token_exact for server in self.servers),
-            "reproducible": self._seeded, "seeded": self._seeded, "server": found.facts.version,
+            "reproducible": self._seeded, "seed_reproducible": self._seeded, "server": found.facts.version,
             "dialect": found.dialect,
         }  # fmt: skip
 

@@ -20,6 +20,8 @@ from lm_eval_ext.harness.thinking_model import RequestRunner
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from lm_eval_ext.pruning.recipe import Recipe
+
 
 class ThinkingLM(ABC):
     """Mixin for lm-eval's model classes; list it before them.
@@ -29,6 +31,7 @@ class ThinkingLM(ABC):
 
     NAME: ClassVar[str]
     sampler: int | None
+    recipe: Recipe | None  # which layers are dropped
     tokenizer: PreTrainedTokenizerBase
     arguments: ThinkingArguments
     given_arguments: Mapping[str, object]  # only set if the model was loaded from Python

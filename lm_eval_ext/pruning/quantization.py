@@ -1,0 +1,205 @@
+"""Quantized checkpoints with fewer layers: the fields of `quantization_config` that name modules follow their layers.
+
+Each entry is matched against the modules of the base model, as its format does. If it matches the same modules of every
+layer, it stays (`lm_head`, `Linear`, `re:.*mlp.gate$`); otherwise it becomes the new names of the kept modules that it
+matches. A layer's number within a regular expression cannot be replaced in general.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from lm_eval_ext.errors import ArchitectureError
+from lm_eval_ext.pruning.architecture import layer_of_tensor, renamed_tensor, text_config
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+Fields = Mapping[str, Any]  # of a `quantization_config`, whose form depends on the format
+Matches = Callable[[str, str], bool]  # whether an entry means a module
+
+# Methods whose tensors don't each belong to one layer, or whose loaders don't take a state dict.
+REFUSED = {
+    "aqlm": "its codebooks were not tried with fewer layers",
+    "eetq": "its loader was not tried with fewer layers",
+    "gguf": "a GGUF file is read whole; convert it to safetensors first (load it and call save_pretrained)",
+    "higgs": "its loader was not tried with fewer layers",
+    "hqq": "transformers cannot load saved HQQ checkpoints",
+    "quark": "its loader was not tried with fewer layers",
+    "spqr": "its loader was not tried with fewer layers",
+    "torchao": "transformers reads its metadata from the file and not from a state dict; quantize it while loading",
+    "vptq": "its codebooks were not tried with fewer layers",
+}
+# Fields with a list of module names or patterns, and fields with a dictionary whose keys are such.
+_LISTS = (
+    "ignore", "modules_to_not_convert", "ignored_layers", "modules_to_convert", "llm_int8_skip_modules", "skip_modules",
+    "exclude_modules", "exclude", "targets",
+)  # fmt: skip
+_KEYS = ("dynamic", "extra_config", "layer_quant_config", "quantized_layers", "module_fqn_to_config", "dynamic_config")
+_NAMES_A_LAYER = re.compile(r"(?:layers|layer|blocks|h)\\?\.(?:[\[(]?\\?d|[\[(]?\d)")
+
+
+def quantization_of(config: PreTrainedConfig) -> dict[str, Any] | None:
+    """The `quantization_config` of a checkpoint as a dictionary; None if it is not quantized."""
+    found = getattr(config, "quantization_config", None) or getattr(text_config(config), "quantization_config", None)
+    if found is None or isinstance(found, dict):
+        return found or None
+    return dict(found.to_dict())
+
+
+def method_of(fields: Fields) -> str:
+    """Name of the quantization method."""
+    if fields.get("quant_method"):
+        return str(getattr(fields["quant_method"], "value", fields["quant_method"]))
+    return "bitsandbytes" if fields.get("load_in_4bit") or fields.get("load_in_8bit") else "unknown"
+
+
+def check_quantization(config: PreTrainedConfig, *, merges: bool = False) -> None:
+    """Refuse quantized checkpoints whose layers cannot be dropped.
+
+    Args:
+        config: of the checkpoint.
+        merges: whether layers are to be merged too.
+
+    Raises:
+        ArchitectureError: with the reason.
+    """
+    fields = quantization_of(config)
+    if fields is None:
+        return
+    method = method_of(fields)
+    reason = REFUSED.get(method)
+    if method == "gptq" and fields.get("dynamic"):
+        reason = "transformers cannot load GPTQ with different settings by module; use pruned-vllm"
+    if merges:
+        reason = "its weights are packed, so they cannot be merged; merge the unquantized model, and quantize that"
+    if reason:
+        raise ArchitectureError(f"layers of a checkpoint quantized by {method} cannot be dropped: {reason}")
+
+
+def sliced_quantization(fields: Fields, tensors: Iterable[str], kept: Sequence[int]) -> dict[str, Any]:
+    """A `quantization_config` for the model with only the layers `kept`.
+
+    Args:
+        fields: of the base model.
+        tensors: names of all tensors of the base model.
+        kept: ascending indices of the layers to keep.
+
+    Raises:
+        ArchitectureError: an unknown field names a layer.
+    """
+    modules = sorted({name.rpartition(".")[0] for name in tensors})
+    return _Slicing(method_of(fields), modules, kept).mapping(fields)
+
+
+def for_vllm(fields: Fields, tensors: Iterable[str]) -> dict[str, Any]:
+    """Fields of a sliced `quantization_config`, written so that vLLM does not look into the base checkpoint for them.
+
+    Args:
+        fields: as `sliced_quantization` returns them.
+        tensors: names of all tensors of the pruned model.
+    """
+    method, modules = method_of(fields), sorted({name.rpartition(".")[0] for name in tensors})
+    packed = {name.rpartition(".")[0] for name in tensors if name.endswith(".qweight")}
+    if method == "gptq":
+        return {**fields, "modules_in_block_to_quantize": sorted(packed)}
+    if method == "awq" and not fields.get("modules_to_not_convert"):
+        return {**fields, "modules_to_not_convert": [name for name in modules if name not in packed][:1] or ["lm_head"]}
+    return dict(fields)
+
+
+class _Slicing:
+    def __init__(self, method: str, modules: Collection[str], kept: Sequence[int]) -> None:
+        self.modules, self.kept = modules, kept
+        self.matches = _MATCHERS.get(method, _as_regex_or_suffix)
+        self.places = _by_place(modules)
+
+    def mapping(self, fields: Fields) -> dict[str, Any]:
+        return {name: self.value(str(name), value) for name, value in fields.items()}
+
+    def value(self, name: str, value: object) -> object:
+        if name in _LISTS and isinstance(value, (list, tuple)):
+            return [new for entry in value for new in self.entry(str(entry))]
+        if name in _KEYS and isinstance(value, Mapping):
+            return {new: one for entry, one in value.items() for new in self.entry(str(entry))}
+        if name == "config_groups" and isinstance(value, Mapping):
+            groups = {key: self.mapping(group) for key, group in value.items()}
+            return {key: group for key, group in groups.items() if group.get("targets") != []}
+        if isinstance(value, Mapping):
+            return self.mapping(value)
+        self.check(name, value)
+        return value
+
+    def check(self, name: str, value: object) -> None:
+        for one in value if isinstance(value, (list, tuple)) else [value]:
+            if isinstance(one, str) and _NAMES_A_LAYER.search(one):
+                raise ArchitectureError(
+                    f"layers of this checkpoint cannot be dropped: the field {name!r} of its quantization_config names "
+                    f"a layer ({one!r}), and how is not known; declare it in lm_eval_ext/pruning/quantization.py"
+                )
+
+    def entry(self, entry: str) -> list[str]:
+        """The entry, or the names of the kept modules that it matches."""
+        sign, pattern = _sign(entry)
+        hits = {module for module in self.modules if self.matches(pattern, module)}
+        if not _NAMES_A_LAYER.search(entry) and self.same_everywhere(hits):
+            return [entry]
+        named = (renamed_tensor(f"{module}.weight", self.kept) for module in sorted(hits))
+        return [self.written(sign, name.removesuffix(".weight")) for name in named if name is not None]
+
+    def same_everywhere(self, hits: set[str]) -> bool:
+        return all(hits.isdisjoint(places) or places <= hits for places in self.places)
+
+    def written(self, sign: str, module: str) -> str:
+        return f"{sign}{re.escape(module)}$" if sign else module
+
+
+def _by_place(modules: Collection[str]) -> list[frozenset[str]]:
+    """The modules at the same place of each layer, such as all `self_attn.q_proj`."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for module in modules:
+        layer = layer_of_tensor(f"{module}.weight")
+        if layer is not None:
+            found[re.sub(rf"\.{layer}(?=\.|$)", ".*", module, count=1)].add(module)
+    return [frozenset(places) for places in found.values()]
+
+
+def _sign(entry: str) -> tuple[str, str]:
+    """GPTQModel's `+:` or `-:` before a regular expression, and the rest."""
+    return (entry[:2], entry[2:]) if entry[:2] in ("+:", "-:") else ("", entry)
+
+
+def _as_regex_or_suffix(entry: str, module: str) -> bool:
+    """transformers' rule: a regular expression up to the end of a module's name, or a suffix."""
+    try:
+        return bool(re.match(rf"(?:{entry})(?:(?<=\.)|(?=\.|$))", module)) or module.endswith(entry)
+    except re.error:
+        return module.endswith(entry)
+
+
+def _as_compressed_tensors(entry: str, module: str) -> bool:
+    """compressed-tensors' rule: `re:` and a regular expression, or a full name, also of a parent."""
+    if entry.startswith("re:"):
+        return re.match(entry[3:], module) is not None
+    return module == entry or module.startswith(f"{entry}.")
+
+
+def _as_wildcard(entry: str, module: str) -> bool:
+    """ModelOpt's rule: a wildcard, also of a parent."""
+    return fnmatch.fnmatchcase(module, entry) or fnmatch.fnmatchcase(module, f"{entry}.*")
+
+
+def _as_regex(entry: str, module: str) -> bool:
+    """GPTQModel's rule: a regular expression from the start."""
+    return re.match(entry, module) is not None
+
+
+_MATCHERS: dict[str, Matches] = {
+    "compressed-tensors": _as_compressed_tensors,
+    "modelopt": _as_wildcard,
+    "gptq": _as_regex,
+}
