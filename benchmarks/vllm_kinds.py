@@ -104,7 +104,14 @@ def outcome(kind: str, drop: list[int]) -> str:
             if drop:
                 export(Recipe(base=str(base), drop=tuple(drop), method="selection", source="a benchmark"), exported)
             hf = PrunedHFLM(str(exported if drop else base), batch_size=4, **options)
-            lm = PrunedVLLM(str(base), drop_layers=drop or None, max_model_len=256, enforce_eager=True, **options)
+            lm = PrunedVLLM(
+                str(base),
+                drop_layers=drop or None,
+                max_model_len=256,
+                enforce_eager=True,
+                gpu_memory_utilization=0.4,
+                **options,
+            )
         except TTSError as error:
             return f"refused: {error}"
         expected, found = measured(hf), measured(lm)

@@ -66,6 +66,7 @@ def vllm_server(model_args: str, log: Path) -> Iterator[Process]:
     port = free_port()
     tool = Path(sys.executable).with_name("lm-eval-tts")
     options = ["--port", str(port), "--enforce-eager", "--max-model-len", "1024", "--generation-config", "vllm"]
+    options += ["--gpu-memory-utilization", "0.4"]  # see tests/test_pruned_vllm.py
     process = Process([tool, "serve", f"{model_args},dtype=float32", "--", *options], port, log)
     try:
         yield process

@@ -13,6 +13,7 @@ from pydantic.config import JsonDict
 
 from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.paths import TINY_CHAIN
+from lm_eval_ext.pruning.quantizing import Quantization, parse_quantize
 from lm_eval_ext.pruning.recipe import Recipe, format_layers, load_recipe, parse_layers
 
 ModelArgs = str | Mapping[str, object] | None  # as lm-eval takes them
@@ -151,6 +152,11 @@ class Arguments(ThinkingArguments):
         "compared with",
         json_schema_extra={"default_is": "the recipe's base, or what the model card says it was quantized from"},
     )
+    quantize: Annotated[Quantization | None, BeforeValidator(parse_quantize)] = Field(
+        None,
+        description="`METHOD:WEIGHTS`: quantize weights while they are loaded, by bitsandbytes, torchao or quanto: "
+        "`bitsandbytes:nf4`, `torchao:int8`, `quanto:int4`, ...; only `pruned-hf`",
+    )
     prune: Text = Field(
         None,
         description="`METHOD:N`: drop N layers chosen by a method while loading (the choice is cached): `shortgpt:3`, "
@@ -188,6 +194,8 @@ class Arguments(ThinkingArguments):
         """Check arguments that depend on each other; raises ArgumentError."""
         if self.replica_gpus is not None and self.replica_gpus < 0:
             raise ArgumentError(f"replica_gpus={self.replica_gpus}: give 0 or more")
+        if self.quantize is not None and isinstance(self.recipe, Recipe) and self.recipe.quantization is not None:
+            raise ArgumentError("quantize and the recipe's quantization contradict each other; give one of them")
         if self.calibration is not None and self.prune is None:
             raise ArgumentError(f"calibration={self.calibration}: is only used with prune=METHOD:N; give that too")
 
@@ -289,15 +297,23 @@ def run_name(model_name: str, model_args: ModelArgs) -> str:
 
 
 def _model_name(model_name: str, arguments: Mapping[str, object]) -> str:
+    quantize = arguments.get("quantize")
+    packed = f"-{str(parse_quantize(quantize)).replace(':', '-')}" if quantize is not None else ""
+    return _name_without_layers(model_name, arguments) + packed
+
+
+def _name_without_layers(model_name: str, arguments: Mapping[str, object]) -> str:
     if not any(name in arguments for name in ("pretrained", "model", "peft", "delta", "base_url")):
         model_name = TINY_CHAIN.name  # lm-eval would make up a random name
     recipe, prune, drop = (arguments.get(name) for name in ("recipe", "prune", "drop_layers"))
     if recipe is not None:
         read = recipe if isinstance(recipe, Recipe) else load_recipe(str(recipe))
         base = arguments.get("peft") or arguments.get("pretrained") or read.pretrained
+        packed = f"-{str(read.quantization).replace(':', '-')}" if read.quantization else ""
         if not read.drop:
-            return str(base)
-        return f"{base}-drop{format_layers(read.drop)}" + (f"-{read.variant}-{read.digest[:6]}" if read.merge else "")
+            return f"{base}{packed}"
+        merged = f"-{read.variant}-{read.digest[:6]}" if read.merge else ""
+        return f"{base}-drop{format_layers(read.drop)}{merged}{packed}"
     if prune is not None:
         return f"{model_name}-{str(prune).replace(':', '-')}"
     if drop is not None:

@@ -18,10 +18,11 @@ from lm_eval_ext.errors import ArgumentError, RecipeError
 from lm_eval_ext.paths import PRUNED_MODELS
 from lm_eval_ext.plugins import recipe_folders
 from lm_eval_ext.pruning.merging import Merge, MergeWeights, Variant, check_merges, combinations
+from lm_eval_ext.pruning.quantizing import Quantization
 
 Relation = Literal["quantized", "pruned", "distilled", "finetuned", "merged"]
 
-_ADDED = ("checkpoint",)  # fields of the digest that older recipes don't have
+_ADDED = ("checkpoint", "quantization")  # fields of the digest that older recipes don't have
 _RANGE = re.compile(r"^\s*(\d+)\s*(?:-\s*(\d+)\s*)?$")
 
 
@@ -50,6 +51,9 @@ class Recipe(BaseModel):
         str | None, Field(min_length=1, description="Hub name or local folder of a checkpoint made from the base")
     ] = None
     relation: Annotated[Relation | None, Field(description="how the checkpoint was made")] = None
+    quantization: Annotated[
+        Quantization | None, Field(description="how weights are quantized while they are loaded")
+    ] = None
     drop: Annotated[tuple[int, ...], Field(description="indices of the dropped layers")] = ()
     method: Annotated[str, Field(min_length=1, description="how the layers were chosen")] = "none"
     source: Annotated[str, Field(min_length=1, description="paper, page or command the layers come from")]
@@ -73,8 +77,8 @@ class Recipe(BaseModel):
 
     @model_validator(mode="after")
     def _changes(self) -> Recipe:
-        if not self.drop and self.checkpoint is None:
-            raise ValueError("says nothing that makes the model smaller; give drop or checkpoint")
+        if not self.drop and self.checkpoint is None and self.quantization is None:
+            raise ValueError("says nothing that makes the model smaller; give drop, checkpoint or quantization")
         if self.drop and self.method == "none":
             raise ValueError("method is missing; say how the layers were chosen")
         if (self.relation is None) != (self.checkpoint is None):
@@ -101,7 +105,8 @@ class Recipe(BaseModel):
     def digest(self) -> str:
         """First 16 hex digits of SHA-256 over all fields that determine the model."""
         merged = [self.variant, [step.model_dump() for step in self.merge]] if self.merge else []
-        added = {name: value for name in _ADDED if (value := getattr(self, name)) is not None}
+        named = self.model_dump(mode="json", include=set(_ADDED), exclude_none=True)
+        added = {name: named[name] for name in _ADDED if name in named}
         content = json.dumps([self.base, self.revision, self.drop, *merged, *([added] if added else [])])
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 

@@ -129,9 +129,10 @@ def _pruning(info: Mapping[str, object], recovered: Mapping[str, object]) -> dic
 
 
 def _made_from_base(pruning: Mapping[str, object]) -> str:
-    """What was loaded, if it was made from the base: `checkpoint=org/name`."""
-    loaded = public_name(pruning["checkpoint"]) if pruning.get("checkpoint") else ""
-    return f"checkpoint={loaded}" if loaded else ""
+    """What was loaded, if it was made from the base, and how it was quantized while it was: `checkpoint=org/name`."""
+    loaded = f"checkpoint={public_name(pruning['checkpoint'])}" if pruning.get("checkpoint") else ""
+    on_load = mapping(pruning.get("quantization")).get("on_load")
+    return ", ".join(filter(None, [loaded, f"quantize={line(on_load, 50)}" if on_load else ""]))
 
 
 def _quantization(packed: Mapping[str, object]) -> dict[str, object]:

@@ -23,6 +23,7 @@ from lm_eval_ext.paths import TINY_CHAIN
 from lm_eval_ext.pruning.checkpoint import weight_bytes
 from lm_eval_ext.pruning.lineage import lineage
 from lm_eval_ext.pruning.quantization import method_of, quantization_of
+from lm_eval_ext.pruning.quantizing import Quantization
 from lm_eval_ext.pruning.recipe import Recipe, format_layers
 from lm_eval_ext.pruning.recovery import recovery_of
 
@@ -190,12 +191,24 @@ class PrunedLM(ThinkingLM):
 
     def _quantization(self, parameters: int) -> dict[str, object] | None:
         """Method, bits of a weight in the mean, and bytes of a quantized checkpoint; None if it is not quantized."""
+        on_load = self.quantization
         fields = quantization_of(self._loaded_config())
+        if on_load is not None:
+            size = self._loaded_bytes()
+            return {"method": on_load.method, "on_load": str(on_load), **_sizes(size, parameters)}
         if fields is None:
             return None
         kept = self._kept or tuple(range(self._depth()))
-        size = weight_bytes(self._pretrained_name(), kept, self._hub)
-        return {"method": method_of(fields), "bits": round(8 * size / parameters, 2), "bytes": size}
+        return {"method": method_of(fields), **_sizes(weight_bytes(self._pretrained_name(), kept, self._hub), parameters)}
+
+    @property
+    def quantization(self) -> Quantization | None:
+        """How weights are quantized while they are loaded."""
+        return self.arguments.quantize or (self.recipe.quantization if self.recipe else None)
+
+    def _loaded_bytes(self) -> int:
+        """Bytes of the loaded weights, where they are quantized while they are loaded."""
+        raise NotImplementedError
 
     @property
     def _hub(self) -> dict[str, object]:
@@ -248,6 +261,10 @@ class PrunedLM(ThinkingLM):
     @abstractmethod
     def loaded_facts(self) -> dict[str, Any]:
         """Properties of the loaded model that a process without its weights needs for the results."""
+
+
+def _sizes(size: int, parameters: int) -> dict[str, float]:
+    return {"bits": round(8 * size / parameters, 2), "bytes": size}
 
 
 def explain_unknown_argument(error: TypeError, ours: type[PrunedLM], theirs: type) -> NoReturn:

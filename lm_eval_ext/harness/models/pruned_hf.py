@@ -24,13 +24,16 @@ from lm_eval_ext.harness.models.unloaded import FactsCache, LoadedFacts, Unloade
 from lm_eval_ext.harness.patches import DefaultBatchSize
 from lm_eval_ext.pruning.architecture import depth
 from lm_eval_ext.pruning.loading import adapter_depth, fingerprint, load_pruned, parameter_count, pruned_config
-from lm_eval_ext.pruning.quantization import quantization_of
+from lm_eval_ext.pruning.quantization import method_of, quantization_of
 from lm_eval_ext.pruning.recipe import kept_layers
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
+    from transformers.utils.quantization_config import QuantizationConfigMixin
 
 
+# Arguments of bitsandbytes, which transformers takes in a config only.
+_BITS_AND_BYTES = ("load_in_4bit", "load_in_8bit", "bnb_4bit_", "llm_int8_")
 # Arguments that add to a checkpoint or replace it.
 _OTHER_WEIGHTS = ("peft", "delta", "autogptq", "gptqmodel", "gguf_file")
 
@@ -61,6 +64,7 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
     def __init__(
         self, pretrained: str | PreTrainedModel | None = None, *, revision: str | None = None, **kwargs: object
     ) -> None:
+        self._bits_and_bytes = {name: kwargs.pop(name) for name in list(kwargs) if name.startswith(_BITS_AND_BYTES)}
         pretrained, revision = self._take(pretrained, revision, kwargs)
         self._dense_config: PreTrainedConfig = None
         self._facts_cache: FactsCache | None = None
@@ -99,7 +103,26 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
                 merges=bool(self.recipe.merge),
             )
 
+    def _quantization_on_load(self, dtype: object) -> QuantizationConfigMixin | None:
+        """The configuration that quantizes weights while they are loaded; None if they are loaded as they are."""
+        given = self._bits_and_bytes
+        by_flag = bool(given.get("load_in_4bit") or given.get("load_in_8bit"))
+        if not by_flag and self.quantization is None:
+            return None
+        already = quantization_of(self._config)
+        if already is not None:
+            raise ArgumentError(f"the checkpoint is quantized already, by {method_of(already)}; leave that out")
+        if by_flag and self.quantization is not None:
+            raise ArgumentError("load_in_4bit or load_in_8bit, and quantize or a recipe that quantizes: give one")
+        if by_flag:
+            return transformers.BitsAndBytesConfig(**given)
+        assert self.quantization is not None
+        return self.quantization.config(dtype if isinstance(dtype, torch.dtype) else getattr(torch, str(dtype), None))
+
     def _create_model(self, pretrained: str, **kwargs: Any) -> None:
+        on_load = self._quantization_on_load(kwargs.get("dtype"))
+        if on_load is not None:
+            kwargs["quantization_config"] = on_load
         self._load = functools.partial(self._created, pretrained, **kwargs)
         if self.replicas is not None:
             replicas = self.replicas
@@ -123,7 +146,7 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
             super()._create_model(pretrained, **kwargs)
         else:
             self._create_pruned(pretrained, **kwargs)
-        if quantization_of(self._config):  # some formats change their tensors in the first forward pass
+        if quantization_of(self._config) or kwargs.get("quantization_config"):  # some formats change their tensors in the first forward pass
             self.__dict__["_facts"] = self._found_facts()
 
     def _create_pruned(self, pretrained: str, **kwargs: Any) -> None:
@@ -225,6 +248,7 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
         facts = LoadedFacts(
             fingerprint=fingerprint(self.model),
             parameters=parameter_count(self._config) if packed else int(self.model.num_parameters()),
+            bytes=int(self.model.get_memory_footprint(return_buffers=False)),
             dtype=str(self.model.dtype).removeprefix("torch."),
             generation_config=json.loads(self.model.generation_config.to_json_string(use_diff=False)),
         )
@@ -235,6 +259,9 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
     def loaded_facts(self) -> dict[str, Any]:
         """Properties of the loaded model that a process without its weights needs for the results."""
         return self._facts.model_dump()
+
+    def _loaded_bytes(self) -> int:
+        return self._facts.bytes
 
     def _loaded_config(self) -> PreTrainedConfig:
         return self.config

@@ -28,12 +28,14 @@ class LoadedFacts(BaseModel):
     Attributes:
         fingerprint: changes with the weights and the config.
         parameters: number of parameters.
+        bytes: of all weights in memory.
         dtype: of the weights, such as `bfloat16`.
         generation_config: the checkpoint's defaults for generation.
     """
 
     fingerprint: str
     parameters: int
+    bytes: int
     dtype: str
     generation_config: dict[str, object]
 

@@ -1,0 +1,107 @@
+"""Quantizing a model while it is loaded, as far as transformers does it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from lm_eval_ext.errors import ArgumentError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers.utils.quantization_config import QuantizationConfigMixin
+
+WEIGHTS = {
+    "bitsandbytes": ("nf4", "fp4", "int8"),
+    "torchao": ("int8", "int4", "float8"),
+    "quanto": ("int8", "int4", "int2", "float8"),
+}
+_PACKAGES = {"bitsandbytes": "bitsandbytes", "torchao": "torchao", "quanto": "optimum-quanto"}
+
+
+class Quantization(BaseModel):
+    """How weights are quantized while they are loaded."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    method: Annotated[
+        Literal["bitsandbytes", "torchao", "quanto"], Field(description="the library that quantizes them")
+    ]
+    weights: Annotated[str, Field(description="their type: `nf4`, `fp4`, `int8`, `int4`, `int2` or `float8`")]
+
+    @model_validator(mode="after")
+    def _fits(self) -> Quantization:
+        allowed = WEIGHTS[self.method]
+        if self.weights not in allowed:
+            raise ValueError(f"weights={self.weights!r}: {self.method} has {', '.join(allowed)}")
+        return self
+
+    def __str__(self) -> str:
+        return f"{self.method}:{self.weights}"
+
+    def config(self, dtype: torch.dtype | None) -> QuantizationConfigMixin:
+        """The configuration for `from_pretrained`.
+
+        Args:
+            dtype: in which the model computes; None for bfloat16.
+
+        Raises:
+            ArgumentError: the library is not installed.
+        """
+        try:
+            return _CONFIGS[self.method](self.weights, dtype)
+        except ImportError as error:
+            package = _PACKAGES[self.method]
+            raise ArgumentError(f"quantize={self}: needs {package} ({error}); pip install {package}") from error
+
+
+def parse_quantize(value: object) -> Quantization | None:
+    """The quantization that `METHOD:WEIGHTS` or a mapping names; None for None.
+
+    Raises:
+        ArgumentError: the method or the type of the weights is unknown.
+
+    >>> str(parse_quantize("bitsandbytes:nf4"))
+    'bitsandbytes:nf4'
+    """
+    if value is None or isinstance(value, Quantization):
+        return value
+    method, _, weights = str(value).partition(":")
+    given = dict(value) if isinstance(value, Mapping) else {"method": method, "weights": weights}
+    try:
+        return Quantization.model_validate(given)
+    except ValidationError as error:
+        known = ", ".join(f"{method}:{one}" for method, some in WEIGHTS.items() for one in some)
+        raise ArgumentError(f"expected METHOD:WEIGHTS, one of: {known}") from error
+
+
+def _bitsandbytes(weights: str, dtype: torch.dtype | None) -> QuantizationConfigMixin:
+    import bitsandbytes  # noqa: F401  # fails now, not after the weights were downloaded
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    if weights == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type=weights, bnb_4bit_compute_dtype=dtype or torch.bfloat16
+    )
+
+
+def _torchao(weights: str, dtype: torch.dtype | None) -> QuantizationConfigMixin:
+    import torchao.quantization as torchao
+    from transformers import TorchAoConfig
+
+    named = {"int8": "Int8WeightOnlyConfig", "int4": "Int4WeightOnlyConfig", "float8": "Float8WeightOnlyConfig"}
+    return TorchAoConfig(getattr(torchao, named[weights])())
+
+
+def _quanto(weights: str, dtype: torch.dtype | None) -> QuantizationConfigMixin:
+    import optimum.quanto  # noqa: F401  # fails now, not after the weights were downloaded
+    from transformers import QuantoConfig
+
+    return QuantoConfig(weights=weights)
+
+
+_CONFIGS = {"bitsandbytes": _bitsandbytes, "torchao": _torchao, "quanto": _quanto}
