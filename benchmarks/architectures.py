@@ -25,7 +25,7 @@ from transformers import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from lm_eval_ext.errors import ArchitectureError, TTSError
-from lm_eval_ext.pruning import verification
+from lm_eval_ext.pruning import verification, verified
 from lm_eval_ext.pruning.architecture import check_supported, depth, text_config
 from lm_eval_ext.pruning.loading import load_twin
 
@@ -169,7 +169,7 @@ def _write(verdicts: Mapping[str, Verdict]) -> None:
     header = "# Written by `python -m benchmarks.architectures --write`: kinds from which dropping layers is exact.\n"
     TABLE.write_text(header + yaml.safe_dump(table, sort_keys=False), "utf-8")
     PAGE.write_text(
-        INTRODUCTION.format(version=transformers.__version__, vllm=verification.vllm_tried())
+        INTRODUCTION.format(version=transformers.__version__, vllm=verified.vllm_tried())
         + "".join(_sections(verdicts)),
         "utf-8",
     )
@@ -185,7 +185,7 @@ def _sections(verdicts: Mapping[str, Verdict]) -> Iterator[str]:
 
 
 def _in_vllm(kind: str) -> str:
-    return verification.verdict_in_vllm(kind).partition(":")[0]
+    return verified.verdict_in_vllm(kind).partition(":")[0]
 
 
 if __name__ == "__main__":

@@ -102,8 +102,8 @@ def test_the_embedded_model_is_the_default() -> None:
 
 
 @needs_vllm
-def test_the_sweep_the_votes_and_swapped_layers() -> None:
-    """One engine for all: starting one takes long."""
+def test_the_sweep_and_the_votes() -> None:
+    """One engine for both: starting one takes long."""
     with loaded([25, 26]) as lm:
         prompts = [templated(lm.tokenizer, text) for text in questions(4)]
         samplings: list[dict[str, Any]] = [{}, {"do_sample": True, "temperature": 1.0}]
@@ -126,8 +126,14 @@ def test_the_sweep_the_votes_and_swapped_layers() -> None:
         stops = instances(prompts, thinking_token_budget=0, answer_token_budget=40, until=[" the"])
         assert all(" the" not in text.partition("Final Answer:")[2] for text in texts_of(lm, stops))
 
-        from lm_eval_ext.pruning.vllm_loader import swap_layers
 
+@pytest.mark.long
+@needs_vllm
+def test_other_layers_are_loaded_into_a_running_engine() -> None:
+    from lm_eval_ext.pruning.vllm_loader import swap_layers
+
+    with loaded([25, 26]) as lm:
+        prompts = [templated(lm.tokenizer, text) for text in questions(4)]
         greedy = instances(prompts, thinking_token_budget=-1)
         swap_layers(lm.model, [layer for layer in range(30) if layer not in (10, 11)])
         swapped = texts_of(lm, greedy)
@@ -136,7 +142,8 @@ def test_the_sweep_the_votes_and_swapped_layers() -> None:
 
 
 def start(journal: Path, out: Path, hub: Path) -> subprocess.Popen[str]:
-    arguments = f"pretrained={SMOLLM2},drop_layers=25-26,dtype=float32,max_model_len=1024,enforce_eager=True,gpu_memory_utilization=0.4"
+    arguments = f"pretrained={SMOLLM2},drop_layers=25-26,dtype=float32,max_model_len=1024,enforce_eager=True"
+    arguments += f",gpu_memory_utilization={SMALL['gpu_memory_utilization']}"
     command = [LM_EVAL, "--model", "pruned-vllm", "--model_args", f"{arguments},journal={journal}"]
     command += [
         "--tasks",
@@ -196,7 +203,7 @@ def test_shards_of_dropped_layers_are_not_read(tmp_path: Path) -> None:
     assert only, "a shard holds nothing but dropped layers"
     code = (
         "import sys; from lm_eval_ext.harness.models.pruned_vllm import PrunedVLLM\n"
-        f"lm = PrunedVLLM(sys.argv[1], drop_layers={drop}, dtype='float32', max_model_len=256, enforce_eager=True, gpu_memory_utilization=0.4)\n"
+        f"lm = PrunedVLLM(sys.argv[1], drop_layers={drop}, enforce_eager=True, **{SMALL})\n"
         "print(lm.get_model_info()['pruning']['parameters_after'])"
     )
     done = run(sys.executable, "-c", code, tmp_path)

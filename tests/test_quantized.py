@@ -10,17 +10,20 @@ from typing import Any
 import pytest
 import torch
 from hypothesis import given, strategies
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 
-from lm_eval_ext.errors import ArchitectureError
+from lm_eval_ext.errors import ArchitectureError, ArgumentError
+from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
 from lm_eval_ext.pruning.architecture import renamed_tensor
 from lm_eval_ext.pruning.checkpoint import weight_bytes
 from lm_eval_ext.pruning.export import export
 from lm_eval_ext.pruning.loading import load_pruned
 from lm_eval_ext.pruning.quantization import REFUSED, check_quantization, for_vllm, sliced_quantization
+from lm_eval_ext.pruning.quantizing import parse_quantize
 from lm_eval_ext.pruning.recipe import Recipe
 from tests.checkpoints import LAYERS, write_checkpoint
 from tests.quantized import FP8, MIXED, W8A8, fp8, int8, write_quantized
+from tests.tokenizers import TEMPLATE, byte_tokenizer
 
 KEPT = (0, 2, 3, 5)
 IDS = torch.arange(3, 35).reshape(2, 16)
@@ -149,3 +152,85 @@ def test_bytes_are_those_that_are_stored(folders: dict[str, Path], tmp_path: Pat
     found = weight_bytes(str(dense), range(LAYERS), {})
     assert whole * 0.9 < found < whole
     assert weight_bytes(str(folders["w8a8"]), KEPT, {}) < weight_bytes(str(folders["w8a8"]), range(LAYERS), {})
+
+
+# Quantized while loading -----------------------------------------------------------------------------------
+
+ON_LOAD = ["bitsandbytes:nf4", "bitsandbytes:fp4", "bitsandbytes:int8", "torchao:int8", "quanto:int8", "quanto:int4"]
+
+
+@pytest.mark.parametrize("quantize", ON_LOAD)
+def test_weights_are_quantized_while_they_are_loaded(quantize: str, tmp_path: Path) -> None:
+    folder = dense(tmp_path)
+    config = parse_quantize(quantize)
+    assert config is not None
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, quantization_config=config.config(torch.float32)
+    )
+    whole = logits(model)
+    lm = PrunedHFLM(str(folder), quantize=quantize, dtype="float32", journal="off")
+    assert torch.equal(logits(lm.model), whole)
+    info = lm.get_model_info()["pruning"]["quantization"]
+    packed = {"4": 8, "8": 12}["4" if "4" in quantize else "8"]
+    assert info["on_load"] == quantize and packed - 4 < info["bits"] < packed + 4, "embeddings are dense"
+    model.model.layers = torch.nn.ModuleList(model.model.layers[layer] for layer in KEPT)
+    model.config.num_hidden_layers = len(KEPT)
+    short = PrunedHFLM(str(folder), quantize=quantize, drop_layers=[1, 4], dtype="float32", journal="off")
+    assert torch.equal(logits(short.model), logits(model))
+    assert len({lm.fingerprint, short.fingerprint}) == 2
+
+
+def dense(folder: Path) -> Path:
+    """A dense model whose sizes all formats can pack, with a tokenizer."""
+    write_checkpoint("llama", folder, hidden_size=128, intermediate_size=256, head_dim=32, vocab_size=300)
+    byte_tokenizer(TEMPLATE).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("skipped", [None, ["lm_head", "model.layers.4.mlp.down_proj"]])
+def test_a_checkpoint_that_bitsandbytes_saved(skipped: list[str] | None, tmp_path: Path) -> None:
+    config = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=torch.float32,
+        llm_int8_skip_modules=skipped,
+    )
+    saved = tmp_path / "saved"
+    base = dense(tmp_path / "dense")
+    AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, quantization_config=config).save_pretrained(saved)
+    byte_tokenizer(TEMPLATE).save_pretrained(saved)
+    _, expected = without(saved, KEPT)
+    lm = PrunedHFLM(str(saved), drop_layers=[1, 4], base="org/dense", dtype="float32", journal="off")
+    assert torch.equal(logits(lm.model), expected)
+    before = lm.fingerprint
+    lm.model(IDS)
+    assert lm.fingerprint == before, "also after tensors were changed by a forward pass"
+    info = lm.get_model_info()["pruning"]
+    assert info["base"] == "org/dense" and info["checkpoint"] == str(saved) and info["dropped_layers"] == [1, 4]
+    assert info["quantization"]["method"] == "bitsandbytes"
+
+
+def test_load_in_4bit_works_as_it_did_before_transformers_5(tmp_path: Path) -> None:
+    folder = dense(tmp_path)
+    lm = PrunedHFLM(str(folder), load_in_4bit=True, bnb_4bit_quant_type="nf4", dtype="float32", journal="off")
+    assert lm.model.is_loaded_in_4bit and lm.get_model_info()["pruning"]["quantization"]["bits"] < 20
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"quantize": "bitsandbytes:int3"}, "expected METHOD:WEIGHTS, one of: bitsandbytes:nf4"),
+        ({"quantize": "nf4"}, "expected METHOD:WEIGHTS, one of: bitsandbytes:nf4"),
+        ({"quantize": "quanto:int4", "load_in_4bit": True}, "give one"),
+    ],
+)
+def test_what_cannot_be_quantized_is_one_line(arguments: dict[str, Any], words: str, tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError) as raised:
+        PrunedHFLM(str(dense(tmp_path)), journal="off", **arguments)
+    assert words in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_a_packed_checkpoint_is_not_quantized_again(folders: dict[str, Path]) -> None:
+    byte_tokenizer(TEMPLATE).save_pretrained(folders["fp8"])
+    with pytest.raises(ArgumentError, match="is quantized already, by fp8"):
+        PrunedHFLM(str(folders["fp8"]), quantize="torchao:int8", journal="off")

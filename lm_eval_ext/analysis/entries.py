@@ -132,7 +132,8 @@ def _identity(run: Run) -> tuple[object, ...]:
     merged = tuple(sorted(pruning.merged.items())) if pruning else ()
     weights = run.fingerprint if "/" not in run.base else ""  # a folder's name doesn't identify a model
     recovered = pruning.recovered if pruning else ""
-    return (run.base, run.base_revision, run.variation, run.dropped, merged, recovered, weights)
+    blocks = (pruning.dropped_attention, pruning.dropped_mlp) if pruning else ((), ())
+    return (run.base, run.base_revision, run.variation, run.dropped, *blocks, merged, recovered, weights)
 
 
 def side_by_side(one: Entry, other: Entry, benchmark: str) -> tuple[Scored, Scored] | None:

@@ -91,7 +91,8 @@ def _model(run: Run) -> tuple[str, ...]:
     """What makes it another model; without a fingerprint, as in runs of stock model classes, its description."""
     if run.fingerprint:
         return (run.fingerprint, run.variation, *(run.settings.get(name, "") for name in ("protocol", "thinking")))
-    return (run.base, run.base_revision, run.variation, str(run.dropped), run.dtype)
+    blocks = (run.pruning.dropped_attention, run.pruning.dropped_mlp) if run.pruning else ()
+    return (run.base, run.base_revision, run.variation, str(run.dropped), str(blocks), run.dtype)
 
 
 def _pooled(name: str, sources: Sequence[Source]) -> TaskScores:

@@ -58,7 +58,10 @@ def _is_of(run: Run, recipe: Recipe) -> bool:
     if run.pruning is None or run.pruning.recovered:
         return False
     same_base = _name(run.base).lower() == _name(recipe.base).lower()
-    dropped_alone = not recipe.merge and not run.pruning.merged and run.dropped == recipe.drop
+    pruning = run.pruning
+    asked = (recipe.merge, any(recipe.blocks), recipe.checkpoint, recipe.quantization)
+    done = (pruning.merged, pruning.dropped_attention, pruning.dropped_mlp, pruning.checkpoint, pruning.quantization)
+    dropped_alone = not any(asked) and not any(done) and run.dropped == recipe.drop
     return run.pruning.recipe_hash == recipe.digest or (same_base and dropped_alone)
 
 

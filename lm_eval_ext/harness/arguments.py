@@ -12,14 +12,18 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic.config import JsonDict
 
 from lm_eval_ext.errors import ArgumentError
-from lm_eval_ext.paths import TINY_CHAIN
 from lm_eval_ext.pruning.quantizing import Quantization, parse_quantize
-from lm_eval_ext.pruning.recipe import Recipe, format_layers, load_recipe, parse_layers
+from lm_eval_ext.pruning.recipe import Recipe, load_recipe, parse_layers
 
 ModelArgs = str | Mapping[str, object] | None  # as lm-eval takes them
 BY_HAND = "selection"
 # s1's markers for every model, and nothing that limits the answer: what the paper's code does.
 _OF_THE_PAPER = {"thinking_format": "s1", "answer_token_budget": -1}
+BY_HAND_FIELDS = {
+    "drop_layers": "drop",
+    "drop_attention": "drop_attention",
+    "drop_mlp": "drop_mlp",
+}  # and a recipe's fields
 _CHOOSES: JsonDict = {"chooses_layers": True}
 
 
@@ -52,12 +56,6 @@ def _replicas(value: object) -> object:
     raise ValueError("give a number of replicas, or auto")
 
 
-def _protocol(value: object) -> object:
-    if value in ("default", "paper"):
-        return value
-    raise ValueError("give default or paper")
-
-
 def _recipe(value: object) -> object:
     return value if value is None or isinstance(value, Recipe) else str(value)
 
@@ -79,7 +77,7 @@ class ThinkingArguments(BaseModel):
         json_schema_extra={"default_is": "detected from the tokenizer"},
     )
     thinking: Flag = Field(True, description="`off`: the prompt closes the thinking, so that the model answers at once")
-    protocol: Annotated[Literal["default", "paper"], BeforeValidator(_protocol)] = Field(
+    protocol: Literal["default", "paper"] = Field(
         "default",
         description="`paper`: as the code of arXiv 2510.22228, with s1's markers for every model and no limit on the "
         "answer; runs of two protocols are never compared",
@@ -142,6 +140,14 @@ class Arguments(ThinkingArguments):
         None,
         description='layers to drop, counted from 0: `[25, 26]`, `"25-27"` or `"25+26"`',
         json_schema_extra=_CHOOSES,
+    )
+    drop_attention: object = Field(
+        None,
+        description="layers whose attention block is left out, in the same form; it keeps no keys and values",
+        json_schema_extra=_CHOOSES,
+    )
+    drop_mlp: object = Field(
+        None, description="layers whose feed-forward block is left out, in the same form", json_schema_extra=_CHOOSES
     )
     recipe: Annotated[str | Recipe | None, BeforeValidator(_recipe)] = Field(
         None, description="name of a recipe in `pruned_models/`, or path of a YAML file", json_schema_extra=_CHOOSES
@@ -276,46 +282,17 @@ def chosen_recipe(
         RecipeError: the recipe cannot be read.
     """
     named = [name for name in CHOOSING if getattr(given, name) is not None]
-    if len(named) > 1:
+    if len(named) > 1 and not set(named) <= set(BY_HAND_FIELDS):
         raise ArgumentError(f"{' and '.join(named)} contradict each other; give one of them")
     if given.prune is not None:
         return computed()
     if given.recipe is not None:
         return given.recipe if isinstance(given.recipe, Recipe) else load_recipe(given.recipe)
-    if given.drop_layers is None:
+    if not named:
         return None
-    drop = parse_layers(given.drop_layers)
-    return Recipe(base=pretrained or "", revision=revision or "main", drop=drop, method=BY_HAND, source="model_args")
-
-
-def run_name(model_name: str, model_args: ModelArgs) -> str:
-    """lm-eval's name for a run plus what was dropped or switched off, so that different runs never share a folder."""
-    arguments = parse_model_args(model_args)
-    control = "-nothinking" if str(arguments.get("thinking")).lower() in ("off", "no", "false") else ""
-    control += "-paper" if arguments.get("protocol") == "paper" else ""
-    return f"{_model_name(model_name, arguments)}{control}"
-
-
-def _model_name(model_name: str, arguments: Mapping[str, object]) -> str:
-    quantize = arguments.get("quantize")
-    packed = f"-{str(parse_quantize(quantize)).replace(':', '-')}" if quantize is not None else ""
-    return _name_without_layers(model_name, arguments) + packed
-
-
-def _name_without_layers(model_name: str, arguments: Mapping[str, object]) -> str:
-    if not any(name in arguments for name in ("pretrained", "model", "peft", "delta", "base_url")):
-        model_name = TINY_CHAIN.name  # lm-eval would make up a random name
-    recipe, prune, drop = (arguments.get(name) for name in ("recipe", "prune", "drop_layers"))
-    if recipe is not None:
-        read = recipe if isinstance(recipe, Recipe) else load_recipe(str(recipe))
-        base = arguments.get("peft") or arguments.get("pretrained") or read.pretrained
-        packed = f"-{str(read.quantization).replace(':', '-')}" if read.quantization else ""
-        if not read.drop:
-            return f"{base}{packed}"
-        merged = f"-{read.variant}-{read.digest[:6]}" if read.merge else ""
-        return f"{base}-drop{format_layers(read.drop)}{merged}{packed}"
-    if prune is not None:
-        return f"{model_name}-{str(prune).replace(':', '-')}"
-    if drop is not None:
-        return f"{model_name}-drop{format_layers(parse_layers(drop))}"
-    return model_name
+    dropped = {BY_HAND_FIELDS[name]: parse_layers(getattr(given, name), name) for name in named}
+    made = {"base": pretrained or "", "revision": revision or "main", "method": BY_HAND, "source": "model_args"}
+    try:
+        return Recipe.model_validate({**made, **dropped})
+    except ValidationError as error:
+        raise ArgumentError(str(error.errors()[0]["msg"]).removeprefix("Value error, ")) from error

@@ -11,14 +11,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lm_eval_ext.errors import ArgumentError
-from lm_eval_ext.harness.arguments import NAMES, Arguments, chosen_recipe, parse_model_args, run_name
+from lm_eval_ext.harness.arguments import NAMES, Arguments, chosen_recipe, parse_model_args
 from lm_eval_ext.harness.prune_on_load import computed_recipe
+from lm_eval_ext.harness.run_names import run_name
 from lm_eval_ext.pruning.architecture import depth
 from lm_eval_ext.pruning.loading import pruned_config
 from lm_eval_ext.pruning.recipe import Recipe, kept_layers
 from lm_eval_ext.pruning.vllm_loader import changed_fields, engine_arguments
 
-_USED = ("drop_layers", "recipe", "prune", "calibration", "trust_layer_fields")
+_USED = ("drop_layers", "drop_attention", "drop_mlp", "recipe", "prune", "calibration", "trust_layer_fields")
 _OWN_FLAGS = ("--load-format", "--model-loader-extra-config", "--hf-overrides", "--worker-extension-cls")
 
 
@@ -84,8 +85,10 @@ def _dropping(base: str, revision: str, recipe: Recipe, arguments: Arguments, tr
     config = AutoConfig.from_pretrained(base, revision=revision, trust_remote_code=trust_remote_code)
     kept = kept_layers(recipe.drop, depth(config))
     hub, merges = {"revision": revision}, bool(recipe.merge)
-    sliced = pruned_config(base, config, kept, hub, arguments.trust_layer_fields, trust_remote_code, merges=merges)
-    engine = engine_arguments(changed_fields(base, config, sliced, kept, hub), kept, recipe.merged)
+    sliced = pruned_config(
+        base, config, kept, hub, arguments.trust_layer_fields, trust_remote_code, merges=merges, blocks=recipe.blocks
+    )
+    engine = engine_arguments(changed_fields(base, config, sliced, kept, hub), kept, recipe.merged, recipe.blocks)
     return [
         word
         for name, value in engine.items()

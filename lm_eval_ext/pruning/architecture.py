@@ -209,6 +209,24 @@ def _layer_name(name: str) -> re.Match[str] | None:
     return next((match for match in matches if match), None)
 
 
+def block_of_tensor(name: str) -> tuple[int, str] | None:
+    """The layer and the kind of block (`attention` or `mlp`) that a checkpoint's tensor belongs to, if any."""
+    match = _layer_name(name)
+    if match is None:
+        return None
+    block = name[match.end() :].removeprefix(".").partition(".")[0]
+    kind = next((kind for kind, names in _table()["blocks"].items() if block in names), None)
+    return None if kind is None else (int(match[2]), kind)
+
+
+def is_block_output(name: str) -> bool:
+    """Whether a tensor of a block is its last projection: with zeros there, the block adds nothing."""
+    match = _layer_name(name)
+    return bool(
+        match and re.fullmatch(_table()["block_outputs"], name[match.end() :].removeprefix(".").partition(".")[2])
+    )
+
+
 def is_merged(name: str) -> bool:
     """Whether LaCo merges this tensor: true for the linear maps of attention and feed-forward network."""
     match = _layer_name(name)

@@ -69,6 +69,25 @@ class MergedTensor:
         return self._any().get_dtype()
 
 
+@dataclass(frozen=True)
+class Zeros:
+    """Zeros in the form of a tensor."""
+
+    tensor: LazyTensor
+
+    def __getitem__(self, key: EllipsisType | slice) -> torch.Tensor:
+        found = self.tensor[key]
+        return found.new_zeros(found.shape)
+
+    def get_shape(self) -> list[int]:
+        """Its shape."""
+        return self.tensor.get_shape()
+
+    def get_dtype(self) -> str:
+        """Its dtype, as safetensors names it."""
+        return self.tensor.get_dtype()
+
+
 def kept_tensors(
     pretrained: str, kept: Sequence[int], merged: MergeWeights, hub: Mapping[str, object], files: ExitStack
 ) -> dict[str, LazyTensor]:

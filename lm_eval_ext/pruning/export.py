@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from lm_eval_ext.errors import ArchitectureError, ArgumentError
 from lm_eval_ext.pruning.architecture import depth, layer_of_tensor
-from lm_eval_ext.pruning.checkpoint import LazyTensor, card_metadata, find_file, kept_tensors, read_config
+from lm_eval_ext.pruning.blocks import forget_left_out
+from lm_eval_ext.pruning.checkpoint import LazyTensor, Zeros, card_metadata, find_file, kept_tensors, read_config
 from lm_eval_ext.pruning.loading import pruned_config
 from lm_eval_ext.pruning.recipe import Recipe, format_layers, kept_layers, write_recipe
 
@@ -89,11 +90,18 @@ def _write_checkpoint(
     hub = {"revision": recipe.revision}
     config = read_config(base, recipe.revision, trust_remote_code)
     kept = kept_layers(recipe.drop, depth(config))
-    sliced = pruned_config(base, config, kept, hub, trust_layer_fields, trust_remote_code, merges=bool(recipe.merge))
+    sliced = pruned_config(
+        base, config, kept, hub, trust_layer_fields, trust_remote_code, merges=bool(recipe.merge), blocks=recipe.blocks
+    )
     with ExitStack() as files:
         tensors = kept_tensors(base, kept, recipe.merged, hub, files)
+        blocks = recipe.blocks.within(kept)
+        tensors = {name: Zeros(one) if blocks.end_with(name) else one for name, one in tensors.items()}
         _check_layers(tensors, len(kept), config.model_type)
         _write_weights(tensors, folder, shard_bytes)
+    if any(recipe.blocks):
+        logger.info("blocks are exported with zeros in their last projection, so nothing of their size is saved")
+        forget_left_out(sliced)
     sliced.save_pretrained(folder)
     _copy_besides(base, config, hub, folder)
     write_recipe(recipe, folder / "recipe.yaml")

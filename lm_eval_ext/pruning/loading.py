@@ -6,6 +6,7 @@ silently loads the wrong layer.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import re
@@ -14,12 +15,13 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from lm_eval_ext.errors import CheckpointError
-from lm_eval_ext.pruning.architecture import layer_of_tensor, slice_config
+from lm_eval_ext.pruning.architecture import depth, layer_of_tensor, slice_config
+from lm_eval_ext.pruning.blocks import NO_BLOCKS, Blocks, class_without, leave_out, left_out
 from lm_eval_ext.pruning.checkpoint import LazyTensor, find_file, kept_tensors, tensor_names
 from lm_eval_ext.pruning.layers import decoder_layers
 from lm_eval_ext.pruning.merging import MergeWeights
-from lm_eval_ext.pruning.quantization import check_quantization, quantization_of, sliced_quantization
-from lm_eval_ext.pruning.verification import ensure_exact
+from lm_eval_ext.pruning.quantization import check_quantization, plain_tensors, quantization_of, sliced_quantization
+from lm_eval_ext.pruning.verification import ensure_blocks_exact, ensure_exact
 
 if TYPE_CHECKING:
     import torch
@@ -38,6 +40,7 @@ def load_pruned(
     kept: Sequence[int],
     *,
     merged: MergeWeights | None = None,
+    blocks: Blocks = NO_BLOCKS,
     trust_layer_fields: bool = False,
     revision: str = "main",
     subfolder: str = "",
@@ -52,6 +55,7 @@ def load_pruned(
         config: config of the base model.
         kept: ascending indices of the layers to keep.
         merged: weights of LaCo's merged layers among them.
+        blocks: attention or MLP blocks to leave out, by the layers of the base model.
         trust_layer_fields: don't check that dropping layers of an unverified architecture is exact, and assume that
             unknown lists in the config with as many entries as layers have one entry per layer.
         revision: branch, tag or commit on the Hub.
@@ -65,7 +69,9 @@ def load_pruned(
         CheckpointError: there are no safetensors weights, or they do not fit the pruned model.
     """
     hub = {"revision": revision, "subfolder": subfolder}
-    sliced = pruned_config(pretrained, config, kept, hub, trust_layer_fields, trust_remote_code, merges=bool(merged))
+    sliced = pruned_config(
+        pretrained, config, kept, hub, trust_layer_fields, trust_remote_code, merges=bool(merged), blocks=blocks
+    )
     return _load(pretrained, sliced, kept, merged or {}, hub, dtype, trust_remote_code, options)
 
 
@@ -78,6 +84,7 @@ def pruned_config(
     trust_remote_code: bool = False,
     *,
     merges: bool = False,
+    blocks: Blocks = NO_BLOCKS,
 ) -> PreTrainedConfig:
     """The config of a pruned model as `exact_config` makes it, with the `quantization_config` of the kept layers.
 
@@ -89,12 +96,17 @@ def pruned_config(
         trust_layer_fields: as in `exact_config`.
         trust_remote_code: as in `exact_config`.
         merges: whether layers are merged too.
+        blocks: further blocks to leave out, by the layers of the base model.
 
     Raises:
         ArchitectureError: dropping the layers is not exact, or not possible in a checkpoint of this format.
     """
     check_quantization(config, merges=merges)
     sliced = exact_config(config, kept, trust_layer_fields, trust_remote_code)
+    if any(blocks):
+        inside = blocks.within(kept)
+        ensure_blocks_exact(sliced, inside, load_twin_without, trust_remote_code=trust_remote_code)
+        leave_out(sliced, inside)
     fields = quantization_of(config)
     if fields is not None:
         sliced.quantization_config = sliced_quantization(fields, tensor_names(pretrained, hub), kept)
@@ -131,14 +143,25 @@ def load_twin(
     return _load(folder, sliced, kept, {}, {"revision": "main"}, "float32", trust_remote_code, {})
 
 
+def load_twin_without(
+    folder: str, config: PreTrainedConfig, blocks: Blocks, trust_remote_code: bool
+) -> PreTrainedModel:
+    """Load the small model used by the check without some blocks, in the same way as a real one."""
+    sliced = copy.deepcopy(config)
+    leave_out(sliced, blocks)
+    whole = range(depth(config))
+    return _load(folder, sliced, whole, {}, {"revision": "main"}, "float32", trust_remote_code, {})
+
+
 def _load(
     pretrained: str, sliced: PreTrainedConfig, kept: Sequence[int], merged: MergeWeights, hub: Mapping[str, object],
     dtype: str | torch.dtype, trust_remote_code: bool, options: Mapping[str, object],
 ) -> PreTrainedModel:  # fmt: skip
     reach = dict(hub) | {name: options[name] for name in ("cache_dir", "token", "local_files_only") if name in options}
-    empty = _empty_model(sliced, trust_remote_code)
+    empty, blocks = empty_model(sliced, trust_remote_code), left_out(sliced)
     with ExitStack() as files:
-        tensors = kept_tensors(pretrained, kept, merged, reach, files)
+        found = kept_tensors(pretrained, kept, merged, reach, files)
+        tensors = {name: tensor for name, tensor in found.items() if not blocks.hold(name)}
         model, report = type(empty).from_pretrained(
             None,
             config=empty.config,
@@ -154,13 +177,18 @@ def _load(
     return loaded
 
 
-def _empty_model(config: PreTrainedConfig, trust_remote_code: bool) -> PreTrainedModel:
-    """The model on the meta device, to get its class, and that class's config if `config` is multimodal."""
+def empty_model(config: PreTrainedConfig, trust_remote_code: bool = False) -> PreTrainedModel:
+    """A config's model on the meta device, without the blocks that the config leaves out; it takes no memory.
+
+    Its config is that of the text alone if `config` is multimodal and the causal class is not.
+    """
     import torch
     from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):  # the Auto class itself does not accept a state dict
-        return AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+        blocks = left_out(config)
+        return class_without(type(model), blocks)(model.config) if any(blocks) else model
 
 
 def _resolved_dtype(
@@ -211,12 +239,7 @@ def _adopt_identity(model: PreTrainedModel, pretrained: str, hub: Mapping[str, o
 
 def parameter_count(config: PreTrainedConfig) -> int:
     """Number of parameters of a config's causal language model, computed without allocating memory for them."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    trust = bool(getattr(config, "auto_map", None))
-    with torch.device("meta"):
-        return int(AutoModelForCausalLM.from_config(config, trust_remote_code=trust).num_parameters())
+    return int(empty_model(config, bool(getattr(config, "auto_map", None))).num_parameters())
 
 
 def fingerprint(model: PreTrainedModel) -> str:
@@ -225,7 +248,7 @@ def fingerprint(model: PreTrainedModel) -> str:
     They cover the config, and the name, shape, dtype and 64 evenly spaced values of each tensor.
     """
     digest = hashlib.sha256(config_content(model.config))
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, tensor in plain_tensors(model.state_dict()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         if tensor.device.type == "meta":  # an offloaded tensor has no values; use the model's name
             digest.update(str(model.config.name_or_path).encode())

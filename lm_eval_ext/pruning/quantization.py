@@ -10,13 +10,14 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lm_eval_ext.errors import ArchitectureError
 from lm_eval_ext.pruning.architecture import layer_of_tensor, renamed_tensor, text_config
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedConfig
 
 Fields = Mapping[str, Any]  # of a `quantization_config`, whose form depends on the format
@@ -56,6 +57,30 @@ def method_of(fields: Fields) -> str:
     if fields.get("quant_method"):
         return str(getattr(fields["quant_method"], "value", fields["quant_method"]))
     return "bitsandbytes" if fields.get("load_in_4bit") or fields.get("load_in_8bit") else "unknown"
+
+
+def bytes_of(model: torch.nn.Module) -> int:
+    """Bytes of a loaded model's weights, with their scales."""
+    scales = sum(_bytes_of_scales(parameter) for parameter in model.parameters())
+    return scales + sum(tensor.nbytes for _, tensor in plain_tensors(dict(model.named_parameters())))
+
+
+def plain_tensors(tensors: Mapping[str, torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
+    """All tensors by name, and in place of a packed one (of torchao or quanto) its parts, which are ordinary."""
+    for name, tensor in sorted(tensors.items()):
+        flatten = getattr(tensor, "__tensor_flatten__", None)
+        if flatten is None:
+            yield name, tensor
+        else:
+            yield from plain_tensors({f"{name}.{part}": getattr(tensor, part) for part in flatten()[0]})
+
+
+def _bytes_of_scales(parameter: torch.Tensor) -> int:
+    """Bytes of what bitsandbytes keeps beside a parameter."""
+    state = getattr(parameter, "quant_state", None)
+    nested = getattr(state, "state2", None)
+    kept = [getattr(state, "absmax", None), getattr(nested, "absmax", None), getattr(parameter, "SCB", None)]
+    return sum(tensor.nbytes for tensor in kept if tensor is not None)
 
 
 def check_quantization(config: PreTrainedConfig, *, merges: bool = False) -> None:

@@ -12,17 +12,23 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from lm_eval_ext.errors import ArgumentError, RecipeError
 from lm_eval_ext.paths import PRUNED_MODELS
 from lm_eval_ext.plugins import recipe_folders
+from lm_eval_ext.pruning.blocks import Blocks
 from lm_eval_ext.pruning.merging import Merge, MergeWeights, Variant, check_merges, combinations
 from lm_eval_ext.pruning.quantizing import Quantization
 
 Relation = Literal["quantized", "pruned", "distilled", "finetuned", "merged"]
 
-_ADDED = ("checkpoint", "quantization")  # fields of the digest that older recipes don't have
+_ADDED = (
+    "checkpoint",
+    "quantization",
+    "drop_attention",
+    "drop_mlp",
+)  # fields of the digest that older recipes don't have
 _RANGE = re.compile(r"^\s*(\d+)\s*(?:-\s*(\d+)\s*)?$")
 
 
@@ -55,6 +61,10 @@ class Recipe(BaseModel):
         Quantization | None, Field(description="how weights are quantized while they are loaded")
     ] = None
     drop: Annotated[tuple[int, ...], Field(description="indices of the dropped layers")] = ()
+    drop_attention: Annotated[tuple[int, ...], Field(description="indices of layers whose attention is left out")] = ()
+    drop_mlp: Annotated[
+        tuple[int, ...], Field(description="indices of layers whose feed-forward network is left out")
+    ] = ()
     method: Annotated[str, Field(min_length=1, description="how the layers were chosen")] = "none"
     source: Annotated[str, Field(min_length=1, description="paper, page or command the layers come from")]
     merge: Annotated[
@@ -70,21 +80,35 @@ class Recipe(BaseModel):
         default_factory=dict
     )
 
-    @field_validator("drop", mode="before")
+    @field_validator("drop", "drop_attention", "drop_mlp", mode="before")
     @classmethod
-    def _layers(cls, value: object) -> tuple[int, ...]:
-        return parse_layers(value)
+    def _layers(cls, value: object, info: ValidationInfo) -> tuple[int, ...]:
+        return parse_layers(value, str(info.field_name))
 
     @model_validator(mode="after")
     def _changes(self) -> Recipe:
-        if not self.drop and self.checkpoint is None and self.quantization is None:
-            raise ValueError("says nothing that makes the model smaller; give drop, checkpoint or quantization")
-        if self.drop and self.method == "none":
+        if not self.drops and self.checkpoint is None and self.quantization is None:
+            smaller = "drop, drop_attention, drop_mlp, checkpoint or quantization"
+            raise ValueError(f"says nothing that makes the model smaller; give {smaller}")
+        twice = sorted({*self.drop_attention, *self.drop_mlp} & set(self.drop))
+        if twice:
+            raise ValueError(f"layer {twice[0]} is dropped as a whole, so its blocks need not be named")
+        if self.drops and self.method == "none":
             raise ValueError("method is missing; say how the layers were chosen")
         if (self.relation is None) != (self.checkpoint is None):
             raise ValueError("checkpoint and relation belong together; give both or neither")
         check_merges(self.merge, self.drop)
         return self
+
+    @property
+    def drops(self) -> bool:
+        """Whether layers or blocks are dropped."""
+        return bool(self.drop or self.drop_attention or self.drop_mlp)
+
+    @property
+    def blocks(self) -> Blocks:
+        """The blocks that are left out of layers that are kept."""
+        return Blocks(self.drop_attention, self.drop_mlp)
 
     @property
     def pretrained(self) -> str:
@@ -105,24 +129,24 @@ class Recipe(BaseModel):
     def digest(self) -> str:
         """First 16 hex digits of SHA-256 over all fields that determine the model."""
         merged = [self.variant, [step.model_dump() for step in self.merge]] if self.merge else []
-        named = self.model_dump(mode="json", include=set(_ADDED), exclude_none=True)
+        named = self.model_dump(mode="json", include=set(_ADDED), exclude_defaults=True)
         added = {name: named[name] for name in _ADDED if name in named}
         content = json.dumps([self.base, self.revision, self.drop, *merged, *([added] if added else [])])
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
-def parse_layers(value: object) -> tuple[int, ...]:
+def parse_layers(value: object, name: str = "drop_layers") -> tuple[int, ...]:
     """Layer indices, ascending, from `[25, 26]`, `25`, `"25-27"`, `"25+26"` or `"[25,26]"`.
 
     Raises:
         ArgumentError: there are no indices, or one is repeated, negative or not an integer.
     """
-    indices = [index for part in _parts(value) for index in _indices(part, value)]
+    indices = [index for part in _parts(value) for index in _indices(part, value, name)]
     if not indices:
-        raise ArgumentError(f"drop_layers={value!r}: no layers given; give indices such as [25,26], 25-27 or 25+26")
+        raise ArgumentError(f"{name}={value!r}: no layers given; give indices such as [25,26], 25-27 or 25+26")
     twice = sorted({index for index in indices if indices.count(index) > 1})
     if twice:
-        raise ArgumentError(f"drop_layers={value!r}: layer {twice[0]} is listed twice")
+        raise ArgumentError(f"{name}={value!r}: layer {twice[0]} is listed twice")
     return tuple(sorted(indices))
 
 
@@ -132,13 +156,13 @@ def _parts(value: object) -> Sequence[object]:
     return list(value) if isinstance(value, (list, tuple, set)) else [value]
 
 
-def _indices(part: object, whole: object) -> list[int]:
+def _indices(part: object, whole: object, name: str) -> list[int]:
     if isinstance(part, int) and not isinstance(part, bool) and part >= 0:
         return [part]
     match = _RANGE.match(part) if isinstance(part, str) else None
     if match is None or int(match[2] or match[1]) < int(match[1]):
         raise ArgumentError(
-            f"drop_layers={whole!r}: {part!r} is not a layer index; give integers from 0, e.g. [25,26], 25-27 or 25+26"
+            f"{name}={whole!r}: {part!r} is not a layer index; give integers from 0, e.g. [25,26], 25-27 or 25+26"
         )
     return list(range(int(match[1]), int(match[2] or match[1]) + 1))
 

@@ -12,17 +12,16 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING
 
-import yaml
 from packaging.version import Version
 
 from lm_eval_ext.errors import ArchitectureError
 from lm_eval_ext.pruning.architecture import check_supported, depth, text_config, unknown_layer_fields
+from lm_eval_ext.pruning.blocks import Blocks, check_residual, silenced
 from lm_eval_ext.pruning.layers import bypassed, decoder_layers
 from lm_eval_ext.pruning.twin import tiny_config
+from lm_eval_ext.pruning.verified import verified
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("lm_eval.tts")
 
+LoadWithout = Callable[[str, "PreTrainedConfig", "Blocks", bool], "PreTrainedModel"]
 Load = Callable[[str, "PreTrainedConfig", Sequence[int], bool], "PreTrainedModel"]
 
 TOLERANCE = 1e-4  # for float32 logits, relative to the largest
@@ -40,6 +40,7 @@ _LARGEST = 50_000_000  # parameters; a larger twin means that its sizes could no
 
 
 _shown_exact: set[tuple[str, tuple[int, ...]]] = set()  # configs and kept layers checked in this process
+_blocks_shown_exact: set[tuple[object, ...]] = set()  # configs and blocks that were
 
 
 class NotExactError(ArchitectureError):
@@ -77,34 +78,37 @@ def ensure_exact(config: PreTrainedConfig, kept: Sequence[int], load: Load, *, t
     )
 
 
-class Verified(TypedDict):
-    """Architectures that `python -m benchmarks.architectures` found exact, and the transformers release it used."""
+def ensure_blocks_exact(
+    config: PreTrainedConfig, blocks: Blocks, load: LoadWithout, *, trust_remote_code: bool = False
+) -> None:
+    """Refuse to leave blocks out unless a check on a tiny twin shows that this is exact.
 
-    transformers: str
-    exact: list[str]
+    Args:
+        config: config of the model with all blocks.
+        blocks: the blocks to leave out.
+        load: loads the twin, given its folder, its config, the blocks to leave out, and whether to trust its code.
+        trust_remote_code: run the model code that the repository ships.
 
-
-@cache
-def verified() -> Verified:
-    """Contents of `verified.yaml`."""
-    table: Verified = yaml.safe_load(Path(__file__).with_name("verified.yaml").read_text("utf-8"))
-    return table
-
-
-def verdict_in_vllm(kind: str) -> str:
-    """What came out when layers of a model type were dropped in vLLM; `not tried` for most types."""
-    return str(_vllm_table()["kinds"].get(kind, "not tried"))
-
-
-def vllm_tried() -> str:
-    """The version of vLLM in which model types were tried."""
-    return str(_vllm_table()["vllm"])
-
-
-@cache
-def _vllm_table() -> dict[str, Any]:
-    table: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("verified_vllm.yaml").read_text("utf-8"))
-    return table
+    Raises:
+        ArchitectureError: the blocks cannot be left out; the message says why.
+    """
+    what = (config.to_json_string(use_diff=False), *map(tuple, blocks))
+    if what in _blocks_shown_exact:
+        return
+    kind = text_config(config).model_type
+    try:
+        with tiny_twin(config, trust_remote_code=trust_remote_code) as twin:
+            check_residual(twin.model, blocks, _token_ids(twin.model))
+            short = load(twin.folder, twin.config, blocks, trust_remote_code).eval()
+            with silenced(twin.model, blocks):
+                expected = _logits(twin.model, _token_ids(twin.model))
+            _check_equal(twin.model, short, expected)
+    except Exception as error:  # an unknown model class may raise anything
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ArchitectureError(
+            f"blocks of a {kind} model cannot be left out: a tiny twin could not show that this is exact ({reason})"
+        ) from error
+    _blocks_shown_exact.add(what)
 
 
 def _is_verified(config: PreTrainedConfig) -> bool:
@@ -227,7 +231,12 @@ def _compared(twin: PreTrainedModel, pruned: PreTrainedModel, kept: Sequence[int
     size = float(expected.abs().max())
     if dropped and float((expected - whole).abs().max()) < _VISIBLE * size:
         raise ArchitectureError("its layers change nothing in a random twin")
-    difference = float((_logits(pruned, ids) - expected).abs().max()) / size
+    return _check_equal(twin, pruned, expected)
+
+
+def _check_equal(twin: PreTrainedModel, pruned: PreTrainedModel, expected: torch.Tensor) -> float:
+    ids = _token_ids(twin)
+    difference = float((_logits(pruned, ids) - expected).abs().max()) / float(expected.abs().max())
     if not difference <= TOLERANCE:  # also true for NaN
         raise NotExactError(f"its logits differ by {difference:.1e} from those with the layers bypassed")
     if (found := _cache_difference(pruned, ids)) > _CACHE_TOLERANCE >= _cache_difference(twin, ids):

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lm_eval_ext.pruning.architecture import config_overrides, renamed_tensor
+from lm_eval_ext.pruning.blocks import NO_BLOCKS, Blocks
 from lm_eval_ext.pruning.checkpoint import is_used, tensor_names
 from lm_eval_ext.pruning.merging import MergeWeights, merged_weights
 from lm_eval_ext.pruning.quantization import for_vllm, quantization_of
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from vllm.config import LoadConfig, VllmConfig
 
 LOAD_FORMAT = "lm-eval-tts"
-KEPT, MERGED = "kept_layers", "merged_layers"  # our keys of `model_loader_extra_config`
+KEPT, MERGED, ZEROS = "kept_layers", "merged_layers", "zeroed_blocks"  # our keys of `model_loader_extra_config`
 
 
 def changed_fields(
@@ -48,7 +49,10 @@ def changed_fields(
 
 
 def engine_arguments(
-    overrides: dict[str, object], kept: Sequence[int], merged: MergeWeights | None = None
+    overrides: dict[str, object],
+    kept: Sequence[int],
+    merged: MergeWeights | None = None,
+    blocks: Blocks = NO_BLOCKS,
 ) -> dict[str, object]:
     """Arguments for `vllm.LLM` that load only the layers `kept`.
 
@@ -56,12 +60,17 @@ def engine_arguments(
         overrides: the config fields that change.
         kept: ascending indices of the layers to keep.
         merged: weights of the merged layers among them.
+        blocks: blocks that are to add zeros, by the layers of the base model; vLLM can't leave them out.
     """
     # Pairs, because vLLM sends its configuration to its workers as JSON, which has no integer keys.
     pairs = [[layer, list(parts.items())] for layer, parts in (merged or {}).items()]
     return {
         "load_format": LOAD_FORMAT,
-        "model_loader_extra_config": {KEPT: list(kept), MERGED: pairs},
+        "model_loader_extra_config": {
+            KEPT: list(kept),
+            MERGED: pairs,
+            ZEROS: [list(some) for some in blocks.within(kept)],
+        },
         "hf_overrides": overrides,
         "worker_extension_cls": "lm_eval_ext.pruning.vllm_loader.KeptLayers",
     }
@@ -87,6 +96,7 @@ def _loader_class() -> type:
             extra = dict(load_config.model_loader_extra_config)
             self.kept = tuple(extra.pop(KEPT))
             self.merged = {int(layer): {int(one): share for one, share in parts} for layer, parts in extra.pop(MERGED)}
+            self.zeros = Blocks(*map(tuple, extra.pop(ZEROS)))
             super().__init__(dataclasses.replace(load_config, load_format="auto", model_loader_extra_config=extra))
 
         def _get_weights_iterator(self, source: DefaultModelLoader.Source) -> Iterator[tuple[str, torch.Tensor]]:
@@ -97,7 +107,8 @@ def _loader_class() -> type:
 
             # Shards with only unused tensors are not read at all.
             source = dataclasses.replace(source, is_unused_weight=unused)
-            return merged_weights(super()._get_weights_iterator(source), self.kept, self.merged)
+            weights = merged_weights(super()._get_weights_iterator(source), self.kept, self.merged)
+            return ((name, one * 0 if self.zeros.end_with(name) else one) for name, one in weights)
 
     return PrunedModelLoader
 

@@ -158,6 +158,8 @@ class Pruning(_Part):
     source: Line = ""
     depth: Annotated[int, Field(gt=0, lt=10_000)]
     dropped: Annotated[tuple[Layer, ...], Field(description="dropped layers of the base, ascending")] = ()
+    dropped_attention: Annotated[tuple[Layer, ...], Field(description="layers whose attention is left out")] = ()
+    dropped_mlp: Annotated[tuple[Layer, ...], Field(description="layers whose feed-forward network is left out")] = ()
     merged: Annotated[dict[Name, tuple[Layer, ...]], Field(description="layer: the layers merged into it")] = Field(
         default_factory=dict
     )
@@ -233,7 +235,12 @@ class Run(_Part):
     @property
     def dense(self) -> bool:
         """Whether it is the unmodified base model."""
-        return not (self.dropped or self.variation or (self.pruning and self.pruning.recovered))
+        return not (self.smaller_by_layers or self.variation or (self.pruning and self.pruning.recovered))
+
+    @property
+    def smaller_by_layers(self) -> bool:
+        """Whether layers or blocks are dropped."""
+        return bool(self.dropped or (self.pruning and (self.pruning.dropped_attention or self.pruning.dropped_mlp)))
 
     @property
     def control(self) -> str:
@@ -246,7 +253,8 @@ class Run(_Part):
     @property
     def whole(self) -> bool:
         """Whether it is the base model itself, however it was run."""
-        return not (self.dropped or self.variation != self.control or (self.pruning and self.pruning.recovered))
+        changed = self.smaller_by_layers or self.variation != self.control
+        return not (changed or (self.pruning and self.pruning.recovered))
 
     @property
     def base_revision(self) -> str:
@@ -257,7 +265,8 @@ class Run(_Part):
     def label(self) -> str:
         """Label that distinguishes it from other models of the same base."""
         whole = (self.pruning and self.pruning.relation) or "dense"
-        pruning = f"{self.pruning.method} -{len(self.dropped)}" if self.pruning and self.dropped else whole
+        taken = dropped_parts(self.pruning) if self.pruning else []
+        pruning = f"{self.pruning.method} {', '.join(taken)}" if self.pruning and taken else whole
         recovered = "recovered" if self.pruning and self.pruning.recovered else ""
         return ", ".join(part for part in (pruning, recovered, self.variation) if part)
 
@@ -265,6 +274,12 @@ class Run(_Part):
     def partial(self) -> bool:
         """Whether any task was evaluated on only part of its questions."""
         return any(task.partial for task in self.tasks.values())
+
+
+def dropped_parts(pruning: Pruning) -> list[str]:
+    """How much was dropped: `-2` for layers, `-4 attention` for blocks."""
+    parts = {"": pruning.dropped, " attention": pruning.dropped_attention, " mlp": pruning.dropped_mlp}
+    return [f"-{len(layers)}{name}" for name, layers in parts.items() if layers]
 
 
 def variant_of(task: str) -> tuple[str, int | None, bool]:

@@ -116,6 +116,8 @@ def _pruning(info: Mapping[str, object], recovered: Mapping[str, object]) -> dic
         "source": line(info.get("source")),
         "depth": len(kept) + len(dropped),
         "dropped": dropped,
+        "dropped_attention": sequence(info.get("dropped_attention")),
+        "dropped_mlp": sequence(info.get("dropped_mlp")),
         "merged": merged,
         "layer_scores": [number(score) for score in sequence(info.get("layer_scores"))],
         "parameters_before": whole(info.get("parameters_before")) or 0,

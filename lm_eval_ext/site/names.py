@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from lm_eval_ext.analysis.entries import Entry
 from lm_eval_ext.grading.metrics import score_named
-from lm_eval_ext.runs.run import Run, TaskResult
+from lm_eval_ext.runs.run import Pruning, Run, TaskResult
 
 MINUS, TIMES = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}"
 
@@ -110,12 +110,12 @@ def name_of(run: Run) -> ModelName:
     """Name of a run's model."""
     if run.dense:
         return ModelName("base")
-    pruning, count = run.pruning, len(run.dropped)
-    done = [f"{MINUS}{count} {'layer' if count == 1 else 'layers'}"] if count else []
+    pruning = run.pruning
+    done = _taken(pruning) if pruning else []
+    how = [pruning.method] if pruning and done else []
     bits = bits_of(run)
     done += [f"{bits:g} bits"] if bits else []
     done += [pruning.relation] if pruning and pruning.relation and not done else []
-    how = [pruning.method] if pruning and count else []
     how += [pruning.quantization] if pruning and pruning.quantization else []
     how += ["recovered"] if pruning and pruning.recovered else []
     others = _without_bits(run.variation) if bits else run.variation
@@ -123,6 +123,16 @@ def name_of(run: Run) -> ModelName:
     if not done:
         return ModelName(others or " + ".join(how), "" if not others else " + ".join(how))
     return ModelName(", ".join(done), ", ".join(part for part in (" + ".join(how), others) if part))
+
+
+def _taken(pruning: Pruning) -> list[str]:
+    """How many layers and blocks were dropped."""
+    parts = {"layer": pruning.dropped, "attention": pruning.dropped_attention, "MLP": pruning.dropped_mlp}
+    return [
+        f"{MINUS}{len(layers)} {name}{'s' if name == 'layer' and len(layers) > 1 else ''}"
+        for name, layers in parts.items()
+        if layers
+    ]
 
 
 def bits_of(run: Run) -> float | None:

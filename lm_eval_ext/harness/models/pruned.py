@@ -120,9 +120,10 @@ class PrunedLM(ThinkingLM):
     def _log_pruning(self) -> None:
         if self._kept is not None and self.recipe is not None and self.replicas is None:
             info = self._pruning_info()
+            parts = {"layers": self.recipe.drop, "attention": self.recipe.drop_attention, "mlp": self.recipe.drop_mlp}
             logger.info(
-                "dropped layers %s of %d: %d of %d parameters remain",
-                format_layers(self.recipe.drop),
+                "dropped %s of %d layers: %d of %d parameters remain",
+                ", ".join(f"{name} {format_layers(some)}" for name, some in parts.items() if some),
                 len(self._kept) + len(self.recipe.drop),
                 info["parameters_after"],
                 info["parameters_before"],
@@ -178,6 +179,7 @@ class PrunedLM(ThinkingLM):
             "method": recipe.method if recipe else "none",
             "source": recipe.source if recipe else "",
             "dropped_layers": list(recipe.drop) if recipe else [],
+            **_left_out(recipe),
             "merged_layers": [step.model_dump(mode="json") for step in recipe.merge] if recipe else [],
             "kept_layers": list(self._kept or range(self._depth())),
             "layer_scores": list(recipe.scores) if recipe else [],
@@ -191,20 +193,26 @@ class PrunedLM(ThinkingLM):
 
     def _quantization(self, parameters: int) -> dict[str, object] | None:
         """Method, bits of a weight in the mean, and bytes of a quantized checkpoint; None if it is not quantized."""
-        on_load = self.quantization
         fields = quantization_of(self._loaded_config())
-        if on_load is not None:
-            size = self._loaded_bytes()
-            return {"method": on_load.method, "on_load": str(on_load), **_sizes(size, parameters)}
+        if (method := self._method_on_load()) is not None:
+            named = {"on_load": str(self.quantization)} if self.quantization else {}
+            return {"method": method, **named, **_sizes(self._loaded_bytes(), parameters)}
         if fields is None:
             return None
         kept = self._kept or tuple(range(self._depth()))
-        return {"method": method_of(fields), **_sizes(weight_bytes(self._pretrained_name(), kept, self._hub), parameters)}
+        return {
+            "method": method_of(fields),
+            **_sizes(weight_bytes(self._pretrained_name(), kept, self._hub), parameters),
+        }
 
     @property
     def quantization(self) -> Quantization | None:
         """How weights are quantized while they are loaded."""
         return self.arguments.quantize or (self.recipe.quantization if self.recipe else None)
+
+    def _method_on_load(self) -> str | None:
+        """The method by which weights are quantized while they are loaded; None if they are not."""
+        return self.quantization.method if self.quantization else None
 
     def _loaded_bytes(self) -> int:
         """Bytes of the loaded weights, where they are quantized while they are loaded."""
@@ -216,8 +224,8 @@ class PrunedLM(ThinkingLM):
 
     @property
     def _drops(self) -> bool:
-        """Whether the recipe drops layers."""
-        return self.recipe is not None and bool(self.recipe.drop)
+        """Whether the recipe drops layers or blocks."""
+        return self.recipe is not None and self.recipe.drops
 
     @abstractmethod
     def _loaded_config(self) -> PreTrainedConfig:
@@ -261,6 +269,11 @@ class PrunedLM(ThinkingLM):
     @abstractmethod
     def loaded_facts(self) -> dict[str, Any]:
         """Properties of the loaded model that a process without its weights needs for the results."""
+
+
+def _left_out(recipe: Recipe | None) -> dict[str, list[int]]:
+    blocks = recipe.blocks._asdict() if recipe else {}
+    return {f"dropped_{name}": list(layers) for name, layers in blocks.items() if layers}
 
 
 def _sizes(size: int, parameters: int) -> dict[str, float]:

@@ -23,8 +23,9 @@ from lm_eval_ext.harness.models.pruned import PrunedLM, explain_unknown_argument
 from lm_eval_ext.harness.models.unloaded import FactsCache, LoadedFacts, UnloadedModel
 from lm_eval_ext.harness.patches import DefaultBatchSize
 from lm_eval_ext.pruning.architecture import depth
+from lm_eval_ext.pruning.blocks import NO_BLOCKS
 from lm_eval_ext.pruning.loading import adapter_depth, fingerprint, load_pruned, parameter_count, pruned_config
-from lm_eval_ext.pruning.quantization import method_of, quantization_of
+from lm_eval_ext.pruning.quantization import bytes_of, method_of, quantization_of
 from lm_eval_ext.pruning.recipe import kept_layers
 
 if TYPE_CHECKING:
@@ -101,12 +102,19 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
                 self.arguments.trust_layer_fields,
                 bool(options.get("trust_remote_code")),
                 merges=bool(self.recipe.merge),
+                blocks=self.recipe.blocks,
             )
+
+    @property
+    def _by_flag(self) -> bool:
+        return bool(self._bits_and_bytes.get("load_in_4bit") or self._bits_and_bytes.get("load_in_8bit"))
+
+    def _method_on_load(self) -> str | None:
+        return "bitsandbytes" if self._by_flag else super()._method_on_load()
 
     def _quantization_on_load(self, dtype: object) -> QuantizationConfigMixin | None:
         """The configuration that quantizes weights while they are loaded; None if they are loaded as they are."""
-        given = self._bits_and_bytes
-        by_flag = bool(given.get("load_in_4bit") or given.get("load_in_8bit"))
+        by_flag = self._by_flag
         if not by_flag and self.quantization is None:
             return None
         already = quantization_of(self._config)
@@ -115,7 +123,7 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
         if by_flag and self.quantization is not None:
             raise ArgumentError("load_in_4bit or load_in_8bit, and quantize or a recipe that quantizes: give one")
         if by_flag:
-            return transformers.BitsAndBytesConfig(**given)
+            return transformers.BitsAndBytesConfig(**self._bits_and_bytes)
         assert self.quantization is not None
         return self.quantization.config(dtype if isinstance(dtype, torch.dtype) else getattr(torch, str(dtype), None))
 
@@ -146,7 +154,9 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
             super()._create_model(pretrained, **kwargs)
         else:
             self._create_pruned(pretrained, **kwargs)
-        if quantization_of(self._config) or kwargs.get("quantization_config"):  # some formats change their tensors in the first forward pass
+        if quantization_of(self._config) or kwargs.get(
+            "quantization_config"
+        ):  # some formats change their tensors in the first forward pass
             self.__dict__["_facts"] = self._found_facts()
 
     def _create_pruned(self, pretrained: str, **kwargs: Any) -> None:
@@ -187,6 +197,7 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
             self._dense_config,
             self._kept or (),
             merged=self.recipe.merged if self.recipe else None,
+            blocks=self.recipe.blocks if self.recipe else NO_BLOCKS,
             trust_layer_fields=self.arguments.trust_layer_fields,
             **options,
         )
@@ -248,7 +259,7 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
         facts = LoadedFacts(
             fingerprint=fingerprint(self.model),
             parameters=parameter_count(self._config) if packed else int(self.model.num_parameters()),
-            bytes=int(self.model.get_memory_footprint(return_buffers=False)),
+            bytes=bytes_of(self.model),
             dtype=str(self.model.dtype).removeprefix("torch."),
             generation_config=json.loads(self.model.generation_config.to_json_string(use_diff=False)),
         )

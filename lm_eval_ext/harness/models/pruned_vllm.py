@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import logging
 import math
@@ -14,9 +15,10 @@ from lm_eval_ext.generation.engine import Engine
 from lm_eval_ext.generation.engines.vllm import VLLMEngine
 from lm_eval_ext.harness.models.pruned import PrunedLM, explain_unknown_argument
 from lm_eval_ext.pruning.architecture import depth, text_config
+from lm_eval_ext.pruning.blocks import forget_left_out
 from lm_eval_ext.pruning.loading import checkpoint_fingerprint, parameter_count, pruned_config
 from lm_eval_ext.pruning.recipe import kept_layers
-from lm_eval_ext.pruning.verification import verdict_in_vllm
+from lm_eval_ext.pruning.verified import verdict_in_vllm
 from lm_eval_ext.pruning.vllm_loader import changed_fields, engine_arguments
 
 if TYPE_CHECKING:
@@ -60,7 +62,7 @@ class PrunedVLLM(PrunedLM, VLLM):  # type: ignore[misc]  # lm-eval has no type i
             changed = changed_fields(
                 str(self.pretrained), self._dense_config, self._sliced_config, self._kept, {"revision": self.revision}
             )
-            kwargs |= engine_arguments(changed, self._kept, self.recipe.merged)
+            kwargs |= engine_arguments(changed, self._kept, self.recipe.merged, self.recipe.blocks)
         kwargs.setdefault("enable_prefix_caching", True)  # so that an answer does not prefill its trace again
         if self.arguments.seed is not None:
             kwargs.setdefault("seed", self.arguments.seed)
@@ -84,6 +86,7 @@ class PrunedVLLM(PrunedLM, VLLM):  # type: ignore[misc]  # lm-eval has no type i
             self.arguments.trust_layer_fields,
             trust_remote_code,
             merges=bool(self.recipe.merge),
+            blocks=self.recipe.blocks,
         )
 
     def _kind(self) -> str:
@@ -181,4 +184,6 @@ class PrunedVLLM(PrunedLM, VLLM):  # type: ignore[misc]  # lm-eval has no type i
         return depth(self._dense_config)
 
     def _parameters(self) -> tuple[int, int]:
-        return parameter_count(self._dense_config), parameter_count(self._loaded_config())
+        loaded = copy.deepcopy(self._loaded_config())
+        forget_left_out(loaded)  # vLLM has these blocks, with zeros
+        return parameter_count(self._dense_config), parameter_count(loaded)

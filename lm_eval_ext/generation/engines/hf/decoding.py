@@ -14,7 +14,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from lm_eval_ext.generation.engine import FollowUp, LocalEngine, Poll, ended, no_more
-from lm_eval_ext.generation.engines.hf.kv_cache import Rows, Slots, prefix
+from lm_eval_ext.generation.engines.hf.kv_cache import Rows, Slots, common_prefix, prefix
 from lm_eval_ext.generation.engines.hf.single import SingleRowEngine
 from lm_eval_ext.generation.request import Completion, Job, Sampling
 from lm_eval_ext.generation.sampling import next_tokens
@@ -73,6 +73,7 @@ class HFEngine:
         self._cache_name = "cache" if "cache" in parameters else "past_key_values"
         self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
         self._depth = model.config.get_text_config().num_hidden_layers
+        self._used = getattr(inner, "cache_slots", None)  # of a model some of whose attention is left out
 
     @torch.inference_mode()
     def run(self, jobs: Sequence[Job], on_completion: FollowUp, poll: Poll = no_more) -> None:
@@ -97,6 +98,10 @@ class HFEngine:
         logger.warning("out of memory: going on with a batch size of %d", self.batch_size)
         batch.restart()
         torch.cuda.empty_cache()
+
+    def slots(self, rows: int) -> Slots:
+        """An empty cache."""
+        return Slots(rows, self._depth, self._used)
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, slots: Slots) -> torch.Tensor:
         """Logits after the last token of each row, [rows, vocabulary].
@@ -126,7 +131,7 @@ class HFEngine:
         device = self.model.device
         ids = torch.tensor([[0] * pad + list(ids) for pad, ids in zip(padding, prompts, strict=True)], device=device)
         positions = torch.arange(longest, device=device) - torch.tensor(padding, device=device).unsqueeze(1)
-        slots = Slots(len(prompts), self._depth)
+        slots = self.slots(len(prompts))
         slots.reserve(0, longest)
         self.forward(ids, (positions >= 0).long(), positions.clamp(min=0), slots)
         return [slots.states(slot, len(ids)) for slot, ids in enumerate(prompts)]
@@ -143,7 +148,7 @@ class _Batch:
         self.slots = self._empty()
 
     def _empty(self) -> Slots:
-        return Slots(self.engine.batch_size, self.engine._depth)
+        return self.engine.slots(self.engine.batch_size)
 
     def restart(self) -> None:
         """Put all rows back in the queue and free their states; the same seeds give the same tokens again."""
@@ -239,7 +244,7 @@ class _Batch:
         tokens = (*row.job.ids, *row.out)[: row.length]
         states: Rows | None = None
         for job in jobs:
-            known = min(_common(tokens, job.ids), len(job.ids) - 1)
+            known = min(common_prefix(tokens, job.ids), len(job.ids) - 1)
             if known == row.length and slot not in self.rows:
                 self.rows[slot] = _Row(job, known, deque(job.ids[known:]))
             elif len(job.ids) - known > _MOST_FED:
@@ -271,14 +276,6 @@ def _next_prompts(queue: Iterable[_Work], most_prompts: int, most_tokens: int) -
             prompts.add(ids)
             works.append(work)
     return works
-
-
-def _common(first: Sequence[int], second: Sequence[int]) -> int:
-    """Length of the common prefix."""
-    for index, (one, other) in enumerate(zip(first, second, strict=False)):
-        if one != other:
-            return index
-    return min(len(first), len(second))
 
 
 def engine_for(

@@ -56,16 +56,22 @@ class _SlotLayer(DynamicLayer):  # type: ignore[misc]  # transformers is untyped
 class Slots:
     """The cache of a batch.
 
+    Args:
+        slots: number of rows.
+        layers: number of layers that the model's config names.
+        used: those that cache something; all by default.
+
     Attributes:
         start, end: columns in use.
         cache: what the model is given.
     """
 
-    def __init__(self, slots: int, layers: int) -> None:
+    def __init__(self, slots: int, layers: int, used: Sequence[int] | None = None) -> None:
         self.slots = slots
         self.start = self.end = self.columns = 0
-        self.layers = [_SlotLayer(self) for _ in range(layers)]
-        self.cache = Cache(layers=list(self.layers))
+        every = [_SlotLayer(self) for _ in range(layers)]
+        self.layers = every if used is None else [every[layer] for layer in used]
+        self.cache = Cache(layers=every)
 
     def buffer(self, states: torch.Tensor) -> torch.Tensor:
         """An empty buffer for states like these, [rows, heads, tokens, width]."""
@@ -128,3 +134,11 @@ class Slots:
 def prefix(rows: Rows, tokens: int) -> Rows:
     """The first `tokens` tokens of a row's states, without a copy."""
     return [(keys[:, :, :tokens], values[:, :, :tokens]) for keys, values in rows]
+
+
+def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
+    """Number of tokens with which both begin."""
+    for index, (one, other) in enumerate(zip(first, second, strict=False)):
+        if one != other:
+            return index
+    return min(len(first), len(second))

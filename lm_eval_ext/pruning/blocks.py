@@ -1,0 +1,197 @@
+"""Attention or MLP blocks that are left out of their layers, so that they add nothing to the residual stream.
+
+Source: "What Matters in Transformers? Not All Attention is Needed", arXiv 2406.15786.
+
+A config says so in the field `left_out`, so that whatever makes a model from the config leaves them out.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from lm_eval_ext.errors import ArchitectureError, ArgumentError
+from lm_eval_ext.pruning.architecture import block_of_tensor, is_block_output, text_config
+from lm_eval_ext.pruning.layers import decoder_layers, visit_layers
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedConfig, PreTrainedModel
+
+_FIELD = "left_out"  # of a config
+ATTENTION, MLP = "attention", "mlp"
+
+
+class Blocks(NamedTuple):
+    """Blocks, by the indices of their layers.
+
+    Attributes:
+        attention: layers whose attention is left out.
+        mlp: layers whose feed-forward network is left out.
+    """
+
+    attention: tuple[int, ...] = ()
+    mlp: tuple[int, ...] = ()
+
+    def within(self, kept: Sequence[int]) -> Blocks:
+        """The same blocks, by the indices of their layers in the model with only the layers `kept`.
+
+        Raises:
+            ArgumentError: a layer does not exist, or is dropped as a whole.
+        """
+        outside = next((layer for layer in (*self.attention, *self.mlp) if layer not in kept), None)
+        if outside is not None:
+            raise ArgumentError(f"a block of layer {outside} is to be dropped, but the model has no such layer then")
+        return Blocks(*(tuple(kept.index(layer) for layer in layers) for layers in self))
+
+    def hold(self, name: str) -> bool:
+        """Whether a tensor of a checkpoint belongs to one of the blocks."""
+        found = block_of_tensor(name)
+        return found is not None and found[0] in getattr(self, found[1])
+
+    def end_with(self, name: str) -> bool:
+        """Whether a tensor is the last projection of one of the blocks."""
+        return self.hold(name) and is_block_output(name)
+
+
+NO_BLOCKS = Blocks()
+
+
+def leave_out(config: PreTrainedConfig, blocks: Blocks) -> None:
+    """Let a config say which blocks are left out."""
+    if any(blocks):
+        setattr(text_config(config), _FIELD, {ATTENTION: list(blocks.attention), MLP: list(blocks.mlp)})
+
+
+def forget_left_out(config: PreTrainedConfig) -> None:
+    """Let a config say nothing of blocks that are left out, because they are there and add zeros."""
+    vars(text_config(config)).pop(_FIELD, None)
+
+
+def left_out(config: PreTrainedConfig) -> Blocks:
+    """The blocks that a config leaves out."""
+    found: Mapping[str, Sequence[int]] = getattr(text_config(config), _FIELD, None) or {}
+    return Blocks(tuple(found.get(ATTENTION, ())), tuple(found.get(MLP, ())))
+
+
+def class_without(model_class: type[PreTrainedModel], blocks: Blocks) -> type[PreTrainedModel]:
+    """A model class whose instances lack the blocks."""
+    if not any(blocks):
+        return model_class
+
+    class Without(model_class):  # type: ignore[misc]  # a class of transformers, known at run time
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.cache_slots = _remove(self, blocks)
+
+    Without.__name__, Without.__qualname__ = model_class.__name__, model_class.__qualname__
+    Without.__module__ = model_class.__module__
+    return Without
+
+
+def _remove(model: PreTrainedModel, blocks: Blocks) -> tuple[int, ...]:
+    """Replace the blocks; returns the slots of the cache that are used."""
+    layers = decoder_layers(model)
+    for kind, chosen in zip((ATTENTION, MLP), blocks, strict=True):
+        for number in chosen:
+            name = _name_of_block(layers[number], number, kind)
+            setattr(layers[number], name, _nothing(kind))
+    return _renumber_attention(model, layers, blocks)
+
+
+def _name_of_block(layer: torch.nn.Module, number: int, kind: str) -> str:
+    for name, _ in layer.named_children():
+        found = block_of_tensor(f"model.layers.{number}.{name}.weight")
+        if found is not None and found[1] == kind:
+            return name
+    raise ArchitectureError(
+        f"{type(layer).__name__} has no block that is known as {kind}; declare its name in "
+        "lm_eval_ext/pruning/architectures.yaml under blocks"
+    )
+
+
+def _nothing(kind: str) -> torch.nn.Module:
+    import torch
+
+    class Nothing(torch.nn.Module):
+        """Adds zeros to the residual stream."""
+
+        def forward(self, *args: torch.Tensor, **kwargs: torch.Tensor) -> object:
+            zeros = torch.zeros_like(args[0] if args else kwargs["hidden_states"])
+            return (zeros, None) if kind == ATTENTION else zeros
+
+    return Nothing()
+
+
+def _renumber_attention(model: PreTrainedModel, layers: Sequence[torch.nn.Module], blocks: Blocks) -> tuple[int, ...]:
+    """Let the attention blocks that are left share the first slots of the cache that have their type.
+
+    transformers reads the number of tokens so far from the first slot of each type, so these must be in use.
+    """
+    types = getattr(text_config(model.config), "layer_types", None) or [""] * len(layers)
+    free: dict[str, Iterator[int]] = defaultdict(lambda: iter(()))
+    for kind in set(types):
+        free[kind] = iter([slot for slot, one in enumerate(types) if one == kind])
+    used = []
+    for number, layer in enumerate(layers):
+        if number not in blocks.attention:
+            used.append(next(free[types[number]]))
+            for module in layer.modules():
+                if hasattr(module, "layer_idx"):
+                    setattr(module, "layer_idx", used[-1])  # noqa: B010  # of transformers, unknown to torch
+    return tuple(sorted(used))
+
+
+@contextmanager
+def silenced(model: PreTrainedModel, blocks: Blocks) -> Iterator[None]:
+    """Let the blocks of a whole model add zeros within the context; they are still computed."""
+    layers = decoder_layers(model)
+    with ExitStack() as hooks:
+        for kind, chosen in zip((ATTENTION, MLP), blocks, strict=True):
+            for number in chosen:
+                block = getattr(layers[number], _name_of_block(layers[number], number, kind))
+                hooks.callback(block.register_forward_hook(_zeros).remove)
+        yield
+
+
+def check_residual(model: PreTrainedModel, blocks: Blocks, ids: torch.Tensor) -> None:
+    """Check that the layers of the blocks pass their input on if all their blocks add zeros.
+
+    A norm with a bias behind a block would add its bias even to zeros.
+
+    Raises:
+        ArchitectureError: a layer does not.
+    """
+    layers = decoder_layers(model)
+    for number in sorted({*blocks.attention, *blocks.mlp}):
+        with silenced(model, _blocks_of(layers[number], number)):
+            if not _passes_on(model, number, ids):
+                raise ArchitectureError(f"layer {number} does not pass its input on if its blocks add zeros")
+
+
+def _passes_on(model: PreTrainedModel, number: int, ids: torch.Tensor) -> bool:
+    """Whether a layer's output is its input."""
+    import torch
+
+    changed = False
+
+    def seen(layer: int, before: torch.Tensor, after: torch.Tensor) -> None:
+        nonlocal changed
+        changed |= layer == number and not torch.equal(before, after)
+
+    visit_layers(model, iter([(ids, torch.ones_like(ids))]), lambda mask: seen)
+    return not changed
+
+
+def _blocks_of(layer: torch.nn.Module, number: int) -> Blocks:
+    found = {block_of_tensor(f"model.layers.{number}.{name}.weight") for name, _ in layer.named_children()}
+    kinds = {one[1] for one in found if one is not None}
+    return Blocks(*((number,) if kind in kinds else () for kind in (ATTENTION, MLP)))
+
+
+def _zeros(_: object, __: object, output: Any) -> Any:
+    if isinstance(output, (tuple, list)):
+        return type(output)([output[0] * 0, *output[1:]])
+    return output * 0

@@ -1,0 +1,39 @@
+"""Architectures for which dropping layers was found exact by the benchmarks, in transformers and in vLLM."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any, TypedDict
+
+import yaml
+
+
+class Verified(TypedDict):
+    """Architectures that `python -m benchmarks.architectures` found exact, and the transformers release it used."""
+
+    transformers: str
+    exact: list[str]
+
+
+@cache
+def verified() -> Verified:
+    """Contents of `verified.yaml`."""
+    table: Verified = yaml.safe_load(Path(__file__).with_name("verified.yaml").read_text("utf-8"))
+    return table
+
+
+def verdict_in_vllm(kind: str) -> str:
+    """What came out when layers of a model type were dropped in vLLM; `not tried` for most types."""
+    return str(_vllm_table()["kinds"].get(kind, "not tried"))
+
+
+def vllm_tried() -> str:
+    """The version of vLLM in which model types were tried."""
+    return str(_vllm_table()["vllm"])
+
+
+@cache
+def _vllm_table() -> dict[str, Any]:
+    table: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("verified_vllm.yaml").read_text("utf-8"))
+    return table
