@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.pruning.calibration import Calibration
-from lm_eval_ext.pruning.context import PruningContext
+from lm_eval_ext.pruning.context import PruningContext, ScoreCache
 from lm_eval_ext.pruning.layers import bypassed, decoder_layers
 from lm_eval_ext.pruning.loading import load_pruned
 from lm_eval_ext.pruning.methods.angular import distances, last_token_states
@@ -124,7 +125,8 @@ def check_perplexity_and_sleb(context: PruningContext) -> None:
         layers = range(context.depth)
         return [None if layer in dropped else perplexity_of(context, {*dropped, layer}) for layer in layers]
 
-    one_shot, greedy = (choose(context, method, [1, 2], {}) for method in ("perplexity", "sleb"))
+    one_shot = choose(context, "perplexity", [1, 2], {})
+    greedy = choose(context, "sleb", [1, 2], {"early_barrier": 0, "latter_barrier": 0})
     scores = one_shot[2].scores
     close(scores, perplexities())
     order = sorted(range(context.depth), key=lambda layer: scores[layer] or 0.0)
@@ -193,10 +195,55 @@ def test_recipes_for_several_depths(method: str, tiny: PruningContext) -> None:
         "laco": {"threshold": -1.0, "merged": 2, "interval": 1},
     }
     recipes = choose(tiny, method, [1, 2, 3], given.get(method, {}))
-    assert [len(recipes[count].drop) for count in (1, 2, 3)] == [1, 2, 3]
+    found = [(*one.drop, *one.drop_attention, *one.drop_mlp) for one in (recipes[count] for count in (1, 2, 3))]
+    assert [len(one) for one in found] == [1, 2, 3]
+    assert method not in ("attention", "mlp", "joint") or not recipes[2].drop
     assert recipes[2].method == method and recipes[2].versions.keys() == {"lm-eval-tts", "torch", "transformers"}
     assert (recipes[2].calibration is not None) == needs_texts(method)
     assert bool(recipes[2].scores) == (method not in ("random", "reverse", "selection"))
+
+
+@pytest.mark.parametrize("method", ["shortgpt", "angular", "taylor"])
+def test_layers_are_scored_anew_after_each(method: str, tiny: PruningContext) -> None:
+    once, twice = (choose(tiny, method, [count], {"iterative": True})[count] for count in (1, 2))
+    assert once.drop == choose(tiny, method, [1], {})[1].drop and set(once.drop) < set(twice.drop)
+    kept = [layer for layer in range(LAYERS) if layer not in once.drop]
+    model = load_pruned(tiny.pretrained, tiny.config, kept).eval().requires_grad_(False)
+    short = replace(tiny, config=model.config, score_cache=ScoreCache())
+    vars(short)["model"] = model
+    fresh = choose(short, method, [1], {})[1]
+    assert twice.drop == tuple(sorted((*once.drop, *(kept[layer] for layer in fresh.drop))))
+    assert [twice.scores[layer] for layer in kept] == pytest.approx(list(fresh.scores), rel=1e-4)
+    assert twice.scores[once.drop[0]] is None
+
+
+def test_the_scores_of_blocks_are_their_definition(tiny: PruningContext) -> None:
+    recipe = choose(tiny, "joint", [5], {})[5]
+    sums, tokens = [[0.0] * LAYERS, [0.0] * LAYERS], 0
+    model = AutoModelForCausalLM.from_pretrained(tiny.pretrained).eval().requires_grad_(False)
+    cosine = torch.nn.functional.cosine_similarity
+    for text in tiny.calibration.texts:
+        ids = torch.tensor([tiny.tokenizer.encode(text)[: tiny.max_tokens]])
+        states = model(ids, use_cache=False, output_hidden_states=True).hidden_states
+        tokens += ids.shape[1]
+        rotary = model.model.rotary_emb(states[0], torch.arange(ids.shape[1])[None])
+        for number, layer in enumerate(model.model.layers):
+            attention = layer.self_attn(layer.input_layernorm(states[number]), rotary, None)[0]
+            between = states[number] + attention
+            after = between + layer.mlp(layer.post_attention_layernorm(between))
+            sums[0][number] += float(cosine(states[number], between, dim=-1).sum())
+            sums[1][number] += float(cosine(between, after, dim=-1).sum())
+    expected = [1 - total / tokens for some in sums for total in some]
+    assert list(recipe.scores) == pytest.approx(expected, abs=1e-5)
+    lowest_five = sorted(range(2 * LAYERS), key=expected.__getitem__)[:5]
+    chosen = [*recipe.drop_attention, *(LAYERS + layer for layer in recipe.drop_mlp)]
+    assert sorted(chosen) == sorted(lowest_five)
+
+
+def test_sleb_keeps_the_first_and_the_last_layer(tiny: PruningContext) -> None:
+    assert not {0, LAYERS - 1} & set(choose(tiny, "sleb", [3], {})[3].drop)
+    free = choose(tiny, "sleb", [1], {"early_barrier": 0, "latter_barrier": 0})[1]
+    assert all(score is not None for score in free.scores)
 
 
 def test_reverse_random_and_selection(tiny: PruningContext) -> None:
@@ -219,7 +266,7 @@ def test_the_lowest_go_first(scores: list[float]) -> None:
 @pytest.mark.parametrize(
     ("method", "remove", "parameters", "message"),
     [
-        ("shortgtp", [1], {}, "expected one of: angular, laco"),
+        ("shortgtp", [1], {}, "expected one of: angular, attention, joint, laco"),
         ("reverse", [0], {}, "from 1 to 5 of the model's 6 layers can be removed"),
         ("reverse", [LAYERS], {}, "from 1 to 5 of the model's 6 layers can be removed"),
         ("reverse", [], {}, "from 1 to 5 of the model's 6 layers can be removed"),
@@ -231,6 +278,8 @@ def test_the_lowest_go_first(scores: list[float]) -> None:
         ("selection", [1], {"layers": "9"}, "layer 9 does not exist"),
         ("laco", [2], {"threshold": 2.0}, "only 0 of 2 layers can be merged away"),
         ("laco", [1], {"merged": 1}, "at least 2"),
+        ("sleb", [3], {"early_barrier": 2, "latter_barrier": 2}, "leave fewer than 3 of 6 layers to choose from"),
+        ("joint", [12], {}, "from 1 to 11 of the model's 12 attention and mlp blocks can be removed"),
     ],
 )
 def test_what_cannot_be_chosen_is_one_line(

@@ -109,7 +109,7 @@ def test_a_wrong_field_names_file_and_field(change: dict[str, str], message: str
 
 def test_a_missing_field_is_named(tmp_path: Path) -> None:
     path = written(tmp_path / "r.yaml", {key: value for key, value in GOOD.items() if key != "method"})
-    with pytest.raises(RecipeError, match=r"method: Field required.*allowed fields: base"):
+    with pytest.raises(RecipeError, match=r"method is missing; say how the layers were chosen; allowed fields: base"):
         load_recipe(path)
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
 _FIELD = "left_out"  # of a config
-ATTENTION, MLP = "attention", "mlp"
+ATTENTION, MLP = KINDS = ("attention", "mlp")
 
 
 class Blocks(NamedTuple):
@@ -94,18 +94,31 @@ def class_without(model_class: type[PreTrainedModel], blocks: Blocks) -> type[Pr
 def _remove(model: PreTrainedModel, blocks: Blocks) -> tuple[int, ...]:
     """Replace the blocks; returns the slots of the cache that are used."""
     layers = decoder_layers(model)
-    for kind, chosen in zip((ATTENTION, MLP), blocks, strict=True):
+    for kind, chosen in zip(KINDS, blocks, strict=True):
         for number in chosen:
             name = _name_of_block(layers[number], number, kind)
             setattr(layers[number], name, _nothing(kind))
     return _renumber_attention(model, layers, blocks)
 
 
-def _name_of_block(layer: torch.nn.Module, number: int, kind: str) -> str:
+def block_named(layer: torch.nn.Module, number: int, kind: str) -> torch.nn.Module | None:
+    """The block of a kind in a layer; None if it has none."""
+    name = _block_name(layer, number, kind)
+    return None if name is None else getattr(layer, name)
+
+
+def _block_name(layer: torch.nn.Module, number: int, kind: str) -> str | None:
     for name, _ in layer.named_children():
         found = block_of_tensor(f"model.layers.{number}.{name}.weight")
         if found is not None and found[1] == kind:
             return name
+    return None
+
+
+def _name_of_block(layer: torch.nn.Module, number: int, kind: str) -> str:
+    name = _block_name(layer, number, kind)
+    if name is not None:
+        return name
     raise ArchitectureError(
         f"{type(layer).__name__} has no block that is known as {kind}; declare its name in "
         "lm_eval_ext/pruning/architectures.yaml under blocks"
@@ -149,7 +162,7 @@ def silenced(model: PreTrainedModel, blocks: Blocks) -> Iterator[None]:
     """Let the blocks of a whole model add zeros within the context; they are still computed."""
     layers = decoder_layers(model)
     with ExitStack() as hooks:
-        for kind, chosen in zip((ATTENTION, MLP), blocks, strict=True):
+        for kind, chosen in zip(KINDS, blocks, strict=True):
             for number in chosen:
                 block = getattr(layers[number], _name_of_block(layers[number], number, kind))
                 hooks.callback(block.register_forward_hook(_zeros).remove)
@@ -186,9 +199,7 @@ def _passes_on(model: PreTrainedModel, number: int, ids: torch.Tensor) -> bool:
 
 
 def _blocks_of(layer: torch.nn.Module, number: int) -> Blocks:
-    found = {block_of_tensor(f"model.layers.{number}.{name}.weight") for name, _ in layer.named_children()}
-    kinds = {one[1] for one in found if one is not None}
-    return Blocks(*((number,) if kind in kinds else () for kind in (ATTENTION, MLP)))
+    return Blocks(*(() if block_named(layer, number, kind) is None else (number,) for kind in KINDS))
 
 
 def _zeros(_: object, __: object, output: Any) -> Any:

@@ -83,7 +83,8 @@ class Recipe(BaseModel):
     @field_validator("drop", "drop_attention", "drop_mlp", mode="before")
     @classmethod
     def _layers(cls, value: object, info: ValidationInfo) -> tuple[int, ...]:
-        return parse_layers(value, str(info.field_name))
+        name = "drop_layers" if info.field_name == "drop" else str(info.field_name)
+        return () if value == () else parse_layers(value, name)
 
     @model_validator(mode="after")
     def _changes(self) -> Recipe:
@@ -261,7 +262,8 @@ def _validated(content: Mapping[object, object], path: Path) -> Recipe:
             difflib.get_close_matches(str(fault["loc"][-1]), _FIELDS, 1) if fault["type"] == "extra_forbidden" else []
         )
         hint = f"; did you mean {near[0]}?" if near else f"; allowed fields: {_allowed()}"
-        raise RecipeError(f"{path}: {where}{fault['msg']}{given}{hint}") from error
+        said = str(fault["msg"]).removeprefix("Value error, ")
+        raise RecipeError(f"{path}: {where}{said}{given}{hint}") from error
 
 
 _FIELDS = [*Recipe.model_fields, *CalibrationSet.model_fields]

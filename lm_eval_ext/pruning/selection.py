@@ -21,8 +21,11 @@ logger = logging.getLogger("lm_eval.tts")
 
 METHODS = {
     "angular": "angular",
+    "attention": "attention",
+    "joint": "joint",
     "laco": "laco",
     "magnitude": "magnitude",
+    "mlp": "mlp",
     "perplexity": "perplexity",
     "random": "random_order",
     "reverse": "reverse",
@@ -48,8 +51,8 @@ def choose(
     Raises:
         ArgumentError: the method, a number or a parameter is invalid.
     """
-    _check_numbers(remove, context.depth)
     chosen = _chooser(method)
+    _check_numbers(remove, method, context.depth)
     given = _parameters(method, chosen, parameters)
     checked: Callable[..., Removals] = validate_call(config=ConfigDict(arbitrary_types_allowed=True))(chosen)
     try:
@@ -82,12 +85,20 @@ def _module(method: str) -> ModuleType:
     return importlib.import_module(f"lm_eval_ext.pruning.methods.{METHODS[method]}")
 
 
-def _check_numbers(remove: Sequence[int], depth: int) -> None:
-    wrong = [count for count in remove if not 0 < count < depth]
+def _check_numbers(remove: Sequence[int], method: str, depth: int) -> None:
+    kinds: Sequence[str] = getattr(_module(method), "BLOCKS", ())
+    total, what = depth * max(1, len(kinds)), f"{' and '.join(kinds)} blocks" if kinds else "layers"
+    wrong = [count for count in remove if not 0 < count < total]
     if wrong or not remove:
         raise ArgumentError(
-            f"remove={wrong[0] if wrong else ''}: from 1 to {depth - 1} of the model's {depth} layers can be removed"
+            f"remove={wrong[0] if wrong else ''}: from 1 to {total - 1} of the model's {total} {what} can be removed"
         )
+
+
+def _what(method: str) -> str:
+    """What the numbers of a method count."""
+    kinds: Sequence[str] = getattr(_module(method), "BLOCKS", ())
+    return f"layers' {' and '.join(kinds)} blocks" if kinds else "layers"
 
 
 def _parameters(method: str, chooser: Callable[..., Removals], given: Mapping[str, object]) -> dict[str, object]:
@@ -111,10 +122,12 @@ def _recipe(
         base=context.pretrained,
         revision=context.revision,
         drop=removal.drop,
+        drop_attention=removal.attention,
+        drop_mlp=removal.mlp,
         merge=removal.merges,
         variant=parameters.get("variant", "rdsc"),
         method=method,
-        source=f"lm-eval-tts prune, {count} of {context.depth} layers; {_module(method).SOURCE}",
+        source=f"lm-eval-tts prune, {count} of {context.depth} {_what(method)}; {_module(method).SOURCE}",
         parameters={name: value for name, value in parameters.items() if value is not None},
         calibration=CalibrationSet(
             name=texts.name, samples=len(texts.texts), max_tokens=context.max_tokens, sha256=texts.sha256

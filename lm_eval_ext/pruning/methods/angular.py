@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from lm_eval_ext.pruning.context import PruningContext
 from lm_eval_ext.pruning.layers import Visit, cosines, visit_layers
 from lm_eval_ext.pruning.methods.choice import Removal, Removals, check_finite
+from lm_eval_ext.pruning.methods.one_at_a_time import one_at_a_time
 
 if TYPE_CHECKING:
     import torch
@@ -22,8 +23,10 @@ SOURCE = "arXiv 2403.17887"
 NEEDS_TEXTS = True
 
 
-def choose(context: PruningContext, remove: Sequence[int]) -> Removals:
-    """For each number of layers, the block with the smallest angular distance."""
+def choose(context: PruningContext, remove: Sequence[int], *, iterative: bool = False) -> Removals:
+    """For each number of layers, the block with the smallest angular distance; `iterative`: one layer after another."""
+    if iterative:
+        return one_at_a_time(context, remove, lambda now: distances(last_token_states(now), 1))
     states = last_token_states(context)
     return {count: _block(distances(states, count), count) for count in remove}
 

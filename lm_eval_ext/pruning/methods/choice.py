@@ -11,17 +11,21 @@ from lm_eval_ext.pruning.merging import Merge
 
 
 class Removal(NamedTuple):
-    """The layers to drop, and their scores.
+    """The layers or blocks to drop, and their scores.
 
     Attributes:
         drop: ascending indices.
-        scores: one per layer, None if the layer was not scored; each method defines its own scores.
+        scores: one per layer, None if the layer was not scored; each method defines its own scores. For attention and
+            MLP blocks together, those of attention come first.
         merges: merges to apply, in order, before the layers are dropped.
+        attention, mlp: layers whose attention or MLP block is left out.
     """
 
     drop: tuple[int, ...]
     scores: tuple[float | None, ...] = ()
     merges: tuple[Merge, ...] = ()
+    attention: tuple[int, ...] = ()
+    mlp: tuple[int, ...] = ()
 
 
 Removals = dict[int, Removal]

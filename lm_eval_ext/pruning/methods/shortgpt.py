@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from lm_eval_ext.pruning.context import PruningContext
 from lm_eval_ext.pruning.layers import Visit, cosines, visit_layers
 from lm_eval_ext.pruning.methods.choice import Removals, lowest
+from lm_eval_ext.pruning.methods.one_at_a_time import one_at_a_time
 
 if TYPE_CHECKING:
     import torch
@@ -20,9 +21,9 @@ SOURCE = "arXiv 2403.03853"
 NEEDS_TEXTS = True
 
 
-def choose(context: PruningContext, remove: Sequence[int]) -> Removals:
-    """The layers with the lowest Block Influence."""
-    return lowest(block_influence(context), remove)
+def choose(context: PruningContext, remove: Sequence[int], *, iterative: bool = False) -> Removals:
+    """The layers with the lowest Block Influence; `iterative` scores anew after each."""
+    return one_at_a_time(context, remove, block_influence) if iterative else lowest(block_influence(context), remove)
 
 
 def block_influence(context: PruningContext) -> list[float]:
