@@ -110,11 +110,11 @@ def test_a_model_of_several_language_models_is_refused() -> None:
         slice_config(config, (0, 1))
 
 
-def test_quantized_checkpoints_are_refused() -> None:
-    config = AutoConfig.for_model("llama", num_hidden_layers=4)
+def test_a_sliced_config_says_nothing_of_quantization_which_names_modules_by_layer() -> None:
+    config = AutoConfig.for_model("llama", num_hidden_layers=6)
     config.quantization_config = {"quant_method": "gptq", "bits": 4}
-    with pytest.raises(ArchitectureError, match="quantized"):
-        slice_config(config, (0, 1))
+    assert not hasattr(slice_config(config, (0, 1)), "quantization_config")
+    assert config.quantization_config["bits"] == 4
 
 
 @pytest.mark.parametrize(
