@@ -97,7 +97,7 @@ def theirs(root: str, requests: int, concurrency: int, tokens: int = REPLY, name
 
     model = LocalCompletionsAPI(
         base_url=f"{root}/v1/completions", model=name, tokenizer=str(TINY_CHAIN), num_concurrent=concurrency,
-        max_length=8192,
+        max_length=8192, tokenized_requests=name == "m",  # the canned server reads a trace's number in the text
     )  # fmt: skip
     text = "1+2=3*4-5 " * (PROMPT // 10)
     options = {"max_gen_toks": tokens}

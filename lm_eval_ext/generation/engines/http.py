@@ -10,6 +10,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
+from pydantic_core import from_json, to_json
+
 from lm_eval_ext.errors import EngineError
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ _PASSING = {408, 409, 429}  # statuses that may pass, besides those from 500
 _MOST_BYTES = 256 * 2**20  # of a reply
 _LONGEST_WAIT = 600.0  # seconds that a server may ask for
 _CONNECT = 30.0  # seconds
+_JSON = {"Content-Type": "application/json"}
 
 
 class RetryableError(Exception):
@@ -137,7 +140,9 @@ class ServerClient:
         import aiohttp
 
         try:
-            async with self._session.request(method, self.root + route, json=body, allow_redirects=False) as response:
+            async with self._session.request(
+                method, self.root + route, data=_sent(body), headers=_JSON, allow_redirects=False
+            ) as response:
                 return self._parsed(route, response, await _content(response))
         except aiohttp.ClientConnectorCertificateError as error:
             text = f"{self.root}: {self._clean(str(error))}; give ca_cert_path=FILE, or verify_certificate=False"
@@ -173,8 +178,8 @@ class ServerClient:
 
     def _json(self, place: str, content: bytes) -> object:
         try:
-            return json.loads(content)
-        except (ValueError, RecursionError) as error:
+            return from_json(content)
+        except ValueError as error:
             start = self._clean(content[:1000].decode("utf-8", "replace"))[:80]
             raise RetryableError(f"{place}: the reply is not JSON: {start!r}") from error
 
@@ -183,6 +188,11 @@ class ServerClient:
         for secret in filter(None, [self.options.key, *self.options.headers.values()]):
             text = text.replace(secret, "***")
         return " ".join(text.split())[:300]
+
+
+def _sent(body: object) -> bytes | None:
+    """A body as JSON, by pydantic, because it is several times as fast with thousands of token ids."""
+    return None if body is None else to_json(body)
 
 
 def _certificates(options: ConnectionOptions) -> ssl.SSLContext | bool:
