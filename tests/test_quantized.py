@@ -74,12 +74,13 @@ def test_a_packed_checkpoint_without_layers(name: str, folders: dict[str, Path],
 def test_what_the_entries_of_a_layer_say_follows_it(folders: dict[str, Path]) -> None:
     config = json.loads((folders["mixed"] / "config.json").read_text())["quantization_config"]
     names = [f"model.layers.{layer}.mlp.{part}_proj.weight" for layer in range(LAYERS) for part in ("up", "down")]
-    sliced = sliced_quantization(config, [*names, "lm_head.weight"], (1, 4, 5))
+    sliced: Any = sliced_quantization(config, [*names, "lm_head.weight"], (1, 4, 5))
     up_and_down = [f"model.layers.{layer}.mlp.{part}_proj" for layer in (0, 1, 2) for part in ("down", "up")]
     assert sliced["config_groups"]["group_0"]["targets"] == up_and_down[:2]
     assert sorted(sliced["config_groups"]["group_1"]["targets"]) == up_and_down[2:]
     assert sliced["ignore"] == ["lm_head", "model.layers.1.mlp.down_proj"]
-    assert "group_0" not in sliced_quantization(config, names, (4, 5))["config_groups"]
+    late: Any = sliced_quantization(config, names, (4, 5))
+    assert "group_0" not in late["config_groups"]
 
 
 ENTRIES = strategies.sampled_from(
@@ -105,7 +106,7 @@ def test_a_kept_module_is_treated_as_before(entries: list[str], kept: set[int], 
     layers = sorted(kept)
     matches = quantization._MATCHERS.get(method, quantization._as_regex_or_suffix)
     names = [f"{module}.weight" for module in MODULES]
-    sliced = sliced_quantization({"quant_method": method, "modules_to_not_convert": entries}, names, layers)
+    sliced: Any = sliced_quantization({"quant_method": method, "modules_to_not_convert": entries}, names, layers)
     for module in MODULES:
         new = renamed_tensor(f"{module}.weight", layers)
         if new is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from lm_eval_ext.errors import ArchitectureError, ArgumentError
 from lm_eval_ext.pruning.architecture import block_of_tensor, is_block_output, text_config
@@ -19,6 +19,8 @@ from lm_eval_ext.pruning.layers import decoder_layers, visit_layers
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedConfig, PreTrainedModel
+
+    from lm_eval_ext.pruning.layers import Output
 
 _FIELD = "left_out"  # of a config
 ATTENTION, MLP = KINDS = ("attention", "mlp")
@@ -82,7 +84,7 @@ def class_without(model_class: type[PreTrainedModel], blocks: Blocks) -> type[Pr
         return model_class
 
     class Without(model_class):  # type: ignore[misc]  # a class of transformers, known at run time
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
+        def __init__(self, *args: object, **kwargs: object) -> None:
             super().__init__(*args, **kwargs)
             self.cache_slots = _remove(self, blocks)
 
@@ -202,7 +204,7 @@ def _blocks_of(layer: torch.nn.Module, number: int) -> Blocks:
     return Blocks(*(() if block_named(layer, number, kind) is None else (number,) for kind in KINDS))
 
 
-def _zeros(_: object, __: object, output: Any) -> Any:
+def _zeros(_: object, __: object, output: Output) -> Output:
     if isinstance(output, (tuple, list)):
         return type(output)([output[0] * 0, *output[1:]])
     return output * 0

@@ -11,7 +11,7 @@ import fnmatch
 import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lm_eval_ext.errors import ArchitectureError
 from lm_eval_ext.pruning.architecture import layer_of_tensor, renamed_tensor, text_config
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedConfig
 
-Fields = Mapping[str, Any]  # of a `quantization_config`, whose form depends on the format
+Fields = Mapping[str, object]  # of a `quantization_config`, whose form depends on the format
 Matches = Callable[[str, str], bool]  # whether an entry means a module
 
 # Methods whose tensors don't each belong to one layer, or whose loaders don't take a state dict.
@@ -44,7 +44,7 @@ _KEYS = ("dynamic", "extra_config", "layer_quant_config", "quantized_layers", "m
 _NAMES_A_LAYER = re.compile(r"(?:layers|layer|blocks|h)\\?\.(?:[\[(]?\\?d|[\[(]?\d)")
 
 
-def quantization_of(config: PreTrainedConfig) -> dict[str, Any] | None:
+def quantization_of(config: PreTrainedConfig) -> dict[str, object] | None:
     """The `quantization_config` of a checkpoint as a dictionary; None if it is not quantized."""
     found = getattr(config, "quantization_config", None) or getattr(text_config(config), "quantization_config", None)
     if found is None or isinstance(found, dict):
@@ -106,7 +106,7 @@ def check_quantization(config: PreTrainedConfig, *, merges: bool = False) -> Non
         raise ArchitectureError(f"layers of a checkpoint quantized by {method} cannot be dropped: {reason}")
 
 
-def sliced_quantization(fields: Fields, tensors: Iterable[str], kept: Sequence[int]) -> dict[str, Any]:
+def sliced_quantization(fields: Fields, tensors: Iterable[str], kept: Sequence[int]) -> dict[str, object]:
     """A `quantization_config` for the model with only the layers `kept`.
 
     Args:
@@ -121,7 +121,7 @@ def sliced_quantization(fields: Fields, tensors: Iterable[str], kept: Sequence[i
     return _Slicing(method_of(fields), modules, kept).mapping(fields)
 
 
-def for_vllm(fields: Fields, tensors: Iterable[str]) -> dict[str, Any]:
+def for_vllm(fields: Fields, tensors: Iterable[str]) -> dict[str, object]:
     """Fields of a sliced `quantization_config`, written so that vLLM does not look into the base checkpoint for them.
 
     Args:
@@ -143,7 +143,7 @@ class _Slicing:
         self.matches = _MATCHERS.get(method, _as_regex_or_suffix)
         self.places = _by_place(modules)
 
-    def mapping(self, fields: Fields) -> dict[str, Any]:
+    def mapping(self, fields: Fields) -> dict[str, object]:
         return {name: self.value(str(name), value) for name, value in fields.items()}
 
     def value(self, name: str, value: object) -> object:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import yaml
 
@@ -16,6 +16,13 @@ class Verified(TypedDict):
     exact: list[str]
 
 
+class VerifiedInVLLM(TypedDict):
+    """What `python -m benchmarks.vllm_kinds` found for model types, and the release of vLLM that it used."""
+
+    vllm: str
+    kinds: dict[str, str]
+
+
 @cache
 def verified() -> Verified:
     """Contents of `verified.yaml`."""
@@ -25,7 +32,7 @@ def verified() -> Verified:
 
 def verdict_in_vllm(kind: str) -> str:
     """What came out when layers of a model type were dropped in vLLM; `not tried` for most types."""
-    return str(_vllm_table()["kinds"].get(kind, "not tried"))
+    return _vllm_table()["kinds"].get(kind, "not tried")
 
 
 def vllm_tried() -> str:
@@ -34,6 +41,6 @@ def vllm_tried() -> str:
 
 
 @cache
-def _vllm_table() -> dict[str, Any]:
-    table: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("verified_vllm.yaml").read_text("utf-8"))
+def _vllm_table() -> VerifiedInVLLM:
+    table: VerifiedInVLLM = yaml.safe_load(Path(__file__).with_name("verified_vllm.yaml").read_text("utf-8"))
     return table

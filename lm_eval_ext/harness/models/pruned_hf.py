@@ -89,7 +89,7 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
 
     # Loading ----------------------------------------------------------------------------------------------
 
-    def _get_config(self, pretrained: str, **options: Any) -> None:
+    def _get_config(self, pretrained: str, **options: object) -> None:
         super()._get_config(pretrained, **options)
         if self.recipe is not None and self._drops:
             self._dense_config = self._config

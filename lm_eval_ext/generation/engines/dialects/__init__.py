@@ -9,7 +9,7 @@ from lm_eval_ext.generation.engines.dialects.sglang import SGLangDialect
 from lm_eval_ext.generation.engines.dialects.text import TextDialect
 from lm_eval_ext.generation.engines.dialects.vllm import VLLMDialect
 
-# In this order, the first one whose facts a server has is used. Any server fits `text`, so `chat` has to be named.
+# In this order, the first one whose facts a server has is used. Every server fits `text`, so `chat` has to be named.
 DIALECTS: dict[str, Dialect] = {
     dialect.name: dialect
     for dialect in (VLLMDialect(), LlamaCppDialect(), SGLangDialect(), TextDialect(), ChatDialect())
