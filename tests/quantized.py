@@ -26,8 +26,8 @@ W8A8: dict[str, Any] = {
 MIXED: dict[str, Any] = {
     **W8A8,
     "config_groups": {
-        "group_0": {"targets": [r"re:.*layers\.[0-2]\..*"], "weights": _INT8, "input_activations": _TOKENS},
-        "group_1": {"targets": [r"re:.*layers\.[3-5]\..*"], "weights": _INT8, "format": "naive-quantized"},
+        "group_0": {"targets": [r"re:.*layers\.[0-2]\..*_proj"], "weights": _INT8, "input_activations": _TOKENS},
+        "group_1": {"targets": [r"re:.*layers\.[3-5]\..*_proj"], "weights": _INT8, "format": "naive-quantized"},
     },
     "ignore": ["lm_head", "model.layers.4.mlp.down_proj"],
 }

@@ -162,6 +162,8 @@ ON_LOAD = ["bitsandbytes:nf4", "bitsandbytes:fp4", "bitsandbytes:int8", "torchao
 
 @pytest.mark.parametrize("quantize", ON_LOAD)
 def test_weights_are_quantized_while_they_are_loaded(quantize: str, tmp_path: Path) -> None:
+    package = {"quanto": "optimum.quanto"}.get(quantize.partition(":")[0], quantize.partition(":")[0])
+    pytest.importorskip(package, reason=f"{package} is not installed")
     folder = dense(tmp_path)
     config = parse_quantize(quantize)
     assert config is not None
@@ -190,6 +192,7 @@ def dense(folder: Path) -> Path:
 
 @pytest.mark.parametrize("skipped", [None, ["lm_head", "model.layers.4.mlp.down_proj"]])
 def test_a_checkpoint_that_bitsandbytes_saved(skipped: list[str] | None, tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
     config = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
@@ -212,6 +215,7 @@ def test_a_checkpoint_that_bitsandbytes_saved(skipped: list[str] | None, tmp_pat
 
 
 def test_load_in_4bit_works_as_it_did_before_transformers_5(tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
     folder = dense(tmp_path)
     lm = PrunedHFLM(str(folder), load_in_4bit=True, bnb_4bit_quant_type="nf4", dtype="float32", journal="off")
     assert lm.model.is_loaded_in_4bit and lm.get_model_info()["pruning"]["quantization"]["bits"] < 20
