@@ -69,6 +69,8 @@ class FakeServer:
         self.tokenizer: Callable[[str], list[int]] | None = None
         self.said: dict[str, Any] = {}  # what replaces parts of a chat's reply
         self.refused = ""  # a parameter that it doesn't know
+        self.only_samples = False  # whether it refuses temperature 0
+        self.listed = "m"  # id of the model that a chat or text server lists
 
     @property
     def url(self) -> str:
@@ -131,7 +133,7 @@ class FakeServer:
                 "/get_model_info": {"model_path": "org/m"},
                 "/get_server_info": {"version": "0.5", "context_length": self.says},
             },
-            "text": {"/v1/models": {"data": [{"id": "m", "context_length": self.says}]}},
+            "text": {"/v1/models": {"data": [{"id": self.listed, "context_length": self.says}]}},
         }  # fmt: skip
 
         def answering(content: dict[str, Any]) -> Callable[[web.Request], Any]:
@@ -163,6 +165,9 @@ class FakeServer:
                 await asyncio.sleep(self.seconds)
             if self.refused in body:
                 said = f"Unsupported parameter: '{self.refused}'. Use 'max_completion_tokens' instead."
+                return web.json_response({"error": {"message": said}}, status=400)
+            if self.only_samples and body["temperature"] == 0:
+                said = "Unsupported value: 'temperature' does not support 0 with this model."
                 return web.json_response({"error": {"message": said}}, status=400)
             if fault:
                 return await self._faulty(fault, request)

@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from lm_eval_ext.errors import ArchitectureError, ArgumentError
 from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
 from lm_eval_ext.harness.run_names import run_name
-from lm_eval_ext.pruning.blocks import Blocks, silenced
+from lm_eval_ext.pruning.blocks import Blocks, check_zeros, silenced
 from lm_eval_ext.pruning.export import export
 from lm_eval_ext.pruning.loading import load_pruned, parameter_count, pruned_config
 from lm_eval_ext.pruning.recipe import Recipe, load_recipe
@@ -73,6 +73,17 @@ def test_an_exported_model_has_zeros_and_the_same_logits(tmp_path: Path) -> None
     assert torch.equal(logits(exported), logits(without(folder, recipe.blocks, (0, 1, 3, 4, 5))))
     config = AutoConfig.from_pretrained(folder)
     assert exported.num_parameters() == parameter_count(pruned_config(str(folder), config, (0, 1, 3, 4, 5), {}))
+
+
+def test_what_has_no_known_last_projection_is_not_exported(tmp_path: Path) -> None:
+    config = AutoConfig.for_model("llama", num_hidden_layers=2)
+    names = ["model.layers.0.mlp.down_proj.weight", "model.layers.1.mlp.strange.weight"]
+    check_zeros(config, Blocks(mlp=(0,)), names)
+    with pytest.raises(ArchitectureError, match="the last projection of the mlp block in layer 1 is not known"):
+        check_zeros(config, Blocks(mlp=(0, 1)), names)
+    config.quantization_config = {"quant_method": "awq"}
+    with pytest.raises(ArchitectureError, match="the weights are packed, so no zeros can be written"):
+        check_zeros(config, Blocks(mlp=(0,)), names)
 
 
 def requests(budget: int) -> list[Instance]:

@@ -14,15 +14,16 @@ from lm_eval.api.instance import Instance
 
 import lm_eval_ext as tts
 from lm_eval_ext.errors import ArgumentError, EngineError
+from lm_eval_ext.generation.engines.dialects import DIALECTS
 from lm_eval_ext.generation.engines.dialects.chat import ChatReply, Conversation, Message
 from lm_eval_ext.generation.journal import Journal
-from lm_eval_ext.generation.request import Generation
+from lm_eval_ext.generation.request import Generation, Sampling
 from lm_eval_ext.grading.extraction import answer_part
 from lm_eval_ext.harness.chat_requests import generation, messages_of
 from lm_eval_ext.harness.models.server import TTSServer
 from lm_eval_ext.paths import TINY_CHAIN
 from lm_eval_ext.thinking_formats import format_named, thinking_of
-from tests.fake_server import END, FakeServer, decode, scripted
+from tests.fake_server import END, FakeServer, decode, scripted, vocabulary
 from tests.test_plugin import LM_EVAL, run
 
 SCRIPT = partial(scripted, words=20)
@@ -107,6 +108,7 @@ def test_a_budget_is_refused_before_anything_is_asked(tasks: str, tmp_path: Path
         ({"wait_count": 1}, "t: wait_count=1 needs"),
         ({"thinking_end": "</x>"}, "t: thinking_start or thinking_end needs"),
         ({"do_sample": True, "top_k": 20}, "top_k=20: a chat endpoint may ignore it"),
+        ({"repetition_penalty": 1.1}, "repetition_penalty=1.1: a chat endpoint may ignore it"),
     ],
 )
 def test_what_chat_cannot_do_is_one_line(options: dict[str, Any], words: str) -> None:
@@ -161,6 +163,57 @@ def test_thinking_is_counted_here_where_the_endpoint_does_not_say() -> None:
         lm = model(server, tokenizer=str(TINY_CHAIN))
         (text,) = generated(lm, asked())
         assert 0 < text.thinking_tokens < 40 and text.answer_tokens == 40 - text.thinking_tokens
+
+
+@pytest.mark.parametrize(
+    ("usage", "tokens"),
+    [
+        ({"completion_tokens": 119, "completion_tokens_details": {"reasoning_tokens": 110}}, (110, 9)),
+        ({"prompt_tokens": 32, "completion_tokens": 119, "total_tokens": 151,
+          "completion_tokens_details": {"reasoning_tokens": 110}}, (110, 9)),
+        ({"prompt_tokens": 32, "completion_tokens": 9, "total_tokens": 151,
+          "completion_tokens_details": {"reasoning_tokens": 110}}, (110, 9)),
+        ({"completion_tokens": 9, "completion_tokens_details": {"reasoning_tokens": 110}}, (110, 9)),
+        ({"completion_tokens": 0, "completion_tokens_details": {"reasoning_tokens": 60}}, (60, 0)),
+    ],
+)  # fmt: skip
+def test_thinking_counts_also_where_it_is_counted_apart(usage: dict[str, Any], tokens: tuple[int, int]) -> None:
+    content = {"choices": [{"finish_reason": "stop", "message": {"content": "4", "reasoning": "so"}}], "usage": usage}
+    job = Conversation.of_text("1+2").job(Sampling(), 0)
+    reply = ChatReply.of_ids(DIALECTS["chat"].reply(content, job, vocabulary).ids)
+    made = generation(reply, THINK, None, (), 0)
+    assert (made.thinking_tokens, made.answer_tokens) == tokens
+
+
+def test_models_behind_names_that_are_not_listed_are_kept_apart() -> None:
+    with FakeServer("chat", script=SCRIPT) as server:
+        prints = {model(server, model=name).fingerprint for name in ("one", "other", "m")}
+        assert len(prints) == 3
+
+
+def test_a_connection_that_breaks_ends_no_run_of_a_model_that_only_samples() -> None:
+    with FakeServer("chat", script=SCRIPT) as server:
+        server.only_samples = True
+        lm = model(server, max_retries=3)
+        server.faults.append("reset")
+        assert len(lm.generate_until(asked(repeats=3, temperature=1.0), True)) == 3
+
+
+def test_a_reply_that_was_filtered_is_no_sample() -> None:
+    with FakeServer("chat", script=SCRIPT) as server:
+        lm = model(server, max_retries=0)
+        message = {"role": "assistant", "content": ""}
+        server.said = {"choices": [{"finish_reason": "content_filter", "message": message}]}
+        with pytest.raises(EngineError, match=r"1 texts could not be decoded .*finish_reason"):
+            lm.generate_until(asked(), True)
+
+
+def test_a_model_that_is_not_there_is_one_line() -> None:
+    with FakeServer("chat", script=SCRIPT) as server:
+        server.faults.extend(["404"] * 9)
+        with pytest.raises(EngineError) as raised:
+            model(server, model="typo")
+        assert "replied 404" in str(raised.value) and "server=chat" not in str(raised.value)
 
 
 def test_thinking_and_answer_are_told_apart() -> None:

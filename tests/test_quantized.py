@@ -227,12 +227,28 @@ def test_load_in_4bit_works_as_it_did_before_transformers_5(tmp_path: Path) -> N
         ({"quantize": "bitsandbytes:int3"}, "expected METHOD:WEIGHTS, one of: bitsandbytes:nf4"),
         ({"quantize": "nf4"}, "expected METHOD:WEIGHTS, one of: bitsandbytes:nf4"),
         ({"quantize": "quanto:int4", "load_in_4bit": True}, "give one"),
+        ({"bnb_4bit_quant_type": "nf4"}, "bnb_4bit_quant_type is only used with load_in_4bit=True"),
     ],
 )
 def test_what_cannot_be_quantized_is_one_line(arguments: dict[str, Any], words: str, tmp_path: Path) -> None:
     with pytest.raises(ArgumentError) as raised:
         PrunedHFLM(str(dense(tmp_path)), journal="off", **arguments)
     assert words in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_blocks_that_are_left_out_count_no_bytes(folders: dict[str, Path]) -> None:
+    byte_tokenizer(TEMPLATE).save_pretrained(folders["fp8"])
+    lms = [PrunedHFLM(str(folders["fp8"]), drop_mlp=drop, journal="off") for drop in (None, "0-3")]
+    whole, less = (lm.get_model_info()["pruning"] for lm in lms)
+    assert less["quantization"]["bytes"] < whole["quantization"]["bytes"]
+    assert less["parameters_after"] < whole["parameters_after"]
+
+
+def test_a_recipe_and_an_argument_do_not_quantize_both(tmp_path: Path) -> None:
+    quantization = {"method": "quanto", "weights": "int4"}
+    recipe = Recipe.model_validate({"base": str(dense(tmp_path)), "source": "s", "quantization": quantization})
+    with pytest.raises(ArgumentError, match="contradict each other"):
+        PrunedHFLM(recipe=str(recipe.save(tmp_path / "r.yaml")), quantize="quanto:int8", journal="off")
 
 
 def test_a_packed_checkpoint_is_not_quantized_again(folders: dict[str, Path]) -> None:

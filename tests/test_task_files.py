@@ -89,6 +89,21 @@ def test_a_cache_that_cannot_be_written_changes_nothing(folder: Path, tmp_path: 
     assert read(folder)[1] == ["one", "all"]
 
 
+def test_links_to_nothing_are_passed_over(folder: Path) -> None:
+    (folder / ".#one.yaml").symlink_to("nobody@nowhere")
+    first, _ = read(folder)
+    assert read(folder) == (first, [])
+
+
+def test_without_a_home_folder_files_are_parsed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", no_home)
+    assert read(folder)[1] == ["one", "all"]
+
+
 def test_a_broken_file_is_reported_each_time(folder: Path) -> None:
     read(folder)
     (folder / "one.yaml").write_text("task: [\n")

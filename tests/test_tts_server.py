@@ -17,6 +17,8 @@ from lm_eval_ext.cli import app
 from lm_eval_ext.errors import ArgumentError, EngineError
 from lm_eval_ext.generation.request import Job, Sampling, Stop
 from lm_eval_ext.harness.models.server import TTSServer
+from lm_eval_ext.harness.run_names import run_name
+from lm_eval_ext.harness.served import declared_recipe
 from lm_eval_ext.harness.server_arguments import ServerArguments
 from lm_eval_ext.harness.serving import serve_command
 from lm_eval_ext.paths import TINY_CHAIN
@@ -212,6 +214,24 @@ def test_texts_of_other_weights_are_kept_apart() -> None:
         server.script = partial(scripted, words=19)
         assert model(server).fingerprint != first, "another model"
         assert model(server, weights="fp8").fingerprint == named, "as declared"
+
+
+@pytest.mark.parametrize(
+    ("name", "base", "layers", "attention", "mlp"),
+    [
+        ("org/m-drop2-5", "org/m", (2, 3, 4, 5), (), ()),
+        ("org/m-drop2-attention3+5", "org/m", (2,), (3, 5), ()),
+        ("org/m-attention24-26-mlp7", "org/m", (), (24, 25, 26), (7,)),
+        ("org/m-mlp7", "org/m", (), (), (7,)),
+    ],
+)
+def test_names_say_what_was_dropped(
+    name: str, base: str, layers: tuple[int, ...], attention: tuple[int, ...], mlp: tuple[int, ...]
+) -> None:
+    recipe = declared_recipe(ServerArguments.taken({"base_url": "http://a:1"}), name)
+    assert recipe is not None and recipe.base == base
+    assert (recipe.drop, recipe.drop_attention, recipe.drop_mlp) == (layers, attention, mlp)
+    assert run_name(base, {"pretrained": base, "recipe": recipe}) == name
 
 
 def test_layers_are_taken_from_the_name_of_the_served_model() -> None:

@@ -200,8 +200,6 @@ class Arguments(ThinkingArguments):
         """Check arguments that depend on each other; raises ArgumentError."""
         if self.replica_gpus is not None and self.replica_gpus < 0:
             raise ArgumentError(f"replica_gpus={self.replica_gpus}: give 0 or more")
-        if self.quantize is not None and isinstance(self.recipe, Recipe) and self.recipe.quantization is not None:
-            raise ArgumentError("quantize and the recipe's quantization contradict each other; give one of them")
         if self.calibration is not None and self.prune is None:
             raise ArgumentError(f"calibration={self.calibration}: is only used with prune=METHOD:N; give that too")
 

@@ -9,7 +9,7 @@ from lm_eval.api.instance import Instance
 
 from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.generation.engine import DeferredEngine, Engine
-from lm_eval_ext.generation.engines.dialects.chat import ChatReply, Conversation, Message
+from lm_eval_ext.generation.engines.dialects.chat import ChatReply, Conversation, Message, check_sampling
 from lm_eval_ext.generation.journal import JournaledEngine
 from lm_eval_ext.generation.options import Options, parse_options
 from lm_eval_ext.generation.repetition import loops
@@ -113,6 +113,7 @@ def _json(ids: Sequence[int]) -> str:
 def _options(instance: Instance, max_tokens: int) -> Options:
     """The generation arguments of a request; raises if they need an endpoint that continues texts."""
     found = parse_options(instance.args[1], answer_budget=None, max_tokens=max_tokens)
+    check_sampling(found.sampling)
     begun = getattr(instance, "gen_prefix", None)
     for asked, words in (
         (found.thinking_budget is not None, f"thinking_token_budget={found.thinking_budget}"),

@@ -9,10 +9,16 @@ from lm_eval_ext.harness.arguments import BY_HAND
 from lm_eval_ext.harness.server_arguments import ServerArguments
 from lm_eval_ext.pruning.architecture import depth
 from lm_eval_ext.pruning.loading import parameter_count
-from lm_eval_ext.pruning.recipe import Recipe, format_layers, load_recipe, parse_layers
+from lm_eval_ext.pruning.recipe import Recipe, format_layers, left_out_info, load_recipe, parse_layers
 
-# The name that `lm-eval-tts serve` gives to a model.
-_DROPPED = re.compile(r"(?P<base>.+)-drop(?P<layers>\d+(?:[-+]\d+)*)(?P<merges>-.+)?$")
+# The name that `lm-eval-tts serve` gives to a model (`run_names`).
+_LAYERS = r"\d+(?:[-+]\d+)*"
+_DROPPED = re.compile(
+    rf"(?P<base>.+?)(?:-drop(?P<drop>{_LAYERS}))?(?:-attention(?P<drop_attention>{_LAYERS}))?"
+    rf"(?:-mlp(?P<drop_mlp>{_LAYERS}))?(?P<merges>-(?:rdsc|reference_code)-[0-9a-f]{{6}})?$"
+)
+_WORDS = {"drop": "layers", "drop_attention": "attention blocks", "drop_mlp": "MLP blocks"}
+_FIELDS = tuple(_WORDS)  # of a recipe
 
 
 def declared_recipe(arguments: ServerArguments, name: str) -> Recipe | None:
@@ -26,23 +32,26 @@ def declared_recipe(arguments: ServerArguments, name: str) -> Recipe | None:
         ArgumentError: they contradict each other.
         RecipeError: the recipe cannot be read.
     """
-    named = _DROPPED.match(name)
-    layers = parse_layers(named["layers"]) if named else ()
+    found = _DROPPED.match(name)
+    says = {field: parse_layers(found[field]) for field in _FIELDS if found and found[field]}
+    named = found if says else None
     if arguments.recipe is not None:
         recipe = arguments.recipe if isinstance(arguments.recipe, Recipe) else load_recipe(arguments.recipe)
     elif arguments.drop_layers is not None or named:
         if named and named["merges"] and arguments.drop_layers is None:
             raise ArgumentError(f"model={name}: its name says that layers are merged too; give recipe=, which says how")
-        drop = layers if arguments.drop_layers is None else parse_layers(arguments.drop_layers)
+        dropped = says if arguments.drop_layers is None else {"drop": parse_layers(arguments.drop_layers)}
         base = arguments.base or (named["base"] if named else arguments.tokenizer or name)
-        recipe = Recipe(base=base, drop=drop, method=BY_HAND, source="model_args")
+        recipe = Recipe.model_validate({"base": base, "method": BY_HAND, "source": "model_args", **dropped})
     else:
         return None
-    if named and recipe.drop != layers:
-        raise ArgumentError(
-            f"model={name}: its name says that layers {format_layers(layers)} are dropped, but "
-            f"{format_layers(recipe.drop)} are declared"
-        )
+    for field in _FIELDS if named else ():
+        declared, said = getattr(recipe, field), says.get(field, ())
+        if declared != said:
+            raise ArgumentError(
+                f"model={name}: its name says that {_WORDS[field]} {format_layers(said) or 'none'} are dropped, but "
+                f"{format_layers(declared) or 'none'} are declared"
+            )
     return recipe
 
 
@@ -62,6 +71,7 @@ def pruning_info(
         "method": recipe.method if recipe else "none",
         "source": recipe.source if recipe else "",
         "dropped_layers": list(dropped),
+        **left_out_info(recipe),
         "merged_layers": [step.model_dump(mode="json") for step in recipe.merge] if recipe else [],
         "kept_layers": [layer for layer in range(depth(config)) if layer not in dropped],
         "layer_scores": list(recipe.scores) if recipe else [],

@@ -36,7 +36,7 @@ def tried_servers(
             than the first.
         ArgumentError: the length of the context is not known, or `max_length` is longer.
     """
-    tried = [_reported(_trial(root, arguments, vocabulary, decode), arguments.limits) for root in arguments.base_url]
+    tried = [_reported(_trial(root, arguments, vocabulary, decode), arguments) for root in arguments.base_url]
     servers, identities = [server for server, _ in tried], [found for _, found in tried]
     if arguments.weights is None:
         _check_same(servers, identities)
@@ -66,11 +66,11 @@ def _trial(
     return trial
 
 
-def _reported(trial: _Trial, limits: Limits) -> _Tried:
+def _reported(trial: _Trial, arguments: ServerArguments) -> _Tried:
     try:
-        return _with_retries(trial, limits)
+        return _with_retries(trial, arguments.limits)
     except RefusedError as error:
-        if error.status != 404:
+        if error.status != 404 or arguments.server == "chat":
             raise
         raise EngineError(
             f"{error}; expected a server that continues texts: one that only offers chat cannot keep a thinking "

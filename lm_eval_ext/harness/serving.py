@@ -44,11 +44,17 @@ def serve_command(model_args: str, rest: Sequence[str]) -> list[str]:
     revision = str(given.get("revision", "main"))
     choose = functools.partial(computed_recipe, named, revision, arguments.prune, arguments.calibration)
     recipe = chosen_recipe(None if named is None else str(named), revision, arguments, choose)
+    if recipe is not None and recipe.quantization is not None:
+        raise ArgumentError("vLLM does not quantize as recipes say; leave that out, and give --quantization after --")
     base = str(named or (recipe.pretrained if recipe else ""))
     if not base:
         raise ArgumentError("pretrained is missing; name the model to serve")
     words = [_vllm(), "serve", base, "--served-model-name", _served_name(base, recipe)]
-    own = _dropping(base, revision, recipe, arguments, bool(given.get("trust_remote_code"))) if recipe else []
+    own = (
+        _dropping(base, revision, recipe, arguments, bool(given.get("trust_remote_code")))
+        if recipe and recipe.drops
+        else []
+    )
     for flag in _OWN_FLAGS if own else ():
         if any(word.partition("=")[0].replace("_", "-") == flag for word in rest):
             raise ArgumentError(f"{flag} cannot be combined with dropped layers, which use it")

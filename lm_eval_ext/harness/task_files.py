@@ -51,7 +51,7 @@ def with_kept_fields(build: Callable[..., object]) -> Callable[..., object]:
 @contextmanager
 def kept_fields(folders: Iterable[Path], parse: Callable[..., Fields]) -> Iterator[Callable[..., Fields]]:
     """A function for use instead of `parse`, lm-eval's `load_yaml`, that keeps the fields of files in these folders."""
-    kept = [TaskFiles(folder) for folder in folders]
+    kept = [files for folder in folders if (files := _of_folder(folder)) is not None]
 
     def load(path: Path, **options: object) -> Fields:
         files = next((files for files in kept if str(path).startswith(files.prefix)), None)
@@ -60,6 +60,14 @@ def kept_fields(folders: Iterable[Path], parse: Callable[..., Fields]) -> Iterat
     yield load
     for files in kept:
         files.keep()
+
+
+def _of_folder(folder: Path) -> TaskFiles | None:
+    try:
+        return TaskFiles(folder)
+    except (OSError, RuntimeError) as error:  # it cannot be read, or there is no home folder for the cache
+        log.debug("lm-eval-tts: task files are parsed anew: %s", error)
+        return None
 
 
 class TaskFiles:
@@ -117,9 +125,15 @@ def _files(folder: str) -> Iterator[tuple[str, int, int]]:
             if entry.is_dir(follow_symlinks=False):
                 if entry.name != "__pycache__":
                     yield from _files(entry.path)
-            else:
-                stat = entry.stat()
+            elif (stat := _stat(entry)) is not None:
                 yield entry.path, stat.st_mtime_ns, stat.st_size
+
+
+def _stat(entry: os.DirEntry[str]) -> os.stat_result | None:
+    try:
+        return entry.stat()
+    except OSError:  # a link to nothing, or a file that was deleted just now
+        return None
 
 
 def tables_of_tasks(

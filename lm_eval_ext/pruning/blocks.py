@@ -8,13 +8,14 @@ A config says so in the field `left_out`, so that whatever makes a model from th
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from lm_eval_ext.errors import ArchitectureError, ArgumentError
 from lm_eval_ext.pruning.architecture import block_of_tensor, is_block_output, text_config
 from lm_eval_ext.pruning.layers import decoder_layers, visit_layers
+from lm_eval_ext.pruning.quantization import quantization_of
 
 if TYPE_CHECKING:
     import torch
@@ -65,6 +66,29 @@ def leave_out(config: PreTrainedConfig, blocks: Blocks) -> None:
     """Let a config say which blocks are left out."""
     if any(blocks):
         setattr(text_config(config), _FIELD, {ATTENTION: list(blocks.attention), MLP: list(blocks.mlp)})
+
+
+def check_zeros(config: PreTrainedConfig, blocks: Blocks, tensors: Iterable[str]) -> None:
+    """Check that blocks can be made to add zeros by zeros in their last projections.
+
+    Args:
+        config: of the base model.
+        blocks: by the indices of the layers in `tensors`.
+        tensors: names of all tensors of the pruned model.
+
+    Raises:
+        ArchitectureError: the checkpoint is packed, or the last projection of a block is not known.
+    """
+    if any(blocks) and quantization_of(config) is not None:
+        raise ArchitectureError("the weights are packed, so no zeros can be written; only pruned-hf leaves blocks out")
+    found = {block_of_tensor(name) for name in tensors if blocks.end_with(name)}
+    for kind, layers in zip(KINDS, blocks, strict=True):
+        missing = next((layer for layer in layers if (layer, kind) not in found), None)
+        if missing is not None:
+            raise ArchitectureError(
+                f"the last projection of the {kind} block in layer {missing} is not known, so no zeros can be written; "
+                "declare its name in lm_eval_ext/pruning/architectures.yaml under block_outputs"
+            )
 
 
 def forget_left_out(config: PreTrainedConfig) -> None:

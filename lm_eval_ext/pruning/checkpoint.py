@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,14 +150,23 @@ def tensor_names(pretrained: str, hub: Mapping[str, object]) -> list[str]:
         return sorted(name for path in weight_files(pretrained, (), {}, hub) for name, _ in _opened(path, files))
 
 
-def weight_bytes(pretrained: str, kept: Sequence[int], hub: Mapping[str, object]) -> int:
+def weight_bytes(
+    pretrained: str, kept: Sequence[int], hub: Mapping[str, object], held: Callable[[str], bool] = lambda name: False
+) -> int:
     """Bytes of all tensors that the pruned model uses, as they are stored.
+
+    Args:
+        pretrained: Hub name or local folder.
+        kept: ascending indices of the layers to keep.
+        hub: arguments of `cached_file`, such as the revision.
+        held: whether a tensor, by its new name, belongs to a block that is left out.
 
     Raises:
         CheckpointError: there are no safetensors weights, or a file is missing or damaged.
     """
     with ExitStack() as files:
-        tensors = kept_tensors(pretrained, kept, {}, hub, files).values()
+        found = kept_tensors(pretrained, kept, {}, hub, files)
+        tensors = [tensor for name, tensor in found.items() if not held(name)]
         return sum(math.prod(tensor.get_shape()) * _bits(tensor.get_dtype()) // 8 for tensor in tensors)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from lm_eval_ext.errors import ArchitectureError, ArgumentError
 from lm_eval_ext.pruning.architecture import depth, layer_of_tensor
-from lm_eval_ext.pruning.blocks import forget_left_out
+from lm_eval_ext.pruning.blocks import check_zeros, forget_left_out
 from lm_eval_ext.pruning.checkpoint import LazyTensor, Zeros, card_metadata, find_file, kept_tensors, read_config
 from lm_eval_ext.pruning.loading import pruned_config
 from lm_eval_ext.pruning.recipe import Recipe, format_layers, kept_layers, write_recipe
@@ -96,6 +96,7 @@ def _write_checkpoint(
     with ExitStack() as files:
         tensors = kept_tensors(base, kept, recipe.merged, hub, files)
         blocks = recipe.blocks.within(kept)
+        check_zeros(config, blocks, tensors)
         tensors = {name: Zeros(one) if blocks.end_with(name) else one for name, one in tensors.items()}
         _check_layers(tensors, len(kept), config.model_type)
         _write_weights(tensors, folder, shard_bytes)

@@ -47,7 +47,10 @@ _OF_CARDS = {"quantized": "quantized", "finetune": "finetuned", "merge": "merged
 
 def _of_card(pretrained: str, hub: Mapping[str, object]) -> tuple[str, str]:
     """`base_model` and `base_model_relation` of a model card, if it is on this machine and names one model."""
-    card = card_metadata(pretrained, {**hub, "local_files_only": True})
+    try:
+        card = card_metadata(pretrained, {**hub, "local_files_only": True})
+    except OSError:  # neither a folder nor the name of a repository
+        card = {}
     named = card.get("base_model")
     bases = [named] if isinstance(named, str) else named
     relation = _OF_CARDS.get(str(card.get("base_model_relation")), "")

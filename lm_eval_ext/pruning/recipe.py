@@ -196,6 +196,12 @@ def kept_layers(drop: Sequence[int], depth: int) -> tuple[int, ...]:
     return kept
 
 
+def left_out_info(recipe: Recipe | None) -> dict[str, list[int]]:
+    """What results say of the blocks that a recipe leaves out: `dropped_attention` and `dropped_mlp`."""
+    blocks = recipe.blocks._asdict() if recipe else {}
+    return {f"dropped_{name}": list(layers) for name, layers in blocks.items() if layers}
+
+
 def recipe_files() -> list[Path]:
     """The recipes that ship in `pruned_models/`, and those of other installed packages."""
     return [path for folder in (PRUNED_MODELS, *recipe_folders()) for path in sorted(folder.glob("*.yaml"))]

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lm_eval_ext.pruning.architecture import config_overrides, renamed_tensor
-from lm_eval_ext.pruning.blocks import NO_BLOCKS, Blocks
+from lm_eval_ext.pruning.blocks import NO_BLOCKS, Blocks, check_zeros, left_out
 from lm_eval_ext.pruning.checkpoint import is_used, tensor_names
 from lm_eval_ext.pruning.merging import MergeWeights, merged_weights
 from lm_eval_ext.pruning.quantization import for_vllm, quantization_of
@@ -41,11 +41,13 @@ def changed_fields(
         hub: arguments of `cached_file`, such as the revision.
     """
     changed = config_overrides(config, kept, trust_layer_fields=True)
-    fields = quantization_of(sliced)
-    if fields is None:
+    fields, blocks = quantization_of(sliced), left_out(sliced)
+    if fields is None and not any(blocks):
         return changed
-    names = (renamed_tensor(name, kept) for name in tensor_names(pretrained, hub))
-    return {**changed, "quantization_config": for_vllm(fields, [name for name in names if name is not None])}
+    renamed = (renamed_tensor(name, kept) for name in tensor_names(pretrained, hub))
+    names = [name for name in renamed if name is not None]
+    check_zeros(config, blocks, names)
+    return changed if fields is None else {**changed, "quantization_config": for_vllm(fields, names)}
 
 
 def engine_arguments(
@@ -87,6 +89,7 @@ def register() -> None:
 def _loader_class() -> type:
     import dataclasses
 
+    import torch
     from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
 
     class PrunedModelLoader(DefaultModelLoader):  # type: ignore[misc]  # vllm may not be installed
@@ -108,7 +111,7 @@ def _loader_class() -> type:
             # Shards with only unused tensors are not read at all.
             source = dataclasses.replace(source, is_unused_weight=unused)
             weights = merged_weights(super()._get_weights_iterator(source), self.kept, self.merged)
-            return ((name, one * 0 if self.zeros.end_with(name) else one) for name, one in weights)
+            return ((name, torch.zeros_like(one) if self.zeros.end_with(name) else one) for name, one in weights)
 
     return PrunedModelLoader
 

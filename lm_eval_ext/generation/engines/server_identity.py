@@ -108,11 +108,18 @@ async def greedy_digest(client: ServerClient, model: ServedModel) -> str:
 
 
 async def asked_again(client: ServerClient, model: ServedModel) -> str:
-    """`greedy_digest` over connections of its own, so that those of `client` tell whether the server was replaced."""
+    """`greedy_digest` over connections of its own, so that those of `client` tell whether the server was replaced.
+
+    A chat endpoint is only asked whether it answers.
+    """
     async with ServerClient(
         client.root, replace(client.options, timeout=min(client.options.timeout, _PATIENCE))
     ) as own:
-        return await greedy_digest(own, model)
+        if model.dialect.continues:
+            return await greedy_digest(own, model)
+        for route in model.dialect.fact_routes().values():
+            await _answer(own, route)
+        return ""
 
 
 async def _check_round_trip(client: ServerClient, model: ServedModel) -> None:
@@ -172,7 +179,7 @@ async def named_limit(client: ServerClient, model: ServedModel) -> ServedModel:
         RefusedError: the server refuses both names.
     """
     try:
-        await _text(client, model, _ids(model, PROMPTS[0]), _SAMPLED)
+        await _text(client, model, _ids(model, PROMPTS[0]), _SAMPLED, seed=1)  # some models only sample
     except RefusedError as error:
         if _OTHER_LIMIT not in str(error):
             raise

@@ -57,7 +57,7 @@ class ServerRun(Generic[_Item, _Result]):
                 outcome = self.thread.outcome(self._patience())
                 if outcome is not None:
                     self._take(outcome)
-        except (EngineError, KeyboardInterrupt):
+        except BaseException:
             self._drain()
             raise
         if self.lost:

@@ -13,18 +13,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from lm_eval.api.instance import Instance
 
-from lm_eval_ext.errors import ArgumentError
+from lm_eval_ext.errors import ArgumentError, CheckpointError
 from lm_eval_ext.harness.arguments import CHOOSING, NAMES, Arguments, chosen_recipe, taken_from
 from lm_eval_ext.harness.costs import costs_of, device_name, peak_memory
 from lm_eval_ext.harness.engines import engine_of
 from lm_eval_ext.harness.models.thinking import ThinkingLM
 from lm_eval_ext.harness.prune_on_load import computed_recipe
 from lm_eval_ext.paths import TINY_CHAIN
+from lm_eval_ext.pruning.blocks import left_out
 from lm_eval_ext.pruning.checkpoint import weight_bytes
 from lm_eval_ext.pruning.lineage import lineage
 from lm_eval_ext.pruning.quantization import method_of, quantization_of
 from lm_eval_ext.pruning.quantizing import Quantization
-from lm_eval_ext.pruning.recipe import Recipe, format_layers
+from lm_eval_ext.pruning.recipe import Recipe, format_layers, left_out_info
 from lm_eval_ext.pruning.recovery import recovery_of
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ class PrunedLM(ThinkingLM):
         if self.replicas is not None:
             choose = functools.partial(self.replicas.choose, choose)
         self.recipe = chosen_recipe(pretrained, revision, arguments, choose)
+        if arguments.quantize is not None and self.recipe is not None and self.recipe.quantization is not None:
+            raise ArgumentError("quantize and the recipe's quantization contradict each other; give one of them")
         if pretrained is None:
             pretrained, revision = self._base_of_recipe(revision)
         if self._drops and not isinstance(pretrained, str):
@@ -179,7 +182,7 @@ class PrunedLM(ThinkingLM):
             "method": recipe.method if recipe else "none",
             "source": recipe.source if recipe else "",
             "dropped_layers": list(recipe.drop) if recipe else [],
-            **_left_out(recipe),
+            **left_out_info(recipe),
             "merged_layers": [step.model_dump(mode="json") for step in recipe.merge] if recipe else [],
             "kept_layers": list(self._kept or range(self._depth())),
             "layer_scores": list(recipe.scores) if recipe else [],
@@ -200,10 +203,12 @@ class PrunedLM(ThinkingLM):
         if fields is None:
             return None
         kept = self._kept or tuple(range(self._depth()))
-        return {
-            "method": method_of(fields),
-            **_sizes(weight_bytes(self._pretrained_name(), kept, self._hub), parameters),
-        }
+        try:
+            size = weight_bytes(self._pretrained_name(), kept, self._hub, left_out(self._loaded_config()).hold)
+        except (CheckpointError, OSError) as error:  # must not end a run that has its results
+            logger.warning("the size of the quantized weights is not known: %s", error)
+            return {"method": method_of(fields)}
+        return {"method": method_of(fields), **_sizes(size, parameters)}
 
     @property
     def quantization(self) -> Quantization | None:
@@ -269,11 +274,6 @@ class PrunedLM(ThinkingLM):
     @abstractmethod
     def loaded_facts(self) -> dict[str, Any]:
         """Properties of the loaded model that a process without its weights needs for the results."""
-
-
-def _left_out(recipe: Recipe | None) -> dict[str, list[int]]:
-    blocks = recipe.blocks._asdict() if recipe else {}
-    return {f"dropped_{name}": list(layers) for name, layers in blocks.items() if layers}
 
 
 def _sizes(size: int, parameters: int) -> dict[str, float]:

@@ -65,8 +65,8 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
     def __init__(
         self, pretrained: str | PreTrainedModel | None = None, *, revision: str | None = None, **kwargs: object
     ) -> None:
-        self._bits_and_bytes = {name: kwargs.pop(name) for name in list(kwargs) if name.startswith(_BITS_AND_BYTES)}
         pretrained, revision = self._take(pretrained, revision, kwargs)
+        self._bits_and_bytes = {name: kwargs.pop(name) for name in list(kwargs) if name.startswith(_BITS_AND_BYTES)}
         self._dense_config: PreTrainedConfig = None
         self._facts_cache: FactsCache | None = None
         self._chooses_batch_size = isinstance(kwargs.get("batch_size"), (DefaultBatchSize, NoneType))
@@ -115,6 +115,10 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
     def _quantization_on_load(self, dtype: object) -> QuantizationConfigMixin | None:
         """The configuration that quantizes weights while they are loaded; None if they are loaded as they are."""
         by_flag = self._by_flag
+        if self._bits_and_bytes and not by_flag:
+            used = [name for name, value in self._bits_and_bytes.items() if value]
+            if used:
+                raise ArgumentError(f"{used[0]} is only used with load_in_4bit=True or load_in_8bit=True; give one")
         if not by_flag and self.quantization is None:
             return None
         already = quantization_of(self._config)

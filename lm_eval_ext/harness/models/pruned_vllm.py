@@ -55,6 +55,8 @@ class PrunedVLLM(PrunedLM, VLLM):  # type: ignore[misc]  # lm-eval has no type i
 
     def __init__(self, pretrained: str | None = None, *, revision: str | None = None, **kwargs: object) -> None:
         self.pretrained, self.revision = self._take(pretrained, revision, kwargs)
+        if self.quantization is not None:
+            raise ArgumentError(f"quantize={self.quantization}: pruned-vllm quantizes by vLLM's argument quantization=")
         self._dense_config = self._whole_config(bool(kwargs.get("trust_remote_code")))
         if self.recipe is not None and self._drops:
             self._kept = kept_layers(self.recipe.drop, depth(self._dense_config))

@@ -107,11 +107,7 @@ class ChatDialect(WithoutScores):
 
     def body(self, job: Job, model: str, vocabulary: Vocabulary) -> Body:
         """The request for a job."""
-        for name in ("top_k", "min_p", "repetition_penalty"):
-            if getattr(job.sampling, name) != getattr(_NEUTRAL, name):
-                raise ArgumentError(
-                    f"{name}={getattr(job.sampling, name)}: a chat endpoint may ignore it; leave it out"
-                )
+        check_sampling(job.sampling)
         asked = Conversation.of_ids(job.ids)
         return {
             "model": model, "messages": [turn.model_dump() for turn in asked.messages],
@@ -131,7 +127,7 @@ class ChatDialect(WithoutScores):
             reasoning=said.reasoning_content or said.reasoning or "",
             answer=said.content or said.refusal or "",
             cut=choice.finish_reason == "length",
-            tokens=usage.completion_tokens,
+            tokens=usage.decoded,
             thinking_tokens=details.reasoning_tokens if details else None,
             prompt_tokens=usage.prompt_tokens or 0,
         )
@@ -150,6 +146,13 @@ class ChatDialect(WithoutScores):
         return None
 
 
+def check_sampling(sampling: Sampling) -> None:
+    """Refuse sampling parameters that OpenAI's API doesn't have; raises ArgumentError."""
+    for name in ("top_k", "min_p", "repetition_penalty"):
+        if getattr(sampling, name) != getattr(_NEUTRAL, name):
+            raise ArgumentError(f"{name}={getattr(sampling, name)}: a chat endpoint may ignore it; leave it out")
+
+
 class _Said(Content):
     content: str | None = None
     refusal: str | None = None
@@ -159,7 +162,7 @@ class _Said(Content):
 
 class _Choice(Content):
     message: _Said
-    finish_reason: Literal["stop", "length", "content_filter"]
+    finish_reason: Literal["stop", "length"]
 
 
 class _Details(Content):
@@ -169,7 +172,17 @@ class _Details(Content):
 class _Usage(Content):
     completion_tokens: Annotated[int, Field(ge=0)]
     prompt_tokens: int | None = None
+    total_tokens: int | None = None
     completion_tokens_details: _Details | None = None
+
+    @property
+    def decoded(self) -> int:
+        """Number of decoded tokens; some endpoints count those of the thinking apart, and only in the total."""
+        if self.total_tokens is not None and self.prompt_tokens is not None:
+            return max(self.completion_tokens, self.total_tokens - self.prompt_tokens)
+        details = self.completion_tokens_details
+        reasoning = (details.reasoning_tokens if details else None) or 0
+        return self.completion_tokens + (reasoning if reasoning > self.completion_tokens else 0)
 
 
 class _Chat(Content):

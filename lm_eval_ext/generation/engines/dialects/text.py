@@ -70,10 +70,11 @@ class TextDialect(WithoutScores):
         """All servers fit."""
         models = of_mapping(found.get("models"), "data")
         listed = [one for one in models if isinstance(one, dict)] if isinstance(models, list) else []
-        own = next((one for one in listed if one.get("id") == model), listed[0] if listed else {})
+        first = listed[0] if listed and not model else {}  # what is listed may be another model
+        own = next((one for one in listed if one.get("id") == model), first)
         length = whole(own.get("max_model_len")) or whole(own.get("context_length"))
-        name = str(own.get("id") or model)
-        return ServerFacts("unknown server", name, f"{name}, {own.get('owned_by')}", length)
+        name = model or str(own.get("id"))
+        return ServerFacts("unknown server", name, name, length)
 
     def encode_request(self, text: str, model: str) -> tuple[str, Body] | None:
         """None: there is no common way."""

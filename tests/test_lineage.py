@@ -1,0 +1,143 @@
+"""Models that were made from a base: what the results say of them, and how they are shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from lm_eval_ext.analysis.entries import entries
+from lm_eval_ext.api_results import build_site
+from lm_eval_ext.errors import RecipeError
+from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
+from lm_eval_ext.harness.run_names import run_name
+from lm_eval_ext.pruning.lineage import Lineage, lineage
+from lm_eval_ext.pruning.quantizing import Quantization
+from lm_eval_ext.pruning.recipe import Recipe, load_recipe
+from lm_eval_ext.runs.catalogue import read_catalogue
+from lm_eval_ext.runs.load import load
+from lm_eval_ext.site.names import Names
+from lm_eval_ext.site.overview import KINDS, _kind
+from lm_eval_ext.testbed.lm_eval_output import DEPTH, scores, write_output
+
+CARD = "---\nlicense: mit\nbase_model: {base}\nbase_model_relation: {relation}\n---\n# A model\n"
+
+
+def info(**arguments: Any) -> dict[str, Any]:
+    found: dict[str, Any] = PrunedHFLM(journal="off", **arguments).get_model_info()["pruning"]
+    return found
+
+
+def test_a_checkpoint_of_a_recipe_is_loaded_and_compared_with_its_base(tiny_model: Path, tmp_path: Path) -> None:
+    recipe = Recipe(base="org/base", checkpoint=str(tiny_model), relation="pruned", source="https://example.org")
+    found = info(recipe=str(recipe.save(tmp_path / "r.yaml")))
+    assert (found["base"], found["relation"], found["checkpoint"]) == ("org/base", "pruned", str(tiny_model))
+    assert found["method"] == "none" and found["dropped_layers"] == [] and len(found["kept_layers"]) == 6
+    assert run_name("x", {"recipe": str(tmp_path / "r.yaml")}) == str(tiny_model)
+    dropping = Recipe(
+        base="org/base", checkpoint=str(tiny_model), relation="quantized", drop=(1,), method="by hand", source="s"
+    )
+    found = info(recipe=dropping)
+    assert found["base"] == "org/base" and found["dropped_layers"] == [1] and len(found["kept_layers"]) == 5
+
+
+def test_a_base_that_is_declared(tiny_model: Path) -> None:
+    found = info(pretrained=str(tiny_model), base="org/base")
+    assert (found["base"], found["relation"]) == ("org/base", "finetuned")
+    assert info(pretrained=str(tiny_model)).keys().isdisjoint({"relation", "checkpoint"})
+
+
+@pytest.mark.parametrize(
+    ("base", "relation", "expected"),
+    [
+        ("org/base", "quantized", Lineage("org/base", "quantized")),
+        ("[org/base]", "quantized", Lineage("org/base", "quantized")),
+        ("[org/one, org/two]", "quantized", Lineage("HERE")),
+        ("org/base", "finetune", Lineage("HERE")),
+        ("org/base", "[odd]", Lineage("HERE")),
+        ("{org: base}", "quantized", Lineage("HERE")),
+    ],
+)
+def test_a_card_is_believed_if_it_says_quantized(base: str, relation: str, expected: Lineage, tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text(CARD.format(base=base, relation=relation))
+    expected = expected._replace(base=expected.base.replace("HERE", str(tmp_path)))
+    assert lineage(str(tmp_path), {}, None, None) == expected
+    assert lineage(str(tmp_path), {}, None, "org/other") == Lineage("org/other", "finetuned")
+
+
+@pytest.mark.parametrize("name", ["", "/no/such/folder", "not a name", "org/not-downloaded"])
+def test_a_model_without_a_card_is_its_own_base(name: str) -> None:
+    assert lineage(name, {"revision": "main"}, None, None) == Lineage(name)
+
+
+def test_a_model_that_was_loaded_elsewhere_has_its_information(tiny_model: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(tiny_model)
+    assert info(pretrained=model, tokenizer=AutoTokenizer.from_pretrained(tiny_model))["base"] == ""
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({}, "says nothing that makes the model smaller; give drop, drop_attention, drop_mlp, checkpoint or"),
+        ({"checkpoint": "org/x"}, "checkpoint and relation belong together"),
+        ({"checkpoint": "org/x", "relation": "shrunk"}, "relation: Input should be 'quantized', 'pruned'"),
+        ({"quantization": {"method": "quanto", "weights": "nf4"}}, "quanto has int8, int4, int2, float8"),
+        ({"quantization": {"method": "gptq", "weights": "int4"}}, "quantization.method: Input should be"),
+        ({"drop": [1], "drop_mlp": [1], "method": "m"}, "layer 1 is dropped as a whole"),
+        ({"drop_atention": [1], "method": "m"}, "did you mean drop_attention?"),
+    ],
+)
+def test_recipes_that_cannot_be_are_one_line(fields: dict[str, Any], words: str, tmp_path: Path) -> None:
+    import yaml
+
+    path = tmp_path / "r.yaml"
+    path.write_text(yaml.safe_dump({"base": "org/base", "source": "s", **fields}))
+    with pytest.raises(RecipeError) as raised:
+        load_recipe(str(path))
+    assert words in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_digests_cover_all_that_changes_the_model_and_old_ones_stay() -> None:
+    made: dict[str, Any] = {"base": "org/base", "source": "s", "method": "m"}
+    old = Recipe(**made, drop=(1, 2))
+    others = [
+        Recipe(**made, drop_attention=(1, 2)),
+        Recipe(**made, drop_mlp=(1, 2)),
+        Recipe(**made, drop=(1, 2), checkpoint="org/x", relation="quantized"),
+        Recipe(**made, drop=(1, 2), quantization=Quantization(method="quanto", weights="int4")),
+        Recipe(**made, drop=(1, 2), quantization=Quantization(method="quanto", weights="int8")),
+    ]
+    assert old.digest == "f1a3ebb4521d8bd9"
+    assert len({old.digest, *(recipe.digest for recipe in others)}) == 6
+
+
+def test_the_site_shows_each_kind_with_its_base(tmp_path: Path) -> None:
+    tasks = {"tts_aime24_b512": scores(0.5, 30, 3)}
+    kept = {"method": "none", "dropped_layers": [], "kept_layers": list(range(DEPTH)), "base": "Org/Model-8B"}
+    packed = {"method": "awq", "bits": 4.62, "bytes": 5_000_000}
+    shapes: dict[str, dict[str, Any]] = {
+        "base": {},
+        "quantized": {"checkpoint": "Org/Model-8B-AWQ", "relation": "quantized", "quantization": packed},
+        "on-load": {"quantization": packed | {"method": "quanto", "on_load": "quanto:int4"}},
+        "published": {"checkpoint": "Lab/Short-8B", "relation": "pruned"},
+        "blocks": {"method": "joint", "dropped_attention": [3, 4], "dropped_mlp": [7]},
+    }
+    for name, pruning in shapes.items():
+        write_output(tmp_path / name, tasks, config={"pruning": {**kept, **pruning, "model_fingerprint": ""}})
+    runs = [source.run for source in load([tmp_path], read_catalogue())]
+    made = entries(runs)
+    assert {entry.base for entry in made} == {"Org/Model-8B"} and len(made) == 5
+    names = Names.of(made)
+    shown = {str(names[entry.key]): _kind(entry.latest) for entry in made if not entry.dense}
+    assert shown == {
+        "4.6 bits awq, Model-8B-AWQ": "quantized",
+        "4.6 bits quanto, quantize=quanto:int4": "quantized",
+        "pruned Short-8B": "published",
+        "\N{MINUS SIGN}2 attention, \N{MINUS SIGN}1 MLP joint": "blocks",
+    }
+    assert set(shown.values()) <= set(KINDS)
+    build_site([tmp_path], tmp_path / "site")
+    page = (tmp_path / "site" / "index.html").read_text("utf-8")
+    assert "4.6 bits" in page and "blocks off" in page and "published" in page
