@@ -19,8 +19,10 @@ import pytest
 from lm_eval.api.instance import Instance
 
 from lm_eval_ext.testbed.real import SMOLLM2, questions, templated
+from tests.quantized import MIXED, int8, write_quantized
 from tests.test_plugin import LM_EVAL, run
 from tests.test_resume import kept, outcome
+from tests.tokenizers import TEMPLATE, byte_tokenizer
 
 needs_vllm = pytest.mark.skipif(
     importlib.util.find_spec("vllm") is None, reason="vLLM is not installed here (make test-vllm has it)"
@@ -231,3 +233,34 @@ def test_merges_and_exports_give_the_text_of_pruned_hf(tmp_path: Path) -> None:
     export(load_recipe(str(path)), tmp_path / "out", shard_bytes=100_000_000)
     with loaded(None, pretrained=str(tmp_path / "out")) as stock:
         assert stock.recipe is None and texts_of(stock, requests) == expected
+
+
+@pytest.mark.long
+@needs_vllm
+def test_blocks_that_are_left_out_add_nothing() -> None:
+    from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
+
+    blocks: dict[str, Any] = {"drop_attention": [10, 12], "drop_mlp": [14]}
+    hf = PrunedHFLM(str(SMOLLM2), dtype="float32", batch_size=8, journal="off", thinking_format="plain", **blocks)
+    requests = instances([templated(hf.tokenizer, text) for text in questions(8)], thinking_token_budget=-1)
+    with loaded(None, **blocks) as lm:
+        assert texts_of(lm, requests) == texts_of(hf, requests)
+        info = lm.get_model_info()["pruning"]
+    assert info["dropped_attention"] == [10, 12] and info["parameters_after"] == info["parameters_before"]
+
+
+@pytest.mark.long
+@needs_vllm
+def test_a_packed_checkpoint_without_layers_is_the_exported_one(tmp_path: Path) -> None:
+    from lm_eval_ext.pruning.export import export
+    from lm_eval_ext.pruning.recipe import Recipe
+
+    base = write_quantized(tmp_path / "base", MIXED, int8, vocab_size=300)
+    byte_tokenizer(TEMPLATE).save_pretrained(base)
+    recipe = Recipe(base=str(base), drop=(1, 4), method="by hand", source="test")
+    requests = instances(["1+2=", "what?", "a longer prompt"], thinking_token_budget=-1)
+    with loaded([1, 4], pretrained=str(base), max_model_len=256) as lm:
+        found = texts_of(lm, requests)
+        assert lm.get_model_info()["pruning"]["quantization"]["method"] == "compressed-tensors"
+    with loaded(None, pretrained=str(export(recipe, tmp_path / "exported")), max_model_len=256) as lm:
+        assert texts_of(lm, requests) == found

@@ -219,9 +219,9 @@ class PrunedLM(ThinkingLM):
         """The method by which weights are quantized while they are loaded; None if they are not."""
         return self.quantization.method if self.quantization else None
 
+    @abstractmethod
     def _loaded_bytes(self) -> int:
-        """Bytes of the loaded weights, where they are quantized while they are loaded."""
-        raise NotImplementedError
+        """Bytes of the loaded weights; only asked for where they are quantized while they are loaded."""
 
     @property
     def _hub(self) -> dict[str, object]:

@@ -166,6 +166,9 @@ class PrunedVLLM(PrunedLM, VLLM):  # type: ignore[misc]  # lm-eval has no type i
         """Properties of the loaded model that a process without its weights needs."""
         return {"max_length": self.max_length}
 
+    def _loaded_bytes(self) -> int:
+        raise AssertionError("the constructor refuses to quantize weights while they are loaded")
+
     def _loaded_config(self) -> PreTrainedConfig:
         return self._sliced_config if self._kept else self._dense_config
 
