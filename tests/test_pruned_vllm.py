@@ -19,7 +19,7 @@ import pytest
 from lm_eval.api.instance import Instance
 
 from lm_eval_ext.testbed.real import SMOLLM2, questions, templated
-from tests.quantized import MIXED, int8, write_quantized
+from tests.quantized import W8A8, int8, write_quantized
 from tests.test_plugin import LM_EVAL, run
 from tests.test_resume import kept, outcome
 from tests.tokenizers import TEMPLATE, byte_tokenizer
@@ -255,7 +255,8 @@ def test_a_packed_checkpoint_without_layers_is_the_exported_one(tmp_path: Path) 
     from lm_eval_ext.pruning.export import export
     from lm_eval_ext.pruning.recipe import Recipe
 
-    base = write_quantized(tmp_path / "base", MIXED, int8, vocab_size=300)
+    fields = {**W8A8, "ignore": ["lm_head", "model.layers.5.mlp.down_proj"]}
+    base = write_quantized(tmp_path / "base", fields, int8, vocab_size=300)
     byte_tokenizer(TEMPLATE).save_pretrained(base)
     recipe = Recipe(base=str(base), drop=(1, 4), method="by hand", source="test")
     requests = instances(["1+2=", "what?", "a longer prompt"], thinking_token_budget=-1)
