@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from hypothesis import given, strategies
+from lm_eval.api.instance import Instance
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 
 from lm_eval_ext.errors import ArchitectureError, ArgumentError
@@ -180,6 +181,10 @@ def test_weights_are_quantized_while_they_are_loaded(quantize: str, tmp_path: Pa
     model.config.num_hidden_layers = len(KEPT)
     short = PrunedHFLM(str(folder), quantize=quantize, drop_layers=[1, 4], dtype="float32", journal="off")
     assert torch.equal(logits(short.model), logits(model))
+    request = Instance(
+        "generate_until", {}, ("1+2=", {"thinking_token_budget": 4, "max_gen_toks": 8}), 0, metadata=("t", 0, 1)
+    )
+    assert short.generate_until([request], disable_tqdm=True)
     assert len({lm.fingerprint, short.fingerprint}) == 2
 
 

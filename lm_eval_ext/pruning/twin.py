@@ -78,7 +78,7 @@ def _small_number(name: str, value: int, fields: Mapping[str, object]) -> int:
         return int(expand * _AT_MOST["hidden_size"] // _AT_MOST["head_dim"])
     if "num_key_value_heads" in name or name in ("num_kv_heads", "n_head_kv", "num_global_key_value_heads"):
         heads = fields.get(name.replace("key_value", "attention"), fields.get("num_attention_heads"))
-        return 4 if value == heads else min(value, 2)
+        return min(value, 4 if value == heads else 2)
     limit = _limit(name)
     return value if limit is None else min(value, limit)
 

@@ -14,6 +14,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from lm_eval_ext.generation.engine import FollowUp, LocalEngine, Poll, ended, no_more
+from lm_eval_ext.generation.engines.hf.gradients import without_gradients
 from lm_eval_ext.generation.engines.hf.kv_cache import Rows, Slots, common_prefix, prefix
 from lm_eval_ext.generation.engines.hf.single import SingleRowEngine
 from lm_eval_ext.generation.request import Completion, Job, Sampling
@@ -75,14 +76,14 @@ class HFEngine:
         self._depth = model.config.get_text_config().num_hidden_layers
         self._used = getattr(inner, "cache_slots", None)  # of a model some of whose attention is left out
 
-    @torch.inference_mode()
     def run(self, jobs: Sequence[Job], on_completion: FollowUp, poll: Poll = no_more) -> None:
         """Decode every job and its follow-ups; if memory runs out, continue with half the batch size."""
-        batch = _Batch(self, jobs, on_completion)
-        while batch.queue or batch.rows:
-            if not self._advanced(batch):
-                self._halve(batch)
-            batch.queue.extend(map(_Work, poll()))
+        with without_gradients(self.model):
+            batch = _Batch(self, jobs, on_completion)
+            while batch.queue or batch.rows:
+                if not self._advanced(batch):
+                    self._halve(batch)
+                batch.queue.extend(map(_Work, poll()))
 
     def _advanced(self, batch: _Batch) -> bool:
         try:

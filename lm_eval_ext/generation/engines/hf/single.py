@@ -11,6 +11,7 @@ import torch
 
 from lm_eval_ext.errors import ArchitectureError
 from lm_eval_ext.generation.engine import FollowUp, Poll, ended, no_more
+from lm_eval_ext.generation.engines.hf.gradients import without_gradients
 from lm_eval_ext.generation.request import Completion, Job
 from lm_eval_ext.generation.sampling import next_tokens
 
@@ -44,14 +45,14 @@ class SingleRowEngine:
             raise ArchitectureError(f"the {inner.config.model_type} model has no cache to generate with")
         self._cache_name = known[0]
 
-    @torch.inference_mode()
     def run(self, jobs: Sequence[Job], on_completion: FollowUp, poll: Poll = no_more) -> None:
         """Decode every job and its follow-ups."""
         queue = deque(jobs)
-        while queue:
-            job = queue.popleft()
-            queue.extendleft(reversed(list(on_completion(job, self._complete(job)))))
-            queue.extend(poll())
+        with without_gradients(self.model):
+            while queue:
+                job = queue.popleft()
+                queue.extendleft(reversed(list(on_completion(job, self._complete(job)))))
+                queue.extend(poll())
 
     def _complete(self, job: Job) -> Completion:
         device = self.model.device
