@@ -92,7 +92,7 @@ def requests(budget: int) -> list[Instance]:
     return [*made, Instance("generate_until", {}, ("a longer prompt " * 4, arguments), 0, metadata=("t", 0, 1))]
 
 
-def test_the_engine_decodes_as_without_a_cache(tiny_model: Path) -> None:
+def test_the_engine_gives_the_same_texts_in_any_batch(tiny_model: Path) -> None:
     lm = PrunedHFLM(str(tiny_model), drop_attention=[0, 4], drop_mlp="2-3", journal="off", batch_size=2)
     texts = [str(text) for text in lm.generate_until(requests(16), disable_tqdm=True)]
     alone = PrunedHFLM(str(tiny_model), drop_attention=[0, 4], drop_mlp="2-3", journal="off", batch_size=1)

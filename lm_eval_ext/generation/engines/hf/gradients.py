@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def without_gradients(model: PreTrainedModel) -> AbstractContextManager[object]:
-    """Inference mode; without gradients alone for quanto, whose 4-bit weights are changed views in each use."""
+    """Inference mode, or only no gradients for quanto, whose 4-bit weights fail in inference mode."""
     if getattr(model, "quantization_method", None) == "quanto":
         return torch.no_grad()
     return torch.inference_mode()
