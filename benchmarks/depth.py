@@ -24,15 +24,17 @@ from lm_eval_ext.testbed.real import SMOLLM2
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-STEPS = [1, 2, 4, 8, 16, 32]
 TASK = """include: {root}/tasks/depth/_depth
 task: depth_{family}
 custom_dataset: !function lm_eval_ext.testbed.depth.{family}_dataset
 dataset_kwargs: {{depths: {steps}}}
 repeats: 1
-generation_kwargs: {{do_sample: false, temperature: 0.0, max_gen_toks: 640, thinking_token_budget: 512, until: []}}
+generation_kwargs:
+  {{do_sample: false, temperature: 0.0, max_gen_toks: {most}, thinking_token_budget: {budget}, until: []}}
 metadata: {{version: 2.0, chance: {chance}, parts: steps}}
 """
+ANSWER = 128  # tokens at most
+FAMILY_TASKS = [f"depth_{family}" for family in FAMILIES]
 ONE, TWO = "one layer fewer", "two layers fewer"
 SHORTGPT = {ONE: "prune=shortgpt:1", TWO: "prune=shortgpt:2"}
 
@@ -47,6 +49,7 @@ class Study(NamedTuple):
         tasks: names, as for `--tasks`.
         options: of `lm_eval`, the same for all models.
         models: `model_args` by model.
+        steps, budget: of the tasks on families, the numbers of steps that they are dialled to, and thinking tokens.
     """
 
     name: str
@@ -55,6 +58,8 @@ class Study(NamedTuple):
     tasks: Sequence[str]
     options: Sequence[str]
     models: Mapping[str, str]
+    steps: Sequence[int] = ()
+    budget: int = 0
 
 
 STUDIES = [
@@ -66,11 +71,21 @@ STUDIES = [
         {"whole": "", **{name: f"{args},calibration=task:tts_chain_short" for name, args in SHORTGPT.items()}},
     ),
     Study(
+        "tiny-chain-families", "The embedded model on `tts_depth`",
+        "tiny-chain on the five families of `tts_depth`, whose English it was never trained on, dialled to 1 to 8 "
+        "steps, because its context has 1,024 tokens and each letter is one: 25 problems of each depth, greedy, with "
+        "at most 128 thinking tokens.",
+        FAMILY_TASKS, ["--batch_size", "256"],
+        {"whole": "", **{name: f"{args},calibration=task:tts_chain_short" for name, args in SHORTGPT.items()}},
+        steps=[1, 2, 4, 8], budget=128,
+    ),
+    Study(
         "smollm2", "SmolLM2-135M",
-        f"SmolLM2-135M-Instruct on the five families of `tts_depth`, dialled to {STEPS} steps, because it has broken "
+        "SmolLM2-135M-Instruct on the five families of `tts_depth`, dialled to 1 to 32 steps, because it has broken "
         "before 8: 25 problems of each depth, greedy, with at most 512 thinking tokens.",
-        [f"depth_{family}" for family in FAMILIES], ["--batch_size", "32", "--apply_chat_template"],
+        FAMILY_TASKS, ["--batch_size", "32", "--apply_chat_template"],
         {"whole": f"pretrained={SMOLLM2}", TWO: f"pretrained={SMOLLM2},{SHORTGPT[TWO]}"},
+        steps=[1, 2, 4, 8, 16, 32], budget=512,
     ),
 ]  # fmt: skip
 PAGE = """# At which depth models break
@@ -109,7 +124,7 @@ def measured(study: Study, model: str, results: Path) -> Depths:
     """Evaluate a model, unless its results are there, and measure its depths."""
     folder = results / study.name / model.replace(" ", "-")
     if not list(folder.rglob("results_*.json")):
-        options = ["--output_path", str(folder), "--log_samples", "--include_path", str(own_tasks(results))]
+        options = ["--output_path", str(folder), "--log_samples", "--include_path", str(own_tasks(study, results))]
         command = ["lm_eval", "--model", "pruned-hf", "--tasks", ",".join(study.tasks), *study.options, *options]
         subprocess.run(
             [sys.executable, "-m", *command, "--model_args", study.models[model] or "dtype=auto"], check=True
@@ -117,12 +132,13 @@ def measured(study: Study, model: str, results: Path) -> Depths:
     return depths(read_model(folder, read_catalogue()))
 
 
-def own_tasks(results: Path) -> Path:
-    """A folder with the task of each family."""
-    folder = results / "tasks"
+def own_tasks(study: Study, results: Path) -> Path:
+    """A folder with the study's task of each family."""
+    folder = results / study.name / "tasks"
     folder.mkdir(parents=True, exist_ok=True)
     for name, family in FAMILIES.items():
-        text = TASK.format(root=ROOT, family=name, steps=STEPS, chance=round(family.chance, 4))
+        asked = {"steps": study.steps, "budget": study.budget, "most": study.budget + ANSWER}
+        text = TASK.format(root=ROOT, family=name, chance=round(family.chance, 4), **asked)
         (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
     return folder
 

@@ -63,6 +63,19 @@ def test_samples_are_independent_and_marked(server: Process, prompts: list[str])
     assert len({text for text, *_ in outcomes(model, requests)}) == 4
 
 
+def test_one_at_a_time_a_seed_gives_the_same_sample_again(server: Process, prompts: list[str]) -> None:
+    model = client(server, reproducible=True)
+    assert model.get_model_info()["engine"]["seed_reproducible"]
+    requests = asked(prompts[:2], [8, 16], repeats=2, temperature=1.0, max_gen_toks=40, answer_token_budget=8)
+    first = outcomes(model, requests)
+    assert len({text for text, *_ in first}) > 2
+    outcomes(client(server), asked(prompts[2:], [16], temperature=1.0, max_gen_toks=40))  # many at once, with caches
+    assert outcomes(client(server, reproducible=True), requests[::-1]) == first[::-1]
+    server.kill()
+    server.start()
+    assert outcomes(client(server, reproducible=True), requests) == first
+
+
 def test_what_does_not_fit_the_context_is_refused_or_cut(server: Process, prompts: list[str]) -> None:
     model = client(server)
     with pytest.raises(ArgumentError, match=f"leaves no room in the model's context of {CONTEXT}"):

@@ -211,15 +211,18 @@ def test_a_dead_servers_work_moves_to_the_others() -> None:
         up: list[tuple[int, int]] = []
         servers = [Server(one.url, served("vllm"), digest) for one in (first, second)]
         one = ServerEngine(servers, OPTIONS, QUICK, on_servers=lambda now, asked: up.append((now, asked)))
-        some, turns = jobs(range(20), ENDS), count()
+        some = jobs(range(150), ENDS)
         found: dict[Job, Completion] = {}
+        changes = iter([(5, first.down), (60, first.up)])
+        due = next(changes)
 
         def on_completion(job: Job, completion: Completion) -> list[Job]:
+            nonlocal due
             found[job] = completion
-            if next(turns) == 5:
-                first.down()
-            if len(found) == 60:
-                first.up()
+            noticed = due[1] == first.down or (1, 2) in up
+            if len(found) >= due[0] and noticed:
+                due[1]()
+                due = next(changes, (999, first.up))
             return []
 
         one.run(some, on_completion)

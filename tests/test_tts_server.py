@@ -84,6 +84,18 @@ def test_keys_that_are_given_as_arguments_are_neither_logged_nor_saved(tmp_path:
         assert b"sk-hidden" not in text and b"team-key" not in text
 
 
+def test_one_request_at_a_time_is_reproducible_where_others_are_not() -> None:
+    with FakeServer("llama.cpp", script=SCRIPT) as server:
+        plain, single = model(server), model(server, reproducible=True)
+        assert [lm.get_model_info()["engine"]["seed_reproducible"] for lm in (plain, single)] == [False, True]
+        assert plain.fingerprint != single.fingerprint, "texts that a seed may not give again are not reused"
+        server.seconds, server.most = 0.02, 0
+        before = len(server.asked)
+        found = tts.generate(single, ["1+2", "3+4"], budgets=[8], samples=3, answer_token_budget=4)
+        assert len(found) == 6 and server.most == 1
+        assert not any(body["cache_prompt"] for body in server.asked[before:])
+
+
 def test_budgets_share_a_trace() -> None:
     with FakeServer(script=SCRIPT) as server:
         lm = model(server)

@@ -110,6 +110,11 @@ class ServerArguments(ThinkingArguments):
         "model says to fixed prompts",
     )
     num_concurrent: Positive = Field(32, description="requests in flight to each server")
+    reproducible: Flag = Field(
+        False,
+        description="make one request at a time to each server, and let llama.cpp cache no prompts: slower, but a seed "
+        "gives the same sample again where it otherwise gives almost the same",
+    )
     max_retries: Annotated[int, Field(ge=0, strict=True)] = Field(
         8,
         description="how often a failed request is tried again, with waits that double; a server may be down for ten "

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 
 from lm_eval_ext.errors import ArgumentError, EngineError
+from lm_eval_ext.generation.engines.dialects import SINGLE
 from lm_eval_ext.generation.engines.dialects.base import Vocabulary
 from lm_eval_ext.generation.engines.http import RefusedError, RetryableError, ServerClient, UnreachableError
 from lm_eval_ext.generation.engines.loop_thread import run_apart
@@ -58,6 +59,8 @@ def _trial(
                 )
             if dialect.name == "vllm" and name not in ("", facts.name):
                 raise EngineError(f"{root}: serves {facts.name}, not {name}; give model={facts.name}")
+            if arguments.reproducible:
+                dialect, facts = SINGLE.get(dialect.name, dialect), facts._replace(slots=1)
             model = ServedModel(name or facts.name, dialect, vocabulary, decode)
             model = model if dialect.continues else await named_limit(client, model)
             found = await identity(client, model, facts)

@@ -196,9 +196,12 @@ class ServerRun(Generic[_Item, _Result]):
     def _check_servers(self) -> None:
         """Ask servers who they are, if they were down, or if there are new connections."""
         for seat in self.seats:
-            due = (
-                seat.due <= time.monotonic() if seat.failures else bool(seat.held) or (seat.doubtful and not seat.busy)
-            )
+            if seat.failures:
+                due = seat.due <= time.monotonic()
+            elif seat.busy:
+                due = bool(seat.held) and not seat.single
+            else:
+                due = bool(seat.held) or seat.doubtful
             if due and not (seat.checking or seat.retired):
                 seat.checking = True
                 errand = Errand(seat, None, seat.client.connections, len(seat.held))

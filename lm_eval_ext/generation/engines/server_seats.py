@@ -93,7 +93,14 @@ class Seat:
 
     def room(self, limits: Limits) -> int:
         """How many more requests it gets."""
-        return min(limits.concurrent, self.server.slots or limits.concurrent) - self.busy if self.up else 0
+        if not self.up or (self.single and self.checking):
+            return 0
+        return min(limits.concurrent, self.server.slots or limits.concurrent) - self.busy
+
+    @property
+    def single(self) -> bool:
+        """Whether it gets one request at a time, also while it is asked who it is."""
+        return self.server.slots == 1
 
     @property
     def up(self) -> bool:

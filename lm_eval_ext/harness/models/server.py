@@ -116,7 +116,10 @@ class TTSServer(ThinkingLM, TemplateLM):  # type: ignore[misc]  # lm-eval has no
 
     def _warn(self) -> None:
         if not self._seeded:
-            logger.warning("the server's samples don't depend on a request's seed alone; results are marked so")
+            logger.warning(
+                "the server's samples don't depend on a request's seed alone; results are marked so%s",
+                "" if self.arguments.reproducible else " (reproducible=True may help, one request at a time)",
+            )
         if self.arguments.weights is None and self.identities[0].dialect in ("text", "chat"):
             logger.warning("the server doesn't say what it serves; weights=NAME keeps its texts apart in the journal")
 
@@ -141,6 +144,7 @@ class TTSServer(ThinkingLM, TemplateLM):  # type: ignore[misc]  # lm-eval has no
             found.facts.served,
             self.arguments.weights or found.greedy,
             self.recipe.digest if self.recipe else "",
+            *(["reproducible"] if self.arguments.reproducible else []),  # of the others, a seed may give another text
         ]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lm_eval_ext.generation.engines.dialects.base import Dialect
 from lm_eval_ext.generation.engines.dialects.chat import ChatDialect
-from lm_eval_ext.generation.engines.dialects.llamacpp import LlamaCppDialect
+from lm_eval_ext.generation.engines.dialects.llamacpp import LlamaCppDialect, SingleLlamaCppDialect
 from lm_eval_ext.generation.engines.dialects.sglang import SGLangDialect
 from lm_eval_ext.generation.engines.dialects.text import TextDialect
 from lm_eval_ext.generation.engines.dialects.vllm import VLLMDialect
@@ -14,3 +14,6 @@ DIALECTS: dict[str, Dialect] = {
     dialect.name: dialect
     for dialect in (VLLMDialect(), LlamaCppDialect(), SGLangDialect(), TextDialect(), ChatDialect())
 }
+
+# Used instead if requests are made one at a time, by name.
+SINGLE: dict[str, Dialect] = {LlamaCppDialect.name: SingleLlamaCppDialect()}

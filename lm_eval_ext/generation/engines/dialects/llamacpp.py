@@ -29,7 +29,8 @@ class LlamaCppDialect(WithoutScores):
     It stops at texts, not at tokens, and at every token that its own vocabulary calls an end of generation: where that
     is no end for the job, the job is continued. `ignore_eos` would change probabilities, so it is never sent.
 
-    Its logits depend on its cache and its batch in the last bits, so a seed gives almost the same sample again.
+    Its logits depend on its cache and its batch in the last bits, so a seed gives almost the same sample again. For
+    exactly the same one, see `SingleLlamaCppDialect`.
     """
 
     name: ClassVar[str] = "llama.cpp"
@@ -83,6 +84,16 @@ class LlamaCppDialect(WithoutScores):
     def encode_request(self, text: str, model: str) -> tuple[str, Body] | None:
         """Encode a text, without adding special tokens."""
         return "/tokenize", {"content": text, "add_special": False, "parse_special": True}
+
+
+class SingleLlamaCppDialect(LlamaCppDialect):
+    """Requests that are made one at a time and leave no cache: a seed gives the same sample again."""
+
+    seeded: ClassVar[bool] = True
+
+    def body(self, job: Job, model: str, vocabulary: Vocabulary) -> Body:
+        """The request for a job, whose prompt is evaluated from its first token on."""
+        return {**super().body(job, model, vocabulary), "cache_prompt": False}
 
 
 class _Completion(Content):
