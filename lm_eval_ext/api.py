@@ -172,12 +172,11 @@ def choose_layers(
     (10, 11)
     """
     from lm_eval_ext.harness.prune_on_load import context_for, release, score_cache_for
-    from lm_eval_ext.paths import TINY_CHAIN
+    from lm_eval_ext.paths import located
     from lm_eval_ext.pruning.selection import choose, method_parameters
 
     method_parameters(method)  # refuses an unknown method before anything is downloaded
-    base = str(TINY_CHAIN) if pretrained == TINY_CHAIN.name else pretrained
-    context = context_for(base, revision, calibration, **options)
+    context = context_for(located(pretrained), revision, calibration, **options)
     context.score_cache = score_cache_for(context, method)
     recipe = choose(context, method, [remove], parameters or {})[remove]
     release(context)

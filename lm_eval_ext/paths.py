@@ -17,6 +17,15 @@ LEADERBOARD = _folder("leaderboard")
 TINY_CHAIN = PRUNED_MODELS / "tiny-chain"  # the default model
 
 
+def located(model: str) -> str:
+    """The folder of the embedded model if it is named; else the name or folder as it was given.
+
+    >>> located("Qwen/Qwen3-8B")
+    'Qwen/Qwen3-8B'
+    """
+    return str(TINY_CHAIN) if model == TINY_CHAIN.name else model
+
+
 def cache_folder() -> Path:
     """Folder where expensive results are kept between runs."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lm-eval-tts"

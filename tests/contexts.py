@@ -18,7 +18,7 @@ MATRICES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "dow
 def context_of(folder: Path, batch_size: int = 1, samples: int = 16, **options: Any) -> PruningContext:
     texts = calibration("embedded", samples)
     # Of different lengths, so that batches are padded.
-    cut = Calibration("cut", tuple(text[: 60 + 17 * number] for number, text in enumerate(texts.texts)))
+    cut = Calibration("cut", tuple(str(text)[: 60 + 17 * number] for number, text in enumerate(texts.texts)))
     return PruningContext(
         str(folder),
         AutoConfig.from_pretrained(folder),

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
-from lm_eval_ext.cli import app
 from lm_eval_ext.errors import ArgumentError, DatasetError
 from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
 from lm_eval_ext.harness.prune_on_load import parse_prune_spec
 from lm_eval_ext.harness.run_names import run_name
 from lm_eval_ext.paths import cache_folder
 from lm_eval_ext.pruning.calibration import CORPORA, calibration
-from lm_eval_ext.pruning.recipe import Recipe, load_recipe, write_recipe
 from tests.test_plugin import LM_EVAL, run
 
 COMMAND = LM_EVAL.with_name("lm-eval-tts")
@@ -63,9 +59,7 @@ def test_laco_merges_on_load(tiny_model: Path, tmp_path: Path) -> None:
 
 
 def test_a_tasks_prompts_are_texts() -> None:
-    from lm_eval_ext.harness.task_prompts import task_prompts
-
-    found = calibration("task:tts_sums", 3, task_prompts)
+    found = calibration("task:tts_sums", 3)
     assert len(found.texts) == 3 and all("Think step by step" in text for text in found.texts)
 
 
@@ -146,40 +140,6 @@ def test_runs_of_their_own_have_names_of_their_own(tmp_path: Path) -> None:
 def test_wishes_are_read() -> None:
     assert parse_prune_spec("reverse:2") == ("reverse", 2, {})
     assert parse_prune_spec("laco:2:threshold=0.5:variant=rdsc") == ("laco", 2, {"threshold": 0.5, "variant": "rdsc"})
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("lora", [True, False], ids=["lora", "full"])
-def test_a_recovered_model_is_marked(lora: bool, tiny_model: Path, tmp_path: Path) -> None:
-    pytest.importorskip("trl")
-    recipe = Recipe(base=str(tiny_model), drop=(2,), method="selection", source="a test")
-    write_recipe(recipe, tmp_path / "r.yaml")
-    arguments = [
-        "--data",
-        "embedded",
-        "--steps",
-        "3",
-        "--batch-size",
-        "2",
-        "--max-tokens",
-        "32",
-        *(["--lora"] if lora else []),
-    ]
-    done = run(COMMAND, "recover", tmp_path / "r.yaml", tmp_path / "out", *arguments)
-    assert done.returncode == 0, done.stderr[-2000:]
-    model = f"pretrained={tiny_model},recipe={tmp_path / 'r.yaml'},peft={tmp_path / 'out'}"
-    info, _ = evaluated(model if lora else f"pretrained={tmp_path / 'out'}", tmp_path / "results")
-    assert info["recovered"]["kind"] == ("lora" if lora else "full") and info["recovered"]["steps"] == 3
-    assert info["recovered"]["recipe"] == load_recipe(str(tmp_path / "r.yaml")).digest
-    assert "recovered" not in evaluated(f"pretrained={tiny_model}", tmp_path / "plain")[0]
-
-
-def test_training_without_its_extra_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "trl", None)
-    words = ["recover", "qwen3-8b-reverse-1", str(tmp_path / "out"), "--data", "embedded"]
-    done = CliRunner().invoke(app, words)
-    assert done.exit_code == 1 and not list(tmp_path.iterdir())
-    assert done.stderr.startswith("lm-eval-tts: recover needs the extra `train`: pip install lm-eval-tts[train] (")
 
 
 def test_a_recipe_is_cached_where_the_journal_is() -> None:

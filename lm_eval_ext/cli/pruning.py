@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from lm_eval_ext.errors import ArgumentError, RecipeError
-from lm_eval_ext.paths import PRUNED_MODELS
+from lm_eval_ext.paths import PRUNED_MODELS, located
 from lm_eval_ext.pruning.recipe import Recipe, format_layers, load_recipe, recipe_files, write_recipe
 
 logger = logging.getLogger("lm_eval.tts")
@@ -24,7 +24,10 @@ def prune(
     method: Annotated[str, typer.Option(help="How layers are chosen: shortgpt, laco, angular, sleb, ...")],
     remove: Annotated[str, typer.Option(help="Numbers of layers to remove, such as 1,2,3; one recipe each.")] = "1",
     calibration: Annotated[
-        str, typer.Option(help="Calibration texts: embedded, a corpus, a file, ORG/NAME:SPLIT:FIELD, task:NAME.")
+        str,
+        typer.Option(
+            help="Calibration texts: embedded, a corpus, a file, ORG/NAME:SPLIT:FIELD, task:NAME, run:FOLDER."
+        ),
     ] = "embedded",
     samples: Annotated[int, typer.Option(help="Number of calibration texts.")] = 16,
     max_tokens: Annotated[int, typer.Option(help="Tokens used per text, at most.", min=2)] = 512,
@@ -43,8 +46,8 @@ def prune(
 
     method_parameters(method)  # fail on an unknown method before anything is downloaded
     context = context_for(
-        base, revision, calibration, samples=samples, max_tokens=max_tokens, batch_size=batch_size, dtype=dtype,
-        trust_remote_code=trust_remote_code,
+        located(base), revision, calibration, samples=samples, max_tokens=max_tokens, batch_size=batch_size,
+        dtype=dtype, trust_remote_code=trust_remote_code,
     )  # fmt: skip
     context.score_cache = score_cache_for(context, method)
     for count, recipe in choose(context, method, _numbers(remove), parse_parameters(set_ or [])).items():
@@ -103,26 +106,47 @@ def export(
 
 def recover(
     recipe: RecipeName,
-    folder: Annotated[Path, typer.Argument(help="New folder for the adapter or checkpoint.")],
-    data: Annotated[str, typer.Option(help="Training texts, in the format of `prune --calibration`.")],
+    folder: Annotated[
+        Path, typer.Argument(help="New folder for the adapter or checkpoint; that of an interrupted training to go on.")
+    ],
+    data: Annotated[
+        str | None,
+        typer.Option(help="Training texts, in the format of `prune --calibration`; `run:FOLDER` for traces."),
+    ] = None,
+    like: Annotated[str | None, typer.Option(help="Settings of a paper, which the other options change: s1.")] = None,
     lora: Annotated[bool, typer.Option("--lora", help="Train an adapter instead of all weights.")] = False,
     pretrained: BasePath = None,
-    samples: int = 1000,
-    steps: int = 100,
-    batch_size: int = 8,
+    samples: Annotated[int | None, typer.Option(help="Most texts. Default: 1000.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimizer steps. Default: 100.")] = None,
+    epochs: Annotated[float | None, typer.Option(help="Passes over the texts, in place of steps.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Texts of a step. Default: 8.")] = None,
+    micro_batch_size: Annotated[
+        int | None, typer.Option(help="Texts in memory at once; gradients are accumulated. Default: 1.")
+    ] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Default: 2e-4 with --lora, 1e-5 without.")] = None,
-    max_tokens: int = 2048,
+    weight_decay: Annotated[float | None, typer.Option(help="Default: 0.")] = None,
+    warmup: Annotated[float | None, typer.Option(help="Share of the steps with a growing rate. Default: 0.05.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Most tokens of a text. Default: 2048.")] = None,
+    rank: Annotated[int | None, typer.Option(help="Rank of the adapter. Default: 16.")] = None,
+    alpha: Annotated[int | None, typer.Option(help="Alpha of the adapter. Default: 32.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="float32, or bfloat16 for the computation alone. Default: bfloat16 on a GPU.")
+    ] = None,
     seed: int = 0,
+    save_steps: Annotated[int, typer.Option(min=1, help="Steps between two checkpoints.")] = 100,
 ) -> None:
     """Fine-tune a pruned model, as a control: knowledge comes back, long reasoning does not."""
-    from lm_eval_ext.harness.task_prompts import task_prompts
+    from lm_eval_ext.harness.session import log_to_terminal
     from lm_eval_ext.pruning.recovery import recover as train
+    from lm_eval_ext.pruning.training import training
 
-    path = train(
-        load_recipe(recipe), folder, data=data, pretrained=pretrained, lora=lora, samples=samples, steps=steps,
-        batch_size=batch_size, learning_rate=learning_rate, max_tokens=max_tokens, seed=seed, task_prompts=task_prompts,
+    log_to_terminal()
+    settings = training(
+        like, data=data, lora=lora, samples=samples, steps=steps, epochs=epochs, batch_size=batch_size,
+        micro_batch_size=micro_batch_size, learning_rate=learning_rate, weight_decay=weight_decay, warmup=warmup,
+        max_tokens=max_tokens, rank=rank, alpha=alpha, precision=precision, seed=seed,
     )  # fmt: skip
-    print(path)
+    print(train(load_recipe(recipe), folder, settings, pretrained=pretrained, save_steps=save_steps))
 
 
 @recipes.command("list")

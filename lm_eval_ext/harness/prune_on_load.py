@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 from filelock import FileLock
 
 from lm_eval_ext.errors import ArgumentError
-from lm_eval_ext.harness.task_prompts import task_prompts
 from lm_eval_ext.paths import cache_folder
 from lm_eval_ext.pruning.architecture import check_supported, depth
 from lm_eval_ext.pruning.calibration import EMBEDDED, Calibration, calibration
@@ -110,7 +109,7 @@ def context_for(
     options.setdefault("device_map", "auto" if torch.cuda.is_available() else None)
 
     def found() -> Calibration:
-        return calibration(texts, samples, task_prompts)
+        return calibration(texts, samples)
 
     return PruningContext(
         pretrained, config, found, revision=revision or "main", trust_remote_code=trust_remote_code, **options

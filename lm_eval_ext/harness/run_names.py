@@ -30,7 +30,7 @@ def _name_without_layers(model_name: str, arguments: Mapping[str, object]) -> st
     recipe, prune = arguments.get("recipe"), arguments.get("prune")
     if recipe is not None:
         read = recipe if isinstance(recipe, Recipe) else load_recipe(str(recipe))
-        base = arguments.get("peft") or arguments.get("pretrained") or read.pretrained
+        base = arguments.get("peft") or arguments.get("pretrained") or read.named
         packed = f"-{str(read.quantization).replace(':', '-')}" if read.quantization else ""
         if not read.drops:
             return f"{base}{packed}"

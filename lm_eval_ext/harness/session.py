@@ -89,3 +89,10 @@ def evaluated(
     for task, rows in samples.items():
         tracker.save_results_samples(task_name=task, samples=rows)
     return max(folder.rglob("results_*.json"), key=lambda path: path.stat().st_mtime)
+
+
+def log_to_terminal() -> None:
+    """Print log lines of commands that take long, in lm-eval's form."""
+    from lm_eval.utils import setup_logging
+
+    setup_logging()

@@ -1,23 +1,31 @@
-"""Calibration texts, which most pruning methods use to score layers: embedded, from a text file or from the Hub."""
+"""Calibration texts, which most pruning methods use to score layers: from a file, the Hub, a task or a run."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+import pkgutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lm_eval_ext.errors import ArgumentError, DatasetError
+from lm_eval_ext.pruning.exchange import Exchange, TokenRow, encoded
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
 
 Batches = Iterator[tuple["torch.Tensor", "torch.Tensor"]]  # token ids and attention mask, of shape (batch, length)
+ReplyBatches = Iterator[tuple["torch.Tensor", "torch.Tensor", "torch.Tensor"]]  # and what counts, of the same shape
 
 EMBEDDED = "embedded"
+# Functions of a name and a number of texts, by name because they belong to layers that build on this one.
+_SOURCES = {
+    "task": "lm_eval_ext.harness.task_prompts:task_prompts",
+    "run": "lm_eval_ext.runs.traces:correct_traces",
+}
 _TEXTS = Path(__file__).with_name("calibration.txt")
 
 
@@ -29,6 +37,13 @@ class HubTexts:
     split: str
     field: str
     configuration: str | None = None
+    prompt: str = ""  # fields of a conversation, whose reply comes after the thinking in `field`
+    reply: str = ""
+
+    def of(self, row: Mapping[str, object]) -> str | Exchange:
+        """The text in a row of the dataset."""
+        text = str(row[self.field])
+        return Exchange(str(row[self.prompt]), str(row[self.reply]), text) if self.prompt else text
 
 
 # Corpora used for calibration in papers, in versions that load without custom code.
@@ -38,10 +53,13 @@ CORPORA = {
     "wikitext": HubTexts("Salesforce/wikitext", "train", "text", "wikitext-2-raw-v1"),
     "c4": HubTexts("allenai/c4", "validation", "text", "en"),
     "s1k": HubTexts("simplescaling/s1K-1.1", "train", "deepseek_thinking_trajectory"),
+    "s1k-chat": HubTexts(
+        "simplescaling/s1K-1.1", "train", "deepseek_thinking_trajectory", prompt="question", reply="deepseek_attempt"
+    ),
 }
 _ALLOWED = (
     f"{EMBEDDED}, {', '.join(CORPORA)}, ORG/NAME:SPLIT:FIELD on the Hub, a text file (texts separated by empty lines), "
-    "or task:NAME"
+    "task:NAME, or run:FOLDER"
 )
 _SHORTEST = 64  # characters; shorter rows are skipped, as WikiText has empty lines and headings between its texts
 
@@ -51,23 +69,22 @@ class Calibration:
     """Texts and their source."""
 
     name: str
-    texts: tuple[str, ...]
+    texts: tuple[str | Exchange, ...]
 
     @property
     def sha256(self) -> str:
         """SHA-256 of all texts."""
-        return hashlib.sha256("\0".join(self.texts).encode()).hexdigest()
+        texts = (text if isinstance(text, str) else "\1".join(text) for text in self.texts)
+        return hashlib.sha256("\0".join(texts).encode()).hexdigest()
 
 
-def calibration(
-    source: str = EMBEDDED, samples: int = 16, task_prompts: Callable[[str, int], list[str]] | None = None
-) -> Calibration:
+def calibration(source: str = EMBEDDED, samples: int = 16) -> Calibration:
     """The first `samples` texts of a source.
 
     Args:
-        source: `embedded`, a corpus from `CORPORA`, `ORG/NAME:SPLIT:FIELD`, a text file, or `task:NAME`.
+        source: `embedded`, a corpus from `CORPORA`, `ORG/NAME:SPLIT:FIELD`, a text file, `task:NAME` for the prompts of
+            a task, or `run:FOLDER` for the correct replies in results that were saved with `--log_samples`.
         samples: maximum number of texts.
-        task_prompts: returns the first prompts of a task, given its name and a number.
 
     Raises:
         ArgumentError: the source is unknown or has no texts.
@@ -75,8 +92,11 @@ def calibration(
     """
     if samples < 1:
         raise ArgumentError(f"samples={samples}: at least one calibration text is needed")
-    if source.startswith("task:") and task_prompts is not None:
-        texts = task_prompts(source.removeprefix("task:"), samples)
+    kind, _, name = source.partition(":")
+    texts: Sequence[str | Exchange]
+    if kind in _SOURCES:
+        found: Callable[[str, int], Sequence[str | Exchange]] = pkgutil.resolve_name(_SOURCES[kind])
+        texts = found(name, samples)
     elif source == EMBEDDED:
         texts = _of_file(_TEXTS)
     elif Path(source).is_file():
@@ -105,21 +125,21 @@ def _hub_texts(source: str) -> HubTexts:
     raise ArgumentError(f"unknown calibration {source!r}; expected one of: {_ALLOWED}")
 
 
-def _of_hub(where: HubTexts, samples: int) -> list[str]:
+def _of_hub(where: HubTexts, samples: int) -> list[str | Exchange]:
     from datasets import load_dataset
 
     try:
         rows = load_dataset(where.path, where.configuration, split=where.split, streaming=True)
-        texts = (str(row[where.field]) for row in rows)
-        return list(islice((text for text in texts if len(text) >= _SHORTEST), samples))
+        found = (where.of(row) for row in rows if len(str(row[where.field])) >= _SHORTEST)
+        return list(islice(found, samples))
     except KeyError as error:
-        raise ArgumentError(f"calibration: {where.path} has no field {where.field!r}") from error
+        raise ArgumentError(f"calibration: {where.path} has no field {error.args[0]!r}") from error
     except Exception as error:  # whatever is wrong with a dataset or the network
         reason = " ".join(str(error).split())
         raise DatasetError(f"calibration: {where.path} ({where.split}) cannot be loaded: {reason}") from error
 
 
-def token_rows(texts: tuple[str, ...], tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> list[list[int]]:
+def token_rows(texts: Sequence[str | Exchange], tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> list[TokenRow]:
     """Token ids of the texts, cut to `max_tokens`; texts with fewer than two tokens are left out.
 
     Raises:
@@ -127,21 +147,38 @@ def token_rows(texts: tuple[str, ...], tokenizer: PreTrainedTokenizerBase, max_t
     """
     if max_tokens < 2:
         raise ArgumentError(f"max_tokens={max_tokens}: at least 2 tokens per text are needed")
-    rows = [tokenizer.encode(text)[:max_tokens] for text in texts]
-    if not any(len(row) > 1 for row in rows):
+    rows = [encoded(text, tokenizer, max_tokens) for text in texts]
+    if not any(len(row.ids) > 1 for row in rows):
         raise ArgumentError(
             f"calibration: none of the {len(texts)} texts has at least two tokens; the first is {texts[0]!r:.60}"
         )
-    return [row for row in rows if len(row) > 1]
+    return [row for row in rows if len(row.ids) > 1]
 
 
-def token_batches(rows: list[list[int]], batch_size: int, device: torch.device | str | None = None) -> Batches:
+def token_batches(rows: Sequence[TokenRow], batch_size: int, device: torch.device | str | None = None) -> Batches:
     """The rows in batches, padded on the right."""
+    for _, ids, mask in _padded(rows, batch_size, device):
+        yield ids, mask
+
+
+def reply_batches(rows: Sequence[TokenRow], batch_size: int, device: torch.device | str | None = None) -> ReplyBatches:
+    """The same, and a mask of the tokens that a model would write."""
+    import torch
+
+    for group, ids, mask in _padded(rows, batch_size, device):
+        places = torch.arange(ids.shape[1], device=ids.device)
+        starts = torch.tensor([row.start for row in group], device=ids.device)
+        yield ids, mask, mask * (places >= starts[:, None])
+
+
+def _padded(
+    rows: Sequence[TokenRow], batch_size: int, device: torch.device | str | None
+) -> Iterator[tuple[Sequence[TokenRow], torch.Tensor, torch.Tensor]]:
     import torch
 
     for start in range(0, len(rows), batch_size):
         group = rows[start : start + batch_size]
-        width = max(map(len, group))
-        ids = [row + [0] * (width - len(row)) for row in group]
-        mask = [[1] * len(row) + [0] * (width - len(row)) for row in group]
-        yield torch.tensor(ids, device=device), torch.tensor(mask, device=device)
+        width = max(len(row.ids) for row in group)
+        ids = [row.ids + [0] * (width - len(row.ids)) for row in group]
+        mask = [[1] * len(row.ids) + [0] * (width - len(row.ids)) for row in group]
+        yield group, torch.tensor(ids, device=device), torch.tensor(mask, device=device)

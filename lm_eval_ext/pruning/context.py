@@ -9,8 +9,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.pruning.architecture import check_supported, depth
-from lm_eval_ext.pruning.calibration import Batches, Calibration, token_batches, token_rows
+from lm_eval_ext.pruning.calibration import (
+    Batches,
+    Calibration,
+    ReplyBatches,
+    reply_batches,
+    token_batches,
+    token_rows,
+)
+from lm_eval_ext.pruning.exchange import Exchange, TokenRow
 from lm_eval_ext.pruning.layers import decoder_layers
 
 if TYPE_CHECKING:
@@ -112,10 +121,31 @@ class PruningContext:
 
     def batches(self) -> Batches:
         """The calibration texts as token ids and attention mask."""
+        return token_batches(self._rows, self.batch_size, self._device)
+
+    def replies(self) -> ReplyBatches:
+        """The same with a mask of the replies, for calibration texts that are replies to prompts.
+
+        Raises:
+            ArgumentError: no text is, or none begins within `max_tokens`.
+        """
+        texts = tuple(text for text in self.calibration.texts if isinstance(text, Exchange))
+        if not texts:
+            raise ArgumentError(
+                f"calibration={self.calibration.name}: contains no replies; give run:FOLDER, results of the base model "
+                "that were saved with --log_samples"
+            )
+        rows = [row for row in token_rows(texts, self.tokenizer, self.max_tokens) if len(row.ids) > row.start]
+        if not rows:
+            raise ArgumentError(f"max_tokens={self.max_tokens}: no reply begins before; give more than its prompt has")
+        return reply_batches(rows, self.batch_size, self._device)
+
+    @property
+    def _device(self) -> torch.device | str:
+        """Where inputs go; "meta" means that the first weights are offloaded: accelerate then moves the inputs."""
         device = self.model.device
-        # "meta" means that the first weights are offloaded; accelerate then moves the inputs itself.
-        return token_batches(self._rows, self.batch_size, "cpu" if device.type == "meta" else device)
+        return "cpu" if device.type == "meta" else device
 
     @cached_property
-    def _rows(self) -> list[list[int]]:
+    def _rows(self) -> list[TokenRow]:
         return token_rows(self.calibration.texts, self.tokenizer, self.max_tokens)

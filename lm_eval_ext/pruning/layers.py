@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-    from lm_eval_ext.pruning.calibration import Batches
+    from lm_eval_ext.pruning.calibration import Batches, ReplyBatches
 
     Output = torch.Tensor | tuple[torch.Tensor, ...] | list[torch.Tensor]  # of a layer, hidden states first
 
@@ -101,8 +101,15 @@ def cosines(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     return cosine_similarity(one.float(), other.float(), dim=-1, eps=1e-12)
 
 
-def loss_sum(model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, int]:
+def loss_sum(
+    model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor, counted: torch.Tensor | None = None
+) -> tuple[torch.Tensor, int]:
     """Sum of the negative log likelihoods of all tokens except the first of each text, in float32, and their number.
+
+    Args:
+        model: a causal language model.
+        ids, mask: of a batch, of shape (batch, length).
+        counted: a mask of the tokens that count, of the same shape, if not all do.
 
     Raises:
         ArchitectureError: it is not finite, e.g. because hidden states overflow in float16.
@@ -111,19 +118,19 @@ def loss_sum(model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor) -> t
 
     computed = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1]
     logits = computed.float()
-    target = ids[:, 1:].masked_fill(mask[:, 1:] == 0, -100).to(logits.device)
+    target = ids[:, 1:].masked_fill((mask if counted is None else counted)[:, 1:] == 0, -100).to(logits.device)
     loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="sum")
     if not torch.isfinite(loss):
         raise ArchitectureError(f"the model's loss is {loss.item()} in {computed.dtype}; try dtype=bfloat16 or float32")
     return loss, int((target != -100).sum())
 
 
-def mean_loss(model: PreTrainedModel, batches: Batches) -> float:
+def mean_loss(model: PreTrainedModel, batches: Batches | ReplyBatches) -> float:
     """Mean negative log likelihood per token, in nats; its exponential is the perplexity."""
     import torch
 
     with torch.no_grad():
-        sums = [loss_sum(model, ids, mask) for ids, mask in batches]
+        sums = [loss_sum(model, *batch) for batch in batches]
     return sum(float(loss) for loss, _ in sums) / sum(count for _, count in sums)
 
 

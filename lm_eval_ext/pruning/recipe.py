@@ -15,7 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from lm_eval_ext.errors import ArgumentError, RecipeError
-from lm_eval_ext.paths import PRUNED_MODELS
+from lm_eval_ext.paths import PRUNED_MODELS, located
 from lm_eval_ext.plugins import recipe_folders
 from lm_eval_ext.pruning.blocks import Blocks
 from lm_eval_ext.pruning.merging import Merge, MergeWeights, Variant, check_merges, combinations
@@ -114,6 +114,11 @@ class Recipe(BaseModel):
     @property
     def pretrained(self) -> str:
         """Hub name or local folder of what is loaded."""
+        return located(self.named)
+
+    @property
+    def named(self) -> str:
+        """The same as it is in the recipe: the embedded model by its name."""
         return self.checkpoint or self.base
 
     @property

@@ -33,6 +33,7 @@ METHODS = {
     "shortgpt": "shortgpt",
     "sleb": "sleb",
     "taylor": "taylor",
+    "trace": "trace",
 }
 SOFTWARE = ("lm-eval-tts", "torch", "transformers")
 

@@ -19,7 +19,7 @@ from lm_eval_ext.harness.costs import costs_of, device_name, peak_memory
 from lm_eval_ext.harness.engines import engine_of
 from lm_eval_ext.harness.models.thinking import ThinkingLM
 from lm_eval_ext.harness.prune_on_load import computed_recipe
-from lm_eval_ext.paths import TINY_CHAIN
+from lm_eval_ext.paths import TINY_CHAIN, located
 from lm_eval_ext.pruning.blocks import left_out
 from lm_eval_ext.pruning.checkpoint import weight_bytes
 from lm_eval_ext.pruning.lineage import lineage
@@ -64,8 +64,7 @@ class PrunedLM(ThinkingLM):
         if pretrained is None and arguments.recipe is None:
             pretrained = TINY_CHAIN.name
             logger.info("no pretrained given: using the embedded tiny-chain, a small model for trying things out")
-        if pretrained == TINY_CHAIN.name:
-            pretrained = str(TINY_CHAIN)
+        pretrained = located(pretrained) if isinstance(pretrained, str) else pretrained
         choose = functools.partial(
             computed_recipe, pretrained, revision, arguments.prune, arguments.calibration, **load_options
         )

@@ -25,7 +25,7 @@ from lm_eval_ext.harness.models.thinking import ThinkingLM
 from lm_eval_ext.harness.served import declared_recipe, pruning_info
 from lm_eval_ext.harness.server_arguments import ServerArguments
 from lm_eval_ext.harness.server_trials import tried_servers
-from lm_eval_ext.paths import TINY_CHAIN
+from lm_eval_ext.paths import located
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedTokenizerBase
@@ -84,7 +84,7 @@ class TTSServer(ThinkingLM, TemplateLM):  # type: ignore[misc]  # lm-eval has no
         named = self.arguments.tokenizer or self._base() or self.arguments.model
         if not named:
             raise ArgumentError("give model=NAME or tokenizer=NAME, because prompts are encoded here")
-        return str(TINY_CHAIN) if named == TINY_CHAIN.name else named
+        return located(named)
 
     def _base(self) -> str:
         return self.arguments.base or (self.recipe.base if self.recipe else "")

@@ -5,7 +5,7 @@ dropped before the last step have no score. The first and the last layers that a
 authors' program (`early_barrier` and `latter_barrier`, 1 each). Source: arXiv 2402.09025, algorithm 1 and metric 3.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tqdm import tqdm
 
@@ -31,14 +31,30 @@ def choose(
             f"early_barrier={early_barrier}, latter_barrier={latter_barrier}: leave fewer than {max(remove)} of "
             f"{context.depth} layers to choose from"
         )
+    return greedy(context, remove, perplexity_without, early_barrier, latter_barrier)
+
+
+def greedy(
+    context: PruningContext,
+    remove: Sequence[int],
+    score_without: Callable[[PruningContext, Sequence[int]], float],
+    early_barrier: int = 0,
+    latter_barrier: int = 0,
+) -> Removals:
+    """For each number of layers, those that were dropped one after the other, each because the score is lowest without.
+
+    Args:
+        context: the base model and its calibration texts.
+        remove: the numbers of layers to remove.
+        score_without: the score of the model without some layers.
+        early_barrier, latter_barrier: how many of the first and last layers that are left are never dropped.
+    """
     dropped: tuple[int, ...] = ()
     found: Removals = {}
     for count in range(1, max(remove) + 1):
         living = [layer for layer in range(context.depth) if layer not in dropped]
         left = living[early_barrier : len(living) - latter_barrier]
-        scores = {
-            layer: perplexity_without(context, (*dropped, layer)) for layer in tqdm(left, desc=f"Removal {count}")
-        }
+        scores = {layer: score_without(context, (*dropped, layer)) for layer in tqdm(left, desc=f"Removal {count}")}
         dropped = (*dropped, min(left, key=scores.__getitem__))
         found[count] = Removal(tuple(sorted(dropped)), tuple(scores.get(layer) for layer in range(context.depth)))
     return {count: found[count] for count in remove}

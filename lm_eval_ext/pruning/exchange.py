@@ -1,0 +1,69 @@
+"""A prompt with a model's reply to it: reasoning traces as calibration texts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from lm_eval_ext.thinking_formats import detect_format
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class Exchange(NamedTuple):
+    """A prompt, with or without the chat template, and what a model has replied.
+
+    Attributes:
+        prompt: the prompt.
+        reply: the reply, with the model's own markers of thinking if it has any.
+        thinking: a trace before the reply, to be put between the markers of whichever model reads it.
+    """
+
+    prompt: str
+    reply: str
+    thinking: str = ""
+
+
+class TokenRow(NamedTuple):
+    """A text as token ids, and the place of the first token that a model would write: 1 or later."""
+
+    ids: list[int]
+    start: int
+
+
+def encoded(text: str | Exchange, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> TokenRow:
+    """Encode a text or an exchange as the model sees it, cut to `max_tokens`."""
+    if isinstance(text, str):
+        return TokenRow(tokenizer.encode(text)[:max_tokens], 1)
+    text = _with_markers(text, tokenizer)
+    prompt = _opened(_templated(text.prompt, tokenizer), text.reply, tokenizer)
+    begun = bool(tokenizer.bos_token) and prompt.startswith(str(tokenizer.bos_token))
+    before = tokenizer.encode(prompt, add_special_tokens=not begun)
+    reply = tokenizer.encode(text.reply, add_special_tokens=False)
+    return TokenRow([*before, *reply][:max_tokens], max(1, len(before)))
+
+
+def _with_markers(exchange: Exchange, tokenizer: PreTrainedTokenizerBase) -> Exchange:
+    """The exchange with its trace in the reply."""
+    if not exchange.thinking:
+        return exchange
+    marks = detect_format(tokenizer)
+    ended = f"{exchange.thinking}{marks.end}" if marks.separates else f"{exchange.thinking}\n\n"
+    return Exchange(exchange.prompt, ended + exchange.reply)
+
+
+def _templated(prompt: str, tokenizer: PreTrainedTokenizerBase) -> str:
+    """The prompt with the chat template; one that contains special tokens has it already."""
+    if not tokenizer.chat_template or any(token in prompt for token in tokenizer.all_special_tokens):
+        return prompt
+    turns = [{"role": "user", "content": prompt}]
+    return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+
+
+def _opened(prompt: str, reply: str, tokenizer: PreTrainedTokenizerBase) -> str:
+    """The prompt with the start of thinking, if the reply ends a thinking that neither of them has started."""
+    marks = detect_format(tokenizer)
+    start = marks.start.strip()
+    ended = any(end.strip() in reply for end in marks.ends)
+    opened = not start or start in reply or prompt.rstrip().endswith(start)
+    return prompt if opened or not ended else prompt + marks.start

@@ -1,0 +1,180 @@
+"""`lm-eval-tts recover`: training a pruned model further."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from typer.testing import CliRunner
+
+from lm_eval_ext.cli import app
+from lm_eval_ext.errors import ArgumentError
+from lm_eval_ext.pruning import recovery
+from lm_eval_ext.pruning.checkpoint import read_config
+from lm_eval_ext.pruning.exchange import Exchange, encoded
+from lm_eval_ext.pruning.recipe import Recipe, load_recipe, write_recipe
+from lm_eval_ext.pruning.recovery import recover
+from lm_eval_ext.pruning.training import Memory, estimated, training
+from tests.test_plugin import run
+from tests.test_prune_on_load import COMMAND, evaluated
+
+SHORT: dict[str, Any] = {"data": "embedded", "steps": 6, "batch_size": 4, "max_tokens": 24, "samples": 8}
+
+
+@pytest.fixture
+def recipe(tiny_model: Path, tmp_path: Path) -> Recipe:
+    made = Recipe(base=str(tiny_model), drop=(2,), method="selection", source="a test")
+    write_recipe(made, tmp_path / "r.yaml")
+    return made
+
+
+class Killed(Exception):
+    pass
+
+
+def killed_at(step: int) -> Any:
+    from transformers import TrainerCallback
+
+    class Callback(TrainerCallback):  # type: ignore[misc]  # transformers' type is unknown here
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if state.global_step == step:
+                raise Killed
+
+    return Callback()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("lora", [True, False], ids=["lora", "full"])
+def test_a_recovered_model_is_marked(lora: bool, recipe: Recipe, tiny_model: Path, tmp_path: Path) -> None:
+    options = ["--data", "embedded", "--steps", "3", "--batch-size", "2", "--max-tokens", "32"]
+    done = run(COMMAND, "recover", tmp_path / "r.yaml", tmp_path / "out", *options, *(["--lora"] if lora else []))
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "step 3 of 3, loss" in done.stderr and "training takes about" in done.stderr
+    model = f"pretrained={tiny_model},recipe={tmp_path / 'r.yaml'},peft={tmp_path / 'out'}"
+    info, _ = evaluated(model if lora else f"pretrained={tmp_path / 'out'}", tmp_path / "results")
+    assert info["recovered"]["kind"] == ("lora" if lora else "full") and info["recovered"]["steps"] == 3
+    assert info["recovered"]["recipe"] == load_recipe(str(tmp_path / "r.yaml")).digest
+    assert "recovered" not in evaluated(f"pretrained={tiny_model}", tmp_path / "plain")[0]
+
+
+@pytest.mark.parametrize("lora", [True, False], ids=["lora", "full"])
+def test_a_killed_training_goes_on(lora: bool, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = training(**SHORT, lora=lora, micro_batch_size=2)
+    whole = recover(recipe, tmp_path / "whole", settings, save_steps=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(recovery, "progress", lambda logger: killed_at(5))
+        with pytest.raises(Killed):
+            recover(recipe, tmp_path / "out", settings, save_steps=2)
+    other = settings.model_copy(update={"learning_rate": 1e-3})
+    with pytest.raises(ArgumentError, match=r"holds an unfinished training with learning_rate=None, not 0\.001"):
+        recover(recipe, tmp_path / "out", other)
+    begun = len(list((tmp_path / "out" / "training").glob("checkpoint-4")))
+    resumed = recover(recipe, tmp_path / "out", settings, save_steps=2)
+    assert begun == 1 and not (resumed / "training").exists()
+    name = "adapter_model.safetensors" if lora else "model.safetensors"
+    one, two = load_file(whole / name), load_file(resumed / name)
+    assert one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
+    marks = [json.loads((folder / "recovery.json").read_text()) for folder in (whole, resumed)]
+    assert marks[0] == marks[1] and len(marks[0]["loss"]) == 6
+    with pytest.raises(ArgumentError, match="is not empty; give a new folder"):
+        recover(recipe, whole, settings)
+
+
+def test_training_lowers_the_loss_and_changes_what_it_should(recipe: Recipe, tmp_path: Path) -> None:
+    settings = training(**{**SHORT, "steps": 12}, learning_rate=3e-3)
+    folder = recover(recipe, tmp_path / "full", settings)
+    losses = json.loads((folder / "recovery.json").read_text())["loss"]
+    assert losses[-1] < losses[0] - 0.1
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    assert model.config.num_hidden_layers == 5 and model.dtype == read_config(recipe.base, "main", False).dtype
+    adapter = load_file(
+        recover(recipe, tmp_path / "lora", training(**SHORT, lora=True, rank=4)) / "adapter_model.safetensors"
+    )
+    assert {tensor.shape[0] for name, tensor in adapter.items() if "lora_A" in name} == {4}
+    assert {name.split(".")[-3] for name in adapter} == {
+        "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
+    }  # fmt: skip
+
+
+def test_micro_batches_make_the_same_step(recipe: Recipe, tmp_path: Path) -> None:
+    found = []
+    for micro in (1, 4):
+        folder = recover(recipe, tmp_path / str(micro), training(**SHORT, micro_batch_size=micro))
+        found.append(load_file(folder / "model.safetensors"))
+    for name, tensor in found[0].items():
+        torch.testing.assert_close(tensor, found[1][name], atol=2e-5, rtol=1e-3)
+
+
+def test_only_replies_count(tiny_model: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    row = encoded(Exchange("1+2?", "<think>easy</think>3"), tokenizer, 99)
+    example = recovery._Example.of(row)
+    assert tokenizer.decode([token for token in example.labels if token >= 0]) == "<think>easy</think>3"
+    batch = recovery._padded([{"input_ids": [1, 2, 3], "labels": [-100, 2, 3]}, {"input_ids": [4], "labels": [4]}])
+    assert batch["input_ids"].tolist() == [[1, 2, 3], [4, 0, 0]] and batch["attention_mask"].tolist()[1] == [1, 0, 0]
+    assert batch["labels"].tolist() == [[-100, 2, 3], [4, -100, -100]]
+
+
+def test_settings_of_a_paper_can_be_changed() -> None:
+    found = training("s1", lora=True)
+    assert (found.rank, found.alpha, found.epochs, found.rate, found.weight_decay) == (16, 32, 5.0, 1e-5, 1e-4)
+    assert (found.batch_size, found.max_tokens, found.data) == (16, 32_768, "s1k-chat")
+    assert found.total_steps(1000) == 315
+    assert training("s1", steps=7).epochs is None and training("s1", steps=7).total_steps(1000) == 7
+    assert training("s1", epochs=1.0, batch_size=4, micro_batch_size=2).accumulation == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({}, "data is missing; give the training texts, such as s1k or run:FOLDER, or like=s1"),
+        ({"like": "s2"}, "like=s2: expected one of: s1"),
+        ({"data": "embedded", "steps": 5, "epochs": 2.0}, "steps and epochs contradict each other; give one of them"),
+        ({"data": "embedded", "steps": 0}, "steps=0: Input should be greater than 0"),
+        ({"data": "embedded", "precision": "float8"}, "precision='float8': Input should be 'float32' or 'bfloat16'"),
+        (
+            {"data": "embedded", "batch_size": 8, "micro_batch_size": 3},
+            "batch_size=8: is not a multiple of micro_batch_size=3",
+        ),
+    ],
+)
+def test_settings_that_cannot_be_are_one_line(given: dict[str, Any], words: str) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        training(**given)
+    assert str(caught.value) == words
+
+
+def test_what_does_not_fit_into_memory_is_refused_before_it_starts(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recovery, "_free_bytes", lambda: 1_000_000)
+    with pytest.raises(
+        ArgumentError, match=r"^training takes about .* GB \(trained weights .*\), but 0\.001 GB are free"
+    ):
+        recover(recipe, tmp_path / "out", training(**SHORT))
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_estimate_counts_what_is_trained(tiny_model: Path) -> None:
+    config = read_config(str(tiny_model), "main", False)
+    numbers = AutoModelForCausalLM.from_config(config).num_parameters()
+    full = estimated(training(**SHORT), config, 100, 4, 4)
+    assert full.trained == 16 * numbers and full.weights == 0
+    lora = estimated(training(**SHORT, lora=True), config, 100, 4, 2)
+    assert lora.weights == 2 * numbers and lora.trained < full.trained
+    assert estimated(training(**SHORT), config, 200, 4, 4).activations == 2 * full.activations
+    Memory(1, 1, 1).check(3)
+
+
+def test_training_without_its_extra_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "peft", None)
+    words = ["recover", "qwen3-8b-reverse-1", str(tmp_path / "out"), "--data", "embedded"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 1 and not list(tmp_path.iterdir())
+    assert done.stderr.startswith("lm-eval-tts: recover needs the extra `train`: pip install lm-eval-tts[train] (")
