@@ -7,7 +7,7 @@ of stock models) and the leaderboard's pages (which collapse the thinking).
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -20,6 +20,7 @@ from lm_eval_ext.errors import ArgumentError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+_PROBE = "PROBE-7f3a"  # placeholder for the user's text, to find out what a chat template adds
 # Qwen3's text for an exhausted thinking budget.
 _EARLY_STOP = (
     "\n\nConsidering the limited time by the user, I have to give the solution based on the thinking directly now.\n"
@@ -135,6 +136,20 @@ def text_marks() -> tuple[TextMarks, ...]:
         for start, end in (entry.get("skipped") or {}).items():
             found[TextMarks(start, (end,), anchored=True)] = None
     return tuple(found)
+
+
+def assistant_header(templated: Callable[[str], str]) -> str:
+    """A chat template's text between the user's text and the assistant's, up to the first thinking marker.
+
+    Args:
+        templated: applies the template to a user's text.
+
+    >>> assistant_header(lambda text: f"<user>{text}<assistant><think>")
+    '<assistant>'
+    """
+    after = templated(_PROBE).rpartition(_PROBE)[2]
+    marks = [mark for marks in text_marks() if not marks.anchored for mark in (marks.start, *marks.ends)]
+    return after[: min((after.index(mark) for mark in marks if mark in after), default=len(after))]
 
 
 def answer_after_thinking(text: str, other_ends: Sequence[str] = (), *, needs_end: bool = False) -> str | None:

@@ -12,11 +12,9 @@ from lm_eval.api.instance import Instance
 from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.generation.options import asks_for_thinking
 from lm_eval_ext.harness.thinking_model import ThinkingModel
-from lm_eval_ext.thinking_formats import ThinkingFormat, text_marks
+from lm_eval_ext.thinking_formats import ThinkingFormat, assistant_header
 
 logger = logging.getLogger("lm_eval.tts")
-
-_PROBE = "PROBE-7f3a"  # placeholder for the user's text, to find out what the chat template adds
 
 
 class Prompt(NamedTuple):
@@ -94,12 +92,9 @@ class Prompts:
 
     @cached_property
     def _header(self) -> str:
-        """The chat template's text between the user's text and the assistant's, up to the first thinking marker."""
         if not self.lm.tokenizer.chat_template:
             return ""
-        after = self.lm.apply_chat_template([{"role": "user", "content": _PROBE}]).rpartition(_PROBE)[2]
-        marks = [mark for marks in text_marks() if not marks.anchored for mark in (marks.start, *marks.ends)]
-        return after[: min((after.index(mark) for mark in marks if mark in after), default=len(after))]
+        return assistant_header(lambda text: self.lm.apply_chat_template([{"role": "user", "content": text}]))
 
     def _turn(self, text: str) -> str:
         header = self._header.strip()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from lm_eval_ext.thinking_formats import detect_format
+from lm_eval_ext.thinking_formats import assistant_header, detect_format
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -53,11 +53,16 @@ def _with_markers(exchange: Exchange, tokenizer: PreTrainedTokenizerBase) -> Exc
 
 
 def _templated(prompt: str, tokenizer: PreTrainedTokenizerBase) -> str:
-    """The prompt with the chat template; one that contains special tokens has it already."""
-    if not tokenizer.chat_template or any(token in prompt for token in tokenizer.all_special_tokens):
+    """The prompt with the chat template, unless it has it already."""
+    if not tokenizer.chat_template:
         return prompt
-    turns = [{"role": "user", "content": prompt}]
-    return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+
+    def templated(text: str) -> str:
+        turns = [{"role": "user", "content": text}]
+        return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+
+    header = assistant_header(templated).strip()
+    return prompt if header and header in prompt else templated(prompt)
 
 
 def _opened(prompt: str, reply: str, tokenizer: PreTrainedTokenizerBase) -> str:
