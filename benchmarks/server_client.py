@@ -16,10 +16,14 @@ import asyncio
 import random
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from transformers import AutoTokenizer
 
 from lm_eval_ext.generation.engine import advanced
 from lm_eval_ext.generation.engines.dialects import DIALECTS
@@ -28,6 +32,7 @@ from lm_eval_ext.generation.engines.http import ConnectionOptions
 from lm_eval_ext.generation.engines.server import ServerEngine
 from lm_eval_ext.generation.engines.server_job import ServedModel
 from lm_eval_ext.generation.engines.server_seats import Limits, Server
+from lm_eval_ext.generation.journal import Journal
 from lm_eval_ext.generation.request import Completion, Job, Sampling, Stop
 from lm_eval_ext.paths import TINY_CHAIN
 from lm_eval_ext.runs.catalogue import read_catalogue
@@ -35,6 +40,7 @@ from lm_eval_ext.runs.load import load
 
 PROMPT, REPLY = 4000, 512  # tokens
 PER_TOKEN = 0.02  # seconds of a decoded token, for the occupancy
+TIMES = 100  # that a part is repeated to be measured
 BUDGETS, ANSWER = (8, 16, 32, 64, 128), 16  # tokens
 RESULTS = Path(__file__).parent.parent / "leaderboard" / "results"
 
@@ -55,6 +61,10 @@ def main() -> None:
         wall, cpu = ours(root, given.requests, given.concurrency)
         print(f"tts-server: {1000 * cpu:.2f} ms CPU a request, {given.requests / wall:.0f} requests/s")
         print(f"  of these, stop search: {1000 * stop_search():.2f} ms")
+        print(
+            f"  besides: stop search with a stop string {1000 * stop_search('unlikely'):.2f} ms, decoding "
+            f"{1000 * decoding():.2f} ms, journal {1000 * journal():.2f} ms"
+        )
         wall, cpu = theirs(root, given.requests, given.concurrency)
         print(f"local-completions: {1000 * cpu:.2f} ms CPU a request, {given.requests / wall:.0f} requests/s")
         print(f"occupancy: {occupancy(root, given.concurrency):.3f}")
@@ -82,12 +92,44 @@ def ours(root: str, requests: int, concurrency: int) -> tuple[float, float]:
     return time.perf_counter() - started, (time.process_time() - cpu) / requests
 
 
-def stop_search() -> float:
-    """CPU seconds to look for the end of one reply."""
+def stop_search(*strings: str) -> float:
+    """CPU seconds to look for the end of one reply, which no stop string is in."""
+    tokenizer = AutoTokenizer.from_pretrained(TINY_CHAIN)
+    asked = replace(job(0), stop=Stop(frozenset([0]), strings=strings))
+    ids = [1 + token % 200 for token in range(REPLY)]
+    return each(lambda: advanced([], ids, asked, lambda some: str(tokenizer.decode(list(some)))))
+
+
+def decoding() -> float:
+    """CPU seconds to decode one reply to text."""
+    tokenizer = AutoTokenizer.from_pretrained(TINY_CHAIN)
+    ids = [1 + token % 200 for token in range(REPLY)]
+    return each(lambda: tokenizer.decode(ids, skip_special_tokens=True))
+
+
+def journal() -> float:
+    """CPU seconds to look one reply up in the journal, and to keep it there."""
+    jobs = iter([job(number) for number in range(TIMES)])
+    completion = Completion(tuple(range(1, REPLY + 1)), "length")
+    with tempfile.TemporaryDirectory() as folder:
+        kept = Journal(Path(folder) / "journal.sqlite")
+
+        def once() -> None:
+            one = next(jobs)
+            kept.find("m", one)
+            kept.keep("m", one, completion, "x" * REPLY)
+
+        seconds = each(once)
+        kept.close()
+    return seconds
+
+
+def each(once: Callable[[], object]) -> float:
+    """CPU seconds of one call, in the mean."""
     started = time.process_time()
-    for _ in range(100):
-        advanced([], range(1, REPLY + 1), job(0), lambda ids: "")
-    return (time.process_time() - started) / 100
+    for _ in range(TIMES):
+        once()
+    return (time.process_time() - started) / TIMES
 
 
 def theirs(root: str, requests: int, concurrency: int, tokens: int = REPLY, name: str = "m") -> tuple[float, float]:

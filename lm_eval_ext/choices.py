@@ -53,8 +53,8 @@ def texts(record: Record, columns: Sequence[str]) -> list[str]:
 
     Args:
         record: a row of the dataset.
-        columns: a column with a list (or with a mapping from letters), or one column per option, of which those
-            without a value are left out.
+        columns: a column with a list (or with a mapping from letters), or one column per option; those without a value
+            are left out.
 
     Raises:
         TaskError: there are fewer than two, or more than there are letters.
@@ -70,7 +70,7 @@ def _present(record: Record, columns: Sequence[str]) -> list[tuple[int, str]]:
     if len(columns) == 1:
         given = column(record, columns[0])
         some = given.values() if isinstance(given, Mapping) else given if isinstance(given, (list, tuple)) else ()
-        found = [(at, one) for at, one in enumerate(some) if one is not None]
+        found = [(at, one) for at, one in enumerate(some) if one not in (None, "")]
     else:
         found = [(at, one) for at, one in enumerate(column(record, name) for name in columns) if one not in (None, "")]
     if not 2 <= len(found) <= len(LETTERS):
@@ -133,7 +133,7 @@ def letter_of(
     some = [text for _, text in present]
     given = column(record, answer)
     ways = _Ways([at for at, _ in present], some if columns else [], _labels(record, labels, columns))
-    wanted = {ways.position(one, counted) for one in (_listed(given) if several else [given])}
+    wanted = {ways.position(one, counted) for one in (listed(given) if several else [given])}
     order = _order(record, some, shuffle)
     places = sorted(order.index(at) for at in wanted)
     return (EITHER if several == "any" else BOTH).join((LETTERS if columns else letters)[at] for at in places)
@@ -146,7 +146,12 @@ def _labels(record: Record, labels: str, columns: Sequence[str]) -> list[str]:
     return [str(one).strip() for one in given] if labels and isinstance(given, (list, tuple)) else []
 
 
-def _listed(given: object) -> list[object]:
+def listed(given: object) -> list[object]:
+    """The options that an answer names: the items of a list, of `A, C`, or of `AC`.
+
+    Raises:
+        TaskError: it names none.
+    """
     if isinstance(given, (list, tuple)):
         found = list(given)
     elif re.fullmatch(r"\s*[A-Z]{2,}\s*", str(given)):  # `ABD`

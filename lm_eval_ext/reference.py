@@ -14,6 +14,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from lm_eval_ext.authoring.gallery import gallery_page
+from lm_eval_ext.authoring.schema import task_schema
 from lm_eval_ext.authoring.task_fields import Choices, Metadata, TaskFile
 from lm_eval_ext.authoring.tasks_page import NOTE, table, tasks_page
 from lm_eval_ext.generation.options import ALIASES, KNOWN
@@ -49,7 +50,7 @@ def write(folder: Path) -> None:
     root = folder.resolve().parent.parent
     for name, text in pages().items():
         (folder / name).write_text(text, encoding="utf-8")
-    schema = json.dumps(TaskFile.model_json_schema(), indent=1)
+    schema = json.dumps(task_schema(), indent=1)
     (root / "tasks" / "schema.json").write_text(f"{schema}\n", encoding="utf-8")
     for name, content in tables().items():
         path = root / name
@@ -106,7 +107,8 @@ def _task_files() -> str:
         f"## metadata.choices\n\n{_fields('', '', Choices).strip()}\n\n"
         f"## metadata.grading\n\n{_grading()}\n\n"
         "## In an editor\n\nThe schema of these fields is `tasks/schema.json`. In a checkout, VS Code with the YAML "
-        "extension uses it; elsewhere put `# yaml-language-server: $schema=PATH/schema.json` at the top of a file."
+        "extension uses it. `tasks new` puts it beside the templates of a folder of benchmarks, and names it in the "
+        "first line of a file: `# yaml-language-server: $schema=../schema.json`."
     )
 
 

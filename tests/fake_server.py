@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Self
@@ -70,6 +71,10 @@ class FakeServer:
         self.said: dict[str, Any] = {}  # what replaces parts of a chat's reply
         self.refused = ""  # a parameter that it doesn't know
         self.only_samples = False  # whether it refuses temperature 0
+        self.loading = 0  # how many questions about itself it answers with 503 first
+        self.retry_after = "0"  # seconds, beside 429
+        self.fault_of: Callable[[dict[str, Any]], str] = lambda body: ""  # what goes wrong with a request, always
+        self.times: list[float] = []  # when texts were asked for
         self.listed = "m"  # id of the model that a chat or text server lists
 
     @property
@@ -138,7 +143,8 @@ class FakeServer:
 
         def answering(content: dict[str, Any]) -> Callable[[web.Request], Any]:
             async def answer(request: web.Request) -> web.Response:
-                return web.json_response(content)
+                self.loading -= 1
+                return web.json_response(content, status=503 if self.loading >= 0 else 200)
 
             return answer
 
@@ -157,7 +163,8 @@ class FakeServer:
         body = await request.json()
         self.asked.append(body)
         self.headers.append(dict(request.headers))
-        fault = self.faults.popleft() if self.faults else ""
+        self.times.append(time.monotonic())
+        fault = (self.faults.popleft() if self.faults else "") or self.fault_of(body)
         self.busy += 1
         self.most = max(self.most, self.busy)
         try:
@@ -177,9 +184,11 @@ class FakeServer:
 
     async def _faulty(self, fault: str, request: web.Request) -> web.StreamResponse:
         if fault.isdigit():
-            headers = {"Retry-After": "0"} if fault == "429" else {}
+            headers = {"Retry-After": self.retry_after} if fault == "429" else {}
             said = {"error": {"message": f"fault {fault}, key was {request.headers.get('Authorization')}"}}
             return web.json_response(said, status=int(fault), headers=headers)
+        if fault == "words":  # an error with status 200, which repeats the key
+            return web.json_response({"error": f"bad\x1b[2J key\n{request.headers['Authorization'].split()[1]}"})
         if fault == "redirect":
             raise web.HTTPTemporaryRedirect("http://elsewhere.example/v1")
         if fault == "hang":

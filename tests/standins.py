@@ -73,7 +73,8 @@ def _row(fields: Mapping[str, Any], metadata: Metadata, number: int, split: str)
     kind = next(kind.KIND for kind in kinds if kind)
     parts = [metadata.parts] if isinstance(metadata.parts, str) else metadata.parts or []
     row: dict[str, Any] = dict.fromkeys(parts, f"part {number % 2}")
-    row |= dict.fromkeys(_names(str(metadata.question)), f"Question {number} of {split}?")
+    listed = "\n(A) one\n(B) two" if metadata.choices and metadata.choices.letters else ""
+    row |= dict.fromkeys(_names(str(metadata.question)), f"Question {number} of {split}?{listed}")
     if metadata.choices is not None:
         return row | _choices(metadata, number)
     synonyms = (metadata.grading or {}).get("synonyms")

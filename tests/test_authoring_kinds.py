@@ -25,14 +25,18 @@ GRID = [
     for n in range(9)
 ]
 YES_NO = [{"question": f"Is {n} even?", "answer": n % 2 == 0} for n in range(9)]
-PHYSICS = [{"problem": f"How long is {n} and a quarter metres of rope?", "length": f"{n}.25 m"} for n in range(1, 9)]
+PHYSICS = [
+    {"problem": f"How long is {n} and a quarter metres of rope?", "length": f"{n}.25 \\times 10^3 mm"}
+    for n in range(1, 9)
+]
 TEN = [{"asked": f"Which one is number {n}?", "all": [f"item {at}" for at in range(10)], "at": n} for n in range(10)]
 TRIALS: dict[str, tuple[list[dict[str, Any]], str, Sequence[str], Mapping[str, float]]] = {
     "grid": (
         GRID,
         "include: ../_json\ntask: tts_grid\ndataset_path: json\ndataset_kwargs: {data_files: {test: DATA}}\n"
         "test_split: test\nmetadata:\n  version: 1\n  source: here\n  license: CC0-1.0\n"
-        "  question: '{{who}} fills two rows. Which?'\n  answer: grid\n  variants: {budgets: [64], votes: [4]}\n",
+        "  question: '{{who}} fills row 1 (left, right) and row 2. How?'\n  answer: grid\n"
+        "  variants: {budgets: [64], votes: [4]}\n",
         [
             '```json\n{"row 2": {"left": 0}, "row 1": {"left": "Sun", "right": "Moon"}}\n```',
             '{"row 1": {"left": "sun"}}',
@@ -52,7 +56,14 @@ TRIALS: dict[str, tuple[list[dict[str, Any]], str, Sequence[str], Mapping[str, f
         "include: ../_number\ntask: tts_ropes\ndataset_path: json\ndataset_kwargs: {data_files: {test: DATA}}\n"
         "test_split: test\nmetadata:\n  version: 1\n  source: here\n  license: CC0-1.0\n  question: problem\n"
         "  answer: length\n  grading: {relative: 0.01}\n  variants: {budgets: [64], votes: [4]}\n",
-        [r"\boxed{125 \text{ cm}}", r"\boxed{1.26}", r"\boxed{1.25 \text{ kg}}", r"\boxed{1.3 \text{ m}}"],
+        [
+            r"\boxed{L = 125\,\mathrm{cm}}",
+            r"\boxed{1.25}\text{ m}",
+            r"\boxed{1250}",
+            r"\boxed{1250}\text{ m}",
+            r"\boxed{1.3 \text{ m}}",
+            r"\boxed{1.25 \text{ kg}}",
+        ],
         {"acc": 0.5, "answered": 1.0},
     ),
     "ten": (
@@ -269,7 +280,9 @@ def test_a_task_can_be_tried_without_writing_anything(tmp_path: Path, monkeypatc
     arguments = ["tasks", "try", str(own), "--limit", "1", "--max-tokens", "24"]
     done = CliRunner().invoke(app, arguments, env={"COLUMNS": "120"})
     assert done.exit_code == 0, done.output
-    assert "How long is 1 and a quarter" in done.output and "gold answer: 1.25 m" in done.output
+    shown = " ".join(done.output.split())
+    assert "<|user|>How long is 1 and a quarter" in shown and "<|assistant|><think>" in shown, "as the model reads it"
+    assert "gold answer: 1.25 \\times 10^3 mm" in shown
     assert sorted(os.walk(tmp_path)) == before
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lm_eval_ext.authoring.task_fields import TaskFile
+from lm_eval_ext.authoring.schema import task_schema
 from lm_eval_ext.cli.tasks import checked
 from lm_eval_ext.paths import TASKS
 from tests.test_authoring import last_line, new, write_questions
@@ -21,7 +21,7 @@ def test_a_new_benchmark_is_one_short_file_that_is_in_order(tmp_path: Path) -> N
     )  # fmt: skip
     assert code == 0, output
     path = tmp_path / "tasks" / "mine" / "tts_mine.yaml"
-    assert len(path.read_text("utf-8").splitlines()) <= 12
+    assert len(path.read_text("utf-8").splitlines()) <= 13
     assert {file.name for file in path.parent.rglob("*.yaml")} == {
         "tts_mine.yaml",
         "tts_mine_b64.yaml",
@@ -43,7 +43,7 @@ def test_a_new_benchmark_is_one_short_file_that_is_in_order(tmp_path: Path) -> N
         (["mine", "--dataset", "none.jsonl"], "no such file"),
         (["mine", "--dataset", "broken.jsonl"], "dataset=broken.jsonl: cannot be loaded ("),
         (["mine", "--dataset", "lab/mine"], "no split 'test'; lab/mine has: train"),
-        (["mine", "--dataset", str(TASKS / "_math")], "expected a name on the Hub, or a file ending in .jsonl"),
+        (["mine", "--dataset", str(TASKS / "_math")], "expected a name on the Hub, a file ending in .jsonl"),
     ],
 )
 def test_what_makes_no_benchmark_is_one_line(
@@ -62,4 +62,7 @@ def test_what_makes_no_benchmark_is_one_line(
 
 def test_the_schema_that_editors_read_is_the_one_that_is_checked() -> None:
     written = json.loads((TASKS / "schema.json").read_text("utf-8"))
-    assert written == TaskFile.model_json_schema(), "run python -m lm_eval_ext.reference docs/reference"
+    assert written == task_schema(), "run python -m lm_eval_ext.reference docs/reference"
+    properties = written["$defs"]["Metadata"]["properties"]
+    assert "relative" in properties["grading"]["anyOf"][0]["properties"] and written["$schema"]
+    assert "de" in properties["language"]["anyOf"][0]["enum"]

@@ -204,7 +204,7 @@ def test_a_reply_that_was_filtered_is_no_sample() -> None:
         lm = model(server, max_retries=0)
         message = {"role": "assistant", "content": ""}
         server.said = {"choices": [{"finish_reason": "content_filter", "message": message}]}
-        with pytest.raises(EngineError, match=r"1 texts could not be decoded .*finish_reason"):
+        with pytest.raises(EngineError, match=r"1 text could not be decoded .*finish_reason"):
             lm.generate_until(asked(), True)
 
 

@@ -213,17 +213,9 @@ def test_hostile_json_is_read_in_time(text: str) -> None:
     JsonRules().grades([('{"a": 1}', json_in(text))])
 
 
-@pytest.mark.parametrize(
-    ("answer", "right"),
-    [
-        ("24 = 2*3*4", True), ("2(3*4)", True), ("(2)(3)(4)", True), ("2 x 3 x 4", True), (r"\text{2 * 3 * 4}", True),
-        ("`2*3*4`", True), (r"2 \times 3 \times 4 \rightarrow 24", True), ("2 * 3 * 4 (= 24)", True),
-        (r"\frac{2 \cdot 3}{1} \cdot 4", False), ("2*3*4 = 25", False), ("4*6", False), ("24", False),
-    ],
-)  # fmt: skip
-def test_expressions(answer: str, right: bool) -> None:
-    (grade,) = KINDS["expression"].of({}).grades([('{"target": 24, "numbers": [2, 3, 4]}', answer)])
-    assert grade.correct is right
+@pytest.mark.parametrize("case", cases("expressions"))
+def test_expressions(case: dict[str, Any]) -> None:
+    assert right("expression", case) is case["right"]
 
 
 @pytest.mark.parametrize("kind", ["text", "list", "expression", "choice"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from itertools import count
+from itertools import count, pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -69,16 +69,48 @@ def test_a_refused_text_lets_the_others_finish(status: str) -> None:
         server.faults.extend(["", status])
         found, said = kept_by(engine(server), jobs(stops=STOPS[:1]))
         assert len(found) == 7 and len(server.asked) == 8, "it is not tried again"
-        assert said.startswith("1 texts could not be decoded") and f"replied {status}: fault {status}" in said
+        assert said.startswith("1 text could not be decoded") and f"replied {status}: fault {status}" in said
 
 
 def test_a_text_out_of_retries_lets_the_others_finish() -> None:
+    some = jobs(range(1, 9), STOPS[:1])
     with FakeServer() as server:
-        server.faults.extend(["500"] * 5)
-        one = engine(server, limits=Limits(1, 4, 0.0001, 0.1))
-        some = jobs(range(1, 2), STOPS[:1])
-        found, said = kept_by(one, some)
-        assert not found and "replied 500: fault 500" in said and "5 times" in said
+        server.fault_of = lambda body: "500" if body["prompt"] == list(some[2].ids) else ""
+        found, said = kept_by(engine(server, limits=Limits(2, 4, 0.0001, 0.1)), some)
+        assert found.keys() == {*some} - {some[2]} and said.startswith("1 text could not be decoded")
+        assert "replied 500: fault 500" in said and "5 times" in said
+
+
+def test_a_server_that_asks_to_wait_is_left_alone() -> None:
+    with FakeServer() as server:
+        server.retry_after = "0.4"
+        server.faults.extend(["", "", "429"])
+        results(engine(server, limits=Limits(1, 4, 0.0001, 0.1)), jobs(range(6), STOPS[:1]), follow=False)
+        pauses = [after - before for before, after in pairwise(server.times)]
+        assert max(pauses) == pauses[2] >= 0.3 and len(pauses) == 6
+
+
+def test_asking_who_a_server_is_counts_as_a_request() -> None:
+    with FakeServer() as server:
+        digest = greedy(server)
+        server.seconds, server.most = 0.005, 0
+        one = ServerEngine([Server(server.url, served("vllm"), digest)], OPTIONS, Limits(2, 4, 0.001, 0.1))
+        results(one, jobs(range(20), STOPS[:1]))
+        assert server.most == 2
+
+
+@pytest.mark.parametrize(
+    ("fault", "options"),
+    [
+        ("400", ConnectionOptions(headers={"Authorization": "Bearer sk-secret"})),
+        ("words", ConnectionOptions(key="sk-secret")),
+    ],
+)
+def test_keys_stay_out_of_messages(fault: str, options: ConnectionOptions) -> None:
+    with FakeServer() as server:
+        server.faults.extend([fault] * 1000)
+        _, said = kept_by(engine(server, options=options), jobs(range(1, 2), STOPS[:1]))
+        assert "***" in said and "sk-secret" not in said and said.isprintable()
 
 
 @pytest.mark.parametrize(
@@ -104,6 +136,9 @@ def test_a_short_reply_is_an_error_never_a_text() -> None:
     with FakeServer(max_length=20, says=4096) as server:
         found, said = kept_by(engine(server), jobs(range(1, 2), [Stop()]))
         assert not found and "after 17 of 40 tokens" in said and "max_length=" in said
+    with FakeServer("text", max_length=20, says=4096) as server:
+        found, said = kept_by(engine(server), jobs(range(1, 2), [Stop()]))
+        assert not found and "after 17 of 40 tokens" in said, "also if it doesn't count them"
     with FakeServer() as server:
         server.faults.append("empty")
         assert "after 0 of 40 tokens" in kept_by(engine(server), jobs(range(1, 2), [Stop()]))[1]
@@ -227,4 +262,4 @@ def test_a_dead_servers_work_moves_to_the_others() -> None:
 
         one.run(some, on_completion)
         assert found == results(ScriptedEngine(scripted, decode), some, follow=False)
-        assert (1, 2) in up
+        assert (1, 2) in up and up[-1] == (2, 2), "and it is taken back"

@@ -35,6 +35,14 @@ def test_a_server_is_recognised_by_its_replies(dialect: str) -> None:
         assert tried(server).model != found.model, "another model says something else"
 
 
+def test_a_server_that_is_loading_is_not_taken_for_another_kind() -> None:
+    with FakeServer() as server:
+        server.loading = 1
+        with pytest.raises(RetryableError, match="replied 503"):
+            tried(server)
+        assert tried(server).dialect == "vllm"
+
+
 def test_a_server_without_seeds_is_noticed() -> None:
     draws = count()
 

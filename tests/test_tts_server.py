@@ -17,10 +17,7 @@ from lm_eval_ext.cli import app
 from lm_eval_ext.errors import ArgumentError, EngineError
 from lm_eval_ext.generation.request import Job, Sampling, Stop
 from lm_eval_ext.harness.models.server import TTSServer
-from lm_eval_ext.harness.run_names import run_name
-from lm_eval_ext.harness.served import declared_recipe
 from lm_eval_ext.harness.server_arguments import ServerArguments
-from lm_eval_ext.harness.serving import serve_command
 from lm_eval_ext.paths import TINY_CHAIN
 from tests.fake_server import FakeServer, scripted
 from tests.test_plugin import LM_EVAL, run
@@ -45,7 +42,7 @@ def test_a_run_from_the_command_line_and_again(tmp_path: Path) -> None:
     with FakeServer(script=SCRIPT) as server:
         done = evaluated(server, tmp_path / "out", model="m")
         assert done.returncode == 0, done.stderr
-        assert "vllm 0.32.0, context 4096 tokens, token ids exact, seeds kept" in done.stderr
+        assert "vllm 0.32.0, context 4096 tokens, token ids exact, seeds kept, tokenizer not checked" in done.stderr
         texts = [body for body in server.asked if body["max_tokens"] <= 16 and len(body["prompt"]) > 20]
         assert texts and all(body["return_token_ids"] and body["ignore_eos"] for body in texts)
         before = len(server.asked)
@@ -183,6 +180,14 @@ def test_addresses_are_given_in_any_form(url: str, root: str) -> None:
     assert ServerArguments.taken({"base_url": url}).base_url == (root,)
 
 
+def test_headers_are_given_as_json() -> None:
+    given = {"base_url": "http://[::1]:8000/completions", "header": '{"X-Team": "one"}'}
+    arguments = ServerArguments.taken(given)
+    assert arguments.header == {"X-Team": "one"} and arguments.base_url == ("http://[::1]:8000",)
+    with pytest.raises(ArgumentError, match="give JSON, such as"):
+        ServerArguments.taken({**given, "header": "X-Team: one"})
+
+
 def test_several_addresses() -> None:
     assert ServerArguments.taken({"base_url": "[http://a:1/v1,http://b:2]"}).base_url == ("http://a:1", "http://b:2")
 
@@ -226,57 +231,3 @@ def test_texts_of_other_weights_are_kept_apart() -> None:
         server.script = partial(scripted, words=19)
         assert model(server).fingerprint != first, "another model"
         assert model(server, weights="fp8").fingerprint == named, "as declared"
-
-
-@pytest.mark.parametrize(
-    ("name", "base", "layers", "attention", "mlp"),
-    [
-        ("org/m-drop2-5", "org/m", (2, 3, 4, 5), (), ()),
-        ("org/m-drop2-attention3+5", "org/m", (2,), (3, 5), ()),
-        ("org/m-attention24-26-mlp7", "org/m", (), (24, 25, 26), (7,)),
-        ("org/m-mlp7", "org/m", (), (), (7,)),
-    ],
-)
-def test_names_say_what_was_dropped(
-    name: str, base: str, layers: tuple[int, ...], attention: tuple[int, ...], mlp: tuple[int, ...]
-) -> None:
-    recipe = declared_recipe(ServerArguments.taken({"base_url": "http://a:1"}), name)
-    assert recipe is not None and recipe.base == base
-    assert (recipe.drop, recipe.drop_attention, recipe.drop_mlp) == (layers, attention, mlp)
-    assert run_name(base, {"pretrained": base, "recipe": recipe}) == name
-
-
-def test_layers_are_taken_from_the_name_of_the_served_model() -> None:
-    server = FakeServer(script=SCRIPT)
-    server.name = "tiny-chain-drop3+4"
-    with server:
-        for named in ({"model": server.name}, {}):
-            pruning = model(server, base=str(TINY_CHAIN), **named).get_model_info()["pruning"]
-            assert pruning["dropped_layers"] == [3, 4] and pruning["base"] == str(TINY_CHAIN)
-            assert len(pruning["kept_layers"]) == 10
-
-
-def test_what_serve_runs() -> None:
-    command = serve_command(f"pretrained={TINY_CHAIN},drop_layers=[3]", ["--port", "8000"])
-    assert command[1:5] == ["serve", str(TINY_CHAIN), "--served-model-name", "tiny-chain-drop3"]
-    options = dict(zip(command[5:-2:2], command[6:-2:2], strict=True))
-    assert options["--load-format"] == "lm-eval-tts" and command[-2:] == ["--port", "8000"]
-    assert json.loads(options["--model-loader-extra-config"])["kept_layers"] == [0, 1, 2, *range(4, 12)]
-    assert json.loads(options["--hf-overrides"])["num_hidden_layers"] == 11
-    shown = CliRunner().invoke(app, ["serve", f"pretrained={TINY_CHAIN}", "--dry-run", "--", "--port", "1"])
-    assert shown.output.endswith("tiny-chain --port 1\n")
-
-
-@pytest.mark.parametrize(
-    ("model_args", "rest", "words"),
-    [
-        ("dtype=float32", [], "pretrained is missing"),
-        ("pretrained=x,journal=off", [], "journal=off: is given to"),
-        (f"pretrained={TINY_CHAIN},drop_layers=[99]", [], "99"),
-        (f"pretrained={TINY_CHAIN},drop_layers=[3]", ["--load-format=auto"], "cannot be combined with dropped layers"),
-        ("pretrained=x,--port=3", [], "unknown argument '--port'"),
-    ],
-)
-def test_what_cannot_be_served_is_one_line(model_args: str, rest: list[str], words: str) -> None:
-    done = CliRunner().invoke(app, ["serve", model_args, "--dry-run", "--", *rest])
-    assert done.exit_code == 1 and words in done.stderr and done.stderr.count("\n") == 1

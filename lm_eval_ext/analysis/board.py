@@ -94,9 +94,9 @@ class Board:
 
     def _whole(self, benchmark: str) -> dict[str, TaskResult]:
         """Complete results by entry, at the `place` and `protocol` that most entries have."""
-        found: dict[tuple[int, tuple[int, int, bool]], dict[str, TaskResult]] = {}
+        found: dict[tuple[int, tuple[int, int, bool, str]], dict[str, TaskResult]] = {}
         for entry in self.entries:
             for at, one in entry.results.get(benchmark, {}).items():
                 if at <= UNLIMITED and not one.task.partial:
-                    found.setdefault((at, protocol(one.task)), {})[entry.key] = one.task
+                    found.setdefault((at, protocol(one)), {})[entry.key] = one.task
         return found[max(found, key=lambda place: (len(found[place]), place))] if found else {}

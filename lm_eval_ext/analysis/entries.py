@@ -122,7 +122,9 @@ def entries(runs: Iterable[Run]) -> list[Entry]:
 def _label(run: Run, labels: Counter[tuple[str, str]]) -> str:
     if labels[run.base, run.label] == 1:
         return run.label
-    parts = [" ".join(map(str, run.dropped)), run.revision, run.pruning.recipe_hash[:6] if run.pruning else ""]
+    inexact = "" if run.settings.get("token_exact", "True") == "True" else "budgets approximated"
+    recipe = run.pruning.recipe_hash[:6] if run.pruning else ""
+    parts = [" ".join(map(str, run.dropped)), run.revision, recipe, inexact]
     return f"{run.label} ({', '.join(part for part in parts if part)})"
 
 
@@ -133,7 +135,8 @@ def _identity(run: Run) -> tuple[object, ...]:
     weights = run.fingerprint if "/" not in run.base else ""  # a folder's name doesn't identify a model
     recovered = pruning.recovered if pruning else ""
     blocks = (pruning.dropped_attention, pruning.dropped_mlp) if pruning else ((), ())
-    return (run.base, run.base_revision, run.variation, run.dropped, *blocks, merged, recovered, weights)
+    exact = run.settings.get("token_exact", "True")  # approximated budgets are another measurement
+    return (run.base, run.base_revision, run.variation, run.dropped, *blocks, merged, recovered, weights, exact)
 
 
 def side_by_side(one: Entry, other: Entry, benchmark: str) -> tuple[Scored, Scored] | None:
@@ -154,7 +157,8 @@ def comparable(one: Scored, other: Scored) -> bool:
     return not any(found for pair in pairs if pair[0].what != "questions" for found in differing(*pair))
 
 
-def protocol(task: TaskResult) -> tuple[int, int, bool]:
-    """Settings that must match for a comparison: grader version, worked examples, and use of a chat template."""
+def protocol(one: Scored) -> tuple[int, int, bool, str]:
+    """What must match to be ranked together: grader version, worked examples, chat template, and token-exactness."""
+    task = one.task
     templated = task.chat_template and not task.benchmark.startswith("tts_")
-    return task.graded_by or 0, task.shots, templated
+    return task.graded_by or 0, task.shots, templated, one.run.settings.get("token_exact", "True")

@@ -62,6 +62,7 @@ def required(task: TaskResult, run: Run) -> list[Property]:
     return [
         *(Property(what, str(value(task))) for what, value in _TASK_MUST_EQUAL.items()),
         Property("protocol", run.settings.get("protocol", "default")),  # as of runs from before it was recorded
+        Property("token-exactness", run.settings.get("token_exact", "True")),  # as in this process, like stock models
         *(Property(what, run.settings.get(name, ""), recorded=True) for what, name in _RUN_MUST_EQUAL.items()),
         Property("answer budget", budget, recorded=True),
         Property("sampling", _sampling(task)),
@@ -75,7 +76,7 @@ _TASK_MUST_EQUAL: Mapping[str, Callable[[TaskResult], object]] = {
     "metric": lambda task: task.score,
     "filter": lambda task: task.filter,
 }
-_RUN_MUST_EQUAL = {"token-exactness": "token_exact", "stopping of loops": "stop_loops"}
+_RUN_MUST_EQUAL = {"stopping of loops": "stop_loops"}
 _TOLD = {
     "thinking format": "thinking_format",
     "chat template": "chat_template",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from lm_eval_ext.authoring.checks import INSTRUCTIONS
 from lm_eval_ext.authoring.finding import TaskFinding
 from lm_eval_ext.authoring.functions import named_function
+from lm_eval_ext.authoring.kind_checks import of_kinds
 from lm_eval_ext.authoring.task_fields import Metadata
 from lm_eval_ext.authoring.task_file import Merged, is_template, shown_names
 from lm_eval_ext.authoring.templates import render_all
@@ -34,7 +35,6 @@ _PROSE = (
 )
 Docs = Sequence[Mapping[str, object]]  # a dataset's rows, in lm-eval's terms
 _ANOTHER = "98765.4321"  # a readable answer that is never a gold answer
-_ENOUGH = 20  # questions, of which one would have the first option as the right one
 _USUAL_SPLITS = ("test", "validation", "train")
 
 
@@ -84,14 +84,14 @@ def _docs(task: Merged, split: Dataset, trust: bool) -> tuple[Docs, TaskFinding 
 def _fields(task: Merged, docs: Docs) -> Iterator[TaskFinding]:
     """Fields that the dataset does not have; lm-eval silently treats such an answer as fixed text."""
     known = sorted(docs[0])
-    declared = _declared(task)
-    for name in declared:
+    metadata = Metadata.model_validate(task.fields.get("metadata") or {})
+    for name in _declared(metadata):
         try:
             column(docs[0], name)
         except TaskError:
             hint = _meant(name, known)
             yield task.finding(["metadata"], "field", f"no field {name}; the dataset has: {', '.join(known)}{hint}")
-    for field in ("doc_to_text", "doc_to_target") if not declared else ():
+    for field in ("doc_to_text", "doc_to_target") if metadata.question is None else ():
         text = str(task.fields[field])
         names = shown_names(text) if is_template(text) else {text} if field == "doc_to_target" else set()
         if not names and field == "doc_to_text" and text not in known:
@@ -106,11 +106,11 @@ def _meant(name: str, known: Sequence[str]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
-def _declared(task: Merged) -> list[str]:
+def _declared(metadata: Metadata) -> list[str]:
     """The dataset's columns that `metadata` names."""
-    metadata = Metadata.model_validate(task.fields.get("metadata") or {})
     choices = metadata.choices
     given = [metadata.question, metadata.answer]
+    given += [metadata.parts] if isinstance(metadata.parts, str) else metadata.parts or []
     if metadata.question is not None and choices is not None:
         several = [choices.from_] if isinstance(choices.from_, str) else choices.from_ or []
         given += [
@@ -173,7 +173,7 @@ def _questions(task: Merged, docs: Docs) -> Iterator[TaskFinding]:
         return
     bad, why = _ungradable(golds) if kind == "math" else _incomparable(golds, rules)
     if not bad:
-        yield from _of_another_kind(task, kind, golds, docs)
+        yield from of_kinds(task, kind, golds, prompts, docs)
     if bad:
         text = f"question {bad[0]} and {len(bad) - 1} more: " if len(bad) > 1 else f"question {bad[0]}: "
         warning = why == _PROSE
@@ -193,20 +193,6 @@ def _incomparable(golds: Sequence[str], rules: Rules) -> tuple[list[int], str]:
     faults = {gold: rules.fault(gold) for gold in dict.fromkeys(golds)}
     bad = [number for number, gold in enumerate(golds) if faults[gold]]
     return bad, f"{{gold!r}} {faults[golds[bad[0]]].replace('{', '{{').replace('}', '}}')}" if bad else ""
-
-
-def _of_another_kind(task: Merged, kind: str, golds: Sequence[str], docs: Docs) -> Iterator[TaskFinding]:
-    """Warnings about gold answers that a different kind would compare better."""
-    numbers = all(re.fullmatch(r"\s*[+-]?[\d.,]+%?\s*", gold) for gold in golds)
-    if kind == "text" and numbers:
-        text = "all gold answers are numbers; ../_number or ../_math also accept other ways to write them"
-        yield task.finding(["doc_to_target"], "gold", text, warning=True)
-    choices = Metadata.model_validate(task.fields.get("metadata") or {}).choices
-    if choices is not None and not choices.as_ and len(docs) >= _ENOUGH:
-        values = [str(column(doc, choices.answer)) for doc in docs]
-        if all(map(str.isdecimal, values)) and "0" not in values:
-            text = f"choices.answer={choices.answer} is never 0: declare as: number if it counts from 1, else index"
-            yield task.finding(["metadata"], "gold", text, warning=True)
 
 
 def _prompts(task: Merged, prompts: Sequence[str], docs: Docs) -> Iterator[TaskFinding]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from lm_eval_ext.authoring.cost import ANSWER
 from lm_eval_ext.authoring.functions import named_function
 from lm_eval_ext.authoring.task_fields import Metadata
 from lm_eval_ext.authoring.task_file import is_template, merged, shown_names
@@ -12,7 +13,7 @@ from lm_eval_ext.authoring.variants import is_written_by_us
 from lm_eval_ext.grading.kinds import kind_of_metric
 from lm_eval_ext.paths import TASKS
 from lm_eval_ext.runs.catalogue import Catalogue, read_catalogue
-from lm_eval_ext.runs.untrusted import mapping, sequence
+from lm_eval_ext.runs.untrusted import mapping, sequence, whole
 
 _LONGEST = 600  # characters of an example
 
@@ -44,6 +45,7 @@ def _card(fields: Mapping[str, object], catalogue: Catalogue) -> Iterator[str]:
         "answer": _kind(fields),
         "questions": f"{metadata.questions:,}" if metadata.questions else "not stated",
         "chance": _chance(fields, metadata),
+        "cost": _cost(fields, metadata),
         "parts": ", ".join([metadata.parts] if isinstance(metadata.parts, str) else metadata.parts or []),
         "licence": f"{metadata.license}{', gated' if metadata.gated else ''}",
         "source": str(metadata.source),
@@ -56,6 +58,15 @@ def _card(fields: Mapping[str, object], catalogue: Catalogue) -> Iterator[str]:
 def _kind(fields: Mapping[str, object]) -> str:
     names = [str(mapping(one).get("metric")) for one in sequence(fields.get("metric_list"))]
     return next((kind.KIND for kind in map(kind_of_metric, names) if kind), "")
+
+
+def _cost(fields: Mapping[str, object], metadata: Metadata) -> str:
+    """Tokens at most of the variant with the largest thinking budget."""
+    budgets = metadata.variants.budgets if metadata.variants else []
+    if not metadata.questions or not budgets:
+        return ""
+    tokens = metadata.questions * (whole(fields.get("repeats")) or 1) * (max(budgets) + ANSWER)
+    return f"at most {tokens / 1e6:,.1f} million tokens with a budget of {max(budgets):,}"
 
 
 def _chance(fields: Mapping[str, object], metadata: Metadata) -> str:

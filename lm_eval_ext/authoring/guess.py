@@ -7,19 +7,33 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from lm_eval_ext.authoring.task_fields import Choices
-from lm_eval_ext.choices import LETTERS, texts
+from lm_eval_ext.authoring.guess_choices import are_letters, declared_choices, option_columns
 from lm_eval_ext.errors import TaskError
 from lm_eval_ext.grading.kinds import KINDS
-from lm_eval_ext.grading.letters import ALL
 from lm_eval_ext.grading.texts import TextRules, yes_no
+from lm_eval_ext.grading.units import unit_of
 
 _USUAL = {
     "question": ("question", "problem", "prompt", "query", "input", "puzzle", "quiz"),
-    "answer": ("answer", "solution", "target", "gold", "label", "output", "final_answer", "expected_answer"),
+    "answer": (
+        "answer",
+        "solution",
+        "target",
+        "gold",
+        "label",
+        "output",
+        "final_answer",
+        "expected_answer",
+        "answerkey",
+        "answer_index",
+        "correct_answer",
+        "correct",
+        "gold_index",
+        "answer_idx",
+        "answers",
+    ),
 }
-_LETTER = re.compile(r"\(?([A-Z])\)?")
-_DECIMAL = re.compile(r"[+-]?\d*\.\d+(?:[eE][+-]?\d+)?")
+_NUMBER = re.compile(r"(?P<number>[+-]?(?:\d+(?:\.(?P<decimals>\d+))?|\.\d+)(?:[eE][+-]?\d+)?)\s*(?P<unit>[^\d\s].*)?")
 _CHOSEN = 6  # decimals at most of a number that somebody wrote
 Records = Sequence[Mapping[str, object]]
 
@@ -45,14 +59,19 @@ def column_for(role: str, columns: Sequence[str]) -> str:
     return found
 
 
-def guessed(records: Records, answer: str, choices: Sequence[str], kind: str | None) -> Guess:
+def guessed(
+    records: Records, answer: str, choices: Sequence[str], kind: str | None, *, known: Sequence[str] = (),
+    way: str | None = None,
+) -> Guess:  # fmt: skip
     """The kind of a benchmark's answers.
 
     Args:
         records: rows of the dataset.
         answer: the column with the gold answer.
-        choices: columns with the options of multiple choice.
+        choices: columns with the options of multiple choice; by default those with the usual names.
         kind: if it was said already.
+        known: all columns, among which options are looked for.
+        way: how the answers name an option, if that was said.
 
     Raises:
         TaskError: the kind is unknown, or there are options whose right one cannot be told.
@@ -62,14 +81,26 @@ def guessed(records: Records, answer: str, choices: Sequence[str], kind: str | N
     if choices and kind not in (None, "choice"):
         raise TaskError(f"kind={kind!r} has no options; leave out --choices, or use --kind choice")
     golds = [record[answer] for record in records]
-    found, reason = ("choice", "its options were given") if choices else _kind_of(golds)
+    columns = tuple(choices) or (option_columns(records, answer, known) if kind in (None, "choice") else ())
+    found, reason = ("choice", f"its options are in {', '.join(columns)}") if columns else kind_of(golds)
     found, reason = (kind, "as given") if kind else (found, reason)
     if found == "choice":
-        return Guess(found, {"choices": _choices(records, answer, choices)}, reason)
+        return Guess(found, {"choices": declared_choices(records, answer, columns, way)}, reason)
+    if found == "expression":
+        _check_expressions(golds, answer)
     return Guess(found, {"answer": answer, **_options(found, golds)}, reason)
 
 
-def _kind_of(golds: Sequence[object]) -> tuple[str, str]:
+def _check_expressions(golds: Sequence[object], answer: str) -> None:
+    for gold in golds:
+        if fault := KINDS["expression"]().fault(str(gold)):
+            raise TaskError(
+                f"answer={answer}: {fault}; compose it from the columns, as metadata.answer of tts_countdown does"
+            )
+
+
+def kind_of(golds: Sequence[object]) -> tuple[str, str]:
+    """The kind that gold answers look like, and why."""
     written = [str(gold).strip() for gold in golds]
     for kind, reason, fits in _RULES:
         if fits(golds, written):
@@ -84,25 +115,22 @@ def _is_object(gold: object, text: str) -> bool:
         return False
 
 
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
 def _are_yes_no(golds: Sequence[str]) -> bool:
     rules = TextRules(synonyms="yes_no")
     return len(set(golds)) > 1 and all(rules.key(gold) in yes_no() and len(gold) > 1 for gold in golds)
 
 
-def _are_letters(golds: Sequence[str]) -> bool:
-    return len(set(golds)) > 1 and all(_LETTER.fullmatch(gold) and gold.strip("()") in ALL for gold in golds)
+def _are_quantities(golds: Sequence[str]) -> bool:
+    """Whether all are numbers, some of them with decimals or a unit."""
+    found = [_NUMBER.fullmatch(gold) for gold in golds]
+    return all(one and (not one["unit"] or _is_unit(one["unit"])) for one in found) and any(
+        one and (one["decimals"] or one["unit"]) for one in found
+    )
 
 
-def _are_decimals(golds: Sequence[str]) -> bool:
-    return any(map(_DECIMAL.fullmatch, golds)) and all(map(_is_number, golds))
+def _is_unit(text: str) -> bool:
+    unit = unit_of(text)
+    return unit is not None and "[" in unit.dimension
 
 
 def _are_words(golds: Sequence[str]) -> bool:
@@ -113,8 +141,8 @@ _RULES: tuple[tuple[str, str, Callable[[Sequence[object], Sequence[str]], bool]]
     ("list", "every answer is a list", lambda golds, _: all(isinstance(one, (list, tuple)) for one in golds)),
     ("json", "every answer is a JSON object", lambda golds, written: all(map(_is_object, golds, written))),
     ("text", "every answer is yes or no, true or false", lambda _, written: _are_yes_no(written)),
-    ("choice", "every answer is a letter", lambda _, written: _are_letters(written)),
-    ("number", "every answer is a number, some with decimals", lambda _, written: _are_decimals(written)),
+    ("choice", "every answer is a letter", lambda golds, _: are_letters(golds)),
+    ("number", "every answer is a number, some with decimals or units", lambda _, written: _are_quantities(written)),
     ("text", "every answer is in words", lambda _, written: _are_words(written)),
 )
 
@@ -124,41 +152,9 @@ def _options(kind: str, golds: Sequence[object]) -> dict[str, object]:
     written = [str(gold).strip() for gold in golds]
     if kind == "text" and _are_yes_no(written):
         return {"grading": {"synonyms": "yes_no"}}
-    decimals = [gold.partition(".")[2] for gold in written if _DECIMAL.fullmatch(gold)]
-    if kind == "number" and decimals:  # many decimals were computed, few were chosen
+    found = [one for gold in written if (one := _NUMBER.fullmatch(gold))] if kind == "number" else []
+    decimals = [one["decimals"] for one in found if one["decimals"]]
+    if decimals:  # many decimals were computed, few were chosen
         computed = any(len(one) > _CHOSEN for one in decimals)
         return {"grading": {"relative": 0.01} if computed else {"digits": "gold"}}
-    return {}
-
-
-def _choices(records: Records, answer: str, columns: Sequence[str]) -> dict[str, object]:
-    if not columns:
-        letters = {match[1] for record in records if (match := _LETTER.fullmatch(str(record[answer]).strip()))}
-        if not letters:
-            raise TaskError(f"answer={answer}: not letters; give --choices, the columns with the options")
-        return {"letters": LETTERS[: max(2, LETTERS.index(max(letters)) + 1)], "answer": answer}
-    some = [texts(record, columns) for record in records]
-    way = _way([str(record[answer]).strip() for record in records], some)
-    if way is None:
-        raise TaskError(f"answer={answer}: not a letter, an index or the text of a choice in every record")
-    declared: dict[str, object] = {
-        "from": columns[0] if len(columns) == 1 else list(columns),
-        "answer": answer,
-        "as": way,
-    }
-    Choices.model_validate(declared)
-    return declared
-
-
-def _way(golds: Sequence[str], some: Sequence[Sequence[str]]) -> str | None:
-    """How the golds name an option: the first way that fits all of them."""
-    pairs = list(zip(golds, some, strict=True))
-    if all(len(gold.strip("()")) == 1 and gold.strip("()") in ALL[: len(options)] for gold, options in pairs):
-        return "letter"
-    if all(gold in options for gold, options in pairs):
-        return "text"
-    if all(gold.isdecimal() for gold in golds):
-        first = 0 if "0" in golds else 1
-        if all(first <= int(gold) < first + len(options) for gold, options in pairs):
-            return "number" if first else "index"
-    return None
+    return {"grading": {"relative": 0.01}} if any(one["unit"] for one in found) else {}

@@ -140,6 +140,10 @@ def _known_at(place: Sequence[str | int]) -> list[str]:
     return [field.alias or name for name, field in owner.model_fields.items()]
 
 
+# Fields that `tasks sync` writes, and the fields of `metadata` that it writes them from.
+_WRITTEN = {"doc_to_text": ("question",), "doc_to_target": ("choices", "answer")}
+
+
 @dataclass
 class Merged:
     """A file merged with its includes like in lm-eval: field by field, the including file wins."""
@@ -149,8 +153,15 @@ class Merged:
     own: YamlFile
 
     def finding(self, place: Sequence[str | int], rule: str, text: str, *, warning: bool = False) -> TaskFinding:
-        """A finding on a field, in the file it comes from; on the task's name if no file has the field."""
+        """A finding on a field, in the file it comes from; on the task's name if no file has the field.
+
+        Where `tasks sync` wrote that file, the finding is on what it was written from.
+        """
         source = self.sources.get(str(place[0]), self.own)
+        if source.path.parent.name == VARIANTS and str(place[0]) in _WRITTEN and "metadata" in self.sources:
+            declared = self.fields.get("metadata") or {}
+            source, given = self.sources["metadata"], _WRITTEN[str(place[0])]
+            place = ["metadata", next((name for name in given if name in declared), "question")]
         return source.finding(place if place[0] in source.fields else ["task"], rule, text, warning=warning)
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from lm_eval_ext.errors import TaskError
+from lm_eval_ext.generation.options import asks_for_thinking
 from lm_eval_ext.runs.catalogue import read_catalogue
 from lm_eval_ext.runs.load import read_source
+from lm_eval_ext.runs.run_file import read_json
 from lm_eval_ext.runs.samples import Sample
+from lm_eval_ext.runs.untrusted import mapping
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -19,9 +22,17 @@ LONGEST = 1_200  # characters shown of a prompt or an output
 _STYLES = {"correct": "green", "wrong": "red"}
 
 
+class Trial(NamedTuple):
+    """A question with its outputs, and its prompt as the model reads it; None if it must not be shown."""
+
+    sample: Sample
+    seen: str | None
+
+
 def tried(
-    name: str, include: Path | None, *, limit: int, engine: str, pretrained: str | None, tokens: int
-) -> Sequence[Sample]:
+    name: str, include: Path | None, *, limit: int, engine: str, pretrained: str | None, tokens: int,
+    num_fewshot: int | None = None,
+) -> Sequence[Trial]:  # fmt: skip
     """Evaluate a model on the first questions of a task; nothing is left on disk.
 
     Args:
@@ -31,31 +42,37 @@ def tried(
         engine: `hf` or `vllm`.
         pretrained: the model; by default the embedded one.
         tokens: limit on the tokens of an output.
+        num_fewshot: worked examples in the prompt; by default as many as the task has.
 
     Raises:
         TaskError: the task is unknown, or a group.
     """
-    from lm_eval_ext.harness.session import evaluated, load_model
+    from lm_eval_ext.harness.session import evaluated, load_model, seen_by
 
     model = load_model({"journal": "off", **({"pretrained": pretrained} if pretrained else {})}, engine, "auto")
     folder = str(include) if include else None
     with tempfile.TemporaryDirectory() as out:
-        options = {"limit": limit, "gen_kwargs": {"max_gen_toks": tokens}}
-        source = read_source(evaluated(model, [name], Path(out), folder, options), read_catalogue())
+        options = {"limit": limit, "gen_kwargs": {"max_gen_toks": tokens}, "num_fewshot": num_fewshot}
+        path = evaluated(model, [name], Path(out), folder, options)
+        source = read_source(path, read_catalogue())
         if name not in source.run.tasks:
             raise TaskError(f"{name} is a group; try one of its tasks: {', '.join(list(source.run.tasks)[:5])}")
-        return source.samples(name)
+        samples = source.samples(name)
+        config = mapping(mapping(read_json(path).get("configs")).get(name))
+        thinks = asks_for_thinking(mapping(config.get("generation_kwargs")))
+        seen = iter(seen_by(model, [one.prompt for one in samples if one.prompt is not None], thinks=thinks))
+        return [Trial(one, None if one.prompt is None else next(seen)) for one in samples]
 
 
-def shown(rows: Sequence[Sample]) -> Iterator[RenderableType]:
+def shown(rows: Sequence[Trial]) -> Iterator[RenderableType]:
     """Each question with its outputs, answers and grades."""
     from rich.rule import Rule
     from rich.text import Text
 
     for row in rows:
-        yield Rule(f"question {row.id}", align="left")
-        yield Text(_shortened(row.prompt or "(gated: not shown)"))
-        yield _outputs(row)
+        yield Rule(f"question {row.sample.id}", align="left")
+        yield Text(_shortened(row.seen or "(gated: not shown)"))
+        yield _outputs(row.sample)
 
 
 def _outputs(row: Sample) -> RenderableType:

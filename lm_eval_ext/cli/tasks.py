@@ -24,7 +24,9 @@ BUDGETS, VOTES = [512, 1024, 2048, 4096, 8192], [8, 32]
 @tasks.command()
 def new(
     name: Annotated[str, typer.Argument(help="Name of the benchmark, without tts_.")],
-    dataset: Annotated[str, typer.Option(help="ORG/NAME on the Hub, or a .jsonl, .json, .csv or .parquet file.")],
+    dataset: Annotated[
+        str, typer.Option(help="ORG/NAME on the Hub, or a .jsonl, .json, .csv or .parquet file or a folder of them.")
+    ],
     question: Annotated[str | None, typer.Option(help="Column with the question; guessed from its name.")] = None,
     answer: Annotated[
         str | None,
@@ -33,11 +35,16 @@ def new(
         ),
     ] = None,
     kind: Annotated[
-        str | None, typer.Option(help="Kind of answers: math, choice, text, number, json, list; guessed from them.")
+        str | None,
+        typer.Option(help="Kind of answers: math, choice, text, number, json, list, expression; guessed from them."),
     ] = None,
     language: Annotated[str | None, typer.Option(help="Language of the prompt's instruction, such as de.")] = None,
     choices: Annotated[
-        list[str] | None, typer.Option(help="For multiple choice: the field with all choices, or one field per choice.")
+        list[str] | None,
+        typer.Option(help="For multiple choice: the field with all choices, or one field per choice; guessed."),
+    ] = None,
+    as_: Annotated[
+        str | None, typer.Option("--as", help="How answers name a choice: letter, index, number, text or label.")
     ] = None,
     split: Annotated[str, typer.Option(help="Split of the dataset; for a file, test.")] = "test",
     config: Annotated[str | None, typer.Option(help="Configuration of the dataset, if it has several.")] = None,
@@ -56,8 +63,8 @@ def new(
 
     name = name.removeprefix("tts_")
     made = draft(
-        name, dataset, split, question, answer, choices=choices or (), kind=kind, language=language, config=config,
-        source=source, licence=license_, budgets=budgets or BUDGETS, votes=votes or VOTES,
+        name, dataset, split, question, answer, choices=choices or (), kind=kind, way=as_, language=language,
+        config=config, source=source, licence=license_, budgets=budgets or BUDGETS, votes=votes or VOTES,
     )  # fmt: skip
     path = write_draft(made.text, name, to)
     changed = sync_variants(path.parent)
@@ -126,6 +133,7 @@ def try_(
     ] = None,
     engine: Annotated[str, typer.Option(help="hf or vllm.")] = "hf",
     max_tokens: Annotated[int, typer.Option(min=2, help="Tokens of an output at most.")] = 256,
+    num_fewshot: Annotated[int | None, typer.Option(min=0, help="Worked examples; by default the task's own.")] = None,
 ) -> None:
     """Show a few questions as the model sees them, run them, and show answers and grades side by side.
 
@@ -137,7 +145,10 @@ def try_(
     from lm_eval_ext.authoring.trial import shown, tried
 
     path = _path(given)
-    rows = tried(path.stem, root_of(path), limit=limit, engine=engine, pretrained=model, tokens=max_tokens)
+    rows = tried(
+        path.stem, root_of(path), limit=limit, engine=engine, pretrained=model, tokens=max_tokens,
+        num_fewshot=num_fewshot,
+    )  # fmt: skip
     console = Console()
     for part in shown(rows):
         console.print(part)

@@ -3,6 +3,7 @@
 # Bumped whenever a change may extract or grade an answer differently; scores of different versions are not compared.
 # 1: everything before versions were recorded. 2: answers are read whole, units and letters by the task, many languages.
 # 3: letters of choices also in small or full-width form, and where an option is called correct.
-GRADER_VERSION = 3
+# 4: symbols and spellings of units, powers of ten with a unit, units after the box, empty lists, orders with arrows.
+GRADER_VERSION = 4
 
 COMPARED = ("correct", "wrong", "no answer")  # the reasons of a grade that was reached without a failure

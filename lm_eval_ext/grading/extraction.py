@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from itertools import takewhile
 
 from lm_eval_ext.grading.letters import chosen_letter
+from lm_eval_ext.grading.units import is_bare_unit, unit_of
 from lm_eval_ext.thinking_formats import answer_after_thinking
 
 _BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{")
@@ -40,6 +41,12 @@ _DECIMAL_COMMA = re.compile(r"^([+-]?\d+),(\d{1,2}|\d{4,})$|^([+-]?0),(\d+)$")
 # Text allowed between the boxes or formulas of one enumeration.
 _BETWEEN = re.compile(r"(?:[\s,;$.]|\\[()\[\],; ]|\\q?quad|\\text\s*\{\s*(?:and|or)\s*\}|\b(?:and|or)\b)*")
 _BRACE = re.compile(r"(?<!\\)[{}]")
+_ENDS_IN_A_NUMBER = re.compile(r"\d[})\s]*$")
+_UNIT = re.compile(
+    r"(?:\\[,;: ]|[~ $])*+(?:(?P<text>\\(?:text|mathrm|rm)\s*+\{[^{}]*+\}(?:\^\{?-?\d\}?)?)"
+    r"|(?<=[~ $])(?P<plain>[A-Za-zµμΩ°]{1,12}(?:[/^*·][A-Za-z\d]{1,6}){0,3}))(?=[\s$]*+(?:[.,;:!)]|\n|$))"
+)
+_NO_UNITS = ("in", "a", "at", "min", "as", "am", "pm")  # words that are units too
 _SENTENCE = re.compile(r"\b(?:is|are|equals)\s+")
 # "8 (the old ones) + 6 (the new ones) = 14", "Ben now has 2 + 7 = 9"
 _TERM = r"[+-]?\d+(?:\.\d+)?(?:\s*\([A-Za-z][^()=\d]*\))?"
@@ -87,10 +94,36 @@ def last_boxed(text: str, *, distinct: bool = True) -> str:
 
     Boxes are never concatenated, but boxes separated only by commas, `and` or `or` are joined into a list.
     """
+    return _enumerated(text, _boxes(text), distinct=distinct)
+
+
+def boxed_quantity(text: str) -> str:
+    r"""The same, with the unit that stands right after the box of a number.
+
+    >>> boxed_quantity(r"It is \boxed{10}\text{ km/h}."), boxed_quantity(r"\boxed{10} in total")
+    ('10\\text{ km/h}', '10')
+    """
+    boxes = _boxes(text)
+    answer = _enumerated(text, boxes)
+    unit = _UNIT.match(text, boxes[-1][1]) if boxes and _ENDS_IN_A_NUMBER.search(answer) else None
+    return answer + _measured(unit["text"] or unit["plain"]) if unit else answer
+
+
+def _measured(name: str) -> str:
+    """A unit as text; empty if it is none, or a counted noun, which may be missing."""
+    plain = not name.startswith("\\")
+    known = not plain or all(is_bare_unit(word) for word in re.findall(r"[A-Za-z]+", name))
+    unit = unit_of(name) if known and name not in _NO_UNITS else None
+    if unit is None or "[" not in unit.dimension:
+        return ""
+    return rf"\text{{ {name}}}" if plain else name
+
+
+def _boxes(text: str) -> list[tuple[int, int, int, int]]:
+    """Start and end of each box, then start and end of its content."""
     closing = _closing_braces(text)
     boxes = [(match.start(), match.end(), closing.get(match.end() - 1)) for match in _BOXED.finditer(text)]
-    found = [(start, end + 1, inside, end) for start, inside, end in boxes if end is not None]
-    return _enumerated(text, found, distinct=distinct)
+    return [(start, end + 1, inside, end) for start, inside, end in boxes if end is not None]
 
 
 def _enumerated(text: str, found: Sequence[tuple[int, int, int, int]], *, distinct: bool = True) -> str:
@@ -217,4 +250,4 @@ def _last_expression(text: str) -> str:
     return _DECIMAL_COMMA.sub(r"\1\3.\2\4", answer) if both and both[-1] in found[-1:] else answer
 
 
-PLACES = {"boxed": last_boxed, "declared": _declared, "last_expression": _last_expression}
+PLACES = {"boxed": boxed_quantity, "declared": _declared, "last_expression": _last_expression}

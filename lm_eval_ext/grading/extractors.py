@@ -15,7 +15,7 @@ from lm_eval_ext.grading.extraction import (
     last_boxed,
     last_declared,
 )
-from lm_eval_ext.grading.letters import ALL, capital, chosen_letter, letters_named, several_letters
+from lm_eval_ext.grading.letters import ALL, capital, chosen_letter, letters_named, several_letters, several_named
 from lm_eval_ext.grading.structure import json_in
 from lm_eval_ext.thinking_formats import ends_thinking, opens_thinking
 
@@ -103,7 +103,8 @@ class ChoiceExtractor(Extractor):
 
     def letters(self, text: str, letters: str = ALL) -> str:
         """The letters chosen, in alphabetical order: `A, C`."""
-        return next((some for answer in self._candidates(text) if (some := several_letters(answer, letters))), "")
+        candidates = [*self._candidates(text), *several_named(text)]
+        return next((some for answer in candidates if (some := several_letters(answer, letters))), "")
 
     def _candidates(self, text: str) -> list[str]:
         declared = [final_answer(_Part(text), self.find), *declarations(text), *letters_named(text)]

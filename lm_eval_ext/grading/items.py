@@ -20,9 +20,13 @@ _AND = re.compile(r"^(.*\S),?\s+(?:and|\\(?:text|mathrm)\s*\{\s*and\s*\})\s+(\S.
 _BULLET = re.compile(r"^\s*(?:[-*•]|\(?\d{1,3}[.)])\s+")
 _TEXTS = re.compile(r"\\(?:text[a-z]*|math(?:rm|bf|it|sf|tt)|mbox)\s*\{([^{}]*)\}")
 _LAYOUT = re.compile(r"\\(?:left|right)(?![a-z])|\\(?:begin|end)\s*\{[a-z]*\}(?:\{[clr|]*\})?")
-_BRACKETS = (("[", "]"), (r"\{", r"\}"), ("{", "}"))
+_BRACKETS = (("[", "]"), (r"\{", r"\}"), ("{", "}"), (r"\langle", r"\rangle"))
+_ARROW = re.compile(r"\s*(?:→|⟶|➔|\\(?:long)?rightarrow(?![A-Za-z])|\\to(?![A-Za-z])|-+>)\s*")
+_MEMBER = re.compile(r"^[A-Za-z]\s*(?:\\in(?![A-Za-z])|∈)\s*(?=\\?\{)")
+_COMMA = re.compile(r",(?=\S)")
 _LONGEST = 20_000  # characters of an answer
 _MOST = 1_000  # items
+_SHORT = 40  # characters of what says that there is none
 
 
 class ListRules(Rules):
@@ -38,6 +42,9 @@ class ListRules(Rules):
         """Whether each answer has the same items as the gold one, each as often."""
         split = [(self._items(gold), self._items(answer)) for gold, answer in pairs]
         first = self._verdicts(split)
+        for at, (gold, answer) in enumerate(pairs):
+            if is_empty_list(gold):
+                first[at] = is_empty_list(answer)
         # `salt and pepper` may be one item, `(a, b)` two: an answer is right if it is in one of these readings.
         others = [
             (at, (gold, other)) for at, (gold, answer) in enumerate(split) if first[at] is False
@@ -51,11 +58,14 @@ class ListRules(Rules):
         """Answers with the same items vote together."""
         if self.items == "math":
             return clusters(questions, lambda pairs: [v if isinstance(v, bool) else None for v in self.compare(pairs)])
-        return clusters_by([[self._key(self._items(answer)) for answer in answers] for answers in questions])
+        return clusters_by([[self._voted(answer) for answer in answers] for answers in questions])
+
+    def _voted(self, answer: str) -> Hashable | None:
+        return _NO_ITEMS if is_empty_list(answer) else self._key(self._items(answer))
 
     def fault(self, gold: str) -> str:
         """What is wrong with a gold answer: it has no items."""
-        return "" if self._items(gold) else "has no items"
+        return "" if self._items(gold) or is_empty_list(gold) else "has no items"
 
     def _items(self, answer: str) -> list[str]:
         return items_of(_TEXTS.sub(r"\1", answer) if self.items == "text" else answer)
@@ -86,6 +96,21 @@ class ListRules(Rules):
 
 
 _WORDS = TextRules()
+_NO_ITEMS = ("no items",)  # by which empty lists vote
+_EMPTY = re.compile(
+    r"(?i)\W*(?:emptyset|varnothing|none|∅|empty(?: set| list)?|no (?:items?|elements?|solutions?))?\W*"
+)
+
+
+def is_empty_list(answer: str) -> bool:
+    r"""Whether an answer says that there is no item, as `[]`, `\emptyset` or `none` do; an empty text says nothing.
+
+    >>> is_empty_list(r"\{\}"), is_empty_list(r"\text{None}"), is_empty_list(""), is_empty_list("[1]")
+    (True, True, False, False)
+    """
+    text = _TEXTS.sub(r"\1", answer.strip().strip("$").strip())
+    said = any(sign in text for sign in ("[", "{", "∅")) or re.search(r"[A-Za-z]", text) is not None
+    return said and len(text) < _SHORT and _EMPTY.fullmatch(text) is not None
 
 
 def _all_pairs(gold: Sequence[str], answer: Sequence[str]) -> list[tuple[str, str]]:
@@ -113,7 +138,7 @@ def items_of(answer: str) -> list[str]:
     >>> items_of("[3, 5]"), items_of(r"\\{x, y\\}"), items_of("(1,2), (3,4) and (5,6)")
     (['3', '5'], ['x', 'y'], ['(1,2)', '(3,4)', '(5,6)'])
     """
-    text = answer[:_LONGEST].strip().strip("$").strip()
+    text = _MEMBER.sub("", answer[:_LONGEST].strip().strip("$").strip())
     if found := _json_list(text):
         return found[:_MOST]
     text = _inside(_LAYOUT.sub(" ", text).replace(r"\\", "\n").strip())
@@ -124,19 +149,32 @@ def items_of(answer: str) -> list[str]:
 
 
 def _enumerated(text: str) -> list[str]:
+    if len(parts(text)) == 1:
+        text = _ARROW.sub(", ", text)
     separator = ";" if len(parts(text, ";")) > 1 else ","
     *before, last = parts(text, separator)
     joined = _AND.match(last)
     found = [*before, *(joined.groups() if joined else (last.removeprefix("and ") if before else last,))]
-    return [item for one in found if (item := _BULLET.sub("", one).strip().strip("\"'`"))]
+    some = [item for one in found if (item := _BULLET.sub("", one).strip().strip("\"'`"))]
+    return [_COMMA.sub(", ", item) if item[0] in "([" else item for item in some]
 
 
 def _otherwise(items: Sequence[str], wanted: int) -> Iterator[list[str]]:
     """Other readings of an answer, if it has not as many items as the gold one."""
-    if len(items) == wanted + 1:  # the last two may be one, with `and` in it
+    if len(items) == wanted + 1 > 1:  # the last two may be one, with `and` in it
         yield [*items[:-2], f"{items[-2]} and {items[-1]}"]
+    signed = [at for at, item in enumerate(items) if r"\pm" in item or "±" in item]
+    if len(items) + len(signed) == wanted > len(items):
+        yield [one for item in items for one in _both_signs(item)]
+    if len(items) == 1 < wanted == items[0].count(">") + 1:  # an order: `a > b > c`
+        yield [part.strip() for part in items[0].split(">")]
     if len(items) == 1 < wanted and items[0].startswith("(") and items[0].endswith(")") and _balanced(items[0][1:-1]):
         yield _enumerated(items[0][1:-1])
+
+
+def _both_signs(item: str) -> list[str]:
+    both = [re.sub(r"\\pm(?![A-Za-z])|±", sign, item) for sign in "+-"]
+    return both if both[0] != both[1] else [item]
 
 
 def _inside(text: str) -> str:

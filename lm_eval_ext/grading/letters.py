@@ -19,6 +19,10 @@ _CALLED = re.compile(
     rf"|([A-Z]){_MARKS[1]}{_IS}the\s+(?:correct|right|best)\s+(?:answer|option|choice))\b"
     r"(?!\s+(?:if|when|only|unless|except|but|in|for|of|to)\b)"
 )
+_PLURAL = re.compile(
+    r"\b(?i:answers|options|choices)\s+(?i:are|were)[\s:]+([^.\n]{1,100})"
+    r"|\b((?:[A-Z]\b(?:,\s*(?:and\s+)?|\s+and\s+|\s*&\s*)?){2,26})\s+are\s+(?:both\s+|all\s+)?(?:the\s+)?(?:correct|right|true)\b"
+)
 _REFUSED = "wrong|incorrect|false|out|ruled|too|impossible|eliminated|excluded"
 _SMALL_IN_BRACKETS = re.compile(rf"\W*?(?:{_STYLE})?\(([a-z])\)(?!\s*[=+^*/\\-])(?!\W*(?:and|or)?\W*\([a-z]\))")
 _SMALL_ALONE = re.compile(rf"\W*(?:{_STYLE})?(?i:(?:option|choice|answer)\b)?\W*([a-z])\W*")
@@ -69,6 +73,12 @@ def letters_named(text: str) -> list[str]:
     """The options or choices that a text calls correct, the last first."""
     found = [(match.end(), text[match.end() : match.end() + 200]) for match in _CORRECT.finditer(text)]
     found += [(match.end(), match[1] or match[2]) for match in _CALLED.finditer(text)]
+    return [named for _, named in sorted(found, reverse=True)]
+
+
+def several_named(text: str) -> list[str]:
+    """What a text calls its answers in the plural, the last first: `A and C` of `A and C are correct`."""
+    found = [(match.end(), match[1] or match[2]) for match in _PLURAL.finditer(text)]
     return [named for _, named in sorted(found, reverse=True)]
 
 

@@ -15,34 +15,39 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 from lm_eval_ext.grading.algebra import equal_expressions, is_number
+from lm_eval_ext.grading.equivalence import rational
+from lm_eval_ext.grading.parsing import parsed
 from lm_eval_ext.grading.spelling import (
     as_tuple,
     closing,
     parts,
     plain_words,
-    spelled_out,
     with_plain_brackets,
     without_ordinal,
 )
-from lm_eval_ext.grading.units import Unit, is_bare_unit, unit_of
+from lm_eval_ext.grading.units import Unit, is_bare_unit, unit_of, with_plain_units
 
 if TYPE_CHECKING:
     from lm_eval_ext.grading.algebra import Expression
 
 _TEXT = r"\\(?:text(?:rm|bf|it|normal)?|mathrm|mathsf|mbox|hbox|operatorname)\s*\{[^{}]*\}"
 _NUMBER = r"[+-]?(?:\d+(?:\.\d+)?|\.\d+)"
-_POWER = r"(?:\s*\^\s*(?:\{\s*-?\d+\s*\}|\d))?"
+_TEN = r"\s*\\(?:times|cdot)\s*10\s*\^\s*(?:\{\s*[+-]?\d+\s*\}|\d)"
+_POWER = r"(?:\s*\^\s*(?:\{\s*-?\d+\s*\}|-?\d))?"
 _CIRCLE = r"\^\s*(?:\{\s*\\circ\s*\}|\\circ)(?:\s*(?:\\(?:text|mathrm)\s*\{\s*)?[CF]\b\s*\}?)?"
 _UNIT_FRACTION = rf"\\frac\s*\{{\s*{_TEXT}\s*\}}\s*\{{\s*{_TEXT}{_POWER}\s*\}}"
 _UNIT_TAIL = (
     rf"(?:{_CIRCLE}|(?:(?:\\mu\s*)?{_TEXT}|{_UNIT_FRACTION})"
-    rf"(?:{_POWER}|\s*(?:/|\\cdot|\\times|\*)\s*|{_TEXT}|[A-Za-z])*)"
+    rf"(?:{_POWER}|\s*(?:/|\\cdot|\\times|\*)\s*|\s*{_TEXT}|[A-Za-z])*)"
 )
 _WITH_TAIL = re.compile(rf"^(?P<value>(?:(?!{_TEXT}).)+?)\s*(?P<unit>{_UNIT_TAIL})\s*$", re.DOTALL)
 _BARE_TAIL = re.compile(
-    rf"^(?P<value>{_NUMBER}|{_NUMBER}\s*/\s*\d+)(?P<space>\s*)(?P<unit>[A-Za-z]+(?:[ /][A-Za-z]+)*{_POWER})\.?$"
+    rf"^(?P<value>{_NUMBER}(?:{_TEN}|[eE][+-]?\d{{1,3}})?|{_NUMBER}\s*/\s*\d+)(?P<space>\s*)"
+    r"(?P<unit>[A-Za-z]+(?:[A-Za-z\d /()^{}*-]|\\cdot(?![A-Za-z]))*)\.?$"
 )
+_ABOUT = re.compile(r"^(?:\\text\s*\{\s*)?(?i:about|approximately|approx\.?|roughly|around)\b\s*\}?\s*(?=[\d\\.+-])")
 _COMPOUND = re.compile(rf"\s*({_NUMBER})\s*({_TEXT}{_POWER}|[A-Za-z]+)")
+_WITH_EXPONENT = re.compile(rf"{_NUMBER}[eE][+-]?\d")
 _PERCENT = re.compile(r"^(.*?)\s*(?:\\?%|(?:\\text\s*\{\s*|\b)(?:percent(?:age)?|pct)\s*\}?)$", re.DOTALL)
 _JOINED = re.compile(r",?\s*(?:\\(?:text|mathrm|mbox)\s*\{\s*(?:and|or)\s*\}|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z]))\s*")
 _EQUALS = re.compile(r"(?<![\\<>!:])=|\\equiv(?![A-Za-z])")
@@ -50,18 +55,6 @@ _APPROXIMATELY = re.compile(r"\s*(?:\\approx|\\simeq|\\doteq)(?![A-Za-z])\s*")
 _NAME = re.compile(r"^[A-Za-z\\(|][^-+*/^=<>]*$")
 _RELATION = re.compile(r"^(?:[<>]=?|\\(?:ge|le|geq|leq|gt|lt|geqslant|leqslant|ne|neq)(?![A-Za-z]))")
 _PLACEHOLDER = "x"
-_LETTERS = re.compile(r"\\([A-Za-z]+)|([A-Za-z])")
-_NOT_NAMES = frozenset(
-    """frac sqrt left right cdot times div pm mp le ge leq geq ne neq lt gt in cup cap setminus infty pi emptyset
-    varnothing mathbb mathbf mathrm mathcal text log ln exp sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh
-    binom sum prod int lim to circ displaystyle lfloor rfloor lceil rceil lvert rvert vert mid mod bmod pmod gcd lcm
-    max min det over overline bar hat vec dot ldots cdots dots quad approx equiv sim langle rangle limits dfrac tfrac
-    geqslant leqslant lbrace rbrace""".split()  # noqa: SIM905  # a list of this many words is harder to read
-)
-_LOST = re.compile(
-    r"'|\d\s+\d|[^\W\d_]{4,}|\\(?:prime|text|mathrm|mbox)(?![A-Za-z])"
-)  # dropped or misread by the parser
-_COMMANDS = re.compile(r"\\(?:begin|end)\{[a-z]+\}|\\(?!(?:prime|text|mathrm|mbox)(?![A-Za-z]))[A-Za-z]+")
 
 
 @dataclass(frozen=True)
@@ -104,7 +97,7 @@ Reading = Value | Words | Several
 @lru_cache(maxsize=4096)
 def readings(text: str) -> tuple[Reading, ...]:
     """All readings of a `normalised` answer; empty if it cannot be read as a whole."""
-    text = without_ordinal(as_tuple(with_plain_brackets(text.strip())))
+    text = without_ordinal(as_tuple(with_plain_brackets(with_plain_units(_ABOUT.sub("", text.strip())))))
     words = plain_words(text)
     if words:
         return (Words(words),)
@@ -150,7 +143,8 @@ def _equated(text: str) -> Iterator[Reading]:
     """The right-hand side of an assignment or computation: `5` in `x = 5` and in `3 + 2 = 5`."""
     exact, *about = _APPROXIMATELY.split(text)
     if about:  # an exact value takes precedence, unless it is a name
-        yield from readings(about[-1] if _NAME.match(exact) and not _is_number(exact) else exact)
+        is_name = not exact or (_NAME.match(exact) and not _is_number(exact))
+        yield from readings(about[-1] if is_name else exact)
         return
     sides = [side.strip() for side in _EQUALS.split(text)]
     if len(sides) < 2 or not all(sides) or len(parts(text)) > 1:
@@ -187,13 +181,25 @@ def _quantities(text: str) -> Iterator[Reading]:
         yield from (replace(one, percent=True) for one in _algebra(percent[1]))
         return
     compound = list(_COMPOUND.finditer(text))
-    if len(compound) > 1 and "".join(match[0] for match in compound) == text.rstrip():
+    whole = "".join(match[0] for match in compound) == text.rstrip()
+    if len(compound) > 1 and whole and not _WITH_EXPONENT.match(text):
         yield from _compound(compound)
         return
     match = _WITH_TAIL.match(text) or _bare(text)
     unit = unit_of(match["unit"]) if match else None
-    if match and unit:
-        yield from (replace(one, unit=unit if unit.dimension else None) for one in _algebra(match["value"]))
+    if match and unit and not _EQUALS.search(match["value"]):  # else `_equated` reads it
+        yield from (replace(one, unit=unit if unit.dimension else None) for one in _valued(match["value"]))
+
+
+def _valued(text: str) -> Iterator[Value]:
+    """A number before a unit; `1.5e3` is one, and no product with e."""
+    from sympy import Rational
+
+    plain = rational(text.strip())
+    if plain is None:
+        yield from _algebra(text)
+    else:
+        yield Value(Rational(plain.numerator, plain.denominator))
 
 
 def _bare(text: str) -> re.Match[str] | None:
@@ -229,62 +235,6 @@ def _algebra(text: str) -> Iterator[Value]:
     expression = parsed(text)
     if expression is not None:
         yield Value(expression)
-
-
-@lru_cache(maxsize=4096)
-def parsed(text: str) -> Expression | None:
-    """The text as a case-sensitive sympy expression; None unless every part of it is accounted for."""
-    from latex2sympy2_extended import latex2sympy
-    from latex2sympy2_extended.latex2sympy2 import ConversionConfig
-
-    latex = spelled_out(text)
-    if not latex.strip() or _LOST.search(_COMMANDS.sub("@", latex)):
-        return None
-    try:
-        expression = latex2sympy(
-            latex, normalization_config=None, conversion_config=ConversionConfig(lowercase_symbols=False)
-        )
-    except Exception:  # the parser raises plain exceptions, antlr's and sympy's
-        return None
-    return _with_imaginary_unit(expression) if _accounted(latex, expression) else None
-
-
-def _accounted(latex: str, expression: Expression) -> bool:
-    """Whether every letter of the text appears in the parsed expression."""
-    letters = set(re.findall(r"[A-Za-z]+", " ".join(_names(expression))))
-    known = {character for name in letters for character in name} | letters
-    for command, letter in _LETTERS.findall(re.sub(r"\\(?:begin|end)\{[a-z]+\}", "", latex)):
-        if command and command not in _NOT_NAMES and command not in known:
-            return False
-        if letter and letter not in known:
-            return False
-    return True
-
-
-def _names(expression: Expression) -> Iterator[str]:
-    from sympy import Basic, E, I, Set, preorder_traversal
-    from sympy.core.function import AppliedUndef
-    from sympy.matrices import MatrixBase
-
-    roots = list(expression) if isinstance(expression, MatrixBase) else [expression]
-    for root in roots:
-        if not isinstance(root, Basic):
-            continue
-        for node in preorder_traversal(root):
-            yield str(getattr(node, "name", ""))
-            if isinstance(node, AppliedUndef):
-                yield type(node).__name__
-            if isinstance(node, Set) or type(node).__name__ in ("Integral", "Derivative"):
-                yield "d R Z Q N C"
-            yield {E: "e", I: "i"}.get(node, "") if node in (E, I) else "e" if type(node).__name__ == "exp" else ""
-
-
-def _with_imaginary_unit(expression: Expression) -> Expression:
-    from sympy import I, Symbol
-
-    free = getattr(expression, "free_symbols", ())
-    swapped = {symbol: I for symbol in free if isinstance(symbol, Symbol) and symbol.name == "i"}
-    return expression.subs(swapped) if swapped else expression
 
 
 def _as_members(reading: Reading) -> Reading:

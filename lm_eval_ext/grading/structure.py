@@ -10,6 +10,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
+from fractions import Fraction
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -18,6 +19,8 @@ from lm_eval_ext.grading.rules import Labels, Pairs, Rules, clusters_by
 from lm_eval_ext.grading.texts import TextRules
 
 _FENCED = re.compile(r"```[ \t]*+(?:json|JSON)?[ \t]*+\n(.*?)(?:```|\Z)", re.DOTALL)
+# A number in text; one with leading zeros or an exponent may be a code, such as `007`.
+_NUMBER = re.compile(r"[+-]?(?:0|[1-9]\d{0,400})(?:\.\d{1,400})?(?:e[+-]\d{1,3})?")
 _OPENING = re.compile(r"[{\[]")
 _LAST_COMMA = re.compile(r'("(?:[^"\\\n]|\\.)*+"?)|,(?=\s*+[}\]])')  # or a string, in which commas stay
 _MOST_TRIED = 500  # openings from which a value may start; the last ones
@@ -157,10 +160,8 @@ def _scalar(value: Any) -> Hashable:
     """A value for comparison: numbers by value also if one is written as text, texts without differences of form."""
     if isinstance(value, bool) or value is None:
         return str(value).casefold() if value is not None else "null"
-    try:
-        return float(value)
-    except (TypeError, ValueError, OverflowError):
-        return _TEXTS.key(str(value))
+    text = str(value) if isinstance(value, (int, float)) else _TEXTS.key(str(value))
+    return Fraction(text) if _NUMBER.fullmatch(text) else text
 
 
 def json_in(text: str) -> str:

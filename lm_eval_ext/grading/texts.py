@@ -33,6 +33,8 @@ _QUOTES = str.maketrans(
     | dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212", "-")
 )
 _CLAUSE = re.compile(r"[,.;:!?()]|\s-+\s|\b(?:because|since|as|for)\b")  # what ends one
+_LEAD = re.compile(r"^(?:(?:so|thus|hence|therefore|then|clearly|definitely|certainly|absolutely|obviously) )+")
+_SENTENCE = re.compile(r"(\w+) ((?:it|this|that|he|she|they|there|we|you|i) (?:\w+ ){0,3}\w+)$")  # after a verdict
 _SAID = re.compile(r"^(?:so |thus |hence )?(?:\w+ ){0,4}(?:is|are|was|were) ")  # before a verdict: `the answer is`
 _INITIALS = re.compile(r"\b([^\W\d_])\.(?=[^\W\d_]\b)")  # `U.S.A.`
 _LONGEST = 2_000  # characters
@@ -79,9 +81,14 @@ class TextRules(Rules):
         text = self._normalised(answer[:_LONGEST])
         if text in self._canonical or not self._canonical:
             return self._canonical.get(text, text)
-        first, *others = [self._normalised(clause) for clause in _CLAUSE.split(_plain(answer[:_LONGEST]))]
-        name = self._canonical.get(first) or self._canonical.get(_SAID.sub("", first))
-        contradicted = any(self._canonical.get(other, name) != name for other in others)
+        clauses = [self._normalised(clause) for clause in _CLAUSE.split(_plain(answer[:_LONGEST]))]
+        first, *others = [clause for one in clauses if (clause := _LEAD.sub("", f"{one} ").strip())] or [""]
+        said = _SENTENCE.match(first)
+        verdict, rest = (said[1], said[2]) if said else (first, "")
+        name = self._canonical.get(verdict) or self._canonical.get(_SAID.sub("", verdict))
+        contradicted = any(
+            self._canonical.get(other, name) != name for other in [*others, rest, _SAID.sub("", f"{rest}")]
+        )
         return text if name is None or contradicted else name
 
     def _normalised(self, text: str) -> str:

@@ -27,6 +27,8 @@ def _model_name(model_name: str, arguments: Mapping[str, object]) -> str:
 def _name_without_layers(model_name: str, arguments: Mapping[str, object]) -> str:
     if not any(name in arguments for name in ("pretrained", "model", "peft", "delta", "base_url")):
         model_name = TINY_CHAIN.name  # lm-eval would make up a random name
+    if "base_url" in arguments:
+        return _served(model_name, arguments)
     recipe, prune = arguments.get("recipe"), arguments.get("prune")
     if recipe is not None:
         read = recipe if isinstance(recipe, Recipe) else load_recipe(str(recipe))
@@ -40,6 +42,20 @@ def _name_without_layers(model_name: str, arguments: Mapping[str, object]) -> st
         return f"{model_name}-{str(prune).replace(':', '-')}"
     by_hand = (arguments.get(name) for name in BY_HAND_FIELDS)
     return model_name + _dropped(*(() if layers is None else parse_layers(layers) for layers in by_hand))
+
+
+def _served(model_name: str, arguments: Mapping[str, object]) -> str:
+    """The name of a model behind a server: as it is served, with what was declared unless that name says it."""
+    named = arguments.get("model") or arguments.get("pretrained")
+    recipe = arguments.get("recipe")
+    read = None if recipe is None else recipe if isinstance(recipe, Recipe) else load_recipe(str(recipe))
+    base = str(named or (read.named if read else arguments.get("base") or arguments.get("tokenizer") or "served"))
+    if read is not None:
+        said = _dropped(read.drop, read.drop_attention, read.drop_mlp)
+    else:
+        layers = arguments.get("drop_layers")
+        said = "" if layers is None else _dropped(parse_layers(layers), (), ())
+    return base if not said or said in base else base + said
 
 
 def _dropped(layers: Sequence[int], attention: Sequence[int], mlp: Sequence[int]) -> str:

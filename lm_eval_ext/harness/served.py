@@ -15,7 +15,7 @@ from lm_eval_ext.pruning.recipe import Recipe, format_layers, left_out_info, loa
 _LAYERS = r"\d+(?:[-+]\d+)*"
 _DROPPED = re.compile(
     rf"(?P<base>.+?)(?:-drop(?P<drop>{_LAYERS}))?(?:-attention(?P<drop_attention>{_LAYERS}))?"
-    rf"(?:-mlp(?P<drop_mlp>{_LAYERS}))?(?P<merges>-(?:rdsc|reference_code)-[0-9a-f]{{6}})?$"
+    rf"(?:-mlp(?P<drop_mlp>{_LAYERS}))?(?P<merges>-(?:rdsc|reference_code)-[0-9a-f]{{6}})?(?:-[a-z][a-z0-9_]*)?$"
 )
 _WORDS = {"drop": "layers", "drop_attention": "attention blocks", "drop_mlp": "MLP blocks"}
 _FIELDS = tuple(_WORDS)  # of a recipe
@@ -45,6 +45,8 @@ def declared_recipe(arguments: ServerArguments, name: str) -> Recipe | None:
         recipe = Recipe.model_validate({"base": base, "method": BY_HAND, "source": "model_args", **dropped})
     else:
         return None
+    if named:
+        _check_base(name, named, recipe)
     for field in _FIELDS if named else ():
         declared, said = getattr(recipe, field), says.get(field, ())
         if declared != said:
@@ -53,6 +55,18 @@ def declared_recipe(arguments: ServerArguments, name: str) -> Recipe | None:
                 f"{format_layers(declared) or 'none'} are declared"
             )
     return recipe
+
+
+def _check_base(name: str, named: re.Match[str], recipe: Recipe) -> None:
+    """Compare the last parts of the bases' names, because one of them may be a folder; and the merges."""
+    said, declared = (text.rstrip("/").rpartition("/")[2].lower() for text in (named["base"], recipe.base))
+    if said != declared:
+        raise ArgumentError(f"model={name}: its name says that it was made from {named['base']}, not {recipe.base}")
+    merged = f"-{recipe.variant}-{recipe.digest[:6]}" if recipe.merge else ""
+    if (named["merges"] or "") != merged:
+        raise ArgumentError(
+            f"model={name}: its name says {named['merges'] or 'no merges'}, the recipe {merged or 'none'}"
+        )
 
 
 def pruning_info(

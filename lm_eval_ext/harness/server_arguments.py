@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Mapping
@@ -26,7 +27,9 @@ _MEANINGLESS = ("tokenizer_backend", "tokenized_requests", "eos_string")  # argu
 _IGNORED = ("batch_size", "max_batch_size", "device", *_MEANINGLESS)  # lm-eval passes some to every model class
 _NOT_FOR_CHAT = ("thinking", "protocol", "answer_token_budget", "auto_chat_template", "stop_loops")
 _TRIAL = 300.0  # seconds
-_ROUTES = ("/v1/completions", "/v1/chat/completions", "/completion", "/generate", "/v1")
+_ROUTES = (
+    "/v1/completions", "/v1/chat/completions", "/completions", "/chat/completions", "/completion", "/generate", "/v1",
+)  # fmt: skip
 
 
 def _positive(value: object) -> object:
@@ -38,11 +41,16 @@ def _positive(value: object) -> object:
 def _roots(value: object) -> tuple[str, ...]:
     given = [value] if isinstance(value, str) else value
     if isinstance(given, (list, tuple)) and given and all(isinstance(one, str) for one in given):
-        found = tuple(_root(one) for text in given for one in text.strip("[] ").split(","))
+        found = tuple(_root(one) for text in given for one in _without_brackets(text.strip()).split(","))
         if len(set(found)) == len(found):
             return found
         raise ValueError("names a server twice")
     raise ValueError("give the address of a server, or a list of them")
+
+
+def _without_brackets(text: str) -> str:
+    """`[A,B]` as `A,B`; the brackets of `http://[::1]` stay."""
+    return text[1:-1] if text.startswith("[") and text.endswith("]") else text
 
 
 def _root(url: str) -> str:
@@ -63,6 +71,11 @@ def _root(url: str) -> str:
 def _headers(value: object) -> object:
     if value is None:
         return {}
+    if isinstance(value, str):  # from the command line
+        try:
+            value = json.loads(value)
+        except ValueError as error:
+            raise ValueError('give JSON, such as {"X-Team": "one"}') from error
     if isinstance(value, dict) and all(isinstance(one, str) for pair in value.items() for one in pair):
         return value
     raise ValueError("give a dictionary of texts")

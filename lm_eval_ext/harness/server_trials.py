@@ -18,6 +18,7 @@ from lm_eval_ext.harness.server_arguments import ServerArguments
 
 logger = logging.getLogger("lm_eval.tts")
 
+_SOON = 2  # tries after which a server that cannot be reached, or not be understood, is told of
 _Tried = tuple[Server, Identity]
 _Trial = Callable[[], Coroutine[object, object, _Tried]]
 
@@ -90,9 +91,9 @@ def _with_retries(trial: _Trial, limits: Limits) -> _Tried:
     for tries in range(1, limits.retries + 1):
         try:
             return run_apart(trial())
-        except (UnreachableError, UnusableReplyError):
-            raise
         except RetryableError as error:
+            if tries > _SOON and isinstance(error, (UnreachableError, UnusableReplyError)):
+                raise
             logger.info("%s; trying again", error)
             time.sleep(max(error.wait, limits.wait(tries)))
     return run_apart(trial())

@@ -14,13 +14,19 @@ from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.harness.arguments import NAMES, Arguments, chosen_recipe, parse_model_args
 from lm_eval_ext.harness.prune_on_load import computed_recipe
 from lm_eval_ext.harness.run_names import run_name
+from lm_eval_ext.harness.server_arguments import ServerArguments
 from lm_eval_ext.pruning.architecture import depth
+from lm_eval_ext.pruning.checkpoint import read_config
 from lm_eval_ext.pruning.loading import pruned_config
 from lm_eval_ext.pruning.recipe import Recipe, kept_layers
 from lm_eval_ext.pruning.vllm_loader import changed_fields, engine_arguments
 
 _USED = ("drop_layers", "drop_attention", "drop_mlp", "recipe", "prune", "calibration", "trust_layer_fields")
-_OWN_FLAGS = ("--load-format", "--model-loader-extra-config", "--hf-overrides", "--worker-extension-cls")
+_TAKEN = "cannot be combined with dropped layers, which use it"
+_OWN_FLAGS = dict.fromkeys(
+    ("--load-format", "--model-loader-extra-config", "--hf-overrides", "--worker-extension-cls"), _TAKEN
+)
+_NAMED = {"--served-model-name": "is set here: the client knows by this name what was dropped"}
 
 
 def serve_command(model_args: str, rest: Sequence[str]) -> list[str]:
@@ -38,10 +44,13 @@ def serve_command(model_args: str, rest: Sequence[str]) -> list[str]:
     """
     given = parse_model_args(model_args)
     for name in (name for name in NAMES if name in given and name not in _USED):
-        raise ArgumentError(f"{name}={given[name]}: is given to `lm_eval --model tts-server`, not to the server")
+        to = "`lm_eval --model tts-server`" if name in ServerArguments.model_fields else "`lm_eval --model pruned-vllm`"
+        raise ArgumentError(f"{name}={given[name]}: is given to {to}, not to the server")
     arguments = Arguments.of({name: given.pop(name) for name in _USED if name in given})
     named = given.pop("pretrained", None)
     revision = str(given.get("revision", "main"))
+    _check_own(["--" + name.replace("_", "-") for name in given], _NAMED)
+    _check_own(rest, _NAMED)
     choose = functools.partial(computed_recipe, named, revision, arguments.prune, arguments.calibration)
     recipe = chosen_recipe(None if named is None else str(named), revision, arguments, choose)
     if recipe is not None and recipe.quantization is not None:
@@ -49,16 +58,39 @@ def serve_command(model_args: str, rest: Sequence[str]) -> list[str]:
     base = str(named or (recipe.pretrained if recipe else ""))
     if not base:
         raise ArgumentError("pretrained is missing; name the model to serve")
-    words = [_vllm(), "serve", base, "--served-model-name", _served_name(base, recipe)]
+    if named is None and recipe is not None and "revision" not in given and recipe.revision != "main":
+        revision = given["revision"] = recipe.revision
+    name = _served_name(base, recipe) + _packed(given.get("quantization") or _after("--quantization", rest))
+    words = [_vllm(), "serve", base, "--served-model-name", name]
     own = (
         _dropping(base, revision, recipe, arguments, bool(given.get("trust_remote_code")))
         if recipe and recipe.drops
         else []
     )
-    for flag in _OWN_FLAGS if own else ():
-        if any(word.partition("=")[0].replace("_", "-") == flag for word in rest):
-            raise ArgumentError(f"{flag} cannot be combined with dropped layers, which use it")
+    if own:
+        _check_own([*rest, *("--" + name.replace("_", "-") for name in given)], _OWN_FLAGS)
     return [*words, *_options(given), *own, *rest]
+
+
+def _check_own(words: Sequence[str], own: Mapping[str, str]) -> None:
+    """Refuse options that this command sets itself, also as `--hf-overrides.field`."""
+    for word in words:
+        flag = word.partition("=")[0].partition(".")[0].replace("_", "-")
+        if flag in own:
+            raise ArgumentError(f"{flag} {own[flag]}")
+
+
+def _after(flag: str, words: Sequence[str]) -> str:
+    """The value of an option."""
+    for at, word in enumerate(words):
+        if word.partition("=")[0] == flag:
+            return word.partition("=")[2] or "".join(words[at + 1 : at + 2])
+    return ""
+
+
+def _packed(method: object) -> str:
+    """The part of a name that says how the weights are quantized."""
+    return f"-{method}" if method else ""
 
 
 def _vllm() -> str:
@@ -86,9 +118,7 @@ def _options(given: Mapping[str, object]) -> list[str]:
 
 
 def _dropping(base: str, revision: str, recipe: Recipe, arguments: Arguments, trust_remote_code: bool) -> list[str]:
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(base, revision=revision, trust_remote_code=trust_remote_code)
+    config = read_config(base, revision, trust_remote_code)
     kept = kept_layers(recipe.drop, depth(config))
     hub, merges = {"revision": revision}, bool(recipe.merge)
     sliced = pruned_config(

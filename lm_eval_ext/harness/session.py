@@ -62,6 +62,25 @@ def generated(
     return GeneratedSamples(GeneratedSample(*one, text) for one, text in zip(wanted, texts, strict=True))
 
 
+def seen_by(model: ThinkingLM, prompts: Sequence[str], *, thinks: bool) -> list[str]:
+    """Prompts of a task as the model reads them: with chat template, special tokens, and the start of the thinking.
+
+    Args:
+        model: one of ours.
+        prompts: as the task writes them.
+        thinks: whether the task has a thinking budget.
+    """
+    from lm_eval.api.instance import Instance
+
+    from lm_eval_ext.harness.bridge import ThinkingRequests
+
+    requests = ThinkingRequests(model, model.arguments)  # type: ignore[arg-type]  # the concrete class implements it
+    options = {"thinking_token_budget": 1} if thinks else {}
+    templated = requests.prompts.of([Instance("generate_until", {}, (prompt, options), 0) for prompt in prompts])
+    encoded = [requests.prompts.encoded(one, requests.thinking_format).ids for one in templated]
+    return [str(model.tokenizer.decode(list(ids), skip_special_tokens=False)) for ids in encoded]
+
+
 def evaluated(
     model: object, tasks: Sequence[str], folder: Path, include_path: str | None, options: Mapping[str, object]
 ) -> Path:

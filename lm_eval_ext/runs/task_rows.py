@@ -14,6 +14,7 @@ from lm_eval_ext.runs.run_file import first_fault
 from lm_eval_ext.runs.samples import GRADES, Grade, Output, Sample
 from lm_eval_ext.runs.untrusted import line, mapping, number, sequence, text
 
+_MISSING = object()
 ROUNDING = 1e-6  # tolerance by which a mean of shares may fall outside 0 to 1
 
 
@@ -90,10 +91,23 @@ def _sample(row: Mapping[str, object], score: str, gated: bool, texts: bool, pla
 
 
 def _parts(row: Mapping[str, object], columns: Sequence[str]) -> dict[str, str]:
-    """Values of some columns, as one line of text each; a question without a value has none."""
+    """Values of some columns, as one line of text each; `none` where a question has no value.
+
+    A column may be `meta.topic`, the field `topic` within `meta`.
+    """
     document = mapping(row.get("doc"))
-    values = {column: document.get(column) for column in columns}
-    return {line(name, 200): line(value, 100) for name, value in values.items() if value is not None}
+    values = {name: _nested(document, name) for name in columns}
+    known = {name: value for name, value in values.items() if value is not _MISSING}
+    return {line(name, 200): "none" if value is None else line(value, 100) for name, value in known.items()}
+
+
+def _nested(document: Mapping[str, object], name: str) -> object:
+    found: object = document
+    for part in [name] if name in document else name.split("."):
+        if not isinstance(found, Mapping) or part not in found:
+            return _MISSING
+        found = found[part]
+    return found
 
 
 def _prompt(row: Mapping[str, object]) -> str:

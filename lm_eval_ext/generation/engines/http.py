@@ -8,6 +8,7 @@ import math
 import ssl
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
 from pydantic_core import from_json, to_json
@@ -21,6 +22,7 @@ _PASSING = {408, 409, 429}  # statuses that may pass, besides those from 500
 _MOST_BYTES = 256 * 2**20  # of a reply
 _LONGEST_WAIT = 600.0  # seconds that a server may ask for
 _CONNECT = 30.0  # seconds
+_SECRET = 6  # characters from which a header's value may be a secret
 _JSON = {"Content-Type": "application/json"}
 
 
@@ -145,23 +147,23 @@ class ServerClient:
             ) as response:
                 return self._parsed(route, response, await _content(response))
         except aiohttp.ClientConnectorCertificateError as error:
-            text = f"{self.root}: {self._clean(str(error))}; give ca_cert_path=FILE, or verify_certificate=False"
+            text = f"{self.root}: {self.clean(str(error))}; give ca_cert_path=FILE, or verify_certificate=False"
             raise RefusedError(text, every=True) from error
         except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, ConnectionError) as error:
-            reason = self._clean(str(error)) or type(error).__name__
+            reason = self.clean(str(error)) or type(error).__name__
             raise UnreachableError(f"{self.root} cannot be reached ({reason})") from error
         except TimeoutError as error:
             raise RetryableError(f"{self.root}{route}: no complete reply within {self.options.timeout:g} s") from error
         except aiohttp.ClientError as error:
-            raise RetryableError(f"{self.root}{route}: {self._clean(str(error))}") from error
+            raise RetryableError(f"{self.root}{route}: {self.clean(str(error))}") from error
         except ValueError as error:  # a header or a login in ~/.netrc that cannot be sent
-            raise RefusedError(f"{self.root}: {self._clean(str(error))}", every=True) from error
+            raise RefusedError(f"{self.root}: {self.clean(str(error))}", every=True) from error
 
     def _parsed(self, route: str, response: aiohttp.ClientResponse, content: bytes) -> object:
         status, place = response.status, f"{self.root}{route}"
         if status == 200:
             return self._json(place, content)
-        said = self._clean(_message(content)) or response.reason or "no reason"
+        said = self.clean(_message(content)) or response.reason or "no reason"
         if status in _PASSING or status >= 500:
             wait = _retry_after(response.headers.get("Retry-After", ""))
             raise RetryableError(f"{place}: the server replied {status}: {said}", wait)
@@ -172,7 +174,7 @@ class ServerClient:
         if status in (401, 403):
             hint = f"; set the environment variable {self.options.key_variable} to a valid key, or give auth_token="
         if 300 <= status < 400:
-            hint = f"; it redirects to {self._clean(location)[:200]}: give that as base_url"
+            hint = f"; it redirects to {self.clean(location)[:200]}: give that as base_url"
         every = status in (401, 403, 404, 405) or status < 400
         return RefusedError(f"{place}: the server replied {status}: {said}{hint}", every, status)
 
@@ -180,14 +182,21 @@ class ServerClient:
         try:
             return from_json(content)
         except ValueError as error:
-            start = self._clean(content[:1000].decode("utf-8", "replace"))[:80]
+            start = self.clean(content[:1000].decode("utf-8", "replace"))[:80]
             raise RetryableError(f"{place}: the reply is not JSON: {start!r}") from error
 
-    def _clean(self, text: str) -> str:
+    def clean(self, text: str) -> str:
         """A text on one line, without the key and the headers' values, which some servers repeat."""
-        for secret in filter(None, [self.options.key, *self.options.headers.values()]):
+        for secret in self._secrets:
             text = text.replace(secret, "***")
-        return " ".join(text.split())[:300]
+        return " ".join("".join(one if one.isprintable() else " " for one in text).split())[:300]
+
+    @cached_property
+    def _secrets(self) -> list[str]:
+        """The longest first; of a header, also its words, such as the token after `Bearer`."""
+        given = [self.options.key, *self.options.headers.values()]
+        words = {word for value in given for word in (value, *value.split()) if len(word) >= _SECRET}
+        return sorted({self.options.key, *words} - {""}, key=len, reverse=True)
 
 
 def _sent(body: object) -> bytes | None:

@@ -12,7 +12,7 @@ from lm_eval_ext.generation.engine import FollowUp
 from lm_eval_ext.generation.engines.http import ConnectionOptions, ServerClient
 from lm_eval_ext.generation.engines.loop_thread import LoopThread
 from lm_eval_ext.generation.engines.server_job import Passage, decoded, scored
-from lm_eval_ext.generation.engines.server_run import Finished, OnServers, ServerRun, Work
+from lm_eval_ext.generation.engines.server_run import DECODED, SCORED, Finished, OnServers, ServerRun, Words, Work
 from lm_eval_ext.generation.engines.server_seats import Errand, Limits, Seat, Server
 from lm_eval_ext.generation.request import Completion, Job
 
@@ -66,15 +66,21 @@ class ServerEngine:
             on_score(passage, score)
             return ()
 
-        self._run(passages, scored, finished)
+        self._run(passages, scored, finished, SCORED)
 
-    def _run(self, items: Sequence[_Item], work: Work[_Item, _Result], finished: Finished[_Item, _Result]) -> None:
+    def _run(
+        self,
+        items: Sequence[_Item],
+        work: Work[_Item, _Result],
+        finished: Finished[_Item, _Result],
+        words: Words = DECODED,
+    ) -> None:
         with LoopThread[Errand]() as thread:
             seats = [Seat(server, ServerClient(server.root, self.options)) for server in self.servers]
             for seat in seats:
                 thread.result_of(seat.client.open())
             try:
-                ServerRun(self.limits, self.on_servers, thread, seats, work, finished).finish(items)
+                ServerRun(self.limits, self.on_servers, thread, seats, work, finished, words).finish(items)
             finally:
                 for seat in seats:
                     thread.result_of(seat.client.close())

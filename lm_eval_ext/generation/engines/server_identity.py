@@ -10,7 +10,7 @@ from lm_eval_ext.errors import EngineError
 from lm_eval_ext.generation.engines.dialects import DIALECTS
 from lm_eval_ext.generation.engines.dialects.base import Dialect, ReplyError, ServerFacts, Tokens
 from lm_eval_ext.generation.engines.dialects.chat import ChatDialect
-from lm_eval_ext.generation.engines.http import RefusedError, RetryableError, ServerClient, UnreachableError
+from lm_eval_ext.generation.engines.http import RefusedError, ServerClient
 from lm_eval_ext.generation.engines.server_job import ServedModel, decoded
 from lm_eval_ext.generation.request import Job, Sampling, Stop
 
@@ -25,6 +25,7 @@ _TRIED = 8  # tokens of the round trip
 _SAMPLED = 16  # tokens of a sample
 _OTHER_SEEDS = (2, 3, 4)
 _OTHER_LIMIT = "max_completion_tokens"  # named in the refusals of OpenAI's models that don't know `max_tokens`
+_MISSING = (400, 404, 405, 410, 422)  # statuses of routes that a server or gateway doesn't have
 _PATIENCE = 300.0  # seconds for each short request
 
 
@@ -37,12 +38,14 @@ class Identity:
         facts: what it says of itself.
         seeded: whether a request's seed determines its sample.
         greedy: hash of what the model says to fixed prompts; empty for chat, where that is not the same every time.
+        tokenizer_checked: whether its tokenizer was compared with ours; not every server encodes texts.
     """
 
     dialect: str
     facts: ServerFacts
     seeded: bool
     greedy: str
+    tokenizer_checked: bool = False
 
     @property
     def model(self) -> str:
@@ -54,8 +57,8 @@ async def found_dialect(client: ServerClient, model: str, named: str) -> tuple[D
     """The dialect that a server speaks, and what the server says of itself.
 
     Raises:
-        RetryableError: the server cannot be reached.
-        RefusedError: the server wants another key.
+        RetryableError: the server cannot be reached, or is still loading.
+        RefusedError: the server wants another key, or redirects.
         EngineError: it is not the kind of server that was named.
     """
     answers: dict[str, object] = {}
@@ -76,12 +79,8 @@ async def _answer(client: ServerClient, route: str) -> object:
     try:
         return await client.get(route)
     except RefusedError as error:
-        if error.status == 401:
+        if error.status not in _MISSING:
             raise
-        return None
-    except UnreachableError:
-        raise
-    except RetryableError:  # a gateway may not pass it on
         return None
 
 
@@ -93,12 +92,13 @@ async def identity(client: ServerClient, model: ServedModel, facts: ServerFacts)
         RefusedError: the server refuses a request.
         EngineError: it does not take or return token ids as its dialect says, or has another tokenizer.
     """
+    checked = False
     if model.dialect.token_exact:
         await _check_round_trip(client, model)
-        await _check_tokenizer(client, model)
+        checked = await _check_tokenizer(client, model)
     seeded = await _is_seeded(client, model)
     greedy = await greedy_digest(client, model) if model.dialect.continues else ""
-    return Identity(model.dialect.name, facts, seeded, greedy)
+    return Identity(model.dialect.name, facts, seeded, greedy, checked)
 
 
 async def greedy_digest(client: ServerClient, model: ServedModel) -> str:
@@ -139,23 +139,25 @@ async def _check_round_trip(client: ServerClient, model: ServedModel) -> None:
     )
 
 
-async def _check_tokenizer(client: ServerClient, model: ServedModel) -> None:
+async def _check_tokenizer(client: ServerClient, model: ServedModel) -> bool:
+    """Compare the server's tokenizer with ours; returns whether the server offers that."""
     text = "Hello, world! 12 + 30 = 42.\n" + "".join(
         model.vocabulary.text([token]) for token in model.vocabulary.special
     )
     request = model.dialect.encode_request(text, model.name)
     if request is None:
-        return
+        return False
     try:
         theirs = Tokens.of(await client.post(*request)).tokens
     except (RefusedError, ReplyError):  # not every version offers it
-        return
+        return False
     ours = tuple(model.vocabulary.encode(text))
     if theirs != ours:
         raise EngineError(
             f"{client.root}: its tokenizer encodes {text[:60]!r}... to {list(theirs)[:12]}, and ours to "
             f"{list(ours)[:12]}; give tokenizer=NAME, that of the served model"
         )
+    return True
 
 
 async def _is_seeded(client: ServerClient, model: ServedModel) -> bool:

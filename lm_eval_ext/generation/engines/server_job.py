@@ -12,6 +12,8 @@ from lm_eval_ext.generation.engines.dialects.base import Dialect, ReplyError, Vo
 from lm_eval_ext.generation.engines.http import RetryableError, ServerClient
 from lm_eval_ext.generation.request import Completion, Job
 
+_SLACK = 4  # tokens by which a text that is decoded and encoded again may differ
+
 
 @dataclass(frozen=True)
 class ServedModel:
@@ -53,20 +55,27 @@ async def decoded(client: ServerClient, model: ServedModel, job: Job) -> Complet
         try:
             reply = model.dialect.reply(content, rest, model.vocabulary)
         except ReplyError as error:
-            raise UnusableReplyError(f"{client.root}{model.dialect.route}: {error}") from error
+            raise UnusableReplyError(f"{client.root}{model.dialect.route}: {client.clean(str(error))}") from error
         if reply.finished:
+            if reply.short:
+                raise _short(client, reply.tokens or 0, job)
             return Completion(reply.ids, reply.reason)
         completion = advanced(out, reply.ids, job, model.decode)
         if completion is not None:
             return completion
-        whole = reply.tokens is None or reply.tokens >= rest.max_tokens
+        counted = len(reply.ids) + _SLACK if reply.tokens is None else reply.tokens
+        whole = counted >= rest.max_tokens
         if reply.reason == "length" and not model.dialect.token_exact and whole:
             return Completion(tuple(out), "length")
         if reply.reason == "length" or not reply.ids:
-            raise ShortReplyError(
-                f"{client.root}: the server ended a text after {len(out)} of {job.max_tokens} tokens, without a stop "
-                f"and after a prompt of {len(job.ids)}; if its context is shorter than it says, give max_length="
-            )
+            raise _short(client, len(out), job)
+
+
+def _short(client: ServerClient, tokens: int, job: Job) -> ShortReplyError:
+    return ShortReplyError(
+        f"{client.root}: the server ended a text after {tokens} of {job.max_tokens} tokens, without a stop and after a "
+        f"prompt of {len(job.ids)}; if its context is shorter than it says, give max_length="
+    )
 
 
 @dataclass(frozen=True)
@@ -88,7 +97,7 @@ async def scored(client: ServerClient, model: ServedModel, passage: Passage) -> 
     try:
         scores = model.dialect.scores(content, passage.ids)[passage.start :]
     except ReplyError as error:
-        raise UnusableReplyError(f"{client.root}{model.dialect.route}: {error}") from error
+        raise UnusableReplyError(f"{client.root}{model.dialect.route}: {client.clean(str(error))}") from error
     known = [score for score in scores if score is not None]
     return sum(score.logprob for score in known), all(score.greedy for score in known)
 

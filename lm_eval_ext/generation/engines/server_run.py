@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from lm_eval_ext.errors import EngineError
 from lm_eval_ext.generation.engines.http import RefusedError, RetryableError, ServerClient, UnreachableError
@@ -30,6 +30,17 @@ Work = Callable[[ServerClient, ServedModel, _Item], Coroutine[object, object, _R
 Finished = Callable[[_Item, _Result], Iterable[_Item]]
 
 
+class Words(NamedTuple):
+    """How a run is spoken of: what is done with a text, and what to do if some could not be."""
+
+    done: str
+    hint: str
+
+
+DECODED = Words("decoded", "run again to go on")
+SCORED = Words("scored", "leave the question out; scores are not kept")
+
+
 @dataclass
 class ServerRun(Generic[_Item, _Result]):
     """One run: what waits, what is on its way, and what was given up."""
@@ -40,6 +51,7 @@ class ServerRun(Generic[_Item, _Result]):
     seats: Sequence[Seat]
     work: Work[_Item, _Result]
     finished: Finished[_Item, _Result]
+    words: Words = DECODED
     urgent: deque[Task] = field(default_factory=deque)  # follow-ups, before new traces
     new: deque[Task] = field(default_factory=deque)
     delayed: list[tuple[float, int, Task]] = field(default_factory=list)
@@ -62,8 +74,8 @@ class ServerRun(Generic[_Item, _Result]):
             raise
         if self.lost:
             raise EngineError(
-                f"{len(self.lost)} texts could not be decoded ({self.lost[0]}); the others are finished, so run again "
-                "to go on"
+                f"{len(self.lost)} {'texts' if len(self.lost) > 1 else 'text'} could not be {self.words.done} "
+                f"({self.lost[0]}); the others are finished, so {self.words.hint}"
             )
 
     def _patience(self) -> float:
@@ -128,6 +140,7 @@ class ServerRun(Generic[_Item, _Result]):
                 self._down(seat, str(error))
                 self._again(task, error, now=True)
             case RetryableError() as error:
+                seat.rests_until = max(seat.rests_until, time.monotonic() + error.wait)
                 self._again(task, error)
                 self._trouble(seat, error)
             case RefusedError(every=True) as error:
@@ -149,7 +162,7 @@ class ServerRun(Generic[_Item, _Result]):
         task.tries += 1
         task.seat = None
         if task.tries > self.limits.retries:
-            self._give_up(task, f"{error}, {task.tries} times")
+            self._give_up(task, f"{error}, {'once' if task.tries == 1 else f'{task.tries} times'}")
         elif now:  # on another server, or on this one when it is back
             self.urgent.appendleft(task)
         else:
@@ -181,7 +194,7 @@ class ServerRun(Generic[_Item, _Result]):
 
     def _fail(self, seat: Seat) -> None:
         seat.failures += 1
-        seat.due = time.monotonic() + self.limits.wait(seat.failures)
+        seat.due = max(seat.rests_until, time.monotonic() + self.limits.wait(seat.failures))
 
     def _retire(self, seat: Seat, error: EngineError) -> None:
         """Use a server no more; raises if it was the last one."""
@@ -198,10 +211,10 @@ class ServerRun(Generic[_Item, _Result]):
         for seat in self.seats:
             if seat.failures:
                 due = seat.due <= time.monotonic()
-            elif seat.busy:
-                due = bool(seat.held) and not seat.single
+            elif seat.doubtful:
+                due = not seat.busy
             else:
-                due = bool(seat.held) or seat.doubtful
+                due = seat.due_for_a_check and seat.busy < seat.allowed(self.limits)
             if due and not (seat.checking or seat.retired):
                 seat.checking = True
                 errand = Errand(seat, None, seat.client.connections, len(seat.held))

@@ -11,6 +11,7 @@ from lm_eval_ext.generation.engines.http import ServerClient
 from lm_eval_ext.generation.engines.server_job import ServedModel
 
 _LONGEST_PAUSE = 60.0  # seconds between two tries
+_BETWEEN = 2.0  # seconds between two checks of a server that closes its connections
 _TRUSTED = 600.0  # seconds after which a server is asked again who it is
 
 
@@ -70,6 +71,7 @@ class Seat:
         failures: how often it was found unreachable in a row; 0 if it is up.
         since, due: since when it is down, and when it is tried again, in seconds of the monotonic clock.
         troubles: requests in a row that it could not serve.
+        rests_until: until when it has asked to be left alone, in seconds of the monotonic clock.
         retired: whether it refuses everything.
         checking: whether it is being asked who it is.
         doubtful: whether it has said something else than before, while it was busy; it is asked again when it is idle.
@@ -84,6 +86,7 @@ class Seat:
     since: float = 0.0
     due: float = 0.0
     troubles: int = 0
+    rests_until: float = 0.0
     retired: bool = False
     checking: bool = False
     doubtful: bool = False
@@ -91,16 +94,20 @@ class Seat:
     trusted_at: float = 0.0
     held: list[tuple[Task, Any]] = field(default_factory=list)
 
+    def allowed(self, limits: Limits) -> int:
+        """How many requests it gets at once, also while it is asked who it is."""
+        return min(limits.concurrent, self.server.slots or limits.concurrent)
+
     def room(self, limits: Limits) -> int:
         """How many more requests it gets."""
-        if not self.up or (self.single and self.checking):
+        if not self.up or time.monotonic() < self.rests_until:
             return 0
-        return min(limits.concurrent, self.server.slots or limits.concurrent) - self.busy
+        return self.allowed(limits) - self.busy - (self.checking or self.due_for_a_check)
 
     @property
-    def single(self) -> bool:
-        """Whether it gets one request at a time, also while it is asked who it is."""
-        return self.server.slots == 1
+    def due_for_a_check(self) -> bool:
+        """Whether results wait for it to be asked who it is, which is not done all the time."""
+        return bool(self.held) and (not self.busy or time.monotonic() - self.trusted_at >= _BETWEEN)
 
     @property
     def up(self) -> bool:

@@ -103,14 +103,14 @@ class TTSServer(ThinkingLM, TemplateLM):  # type: ignore[misc]  # lm-eval has no
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
 
     def _log(self) -> None:
-        found = self.identities[0]
         logger.info(
-            "%s: %s, context %d tokens, token ids %s, seeds %s",
+            "%s: %s, context %d tokens, token ids %s, seeds %s, tokenizer %s",
             ", ".join(server.root for server in self.servers),
-            found.facts.version,
+            ", ".join(dict.fromkeys(one.facts.version for one in self.identities)),
             self.max_length,
             "exact" if self._capabilities()["token_exact"] else "approximated through text",
             "kept" if self._seeded else "not kept",
+            "the same" if self._tokenizer_checked else "not checked",
         )
         self._warn()
 
@@ -267,8 +267,12 @@ class TTSServer(ThinkingLM, TemplateLM):  # type: ignore[misc]  # lm-eval has no
         return super()._capabilities() | {
             "token_exact": all(server.model.dialect.token_exact for server in self.servers),
             "reproducible": self._seeded, "seed_reproducible": self._seeded, "server": found.facts.version,
-            "dialect": found.dialect,
+            "dialect": found.dialect, "tokenizer_checked": self._tokenizer_checked,
         }  # fmt: skip
+
+    @property
+    def _tokenizer_checked(self) -> bool:
+        return all(found.tokenizer_checked for found in self.identities)
 
     @property
     def _seeded(self) -> bool:

@@ -50,12 +50,14 @@ class Reply:
         reason: "length" if it ended at the limit that was asked for, or at the end of the context; else "stop".
         tokens: number of tokens, as the server counts them; None if it doesn't say.
         finished: whether the job is finished, whatever the ids are.
+        short: whether it was cut before the limit that was asked for.
     """
 
     ids: tuple[int, ...]
     reason: Literal["stop", "length"]
     tokens: int | None = None
     finished: bool = False
+    short: bool = False
 
 
 class Score(NamedTuple):

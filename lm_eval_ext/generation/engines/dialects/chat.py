@@ -131,7 +131,9 @@ class ChatDialect(WithoutScores):
             thinking_tokens=details.reasoning_tokens if details else None,
             prompt_tokens=usage.prompt_tokens or 0,
         )
-        return Reply(reply.ids(), "stop", finished=True)
+        limit = Conversation.of_ids(job.ids).max_tokens
+        short = reply.cut and limit is not None and usage.decoded < limit
+        return Reply(reply.ids(), "stop", usage.decoded, finished=True, short=short)
 
     def fact_routes(self) -> Mapping[str, str]:
         """Served models."""

@@ -1,0 +1,135 @@
+"""`lm-eval-tts serve`, and names of served models, by which the client knows what was dropped."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from lm_eval_ext.cli import app
+from lm_eval_ext.errors import ArgumentError
+from lm_eval_ext.harness import secrets
+from lm_eval_ext.harness.run_names import run_name
+from lm_eval_ext.harness.served import declared_recipe
+from lm_eval_ext.harness.server_arguments import ServerArguments
+from lm_eval_ext.harness.serving import serve_command
+from lm_eval_ext.paths import TINY_CHAIN
+from lm_eval_ext.pruning.recipe import Recipe
+from tests.fake_server import FakeServer
+from tests.test_tts_server import SCRIPT, model
+
+
+@pytest.mark.parametrize(
+    ("name", "base", "layers", "attention", "mlp"),
+    [
+        ("org/m-drop2-5", "org/m", (2, 3, 4, 5), (), ()),
+        ("org/m-drop2-attention3+5", "org/m", (2,), (3, 5), ()),
+        ("org/m-attention24-26-mlp7", "org/m", (), (24, 25, 26), (7,)),
+        ("org/m-mlp7", "org/m", (), (), (7,)),
+    ],
+)
+def test_names_say_what_was_dropped(
+    name: str, base: str, layers: tuple[int, ...], attention: tuple[int, ...], mlp: tuple[int, ...]
+) -> None:
+    recipe = declared_recipe(ServerArguments.taken({"base_url": "http://a:1"}), name)
+    assert recipe is not None and recipe.base == base
+    assert (recipe.drop, recipe.drop_attention, recipe.drop_mlp) == (layers, attention, mlp)
+    assert run_name(base, {"pretrained": base, "recipe": recipe}) == name
+
+
+def test_layers_are_taken_from_the_name_of_the_served_model() -> None:
+    server = FakeServer(script=SCRIPT)
+    server.name = "tiny-chain-drop3+4"
+    with server:
+        for named in ({"model": server.name}, {}):
+            pruning = model(server, base=str(TINY_CHAIN), **named).get_model_info()["pruning"]
+            assert pruning["dropped_layers"] == [3, 4] and pruning["base"] == str(TINY_CHAIN)
+            assert len(pruning["kept_layers"]) == 10
+
+
+def test_what_serve_runs() -> None:
+    command = serve_command(f"pretrained={TINY_CHAIN},drop_layers=[3]", ["--port", "8000"])
+    assert command[1:5] == ["serve", str(TINY_CHAIN), "--served-model-name", "tiny-chain-drop3"]
+    options = dict(zip(command[5:-2:2], command[6:-2:2], strict=True))
+    assert options["--load-format"] == "lm-eval-tts" and command[-2:] == ["--port", "8000"]
+    assert json.loads(options["--model-loader-extra-config"])["kept_layers"] == [0, 1, 2, *range(4, 12)]
+    assert json.loads(options["--hf-overrides"])["num_hidden_layers"] == 11
+    shown = CliRunner().invoke(app, ["serve", f"pretrained={TINY_CHAIN}", "--dry-run", "--", "--port", "1"])
+    assert shown.output.endswith("tiny-chain --port 1\n")
+
+
+def test_a_served_name_says_how_weights_are_quantized(tmp_path: Path) -> None:
+    command = serve_command(f"pretrained={TINY_CHAIN},drop_layers=[3],quantization=fp8", [])
+    assert command[4] == "tiny-chain-drop3-fp8"
+    recipe = declared_recipe(ServerArguments.taken({"base_url": "http://a:1"}), command[4])
+    assert recipe is not None and recipe.drop == (3,) and recipe.base == "tiny-chain"
+    (tmp_path / "r.yaml").write_text(f"base: {TINY_CHAIN}\nrevision: abc\nmethod: x\nsource: x\ndrop: [2]\n")
+    assert "abc" in serve_command(f"recipe={tmp_path / 'r.yaml'}", [])
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ({"model": "org/m-drop3", "drop_layers": [3]}, "org/m-drop3"),
+        ({"model": "mine", "drop_layers": [3]}, "mine-drop3"),
+        ({"tokenizer": "org/m"}, "org/m"),
+        ({"model": "mine", "recipe": Recipe(base="org/m", drop=(3,), method="x", source="x")}, "mine-drop3"),
+    ],
+)
+def test_a_run_is_named_after_what_is_served(given: dict[str, object], name: str) -> None:
+    assert run_name("made up", {"base_url": "http://a:1", **given}) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "declared", "words"),
+    [
+        (
+            "org/m-drop3",
+            {"base": "other/base", "drop_layers": [3]},
+            "its name says that it was made from org/m, not other/base",
+        ),
+        ("m-drop3-rdsc-abcdef", {"recipe": Recipe(base="m", drop=(3,), method="x", source="x")}, "the recipe none"),
+    ],
+)
+def test_a_name_that_contradicts_what_is_declared_is_one_line(
+    name: str, declared: dict[str, object], words: str
+) -> None:
+    with pytest.raises(ArgumentError, match=words):
+        declared_recipe(ServerArguments.taken({"base_url": "http://a:1", **declared}), name)
+
+
+def test_secrets_of_two_models_are_kept_apart() -> None:
+    one: dict[str, object]
+    two: dict[str, object]
+    one, two = {"auth_token": "sk-one-secret"}, {"auth_token": "sk-two-secret"}
+    secrets.hide(one)
+    secrets.hide(two)
+    assert "secret" not in f"{one} {two}" and one != two
+    assert [secrets.shown(given)["auth_token"] for given in (one, two)] == ["sk-one-secret", "sk-two-secret"]
+
+
+@pytest.mark.parametrize(
+    ("model_args", "rest", "words"),
+    [
+        ("dtype=float32", [], "pretrained is missing"),
+        ("pretrained=x,journal=off", [], "journal=off: is given to"),
+        (f"pretrained={TINY_CHAIN},drop_layers=[99]", [], "99"),
+        (f"pretrained={TINY_CHAIN},drop_layers=[3]", ["--load-format=auto"], "cannot be combined with dropped layers"),
+        ("pretrained=x,--port=3", [], "unknown argument '--port'"),
+        ("pretrained=x", ["--served-model-name", "whole"], "--served-model-name is set here"),
+        ("pretrained=x,served_model_name=whole", [], "--served-model-name is set here"),
+        (
+            f"pretrained={TINY_CHAIN},drop_layers=[3]",
+            ["--hf-overrides.num_hidden_layers", "3"],
+            "cannot be combined with",
+        ),
+        (f"pretrained={TINY_CHAIN},drop_layers=[3],load_format=auto", [], "cannot be combined with dropped layers"),
+        ("pretrained=no/such-model,drop_layers=[3]", [], "no/such-model"),
+        ("pretrained=x,quantize=quanto:int8", [], "is given to `lm_eval --model pruned-vllm`"),
+    ],
+)
+def test_what_cannot_be_served_is_one_line(model_args: str, rest: list[str], words: str) -> None:
+    done = CliRunner().invoke(app, ["serve", model_args, "--dry-run", "--", *rest])
+    assert done.exit_code == 1 and words in done.stderr and done.stderr.count("\n") == 1
