@@ -121,7 +121,7 @@ def outcome(kind: str, drop: list[int]) -> str:
     return "exact" if apart < TOLERANCE else f"differs: log-likelihoods by {apart:.2g}"
 
 
-def build(kind: str, folder: Path) -> None:
+def build(kind: str, folder: Path, **more: int) -> None:
     """Write a tiny random model with the tokenizer of tiny-chain."""
     import torch
     from transformers import CONFIG_MAPPING, AutoModelForCausalLM
@@ -130,7 +130,7 @@ def build(kind: str, folder: Path) -> None:
 
     tokenizer = chain_tokenizer()
     known = CONFIG_MAPPING[kind]().to_dict()
-    sizes = {name: size for name, size in SIZES.items() if name in known or name == "head_dim"}
+    sizes = {name: size for name, size in (SIZES | more).items() if name in known or name == "head_dim"}
     tokens = dict.fromkeys(("eos_token_id", "pad_token_id", "bos_token_id"), tokenizer.eos_token_id)
     config = CONFIG_MAPPING[kind](**sizes, **tokens, vocab_size=len(tokenizer))
     torch.manual_seed(0)

@@ -18,8 +18,9 @@ from typing import Any
 import pytest
 from lm_eval.api.instance import Instance
 
+from lm_eval_ext.testbed.packing import W8A8, int8
 from lm_eval_ext.testbed.real import SMOLLM2, questions, templated
-from tests.quantized import W8A8, int8, write_quantized
+from tests.quantized import write_quantized
 from tests.test_plugin import LM_EVAL, run
 from tests.test_resume import kept, outcome
 from tests.tokenizers import TEMPLATE, byte_tokenizer

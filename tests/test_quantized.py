@@ -22,8 +22,9 @@ from lm_eval_ext.pruning.loading import load_pruned
 from lm_eval_ext.pruning.quantization import REFUSED, check_quantization, for_vllm, sliced_quantization
 from lm_eval_ext.pruning.quantizing import parse_quantize
 from lm_eval_ext.pruning.recipe import Recipe
+from lm_eval_ext.testbed.packing import FP8, MIXED, W4A16, W8A8, fp8, int4, int8
 from tests.checkpoints import LAYERS, write_checkpoint
-from tests.quantized import FP8, MIXED, W8A8, fp8, int8, write_quantized
+from tests.quantized import write_mxfp4, write_quantized
 from tests.tokenizers import TEMPLATE, byte_tokenizer
 
 KEPT = (0, 2, 3, 5)
@@ -42,6 +43,8 @@ def without(folder: Path, kept: Sequence[int]) -> tuple[torch.Tensor, torch.Tens
     whole = logits(model)
     model.model.layers = torch.nn.ModuleList(model.model.layers[layer] for layer in kept)
     model.config.num_hidden_layers = len(kept)
+    if getattr(model.config, "layer_types", None):
+        model.config.layer_types = [model.config.layer_types[layer] for layer in kept]
     return whole, logits(model)
 
 
@@ -56,14 +59,15 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "w8a8": write_quantized(root / "w8a8", W8A8, int8),
         "mixed": write_quantized(root / "mixed", MIXED, int8),
         "fp8": write_quantized(root / "fp8", FP8, fp8),
+        "mxfp4": write_mxfp4(root / "mxfp4"),
     }
 
 
-@pytest.mark.parametrize("name", ["w8a8", "mixed", "fp8"])
+@pytest.mark.parametrize("name", ["w8a8", "mixed", "w4a16", "fp8", "mxfp4"])
 def test_a_packed_checkpoint_without_layers(name: str, folders: dict[str, Path], tmp_path: Path) -> None:
-    if name != "fp8":
+    if name in ("w8a8", "mixed", "w4a16"):
         pytest.importorskip("compressed_tensors", reason="compressed-tensors is not installed")
-    folder = folders[name]
+    folder = write_quantized(tmp_path / name, W4A16, int4) if name == "w4a16" else folders[name]
     whole, expected = without(folder, KEPT)
     assert (whole - expected).abs().max() > 0.1, "the layers matter"
     assert torch.equal(logits(pruned(folder, KEPT)), expected)
