@@ -85,6 +85,10 @@ def export(
         list[Path] | None,
         typer.Option(help="Results of this model, for the model card and `.eval_results`; can be repeated."),
     ] = None,
+    push: Annotated[
+        str | None, typer.Option(help="ORG/NAME of a model repository on the Hub to upload it to, with HF_TOKEN.")
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="With --push: create a private repository.")] = False,
 ) -> None:
     """Write a pruned model as an ordinary checkpoint that stock transformers and vLLM can load."""
     from lm_eval_ext.exporters.hub import check_same_model, write_hub
@@ -102,6 +106,10 @@ def export(
     if sources:
         write_hub(sources, path)
     print(f"{path}: {sum(file.stat().st_size for file in path.iterdir()) / 1e6:.1f} MB")
+    if push is not None:
+        from lm_eval_ext.exporters.push import push as upload
+
+        print(upload(path, push, private=private))
 
 
 def recover(

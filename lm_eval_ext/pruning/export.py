@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING
 from lm_eval_ext.errors import ArchitectureError, ArgumentError
 from lm_eval_ext.pruning.architecture import depth, layer_of_tensor
 from lm_eval_ext.pruning.blocks import check_zeros, forget_left_out
+from lm_eval_ext.pruning.card import model_card
 from lm_eval_ext.pruning.checkpoint import LazyTensor, Zeros, card_metadata, find_file, kept_tensors, read_config
 from lm_eval_ext.pruning.loading import pruned_config
-from lm_eval_ext.pruning.recipe import Recipe, format_layers, kept_layers, write_recipe
+from lm_eval_ext.pruning.quantization import method_of, quantization_of
+from lm_eval_ext.pruning.recipe import Recipe, kept_layers, write_recipe
 
 if TYPE_CHECKING:
     import torch
@@ -106,7 +108,11 @@ def _write_checkpoint(
     sliced.save_pretrained(folder)
     _copy_besides(base, config, hub, folder)
     write_recipe(recipe, folder / "recipe.yaml")
-    (folder / "README.md").write_text(_card(recipe, len(kept), depth(config), card_metadata(base, hub)), "utf-8")
+    fields = quantization_of(config)
+    card = model_card(
+        recipe, len(kept), depth(config), card_metadata(base, hub), method_of(fields) if fields is not None else ""
+    )
+    (folder / "README.md").write_text(card, "utf-8")
 
 
 def _check_layers(tensors: Iterable[str], kept: int, kind: str) -> None:
@@ -161,35 +167,3 @@ def _copy_besides(base: str, config: PreTrainedConfig, hub: Mapping[str, object]
         found = find_file(base, name, hub)
         if found is not None:
             shutil.copyfile(found, folder / name)
-
-
-def _card(recipe: Recipe, kept: int, total: int, base_card: Mapping[str, object]) -> str:
-    import yaml
-
-    name = recipe.pretrained.rstrip("/").split("/")[-1]
-    metadata = {
-        key: base_card[key] for key in ("license", "license_name", "license_link", "language") if key in base_card
-    }
-    if "/" in recipe.pretrained and not Path(recipe.pretrained).exists():
-        metadata |= {"base_model": recipe.pretrained}
-    metadata |= {"library_name": "transformers", "tags": ["layer-pruning", recipe.method]}
-    merged = "".join(
-        f"- layers {list(step.layers)} were merged into {step.into} ({recipe.variant})\n" for step in recipe.merge
-    )
-    return f"""---
-{yaml.safe_dump(metadata, sort_keys=False).strip()}
----
-# {name} without layers {format_layers(recipe.drop)}
-
-{kept} of the {total} decoder layers of `{name}` (revision `{recipe.revision}`), not trained further.
-
-- method: {recipe.method}
-- source: {recipe.source}
-- dropped layers, counted from 0: {format_layers(recipe.drop)}
-{merged}- recipe: `recipe.yaml`, {recipe.digest}
-
-The licence is that of the base model{f", {base_card['license']}" if "license" in base_card else ""}.
-
-Pruned models keep their knowledge scores and lose long reasoning: "When Fewer Layers Break More Chains",
-arXiv 2510.22228. Measure both before relying on this one.
-"""
