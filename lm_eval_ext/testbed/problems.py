@@ -22,6 +22,7 @@ _STEPS: dict[str, Callable[[int, int], int]] = {
 # All of these steps are invertible, so every step of a chain matters; `*0` would make all steps before it irrelevant.
 _DIGITS = {"+": "123456789", "-": "123456789", "*": "379"}
 
+_SEED = 22510
 _CHAIN = re.compile(r"boxed\{\}: (\d(?:[-+*]\d)+)(?![-+*\d])")  # the chain in a prompt
 _RESULT = re.compile(r"=(\d)(?!\d)")
 Problem = dict[str, str]
@@ -73,7 +74,7 @@ def worked_out(question: str) -> list[str]:
     return [question[0], *(part for pair in zip(steps, values, strict=True) for part in pair)]
 
 
-def chains(count: int, shortest: int, longest: int, seed: int = 22510) -> list[Problem]:
+def chains(count: int, shortest: int, longest: int, seed: int = _SEED) -> list[Problem]:
     """`count` different chains of `shortest` to `longest` steps; fields `question`, `answer` and `steps`."""
     generator = random.Random(seed)
     problems: dict[str, Problem] = {}
@@ -97,9 +98,9 @@ def short_chains_dataset(**_: object) -> DatasetDict:
 
 
 @usable_from_yaml
-def chains_dataset(**_: object) -> DatasetDict:
+def chains_dataset(problem_seed: int = _SEED, **_: object) -> DatasetDict:
     """Chains of 6 to 40 steps, so that each larger budget from 8 to 128 tokens lets more of them finish."""
-    return _dataset(chains(200, 6, 40))
+    return _dataset(chains(200, 6, 40, problem_seed))
 
 
 def _dataset(problems: list[Problem]) -> DatasetDict:
