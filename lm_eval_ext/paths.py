@@ -26,6 +26,11 @@ def located(model: str) -> str:
     return str(TINY_CHAIN) if model == TINY_CHAIN.name else model
 
 
+def named(model: str) -> str:
+    """The name of the embedded model if it is given by its folder; else the name or folder as it was given."""
+    return TINY_CHAIN.name if model == str(TINY_CHAIN) else model
+
+
 def cache_folder() -> Path:
     """Folder where expensive results are kept between runs."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lm-eval-tts"

@@ -236,12 +236,14 @@ def test_load_in_4bit_works_as_it_did_before_transformers_5(tmp_path: Path) -> N
         ({"quantize": "bitsandbytes:int3"}, "expected METHOD:WEIGHTS, one of: bitsandbytes:nf4"),
         ({"quantize": "nf4"}, "expected METHOD:WEIGHTS, one of: bitsandbytes:nf4"),
         ({"quantize": "quanto:int4", "load_in_4bit": True}, "give one"),
+        ({"pretrained": "tiny-chain", "quantize": "bitsandbytes:nf4"}, "a multiple of 64, not [32,"),
+        ({"pretrained": "tiny-chain", "load_in_4bit": True}, "use quanto:int4 or a GPU"),
         ({"bnb_4bit_quant_type": "nf4"}, "bnb_4bit_quant_type is only used with load_in_4bit=True"),
     ],
 )
 def test_what_cannot_be_quantized_is_one_line(arguments: dict[str, Any], words: str, tmp_path: Path) -> None:
     with pytest.raises(ArgumentError) as raised:
-        PrunedHFLM(str(dense(tmp_path)), journal="off", **arguments)
+        PrunedHFLM(**{"pretrained": str(dense(tmp_path)), "journal": "off", **arguments})
     assert words in str(raised.value) and "\n" not in str(raised.value)
 
 

@@ -129,6 +129,10 @@ def test_an_unknown_name_lists_the_shipped_ones() -> None:
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_every_shipped_recipe_is_valid(name: str) -> None:
-    depth = {"Qwen/Qwen3-8B": 36, "simplescaling/s1.1-7B": 28}
+    depth = {
+        "Qwen/Qwen3-8B": 36, "simplescaling/s1.1-7B": 28, "Qwen/Qwen2.5-Math-7B": 28, "meta-llama/Llama-3.1-8B": 32,
+        "tiny-chain": 12,
+    }  # fmt: skip
     recipe = load_recipe(name)
-    assert kept_layers(recipe.drop, depth[recipe.base])
+    assert kept_layers(recipe.drop, depth[recipe.base]) and recipe.summary
+    assert all(layer < depth[recipe.base] for layer in (*recipe.drop_attention, *recipe.drop_mlp))

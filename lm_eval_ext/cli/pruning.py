@@ -55,7 +55,7 @@ def prune(
         path = out / f"{base.rstrip('/').split('/')[-1].lower()}-{'-'.join(words)}-{count}.yaml"
         _check_not_another(recipe, path, force)
         write_recipe(recipe, path)
-        print(f"{path}: drops {format_layers(recipe.drop)} of {context.depth} layers")
+        print(f"{path}: {recipe.summary} of {context.depth} layers")
         if any(score is not None for score in recipe.scores):
             plot_scores(recipe, path.with_suffix(".svg"))
 
@@ -162,7 +162,7 @@ def list_() -> None:
     """List the installed recipes: ours, and those of other packages."""
     for path in recipe_files():
         recipe = load_recipe(str(path))
-        print(f"{path.stem:32}{recipe.base:28}{recipe.method:12}drops {format_layers(recipe.drop)}")
+        print(f"{path.stem:32}{recipe.base:28}{recipe.method:12}{recipe.summary}")
 
 
 @recipes.command()

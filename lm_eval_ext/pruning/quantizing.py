@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lm_eval_ext.errors import ArgumentError
+from lm_eval_ext.pruning.architecture import text_config
+from lm_eval_ext.pruning.quantization import method_of, quantization_of
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedConfig
     from transformers.utils.quantization_config import QuantizationConfigMixin
 
 WEIGHTS = {
@@ -18,6 +21,8 @@ WEIGHTS = {
     "torchao": ("int8", "int4", "float8"),
     "quanto": ("int8", "int4", "int2", "float8"),
 }
+FOUR_BITS = ("bitsandbytes:nf4", "bitsandbytes:fp4")
+_BLOCK = 64  # weights with a scale of their own in bitsandbytes' 4 bits
 _PACKAGES = {"bitsandbytes": "bitsandbytes", "torchao": "torchao", "quanto": "optimum-quanto"}
 
 
@@ -75,6 +80,30 @@ def parse_quantize(value: object) -> Quantization | None:
     except ValidationError as error:
         known = ", ".join(f"{method}:{one}" for method, some in WEIGHTS.items() for one in some)
         raise ArgumentError(f"expected METHOD:WEIGHTS, one of: {known}") from error
+
+
+def check_on_load(config: PreTrainedConfig, *, four_bits: bool) -> None:
+    """Refuse what cannot be quantized on load: packed weights, and on a CPU maps too narrow for bitsandbytes.
+
+    Args:
+        config: of the checkpoint.
+        four_bits: whether bitsandbytes is to pack them in 4 bits.
+
+    Raises:
+        ArgumentError: with the reason.
+    """
+    import torch
+
+    already = quantization_of(config)
+    if already is not None:
+        raise ArgumentError(f"the checkpoint is quantized already, by {method_of(already)}; leave that out")
+    text = text_config(config)
+    widths = [getattr(text, name, None) or _BLOCK for name in ("hidden_size", "intermediate_size")]
+    if four_bits and not torch.cuda.is_available() and any(width % _BLOCK for width in widths):
+        raise ArgumentError(
+            f"bitsandbytes packs 4 bits on a CPU only in maps whose width is a multiple of {_BLOCK}, not {widths}; use "
+            "quanto:int4 or a GPU"
+        )
 
 
 def _bitsandbytes(weights: str, dtype: torch.dtype | None) -> QuantizationConfigMixin:

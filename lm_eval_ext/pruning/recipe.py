@@ -112,6 +112,14 @@ class Recipe(BaseModel):
         return Blocks(self.drop_attention, self.drop_mlp)
 
     @property
+    def summary(self) -> str:
+        """What makes the model smaller: `drops 34-35`, `drops attention 3`, `quantized: org/name`, `quanto:int4`."""
+        dropped = {"": self.drop, "attention ": self.drop_attention, "mlp ": self.drop_mlp}
+        parts = [f"drops {what}{format_layers(layers)}" for what, layers in dropped.items() if layers]
+        parts += [f"{self.relation}: {self.checkpoint}"] if self.checkpoint else []
+        return ", ".join([*parts, *([str(self.quantization)] if self.quantization else [])])
+
+    @property
     def pretrained(self) -> str:
         """Hub name or local folder of what is loaded."""
         return located(self.named)

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import ConfigDict, ValidationError, validate_call
 
 from lm_eval_ext.errors import ArgumentError
+from lm_eval_ext.paths import named
 from lm_eval_ext.pruning.context import PruningContext
 from lm_eval_ext.pruning.methods.choice import Removal, Removals
 from lm_eval_ext.pruning.recipe import CalibrationSet, Recipe
@@ -120,7 +121,7 @@ def _recipe(
 ) -> Recipe:
     texts = context.calibration if needs_texts(method) else None
     return Recipe(
-        base=context.pretrained,
+        base=named(context.pretrained),
         revision=context.revision,
         drop=removal.drop,
         drop_attention=removal.attention,

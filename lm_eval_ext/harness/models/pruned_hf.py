@@ -25,7 +25,8 @@ from lm_eval_ext.harness.patches import DefaultBatchSize
 from lm_eval_ext.pruning.architecture import depth
 from lm_eval_ext.pruning.blocks import NO_BLOCKS
 from lm_eval_ext.pruning.loading import adapter_depth, fingerprint, load_pruned, parameter_count, pruned_config
-from lm_eval_ext.pruning.quantization import bytes_of, method_of, quantization_of
+from lm_eval_ext.pruning.quantization import bytes_of, quantization_of
+from lm_eval_ext.pruning.quantizing import FOUR_BITS, check_on_load
 from lm_eval_ext.pruning.recipe import kept_layers
 
 if TYPE_CHECKING:
@@ -121,9 +122,8 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
                 raise ArgumentError(f"{used[0]} is only used with load_in_4bit=True or load_in_8bit=True; give one")
         if not by_flag and self.quantization is None:
             return None
-        already = quantization_of(self._config)
-        if already is not None:
-            raise ArgumentError(f"the checkpoint is quantized already, by {method_of(already)}; leave that out")
+        four_bits = self._bits_and_bytes.get("load_in_4bit") or str(self.quantization) in FOUR_BITS
+        check_on_load(self._config, four_bits=bool(four_bits))
         if by_flag and self.quantization is not None:
             raise ArgumentError("load_in_4bit or load_in_8bit, and quantize or a recipe that quantizes: give one")
         if by_flag:
