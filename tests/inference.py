@@ -64,9 +64,11 @@ def jobs(seeds: Iterable[int] = range(1, 9), stops: Iterable[Stop] = STOPS, temp
     ]
 
 
-def results(engine: Any, some: list[Job], follow: bool = True) -> dict[Job, Completion]:
-    """Completions of jobs and of one follow-up each."""
-    found: dict[Job, Completion] = {}
+def results(
+    engine: Any, some: list[Job], follow: bool = True, found: dict[Job, Completion] | None = None
+) -> dict[Job, Completion]:
+    """Completions of jobs and of one follow-up each, put into `found` as they come."""
+    found = {} if found is None else found
 
     def on_completion(job: Job, completion: Completion) -> list[Job]:
         found[job] = completion

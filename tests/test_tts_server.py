@@ -231,3 +231,21 @@ def test_texts_of_other_weights_are_kept_apart() -> None:
         server.script = partial(scripted, words=19)
         assert model(server).fingerprint != first, "another model"
         assert model(server, weights="fp8").fingerprint == named, "as declared"
+
+
+def test_a_server_that_is_loading_is_waited_for(caplog: pytest.LogCaptureFixture) -> None:
+    with FakeServer(script=SCRIPT) as server:
+        server.loading = 1
+        assert model(server).identities[0].dialect == "vllm"
+        assert "replied 503" in caplog.text and "trying again" in caplog.text
+        with pytest.raises(ArgumentError, match=r"max_length=9999: the server's context has 4096 tokens"):
+            model(server, max_length=9999)
+
+
+def test_how_many_texts_are_missing() -> None:
+    with FakeServer(script=SCRIPT) as server:
+        lm = model(server, max_retries=0)
+        refused = lm.tok_encode(lm.apply_chat_template([{"role": "user", "content": "3+4"}]))
+        server.fault_of = lambda body: "400" if body["prompt"][: len(refused)] == refused else ""
+        with pytest.raises(EngineError, match=r"^6 of 12 texts are missing: 2 texts could not be decoded"):
+            tts.generate(lm, ["1+2", "3+4"], budgets=[8, 16, 32], samples=2, answer_token_budget=4)

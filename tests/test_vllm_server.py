@@ -73,18 +73,25 @@ def test_log_likelihoods_are_those_of_pruned_hf(server: Process) -> None:
 def test_a_server_killed_in_the_middle_is_waited_for(server: Process) -> None:
     requests = asked(PROMPTS, BUDGETS, repeats=4, temperature=1.0, max_gen_toks=200, answer_token_budget=12)
     right = outcomes(client(server), requests)
-    model = client(server, max_retries=10)
+    model = client(server, max_retries=10, num_concurrent=4)
+    log = server.log.read_text().count("POST /v1/completions")
+    running = threading.Event()
+    killed: list[bool] = []
 
     def again() -> None:
-        time.sleep(1.0)
+        while server.log.read_text().count("POST /v1/completions") < log + 10:
+            time.sleep(0.05)
+        killed.append(running.is_set())
         server.kill()
         server.start()
 
     restarting = threading.Thread(target=again)
     restarting.start()
+    running.set()
     found = outcomes(model, requests)
+    running.clear()
     restarting.join()
-    assert found == right
+    assert killed == [True] and found == right
 
 
 def test_a_client_killed_in_the_middle_goes_on(server: Process, tmp_path: Path) -> None:
@@ -107,6 +114,15 @@ def test_a_client_killed_in_the_middle_goes_on(server: Process, tmp_path: Path) 
     (path,) = (tmp_path / "second").rglob("results_*.json")
     config = json.loads(path.read_text())["config"]
     assert config["generation"]["resumed"] >= 20 and config["engine"]["dialect"] == "vllm"
+    other = tmp_path / "other.sqlite"
+    uninterrupted = [one.replace(str(journal), str(other)) for one in command("third")]
+    subprocess.run(uninterrupted, check=True, capture_output=True)
+    assert _texts(tmp_path / "second") == _texts(tmp_path / "third")
+
+
+def _texts(folder: Path) -> list[list[str]]:
+    files = sorted(folder.rglob("samples_*.jsonl"), key=lambda path: path.name.partition("_2")[0])
+    return [[json.dumps(json.loads(line)["resps"]) for line in path.read_text().splitlines()] for path in files]
 
 
 def _kept(journal: Path) -> int:

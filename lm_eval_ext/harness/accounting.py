@@ -66,10 +66,15 @@ class Totals:
 
 
 class Progress:
-    """A progress bar of finished requests, with tokens per second and remaining time."""
+    """A progress bar of finished requests, with tokens per second and remaining time.
+
+    Attributes:
+        results: number of finished requests.
+    """
 
     def __init__(self, requests: int, quiet: bool) -> None:
         self._bar = tqdm(total=requests, desc="Thinking", disable=quiet, mininterval=1.0)
+        self.results = 0
         self._tokens = 0
         self._replicas = ""
         self._start = time.perf_counter()
@@ -87,6 +92,7 @@ class Progress:
 
     def on_result(self) -> None:
         """Count a finished request."""
+        self.results += 1
         self._bar.update(1)
 
     def __enter__(self) -> Progress:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lm_eval.api.instance import Instance
 
-from lm_eval_ext.errors import JournalError
+from lm_eval_ext.errors import EngineError, JournalError
 from lm_eval_ext.generation.budget_forcing import BudgetForcing
 from lm_eval_ext.generation.codec import Codec, codec_of
 from lm_eval_ext.generation.deduplication import MergingEngine
@@ -143,7 +143,11 @@ class ThinkingRequests:
                 stop_loops=self.arguments.stop_loops,
                 on_result=lambda index, generation: progress.on_result(),
             )
-            results = forcing.run(requests, planned)
+            try:
+                results = forcing.run(requests, planned)
+            except EngineError as error:
+                missing = len(requests) - progress.results
+                raise EngineError(f"{missing} of {len(requests)} texts are missing: {error}") from error
         self.totals.prompt_tokens += sum(len(trace.prompt) for trace in planned.traces)
         self.totals.saved_by_sharing += forcing.saved
         self._log_resumed()
