@@ -236,6 +236,7 @@ def test_texts_of_other_weights_are_kept_apart() -> None:
 def test_a_server_that_is_loading_is_waited_for(caplog: pytest.LogCaptureFixture) -> None:
     with FakeServer(script=SCRIPT) as server:
         server.loading = 1
+        caplog.set_level("INFO", "lm_eval.tts")
         assert model(server).identities[0].dialect == "vllm"
         assert "replied 503" in caplog.text and "trying again" in caplog.text
         with pytest.raises(ArgumentError, match=r"max_length=9999: the server's context has 4096 tokens"):
