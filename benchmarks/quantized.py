@@ -26,7 +26,21 @@ from typing import Any
 from benchmarks.vllm_kinds import build, measured
 from lm_eval_ext.errors import TTSError
 from lm_eval_ext.pruning.quantization import REFUSED, check_quantization
-from lm_eval_ext.testbed.packing import FP8, MIXED, W4A16, W8A8, fp8, int4, int8, pack_checkpoint, pack_experts
+from lm_eval_ext.testbed.packing import (
+    AWQ,
+    FP8,
+    GPTQ,
+    MIXED,
+    W4A16,
+    W8A8,
+    awq,
+    fp8,
+    gptq,
+    int4,
+    int8,
+    pack_checkpoint,
+    pack_experts,
+)
 
 DROP, KEPT = (1, 4), (0, 2, 3, 5)
 Written = Callable[[Path], Path]
@@ -36,6 +50,8 @@ SAVED: Mapping[str, Written] = {
     "compressed-tensors W4A16": lambda folder: pack_checkpoint(dense(folder), W4A16, int4),
     "FP8 in blocks": lambda folder: pack_checkpoint(dense(folder), FP8, fp8),
     "MXFP4 (gpt-oss)": lambda folder: pack_experts(dense(folder, "gpt_oss")),
+    "GPTQ": lambda folder: pack_checkpoint(dense(folder), GPTQ, gptq),
+    "AWQ": lambda folder: pack_checkpoint(dense(folder), AWQ, awq),
     "bitsandbytes NF4, saved": lambda folder: saved_by_bitsandbytes(dense(folder)),
 }
 ON_LOAD = ("bitsandbytes:nf4", "bitsandbytes:int8", "torchao:int8", "quanto:int8", "quanto:int4")
@@ -80,7 +96,7 @@ def told(outcomes: Callable[[], Outcomes]) -> Outcomes:
     except TTSError as error:
         return dict.fromkeys(ENGINES, f"refused: {error}")
     except ImportError as error:
-        return dict.fromkeys(ENGINES, f"needs {error.name}")
+        return dict.fromkeys(ENGINES, f"needs {error.name or ' '.join(str(error).split())[:100]}")
 
 
 def refused(method: str) -> str:

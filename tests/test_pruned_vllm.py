@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from lm_eval.api.instance import Instance
 
-from lm_eval_ext.testbed.packing import W8A8, int8
+from lm_eval_ext.testbed.packing import AWQ, GPTQ, W8A8, Pack, awq, gptq, int8
 from lm_eval_ext.testbed.real import SMOLLM2, questions, templated
 from tests.quantized import write_quantized
 from tests.test_plugin import LM_EVAL, run
@@ -252,17 +252,25 @@ def test_blocks_that_are_left_out_add_nothing() -> None:
 
 @pytest.mark.long
 @needs_vllm
-def test_a_packed_checkpoint_without_layers_is_the_exported_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("fields", "pack"),
+    [({**W8A8, "ignore": ["lm_head", "model.layers.5.mlp.down_proj"]}, int8), (GPTQ, gptq), (AWQ, awq)],
+    ids=["compressed-tensors", "gptq", "awq"],
+)
+def test_a_packed_checkpoint_without_layers_is_the_exported_one(
+    fields: dict[str, object], pack: Pack, tmp_path: Path
+) -> None:
     from lm_eval_ext.pruning.export import export
     from lm_eval_ext.pruning.recipe import Recipe
 
-    fields = {**W8A8, "ignore": ["lm_head", "model.layers.5.mlp.down_proj"]}
-    base = write_quantized(tmp_path / "base", fields, int8, vocab_size=300)
+    base = write_quantized(tmp_path / "base", fields, pack, vocab_size=300)
     byte_tokenizer(TEMPLATE).save_pretrained(base)
     recipe = Recipe(base=str(base), drop=(1, 4), method="by hand", source="test")
     requests = instances(["1+2=", "what?", "a longer prompt"], thinking_token_budget=-1)
     with loaded([1, 4], pretrained=str(base), max_model_len=256) as lm:
         found = texts_of(lm, requests)
-        assert lm.get_model_info()["pruning"]["quantization"]["method"] == "compressed-tensors"
+        assert lm.get_model_info()["pruning"]["quantization"]["method"] == fields["quant_method"]
     with loaded(None, pretrained=str(export(recipe, tmp_path / "exported")), max_model_len=256) as lm:
         assert texts_of(lm, requests) == found
+    with loaded([1, 3], pretrained=str(base), max_model_len=256) as lm:
+        assert texts_of(lm, requests) != found, "the layers matter"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -125,3 +125,55 @@ def int4(module: str, tensor: torch.Tensor) -> Tensors:
         f"{module}.weight_packed": pack_to_int32(packed, 4), f"{module}.weight_scale": scale,
         f"{module}.weight_shape": torch.tensor(tensor.shape),
     }  # fmt: skip
+
+
+GPTQ: dict[str, object] = {
+    "quant_method": "gptq", "bits": 4, "group_size": 32, "desc_act": False, "sym": True, "lm_head": False,
+    "modules_to_not_convert": ["lm_head"],
+}  # fmt: skip
+AWQ: dict[str, object] = {
+    "quant_method": "awq", "bits": 4, "group_size": 32, "version": "gemm", "zero_point": True,
+    "modules_to_not_convert": ["model.layers.4.mlp.down_proj", "lm_head"],
+}  # fmt: skip
+_AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)  # of eight columns in an int32
+
+
+def gptq(module: str, tensor: torch.Tensor) -> Tensors:
+    """GPTQ's layout: eight rows of the input in an int32, a scale for each 32, and the zero point 8 stored as 7."""
+    import torch
+
+    numbers, scales = _four_bits(tensor)
+    zeros = torch.full((scales.shape[0], scales.shape[1]), 7)
+    return {
+        f"{module}.qweight": _in_int32(numbers.T, range(8)).T.contiguous(), f"{module}.scales": scales.half(),
+        f"{module}.qzeros": _in_int32(zeros, range(8)), f"{module}.g_idx": torch.arange(tensor.shape[1]) // 32,
+    }  # fmt: skip
+
+
+def awq(module: str, tensor: torch.Tensor) -> Tensors:
+    """AWQ's layout: eight columns of the output in an int32, in an order of its own."""
+    import torch
+
+    numbers, scales = _four_bits(tensor)
+    zeros = torch.full((scales.shape[0], scales.shape[1]), 8)
+    return {
+        f"{module}.qweight": _in_int32(numbers, _AWQ_ORDER), f"{module}.scales": scales.half(),
+        f"{module}.qzeros": _in_int32(zeros, _AWQ_ORDER),
+    }  # fmt: skip
+
+
+def _four_bits(tensor: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Numbers from 0 to 15 of shape (in, out), and scales of shape (groups of 32 inputs, out)."""
+    groups = tensor.T.reshape(-1, 32, tensor.shape[0])
+    scales = groups.abs().amax(dim=1) / 7
+    numbers = (groups / scales[:, None]).round().clamp(-8, 7) + 8
+    return numbers.reshape(tensor.T.shape).long(), scales
+
+
+def _in_int32(numbers: torch.Tensor, order: Sequence[int]) -> torch.Tensor:
+    """Eight neighbouring columns in one."""
+    import torch
+
+    eight = numbers.reshape(numbers.shape[0], -1, 8)[:, :, list(order)]
+    packed = (eight << (4 * torch.arange(8))).sum(dim=2)
+    return (packed - ((packed >> 31) << 32)).to(torch.int32)
