@@ -209,7 +209,7 @@ def on_vllm(write: Written) -> str:
     from lm_eval_ext.harness.models.pruned_vllm import PrunedVLLM
 
     options: dict[str, Any] = {
-        "dtype": "float32", "journal": "off", "thinking_format": "plain", "max_model_len": 256, "enforce_eager": True,
+        "dtype": "bfloat16", "journal": "off", "thinking_format": "plain", "max_model_len": 256, "enforce_eager": True,
         "gpu_memory_utilization": 0.4,
     }  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:

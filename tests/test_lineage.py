@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -141,3 +142,15 @@ def test_the_site_shows_each_kind_with_its_base(tmp_path: Path) -> None:
     build_site([tmp_path], tmp_path / "site")
     page = (tmp_path / "site" / "index.html").read_text("utf-8")
     assert "4.6 bits" in page and "blocks off" in page and "published" in page
+
+
+def test_what_is_declared_is_told_apart_by_its_config(tiny_model: Path, tmp_path: Path) -> None:
+    config = json.loads((tiny_model / "config.json").read_text())
+    (tmp_path / "fewer").mkdir()
+    (tmp_path / "fewer" / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 4}))
+    (tmp_path / "packed").mkdir()
+    packed = {**config, "quantization_config": {"quant_method": "gptq", "bits": 4}}
+    (tmp_path / "packed" / "config.json").write_text(json.dumps(packed))
+    base = str(tiny_model)
+    for name, relation in (("fewer", "pruned"), ("packed", "quantized"), (tiny_model, "finetuned")):
+        assert lineage(str(tmp_path / name), {}, None, base) == Lineage(base, relation)

@@ -266,11 +266,12 @@ def test_a_packed_checkpoint_without_layers_is_the_exported_one(
     base = write_quantized(tmp_path / "base", fields, pack, vocab_size=300)
     byte_tokenizer(TEMPLATE).save_pretrained(base)
     recipe = Recipe(base=str(base), drop=(1, 4), method="by hand", source="test")
+    small: dict[str, Any] = {"max_model_len": 256, "dtype": "bfloat16"}  # packed maps of 4 bits know no float32 there
     requests = instances(["1+2=", "what?", "a longer prompt"], thinking_token_budget=-1)
-    with loaded([1, 4], pretrained=str(base), max_model_len=256) as lm:
+    with loaded([1, 4], pretrained=str(base), **small) as lm:
         found = texts_of(lm, requests)
         assert lm.get_model_info()["pruning"]["quantization"]["method"] == fields["quant_method"]
-    with loaded(None, pretrained=str(export(recipe, tmp_path / "exported")), max_model_len=256) as lm:
+    with loaded(None, pretrained=str(export(recipe, tmp_path / "exported")), **small) as lm:
         assert texts_of(lm, requests) == found
-    with loaded([1, 3], pretrained=str(base), max_model_len=256) as lm:
+    with loaded([1, 3], pretrained=str(base), **small) as lm:
         assert texts_of(lm, requests) != found, "the layers matter"

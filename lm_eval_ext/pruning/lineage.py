@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from lm_eval_ext.paths import located
+from lm_eval_ext.pruning.architecture import depth
 from lm_eval_ext.pruning.checkpoint import card_metadata
+from lm_eval_ext.pruning.quantization import quantization_of
 from lm_eval_ext.pruning.recipe import Recipe
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 
 class Lineage(NamedTuple):
@@ -24,7 +30,8 @@ class Lineage(NamedTuple):
 def lineage(pretrained: str, hub: Mapping[str, object], recipe: Recipe | None, base: str | None) -> Lineage:
     """Where a checkpoint comes from: as the recipe says, as declared, or as its model card says.
 
-    A card is only believed if it says `quantized`: a finetuned model is usually a base of its own.
+    A card is only believed if it says `quantized`: a finetuned model is usually a base of its own. What was declared to
+    be made from a base is told apart by its config: packed weights, fewer layers, or neither.
 
     Args:
         pretrained: name or folder of the checkpoint that is loaded.
@@ -36,10 +43,30 @@ def lineage(pretrained: str, hub: Mapping[str, object], recipe: Recipe | None, b
         return Lineage(recipe.base, recipe.relation or "finetuned")
     made_from, relation = _of_card(pretrained, hub)
     if base is not None:
-        return Lineage(base, relation if made_from == base and relation else "finetuned")
+        return Lineage(base, relation if made_from == base and relation else _seen(pretrained, base))
     if relation == "quantized" and made_from:
         return Lineage(made_from, relation)
     return Lineage(recipe.base if recipe is not None else pretrained)
+
+
+def _seen(pretrained: str, base: str) -> str:
+    """How a checkpoint was made, as far as the two configs on this machine tell."""
+    one, other = _config(pretrained), _config(base)
+    if one is not None and quantization_of(one) is not None:
+        return "quantized"
+    if one is not None and other is not None and depth(one) < depth(other):
+        return "pruned"
+    return "finetuned"
+
+
+def _config(model: str) -> PreTrainedConfig | None:
+    from transformers import AutoConfig
+
+    try:
+        config: PreTrainedConfig = AutoConfig.from_pretrained(located(model), local_files_only=True)
+    except (OSError, ValueError):
+        return None
+    return config
 
 
 _OF_CARDS = {"quantized": "quantized", "finetune": "finetuned", "merge": "merged"}

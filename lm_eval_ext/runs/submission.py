@@ -40,6 +40,7 @@ def submission(path: Path, catalogue: Catalogue, base: str | None = None) -> Run
     pruning = mapping(config.get("pruning"))
     arguments = model_arguments(config)
     named = public_name(base or pruning.get("base") or arguments.get("pretrained") or content.get("model_name"))
+    loaded = public_name(pruning["checkpoint"]) if pruning.get("checkpoint") else ""
     recovered = mapping(pruning.get("recovered"))
     if recovered:
         arguments.pop("peft", None)  # already recorded in `recovered`
@@ -59,7 +60,7 @@ def submission(path: Path, catalogue: Catalogue, base: str | None = None) -> Run
         "software": _software(content),
         "settings": {line(name, 200): line(value) for name, value in mapping(config.get("settings")).items()},
         "costs": _numbers(config.get("costs")),
-        "command": command_of(content, list(tasks), named),
+        "command": command_of(content, list(tasks), loaded or named),
         "samples": hashes,
     }
     public = mapping(scrubbed(fields))
@@ -157,8 +158,14 @@ def _run_id(fields: Mapping[str, object]) -> str:
     """A readable id that differs for different content."""
     content = hashlib.sha256(json.dumps(fields, sort_keys=True, default=str).encode()).hexdigest()[:8]
     pruning = mapping(fields["pruning"])
-    dropped = sequence(pruning.get("dropped"))
-    label = f"{pruning['method']}-{len(dropped)}" if dropped else "dense"
+    kinds = {"": "dropped", "attention": "dropped_attention", "mlp": "dropped_mlp"}
+    counts = {kind: len(sequence(pruning.get(name))) for kind, name in kinds.items()}
+    method = str(pruning.get("method"))
+    taken = [
+        f"{method}-{count}{f'-{kind}' if kind not in ('', method) else ''}" for kind, count in counts.items() if count
+    ]
+    made = [str(pruning[name]) for name in ("relation", "quantization") if pruning.get(name)]
+    label = "-".join([*taken, *made]) or "dense"
     words = f"{str(fields['base']).split('/')[-1]}-{label}-{content}".lower()
     return re.sub(r"[^a-z0-9._-]+", "-", words)[-100:].strip("-._")
 
