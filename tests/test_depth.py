@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import random
 from itertools import permutations
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from lm_eval_ext.analysis.parts import parts_compared, parts_of
+from lm_eval_ext.cli import app
 from lm_eval_ext.errors import TaskError
 from lm_eval_ext.runs.run import Score, TaskResult
 from lm_eval_ext.statistics.half_life import half_life
@@ -160,3 +163,22 @@ def test_a_chain_of_the_embedded_model_is_a_case_of_it(
     parts[2 * at] = f"={(int(parts[2 * at][1]) + 1) % 10}"
     assert problem.first_wrong("".join(parts)) == at, "the first wrong step"
     assert problem.first_wrong("".join(parts[: 2 * at])) == at, "a missing one"
+
+
+def test_parts_go_from_a_run_into_results_and_comparison(tmp_path: Path) -> None:
+    import lm_eval_ext as tts
+
+    model = tts.load(journal="off")
+    run = tts.evaluate(model, ["tts_chain_short_b16"], limit=30, output=tmp_path / "base")
+    steps = run.tasks["tts_chain_short_b16"].parts["steps"]
+    assert set(steps) == {"1", "2", "3"} and len(steps) == len(run.tasks["tts_chain_short_b16"].scores) == 30
+    tts.evaluate(
+        tts.load(journal="off", drop_layers=[9, 10]), ["tts_chain_short_b16"], limit=30, output=tmp_path / "small"
+    )
+    found = tts.compare(tmp_path / "base", tmp_path / "small")
+    assert {(part.column, part.value) for part in found.parts} == {("steps", value) for value in ("1", "2", "3")}
+    assert "steps" in str(found)
+    published = CliRunner().invoke(app, ["leaderboard", "add", str(tmp_path / "base"), "--to", str(tmp_path / "to")])
+    assert published.exit_code == 0
+    (again,) = tts.read_runs(tmp_path / "to")
+    assert again.tasks["tts_chain_short_b16"].parts["steps"] == steps
