@@ -21,7 +21,11 @@ SMALL = ["--limit", "2", "--gen_kwargs", "max_gen_toks=20,thinking_token_budget=
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"recipe": "nope"}, "recipe=nope: neither a YAML file nor an installed recipe; installed: .*qwen3-8b-reve"),
+        (
+            {"recipe": "nope"},
+            "recipe=nope: neither a YAML file nor an installed recipe; installed: deepseek-r1-distill-qwen-7b, "
+            ".*qwen3-8b-reverse-1, ",
+        ),
         ({"drop_layers": [6]}, "layer 6 does not exist; the model has layers 0-5"),
         ({"drop_layers": "0-5"}, "drops all 6 layers"),
         ({"drop_layers": 1, "recipe": "qwen3-8b-reverse-1"}, "contradict each other"),

@@ -28,7 +28,7 @@ def _name_without_layers(model_name: str, arguments: Mapping[str, object]) -> st
     if not any(name in arguments for name in ("pretrained", "model", "peft", "delta", "base_url")):
         model_name = TINY_CHAIN.name  # lm-eval would make up a random name
     if "base_url" in arguments:
-        return _served(model_name, arguments)
+        return _served(arguments)
     recipe, prune = arguments.get("recipe"), arguments.get("prune")
     if recipe is not None:
         read = recipe if isinstance(recipe, Recipe) else load_recipe(str(recipe))
@@ -44,7 +44,7 @@ def _name_without_layers(model_name: str, arguments: Mapping[str, object]) -> st
     return model_name + _dropped(*(() if layers is None else parse_layers(layers) for layers in by_hand))
 
 
-def _served(model_name: str, arguments: Mapping[str, object]) -> str:
+def _served(arguments: Mapping[str, object]) -> str:
     """The name of a model behind a server: as it is served, with what was declared unless that name says it."""
     named = arguments.get("model") or arguments.get("pretrained")
     recipe = arguments.get("recipe")

@@ -141,7 +141,7 @@ class Memory:
             )
 
 
-def estimated(settings: Training, config: PreTrainedConfig, tokens: int, width: int, available_dtype: int) -> Memory:
+def estimated(settings: Training, config: PreTrainedConfig, tokens: int, width: int, frozen_width: int) -> Memory:
     """Estimate the memory for a model.
 
     Args:
@@ -149,7 +149,7 @@ def estimated(settings: Training, config: PreTrainedConfig, tokens: int, width: 
         config: of the pruned model.
         tokens: of the longest text.
         width: bytes of a number in the computation.
-        available_dtype: bytes of a number of the frozen weights.
+        frozen_width: bytes of a number of the frozen weights.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -166,7 +166,7 @@ def estimated(settings: Training, config: PreTrainedConfig, tokens: int, width: 
     kept = _KEPT * text.hidden_size * text.num_hidden_layers * width
     each = kept + _RECOMPUTED * widest * width + _OF_LOGITS * vocabulary * 4
     return Memory(
-        weights=numbers * available_dtype if settings.lora else 0,
+        weights=numbers * frozen_width if settings.lora else 0,
         trained=_OPTIMIZER_BYTES * (adapter if settings.lora else numbers),
         activations=settings.micro_batch_size * tokens * each,
     )
