@@ -134,6 +134,24 @@ def test_a_redirect_is_not_followed() -> None:
         assert "redirects to http://elsewhere.example/v1: give that as base_url" in kept_by(engine(server), jobs())[1]
 
 
+@pytest.mark.parametrize("scheme", ["http://", ""])
+def test_the_proxy_of_the_environment_is_used_unless_it_says_not_to(
+    scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with FakeServer() as proxy:
+        monkeypatch.setenv("http_proxy", scheme + proxy.url.removeprefix("http://"))
+        behind = ServerEngine([Server("http://model.invalid", served("vllm"), "")], OPTIONS, QUICK)
+        assert len(results(behind, jobs(range(1, 3), STOPS[:1]), follow=False)) == 2 == len(proxy.asked)
+        monkeypatch.setenv("no_proxy", "model.invalid")
+        assert "cannot be reached" in kept_by(behind, jobs(range(3, 4), STOPS[:1]))[1]
+
+
+def test_a_proxy_that_is_no_address_refuses_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://[bad")
+    with FakeServer() as server:
+        assert "http://[bad" in kept_by(engine(server), jobs(range(1, 2), STOPS[:1]))[1]
+
+
 def test_a_short_reply_is_an_error_never_a_text() -> None:
     """vLLM cuts what is asked for to its context in silence."""
     with FakeServer(max_length=20, says=4096) as server:
@@ -246,6 +264,7 @@ def test_a_server_that_stays_away_ends_the_run() -> None:
 def test_a_dead_servers_work_moves_to_the_others() -> None:
     with FakeServer() as first, FakeServer() as second:
         digest = greedy(first)
+        first.seconds = second.seconds = 0.02  # so that most texts are still to come once it is known who they are
         up: list[tuple[int, int]] = []
         servers = [Server(one.url, served("vllm"), digest) for one in (first, second)]
         one = ServerEngine(servers, OPTIONS, QUICK, on_servers=lambda now, asked: up.append((now, asked)))

@@ -7,9 +7,11 @@ import json
 import math
 import ssl
 import time
+import urllib.request
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
+from urllib.parse import urlsplit
 
 from pydantic_core import from_json, to_json
 
@@ -106,11 +108,11 @@ class ServerClient:
         )
         trace = aiohttp.TraceConfig()
         trace.on_connection_create_end.append(connected)
+        self._proxy = _proxy(self.root)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ssl=_certificates(self.options)),
             timeout=aiohttp.ClientTimeout(total=self.options.timeout, sock_connect=_CONNECT),
             headers=self.options.headers | key,
-            trust_env=True,  # proxies
             trace_configs=[trace],
         )
 
@@ -143,7 +145,7 @@ class ServerClient:
 
         try:
             async with self._session.request(
-                method, self.root + route, data=_sent(body), headers=_JSON, allow_redirects=False
+                method, self.root + route, data=_sent(body), headers=_JSON, proxy=self._proxy, allow_redirects=False
             ) as response:
                 return self._parsed(route, response, await _content(response))
         except aiohttp.ClientConnectorCertificateError as error:
@@ -154,10 +156,10 @@ class ServerClient:
             raise UnreachableError(f"{self.root} cannot be reached ({reason})") from error
         except TimeoutError as error:
             raise RetryableError(f"{self.root}{route}: no complete reply within {self.options.timeout:g} s") from error
+        except ValueError as error:  # a header that cannot be sent, or the address of a proxy
+            raise RefusedError(f"{self.root}: {self.clean(str(error))}", every=True) from error
         except aiohttp.ClientError as error:
             raise RetryableError(f"{self.root}{route}: {self.clean(str(error))}") from error
-        except ValueError as error:  # a header or a login in ~/.netrc that cannot be sent
-            raise RefusedError(f"{self.root}: {self.clean(str(error))}", every=True) from error
 
     def _parsed(self, route: str, response: aiohttp.ClientResponse, content: bytes) -> object:
         status, place = response.status, f"{self.root}{route}"
@@ -202,6 +204,15 @@ class ServerClient:
 def _sent(body: object) -> bytes | None:
     """A body as JSON, by pydantic, because it is several times as fast with thousands of token ids."""
     return None if body is None else to_json(body)
+
+
+def _proxy(root: str) -> str | None:
+    """The proxy that the environment names for a server; read once, where aiohttp's `trust_env` reads it every time."""
+    address = urlsplit(root)
+    if urllib.request.proxy_bypass(address.hostname or ""):
+        return None
+    proxy = urllib.request.getproxies().get(address.scheme)
+    return proxy if proxy is None or "://" in proxy else f"http://{proxy}"
 
 
 def _certificates(options: ConnectionOptions) -> ssl.SSLContext | bool:

@@ -6,7 +6,7 @@ import asyncio
 import queue
 import threading
 from collections.abc import Coroutine
-from concurrent.futures import Future
+from functools import partial
 from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 _Tag = TypeVar("_Tag")
@@ -27,6 +27,7 @@ class LoopThread(Generic[_Tag]):
     def __enter__(self) -> Self:
         self._loop = asyncio.new_event_loop()
         self._outcomes: queue.SimpleQueue[Outcome[_Tag]] = queue.SimpleQueue()
+        self._running: set[asyncio.Task[object]] = set()  # the loop itself holds its tasks by weak references
         self._thread = threading.Thread(target=self._loop.run_forever, name="lm-eval-tts-requests", daemon=True)
         self._thread.start()
         return self
@@ -38,13 +39,8 @@ class LoopThread(Generic[_Tag]):
         self._loop.close()
 
     def start(self, tag: _Tag, coroutine: Coroutine[object, object, object]) -> None:
-        """Run a coroutine; its outcome is reported with the tag."""
-
-        def report(future: Future[object]) -> None:
-            error = None if future.cancelled() else future.exception()
-            self._outcomes.put(Outcome(tag, None if error or future.cancelled() else future.result(), error))
-
-        asyncio.run_coroutine_threadsafe(coroutine, self._loop).add_done_callback(report)
+        """Run a coroutine; its outcome is reported with the tag, unless it is cancelled."""
+        self._loop.call_soon_threadsafe(self._begin, tag, coroutine)
 
     def result_of(self, coroutine: Coroutine[object, object, _Result]) -> _Result:
         """Run a coroutine and wait for its result."""
@@ -56,6 +52,17 @@ class LoopThread(Generic[_Tag]):
             return self._outcomes.get(timeout=timeout)
         except queue.Empty:
             return None
+
+    def _begin(self, tag: _Tag, coroutine: Coroutine[object, object, object]) -> None:
+        task = self._loop.create_task(coroutine)
+        self._running.add(task)
+        task.add_done_callback(partial(self._report, tag))
+
+    def _report(self, tag: _Tag, task: asyncio.Task[object]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            error = task.exception()
+            self._outcomes.put(Outcome(tag, None if error else task.result(), error))
 
     async def _cancelled(self) -> None:
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
