@@ -11,6 +11,8 @@ import pytest
 
 # `datasets` caches a folder by its name: a cache of its own keeps a run of the tests from reading the last one's rows.
 os.environ.setdefault("HF_DATASETS_CACHE", tempfile.mkdtemp(prefix="lm-eval-tts-datasets-"))
+# The tests need no network; without one, each model that isn't there is tried again for half a minute.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from lm_eval_ext.paths import TASKS
 from lm_eval_ext.pruning.context import PruningContext
