@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,20 @@ def test_a_recipe_of_other_layers_is_not_overwritten(tiny_model: Path, tmp_path:
     assert prune("--force")[0] == 0 and prune()[0] == 0
     assert prune("--set", "seed=5")[0] == 0
     assert (tmp_path / f"{tiny_model.name.lower()}-random-5-1.yaml").is_file()
+
+
+@pytest.mark.parametrize(("method", "kinds"), [("joint", ["attention", "mlp"]), ("mlp", ["mlp"])])
+def test_the_plot_shows_which_blocks_are_left_out(
+    method: str, kinds: list[str], tiny_model: Path, tmp_path: Path
+) -> None:
+    arguments = ["--method", method, "--remove", "3", "--samples", "2", "--max-tokens", "32", "--out", str(tmp_path)]
+    done = CliRunner().invoke(app, ["prune", "--base", str(tiny_model), *arguments])
+    assert done.exit_code == 0, done.output
+    (path,) = tmp_path.glob("*.svg")
+    recipe, plot = load_recipe(str(path.with_suffix(".yaml"))), path.read_text("utf-8")
+    left_out = [f"{kind} {layer}" for kind in kinds for layer in recipe.blocks._asdict()[kind]]
+    assert re.findall(r'hatch\)"><title>(.*?):', plot) == left_out and len(left_out) == 3
+    assert plot.count("<title>") == 6 * len(kinds) and f"{recipe.summary} of 6 layers" in plot
 
 
 # The command line ---------------------------------------------------------------------------------------------

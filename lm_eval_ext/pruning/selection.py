@@ -76,6 +76,12 @@ def needs_texts(method: str) -> bool:
     return bool(_module(method).NEEDS_TEXTS)
 
 
+def kinds_of(method: str) -> Sequence[str]:
+    """The kinds of blocks whose numbers a method takes; empty if it takes numbers of layers."""
+    kinds: Sequence[str] = getattr(_module(method), "BLOCKS", ())
+    return kinds
+
+
 def _chooser(method: str) -> Callable[..., Removals]:
     chooser: Callable[..., Removals] = _module(method).choose
     return chooser
@@ -88,7 +94,7 @@ def _module(method: str) -> ModuleType:
 
 
 def _check_numbers(remove: Sequence[int], method: str, depth: int) -> None:
-    kinds: Sequence[str] = getattr(_module(method), "BLOCKS", ())
+    kinds = kinds_of(method)
     total, what = depth * max(1, len(kinds)), f"{' and '.join(kinds)} blocks" if kinds else "layers"
     wrong = [count for count in remove if not 0 < count < total]
     if wrong or not remove:
@@ -99,7 +105,7 @@ def _check_numbers(remove: Sequence[int], method: str, depth: int) -> None:
 
 def _what(method: str) -> str:
     """What the numbers of a method count."""
-    kinds: Sequence[str] = getattr(_module(method), "BLOCKS", ())
+    kinds = kinds_of(method)
     return f"layers' {' and '.join(kinds)} blocks" if kinds else "layers"
 
 
