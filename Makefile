@@ -4,7 +4,7 @@ LM_EVAL := $(VENV)/bin/lm_eval
 SMOLLM2 := .models/smollm2
 OUT := out/demo
 
-.PHONY: demo test test-vllm test-llamacpp test-ray test-exporters environments test-browser architectures coverage lowest release-check docs lint setup models clean
+.PHONY: demo test test-vllm test-llamacpp test-ray test-gptqmodel test-exporters environments test-browser architectures coverage lowest release-check docs lint setup models clean
 
 # One thread: faster than several for so small a model.
 EVALUATE := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(LM_EVAL) --model pruned-hf --tasks tts_mini,tts_chain_maj8 --batch_size 256 \
@@ -83,7 +83,7 @@ coverage: setup models
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --cov --cov-report=term-missing:skip-covered
 
 # Checks that take too long for every run; run them before a release.
-release-check: coverage architectures test-exporters test-browser
+release-check: coverage architectures test-exporters test-browser test-gptqmodel
 	$(PY) -m pytest --long -m long
 	LM_EVAL_TTS_DRAWS=10000000 $(PY) -m pytest tests/test_sampling.py -k frequencies
 	$(PY) -m benchmarks.extract
@@ -92,6 +92,13 @@ release-check: coverage architectures test-exporters test-browser
 	$(PY) -m benchmarks.site_shots
 	VLLM_CPU_KVCACHE_SPACE=2 $(VENV)-vllm/bin/python -m pytest --long -m long tests/test_pruned_vllm.py
 	$(VENV)-vllm/bin/python -m benchmarks.vllm_kinds
+
+# Quantized checkpoints that transformers loads with gptqmodel. That is in a folder of its own, without its dependencies:
+# pip would replace torch for it.
+test-gptqmodel: setup
+	$(PY) -m pip install --quiet --no-deps --target .gptqmodel 'gptqmodel==7.6.0' 'optimum>=2.3' pypcre tokenicer logbar \
+	  device-smi defuser threadpoolctl pillow
+	PYTHONPATH=.gptqmodel $(PY) -m pytest tests/test_gptqmodel.py
 
 # Validates exports with Every Eval Ever, which needs Python 3.12 or later, and logs to W&B and trackio.
 test-exporters: setup

@@ -1,13 +1,41 @@
-"""Tiny random checkpoints in quantized formats."""
+"""Tiny random checkpoints in quantized formats, and the logits that they should have without some layers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from lm_eval_ext.pruning.loading import load_pruned
 from lm_eval_ext.testbed.packing import Pack, pack_checkpoint, pack_experts
 from tests.checkpoints import write_checkpoint
+
+KEPT = (0, 2, 3, 5)
+IDS = torch.arange(3, 35).reshape(2, 16)
+
+
+def logits(model: Any, ids: torch.Tensor = IDS) -> torch.Tensor:
+    with torch.no_grad():
+        found: torch.Tensor = model.eval()(input_ids=ids, use_cache=False).logits
+    return found.float()
+
+
+def without(folder: Path, kept: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits of the whole quantized model, and with layers taken out of it."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    whole = logits(model)
+    model.model.layers = torch.nn.ModuleList(model.model.layers[layer] for layer in kept)
+    model.config.num_hidden_layers = len(kept)
+    if getattr(model.config, "layer_types", None):
+        model.config.layer_types = [model.config.layer_types[layer] for layer in kept]
+    return whole, logits(model)
+
+
+def pruned(folder: Path, kept: Sequence[int], **options: Any) -> Any:
+    return load_pruned(str(folder), AutoConfig.from_pretrained(folder), kept, dtype=torch.float32, **options)
 
 
 def write_quantized(folder: Path, fields: Mapping[str, Any], pack: Pack, kind: str = "llama", **extra: Any) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,38 +17,13 @@ from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
 from lm_eval_ext.pruning.architecture import renamed_tensor
 from lm_eval_ext.pruning.checkpoint import weight_bytes
 from lm_eval_ext.pruning.export import export
-from lm_eval_ext.pruning.loading import load_pruned
 from lm_eval_ext.pruning.quantization import REFUSED, check_quantization, for_vllm, sliced_quantization
 from lm_eval_ext.pruning.quantizing import parse_quantize
 from lm_eval_ext.pruning.recipe import Recipe
 from lm_eval_ext.testbed.packing import FP8, MIXED, W4A16, W8A8, fp8, int4, int8
 from tests.checkpoints import LAYERS, write_checkpoint
-from tests.quantized import write_mxfp4, write_quantized
+from tests.quantized import IDS, KEPT, logits, pruned, without, write_mxfp4, write_quantized
 from tests.tokenizers import TEMPLATE, byte_tokenizer
-
-KEPT = (0, 2, 3, 5)
-IDS = torch.arange(3, 35).reshape(2, 16)
-
-
-def logits(model: Any, ids: torch.Tensor = IDS) -> torch.Tensor:
-    with torch.no_grad():
-        found: torch.Tensor = model.eval()(input_ids=ids, use_cache=False).logits
-    return found.float()
-
-
-def without(folder: Path, kept: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits of the whole quantized model, and with layers taken out of it."""
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    whole = logits(model)
-    model.model.layers = torch.nn.ModuleList(model.model.layers[layer] for layer in kept)
-    model.config.num_hidden_layers = len(kept)
-    if getattr(model.config, "layer_types", None):
-        model.config.layer_types = [model.config.layer_types[layer] for layer in kept]
-    return whole, logits(model)
-
-
-def pruned(folder: Path, kept: Sequence[int], **options: Any) -> Any:
-    return load_pruned(str(folder), AutoConfig.from_pretrained(folder), kept, dtype=torch.float32, **options)
 
 
 @pytest.fixture(scope="module")
