@@ -93,8 +93,8 @@ release-check: coverage architectures test-exporters test-browser test-gptqmodel
 	VLLM_CPU_KVCACHE_SPACE=2 $(VENV)-vllm/bin/python -m pytest --long -m long tests/test_pruned_vllm.py
 	$(VENV)-vllm/bin/python -m benchmarks.vllm_kinds
 
-# Quantized checkpoints that transformers loads with gptqmodel. That is in a folder of its own, without its dependencies:
-# pip would replace torch for it.
+# Quantized checkpoints that transformers loads with gptqmodel, which is in a folder of its own: the other tests run
+# without it.
 test-gptqmodel: setup
 	$(PY) -m pip install --quiet --no-deps --target .gptqmodel 'gptqmodel==7.6.0' 'optimum>=2.3' pypcre tokenicer logbar \
 	  device-smi defuser threadpoolctl pillow
