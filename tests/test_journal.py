@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import multiprocessing
 import sqlite3
+import subprocess
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -231,6 +233,31 @@ def test_processes_may_open_a_new_one_at_the_same_moment(tmp_path: Path) -> None
     for process in opening:
         process.join(60)
     assert [process.exitcode for process in opening] == [0] * 12
+
+
+def test_alone_it_needs_no_shared_memory_and_lets_nobody_else_in(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    journal = Journal(path, alone=True)
+    journal.keep("m", JOB, Completion((4, 5, 9), "stop"), "text")
+    assert path.with_name("journal.sqlite-wal").exists() and not path.with_name("journal.sqlite-shm").exists()
+    with pytest.raises(JournalError, match=r"journal=.*: is used by another process, which has it alone"):
+        Journal(path, alone=True)
+    journal.close()
+    assert Journal(path, alone=True).find("m", JOB) == Completion((4, 5, 9), "stop"), "and what it kept is there"
+
+
+def test_a_killed_process_leaves_it_to_the_next(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    code = (
+        "from pathlib import Path; from lm_eval_ext.generation.journal import Journal; "
+        f"held = Journal(Path({str(path)!r}), alone=True); print(flush=True); input()"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdin=-1, stdout=-1) as process:
+        assert process.stdout is not None and process.stdout.readline()
+        with pytest.raises(JournalError, match="used by another process"):
+            Journal(path, alone=True)
+        process.kill()
+    Journal(path, alone=True).close()
 
 
 def test_an_earlier_version_is_left_as_it_is_and_the_run_is_journaled_all_the_same(

@@ -1,6 +1,6 @@
 """Persistent store of finished completions, so that a killed run can continue where it stopped.
 
-It is one SQLite file (in write-ahead mode; several processes may share it). It stores completions, not results: what an
+It is one SQLite file (in write-ahead mode; several processes may share it, but for one opened with `alone`). It stores completions, not results: what an
 engine decoded after given ids with a given seed. So a trace is kept even if its answers were still missing, and a run
 with other budgets reuses the same traces.
 """
@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from lm_eval_ext.errors import JournalError
 from lm_eval_ext.generation.engine import Engine, FollowUp
@@ -80,14 +82,23 @@ class Journal:
 
     If the file is a journal of an earlier version, a new one is created next to it, as `NAME-2.sqlite`.
 
+    Args:
+        path: of the file.
+        alone: let no other process use the file, which then needs no shared memory: for file systems that several
+            machines share, where SQLite's `-shm` file doesn't work.
+
     Raises:
         JournalError: the file cannot be opened, is damaged, or is not a journal; it is never overwritten.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, alone: bool = False) -> None:
         self.path = path
+        self._alone = alone
+        self._lock = FileLock(lock_file(path))
         with self._faults():
             path.parent.mkdir(parents=True, exist_ok=True)
+            if alone:
+                self._take()
             self._open(path)
             other = self._adopt()
             if other is not None:
@@ -101,6 +112,14 @@ class Journal:
     def _open(self, path: Path) -> None:
         self.path = path
         self._db = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None)
+        if self._alone:
+            self._db.execute("PRAGMA locking_mode=EXCLUSIVE")  # before write-ahead mode, or there is a -shm file
+
+    def _take(self) -> None:
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout as error:
+            raise JournalError(f"journal={self.path}: is used by another process, which has it alone") from error
 
     @contextmanager
     def _faults(self) -> Iterator[None]:
@@ -191,6 +210,12 @@ class Journal:
     def close(self) -> None:
         """Close the file."""
         self._db.close()
+        self._lock.release()
+
+
+def lock_file(path: Path) -> Path:
+    """The file that is locked while a process uses a journal alone."""
+    return path.with_name(f"{path.name}.lock")
 
 
 def _key(model: str, job: Job, sampler: int | None) -> bytes:

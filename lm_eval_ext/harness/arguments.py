@@ -101,6 +101,11 @@ class ThinkingArguments(BaseModel):
         description="file that stores finished generations, so that a run can continue after a crash, or `off`",
         json_schema_extra={"default_is": "`~/.cache/lm-eval-tts/journal-2.sqlite`", "private": True},
     )
+    journal_alone: Flag = Field(
+        False,
+        description="let no other process use the journal: for file systems that several machines share",
+        json_schema_extra={"private": True},
+    )
     seed: Whole = Field(
         None,
         description="base seed, from which all sampling seeds are derived",

@@ -38,7 +38,7 @@ class ThinkingRequests:
     def __init__(self, lm: ThinkingModel, arguments: ThinkingArguments) -> None:
         self.lm = lm
         self.arguments = arguments
-        self.journal = open_journal(arguments.journal)
+        self.journal = open_journal(arguments.journal, arguments.journal_alone)
         self.totals = Totals()
         self.thinking_format = (
             format_named(arguments.thinking_format)
@@ -253,7 +253,7 @@ def _log_plan(planned: Plan) -> None:
     )
 
 
-def open_journal(journal: str | bool | None) -> Journal | None:
+def open_journal(journal: str | bool | None, alone: bool = False) -> Journal | None:
     """Open the journal that the model argument `journal` names; None if it is switched off.
 
     If the default journal cannot be used, that is only a warning.
@@ -264,9 +264,9 @@ def open_journal(journal: str | bool | None) -> Journal | None:
     if journal in ("off", "none", False, None):
         return None
     if journal not in ("on", True):
-        return Journal(Path(str(journal)).expanduser())
+        return Journal(Path(str(journal)).expanduser(), alone)
     try:
-        return Journal(default_journal())
+        return Journal(default_journal(), alone)
     except (JournalError, RuntimeError) as error:
         logger.warning("%s; continuing without a journal", error)
         return None

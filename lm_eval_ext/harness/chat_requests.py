@@ -36,7 +36,7 @@ class ChatRequests:
     def __init__(self, lm: ThinkingModel, arguments: ThinkingArguments) -> None:
         self.lm = lm
         self.arguments = arguments
-        self.journal = open_journal(arguments.journal)
+        self.journal = open_journal(arguments.journal, arguments.journal_alone)
         self.totals = Totals()
         self.thinking_format = self._format()
 
