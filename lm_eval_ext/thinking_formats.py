@@ -152,6 +152,18 @@ def assistant_header(templated: Callable[[str], str]) -> str:
     return after[: min((after.index(mark) for mark in marks if mark in after), default=len(after))]
 
 
+def assistant_ending(tokenizer: PreTrainedTokenizerBase) -> str:
+    """A chat template's text after an assistant's turn; empty if there is no template, or it takes no such turn."""
+    from jinja2 import TemplateError
+
+    turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _PROBE}]
+    try:
+        text = str(tokenizer.apply_chat_template(turns, tokenize=False)) if tokenizer.chat_template else ""
+    except TemplateError:
+        return ""
+    return text.partition(_PROBE)[2]
+
+
 def answer_after_thinking(text: str, other_ends: Sequence[str] = (), *, needs_end: bool = False) -> str | None:
     """The part of a stock model's text that follows its thinking.
 

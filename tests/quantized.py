@@ -38,10 +38,12 @@ def pruned(folder: Path, kept: Sequence[int], **options: Any) -> Any:
     return load_pruned(str(folder), AutoConfig.from_pretrained(folder), kept, dtype=torch.float32, **options)
 
 
+SIZES = {"hidden_size": 128, "intermediate_size": 256, "head_dim": 32, "num_key_value_heads": 4}
+
+
 def write_quantized(folder: Path, fields: Mapping[str, Any], pack: Pack, kind: str = "llama", **extra: Any) -> Path:
     """A random checkpoint whose linear maps are packed, but for those that `fields` leave out."""
-    sizes = {"hidden_size": 128, "intermediate_size": 256, "head_dim": 32, "num_key_value_heads": 4} | extra
-    write_checkpoint(kind, folder, shard_size="1GB", **sizes)
+    write_checkpoint(kind, folder, shard_size="1GB", **SIZES | extra)
     return pack_checkpoint(folder, fields, pack)
 
 

@@ -20,9 +20,11 @@ from lm_eval_ext.pruning.export import export
 from lm_eval_ext.pruning.quantization import REFUSED, check_quantization, for_vllm, sliced_quantization
 from lm_eval_ext.pruning.quantizing import parse_quantize
 from lm_eval_ext.pruning.recipe import Recipe
-from lm_eval_ext.testbed.packing import FP8, MIXED, W4A16, W8A8, fp8, int4, int8
+from lm_eval_ext.pruning.selection import choose
+from lm_eval_ext.testbed.packing import FP8, MIXED, W4A16, W8A8, fp8, int4, int8, pack_checkpoint
 from tests.checkpoints import LAYERS, write_checkpoint
-from tests.quantized import IDS, KEPT, logits, pruned, without, write_mxfp4, write_quantized
+from tests.contexts import context_of
+from tests.quantized import IDS, KEPT, SIZES, logits, pruned, without, write_mxfp4, write_quantized
 from tests.tokenizers import TEMPLATE, byte_tokenizer
 
 
@@ -120,6 +122,26 @@ def test_packed_weights_are_not_merged(folders: dict[str, Path]) -> None:
         pruned(folders["fp8"], KEPT, merged={0: {0: 1.0, 1: 1.0}})
 
 
+@pytest.mark.parametrize("method", ["magnitude", "shortgpt", "attention"])
+def test_methods_read_packed_weights_as_what_they_stand_for(method: str, tmp_path: Path) -> None:
+    paths = dense(tmp_path / "dense"), pack_checkpoint(dense(tmp_path / "packed"), W8A8, int8)
+    scores = [choose(context_of(path, samples=4), method, [1], {})[1].scores for path in paths]
+    for plain, packed in zip(*scores, strict=True):
+        assert packed is not None and plain is not None and packed == pytest.approx(plain, rel=0.1)
+
+
+@pytest.mark.parametrize("method", ["magnitude", "taylor"])
+def test_methods_that_read_weights_refuse_those_that_stay_packed(method: str, tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    options = BitsAndBytesConfig(load_in_4bit=True)
+    folder = tmp_path / "packed"
+    whole = dense(tmp_path / "dense")
+    AutoModelForCausalLM.from_pretrained(whole, quantization_config=options).save_pretrained(folder)
+    byte_tokenizer(TEMPLATE).save_pretrained(folder)
+    with pytest.raises(ArchitectureError, match="unquantized model"):
+        choose(context_of(folder, samples=2), method, [1], {})
+
+
 def test_an_unknown_field_that_names_a_layer_is_refused() -> None:
     fields = {"quant_method": "fp8", "odd_places": {"first": "model.layers.0.mlp"}}
     with pytest.raises(ArchitectureError, match="'first' of its quantization_config names a layer"):
@@ -168,7 +190,7 @@ def test_weights_are_quantized_while_they_are_loaded(quantize: str, tmp_path: Pa
 
 def dense(folder: Path) -> Path:
     """A dense model whose sizes all formats can pack, with a tokenizer."""
-    write_checkpoint("llama", folder, hidden_size=128, intermediate_size=256, head_dim=32, vocab_size=300)
+    write_checkpoint("llama", folder, shard_size="1GB", vocab_size=300, **SIZES)
     byte_tokenizer(TEMPLATE).save_pretrained(folder)
     return folder
 

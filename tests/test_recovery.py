@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ from typer.testing import CliRunner
 
 from lm_eval_ext.cli import app
 from lm_eval_ext.errors import ArgumentError
-from lm_eval_ext.pruning import recovery
+from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
+from lm_eval_ext.pruning import finetuning
 from lm_eval_ext.pruning.checkpoint import read_config
 from lm_eval_ext.pruning.exchange import Exchange, encoded
+from lm_eval_ext.pruning.quantizing import parse_quantize
 from lm_eval_ext.pruning.recipe import Recipe, load_recipe, write_recipe
 from lm_eval_ext.pruning.recovery import recover
 from lm_eval_ext.pruning.training import Memory, estimated, training
@@ -68,13 +71,15 @@ def test_a_killed_training_goes_on(lora: bool, recipe: Recipe, tmp_path: Path, m
     settings = training(**SHORT, lora=lora, micro_batch_size=2)
     whole = recover(recipe, tmp_path / "whole", settings, save_steps=2)
     with monkeypatch.context() as patch:
-        patch.setattr(recovery, "progress", lambda logger: killed_at(5))
+        patch.setattr(finetuning, "progress", lambda logger: killed_at(5))
         with pytest.raises(Killed):
             recover(recipe, tmp_path / "out", settings, save_steps=2)
     other = settings.model_copy(update={"learning_rate": 1e-3})
     with pytest.raises(ArgumentError, match=r"holds an unfinished training with learning_rate=None, not 0\.001"):
         recover(recipe, tmp_path / "out", other)
     begun = len(list((tmp_path / "out" / "training").glob("checkpoint-4")))
+    half = tmp_path / "out" / "training" / "checkpoint-6"
+    shutil.copytree(half.with_name("checkpoint-4"), half, ignore=lambda *_: ["trainer_state.json", "optimizer.pt"])
     resumed = recover(recipe, tmp_path / "out", settings, save_steps=2)
     assert begun == 1 and not (resumed / "training").exists()
     name = "adapter_model.safetensors" if lora else "model.safetensors"
@@ -102,6 +107,48 @@ def test_training_lowers_the_loss_and_changes_what_it_should(recipe: Recipe, tmp
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("lora", [True, False], ids=["lora", "full"])
+def test_blocks_that_are_left_out_are_not_trained_back(lora: bool, tiny_model: Path, tmp_path: Path) -> None:
+    recipe = Recipe(
+        base=str(tiny_model), drop=(0,), drop_attention=(2,), drop_mlp=(3,), method="by hand", source="a test"
+    )
+    folder = recover(recipe, tmp_path / "out", training(**SHORT, learning_rate=1e-2, lora=lora))
+    write_recipe(recipe, tmp_path / "r.yaml")
+    if lora:
+        names = load_file(folder / "adapter_model.safetensors")
+        assert any("layers.1.mlp" in name for name in names) and any("layers.2.self_attn" in name for name in names)
+        assert not any("layers.1.self_attn" in name or "layers.2.mlp" in name for name in names)
+        trained = PrunedHFLM(recipe=str(tmp_path / "r.yaml"), peft=str(folder), dtype="float32", journal="off")
+        assert trained.get_model_info()["pruning"]["dropped_attention"] == [2]
+    else:
+        tensors = load_file(folder / "model.safetensors")
+        for name in ("layers.1.self_attn.o_proj", "layers.2.mlp.down_proj"):
+            assert not tensors[f"model.{name}.weight"].any(), "the same block is left out of the trained model"
+
+
+def test_an_adapter_of_other_layers_is_refused(recipe: Recipe, tiny_model: Path, tmp_path: Path) -> None:
+    folder = str(recover(recipe, tmp_path / "out", training(**SHORT, lora=True)))
+    PrunedHFLM(str(tiny_model), drop_layers=[2], peft=folder, journal="off")
+    for others, said in (({"drop_layers": [3]}, r"drop_layers=\[3\]"), ({}, "all layers")):
+        options: dict[str, Any] = {"peft": folder, "journal": "off", **others}
+        with pytest.raises(ArgumentError, match=rf"a model with drop_layers=\[2\], and this one has {said}"):
+            _ = PrunedHFLM(str(tiny_model), **options).model
+
+
+def test_what_cannot_be_trained_is_one_line(recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    quantized = Recipe(base="tiny-chain", quantization=parse_quantize("quanto:int8"), source="a test")
+    with pytest.raises(ArgumentError, match="quantized while they are loaded"):
+        recover(quantized, tmp_path / "out", training(**SHORT))
+    broken = tmp_path / "broken" / "training" / "settings.json"
+    broken.parent.mkdir(parents=True)
+    broken.write_text('{"recipe": ')
+    with pytest.raises(ArgumentError, match=r"settings.json: cannot be read as JSON .*; give a new folder"):
+        recover(recipe, tmp_path / "broken", training(**SHORT))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ArgumentError, match="trains in a single process"):
+        recover(recipe, tmp_path / "out", training(**SHORT))
+
+
 def test_micro_batches_make_the_same_step(recipe: Recipe, tmp_path: Path) -> None:
     found = []
     for micro in (1, 4):
@@ -114,9 +161,10 @@ def test_micro_batches_make_the_same_step(recipe: Recipe, tmp_path: Path) -> Non
 def test_only_replies_count(tiny_model: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     row = encoded(Exchange("1+2?", "<think>easy</think>3"), tokenizer, 99)
-    example = recovery._Example.of(row)
-    assert tokenizer.decode([token for token in example.labels if token >= 0]) == "<think>easy</think>3"
-    batch = recovery._padded([{"input_ids": [1, 2, 3], "labels": [-100, 2, 3]}, {"input_ids": [4], "labels": [4]}])
+    example = finetuning._Example.of(row)
+    written = tokenizer.decode([token for token in example.labels if token >= 0])
+    assert written == f"<think>easy</think>3{tokenizer.eos_token}", "to the end of its turn"
+    batch = finetuning._padded([{"input_ids": [1, 2, 3], "labels": [-100, 2, 3]}, {"input_ids": [4], "labels": [4]}])
     assert batch["input_ids"].tolist() == [[1, 2, 3], [4, 0, 0]] and batch["attention_mask"].tolist()[1] == [1, 0, 0]
     assert batch["labels"].tolist() == [[-100, 2, 3], [4, -100, -100]]
 
@@ -153,7 +201,7 @@ def test_settings_that_cannot_be_are_one_line(given: dict[str, Any], words: str)
 def test_what_does_not_fit_into_memory_is_refused_before_it_starts(
     recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recovery, "_free_bytes", lambda: 1_000_000)
+    monkeypatch.setattr("lm_eval_ext.pruning.recovery._free_bytes", lambda: 1_000_000)
     with pytest.raises(
         ArgumentError, match=r"^training takes about .* GB \(trained weights .*\), but 0\.001 GB are free"
     ):

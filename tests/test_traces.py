@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,9 @@ from lm_eval_ext.pruning.exchange import Exchange, encoded
 from lm_eval_ext.pruning.loading import load_pruned
 from lm_eval_ext.pruning.recipe import kept_layers
 from lm_eval_ext.pruning.selection import METHODS, choose, needs_texts
+from lm_eval_ext.runs import traces
+from lm_eval_ext.runs.catalogue import read_catalogue
+from lm_eval_ext.runs.load import load
 from lm_eval_ext.thinking_formats import detect_format
 from tests.contexts import context_of
 
@@ -58,6 +64,41 @@ def test_a_folder_without_them_is_one_line(tmp_path: Path) -> None:
         calibration("run:missing")
 
 
+def test_traces_that_were_cut_are_not_the_models_own(tmp_path: Path) -> None:
+    shutil.copytree(RUNS / "tiny-chain-dense-3ea0042b", tmp_path / "run")
+    for path in (tmp_path / "run" / "samples").iterdir():
+        if path.name != "tts_chain_b8.jsonl.gz":
+            path.unlink()
+    run = json.loads((tmp_path / "run" / "run.json").read_text())
+    for part in ("tasks", "samples"):
+        run[part] = {name: value for name, value in run[part].items() if name == "tts_chain_b8"}
+    (tmp_path / "run" / "run.json").write_text(json.dumps(run))
+    try:
+        found = calibration(f"run:{tmp_path}", 1000).texts
+    except ArgumentError as error:
+        assert "no correct reply whose thinking has ended by itself" in str(error)
+        return
+    content = gzip.decompress((tmp_path / "run" / "samples" / "tts_chain_b8.jsonl.gz").read_bytes())
+    rows = [json.loads(line) for line in content.splitlines()]
+    whole = [row for row in rows if row["score"] == 1 and not row["metrics"]["forced"]]
+    assert 0 < len(found) <= len(whole) < sum(row["score"] == 1 for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("command", "seen"),
+    [
+        ("lm_eval --model pruned-hf --model_args pretrained=a,drop_layers=[1,2] --tasks t", False),
+        ("lm_eval --model tts-server --model_args base_url=x --tasks t", False),
+        ("lm_eval --model pruned-hf --model_args pretrained=a,auto_chat_template=False --tasks t", True),
+        ("lm_eval --model hf --model_args pretrained=a --tasks t", True),
+        ("", False),
+    ],
+)
+def test_prompts_are_templated_where_the_model_saw_them_so(command: str, seen: bool) -> None:
+    (source,) = load([RUNS / "tiny-chain-dense-3ea0042b"], read_catalogue())
+    assert traces._templates_prompts(source.run.model_copy(update={"command": command})) is not seen
+
+
 def test_an_exchange_is_encoded_as_the_model_sees_it() -> None:
     model = PrunedHFLM(journal="off")
     prompt = "Compute from left to right, modulo 10, and put the result in \\boxed{}: 2*3-3"
@@ -66,9 +107,14 @@ def test_an_exchange_is_encoded_as_the_model_sees_it() -> None:
     prompts = Prompts(model, auto_chat_template=True)
     seen = list(prompts.encoded(prompts.of([asked])[0], detect_format(model.tokenizer)).ids)
     assert row.ids[: row.start] == seen
-    assert model.tokenizer.decode(row.ids[row.start :]) == "2*3=6-3=3</think>\\boxed{3}"
+    assert model.tokenizer.decode(row.ids[row.start :]) == "2*3=6-3=3</think>\\boxed{3}<|end|>", "it learns to stop"
     again = encoded(Exchange(model.tokenizer.decode(seen), "2*3=6-3=3</think>"), model.tokenizer, 500)
     assert again.ids[: again.start] == seen, "a prompt with the template is left as it is"
+    plain = encoded(Exchange("1+2=", "3", seen=True), model.tokenizer, 500)
+    assert model.tokenizer.decode(plain.ids[: plain.start]) == "1+2=", "also one that the model saw without it"
+    assert encoded(Exchange(prompt, "2*3" * 50), model.tokenizer, 60).ids[-1] != row.ids[-1], (
+        "a text that is cut has no end"
+    )
 
 
 def test_thinking_is_opened_if_the_reply_closes_it(tiny_model: Path) -> None:
@@ -119,7 +165,7 @@ def test_padding_and_prompts_do_not_count(tiny_model: Path) -> None:
     rows = token_rows((Exchange("Why?", "abc"), Exchange("A longer question?", "d")), tokenizer, 200)
     ((ids, mask, counted),) = reply_batches(rows, 2)
     assert ids.shape == mask.shape == counted.shape
-    assert counted.sum(1).tolist() == [3, 1] and mask.sum(1).tolist() == [len(row.ids) for row in rows]
+    assert counted.sum(1).tolist() == [4, 2] and mask.sum(1).tolist() == [len(row.ids) for row in rows]
 
 
 @pytest.mark.parametrize("method", sorted(method for method in METHODS if needs_texts(method)))

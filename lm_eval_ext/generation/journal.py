@@ -1,8 +1,8 @@
 """Persistent store of finished completions, so that a killed run can continue where it stopped.
 
-It is one SQLite file (in write-ahead mode; several processes may share it, but for one opened with `alone`). It stores completions, not results: what an
-engine decoded after given ids with a given seed. So a trace is kept even if its answers were still missing, and a run
-with other budgets reuses the same traces.
+It is one SQLite file, in write-ahead mode; several processes may share it, unless one has opened it with `alone`. It
+stores completions, not results: what an engine decoded after given ids with a given seed. So a trace is kept even if
+its answers were still missing, and a run with other budgets reuses the same traces.
 """
 
 from __future__ import annotations

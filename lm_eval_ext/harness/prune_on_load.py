@@ -19,6 +19,7 @@ from lm_eval_ext.pruning.calibration import EMBEDDED, Calibration, calibration
 from lm_eval_ext.pruning.checkpoint import read_config
 from lm_eval_ext.pruning.context import PruningContext, ScoreCache
 from lm_eval_ext.pruning.loading import checkpoint_fingerprint
+from lm_eval_ext.pruning.quantization import check_quantization
 from lm_eval_ext.pruning.recipe import Recipe, load_recipe, write_recipe
 from lm_eval_ext.pruning.selection import SOFTWARE, choose, needs_texts
 
@@ -106,6 +107,7 @@ def context_for(
 
     config = read_config(pretrained, revision or "main", trust_remote_code)
     check_supported(config)
+    check_quantization(config)
     options.setdefault("device_map", "auto" if torch.cuda.is_available() else None)
 
     def found() -> Calibration:

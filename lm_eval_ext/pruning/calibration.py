@@ -74,7 +74,7 @@ class Calibration:
     @property
     def sha256(self) -> str:
         """SHA-256 of all texts."""
-        texts = (text if isinstance(text, str) else "\1".join(text) for text in self.texts)
+        texts = (text if isinstance(text, str) else "\1".join(map(str, text)) for text in self.texts)
         return hashlib.sha256("\0".join(texts).encode()).hexdigest()
 
 

@@ -11,16 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.pruning.architecture import check_supported, depth
-from lm_eval_ext.pruning.calibration import (
-    Batches,
-    Calibration,
-    ReplyBatches,
-    reply_batches,
-    token_batches,
-    token_rows,
-)
+from lm_eval_ext.pruning.calibration import Batches, Calibration, ReplyBatches, reply_batches, token_batches, token_rows
 from lm_eval_ext.pruning.exchange import Exchange, TokenRow
 from lm_eval_ext.pruning.layers import decoder_layers
+from lm_eval_ext.pruning.quantization import quantization_of
 
 if TYPE_CHECKING:
     import torch
@@ -53,6 +47,14 @@ class ScoreCache:
                 with self.path.open("a", encoding="utf-8") as file:
                     file.write(f"\n{json.dumps([key, self._values[key]])}")
         return self._values[key]
+
+
+def _unpack(model: PreTrainedModel) -> None:
+    """Let compressed-tensors unpack the weights, which it does when the whole model is first called, and only then."""
+    import torch
+
+    with torch.no_grad():
+        model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=model.device), use_cache=False)
 
 
 @dataclass
@@ -103,6 +105,8 @@ class PruningContext:
             self.pretrained, revision=self.revision, dtype=self.dtype, device_map=self.device_map,
             trust_remote_code=self.trust_remote_code,
         )  # fmt: skip
+        if quantization_of(self.config) is not None:
+            _unpack(model)
         return model.eval().requires_grad_(False)
 
     @cached_property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from lm_eval_ext.thinking_formats import assistant_header, detect_format
+from lm_eval_ext.thinking_formats import assistant_ending, assistant_header, detect_format
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -17,11 +17,13 @@ class Exchange(NamedTuple):
         prompt: the prompt.
         reply: the reply, with the model's own markers of thinking if it has any.
         thinking: a trace before the reply, to be put between the markers of whichever model reads it.
+        seen: whether the prompt is as the model has seen it, so that no chat template is applied.
     """
 
     prompt: str
     reply: str
     thinking: str = ""
+    seen: bool = False
 
 
 class TokenRow(NamedTuple):
@@ -32,15 +34,15 @@ class TokenRow(NamedTuple):
 
 
 def encoded(text: str | Exchange, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> TokenRow:
-    """Encode a text or an exchange as the model sees it, cut to `max_tokens`."""
+    """Encode a text, or an exchange as the model sees and writes it, to the end of its turn; cut to `max_tokens`."""
     if isinstance(text, str):
         return TokenRow(tokenizer.encode(text)[:max_tokens], 1)
     text = _with_markers(text, tokenizer)
-    prompt = _opened(_templated(text.prompt, tokenizer), text.reply, tokenizer)
+    prompt = _opened(text.prompt if text.seen else _templated(text.prompt, tokenizer), text.reply, tokenizer)
     begun = bool(tokenizer.bos_token) and prompt.startswith(str(tokenizer.bos_token))
     before = tokenizer.encode(prompt, add_special_tokens=not begun)
     reply = tokenizer.encode(text.reply, add_special_tokens=False)
-    return TokenRow([*before, *reply][:max_tokens], max(1, len(before)))
+    return TokenRow([*before, *reply, *_ending(tokenizer)][:max_tokens], max(1, len(before)))
 
 
 def _with_markers(exchange: Exchange, tokenizer: PreTrainedTokenizerBase) -> Exchange:
@@ -49,7 +51,7 @@ def _with_markers(exchange: Exchange, tokenizer: PreTrainedTokenizerBase) -> Exc
         return exchange
     marks = detect_format(tokenizer)
     ended = f"{exchange.thinking}{marks.end}" if marks.separates else f"{exchange.thinking}\n\n"
-    return Exchange(exchange.prompt, ended + exchange.reply)
+    return exchange._replace(reply=ended + exchange.reply, thinking="")
 
 
 def _templated(prompt: str, tokenizer: PreTrainedTokenizerBase) -> str:
@@ -63,6 +65,13 @@ def _templated(prompt: str, tokenizer: PreTrainedTokenizerBase) -> str:
 
     header = assistant_header(templated).strip()
     return prompt if header and header in prompt else templated(prompt)
+
+
+def _ending(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """What ends a reply: the token that the chat template puts after it, else the one that ends a text, if any."""
+    ids: list[int] = tokenizer.encode(assistant_ending(tokenizer).strip(), add_special_tokens=False)
+    ends = [token for token in ids if token in tokenizer.added_tokens_decoder]
+    return (ends or [token for token in [tokenizer.eos_token_id] if token is not None])[:1]
 
 
 def _opened(prompt: str, reply: str, tokenizer: PreTrainedTokenizerBase) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from lm_eval_ext.errors import ArchitectureError, ArgumentError
 from lm_eval_ext.pruning.architecture import depth, layer_of_tensor
+from lm_eval_ext.pruning.block_verification import ensure_zeros_exact
 from lm_eval_ext.pruning.blocks import check_zeros, forget_left_out
 from lm_eval_ext.pruning.card import model_card
 from lm_eval_ext.pruning.checkpoint import LazyTensor, Zeros, card_metadata, find_file, kept_tensors, read_config
@@ -55,12 +56,21 @@ def export(
         trust_layer_fields: as in `load_pruned`.
 
     Raises:
-        ArgumentError: the folder is not empty.
+        ArgumentError: the folder is not empty, or the recipe quantizes weights while they are loaded.
         TTSError: the base model cannot be read or pruned.
     """
+    if recipe.quantization is not None:
+        raise ArgumentError(
+            f"quantization: {recipe.quantization}: the weights are quantized while they are loaded, so there is no "
+            "quantized checkpoint to write or to train; leave it out of the recipe, or name a quantized checkpoint"
+        )
     check_new_folder(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as unfinished:
+    with tempfile.TemporaryDirectory(
+        dir=folder.parent,
+        prefix=f".{folder.name}-",
+        ignore_cleanup_errors=True,  # once it has another name
+    ) as unfinished:
         _write_checkpoint(
             recipe,
             Path(unfinished),
@@ -69,10 +79,10 @@ def export(
             trust_remote_code,
             trust_layer_fields,
         )
+        Path(unfinished).chmod(0o755)
         if folder.is_dir():
             folder.rmdir()
-        Path(unfinished).chmod(0o755)
-        shutil.copytree(unfinished, folder, copy_function=shutil.move)  # all or nothing
+        Path(unfinished).rename(folder)  # all or nothing
     return folder
 
 
@@ -98,7 +108,9 @@ def _write_checkpoint(
     with ExitStack() as files:
         tensors = kept_tensors(base, kept, recipe.merged, hub, files)
         blocks = recipe.blocks.within(kept)
-        check_zeros(config, blocks, tensors)
+        if any(blocks):
+            check_zeros(config, blocks, tensors)
+            ensure_zeros_exact(sliced, blocks, trust_remote_code=trust_remote_code)
         tensors = {name: Zeros(one) if blocks.end_with(name) else one for name, one in tensors.items()}
         _check_layers(tensors, len(kept), config.model_type)
         _write_weights(tensors, folder, shard_bytes)

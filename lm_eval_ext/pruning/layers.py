@@ -138,14 +138,17 @@ def matrices(layer: torch.nn.Module) -> dict[str, torch.Tensor]:
     """Weights of a layer's linear maps, by their name within the layer.
 
     Raises:
-        ArchitectureError: they are not in memory.
+        ArchitectureError: they are not in memory, or packed.
     """
     check_in_memory(layer)
-    return {
+    found: dict[str, torch.Tensor] = {
         name: parameter
         for name, parameter in layer.named_parameters()
         if parameter.ndim >= 2 and re.search(r"weight$|_proj$", name)
     }
+    if not found or not all(parameter.is_floating_point() for parameter in found.values()):
+        raise ArchitectureError("this method reads the weights, but they are quantized; use the unquantized model")
+    return found
 
 
 def check_in_memory(layer: torch.nn.Module) -> None:

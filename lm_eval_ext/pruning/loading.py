@@ -9,29 +9,26 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from lm_eval_ext.errors import CheckpointError
+from lm_eval_ext.errors import ArchitectureError, CheckpointError
 from lm_eval_ext.pruning.architecture import depth, layer_of_tensor, slice_config
+from lm_eval_ext.pruning.block_verification import ensure_blocks_exact
 from lm_eval_ext.pruning.blocks import NO_BLOCKS, Blocks, class_without, leave_out, left_out
 from lm_eval_ext.pruning.checkpoint import LazyTensor, find_file, kept_tensors, tensor_names
 from lm_eval_ext.pruning.layers import decoder_layers
 from lm_eval_ext.pruning.merging import MergeWeights
 from lm_eval_ext.pruning.quantization import check_quantization, plain_tensors, quantization_of, sliced_quantization
-from lm_eval_ext.pruning.verification import ensure_blocks_exact, ensure_exact
+from lm_eval_ext.pruning.verification import ensure_exact
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedConfig, PreTrainedModel
 
-_NOT_THE_MODEL = (
-    "_name_or_path",
-    "transformers_version",
-    "architectures",
-)  # about the config file
+_NOT_THE_MODEL = ("_name_or_path", "transformers_version", "architectures")  # about the config file
+_MODELOPT = "hf_quant_config.json"
 
 
 def load_pruned(
@@ -102,6 +99,7 @@ def pruned_config(
         ArchitectureError: dropping the layers is not exact, or not possible in a checkpoint of this format.
     """
     check_quantization(config, merges=merges)
+    _check_where_quantization_is_said(pretrained, config, hub)
     sliced = exact_config(config, kept, trust_layer_fields, trust_remote_code)
     if any(blocks):
         inside = blocks.within(kept)
@@ -111,6 +109,14 @@ def pruned_config(
     if fields is not None:
         sliced.quantization_config = sliced_quantization(fields, tensor_names(pretrained, hub), kept)
     return sliced
+
+
+def _check_where_quantization_is_said(pretrained: str, config: PreTrainedConfig, hub: Mapping[str, object]) -> None:
+    if quantization_of(config) is None and find_file(pretrained, _MODELOPT, hub) is not None:
+        raise ArchitectureError(
+            f"{pretrained}: layers cannot be dropped, because its quantization is only described in {_MODELOPT}, which "
+            "vLLM alone reads; export it with a newer ModelOpt, which also writes it to config.json"
+        )
 
 
 def exact_config(
@@ -284,15 +290,3 @@ def config_content(config: PreTrainedConfig) -> bytes:
     """The part of a config that describes the model and not the file, as JSON."""
     fields = {key: value for key, value in config.to_dict().items() if key not in _NOT_THE_MODEL}
     return json.dumps(fields, sort_keys=True, default=str).encode()
-
-
-def adapter_depth(peft: str, revision: str | None = None) -> int | None:
-    """Number of layers that a PEFT adapter has weights for; None if it has no safetensors."""
-    from safetensors import safe_open
-
-    path = find_file(peft, "adapter_model.safetensors", {"revision": revision or "main"})
-    if path is None:
-        return None
-    with safe_open(path, framework="pt") as file:
-        layers = [re.search(r"\.(?:layers|h)\.(\d+)\.", name) for name in file.keys()]  # noqa: SIM118
-    return max((int(match[1]) + 1 for match in layers if match), default=0)

@@ -121,7 +121,7 @@ def sliced_quantization(fields: Fields, tensors: Iterable[str], kept: Sequence[i
     return _Slicing(method_of(fields), modules, kept).mapping(fields)
 
 
-def for_vllm(fields: Fields, tensors: Iterable[str]) -> dict[str, object]:
+def for_vllm(fields: Fields, tensors: Collection[str]) -> dict[str, object]:
     """Fields of a sliced `quantization_config`, written so that vLLM does not look into the base checkpoint for them.
 
     Args:
@@ -133,7 +133,7 @@ def for_vllm(fields: Fields, tensors: Iterable[str]) -> dict[str, object]:
     if method == "gptq":
         return {**fields, "modules_in_block_to_quantize": sorted(packed)}
     if method == "awq" and not fields.get("modules_to_not_convert"):
-        return {**fields, "modules_to_not_convert": [name for name in modules if name not in packed][:1] or ["lm_head"]}
+        return {**fields, "modules_to_not_convert": [name for name in modules if name not in packed] or ["lm_head"]}
     return dict(fields)
 
 
@@ -144,6 +144,8 @@ class _Slicing:
         self.places = _by_place(modules)
 
     def mapping(self, fields: Fields) -> dict[str, object]:
+        for name in fields:
+            self.check("a dictionary", name)
         return {name: self.value(str(name), value) for name, value in fields.items()}
 
     def value(self, name: str, value: object) -> object:
@@ -160,8 +162,8 @@ class _Slicing:
         return value
 
     def check(self, name: str, value: object) -> None:
-        for one in value if isinstance(value, (list, tuple)) else [value]:
-            if isinstance(one, str) and _NAMES_A_LAYER.search(one):
+        for one in _strings(value):
+            if _NAMES_A_LAYER.search(one):
                 raise ArchitectureError(
                     f"layers of this checkpoint cannot be dropped: the field {name!r} of its quantization_config names "
                     f"a layer ({one!r}), and how is not known; declare it in lm_eval_ext/pruning/quantization.py"
@@ -180,7 +182,19 @@ class _Slicing:
         return all(hits.isdisjoint(places) or places <= hits for places in self.places)
 
     def written(self, sign: str, module: str) -> str:
-        return f"{sign}{re.escape(module)}$" if sign else module
+        return f"{sign}{re.escape(module)}$" if sign or self.matches is _as_regex else module
+
+
+def _strings(value: object) -> Iterator[str]:
+    """The strings in a field's value, also in lists and dictionaries within."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for one in value:
+            yield from _strings(one)
+    elif isinstance(value, Mapping):
+        for pair in value.items():
+            yield from _strings(pair)
 
 
 def _by_place(modules: Collection[str]) -> list[frozenset[str]]:

@@ -13,7 +13,10 @@ from lm_eval_ext.errors import ArgumentError
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
-_OPTIMIZER_BYTES = 16  # of a trained number: weight, gradient and AdamW's two moments, in float32
+_OPTIMIZER_BYTES = (
+    16  # of a trained number: weight, gradient and AdamW's two moments, in float32; besides a copy of the
+)
+# weight in the computation's precision, if that is another
 _KEPT = 2  # of a layer's inputs, for each token: its own and a copy in the computation's precision
 _RECOMPUTED = 8  # of the largest width, for each token: what one layer's backward pass holds
 _OF_LOGITS = 3  # for each token: logits, their float32 copy, and their gradient
@@ -165,9 +168,10 @@ def estimated(settings: Training, config: PreTrainedConfig, tokens: int, width: 
     text = config.get_text_config()
     kept = _KEPT * text.hidden_size * text.num_hidden_layers * width
     each = kept + _RECOMPUTED * widest * width + _OF_LOGITS * vocabulary * 4
+    copied = width if width < 4 else 0  # of a trained weight, in the computation's precision
     return Memory(
         weights=numbers * frozen_width if settings.lora else 0,
-        trained=_OPTIMIZER_BYTES * (adapter if settings.lora else numbers),
+        trained=(_OPTIMIZER_BYTES + copied) * (adapter if settings.lora else numbers),
         activations=settings.micro_batch_size * tokens * each,
     )
 

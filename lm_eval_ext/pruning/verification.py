@@ -18,7 +18,6 @@ from packaging.version import Version
 
 from lm_eval_ext.errors import ArchitectureError
 from lm_eval_ext.pruning.architecture import check_supported, depth, text_config, unknown_layer_fields
-from lm_eval_ext.pruning.blocks import Blocks, check_residual, silenced
 from lm_eval_ext.pruning.layers import bypassed, decoder_layers
 from lm_eval_ext.pruning.twin import tiny_config
 from lm_eval_ext.pruning.verified import verified
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("lm_eval.tts")
 
-LoadWithout = Callable[[str, "PreTrainedConfig", "Blocks", bool], "PreTrainedModel"]
 Load = Callable[[str, "PreTrainedConfig", Sequence[int], bool], "PreTrainedModel"]
 
 TOLERANCE = 1e-4  # for float32 logits, relative to the largest
@@ -40,7 +38,6 @@ _LARGEST = 50_000_000  # parameters; a larger twin means that its sizes could no
 
 
 _shown_exact: set[tuple[str, tuple[int, ...]]] = set()  # configs and kept layers checked in this process
-_blocks_shown_exact: set[tuple[object, ...]] = set()  # configs and blocks that were
 
 
 class NotExactError(ArchitectureError):
@@ -76,39 +73,6 @@ def ensure_exact(config: PreTrainedConfig, kept: Sequence[int], load: Load, *, t
     logger.info(
         "%s is not a verified architecture: checked on a tiny random twin, dropping is exact to %.0e", kind, difference
     )
-
-
-def ensure_blocks_exact(
-    config: PreTrainedConfig, blocks: Blocks, load: LoadWithout, *, trust_remote_code: bool = False
-) -> None:
-    """Refuse to leave blocks out unless a check on a tiny twin shows that this is exact.
-
-    Args:
-        config: config of the model with all blocks.
-        blocks: the blocks to leave out.
-        load: loads the twin, given its folder, its config, the blocks to leave out, and whether to trust its code.
-        trust_remote_code: run the model code that the repository ships.
-
-    Raises:
-        ArchitectureError: the blocks cannot be left out; the message says why.
-    """
-    what = (config.to_json_string(use_diff=False), *map(tuple, blocks))
-    if what in _blocks_shown_exact:
-        return
-    kind = text_config(config).model_type
-    try:
-        with tiny_twin(config, trust_remote_code=trust_remote_code) as twin:
-            check_residual(twin.model, blocks, _token_ids(twin.model))
-            short = load(twin.folder, twin.config, blocks, trust_remote_code).eval()
-            with silenced(twin.model, blocks):
-                expected = _logits(twin.model, _token_ids(twin.model))
-            _check_equal(twin.model, short, expected)
-    except Exception as error:  # an unknown model class may raise anything
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ArchitectureError(
-            f"blocks of a {kind} model cannot be left out: a tiny twin could not show that this is exact ({reason})"
-        ) from error
-    _blocks_shown_exact.add(what)
 
 
 def _is_verified(config: PreTrainedConfig) -> bool:
@@ -224,19 +188,24 @@ def _shake(model: PreTrainedModel) -> None:
 def _compared(twin: PreTrainedModel, pruned: PreTrainedModel, kept: Sequence[int]) -> float:
     layers = decoder_layers(twin)
     dropped = [layer for layer in range(len(layers)) if layer not in kept]
-    ids = _token_ids(twin)
-    whole = _logits(twin, ids)
+    ids = token_ids(twin)
+    whole = logits_of(twin, ids)
     with bypassed(layers, dropped):
-        expected = _logits(twin, ids)
+        expected = logits_of(twin, ids)
     size = float(expected.abs().max())
     if dropped and float((expected - whole).abs().max()) < _VISIBLE * size:
         raise ArchitectureError("its layers change nothing in a random twin")
-    return _check_equal(twin, pruned, expected)
+    return check_equal(twin, pruned, expected)
 
 
-def _check_equal(twin: PreTrainedModel, pruned: PreTrainedModel, expected: torch.Tensor) -> float:
-    ids = _token_ids(twin)
-    difference = float((_logits(pruned, ids) - expected).abs().max()) / float(expected.abs().max())
+def check_equal(twin: PreTrainedModel, pruned: PreTrainedModel, expected: torch.Tensor) -> float:
+    """Check a pruned twin's logits and its generation; returns the largest difference, relative to the largest logit.
+
+    Raises:
+        NotExactError: its logits are not those expected, or generation with a cache differs from that without.
+    """
+    ids = token_ids(twin)
+    difference = float((logits_of(pruned, ids) - expected).abs().max()) / float(expected.abs().max())
     if not difference <= TOLERANCE:  # also true for NaN
         raise NotExactError(f"its logits differ by {difference:.1e} from those with the layers bypassed")
     if (found := _cache_difference(pruned, ids)) > _CACHE_TOLERANCE >= _cache_difference(twin, ids):
@@ -244,14 +213,16 @@ def _check_equal(twin: PreTrainedModel, pruned: PreTrainedModel, expected: torch
     return difference
 
 
-def _token_ids(model: PreTrainedModel) -> torch.Tensor:
+def token_ids(model: PreTrainedModel) -> torch.Tensor:
+    """Random prompts for a twin, of shape (2, length)."""
     import torch
 
     generator = torch.Generator().manual_seed(5)
     return torch.randint(5, int(text_config(model.config).vocab_size), (2, _PROMPT), generator=generator)
 
 
-def _logits(model: PreTrainedModel, ids: torch.Tensor, **options: object) -> torch.Tensor:
+def logits_of(model: PreTrainedModel, ids: torch.Tensor, **options: object) -> torch.Tensor:
+    """A model's logits in float32, of shape (batch, length, vocabulary)."""
     import torch
 
     with torch.no_grad():

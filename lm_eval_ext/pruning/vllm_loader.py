@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lm_eval_ext.pruning.architecture import config_overrides, renamed_tensor
+from lm_eval_ext.pruning.block_verification import ensure_zeros_exact
 from lm_eval_ext.pruning.blocks import NO_BLOCKS, Blocks, check_zeros, left_out
 from lm_eval_ext.pruning.checkpoint import is_used, tensor_names
 from lm_eval_ext.pruning.merging import MergeWeights, merged_weights
@@ -46,7 +47,9 @@ def changed_fields(
         return changed
     renamed = (renamed_tensor(name, kept) for name in tensor_names(pretrained, hub))
     names = [name for name in renamed if name is not None]
-    check_zeros(config, blocks, names)
+    if any(blocks):
+        check_zeros(config, blocks, names)
+        ensure_zeros_exact(sliced, blocks)
     return changed if fields is None else {**changed, "quantization_config": for_vllm(fields, names)}
 
 

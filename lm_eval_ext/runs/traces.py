@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from itertools import islice, zip_longest
 from pathlib import Path
 
 from lm_eval_ext.errors import ArgumentError
+from lm_eval_ext.harness.arguments import parse_model_args
+from lm_eval_ext.harness.engines import models
 from lm_eval_ext.pruning.exchange import Exchange
 from lm_eval_ext.runs.catalogue import read_catalogue
 from lm_eval_ext.runs.load import Source, load
+from lm_eval_ext.runs.run import Run
 from lm_eval_ext.runs.samples import Sample
 
 
 def correct_traces(folder: str, count: int) -> list[Exchange]:
     """The first `count` correct replies of the base model, one of each question before a second one of any.
 
-    Tasks with larger thinking budgets come first, because a trace that was cut is not the model's own to its end.
+    A trace that was cut at a budget is not used, because its end is not the model's own.
 
     Args:
         folder: of results, of one base model.
@@ -42,21 +46,33 @@ def correct_traces(folder: str, count: int) -> list[Exchange]:
 def _missing(sources: Sequence[Source], whole: Sequence[Source]) -> str:
     if not whole:
         return f"has only results of smaller models ({sources[0].run.label}); give those of the base model"
-    return "contains no correct reply; run lm_eval with --log_samples on a task that the base model can solve"
+    return (
+        "contains no correct reply whose thinking has ended by itself; run lm_eval with --log_samples on a task that "
+        "the base model can solve, with a larger budget"
+    )
 
 
 def _of_run(source: Source) -> Iterator[list[Exchange]]:
     """The correct replies to each question."""
     tasks = sorted(source.run.tasks.items(), key=lambda one: one[1].budget or float("inf"), reverse=True)
+    seen = not _templates_prompts(source.run)
     for name, _ in tasks:
-        yield from map(_correct, source.samples(name))
+        yield from (_correct(sample, seen) for sample in source.samples(name))
 
 
-def _correct(sample: Sample) -> list[Exchange]:
+def _correct(sample: Sample, seen: bool) -> list[Exchange]:
     prompt = sample.prompt
-    if prompt is None:
+    if prompt is None or sample.metrics.get("forced"):
         return []
-    return [Exchange(prompt, one.text) for one in sample.outputs if one.grade == "correct" and one.text]
+    return [Exchange(prompt, one.text, seen=seen) for one in sample.outputs if one.grade == "correct" and one.text]
+
+
+def _templates_prompts(run: Run) -> bool:
+    """Whether the model class of a run applies the chat template to prompts that were saved without it."""
+    words = shlex.split(run.command, comments=True)
+    engine, given = (words[words.index(flag) + 1] if flag in words else "" for flag in ("--model", "--model_args"))
+    switched_off = str(parse_model_args(given).get("auto_chat_template")).lower() in ("false", "off", "no")
+    return engine in ("", *models()) and not switched_off
 
 
 def _in_turn(questions: Sequence[Sequence[Exchange]]) -> Iterator[Exchange]:

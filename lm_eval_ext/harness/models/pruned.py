@@ -20,13 +20,13 @@ from lm_eval_ext.harness.engines import engine_of
 from lm_eval_ext.harness.models.thinking import ThinkingLM
 from lm_eval_ext.harness.prune_on_load import computed_recipe
 from lm_eval_ext.paths import TINY_CHAIN, located
+from lm_eval_ext.pruning.adapters import recovery_of
 from lm_eval_ext.pruning.blocks import left_out
 from lm_eval_ext.pruning.checkpoint import weight_bytes
 from lm_eval_ext.pruning.lineage import lineage
 from lm_eval_ext.pruning.quantization import method_of, quantization_of
 from lm_eval_ext.pruning.quantizing import Quantization
 from lm_eval_ext.pruning.recipe import Recipe, format_layers, left_out_info
-from lm_eval_ext.pruning.recovery import recovery_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel

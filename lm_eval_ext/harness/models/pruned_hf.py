@@ -22,9 +22,10 @@ from lm_eval_ext.harness.models.batching import affordable_batch_size
 from lm_eval_ext.harness.models.pruned import PrunedLM, explain_unknown_argument
 from lm_eval_ext.harness.models.unloaded import FactsCache, LoadedFacts, UnloadedModel
 from lm_eval_ext.harness.patches import DefaultBatchSize
+from lm_eval_ext.pruning.adapters import check_adapter
 from lm_eval_ext.pruning.architecture import depth
 from lm_eval_ext.pruning.blocks import NO_BLOCKS
-from lm_eval_ext.pruning.loading import adapter_depth, fingerprint, load_pruned, parameter_count, pruned_config
+from lm_eval_ext.pruning.loading import fingerprint, load_pruned, parameter_count, pruned_config
 from lm_eval_ext.pruning.quantization import bytes_of, quantization_of
 from lm_eval_ext.pruning.quantizing import FOUR_BITS, check_on_load
 from lm_eval_ext.pruning.recipe import kept_layers
@@ -154,6 +155,9 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
         return FactsCache(pretrained, str(kwargs.get("revision")), self._config, kept, merged, kwargs)
 
     def _created(self, pretrained: str, **kwargs: Any) -> None:
+        if kwargs.get("peft"):
+            kept = len(self._kept) if self._kept else depth(self._config)
+            check_adapter(kwargs["peft"], kwargs.get("revision"), self.recipe, kept)
         if self._kept is None:
             super()._create_model(pretrained, **kwargs)
         else:
@@ -164,8 +168,6 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
             self.__dict__["_facts"] = self._found_facts()
 
     def _create_pruned(self, pretrained: str, **kwargs: Any) -> None:
-        if kwargs.get("peft"):
-            self._check_adapter(kwargs["peft"], kwargs.get("revision"))
         whole, self.AUTO_MODEL_CLASS = self.AUTO_MODEL_CLASS, self  # so that lm-eval calls our from_pretrained
         try:
             super()._create_model(pretrained, **kwargs)
@@ -205,15 +207,6 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
             trust_layer_fields=self.arguments.trust_layer_fields,
             **options,
         )
-
-    def _check_adapter(self, peft: str, revision: str | None) -> None:
-        kept = len(self._kept or ())
-        layers = adapter_depth(peft, revision)
-        if layers is not None and layers > kept:
-            raise ArgumentError(
-                f"peft={peft}: the adapter has weights for {layers} layers, but the pruned model has {kept}; "
-                "it was trained for another depth"
-            )
 
     # Generation -------------------------------------------------------------------------------------------
 

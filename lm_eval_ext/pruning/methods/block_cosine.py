@@ -77,7 +77,7 @@ def influence(context: PruningContext, kinds: Sequence[str]) -> dict[Block, floa
 
 def _keeping(added: dict[Block, torch.Tensor], block: Block) -> Callable[..., None]:
     def hook(_: object, __: object, output: torch.Tensor | tuple[torch.Tensor, ...]) -> None:
-        added[block] = output[0] if isinstance(output, (tuple, list)) else output
+        added[block] = output[0] if isinstance(output, (tuple, list)) else output  # on the device of its layer
 
     return hook
 
@@ -87,9 +87,9 @@ def _between(layer: int, before: torch.Tensor, after: torch.Tensor, added: dict[
     import torch
 
     nothing = torch.zeros_like(before)
-    attention = added.get(Block(ATTENTION, layer), nothing).float()
+    attention, mlp = (added.get(Block(kind, layer), nothing).to(before.device).float() for kind in (ATTENTION, MLP))
     between = before.float() + attention
-    expected = between + added.get(Block(MLP, layer), nothing).float()
+    expected = between + mlp
     if float((after.float() - expected).abs().max()) > _SUM * float(expected.abs().max()):
         raise ArchitectureError(
             f"layer {layer} doesn't add what its blocks return, as where a norm follows a block, so this method is not "

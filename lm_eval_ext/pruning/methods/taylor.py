@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from lm_eval_ext.errors import ArchitectureError
 from lm_eval_ext.pruning.context import PruningContext
 from lm_eval_ext.pruning.layers import loss_sum, matrices
 from lm_eval_ext.pruning.methods.choice import Removals, lowest
 from lm_eval_ext.pruning.methods.one_at_a_time import one_at_a_time
+from lm_eval_ext.pruning.quantization import quantization_of
 
 if TYPE_CHECKING:
     import torch
@@ -23,6 +25,8 @@ NEEDS_TEXTS = True
 
 def choose(context: PruningContext, remove: Sequence[int], *, iterative: bool = False) -> Removals:
     """The layers with the lowest first-order influence; `iterative` scores anew after each."""
+    if quantization_of(context.config) is not None:
+        raise ArchitectureError("taylor needs gradients, and rounding has none; score the unquantized model")
     return one_at_a_time(context, remove, influence) if iterative else lowest(influence(context), remove)
 
 
