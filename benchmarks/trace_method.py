@@ -34,8 +34,8 @@ INTRODUCTION = """# Layers chosen by reasoning traces
 What tiny-chain keeps of its accuracy above guessing on `tts_chain_b128` (200 questions, three samples each, paired by
 question, 95% intervals), when a method has dropped one or two of its twelve layers. `trace` scores layers by the loss
 on the base's own correct replies to 200 other chains, `trace, iterative` scores anew after the first. `perplexity` and
-`shortgpt` are shown with the same traces, and with prompts of `tts_chain_short` as elsewhere. `random` is the mean over
-five seeds, and its interval is the range. Written by `python -m benchmarks.trace_method --write`.
+`shortgpt` are shown with the same traces, and with 16 prompts of `tts_chain_short` as elsewhere. `random` is the mean
+over five seeds, and its interval is the range. Written by `python -m benchmarks.trace_method --write`.
 
 """
 
@@ -53,7 +53,7 @@ def main() -> None:
 
 def methods(traces: Path) -> Mapping[str, str]:
     """`model_args` by method, with `{n}` for the number of layers."""
-    run, short = f"calibration=run:{traces}", "calibration=task:tts_chain_short"
+    run, short = f"calibration=run:{traces},calibration_samples=200", "calibration=task:tts_chain_short"
     return {
         "`trace`": f"prune=trace:{{n}},{run}",
         "`trace`, iterative": f"prune=trace:{{n}}:iterative=True,{run}",
@@ -128,7 +128,9 @@ def evaluated(folder: Path, task: str, arguments: str, include: Path | None = No
             "--model_args",
             arguments or "dtype=auto",
         ]
-        subprocess.run([sys.executable, "-m", *command], check=True, capture_output=True)
+        done = subprocess.run([sys.executable, "-m", *command], check=False, capture_output=True, text=True)
+        if done.returncode:
+            sys.exit(f"{' '.join(command)}\n{done.stderr}")
     return folder
 
 

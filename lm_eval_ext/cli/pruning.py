@@ -109,7 +109,7 @@ def export(
     if push is not None:
         from lm_eval_ext.exporters.push import push as upload
 
-        print(upload(path, push, private=private))
+        print(upload(path, push, f"{load_recipe(recipe).named}: {load_recipe(recipe).summary}", private=private))
 
 
 def recover(

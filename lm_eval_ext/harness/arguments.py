@@ -5,7 +5,7 @@ Validation, error messages, run names, published commands, the reference page an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -13,7 +13,7 @@ from pydantic.config import JsonDict
 
 from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.pruning.quantizing import Quantization, parse_quantize
-from lm_eval_ext.pruning.recipe import Recipe, load_recipe, parse_layers
+from lm_eval_ext.pruning.recipe import Recipe
 
 ModelArgs = str | Mapping[str, object] | None  # as lm-eval takes them
 BY_HAND = "selection"
@@ -176,8 +176,14 @@ class Arguments(ThinkingArguments):
     )
     calibration: Text = Field(
         None,
-        description="calibration texts for `prune`: `embedded`, a corpus, a text file, or `task:NAME`",
+        description="calibration texts for `prune`: `embedded`, a corpus, a text file, `task:NAME`, or `run:FOLDER`",
         json_schema_extra={"default_is": "`embedded`"},
+    )
+    calibration_samples: Whole = Field(
+        None, description="number of calibration texts", json_schema_extra={"default_is": "16"}
+    )
+    calibration_tokens: Whole = Field(
+        None, description="most tokens of each calibration text", json_schema_extra={"default_is": "512"}
     )
     trust_layer_fields: Flag = Field(
         False, description="drop layers of an unverified architecture without checking that this is exact"
@@ -232,6 +238,7 @@ def _extra(given: object) -> Mapping[str, object]:
 
 
 CHOOSING = _marked("chooses_layers")  # arguments that choose which layers to drop
+CALIBRATION = tuple(name for name in NAMES if name.startswith("calibration"))
 PUBLIC = tuple(name for name in NAMES if name not in _marked("private"))  # arguments shown in a published command
 
 
@@ -265,37 +272,3 @@ def parse_model_args(model_args: ModelArgs) -> dict[str, object]:
 
     pairs = (argument.partition("=") for argument in split_top_level(model_args))
     return {key.strip(): handle_arg_string(value) for key, _, value in pairs}
-
-
-def chosen_recipe(
-    pretrained: str | None, revision: str | None, given: Arguments, computed: Callable[[], Recipe]
-) -> Recipe | None:
-    """The recipe that the arguments select; None for the base model.
-
-    With `recipe`, `pretrained` may be a local copy of its base, which is then loaded; the recipe keeps its own `base`.
-
-    Args:
-        pretrained: name or folder of the base model, if given.
-        revision: branch, tag or commit of the base model, if given.
-        given: our model arguments.
-        computed: computes the recipe for `prune`.
-
-    Raises:
-        ArgumentError: more than one of `recipe`, `drop_layers` and `prune` is given, or the layers are invalid.
-        RecipeError: the recipe cannot be read.
-    """
-    named = [name for name in CHOOSING if getattr(given, name) is not None]
-    if len(named) > 1 and not set(named) <= set(BY_HAND_FIELDS):
-        raise ArgumentError(f"{' and '.join(named)} contradict each other; give one of them")
-    if given.prune is not None:
-        return computed()
-    if given.recipe is not None:
-        return given.recipe if isinstance(given.recipe, Recipe) else load_recipe(given.recipe)
-    if not named:
-        return None
-    dropped = {BY_HAND_FIELDS[name]: parse_layers(getattr(given, name), name) for name in named}
-    made = {"base": pretrained or "", "revision": revision or "main", "method": BY_HAND, "source": "model_args"}
-    try:
-        return Recipe.model_validate({**made, **dropped})
-    except ValidationError as error:
-        raise ArgumentError(str(error.errors()[0]["msg"]).removeprefix("Value error, ")) from error

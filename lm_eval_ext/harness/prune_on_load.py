@@ -1,4 +1,4 @@
-"""Implements `prune=shortgpt:3`: computes the recipe when the model is loaded and caches it for later runs."""
+"""Which recipe the model arguments select; `prune=shortgpt:3` is computed when the model is loaded, and kept."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ import gc
 import hashlib
 import json
 import logging
+from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
 from filelock import FileLock
+from pydantic import ValidationError
 
 from lm_eval_ext.errors import ArgumentError
+from lm_eval_ext.harness.arguments import BY_HAND, BY_HAND_FIELDS, CHOOSING, Arguments
 from lm_eval_ext.paths import cache_folder
 from lm_eval_ext.pruning.architecture import check_supported, depth
 from lm_eval_ext.pruning.calibration import EMBEDDED, Calibration, calibration
@@ -20,7 +23,7 @@ from lm_eval_ext.pruning.checkpoint import read_config
 from lm_eval_ext.pruning.context import PruningContext, ScoreCache
 from lm_eval_ext.pruning.loading import checkpoint_fingerprint
 from lm_eval_ext.pruning.quantization import check_quantization
-from lm_eval_ext.pruning.recipe import Recipe, load_recipe, write_recipe
+from lm_eval_ext.pruning.recipe import Recipe, load_recipe, parse_layers, write_recipe
 from lm_eval_ext.pruning.selection import SOFTWARE, choose, needs_texts
 
 logger = logging.getLogger("lm_eval.tts")
@@ -63,22 +66,60 @@ def _literal(text: str) -> object:
         return text
 
 
-def computed_recipe(
-    pretrained: object, revision: str | None, prune: object, texts: str | None, **options: Any
-) -> Recipe:
+def chosen_recipe(
+    pretrained: str | None, revision: str | None, given: Arguments, computed: Callable[[], Recipe]
+) -> Recipe | None:
+    """The recipe that the arguments select; None for the base model.
+
+    With `recipe`, `pretrained` may be a local copy of its base, which is then loaded; the recipe keeps its own `base`.
+
+    Args:
+        pretrained: name or folder of the base model, if given.
+        revision: branch, tag or commit of the base model, if given.
+        given: our model arguments.
+        computed: computes the recipe for `prune`.
+
+    Raises:
+        ArgumentError: more than one of `recipe`, `drop_layers` and `prune` is given, the layers are invalid, or `base`
+            is another one than the recipe's.
+        RecipeError: the recipe cannot be read.
+    """
+    named = [name for name in CHOOSING if getattr(given, name) is not None]
+    if len(named) > 1 and not set(named) <= set(BY_HAND_FIELDS):
+        raise ArgumentError(f"{' and '.join(named)} contradict each other; give one of them")
+    if given.prune is not None:
+        return computed()
+    if given.recipe is not None:
+        recipe = given.recipe if isinstance(given.recipe, Recipe) else load_recipe(given.recipe)
+        if recipe.checkpoint and given.base not in (None, recipe.base):
+            raise ArgumentError(f"base={given.base}: the recipe says that its checkpoint was made from {recipe.base}")
+        return recipe
+    if not named:
+        return None
+    dropped = {BY_HAND_FIELDS[name]: parse_layers(getattr(given, name), name) for name in named}
+    made = {"base": pretrained or "", "revision": revision or "main", "method": BY_HAND, "source": "model_args"}
+    try:
+        return Recipe.model_validate({**made, **dropped})
+    except ValidationError as error:
+        raise ArgumentError(str(error.errors()[0]["msg"]).removeprefix("Value error, ")) from error
+
+
+def computed_recipe(pretrained: object, revision: str | None, given: Arguments, **options: Any) -> Recipe:
     """The recipe for `prune=`, from the cache if it was computed before.
 
     Args:
         pretrained: Hub name or folder of the base model.
         revision: branch, tag or commit.
-        prune: `METHOD:N[:name=value...]`, see `parse_prune_spec`.
-        texts: source of the calibration texts, `embedded` by default.
+        given: our model arguments: `prune`, and those of the calibration.
         options: `dtype` and `trust_remote_code` of the model.
     """
+    prune = given.prune
     if not isinstance(pretrained, str):
         raise ArgumentError(f"prune={prune}: pass pretrained as a name or folder of the model to prune")
     spec = parse_prune_spec(prune)
-    context = context_for(pretrained, revision, texts or EMBEDDED, **options)
+    numbers = {"samples": given.calibration_samples, "max_tokens": given.calibration_tokens}
+    options |= {name: number for name, number in numbers.items() if number is not None}
+    context = context_for(pretrained, revision, given.calibration or EMBEDDED, **options)
     path = cache_folder() / "recipes" / f"{_digest([_identity(context, spec.method), *spec])}.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):  # if several processes load the model, only one computes it

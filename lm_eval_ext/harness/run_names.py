@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from lm_eval_ext.harness.arguments import BY_HAND_FIELDS, ModelArgs, parse_model_args
+from lm_eval_ext.harness.arguments import BY_HAND_FIELDS, CALIBRATION, ModelArgs, parse_model_args
 from lm_eval_ext.paths import TINY_CHAIN
 from lm_eval_ext.pruning.quantizing import parse_quantize
 from lm_eval_ext.pruning.recipe import Recipe, format_layers, load_recipe, parse_layers
@@ -21,7 +22,8 @@ def run_name(model_name: str, model_args: ModelArgs) -> str:
 def _model_name(model_name: str, arguments: Mapping[str, object]) -> str:
     quantize = arguments.get("quantize")
     packed = f"-{str(parse_quantize(quantize)).replace(':', '-')}" if quantize is not None else ""
-    return _name_without_layers(model_name, arguments) + packed
+    flags = (flag for flag in ("load_in_4bit", "load_in_8bit") if str(arguments.get(flag)).lower() == "true")
+    return "-".join([_name_without_layers(model_name, arguments) + packed, *flags])
 
 
 def _name_without_layers(model_name: str, arguments: Mapping[str, object]) -> str:
@@ -39,7 +41,8 @@ def _name_without_layers(model_name: str, arguments: Mapping[str, object]) -> st
         merged = f"-{read.variant}-{read.digest[:6]}" if read.merge else ""
         return f"{base}{_dropped(read.drop, read.drop_attention, read.drop_mlp)}{merged}{packed}"
     if prune is not None:
-        return f"{model_name}-{str(prune).replace(':', '-')}"
+        texts = [Path(str(arguments[name])).name for name in CALIBRATION if name in arguments]
+        return "-".join([model_name, *(part.replace(":", "-") for part in (str(prune), *texts))])
     by_hand = (arguments.get(name) for name in BY_HAND_FIELDS)
     return model_name + _dropped(*(() if layers is None else parse_layers(layers) for layers in by_hand))
 

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lm_eval_ext.errors import ArgumentError
-from lm_eval_ext.harness.arguments import NAMES, Arguments, chosen_recipe, parse_model_args
-from lm_eval_ext.harness.prune_on_load import computed_recipe
+from lm_eval_ext.harness.arguments import NAMES, Arguments, parse_model_args
+from lm_eval_ext.harness.prune_on_load import chosen_recipe, computed_recipe
 from lm_eval_ext.harness.run_names import run_name
 from lm_eval_ext.harness.server_arguments import ServerArguments
 from lm_eval_ext.pruning.architecture import depth
@@ -51,14 +51,14 @@ def serve_command(model_args: str, rest: Sequence[str]) -> list[str]:
     revision = str(given.get("revision", "main"))
     _check_own(["--" + name.replace("_", "-") for name in given], _NAMED)
     _check_own(rest, _NAMED)
-    choose = functools.partial(computed_recipe, named, revision, arguments.prune, arguments.calibration)
+    choose = functools.partial(computed_recipe, named, revision, arguments)
     recipe = chosen_recipe(None if named is None else str(named), revision, arguments, choose)
     if recipe is not None and recipe.quantization is not None:
         raise ArgumentError("vLLM does not quantize as recipes say; leave that out, and give --quantization after --")
     base = str(named or (recipe.pretrained if recipe else ""))
     if not base:
         raise ArgumentError("pretrained is missing; name the model to serve")
-    if named is None and recipe is not None and "revision" not in given and recipe.revision != "main":
+    if recipe is not None and base == recipe.pretrained and "revision" not in given and recipe.revision != "main":
         revision = given["revision"] = recipe.revision
     name = _served_name(base, recipe) + _packed(given.get("quantization") or _after("--quantization", rest))
     words = [_vllm(), "serve", base, "--served-model-name", name]

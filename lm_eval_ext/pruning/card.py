@@ -10,10 +10,22 @@ import yaml
 
 from lm_eval_ext.pruning.recipe import Recipe, format_layers
 
+_WARNING = """
+Pruned models keep their knowledge scores and lose long reasoning: "When Fewer Layers Break More Chains",
+arXiv 2510.22228. Measure both before relying on this one.
+"""
 _KEPT_FIELDS = ("license", "license_name", "license_link", "language")
 
 
-def model_card(recipe: Recipe, kept: int, total: int, base_card: Mapping[str, object], quantization: str = "") -> str:
+def model_card(
+    recipe: Recipe,
+    kept: int,
+    total: int,
+    base_card: Mapping[str, object],
+    quantization: str = "",
+    *,
+    own_code: bool = False,
+) -> str:
     """The text of `README.md`.
 
     Args:
@@ -21,15 +33,18 @@ def model_card(recipe: Recipe, kept: int, total: int, base_card: Mapping[str, ob
         kept, total: number of layers that are left, and of the base.
         base_card: metadata of the base's model card.
         quantization: method by which the base's weights are packed; empty if they are not.
+        own_code: whether the base comes with Python code of its own.
     """
     left_out = _left_out(recipe)
+    without = f" without {' and '.join(left_out.values())}" if left_out else ""
+    trusting = ", trust_remote_code=True" if own_code else ""
     licence = base_card.get("license")
     packed = f"\nThe weights stay quantized as the base's are: {quantization}.\n" if quantization else ""
     zeros = "\nBlocks that are left out are there with zeros, so nothing of their size is saved.\n"
     return f"""---
 {yaml.safe_dump(_metadata(recipe, base_card), sort_keys=False).strip()}
 ---
-# {recipe.named.rstrip("/").split("/")[-1]} without {" and ".join(left_out.values())}
+# {recipe.named.rstrip("/").split("/")[-1]}{without}
 
 {kept} of the {total} decoder layers of `{recipe.named}` (revision `{recipe.revision}`), not trained further. \
 Written by lm-eval-tts {version("lm-eval-tts")}.
@@ -44,24 +59,21 @@ It is an ordinary checkpoint, loaded without lm-eval-tts (`PATH` is this folder 
 ```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-model = AutoModelForCausalLM.from_pretrained("PATH", dtype="auto")
-tokenizer = AutoTokenizer.from_pretrained("PATH")
+model = AutoModelForCausalLM.from_pretrained("PATH", dtype="auto"{trusting})
+tokenizer = AutoTokenizer.from_pretrained("PATH"{trusting})
 ```
 
-    vllm serve PATH
+    vllm serve PATH{" --trust-remote-code" if own_code else ""}
 
 The licence is that of the base model{f", {licence}" if licence else ""}.
-
-Pruned models keep their knowledge scores and lose long reasoning: "When Fewer Layers Break More Chains",
-arXiv 2510.22228. Measure both before relying on this one.
-"""
+{_WARNING if left_out else ""}"""
 
 
 def _metadata(recipe: Recipe, base_card: Mapping[str, object]) -> dict[str, object]:
     found = {key: base_card[key] for key in _KEPT_FIELDS if key in base_card}
     if "/" in recipe.named and not Path(recipe.named).exists():
         found |= {"base_model": recipe.named}
-    return found | {"library_name": "transformers", "tags": ["layer-pruning", recipe.method]}
+    return found | {"library_name": "transformers", "tags": ["layer-pruning", recipe.method] if recipe.drops else []}
 
 
 def _listed(recipe: Recipe) -> dict[str, str]:

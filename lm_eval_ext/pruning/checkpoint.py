@@ -202,10 +202,11 @@ def card_metadata(pretrained: str, hub: Mapping[str, object]) -> dict[str, objec
     import yaml
 
     found = find_file(pretrained, "README.md", hub)
-    parts = found.read_text("utf-8", errors="replace").split("---") if found else []
+    text = found.read_text("utf-8", errors="replace") if found else ""
+    front = re.match(r"\s*---[ \t]*\n(.*?)^---[ \t]*$", text, re.DOTALL | re.MULTILINE)
     try:
-        metadata = yaml.safe_load(parts[1]) if len(parts) > 2 and not parts[0].strip() else {}
-    except yaml.YAMLError:
+        metadata = yaml.safe_load(front[1]) if front else {}
+    except (ValueError, yaml.YAMLError):  # ValueError: also a date that does not exist
         metadata = {}
     return metadata if isinstance(metadata, dict) else {}
 

@@ -31,7 +31,8 @@ logger = logging.getLogger("lm_eval.tts")
 _BESIDES = (
     "generation_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json",
     "added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja", "chat_template.json",
-    "preprocessor_config.json", "LICENSE", "LICENSE.txt", "NOTICE", "NOTICE.txt",
+    "vocab.txt", "spiece.model", "sentencepiece.bpe.model", "tekken.json", "preprocessor_config.json",
+    "processor_config.json", "LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE", "NOTICE.txt", "USE_POLICY.md",
 )  # fmt: skip
 _INDEX = "model.safetensors.index.json"
 
@@ -122,7 +123,12 @@ def _write_checkpoint(
     write_recipe(recipe, folder / "recipe.yaml")
     fields = quantization_of(config)
     card = model_card(
-        recipe, len(kept), depth(config), card_metadata(base, hub), method_of(fields) if fields is not None else ""
+        recipe,
+        len(kept),
+        depth(config),
+        card_metadata(base, hub),
+        method_of(fields) if fields is not None else "",
+        own_code=bool(getattr(config, "auto_map", None)),
     )
     (folder / "README.md").write_text(card, "utf-8")
 
@@ -172,10 +178,15 @@ def _shards(tensors: Mapping[str, LazyTensor], shard_bytes: int) -> Iterator[dic
 
 
 def _copy_besides(base: str, config: PreTrainedConfig, hub: Mapping[str, object], folder: Path) -> None:
-    code = {
-        str(name).split("--")[-1].split(".")[0] + ".py" for name in (getattr(config, "auto_map", None) or {}).values()
-    }
-    for name in (*_BESIDES, *sorted(code)):
+    for name in (*_BESIDES, *sorted(_code(base, config, hub))):
         found = find_file(base, name, hub)
         if found is not None:
             shutil.copyfile(found, folder / name)
+
+
+def _code(base: str, config: PreTrainedConfig, hub: Mapping[str, object]) -> set[str]:
+    """The Python files of a model with code of its own: those that the config names, and others beside them."""
+    named = (str(name) for name in (getattr(config, "auto_map", None) or {}).values())
+    code = {f"{name.split('--')[-1].split('.')[0]}.py" for name in named}
+    beside = find_file(base, "config.json", hub) if code else None
+    return code | ({path.name for path in beside.parent.glob("*.py")} if beside else set())

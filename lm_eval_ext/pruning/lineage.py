@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from lm_eval_ext.paths import located
@@ -39,14 +40,29 @@ def lineage(pretrained: str, hub: Mapping[str, object], recipe: Recipe | None, b
         recipe: the recipe that is used, if any.
         base: what the model argument `base` says.
     """
-    if recipe is not None and recipe.checkpoint:
+    of_recipe = recipe is not None and _is_base(pretrained, recipe)
+    if recipe is not None and recipe.checkpoint and of_recipe:
         return Lineage(recipe.base, recipe.relation or "finetuned")
     made_from, relation = _of_card(pretrained, hub)
     if base is not None:
         return Lineage(base, relation if made_from == base and relation else _seen(pretrained, base))
     if relation == "quantized" and made_from:
         return Lineage(made_from, relation)
-    return Lineage(recipe.base if recipe is not None else pretrained)
+    return Lineage(recipe.base if recipe is not None and of_recipe else pretrained)
+
+
+def _is_base(pretrained: str, recipe: Recipe) -> bool:
+    """Whether what is loaded is the recipe's own model, or may be a copy of it: a folder with a config like it."""
+    if located(pretrained) in (recipe.pretrained, located(recipe.base)):
+        return True
+    one, other = _config(pretrained), _config(recipe.pretrained)
+    alike = one is None or other is None or _shape(one) == _shape(other)
+    return Path(pretrained).is_dir() and alike
+
+
+def _shape(config: PreTrainedConfig) -> tuple[object, ...]:
+    text = config.get_text_config()
+    return config.model_type, depth(config), getattr(text, "hidden_size", None), getattr(text, "vocab_size", None)
 
 
 def _seen(pretrained: str, base: str) -> str:

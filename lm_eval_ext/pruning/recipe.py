@@ -83,8 +83,7 @@ class Recipe(BaseModel):
     @field_validator("drop", "drop_attention", "drop_mlp", mode="before")
     @classmethod
     def _layers(cls, value: object, info: ValidationInfo) -> tuple[int, ...]:
-        name = "drop_layers" if info.field_name == "drop" else str(info.field_name)
-        return () if value == () else parse_layers(value, name)
+        return () if value == () else parse_layers(value, str(info.field_name))
 
     @model_validator(mode="after")
     def _changes(self) -> Recipe:
@@ -235,7 +234,7 @@ def load_recipe(name_or_path: str) -> Recipe:
     path = _recipe_path(str(name_or_path))
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: also a date that does not exist
         raise RecipeError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from error
     if not isinstance(content, dict):
         raise RecipeError(f"{path}: contains {type(content).__name__}, not a mapping; allowed fields: {_allowed()}")

@@ -15,7 +15,7 @@ from lm_eval_ext.runs.untrusted import line, mapping, whole
 _SHOWN = {
     "revision", "subfolder", "dtype", "tokenizer", "peft", "delta", "gguf_file", "load_in_4bit", "load_in_8bit",
     "quantization", "bnb_4bit_quant_type", "bnb_4bit_compute_dtype", "bnb_4bit_use_double_quant", "autogptq",
-    "gptqmodel", "kv_cache_dtype", *PUBLIC,
+    "gptqmodel", "kv_cache_dtype", "lora_local_path", "hf_overrides", *PUBLIC,
     "enable_thinking", "think_end_token", "chat_template_args", "max_length", "max_gen_toks", "max_model_len",
     "add_bos_token", "prefix_token_id", "trust_remote_code", "parallelize", "device_map", "backend",
     "attn_implementation", "tensor_parallel_size", "data_parallel_size", "pipeline_parallel_size",
@@ -24,10 +24,18 @@ _SHOWN = {
 }  # fmt: skip
 # Those that change the model, or how it is prompted.
 _VARYING = ("subfolder", "peft", "delta", "gguf_file", "load_in_4bit", "load_in_8bit", "quantization", "autogptq",
-            "gptqmodel", "kv_cache_dtype", *CONTROLS)  # fmt: skip
+            "gptqmodel", "kv_cache_dtype", "lora_local_path", "hf_overrides", *CONTROLS)  # fmt: skip
 _USUAL = {"load_in_4bit": False, "load_in_8bit": False, "autogptq": False, "gptqmodel": False, "enable_thinking": True,
           "kv_cache_dtype": "auto", "stop_loops": False, "thinking": True, "protocol": "default"}  # fmt: skip
-_NAMES = ("peft", "delta", "tokenizer", "gguf_file", "recipe", "calibration")  # arguments whose values may be paths
+_NAMES = (
+    "peft",
+    "delta",
+    "tokenizer",
+    "gguf_file",
+    "recipe",
+    "calibration",
+    "lora_local_path",
+)  # arguments whose values may be paths
 _LONGEST = 4000
 
 

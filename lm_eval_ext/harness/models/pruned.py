@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 from lm_eval.api.instance import Instance
 
 from lm_eval_ext.errors import ArgumentError, CheckpointError
-from lm_eval_ext.harness.arguments import CHOOSING, NAMES, Arguments, chosen_recipe, taken_from
+from lm_eval_ext.harness.arguments import CALIBRATION, CHOOSING, NAMES, Arguments, taken_from
 from lm_eval_ext.harness.costs import costs_of, device_name, peak_memory
 from lm_eval_ext.harness.engines import engine_of
 from lm_eval_ext.harness.models.thinking import ThinkingLM
-from lm_eval_ext.harness.prune_on_load import computed_recipe
+from lm_eval_ext.harness.prune_on_load import chosen_recipe, computed_recipe
 from lm_eval_ext.paths import TINY_CHAIN, located
 from lm_eval_ext.pruning.adapters import recovery_of
 from lm_eval_ext.pruning.blocks import left_out
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("lm_eval.tts")
 
-_OF_THE_DRIVER = {*CHOOSING, "calibration", "data_parallel_size", "replica_gpus", "ray_address", "journal"}
+_OF_THE_DRIVER = {*CHOOSING, *CALIBRATION, "data_parallel_size", "replica_gpus", "ray_address", "journal"}
 
 
 class PrunedLM(ThinkingLM):
@@ -65,15 +65,13 @@ class PrunedLM(ThinkingLM):
             pretrained = TINY_CHAIN.name
             logger.info("no pretrained given: using the embedded tiny-chain, a small model for trying things out")
         pretrained = located(pretrained) if isinstance(pretrained, str) else pretrained
-        choose = functools.partial(
-            computed_recipe, pretrained, revision, arguments.prune, arguments.calibration, **load_options
-        )
+        choose = functools.partial(computed_recipe, pretrained, revision, arguments, **load_options)
         if self.replicas is not None:
             choose = functools.partial(self.replicas.choose, choose)
         self.recipe = chosen_recipe(pretrained, revision, arguments, choose)
         if arguments.quantize is not None and self.recipe is not None and self.recipe.quantization is not None:
             raise ArgumentError("quantize and the recipe's quantization contradict each other; give one of them")
-        if pretrained is None:
+        if pretrained is None or (self.recipe is not None and pretrained == self.recipe.pretrained):
             pretrained, revision = self._base_of_recipe(revision)
         if self._drops and not isinstance(pretrained, str):
             raise ArgumentError(
@@ -198,7 +196,8 @@ class PrunedLM(ThinkingLM):
         fields = quantization_of(self._loaded_config())
         if (method := self._method_on_load()) is not None:
             named = {"on_load": str(self.quantization)} if self.quantization else {}
-            return {"method": method, **named, **_sizes(self._loaded_bytes(), parameters)}
+            size_now = self._loaded_bytes()
+            return {"method": method, **named, **({} if size_now is None else _sizes(size_now, parameters))}
         if fields is None:
             return None
         kept = self._kept or tuple(range(self._depth()))
@@ -219,8 +218,8 @@ class PrunedLM(ThinkingLM):
         return self.quantization.method if self.quantization else None
 
     @abstractmethod
-    def _loaded_bytes(self) -> int:
-        """Bytes of the loaded weights; only asked for where they are quantized while they are loaded."""
+    def _loaded_bytes(self) -> int | None:
+        """Bytes of the loaded weights, if known; only asked for where they are quantized while they are loaded."""
 
     @property
     def _hub(self) -> dict[str, object]:

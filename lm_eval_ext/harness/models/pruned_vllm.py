@@ -14,9 +14,11 @@ from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.generation.engine import Engine
 from lm_eval_ext.generation.engines.vllm import VLLMEngine
 from lm_eval_ext.harness.models.pruned import PrunedLM, explain_unknown_argument
+from lm_eval_ext.harness.models.vllm_arguments import changed_fingerprint, changing
 from lm_eval_ext.pruning.architecture import depth, text_config
 from lm_eval_ext.pruning.blocks import forget_left_out
 from lm_eval_ext.pruning.loading import checkpoint_fingerprint, parameter_count, pruned_config
+from lm_eval_ext.pruning.quantization import quantization_of
 from lm_eval_ext.pruning.recipe import kept_layers
 from lm_eval_ext.pruning.verified import verdict_in_vllm
 from lm_eval_ext.pruning.vllm_loader import changed_fields, engine_arguments
@@ -57,6 +59,7 @@ class PrunedVLLM(PrunedLM, VLLM):  # type: ignore[misc]  # lm-eval has no type i
         self.pretrained, self.revision = self._take(pretrained, revision, kwargs)
         if self.quantization is not None:
             raise ArgumentError(f"quantize={self.quantization}: pruned-vllm quantizes by vLLM's argument quantization=")
+        self._changing = changing(kwargs)
         self._dense_config = self._whole_config(bool(kwargs.get("trust_remote_code")))
         if self.recipe is not None and self._drops:
             self._kept = kept_layers(self.recipe.drop, depth(self._dense_config))
@@ -160,14 +163,20 @@ class PrunedVLLM(PrunedLM, VLLM):  # type: ignore[misc]  # lm-eval has no type i
     @functools.cached_property
     def _own_fingerprint(self) -> str:
         merged = self.recipe.merged if self.recipe else None
-        return checkpoint_fingerprint(self.pretrained, self._loaded_config(), self._all_kept(), self.revision, merged)
+        stored = checkpoint_fingerprint(self.pretrained, self._loaded_config(), self._all_kept(), self.revision, merged)
+        return changed_fingerprint(stored, self._changing)
 
     def loaded_facts(self) -> dict[str, Any]:
         """Properties of the loaded model that a process without its weights needs."""
         return {"max_length": self.max_length}
 
-    def _loaded_bytes(self) -> int:
-        raise AssertionError("the constructor refuses to quantize weights while they are loaded")
+    def _method_on_load(self) -> str | None:
+        """vLLM's own, by its argument `quantization`."""
+        given = self._changing.get("quantization")
+        return None if given is None or quantization_of(self._dense_config) is not None else str(given)
+
+    def _loaded_bytes(self) -> int | None:
+        return None  # the weights are in vLLM's own processes
 
     def _loaded_config(self) -> PreTrainedConfig:
         return self._sliced_config if self._kept else self._dense_config
