@@ -16,7 +16,8 @@ from lm_eval_ext.harness.run_names import run_name
 from lm_eval_ext.pruning.blocks import Blocks, check_zeros, silenced
 from lm_eval_ext.pruning.export import export
 from lm_eval_ext.pruning.loading import load_pruned, parameter_count, pruned_config
-from lm_eval_ext.pruning.recipe import Recipe, load_recipe
+from lm_eval_ext.pruning.recipe import Recipe
+from lm_eval_ext.pruning.recipe_file import load_recipe
 from tests.checkpoints import LAYERS, write_checkpoint
 
 IDS = torch.arange(3, 35).reshape(2, 16)
@@ -73,6 +74,32 @@ def test_an_exported_model_has_zeros_and_the_same_logits(tmp_path: Path) -> None
     assert torch.equal(logits(exported), logits(without(folder, recipe.blocks, (0, 1, 3, 4, 5))))
     config = AutoConfig.from_pretrained(folder)
     assert exported.num_parameters() == parameter_count(pruned_config(str(folder), config, (0, 1, 3, 4, 5), {}))
+
+
+def test_zeros_that_are_not_the_same_are_not_exported(tmp_path: Path) -> None:
+    """JetMoe adds a bias after its last projections."""
+    folder = write_checkpoint("jetmoe", tmp_path / "base")
+    recipe = Recipe(base=str(folder), drop_mlp=(1,), method="by hand", source="test")
+    with pytest.raises(ArchitectureError, match="cannot be replaced by zeros in their last projections"):
+        export(recipe, tmp_path / "exported")
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3])
+def test_blocks_that_also_return_the_scores_of_their_router(batch: int, tmp_path: Path) -> None:
+    folder = write_checkpoint("gpt_oss", tmp_path / "base")
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    ids = torch.arange(3, 3 + 6 * batch).reshape(batch, 6)
+    with torch.no_grad(), silenced(model, Blocks(mlp=(1, 4))):
+        expected = model(ids, use_cache=False).logits
+    with torch.no_grad():
+        found = without(folder, Blocks(mlp=(1, 4)))(ids, use_cache=False).logits
+    assert torch.equal(found, expected)
+
+
+def test_one_attention_block_must_be_kept(tmp_path: Path) -> None:
+    folder = write_checkpoint("qwen2", tmp_path)
+    with pytest.raises(ArgumentError, match="drop_attention: drops all 6 attention blocks; at least one must be kept"):
+        without(folder, Blocks(attention=tuple(range(6))))
 
 
 def test_what_has_no_known_last_projection_is_not_exported(tmp_path: Path) -> None:

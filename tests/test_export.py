@@ -17,7 +17,8 @@ from lm_eval_ext.cli import app
 from lm_eval_ext.errors import ArchitectureError, ArgumentError, RecipeError
 from lm_eval_ext.pruning.export import export
 from lm_eval_ext.pruning.loading import load_pruned
-from lm_eval_ext.pruning.recipe import Recipe, load_recipe, write_recipe
+from lm_eval_ext.pruning.recipe import Recipe
+from lm_eval_ext.pruning.recipe_file import load_recipe, write_recipe
 from lm_eval_ext.testbed.lm_eval_output import scores, write_output
 from lm_eval_ext.testbed.real import SMOLLM2
 from tests.checkpoints import ARCHITECTURES, write_checkpoint

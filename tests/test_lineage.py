@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +12,20 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lm_eval_ext.analysis.entries import entries
 from lm_eval_ext.api_results import build_site
-from lm_eval_ext.errors import RecipeError
+from lm_eval_ext.errors import ArgumentError, RecipeError
 from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
 from lm_eval_ext.harness.run_names import run_name
 from lm_eval_ext.pruning.lineage import Lineage, lineage
 from lm_eval_ext.pruning.quantizing import Quantization
-from lm_eval_ext.pruning.recipe import Recipe, load_recipe
+from lm_eval_ext.pruning.recipe import Recipe
+from lm_eval_ext.pruning.recipe_file import load_recipe
 from lm_eval_ext.runs.catalogue import read_catalogue
 from lm_eval_ext.runs.load import load
 from lm_eval_ext.site.names import Names
 from lm_eval_ext.site.overview import KINDS, _kind
 from lm_eval_ext.testbed.lm_eval_output import DEPTH, scores, write_output
+from lm_eval_ext.testbed.packing import W8A8, int8
+from tests.quantized import write_quantized
 
 CARD = "---\nlicense: mit\nbase_model: {base}\nbase_model_relation: {relation}\n---\n# A model\n"
 
@@ -48,6 +52,29 @@ def test_a_base_that_is_declared(tiny_model: Path) -> None:
     found = info(pretrained=str(tiny_model), base="org/base")
     assert (found["base"], found["relation"]) == ("org/base", "finetuned")
     assert info(pretrained=str(tiny_model)).keys().isdisjoint({"relation", "checkpoint"})
+
+
+def test_another_model_with_the_layers_of_a_recipe_is_not_its_base(tiny_model: Path, tmp_path: Path) -> None:
+    recipe = load_recipe("tiny-chain-attention-2")
+    assert lineage("other/model", {}, recipe, None) == Lineage("other/model")
+    assert lineage(str(tiny_model), {}, recipe, None) == Lineage(str(tiny_model)), "a folder of another shape"
+    copy = shutil.copytree(recipe.pretrained, tmp_path / "copy")
+    assert lineage(str(copy), {}, recipe, None) == Lineage("tiny-chain"), "a copy elsewhere"
+    awq = load_recipe("qwen3-8b-awq")
+    assert lineage("other/model", {}, awq, None) == Lineage("other/model")
+    assert lineage("Qwen/Qwen3-8B-AWQ", {}, awq, None) == Lineage("Qwen/Qwen3-8B", "quantized")
+    with pytest.raises(
+        ArgumentError, match="base=org/x: the recipe says that its checkpoint was made from Qwen/Qwen3-8B"
+    ):
+        info(recipe="qwen3-8b-awq", base="org/x")
+    with pytest.raises(ArgumentError, match="base= is empty"):
+        lineage(str(tiny_model), {}, None, "")
+
+
+def test_a_card_without_a_relation_says_quantized_if_the_weights_are(tmp_path: Path) -> None:
+    folder = write_quantized(tmp_path / "packed", W8A8, int8)
+    (folder / "README.md").write_text("---\ntags: [a---b]\nbase_model: org/dense\n---\n# Packed\n")
+    assert lineage(str(folder), {}, None, None) == Lineage("org/dense", "quantized")
 
 
 @pytest.mark.parametrize(

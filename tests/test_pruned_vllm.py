@@ -220,7 +220,7 @@ def test_merges_and_exports_give_the_text_of_pruned_hf(tmp_path: Path) -> None:
     """LaCo's merges streamed into vLLM; and the exported checkpoint in stock vLLM."""
     from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
     from lm_eval_ext.pruning.export import export
-    from lm_eval_ext.pruning.recipe import load_recipe
+    from lm_eval_ext.pruning.recipe_file import load_recipe
 
     path = tmp_path / "r.yaml"
     path.write_text(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 
 from lm_eval_ext.errors import ArchitectureError, ArgumentError
 from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
+from lm_eval_ext.harness.models.unloaded import FactsCache
 from lm_eval_ext.pruning.architecture import renamed_tensor
 from lm_eval_ext.pruning.checkpoint import weight_bytes
 from lm_eval_ext.pruning.export import export
@@ -21,7 +23,7 @@ from lm_eval_ext.pruning.quantization import REFUSED, check_quantization, for_vl
 from lm_eval_ext.pruning.quantizing import parse_quantize
 from lm_eval_ext.pruning.recipe import Recipe
 from lm_eval_ext.pruning.selection import choose
-from lm_eval_ext.testbed.packing import FP8, MIXED, W4A16, W8A8, fp8, int4, int8, pack_checkpoint
+from lm_eval_ext.testbed.packing import FP8, MIXED, OVERLAPPING, W4A16, W8A8, fp8, int4, int8, pack_checkpoint
 from tests.checkpoints import LAYERS, write_checkpoint
 from tests.contexts import context_of
 from tests.quantized import IDS, KEPT, SIZES, logits, pruned, without, write_mxfp4, write_quantized
@@ -34,12 +36,13 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {
         "w8a8": write_quantized(root / "w8a8", W8A8, int8),
         "mixed": write_quantized(root / "mixed", MIXED, int8),
+        "overlapping": write_quantized(root / "overlapping", OVERLAPPING, int8),
         "fp8": write_quantized(root / "fp8", FP8, fp8),
         "mxfp4": write_mxfp4(root / "mxfp4"),
     }
 
 
-@pytest.mark.parametrize("name", ["w8a8", "mixed", "w4a16", "fp8", "mxfp4"])
+@pytest.mark.parametrize("name", ["w8a8", "mixed", "overlapping", "w4a16", "fp8", "mxfp4"])
 def test_a_packed_checkpoint_without_layers(name: str, folders: dict[str, Path], tmp_path: Path) -> None:
     if name in ("w8a8", "mixed", "w4a16"):
         pytest.importorskip("compressed_tensors", reason="compressed-tensors is not installed")
@@ -94,6 +97,76 @@ def test_a_kept_module_is_treated_as_before(entries: list[str], kept: set[int], 
             before = any(matches(entry, module) for entry in entries)
             after = any(matches(entry, new.removesuffix(".weight")) for entry in sliced["modules_to_not_convert"])
             assert before == after, (module, entries, sliced)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"quant_method": "mystery", "rules": {"model.layers.3.mlp": {"bits": 8}}},
+        {"quant_method": "mystery", "rules": [["model.layers.3.mlp"]]},
+        {"quant_method": "compressed-tensors", "ignore": [r"re:.*layers\.[3"]},
+    ],
+)
+def test_what_names_a_layer_in_another_way_is_refused(odd: dict[str, Any]) -> None:
+    names = [f"model.layers.{layer}.mlp.up_proj.weight" for layer in range(6)]
+    with pytest.raises(ArchitectureError, match=r"layers of this checkpoint cannot be dropped"):
+        sliced_quantization(odd, names, KEPT)
+
+
+def test_names_of_layers_within_a_multimodal_model_are_refused() -> None:
+    names = [f"language_model.model.layers.{layer}.mlp.up_proj.weight" for layer in range(6)]
+    everywhere: dict[str, Any] = {"quant_method": "fp8", "modules_to_not_convert": ["lm_head", "re:.*up_proj"]}
+    assert sliced_quantization(everywhere, names, KEPT, nested=True) == everywhere
+    for entry in ("language_model.model.layers.3.mlp.up_proj", "model.language_model.layers.3.mlp.up_proj"):
+        by_layer = {"quant_method": "fp8", "modules_to_not_convert": [entry]}
+        with pytest.raises(ArchitectureError, match="layers of this multimodal checkpoint cannot be dropped"):
+            sliced_quantization(by_layer, names, KEPT, nested=True)
+
+
+def test_a_setting_of_one_module_is_not_that_of_another_with_a_longer_name() -> None:
+    names = [f"model.layers.{layer}.mlp.{part}.weight" for layer in range(3) for part in ("gate", "gate_proj")]
+    fields = {"quant_method": "gptq", "dynamic": {r"model\.layers\.2\.mlp\.gate$": {"bits": 8}}}
+    found: Any = sliced_quantization(fields, names, (0, 2))["dynamic"]
+    (pattern,) = found
+    assert re.match(pattern, "model.layers.1.mlp.gate") and not re.match(pattern, "model.layers.1.mlp.gate_proj")
+
+
+def test_settings_in_modelopts_own_file_are_refused(tmp_path: Path) -> None:
+    folder = dense(tmp_path)
+    (folder / "hf_quant_config.json").write_text('{"quantization": {"quant_algo": "FP8"}}')
+    with pytest.raises(ArchitectureError, match=r"its quantization is only described in hf_quant_config.json"):
+        pruned(folder, KEPT)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"load_in_8bit": True, "load_in_4bit": True}, "contradict each other"),
+        (
+            {"load_in_8bit": True, "llm_int8_skip_modules": "model.layers.4.mlp.down_proj", "drop_layers": [2]},
+            "modules cannot be named by layer if layers are dropped",
+        ),
+        ({"quantize": "torchao:int4"}, "torchao:int4: "),
+    ],
+)
+def test_what_would_be_quantized_otherwise_than_said_is_refused(
+    arguments: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    pytest.importorskip("torchao")
+    with pytest.raises(ArgumentError, match=words):
+        _ = PrunedHFLM(str(dense(tmp_path)), journal="off", **arguments).model
+
+
+def test_what_is_kept_of_a_model_depends_on_how_it_is_quantized(tmp_path: Path) -> None:
+    """The text of quanto's configuration leaves out the type of the weights."""
+    pytest.importorskip("optimum.quanto")
+    folder, config = dense(tmp_path), AutoConfig.from_pretrained(tmp_path)
+    paths = set()
+    for quantize in (None, "quanto:int8", "quanto:int4", "quanto:int2", "torchao:int8", "bitsandbytes:nf4"):
+        how = parse_quantize(quantize)
+        options = {} if how is None else {"quantization_config": how.config(None)}
+        paths.add(FactsCache(str(folder), "main", config, range(6), {}, options)._path)
+    assert len(paths) == 6
 
 
 def test_gptqmodels_settings_by_module_stay_regular_expressions() -> None:

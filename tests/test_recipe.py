@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lm_eval_ext.errors import ArgumentError, RecipeError
-from lm_eval_ext.pruning.recipe import format_layers, kept_layers, load_recipe, parse_layers, recipe_names
+from lm_eval_ext.pruning.recipe import format_layers, kept_layers, parse_layers
+from lm_eval_ext.pruning.recipe_file import load_recipe, recipe_names
 
 
 @pytest.mark.parametrize(
@@ -98,6 +99,12 @@ def test_the_digest_is_of_what_determines_the_model(tmp_path: Path) -> None:
         ({"layers": "3"}, "layers: Extra inputs"),
         ({"sorce": "x"}, r"sorce: Extra inputs.*did you mean source\?"),
         ({"dorp": "[1]"}, r"did you mean drop\?"),
+        ({"drop_layers": "[1]"}, r"did you mean drop\?"),
+        ({"quantization": "{method: quanto, weight: int4}"}, r"quantization.weights?: .*"),
+        ({"quantization": "{method: quanto, weights: int4, wieghts: 1}"}, r"wieghts: .*did you mean weights\?"),
+        ({"quantization": "{method: bitsandbyte, weights: nf4}"}, r"did you mean bitsandbytes\?"),
+        ({"checkpoint": "org/q", "relation": "quantised"}, r"did you mean quantized\?"),
+        ({"checkpoint": "a/b", "relation": "quantized", "base": "a/b"}, "is the base itself"),
     ],
 )
 def test_a_wrong_field_names_file_and_field(change: dict[str, str], message: str, tmp_path: Path) -> None:
@@ -113,7 +120,10 @@ def test_a_missing_field_is_named(tmp_path: Path) -> None:
         load_recipe(path)
 
 
-@pytest.mark.parametrize("content", [b"[1, 2]", b"a: [", b"\xff\xfe\x00", b""])
+@pytest.mark.parametrize(
+    "content",
+    [b"[1, 2]", b"a: [", b"\xff\xfe\x00", b"", b"base: a\nbase: b\ndrop: 1\nmethod: m\nsource: s", b"base: 2024-13-45"],
+)
 def test_what_is_no_recipe(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "r.yaml"
     path.write_bytes(content)

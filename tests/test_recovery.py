@@ -21,7 +21,8 @@ from lm_eval_ext.pruning import finetuning
 from lm_eval_ext.pruning.checkpoint import read_config
 from lm_eval_ext.pruning.exchange import Exchange, encoded
 from lm_eval_ext.pruning.quantizing import parse_quantize
-from lm_eval_ext.pruning.recipe import Recipe, load_recipe, write_recipe
+from lm_eval_ext.pruning.recipe import Recipe
+from lm_eval_ext.pruning.recipe_file import load_recipe, write_recipe
 from lm_eval_ext.pruning.recovery import recover
 from lm_eval_ext.pruning.training import Memory, estimated, training
 from tests.test_plugin import run

@@ -10,7 +10,8 @@ import typer
 
 from lm_eval_ext.errors import ArgumentError, RecipeError
 from lm_eval_ext.paths import PRUNED_MODELS, located
-from lm_eval_ext.pruning.recipe import Recipe, format_layers, load_recipe, recipe_files, write_recipe
+from lm_eval_ext.pruning.recipe import Recipe, format_layers
+from lm_eval_ext.pruning.recipe_file import load_recipe, recipe_files, write_recipe
 
 logger = logging.getLogger("lm_eval.tts")
 
@@ -196,6 +197,21 @@ def check(
 
 
 def _check_new(recipe: Recipe, path: Path, found: dict[str, Path]) -> None:
+    _check_layers(recipe, path)
     if recipe.digest in found:
         raise RecipeError(f"{path}: the same model as {found[recipe.digest]}")
     found[recipe.digest] = path
+
+
+def _check_layers(recipe: Recipe, path: Path) -> None:
+    """Check that the layers exist, where the base is a folder or the embedded model."""
+    from lm_eval_ext.pruning.architecture import depth
+    from lm_eval_ext.pruning.checkpoint import read_config
+    from lm_eval_ext.pruning.recipe import kept_layers
+
+    if not Path(recipe.pretrained).is_dir():
+        return
+    try:
+        recipe.blocks.within(kept_layers(recipe.drop, depth(read_config(recipe.pretrained, recipe.revision))))
+    except ArgumentError as error:
+        raise RecipeError(f"{path}: {error}") from error

@@ -12,7 +12,7 @@ from pathlib import Path
 import yaml
 
 from lm_eval_ext.errors import ResultsError
-from lm_eval_ext.pruning.recipe import Recipe, format_layers
+from lm_eval_ext.pruning.recipe import Recipe
 from lm_eval_ext.runs.collection import accuracy_interval
 from lm_eval_ext.runs.load import Source
 from lm_eval_ext.runs.run import Run, TaskResult
@@ -49,7 +49,7 @@ def check_same_model(recipe: Recipe, sources: Sequence[Source]) -> None:
         raise ResultsError("no results there; expected output folders of lm_eval, or folders of published runs")
     for source in sources:
         if not _is_of(source.run, recipe):
-            run, expected = source.run, f"{_name(recipe.base)} without layers {format_layers(recipe.drop)}"
+            run, expected = source.run, f"{_name(recipe.base)}, {recipe.summary}"
             raise ResultsError(f"{source.path}: results of {_name(run.base)} {run.label}; expected those of {expected}")
 
 

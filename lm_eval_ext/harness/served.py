@@ -9,7 +9,8 @@ from lm_eval_ext.harness.arguments import BY_HAND
 from lm_eval_ext.harness.server_arguments import ServerArguments
 from lm_eval_ext.pruning.architecture import depth
 from lm_eval_ext.pruning.loading import parameter_count
-from lm_eval_ext.pruning.recipe import Recipe, format_layers, left_out_info, load_recipe, parse_layers
+from lm_eval_ext.pruning.recipe import Recipe, format_layers, left_out_info, parse_layers
+from lm_eval_ext.pruning.recipe_file import load_recipe
 
 # The name that `lm-eval-tts serve` gives to a model (`run_names`).
 _LAYERS = r"\d+(?:[-+]\d+)*"

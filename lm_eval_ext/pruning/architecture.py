@@ -227,6 +227,11 @@ def is_block_output(name: str) -> bool:
     )
 
 
+def returns_scores(block: str) -> bool:
+    """Whether a feed-forward block of a class also returns its router's scores."""
+    return block in _table()["blocks_with_scores"]
+
+
 def is_merged(name: str) -> bool:
     """Whether LaCo merges this tensor: true for the linear maps of attention and feed-forward network."""
     match = _layer_name(name)

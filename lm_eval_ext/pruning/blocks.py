@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from lm_eval_ext.errors import ArchitectureError, ArgumentError
-from lm_eval_ext.pruning.architecture import block_of_tensor, is_block_output, text_config
+from lm_eval_ext.pruning.architecture import block_of_tensor, is_block_output, returns_scores, text_config
 from lm_eval_ext.pruning.layers import decoder_layers, visit_layers
 from lm_eval_ext.pruning.quantization import quantization_of
 
@@ -123,7 +123,8 @@ def _remove(model: PreTrainedModel, blocks: Blocks) -> tuple[int, ...]:
     for kind, chosen in zip(KINDS, blocks, strict=True):
         for number in chosen:
             name = _name_of_block(layers[number], number, kind)
-            setattr(layers[number], name, _nothing(kind))
+            block = type(getattr(layers[number], name)).__name__
+            setattr(layers[number], name, _nothing(two=kind == ATTENTION or returns_scores(block)))
     return _renumber_attention(model, layers, blocks)
 
 
@@ -151,7 +152,7 @@ def _name_of_block(layer: torch.nn.Module, number: int, kind: str) -> str:
     )
 
 
-def _nothing(kind: str) -> torch.nn.Module:
+def _nothing(*, two: bool) -> torch.nn.Module:
     import torch
 
     class Nothing(torch.nn.Module):
@@ -159,7 +160,7 @@ def _nothing(kind: str) -> torch.nn.Module:
 
         def forward(self, *args: torch.Tensor, **kwargs: torch.Tensor) -> object:
             zeros = torch.zeros_like(args[0] if args else kwargs["hidden_states"])
-            return (zeros, None) if kind == ATTENTION else zeros
+            return (zeros, None) if two else zeros
 
     return Nothing()
 

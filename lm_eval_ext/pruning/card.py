@@ -49,7 +49,7 @@ def model_card(
 {kept} of the {total} decoder layers of `{recipe.named}` (revision `{recipe.revision}`), not trained further. \
 Written by lm-eval-tts {version("lm-eval-tts")}.
 
-- method: {recipe.method}
+{_made_from(recipe)}- method: {recipe.method}
 - source: {recipe.source}
 {"".join(f"- {what}, counted from 0: {layers}{chr(10)}" for what, layers in _listed(recipe).items())}\
 {_merges(recipe)}- recipe: `recipe.yaml`, {recipe.digest}
@@ -74,6 +74,10 @@ def _metadata(recipe: Recipe, base_card: Mapping[str, object]) -> dict[str, obje
     if "/" in recipe.named and not Path(recipe.named).exists():
         found |= {"base_model": recipe.named}
     return found | {"library_name": "transformers", "tags": ["layer-pruning", recipe.method] if recipe.drops else []}
+
+
+def _made_from(recipe: Recipe) -> str:
+    return f"- {recipe.relation} from: `{recipe.base}`\n" if recipe.checkpoint else ""
 
 
 def _listed(recipe: Recipe) -> dict[str, str]:

@@ -19,7 +19,8 @@ from lm_eval_ext.pruning.card import model_card
 from lm_eval_ext.pruning.checkpoint import LazyTensor, Zeros, card_metadata, find_file, kept_tensors, read_config
 from lm_eval_ext.pruning.loading import pruned_config
 from lm_eval_ext.pruning.quantization import method_of, quantization_of
-from lm_eval_ext.pruning.recipe import Recipe, kept_layers, write_recipe
+from lm_eval_ext.pruning.recipe import Recipe, kept_layers
+from lm_eval_ext.pruning.recipe_file import write_recipe
 
 if TYPE_CHECKING:
     import torch

@@ -104,6 +104,7 @@ def _arguments(settings: Training, steps: int, unfinished: Path, save_steps: int
         weight_decay=settings.weight_decay,
         seed=settings.seed,
         bf16=settings.precision == "bfloat16",
+        use_cpu=not torch.cuda.is_available(),
         dataloader_pin_memory=torch.cuda.is_available(),
         save_steps=save_steps,
         save_total_limit=1,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.paths import located
 from lm_eval_ext.pruning.architecture import depth
 from lm_eval_ext.pruning.checkpoint import card_metadata
@@ -31,7 +32,8 @@ class Lineage(NamedTuple):
 def lineage(pretrained: str, hub: Mapping[str, object], recipe: Recipe | None, base: str | None) -> Lineage:
     """Where a checkpoint comes from: as the recipe says, as declared, or as its model card says.
 
-    A card is only believed if it says `quantized`: a finetuned model is usually a base of its own. What was declared to
+    A card is only believed if it says `quantized`, or names a model and the weights are packed: a finetuned model is
+    usually a base of its own. What was declared to
     be made from a base is told apart by its config: packed weights, fewer layers, or neither.
 
     Args:
@@ -43,6 +45,8 @@ def lineage(pretrained: str, hub: Mapping[str, object], recipe: Recipe | None, b
     of_recipe = recipe is not None and _is_base(pretrained, recipe)
     if recipe is not None and recipe.checkpoint and of_recipe:
         return Lineage(recipe.base, recipe.relation or "finetuned")
+    if base is not None and not base.strip():
+        raise ArgumentError("base= is empty; name the model that the checkpoint was made from")
     made_from, relation = _of_card(pretrained, hub)
     if base is not None:
         return Lineage(base, relation if made_from == base and relation else _seen(pretrained, base))
@@ -96,5 +100,12 @@ def _of_card(pretrained: str, hub: Mapping[str, object]) -> tuple[str, str]:
         card = {}
     named = card.get("base_model")
     bases = [named] if isinstance(named, str) else named
-    relation = _OF_CARDS.get(str(card.get("base_model_relation")), "")
-    return (str(bases[0]), relation) if isinstance(bases, list) and len(bases) == 1 else ("", "")
+    if not isinstance(bases, list) or len(bases) != 1:
+        return "", ""
+    said = card.get("base_model_relation")
+    return str(bases[0]), "quantized" if said is None and _is_packed(pretrained) else _OF_CARDS.get(str(said), "")
+
+
+def _is_packed(pretrained: str) -> bool:
+    config = _config(pretrained)
+    return config is not None and quantization_of(config) is not None

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from lm_eval_ext.errors import ArchitectureError, CheckpointError
-from lm_eval_ext.pruning.architecture import depth, layer_of_tensor, slice_config
+from lm_eval_ext.errors import ArchitectureError, ArgumentError, CheckpointError
+from lm_eval_ext.pruning.architecture import depth, layer_of_tensor, slice_config, text_config
 from lm_eval_ext.pruning.block_verification import ensure_blocks_exact
 from lm_eval_ext.pruning.blocks import NO_BLOCKS, Blocks, class_without, leave_out, left_out
 from lm_eval_ext.pruning.checkpoint import LazyTensor, find_file, kept_tensors, tensor_names
@@ -97,17 +97,21 @@ def pruned_config(
 
     Raises:
         ArchitectureError: dropping the layers is not exact, or not possible in a checkpoint of this format.
+        ArgumentError: no attention block would be left.
     """
     check_quantization(config, merges=merges)
     _check_where_quantization_is_said(pretrained, config, hub)
     sliced = exact_config(config, kept, trust_layer_fields, trust_remote_code)
     if any(blocks):
         inside = blocks.within(kept)
+        if len(inside.attention) == len(kept):
+            raise ArgumentError(f"drop_attention: drops all {len(kept)} attention blocks; at least one must be kept")
         ensure_blocks_exact(sliced, inside, load_twin_without, trust_remote_code=trust_remote_code)
         leave_out(sliced, inside)
     fields = quantization_of(config)
     if fields is not None:
-        sliced.quantization_config = sliced_quantization(fields, tensor_names(pretrained, hub), kept)
+        names, nested = tensor_names(pretrained, hub), text_config(config) is not config
+        sliced.quantization_config = sliced_quantization(fields, names, kept, nested=nested)
     return sliced
 
 

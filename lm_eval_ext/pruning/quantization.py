@@ -106,19 +106,22 @@ def check_quantization(config: PreTrainedConfig, *, merges: bool = False) -> Non
         raise ArchitectureError(f"layers of a checkpoint quantized by {method} cannot be dropped: {reason}")
 
 
-def sliced_quantization(fields: Fields, tensors: Iterable[str], kept: Sequence[int]) -> dict[str, object]:
+def sliced_quantization(
+    fields: Fields, tensors: Iterable[str], kept: Sequence[int], *, nested: bool = False
+) -> dict[str, object]:
     """A `quantization_config` for the model with only the layers `kept`.
 
     Args:
         fields: of the base model.
         tensors: names of all tensors of the base model.
         kept: ascending indices of the layers to keep.
+        nested: whether the text model is part of a multimodal one, whose modules have other names than its tensors.
 
     Raises:
-        ArchitectureError: an unknown field names a layer.
+        ArchitectureError: an unknown field names a layer, or names of layers cannot be told.
     """
     modules = sorted({name.rpartition(".")[0] for name in tensors})
-    return _Slicing(method_of(fields), modules, kept).mapping(fields)
+    return _Slicing(method_of(fields), modules, kept, nested).mapping(fields)
 
 
 def for_vllm(fields: Fields, tensors: Collection[str]) -> dict[str, object]:
@@ -138,8 +141,8 @@ def for_vllm(fields: Fields, tensors: Collection[str]) -> dict[str, object]:
 
 
 class _Slicing:
-    def __init__(self, method: str, modules: Collection[str], kept: Sequence[int]) -> None:
-        self.modules, self.kept = modules, kept
+    def __init__(self, method: str, modules: Collection[str], kept: Sequence[int], nested: bool) -> None:
+        self.modules, self.kept, self.nested = modules, kept, nested
         self.matches = _MATCHERS.get(method, _as_regex_or_suffix)
         self.places = _by_place(modules)
 
@@ -154,7 +157,7 @@ class _Slicing:
         if name in _KEYS and isinstance(value, Mapping):
             return {new: one for entry, one in value.items() for new in self.entry(str(entry))}
         if name == "config_groups" and isinstance(value, Mapping):
-            groups = {key: self.mapping(group) for key, group in value.items()}
+            groups = {key: self.mapping(group) for key, group in self.disjoint(value).items()}
             return {key: group for key, group in groups.items() if group.get("targets") != []}
         if isinstance(value, Mapping):
             return self.mapping(value)
@@ -169,12 +172,39 @@ class _Slicing:
                     f"a layer ({one!r}), and how is not known; declare it in lm_eval_ext/pruning/quantization.py"
                 )
 
+    def disjoint(self, groups: Mapping[str, Fields]) -> dict[str, Fields]:
+        """Groups of compressed-tensors whose targets are names of modules, if any of them differs by layer.
+
+        A module belongs to the group with its exact name, else to that with the first matching regular expression, else
+        to that with its class. Names in place of some expressions would win over the others, so all are resolved.
+        """
+        targets = {key: [str(one) for one in _listed(group.get("targets"))] for key, group in groups.items()}
+        if all(self.entry(one) == [one] for some in targets.values() for one in some):
+            return dict(groups)
+        owners: dict[str, str] = {}
+        for module in self.modules:
+            found = [(one.startswith("re:"), one, key) for key, some in targets.items() for one in some
+                     if self.matches(one, module)]  # fmt: skip
+            if found:
+                owners[module] = min(found)[2]
+        classes = {key: [one for one in some if not self.hits(one)] for key, some in targets.items()}
+        owned = {key: [module for module, owner in owners.items() if owner == key] for key in groups}
+        return {key: {**group, "targets": [*classes[key], *owned[key]]} for key, group in groups.items()}
+
+    def hits(self, pattern: str) -> set[str]:
+        return {module for module in self.modules if self.matches(pattern, module)}
+
     def entry(self, entry: str) -> list[str]:
         """The entry, or the names of the kept modules that it matches."""
         sign, pattern = _sign(entry)
-        hits = {module for module in self.modules if self.matches(pattern, module)}
+        hits = self.hits(pattern)
         if not _NAMES_A_LAYER.search(entry) and self.same_everywhere(hits):
             return [entry]
+        if self.nested and (not hits or any(layer_of_tensor(f"{one}.weight") is not None for one in hits)):
+            raise ArchitectureError(
+                f"layers of this multimodal checkpoint cannot be dropped: its quantization_config names a layer "
+                f"({entry!r}), and the modules of the loaded model may have other names than the checkpoint's tensors"
+            )
         named = (renamed_tensor(f"{module}.weight", self.kept) for module in sorted(hits))
         return [self.written(sign, name.removesuffix(".weight")) for name in named if name is not None]
 
@@ -183,6 +213,10 @@ class _Slicing:
 
     def written(self, sign: str, module: str) -> str:
         return f"{sign}{re.escape(module)}$" if sign or self.matches is _as_regex else module
+
+
+def _listed(value: object) -> Sequence[object]:
+    return value if isinstance(value, (list, tuple)) else ()
 
 
 def _strings(value: object) -> Iterator[str]:
@@ -223,7 +257,7 @@ def _as_regex_or_suffix(entry: str, module: str) -> bool:
 def _as_compressed_tensors(entry: str, module: str) -> bool:
     """compressed-tensors' rule: `re:` and a regular expression, or a full name, also of a parent."""
     if entry.startswith("re:"):
-        return re.match(entry[3:], module) is not None
+        return _begins(entry[3:], module)
     return module == entry or module.startswith(f"{entry}.")
 
 
@@ -234,7 +268,17 @@ def _as_wildcard(entry: str, module: str) -> bool:
 
 def _as_regex(entry: str, module: str) -> bool:
     """GPTQModel's rule: a regular expression from the start."""
-    return re.match(entry, module) is not None
+    return _begins(entry, module)
+
+
+def _begins(pattern: str, module: str) -> bool:
+    try:
+        return re.match(pattern, module) is not None
+    except re.error as error:
+        raise ArchitectureError(
+            f"layers of this checkpoint cannot be dropped: {pattern!r} in its quantization_config is no regular "
+            f"expression ({error})"
+        ) from error
 
 
 _MATCHERS: dict[str, Matches] = {

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from lm_eval_ext.errors import ArgumentError
-from lm_eval_ext.pruning.architecture import text_config
+from lm_eval_ext.errors import ArgumentError, TTSError
+from lm_eval_ext.pruning.architecture import layer_of_tensor, text_config
 from lm_eval_ext.pruning.quantization import method_of, quantization_of
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedConfig
+    from transformers import PreTrainedConfig, PreTrainedModel
     from transformers.utils.quantization_config import QuantizationConfigMixin
 
 WEIGHTS = {
@@ -80,6 +81,61 @@ def parse_quantize(value: object) -> Quantization | None:
     except ValidationError as error:
         known = ", ".join(f"{method}:{one}" for method, some in WEIGHTS.items() for one in some)
         raise ArgumentError(f"expected METHOD:WEIGHTS, one of: {known}") from error
+
+
+def bitsandbytes_config(given: Mapping[str, object], *, drops: bool) -> QuantizationConfigMixin | None:
+    """The configuration that bitsandbytes' own arguments ask for; None if they ask for none.
+
+    Args:
+        given: the arguments, such as `load_in_4bit`.
+        drops: whether layers are dropped.
+
+    Raises:
+        ArgumentError: they contradict each other, or name modules of layers whose numbers change.
+    """
+    from transformers import BitsAndBytesConfig
+
+    chosen = [name for name in ("load_in_4bit", "load_in_8bit") if given.get(name)]
+    if not chosen:
+        used = [name for name, value in given.items() if value]
+        if used:
+            raise ArgumentError(f"{used[0]} is only used with load_in_4bit=True or load_in_8bit=True; give one")
+        return None
+    if len(chosen) > 1:
+        raise ArgumentError("load_in_4bit and load_in_8bit contradict each other; give one")
+    skipped = given.get("llm_int8_skip_modules")
+    names = [skipped] if isinstance(skipped, str) else skipped
+    if drops and isinstance(names, list) and any(layer_of_tensor(f"{name}.weight") is not None for name in names):
+        raise ArgumentError(
+            f"llm_int8_skip_modules={skipped}: modules cannot be named by layer if layers are dropped, because their "
+            "numbers change"
+        )
+    return BitsAndBytesConfig(**{**given, **({"llm_int8_skip_modules": names} if names else {})})
+
+
+@contextmanager
+def loading_explained(quantize: object | None) -> Iterator[None]:
+    """Say in one line what is missing for a quantized checkpoint, or why weights cannot be quantized.
+
+    Args:
+        quantize: how weights are quantized while they are loaded within the context, if they are.
+    """
+    try:
+        yield
+    except ImportError as error:
+        reason = " ".join(str(error).split())
+        raise ArgumentError(f"the model needs a package that is not installed: {reason}") from error
+    except (RuntimeError, NotImplementedError, ValueError) as error:
+        if quantize is None or isinstance(error, TTSError):
+            raise
+        reason = " ".join(str(error).split())[:300]
+        raise ArgumentError(f"quantize={quantize}: cannot be done on this machine with this model: {reason}") from error
+
+
+def check_packed(model: PreTrainedModel, quantize: object) -> None:
+    """Refuse a model of which no weight was quantized, as where all maps are narrower than a group."""
+    if not any(hasattr(one, "__tensor_flatten__") or not one.is_floating_point() for one in model.parameters()):
+        raise ArgumentError(f"quantize={quantize}: no weight of this model can be quantized so; use another method")
 
 
 def check_on_load(config: PreTrainedConfig, *, four_bits: bool) -> None:

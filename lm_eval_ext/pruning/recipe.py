@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
-import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from lm_eval_ext.errors import ArgumentError, RecipeError
-from lm_eval_ext.paths import PRUNED_MODELS, located
-from lm_eval_ext.plugins import recipe_folders
+from lm_eval_ext.errors import ArgumentError
+from lm_eval_ext.paths import located
 from lm_eval_ext.pruning.blocks import Blocks
 from lm_eval_ext.pruning.merging import Merge, MergeWeights, Variant, check_merges, combinations
 from lm_eval_ext.pruning.quantizing import Quantization
@@ -95,6 +91,8 @@ class Recipe(BaseModel):
             raise ValueError(f"layer {twice[0]} is dropped as a whole, so its blocks need not be named")
         if self.drops and self.method == "none":
             raise ValueError("method is missing; say how the layers were chosen")
+        if self.checkpoint is not None and self.checkpoint == self.base:
+            raise ValueError(f"checkpoint={self.checkpoint}: is the base itself; name what was made from it")
         if (self.relation is None) != (self.checkpoint is None):
             raise ValueError("checkpoint and relation belong together; give both or neither")
         check_merges(self.merge, self.drop)
@@ -135,6 +133,8 @@ class Recipe(BaseModel):
 
     def save(self, path: str | Path) -> Path:
         """Write the recipe as YAML, to be used as `recipe=PATH`; returns the path."""
+        from lm_eval_ext.pruning.recipe_file import write_recipe
+
         write_recipe(self, Path(path))
         return Path(path)
 
@@ -212,80 +212,3 @@ def left_out_info(recipe: Recipe | None) -> dict[str, list[int]]:
     """What results say of the blocks that a recipe leaves out: `dropped_attention` and `dropped_mlp`."""
     blocks = recipe.blocks._asdict() if recipe else {}
     return {f"dropped_{name}": list(layers) for name, layers in blocks.items() if layers}
-
-
-def recipe_files() -> list[Path]:
-    """The recipes that ship in `pruned_models/`, and those of other installed packages."""
-    return [path for folder in (PRUNED_MODELS, *recipe_folders()) for path in sorted(folder.glob("*.yaml"))]
-
-
-def recipe_names() -> list[str]:
-    """Names of `recipe_files`, ascending."""
-    return sorted({path.stem for path in recipe_files()})
-
-
-def load_recipe(name_or_path: str) -> Recipe:
-    """Read a recipe by its name in `pruned_models/` or another installed package, or by the path of a YAML file.
-
-    Raises:
-        RecipeError: there is no such recipe, or more than one of that name; or one of its fields is missing, unknown
-            or invalid.
-    """
-    path = _recipe_path(str(name_or_path))
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: also a date that does not exist
-        raise RecipeError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from error
-    if not isinstance(content, dict):
-        raise RecipeError(f"{path}: contains {type(content).__name__}, not a mapping; allowed fields: {_allowed()}")
-    return _validated(content, path)
-
-
-def write_recipe(recipe: Recipe, path: Path, comment: str = "") -> None:
-    """Write a recipe as YAML; fields with their default value are left out."""
-    content = yaml.safe_dump(
-        recipe.model_dump(mode="json", exclude_defaults=True), sort_keys=False, default_flow_style=None, width=120,
-        allow_unicode=True,
-    )  # fmt: skip
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{os.getpid()}.part")
-    part.write_text((f"# {comment}\n" if comment else "") + content, "utf-8")
-    part.replace(path)  # atomic, in case several processes write it
-
-
-def _recipe_path(name_or_path: str) -> Path:
-    named = [path for path in recipe_files() if path.stem == name_or_path]
-    if len(named) > 1:
-        raise RecipeError(
-            f"recipe={name_or_path}: found more than once; give the path of one: {', '.join(map(str, named))}"
-        )
-    if named:
-        return named[0]
-    path = Path(name_or_path).expanduser()
-    if not path.is_file():
-        known = ", ".join(recipe_names()) or "none"
-        raise RecipeError(f"recipe={name_or_path}: neither a YAML file nor an installed recipe; installed: {known}")
-    return path
-
-
-def _validated(content: Mapping[object, object], path: Path) -> Recipe:
-    try:
-        return Recipe.model_validate({str(key): value for key, value in content.items()})
-    except ValidationError as error:
-        fault = error.errors()[0]
-        field = ".".join(str(part) for part in fault["loc"])
-        given = "" if fault["type"] == "missing" or not field else f" (given {fault['input']!r})"
-        where = f"{field}: " if field else ""
-        near = (
-            difflib.get_close_matches(str(fault["loc"][-1]), _FIELDS, 1) if fault["type"] == "extra_forbidden" else []
-        )
-        hint = f"; did you mean {near[0]}?" if near else f"; allowed fields: {_allowed()}"
-        said = str(fault["msg"]).removeprefix("Value error, ")
-        raise RecipeError(f"{path}: {where}{said}{given}{hint}") from error
-
-
-_FIELDS = [*Recipe.model_fields, *CalibrationSet.model_fields]
-
-
-def _allowed() -> str:
-    return ", ".join(Recipe.model_fields)

@@ -214,11 +214,11 @@ def check_equal(twin: PreTrainedModel, pruned: PreTrainedModel, expected: torch.
 
 
 def token_ids(model: PreTrainedModel) -> torch.Tensor:
-    """Random prompts for a twin, of shape (2, length)."""
+    """Random prompts for a twin, of shape (3, length)."""
     import torch
 
     generator = torch.Generator().manual_seed(5)
-    return torch.randint(5, int(text_config(model.config).vocab_size), (2, _PROMPT), generator=generator)
+    return torch.randint(5, int(text_config(model.config).vocab_size), (3, _PROMPT), generator=generator)
 
 
 def logits_of(model: PreTrainedModel, ids: torch.Tensor, **options: object) -> torch.Tensor:

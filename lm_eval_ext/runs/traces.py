@@ -30,6 +30,8 @@ def correct_traces(folder: str, count: int) -> list[Exchange]:
         ArgumentError: there are none, or results of several base models.
         ResultsError: a file is invalid.
     """
+    if not folder:
+        raise ArgumentError("calibration=run: names no folder; give run:FOLDER, with results of the base model")
     sources = load([Path(folder)], read_catalogue())
     whole = [source for source in sources if source.run.whole]
     if len({source.run.base for source in whole}) > 1:

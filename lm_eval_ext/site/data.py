@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -31,7 +32,11 @@ class RunRow(BaseModel):
     method: str
     layers_off: int
     dropped_layers: str = Field(description="their numbers, counted from 0, separated by spaces")
+    dropped_attention: str = Field(description="layers whose attention is left out, in the same form")
+    dropped_mlp: str = Field(description="layers whose feed-forward network is left out, in the same form")
+    quantization: str = Field(description="method by which the weights are quantized; empty if they are not")
     bits: float | None = Field(description="of a weight, in the mean; null if they are not quantized")
+    weight_bytes: int | None = Field(description="bytes of quantized weights, as they are stored")
     parameters: int | None
     engine: str
     tier: str
@@ -81,7 +86,7 @@ def _rows(board: Board, run: Run, names: Names, kept: Mapping[str, Kept]) -> Ite
         interval = accuracy_interval(task)
         yield RunRow(
             run=run.id, base=run.base, model=str(names[entry.key]), method=names[entry.key].method,
-            layers_off=len(run.dropped), dropped_layers=" ".join(map(str, run.dropped)), bits=bits_of(run),
+            layers_off=len(run.dropped), **_smaller_by(run),
             parameters=(pruning.parameters_after or None) if pruning else None, engine=run.engine, tier=run.tier,
             date=run.date, task=name, benchmark=task.benchmark, kind=board.catalogue.benchmark(task.benchmark).kind,
             budget=task.budget, votes=task.votes, questions=task.questions, questions_of_benchmark=task.of,
@@ -93,11 +98,24 @@ def _rows(board: Board, run: Run, names: Names, kept: Mapping[str, Kept]) -> Ite
         )  # fmt: skip
 
 
+def _smaller_by(run: Run) -> dict[str, Any]:
+    """What makes a model smaller, in the fields of a row."""
+    pruning = run.pruning
+    return {
+        "dropped_layers": " ".join(map(str, run.dropped)),
+        "dropped_attention": " ".join(map(str, pruning.dropped_attention)) if pruning else "",
+        "dropped_mlp": " ".join(map(str, pruning.dropped_mlp)) if pruning else "",
+        "quantization": pruning.quantization if pruning else "",
+        "bits": bits_of(run),
+        "weight_bytes": pruning.weight_bytes if pruning else None,
+    }
+
+
 def _write_parquet(rows: Sequence[RunRow], path: Path) -> None:
     import pandas
 
     frame = pandas.DataFrame([row.model_dump() for row in rows], columns=list(RunRow.model_fields))
-    whole = dict.fromkeys(("parameters", "budget"), "Int64")
+    whole = dict.fromkeys(("parameters", "budget", "weight_bytes"), "Int64")
     shares = dict.fromkeys((name for name in RunRow.model_fields if name.startswith("kept")), "Float64")
     others = dict.fromkeys(("chance", "tokens", "forced", "repeating", "answered"), "Float64")
     frame.astype(whole | shares | others).to_parquet(path, index=False)
@@ -111,7 +129,8 @@ def _flat(board: Board, names: Names) -> Iterator[dict[str, object]]:
                 yield {
                     "base": run.base, "model": str(names[board.entry_of[run.id].key]), "run": run.id, "tier": run.tier,
                     "date": run.date, "method": run.pruning.method if run.pruning else "",
-                    "dropped layers": " ".join(map(str, run.dropped)), "benchmark": task.benchmark, "task": name,
+                    **{name.replace("_", " "): value for name, value in _smaller_by(run).items()},
+                    "benchmark": task.benchmark, "task": name,
                     "budget": task.budget, "samples": task.repeats, "questions": task.questions, "of": task.of,
                     "measure": _measure(task, metric), "value": score.value, "stderr": score.stderr,
                 }  # fmt: skip

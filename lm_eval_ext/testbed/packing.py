@@ -29,6 +29,17 @@ MIXED: dict[str, object] = {
     },
     "ignore": ["lm_head", "model.layers.4.mlp.down_proj"],
 }
+# As MIXED, but a map of the first half matches two expressions, of which the first by its text wins.
+OVERLAPPING: dict[str, object] = {
+    **W8A8,
+    "config_groups": {
+        "group_0": {
+            "targets": [r"re:.*layers\.[0-2]\..*_proj"], "weights": _INT8, "input_activations": _TOKENS,
+        },
+        "group_1": {"targets": ["re:.*down_proj"], "weights": _INT8, "format": "naive-quantized"},
+        "group_2": {"targets": ["Linear"], "weights": _INT8, "format": "naive-quantized"},
+    },
+}  # fmt: skip
 FP8: dict[str, object] = {
     "quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": [128, 128],
     "modules_to_not_convert": ["lm_head", "model.layers.4.mlp.down_proj"],

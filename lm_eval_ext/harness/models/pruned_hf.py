@@ -14,7 +14,7 @@ import transformers
 from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import resolve_max_length
 
-from lm_eval_ext.errors import ArgumentError, EngineError
+from lm_eval_ext.errors import ArgumentError, CheckpointError, EngineError
 from lm_eval_ext.generation import noise
 from lm_eval_ext.generation.engine import Engine
 from lm_eval_ext.generation.engines.hf.decoding import engine_for
@@ -27,7 +27,13 @@ from lm_eval_ext.pruning.architecture import depth
 from lm_eval_ext.pruning.blocks import NO_BLOCKS
 from lm_eval_ext.pruning.loading import fingerprint, load_pruned, parameter_count, pruned_config
 from lm_eval_ext.pruning.quantization import bytes_of, quantization_of
-from lm_eval_ext.pruning.quantizing import FOUR_BITS, check_on_load
+from lm_eval_ext.pruning.quantizing import (
+    FOUR_BITS,
+    bitsandbytes_config,
+    check_on_load,
+    check_packed,
+    loading_explained,
+)
 from lm_eval_ext.pruning.recipe import kept_layers
 
 if TYPE_CHECKING:
@@ -92,7 +98,10 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
     # Loading ----------------------------------------------------------------------------------------------
 
     def _get_config(self, pretrained: str, **options: object) -> None:
-        super()._get_config(pretrained, **options)
+        try:
+            super()._get_config(pretrained, **options)
+        except OSError as error:
+            raise CheckpointError(f"pretrained={pretrained}: {' '.join(str(error).split())}") from error
         if self.recipe is not None and self._drops:
             self._dense_config = self._config
             self._kept = kept_layers(self.recipe.drop, depth(self._config))
@@ -116,19 +125,15 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
 
     def _quantization_on_load(self, dtype: object) -> QuantizationConfigMixin | None:
         """The configuration that quantizes weights while they are loaded; None if they are loaded as they are."""
-        by_flag = self._by_flag
-        if self._bits_and_bytes and not by_flag:
-            used = [name for name, value in self._bits_and_bytes.items() if value]
-            if used:
-                raise ArgumentError(f"{used[0]} is only used with load_in_4bit=True or load_in_8bit=True; give one")
-        if not by_flag and self.quantization is None:
+        by_flag = bitsandbytes_config(self._bits_and_bytes, drops=self._drops)
+        if by_flag is None and self.quantization is None:
             return None
         four_bits = self._bits_and_bytes.get("load_in_4bit") or str(self.quantization) in FOUR_BITS
         check_on_load(self._config, four_bits=bool(four_bits))
-        if by_flag and self.quantization is not None:
+        if by_flag is not None and self.quantization is not None:
             raise ArgumentError("load_in_4bit or load_in_8bit, and quantize or a recipe that quantizes: give one")
-        if by_flag:
-            return transformers.BitsAndBytesConfig(**self._bits_and_bytes)
+        if by_flag is not None:
+            return by_flag
         assert self.quantization is not None
         return self.quantization.config(dtype if isinstance(dtype, torch.dtype) else getattr(torch, str(dtype), None))
 
@@ -158,13 +163,15 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
         if kwargs.get("peft"):
             kept = len(self._kept) if self._kept else depth(self._config)
             check_adapter(kwargs["peft"], kwargs.get("revision"), self.recipe, kept)
-        if self._kept is None:
-            super()._create_model(pretrained, **kwargs)
-        else:
-            self._create_pruned(pretrained, **kwargs)
-        if quantization_of(self._config) or kwargs.get(
-            "quantization_config"
-        ):  # some formats change their tensors in the first forward pass
+        on_load = self.quantization or self._method_on_load()
+        with loading_explained(on_load):
+            if self._kept is None:
+                super()._create_model(pretrained, **kwargs)
+            else:
+                self._create_pruned(pretrained, **kwargs)
+        if on_load:
+            check_packed(self._model, on_load)
+        if on_load or quantization_of(self._config):  # some formats change their tensors in the first forward pass
             self.__dict__["_facts"] = self._found_facts()
 
     def _create_pruned(self, pretrained: str, **kwargs: Any) -> None:

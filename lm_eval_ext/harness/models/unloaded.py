@@ -22,6 +22,15 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
 
+_FORM = 2  # of the key
+
+
+def _said(value: object) -> object:
+    """All that an object says of itself: the text of some quantization configs leaves out the type of the weights."""
+    fields = getattr(value, "to_dict", None)
+    return [type(value).__name__, fields()] if fields else str(value)
+
+
 class LoadedFacts(BaseModel):
     """Properties of a loaded model.
 
@@ -93,8 +102,8 @@ class FactsCache:
             return
         state = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
         software = [version(name) for name in ("torch", "transformers", "lm-eval-tts")]
-        content = [state, software, config_content(config).decode(), kept, merged, options]
-        digest = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:32]
+        content = [_FORM, state, software, config_content(config).decode(), kept, merged, options]
+        digest = hashlib.sha256(json.dumps(content, sort_keys=True, default=_said).encode()).hexdigest()[:32]
         self._path = cache_folder() / "models" / f"{digest}.json"
 
     def read(self) -> LoadedFacts | None:

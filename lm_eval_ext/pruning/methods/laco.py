@@ -27,6 +27,7 @@ from lm_eval_ext.pruning.context import PruningContext
 from lm_eval_ext.pruning.layers import bypassed, check_in_memory, cosines
 from lm_eval_ext.pruning.merging import Merge, MergeWeights, Variant, combinations, merged_tensor
 from lm_eval_ext.pruning.methods.choice import Removal, Removals, check_finite
+from lm_eval_ext.pruning.quantization import quantization_of
 
 if TYPE_CHECKING:
     import torch
@@ -136,6 +137,8 @@ def _mergeable(layer: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
 
 def _check_names(context: PruningContext) -> None:
     """Refuse models with layers that can only be merged in part, which neither the paper nor its code describes."""
+    if quantization_of(context.config) is not None:
+        raise ArchitectureError("packed weights are never merged; use laco on the unquantized model, and quantize that")
     for layer in context.layers:
         check_in_memory(layer)
     shapes = [{name: value.shape for name, value in _mergeable(layer).items()} for layer in context.layers]
