@@ -186,7 +186,7 @@ def test_results_of_the_model_go_into_its_card_and_those_of_another_are_refused(
         write_output(tmp_path / f"run{len(dropped)}", tasks, base=str(tiny_model), dropped=dropped)
     done = run(COMMAND, "export", recipe, tmp_path / "other", "--results", tmp_path / "run1")
     assert done.returncode == 1 and "results of" in done.stderr and not (tmp_path / "other").exists()
-    assert "without layers 1+3" in done.stderr.splitlines()[-1]
+    assert "drops 1+3" in done.stderr.splitlines()[-1]
     done = run(COMMAND, "export", recipe, tmp_path / "out", "--results", tmp_path / "run2")
     assert done.returncode == 0, done.stderr
     card = (tmp_path / "out" / "README.md").read_text("utf-8")

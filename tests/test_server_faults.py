@@ -195,6 +195,7 @@ def test_a_server_that_is_started_again_goes_on() -> None:
 def test_another_model_behind_the_same_name_stops_the_run() -> None:
     with FakeServer() as server:
         one = ServerEngine([Server(server.url, served("vllm"), greedy(server))], OPTIONS, QUICK)
+        server.seconds = 0.01  # so that texts are still to come once it is known who it is
 
         def on_completion(job: Job, completion: Completion) -> list[Job]:
             server.down()
@@ -214,6 +215,7 @@ def test_no_text_of_another_model_is_used(concurrent: int) -> None:
     with FakeServer() as server:
         limits = Limits(concurrent, 4, 0.001, 0.1)
         one = ServerEngine([Server(server.url, served("vllm"), greedy(server))], OPTIONS, limits)
+        server.seconds = 0.01  # so that texts are still to come once it is known who it is
         found: dict[Job, Completion] = {}
 
         def on_completion(job: Job, completion: Completion) -> list[Job]:
