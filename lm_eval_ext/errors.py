@@ -27,6 +27,10 @@ class JournalError(TTSError):
     """A journal cannot be opened, or the file is not a journal."""
 
 
+class ManifestError(TTSError, ValueError):
+    """The manifest of a sweep is invalid, or a file of its study."""
+
+
 class EngineError(TTSError):
     """Decoding cannot go on: a replica's model has failed, or no replica is left."""
 

@@ -10,12 +10,13 @@ import typer
 
 from lm_eval_ext.api_results import build_site
 from lm_eval_ext.errors import ResultsError
+from lm_eval_ext.runs.addition import add as publish_run
 from lm_eval_ext.runs.catalogue import Catalogue, read_catalogue
 from lm_eval_ext.runs.load import Source, files, read_source
-from lm_eval_ext.runs.publish import Golds, RunFinding, findings, publish, stray_files
+from lm_eval_ext.runs.publish import Golds, RunFinding, findings, stray_files
 from lm_eval_ext.runs.regrading.outcome import TaskRegrading
 from lm_eval_ext.runs.run import TIERS, Run
-from lm_eval_ext.runs.run_file import RUN_FILE, write_run
+from lm_eval_ext.runs.run_file import RUN_FILE
 
 leaderboard = typer.Typer(help="Publish results and build a static leaderboard site.", no_args_is_help=True)
 Results = Annotated[list[Path], typer.Argument(help="Output folders of lm_eval, or folders of published runs.")]
@@ -62,26 +63,12 @@ def add(
         try:
             if path.name == RUN_FILE:
                 raise ResultsError(f"{path}: is already published; expected an lm-eval results_*.json")
-            _publish(read_source(path, catalogue, base), to)
+            publish_run(read_source(path, catalogue, base), to, print)
         except ResultsError as error:
             failed = True
             print(error)
     if failed:
         raise typer.Exit(1)
-
-
-def _publish(source: Source, to: Path) -> None:
-    from lm_eval_ext.runs.verification import graded_by_another_version, highest_tier, recomputed
-
-    for finding in graded_by_another_version(source, published_before=True):
-        print(finding)
-    published = publish(source, to)
-    faults = list(recomputed(published))
-    tier = max(highest_tier(published, faults), published.run.tier, key=TIERS.index)
-    write_run(published.run.model_copy(update={"tier": tier}), published.path.parent)
-    for finding in faults:
-        print(finding)
-    print(f"{published.path.parent}: {tier}")
 
 
 @leaderboard.command()

@@ -15,6 +15,7 @@ from lm_eval_ext.cli.diagnose import diagnose
 from lm_eval_ext.cli.journal import journal
 from lm_eval_ext.cli.results import results
 from lm_eval_ext.cli.serve import serve
+from lm_eval_ext.cli.sweep import sweep
 from lm_eval_ext.cli.trace import trace
 from lm_eval_ext.errors import TTSError
 
@@ -56,6 +57,7 @@ app.command("export")(pruning.export)
 app.command("recover")(pruning.recover)
 app.add_typer(pruning.recipes, name="recipes")
 app.add_typer(leaderboard.leaderboard, name="leaderboard")
+app.add_typer(sweep, name="sweep")
 
 
 @app.callback()

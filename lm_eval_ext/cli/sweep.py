@@ -1,0 +1,124 @@
+"""`lm-eval-tts sweep`: runs a whole study from one manifest, shows where it stands, and collects its results."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lm_eval_ext.errors import ManifestError
+from lm_eval_ext.sweep.local import LocalLauncher, Slot, slots
+from lm_eval_ext.sweep.plan import PlannedRun
+from lm_eval_ext.sweep.slurm import SlurmLauncher, states
+from lm_eval_ext.sweep.study import Study
+
+
+class Launch(StrEnum):
+    """Where runs are started."""
+
+    local = "local"
+    slurm = "slurm"
+    ray = "ray"
+
+
+sweep = typer.Typer(help="Whole studies from one manifest (YAML).", no_args_is_help=True)
+ManifestPath = Annotated[Path, typer.Argument(help="The manifest.")]
+Only = Annotated[list[str] | None, typer.Option("--only", help="Only runs of this model; can be repeated.")]
+
+
+@sweep.command()
+def run(
+    manifest: ManifestPath,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the commands, each of which works by itself.")
+    ] = False,
+    only: Only = None,
+    launch: Annotated[Launch, typer.Option(help="Where runs are started.")] = Launch.local,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Runs at once, on this machine.")] = None,
+) -> None:
+    """Run what is not done yet; exits with 1 if something failed. Start it again after anything."""
+    study = Study(manifest, keep=not dry_run)
+    runs = _chosen(study, only)
+    if dry_run:
+        for one in runs:
+            print(shlex.join(["lm_eval", *study.plain_command(one)]))
+        return
+    if launch is Launch.slurm:
+        SlurmLauncher(study, print).run(runs)
+    else:
+        _run_here(study, runs, launch, jobs)
+
+
+def _run_here(study: Study, runs: Sequence[PlannedRun], launch: Launch, jobs: int | None) -> None:
+    """Run on this machine, or one after another on a Ray cluster, until all is done."""
+    where = study.manifest.launch
+    on_ray = launch is Launch.ray
+    launcher = LocalLauncher(
+        study,
+        [Slot()] if on_ray else slots(where.local, jobs),
+        lambda line: print(line, flush=True),
+        extra=(f"ray_address={where.ray.address}", "data_parallel_size=auto") if on_ray else (),
+    )
+    try:
+        done = launcher.run(runs)
+    except KeyboardInterrupt:
+        print("stopped; everything is kept, so run it again to go on", file=sys.stderr)
+        raise typer.Exit(130) from None
+    print(f"{len(runs) - len([one for one in runs if one.name in launcher.failed])} of {len(runs)} runs are done")
+    if not done:
+        raise typer.Exit(1)
+
+
+@sweep.command()
+def status(manifest: ManifestPath, only: Only = None) -> None:
+    """Show where each run stands."""
+    from rich.console import Console
+
+    from lm_eval_ext.sweep.status import as_table
+
+    study = Study(manifest, keep=False)
+    Console(width=None if sys.stdout.isatty() else 160).print(as_table(study, _chosen(study, only), states(study)))
+
+
+@sweep.command()
+def collect(
+    manifest: ManifestPath,
+    only: Only = None,
+    to: Annotated[Path | None, typer.Option(help="Folder of published runs; by default in the study's folder.")] = None,
+    site: Annotated[Path | None, typer.Option(help="Folder for the site; by default in the study's folder.")] = None,
+) -> None:
+    """Publish every finished run and build a site from all; also while others still run."""
+    from lm_eval_ext.api_results import build_site
+    from lm_eval_ext.sweep.collect import collect as collected
+
+    study = Study(manifest, keep=False)
+    to = to or study.folder / "published"
+    added, failed = collected(study, _chosen(study, only), to, print)
+    if added:
+        print(build_site([to], site or study.folder / "site"))
+    print(f"{added} of {len(study.runs)} runs are done and published")
+    if failed:
+        raise typer.Exit(1)
+
+
+@sweep.command()
+def new(
+    name: Annotated[str, typer.Argument(help="Name of the study, and of the file NAME.yaml.")],
+    like: Annotated[str | None, typer.Option(help="A paper whose study is written in full: 2510.22228.")] = None,
+) -> None:
+    """Write a manifest to start from."""
+    from lm_eval_ext.sweep.templates import write_manifest
+
+    print(write_manifest(Path(f"{name}.yaml"), like))
+
+
+def _chosen(study: Study, only: Sequence[str] | None) -> list[PlannedRun]:
+    unknown = [name for name in only or () if name not in study.manifest.models]
+    if unknown:
+        raise ManifestError(f"--only {unknown[0]}: expected one of: {', '.join(study.manifest.models)}")
+    return [one for one in study.runs if not only or one.model in only]

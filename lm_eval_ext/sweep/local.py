@@ -1,0 +1,168 @@
+"""Runs a study on this machine: a slot for each GPU, or as many as are asked for."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lm_eval_ext.errors import ManifestError
+from lm_eval_ext.sweep.locks import hold
+from lm_eval_ext.sweep.manifest import Local
+from lm_eval_ext.sweep.one import BUSY
+from lm_eval_ext.sweep.plan import PlannedRun, Stage, stages
+from lm_eval_ext.sweep.study import Study
+
+Item = Stage | PlannedRun
+_PAUSE = 0.2  # seconds between two looks at what runs
+_LATER = 5.0  # seconds before another look at what another process runs
+
+
+@dataclass
+class Slot:
+    """A place for one run, with its GPUs."""
+
+    gpus: tuple[int, ...] = ()
+    process: subprocess.Popen[bytes] | None = None
+    item: Item | None = None
+    locks: list[int] = field(default_factory=list)
+
+    def take(self) -> bool:
+        """Lock the slot's GPUs for whatever is started in it; false if another sweep uses one."""
+        for gpu in self.gpus:
+            lock = hold(_lock_of_gpu(gpu))
+            if lock is None:
+                self.release()
+                return False
+            self.locks.append(lock)
+        return True
+
+    def release(self) -> None:
+        """Close this process's hold on the GPUs; what was started in the slot keeps its own."""
+        for lock in self.locks:
+            os.close(lock)
+        self.locks.clear()
+
+
+def _lock_of_gpu(gpu: int) -> Path:
+    return Path(tempfile.gettempdir()) / f"lm-eval-tts-{os.getuid()}" / f"gpu-{gpu}.lock"
+
+
+def slots(local: Local, jobs: int | None) -> list[Slot]:
+    """The slots of this machine.
+
+    Raises:
+        ManifestError: there are fewer GPUs than a run needs.
+    """
+    gpus = local.gpus or _all_gpus()
+    if not gpus:
+        return [Slot() for _ in range(jobs or local.jobs or 1)]
+    if len(gpus) < local.gpus_per_run:
+        raise ManifestError(f"launch.local.gpus_per_run={local.gpus_per_run}: this machine has {len(gpus)} GPUs")
+    each = local.gpus_per_run
+    made = [Slot(tuple(gpus[start : start + each])) for start in range(0, len(gpus) - each + 1, each)]
+    return made[: jobs or local.jobs or len(made)]
+
+
+def _all_gpus() -> tuple[int, ...]:
+    import torch
+
+    return tuple(range(torch.cuda.device_count()))
+
+
+@dataclass
+class LocalLauncher:
+    """Does what a study still needs; several may work on one study at the same time.
+
+    Args:
+        study: the study.
+        slots: where runs are started.
+        tell: called with each line about what starts and ends.
+    """
+
+    study: Study
+    slots: Sequence[Slot]
+    tell: Callable[[str], None]
+    extra: Sequence[str] = ()  # model arguments that say where a run's model runs
+    failed: set[str] = field(default_factory=set)
+    later: dict[str, float] = field(default_factory=dict)  # when to look again at what another process runs
+
+    def run(self, runs: Sequence[PlannedRun]) -> bool:
+        """Do all runs and what they need; returns whether all are done. Stops what runs if it is interrupted."""
+        waiting: list[Item] = [*stages(runs), *runs]
+        try:
+            while waiting or any(slot.process for slot in self.slots):
+                waiting = [item for item in waiting if not self._is_over(item)]
+                for slot in self.slots:
+                    if slot.process is not None:
+                        waiting += self._ended(slot)
+                    elif (item := self._next(waiting)) is not None and slot.take():
+                        waiting.remove(item)
+                        self._start(slot, item)
+                time.sleep(_PAUSE)
+        finally:
+            self._stop()
+        return not self.failed
+
+    def _is_over(self, item: Item) -> bool:
+        """Whether nothing is to be done for an item: it is done, or what it needs has failed."""
+        if isinstance(item, Stage):
+            return self.study.stage_found(item).state == "done"
+        if item.stage is not None and item.stage.name in self.failed:
+            self.failed.add(item.name)
+            self.tell(f"{item.name}: not run, because its layers could not be chosen")
+            return True
+        return self.study.found(item).state == "done"
+
+    def _next(self, waiting: Iterable[Item]) -> Item | None:
+        """The first item that can be started now."""
+        now = time.monotonic()
+        for item in waiting:
+            ready = isinstance(item, Stage) or self.study.folder_of(item) is not None
+            if ready and self.later.get(item.name, 0.0) <= now:
+                return item
+        return None
+
+    def _start(self, slot: Slot, item: Item) -> None:
+        visible = {"CUDA_VISIBLE_DEVICES": ",".join(map(str, slot.gpus))} if slot.gpus else {}
+        for lock in slot.locks:
+            os.set_inheritable(lock, True)
+        words = [sys.executable, "-m", "lm_eval_ext.sweep.one", str(self.study.path.resolve()), item.name, *self.extra]
+        slot.item = item
+        slot.process = subprocess.Popen(
+            words, env={**os.environ, **visible}, stdin=subprocess.DEVNULL, pass_fds=slot.locks, start_new_session=True
+        )
+        slot.release()
+        where = f" on GPU {', '.join(map(str, slot.gpus))}" if slot.gpus else ""
+        self.tell(f"{item.name}: started{where}")
+
+    def _ended(self, slot: Slot) -> list[Item]:
+        """What has to be done again later, if the slot's process has ended."""
+        assert slot.process is not None and slot.item is not None
+        code = slot.process.poll()
+        if code is None:
+            return []
+        item, slot.process, slot.item = slot.item, None, None
+        if code == BUSY:
+            self.later[item.name] = time.monotonic() + _LATER
+            return [item]
+        if code != 0:
+            self.failed.add(item.name)
+        self.tell(f"{item.name}: {'done' if code == 0 else self._reason(item, code)}")
+        return []
+
+    def _reason(self, item: Item, code: int) -> str:
+        found = self.study.stage_found(item) if isinstance(item, Stage) else self.study.found(item)
+        return f"failed: {found.said.get('why') or f'exit code {code}'}"
+
+    def _stop(self) -> None:
+        running = [slot.process for slot in self.slots if slot.process is not None]
+        for process in running:
+            process.terminate()
+        for process in running:
+            process.wait()

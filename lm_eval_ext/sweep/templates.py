@@ -1,0 +1,29 @@
+"""Manifests to start from: a small one, and those of papers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lm_eval_ext.errors import ManifestError
+
+_FOLDER = Path(__file__).parent / "manifests"
+START = "start"
+
+
+def write_manifest(path: Path, like: str | None = None) -> Path:
+    """Write a manifest for a new study.
+
+    Args:
+        path: a new file.
+        like: name of a paper's study; by default a small one with the embedded model.
+
+    Raises:
+        ManifestError: the file exists, or there is no such study.
+    """
+    known = sorted(one.stem for one in _FOLDER.glob("*.yaml") if one.stem != START)
+    if like is not None and like not in known:
+        raise ManifestError(f"--like {like}: expected one of: {', '.join(known)}")
+    if path.exists():
+        raise ManifestError(f"{path}: exists already; choose another name")
+    path.write_text((_FOLDER / f"{like or START}.yaml").read_text("utf-8").replace("NAME", path.stem), "utf-8")
+    return path

@@ -1,0 +1,206 @@
+"""Manifests of sweeps, and the runs that they amount to."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from lm_eval_ext.cli import app
+from lm_eval_ext.errors import ManifestError
+from lm_eval_ext.sweep.study import Study
+from tests.test_plugin import LM_EVAL, run
+
+GOOD: dict[str, Any] = {
+    "output": "out", "models": {"tiny": "tiny-chain"}, "tasks": ["chain"], "budgets": [8, 128], "seeds": [0, 1],
+    "pruning": [{"method": "shortgpt", "remove": [0, 1, 2], "calibration": "task:tts_chain_short"}],
+}  # fmt: skip
+
+
+def written(folder: Path, **changes: Any) -> Path:
+    path = folder / "study.yaml"
+    path.write_text(yaml.safe_dump({**GOOD, **changes}))
+    return path
+
+
+def names(folder: Path, **changes: Any) -> list[str]:
+    return [one.name for one in Study(written(folder, **changes)).runs]
+
+
+def test_every_model_pruning_and_seed_is_one_run_of_all_tasks(tmp_path: Path) -> None:
+    study = Study(written(tmp_path))
+    assert [one.name for one in study.runs] == [
+        f"tiny-{what}-s{seed}" for what in ("dense", "shortgpt-1", "shortgpt-2") for seed in (0, 1)
+    ]
+    assert {one.tasks for one in study.runs} == {("tts_chain_b8", "tts_chain_b128")}
+    assert [(one.name, one.counts) for one in study.stages] == [("tiny-shortgpt", (1, 2))], "scored once for all depths"
+
+
+def test_the_paper_is_sixty_runs_and_twenty_of_knowledge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["sweep", "new", "paper", "--like", "2510.22228"])
+    assert done.exit_code == 0, done.output
+    done = CliRunner().invoke(app, ["sweep", "run", "paper.yaml", "--dry-run"])
+    commands = [shlex.split(line) for line in done.output.splitlines()]
+    assert len(commands) == 80 and len({" ".join(command) for command in commands}) == 80
+    reasoning = [command for command in commands if "--seed" in command]
+    knowledge = [command for command in commands if "tts_knowledge" in command]
+    assert len(reasoning) == 60 and len(knowledge) == 20 and not any("--gen_kwargs" in command for command in knowledge)
+    assert all(command[0] == "lm_eval" and "tts_aime24_b8192" in " ".join(command) for command in reasoning)
+    assert not (tmp_path / "results").exists(), "a dry run writes nothing"
+
+
+def test_runs_that_are_not_wanted_are_left_out(tmp_path: Path) -> None:
+    found = names(tmp_path, exclude=[{"remove": 2, "seed": 1}, {"method": "shortgpt", "remove": 1}])
+    assert found == ["tiny-dense-s0", "tiny-dense-s1", "tiny-shortgpt-2-s0"]
+    with pytest.raises(ManifestError, match="exclude: nothing is left to run"):
+        names(tmp_path, exclude=[{"model": "tiny"}])
+
+
+def test_models_are_made_smaller_in_every_way(tmp_path: Path) -> None:
+    found = names(
+        tmp_path, seeds=[3], models={"a": "tiny-chain", "b": {"pretrained": "tiny-chain", "quantize": "quanto:int8"}},
+        pruning=[
+            {"remove": [0]}, {"drop_layers": [3, 4]}, {"drop_attention": 8, "drop_mlp": "1-2"},
+            {"recipe": "tiny-chain-mlp-1"}, {"method": "random", "remove": [1], "parameters": {"seed": 7}},
+            {"method": "shortgpt", "remove": [1], "calibration": "embedded"},
+            {"method": "shortgpt", "remove": [1], "calibration": "task:tts_chain_short"},
+        ],
+    )  # fmt: skip
+    assert found[:7] == [
+        "a-dense-s3", "a-drop3-4-s3", "a-drop_attention8-drop_mlp1-2-s3", "a-tiny-chain-mlp-1-s3", "a-random-7-1-s3",
+        "a-shortgpt-embedded-1-s3", "a-shortgpt-task-tts_chain_short-1-s3",
+    ]  # fmt: skip
+    assert [one.replace("a-", "b-", 1) for one in found[:7]] == found[7:]
+
+
+def test_what_a_run_is_does_not_depend_on_where_it_runs(tmp_path: Path) -> None:
+    def identities(**changes: Any) -> list[str]:
+        study = Study(written(tmp_path, pruning=[], seeds=[0], **changes))
+        return [str(study.folder_of(one)).rpartition("-")[2] for one in study.runs]
+
+    plain = identities()
+    assert plain == identities(batch_size=4) == identities(launch={"local": {"jobs": 2}}) == identities(output="there")
+    assert plain == identities(models={"tiny": {"pretrained": "tiny-chain", "device": "cpu"}})
+    others = [
+        identities(limit=5), identities(gen_kwargs={"temperature": 0.5}), identities(budgets=[8]),
+        identities(models={"tiny": {"pretrained": "tiny-chain", "dtype": "float32"}}),
+    ]  # fmt: skip
+    assert len({one[0] for one in [plain, *others]}) == 5
+
+
+BROKEN: list[tuple[dict[str, Any], str]] = [
+    ({"output": None}, "output: Input should be a valid string"),
+    ({"output": ""}, "output: String should have at least 1 character"),
+    ({"ouput": "x"}, r"ouput: unknown field; did you mean output\?"),
+    ({"engine": "vllm"}, "engine='vllm': expected one of: pruned-hf, pruned-vllm, tts-server"),
+    ({"models": {}}, "models: Dictionary should have at least 1 item"),
+    ({"models": {"a b": "x"}}, "models.a b"),
+    (
+        {"models": {"a": {"dtype": "float32"}}},
+        "models.a: says nothing that is loaded; give pretrained",
+    ),
+    (
+        {"models": {"a": {"recipe": "tiny-chain-mlp-1"}}},
+        "models.a: has a recipe, so it cannot be pruned",
+    ),
+    ({"models": ["a"]}, "models: Input should be a valid dictionary"),
+    ({"tasks": []}, "tasks: Tuple should have at least 1 item"),
+    ({"tasks": "chain"}, "tasks: Input should be a valid tuple"),
+    ({"tasks": ["chain", "chain"]}, "tasks: chain is given twice"),
+    ({"budgets": [7]}, "tasks: tts_chain has no variant b7; add it to `variants`"),
+    ({"budgets": [0]}, "budgets.0: Input should be greater than 0"),
+    ({"budgets": ["many"]}, "budgets.0: Input should be a valid integer"),
+    ({"votes": [3]}, "tasks: tts_chain has no variant maj3"),
+    ({"votes": [1]}, "votes.0: Input should be greater than 1"),
+    ({"seeds": []}, "seeds: Tuple should have at least 1 item"),
+    ({"seeds": [1, 1]}, "seeds: 1 is given twice"),
+    ({"seeds": [-1]}, "seeds.0: Input should be greater than or equal to 0"),
+    ({"limit": 0}, "limit: Input should be greater than 0"),
+    ({"pruning": [{}]}, "pruning.0: says nothing; give one of: method, drop_layers"),
+    (
+        {"pruning": [{"method": "shortgtp", "remove": [1]}]},
+        r"unknown method 'shortgtp'; did you mean shortgpt\?",
+    ),
+    (
+        {"pruning": [{"method": "shortgpt"}]},
+        r"pruning.0: remove is missing; give numbers of layers",
+    ),
+    ({"pruning": [{"method": "shortgpt", "remove": [1, 1]}]}, "a number is given twice"),
+    (
+        {"pruning": [{"method": "shortgpt", "remove": [-1]}]},
+        "pruning.0.remove.0: Input should be greater",
+    ),
+    (
+        {"pruning": [{"method": "shortgpt", "remove": [1], "drop_layers": [2]}]},
+        "method and drop_layers contradict",
+    ),
+    (
+        {"pruning": [{"drop_layers": [2], "calibration": "x"}]},
+        "samples, max_tokens and parameters belong to a method",
+    ),
+    ({"pruning": [{"method": "shortgpt", "removes": [1]}]}, r"pruning.0.removes: unknown field; did you mean remove\?"),
+    ({"pruning": [{"drop_layers": [2]}, {"drop_layers": "2"}]}, "two runs are tiny-drop2-s0; give each pruning once"),
+    ({"pruning": [{"drop_layers": "x"}]}, "drop_layers='x': 'x' is not a layer index"),
+    ({"exclude": [{"modle": "a"}]}, "exclude.0.modle"),
+    ({"launch": {"local": {"gpus": [0, 0]}}}, "launch.local: gpus=.*a GPU is given twice"),
+    ({"launch": {"local": {"gpus": [0], "gpus_per_run": 2}}}, "gpus_per_run=2: more than the 1 GPUs given"),
+    ({"launch": {"lokal": {}}}, r"launch.lokal: unknown field; did you mean local\?"),
+    ({"gen_kwargs": [1]}, "gen_kwargs: Input should be a valid dictionary"),
+]
+
+
+@pytest.mark.parametrize(("change", "words"), BROKEN)
+def test_a_broken_manifest_is_one_line(change: dict[str, Any], words: str, tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["sweep", "status", str(written(tmp_path, **change))])
+    assert done.exit_code == 1 and re.search(words, done.stderr), done.stderr
+    assert done.stderr.startswith("lm-eval-tts: ") and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: [", "cannot be read as YAML"),
+        ("- 1", "contains list, not a mapping; fields: output, engine"),
+        ("", "contains NoneType, not a mapping"),
+        ("output: a\noutput: b", "output is given twice"),
+        ("output: a\nmodels: {x: y, x: z}", "x is given twice"),
+        ("output: 2024-13-45", "cannot be read as YAML"),
+    ],
+)
+def test_what_is_no_manifest(text: str, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text(text)
+    done = CliRunner().invoke(app, ["sweep", "run", str(path)])
+    assert done.exit_code == 1 and words in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_model_that_is_not_there_is_named(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["sweep", "run", str(written(tmp_path)), "--only", "tinny"])
+    assert done.exit_code == 1 and "--only tinny: expected one of: tiny" in done.stderr
+
+
+def test_a_printed_command_works_by_itself(tmp_path: Path) -> None:
+    path = written(tmp_path, limit=2, seeds=[4], budgets=[8], gen_kwargs={"temperature": 0.7})
+    done = CliRunner().invoke(app, ["sweep", "run", str(path), "--dry-run"])
+    line = next(line for line in done.output.splitlines() if "shortgpt:2" in line)
+    ended = run(LM_EVAL, *shlex.split(line)[1:])
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    (results,) = (tmp_path / "out").rglob("results_*.json")
+    content = yaml.safe_load(results.read_text())
+    assert len(content["config"]["model_args"]) and content["config"]["gen_kwargs"] == {"temperature": 0.7}
+
+
+def test_a_manifest_to_start_from_is_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert CliRunner().invoke(app, ["sweep", "new", "mine"]).exit_code == 0
+    assert len(Study(tmp_path / "mine.yaml").runs) == 5 and "results/mine" in (tmp_path / "mine.yaml").read_text()
+    done = CliRunner().invoke(app, ["sweep", "new", "mine"])
+    assert done.exit_code == 1 and "mine.yaml: exists already; choose another name" in done.stderr
+    done = CliRunner().invoke(app, ["sweep", "new", "other", "--like", "none"])
+    assert done.exit_code == 1 and "--like none: expected one of: 2510.22228" in done.stderr

@@ -1,0 +1,193 @@
+"""Sweeps that run: real `lm_eval` commands, killed, started again, and started twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from lm_eval_ext.cli import app
+from lm_eval_ext.sweep.study import Study
+
+COMMAND = Path(sys.executable).with_name("lm-eval-tts")
+STUDY: dict[str, Any] = {
+    "output": "out", "batch_size": 32, "models": {"tiny": "tiny-chain"}, "tasks": ["chain"], "budgets": [8, 128],
+    "limit": 2, "pruning": [{"method": "reverse", "remove": [0, 1]}],
+}  # fmt: skip
+
+
+def written(folder: Path, **changes: Any) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "study.yaml"
+    path.write_text(yaml.safe_dump({**STUDY, **changes}))
+    return path
+
+
+def started(path: Path, *options: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [COMMAND, "sweep", "run", path, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+def run_to_its_end(path: Path, *options: str) -> tuple[int, str]:
+    process = started(path, *options)
+    said, _ = process.communicate()
+    return process.returncode, said
+
+
+def outcomes(path: Path) -> dict[str, Any]:
+    """The scores and texts of every run, of which each has one."""
+    study, found = Study(path, keep=False), {}
+    folders = sorted((study.folder / "runs").iterdir())
+    assert folders == sorted(folder for run in study.runs if (folder := study.folder_of(run)) is not None)
+    for run in study.runs:
+        folder = study.folder_of(run)
+        assert folder is not None
+        results = folder / json.loads((folder / "done.json").read_text())["results"]
+        stamp = results.stem.removeprefix("results_")
+        texts = [
+            [json.loads(line)["resps"] for line in samples.read_text().splitlines()]
+            for samples in sorted(results.parent.glob(f"samples_*_{stamp}.jsonl"))
+        ]
+        assert len(texts) == len(run.tasks)
+        found[run.name] = json.loads(results.read_text())["results"], texts
+    return found
+
+
+def test_what_is_done_is_not_done_again_and_what_is_new_is(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    code, said = run_to_its_end(path)
+    assert code == 0 and "2 of 2 runs are done" in said, said
+    before = outcomes(path)
+    assert set(before) == {"tiny-dense-s0", "tiny-reverse-1-s0"}
+    assert before["tiny-dense-s0"] != before["tiny-reverse-1-s0"]
+    code, said = run_to_its_end(path)
+    assert code == 0 and "started" not in said, said
+    written(tmp_path, seeds=[0, 1])
+    code, said = run_to_its_end(path, "--jobs", "2")
+    assert code == 0 and sorted(line for line in said.splitlines() if "started" in line) == [
+        "tiny-dense-s1: started", "tiny-reverse-1-s1: started",
+    ], said  # fmt: skip
+    assert {name: one for name, one in outcomes(path).items() if name in before} == before
+    done = CliRunner().invoke(app, ["sweep", "status", str(path)])
+    assert done.exit_code == 0 and "4 done" in done.output
+    done = CliRunner().invoke(app, ["sweep", "collect", str(path)])
+    assert done.exit_code == 0 and "4 of 4 runs are done and published" in done.output, done.output
+    assert (tmp_path / "out" / "site" / "index.html").is_file()
+
+
+def test_a_failure_does_not_stop_the_others(tmp_path: Path) -> None:
+    models = {"broken": {"pretrained": "tiny-chain", "dtype": "float3"}, "tiny": "tiny-chain"}
+    path = written(tmp_path, models=models, pruning=[], budgets=[8])
+    code, said = run_to_its_end(path)
+    assert code == 1 and "1 of 2 runs are done" in said and "broken-dense-s0: failed: " in said and "float3" in said
+    done = CliRunner().invoke(app, ["sweep", "status", str(path)])
+    assert "1 done, 1 failed" in done.output and "float3" in done.output
+    done = CliRunner().invoke(app, ["sweep", "collect", str(path)])
+    assert done.exit_code == 0 and "1 of 2 runs are done and published" in done.output, "in the middle of a sweep"
+    assert "tiny-dense-s0: started" not in run_to_its_end(path)[1], "only what has failed is tried again"
+
+
+def test_layers_that_cannot_be_chosen_fail_their_runs_alone(tmp_path: Path) -> None:
+    path = written(tmp_path, budgets=[8], pruning=[{"method": "reverse", "remove": [0, 99]}])
+    code, said = run_to_its_end(path)
+    assert code == 1 and "tiny-reverse: failed: lm-eval-tts: remove=99: from 1 to 11" in said, said
+    assert "tiny-reverse-99-s0: not run, because its layers could not be chosen" in said
+    assert "tiny-dense-s0: done" in said
+
+
+def test_two_sweeps_of_one_manifest_do_each_run_once(tmp_path: Path) -> None:
+    path = written(tmp_path, budgets=[8])
+    both = [started(path), started(path)]
+    said = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert len(outcomes(path)) == 2
+    logs = [(folder / "log.txt").read_text() for folder in (tmp_path / "out" / "runs").iterdir()]
+    assert all(len(list(Path(tmp_path).rglob("results_*.json"))) == 2 for _ in logs), "each was run once"
+
+
+def test_an_interrupted_sweep_stops_what_it_runs_and_keeps_everything(tmp_path: Path) -> None:
+    path = written(tmp_path, budgets=[8], pruning=[])
+    process = started(path)
+    (study,) = Study(path, keep=False).runs
+    folder = Study(path, keep=False).folder_of(study)
+    assert folder is not None
+    until((folder / "log.txt").exists)
+    time.sleep(2)
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate()
+    assert process.returncode == 130 and "everything is kept, so run it again to go on" in said, said
+    assert not (folder / "done.json").exists() and not (folder / "failed.json").exists()
+    assert run_to_its_end(path)[0] == 0 and (folder / "done.json").exists()
+
+
+def until(happened: Any, seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def family(pid: int) -> list[int]:
+    """A process and all that it has started, which may be in other sessions."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        return [pid, *(child.pid for child in process.children(recursive=True))]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def killed(path: Path, times: int, seed: int, *options: str) -> None:
+    """Start a sweep and kill it at random moments, with or without what it has started; at last let it end."""
+    chance = random.Random(seed)
+    for number in range(times):
+        process = started(path, *options)
+        time.sleep(chance.uniform(2.0, 12.0))
+        alive = family(process.pid)
+        chosen = [alive[:1], alive[1:], alive, alive[-1:], alive[1:2]][number % 5]
+        for pid in chosen:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        if process.pid in chosen:
+            process.communicate()
+        else:
+            process.kill()
+            process.communicate()
+    code, said = run_to_its_end(path, *options)
+    assert code == 0, said
+
+
+def test_killed_in_every_way_it_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:
+    path, other = (written(tmp_path / name, budgets=[8], pruning=[]) for name in ("killed", "undisturbed"))
+    killed(path, 2, 5)
+    assert run_to_its_end(other)[0] == 0
+    assert outcomes(path) == outcomes(other)
+
+
+@pytest.mark.long
+def test_killed_ten_times_within_six_runs(tmp_path: Path) -> None:
+    six: dict[str, Any] = {
+        "limit": 20,
+        "seeds": [0, 1],
+        "pruning": [{"method": "shortgpt", "remove": [0, 1, 2], "calibration": "task:tts_chain_short"}],
+    }
+    path, other = written(tmp_path / "killed", **six), written(tmp_path / "undisturbed", **six)
+    killed(path, 10, 1, "--jobs", "2")
+    assert run_to_its_end(other, "--jobs", "2")[0] == 0
+    found = outcomes(path)
+    assert len(found) == 6 and found == outcomes(other)

@@ -1,0 +1,92 @@
+"""Sweeps on Slurm, by stand-ins for its commands that run the jobs here."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from lm_eval_ext.cli import app
+from lm_eval_ext.errors import ManifestError
+from lm_eval_ext.sweep.slurm import SlurmLauncher, _indices, states
+from lm_eval_ext.sweep.study import Study
+from tests.test_sweep_runs import outcomes, until, written
+
+STANDIN = Path(__file__).with_name("slurm_standin.py")
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The stand-ins on the PATH; returns the folder of their queue."""
+    programs, queue = tmp_path / "bin", tmp_path / "queue"
+    for folder in (programs, queue):
+        folder.mkdir()
+    for name in ("sbatch", "sacct"):
+        (programs / name).write_text(STANDIN.read_text())
+        (programs / name).chmod(0o755 | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_STANDIN", str(queue))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    return queue
+
+
+def test_a_study_on_slurm(slurm: Path, tmp_path: Path) -> None:
+    wanted = {"partition": "gpu", "gpus": 1, "time": "1:00:00", "parallel": 2, "setup": ["export SET_UP=yes"]}
+    path = written(tmp_path / "study", budgets=[8], launch={"slurm": wanted})
+    done = CliRunner().invoke(app, ["sweep", "run", str(path), "--launch", "slurm"])
+    assert done.exit_code == 0, done.output
+    assert done.output.splitlines() == ["submitted 1 choices of layers as job 100", "submitted 2 runs as job 101"]
+    again = CliRunner().invoke(app, ["sweep", "run", str(path), "--launch", "slurm"])
+    assert "nothing to submit: every run is done or queued" in again.output, "what is queued is not submitted again"
+    options = json.loads((slurm / "job-101.json").read_text())["options"]
+    assert options["dependency"] == "afterany:100" and options["array"] == "0-1%2" and options["partition"] == "gpu"
+    assert {"requeue", "time", "gpus"} <= set(options)
+    assert "export SET_UP=yes" in (tmp_path / "study" / "out" / "slurm" / "runs.sh").read_text()
+    study = Study(path, keep=False)
+    until(lambda: set(states(study).values()) == {"COMPLETED"}, 240)
+    shown = CliRunner().invoke(app, ["sweep", "status", str(path)])
+    assert "2 done" in shown.output, shown.output
+    assert set(outcomes(path)) == {"tiny-dense-s0", "tiny-reverse-1-s0"}
+
+
+def test_what_slurm_has_stopped_is_shown_and_submitted_again(slurm: Path, tmp_path: Path) -> None:
+    path = written(tmp_path / "study", budgets=[8], pruning=[])
+    folder = tmp_path / "study" / "out" / "slurm"
+    folder.mkdir(parents=True)
+    (folder / "jobs.json").write_text(json.dumps({"100": ["tiny-dense-s0"]}))
+    for state, shown in (("OUT_OF_MEMORY", "1 failed"), ("RUNNING", "1 running"), ("PENDING", "1 waiting")):
+        (slurm / "job-100.json").write_text(json.dumps({"states": [state]}))
+        found = CliRunner().invoke(app, ["sweep", "status", str(path)]).output
+        assert shown in found and (state != "OUT_OF_MEMORY" or "Slurm says OUT_OF_MEMORY" in found), found
+    (slurm / "job-100.json").write_text(json.dumps({"states": ["OUT_OF_MEMORY"]}))
+    again = CliRunner().invoke(app, ["sweep", "run", str(path), "--launch", "slurm"])
+    assert "submitted 1 runs as job 101" in again.output
+
+
+def test_slurms_own_words_are_in_the_message(slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (slurm / "refuse").touch()
+    path = written(tmp_path / "study", pruning=[])
+    done = CliRunner().invoke(app, ["sweep", "run", str(path), "--launch", "slurm"])
+    assert done.exit_code == 1 and "sbatch failed with exit code 1: sbatch: error: invalid partition" in done.stderr
+    monkeypatch.setenv("PATH", str(tmp_path))
+    done = CliRunner().invoke(app, ["sweep", "run", str(path), "--launch", "slurm"])
+    assert (
+        done.exit_code == 1 and "--launch slurm: sbatch is not there; run this where Slurm is installed" in done.stderr
+    )
+
+
+def test_a_template_of_ones_own(slurm: Path, tmp_path: Path) -> None:
+    path = written(tmp_path / "study", pruning=[], launch={"slurm": {"template": "job.sh"}})
+    with pytest.raises(ManifestError, match=r"launch.slurm.template: .*job.sh cannot be read"):
+        SlurmLauncher(Study(path), print).run(Study(path).runs)
+    (tmp_path / "study" / "job.sh").write_text("#!/bin/bash\n{command}\n")
+    with pytest.raises(ManifestError, match=r"job.sh has no \{names\}; see .*slurm.sh"):
+        SlurmLauncher(Study(path), print).run(Study(path).runs)
+
+
+def test_indices_of_array_jobs() -> None:
+    assert _indices("3") == [3] and _indices("[0-2,5%4]") == [0, 1, 2, 5] and _indices("3.batch") == [] == _indices("")
