@@ -16,6 +16,7 @@ from lm_eval_ext.errors import ManifestError
 from lm_eval_ext.sweep.study import Study
 from tests.test_plugin import LM_EVAL, run
 
+ROOT = Path(__file__).parent.parent
 GOOD: dict[str, Any] = {
     "output": "out", "models": {"tiny": "tiny-chain"}, "tasks": ["chain"], "budgets": [8, 128], "seeds": [0, 1],
     "pruning": [{"method": "shortgpt", "remove": [0, 1, 2], "calibration": "task:tts_chain_short"}],
@@ -204,3 +205,24 @@ def test_a_manifest_to_start_from_is_not_overwritten(tmp_path: Path, monkeypatch
     assert done.exit_code == 1 and "mine.yaml: exists already; choose another name" in done.stderr
     done = CliRunner().invoke(app, ["sweep", "new", "other", "--like", "none"])
     assert done.exit_code == 1 and "--like none: expected one of: 2510.22228" in done.stderr
+
+
+@pytest.mark.parametrize(("name", "runs"), [("tiny-study", 26), ("paper-2510.22228", 80)])
+def test_the_examples_are_sound(name: str, runs: int) -> None:
+    assert len(Study(ROOT / "examples" / f"{name}.yaml", keep=False).runs) == runs
+
+
+def test_what_a_study_costs(tmp_path: Path) -> None:
+    path = written(tmp_path, limit=5, seeds=[0])
+    done = CliRunner().invoke(app, ["sweep", "plan", str(path), "--speed", "1"])
+    assert done.exit_code == 0, done.output
+    sentences = done.output.splitlines()[-1]
+    most = 5 * 3 * (128 + 2 * 16)  # questions, samples, and a trace with two answers
+    assert (
+        f"3 runs: at most {3 * most:,} tokens" in sentences
+        and f"{3 * most / 3600:.1f} GPU hours at 1 tokens/s" in sentences
+    )
+    (row,) = [line for line in done.output.splitlines() if "tiny-dense-s0" in line]
+    assert f"{most:,}" in row and f"{5 * 3 * (8 + 128 + 2 * 16):,}" in row and "220,192" in row
+    done = CliRunner().invoke(app, ["sweep", "plan", str(path), "--gpu", "abacus"])
+    assert done.exit_code == 1 and "--gpu abacus: expected one of: a100, h100" in done.stderr

@@ -24,6 +24,7 @@ class Cost(NamedTuple):
         questions: how many it has; None if its file doesn't say.
         samples: generations in all.
         tokens: at most; None if the number of questions is unknown.
+        apart: the same, if each task had traces of its own.
     """
 
     benchmark: str
@@ -31,6 +32,7 @@ class Cost(NamedTuple):
     questions: int | None
     samples: int | None
     tokens: int | None
+    apart: int | None
 
 
 def costs(name: str) -> list[Cost]:
@@ -39,11 +41,18 @@ def costs(name: str) -> list[Cost]:
     Raises:
         TaskError: the task is not in the registry, or the group holds only tasks of lm-eval itself.
     """
-    found: dict[str, list[Mapping[str, object]]] = defaultdict(list)
-    for task in _tasks(name):
-        found[variant_of(str(task["task"]))[0]].append(task)
+    found = costs_of_tasks([name])
     if not found:
         raise TaskError(f"{name}: no task of this registry; `lm_eval ls tasks` lists all")
+    return found
+
+
+def costs_of_tasks(names: Sequence[str]) -> list[Cost]:
+    """The costs of tasks and groups that are run together, by benchmark; tasks of lm-eval itself are left out."""
+    found: dict[str, list[Mapping[str, object]]] = defaultdict(list)
+    for name in names:
+        for task in _tasks(name):
+            found[variant_of(str(task["task"]))[0]].append(task)
     return [_cost(benchmark, tasks) for benchmark, tasks in found.items()]
 
 
@@ -67,8 +76,9 @@ def _cost(benchmark: str, tasks: Sequence[Mapping[str, object]]) -> Cost:
     most = sum(repeats * thinking for repeats, thinking in traces.items()) + sum(
         one.repeats * one.answer for one in asked
     )
-    known = None if questions is None else (questions * samples, questions * most)
-    return Cost(benchmark, [one.budget for one in asked], questions, *(known or (None, None)))
+    apart = sum(one.repeats * (one.thinking + one.answer) for one in asked)
+    known = None if questions is None else (questions * samples, questions * most, questions * apart)
+    return Cost(benchmark, [one.budget for one in asked], questions, *(known or (None, None, None)))
 
 
 class _Asked(NamedTuple):

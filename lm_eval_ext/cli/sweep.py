@@ -86,6 +86,26 @@ def status(manifest: ManifestPath, only: Only = None) -> None:
 
 
 @sweep.command()
+def plan(
+    manifest: ManifestPath,
+    only: Only = None,
+    speed: Annotated[
+        float | None, typer.Option(min=1, help="Measured speed in tokens/s, of all runs of a GPU.")
+    ] = None,
+    gpu: Annotated[str | None, typer.Option(help="Name of a GPU: a100, h100, h200, l40s or rtx4090.")] = None,
+) -> None:
+    """Estimate what a study costs at most, before it is run: tokens, arithmetic, GPU hours."""
+    from rich.console import Console
+
+    from lm_eval_ext.sweep.estimate import as_sentences, as_table, estimated
+
+    study = Study(manifest, keep=False)
+    found = estimated(study, _chosen(study, only))
+    Console(width=None if sys.stdout.isatty() else 160).print(as_table(found))
+    print(as_sentences(found, speed, gpu))
+
+
+@sweep.command()
 def collect(
     manifest: ManifestPath,
     only: Only = None,

@@ -1,0 +1,160 @@
+"""What a study costs at most before it is run: tokens, arithmetic, and hours on a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from lm_eval_ext.authoring.cost import Cost, costs_of_tasks
+from lm_eval_ext.errors import ManifestError, TTSError
+from lm_eval_ext.paths import located
+from lm_eval_ext.sweep.plan import PlannedRun
+from lm_eval_ext.sweep.study import Study
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+# Dense bfloat16 arithmetic of a GPU, in operations per second, by its maker's data sheet.
+GPUS = {"a100": 312e12, "h100": 989e12, "h200": 989e12, "l40s": 362e12, "rtx4090": 165e12}
+_USED = 0.2  # share of it that decoding in large batches reaches; long traces read more than they compute
+_PER_PARAMETER = 2  # operations of a parameter for a token: a product and a sum
+
+
+class RunCost(NamedTuple):
+    """What a run costs at most; None where it is unknown.
+
+    Attributes:
+        run: its name.
+        tokens: to generate, with budgets that share their traces.
+        apart: the same, if each budget were a run of its own.
+        parameters: of the model.
+        unknown: tasks that are not counted: lm-eval's own, and those without a number of questions.
+    """
+
+    run: str
+    tokens: int
+    apart: int
+    parameters: int | None
+    unknown: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What all runs cost at most.
+
+    Attributes:
+        runs: each of them.
+        seconds: of those that are done, by name.
+    """
+
+    runs: Sequence[RunCost]
+    seconds: dict[str, float]
+
+    @property
+    def tokens(self) -> int:
+        """Of all runs."""
+        return sum(one.tokens for one in self.runs)
+
+    @property
+    def apart(self) -> int:
+        """Of all runs, without shared traces."""
+        return sum(one.apart for one in self.runs)
+
+    @property
+    def operations(self) -> float | None:
+        """Floating-point operations of all runs; None if a model's size is unknown."""
+        if any(one.parameters is None for one in self.runs):
+            return None
+        return float(sum(_PER_PARAMETER * (one.parameters or 0) * one.tokens for one in self.runs))
+
+    def hours(self, speed: float | None, gpu: str | None) -> float | None:
+        """GPU hours at a speed in tokens per second, or on a GPU; None if unknown.
+
+        Raises:
+            ManifestError: the GPU is unknown.
+        """
+        if speed is not None:
+            return self.tokens / speed / 3600
+        if gpu is None or self.operations is None:
+            return None
+        if gpu.lower() not in GPUS:
+            raise ManifestError(f"--gpu {gpu}: expected one of: {', '.join(GPUS)}; or give --speed in tokens/s")
+        return self.operations / (GPUS[gpu.lower()] * _USED) / 3600
+
+
+def estimated(study: Study, runs: Sequence[PlannedRun]) -> Estimate:
+    """The costs of runs of a study."""
+    sizes = {run.model: _parameters(run) for run in runs}
+    found = [_of_run(run, study.manifest.limit, sizes[run.model]) for run in runs]
+    done = {run.name: float(str(said["seconds"])) for run in runs if "seconds" in (said := study.found(run).said)}
+    return Estimate(found, done)
+
+
+def _of_run(run: PlannedRun, limit: int | None, parameters: int | None) -> RunCost:
+    counted = [_limited(one, limit) for one in costs_of_tasks(run.tasks)]
+    named = {one.benchmark for one in counted}
+    unknown = [one.benchmark for one in counted if one.tokens is None]
+    unknown += [] if named else list(run.tasks)
+    tokens, apart = (sum(getattr(one, name) or 0 for one in counted) for name in ("tokens", "apart"))
+    return RunCost(run.name, tokens, apart, parameters, tuple(unknown))
+
+
+def _limited(cost: Cost, limit: int | None) -> Cost:
+    if limit is None or not cost.questions or limit >= cost.questions:
+        return cost
+    share = limit / cost.questions
+
+    def part(number: int | None) -> int | None:
+        return None if number is None else round(number * share)
+
+    return cost._replace(questions=limit, samples=part(cost.samples), tokens=part(cost.tokens), apart=part(cost.apart))
+
+
+def _parameters(run: PlannedRun) -> int | None:
+    """Parameters of the whole model, if its config is at hand."""
+    from lm_eval_ext.pruning.checkpoint import read_config
+    from lm_eval_ext.pruning.loading import parameter_count
+
+    name = run.arguments.get("pretrained")
+    if name is None:
+        return None
+    try:
+        return parameter_count(read_config(located(str(name)), str(run.arguments.get("revision") or "main")))
+    except (TTSError, OSError, ValueError):  # out of reach, or a config that names no causal language model
+        return None
+
+
+def as_table(estimate: Estimate) -> Table:
+    """One line for each run."""
+    from rich.table import Table
+
+    table = Table("run")
+    for name in ("tokens at most", "each budget apart", "parameters"):
+        table.add_column(name, justify="right")
+    table.add_column("not counted")
+    for one in estimate.runs:
+        size = "?" if one.parameters is None else f"{one.parameters:,}"
+        table.add_row(one.run, f"{one.tokens:,}", f"{one.apart:,}", size, ", ".join(one.unknown))
+    return table
+
+
+def as_sentences(estimate: Estimate, speed: float | None, gpu: str | None) -> str:
+    """The whole in words."""
+    saved = 1 - estimate.tokens / estimate.apart if estimate.apart else 0.0
+    said = [f"{len(estimate.runs)} runs: at most {estimate.tokens:,} tokens; shared traces save {saved:.0%}."]
+    if estimate.operations is not None:
+        said.append(f"{estimate.operations:.1e} floating-point operations.")
+    hours = estimate.hours(speed, gpu)
+    if hours is not None:
+        how = (
+            f"at {speed:,.0f} tokens/s" if speed is not None else f"on {gpu}, if {_USED:.0%} of its arithmetic is used"
+        )
+        said.append(f"{hours:,.1f} GPU hours {how}.")
+    if estimate.seconds:
+        mean = sum(estimate.seconds.values()) / len(estimate.seconds)
+        left = len(estimate.runs) - len(estimate.seconds)
+        said.append(
+            f"{len(estimate.seconds)} are done, in {mean:,.0f} s each: {left * mean / 3600:,.1f} hours are left."
+        )
+    return " ".join(said)
