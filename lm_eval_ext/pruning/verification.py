@@ -195,16 +195,21 @@ def _compared(twin: PreTrainedModel, pruned: PreTrainedModel, kept: Sequence[int
     size = float(expected.abs().max())
     if dropped and float((expected - whole).abs().max()) < _VISIBLE * size:
         raise ArchitectureError("its layers change nothing in a random twin")
-    return check_equal(twin, pruned, expected)
+    return check_equal(twin, pruned, ids, expected)
 
 
-def check_equal(twin: PreTrainedModel, pruned: PreTrainedModel, expected: torch.Tensor) -> float:
+def check_equal(twin: PreTrainedModel, pruned: PreTrainedModel, ids: torch.Tensor, expected: torch.Tensor) -> float:
     """Check a pruned twin's logits and its generation; returns the largest difference, relative to the largest logit.
+
+    Args:
+        twin: with all layers.
+        pruned: without some layers or blocks.
+        ids: prompts, of shape (batch, length).
+        expected: logits for them.
 
     Raises:
         NotExactError: its logits are not those expected, or generation with a cache differs from that without.
     """
-    ids = token_ids(twin)
     difference = float((logits_of(pruned, ids) - expected).abs().max()) / float(expected.abs().max())
     if not difference <= TOLERANCE:  # also true for NaN
         raise NotExactError(f"its logits differ by {difference:.1e} from those with the layers bypassed")
@@ -213,12 +218,12 @@ def check_equal(twin: PreTrainedModel, pruned: PreTrainedModel, expected: torch.
     return difference
 
 
-def token_ids(model: PreTrainedModel) -> torch.Tensor:
-    """Random prompts for a twin, of shape (3, length)."""
+def token_ids(model: PreTrainedModel, rows: int = 2) -> torch.Tensor:
+    """Random prompts for a twin, of shape (rows, length)."""
     import torch
 
     generator = torch.Generator().manual_seed(5)
-    return torch.randint(5, int(text_config(model.config).vocab_size), (3, _PROMPT), generator=generator)
+    return torch.randint(5, int(text_config(model.config).vocab_size), (rows, _PROMPT), generator=generator)
 
 
 def logits_of(model: PreTrainedModel, ids: torch.Tensor, **options: object) -> torch.Tensor:
