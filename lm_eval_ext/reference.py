@@ -24,6 +24,7 @@ from lm_eval_ext.harness.arguments import rows
 from lm_eval_ext.harness.server_arguments import ServerArguments
 from lm_eval_ext.pruning.recipe import Recipe
 from lm_eval_ext.runs.untrusted import mapping, sequence
+from lm_eval_ext.sweep.manifest import Local, Manifest, Pruning, Ray, Slurm, manifest_schema
 
 
 def pages() -> dict[str, str]:
@@ -35,6 +36,7 @@ def pages() -> dict[str, str]:
         "generation-arguments.md": _generation_arguments(),
         "recipes.md": _fields("Recipes", "A recipe is a YAML file, in `pruned_models/` or anywhere else.", Recipe),
         "task-files.md": _task_files(),
+        "sweeps.md": _sweeps(),
         "commands.md": _commands(),
     }
     return {name: f"{NOTE}\n\n{text.strip()}\n" for name, text in made.items()}
@@ -45,13 +47,18 @@ def tables() -> dict[str, str]:
     return {"README.md": _arguments_table(), "docs/reference/metrics.md": _metrics_table()}
 
 
+def schemas() -> dict[str, object]:
+    """JSON Schemas for editors, by path relative to the repository."""
+    return {"tasks/schema.json": task_schema(), "lm_eval_ext/sweep/schema.json": manifest_schema()}
+
+
 def write(folder: Path) -> None:
-    """Write the pages into `docs/reference`, update the tables in handwritten pages, and write the task file schema."""
+    """Write the pages into `docs/reference`, update the tables in handwritten pages, and write the schemas."""
     root = folder.resolve().parent.parent
     for name, text in pages().items():
         (folder / name).write_text(text, encoding="utf-8")
-    schema = json.dumps(task_schema(), indent=1)
-    (root / "tasks" / "schema.json").write_text(f"{schema}\n", encoding="utf-8")
+    for where, schema in schemas().items():
+        (root / where).write_text(f"{json.dumps(schema, indent=1)}\n", encoding="utf-8")
     for name, content in tables().items():
         path = root / name
         if path.is_file():
@@ -109,6 +116,21 @@ def _task_files() -> str:
         "## In an editor\n\nThe schema of these fields is `tasks/schema.json`. In a checkout, VS Code with the YAML "
         "extension uses it. `tasks new` puts it beside the templates of a folder of benchmarks, and names it in the "
         "first line of a file: `# yaml-language-server: $schema=../schema.json`."
+    )
+
+
+def _sweeps() -> str:
+    about = "The fields of a [sweep's](../howto/sweeps.md) manifest. Paths are relative to it."
+    parts: dict[str, type[BaseModel]] = {
+        "pruning": Pruning, "launch.local": Local, "launch.slurm": Slurm, "launch.ray": Ray,
+    }  # fmt: skip
+    return "\n\n".join(
+        [
+            _fields("Sweep manifests", about, Manifest),
+            *(f"## {name}\n\n{_fields('', '', model).strip()}" for name, model in parts.items()),
+            "`lm-eval-tts sweep new` writes the schema of these fields beside the manifest and names it in its first "
+            "line, so that editors complete them.",
+        ]
     )
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from examples.pictures import MADE_FROM, PICTURES, fingerprint
-from lm_eval_ext.reference import pages, tables
+from lm_eval_ext.reference import pages, schemas, tables
 from tests.shared import ROOT
 
 DOCS = ROOT / "docs"
@@ -111,7 +111,7 @@ def test_tables_in_pages_are_what_the_code_says() -> None:
 
 
 def test_the_reference_is_written_by_its_command(tmp_path: Path) -> None:
-    names = ["README.md", "tasks/schema.json", *(f"docs/reference/{name}" for name in (*pages(), "metrics.md"))]
+    names = ["README.md", *schemas(), *(f"docs/reference/{name}" for name in (*pages(), "metrics.md"))]
     for name in names:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         text = (ROOT / name).read_text("utf-8")

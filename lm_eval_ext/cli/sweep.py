@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+import time
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -27,6 +28,7 @@ class Launch(StrEnum):
 
 
 sweep = typer.Typer(help="Whole studies from one manifest (YAML).", no_args_is_help=True)
+_WATCHED = 5.0  # seconds between two looks
 ManifestPath = Annotated[Path, typer.Argument(help="The manifest.")]
 Only = Annotated[list[str] | None, typer.Option("--only", help="Only runs of this model; can be repeated.")]
 
@@ -75,14 +77,27 @@ def _run_here(study: Study, runs: Sequence[PlannedRun], launch: Launch, jobs: in
 
 
 @sweep.command()
-def status(manifest: ManifestPath, only: Only = None) -> None:
-    """Show where each run stands."""
+def status(
+    manifest: ManifestPath,
+    only: Only = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it anew every few seconds, until nothing runs.")] = False,
+) -> None:
+    """Show where each run stands: done, running with its progress, waiting, or failed and why."""
     from rich.console import Console
+    from rich.live import Live
 
-    from lm_eval_ext.sweep.status import as_table
+    from lm_eval_ext.sweep.status import as_table, is_over
 
     study = Study(manifest, keep=False)
-    Console(width=None if sys.stdout.isatty() else 160).print(as_table(study, _chosen(study, only), states(study)))
+    runs, console = _chosen(study, only), Console(width=None if sys.stdout.isatty() else 160)
+    if not watch:
+        console.print(as_table(study, runs, states(study)))
+        return
+    with Live(as_table(study, runs, states(study)), console=console, auto_refresh=False) as live:
+        while not is_over(study, runs, queue := states(study)):
+            time.sleep(_WATCHED)
+            live.update(as_table(study, runs, queue), refresh=True)
+        live.update(as_table(study, runs, states(study)), refresh=True)
 
 
 @sweep.command()

@@ -169,6 +169,13 @@ class Manifest(_Part):
         return self
 
 
+def manifest_schema() -> dict[str, object]:
+    """The JSON Schema of manifests, which editors read for completion."""
+    schema = Manifest.model_json_schema()
+    schema["properties"]["models"]["additionalProperties"] = {"type": ["string", "object"]}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
 def load_manifest(path: Path) -> Manifest:
     """Read a manifest.
 

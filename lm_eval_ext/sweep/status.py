@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lm_eval_ext.sweep.one import last_line
-from lm_eval_ext.sweep.plan import PlannedRun
+from lm_eval_ext.sweep.plan import PlannedRun, stages
 from lm_eval_ext.sweep.study import LOG, Found, Study
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+
+_QUEUED = ("PENDING", "REQUEUED", "CONFIGURING")
 
 
 def as_table(study: Study, runs: Sequence[PlannedRun], queue: Mapping[str, str] | None = None) -> Table:
@@ -34,13 +37,21 @@ def as_table(study: Study, runs: Sequence[PlannedRun], queue: Mapping[str, str] 
     return table
 
 
+def is_over(study: Study, runs: Sequence[PlannedRun], queue: Mapping[str, str]) -> bool:
+    """Whether nothing runs or is queued, so that nothing will change by itself."""
+    found = [_with_queue(study.found(run), queue.get(run.name, "")) for run in runs]
+    choosing = any(study.stage_found(stage).state == "running" for stage in stages(runs))
+    queued = any(queue.get(run.name) in _QUEUED for run in runs)
+    return not (choosing or queued or any(one.state == "running" for one in found))
+
+
 def _with_queue(found: Found, queued: str) -> Found:
     """What is known of a run, with the word of a queue on what other machines do."""
     if found.state in ("done", "failed", "running") or not queued:
         return found
     if queued == "RUNNING":
         return Found("running", {})
-    if queued in ("PENDING", "REQUEUED", "CONFIGURING", "COMPLETED"):
+    if queued in (*_QUEUED, "COMPLETED"):
         return found
     return Found("failed", {"why": f"Slurm says {queued}"})
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from lm_eval_ext.errors import ManifestError
+from lm_eval_ext.sweep.manifest import manifest_schema
 
 _FOLDER = Path(__file__).parent / "manifests"
 START = "start"
+SCHEMA = "sweep.schema.json"  # beside a manifest, for completion in editors
 
 
 def write_manifest(path: Path, like: str | None = None) -> Path:
     """Write a manifest for a new study.
 
     Args:
-        path: a new file.
+        path: a new file, beside which the schema is written.
         like: name of a paper's study; by default a small one with the embedded model.
 
     Raises:
@@ -25,5 +28,7 @@ def write_manifest(path: Path, like: str | None = None) -> Path:
         raise ManifestError(f"--like {like}: expected one of: {', '.join(known)}")
     if path.exists():
         raise ManifestError(f"{path}: exists already; choose another name")
-    path.write_text((_FOLDER / f"{like or START}.yaml").read_text("utf-8").replace("NAME", path.stem), "utf-8")
+    text = (_FOLDER / f"{like or START}.yaml").read_text("utf-8").replace("NAME", path.stem)
+    path.write_text(f"# yaml-language-server: $schema={SCHEMA}\n{text}", "utf-8")
+    path.with_name(SCHEMA).write_text(json.dumps(manifest_schema(), indent=1) + "\n", "utf-8")
     return path
