@@ -120,6 +120,7 @@ def build_site(results: Sequence[str | Path], out: str | Path, *, site: str | Pa
     _check_libraries()
     from lm_eval_ext.analysis.board import Board
     from lm_eval_ext.runs.load import load as load_sources
+    from lm_eval_ext.runs.study_file import read_studies
     from lm_eval_ext.runs.verification import graded_by_another_version
     from lm_eval_ext.site.build import build as write_site
 
@@ -128,7 +129,8 @@ def build_site(results: Sequence[str | Path], out: str | Path, *, site: str | Pa
     for source in sources:
         for finding in graded_by_another_version(source, published_before=True):
             logger.warning("%s: %s", finding.path, finding.text)
-    return write_site(sources, Path(out), Board([source.run for source in sources], catalogue))
+    studies = read_studies(Path(path) for path in results)
+    return write_site(sources, Path(out), Board([source.run for source in sources], catalogue), studies)
 
 
 def _catalogue(site: str | Path | None) -> Catalogue:

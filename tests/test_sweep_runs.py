@@ -84,7 +84,12 @@ def test_what_is_done_is_not_done_again_and_what_is_new_is(tmp_path: Path) -> No
     assert done.exit_code == 0 and "4 done" in done.output
     done = CliRunner().invoke(app, ["sweep", "collect", str(path)])
     assert done.exit_code == 0 and "4 of 4 runs are done and published" in done.output, done.output
-    assert (tmp_path / "out" / "site" / "index.html").is_file()
+    page = (tmp_path / "out" / "site" / "studies.html").read_text("utf-8")
+    assert "Of 4 runs of the study study, 4 are here." in page and page.count("<tr>") == 3, "and a head"
+    both = (before["tiny-dense-s0"][0], outcomes(path)["tiny-dense-s1"][0])
+    scores = [next(value for name, value in one["tts_chain_b128"].items() if name.startswith("acc,")) for one in both]
+    assert f">{100 * sum(scores) / 2:.1f}</a>" in page
+    assert CliRunner().invoke(app, ["leaderboard", "check", str(tmp_path / "out" / "published")]).exit_code == 0
 
 
 def test_a_failure_does_not_stop_the_others(tmp_path: Path) -> None:
@@ -96,6 +101,8 @@ def test_a_failure_does_not_stop_the_others(tmp_path: Path) -> None:
     assert "1 done, 1 failed" in done.output and "float3" in done.output
     done = CliRunner().invoke(app, ["sweep", "collect", str(path)])
     assert done.exit_code == 0 and "1 of 2 runs are done and published" in done.output, "in the middle of a sweep"
+    page = (tmp_path / "out" / "site" / "studies.html").read_text("utf-8")
+    assert "Of 2 runs of the study study, 1 is here." in page and '<span class="s">failed</span>' in page
     assert "tiny-dense-s0: started" not in run_to_its_end(path)[1], "only what has failed is tried again"
 
 

@@ -17,6 +17,8 @@ from lm_eval_ext.runs.publish import Golds, RunFinding, findings, stray_files
 from lm_eval_ext.runs.regrading.outcome import TaskRegrading
 from lm_eval_ext.runs.run import TIERS, Run
 from lm_eval_ext.runs.run_file import RUN_FILE
+from lm_eval_ext.runs.study_file import FOLDER as STUDIES
+from lm_eval_ext.runs.study_file import read_study
 
 leaderboard = typer.Typer(help="Publish results and build a static leaderboard site.", no_args_is_help=True)
 Results = Annotated[list[Path], typer.Argument(help="Output folders of lm_eval, or folders of published runs.")]
@@ -87,6 +89,7 @@ def check(
     sources, found = _read(results, catalogue)
     before = _published_before(against, catalogue)
     found += findings(sources, before or (), _regraded)
+    found += _unsound_studies(results)
     found += stray_files([path for path in results if path.is_dir()], sources)
     golds = Golds()
     for source in sources:
@@ -99,6 +102,14 @@ def check(
     print(f"{len(sources)} runs; errors: {faults}, warnings: {len(found) - faults}")
     if faults:
         raise typer.Exit(1)
+
+
+def _unsound_studies(results: Sequence[Path]) -> Iterator[RunFinding]:
+    for path in (one for folder in results for one in sorted((folder / STUDIES).glob("*.json"))):
+        try:
+            read_study(path)
+        except ResultsError as error:
+            yield RunFinding(path, str(error).removeprefix(f"{path}: "))
 
 
 def _regraded(source: Source) -> Run:

@@ -12,6 +12,7 @@ from lm_eval_ext.runs.load import Source, samples_path
 from lm_eval_ext.runs.run import TIERS, Run
 from lm_eval_ext.runs.run_file import RUN_FILE, read_run, write_run
 from lm_eval_ext.runs.samples import Sample, pack
+from lm_eval_ext.runs.study_file import FOLDER as STUDIES
 
 
 class RunFinding(NamedTuple):
@@ -159,6 +160,7 @@ def stray_files(results: Sequence[Path], sources: Sequence[Source]) -> Iterator[
     """Files that no `run.json` lists, and so were not checked."""
     listed = {source.path.resolve() for source in sources}
     listed |= {samples_path(one.path.parent, task).resolve() for one in sources for task in one.run.samples}
+    listed |= {path.resolve() for folder in results for path in (folder / STUDIES).glob("*.json")}
     for folder in results:
         for path in sorted(folder.rglob("*")):
             stray = path.is_symlink() or (path.is_file() and path.resolve() not in listed)

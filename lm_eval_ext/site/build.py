@@ -19,26 +19,30 @@ from lm_eval_ext.analysis.kept import kept_of
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.paths import LEADERBOARD
 from lm_eval_ext.runs.load import SITE_MARK, Source
+from lm_eval_ext.runs.study_file import StudyFile
 from lm_eval_ext.site.comparison_data import scores_script, write_models
 from lm_eval_ext.site.data import write_data
 from lm_eval_ext.site.names import Names
 from lm_eval_ext.site.pages import common, write_pages
 from lm_eval_ext.site.preview import write_preview
-from lm_eval_ext.site.rendering import NAVIGATION, Renderer
+from lm_eval_ext.site.rendering import NAVIGATION, STUDIES, Renderer
 from lm_eval_ext.site.run_files import Earlier, link, write_run
 from lm_eval_ext.site.run_page import FromSamples
+from lm_eval_ext.site.studies import grid
 
-_PAGE = re.compile(rf"({'|'.join(path.removesuffix('.html') for path, _ in NAVIGATION)})(-[a-z0-9-]+)?\.html")
+_NAMES = "|".join(path.removesuffix(".html") for path, _ in (*NAVIGATION, STUDIES))
+_PAGE = re.compile(rf"({_NAMES})(-[a-z0-9-]+)?\.html")
 _ENTRIES = {SITE_MARK, "assets", "data", "runs", "preview.png"}
 
 
-def build(sources: Sequence[Source], out: Path, board: Board) -> Path:
+def build(sources: Sequence[Source], out: Path, board: Board, studies: Sequence[StudyFile] = ()) -> Path:
     """Build the whole site in a temporary folder and move it into place when complete; returns its first page.
 
     Args:
         sources: the runs.
         out: folder of the site: new, empty, or a site to overwrite.
         board: the same runs, side by side.
+        studies: that some of them are part of.
 
     Raises:
         ResultsError: the folder contains something else.
@@ -49,7 +53,7 @@ def build(sources: Sequence[Source], out: Path, board: Board) -> Path:
     with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}.") as beside:
         fresh, old = Path(beside, "fresh"), Path(beside, "old")
         with _without_collector():
-            _write(sources, fresh, board, Earlier.read(place))
+            _write(sources, fresh, board, Earlier.read(place), studies)
         if place.exists():
             place.rename(old)
         fresh.rename(place)
@@ -81,11 +85,12 @@ def _may_be_written(out: Path, sources: Sequence[Source]) -> None:
         raise ResultsError(f"{out}: contains {foreign[0]}, which is not part of a site and would be lost; move it")
 
 
-def _write(sources: Sequence[Source], out: Path, board: Board, earlier: Earlier) -> None:
+def _write(sources: Sequence[Source], out: Path, board: Board, earlier: Earlier, studies: Sequence[StudyFile]) -> None:
     out.mkdir()
     names = Names.of(board.entries)
     kept = {entry.key: kept_of(board, entry) for entry in board.entries}
-    renderer = Renderer(out, board, names, **common(board))
+    more = {"navigation": (*NAVIGATION, STUDIES)} if studies else {}
+    renderer = Renderer(out, board, names, **common(board), **more)
     _write_assets(out)
     write_data(board, names, kept, out / "data")
     stamps, of_samples = {}, {}
@@ -95,6 +100,9 @@ def _write(sources: Sequence[Source], out: Path, board: Board, earlier: Earlier)
     _write_scores(board, of_samples, out / "data" / "scores", earlier.folder / "data" / "scores", same)
     write_models(board, names, out / "data" / "models.js")
     write_pages(renderer, board, names, kept, of_samples)
+    if studies:
+        runs = {run.id: run for run in board.runs}
+        renderer.write("studies.html", STUDIES[0], studies=[grid(study, runs) for study in studies])
     write_preview(board, names, kept, out / "preview.png")
     mark = {"written by": "lm-eval-tts leaderboard build", "runs": stamps}
     (out / SITE_MARK).write_text(json.dumps(mark, indent=0) + "\n", encoding="utf-8")

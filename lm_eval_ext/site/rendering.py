@@ -28,6 +28,7 @@ NAVIGATION = (
     ("paper.html", "The paper"),
     ("about.html", "About"),
 )
+STUDIES = ("studies.html", "Studies")  # only where there are any
 _MOST = 1.07  # of the base, at the right end of the scale of what is kept
 
 

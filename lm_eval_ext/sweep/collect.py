@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.runs.addition import add
 from lm_eval_ext.runs.catalogue import read_catalogue
 from lm_eval_ext.runs.load import read_source
+from lm_eval_ext.runs.study_file import StudyFile, StudyRun, write_study
 from lm_eval_ext.sweep.plan import PlannedRun
 from lm_eval_ext.sweep.study import Study
 
@@ -23,15 +24,30 @@ def collect(study: Study, runs: Sequence[PlannedRun], to: Path, tell: Callable[[
         tell: called with each finding, and each run's folder and tier.
     """
     catalogue = read_catalogue()
-    added = failed = 0
+    published: dict[str, str] = {}
+    failed = 0
     for run in runs:
         found, folder = study.found(run), study.folder_of(run)
         if found.state != "done" or folder is None:
             continue
         try:
-            add(read_source(folder / str(found.said.get("results")), catalogue), to, tell)
-            added += 1
+            source = read_source(folder / str(found.said.get("results")), catalogue)
+            published[run.name] = add(source, to, tell).run.id
         except ResultsError as error:
             tell(error)
             failed += 1
-    return added, failed
+    if published:
+        write_study(_grid(study, published), to)
+    return len(published), failed
+
+
+def _grid(study: Study, published: Mapping[str, str]) -> StudyFile:
+    """All runs of the study, with the ids of those that are published."""
+    runs = tuple(
+        StudyRun(
+            model=run.model, pruning=run.pruning, seed=run.seed, tasks=run.tasks, state=study.found(run).state,
+            run=published.get(run.name),
+        )
+        for run in study.runs
+    )  # fmt: skip
+    return StudyFile(name=study.path.stem, runs=runs)

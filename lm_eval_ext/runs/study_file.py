@@ -1,0 +1,76 @@
+"""Studies beside published runs: which runs a sweep has planned, and which of them are there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from lm_eval_ext.errors import ResultsError
+
+FOLDER = "studies"  # below a folder of published runs
+Text = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class StudyRun(_Part):
+    """A planned run.
+
+    Attributes:
+        model: its name in the manifest.
+        pruning: what is done to it.
+        seed: None for tasks of lm-eval itself.
+        tasks: names of its tasks.
+        state: `done`, `failed`, `running` or `waiting`, when the study was collected.
+        run: id of the published run; None if it isn't there.
+    """
+
+    model: Text
+    pruning: Text
+    seed: int | None = None
+    tasks: tuple[Text, ...] = ()
+    state: Literal["done", "failed", "running", "waiting"] = "waiting"
+    run: Text | None = None
+
+
+class StudyFile(_Part):
+    """A study as it was collected last."""
+
+    version: Literal[1] = 1
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    runs: Annotated[tuple[StudyRun, ...], Field(min_length=1)]
+
+
+def write_study(study: StudyFile, results: Path) -> Path:
+    """Write a study beside the published runs in a folder; returns the path."""
+    path = results / FOLDER / f"{study.name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(study.model_dump_json(indent=1) + "\n", "utf-8")
+    return path
+
+
+def read_studies(folders: Iterable[Path]) -> list[StudyFile]:
+    """The studies beside published runs, by name.
+
+    Raises:
+        ResultsError: a file is invalid; names the file and the field.
+    """
+    paths = sorted({path for folder in folders for path in (folder / FOLDER).glob("*.json")})
+    return sorted(map(read_study, paths), key=lambda study: study.name)
+
+
+def read_study(path: Path) -> StudyFile:
+    """A study in a file; raises as `read_studies` does."""
+    try:
+        return StudyFile.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        fault = error.errors()[0]
+        place = ".".join(map(str, fault["loc"]))
+        raise ResultsError(f"{path}: {place + ': ' if place else ''}{fault['msg']}") from error
+    except OSError as error:
+        raise ResultsError(f"{path}: cannot be read ({error.strerror})") from error
