@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 
 from lm_eval_ext.cli import app
 from lm_eval_ext.errors import ManifestError
+from lm_eval_ext.sweep.local import slots
+from lm_eval_ext.sweep.manifest import Local
 from lm_eval_ext.sweep.study import Study
 from tests.test_plugin import LM_EVAL, run
 
@@ -226,3 +228,19 @@ def test_what_a_study_costs(tmp_path: Path) -> None:
     assert f"{most:,}" in row and f"{5 * 3 * (8 + 128 + 2 * 16):,}" in row and "220,192" in row
     done = CliRunner().invoke(app, ["sweep", "plan", str(path), "--gpu", "abacus"])
     assert done.exit_code == 1 and "--gpu abacus: expected one of: a100, h100" in done.stderr
+
+
+def test_each_gpu_is_a_place_for_one_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    pairs = slots(Local(gpus=(0, 1, 2, 3, 5), gpus_per_run=2), None)
+    assert [slot.gpus for slot in pairs] == [("0", "1"), ("2", "3")] and len(slots(Local(gpus=(0, 1)), 1)) == 1
+    assert [slot.gpus for slot in slots(Local(), 3)] == [(), (), ()], "without GPUs, as many as are asked for"
+    other = slots(Local(gpus=(1,)), None)[0]
+    assert pairs[0].take() and not other.take() and pairs[1].take(), "another sweep uses this one"
+    pairs[0].release()
+    assert other.take()
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,GPU-7f")
+    assert [slot.gpus for slot in slots(Local(), None)] == [("4",), ("GPU-7f",)]
+    with pytest.raises(ManifestError, match="gpus_per_run=3: this machine has 2 GPUs"):
+        slots(Local(gpus_per_run=3), None)

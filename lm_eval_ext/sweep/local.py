@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lm_eval_ext.errors import ManifestError
-from lm_eval_ext.sweep.locks import hold
+from lm_eval_ext.sweep.locks import hold, is_held
 from lm_eval_ext.sweep.manifest import Local
 from lm_eval_ext.sweep.one import BUSY
 from lm_eval_ext.sweep.plan import PlannedRun, Stage, stages
-from lm_eval_ext.sweep.study import Study
+from lm_eval_ext.sweep.study import LOCK, Study
 
 Item = Stage | PlannedRun
 _PAUSE = 0.2  # seconds between two looks at what runs
@@ -27,7 +27,7 @@ _LATER = 5.0  # seconds before another look at what another process runs
 class Slot:
     """A place for one run, with its GPUs."""
 
-    gpus: tuple[int, ...] = ()
+    gpus: tuple[str, ...] = ()
     process: subprocess.Popen[bytes] | None = None
     item: Item | None = None
     locks: list[int] = field(default_factory=list)
@@ -49,7 +49,7 @@ class Slot:
         self.locks.clear()
 
 
-def _lock_of_gpu(gpu: int) -> Path:
+def _lock_of_gpu(gpu: str) -> Path:
     return Path(tempfile.gettempdir()) / f"lm-eval-tts-{os.getuid()}" / f"gpu-{gpu}.lock"
 
 
@@ -59,7 +59,7 @@ def slots(local: Local, jobs: int | None) -> list[Slot]:
     Raises:
         ManifestError: there are fewer GPUs than a run needs.
     """
-    gpus = local.gpus or _all_gpus()
+    gpus = tuple(map(str, local.gpus)) or _all_gpus()
     if not gpus:
         return [Slot() for _ in range(jobs or local.jobs or 1)]
     if len(gpus) < local.gpus_per_run:
@@ -69,10 +69,12 @@ def slots(local: Local, jobs: int | None) -> list[Slot]:
     return made[: jobs or local.jobs or len(made)]
 
 
-def _all_gpus() -> tuple[int, ...]:
+def _all_gpus() -> tuple[str, ...]:
+    """Names of the GPUs that this process may use, for CUDA_VISIBLE_DEVICES."""
     import torch
 
-    return tuple(range(torch.cuda.device_count()))
+    named = [one.strip() for one in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if one.strip()]
+    return tuple((named or list(map(str, range(64))))[: torch.cuda.device_count()])
 
 
 @dataclass
@@ -120,16 +122,19 @@ class LocalLauncher:
         return self.study.found(item).state == "done"
 
     def _next(self, waiting: Iterable[Item]) -> Item | None:
-        """The first item that can be started now."""
+        """The first item that can be started now: its layers are chosen, and nobody else does it."""
         now = time.monotonic()
         for item in waiting:
-            ready = isinstance(item, Stage) or self.study.folder_of(item) is not None
-            if ready and self.later.get(item.name, 0.0) <= now:
+            folder = self.study.folder_of_stage(item) if isinstance(item, Stage) else self.study.folder_of(item)
+            if folder is None or self.later.get(item.name, 0.0) > now:
+                continue
+            if not is_held(folder / LOCK):
                 return item
+            self.later[item.name] = now + _LATER
         return None
 
     def _start(self, slot: Slot, item: Item) -> None:
-        visible = {"CUDA_VISIBLE_DEVICES": ",".join(map(str, slot.gpus))} if slot.gpus else {}
+        visible = {"CUDA_VISIBLE_DEVICES": ",".join(slot.gpus)} if slot.gpus else {}
         for lock in slot.locks:
             os.set_inheritable(lock, True)
         words = [sys.executable, "-m", "lm_eval_ext.sweep.one", str(self.study.path.resolve()), item.name, *self.extra]
@@ -138,7 +143,7 @@ class LocalLauncher:
             words, env={**os.environ, **visible}, stdin=subprocess.DEVNULL, pass_fds=slot.locks, start_new_session=True
         )
         slot.release()
-        where = f" on GPU {', '.join(map(str, slot.gpus))}" if slot.gpus else ""
+        where = f" on GPU {', '.join(slot.gpus)}" if slot.gpus else ""
         self.tell(f"{item.name}: started{where}")
 
     def _ended(self, slot: Slot) -> list[Item]:
