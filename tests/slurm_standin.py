@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Stand-in for `sbatch` and `sacct`: runs array jobs on this machine, one after another, in a process of its own.
+"""Stand-in for `sbatch`, `sacct` and `squeue`: runs array jobs on this machine, one after another, in a process of its own.
 
 It keeps its queue in the folder `SLURM_STANDIN`. `--dependency` is followed; a file `refuse` there makes sbatch fail.
 """
@@ -54,6 +54,8 @@ def work(number: str) -> None:
 
 
 def sacct(arguments: list[str]) -> None:
+    if (FOLDER / "without-accounting").exists():
+        sys.exit("Slurm accounting storage is disabled")
     numbers = next(one for one in arguments if one.startswith("--jobs=")).removeprefix("--jobs=").split(",")
     for number in numbers:
         states = json.loads((FOLDER / f"job-{number}.json").read_text())["states"]
@@ -66,8 +68,15 @@ def sacct(arguments: list[str]) -> None:
                 print(f"{number}_{index}.batch|{state}")
 
 
+def squeue(arguments: list[str]) -> None:
+    for path in sorted(FOLDER.glob("job-*.json")):
+        for index, state in enumerate(json.loads(path.read_text())["states"]):
+            if state in ("PENDING", "RUNNING"):
+                print(f"{path.stem.removeprefix('job-')}_{index}|{state}")
+
+
 if __name__ == "__main__":
     if sys.argv[1:2] == ["work"]:
         work(sys.argv[2])
     else:
-        {"sbatch": sbatch, "sacct": sacct}[Path(sys.argv[0]).name](sys.argv[1:])
+        {"sbatch": sbatch, "sacct": sacct, "squeue": squeue}[Path(sys.argv[0]).name](sys.argv[1:])

@@ -15,6 +15,7 @@ from lm_eval_ext.cli import app
 from lm_eval_ext.errors import ManifestError
 from lm_eval_ext.sweep.local import slots
 from lm_eval_ext.sweep.manifest import Local
+from lm_eval_ext.sweep.one import work_of
 from lm_eval_ext.sweep.study import Study
 from tests.test_plugin import LM_EVAL, run
 
@@ -244,3 +245,9 @@ def test_each_gpu_is_a_place_for_one_run(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert [slot.gpus for slot in slots(Local(), None)] == [("4",), ("GPU-7f",)]
     with pytest.raises(ManifestError, match="gpus_per_run=3: this machine has 2 GPUs"):
         slots(Local(gpus_per_run=3), None)
+
+
+def test_a_run_on_ray_is_the_same_run(tmp_path: Path) -> None:
+    study = Study(written(tmp_path, seeds=[0], pruning=[]), keep=False)
+    plain, on_ray = (work_of(study, "tiny-dense-s0", extra) for extra in ({}, {"ray_address": "auto"}))
+    assert plain.folder == on_ray.folder and "ray_address=auto" in " ".join(on_ray.command)

@@ -25,7 +25,7 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     programs, queue = tmp_path / "bin", tmp_path / "queue"
     for folder in (programs, queue):
         folder.mkdir()
-    for name in ("sbatch", "sacct"):
+    for name in ("sbatch", "sacct", "squeue"):
         (programs / name).write_text(STANDIN.read_text())
         (programs / name).chmod(0o755 | stat.S_IXUSR)
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
@@ -62,7 +62,11 @@ def test_what_slurm_has_stopped_is_shown_and_submitted_again(slurm: Path, tmp_pa
         (slurm / "job-100.json").write_text(json.dumps({"states": [state]}))
         found = CliRunner().invoke(app, ["sweep", "status", str(path)]).output
         assert shown in found and (state != "OUT_OF_MEMORY" or "Slurm says OUT_OF_MEMORY" in found), found
-    (slurm / "job-100.json").write_text(json.dumps({"states": ["OUT_OF_MEMORY"]}))
+    (slurm / "without-accounting").touch()
+    for state, shown in (("RUNNING", "1 running"), ("PENDING", "1 waiting"), ("OUT_OF_MEMORY", "1 waiting")):
+        (slurm / "job-100.json").write_text(json.dumps({"states": [state]}))
+        assert shown in CliRunner().invoke(app, ["sweep", "status", str(path)]).output, "where squeue alone knows"
+    (slurm / "without-accounting").unlink()
     again = CliRunner().invoke(app, ["sweep", "run", str(path), "--launch", "slurm"])
     assert "submitted 1 runs as job 101" in again.output
 
