@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Stand-in for `sbatch`, `sacct` and `squeue`: runs array jobs on this machine, one after another, in a process of its own.
+"""Stand-in for `sbatch`, `sacct` and `squeue`: runs array jobs on this machine, one after another.
 
 It keeps its queue in the folder `SLURM_STANDIN`. `--dependency` is followed; a file `refuse` there makes sbatch fail.
 """

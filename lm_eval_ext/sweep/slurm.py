@@ -110,9 +110,11 @@ def states(study: Study) -> dict[str, str]:
     jobs = _jobs(study)
     if not jobs:
         return {}
-    lines = _said(
-        ["sacct", "--noheader", "--parsable2", "--format=JobID,State", f"--jobs={','.join(jobs)}"]
-    ).splitlines()
+    asked = ["sacct", "--noheader", "--parsable2", "--format=JobID,State", f"--jobs={','.join(jobs)}"]
+    try:
+        lines = _said(asked).splitlines()
+    except ManifestError:  # no accounting on this cluster, so only what is queued or runs is known
+        lines = _said(["squeue", "--me", "--noheader", "--format=%i|%T"]).splitlines()
     return dict(_of_lines(lines, jobs))
 
 
