@@ -4,7 +4,7 @@ LM_EVAL := $(VENV)/bin/lm_eval
 SMOLLM2 := .models/smollm2
 OUT := out/demo
 
-.PHONY: demo test test-vllm test-llamacpp test-ray test-gptqmodel test-exporters environments test-browser architectures coverage lowest release-check docs lint setup models clean
+.PHONY: demo test test-vllm test-llamacpp test-ray test-slurm test-gptqmodel test-exporters environments test-browser architectures coverage lowest release-check docs lint setup models clean
 
 # One thread: faster than several for so small a model.
 EVALUATE := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(LM_EVAL) --model pruned-hf --tasks tts_mini,tts_chain_maj8 --batch_size 256 \
@@ -47,6 +47,12 @@ test-ray: setup
 	$(PY) -m pip install --quiet --editable '.[ray]'
 	$(PY) -m pytest tests/test_ray.py
 
+# A sweep on a Slurm of this one machine, from Debian's packages; needs root.
+test-slurm: setup
+	command -v slurmctld >/dev/null || (apt-get update -qq && apt-get install -qq -y slurmctld slurmd munge)
+	bash tests/slurm_node.sh
+	$(PY) -m pytest tests/test_slurm.py
+
 # Tests the site in Debian's Chromium.
 test-browser: setup
 	command -v chromium >/dev/null || (apt-get update -qq && apt-get install -qq -y chromium)
@@ -83,7 +89,7 @@ coverage: setup models
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --cov --cov-report=term-missing:skip-covered
 
 # Checks that take too long for every run; run them before a release.
-release-check: coverage architectures test-exporters test-browser test-gptqmodel
+release-check: coverage architectures test-exporters test-browser test-gptqmodel test-slurm
 	$(PY) -m pytest --long -m long
 	LM_EVAL_TTS_DRAWS=10000000 $(PY) -m pytest tests/test_sampling.py -k frequencies
 	$(PY) -m benchmarks.extract
