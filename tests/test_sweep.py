@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from lm_eval_ext.cli import app
 from lm_eval_ext.errors import ManifestError
 from lm_eval_ext.sweep.local import slots
 from lm_eval_ext.sweep.manifest import Local
-from lm_eval_ext.sweep.one import work_of
+from lm_eval_ext.sweep.one import Work, do, work_of
 from lm_eval_ext.sweep.study import Study
 from tests.test_plugin import LM_EVAL, run
 
@@ -251,3 +252,9 @@ def test_a_run_on_ray_is_the_same_run(tmp_path: Path) -> None:
     study = Study(written(tmp_path, seeds=[0], pruning=[]), keep=False)
     plain, on_ray = (work_of(study, "tiny-dense-s0", extra) for extra in ({}, {"ray_address": "auto"}))
     assert plain.folder == on_ray.folder and "ray_address=auto" in " ".join(on_ray.command)
+
+
+def test_what_ends_well_without_results_has_failed(tmp_path: Path) -> None:
+    work = Work(tmp_path / "run", [sys.executable, "-c", "print('nothing')"], lambda: False, lambda _: None)
+    assert do(work) == 1
+    assert "it ended well, but has written nothing" in (tmp_path / "run" / "failed.json").read_text()

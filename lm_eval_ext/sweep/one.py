@@ -68,17 +68,17 @@ def _of_stage(study: Study, stage: Stage) -> Work:
 def _of_run(study: Study, run: PlannedRun, extra: Mapping[str, object]) -> Work:
     folder = study.folder_of(run)
     if folder is None:
-        raise ManifestError(
-            f"{run.name}: its layers are not chosen yet; {run.stage.name if run.stage else ''} does that"
-        )
+        raise ManifestError(f"{run.name}: its layers are not chosen yet")
     command = [sys.executable, "-m", "lm_eval", *study.command_of(run, folder, extra)]
     content = study.content_of(run)
 
     def finish(started: float) -> None:
-        newest = max((folder / "results").rglob("results_*.json"), key=lambda path: path.stat().st_mtime)
+        written = sorted((folder / "results").rglob("results_*.json"), key=lambda path: path.stat().st_mtime)
+        if not written:
+            return  # `do` says that it isn't done
         write_whole(folder / DONE, {
             "run": run.name, "content": content, "command": ["lm_eval", *command[3:]],
-            "results": str(newest.relative_to(folder)), "seconds": round(time.time() - started),
+            "results": str(written[-1].relative_to(folder)), "seconds": round(time.time() - started),
             "finished": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             "versions": {one: version(one) for one in ("lm-eval-tts", "lm_eval", "torch", "transformers")},
         })  # fmt: skip
@@ -99,9 +99,12 @@ def do(work: Work) -> int:
     code = _started(work)
     if code == 0:
         work.finish(started)
-    elif code != STOPPED:
-        write_whole(work.folder / FAILED, {"code": code, "why": last_line(work.folder / LOG)})
-    return code
+        if work.is_done():
+            return 0
+    if code != STOPPED:
+        why = last_line(work.folder / LOG) if code else "it ended well, but has written nothing"
+        write_whole(work.folder / FAILED, {"code": code, "why": why})
+    return code or 1
 
 
 def _started(work: Work) -> int:
