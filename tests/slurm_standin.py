@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-FOLDER = Path(os.environ["SLURM_STANDIN"])
+FOLDER = Path(os.environ.get("SLURM_STANDIN", ""))
 
 
 def sbatch(arguments: list[str]) -> None:
