@@ -22,9 +22,15 @@ from lm_eval_ext.grading.kinds import KINDS
 from lm_eval_ext.grading.metrics import METRICS, Measure
 from lm_eval_ext.harness.arguments import rows
 from lm_eval_ext.harness.server_arguments import ServerArguments
-from lm_eval_ext.pruning.recipe import Recipe
+from lm_eval_ext.pruning.recipe import Recipe, recipe_schema
 from lm_eval_ext.runs.untrusted import mapping, sequence
 from lm_eval_ext.sweep.manifest import Local, Manifest, Pruning, Ray, Slurm, manifest_schema
+
+_OF_RECIPES = (
+    "A recipe is a YAML file, in `pruned_models/` or anywhere else. `lm-eval-tts recipes check` validates it. The "
+    "schema of its fields, for completion in editors, is `pruned_models/schema.json`; in a checkout, VS Code with the "
+    "YAML extension uses it."
+)
 
 
 def pages() -> dict[str, str]:
@@ -34,7 +40,7 @@ def pages() -> dict[str, str]:
         "gallery.md": gallery_page(),
         "model-arguments.md": _model_arguments(),
         "generation-arguments.md": _generation_arguments(),
-        "recipes.md": _fields("Recipes", "A recipe is a YAML file, in `pruned_models/` or anywhere else.", Recipe),
+        "recipes.md": _fields("Recipes", _OF_RECIPES, Recipe),
         "task-files.md": _task_files(),
         "sweeps.md": _sweeps(),
         "commands.md": _commands(),
@@ -49,7 +55,11 @@ def tables() -> dict[str, str]:
 
 def schemas() -> dict[str, object]:
     """JSON Schemas for editors, by path relative to the repository."""
-    return {"tasks/schema.json": task_schema(), "lm_eval_ext/sweep/schema.json": manifest_schema()}
+    return {
+        "tasks/schema.json": task_schema(),
+        "pruned_models/schema.json": recipe_schema(),
+        "lm_eval_ext/sweep/schema.json": manifest_schema(),
+    }
 
 
 def write(folder: Path) -> None:

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lm_eval_ext.errors import ArgumentError, RecipeError
+from lm_eval_ext.paths import PRUNED_MODELS
 from lm_eval_ext.pruning.recipe import format_layers, kept_layers, parse_layers
 from lm_eval_ext.pruning.recipe_file import load_recipe, recipe_names
 
@@ -146,3 +149,14 @@ def test_every_shipped_recipe_is_valid(name: str) -> None:
     recipe = load_recipe(name)
     assert kept_layers(recipe.drop, depth[recipe.base]) and recipe.summary
     assert all(layer < depth[recipe.base] for layer in (*recipe.drop_attention, *recipe.drop_mlp))
+
+
+def test_the_schema_knows_what_recipes_say() -> None:
+    jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is not installed")
+    schema = json.loads((PRUNED_MODELS / "schema.json").read_text())
+    for path in PRUNED_MODELS.glob("*.yaml"):
+        jsonschema.validate(yaml.safe_load(path.read_text()), schema)
+    jsonschema.validate({"base": "a", "drop": "34-35", "method": "m", "source": "s"}, schema)
+    for broken in ({"base": "a", "drop": [1]}, {"base": "a", "source": "s", "drpo": [1]}, {"source": "s", "base": 3}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(broken, schema)

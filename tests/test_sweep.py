@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import sys
@@ -258,3 +259,13 @@ def test_what_ends_well_without_results_has_failed(tmp_path: Path) -> None:
     work = Work(tmp_path / "run", [sys.executable, "-c", "print('nothing')"], lambda: False, lambda _: None)
     assert do(work) == 1
     assert "it ended well, but has written nothing" in (tmp_path / "run" / "failed.json").read_text()
+
+
+def test_the_schema_knows_what_manifests_say() -> None:
+    jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is not installed")
+    schema = json.loads((ROOT / "lm_eval_ext" / "sweep" / "schema.json").read_text())
+    for path in [*(ROOT / "examples").glob("*.yaml"), *(ROOT / "lm_eval_ext" / "sweep" / "manifests").glob("*.yaml")]:
+        jsonschema.validate(yaml.safe_load(path.read_text()), schema)
+    for broken in ({**GOOD, "ouput": "x"}, {**GOOD, "seeds": ["one"]}, {**GOOD, "models": ["a"]}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(broken, schema)

@@ -148,6 +148,15 @@ class Recipe(BaseModel):
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
+def recipe_schema() -> dict[str, object]:
+    """The JSON Schema of recipes, which editors read for completion (`pruned_models/schema.json`)."""
+    schema = Recipe.model_json_schema()
+    for name in ("drop", "drop_attention", "drop_mlp"):  # also `34-35` or `34`, see `parse_layers`
+        about = schema["properties"][name]["description"]
+        schema["properties"][name] = {"description": about, "type": ["array", "integer", "string"]}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
 def parse_layers(value: object, name: str = "drop_layers") -> tuple[int, ...]:
     """Layer indices, ascending, from `[25, 26]`, `25`, `"25-27"`, `"25+26"` or `"[25,26]"`.
 

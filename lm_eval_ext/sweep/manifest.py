@@ -172,7 +172,9 @@ class Manifest(_Part):
 def manifest_schema() -> dict[str, object]:
     """The JSON Schema of manifests, which editors read for completion."""
     schema = Manifest.model_json_schema()
-    schema["properties"]["models"]["additionalProperties"] = {"type": ["string", "object"]}
+    models = schema["properties"]["models"]["patternProperties"]
+    for pattern, arguments in models.items():  # or what is loaded
+        models[pattern] = {"anyOf": [{"type": "string"}, arguments]}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
