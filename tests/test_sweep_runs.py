@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -82,6 +83,9 @@ def test_what_is_done_is_not_done_again_and_what_is_new_is(tmp_path: Path) -> No
     assert {name: one for name, one in outcomes(path).items() if name in before} == before
     done = CliRunner().invoke(app, ["sweep", "status", str(path)])
     assert done.exit_code == 0 and "4 done" in done.output
+    done = CliRunner().invoke(app, ["sweep", "plan", str(path)])
+    share = re.search(r"4 are done, .* They took (\d+)% of their most tokens", done.output)
+    assert share and 0 < int(share[1]) < 100, done.output
     done = CliRunner().invoke(app, ["sweep", "collect", str(path)])
     assert done.exit_code == 0 and "4 of 4 runs are done and published" in done.output, done.output
     page = (tmp_path / "out" / "site" / "studies.html").read_text("utf-8")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from lm_eval_ext.authoring.cost import Cost, costs_of_tasks
 from lm_eval_ext.errors import ManifestError, TTSError
 from lm_eval_ext.paths import located
+from lm_eval_ext.runs.run_file import read_json
+from lm_eval_ext.runs.untrusted import mapping, whole
 from lm_eval_ext.sweep.plan import PlannedRun
 from lm_eval_ext.sweep.study import Study
 
@@ -46,10 +48,18 @@ class Estimate:
     Attributes:
         runs: each of them.
         seconds: of those that are done, by name.
+        generated: tokens that those have generated, by name.
     """
 
     runs: Sequence[RunCost]
-    seconds: dict[str, float]
+    seconds: Mapping[str, float]
+    generated: Mapping[str, int]
+
+    @property
+    def used(self) -> float | None:
+        """The share of their most tokens that finished runs have generated; None if none is finished."""
+        most = sum(one.tokens for one in self.runs if one.run in self.generated)
+        return sum(self.generated.values()) / most if most else None
 
     @property
     def tokens(self) -> int:
@@ -87,8 +97,19 @@ def estimated(study: Study, runs: Sequence[PlannedRun]) -> Estimate:
     """The costs of runs of a study."""
     sizes = {run.model: _parameters(run) for run in runs}
     found = [_of_run(run, study.manifest.limit, sizes[run.model]) for run in runs]
-    done = {run.name: float(str(said["seconds"])) for run in runs if "seconds" in (said := study.found(run).said)}
-    return Estimate(found, done)
+    done = {run.name: study.found(run).said for run in runs if study.found(run).state == "done"}
+    seconds = {name: float(str(said.get("seconds") or 0)) for name, said in done.items()}
+    generated = {run.name: _generated(study, run) for run in runs if run.name in done and run.seed is not None}
+    return Estimate(found, seconds, generated)
+
+
+def _generated(study: Study, run: PlannedRun) -> int:
+    """Tokens that a finished run has generated, before and after it was interrupted."""
+    folder = study.folder_of(run)
+    assert folder is not None
+    content = read_json(folder / str(study.found(run).said.get("results")))
+    counted = mapping(mapping(content.get("config")).get("generation"))
+    return sum(whole(counted.get(name)) or 0 for name in ("thinking_tokens", "answer_tokens", "resumed_tokens"))
 
 
 def _of_run(run: PlannedRun, limit: int | None, parameters: int | None) -> RunCost:
@@ -147,14 +168,19 @@ def as_sentences(estimate: Estimate, speed: float | None, gpu: str | None) -> st
         said.append(f"{estimate.operations:.1e} floating-point operations.")
     hours = estimate.hours(speed, gpu)
     if hours is not None:
-        how = (
-            f"at {speed:,.0f} tokens/s" if speed is not None else f"on {gpu}, if {_USED:.0%} of its arithmetic is used"
-        )
-        said.append(f"{hours:,.1f} GPU hours {how}.")
-    if estimate.seconds:
-        mean = sum(estimate.seconds.values()) / len(estimate.seconds)
-        left = len(estimate.runs) - len(estimate.seconds)
-        said.append(
-            f"{len(estimate.seconds)} are done, in {mean:,.0f} s each: {left * mean / 3600:,.1f} hours are left."
-        )
-    return " ".join(said)
+        on_gpu = f"on {gpu}, if {_USED:.0%} of its arithmetic is used"
+        said.append(f"{hours:,.1f} GPU hours {on_gpu if speed is None else f'at {speed:,.0f} tokens/s'}.")
+    return " ".join([*said, *_of_finished(estimate)])
+
+
+def _of_finished(estimate: Estimate) -> list[str]:
+    """What finished runs say of the others."""
+    if not estimate.seconds:
+        return []
+    mean = sum(estimate.seconds.values()) / len(estimate.seconds)
+    left = (len(estimate.runs) - len(estimate.seconds)) * mean / 3600
+    said = [f"{len(estimate.seconds)} are done, in {mean:,.0f} s each: {left:,.1f} hours are left."]
+    if estimate.used is not None:
+        expected = round(estimate.used * estimate.tokens)
+        said.append(f"They took {estimate.used:.0%} of their most tokens, which makes {expected:,} for all runs.")
+    return said
