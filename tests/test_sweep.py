@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 
 from lm_eval_ext.cli import app
 from lm_eval_ext.errors import ManifestError
+from lm_eval_ext.paths import PRUNED_MODELS, TINY_CHAIN
 from lm_eval_ext.sweep.local import slots
 from lm_eval_ext.sweep.manifest import Local
 from lm_eval_ext.sweep.one import Work, do, work_of
@@ -269,3 +271,23 @@ def test_the_schema_knows_what_manifests_say() -> None:
     for broken in ({**GOOD, "ouput": "x"}, {**GOOD, "seeds": ["one"]}, {**GOOD, "models": ["a"]}):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(broken, schema)
+
+
+def test_paths_are_relative_to_the_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number, name in enumerate(("here", "there")):
+        folder = tmp_path / name
+        shutil.copytree(TINY_CHAIN, folder / "model")
+        (folder / "tasks").mkdir()
+        shutil.copy(PRUNED_MODELS / "tiny-chain-mlp-1.yaml", folder / "r.yaml")
+        monkeypatch.chdir(tmp_path if number else folder)
+        path = written(
+            folder, seeds=[0], budgets=[8], models={"m": "model"}, include_path="tasks",
+            pruning=[{"recipe": "r.yaml"}, {"method": "shortgpt", "remove": [1], "calibration": "run:tasks"}],
+        )  # fmt: skip
+        study = Study(path, keep=False)
+        words = [" ".join(study.plain_command(one)) for one in study.runs]
+        assert all(f"pretrained={folder}/model" in one and f"--include_path {folder}/tasks" in one for one in words)
+        assert f"recipe={folder}/r.yaml" in words[0] and f"calibration=run:{folder}/tasks" in words[1]
+        assert study.stages[0].base == f"{folder}/model"
+    found = [Study(tmp_path / name / "study.yaml", keep=False) for name in ("here", "there")]
+    assert len({str(one.folder_of(one.runs[0])).rpartition("-")[2] for one in found}) == 1, "the same run elsewhere"

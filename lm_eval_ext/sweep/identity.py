@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 from lm_eval_ext.grading import GRADER_VERSION
 from lm_eval_ext.sweep.manifest import Manifest
-from lm_eval_ext.sweep.plan import PlannedRun
+from lm_eval_ext.sweep.plan import PlannedRun, is_local
 
 Config = Mapping[str, object]
 
@@ -44,7 +44,7 @@ def content(
     configs = {task: config(task) for task in run.tasks}
     return {
         "engine": manifest.engine,
-        "arguments": {name: value for name, value in sorted(run.arguments.items()) if name not in _WHERE},
+        "arguments": {name: value for name, value in sorted(run.arguments.items()) if not _is_told(name, value)},
         "model": model,
         "recipe": recipe,
         "tasks": {task: _hash(one) if one else None for task, one in configs.items()},
@@ -54,6 +54,11 @@ def content(
         "seed": run.seed,
         "limit": manifest.limit,
     }
+
+
+def _is_told(name: str, value: object) -> bool:
+    """Whether an argument says where something is or runs, and not what it is."""
+    return name in _WHERE or name == "recipe" or (name == "pretrained" and is_local(str(value)))
 
 
 def identity(of: Mapping[str, object]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -13,10 +13,13 @@ from pydantic_core import ErrorDetails
 
 from lm_eval_ext.errors import ManifestError
 from lm_eval_ext.harness.engines import models as engine_models
+from lm_eval_ext.paths import TINY_CHAIN
+from lm_eval_ext.pruning.recipe_file import recipe_names
 from lm_eval_ext.pruning.selection import METHODS
 
 Value = str | int | float | bool | list[str | int | float] | dict[str, object] | None
 Count = Annotated[int, Field(ge=0)]
+_PATHS = ("pretrained", "recipe", "peft", "tokenizer")  # model arguments that may be paths
 _ONE_OF = ("method", "drop_layers", "drop_attention", "drop_mlp", "recipe")
 
 
@@ -195,9 +198,35 @@ def load_manifest(path: Path) -> Manifest:
     if twice := _twice(node):
         raise ManifestError(f"{path}: {twice} is given twice")
     try:
-        return Manifest.model_validate(content)
+        return _placed(Manifest.model_validate(content), path.parent.resolve())
     except ValidationError as error:
         raise ManifestError(f"{path}: {_explained(error.errors()[0])}") from error
+
+
+def _placed(manifest: Manifest, folder: Path) -> Manifest:
+    """A manifest whose relative paths are those of its folder, wherever it is used."""
+
+    def place(value: Any) -> Any:
+        begin, text = ("run:", value[4:]) if str(value).startswith("run:") else ("", value)
+        local = isinstance(text, str) and text not in _installed() and not Path(text).is_absolute()
+        return f"{begin}{folder / text}" if local and text and (folder / text).exists() else value
+
+    models = {
+        name: {key: place(value) if key in _PATHS else value for key, value in arguments.items()}
+        for name, arguments in manifest.models.items()
+    }
+    pruning = tuple(
+        one.model_copy(update={"recipe": place(one.recipe), "calibration": place(one.calibration)})
+        for one in manifest.pruning
+    )
+    return manifest.model_copy(
+        update={"models": models, "pruning": pruning, "include_path": place(manifest.include_path)}
+    )
+
+
+def _installed() -> list[str]:
+    """Names that are no paths, even if there is a file of the name."""
+    return [TINY_CHAIN.name, *recipe_names()]
 
 
 def _twice(node: yaml.Node | None) -> str:
