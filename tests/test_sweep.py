@@ -81,7 +81,7 @@ def test_models_are_made_smaller_in_every_way(tmp_path: Path) -> None:
         ],
     )  # fmt: skip
     assert found[:7] == [
-        "a-dense-s3", "a-drop3-4-s3", "a-drop_attention8-drop_mlp1-2-s3", "a-tiny-chain-mlp-1-s3", "a-random-7-1-s3",
+        "a-dense-s3", "a-drop3-4-s3", "a-drop_attention8-drop_mlp1-2-s3", "a-tiny-chain-mlp-1-s3", "a-random-1-s3",
         "a-shortgpt-embedded-1-s3", "a-shortgpt-task-tts_chain_short-1-s3",
     ]  # fmt: skip
     assert [one.replace("a-", "b-", 1) for one in found[:7]] == found[7:]

@@ -165,12 +165,11 @@ def _variants(manifest: Manifest) -> Iterator[_Variant]:
 
 
 def _label(how: Pruning, manifest: Manifest) -> str:
-    """A method, with its parameters, and its calibration where that tells it from another one."""
-    words = [str(how.method), *(str(value) for value in how.parameters.values())]
-    alike = [one for one in manifest.pruning if (one.method, one.parameters) == (how.method, how.parameters)]
-    if len(alike) > 1:
-        words += [_word(one) for one in (how.calibration, how.samples, how.max_tokens) if one is not None]
-    return "-".join(words)
+    """A method, with its parameters and its calibration where that tells it from another one."""
+    if sum(one.method == how.method for one in manifest.pruning) == 1:
+        return str(how.method)
+    given = (*how.parameters.values(), how.calibration, how.samples, how.max_tokens)
+    return "-".join([str(how.method), *(_word(one) for one in given if one is not None)])
 
 
 def _word(value: object) -> str:
