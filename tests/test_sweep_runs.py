@@ -110,6 +110,7 @@ def test_a_failure_does_not_stop_the_others(tmp_path: Path) -> None:
     assert "tiny-dense-s0: started" not in run_to_its_end(path)[1], "only what has failed is tried again"
 
 
+@pytest.mark.long
 def test_layers_that_cannot_be_chosen_fail_their_runs_alone(tmp_path: Path) -> None:
     path = written(tmp_path, budgets=[8], pruning=[{"method": "reverse", "remove": [0, 99]}])
     code, said = run_to_its_end(path)
@@ -118,6 +119,7 @@ def test_layers_that_cannot_be_chosen_fail_their_runs_alone(tmp_path: Path) -> N
     assert "tiny-dense-s0: done" in said
 
 
+@pytest.mark.long
 def test_two_sweeps_of_one_manifest_do_each_run_once(tmp_path: Path) -> None:
     path = written(tmp_path, budgets=[8])
     both = [started(path), started(path)]
@@ -128,6 +130,7 @@ def test_two_sweeps_of_one_manifest_do_each_run_once(tmp_path: Path) -> None:
     assert all(len(list(Path(tmp_path).rglob("results_*.json"))) == 2 for _ in logs), "each was run once"
 
 
+@pytest.mark.long
 def test_an_interrupted_sweep_stops_what_it_runs_and_keeps_everything(tmp_path: Path) -> None:
     path = written(tmp_path, budgets=[8], pruning=[])
     process = started(path)
