@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from lm_eval_ext.pruning.loading import load_pruned
 from lm_eval_ext.testbed.packing import Pack, pack_checkpoint, pack_experts
 from tests.checkpoints import write_checkpoint
+from tests.tokenizers import TEMPLATE, byte_tokenizer
 
 KEPT = (0, 2, 3, 5)
 IDS = torch.arange(3, 35).reshape(2, 16)
@@ -52,3 +53,10 @@ def write_mxfp4(folder: Path) -> Path:
     sizes = {"hidden_size": 128, "intermediate_size": 64, "head_dim": 32, "num_key_value_heads": 4}
     write_checkpoint("gpt_oss", folder, shard_size="1GB", **sizes)
     return pack_experts(folder)
+
+
+def dense(folder: Path) -> Path:
+    """A dense model whose sizes all formats can pack, with a tokenizer."""
+    write_checkpoint("llama", folder, shard_size="1GB", vocab_size=300, **SIZES)
+    byte_tokenizer(TEMPLATE).save_pretrained(folder)
+    return folder
