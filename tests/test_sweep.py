@@ -20,6 +20,7 @@ from lm_eval_ext.paths import PRUNED_MODELS, TINY_CHAIN
 from lm_eval_ext.sweep.local import slots
 from lm_eval_ext.sweep.manifest import Local
 from lm_eval_ext.sweep.one import Work, do, work_of
+from lm_eval_ext.sweep.plan import model_args
 from lm_eval_ext.sweep.study import Study
 from tests.test_plugin import LM_EVAL, run
 
@@ -291,3 +292,26 @@ def test_paths_are_relative_to_the_manifest(tmp_path: Path, monkeypatch: pytest.
         assert study.stages[0].base == f"{folder}/model"
     found = [Study(tmp_path / name / "study.yaml", keep=False) for name in ("here", "there")]
     assert len({str(one.folder_of(one.runs[0])).rpartition("-")[2] for one in found}) == 1, "the same run elsewhere"
+
+
+def test_layers_are_chosen_anew_if_what_they_depend_on_changes(tmp_path: Path) -> None:
+    (tmp_path / "texts.txt").write_text("One text.")
+    found = []
+    for changes in ({}, {"calibration": "embedded"}, {"samples": 4}, {"max_tokens": 9}, {"calibration": "texts.txt"}):
+        pruning = [{"method": "shortgpt", "remove": [1], "calibration": "task:tts_chain_short", **changes}]
+        study = Study(written(tmp_path, pruning=pruning), keep=False)
+        found.append(study.folder_of_stage(study.stages[0]))
+        assert str(found[-1]) in study.stage_command(study.stages[0])
+    (tmp_path / "texts.txt").write_text("Another text.")
+    again = Study(tmp_path / "study.yaml", keep=False)
+    found.append(again.folder_of_stage(again.stages[0]))
+    assert len(set(found)) == len(found) == 6
+    deeper = [{"method": "shortgpt", "remove": [1, 2], "calibration": "task:tts_chain_short"}]
+    study = Study(written(tmp_path, pruning=deeper), keep=False)
+    assert study.folder_of_stage(study.stages[0]) == found[0], "more depths are no other choice"
+
+
+def test_mappings_in_model_arguments_are_given_whole() -> None:
+    assert model_args({"pretrained": "a", "drop_layers": [1, 2], "seed": None}) == "pretrained=a,drop_layers=[1,2]"
+    given = {"pretrained": "a", "hf_overrides": {"rope": {"theta": 5, "kind": "x"}}, "journal": Path("j")}
+    assert json.loads(model_args(given)) == {**given, "journal": "j"}

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import math
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +25,7 @@ from lm_eval_ext.pruning.selection import METHODS, choose, needs_texts
 from lm_eval_ext.runs import traces
 from lm_eval_ext.runs.catalogue import read_catalogue
 from lm_eval_ext.runs.load import load
+from lm_eval_ext.runs.samples import Output, Sample
 from lm_eval_ext.thinking_formats import detect_format
 from tests.contexts import context_of
 
@@ -64,24 +62,11 @@ def test_a_folder_without_them_is_one_line(tmp_path: Path) -> None:
         calibration("run:missing")
 
 
-def test_traces_that_were_cut_are_not_the_models_own(tmp_path: Path) -> None:
-    shutil.copytree(RUNS / "tiny-chain-dense-3ea0042b", tmp_path / "run")
-    for path in (tmp_path / "run" / "samples").iterdir():
-        if path.name != "tts_chain_b8.jsonl.gz":
-            path.unlink()
-    run = json.loads((tmp_path / "run" / "run.json").read_text())
-    for part in ("tasks", "samples"):
-        run[part] = {name: value for name, value in run[part].items() if name == "tts_chain_b8"}
-    (tmp_path / "run" / "run.json").write_text(json.dumps(run))
-    try:
-        found = calibration(f"run:{tmp_path}", 1000).texts
-    except ArgumentError as error:
-        assert "no correct reply whose thinking has ended by itself" in str(error)
-        return
-    content = gzip.decompress((tmp_path / "run" / "samples" / "tts_chain_b8.jsonl.gz").read_bytes())
-    rows = [json.loads(line) for line in content.splitlines()]
-    whole = [row for row in rows if row["score"] == 1 and not row["metrics"]["forced"]]
-    assert 0 < len(found) <= len(whole) < sum(row["score"] == 1 for row in rows)
+@pytest.mark.parametrize(("forced", "texts"), [(0.0, ["so</think>3"]), (1.0, []), (0.5, [])])
+def test_traces_that_were_cut_are_not_the_models_own(forced: float, texts: list[str]) -> None:
+    outputs = (Output(grade="correct", text="so</think>3"), Output(grade="wrong", text="no</think>4"))
+    sample = Sample(id=1, score=0.5, prompt="1+2=", metrics={"forced": forced}, outputs=outputs)
+    assert [one.reply for one in traces._correct(sample, seen=False)] == texts
 
 
 @pytest.mark.parametrize(

@@ -104,9 +104,7 @@ def status(
 def plan(
     manifest: ManifestPath,
     only: Only = None,
-    speed: Annotated[
-        float | None, typer.Option(min=1, help="Measured speed in tokens/s, of all runs of a GPU.")
-    ] = None,
+    speed: Annotated[float | None, typer.Option(min=1, help="Measured speed of a GPU, in tokens/s.")] = None,
     gpu: Annotated[str | None, typer.Option(help="Name of a GPU: a100, h100, h200, l40s or rtx4090.")] = None,
 ) -> None:
     """Estimate what a study costs at most, before it is run: tokens, arithmetic, GPU hours."""

@@ -125,7 +125,7 @@ def loading_explained(quantize: object | None) -> Iterator[None]:
     except ImportError as error:
         reason = " ".join(str(error).split())
         raise ArgumentError(f"the model needs a package that is not installed: {reason}") from error
-    except (RuntimeError, NotImplementedError, ValueError) as error:
+    except (RuntimeError, ValueError) as error:
         if quantize is None or isinstance(error, TTSError):
             raise
         reason = " ".join(str(error).split())[:300]

@@ -22,7 +22,7 @@ class Stage:
     """Choosing layers of a model by a method, once for all numbers of layers.
 
     Attributes:
-        name: unique within a manifest, also the name of its folder.
+        name: unique within a manifest.
         base: name or folder of the model.
         revision: branch, tag or commit of it; None for the default.
         pruning: the method and its calibration.
@@ -36,17 +36,17 @@ class Stage:
     counts: tuple[int, ...]
 
     def recipe(self, count: int) -> str:
-        """Path of a recipe below the study's folder, as `lm-eval-tts prune` names it."""
+        """File name of a recipe, as `lm-eval-tts prune` gives it."""
         words = [self.pruning.method or "", *(str(value) for value in self.pruning.parameters.values())]
-        return f"recipes/{self.name}/{self.base.rstrip('/').split('/')[-1].lower()}-{'-'.join(words)}-{count}.yaml"
+        return f"{self.base.rstrip('/').split('/')[-1].lower()}-{'-'.join(words)}-{count}.yaml"
 
     def command(self, folder: str) -> list[str]:
-        """The arguments of `lm-eval-tts` that write all recipes into the study's folder."""
+        """The arguments of `lm-eval-tts` that write all recipes into a folder."""
         how = self.pruning
         options = {
             "--base": self.base, "--revision": self.revision, "--method": how.method,
             "--remove": ",".join(map(str, self.counts)), "--calibration": how.calibration, "--samples": how.samples,
-            "--max-tokens": how.max_tokens, "--out": f"{folder}/recipes/{self.name}",
+            "--max-tokens": how.max_tokens, "--out": folder,
         }  # fmt: skip
         words = [word for name, value in options.items() if value is not None for word in (name, str(value))]
         return [
@@ -224,14 +224,15 @@ def command(run: PlannedRun, manifest: Manifest, output: str, extra: Mapping[str
 
 
 def model_args(arguments: Mapping[str, object]) -> str:
-    """Model arguments as lm-eval takes them; the embedded model by its name."""
-    return ",".join(f"{name}={_value(value)}" for name, value in arguments.items() if value is not None)
+    """Model arguments as lm-eval takes them: `name=value` pairs, or JSON if a value is a mapping."""
+    given = {name: value for name, value in arguments.items() if value is not None}
+    if any(isinstance(value, dict) for value in given.values()):
+        return json.dumps(given, default=str)
+    return ",".join(f"{name}={_value(value)}" for name, value in given.items())
 
 
 def _value(value: object) -> str:
-    if isinstance(value, (list, tuple)):
-        return f"[{','.join(map(str, value))}]"
-    return json.dumps(value) if isinstance(value, dict) else str(value)
+    return f"[{','.join(map(str, value))}]" if isinstance(value, (list, tuple)) else str(value)
 
 
 def chosen_on_load(run: PlannedRun) -> dict[str, object]:

@@ -54,7 +54,7 @@ class Study:
         self.manifest: Manifest = load_manifest(path)
         self.folder = (path.parent / self.manifest.output).resolve()
         self.commits = Commits(self.folder, keep)
-        self._identities: dict[str, str] = {}  # by name; of runs whose layers are chosen
+        self._identities: dict[str, str] = {}  # by name; of stages, and of runs whose layers are chosen
 
     @cached_property
     def runs(self) -> list[PlannedRun]:
@@ -77,26 +77,31 @@ class Study:
     # Stages -----------------------------------------------------------------------------------------------
 
     def folder_of_stage(self, stage: Stage) -> Path:
-        """Where a stage's recipes are."""
-        return self.folder / "recipes" / stage.name
+        """Where a stage's recipes are: elsewhere if the model or the calibration is another one."""
+        if stage.name not in self._identities:
+            how = stage.pruning.model_dump(mode="json", exclude={"remove"})
+            weights = self._weights(stage.base, stage.revision)
+            self._identities[stage.name] = identity.identity({"model": weights, **how, "texts": _sizes(how)})
+        return self.folder / "recipes" / f"{stage.name}-{self._identities[stage.name][:8]}"
 
     def stage_found(self, stage: Stage) -> Found:
         """Where a stage stands: it is done when all its recipes are there."""
         folder = self.folder_of_stage(stage)
-        if all((self.folder / stage.recipe(count)).is_file() for count in stage.counts):
+        if all((folder / stage.recipe(count)).is_file() for count in stage.counts):
             return Found("done", {})
         return self._unfinished(folder)
 
     def stage_command(self, stage: Stage) -> list[str]:
         """The arguments of `lm-eval-tts` that choose layers, of the commit that is evaluated."""
         commit = self._commit(stage.base, stage.revision)
-        return (stage if commit is None else replace(stage, revision=commit)).command(str(self.folder))
+        pinned = stage if commit is None else replace(stage, revision=commit)
+        return pinned.command(str(self.folder_of_stage(stage)))
 
     # Runs -------------------------------------------------------------------------------------------------
 
     def recipe_of(self, run: PlannedRun) -> Path | None:
         """The recipe that a stage has chosen for a run; None if none is needed, or it isn't chosen yet."""
-        path = self.folder / run.stage.recipe(run.count) if run.stage else None
+        path = self.folder_of_stage(run.stage) / run.stage.recipe(run.count) if run.stage else None
         return path if path is not None and path.is_file() else None
 
     def content_of(self, run: PlannedRun) -> dict[str, object]:
@@ -191,6 +196,13 @@ def _is_ours(task: str) -> bool:
     if fields is None:
         return False
     return "group" not in fields or any(_is_ours(str(member)) for member in sequence(fields.get("task")))
+
+
+def _sizes(how: Mapping[str, object]) -> list[tuple[str, int]]:
+    """The files of calibration texts on this machine, with their sizes; empty for others."""
+    place = Path(str(how.get("calibration") or "").removeprefix("run:") or "/dev/null")
+    files = [place] if place.is_file() else sorted(place.rglob("*")) if place.is_dir() else []
+    return [(str(path.relative_to(place)), path.stat().st_size) for path in files if path.is_file()]
 
 
 def _recipe(path: Path | None) -> dict[str, object]:
