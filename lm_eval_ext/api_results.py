@@ -64,7 +64,7 @@ def compare(
         ResultsError: a path holds no results or several models, or the results can't be compared.
 
     >>> runs = "leaderboard/results/tiny-chain"
-    >>> found = compare(f"{runs}/tiny-chain-dense-3ea0042b", f"{runs}/tiny-chain-shortgpt-2-47fd6ba0", keep=0.9)
+    >>> found = compare(f"{runs}/tiny-chain-dense-fc97c339", f"{runs}/tiny-chain-shortgpt-2-555e0f3e", keep=0.9)
     >>> found.verdict
     'lost'
     """
@@ -89,7 +89,7 @@ def diagnose(run: str | Path) -> Diagnosis:
     Raises:
         ResultsError: the path holds no results, or those of several models.
 
-    >>> found = diagnose("leaderboard/results/tiny-chain/tiny-chain-dense-3ea0042b")
+    >>> found = diagnose("leaderboard/results/tiny-chain/tiny-chain-dense-fc97c339")
     >>> found.tasks["tts_chain_b128"]["repeated"]
     0.0
     """

@@ -69,7 +69,7 @@ def test_the_notebook_is_the_page() -> None:
 def test_tables_show_themselves() -> None:
     runs = tts.read_runs(ROOT / "leaderboard" / "results")
     table = runs.to_frame()
-    assert len(runs) == 8 and len(table) == 88 and "<table" in runs._repr_html_()
+    assert len(runs) == 29 and len(table) == 345 and "<table" in runs._repr_html_()
     row = table[(table.model == "dense") & (table.task == "tts_chain_b128")].iloc[0]
     assert row.low < row.accuracy < row.high and row.budget == 128
     samples = runs.to_frame(samples=True)

@@ -18,8 +18,12 @@ import yaml
 from typer.testing import CliRunner
 
 from lm_eval_ext.cli import app
+from lm_eval_ext.runs.run_file import read_run
+from lm_eval_ext.runs.study_file import read_study
 from lm_eval_ext.sweep.study import Study
 
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "leaderboard" / "results"
 COMMAND = Path(sys.executable).with_name("lm-eval-tts")
 STUDY: dict[str, Any] = {
     "output": "out", "batch_size": 32, "models": {"tiny": "tiny-chain"}, "tasks": ["chain"], "budgets": [8, 128],
@@ -66,7 +70,7 @@ def outcomes(path: Path) -> dict[str, Any]:
     return found
 
 
-def test_what_is_done_is_not_done_again_and_what_is_new_is(tmp_path: Path) -> None:
+def test_what_is_done_is_not_done_again_and_what_is_new_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = written(tmp_path)
     code, said = run_to_its_end(path)
     assert code == 0 and "2 of 2 runs are done" in said, said
@@ -86,6 +90,7 @@ def test_what_is_done_is_not_done_again_and_what_is_new_is(tmp_path: Path) -> No
     done = CliRunner().invoke(app, ["sweep", "plan", str(path)])
     share = re.search(r"4 are done, .* They took (\d+)% of their most tokens", done.output)
     assert share and 0 < int(share[1]) < 100, done.output
+    monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(app, ["sweep", "collect", str(path)])
     assert done.exit_code == 0 and "4 of 4 runs are done and published" in done.output, done.output
     page = (tmp_path / "out" / "site" / "studies.html").read_text("utf-8")
@@ -93,10 +98,11 @@ def test_what_is_done_is_not_done_again_and_what_is_new_is(tmp_path: Path) -> No
     both = (before["tiny-dense-s0"][0], outcomes(path)["tiny-dense-s1"][0])
     scores = [next(value for name, value in one["tts_chain_b128"].items() if name.startswith("acc,")) for one in both]
     assert f">{100 * sum(scores) / 2:.1f}</a>" in page
-    assert CliRunner().invoke(app, ["leaderboard", "check", str(tmp_path / "out" / "published")]).exit_code == 0
+    assert CliRunner().invoke(app, ["leaderboard", "check", "leaderboard/results"]).exit_code == 0
 
 
-def test_a_failure_does_not_stop_the_others(tmp_path: Path) -> None:
+def test_a_failure_does_not_stop_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     models = {"broken": {"pretrained": "tiny-chain", "dtype": "float3"}, "tiny": "tiny-chain"}
     path = written(tmp_path, models=models, pruning=[], budgets=[8])
     code, said = run_to_its_end(path)
@@ -164,12 +170,12 @@ def family(pid: int) -> list[int]:
         return []
 
 
-def killed(path: Path, times: int, seed: int, *options: str) -> None:
+def killed(path: Path, times: int, seed: int, *options: str, longest: float = 12.0) -> None:
     """Start a sweep and kill it at random moments, with or without what it has started; at last let it end."""
     chance = random.Random(seed)
     for number in range(times):
         process = started(path, *options)
-        time.sleep(chance.uniform(2.0, 12.0))
+        time.sleep(chance.uniform(2.0, longest))
         alive = family(process.pid)
         chosen = [alive[:1], alive[1:], alive, alive[-1:], alive[1:2]][number % 5]
         for pid in chosen:
@@ -205,3 +211,24 @@ def test_killed_ten_times_within_six_runs(tmp_path: Path) -> None:
     assert run_to_its_end(other, "--jobs", "2")[0] == 0
     found = outcomes(path)
     assert len(found) == 6 and found == outcomes(other)
+
+
+@pytest.mark.long
+def test_the_tiny_study_killed_ten_times_is_the_published_one(tmp_path: Path) -> None:
+    path, other = (tiny_study(tmp_path / name) for name in ("killed", "undisturbed"))
+    killed(path, 10, 2, "--jobs", "2", longest=80.0)
+    assert run_to_its_end(other, "--jobs", "2")[0] == 0
+    found = outcomes(path)
+    assert len(found) == 26 and found == outcomes(other)
+    published = read_study(RESULTS / "studies" / "tiny-study.json")
+    for planned, run in zip(published.runs, Study(path, keep=False).runs, strict=True):
+        tasks = read_run(RESULTS / "tiny-chain" / str(planned.run) / "run.json").tasks
+        for task, scores in found[run.name][0].items():
+            assert tasks[task].accuracy.value == pytest.approx(scores["acc,answer"], abs=0.02), (run.name, task)
+
+
+def tiny_study(folder: Path) -> Path:
+    folder.mkdir()
+    path = folder / "tiny-study.yaml"
+    path.write_text((ROOT / "examples" / path.name).read_text("utf-8").replace("../out/tiny-study", "out"), "utf-8")
+    return path

@@ -55,7 +55,7 @@ def test_correct_replies_of_the_whole_model(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_them_is_one_line(tmp_path: Path) -> None:
-    pruned = RUNS / "tiny-chain-reverse-1-1ad8a613"
+    pruned = RUNS / "tiny-chain-reverse-1-6b92bbba"
     with pytest.raises(ArgumentError, match=r"has only results of smaller models .*; give those of the base model"):
         calibration(f"run:{pruned}")
     with pytest.raises(Exception, match=r"missing: does not exist; expected a folder with results"):
@@ -80,7 +80,7 @@ def test_traces_that_were_cut_are_not_the_models_own(forced: float, texts: list[
     ],
 )
 def test_prompts_are_templated_where_the_model_saw_them_so(command: str, seen: bool) -> None:
-    (source,) = load([RUNS / "tiny-chain-dense-3ea0042b"], read_catalogue())
+    (source,) = load([RUNS / "tiny-chain-dense-fc97c339"], read_catalogue())
     assert traces._templates_prompts(source.run.model_copy(update={"command": command})) is not seen
 
 

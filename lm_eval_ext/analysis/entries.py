@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from lm_eval_ext.analysis.matching import differing, required
+from lm_eval_ext.analysis.seeds import pooled
 from lm_eval_ext.runs.collection import accuracy_interval
 from lm_eval_ext.runs.run import TIERS, Run, TaskResult
 from lm_eval_ext.statistics.intervals import Interval
@@ -17,7 +18,7 @@ UNLIMITED, VOTES = 1 << 61, 1 << 62  # stand in for the budget if unlimited, or 
 
 
 class Scored(NamedTuple):
-    """A task's result and the run it belongs to."""
+    """A task's result and the run it belongs to; the newest one, if seeds are put together."""
 
     task: TaskResult
     run: Run
@@ -26,6 +27,12 @@ class Scored(NamedTuple):
     def weight(self) -> tuple[bool, int, int]:
         """Sort key for choosing among results of one model at one `place`."""
         return not self.task.partial, self.task.graded_by or 0, TIERS.index(self.run.tier)
+
+    @property
+    def name(self) -> str:
+        """The task's name in its run."""
+        here = self.task.benchmark, place(self.task)
+        return next(name for name, task in self.run.tasks.items() if (task.benchmark, place(task)) == here)
 
     @property
     def interval(self) -> Interval:
@@ -73,15 +80,33 @@ class Entry:
 
     @cached_property
     def results(self) -> dict[str, dict[int, Scored]]:
-        """The preferred result by benchmark and `place`: complete before partial, then by grader, tier and date."""
-        found: dict[str, dict[int, Scored]] = defaultdict(dict)
-        for run in self.runs:
+        """The preferred results by benchmark and `place`, with the samples of all seeds put together."""
+        return {
+            benchmark: {at: Scored(pooled(some), some[0].run) for at, some in by_place.items()}
+            for benchmark, by_place in self._preferred.items()
+        }
+
+    @cached_property
+    def single(self) -> dict[str, dict[int, Scored]]:
+        """The preferred result of one run by benchmark and `place`; the newest, if there are several seeds."""
+        return {
+            benchmark: {at: some[0] for at, some in by_place.items()} for benchmark, by_place in self._preferred.items()
+        }
+
+    @cached_property
+    def _preferred(self) -> dict[str, dict[int, list[Scored]]]:
+        """Results by benchmark and `place`, newest first: complete before partial, then by grader and tier."""
+        found: dict[str, dict[int, list[Scored]]] = defaultdict(lambda: defaultdict(list))
+        for run in reversed(self.runs):
             for task in run.tasks.values():
-                one, at = Scored(task, run), place(task)
-                before = found[task.benchmark].get(at)
-                if before is None or one.weight >= before.weight:
-                    found[task.benchmark][at] = one
-        return dict(found)
+                found[task.benchmark][place(task)].append(Scored(task, run))
+        return {
+            benchmark: {
+                at: [one for one in some if one.weight == max(one.weight for one in some)]
+                for at, some in by_place.items()
+            }
+            for benchmark, by_place in found.items()
+        }
 
     def best(self, benchmark: str) -> Scored | None:
         """The result to show: complete before partial, then by largest budget; unlimited only if there is no other."""

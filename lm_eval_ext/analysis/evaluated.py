@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lm_eval_ext.analysis.seeds import distinct, is_greedy
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.runs.catalogue import Catalogue
 from lm_eval_ext.runs.load import Source, load
@@ -96,39 +96,25 @@ def _model(run: Run) -> tuple[str, ...]:
 
 
 def _pooled(name: str, sources: Sequence[Source]) -> TaskScores:
-    distinct = _distinct(name, [one for one in sources if name in one.run.samples] or sources[:1])
-    first = distinct[0]
+    own = _distinct(name, [one for one in sources if name in one.run.samples] or sources[:1])
+    first = own[0]
     result = first.run.tasks[name]
-    rows = [source.samples(name) for source in distinct]
+    rows = [source.samples(name) for source in own]
     if not all(rows):
         return TaskScores(result, first.run, (), result.repeats, {"acc": result.scores}, (first,))
-    for source, some in zip(distinct, rows, strict=True):
+    for source, some in zip(own, rows, strict=True):
         if [row.hash for row in some] != [row.hash for row in rows[0]]:
             raise ResultsError(f"{source.path}: {name}: other questions than in {first.path}; they are no repetitions")
-    counts = [source.run.tasks[name].repeats for source in distinct]
+    counts = [source.run.tasks[name].repeats for source in own]
     ids = tuple(row.id for row in rows[0])
-    samples = 1 if _is_greedy(result) else sum(counts)  # greedy repetitions are all the same
-    return TaskScores(result, first.run, ids, samples, _metrics(rows, counts), tuple(distinct))
+    samples = 1 if is_greedy(result) else sum(counts)  # greedy repetitions are all the same
+    return TaskScores(result, first.run, ids, samples, _metrics(rows, counts), tuple(own))
 
 
 def _distinct(name: str, sources: Sequence[Source]) -> list[Source]:
-    """The runs with samples of their own: one for each seed, and only one if the model was greedy."""
-    greedy = _is_greedy(sources[0].run.tasks[name])
-    found: dict[str, Source] = {}
-    for source in sources:
-        found.setdefault("" if greedy else _seed(source.run), source)
-    return list(found.values())
-
-
-def _is_greedy(task: TaskResult) -> bool:
-    if "do_sample=False" in task.sampling:
-        return True
-    return "do_sample=True" not in task.sampling and re.search(r"temperature=0*\.?0*[1-9]", task.sampling) is None
-
-
-def _seed(run: Run) -> str:
-    """The seed of the samples; in runs from before it was recorded, and of stock model classes, all seeds."""
-    return run.settings.get("seed") or str(sorted(run.seeds.items(), key=str))
+    """The runs with samples of their own."""
+    kept = {id(run) for _, run in distinct((one.run.tasks[name], one.run) for one in sources)}
+    return [one for one in sources if id(one.run) in kept]
 
 
 def _metrics(rows: Sequence[Sequence[Sample]], counts: Sequence[int]) -> dict[str, tuple[float, ...]]:

@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from lm_eval_ext.cli.leaderboard import PUBLISHED
 from lm_eval_ext.errors import ManifestError
 from lm_eval_ext.sweep.local import LocalLauncher, Slot, slots
 from lm_eval_ext.sweep.plan import PlannedRun
@@ -122,15 +123,14 @@ def plan(
 def collect(
     manifest: ManifestPath,
     only: Only = None,
-    to: Annotated[Path | None, typer.Option(help="Folder of published runs; by default in the study's folder.")] = None,
+    to: Annotated[Path, typer.Option(help="Folder of published runs.")] = PUBLISHED,
     site: Annotated[Path | None, typer.Option(help="Folder for the site; by default in the study's folder.")] = None,
 ) -> None:
-    """Publish every finished run and build a site from all; also while others still run."""
+    """Publish every finished run and build a site from all that is published; also while others still run."""
     from lm_eval_ext.api_results import build_site
     from lm_eval_ext.sweep.collect import collect as collected
 
     study = Study(manifest, keep=False)
-    to = to or study.folder / "published"
     added, failed = collected(study, _chosen(study, only), to, print)
     if added:
         print(build_site([to], site or study.folder / "site"))

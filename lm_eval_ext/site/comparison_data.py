@@ -65,7 +65,7 @@ def scores_script(
 
 def _task(board: Board, one: Scored, ids: Mapping[str, Mapping[str, Sequence[int]]]) -> dict[str, object]:
     task, run = one.task, one.run
-    count, name = tokens(task), next(name for name, other in run.tasks.items() if other is task)
+    count, name = tokens(task), one.name
     return {
         "task": name,
         "ids": list(ids.get(run.id, {}).get(name, ())),

@@ -95,12 +95,12 @@ def heat_maps(board: Board, names: Names, kept: Mapping[str, Kept]) -> list[Heat
 
 
 def _places(board: Board, benchmark: str) -> set[int]:
-    places = {at for entry in board.entries for at in entry.results.get(benchmark, {})}
+    places = {at for entry in board.entries for at in entry.single.get(benchmark, {})}
     return {at for at in places if at < VOTES}
 
 
 def _heat_map(board: Board, names: Names, kept: Mapping[str, Kept], benchmark: str, place: int) -> HeatMap | None:
-    results = {e: one for e in board.entries if (one := e.results.get(benchmark, {}).get(place))}
+    results = {e: one for e in board.entries if (one := e.single.get(benchmark, {}).get(place))}
     counted = Counter(_set(one.task) for one in results.values() if _usable(board, one.task))
     if not counted:
         return None
@@ -147,7 +147,7 @@ def _chosen(board: Board, entries: Sequence[Entry]) -> set[Entry]:
 
 def _cells(board: Board, entry: Entry, name: ModelName, one: Scored, whole: bool, order: Sequence[int]) -> Cells:
     task, run = one.task, one.run
-    task_name = next(key for key, value in run.tasks.items() if value is task)
+    task_name = one.name
     if not whole:
         return Cells(entry, name, run.id, task_name, (), "", 0, None, _why_not(board, task))
     right = ",".join(str(round(score * task.repeats)) for score in task.scores)

@@ -26,6 +26,7 @@ class Commits:
 
     def __init__(self, folder: Path, keep: bool) -> None:
         self.path, self.keep = folder / "commits.json", keep
+        self._unknown: set[str] = set()  # what was asked for in vain, so that nobody waits for it twice
 
     @cached_property
     def _known(self) -> dict[str, str]:
@@ -45,13 +46,14 @@ class Commits:
         if _COMMIT.fullmatch(revision):
             return revision
         key = f"{kind} {name}@{revision}"
-        if key not in self._known:
+        if key not in self._known and key not in self._unknown:
             found = _cached(kind, name, revision) or _asked(kind, name, revision)
             if found is None:
-                return None
-            self._known[key] = found
-            self._write()
-        return self._known[key]
+                self._unknown.add(key)
+            else:
+                self._known[key] = found
+                self._write()
+        return self._known.get(key)
 
     def _write(self) -> None:
         if not self.keep:

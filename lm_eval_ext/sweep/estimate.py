@@ -95,7 +95,7 @@ class Estimate:
 
 def estimated(study: Study, runs: Sequence[PlannedRun]) -> Estimate:
     """The costs of runs of a study."""
-    sizes = {run.model: _parameters(run) for run in runs}
+    sizes = {model: _parameters(study, run) for model, run in {run.model: run for run in runs}.items()}
     found = [_of_run(run, study.manifest.limit, sizes[run.model]) for run in runs]
     done = {run.name: study.found(run).said for run in runs if study.found(run).state == "done"}
     seconds = {name: float(str(said.get("seconds") or 0)) for name, said in done.items()}
@@ -132,16 +132,16 @@ def _limited(cost: Cost, limit: int | None) -> Cost:
     return cost._replace(questions=limit, samples=part(cost.samples), tokens=part(cost.tokens), apart=part(cost.apart))
 
 
-def _parameters(run: PlannedRun) -> int | None:
-    """Parameters of the whole model, if its config is at hand."""
+def _parameters(study: Study, run: PlannedRun) -> int | None:
+    """Parameters of the whole model, if its config is within reach."""
     from lm_eval_ext.pruning.checkpoint import read_config
     from lm_eval_ext.pruning.loading import parameter_count
 
-    name = run.arguments.get("pretrained")
-    if name is None:
+    name, revision = study.loaded_by(run)
+    if name is None or not study.is_within_reach(name, revision):
         return None
     try:
-        return parameter_count(read_config(located(str(name)), str(run.arguments.get("revision") or "main")))
+        return parameter_count(read_config(located(name), revision or "main"))
     except (TTSError, OSError, ValueError):  # out of reach, or a config that names no causal language model
         return None
 

@@ -13,6 +13,7 @@ from typing import Literal
 from lm_eval_ext.authoring.declared import declared_task
 from lm_eval_ext.errors import ArgumentError, ManifestError
 from lm_eval_ext.paths import located
+from lm_eval_ext.pruning.recipe import Recipe
 from lm_eval_ext.pruning.recipe_file import load_recipe
 from lm_eval_ext.runs.untrusted import mapping, sequence
 from lm_eval_ext.sweep import identity
@@ -104,17 +105,29 @@ class Study:
         path = self.folder_of_stage(run.stage) / run.stage.recipe(run.count) if run.stage else None
         return path if path is not None and path.is_file() else None
 
+    def _loaded_recipe(self, run: PlannedRun) -> Recipe | None:
+        """The recipe that a run loads, whether it is chosen by a stage or named in the manifest."""
+        named = self.recipe_of(run) or run.arguments.get("recipe")
+        return None if named is None else load_recipe(str(named))
+
+    def loaded_by(self, run: PlannedRun) -> tuple[str | None, str | None]:
+        """Name or folder of the model that a run loads, and its revision; None where the manifest says nothing."""
+        recipe = self._loaded_recipe(run)
+        model = run.arguments.get("pretrained") or (recipe.named if recipe else None)
+        revision = run.arguments.get("revision") or (recipe.revision if recipe else None)
+        return None if model is None else str(model), None if revision is None else str(revision)
+
+    def is_within_reach(self, model: str, revision: str | None) -> bool:
+        """Whether a model is in a folder, in the cache, or on a Hub that answers."""
+        return Path(located(model)).is_dir() or self.commits.of("model", model, revision) is not None
+
     def content_of(self, run: PlannedRun) -> dict[str, object]:
         """All that makes a run what it is; only for runs whose layers are chosen."""
-        chosen = self.recipe_of(run)
-        named = chosen or run.arguments.get("recipe")
-        recipe = load_recipe(str(named)) if named is not None else None
-        loaded = str(run.arguments.get("pretrained") or (recipe.named if recipe else ""))
-        revision = run.arguments.get("revision") or (recipe.revision if recipe else None)
+        recipe = self._loaded_recipe(run)
         return identity.content(
             run,
             self.manifest,
-            model=self._weights(loaded, None if revision is None else str(revision)),
+            model=self._weights(*self.loaded_by(run)),
             recipe=recipe.digest if recipe else None,
             config=declared_task,
             dataset=self._dataset,
@@ -161,8 +174,7 @@ class Study:
 
     def _pinned(self, run: PlannedRun) -> dict[str, object]:
         """The commit of the model, so that what is run is what the run's identity says."""
-        name, revision = run.arguments.get("pretrained"), run.arguments.get("revision")
-        commit = self._commit(None if name is None else str(name), None if revision is None else str(revision))
+        commit = self._commit(*self.loaded_by(run))
         return {} if commit is None else {"revision": commit}
 
     def _commit(self, model: str | None, revision: str | None) -> str | None:
@@ -170,15 +182,17 @@ class Study:
             return None
         return self.commits.of("model", model, revision)
 
-    def _weights(self, model: str, revision: str | None) -> str | None:
+    def _weights(self, model: str | None, revision: str | None) -> str | None:
         """Commit of a model on the Hub, or a hash of the weights in a folder."""
         from lm_eval_ext.pruning.architecture import depth
         from lm_eval_ext.pruning.checkpoint import read_config
         from lm_eval_ext.pruning.loading import checkpoint_fingerprint
 
+        if model is None:
+            return None
         place = located(model)
         if not Path(place).is_dir():
-            return self.commits.of("model", model, revision) if model else None
+            return self.commits.of("model", model, revision)
         config = read_config(place, "main")
         return checkpoint_fingerprint(place, config, range(depth(config)), "main")
 
