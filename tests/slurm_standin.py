@@ -22,8 +22,10 @@ def sbatch(arguments: list[str]) -> None:
     options = dict(one[2:].partition("=")[::2] for one in arguments if one.startswith("--"))
     number = 100 + len(list(FOLDER.glob("job-*.json")))
     first, last = map(int, options["array"].partition("%")[0].split("-"))
-    after = options.get("dependency", "").rpartition(":")[2]
-    job = {"script": arguments[-1], "options": options, "states": ["PENDING"] * (last - first + 1), "after": after}
+    after = options.get("dependency", "").split(":")[1:]
+    script = FOLDER / f"job-{number}.sh"
+    script.write_text(Path(arguments[-1]).read_text())  # as Slurm does, so that a later change of it changes nothing
+    job = {"script": str(script), "options": options, "states": ["PENDING"] * (last - first + 1), "after": after}
     (FOLDER / f"job-{number}.json").write_text(json.dumps(job))
     subprocess.Popen(
         [sys.executable, __file__, "work", str(number)], start_new_session=True, stdin=-3, stdout=-3, stderr=-3
@@ -35,7 +37,9 @@ def work(number: str) -> None:
     """Run the array, as a cluster's daemons would."""
     path = FOLDER / f"job-{number}.json"
     after = json.loads(path.read_text())["after"]
-    while after and {"PENDING", "RUNNING"} & set(json.loads((FOLDER / f"job-{after}.json").read_text())["states"]):
+    while any(
+        {"PENDING", "RUNNING"} & set(json.loads((FOLDER / f"job-{one}.json").read_text())["states"]) for one in after
+    ):
         time.sleep(0.1)
     job = json.loads(path.read_text())
     for index in range(len(job["states"])):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,12 @@ from typer.testing import CliRunner
 
 from lm_eval_ext.cli import app
 from lm_eval_ext.errors import ManifestError
-from lm_eval_ext.paths import PRUNED_MODELS, TINY_CHAIN
+from lm_eval_ext.harness.arguments import parse_model_args
+from lm_eval_ext.sweep.command import model_args
 from lm_eval_ext.sweep.local import slots
-from lm_eval_ext.sweep.manifest import Local
-from lm_eval_ext.sweep.one import Work, do, work_of
-from lm_eval_ext.sweep.plan import model_args
+from lm_eval_ext.sweep.log import ATTEMPT
+from lm_eval_ext.sweep.manifest import Local, Manifest
+from lm_eval_ext.sweep.one import Work, do, ticket, work_of
 from lm_eval_ext.sweep.study import Study
 from tests.test_plugin import LM_EVAL, run
 
@@ -68,6 +68,15 @@ def test_runs_that_are_not_wanted_are_left_out(tmp_path: Path) -> None:
     assert found == ["tiny-dense-s0", "tiny-dense-s1", "tiny-shortgpt-2-s0"]
     with pytest.raises(ManifestError, match="exclude: nothing is left to run"):
         names(tmp_path, exclude=[{"model": "tiny"}])
+    with pytest.raises(
+        ManifestError, match=r"exclude.0: no run has model=tinny; there are model: tiny; method: dense, "
+    ):
+        names(tmp_path, exclude=[{"model": "tinny"}])
+    by_hand = [{"remove": [0]}, {"drop_layers": [3]}, {"method": "reverse", "remove": [1, 20]}]
+    assert names(tmp_path, seeds=[0], pruning=by_hand, exclude=[{"remove": 0}, {"remove": 20}]) == [
+        "tiny-drop3-s0", "tiny-reverse-1-s0",
+    ], "layers given by hand are not a number of layers"  # fmt: skip
+    assert Study(tmp_path / "study.yaml").stages[0].counts == (1,), "a depth that is left out is not chosen"
 
 
 def test_models_are_made_smaller_in_every_way(tmp_path: Path) -> None:
@@ -84,22 +93,8 @@ def test_models_are_made_smaller_in_every_way(tmp_path: Path) -> None:
         "a-dense-s3", "a-drop3-4-s3", "a-drop_attention8-drop_mlp1-2-s3", "a-tiny-chain-mlp-1-s3", "a-random-1-s3",
         "a-shortgpt-embedded-1-s3", "a-shortgpt-task-tts_chain_short-1-s3",
     ]  # fmt: skip
+    assert len(Study(tmp_path / "study.yaml").stages) == 3, "one for each choice, not for each name of a model"
     assert [one.replace("a-", "b-", 1) for one in found[:7]] == found[7:]
-
-
-def test_what_a_run_is_does_not_depend_on_where_it_runs(tmp_path: Path) -> None:
-    def identities(**changes: Any) -> list[str]:
-        study = Study(written(tmp_path, pruning=[], seeds=[0], **changes))
-        return [str(study.folder_of(one)).rpartition("-")[2] for one in study.runs]
-
-    plain = identities()
-    assert plain == identities(batch_size=4) == identities(launch={"local": {"jobs": 2}}) == identities(output="there")
-    assert plain == identities(models={"tiny": {"pretrained": "tiny-chain", "device": "cpu"}})
-    others = [
-        identities(limit=5), identities(gen_kwargs={"temperature": 0.5}), identities(budgets=[8]),
-        identities(models={"tiny": {"pretrained": "tiny-chain", "dtype": "float32"}}),
-    ]  # fmt: skip
-    assert len({one[0] for one in [plain, *others]}) == 5
 
 
 def test_a_model_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -111,6 +106,7 @@ def test_a_printed_command_works_by_itself(tmp_path: Path) -> None:
     path = written(tmp_path, limit=2, seeds=[4], budgets=[8], gen_kwargs={"temperature": 0.7})
     done = CliRunner().invoke(app, ["sweep", "run", str(path), "--dry-run"])
     line = next(line for line in done.output.splitlines() if "shortgpt:2" in line)
+    assert f"--output_path {tmp_path}/out" in line, "from any folder"
     ended = run(LM_EVAL, *shlex.split(line)[1:])
     assert ended.returncode == 0, ended.stderr[-2000:]
     (results,) = (tmp_path / "out").rglob("results_*.json")
@@ -124,6 +120,10 @@ def test_a_manifest_to_start_from_is_not_overwritten(tmp_path: Path, monkeypatch
     assert len(Study(tmp_path / "mine.yaml").runs) == 5 and "results/mine" in (tmp_path / "mine.yaml").read_text()
     done = CliRunner().invoke(app, ["sweep", "new", "mine"])
     assert done.exit_code == 1 and "mine.yaml: exists already; choose another name" in done.stderr
+    done = CliRunner().invoke(app, ["sweep", "new", "my study"])
+    assert done.exit_code == 1 and "a manifest's file name has letters, digits" in done.stderr
+    done = CliRunner().invoke(app, ["sweep", "new", "there/mine"])
+    assert done.exit_code == 1 and "there/mine.yaml: folder there does not exist" in done.stderr
     done = CliRunner().invoke(app, ["sweep", "new", "other", "--like", "none"])
     assert done.exit_code == 1 and "--like none: expected one of: 2510.22228" in done.stderr
 
@@ -145,6 +145,11 @@ def test_what_a_study_costs(tmp_path: Path) -> None:
     )
     (row,) = [line for line in done.output.splitlines() if "tiny-dense-s0" in line]
     assert f"{most:,}" in row and f"{5 * 3 * (8 + 128 + 2 * 16):,}" in row and "220,192" in row
+    assert f"{3 * most / 3600 / 3:.2f}" in row and f"{2 * 220192 * most:.1e}" in row, "hours and FLOPs of each run"
+    both = CliRunner().invoke(app, ["sweep", "plan", str(path), "--gpu", "h100", "--speed", "5"])
+    assert both.exit_code == 1 and "--speed and --gpu: give one of them" in both.stderr
+    voting = CliRunner().invoke(app, ["sweep", "plan", str(written(tmp_path, limit=5, seeds=[0], votes=[8]))])
+    assert f"at most {3 * 5 * (8 * 272 + 3 * 2 * 16):,} tokens" in voting.output, "votes share the traces of budgets"
     done = CliRunner().invoke(app, ["sweep", "plan", str(path), "--gpu", "abacus"])
     assert done.exit_code == 1 and "--gpu abacus: expected one of: a100, h100" in done.stderr
 
@@ -167,7 +172,9 @@ def test_each_gpu_is_a_place_for_one_run(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 def test_a_run_on_ray_is_the_same_run(tmp_path: Path) -> None:
     study = Study(written(tmp_path, seeds=[0], pruning=[]), keep=False)
-    plain, on_ray = (work_of(study, "tiny-dense-s0", extra) for extra in ({}, {"ray_address": "auto"}))
+    told = ticket(study.runs[0], study)
+    plain, on_ray = (work_of(study, told, extra) for extra in ({}, {"ray_address": "auto"}))
+    assert plain is not None and on_ray is not None
     assert plain.folder == on_ray.folder and "ray_address=auto" in " ".join(on_ray.command)
 
 
@@ -175,6 +182,32 @@ def test_what_ends_well_without_results_has_failed(tmp_path: Path) -> None:
     work = Work(tmp_path / "run", [sys.executable, "-c", "print('nothing')"], lambda: False, lambda _: None)
     assert do(work) == 1
     assert "it ended well, but has written nothing" in (tmp_path / "run" / "failed.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("program", "why"),
+    [
+        ("import os; os.kill(os.getpid(), 9)", "ended by SIGKILL, as the system does when memory runs out ("),
+        ("raise SystemExit('no such model')", "no such model ("),
+        ("print('why'); print('  5%|#  | 3/60 [00:01<00:20,  2.9it/s]'); raise SystemExit(2)", "why ("),
+        ("raise SystemExit(3)", "it said nothing ("),
+    ],
+)
+def test_why_it_failed_is_of_the_last_attempt(program: str, why: str, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "log.txt").write_text(f"{ATTEMPT}2026-01-01T00:00:00Z\nan older reason\n")
+    do(Work(tmp_path / "run", [sys.executable, "-c", program], lambda: False, lambda _: None))
+    said = json.loads((tmp_path / "run" / "failed.json").read_text())["why"]
+    assert said == f"{why}{tmp_path}/run/log.txt)"
+
+
+def test_every_field_is_described() -> None:
+    def parts(schema: Any) -> Any:
+        yield from schema.get("properties", {}).items()
+        for one in schema.get("$defs", {}).values():
+            yield from one.get("properties", {}).items()
+
+    assert [name for name, field in parts(Manifest.model_json_schema()) if not field.get("description")] == []
 
 
 def test_the_schema_knows_what_manifests_say() -> None:
@@ -187,41 +220,12 @@ def test_the_schema_knows_what_manifests_say() -> None:
             jsonschema.validate(broken, schema)
 
 
-def test_paths_are_relative_to_the_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for number, name in enumerate(("here", "there")):
-        folder = tmp_path / name
-        shutil.copytree(TINY_CHAIN, folder / "model")
-        (folder / "tasks").mkdir()
-        shutil.copy(PRUNED_MODELS / "tiny-chain-mlp-1.yaml", folder / "r.yaml")
-        monkeypatch.chdir(tmp_path if number else folder)
-        path = written(
-            folder, seeds=[0], budgets=[8], models={"m": "model"}, include_path="tasks",
-            pruning=[{"recipe": "r.yaml"}, {"method": "shortgpt", "remove": [1], "calibration": "run:tasks"}],
-        )  # fmt: skip
-        study = Study(path, keep=False)
-        words = [" ".join(study.plain_command(one)) for one in study.runs]
-        assert all(f"pretrained={folder}/model" in one and f"--include_path {folder}/tasks" in one for one in words)
-        assert f"recipe={folder}/r.yaml" in words[0] and f"calibration=run:{folder}/tasks" in words[1]
-        assert study.stages[0].base == f"{folder}/model"
-    found = [Study(tmp_path / name / "study.yaml", keep=False) for name in ("here", "there")]
-    assert len({str(one.folder_of(one.runs[0])).rpartition("-")[2] for one in found}) == 1, "the same run elsewhere"
-
-
-def test_layers_are_chosen_anew_if_what_they_depend_on_changes(tmp_path: Path) -> None:
-    (tmp_path / "texts.txt").write_text("One text.")
-    found = []
-    for changes in ({}, {"calibration": "embedded"}, {"samples": 4}, {"max_tokens": 9}, {"calibration": "texts.txt"}):
-        pruning = [{"method": "shortgpt", "remove": [1], "calibration": "task:tts_chain_short", **changes}]
-        study = Study(written(tmp_path, pruning=pruning), keep=False)
-        found.append(study.folder_of_stage(study.stages[0]))
-        assert str(found[-1]) in study.stage_command(study.stages[0])
-    (tmp_path / "texts.txt").write_text("Another text.")
-    again = Study(tmp_path / "study.yaml", keep=False)
-    found.append(again.folder_of_stage(again.stages[0]))
-    assert len(set(found)) == len(found) == 6
-    deeper = [{"method": "shortgpt", "remove": [1, 2], "calibration": "task:tts_chain_short"}]
-    study = Study(written(tmp_path, pruning=deeper), keep=False)
-    assert study.folder_of_stage(study.stages[0]) == found[0], "more depths are no other choice"
+@pytest.mark.parametrize("value", ["a,b", "a=b", "01", "1e5", "None", "true", "a[0]", 'a"b', "", "-5", {"x": {"y": 1}}])
+def test_model_arguments_are_read_as_they_were_written(value: object) -> None:
+    text = model_args({"pretrained": "folder/with space", "s": value, "n": 3, "drop_layers": [1, 2]})
+    read = json.loads(text) if text.startswith("{") else parse_model_args(text)
+    assert read["s"] == value and type(read["s"]) is type(value) and read["n"] == 3
+    assert read["pretrained"] == "folder/with space"
 
 
 def test_mappings_in_model_arguments_are_given_whole() -> None:

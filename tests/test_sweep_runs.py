@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from lm_eval_ext.cli import app
 from lm_eval_ext.runs.run_file import read_run
 from lm_eval_ext.runs.study_file import read_study
+from lm_eval_ext.sweep.log import ATTEMPT
 from lm_eval_ext.sweep.study import Study
 
 ROOT = Path(__file__).parent.parent
@@ -94,11 +95,72 @@ def test_what_is_done_is_not_done_again_and_what_is_new_is(tmp_path: Path, monke
     done = CliRunner().invoke(app, ["sweep", "collect", str(path)])
     assert done.exit_code == 0 and "4 of 4 runs are done and published" in done.output, done.output
     page = (tmp_path / "out" / "site" / "studies.html").read_text("utf-8")
-    assert "Of 4 runs of the study study, 4 are here." in page and page.count("<tr>") == 3, "and a head"
+    assert "All 4 runs of study are done." in page and page.count("<tr>") == 4, "two kinds of models, and two heads"
     both = (before["tiny-dense-s0"][0], outcomes(path)["tiny-dense-s1"][0])
     scores = [next(value for name, value in one["tts_chain_b128"].items() if name.startswith("acc,")) for one in both]
     assert f">{100 * sum(scores) / 2:.1f}</a>" in page
+    folders = sorted((tmp_path / "out" / "runs").iterdir())
+    assert not list(tmp_path.rglob("*-shm")) and all((folder / "journal.sqlite").is_file() for folder in folders)
+    (results,) = folders[0].rglob("results_*.json")
+    results.unlink()
+    shown = CliRunner().invoke(app, ["sweep", "status", str(path)])
+    assert "3 done, 1 waiting" in shown.output, "what has lost its results is not done"
     assert CliRunner().invoke(app, ["leaderboard", "check", "leaderboard/results"]).exit_code == 0
+
+
+@pytest.mark.long
+def test_status_and_collect_in_the_middle_of_a_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = written(tmp_path, limit=200, batch_size=4, seeds=[0, 1], pruning=[], tasks=["chain", "mini"], budgets=[])
+    study = Study(path, keep=False)
+    process = started(path)
+    first, second = (folder for run in study.runs if (folder := study.folder_of(run)) is not None)
+    until((second / "log.txt").exists, 300)
+    until(lambda: "tokens/s" in (second / "log.txt").read_text(), 60)
+    shown = CliRunner().invoke(app, ["sweep", "status", str(path)]).output
+    assert "1 done, 1 running" in shown and re.search(r"s1 │ running │ \d+/\d+ │ +\d+ │ +\d+:\d\d │", shown), shown
+    done = CliRunner().invoke(app, ["sweep", "collect", str(path)])
+    assert done.exit_code == 0 and "1 of 2 runs are done and published" in done.output
+    page = (tmp_path / "out" / "site" / "studies.html").read_text("utf-8")
+    assert "1 of the 2 runs of study is done." in page and "1 of 2 seeds" in page and "not in its results" not in page
+    written(tmp_path, limit=3, seeds=[0, 1], pruning=[], budgets=[8])
+    said, _ = process.communicate()
+    assert process.returncode == 0 and "tiny-dense-s1: done" in said, "it was started before the manifest changed"
+    assert (first / "done.json").is_file() and (second / "done.json").is_file()
+
+
+def test_a_manifest_that_changes_meanwhile_is_noticed(tmp_path: Path) -> None:
+    path = written(tmp_path, seeds=[0, 1], pruning=[], budgets=[8])
+    process = started(path)
+    study = Study(path, keep=False)
+    first = study.folder_of(study.runs[0])
+    assert first is not None
+    until((first / "log.txt").exists)
+    written(tmp_path, seeds=[0, 1], pruning=[], budgets=[8], limit=3)
+    said, _ = process.communicate()
+    assert process.returncode == 1 and "tiny-dense-s1: not run, because" in said, said
+    assert "has changed; start the sweep again" in said and "1 of 2 runs are done" in said
+    written(tmp_path, seeds=[0, 1], pruning=[], budgets=[8])
+    code, said = run_to_its_end(path)
+    assert code == 0 and "tiny-dense-s0: started" not in said
+
+
+def test_one_model_of_a_study_is_published_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = written(tmp_path, models={"a": "tiny-chain", "b": {"pretrained": "tiny-chain", "dtype": "float32"}},
+                   pruning=[{"method": "reverse", "remove": [1]}, {"method": "reverse", "remove": [2]}], budgets=[8],
+                   exclude=[{"model": "b", "remove": 1}, {"model": "a", "remove": 2}])  # fmt: skip
+    code, said = run_to_its_end(path, "--jobs", "2")
+    assert code == 0 and "2 of 2 runs are done" in said and said.count("reverse: started") == 2, said
+    for only in ([], ["--only", "a"]):
+        assert CliRunner().invoke(app, ["sweep", "collect", str(path), *only]).exit_code == 0
+        page = (tmp_path / "out" / "site" / "studies.html").read_text("utf-8")
+        assert "All 2 runs of study are done." in page, "what was published before is still there"
+    other = tmp_path / "other"
+    written(other, budgets=[8], models={"c": "tiny-chain"}, pruning=[])
+    assert run_to_its_end(other / "study.yaml")[0] == 0
+    done = CliRunner().invoke(app, ["sweep", "collect", str(other / "study.yaml")])
+    assert done.exit_code == 1 and "is of another study of this name; rename this manifest" in done.stderr
 
 
 def test_a_failure_does_not_stop_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,18 +172,20 @@ def test_a_failure_does_not_stop_the_others(tmp_path: Path, monkeypatch: pytest.
     done = CliRunner().invoke(app, ["sweep", "status", str(path)])
     assert "1 done, 1 failed" in done.output and "float3" in done.output
     done = CliRunner().invoke(app, ["sweep", "collect", str(path)])
-    assert done.exit_code == 0 and "1 of 2 runs are done and published" in done.output, "in the middle of a sweep"
+    assert done.exit_code == 0 and "1 of 2 runs are done and published" in done.output
     page = (tmp_path / "out" / "site" / "studies.html").read_text("utf-8")
-    assert "Of 2 runs of the study study, 1 is here." in page and '<span class="s">failed</span>' in page
+    assert "1 of the 2 runs of study is done." in page and '<span class="s">failed</span>' in page
     assert "tiny-dense-s0: started" not in run_to_its_end(path)[1], "only what has failed is tried again"
 
 
 @pytest.mark.long
 def test_layers_that_cannot_be_chosen_fail_their_runs_alone(tmp_path: Path) -> None:
-    path = written(tmp_path, budgets=[8], pruning=[{"method": "reverse", "remove": [0, 99]}])
+    (tmp_path / "empty").mkdir()
+    pruning = [{"method": "shortgpt", "remove": [0, 1], "calibration": f"run:{tmp_path}/empty"}]
+    path = written(tmp_path, budgets=[8], pruning=pruning)
     code, said = run_to_its_end(path)
-    assert code == 1 and "tiny-reverse: failed: lm-eval-tts: remove=99: from 1 to 11" in said, said
-    assert "tiny-reverse-99-s0: not run, because its layers could not be chosen" in said
+    assert code == 1 and "tiny-shortgpt: failed: lm-eval-tts: " in said, said
+    assert "tiny-shortgpt-1-s0: not run, because its layers could not be chosen" in said
     assert "tiny-dense-s0: done" in said
 
 
@@ -133,7 +197,8 @@ def test_two_sweeps_of_one_manifest_do_each_run_once(tmp_path: Path) -> None:
     assert [process.returncode for process in both] == [0, 0], said
     assert len(outcomes(path)) == 2
     logs = [(folder / "log.txt").read_text() for folder in (tmp_path / "out" / "runs").iterdir()]
-    assert all(len(list(Path(tmp_path).rglob("results_*.json"))) == 2 for _ in logs), "each was run once"
+    assert [log.count(ATTEMPT) for log in logs] == [1, 1], "each was run once"
+    assert len(list(tmp_path.rglob("results_*.json"))) == 2
 
 
 @pytest.mark.long

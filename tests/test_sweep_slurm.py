@@ -12,8 +12,10 @@ from typer.testing import CliRunner
 
 from lm_eval_ext.cli import app
 from lm_eval_ext.errors import ManifestError
+from lm_eval_ext.sweep.one import ticket
 from lm_eval_ext.sweep.slurm import SlurmLauncher, _indices, states
 from lm_eval_ext.sweep.study import Study
+from lm_eval_ext.sweep.whole_files import write_whole
 from tests.test_sweep_runs import outcomes, until, written
 
 STANDIN = Path(__file__).with_name("slurm_standin.py")
@@ -39,25 +41,38 @@ def test_a_study_on_slurm(slurm: Path, tmp_path: Path) -> None:
     path = written(tmp_path / "study", budgets=[8], launch={"slurm": wanted})
     done = CliRunner().invoke(app, ["sweep", "run", str(path), "--launch", "slurm"])
     assert done.exit_code == 0, done.output
-    assert done.output.splitlines() == ["submitted 1 choices of layers as job 100", "submitted 2 runs as job 101"]
+    assert done.output.splitlines() == ["submitted 1 choice of layers as job 100", "submitted 2 runs as job 101"]
     again = CliRunner().invoke(app, ["sweep", "run", str(path), "--launch", "slurm"])
     assert "nothing to submit: every run is done or queued" in again.output, "what is queued is not submitted again"
+    more = written(tmp_path / "study", budgets=[8], launch={"slurm": wanted}, seeds=[0, 1])
+    again = CliRunner().invoke(app, ["sweep", "run", str(more), "--launch", "slurm"])
+    assert again.output.splitlines() == ["submitted 2 runs as job 102"], "what is new"
+    assert json.loads((slurm / "job-102.json").read_text())["options"]["dependency"] == "afterany:100", "queued before"
     options = json.loads((slurm / "job-101.json").read_text())["options"]
     assert options["dependency"] == "afterany:100" and options["array"] == "0-1%2" and options["partition"] == "gpu"
     assert {"requeue", "time", "gpus"} <= set(options)
     assert "export SET_UP=yes" in (tmp_path / "study" / "out" / "slurm" / "runs.sh").read_text()
     study = Study(path, keep=False)
-    until(lambda: set(states(study).values()) == {"COMPLETED"}, 240)
+    until(lambda: set(states(study).values()) == {"COMPLETED"}, 300)
     shown = CliRunner().invoke(app, ["sweep", "status", str(path)])
-    assert "2 done" in shown.output, shown.output
-    assert set(outcomes(path)) == {"tiny-dense-s0", "tiny-reverse-1-s0"}
+    assert "4 done" in shown.output, shown.output
+    assert len(outcomes(path)) == 4
 
 
 def test_what_slurm_has_stopped_is_shown_and_submitted_again(slurm: Path, tmp_path: Path) -> None:
     path = written(tmp_path / "study", budgets=[8], pruning=[])
     folder = tmp_path / "study" / "out" / "slurm"
     folder.mkdir(parents=True)
-    (folder / "jobs.json").write_text(json.dumps({"100": ["tiny-dense-s0"]}))
+    study = Study(path, keep=False)
+    run = study.folder_of(study.runs[0])
+    assert run is not None
+    (folder / "jobs.json").write_text(json.dumps({"100": [ticket(study.runs[0], study)]}))
+    write_whole(run / "failed.json", {"why": "an older failure"})
+    for state, shown in (("RUNNING", "1 running"), ("COMPLETING", "1 running"), ("PENDING", "1 waiting")):
+        (slurm / "job-100.json").write_text(json.dumps({"states": [state]}))
+        found = CliRunner().invoke(app, ["sweep", "status", str(path)]).output
+        assert shown in found and "older" not in found, "what is queued is newer than a failure"
+    (run / "failed.json").unlink()
     for state, shown in (("OUT_OF_MEMORY", "1 failed"), ("RUNNING", "1 running"), ("PENDING", "1 waiting")):
         (slurm / "job-100.json").write_text(json.dumps({"states": [state]}))
         found = CliRunner().invoke(app, ["sweep", "status", str(path)]).output
@@ -68,7 +83,11 @@ def test_what_slurm_has_stopped_is_shown_and_submitted_again(slurm: Path, tmp_pa
         assert shown in CliRunner().invoke(app, ["sweep", "status", str(path)]).output, "where squeue alone knows"
     (slurm / "without-accounting").unlink()
     again = CliRunner().invoke(app, ["sweep", "run", str(path), "--launch", "slurm"])
-    assert "submitted 1 runs as job 101" in again.output
+    assert "submitted 1 run as job 101" in again.output
+    other = written(tmp_path / "study", budgets=[8], pruning=[], limit=3)
+    assert "1 waiting" in CliRunner().invoke(app, ["sweep", "status", str(other)]).output, "that job is of another run"
+    again = CliRunner().invoke(app, ["sweep", "run", str(other), "--launch", "slurm"])
+    assert "submitted 1 run as job 102" in again.output
 
 
 def test_slurms_own_words_are_in_the_message(slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,6 +95,8 @@ def test_slurms_own_words_are_in_the_message(slurm: Path, tmp_path: Path, monkey
     path = written(tmp_path / "study", pruning=[])
     done = CliRunner().invoke(app, ["sweep", "run", str(path), "--launch", "slurm"])
     assert done.exit_code == 1 and "sbatch failed with exit code 1: sbatch: error: invalid partition" in done.stderr
+    done = CliRunner().invoke(app, ["sweep", "run", str(path), "--launch", "slurm", "--jobs", "2"])
+    assert done.exit_code == 1 and "give launch.slurm.parallel in the manifest" in done.stderr
     monkeypatch.setenv("PATH", str(tmp_path))
     done = CliRunner().invoke(app, ["sweep", "run", str(path), "--launch", "slurm"])
     assert (

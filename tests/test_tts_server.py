@@ -149,6 +149,7 @@ def test_log_likelihoods_are_asked_for_by_ids() -> None:
         ({"num_concurrent": 0}, "num_concurrent=0: give a whole number above 0"),
         ({"tokenizer": "no/such"}, "tokenizer=no/such: cannot be loaded"),
         ({"drop_layers": [3], "recipe": "x"}, "contradict each other"),
+        ({"drop_layers": [3], "tokenizer": None}, "of which model they were dropped isn't said; give base= or model="),
         (
             {"model": "tiny-chain-drop3", "drop_layers": [4]},
             "its name says that layers 3 are dropped, but 4 are declared",

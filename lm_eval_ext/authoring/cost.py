@@ -9,6 +9,7 @@ from typing import NamedTuple
 from lm_eval_ext.authoring.declared import declared_task
 from lm_eval_ext.errors import TaskError
 from lm_eval_ext.generation.options import parse_options
+from lm_eval_ext.generation.request import Sampling
 from lm_eval_ext.runs.run import variant_of
 from lm_eval_ext.runs.untrusted import mapping, sequence, whole
 
@@ -16,7 +17,7 @@ ANSWER = 1024  # tokens of an answer after a budget that is used up; most need f
 
 
 class Cost(NamedTuple):
-    """What the variants of a benchmark generate at most; those with a budget share their traces.
+    """What the variants of a benchmark generate at most; equal samples of several variants share one trace.
 
     Attributes:
         benchmark: its name.
@@ -71,20 +72,28 @@ def _tasks(name: str) -> Iterator[Mapping[str, object]]:
 def _cost(benchmark: str, tasks: Sequence[Mapping[str, object]]) -> Cost:
     questions = whole(mapping(tasks[0].get("metadata")).get("questions"))
     asked = [_asked(task) for task in tasks]
-    traces = {one.repeats: max(other.thinking for other in asked if other.repeats == one.repeats) for one in asked}
     samples = sum(one.repeats for one in asked)
-    most = sum(repeats * thinking for repeats, thinking in traces.items()) + sum(
-        one.repeats * one.answer for one in asked
-    )
+    most = _traces(asked) + sum(one.repeats * one.answer for one in asked)
     apart = sum(one.repeats * (one.thinking + one.answer) for one in asked)
     known = None if questions is None else (questions * samples, questions * most, questions * apart)
     return Cost(benchmark, [one.budget for one in asked], questions, *(known or (None, None, None)))
 
 
+def _traces(asked: Sequence[_Asked]) -> int:
+    """Tokens of all traces of a question: the first sample of each variant is the same one, and so on."""
+    longest: dict[tuple[Sampling, int], int] = {}
+    for one in asked:
+        for sample in range(one.repeats):
+            key = one.sampling, sample
+            longest[key] = max(longest.get(key, 0), one.thinking)
+    return sum(longest.values())
+
+
 class _Asked(NamedTuple):
+    sampling: Sampling
     repeats: int
     budget: int | None
-    thinking: int  # tokens at most; equal samples of several budgets are cuts of one trace
+    thinking: int  # tokens at most; without a budget, with the answer
     answer: int
 
 
@@ -92,5 +101,5 @@ def _asked(task: Mapping[str, object]) -> _Asked:
     options = parse_options(dict(mapping(task.get("generation_kwargs"))), answer_budget=ANSWER, max_tokens=256)
     repeats, budget = whole(task.get("repeats")) or 1, options.thinking_budget
     if budget is None:
-        return _Asked(repeats, None, options.max_tokens, 0)
-    return _Asked(repeats, budget, budget, min(options.answer_budget or ANSWER, options.max_tokens))
+        return _Asked(options.sampling, repeats, None, options.max_tokens, 0)
+    return _Asked(options.sampling, repeats, budget, budget, min(options.answer_budget or ANSWER, options.max_tokens))

@@ -11,7 +11,7 @@ import typer
 from lm_eval_ext.errors import ArgumentError, RecipeError
 from lm_eval_ext.paths import PRUNED_MODELS, located
 from lm_eval_ext.pruning.recipe import Recipe, format_layers
-from lm_eval_ext.pruning.recipe_file import load_recipe, recipe_files, write_recipe
+from lm_eval_ext.pruning.recipe_file import chosen_name, load_recipe, recipe_files, write_recipe
 
 logger = logging.getLogger("lm_eval.tts")
 
@@ -52,8 +52,7 @@ def prune(
     )  # fmt: skip
     context.score_cache = score_cache_for(context, method)
     for count, recipe in choose(context, method, _numbers(remove), parse_parameters(set_ or [])).items():
-        words = [method, *(pair.partition("=")[2] for pair in set_ or [])]
-        path = out / f"{base.rstrip('/').split('/')[-1].lower()}-{'-'.join(words)}-{count}.yaml"
+        path = out / chosen_name(base, method, (pair.partition("=")[2] for pair in set_ or []), count)
         _check_not_another(recipe, path, force)
         write_recipe(recipe, path)
         print(f"{path}: {recipe.summary} of {context.depth} layers")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shlex
+import signal
 import sys
 import time
-from collections.abc import Sequence
-from enum import StrEnum
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -14,19 +14,13 @@ import typer
 
 from lm_eval_ext.cli.leaderboard import PUBLISHED
 from lm_eval_ext.errors import ManifestError
-from lm_eval_ext.sweep.local import LocalLauncher, Slot, slots
+from lm_eval_ext.sweep.checks import check
+from lm_eval_ext.sweep.launchers import Launch, launcher
 from lm_eval_ext.sweep.plan import PlannedRun
-from lm_eval_ext.sweep.slurm import SlurmLauncher, states
+from lm_eval_ext.sweep.slurm import states
+from lm_eval_ext.sweep.speed import GPUS, speed_of
 from lm_eval_ext.sweep.study import Study
-
-
-class Launch(StrEnum):
-    """Where runs are started."""
-
-    local = "local"
-    slurm = "slurm"
-    ray = "ray"
-
+from lm_eval_ext.sweep.templates import papers, write_manifest
 
 sweep = typer.Typer(help="Whole studies from one manifest (YAML).", no_args_is_help=True)
 _WATCHED = 5.0  # seconds between two looks
@@ -41,38 +35,28 @@ def run(
         bool, typer.Option("--dry-run", help="Print the commands, each of which works by itself.")
     ] = False,
     only: Only = None,
-    launch: Annotated[Launch, typer.Option(help="Where runs are started.")] = Launch.local,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Runs at once, on this machine.")] = None,
+    launch: Annotated[
+        Launch,
+        typer.Option(
+            help="Where runs are started: on this machine, as jobs of Slurm, or one after another on a Ray cluster."
+        ),
+    ] = Launch.local,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Most runs at once, on this machine.")] = None,
 ) -> None:
     """Run what is not done yet; exits with 1 if something failed. Start it again after anything."""
     study = Study(manifest, keep=not dry_run)
     runs = _chosen(study, only)
+    check(study)
     if dry_run:
         for one in runs:
             print(shlex.join(["lm_eval", *study.plain_command(one)]))
         return
-    if launch is Launch.slurm:
-        SlurmLauncher(study, print).run(runs)
-    else:
-        _run_here(study, runs, launch, jobs)
-
-
-def _run_here(study: Study, runs: Sequence[PlannedRun], launch: Launch, jobs: int | None) -> None:
-    """Run on this machine, or one after another on a Ray cluster, until all is done."""
-    where = study.manifest.launch
-    on_ray = launch is Launch.ray
-    launcher = LocalLauncher(
-        study,
-        [Slot()] if on_ray else slots(where.local, jobs),
-        lambda line: print(line, flush=True),
-        extra=(f"ray_address={where.ray.address}", "data_parallel_size=auto") if on_ray else (),
-    )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's request to stop is one as by Ctrl-C
     try:
-        done = launcher.run(runs)
+        done = launcher(launch, study, jobs, lambda line: print(line, flush=True)).run(runs)
     except KeyboardInterrupt:
         print("stopped; everything is kept, so run it again to go on", file=sys.stderr)
         raise typer.Exit(130) from None
-    print(f"{len(runs) - len([one for one in runs if one.name in launcher.failed])} of {len(runs)} runs are done")
     if not done:
         raise typer.Exit(1)
 
@@ -92,13 +76,22 @@ def status(
     study = Study(manifest, keep=False)
     runs, console = _chosen(study, only), Console(width=None if sys.stdout.isatty() else 160)
     if not watch:
-        console.print(as_table(study, runs, states(study)))
+        console.print(as_table(study, runs, _queue(study)))
         return
-    with Live(as_table(study, runs, states(study)), console=console, auto_refresh=False) as live:
-        while not is_over(study, runs, queue := states(study)):
+    with Live(as_table(study, runs, _queue(study)), console=console, auto_refresh=False) as live:
+        while not is_over(study, runs, queue := _queue(study)):
             time.sleep(_WATCHED)
             live.update(as_table(study, runs, queue), refresh=True)
-        live.update(as_table(study, runs, states(study)), refresh=True)
+        live.update(as_table(study, runs, _queue(study)), refresh=True)
+
+
+def _queue(study: Study) -> Mapping[str, str]:
+    """What Slurm says, if anything was submitted; nothing where it isn't installed or doesn't answer."""
+    try:
+        return states(study)
+    except ManifestError as error:
+        print(f"{error}; without it, this shows what is on the disk", file=sys.stderr)
+        return {}
 
 
 @sweep.command()
@@ -106,17 +99,19 @@ def plan(
     manifest: ManifestPath,
     only: Only = None,
     speed: Annotated[float | None, typer.Option(min=1, help="Measured speed of a GPU, in tokens/s.")] = None,
-    gpu: Annotated[str | None, typer.Option(help="Name of a GPU: a100, h100, h200, l40s or rtx4090.")] = None,
+    gpu: Annotated[str | None, typer.Option(help=f"Name of a GPU: {', '.join(GPUS)}.")] = None,
 ) -> None:
     """Estimate what a study costs at most, before it is run: tokens, arithmetic, GPU hours."""
     from rich.console import Console
 
-    from lm_eval_ext.sweep.estimate import as_sentences, as_table, estimated
+    from lm_eval_ext.sweep.estimate import estimated
+    from lm_eval_ext.sweep.estimate_text import as_sentences, as_table
 
     study = Study(manifest, keep=False)
+    rate = speed_of(speed, gpu)
     found = estimated(study, _chosen(study, only))
-    Console(width=None if sys.stdout.isatty() else 160).print(as_table(found))
-    print(as_sentences(found, speed, gpu))
+    Console(width=None if sys.stdout.isatty() else 160).print(as_table(found, rate))
+    print(as_sentences(found, rate))
 
 
 @sweep.command()
@@ -131,10 +126,11 @@ def collect(
     from lm_eval_ext.sweep.collect import collect as collected
 
     study = Study(manifest, keep=False)
-    added, failed = collected(study, _chosen(study, only), to, print)
+    runs = _chosen(study, only)
+    added, failed = collected(study, runs, to, print)
     if added:
         print(build_site([to], site or study.folder / "site"))
-    print(f"{added} of {len(study.runs)} runs are done and published")
+    print(f"{added} of {len(runs)} runs are done and published")
     if failed:
         raise typer.Exit(1)
 
@@ -142,12 +138,12 @@ def collect(
 @sweep.command()
 def new(
     name: Annotated[str, typer.Argument(help="Name of the study, and of the file NAME.yaml.")],
-    like: Annotated[str | None, typer.Option(help="A paper whose study is written in full: 2510.22228.")] = None,
+    like: Annotated[
+        str | None, typer.Option(help=f"A paper whose study is written in full: {', '.join(papers())}.")
+    ] = None,
 ) -> None:
     """Write a manifest to start from."""
-    from lm_eval_ext.sweep.templates import write_manifest
-
-    print(write_manifest(Path(f"{name}.yaml"), like))
+    print(write_manifest(Path(f"{name.removesuffix('.yaml')}.yaml"), like))
 
 
 def _chosen(study: Study, only: Sequence[str] | None) -> list[PlannedRun]:

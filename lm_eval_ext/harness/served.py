@@ -43,6 +43,8 @@ def declared_recipe(arguments: ServerArguments, name: str) -> Recipe | None:
             raise ArgumentError(f"model={name}: its name says that layers are merged too; give recipe=, which says how")
         dropped = says if arguments.drop_layers is None else {"drop": parse_layers(arguments.drop_layers)}
         base = arguments.base or (named["base"] if named else arguments.tokenizer or name)
+        if not base:
+            raise ArgumentError("drop_layers: of which model they were dropped isn't said; give base= or model=")
         recipe = Recipe.model_validate({"base": base, "method": BY_HAND, "source": "model_args", **dropped})
     else:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
@@ -14,6 +15,8 @@ from lm_eval_ext.harness.generated import GeneratedSample, GeneratedSamples
 from lm_eval_ext.harness.plugin import register_models, register_tasks
 
 if TYPE_CHECKING:
+    from lm_eval.tasks import TaskManager
+
     from lm_eval_ext.generation.request import Generation
     from lm_eval_ext.harness.models.thinking import ThinkingLM
 
@@ -108,6 +111,24 @@ def evaluated(
     for task, rows in samples.items():
         tracker.save_results_samples(task_name=task, samples=rows)
     return max(folder.rglob("results_*.json"), key=lambda path: path.stat().st_mtime)
+
+
+def unknown_task(tasks: Sequence[str], include_path: str | None) -> tuple[str, str] | None:
+    """The first task that lm-eval doesn't know, and a hint at one that was meant; None if it knows all."""
+    from lm_eval.tasks import TaskManager
+
+    register_tasks()
+    manager = TaskManager(include_path=include_path)
+    unknown = next((task for task in tasks if not manager.match_tasks([task])), None)
+    if unknown is None:
+        return None
+    near = difflib.get_close_matches(unknown.removeprefix("tts_"), [*manager.all_tasks, *_without_prefix(manager)], 1)
+    return unknown, f" (did you mean {near[0]}?)" if near else ""
+
+
+def _without_prefix(manager: TaskManager) -> list[str]:
+    """Our own tasks, as manifests may call them."""
+    return [name.removeprefix("tts_") for name in manager.all_tasks if name.startswith("tts_")]
 
 
 def log_to_terminal() -> None:

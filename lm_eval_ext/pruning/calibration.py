@@ -108,6 +108,16 @@ def calibration(source: str = EMBEDDED, samples: int = 16) -> Calibration:
     return Calibration(source, tuple(texts[:samples]))
 
 
+def check_source(source: str) -> None:
+    """Check that a source of texts is of a known form, without reading any.
+
+    Raises:
+        ArgumentError: it isn't.
+    """
+    if source.partition(":")[0] not in _SOURCES and source != EMBEDDED and not Path(source).is_file():
+        _hub_texts(source)
+
+
 def _of_file(path: Path) -> list[str]:
     try:
         content = path.read_text("utf-8")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import yaml
@@ -27,6 +27,16 @@ def recipe_files() -> list[Path]:
 def recipe_names() -> list[str]:
     """Names of `recipe_files`, ascending."""
     return sorted({path.stem for path in recipe_files()})
+
+
+def chosen_name(base: str, method: str, parameters: Iterable[object], count: int) -> str:
+    """File name of the recipe of a choice of layers.
+
+    >>> chosen_name("Qwen/Qwen3-8B", "laco", [0.4], 2)
+    'qwen3-8b-laco-0.4-2.yaml'
+    """
+    words = [base.rstrip("/").split("/")[-1].lower(), method, *map(str, parameters), str(count)]
+    return f"{'-'.join(words)}.yaml"
 
 
 def load_recipe(name_or_path: str) -> Recipe:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from lm_eval_ext.errors import ResultsError
 
 FOLDER = "studies"  # below a folder of published runs
+NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"  # of a study
 Text = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 
 
@@ -39,19 +40,30 @@ class StudyRun(_Part):
 
 
 class StudyFile(_Part):
-    """A study as it was collected last."""
+    """A study as it was collected last.
+
+    Attributes:
+        version: of this format.
+        name: of the study.
+        runs: all that are planned.
+    """
 
     version: Literal[1] = 1
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    name: Annotated[str, Field(pattern=f"^{NAME}$")]
     runs: Annotated[tuple[StudyRun, ...], Field(min_length=1)]
 
 
 def write_study(study: StudyFile, results: Path) -> Path:
     """Write a study beside the published runs in a folder; returns the path."""
-    path = results / FOLDER / f"{study.name}.json"
+    path = path_of_study(study.name, results)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(study.model_dump_json(indent=1) + "\n", "utf-8")
     return path
+
+
+def path_of_study(name: str, results: Path) -> Path:
+    """Where a study is beside published runs."""
+    return results / FOLDER / f"{name}.json"
 
 
 def read_studies(folders: Iterable[Path]) -> list[StudyFile]:

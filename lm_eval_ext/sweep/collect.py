@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from lm_eval_ext.errors import ResultsError
+from lm_eval_ext.errors import ManifestError, ResultsError
 from lm_eval_ext.runs.addition import add
 from lm_eval_ext.runs.catalogue import read_catalogue
-from lm_eval_ext.runs.load import read_source
-from lm_eval_ext.runs.study_file import StudyFile, StudyRun, write_study
+from lm_eval_ext.runs.load import Source, read_source
+from lm_eval_ext.runs.run import Run
+from lm_eval_ext.runs.study_file import StudyFile, StudyRun, path_of_study, read_study, write_study
 from lm_eval_ext.sweep.plan import PlannedRun
 from lm_eval_ext.sweep.study import Study
 
@@ -23,31 +24,54 @@ def collect(study: Study, runs: Sequence[PlannedRun], to: Path, tell: Callable[[
         to: folder of published runs.
         tell: called with each finding, and each run's folder and tier.
     """
-    catalogue = read_catalogue()
-    published: dict[str, str] = {}
+    before = _collected_before(study, to)
+    published: dict[str, Run] = {}
     failed = 0
-    for run in runs:
-        found, folder = study.found(run), study.folder_of(run)
-        if found.state != "done" or folder is None:
-            continue
+    for run in (one for one in runs if study.found(one).state == "done"):
         try:
-            source = read_source(folder / str(found.said.get("results")), catalogue)
-            published[run.name] = add(source, to, tell).run.id
+            published[run.name] = add(_source(study, run), to, tell).run
         except ResultsError as error:
             tell(error)
             failed += 1
     if published:
-        write_study(_grid(study, published), to)
+        planned = tuple(_planned(study, run, published.get(run.name), before) for run in study.runs)
+        write_study(StudyFile(name=study.name, runs=planned), to)
     return len(published), failed
 
 
-def _grid(study: Study, published: Mapping[str, str]) -> StudyFile:
-    """All runs of the study, with the ids of those that are published."""
-    runs = tuple(
-        StudyRun(
-            model=run.model, pruning=run.pruning, seed=run.seed, tasks=run.tasks, state=study.found(run).state,
-            run=published.get(run.name),
-        )
-        for run in study.runs
+def _source(study: Study, run: PlannedRun) -> Source:
+    folder = study.folder_of(run)
+    assert folder is not None
+    return read_source(folder / str(study.found(run).said["results"]), read_catalogue())
+
+
+Key = tuple[str, str, int | None]
+
+
+def _collected_before(study: Study, to: Path) -> dict[Key, StudyRun]:
+    """What was collected of this study before.
+
+    Raises:
+        ManifestError: another study of this name was collected there.
+    """
+    path = path_of_study(study.name, to)
+    found = {_key(run): run for run in read_study(path).runs} if path.is_file() else {}
+    if found and not any(_key(run) in found for run in study.runs):
+        raise ManifestError(f"{path}: is of another study of this name; rename this manifest, or collect it elsewhere")
+    return found
+
+
+def _key(run: StudyRun | PlannedRun) -> Key:
+    return run.model, run.pruning, run.seed
+
+
+def _planned(study: Study, run: PlannedRun, published: Run | None, before: Mapping[Key, StudyRun]) -> StudyRun:
+    """A run as its study's page shows it: with the tasks that it has, or those that it will have."""
+    old, state = before.get(_key(run)), study.found(run).state
+    if published is None and old is not None and old.run is not None and state == "done":
+        return old  # it was published, but not this time
+    expected = tuple(name for task in run.tasks for name in study.tasks.members(task) or [task])
+    return StudyRun(
+        model=run.model, pruning=run.pruning, seed=run.seed, tasks=tuple(published.tasks) if published else expected,
+        state=state, run=published.id if published else None,
     )  # fmt: skip
-    return StudyFile(name=study.path.stem, runs=runs)

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
 from lm_eval_ext.authoring.cost import Cost, costs_of_tasks
-from lm_eval_ext.errors import ManifestError, TTSError
+from lm_eval_ext.errors import TTSError
 from lm_eval_ext.paths import located
 from lm_eval_ext.runs.run_file import read_json
 from lm_eval_ext.runs.untrusted import mapping, whole
 from lm_eval_ext.sweep.plan import PlannedRun
 from lm_eval_ext.sweep.study import Study
 
-if TYPE_CHECKING:
-    from rich.table import Table
-
-# Dense bfloat16 arithmetic of a GPU, in operations per second, by its maker's data sheet.
-GPUS = {"a100": 312e12, "h100": 989e12, "h200": 989e12, "l40s": 362e12, "rtx4090": 165e12}
-_USED = 0.2  # share of it that decoding in large batches reaches; long traces read more than they compute
 _PER_PARAMETER = 2  # operations of a parameter for a token: a product and a sum
 
 
@@ -39,6 +34,11 @@ class RunCost(NamedTuple):
     apart: int
     parameters: int | None
     unknown: tuple[str, ...]
+
+    @property
+    def operations(self) -> float | None:
+        """Floating-point operations, of the whole model; None if its size is unknown."""
+        return None if self.parameters is None else float(_PER_PARAMETER * self.parameters * self.tokens)
 
 
 @dataclass(frozen=True)
@@ -74,23 +74,13 @@ class Estimate:
     @property
     def operations(self) -> float | None:
         """Floating-point operations of all runs; None if a model's size is unknown."""
-        if any(one.parameters is None for one in self.runs):
-            return None
-        return float(sum(_PER_PARAMETER * (one.parameters or 0) * one.tokens for one in self.runs))
+        each = [one.operations for one in self.runs if one.tokens]
+        return None if None in each else sum(one for one in each if one is not None)
 
-    def hours(self, speed: float | None, gpu: str | None) -> float | None:
-        """GPU hours at a speed in tokens per second, or on a GPU; None if unknown.
-
-        Raises:
-            ManifestError: the GPU is unknown.
-        """
-        if speed is not None:
-            return self.tokens / speed / 3600
-        if gpu is None or self.operations is None:
-            return None
-        if gpu.lower() not in GPUS:
-            raise ManifestError(f"--gpu {gpu}: expected one of: {', '.join(GPUS)}; or give --speed in tokens/s")
-        return self.operations / (GPUS[gpu.lower()] * _USED) / 3600
+    @property
+    def uncounted(self) -> int:
+        """Number of runs with tasks whose tokens are unknown."""
+        return sum(bool(one.unknown) for one in self.runs)
 
 
 def estimated(study: Study, runs: Sequence[PlannedRun]) -> Estimate:
@@ -138,49 +128,9 @@ def _parameters(study: Study, run: PlannedRun) -> int | None:
     from lm_eval_ext.pruning.loading import parameter_count
 
     name, revision = study.loaded_by(run)
-    if name is None or not study.is_within_reach(name, revision):
+    if name is None or not (Path(located(name)).is_dir() or study.sources.commit(name, revision)):
         return None
     try:
         return parameter_count(read_config(located(name), revision or "main"))
     except (TTSError, OSError, ValueError):  # out of reach, or a config that names no causal language model
         return None
-
-
-def as_table(estimate: Estimate) -> Table:
-    """One line for each run."""
-    from rich.table import Table
-
-    table = Table("run")
-    for name in ("tokens at most", "each budget apart", "parameters"):
-        table.add_column(name, justify="right")
-    table.add_column("not counted")
-    for one in estimate.runs:
-        size = "?" if one.parameters is None else f"{one.parameters:,}"
-        table.add_row(one.run, f"{one.tokens:,}", f"{one.apart:,}", size, ", ".join(one.unknown))
-    return table
-
-
-def as_sentences(estimate: Estimate, speed: float | None, gpu: str | None) -> str:
-    """The whole in words."""
-    saved = 1 - estimate.tokens / estimate.apart if estimate.apart else 0.0
-    said = [f"{len(estimate.runs)} runs: at most {estimate.tokens:,} tokens; shared traces save {saved:.0%}."]
-    if estimate.operations is not None:
-        said.append(f"{estimate.operations:.1e} floating-point operations.")
-    hours = estimate.hours(speed, gpu)
-    if hours is not None:
-        on_gpu = f"on {gpu}, if {_USED:.0%} of its arithmetic is used"
-        said.append(f"{hours:,.1f} GPU hours {on_gpu if speed is None else f'at {speed:,.0f} tokens/s'}.")
-    return " ".join([*said, *_of_finished(estimate)])
-
-
-def _of_finished(estimate: Estimate) -> list[str]:
-    """What finished runs say of the others."""
-    if not estimate.seconds:
-        return []
-    mean = sum(estimate.seconds.values()) / len(estimate.seconds)
-    left = (len(estimate.runs) - len(estimate.seconds)) * mean / 3600
-    said = [f"{len(estimate.seconds)} are done, in {mean:,.0f} s each: {left:,.1f} hours are left."]
-    if estimate.used is not None:
-        expected = round(estimate.used * estimate.tokens)
-        said.append(f"They took {estimate.used:.0%} of their most tokens, which makes {expected:,} for all runs.")
-    return said

@@ -4,65 +4,62 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from importlib.metadata import version
 
 from lm_eval_ext.grading import GRADER_VERSION
 from lm_eval_ext.sweep.manifest import Manifest
-from lm_eval_ext.sweep.plan import PlannedRun, is_local
+from lm_eval_ext.sweep.plan import PlannedRun
+from lm_eval_ext.sweep.sources import Sources, hash_of
+from lm_eval_ext.sweep.tasks import Tasks
 
-Config = Mapping[str, object]
-
-# Model arguments that say where and how fast a model runs.
-_WHERE = {
+# Model arguments that say where and how fast a model runs, or are in the content under another name.
+_LEFT_OUT = {
     "device", "parallelize", "device_map", "max_memory_per_gpu", "max_cpu_memory", "offload_folder", "batch_size",
     "max_batch_size", "tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size", "replica_gpus",
     "ray_address", "gpu_memory_utilization", "max_num_seqs", "max_num_batched_tokens", "enforce_eager",
-    "num_concurrent", "max_retries", "timeout", "journal", "journal_alone",
+    "num_concurrent", "max_retries", "timeout", "journal", "journal_alone", "recipe", "pretrained", "revision",
 }  # fmt: skip
+_NAMED = ("peft", "tokenizer")  # model arguments that name files or a repository
 
 
 def content(
-    run: PlannedRun,
-    manifest: Manifest,
-    *,
-    model: str | None,
-    recipe: str | None,
-    config: Callable[[str], Config | None],
-    dataset: Callable[[Config], str | None],
-) -> dict[str, object]:
+    run: PlannedRun, manifest: Manifest, model: tuple[str | None, str | None], recipe: str | None, of: Sources,
+    registry: Tasks,
+) -> dict[str, object]:  # fmt: skip
     """All that makes a run what it is, as JSON.
 
     Args:
         run: the run.
         manifest: that it is from.
-        model: commit of what is loaded, or a hash of its weights; None if unknown.
+        model: name or folder of what is loaded, and its revision.
         recipe: digest of the recipe; None for the whole model.
-        config: the configuration of a task of this registry.
-        dataset: the commit of a task's dataset; None if unknown.
+        of: says what models, datasets and files are.
+        registry: the tasks of this registry.
     """
-    ours = run.seed is not None
-    configs = {task: config(task) for task in run.tasks}
+    ours = {name: fields for task in run.tasks for name in registry.members(task) if (fields := registry.fields(name))}
+    others = [task for task in run.tasks if not registry.is_ours(task)]
     return {
         "engine": manifest.engine,
-        "arguments": {name: value for name, value in sorted(run.arguments.items()) if not _is_told(name, value)},
-        "model": model,
+        "arguments": {
+            name: of.named(value) if name in _NAMED else value
+            for name, value in sorted(run.arguments.items())
+            if name not in _LEFT_OUT
+        },
+        "model": of.weights(*model) or model,
         "recipe": recipe,
-        "tasks": {task: _hash(one) if one else None for task, one in configs.items()},
-        "datasets": {task: dataset(one) for task, one in configs.items() if one},
+        "tasks": {name: _hash(fields) for name, fields in ours.items()},
+        "datasets": {name: of.dataset(fields) for name, fields in ours.items()},
+        "others": {"tasks": others, "lm_eval": version("lm_eval")} if others else {},
+        "include_path": hash_of(manifest.include_path) if manifest.include_path else "",
         "grader": GRADER_VERSION,
-        "gen_kwargs": manifest.gen_kwargs if ours else {},
+        "gen_kwargs": manifest.gen_kwargs if run.seed is not None else {},
         "seed": run.seed,
         "limit": manifest.limit,
     }
 
 
-def _is_told(name: str, value: object) -> bool:
-    """Whether an argument says where something is or runs, and not what it is."""
-    return name in _WHERE or name == "recipe" or (name == "pretrained" and is_local(str(value)))
-
-
-def identity(of: Mapping[str, object]) -> str:
-    """64 hex digits of a run's content."""
+def identity(of: object) -> str:
+    """64 hex digits of a content."""
     return _hash(of)
 
 

@@ -7,14 +7,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from lm_eval_ext.errors import ManifestError
+from lm_eval_ext.sweep.launchers import Launcher, Tell
 from lm_eval_ext.sweep.locks import hold, is_held
 from lm_eval_ext.sweep.manifest import Local
-from lm_eval_ext.sweep.one import BUSY
+from lm_eval_ext.sweep.one import BUSY, CHANGED, ticket
 from lm_eval_ext.sweep.plan import PlannedRun, Stage, stages
 from lm_eval_ext.sweep.study import LOCK, Study
 
@@ -53,6 +54,11 @@ def _lock_of_gpu(gpu: str) -> Path:
     return Path(tempfile.gettempdir()) / f"lm-eval-tts-{os.getuid()}" / f"gpu-{gpu}.lock"
 
 
+def local_launcher(study: Study, jobs: int | None, tell: Tell) -> Launcher:
+    """A launcher for this machine; raises as `slots` does."""
+    return LocalLauncher(study, slots(study.manifest.launch.local, jobs), tell)
+
+
 def slots(local: Local, jobs: int | None) -> list[Slot]:
     """The slots of this machine.
 
@@ -73,8 +79,9 @@ def _all_gpus() -> tuple[str, ...]:
     """Names of the GPUs that this process may use, for CUDA_VISIBLE_DEVICES."""
     import torch
 
+    count = torch.cuda.device_count()
     named = [one.strip() for one in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if one.strip()]
-    return tuple((named or list(map(str, range(64))))[: torch.cuda.device_count()])
+    return tuple((named or list(map(str, range(count))))[:count])
 
 
 @dataclass
@@ -85,14 +92,15 @@ class LocalLauncher:
         study: the study.
         slots: where runs are started.
         tell: called with each line about what starts and ends.
+        extra: model arguments that say where a run's model runs.
     """
 
     study: Study
     slots: Sequence[Slot]
-    tell: Callable[[str], None]
-    extra: Sequence[str] = ()  # model arguments that say where a run's model runs
-    failed: set[str] = field(default_factory=set)
-    later: dict[str, float] = field(default_factory=dict)  # when to look again at what another process runs
+    tell: Tell
+    extra: Sequence[str] = ()
+    _failed: set[str] = field(default_factory=set, init=False)
+    _later: dict[str, float] = field(default_factory=dict, init=False)  # when to look at what another process runs
 
     def run(self, runs: Sequence[PlannedRun]) -> bool:
         """Do all runs and what they need; returns whether all are done. Stops what runs if it is interrupted."""
@@ -100,6 +108,7 @@ class LocalLauncher:
         try:
             while waiting or any(slot.process for slot in self.slots):
                 waiting = [item for item in waiting if not self._is_over(item)]
+                self._check_progress(waiting)
                 for slot in self.slots:
                     if slot.process is not None:
                         waiting += self._ended(slot)
@@ -109,14 +118,25 @@ class LocalLauncher:
                 time.sleep(_PAUSE)
         finally:
             self._stop()
-        return not self.failed
+        self.tell(f"{len(runs) - sum(run.name in self._failed for run in runs)} of {len(runs)} runs are done")
+        return not self._failed
+
+    def _check_progress(self, waiting: Sequence[Item]) -> None:
+        """Raise an error rather than wait for layers that nobody will choose."""
+        busy = any(slot.process for slot in self.slots) or any(isinstance(item, Stage) for item in waiting)
+        stuck = next((item for item in waiting if isinstance(item, PlannedRun) and self._folder(item) is None), None)
+        if stuck is not None and not busy:
+            raise ManifestError(f"{stuck.name}: its recipe is not among those that its method has written")
+
+    def _folder(self, item: Item) -> Path | None:
+        return self.study.folder_of_stage(item) if isinstance(item, Stage) else self.study.folder_of(item)
 
     def _is_over(self, item: Item) -> bool:
         """Whether nothing is to be done for an item: it is done, or what it needs has failed."""
         if isinstance(item, Stage):
             return self.study.stage_found(item).state == "done"
-        if item.stage is not None and item.stage.name in self.failed:
-            self.failed.add(item.name)
+        if item.stage is not None and item.stage.name in self._failed:
+            self._failed.add(item.name)
             self.tell(f"{item.name}: not run, because its layers could not be chosen")
             return True
         return self.study.found(item).state == "done"
@@ -125,19 +145,20 @@ class LocalLauncher:
         """The first item that can be started now: its layers are chosen, and nobody else does it."""
         now = time.monotonic()
         for item in waiting:
-            folder = self.study.folder_of_stage(item) if isinstance(item, Stage) else self.study.folder_of(item)
-            if folder is None or self.later.get(item.name, 0.0) > now:
+            folder = self._folder(item)
+            if folder is None or self._later.get(item.name, 0.0) > now:
                 continue
             if not is_held(folder / LOCK):
                 return item
-            self.later[item.name] = now + _LATER
+            self._later[item.name] = now + _LATER
         return None
 
     def _start(self, slot: Slot, item: Item) -> None:
         visible = {"CUDA_VISIBLE_DEVICES": ",".join(slot.gpus)} if slot.gpus else {}
         for lock in slot.locks:
             os.set_inheritable(lock, True)
-        words = [sys.executable, "-m", "lm_eval_ext.sweep.one", str(self.study.path.resolve()), item.name, *self.extra]
+        told = [str(self.study.path.resolve()), ticket(item, self.study), *self.extra]
+        words = [sys.executable, "-m", "lm_eval_ext.sweep.one", *told]
         slot.item = item
         slot.process = subprocess.Popen(
             words, env={**os.environ, **visible}, stdin=subprocess.DEVNULL, pass_fds=slot.locks, start_new_session=True
@@ -154,14 +175,16 @@ class LocalLauncher:
             return []
         item, slot.process, slot.item = slot.item, None, None
         if code == BUSY:
-            self.later[item.name] = time.monotonic() + _LATER
+            self._later[item.name] = time.monotonic() + _LATER
             return [item]
         if code != 0:
-            self.failed.add(item.name)
+            self._failed.add(item.name)
         self.tell(f"{item.name}: {'done' if code == 0 else self._reason(item, code)}")
         return []
 
     def _reason(self, item: Item, code: int) -> str:
+        if code == CHANGED:
+            return f"not run, because {self.study.path} has changed; start the sweep again"
         found = self.study.stage_found(item) if isinstance(item, Stage) else self.study.found(item)
         return f"failed: {found.said.get('why') or f'exit code {code}'}"
 

@@ -1,7 +1,8 @@
-"""Runs one stage or run of a sweep, and says when it is done: `python -m lm_eval_ext.sweep.one MANIFEST NAME`.
+"""Runs one stage or run of a sweep, and says when it is done: `python -m lm_eval_ext.sweep.one MANIFEST NAME@DIGEST`.
 
-It is a process of its own, which goes on if the sweep that started it is killed. What it starts inherits its locks, so
-that nothing runs twice at the same time.
+The digest is of what the manifest said when this was started or submitted; if it says something else by now, nothing is
+run. It is a process of its own, which goes on if the sweep that started it is killed. What it starts inherits its
+locks, so that nothing runs twice at the same time.
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ from pathlib import Path
 
 from lm_eval_ext.errors import ManifestError, TTSError
 from lm_eval_ext.sweep.locks import hold
-from lm_eval_ext.sweep.plan import PlannedRun, Stage
-from lm_eval_ext.sweep.study import DONE, FAILED, LOCK, LOG, Study, named, write_whole
+from lm_eval_ext.sweep.log import ATTEMPT, why
+from lm_eval_ext.sweep.plan import PlannedRun, Stage, digest
+from lm_eval_ext.sweep.study import DONE, FAILED, LOCK, LOG, Study
+from lm_eval_ext.sweep.whole_files import write_whole
 
-BUSY, STOPPED = 75, 130  # exit codes: another process runs it; it was asked to stop
+BUSY, CHANGED, STOPPED = 75, 76, 130  # exit codes: another process runs it; the manifest has changed; asked to stop
 _CLI = "from lm_eval_ext.cli import app; app()"
-_TAIL = 20_000  # bytes of a log in which the reason of a failure is looked for
-_LONGEST = 500
+_PATIENCE = 2.0  # seconds in which others may look at a lock
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Work:
     Attributes:
         folder: for its lock, log and state.
         command: what is started.
-        is_done: whether it needs not be started.
+        is_done: whether it is done.
         finish: called with the time of the start when the command has ended well.
     """
 
@@ -45,19 +47,27 @@ class Work:
     finish: Callable[[float], None]
 
 
-def work_of(study: Study, name: str, extra: Mapping[str, object] | None = None) -> Work:
-    """The stage or run of a name.
+def ticket(item: Stage | PlannedRun, study: Study) -> str:
+    """What a process is told to do: a name, and the digest of what the manifest says of it."""
+    return f"{item.name}@{digest(item, study.manifest)}"
+
+
+def work_of(study: Study, told: str, extra: Mapping[str, object] | None = None) -> Work | None:
+    """The stage or run of a ticket; None if the manifest has none, or says something else of it by now.
 
     Args:
         study: the study.
-        name: of the stage or run.
-        extra: further model arguments of a run, of which its results don't depend.
+        told: the ticket.
+        extra: further model arguments of a run, on which its results don't depend.
 
     Raises:
-        ManifestError: there is none, or its layers are not chosen yet.
+        ManifestError: its layers are not chosen yet.
     """
-    stage = next((one for one in study.stages if one.name == name), None)
-    return _of_stage(study, stage) if stage is not None else _of_run(study, named(study.runs, name), extra or {})
+    items: list[Stage | PlannedRun] = [*study.stages, *study.runs]
+    item = next((one for one in items if ticket(one, study) == told), None)
+    if item is None:
+        return None
+    return _of_stage(study, item) if isinstance(item, Stage) else _of_run(study, item, extra or {})
 
 
 def _of_stage(study: Study, stage: Stage) -> Work:
@@ -83,12 +93,12 @@ def _of_run(study: Study, run: PlannedRun, extra: Mapping[str, object]) -> Work:
             "versions": {one: version(one) for one in ("lm-eval-tts", "lm_eval", "torch", "transformers")},
         })  # fmt: skip
 
-    return Work(folder, command, (folder / DONE).is_file, finish)
+    return Work(folder, command, lambda: study.found(run).state == "done", finish)
 
 
 def do(work: Work) -> int:
     """Do it alone, unless it is done; returns an exit code."""
-    lock = hold(work.folder / LOCK)
+    lock = hold(work.folder / LOCK, _PATIENCE)
     if lock is None:
         return BUSY
     os.set_inheritable(lock, True)
@@ -102,44 +112,44 @@ def do(work: Work) -> int:
         if work.is_done():
             return 0
     if code != STOPPED:
-        why = last_line(work.folder / LOG) if code else "it ended well, but has written nothing"
-        write_whole(work.folder / FAILED, {"code": code, "why": why})
+        said = why(work.folder / LOG, code) if code else "it ended well, but has written nothing"
+        write_whole(work.folder / FAILED, {"code": code, "why": said})
     return code or 1
 
 
 def _started(work: Work) -> int:
     """Start the command with its output in the log, and wait; a request to stop is passed on."""
-    stopped = False
+    stopped, process = False, None
+
+    def stop(*_: object) -> None:
+        nonlocal stopped
+        stopped = True
+        if process is not None:
+            process.terminate()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
     with (work.folder / LOG).open("ab") as log:
+        log.write(f"\n{ATTEMPT}{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}\n".encode())
+        log.flush()
         process = subprocess.Popen(
             list(work.command), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, close_fds=False
         )
-
-        def stop(*_: object) -> None:
-            nonlocal stopped
-            stopped = True
+        if stopped:  # before there was a process to stop
             process.terminate()
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, stop)
         code = process.wait()
     return STOPPED if stopped else code
 
 
-def last_line(log: Path) -> str:
-    """The last line that says something."""
-    with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - _TAIL))
-        text = file.read().decode("utf-8", "replace")
-    lines = [line.strip() for line in text.replace("\r", "\n").splitlines() if line.strip()]
-    return lines[-1][:_LONGEST] if lines else "it said nothing"
-
-
-def main(manifest: Path, name: str, *extra: str) -> int:
-    """Do the stage or run of a name, with further model arguments (`ray_address=auto`); returns an exit code."""
+def main(manifest: Path, told: str, *extra: str) -> int:
+    """Do the stage or run of a ticket, with further model arguments (`ray_address=auto`); returns an exit code."""
     try:
-        return do(work_of(Study(manifest), name, dict(one.split("=", 1) for one in extra)))
-    except TTSError as error:
+        work = work_of(Study(manifest), told, dict(one.split("=", 1) for one in extra))
+        if work is None:
+            print(f"lm-eval-tts: {manifest} has changed: it says something else of {told}", file=sys.stderr)
+            return CHANGED
+        return do(work)
+    except (TTSError, OSError) as error:
         print(f"lm-eval-tts: {error}", file=sys.stderr)
         return 1
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from lm_eval_ext.errors import ManifestError
-from lm_eval_ext.paths import located
 from lm_eval_ext.pruning.recipe import format_layers, parse_layers
-from lm_eval_ext.sweep.manifest import Manifest, Pruning
+from lm_eval_ext.pruning.recipe_file import chosen_name
+from lm_eval_ext.sweep.manifest import BY_HAND, Exclude, Manifest, Pruning
+from lm_eval_ext.sweep.tasks import Tasks
 
-IsOurs = Callable[[str], bool]  # whether the registry has a task of a name
-BY_HAND = ("drop_layers", "drop_attention", "drop_mlp")
+_LOADING = ("pretrained", "revision", "dtype", "trust_remote_code")  # model arguments that a choice of layers needs
 
 
 @dataclass(frozen=True)
@@ -23,37 +24,43 @@ class Stage:
 
     Attributes:
         name: unique within a manifest.
-        base: name or folder of the model.
-        revision: branch, tag or commit of it; None for the default.
+        loading: the model's name or folder, and how it is loaded: `pretrained`, `revision`, `dtype`,
+            `trust_remote_code`; what isn't given is left out.
         pruning: the method and its calibration.
         counts: the numbers of layers to remove.
     """
 
     name: str
-    base: str
-    revision: str | None
+    loading: Mapping[str, str]
     pruning: Pruning
     counts: tuple[int, ...]
 
+    @property
+    def base(self) -> str:
+        """Name or folder of the model."""
+        return self.loading["pretrained"]
+
+    @property
+    def depends_on(self) -> dict[str, object]:
+        """What the choice depends on, but for what is in the files that this names."""
+        return {**self.loading, **self.pruning.model_dump(mode="json", exclude={"remove"})}
+
     def recipe(self, count: int) -> str:
         """File name of a recipe, as `lm-eval-tts prune` gives it."""
-        words = [self.pruning.method or "", *(str(value) for value in self.pruning.parameters.values())]
-        return f"{self.base.rstrip('/').split('/')[-1].lower()}-{'-'.join(words)}-{count}.yaml"
+        return chosen_name(self.base, str(self.pruning.method), self.pruning.parameters.values(), count)
 
     def command(self, folder: str) -> list[str]:
         """The arguments of `lm-eval-tts` that write all recipes into a folder."""
         how = self.pruning
         options = {
-            "--base": self.base, "--revision": self.revision, "--method": how.method,
-            "--remove": ",".join(map(str, self.counts)), "--calibration": how.calibration, "--samples": how.samples,
-            "--max-tokens": how.max_tokens, "--out": folder,
+            "--base": self.base, "--revision": self.loading.get("revision"), "--dtype": self.loading.get("dtype"),
+            "--method": how.method, "--remove": ",".join(map(str, self.counts)), "--calibration": how.calibration,
+            "--samples": how.samples, "--max-tokens": how.max_tokens, "--out": folder,
         }  # fmt: skip
         words = [word for name, value in options.items() if value is not None for word in (name, str(value))]
-        return [
-            "prune",
-            *words,
-            *(word for pair in how.parameters.items() for word in ("--set", "=".join(map(str, pair)))),
-        ]
+        trusted = ["--trust-remote-code"] if self.loading.get("trust_remote_code") == "True" else []
+        parameters = [word for pair in how.parameters.items() for word in ("--set", "=".join(map(str, pair)))]
+        return ["prune", *words, *trusted, *parameters]
 
 
 @dataclass(frozen=True)
@@ -69,7 +76,7 @@ class PlannedRun:
         arguments: model arguments, but for the recipe of a stage.
         stage: chooses the layers; None if nothing has to be chosen.
         count: number of layers that the stage's method removes.
-        selectors: what `exclude` and `--only` go by.
+        selectors: what `exclude` goes by.
     """
 
     name: str
@@ -93,27 +100,24 @@ class _Variant:
     count: int = 0
 
 
-def planned(manifest: Manifest, is_ours: IsOurs) -> list[PlannedRun]:
+def planned(manifest: Manifest, registry: Tasks) -> list[PlannedRun]:
     """All runs of a manifest, in its order.
 
     Args:
         manifest: the manifest.
-        is_ours: whether this registry has a task of a name.
+        registry: the tasks of this registry.
 
     Raises:
-        ManifestError: a task or variant is not in the registry, or nothing is left to run.
+        ManifestError: a variant is not in the registry, a rule excludes nothing, or nothing is left to run.
     """
-    ours, others = _tasks(manifest, is_ours)
+    ours, others = registry.of(manifest)
     variants = list(_variants(manifest))
     runs = []
     for name, variant in itertools.product(manifest.models, variants):
         seeds: list[tuple[int | None, tuple[str, ...]]] = [(seed, ours) for seed in manifest.seeds if ours]
         seeds += [(None, others)] if others else []
         runs += [_run(manifest, name, variant, seed, tasks) for seed, tasks in seeds]
-    kept = [run for run in runs if not any(_matches(run, rule) for rule in manifest.exclude)]
-    if not kept:
-        raise ManifestError("exclude: nothing is left to run")
-    return kept
+    return _with_common_stages(_kept(runs, manifest.exclude))
 
 
 def stages(runs: Sequence[PlannedRun]) -> list[Stage]:
@@ -121,27 +125,67 @@ def stages(runs: Sequence[PlannedRun]) -> list[Stage]:
     return list({run.stage.name: run.stage for run in runs if run.stage is not None}.values())
 
 
-def _matches(run: PlannedRun, rule: Mapping[Any, object]) -> bool:
-    return all(str(run.selectors.get(name)) == str(value) for name, value in rule.items())
+def digest(item: Stage | PlannedRun, manifest: Manifest) -> str:
+    """What a manifest says of a stage or run: so that a process started for it notices that it says something else."""
+    said: list[object]
+    if isinstance(item, Stage):
+        said = [item.depends_on, item.counts]
+    else:
+        said = [item.tasks, item.seed, item.arguments, item.count, item.stage.depends_on if item.stage else None]
+        said += [manifest.engine, manifest.gen_kwargs, manifest.limit, manifest.include_path]
+    return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _kept(runs: Sequence[PlannedRun], rules: Sequence[Exclude]) -> list[PlannedRun]:
+    for number, rule in enumerate(rules):
+        if not any(_matches(run, rule) for run in runs):
+            raise ManifestError(f"exclude.{number}: no run has {rule}; there are {_selectable(runs)}")
+    kept = [run for run in runs if not any(_matches(run, rule) for rule in rules)]
+    if not kept:
+        raise ManifestError("exclude: nothing is left to run")
+    return kept
+
+
+def _matches(run: PlannedRun, rule: Exclude) -> bool:
+    return all(run.selectors[name] == value for name, value in rule.given.items())
+
+
+def _selectable(runs: Sequence[PlannedRun]) -> str:
+    """All values that a rule can name."""
+    names = {name: list(dict.fromkeys(str(run.selectors[name]) for run in runs)) for name in Exclude.model_fields}
+    return "; ".join(f"{name}: {', '.join(values)}" for name, values in names.items())
+
+
+def _with_common_stages(runs: Sequence[PlannedRun]) -> list[PlannedRun]:
+    """The runs with one stage for all that depend on the same choice, also under several names."""
+    alike: dict[str, list[Stage]] = {}
+    for run in runs:
+        if run.stage is not None:
+            alike.setdefault(json.dumps(run.stage.depends_on, default=str), []).append(run.stage)
+    common = {
+        id(one): replace(some[0], counts=tuple(sorted({count for other in some for count in other.counts})))
+        for some in alike.values()
+        for one in some
+    }
+    return [run if run.stage is None else replace(run, stage=common[id(run.stage)]) for run in runs]
 
 
 def _run(manifest: Manifest, model: str, variant: _Variant, seed: int | None, tasks: tuple[str, ...]) -> PlannedRun:
     given = {**manifest.model_args, **manifest.models[model]}
     how = variant.pruning
-    stage = _stage(model, given, how, manifest) if how is not None and variant.count else None
+    stage = _stage(model, given, how, variant.count, manifest) if how is not None and variant.count else None
     parts = [model, variant.label, "other" if seed is None else f"s{seed}"]
-    selectors = {"model": model, "method": how.method if how else variant.label, "remove": variant.count, "seed": seed}
+    remove = variant.count if how or not variant.arguments else None  # layers by hand are no number of a method's
+    selectors = {"model": model, "method": how.method if how else variant.label, "remove": remove, "seed": seed}
     arguments = {**given, **variant.arguments}
     return PlannedRun(
         "-".join(parts), model, variant.label, seed, tasks, arguments, stage, variant.count, selectors
     )  # fmt: skip
 
 
-def _stage(model: str, given: Mapping[str, object], how: Pruning, manifest: Manifest) -> Stage:
-    counts = tuple(sorted({count for count in how.remove if count}))
-    revision = given.get("revision")
-    name = "-".join([model, _label(how, manifest)])
-    return Stage(name, str(given["pretrained"]), None if revision is None else str(revision), how, counts)
+def _stage(model: str, given: Mapping[str, object], how: Pruning, count: int, manifest: Manifest) -> Stage:
+    loading = {name: str(given[name]) for name in _LOADING if given.get(name) is not None}
+    return Stage(f"{model}-{_label(how, manifest)}", loading, how, (count,))
 
 
 def _variants(manifest: Manifest) -> Iterator[_Variant]:
@@ -154,7 +198,7 @@ def _variants(manifest: Manifest) -> Iterator[_Variant]:
                 if count:
                     yield _Variant(f"{_label(one, manifest)}-{count}", pruning=one, count=count)
         elif one.recipe is not None:
-            yield _Variant(one.recipe.split("/")[-1].removesuffix(".yaml"), {"recipe": one.recipe})
+            yield _Variant(_recipe_label(one.recipe, manifest), {"recipe": one.recipe})
         elif one.remove != (0,):
             by_hand = {name: getattr(one, name) for name in BY_HAND if getattr(one, name) is not None}
             said = (
@@ -164,88 +208,23 @@ def _variants(manifest: Manifest) -> Iterator[_Variant]:
             yield _Variant("-".join(said), by_hand)
 
 
+def _recipe_label(recipe: str, manifest: Manifest) -> str:
+    """A recipe's name, with its folder's where several have it."""
+    path = Path(recipe)
+    alike = {one.recipe for one in manifest.pruning if one.recipe and Path(one.recipe).stem == path.stem}
+    return _word(path.with_suffix("").name if len(alike) == 1 else f"{path.parent.name}-{path.stem}")
+
+
 def _label(how: Pruning, manifest: Manifest) -> str:
     """A method, with its parameters and its calibration where that tells it from another one."""
     if sum(one.method == how.method for one in manifest.pruning) == 1:
         return str(how.method)
-    given = (*how.parameters.values(), how.calibration, how.samples, how.max_tokens)
-    return "-".join([str(how.method), *(_word(one) for one in given if one is not None)])
+    given = (how.calibration, how.samples, how.max_tokens)
+    parameters = (f"{name}{value}" for name, value in how.parameters.items())
+    return "-".join([str(how.method), *map(_word, parameters), *(_word(one) for one in given if one is not None)])
 
 
 def _word(value: object) -> str:
-    return "".join(letter if letter.isalnum() or letter in "._" else "-" for letter in str(value)).strip("-")
-
-
-# Tasks ----------------------------------------------------------------------------------------------------
-
-
-def _tasks(manifest: Manifest, is_ours: IsOurs) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """This registry's tasks, in all budgets and votes, and those of lm-eval itself."""
-    named = {task: task if is_ours(task) else f"tts_{task}" for task in manifest.tasks}
-    ours = [name for task, name in named.items() if is_ours(name)]
-    others = [*(task for task, name in named.items() if not is_ours(name)), *manifest.other_tasks]
-    varied = [one for task in ours for one in _varied(task, manifest, is_ours)]
-    return tuple(dict.fromkeys(varied)), tuple(others)
-
-
-def _varied(task: str, manifest: Manifest, is_ours: IsOurs) -> list[str]:
-    wanted = [f"{task}_b{budget}" for budget in manifest.budgets] + [f"{task}_maj{votes}" for votes in manifest.votes]
-    missing = next((name for name in wanted if not is_ours(name)), None)
-    if missing is not None:
-        raise ManifestError(
-            f"tasks: {task} has no variant {missing.removeprefix(task)[1:]}; add it to `variants` in the task's YAML "
-            "and run `lm-eval-tts tasks sync`, or name variants and groups themselves and leave out budgets and votes"
-        )
-    return wanted or [task]
-
-
-# Commands -------------------------------------------------------------------------------------------------
-
-
-def command(run: PlannedRun, manifest: Manifest, output: str, extra: Mapping[str, object]) -> list[str]:
-    """The arguments of `lm_eval` for a run.
-
-    Args:
-        run: the run.
-        manifest: that it is from.
-        output: folder for its results.
-        extra: further model arguments: the recipe that was chosen, the journal, the seed.
-    """
-    ours = run.seed is not None
-    options = {
-        "--model": manifest.engine, "--model_args": model_args({**run.arguments, **extra}),
-        "--tasks": ",".join(run.tasks), "--seed": run.seed, "--batch_size": manifest.batch_size,
-        "--limit": manifest.limit,
-        "--gen_kwargs": json.dumps(manifest.gen_kwargs) if ours and manifest.gen_kwargs else None,
-        "--include_path": manifest.include_path, "--output_path": output,
-    }  # fmt: skip
-    words = [word for name, value in options.items() if value is not None for word in (name, str(value))]
-    return [*words, "--log_samples"]
-
-
-def model_args(arguments: Mapping[str, object]) -> str:
-    """Model arguments as lm-eval takes them: `name=value` pairs, or JSON if a value is a mapping."""
-    given = {name: value for name, value in arguments.items() if value is not None}
-    if any(isinstance(value, dict) for value in given.values()):
-        return json.dumps(given, default=str)
-    return ",".join(f"{name}={_value(value)}" for name, value in given.items())
-
-
-def _value(value: object) -> str:
-    return f"[{','.join(map(str, value))}]" if isinstance(value, (list, tuple)) else str(value)
-
-
-def chosen_on_load(run: PlannedRun) -> dict[str, object]:
-    """Model arguments that choose a run's layers while the model is loaded, for a command that stands alone."""
-    if run.stage is None:
-        return {}
-    how = run.stage.pruning
-    words = [str(how.method), str(run.count), *(f"{name}={value}" for name, value in how.parameters.items())]
-    numbers = {"calibration_samples": how.samples, "calibration_tokens": how.max_tokens}
-    given = {"prune": ":".join(words), "calibration": how.calibration, **numbers}
-    return {name: value for name, value in given.items() if value is not None}
-
-
-def is_local(model: str) -> bool:
-    """Whether a model is the embedded one, or in a folder."""
-    return located(model) != model or model.startswith((".", "/", "~"))
+    """A value as a part of a file name; of a path, the last part."""
+    text = str(value).rstrip("/").split("/")[-1][-60:]
+    return "".join(letter if letter.isalnum() or letter in "._" else "-" for letter in text).strip("-")

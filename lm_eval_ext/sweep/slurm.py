@@ -11,18 +11,35 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lm_eval_ext.errors import ManifestError
+from lm_eval_ext.sweep.launchers import Launcher, Tell
+from lm_eval_ext.sweep.locks import locked
 from lm_eval_ext.sweep.manifest import Slurm
-from lm_eval_ext.sweep.plan import PlannedRun, stages
-from lm_eval_ext.sweep.study import Study, write_whole
+from lm_eval_ext.sweep.one import ticket
+from lm_eval_ext.sweep.plan import PlannedRun, Stage, stages
+from lm_eval_ext.sweep.study import Study
+from lm_eval_ext.sweep.whole_files import write_whole
 
 TEMPLATE = Path(__file__).parent / "slurm.sh"
-_ACTIVE = {"PENDING", "RUNNING", "REQUEUED", "SUSPENDED", "CONFIGURING", "COMPLETING"}
+# Slurm's states of a job: it runs, it will run. All others but COMPLETED say why it hasn't ended well.
+RUNS = frozenset({"RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT"})
+WAITS = frozenset({"PENDING", "REQUEUED", "CONFIGURING", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESIZING"})
 _JOBS = "jobs.json"
+
+
+def slurm_launcher(study: Study, jobs: int | None, tell: Tell) -> Launcher:
+    """A launcher that submits jobs.
+
+    Raises:
+        ManifestError: a number of jobs is asked for, which is a setting of the manifest.
+    """
+    if jobs is not None:
+        raise ManifestError("--jobs: with --launch slurm, give launch.slurm.parallel in the manifest")
+    return SlurmLauncher(study, tell)
 
 
 @dataclass
@@ -35,7 +52,7 @@ class SlurmLauncher:
     """
 
     study: Study
-    tell: Callable[[str], None]
+    tell: Tell
 
     @property
     def _settings(self) -> Slurm:
@@ -47,28 +64,32 @@ class SlurmLauncher:
         Raises:
             ManifestError: `sbatch` isn't there, or refuses; its words are in the message.
         """
-        queued = {name for name, state in states(self.study).items() if state in _ACTIVE}
-        needed = [one for one in stages(runs) if self.study.stage_found(one).state != "done" and one.name not in queued]
-        wanted = [one for one in runs if self.study.found(one).state != "done" and one.name not in queued]
-        if not wanted:
-            self.tell("nothing to submit: every run is done or queued")
-            return True
-        first = self._submitted("choices of layers", [one.name for one in needed], None) if needed else None
-        self._submitted("runs", [one.name for one in wanted], first)
+        with locked(self.study.folder / "slurm" / "lock"):  # so that two submit nothing twice
+            said = states(self.study)
+            queued = {told for told, state in said.items() if state in RUNS | WAITS}
+            missing = [one for one in stages(runs) if self.study.stage_found(one).state != "done"]
+            wanted = [
+                one for one in runs if self.study.found(one).state != "done" and ticket(one, self.study) not in queued
+            ]
+            if not wanted:
+                self.tell("nothing to submit: every run is done or queued")
+                return True
+            needed = [one for one in missing if ticket(one, self.study) not in queued]
+            if needed:
+                self._submit("choice of layers", "choices of layers", needed, [])
+            self._submit("run", "runs", wanted, _jobs_of(self.study, missing))
         return True
 
-    def _submitted(self, what: str, names: Sequence[str], after: str | None) -> str:
-        """Submit an array; returns its id."""
+    def _submit(self, one: str, several: str, items: Sequence[Stage | PlannedRun], after: Sequence[str]) -> None:
+        """Submit an array that starts after some jobs."""
         folder = self.study.folder / "slurm"
-        folder.mkdir(parents=True, exist_ok=True)
-        script = folder / f"{what.replace(' ', '-')}.sh"
-        script.write_text(self._script(names), "utf-8")
-        command = ["sbatch", "--parsable", *self._options(len(names), folder)]
-        command += [f"--dependency=afterany:{after}"] if after else []
+        script = folder / f"{several.replace(' ', '-')}.sh"
+        script.write_text(self._script(items), "utf-8")
+        command = ["sbatch", "--parsable", *self._options(len(items), folder)]
+        command += [f"--dependency=afterany:{':'.join(after)}"] if after else []
         number = _said([*command, str(script)]).strip().split(";")[0]
-        write_whole(folder / _JOBS, {**_jobs(self.study), number: list(names)})
-        self.tell(f"submitted {len(names)} {what} as job {number}")
-        return number
+        write_whole(folder / _JOBS, {**_jobs(self.study), number: [ticket(item, self.study) for item in items]})
+        self.tell(f"submitted {len(items)} {one if len(items) == 1 else several} as job {number}")
 
     def _options(self, count: int, folder: Path) -> list[str]:
         given = self._settings
@@ -84,7 +105,7 @@ class SlurmLauncher:
             "--open-mode=append",
         ]
 
-    def _script(self, names: Sequence[str]) -> str:
+    def _script(self, items: Sequence[Stage | PlannedRun]) -> str:
         template = self._settings.template
         path = TEMPLATE if template is None else self.study.path.parent / template
         try:
@@ -93,7 +114,7 @@ class SlurmLauncher:
             raise ManifestError(f"launch.slurm.template: {path} cannot be read ({error.strerror})") from error
         command = shlex.join([sys.executable, "-m", "lm_eval_ext.sweep.one", str(self.study.path.resolve())])
         parts = {
-            "{names}": " ".join(map(shlex.quote, names)),
+            "{names}": " ".join(shlex.quote(ticket(item, self.study)) for item in items),
             "{setup}": "\n".join(self._settings.setup),
             "{command}": command,
         }
@@ -106,7 +127,7 @@ class SlurmLauncher:
 
 
 def states(study: Study) -> dict[str, str]:
-    """Slurm's last word on each stage and run that was submitted, such as `RUNNING` or `TIMEOUT`."""
+    """Slurm's last word on each ticket that was submitted, such as `RUNNING` or `TIMEOUT`."""
     jobs = _jobs(study)
     if not jobs:
         return {}
@@ -118,13 +139,26 @@ def states(study: Study) -> dict[str, str]:
     return dict(_of_lines(lines, jobs))
 
 
+def _jobs_of(study: Study, choices: Sequence[Stage]) -> list[str]:
+    """The newest job of each choice of layers, once."""
+    newest = {told: number for number, some in _jobs(study).items() for told in some}
+    wanted = [ticket(one, study) for one in choices]
+    return list(dict.fromkeys(newest[told] for told in wanted if told in newest))
+
+
 def _of_lines(lines: Iterable[str], jobs: Mapping[str, Sequence[str]]) -> Iterable[tuple[str, str]]:
-    for line in lines:
-        number, _, state = line.partition("|")
+    found = [line.partition("|")[::2] for line in lines]
+    for number, state in sorted(found, key=lambda one: _number(one[0])):  # the newest job last
         job, _, place = number.partition("_")
         for one in _indices(place):
             if job in jobs and one < len(jobs[job]):
                 yield jobs[job][one], state.split()[0] if state.split() else ""
+
+
+def _number(job: str) -> int:
+    """The number at the beginning of a job's id, such as 12 of `12_[3-4]`."""
+    found = re.match(r"\d+", job)
+    return int(found[0]) if found else 0
 
 
 def _indices(place: str) -> list[int]:

@@ -7,10 +7,16 @@ from pathlib import Path
 
 from lm_eval_ext.errors import ManifestError
 from lm_eval_ext.sweep.manifest import manifest_schema
+from lm_eval_ext.sweep.study import study_name
 
 _FOLDER = Path(__file__).parent / "manifests"
 START = "start"
 SCHEMA = "sweep.schema.json"  # beside a manifest, for completion in editors
+
+
+def papers() -> list[str]:
+    """Names of the papers whose studies can be written."""
+    return sorted(one.stem for one in _FOLDER.glob("*.yaml") if one.stem != START)
 
 
 def write_manifest(path: Path, like: str | None = None) -> Path:
@@ -23,9 +29,11 @@ def write_manifest(path: Path, like: str | None = None) -> Path:
     Raises:
         ManifestError: the file exists, or there is no such study.
     """
-    known = sorted(one.stem for one in _FOLDER.glob("*.yaml") if one.stem != START)
-    if like is not None and like not in known:
-        raise ManifestError(f"--like {like}: expected one of: {', '.join(known)}")
+    if like is not None and like not in papers():
+        raise ManifestError(f"--like {like}: expected one of: {', '.join(papers())}")
+    study_name(path)
+    if not path.parent.is_dir():
+        raise ManifestError(f"{path}: folder {path.parent} does not exist")
     if path.exists():
         raise ManifestError(f"{path}: exists already; choose another name")
     text = (_FOLDER / f"{like or START}.yaml").read_text("utf-8").replace("NAME", path.stem)
