@@ -46,6 +46,19 @@ def test_controls_are_no_smaller_models_and_have_bases_of_their_own(tmp_path: Pa
     assert 'class="r row"' not in text and 'data-kind="control"' in text
 
 
+def test_seeds_are_put_together_and_other_sampling_is_not(tmp_path: Path) -> None:
+    tasks = {"tts_aime24_b512": [[True, True], [False, False], [True, False]]}
+    other = {"tts_aime24_b512": [[True, False], [False, False], [True, True]]}
+    for number, (seed, rows) in enumerate([(0, tasks), (1, other), (1, other)]):
+        config = {"model_args": {"pretrained": "Org/Model-8B", "seed": seed}, "random_seed": seed}
+        write_output(tmp_path / str(number), rows, config=config, date=f"2026-11-0{number + 1}T00-00-00.000000")
+    (entry,) = board(tmp_path).entries
+    one = entry.results["tts_aime24"][512]
+    assert one.task.scores == (0.75, 0.0, 0.75) and one.task.repeats == 4 and one.task.accuracy.value == 0.5
+    assert one.name == "tts_aime24_b512" and entry.single["tts_aime24"][512].task.repeats == 2
+    assert ">50.0<" in build_site([tmp_path], tmp_path / "site").read_text("utf-8")
+
+
 def test_below_guessing_nothing_is_kept(tmp_path: Path) -> None:
     for number, (dropped, mean) in enumerate([((), 0.7), ((5,), 0.1)]):
         write_output(tmp_path / str(number), {"tts_aime24_b512": scores(mean, 40, 3)}, dropped=dropped)

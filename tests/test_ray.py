@@ -20,6 +20,7 @@ from lm_eval_ext.errors import ArgumentError, EngineError
 from lm_eval_ext.generation.request import Completion, Job
 from lm_eval_ext.harness.generated import GeneratedSamples
 from tests.shared import ROOT
+from tests.test_sweep_runs import outcomes, run_to_its_end, written
 
 if TYPE_CHECKING:
     from lm_eval_ext.generation.engines.ray import RayPool
@@ -185,6 +186,26 @@ def test_a_node_that_joins_takes_work_and_one_that_dies_loses_none(
     finally:
         ray.shutdown()
         cluster.shutdown()
+
+
+def test_a_sweep_on_a_cluster_is_as_on_this_machine(tmp_path: Path) -> None:
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+    try:
+        launch = {"ray": {"address": cluster.address}}
+        path, other = (written(tmp_path / name, budgets=[8], launch=launch) for name in ("ray", "here"))
+        code, said = run_to_its_end(path, "--launch", "ray")
+        assert code == 0 and "2 of 2 runs are done" in said, said
+    finally:
+        cluster.shutdown()
+    assert run_to_its_end(other)[0] == 0
+    found = outcomes(path)
+    assert len(found) == 2 and found == outcomes(other)
+    done = next((tmp_path / "ray" / "out" / "runs").glob("*/done.json"))
+    assert f"ray_address={cluster.address}" in " ".join(json.loads(done.read_text())["command"])
+    code, said = run_to_its_end(path, "--launch", "ray", "--jobs", "2")
+    assert code == 1 and "with --launch ray, runs follow one another" in said
 
 
 COMMAND = [

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from lm_eval_ext.cli import app
 from lm_eval_ext.runs.run_file import read_run
 from lm_eval_ext.runs.study_file import read_study
-from lm_eval_ext.sweep.log import ATTEMPT
+from lm_eval_ext.sweep.log import ATTEMPT, progress
 from lm_eval_ext.sweep.study import Study
 
 ROOT = Path(__file__).parent.parent
@@ -116,7 +116,7 @@ def test_status_and_collect_in_the_middle_of_a_sweep(tmp_path: Path, monkeypatch
     process = started(path)
     first, second = (folder for run in study.runs if (folder := study.folder_of(run)) is not None)
     until((second / "log.txt").exists, 300)
-    until(lambda: "tokens/s" in (second / "log.txt").read_text(), 60)
+    until(lambda: progress(second / "log.txt").left.count(":") == 1, 60)
     shown = CliRunner().invoke(app, ["sweep", "status", str(path)]).output
     assert "1 done, 1 running" in shown and re.search(r"s1 │ running │ \d+/\d+ │ +\d+ │ +\d+:\d\d │", shown), shown
     done = CliRunner().invoke(app, ["sweep", "collect", str(path)])

@@ -71,6 +71,11 @@ def without_tier(run: Run) -> Run:
     return run.model_copy(update={"tier": "reported"})
 
 
+def _tells_apart(run: Run) -> bool:
+    """Whether equal scores are a reason to wonder: those of a model that gets nothing right are always equal."""
+    return any(not task.scores or len(set(task.scores)) > 1 for task in run.tasks.values())
+
+
 def findings(
     sources: Sequence[Source], before: Sequence[Source] = (), regraded: Callable[[Source], Run] | None = None
 ) -> Iterator[RunFinding]:
@@ -91,7 +96,8 @@ def findings(
             yield RunFinding(path, f"id={run.id!r}: {other.path} has the same id")
         elif (first := seen.setdefault(_content(run), source)) is not source:
             same = bool(run.samples) and run.samples == first.run.samples
-            yield RunFinding(path, f"has the same model and scores as {first.path}", warning=not same)
+            if same or _tells_apart(run):
+                yield RunFinding(path, f"has the same model and scores as {first.path}", warning=not same)
         if run.date > _tomorrow():
             yield RunFinding(path, f"date={run.date} is in the future")
         if run.partial:
