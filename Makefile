@@ -4,7 +4,7 @@ LM_EVAL := $(VENV)/bin/lm_eval
 SMOLLM2 := .models/smollm2
 OUT := out/demo
 
-.PHONY: demo test test-vllm test-llamacpp test-ray test-slurm test-gptqmodel test-exporters environments test-browser architectures coverage lowest release-check docs lint setup models clean
+.PHONY: demo test test-vllm test-llamacpp test-ray test-slurm test-antlr test-gptqmodel test-exporters environments test-browser architectures coverage lowest release-check docs lint setup models clean
 
 # One thread: faster than several for so small a model.
 EVALUATE := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(LM_EVAL) --model pruned-hf --tasks tts_mini,tts_chain_maj8 --batch_size 256 \
@@ -89,7 +89,7 @@ coverage: setup models
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --cov --cov-report=term-missing:skip-covered
 
 # Checks that take too long for every run; run them before a release.
-release-check: coverage architectures test-exporters test-browser test-gptqmodel test-slurm
+release-check: coverage architectures test-exporters test-browser test-gptqmodel test-slurm test-antlr
 	$(PY) -m pytest --long -m long
 	LM_EVAL_TTS_DRAWS=10000000 $(PY) -m pytest tests/test_sampling.py -k frequencies
 	$(PY) -m benchmarks.extract
@@ -98,6 +98,13 @@ release-check: coverage architectures test-exporters test-browser test-gptqmodel
 	$(PY) -m benchmarks.site_shots
 	VLLM_CPU_KVCACHE_SPACE=2 $(VENV)-vllm/bin/python -m pytest --long -m long tests/test_pruned_vllm.py
 	$(VENV)-vllm/bin/python -m benchmarks.vllm_kinds
+
+# The grader with the runtimes of antlr that lm-eval[math] and hydra pin, each in a folder of its own.
+test-antlr: setup
+	for version in 4.11.0 4.9.3; do \
+	  $(PY) -m pip install --quiet --no-deps --upgrade --target .antlr/$$version antlr4-python3-runtime==$$version; \
+	done
+	OMP_NUM_THREADS=1 $(PY) -m pytest tests/test_antlr.py
 
 # Quantized checkpoints that transformers loads with gptqmodel, which is in a folder of its own: the other tests run
 # without it.

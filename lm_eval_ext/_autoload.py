@@ -55,5 +55,11 @@ def _register(step):
         logging.getLogger("lm_eval").warning("lm-eval-tts could not register itself: %r", error)
 
 
-if os.environ.get("LM_EVAL_TTS_AUTOLOAD", "1") != "0" and _Finder not in sys.meta_path:
-    sys.meta_path.insert(0, _Finder)  # the class itself: no instance is needed
+def activate():
+    """Hook into lm-eval, which must not be imported yet."""
+    if _Finder not in sys.meta_path:
+        sys.meta_path.insert(0, _Finder)  # the class itself: no instance is needed
+
+
+if os.environ.get("LM_EVAL_TTS_AUTOLOAD", "1") != "0":
+    activate()

@@ -8,7 +8,7 @@ _PACKAGE = Path(__file__).resolve().parent
 
 def _folder(name: str) -> Path:
     packaged = _PACKAGE / name
-    return packaged if packaged.is_dir() else _PACKAGE.parent / name
+    return packaged.resolve() if packaged.is_dir() else _PACKAGE.parent / name
 
 
 TASKS = _folder("tasks")

@@ -63,7 +63,7 @@ def outcomes(path: Path) -> dict[str, Any]:
         results = folder / json.loads((folder / "done.json").read_text())["results"]
         stamp = results.stem.removeprefix("results_")
         texts = [
-            [json.loads(line)["resps"] for line in samples.read_text().splitlines()]
+            [json.loads(line)["resps"] for line in samples.read_text("utf-8").split("\n") if line]
             for samples in sorted(results.parent.glob(f"samples_*_{stamp}.jsonl"))
         ]
         assert len(texts) == len(run.tasks)

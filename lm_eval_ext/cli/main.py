@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from typing import Annotated
 
 import typer
@@ -12,6 +13,7 @@ from lm_eval_ext.cli import leaderboard, pruning, tasks
 from lm_eval_ext.cli.compare import compare
 from lm_eval_ext.cli.depth import depth
 from lm_eval_ext.cli.diagnose import diagnose
+from lm_eval_ext.cli.doctor import doctor
 from lm_eval_ext.cli.journal import journal
 from lm_eval_ext.cli.results import results
 from lm_eval_ext.cli.serve import serve
@@ -41,12 +43,12 @@ app = typer.Typer(
     help="Test-time scaling of layer-pruned language models: commands that complement lm_eval.",
     cls=_OneLineErrors,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.add_typer(tasks.tasks, name="tasks")
 app.add_typer(results, name="results")
 app.add_typer(journal, name="journal")
+app.command("doctor")(doctor)
 app.command("compare")(compare)
 app.command("trace")(trace)
 app.command("depth")(depth)
@@ -60,8 +62,18 @@ app.add_typer(leaderboard.leaderboard, name="leaderboard")
 app.add_typer(sweep, name="sweep")
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"lm-eval-tts {version('lm-eval-tts')} (lm-eval {version('lm_eval')})")
+        raise typer.Exit
+
+
 @app.callback()
-def main() -> None:
+def main(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
     """Test-time scaling of layer-pruned language models: commands that complement lm_eval."""
 
 

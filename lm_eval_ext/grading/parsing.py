@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache, lru_cache
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from lm_eval_ext.grading.spelling import spelled_out
@@ -26,6 +27,7 @@ _NOT_NAMES = frozenset(
 _LOST = re.compile(
     r"'|\d\s+\d|[^\W\d_]{4,}|\\(?:prime|text|mathrm|mbox)(?![A-Za-z])"
 )  # dropped or misread by the parser
+_PERCENTAGE = re.compile(r"(\d+(?:,\d{3})*(?:\.\d*)?|\.\d+)\s*\\?%")
 _COMMANDS = re.compile(r"\\(?:begin|end)\{[a-z]+\}|\\(?!(?:prime|text|mathrm|mbox)(?![A-Za-z]))[A-Za-z]+")
 
 
@@ -40,11 +42,27 @@ def parsed(text: str) -> Expression | None:
         return None
     try:
         expression = latex2sympy(
-            latex, normalization_config=None, conversion_config=ConversionConfig(lowercase_symbols=False)
+            _readable(latex),
+            normalization_config=None,
+            conversion_config=ConversionConfig(lowercase_symbols=False),
         )
     except Exception:  # the parser raises plain exceptions, antlr's and sympy's
         return None
     return _with_imaginary_unit(expression) if _accounted(latex, expression) else None
+
+
+def _readable(latex: str) -> str:
+    r"""LaTeX without what this version of the parser cannot read.
+
+    latex2sympy2_extended has a parser for each version of antlr's runtime. Those for 4.11 and 4.9.3, which lm-eval's
+    extra `math` and hydra pin, know no percentages, such as `5\\%`.
+    """
+    return latex if _reads_percentages() else _PERCENTAGE.sub(r"{\\frac{\1}{100}}", latex)
+
+
+@cache
+def _reads_percentages() -> bool:
+    return version("antlr4-python3-runtime").startswith("4.13")
 
 
 def _accounted(latex: str, expression: Expression) -> bool:

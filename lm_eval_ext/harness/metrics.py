@@ -5,7 +5,8 @@ Our filters keep every repeat (lm-eval's default only keeps the first), so metri
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import functools
+from collections.abc import Callable, Iterable, Sequence
 from typing import ClassVar
 
 import lm_eval.api.metrics  # noqa: F401  # registers `mean`, which our metrics use
@@ -13,17 +14,7 @@ from lm_eval.api.filter import Filter
 from lm_eval.api.registry import register_aggregation, register_filter, register_metric
 
 from lm_eval_ext.grading.answers import FINDERS, Answer, check_options
-from lm_eval_ext.grading.metrics import (  # entry points name them here, where they are registered
-    AGGREGATIONS,
-    FUNCTIONS,
-    METRICS,
-    Metric,
-    ci95_high,
-    ci95_low,
-    share_compared,
-)
-
-__all__ = ["ci95_high", "ci95_low", "share_compared"]
+from lm_eval_ext.grading.metrics import AGGREGATIONS, METRICS, Metric
 
 
 class _AnswerFilter(Filter):  # type: ignore[misc]  # lm-eval has no type information
@@ -48,16 +39,28 @@ def _filter(name: str) -> type[Filter]:
     return registered
 
 
+def _here(function: Callable[..., object], name: str) -> Callable[..., object]:
+    """A function that says it is of this module, where entry points name it; else lm-eval takes it for another one."""
+
+    @functools.wraps(function)
+    def same(*args: object, **kwargs: object) -> object:
+        return function(*args, **kwargs)
+
+    same.__module__, same.__name__ = __name__, name
+    return same
+
+
 def register(metric: Metric) -> None:
     """Register a metric with lm-eval."""
     decorate = register_metric(
         metric=metric.name, higher_is_better=metric.higher_is_better, aggregation=metric.aggregation
     )
-    decorate(metric.function)
+    decorate(_NAMED.setdefault(metric.name, _here(metric.function, metric.name)))
 
 
+_NAMED: dict[str, Callable[..., object]] = {}  # metrics and aggregations, as they are registered
 for _name in ("share_compared", "ci95_low", "ci95_high"):
-    register_aggregation(_name)(AGGREGATIONS[_name])
+    _NAMED[_name] = register_aggregation(_name)(_here(AGGREGATIONS[_name], _name))
 for _metric in METRICS:
     register(_metric)
 FILTERS = {name: _filter(name) for name in FINDERS}
@@ -65,8 +68,8 @@ FILTERS = {name: _filter(name) for name in FINDERS}
 
 def __getattr__(name: str) -> object:
     """What entry points name: `text_match`, `TextAnswer`."""
-    if name in FUNCTIONS:
-        return FUNCTIONS[name]
+    if name in _NAMED:
+        return _NAMED[name]
     found = next((one for one in FILTERS.values() if one.__name__ == name), None)
     if found is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

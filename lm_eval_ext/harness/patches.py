@@ -50,7 +50,7 @@ def find_our_tasks() -> None:
     If several folders have a task of the same name, lm-eval uses the last one and logs both. The order is: other
     installed packages, lm-eval's own tasks, ours, `--include_path`. So another package can add tasks but replace none.
 
-    Needed until lm-eval finds task folders through entry points (0.4.13 does not).
+    Needed until lm-eval finds task folders through entry points (0.4.13 does not), and keeps this order.
     """
     from lm_eval.tasks import _index, manager
 
@@ -59,9 +59,9 @@ def find_our_tasks() -> None:
     def around(build: _Function) -> _Function:
         def with_our_tasks(paths: Iterable[Path], **options: object) -> object:
             paths = list(paths)
-            if defaults in paths and TASKS not in paths:
-                at = paths.index(defaults)
-                paths[at : at + 1] = [*task_folders(), defaults, TASKS]
+            if defaults in paths:
+                others = [path for path in paths if path not in (defaults, TASKS)]  # lm-eval may have found ours too
+                paths = [*task_folders(), defaults, TASKS, *others]
             return build(paths, **options)
 
         return with_our_tasks

@@ -7,13 +7,11 @@ from lm_eval_ext.harness.engines import models
 
 
 def register_models() -> None:
-    """Add our models to lm-eval's registry; a model class is only imported when it is used."""
+    """Add our models to lm-eval's registry, unless it has them by entry points; imported when they are used."""
     from lm_eval.api import registry
 
     patches.report_our_errors_in_one_line()
     patches.name_output_folders_after_the_pruned_model()
-    if hasattr(registry, "load_plugins"):  # later versions of lm-eval load our entry points
-        return
     for name, target in models().items():
         if name not in registry.model_registry:
             registry.model_registry.register(name, target=target)
@@ -21,11 +19,9 @@ def register_models() -> None:
 
 def register_tasks() -> None:
     """Add our filters, metrics and tasks folder to lm-eval."""
-    from lm_eval.api import registry
+    import lm_eval_ext.harness.metrics  # noqa: F401  # its decorators register them
 
     patches.report_our_errors_in_one_line()
-    if not hasattr(registry, "load_plugins"):
-        import lm_eval_ext.harness.metrics  # noqa: F401  # its decorators register it
     patches.keep_parsed_task_files()
     patches.find_our_tasks()
     patches.list_tasks_without_parsing_them()
@@ -33,6 +29,12 @@ def register_tasks() -> None:
     patches.explain_unreachable_datasets()
     patches.give_requests_their_gen_prefix()
     patches.record_the_grader_version()
+
+
+def register() -> None:
+    """Do all that a run needs, where nothing was done when lm-eval was imported (`LM_EVAL_TTS_AUTOLOAD=0`)."""
+    register_models()
+    register_tasks()
 
 
 def read_configs() -> None:

@@ -9,7 +9,7 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
 
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
@@ -52,8 +52,7 @@ class TTSServer(ThinkingLM, TemplateLM):  # type: ignore[misc]  # lm-eval has no
         """An instance of the subclass for chat, if the server only offers that."""
         from lm_eval_ext.harness.models.chat import TTSChat
 
-        made: Self = super().__new__(TTSChat if kwargs.get("server") == "chat" else cls)
-        return made
+        return cast("Self", super().__new__(TTSChat if kwargs.get("server") == "chat" else cls))
 
     def __init__(self, **kwargs: object) -> None:
         super().__init__()

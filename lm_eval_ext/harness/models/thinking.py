@@ -15,6 +15,7 @@ from lm_eval_ext.harness.arguments import ThinkingArguments, parse_model_args
 from lm_eval_ext.harness.bridge import ThinkingRequests
 from lm_eval_ext.harness.costs import digest_of_template, digest_of_tokenizer
 from lm_eval_ext.harness.engines import capabilities
+from lm_eval_ext.harness.plugin import register
 from lm_eval_ext.harness.thinking_model import RequestRunner
 
 if TYPE_CHECKING:
@@ -35,6 +36,11 @@ class ThinkingLM(ABC):
     tokenizer: PreTrainedTokenizerBase
     arguments: ThinkingArguments
     given_arguments: Mapping[str, object]  # only set if the model was loaded from Python
+
+    def __new__(cls, *args: object, **kwargs: object) -> Self:
+        """Complete what lm-eval has not found by itself, where the package isn't loaded with it."""
+        register()
+        return super().__new__(cls)
 
     @classmethod
     def create_from_arg_string(cls, arg_string: str, additional_config: dict[str, object] | None = None) -> Self:
