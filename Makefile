@@ -96,6 +96,7 @@ release-check: coverage architectures test-exporters test-browser test-gptqmodel
 	$(PY) -m benchmarks.coverage
 	$(PY) -m benchmarks.gate
 	$(PY) -m benchmarks.site_shots
+	$(PY) -m benchmarks.environments
 	VLLM_CPU_KVCACHE_SPACE=2 $(VENV)-vllm/bin/python -m pytest --long -m long tests/test_pruned_vllm.py
 	$(VENV)-vllm/bin/python -m benchmarks.vllm_kinds
 

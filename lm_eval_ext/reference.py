@@ -50,7 +50,7 @@ def pages() -> dict[str, str]:
 
 def tables() -> dict[str, str]:
     """Generated tables in handwritten pages, by path relative to the repository."""
-    return {"README.md": _arguments_table(), "docs/reference/metrics.md": _metrics_table()}
+    return {"docs/reference/metrics.md": _metrics_table()}
 
 
 def schemas() -> dict[str, object]:

@@ -52,6 +52,18 @@ def test_the_command_line_does_not_import_torch() -> None:
     assert run(sys.executable, "-c", code).stdout.strip() == "[]"
 
 
+def test_the_log_says_what_matters_once(tmp_path: Path) -> None:
+    given = ("--model", "pruned-hf", "--limit", "1", "--model_args", f"journal={tmp_path / 'j.sqlite'}")
+    chains = run(LM_EVAL, *given, "--tasks", "tts_chain_short_b8,tts_chain_b8").stderr
+    assert "Custom kwargs" not in chains and "mean nothing" not in chains
+    sums = run(LM_EVAL, *given, "--tasks", "tts_sums,tts_chain_b8").stderr
+    (warning,) = [line for line in sums.splitlines() if "mean nothing" in line]
+    assert (
+        "tiny-chain, the embedded model, only computes chains of sums: its scores on tts_sums mean nothing" in warning
+    )
+    assert "give pretrained=MODEL, or try --tasks tts_mini" in warning
+
+
 def test_it_can_be_switched_off() -> None:
     listed = run(LM_EVAL, "ls", "tasks", LM_EVAL_TTS_AUTOLOAD="0").stdout
     assert "|arc_easy " in listed and "tts_math" not in listed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lm_eval_ext.harness import patches
 from lm_eval_ext.harness.engines import models
+from lm_eval_ext.harness.log_lines import leave_out_hints_for_other_tasks
 
 
 def register_models() -> None:
@@ -21,6 +22,7 @@ def register_tasks() -> None:
     """Add our filters, metrics and tasks folder to lm-eval."""
     import lm_eval_ext.harness.metrics  # noqa: F401  # its decorators register them
 
+    leave_out_hints_for_other_tasks()
     patches.report_our_errors_in_one_line()
     patches.keep_parsed_task_files()
     patches.find_our_tasks()

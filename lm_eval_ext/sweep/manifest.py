@@ -40,7 +40,8 @@ class Pruning(_Part):
     method: Annotated[
         str | None,
         Field(
-            description="method that chooses layers, as in `lm-eval-tts prune`", json_schema_extra={"examples": METHODS}
+            description="method that chooses layers, as in `lm-eval-tts prune`",
+            json_schema_extra={"examples": sorted(METHODS)},
         ),
     ] = None
     remove: Annotated[

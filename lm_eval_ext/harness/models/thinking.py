@@ -15,6 +15,7 @@ from lm_eval_ext.harness.arguments import ThinkingArguments, parse_model_args
 from lm_eval_ext.harness.bridge import ThinkingRequests
 from lm_eval_ext.harness.costs import digest_of_template, digest_of_tokenizer
 from lm_eval_ext.harness.engines import capabilities
+from lm_eval_ext.harness.log_lines import warn_of_what_tiny_chain_cannot_do
 from lm_eval_ext.harness.plugin import register
 from lm_eval_ext.harness.thinking_model import RequestRunner
 
@@ -31,6 +32,7 @@ class ThinkingLM(ABC):
     """
 
     NAME: ClassVar[str]
+    is_tiny_chain: bool = False  # whether the embedded model is loaded
     sampler: int | None
     recipe: Recipe | None  # which layers are dropped
     tokenizer: PreTrainedTokenizerBase
@@ -54,6 +56,8 @@ class ThinkingLM(ABC):
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """Run thinking requests on our engine, and all others as the concrete class does."""
+        if self.is_tiny_chain:
+            warn_of_what_tiny_chain_cannot_do(requests)
         ours = [index for index, request in enumerate(requests) if self._is_ours(request)]
         results: dict[int, str] = {}
         if ours:
