@@ -17,7 +17,7 @@ from lm_eval_ext.errors import ManifestError
 from lm_eval_ext.harness.arguments import parse_model_args
 from lm_eval_ext.sweep.command import model_args
 from lm_eval_ext.sweep.local import slots
-from lm_eval_ext.sweep.log import ATTEMPT
+from lm_eval_ext.sweep.log import ATTEMPT, progress
 from lm_eval_ext.sweep.manifest import Local, Manifest
 from lm_eval_ext.sweep.one import Work, do, ticket, work_of
 from lm_eval_ext.sweep.study import Study
@@ -199,6 +199,23 @@ def test_why_it_failed_is_of_the_last_attempt(program: str, why: str, tmp_path: 
     do(Work(tmp_path / "run", [sys.executable, "-c", program], lambda: False, lambda _: None))
     said = json.loads((tmp_path / "run" / "failed.json").read_text())["why"]
     assert said == f"{why}{tmp_path}/run/log.txt)"
+
+
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [
+        ("", ("", "", "")),
+        ("  0%|   | 0/200 [00:00<?, ?it/s]\r100%|███| 200/200 [00:00<00:00, 2178.86it/s]", ("", "", "")),
+        (
+            "Thinking:  12%|█▏  | 72/600 [00:12<01:20,  6.5it/s, 1234 tokens/s, 2 of 2 replicas]\nwarning: 5% | 1",
+            ("72/600", "1234", "01:20"),
+        ),
+        ("Running loglikelihood requests:   5%|▌ | 10/200 [1:00:03<11:01:00,  3.1s/it]", ("10/200", "", "11:01:00")),
+    ],
+)
+def test_how_far_a_run_is_stands_in_its_log(said: str, found: tuple[str, str, str], tmp_path: Path) -> None:
+    (tmp_path / "log.txt").write_text(f"Thinking: 99%|█| 9/9 [0<9, 1it/s]\n{ATTEMPT}now\n{said}", "utf-8")
+    assert progress(tmp_path / "log.txt") == found
 
 
 def test_every_field_is_described() -> None:

@@ -25,38 +25,41 @@ def hold(path: Path, seconds: float = 0.0) -> int | None:
     Raises:
         ManifestError: the operating system or the file system has no such locks.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    end = time.monotonic() + seconds
+    while not _took(descriptor, path, shared=False):
+        if time.monotonic() >= end:
+            os.close(descriptor)
+            return None
+        time.sleep(_PAUSE)
+    return descriptor
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process holds a lock; also for those who may only read the file."""
+    if not path.exists():
+        return False
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        return not _took(descriptor, path, shared=True)
+    finally:
+        os.close(descriptor)
+
+
+def _took(descriptor: int, path: Path, shared: bool) -> bool:
+    """Take a lock if nobody has it; shared is enough to look, and all that a file system allows to those who read."""
     try:
         import fcntl
     except ImportError as error:
         raise ManifestError("sweeps need file locks, which this operating system doesn't have (fcntl)") from error
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Reading is enough, so that others can see who works on a study, and its folder may be theirs alone to write.
-    descriptor = os.open(path, os.O_RDONLY if path.exists() else os.O_RDWR | os.O_CREAT, 0o644)
-    end = time.monotonic() + seconds
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= end:
-                os.close(descriptor)
-                return None
-            time.sleep(_PAUSE)
-        except OSError as error:
-            os.close(descriptor)
-            raise ManifestError(f"{path}: its file system has no locks ({error.strerror}); choose another") from error
-        else:
-            return descriptor
-
-
-def is_held(path: Path) -> bool:
-    """Whether a process holds a lock."""
-    if not path.exists():
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
         return False
-    descriptor = hold(path)
-    if descriptor is None:
-        return True
-    os.close(descriptor)
-    return False
+    except OSError as error:
+        raise ManifestError(f"{path}: its file system has no locks ({error.strerror}); choose another") from error
+    return True
 
 
 @contextmanager

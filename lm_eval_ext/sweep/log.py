@@ -10,7 +10,10 @@ from typing import NamedTuple
 ATTEMPT = "--- lm-eval-tts sweep: attempt of "  # begins a line in the log before each start
 _TAIL = 50_000  # bytes at the end of a log that are looked at
 _LONGEST = 500  # characters of a reason
-_BAR = re.compile(r"\d+%\|.*\| (?P<done>[\d.]+\S*)/(?P<total>[\d.]+\S*) \[[^<\]]*<(?P<left>[^,\]]+)(?P<rates>[^\]]*)\]")
+_BAR = re.compile(  # of tqdm, with the name of what it counts, if it has one
+    r"(?P<name>\w[^:%]*:)?\s*\d+%\|.*\| (?P<done>[\d.]+\S*)/(?P<total>[\d.]+\S*) "
+    r"\[[^<\]]*<(?P<left>[^,\]]+)(?P<rates>[^\]]*)\]"
+)
 _SPEED = re.compile(r"([\d.]+) tokens/s")
 
 
@@ -29,8 +32,8 @@ class Progress(NamedTuple):
 
 
 def progress(log: Path) -> Progress:
-    """The last progress bar in a log."""
-    bars = [found for line in _lines(log) if (found := _BAR.search(line))]
+    """The last progress bar of requests in a log; lm-eval's others, such as those of prompts, have no name."""
+    bars = [found for line in _lines(log) if (found := _BAR.search(line)) and found["name"]]
     if not bars:
         return Progress()
     speed = _SPEED.search(bars[-1]["rates"])
