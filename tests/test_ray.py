@@ -193,7 +193,8 @@ def test_a_sweep_on_a_cluster_is_as_on_this_machine(tmp_path: Path) -> None:
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
     try:
-        launch = {"ray": {"address": cluster.address}}
+        address = cluster.address
+        launch = {"ray": {"address": address}}
         path, other = (written(tmp_path / name, budgets=[8], launch=launch) for name in ("ray", "here"))
         code, said = run_to_its_end(path, "--launch", "ray")
         assert code == 0 and "2 of 2 runs are done" in said, said
@@ -203,7 +204,7 @@ def test_a_sweep_on_a_cluster_is_as_on_this_machine(tmp_path: Path) -> None:
     found = outcomes(path)
     assert len(found) == 2 and found == outcomes(other)
     done = next((tmp_path / "ray" / "out" / "runs").glob("*/done.json"))
-    assert f"ray_address={cluster.address}" in " ".join(json.loads(done.read_text())["command"])
+    assert f"ray_address={address}" in " ".join(json.loads(done.read_text())["command"])
     code, said = run_to_its_end(path, "--launch", "ray", "--jobs", "2")
     assert code == 1 and "with --launch ray, runs follow one another" in said
 
