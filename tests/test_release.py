@@ -30,6 +30,13 @@ def test_the_version_is_the_same_everywhere(tmp_path: Path) -> None:
     assert "is unreleased; give the date" in faults(f"v{version[1]}", tmp_path)[0]
 
 
+def test_the_citation_and_the_page_agree() -> None:
+    cited: Any = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    page = (ROOT / "leaderboard" / "templates" / "about.html").read_text("utf-8")
+    titles = re.findall(r"title +?= \{(.+)\}", page)
+    assert sorted(titles) == sorted([cited["title"], cited["references"][0]["title"]])
+
+
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 def test_workflows_pin_what_they_use_and_end(path: Path) -> None:
     content: Any = yaml.safe_load(path.read_text("utf-8"))

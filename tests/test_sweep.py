@@ -16,7 +16,7 @@ from lm_eval_ext.cli import app
 from lm_eval_ext.errors import ManifestError
 from lm_eval_ext.harness.arguments import parse_model_args
 from lm_eval_ext.sweep.command import model_args
-from lm_eval_ext.sweep.local import slots
+from lm_eval_ext.sweep.local import LocalLauncher, slots
 from lm_eval_ext.sweep.log import ATTEMPT, progress
 from lm_eval_ext.sweep.manifest import Local, Manifest
 from lm_eval_ext.sweep.one import Work, do, ticket, work_of
@@ -168,6 +168,37 @@ def test_each_gpu_is_a_place_for_one_run(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert [slot.gpus for slot in slots(Local(), None)] == [("4",), ("GPU-7f",)]
     with pytest.raises(ManifestError, match="gpus_per_run=3: this machine has 2 GPUs"):
         slots(Local(gpus_per_run=3), None)
+
+
+def test_a_run_sees_its_gpus_alone_and_several_run_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("lm_eval_ext.sweep.local._PAUSE", 0.01)
+    seen: list[str] = []
+    together: list[int] = []
+    running: list[object] = []
+
+    class Process:
+        """A run that is over at the third look."""
+
+        def __init__(self, words: list[str], env: dict[str, str], **_: object) -> None:
+            seen.append(env["CUDA_VISIBLE_DEVICES"])
+            self.looks = 0
+            running.append(self)
+
+        def poll(self) -> int | None:
+            together.append(len(running))
+            self.looks += 1
+            if self.looks < 3:
+                return None
+            running.remove(self)
+            return 0
+
+    monkeypatch.setattr("subprocess.Popen", Process)
+    study = Study(written(tmp_path, pruning=[], seeds=[0, 1, 2, 3]), keep=False)
+    said: list[str] = []
+    assert LocalLauncher(study, slots(Local(gpus=(4, 5, 6, 7), gpus_per_run=2), None), said.append).run(study.runs)
+    assert sorted(set(seen)) == ["4,5", "6,7"] and len(seen) == 4 and max(together) == 2
+    assert "tiny-dense-s0: started on GPU 4, 5" in said and said[-1] == "4 of 4 runs are done"
 
 
 def test_a_run_on_ray_is_the_same_run(tmp_path: Path) -> None:

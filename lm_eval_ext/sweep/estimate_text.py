@@ -42,7 +42,7 @@ def as_sentences(estimate: Estimate, speed: Speed | None) -> str:
     if speed is not None:
         hours = speed.hours(estimate.tokens, estimate.operations)
         unknown = "GPU hours are unknown, because a model's size is out of reach; give --speed."
-        said.append(unknown if hours is None else f"At most {hours:,.1f} GPU hours {speed.said}.")
+        said.append(unknown if hours is None else f"At most {_hours(hours)} GPU hours {speed.said}.")
     if estimate.uncounted:
         said.append(f"Tasks that aren't counted are in {_count(estimate.uncounted)}.")
     return " ".join([*said, *_of_finished(estimate)])
@@ -55,11 +55,15 @@ def _of_finished(estimate: Estimate) -> list[str]:
     done = len(estimate.seconds)
     mean = sum(estimate.seconds.values()) / done
     left = (len(estimate.runs) - done) * mean / 3600
-    said = [f"{done} {'is' if done == 1 else 'are'} done, in {mean:,.0f} s each: {left:,.1f} hours are left."]
+    said = [f"{done} {'is' if done == 1 else 'are'} done, in {mean:,.0f} s each: {_hours(left)} hours are left."]
     if estimate.used is not None:
         expected = round(estimate.used * estimate.tokens)
         said.append(f"They took {estimate.used:.0%} of their most tokens, which makes {expected:,} for all runs.")
     return said
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:,.1f}" if hours >= 1 else f"{hours:.2g}"
 
 
 def _or_unknown(value: float | None, form: str) -> str:
