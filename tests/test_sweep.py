@@ -176,6 +176,7 @@ def test_a_run_sees_its_gpus_alone_and_several_run_at_once(tmp_path: Path, monke
     seen: list[str] = []
     together: list[int] = []
     running: list[object] = []
+    said: list[str] = []
 
     class Process:
         """A run that is over at the third look."""
@@ -194,8 +195,8 @@ def test_a_run_sees_its_gpus_alone_and_several_run_at_once(tmp_path: Path, monke
             return 0
 
     monkeypatch.setattr("subprocess.Popen", Process)
+    monkeypatch.setattr(LocalLauncher, "_is_done", lambda _, item: f"{item.name}: started" in " ".join(said))
     study = Study(written(tmp_path, pruning=[], seeds=[0, 1, 2, 3]), keep=False)
-    said: list[str] = []
     assert LocalLauncher(study, slots(Local(gpus=(4, 5, 6, 7), gpus_per_run=2), None), said.append).run(study.runs)
     assert sorted(set(seen)) == ["4,5", "6,7"] and len(seen) == 4 and max(together) == 2
     assert "tiny-dense-s0: started on GPU 4, 5" in said and said[-1] == "4 of 4 runs are done"

@@ -139,7 +139,7 @@ def test_a_manifest_that_changes_meanwhile_is_noticed(tmp_path: Path) -> None:
     written(tmp_path, seeds=[0, 1], pruning=[], budgets=[8], limit=3)
     said, _ = process.communicate()
     assert process.returncode == 1 and "tiny-dense-s1: not run, because" in said, said
-    assert "has changed; start the sweep again" in said and "1 of 2 runs are done" in said
+    assert "or a file that it names has changed; start the sweep again" in said and "1 of 2 runs are done" in said
     written(tmp_path, seeds=[0, 1], pruning=[], budgets=[8])
     code, said = run_to_its_end(path)
     assert code == 0 and "tiny-dense-s0: started" not in said

@@ -133,13 +133,15 @@ class LocalLauncher:
 
     def _is_over(self, item: Item) -> bool:
         """Whether nothing is to be done for an item: it is done, or what it needs has failed."""
-        if isinstance(item, Stage):
-            return self.study.stage_found(item).state == "done"
-        if item.stage is not None and item.stage.name in self._failed:
+        if isinstance(item, PlannedRun) and item.stage is not None and item.stage.name in self._failed:
             self._failed.add(item.name)
             self.tell(f"{item.name}: not run, because its layers could not be chosen")
             return True
-        return self.study.found(item).state == "done"
+        return self._is_done(item)
+
+    def _is_done(self, item: Item) -> bool:
+        found = self.study.stage_found(item) if isinstance(item, Stage) else self.study.found(item)
+        return found.state == "done"
 
     def _next(self, waiting: Iterable[Item]) -> Item | None:
         """The first item that can be started now: its layers are chosen, and nobody else does it."""
@@ -177,6 +179,8 @@ class LocalLauncher:
         if code == BUSY:
             self._later[item.name] = time.monotonic() + _LATER
             return [item]
+        if code == 0 and not self._is_done(item):
+            code = CHANGED  # it has done what the manifest or a file says by now, which is another run
         if code != 0:
             self._failed.add(item.name)
         self.tell(f"{item.name}: {'done' if code == 0 else self._reason(item, code)}")
@@ -184,7 +188,7 @@ class LocalLauncher:
 
     def _reason(self, item: Item, code: int) -> str:
         if code == CHANGED:
-            return f"not run, because {self.study.path} has changed; start the sweep again"
+            return f"not run, because {self.study.path} or a file that it names has changed; start the sweep again"
         found = self.study.stage_found(item) if isinstance(item, Stage) else self.study.found(item)
         return f"failed: {found.said.get('why') or f'exit code {code}'}"
 
