@@ -28,6 +28,7 @@ _LONGEST = 200_000  # characters of an answer
 _DEEPEST = 50
 _TEXTS = TextRules()
 _Path = tuple[str, ...]
+Json = Any  # whatever a JSON text may be
 _LENGTH = ("#",)  # path of a list's length, which is no cell of its own
 
 
@@ -80,7 +81,7 @@ def _keys(answers: Sequence[str]) -> list[Hashable | None]:
     ]
 
 
-def _bare(value: Any) -> Any:
+def _bare(value: Json) -> Json:
     """An answer without the field around it, such as `solution`, beside which there are only texts."""
     inner = [one for one in value.values() if isinstance(one, (dict, list))] if isinstance(value, dict) else []
     others = [one for one in value.values() if not isinstance(one, str)] if inner else []
@@ -96,7 +97,7 @@ def cells(answer: str, *, like: str) -> dict[_Path, Hashable] | None:
     return dict(_leaves(_unwrapped(value, wanted), wanted, ()))
 
 
-def _parsed(text: str) -> Any:
+def _parsed(text: str) -> Json:
     try:
         found = json.loads(text, object_pairs_hook=_without_duplicates) if len(text) <= _LONGEST else None
     except (ValueError, RecursionError):
@@ -104,7 +105,7 @@ def _parsed(text: str) -> Any:
     return found if isinstance(found, (dict, list)) and _depth(found) <= _DEEPEST else None
 
 
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _without_duplicates(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
     found = {_name(name): value for name, value in pairs}
     if len(found) < len(pairs):
         raise ValueError("a field appears twice")
@@ -115,7 +116,7 @@ def _name(name: str) -> str:
     return _TEXTS.key(name.replace("_", " "))
 
 
-def _depth(value: Any) -> int:
+def _depth(value: Json) -> int:
     depth, level = 0, [value]
     while level := [
         below
@@ -128,7 +129,7 @@ def _depth(value: Any) -> int:
     return depth
 
 
-def _unwrapped(value: Any, wanted: Any) -> Any:
+def _unwrapped(value: Json, wanted: Json) -> Json:
     """The part of the answer with the gold answer's fields, if it stands in a field such as `solution`."""
     if isinstance(value, list) and isinstance(wanted, dict) and len(wanted) == 1:
         (name,) = wanted  # `[...]` for `{"rows": [...]}`
@@ -142,7 +143,7 @@ def _unwrapped(value: Any, wanted: Any) -> Any:
     return inner[0] if len(inner) == 1 else value
 
 
-def _leaves(value: Any, wanted: Any, path: _Path) -> Iterator[tuple[_Path, Hashable]]:
+def _leaves(value: Json, wanted: Json, path: _Path) -> Iterator[tuple[_Path, Hashable]]:
     if isinstance(value, dict):
         names = {name for name in wanted if wanted[name] is not None} if isinstance(wanted, dict) else value.keys()
         for name in (name for name in names & value.keys() if value[name] is not None):
@@ -156,7 +157,7 @@ def _leaves(value: Any, wanted: Any, path: _Path) -> Iterator[tuple[_Path, Hasha
         yield path, _scalar(value)
 
 
-def _scalar(value: Any) -> Hashable:
+def _scalar(value: Json) -> Hashable:
     """A value for comparison: numbers by value also if one is written as text, texts without differences of form."""
     if isinstance(value, bool) or value is None:
         return str(value).casefold() if value is not None else "null"

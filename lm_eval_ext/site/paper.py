@@ -14,6 +14,7 @@ from lm_eval_ext.site.names import MINUS, short_base
 from lm_eval_ext.site.ticks import budget_ticks
 from lm_eval_ext.statistics.intervals import Interval
 
+Reference = Mapping[str, Any]  # the digitised figures, as their file has them
 _BENCHMARKS = {"MATH500": "tts_math500", "GPQA-diamond": "tts_gpqa_diamond", "AIME24": "tts_aime24"}
 _NOTES = {"MATH500": "long reasoning", "GPQA-diamond": "long reasoning", "AIME24": "long reasoning"}
 MARKS = marks_of(["shortgpt", "reverse", "laco"])
@@ -33,20 +34,20 @@ def is_of_the_paper(base: str) -> bool:
     return short_base(base).lower() in _MODELS
 
 
-def read_reference() -> dict[str, Any]:
+def read_reference() -> Reference:
     """The digitised figures."""
-    found: dict[str, Any] = json.loads((LEADERBOARD / "paper_reference.json").read_text("utf-8"))
+    found: Reference = json.loads((LEADERBOARD / "paper_reference.json").read_text("utf-8"))
     return found
 
 
-def kept_without_two(reference: Mapping[str, Any]) -> PaperKept:
+def kept_without_two(reference: Reference) -> PaperKept:
     """Accuracy without two layers by ShortGPT, over the base's."""
     depth = reference["shortgpt_depth"]
     at = depth["layers_removed"].index(2)
     return PaperKept(depth["MMLU"][at] / depth["MMLU"][0], depth["AIME24"][at] / depth["AIME24"][0])
 
 
-def beside_runs(reference: Mapping[str, Any]) -> PaperCurves:
+def beside_runs(reference: Reference) -> PaperCurves:
     """The base's curve and that of two layers off by ShortGPT, by our benchmarks' names."""
     budgets = reference["protocol"]["budgets"]
     shown = {"none 0": "base", "shortgpt 2": f"{MINUS}2"}
@@ -59,7 +60,7 @@ def beside_runs(reference: Mapping[str, Any]) -> PaperCurves:
     }
 
 
-def paper_charts(reference: Mapping[str, Any]) -> Iterator[Chart]:
+def paper_charts(reference: Reference) -> Iterator[Chart]:
     """All curves: by layers off, by budget, and pass@k by samples."""
     depth = reference["shortgpt_depth"]
     removed = depth["layers_removed"]
