@@ -242,6 +242,7 @@ def test_why_it_failed_is_of_the_last_attempt(program: str, why: str, tmp_path: 
             "Thinking:  12%|█▏  | 72/600 [00:12<01:20,  6.5it/s, 1234 tokens/s, 2 of 2 replicas]\nwarning: 5% | 1",
             ("72/600", "1234", "01:20"),
         ),
+        ("Loading weights: 100%|█| 134/134 [00:00<00:00, 9.1it/s]", ("", "", "")),
         ("Running loglikelihood requests:   5%|▌ | 10/200 [1:00:03<11:01:00,  3.1s/it]", ("10/200", "", "11:01:00")),
     ],
 )

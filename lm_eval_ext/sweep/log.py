@@ -14,6 +14,7 @@ _BAR = re.compile(  # of tqdm, with the name of what it counts, if it has one
     r"(?P<name>\w[^:%]*:)?\s*\d+%\|.*\| (?P<done>[\d.]+\S*)/(?P<total>[\d.]+\S*) "
     r"\[[^<\]]*<(?P<left>[^,\]]+)(?P<rates>[^\]]*)\]"
 )
+_REQUESTS = ("Thinking", "Running")  # beginnings of their names: ours, and lm-eval's
 _SPEED = re.compile(r"([\d.]+) tokens/s")
 
 
@@ -32,8 +33,10 @@ class Progress(NamedTuple):
 
 
 def progress(log: Path) -> Progress:
-    """The last progress bar of requests in a log; lm-eval's others, such as those of prompts, have no name."""
-    bars = [found for line in _lines(log) if (found := _BAR.search(line)) and found["name"]]
+    """The last progress bar of requests in a log; others are of weights and prompts."""
+    bars = [
+        found for line in _lines(log) if (found := _BAR.search(line)) and (found["name"] or "").startswith(_REQUESTS)
+    ]
     if not bars:
         return Progress()
     speed = _SPEED.search(bars[-1]["rates"])
