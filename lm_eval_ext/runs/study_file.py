@@ -29,6 +29,7 @@ class StudyRun(_Part):
         tasks: names of its tasks.
         state: `done`, `failed`, `running` or `waiting`, when the study was collected.
         run: id of the published run; None if it isn't there.
+        identity: hash of what the run depends on; empty in files from before it was kept.
     """
 
     model: Text
@@ -37,6 +38,7 @@ class StudyRun(_Part):
     tasks: tuple[Text, ...] = ()
     state: Literal["done", "failed", "running", "waiting"] = "waiting"
     run: Text | None = None
+    identity: Annotated[str, Field(pattern="^[0-9a-f]{0,64}$")] = ""
 
 
 class StudyFile(_Part):

@@ -67,11 +67,11 @@ def _key(run: StudyRun | PlannedRun) -> Key:
 
 def _planned(study: Study, run: PlannedRun, published: Run | None, before: Mapping[Key, StudyRun]) -> StudyRun:
     """A run as its study's page shows it: with the tasks that it has, or those that it will have."""
-    old, state = before.get(_key(run)), study.found(run).state
-    if published is None and old is not None and old.run is not None and state == "done":
-        return old  # it was published, but not this time
+    old, state, identity = before.get(_key(run)), study.found(run).state, study.identity_of(run)
+    if published is None and old is not None and old.run is not None and identity and old.identity == identity:
+        return old  # it was published, but not this time; another run of this name would be another number
     expected = tuple(name for task in run.tasks for name in study.tasks.members(task) or [task])
     return StudyRun(
         model=run.model, pruning=run.pruning, seed=run.seed, tasks=tuple(published.tasks) if published else expected,
-        state=state, run=published.id if published else None,
+        state=state, run=published.id if published else None, identity=identity,
     )  # fmt: skip

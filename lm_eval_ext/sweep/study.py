@@ -130,11 +130,16 @@ class Study:
 
     def folder_of(self, run: PlannedRun) -> Path | None:
         """Where a run's log, journal and results are; None if its layers are not chosen yet."""
+        found = self.identity_of(run)
+        return self.folder / "runs" / f"{run.name}-{found[:8]}" if found else None
+
+    def identity_of(self, run: PlannedRun) -> str:
+        """64 hex digits of all that a run's results depend on; empty if its layers are not chosen yet."""
         if run.stage is not None and self.recipe_of(run) is None:
-            return None
+            return ""
         if run.name not in self._identities:
             self._identities[run.name] = identity(self.content_of(run))
-        return self.folder / "runs" / f"{run.name}-{self._identities[run.name][:8]}"
+        return self._identities[run.name]
 
     def found(self, run: PlannedRun) -> Found:
         """Where a run stands."""
