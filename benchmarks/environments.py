@@ -3,9 +3,9 @@
     python -m benchmarks.environments [--only 3.11-lowest]
 
 In each: tasks are listed, a run, a grade with a percentage, and a page (`tests/smoke.py`), from the wheel, from an
-editable install, and on lm-eval as its main branch finds plugins (`tests/lm_eval_states.py`). Needs `uv`, which has one
-cache for all. A Python that isn't here is a row that says so. torch is the newest everywhere: older builds for CPUs are
-not on PyPI. Exits with 1 if anything failed.
+editable install, and on lm-eval as its main branch finds plugins (`tests/lm_eval_states.py`). `uv` installs them, from
+one cache. A Python that isn't here, on the PATH or among pyenv's, is a row that says so. The builds of torch are those
+of PyPI, several GB each; a folder is deleted once its row is there. Exits with 1 if anything failed.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from shutil import rmtree
+
+from uv import find_uv_bin
 
 ROOT = Path(__file__).parent.parent
 OUT = ROOT / "out" / "environments"
@@ -43,6 +45,12 @@ def said(*command: str | Path, **env: str) -> str:
     return subprocess.run(words, check=True, capture_output=True, text=True, env={**os.environ, **env}, cwd=OUT).stdout
 
 
+def uv(*arguments: str | Path) -> str:
+    """What `uv` prints; it sees pyenv's Pythons before pyenv's own commands, which fail for all but the chosen one."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")).glob("versions/*/bin")
+    return said(find_uv_bin(), *arguments, PATH=os.pathsep.join([*map(str, pyenv), os.environ["PATH"]]))
+
+
 def environments() -> Iterator[str]:
     """Their names, such as `3.11-lowest`."""
     return (f"{python}-{resolution}" for python, resolution in itertools.product(PYTHONS, RESOLUTIONS))
@@ -53,26 +61,25 @@ def tried(name: str, wheel: Path) -> Mapping[str, str]:
     started = time.monotonic()
     version, _, resolution = name.partition("-")
     try:
-        said("uv", "python", "find", "--no-python-downloads", version)
+        uv("python", "find", "--no-python-downloads", version)
     except subprocess.CalledProcessError:
         return {"lm-eval": "not here"}
     python = OUT / name / "bin" / "python"
     rmtree(OUT / name, ignore_errors=True)
-    said("uv", "venv", "--quiet", "--no-python-downloads", "--python", version, OUT / name)
-    override = OUT / "override.txt"
-    override.write_text("torch>=2.13\n")
-    install = ("uv", "pip", "install", "--quiet", "--python", python)
-    said(*install, "--resolution", RESOLUTIONS[resolution], "--override", override, f"{wheel}[leaderboard]")
+    uv("venv", "--quiet", "--no-python-downloads", "--python", version, OUT / name)
+    install = ("pip", "install", "--quiet", "--python", python)
+    uv(*install, "--resolution", RESOLUTIONS[resolution], f"{wheel}[leaderboard]")
     row = dict(json.loads(said(python, "-c", _VERSIONS))) | {"wheel": smoked(python)}
-    said(*install, "--no-deps", "--editable", ROOT)
+    uv(*install, "--no-deps", "--editable", ROOT)
     row["editable"] = smoked(python)
-    said(*install, "--no-deps", "--reinstall-package", "lm-eval-tts", wheel)
+    uv(*install, "--no-deps", "--reinstall-package", "lm-eval-tts", wheel)
     for state in STATES:
         folder = OUT / f"{name}-{state}"
         rmtree(folder, ignore_errors=True)
         said(python, "-c", _STATE, ROOT / "tests", state, folder)
         row[state] = smoked(python, PYTHONPATH=str(folder))
         rmtree(folder)
+    rmtree(OUT / name)
     return {**row, "seconds": f"{time.monotonic() - started:.0f}"}
 
 
@@ -91,7 +98,7 @@ def main() -> None:
     parser.add_argument("--only", choices=list(environments()), help="one environment")
     given = parser.parse_args()
     OUT.mkdir(parents=True, exist_ok=True)
-    said("uv", "build", "--quiet", "--wheel", "--out-dir", OUT / "dist", ROOT)
+    uv("build", "--quiet", "--wheel", "--out-dir", OUT / "dist", ROOT)
     (wheel,) = (OUT / "dist").glob("*.whl")
     print(f"| environment | {' | '.join(COLUMNS)} |\n|{'---|' * (len(COLUMNS) + 1)}", flush=True)
     well = True
