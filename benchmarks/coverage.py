@@ -33,7 +33,7 @@ TEXT = """# How often the intervals cover
 A 95% interval should contain the true value 95 times out of 100. This page shows how often ours do, in {repeats:,}
 simulated runs of each of {scenarios:,} scenarios: 15 to 500 questions, 1 to 32 samples per question, accuracies from
 .02 to .98, and questions that are equally hard, of varying difficulty, or always answered correctly or always wrongly.
-The formulas are in [explanation.md](../explanation.md#intervals), the scenarios in `benchmarks/scenarios.py`.
+The formulas are in [Statistics](../statistics.md), the scenarios in `benchmarks/scenarios.py`.
 
 The true value is the accuracy on all questions like these, except in "The same questions, run again". Each row
 summarises several scenarios: their mean, lowest and highest coverage, and the median width. "1.96 stderr" is the

@@ -93,7 +93,7 @@ PAGE = """# At which depth models break
 Accuracy by number of steps, with 95% intervals; the dashed line is the score of guessing. *All steps right* is the
 share of samples that write down every step, and each correctly; *first wrong* is where the others first state another
 result or leave a step out, in the middle of them. How the half-life is measured stands in
-[explanation.md](../explanation.md#parts-and-depth). Written by `python -m benchmarks.depth --write`.
+[Statistics](../statistics.md#half-life). Written by `python -m benchmarks.depth --write`.
 """
 SECTION = """
 ## {title}

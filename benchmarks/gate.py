@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from functools import partial
@@ -91,18 +92,20 @@ def scenarios() -> list[Paired]:
 
 def at_the_border(scenario: Paired, repeats: int) -> dict[str, object]:
     generator = np.random.default_rng(repeats)
-    b, bb, c, cc, bc = paired_moments(scenario, generator, repeats)
-
-    def bounds(confidence: float) -> tuple[Floats, Floats]:
-        one, other = (
-            (mean, *mean_bounds(mean, np.maximum(0, square - mean**2), scenario.questions, confidence=confidence))
-            for mean, square in ((c, cc), (b, bb))
-        )
-        return ratio_bounds(one, other, correlation_of_moments(c, cc, b, bb, bc, questions=scenario.questions))
-
-    kept = float((bounds(0.95)[0] >= scenario.kept).mean())
-    lost = float((bounds(1 - 0.05 / ROWS)[1] < scenario.kept).mean())
+    moments = paired_moments(scenario, generator, repeats)
+    kept = float((ratios(moments, scenario.questions)[0] >= scenario.kept).mean())
+    lost = float((ratios(moments, scenario.questions, 1 - 0.05 / ROWS)[1] < scenario.kept).mean())
     return asdict(scenario) | {"false_kept": kept, "false_lost": 1 - (1 - lost) ** ROWS}
+
+
+def ratios(moments: Sequence[Floats], questions: int, confidence: float = 0.95) -> tuple[Floats, Floats]:
+    """Both ends of the interval of what is kept, for the moments of many runs (`paired_moments`)."""
+    b, bb, c, cc, bc = moments
+    one, other = (
+        (mean, *mean_bounds(mean, np.maximum(0, square - mean**2), questions, confidence=confidence))
+        for mean, square in ((c, cc), (b, bb))
+    )
+    return ratio_bounds(one, other, correlation_of_moments(c, cc, b, bb, bc, questions=questions))
 
 
 def same_model(given: tuple[int, int, float, str, float]) -> dict[str, object]:

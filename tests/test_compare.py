@@ -201,6 +201,10 @@ def test_json_html_frame_and_file(base: Path, tmp_path: Path) -> None:
     found = json.loads((tmp_path / "c.json").read_text())
     assert found["verdict"] == "lost" and found["rows"][0]["base"].keys() == {"estimate", "low", "high"}
     assert "Verdict: <strong>lost</strong>" in (tmp_path / "c.html").read_text()
+    for written, code in (("on: [tts_aime24]\nsame_prompts: on", 1), ("on: [tts_math500]", 2)):  # YAML 1.1's truth
+        content = f"base: {base}\ncandidate: other\nkeep: 0.9\n{written}\n"
+        (tmp_path / "compare.yaml").write_text(content, encoding="utf-8")
+        compare("--config", tmp_path / "compare.yaml", code=code)
     comparison = tts.compare(base, other)
     assert "<table" in comparison._repr_html_() and len(comparison.to_frame()) == 3
     (tmp_path / "typo.yaml").write_text(f"base: {base}\ncandidate: other\nkeeps: 0.9\n", encoding="utf-8")

@@ -15,9 +15,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from examples.pictures import MADE_FROM, PICTURES, fingerprint
+from examples.pictures import IMAGES, MADE_FROM, PICTURES, fingerprint
 from lm_eval_ext.reference import pages, schemas, tables
 from tests.shared import ROOT
 
@@ -139,6 +140,17 @@ def test_the_pages_are_built_without_a_warning(tmp_path: Path) -> None:
 def test_the_pictures_are_of_the_pages_as_they_are() -> None:
     assert MADE_FROM.read_text("utf-8").strip() == fingerprint(), "run python -m examples.pictures"
     assert {path.name for path in MADE_FROM.parent.glob("*.png")} == set(PICTURES)
+
+
+@pytest.mark.documentation
+def test_the_figures_show_what_is_computed(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.figures", "--to", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    made = {path.name: path for path in tmp_path.glob("*.csv")}
+    assert set(made) == {path.name for path in IMAGES.glob("statistics-*.csv")} and len(made) >= 3
+    for name, path in made.items():
+        pd.testing.assert_frame_equal(pd.read_csv(path), pd.read_csv(IMAGES / name), rtol=1e-4)
+        assert path.with_suffix(".svg").stat().st_size > 10_000
 
 
 def test_arrows_of_the_architecture_are_imports() -> None:

@@ -35,6 +35,16 @@ class CompareFile(BaseModel):
     same_prompts: bool = False
 
 
+class _Loader(yaml.SafeLoader):
+    """Reads `on` as the name of a field: in YAML 1.1, it is a truth value."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if first not in "oO" or tag != "tag:yaml.org,2002:bool"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
 def compare(
     models: Annotated[
         list[Path] | None,
@@ -78,7 +88,7 @@ def compare(
 
 def _from_file(path: Path) -> CompareFile:
     try:
-        found = CompareFile.model_validate(yaml.safe_load(path.read_text("utf-8")))
+        found = CompareFile.model_validate(yaml.load(path.read_text("utf-8"), _Loader))
     except ValidationError as error:
         raise ResultsError(f"{path}: {first_fault(error)}") from error
     except yaml.YAMLError as error:
