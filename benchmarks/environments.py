@@ -68,7 +68,10 @@ def tried(name: str, wheel: Path) -> Mapping[str, str]:
     rmtree(OUT / name, ignore_errors=True)
     uv("venv", "--quiet", "--no-python-downloads", "--python", version, OUT / name)
     install = ("pip", "install", "--quiet", "--python", python)
-    uv(*install, "--resolution", RESOLUTIONS[resolution], f"{wheel}[leaderboard]")
+    # Of the project's file, because the dependencies of a wheel are not direct, so that `lowest-direct` leaves them.
+    bounds = ("--resolution", RESOLUTIONS[resolution], "--requirements", ROOT / "pyproject.toml")
+    uv(*install, *bounds, "--extra", "leaderboard")
+    uv(*install, "--no-deps", wheel)
     row = dict(json.loads(said(python, "-c", _VERSIONS))) | {"wheel": smoked(python)}
     uv(*install, "--no-deps", "--editable", ROOT)
     row["editable"] = smoked(python)
