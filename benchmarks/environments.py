@@ -68,7 +68,7 @@ def tried(name: str, wheel: Path) -> Mapping[str, str]:
     rmtree(OUT / name, ignore_errors=True)
     uv("venv", "--quiet", "--no-python-downloads", "--python", version, OUT / name)
     install = ("pip", "install", "--quiet", "--python", python)
-    # Of the project's file, because the dependencies of a wheel are not direct, so that `lowest-direct` leaves them.
+    # Dependencies of the project's file, because the dependencies of a wheel are not direct, so that `lowest-direct` leaves them.
     bounds = ("--resolution", RESOLUTIONS[resolution], "--requirements", ROOT / "pyproject.toml")
     uv(*install, *bounds, "--extra", "leaderboard")
     uv(*install, "--no-deps", wheel)

@@ -15,11 +15,10 @@ from tests.shared import ROOT
 
 def constraints() -> Iterator[str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    for line in project["dependencies"] + project["optional-dependencies"]["leaderboard"]:
-        requirement = Requirement(line)
-        (lowest,) = [bound.version for bound in requirement.specifier if bound.operator == ">="]
-        if requirement.name != "torch":
-            yield f"{requirement.name}=={lowest}"
+    lines = project["dependencies"] + project["optional-dependencies"]["leaderboard"]
+    here = [one for one in map(Requirement, lines) if one.marker is None or one.marker.evaluate()]
+    lowest = {one.name: bound.version for one in here for bound in one.specifier if bound.operator == ">="}
+    return (f"{name}=={version}" for name, version in lowest.items() if name != "torch")
 
 
 if __name__ == "__main__":

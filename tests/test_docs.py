@@ -53,6 +53,17 @@ def blocks(page: Path) -> Iterator[tuple[str, str | None]]:
             yield commands, found["why"]
 
 
+def outputs(page: Path) -> list[str]:
+    """The lines that a page shows as output: those between fences without a language."""
+    fences = re.findall(r"^```(\S*)\n(.*?)^```$", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    return [masked(line) for language, text in fences if not language for line in text.splitlines() if line.strip()]
+
+
+def masked(line: str) -> str:
+    """A line without its numbers, whose last digits depend on the machine, and without the spaces that align them."""
+    return re.sub(r"[\d.,e-]*\d|[-:]{3,}|\s+", "", line)
+
+
 def script(page: Path) -> str:
     """What is run of a page."""
     return "".join(commands for commands, why in blocks(page) if why is None)
@@ -61,15 +72,18 @@ def script(page: Path) -> str:
 @pytest.mark.documentation
 @pytest.mark.parametrize("page", [page for page in PAGES if script(page) and page != GUIDE], ids=lambda page: page.stem)
 def test_commands_run(page: Path, tmp_path: Path) -> None:
-    run(page, tmp_path)
+    printed = {masked(line) for line in run(page, tmp_path).splitlines()}
+    assert [line for line in outputs(page) if line not in printed] == [], "shown, but not what the commands print"
 
 
-def run(page: Path, folder: Path) -> None:
+def run(page: Path, folder: Path) -> str:
+    """What the commands of a page print."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = {**os.environ, "PATH": path, "HF_HUB_OFFLINE": "1"}
     command = ["bash", "-euo", "pipefail", "-c", script(page)]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    return done.stdout
 
 
 def test_what_is_not_run_says_why() -> None:
