@@ -7,6 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from tests.lm_eval_states import STATES, lm_eval_at
 from tests.shared import ROOT
 from tests.test_plugin import run
 
@@ -16,8 +19,15 @@ RUN = ("run", "--model", "pruned-hf", "--tasks", "tts_chain_short_b8", "--limit"
 
 def rows(said: str) -> dict[str, str]:
     """The table by what was looked at."""
-    lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in said.splitlines() if line.startswith("│")]
-    return {what: f"{mark} {found} {todo}" for mark, what, found, todo in lines if what}
+    found: dict[str, list[str]] = {}
+    what = ""
+    for line in said.splitlines():
+        if line.startswith("│"):
+            cells = [cell.strip() for cell in line.split("│")[1:-1]]
+            what = cells[1] or what  # a long cell goes on in the next line
+            before = found.get(what, ["", "", "", ""])
+            found[what] = [f"{one} {more}".strip() for one, more in zip(before, cells, strict=True)]
+    return {what: f"{cells[0]} {cells[2]} {cells[3]}" for what, cells in found.items()}
 
 
 def test_all_is_well_here() -> None:
@@ -33,15 +43,46 @@ def test_what_is_off_is_told_with_what_to_do(tmp_path: Path) -> None:
     off: dict[str, Any] = {"LM_EVAL_TTS_AUTOLOAD": "0", "XDG_CACHE_HOME": str(tmp_path)}
     found = rows(run(*DOCTOR, **off).stdout)
     assert found["hooks"].startswith("! off, by LM_EVAL_TTS_AUTOLOAD=0 `python -m lm_eval_ext run")
-    assert f"--include_path {ROOT / 'tasks'}" in found["tasks"] and "missing: pruned-hf" in found["model classes"]
+    assert found["tasks"].startswith("! lm-eval doesn't see ours `python -m lm_eval_ext run")
+    assert "missing: pruned-hf" in found["model classes"]
     assert found["journal"].startswith(f"✓ {tmp_path}"[:60])
 
 
+@pytest.mark.parametrize("state", STATES[1:])
+def test_what_later_versions_of_lm_eval_find_by_themselves(state: str, tmp_path: Path) -> None:
+    off: dict[str, Any] = {**lm_eval_at(state, tmp_path), "LM_EVAL_TTS_AUTOLOAD": "0"}
+    found = rows(run(*DOCTOR, **off).stdout)
+    assert found["model classes"].startswith("✓ pruned-hf, pruned-vllm, tts-server")
+    assert found["entry points"].endswith("tasks ") == (state == "4015") == found["tasks"].startswith("✓ ")
+    assert state == "4015" or f"--include_path {ROOT / 'tasks'}" in found["tasks"]
+
+
+def installed(folder: Path, package: str, version: str, code: str = "") -> dict[str, Any]:
+    """The environment in which a package, made up, is installed."""
+    (folder / f"{package}-{version}.dist-info").mkdir(parents=True)
+    metadata = f"Metadata-Version: 2.1\nName: {package.replace('_', '-')}\nVersion: {version}\n"
+    (folder / f"{package}-{version}.dist-info" / "METADATA").write_text(metadata)
+    if code:
+        (folder / f"{package}.py").write_text(code)
+    return {"PYTHONPATH": str(folder)}
+
+
+def test_an_engine_is_fine_only_if_it_can_be_imported(tmp_path: Path) -> None:
+    broken = installed(tmp_path / "broken", "vllm", "0.32.0", "raise ImportError('libcudart.so.13: cannot open')\n")
+    done = run(*DOCTOR, **broken)
+    assert "vllm 0.32.0 cannot be imported: ImportError: libcudart.so.13" in rows(done.stdout)["engine vllm"]
+    assert done.returncode == 0, "other engines work"
+    old = installed(tmp_path / "old", "vllm", "0.6.0", "x = 1\n")
+    assert rows(run(*DOCTOR, **old).stdout)["engine vllm"].startswith("! vllm is 0.6.0, not >=0.32 pip install")
+
+
+def test_a_dependency_that_is_too_old_is_named(tmp_path: Path) -> None:
+    found = rows(run(*DOCTOR, **installed(tmp_path, "pint", "0.20")).stdout)
+    assert found["dependencies"].startswith("! pint is 0.20, not >=0.25 pip install --upgrade lm-eval-tts")
+
+
 def test_a_wrong_antlr_is_found(tmp_path: Path) -> None:
-    (tmp_path / "antlr4_python3_runtime-4.12.0.dist-info").mkdir()
-    metadata = "Metadata-Version: 2.1\nName: antlr4-python3-runtime\nVersion: 4.12.0\n"
-    (tmp_path / "antlr4_python3_runtime-4.12.0.dist-info" / "METADATA").write_text(metadata)
-    done = run(*DOCTOR, PYTHONPATH=str(tmp_path))
+    done = run(*DOCTOR, **installed(tmp_path, "antlr4_python3_runtime", "4.12.0"))
     assert done.returncode == 1 and rows(done.stdout)["grader"].startswith("✗"), done.stdout
 
 
@@ -49,11 +90,49 @@ def test_where_pth_files_are_not_read(tmp_path: Path) -> None:
     packages = [path for path in sys.path if path.endswith("site-packages")]
     env: dict[str, Any] = {"PYTHONPATH": ":".join([*packages, str(ROOT)])}
     said = run(sys.executable, "-S", *DOCTOR[1:], **env).stdout
-    assert rows(said)["hooks"].startswith("! off: .pth files are not read here use `python -m lm_eval_ext run"), said
+    assert rows(said)["hooks"].startswith("! off: .pth files are not read here `python -m lm_eval_ext run"), said
     done = run(sys.executable, "-S", "-m", "lm_eval_ext", *RUN, "--output_path", tmp_path, **env)
     assert done.returncode == 0, done.stderr[-2000:]
     (results,) = tmp_path.rglob("results_*.json")
     assert "tts_chain_short_b8" in json.loads(results.read_text())["results"]
+
+
+NOT_INSTALLED = """
+import runpy, sys
+from importlib.metadata import Distribution, PackageNotFoundError
+
+found = Distribution.from_name.__func__
+
+def from_name(cls, name):
+    if name == "lm-eval-tts":
+        raise PackageNotFoundError(name)
+    return found(cls, name)
+
+Distribution.from_name = classmethod(from_name)
+sys.argv[0] = sys.argv.pop(1)
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+"""
+
+
+def test_a_folder_that_is_not_installed_works(tmp_path: Path) -> None:
+    """Only on the PYTHONPATH, without metadata."""
+    packages = [path for path in sys.path if path.endswith("site-packages")]
+    env: dict[str, Any] = {"PYTHONPATH": ":".join([*packages, str(ROOT)])}
+    (tmp_path / "start.py").write_text(NOT_INSTALLED)
+    start = (sys.executable, "-S", tmp_path / "start.py")
+    done = run(*start, "lm_eval_ext.cli", "doctor", **env)
+    found = rows(done.stdout)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "not installed" in found["Python"] and found["dependencies"].startswith("✓ unknown")
+    pruned = ("--model_args", "prune=shortgpt:1,calibration=task:tts_chain_short")
+    done = run(*start, "lm_eval_ext", *RUN, *pruned, "--output_path", tmp_path / "out", **env)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "not installed" in run(*start, "lm_eval_ext.cli", "--version", **env).stdout
+
+
+def test_tasks_are_found_by_their_folder() -> None:
+    listed = (sys.executable, "-m", "lm_eval", "ls", "tasks", "--include_path", ROOT / "tasks")
+    assert "tts_aime24_b1024" in run(*listed, LM_EVAL_TTS_AUTOLOAD="0").stdout
 
 
 def test_the_version_is_shown() -> None:

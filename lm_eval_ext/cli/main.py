@@ -20,6 +20,7 @@ from lm_eval_ext.cli.serve import serve
 from lm_eval_ext.cli.sweep import sweep
 from lm_eval_ext.cli.trace import trace
 from lm_eval_ext.errors import TTSError
+from lm_eval_ext.version import own_version
 
 
 class _OneLineErrors(typer.core.TyperGroup):
@@ -64,7 +65,7 @@ app.add_typer(sweep, name="sweep")
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        print(f"lm-eval-tts {version('lm-eval-tts')} (lm-eval {version('lm_eval')})")
+        print(f"lm-eval-tts {own_version()} (lm-eval {version('lm_eval')})")
         raise typer.Exit
 
 

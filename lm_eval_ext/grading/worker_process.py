@@ -47,7 +47,8 @@ def prepare(parent: int) -> None:
         return
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
     limit = MEMORY_PER_WORKER if hard == resource.RLIM_INFINITY else min(MEMORY_PER_WORKER, hard)
-    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+    with contextlib.suppress(ValueError, OSError):  # macOS refuses limits of memory
+        resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
 
 
 def _end_with(parent: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import resource
+import sys
 from typing import TYPE_CHECKING
 
 from lm_eval_ext.pruning.architecture import text_config
@@ -87,7 +87,18 @@ def peak_memory() -> float:
 
     if torch.cuda.is_available():
         return float(sum(torch.cuda.max_memory_allocated(device) for device in range(torch.cuda.device_count())))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
+    return _peak_resident()
+
+
+def _peak_resident() -> float:
+    if sys.platform == "win32":
+        import psutil
+
+        return float(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024  # what the systems count in
+    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
 
 
 def device_name() -> str:

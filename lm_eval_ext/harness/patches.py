@@ -5,43 +5,24 @@ Each may be called any number of times, because patched functions are marked. "N
 
 from __future__ import annotations
 
-import argparse
-import functools
-import gc
-import os
-import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from lm_eval_ext.errors import DatasetError, TTSError
+from lm_eval_ext.errors import DatasetError
 from lm_eval_ext.grading import GRADER_VERSION
 from lm_eval_ext.grading.kinds import MATCHING
-from lm_eval_ext.harness import secrets
-from lm_eval_ext.harness.engines import ENGINES, models
-from lm_eval_ext.harness.names import model_names
+from lm_eval_ext.harness.engines import models
+from lm_eval_ext.harness.other_models import check_that_budgets_are_forced
+from lm_eval_ext.harness.patching import Function, replace
 from lm_eval_ext.paths import TASKS
 from lm_eval_ext.plugins import task_folders
 from lm_eval_ext.template_filters import TEMPLATE_FILTERS
 
 if TYPE_CHECKING:
+    from lm_eval.api.model import LM
+
     from lm_eval_ext.harness.arguments import ModelArgs
-
-_MARK = "__lm_eval_tts__"
-_Function = Callable[..., Any]  # of lm-eval, which has no type information
-
-
-def _replace(owner: object, name: str, around: Callable[[_Function], _Function]) -> None:
-    """Replace a function with a wrapper, once; `around` makes the wrapper."""
-    original = getattr(owner, name)
-    done = getattr(original, _MARK, ())
-    if around.__qualname__ in done:
-        return
-    changed = functools.wraps(original)(around(original))
-    setattr(changed, _MARK, (*done, around.__qualname__))
-    static = isinstance(vars(owner).get(name), staticmethod)
-    setattr(owner, name, staticmethod(changed) if static else changed)
 
 
 def find_our_tasks() -> None:
@@ -56,7 +37,7 @@ def find_our_tasks() -> None:
 
     defaults = Path(manager.__file__).parent
 
-    def around(build: _Function) -> _Function:
+    def around(build: Function) -> Function:
         def with_our_tasks(paths: Iterable[Path], **options: object) -> object:
             paths = list(paths)
             if defaults in paths:
@@ -66,7 +47,7 @@ def find_our_tasks() -> None:
 
         return with_our_tasks
 
-    _replace(_index.TaskIndex, "build", around)
+    replace(_index.TaskIndex, "build", around)
 
 
 def keep_parsed_task_files() -> None:
@@ -78,7 +59,7 @@ def keep_parsed_task_files() -> None:
 
     from lm_eval_ext.harness.task_files import with_kept_fields
 
-    _replace(TaskIndex, "build", with_kept_fields)
+    replace(TaskIndex, "build", with_kept_fields)
 
 
 def list_tasks_without_parsing_them() -> None:
@@ -90,7 +71,7 @@ def list_tasks_without_parsing_them() -> None:
 
     from lm_eval_ext.harness.task_files import tables_of_tasks
 
-    _replace(TaskManager, "list_all_tasks", lambda parsing: tables_of_tasks)
+    replace(TaskManager, "list_all_tasks", lambda parsing: tables_of_tasks)
 
 
 def add_template_filters() -> None:
@@ -111,7 +92,7 @@ def explain_unreachable_datasets() -> None:
     """
     from lm_eval.api.task import ConfigurableTask
 
-    def around(download: _Function) -> _Function:
+    def around(download: Function) -> Function:
         def explained(self: ConfigurableTask, *args: object, **kwargs: object) -> None:
             try:
                 download(self, *args, **kwargs)
@@ -122,7 +103,7 @@ def explain_unreachable_datasets() -> None:
 
         return explained
 
-    _replace(ConfigurableTask, "download", around)
+    replace(ConfigurableTask, "download", around)
 
 
 def give_requests_their_gen_prefix() -> None:
@@ -133,7 +114,7 @@ def give_requests_their_gen_prefix() -> None:
     """
     from lm_eval.api.task import ConfigurableTask
 
-    def around(construct: _Function) -> _Function:
+    def around(construct: Function) -> Function:
         def with_prefix(self: ConfigurableTask, doc: dict[str, object], ctx: object, **kwargs: object) -> object:
             made = construct(self, doc, ctx, **kwargs)
             prefix = self.doc_to_prefix(doc)
@@ -143,7 +124,7 @@ def give_requests_their_gen_prefix() -> None:
 
         return with_prefix
 
-    _replace(ConfigurableTask, "construct_requests", around)
+    replace(ConfigurableTask, "construct_requests", around)
 
 
 def record_the_grader_version() -> None:
@@ -153,7 +134,7 @@ def record_the_grader_version() -> None:
     """
     from lm_eval.api.task import ConfigurableTask
 
-    def around(dump: _Function) -> _Function:
+    def around(dump: Function) -> Function:
         def with_version(self: ConfigurableTask) -> dict[str, object]:
             config: dict[str, Any] = dump(self)
             if set(MATCHING) & set(self._metric_fn_list):
@@ -162,7 +143,7 @@ def record_the_grader_version() -> None:
 
         return with_version
 
-    _replace(ConfigurableTask, "dump_config", around)
+    replace(ConfigurableTask, "dump_config", around)
 
 
 def name_output_folders_after_the_pruned_model() -> None:
@@ -172,7 +153,7 @@ def name_output_folders_after_the_pruned_model() -> None:
     """
     from lm_eval.loggers.evaluation_tracker import GeneralConfigTracker
 
-    def around(log: _Function) -> _Function:
+    def around(log: Function) -> Function:
         def log_pruned(
             self: GeneralConfigTracker, model_source: str, model_args: ModelArgs, *args: object, **kwargs: object
         ) -> None:
@@ -187,7 +168,7 @@ def name_output_folders_after_the_pruned_model() -> None:
 
         return log_pruned
 
-    _replace(GeneralConfigTracker, "log_experiment_args", around)
+    replace(GeneralConfigTracker, "log_experiment_args", around)
 
 
 def list_scores_for_wandb() -> None:
@@ -198,7 +179,7 @@ def list_scores_for_wandb() -> None:
     """
     from lm_eval.loggers.wandb_logger import WandbLogger
 
-    def around(generate: _Function) -> _Function:
+    def around(generate: Function) -> Function:
         def with_scores(self: WandbLogger, data: list[dict[str, Any]], config: dict[str, Any]) -> object:
             known = data[0] if data else {}
             entries = [entry for entry in config["metric_list"] if entry.get("metric") in known]
@@ -208,93 +189,21 @@ def list_scores_for_wandb() -> None:
 
         return with_scores
 
-    _replace(WandbLogger, "_generate_dataset", around)
+    replace(WandbLogger, "_generate_dataset", around)
 
 
-class DefaultBatchSize(int):
-    """The batch size of 1 that lm-eval's command line uses if none was given."""
+def refuse_budgets_on_other_models() -> None:
+    """Make `evaluate` refuse tasks with a thinking budget on models that can't force one.
 
-
-def mark_the_default_batch_size() -> None:
-    """Make `EvaluatorConfig.from_cli` use a marked 1 as the default batch size.
-
-    Needed until lm-eval's default differs from a batch size of 1.
+    Needed until lm-eval's own models refuse generation arguments that they don't know.
     """
-    from lm_eval.config.evaluate_config import EvaluatorConfig
+    from lm_eval import evaluator
 
-    def around(build: _Function) -> _Function:
-        def marked(namespace: argparse.Namespace) -> EvaluatorConfig:
-            config = build(namespace)
-            file = getattr(namespace, "config", None)
-            given = hasattr(namespace, "batch_size") or (file and "batch_size" in config.load_yaml_config(file))
-            if not given:
-                config.batch_size = DefaultBatchSize(config.batch_size)
-            return config
+    def around(evaluate: Function) -> Function:
+        def checked(lm: LM, task_dict: dict[str, Any], *args: object, **kwargs: object) -> object:
+            check_that_budgets_are_forced(lm, task_dict.get("tasks", task_dict))
+            return evaluate(lm, task_dict, *args, **kwargs)
 
-        return marked
+        return checked
 
-    _replace(EvaluatorConfig, "from_cli", around)
-
-
-def hide_keys_of_servers() -> None:
-    """Make `EvaluatorConfig._configure` replace keys in the arguments of `tts-server`.
-
-    Needed until lm-eval neither logs nor saves secret model arguments.
-    """
-    from lm_eval.config.evaluate_config import EvaluatorConfig
-
-    def around(configure: _Function) -> _Function:
-        def with_hidden_keys(self: EvaluatorConfig) -> EvaluatorConfig:
-            configured: EvaluatorConfig = configure(self)
-            if self.model == ENGINES["server"].model:
-                for arguments in (self.model_args, self.metadata):  # lm-eval copies the arguments to the metadata
-                    secrets.hide(arguments)
-            return configured
-
-        return with_hidden_keys
-
-    _replace(EvaluatorConfig, "_configure", around)
-
-
-def list_models() -> None:
-    """Add `lm_eval ls models`. Needed until lm-eval itself lists more than tasks (0.4.13 does not)."""
-    from lm_eval._cli.ls import List
-
-    def with_choice(add: _Function) -> _Function:
-        def added(self: List) -> None:
-            add(self)
-            what = next(action for action in self._parser._actions if action.dest == "what")
-            what.choices = list(dict.fromkeys([*what.choices, "models"]))
-
-        return added
-
-    def with_models(execute: _Function) -> _Function:
-        def listed(self: List, given: argparse.Namespace) -> None:
-            if given.what == "models":
-                print("\n".join(model_names()))
-            else:
-                gc.disable()  # a fifth of the time, for a list that is printed once
-                execute(self, given)
-
-        return listed
-
-    _replace(List, "_add_args", with_choice)
-    _replace(List, "_execute", with_models)
-
-
-def report_our_errors_in_one_line() -> None:
-    """Make `sys.excepthook` print our errors as one line, unless LM_EVAL_TTS_TRACEBACK is set.
-
-    Needed until lm-eval's command no longer prints a traceback for errors in models and tasks.
-    """
-
-    def around(report: _Function) -> _Function:
-        def brief(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-            if isinstance(error, TTSError) and not os.environ.get("LM_EVAL_TTS_TRACEBACK"):
-                print(f"lm-eval-tts: {error}", file=sys.stderr)
-            else:
-                report(kind, error, trace)
-
-        return brief
-
-    _replace(sys, "excepthook", around)
+    replace(evaluator, "evaluate", around)

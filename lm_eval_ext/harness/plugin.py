@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lm_eval_ext.harness import patches
+from lm_eval_ext.harness import command_patches, patches
 from lm_eval_ext.harness.engines import models
 from lm_eval_ext.harness.log_lines import leave_out_hints_for_other_tasks
 
@@ -11,7 +11,7 @@ def register_models() -> None:
     """Add our models to lm-eval's registry, unless it has them by entry points; imported when they are used."""
     from lm_eval.api import registry
 
-    patches.report_our_errors_in_one_line()
+    command_patches.report_our_errors_in_one_line()
     patches.name_output_folders_after_the_pruned_model()
     for name, target in models().items():
         if name not in registry.model_registry:
@@ -23,7 +23,7 @@ def register_tasks() -> None:
     import lm_eval_ext.harness.metrics  # noqa: F401  # its decorators register them
 
     leave_out_hints_for_other_tasks()
-    patches.report_our_errors_in_one_line()
+    command_patches.report_our_errors_in_one_line()
     patches.keep_parsed_task_files()
     patches.find_our_tasks()
     patches.list_tasks_without_parsing_them()
@@ -41,8 +41,8 @@ def register() -> None:
 
 def read_configs() -> None:
     """Let our models see whether a batch size was given, and nobody else the keys of servers."""
-    patches.mark_the_default_batch_size()
-    patches.hide_keys_of_servers()
+    command_patches.mark_the_default_batch_size()
+    command_patches.hide_keys_of_servers()
 
 
 def log_scores() -> None:
@@ -50,6 +50,11 @@ def log_scores() -> None:
     patches.list_scores_for_wandb()
 
 
+def check_models() -> None:
+    """Refuse tasks with a thinking budget on models that can't force one."""
+    patches.refuse_budgets_on_other_models()
+
+
 def list_models() -> None:
     """Add `lm_eval ls models`."""
-    patches.list_models()
+    command_patches.list_models()

@@ -8,7 +8,6 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable
-from importlib.metadata import version
 from typing import Any, NamedTuple
 
 from filelock import FileLock
@@ -25,7 +24,8 @@ from lm_eval_ext.pruning.loading import checkpoint_fingerprint
 from lm_eval_ext.pruning.quantization import check_quantization
 from lm_eval_ext.pruning.recipe import Recipe, parse_layers
 from lm_eval_ext.pruning.recipe_file import load_recipe, write_recipe
-from lm_eval_ext.pruning.selection import SOFTWARE, choose, needs_texts
+from lm_eval_ext.pruning.selection import choose, needs_texts
+from lm_eval_ext.version import software
 
 logger = logging.getLogger("lm_eval.tts")
 
@@ -171,7 +171,7 @@ def _identity(context: PruningContext, method: str) -> list[object]:
     return [
         checkpoint_fingerprint(context.pretrained, context.config, layers, context.revision),
         context.pretrained, context.dtype, context.max_tokens,
-        *map(version, SOFTWARE),
+        *software("torch", "transformers").values(),
         context.calibration.sha256 if needs_texts(method) else "",
     ]  # fmt: skip
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 
 import yaml
 
 from lm_eval_ext.pruning.recipe import Recipe, format_layers
+from lm_eval_ext.version import own_version
 
 _WARNING = """
 Pruned models keep their knowledge scores and lose long reasoning: "When Fewer Layers Break More Chains",
@@ -47,7 +47,7 @@ def model_card(
 # {recipe.named.rstrip("/").split("/")[-1]}{without}
 
 {kept} of the {total} decoder layers of `{recipe.named}` (revision `{recipe.revision}`), not trained further. \
-Written by lm-eval-tts {version("lm-eval-tts")}.
+Written by lm-eval-tts {own_version()}.
 
 {_made_from(recipe)}- method: {recipe.method}
 - source: {recipe.source}

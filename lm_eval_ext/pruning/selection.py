@@ -6,7 +6,6 @@ import importlib
 import inspect
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import version
 from types import ModuleType
 from typing import Any
 
@@ -17,6 +16,7 @@ from lm_eval_ext.paths import named
 from lm_eval_ext.pruning.context import PruningContext
 from lm_eval_ext.pruning.methods.choice import Removal, Removals
 from lm_eval_ext.pruning.recipe import CalibrationSet, Recipe
+from lm_eval_ext.version import software
 
 logger = logging.getLogger("lm_eval.tts")
 
@@ -36,7 +36,6 @@ METHODS = {
     "taylor": "taylor",
     "trace": "trace",
 }
-SOFTWARE = ("lm-eval-tts", "torch", "transformers")
 
 
 def choose(
@@ -143,5 +142,5 @@ def _recipe(
         if texts
         else None,
         scores=tuple(score if score is None else round(score, 9) for score in removal.scores),
-        versions={name: version(name) for name in SOFTWARE},
+        versions=software("torch", "transformers"),
     )

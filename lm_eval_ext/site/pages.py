@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib.metadata import version
 from typing import Any
 
 from lm_eval_ext.analysis.board import Board
@@ -22,6 +21,7 @@ from lm_eval_ext.site.part_charts import part_charts
 from lm_eval_ext.site.questions import heat_maps
 from lm_eval_ext.site.rendering import Renderer
 from lm_eval_ext.site.run_page import FromSamples
+from lm_eval_ext.version import own_version
 
 _FINDINGS = {"budgets": findings.of_budgets, "cost": findings.of_cost}
 _MOST_FOUND = 24  # models of a benchmark on the page of found and lost answers
@@ -37,7 +37,7 @@ CHARTS: Mapping[str, Callable[[Family], Iterator[Chart]]] = {
 
 def common(board: Board) -> dict[str, object]:
     """Values for every page; nothing here changes when a run is added, or all pages would."""
-    return {"version": version("lm-eval-tts"), "data_version": VERSION}
+    return {"version": own_version(), "data_version": VERSION}
 
 
 def write_pages(

@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 from lm_eval_ext.errors import ManifestError, TTSError
@@ -24,6 +23,7 @@ from lm_eval_ext.sweep.log import ATTEMPT, why
 from lm_eval_ext.sweep.plan import PlannedRun, Stage, digest
 from lm_eval_ext.sweep.study import DONE, FAILED, LOCK, LOG, Study
 from lm_eval_ext.sweep.whole_files import write_whole
+from lm_eval_ext.version import software
 
 BUSY, CHANGED, STOPPED = 75, 76, 130  # exit codes: another process runs it; the manifest has changed; asked to stop
 _CLI = "from lm_eval_ext.cli import app; app()"
@@ -90,7 +90,7 @@ def _of_run(study: Study, run: PlannedRun, extra: Mapping[str, object]) -> Work:
             "run": run.name, "content": content, "command": ["lm_eval", *command[3:]],
             "results": str(written[-1].relative_to(folder)), "seconds": round(time.time() - started),
             "finished": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "versions": {one: version(one) for one in ("lm-eval-tts", "lm_eval", "torch", "transformers")},
+            "versions": software("lm_eval", "torch", "transformers"),
         })  # fmt: skip
 
     return Work(folder, command, lambda: study.found(run).state == "done", finish)

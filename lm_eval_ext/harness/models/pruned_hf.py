@@ -18,10 +18,10 @@ from lm_eval_ext.errors import ArgumentError, CheckpointError, EngineError
 from lm_eval_ext.generation import noise
 from lm_eval_ext.generation.engine import Engine
 from lm_eval_ext.generation.engines.hf.decoding import engine_for
+from lm_eval_ext.harness.command_patches import DefaultBatchSize
 from lm_eval_ext.harness.models.batching import affordable_batch_size
 from lm_eval_ext.harness.models.pruned import PrunedLM, explain_unknown_argument
 from lm_eval_ext.harness.models.unloaded import FactsCache, LoadedFacts, UnloadedModel
-from lm_eval_ext.harness.patches import DefaultBatchSize
 from lm_eval_ext.pruning.adapters import check_adapter
 from lm_eval_ext.pruning.architecture import depth
 from lm_eval_ext.pruning.blocks import NO_BLOCKS

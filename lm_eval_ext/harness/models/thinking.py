@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from lm_eval.api.instance import Instance
@@ -18,6 +17,7 @@ from lm_eval_ext.harness.engines import capabilities
 from lm_eval_ext.harness.log_lines import warn_of_what_tiny_chain_cannot_do
 from lm_eval_ext.harness.plugin import register
 from lm_eval_ext.harness.thinking_model import RequestRunner
+from lm_eval_ext.version import own_version
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -82,7 +82,7 @@ class ThinkingLM(ABC):
         """lm-eval's model information, plus the engine's capabilities and generation totals."""
         theirs: Any = getattr(super(), "get_model_info", dict)
         info: dict[str, Any] = {
-            **theirs(), "engine": self._capabilities(), "lm_eval_tts_version": version("lm-eval-tts"),
+            **theirs(), "engine": self._capabilities(), "lm_eval_tts_version": own_version(),
         }  # fmt: skip
         if "_thinking" in vars(self):
             info["settings"] = self._settings()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -16,6 +15,7 @@ from lm_eval_ext.paths import cache_folder
 from lm_eval_ext.pruning.checkpoint import weight_files
 from lm_eval_ext.pruning.loading import config_content
 from lm_eval_ext.pruning.merging import MergeWeights
+from lm_eval_ext.version import software
 
 if TYPE_CHECKING:
     import torch
@@ -101,8 +101,8 @@ class FactsCache:
         except (CheckpointError, OSError):  # no safetensors, or not downloaded yet
             return
         state = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-        software = [version(name) for name in ("torch", "transformers", "lm-eval-tts")]
-        content = [_FORM, state, software, config_content(config).decode(), kept, merged, options]
+        versions = list(software("torch", "transformers").values())
+        content = [_FORM, state, versions, config_content(config).decode(), kept, merged, options]
         digest = hashlib.sha256(json.dumps(content, sort_keys=True, default=_said).encode()).hexdigest()[:32]
         self._path = cache_folder() / "models" / f"{digest}.json"
 
