@@ -23,7 +23,7 @@ SOURCES = (
 PICTURES = {  # page, width and height of the window
     "overview.png": ("index.html", 1440, 1010),
     "budgets.png": ("budgets.html", 1440, 960),
-    "compare.png": ("compare.html", 1440, 820),
+    "compare.png": ("compare.html#a=tiny-chain-dense-fc97c339&b=tiny-chain-shortgpt-1-603da503", 1440, 820),
 }
 
 
@@ -51,7 +51,7 @@ def main() -> None:
         )
         for name, (path, width, height) in PICTURES.items():
             page = browser.new_page(viewport={"width": width, "height": height}, color_scheme="light")
-            page.goto((site / path).as_uri())
+            page.goto(f"{site.as_uri()}/{path}")
             page.wait_for_timeout(500)
             page.screenshot(path=str(IMAGES / name))
         browser.close()

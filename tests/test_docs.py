@@ -37,6 +37,12 @@ PROGRAMS = (
     "hf ",
     "pytest ",
     "git ",
+    "uv ",
+    "vllm ",
+    "sbatch ",
+    "docker ",
+    "export ",
+    "#!",
     "...",
 )
 _BLOCK = re.compile(
