@@ -24,11 +24,14 @@ def state(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def evaluated(out: Path, *more: str, **env: Any) -> tuple[str, str]:
-    """Evaluate on a task of ours; returns the score and the folder's name."""
+    """Evaluate on a task of ours; returns the score and the folder's name, which says what the model says of itself."""
     done = run(sys.executable, "-m", "lm_eval", *RUN, "--output_path", out, *more, **env)
     assert done.returncode == 0, done.stderr[-3000:]
     newest = max(out.rglob("results_*.json"), key=lambda path: path.stat().st_mtime)
-    scores = json.loads(newest.read_text())["results"]["tts_chain_short_b8"]
+    content = json.loads(newest.read_text())
+    scores = content["results"]["tts_chain_short_b8"]
+    dropped = content["config"].get("pruning", {}).get("dropped_layers", [])
+    assert ("-drop1-4" in newest.parent.name) == (dropped == [1, 2, 3, 4]), "both say what was dropped"
     return f"{scores['acc,answer']} {scores['graded,answer']} {scores['forced,answer']}", newest.parent.name
 
 
