@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import sysconfig
@@ -49,6 +50,14 @@ def test_the_wheel_holds_the_registry_and_no_python_in_it(built: Path) -> None:
     assert not [name for name in in_registry if name.endswith(".py") or "leaderboard/results/" in name]
     assert "lm_eval_ext/leaderboard/skeleton/results/gitkeep" in names
     assert not [name for name in names if name.startswith(("tests/", *folders))]
+
+
+def test_the_description_has_no_link_that_only_works_in_the_checkout(built: Path) -> None:
+    (wheel,) = built.glob("*.whl")
+    archive = zipfile.ZipFile(wheel)
+    (metadata,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+    links = re.findall(r"\]\(([^)]+)\)", archive.read(metadata).decode())
+    assert len(links) > 20 and [link for link in links if not link.startswith("https://")] == []
 
 
 @pytest.mark.parametrize("kind", ["*.whl", pytest.param("*.tar.gz", marks=pytest.mark.long)])

@@ -18,7 +18,8 @@ WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 FILES = ("pyproject.toml", "CHANGELOG.md", "CITATION.cff")
 
 
-def test_the_version_is_the_same_everywhere(tmp_path: Path) -> None:
+def test_the_version_is_the_same_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GITHUB_REPOSITORY", "lm-eval-tts/lm-eval-tts")
     for name in FILES:
         shutil.copy(ROOT / name, tmp_path)
     changelog = tmp_path / "CHANGELOG.md"
@@ -28,6 +29,8 @@ def test_the_version_is_the_same_everywhere(tmp_path: Path) -> None:
     assert [one.partition(" says ")[0] for one in faults("v9.9.9", tmp_path)] == list(FILES)
     changelog.write_text(changelog.read_text().replace("(2026-12-01)", "(unreleased)"))
     assert "is unreleased; give the date" in faults(f"v{version[1]}", tmp_path)[0]
+    monkeypatch.setenv("GITHUB_REPOSITORY", "someone/else")
+    assert "this is someone/else" in faults(f"v{version[1]}", tmp_path)[-1]
 
 
 @pytest.mark.parametrize("page", ["leaderboard/templates/about.html", "docs/index.md"])
