@@ -185,6 +185,8 @@ ANSWERED = r"So \boxed{4}"
         (ANSWERED, "", 0.0, "4"),  # did not think
         (ANSWERED, "", None, "4"),  # of a stock model, which records no tokens
         (rf"{ANSWERED}</think>", "", None, ""),
+        (r"x</think>\boxed{4}7</think>+4=8", "4", 12.0, "4"),  # after the first of two ends
+        (r"x</think>\boxed{4</think>+4=8", "", 12.0, ""),
     ],
 )
 def test_answers_are_looked_for_where_they_were(

@@ -4,6 +4,7 @@
 # 1: everything before versions were recorded. 2: answers are read whole, units and letters by the task, many languages.
 # 3: letters of choices also in small or full-width form, and where an option is called correct.
 # 4: symbols and spellings of units, powers of ten with a unit, units after the box, empty lists, orders with arrows.
-GRADER_VERSION = 4
+# 5: percentages within expressions, intervals and relations, alike with each antlr; decimals in relations; e^{0.5}.
+GRADER_VERSION = 5
 
 COMPARED = ("correct", "wrong", "no answer")  # the reasons of a grade that was reached without a failure

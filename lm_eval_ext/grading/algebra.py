@@ -29,7 +29,9 @@ def equal_expressions(one: Expression, other: Expression) -> bool:
     names, others = _names(one), _names(other)
     if names != others and {name.lower() for name in names} == {name.lower() for name in others}:
         return False  # Math-Verify confuses Omega with omega, and E with e
-    return bool(_verified(one, other) or _verified(other, one))
+    if _verified(one, other) or _verified(other, one):
+        return True
+    return not any(numbers) and _verified(*map(_with_fractions, (one, other)))
 
 
 def is_number(expression: object) -> bool:
@@ -73,6 +75,14 @@ def _equal_numbers(one: Expr, other: Expr) -> bool:
         return bool(simplify(one - other) == 0)
     tolerance = TOLERANCE if rounded else Fraction(1, 10 ** (_DIGITS // 2))
     return bool(abs(first - second) <= max(sizes) * tolerance)
+
+
+def _with_fractions(expression: Expression) -> Expression:
+    """Decimals as fractions: in a relation or an interval, Math-Verify takes 0.1 + 0.2 for another number than 0.3."""
+    from sympy import Float, Rational
+
+    found: Expression = expression.xreplace({one: Rational(str(one)) for one in expression.atoms(Float)})
+    return found
 
 
 def _verified(gold: Expression, answer: Expression) -> bool:

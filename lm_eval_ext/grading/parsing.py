@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import cache, lru_cache
-from importlib.metadata import version
+from decimal import Decimal
+from fractions import Fraction
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from lm_eval_ext.grading.spelling import spelled_out
@@ -27,7 +28,9 @@ _NOT_NAMES = frozenset(
 _LOST = re.compile(
     r"'|\d\s+\d|[^\W\d_]{4,}|\\(?:prime|text|mathrm|mbox)(?![A-Za-z])"
 )  # dropped or misread by the parser
-_PERCENTAGE = re.compile(r"(\d+(?:,\d{3})*(?:\.\d*)?|\.\d+)\s*\\?%")
+_PERCENT_SIGN = re.compile(r"\s*(?:\\[ ,;:!]\s*)*(?:(?:\\(?:text|mathrm)\s*)?\{\s*\\?%\s*\}|\\?%)")
+_PERCENTAGE = re.compile(r"(?<![\w.^_])(\d+(?:,\d{3})*(?:\.\d*)?|\.\d+)\\%")
+_POWER_OF_E = re.compile(r"(?<![\\A-Za-z])e(?!\s*\^)")  # e without a power
 _COMMANDS = re.compile(r"\\(?:begin|end)\{[a-z]+\}|\\(?!(?:prime|text|mathrm|mbox)(?![A-Za-z]))[A-Za-z]+")
 
 
@@ -37,12 +40,12 @@ def parsed(text: str) -> Expression | None:
     from latex2sympy2_extended import latex2sympy
     from latex2sympy2_extended.latex2sympy2 import ConversionConfig
 
-    latex = spelled_out(text)
+    latex = _without_percentages(spelled_out(text))
     if not latex.strip() or _LOST.search(_COMMANDS.sub("@", latex)):
         return None
     try:
         expression = latex2sympy(
-            _readable(latex),
+            latex,
             normalization_config=None,
             conversion_config=ConversionConfig(lowercase_symbols=False),
         )
@@ -51,18 +54,21 @@ def parsed(text: str) -> Expression | None:
     return _with_imaginary_unit(expression) if _accounted(latex, expression) else None
 
 
-def _readable(latex: str) -> str:
-    r"""LaTeX without what this version of the parser cannot read.
+def _without_percentages(latex: str) -> str:
+    r"""Percentages as numbers: `5\\%` as `(\\frac{1}{20})`, and `2^{5}\\%` as `2^{5}\\cdot\\frac{1}{100}`.
 
-    latex2sympy2_extended has a parser for each version of antlr's runtime. Those for 4.11 and 4.9.3, which lm-eval's
-    extra `math` and hydra pin, know no percentages, such as `5\\%`.
+    latex2sympy2_extended has a parser for each of three versions of antlr's runtime. Two of them know no percentages,
+    and the third makes products of them that sympy doesn't multiply.
     """
-    return latex if _reads_percentages() else _PERCENTAGE.sub(r"{\\frac{\1}{100}}", latex)
+    latex = _PERCENTAGE.sub(_as_share, _PERCENT_SIGN.sub(r"\\%", latex))
+    return latex.replace(r"\%", r"\cdot\frac{1}{100}")
 
 
-@cache
-def _reads_percentages() -> bool:
-    return version("antlr4-python3-runtime").startswith("4.13")
+def _as_share(percentage: re.Match[str]) -> str:
+    """A whole percentage as a fraction; another as a decimal, which may be rounded."""
+    value = Decimal(percentage[1].replace(",", "").rstrip(".")).scaleb(-2)
+    exact = Fraction(value)
+    return f"({value:f})" if "." in percentage[1] else rf"(\frac{{{exact.numerator}}}{{{exact.denominator}}})"
 
 
 def _accounted(latex: str, expression: Expression) -> bool:
@@ -72,9 +78,16 @@ def _accounted(latex: str, expression: Expression) -> bool:
     for command, letter in _LETTERS.findall(re.sub(r"\\(?:begin|end)\{[a-z]+\}", "", latex)):
         if command and command not in _NOT_NAMES and command not in known:
             return False
-        if letter and letter not in known:
+        if letter and letter not in known and not (letter == "e" and _is_computed(latex, expression)):
             return False
     return True
+
+
+def _is_computed(latex: str, expression: Expression) -> bool:
+    """Whether e is only there with powers, such as `e^{0.5}`, of which sympy makes a decimal at once."""
+    from sympy import Float
+
+    return not _POWER_OF_E.search(latex) and bool(getattr(expression, "has", lambda _: False)(Float))
 
 
 def _names(expression: Expression) -> Iterator[str]:

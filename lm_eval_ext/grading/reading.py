@@ -48,7 +48,11 @@ _BARE_TAIL = re.compile(
 _ABOUT = re.compile(r"^(?:\\text\s*\{\s*)?(?i:about|approximately|approx\.?|roughly|around)\b\s*\}?\s*(?=[\d\\.+-])")
 _COMPOUND = re.compile(rf"\s*({_NUMBER})\s*({_TEXT}{_POWER}|[A-Za-z]+)")
 _WITH_EXPONENT = re.compile(rf"{_NUMBER}[eE][+-]?\d")
-_PERCENT = re.compile(r"^(.*?)\s*(?:\\?%|(?:\\text\s*\{\s*|\b)(?:percent(?:age)?|pct)\s*\}?)$", re.DOTALL)
+_PERCENT = re.compile(
+    r"^(.*?)\s*(?:\\?%|(?:\\(?:text|mathrm)\s*)?\{\s*\\?%\s*\}|(?:\\text\s*\{\s*|\b)(?:percent(?:age)?|pct)\s*\}?)$",
+    re.DOTALL,
+)
+_RELATED = re.compile(r"[=<>]|\\(?:ge|le|geq|leq|gt|lt|geqslant|leqslant|ne|neq|in)(?![A-Za-z])")
 _JOINED = re.compile(r",?\s*(?:\\(?:text|mathrm|mbox)\s*\{\s*(?:and|or)\s*\}|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z]))\s*")
 _EQUALS = re.compile(r"(?<![\\<>!:])=|\\equiv(?![A-Za-z])")
 _APPROXIMATELY = re.compile(r"\s*(?:\\approx|\\simeq|\\doteq)(?![A-Za-z])\s*")
@@ -177,8 +181,8 @@ def _relation(text: str) -> Iterator[Value]:
 
 
 def _quantities(text: str) -> Iterator[Reading]:
-    if (percent := _PERCENT.match(text)) and len(parts(percent[1].lstrip("+-"), "+-=<>")) == 1:
-        yield from (replace(one, percent=True) for one in _algebra(percent[1]))
+    if (percent := _PERCENT.match(text)) and _is_one(percent[1]):
+        yield from (replace(one, percent=True) for one in _algebra(with_plain_brackets(percent[1]).rstrip(".")))
         return
     compound = list(_COMPOUND.finditer(text))
     whole = "".join(match[0] for match in compound) == text.rstrip()
@@ -189,6 +193,11 @@ def _quantities(text: str) -> Iterator[Reading]:
     unit = unit_of(match["unit"]) if match else None
     if match and unit and not _EQUALS.search(match["value"]):  # else `_equated` reads it
         yield from (replace(one, unit=unit if unit.dimension else None) for one in _valued(match["value"]))
+
+
+def _is_one(text: str) -> bool:
+    """Whether it is one number or product, which a percent sign after it is about."""
+    return len(parts(text.lstrip("+-"), "+-")) == 1 and "%" not in text and not _RELATED.search(text)
 
 
 def _valued(text: str) -> Iterator[Value]:

@@ -167,8 +167,12 @@ def _check(pool: ProcessPool) -> None:
     from pebble import ProcessExpired
 
     try:
-        pool.schedule(warm_up).result()
-    except (ProcessExpired, RuntimeError, CancelledError):  # killed from outside: `in_workers` retries
+        done = pool.schedule(warm_up)
+    except RuntimeError:  # the pool is gone: `in_workers` starts another
+        return
+    try:
+        done.result()
+    except (ProcessExpired, BrokenProcessPool, CancelledError):  # killed from outside: `in_workers` retries
         return
     except Exception as error:
         raise GradingError(f"the algebra system that grades answers does not work: {error!r}") from error

@@ -112,7 +112,7 @@ def _grader() -> Finding:
     from lm_eval_ext.grading import GRADER_VERSION
     from lm_eval_ext.grading.grading import grades
 
-    verdicts = grades([("0.5", answer) for answer in (r"\frac{1}{2}", r"\sqrt{25\%}", "0.51")])
-    right = [verdict.correct for verdict in verdicts] == [True, True, False]
+    pairs = (("0.5", r"\sqrt{25\%}"), ("x(x+1)", "x^2+x"), ("0.5", "0.51"))
+    right = [verdict.correct for verdict in grades(pairs)] == [True, True, False]
     said = f"version {GRADER_VERSION}, antlr {version('antlr4-python3-runtime')}, math-verify {version('math-verify')}"
     return Finding("grader", said, "" if right else "grades wrongly here: please report this line", not right)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 from lm_eval_ext.errors import ResultsError
@@ -126,10 +127,20 @@ def _answers(questions: Sequence[Kept], rules: Rules, place: str) -> list[list[s
     short = next((number for number, one in enumerate(questions, 1) if len(one.texts) != len(one.answers)), None)
     if short is not None:
         raise ResultsError(f"{place}: question {short}: does not have one answer for each text")
-    find = FINDERS[str(rules.filter)]
     check_options(str(rules.filter), rules.filter_options)
-    outputs, docs = [list(_outputs(one)) for one in questions], [one.doc for one in questions]
+    outputs = [list(_outputs(one, partial(_found_in, one, rules))) for one in questions]
+    return _find(outputs, [one.doc for one in questions], rules)
+
+
+def _find(outputs: Sequence[Sequence[str]], docs: Sequence[object], rules: Rules) -> list[list[str]]:
+    find = FINDERS[str(rules.filter)]
     return [list(answers) for answers in find(outputs, docs, **rules.filter_options)]
+
+
+def _found_in(question: Kept, rules: Rules, part: str) -> str:
+    """The answer that stands in a text that is all answer."""
+    ((answer,),) = _find([[_known(part, part)]], [question.doc], rules)
+    return str(answer)
 
 
 def _merged(scores: Iterator[Mapping[str, object]]) -> dict[str, object]:
@@ -142,19 +153,23 @@ class _Output(str):
     answer: str
 
 
-def _outputs(question: Kept) -> Iterator[str]:
+def _known(text: str, part: str) -> _Output:
+    output = _Output(text)
+    output.answer = part
+    return output
+
+
+def _outputs(question: Kept, found_in: Callable[[str], str]) -> Iterator[str]:
     """The texts as the filter saw them: unchanged from a stock model, with their answer parts from ours."""
     for text, answer in zip(question.texts, question.answers, strict=True):
         if question.thinking_tokens is None:
             yield text
         else:
-            output = _Output(text)
-            output.answer = _answer_part(text, answer, thought=question.thinking_tokens > 0)
-            yield output
+            yield _known(text, _answer_part(text, answer, found_in, thought=question.thinking_tokens > 0))
 
 
-def _answer_part(text: str, answer: str, *, thought: bool) -> str:
-    """The part after the thinking; with several end markers, the part in which the answer was found.
+def _answer_part(text: str, answer: str, found_in: Callable[[str], str], *, thought: bool) -> str:
+    """The part after the thinking; with several end markers, the part in which the answer is found now too.
 
     A text without an end marker is all answer if an answer was found in it; else it was cut while thinking.
     """
@@ -164,10 +179,10 @@ def _answer_part(text: str, answer: str, *, thought: bool) -> str:
     if not ends:
         return text if answer else ""
     usual = answer_after_thinking(text) or ""
-    if answer in usual:
-        return usual
     starts = sorted(at + len(end) for end in ends for at in _places(text, end))
-    return next((text[start:] for start in starts if answer in text[start:]), usual)
+    parts = [part for part in (usual, *(text[start:] for start in starts)) if answer in part]
+    same = (part for part in parts if len(parts) == 1 or found_in(part) == answer)
+    return next(same, parts[0] if parts else usual)
 
 
 def _places(text: str, part: str) -> Iterator[int]:
