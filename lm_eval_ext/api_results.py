@@ -144,4 +144,4 @@ def _check_libraries() -> None:
 
     missing = [name for name in ("jinja2", "vl_convert") if find_spec(name) is None]
     if missing:
-        raise ArgumentError(f"leaderboard build needs {', '.join(missing)}: pip install lm-eval-tts[leaderboard]")
+        raise ArgumentError(f"leaderboard build needs {', '.join(missing)}: pip install 'lm-eval-tts[leaderboard]'")

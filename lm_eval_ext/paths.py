@@ -1,14 +1,15 @@
 """Paths of the registry folders (beside the package in a checkout, inside it in a wheel) and of the cache."""
 
 import os
+import tempfile
 from pathlib import Path
 
-_PACKAGE = Path(__file__).resolve().parent
+PACKAGE = Path(__file__).resolve().parent
 
 
 def _folder(name: str) -> Path:
-    packaged = _PACKAGE / name
-    return packaged.resolve() if packaged.is_dir() else _PACKAGE.parent / name
+    packaged = PACKAGE / name
+    return packaged.resolve() if packaged.is_dir() else PACKAGE.parent / name
 
 
 TASKS = _folder("tasks")
@@ -33,4 +34,12 @@ def named(model: str) -> str:
 
 def cache_folder() -> Path:
     """Folder where expensive results are kept between runs."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lm-eval-tts"
+    return Path(os.environ.get("XDG_CACHE_HOME") or _home() / ".cache") / "lm-eval-tts"
+
+
+def _home() -> Path:
+    """The user's folder; one for temporary files where there is none, as in some containers."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return Path(tempfile.gettempdir())

@@ -34,6 +34,18 @@ def recipe_folders() -> Sequence[Path]:
     return _folders(RECIPES_GROUP)
 
 
+def lm_eval_task_folders() -> Sequence[Path]:
+    """Folders that other packages name for lm-eval itself, which later versions read; those of none are left out."""
+    found = []
+    for point in entry_points(group="lm_eval.tasks"):
+        try:
+            spec = find_spec(point.module)
+        except Exception:  # it imports the parent package, which may fail in any way
+            continue
+        found += [Path(place).resolve() for place in (spec and spec.submodule_search_locations) or ()]
+    return tuple(dict.fromkeys(found))
+
+
 @cache
 def _folders(group: str) -> Sequence[Path]:
     points = sorted(entry_points(group=group), key=lambda point: (point.name, point.value))

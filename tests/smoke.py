@@ -1,7 +1,11 @@
 """Tries an installed lm-eval-tts: tasks, a run, a grade, a page; exits with 1 on a failure.
 
-It imports nothing of the checkout.
-Run it with the interpreter to try, from anywhere: `python tests/smoke.py`.
+It imports nothing of the checkout. Run it with the interpreter to try, from anywhere:
+
+    python tests/smoke.py [--no-autoload] [--include-tasks]
+
+`--no-autoload` leaves it to lm-eval to find the package, by its entry points; `--include-tasks` names their folder,
+for an lm-eval that finds everything but these.
 """
 
 from __future__ import annotations
@@ -28,10 +32,15 @@ def said(*command: str, cwd: str) -> str:
     return done.stdout
 
 
-def tried(folder: str) -> dict[str, str]:
+def tried(folder: str, *, include_tasks: bool = False) -> dict[str, str]:
     """What was found, by what was tried."""
-    listed = said("-m", "lm_eval", "ls", "tasks", cwd=folder).count("|tts_")
+    where = "import lm_eval, lm_eval_ext.paths; print(lm_eval.__file__); print(lm_eval_ext.paths.TASKS)"
+    lm_eval, tasks = said("-c", where, cwd=folder).splitlines()
+    assert lm_eval.startswith(os.environ.get("PYTHONPATH", "")), f"another lm-eval is imported: {lm_eval}"
+    included = ["--include_path", tasks] if include_tasks else []
+    listed = said("-m", "lm_eval", "ls", "tasks", *included, cwd=folder).count("|tts_")
     run = ["-m", "lm_eval", "run", "--model", "pruned-hf", "--tasks", TASK, "--limit", "20", "--batch_size", "16"]
+    run += included
     said(*run, "--output_path", "out", "--log_samples", cwd=folder)
     (results,) = Path(folder, "out").rglob("results_*.json")
     score = json.loads(results.read_text("utf-8"))["results"][TASK]["acc,answer"]
@@ -47,8 +56,10 @@ def tried(folder: str) -> dict[str, str]:
 
 
 if __name__ == "__main__":
+    if "--no-autoload" in sys.argv:
+        os.environ["LM_EVAL_TTS_AUTOLOAD"] = "0"
     with tempfile.TemporaryDirectory() as folder:
         try:
-            print(json.dumps(tried(folder)))
+            print(json.dumps(tried(folder, include_tasks="--include-tasks" in sys.argv)))
         except (AssertionError, RuntimeError) as error:
             sys.exit(f"failed: {error}")

@@ -76,6 +76,26 @@ def test_an_engine_is_fine_only_if_it_can_be_imported(tmp_path: Path) -> None:
     assert rows(run(*DOCTOR, **old).stdout)["engine vllm"].startswith("! vllm is 0.6.0, not >=0.32 pip install")
 
 
+@pytest.mark.parametrize(
+    "code", ["import os\nos.abort()\n", "import sys\nsys.exit(0)\n", "raise BaseException('odd')\n"]
+)
+def test_an_engine_that_ends_python_does_not_end_this(code: str, tmp_path: Path) -> None:
+    done = run(*DOCTOR, **installed(tmp_path, "vllm", "0.32.0", code))
+    assert rows(done.stdout)["engine vllm"].startswith("! vllm 0.32.0 cannot be imported: "), done.stderr
+    assert done.returncode == 0 and "pruned-vllm" in rows(done.stdout)["model classes"]
+
+
+def test_without_transformers_nothing_works(tmp_path: Path) -> None:
+    done = run(*DOCTOR, **installed(tmp_path, "transformers", "5.24.0", "raise RuntimeError('broken')\n"))
+    assert done.returncode == 1 and "RuntimeError: broken" in rows(done.stdout)["engine hf"]
+
+
+def test_where_output_is_not_unicode_and_there_is_no_home(tmp_path: Path) -> None:
+    odd: dict[str, Any] = {"PYTHONIOENCODING": "cp1252", "HOME": str(tmp_path / "no"), "XDG_CACHE_HOME": ""}
+    done = run(*DOCTOR, **odd)
+    assert done.returncode == 0 and "| ok" in done.stdout, done.stdout + done.stderr
+
+
 def test_a_dependency_that_is_too_old_is_named(tmp_path: Path) -> None:
     found = rows(run(*DOCTOR, **installed(tmp_path, "pint", "0.20")).stdout)
     assert found["dependencies"].startswith("! pint is 0.20, not >=0.25 pip install --upgrade lm-eval-tts")

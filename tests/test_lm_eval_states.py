@@ -32,13 +32,21 @@ def evaluated(out: Path, *more: str, **env: Any) -> tuple[str, str]:
     scores = content["results"]["tts_chain_short_b8"]
     dropped = content["config"].get("pruning", {}).get("dropped_layers", [])
     assert ("-drop1-4" in newest.parent.name) == (dropped == [1, 2, 3, 4]), "both say what was dropped"
-    return f"{scores['acc,answer']} {scores['graded,answer']} {scores['forced,answer']}", newest.parent.name
+    measured = (scores.get(f"{name},answer") for name in ("acc", "graded", "forced"))
+    return " ".join(map(str, measured)), newest.parent.name
 
 
 def test_tasks_models_metrics_and_filters_are_there(state: Mapping[str, str], tmp_path: Path) -> None:
     one, dense = evaluated(tmp_path, "--model", "pruned-hf", **state)
     other, pruned = evaluated(tmp_path, "--model", "pruned-hf", "--model_args", "drop_layers=[1,2,3,4]", **state)
     assert one != other and dense != pruned, "a dense and a pruned run have folders of their own"
+
+
+def test_filters_and_metrics_are_found_without_a_model_of_ours(tmp_path: Path) -> None:
+    """By their entry points: nothing of ours is imported but what lm-eval asks for."""
+    state = {**lm_eval_at("4014", tmp_path / "lm-eval"), "LM_EVAL_TTS_AUTOLOAD": "0"}
+    found = evaluated(tmp_path / "out", "--model", "dummy", "--include_path", "tasks", **state)[0]
+    assert found.startswith("0.0 1.0"), "nothing is right, all could be graded"
 
 
 def test_without_autoloading_it_is_as_lm_eval_finds_it(state: Mapping[str, str], tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from lm_eval_ext.paths import PRUNED_MODELS, TASKS
+from tests.lm_eval_states import lm_eval_at
 from tests.test_plugin import LM_EVAL, run
 
 COMMAND = LM_EVAL.with_name("lm-eval-tts")
@@ -26,6 +27,9 @@ version = "1.0"
 [project.entry-points."lm_eval_tts.tasks"]
 halves = "halves.tasks"
 lost = "halves.nowhere"
+
+[project.entry-points."lm_eval.tasks"]
+halves = "halves.tasks"
 
 [project.entry-points."lm_eval_tts.recipes"]
 halves = "halves.recipes"
@@ -84,6 +88,13 @@ def test_it_adds_tasks_but_replaces_none_and_a_broken_entry_point_is_logged(inst
     assert f"Task 'tts_sums' from {TASKS}" in done.stderr
     (line,) = [line for line in done.stderr.splitlines() if "halves.nowhere" in line]
     assert "package halves: entry point lm_eval_tts.tasks lost='halves.nowhere' was ignored" in line
+
+
+def test_it_replaces_none_either_where_lm_eval_finds_it_by_itself(installed: Path, tmp_path: Path) -> None:
+    code = "from lm_eval.tasks import TaskManager; m = TaskManager(); print(m.task_index['tts_sums'].yaml_path)"
+    later = lm_eval_at("4015", tmp_path)["PYTHONPATH"]
+    found = run(sys.executable, "-c", code, PYTHONPATH=f"{later}:{installed}")
+    assert found.stdout.strip() == str(TASKS / "sums" / "tts_sums.yaml"), found.stderr
 
 
 def test_its_recipes_are_found_by_name_and_two_of_one_name_refused(installed: Path) -> None:

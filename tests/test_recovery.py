@@ -226,4 +226,4 @@ def test_training_without_its_extra_is_one_line(tmp_path: Path, monkeypatch: pyt
     words = ["recover", "qwen3-8b-reverse-1", str(tmp_path / "out"), "--data", "embedded"]
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 1 and not list(tmp_path.iterdir())
-    assert done.stderr.startswith("lm-eval-tts: recover needs the extra `train`: pip install lm-eval-tts[train] (")
+    assert done.stderr.startswith("lm-eval-tts: recover needs the extra `train`: pip install 'lm-eval-tts[train]' (")

@@ -267,6 +267,6 @@ def open_journal(journal: str | bool | None, alone: bool = False) -> Journal | N
         return Journal(Path(str(journal)).expanduser(), alone)
     try:
         return Journal(default_journal(), alone)
-    except (JournalError, RuntimeError) as error:
+    except (JournalError, OSError) as error:
         logger.warning("%s; continuing without a journal", error)
         return None

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
+from packaging.version import Version
+
 from lm_eval_ext.harness import machine
 from lm_eval_ext.harness.engines import models
 from lm_eval_ext.harness.machine import Check, Finding, required, unmet
-from lm_eval_ext.paths import TASKS
+from lm_eval_ext.paths import PACKAGE, TASKS
 from lm_eval_ext.version import own_version
 
 _AUTOLOAD = "lm_eval_ext._autoload"
@@ -34,14 +35,16 @@ def _checked(check: Check, *, broken: bool) -> Iterator[Finding]:
     try:
         found = check()
         yield from [found] if isinstance(found, Finding) else found
-    except Exception as error:  # whatever is wrong with an installation
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever is wrong with an installation; some packages exit when imported
         what = check.__name__.strip("_").replace("_", " ")
         said = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         yield Finding(what, said, "the message says what is wrong", broken)
 
 
 def _python() -> Finding:
-    return Finding("Python", f"{sys.version.split()[0]} in {sys.prefix}; lm-eval-tts {own_version()}")
+    return Finding("Python", f"{sys.version.split()[0]} in {sys.prefix}; lm-eval-tts {own_version()} in {PACKAGE}")
 
 
 def _dependencies() -> Finding:
@@ -49,13 +52,13 @@ def _dependencies() -> Finding:
     if not needed:
         return Finding("dependencies", "unknown, because lm-eval-tts is not installed, only imported from a folder")
     wrong = list(unmet(needed))
-    said = "; ".join(wrong) or f"all {len(needed)} in versions that were tested"
+    said = "; ".join(wrong) or f"all {len(needed)} are there, and none is too old"
     return Finding("dependencies", said, "pip install --upgrade lm-eval-tts" if wrong else "")
 
 
 def _lm_eval() -> Finding:
     found = version("lm_eval")
-    old = tuple(map(int, found.split(".")[:3])) < tuple(map(int, _OLDEST.split(".")))
+    old = Version(found) < Version(_OLDEST)
     return Finding("lm-eval", found, f"pip install 'lm-eval>={_OLDEST}'" if old else "", old)
 
 
@@ -100,11 +103,12 @@ def _model_classes() -> Finding:
 
 
 def _is_known(name: str) -> bool:
-    """Whether `--model` takes it; asking for a class is what makes later lm-evals read entry points."""
+    """Whether `--model` takes it. Asking for the class would import its engine, which may do anything."""
+    import lm_eval.models  # noqa: F401  # fills the registry
     from lm_eval.api import registry
 
-    with contextlib.suppress(Exception):  # its engine may not be installed, which has a line of its own
-        registry.get_model(name)
+    if load := getattr(registry, "load_plugins", None):  # later versions read entry points when a model is asked for
+        load("lm_eval.models", registry.model_registry)
     return name in registry.model_registry
 
 

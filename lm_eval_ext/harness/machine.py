@@ -5,19 +5,22 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import NamedTuple
 
 from packaging.requirements import Requirement
 
-from lm_eval_ext.generation.journal import Journal, default_journal
+from lm_eval_ext.generation.journal import default_journal
 from lm_eval_ext.paths import TASKS, cache_folder
 
+_IMPORTED = "it is imported"
 _IMPORTING = 90.0  # seconds that an engine may take to be imported
 _TIMEOUT = 5.0  # seconds
 _AT_ONCE = 8  # requests to the Hub
@@ -67,7 +70,13 @@ def unmet(requirements: Iterable[Requirement]) -> Iterator[str]:
 
 def engine_hf() -> Finding:
     """The engine that is always there."""
-    return Finding("engine hf", f"torch {version('torch')}, transformers {version('transformers')}")
+    found = f"torch {version('torch')}, transformers {version('transformers')}"
+    for package in ("torch", "transformers"):
+        if failed := _import_error(package):
+            return Finding(
+                "engine hf", f"{found}; {package} cannot be imported: {failed}", "see the message", broken=True
+            )
+    return Finding("engine hf", found)
 
 
 def engine_vllm() -> Finding:
@@ -102,15 +111,17 @@ def _optional(what: str, package: str, extra: str, purpose: str) -> Finding:
 
 def _import_error(module: str) -> str:
     """Why a module cannot be imported, in a process of its own, which may hang or crash; empty if it can be."""
-    command = [sys.executable, "-c", f"import {module}"]
+    command = [sys.executable, "-P", "-c", f"import {module}; print({_IMPORTED!r})"]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, errors="replace", timeout=_IMPORTING, check=False
         )
     except subprocess.TimeoutExpired:
         return f"no end after {_IMPORTING:.0f} seconds"
-    lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-    return lines[-1][:200] if done.returncode else ""
+    if done.returncode == 0 and done.stdout.endswith(f"{_IMPORTED}\n"):
+        return ""
+    lines = done.stderr.strip().splitlines() or [f"it ends Python with exit code {done.returncode}"]
+    return lines[-1][:200]
 
 
 def gpus() -> Finding:
@@ -153,16 +164,16 @@ def _folder(what: str, place: Path, todo: str) -> Finding:
 def journal() -> Finding:
     """Where finished texts are kept."""
     path = default_journal()
-    if not path.is_file():
-        return Finding("journal", f"{path}: none yet")
-    if not os.access(path, os.W_OK):
-        return Finding("journal", f"{path} cannot be written", "give journal=FILE, or journal=off")
-    opened = Journal(path)
     try:
-        held = opened.summaries()
-    finally:
-        opened.close()
-    return Finding("journal", f"{path}: {len(held)} models, {path.stat().st_size / 1e6:.1f} MB")
+        size = path.stat().st_size
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=_TIMEOUT)) as opened:
+            held = opened.execute("SELECT count(DISTINCT model) FROM completions").fetchone()[0] if size else 0
+    except FileNotFoundError:
+        return Finding("journal", f"{path}: none yet")
+    except (OSError, sqlite3.Error) as error:
+        return Finding("journal", f"{path}: {error}", "give journal=FILE, or journal=off")
+    todo = "" if os.access(path, os.W_OK) else "cannot be written; give journal=FILE, or journal=off"
+    return Finding("journal", f"{path}: {held} models, {size / 1e6:.1f} MB", todo)
 
 
 def hub_and_datasets() -> Iterator[Finding]:
@@ -186,7 +197,7 @@ def hub() -> Finding:
     try:
         HfApi().repo_info("HuggingFaceH4/MATH-500", repo_type="dataset", timeout=_TIMEOUT)
     except Exception as error:  # huggingface_hub's, and those of the HTTP library beneath
-        todo = "for a machine without a network: docs/howto/air-gapped.md, and set HF_HUB_OFFLINE=1"
+        todo = "without a network: set HF_HUB_OFFLINE=1, and see the page Run without a network"
         return Finding("Hub", f"{where} cannot be reached ({type(error).__name__})", todo)
     return Finding("Hub", f"{where} answers; {'logged in' if get_token() else 'not logged in'}")
 
@@ -203,10 +214,13 @@ def _datasets_there(names: list[str]) -> Finding:
 
 
 def _refusal(name: str) -> str:
-    from huggingface_hub import HfApi
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.errors import EntryNotFoundError
 
-    try:
-        HfApi().auth_check(name, repo_type="dataset")
+    try:  # a file that every data set has, and that only those see who have accepted the terms
+        get_hf_file_metadata(hf_hub_url(name, ".gitattributes", repo_type="dataset"), timeout=_TIMEOUT)
+    except EntryNotFoundError:
+        return ""
     except Exception as error:  # huggingface_hub's, and those of the HTTP library beneath
         return type(error).__name__.removesuffix("Error")
     return ""

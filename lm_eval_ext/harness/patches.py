@@ -16,7 +16,7 @@ from lm_eval_ext.harness.engines import models
 from lm_eval_ext.harness.other_models import check_that_budgets_are_forced
 from lm_eval_ext.harness.patching import Function, replace
 from lm_eval_ext.paths import TASKS
-from lm_eval_ext.plugins import task_folders
+from lm_eval_ext.plugins import lm_eval_task_folders, task_folders
 from lm_eval_ext.template_filters import TEMPLATE_FILTERS
 
 if TYPE_CHECKING:
@@ -41,8 +41,10 @@ def find_our_tasks() -> None:
         def with_our_tasks(paths: Iterable[Path], **options: object) -> object:
             paths = list(paths)
             if defaults in paths:
-                others = [path for path in paths if path not in (defaults, TASKS)]  # lm-eval may have found ours too
-                paths = [*task_folders(), defaults, TASKS, *others]
+                plugins = lm_eval_task_folders()  # which lm-eval may have found too
+                included = [path for path in paths if path != defaults and path.resolve() not in (TASKS, *plugins)]
+                found = [path for path in paths if path.resolve() in plugins and path.resolve() != TASKS]
+                paths = list(dict.fromkeys([*task_folders(), *found, defaults, TASKS, *included]))
             return build(paths, **options)
 
         return with_our_tasks

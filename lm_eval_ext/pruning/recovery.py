@@ -82,7 +82,7 @@ def _check_installed() -> None:
         import accelerate  # noqa: F401  # used by transformers' trainer
         import peft  # noqa: F401
     except ImportError as error:
-        raise ArgumentError(f"recover needs the extra `train`: pip install lm-eval-tts[train] ({error})") from error
+        raise ArgumentError(f"recover needs the extra `train`: pip install 'lm-eval-tts[train]' ({error})") from error
 
 
 def _check_one_process() -> None:
