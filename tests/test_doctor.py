@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.lm_eval_states import STATES, lm_eval_at
+from lm_eval_ext.harness import machine
+from tests.lm_eval_states import lm_eval_at
 from tests.shared import ROOT
 from tests.test_plugin import run
 
@@ -48,7 +49,7 @@ def test_what_is_off_is_told_with_what_to_do(tmp_path: Path) -> None:
     assert found["journal"].startswith(f"✓ {tmp_path}"[:60])
 
 
-@pytest.mark.parametrize("state", STATES[1:])
+@pytest.mark.parametrize("state", ["4013", "4015"])
 def test_what_later_versions_of_lm_eval_find_by_themselves(state: str, tmp_path: Path) -> None:
     off: dict[str, Any] = {**lm_eval_at(state, tmp_path), "LM_EVAL_TTS_AUTOLOAD": "0"}
     found = rows(run(*DOCTOR, **off).stdout)
@@ -57,52 +58,58 @@ def test_what_later_versions_of_lm_eval_find_by_themselves(state: str, tmp_path:
     assert state == "4015" or f"--include_path {ROOT / 'tasks'}" in found["tasks"]
 
 
-def installed(folder: Path, package: str, version: str, code: str = "") -> dict[str, Any]:
-    """The environment in which a package, made up, is installed."""
+def installed(folder: Path, package: str, version: str, code: str = "") -> Path:
+    """A folder for the PYTHONPATH, in which a package, made up, is installed."""
     (folder / f"{package}-{version}.dist-info").mkdir(parents=True)
     metadata = f"Metadata-Version: 2.1\nName: {package.replace('_', '-')}\nVersion: {version}\n"
     (folder / f"{package}-{version}.dist-info" / "METADATA").write_text(metadata)
     if code:
         (folder / f"{package}.py").write_text(code)
-    return {"PYTHONPATH": str(folder)}
-
-
-def test_an_engine_is_fine_only_if_it_can_be_imported(tmp_path: Path) -> None:
-    broken = installed(tmp_path / "broken", "vllm", "0.32.0", "raise ImportError('libcudart.so.13: cannot open')\n")
-    done = run(*DOCTOR, **broken)
-    assert "vllm 0.32.0 cannot be imported: ImportError: libcudart.so.13" in rows(done.stdout)["engine vllm"]
-    assert done.returncode == 0, "other engines work"
-    old = installed(tmp_path / "old", "vllm", "0.6.0", "x = 1\n")
-    assert rows(run(*DOCTOR, **old).stdout)["engine vllm"].startswith("! vllm is 0.6.0, not >=0.32 pip install")
+    return folder
 
 
 @pytest.mark.parametrize(
-    "code", ["import os\nos.abort()\n", "import sys\nsys.exit(0)\n", "raise BaseException('odd')\n"]
+    ("version", "code", "found"),
+    [
+        ("0.32.0", "raise ImportError('libcudart.so.13')\n", "vllm 0.32.0 cannot be imported: ImportError: libcudart"),
+        ("0.32.0", "import sys\nsys.exit(0)\n", "vllm 0.32.0 cannot be imported: it ends Python with exit code 0"),
+        ("0.32.0", "raise BaseException('odd')\n", "vllm 0.32.0 cannot be imported: BaseException: odd"),
+        ("0.32.0", "x = 1\n", "vllm 0.32.0"),
+        ("0.6.0", "x = 1\n", "vllm is 0.6.0, not >=0.32"),
+    ],
 )
-def test_an_engine_that_ends_python_does_not_end_this(code: str, tmp_path: Path) -> None:
-    done = run(*DOCTOR, **installed(tmp_path, "vllm", "0.32.0", code))
-    assert rows(done.stdout)["engine vllm"].startswith("! vllm 0.32.0 cannot be imported: "), done.stderr
-    assert done.returncode == 0 and "pruned-vllm" in rows(done.stdout)["model classes"]
+def test_an_engine_is_fine_only_if_it_can_be_imported(
+    version: str, code: str, found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(folder := installed(tmp_path, "vllm", version, code))
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    one = machine.engine_vllm()
+    assert one.found.startswith(found) and bool(one.todo) == (code != "x = 1\n" or version == "0.6.0")
 
 
-def test_without_transformers_nothing_works(tmp_path: Path) -> None:
-    done = run(*DOCTOR, **installed(tmp_path, "transformers", "5.24.0", "raise RuntimeError('broken')\n"))
-    assert done.returncode == 1 and "RuntimeError: broken" in rows(done.stdout)["engine hf"]
-
-
-def test_where_output_is_not_unicode_and_there_is_no_home(tmp_path: Path) -> None:
+def test_an_engine_that_ends_python_does_not_end_this(tmp_path: Path) -> None:
+    """Nor does a console without Unicode, and no home."""
+    folder = installed(tmp_path, "vllm", "0.32.0", "import os\nos.abort()\n")
     odd: dict[str, Any] = {"PYTHONIOENCODING": "cp1252", "HOME": str(tmp_path / "no"), "XDG_CACHE_HOME": ""}
-    done = run(*DOCTOR, **odd)
+    done = run(*DOCTOR, PYTHONPATH=str(folder), **odd)
     assert done.returncode == 0 and "| ok" in done.stdout, done.stdout + done.stderr
+    assert "vllm 0.32.0 cannot be imported" in done.stdout and "pruned-hf, pruned-vllm" in done.stdout
 
 
-def test_a_dependency_that_is_too_old_is_named(tmp_path: Path) -> None:
-    found = rows(run(*DOCTOR, **installed(tmp_path, "pint", "0.20")).stdout)
-    assert found["dependencies"].startswith("! pint is 0.20, not >=0.25 pip install --upgrade lm-eval-tts")
+def test_without_transformers_nothing_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = installed(tmp_path, "transformers", "5.24.0", "raise RuntimeError('broken')\n")
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    one = machine.engine_hf()
+    assert one.broken and "RuntimeError: broken" in one.found
+
+
+def test_a_dependency_that_is_too_old_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(installed(tmp_path, "pint", "0.20"))
+    assert list(machine.unmet(machine.required())) == ["pint is 0.20, not >=0.25"]
 
 
 def test_a_wrong_antlr_is_found(tmp_path: Path) -> None:
-    done = run(*DOCTOR, **installed(tmp_path, "antlr4_python3_runtime", "4.12.0"))
+    done = run(*DOCTOR, PYTHONPATH=str(installed(tmp_path, "antlr4_python3_runtime", "4.12.0")))
     assert done.returncode == 1 and rows(done.stdout)["grader"].startswith("✗"), done.stdout
 
 
@@ -151,8 +158,9 @@ def test_a_folder_that_is_not_installed_works(tmp_path: Path) -> None:
 
 
 def test_tasks_are_found_by_their_folder() -> None:
-    listed = (sys.executable, "-m", "lm_eval", "ls", "tasks", "--include_path", ROOT / "tasks")
-    assert "tts_aime24_b1024" in run(*listed, LM_EVAL_TTS_AUTOLOAD="0").stdout
+    code = "from lm_eval.tasks import TaskManager; m = TaskManager(include_path='tasks', include_defaults=False)"
+    listed = run(sys.executable, "-c", f"{code}; print(m.all_tasks)", cwd=ROOT, LM_EVAL_TTS_AUTOLOAD="0").stdout
+    assert "'tts_aime24_b1024'" in listed
 
 
 def test_the_version_is_shown() -> None:

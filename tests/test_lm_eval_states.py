@@ -36,8 +36,16 @@ def evaluated(out: Path, *more: str, **env: Any) -> tuple[str, str]:
     return " ".join(map(str, measured)), newest.parent.name
 
 
-def test_tasks_models_metrics_and_filters_are_there(state: Mapping[str, str], tmp_path: Path) -> None:
-    one, dense = evaluated(tmp_path, "--model", "pruned-hf", **state)
+@pytest.fixture(scope="module")
+def dense_run(state: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """The whole model, with autoloading."""
+    return evaluated(tmp_path_factory.mktemp("dense"), "--model", "pruned-hf", **state)
+
+
+def test_tasks_models_metrics_and_filters_are_there(
+    state: Mapping[str, str], dense_run: tuple[str, str], tmp_path: Path
+) -> None:
+    one, dense = dense_run
     other, pruned = evaluated(tmp_path, "--model", "pruned-hf", "--model_args", "drop_layers=[1,2,3,4]", **state)
     assert one != other and dense != pruned, "a dense and a pruned run have folders of their own"
 
@@ -49,7 +57,9 @@ def test_filters_and_metrics_are_found_without_a_model_of_ours(tmp_path: Path) -
     assert found.startswith("0.0 1.0"), "nothing is right, all could be graded"
 
 
-def test_without_autoloading_it_is_as_lm_eval_finds_it(state: Mapping[str, str], tmp_path: Path) -> None:
+def test_without_autoloading_it_is_as_lm_eval_finds_it(
+    state: Mapping[str, str], dense_run: tuple[str, str], tmp_path: Path
+) -> None:
     """What is found by entry points alone; tasks of ours at least by `--include_path`."""
     if state["STATE"] == "0.4.13":
         pytest.skip("0.4.13 finds no models without it; `lm-eval-tts doctor` says so")
@@ -58,4 +68,4 @@ def test_without_autoloading_it_is_as_lm_eval_finds_it(state: Mapping[str, str],
     one, dense = evaluated(tmp_path, "--model", "pruned-hf", *found, **off)
     other, pruned = evaluated(tmp_path, "--model", "pruned-hf", "--model_args", "drop_layers=[1,2,3,4]", *found, **off)
     assert one != other and dense != pruned
-    assert (one, dense) == evaluated(tmp_path / "with", "--model", "pruned-hf", **state), "the same scores as with it"
+    assert (one, dense) == dense_run, "the same scores as with it"

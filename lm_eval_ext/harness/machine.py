@@ -71,11 +71,8 @@ def unmet(requirements: Iterable[Requirement]) -> Iterator[str]:
 def engine_hf() -> Finding:
     """The engine that is always there."""
     found = f"torch {version('torch')}, transformers {version('transformers')}"
-    for package in ("torch", "transformers"):
-        if failed := _import_error(package):
-            return Finding(
-                "engine hf", f"{found}; {package} cannot be imported: {failed}", "see the message", broken=True
-            )
+    if failed := _import_error("torch, transformers"):
+        return Finding("engine hf", f"{found}: {failed}", "see the message", broken=True)
     return Finding("engine hf", found)
 
 
@@ -109,9 +106,9 @@ def _optional(what: str, package: str, extra: str, purpose: str) -> Finding:
     return Finding(what, found)
 
 
-def _import_error(module: str) -> str:
-    """Why a module cannot be imported, in a process of its own, which may hang or crash; empty if it can be."""
-    command = [sys.executable, "-P", "-c", f"import {module}; print({_IMPORTED!r})"]
+def _import_error(modules: str) -> str:
+    """Why modules cannot be imported, in a process of its own, which may hang or crash; empty if they can be."""
+    command = [sys.executable, "-P", "-c", f"import {modules}; print({_IMPORTED!r})"]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, errors="replace", timeout=_IMPORTING, check=False
