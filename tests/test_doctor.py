@@ -87,6 +87,13 @@ def test_an_engine_is_fine_only_if_it_can_be_imported(
     assert one.found.startswith(found) and bool(one.todo) == (code != "x = 1\n" or version == "0.6.0")
 
 
+def test_an_engine_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(folder := installed(tmp_path, "vllm", "0.32.0", "import time\ntime.sleep(600)\n"))
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    monkeypatch.setattr(machine, "_IMPORTING", 1.0)
+    assert machine.engine_vllm().found == "vllm 0.32.0 cannot be imported: no end after 1 seconds"
+
+
 def test_an_engine_that_ends_python_does_not_end_this(tmp_path: Path) -> None:
     """Nor does a console without Unicode, and no home."""
     folder = installed(tmp_path, "vllm", "0.32.0", "import os\nos.abort()\n")
