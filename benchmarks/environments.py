@@ -61,7 +61,6 @@ class Environment:
     Args:
         name: such as `3.11-lowest`.
         wheel: the package.
-
     """
 
     def __init__(self, name: str, wheel: Path) -> None:

@@ -35,7 +35,7 @@ def recipe_folders() -> Sequence[Path]:
 
 
 def lm_eval_task_folders() -> Sequence[Path]:
-    """Folders that other packages name for lm-eval itself, which later versions read; those of none are left out."""
+    """Folders that packages name for lm-eval itself, which later versions read; names without a folder are left out."""
     found = []
     for point in entry_points(group="lm_eval.tasks"):
         try:

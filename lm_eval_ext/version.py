@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
 
-UNKNOWN = "of a folder that is not installed"
+UNKNOWN = "unknown (not installed)"
 
 
 def own_version() -> str:
-    """This package's version; says so if it is imported from a folder that nobody has installed."""
+    """This package's version; `UNKNOWN` if it is imported from a folder that is not installed."""
     try:
         return version("lm-eval-tts")
     except PackageNotFoundError:

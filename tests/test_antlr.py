@@ -16,7 +16,7 @@ CASES: list[dict[str, Any]] = json.loads((ROOT / "tests" / "cases" / "percentage
 _CODE = (
     "import json, sys\nfrom importlib.metadata import version\nfrom lm_eval_ext.grading.grading import grades\n"
     "found = grades([(one['gold'], one['answer']) for one in json.load(sys.stdin)])\n"
-    "print(json.dumps([version('antlr4-python3-runtime'), [one.correct for one in found]]))"
+    "print(json.dumps([version('antlr4-python3-runtime'), [one.reason for one in found]]))"
 )
 
 
@@ -30,7 +30,7 @@ def test_percentages_are_graded_alike(runtime: str | None) -> None:
     )
     version, found = json.loads(done.stdout)
     assert runtime in (None, version)
-    assert [(one, right) for one, right in zip(CASES, found, strict=True) if one["correct"] != right] == []
+    assert [(one, grade) for one, grade in zip(CASES, found, strict=True) if one["grade"] != grade] == []
 
 
 @pytest.mark.parametrize("runtime", ["4.11.0", "4.9.3"])

@@ -22,6 +22,12 @@ def run(*command: str | Path, cwd: Path | None = None, **env: str) -> subprocess
     )
 
 
+def test_models_are_imported_where_there_is_no_resource_module() -> None:
+    """As on Windows."""
+    code = "import sys; sys.modules['resource'] = None; import lm_eval_ext.harness.models.pruned_hf"
+    assert run(sys.executable, "-c", code).returncode == 0
+
+
 def test_tasks_are_listed() -> None:
     listed = run(LM_EVAL, "ls", "tasks").stdout
     assert all(f"|{name} " in listed for name in ("tts", "tts_math", "tts_aime24_b512", "tts_gpqa_diamond_maj8"))

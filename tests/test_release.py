@@ -54,7 +54,7 @@ def test_workflows_pin_what_they_use_and_end(path: Path) -> None:
     content: Any = yaml.safe_load(path.read_text("utf-8"))
     assert content["permissions"]["contents"] == "read"
     for job in content["jobs"].values():
-        assert 0 < job["timeout-minutes"] <= 75
+        assert 0 < job["timeout-minutes"] <= 60
         used = [step["uses"] for step in job["steps"] if "uses" in step]
         assert used and all(re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", one) for one in used), used
     versions = re.findall(r"uses: \S+@[0-9a-f]{40}  # v\d+\.\d+\.\d+", path.read_text("utf-8"))

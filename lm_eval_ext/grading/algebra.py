@@ -81,7 +81,9 @@ def _with_fractions(expression: Expression) -> Expression:
     """Decimals as fractions: in a relation or an interval, Math-Verify takes 0.1 + 0.2 for another number than 0.3."""
     from sympy import Float, Rational
 
-    found: Expression = expression.xreplace({one: Rational(str(one)) for one in expression.atoms(Float)})
+    found: Expression = expression.xreplace(
+        {one: Rational(str(one)) for one in expression.atoms(Float) if one.is_finite}
+    )
     return found
 
 

@@ -30,7 +30,7 @@ _LOST = re.compile(
 )  # dropped or misread by the parser
 _PERCENT_SIGN = re.compile(r"\s*(?:\\[ ,;:!]\s*)*(?:(?:\\(?:text|mathrm)\s*)?\{\s*\\?%\s*\}|\\?%)")
 _PERCENTAGE = re.compile(r"(?<![\w.^_])(\d+(?:,\d{3})*(?:\.\d*)?|\.\d+)\\%")
-_POWER_OF_E = re.compile(r"(?<![\\A-Za-z])e(?!\s*\^)")  # e without a power
+_E_WITHOUT_POWER = re.compile(r"(?<![\\A-Za-z])e(?!\s*\^)")
 _COMMANDS = re.compile(r"\\(?:begin|end)\{[a-z]+\}|\\(?!(?:prime|text|mathrm|mbox)(?![A-Za-z]))[A-Za-z]+")
 
 
@@ -87,7 +87,7 @@ def _is_computed(latex: str, expression: Expression) -> bool:
     """Whether e is only there with powers, such as `e^{0.5}`, of which sympy makes a decimal at once."""
     from sympy import Float
 
-    return not _POWER_OF_E.search(latex) and bool(getattr(expression, "has", lambda _: False)(Float))
+    return not _E_WITHOUT_POWER.search(latex) and bool(getattr(expression, "has", lambda _: False)(Float))
 
 
 def _names(expression: Expression) -> Iterator[str]:
