@@ -6,11 +6,11 @@
     run = tts.evaluate(model, ["tts_chain_b16", "tts_chain_b64"], limit=20)
 
 Names are loaded lazily, on first use. The public API is `__all__`.
+
+Every start of Python imports this module (see `_autoload`), so it imports nothing itself, not even `typing`.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from lm_eval_ext.api import choose_layers, evaluate, generate, grade, load
     from lm_eval_ext.api_results import build_site, compare, diagnose, read_runs
@@ -44,6 +44,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
+    from importlib import import_module
+
     for home, names in _HOMES.items():
         if name in names:
             return getattr(import_module(home), name)

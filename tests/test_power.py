@@ -84,15 +84,25 @@ def test_the_spread_is_recovered() -> None:
         assert found.samples == pytest.approx((skill * (1 - skill)).mean(), rel=0.05)
 
 
+def test_where_nothing_varies_no_detectable_loss_is_told() -> None:
+    nothing, everything = [0.0] * 30, [1.0] * 30
+    for base in (nothing, everything):
+        assert detectable_loss(base, base) is None and detectable_loss_of_equals(base, 8) is None
+        assert needed(base, 8, 0.95) is None
+    assert detectable_loss(nothing, everything) is None  # every question differs by the same
+
+
 def test_a_loss_of_the_detectable_size_is_seen_four_times_of_five() -> None:
     draw = np.random.default_rng(2)
     skill = draw.beta(2, 1, (2000, 100))
     base = draw.binomial(8, skill) / 8
     least = detectable_loss_of_equals(list(base[0]), 8)
-    found = [
+    losses = [
         detectable_loss(list(one), list(other))
         for one, other in zip(draw.binomial(8, skill[:200]) / 8, base, strict=False)
     ]
+    assert least is not None
+    found = [loss for loss in losses if loss is not None]
     assert np.mean(found) == pytest.approx(least, rel=0.25)
     differences = draw.binomial(8, skill) / 8 - base
     stderr = differences.std(1, ddof=1) / 10

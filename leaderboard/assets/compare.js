@@ -11,9 +11,11 @@ const line = (className, x1, x2, y1, y2) => draw("line", { class: className, x1,
 const cell = (row, content, className) => { const made = make("td", undefined, className); made.append(content ?? ""); row.append(made); };
 
 // What must be equal and is not; properties that older runs did not record count as equal.
-const differing = (one, other) => one.flatMap(([what, value, recorded], index) => {
-  const theirs = other[index][1];
-  return value === theirs || (recorded && !(value && theirs)) ? [] : [`${what}: ${value || "not recorded"} and ${theirs || "not recorded"}`];
+const differing = (one, other) => one.flatMap(([what, value, recorded, shown], index) => {
+  const [, theirs, , theirsShown] = other[index];
+  if (value === theirs || (recorded && !(value && theirs))) return [];
+  const [mine, yours] = [shown || value || "not recorded", theirsShown || theirs || "not recorded"];
+  return [`${what}: ${mine} and ${yours}${mine === yours ? " others" : ""}`];
 });
 
 // Tasks of both models, with why they cannot be compared where that is so.
@@ -68,7 +70,10 @@ function verdictView(judged, gated, keep, names) {
     undecided: known.length ? `These runs neither show that ${names[1]} keeps ${share} of ${names[0]}, nor that it does not.` : "Nothing that both models were run on can tell.",
   }[judged.verdict];
   const text = make("div");
-  const shown = gated.map((pair) => `${(100 * statistics.detectable(pair.candidate.scores, pair.base.scores)).toFixed(1)} points on ${pair.base.title}`);
+  const shown = gated.flatMap((pair) => {
+    const least = statistics.detectable(pair.candidate.scores, pair.base.scores);
+    return least === null ? [] : [`${(100 * least).toFixed(1)} points on ${pair.base.title}`];
+  });
   text.append(make("h1", sentence, "h1"), make("p", `Asked: keep ${share} of accuracy above guessing, on every benchmark at the largest budget that both have. `
     + (shown.length ? `With a power of 80%, this data would show a loss of at least ${shown.join(", ")}.` : ""), "s"));
   box.append(word, text);
@@ -346,9 +351,10 @@ function compareForm(form) {
   statistics.quantiles = { normal, student };
   const { a, b, keep } = form.elements;
   for (const select of [a, b]) for (const { key, name } of models) select.append(new Option(name, key));
-  const usual = models.find((one) => one.whole) ?? models[0];
+  const usual = models.find((one) => one.whole && !one.control) ?? models.find((one) => one.whole) ?? models[0];
+  const others = models.filter((one) => one !== usual && one.base === usual.base && !one.whole);
   a.value = usual.key;
-  b.value = (models.find((one) => one.base === usual.base && !one.whole) ?? models.at(-1)).key;
+  b.value = (others.find((one) => one.control === usual.control && one.sampling === usual.sampling) ?? others[0] ?? models.at(-1)).key;
   const place = document.getElementById("comparison");
   for (const select of [a, b, keep]) {
     const asked = state.read().get(select.name);

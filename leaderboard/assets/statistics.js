@@ -71,12 +71,12 @@ const statistics = {
     return [mean, mean - half, mean + half];
   },
 
-  // `detectable_loss` in power.py: the smallest difference shown with a power of 80%.
+  // `detectable_loss` in power.py: the smallest difference shown with a power of 80%; null if nothing varies.
   detectable(scores, base) {
     const differences = scores.map((score, index) => score - base[index]);
     const mean = this.mean(differences);
     const variance = differences.length > 1 ? differences.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (differences.length - 1) : 0;
-    return (this.quantiles.normal[0] + 0.8416212335729143) * Math.sqrt(variance / differences.length);
+    return variance > 0 ? (this.quantiles.normal[0] + 0.8416212335729143) * Math.sqrt(variance / differences.length) : null;
   },
 
   // `gate` in gate.py: the verdict on all rows, and on each; null where nothing can be measured.

@@ -11,8 +11,8 @@ from lm_eval_ext.runs.catalogue import Catalogue
 from lm_eval_ext.runs.run import Run, TaskResult
 
 
-def _run_alike(entry: Entry) -> tuple[str, str, str]:
-    return entry.base, entry.latest.base_revision, entry.latest.control
+def _run_alike(entry: Entry) -> tuple[str, str, str, str]:
+    return entry.base, entry.latest.base_revision, entry.latest.control, entry.latest.sampling
 
 
 class Board:
@@ -94,7 +94,7 @@ class Board:
 
     def _whole(self, benchmark: str) -> dict[str, TaskResult]:
         """Complete results by entry, at the `place` and `protocol` that most entries have."""
-        found: dict[tuple[int, tuple[int, int, bool, str]], dict[str, TaskResult]] = {}
+        found: dict[tuple[int, tuple[int, bool, tuple[str, ...]]], dict[str, TaskResult]] = {}
         for entry in self.entries:
             for at, one in entry.results.get(benchmark, {}).items():
                 if at <= UNLIMITED and not one.task.partial:

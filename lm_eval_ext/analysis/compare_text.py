@@ -205,6 +205,8 @@ def _verdict(comparison: Comparison) -> str:
         "lost": f"less than {share(keep)} of the base's accuracy is kept in a row that decides",
         "undecided": f"the data neither show that {share(keep)} is kept nor that it is not",
     }[str(comparison.verdict)]
+    if all(one.verdict is None for one in comparison.gated):
+        why = "no row that decides can be measured"
     return "\n".join([*lines, "", f"verdict: {comparison.verdict} ({why})"])
 
 
@@ -216,7 +218,10 @@ def _row_verdict(judged: Judged) -> str:
 def sensitivity_lines(task: str, questions: int, samples: int, found: Sensitivity, keep: float) -> list[str]:
     """What a task's data can show."""
     asked = f"{questions} questions with {samples} samples each"
-    lines = [f"{task}: {asked} show a loss of {100 * found.detectable:.1f} points or more with a power of 80%"]
+    if found.detectable is None:
+        lines = [f"{task}: nothing varies in {asked}, so it can't be told what loss they would show"]
+    else:
+        lines = [f"{task}: {asked} show a loss of {100 * found.detectable:.1f} points or more with a power of 80%"]
     if found.power is not None and found.needed is not None:
         per, most = found.needed.samples, found.needed.most_samples
         fewer = "no number of samples is enough" if per is None else f"{_counted(per)} of each of these"

@@ -94,7 +94,7 @@ def _covers(part: str, steps: str) -> bool:
 
 def _checked(task: TaskScores, on_question: Callable[[], object]) -> Iterator[list[tuple[int | None, int]]]:
     """For each question, the first wrong step of every sample (None if all are right) and the number of steps."""
-    for rows in zip(*(source.samples(task.name) for source in task.sources), strict=True):
+    for rows in zip(*task.rows(), strict=True):
         yield [one for row in rows for one in _of_question(row)]
         on_question()
 

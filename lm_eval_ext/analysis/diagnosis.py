@@ -71,7 +71,7 @@ def diagnose(model: EvaluatedModel, on_question: Callable[[], object] = lambda: 
     tasks: dict[str, Mapping[str, float | None]] = {}
     left_out = []
     for name, task in model.tasks.items():
-        rows = [row for source in task.sources for row in source.samples(name)]
+        rows = [row for some in task.rows() for row in some]
         if not any(output.text for row in rows for output in row.outputs):
             left_out.append(name)
             continue

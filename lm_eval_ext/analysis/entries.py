@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from lm_eval_ext.analysis.matching import differing, required
+from lm_eval_ext.analysis.matching import differing, ranked_with, required
 from lm_eval_ext.analysis.seeds import pooled
 from lm_eval_ext.runs.collection import accuracy_interval
 from lm_eval_ext.runs.run import TIERS, Run, TaskResult
@@ -161,7 +161,7 @@ def _identity(run: Run) -> tuple[object, ...]:
     recovered = pruning.recovered if pruning else ""
     blocks = (pruning.dropped_attention, pruning.dropped_mlp) if pruning else ((), ())
     exact = run.settings.get("token_exact", "True")  # approximated budgets are another measurement
-    return (run.base, run.base_revision, run.variation, run.dropped, *blocks, merged, recovered, weights, exact)
+    return (run.base, run.base_revision, run.varied, run.dropped, *blocks, merged, recovered, weights, exact)
 
 
 def side_by_side(one: Entry, other: Entry, benchmark: str) -> tuple[Scored, Scored] | None:
@@ -182,8 +182,8 @@ def comparable(one: Scored, other: Scored) -> bool:
     return not any(found for pair in pairs if pair[0].what != "questions" for found in differing(*pair))
 
 
-def protocol(one: Scored) -> tuple[int, int, bool, str]:
-    """What must match to be ranked together: grader version, worked examples, chat template, and token-exactness."""
+def protocol(one: Scored) -> tuple[int, bool, tuple[str, ...]]:
+    """What must match to be ranked together, the grader's version first: the newest is preferred."""
     task = one.task
     templated = task.chat_template and not task.benchmark.startswith("tts_")
-    return task.graded_by or 0, task.shots, templated, one.run.settings.get("token_exact", "True")
+    return task.graded_by or 0, templated, ranked_with(task, one.run)

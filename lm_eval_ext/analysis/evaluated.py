@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lm_eval_ext.analysis.matching import differing, required
 from lm_eval_ext.analysis.seeds import distinct, is_greedy
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.runs.catalogue import Catalogue
 from lm_eval_ext.runs.load import Source, load
-from lm_eval_ext.runs.run import Run, TaskResult
+from lm_eval_ext.runs.run import Run, TaskResult, layers
 from lm_eval_ext.runs.samples import Sample
 from lm_eval_ext.statistics.estimators import pass_at_k
 
@@ -22,6 +23,8 @@ class TaskScores:
     """Scores of one model on one task, by question.
 
     Attributes:
+        name: of the variant that was asked for.
+        task: what its runs call it: another name, if `--gen_kwargs` changed the thinking budget.
         result: the task's result in the first run that has it.
         run: that run.
         ids: of the questions, in order; empty if no samples were saved.
@@ -30,6 +33,8 @@ class TaskScores:
         sources: the runs whose samples were put together.
     """
 
+    name: str
+    task: str
     result: TaskResult
     run: Run
     ids: tuple[int, ...]
@@ -44,19 +49,18 @@ class TaskScores:
 
     def mean(self, metric: str) -> float | None:
         """Mean of a metric over the runs; None if a run lacks it."""
-        found = [one.run.tasks[self.name].value(metric) for one in self.sources]
+        found = [one.run.tasks[self.task].value(metric) for one in self.sources]
         known = [value for value in found if value is not None]
         return sum(known) / len(known) if known and len(known) == len(found) else None
 
-    @property
-    def name(self) -> str:
-        """Name of the task."""
-        return next(name for name, task in self.run.tasks.items() if task is self.result)
+    def rows(self) -> list[list[Sample]]:
+        """The samples of each run by question, read from its file."""
+        return [source.samples(self.task) for source in self.sources]
 
 
 @dataclass(frozen=True)
 class EvaluatedModel:
-    """A model and its scores by task."""
+    """A model and its scores by task, under the name of the variant that was asked for."""
 
     label: str
     run: Run
@@ -77,38 +81,63 @@ def read_model(path: Path, catalogue: Catalogue) -> EvaluatedModel:
     for source in sources:
         by_model.setdefault(_model(source.run), []).append(source)
     if len(by_model) > 1:
-        labels = "; ".join(
-            f"{some[0].run.base}, {some[0].run.label} ({some[0].path.parent})" for some in by_model.values()
-        )
-        raise ResultsError(f"{path}: holds {len(by_model)} models: {labels}; name the folder of one")
-    names = list(dict.fromkeys(name for source in sources for name in source.run.tasks))
-    tasks = {name: _pooled(name, [source for source in sources if name in source.run.tasks]) for name in names}
+        labels = "; ".join(f"{some[0].run.base}, {some[0].run.label} ({some[0].path})" for some in by_model.values())
+        raise ResultsError(f"{path}: holds {len(by_model)} models: {labels}; name the folder or results file of one")
     run = sources[0].run
-    return EvaluatedModel(f"{run.base} {run.label}", run, tasks)
+    return EvaluatedModel(_label(run), run, dict(_tasks(sources)))
+
+
+def _label(run: Run) -> str:
+    """Name of a model, with the numbers of the layers that it lacks."""
+    if not run.dropped:
+        return f"{run.base} {run.label}"
+    return f"{run.base} {run.label} (layer{'s' if len(run.dropped) > 1 else ''} {layers(run.dropped)})"
+
+
+def _tasks(sources: Sequence[Source]) -> Iterator[tuple[str, TaskScores]]:
+    """Scores by the name of the variant that was asked for; where several tasks were asked the same, those of one."""
+    by_name: dict[str, dict[str, list[Source]]] = {}
+    for source in sources:
+        for task in source.run.tasks:
+            by_name.setdefault(source.run.asked_name(task), {}).setdefault(task, []).append(source)
+    for name, by_task in by_name.items():
+        task = name if name in by_task else next(iter(by_task))
+        yield name, _pooled(name, task, by_task[task])
 
 
 def _model(run: Run) -> tuple[str, ...]:
     """What makes it another model; without a fingerprint, as in runs of stock model classes, its description."""
     if run.fingerprint:
-        return (run.fingerprint, run.variation, *(run.settings.get(name, "") for name in ("protocol", "thinking")))
+        return (run.fingerprint, run.varied, *(run.settings.get(name, "") for name in ("protocol", "thinking")))
     blocks = (run.pruning.dropped_attention, run.pruning.dropped_mlp) if run.pruning else ()
-    return (run.base, run.base_revision, run.variation, str(run.dropped), str(blocks), run.dtype)
+    return (run.base, run.base_revision, run.varied, str(run.dropped), str(blocks), run.dtype)
 
 
-def _pooled(name: str, sources: Sequence[Source]) -> TaskScores:
-    own = _distinct(name, [one for one in sources if name in one.run.samples] or sources[:1])
+def _pooled(name: str, task: str, sources: Sequence[Source]) -> TaskScores:
+    own = _distinct(task, [one for one in sources if task in one.run.samples] or sources[:1])
     first = own[0]
-    result = first.run.tasks[name]
-    rows = [source.samples(name) for source in own]
+    result = first.run.tasks[task]
+    rows = [source.samples(task) for source in own]
     if not all(rows):
-        return TaskScores(result, first.run, (), result.repeats, {"acc": result.scores}, (first,))
+        return TaskScores(name, task, result, first.run, (), result.repeats, {"acc": result.scores}, (first,))
     for source, some in zip(own, rows, strict=True):
+        _refuse_unlike(task, first, source)
         if [row.hash for row in some] != [row.hash for row in rows[0]]:
             raise ResultsError(f"{source.path}: {name}: other questions than in {first.path}; they are no repetitions")
-    counts = [source.run.tasks[name].repeats for source in own]
+    counts = [source.run.tasks[task].repeats for source in own]
     ids = tuple(row.id for row in rows[0])
     samples = 1 if is_greedy(result) else sum(counts)  # greedy repetitions are all the same
-    return TaskScores(result, first.run, ids, samples, _metrics(rows, counts), tuple(own))
+    return TaskScores(name, task, result, first.run, ids, samples, _metrics(rows, counts), tuple(own))
+
+
+def _refuse_unlike(task: str, first: Source, other: Source) -> None:
+    pairs = zip(*(required(source.run.tasks[task], source.run) for source in (first, other)), strict=True)
+    differences = [str(difference) for pair in pairs for difference in differing(*pair)]
+    if differences:
+        raise ResultsError(
+            f"{other.path}: {task}: is no repetition of {first.path}, because of {'; '.join(differences)}; name the "
+            "results file of one"
+        )
 
 
 def _distinct(name: str, sources: Sequence[Source]) -> list[Source]:

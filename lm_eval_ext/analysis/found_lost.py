@@ -177,8 +177,7 @@ def _traces(benchmark: str, tasks: Sequence[TaskScores]) -> Traces:
             "its budgets were run on other questions or with other seeds, so they are not cuts of one trace"
         )
     blocks, ids = [], tasks[0].ids
-    for number in range(len(tasks[0].sources)):
-        rows = [task.sources[number].samples(task.name) for task in tasks]
+    for rows in zip(*(task.rows() for task in tasks), strict=True):
         if not all(rows):
             raise ValueError("no samples were saved, so nothing can be told about traces")
         blocks.append(np.array([rights(some) for some in zip(*rows, strict=True)], dtype=np.float64))

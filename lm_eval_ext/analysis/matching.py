@@ -1,17 +1,18 @@
-"""Which results of two models can be compared: what must be equal, and what may differ but is told."""
+"""Which results of two models can be compared: what must be equal, and what may differ but is printed.
+
+`REQUIREMENTS` is the one list of what was asked of a run: by it, results are compared and ranked.
+"""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from lm_eval_ext.generation.options import KNOWN, SAMPLING, asks_for_thinking
 from lm_eval_ext.runs.run import Run, TaskResult
 
 if TYPE_CHECKING:
     from lm_eval_ext.analysis.evaluated import EvaluatedModel, TaskScores
-
-_OF_THE_BUDGET = ("thinking_token_budget", "max_gen_toks", "answer_token_budget")
 
 
 class Difference(NamedTuple):
@@ -22,7 +23,8 @@ class Difference(NamedTuple):
     candidate: str
 
     def __str__(self) -> str:
-        return f"{self.what}: {self.base or 'not recorded'} and {self.candidate or 'not recorded'}"
+        candidate = f"{self.candidate} others" if self.base == self.candidate else self.candidate
+        return f"{self.what}: {self.base or 'not recorded'} and {candidate or 'not recorded'}"
 
 
 def comparable_tasks(base: EvaluatedModel, candidate: EvaluatedModel) -> list[str]:
@@ -38,45 +40,120 @@ class Property(NamedTuple):
         value: empty if it was not recorded.
         recorded: whether results in which it was not recorded, of older versions and stock model classes, count as
             having it in common.
+        shown: the value in words, where it is a hash.
     """
 
     what: str
     value: str
     recorded: bool = False
+    shown: str = ""
 
 
-def refusals(one: TaskScores, other: TaskScores, allowed: Sequence[str] = ()) -> Iterator[Difference]:
-    """Differences because of which the scores of a task cannot be compared.
+# What must be equal ------------------------------------------------------------------------------------
 
-    Args:
-        one, other: of the base model and the candidate.
-        allowed: `sampling` if the sampling parameters may differ.
+
+class Requirement(NamedTuple):
+    """Something that was asked of a run, and must be equal in two results that are compared.
+
+    Attributes:
+        what: its name.
+        source: where it comes from, for the documentation.
+        value: of a result; empty if it was not recorded.
+        named: where a name says it, for the documentation.
+        ranked: whether results are ranked together only if they have it in common. Ranks are of one benchmark and
+            budget, and of whole benchmarks.
+        recorded: as in `Property`.
+        shown: as in `Property`.
     """
-    pairs = zip(required(one.result, one.run), required(other.result, other.run), strict=True)
-    return (found for pair in pairs if pair[0].what not in allowed for found in differing(*pair))
+
+    what: str
+    source: str
+    value: Callable[[TaskResult, Run], object]
+    named: str = ""
+    ranked: bool = True
+    recorded: bool = False
+    shown: Callable[[TaskResult], str] = lambda task: ""
+
+
+_BY_GEN_KWARGS = "model, if `--gen_kwargs` changed it"
+_BY_ARGUMENT = "model, if it isn't the default"
+
+
+def _argument(*names: str) -> Callable[[TaskResult, Run], str]:
+    """Generation arguments as text; those that are not given are left out."""
+    return lambda task, run: ", ".join(
+        f"{name}={task.generation_kwargs[name]}" for name in names if name in task.generation_kwargs
+    )
+
+
+def _setting(name: str, otherwise: str = "") -> Callable[[TaskResult, Run], str]:
+    return lambda task, run: run.settings.get(name, otherwise)
+
+
+def answer_budget(task: TaskResult, run: Run) -> str:
+    """Maximum tokens in an answer, by the task or else by the model argument; empty if a task has no such limit."""
+    asked = task.generation_kwargs.get("answer_token_budget")
+    thinks = task.benchmark.startswith("tts_") or asks_for_thinking(task.generation_kwargs)
+    if asked is None and thinks:
+        return run.settings.get("answer_token_budget", "")
+    return "" if asked is None else str(asked)
+
+
+_OF_THEIR_OWN = ("thinking_token_budget", "answer_token_budget", "max_gen_toks", "until", *SAMPLING)
+_OTHERS = tuple(name for name in KNOWN if name not in _OF_THEIR_OWN)
+
+
+def _further(task: TaskResult, run: Run) -> str:
+    return _argument(*sorted(set(task.generation_kwargs) - set(_OF_THEIR_OWN)))(task, run)
+
+
+REQUIREMENTS = (
+    Requirement("questions", "the dataset, `--limit`",
+                lambda task, run: task.question_set or f"{len(task.scores)} without hashes", ranked=False,
+                shown=lambda task: f"{len(task.scores):,}" if task.question_set else ""),
+    Requirement("shots", "`--num_fewshot`", lambda task, run: task.shots),
+    Requirement("grader version", "`lm-eval-tts`", lambda task, run: task.graded_by or ""),
+    Requirement("metric", "the task", lambda task, run: task.score, ranked=False),
+    Requirement("filter", "the task", lambda task, run: task.filter, ranked=False),
+    Requirement("thinking budget", "`thinking_token_budget`",
+                lambda task, run: "no limit" if task.budget is None else f"{task.budget} tokens", "task"),
+    # The limit on an answer stands in results since it could be changed; those without it had the default.
+    Requirement("answer budget", "`answer_token_budget`", answer_budget, _BY_GEN_KWARGS, recorded=True),
+    Requirement("tokens in all", "`max_gen_toks`", _argument("max_gen_toks"), _BY_GEN_KWARGS, recorded=True),
+    Requirement("sampling", ", ".join(f"`{name}`" for name in SAMPLING), _argument(*SAMPLING), _BY_GEN_KWARGS),
+    Requirement("stop strings", "`until`", _argument("until"), _BY_GEN_KWARGS, recorded=True),
+    Requirement("further generation arguments", ", ".join(f"`{name}`" for name in _OTHERS), _further, _BY_GEN_KWARGS),
+    # Results from before the protocol was recorded are of the default one; stock models count tokens themselves.
+    Requirement("protocol", "model argument `protocol`", _setting("protocol", "default"), _BY_ARGUMENT),
+    Requirement("token-exactness", "the engine", _setting("token_exact", "True"), "model, if two have one name"),
+    Requirement("stopping of loops", "model argument `stop_loops`", _setting("stop_loops"), _BY_ARGUMENT,
+                recorded=True),
+)  # fmt: skip
 
 
 def required(task: TaskResult, run: Run) -> list[Property]:
     """What two results of a task must have in common to be compared."""
-    budget = _arguments(task).get("answer_token_budget") or run.settings.get("answer_token_budget", "")
-    return [
-        *(Property(what, str(value(task))) for what, value in _TASK_MUST_EQUAL.items()),
-        Property("protocol", run.settings.get("protocol", "default")),  # as of runs from before it was recorded
-        Property("token-exactness", run.settings.get("token_exact", "True")),  # as in this process, like stock models
-        *(Property(what, run.settings.get(name, ""), recorded=True) for what, name in _RUN_MUST_EQUAL.items()),
-        Property("answer budget", budget, recorded=True),
-        Property("sampling", _sampling(task)),
-    ]
+    return [Property(one.what, str(one.value(task, run)), one.recorded, one.shown(task)) for one in REQUIREMENTS]
 
 
-_TASK_MUST_EQUAL: Mapping[str, Callable[[TaskResult], object]] = {
-    "questions": lambda task: task.question_set or f"{len(task.scores)} without hashes",
-    "shots": lambda task: task.shots,
-    "grader version": lambda task: task.graded_by or "",
-    "metric": lambda task: task.score,
-    "filter": lambda task: task.filter,
-}
-_RUN_MUST_EQUAL = {"stopping of loops": "stop_loops"}
+def ranked_with(task: TaskResult, run: Run) -> tuple[str, ...]:
+    """What results must have in common to be ranked together; what was not recorded is taken for unknown."""
+    return tuple(str(one.value(task, run)) for one in REQUIREMENTS if one.ranked)
+
+
+def refusals(base: TaskScores, candidate: TaskScores, allowed: Sequence[str] = ()) -> Iterator[Difference]:
+    """Differences because of which the scores of a task cannot be compared.
+
+    Args:
+        base, candidate: scores of the two models.
+        allowed: `sampling` if the sampling parameters may differ.
+    """
+    pairs = zip(required(base.result, base.run), required(candidate.result, candidate.run), strict=True)
+    return (difference for pair in pairs if pair[0].what not in allowed for difference in differing(*pair))
+
+
+# What may differ ---------------------------------------------------------------------------------------
+
 _TOLD = {
     "thinking format": "thinking_format",
     "chat template": "chat_template",
@@ -106,13 +183,4 @@ def differing(one: Property, other: Property) -> Iterator[Difference]:
     """The difference of two results in a property, if there is one."""
     unknown = one.recorded and not (one.value and other.value)
     if one.value != other.value and not unknown:
-        yield Difference(one.what, one.value, other.value)
-
-
-def _arguments(task: TaskResult) -> dict[str, str]:
-    return dict(re.findall(r"(\w+)=([^,]*)", task.sampling))
-
-
-def _sampling(task: TaskResult) -> str:
-    kept = {name: value for name, value in _arguments(task).items() if name not in _OF_THE_BUDGET}
-    return ", ".join(f"{name}={value}" for name, value in sorted(kept.items()))
+        yield Difference(one.what, one.shown or one.value, other.shown or other.value)

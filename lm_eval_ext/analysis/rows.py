@@ -82,12 +82,12 @@ class Sensitivity(NamedTuple):
     """What a row can show.
 
     Attributes:
-        detectable: the smallest loss of accuracy that it shows with a power of 80%.
-        needed: questions or samples for showing that an equal model is kept; None if that can't be shown.
+        detectable: the smallest loss of accuracy that it shows with a power of 80%; None if nothing varies.
+        needed: questions or samples for showing that an equal model is kept; None if that can't be shown or told.
         power: probability that an equal model comes out as kept; None if chance is not known.
     """
 
-    detectable: float
+    detectable: float | None
     needed: Needed | None
     power: float | None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 
 from lm_eval_ext.analysis.matching import differing, required
@@ -21,9 +20,11 @@ def distinct(results: Iterable[Result]) -> list[Result]:
 
 def is_greedy(task: TaskResult) -> bool:
     """Whether samples of a question are all the same."""
-    if "do_sample=False" in task.sampling:
-        return True
-    return "do_sample=True" not in task.sampling and re.search(r"temperature=0*\.?0*[1-9]", task.sampling) is None
+    asked = task.generation_kwargs
+    if "do_sample" in asked:
+        return not asked["do_sample"]
+    temperature = asked.get("temperature")
+    return not (isinstance(temperature, (int, float)) and temperature > 0)
 
 
 def _seed(run: Run) -> str:
@@ -44,7 +45,7 @@ def pooled(results: Sequence[Result]) -> TaskResult:
     >>> from lm_eval_ext.runs.run import Score
     >>> def result(*scores): return TaskResult(
     ...     benchmark="t", score="acc", metrics={"acc": Score(value=sum(scores) / len(scores))}, questions=len(scores),
-    ...     of=len(scores), repeats=1, sampling="do_sample=True", scores=scores)
+    ...     of=len(scores), repeats=1, generation_kwargs={"do_sample": True}, scores=scores)
     >>> def run(seed): return Run(
     ...     id="r", date="2026-01-01T00:00:00Z", base="b", engine="hf", tasks={"t": result(0.0)}, seeds={"seed": seed})
     >>> found = pooled([(result(1.0, 0.0), run(0)), (result(1.0, 1.0), run(1)), (result(0.0, 0.0), run(1))])

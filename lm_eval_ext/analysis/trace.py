@@ -74,7 +74,7 @@ def _tasks(model: EvaluatedModel, benchmark: str) -> tuple[str, list[str]]:
 
 
 def _row(model: EvaluatedModel, task: str, question: int) -> Sample:
-    rows = model.tasks[task].sources[0].samples(task)
+    rows = model.tasks[task].rows()[0]
     if not rows:
         raise ResultsError(f"{task}: has no samples; run lm_eval with --log_samples")
     found = next((row for row in rows if row.id == question), None)

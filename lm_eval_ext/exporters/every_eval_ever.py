@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from lm_eval_ext.generation.options import asks_for_thinking
 from lm_eval_ext.runs.collection import accuracy_interval
 from lm_eval_ext.runs.load import Source
 from lm_eval_ext.runs.run import Run, TaskResult
@@ -123,13 +124,14 @@ def _dataset(task: TaskResult) -> dict[str, object]:
 
 
 def _generation(run: Run, task: TaskResult) -> dict[str, object]:
-    given = dict(re.findall(r"(\w+)=([^,]*)", task.sampling))
-    found: dict[str, object] = {"reasoning": run.settings.get("thinking", "on") == "on" and "thinking" in task.sampling}
+    given = task.generation_kwargs
+    thinks = run.settings.get("thinking", "on") == "on" and asks_for_thinking(given)
+    found: dict[str, object] = {"reasoning": thinks}
     for name in ("temperature", "top_p", "top_k"):
-        if name in given:
-            found[name] = float(given[name])
-    if given.get("max_gen_toks", "").isdecimal():
-        found["max_tokens"] = int(given["max_gen_toks"])
+        if isinstance(given.get(name), (int, float)):
+            found[name] = given[name]
+    if isinstance(given.get("max_gen_toks"), int):
+        found["max_tokens"] = given["max_gen_toks"]
     if run.command:
         found["execution_command"] = run.command
     return found
@@ -138,7 +140,7 @@ def _generation(run: Run, task: TaskResult) -> dict[str, object]:
 def _told(run: Run, task: TaskResult) -> dict[str, str]:
     budget = "unlimited" if task.budget is None else str(task.budget)
     told = {"thinking_budget": budget, "samples_per_question": str(task.repeats), "shots": str(task.shots)}
-    return told | {"sampling": task.sampling, **run.settings, **{name: str(seed) for name, seed in run.seeds.items()}}
+    return told | {"sampling": task.asked, **run.settings, **{name: str(seed) for name, seed in run.seeds.items()}}
 
 
 def samples(source: Source) -> Iterator[dict[str, object]]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lm_eval_ext.analysis.matching import answer_budget
 from lm_eval_ext.runs.collection import Runs
 from lm_eval_ext.runs.load import Source
 from lm_eval_ext.runs.run import Run
@@ -43,7 +44,8 @@ def tasks_frame(runs: Runs) -> pandas.DataFrame:
 
     of_runs = {run.id: _of_run(run) for run in runs}
     frame = runs.to_frame()
-    more = pandas.DataFrame([of_runs[name] for name in frame["run"]])
+    asked = [{"setting_answer_token_budget": answer_budget(task, run)} for run in runs for task in run.tasks.values()]
+    more = pandas.DataFrame([{**of_runs[name], **own} for name, own in zip(frame["run"], asked, strict=True)])
     return pandas.concat([frame.reset_index(drop=True), more], axis=1)
 
 

@@ -35,6 +35,7 @@ KNOWN = {
     "thinking_start": "marker that opens the thinking, instead of the format's",
     "thinking_end": "marker that ends the thinking, instead of the format's",
 }
+SAMPLING = ("do_sample", "temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 _THINKING = ("thinking_token_budget", "wait_count", "thinking_start", "thinking_end")
 
 
@@ -54,9 +55,18 @@ class Options:
     names_answer_budget: bool
 
 
+def canonical(kwargs: Mapping[str, object]) -> dict[str, object]:
+    """Generation arguments under our names, unchecked.
+
+    >>> canonical({"max_tokens": 512, "temperature": 1.0})
+    {'max_gen_toks': 512, 'temperature': 1.0}
+    """
+    return {ALIASES.get(name, name): value for name, value in kwargs.items()}
+
+
 def asks_for_thinking(kwargs: Mapping[str, object]) -> bool:
     """Whether this is a thinking request: it sets a thinking budget (-1 for no limit) or another thinking argument."""
-    return any(ALIASES.get(key, key) in _THINKING for key in kwargs)
+    return any(name in _THINKING for name in canonical(kwargs))
 
 
 def parse_options(kwargs: Mapping[str, object], *, answer_budget: int | None, max_tokens: int) -> Options:
@@ -70,7 +80,7 @@ def parse_options(kwargs: Mapping[str, object], *, answer_budget: int | None, ma
     Raises:
         ArgumentError: a key is unknown, a value is out of range, or arguments contradict each other.
     """
-    given = _canonical(kwargs)
+    given = _checked(kwargs)
     return Options(
         sampling=_sampling(given),
         thinking_budget=_budget(given, "thinking_token_budget", None),
@@ -85,7 +95,7 @@ def parse_options(kwargs: Mapping[str, object], *, answer_budget: int | None, ma
     )
 
 
-def _canonical(kwargs: Mapping[str, object]) -> dict[str, object]:
+def _checked(kwargs: Mapping[str, object]) -> dict[str, object]:
     given: dict[str, object] = {}
     for key, value in kwargs.items():
         name = ALIASES.get(key, key)

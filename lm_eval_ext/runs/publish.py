@@ -130,18 +130,23 @@ def _is_regraded(old: Source, new: Source, regraded: Callable[[Source], Run] | N
 
 
 def _alone(sources: Sequence[Source]) -> Iterator[RunFinding]:
-    """Pruned runs without a run of their dense base model to compare with."""
-    dense = {(*_base(source.run), task) for source in sources if source.run.dense for task in source.run.tasks}
+    """Runs of smaller models without one of their base model, run in the same way, to compare with."""
+    whole = {(*_base(source.run), name) for source in sources if source.run.whole for name in _asked(source.run)}
     for source in sources:
         run = source.run
-        alone = [task for task in run.tasks if not run.dense and (*_base(run), task) not in dense]
+        alone = [name for name in _asked(run) if not run.whole and (*_base(run), name) not in whole]
         if alone:
-            text = f"no run of the base model {run.base} on {', '.join(alone[:3])} to compare with"
+            how = "".join(f" with {how}" for how in (run.control, run.sampling) if how)
+            text = f"no run of the base model {run.base}{how} on {', '.join(alone[:3])} to compare with"
             yield RunFinding(source.path, text, warning=True)
 
 
-def _base(run: Run) -> tuple[str, str]:
-    return run.base, run.base_revision
+def _base(run: Run) -> tuple[str, str, str, str]:
+    return run.base, run.base_revision, run.control, run.sampling
+
+
+def _asked(run: Run) -> list[str]:
+    return [run.asked_name(task) for task in run.tasks]
 
 
 def _fewer(sources: Sequence[Source]) -> Iterator[RunFinding]:
@@ -159,7 +164,7 @@ def _fewer(sources: Sequence[Source]) -> Iterator[RunFinding]:
 
 def _content(run: Run) -> object:
     scores = {name: (task.question_set, task.accuracy.value, task.scores) for name, task in run.tasks.items()}
-    return (run.base, run.fingerprint, run.variation, run.dropped, str(sorted(scores.items())))
+    return (run.base, run.fingerprint, run.varied, run.dropped, str(sorted(scores.items())))
 
 
 def stray_files(results: Sequence[Path], sources: Sequence[Source]) -> Iterator[RunFinding]:

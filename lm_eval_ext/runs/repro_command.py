@@ -49,9 +49,6 @@ def variation(arguments: Mapping[str, object], content: Mapping[str, object]) ->
     """Settings that change the model or how it is prompted: `load_in_4bit=true, peft=adapter`."""
     given = {name: arguments[name] for name in _VARYING if arguments.get(name) is not None}
     told = [f"{name}={_shown(name, value)}" for name, value in given.items() if not _is_usual(name, value)]
-    generation = mapping(content.get("config")).get("gen_kwargs")
-    if generation:
-        told.append(f"gen_kwargs: {_pairs(generation) if isinstance(generation, dict) else line(generation)}")
     if content.get("system_instruction"):
         told.append(f"system_instruction: {line(content['system_instruction'], 100)}")
     return line(", ".join(told))

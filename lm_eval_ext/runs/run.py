@@ -6,19 +6,22 @@ characters.
 
 from __future__ import annotations
 
+import ast
 import json
 import re
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
+from lm_eval_ext.generation.options import SAMPLING, canonical
 from lm_eval_ext.grading.kinds import KINDS
 from lm_eval_ext.grading.rules import Rules
 
 SCHEMA_VERSION: Literal[1] = 1
 TIERS = ("reported", "verified", "reproduced")
 
-_LONGEST = 10_000  # characters of the options of a comparison
+_LONGEST = 10_000  # characters of the options of a comparison, or of the generation arguments
 _ONE_LINE = r"^[^\x00-\x1f\x7f\u2028\u2029\ufffe\uffff]*$"
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=_ONE_LINE)]
 Line = Annotated[str, Field(max_length=500, pattern=_ONE_LINE)]
@@ -32,7 +35,9 @@ Tier = Literal["reported", "verified", "reproduced"]
 
 # Model arguments that change how a model is run, and not what it is.
 CONTROLS = ("enable_thinking", "chat_template_args", "stop_loops", "thinking", "protocol")
-_SAID = re.compile(r"(?:^|, )(?:gen_kwargs|system_instruction): .*")  # the end of a variation
+_INSTRUCTION = re.compile(r"(?:^|, )system_instruction: .*")  # the end of a variation
+_GEN_KWARGS = re.compile(r"(?:^|, )gen_kwargs: (\w+=.*?)(?=, system_instruction: |$)")  # in earlier runs, before that
+_PENALTIES = ("repetition_penalty",)  # sampling parameters that are a control: is a loss only repetition?
 
 _VARIANT = re.compile(r"^(?P<benchmark>tts_.+?)_(?:b(?P<budget>\d{1,9})|(?P<votes>maj\d+))$")
 
@@ -53,7 +58,8 @@ class TaskResult(_Part):
 
     Attributes:
         benchmark: the task without its variant, such as `tts_aime24` for `tts_aime24_b512`.
-        budget: thinking tokens; None if unlimited.
+        budget: thinking tokens that were asked for, also if `--gen_kwargs` asked for others than the task's name says;
+            None if unlimited.
         votes: whether it is a variant in which several samples vote.
         filter: the lm-eval filter that extracted the answers.
         metrics: by name; `score` names the one used as the task's accuracy.
@@ -63,6 +69,8 @@ class TaskResult(_Part):
         chat_template: whether lm-eval was told to apply one; our thinking tasks always do.
         gated: whether its questions must not be shown.
         grader_version: of our grader; None for other tasks, and for results from before versions were recorded.
+        generation_kwargs: what lm-eval passed to the model: the task's own generation arguments, changed by
+            `--gen_kwargs`, under our names.
         question_set: hash of the questions and their order. Scores of two runs can be paired if it is the same.
         scores: accuracy by question, in that order; empty if no samples were saved.
         chance: accuracy of guessing; None if it is not known.
@@ -86,7 +94,7 @@ class TaskResult(_Part):
     dataset: Line = ""
     version: Annotated[str, Field(max_length=50, pattern=_ONE_LINE)] = ""
     task_hash: Hash = ""
-    sampling: Line = ""
+    generation_kwargs: dict[Name, JsonValue] = Field(default_factory=dict)
     grader_version: Annotated[int | None, Field(ge=1, lt=10_000)] = None
     question_set: Hash = ""
     scores: tuple[Share, ...] = ()
@@ -95,12 +103,25 @@ class TaskResult(_Part):
     kind: Annotated[str, Field(pattern="^[a-z]{0,20}$")] = ""
     grading: dict[Name, JsonValue] = Field(default_factory=dict)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_earlier_versions(cls, fields: object) -> object:
+        """Read generation arguments from the text in which runs had them before; the budget is the one in there."""
+        if not isinstance(fields, Mapping) or "sampling" not in fields:
+            return fields
+        arguments = {name: _literal(value) for name, value in re.findall(r"(\w+)=([^,]*)", str(fields["sampling"]))}
+        current = {name: value for name, value in fields.items() if name != "sampling"}
+        return {**current, "budget": asked_budget(arguments, current.get("budget")), "generation_kwargs": arguments}
+
     @model_validator(mode="after")
     def _fits(self) -> TaskResult:
         if self.kind and self.kind not in KINDS:
             raise ValueError(f"kind={self.kind!r}; expected one of: {', '.join(KINDS)}")
-        if len(json.dumps(self.grading)) > _LONGEST:
-            raise ValueError(f"grading: is longer than {_LONGEST} characters")
+        for name in ("grading", "generation_kwargs"):
+            if len(json.dumps(getattr(self, name))) > _LONGEST:
+                raise ValueError(f"{name}: is longer than {_LONGEST} characters")
+        if (asked := asked_budget(self.generation_kwargs, self.budget)) != self.budget:
+            raise ValueError(f"budget={self.budget}; expected the one in generation_kwargs, {asked}")
         _ = self.rules  # an unknown option is an error
         if self.score not in self.metrics:
             raise ValueError(f"score={self.score!r}; expected one of the metrics: {', '.join(self.metrics)}")
@@ -121,6 +142,11 @@ class TaskResult(_Part):
     def rules(self) -> Rules:
         """The rules by which answers were compared."""
         return KINDS[self.answers_as].of(dict(self.grading))
+
+    @property
+    def asked(self) -> str:
+        """The generation arguments as text."""
+        return ", ".join(f"{name}={value}" for name, value in sorted(self.generation_kwargs.items()))
 
     @property
     def partial(self) -> bool:
@@ -196,6 +222,10 @@ class Run(_Part):
     base: Annotated[Name, Field(description="Hub name of the base model")]
     revision: Annotated[str, Field(max_length=100, pattern=_ONE_LINE)] = ""
     variation: Annotated[Line, Field(description="other changes to the model, such as load_in_4bit=True")] = ""
+    gen_kwargs: Annotated[
+        dict[Name, JsonValue],
+        Field(description="lm-eval's `--gen_kwargs`, which change what every task asks for"),
+    ] = Field(default_factory=dict)
     fingerprint: Hash = ""
     engine: Annotated[str, Field(max_length=100, pattern=_ONE_LINE, description="lm-eval's --model")]
     dtype: Annotated[str, Field(max_length=50, pattern=_ONE_LINE)] = ""
@@ -217,12 +247,23 @@ class Run(_Part):
         Field(description="SHA-256 of samples/TASK.jsonl.gz"),
     ] = Field(default_factory=dict)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_earlier_versions(cls, fields: object) -> object:
+        """Read `gen_kwargs` from the text of `variation`, which had them before."""
+        if not isinstance(fields, Mapping) or not (said := _GEN_KWARGS.search(str(fields.get("variation")))):
+            return fields
+        arguments = canonical({name: _literal(value) for name, value in re.findall(r"(\w+)=([^,]*)", said[1])})
+        variation = str(fields["variation"]).replace(said[0], "").removeprefix(", ")
+        return {**fields, "variation": variation, "gen_kwargs": arguments}
+
     @model_validator(mode="after")
     def _names_fit(self) -> Run:
         if unknown := set(self.samples) - set(self.tasks):
             raise ValueError(f"samples of {min(unknown)!r}, which is not a task of the run")
         for name, task in self.tasks.items():
-            named = variant_of(name)
+            benchmark, budget, votes = variant_of(name)
+            named = benchmark, asked_budget(task.generation_kwargs, budget), votes
             if (task.benchmark, task.budget, task.votes) != named:
                 raise ValueError(f"tasks.{name}: benchmark, budget, votes; expected those in its name, {named}")
         return self
@@ -234,8 +275,8 @@ class Run(_Part):
 
     @property
     def dense(self) -> bool:
-        """Whether it is the unmodified base model."""
-        return not (self.smaller_by_layers or self.variation or (self.pruning and self.pruning.recovered))
+        """Whether it is the unmodified base model, run as usual; sampling parameters may be any."""
+        return self.whole and not self.control
 
     @property
     def smaller_by_layers(self) -> bool:
@@ -244,17 +285,42 @@ class Run(_Part):
 
     @property
     def control(self) -> str:
-        """How it was run otherwise than usual, such as `thinking=off`: a part of `variation`; empty if as usual."""
-        found = _SAID.search(self.variation)
-        arguments = self.variation[: found.start()] if found else self.variation
+        """How it was run otherwise than usual, such as `thinking=off`; empty if as usual."""
+        return _listed(self._varied_control, self._asked(sampling=False))
+
+    @property
+    def sampling(self) -> str:
+        """Sampling parameters that `--gen_kwargs` changed, but for those that are a control."""
+        return self._asked(sampling=True)
+
+    def _asked(self, *, sampling: bool) -> str:
+        changed = self.gen_kwargs.keys() - {"thinking_token_budget"}  # not the model's name but the task's says it
+        names = [name for name in changed if (name in SAMPLING and name not in _PENALTIES) == sampling]
+        return ", ".join(f"{name}={self.gen_kwargs[name]}" for name in sorted(names))
+
+    @property
+    def _varied_control(self) -> str:
+        """The part of `variation` that is a control."""
+        instruction = _INSTRUCTION.search(self.variation)
+        arguments = self.variation[: instruction.start()] if instruction else self.variation
         parts = [part for part in arguments.split(", ") if part.partition("=")[0] in CONTROLS]
-        return ", ".join([*parts, *([found[0].removeprefix(", ")] if found else [])])
+        return ", ".join([*parts, *([instruction[0].removeprefix(", ")] if instruction else [])])
 
     @property
     def whole(self) -> bool:
         """Whether it is the base model itself, however it was run."""
-        changed = self.smaller_by_layers or self.variation != self.control
+        changed = self.smaller_by_layers or self.variation != self._varied_control
         return not (changed or (self.pruning and self.pruning.recovered))
+
+    @property
+    def varied_but_sampling(self) -> str:
+        """What else was changed in the model, and the controls."""
+        return _listed(self.variation, self._asked(sampling=False))
+
+    @property
+    def varied(self) -> str:
+        """What else was changed: in the model, in how it was run, and in what was asked of it."""
+        return _listed(self.varied_but_sampling, self.sampling)
 
     @property
     def base_revision(self) -> str:
@@ -268,12 +334,32 @@ class Run(_Part):
         taken = dropped_parts(self.pruning) if self.pruning else []
         pruning = f"{self.pruning.method} {', '.join(taken)}" if self.pruning and taken else whole
         recovered = "recovered" if self.pruning and self.pruning.recovered else ""
-        return ", ".join(part for part in (pruning, recovered, self.variation) if part)
+        return _listed(pruning, recovered, self.varied)
+
+    def asked_name(self, task: str) -> str:
+        """Name of the variant that was asked for: another one, if `--gen_kwargs` changed a task's thinking budget.
+
+        >>> scored = {"score": "acc", "metrics": {"acc": Score(value=1)}, "questions": 1, "of": 1}
+        >>> kwargs = {"thinking_token_budget": 128}
+        >>> task = TaskResult(benchmark="tts_x", budget=128, generation_kwargs=kwargs, **scored)
+        >>> Run(id="r", date="2026-01-01T00:00:00Z", base="b", engine="hf", tasks={"tts_x_b32": task},
+        ...     gen_kwargs=kwargs).asked_name("tts_x_b32")
+        'tts_x_b128'
+        """
+        result = self.tasks[task]
+        if "thinking_token_budget" not in self.gen_kwargs:
+            return task
+        variant = task if result.votes else result.benchmark
+        return variant if result.budget is None else f"{variant}_b{result.budget}"
 
     @property
     def partial(self) -> bool:
         """Whether any task was evaluated on only part of its questions."""
         return any(task.partial for task in self.tasks.values())
+
+
+def _listed(*parts: str) -> str:
+    return ", ".join(part for part in parts if part)
 
 
 def dropped_parts(pruning: Pruning) -> list[str]:
@@ -282,12 +368,43 @@ def dropped_parts(pruning: Pruning) -> list[str]:
     return [f"-{len(layers)}{name}" for name, layers in parts.items() if layers]
 
 
+def layers(numbers: Sequence[int]) -> str:
+    """Layers in few characters.
+
+    >>> layers([3, 25, 26, 27])
+    '3, 25-27'
+    """
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+
+
 def variant_of(task: str) -> tuple[str, int | None, bool]:
     """Benchmark, thinking budget and whether samples vote, from a task's name."""
     match = _VARIANT.match(task)
     if match is None:
         return task, None, False
     return match["benchmark"], int(match["budget"]) if match["budget"] else None, bool(match["votes"])
+
+
+def asked_budget(generation_kwargs: Mapping[str, object], otherwise: object) -> object:
+    """The thinking budget in generation arguments, None for no limit; `otherwise` if they don't name one."""
+    budget = canonical(generation_kwargs).get("thinking_token_budget")
+    if not isinstance(budget, (int, float)) or isinstance(budget, bool):
+        return otherwise
+    return None if budget < 0 else int(budget)
+
+
+def _literal(written: str) -> object:
+    """A value that was written by `str`."""
+    try:
+        return ast.literal_eval(written)
+    except (ValueError, SyntaxError):
+        return written
 
 
 def is_slug(name: str) -> bool:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lm_eval_ext.errors import ResultsError
+from lm_eval_ext.generation.options import canonical
 from lm_eval_ext.runs.catalogue import Catalogue
 from lm_eval_ext.runs.redaction import public_name, scrubbed
 from lm_eval_ext.runs.repro_command import command_of, model_arguments, variation
@@ -49,6 +50,7 @@ def submission(path: Path, catalogue: Catalogue, base: str | None = None) -> Run
         "base": named,
         "revision": line(config.get("model_revision") or arguments.get("revision"), 100),
         "variation": line(", ".join(filter(None, [_made_from_base(pruning), variation(arguments, content)]))),
+        "gen_kwargs": {line(name, 200): value for name, value in canonical(mapping(config.get("gen_kwargs"))).items()},
         "fingerprint": line(pruning.get("model_fingerprint"), 64),
         "engine": line(config.get("model"), 100) or "unknown",
         "dtype": line(config.get("model_dtype"), 50).removeprefix("torch."),

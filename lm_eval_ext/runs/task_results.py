@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lm_eval_ext.errors import ResultsError
+from lm_eval_ext.generation.options import canonical
 from lm_eval_ext.grading.kinds import MATCHING, kind_of_metric
 from lm_eval_ext.runs.catalogue import Catalogue
-from lm_eval_ext.runs.run import is_slug, variant_of
+from lm_eval_ext.runs.run import asked_budget, is_slug, variant_of
 from lm_eval_ext.runs.samples import Sample, question_set
 from lm_eval_ext.runs.task_rows import ROUNDING, read_rows, writes_text
 from lm_eval_ext.runs.untrusted import line, mapping, number, sequence, whole
@@ -83,20 +84,21 @@ def task_result(
     task, config = scored.task, mapping(mapping(content.get("configs")).get(scored.task))
     metrics = _metrics(mapping(mapping(content["results"])[task]), scored)
     benchmark, budget, votes = variant_of(task)
+    generation = {line(name, 200): value for name, value in canonical(mapping(config.get("generation_kwargs"))).items()}
     questions, of = _counts(content, task, len(rows))
     scores = [row.score for row in rows]
     if rows and not _explained(metrics[scored.metric]["value"] or 0.0, questions, scores, scored, path):
         scores = []
     return {
-        "benchmark": benchmark, "budget": budget, "votes": votes, "filter": scored.filter, "score": scored.metric,
-        "metrics": metrics, "questions": questions, "of": of,
+        "benchmark": benchmark, "budget": asked_budget(generation, budget), "votes": votes, "filter": scored.filter,
+        "score": scored.metric, "metrics": metrics, "questions": questions, "of": of,
         "repeats": max(1, whole(config.get("repeats")) or 1),
         "shots": _shots(content, task), "chat_template": bool(content.get("chat_template")), "gated": gated,
         "dataset": line(config.get("dataset_path")),
         "version": line(mapping(content.get("versions")).get(task), 50),
         "grader_version": whole(mapping(config.get("metadata")).get("grader_version")),
         "task_hash": _hash(mapping(content.get("task_hashes")).get(task)),
-        "sampling": _sampling(config), "question_set": question_set(rows) if scores else "", "scores": scores,
+        "generation_kwargs": generation, "question_set": question_set(rows) if scores else "", "scores": scores,
         "chance": _chance(config, metrics, rows), "parts": _parts_of(rows) if scores else {}, **compared_as(config),
     }  # fmt: skip
 
@@ -179,11 +181,6 @@ def _explained(mean: float, questions: int, scores: list[float], scored: Accurac
         raise ResultsError(fault)
     logger.warning("%s; published without samples", fault)
     return False
-
-
-def _sampling(config: Mapping[str, object]) -> str:
-    arguments = mapping(config.get("generation_kwargs"))
-    return line(", ".join(f"{name}={value}" for name, value in sorted(arguments.items()) if name != "until"), 300)
 
 
 def _hash(value: object) -> str:

@@ -30,7 +30,9 @@ def write_models(board: Board, names: Names, path: Path) -> None:
             "key": entry.key,
             "name": names.full(entry),
             "base": entry.base,
-            "whole": entry.dense,
+            "whole": entry.whole,
+            "control": entry.latest.control,
+            "sampling": entry.latest.sampling,
         }
         for entry in board.entries
     ]
@@ -67,7 +69,7 @@ def _task(board: Board, one: Scored, ids: Mapping[str, Mapping[str, Sequence[int
     task, run = one.task, one.run
     count, name = tokens(task), one.name
     return {
-        "task": name,
+        "task": run.asked_name(name),
         "ids": list(ids.get(run.id, {}).get(name, ())),
         "title": board.title(task.benchmark),
         "benchmark": task.benchmark,
@@ -90,5 +92,5 @@ def _task(board: Board, one: Scored, ids: Mapping[str, Mapping[str, Sequence[int
     }
 
 
-def _listed(some: Sequence[Property]) -> list[tuple[str, str, bool]]:
-    return [(one.what, one.value, one.recorded) for one in some]
+def _listed(some: Sequence[Property]) -> list[tuple[str, str, bool, str]]:
+    return [(one.what, one.value, one.recorded, one.shown) for one in some]

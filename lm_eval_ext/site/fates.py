@@ -6,9 +6,8 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from lm_eval_ext.analysis.entries import Entry
-from lm_eval_ext.runs.run import Pruning
+from lm_eval_ext.runs.run import Pruning, layers
 from lm_eval_ext.site.lines import Family
-from lm_eval_ext.site.names import layers
 
 _MOST = 36  # models
 _SHADES = 9

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from lm_eval_ext.analysis.entries import Entry
 from lm_eval_ext.grading.metrics import score_named
-from lm_eval_ext.runs.run import Pruning, Run, TaskResult
+from lm_eval_ext.runs.run import Pruning, Run, TaskResult, layers
 
 MINUS, TIMES = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}"
 
@@ -118,7 +118,7 @@ def name_of(run: Run) -> ModelName:
     done += [pruning.relation] if pruning and pruning.relation and not done else []
     how += [pruning.quantization] if pruning and pruning.quantization else []
     how += ["recovered"] if pruning and pruning.recovered else []
-    others = _without_bits(run.variation) if bits else run.variation
+    others = _without_bits(run.varied_but_sampling) if bits else run.varied_but_sampling
     others = re.sub(r"\bcheckpoint=(?:[^,/]*/)?", "", others)
     if not done:
         return ModelName(others or " + ".join(how), "" if not others else " + ".join(how))
@@ -165,7 +165,8 @@ _TELLING: Sequence[Callable[[Run], str]] = (
     lambda run: layers(run.dropped),
     lambda run: run.base_revision,
     _merged,
-    lambda run: f"{layers(run.dropped)}, {run.base_revision}",
+    lambda run: run.sampling or "sampling of the tasks",
+    lambda run: ", ".join(filter(None, (layers(run.dropped), run.base_revision, run.sampling))),
     lambda run: run.pruning.recipe_hash[:6] if run.pruning else "",
     lambda run: run.fingerprint[:6],
 )
@@ -174,21 +175,6 @@ _TELLING: Sequence[Callable[[Run], str]] = (
 def short_base(base: str) -> str:
     """A base model's name without its organisation."""
     return base.rstrip("/").split("/")[-1]
-
-
-def layers(numbers: Sequence[int]) -> str:
-    """Layers in few characters.
-
-    >>> layers([3, 25, 26, 27])
-    '3, 25-27'
-    """
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
 def tone(run: Run) -> str:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from lm_eval_ext.analysis.board import Board
 from lm_eval_ext.paths import LEADERBOARD
+from lm_eval_ext.runs.run import layers
 from lm_eval_ext.site import figures
 from lm_eval_ext.site.marks import Mark
-from lm_eval_ext.site.names import Names, layers, tone
+from lm_eval_ext.site.names import Names, tone
 from lm_eval_ext.statistics.intervals import Interval
 
 if TYPE_CHECKING:

@@ -57,26 +57,35 @@ def _variance(values: Floats) -> float:
     return float(values.var(ddof=1)) if len(values) > 1 else 0.0
 
 
-def detectable_loss(scores: Sequence[float], base: Sequence[float]) -> float:
+def detectable_loss(scores: Sequence[float], base: Sequence[float]) -> float | None:
     """The smallest difference of accuracies that questions like these would show with a power of 80%.
 
     Args:
         scores, base: one per question, of the two models.
 
+    Returns:
+        None if the difference is the same on every question: that says nothing about how it varies.
+
     >>> round(detectable_loss([0.0, 1.0] * 50, [1.0, 1.0] * 50), 2)
     0.14
     """
     differences = checked(scores) - checked(base)
-    return _REACH * math.sqrt(_variance(differences) / len(differences))
+    return _reach(_variance(differences) / len(differences))
 
 
-def detectable_loss_of_equals(base: Sequence[float], samples: int) -> float:
+def _reach(variance: float) -> float | None:
+    return _REACH * math.sqrt(variance) if variance > 0 else None
+
+
+def detectable_loss_of_equals(base: Sequence[float], samples: int) -> float | None:
     """As `detectable_loss`, expected for a model as good as the base on every question: only samples differ.
+
+    None if the samples of each question are all alike.
 
     >>> round(detectable_loss_of_equals([0.5] * 50, 8), 2)
     0.11
     """
-    return _REACH * math.sqrt(2 * spread(base, samples).samples / samples / len(base))
+    return _reach(2 * spread(base, samples).samples / samples / len(base))
 
 
 class Needed(NamedTuple):
@@ -103,7 +112,7 @@ def needed(base: Sequence[float], samples: int, keep: float, *, chance: float = 
         chance: the score of guessing.
 
     Returns:
-        None if the base is not above chance, or the share is 1.
+        None if the base is not above chance, the share is 1, or nothing varies.
 
     >>> needed([1.0, 0.5] * 50, 8, 0.9)
     Needed(questions=46, samples=4, most_samples=5712)
@@ -113,6 +122,8 @@ def needed(base: Sequence[float], samples: int, keep: float, *, chance: float = 
     if margin <= 0:
         return None
     between, within = spread(base, samples)
+    if not (between or within):
+        return None
     fixed, drawn = (1 - keep) ** 2 * between, (1 + keep**2) * within  # of candidate - keep * base
     variance = (margin / _REACH) ** 2  # of the mean, at which the power is 80%
     questions = math.ceil((fixed + drawn / samples) / variance)
