@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
-from lm_eval_ext.generation.engines.hf.decoding import HFEngine
+from lm_eval_ext.generation.engines.hf.decoding import HFEngine, engine_for
 from lm_eval_ext.generation.engines.hf.kv_cache import Slots
+from lm_eval_ext.generation.engines.hf.single import SingleRowEngine
 from lm_eval_ext.generation.request import Completion, Job, Sampling, Stop
+from lm_eval_ext.pruning.verification import tiny_twin
 from tests.checkpoints import ARCHITECTURES, write_checkpoint
 
 EOS = 2
@@ -84,6 +86,22 @@ def test_greedy_text_is_that_of_generate(model: Any, batch_size: int) -> None:
     assert len(results) == 3 * len(prompts())
     for job, completion in results.items():
         assert completion.ids == reference(model, job)
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        ("bamba", {"attn_layer_indices": [1]}),
+        ("minimax", {"layer_types": ["linear_attention", "full_attention", "linear_attention"]}),
+    ],
+)
+def test_a_row_without_a_batch_goes_on_at_its_next_position(kind: str, fields: dict[str, Any]) -> None:
+    """Models of mixed layers, whose classes don't count the tokens before: they begin at 0 again unless told."""
+    with tiny_twin(AutoConfig.for_model(kind, num_hidden_layers=3, **fields)) as twin:
+        engine, todo, texts = engine_for(twin.model, 4, str, print), jobs(), {}
+        engine.run(todo, lambda job, done: texts.update({job: done.ids}) or ())
+        assert isinstance(engine, SingleRowEngine)
+        assert texts == {job: reference(twin.model, job) for job in todo}
 
 
 @pytest.mark.parametrize("order", [0, 1])

@@ -44,6 +44,7 @@ class SingleRowEngine:
         if not known:
             raise ArchitectureError(f"the {inner.config.model_type} model has no cache to generate with")
         self._cache_name = known[0]
+        self._takes_positions = "position_ids" in _parameters(inner)
 
     def run(self, jobs: Sequence[Job], on_completion: FollowUp, poll: Poll = no_more) -> None:
         """Decode every job and its follow-ups."""
@@ -60,6 +61,9 @@ class SingleRowEngine:
         out: list[int] = []
         state: dict[str, object] = {}
         while True:
+            if self._takes_positions:  # a bamba model, or minimax with linear attention first, would begin at 0 again
+                first = len(job.ids) + len(out) - len(new)
+                state["position_ids"] = torch.arange(first, first + len(new), device=device).unsqueeze(0)
             output = self.model(input_ids=torch.tensor([new], device=device), use_cache=True, **state)
             state = {self._cache_name: getattr(output, self._cache_name)}
             new = next_tokens(output.logits[:, -1], job.sampling, [job.seed], [len(out)], [[*job.ids, *out]])
