@@ -38,7 +38,7 @@ INTRODUCTION = """# Supported models
 This page lists the causal language models that can be loaded without some of their layers. Each model type in
 transformers {version} was built as a tiny random model and loaded without its first, middle, last, several, and all
 layers of one kind. It counts as exact if its logits equal those of the base model with these layers bypassed (float32,
-within 1e-4 of the largest), and cached generation equals uncached.
+within 1e-4 of the largest), and cached generation equals uncached, also with padding on the left.
 
 A model type that is not listed, such as one from a later transformers release or with custom code, is tested the same
 way when it is loaded. This takes seconds, and the model is refused if it is not exact.

@@ -104,6 +104,15 @@ def test_what_depends_on_the_index_is_refused(kind: str, extra: dict[str, Any]) 
         slice_config(config, tuple(range(1, depth(config))))
 
 
+def test_a_model_begins_with_attention_where_its_base_does_and_tokens_are_counted_there() -> None:
+    config = AutoConfig.for_model("minimax", num_hidden_layers=6)
+    with pytest.raises(ArchitectureError, match=r"first kept layer must be one of its attention layers \(0, 2, 4\)"):
+        slice_config(config, (1, 2, 3))
+    assert depth(slice_config(config, (2, 3))) == 2
+    config.layer_types = ["linear_attention", *config.layer_types[:-1]]
+    assert depth(slice_config(config, (2, 3))) == 2, "the base model itself begins with another layer"
+
+
 def test_a_model_of_several_language_models_is_refused() -> None:
     config = AutoConfig.for_model("musicgen")
     with pytest.raises(ArchitectureError, match="a musicgen model cannot be dropped: its config describes several"):

@@ -17,9 +17,10 @@ from transformers.utils import logging as theirs
 from lm_eval_ext.errors import ArchitectureError, TTSError
 from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
 from lm_eval_ext.pruning import verification
+from lm_eval_ext.pruning.architecture import _table
 from lm_eval_ext.pruning.export import export
 from lm_eval_ext.pruning.layers import bypassed, decoder_layers
-from lm_eval_ext.pruning.loading import load_pruned
+from lm_eval_ext.pruning.loading import load_pruned, load_twin
 from lm_eval_ext.pruning.recipe import Recipe
 from lm_eval_ext.pruning.twin import tiny_config
 from tests.checkpoints import write_checkpoint
@@ -143,6 +144,13 @@ def test_a_twin_that_is_not_tiny_is_refused(strange: Any, monkeypatch: pytest.Mo
     monkeypatch.setattr(verification, "_LARGEST", 1000)
     with pytest.raises(ArchitectureError, match=r"its sizes could not be reduced: \d+ parameters are left"):
         pruned(strange())
+
+
+def test_prompts_with_padding_are_checked_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(_table(), "attention_first", [])
+    config = AutoConfig.for_model("minimax", num_hidden_layers=4)
+    with pytest.raises(verification.NotExactError, match="generation with a cache and padding on the left differs"):
+        verification.drop_difference(config, [1, 2, 3], load_twin)
 
 
 def test_sizes_by_layer_are_reduced_too() -> None:

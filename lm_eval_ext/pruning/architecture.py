@@ -125,8 +125,11 @@ def _reasons_against_set(text: PreTrainedConfig, kept: Sequence[int]) -> Iterato
     if kind in table["keep_last"] and depth(text) - 1 not in kept:
         yield f"layer {depth(text) - 1} must be kept, because {table['keep_last'][kind]}"
     with_cache = _layers_with_cache(text)
+    layers = ", ".join(map(str, sorted(with_cache)))
     if with_cache and not with_cache & set(kept):
-        yield f"one of its attention layers ({', '.join(map(str, sorted(with_cache)))}) must be kept, for the cache"
+        yield f"one of its attention layers ({layers}) must be kept, for the cache"
+    elif kind in table["attention_first"] and 0 in with_cache and kept[0] not in with_cache:
+        yield f"the first kept layer must be one of its attention layers ({layers}), where its cache counts tokens"
 
 
 def _layers_with_cache(text: PreTrainedConfig) -> set[int]:

@@ -2,7 +2,8 @@
 
 The twin (`twin`) is saved as a checkpoint and loaded again without the dropped layers. Its logits must equal those of
 the full twin with these layers bypassed (their outputs replaced by their inputs), and generation with a cache must
-equal generation without. Models that fail this check, or that it cannot be run on, are refused.
+equal generation without, also with padding on the left. Models that fail this check, or that it cannot be run on, are
+refused.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ Load = Callable[[str, "PreTrainedConfig", Sequence[int], bool], "PreTrainedModel
 TOLERANCE = 1e-4  # for float32 logits, relative to the largest
 _VISIBLE = 1e-2  # the dropped layers must change the logits by at least this, or the check is meaningless
 _CACHE_TOLERANCE = 1e-2
-_PROMPT, _NEW_TOKENS = 9, 5
+_PROMPT, _NEW_TOKENS, _PADDING = 9, 5, 3
 _LARGEST = 50_000_000  # parameters; a larger twin means that its sizes could not be reduced
 
 
@@ -213,8 +214,11 @@ def check_equal(twin: PreTrainedModel, pruned: PreTrainedModel, ids: torch.Tenso
     difference = float((logits_of(pruned, ids) - expected).abs().max()) / float(expected.abs().max())
     if not difference <= TOLERANCE:  # also true for NaN
         raise NotExactError(f"its logits differ by {difference:.1e} from those with the layers bypassed")
-    if (found := _cache_difference(pruned, ids)) > _CACHE_TOLERANCE >= _cache_difference(twin, ids):
-        raise NotExactError(f"generation with a cache differs by {found:.1e} from generation without")
+    for padding in (0, _PADDING):
+        found = _cache_difference(pruned, ids, padding)
+        if found > _CACHE_TOLERANCE >= _cache_difference(twin, ids, padding):
+            how = " and padding on the left" if padding else ""
+            raise NotExactError(f"generation with a cache{how} differs by {found:.1e} from generation without")
     return difference
 
 
@@ -235,21 +239,28 @@ def logits_of(model: PreTrainedModel, ids: torch.Tensor, **options: object) -> t
     return logits.float()
 
 
-def _cache_difference(model: PreTrainedModel, ids: torch.Tensor) -> float:
+def _cache_difference(model: PreTrainedModel, ids: torch.Tensor, padding: int) -> float:
     """Largest difference between the logits of generation with and without a cache, relative to the largest logit."""
-    pairs = zip(_generated(model, ids, use_cache=True), _generated(model, ids, use_cache=False), strict=True)
+    cached, uncached = (_generated(model, ids, padding, use_cache=use_cache) for use_cache in (True, False))
+    pairs = zip(cached, uncached, strict=True)
     return max(float((one - other).abs().max() / other.abs().max()) for one, other in pairs)
 
 
-def _generated(model: PreTrainedModel, ids: torch.Tensor, *, use_cache: bool) -> Sequence[torch.Tensor]:
-    """Logits of each step of greedy generation."""
+def _generated(model: PreTrainedModel, ids: torch.Tensor, padding: int, *, use_cache: bool) -> Sequence[torch.Tensor]:
+    """Logits of each step of greedy generation after prompts with some padding on the left."""
     import torch
+    from torch.nn.functional import pad
 
     length = {"max_new_tokens": _NEW_TOKENS, "min_new_tokens": _NEW_TOKENS}
     told = {"return_dict_in_generate": True, "output_logits": True}
     with torch.no_grad():
         output = model.generate(
-            ids, attention_mask=torch.ones_like(ids), do_sample=False, use_cache=use_cache, **length, **told
+            pad(ids, (padding, 0)),
+            attention_mask=pad(torch.ones_like(ids), (padding, 0)),
+            do_sample=False,
+            use_cache=use_cache,
+            **length,
+            **told,
         )
     logits: Sequence[torch.Tensor] = output.logits
     return logits
