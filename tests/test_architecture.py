@@ -113,6 +113,16 @@ def test_a_model_begins_with_attention_where_its_base_does_and_tokens_are_counte
     assert depth(slice_config(config, (2, 3))) == 2, "the base model itself begins with another layer"
 
 
+def test_a_config_that_its_own_class_refuses_is_one_line() -> None:
+    config = AutoConfig.for_model("olmo_hybrid", num_hidden_layers=6)
+    with pytest.raises(ArchitectureError) as refusal:
+        config_overrides(config, [layer for layer, kind in enumerate(config.layer_types) if kind == "full_attention"])
+    message = (
+        "layers of a olmo_hybrid model cannot be dropped: OLMoHybrid expects at least one 'linear_attention' layer"
+    )
+    assert str(refusal.value).startswith(message) and "\n" not in str(refusal.value)
+
+
 def test_a_model_of_several_language_models_is_refused() -> None:
     config = AutoConfig.for_model("musicgen")
     with pytest.raises(ArchitectureError, match="a musicgen model cannot be dropped: its config describes several"):

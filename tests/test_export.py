@@ -112,6 +112,16 @@ def test_layers_of_unknown_names_are_refused(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["base"], "nothing half-done is left"
 
 
+def test_layers_that_a_config_cannot_do_without_are_kept(tmp_path: Path) -> None:
+    """Refused before the weights are looked at, which this base does not even have."""
+    config = AutoConfig.for_model("olmo_hybrid", num_hidden_layers=6)
+    config.save_pretrained(tmp_path / "base")
+    linear = [layer for layer, kind in enumerate(config.layer_types) if kind == "linear_attention"]
+    with pytest.raises(ArchitectureError, match="expects at least one 'linear_attention' layer"):
+        export(recipe_for(tmp_path / "base", drop=linear), tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["base"], "nothing half-done is left"
+
+
 def test_a_base_out_of_reach_is_one_line(tmp_path: Path) -> None:
     done = run(COMMAND, "export", "qwen3-8b-reverse-2", tmp_path / "out", HF_HOME=str(tmp_path / "empty"))
     last = done.stderr.strip().splitlines()[-1]

@@ -54,6 +54,10 @@ def slice_config(config: PreTrainedConfig, kept: Sequence[int], trust_layer_fiel
         ArchitectureError: the architecture, or a field with one entry per layer, cannot be cut safely.
     """
     check_supported(config, kept)
+    return _sliced(config, kept, trust_layer_fields)
+
+
+def _sliced(config: PreTrainedConfig, kept: Sequence[int], trust_layer_fields: bool) -> PreTrainedConfig:
     sliced = copy.deepcopy(config)
     text = text_config(sliced)
     for name, value in _overrides(text, kept, trust_layer_fields).items():
@@ -95,7 +99,7 @@ def check_supported(config: PreTrainedConfig, kept: Sequence[int] | None = None)
         ArchitectureError: the layers cannot be dropped; the message says why.
     """
     text = text_config(config)
-    reasons = [*_reasons_against(config, text), *(_reasons_against_set(text, kept) if kept is not None else ())]
+    reasons = [*_reasons_against(config, text), *(_reasons_against_set(config, kept) if kept is not None else ())]
     if reasons:
         raise ArchitectureError(f"layers of a {text.model_type} model cannot be dropped: {reasons[0]}")
 
@@ -117,9 +121,12 @@ def _applies(rule: Mapping[str, object], value: object) -> bool:
     return bool(value == rule["value"])
 
 
-def _reasons_against_set(text: PreTrainedConfig, kept: Sequence[int]) -> Iterator[str]:
+def _reasons_against_set(config: PreTrainedConfig, kept: Sequence[int]) -> Iterator[str]:
     """Reasons why this particular set of layers cannot be dropped."""
-    table, kind = _table(), text.model_type
+    from huggingface_hub.errors import StrictDataclassError
+
+    text, table = text_config(config), _table()
+    kind = text.model_type
     if kind in table["keep_first"] and 0 not in kept:
         yield f"layer 0 must be kept, because {table['keep_first'][kind]}"
     if kind in table["keep_last"] and depth(text) - 1 not in kept:
@@ -130,6 +137,10 @@ def _reasons_against_set(text: PreTrainedConfig, kept: Sequence[int]) -> Iterato
         yield f"one of its attention layers ({layers}) must be kept, for the cache"
     elif kind in table["attention_first"] and 0 in with_cache and kept[0] not in with_cache:
         yield f"the first kept layer must be one of its attention layers ({layers}), where its cache counts tokens"
+    try:
+        text_config(_sliced(config, kept, trust_layer_fields=True)).validate()  # as loading and saving it does
+    except StrictDataclassError as error:
+        yield " ".join(str(error.__cause__ or error).split())
 
 
 def _layers_with_cache(text: PreTrainedConfig) -> set[int]:
