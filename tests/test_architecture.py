@@ -113,6 +113,19 @@ def test_a_model_begins_with_attention_where_its_base_does_and_tokens_are_counte
     assert depth(slice_config(config, (2, 3))) == 2, "the base model itself begins with another layer"
 
 
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        ("blt", "its layers are in several stacks, for bytes and for patches"),
+        ("dac", "its config has no number of layers in num_hidden_layers"),
+        ("lxmert", "its config has no number of layers in num_hidden_layers"),  # but a number for each of its parts
+    ],
+)
+def test_a_config_without_a_number_of_layers_is_one_line(kind: str, why: str) -> None:
+    with pytest.raises(ArchitectureError, match=f"^layers of a {kind} model cannot be dropped: {why}$"):
+        depth(AutoConfig.for_model(kind))
+
+
 def test_a_config_that_its_own_class_refuses_is_one_line() -> None:
     config = AutoConfig.for_model("olmo_hybrid", num_hidden_layers=6)
     with pytest.raises(ArchitectureError) as refusal:

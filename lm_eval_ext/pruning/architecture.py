@@ -31,9 +31,19 @@ def _table() -> dict[str, Any]:
 
 
 def depth(config: PreTrainedConfig) -> int:
-    """Number of decoder layers."""
+    """Number of decoder layers.
+
+    Raises:
+        ArchitectureError: the config does not say it.
+    """
     text = text_config(config)
-    return int(getattr(text, next(iter(_depth_fields(text)))))
+    field = next(iter(_depth_fields(text)))
+    layers = getattr(text, field, None)
+    if not isinstance(layers, int):
+        check_supported(config)  # knows a better reason for some
+        reason = f"its config has no number of layers in {field}"
+        raise ArchitectureError(f"layers of a {text.model_type} model cannot be dropped: {reason}")
+    return layers
 
 
 def _depth_fields(text: PreTrainedConfig) -> dict[str, int]:
