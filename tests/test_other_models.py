@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -25,3 +26,17 @@ def test_hf_cannot_run_a_task_with_a_budget(cached: tuple[str, ...], tmp_path: P
 
 def test_a_model_that_decodes_nothing_may() -> None:
     assert run(*LM_EVAL, "--model", "dummy", "--tasks", "tts_chain_short_b8").returncode == 0
+
+
+@pytest.mark.parametrize(("model", "said"), [("dummy", ""), ("pruned-hf", "run the same command again to go on")])
+def test_ctrl_c_in_other_models_stays_as_it_is(model: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    import lm_eval
+    from lm_eval.api.registry import get_model
+
+    monkeypatch.setattr(get_model(model), "generate_until", interrupted)
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        lm_eval.simple_evaluate(model=model, tasks=["tts_chain_short_b8"], limit=1)
+    assert str(stopped.value) == said

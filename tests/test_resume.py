@@ -74,12 +74,14 @@ def kept(journal: Path) -> int:
         return 0
 
 
-def kill_at(process: subprocess.Popen[str], journal: Path, completions: int, delay: float) -> None:
+def stop_at(
+    process: subprocess.Popen[str], journal: Path, completions: int, delay: float, by: signal.Signals = signal.SIGKILL
+) -> str:
     while process.poll() is None and kept(journal) < completions:
         time.sleep(0.005)
     time.sleep(delay)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process.send_signal(by)
+    return process.communicate()[1]
 
 
 @pytest.mark.parametrize("seed", range(KILLS))
@@ -88,10 +90,21 @@ def test_a_killed_run_goes_on(seed: int, tiny_model: Path, original_hub: Path, t
     every = kept(tmp_path / "whole.sqlite")
     moment = random.Random(seed)
     journal, out = tmp_path / "killed.sqlite", tmp_path / "killed"
-    kill_at(start(tiny_model, original_hub, journal, out), journal, moment.randrange(1, every), moment.random() * 0.2)
+    stop_at(start(tiny_model, original_hub, journal, out), journal, moment.randrange(1, every), moment.random() * 0.2)
     before = kept(journal)
     assert before > 0 and not list(out.rglob("results_*.json")), "it was killed too early or too late"
     errors = finished(start(tiny_model, original_hub, journal, out))
     assert f"resumed: {before} completions" in errors
     assert kept(journal) == every
     assert outcome(out) == outcome(tmp_path / "whole")
+
+
+def test_ctrl_c_is_one_line_and_says_how_to_go_on(tiny_model: Path, original_hub: Path, tmp_path: Path) -> None:
+    journal = tmp_path / "journal.sqlite"
+    process = start(tiny_model, original_hub, journal, tmp_path / "out")
+    errors = stop_at(process, journal, 1, 0, signal.SIGINT)
+    assert process.returncode == -signal.SIGINT, "shells show it as 130, and end their own loops"
+    assert "Traceback" not in errors and errors.splitlines()[-1] == (
+        f"lm-eval-tts: interrupted: finished work is kept in the journal {journal}; run the same command again to go on"
+    )
+    assert kept(journal) > 0

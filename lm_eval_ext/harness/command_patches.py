@@ -87,17 +87,19 @@ def list_models() -> None:
 
 
 def report_our_errors_in_one_line() -> None:
-    """Make `sys.excepthook` print our errors as one line, unless LM_EVAL_TTS_TRACEBACK is set.
+    """Make `sys.excepthook` print our errors, and Ctrl-C in our models, as one line.
 
-    Needed until lm-eval's command no longer prints a traceback for errors in models and tasks.
+    It doesn't where LM_EVAL_TTS_TRACEBACK is set. Needed until lm-eval's command no longer prints a traceback for
+    errors in models and tasks.
     """
 
     def around(report: Function) -> Function:
         def brief(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-            if isinstance(error, TTSError) and not os.environ.get("LM_EVAL_TTS_TRACEBACK"):
-                print(f"lm-eval-tts: {error}", file=sys.stderr)
-            else:
+            explained = isinstance(error, KeyboardInterrupt) and error.args  # Ctrl-C itself has none
+            if os.environ.get("LM_EVAL_TTS_TRACEBACK") or not (explained or isinstance(error, TTSError)):
                 report(kind, error, trace)
+            else:
+                print(f"lm-eval-tts: {'interrupted: ' if explained else ''}{error}", file=sys.stderr)
 
         return brief
 

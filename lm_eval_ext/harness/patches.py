@@ -194,6 +194,43 @@ def list_scores_for_wandb() -> None:
     replace(WandbLogger, "_generate_dataset", around)
 
 
+def explain_interruptions() -> None:
+    """Make `simple_evaluate` and `evaluate` say in the KeyboardInterrupt that ends our models how to go on.
+
+    `sys.excepthook` prints what it says. Needed until lm-eval's command ends without a traceback then.
+    """
+    from lm_eval import evaluator
+
+    def while_loading(simple_evaluate: Function) -> Function:
+        def explained(model: object, *args: object, **kwargs: object) -> object:
+            try:
+                return simple_evaluate(model, *args, **kwargs)
+            except KeyboardInterrupt as error:
+                if error.args or model not in models():
+                    raise
+                raise KeyboardInterrupt("run the same command again to start over") from error
+
+        return explained
+
+    def while_evaluating(evaluate: Function) -> Function:
+        def explained(lm: LM, *args: object, **kwargs: object) -> object:
+            from lm_eval_ext.harness.models.thinking import ThinkingLM
+
+            model = getattr(lm, "lm", lm)  # beneath lm-eval's cache
+            try:
+                return evaluate(lm, *args, **kwargs)
+            except KeyboardInterrupt as error:
+                if not isinstance(model, ThinkingLM):
+                    raise
+                kept = f"finished work is kept in the journal {model.journal}; " if model.journal else ""
+                raise KeyboardInterrupt(f"{kept}run the same command again to go on") from error
+
+        return explained
+
+    replace(evaluator, "simple_evaluate", while_loading)
+    replace(evaluator, "evaluate", while_evaluating)
+
+
 def refuse_budgets_on_other_models() -> None:
     """Make `evaluate` refuse tasks with a thinking budget on models that can't force one.
 

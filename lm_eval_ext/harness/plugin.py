@@ -51,8 +51,9 @@ def log_scores() -> None:
 
 
 def check_models() -> None:
-    """Refuse tasks with a thinking budget on models that can't force one."""
+    """Refuse tasks with a thinking budget on models that can't force one; let our models say how to go on."""
     patches.refuse_budgets_on_other_models()
+    patches.explain_interruptions()
 
 
 def list_models() -> None:

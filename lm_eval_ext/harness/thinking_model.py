@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from lm_eval.api.instance import Instance
 
 from lm_eval_ext.generation.engine import Engine
+from lm_eval_ext.generation.journal import Journal
 from lm_eval_ext.generation.request import Generation
 from lm_eval_ext.harness.accounting import Totals
 from lm_eval_ext.thinking_formats import ThinkingFormat
@@ -21,10 +22,12 @@ class RequestRunner(Protocol):
     """Runs the `generate_until` requests of a model class.
 
     Attributes:
+        journal: where finished work is kept; None if it is not.
         totals: what was decoded so far.
         thinking_format: how the model marks its thinking.
     """
 
+    journal: Journal | None
     totals: Totals
     thinking_format: ThinkingFormat
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from lm_eval.api.instance import Instance
@@ -53,6 +54,12 @@ class ThinkingLM(ABC):
     @functools.cached_property
     def _thinking(self) -> RequestRunner:
         return ThinkingRequests(self, self.arguments)  # type: ignore[arg-type]  # the concrete class implements it
+
+    @property
+    def journal(self) -> Path | None:
+        """Where finished work is kept; None if it is not, or nothing was asked for yet."""
+        runner: RequestRunner | None = vars(self).get("_thinking")
+        return runner.journal.path if runner is not None and runner.journal is not None else None
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """Run thinking requests on our engine, and all others as the concrete class does."""
