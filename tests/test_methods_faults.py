@@ -71,3 +71,9 @@ def test_what_took_long_is_not_done_again(tmp_path: Path) -> None:
     again = ScoreCache(path)
     assert again.value("a", lambda: 1.0) == 0.5 and again.value("b", lambda: 2.0) == 2.0
     assert ScoreCache(path).value("b", lambda: 3.0) == 2.0
+
+
+def test_scores_that_cannot_be_kept_are_computed_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    cache = ScoreCache(tmp_path / "file" / "scores.jsonl")
+    assert [cache.value(key, lambda: 0.5) for key in "ab"] == [0.5, 0.5]

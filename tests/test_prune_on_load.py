@@ -45,6 +45,21 @@ def test_layers_are_chosen_on_load_once(tiny_model: Path, tmp_path: Path) -> Non
     assert again == first and "recipe of an earlier run" in said
 
 
+def test_a_cache_that_cannot_be_written_is_a_warning(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file" / "cache"))
+    loaded = PrunedHFLM(str(tiny_model), prune="shortgpt:2", device="cpu", journal="off")
+    assert loaded.recipe is not None and len(loaded.recipe.drop) == 2
+    (warning,) = [
+        record.getMessage()
+        for record in caplog.records
+        if record.name == "lm_eval.tts" and record.levelname == "WARNING"
+    ]
+    assert warning.startswith("prune=shortgpt:2: the recipe is not kept (") and "XDG_CACHE_HOME" in warning
+
+
 def test_laco_merges_on_load(tiny_model: Path, tmp_path: Path) -> None:
     texts = tmp_path / "texts.txt"
     texts.write_text("One plain text.\n\nAnother one, a little longer.\n", "utf-8")

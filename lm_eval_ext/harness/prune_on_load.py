@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from typing import Any, NamedTuple
 
 from filelock import FileLock
@@ -122,15 +123,24 @@ def computed_recipe(pretrained: object, revision: str | None, given: Arguments, 
     options |= {name: number for name, number in numbers.items() if number is not None}
     context = context_for(pretrained, revision, given.calibration or EMBEDDED, **options)
     path = cache_folder() / "recipes" / f"{_digest([_identity(context, spec.method), *spec])}.yaml"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):  # if several processes load the model, only one computes it
+    with ExitStack() as alone:
+        with suppress(OSError):  # where the cache cannot be written, each process computes it
+            path.parent.mkdir(parents=True, exist_ok=True)
+            alone.enter_context(FileLock(path.with_suffix(".lock")))
         if path.is_file():
             logger.info("prune=%s: using the recipe of an earlier run, %s", prune, path)
             return load_recipe(str(path))
         context.score_cache = score_cache_for(context, spec.method)
         recipe = choose(context, spec.method, [spec.layers], spec.parameters)[spec.layers]
-        write_recipe(recipe, path)
-    logger.info("prune=%s: recipe written to %s", prune, path)
+        try:
+            write_recipe(recipe, path)
+            logger.info("prune=%s: recipe written to %s", prune, path)
+        except OSError as error:
+            logger.warning(
+                "prune=%s: the recipe is not kept (%s); set XDG_CACHE_HOME to a folder that can be written",
+                prune,
+                error,
+            )
     release(context)
     return recipe
 

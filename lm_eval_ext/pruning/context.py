@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,6 +20,8 @@ from lm_eval_ext.pruning.quantization import quantization_of
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+logger = logging.getLogger("lm_eval.tts")
 
 
 class ScoreCache:
@@ -42,11 +45,19 @@ class ScoreCache:
         """The score stored under `key`; `found` computes it if it is missing."""
         if key not in self._values:
             self._values[key] = found()
-            if self.path is not None:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                with self.path.open("a", encoding="utf-8") as file:
-                    file.write(f"\n{json.dumps([key, self._values[key]])}")
+            self._keep(key)
         return self._values[key]
+
+    def _keep(self, key: str) -> None:
+        if self.path is None:
+            return
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(f"\n{json.dumps([key, self._values[key]])}")
+        except OSError as error:
+            logger.warning("scores are not kept for a restart (%s)", error)
+            self.path = None
 
 
 def _unpack(model: PreTrainedModel) -> None:
