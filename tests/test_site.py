@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from errno import ENOSPC
 from pathlib import Path
+from typing import NoReturn
 
 import html5lib
 import pytest
@@ -25,6 +27,7 @@ from lm_eval_ext.site.names import MEASURES, Names, measure
 from lm_eval_ext.site.rendering import NAVIGATION
 from lm_eval_ext.site.traces import pieces
 from lm_eval_ext.testbed.lm_eval_output import scores, write_board, write_output
+from tests.published import said
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +56,16 @@ def test_every_page_is_valid_html(site: Path) -> None:
     assert len(list(site.glob("questions*.html"))) == 8 and len(list(site.glob("runs/*/index.html"))) == 5
     for path in paths:
         html5lib.HTMLParser(strict=True).parse(path.read_text("utf-8"))
+
+
+@pytest.mark.parametrize("write", ["write_bytes", "write_text"])
+def test_a_full_disk_is_one_line(write: str, results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> NoReturn:
+        raise OSError(ENOSPC, "No space left on device")  # as the kernel says it: of no file
+
+    monkeypatch.setattr(Path, write, full)
+    text = said("build", results, "-o", tmp_path / "site", code=1)
+    assert text == f"lm-eval-tts: {tmp_path / 'site'}: No space left on device\n" and not list(tmp_path.iterdir())
 
 
 def test_two_builds_are_the_same(results: Path, site: Path, tmp_path: Path) -> None:

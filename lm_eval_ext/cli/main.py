@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from errno import EDQUOT, ENOSPC
 from importlib.metadata import version
 from typing import Annotated
 
@@ -34,9 +35,9 @@ class _OneLineErrors(typer.core.TyperGroup):
             print(f"lm-eval-tts: {error}", file=sys.stderr)
             raise typer.Exit(1) from error
         except OSError as error:
-            if error.filename is None:
+            if error.filename is None and error.errno not in (ENOSPC, EDQUOT):
                 raise
-            print(f"lm-eval-tts: {error.filename}: {error.strerror}", file=sys.stderr)
+            print(f"lm-eval-tts: {error.filename or 'a file could not be written'}: {error.strerror}", file=sys.stderr)
             raise typer.Exit(1) from error
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import gc
 import json
 import re
-import shutil
 import tempfile
 from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -52,8 +51,13 @@ def build(sources: Sequence[Source], out: Path, board: Board, studies: Sequence[
     place.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}.") as beside:
         fresh, old = Path(beside, "fresh"), Path(beside, "old")
-        with _without_collector():
-            _write(sources, fresh, board, Earlier.read(place), studies)
+        try:
+            with _without_collector():
+                _write(sources, fresh, board, Earlier.read(place), studies)
+        except OSError as error:
+            if error.errno and error.filename is None:  # a full disk does not say which folder is on it
+                error.filename = str(out)
+            raise
         if place.exists():
             place.rename(old)
         fresh.rename(place)
@@ -109,7 +113,10 @@ def _write(sources: Sequence[Source], out: Path, board: Board, earlier: Earlier,
 
 
 def _write_assets(out: Path) -> None:
-    shutil.copytree(LEADERBOARD / "assets", out / "assets", ignore=shutil.ignore_patterns("*.py"))
+    (out / "assets").mkdir()
+    for path in (LEADERBOARD / "assets").iterdir():
+        if path.suffix != ".py":
+            (out / "assets" / path.name).write_bytes(path.read_bytes())
 
 
 def _write_scores(
