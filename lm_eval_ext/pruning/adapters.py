@@ -22,8 +22,17 @@ def check_adapter(peft: str, revision: str | None, recipe: Recipe | None, kept: 
         kept: number of its layers.
 
     Raises:
-        ArgumentError: it has weights for more layers, or `recover` has trained it without other layers.
+        ArgumentError: there is no adapter, it has weights for more layers, or `recover` has trained it without other
+            layers.
     """
+    try:
+        found, reason = find_file(peft, "adapter_config.json", {"revision": revision or "main"}), ""
+    except OSError as error:
+        found, reason = None, f" ({' '.join(str(error).split())[:200]})"
+    if found is None:
+        raise ArgumentError(
+            f"peft={peft}: no adapter_config.json there{reason}; give the folder or Hub name of a PEFT adapter"
+        )
     layers = adapter_depth(peft, revision)
     if layers is not None and layers > kept:
         raise ArgumentError(

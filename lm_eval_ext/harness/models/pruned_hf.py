@@ -73,6 +73,7 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
     def __init__(
         self, pretrained: str | PreTrainedModel | None = None, *, revision: str | None = None, **kwargs: object
     ) -> None:
+        _check_dtypes(kwargs)
         pretrained, revision = self._take(pretrained, revision, kwargs)
         self._bits_and_bytes = {name: kwargs.pop(name) for name in list(kwargs) if name.startswith(_BITS_AND_BYTES)}
         self._dense_config: PreTrainedConfig = None
@@ -297,3 +298,13 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
     @functools.cached_property
     def _dense_parameters(self) -> int:
         return parameter_count(self._dense_config)
+
+
+def _check_dtypes(given: Mapping[str, object]) -> None:
+    """Refuse a `dtype` that torch doesn't have, which lm-eval looks up there by its name."""
+    for name in ("dtype", "mixed_precision_dtype"):
+        value = given.get(name)
+        found = getattr(torch, value, None) if isinstance(value, str) else value
+        if value is None or value == "auto" or (isinstance(found, torch.dtype) and found.is_floating_point):
+            continue
+        raise ArgumentError(f"{name}={value}: give auto, float32, float16, bfloat16, or another float type of torch")
