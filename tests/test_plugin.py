@@ -9,6 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from lm_eval import simple_evaluate
+from lm_eval.config.evaluate_config import EvaluatorConfig
+
+from lm_eval_ext.errors import ArgumentError, TaskError
 from tests.shared import ROOT
 
 LM_EVAL = Path(sys.executable).with_name("lm_eval")
@@ -55,6 +60,34 @@ def test_the_model_is_known() -> None:
     shown = run(LM_EVAL, "--model", "nonsense", "--tasks", "tts_sums").stderr
     assert re.search(r"Supported model names: .*\bpruned-hf\b", shown)
     assert "huggingface" in shown, "lm-eval's own models are still there"
+
+
+@pytest.mark.parametrize(
+    ("tasks", "said"),
+    [
+        ("tts_chan_b8", "tts_chan_b8 (did you mean tts_chain_b8?)"),
+        ("arc_easy,aime24_b512", "aime24_b512 (did you mean tts_aime24_b512?)"),
+        ("tts_zqzqzqzqzqzq,hellaswagg", "tts_zqzqzqzqzqzq, hellaswagg (did you mean hellaswag?)"),
+    ],
+)
+def test_a_misspelt_task_of_ours_is_one_line_that_names_the_nearest(tasks: str, said: str) -> None:
+    with pytest.raises(TaskError) as error:
+        EvaluatorConfig(tasks=tasks).process_tasks()
+    assert str(error.value) == f"--tasks: unknown {said}; `lm_eval ls tasks` lists all tasks"
+
+
+def test_a_misspelt_task_of_others_stays_as_it_is() -> None:
+    with pytest.raises(ValueError, match="Tasks not found: hellaswagg") as error:
+        EvaluatorConfig(tasks="hellaswagg").process_tasks()
+    assert not isinstance(error.value, TaskError)
+
+
+def test_a_misspelt_model_of_ours_is_one_line_that_names_it() -> None:
+    with pytest.raises(ArgumentError) as error:
+        simple_evaluate(model="prunned-hf", model_args={}, tasks=["tts_chain_b8"])
+    assert str(error.value) == (
+        "--model prunned-hf: unknown (did you mean pruned-hf?); `lm_eval ls models` lists all models"
+    )
 
 
 def test_listing_tasks_does_not_import_torch() -> None:

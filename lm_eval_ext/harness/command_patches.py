@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import gc
 import os
 import sys
 from types import TracebackType
 
-from lm_eval_ext.errors import TTSError
+from lm_eval_ext.errors import ArgumentError, TaskError, TTSError
 from lm_eval_ext.harness import secrets
-from lm_eval_ext.harness.engines import ENGINES
-from lm_eval_ext.harness.names import model_names
+from lm_eval_ext.harness.engines import ENGINES, models
+from lm_eval_ext.harness.names import model_names, near_tasks
 from lm_eval_ext.harness.patching import Function, replace
 
 
@@ -58,6 +59,51 @@ def hide_keys_of_servers() -> None:
         return with_hidden_keys
 
     replace(EvaluatorConfig, "_configure", around)
+
+
+def suggest_near_tasks() -> None:
+    """Make `EvaluatorConfig.process_tasks` name the task that was meant, where that or the given one is ours.
+
+    Needed until lm-eval does so, in one line.
+    """
+    from lm_eval.config.evaluate_config import EvaluatorConfig
+
+    def around(process: Function) -> Function:
+        def suggesting(self: EvaluatorConfig, *args: object, **kwargs: object) -> object:
+            try:
+                return process(self, *args, **kwargs)
+            except ValueError as error:
+                beginning, _, missing = str(error).partition("Tasks not found: ")
+                near = {} if beginning or not missing else near_tasks(missing.split(", "), self.include_path)
+                if not any(name.startswith("tts_") for pair in near.items() for name in pair):
+                    raise
+                meant = [f"{name} (did you mean {task}?)" if task else name for name, task in near.items()]
+                raise TaskError(f"--tasks: unknown {', '.join(meant)}; `lm_eval ls tasks` lists all tasks") from error
+
+        return suggesting
+
+    replace(EvaluatorConfig, "process_tasks", around)
+
+
+def suggest_our_models() -> None:
+    """Make `get_model` name our model that was meant. Needed until lm-eval does so, in one line."""
+    from lm_eval.api import registry
+
+    def around(get: Function) -> Function:
+        def suggesting(model_name: str) -> object:
+            try:
+                return get(model_name)
+            except ValueError as error:
+                near = difflib.get_close_matches(str(model_name), registry.model_registry, 1)
+                if not near or near[0] == model_name or near[0] not in models():
+                    raise
+                raise ArgumentError(
+                    f"--model {model_name}: unknown (did you mean {near[0]}?); `lm_eval ls models` lists all models"
+                ) from error
+
+        return suggesting
+
+    replace(registry, "get_model", around)
 
 
 def list_models() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import difflib
+from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -33,6 +34,14 @@ def model_names() -> list[str]:
     from lm_eval.api.registry import model_registry
 
     return sorted(model_registry)
+
+
+def near_tasks(names: Iterable[str], include_path: str | None = None) -> dict[str, str]:
+    """For each name the task that is nearest to it; empty where none is near."""
+    from lm_eval.tasks import TaskManager
+
+    known = TaskManager(include_path=include_path).all_tasks
+    return {name: next(iter(difflib.get_close_matches(name, known, 1)), "") for name in names}
 
 
 def tasks_of_others(files: Collection[Path]) -> frozenset[str]:

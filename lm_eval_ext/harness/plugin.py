@@ -40,9 +40,10 @@ def register() -> None:
 
 
 def read_configs() -> None:
-    """Let our models see whether a batch size was given, and nobody else the keys of servers."""
+    """Let our models see whether a batch size was given, and nobody else the keys of servers; suggest near tasks."""
     command_patches.mark_the_default_batch_size()
     command_patches.hide_keys_of_servers()
+    command_patches.suggest_near_tasks()
 
 
 def log_scores() -> None:
@@ -54,6 +55,7 @@ def check_models() -> None:
     """Refuse tasks with a thinking budget on models that can't force one; let our models say how to go on."""
     patches.refuse_budgets_on_other_models()
     patches.explain_interruptions()
+    command_patches.suggest_our_models()  # before `get_model` first runs, which is what loads `lm_eval.models`
 
 
 def list_models() -> None:
