@@ -115,6 +115,14 @@ def test_the_log_says_what_matters_once(tmp_path: Path) -> None:
     assert "give pretrained=MODEL, or try --tasks tts_mini" in warning
 
 
+def test_the_log_has_nothing_of_other_libraries(tmp_path: Path) -> None:
+    """Nor of git, outside of a repository."""
+    given = ("--model", "pruned-hf", "--limit", "1", "--tasks", "tts_chain_b32", "--model_args", "journal=off")
+    said = run(LM_EVAL, *given, cwd=tmp_path, XDG_CACHE_HOME=str(tmp_path / "cache")).stderr  # so the model is loaded
+    assert "Running generate_until" in said
+    assert not [noise for noise in ("Failed to load", "Enum subclass", "fatal: ") if noise in said]
+
+
 def test_it_can_be_switched_off() -> None:
     listed = run(LM_EVAL, "ls", "tasks", LM_EVAL_TTS_AUTOLOAD="0").stdout
     assert "|arc_easy " in listed and "tts_math" not in listed

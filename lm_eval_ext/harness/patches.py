@@ -5,6 +5,8 @@ Each may be called any number of times, because patched functions are marked. "N
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -229,6 +231,23 @@ def explain_interruptions() -> None:
 
     replace(evaluator, "simple_evaluate", while_loading)
     replace(evaluator, "evaluate", while_evaluating)
+
+
+def keep_git_quiet() -> None:
+    """Make `get_git_commit_hash` leave out git's error outside of a repository. Needed until lm-eval captures it."""
+    from lm_eval import evaluator
+    from lm_eval.loggers.utils import get_commit_from_path
+
+    def around(commit: Function) -> Function:
+        def quiet() -> object:
+            git = shutil.which("git")
+            if git and subprocess.run([git, "describe", "--always"], capture_output=True, check=False).returncode:
+                return get_commit_from_path(Path.cwd())  # as lm-eval does then
+            return commit()
+
+        return quiet
+
+    replace(evaluator, "get_git_commit_hash", around)
 
 
 def refuse_budgets_on_other_models() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lm_eval_ext.harness import command_patches, patches
 from lm_eval_ext.harness.engines import models
-from lm_eval_ext.harness.log_lines import leave_out_hints_for_other_tasks
+from lm_eval_ext.harness.log_lines import leave_out_hints_for_other_tasks, leave_out_what_torchao_says_of_itself
 
 
 def register_models() -> None:
@@ -34,9 +34,10 @@ def register_tasks() -> None:
 
 
 def register() -> None:
-    """Do all that a run needs, where nothing was done when lm-eval was imported (`LM_EVAL_TTS_AUTOLOAD=0`)."""
+    """Do all that a run of our models needs, also where lm-eval was imported with `LM_EVAL_TTS_AUTOLOAD=0`."""
     register_models()
     register_tasks()
+    leave_out_what_torchao_says_of_itself()
 
 
 def read_configs() -> None:
@@ -55,6 +56,7 @@ def check_models() -> None:
     """Refuse tasks with a thinking budget on models that can't force one; let our models say how to go on."""
     patches.refuse_budgets_on_other_models()
     patches.explain_interruptions()
+    patches.keep_git_quiet()
     command_patches.suggest_our_models()  # before `get_model` first runs, which is what loads `lm_eval.models`
 
 
