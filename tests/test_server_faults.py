@@ -16,7 +16,9 @@ from lm_eval_ext.generation.engines.http import ConnectionOptions
 from lm_eval_ext.generation.engines.server import ServerEngine
 from lm_eval_ext.generation.engines.server_seats import Limits, Server
 from lm_eval_ext.generation.request import Completion, Job, Stop
-from tests.fake_server import WORDS, FakeServer, decode, scripted
+from lm_eval_ext.harness.server_arguments import ServerArguments
+from lm_eval_ext.harness.server_trials import tried_servers
+from tests.fake_server import WORDS, FakeServer, decode, scripted, vocabulary
 from tests.inference import ENDS, EXACT, OPTIONS, QUICK, STOPS, engine, greedy, jobs, results, served
 
 FAULTS = ("429", "408", "500", "503", "cut", "reset", "html", "broken", "list", "null")
@@ -64,6 +66,22 @@ def kept_by(one: ServerEngine, some: list[Job]) -> tuple[dict[Job, Completion], 
         one.run(some, on_completion)
     assert "\n" not in str(raised.value)
     return found, str(raised.value)
+
+
+@pytest.mark.parametrize("fault", ["500", "reset"])
+@pytest.mark.parametrize("dialect", [*EXACT, "text"])
+def test_a_server_of_which_every_request_fails_twice_is_tried_to_the_end(
+    dialect: str, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each request is tried again alone: all of them together never go well."""
+    monkeypatch.setattr(Limits, "wait", lambda limits, tries: 0.0)
+    turns = count(1)
+    with FakeServer(dialect) as server:
+        server.loading = 2
+        server.fault_of = lambda body: fault if next(turns) % 3 else ""
+        arguments = ServerArguments.taken({"base_url": server.url, "exact": "allow_text", "max_retries": 2})
+        _, (found,) = tried_servers(arguments, vocabulary, decode)
+    assert found.dialect == dialect and found.greedy == greedy_digest_of_a_good_server(dialect)
 
 
 @pytest.mark.parametrize("status", ["400", "422"])

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from lm_eval_ext.errors import ArgumentError, EngineError
 from lm_eval_ext.generation.engines.dialects import SINGLE
 from lm_eval_ext.generation.engines.dialects.base import Vocabulary
-from lm_eval_ext.generation.engines.http import RefusedError, RetryableError, ServerClient, UnreachableError
+from lm_eval_ext.generation.engines.http import PatientClient, RefusedError, RetryableError, UnreachableError
 from lm_eval_ext.generation.engines.loop_thread import run_apart
 from lm_eval_ext.generation.engines.server_identity import Identity, found_dialect, identity, named_limit
 from lm_eval_ext.generation.engines.server_job import ServedModel, UnusableReplyError
@@ -18,7 +18,7 @@ from lm_eval_ext.harness.server_arguments import ServerArguments
 
 logger = logging.getLogger("lm_eval.tts")
 
-_SOON = 2  # tries after which a server that cannot be reached, or not be understood, is told of
+_SOON = 2  # retries after which a server that is not understood is told of; a gateway may send an error as a text
 _Tried = tuple[Server, Identity]
 _Trial = Callable[[], Coroutine[object, object, _Tried]]
 
@@ -50,8 +50,8 @@ def _trial(
     root: str, arguments: ServerArguments, vocabulary: Vocabulary, decode: Callable[[Sequence[int]], str]
 ) -> _Trial:
     async def trial() -> _Tried:
-        name = arguments.model or ""
-        async with ServerClient(root, arguments.options_of_trials) as client:
+        name, limits = arguments.model or "", arguments.limits
+        async with PatientClient(root, arguments.options_of_trials, limits.retries, limits.wait) as client:
             dialect, facts = await found_dialect(client, name, arguments.server)
             if dialect.continues and not dialect.token_exact and arguments.exact == "require":
                 raise EngineError(
@@ -72,7 +72,7 @@ def _trial(
 
 def _reported(trial: _Trial, arguments: ServerArguments) -> _Tried:
     try:
-        return _with_retries(trial, arguments.limits)
+        return _understood(trial, arguments.limits)
     except RefusedError as error:
         if error.status != 404 or arguments.server == "chat":
             raise
@@ -86,16 +86,14 @@ def _reported(trial: _Trial, arguments: ServerArguments) -> _Tried:
         raise EngineError(str(error)) from error
 
 
-def _with_retries(trial: _Trial, limits: Limits) -> _Tried:
-    """Try a server, again if it is overloaded or still loads its model."""
-    for tries in range(1, limits.retries + 1):
+def _understood(trial: _Trial, limits: Limits) -> _Tried:
+    """What a trial finds; requests that fail are tried again by its client."""
+    for tries in range(1, min(_SOON, limits.retries) + 1):
         try:
             return run_apart(trial())
-        except RetryableError as error:
-            if tries > _SOON and isinstance(error, (UnreachableError, UnusableReplyError)):
-                raise
+        except UnusableReplyError as error:
             logger.info("%s; trying again", error)
-            time.sleep(max(error.wait, limits.wait(tries)))
+            time.sleep(limits.wait(tries))
     return run_apart(trial())
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import email.utils
 import json
+import logging
 import math
 import ssl
 import time
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import count
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
@@ -20,10 +24,13 @@ from lm_eval_ext.errors import EngineError
 if TYPE_CHECKING:
     import aiohttp
 
+logger = logging.getLogger("lm_eval.tts")
+
 _PASSING = {408, 409, 429}  # statuses that may pass, besides those from 500
 _MOST_BYTES = 256 * 2**20  # of a reply
 _LONGEST_WAIT = 600.0  # seconds that a server may ask for
 _CONNECT = 30.0  # seconds
+_SOON = 2  # retries after which a server that has never replied is told of
 _SECRET = 6  # characters from which a header's value may be a secret
 _JSON = {"Content-Type": "application/json"}
 
@@ -199,6 +206,36 @@ class ServerClient:
         given = [self.options.key, *self.options.headers.values()]
         words = {word for value in given for word in (value, *value.split()) if len(word) >= _SECRET}
         return sorted({self.options.key, *words} - {""}, key=len, reverse=True)
+
+
+class PatientClient(ServerClient):
+    """A client that tries a failed request again, each alone: one failure among many costs nothing that went well.
+
+    Args:
+        root, options: as of `ServerClient`.
+        retries: how often a request is tried again; less often if the server cannot be reached and has never replied.
+        wait: seconds before a try, by how often the request has failed.
+    """
+
+    def __init__(self, root: str, options: ConnectionOptions, retries: int, wait: Callable[[int], float]) -> None:
+        super().__init__(root, options)
+        self._retries = retries
+        self._wait = wait
+        self._has_replied = False
+
+    async def _request(self, method: str, route: str, body: object) -> object:
+        for tries in count(1):
+            try:
+                content = await super()._request(method, route, body)
+                break
+            except RetryableError as error:
+                unknown = isinstance(error, UnreachableError) and not self._has_replied
+                if tries > (min(_SOON, self._retries) if unknown else self._retries):
+                    raise
+                logger.info("%s; trying again", error)
+                await asyncio.sleep(max(error.wait, self._wait(tries)))
+        self._has_replied = True
+        return content
 
 
 def _sent(body: object) -> bytes | None:
