@@ -146,8 +146,22 @@ def test_the_commands(journal: Journal) -> None:
     assert "1 stretches" in runner.invoke(app, ["journal", "prune", "--model", "model-a", *where]).output
     assert "0 stretches" in runner.invoke(app, ["journal", "prune", "--older-than", "1", *where]).output
     assert runner.invoke(app, ["journal", "prune", *where]).exit_code == 1
+    unknown = runner.invoke(app, ["journal", "prune", "--model", "model-a", *where])
+    assert unknown.exit_code == 1 and "--model model-a: not in" in " ".join(unknown.output.split())
     assert journal.prune(before=time.time() + 1) == 1
     assert runner.invoke(app, ["journal", "show", "--path", str(journal.path) + "x"]).exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "left"), [("6faa, torch 2.13", ["6faa, torch 2.14", "7"]), ("6faa", ["7"]), ("7", None)]
+)
+def test_a_model_is_pruned_by_its_name_or_its_fingerprint(journal: Journal, name: str, left: list[str] | None) -> None:
+    names = ["6faa, torch 2.13", "6faa, torch 2.14", "7"]
+    for model in names:
+        journal.keep(model, JOB, Completion((4,), "length"), "")
+    done = CliRunner().invoke(app, ["journal", "prune", "--model", name, "--path", str(journal.path)])
+    assert done.exit_code == 0, done.output
+    assert sorted(held.model for held in journal.summaries()) == (left or names[:2])
 
 
 def test_a_full_disk_does_not_end_a_run(journal: Journal, caplog: pytest.LogCaptureFixture) -> None:

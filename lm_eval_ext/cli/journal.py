@@ -31,14 +31,28 @@ def prune(
     older_than: Annotated[
         float | None, typer.Option(help="Delete generations that finished more than this many days ago.")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Delete generations of this model, as named by `show`.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Delete generations of this model: a name of `show`, or its part before the comma."),
+    ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Delete everything.")] = False,
 ) -> None:
     """Delete generations from the journal, by age, by model, or all of them."""
     if not everything and older_than is None and model is None:
         raise ArgumentError("nothing to prune: give --older-than DAYS, --model MODEL or --all")
     before = None if older_than is None else time.time() - older_than * 86400
-    print(f"{_existing(path).prune(before=before, model=model)} stretches of text deleted")
+    opened = _existing(path)
+    names = [None] if model is None else _named(opened, model)
+    print(f"{sum(opened.prune(before=before, model=name) for name in names)} stretches of text deleted")
+
+
+def _named(opened: Journal, model: str) -> list[str]:
+    """The models of a name; its first part, without the versions of the software, may be that of several."""
+    known = [held.model for held in opened.summaries()]
+    found = [name for name in known if model.strip() in (name, name.partition(",")[0])]
+    if not found:
+        raise ArgumentError(f"--model {model}: not in {opened.path}, which has: {'; '.join(known) or 'nothing'}")
+    return found
 
 
 def _existing(path: Path | None) -> Journal:
