@@ -79,6 +79,30 @@ def test_one_row_of_each_question_counts_however_many_filters_there_are(tmp_path
     assert len(source.samples("gsm8k")) == 2 and source.run.pruning is None and source.run.dense
 
 
+FIRST, VOTE, REGEX = {"function": "take_first"}, {"function": "majority_vote"}, {"function": "regex"}
+
+
+@pytest.mark.parametrize(
+    ("task", "filters", "samples"),
+    [
+        ("gsm8k", None, 1),
+        ("gsm8k", [REGEX, FIRST], 1),
+        ("gsm8k", [REGEX, VOTE, FIRST], 8),
+        ("gsm8k", [{"function": "take_first_k", "k": 4}, REGEX, VOTE, FIRST], 4),
+        ("humaneval", [{"function": "custom"}], 8),
+        (TASK, [{"function": "text_answer"}], 8),
+    ],
+)
+def test_only_samples_that_were_scored_count(
+    task: str, filters: list[dict[str, Any]] | None, samples: int, tmp_path: Path
+) -> None:
+    """Whatever a task has the model write: most tasks of others score the first text of each question."""
+    path = write_output(tmp_path, {task: [[True], [False]]})
+    declared = {} if filters is None else {"filter_list": [{"name": "answer", "filter": filters}]}
+    changed(path, lambda content: content["configs"][task].update(repeats=8, **declared))
+    assert submission(path, CATALOGUE).tasks[task].repeats == samples
+
+
 def test_a_group_with_an_accuracy_stands_for_its_members(tmp_path: Path) -> None:
     path = write_output(tmp_path, {"mmlu_a": [[True]] * 3, "mmlu_b": [[False]] * 2}, samples=False, of=5)
     mmlu = {"acc,none": 0.5, "acc_stderr,none": 0.01, "sample_len": 2}

@@ -22,6 +22,7 @@ logger = logging.getLogger("lm_eval.tts")
 _DATE = re.compile(r"_(\d{4}-\d\d-\d\dT[\d.-]+)\.json$")
 # In order of preference, if the catalogue does not name one.
 _SCORES = ("acc", "exact_match", "acc_norm", "pass@1")
+_FIRST = {"function": "take_first"}  # lm-eval's filter for tasks that declare none
 
 
 class AccuracyKey(NamedTuple):
@@ -92,7 +93,7 @@ def task_result(
     return {
         "benchmark": benchmark, "budget": asked_budget(generation, budget), "votes": votes, "filter": scored.filter,
         "score": scored.metric, "metrics": metrics, "questions": questions, "of": of,
-        "repeats": max(1, whole(config.get("repeats")) or 1),
+        "repeats": _scored_samples(config, scored),
         "shots": _shots(content, task), "chat_template": bool(content.get("chat_template")), "gated": gated,
         "dataset": line(config.get("dataset_path")),
         "version": line(mapping(content.get("versions")).get(task), 50),
@@ -101,6 +102,26 @@ def task_result(
         "generation_kwargs": generation, "question_set": question_set(rows) if scores else "", "scores": scores,
         "chance": _chance(config, metrics, rows), "parts": _parts_of(rows) if scores else {}, **compared_as(config),
     }  # fmt: skip
+
+
+def _scored_samples(config: Mapping[str, object], scored: AccuracyKey) -> int:
+    """How many samples of a question the accuracy counts: all of them, but for those that its filter leaves out.
+
+    Ours keep them all; lm-eval's default takes the first, and so do most tasks of others.
+    """
+    samples = max(1, whole(config.get("repeats")) or 1)
+    if scored.task.startswith("tts_"):
+        return samples
+    filters = [mapping(one) for one in sequence(config.get("filter_list"))]
+    steps = next((sequence(one.get("filter")) for one in filters if one.get("name") == scored.filter), [_FIRST])
+    for step in map(mapping, steps):
+        if step.get("function") == "majority_vote":
+            return samples
+        if step.get("function") == "take_first":
+            return 1
+        if step.get("function") == "take_first_k":
+            samples = min(samples, max(1, whole(step.get("k")) or 1))
+    return samples
 
 
 def compared_as(config: Mapping[str, object]) -> dict[str, object]:
