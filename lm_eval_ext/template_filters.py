@@ -7,6 +7,7 @@ r"""Filters of the prompt templates that `tasks sync` writes, in lm-eval's Jinja
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -56,6 +57,11 @@ def fenced(gold: str) -> str:
     return f"```json\n{gold.strip()}\n```"
 
 
+def regex_replace(string: str, pattern: str, repl: str, count: int = 0) -> str:
+    """A text with replacements, as by lm-eval's own filter of this name, which is kept where lm-eval has it."""
+    return re.sub(pattern, repl, string, count=count)
+
+
 TEMPLATE_FILTERS: dict[str, Callable[..., object]] = {
     "options": options,
     "lettered": lettered,
@@ -66,4 +72,5 @@ TEMPLATE_FILTERS: dict[str, Callable[..., object]] = {
     "boxed": boxed,
     "boxed_list": boxed_list,
     "fenced": fenced,
+    "regex_replace": regex_replace,
 }

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from lm_eval_ext.authoring import templates
 from lm_eval_ext.cli import app
 from lm_eval_ext.cli.tasks import checked
 from lm_eval_ext.paths import LEADERBOARD, TASKS
@@ -253,3 +254,9 @@ def test_names_are_not_taken_twice(tmp_path: Path) -> None:
         ("name", "a"),
         ("name", "c"),
     ]
+
+
+def test_prompts_are_rendered_where_lm_eval_has_moved_its_filter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("lm_eval.utils.regex_replace")
+    template = templates._environment().from_string("{{ text | regex_replace('c+', 'b', count=1) }}")
+    assert template.render(text="ccat, cat") == "bat, cat"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lm_eval_ext.harness import machine
+from lm_eval_ext.harness import doctor, machine
 from tests.lm_eval_states import lm_eval_at
 from tests.shared import ROOT
 from tests.test_plugin import run
@@ -38,6 +40,29 @@ def test_all_is_well_here() -> None:
     assert found["hooks"].startswith("✓ on") and found["grader"].startswith("✓ version")
     assert found["model classes"].startswith("✓ pruned-hf, pruned-vllm, tts-server")
     assert "0.4.13" in found["lm-eval"] and found["Hub"].startswith("✓ off, by HF_HUB_OFFLINE")
+
+
+def test_internals_that_lm_eval_has_moved_are_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("lm_eval._cli.utils.split_top_level")
+    monkeypatch.delattr("lm_eval.utils.env")
+    found = next(one for one in doctor.findings() if one.what == "internals")
+    lost = "lm_eval._cli.utils.split_top_level (model arguments), lm_eval.utils.env (the filters of our prompts)"
+    assert found.found.endswith(f"lacks, and without it doesn't work: {lost}") and found.todo and not found.broken
+
+
+def test_all_internals_are_looked_at() -> None:
+    """What our code imports from lm-eval's `utils` and private modules, and what it replaces."""
+    used: set[str] = set()
+    for file in (ROOT / "lm_eval_ext").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            match node:
+                case ast.ImportFrom(module=str(module), names=names) if module.startswith("lm_eval."):
+                    inner = re.search(r"\.(_\w+|utils)\b", module)
+                    used |= {f"{module}:{name.name}" for name in names if inner}
+                case ast.Call(func=ast.Name("replace"), args=[_, ast.Constant(str(name)), _]) if name != "excepthook":
+                    used.add(name)
+    known = " ".join(doctor.INTERNALS)
+    assert len(used) > 15 and [name for name in sorted(used) if not re.search(rf"\b{name}\b", known)] == []
 
 
 def test_what_is_off_is_told_with_what_to_do(tmp_path: Path) -> None:

@@ -54,10 +54,8 @@ def _environment() -> Environment:
     from jinja2 import StrictUndefined
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-    from lm_eval_ext.harness.names import regex_replace
-
     environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
-    environment.filters |= {"regex_replace": regex_replace, **TEMPLATE_FILTERS}
+    environment.filters |= TEMPLATE_FILTERS
     return environment
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pkgutil
 import sys
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -19,12 +20,40 @@ from lm_eval_ext.version import own_version
 _AUTOLOAD = "lm_eval_ext._autoload"
 _AUTOLOADED = _AUTOLOAD in sys.modules  # by the `.pth` file, when the interpreter started
 _OLDEST = "0.4.13"
+# Names of lm-eval that it may move at any time, and what doesn't work without them; most are replaced at runtime.
+INTERNALS = {
+    "lm_eval.__main__:cli_evaluate": "`python -m lm_eval_ext run`",
+    "lm_eval._cli.ls:List._add_args": "`lm_eval ls models`",
+    "lm_eval._cli.ls:List._execute": "`lm_eval ls models`",
+    "lm_eval._cli.utils:split_top_level": "model arguments",
+    "lm_eval.api.task:ConfigurableTask.construct_requests": "tasks that begin the model's answer (gen_prefix)",
+    "lm_eval.api.task:ConfigurableTask.download": "a short error without a network",
+    "lm_eval.api.task:ConfigurableTask.dump_config": "the grader's version in results",
+    "lm_eval.config.evaluate_config:EvaluatorConfig._configure": "hiding keys of servers",
+    "lm_eval.config.evaluate_config:EvaluatorConfig.from_cli": "our default batch size",
+    "lm_eval.evaluator:evaluate": "refusing budgets on models that can't force one",
+    "lm_eval.loggers.evaluation_tracker:GeneralConfigTracker.log_experiment_args": "folders named after pruned models",
+    "lm_eval.loggers.wandb_logger:WandbLogger._generate_dataset": "samples in W&B",
+    "lm_eval.models.utils:resolve_max_length": "pruned-hf",
+    "lm_eval.models.huggingface:HFLM._create_model": "pruned-hf",
+    "lm_eval.models.huggingface:HFLM._get_config": "pruned-hf",
+    "lm_eval.tasks._index:Entry": "kept lists of tasks",
+    "lm_eval.tasks._index:TaskIndex.build": "our tasks",
+    "lm_eval.tasks._index:load_yaml": "kept lists of tasks",
+    "lm_eval.tasks.manager:TaskManager.list_all_tasks": "a fast `lm_eval ls tasks`",
+    "lm_eval.utils:env": "the filters of our prompts",
+    "lm_eval.utils:get_rolling_token_windows": "tts-server",
+    "lm_eval.utils:handle_arg_string": "model arguments",
+    "lm_eval.utils:make_disjoint_window": "tts-server",
+    "lm_eval.utils:sanitize_model_name": "folders named after pruned models",
+    "lm_eval.utils:setup_logging": "`import lm_eval_ext`",
+}
 _OTHER_WAY = "`python -m lm_eval_ext run ...` in place of `lm_eval run ...`"
 
 
 def findings() -> Iterator[Finding]:
     """Everything that is looked at, in order."""
-    for check in (_python, _dependencies, _lm_eval, _hooks, _entry_points, _tasks, _model_classes, _grader):
+    for check in (_python, _dependencies, _lm_eval, _internals, _hooks, _entry_points, _tasks, _model_classes, _grader):
         yield from _checked(check, broken=True)
     for on_machine in machine.CHECKS:
         yield from _checked(on_machine, broken=False)
@@ -35,7 +64,7 @@ def _checked(check: Check, *, broken: bool) -> Iterator[Finding]:
     try:
         found = check()
         yield from [found] if isinstance(found, Finding) else found
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, GeneratorExit):
         raise
     except BaseException as error:  # whatever is wrong with an installation; some packages exit when imported
         what = check.__name__.strip("_").replace("_", " ")
@@ -60,6 +89,25 @@ def _lm_eval() -> Finding:
     found = version("lm_eval")
     old = Version(found) < Version(_OLDEST)
     return Finding("lm-eval", found, f"pip install 'lm-eval>={_OLDEST}'" if old else "", old)
+
+
+def _internals() -> Finding:
+    """Whether lm-eval has all that we use of it and that it doesn't offer to others."""
+    lost = [f"{name.replace(':', '.')} ({what})" for name, what in INTERNALS.items() if not _is_there(name)]
+    if not lost:
+        return Finding("internals", f"lm-eval has all {len(INTERNALS)} that are used here")
+    said = f"lm-eval {version('lm_eval')} lacks, and without it doesn't work: {', '.join(lost)}"
+    return Finding("internals", said, f"pip install --upgrade lm-eval-tts, or pip install lm-eval=={_OLDEST}")
+
+
+def _is_there(name: str) -> bool:
+    try:
+        pkgutil.resolve_name(name)
+    except AttributeError:
+        return False
+    except ImportError as error:  # a dependency that is missing is told of elsewhere
+        return not (error.name or "").startswith("lm_eval")
+    return True
 
 
 def _hooks() -> Finding:

@@ -1,4 +1,4 @@
-"""Names registered with lm-eval (filters, metrics, models, tasks), and the filter available in its templates."""
+"""Names registered with lm-eval: filters, metrics, models, tasks."""
 
 from __future__ import annotations
 
@@ -56,10 +56,3 @@ def _index() -> Mapping[str, Path | None]:
 
     found = {name: entry.yaml_path for name, entry in TaskManager().task_index.items()}
     return {name: Path(path).resolve() if path else None for name, path in found.items()}
-
-
-def regex_replace(text: str, pattern: str, replacement: str, count: int = 0) -> str:
-    """The `regex_replace` filter of lm-eval's templates."""
-    from lm_eval.utils import regex_replace as theirs
-
-    return str(theirs(text, pattern, replacement, count))
