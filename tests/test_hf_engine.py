@@ -12,6 +12,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from lm_eval_ext.generation.engines.hf import threads
 from lm_eval_ext.generation.engines.hf.decoding import HFEngine, engine_for
 from lm_eval_ext.generation.engines.hf.kv_cache import Slots
 from lm_eval_ext.generation.engines.hf.single import SingleRowEngine
@@ -199,3 +200,26 @@ def test_caches_go_with_their_owner(llama: Any) -> None:
         assert gone() is None, "a cycle keeps the buffers until the next garbage collection"
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize(
+    ("chosen", "cores", "most", "used"),
+    [({}, 2, threads.SMALL, 1), ({}, 2, 0, 2), ({}, 16, threads.SMALL, 2), ({"OMP_NUM_THREADS": "2"}, 2, 10**7, 2)],
+    ids=["small", "large", "set_num_threads", "environment"],
+)
+def test_small_models_decode_on_one_thread_unless_somebody_has_chosen(
+    llama: Any, monkeypatch: pytest.MonkeyPatch, chosen: dict[str, str], cores: int, most: int, used: int
+) -> None:
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in chosen.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(threads, "_cores", lambda: cores)
+    monkeypatch.setattr(threads, "SMALL", most)
+    before, seen = torch.get_num_threads(), set[int]()
+    torch.set_num_threads(2)
+    try:
+        HFEngine(llama, 2, str, lambda tokens: seen.add(torch.get_num_threads())).run(jobs()[:2], lambda *_: [])
+        assert seen == {used} and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

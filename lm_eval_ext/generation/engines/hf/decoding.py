@@ -17,6 +17,7 @@ from lm_eval_ext.generation.engine import FollowUp, LocalEngine, Poll, ended, no
 from lm_eval_ext.generation.engines.hf.gradients import without_gradients
 from lm_eval_ext.generation.engines.hf.kv_cache import Rows, Slots, common_prefix, prefix
 from lm_eval_ext.generation.engines.hf.single import SingleRowEngine
+from lm_eval_ext.generation.engines.hf.threads import one_thread_if_small
 from lm_eval_ext.generation.request import Completion, Job, Sampling
 from lm_eval_ext.generation.sampling import next_tokens
 
@@ -78,7 +79,7 @@ class HFEngine:
 
     def run(self, jobs: Sequence[Job], on_completion: FollowUp, poll: Poll = no_more) -> None:
         """Decode every job and its follow-ups; if memory runs out, continue with half the batch size."""
-        with without_gradients(self.model):
+        with without_gradients(self.model), one_thread_if_small(self.model):
             batch = _Batch(self, jobs, on_completion)
             while batch.queue or batch.rows:
                 if not self._advanced(batch):

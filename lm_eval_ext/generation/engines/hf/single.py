@@ -12,6 +12,7 @@ import torch
 from lm_eval_ext.errors import ArchitectureError
 from lm_eval_ext.generation.engine import FollowUp, Poll, ended, no_more
 from lm_eval_ext.generation.engines.hf.gradients import without_gradients
+from lm_eval_ext.generation.engines.hf.threads import one_thread_if_small
 from lm_eval_ext.generation.request import Completion, Job
 from lm_eval_ext.generation.sampling import next_tokens
 
@@ -49,7 +50,7 @@ class SingleRowEngine:
     def run(self, jobs: Sequence[Job], on_completion: FollowUp, poll: Poll = no_more) -> None:
         """Decode every job and its follow-ups."""
         queue = deque(jobs)
-        with without_gradients(self.model):
+        with without_gradients(self.model), one_thread_if_small(self.model):
             while queue:
                 job = queue.popleft()
                 queue.extendleft(reversed(list(on_completion(job, self._complete(job)))))
