@@ -216,7 +216,7 @@ def test_every_language_says_how_to_answer_each_kind() -> None:
     [
         ([{"question": "q", "answer": value} for value in (True, False, True)], "text", "grading: {synonyms: yes_no}"),
         ([{"question": "q", "answer": value} for value in ("red", "green", "blue")], "text", "answer: answer"),
-        ([{"question": "q", "answer": value} for value in ("1.5", "2", "3.25")], "number", "grading: {digits: gold}"),
+        ([{"question": "q", "answer": value} for value in ("1.5", "2.0", "3.25")], "number", "grading: {digits: gold}"),
         ([{"question": "q", "answer": value} for value in (["a", "b"], ["c"], ["d"])], "list", "answer: answer"),
         ([{"question": "q", "answer": value} for value in ({"a": 1}, {"a": 2}, {"a": 3})], "json", "answer: answer"),
         (

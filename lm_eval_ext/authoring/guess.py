@@ -33,7 +33,7 @@ _USUAL = {
         "answers",
     ),
 }
-_NUMBER = re.compile(r"(?P<number>[+-]?(?:\d+(?:\.(?P<decimals>\d+))?|\.\d+)(?:[eE][+-]?\d+)?)\s*(?P<unit>[^\d\s].*)?")
+_NUMBER = re.compile(r"[+-]?(?=\.?\d)\d*(?:\.(?P<decimals>\d+))?(?P<power>[eE][+-]?\d+)?\s*(?P<unit>[^\d\s].*)?")
 _CHOSEN = 6  # decimals at most of a number that somebody wrote
 Records = Sequence[Mapping[str, object]]
 
@@ -88,7 +88,10 @@ def guessed(
         return Guess(found, {"choices": declared_choices(records, answer, columns, way)}, reason)
     if found == "expression":
         _check_expressions(golds, answer)
-    return Guess(found, {"answer": answer, **_options(found, golds)}, reason)
+    options = _options(found, golds)
+    if found == "number" and not options:
+        reason += "; compared exactly, as whole numbers must be; metadata.grading may allow a tolerance"
+    return Guess(found, {"answer": answer, **options}, reason)
 
 
 def _check_expressions(golds: Sequence[object], answer: str) -> None:
@@ -152,9 +155,12 @@ def _options(kind: str, golds: Sequence[object]) -> dict[str, object]:
     written = [str(gold).strip() for gold in golds]
     if kind == "text" and _are_yes_no(written):
         return {"grading": {"synonyms": "yes_no"}}
-    found = [one for gold in written if (one := _NUMBER.fullmatch(gold))] if kind == "number" else []
-    decimals = [one["decimals"] for one in found if one["decimals"]]
-    if decimals:  # many decimals were computed, few were chosen
-        computed = any(len(one) > _CHOSEN for one in decimals)
-        return {"grading": {"relative": 0.01} if computed else {"digits": "gold"}}
-    return {"grading": {"relative": 0.01}} if any(one["unit"] for one in found) else {}
+    found = [_NUMBER.fullmatch(gold) for gold in written] if kind == "number" else []
+    measured = [one for one in found if one and (one["decimals"] or one["power"])]
+    if not found or len(measured) < len(found):
+        return {}  # a tolerance would make 404 right for 408
+    if all(len(one["decimals"] or "") <= _CHOSEN for one in measured):
+        return {"grading": {"digits": "gold"}}
+    # Many decimals were computed, and so may a whole number have been, written as 408.0.
+    whole = any(set(one["decimals"] or "1") == {"0"} and not one["power"] for one in measured)
+    return {} if whole else {"grading": {"relative": 0.01}}
