@@ -95,7 +95,8 @@ BROKEN = {
     "goldless": ("questions.jsonl", "goldless.jsonl", 7, "gold"),
     "prose": ("questions.jsonl", "prose.jsonl", 7, "gold"),
     "null": ("questions.jsonl", "null.jsonl", 7, "gold"),
-    "lists": ("questions.jsonl", "lists.jsonl", 7, "gold"),
+    "lists": ("questions.jsonl", "lists.jsonl", 7, "template"),
+    "asked": ("questions.jsonl", "asked.jsonl", 6, "template"),
     "unbalanced": ("questions.jsonl", "unbalanced.jsonl", 7, "gold"),
     "nameless_metric": (
         "doc_to_target: answer\n", "doc_to_target: answer\nmetric_list: [{aggregation: mean}]\n", 8, "field",
@@ -141,6 +142,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_questions(folder / "goldless.jsonl", lambda questions: questions[3].update(answer=""))
     write_questions(folder / "null.jsonl", lambda questions: questions[3].update(answer=None))
     write_questions(folder / "lists.jsonl", lambda questions: [one.update(answer=[one["answer"]]) for one in questions])
+    write_questions(
+        folder / "asked.jsonl", lambda questions: [one.update(problem=[one["problem"]]) for one in questions]
+    )
     write_questions(folder / "unbalanced.jsonl", lambda questions: questions[3].update(answer=r"\frac{6}{1"))
     write_questions(folder / "prose.jsonl", lambda questions: questions[3].update(answer="it depends, see above"))
     for name, (given, instead, _, _) in {"good": ("", "", 0, ""), **BROKEN}.items():

@@ -159,13 +159,6 @@ def _questions(task: Merged, docs: Docs) -> Iterator[TaskFinding]:
             return
     prompts, golds = rendered["doc_to_text"], rendered["doc_to_target"]
     yield from _prompts(task, prompts, docs)
-    lists = [number for number, doc in enumerate(docs) if isinstance(doc.get(task.fields["doc_to_target"]), list)]
-    if lists:
-        text = (
-            f'question {lists[0]}: its gold answer is a list; use one item: "{{{{{task.fields["doc_to_target"]}[0]}}}}"'
-        )
-        yield task.finding(["doc_to_target"], "gold", text)
-        return
     kind, rules = _rules(task)
     if kind == "math" and (of_choices := _of_choices(golds, docs)):
         text = f"gold answers are {of_choices}; include ../_choice, or create the task with tasks new --choices"

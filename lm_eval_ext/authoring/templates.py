@@ -22,7 +22,7 @@ def render_all(template: str, docs: Sequence[Mapping[str, object]]) -> list[str]
     """Render a template for each question; a field name renders as that field.
 
     Raises:
-        TaskError: it accesses more than the questions, fails, or takes too long.
+        TaskError: it accesses more than the questions, writes a list or an object, fails, or takes too long.
     """
     (outcome,) = in_workers(_rendered_or_why, [(template, [dict(doc) for doc in docs])], seconds=SECONDS)
     if outcome.value is None:
@@ -45,8 +45,16 @@ def _rendered_or_why(template: str, docs: Sequence[Mapping[str, object]]) -> tup
 
 
 def _rendered(template: str, doc: Mapping[str, object]) -> str:
-    value = doc[template] if template in doc else _environment().from_string(template).render(**doc)
+    value = _text_of(doc[template]) if template in doc else _environment().from_string(template).render(**doc)
     return "" if value is None else str(value)
+
+
+def _text_of(value: object) -> object:
+    """What a template writes; a list or an object would be written in Python's syntax, which nobody means."""
+    if isinstance(value, (list, tuple, dict)):
+        kind = "an object" if isinstance(value, dict) else "a list"
+        raise TypeError(f"{str(value)[:60]} is {kind}; expected text: use one item of it, or join them")
+    return value
 
 
 def _environment() -> Environment:
@@ -54,7 +62,9 @@ def _environment() -> Environment:
     from jinja2 import StrictUndefined
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
+    environment = ImmutableSandboxedEnvironment(
+        undefined=StrictUndefined, keep_trailing_newline=True, finalize=_text_of
+    )
     environment.filters |= TEMPLATE_FILTERS
     return environment
 
