@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from lm_eval_ext.cli import app
+from lm_eval_ext.paths import TASKS
 from tests.test_export import COMMAND
 from tests.test_plugin import run
 
@@ -54,6 +55,14 @@ def test_one_command_checks_all_that_a_pull_request_adds(tmp_path: Path, monkeyp
     done = CliRunner().invoke(app, ["check", "--no-data"])
     assert done.exit_code == 1 and "0 invalid" in done.output, done.output
     assert done.output.endswith("0 runs; errors: 1, warnings: 0\n")
+
+
+def test_a_check_of_some_tasks_says_nothing_of_others() -> None:
+    """Without a network, the datasets of all others would be errors."""
+    done = CliRunner().invoke(app, ["check", "tts_sums", str(TASKS / "chain")])
+    assert (done.exit_code, done.output) == (0, "errors: 0, warnings: 0\n")
+    done = CliRunner().invoke(app, ["check", "tts_smus"])
+    assert done.exit_code == 2 and "did you mean tts_sums?" in done.output
 
 
 def test_a_reader_that_stops_reading_is_no_fault() -> None:

@@ -81,9 +81,18 @@ def main(
 
 @app.command()
 def check(
+    given: Annotated[
+        list[str] | None, typer.Argument(help="Tasks (files, folders or names), to check these alone.")
+    ] = None,
     data: Annotated[bool, typer.Option("--data/--no-data", help="Also check the benchmarks' datasets.")] = True,
 ) -> None:
-    """Check tasks, recipes and published runs, like a pull request is checked; exits with 1 if there are errors."""
+    """Check tasks, recipes and published runs, like a pull request is checked; exits with 1 if there are errors.
+
+    With tasks, it is `tasks check` of these.
+    """
+    if given:
+        tasks.check_(given, data=data)
+        return
     checks: list[Callable[[], object]] = [
         lambda: tasks.check_(data=data),
         pruning.check,
