@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from lm_eval_ext.authoring.gallery import gallery_page
 from lm_eval_ext.authoring.schema import task_schema
 from lm_eval_ext.authoring.task_fields import Choices, Metadata, TaskFile
-from lm_eval_ext.authoring.tasks_page import NOTE, table, tasks_page
+from lm_eval_ext.authoring.tasks_page import page_of, table, tasks_page
 from lm_eval_ext.generation.options import ALIASES, KNOWN
 from lm_eval_ext.grading.kinds import KINDS
 from lm_eval_ext.grading.metrics import METRICS, Measure
@@ -45,7 +45,7 @@ def pages() -> dict[str, str]:
         "sweeps.md": _sweeps(),
         "commands.md": _commands(),
     }
-    return {name: f"{NOTE}\n\n{text.strip()}\n" for name, text in made.items()}
+    return {name: page_of(text) for name, text in made.items()}
 
 
 def tables() -> dict[str, str]:

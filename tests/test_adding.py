@@ -108,22 +108,28 @@ def test_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_benchmark_needs_its_yaml_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No stand-in for its dataset is to be written, and `tasks sync` writes its variants and the page."""
+    """No stand-in for its dataset is to be written, and `tasks sync` writes its variants and the pages."""
     tasks = tmp_path / "checkout" / "tasks"
     shutil.copytree(TASKS, tasks)
     own = tasks / "mine" / "tts_mine.yaml"
     own.parent.mkdir()
     own.write_text((TASKS / "aime24" / "tts_aime24.yaml").read_text("utf-8").replace("aime24", "mine"), "utf-8")
     own.write_text(own.read_text("utf-8").replace("Maxwell-Jia/AIME_2024", "lab/mine"), "utf-8")
-    page = tmp_path / "checkout" / "docs" / "reference" / "tasks.md"
-    page.parent.mkdir(parents=True)
-    page.write_text("", "utf-8")
-    for module in ("authoring.tasks_page", "cli.tasks"):
+    pages = [tmp_path / "checkout" / "docs" / "reference" / name for name in ("tasks.md", "gallery.md")]
+    pages[0].parent.mkdir(parents=True)
+    for page in pages:
+        page.write_text("", "utf-8")
+    for module in ("authoring.tasks_page", "authoring.gallery", "cli.tasks"):
         monkeypatch.setattr(f"lm_eval_ext.{module}.TASKS", tasks)
-    monkeypatch.setattr("lm_eval_ext.authoring.tasks_page.PAGE", page)
+    monkeypatch.setattr("lm_eval_ext.authoring.tasks_page.REFERENCE", pages[0].parent)
     done = CliRunner().invoke(app, ["tasks", "sync"])
-    assert "mine/variants/tts_mine_b512.yaml" in done.output and "`tts_mine`" in page.read_text("utf-8")
-    assert CliRunner().invoke(app, ["tasks", "sync"]).output == "files changed: 0\n", "the second time, not the page"
+    assert "mine/variants/tts_mine_b512.yaml" in done.output
+    assert all("`tts_mine`" in page.read_text("utf-8") for page in pages)
+    assert CliRunner().invoke(app, ["tasks", "sync"]).output == "files changed: 0\n", "the second time, not the pages"
+    for page in pages:
+        page.write_text(page.read_text("utf-8").replace("tts_mine", "tts_old"), "utf-8")
+        done = CliRunner().invoke(app, ["tasks", "sync", "--check"])
+        assert done.exit_code == 1 and str(page) in done.output.splitlines() and "tts_old" in page.read_text("utf-8")
     (standin,) = write_standins(tasks / "mine", tmp_path / "hub")
     assert standin == tmp_path / "hub" / "lab" / "mine" / "default" / "train.jsonl"
 

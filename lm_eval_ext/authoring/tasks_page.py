@@ -1,4 +1,4 @@
-"""Generates the page of all tasks, `docs/reference/tasks.md`, from their files."""
+"""Generates the page of all tasks, `docs/reference/tasks.md`, and keeps it and the gallery up to date."""
 
 from __future__ import annotations
 
@@ -11,16 +11,24 @@ from lm_eval_ext.paths import TASKS
 from lm_eval_ext.runs.untrusted import mapping, sequence
 
 NOTE = "<!-- Written by `python -m lm_eval_ext.reference docs/reference`. -->"
-PAGE = TASKS.parent / "docs" / "reference" / "tasks.md"  # in a checkout
+REFERENCE = TASKS.parent / "docs" / "reference"  # in a checkout
 
 
-def write_tasks_page() -> Path | None:
-    """Update the page, in a checkout; returns its path if it has changed."""
-    text = f"{NOTE}\n\n{tasks_page().strip()}\n"
-    if not PAGE.is_file() or PAGE.read_text("utf-8") == text:
-        return None
-    PAGE.write_text(text, encoding="utf-8")
-    return PAGE
+def update_pages(*, write: bool = True) -> list[Path]:
+    """Update the pages that list our tasks, in a checkout; returns those that changed (or would change)."""
+    from lm_eval_ext.authoring.gallery import gallery_page  # it imports all generators of questions
+
+    made = {"tasks.md": tasks_page, "gallery.md": gallery_page}
+    texts = {REFERENCE / name: page_of(make()) for name, make in made.items() if (REFERENCE / name).is_file()}
+    changed = [path for path, text in texts.items() if path.read_text("utf-8") != text]
+    for path in changed if write else ():
+        path.write_text(texts[path], encoding="utf-8")
+    return changed
+
+
+def page_of(text: str) -> str:
+    """A generated page, which says so."""
+    return f"{NOTE}\n\n{text.strip()}\n"
 
 
 def table(header: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from lm_eval_ext.authoring.finding import TaskFinding
-from lm_eval_ext.authoring.tasks_page import write_tasks_page
+from lm_eval_ext.authoring.tasks_page import update_pages
 from lm_eval_ext.authoring.variants import sync as sync_variants
 from lm_eval_ext.errors import ResultsError, TaskError
 from lm_eval_ext.paths import TASKS
@@ -78,20 +78,21 @@ def sync(
         Path | None,
         typer.Argument(help="Folder with base task YAMLs; by default ours.", file_okay=False, exists=True),
     ] = None,
-    check: Annotated[bool, typer.Option("--check", help="Only check; exit with 1 if a variant is outdated.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Only check; exit with 1 if a file is out of date.")] = False,
 ) -> None:
     """Write the variants (thinking budgets, votes) declared in base YAMLs under metadata.variants.
 
-    For our own tasks, in a checkout, it also updates the documentation page that lists them.
+    For our own tasks, in a checkout, it also updates the documentation pages that list them.
     """
     changed = sync_variants(folder or TASKS, write=not check)
+    pages = [] if folder or (check and changed) else update_pages(write=not check)  # they are made from these files
     for path in changed:
         print(path.relative_to(folder or TASKS))
-    if check and changed:
-        raise typer.Exit(1)
-    if folder is None and not check and (page := write_tasks_page()):
+    for page in pages:
         print(page)
-    print(f"files {'out of date' if check else 'changed'}: {len(changed)}")
+    if check and (changed or pages):
+        raise typer.Exit(1)
+    print(f"files {'out of date' if check else 'changed'}: {len(changed) + len(pages)}")
 
 
 @tasks.command("check")
