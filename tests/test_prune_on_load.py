@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lm_eval.tasks import TaskManager
+from typer.testing import CliRunner
 
+from lm_eval_ext.cli import app
 from lm_eval_ext.errors import ArgumentError, DatasetError
 from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
 from lm_eval_ext.harness.prune_on_load import parse_prune_spec
 from lm_eval_ext.harness.run_names import run_name
-from lm_eval_ext.paths import cache_folder
+from lm_eval_ext.paths import TASKS, cache_folder
 from lm_eval_ext.pruning.calibration import CORPORA, calibration
 from tests.test_plugin import LM_EVAL, run
 
@@ -76,6 +79,22 @@ def test_laco_merges_on_load(tiny_model: Path, tmp_path: Path) -> None:
 def test_a_tasks_prompts_are_texts() -> None:
     found = calibration("task:tts_sums", 3)
     assert len(found.texts) == 3 and all("Think step by step" in text for text in found.texts)
+
+
+def test_a_task_of_an_included_folder_is_found(tiny_model: Path, tmp_path: Path) -> None:
+    sums = (TASKS / "sums" / "tts_sums.yaml").read_text("utf-8").replace("tts_sums", "tts_mine")
+    own = tmp_path / "tasks" / "mine" / "tts_mine.yaml"
+    own.parent.mkdir(parents=True)
+    own.write_text(sums.replace("../_", f"{TASKS}/_"), "utf-8")
+    words = ["prune", "--base", str(tiny_model), "--method", "shortgpt", "--calibration", "task:tts_mine"]
+    found = CliRunner().invoke(app, [*words, "--include-path", str(tmp_path / "tasks"), "--out", str(tmp_path)])
+    assert found.exit_code == 0, found.output
+    assert "unknown task" in CliRunner().invoke(app, [*words, "--out", str(tmp_path)]).output
+
+    TaskManager(include_path=str(tmp_path / "tasks"))  # as the command line of lm-eval makes one before the model
+    lm = PrunedHFLM(str(tiny_model), prune="shortgpt:1", calibration="task:tts_mine", dtype="float32", journal="off")
+    assert lm.recipe is not None and lm.recipe.calibration is not None
+    assert lm.recipe.calibration.name == "task:tts_mine"
 
 
 def test_the_embedded_texts_are_there() -> None:

@@ -17,6 +17,10 @@ logger = logging.getLogger("lm_eval.tts")
 
 recipes = typer.Typer(help="Pruning recipes (YAML).", no_args_is_help=True)
 RecipeName = Annotated[str, typer.Argument(help="Name of an installed recipe, or path of a recipe YAML.")]
+IncludePath = Annotated[
+    Path | None,
+    typer.Option("--include-path", help="Folder of task YAMLs, for task:NAME.", exists=True, file_okay=False),
+]
 BasePath = Annotated[str | None, typer.Option("--pretrained", help="A local copy of the recipe's base model.")]
 
 
@@ -30,6 +34,7 @@ def prune(
             help="Calibration texts: embedded, a corpus, a file, ORG/NAME:SPLIT:FIELD, task:NAME, run:FOLDER."
         ),
     ] = "embedded",
+    include_path: IncludePath = None,
     samples: Annotated[int, typer.Option(help="Number of calibration texts.")] = 16,
     max_tokens: Annotated[int, typer.Option(help="Tokens used per text, at most.", min=2)] = 512,
     batch_size: Annotated[int, typer.Option(min=1)] = 1,
@@ -42,10 +47,12 @@ def prune(
 ) -> None:
     """Choose layers to drop with a method, and write a recipe for each number of layers."""
     from lm_eval_ext.harness.prune_on_load import context_for, parse_parameters, score_cache_for
+    from lm_eval_ext.harness.task_prompts import include
     from lm_eval_ext.pruning.plot import plot_scores
     from lm_eval_ext.pruning.selection import choose, method_parameters
 
     method_parameters(method)  # fail on an unknown method before anything is downloaded
+    include([include_path] if include_path else [])
     context = context_for(
         located(base), revision, calibration, samples=samples, max_tokens=max_tokens, batch_size=batch_size,
         dtype=dtype, trust_remote_code=trust_remote_code,
@@ -121,6 +128,7 @@ def recover(
         str | None,
         typer.Option(help="Training texts, in the format of `prune --calibration`; `run:FOLDER` for traces."),
     ] = None,
+    include_path: IncludePath = None,
     like: Annotated[str | None, typer.Option(help="Settings of a paper, which the other options change: s1.")] = None,
     lora: Annotated[bool, typer.Option("--lora", help="Train an adapter instead of all weights.")] = False,
     pretrained: BasePath = None,
@@ -145,10 +153,12 @@ def recover(
 ) -> None:
     """Fine-tune a pruned model, as a control: knowledge comes back, long reasoning does not."""
     from lm_eval_ext.harness.session import log_to_terminal
+    from lm_eval_ext.harness.task_prompts import include
     from lm_eval_ext.pruning.recovery import recover as train
     from lm_eval_ext.pruning.training import training
 
     log_to_terminal()
+    include([include_path] if include_path else [])
     settings = training(
         like, data=data, lora=lora, samples=samples, steps=steps, epochs=epochs, batch_size=batch_size,
         micro_batch_size=micro_batch_size, learning_rate=learning_rate, weight_decay=weight_decay, warmup=warmup,

@@ -17,6 +17,7 @@ from lm_eval_ext.grading.kinds import MATCHING
 from lm_eval_ext.harness.engines import models
 from lm_eval_ext.harness.other_models import check_that_budgets_are_forced
 from lm_eval_ext.harness.patching import Function, replace
+from lm_eval_ext.harness.task_prompts import include
 from lm_eval_ext.paths import TASKS
 from lm_eval_ext.plugins import lm_eval_task_folders, task_folders
 from lm_eval_ext.template_filters import TEMPLATE_FILTERS
@@ -32,6 +33,7 @@ def find_our_tasks() -> None:
 
     If several folders have a task of the same name, lm-eval uses the last one and logs both. The order is: other
     installed packages, lm-eval's own tasks, ours, `--include_path`. So another package can add tasks but replace none.
+    The folders of `--include_path` are kept for `calibration=task:NAME`.
 
     Needed until lm-eval finds task folders through entry points (0.4.13 does not), and keeps this order.
     """
@@ -47,6 +49,7 @@ def find_our_tasks() -> None:
                 included = [path for path in paths if path != defaults and path.resolve() not in (TASKS, *plugins)]
                 found = [path for path in paths if path.resolve() in plugins and path.resolve() != TASKS]
                 paths = list(dict.fromkeys([*task_folders(), *found, defaults, TASKS, *included]))
+                include(included)
             return build(paths, **options)
 
         return with_our_tasks
