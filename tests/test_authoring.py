@@ -73,6 +73,9 @@ BROKEN = {
     "thinking": (
         "doc_to_target: answer\n", "doc_to_target: answer\ngeneration_kwargs: {temperature: 1.0}\n", 8, "generation",
     ),
+    "images": ("doc_to_target: answer\n", "doc_to_target: answer\ndoc_to_image: kind\n", 8, "field"),
+    "judge": ("doc_to_target: answer\n", "doc_to_target: answer\nmetric_list: [{metric: llm_judge}]\n", 8, "metric"),
+    "untrusted": ("test_split: test\n", "test_split: test\nprocess_results: !function own.check\n", 6, "function"),
     "unknown": (
         "doc_to_target: answer\n",
         "doc_to_target: answer\ngeneration_kwargs:\n  thinking_token_budget: 8\n  temprature: 1\n", 10, "generation",
@@ -171,6 +174,20 @@ def test_a_fault_is_one_finding_with_its_line(name: str, found: dict[str, list[t
 
 def test_what_is_in_order_has_none(found: dict[str, list[tuple[int, str]]]) -> None:
     assert "good" not in found
+
+
+@pytest.mark.parametrize(
+    ("name", "allowed"),
+    [
+        ("images", "doc_to_image: images are not supported; allowed: questions that are text"),
+        ("judge", "llm_judge: judges that are models are not supported; allowed: our metrics, or a checker of yours"),
+        ("asked", "is a list, such as turns or parts; allowed: text"),
+        ("untrusted", "own.check is only run with --trust; without it, allowed: a metric_list of our metrics"),
+    ],
+)
+def test_what_is_not_supported_says_what_is(name: str, allowed: str, folder: Path) -> None:
+    (found,) = checked([folder / f"tts_{name}.yaml"], data=True)
+    assert allowed in found.text
 
 
 def test_a_list_of_files_is_in_order(folder: Path, tmp_path: Path) -> None:

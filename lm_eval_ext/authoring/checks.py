@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from lm_eval_ext.authoring.finding import TaskFinding
-from lm_eval_ext.authoring.functions import named_function
-from lm_eval_ext.authoring.task_file import Merged, merged, root_of, shown_names
+from lm_eval_ext.authoring.functions import function_of
+from lm_eval_ext.authoring.task_file import Merged, merged, refusal, root_of, shown_names
 from lm_eval_ext.authoring.templates import unsafe_name
 from lm_eval_ext.authoring.variants import is_written_by_us, out_of_date
 from lm_eval_ext.errors import ArgumentError, TaskError
@@ -116,12 +116,17 @@ def _metadata(task: Merged) -> Iterator[TaskFinding]:
 
 def _functions(task: Merged, trust: bool) -> Iterator[TaskFinding]:
     """Check that `!function` names resolve; lm-eval would only report it when the task is used."""
-    for field in ("custom_dataset", "process_docs"):
-        if (name := task.fields.get(field)) is not None:
-            try:
-                named_function(str(name), trust=trust)
-            except ImportError as error:
-                yield task.finding([field], "function", str(error))
+    for field in ("custom_dataset", "process_docs", "process_results"):
+        if task.fields.get(field) is None:
+            continue
+        if field == "process_results" and not trust:
+            text = f"{task.fields[field]} is only run with --trust; without it, allowed: a metric_list of our metrics"
+            yield task.finding([field], "function", text)
+            continue
+        try:
+            function_of(task, field, trust=trust)
+        except ImportError as error:
+            yield task.finding([field], "function", str(error))
 
 
 def _dataset(task: Merged, trust: bool) -> Iterator[TaskFinding]:
@@ -160,8 +165,15 @@ def _is_near(task: Path, file: str) -> bool:
 def _grading(task: Merged) -> Iterator[TaskFinding]:
     metrics, filters = known_metrics(), known_filters()
     for number, one in enumerate(task.fields["metric_list"]):
-        if one["metric"] not in metrics:
-            text = f"unknown metric {one['metric']}; our metrics: {', '.join(metric.name for metric in METRICS)}"
+        if "process_results" in task.fields:  # its scores have any names
+            if not one.get("aggregation"):
+                text = f"{one['metric']} needs an aggregation, such as mean, because process_results computes it"
+                yield task.finding(["metric_list", number], "metric", text)
+        elif one["metric"] not in metrics:
+            text = (
+                refusal(one["metric"])
+                or f"unknown metric {one['metric']}; our metrics: {', '.join(metric.name for metric in METRICS)}"
+            )
             yield task.finding(["metric_list", number], "metric", text)
         elif kind := kind_of_metric(one["metric"]):
             try:

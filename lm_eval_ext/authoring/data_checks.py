@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from lm_eval_ext.authoring.checks import INSTRUCTIONS
 from lm_eval_ext.authoring.finding import TaskFinding
-from lm_eval_ext.authoring.functions import named_function
+from lm_eval_ext.authoring.functions import function_of
 from lm_eval_ext.authoring.kind_checks import of_kinds
+from lm_eval_ext.authoring.own_checker import of_checker
 from lm_eval_ext.authoring.task_fields import Metadata
 from lm_eval_ext.authoring.task_file import Merged, is_template, shown_names
 from lm_eval_ext.authoring.templates import render_all
@@ -60,7 +61,7 @@ def _dataset(task: Merged, trust: bool) -> tuple[DatasetDict | None, TaskFinding
     fields, field = task.fields, "custom_dataset" if "custom_dataset" in task.fields else "dataset_path"
     try:
         if field == "custom_dataset":
-            return named_function(fields[field], trust=trust)(**(fields.get("dataset_kwargs") or {})), None
+            return function_of(task, field, trust=trust)(**(fields.get("dataset_kwargs") or {})), None
         options = dict(fields.get("dataset_kwargs") or {})
         datasets.disable_progress_bars()
         return datasets.load_dataset(fields["dataset_path"], fields.get("dataset_name"), **options), None
@@ -73,7 +74,7 @@ def _dataset(task: Merged, trust: bool) -> tuple[DatasetDict | None, TaskFinding
 def _docs(task: Merged, split: Dataset, trust: bool) -> tuple[Docs, TaskFinding | None]:
     name = task.fields.get("process_docs")
     try:
-        docs = list(named_function(name, trust=trust)(split) if name else split)
+        docs = list(function_of(task, "process_docs", trust=trust)(split) if name else split)
     except Exception as error:  # a user's function
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         return [], task.finding(["process_docs"], "function", f"{name} fails ({reason})")
@@ -159,6 +160,9 @@ def _questions(task: Merged, docs: Docs) -> Iterator[TaskFinding]:
             return
     prompts, golds = rendered["doc_to_text"], rendered["doc_to_target"]
     yield from _prompts(task, prompts, docs)
+    if "process_results" in task.fields:
+        yield from of_checker(task, golds, docs)
+        return
     kind, rules = _rules(task)
     if kind == "math" and (of_choices := _of_choices(golds, docs)):
         text = f"gold answers are {of_choices}; include ../_choice, or create the task with tasks new --choices"

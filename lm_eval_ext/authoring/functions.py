@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import lm_eval_ext.choices
@@ -11,15 +11,22 @@ import lm_eval_ext.rows
 import lm_eval_ext.testbed.countdown
 import lm_eval_ext.testbed.depth
 import lm_eval_ext.testbed.problems  # noqa: F401  # imported because they declare functions
+from lm_eval_ext.authoring.task_file import Merged
+from lm_eval_ext.harness.names import imported_function
 from lm_eval_ext.yaml_functions import usable_functions
 
 
-def named_function(name: str, *, trust: bool = False) -> Callable[..., Any]:
+def function_of(task: Merged, field: str, *, trust: bool) -> Callable[..., Any]:
+    """The function that a field of a task names; as `named_function`, from beside its file if that is trusted."""
+    return named_function(str(task.fields[field]), task.sources[field].path.parent if trust else None)
+
+
+def named_function(name: str, folder: Path | None = None) -> Callable[..., Any]:
     """The function called `package.module.name`.
 
     Args:
         name: as written in the YAML.
-        trust: import any module it names.
+        folder: the YAML's, to import any file beside it or any module, as lm-eval does; None to import nothing.
 
     Raises:
         ImportError: it does not exist, or YAMLs may not use it; the message lists the allowed ones.
@@ -27,11 +34,11 @@ def named_function(name: str, *, trust: bool = False) -> Callable[..., Any]:
     usable = usable_functions()
     if name in usable:
         return usable[name]
-    if not trust:
+    if folder is None:
         raise ImportError(f"{name} is not run by a check; allowed: {', '.join(sorted(usable))}, or any with --trust")
-    module, _, function = name.rpartition(".")
     try:
-        found: Callable[..., Any] = getattr(import_module(module or name), function)
-    except (AttributeError, ValueError, ImportError) as error:
-        raise ImportError(f"{name} cannot be imported; expected !function package.module.name") from error
-    return found
+        return imported_function(name, folder)
+    except Exception as error:  # anything that a user's file raises
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        expected = "expected !function package.module.name, or FILE.NAME of a file beside the YAML"
+        raise ImportError(f"{name} cannot be imported; {expected} ({reason})") from error

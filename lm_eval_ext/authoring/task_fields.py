@@ -156,6 +156,9 @@ class TaskFile(_Fields):
         None
     )
     doc_to_target: Annotated[Text | None, Field(description="the gold answer: a field, or a template")] = None
+    process_results: Annotated[
+        Text | None, Field(description="`!function` that grades the answers instead of our metrics; see the howto")
+    ] = None
     doc_to_choice: Annotated[Text | list[Text] | None, Field(description="choices")] = None
     description: Annotated[str | None, Field(description="text before every prompt")] = None
     target_delimiter: str | None = None

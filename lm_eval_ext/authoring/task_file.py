@@ -124,6 +124,8 @@ def _faults(source: YamlFile) -> Iterator[TaskFinding]:
 
 def _said(place: tuple[str | int, ...], given: object, message: str, kind: str) -> str:
     named = ".".join(str(part) for part in place if part not in ("str", "float", "list[any]", "constrained-str"))
+    if kind == "extra_forbidden" and (refused := refusal(str(place[-1]))):
+        return refused
     if kind == "extra_forbidden":
         known = _known_at(place)
         close = difflib.get_close_matches(str(place[-1]), known, 1)
@@ -131,6 +133,22 @@ def _said(place: tuple[str | int, ...], given: object, message: str, kind: str) 
             f"did you mean {close[0]}?" if close else f"expected one of: {', '.join(known)}"
         )
     return f"{named}={' '.join(repr(given).split())[:60]}: {message}"
+
+
+# What is not supported, by a word in the field or metric that asks for it: what that is, and what is allowed.
+_REFUSED = {
+    "image": "images are not supported; allowed: questions that are text, in doc_to_text",
+    "audio": "audio is not supported; allowed: questions that are text, in doc_to_text",
+    "class": "tasks of several turns are not supported, nor other Python classes; allowed: one prompt, one answer",
+    "multiturn": "tasks of several turns are not supported; allowed: one prompt, one answer",
+    "judge": "judges that are models are not supported; allowed: our metrics, or a checker of yours as process_results",
+}
+
+
+def refusal(name: str) -> str:
+    """Why a field or metric is refused; empty if it is merely unknown."""
+    reason = next((text for word, text in _REFUSED.items() if word in name.split("_")), "")
+    return f"{name}: {reason}" if reason else ""
 
 
 def _known_at(place: Sequence[str | int]) -> list[str]:

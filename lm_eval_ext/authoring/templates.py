@@ -53,7 +53,9 @@ def _text_of(value: object) -> object:
     """What a template writes; a list or an object would be written in Python's syntax, which nobody means."""
     if isinstance(value, (list, tuple, dict)):
         kind = "an object" if isinstance(value, dict) else "a list"
-        raise TypeError(f"{str(value)[:60]} is {kind}; expected text: use one item of it, or join them")
+        raise TypeError(
+            f"{str(value)[:60]} is {kind}, such as turns or parts; allowed: text; use one item of it, or join them"
+        )
     return value
 
 

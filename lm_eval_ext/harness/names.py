@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 
 def known_filters() -> Collection[str]:
@@ -56,3 +57,11 @@ def _index() -> Mapping[str, Path | None]:
 
     found = {name: entry.yaml_path for name, entry in TaskManager().task_index.items()}
     return {name: Path(path).resolve() if path else None for name, path in found.items()}
+
+
+def imported_function(name: str, folder: Path) -> Callable[..., Any]:
+    """The function that `!function name` in a YAML of a folder means to lm-eval; runs the file or module."""
+    from lm_eval.tasks._yaml_loader import _import_func_in_yml
+
+    function: Callable[..., Any] = _import_func_in_yml(name, folder)
+    return function
