@@ -212,14 +212,23 @@ def _begins(text: str, start: str) -> bool:
     return not start.isalpha() or following.isalnum()
 
 
-def thinking_of(text: str) -> str:
+def thinking_of(text: str, format_name: str = "") -> str:
     """The thinking in a text of ours: what comes before the words that cut it short, or before the mark of its end.
 
     The first such mark counts, because thinking ends there, while an answer may hold further ones.
 
+    Args:
+        text: what a model wrote, with what was appended where it was cut.
+        format_name: the run's thinking format, if it was recorded. Where it doesn't separate thinking from the answer,
+            only a cut has a mark: its words are ordinary ones that the thinking of other formats may hold.
+
     >>> thinking_of("1+2=3</think>The result is 3.")
     '1+2=3'
+    >>> thinking_of("1+2=3\\n\\nFinal Answer: 3", "plain")
+    '1+2=3'
     """
+    if format_name in _table() and not (known := format_named(format_name)).separates:
+        return text.partition(known.early_stop)[0]
     thought, stop, _ = text.partition(_EARLY_STOP)
     if stop:
         return thought

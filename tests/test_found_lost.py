@@ -18,6 +18,7 @@ import lm_eval_ext as tts
 from lm_eval_ext.analysis.found_lost import LostCompared, Traces, found_lost
 from lm_eval_ext.cli import app
 from lm_eval_ext.testbed.lm_eval_output import write_output
+from lm_eval_ext.thinking_formats import format_named
 
 BUDGETS = (8, 32, 128)
 TABLES = st.lists(
@@ -96,9 +97,38 @@ def test_compare_shows_what_was_lost(tmp_path: Path) -> None:
 
 def test_texts_that_are_no_cuts_of_one_trace_are_refused(tmp_path: Path) -> None:
     one, other = results(tmp_path / "base", ()), results(tmp_path / "other", (3,), whole=False)
-    assert tts.compare(one, other).lost == ("tts_chain: the candidate's traces cannot be told",)
-    (said,) = tts.compare(other, one).lost
-    assert "are not the beginnings of those at larger ones" in str(said)
+    (of_candidate,), (of_base,) = tts.compare(one, other).lost, tts.compare(other, one).lost
+    assert of_candidate == f"candidate: {of_base}"
+    assert "are not the beginnings of those at larger ones" in str(of_base)
+
+
+def plain_results(folder: Path, settings: dict[str, str]) -> Path:
+    """A model whose one trace is cut twice and then ends by itself: right, wrong, right."""
+    stop = format_named("plain").early_stop
+    trace = f"2+2=4</think> Or so.{stop} 4"  # its own words; the second cut falls inside them
+    texts = [f"{trace[:5]}{stop} 4.{stop} 5", f"{trace[:-5]}{stop} 6", trace]
+    tasks = {f"tts_chain_b{budget}": [[number != 1] * 2] * 3 for number, budget in enumerate(BUDGETS)}
+    named = {name: [[text] * 2] * 3 for name, text in zip(tasks, texts, strict=True)}
+    write_output(folder, tasks, texts=named, config={"settings": settings})
+    return folder
+
+
+def test_a_cut_of_a_plain_trace_ends_where_the_words_of_the_cut_begin(tmp_path: Path) -> None:
+    folder = plain_results(tmp_path / "plain", {"thinking_format": "plain"})
+    (found,) = tts.compare(folder, folder).lost
+    assert isinstance(found, LostCompared) and found.base.turned_wrong.estimate == found.base.turned_right.estimate == 1
+    assert tts.diagnose(folder).tasks["tts_chain_b8"]["words"] == 5
+    assert trace(folder, "--question", 2).splitlines()[2:4] == ["2+2=4", "--- 8 tokens: 4 (correct)"]
+    unrecorded = plain_results(tmp_path / "unrecorded", {})
+    (said,) = tts.compare(unrecorded, unrecorded).lost
+    assert "are not the beginnings" in str(said), "in another format they are words like others"
+
+
+def test_texts_that_were_not_saved_are_the_reason(tmp_path: Path) -> None:
+    tasks = {f"tts_gpqa_diamond_b{budget}": [[True] * 2] * 3 for budget in BUDGETS}
+    write_output(tmp_path, tasks)
+    (said,) = tts.compare(tmp_path, tmp_path).lost
+    assert said == "tts_gpqa_diamond: no texts were saved, because it is gated, so nothing can be told about traces"
 
 
 def trace(*words: object, code: int = 0) -> str:

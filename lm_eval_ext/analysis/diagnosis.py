@@ -71,21 +71,21 @@ def diagnose(model: EvaluatedModel, on_question: Callable[[], object] = lambda: 
     tasks: dict[str, Mapping[str, float | None]] = {}
     left_out = []
     for name, task in model.tasks.items():
-        rows = [row for some in task.rows() for row in some]
-        if not any(output.text for row in rows for output in row.outputs):
+        rows = [(row, source.run.thinking_format) for source in task.sources for row in source.samples(task.task)]
+        if not any(output.text for row, _ in rows for output in row.outputs):
             left_out.append(name)
             continue
         found = []
-        for row in rows:
-            found.append(of_question(row))
+        for row, thinking_format in rows:
+            found.append(of_question(row, thinking_format))
             on_question()
         tasks[name] = {sign: _mean(one[sign] for one in found) for sign in SIGNS}
     return Diagnosis(model.label, tasks, left_out)
 
 
-def of_question(row: Sample) -> dict[str, float | None]:
+def of_question(row: Sample, thinking_format: str = "") -> dict[str, float | None]:
     """Signs of a question: means over its samples."""
-    texts = [thinking_of(output.text) for output in row.outputs if output.text]
+    texts = [thinking_of(output.text, thinking_format) for output in row.outputs if output.text]
     traces = [of_trace(text, row.prompt or "") for text in texts]
     found = {sign: _mean(trace[sign] for trace in traces) for sign in SIGNS if sign != "self_bleu_samples"}
     return found | {"self_bleu_samples": self_bleu([signs.words_of(text) for text in texts])}

@@ -130,14 +130,13 @@ def lost_compared(
     base: EvaluatedModel, candidate: EvaluatedModel, tasks: Sequence[str]
 ) -> Iterator[LostCompared | str]:
     """Both models on each benchmark with several budgets; a sentence where nothing can be told."""
-    others = {one.benchmark: one for one in traces_of(candidate, tasks) if isinstance(one, Traces)}
-    for one in traces_of(base, tasks):
+    for one, other in zip(traces_of(base, tasks), traces_of(candidate, tasks), strict=True):
         if isinstance(one, str):
             yield one
-        elif one.benchmark not in others:
-            yield f"{one.benchmark}: the candidate's traces cannot be told"
+        elif isinstance(other, str):
+            yield f"candidate: {other}"
         else:
-            first, second = found_lost(one), found_lost(others[one.benchmark])
+            first, second = found_lost(one), found_lost(other)
             lost = [_lost(some.traces) for some in (second, first)]
             yield LostCompared(first, second, difference_interval(*lost))
 
@@ -180,12 +179,13 @@ def _traces(benchmark: str, tasks: Sequence[TaskScores]) -> Traces:
     for rows in zip(*(task.rows() for task in tasks), strict=True):
         if not all(rows):
             raise ValueError("no samples were saved, so nothing can be told about traces")
-        blocks.append(np.array([rights(some) for some in zip(*rows, strict=True)], dtype=np.float64))
+        marked = tasks[0].sources[number].run.thinking_format
+        blocks.append(np.array([rights(some, marked) for some in zip(*rows, strict=True)], dtype=np.float64))
     budgets = tuple(task.result.budget for task in tasks)
     return Traces(benchmark, budgets, ids, np.concatenate(blocks, axis=1))
 
 
-def rights(rows: Sequence[Sample]) -> list[list[bool]]:
+def rights(rows: Sequence[Sample], thinking_format: str = "") -> list[list[bool]]:
     """Whether each sample of a question is right at each budget, [samples, budgets].
 
     Raises:
@@ -193,19 +193,22 @@ def rights(rows: Sequence[Sample]) -> list[list[bool]]:
     """
     if len({len(row.outputs) for row in rows}) > 1 or not rows[0].outputs:
         raise ValueError("the samples of its budgets don't correspond, so nothing can be told about traces")
+    if any(output.text is None for row in rows for output in row.outputs):
+        raise ValueError("no texts were saved, because it is gated, so nothing can be told about traces")
     samples = list(zip(*(row.outputs for row in rows), strict=True))
     for outputs in samples:
-        if not cuts_of_one_trace(outputs):
+        if not cuts_of_one_trace(outputs, thinking_format):
             raise ValueError(
-                "the texts at smaller budgets are not the beginnings of those at larger ones (another engine, separate "
-                "runs, or a gated benchmark without texts), so nothing can be told about traces"
+                "the texts at smaller budgets are not the beginnings of those at larger ones (another engine, or "
+                "separate runs), so nothing can be told about traces"
             )
     return [[output.grade == "correct" for output in outputs] for outputs in samples]
 
 
-def cuts_of_one_trace(outputs: Sequence[Output]) -> bool:
-    """Whether the thinking of each output is the beginning of that of the next."""
-    if any(output.text is None for output in outputs):
-        return False
-    thoughts = [thinking_of(output.text or "").rstrip("\ufffd") for output in outputs]  # a cut may split a character
-    return all(longer.startswith(shorter) for shorter, longer in pairwise(thoughts))
+def cuts_of_one_trace(outputs: Sequence[Output], thinking_format: str = "") -> bool:
+    """Whether the text of each output begins with the thinking of the one before."""
+    texts = [output.text for output in outputs if output.text is not None]
+    return len(texts) == len(outputs) and all(
+        longer.startswith(thinking_of(shorter, thinking_format).rstrip("\ufffd"))  # a cut may split a character
+        for shorter, longer in pairwise(texts)
+    )

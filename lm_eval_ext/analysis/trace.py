@@ -60,7 +60,8 @@ def trace_of(model: EvaluatedModel, question: int, sample: int, benchmark: str =
     if any(output.text is None for output in outputs):
         raise ResultsError(f"{name}: no texts were saved, because it is gated or does not generate text")
     budgets = [_budget(model.tasks[task].result.budget) for task in tasks]
-    return Trace(name, question, sample, rows[0].prompt or "", rows[0].gold or "", _cuts(budgets, outputs))
+    cuts = _cuts(budgets, outputs, model.tasks[tasks[0]].run.thinking_format)
+    return Trace(name, question, sample, rows[0].prompt or "", rows[0].gold or "", cuts)
 
 
 def _tasks(model: EvaluatedModel, benchmark: str) -> tuple[str, list[str]]:
@@ -89,12 +90,12 @@ def _budget(budget: int | None) -> str:
     return "no limit" if budget is None else f"{budget:,} tokens"
 
 
-def _cuts(budgets: Sequence[str], outputs: Sequence[Output]) -> tuple[TraceCut, ...]:
+def _cuts(budgets: Sequence[str], outputs: Sequence[Output], thinking_format: str) -> tuple[TraceCut, ...]:
     """The cuts with what is new in each; whole texts if they are not cuts of one trace."""
-    one_trace = cuts_of_one_trace(outputs)
+    one_trace = cuts_of_one_trace(outputs, thinking_format)
     cuts, before = [], ""
     for budget, output in zip(budgets, outputs, strict=True):
-        thinking = thinking_of(output.text or "")
+        thinking = thinking_of(output.text or "", thinking_format)
         new = thinking[len(before) :] if one_trace else thinking
         cuts.append(TraceCut(budget, new, output.answer, output.grade))
         before = thinking if one_trace else ""

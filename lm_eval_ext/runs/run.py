@@ -269,6 +269,11 @@ class Run(_Part):
         return self
 
     @property
+    def thinking_format(self) -> str:
+        """The name of its thinking format; empty if it was not recorded."""
+        return self.settings.get("thinking_format", "")
+
+    @property
     def dropped(self) -> tuple[int, ...]:
         """The dropped layers."""
         return self.pruning.dropped if self.pruning else ()

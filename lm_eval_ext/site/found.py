@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from lm_eval_ext.analysis.found_lost import Traces, found_lost, rights
-from lm_eval_ext.runs.run import TaskResult
+from lm_eval_ext.runs.run import Run
 from lm_eval_ext.runs.samples import Sample
 from lm_eval_ext.site.traces import TraceGroup
 
@@ -44,15 +44,16 @@ class FoundByBudget(BaseModel):
         )  # fmt: skip
 
 
-def found_by_budget(
-    group: TraceGroup, tasks: Mapping[str, TaskResult], rows: Mapping[str, Sequence[Sample]]
-) -> FoundByBudget | None:
+def found_by_budget(group: TraceGroup, run: Run, rows: Mapping[str, Sequence[Sample]]) -> FoundByBudget | None:
     """The shares; None for a single budget, or if the budgets are not cuts of one trace."""
+    tasks = run.tasks
     some = [rows[name] for name in group.tasks]
     if len(some) < 2 or len({len(one) for one in some}) > 1 or any(tasks[name].partial for name in group.tasks):
         return None
     try:
-        right = np.array([rights(question) for question in zip(*some, strict=True)], dtype=np.float64)
+        right = np.array(
+            [rights(question, run.thinking_format) for question in zip(*some, strict=True)], dtype=np.float64
+        )
     except ValueError:  # not cuts of one trace, or gated
         return None
     budgets = tuple(tasks[name].budget for name in group.tasks)

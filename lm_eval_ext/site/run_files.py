@@ -89,7 +89,7 @@ def _samples_stamp(source: Source, code: str) -> str:
         name: (task.budget, task.votes, task.partial, task.question_set, is_gated(source, name))
         for name, task in run.tasks.items()
     }
-    return _hash([code, run.samples, tasks])
+    return _hash([code, run.samples, run.thinking_format, tasks])
 
 
 def _page_stamp(run: Run, board: Board, names: Names, code: str) -> str:
@@ -150,7 +150,7 @@ def _written(source: Source, folder: Path) -> FromSamples:
         files[group.name] = write_traces(source, group, rows, folder / "traces")
         lengths |= _lengths(group, rows)
         ids |= {name: found_ids for name in group.tasks if (found_ids := _unusual_ids(rows[name]))}
-        if (one := found_by_budget(group, run.tasks, rows)) is not None:
+        if (one := found_by_budget(group, run, rows)) is not None:
             found.append(one)
     made = FromSamples(
         files=files, tasks={group.name: tuple(group.tasks) for group in groups}, found=tuple(found), lengths=lengths,

@@ -61,7 +61,7 @@ def write_traces(source: Source, group: TraceGroup, rows: Mapping[str, Sequence[
             "key": f"{source.run.id}/{group.name}/{number}",
             "set": question_set(max((rows[name] for name in group.tasks), key=len)),
             "tasks": [[name, source.run.tasks[name].budget] for name in group.tasks],
-            "questions": [_question(some) for some in part],
+            "questions": [_question(some, source.run.thinking_format) for some in part],
         }
         text = json.dumps(content, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
         (folder / f"{group.name}-{number}.js").write_text(f"lmtts.traces({text});\n", encoding="utf-8")
@@ -75,12 +75,12 @@ def _together(rows: Sequence[Sequence[Sample]]) -> Iterator[list[Sample | None]]
         yield [some.get(name) for some in by_id]
 
 
-def _question(rows: Sequence[Sample | None]) -> dict[str, object]:
+def _question(rows: Sequence[Sample | None], thinking_format: str) -> dict[str, object]:
     known = [row for row in rows if row is not None]
     last = known[-1]
     whole = len(known) == len(rows) and len({len(row.outputs) for row in known}) == 1
     one_trace = whole and all(
-        cuts_of_one_trace(outputs) for outputs in zip(*(row.outputs for row in known), strict=True)
+        cuts_of_one_trace(outputs, thinking_format) for outputs in zip(*(row.outputs for row in known), strict=True)
     )
     return {
         "id": last.id,
@@ -89,8 +89,10 @@ def _question(rows: Sequence[Sample | None]) -> dict[str, object]:
         "gold": last.gold,
         "scores": [None if row is None else row.score for row in rows],
         "measures": [None if row is None else [row.metrics.get(name) for name in _MEASURES] for row in rows],
-        "traces": [_trace(outputs) for outputs in _outputs(known)] if one_trace and last.outputs else None,
-        "outputs": None if one_trace else [_alone(row) for row in rows],
+        "traces": [_trace(outputs, thinking_format) for outputs in _outputs(known)]
+        if one_trace and last.outputs
+        else None,
+        "outputs": None if one_trace else [_alone(row, thinking_format) for row in rows],
     }
 
 
@@ -99,9 +101,9 @@ def _outputs(rows: Sequence[Sample]) -> Iterator[Sequence[tuple[str, str | None,
         yield [(output.grade, output.answer, output.text or "") for output in outputs]
 
 
-def _trace(outputs: Sequence[tuple[str, str | None, str]]) -> dict[str, object]:
+def _trace(outputs: Sequence[tuple[str, str | None, str]], thinking_format: str) -> dict[str, object]:
     """One trace: its thinking, and at each budget [grade, answer, where it was cut, the text of the answer]."""
-    thoughts = [thinking_of(text) for _, _, text in outputs]
+    thoughts = [thinking_of(text, thinking_format) for _, _, text in outputs]
     ends = [len(thought) for thought in thoughts]
     return {
         "thinking": pieces(thoughts[-1], ends),
@@ -112,14 +114,14 @@ def _trace(outputs: Sequence[tuple[str, str | None, str]]) -> dict[str, object]:
     }
 
 
-def _alone(row: Sample | None) -> list[object] | None:
+def _alone(row: Sample | None, thinking_format: str) -> list[object] | None:
     """The outputs of a task whose texts are not cuts of a trace: [grade, answer, thinking, the text of the answer]."""
     if row is None:
         return None
     found: list[object] = []
     for output in row.outputs:
         text = output.text
-        thought = "" if text is None else _thought(text)
+        thought = "" if text is None else _thought(text, thinking_format)
         found.append([
             output.grade, output.answer, None if text is None else pieces(thought, ()),
             None if text is None else pieces(text[len(thought):], ()),
@@ -127,9 +129,9 @@ def _alone(row: Sample | None) -> list[object] | None:
     return found
 
 
-def _thought(text: str) -> str:
+def _thought(text: str, thinking_format: str) -> str:
     """The thinking in a text; empty if nothing marks its end."""
-    found = thinking_of(text)
+    found = thinking_of(text, thinking_format)
     return "" if found == text else found
 
 
