@@ -13,6 +13,7 @@ from lm_eval.tasks import TaskManager
 
 from lm_eval_ext.authoring.variants import sync
 from lm_eval_ext.generation.codec import codec_of
+from lm_eval_ext.harness import accounting
 from lm_eval_ext.harness.arguments import Arguments
 from lm_eval_ext.harness.bridge import ThinkingRequests
 from lm_eval_ext.paths import TASKS
@@ -157,6 +158,23 @@ def with_examples(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return TaskManager(include_path=str(folder / "tasks"), include_defaults=False).load(["tts_examples"])["tasks"][
         "tts_examples"
     ]
+
+
+def test_the_bar_is_drawn_every_second_while_no_request_is_finished(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(accounting, "time", SimpleNamespace(perf_counter=lambda: now))
+    monkeypatch.setattr("tqdm.std.time", lambda: now)
+    with accounting.Progress(2, quiet=False) as progress:
+        now = 300.0
+        progress.on_result()
+        capsys.readouterr()
+        for _ in range(240):  # a minute
+            now += 0.25
+            progress.on_tokens(90)
+        drawn = capsys.readouterr().err.split("\r")[1:]
+    assert len(drawn) == 60 and " 1/2 [06:00<" in drawn[-1] and " 60 tokens/s" in drawn[-1]
 
 
 @pytest.mark.parametrize("way", ["plain", "one turn", "many turns"])

@@ -77,14 +77,16 @@ class Progress:
         self.results = 0
         self._tokens = 0
         self._replicas = ""
-        self._start = time.perf_counter()
+        self._start = self._shown = time.perf_counter()
 
     def on_tokens(self, tokens: int) -> None:
-        """Count decoded tokens."""
+        """Count decoded tokens; the bar is drawn once a second, however long no request is finished."""
         self._tokens += tokens
-        rate = self._tokens / (time.perf_counter() - self._start)
-        self._bar.set_postfix_str(f"{rate:.0f} tokens/s{self._replicas}", refresh=False)
-        self._bar.update(0)
+        now = time.perf_counter()
+        due = now - self._shown >= 1.0  # by our own clock, as tqdm draws only after further requests are finished
+        self._shown = now if due else self._shown
+        rate = self._tokens / (now - self._start)
+        self._bar.set_postfix_str(f"{rate:.0f} tokens/s{self._replicas}", refresh=due)
 
     def on_replicas(self, up: int, asked: int) -> None:
         """Show how many replicas are up."""
