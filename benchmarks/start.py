@@ -30,7 +30,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         without, installed = environments(Path(folder))
         others = loaded(installed) - loaded(without) - OURS
-        print(f"modules that the package loads at each start, besides its own two: {', '.join(sorted(others)) or 'none'}")
+        print(
+            f"modules that the package loads at each start, besides its own two: {', '.join(sorted(others)) or 'none'}"
+        )
         start = [str(installed), "-c", "pass"], [str(without), "-c", "pass"]
         added = compared("python -c pass", *start, STARTS)
     listing = [str(Path(sys.executable).with_name("lm_eval")), "ls", "tasks"]

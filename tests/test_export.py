@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 
 from lm_eval_ext.cli import app
 from lm_eval_ext.errors import ArchitectureError, ArgumentError, RecipeError
+from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
 from lm_eval_ext.pruning.export import export
 from lm_eval_ext.pruning.loading import load_pruned
 from lm_eval_ext.pruning.recipe import Recipe
@@ -58,7 +60,7 @@ def test_what_else_belongs_to_a_model_comes_along(tiny_model: Path, tmp_path: Pa
     (tiny_model / "README.md").unlink()
     card = (out / "README.md").read_text("utf-8")
     assert yaml.safe_load(card.split("---")[1])["license"] == "apache-2.0" and "arXiv 2510.22228" in card
-    assert load_recipe(str(out / "recipe.yaml")) == recipe_for(tiny_model)
+    assert load_recipe(str(out / "recipe.yaml")) == recipe_for(Path(tiny_model.name))
     text = "x</think>"
     whole, pruned = AutoTokenizer.from_pretrained(tiny_model), AutoTokenizer.from_pretrained(out)
     assert whole.encode(text) == pruned.encode(text) and whole.chat_template == pruned.chat_template
@@ -79,6 +81,46 @@ def test_the_card_names_the_base_on_the_hub(tiny_model: Path, tmp_path: Path) ->
     (tiny_model / "README.md").unlink()
     metadata = yaml.safe_load((out / "README.md").read_text("utf-8").split("---")[1])
     assert metadata["base_model"] == "lab/tiny" and "license" not in metadata
+
+
+def test_no_file_of_it_says_where_the_base_or_the_texts_are(tiny_model: Path, tmp_path: Path) -> None:
+    base, texts = tmp_path / "private" / "tiny-base", tmp_path / "private" / "texts.txt"
+    shutil.copytree(tiny_model, base)
+    config = json.loads((base / "tokenizer_config.json").read_text("utf-8"))
+    noted = {"name_or_path": str(base), "special_tokens_map_file": str(base / "special_tokens_map.json")}
+    (base / "tokenizer_config.json").write_text(json.dumps(config | noted), "utf-8")
+    calibration = {"name": f"run:{texts}", "samples": 1, "max_tokens": 9, "sha256": "0" * 64}
+    recipe = recipe_for(
+        base, checkpoint=f"{base}-awq/", relation="quantized", calibration=calibration, source=str(texts)
+    )
+    out = export(recipe, tmp_path / "out", pretrained=str(base))
+    assert not [path.name for path in out.rglob("*") if b"private" in path.read_bytes()]
+    written = load_recipe(str(out / "recipe.yaml"))
+    assert (written.base, written.checkpoint, written.source) == ("tiny-base", "tiny-base-awq", "texts.txt")
+    assert written.calibration and written.calibration.name == "run:texts.txt"
+    assert "base_model" not in (out / "README.md").read_text("utf-8"), "others can't load it"
+    models = [
+        PrunedHFLM(pretrained=str(where), recipe=given, journal="off").model
+        for where, given in ((out, None), (base, str(out / "recipe.yaml")))
+    ]
+    theirs, ours = (model.state_dict() for model in models)
+    assert theirs.keys() == ours.keys() and all(torch.equal(theirs[name], ours[name]) for name in ours)
+    assert AutoTokenizer.from_pretrained(out).encode("x") == AutoTokenizer.from_pretrained(base).encode("x")
+
+
+@pytest.mark.parametrize(("base", "public"), [("Org/Model-8B", "Org/Model-8B"), (".", "here"), ("lab/tiny", "tiny")])
+def test_a_name_on_the_hub_is_public_and_a_folder_is_not(
+    base: str, public: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here" / "lab" / "tiny").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    assert recipe_for(Path(base)).published().base == public
+
+
+def test_two_folders_of_one_name_are_refused(tmp_path: Path) -> None:
+    recipe = recipe_for(tmp_path / "a" / "tiny", checkpoint=str(tmp_path / "b" / "tiny"), relation="quantized")
+    with pytest.raises(ArgumentError, match="base and checkpoint are both folders named tiny"):
+        export(recipe, tmp_path / "out")
 
 
 def test_a_folder_that_holds_something_is_left_alone(tiny_model: Path, tmp_path: Path) -> None:

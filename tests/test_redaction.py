@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from lm_eval_ext.redaction import public_name, scrubbed, without_tokens
 from lm_eval_ext.runs.load import load, read_source
-from lm_eval_ext.runs.redaction import public_name, scrubbed, without_tokens
 from lm_eval_ext.runs.submission import submission
 from lm_eval_ext.testbed.lm_eval_output import write_output
 from tests.test_submission import CATALOGUE, TASK, changed

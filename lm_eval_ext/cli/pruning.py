@@ -116,7 +116,8 @@ def export(
     if push is not None:
         from lm_eval_ext.exporters.push import push as upload
 
-        print(upload(path, push, f"{load_recipe(recipe).named}: {load_recipe(recipe).summary}", private=private))
+        published = load_recipe(str(path / "recipe.yaml"))
+        print(upload(path, push, f"{published.named}: {published.summary}", private=private))
 
 
 def recover(

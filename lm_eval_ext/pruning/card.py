@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import yaml
 
@@ -29,7 +28,7 @@ def model_card(
     """The text of `README.md`.
 
     Args:
-        recipe: of the model.
+        recipe: of the model, as it is published.
         kept, total: number of layers that are left, and of the base.
         base_card: metadata of the base's model card.
         quantization: method by which the base's weights are packed; empty if they are not.
@@ -71,7 +70,7 @@ The licence is that of the base model{f", {licence}" if licence else ""}.
 
 def _metadata(recipe: Recipe, base_card: Mapping[str, object]) -> dict[str, object]:
     found = {key: base_card[key] for key in _KEPT_FIELDS if key in base_card}
-    if "/" in recipe.named and not Path(recipe.named).exists():
+    if "/" in recipe.named:
         found |= {"base_model": recipe.named}
     return found | {"library_name": "transformers", "tags": ["layer-pruning", recipe.method] if recipe.drops else []}
 

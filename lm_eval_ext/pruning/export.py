@@ -35,6 +35,7 @@ _BESIDES = (
     "vocab.txt", "spiece.model", "sentencepiece.bpe.model", "tekken.json", "preprocessor_config.json",
     "processor_config.json", "LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE", "NOTICE.txt", "USE_POLICY.md",
 )  # fmt: skip
+_PLACES = ("name_or_path", "special_tokens_map_file", "tokenizer_file")  # fields of a tokenizer's config
 _INDEX = "model.safetensors.index.json"
 
 
@@ -67,6 +68,7 @@ def export(
             "quantized checkpoint to write or to train; leave it out of the recipe, or name a quantized checkpoint"
         )
     check_new_folder(folder)
+    published = recipe.published()
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(
         dir=folder.parent,
@@ -75,6 +77,7 @@ def export(
     ) as unfinished:
         _write_checkpoint(
             recipe,
+            published,
             Path(unfinished),
             pretrained or recipe.pretrained,
             shard_bytes,
@@ -99,7 +102,13 @@ def check_new_folder(folder: Path) -> None:
 
 
 def _write_checkpoint(
-    recipe: Recipe, folder: Path, base: str, shard_bytes: int, trust_remote_code: bool, trust_layer_fields: bool
+    recipe: Recipe,
+    published: Recipe,
+    folder: Path,
+    base: str,
+    shard_bytes: int,
+    trust_remote_code: bool,
+    trust_layer_fields: bool,
 ) -> None:
     hub = {"revision": recipe.revision}
     config = read_config(base, recipe.revision, trust_remote_code)
@@ -121,10 +130,10 @@ def _write_checkpoint(
         forget_left_out(sliced)
     sliced.save_pretrained(folder)
     _copy_besides(base, config, hub, folder)
-    write_recipe(recipe, folder / "recipe.yaml")
+    write_recipe(published, folder / "recipe.yaml")
     fields = quantization_of(config)
     card = model_card(
-        recipe,
+        published,
         len(kept),
         depth(config),
         card_metadata(base, hub),
@@ -183,6 +192,15 @@ def _copy_besides(base: str, config: PreTrainedConfig, hub: Mapping[str, object]
         found = find_file(base, name, hub)
         if found is not None:
             shutil.copyfile(found, folder / name)
+    _forget_places(folder / "tokenizer_config.json")
+
+
+def _forget_places(path: Path) -> None:
+    """Remove what older versions of transformers noted of the machine; it is not read again."""
+    content = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    kept = {name: value for name, value in content.items() if name not in _PLACES}
+    if kept != content:
+        path.write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
 def _code(base: str, config: PreTrainedConfig, hub: Mapping[str, object]) -> set[str]:

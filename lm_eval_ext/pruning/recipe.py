@@ -16,6 +16,7 @@ from lm_eval_ext.paths import located
 from lm_eval_ext.pruning.blocks import Blocks
 from lm_eval_ext.pruning.merging import Merge, MergeWeights, Variant, check_merges, combinations
 from lm_eval_ext.pruning.quantizing import Quantization
+from lm_eval_ext.redaction import public_name, scrubbed
 
 Relation = Literal["quantized", "pruned", "distilled", "finetuned", "merged"]
 
@@ -138,6 +139,21 @@ class Recipe(BaseModel):
         write_recipe(self, Path(path))
         return Path(path)
 
+    def published(self) -> Recipe:
+        """The recipe for others to read: of a local folder or file, only the last part of its path.
+
+        Raises:
+            ArgumentError: base and checkpoint are folders of the same name.
+        """
+        content = self.model_dump(mode="json", exclude_defaults=True)
+        names = {field: _published(content[field]) for field in ("base", "checkpoint") if content.get(field)}
+        if names.get("checkpoint") == names["base"]:
+            raise ArgumentError(
+                f"base and checkpoint are both folders named {names['base']}, by which others can't tell them apart; "
+                "rename one of them"
+            )
+        return Recipe.model_validate({name: scrubbed(value) for name, value in content.items()} | names)
+
     @property
     def digest(self) -> str:
         """First 16 hex digits of SHA-256 over all fields that determine the model."""
@@ -146,6 +162,10 @@ class Recipe(BaseModel):
         added = {name: named[name] for name in _ADDED if name in named}
         content = json.dumps([self.base, self.revision, self.drop, *merged, *([added] if added else [])])
         return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def _published(model: str) -> str:
+    return public_name(Path(model).resolve() if Path(model).is_dir() else model)
 
 
 def recipe_schema() -> dict[str, object]:

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 
 from lm_eval_ext.harness.arguments import PUBLIC, parse_model_args
-from lm_eval_ext.runs.redaction import public_name
+from lm_eval_ext.redaction import public_name
 from lm_eval_ext.runs.run import CONTROLS
 from lm_eval_ext.runs.untrusted import line, mapping, whole
 

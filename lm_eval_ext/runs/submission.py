@@ -14,8 +14,8 @@ from pathlib import Path
 
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.generation.options import canonical
+from lm_eval_ext.redaction import public_name, scrubbed
 from lm_eval_ext.runs.catalogue import Catalogue
-from lm_eval_ext.runs.redaction import public_name, scrubbed
 from lm_eval_ext.runs.repro_command import command_of, model_arguments, variation
 from lm_eval_ext.runs.run import Run
 from lm_eval_ext.runs.run_file import RUN_FILE, read_json, validated
