@@ -100,6 +100,13 @@ def test_what_is_not_run_says_why() -> None:
     assert len(ran) >= 8, "the pattern finds them"
 
 
+def test_commands_can_be_pasted_into_zsh() -> None:
+    """It takes a word with brackets for a pattern of file names, unless it is quoted."""
+    quoted, unquoted = re.compile(r"'[^']*'|\"[^\"]*\""), re.compile(r"=\S*\[|\w\[")
+    lines = [(page.name, line) for page in PAGES for commands, _ in blocks(page) for line in commands.splitlines()]
+    assert [one for one in lines if unquoted.search(quoted.sub("", one[1]))] == []
+
+
 @pytest.mark.documentation
 def test_a_benchmark_unknown_here_comes_onto_the_leaderboard_by_the_guide_alone(tmp_path: Path) -> None:
     """In at most five commands, none of them Python: what the page says, then what came of it."""
