@@ -64,7 +64,7 @@ def loaded(python: Path) -> set[str]:
 def compared(what: str, command: Sequence[str], other: Sequence[str], runs: int) -> float:
     """Time both commands in turn; returns by how many seconds the median of the first is larger."""
     pairs = [(seconds(command), seconds(other)) for _ in range(runs)]
-    with_it, without = (statistics.median(column) for column in zip(*pairs, strict=True))
+    with_it, without = (float(statistics.median(column)) for column in zip(*pairs, strict=True))
     print(
         f"{what}: {1000 * with_it:.1f} ms with the package, {1000 * without:.1f} ms without, "
         f"{1000 * (with_it - without):+.2f} ms (medians of {runs} pairs)"

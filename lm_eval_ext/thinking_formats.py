@@ -6,6 +6,7 @@ of stock models) and the leaderboard's pages (which collapse the thinking).
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -83,8 +84,14 @@ def format_named(name: str) -> ThinkingFormat:
         ArgumentError: no format has that name; the message lists all names.
     """
     if name not in _table():
-        raise ArgumentError(f"unknown thinking_format {name!r}; expected one of: {', '.join(format_names())}")
-    entry = _table()[name]
+        raise ArgumentError(
+            f"unknown thinking_format {name!r}; expected a YAML file with start and end, or one of: "
+            f"{', '.join(format_names())}"
+        )
+    return _format(name, _table()[name])
+
+
+def _format(name: str, entry: Mapping[str, Any]) -> ThinkingFormat:
     end = entry["end"]
     return ThinkingFormat(
         name,
@@ -94,6 +101,55 @@ def format_named(name: str) -> ThinkingFormat:
         entry.get("close", f"\n{end}"),
         tuple(entry.get("other_ends", ())),
     )
+
+
+def format_of(given: str | Mapping[str, object]) -> ThinkingFormat:
+    """A format by its name, or by its marks: a mapping, the same as JSON, or a YAML file with it.
+
+    The name of one's own format is its JSON, so that whatever records the name records the marks.
+
+    Raises:
+        ArgumentError: there is no such name or file, or the marks are not texts.
+
+    >>> format_of({"start": "<r>", "end": "</r>"}).name
+    '{"end": "</r>", "start": "<r>"}'
+    """
+    if isinstance(given, str) and not given.startswith("{"):
+        if not given.endswith((".yaml", ".yml")):
+            return format_named(given)
+        given = _in_file(Path(given))
+    try:
+        marks = yaml.safe_load(given) if isinstance(given, str) else given
+    except yaml.YAMLError:
+        marks = None
+    if isinstance(marks, Mapping) and _OWN_REQUIRED <= marks.keys() <= _OWN and all(map(_is_mark, marks.items())):
+        name = json.dumps(dict(marks), sort_keys=True)
+        if len(name) <= _LONGEST_NAME:
+            return _format(name, marks)
+    raise ArgumentError(
+        f"thinking_format={str(given)[:200]!r}: give start and end, and if need be early_stop, close and other_ends (a "
+        f"list), each a text that is not empty, of {_LONGEST_NAME} characters together"
+    )
+
+
+_OWN_REQUIRED = {"start", "end"}
+_OWN = {*_OWN_REQUIRED, "early_stop", "close", "other_ends"}
+_LONGEST_NAME = 500  # characters, as results record them
+
+
+def _is_mark(field: tuple[str, object]) -> bool:
+    name, value = field
+    texts = value if isinstance(value, list) and name == "other_ends" else [value]
+    return all(isinstance(text, str) and text for text in texts) and (name != "other_ends" or isinstance(value, list))
+
+
+def _in_file(path: Path) -> str:
+    try:
+        return path.expanduser().read_text("utf-8")
+    except (OSError, ValueError) as error:
+        raise ArgumentError(
+            f"thinking_format={path}: cannot be read ({getattr(error, 'strerror', '') or error})"
+        ) from error
 
 
 def detect_format(tokenizer: PreTrainedTokenizerBase, model_name: str = "") -> ThinkingFormat:
@@ -227,13 +283,24 @@ def thinking_of(text: str, format_name: str = "") -> str:
     >>> thinking_of("1+2=3\\n\\nFinal Answer: 3", "plain")
     '1+2=3'
     """
-    if format_name in _table() and not (known := format_named(format_name)).separates:
-        return text.partition(known.early_stop)[0]
+    recorded = _recorded(format_name)
+    if recorded is not None and (format_name not in _table() or not recorded.separates):
+        at = [place for mark in (recorded.early_stop, *recorded.ends) if (place := text.find(mark)) >= 0]
+        return text[: min(at)].rstrip("\n" * recorded.separates) if at else text
     thought, stop, _ = text.partition(_EARLY_STOP)
     if stop:
         return thought
     found = _any_end().search(text)
     return text[: found.start()].rstrip("\n") if found else text
+
+
+@cache
+def _recorded(format_name: str) -> ThinkingFormat | None:
+    """The format that results name, which may come from anyone; None if it says nothing."""
+    try:
+        return format_of(format_name) if format_name in _table() or format_name.startswith("{") else None
+    except ArgumentError:
+        return None
 
 
 @cache

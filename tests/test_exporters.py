@@ -101,15 +101,29 @@ def test_the_hub_gets_its_files_and_a_section_of_the_model_card(results: Path, t
 
     card = tmp_path / "README.md"
     card.write_text("---\nlicense: mit\n---\n# My model\n", encoding="utf-8")
+    measured = {"tts_gsm8k": scores(0.7, 30, 3), "tts_gsm8k_b512": scores(0.4, 30, 3), "tts_aime24": scores(0.7, 30, 3)}
+    path = write_output(tmp_path / "run", measured)
+    content = json.loads(path.read_text("utf-8"))
+    for name in ("tts_gsm8k", "tts_gsm8k_b512"):
+        content["configs"][name]["dataset_path"] = "openai/gsm8k"
+    path.write_text(json.dumps(content), "utf-8")
     for _ in range(2):  # exporting again replaces the section
-        export(results / "run2", "hub", tmp_path)
-    content = yaml.safe_load((tmp_path / ".eval_results" / "tts_aime24.yaml").read_text("utf-8"))
-    entries = parse_eval_result_entries(content)
-    assert [entry.task_id for entry in entries] == ["tts_aime24_b512", "tts_aime24"]
-    assert entries[0].dataset_id == "org/set" and "thinking budget 512" in str(entries[0].notes)
+        export(tmp_path / "run", "hub", tmp_path)
+    (written,) = (tmp_path / ".eval_results").iterdir()
+    (entry,) = parse_eval_result_entries(yaml.safe_load(written.read_text("utf-8")))
+    assert (written.name, entry.dataset_id, entry.task_id) == ("tts_gsm8k.yaml", "openai/gsm8k", "gsm8k")
+    assert entry.value == pytest.approx(100 * content["results"]["tts_gsm8k"]["acc,answer"], abs=1e-3)
     text = card.read_text("utf-8")
     assert text.startswith("---\nlicense: mit\n---\n# My model") and text.count("## Evaluation") == 1
+    assert all(f"| `{name}` |" in text for name in measured), "the card has every result"
     assert "results of 2 models" in export(results, "hub", tmp_path, code=1)
+
+
+def test_what_the_hub_shows_no_results_of_is_only_in_the_model_card(
+    results: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    export(results / "run2", "hub", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["README.md"] and "no .eval_results" in caplog.text
 
 
 def test_an_unknown_format_is_named(results: Path, tmp_path: Path) -> None:

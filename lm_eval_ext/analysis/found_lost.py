@@ -176,11 +176,11 @@ def _traces(benchmark: str, tasks: Sequence[TaskScores]) -> Traces:
             "its budgets were run on other questions or with other seeds, so they are not cuts of one trace"
         )
     blocks, ids = [], tasks[0].ids
-    for rows in zip(*(task.rows() for task in tasks), strict=True):
+    for source, *rows in zip(tasks[0].sources, *(task.rows() for task in tasks), strict=True):
         if not all(rows):
             raise ValueError("no samples were saved, so nothing can be told about traces")
-        marked = tasks[0].sources[number].run.thinking_format
-        blocks.append(np.array([rights(some, marked) for some in zip(*rows, strict=True)], dtype=np.float64))
+        by_question = [rights(some, source.run.thinking_format) for some in zip(*rows, strict=True)]
+        blocks.append(np.array(by_question, dtype=np.float64))
     budgets = tuple(task.result.budget for task in tasks)
     return Traces(benchmark, budgets, ids, np.concatenate(blocks, axis=1))
 

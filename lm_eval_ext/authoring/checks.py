@@ -198,16 +198,11 @@ def _generation(task: Merged) -> Iterator[TaskFinding]:
     repeats = int(task.fields.get("repeats") or 1)
     if not asks_for_thinking(given):
         yield task.finding(place, "generation", "thinking_token_budget is missing; -1 means no limit")
-    elif too_large := [one for one in _budgets(task) if one >= options.max_tokens]:
-        text = f"a budget of {too_large[0]} leaves nothing of max_gen_toks={options.max_tokens} for an answer"
-        yield task.finding(["metadata", "variants"], "generation", text)
+    elif (budget := options.thinking_budget) is not None and budget >= options.max_tokens:
+        text = f"a budget of {budget} leaves nothing of max_gen_toks={options.max_tokens} for an answer"
+        yield task.finding([*place, "thinking_token_budget"], "generation", text)
     elif repeats > 1 and options.sampling.temperature == 0:
         yield task.finding(place, "generation", f"repeats={repeats} without sampling gives the same text every time")
-
-
-def _budgets(task: Merged) -> list[int]:
-    variants = (task.fields.get("metadata") or {}).get("variants") or {}
-    return list(variants.get("budgets", []))
 
 
 def _named_first(given: Iterable[str], message: str) -> str:

@@ -28,6 +28,7 @@ from lm_eval_ext.authoring.task_file import (
     template_fields,
 )
 from lm_eval_ext.errors import TaskError
+from lm_eval_ext.generation.options import with_budget
 from lm_eval_ext.grading.kinds import MATCHING
 from lm_eval_ext.runs.untrusted import mapping, sequence
 
@@ -136,8 +137,7 @@ def variants_of(task: Merged) -> Iterator[tuple[Path, str]]:
 
 def _changes(variants: dict[str, list[int]], whole: Mapping[str, object]) -> Iterator[tuple[str, dict[str, object]]]:
     for number in variants.get("budgets", []):
-        arguments = {**mapping(whole.get("generation_kwargs")), "thinking_token_budget": number}
-        yield f"b{number}", {"generation_kwargs": arguments}
+        yield f"b{number}", {"generation_kwargs": with_budget(mapping(whole.get("generation_kwargs")), number)}
     for number in variants.get("votes", []):
         yield f"maj{number}", {"repeats": number, "metric_list": _with_votes(whole)}
 

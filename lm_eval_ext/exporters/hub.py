@@ -1,11 +1,13 @@
 """The Hub: `.eval_results/*.yaml` of a model's repository, and a section of its model card.
 
-Format: https://huggingface.co/docs/hub/eval-results; a scored dataset is named by its repository, so tasks with data of
-their own are only in the model card.
+Format: https://huggingface.co/docs/hub/eval-results. The Hub shows a result beside those of others, so only what
+they measured, too, gets a file: whole benchmarks without a thinking budget or votes, in percent, of datasets whose
+`eval.yaml` has a task for them. Everything is in the model card.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +19,17 @@ from lm_eval_ext.runs.collection import accuracy_interval
 from lm_eval_ext.runs.load import Source
 from lm_eval_ext.runs.run import Run, TaskResult
 
+logger = logging.getLogger("lm_eval.tts")
+
+# Tasks in the `eval.yaml` of datasets, by dataset. Those of Idavidrein/gpqa are left out: sources differ on the names.
+TASK_IDS = {
+    "MathArena/aime_2026": "MathArena/aime_2026",
+    "MathArena/cmimc_2025": "MathArena/cmimc_2025",
+    "MathArena/hmmt_feb_2026": "MathArena/hmmt_feb_2026",
+    "MathArena/smt_2025": "MathArena/smt_2025",
+    "TIGER-Lab/MMLU-Pro": "mmlu_pro",
+    "openai/gsm8k": "gsm8k",
+}
 START, END = "<!-- lm-eval-tts results -->", "<!-- end of lm-eval-tts results -->"
 
 
@@ -31,9 +44,16 @@ def write_hub(sources: Sequence[Source], out: Path) -> list[Path]:
         labels = sorted({f"{run.base} {run.label}" for run in runs})
         raise ResultsError(f"results of {len(labels)} models ({'; '.join(labels)}); export each to a folder of its own")
     folder = out / ".eval_results"
-    folder.mkdir(parents=True, exist_ok=True)
     written = []
-    for benchmark, entries in _entries(runs).items():
+    found = _entries(runs)
+    if not found:
+        logger.warning(
+            "no .eval_results: none of these results is of a whole benchmark without a budget or votes, run as usual, "
+            "on a dataset that the Hub shows results of (%s); the model card has them all",
+            ", ".join(TASK_IDS),
+        )
+    for benchmark, entries in found.items():
+        folder.mkdir(parents=True, exist_ok=True)
         written.append(folder / f"{benchmark}.yaml")
         written[-1].write_text(yaml.safe_dump(entries, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return [*written, write_card(out / "README.md", card(runs))]
@@ -74,20 +94,20 @@ def _entries(runs: Sequence[Run]) -> dict[str, list[dict[str, object]]]:
 
     found: dict[str, list[EvalResultEntry]] = {}
     for run in runs:
-        for name, task in run.tasks.items():
-            if "/" in task.dataset and not task.partial:
+        for task in run.tasks.values():
+            comparable = task.budget is None and not (task.votes or task.partial or run.control)
+            if comparable and task.dataset in TASK_IDS:
                 entry = EvalResultEntry(
-                    dataset_id=task.dataset, task_id=name, value=round(task.accuracy.value, 6), date=run.date,
-                    notes=_notes(run, task),
+                    dataset_id=task.dataset, task_id=TASK_IDS[task.dataset], value=round(100 * task.accuracy.value, 4),
+                    date=run.date, notes=_notes(run, task),
                 )  # fmt: skip
                 found.setdefault(task.benchmark, []).append(entry)
     return {benchmark: eval_result_entries_to_yaml(entries) for benchmark, entries in found.items()}
 
 
 def _notes(run: Run, task: TaskResult) -> str:
-    budget = "no thinking budget" if task.budget is None else f"thinking budget {task.budget}"
     software = f"lm-eval-tts {run.software.get('lm-eval-tts', '')}".strip()
-    return f"{budget}, {task.repeats} samples, {software}, {run.engine}"
+    return f"no thinking budget, {task.repeats} samples, {software}, {run.engine}"
 
 
 def card(runs: Sequence[Run]) -> str:

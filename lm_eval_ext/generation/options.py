@@ -35,6 +35,7 @@ KNOWN = {
     "thinking_start": "marker that opens the thinking, instead of the format's",
     "thinking_end": "marker that ends the thinking, instead of the format's",
 }
+ANSWER_BUDGET = 1024  # maximum tokens in an answer, unless the task or a model argument says otherwise
 SAMPLING = ("do_sample", "temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 _THINKING = ("thinking_token_budget", "wait_count", "thinking_start", "thinking_end")
 
@@ -62,6 +63,18 @@ def canonical(kwargs: Mapping[str, object]) -> dict[str, object]:
     {'max_gen_toks': 512, 'temperature': 1.0}
     """
     return {ALIASES.get(name, name): value for name, value in kwargs.items()}
+
+
+def with_budget(kwargs: Mapping[str, object], budget: int) -> dict[str, object]:
+    """A task's generation arguments with a thinking budget, and room for the answer behind it.
+
+    >>> with_budget({"thinking_token_budget": -1, "max_gen_toks": 512, "answer_token_budget": 16}, 512)
+    {'thinking_token_budget': 512, 'max_gen_toks': 528, 'answer_token_budget': 16}
+    """
+    answer, most = kwargs.get("answer_token_budget"), kwargs.get("max_gen_toks")
+    room = answer if isinstance(answer, int) and answer > 0 else ANSWER_BUDGET
+    raised = {"max_gen_toks": budget + room} if isinstance(most, int) and most < budget + room else {}
+    return {**kwargs, "thinking_token_budget": budget, **raised}
 
 
 def asks_for_thinking(kwargs: Mapping[str, object]) -> bool:

@@ -5,7 +5,9 @@ Validation, error messages, run names, published commands, the reference page an
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -60,6 +62,21 @@ def _recipe(value: object) -> object:
     return value if value is None or isinstance(value, Recipe) else str(value)
 
 
+def _marks(value: object) -> str | None:
+    return json.dumps(value, sort_keys=True) if isinstance(value, Mapping) else None if value is None else str(value)
+
+
+def _template(value: object) -> str | None:
+    """A chat template: the text of a file."""
+    if value is None or "{%" in str(value) or "{{" in str(value):  # it was read already, by the process of a replica
+        return None if value is None else str(value)
+    try:
+        return Path(str(value)).expanduser().read_text("utf-8")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(f"cannot be read ({reason}); give a file with a Jinja template") from error
+
+
 Flag = Annotated[bool, BeforeValidator(_flag)]
 Budget = Annotated[int | None, BeforeValidator(_budget)]
 Whole = Annotated[int | None, BeforeValidator(_whole)]
@@ -71,9 +88,10 @@ class ThinkingArguments(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    thinking_format: Text = Field(
+    thinking_format: Annotated[str | None, BeforeValidator(_marks)] = Field(
         None,
-        description="name of a format in `thinking_formats.yaml`: `qwen3`, `deepseek-r1`, `s1`, `gpt-oss`, ...",
+        description="how the model marks its thinking: a format in `thinking_formats.yaml` (`qwen3`, `deepseek-r1`, "
+        "`s1`, `gpt-oss`, ...), or a YAML file or a mapping with `start` and `end`",
         json_schema_extra={"default_is": "detected from the tokenizer"},
     )
     thinking: Flag = Field(True, description="`off`: the prompt closes the thinking, so that the model answers at once")
@@ -86,6 +104,11 @@ class ThinkingArguments(BaseModel):
         1024,
         description="maximum tokens in an answer, unless the task sets a limit; -1 means no limit",
         json_schema_extra={"default_is": "1024; no limit with `protocol=paper`"},
+    )
+    chat_template: Annotated[str | None, BeforeValidator(_template)] = Field(
+        None,
+        description="file with a chat template (Jinja) to use instead of the tokenizer's",
+        json_schema_extra={"default_is": "the tokenizer's"},
     )
     auto_chat_template: Flag = Field(
         True, description="apply the tokenizer's chat template to thinking requests without it"

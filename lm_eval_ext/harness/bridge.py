@@ -22,7 +22,7 @@ from lm_eval_ext.harness.accounting import Progress, Totals
 from lm_eval_ext.harness.arguments import ThinkingArguments
 from lm_eval_ext.harness.prompts import EncodedPrompt, Prompt, Prompts
 from lm_eval_ext.harness.thinking_model import ThinkingModel
-from lm_eval_ext.thinking_formats import ThinkingFormat, detect_format, format_named, with_markers
+from lm_eval_ext.thinking_formats import ThinkingFormat, detect_format, format_of, with_markers
 
 logger = logging.getLogger("lm_eval.tts")
 
@@ -41,7 +41,7 @@ class ThinkingRequests:
         self.journal = open_journal(arguments.journal, arguments.journal_alone)
         self.totals = Totals()
         self.thinking_format = (
-            format_named(arguments.thinking_format)
+            format_of(arguments.thinking_format)
             if arguments.thinking_format
             else detect_format(lm.tokenizer, str(lm.pretrained) if isinstance(lm.pretrained, str) else "")
         )

@@ -18,7 +18,7 @@ from lm_eval_ext.harness.accounting import Progress, Totals
 from lm_eval_ext.harness.arguments import ThinkingArguments
 from lm_eval_ext.harness.bridge import open_journal, repeat_indices, torch_seed
 from lm_eval_ext.harness.thinking_model import ThinkingModel
-from lm_eval_ext.thinking_formats import ThinkingFormat, answer_after_thinking, detect_format, format_named
+from lm_eval_ext.thinking_formats import ThinkingFormat, answer_after_thinking, detect_format, format_named, format_of
 
 _USUAL_FORMAT = "qwen3"  # `<think>`, as most models write it
 
@@ -42,7 +42,7 @@ class ChatRequests:
 
     def _format(self) -> ThinkingFormat:
         if self.arguments.thinking_format:
-            return format_named(self.arguments.thinking_format)
+            return format_of(self.arguments.thinking_format)
         found = detect_format(self.lm.tokenizer, str(self.lm.pretrained)) if self.lm.tokenizer else None
         return found if found and found.separates else format_named(_USUAL_FORMAT)
 

@@ -5,6 +5,7 @@ Each may be called any number of times, because patched functions are marked. "N
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import Iterable
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lm_eval_ext.errors import DatasetError
+from lm_eval_ext.generation.options import asks_for_thinking, with_budget
 from lm_eval_ext.grading import GRADER_VERSION
 from lm_eval_ext.grading.kinds import MATCHING
 from lm_eval_ext.harness.engines import models
@@ -24,6 +26,7 @@ from lm_eval_ext.template_filters import TEMPLATE_FILTERS
 
 if TYPE_CHECKING:
     from lm_eval.api.model import LM
+    from lm_eval.tasks.manager import TaskManager
 
     from lm_eval_ext.harness.arguments import ModelArgs
 
@@ -55,6 +58,47 @@ def find_our_tasks() -> None:
         return with_our_tasks
 
     replace(_index.TaskIndex, "build", around)
+
+
+def offer_any_budget() -> None:
+    """Make `TaskManager` know `TASK_b32768` for any budget of our tasks, not only those that have a file.
+
+    Needed as long as lm-eval knows only tasks with a file; `--gen_kwargs` changes the budget of all tasks of a run.
+    """
+    from lm_eval.tasks.manager import TaskManager
+
+    def matching(match: Function) -> Function:
+        def matched(self: TaskManager, names: list[str]) -> list[str]:
+            budgets = [name for name in names if self.task_index.get(name) is None and _with_any_budget(self, name)]
+            return sorted({*match(self, names), *budgets})
+
+        return matched
+
+    def entry_of(entry: Function) -> Function:
+        def known(self: TaskManager, name: str) -> object:
+            return entry(self, name) or _with_any_budget(self, name)
+
+        return known
+
+    replace(TaskManager, "match_tasks", matching)
+    replace(TaskManager, "_entry", entry_of)
+
+
+def _with_any_budget(manager: TaskManager, name: str) -> object:
+    """The task of a name such as `tts_math500_b32768`, made from that without a limit; None if there is no such."""
+    from lm_eval.tasks._index import Entry, Kind
+    from lm_eval.tasks._yaml_loader import load_yaml
+
+    base, _, budget = name.rpartition("_b")
+    entry = manager.task_index.get(base)
+    if not (base.startswith("tts_") and entry and entry.kind is Kind.TASK and re.fullmatch(r"[1-9]\d{0,8}", budget)):
+        return None
+    config = load_yaml(entry.yaml_path, resolve_func=True)
+    arguments = config.get("generation_kwargs") or {}
+    if re.search(r"_(b|maj)\d+$", base) or not asks_for_thinking(arguments):  # a variant itself, or another's task
+        return None
+    config |= {"task": name, "generation_kwargs": with_budget(arguments, int(budget))}
+    return Entry(name, Kind.TASK, None, config, entry.tags)
 
 
 def keep_parsed_task_files() -> None:

@@ -26,6 +26,7 @@ def register_tasks() -> None:
     command_patches.report_our_errors_in_one_line()
     patches.keep_parsed_task_files()
     patches.find_our_tasks()
+    patches.offer_any_budget()
     patches.list_tasks_without_parsing_them()
     patches.add_template_filters()
     patches.explain_unreachable_datasets()

@@ -35,6 +35,8 @@ _NAMES = (
     "recipe",
     "calibration",
     "lora_local_path",
+    "thinking_format",
+    "chat_template",
 )  # arguments whose values may be paths
 _LONGEST = 4000
 
@@ -97,6 +99,6 @@ def _pairs(values: Mapping[str, object]) -> str:
 
 
 def _shown(name: str, value: object) -> str:
-    if name in _NAMES and isinstance(value, str):
+    if name in _NAMES and isinstance(value, str) and not value.startswith("{"):  # the marks of a thinking format
         return line(public_name(value))
     return line(value if isinstance(value, str) else json.dumps(value, separators=(",", ":"), default=str))

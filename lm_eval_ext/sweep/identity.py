@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from importlib.metadata import version
+from pathlib import Path
 
 from lm_eval_ext.grading import GRADER_VERSION
 from lm_eval_ext.sweep.manifest import Manifest
@@ -20,6 +21,7 @@ _LEFT_OUT = {
     "num_concurrent", "max_retries", "timeout", "journal", "journal_alone", "recipe", "pretrained", "revision",
 }  # fmt: skip
 _NAMED = ("peft", "tokenizer")  # model arguments that name files or a repository
+_IN_FILES = ("chat_template", "thinking_format")  # and those that may name a file
 
 
 def content(
@@ -41,7 +43,7 @@ def content(
     return {
         "engine": manifest.engine,
         "arguments": {
-            name: of.named(value) if name in _NAMED else value
+            name: of.named(value) if name in _NAMED or (name in _IN_FILES and Path(str(value)).is_file()) else value
             for name, value in sorted(run.arguments.items())
             if name not in _LEFT_OUT
         },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -9,7 +10,9 @@ from pathlib import Path
 from lm_eval_ext.authoring.declared import registered_files
 from lm_eval_ext.authoring.task_file import merged
 from lm_eval_ext.errors import ManifestError
-from lm_eval_ext.runs.untrusted import sequence
+from lm_eval_ext.generation.options import with_budget
+from lm_eval_ext.runs.run import variant_of
+from lm_eval_ext.runs.untrusted import mapping, sequence
 from lm_eval_ext.sweep.manifest import Manifest
 
 
@@ -27,8 +30,17 @@ class Tasks:
 
     def _fields(self, name: str) -> Mapping[str, object] | None:
         """The configuration of a task or group; None if there is none of that name."""
-        path = self._files.get(name)
-        return merged(path)[0].fields if path else None
+        if path := self._files.get(name):
+            return merged(path)[0].fields
+        base, _, budget = name.rpartition("_b")
+        whole = self.fields(base) if re.fullmatch(r"[1-9]\d{0,8}", budget) else None
+        if whole is None or "group" in whole or variant_of(base)[1] is not None:
+            return None
+        return {
+            **whole,
+            "task": name,
+            "generation_kwargs": with_budget(mapping(whole["generation_kwargs"]), int(budget)),
+        }
 
     def is_ours(self, name: str) -> bool:
         """Whether a task, or any in a group, is of this registry."""

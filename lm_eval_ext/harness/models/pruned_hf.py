@@ -87,6 +87,7 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
         except TypeError as error:
             explain_unknown_argument(error, type(self), HFLM)
         self._ready = True
+        self._use_chat_template()
         self._log_pruning()
 
     def _gpus_of_replica(self, kwargs: Mapping[str, object]) -> int | None:

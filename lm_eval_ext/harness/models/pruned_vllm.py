@@ -77,6 +77,7 @@ class PrunedVLLM(PrunedLM, VLLM):  # type: ignore[misc]  # lm-eval has no type i
             VLLM.__init__(self, pretrained=self.pretrained, revision=self.revision, **kwargs)
         except TypeError as error:
             explain_unknown_argument(error, type(self), VLLM)
+        self._use_chat_template()
         self._log_pruning()
         if self._kept is not None and self._verdict() != "exact":
             logger.warning("dropping layers of a %s model in vLLM: %s", self._kind(), self._verdict())

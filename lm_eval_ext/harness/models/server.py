@@ -61,6 +61,7 @@ class TTSServer(ThinkingLM, TemplateLM):  # type: ignore[misc]  # lm-eval has no
         self.recipe = declared_recipe(self.arguments, self.arguments.model or "")
         self.max_gen_toks = self.arguments.max_gen_toks
         self.tokenizer = self._loaded_tokenizer()
+        self._use_chat_template()
         self.servers, self.identities = tried_servers(self.arguments, self._vocabulary(), self._decode)
         self.recipe = declared_recipe(self.arguments, self.arguments.model or self.identities[0].facts.name)
         self._log()

@@ -55,6 +55,12 @@ class ThinkingLM(ABC):
     def _thinking(self) -> RequestRunner:
         return ThinkingRequests(self, self.arguments)  # type: ignore[arg-type]  # the concrete class implements it
 
+    def _use_chat_template(self) -> None:
+        """Put the chat template that was given in the place of the tokenizer's."""
+        if self.arguments.chat_template is not None:
+            self.tokenizer.chat_template = self.arguments.chat_template
+            self.hf_chat_template = None  # lm-eval's `vllm` looks it up when it loads
+
     @property
     def journal(self) -> Path | None:
         """Where finished work is kept; None if it is not, or nothing was asked for yet."""
