@@ -80,25 +80,34 @@ def generate(
     return generated(model, asked, list(budgets), samples, DEFAULT_SAMPLING | options)
 
 
-def grade(answers: Sequence[str], golds: str | Sequence[str]) -> list[Grade]:
+def grade(answers: Sequence[str], golds: str | Sequence[str], kind: str = "math", **options: object) -> list[Grade]:
     """Grade answers: whether each is correct, and if not, why.
 
     Args:
         answers: final answers, in LaTeX or plain text; an empty string means no answer.
         golds: one gold answer per answer, or a single one for all of them.
+        kind: of the answers: `math`, `choice`, `text`, `number`, `json`, `list` or `expression`.
+        options: how answers of that kind are compared, as in a task's `metadata.grading`, such as `relative=0.01`.
 
     Raises:
+        ArgumentError: the kind is unknown.
+        TaskError: an option is unknown, or has a value that is not allowed.
         ValueError: the numbers of answers and gold answers differ.
 
     >>> [found.reason for found in grade(["0.5", "1/3"], "1/2")]
     ['correct', 'wrong']
+    >>> grade(["about 3.14"], "3.1416", "number", relative=0.001)[0].correct
+    True
     """
-    from lm_eval_ext.grading.grading import grades
+    from lm_eval_ext.grading.kinds import KINDS
 
+    if kind not in KINDS:
+        raise ArgumentError(f"kind={kind!r}; expected one of: {', '.join(KINDS)}")
+    rules = KINDS[kind].of(options)
     wanted = [golds] * len(answers) if isinstance(golds, str) else list(golds)
     if len(wanted) != len(answers):
         raise ValueError(f"{len(answers)} answers and {len(wanted)} golds; give one gold per answer, or a single gold")
-    return grades(list(zip(wanted, answers, strict=True)))
+    return rules.grades(list(zip(wanted, answers, strict=True)))
 
 
 def evaluate(
@@ -121,7 +130,7 @@ def evaluate(
         options: further arguments of `simple_evaluate`, such as `gen_kwargs` or `num_fewshot`.
 
     Returns:
-        The run, e.g. `run.tasks["tts_chain_b16"].accuracy`; `Runs([run]).to_frame()` gives a table.
+        The run, e.g. `run.tasks["tts_chain_b16"].accuracy`; `run.to_frame()` gives a table.
 
     Raises:
         TaskError: a task is unknown.

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lm_eval_ext.analysis.diagnosis import Diagnosis
     from lm_eval_ext.runs.catalogue import Catalogue
     from lm_eval_ext.runs.collection import Runs
+    from lm_eval_ext.runs.run import Run
 
 logger = logging.getLogger("lm_eval.tts")
 
@@ -41,8 +42,8 @@ def read_runs(*folders: str | Path, site: str | Path | None = None) -> Runs:
 
 
 def compare(
-    base: str | Path,
-    candidate: str | Path,
+    base: str | Path | Run,
+    candidate: str | Path | Run,
     *,
     keep: float | None = None,
     on: Sequence[str] = (),
@@ -53,7 +54,8 @@ def compare(
     """Compare a smaller model with its base: what it keeps, what thinking and voting still gain, and what answers cost.
 
     Args:
-        base, candidate: folder of results of one model, a results file, or a published run.
+        base, candidate: folder of results of one model, a results file, a published run, or a run that `evaluate`
+            returned.
         keep: share of the base's accuracy that must be kept, for a verdict.
         on: benchmarks to compare; all by default.
         all_budgets: whether every budget decides the verdict, and not only the largest.
@@ -71,13 +73,15 @@ def compare(
     from lm_eval_ext.analysis.compare import Options
     from lm_eval_ext.analysis.compare import compare as compared
     from lm_eval_ext.runs.catalogue import read_catalogue
+    from lm_eval_ext.runs.run import Run
 
     if keep is not None and not 0 < keep < 1:
         raise ArgumentError(f"keep={keep}; expected a share between 0 and 1, such as 0.95")
     if unknown := set(allow) - {"sampling"}:
         raise ArgumentError(f"allow={min(unknown)}; expected: sampling")
     options = Options(keep, tuple(on), all_budgets, tuple(allow), same_prompts)
-    return compared(Path(base), Path(candidate), read_catalogue(), options)
+    models = [given if isinstance(given, Run) else Path(given) for given in (base, candidate)]
+    return compared(models[0], models[1], read_catalogue(), options)
 
 
 def diagnose(run: str | Path) -> Diagnosis:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from lm_eval_ext.analysis.matching import REQUIREMENTS
 from lm_eval_ext.authoring.gallery import gallery_page
 from lm_eval_ext.authoring.schema import task_schema
 from lm_eval_ext.authoring.task_fields import Choices, Metadata, TaskFile
@@ -50,7 +51,7 @@ def pages() -> dict[str, str]:
 
 def tables() -> dict[str, str]:
     """Generated tables in handwritten pages, by path relative to the repository."""
-    return {"docs/reference/metrics.md": _metrics_table()}
+    return {"docs/reference/metrics.md": _metrics_table(), "docs/explanation.md": _requirements_table()}
 
 
 def schemas() -> dict[str, object]:
@@ -101,6 +102,17 @@ def _metrics_table() -> str:
             given.setdefault(score, []).append(f"`{metric.name}`")
     lines = ((f"`{one.name}`", one.meaning, one.unit, _better(one), ", ".join(by)) for one, by in given.items())
     return table(("metric", "meaning", "unit", "better", "computed by"), lines)
+
+
+def _requirements_table() -> str:
+    rows = (
+        (
+            one.what, one.source, f"only if equal{', or with `--allow sampling`' if one.what == 'sampling' else ''}",
+            f"the name of the {one.named}" if one.named else "", "only if equal" if one.ranked else "",
+        )
+        for one in REQUIREMENTS
+    )  # fmt: skip
+    return table(("what was asked", "from", "compared", "named in", "ranked together"), rows)
 
 
 def _better(score: Measure) -> str:

@@ -12,6 +12,7 @@ import pytest
 
 import lm_eval_ext as tts
 from lm_eval_ext.errors import ArgumentError, ResultsError, TaskError
+from lm_eval_ext.harness.generated import GeneratedSamples
 from lm_eval_ext.testbed.lm_eval_output import write_output
 from tests.shared import ROOT
 
@@ -76,6 +77,57 @@ def test_tables_show_themselves() -> None:
     assert set(samples.grade) <= {"correct", "wrong", "no answer", "unparsable"} and samples.text.notna().all()
 
 
+def test_what_is_printed_fits_a_screen() -> None:
+    runs = tts.read_runs(ROOT / "leaderboard" / "results")
+    assert len(repr(runs).splitlines()) <= 25 and "and 9 more" in repr(runs)
+    run = runs[0]
+    assert "<table" in run._repr_html_() and len(run.to_frame()) == len(run.tasks)
+    assert len(repr(run)) < 600 and "scores=" not in repr(run.tasks["tts_chain_b8"])
+    folder = ROOT / "leaderboard" / "results" / "tiny-chain"
+    compared = tts.compare(folder / "tiny-chain-dense-fc97c339", folder / "tiny-chain-shortgpt-2-555e0f3e", keep=0.9)
+    assert f"verdict lost, {len(compared.rows)} tasks" in repr(compared) and len(repr(compared)) < 200
+    assert repr(GeneratedSamples()) == "<0 generated texts; to_frame() gives a table of them>"
+
+
+def test_runs_in_memory_are_compared() -> None:
+    """By their scores: of a run that was not kept, there are no texts."""
+    options = {"limit": 10, "gen_kwargs": {"do_sample": False, "temperature": 0.0}}
+    base, smaller = (
+        tts.evaluate(tts.load(journal="off", **layers), "tts_chain_short_b16", **options)  # type: ignore[arg-type]
+        for layers in ({}, {"drop_layers": [10, 11]})
+    )
+    found = tts.compare(base, smaller, keep=0.9)
+    (row,) = found.rows
+    assert row.questions == 10 and row.samples == (1, 1)
+    assert row.base.estimate == pytest.approx(base.tasks["tts_chain_short_b16"].accuracy.value)
+    assert "layers 10-11" in found.candidate
+
+
+@pytest.mark.parametrize(
+    ("kind", "answers", "golds", "options", "expected"),
+    [
+        ("math", ["0.5", "1/3"], "1/2", {}, [True, False]),
+        ("choice", ["A", "B"], "A", {}, [True, False]),
+        ("text", ["Paris", "London"], "paris", {}, [True, False]),
+        ("number", ["3.14", "3.2"], "3.1416", {"relative": 0.001}, [True, False]),
+        ("json", ['{"a": 1}', "{}"], '{"a": 1}', {}, [True, False]),
+        ("list", ["a, b", "b, a"], '["a", "b"]', {"ordered": True}, [True, False]),
+        ("expression", ["3 * 2", "3 + 2"], '{"target": 6, "numbers": [2, 3]}', {}, [True, False]),
+    ],
+)
+def test_answers_of_every_kind_are_graded(
+    kind: str, answers: list[str], golds: str, options: dict[str, object], expected: list[bool]
+) -> None:
+    assert [grade.correct for grade in tts.grade(answers, golds, kind, **options)] == expected
+
+
+def test_unknown_kinds_and_options_are_named() -> None:
+    with pytest.raises(ArgumentError, match="kind='maths'; expected one of: math, choice, text, number"):
+        tts.grade(["1"], "1", "maths")
+    with pytest.raises(TaskError, match="unknown option 'relativ' for number answers"):
+        tts.grade(["1"], "1", "number", relativ=1)
+
+
 def test_runs_without_samples_have_no_rows_of_samples(tmp_path: Path) -> None:
     write_output(tmp_path, {"tts_sums": [[True], [False]]}, samples=False)
     runs = tts.read_runs(tmp_path)
@@ -106,7 +158,7 @@ def test_mistakes_are_one_line() -> None:
         tts.generate(tts.load(journal="off"), "1+2", samples=0)
     with pytest.raises(ValueError, match="2 answers and 1 golds"):
         tts.grade(["1", "2"], ["1"])
-    with pytest.raises(TaskError, match="unknown task 'tts_chian'"):
+    with pytest.raises(TaskError, match=r"unknown task 'tts_chian' \(did you mean tts_chain"):
         tts.evaluate(tts.load(journal="off"), "tts_chian")
 
 

@@ -38,6 +38,8 @@ SMALL = ["--limit", "2", "--gen_kwargs", "max_gen_toks=20,thinking_token_budget=
         ({"dtype": 16}, "dtype=16: give auto"),
         ({"mixed_precision_dtype": "nn"}, "mixed_precision_dtype=nn: give auto"),
         ({"peft": "nothing"}, "peft=nothing: no adapter_config.json there.*; give the folder or Hub name of a PEFT"),
+        ({"thinking_format": {"start": "<r>"}}, "thinking_format=.*: give start and end"),
+        ({"chat_template": "none.jinja"}, "chat_template='none.jinja': cannot be read .No such file"),
         ({"stop_loops": "maybe"}, "stop_loops='maybe': give True or False"),
         ({"answer_token_budget": None}, "answer_token_budget=None: give a whole number of tokens"),
     ],

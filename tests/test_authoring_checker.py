@@ -53,6 +53,12 @@ def test_a_checker_beside_the_file_is_tried(tmp_path: Path) -> None:
     assert task.process_results(doc, [answers]) == {"acc": 0.5}
 
 
+def test_a_checker_gives_its_scores_names_of_its_own(tmp_path: Path) -> None:
+    added = "  - {metric: answered, aggregation: mean}\nmetadata:"
+    (finding,) = checked([factors(tmp_path, CHECKER, "metadata:", added)], data=False, trust=True)
+    assert "answered is a score of our metrics" in finding.text
+
+
 @pytest.mark.parametrize(
     ("checker", "said"),
     [

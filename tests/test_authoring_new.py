@@ -29,6 +29,14 @@ def test_a_new_benchmark_is_one_short_file_that_is_in_order(tmp_path: Path) -> N
     }
     assert checked([tmp_path / "tasks"], data=True) == []
     code, output = new(
+        "long", "--dataset", data, "--question", "problem", "--answer", "answer", "--license", "CC0-1.0",
+        "--budget", "32768", "--to", tmp_path / "tasks",
+    )  # fmt: skip
+    assert code == 0, output
+    assert checked([tmp_path / "tasks" / "long"], data=False) == []
+    variant = (tmp_path / "tasks" / "long" / "variants" / "tts_long_b32768.yaml").read_text("utf-8")
+    assert "thinking_token_budget: 32768" in variant and "max_gen_toks: 33792" in variant, "there is room for an answer"
+    code, output = new(
         "mine", "--dataset", data, "--question", "problem", "--answer", "answer", "--to", tmp_path / "tasks"
     )
     assert code == 1 and "exists" in output

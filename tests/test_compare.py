@@ -207,6 +207,16 @@ def test_json_html_frame_and_file(base: Path, tmp_path: Path) -> None:
         compare("--config", tmp_path / "compare.yaml", code=code)
     comparison = tts.compare(base, other)
     assert "<table" in comparison._repr_html_() and len(comparison.to_frame()) == 3
+    (tmp_path / "whole.yaml").write_text(
+        f"base: {base}\ncandidate: other\non: tts_aime24\nkeep: 0.9\njson: own.json\nhtml: own.html\n", encoding="utf-8"
+    )
+    compare("--config", tmp_path / "whole.yaml", code=1)
+    assert {row["benchmark"] for row in json.loads((tmp_path / "own.json").read_text())["rows"]} == {"tts_aime24"}
+    assert "lost" in (tmp_path / "own.html").read_text()
+    assert "lost" in compare("--config", tmp_path / "whole.yaml", "--keep", 0.95, "--html", tmp_path / "x.html", code=1)
+    assert (tmp_path / "x.html").is_file()
+    (tmp_path / "plan.yaml").write_text(f"base: {base}\nkeep: 0.9\nplan: true\n", encoding="utf-8")
+    assert "to show that 90.0% of its accuracy is kept" in compare("--config", tmp_path / "plan.yaml", code=0)
     (tmp_path / "typo.yaml").write_text(f"base: {base}\ncandidate: other\nkeeps: 0.9\n", encoding="utf-8")
     assert "typo.yaml: keeps=0.9: Extra inputs" in compare("--config", tmp_path / "typo.yaml", code=2)
 

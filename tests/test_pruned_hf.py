@@ -178,6 +178,19 @@ def test_the_chat_template_is_applied_once(lm: PrunedHFLM, caplog: pytest.LogCap
     assert by_us == by_lm_eval
 
 
+def test_own_marks_and_an_own_chat_template_reach_the_model(tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "own.jinja").write_text("{% for one in messages %}<{{ one.content }}>{% endfor %}", "utf-8")
+    marks = {"start": "<r>", "end": "</r>"}
+    own = PrunedHFLM(
+        str(tiny_model), thinking_format=marks, chat_template=str(tmp_path / "own.jinja"), device="cpu", journal="off"
+    )
+    assert own.apply_chat_template([{"role": "user", "content": "Hello"}]) == "<Hello>"
+    asked = {"until": [], "max_gen_toks": 24, "thinking_token_budget": 4, "answer_token_budget": 4}
+    (text,) = own.generate_until([Instance("generate_until", {}, ("Hello", asked), 0)])
+    settings = own.get_model_info()["settings"]
+    assert "</r>" in text and settings["thinking_format"] == json.dumps(marks, sort_keys=True)
+
+
 def test_the_chat_template_can_be_left_off(tiny_model: Path, lm: PrunedHFLM) -> None:
     bare = PrunedHFLM(str(tiny_model), drop_layers=[1], auto_chat_template=False, device="cpu")
     request = instances("Hello", 1, thinking_token_budget=6, **SAMPLED)

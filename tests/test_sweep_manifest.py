@@ -31,7 +31,7 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
     ({"tasks": []}, "tasks: expected at least one entry"),
     ({"tasks": "chain"}, "tasks: expected a list"),
     ({"tasks": ["chain", "chain"]}, "tasks: chain is given twice"),
-    ({"budgets": [7]}, "tasks: tts_chain has no variant b7; add it to `variants`"),
+    ({"votes": [7]}, "tasks: tts_chain has no variant maj7; add it to `variants`"),
     ({"budgets": [0]}, "budgets.0: expected more than 0"),
     ({"budgets": ["many"]}, "budgets.0: expected a whole number"),
     ({"votes": [3]}, "tasks: tts_chain has no variant maj3"),

@@ -17,6 +17,7 @@ from lm_eval_ext.analysis.parts import PartCompared, parts_compared
 from lm_eval_ext.analysis.rows import Judged, Row, Sensitivity, gate_row, row_of, sensitivity
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.runs.catalogue import Catalogue
+from lm_eval_ext.runs.run import Run
 from lm_eval_ext.statistics.contrasts import holm
 from lm_eval_ext.statistics.gate import Verdict, gate
 
@@ -43,7 +44,7 @@ class Options:
     same_prompts: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """A smaller model compared with its base.
 
@@ -90,17 +91,23 @@ class Comparison:
 
         return text(self)
 
+    def __repr__(self) -> str:
+        verdict = f"verdict {self.verdict}, " if self.verdict else ""
+        tasks = f"{len(self.rows)} {'task' if len(self.rows) == 1 else 'tasks'}"
+        return f"<Comparison of {self.candidate} with {self.base}: {verdict}{tasks}; print() shows it>"
+
     def _repr_html_(self) -> str:
         from lm_eval_ext.analysis.compare_html import fragment
 
         return fragment(self)
 
 
-def compare(base: Path, candidate: Path, catalogue: Catalogue, options: Options) -> Comparison:
+def compare(base: Path | Run, candidate: Path | Run, catalogue: Catalogue, options: Options) -> Comparison:
     """Compare two models.
 
     Args:
-        base, candidate: folder of results of one model, results file, or published run.
+        base, candidate: folder of results of one model, results file, or published run; or a run in memory, whose
+            scores by question count, but which has no texts.
         catalogue: which metric is the accuracy of a benchmark.
         options: what to compare.
 
@@ -109,7 +116,7 @@ def compare(base: Path, candidate: Path, catalogue: Catalogue, options: Options)
             what they differ.
     """
     one, other = read_model(base, catalogue), read_model(candidate, catalogue)
-    names = _wanted(comparable_tasks(one, other), one, options)
+    names = _wanted(comparable_tasks(one, other), one, other, options)
     _refuse_unlike(one, other, names, options)
     differences = told(one.run, other.run)
     _refuse_other_prompts(differences, options)
@@ -137,7 +144,7 @@ def _parts(name: str, one: EvaluatedModel, other: EvaluatedModel) -> Iterator[Pa
     return parts_compared(name, base.result, base.scores, other.tasks[name].scores)
 
 
-def _wanted(names: Sequence[str], base: EvaluatedModel, options: Options) -> list[str]:
+def _wanted(names: Sequence[str], base: EvaluatedModel, candidate: EvaluatedModel, options: Options) -> list[str]:
     there = {base.tasks[name].result.benchmark for name in names}
     if missing := [name for name in options.on if name not in there]:
         raise ResultsError(
@@ -145,7 +152,10 @@ def _wanted(names: Sequence[str], base: EvaluatedModel, options: Options) -> lis
         )
     found = [name for name in names if not options.on or base.tasks[name].result.benchmark in options.on]
     if not found:
-        raise ResultsError(f"the models have no task in common; the base has: {', '.join(base.tasks)}")
+        raise ResultsError(
+            f"the models have no task in common; the base has: {', '.join(base.tasks)}; the candidate: "
+            f"{', '.join(candidate.tasks)}"
+        )
     return found
 
 

@@ -219,7 +219,7 @@ def sensitivity_lines(task: str, questions: int, samples: int, found: Sensitivit
     """What a task's data can show."""
     asked = f"{questions} questions with {samples} samples each"
     if found.detectable is None:
-        lines = [f"{task}: nothing varies in {asked}, so it can't be told what loss they would show"]
+        lines = [f"{task}: {asked} show no variation, so it can't be told what loss they would show"]
     else:
         lines = [f"{task}: {asked} show a loss of {100 * found.detectable:.1f} points or more with a power of 80%"]
     if found.power is not None and found.needed is not None:

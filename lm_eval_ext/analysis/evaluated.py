@@ -67,8 +67,8 @@ class EvaluatedModel:
     tasks: Mapping[str, TaskScores]
 
 
-def read_model(path: Path, catalogue: Catalogue) -> EvaluatedModel:
-    """Read one model from a folder of results, a results file, or a published run.
+def read_model(given: Path | Run, catalogue: Catalogue) -> EvaluatedModel:
+    """Read one model from a folder of results, a results file, or a published run; or take a run in memory.
 
     Runs that differ only in the sampling seed are put together; runs with the same seeds have the same samples and
     count once.
@@ -76,13 +76,16 @@ def read_model(path: Path, catalogue: Catalogue) -> EvaluatedModel:
     Raises:
         ResultsError: the path holds no results, or those of several models; the message names them.
     """
-    sources = load([path], catalogue)
+    if isinstance(given, Run):
+        sources = [Source(given.model_copy(update={"samples": {}}), Path(given.id), catalogue)]
+    else:
+        sources = load([given], catalogue)
     by_model: dict[tuple[str, ...], list[Source]] = {}
     for source in sources:
         by_model.setdefault(_model(source.run), []).append(source)
     if len(by_model) > 1:
         labels = "; ".join(f"{some[0].run.base}, {some[0].run.label} ({some[0].path})" for some in by_model.values())
-        raise ResultsError(f"{path}: holds {len(by_model)} models: {labels}; name the folder or results file of one")
+        raise ResultsError(f"{given}: holds {len(by_model)} models: {labels}; name the folder or results file of one")
     run = sources[0].run
     return EvaluatedModel(_label(run), run, dict(_tasks(sources)))
 
@@ -119,7 +122,8 @@ def _pooled(name: str, task: str, sources: Sequence[Source]) -> TaskScores:
     result = first.run.tasks[task]
     rows = [source.samples(task) for source in own]
     if not all(rows):
-        return TaskScores(name, task, result, first.run, (), result.repeats, {"acc": result.scores}, (first,))
+        samples = 1 if is_greedy(result) else result.repeats
+        return TaskScores(name, task, result, first.run, (), samples, {"acc": result.scores}, (first,))
     for source, some in zip(own, rows, strict=True):
         _refuse_unlike(task, first, source)
         if [row.hash for row in some] != [row.hash for row in rows[0]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from lm_eval_ext.authoring.finding import TaskFinding
@@ -16,7 +16,7 @@ from lm_eval_ext.errors import ArgumentError, TaskError
 from lm_eval_ext.generation.options import asks_for_thinking, parse_options
 from lm_eval_ext.grading.answers import FINDERS
 from lm_eval_ext.grading.kinds import kind_of_metric
-from lm_eval_ext.grading.metrics import METRIC_FIELDS, METRICS
+from lm_eval_ext.grading.metrics import METRIC_FIELDS, METRICS, score_named
 from lm_eval_ext.harness.names import known_filters, known_metrics
 
 # Fields that a benchmark must have; `dataset_path` may be replaced by `custom_dataset`.
@@ -165,9 +165,8 @@ def _is_near(task: Path, file: str) -> bool:
 def _grading(task: Merged) -> Iterator[TaskFinding]:
     metrics, filters = known_metrics(), known_filters()
     for number, one in enumerate(task.fields["metric_list"]):
-        if "process_results" in task.fields:  # its scores have any names
-            if not one.get("aggregation"):
-                text = f"{one['metric']} needs an aggregation, such as mean, because process_results computes it"
+        if "process_results" in task.fields:  # its scores have any names but those that our metrics compute
+            if text := _fault_of_own_score(one):
                 yield task.finding(["metric_list", number], "metric", text)
         elif one["metric"] not in metrics:
             text = (
@@ -185,6 +184,15 @@ def _grading(task: Merged) -> Iterator[TaskFinding]:
             if one["function"] not in filters:
                 text = f"unknown filter {one['function']}; our filters: {', '.join(FINDERS)}"
                 yield task.finding(["filter_list", number], "filter", text)
+
+
+def _fault_of_own_score(given: Mapping[str, object]) -> str:
+    name = str(given["metric"])
+    if name != "acc" and score_named(name) is not None:
+        return f"{name} is a score of our metrics; give one that process_results computes another name, or acc"
+    if not given.get("aggregation"):
+        return f"{name} needs an aggregation, such as mean, because process_results computes it"
+    return ""
 
 
 def _generation(task: Merged) -> Iterator[TaskFinding]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from lm_eval_ext.errors import ResultsError, TTSError
 from lm_eval_ext.runs.run_file import first_fault
@@ -21,18 +21,24 @@ EXIT_CODES = {None: 0, "kept": 0, "lost": 1, "undecided": 3}
 NO_VERDICT = 2
 
 
+Names = Annotated[list[str], BeforeValidator(lambda given: _listed(given) if isinstance(given, str) else given)]
+
+
 class CompareFile(BaseModel):
     """Content of a `compare.yaml`; paths are relative to its folder."""
 
     model_config = ConfigDict(extra="forbid")
 
     base: Path
-    candidate: Path | list[Path]
+    candidate: Path | list[Path] = []
     keep: Annotated[float | None, Field(gt=0, lt=1)] = None
-    on: list[str] = []
+    on: Names = []
     all_budgets: bool = False
-    allow: list[str] = []
+    allow: Names = []
     same_prompts: bool = False
+    plan: bool = False
+    json_file: Annotated[Path | None, Field(alias="json")] = None
+    html: Path | None = None
 
 
 class _Loader(yaml.SafeLoader):
@@ -74,8 +80,12 @@ def compare(
     that can't be compared, exits with 2.
     """
     try:
-        given = _from_file(config) if config else _from_line(models, keep, on, all_budgets, allow, same_prompts)
-        code = _plan(given) if plan else _compare(given, json, html)
+        said: dict[str, object] = {
+            "keep": keep, "on": on, "all_budgets": all_budgets, "allow": allow, "same_prompts": same_prompts,
+            "plan": plan, "json": json, "html": html,
+        }  # fmt: skip
+        given = _given(config, models, {name: value for name, value in said.items() if value not in (None, "", False)})
+        code = _plan(given) if given.plan else _compare(given)
     except Exception as error:  # 1 means "lost", so nothing else may end with it
         kind = "" if isinstance(error, (TTSError, OSError)) else f"{type(error).__name__}: "
         print(f"lm-eval-tts: {kind}{' '.join(str(error).split())}", file=sys.stderr)
@@ -86,35 +96,36 @@ def compare(
     raise typer.Exit(code)
 
 
-def _from_file(path: Path) -> CompareFile:
+def _given(config: Path | None, models: Sequence[Path] | None, said: Mapping[str, object]) -> CompareFile:
+    """What the file says, and the command line, which counts where both say something."""
+    if not (config or models):
+        raise ResultsError("no results given; expected: lm-eval-tts compare BASE CANDIDATE, or --config FILE")
+    named = {"base": models[0], "candidate": list(models[1:])} if models else {}
     try:
-        found = CompareFile.model_validate(yaml.load(path.read_text("utf-8"), _Loader))
+        content = _read(config) if config else {}
+        return CompareFile.model_validate({**content, **named, **said})
     except ValidationError as error:
-        raise ResultsError(f"{path}: {first_fault(error)}") from error
+        raise ResultsError(f"{config}: {first_fault(error)}" if config else first_fault(error)) from error
+
+
+def _read(path: Path) -> dict[str, object]:
+    """The fields of a `compare.yaml`; paths in it are relative to its folder."""
+    try:
+        content = yaml.load(path.read_text("utf-8"), _Loader)
     except yaml.YAMLError as error:
         raise ResultsError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())[:200]})") from error
-    candidates = found.candidate if isinstance(found.candidate, list) else [found.candidate]
-    moved = [path.parent / candidate for candidate in candidates]
-    return found.model_copy(update={"base": path.parent / found.base, "candidate": moved})
+    if not isinstance(content, dict):
+        raise ResultsError(f"{path}: expected fields, such as base and candidate")
+    return {name: _below(path.parent, value) if name in _PATHS else value for name, value in content.items()}
 
 
-def _from_line(
-    models: Sequence[Path] | None, keep: float | None, on: str, all_budgets: bool, allow: str, same_prompts: bool
-) -> CompareFile:
-    if not models:
-        raise ResultsError("no results given; expected: lm-eval-tts compare BASE CANDIDATE, or --config FILE")
-    try:
-        return CompareFile(
-            base=models[0],
-            candidate=list(models[1:]),
-            keep=keep,
-            on=_listed(on),
-            all_budgets=all_budgets,
-            allow=_listed(allow),
-            same_prompts=same_prompts,
-        )
-    except ValidationError as error:
-        raise ResultsError(first_fault(error)) from error
+_PATHS = ("base", "candidate", "json", "html")
+
+
+def _below(folder: Path, given: object) -> object:
+    if isinstance(given, list):
+        return [_below(folder, value) for value in given]
+    return folder / given if isinstance(given, str) else given
 
 
 def _listed(text: str) -> list[str]:
@@ -129,7 +140,7 @@ def _plan(given: CompareFile) -> int:
     return 0
 
 
-def _compare(given: CompareFile, json: Path | None, html: Path | None) -> int:
+def _compare(given: CompareFile) -> int:
     from lm_eval_ext.api_results import compare as compared
 
     candidates = given.candidate if isinstance(given.candidate, list) else [given.candidate]
@@ -137,12 +148,12 @@ def _compare(given: CompareFile, json: Path | None, html: Path | None) -> int:
         raise ResultsError(
             "no candidate given; expected: lm-eval-tts compare BASE CANDIDATE (or --plan for BASE alone)"
         )
-    options = given.model_dump(exclude={"base", "candidate"})
+    options = given.model_dump(include={"keep", "on", "all_budgets", "allow", "same_prompts"})
     found = [compared(given.base, candidate, **options) for candidate in candidates]
     print("\n\n".join(map(str, found)))
     if len(found) > 1:
         print(f"\n{_spread(found)}")
-    _write(found, json, html)
+    _write(found, given.json_file, given.html)
     codes = [EXIT_CODES[one.verdict] for one in found]
     return next(code for code in (1, 3, 0) if code in codes)
 

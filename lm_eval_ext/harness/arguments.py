@@ -5,7 +5,6 @@ Validation, error messages, run names, published commands, the reference page an
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -16,6 +15,7 @@ from pydantic.config import JsonDict
 from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.pruning.quantizing import Quantization, parse_quantize
 from lm_eval_ext.pruning.recipe import Recipe
+from lm_eval_ext.thinking_formats import format_of
 
 ModelArgs = str | Mapping[str, object] | None  # as lm-eval takes them
 BY_HAND = "selection"
@@ -63,7 +63,8 @@ def _recipe(value: object) -> object:
 
 
 def _marks(value: object) -> str | None:
-    return json.dumps(value, sort_keys=True) if isinstance(value, Mapping) else None if value is None else str(value)
+    """The name of a thinking format, which of one's own is its marks."""
+    return None if value is None else format_of(value if isinstance(value, Mapping) else str(value)).name
 
 
 def _template(value: object) -> str | None:

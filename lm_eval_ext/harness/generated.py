@@ -42,5 +42,8 @@ class GeneratedSamples(tuple[GeneratedSample, ...]):
             for one in self
         )  # fmt: skip
 
+    def __repr__(self) -> str:
+        return f"<{len(self)} generated texts; to_frame() gives a table of them>"
+
     def _repr_html_(self) -> str:
         return str(self.to_frame().to_html(index=False))

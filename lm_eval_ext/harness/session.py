@@ -99,7 +99,9 @@ def evaluated(
     register_tasks()
     manager = TaskManager(include_path=include_path)
     if unknown := [task for task in tasks if not manager.match_tasks([task])]:
-        raise TaskError(f"unknown task {unknown[0]!r}; `lm_eval ls tasks` lists all tasks")
+        near = difflib.get_close_matches(unknown[0], manager.all_tasks, 1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise TaskError(f"unknown task {unknown[0]!r}{hint}; `lm_eval ls tasks` lists all tasks")
     results = lm_eval.simple_evaluate(model=model, tasks=list(tasks), task_manager=manager, log_samples=True, **options)
     arguments = dict(getattr(model, "given_arguments", {}))
     secrets.hide(arguments)

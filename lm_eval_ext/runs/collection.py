@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from lm_eval_ext.runs.load import Source
 
 
+_SHOWN = 20  # runs that are listed
+
+
 class Runs(tuple[Run, ...]):
     """Runs, in order."""
 
@@ -51,6 +54,11 @@ class Runs(tuple[Run, ...]):
 
     def _repr_html_(self) -> str:
         return str(self.to_frame().to_html(index=False))
+
+    def __repr__(self) -> str:
+        shown = "".join(f"\n  {run.id}: {run.base} {run.label}, {len(run.tasks)} tasks" for run in self[:_SHOWN])
+        more = f"\n  and {len(self) - _SHOWN} more" if len(self) > _SHOWN else ""
+        return f"<{len(self)} runs:{shown}{more}>"
 
 
 def _row(run: Run, name: str) -> dict[str, object]:

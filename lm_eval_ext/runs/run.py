@@ -10,7 +10,7 @@ import ast
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
@@ -18,9 +18,13 @@ from lm_eval_ext.generation.options import SAMPLING, canonical
 from lm_eval_ext.grading.kinds import KINDS
 from lm_eval_ext.grading.rules import Rules
 
+if TYPE_CHECKING:
+    import pandas
+
 SCHEMA_VERSION: Literal[1] = 1
 TIERS = ("reported", "verified", "reproduced")
 
+_SHOWN = 8  # tasks in one line about a run
 _LONGEST = 10_000  # characters of the options of a comparison, or of the generation arguments
 _ONE_LINE = r"^[^\x00-\x1f\x7f\u2028\u2029\ufffe\uffff]*$"
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=_ONE_LINE)]
@@ -97,9 +101,9 @@ class TaskResult(_Part):
     generation_kwargs: dict[Name, JsonValue] = Field(default_factory=dict)
     grader_version: Annotated[int | None, Field(ge=1, lt=10_000)] = None
     question_set: Hash = ""
-    scores: tuple[Share, ...] = ()
+    scores: Annotated[tuple[Share, ...], Field(repr=False)] = ()
     chance: Share | None = None
-    parts: dict[Name, tuple[Line, ...]] = Field(default_factory=dict)
+    parts: dict[Name, tuple[Line, ...]] = Field(default_factory=dict, repr=False)
     kind: Annotated[str, Field(pattern="^[a-z]{0,20}$")] = ""
     grading: dict[Name, JsonValue] = Field(default_factory=dict)
 
@@ -267,6 +271,23 @@ class Run(_Part):
             if (task.benchmark, task.budget, task.votes) != named:
                 raise ValueError(f"tasks.{name}: benchmark, budget, votes; expected those in its name, {named}")
         return self
+
+    def to_frame(self) -> pandas.DataFrame:
+        """One row per task: the accuracy with its 95% interval, and every metric."""
+        from lm_eval_ext.runs.collection import Runs
+
+        return Runs([self]).to_frame()
+
+    def _repr_html_(self) -> str:
+        return str(self.to_frame().to_html(index=False))
+
+    def __str__(self) -> str:
+        return repr(self)
+
+    def __repr__(self) -> str:
+        shown = [f"{name} {task.accuracy.value:.3f}" for name, task in list(self.tasks.items())[:_SHOWN]]
+        more = [f"and {len(self.tasks) - _SHOWN} more"] if len(self.tasks) > _SHOWN else []
+        return f"<Run {self.id}: {self.base} {self.label}; {', '.join([*shown, *more])}>"
 
     @property
     def thinking_format(self) -> str:

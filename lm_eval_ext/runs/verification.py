@@ -19,7 +19,7 @@ from lm_eval_ext.grading import GRADER_VERSION
 from lm_eval_ext.grading.answers import TRACE
 from lm_eval_ext.runs.load import Source
 from lm_eval_ext.runs.publish import Golds, RunFinding, is_gated, shown_though_gated
-from lm_eval_ext.runs.run import Score, TaskResult
+from lm_eval_ext.runs.run import Run, Score, TaskResult
 from lm_eval_ext.runs.samples import Output, Sample, question_set
 from lm_eval_ext.runs.task_results import compared_as
 
@@ -51,7 +51,7 @@ def recomputed(source: Source, golds: Golds | None = None, *, regrade: bool = Tr
             continue
         yield from shown_though_gated(source, name, rows)
         yield from known.contradicted(source, name, rows)
-        faults = [*_added_up(task, rows)]
+        faults = [*_added_up(task, rows), *_beyond_its_budget(task, source.run)]
         if regrade and not faults and is_ours(name, task) and _today(source, name):
             faults = [*_complete(task, rows, is_gated(source, name))]
             faults = faults or [*_graded_again(task, rows, is_gated(source, name))]
@@ -131,6 +131,14 @@ def _added_up(task: TaskResult, rows: Sequence[Sample]) -> Iterator[str]:
         yield "a question appears twice in its samples"
     else:
         yield from _mean(task.score, task.accuracy, scores)
+
+
+def _beyond_its_budget(task: TaskResult, run: Run) -> Iterator[str]:
+    """A run whose samples thought for longer, on average, than the budget that it claims."""
+    thought = task.value("thinking_tokens")
+    exact = run.settings.get("token_exact", "True") == "True"
+    if exact and task.budget is not None and thought is not None and thought > task.budget + CLOSE:
+        yield f"thinking_tokens={thought:g}, more than its budget of {task.budget}"
 
 
 def _repeated(hashes: Sequence[str]) -> bool:

@@ -36,6 +36,7 @@ def write_output(
     samples: bool = True,
     text: str = "thought</think>\\boxed{%s}",
     config: Mapping[str, Any] | None = None,
+    gen_kwargs: Mapping[str, Any] | None = None,
     grader: int | None = GRADER_VERSION,
     depth: int = DEPTH,
     texts: Mapping[str, Sequence[Sequence[str]]] | None = None,
@@ -43,7 +44,8 @@ def write_output(
 ) -> Path:
     """Write the output of a `pruned-hf` run; returns its results file.
 
-    `texts`, by task, question and sample, are used instead of `text`; `measures`, by task, are those of every question.
+    `gen_kwargs` are those of the command line. `texts`, by task, question and sample, are used instead of `text`;
+    `measures`, by task, are those of every question.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"results_{date}.json"
@@ -63,7 +65,7 @@ def write_output(
                 "output_type": "generate_until",
                 "dataset_path": "org/set",
                 "repeats": len(given[0]),
-                "generation_kwargs": {"temperature": 1.0, "until": []},
+                "generation_kwargs": {"temperature": 1.0, "until": [], **(gen_kwargs or {})},
                 "metadata": {"config_source": "/home/someone/secret/task.yaml"}
                 | ({"grader_version": grader} if grader else {}),
             }
@@ -79,6 +81,7 @@ def write_output(
             "model_revision": "main",
             "batch_size": "32",
             "limit": None,
+            "gen_kwargs": dict(gen_kwargs or {}),
             "random_seed": 0,
             "numpy_seed": 1234,
             "torch_seed": 1234,
