@@ -16,7 +16,7 @@ import pytest
 
 from lm_eval_ext.api_results import build_site, compare
 from lm_eval_ext.site.rendering import NAVIGATION
-from lm_eval_ext.testbed.lm_eval_output import write_output
+from lm_eval_ext.testbed.lm_eval_output import scores, write_output
 from tests.browsing import CAN_BROWSE, WHY_NOT, address
 
 if TYPE_CHECKING:
@@ -182,6 +182,20 @@ def test_any_two_models_are_compared_as_the_command_does(page: Page, sixty: Path
     assert gains == pytest.approx(list(expected), abs=1e-9)
     page.click("button[name=swap]")
     page.wait_for_function("document.querySelector('.vd .word') !== null")
+
+
+@pytest.mark.parametrize("asked", [{"temperature": 0.6}, {"repetition_penalty": 1.1}])
+def test_the_page_opens_with_a_base_and_a_smaller_model_run_alike(
+    asked: dict[str, float], page: Page, tmp_path: Path
+) -> None:
+    tasks = {"tts_aime24_b512": scores(0.6, 30, 3)}
+    for dropped in ((), (3,)):
+        write_output(tmp_path / f"out{len(dropped)}", tasks, dropped=dropped, gen_kwargs=asked)
+    folder = build_site([tmp_path / "out0", tmp_path / "out1"], tmp_path / "site").parent
+    page.goto(address(folder, "compare.html"))
+    page.wait_for_selector(".vd .word")
+    chosen = [page.locator(f"#compare select[name={name}] option:checked").inner_text() for name in "ab"]
+    assert "1 layer" not in chosen[0] and "1 layer" in chosen[1]
 
 
 def test_two_traces_show_the_cuts_and_what_was_lost(page: Page, sixty: Path) -> None:

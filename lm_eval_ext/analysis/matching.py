@@ -119,7 +119,7 @@ REQUIREMENTS = (
                 lambda task, run: "no limit" if task.budget is None else f"{task.budget} tokens", "task"),
     # The limit on an answer stands in results since it could be changed; those without it had the default.
     Requirement("answer budget", "`answer_token_budget`", answer_budget, _BY_GEN_KWARGS, recorded=True),
-    Requirement("tokens in all", "`max_gen_toks`", _argument("max_gen_toks"), _BY_GEN_KWARGS, recorded=True),
+    Requirement("tokens in all", "`max_gen_toks`", _argument("max_gen_toks"), _BY_GEN_KWARGS),
     Requirement("sampling", ", ".join(f"`{name}`" for name in SAMPLING), _argument(*SAMPLING), _BY_GEN_KWARGS),
     Requirement("stop strings", "`until`", _argument("until"), _BY_GEN_KWARGS, recorded=True),
     Requirement("further generation arguments", ", ".join(f"`{name}`" for name in _OTHERS), _further, _BY_GEN_KWARGS),
