@@ -85,8 +85,8 @@ def format_named(name: str) -> ThinkingFormat:
     """
     if name not in _table():
         raise ArgumentError(
-            f"unknown thinking_format {name!r}; expected one of: {', '.join(format_names())}; or a YAML file with start "
-            "and end"
+            f"unknown thinking_format {name!r}; expected one of: {', '.join(format_names())}; or a YAML file with "
+            "start and end"
         )
     return _format(name, _table()[name])
 
