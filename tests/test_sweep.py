@@ -15,12 +15,14 @@ from typer.testing import CliRunner
 from lm_eval_ext.cli import app
 from lm_eval_ext.errors import ManifestError
 from lm_eval_ext.harness.arguments import parse_model_args
+from lm_eval_ext.runs.untrusted import mapping
 from lm_eval_ext.sweep.command import model_args
 from lm_eval_ext.sweep.local import LocalLauncher, slots
 from lm_eval_ext.sweep.log import ATTEMPT, progress
 from lm_eval_ext.sweep.manifest import Local, Manifest
 from lm_eval_ext.sweep.one import Work, do, ticket, work_of
 from lm_eval_ext.sweep.study import Study
+from lm_eval_ext.sweep.tasks import Tasks
 from tests.test_plugin import LM_EVAL, run
 
 ROOT = Path(__file__).parent.parent
@@ -282,3 +284,12 @@ def test_mappings_in_model_arguments_are_given_whole() -> None:
     assert model_args({"pretrained": "a", "drop_layers": [1, 2], "seed": None}) == "pretrained=a,drop_layers=[1,2]"
     given = {"pretrained": "a", "hf_overrides": {"rope": {"theta": 5, "kind": "x"}}, "journal": Path("j")}
     assert json.loads(model_args(given)) == {**given, "journal": "j"}
+
+
+def test_a_study_may_ask_for_any_budget(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["sweep", "run", str(written(tmp_path, budgets=[24], seeds=[0])), "--dry-run"])
+    assert done.exit_code == 0 and "tts_chain_b24" in done.output, done.output
+    fields = Tasks().fields("tts_chain_b24")
+    assert fields is not None and fields["task"] == "tts_chain_b24"
+    assert mapping(fields["generation_kwargs"])["thinking_token_budget"] == 24
+    assert Tasks().members("tts_chain_b8_b3") == Tasks().members("tts_chain_b0") == []

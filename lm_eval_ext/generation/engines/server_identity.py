@@ -10,7 +10,7 @@ from lm_eval_ext.errors import EngineError
 from lm_eval_ext.generation.engines.dialects import DIALECTS
 from lm_eval_ext.generation.engines.dialects.base import Dialect, ReplyError, ServerFacts, Tokens
 from lm_eval_ext.generation.engines.dialects.chat import ChatDialect
-from lm_eval_ext.generation.engines.http import RefusedError, ServerClient
+from lm_eval_ext.generation.engines.http import PatientClient, RefusedError, ServerClient
 from lm_eval_ext.generation.engines.server_job import ServedModel, decoded
 from lm_eval_ext.generation.request import Job, Sampling, Stop
 
@@ -27,6 +27,7 @@ _OTHER_SEEDS = (2, 3, 4)
 _OTHER_LIMIT = "max_completion_tokens"  # named in the refusals of OpenAI's models that don't know `max_tokens`
 _MISSING = (400, 404, 405, 410, 422)  # statuses of routes that a server or gateway doesn't have
 _PATIENCE = 300.0  # seconds for each short request
+_TRIES_AGAIN, _SOON = 4, 0.2  # how often a request is tried again, and seconds between, for each failure
 
 
 @dataclass(frozen=True)
@@ -110,11 +111,11 @@ async def greedy_digest(client: ServerClient, model: ServedModel) -> str:
 async def asked_again(client: ServerClient, model: ServedModel) -> str:
     """`greedy_digest` over connections of its own, so that those of `client` tell whether the server was replaced.
 
-    A chat endpoint is only asked whether it answers.
+    A request that fails is tried again a few times, soon, because a run waits for the answer. A chat endpoint is only
+    asked whether it answers.
     """
-    async with ServerClient(
-        client.root, replace(client.options, timeout=min(client.options.timeout, _PATIENCE))
-    ) as own:
+    options = replace(client.options, timeout=min(client.options.timeout, _PATIENCE))
+    async with PatientClient(client.root, options, _TRIES_AGAIN, lambda failures: _SOON * failures) as own:
         if model.dialect.continues:
             return await greedy_digest(own, model)
         for route in model.dialect.fact_routes().values():
