@@ -115,7 +115,10 @@ BROKEN = {
         "{train: FOLDER/questions.jsonl, validation: FOLDER/others.jsonl}}\ntest_split: train\n", 5, "split",
     ),
     "Capitals": ("task: tts_NAME", "task: tts_Capitals", 2, "name"),
-    "huge": ("  version: 1.0\n", "  version: 1.0\n  variants: {budgets: [40000]}\n", 10, "generation"),
+    "huge": (
+        "task: tts_NAME\n", "task: tts_NAME\ngeneration_kwargs: {do_sample: true, temperature: 0.6, max_gen_toks: 512, "
+        "thinking_token_budget: 512, until: []}\n", 3, "generation",
+    ),
     "trained": (
         "{test: FOLDER/questions.jsonl}", "{test: FOLDER/questions.jsonl, train: FOLDER/questions.jsonl}", 5, "split",
     ),

@@ -9,6 +9,7 @@ import copy
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,9 +110,9 @@ def check_supported(config: PreTrainedConfig, kept: Sequence[int] | None = None)
         ArchitectureError: the layers cannot be dropped; the message says why.
     """
     text = text_config(config)
-    reasons = [*_reasons_against(config, text), *(_reasons_against_set(config, kept) if kept is not None else ())]
-    if reasons:
-        raise ArchitectureError(f"layers of a {text.model_type} model cannot be dropped: {reasons[0]}")
+    reasons = chain(_reasons_against(config, text), _reasons_against_set(config, kept) if kept is not None else ())
+    if reason := next(reasons, None):  # later checks only hold where earlier ones found nothing
+        raise ArchitectureError(f"layers of a {text.model_type} model cannot be dropped: {reason}")
 
 
 def _reasons_against(config: PreTrainedConfig, text: PreTrainedConfig) -> Iterator[str]:
