@@ -101,9 +101,9 @@ def test_a_run_that_thinks_beyond_the_budget_it_claims_is_found(tmp_path: Path) 
 
 
 def test_a_base_with_gen_kwargs_is_the_base_of_those_run_alike(tmp_path: Path) -> None:
-    sampled, tasks = {"temperature": 0.6}, {"tts_aime24_b128": scores(0.6, 30, 3)}
+    asked, tasks = {"temperature": 0.6, "max_gen_toks": 38912}, {"tts_aime24_b128": scores(0.6, 30, 3)}
     for dropped in ((), (3,)):
-        write_output(tmp_path / f"out{len(dropped)}", tasks, dropped=dropped, gen_kwargs=sampled)
+        write_output(tmp_path / f"out{len(dropped)}", tasks, dropped=dropped, gen_kwargs=asked)
         add(tmp_path / f"out{len(dropped)}", tmp_path / "results")
     assert "to compare with" not in said("check", tmp_path / "results", code=0)
     shown = board(tmp_path / "results")
@@ -115,7 +115,8 @@ def test_a_base_with_gen_kwargs_is_the_base_of_those_run_alike(tmp_path: Path) -
     assert [model["whole"] for model in models] == [True, False] and len({model["key"] for model in models}) == 2
     (tmp_path / "results" / "Org-Model-8B" / base.key / "run.json").unlink()
     found = said("check", tmp_path / "results", code=1)
-    assert "no run of the base model Org/Model-8B with temperature=0.6 on tts_aime24_b128 to compare with" in found
+    alone = "no run of the base model Org/Model-8B with max_gen_toks=38912, temperature=0.6 on tts_aime24_b128"
+    assert f"{alone} to compare with" in found
 
 
 def test_models_that_differ_only_in_sampling_have_names_of_their_own(tmp_path: Path) -> None:

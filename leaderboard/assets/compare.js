@@ -354,7 +354,7 @@ function compareForm(form) {
   const usual = models.find((one) => one.whole && !one.control) ?? models.find((one) => one.whole) ?? models[0];
   const others = models.filter((one) => one !== usual && one.base === usual.base && !one.whole);
   a.value = usual.key;
-  b.value = (others.find((one) => one.control === usual.control && one.sampling === usual.sampling) ?? others[0] ?? models.at(-1)).key;
+  b.value = (others.find((one) => one.control === usual.control && one.asked === usual.asked) ?? others[0] ?? models.at(-1)).key;
   const place = document.getElementById("comparison");
   for (const select of [a, b, keep]) {
     const asked = state.read().get(select.name);

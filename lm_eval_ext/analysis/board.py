@@ -12,7 +12,7 @@ from lm_eval_ext.runs.run import Run, TaskResult
 
 
 def _run_alike(entry: Entry) -> tuple[str, str, str, str]:
-    return entry.base, entry.latest.base_revision, entry.latest.control, entry.latest.sampling
+    return entry.base, entry.latest.base_revision, entry.latest.control, entry.latest.asked
 
 
 class Board:

@@ -75,7 +75,7 @@ class Requirement(NamedTuple):
     shown: Callable[[TaskResult], str] = lambda task: ""
 
 
-_BY_GEN_KWARGS = "model, if `--gen_kwargs` changed it"
+_BY_GEN_KWARGS = "model, if only `--gen_kwargs` tells it from another"
 _BY_ARGUMENT = "model, if it isn't the default"
 
 

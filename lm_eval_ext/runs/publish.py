@@ -136,13 +136,13 @@ def _alone(sources: Sequence[Source]) -> Iterator[RunFinding]:
         run = source.run
         alone = [name for name in _asked(run) if not run.whole and (*_base(run), name) not in whole]
         if alone:
-            how = "".join(f" with {how}" for how in (run.control, run.sampling) if how)
+            how = "".join(f" with {how}" for how in (run.control, run.asked) if how)
             text = f"no run of the base model {run.base}{how} on {', '.join(alone[:3])} to compare with"
             yield RunFinding(source.path, text, warning=True)
 
 
 def _base(run: Run) -> tuple[str, str, str, str]:
-    return run.base, run.base_revision, run.control, run.sampling
+    return run.base, run.base_revision, run.control, run.asked
 
 
 def _asked(run: Run) -> list[str]:

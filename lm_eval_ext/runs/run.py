@@ -9,12 +9,12 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
-from lm_eval_ext.generation.options import SAMPLING, canonical
+from lm_eval_ext.generation.options import canonical
 from lm_eval_ext.grading.kinds import KINDS
 from lm_eval_ext.grading.rules import Rules
 
@@ -41,7 +41,8 @@ Tier = Literal["reported", "verified", "reproduced"]
 CONTROLS = ("enable_thinking", "chat_template_args", "stop_loops", "thinking", "protocol")
 _INSTRUCTION = re.compile(r"(?:^|, )system_instruction: .*")  # the end of a variation
 _GEN_KWARGS = re.compile(r"(?:^|, )gen_kwargs: (\w+=.*?)(?=, system_instruction: |$)")  # in earlier runs, before that
-_PENALTIES = ("repetition_penalty",)  # sampling parameters that are a control: is a loss only repetition?
+# Generation arguments that are a control: is a loss only repetition, does waiting help?
+_CONTROLLING = {"repetition_penalty", "wait_count", "wait_text"}
 
 _VARIANT = re.compile(r"^(?P<benchmark>tts_.+?)_(?:b(?P<budget>\d{1,9})|(?P<votes>maj\d+))$")
 
@@ -301,7 +302,7 @@ class Run(_Part):
 
     @property
     def dense(self) -> bool:
-        """Whether it is the unmodified base model, run as usual; sampling parameters may be any."""
+        """Whether it is the unmodified base model, run without controls; sampling and limits may be any."""
         return self.whole and not self.control
 
     @property
@@ -312,17 +313,15 @@ class Run(_Part):
     @property
     def control(self) -> str:
         """How it was run otherwise than usual, such as `thinking=off`; empty if as usual."""
-        return _listed(self._varied_control, self._asked(sampling=False))
+        return _listed(self._varied_control, self._named(_CONTROLLING))
 
     @property
-    def sampling(self) -> str:
-        """Sampling parameters that `--gen_kwargs` changed, but for those that are a control."""
-        return self._asked(sampling=True)
+    def asked(self) -> str:
+        """Sampling parameters and limits that `--gen_kwargs` changed; a result's name has its thinking budget."""
+        return self._named(self.gen_kwargs.keys() - _CONTROLLING - {"thinking_token_budget"})
 
-    def _asked(self, *, sampling: bool) -> str:
-        changed = self.gen_kwargs.keys() - {"thinking_token_budget"}  # not the model's name but the task's says it
-        names = [name for name in changed if (name in SAMPLING and name not in _PENALTIES) == sampling]
-        return ", ".join(f"{name}={self.gen_kwargs[name]}" for name in sorted(names))
+    def _named(self, names: Set[str]) -> str:
+        return ", ".join(f"{name}={self.gen_kwargs[name]}" for name in sorted(names & self.gen_kwargs.keys()))
 
     @property
     def _varied_control(self) -> str:
@@ -339,14 +338,14 @@ class Run(_Part):
         return not (changed or (self.pruning and self.pruning.recovered))
 
     @property
-    def varied_but_sampling(self) -> str:
+    def varied_or_controlled(self) -> str:
         """What else was changed in the model, and the controls."""
-        return _listed(self.variation, self._asked(sampling=False))
+        return _listed(self.variation, self._named(_CONTROLLING))
 
     @property
     def varied(self) -> str:
         """What else was changed: in the model, in how it was run, and in what was asked of it."""
-        return _listed(self.varied_but_sampling, self.sampling)
+        return _listed(self.varied_or_controlled, self.asked)
 
     @property
     def base_revision(self) -> str:

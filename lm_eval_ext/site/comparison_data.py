@@ -32,7 +32,7 @@ def write_models(board: Board, names: Names, path: Path) -> None:
             "base": entry.base,
             "whole": entry.whole,
             "control": entry.latest.control,
-            "sampling": entry.latest.sampling,
+            "asked": entry.latest.asked,
         }
         for entry in board.entries
     ]

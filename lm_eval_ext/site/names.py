@@ -118,7 +118,7 @@ def name_of(run: Run) -> ModelName:
     done += [pruning.relation] if pruning and pruning.relation and not done else []
     how += [pruning.quantization] if pruning and pruning.quantization else []
     how += ["recovered"] if pruning and pruning.recovered else []
-    others = _without_bits(run.varied_but_sampling) if bits else run.varied_but_sampling
+    others = _without_bits(run.varied_or_controlled) if bits else run.varied_or_controlled
     others = re.sub(r"\bcheckpoint=(?:[^,/]*/)?", "", others)
     if not done:
         return ModelName(others or " + ".join(how), "" if not others else " + ".join(how))
@@ -165,8 +165,8 @@ _TELLING: Sequence[Callable[[Run], str]] = (
     lambda run: layers(run.dropped),
     lambda run: run.base_revision,
     _merged,
-    lambda run: run.sampling or "sampling of the tasks",
-    lambda run: ", ".join(filter(None, (layers(run.dropped), run.base_revision, run.sampling))),
+    lambda run: run.asked or "as the tasks ask",
+    lambda run: ", ".join(filter(None, (layers(run.dropped), run.base_revision, run.asked))),
     lambda run: run.pruning.recipe_hash[:6] if run.pruning else "",
     lambda run: run.fingerprint[:6],
 )
