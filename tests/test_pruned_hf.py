@@ -10,8 +10,11 @@ from typing import Any, cast
 
 import lm_eval
 import pytest
+import torch
 from lm_eval.api.instance import Instance
 from lm_eval.tasks import TaskManager
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM
 
 from lm_eval_ext.errors import TTSError
 from lm_eval_ext.generation.request import Generation
@@ -239,21 +242,59 @@ def test_a_prompt_that_does_not_fit_is_found_before_anything_is_decoded(lm: Prun
     assert lm._thinking.totals.thinking_tokens == decoded
 
 
-def test_adapters_fit_their_depth_or_are_refused(tiny_model: Path, tmp_path: Path) -> None:
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM
+def adapter(model: Path, folder: Path, layers: int = 6, **config: Any) -> Any:
+    """A random adapter of the first layers of a model, saved to a folder; returns the model that it is merged into."""
+    base = AutoModelForCausalLM.from_pretrained(model, num_hidden_layers=layers)
+    options = {"target_modules": ["q_proj", "down_proj"], **config}
+    adapted = get_peft_model(base, LoraConfig(r=2, task_type="CAUSAL_LM", init_lora_weights=False, **options))
+    adapted.save_pretrained(folder)
+    return adapted.merge_and_unload()
 
-    adapters = {}
-    for layers in (6, 5):
-        base = AutoModelForCausalLM.from_pretrained(tiny_model, num_hidden_layers=layers)
-        adapted = get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM"))
-        adapters[layers] = tmp_path / str(layers)
-        adapted.save_pretrained(adapters[layers])
-    loaded = PrunedHFLM(str(tiny_model), drop_layers=[1], peft=str(adapters[5]), device="cpu")
-    assert "PeftModel" in type(loaded.model).__name__
-    assert len(loaded.generate_until(instances("Hi", 1, thinking_token_budget=4, **SAMPLED))) == 1
-    with pytest.raises(TTSError, match="weights for 6 layers, but the pruned model has 5"):
-        PrunedHFLM(str(tiny_model), drop_layers=[1], peft=str(adapters[6]), device="cpu")
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {},
+        {"layers_to_transform": [0, 2, 3]},
+        {"target_modules": r".*layers\.(1|3)\.self_attn\.(q|v)_proj"},
+        {"target_modules": ["model.layers.3.self_attn.q_proj", "model.layers.1.mlp.up_proj"]},
+        {"rank_pattern": {"model.layers.3.self_attn.q_proj": 4}, "alpha_pattern": {"q_proj": 3}},
+    ],
+)
+def test_an_adapter_of_the_base_follows_its_layers(config: dict[str, Any], tiny_model: Path, tmp_path: Path) -> None:
+    whole = adapter(tiny_model, tmp_path / "adapter", **config).eval()
+    whole.model.layers = torch.nn.ModuleList([layer for index, layer in enumerate(whole.model.layers) if index != 1])
+    ids = torch.arange(3, 40)[None]
+    pruned = PrunedHFLM(str(tiny_model), drop_layers=[1], peft=str(tmp_path / "adapter"), device="cpu").model
+    found, expected = (model(ids, use_cache=False).logits for model in (pruned, whole))
+    torch.testing.assert_close(found, expected[..., : found.shape[-1]], atol=1e-3, rtol=1e-3)
+
+
+def test_adapters_fit_their_model_or_are_refused(tiny_model: Path, tmp_path: Path) -> None:
+    def loaded(name: str, **arguments: Any) -> Any:
+        return PrunedHFLM(str(tiny_model), peft=str(tmp_path / name), device="cpu", journal="off", **arguments)
+
+    adapter(tiny_model, tmp_path / "5", layers=5)
+    lm = loaded("5", drop_layers=[1])
+    assert "PeftModel" in type(lm.model).__name__
+    assert len(lm.generate_until(instances("Hi", 1, thinking_token_budget=4, **SAMPLED))) == 1
+    adapter(tiny_model, tmp_path / "other", layers_to_transform=[3])
+    config = tmp_path / "other" / "adapter_config.json"
+    config.write_text(config.read_text().replace(str(tiny_model), "org/other"))
+    adapter(tiny_model, tmp_path / "merged")
+    adapter(tiny_model, tmp_path / "gone", layers_to_transform=[1])
+    adapter(tiny_model, tmp_path / "pickled")
+    (tmp_path / "pickled" / "adapter_model.safetensors").rename(tmp_path / "pickled" / "adapter_model.bin")
+    refused: dict[str, tuple[dict[str, Any], str]] = {
+        "5": ({"drop_layers": [1, 2]}, "cannot be told: it has weights for 5 layers, and names "),
+        "other": ({"drop_layers": [1]}, "cannot be told: it has weights for 1 layers, and names org/other"),
+        "gone": ({"drop_layers": [1]}, "of all layers that the adapter has weights for, none is kept"),
+        "pickled": ({"drop_layers": [1]}, r"no adapter_model\.safetensors there"),
+        "merged": ({"prune": "laco:1:threshold=-1:merged=2:interval=1"}, "can't be renumbered.*: layers are merged"),
+    }
+    for name, (arguments, words) in refused.items():
+        with pytest.raises(TTSError, match=words):
+            loaded(name, **arguments)
 
 
 def test_accelerate_launch(tiny_model: Path, original_hub: Path, tmp_path: Path) -> None:

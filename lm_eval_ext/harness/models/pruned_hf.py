@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import json
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -22,7 +24,7 @@ from lm_eval_ext.harness.command_patches import DefaultBatchSize
 from lm_eval_ext.harness.models.batching import affordable_batch_size
 from lm_eval_ext.harness.models.pruned import PrunedLM, explain_unknown_argument
 from lm_eval_ext.harness.models.unloaded import FactsCache, LoadedFacts, UnloadedModel
-from lm_eval_ext.pruning.adapters import check_adapter
+from lm_eval_ext.pruning.adapters import fitted_adapter
 from lm_eval_ext.pruning.architecture import depth
 from lm_eval_ext.pruning.blocks import NO_BLOCKS
 from lm_eval_ext.pruning.loading import fingerprint, load_pruned, parameter_count, pruned_config
@@ -162,11 +164,12 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
         return FactsCache(pretrained, str(kwargs.get("revision")), self._config, kept, merged, kwargs)
 
     def _created(self, pretrained: str, **kwargs: Any) -> None:
-        if kwargs.get("peft"):
-            kept = len(self._kept) if self._kept else depth(self._config)
-            check_adapter(kwargs["peft"], kwargs.get("revision"), self.recipe, kept)
         on_load = self.quantization or self._method_on_load()
-        with loading_explained(on_load):
+        with tempfile.TemporaryDirectory() as scratch, loading_explained(on_load):
+            if kwargs.get("peft"):
+                kwargs["peft"] = fitted_adapter(
+                    kwargs["peft"], kwargs.get("revision"), pretrained, self.recipe, self._depth(), Path(scratch)
+                )
             if self._kept is None:
                 super()._create_model(pretrained, **kwargs)
             else:

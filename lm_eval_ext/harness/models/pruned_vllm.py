@@ -52,7 +52,7 @@ class PrunedVLLM(PrunedLM, VLLM):  # type: ignore[misc]  # lm-eval has no type i
     NOT_WITH_DROPPED_LAYERS: ClassVar[Mapping[str, str]] = {
         "load_format": "dropping layers uses a load format of its own",
         "hf_overrides": "dropping layers uses config overrides of its own",
-        "lora_local_path": "the adapter was trained for another depth",
+        "lora_local_path": "only pruned-hf fits adapters to the layers that are kept",
     }
 
     def __init__(self, pretrained: str | None = None, *, revision: str | None = None, **kwargs: object) -> None:
