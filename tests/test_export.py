@@ -289,7 +289,7 @@ MERGE = {"base": "a/b", "drop": [1, 2], "method": "laco", "source": "s"}
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"merge": [{"into": 0, "layers": [3]}]}, "layer 3 is merged into another, so it must be in `drop` too"),
+        ({"merge": [{"into": 2, "layers": [3]}]}, "layer 3 is merged into another, so it must be in `drop` too"),
         ({"merge": [{"into": 1, "layers": [2]}]}, "others are merged into layer 1, so it must not be in `drop`"),
         (
             {"merge": [{"into": 0, "layers": [1]}, {"into": 3, "layers": [1]}]},

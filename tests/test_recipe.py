@@ -44,6 +44,8 @@ def test_layers_are_read(given: object, layers: tuple[int, ...]) -> None:
         ([-1], "-1 is not a layer index"),
         (None, "None is not a layer index"),
         ({"a": 1}, "is not a layer index"),
+        ("0-100000000", "no model has a layer 100000000; give indices below 10000"),
+        ("1" * 5000, "is not a layer index"),
     ],
 )
 def test_what_is_no_layer_is_one_line(given: object, message: str) -> None:
@@ -97,6 +99,12 @@ def test_the_digest_is_of_what_determines_the_model(tmp_path: Path) -> None:
         ({"drop": "[1, 1]"}, "drop: .*listed twice"),
         ({"drop": "[]"}, "drop: .*no layers given"),
         ({"drop": "[x]"}, "drop: .*not a layer index"),
+        ({"drop": "0-100000000"}, "drop: .*no model has a layer 100000000"),
+        ({"scores": "[.nan, 1, 1]"}, r"scores\.0.*: Input should be a finite number"),
+        ({"scores": "[1, 2]"}, "scores are those of 2 layers, so there is no layer 2 to drop"),
+        ({"scores": "[1, 2, 3, 4]", "method": "joint"}, "scores are those of 2 layers"),
+        ({"drop": "[4]", "merge": "[{into: 20, layers: [4]}]"}, r"merge into 20 of \[4\]: LaCo merges .* \[21\] here"),
+        ({"drop": "[4, 6]", "merge": "[{into: 3, layers: [4, 6]}]"}, r"follow directly, which are \[4, 5\] here"),
         ({"base": "''"}, "base: "),
         ({"base": "[a]"}, "base: .*string"),
         ({"layers": "3"}, "layers: Extra inputs"),

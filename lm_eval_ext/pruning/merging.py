@@ -7,6 +7,7 @@ for each merged layer, the layers it sums and their weights.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import count, islice
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -57,7 +58,7 @@ def _sum(terms: Sequence[tuple[Mapping[int, float], float]]) -> dict[int, float]
 
 
 def check_merges(merges: Sequence[Merge], drop: Sequence[int]) -> None:
-    """Refuse merges that contradict each other or the dropped layers.
+    """Refuse merges of layers that are not neighbours, and those that contradict each other or the dropped layers.
 
     Raises:
         RecipeError: a merge is invalid; the message says which.
@@ -71,6 +72,12 @@ def check_merges(merges: Sequence[Merge], drop: Sequence[int]) -> None:
             already = min(there & gone)
             raise RecipeError(
                 f"merge into {merge.into} of {list(merge.layers)}: layer {already} was already merged into another"
+            )
+        following = islice((layer for layer in count(merge.into + 1) if layer not in gone), len(merge.layers))
+        if merge.layers != (neighbours := tuple(following)):
+            raise RecipeError(
+                f"merge into {merge.into} of {list(merge.layers)}: LaCo merges the layers that follow directly, which "
+                f"are {list(neighbours)} here"
             )
         gone |= set(merge.layers)
     if gone - set(drop):

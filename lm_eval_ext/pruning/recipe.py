@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -26,7 +27,8 @@ _ADDED = (
     "drop_attention",
     "drop_mlp",
 )  # fields of the digest that older recipes don't have
-_RANGE = re.compile(r"^\s*(\d+)\s*(?:-\s*(\d+)\s*)?$")
+_RANGE = re.compile(r"^\s*(\d+)\s*(?:-\s*(\d+)\s*)?$", re.ASCII)
+_MOST_LAYERS = 10_000  # more than any model has: a mistyped range is not expanded
 
 
 class CalibrationSet(BaseModel):
@@ -72,7 +74,10 @@ class Recipe(BaseModel):
         default_factory=dict
     )
     calibration: CalibrationSet | None = None
-    scores: Annotated[tuple[float | None, ...], Field(description="score of each layer; null if it has none")] = ()
+    scores: Annotated[
+        tuple[Annotated[float, Field(allow_inf_nan=False)] | None, ...],
+        Field(description="score of each layer; null if it has none"),
+    ] = ()
     versions: Annotated[dict[str, str], Field(description="versions of the software that chose the layers")] = Field(
         default_factory=dict
     )
@@ -97,7 +102,15 @@ class Recipe(BaseModel):
         if (self.relation is None) != (self.checkpoint is None):
             raise ValueError("checkpoint and relation belong together; give both or neither")
         check_merges(self.merge, self.drop)
+        last = max((*self.drop, *self.drop_attention, *self.drop_mlp), default=0)
+        if self.scores and last >= self.scored_layers:
+            raise ValueError(f"scores are those of {self.scored_layers} layers, so there is no layer {last} to drop")
         return self
+
+    @property
+    def scored_layers(self) -> int:
+        """Number of layers that scores are given for."""
+        return len(self.scores) // (2 if self.method == "joint" else 1)  # joint: of attention, then of MLP blocks
 
     @property
     def drops(self) -> bool:
@@ -186,9 +199,9 @@ def parse_layers(value: object, name: str = "drop_layers") -> tuple[int, ...]:
     indices = [index for part in _parts(value) for index in _indices(part, value, name)]
     if not indices:
         raise ArgumentError(f"{name}={value!r}: no layers given; give indices such as [25,26], 25-27 or 25+26")
-    twice = sorted({index for index in indices if indices.count(index) > 1})
+    twice = [index for index, count in Counter(indices).items() if count > 1]
     if twice:
-        raise ArgumentError(f"{name}={value!r}: layer {twice[0]} is listed twice")
+        raise ArgumentError(f"{name}={value!r}: layer {min(twice)} is listed twice")
     return tuple(sorted(indices))
 
 
@@ -199,14 +212,16 @@ def _parts(value: object) -> Sequence[object]:
 
 
 def _indices(part: object, whole: object, name: str) -> list[int]:
-    if isinstance(part, int) and not isinstance(part, bool) and part >= 0:
-        return [part]
-    match = _RANGE.match(part) if isinstance(part, str) else None
-    if match is None or int(match[2] or match[1]) < int(match[1]):
+    text = str(part) if isinstance(part, (int, str)) and not isinstance(part, bool) else ""
+    match = _RANGE.match(text) if len(text) < 100 else None  # Python refuses to read very long numbers
+    first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, -1)
+    if last < first:
         raise ArgumentError(
             f"{name}={whole!r}: {part!r} is not a layer index; give integers from 0, e.g. [25,26], 25-27 or 25+26"
         )
-    return list(range(int(match[1]), int(match[2] or match[1]) + 1))
+    if last >= _MOST_LAYERS:
+        raise ArgumentError(f"{name}={whole!r}: no model has a layer {last}; give indices below {_MOST_LAYERS}")
+    return list(range(first, last + 1))
 
 
 def format_layers(layers: Sequence[int]) -> str:
