@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from lm_eval_ext.analysis.entries import entries
 from lm_eval_ext.api_results import build_site
 from lm_eval_ext.errors import ArgumentError, RecipeError
 from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
 from lm_eval_ext.harness.run_names import run_name
-from lm_eval_ext.pruning.lineage import Lineage, lineage
+from lm_eval_ext.pruning.export import export
+from lm_eval_ext.pruning.lineage import Lineage, check_fits, lineage
 from lm_eval_ext.pruning.quantizing import Quantization
-from lm_eval_ext.pruning.recipe import Recipe
+from lm_eval_ext.pruning.recipe import Recipe, Shape
 from lm_eval_ext.pruning.recipe_file import load_recipe
 from lm_eval_ext.runs.catalogue import read_catalogue
 from lm_eval_ext.runs.load import load
@@ -69,6 +70,28 @@ def test_another_model_with_the_layers_of_a_recipe_is_not_its_base(tiny_model: P
         info(recipe="qwen3-8b-awq", base="org/x")
     with pytest.raises(ArgumentError, match="base= is empty"):
         lineage(str(tiny_model), {}, None, "")
+
+
+def test_a_recipe_is_only_used_for_its_base(tiny_model: Path, tmp_path: Path) -> None:
+    made: dict[str, Any] = {"base": "org/base", "drop": (1,), "method": "m", "source": "s"}
+    shape = Shape(model_type="llama", layers=6, hidden_size=32)
+    wider = shape.model_copy(update={"hidden_size": 64})
+    scored = Recipe(**made, scores=(0.5,) * 36)
+    recipes = {"qwen3, 36 layers": load_recipe("qwen3-8b-selection-3"), "hidden size 64": Recipe(**made, shape=wider)}
+    for words, recipe in (recipes | {"with scores of 36 layers": scored}).items():
+        said = rf"pretrained=.* \(llama, 6 layers, hidden size 32\) is not what the recipe is for: .*{words}"
+        with pytest.raises(ArgumentError, match=said):
+            info(pretrained=str(tiny_model), recipe=recipe)
+        with pytest.raises(ArgumentError, match=said):
+            export(recipe, tmp_path / "out", pretrained=str(tiny_model))
+    copy = str(shutil.copytree(tiny_model, tmp_path / "copy"))
+    for recipe in (Recipe(**made), Recipe(**made, shape=shape), Recipe(**made | {"base": str(tiny_model)})):
+        assert info(pretrained=copy, recipe=recipe)["base"] == recipe.base, "a copy of the base"
+    config = AutoConfig.from_pretrained(tiny_model)
+    with pytest.raises(ArgumentError, match="whose shape is not known here, so only that model and local copies"):
+        check_fits(Recipe(**made), "org/other", config)
+    check_fits(Recipe(**made), "org/other", config, base="org/base")
+    check_fits(Recipe(**made, shape=shape), "org/other", config)
 
 
 def test_a_card_without_a_relation_says_quantized_if_the_weights_are(tmp_path: Path) -> None:

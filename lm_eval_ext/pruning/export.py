@@ -17,6 +17,7 @@ from lm_eval_ext.pruning.block_verification import ensure_zeros_exact
 from lm_eval_ext.pruning.blocks import check_zeros, forget_left_out
 from lm_eval_ext.pruning.card import model_card
 from lm_eval_ext.pruning.checkpoint import LazyTensor, Zeros, card_metadata, find_file, kept_tensors, read_config
+from lm_eval_ext.pruning.lineage import check_fits
 from lm_eval_ext.pruning.loading import pruned_config
 from lm_eval_ext.pruning.quantization import method_of, quantization_of
 from lm_eval_ext.pruning.recipe import Recipe, kept_layers
@@ -112,6 +113,7 @@ def _write_checkpoint(
 ) -> None:
     hub = {"revision": recipe.revision}
     config = read_config(base, recipe.revision, trust_remote_code)
+    check_fits(recipe, base, config)
     kept = kept_layers(recipe.drop, depth(config))
     sliced = pruned_config(
         base, config, kept, hub, trust_layer_fields, trust_remote_code, merges=bool(recipe.merge), blocks=recipe.blocks

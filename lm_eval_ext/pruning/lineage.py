@@ -11,7 +11,7 @@ from lm_eval_ext.paths import located
 from lm_eval_ext.pruning.architecture import depth
 from lm_eval_ext.pruning.checkpoint import card_metadata
 from lm_eval_ext.pruning.quantization import quantization_of
-from lm_eval_ext.pruning.recipe import Recipe
+from lm_eval_ext.pruning.recipe import Recipe, Shape
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -55,6 +55,37 @@ def lineage(pretrained: str, hub: Mapping[str, object], recipe: Recipe | None, b
     return Lineage(recipe.base if recipe is not None and of_recipe else pretrained)
 
 
+def check_fits(recipe: Recipe | None, pretrained: str, config: PreTrainedConfig, base: str | None = None) -> None:
+    """Refuse a model that a recipe was not made for.
+
+    It must have the shape that the recipe says, or that the recipe's model has on this machine. If neither is known, a
+    folder may be a copy of that model; another name on the Hub is another model.
+
+    Args:
+        recipe: the recipe that is used, if any.
+        pretrained: name or folder of what is loaded.
+        config: its config.
+        base: what the model argument `base` says.
+
+    Raises:
+        ArgumentError: the model is another one, or has another number of layers than there are scores.
+    """
+    own = recipe is not None and located(pretrained) == recipe.pretrained
+    if recipe is None or (own and not recipe.drops):
+        return
+    found = Shape.of(config)
+    expected = recipe.shape or (None if own or (known := _config(recipe.pretrained)) is None else Shape.of(known))
+    if expected is not None and found != expected:
+        reason = f"which is {expected}"
+    elif recipe.scores and recipe.scored_layers != found.layers:
+        reason = f"with scores of {recipe.scored_layers} layers"
+    elif expected is None and not own and not Path(pretrained).is_dir() and base != recipe.base:
+        reason = "whose shape is not known here, so only that model and local copies of it can be told to fit"
+    else:
+        return
+    raise ArgumentError(f"pretrained={pretrained} ({found}) is not what the recipe is for: {recipe.named}, {reason}")
+
+
 def _is_base(pretrained: str, recipe: Recipe) -> bool:
     """Whether what is loaded is the recipe's own model, or may be a copy of it: a folder with a config like it."""
     if located(pretrained) in (recipe.pretrained, located(recipe.base)):
@@ -65,8 +96,7 @@ def _is_base(pretrained: str, recipe: Recipe) -> bool:
 
 
 def _shape(config: PreTrainedConfig) -> tuple[object, ...]:
-    text = config.get_text_config()
-    return config.model_type, depth(config), getattr(text, "hidden_size", None), getattr(text, "vocab_size", None)
+    return config.model_type, Shape.of(config), getattr(config.get_text_config(), "vocab_size", None)
 
 
 def _seen(pretrained: str, base: str) -> str:

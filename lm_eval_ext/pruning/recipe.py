@@ -8,16 +8,20 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.paths import located
+from lm_eval_ext.pruning.architecture import depth, text_config
 from lm_eval_ext.pruning.blocks import Blocks
 from lm_eval_ext.pruning.merging import Merge, MergeWeights, Variant, check_merges, combinations
 from lm_eval_ext.pruning.quantizing import Quantization
 from lm_eval_ext.redaction import public_name, scrubbed
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 Relation = Literal["quantized", "pruned", "distilled", "finetuned", "merged"]
 
@@ -42,6 +46,25 @@ class CalibrationSet(BaseModel):
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="SHA-256 of the texts")]
 
 
+class Shape(BaseModel):
+    """What tells models of different kinds apart."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model_type: Annotated[str, Field(min_length=1)]
+    layers: Annotated[int, Field(gt=0)]
+    hidden_size: Annotated[int, Field(gt=0)] | None = None
+
+    def __str__(self) -> str:
+        return f"{self.model_type}, {self.layers} layers, hidden size {self.hidden_size}"
+
+    @classmethod
+    def of(cls, config: PreTrainedConfig) -> Shape:
+        """The shape of a config's language model."""
+        text = text_config(config)
+        return cls(model_type=text.model_type, layers=depth(config), hidden_size=getattr(text, "hidden_size", None))
+
+
 class Recipe(BaseModel):
     """One pruned model, as read from a YAML in `pruned_models/`.
 
@@ -58,6 +81,9 @@ class Recipe(BaseModel):
     relation: Annotated[Relation | None, Field(description="how the checkpoint was made")] = None
     quantization: Annotated[
         Quantization | None, Field(description="how weights are quantized while they are loaded")
+    ] = None
+    shape: Annotated[
+        Shape | None, Field(description="of what is loaded: a recipe is only used for models of the same shape")
     ] = None
     drop: Annotated[tuple[int, ...], Field(description="indices of the dropped layers")] = ()
     drop_attention: Annotated[tuple[int, ...], Field(description="indices of layers whose attention is left out")] = ()

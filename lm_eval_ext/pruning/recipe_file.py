@@ -16,7 +16,7 @@ from lm_eval_ext.errors import RecipeError
 from lm_eval_ext.paths import PRUNED_MODELS
 from lm_eval_ext.plugins import recipe_folders
 from lm_eval_ext.pruning.quantizing import Quantization
-from lm_eval_ext.pruning.recipe import CalibrationSet, Recipe
+from lm_eval_ext.pruning.recipe import CalibrationSet, Recipe, Shape
 
 
 def recipe_files() -> list[Path]:
@@ -106,7 +106,7 @@ def _validated(content: Mapping[object, object], path: Path) -> Recipe:
         raise RecipeError(f"{path}: {where}{said}{given}{hint}") from error
 
 
-_PARTS: dict[object, type[BaseModel]] = {"calibration": CalibrationSet, "quantization": Quantization}
+_PARTS: dict[object, type[BaseModel]] = {"calibration": CalibrationSet, "quantization": Quantization, "shape": Shape}
 
 
 def _near(fault: ErrorDetails) -> str:

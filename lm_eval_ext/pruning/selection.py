@@ -15,7 +15,7 @@ from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.paths import named
 from lm_eval_ext.pruning.context import PruningContext
 from lm_eval_ext.pruning.methods.choice import Removal, Removals
-from lm_eval_ext.pruning.recipe import CalibrationSet, Recipe
+from lm_eval_ext.pruning.recipe import CalibrationSet, Recipe, Shape
 from lm_eval_ext.version import software
 
 logger = logging.getLogger("lm_eval.tts")
@@ -128,6 +128,7 @@ def _recipe(
     return Recipe(
         base=named(context.pretrained),
         revision=context.revision,
+        shape=Shape.of(context.config),
         drop=removal.drop,
         drop_attention=removal.attention,
         drop_mlp=removal.mlp,

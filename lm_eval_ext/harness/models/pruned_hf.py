@@ -27,6 +27,7 @@ from lm_eval_ext.harness.models.unloaded import FactsCache, LoadedFacts, Unloade
 from lm_eval_ext.pruning.adapters import fitted_adapter
 from lm_eval_ext.pruning.architecture import depth
 from lm_eval_ext.pruning.blocks import NO_BLOCKS
+from lm_eval_ext.pruning.lineage import check_fits
 from lm_eval_ext.pruning.loading import fingerprint, load_pruned, parameter_count, pruned_config
 from lm_eval_ext.pruning.quantization import bytes_of, quantization_of
 from lm_eval_ext.pruning.quantizing import (
@@ -106,6 +107,7 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
             super()._get_config(pretrained, **options)
         except OSError as error:
             raise CheckpointError(f"pretrained={pretrained}: {' '.join(str(error).split())}") from error
+        check_fits(self.recipe, pretrained, self._config, self.arguments.base)
         if self.recipe is not None and self._drops:
             self._dense_config = self._config
             self._kept = kept_layers(self.recipe.drop, depth(self._config))

@@ -17,6 +17,7 @@ from lm_eval_ext.harness.models.pruned import PrunedLM, explain_unknown_argument
 from lm_eval_ext.harness.models.vllm_arguments import changed_fingerprint, changing
 from lm_eval_ext.pruning.architecture import depth, text_config
 from lm_eval_ext.pruning.blocks import forget_left_out
+from lm_eval_ext.pruning.lineage import check_fits
 from lm_eval_ext.pruning.loading import checkpoint_fingerprint, parameter_count, pruned_config
 from lm_eval_ext.pruning.quantization import quantization_of
 from lm_eval_ext.pruning.recipe import kept_layers
@@ -61,6 +62,7 @@ class PrunedVLLM(PrunedLM, VLLM):  # type: ignore[misc]  # lm-eval has no type i
             raise ArgumentError(f"quantize={self.quantization}: pruned-vllm quantizes by vLLM's argument quantization=")
         self._changing = changing(kwargs)
         self._dense_config = self._whole_config(bool(kwargs.get("trust_remote_code")))
+        check_fits(self.recipe, str(self.pretrained), self._dense_config, self.arguments.base)
         if self.recipe is not None and self._drops:
             self._kept = kept_layers(self.recipe.drop, depth(self._dense_config))
             self._sliced_config = self._pruned_config(bool(kwargs.get("trust_remote_code")))
