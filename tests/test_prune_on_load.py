@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from lm_eval.tasks import TaskManager
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from lm_eval_ext.cli import app
@@ -46,6 +48,21 @@ def test_layers_are_chosen_on_load_once(tiny_model: Path, tmp_path: Path) -> Non
     assert first["method"] == "shortgpt" and len(first["dropped_layers"]) == 2 and "recipe written to" in said
     again, said = evaluated(f"pretrained={tiny_model},prune=shortgpt:2", tmp_path / "b", cache)
     assert again == first and "recipe of an earlier run" in said
+
+
+def test_layers_are_chosen_anew_for_other_weights(tiny_model: Path, tmp_path: Path) -> None:
+    model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    chosen = []
+    for _ in range(2):
+        lm = PrunedHFLM(str(model), prune="magnitude:1", dtype="float32", journal="off", device="cpu")
+        chosen.append(lm.recipe.drop if lm.recipe else ())
+        for path in model.glob("*.safetensors"):
+            tensors = load_file(path)
+            for name, tensor in tensors.items():
+                if f"layers.{chosen[0][0]}.mlp" in name:
+                    tensor[1:] *= 100
+            save_file(tensors, path, {"format": "pt"})
+    assert chosen[0] != chosen[1], "the first rows alone are the same"
 
 
 def test_a_cache_that_cannot_be_written_is_a_warning(

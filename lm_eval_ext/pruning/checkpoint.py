@@ -27,7 +27,7 @@ _INDEX = "model.safetensors.index.json"
 class LazyTensor(Protocol):
     """A tensor in a safetensors file, read when it is indexed."""
 
-    def __getitem__(self, key: EllipsisType | slice) -> torch.Tensor: ...
+    def __getitem__(self, key: EllipsisType | slice | tuple[slice, ...]) -> torch.Tensor: ...
 
     def get_shape(self) -> list[int]:
         """Its shape."""
@@ -42,9 +42,6 @@ class TensorFile(Protocol):
     def get_slice(self, name: str) -> LazyTensor:
         """A tensor that is read lazily."""
 
-    def get_tensor(self, name: str) -> torch.Tensor:
-        """Read a tensor."""
-
 
 @dataclass(frozen=True)
 class MergedTensor:
@@ -53,8 +50,8 @@ class MergedTensor:
     parts: Mapping[str, float]
     files: Mapping[str, TensorFile]
 
-    def __getitem__(self, key: EllipsisType | slice) -> torch.Tensor:
-        return merged_tensor(self.parts, lambda name: self.files[name].get_tensor(name))[key]
+    def __getitem__(self, key: EllipsisType | slice | tuple[slice, ...]) -> torch.Tensor:
+        return merged_tensor(self.parts, lambda name: self.files[name].get_slice(name)[key])
 
     def _any(self) -> LazyTensor:
         name = next(iter(self.parts))
@@ -75,7 +72,7 @@ class Zeros:
 
     tensor: LazyTensor
 
-    def __getitem__(self, key: EllipsisType | slice) -> torch.Tensor:
+    def __getitem__(self, key: EllipsisType | slice | tuple[slice, ...]) -> torch.Tensor:
         found = self.tensor[key]
         return found.new_zeros(found.shape)
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from lm_eval_ext.errors import ArchitectureError, ArgumentError, CheckpointError
@@ -274,8 +276,8 @@ def checkpoint_fingerprint(
 ) -> str:
     """16 hex digits that change with a checkpoint's kept layers, for models whose tensors are not accessible.
 
-    They cover the config, and the name, shape and beginning of the first row of each kept tensor; without safetensors,
-    the checkpoint's name and revision instead.
+    They cover the config, and the name, shape and 64 evenly spaced values of each kept tensor; without safetensors, the
+    checkpoint's name and revision instead.
     """
     digest = hashlib.sha256(config_content(config))
     with ExitStack() as files:
@@ -285,9 +287,23 @@ def checkpoint_fingerprint(
             digest.update(f"{pretrained} {revision}".encode())
             return digest.hexdigest()[:16]
         for name, tensor in sorted(tensors.items()):
-            first = tensor[:1] if tensor.get_shape() else tensor[...]
-            digest.update(f"{name} {tensor.get_shape()} {first.reshape(-1)[:64].tolist()}".encode())
+            digest.update(f"{name} {tensor.get_shape()} {_sampled(tensor)}".encode())
     return digest.hexdigest()[:16]
+
+
+def _sampled(tensor: LazyTensor) -> list[float]:
+    """64 evenly spaced values of a tensor, from its first to its last; only the rows that they are in are read."""
+    import numpy
+
+    *outer, width = tensor.get_shape() or [1]
+    total = math.prod(outer) * width
+    places = sorted({number * (total - 1) // 63 for number in range(64)}) if total else []
+    found: list[float] = []
+    for row, inside in groupby(places, lambda place: place // width):
+        index = tuple(slice(int(one), int(one) + 1) for one in numpy.unravel_index(row, outer))
+        line = tensor[index or ...]
+        found += line.reshape(-1).float()[[place % width for place in inside]].tolist()
+    return found
 
 
 def config_content(config: PreTrainedConfig) -> bytes:
