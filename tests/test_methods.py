@@ -16,7 +16,7 @@ from torch.nn.functional import cosine_similarity, cross_entropy
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from lm_eval_ext.errors import ArgumentError
-from lm_eval_ext.pruning.calibration import Calibration
+from lm_eval_ext.pruning.calibration import Calibration, token_batches
 from lm_eval_ext.pruning.context import PruningContext
 from lm_eval_ext.pruning.layers import bypassed, decoder_layers
 from lm_eval_ext.pruning.loading import load_pruned
@@ -28,13 +28,14 @@ from lm_eval_ext.pruning.methods.taylor import influence
 from lm_eval_ext.pruning.selection import METHODS, choose, needs_texts
 from lm_eval_ext.testbed.real import SMOLLM2
 from tests.checkpoints import LAYERS
-from tests.contexts import MATRICES, context_of, texts_of
+from tests.contexts import MATRICES, context_of, texts_of, twin_of
 
 
 def states_of(model: Any, ids: torch.Tensor) -> list[torch.Tensor]:
-    """What enters each layer, and what leaves the last, before the norm: each (length, width)."""
+    """What enters each layer that runs, and what leaves the last, before the norm: each (length, width)."""
     before_norm: list[torch.Tensor] = []
-    handle = model.model.norm.register_forward_pre_hook(lambda _, given: before_norm.append(given[0]))
+    norm = getattr(model.model, "language_model", model.model).norm
+    handle = norm.register_forward_pre_hook(lambda _, given: before_norm.append(given[0]))
     with torch.no_grad():
         states = list(model(ids, output_hidden_states=True).hidden_states[:-1])
     handle.remove()
@@ -175,6 +176,22 @@ def test_half_precision_gives_no_nan_and_the_same_extremes(
 
 
 # Small random models ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_a_layer_that_is_skipped_changes_nothing(batch_size: int) -> None:
+    """As mllama skips its cross-attention layers where there is no image."""
+    text = {"num_hidden_layers": 5, "cross_attention_layers": [1, 4]}
+    with twin_of("mllama", batch_size, text_config=text) as context:
+        found = [states_of(context.model, ids) for ids, _ in token_batches(vars(context)["_rows"], 1)]
+        influences, angles = block_influence(context), distances(last_token_states(context), 1)
+    run = [0, 2, 3]
+    states = [torch.cat([states[i] for states in found]) for i in range(4)]
+    last = [torch.stack([states[i][-1] for states in found]) for i in range(4)]
+    plain = [1 - float(cosine_similarity(states[i], states[i + 1], dim=-1).mean()) for i in range(3)]
+    plain_angles = [float(cosine_similarity(last[i], last[i + 1], dim=-1).acos().mean()) / math.pi for i in range(3)]
+    assert influences == pytest.approx([plain[run.index(i)] if i in run else 0 for i in range(5)], abs=1e-6)
+    assert angles == pytest.approx([plain_angles[run.index(i)] if i in run else 0 for i in range(5)], abs=1e-6)
 
 
 def test_methods_that_need_no_texts_look_at_none(tiny_model: Path) -> None:

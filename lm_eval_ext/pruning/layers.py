@@ -65,6 +65,8 @@ def _input(positional: tuple[torch.Tensor, ...], named: Mapping[str, torch.Tenso
 def visit_layers(model: PreTrainedModel, batches: Batches, visit: Callable[[torch.Tensor], Visit]) -> None:
     """Run batches through the decoder and call a function with each layer's input and output; nothing is stored.
 
+    A layer that the model skips, as mllama skips its cross-attention layers without an image, passes its input on.
+
     Args:
         model: a causal language model.
         batches: token ids and attention mask, both of shape (batch, length).
@@ -75,23 +77,42 @@ def visit_layers(model: PreTrainedModel, batches: Batches, visit: Callable[[torc
 
     layers = decoder_layers(model)
     for ids, mask in batches:
-        seen = visit(mask)
+        walk = _Walk(visit(mask))
         with ExitStack() as hooks, torch.no_grad():
             for number, layer in enumerate(layers):
-                handle = layer.register_forward_hook(_shown(number, seen), with_kwargs=True)
-                hooks.callback(handle.remove)
+                hooks.callback(layer.register_forward_hook(walk.hook(number), with_kwargs=True).remove)
             model.base_model(input_ids=ids, attention_mask=mask, use_cache=False)
+        walk.skip_to(len(layers))
 
 
-def _shown(number: int, seen: Visit) -> Callable[..., None]:
-    def hook(
-        _: object, positional: tuple[torch.Tensor, ...], named: Mapping[str, torch.Tensor], output: Output
-    ) -> None:
-        before = _input(positional, named)
-        after = output[0] if isinstance(output, (tuple, list)) else output
-        seen(number, before, after.to(before.device))
+class _Walk:
+    """One pass through the layers, in order, which shows each layer's input and output."""
 
-    return hook
+    def __init__(self, seen: Visit) -> None:
+        self._seen = seen
+        self._next = 0
+        self._state: torch.Tensor | None = None  # what enters the next layer
+
+    def hook(self, number: int) -> Callable[..., None]:
+        """The forward hook of a layer."""
+
+        def shown(
+            _: object, positional: tuple[torch.Tensor, ...], named: Mapping[str, torch.Tensor], output: Output
+        ) -> None:
+            before = _input(positional, named)
+            after = output[0] if isinstance(output, (tuple, list)) else output
+            self._state = before
+            self.skip_to(number)
+            self._seen(number, before, after.to(before.device))
+            self._next, self._state = number + 1, after
+
+        return shown
+
+    def skip_to(self, number: int) -> None:
+        """Show the layers before this one that were skipped."""
+        if self._state is not None:
+            for skipped in range(self._next, number):
+                self._seen(skipped, self._state, self._state)
 
 
 def cosines(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lm_eval_ext.pruning.context import PruningContext
-from lm_eval_ext.pruning.layers import Visit, cosines, visit_layers
+from lm_eval_ext.pruning.layers import Visit, visit_layers
 from lm_eval_ext.pruning.methods.choice import Removal, Removals, check_finite
 from lm_eval_ext.pruning.methods.one_at_a_time import one_at_a_time
 
@@ -60,8 +60,13 @@ def last_token_states(context: PruningContext) -> list[torch.Tensor]:
 
 
 def distances(states: Sequence[torch.Tensor], count: int) -> list[float]:
-    """Mean angular distance over `count` layers, by the index of the first one."""
+    """Mean angular distance over `count` layers, by the index of the first one.
+
+    In float64, because arccos near 1 loses half of the digits.
+    """
+    from torch.nn.functional import cosine_similarity
+
     return [
-        float(cosines(before, after).clamp(-1, 1).arccos().mean()) / math.pi
+        float(cosine_similarity(before.double(), after.double(), eps=1e-12).clamp(-1, 1).arccos().mean()) / math.pi
         for before, after in zip(states, states[count:], strict=False)
     ]

@@ -62,7 +62,7 @@ def influence(context: PruningContext, kinds: Sequence[str]) -> dict[Block, floa
                     similar = cosines(one, other)
                     total = float((similar * mask.to(similar.device)).double().sum())
                     sums[Block(kind, layer)] = sums.get(Block(kind, layer), 0.0) + total
-            added.clear()
+                added.pop(Block(kind, layer), None)
 
         return seen
 
