@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,10 @@ from hypothesis import strategies as st
 from torch.nn.functional import cosine_similarity, cross_entropy
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from lm_eval_ext.errors import ArgumentError
+from lm_eval_ext.errors import ArchitectureError, ArgumentError
 from lm_eval_ext.pruning.calibration import Calibration, token_batches
 from lm_eval_ext.pruning.context import PruningContext
+from lm_eval_ext.pruning.exchange import TokenRow
 from lm_eval_ext.pruning.layers import bypassed, decoder_layers
 from lm_eval_ext.pruning.loading import load_pruned
 from lm_eval_ext.pruning.methods.angular import distances, last_token_states
@@ -176,6 +179,52 @@ def test_half_precision_gives_no_nan_and_the_same_extremes(
 
 
 # Small random models ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 9])
+@pytest.mark.parametrize(
+    ("kind", "by_token"),
+    [("deepseek_v4", lambda state: state[0].flatten(1)), ("xlnet", lambda state: state[:, 0])],
+)
+def test_states_of_other_shapes(kind: str, by_token: Callable[[Any], torch.Tensor], batch_size: int) -> None:
+    """DeepSeek-V4 has several streams for each token, which are one state; in XLNet, the tokens come first."""
+    with twin_of(kind, batch_size, num_hidden_layers=4) as context:
+        vars(context)["_rows"] = [TokenRow(list(range(5, 14 - number % 3)), 1) for number in range(9)]
+        found: list[list[torch.Tensor]] = [[] for _ in range(5)]
+        for ids, _ in token_batches(vars(context)["_rows"], 1):
+            with ExitStack() as hooks, torch.no_grad():
+                for number, layer in enumerate(context.layers):
+                    hooks.callback(layer.register_forward_pre_hook(keeping(found[number], by_token)).remove)
+                last = context.layers[-1].register_forward_hook(
+                    lambda _, __, output: found[4].append(by_token(output[0] if kind == "xlnet" else output))
+                )
+                hooks.callback(last.remove)
+                context.model(ids, use_cache=False)
+        influences, angles = block_influence(context), distances(last_token_states(context), 1)
+    pairs = [list(zip(before, after, strict=True)) for before, after in pairwise(found)]
+    plain = [1 - float(torch.cat([cosine_similarity(*pair, dim=-1) for pair in some]).mean()) for some in pairs]
+    close(influences, plain)
+    acos = [[math.acos(float(cosine_similarity(one[-1], other[-1], dim=0))) for one, other in some] for some in pairs]
+    close(angles, [sum(some) / len(some) / math.pi for some in acos])
+
+
+def keeping(found: list[torch.Tensor], by_token: Callable[[Any], torch.Tensor]) -> Callable[..., None]:
+    return lambda _, positional: found.append(by_token(positional[0]))
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields"), [("cpmant", {"num_hidden_layers": 3}), ("prophetnet", {"num_encoder_layers": 1})]
+)
+def test_states_of_tokens_that_are_not_known_are_not_compared(kind: str, fields: dict[str, Any]) -> None:
+    """Texts of models that take no padding are given one at a time, so that a batch gives the same scores."""
+    scores = []
+    for batch_size in (1, 2):
+        with twin_of(kind, batch_size, **fields) as context:
+            for method in ("shortgpt", "angular", "joint"):
+                with pytest.raises(ArchitectureError, match="not known which state belongs to which token"):
+                    choose(context, method, [1], {})
+            scores.append(choose(context, "taylor", [1], {})[1].scores)
+    assert scores[0] == scores[1]
 
 
 @pytest.mark.parametrize("batch_size", [1, 2])

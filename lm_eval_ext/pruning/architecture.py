@@ -161,6 +161,11 @@ def _layers_with_cache(text: PreTrainedConfig) -> set[int]:
     return cached if len(types) == depth(text) and len(cached) < len(types) else set()
 
 
+def takes_padding(config: PreTrainedConfig) -> bool:
+    """Whether padding on the right leaves the results of the tokens before it as they are."""
+    return text_config(config).model_type not in _table()["one_text_at_a_time"]
+
+
 def text_config(config: PreTrainedConfig) -> PreTrainedConfig:
     """The language model's config, within a config that may be multimodal.
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lm_eval_ext.errors import ArgumentError
-from lm_eval_ext.pruning.architecture import check_supported, depth
+from lm_eval_ext.pruning.architecture import check_supported, depth, takes_padding
 from lm_eval_ext.pruning.calibration import Batches, Calibration, ReplyBatches, reply_batches, token_batches, token_rows
 from lm_eval_ext.pruning.exchange import Exchange, TokenRow
 from lm_eval_ext.pruning.layers import decoder_layers
@@ -79,7 +79,7 @@ class PruningContext:
         revision: branch, tag or commit.
         dtype: as in `from_pretrained`.
         device_map: as in `from_pretrained`; `auto` spreads a model over several GPUs.
-        batch_size: number of texts per batch.
+        batch_size: number of texts per batch; a model that takes no padding gets one at a time.
         max_tokens: number of tokens used from each text.
         trust_remote_code: run the model code that the repository ships.
         score_cache: cache for scores that take long to compute.
@@ -136,7 +136,7 @@ class PruningContext:
 
     def batches(self) -> Batches:
         """The calibration texts as token ids and attention mask."""
-        return token_batches(self._rows, self.batch_size, self._device)
+        return token_batches(self._rows, self._texts_at_once, self._device)
 
     def replies(self) -> ReplyBatches:
         """The same with a mask of the replies, for calibration texts that are replies to prompts.
@@ -153,7 +153,11 @@ class PruningContext:
         rows = [row for row in token_rows(texts, self.tokenizer, self.max_tokens) if len(row.ids) > row.start]
         if not rows:
             raise ArgumentError(f"max_tokens={self.max_tokens}: no reply begins before; give more than its prompt has")
-        return reply_batches(rows, self.batch_size, self._device)
+        return reply_batches(rows, self._texts_at_once, self._device)
+
+    @property
+    def _texts_at_once(self) -> int:
+        return self.batch_size if takes_padding(self.config) else 1
 
     @property
     def _device(self) -> torch.device | str:

@@ -72,12 +72,19 @@ def visit_layers(model: PreTrainedModel, batches: Batches, visit: Callable[[torc
         batches: token ids and attention mask, both of shape (batch, length).
         visit: given a batch's mask, returns the function to call for each layer, with the layer's index, its input and
             its output, both of shape (batch, length, width). The last layer's output is taken before the final norm.
+            If a token has several streams, as in DeepSeek-V4, they are one after the other in the last dimension.
+
+    Raises:
+        ArchitectureError: it is not known which states belong to which token.
     """
     import torch
+    from torch.nn.functional import pad
 
     layers = decoder_layers(model)
-    for ids, mask in batches:
-        walk = _Walk(visit(mask))
+    for batch in batches:
+        square = batch[0].shape[0] == batch[0].shape[1]  # one more token, so that a state's shape shows what is what
+        ids, mask = (pad(one, (0, int(square))) for one in batch)
+        walk = _Walk(visit(mask), ids.shape)
         with ExitStack() as hooks, torch.no_grad():
             for number, layer in enumerate(layers):
                 hooks.callback(layer.register_forward_hook(walk.hook(number), with_kwargs=True).remove)
@@ -88,8 +95,9 @@ def visit_layers(model: PreTrainedModel, batches: Batches, visit: Callable[[torc
 class _Walk:
     """One pass through the layers, in order, which shows each layer's input and output."""
 
-    def __init__(self, seen: Visit) -> None:
+    def __init__(self, seen: Visit, shape: torch.Size) -> None:
         self._seen = seen
+        self._shape = shape  # of the batch
         self._next = 0
         self._state: torch.Tensor | None = None  # what enters the next layer
 
@@ -99,8 +107,8 @@ class _Walk:
         def shown(
             _: object, positional: tuple[torch.Tensor, ...], named: Mapping[str, torch.Tensor], output: Output
         ) -> None:
-            before = _input(positional, named)
-            after = output[0] if isinstance(output, (tuple, list)) else output
+            before = by_token(_input(positional, named), self._shape)
+            after = by_token(hidden_states(output), self._shape)
             self._state = before
             self.skip_to(number)
             self._seen(number, before, after.to(before.device))
@@ -113,6 +121,31 @@ class _Walk:
         if self._state is not None:
             for skipped in range(self._next, number):
                 self._seen(skipped, self._state, self._state)
+
+
+def hidden_states(output: Output) -> torch.Tensor:
+    """The hidden states among what a layer or block returns."""
+    return output[0] if isinstance(output, (tuple, list)) else output
+
+
+def by_token(states: torch.Tensor, batch: torch.Size) -> torch.Tensor:
+    """Hidden states in the shape (batch, length, width).
+
+    Args:
+        states: hidden states, of any shape that begins with the numbers of texts and tokens, in either order.
+        batch: the numbers of texts and tokens, which differ.
+
+    Raises:
+        ArchitectureError: it doesn't begin with them, as where states of other tokens are among them.
+    """
+    if states.shape[:2] == batch[::-1]:  # xlnet
+        states = states.transpose(0, 1)
+    if states.shape[:2] != batch:
+        raise ArchitectureError(
+            f"its layers return states of shape {tuple(states.shape)} for {batch[0]} texts of {batch[1]} tokens, so it "
+            "is not known which state belongs to which token; use a method that compares no states, such as sleb"
+        )
+    return states.flatten(2)
 
 
 def cosines(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
