@@ -53,6 +53,27 @@ def test_logits_are_those_of_the_whole_model_with_silent_blocks(kind: str, block
     assert torch.equal(ids, short.generate(IDS, max_new_tokens=12, do_sample=False, use_cache=False))
 
 
+@pytest.mark.parametrize(
+    ("kind", "blocks", "last", "fields"),
+    [
+        ("lfm2", Blocks(mlp=(0, 3)), "feed_forward.w2", {"layer_types": [*["conv", "full_attention"] * 3]}),
+        ("opt", Blocks(attention=(0, 3)), "self_attn.out_proj", {"ffn_dim": 48, "word_embed_proj_dim": 32}),
+    ],
+)
+def test_blocks_beside_parts_of_unknown_names(
+    kind: str, blocks: Blocks, last: str, fields: dict[str, Any], tmp_path: Path
+) -> None:
+    """A convolution beside a feed-forward network; two matrices beside attention. The rest is that with zeros."""
+    folder = write_checkpoint(kind, tmp_path, **fields)
+    model = whole(folder)
+    for name, parameter in model.named_parameters():
+        if last in name and any(f"layers.{layer}." in name for layer in (0, 3)):
+            parameter.data.zero_()
+    expected = logits(model)
+    assert (logits(whole(folder)) - expected).abs().max() > 0.01
+    assert torch.allclose(logits(without(folder, blocks)), expected, atol=1e-5)
+
+
 def test_layers_and_blocks_together(tmp_path: Path) -> None:
     folder = write_checkpoint("llama", tmp_path)
     model = whole(folder)

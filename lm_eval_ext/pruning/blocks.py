@@ -188,16 +188,31 @@ def _renumber_attention(model: PreTrainedModel, layers: Sequence[torch.nn.Module
 def silenced(model: PreTrainedModel, blocks: Blocks) -> Iterator[None]:
     """Let the blocks of a whole model add zeros within the context; they are still computed."""
     layers = decoder_layers(model)
-    with ExitStack() as hooks:
-        for kind, chosen in zip(KINDS, blocks, strict=True):
-            for number in chosen:
-                block = getattr(layers[number], _name_of_block(layers[number], number, kind))
-                hooks.callback(block.register_forward_hook(_zeros).remove)
+    chosen = [
+        getattr(layers[number], _name_of_block(layers[number], number, kind))
+        for kind, numbers in zip(KINDS, blocks, strict=True)
+        for number in numbers
+    ]
+    with silent(chosen):
         yield
 
 
+@contextmanager
+def silent(modules: Iterable[torch.nn.Module]) -> Iterator[None]:
+    """Let modules return zeros within the context; they are still computed."""
+    with ExitStack() as hooks:
+        for module in modules:
+            hooks.callback(module.register_forward_hook(_zeros).remove)
+        yield
+
+
+def parts(layer: torch.nn.Module) -> list[torch.nn.Module]:
+    """The parts of a layer that compute what it adds, known as blocks or not: all but norms, which have no matrix."""
+    return [part for part in layer.children() if any(weight.ndim > 1 for weight in part.parameters())]
+
+
 def check_residual(model: PreTrainedModel, blocks: Blocks, ids: torch.Tensor) -> None:
-    """Check that the layers of the blocks pass their input on if all their blocks add zeros.
+    """Check that the layers of the blocks pass their input on if all their parts return zeros.
 
     A norm with a bias behind a block would add its bias even to zeros.
 
@@ -206,7 +221,7 @@ def check_residual(model: PreTrainedModel, blocks: Blocks, ids: torch.Tensor) ->
     """
     layers = decoder_layers(model)
     for number in sorted({*blocks.attention, *blocks.mlp}):
-        with silenced(model, _blocks_of(layers[number], number)):
+        with silent(parts(layers[number])):
             if not _passes_on(model, number, ids):
                 raise ArchitectureError(f"layer {number} does not pass its input on if its blocks add zeros")
 
@@ -223,10 +238,6 @@ def _passes_on(model: PreTrainedModel, number: int, ids: torch.Tensor) -> bool:
 
     visit_layers(model, iter([(ids, torch.ones_like(ids))]), lambda mask: seen)
     return not changed
-
-
-def _blocks_of(layer: torch.nn.Module, number: int) -> Blocks:
-    return Blocks(*(() if block_named(layer, number, kind) is None else (number,) for kind in KINDS))
 
 
 def _zeros(_: object, __: object, output: Output) -> Output:
