@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lm_eval_ext.errors import ArchitectureError
 from lm_eval_ext.pruning.architecture import text_config
-from lm_eval_ext.pruning.blocks import Blocks, check_residual, forget_left_out, silenced
+from lm_eval_ext.pruning.blocks import KINDS, Blocks, blocks_of, check_residual, forget_left_out, silenced
 from lm_eval_ext.pruning.verification import TOLERANCE, Twin, check_equal, logits_of, tiny_twin, token_ids
 
 if TYPE_CHECKING:
@@ -39,21 +40,49 @@ def ensure_blocks_exact(
     what = (config.to_json_string(use_diff=False), *map(tuple, blocks))
     if what in _shown_exact:
         return
-    kind = text_config(config).model_type
+    with _refusing(config), tiny_twin(config, trust_remote_code=trust_remote_code) as twin:
+        ids = token_ids(twin.model, _ROWS)
+        check_residual(twin.model, blocks, ids)
+        short = load(twin.folder, twin.config, blocks, trust_remote_code).eval()
+        with silenced(twin.model, blocks):
+            expected = logits_of(twin.model, ids)
+        check_equal(twin.model, short, ids, expected)
+    _shown_exact.add(what)
+
+
+def ensure_blocks_known(config: PreTrainedConfig, kinds: Sequence[str], *, trust_remote_code: bool = False) -> None:
+    """Refuse to score blocks of some kinds unless a tiny twin has them, and its layers are the sum of their parts.
+
+    Args:
+        config: config of the model with all blocks.
+        kinds: some of `KINDS`.
+        trust_remote_code: run the model code that the repository ships.
+
+    Raises:
+        ArchitectureError: the message says why.
+    """
+    with _refusing(config), tiny_twin(config, trust_remote_code=trust_remote_code) as twin:
+        layers = {kind: tuple(block.layer for block in blocks_of(twin.model, [kind])) for kind in KINDS}
+        for kind in kinds:
+            if not layers[kind]:
+                raise ArchitectureError(
+                    f"no part of its layers is known as {kind}; declare its name in architectures.yaml"
+                )
+        known = Blocks(**{kind: layers[kind] for kind in kinds})
+        check_residual(twin.model, known, token_ids(twin.model, _ROWS))
+
+
+@contextmanager
+def _refusing(config: PreTrainedConfig) -> Iterator[None]:
+    """Refuse to leave blocks out if anything is raised within the context."""
     try:
-        with tiny_twin(config, trust_remote_code=trust_remote_code) as twin:
-            ids = token_ids(twin.model, _ROWS)
-            check_residual(twin.model, blocks, ids)
-            short = load(twin.folder, twin.config, blocks, trust_remote_code).eval()
-            with silenced(twin.model, blocks):
-                expected = logits_of(twin.model, ids)
-            check_equal(twin.model, short, ids, expected)
+        yield
     except Exception as error:  # an unknown model class may raise anything
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ArchitectureError(
-            f"blocks of a {kind} model cannot be left out: a tiny twin could not show that this is exact ({reason})"
+            f"blocks of a {text_config(config).model_type} model cannot be left out: a tiny twin could not show that "
+            f"this is exact ({reason})"
         ) from error
-    _shown_exact.add(what)
 
 
 def ensure_zeros_exact(config: PreTrainedConfig, blocks: Blocks, *, trust_remote_code: bool = False) -> None:

@@ -62,6 +62,13 @@ class Blocks(NamedTuple):
 NO_BLOCKS = Blocks()
 
 
+class Block(NamedTuple):
+    """A block: its kind, and the index of its layer."""
+
+    kind: str
+    layer: int
+
+
 def leave_out(config: PreTrainedConfig, blocks: Blocks) -> None:
     """Let a config say which blocks are left out."""
     if any(blocks):
@@ -128,10 +135,14 @@ def _remove(model: PreTrainedModel, blocks: Blocks) -> tuple[int, ...]:
     return _renumber_attention(model, layers, blocks)
 
 
-def block_named(layer: torch.nn.Module, number: int, kind: str) -> torch.nn.Module | None:
-    """The block of a kind in a layer; None if it has none."""
-    name = _block_name(layer, number, kind)
-    return None if name is None else getattr(layer, name)
+def blocks_of(model: PreTrainedModel, kinds: Sequence[str] = KINDS) -> dict[Block, torch.nn.Module]:
+    """All blocks of some kinds whose names are known."""
+    return {
+        Block(kind, number): getattr(layer, name)
+        for kind in kinds
+        for number, layer in enumerate(decoder_layers(model))
+        if (name := _block_name(layer, number, kind)) is not None
+    }
 
 
 def _block_name(layer: torch.nn.Module, number: int, kind: str) -> str | None:

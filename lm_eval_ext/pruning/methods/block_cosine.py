@@ -1,44 +1,54 @@
 """How much attention and MLP blocks change the residual stream, for the methods `attention`, `mlp` and `joint`.
 
 The score of a block is 1 - E[cos(x, x + f(x))], the mean over all tokens (without padding) of the cosine between the
-residual stream before and after what the block adds, in float32. Source: arXiv 2406.15786 (What Matters in
-Transformers?), section 3.
+residual stream before and after what the block adds, in float32. What it adds is what comes behind a norm or a factor
+that follows the block, so the stream is measured as the output of the layer while other parts of it return zeros.
+Source: arXiv 2406.15786 (What Matters in Transformers?), section 3.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING
 
-from lm_eval_ext.errors import ArchitectureError
-from lm_eval_ext.pruning.blocks import ATTENTION, KINDS, MLP, block_named
+from lm_eval_ext.errors import ArgumentError
+from lm_eval_ext.pruning.block_verification import ensure_blocks_exact, ensure_blocks_known
+from lm_eval_ext.pruning.blocks import ATTENTION, KINDS, MLP, Block, Blocks, blocks_of, parts, silent
 from lm_eval_ext.pruning.context import PruningContext
-from lm_eval_ext.pruning.layers import Visit, cosines, visit_layers
+from lm_eval_ext.pruning.layers import Visit, by_token, cosines, hidden_states, visit_layers
+from lm_eval_ext.pruning.loading import load_twin_without
 from lm_eval_ext.pruning.methods.choice import Removal, Removals, check_finite
 
 if TYPE_CHECKING:
     import torch
 
-_SUM = 0.02  # of the largest value: how far a layer's output may be from the sum of its input and what its blocks add
-
-
-class Block(NamedTuple):
-    """A block: its kind, and the index of its layer."""
-
-    kind: str
-    layer: int
+    from lm_eval_ext.pruning.layers import Output
 
 
 def lowest_blocks(context: PruningContext, remove: Sequence[int], kinds: Sequence[str]) -> Removals:
-    """For each number of blocks, those of some kinds with the lowest scores; ties go to the earlier one."""
+    """For each number of blocks, those of some kinds with the lowest scores; ties go to the earlier one.
+
+    Raises:
+        ArchitectureError: blocks of this model, or those with the lowest scores, cannot be left out.
+        ArgumentError: the model has fewer blocks of these kinds.
+    """
+    ensure_blocks_known(context.config, kinds, trust_remote_code=context.trust_remote_code)
     scores = influence(context, kinds)
+    if max(remove) > len(scores):
+        what = " and ".join(kinds)
+        raise ArgumentError(f"remove={max(remove)}: only {len(scores)} parts of the layers are known as {what} blocks")
     order = sorted(scores, key=lambda block: (scores[block], block.layer, block.kind))
     check_finite([scores[block] for block in order])
-    return {count: _removal(order[:count], scores, context.depth) for count in remove}
+    removals = {count: _removal(order[:count], scores, context.depth) for count in remove}
+    for removal in removals.values():
+        chosen = Blocks(removal.attention, removal.mlp)
+        ensure_blocks_exact(context.config, chosen, load_twin_without, trust_remote_code=context.trust_remote_code)
+    return removals
 
 
-def _removal(chosen: Sequence[Block], scores: dict[Block, float], depth: int) -> Removal:
+def _removal(chosen: Sequence[Block], scores: Mapping[Block, float], depth: int) -> Removal:
     by_kind = {kind: tuple(sorted(block.layer for block in chosen if block.kind == kind)) for kind in KINDS}
     kinds = sorted({block.kind for block in scores})
     listed = tuple(scores.get(Block(kind, layer)) for kind in kinds for layer in range(depth))
@@ -47,52 +57,54 @@ def _removal(chosen: Sequence[Block], scores: dict[Block, float], depth: int) ->
 
 def influence(context: PruningContext, kinds: Sequence[str]) -> dict[Block, float]:
     """The score of every block of some kinds."""
-    sums: dict[Block, float] = {}
+    blocks = blocks_of(context.model, kinds)
+    sums = dict.fromkeys(blocks, 0.0)
+    runs: dict[int, Callable[[], Output]] = {}  # of layers that are not skipped
     tokens = 0
-    added: dict[Block, torch.Tensor] = {}
 
     def of_batch(mask: torch.Tensor) -> Visit:
         nonlocal tokens
         tokens += int(mask.sum())
 
         def seen(layer: int, before: torch.Tensor, after: torch.Tensor) -> None:
-            between = _between(layer, before, after, added)
-            for kind, (one, other) in {ATTENTION: (before, between), MLP: (between, after)}.items():
-                if kind in kinds and Block(kind, layer) in added:
-                    similar = cosines(one, other)
-                    total = float((similar * mask.to(similar.device)).double().sum())
-                    sums[Block(kind, layer)] = sums.get(Block(kind, layer), 0.0) + total
-                added.pop(Block(kind, layer), None)
+            run = runs.pop(layer, None)
+            without = _Without(before, run) if run is not None else lambda _: before
+            for block in (one for one in blocks if one.layer == layer):
+                if block.kind == ATTENTION:
+                    others = [part for part in parts(context.layers[layer]) if part is not blocks[block]]
+                    similar = cosines(before, without(others))
+                else:
+                    similar = cosines(without([blocks[block]]), after)
+                sums[block] += float((similar * mask.to(similar.device)).double().sum())
 
         return seen
 
     with ExitStack() as hooks:
         for number, layer in enumerate(context.layers):
-            for kind in KINDS:
-                if (module := block_named(layer, number, kind)) is not None:
-                    hooks.callback(module.register_forward_hook(_keeping(added, Block(kind, number))).remove)
+            hooks.callback(layer.register_forward_hook(_kept(runs, number), with_kwargs=True).remove)
         visit_layers(context.model, context.batches(), of_batch)
     return {block: 1 - total / tokens for block, total in sums.items()}
 
 
-def _keeping(added: dict[Block, torch.Tensor], block: Block) -> Callable[..., None]:
-    def hook(_: object, __: object, output: torch.Tensor | tuple[torch.Tensor, ...]) -> None:
-        added[block] = output[0] if isinstance(output, (tuple, list)) else output  # on the device of its layer
+def _kept(runs: dict[int, Callable[[], Output]], number: int) -> Callable[..., None]:
+    def hook(layer: torch.nn.Module, positional: tuple[object, ...], named: Mapping[str, object], _: object) -> None:
+        runs[number] = partial(layer.forward, *positional, **named)
 
     return hook
 
 
-def _between(layer: int, before: torch.Tensor, after: torch.Tensor, added: dict[Block, torch.Tensor]) -> torch.Tensor:
-    """The residual stream between the two blocks of a layer."""
-    import torch
+class _Without:
+    """The output of a layer while parts of it return zeros, computed once for the same parts."""
 
-    nothing = torch.zeros_like(before)
-    attention, mlp = (added.get(Block(kind, layer), nothing).to(before.device).float() for kind in (ATTENTION, MLP))
-    between = before.float() + attention
-    expected = between + mlp
-    if float((after.float() - expected).abs().max()) > _SUM * float(expected.abs().max()):
-        raise ArchitectureError(
-            f"layer {layer} doesn't add what its blocks return, as where a norm follows a block, so this method is not "
-            "defined for it"
-        )
-    return between
+    def __init__(self, before: torch.Tensor, run: Callable[[], Output]) -> None:
+        self._before = before
+        self._run = run
+        self._outputs: dict[tuple[torch.nn.Module, ...], torch.Tensor] = {}
+
+    def __call__(self, some: Sequence[torch.nn.Module]) -> torch.Tensor:
+        key = tuple(some)
+        if key not in self._outputs:
+            with silent(some):
+                output = hidden_states(self._run())
+            self._outputs[key] = by_token(output, self._before.shape[:2]).to(self._before.device)
+        return self._outputs[key]
