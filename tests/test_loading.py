@@ -11,11 +11,14 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from lm_eval_ext.errors import CheckpointError
+from lm_eval_ext.pruning.checkpoint import tensor_names, weight_files
 from lm_eval_ext.pruning.loading import fingerprint, load_pruned
 from lm_eval_ext.pruning.recipe import kept_layers
+from lm_eval_ext.pruning.vllm_loader import changed_fields
 from tests.checkpoints import ARCHITECTURES, LAYERS, write_checkpoint
 
 DROPS = [(0,), (2,), (LAYERS - 1,), (1, 3), (0, 1, 4, 5)]
@@ -113,9 +116,21 @@ def test_shards_of_dropped_layers_may_be_absent(tmp_path: Path) -> None:
         load_pruned(str(folder), AutoConfig.from_pretrained(folder), (0, 1, 2, 3, 4))
 
 
-def test_a_tensor_missing_from_the_checkpoint_is_refused(tmp_path: Path) -> None:
-    from safetensors.torch import save_file
+def test_a_single_file_beside_an_index_is_read_as_transformers_reads_it(tmp_path: Path) -> None:
+    folder, other = write_checkpoint("llama", tmp_path / "a"), write_checkpoint("llama", tmp_path / "b", "1GB")
+    weights = load_file(other / "model.safetensors")
+    save_file({name: tensor * 1.5 for name, tensor in weights.items()}, folder / "model.safetensors")
+    hub: dict[str, object] = {"revision": "main"}
+    assert weight_files(str(folder), (0,), {}, hub) == [folder / "model.safetensors"]
+    assert tensor_names(str(folder), hub) == sorted(weights)
+    config = AutoConfig.from_pretrained(folder)
+    ours = load_pruned(str(folder), config, range(LAYERS), dtype=torch.float32)
+    assert torch.equal(logits(ours, False), logits(AutoModelForCausalLM.from_pretrained(folder), False))
+    with pytest.raises(CheckpointError, match="vLLM reads the files of the index, and transformers the single one"):
+        changed_fields(str(folder), config, config, (0,), hub)
 
+
+def test_a_tensor_missing_from_the_checkpoint_is_refused(tmp_path: Path) -> None:
     folder = write_checkpoint("llama", tmp_path)
     index = json.loads((folder / "model.safetensors.index.json").read_text())["weight_map"]
     lost = "model.layers.2.mlp.up_proj.weight"

@@ -116,15 +116,15 @@ def weight_files(pretrained: str, kept: Sequence[int], merged: MergeWeights, hub
     Raises:
         CheckpointError: there are no safetensors weights, or a file is missing.
     """
+    single = find_file(pretrained, _SINGLE, hub)
+    if single is not None:  # whether or not there is an index, as transformers does
+        return [single]
     index = find_file(pretrained, _INDEX, hub)
     if index is None:
-        single = find_file(pretrained, _SINGLE, hub)
-        if single is None:
-            raise CheckpointError(
-                f"pretrained={pretrained}: no {_SINGLE} or {_INDEX}; layers can only be dropped from safetensors, "
-                "so convert the checkpoint first (load it and call save_pretrained)"
-            )
-        return [single]
+        raise CheckpointError(
+            f"pretrained={pretrained}: no {_SINGLE} or {_INDEX}; layers can only be dropped from safetensors, "
+            "so convert the checkpoint first (load it and call save_pretrained)"
+        )
     weight_map: Mapping[str, str] = json.loads(index.read_text("utf-8"))["weight_map"]
     names = sorted({shard for tensor, shard in weight_map.items() if is_used(tensor, kept, merged)})
     found = {name: find_file(pretrained, name, hub) for name in names}
@@ -140,11 +140,24 @@ def tensor_names(pretrained: str, hub: Mapping[str, object]) -> list[str]:
     Raises:
         CheckpointError: there are no safetensors weights.
     """
-    index = find_file(pretrained, _INDEX, hub)
+    index = None if find_file(pretrained, _SINGLE, hub) else find_file(pretrained, _INDEX, hub)
     if index is not None:
         return sorted(json.loads(index.read_text("utf-8"))["weight_map"])
     with ExitStack() as files:
         return sorted(name for path in weight_files(pretrained, (), {}, hub) for name, _ in _opened(path, files))
+
+
+def check_one_checkpoint(pretrained: str, hub: Mapping[str, object]) -> None:
+    """Refuse a single file beside an index where it is vLLM that reads the weights.
+
+    Raises:
+        CheckpointError: there are both.
+    """
+    if find_file(pretrained, _SINGLE, hub) and find_file(pretrained, _INDEX, hub):
+        raise CheckpointError(
+            f"pretrained={pretrained}: has both {_SINGLE} and {_INDEX}: vLLM reads the files of the index, and "
+            "transformers the single one; remove one of them"
+        )
 
 
 def weight_bytes(

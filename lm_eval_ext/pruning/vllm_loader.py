@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from lm_eval_ext.pruning.architecture import config_overrides, renamed_tensor
 from lm_eval_ext.pruning.block_verification import ensure_zeros_exact
 from lm_eval_ext.pruning.blocks import NO_BLOCKS, Blocks, check_zeros, left_out
-from lm_eval_ext.pruning.checkpoint import is_used, tensor_names
+from lm_eval_ext.pruning.checkpoint import check_one_checkpoint, is_used, tensor_names
 from lm_eval_ext.pruning.merging import MergeWeights, merged_weights
 from lm_eval_ext.pruning.quantization import for_vllm, quantization_of
 
@@ -40,7 +40,11 @@ def changed_fields(
         sliced: of the pruned model (`loading.pruned_config`).
         kept: ascending indices of the layers to keep.
         hub: arguments of `cached_file`, such as the revision.
+
+    Raises:
+        CheckpointError: vLLM would read other weights than transformers.
     """
+    check_one_checkpoint(pretrained, hub)
     changed = config_overrides(config, kept, trust_layer_fields=True)
     fields, blocks = quantization_of(sliced), left_out(sliced)
     if fields is None and not any(blocks):
