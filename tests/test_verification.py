@@ -36,9 +36,10 @@ from transformers import LlamaConfig, LlamaForCausalLM
 class StrangeConfig(LlamaConfig):
     model_type = "strange"
 
-    def __init__(self, scale_by_index=False, blocks=None, sizes=None, oddity="", **kwargs):
+    def __init__(self, scale_by_index=False, blocks=None, sizes=None, oddity="", window_size=None, **kwargs):
         super().__init__(**kwargs)
         self.scale_by_index, self.blocks, self.sizes, self.oddity = scale_by_index, blocks, sizes, oddity
+        self.window_size = window_size
 
 
 class StrangeForCausalLM(LlamaForCausalLM):
@@ -55,6 +56,8 @@ class StrangeForCausalLM(LlamaForCausalLM):
                 layer.self_attn.scaling *= config.sizes[number]
             if config.oddity == "idle":
                 layer.forward = lambda states, *_, **__: states
+            if config.window_size and number % 2:
+                layer.register_forward_hook(lambda _, __, out: out * (1 + (out.shape[1] > config.window_size)))
             if config.oddity == "cache" and layers < 5:
                 layer.self_attn.layer_idx = 0
         if config.oddity == "integers":
@@ -125,6 +128,13 @@ def test_a_model_that_depends_on_the_index_is_refused_in_one_line(strange: Any) 
     assert len(decoder_layers(pruned(folder, trust_layer_fields=True).model)) == 3
 
 
+@pytest.mark.parametrize("window", [32, 10_000])
+def test_a_model_whose_windows_depend_on_the_index_is_refused(window: int, strange: Any) -> None:
+    """They only matter for prompts longer than them, so the twin's windows are small, whatever their field's name."""
+    with pytest.raises(ArchitectureError, match="logits differ by "):
+        pruned(strange(window_size=window))
+
+
 @pytest.mark.parametrize(
     ("oddity", "reason"),
     [("idle", "its layers change nothing in a random twin"), ("cache", "generation with a cache differs by ")],
@@ -151,6 +161,13 @@ def test_prompts_with_padding_are_checked_too(monkeypatch: pytest.MonkeyPatch) -
     config = AutoConfig.for_model("minimax", num_hidden_layers=4)
     with pytest.raises(verification.NotExactError, match="generation with a cache and padding on the left differs"):
         verification.drop_difference(config, [1, 2, 3], load_twin)
+
+
+def test_windows_of_any_name_are_reduced_and_counts_of_layers_are_not() -> None:
+    qwen = tiny_config(AutoConfig.for_model("qwen2", use_sliding_window=True, max_window_layers=20))
+    assert (qwen.sliding_window, qwen.max_window_layers) == (4, 20)
+    own = tiny_config(AutoConfig.for_model("llama", window_size=[32, -1], chunk_len=64, rope_local_base_freq=10_000))
+    assert (own.window_size, own.chunk_len, own.rope_local_base_freq) == ([4, -1], 4, 10_000)
 
 
 def test_sizes_by_layer_are_reduced_too() -> None:

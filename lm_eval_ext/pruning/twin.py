@@ -6,6 +6,7 @@ one entry per layer keep their entries, so a mixture of layer types is preserved
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -25,8 +26,7 @@ _SIZES = {
         hidden_size_per_layer_input laurel_rank time_step_rank dt_rank""",
     4: """num_attention_heads n_head n_heads num_heads attention_heads decoder_attention_heads encoder_attention_heads
         swa_num_attention_heads linear_num_value_heads mamba_n_heads mamba_num_heads index_n_heads num_experts
-        num_local_experts n_routed_experts moe_num_experts sliding_window attention_chunk_size index_topk
-        local_attention""",
+        num_local_experts n_routed_experts moe_num_experts index_topk""",
     2: """linear_num_key_heads num_experts_per_tok moe_k moe_top_k moe_topk num_selected_experts n_shared_experts
         num_shared_experts num_experts_per_token mamba_n_groups n_groups zero_expert_num""",
     1: """n_group topk_group num_expert_group""",
@@ -35,6 +35,8 @@ _AT_MOST = {name: limit for limit, names in _SIZES.items() for name in names.spl
 _FEED_FORWARD = ("intermediate_size", "ffn_dim", "ffn_hidden_size", "d_ff", "d_inner", "n_inner", "hidden_dim")
 _STATE_SPACE_HEADS = ("mamba_n_heads", "mamba_num_heads", "num_heads", "n_mamba_heads")
 _TOKENS = ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id")
+_WINDOW = 4  # tokens that a layer sees or computes at once, whatever the field is called
+_WINDOWS = re.compile(r"(?!.*(?:pattern|layers|ids|indices|num_|experts|blocks|theta|freq)).*(?:window|chunk|local)")
 _WIDTH = 48  # of feed-forward networks
 _DERIVED = {"head_dim": 8, "num_key_value_heads": 4}  # values for None, if config classes would derive them
 _ROPE_WITHOUT_LISTS = ("default", "linear", "dynamic", "yarn", "llama3")
@@ -84,8 +86,11 @@ def _small_number(name: str, value: int, fields: Mapping[str, object]) -> int:
 
 
 def _limit(name: str) -> int | None:
-    feed_forward = any(name.endswith(ending) for ending in _FEED_FORWARD)
-    return _AT_MOST.get(name, _WIDTH if feed_forward else None)
+    if name in _AT_MOST:
+        return _AT_MOST[name]
+    if any(name.endswith(ending) for ending in _FEED_FORWARD):
+        return _WIDTH
+    return _WINDOW if _WINDOWS.match(name) else None
 
 
 def _plain_rope(rope: Mapping[str, object]) -> dict[str, object]:
