@@ -3,8 +3,9 @@
     python -m benchmarks.architectures [KIND ...] [--every 5] [--write]
 
 For every model type, several sets of layers are dropped (first, middle, last, several, all of one kind). The logits are
-compared with those of the base model with these layers bypassed, and cached generation with uncached. Exits with 1 if a
-verified model type is not exact, or a drop fails with an error other than a refusal. `--write` saves the results to
+compared with those of the base model with these layers bypassed, cached generation with uncached, and what transformers
+reads from the export with what is exported. Exits with 1 if a verified model type is not exact, or a drop fails with an
+error other than a refusal. `--write` saves the results to
 `verified.yaml` and `docs/reference/supported-models.md`.
 """
 
@@ -27,6 +28,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from lm_eval_ext.errors import ArchitectureError, TTSError
 from lm_eval_ext.pruning import verification, verified
 from lm_eval_ext.pruning.architecture import check_supported, depth, text_config
+from lm_eval_ext.pruning.export import read_back_difference
 from lm_eval_ext.pruning.loading import load_twin
 
 ROOT = Path(__file__).parent.parent
@@ -38,7 +40,8 @@ INTRODUCTION = """# Supported models
 This page lists the causal language models that can be loaded without some of their layers. Each model type in
 transformers {version} was built as a tiny random model and loaded without its first, middle, last, several, and all
 layers of one kind. It counts as exact if its logits equal those of the base model with these layers bypassed (float32,
-within 1e-4 of the largest), and cached generation equals uncached, also with padding on the left.
+within 1e-4 of the largest), and cached generation equals uncached, also with padding on the left. Each was exported too,
+and read back by transformers; a note says which are not exported, because they would be read as another model.
 
 A model type that is not listed, such as one from a later transformers release or with custom code, is tested the same
 way when it is loaded. This takes seconds, and the model is refused if it is not exact.
@@ -139,6 +142,10 @@ def _outcome(config: Any, twin: verification.Twin, dropped: Sequence[int]) -> Ve
         return Verdict("not exact", f"without layers {dropped}: {error}")
     except Exception as error:
         return Verdict("not exact", f"without layers {dropped}: {_line(error)}")
+    try:
+        read_back_difference(twin, kept)
+    except Exception as error:  # what `export` refuses, too
+        return Verdict("exact", f"not exported without layers {dropped}: {_line(error)}")
     return Verdict("exact")
 
 

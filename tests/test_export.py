@@ -46,6 +46,23 @@ def test_stock_transformers_loads_it_with_the_same_logits(kind: str, tmp_path: P
         assert torch.equal(AutoModelForCausalLM.from_pretrained(out)(ids).logits, ours(ids).logits)
 
 
+def test_a_config_that_changes_what_it_reads_is_exported_right_or_refused(tmp_path: Path) -> None:
+    """That of Gemma 4 makes the last layer attend to all tokens, also where a sliding one was kept last."""
+    types = ["full_attention", "sliding_attention", "sliding_attention"] * 2
+    folder = write_checkpoint(
+        "gemma4_text", tmp_path / "base", layer_types=[*types[:-1], "full_attention"], hidden_size_per_layer_input=0,
+        global_head_dim=8, sliding_window=4,
+    )  # fmt: skip
+    with pytest.raises(ArchitectureError, match=r"cannot be exported: .* logits differ by"):
+        export(recipe_for(folder, drop=(5,)), tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["base"], "nothing half-done is left"
+    out = export(recipe_for(folder, drop=(1, 3)), tmp_path / "out")
+    ids = torch.arange(3, 40)[None]
+    ours = load_pruned(str(folder), AutoConfig.from_pretrained(folder), [0, 2, 4, 5])
+    with torch.no_grad():
+        assert torch.equal(AutoModelForCausalLM.from_pretrained(out)(ids).logits, ours(ids).logits)
+
+
 def test_merged_layers_are_written_merged(tiny_model: Path, tmp_path: Path) -> None:
     recipe = recipe_for(tiny_model, merge=[{"into": 0, "layers": [1]}, {"into": 3, "layers": [4]}])
     out = export(recipe, tmp_path / "out")

@@ -6,22 +6,23 @@ import json
 import logging
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lm_eval_ext.errors import ArchitectureError, ArgumentError
-from lm_eval_ext.pruning.architecture import depth, layer_of_tensor
+from lm_eval_ext.pruning.architecture import depth, layer_of_tensor, slice_config, text_config
 from lm_eval_ext.pruning.block_verification import ensure_zeros_exact
 from lm_eval_ext.pruning.blocks import check_zeros, forget_left_out
 from lm_eval_ext.pruning.card import model_card
 from lm_eval_ext.pruning.checkpoint import LazyTensor, Zeros, card_metadata, find_file, kept_tensors, read_config
 from lm_eval_ext.pruning.lineage import check_fits
-from lm_eval_ext.pruning.loading import pruned_config
+from lm_eval_ext.pruning.loading import load_twin, pruned_config
 from lm_eval_ext.pruning.quantization import method_of, quantization_of
 from lm_eval_ext.pruning.recipe import Recipe, kept_layers
 from lm_eval_ext.pruning.recipe_file import write_recipe
+from lm_eval_ext.pruning.verification import TOLERANCE, NotExactError, Twin, logits_of, tiny_twin, token_ids
 
 if TYPE_CHECKING:
     import torch
@@ -38,6 +39,7 @@ _BESIDES = (
 )  # fmt: skip
 _PLACES = ("name_or_path", "special_tokens_map_file", "tokenizer_file")  # fields of a tokenizer's config
 _INDEX = "model.safetensors.index.json"
+_TWIN_BYTES = 200_000_000  # more than any twin has
 
 
 def export(
@@ -61,7 +63,7 @@ def export(
 
     Raises:
         ArgumentError: the folder is not empty, or the recipe quantizes weights while they are loaded.
-        TTSError: the base model cannot be read or pruned.
+        TTSError: the base model cannot be read or pruned, or the export of its tiny twin is read as another model.
     """
     if recipe.quantization is not None:
         raise ArgumentError(
@@ -118,6 +120,8 @@ def _write_checkpoint(
     sliced = pruned_config(
         base, config, kept, hub, trust_layer_fields, trust_remote_code, merges=bool(recipe.merge), blocks=recipe.blocks
     )
+    if not trust_layer_fields:
+        ensure_read_back(config, kept, trust_remote_code=trust_remote_code)
     with ExitStack() as files:
         tensors = kept_tensors(base, kept, recipe.merged, hub, files)
         blocks = recipe.blocks.within(kept)
@@ -143,6 +147,59 @@ def _write_checkpoint(
         own_code=bool(getattr(config, "auto_map", None)),
     )
     (folder / "README.md").write_text(card, "utf-8")
+
+
+def ensure_read_back(config: PreTrainedConfig, kept: Sequence[int], *, trust_remote_code: bool = False) -> None:
+    """Refuse to export a pruned model unless transformers reads the export of its tiny twin as the same model.
+
+    The class of a config may change what it reads: that of Gemma 4 makes the last layer attend to all tokens.
+
+    Args:
+        config: config of the base model.
+        kept: ascending indices of the layers to keep.
+        trust_remote_code: run the model code that the base model ships.
+
+    Raises:
+        ArchitectureError: it reads another model, or none; the message says why.
+    """
+    try:
+        with tiny_twin(config, trust_remote_code=trust_remote_code) as twin:
+            read_back_difference(twin, kept)
+    except Exception as error:  # an unknown model class may raise anything
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ArchitectureError(
+            f"a {text_config(config).model_type} model with these layers cannot be exported: the export of a tiny twin "
+            f"could not be read back ({reason})"
+        ) from error
+
+
+def read_back_difference(twin: Twin, kept: Sequence[int]) -> float:
+    """Export a pruned twin, and compare what transformers reads with what `load_pruned` loads.
+
+    Returns:
+        The largest difference of their logits, relative to the largest logit.
+
+    Raises:
+        NotExactError: they differ.
+        Exception: whatever saving or loading a model of this class raises.
+    """
+    from transformers import AutoModelForCausalLM
+
+    hub = {"revision": "main"}
+    ours = load_twin(twin.folder, twin.config, kept, twin.trust_remote_code).eval()
+    with tempfile.TemporaryDirectory(prefix="lm-eval-tts-export-") as folder, ExitStack() as files:
+        _write_weights(kept_tensors(twin.folder, kept, {}, hub, files), Path(folder), _TWIN_BYTES)
+        slice_config(twin.config, kept, trust_layer_fields=True).save_pretrained(folder)
+        _copy_besides(twin.folder, twin.config, hub, Path(folder))
+        theirs = AutoModelForCausalLM.from_pretrained(
+            folder, dtype="float32", trust_remote_code=twin.trust_remote_code
+        ).eval()
+        ids = token_ids(ours)
+        expected, found = logits_of(ours, ids), logits_of(theirs, ids)
+    difference = float((found - expected).abs().max()) / float(expected.abs().max())
+    if not difference <= TOLERANCE:  # also true for NaN
+        raise NotExactError(f"transformers reads a model from it whose logits differ by {difference:.1e}")
+    return difference
 
 
 def _check_layers(tensors: Iterable[str], kept: int, kind: str) -> None:
