@@ -5,8 +5,7 @@
 For every model type, several sets of layers are dropped (first, middle, last, several, all of one kind). The logits are
 compared with those of the base model with these layers bypassed, cached generation with uncached, and what transformers
 reads from the export with what is exported. Exits with 1 if a verified model type is not exact, or a drop fails with an
-error other than a refusal. `--write` saves the results to
-`verified.yaml` and `docs/reference/supported-models.md`.
+error other than a refusal. `--write` saves the results to `verified.yaml` and `docs/reference/supported-models.md`.
 """
 
 from __future__ import annotations
@@ -40,8 +39,8 @@ INTRODUCTION = """# Supported models
 This page lists the causal language models that can be loaded without some of their layers. Each model type in
 transformers {version} was built as a tiny random model and loaded without its first, middle, last, several, and all
 layers of one kind. It counts as exact if its logits equal those of the base model with these layers bypassed (float32,
-within 1e-4 of the largest), and cached generation equals uncached, also with padding on the left. Each was exported too,
-and read back by transformers; a note says which are not exported, because they would be read as another model.
+within 1e-4 of the largest), and cached generation equals uncached, also with padding on the left. Each was also
+exported, and read back by transformers; a note says which are not exported, as they would be read as another model.
 
 A model type that is not listed, such as one from a later transformers release or with custom code, is tested the same
 way when it is loaded. This takes seconds, and the model is refused if it is not exact.

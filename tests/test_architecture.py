@@ -62,6 +62,14 @@ def test_settings_by_layer_index_move_with_their_layers() -> None:
     }
 
 
+def test_layers_counted_from_one_are_renumbered() -> None:
+    layers = {"full_attn_layers": [3, 6], "kda_layers": [1, 2, 4, 5], "num_heads": 4}
+    config = AutoConfig.for_model("kimi_linear", num_hidden_layers=6, linear_attn_config=layers)
+    sliced = slice_config(config, (0, 2, 5))
+    assert sliced.linear_attn_config == {"full_attn_layers": [2, 3], "kda_layers": [1], "num_heads": 4}
+    assert sliced.layer_types == ["linear_attention", "full_attention", "full_attention"]
+
+
 @pytest.mark.parametrize("kind", ["gemma3_text", "gemma3"])
 def test_vllm_is_given_the_fields_of_the_sliced_config(kind: str) -> None:
     config = AutoConfig.for_model(kind)

@@ -211,6 +211,12 @@ def _sliced_fields(fields: Mapping[str, Any], kept: Sequence[int], total: int) -
             sliced[name] = sum(layer <= value for layer in kept) - 1
         elif name in table["by_index"] and isinstance(value, dict):
             sliced[name] = {kept.index(int(layer)): one for layer, one in value.items() if int(layer) in kept}
+        elif name in table["counted_from_one"] and isinstance(value, dict):
+            lists = [entry for entry in table["counted_from_one"][name] if entry in value]
+            counted = {
+                entry: [kept.index(layer - 1) + 1 for layer in value[entry] if layer - 1 in kept] for entry in lists
+            }
+            sliced[name] = value | counted
         elif name in table["repeated"].get(fields.get("model_type"), ()):
             sliced[name] = [value[layer % len(value)] for layer in kept]
         elif _has_one_per_layer(value, total) and name not in table["not_per_layer"]:
