@@ -69,11 +69,16 @@ def _seen(tokens: float, window: float) -> float:
 
 
 def cache_bytes(tokens: float, sizes: Mapping[str, float]) -> float | None:
-    """Bytes of keys and values of an answer; None if a size is not known.
+    """Bytes of keys, values and states of an answer; None if a size is not known.
+
+    Earlier runs recorded heads and layers alone, as if all layers cached keys and values of one size.
 
     >>> cache_bytes(10, {"layers": 2, "kv_heads": 1, "head_size": 4, "kv_element_bytes": 2})
     320.0
     """
+    if "cache_token_bytes" in sizes:
+        windowed = min(sizes["cache_windowed_token_bytes"] * tokens, sizes["cache_windowed_bytes"])
+        return sizes["cache_state_bytes"] + sizes["cache_token_bytes"] * tokens + windowed
     if not {"layers", "kv_heads", "head_size", "kv_element_bytes"} <= sizes.keys():
         return None
     windowed = sizes.get("windowed_layers", 0.0)

@@ -166,7 +166,7 @@ class PrunedLM(ThinkingLM):
 
     def _costs(self) -> dict[str, float]:
         """What a token costs, and the memory that was used."""
-        sizes = costs_of(self._loaded_config(), self._element_bytes())
+        sizes = costs_of(self._computed_config(), self._element_bytes())
         return sizes | ({} if self.replicas is not None else {"peak_memory": peak_memory()})
 
     def _pruning_info(self) -> dict[str, object]:
@@ -234,6 +234,10 @@ class PrunedLM(ThinkingLM):
     @abstractmethod
     def _loaded_config(self) -> PreTrainedConfig:
         """Config of the model as it is loaded."""
+
+    def _computed_config(self) -> PreTrainedConfig:
+        """Config of the model as it is computed."""
+        return self._loaded_config()
 
     @abstractmethod
     def _element_bytes(self) -> int:

@@ -184,6 +184,11 @@ class PrunedVLLM(PrunedLM, VLLM):  # type: ignore[misc]  # lm-eval has no type i
     def _loaded_config(self) -> PreTrainedConfig:
         return self._sliced_config if self._kept else self._dense_config
 
+    def _computed_config(self) -> PreTrainedConfig:
+        computed = copy.deepcopy(self._loaded_config())
+        forget_left_out(computed)  # vLLM has these blocks, with zeros
+        return computed
+
     def _element_bytes(self) -> int:
         import torch
 
@@ -201,6 +206,4 @@ class PrunedVLLM(PrunedLM, VLLM):  # type: ignore[misc]  # lm-eval has no type i
         return depth(self._dense_config)
 
     def _parameters(self) -> tuple[int, int]:
-        loaded = copy.deepcopy(self._loaded_config())
-        forget_left_out(loaded)  # vLLM has these blocks, with zeros
-        return parameter_count(self._dense_config), parameter_count(loaded)
+        return parameter_count(self._dense_config), parameter_count(self._computed_config())
