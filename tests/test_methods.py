@@ -330,3 +330,31 @@ def test_layers_that_return_more_than_their_output_are_bypassed_too(tmp_path: Pa
             without = model(ids, use_cache=False).logits
         del model.transformer.h[1]
         assert torch.equal(without, model(ids, use_cache=False).logits)
+
+
+@pytest.mark.parametrize("method", [method for method in METHODS if method not in ("selection", "trace")])
+def test_layers_behind_a_barrier_are_kept(method: str, tiny: PruningContext) -> None:
+    loose: dict[str, object] = {"threshold": -1.0, "merged": 2, "interval": 1} if method == "laco" else {}
+    barriers: dict[str, object] = {"early_barrier": 2, "latter_barrier": 1}
+    for count, recipe in choose(tiny, method, [1, 2], loose | barriers).items():
+        gone = [*recipe.drop, *recipe.drop_attention, *recipe.drop_mlp]
+        assert len(gone) == count and set(gone) <= {2, 3, 4}
+        assert {merge.into for merge in recipe.merge} <= {2, 3}
+        assert recipe.parameters.items() >= barriers.items()
+    assert "early_barrier" not in choose(tiny, "reverse", [1], {})[1].parameters
+
+
+@pytest.mark.parametrize(
+    ("method", "parameters", "words"),
+    [
+        ("reverse", {"early_barrier": 4, "latter_barrier": 1}, "leave 2 layers to remove; the model has 6 layers"),
+        ("shortgpt", {"early_barrier": -1}, "early_barrier=-1, latter_barrier=0: give numbers of layers"),
+        ("random", {"latter_barrier": "two"}, "latter_barrier='two': give numbers of layers"),
+        ("selection", {"layers": "0-1", "early_barrier": 1}, "layer 0 is to be removed, which a barrier keeps"),
+    ],
+)
+def test_barriers_that_cannot_be_are_one_line(
+    method: str, parameters: dict[str, object], words: str, tiny: PruningContext
+) -> None:
+    with pytest.raises(ArgumentError, match=words):
+        choose(tiny, method, [2], parameters)

@@ -83,6 +83,7 @@ class PruningContext:
         max_tokens: number of tokens used from each text.
         trust_remote_code: run the model code that the repository ships.
         score_cache: cache for scores that take long to compute.
+        barriers: how many of the first and of the last layers no method removes.
     """
 
     pretrained: str
@@ -95,11 +96,18 @@ class PruningContext:
     max_tokens: int = 512
     trust_remote_code: bool = False
     score_cache: ScoreCache = field(default_factory=ScoreCache)
+    barriers: tuple[int, int] = (0, 0)
 
     @property
     def depth(self) -> int:
         """Number of layers of the base model."""
         return depth(self.config)
+
+    @property
+    def removable(self) -> range:
+        """The layers that a method may remove."""
+        early, latter = self.barriers
+        return range(early, self.depth - latter)
 
     @cached_property
     def calibration(self) -> Calibration:

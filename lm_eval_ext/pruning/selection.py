@@ -20,6 +20,7 @@ from lm_eval_ext.version import software
 
 logger = logging.getLogger("lm_eval.tts")
 
+BARRIERS = ("early_barrier", "latter_barrier")
 METHODS = {
     "angular": "angular",
     "attention": "attention",
@@ -54,18 +55,31 @@ def choose(
     """
     chosen = _chooser(method)
     _check_numbers(remove, method, context.depth)
-    given = _parameters(method, chosen, parameters)
+    given = _parameters(method, parameters)
+    kept = {name: given.pop(name) for name in BARRIERS if name not in _own_parameters(method)}
+    context.barriers = _barriers(context, method, kept, remove)
     checked: Callable[..., Removals] = validate_call(config=ConfigDict(arbitrary_types_allowed=True))(chosen)
     try:
         removals = checked(context, list(remove), **given)
     except ValidationError as error:
         fault = error.errors()[0]
         raise ArgumentError(f"{method}: {fault['loc'][0]}={fault['input']!r}: {fault['msg']}") from error
+    for removal in removals.values():
+        _check_barriers(context, method, removal)
+    given |= {name: value for name, value in kept.items() if value}
     return {count: _recipe(context, method, given, removal, count) for count, removal in removals.items()}
 
 
 def method_parameters(method: str) -> dict[str, object]:
-    """Names and defaults of a method's parameters; the default is `inspect.Parameter.empty` if it is required."""
+    """Names and defaults of a method's parameters; the default is `inspect.Parameter.empty` if it is required.
+
+    All methods have `early_barrier` and `latter_barrier`: how many of the first and of the last layers stay.
+    """
+    own = _own_parameters(method)
+    return own | {name: 0 for name in BARRIERS if name not in own}
+
+
+def _own_parameters(method: str) -> dict[str, object]:
     names = inspect.signature(_chooser(method)).parameters.values()
     return {one.name: one.default for one in names if one.kind is inspect.Parameter.KEYWORD_ONLY}
 
@@ -108,7 +122,32 @@ def _what(method: str) -> str:
     return f"layers' {' and '.join(kinds)} blocks" if kinds else "layers"
 
 
-def _parameters(method: str, chooser: Callable[..., Removals], given: Mapping[str, object]) -> dict[str, object]:
+def _barriers(
+    context: PruningContext, method: str, kept: Mapping[str, object], remove: Sequence[int]
+) -> tuple[int, int]:
+    """The barriers that are given.
+
+    Raises:
+        ArgumentError: one is no number of layers, or they leave too few layers.
+    """
+    numbers = [value for value in kept.values() if isinstance(value, int) and not isinstance(value, bool)]
+    left = context.depth - sum(numbers)
+    if len(numbers) != len(kept) or min(numbers, default=0) < 0 or left * max(1, len(kinds_of(method))) < max(remove):
+        said = ", ".join(f"{name}={value!r}" for name, value in kept.items())
+        raise ArgumentError(
+            f"{method}: {said}: give numbers of layers that leave {max(remove)} {_what(method)} to remove; the model "
+            f"has {context.depth} layers"
+        )
+    return (numbers[0], numbers[1]) if numbers else (0, 0)
+
+
+def _check_barriers(context: PruningContext, method: str, removal: Removal) -> None:
+    gone = {*removal.drop, *removal.attention, *removal.mlp} - set(context.removable)
+    if gone:
+        raise ArgumentError(f"{method}: layer {min(gone)} is to be removed, which a barrier keeps")
+
+
+def _parameters(method: str, given: Mapping[str, object]) -> dict[str, object]:
     known = method_parameters(method)
     unknown = sorted(set(given) - set(known))
     if unknown:

@@ -28,12 +28,12 @@ def choose(context: PruningContext, remove: Sequence[int], *, iterative: bool = 
     if iterative:
         return one_at_a_time(context, remove, lambda now: distances(last_token_states(now), 1))
     states = last_token_states(context)
-    return {count: _block(distances(states, count), count) for count in remove}
+    return {count: _block(distances(states, count), count, context.removable) for count in remove}
 
 
-def _block(found: list[float], count: int) -> Removal:
+def _block(found: list[float], count: int, removable: range) -> Removal:
     check_finite(found)
-    start = min(range(len(found)), key=found.__getitem__)
+    start = min(range(removable.start, removable.stop - count + 1), key=found.__getitem__)
     return Removal(tuple(range(start, start + count)), (*found, *[None] * (count - 1)))
 
 

@@ -36,10 +36,13 @@ def lowest_blocks(context: PruningContext, remove: Sequence[int], kinds: Sequenc
     """
     ensure_blocks_known(context.config, kinds, trust_remote_code=context.trust_remote_code)
     scores = influence(context, kinds)
-    if max(remove) > len(scores):
+    removable = [block for block in scores if block.layer in context.removable]
+    if max(remove) > len(removable):
         what = " and ".join(kinds)
-        raise ArgumentError(f"remove={max(remove)}: only {len(scores)} parts of the layers are known as {what} blocks")
-    order = sorted(scores, key=lambda block: (scores[block], block.layer, block.kind))
+        raise ArgumentError(
+            f"remove={max(remove)}: only {len(removable)} parts of the layers that may go are known as {what} blocks"
+        )
+    order = sorted(removable, key=lambda block: (scores[block], block.layer, block.kind))
     check_finite([scores[block] for block in order])
     removals = {count: _removal(order[:count], scores, context.depth) for count in remove}
     for removal in removals.values():

@@ -31,10 +31,16 @@ class Removal(NamedTuple):
 Removals = dict[int, Removal]
 
 
-def lowest(scores: Sequence[float], remove: Sequence[int]) -> Removals:
-    """For each number of layers, those with the lowest scores; ties go to the earlier layer."""
+def lowest(scores: Sequence[float], remove: Sequence[int], among: Sequence[int] | None = None) -> Removals:
+    """For each number of layers, those with the lowest scores; ties go to the earlier layer.
+
+    Args:
+        scores: of all layers.
+        remove: the numbers of layers to remove.
+        among: the layers to choose from; all by default.
+    """
     check_finite(scores)
-    order = sorted(range(len(scores)), key=lambda layer: (scores[layer], layer))
+    order = sorted(range(len(scores)) if among is None else among, key=lambda layer: (scores[layer], layer))
     return {count: Removal(tuple(sorted(order[:count])), tuple(scores)) for count in remove}
 
 

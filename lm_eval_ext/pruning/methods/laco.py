@@ -66,11 +66,14 @@ def _merge(  # the parameters of the paper's algorithm
 ) -> Removal:  # fmt: skip
     left, merges = list(range(context.depth)), list[Merge]()
     scores: list[float | None] = [None] * context.depth
-    place = highest - merged
+    place, lowest = highest - merged, max(lowest, context.removable.start)
     progress = tqdm(total=count, desc="Layers merged")
     while place >= lowest and len(left) > context.depth - count:
-        # At least 1: `place` + 1 layers or more are left after a merge, and the next one is tried lower.
-        more = min(merged - 1, len(left) - place - 1, count - (context.depth - len(left)))
+        above = [layer for layer in left[place + 1 :] if layer in context.removable]
+        more = min(merged - 1, len(above), count - (context.depth - len(left)))
+        if more < 1:  # only where barriers keep the layers above
+            place -= 1
+            continue
         tried = Merge(into=left[place], layers=tuple(left[place + 1 : place + 1 + more]))
         same_answer = _similarity(context, reference, [*merges, tried], variant)
         scores[tried.into] = same_answer

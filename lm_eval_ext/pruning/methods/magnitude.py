@@ -23,7 +23,7 @@ NEEDS_TEXTS = False
 
 def choose(context: PruningContext, remove: Sequence[int], *, norm: Literal["l1", "l2"] = "l1") -> Removals:
     """The layers with the smallest norm."""
-    return lowest([magnitude(layer, norm) for layer in context.layers], remove)
+    return lowest([magnitude(layer, norm) for layer in context.layers], remove, context.removable)
 
 
 def magnitude(layer: torch.nn.Module, norm: str) -> float:

@@ -27,7 +27,7 @@ def one_at_a_time(
         left = [layer for layer in range(context.depth) if layer not in dropped]
         check_finite([scores[layer] for layer in left])
         listed = tuple(scores[layer] if layer in left else None for layer in range(context.depth))
-        lowest = min((scores[layer], layer) for layer in left)
+        lowest = min((scores[layer], layer) for layer in left if layer in context.removable)
         dropped = (*dropped, lowest[1])
         found[count] = Removal(tuple(sorted(dropped)), listed)
     return {count: found[count] for count in remove}

@@ -20,7 +20,7 @@ NEEDS_TEXTS = True
 def choose(context: PruningContext, remove: Sequence[int]) -> Removals:
     """The layers whose individual removal gives the lowest perplexity."""
     scores = [perplexity_without(context, (layer,)) for layer in tqdm(range(context.depth), desc="Layers left out")]
-    return lowest(scores, remove)
+    return lowest(scores, remove, context.removable)
 
 
 def perplexity_without(context: PruningContext, dropped: Sequence[int]) -> float:

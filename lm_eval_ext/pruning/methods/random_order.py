@@ -12,5 +12,5 @@ NEEDS_TEXTS = False
 
 def choose(context: PruningContext, remove: Sequence[int], *, seed: int = 0) -> Removals:
     """Random layers; a smaller set is always part of a larger one."""
-    order = random.Random(seed).sample(range(context.depth), context.depth)
+    order = random.Random(seed).sample(context.removable, len(context.removable))
     return {count: Removal(tuple(sorted(order[:count]))) for count in remove}

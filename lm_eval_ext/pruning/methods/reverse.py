@@ -11,4 +11,4 @@ NEEDS_TEXTS = False
 
 def choose(context: PruningContext, remove: Sequence[int]) -> Removals:
     """The last layers."""
-    return {count: Removal(tuple(range(context.depth - count, context.depth))) for count in remove}
+    return {count: Removal(tuple(context.removable[-count:])) for count in remove}

@@ -23,7 +23,9 @@ NEEDS_TEXTS = True
 
 def choose(context: PruningContext, remove: Sequence[int], *, iterative: bool = False) -> Removals:
     """The layers with the lowest Block Influence; `iterative` scores anew after each."""
-    return one_at_a_time(context, remove, block_influence) if iterative else lowest(block_influence(context), remove)
+    if iterative:
+        return one_at_a_time(context, remove, block_influence)
+    return lowest(block_influence(context), remove, context.removable)
 
 
 def block_influence(context: PruningContext) -> list[float]:

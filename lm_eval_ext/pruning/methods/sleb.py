@@ -53,7 +53,8 @@ def greedy(
     found: Removals = {}
     for count in range(1, max(remove) + 1):
         living = [layer for layer in range(context.depth) if layer not in dropped]
-        left = living[early_barrier : len(living) - latter_barrier]
+        between = living[early_barrier : len(living) - latter_barrier]
+        left = [layer for layer in between if layer in context.removable]
         scores = {layer: score_without(context, (*dropped, layer)) for layer in tqdm(left, desc=f"Removal {count}")}
         dropped = (*dropped, min(left, key=scores.__getitem__))
         found[count] = Removal(tuple(sorted(dropped)), tuple(scores.get(layer) for layer in range(context.depth)))

@@ -27,7 +27,9 @@ def choose(context: PruningContext, remove: Sequence[int], *, iterative: bool = 
     """The layers with the lowest first-order influence; `iterative` scores anew after each."""
     if quantization_of(context.config) is not None:
         raise ArchitectureError("taylor needs gradients, and rounding has none; score the unquantized model")
-    return one_at_a_time(context, remove, influence) if iterative else lowest(influence(context), remove)
+    if iterative:
+        return one_at_a_time(context, remove, influence)
+    return lowest(influence(context), remove, context.removable)
 
 
 def influence(context: PruningContext) -> list[float]:

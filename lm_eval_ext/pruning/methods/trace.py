@@ -30,7 +30,7 @@ def choose(context: PruningContext, remove: Sequence[int], *, iterative: bool = 
     if iterative:
         return greedy(context, remove, loss_without)
     layers = tqdm(range(context.depth), desc="Layers left out")
-    return lowest([loss_without(context, (layer,)) for layer in layers], remove)
+    return lowest([loss_without(context, (layer,)) for layer in layers], remove, context.removable)
 
 
 def loss_without(context: PruningContext, dropped: Sequence[int]) -> float:
