@@ -14,7 +14,7 @@ import torch
 from lm_eval.api.instance import Instance
 from lm_eval.tasks import TaskManager
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from lm_eval_ext.errors import TTSError
 from lm_eval_ext.generation.request import Generation
@@ -295,6 +295,56 @@ def test_adapters_fit_their_model_or_are_refused(tiny_model: Path, tmp_path: Pat
     for name, (arguments, words) in refused.items():
         with pytest.raises(TTSError, match=words):
             loaded(name, **arguments)
+
+
+CUSTOM = """
+import torch
+from transformers import GenerationMixin, PreTrainedConfig, PreTrainedModel
+from transformers.utils import ModelOutput
+
+
+class OwnConfig(PreTrainedConfig):
+    model_type = "own"
+
+    def __init__(self, vocab_size=300, n_blocks=2, **others):
+        self.vocab_size, self.n_blocks = vocab_size, n_blocks
+        super().__init__(**others)
+
+
+class Own(PreTrainedModel, GenerationMixin):
+    config_class = OwnConfig
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.embed = torch.nn.Embedding(config.vocab_size, 8)
+        self.layers = torch.nn.ModuleList([torch.nn.Linear(8, 8) for _ in range(config.n_blocks)])
+        self.head = torch.nn.Linear(8, config.vocab_size)
+        self.post_init()
+
+    def get_input_embeddings(self):
+        return self.embed
+
+    def forward(self, input_ids, attention_mask=None, state=None, use_cache=None):
+        states = self.embed(input_ids)
+        for layer in self.layers:
+            states = states + layer(states)
+        return ModelOutput(logits=self.head(states), state=states)
+"""
+
+
+def test_custom_code_that_names_its_layers_otherwise_runs_whole(tmp_path: Path, tiny_model: Path) -> None:
+    AutoTokenizer.from_pretrained(tiny_model).save_pretrained(tmp_path)
+    (tmp_path / "own.py").write_text(CUSTOM, "utf-8")
+    names = {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.Own"}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "own", "auto_map": names}), "utf-8")
+    options: dict[str, Any] = {"trust_remote_code": True, "device": "cpu", "journal": "off", "dtype": "float32"}
+    config = AutoConfig.from_pretrained(tmp_path, trust_remote_code=True)
+    AutoModelForCausalLM.from_config(config, trust_remote_code=True).save_pretrained(tmp_path)
+    lm = PrunedHFLM(str(tmp_path), **options)
+    assert len(lm.generate_until(instances("Hi", 1, thinking_token_budget=4, **SAMPLED))) == 1
+    assert lm.get_model_info()["pruning"]["kept_layers"] == []
+    with pytest.raises(TTSError, match="its config has no number of layers in num_hidden_layers"):
+        PrunedHFLM(str(tmp_path), drop_layers=[1], **options)
 
 
 def test_accelerate_launch(tiny_model: Path, original_hub: Path, tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def fitted_adapter(
         revision: branch, tag or commit of it.
         pretrained: name or folder of the base model.
         recipe: of the pruned model; None for a whole one.
-        depth: number of layers of the base model.
+        depth: number of layers of the base model; 0 if its config does not say it.
         folder: where a copy is written.
 
     Raises:
@@ -45,10 +45,9 @@ def fitted_adapter(
     """
     config = _config(peft, revision)
     _check_trained_for(peft, recipe)
-    kept = kept_layers(recipe.drop if recipe else (), depth)
     path = find_file(peft, _WEIGHTS, {"revision": revision or "main"})
     layers = set() if path is None else _layers(path)
-    if max(layers, default=0) >= depth:
+    if depth and max(layers, default=0) >= depth:
         raise ArgumentError(
             f"peft={peft}: the adapter has weights for {max(layers) + 1} layers, but the model has {depth}; "
             "it was trained for another depth"
@@ -57,6 +56,7 @@ def fitted_adapter(
         return peft
     if path is None:
         raise ArgumentError(f"peft={peft}: no {_WEIGHTS} there, so its layers can't be told; save it in that format")
+    kept = kept_layers(recipe.drop, depth)
     chosen = _names_layers(config)
     if not layers or (len(kept) < depth and layers == set(range(len(kept))) and not chosen):
         return peft

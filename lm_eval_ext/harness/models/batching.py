@@ -14,8 +14,14 @@ _SHARE = 0.6  # of the memory that is free now; the rest is for activations and 
 
 
 def affordable_batch_size(model: PreTrainedModel, tokens: int, at_most: int) -> int:
-    """Number of rows of `tokens` tokens whose keys and values fit in free memory, between 1 and `at_most`."""
-    per_row = tokens * bytes_per_token(model)
+    """Number of rows of `tokens` tokens whose keys and values fit in free memory, between 1 and `at_most`.
+
+    It is 1 if the config doesn't say how large they are, as some code of others doesn't.
+    """
+    try:
+        per_row = tokens * bytes_per_token(model)
+    except AttributeError:
+        return 1
     return max(1, min(at_most, int(_free_bytes(model.device) * _SHARE // per_row)))
 
 

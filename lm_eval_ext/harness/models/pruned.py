@@ -249,7 +249,7 @@ class PrunedLM(ThinkingLM):
 
     @abstractmethod
     def _depth(self) -> int:
-        """Number of layers of the base model."""
+        """Number of layers of the base model; 0 if its config does not say it."""
 
     @abstractmethod
     def _parameters(self) -> tuple[int, int]:

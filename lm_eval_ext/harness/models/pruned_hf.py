@@ -16,7 +16,7 @@ import transformers
 from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import resolve_max_length
 
-from lm_eval_ext.errors import ArgumentError, CheckpointError, EngineError
+from lm_eval_ext.errors import ArchitectureError, ArgumentError, CheckpointError, EngineError
 from lm_eval_ext.generation import noise
 from lm_eval_ext.generation.engine import Engine
 from lm_eval_ext.generation.engines.hf.decoding import engine_for
@@ -152,7 +152,8 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
             replicas = self.replicas
             self._model = UnloadedModel(lambda: LoadedFacts.model_validate(replicas.identity.facts))
             return
-        if not any(kwargs.get(name) for name in _OTHER_WEIGHTS) and not hasattr(self, "accelerator"):
+        other_weights = any(kwargs.get(name) for name in _OTHER_WEIGHTS)
+        if not other_weights and not hasattr(self, "accelerator") and self._depth():
             self._facts_cache = self._cache_of_facts(pretrained, kwargs)
         facts = self._facts_cache.read() if self._facts_cache else None
         if facts is None:
@@ -161,7 +162,7 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
             self._model = UnloadedModel(lambda: facts)
 
     def _cache_of_facts(self, pretrained: str, kwargs: dict[str, Any]) -> FactsCache:
-        kept = self._kept or tuple(range(depth(self._config)))
+        kept = self._kept or tuple(range(self._depth()))
         merged = self.recipe.merged if self.recipe else {}
         return FactsCache(pretrained, str(kwargs.get("revision")), self._config, kept, merged, kwargs)
 
@@ -295,7 +296,10 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
         return self.pretrained if isinstance(self.pretrained, str) else ""
 
     def _depth(self) -> int:
-        return depth(self._dense_config or self.config)
+        try:
+            return depth(self._dense_config or self.config)
+        except ArchitectureError:  # a whole model runs all the same
+            return 0
 
     def _parameters(self) -> tuple[int, int]:
         loaded = self._facts.parameters

@@ -294,5 +294,8 @@ def engine_for(
 
 
 def _caches_keys_and_values(model: PreTrainedModel) -> bool:
-    kinds = {type(layer) for layer in DynamicCache(config=model.config).layers}
+    try:
+        kinds = {type(layer) for layer in DynamicCache(config=model.config).layers}
+    except AttributeError:  # a config that names its layers otherwise, as that of some custom code
+        return False
     return bool(kinds) and kinds <= {DynamicLayer, DynamicSlidingWindowLayer}
