@@ -25,6 +25,8 @@ from transformers import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from lm_eval_ext.errors import ArchitectureError, TTSError
+from lm_eval_ext.generation.engines.hf.decoding import engine_types
+from lm_eval_ext.harness.models.decoding_check import why_wrong
 from lm_eval_ext.pruning import verification, verified
 from lm_eval_ext.pruning.architecture import check_supported, depth, text_config
 from lm_eval_ext.pruning.export import read_back_difference
@@ -55,10 +57,11 @@ Written by `python -m benchmarks.architectures --write`.
 
 
 class Verdict(NamedTuple):
-    """Verdict on a model type: exact, refused, not exact or cannot be built, and why."""
+    """Verdict on a model type: exact, refused, not exact or cannot be built, why, and whether it is decoded rightly."""
 
     name: str
     why: str = ""
+    decoded: bool = False
 
 
 def main() -> None:
@@ -83,7 +86,8 @@ def _verdicts(kinds: Sequence[str]) -> Iterator[tuple[str, Verdict]]:
     given: Mapping[str, Any] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text("utf-8"))
     for kind in kinds:
         started = time.perf_counter()
-        verdict = verdict_on(kind, given.get(kind, {}))
+        fields = given.get(kind, {})
+        verdict = verdict_on(kind, fields)._replace(decoded=is_decoded(kind, fields))
         print(f"{kind:<28}{verdict.name:<16}{time.perf_counter() - started:5.1f} s  {verdict.why}"[:160], flush=True)
         yield kind, verdict
 
@@ -104,6 +108,15 @@ def verdict_on(kind: str, fields: Mapping[str, Any]) -> Verdict:
     except Exception as error:
         return Verdict("cannot be built", _line(error))
     return next((outcome for outcome in outcomes if outcome.name == "not exact"), _mildest(outcomes))
+
+
+def is_decoded(kind: str, fields: Mapping[str, Any]) -> bool:
+    """Whether the engine that a model type's cache allows decodes it as transformers computes it."""
+    try:
+        with verification.tiny_twin(_config(kind, fields)) as twin:
+            return why_wrong(twin.model, engine_types(twin.model)[0]) is None
+    except Exception:
+        return False  # it is checked when it is loaded
 
 
 def _config(kind: str, fields: Mapping[str, Any]) -> Any:
@@ -171,8 +184,11 @@ def _faults(verdicts: Mapping[str, Verdict]) -> list[str]:
 
 def _write(verdicts: Mapping[str, Verdict]) -> None:
     exact = [kind for kind, verdict in verdicts.items() if verdict.name == "exact"]
-    table = {"transformers": transformers.__version__, "exact": exact}
-    header = "# Written by `python -m benchmarks.architectures --write`: kinds from which dropping layers is exact.\n"
+    decoded = [kind for kind, verdict in verdicts.items() if verdict.decoded]
+    table = {"transformers": transformers.__version__, "exact": exact, "decoded": decoded}
+    header = """# Written by `python -m benchmarks.architectures --write`: kinds from which dropping layers is exact, and
+# those that our engine decodes as transformers computes them.
+"""
     TABLE.write_text(header + yaml.safe_dump(table, sort_keys=False), "utf-8")
     PAGE.write_text(
         INTRODUCTION.format(version=transformers.__version__, vllm=verified.vllm_tried())

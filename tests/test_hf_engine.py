@@ -12,11 +12,13 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from lm_eval_ext.errors import ArchitectureError
 from lm_eval_ext.generation.engines.hf import threads
 from lm_eval_ext.generation.engines.hf.decoding import HFEngine, engine_for
 from lm_eval_ext.generation.engines.hf.kv_cache import Slots
 from lm_eval_ext.generation.engines.hf.single import SingleRowEngine
 from lm_eval_ext.generation.request import Completion, Job, Sampling, Stop
+from lm_eval_ext.harness.models.decoding_check import needs_single_rows, why_wrong
 from lm_eval_ext.pruning.verification import tiny_twin
 from tests.checkpoints import ARCHITECTURES, write_checkpoint
 
@@ -103,6 +105,35 @@ def test_a_row_without_a_batch_goes_on_at_its_next_position(kind: str, fields: d
         engine.run(todo, lambda job, done: texts.update({job: done.ids}) or ())
         assert isinstance(engine, SingleRowEngine)
         assert texts == {job: reference(twin.model, job) for job in todo}
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields"), [("roberta", {"is_decoder": True}), ("data2vec-text", {"is_decoder": True}), ("opt", {})]
+)
+def test_positions_begin_where_the_class_begins(kind: str, fields: dict[str, Any]) -> None:
+    with tiny_twin(AutoConfig.for_model(kind, num_hidden_layers=3, **fields)) as twin:
+        assert why_wrong(twin.model, HFEngine) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "single_rows"), [("llama", False), ("trocr", True), ("rwkv", True), ("bart", True), ("git", True)]
+)
+def test_an_engine_is_chosen_that_decodes_as_transformers_computes(kind: str, single_rows: bool) -> None:
+    assert needs_single_rows(AutoConfig.for_model(kind, num_hidden_layers=2, decoder_layers=2)) is single_rows
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("xlnet", "the xlnet model has no cache to generate with"),
+        ("recurrent_gemma", "the recurrent_gemma model does not return its cache"),
+        ("cpmant", "RuntimeError: The size of tensor"),
+    ],
+)
+def test_what_no_engine_decodes_rightly_is_refused_in_one_line(kind: str, reason: str) -> None:
+    with pytest.raises(ArchitectureError, match=f"{kind} models cannot be decoded: {reason}") as refusal:
+        needs_single_rows(AutoConfig.for_model(kind, num_hidden_layers=3))
+    assert "\n" not in str(refusal.value)
 
 
 @pytest.mark.parametrize("order", [0, 1])

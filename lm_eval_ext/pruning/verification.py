@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from packaging.version import Version
 
@@ -59,7 +59,7 @@ def ensure_exact(config: PreTrainedConfig, kept: Sequence[int], load: Load, *, t
     """
     check_supported(config, kept)
     what = (config.to_json_string(use_diff=False), tuple(kept))
-    if _is_verified(config) or what in _shown_exact:
+    if is_verified(config, "exact") or what in _shown_exact:
         return
     kind = text_config(config).model_type
     try:
@@ -76,10 +76,16 @@ def ensure_exact(config: PreTrainedConfig, kept: Sequence[int], load: Load, *, t
     )
 
 
-def _is_verified(config: PreTrainedConfig) -> bool:
+def is_verified(config: PreTrainedConfig, what: Literal["exact", "decoded"]) -> bool:
+    """Whether the benchmarks found a model's architecture right, in a way that holds for this model.
+
+    Args:
+        config: config of the model.
+        what: `exact` for dropping layers, `decoded` for the engine that is chosen by its cache.
+    """
     own_code = bool(getattr(config, "auto_map", None))
     unknown = unknown_layer_fields(text_config(config).to_dict(), depth(config))
-    return config.model_type in verified()["exact"] and not own_code and not unknown and not _is_newer_transformers()
+    return config.model_type in verified()[what] and not own_code and not unknown and not _is_newer_transformers()
 
 
 def _is_newer_transformers() -> bool:

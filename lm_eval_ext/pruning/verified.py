@@ -10,10 +10,17 @@ import yaml
 
 
 class Verified(TypedDict):
-    """Architectures that `python -m benchmarks.architectures` found exact, and the transformers release it used."""
+    """What `python -m benchmarks.architectures` found, and the transformers release that it used.
+
+    Attributes:
+        transformers: the release.
+        exact: architectures from which dropping layers is exact.
+        decoded: those that our engine decodes as transformers computes them.
+    """
 
     transformers: str
     exact: list[str]
+    decoded: list[str]
 
 
 class VerifiedInVLLM(TypedDict):

@@ -22,6 +22,7 @@ from lm_eval_ext.generation.engine import Engine
 from lm_eval_ext.generation.engines.hf.decoding import engine_for
 from lm_eval_ext.harness.command_patches import DefaultBatchSize
 from lm_eval_ext.harness.models.batching import affordable_batch_size
+from lm_eval_ext.harness.models.decoding_check import needs_single_rows
 from lm_eval_ext.harness.models.pruned import PrunedLM, explain_unknown_argument
 from lm_eval_ext.harness.models.unloaded import FactsCache, LoadedFacts, UnloadedModel
 from lm_eval_ext.pruning.adapters import fitted_adapter
@@ -235,7 +236,8 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
         """An engine for rows of up to `tokens` tokens, or one on all replicas."""
         if self.replicas is not None:
             return self.replicas.decoding_engine(tokens, on_tokens, on_replicas)
-        return engine_for(self.model, self._decoding_batch_size(tokens), decode, on_tokens)
+        single_rows = needs_single_rows(self.model.config)
+        return engine_for(self.model, self._decoding_batch_size(tokens), decode, on_tokens, single_rows=single_rows)
 
     def _decoding_batch_size(self, tokens: int) -> int:
         if self._chooses_batch_size or self.batch_size == "auto":

@@ -13,10 +13,11 @@ import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
+from lm_eval_ext.errors import ArchitectureError
 from lm_eval_ext.generation.engine import FollowUp, LocalEngine, Poll, ended, no_more
 from lm_eval_ext.generation.engines.hf.gradients import without_gradients
 from lm_eval_ext.generation.engines.hf.kv_cache import Rows, Slots, common_prefix, prefix
-from lm_eval_ext.generation.engines.hf.single import SingleRowEngine
+from lm_eval_ext.generation.engines.hf.single import SingleRowEngine, first_position
 from lm_eval_ext.generation.engines.hf.threads import one_thread_if_small
 from lm_eval_ext.generation.request import Completion, Job, Sampling
 from lm_eval_ext.generation.sampling import next_tokens
@@ -74,6 +75,7 @@ class HFEngine:
         parameters = inspect.signature(inner.forward).parameters
         self._cache_name = "cache" if "cache" in parameters else "past_key_values"
         self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
+        self._first_position = first_position(inner)
         self._depth = model.config.get_text_config().num_hidden_layers
         self._used = getattr(inner, "cache_slots", None)  # of a model some of whose attention is left out
 
@@ -117,7 +119,7 @@ class HFEngine:
         output = self.model(
             input_ids=ids,
             attention_mask=mask,
-            position_ids=positions,
+            position_ids=positions + self._first_position,
             use_cache=True,
             **{self._cache_name: slots.cache},
             **self._last_only,
@@ -136,6 +138,9 @@ class HFEngine:
         slots = self.slots(len(prompts))
         slots.reserve(0, longest)
         self.forward(ids, (positions >= 0).long(), positions.clamp(min=0), slots)
+        if not all(layer.is_initialized for layer in slots.layers):
+            kind = self.model.config.model_type
+            raise ArchitectureError(f"the {kind} model does not write keys and values into the cache that it is given")
         return [slots.states(slot, len(ids)) for slot, ids in enumerate(prompts)]
 
 
@@ -281,16 +286,34 @@ def _next_prompts(queue: Iterable[_Work], most_prompts: int, most_tokens: int) -
 
 
 def engine_for(
-    model: PreTrainedModel, batch_size: int, decode: Callable[[Sequence[int]], str], on_tokens: Callable[[int], None]
+    model: PreTrainedModel,
+    batch_size: int,
+    decode: Callable[[Sequence[int]], str],
+    on_tokens: Callable[[int], None],
+    *,
+    single_rows: bool = False,
 ) -> LocalEngine:
-    """The engine for a model: batched if every layer caches keys and values, otherwise one row at a time."""
-    if _caches_keys_and_values(model):
+    """The engine for a model: batched if every layer caches keys and values, otherwise one row at a time.
+
+    Args:
+        model: a causal language model.
+        batch_size: most rows decoded at once.
+        decode: ids to text, for stop strings.
+        on_tokens: called after each step with the number of tokens it decoded.
+        single_rows: one row at a time in any case.
+    """
+    if not single_rows and engine_types(model)[0] is HFEngine:
         return HFEngine(model, batch_size, decode, on_tokens)
     logger.warning(
         "the cache of a %s model cannot be cut back: each answer starts from its prompt again, one row at a time",
         model.config.model_type,
     )
     return SingleRowEngine(model, decode, on_tokens)
+
+
+def engine_types(model: PreTrainedModel) -> Sequence[type[HFEngine] | type[SingleRowEngine]]:
+    """The engines that a model may be decoded with, the fastest first."""
+    return (HFEngine, SingleRowEngine) if _caches_keys_and_values(model) else (SingleRowEngine,)
 
 
 def _caches_keys_and_values(model: PreTrainedModel) -> bool:

@@ -46,6 +46,7 @@ class SingleRowEngine:
             raise ArchitectureError(f"the {inner.config.model_type} model has no cache to generate with")
         self._cache_name = known[0]
         self._takes_positions = "position_ids" in _parameters(inner)
+        self._first_position = first_position(inner)
 
     def run(self, jobs: Sequence[Job], on_completion: FollowUp, poll: Poll = no_more) -> None:
         """Decode every job and its follow-ups."""
@@ -63,9 +64,11 @@ class SingleRowEngine:
         state: dict[str, object] = {}
         while True:
             if self._takes_positions:  # a bamba model, or minimax with linear attention first, would begin at 0 again
-                first = len(job.ids) + len(out) - len(new)
+                first = self._first_position + len(job.ids) + len(out) - len(new)
                 state["position_ids"] = torch.arange(first, first + len(new), device=device).unsqueeze(0)
             output = self.model(input_ids=torch.tensor([new], device=device), use_cache=True, **state)
+            if not hasattr(output, self._cache_name):
+                raise ArchitectureError(f"the {self.model.config.model_type} model does not return its cache")
             state = {self._cache_name: getattr(output, self._cache_name)}
             new = next_tokens(output.logits[:, -1], job.sampling, [job.seed], [len(out)], [[*job.ids, *out]])
             out += new
@@ -73,6 +76,13 @@ class SingleRowEngine:
             reason = ended(out, job, self.decode)
             if reason:
                 return Completion(tuple(out), reason)
+
+
+def first_position(model: PreTrainedModel) -> int:
+    """The position of a text's first token: 0, or the one after the position of padding, as in RoBERTa."""
+    tables = (module for name, module in model.named_modules() if name.endswith("position_embeddings"))
+    padding = next((getattr(table, "padding_idx", None) for table in tables), None)
+    return 0 if padding is None else int(padding) + 1
 
 
 def _parameters(model: PreTrainedModel) -> Sequence[str]:
