@@ -186,8 +186,8 @@ def _write(verdicts: Mapping[str, Verdict]) -> None:
     exact = [kind for kind, verdict in verdicts.items() if verdict.name == "exact"]
     decoded = [kind for kind, verdict in verdicts.items() if verdict.decoded]
     table = {"transformers": transformers.__version__, "exact": exact, "decoded": decoded}
-    header = """# Written by `python -m benchmarks.architectures --write`: kinds from which dropping layers is exact, and
-# those that our engine decodes as transformers computes them.
+    header = """# Written by `python -m benchmarks.architectures --write`: kinds from which dropping layers is exact,
+# and those that our engine decodes as transformers computes them.
 """
     TABLE.write_text(header + yaml.safe_dump(table, sort_keys=False), "utf-8")
     PAGE.write_text(

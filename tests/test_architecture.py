@@ -70,6 +70,27 @@ def test_layers_counted_from_one_are_renumbered() -> None:
     assert sliced.layer_types == ["linear_attention", "full_attention", "full_attention"]
 
 
+def test_a_layer_keeps_the_layer_whose_indexer_it_reuses() -> None:
+    types = ["full", "shared", "full", "shared", "shared", "full"]
+    config = AutoConfig.for_model("glm_moe_dsa", num_hidden_layers=6, indexer_types=types)
+    assert slice_config(config, (0, 2, 4, 5)).indexer_types == ["full", "full", "shared", "full"]
+    assert slice_config(config, (0, 1, 5)).indexer_types == ["full", "shared", "full"]
+    with pytest.raises(ArchitectureError, match="layer 2 must be kept, because layer 3 reuses its indexer"):
+        slice_config(config, (0, 1, 3, 5))
+
+
+def test_what_is_divided_by_the_root_of_the_depth_stays_the_same() -> None:
+    config = AutoConfig.for_model("minicpm3", num_hidden_layers=6, scale_depth=1.4)
+    assert slice_config(config, (0, 2, 4)).scale_depth / 3**0.5 == pytest.approx(1.4 / 6**0.5)
+
+
+def test_lists_of_a_fixed_length_stay_where_there_are_as_many_layers() -> None:
+    config = AutoConfig.for_model("falcon_h1", num_hidden_layers=5)
+    assert slice_config(config, (0, 1)).ssm_multipliers == [1.0] * 5
+    config = AutoConfig.for_model("falcon_h1", num_hidden_layers=2)
+    assert slice_config(config, (1,)).mlp_multipliers == [1.0] * 2
+
+
 @pytest.mark.parametrize("kind", ["gemma3_text", "gemma3"])
 def test_vllm_is_given_the_fields_of_the_sliced_config(kind: str) -> None:
     config = AutoConfig.for_model(kind)

@@ -6,6 +6,7 @@ A field is never cut to a prefix or regenerated from a pattern: each kept layer 
 from __future__ import annotations
 
 import copy
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
@@ -142,6 +143,7 @@ def _reasons_against_set(config: PreTrainedConfig, kept: Sequence[int]) -> Itera
         yield f"layer 0 must be kept, because {table['keep_first'][kind]}"
     if kind in table["keep_last"] and depth(text) - 1 not in kept:
         yield f"layer {depth(text) - 1} must be kept, because {table['keep_last'][kind]}"
+    yield from _lost_indexers(text, kept)
     with_cache = _layers_with_cache(text)
     layers = ", ".join(map(str, sorted(with_cache)))
     if with_cache and not with_cache & set(kept):
@@ -152,6 +154,15 @@ def _reasons_against_set(config: PreTrainedConfig, kept: Sequence[int]) -> Itera
         text_config(_sliced(config, kept, trust_layer_fields=True)).validate()  # as loading and saving it does
     except StrictDataclassError as error:
         yield " ".join(str(error.__cause__ or error).split())
+
+
+def _lost_indexers(text: PreTrainedConfig, kept: Sequence[int]) -> Iterator[str]:
+    """Kept layers that would reuse the indexer of another layer than before (glm_moe_dsa)."""
+    own = [layer for layer, kind in enumerate(getattr(text, "indexer_types", None) or ()) if kind != "shared"]
+    for layer in kept if own else ():
+        source = max((one for one in own if one <= layer), default=layer)
+        if source not in kept:
+            yield f"layer {source} must be kept, because layer {layer} reuses its indexer"
 
 
 def _layers_with_cache(text: PreTrainedConfig) -> set[int]:
@@ -207,6 +218,8 @@ def _sliced_fields(fields: Mapping[str, Any], kept: Sequence[int], total: int) -
             sliced[name] = [kept.index(layer) for layer in value if layer in kept]
         elif name in table["leading"] and isinstance(value, int):
             sliced[name] = sum(layer < value for layer in kept)
+        elif name in table["by_root_of_depth"] and isinstance(value, (int, float)):
+            sliced[name] = value * math.sqrt(len(kept) / total)
         elif name in table["last"] and isinstance(value, int) and value >= 0:
             sliced[name] = sum(layer <= value for layer in kept) - 1
         elif name in table["by_index"] and isinstance(value, dict):
