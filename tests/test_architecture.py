@@ -79,6 +79,19 @@ def test_a_layer_keeps_the_layer_whose_indexer_it_reuses() -> None:
         slice_config(config, (0, 1, 3, 5))
 
 
+def test_a_layer_keeps_the_layer_whose_keys_and_values_it_reuses() -> None:
+    types = (
+        ["sliding_attention"] * 4
+        + ["full_attention", "sliding_attention"]
+        + ["sliding_attention", "full_attention"] * 2
+    )
+    config = AutoConfig.for_model("gemma4_text", num_hidden_layers=10, layer_types=types, num_kv_shared_layers=4)
+    assert slice_config(config, (1, 4, 5, 6, 9)).num_kv_shared_layers == 2
+    assert slice_config(config, (1, 4, 7)).num_kv_shared_layers == 1
+    with pytest.raises(ArchitectureError, match="layer 4 must be kept, because layer 7 reuses its keys and values"):
+        slice_config(config, (0, 5, 6, 7))
+
+
 def test_what_is_divided_by_the_root_of_the_depth_stays_the_same() -> None:
     config = AutoConfig.for_model("minicpm3", num_hidden_layers=6, scale_depth=1.4)
     assert slice_config(config, (0, 2, 4)).scale_depth / 3**0.5 == pytest.approx(1.4 / 6**0.5)
@@ -122,7 +135,6 @@ def test_an_undeclared_list_of_one_entry_per_layer_is_refused() -> None:
         ("zamba2", {}),
         ("diffllama", {}),
         ("gpt2", {"scale_attn_by_inverse_layer_idx": True}),
-        ("gemma4_text", {"num_kv_shared_layers": 2}),
         ("ernie4_5_moe", {"moe_layer_interval": 2}),
         ("rwkv", {}),  # only its first layer, which is dropped here
     ],

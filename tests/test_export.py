@@ -17,10 +17,12 @@ from typer.testing import CliRunner
 from lm_eval_ext.cli import app
 from lm_eval_ext.errors import ArchitectureError, ArgumentError, RecipeError
 from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
+from lm_eval_ext.pruning.checkpoint import weight_bytes
 from lm_eval_ext.pruning.export import export
 from lm_eval_ext.pruning.loading import load_pruned
 from lm_eval_ext.pruning.recipe import Recipe
 from lm_eval_ext.pruning.recipe_file import load_recipe, write_recipe
+from lm_eval_ext.pruning.vllm_loader import changed_fields
 from lm_eval_ext.testbed.lm_eval_output import scores, write_output
 from lm_eval_ext.testbed.real import SMOLLM2
 from tests.checkpoints import ARCHITECTURES, write_checkpoint
@@ -61,6 +63,24 @@ def test_a_config_that_changes_what_it_reads_is_exported_right_or_refused(tmp_pa
     ours = load_pruned(str(folder), AutoConfig.from_pretrained(folder), [0, 2, 4, 5])
     with torch.no_grad():
         assert torch.equal(AutoModelForCausalLM.from_pretrained(out)(ids).logits, ours(ids).logits)
+
+
+def test_per_layer_embeddings_are_exported_and_weighed_without_those_of_dropped_layers(tmp_path: Path) -> None:
+    types = ["sliding_attention", "full_attention"] * 3
+    folder = write_checkpoint(
+        "gemma4_text", tmp_path / "base", layer_types=types, num_kv_shared_layers=2, hidden_size_per_layer_input=8,
+        vocab_size_per_layer_input=96, global_head_dim=8, sliding_window=4,
+    )  # fmt: skip
+    out = export(recipe_for(folder, drop=(0, 4)), tmp_path / "out", shard_bytes=30_000)
+    config, ids = AutoConfig.from_pretrained(folder), torch.arange(3, 40)[None]
+    ours = load_pruned(str(folder), config, [1, 2, 3, 5])
+    with torch.no_grad():
+        assert torch.equal(AutoModelForCausalLM.from_pretrained(out)(ids).logits, ours(ids).logits)
+    assert weight_bytes(str(folder), [1, 2, 3, 5], {}) == weight_bytes(str(out), range(4), {})
+    with pytest.raises(
+        ArchitectureError, match="cannot be dropped in vLLM, which reads its per-layer embeddings whole"
+    ):
+        changed_fields(str(folder), config, config, [1, 2, 3, 5], {})
 
 
 def test_merged_layers_are_written_merged(tiny_model: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from lm_eval_ext.errors import ArchitectureError, TTSError
 from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
 from lm_eval_ext.pruning import verification
 from lm_eval_ext.pruning.architecture import _table
-from lm_eval_ext.pruning.export import export
+from lm_eval_ext.pruning.export import export, read_back_difference
 from lm_eval_ext.pruning.layers import bypassed, decoder_layers
 from lm_eval_ext.pruning.loading import load_pruned, load_twin
 from lm_eval_ext.pruning.recipe import Recipe
@@ -228,13 +228,23 @@ def test_a_multimodal_checkpoint_loads_its_text_model(kind: str) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(("kind", "fields"), [("gemma3n_text", {}), ("gemma4_text", {"use_double_wide_mlp": True})])
+def test_per_layer_embeddings_and_shared_keys_are_cut_by_layer(kind: str, fields: dict[str, Any]) -> None:
+    types = ["sliding_attention"] * 4 + ["full_attention", "sliding_attention"] * 3
+    config = AutoConfig.for_model(kind, num_hidden_layers=10, layer_types=types, num_kv_shared_layers=4, **fields)
+    with verification.tiny_twin(config) as twin:
+        for kept in ([1, 4, 5, 7, 8], [4, 5, 6], [0, 2, 4]):
+            assert twin.difference(kept, load_twin) < 1e-5
+            assert kept[-1] % 2 or read_back_difference(twin, kept) < 1e-5
+
+
 @pytest.mark.parametrize("kind", ["qwen3_next", "lfm2_moe", "olmo_hybrid", "nemotron_h"])
 def test_the_last_attention_layer_has_to_stay(kind: str) -> None:
     fields = {"layer_types": ["conv", "full_attention"] * 3} if kind == "lfm2_moe" else {}
     config = AutoConfig.for_model(kind, num_hidden_layers=6, **fields)
     types = list(getattr(config, "layer_types", None) or config.layers_block_type)
     attention = [layer for layer, one in enumerate(types) if "attention" in one and "linear" not in one]
-    kept = [layer for layer in range(6) if layer not in attention]
+    kept = [layer for layer in range(len(types)) if layer not in attention]
     with pytest.raises(ArchitectureError, match=rf"attention layers \({', '.join(map(str, attention))}\) must be kept"):
         load_pruned("nowhere", config, kept)
 

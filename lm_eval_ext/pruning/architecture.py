@@ -143,7 +143,7 @@ def _reasons_against_set(config: PreTrainedConfig, kept: Sequence[int]) -> Itera
         yield f"layer 0 must be kept, because {table['keep_first'][kind]}"
     if kind in table["keep_last"] and depth(text) - 1 not in kept:
         yield f"layer {depth(text) - 1} must be kept, because {table['keep_last'][kind]}"
-    yield from _lost_indexers(text, kept)
+    yield from _lost_sources(text, kept)
     with_cache = _layers_with_cache(text)
     layers = ", ".join(map(str, sorted(with_cache)))
     if with_cache and not with_cache & set(kept):
@@ -156,13 +156,25 @@ def _reasons_against_set(config: PreTrainedConfig, kept: Sequence[int]) -> Itera
         yield " ".join(str(error.__cause__ or error).split())
 
 
-def _lost_indexers(text: PreTrainedConfig, kept: Sequence[int]) -> Iterator[str]:
-    """Kept layers that would reuse the indexer of another layer than before (glm_moe_dsa)."""
-    own = [layer for layer, kind in enumerate(getattr(text, "indexer_types", None) or ()) if kind != "shared"]
-    for layer in kept if own else ():
-        source = max((one for one in own if one <= layer), default=layer)
-        if source not in kept:
-            yield f"layer {source} must be kept, because layer {layer} reuses its indexer"
+def _lost_sources(text: PreTrainedConfig, kept: Sequence[int]) -> Iterator[str]:
+    """Kept layers that would reuse what another layer than before has computed."""
+    for layer in kept:
+        for what, source in _sources(text, layer):
+            if source is None:
+                yield f"layer {layer} reuses {what} of another model"
+            elif source not in kept:
+                yield f"layer {source} must be kept, because layer {layer} reuses its {what}"
+
+
+def _sources(text: PreTrainedConfig, layer: int) -> Iterator[tuple[str, int | None]]:
+    """What a layer reuses, and the layer that computes it; None if there is no such layer."""
+    indexers = getattr(text, "indexer_types", None)  # glm_moe_dsa
+    if indexers and indexers[layer] == "shared":
+        yield "indexer", max((one for one in range(layer) if indexers[one] != "shared"), default=None)
+    shared = getattr(text, "num_kv_shared_layers", None)  # gemma3n, gemma4
+    if shared and layer >= (own := depth(text) - shared):
+        types = text.layer_types
+        yield "keys and values", max((one for one in range(own) if types[one] == types[layer]), default=None)
 
 
 def _layers_with_cache(text: PreTrainedConfig) -> set[int]:
@@ -218,6 +230,8 @@ def _sliced_fields(fields: Mapping[str, Any], kept: Sequence[int], total: int) -
             sliced[name] = [kept.index(layer) for layer in value if layer in kept]
         elif name in table["leading"] and isinstance(value, int):
             sliced[name] = sum(layer < value for layer in kept)
+        elif name in table["trailing"] and isinstance(value, int):
+            sliced[name] = sum(layer >= total - value for layer in kept)
         elif name in table["by_root_of_depth"] and isinstance(value, (int, float)):
             sliced[name] = value * math.sqrt(len(kept) / total)
         elif name in table["last"] and isinstance(value, int) and value >= 0:
@@ -256,6 +270,14 @@ def layer_of_tensor(name: str) -> int | None:
 def _layer_name(name: str) -> re.Match[str] | None:
     matches = (re.match(pattern, name) for pattern in _table()["tensor_names"])
     return next((match for match in matches if match), None)
+
+
+def packed_by_layer(name: str) -> tuple[int, str] | None:
+    """For a tensor with the parts of all layers: their dimension, and the name of a tensor as long as one part."""
+    for packed, dimension in _table()["packed_by_layer"].items():
+        if name.endswith(packed):
+            return dimension, name.removesuffix(packed) + _table()["length_of_part"]
+    return None
 
 
 def block_of_tensor(name: str) -> tuple[int, str] | None:

@@ -13,7 +13,7 @@ from types import EllipsisType
 from typing import TYPE_CHECKING, Protocol
 
 from lm_eval_ext.errors import CheckpointError
-from lm_eval_ext.pruning.architecture import layer_of_tensor, renamed_tensor
+from lm_eval_ext.pruning.architecture import layer_of_tensor, packed_by_layer, renamed_tensor
 from lm_eval_ext.pruning.merging import MergeWeights, merged_tensor, sources
 
 if TYPE_CHECKING:
@@ -67,6 +67,35 @@ class MergedTensor:
 
 
 @dataclass(frozen=True)
+class KeptParts:
+    """The parts of the kept layers in a tensor with the parts of all, side by side along a dimension."""
+
+    tensor: LazyTensor
+    kept: Sequence[int]
+    dimension: int
+    length: int
+
+    def __getitem__(self, key: EllipsisType | slice | tuple[slice, ...]) -> torch.Tensor:
+        import torch
+
+        parts = [slice(layer * self.length, (layer + 1) * self.length) for layer in self.kept]
+        if self.dimension == 1 and isinstance(key, slice):  # rows, of which only these are read
+            return torch.cat([self.tensor[key, part] for part in parts], 1)
+        before = (slice(None),) * self.dimension
+        return torch.cat([self.tensor[*before, part] for part in parts], self.dimension)[key]
+
+    def get_shape(self) -> list[int]:
+        """Its shape."""
+        shape = list(self.tensor.get_shape())
+        shape[self.dimension] = self.length * len(self.kept)
+        return shape
+
+    def get_dtype(self) -> str:
+        """Its dtype, as safetensors names it."""
+        return self.tensor.get_dtype()
+
+
+@dataclass(frozen=True)
 class Zeros:
     """Zeros in the form of a tensor."""
 
@@ -102,10 +131,14 @@ def kept_tensors(
     """
     where = {name: file for path in weight_files(pretrained, kept, merged, hub) for name, file in _opened(path, files)}
     new = {name: renamed_tensor(name, kept) for name in where}
-    return {to: _slice(name, merged, where) for name, to in new.items() if to is not None}
+    return {to: _slice(name, kept, merged, where) for name, to in new.items() if to is not None}
 
 
-def _slice(name: str, merged: MergeWeights, where: Mapping[str, TensorFile]) -> LazyTensor:
+def _slice(name: str, kept: Sequence[int], merged: MergeWeights, where: Mapping[str, TensorFile]) -> LazyTensor:
+    packed = packed_by_layer(name)
+    if packed is not None and packed[1] in where:
+        (length,) = where[packed[1]].get_slice(packed[1]).get_shape()
+        return KeptParts(where[name].get_slice(name), kept, packed[0], length)
     parts = sources(name, merged)
     return where[name].get_slice(name) if parts == {name: 1.0} else MergedTensor(parts, where)
 

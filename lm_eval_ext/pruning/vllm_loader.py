@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lm_eval_ext.pruning.architecture import config_overrides, renamed_tensor
+from lm_eval_ext.errors import ArchitectureError
+from lm_eval_ext.pruning.architecture import config_overrides, renamed_tensor, text_config
 from lm_eval_ext.pruning.block_verification import ensure_zeros_exact
 from lm_eval_ext.pruning.blocks import NO_BLOCKS, Blocks, check_zeros, left_out
 from lm_eval_ext.pruning.checkpoint import check_one_checkpoint, is_used, tensor_names
@@ -42,11 +43,18 @@ def changed_fields(
         hub: arguments of `cached_file`, such as the revision.
 
     Raises:
+        ArchitectureError: vLLM's loader can't drop these layers.
         CheckpointError: vLLM would read other weights than transformers.
     """
     check_one_checkpoint(pretrained, hub)
     changed = config_overrides(config, kept, trust_layer_fields=True)
     fields, blocks = quantization_of(sliced), left_out(sliced)
+    if getattr(text_config(config), "hidden_size_per_layer_input", None):
+        kind = config.model_type
+        raise ArchitectureError(
+            f"layers of this {kind} model cannot be dropped in vLLM, which reads its per-layer embeddings whole; "
+            "export the pruned model first"
+        )
     if fields is None and not any(blocks):
         return changed
     renamed = (renamed_tensor(name, kept) for name in tensor_names(pretrained, hub))

@@ -40,7 +40,7 @@ def lowest_blocks(context: PruningContext, remove: Sequence[int], kinds: Sequenc
     if max(remove) > len(removable):
         what = " and ".join(kinds)
         raise ArgumentError(
-            f"remove={max(remove)}: only {len(removable)} parts of the layers that may go are known as {what} blocks"
+            f"remove={max(remove)}: only {len(removable)} parts of the layers are known as {what} blocks that may go"
         )
     order = sorted(removable, key=lambda block: (scores[block], block.layer, block.kind))
     check_finite([scores[block] for block in order])
