@@ -45,7 +45,8 @@ within 1e-4 of the largest), and cached generation equals uncached, also with pa
 exported, and read back by transformers; a note says which are not exported, as they would be read as another model.
 
 A model type that is not listed, such as one from a later transformers release or with custom code, is tested the same
-way when it is loaded. This takes seconds, and the model is refused if it is not exact.
+way when it is loaded. This takes seconds, and the model is refused if it is not exact. So are image-text models without
+a causal class, such as Ministral 3, Qwen3-VL and GLM-4V, which text tasks run through `AutoModelForImageTextToText`.
 
 vLLM has model code of its own. The column "in vLLM" says what `python -m benchmarks.vllm_kinds` found: with layers
 dropped while loading into `pruned-vllm`, whether greedy texts and log-likelihoods equal those of `pruned-hf` on the

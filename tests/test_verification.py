@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 import torch
+from lm_eval.api.instance import Instance
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 from transformers.utils import logging as theirs
 
 from lm_eval_ext.errors import ArchitectureError, TTSError
@@ -236,6 +237,47 @@ def test_per_layer_embeddings_and_shared_keys_are_cut_by_layer(kind: str, fields
         for kept in ([1, 4, 5, 7, 8], [4, 5, 6], [0, 2, 4]):
             assert twin.difference(kept, load_twin) < 1e-5
             assert kept[-1] % 2 or read_back_difference(twin, kept) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "rope"),
+    [
+        ("mistral3", "ministral3", {}),
+        ("qwen3_vl", "qwen3_vl_text", {"mrope_section": [24, 20, 20]}),
+        ("glm4v", "glm4v_text", {"mrope_section": [8, 12, 12], "partial_rotary_factor": 0.5}),
+    ],
+)
+def test_an_image_text_checkpoint_is_used_for_text(kind: str, text: str, rope: dict[str, Any], tmp_path: Path) -> None:
+    """Its class for images and text loads it, as there is no causal one, and its vision part stays."""
+    part = AutoConfig.for_model(text, num_hidden_layers=5)
+    part.rope_parameters |= rope
+    config = tiny_config(AutoConfig.for_model(kind, text_config=part.to_dict()))
+    config.text_config.vocab_size = 300
+    folder = tmp_path / "base"
+    base = AutoModelForImageTextToText.from_config(config, dtype=torch.float32)
+    verification._shake(base)
+    base.save_pretrained(folder)
+    byte_tokenizer(TEMPLATE).save_pretrained(folder)
+    whole = AutoModelForImageTextToText.from_pretrained(folder).eval()
+    layers = whole.model.language_model.layers
+    whole.model.language_model.layers = torch.nn.ModuleList(layers[layer] for layer in (0, 2, 4))
+    recipe = Recipe(base=str(folder), drop=(1, 3), method="by hand", source="test")
+    exported = AutoModelForImageTextToText.from_pretrained(export(recipe, tmp_path / "exported")).eval()
+    ids = torch.randint(5, 90, (2, 70), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        assert torch.equal(exported(input_ids=ids).logits, whole(input_ids=ids).logits)
+    assert "AutoModelForImageTextToText.from_pretrained" in (tmp_path / "exported" / "README.md").read_text("utf-8")
+    assert any("vis" in name for name, _ in exported.named_parameters())
+
+    lm = PrunedHFLM(str(folder), drop_layers=[1, 3], journal="off", batch_size=2)
+    texts = ("ab", "a longer text")
+    requests = [Instance("loglikelihood", {}, (one, "xyz"), 0, metadata=("t", 0, 1)) for one in texts]
+    found: Any = lm.loglikelihood(requests, disable_tqdm=True)
+    for one, (log_likelihood, _) in zip(texts, found, strict=True):
+        ids = torch.tensor([lm.tok_encode(one + "xyz")])
+        with torch.no_grad():
+            likely = whole(input_ids=ids).logits[0, :-1].log_softmax(-1)
+        assert log_likelihood == pytest.approx(float(likely.gather(1, ids[0, 1:, None])[-3:].sum()), abs=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["qwen3_next", "lfm2_moe", "olmo_hybrid", "nemotron_h"])

@@ -12,8 +12,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
 from lm_eval_ext.pruning.architecture import text_config
-from lm_eval_ext.pruning.blocks import MLP, Blocks, block_named, leave_out, left_out
-from lm_eval_ext.pruning.layers import decoder_layers
+from lm_eval_ext.pruning.blocks import MLP, Blocks, blocks_of, leave_out, left_out
 from lm_eval_ext.pruning.loading import empty_model
 
 if TYPE_CHECKING:
@@ -123,8 +122,7 @@ def _running(config: PreTrainedConfig, element: int) -> PreTrainedModel:
     try:
         _cached(model, 1)
     except Exception:  # as above: a model class may raise anything
-        layers = enumerate(decoder_layers(model))
-        mlp = tuple(number for number, layer in layers if block_named(layer, number, MLP) is not None)
+        mlp = tuple(block.layer for block in blocks_of(model, (MLP,)))
         lighter = copy.deepcopy(config)
         leave_out(lighter, Blocks(left_out(config).attention, mlp))
         model = _on_meta(lighter).to(dtype).eval()

@@ -184,6 +184,16 @@ def _layers_with_cache(text: PreTrainedConfig) -> set[int]:
     return cached if len(types) == depth(text) and len(cached) < len(types) else set()
 
 
+def auto_class(config: PreTrainedConfig) -> Any:
+    """The class of transformers that loads a model for text tasks; many image-text models have no causal class."""
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+
+    own = getattr(config, "auto_map", None) or {}
+    causal = type(config) in AutoModelForCausalLM._model_mapping or "AutoModelForCausalLM" in own
+    both = not causal and type(config) in AutoModelForImageTextToText._model_mapping
+    return AutoModelForImageTextToText if both else AutoModelForCausalLM
+
+
 def takes_padding(config: PreTrainedConfig) -> bool:
     """Whether padding on the right leaves the results of the tokens before it as they are."""
     return text_config(config).model_type not in _table()["one_text_at_a_time"]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lm_eval_ext.errors import ArchitectureError
-from lm_eval_ext.pruning.architecture import text_config
+from lm_eval_ext.pruning.architecture import auto_class, text_config
 from lm_eval_ext.pruning.blocks import KINDS, Blocks, blocks_of, check_residual, forget_left_out, silenced
 from lm_eval_ext.pruning.verification import TOLERANCE, Twin, check_equal, logits_of, tiny_twin, token_ids
 
@@ -115,13 +115,12 @@ def _with_zeros(twin: Twin, blocks: Blocks) -> PreTrainedModel:
     """The twin, with zeros written into its checkpoint as `export` writes them."""
     import torch
     from safetensors.torch import load_file, save_file
-    from transformers import AutoModelForCausalLM
 
     path = Path(twin.folder) / "model.safetensors"
     tensors = load_file(path)
     zeros = {name: torch.zeros_like(tensor) for name, tensor in tensors.items() if blocks.end_with(name)}
     save_file(tensors | zeros, path, metadata={"format": "pt"})
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+    model: PreTrainedModel = auto_class(twin.config).from_pretrained(
         twin.folder, dtype="float32", trust_remote_code=twin.trust_remote_code
     )
     return model.eval()

@@ -23,6 +23,7 @@ def model_card(
     base_card: Mapping[str, object],
     quantization: str = "",
     *,
+    auto_class: str = "AutoModelForCausalLM",
     own_code: bool = False,
 ) -> str:
     """The text of `README.md`.
@@ -32,6 +33,7 @@ def model_card(
         kept, total: number of layers that are left, and of the base.
         base_card: metadata of the base's model card.
         quantization: method by which the base's weights are packed; empty if they are not.
+        auto_class: name of the class of transformers that loads it.
         own_code: whether the base comes with Python code of its own.
     """
     left_out = _left_out(recipe)
@@ -56,9 +58,9 @@ Written by lm-eval-tts {own_version()}.
 It is an ordinary checkpoint, loaded without lm-eval-tts (`PATH` is this folder or repository):
 
 ```python
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import {auto_class}, AutoTokenizer
 
-model = AutoModelForCausalLM.from_pretrained("PATH", dtype="auto"{trusting})
+model = {auto_class}.from_pretrained("PATH", dtype="auto"{trusting})
 tokenizer = AutoTokenizer.from_pretrained("PATH"{trusting})
 ```
 

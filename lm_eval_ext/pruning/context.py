@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lm_eval_ext.errors import ArgumentError
-from lm_eval_ext.pruning.architecture import check_supported, depth, takes_padding
+from lm_eval_ext.pruning.architecture import auto_class, check_supported, depth, takes_padding
 from lm_eval_ext.pruning.calibration import Batches, Calibration, ReplyBatches, reply_batches, token_batches, token_rows
 from lm_eval_ext.pruning.exchange import Exchange, TokenRow
 from lm_eval_ext.pruning.layers import decoder_layers
@@ -117,10 +117,8 @@ class PruningContext:
     @cached_property
     def model(self) -> PreTrainedModel:
         """The base model, in evaluation mode."""
-        from transformers import AutoModelForCausalLM
-
         check_supported(self.config)
-        model = AutoModelForCausalLM.from_pretrained(
+        model = auto_class(self.config).from_pretrained(
             self.pretrained, revision=self.revision, dtype=self.dtype, device_map=self.device_map,
             trust_remote_code=self.trust_remote_code,
         )  # fmt: skip

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lm_eval_ext.errors import ArchitectureError, ArgumentError
-from lm_eval_ext.pruning.architecture import depth, layer_of_tensor, slice_config, text_config
+from lm_eval_ext.pruning.architecture import auto_class, depth, layer_of_tensor, slice_config, text_config
 from lm_eval_ext.pruning.block_verification import ensure_zeros_exact
 from lm_eval_ext.pruning.blocks import check_zeros, forget_left_out
 from lm_eval_ext.pruning.card import model_card
@@ -144,6 +144,7 @@ def _write_checkpoint(
         depth(config),
         card_metadata(base, hub),
         method_of(fields) if fields is not None else "",
+        auto_class=auto_class(config).__name__,
         own_code=bool(getattr(config, "auto_map", None)),
     )
     (folder / "README.md").write_text(card, "utf-8")
@@ -183,17 +184,17 @@ def read_back_difference(twin: Twin, kept: Sequence[int]) -> float:
         NotExactError: they differ.
         Exception: whatever saving or loading a model of this class raises.
     """
-    from transformers import AutoModelForCausalLM
-
     hub = {"revision": "main"}
     ours = load_twin(twin.folder, twin.config, kept, twin.trust_remote_code).eval()
     with tempfile.TemporaryDirectory(prefix="lm-eval-tts-export-") as folder, ExitStack() as files:
         _write_weights(kept_tensors(twin.folder, kept, {}, hub, files), Path(folder), _TWIN_BYTES)
         slice_config(twin.config, kept, trust_layer_fields=True).save_pretrained(folder)
         _copy_besides(twin.folder, twin.config, hub, Path(folder))
-        theirs = AutoModelForCausalLM.from_pretrained(
-            folder, dtype="float32", trust_remote_code=twin.trust_remote_code
-        ).eval()
+        theirs = (
+            auto_class(twin.config)
+            .from_pretrained(folder, dtype="float32", trust_remote_code=twin.trust_remote_code)
+            .eval()
+        )
         ids = token_ids(ours)
         expected, found = logits_of(ours, ids), logits_of(theirs, ids)
     difference = float((found - expected).abs().max()) / float(expected.abs().max())

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from lm_eval_ext.pruning.architecture import auto_class
 from lm_eval_ext.pruning.blocks import Blocks
 from lm_eval_ext.pruning.checkpoint import read_config
 from lm_eval_ext.pruning.exchange import TokenRow
@@ -64,12 +65,11 @@ def trainer_of(
 
 def _model(pruned: Path, settings: Training, left_out: Blocks) -> PreTrainedModel:
     import torch
-    from transformers import AutoModelForCausalLM
 
     # All weights in float32 if they are trained, because steps of this size would be rounded away in bfloat16.
-    saved = read_config(str(pruned), "main", False).dtype
-    dtype = frozen_dtype(saved, settings) if settings.lora else torch.float32
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(pruned, dtype=dtype)
+    config = read_config(str(pruned), "main", False)
+    dtype = frozen_dtype(config.dtype, settings) if settings.lora else torch.float32
+    model: PreTrainedModel = auto_class(config).from_pretrained(pruned, dtype=dtype)
     for name, parameter in model.named_parameters():
         if left_out.hold(name):
             parameter.requires_grad_(False)

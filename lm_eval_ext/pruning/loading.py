@@ -16,7 +16,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from lm_eval_ext.errors import ArchitectureError, ArgumentError, CheckpointError
-from lm_eval_ext.pruning.architecture import depth, layer_of_tensor, slice_config, text_config
+from lm_eval_ext.pruning.architecture import auto_class, depth, layer_of_tensor, slice_config, text_config
 from lm_eval_ext.pruning.block_verification import ensure_blocks_exact
 from lm_eval_ext.pruning.blocks import NO_BLOCKS, Blocks, class_without, leave_out, left_out
 from lm_eval_ext.pruning.checkpoint import LazyTensor, find_file, kept_tensors, tensor_names
@@ -195,10 +195,9 @@ def empty_model(config: PreTrainedConfig, trust_remote_code: bool = False) -> Pr
     Its config is that of the text alone if `config` is multimodal and the causal class is not.
     """
     import torch
-    from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):  # the Auto class itself does not accept a state dict
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+        model: PreTrainedModel = auto_class(config).from_config(config, trust_remote_code=trust_remote_code)
         blocks = left_out(config)
         return class_without(type(model), blocks)(model.config) if any(blocks) else model
 

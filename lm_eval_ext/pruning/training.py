@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lm_eval_ext.errors import ArgumentError
+from lm_eval_ext.pruning.architecture import auto_class
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -155,10 +156,9 @@ def estimated(settings: Training, config: PreTrainedConfig, tokens: int, width: 
         frozen_width: bytes of a number of the frozen weights.
     """
     import torch
-    from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
+        model = auto_class(config).from_config(config)
     numbers = sum(parameter.numel() for parameter in model.parameters())
     head = model.get_output_embeddings()
     maps = [one for one in model.modules() if isinstance(one, torch.nn.Linear) and one is not head]

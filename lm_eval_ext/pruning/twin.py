@@ -98,6 +98,9 @@ def _plain_rope(rope: Mapping[str, object]) -> dict[str, object]:
     if any(isinstance(value, Mapping) for value in rope.values()):  # by layer type
         return {kind: _plain_rope(value) if isinstance(value, Mapping) else value for kind, value in rope.items()}
     kept = {name: value for name, value in rope.items() if not isinstance(value, (list, tuple))}
+    if "mrope_section" in rope:  # of time, height and width, which are the same for text
+        share = kept.get("partial_rotary_factor", 1.0)
+        kept["mrope_section"] = [int(_DERIVED["head_dim"] // 2 * share) if isinstance(share, (int, float)) else 0, 0, 0]
     if kept.get("rope_type", "default") not in _ROPE_WITHOUT_LISTS:
         kept["rope_type"] = "default"
     return kept

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 from packaging.version import Version
 
 from lm_eval_ext.errors import ArchitectureError
-from lm_eval_ext.pruning.architecture import check_supported, depth, text_config, unknown_layer_fields
+from lm_eval_ext.pruning.architecture import auto_class, check_supported, depth, text_config, unknown_layer_fields
 from lm_eval_ext.pruning.layers import bypassed, decoder_layers
 from lm_eval_ext.pruning.twin import tiny_config
 from lm_eval_ext.pruning.verified import verified
@@ -146,21 +146,19 @@ def tiny_twin(config: PreTrainedConfig, *, trust_remote_code: bool = False) -> I
     Raises:
         Exception: whatever building, saving or loading a model of this class raises.
     """
-    from transformers import AutoModelForCausalLM
-
     with quiet_transformers(), tempfile.TemporaryDirectory(prefix="lm-eval-tts-twin-") as folder:
         tiny = tiny_config(config)
         _write(tiny, folder, trust_remote_code)
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype="float32", trust_remote_code=trust_remote_code)
+        model = auto_class(config).from_pretrained(folder, dtype="float32", trust_remote_code=trust_remote_code)
         yield Twin(folder, tiny, model.eval(), trust_remote_code)
 
 
 def _write(tiny: PreTrainedConfig, folder: str, trust_remote_code: bool) -> None:
     """Write a random checkpoint with all modalities in the config."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+    from transformers import AutoModelForImageTextToText
 
-    auto = AutoModelForImageTextToText if _causal_is_text_alone(tiny) else AutoModelForCausalLM
+    auto = AutoModelForImageTextToText if _causal_is_text_alone(tiny) else auto_class(tiny)
     with torch.device("meta"):
         size = auto.from_config(tiny, trust_remote_code=trust_remote_code).num_parameters()
     if size > _LARGEST:

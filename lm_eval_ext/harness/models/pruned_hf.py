@@ -26,7 +26,7 @@ from lm_eval_ext.harness.models.decoding_check import needs_single_rows
 from lm_eval_ext.harness.models.pruned import PrunedLM, explain_unknown_argument
 from lm_eval_ext.harness.models.unloaded import FactsCache, LoadedFacts, UnloadedModel
 from lm_eval_ext.pruning.adapters import fitted_adapter
-from lm_eval_ext.pruning.architecture import depth
+from lm_eval_ext.pruning.architecture import auto_class, depth
 from lm_eval_ext.pruning.blocks import NO_BLOCKS
 from lm_eval_ext.pruning.lineage import check_fits
 from lm_eval_ext.pruning.loading import fingerprint, load_pruned, parameter_count, pruned_config
@@ -122,6 +122,12 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
                 merges=bool(self.recipe.merge),
                 blocks=self.recipe.blocks,
             )
+
+    def _get_backend(self, config: PreTrainedConfig, **options: object) -> None:
+        if auto_class(config) is transformers.AutoModelForImageTextToText:  # lm-eval knows no backend of its text part
+            self.AUTO_MODEL_CLASS = transformers.AutoModelForImageTextToText
+            options["backend"] = "causal"
+        super()._get_backend(config=config, **options)
 
     @property
     def _by_flag(self) -> bool:
