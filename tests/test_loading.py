@@ -15,8 +15,9 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from lm_eval_ext.errors import CheckpointError
+from lm_eval_ext.pruning import loading
 from lm_eval_ext.pruning.checkpoint import tensor_names, weight_files
-from lm_eval_ext.pruning.loading import fingerprint, load_pruned
+from lm_eval_ext.pruning.loading import fingerprint, load_pruned, pruned_config
 from lm_eval_ext.pruning.recipe import kept_layers
 from lm_eval_ext.pruning.vllm_loader import changed_fields
 from tests.checkpoints import ARCHITECTURES, LAYERS, write_checkpoint
@@ -140,6 +141,25 @@ def test_a_tensor_missing_from_the_checkpoint_is_refused(tmp_path: Path) -> None
     save_file(rest or {"model.layers.0.unused": torch.zeros(1)}, path)
     with pytest.raises(CheckpointError, match=r"do not fit.*layers\.1\.mlp\.up_proj"):
         load_pruned(str(folder), AutoConfig.from_pretrained(folder), (0, 2, 3, 4, 5))
+
+
+def test_tensors_that_transformers_leaves_unused_in_the_base_are_no_obstacle(tmp_path: Path) -> None:
+    """transformers only warns of them; tensors that the base uses and the pruned model doesn't are refused."""
+    folder = write_checkpoint("llama", tmp_path, "1GB")
+    path = folder / "model.safetensors"
+    others = ("model.layers.2.self_attn.rotary_emb.inv_freq", "model.layers.2.self_attn.q_norm.weight", "head.weight")
+    save_file(load_file(path) | {name: torch.ones(8) for name in others}, path, {"format": "pt"})
+    kept = (0, 2, 3, 5)
+    config = AutoConfig.from_pretrained(folder)
+    ours = load_pruned(str(folder), config, kept, dtype=torch.float32)
+    assert torch.equal(logits(aligned(ours), False), logits(aligned(delete_layers(folder, kept)), False))
+
+    sliced = pruned_config(str(folder), config, kept, {"revision": "main"})
+    config.attention_bias = True
+    biases = {f"model.layers.{layer}.self_attn.q_proj.bias": torch.ones(8) for layer in range(LAYERS)}
+    save_file(load_file(path) | biases, path, {"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"4 unexpected keys, e\.g\. model\.layers\.0\.self_attn\.q_proj\.bias"):
+        loading._load(str(folder), config, sliced, kept, {}, {"revision": "main"}, "auto", False, {})
 
 
 def test_no_safetensors_is_refused(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def load_pruned(
     sliced = pruned_config(
         pretrained, config, kept, hub, trust_layer_fields, trust_remote_code, merges=bool(merged), blocks=blocks
     )
-    return _load(pretrained, sliced, kept, merged or {}, hub, dtype, trust_remote_code, options)
+    return _load(pretrained, config, sliced, kept, merged or {}, hub, dtype, trust_remote_code, options)
 
 
 def pruned_config(
@@ -152,7 +152,7 @@ def load_twin(
 ) -> PreTrainedModel:
     """Load the small model used by the check without some layers, in the same way as a real one."""
     sliced = slice_config(config, kept, trust_layer_fields=True)
-    return _load(folder, sliced, kept, {}, {"revision": "main"}, "float32", trust_remote_code, {})
+    return _load(folder, config, sliced, kept, {}, {"revision": "main"}, "float32", trust_remote_code, {})
 
 
 def load_twin_without(
@@ -162,12 +162,12 @@ def load_twin_without(
     sliced = copy.deepcopy(config)
     leave_out(sliced, blocks)
     whole = range(depth(config))
-    return _load(folder, sliced, whole, {}, {"revision": "main"}, "float32", trust_remote_code, {})
+    return _load(folder, config, sliced, whole, {}, {"revision": "main"}, "float32", trust_remote_code, {})
 
 
 def _load(
-    pretrained: str, sliced: PreTrainedConfig, kept: Sequence[int], merged: MergeWeights, hub: Mapping[str, object],
-    dtype: str | torch.dtype, trust_remote_code: bool, options: Mapping[str, object],
+    pretrained: str, base: PreTrainedConfig, sliced: PreTrainedConfig, kept: Sequence[int], merged: MergeWeights,
+    hub: Mapping[str, object], dtype: str | torch.dtype, trust_remote_code: bool, options: Mapping[str, object],
 ) -> PreTrainedModel:  # fmt: skip
     reach = dict(hub) | {name: options[name] for name in ("cache_dir", "token", "local_files_only") if name in options}
     empty, blocks = empty_model(sliced, trust_remote_code), left_out(sliced)
@@ -182,7 +182,10 @@ def _load(
             output_loading_info=True,
             **options,
         )
-    _check_complete(pretrained, report, text_alone=type(empty.config) is not type(sliced))
+    unused = {str(name) for name in report["unexpected_keys"] or ()}
+    if unused:
+        unused -= _unused_in_base(unused, empty_model(base, trust_remote_code), kept)
+    _check_complete(pretrained, report | {"unexpected_keys": unused})
     _check_depth(pretrained, model, len(kept))
     _adopt_identity(model, pretrained, reach)
     loaded: PreTrainedModel = model
@@ -225,12 +228,28 @@ def _check_depth(pretrained: str, model: PreTrainedModel, kept: int) -> None:
         raise CheckpointError(f"pretrained={pretrained}: the loaded model has {found} layers instead of {kept}")
 
 
-def _check_complete(pretrained: str, report: Mapping[str, Iterable[object] | None], *, text_alone: bool) -> None:
-    """Check that all tensors of the model are loaded and none are left over, except those of other modalities."""
+def _unused_in_base(names: Iterable[str], base: PreTrainedModel, kept: Sequence[int]) -> set[str]:
+    """The tensors that the base model doesn't use either: of other modalities, or of another kind of model.
+
+    Args:
+        names: tensors that the pruned model doesn't use, as it would call them.
+        base: the base model, without values.
+        kept: its layers in the pruned model.
+    """
+    layers = decoder_layers(base)
+    used = {number: layers[layer].state_dict().keys() for number, layer in enumerate(kept)}
+    unused = set()
+    for name in names:
+        number = layer_of_tensor(name)
+        if number is None or name.partition(f".{number}.")[2] not in used.get(number, ()):
+            unused.add(name)
+    return unused
+
+
+def _check_complete(pretrained: str, report: Mapping[str, Iterable[object] | None]) -> None:
+    """Check that all tensors of the model are loaded, and that all kept ones are used."""
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs", "conversion_errors"):
         entries = sorted(str(entry) for entry in report.get(kind) or ())
-        if kind == "unexpected_keys" and text_alone:
-            entries = [entry for entry in entries if layer_of_tensor(entry) is not None]
         if entries:
             raise CheckpointError(
                 f"pretrained={pretrained}: the kept tensors do not fit the pruned model: "
