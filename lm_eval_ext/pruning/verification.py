@@ -84,8 +84,9 @@ def is_verified(config: PreTrainedConfig, what: Literal["exact", "decoded"]) -> 
         what: `exact` for dropping layers, `decoded` for the engine that is chosen by its cache.
     """
     own_code = bool(getattr(config, "auto_map", None))
-    unknown = unknown_layer_fields(text_config(config).to_dict(), depth(config))
-    return config.model_type in verified()[what] and not own_code and not unknown and not _is_newer_transformers()
+    if own_code or config.model_type not in verified()[what] or _is_newer_transformers():
+        return False
+    return not unknown_layer_fields(text_config(config).to_dict(), depth(config))
 
 
 def _is_newer_transformers() -> bool:

@@ -74,7 +74,9 @@ def why_wrong(model: PreTrainedModel, engine: type[HFEngine] | type[SingleRowEng
     try:
         started: LocalEngine = HFEngine(model, 4, str) if engine is HFEngine else SingleRowEngine(model, str)
         started.run(jobs, finished)
-        right = all(ids in (_without_cache(model, job, ids), _generated(model, job)) for job, ids in texts.items())
+        right = all(
+            ids == _without_cache(model, job, ids) or ids == _generated(model, job) for job, ids in texts.items()
+        )
     except Exception as error:  # an unknown model class may raise anything
         return _line(error)
     return None if right else "the tokens that a tiny twin samples differ from those of transformers"
