@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,15 @@ def test_tensors_that_transformers_leaves_unused_in_the_base_are_no_obstacle(tmp
     config = AutoConfig.from_pretrained(folder)
     ours = load_pruned(str(folder), config, kept, dtype=torch.float32)
     assert torch.equal(logits(aligned(ours), False), logits(aligned(delete_layers(folder, kept)), False))
+
+    packed = tmp_path / "packed"
+    shutil.copytree(folder, packed)
+    scale = {"model.layers.2.mlp.up_proj.weight_scale_inv": torch.ones(1)}
+    save_file(load_file(path) | scale, packed / path.name, {"format": "pt"})
+    with pytest.raises(
+        CheckpointError, match=r"1 unexpected keys, e\.g\. model\.layers\.1\.mlp\.up_proj\.weight_scale_inv"
+    ):
+        load_pruned(str(packed), config, kept)
 
     sliced = pruned_config(str(folder), config, kept, {"revision": "main"})
     config.attention_bias = True

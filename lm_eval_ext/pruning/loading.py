@@ -10,6 +10,7 @@ import copy
 import hashlib
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import groupby
@@ -228,8 +229,13 @@ def _check_depth(pretrained: str, model: PreTrainedModel, kept: int) -> None:
         raise CheckpointError(f"pretrained={pretrained}: the loaded model has {found} layers instead of {kept}")
 
 
+_OF_PACKED = re.compile(r"scale|zero|packed|quant|absmax|g_idx")  # in names of tensors
+
+
 def _unused_in_base(names: Iterable[str], base: PreTrainedModel, kept: Sequence[int]) -> set[str]:
     """The tensors that the base model doesn't use either: of other modalities, or of another kind of model.
+
+    Those that packed weights need, such as scales, are not among them: weights without them would be wrong numbers.
 
     Args:
         names: tensors that the pruned model doesn't use, as it would call them.
@@ -241,6 +247,8 @@ def _unused_in_base(names: Iterable[str], base: PreTrainedModel, kept: Sequence[
     unused = set()
     for name in names:
         number = layer_of_tensor(name)
+        if number is not None and _OF_PACKED.search(name):
+            continue
         if number is None or name.partition(f".{number}.")[2] not in used.get(number, ()):
             unused.add(name)
     return unused
