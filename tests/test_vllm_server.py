@@ -59,7 +59,7 @@ def test_a_seed_gives_the_same_sample_at_any_concurrency(server: Process) -> Non
     requests = asked(PROMPTS[::4], [16, 64], repeats=4, temperature=1.0, max_gen_toks=100, answer_token_budget=12)
     alone = outcomes(client(server, num_concurrent=1), requests)
     assert outcomes(client(server, num_concurrent=32), requests) == alone
-    assert len({text for text, *_ in alone}) > 30
+    assert len({text for text, *_ in alone}) > 15, "the samples vary"
 
 
 def test_log_likelihoods_are_those_of_pruned_hf(server: Process) -> None:
@@ -108,8 +108,8 @@ def test_a_client_killed_in_the_middle_goes_on(server: Process, tmp_path: Path) 
     while first.poll() is None and _kept(journal) < 20:
         time.sleep(0.05)
     os.kill(first.pid, signal.SIGKILL)
-    first.wait()
-    assert _kept(journal) < 240, "it was killed in the middle"
+    assert first.wait() == -signal.SIGKILL
+    kept = _kept(journal)
     subprocess.run(command("second"), check=True, capture_output=True)
     (path,) = (tmp_path / "second").rglob("results_*.json")
     config = json.loads(path.read_text())["config"]
@@ -117,6 +117,7 @@ def test_a_client_killed_in_the_middle_goes_on(server: Process, tmp_path: Path) 
     other = tmp_path / "other.sqlite"
     uninterrupted = [one.replace(str(journal), str(other)) for one in command("third")]
     subprocess.run(uninterrupted, check=True, capture_output=True)
+    assert kept < _kept(other), "it was killed in the middle"
     assert _texts(tmp_path / "second") == _texts(tmp_path / "third")
 
 
