@@ -17,6 +17,7 @@ from typing import Any
 from transformers import AutoConfig
 
 from lm_eval_ext.pruning.calibration import Calibration, calibration
+from lm_eval_ext.pruning.checkpoint import NO_CHANGES
 from lm_eval_ext.pruning.context import PruningContext
 from lm_eval_ext.pruning.layers import mean_loss
 from lm_eval_ext.pruning.loading import load_pruned
@@ -65,8 +66,8 @@ def context_of(checkpoint: str, texts: Calibration, max_tokens: int) -> PruningC
 def perplexity(context: PruningContext, recipe: Recipe | None, max_tokens: int) -> float:
     held_out = context_of(context.pretrained, calibration(str(HELD_OUT)), max_tokens)
     kept = kept_layers(recipe.drop if recipe else (), context.depth)
-    merged = recipe.merged if recipe else None
-    vars(held_out)["model"] = load_pruned(context.pretrained, context.config, kept, merged=merged).eval()
+    changes = recipe.changes if recipe else NO_CHANGES
+    vars(held_out)["model"] = load_pruned(context.pretrained, context.config, kept, changes=changes).eval()
     return math.exp(mean_loss(held_out.model, held_out.batches()))
 
 

@@ -86,7 +86,7 @@ def test_per_layer_embeddings_are_exported_and_weighed_without_those_of_dropped_
 def test_merged_layers_are_written_merged(tiny_model: Path, tmp_path: Path) -> None:
     recipe = recipe_for(tiny_model, merge=[{"into": 0, "layers": [1]}, {"into": 3, "layers": [4]}])
     out = export(recipe, tmp_path / "out")
-    ours = load_pruned(str(tiny_model), AutoConfig.from_pretrained(tiny_model), [0, 2, 3, 5], merged=recipe.merged)
+    ours = load_pruned(str(tiny_model), AutoConfig.from_pretrained(tiny_model), [0, 2, 3, 5], changes=recipe.changes)
     theirs = AutoModelForCausalLM.from_pretrained(out).state_dict()
     assert all(torch.equal(theirs[name], tensor) for name, tensor in ours.state_dict().items())
 

@@ -50,7 +50,7 @@ def test_laco_merges_as_by_hand(kind: str, variant: str, tmp_path: Path) -> None
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     for into, layers in steps:
         merged_by_hand(state, into, layers, variant)
-    pruned = load_pruned(str(folder), model.config, [0, 1, 5], merged=recipe.merged).state_dict()
+    pruned = load_pruned(str(folder), model.config, [0, 1, 5], changes=recipe.changes).state_dict()
     for new, old in enumerate([0, 1, 5]):
         for name in [name for name in state if f"layers.{old}." in name]:
             found = pruned[name.replace(f"layers.{old}.", f"layers.{new}.")]
@@ -73,8 +73,8 @@ def test_a_stream_of_tensors_is_merged_as_a_checkpoint_is(variant: str, tiny_mod
             yield name, buffer
             buffer.zero_()
 
-    found = {name: tensor.clone() for name, tensor in merged_weights(stream(), [0, 1, 5], recipe.merged)}
-    expected = load_pruned(str(tiny_model), model.config, [0, 1, 5], merged=recipe.merged).state_dict()
+    found = {name: tensor.clone() for name, tensor in merged_weights(stream(), [0, 1, 5], recipe.changes.merged)}
+    expected = load_pruned(str(tiny_model), model.config, [0, 1, 5], changes=recipe.changes).state_dict()
     assert found.keys() == expected.keys()
     assert all(torch.equal(tensor, expected[name]) for name, tensor in found.items())
 

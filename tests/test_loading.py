@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from lm_eval_ext.errors import CheckpointError
 from lm_eval_ext.pruning import loading
-from lm_eval_ext.pruning.checkpoint import tensor_names, weight_files
+from lm_eval_ext.pruning.checkpoint import NO_CHANGES, tensor_names, weight_files
 from lm_eval_ext.pruning.loading import fingerprint, load_pruned, pruned_config
 from lm_eval_ext.pruning.recipe import kept_layers
 from lm_eval_ext.pruning.vllm_loader import changed_fields
@@ -123,7 +123,7 @@ def test_a_single_file_beside_an_index_is_read_as_transformers_reads_it(tmp_path
     weights = load_file(other / "model.safetensors")
     save_file({name: tensor * 1.5 for name, tensor in weights.items()}, folder / "model.safetensors")
     hub: dict[str, object] = {"revision": "main"}
-    assert weight_files(str(folder), (0,), {}, hub) == [folder / "model.safetensors"]
+    assert weight_files(str(folder), (0,), NO_CHANGES, hub) == [folder / "model.safetensors"]
     assert tensor_names(str(folder), hub) == sorted(weights)
     config = AutoConfig.from_pretrained(folder)
     ours = load_pruned(str(folder), config, range(LAYERS), dtype=torch.float32)
@@ -169,7 +169,7 @@ def test_tensors_that_transformers_leaves_unused_in_the_base_are_no_obstacle(tmp
     biases = {f"model.layers.{layer}.self_attn.q_proj.bias": torch.ones(8) for layer in range(LAYERS)}
     save_file(load_file(path) | biases, path, {"format": "pt"})
     with pytest.raises(CheckpointError, match=r"4 unexpected keys, e\.g\. model\.layers\.0\.self_attn\.q_proj\.bias"):
-        loading._load(str(folder), config, sliced, kept, {}, {"revision": "main"}, "auto", False, {})
+        loading._load(str(folder), config, sliced, kept, NO_CHANGES, {"revision": "main"}, "auto", False, {})
 
 
 def test_no_safetensors_is_refused(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 from lm_eval_ext.errors import ArchitectureError, ArgumentError
 from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
 from lm_eval_ext.harness.models.unloaded import FactsCache
+from lm_eval_ext.pruning.checkpoint import NO_CHANGES
 from lm_eval_ext.pruning.quantizing import parse_quantize
 from lm_eval_ext.pruning.recipe import Recipe
 from lm_eval_ext.pruning.selection import choose
@@ -126,7 +127,7 @@ def test_what_is_kept_of_a_model_depends_on_how_it_is_quantized(tmp_path: Path) 
     for quantize in (None, "quanto:int8", "quanto:int4", "quanto:int2", "torchao:int8", "bitsandbytes:nf4"):
         how = parse_quantize(quantize)
         options = {} if how is None else {"quantization_config": how.config(None)}
-        paths.add(FactsCache(str(folder), "main", config, range(6), {}, options)._path)
+        paths.add(FactsCache(str(folder), "main", config, range(6), NO_CHANGES, options)._path)
     assert len(paths) == 6
 
 

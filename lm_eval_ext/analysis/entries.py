@@ -156,12 +156,12 @@ def _label(run: Run, labels: Counter[tuple[str, str]]) -> str:
 def _identity(run: Run) -> tuple[object, ...]:
     """Identity of a run's model; `hf`, and `pruned-hf` with nothing dropped, are the same."""
     pruning = run.pruning
-    merged = tuple(sorted(pruning.merged.items())) if pruning else ()
+    changes = (*sorted(pruning.merged.items()), pruning.linear_map) if pruning else ("",)
     weights = run.fingerprint if "/" not in run.base else ""  # a folder's name doesn't identify a model
     recovered = pruning.recovered if pruning else ""
     blocks = (pruning.dropped_attention, pruning.dropped_mlp) if pruning else ((), ())
     exact = run.settings.get("token_exact", "True")  # approximated budgets are another measurement
-    return (run.base, run.base_revision, run.varied, run.dropped, *blocks, merged, recovered, weights, exact)
+    return (run.base, run.base_revision, run.varied, run.dropped, *blocks, changes, recovered, weights, exact)
 
 
 def side_by_side(one: Entry, other: Entry, benchmark: str) -> tuple[Scored, Scored] | None:

@@ -79,8 +79,9 @@ def _is_of(run: Run, recipe: Recipe) -> bool:
         return False
     same_base = _name(run.base).lower() == _name(recipe.base).lower()
     pruning = run.pruning
-    asked = (recipe.merge, any(recipe.blocks), recipe.checkpoint, recipe.quantization)
-    done = (pruning.merged, pruning.dropped_attention, pruning.dropped_mlp, pruning.checkpoint, pruning.quantization)
+    asked = (recipe.changes, any(recipe.blocks), recipe.checkpoint, recipe.quantization)
+    left_out = (pruning.dropped_attention, pruning.dropped_mlp)
+    done = (pruning.merged, pruning.linear_map, *left_out, pruning.checkpoint, pruning.quantization)
     dropped_alone = not any(asked) and not any(done) and run.dropped == recipe.drop
     return run.pruning.recipe_hash == recipe.digest or (same_base and dropped_alone)
 

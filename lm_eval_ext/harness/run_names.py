@@ -39,8 +39,7 @@ def _name_without_layers(model_name: str, arguments: Mapping[str, object]) -> st
         packed = f"-{str(read.quantization).replace(':', '-')}" if read.quantization else ""
         if not read.drops:
             return f"{base}{packed}"
-        merged = f"-{read.variant}-{read.digest[:6]}" if read.merge else ""
-        return f"{base}{_dropped(read.drop, read.drop_attention, read.drop_mlp)}{merged}{packed}"
+        return f"{base}{_dropped(read.drop, read.drop_attention, read.drop_mlp)}{read.changes_name}{packed}"
     if prune is not None:
         texts = [Path(str(arguments[name])).name for name in CALIBRATION if name in arguments]
         return "-".join([model_name, *(part.replace(":", "-") for part in (str(prune), *texts))])

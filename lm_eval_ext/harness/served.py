@@ -9,14 +9,14 @@ from lm_eval_ext.harness.arguments import BY_HAND
 from lm_eval_ext.harness.server_arguments import ServerArguments
 from lm_eval_ext.pruning.architecture import depth
 from lm_eval_ext.pruning.loading import parameter_count
-from lm_eval_ext.pruning.recipe import Recipe, format_layers, left_out_info, parse_layers
+from lm_eval_ext.pruning.recipe import Recipe, changes_info, format_layers, left_out_info, parse_layers
 from lm_eval_ext.pruning.recipe_file import load_recipe
 
 # The name that `lm-eval-tts serve` gives to a model (`run_names`).
 _LAYERS = r"\d+(?:[-+]\d+)*"
 _DROPPED = re.compile(
     rf"(?P<base>.+?)(?:-drop(?P<drop>{_LAYERS}))?(?:-attention(?P<drop_attention>{_LAYERS}))?"
-    rf"(?:-mlp(?P<drop_mlp>{_LAYERS}))?(?P<merges>-(?:rdsc|reference_code)-[0-9a-f]{{6}})?(?:-[a-z][a-z0-9_]*)?$"
+    rf"(?:-mlp(?P<drop_mlp>{_LAYERS}))?(?P<changes>-(?:rdsc|reference_code|linear)-[0-9a-f]{{6}})?(?:-[a-z][a-z0-9_]*)?$"
 )
 _WORDS = {"drop": "layers", "drop_attention": "attention blocks", "drop_mlp": "MLP blocks"}
 _FIELDS = tuple(_WORDS)  # of a recipe
@@ -39,8 +39,8 @@ def declared_recipe(arguments: ServerArguments, name: str) -> Recipe | None:
     if arguments.recipe is not None:
         recipe = arguments.recipe if isinstance(arguments.recipe, Recipe) else load_recipe(arguments.recipe)
     elif arguments.drop_layers is not None or named:
-        if named and named["merges"] and arguments.drop_layers is None:
-            raise ArgumentError(f"model={name}: its name says that layers are merged too; give recipe=, which says how")
+        if named and named["changes"] and arguments.drop_layers is None:
+            raise ArgumentError(f"model={name}: its name says that weights are changed; give recipe=, which says how")
         dropped = says if arguments.drop_layers is None else {"drop": parse_layers(arguments.drop_layers)}
         base = arguments.base or (named["base"] if named else arguments.tokenizer or name)
         if not base:
@@ -61,14 +61,14 @@ def declared_recipe(arguments: ServerArguments, name: str) -> Recipe | None:
 
 
 def _check_base(name: str, named: re.Match[str], recipe: Recipe) -> None:
-    """Compare the last parts of the bases' names, because one of them may be a folder; and the merges."""
+    """Compare the last parts of the bases' names, because one of them may be a folder; and the changed weights."""
     said, declared = (text.rstrip("/").rpartition("/")[2].lower() for text in (named["base"], recipe.base))
     if said != declared:
         raise ArgumentError(f"model={name}: its name says that it was made from {named['base']}, not {recipe.base}")
-    merged = f"-{recipe.variant}-{recipe.digest[:6]}" if recipe.merge else ""
-    if (named["merges"] or "") != merged:
+    if (named["changes"] or "") != recipe.changes_name:
         raise ArgumentError(
-            f"model={name}: its name says {named['merges'] or 'no merges'}, the recipe {merged or 'none'}"
+            f"model={name}: its name says {named['changes'] or 'no changed weights'}, the recipe "
+            f"{recipe.changes_name or 'none'}"
         )
 
 
@@ -89,7 +89,7 @@ def pruning_info(
         "source": recipe.source if recipe else "",
         "dropped_layers": list(dropped),
         **left_out_info(recipe),
-        "merged_layers": [step.model_dump(mode="json") for step in recipe.merge] if recipe else [],
+        **changes_info(recipe),
         "kept_layers": [layer for layer in range(depth(config)) if layer not in dropped],
         "layer_scores": list(recipe.scores) if recipe else [],
         "parameters_before": parameter_count(config),

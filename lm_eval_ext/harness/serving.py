@@ -120,11 +120,18 @@ def _options(given: Mapping[str, object]) -> list[str]:
 def _dropping(base: str, revision: str, recipe: Recipe, arguments: Arguments, trust_remote_code: bool) -> list[str]:
     config = read_config(base, revision, trust_remote_code)
     kept = kept_layers(recipe.drop, depth(config))
-    hub, merges = {"revision": revision}, bool(recipe.merge)
+    hub = {"revision": revision}
     sliced = pruned_config(
-        base, config, kept, hub, arguments.trust_layer_fields, trust_remote_code, merges=merges, blocks=recipe.blocks
+        base,
+        config,
+        kept,
+        hub,
+        arguments.trust_layer_fields,
+        trust_remote_code,
+        changes=recipe.changes,
+        blocks=recipe.blocks,
     )
-    engine = engine_arguments(changed_fields(base, config, sliced, kept, hub), kept, recipe.merged, recipe.blocks)
+    engine = engine_arguments(changed_fields(base, config, sliced, kept, hub), kept, recipe.changes, recipe.blocks)
     return [
         word
         for name, value in engine.items()

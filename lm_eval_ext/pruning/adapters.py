@@ -124,6 +124,7 @@ def _check_can_be_renumbered(peft: str, config: dict[str, Any], recipe: Recipe) 
         "it has weights for parameters (target_parameters)": config.get("target_parameters"),
         f"which layers {unclear!r} in its {_CONFIG} means is not clear": unclear is not None,
         "layers are merged": recipe.merge,
+        "a linear map stands in for layers": recipe.linear_map,
     }
     reason = next((reason for reason, applies in reasons.items() if applies), None)
     if reason is not None:

@@ -1,22 +1,44 @@
-"""Checks on a tiny twin of a model whether attention and MLP blocks can be left out, and whether zeros do the same."""
+"""Checks on a tiny twin of a model what can be done with its attention and MLP blocks.
+
+Whether they can be left out, whether zeros in their last projections do the same, and whether a linear map of what they
+add can be multiplied into these.
+"""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lm_eval_ext.errors import ArchitectureError
 from lm_eval_ext.pruning.architecture import auto_class, text_config
-from lm_eval_ext.pruning.blocks import KINDS, Blocks, blocks_of, check_residual, forget_left_out, silenced
-from lm_eval_ext.pruning.verification import TOLERANCE, Twin, check_equal, logits_of, tiny_twin, token_ids
+from lm_eval_ext.pruning.blocks import (
+    KINDS,
+    MLP,
+    Block,
+    Blocks,
+    blocks_of,
+    check_residual,
+    forget_left_out,
+    silenced,
+    silent,
+)
+from lm_eval_ext.pruning.checkpoint import Changes
+from lm_eval_ext.pruning.layers import decoder_layers, hidden_states
+from lm_eval_ext.pruning.linear_map import save_map
+from lm_eval_ext.pruning.verification import TOLERANCE, VISIBLE, Twin, check_equal, logits_of, tiny_twin, token_ids
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedConfig, PreTrainedModel
 
+    from lm_eval_ext.pruning.layers import Output
+
 LoadWithout = Callable[[str, "PreTrainedConfig", "Blocks", bool], "PreTrainedModel"]
+
+LoadChanged = Callable[[str, "PreTrainedConfig", "Changes", bool], "PreTrainedModel"]
 
 _ROWS = 3  # not 2: a block that returns a pair would be unpacked as if it returned one tensor of two rows
 
@@ -124,3 +146,69 @@ def _with_zeros(twin: Twin, blocks: Blocks) -> PreTrainedModel:
         twin.folder, dtype="float32", trust_remote_code=twin.trust_remote_code
     )
     return model.eval()
+
+
+def ensure_map_exact(
+    config: PreTrainedConfig, after: int, load: LoadChanged, *, trust_remote_code: bool = False
+) -> None:
+    """Refuse a linear map unless a check on a tiny twin shows that multiplying it into the weights is the same.
+
+    It is not where a norm follows the feed-forward network, as in Gemma 2, or where its experts are in one tensor.
+
+    Args:
+        config: config of the base model.
+        after: the layer whose feed-forward network the map follows.
+        load: loads the twin, given its folder, its config, the map, and whether to trust its code.
+        trust_remote_code: run the model code that the repository ships.
+
+    Raises:
+        ArchitectureError: with the reason.
+    """
+    import torch
+
+    what = (config.to_json_string(use_diff=False), after)
+    if what in _shown_exact:
+        return
+    kind = text_config(config).model_type
+    try:
+        with tiny_twin(config, trust_remote_code=trust_remote_code) as twin:
+            ids = token_ids(twin.model, _ROWS)
+            width = int(text_config(twin.config).hidden_size)
+            generator = torch.Generator().manual_seed(7)
+            linear_map = save_map(after, torch.randn(width, width, generator=generator) / width**0.5, Path(twin.folder))
+            found = logits_of(
+                load(twin.folder, twin.config, Changes(linear_map=linear_map), trust_remote_code).eval(), ids
+            )
+            whole = logits_of(twin.model, ids)
+            with _addition_mapped(twin.model, after, linear_map.matrix):
+                expected = logits_of(twin.model, ids)
+        difference, effect = (float((one - expected).abs().max() / expected.abs().max()) for one in (found, whole))
+        if effect < VISIBLE or not difference <= TOLERANCE:  # also true for NaN
+            raise ArchitectureError(f"the logits of a tiny twin differ by {difference:.1e}")
+    except Exception as error:  # an unknown model class may raise anything
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ArchitectureError(
+            f"a linear map cannot be multiplied into the feed-forward network of layer {after} of a {kind} model "
+            f"({reason}); use a method that only drops layers"
+        ) from error
+    _shown_exact.add(what)
+
+
+@contextmanager
+def _addition_mapped(model: PreTrainedModel, number: int, matrix: torch.Tensor) -> Iterator[None]:
+    """Multiply by a matrix what the feed-forward network of a layer adds, within the context."""
+    layer, block = decoder_layers(model)[number], blocks_of(model, [MLP]).get(Block(MLP, number))
+    if block is None:
+        raise ArchitectureError("no part of the layer is known as its feed-forward network")
+
+    def hook(module: torch.nn.Module, positional: tuple[Any, ...], named: Mapping[str, Any], output: Output) -> Output:
+        with silent([block]):
+            without = hidden_states(module.forward(*positional, **named))
+        changed = without + (hidden_states(output) - without) @ matrix
+        return type(output)([changed, *output[1:]]) if isinstance(output, (tuple, list)) else changed
+
+    handle = layer.register_forward_hook(hook, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -53,7 +53,7 @@ Written by lm-eval-tts {own_version()}.
 {_made_from(recipe)}- method: {recipe.method}
 - source: {recipe.source}
 {"".join(f"- {what}, counted from 0: {layers}{chr(10)}" for what, layers in _listed(recipe).items())}\
-{_merges(recipe)}- recipe: `recipe.yaml`, {recipe.digest}
+{_changed(recipe)}- recipe: `recipe.yaml`, {recipe.digest}
 {packed}{zeros if any(recipe.blocks) else ""}
 It is an ordinary checkpoint, loaded without lm-eval-tts (`PATH` is this folder or repository):
 
@@ -100,7 +100,9 @@ def _left_out(recipe: Recipe) -> dict[str, str]:
     return {what: words[what].format(layers) for what, layers in _listed(recipe).items()}
 
 
-def _merges(recipe: Recipe) -> str:
-    return "".join(
-        f"- layers {list(step.layers)} were merged into {step.into} ({recipe.variant})\n" for step in recipe.merge
-    )
+def _changed(recipe: Recipe) -> str:
+    changes = [f"layers {list(step.layers)} were merged into {step.into} ({recipe.variant})" for step in recipe.merge]
+    if recipe.linear_map:
+        after = recipe.linear_map.after
+        changes.append(f"a linear map, multiplied into the feed-forward network of layer {after}, stands in for them")
+    return "".join(f"- {what}\n" for what in changes)

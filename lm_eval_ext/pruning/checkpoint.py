@@ -7,13 +7,14 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import EllipsisType
 from typing import TYPE_CHECKING, Protocol
 
 from lm_eval_ext.errors import CheckpointError
 from lm_eval_ext.pruning.architecture import layer_of_tensor, packed_by_layer, renamed_tensor
+from lm_eval_ext.pruning.linear_map import LinearMap, MappedTensor
 from lm_eval_ext.pruning.merging import MergeWeights, merged_tensor, sources
 
 if TYPE_CHECKING:
@@ -22,6 +23,25 @@ if TYPE_CHECKING:
 
 _SINGLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
+
+
+@dataclass(frozen=True)
+class Changes:
+    """How weights of the kept layers are computed from the base model's, where they are not the same.
+
+    Attributes:
+        merged: weights of LaCo's merged layers.
+        linear_map: a map that stands in for dropped layers.
+    """
+
+    merged: MergeWeights = field(default_factory=dict)
+    linear_map: LinearMap | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.merged or self.linear_map)
+
+
+NO_CHANGES = Changes()
 
 
 class LazyTensor(Protocol):
@@ -115,35 +135,38 @@ class Zeros:
 
 
 def kept_tensors(
-    pretrained: str, kept: Sequence[int], merged: MergeWeights, hub: Mapping[str, object], files: ExitStack
+    pretrained: str, kept: Sequence[int], changes: Changes, hub: Mapping[str, object], files: ExitStack
 ) -> dict[str, LazyTensor]:
     """Lazy slices of the kept tensors, by their new names.
 
     Args:
         pretrained: Hub name or local folder.
         kept: ascending indices of the layers to keep.
-        merged: weights of the merged layers among them.
+        changes: how weights of these layers are changed.
         hub: arguments of `cached_file`, such as the revision.
         files: exit stack that keeps the files open.
 
     Raises:
         CheckpointError: there are no safetensors weights, or a file is missing or damaged.
     """
-    where = {name: file for path in weight_files(pretrained, kept, merged, hub) for name, file in _opened(path, files)}
+    where = {name: file for path in weight_files(pretrained, kept, changes, hub) for name, file in _opened(path, files)}
     new = {name: renamed_tensor(name, kept) for name in where}
-    return {to: _slice(name, kept, merged, where) for name, to in new.items() if to is not None}
+    return {to: _slice(name, kept, changes, where) for name, to in new.items() if to is not None}
 
 
-def _slice(name: str, kept: Sequence[int], merged: MergeWeights, where: Mapping[str, TensorFile]) -> LazyTensor:
+def _slice(name: str, kept: Sequence[int], changes: Changes, where: Mapping[str, TensorFile]) -> LazyTensor:
     packed = packed_by_layer(name)
     if packed is not None and packed[1] in where:
         (length,) = where[packed[1]].get_slice(packed[1]).get_shape()
         return KeptParts(where[name].get_slice(name), kept, packed[0], length)
-    parts = sources(name, merged)
-    return where[name].get_slice(name) if parts == {name: 1.0} else MergedTensor(parts, where)
+    parts = sources(name, changes.merged)
+    if parts != {name: 1.0}:
+        return MergedTensor(parts, where)
+    tensor, linear_map = where[name].get_slice(name), changes.linear_map
+    return MappedTensor(name, tensor, linear_map) if linear_map and linear_map.applies_to(name) else tensor
 
 
-def weight_files(pretrained: str, kept: Sequence[int], merged: MergeWeights, hub: Mapping[str, object]) -> list[Path]:
+def weight_files(pretrained: str, kept: Sequence[int], changes: Changes, hub: Mapping[str, object]) -> list[Path]:
     """Files with tensors that are used; shards with only dropped layers are not even downloaded.
 
     Raises:
@@ -159,7 +182,7 @@ def weight_files(pretrained: str, kept: Sequence[int], merged: MergeWeights, hub
             "so convert the checkpoint first (load it and call save_pretrained)"
         )
     weight_map: Mapping[str, str] = json.loads(index.read_text("utf-8"))["weight_map"]
-    names = sorted({shard for tensor, shard in weight_map.items() if is_used(tensor, kept, merged)})
+    names = sorted({shard for tensor, shard in weight_map.items() if is_used(tensor, kept, changes)})
     found = {name: find_file(pretrained, name, hub) for name in names}
     missing = [name for name, path in found.items() if path is None]
     if missing:
@@ -177,7 +200,9 @@ def tensor_names(pretrained: str, hub: Mapping[str, object]) -> list[str]:
     if index is not None:
         return sorted(json.loads(index.read_text("utf-8"))["weight_map"])
     with ExitStack() as files:
-        return sorted(name for path in weight_files(pretrained, (), {}, hub) for name, _ in _opened(path, files))
+        return sorted(
+            name for path in weight_files(pretrained, (), NO_CHANGES, hub) for name, _ in _opened(path, files)
+        )
 
 
 def check_one_checkpoint(pretrained: str, hub: Mapping[str, object]) -> None:
@@ -208,7 +233,7 @@ def weight_bytes(
         CheckpointError: there are no safetensors weights, or a file is missing or damaged.
     """
     with ExitStack() as files:
-        found = kept_tensors(pretrained, kept, {}, hub, files)
+        found = kept_tensors(pretrained, kept, NO_CHANGES, hub, files)
         tensors = [tensor for name, tensor in found.items() if not held(name)]
         return sum(math.prod(tensor.get_shape()) * _bits(tensor.get_dtype()) // 8 for tensor in tensors)
 
@@ -218,9 +243,11 @@ def _bits(dtype: str) -> int:
     return 8 if dtype == "BOOL" else int(re.sub(r"^[A-Z]+(\d+).*", r"\1", dtype))
 
 
-def is_used(name: str, kept: Sequence[int], merged: MergeWeights) -> bool:
+def is_used(name: str, kept: Sequence[int], changes: Changes) -> bool:
     """Whether the pruned model uses this tensor of the base model."""
-    return renamed_tensor(name, kept) is not None or any(layer_of_tensor(name) in parts for parts in merged.values())
+    return renamed_tensor(name, kept) is not None or any(
+        layer_of_tensor(name) in parts for parts in changes.merged.values()
+    )
 
 
 def read_config(pretrained: str, revision: str, trust_remote_code: bool = False) -> PreTrainedConfig:

@@ -16,7 +16,15 @@ from lm_eval_ext.pruning.architecture import auto_class, depth, layer_of_tensor,
 from lm_eval_ext.pruning.block_verification import ensure_zeros_exact
 from lm_eval_ext.pruning.blocks import check_zeros, forget_left_out
 from lm_eval_ext.pruning.card import model_card
-from lm_eval_ext.pruning.checkpoint import LazyTensor, Zeros, card_metadata, find_file, kept_tensors, read_config
+from lm_eval_ext.pruning.checkpoint import (
+    NO_CHANGES,
+    LazyTensor,
+    Zeros,
+    card_metadata,
+    find_file,
+    kept_tensors,
+    read_config,
+)
 from lm_eval_ext.pruning.lineage import check_fits
 from lm_eval_ext.pruning.loading import load_twin, pruned_config
 from lm_eval_ext.pruning.quantization import method_of, quantization_of
@@ -118,12 +126,12 @@ def _write_checkpoint(
     check_fits(recipe, base, config)
     kept = kept_layers(recipe.drop, depth(config))
     sliced = pruned_config(
-        base, config, kept, hub, trust_layer_fields, trust_remote_code, merges=bool(recipe.merge), blocks=recipe.blocks
+        base, config, kept, hub, trust_layer_fields, trust_remote_code, changes=recipe.changes, blocks=recipe.blocks
     )
     if not trust_layer_fields:
         ensure_read_back(config, kept, trust_remote_code=trust_remote_code)
     with ExitStack() as files:
-        tensors = kept_tensors(base, kept, recipe.merged, hub, files)
+        tensors = kept_tensors(base, kept, recipe.changes, hub, files)
         blocks = recipe.blocks.within(kept)
         if any(blocks):
             check_zeros(config, blocks, tensors)
@@ -136,7 +144,8 @@ def _write_checkpoint(
         forget_left_out(sliced)
     sliced.save_pretrained(folder)
     _copy_besides(base, config, hub, folder)
-    write_recipe(published, folder / "recipe.yaml")
+    whole = published.model_copy(update={"linear_map": recipe.linear_map})  # whose file is copied, under another name
+    write_recipe(whole, folder / "recipe.yaml")
     fields = quantization_of(config)
     card = model_card(
         published,
@@ -187,7 +196,7 @@ def read_back_difference(twin: Twin, kept: Sequence[int]) -> float:
     hub = {"revision": "main"}
     ours = load_twin(twin.folder, twin.config, kept, twin.trust_remote_code).eval()
     with tempfile.TemporaryDirectory(prefix="lm-eval-tts-export-") as folder, ExitStack() as files:
-        _write_weights(kept_tensors(twin.folder, kept, {}, hub, files), Path(folder), _TWIN_BYTES)
+        _write_weights(kept_tensors(twin.folder, kept, NO_CHANGES, hub, files), Path(folder), _TWIN_BYTES)
         slice_config(twin.config, kept, trust_layer_fields=True).save_pretrained(folder)
         _copy_besides(twin.folder, twin.config, hub, Path(folder))
         theirs = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from lm_eval_ext.errors import ArchitectureError
@@ -121,6 +122,25 @@ class _Walk:
         if self._state is not None:
             for skipped in range(self._next, number):
                 self._seen(skipped, self._state, self._state)
+
+
+@contextmanager
+def reruns(layers: Sequence[torch.nn.Module]) -> Iterator[dict[int, Callable[[], Output]]]:
+    """Remember, by a layer's index, a function that computes it again on what it was last called with."""
+    runs: dict[int, Callable[[], Output]] = {}
+
+    def remembered(number: int) -> Callable[..., None]:
+        def hook(
+            layer: torch.nn.Module, positional: tuple[object, ...], named: Mapping[str, object], _: object
+        ) -> None:
+            runs[number] = partial(layer.forward, *positional, **named)
+
+        return hook
+
+    with ExitStack() as hooks:
+        for number, layer in enumerate(layers):
+            hooks.callback(layer.register_forward_hook(remembered(number), with_kwargs=True).remove)
+        yield runs
 
 
 def hidden_states(output: Output) -> torch.Tensor:

@@ -18,11 +18,10 @@ from typing import TYPE_CHECKING
 
 from lm_eval_ext.errors import ArchitectureError, ArgumentError, CheckpointError
 from lm_eval_ext.pruning.architecture import auto_class, depth, layer_of_tensor, slice_config, text_config
-from lm_eval_ext.pruning.block_verification import ensure_blocks_exact
+from lm_eval_ext.pruning.block_verification import ensure_blocks_exact, ensure_map_exact
 from lm_eval_ext.pruning.blocks import NO_BLOCKS, Blocks, class_without, leave_out, left_out
-from lm_eval_ext.pruning.checkpoint import LazyTensor, find_file, kept_tensors, tensor_names
+from lm_eval_ext.pruning.checkpoint import NO_CHANGES, Changes, LazyTensor, find_file, kept_tensors, tensor_names
 from lm_eval_ext.pruning.layers import decoder_layers
-from lm_eval_ext.pruning.merging import MergeWeights
 from lm_eval_ext.pruning.quantization import check_quantization, plain_tensors, quantization_of, sliced_quantization
 from lm_eval_ext.pruning.verification import ensure_exact
 
@@ -39,7 +38,7 @@ def load_pruned(
     config: PreTrainedConfig,
     kept: Sequence[int],
     *,
-    merged: MergeWeights | None = None,
+    changes: Changes = NO_CHANGES,
     blocks: Blocks = NO_BLOCKS,
     trust_layer_fields: bool = False,
     revision: str = "main",
@@ -54,7 +53,7 @@ def load_pruned(
         pretrained: Hub name or local folder with safetensors weights.
         config: config of the base model.
         kept: ascending indices of the layers to keep.
-        merged: weights of LaCo's merged layers among them.
+        changes: how weights of these layers are changed.
         blocks: attention or MLP blocks to leave out, by the layers of the base model.
         trust_layer_fields: don't check that dropping layers of an unverified architecture is exact, and assume that
             unknown lists in the config with as many entries as layers have one entry per layer.
@@ -70,9 +69,9 @@ def load_pruned(
     """
     hub = {"revision": revision, "subfolder": subfolder}
     sliced = pruned_config(
-        pretrained, config, kept, hub, trust_layer_fields, trust_remote_code, merges=bool(merged), blocks=blocks
+        pretrained, config, kept, hub, trust_layer_fields, trust_remote_code, changes=changes, blocks=blocks
     )
-    return _load(pretrained, config, sliced, kept, merged or {}, hub, dtype, trust_remote_code, options)
+    return _load(pretrained, config, sliced, kept, changes, hub, dtype, trust_remote_code, options)
 
 
 def pruned_config(
@@ -83,7 +82,7 @@ def pruned_config(
     trust_layer_fields: bool = False,
     trust_remote_code: bool = False,
     *,
-    merges: bool = False,
+    changes: Changes = NO_CHANGES,
     blocks: Blocks = NO_BLOCKS,
 ) -> PreTrainedConfig:
     """The config of a pruned model as `exact_config` makes it, with the `quantization_config` of the kept layers.
@@ -95,16 +94,18 @@ def pruned_config(
         hub: arguments of `cached_file`, such as the revision.
         trust_layer_fields: as in `exact_config`.
         trust_remote_code: as in `exact_config`.
-        merges: whether layers are merged too.
+        changes: how weights of the kept layers are changed.
         blocks: further blocks to leave out, by the layers of the base model.
 
     Raises:
         ArchitectureError: dropping the layers is not exact, or not possible in a checkpoint of this format.
         ArgumentError: no attention block would be left.
     """
-    check_quantization(config, merges=merges)
+    check_quantization(config, changes=bool(changes))
     _check_where_quantization_is_said(pretrained, config, hub)
     sliced = exact_config(config, kept, trust_layer_fields, trust_remote_code)
+    if changes.linear_map:
+        ensure_map_exact(config, changes.linear_map.after, load_twin_mapped, trust_remote_code=trust_remote_code)
     if any(blocks):
         inside = blocks.within(kept)
         if len(inside.attention) == len(kept):
@@ -153,7 +154,7 @@ def load_twin(
 ) -> PreTrainedModel:
     """Load the small model used by the check without some layers, in the same way as a real one."""
     sliced = slice_config(config, kept, trust_layer_fields=True)
-    return _load(folder, config, sliced, kept, {}, {"revision": "main"}, "float32", trust_remote_code, {})
+    return _load(folder, config, sliced, kept, NO_CHANGES, {"revision": "main"}, "float32", trust_remote_code, {})
 
 
 def load_twin_without(
@@ -163,17 +164,25 @@ def load_twin_without(
     sliced = copy.deepcopy(config)
     leave_out(sliced, blocks)
     whole = range(depth(config))
-    return _load(folder, config, sliced, whole, {}, {"revision": "main"}, "float32", trust_remote_code, {})
+    return _load(folder, config, sliced, whole, NO_CHANGES, {"revision": "main"}, "float32", trust_remote_code, {})
+
+
+def load_twin_mapped(
+    folder: str, config: PreTrainedConfig, changes: Changes, trust_remote_code: bool
+) -> PreTrainedModel:
+    """Load the small model used by the check with changed weights, in the same way as a real one."""
+    whole = range(depth(config))
+    return _load(folder, config, config, whole, changes, {"revision": "main"}, "float32", trust_remote_code, {})
 
 
 def _load(
-    pretrained: str, base: PreTrainedConfig, sliced: PreTrainedConfig, kept: Sequence[int], merged: MergeWeights,
+    pretrained: str, base: PreTrainedConfig, sliced: PreTrainedConfig, kept: Sequence[int], changes: Changes,
     hub: Mapping[str, object], dtype: str | torch.dtype, trust_remote_code: bool, options: Mapping[str, object],
 ) -> PreTrainedModel:  # fmt: skip
     reach = dict(hub) | {name: options[name] for name in ("cache_dir", "token", "local_files_only") if name in options}
     empty, blocks = empty_model(sliced, trust_remote_code), left_out(sliced)
     with ExitStack() as files:
-        found = kept_tensors(pretrained, kept, merged, reach, files)
+        found = kept_tensors(pretrained, kept, changes, reach, files)
         tensors = {name: tensor for name, tensor in found.items() if not blocks.hold(name)}
         model, report = type(empty).from_pretrained(
             None,
@@ -298,7 +307,7 @@ def fingerprint(model: PreTrainedModel) -> str:
 
 
 def checkpoint_fingerprint(
-    pretrained: str, config: PreTrainedConfig, kept: Sequence[int], revision: str, merged: MergeWeights | None = None
+    pretrained: str, config: PreTrainedConfig, kept: Sequence[int], revision: str, changes: Changes = NO_CHANGES
 ) -> str:
     """16 hex digits that change with a checkpoint's kept layers, for models whose tensors are not accessible.
 
@@ -308,7 +317,7 @@ def checkpoint_fingerprint(
     digest = hashlib.sha256(config_content(config))
     with ExitStack() as files:
         try:
-            tensors = kept_tensors(pretrained, kept, merged or {}, {"revision": revision}, files)
+            tensors = kept_tensors(pretrained, kept, changes, {"revision": revision}, files)
         except CheckpointError:
             digest.update(f"{pretrained} {revision}".encode())
             return digest.hexdigest()[:16]

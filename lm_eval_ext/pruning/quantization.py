@@ -83,12 +83,12 @@ def _bytes_of_scales(parameter: torch.Tensor) -> int:
     return sum(tensor.nbytes for tensor in kept if tensor is not None)
 
 
-def check_quantization(config: PreTrainedConfig, *, merges: bool = False) -> None:
+def check_quantization(config: PreTrainedConfig, *, changes: bool = False) -> None:
     """Refuse quantized checkpoints whose layers cannot be dropped.
 
     Args:
         config: of the checkpoint.
-        merges: whether layers are to be merged too.
+        changes: whether weights are to be merged, or multiplied by a map, too.
 
     Raises:
         ArchitectureError: with the reason.
@@ -100,8 +100,8 @@ def check_quantization(config: PreTrainedConfig, *, merges: bool = False) -> Non
     reason = REFUSED.get(method)
     if method == "gptq" and fields.get("dynamic"):
         reason = "transformers cannot load GPTQ with different settings by module; use pruned-vllm"
-    if merges:
-        reason = "its weights are packed, so they cannot be merged; merge the unquantized model, and quantize that"
+    if changes:
+        reason = "its weights are packed, and only weights that are not can be merged or mapped"
     if reason:
         raise ArchitectureError(f"layers of a checkpoint quantized by {method} cannot be dropped: {reason}")
 

@@ -16,7 +16,9 @@ from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.paths import located
 from lm_eval_ext.pruning.architecture import depth, text_config
 from lm_eval_ext.pruning.blocks import Blocks
-from lm_eval_ext.pruning.merging import Merge, MergeWeights, Variant, check_merges, combinations
+from lm_eval_ext.pruning.checkpoint import Changes
+from lm_eval_ext.pruning.linear_map import LinearMap, check_map
+from lm_eval_ext.pruning.merging import Merge, Variant, check_merges, combinations
 from lm_eval_ext.pruning.quantizing import Quantization
 from lm_eval_ext.redaction import public_name, scrubbed
 
@@ -96,6 +98,9 @@ class Recipe(BaseModel):
         tuple[Merge, ...], Field(description="LaCo's merges, in order, applied before the layers are dropped")
     ] = ()
     variant: Annotated[Variant, Field(description="how layers are merged")] = "rdsc"
+    linear_map: Annotated[
+        LinearMap | None, Field(description="a map that stands in for dropped layers, as of ReplaceMe")
+    ] = None
     parameters: Annotated[dict[str, object], Field(description="parameters of the method")] = Field(
         default_factory=dict
     )
@@ -128,6 +133,9 @@ class Recipe(BaseModel):
         if (self.relation is None) != (self.checkpoint is None):
             raise ValueError("checkpoint and relation belong together; give both or neither")
         check_merges(self.merge, self.drop)
+        check_map(self.linear_map, self.drop)
+        if self.linear_map and (self.merge or self.linear_map.after in self.drop_mlp):
+            raise ValueError("linear_map: needs the feed-forward network before it, and no merged layers")
         last = max((*self.drop, *self.drop_attention, *self.drop_mlp), default=0)
         if self.scores and last >= self.scored_layers:
             raise ValueError(f"scores are those of {self.scored_layers} layers, so there is no layer {last} to drop")
@@ -167,9 +175,15 @@ class Recipe(BaseModel):
         return self.checkpoint or self.base
 
     @property
-    def merged(self) -> MergeWeights:
-        """The weights of each merged layer."""
-        return combinations(self.merge, self.variant)
+    def changes(self) -> Changes:
+        """How weights of the kept layers are computed from the base model's, where they are not the same."""
+        return Changes(combinations(self.merge, self.variant), self.linear_map)
+
+    @property
+    def changes_name(self) -> str:
+        """What a model's name says about these: `-rdsc-1a2b3c`, `-linear-1a2b3c`, or nothing."""
+        how = self.variant if self.merge else "linear" if self.linear_map else ""
+        return f"-{how}-{self.digest[:6]}" if how else ""
 
     def save(self, path: str | Path) -> Path:
         """Write the recipe as YAML, to be used as `recipe=PATH`; returns the path."""
@@ -199,6 +213,8 @@ class Recipe(BaseModel):
         merged = [self.variant, [step.model_dump() for step in self.merge]] if self.merge else []
         named = self.model_dump(mode="json", include=set(_ADDED), exclude_defaults=True)
         added = {name: named[name] for name in _ADDED if name in named}
+        if self.linear_map:
+            added["linear_map"] = [self.linear_map.after, self.linear_map.sha256]
         content = json.dumps([self.base, self.revision, self.drop, *merged, *([added] if added else [])])
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
@@ -282,3 +298,10 @@ def left_out_info(recipe: Recipe | None) -> dict[str, list[int]]:
     """What results say of the blocks that a recipe leaves out: `dropped_attention` and `dropped_mlp`."""
     blocks = recipe.blocks._asdict() if recipe else {}
     return {f"dropped_{name}": list(layers) for name, layers in blocks.items() if layers}
+
+
+def changes_info(recipe: Recipe | None) -> dict[str, object]:
+    """What results say of the weights that a recipe changes: `merged_layers`, and `linear_map` if there is one."""
+    merged = [step.model_dump(mode="json") for step in recipe.merge] if recipe else []
+    linear_map = recipe.linear_map if recipe else None
+    return {"merged_layers": merged} | ({"linear_map": linear_map.model_dump(exclude={"file"})} if linear_map else {})

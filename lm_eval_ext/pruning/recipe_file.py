@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails
 from lm_eval_ext.errors import RecipeError
 from lm_eval_ext.paths import PRUNED_MODELS
 from lm_eval_ext.plugins import recipe_folders
+from lm_eval_ext.pruning.linear_map import LinearMap
 from lm_eval_ext.pruning.quantizing import Quantization
 from lm_eval_ext.pruning.recipe import CalibrationSet, Recipe, Shape
 
@@ -67,12 +68,14 @@ def _read_once(text: str) -> object:
 
 
 def write_recipe(recipe: Recipe, path: Path, comment: str = "") -> None:
-    """Write a recipe as YAML; fields with their default value are left out."""
+    """Write a recipe as YAML, with its linear map beside it; fields with their default value are left out."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if recipe.linear_map:
+        recipe = recipe.model_copy(update={"linear_map": recipe.linear_map.copied_beside(path)})
     content = yaml.safe_dump(
         recipe.model_dump(mode="json", exclude_defaults=True), sort_keys=False, default_flow_style=None, width=120,
         allow_unicode=True,
     )  # fmt: skip
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(f".{os.getpid()}.part")
     part.write_text((f"# {comment}\n" if comment else "") + content, "utf-8")
     part.replace(path)  # atomic, in case several processes write it
@@ -95,7 +98,9 @@ def _recipe_path(name_or_path: str) -> Path:
 
 def _validated(content: Mapping[object, object], path: Path) -> Recipe:
     try:
-        return Recipe.model_validate({str(key): value for key, value in content.items()})
+        recipe = Recipe.model_validate({str(key): value for key, value in content.items()})
+        linear_map = recipe.linear_map and recipe.linear_map.beside(path)
+        return recipe.model_copy(update={"linear_map": linear_map})
     except ValidationError as error:
         fault = error.errors()[0]
         field = ".".join(str(part) for part in fault["loc"])
@@ -106,7 +111,12 @@ def _validated(content: Mapping[object, object], path: Path) -> Recipe:
         raise RecipeError(f"{path}: {where}{said}{given}{hint}") from error
 
 
-_PARTS: dict[object, type[BaseModel]] = {"calibration": CalibrationSet, "quantization": Quantization, "shape": Shape}
+_PARTS: dict[object, type[BaseModel]] = {
+    "calibration": CalibrationSet,
+    "quantization": Quantization,
+    "shape": Shape,
+    "linear_map": LinearMap,
+}
 
 
 def _near(fault: ErrorDetails) -> str:

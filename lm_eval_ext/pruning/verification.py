@@ -32,7 +32,7 @@ logger = logging.getLogger("lm_eval.tts")
 Load = Callable[[str, "PreTrainedConfig", Sequence[int], bool], "PreTrainedModel"]
 
 TOLERANCE = 1e-4  # for float32 logits, relative to the largest
-_VISIBLE = 1e-2  # the dropped layers must change the logits by at least this, or the check is meaningless
+VISIBLE = 1e-2  # the dropped layers must change the logits by at least this, or the check is meaningless
 _CACHE_TOLERANCE = 1e-2
 _PROMPT, _NEW_TOKENS, _PADDING = 70, 5, 3  # many times the twin's windows, and more than one of 64 of unknown name
 _LARGEST = 50_000_000  # parameters; a larger twin means that its sizes could not be reduced
@@ -199,7 +199,7 @@ def _compared(twin: PreTrainedModel, pruned: PreTrainedModel, kept: Sequence[int
     with bypassed(layers, dropped):
         expected = logits_of(twin, ids)
     size = float(expected.abs().max())
-    if dropped and float((expected - whole).abs().max()) < _VISIBLE * size:
+    if dropped and float((expected - whole).abs().max()) < VISIBLE * size:
         raise ArchitectureError("its layers change nothing in a random twin")
     return check_equal(twin, pruned, ids, expected)
 

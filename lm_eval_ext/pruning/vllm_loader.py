@@ -12,8 +12,9 @@ from lm_eval_ext.errors import ArchitectureError
 from lm_eval_ext.pruning.architecture import config_overrides, renamed_tensor, text_config
 from lm_eval_ext.pruning.block_verification import ensure_zeros_exact
 from lm_eval_ext.pruning.blocks import NO_BLOCKS, Blocks, check_zeros, left_out
-from lm_eval_ext.pruning.checkpoint import check_one_checkpoint, is_used, tensor_names
-from lm_eval_ext.pruning.merging import MergeWeights, merged_weights
+from lm_eval_ext.pruning.checkpoint import NO_CHANGES, Changes, check_one_checkpoint, is_used, tensor_names
+from lm_eval_ext.pruning.linear_map import LinearMap, mapped
+from lm_eval_ext.pruning.merging import merged_weights
 from lm_eval_ext.pruning.quantization import for_vllm, quantization_of
 
 if TYPE_CHECKING:
@@ -23,7 +24,12 @@ if TYPE_CHECKING:
     from vllm.config import LoadConfig, VllmConfig
 
 LOAD_FORMAT = "lm-eval-tts"
-KEPT, MERGED, ZEROS = "kept_layers", "merged_layers", "zeroed_blocks"  # our keys of `model_loader_extra_config`
+KEPT, MERGED, MAP, ZEROS = (
+    "kept_layers",
+    "merged_layers",
+    "linear_map",
+    "zeroed_blocks",
+)  # our keys of `model_loader_extra_config`
 
 
 def changed_fields(
@@ -68,7 +74,7 @@ def changed_fields(
 def engine_arguments(
     overrides: dict[str, object],
     kept: Sequence[int],
-    merged: MergeWeights | None = None,
+    changes: Changes = NO_CHANGES,
     blocks: Blocks = NO_BLOCKS,
 ) -> dict[str, object]:
     """Arguments for `vllm.LLM` that load only the layers `kept`.
@@ -76,16 +82,17 @@ def engine_arguments(
     Args:
         overrides: the config fields that change.
         kept: ascending indices of the layers to keep.
-        merged: weights of the merged layers among them.
+        changes: how weights of these layers are changed.
         blocks: blocks that are to add zeros, by the layers of the base model; vLLM can't leave them out.
     """
     # Pairs, because vLLM sends its configuration to its workers as JSON, which has no integer keys.
-    pairs = [[layer, list(parts.items())] for layer, parts in (merged or {}).items()]
+    pairs = [[layer, list(parts.items())] for layer, parts in changes.merged.items()]
     return {
         "load_format": LOAD_FORMAT,
         "model_loader_extra_config": {
             KEPT: list(kept),
             MERGED: pairs,
+            MAP: changes.linear_map.model_dump() if changes.linear_map else None,
             ZEROS: [list(some) for some in blocks.within(kept)],
         },
         "hf_overrides": overrides,
@@ -113,7 +120,9 @@ def _loader_class() -> type:
         def __init__(self, load_config: LoadConfig) -> None:
             extra = dict(load_config.model_loader_extra_config)
             self.kept = tuple(extra.pop(KEPT))
-            self.merged = {int(layer): {int(one): share for one, share in parts} for layer, parts in extra.pop(MERGED)}
+            merged = {int(layer): {int(one): share for one, share in parts} for layer, parts in extra.pop(MERGED)}
+            given = extra.pop(MAP)
+            self.changes = Changes(merged, LinearMap.model_validate(given) if given else None)
             self.zeros = Blocks(*map(tuple, extra.pop(ZEROS)))
             super().__init__(dataclasses.replace(load_config, load_format="auto", model_loader_extra_config=extra))
 
@@ -121,12 +130,19 @@ def _loader_class() -> type:
             theirs = source.is_unused_weight
 
             def unused(name: str) -> bool:
-                return not is_used(name, self.kept, self.merged) or bool(theirs and theirs(name))
+                return not is_used(name, self.kept, self.changes) or bool(theirs and theirs(name))
 
             # Shards with only unused tensors are not read at all.
             source = dataclasses.replace(source, is_unused_weight=unused)
-            weights = merged_weights(super()._get_weights_iterator(source), self.kept, self.merged)
+            weights = merged_weights(
+                self._mapped(super()._get_weights_iterator(source)), self.kept, self.changes.merged
+            )
             return ((name, torch.zeros_like(one) if self.zeros.end_with(name) else one) for name, one in weights)
+
+        def _mapped(self, weights: Iterator[tuple[str, torch.Tensor]]) -> Iterator[tuple[str, torch.Tensor]]:
+            linear_map = self.changes.linear_map
+            for name, one in weights:
+                yield name, mapped(name, one, linear_map) if linear_map and linear_map.applies_to(name) else one
 
     return PrunedModelLoader
 

@@ -183,7 +183,7 @@ class TaskResult(_Part):
 
 
 class Pruning(_Part):
-    """What was done to the base: which layers were dropped or merged, and how its weights were quantized."""
+    """What was done to the base: which layers were dropped, merged or mapped, and how its weights were quantized."""
 
     method: Name
     source: Line = ""
@@ -194,6 +194,9 @@ class Pruning(_Part):
     merged: Annotated[dict[Name, tuple[Layer, ...]], Field(description="layer: the layers merged into it")] = Field(
         default_factory=dict
     )
+    linear_map: Annotated[
+        str, Field(pattern=r"^(\d+:[0-9a-f]{64})?$", description="layer before the map: SHA-256 of its matrix")
+    ] = ""
     layer_scores: tuple[Number | None, ...] = ()
     parameters_before: Annotated[int, Field(ge=0)] = 0
     parameters_after: Annotated[int, Field(ge=0)] = 0

@@ -112,6 +112,7 @@ def _date(content: Mapping[str, object], path: Path) -> str:
 def _pruning(info: Mapping[str, object], recovered: Mapping[str, object]) -> dict[str, object]:
     kept, dropped = sequence(info.get("kept_layers")), sequence(info.get("dropped_layers"))
     merged: dict[str, list[object]] = {}
+    mapped = mapping(info.get("linear_map"))
     for step in map(mapping, sequence(info.get("merged_layers"))):
         merged.setdefault(line(step.get("into"), 20), []).extend(sequence(step.get("layers")))
     return {
@@ -122,6 +123,7 @@ def _pruning(info: Mapping[str, object], recovered: Mapping[str, object]) -> dic
         "dropped_attention": sequence(info.get("dropped_attention")),
         "dropped_mlp": sequence(info.get("dropped_mlp")),
         "merged": merged,
+        "linear_map": f"{mapped.get('after')}:{mapped.get('sha256')}" if mapped else "",
         "layer_scores": [number(score) for score in sequence(info.get("layer_scores"))],
         "parameters_before": whole(info.get("parameters_before")) or 0,
         "parameters_after": whole(info.get("parameters_after")) or 0,

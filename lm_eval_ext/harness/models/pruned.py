@@ -26,7 +26,7 @@ from lm_eval_ext.pruning.checkpoint import weight_bytes
 from lm_eval_ext.pruning.lineage import lineage
 from lm_eval_ext.pruning.quantization import method_of, quantization_of
 from lm_eval_ext.pruning.quantizing import Quantization
-from lm_eval_ext.pruning.recipe import Recipe, format_layers, left_out_info
+from lm_eval_ext.pruning.recipe import Recipe, changes_info, format_layers, left_out_info
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -181,7 +181,7 @@ class PrunedLM(ThinkingLM):
             "source": recipe.source if recipe else "",
             "dropped_layers": list(recipe.drop) if recipe else [],
             **left_out_info(recipe),
-            "merged_layers": [step.model_dump(mode="json") for step in recipe.merge] if recipe else [],
+            **changes_info(recipe),
             "kept_layers": list(self._kept or range(self._depth())),
             "layer_scores": list(recipe.scores) if recipe else [],
             "parameters_before": before,

@@ -28,6 +28,7 @@ from lm_eval_ext.harness.models.unloaded import FactsCache, LoadedFacts, Unloade
 from lm_eval_ext.pruning.adapters import fitted_adapter
 from lm_eval_ext.pruning.architecture import auto_class, depth
 from lm_eval_ext.pruning.blocks import NO_BLOCKS
+from lm_eval_ext.pruning.checkpoint import NO_CHANGES
 from lm_eval_ext.pruning.lineage import check_fits
 from lm_eval_ext.pruning.loading import fingerprint, load_pruned, parameter_count, pruned_config
 from lm_eval_ext.pruning.quantization import bytes_of, quantization_of
@@ -119,7 +120,7 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
                 {"revision": options.get("revision") or "main", "subfolder": options.get("subfolder") or ""},
                 self.arguments.trust_layer_fields,
                 bool(options.get("trust_remote_code")),
-                merges=bool(self.recipe.merge),
+                changes=self.recipe.changes,
                 blocks=self.recipe.blocks,
             )
 
@@ -170,8 +171,8 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
 
     def _cache_of_facts(self, pretrained: str, kwargs: dict[str, Any]) -> FactsCache:
         kept = self._kept or tuple(range(self._depth()))
-        merged = self.recipe.merged if self.recipe else {}
-        return FactsCache(pretrained, str(kwargs.get("revision")), self._config, kept, merged, kwargs)
+        changes = self.recipe.changes if self.recipe else NO_CHANGES
+        return FactsCache(pretrained, str(kwargs.get("revision")), self._config, kept, changes, kwargs)
 
     def _created(self, pretrained: str, **kwargs: Any) -> None:
         on_load = self.quantization or self._method_on_load()
@@ -224,7 +225,7 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
             pretrained,
             self._dense_config,
             self._kept or (),
-            merged=self.recipe.merged if self.recipe else None,
+            changes=self.recipe.changes if self.recipe else NO_CHANGES,
             blocks=self.recipe.blocks if self.recipe else NO_BLOCKS,
             trust_layer_fields=self.arguments.trust_layer_fields,
             **options,

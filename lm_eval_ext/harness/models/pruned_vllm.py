@@ -17,6 +17,7 @@ from lm_eval_ext.harness.models.pruned import PrunedLM, explain_unknown_argument
 from lm_eval_ext.harness.models.vllm_arguments import changed_fingerprint, changing
 from lm_eval_ext.pruning.architecture import depth, text_config
 from lm_eval_ext.pruning.blocks import forget_left_out
+from lm_eval_ext.pruning.checkpoint import NO_CHANGES
 from lm_eval_ext.pruning.lineage import check_fits
 from lm_eval_ext.pruning.loading import checkpoint_fingerprint, parameter_count, pruned_config
 from lm_eval_ext.pruning.quantization import quantization_of
@@ -69,7 +70,7 @@ class PrunedVLLM(PrunedLM, VLLM):  # type: ignore[misc]  # lm-eval has no type i
             changed = changed_fields(
                 str(self.pretrained), self._dense_config, self._sliced_config, self._kept, {"revision": self.revision}
             )
-            kwargs |= engine_arguments(changed, self._kept, self.recipe.merged, self.recipe.blocks)
+            kwargs |= engine_arguments(changed, self._kept, self.recipe.changes, self.recipe.blocks)
         kwargs.setdefault("enable_prefix_caching", True)  # so that an answer does not prefill its trace again
         if self.arguments.seed is not None:
             kwargs.setdefault("seed", self.arguments.seed)
@@ -93,7 +94,7 @@ class PrunedVLLM(PrunedLM, VLLM):  # type: ignore[misc]  # lm-eval has no type i
             {"revision": self.revision},
             self.arguments.trust_layer_fields,
             trust_remote_code,
-            merges=bool(self.recipe.merge),
+            changes=self.recipe.changes,
             blocks=self.recipe.blocks,
         )
 
@@ -165,8 +166,10 @@ class PrunedVLLM(PrunedLM, VLLM):  # type: ignore[misc]  # lm-eval has no type i
 
     @functools.cached_property
     def _own_fingerprint(self) -> str:
-        merged = self.recipe.merged if self.recipe else None
-        stored = checkpoint_fingerprint(self.pretrained, self._loaded_config(), self._all_kept(), self.revision, merged)
+        changes = self.recipe.changes if self.recipe else NO_CHANGES
+        stored = checkpoint_fingerprint(
+            self.pretrained, self._loaded_config(), self._all_kept(), self.revision, changes
+        )
         return changed_fingerprint(stored, self._changing)
 
     def loaded_facts(self) -> dict[str, Any]:

@@ -12,9 +12,8 @@ from pydantic import BaseModel, ValidationError
 
 from lm_eval_ext.errors import CheckpointError
 from lm_eval_ext.paths import cache_folder
-from lm_eval_ext.pruning.checkpoint import weight_files
+from lm_eval_ext.pruning.checkpoint import Changes, weight_files
 from lm_eval_ext.pruning.loading import config_content
-from lm_eval_ext.pruning.merging import MergeWeights
 from lm_eval_ext.version import software
 
 if TYPE_CHECKING:
@@ -82,7 +81,7 @@ class FactsCache:
         revision: branch, tag or commit.
         config: the config to load it with.
         kept: indices of the layers that are loaded.
-        merged: weights of the merged layers among them.
+        changes: how weights of these layers are changed.
         options: how it is loaded.
     """
 
@@ -92,17 +91,18 @@ class FactsCache:
         revision: str,
         config: PreTrainedConfig,
         kept: Sequence[int],
-        merged: MergeWeights,
+        changes: Changes,
         options: Mapping[str, object],
     ) -> None:
         self._path: Path | None = None
         try:
-            files = weight_files(pretrained, kept, merged, {"revision": revision, "local_files_only": True})
+            files = weight_files(pretrained, kept, changes, {"revision": revision, "local_files_only": True})
         except (CheckpointError, OSError):  # no safetensors, or not downloaded yet
             return
         state = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
         versions = list(software("torch", "transformers").values())
-        content = [_FORM, state, versions, config_content(config).decode(), kept, merged, options]
+        mapped = changes.linear_map and changes.linear_map.model_dump()
+        content = [_FORM, state, versions, config_content(config).decode(), kept, changes.merged, mapped, options]
         digest = hashlib.sha256(json.dumps(content, sort_keys=True, default=_said).encode()).hexdigest()[:32]
         self._path = cache_folder() / "models" / f"{digest}.json"
 

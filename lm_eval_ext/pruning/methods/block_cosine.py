@@ -9,15 +9,13 @@ Source: arXiv 2406.15786 (What Matters in Transformers?), section 3.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
-from functools import partial
 from typing import TYPE_CHECKING
 
 from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.pruning.block_verification import ensure_blocks_exact, ensure_blocks_known
 from lm_eval_ext.pruning.blocks import ATTENTION, KINDS, MLP, Block, Blocks, blocks_of, parts, silent
 from lm_eval_ext.pruning.context import PruningContext
-from lm_eval_ext.pruning.layers import Visit, by_token, cosines, hidden_states, visit_layers
+from lm_eval_ext.pruning.layers import Visit, by_token, cosines, hidden_states, reruns, visit_layers
 from lm_eval_ext.pruning.loading import load_twin_without
 from lm_eval_ext.pruning.methods.choice import Removal, Removals, check_finite
 
@@ -62,7 +60,6 @@ def influence(context: PruningContext, kinds: Sequence[str]) -> dict[Block, floa
     """The score of every block of some kinds."""
     blocks = blocks_of(context.model, kinds)
     sums = dict.fromkeys(blocks, 0.0)
-    runs: dict[int, Callable[[], Output]] = {}  # of layers that are not skipped
     tokens = 0
 
     def of_batch(mask: torch.Tensor) -> Visit:
@@ -70,7 +67,7 @@ def influence(context: PruningContext, kinds: Sequence[str]) -> dict[Block, floa
         tokens += int(mask.sum())
 
         def seen(layer: int, before: torch.Tensor, after: torch.Tensor) -> None:
-            run = runs.pop(layer, None)
+            run = runs.pop(layer, None)  # none if the layer was skipped
             without = _Without(before, run) if run is not None else lambda _: before
             for block in (one for one in blocks if one.layer == layer):
                 if block.kind == ATTENTION:
@@ -82,18 +79,9 @@ def influence(context: PruningContext, kinds: Sequence[str]) -> dict[Block, floa
 
         return seen
 
-    with ExitStack() as hooks:
-        for number, layer in enumerate(context.layers):
-            hooks.callback(layer.register_forward_hook(_kept(runs, number), with_kwargs=True).remove)
+    with reruns(context.layers) as runs:
         visit_layers(context.model, context.batches(), of_batch)
     return {block: 1 - total / tokens for block, total in sums.items()}
-
-
-def _kept(runs: dict[int, Callable[[], Output]], number: int) -> Callable[..., None]:
-    def hook(layer: torch.nn.Module, positional: tuple[object, ...], named: Mapping[str, object], _: object) -> None:
-        runs[number] = partial(layer.forward, *positional, **named)
-
-    return hook
 
 
 class _Without:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from lm_eval_ext.errors import ArchitectureError
+from lm_eval_ext.pruning.linear_map import LinearMap
 from lm_eval_ext.pruning.merging import Merge
 
 
@@ -19,6 +20,7 @@ class Removal(NamedTuple):
             MLP blocks together, those of attention come first.
         merges: merges to apply, in order, before the layers are dropped.
         attention, mlp: layers whose attention or MLP block is left out.
+        linear_map: a map that stands in for the dropped layers.
     """
 
     drop: tuple[int, ...]
@@ -26,6 +28,7 @@ class Removal(NamedTuple):
     merges: tuple[Merge, ...] = ()
     attention: tuple[int, ...] = ()
     mlp: tuple[int, ...] = ()
+    linear_map: LinearMap | None = None
 
 
 Removals = dict[int, Removal]
