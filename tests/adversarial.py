@@ -65,4 +65,5 @@ _CODE = [
 ANSWERS = [*_FACTORIALS, *_TOWERS, *_COMBINATIONS, *_CALCULUS, *_EQUATIONS, *_SIZES, *_BROKEN, *_CODE]
 
 # Those that are 4 after all.
-RIGHT = [" " * 100_000 + "4", "④", "٤", "~4", "≈4", "4 apples", "--4", "\u202e4", "\ufeff4", "\u200b4\u200b"]
+RIGHT = [" " * 100_000 + "4", "④", "٤", "~4", "≈4", "4 apples", "--4", "\u202e4", "\ufeff4", "\u200b4\u200b", "four",
+         r"\text{four}"]  # fmt: skip

@@ -7,7 +7,7 @@ from fractions import Fraction
 from functools import lru_cache
 from itertools import accumulate
 
-from lm_eval_ext.grading.algebra import TOLERANCE
+from lm_eval_ext.grading.equality import TOLERANCE
 
 LONGEST_ANSWER = 2_000  # characters; no gold answer comes near
 DEEPEST_NESTING = 25  # brackets; beyond about 40 Math-Verify's parser exceeds any time limit

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from lm_eval_ext.grading.equivalence import rational, refused
 from lm_eval_ext.grading.grading import FailureReason, compare, gold_answer
-from lm_eval_ext.grading.normalisation import normalised
+from lm_eval_ext.grading.latex import normalised
 from lm_eval_ext.grading.rules import Labels, Pairs, Rules
 from lm_eval_ext.grading.voting import clusters
 from lm_eval_ext.grading.workers import in_workers
@@ -110,7 +110,6 @@ def near(gold: str, answer: str, *, absolute: float | None, relative: float | No
 def _values(text: str) -> Iterator[Value]:
     from sympy import Rational
 
-    from lm_eval_ext.grading.algebra import is_number
     from lm_eval_ext.grading.reading import Value, readings
 
     plain = rational(text)
@@ -118,13 +117,13 @@ def _values(text: str) -> Iterator[Value]:
         yield Value(Rational(plain.numerator, plain.denominator))
         return
     for reading in readings(text):
-        if isinstance(reading, Value) and is_number(reading.expression) and _is_finite(reading):
+        if isinstance(reading, Value) and _is_finite(reading):
             yield reading
 
 
 def _is_finite(value: Value) -> bool:
     number = value.expression
-    return bool(number.is_extended_real and number.evalf(30).is_finite)
+    return bool(number.is_number and number.is_extended_real and number.evalf(30).is_finite)
 
 
 def _number(value: Value) -> Fraction:

@@ -1,64 +1,27 @@
-r"""Parses an answer as a whole or not at all: values with units, tuples, sets, lists, relations, words.
+r"""What an answer says: values with units, tuples, sets, intervals, ratios, equations, matrices, words.
 
-A reading accounts for every letter, digit, word and operator of the answer; an answer that can only be parsed in part
-has no reading and is compared as text. An answer may have several readings (`0.1 m`: a length or a product).
+One grammar, which accounts for every node of the answer or has no reading of it. An answer may have several readings:
+`(1, 2)` is a point and an interval, `15:30` a time and a ratio.
 
-This runs a computer algebra system on untrusted text: call it in a worker only (`workers`).
+Call it in a worker only (`workers`): sympy computes whatever an answer says.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import TYPE_CHECKING, Literal
+from functools import cache, lru_cache
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
-from lm_eval_ext.grading.algebra import equal_expressions, is_number
-from lm_eval_ext.grading.equivalence import rational
-from lm_eval_ext.grading.parsing import parsed
-from lm_eval_ext.grading.spelling import (
-    as_tuple,
-    closing,
-    parts,
-    plain_words,
-    with_plain_brackets,
-    without_ordinal,
-)
-from lm_eval_ext.grading.units import Unit, is_bare_unit, unit_of, with_plain_units
+from lm_eval_ext.grading.formula import expression, letter_names, split, symbol
+from lm_eval_ext.grading.latex import Node, Nodes, UnreadableError, nodes, written
+from lm_eval_ext.grading.units import Unit, is_bare_unit, is_unit, unit_of
 
 if TYPE_CHECKING:
-    from lm_eval_ext.grading.algebra import Expression
-
-_TEXT = r"\\(?:text(?:rm|bf|it|normal)?|mathrm|mathsf|mbox|hbox|operatorname)\s*\{[^{}]*\}"
-_NUMBER = r"[+-]?(?:\d+(?:\.\d+)?|\.\d+)"
-_TEN = r"\s*\\(?:times|cdot)\s*10\s*\^\s*(?:\{\s*[+-]?\d+\s*\}|\d)"
-_POWER = r"(?:\s*\^\s*(?:\{\s*-?\d+\s*\}|-?\d))?"
-_CIRCLE = r"\^\s*(?:\{\s*\\circ\s*\}|\\circ)(?:\s*(?:\\(?:text|mathrm)\s*\{\s*)?[CF]\b\s*\}?)?"
-_UNIT_FRACTION = rf"\\frac\s*\{{\s*{_TEXT}\s*\}}\s*\{{\s*{_TEXT}{_POWER}\s*\}}"
-_UNIT_TAIL = (
-    rf"(?:{_CIRCLE}|(?:(?:\\mu\s*)?{_TEXT}|{_UNIT_FRACTION})"
-    rf"(?:{_POWER}|\s*(?:/|\\cdot|\\times|\*)\s*|\s*{_TEXT}|[A-Za-z])*)"
-)
-_WITH_TAIL = re.compile(rf"^(?P<value>(?:(?!{_TEXT}).)+?)\s*(?P<unit>{_UNIT_TAIL})\s*$", re.DOTALL)
-_BARE_TAIL = re.compile(
-    rf"^(?P<value>{_NUMBER}(?:{_TEN}|[eE][+-]?\d{{1,3}})?|{_NUMBER}\s*/\s*\d+)(?P<space>\s*)"
-    r"(?P<unit>[A-Za-z]+(?:[A-Za-z\d /()^{}*-]|\\cdot(?![A-Za-z]))*)\.?$"
-)
-_ABOUT = re.compile(r"^(?:\\text\s*\{\s*)?(?i:about|approximately|approx\.?|roughly|around)\b\s*\}?\s*(?=[\d\\.+-])")
-_COMPOUND = re.compile(rf"\s*({_NUMBER})\s*({_TEXT}{_POWER}|[A-Za-z]+)")
-_WITH_EXPONENT = re.compile(rf"{_NUMBER}[eE][+-]?\d")
-_PERCENT = re.compile(
-    r"^(.*?)\s*(?:\\?%|(?:\\(?:text|mathrm)\s*)?\{\s*\\?%\s*\}|(?:\\text\s*\{\s*|\b)(?:percent(?:age)?|pct)\s*\}?)$",
-    re.DOTALL,
-)
-_RELATED = re.compile(r"[=<>]|\\(?:ge|le|geq|leq|gt|lt|geqslant|leqslant|ne|neq|in)(?![A-Za-z])")
-_JOINED = re.compile(r",?\s*(?:\\(?:text|mathrm|mbox)\s*\{\s*(?:and|or)\s*\}|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z]))\s*")
-_EQUALS = re.compile(r"(?<![\\<>!:])=|\\equiv(?![A-Za-z])")
-_APPROXIMATELY = re.compile(r"\s*(?:\\approx|\\simeq|\\doteq)(?![A-Za-z])\s*")
-_NAME = re.compile(r"^[A-Za-z\\(|][^-+*/^=<>]*$")
-_RELATION = re.compile(r"^(?:[<>]=?|\\(?:ge|le|geq|leq|gt|lt|geqslant|leqslant|ne|neq)(?![A-Za-z]))")
-_PLACEHOLDER = "x"
+    from sympy import Expr, Set
 
 
 @dataclass(frozen=True)
@@ -67,17 +30,35 @@ class Value:
 
     Attributes:
         expression: the sympy expression.
+        rounded: whether it has decimals, which may be rounded.
         unit: its unit.
         percent: whether it is a percentage.
-        name: the variable it is assigned to, such as `x` in `x = 5`.
-        bare: whether it is a relation without a left-hand side, such as `> 12`.
+        name: the variable it is assigned to, such as `x` in `x = 5`, or `f(x)`.
     """
 
-    expression: Expression
+    expression: Expr
+    rounded: bool = False
     unit: Unit | None = None
     percent: bool = False
     name: str = ""
-    bare: bool = False
+
+
+@dataclass(frozen=True)
+class Relation:
+    """`left` and `right` in a relation: `=`, `<`, `≤`, `≠`, or `≡` modulo a number."""
+
+    sign: str
+    left: Expr
+    right: Expr
+    modulus: Expr | None = None
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """A set of real numbers, and the variable that is in it."""
+
+    values: Set
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -89,168 +70,1027 @@ class Words:
 
 @dataclass(frozen=True)
 class Several:
-    """Values, each with all its readings: ordered (`tuple`), without duplicates (`set`), or neither (`list`)."""
+    """Readings of several members: in order (`tuple`, `ratio`, `rows`), or without duplicates (`set`), or neither.
 
-    kind: Literal["tuple", "set", "list"]
+    Attributes:
+        kind: what they make up.
+        members: all readings of each.
+        form: the brackets of an interval, or the number of columns of a matrix.
+        name: the variables that a tuple is assigned to.
+    """
+
+    kind: Literal["tuple", "set", "list", "ratio", "interval", "matrix", "system"]
     members: tuple[tuple[Reading, ...], ...]
+    form: str = ""
+    name: str = ""
 
 
-Reading = Value | Words | Several
+Reading = Value | Relation | Numbers | Words | Several
+
+_RELATIONS = ("=", "<", ">", "≤", "≥", "≠", "≈", "≡", "∈")
+_MIRRORED = {">": "<", "≥": "≤"}
+_LETTERS = ("letters", "command", "text")
+_MOST_SIGNS = 4  # of ± in one answer
+
+
+@cache
+def _lexicon() -> dict[str, Any]:
+    import yaml
+
+    found: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("words.yaml").read_text("utf-8"))
+    return found
 
 
 @lru_cache(maxsize=4096)
 def readings(text: str) -> tuple[Reading, ...]:
-    """All readings of a `normalised` answer; empty if it cannot be read as a whole."""
-    text = without_ordinal(as_tuple(with_plain_brackets(with_plain_units(_ABOUT.sub("", text.strip())))))
-    words = plain_words(text)
-    if words:
-        return (Words(words),)
-    joined = _JOINED.sub(",", text)
-    if len(parts(joined)) > 1:
-        found: list[Reading] = [
-            *_quantities(text),
-            *_members("list", joined, ";" if len(parts(joined, ";")) > 1 else ","),
-        ]
-    else:
-        found = _one(text)
-    return tuple(_as_members(one) for one in found)
+    """All readings of an answer; empty if it cannot be read as a whole."""
+    try:
+        tree = nodes(text)
+        return _distinct(_of(tree)) or _as_text(tree)
+    except (UnreadableError, RecursionError, OverflowError, ZeroDivisionError, TypeError, AttributeError, ValueError):
+        return ()  # what sympy can't build, such as a comparison of complex numbers, has no reading
 
 
-def _one(text: str) -> list[Reading]:
-    """Readings of a text without commas outside its brackets."""
-    if bracketed := list(_bracketed(text)):
-        is_interval = text[0] in "([" and len(parts(text[1:-1])) == 2
-        return [*bracketed, *(_algebra(text) if is_interval else ())]
-    if measured := list(_quantities(text)):
-        return [*measured, *(_algebra(text) if _bare(text) else ())]
-    return [*_equated(text), *_relation(text), *_algebra(text)]
+def _as_text(some: Nodes) -> tuple[Reading, ...]:
+    """Words with numbers and signs among them, such as `July 4`, which are only compared as text."""
+    if not any(_word(node) for node in some):
+        return ()
+    plain = re.sub(
+        r"\\text\{ ?([^{}]*)\}", r" \1 ", "".join((" " if one.spaced else "") + written((one,)) for one in some)
+    )
+    return (Words(_cased(" ".join(plain.split()))),)
 
 
-def _bracketed(text: str) -> Iterator[Reading]:
-    """Readings as a tuple, set or list in brackets."""
-    if text.startswith(r"\{") and text.endswith(r"\}") and r"\}" not in text[:-2]:
-        if not re.search(r"\\mid|\||:", text):
-            yield from _members("set", text[2:-2])
-    elif text[:1] in ("(", "[") and closing(text, 0) == len(text) - 1:
-        least = 2 if text[0] == "(" else 3  # `[1, 2]` is an interval
-        if len(parts(text[1:-1])) >= least:
-            yield from _members("tuple", text[1:-1])
+def _distinct(found: Iterator[Reading]) -> tuple[Reading, ...]:
+    return tuple(dict.fromkeys(found))
 
 
-def _members(kind: Literal["tuple", "set", "list"], text: str, separators: str = ",;") -> Iterator[Several]:
-    members = tuple(readings(part) for part in parts(text, separators) if part)
-    if members and all(members):
-        yield Several(kind, members)
-
-
-def _equated(text: str) -> Iterator[Reading]:
-    """The right-hand side of an assignment or computation: `5` in `x = 5` and in `3 + 2 = 5`."""
-    exact, *about = _APPROXIMATELY.split(text)
-    if about:  # an exact value takes precedence, unless it is a name
-        is_name = not exact or (_NAME.match(exact) and not _is_number(exact))
-        yield from readings(about[-1] if is_name else exact)
+def _attempt(found: Iterator[Reading]) -> Iterator[Reading]:
+    """The readings up to the first that is impossible."""
+    try:
+        yield from found
+    except UnreadableError:
         return
-    sides = [side.strip() for side in _EQUALS.split(text)]
-    if len(sides) < 2 or not all(sides) or len(parts(text)) > 1:
+
+
+def _of(some: Nodes) -> Iterator[Reading]:
+    some = _without_ordinal(_with_thousands(_bare(some)))
+    if not some:
         return
-    if len(sides) == 2 and _NAME.match(sides[1]) and not _NAME.match(sides[0]):
-        sides.reverse()
-    *left, last = sides
-    named = [side for side in left if _NAME.match(side) and not _is_number(side)]
-    name = re.sub(r"\s", "", named[0]) if named else ""
-    for reading in readings(last):
-        if isinstance(reading, Value) and all(side in named or _comes_to(side, reading) for side in left):
-            yield replace(reading, name=name)
-        elif isinstance(reading, Several) and len(named) == len(left):
-            yield reading
+    if (said := _words(some)) is not None:
+        yield from _in_words(said)
+        return
+    some = _without_quantifier(some)
+    signed = sum(_is(node, "±", "∓") for node in _flat(some))
+    if signed:
+        yield from _attempt(_with_both_signs(some, signed))
+        return
+    conditions = list(_attempt(_conditions(some)))
+    yield from conditions
+    members = _members(some)
+    if len(members) > 1 and conditions:
+        return
+    if len(members) > 1:
+        yield from _attempt(_quantity(some))
+        yield from _several("list", members)
+        return
+    yield from _one(some)
 
 
-def _comes_to(side: str, value: Value) -> bool:
-    return any(
-        is_number(one.expression) and equal_expressions(one.expression, value.expression) for one in _algebra(side)
+def _one(some: Nodes) -> Iterator[Reading]:
+    """Readings of nodes without commas outside brackets."""
+    yield from _attempt(_bracketed(some))
+    yield from _attempt(_tabulated(some))
+    sides = _sides(some)
+    if len(sides) > 1:
+        yield from _attempt(_related(some, sides))
+        return
+    yield from _attempt(_ratio(some))
+    yield from _attempt(_set(some))
+    measured = list(_attempt(_quantity(some)))
+    yield from measured
+    if not any(
+        isinstance(one, Value) and (one.percent or (one.unit and "[" in one.unit.dimension)) for one in measured
+    ):
+        yield from _attempt(_plain_value(some))
+
+
+def _plain_value(some: Nodes) -> Iterator[Reading]:
+    from sympy import oo
+
+    found = expression(some)
+    if found.value.is_Matrix:
+        cells = tuple((Value(cell, found.rounded),) for cell in found.value)
+        yield Several("matrix", cells, str(found.value.cols))
+        return
+    if found.value in (oo, -oo) or found.value.has(oo):
+        if found.value not in (oo, -oo):
+            return
+    yield Value(found.value, found.rounded)
+
+
+# Nodes ------------------------------------------------------------------------------------------------
+
+
+def _is(node: Node, *signs: str) -> bool:
+    return node.kind == "sign" and node.name in signs
+
+
+def _flat(some: Nodes) -> Iterator[Node]:
+    for node in some:
+        yield node
+        for part in node.parts:
+            yield from _flat(part)
+
+
+def _bare(some: Nodes) -> Nodes:
+    """Without what stands around an answer: full stops, an equals sign before it, braces and brackets, emphasis."""
+    while some:
+        if _is(some[-1], ".", ",", ";", "\\") and not (len(some) > 1 and _is(some[-2], ".")):
+            some = some[:-1]
+        elif _is(some[0], "=", "\\", ":", "⇒", "→", "∴"):
+            some = some[1:]
+        elif len(some) > 4 and all(_is(one, "*") for one in (*some[:2], *some[-2:])):
+            some = some[2:-2]
+        elif len(some) == 1 and some[0].kind == "group" and some[0].name == "{}":
+            some = some[0].parts[0]
+        elif len(some) == 1 and some[0].kind == "group" and some[0].name == "()" and not _has_comma(some[0].parts[0]):
+            some = some[0].parts[0]
+        elif (lead := _lead(some)) and lead < len(some):
+            some = some[lead:]
+        elif len(some) > 2 and some[0].kind == "sign" and some[0].name in "\"'`" and some[0].name == some[-1].name:
+            some = some[1:-1]
+        else:
+            break
+    return some
+
+
+def _with_thousands(some: Nodes) -> Nodes:
+    """Nodes in which `1,234,567` is one number, if there are no other commas."""
+    for at, node in enumerate(some):
+        if node.kind != "number" or not re.fullmatch(r"\d{1,3}(\.\d{3})?", node.name):
+            continue
+        end = at + 1
+        while end + 1 < len(some) and _is(some[end], ",") and re.fullmatch(r"\d{3}(\.\d+)?", some[end + 1].name):
+            if some[end].spaced or some[end + 1].spaced:
+                break
+            end += 2
+        continental = [one.name for one in some[at : at + 3]]
+        if (
+            len(some) == at + 3
+            and re.fullmatch(r"\d{1,3}\.\d{3},\d{1,2}", "".join(continental))
+            and not some[-1].spaced
+        ):
+            return (*some[:at], replace(node, name=continental[0].replace(".", "") + "." + continental[2]))
+        if end > at + 1:
+            rest = (*some[:at], *some[end:])
+            digits = "".join(one.name for one in some[at:end] if one.kind == "number")
+            return some if _has_comma(rest) else (*some[:at], replace(node, name=digits), *some[end:])
+    return some
+
+
+def _without_ordinal(some: Nodes) -> Nodes:
+    r"""`12` for `12^{\text{th}}` and `12th`."""
+    if (
+        len(some) == 2
+        and some[0].kind == "number"
+        or (len(some) == 3 and _is(some[0], "-") and some[1].kind == "number")
+    ):
+        said = re.sub(r"\\text\{ ?|[{}^\s]", "", written(some[-1:])).lower()
+        return some[:-1] if said in ("st", "nd", "rd", "th") else some
+    return some
+
+
+def _has_comma(some: Nodes) -> bool:
+    return any(_is(node, ",", ";") for node in some)
+
+
+def _word(node: Node) -> str:
+    """A node as a word, if it can be nothing else."""
+    if node.kind == "text":
+        return node.name
+    if node.kind == "letters" and len(node.name) > 1 and node.name.lower() not in letter_names():
+        return node.name
+    return ""
+
+
+def _lead(some: Nodes) -> int:
+    """Number of nodes at the start that only introduce the answer, such as `The answer is` or `about`."""
+    words = ""
+    for at, node in enumerate(some):
+        word = node.name if node.kind in ("text", "letters") else node.name if _is(node, ":") and words else ""
+        if not word:
+            return 0
+        words = f"{words} {word}".strip().lower().rstrip(":").strip()
+        if words in _leads():
+            following = some[at + 1 : at + 2]
+            return at + (2 if following and _is(following[0], ":", "=") else 1)
+        if len(words) > 60:
+            return 0
+    return 0
+
+
+@cache
+def _leads() -> frozenset[str]:
+    return frozenset(_lexicon()["leads"])
+
+
+def _words(some: Nodes) -> str | None:
+    """The words of an answer made up of words only; None for any other answer."""
+    parts: list[str] = []
+    certain = False
+    for at, node in enumerate(some):
+        if node.kind == "text":
+            certain = True
+        elif node.kind == "letters":
+            name = node.name
+            certain |= len(name) > 3 and name.lower() not in letter_names()
+            certain |= name.lower() in _lexicon()["short_words"] or (len(name) > 1 and name.isupper())
+        elif not (_is(node, "-", "'", ".", "’", "!", "?") and 0 < at):
+            return None
+        parts.append((" " if node.spaced or node.kind == "text" else "") + node.name)
+    return " ".join("".join(parts).strip().rstrip(".!?").split()) if certain else None
+
+
+def _in_words(text: str) -> Iterator[Reading]:
+    from sympy import EmptySet, Integer, Reals, oo
+
+    plain = text.casefold()
+    if letter := re.fullmatch(r"\(?([A-Za-z])\)?\.?", text):
+        yield from readings(letter[1])
+        return
+    if plain in _lexicon()["nothing"]:
+        yield Numbers(EmptySet)
+    elif plain in _lexicon()["all_reals"]:
+        yield Numbers(Reals)
+    elif plain in ("infinity", "positive infinity", "negative infinity"):
+        yield Value(-oo if plain.startswith("negative") else oo)
+    elif (number := _number_in_words(plain)) is not None:
+        yield Value(Integer(number.numerator) / number.denominator)
+    elif (inner := _mathematics(text)) is not None:
+        yield from readings(inner)
+        return
+    if re.fullmatch(r"[a-z]+(?:[ ,]+and [a-z]+)+", plain):
+        yield Several("list", tuple((Words(word),) for word in re.split(r",? and |, ", plain)))
+    yield Words(_cased(text))
+
+
+def _mathematics(text: str) -> str | None:
+    """What a text in words holds besides an introduction, such as `42` in `The answer is 42`."""
+    words = text.split()
+    for at in range(len(words), 0, -1):
+        if " ".join(words[:at]).casefold().rstrip(":") in _leads() and at < len(words):
+            return " ".join(words[at:])
+    return text if re.search(r"[\d=<>+]", text) else None
+
+
+def _cased(text: str) -> str:
+    """Words whose case carries no meaning in small letters; `HHT` and `CO` keep theirs."""
+    kept = re.fullmatch(r"[A-Z]{2,}|(?:[A-Z][a-z]?\d*){2,}|\w", text) and text not in _lexicon()["short_words"]
+    title = re.fullmatch(r"[A-Z][a-z]{2,}", text)
+    return text if kept and not title else text.casefold()
+
+
+def _number_in_words(text: str) -> Any:
+    """`two thirds`, `five million`, `twenty-one`; None for other words."""
+    from fractions import Fraction
+
+    words = re.split(r"[ -]+", text.replace(" and ", " "))
+    names, scales, shares = (_lexicon()[name] for name in ("numbers", "scales", "shares"))
+    total, group = Fraction(0), Fraction(0)
+    seen = False
+    for word in words:
+        if word in ("a", "an") and not seen:
+            group = Fraction(1)
+        elif word in names:
+            group, seen = group + names[word], True
+        elif word in scales:
+            group, seen = (group or 1) * scales[word], True
+            if scales[word] >= 1000:
+                total, group = total + group, Fraction(0)
+        elif word in shares and word == words[-1]:
+            return Fraction(total + group or 1) / shares[word]
+        else:
+            return None
+    return total + group if seen else None
+
+
+def _without_quantifier(some: Nodes) -> Nodes:
+    """Without `for all x`, `where x is real`, which say nothing about the value."""
+    for at, node in enumerate(some):
+        said = node.name.lower() if node.kind in ("text", "letters", "command") else ""
+        if at and said in ("for all", "forall", "for any", "for every", "for all real", "for real"):
+            rest = some[at + 1 :]
+            if all(one.kind in ("letters", "command", "macro", "text") or _is(one, "∈", ",") for one in rest):
+                kept = some[:at]
+                return kept[:-1] if kept and _is(kept[-1], ",") else kept
+        if at and _is(node, ",") and _is_of_integers(some[at + 1 :]):
+            return some[:at]
+        if at and said in ("for all real numbers", "for all reals", "for all real x") and at == len(some) - 1:
+            return some[:at]
+    return some
+
+
+def _is_of_integers(some: Nodes) -> bool:
+    r"""Whether nodes only say that a letter is a whole number, as `k \in \mathbb{Z}` does."""
+    if len(some) == 3 and some[0].kind == "letters" and _is(some[1], "∈"):
+        return written(some[2:]) in (r"\mathbb{Z}", r"\integers", "Z", r"\mathbb{N}")
+    return (
+        len(some) == 1
+        and some[0].kind == "text"
+        and re.fullmatch(r"\w is an integer|where \w is an integer", some[0].name) is not None
     )
 
 
-def _is_number(side: str) -> bool:
-    return any(is_number(one.expression) for one in _algebra(side))
+def _joins(node: Node) -> str:
+    """`and` or `or`, if a node is that."""
+    if node.kind in ("text", "letters", "command") and node.name.lower().strip(" ,") in ("and", "or"):
+        return node.name.lower().strip(" ,")
+    return ""
 
 
-def _relation(text: str) -> Iterator[Value]:
-    if _RELATION.match(text):
-        yield from (replace(one, bare=True) for one in _algebra(_PLACEHOLDER + text))
+def _members(some: Nodes) -> list[Nodes]:
+    """The parts of an enumeration: between commas, semicolons, `and` and `or`."""
+    if any(_is(node, ";") for node in some) and any(_is(node, ",") for node in some):
+        return [part for part in split(some, ";") if part]
+    found: list[list[Node]] = [[]]
+    for node in some:
+        if _is(node, ",", ";", "\\") or _joins(node):
+            found.append([])
+        else:
+            found[-1].append(node)
+    return [tuple(part) for part in found if part] if len(found) > 1 else [some]
 
 
-def _quantities(text: str) -> Iterator[Reading]:
-    if (percent := _PERCENT.match(text)) and _is_one(percent[1]):
-        yield from (replace(one, percent=True) for one in _algebra(with_plain_brackets(percent[1]).rstrip(".")))
+def _several(kind: Literal["tuple", "set", "list"], parts: Sequence[Nodes], name: str = "") -> Iterator[Several]:
+    members = tuple(_distinct(_of(part)) for part in parts)
+    in_words = [isinstance(member[0], Words) for member in members if member]
+    if members and all(members) and (all(in_words) or not any(in_words) or kind != "list"):
+        yield Several(kind, members, name=name)
+
+
+# Signs, conditions, relations -------------------------------------------------------------------------
+
+
+def _with_both_signs(some: Nodes, signed: int) -> Iterator[Reading]:
+    """`1 \\pm 2` as the set of its values: all signs alike, or each on its own if they are in different members."""
+    if signed > _MOST_SIGNS:
+        raise UnreadableError("±")
+    both = [_replaced(some, {"±": one, "∓": other}) for one, other in (("+", "-"), ("-", "+"))]
+    yield from _several_values([[_distinct(_of(one)) for one in both]])
+    if signed > 1:
+        free = [_with_signs(some, chosen) for chosen in product("+-", repeat=signed)]
+        yield from _several_values([[_distinct(_of(one)) for one in free]])
+    members = _members(some)
+    if len(members) > 1:
+        each = [[_distinct(_of(one)) for one in _signs(member)] for member in members]
+        yield from _several_values(each)
+    if len(some) == 1 and some[0].kind == "group" and _has_comma(some[0].parts[0]):
+        options = [_signs(part) for part in split(some[0].parts[0], ",")]
+        points = [_distinct(_of((replace(some[0], parts=(_with_commas(chosen),)),))) for chosen in product(*options)]
+        yield from _several_values([points])
+
+
+def _with_signs(some: Nodes, chosen: Sequence[str]) -> Nodes:
+    """Nodes with a sign for each ±, from left to right."""
+    left = list(chosen)
+
+    def signed(part: Nodes) -> Nodes:
+        return tuple(
+            replace(node, name=left.pop(0))
+            if _is(node, "±", "∓")
+            else replace(node, parts=tuple(map(signed, node.parts)))
+            for node in part
+        )
+
+    return signed(some)
+
+
+def _signs(member: Nodes) -> list[Nodes]:
+    if not any(_is(node, "±", "∓") for node in _flat(member)):
+        return [member]
+    return [_replaced(member, {"±": one, "∓": other}) for one, other in (("+", "-"), ("-", "+"))]
+
+
+def _with_commas(parts: Sequence[Nodes]) -> Nodes:
+    found: list[Node] = []
+    for part in parts:
+        found += [Node("sign", ","), *part] if found else part
+    return tuple(found)
+
+
+def _several_values(groups: Sequence[Sequence[tuple[Reading, ...]]]) -> Iterator[Reading]:
+    members = tuple(member for group in groups for member in group)
+    if all(members):
+        yield Several("set", members)
+
+
+def _replaced(some: Nodes, signs: dict[str, str]) -> Nodes:
+    return tuple(
+        replace(node, name=signs[node.name])
+        if node.kind == "sign" and node.name in signs
+        else replace(node, parts=tuple(_replaced(part, signs) for part in node.parts))
+        for node in some
+    )
+
+
+def _sides(some: Nodes) -> list[Nodes]:
+    return split(some, *_RELATIONS)
+
+
+def _conditions(some: Nodes) -> Iterator[Reading]:
+    """Inequalities that hold together or one of them: `x < -2 or x > 3`, `x \\ge 2, x \\ne 5`, `-1 < x \\le 3`."""
+    from sympy import FiniteSet, Intersection, Union
+
+    joined = [_joins(node) or "," for node in some if _is(node, ",", ";") or _joins(node)]
+    parts = _members(some)
+    if not any(_is(node, "<", ">", "≤", "≥", "≠", "∈") for part in parts for node in part):
         return
-    compound = list(_COMPOUND.finditer(text))
-    whole = "".join(match[0] for match in compound) == text.rstrip()
-    if len(compound) > 1 and whole and not _WITH_EXPONENT.match(text):
-        yield from _compound(compound)
+    kinds = {one for one in joined if one != ","} or ({"and"} if joined else set())
+    if len(kinds) > 1 or len(parts) != len(joined) + 1:
         return
-    match = _WITH_TAIL.match(text) or _bare(text)
-    unit = unit_of(match["unit"]) if match else None
-    if match and unit and not _EQUALS.search(match["value"]):  # else `_equated` reads it
-        yield from (replace(one, unit=unit if unit.dimension else None) for one in _valued(match["value"]))
+    found = [_condition(part) for part in parts]
+    names = {one.name for one in found}
+    if len(names) > 1 or any(isinstance(one.values, FiniteSet) for one in found):
+        return
+    merged = (Union if kinds == {"or"} else Intersection)(*(one.values for one in found))
+    yield Numbers(merged, found[0].name)
 
 
-def _is_one(text: str) -> bool:
-    """Whether it is one number or product, which a percent sign after it is about."""
-    return len(parts(text.lstrip("+-"), "+-")) == 1 and "%" not in text and not _RELATED.search(text)
+def _condition(part: Nodes) -> Numbers:
+    """The numbers that fulfil a chain of inequalities of one variable."""
+    from sympy import Interval, Intersection, Reals, S, Symbol
+
+    signs = [node.name for node in part if _is(node, *_RELATIONS)]
+    sides = _sides(part)
+    if signs == ["∈"]:
+        name = written(sides[0])
+        for one in _distinct(_of(sides[1])):
+            if isinstance(one, Numbers):
+                return Numbers(one.values, name)
+            if isinstance(one, Several) and one.kind == "interval":
+                return Numbers(_range(one), name)
+        raise UnreadableError("∈")
+    if not signs or not set(signs) <= {"<", ">", "≤", "≥", "≠"}:
+        raise UnreadableError(written(part))
+    values = [expression(side).value if side else None for side in sides]
+    free = {one for value in values if value is not None for one in value.free_symbols}
+    if len(free) > 1 or (not free and values[0] is not None):
+        raise UnreadableError(written(part))
+    variable = free.pop() if free else None
+    found = Reals
+    for sign, left, right in zip(signs, values, values[1:], strict=False):
+        found = Intersection(found, _solved(sign, left, right, variable))
+    if any(isinstance(one, Symbol) for one in found.free_symbols):
+        raise UnreadableError(written(part))
+    if found is S.EmptySet or isinstance(found, Interval) or found.is_subset(Reals):
+        return Numbers(found, str(variable or ""))
+    raise UnreadableError(written(part))
 
 
-def _valued(text: str) -> Iterator[Value]:
-    """A number before a unit; `1.5e3` is one, and no product with e."""
-    from sympy import Rational
+def _solved(sign: str, left: Any, right: Any, variable: Any) -> Any:
+    import sympy
+    from sympy import Interval, Reals, oo
 
-    plain = rational(text.strip())
-    if plain is None:
-        yield from _algebra(text)
+    if left is None:
+        left, variable = symbol("_"), symbol("_")
+    if variable is None:
+        raise UnreadableError(sign)
+    for one, other, flipped in ((left, right, False), (right, left, True)):
+        if one == variable and other.is_extended_real and not other.free_symbols:
+            towards = sign if not flipped else {"<": ">", ">": "<", "≤": "≥", "≥": "≤"}.get(sign, sign)
+            if towards == "≠":
+                return Reals - sympy.FiniteSet(other)
+            if towards in ("<", "≤"):
+                return Interval(-oo, other, True, towards == "<" or other is oo)
+            return Interval(other, oo, towards == ">" or other == -oo, True)
+    real = sympy.Symbol("x", real=True)
+    known = {"<": sympy.Lt, ">": sympy.Gt, "≤": sympy.Le, "≥": sympy.Ge, "≠": sympy.Ne}
+    relation = known[sign](left.subs(variable, real), right.subs(variable, real))
+    if relation in (sympy.true, sympy.false):
+        return Reals if relation == sympy.true else sympy.EmptySet
+    try:
+        return relation.as_set()
+    except NotImplementedError:
+        raise UnreadableError(sign) from None
+
+
+def _related(some: Nodes, sides: list[Nodes]) -> Iterator[Reading]:
+    """Readings of equations, assignments and computations."""
+    signs = [node.name for node in some if _is(node, *_RELATIONS)]
+    if "≈" in signs:
+        yield from _approximate(signs, sides)
+        return
+    if set(signs) == {"="}:
+        yield from _equated(sides)
+    if len(sides) != 2 or not all(sides):
+        return
+    sign, modulus = signs[0], None
+    if sign == "≡":
+        *rest, last = sides[1]
+        if last.kind != "macro" or last.name not in ("pmod", "pod"):
+            tail = next((at for at, one in enumerate(sides[1]) if one.name in ("mod",) or _modulo(one)), None)
+            if tail is None:
+                return
+            rest, modulus = list(sides[1][:tail]), expression(_bare(sides[1][tail + 1 :])).value
+        else:
+            modulus = expression(last.parts[0]).value
+        sides = [sides[0], tuple(rest)]
+    elif sign == "∈":
+        return
+    left, right = (expression(side) for side in sides)
+    if left.rounded or right.rounded or left.value.free_symbols | right.value.free_symbols:
+        if sign in _MIRRORED:
+            sign, left, right = _MIRRORED[sign], right, left
+        yield Relation(sign, left.value, right.value, modulus)
+
+
+def _modulo(node: Node) -> bool:
+    return node.kind == "group" and bool(node.parts[0]) and node.parts[0][0].name in ("mod", "modulo")
+
+
+def _approximate(signs: list[str], sides: list[Nodes]) -> Iterator[Reading]:
+    """An exact value takes precedence over its approximation, unless it is a name."""
+    at = signs.index("≈")
+    exact, about = sides[: at + 1], sides[at + 1]
+    if not all(exact) or signs[:at] not in ([], ["="] * at):
+        yield from _of(about) if not exact[-1] else ()
+        return
+    if _name(exact[-1]):
+        yield from (replace(one, name=_name(exact[-1])) if isinstance(one, Value) else one for one in _of(about))
+        return
+    for reading in _equated(exact) if len(exact) > 1 else _of(exact[-1]):
+        yield reading
+
+
+def _name(side: Nodes) -> str:
+    """What a side names, such as `x`, `f(x)`, `AB` or `|z|`; empty for a computation or a number."""
+    if not side or any(node.kind in ("number", "table") for node in side[:1]):
+        return ""
+    if re.fullmatch(r"[A-Za-z](\+[A-Za-z])+", written(side)):  # `m+n`, which problems ask for
+        return written(side)
+    if any(_is(node, "+", "-", "*", "/", "·", "÷", "×", "!", "%", "<", ">") for node in side):
+        return ""
+    if any(node.kind == "sup" and written(node.parts[0]) not in ("-1", r"\prime") for node in side):
+        return ""
+    if side[0].kind == "command" and side[0].name in ("pi", "infty", "log", "ln", "sin", "cos", "tan", "sqrt"):
+        return ""
+    if any(
+        node.kind == "macro" and node.name in ("frac", "sqrt", "binom") and not _is_of_segments(node) for node in side
+    ):
+        return ""
+    return re.sub(r"\\text\{ ?|[{}\\\s]", "", written(side)) or ""
+
+
+def _is_of_segments(node: Node) -> bool:
+    r"""Whether a node is a quotient of lengths such as `\frac{AB}{CD}`, which names a number."""
+    return node.name == "frac" and all(re.fullmatch(r"[A-Z]{2}", written(part)) for part in node.parts)
+
+
+def _equated(sides: list[Nodes]) -> Iterator[Reading]:
+    """The value of a chain of equalities, if all of the chain holds: `5` in `x = 5` and in `3 + 2 = 5`."""
+    if not all(sides):
+        return
+    if len(sides) == 2 and _name(sides[1]) and not _name(sides[0]):
+        sides = sides[::-1]
+    *left, last = sides
+    names = [name for side in left if (name := _name(side))]
+    for reading in _distinct(_of(last)):
+        if isinstance(reading, Value):
+            if all(_name(side) or _comes_to(side, reading) for side in left):
+                yield _assigned(reading, names[0] if names else "")
+        elif isinstance(reading, Words) and len(names) == len(left):
+            yield reading
+        elif isinstance(reading, (Several, Numbers)) and len(names) == len(left):
+            if not names[0].startswith("(") or (isinstance(reading, Several) and reading.kind == "tuple"):
+                yield replace(reading, name=names[0])
+
+
+def _assigned(value: Value, name: str) -> Value:
+    """A value with the name that it is assigned to; the variable of a function is always called the same."""
+    called = re.fullmatch(r"([A-Za-z]\w*'*)\(([A-Za-z])\)", name)
+    if called is None:
+        return replace(value, name=name)
+    return replace(value, name=f"{called[1]}({called[2]})")
+
+
+def _comes_to(side: Nodes, value: Value) -> bool:
+    from lm_eval_ext.grading.equality import same
+
+    return any(
+        isinstance(one, Value) and not one.expression.free_symbols and same(replace(one, name=""), value)
+        for one in _distinct(_of(side))
+    ) or (bool(value.expression.free_symbols) and any(
+        isinstance(one, Value) and same(replace(one, name=""), value) for one in _distinct(_of(side))
+    ))  # fmt: skip
+
+
+# Brackets, sets, ratios -------------------------------------------------------------------------------
+
+
+def _bracketed(some: Nodes) -> Iterator[Reading]:
+    """Readings as a tuple, a point with a name, an interval, or a set in braces."""
+    *before, last = some
+    if last.kind != "group":
+        return
+    name = "".join(one.name for one in before) if all(one.kind == "letters" for one in before) else ""
+    if before and not (len(before) == 1 and name and len(name) == 1 and name.isupper() and name != "C"):
+        return
+    parts = split(last.parts[0], ",") if any(_is(one, ",") for one in last.parts[0]) else split(last.parts[0], ";")
+    if last.name == r"\{\}" and not before:
+        yield from _in_braces(last.parts[0], parts)
+    elif last.name in ("()", "[]", "[)", "(]", "<>") and len(parts) > 1 and all(parts):
+        if len(parts) == 2 and last.name != "<>" and not before:
+            yield from _interval(last.name, parts)
+        if last.name in ("()", "<>") or (last.name == "[]" and len(parts) > 2):
+            yield from _several("tuple", parts)
+
+
+def _interval(form: str, parts: Sequence[Nodes]) -> Iterator[Reading]:
+    members = tuple(tuple(one for one in _distinct(_of(part)) if isinstance(one, Value)) for part in parts)
+    if not all(members):
+        return
+    found = Several("interval", members, form)
+    ends = [member[0].expression for member in members]
+    if all(end.is_extended_real and not end.free_symbols for end in ends) and bool(ends[0] < ends[1]):
+        yield Numbers(_range(found))
+    elif form != "()":
+        yield found
+
+
+def _range(interval: Several) -> Any:
+    from sympy import Interval
+
+    low, high = (member[0].expression for member in interval.members)  # type: ignore[union-attr]  # all are values
+    return Interval(low, high, interval.form[0] == "(", interval.form[1] == ")")
+
+
+def _in_braces(inner: Nodes, parts: Sequence[Nodes]) -> Iterator[Reading]:
+    from sympy import EmptySet
+
+    if not inner:
+        yield Numbers(EmptySet)
+        return
+    built = next((at for at, node in enumerate(inner) if _is(node, "∣", "|", ":")), None)
+    if built is not None and built <= 3 and inner[0].kind in ("letters", "command"):
+        yield from _attempt(_conditions(inner[built + 1 :]))
+        return
+    yield from _several("set", [part for part in parts if part])
+
+
+def _set(some: Nodes) -> Iterator[Reading]:
+    """Readings as sets of numbers: their names, unions, intersections and differences."""
+    import sympy
+
+    signs = [node.name for node in some if _is(node, "∪", "∩", "∖")]
+    if not signs and any(_is(node, "-") for node in some) and any(_known_set(node) is not None for node in some):
+        signs = ["∖" for node in some if _is(node, "-")]
+        parts = split(some, "-")
     else:
-        yield Value(Rational(plain.numerator, plain.denominator))
+        parts = split(some, "∪", "∩", "∖")
+    if not signs and (len(some) != 1 or _known_set(some[0]) is None):
+        return
+    found = [_as_set(part) for part in parts]
+    value = found[0]
+    for sign, other in zip(signs, found[1:], strict=True):
+        operation = {"∪": sympy.Union, "∩": sympy.Intersection, "∖": sympy.Complement}[sign]
+        value = operation(value, other)
+    yield Numbers(value)
 
 
-def _bare(text: str) -> re.Match[str] | None:
-    """Match a number and a unit that is not marked as text; a short unit needs a space before it."""
-    match = _BARE_TAIL.match(text)
-    if match is None:
+def _known_set(node: Node) -> Any:
+    import sympy
+
+    name = written(node.parts[0]) if node.kind == "macro" and node.name == "mathbb" else node.name
+    if node.kind not in ("macro", "command"):
         return None
-    words = re.findall(r"[A-Za-z]+", match["unit"])
-    short = any(len(word) == 1 for word in words) and not match["space"]
-    known = all(is_bare_unit(word) or word in ("per", "square", "cubic", "sq") for word in words)
-    noun = bool(match["space"]) and all(len(word) > 3 for word in words)
-    return match if (known and not short) or noun else None
+    known = {
+        "R": sympy.Reals, "reals": sympy.Reals, "Z": sympy.Integers, "integers": sympy.Integers, "N": sympy.Naturals,
+        "naturals": sympy.Naturals, "Q": sympy.Rationals, "rationals": sympy.Rationals, "C": sympy.Complexes,
+        "complexes": sympy.Complexes, "emptyset": sympy.EmptySet,
+    }  # fmt: skip
+    return known.get(name)
 
 
-def _compound(matches: list[re.Match[str]]) -> Iterator[Reading]:
-    """`3 hours 20 minutes` is one quantity; `2 red and 3 blue` are two."""
-    from sympy import Rational
-
-    named = [(match[1], unit_of(re.sub(r"\s*\b(?:and|or)\b\s*", " ", match[2]))) for match in matches]
-    units = [unit for _, unit in named if unit is not None]
-    if len(units) < len(named):
-        return
-    values = [Value(Rational(number), unit) for number, unit in named]
-    if len({unit.dimension for unit in units}) == 1 and all("[" in unit.dimension for unit in units):
-        total = sum(Rational(str(unit.slope)) * value.expression for value, unit in zip(values, units, strict=True))
-        yield Value(total, replace(units[0], slope=type(units[0].slope)(1)))
-    else:
-        yield Several("list", tuple((value,) for value in values))
-
-
-def _algebra(text: str) -> Iterator[Value]:
-    """The text as one expression, as the parser reads it."""
-    expression = parsed(text)
-    if expression is not None:
-        yield Value(expression)
-
-
-def _as_members(reading: Reading) -> Reading:
-    r"""A finite set, such as that of `\pm 3`, as a list of its members."""
+def _as_set(part: Nodes) -> Any:
     from sympy import FiniteSet
 
-    if isinstance(reading, Value) and isinstance(reading.expression, FiniteSet) and reading.expression.args:
-        members = tuple((replace(reading, expression=one, name=""),) for one in reading.expression.args)
-        return Several("set", members)
-    return reading
+    part = _bare(part)
+    if len(part) == 1 and (known := _known_set(part[0])) is not None:
+        return known
+    for one in _distinct(_of(part)) if part else ():
+        if isinstance(one, Numbers):
+            return one.values
+        if isinstance(one, Several) and one.kind == "set" and all(isinstance(m[0], Value) for m in one.members):
+            return FiniteSet(*(member[0].expression for member in one.members))  # type: ignore[union-attr]
+    raise UnreadableError(written(part))
+
+
+def _ratio(some: Nodes) -> Iterator[Reading]:
+    """`1:2:3`, `3 to 4`; and `15:30` as a time."""
+    parts = split(some, ":")
+    if len(parts) == 1:
+        at = next((at for at, node in enumerate(some) if node.kind in ("text", "letters") and node.name == "to"), None)
+        if at is None:
+            return
+        parts = [some[:at], some[at + 1 :]]
+    yield from _attempt(_time(parts))
+    if all(parts):
+        found = [expression(_bare(part)) for part in parts]
+        if all(one.value != 0 for one in found):
+            yield Several("ratio", tuple((Value(one.value, one.rounded),) for one in found))
+
+
+def _time(parts: Sequence[Nodes]) -> Iterator[Reading]:
+    from sympy import Integer
+
+    *rest, last = parts
+    half = "".join(one.name for one in last[1:]).lower().replace(".", "").replace(" ", "")
+    names = [one.name for one in (*(part[0] for part in rest if len(part) == 1), *last[:1]) if one.kind == "number"]
+    if len(names) != len(parts) or len(parts) > 3 or half not in ("", "am", "pm") or not last:
+        return
+    if any(len(name) != 2 or int(name) > 59 for name in names[1:] if name.isdecimal()) or not all(
+        map(str.isdecimal, names)
+    ):
+        return
+    hours, minutes, seconds = (*map(int, names), 0)[:3]
+    if hours > (12 if half else 23):
+        return
+    hours = hours % 12 + 12 * (half == "pm") if half else hours
+    yield Value(Integer(hours * 3600 + minutes * 60 + seconds), unit=Unit("time of day"))
+
+
+def _tabulated(some: Nodes) -> Iterator[Reading]:
+    """Matrices, vectors, and systems and cases of several lines."""
+    if (
+        len(some) == 1
+        and some[0].kind == "group"
+        and len(some[0].parts[0]) == 1
+        and some[0].parts[0][0].kind == "table"
+    ):
+        inner = some[0].parts[0][0]
+        if inner.name in ("array", "matrix"):
+            some = (replace(inner, name="pmatrix"),)
+    if len(some) == 3 and some[1].kind == "table" and all(_is(one, "|") for one in (some[0], some[2])):
+        some = (replace(some[1], name="vmatrix"),)
+    if len(some) != 1 or some[0].kind != "table":
+        return
+    table = some[0]
+    members = tuple(_distinct(_of(cell)) for cell in table.parts)
+    if table.name in ("lines", "array", "cases", "dcases", "rcases"):
+        rows = [table.parts[at : at + table.width] for at in range(0, len(table.parts), table.width)]
+        parts = tuple(_distinct(_of(_line(row))) for row in rows)
+        if parts and all(parts):
+            yield Several("system", parts)
+        return
+    if not all(members):
+        return
+    heights = len(members) // max(1, table.width)
+    form = "determinant" if table.name.lower() == "vmatrix" else ""
+    if form and heights == table.width:
+        yield _determinant(members, table.width)
+        return
+    if not form and (table.width == 1 or heights == 1) and len(members) > 1:
+        yield Several("tuple", members)
+    yield Several("matrix", members, f"{form} {table.width}".strip())
+
+
+def _determinant(members: Sequence[tuple[Reading, ...]], width: int) -> Value:
+    from sympy import Matrix
+
+    cells = [member[0] for member in members]
+    if not all(isinstance(cell, Value) for cell in cells):
+        raise UnreadableError("a determinant")
+    entries = [cell.expression for cell in cells if isinstance(cell, Value)]
+    return Value(Matrix(width, width, entries).det(), any(isinstance(cell, Value) and cell.rounded for cell in cells))
+
+
+def _line(row: Sequence[Nodes]) -> Nodes:
+    """A line of cases: its value and the condition, which belong together."""
+    if len(row) == 2 and row[1]:
+        condition = tuple(
+            one for one in row[1] if not (one.kind in ("text", "letters") and one.name in ("if", "for", "when"))
+        )
+        otherwise = [one.name for one in condition] == ["otherwise"]
+        value = row[0][:-1] if row[0] and _is(row[0][-1], ",") else row[0]
+        if otherwise:
+            condition = (Node("text", "otherwise"),)
+        return (Node("group", "()", ((*value, Node("sign", ","), *condition),)),)
+    return tuple(one for cell in row for one in cell)
+
+
+# Quantities -------------------------------------------------------------------------------------------
+
+
+def _quantity(some: Nodes) -> Iterator[Reading]:
+    """Values with a unit, a currency, a percent sign, a scale such as `million`, or a counted noun."""
+    if (money := _money(some)) is not None:
+        some, unit = money
+        found = expression(some)
+        yield Value(found.value, found.rounded, unit)
+        return
+    if (value := _percentage(some)) is not None:
+        found = expression(value)
+        yield Value(found.value, found.rounded, percent=True)
+        return
+    if (angle := _angle(some)) is not None:
+        yield angle
+        return
+    pieces = _measured(some)
+    if not pieces:
+        return
+    values = [Value(found.value, found.rounded, unit) for found, unit in pieces]
+    if len(values) == 1:
+        yield values[0]
+    elif len({one.unit.dimension for one in values if one.unit}) == 1 and all(
+        one.unit and "[" in one.unit.dimension for one in values
+    ):
+        first: Any = values[0].unit
+        total = sum(_rational(one.unit.slope) * one.expression for one in values if one.unit)
+        yield Value(total, any(one.rounded for one in values), replace(first, slope=type(first.slope)(1)))
+    else:
+        yield Several("list", tuple((one,) for one in values))
+
+
+def _rational(number: Any) -> Any:
+    from sympy import Rational
+
+    return Rational(number.numerator, number.denominator)
+
+
+_CURRENCIES = {
+    "$": "dollars",
+    "€": "euros",
+    "£": "GBP",
+    "usd": "dollars",
+    "us$": "dollars",
+    "eur": "euros",
+    "gbp": "GBP",
+}
+
+
+def _money(some: Nodes) -> tuple[Nodes, Unit] | None:
+    for at, rest in ((0, some[1:]), (-1, some[:-1])):
+        name = _CURRENCIES.get(some[at].name.lower()) if some[at].kind in ("sign", "text", "letters") else None
+        if name and rest:
+            minus = at == 0 and _is(rest[0], "-")
+            unit = unit_of(rf"\text{{{name}}}")
+            return (None if unit is None else (rest, unit)) if not minus or len(rest) > 1 else None
+    if len(some) > 2 and _is(some[0], "-") and some[1].kind == "sign" and some[1].name in _CURRENCIES:
+        unit = unit_of(rf"\text{{{_CURRENCIES[some[1].name]}}}")
+        return None if unit is None else ((some[0], *some[2:]), unit)
+    return None
+
+
+def _percentage(some: Nodes) -> Nodes | None:
+    last, rest = some[-1], some[:-1]
+    if last.kind == "group" and last.name == "{}" and len(last.parts[0]) == 1:
+        last = last.parts[0][0]
+    said = _is(last, "%") or (
+        last.kind in ("text", "letters") and last.name.lower() in ("percent", "percentage", "pct", "%")
+    )
+    single = not any(_is(node, "+", "-", "%", *_RELATIONS) for node in rest[1:])
+    return rest if said and rest and single else None
+
+
+def _angle(some: Nodes) -> Value | None:
+    r"""`36^\circ`, `18^\circ 48'`; None if the degrees belong to a part of the answer, as in `2\cos 20^\circ`."""
+    at = next((at for at, node in enumerate(some) if _is(node, "°")), None)
+    if at is None or at == 0 or any(node.kind == "command" and node.name not in ("pi",) for node in some[:at]):
+        return None
+    unit: Any = unit_of("degrees")
+    found = expression(some[:at])
+    rest, value = list(some[at + 1 :]), found.value
+    if rest and rest[0].name in ("C", "F") and len(rest) == 1:
+        temperature = unit_of(rf"^\circ {rest[0].name}")
+        return Value(value, found.rounded, temperature)
+    for mark, share in (("'", 60), ("''", 3600)):
+        if len(rest) >= 2 and rest[0].kind == "number":
+            marks = "".join(one.name for one in rest[1:] if one.kind == "sign")
+            if mark == "'" and rest[1].name == "'":
+                value, rest = value + _fraction(rest[0].name) / share, rest[2:]
+            elif mark == "''" and marks in ("''", '"'):
+                value, rest = value + _fraction(rest[0].name) / share, []
+    return None if rest else Value(value, found.rounded, unit)
+
+
+def _fraction(name: str) -> Any:
+    from fractions import Fraction
+
+    return _rational(Fraction(name))
+
+
+def _measured(some: Nodes) -> list[tuple[Any, Unit | None]]:
+    """Pairs of a number and what is counted or measured, that make up all of the nodes."""
+    found: list[tuple[Any, Unit | None]] = []
+    while some:
+        pair = _first_measured(some, compound=bool(found))
+        if pair is None:
+            return []
+        value, unit, length = pair
+        found.append((value, unit))
+        some = some[length:]
+        while some and (_is(some[0], ",") or _joins(some[0])):
+            some = some[1:]
+    return found
+
+
+def _first_measured(some: Nodes, *, compound: bool) -> tuple[Any, Unit | None, int] | None:
+    start = next((at for at, node in enumerate(some) if at and _may_be_unit(some, at)), None)
+    if start is None:
+        return None
+    value = some[:start]
+    end = next(
+        (
+            at
+            for at in range(start + 1, len(some))
+            if some[at].kind == "number" and not _is(some[at - 1], "/", "^", "-")
+        ),
+        len(some),
+    )
+    while end > start and (_is(some[end - 1], ",") or _joins(some[end - 1])):
+        end -= 1
+    tail = some[start:end]
+    scale, tail = _scaled(tail)
+    number = expression(value) if not compound else expression(value)
+    number = replace(number, value=number.value * scale)
+    if not tail:
+        return number, None, end
+    unit = _unit(tail, plain=_is_plain(value))
+    return None if unit is None else (number, unit, end)
+
+
+def _is_plain(value: Nodes) -> bool:
+    """Whether what stands before a unit is a number and nothing else."""
+    return all(
+        node.kind in ("number", "sup") or _is(node, "-", "+", "×", "·", "/", ".") or node.name == "frac"
+        for node in value
+    )
+
+
+def _may_be_unit(some: Nodes, at: int) -> bool:
+    node = some[at]
+    if node.kind == "text":
+        return True
+    if node.kind == "macro" and node.name == "frac":
+        return any(one.kind == "text" for one in _flat(node.parts[0]))
+    if node.kind == "command" and node.name in ("mu", "Omega", "circ"):
+        return at > 0 and some[at - 1].kind in ("number", "sup", "letters") and node.name != "circ"
+    if node.kind != "letters" or not _is_plain(some[:at]):
+        return False
+    name = node.name
+    if some[at + 1 : at + 2] and (some[at + 1].kind, some[at + 1].name) == ("command", "Omega"):
+        return True
+    if name in _lexicon()["scales"] or name in _lexicon()["shares"]:
+        return True
+    short = len(name) == 1 and not node.spaced
+    if is_bare_unit(name) and not short:
+        return True
+    return node.spaced and len(name) > 2 and name.lower() not in letter_names()
+
+
+def _scaled(tail: Nodes) -> tuple[Any, Nodes]:
+    """The factor of words such as `million` or `thirds` at the start of what follows a number."""
+    from sympy import Integer
+
+    factor: Any = Integer(1)
+    while tail and tail[0].kind in ("text", "letters"):
+        first, *others = tail[0].name.lower().split()
+        if first in _lexicon()["scales"]:
+            factor = factor * _lexicon()["scales"][first]
+        elif first in _lexicon()["shares"]:
+            factor = factor / _lexicon()["shares"][first]
+        elif first == "of" and others[:1] == ["a"]:
+            others = others[1:]
+        elif first in ("squared", "cubed", "factorial"):
+            raise UnreadableError(first)
+        else:
+            break
+        tail = (replace(tail[0], name=" ".join(others)), *tail[1:]) if others else tail[1:]
+    return factor, tail
+
+
+def _unit(tail: Nodes, *, plain: bool) -> Unit | None:
+    """The unit that the nodes name; None if they name none. A counted noun must be one that is known to be countable."""
+    if any(
+        node.kind not in ("text", "letters", "sup", "macro", "command", "group", "number", "sub")
+        and not _is(node, "/", "·", "×", "*", "-", ".", "°", "^")
+        for node in tail
+    ):
+        return None
+    if not plain and tail[0].kind == "letters":
+        return None
+    spelled = re.sub(r"\\mu\s*(\\text\{ ?)?", r"\1u", written(tail)).replace(r"\Omega", "ohm")
+    unit = unit_of(spelled)
+    if unit is not None and unit.dimension and "[" not in unit.dimension and "^" not in unit.dimension:
+        return unit if _countable(unit.dimension) else None
+    return unit
+
+
+def _countable(noun: str) -> bool:
+    words = noun.split()
+    last = words[-1] if words else ""
+    return last in _lexicon()["nouns"] and not set(words) & set(_lexicon()["not_nouns"])
+
+
+__all__ = ["Numbers", "Reading", "Relation", "Several", "Value", "Words", "is_unit", "readings"]
