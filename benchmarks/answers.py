@@ -57,7 +57,6 @@ def integers() -> Iterator[Value]:
             f"{number + 1}",
             f"{number}0",
             f"{number}.5",
-            rf"{number}\%",
             f"{number}!",
             f"{number}^2",
         ]
@@ -219,7 +218,7 @@ def tuples() -> Iterator[Value]:
 def sets() -> Iterator[Value]:
     yield Value(
         [r"\{1,2\}", r"\{2,1\}", "1,2", "2, 1", r"1 \text{ and } 2", r"x=1 \text{ or } x=2", "1 and 2", r"\{1, 2, 1\}"],
-        [r"\{1,3\}", "1", r"\{1,2,3\}", "(1,2)", "12", r"\{-1,2\}", "1+2"],
+        [r"\{1,3\}", "1", r"\{1,2,3\}", "12", r"\{-1,2\}", "1+2", r"\{(1,2)\}"],
     )
     yield Value([r"\pm 3", r"3, -3", r"x=\pm 3", r"\{-3,3\}"], ["3", "-3", r"\pm 2", r"\pm 3i"])
     yield Value(
@@ -277,7 +276,7 @@ def matrices() -> Iterator[Value]:
 
 def quantities() -> Iterator[Value]:
     yield Value(
-        [r"5\text{ cm}", r"5 \mathrm{~cm}", "5 cm", r"0.05\text{ m}", "5"],
+        [r"5\text{ cm}", r"5 \mathrm{~cm}", "5 cm", r"0.05\text{ m}"],
         [r"5\text{ m}", r"50\text{ cm}", r"5\text{ cm}^2", r"5\text{ kg}", r"-5\text{ cm}"],
     )
     yield Value(
@@ -310,7 +309,7 @@ def quantities() -> Iterator[Value]:
         ["5", r"5\text{ billion}", "5,000", r"50\text{ million}"],
     )
     yield Value(["15:30", "3:30 PM", r"3:30\text{ p.m.}"], ["3:30 AM", "3:03 PM", "15:03"])
-    yield Value(["1011_2", "(1011)_2", r"1011_{2}", r"1011_{\text{two}}"], ["1011", "1101_2", "1011_3", "10110_2"])
+    yield Value(["1011_2", "(1011)_2", r"1011_{2}", r"1011_{\text{two}}"], ["1010", "1101_2", "1011_3", "10110_2"])
 
 
 def words() -> Iterator[Value]:

@@ -18,9 +18,9 @@ from lm_eval_ext.grading.equivalence import plainly_equal, refused, value
 from lm_eval_ext.grading.extraction import final_answer
 from lm_eval_ext.grading.extractors import ChoiceExtractor, Extractor
 from lm_eval_ext.grading.grading import grades
+from lm_eval_ext.grading.latex import normalised
 from lm_eval_ext.grading.letters import chosen_letter
 from lm_eval_ext.grading.metrics import FUNCTIONS, share_compared
-from lm_eval_ext.grading.latex import normalised
 from lm_eval_ext.grading.workers import in_workers
 from lm_eval_ext.harness.metrics import FILTERS
 from lm_eval_ext.testbed.real import HUB
@@ -57,7 +57,9 @@ def test_equivalence(case: dict[str, Any]) -> None:
         assert math_verify([case["answer"]], [[case["gold"]]])["acc"] == float(case["equal"]), "it is symmetric"
 
 
-@pytest.mark.parametrize("case", [pytest.param(row, id=f"{row['gold']} and {row['answer']}") for row in rows("read_whole")])
+@pytest.mark.parametrize(
+    "case", [pytest.param(row, id=f"{row['gold']} and {row['answer']}") for row in rows("read_whole")]
+)
 def test_an_answer_is_read_whole_or_not_at_all(case: dict[str, Any]) -> None:
     pairs = [(case["gold"], case["answer"]), (case["answer"], case["gold"])]
     assert [grade.correct for grade in grades(pairs)] == [case["equal"]] * 2

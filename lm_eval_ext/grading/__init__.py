@@ -5,6 +5,8 @@
 # 3: letters of choices also in small or full-width form, and where an option is called correct.
 # 4: symbols and spellings of units, powers of ten with a unit, units after the box, empty lists, orders with arrows.
 # 5: percentages within expressions, intervals and relations, alike with each antlr; decimals in relations; e^{0.5}.
-GRADER_VERSION = 5
+# 6: LaTeX is read as a tree and answers by one grammar, whole or not at all; exact numbers are compared exactly;
+#    declarations in more languages, and with what follows them.
+GRADER_VERSION = 6
 
 COMPARED = ("correct", "wrong", "no answer")  # the reasons of a grade that was reached without a failure

@@ -9,7 +9,8 @@ import math
 
 from lm_eval_ext.grading.equality import Undecided, any_same
 from lm_eval_ext.grading.latex import UnreadableError, nodes, written
-from lm_eval_ext.grading.reading import Value, readings
+from lm_eval_ext.grading.reading import bare, readings
+from lm_eval_ext.grading.values import Value
 
 
 def warm_up() -> None:
@@ -63,6 +64,6 @@ def same_text(one: str, other: str) -> bool:
 
 def _as_written(text: str) -> str:
     try:
-        return written(nodes(text))
+        return written(bare(nodes(text)))
     except UnreadableError:
         return ""

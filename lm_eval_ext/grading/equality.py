@@ -14,7 +14,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from lm_eval_ext.grading.reading import Numbers, Reading, Relation, Several, Value, Words
+from lm_eval_ext.grading.values import Numbers, Reading, Relation, Several, Value, Words
 
 if TYPE_CHECKING:
     from sympy import Expr
@@ -26,7 +26,7 @@ _POINTS = ((1, 1), (1, 1), (1, 1), (-1, 1), (1, -1), (-1, -1))  # signs of the v
 _PRIMES = (2305843009213693951, 2305843009213693921, 2305843009213693907)  # the largest of 61 bits
 
 
-class Undecided(Exception):  # noqa: N818  # no error: an answer of its own
+class Undecided(Exception):  # no error: an answer of its own
     """Whether two values are equal was neither shown nor refuted."""
 
 
@@ -133,8 +133,8 @@ def _equal(one: Value, other: Value) -> bool:
     if first == second:
         return True
     if first.free_symbols or second.free_symbols:
-        same_values = _identical(first, second)
-        return _verified(first, second) if same_values is None else same_values or _same_family(first, second)
+        alike = _identical(first, second)
+        return _verified(first, second) if alike is None else alike or _same_family(first, second)
     if one.rounded and other.rounded and first.is_Rational and second.is_Rational:
         return False  # two decimals that differ
     return equal_numbers(first, second, rounded=one.rounded or other.rounded)
@@ -149,7 +149,7 @@ def _same_family(one: Expr, other: Expr) -> bool:
         return False
     if names[0] == names[1] or not (one.has(pi) and other.has(pi)):
         return False
-    return _identical(one, other.subs(Symbol(names[1][0]), Symbol(names[0][0])))
+    return True is _identical(one, other.subs(Symbol(names[1][0]), Symbol(names[0][0])))
 
 
 def equal_numbers(one: Expr, other: Expr, *, rounded: bool) -> bool:
@@ -198,7 +198,7 @@ def _equal_residues(one: Expr, other: Expr) -> bool | None:
         return None
 
 
-def _residue(number: Any, prime: int) -> int:
+def _residue(number: Any, prime: int) -> int:  # noqa: PLR0911  # one for each kind
     """A rational number modulo a prime, without computing it; exponents are taken modulo what repeats.
 
     Raises:
@@ -322,7 +322,7 @@ def _same_relation(one: Relation, other: Relation) -> bool:
     for left, right, _ in _at_points((first, second)):
         if left is not None and right is not None and abs(right) > _NOTHING:
             ratios.append(left / right)
-    if len(ratios) < 3 or not abs(ratios[0]) > _NOTHING:  # noqa: PLR2004  # enough to be no chance
+    if len(ratios) < 3 or not abs(ratios[0]) > _NOTHING:  # enough to be no chance
         return False
     constant = all(abs(ratio - ratios[0]) <= _NEARLY * abs(ratios[0]) for ratio in ratios)
     return constant and (one.sign in ("=", "≠") or (ratios[0].imag == 0 and ratios[0].real > 0))
@@ -379,9 +379,9 @@ def _same_members(one: Several, other: Several) -> bool:
         or one.form != other.form
     ):
         return False
-    first, second = _ordered(one), _ordered(other)
+    first, second = list(_ordered(one)), list(_ordered(other))
     if not ordered:
-        first, second = (_unique(some.members) if _is_set(some) else some.members for some in (one, other))
+        first, second = (_unique(some.members) if _is_set(some) else list(some.members) for some in (one, other))
     if len(first) != len(second):
         return False
     if ordered:
@@ -432,9 +432,9 @@ def _times(one: Any, other: Any) -> Value:
 
 
 def _same_ratio_and_value(ratio: Several, value: Value) -> bool:
-    if len(ratio.members) != 2 or value.unit or value.percent:  # noqa: PLR2004  # of two numbers
+    if len(ratio.members) != 2 or value.unit or value.percent:  # of two numbers
         return False
-    (above,), (below,) = ratio.members
-    if below.expression == 0:  # type: ignore[union-attr]  # members of a ratio are values
+    above, below = (member[0] for member in ratio.members)
+    if not (isinstance(above, Value) and isinstance(below, Value)) or below.expression == 0:
         return False
-    return _equal(replace(value, name=""), replace(above, expression=above.expression / below.expression))  # type: ignore[union-attr,type-var]
+    return _equal(replace(value, name=""), replace(above, expression=above.expression / below.expression))

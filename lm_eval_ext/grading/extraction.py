@@ -7,24 +7,33 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import takewhile
 
-from lm_eval_ext.grading.letters import chosen_letter
+from lm_eval_ext.grading.letters import SPECIES, chosen_letter
 from lm_eval_ext.grading.units import is_bare_unit, unit_of
 from lm_eval_ext.thinking_formats import answer_after_thinking
 
-_BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{")
+_BOXED = re.compile(r"\\(?:boxed|fbox)\s*+(?:\{|(?P<bare>\d|[A-Za-z](?![A-Za-z])))")
 # The text after "answer is" or "Answer:", or after such a heading, in markdown or plain text and several languages.
-_LATIN = r"answer|respuesta|réponse|antwort|risposta|resposta|odpowiedź|cevap|jawaban|đáp án|ответ|відповідь"
-_OTHER = r"答案|解答|答え|答|정답|답|الجواب|الإجابة|उत्तर|উত্তর|คำตอบ"
+_LATIN = (
+    r"answer|ans|respuesta|réponse|antwort|antwoord|risposta|resposta|odpowiedź|cevap|jawaban|jibu|svar|đáp án|ответ|"
+    "відповідь"
+)
+_OTHER = r"答案|解答|答え|回答|答|正解|故选|정답|답|الجواب|الإجابة|उत्तर|উত্তর|కి సమాధానం|సమాధానం|คำตอบ"
 _ANSWER = rf"(?:\b(?:{_LATIN})\b|{_OTHER})"
-_IS_WORD = r"(?:is|es|est|ist|è|é|là|adalah|это)\b|[:=：是为為はは은는هو]|है"
+_IS_WORD = (
+    r"(?:is|es|est|ist|lautet|beträgt|è|é|là|adalah|ni|är|это|(?:must|would|should|will|has to)\s+be|equals)\b"
+    r"|[:=：是为為は은는هو]|है|হলো|হল|คือ|అవుతుంది"
+)
 # Quantifiers are possessive (`*+`), to avoid backtracking: an output may be a hundred thousand line breaks.
 _NO_REPEAT = rf"(?!\W*+(?:final\s++)?{_ANSWER})"
 _NO_OTHER = rf"(?!\W*+(?:the\s++)?(?:final\s++)?{_ANSWER})"
-_IS = rf"(?:\**+\s*+(?:{_IS_WORD})++[\s:：*]*+|(?<=answer)\**+[ \t]*+\n\s*+)"
+_IS = rf"(?:\**+\s*+(?:{_IS_WORD})++[\s:：*]*+|(?<=answer)\**+[ \t]*+\n\s*+|(?<=సమాధానం)[ \t]++)"
 _DECLARED = re.compile(rf"(?i){_ANSWER}{_IS}{_NO_OTHER}(?=\S)")
 _MOST_DECLARED = 50  # declarations considered, from the last; an output that loops has thousands
 _LONGEST = 2_000  # characters of one
-_FINAL = re.compile(rf"(?i)(?:\bfinal\s++answer\b|最终答案|最終答案)\**+\s*+[:：][\s*]*+{_NO_REPEAT}\S")
+_FINAL = re.compile(
+    rf"(?im)^[^\w\n]*+(?:(?:so|thus|hence|therefore)\W++)?(?:(?:the|my)\s++)?(?:final\s++answer|最终答案|最終答案)\b\**+\s*+"
+    rf"(?:is\s*+)?[:：][\s*]*+{_NO_REPEAT}\S"
+)
 _OPENING = re.compile(r"\$\$|(?<!\\)\$|\\\(|\\\[")
 _CLOSINGS = {
     "$$": re.compile(r"\$\$"),
@@ -39,7 +48,14 @@ _NUMBER = (
 _EXPRESSION = re.compile(rf"([+-]?\\[dt]?frac\{{[^{{}}]*\}}\{{[^{{}}]*\}})|{_NUMBER}")
 _DECIMAL_COMMA = re.compile(r"^([+-]?\d+),(\d{1,2}|\d{4,})$|^([+-]?0),(\d+)$")
 # Text allowed between the boxes or formulas of one enumeration.
-_BETWEEN = re.compile(r"(?:[\s,;$.]|\\[()\[\],; ]|\\q?quad|\\text\s*\{\s*(?:and|or)\s*\}|\b(?:and|or)\b)*")
+_BETWEEN = re.compile(
+    r"(?:[\s,;$.]|\\[()\[\],; ]|\\q?quad|\\text\s*\{\s*(?:and|or)\s*\}|\b(?:and|or)\b|\b[A-Za-z](?:_\d)?\s*=)*"
+)
+_FEW = 3  # words of an answer in words
+# Special tokens that some servers leave at the end of a text.
+_ENDING = re.compile(r"<\|[a-z_]{1,40}\|>|</s>|<eos>|<end_of_turn>|<\uff5c[^<>]{1,40}\uff5c>")
+_MOST_ENDINGS = 20
+_MARKED = re.compile(r"####[ \t]++(\S[^\n]{0,2000})$")
 _BRACE = re.compile(r"(?<!\\)[{}]")
 _ENDS_IN_A_NUMBER = re.compile(r"\d[})\s]*$")
 _UNIT = re.compile(
@@ -84,9 +100,26 @@ def final_answer(
     text = answer_part(output, ends, needs_end=needs_end)
     if text is None:
         return ""
+    text = _without_endings(text)
     if "declared" in find and (final := says_final(text)):
-        return _declared(final)
+        answer = _declared(final)
+        if _has_content(answer) or not _boxes(text):  # `Final answer: see the box above`
+            return answer
     return next((answer for place in find if (answer := PLACES[place](text))), "")
+
+
+def _without_endings(text: str) -> str:
+    for _ in range(_MOST_ENDINGS):
+        text = text.rstrip()
+        start = text.rfind("<", max(0, len(text) - 50))
+        if start < 0 or not _ENDING.fullmatch(text, start):
+            break
+        text = text[:start]
+    return text
+
+
+def _has_content(answer: str) -> bool:
+    return bool(re.search(r"[\d\\=^]", answer) or chosen_letter(answer) or len(answer.split()) < _FEW)
 
 
 def last_boxed(text: str, *, distinct: bool = True) -> str:
@@ -122,8 +155,13 @@ def _measured(name: str) -> str:
 def _boxes(text: str) -> list[tuple[int, int, int, int]]:
     """Start and end of each box, then start and end of its content."""
     closing = _closing_braces(text)
-    boxes = [(match.start(), match.end(), closing.get(match.end() - 1)) for match in _BOXED.finditer(text)]
-    return [(start, end + 1, inside, end) for start, inside, end in boxes if end is not None]
+    found = []
+    for match in _BOXED.finditer(text):
+        if match["bare"]:
+            found.append((match.start(), match.end(), match.start("bare"), match.end()))
+        elif (end := closing.get(match.end() - 1)) is not None:
+            found.append((match.start(), end + 1, match.end(), end))
+    return found
 
 
 def _enumerated(text: str, found: Sequence[tuple[int, int, int, int]], *, distinct: bool = True) -> str:
@@ -164,8 +202,17 @@ def _closing_braces(text: str) -> dict[int, int]:
 
 
 def _declared(text: str) -> str:
-    """The last declaration that contains a number, a formula or a letter."""
-    return next(iter(declarations(text)), "")
+    """The last declaration that contains a number, a formula or a letter; or what is marked as the answer."""
+    return _marked(text) or next(iter(declarations(text)), "")
+
+
+def _marked(text: str) -> str:
+    """The text after `####` in the last line, or within the last `<answer>`."""
+    before, tag, _ = text.rpartition("</answer>")
+    if tag and "<answer>" in before:
+        return _whole(before.rpartition("<answer>")[2].strip())
+    last = _MARKED.match(text.rstrip().rpartition("\n")[2])
+    return _whole(last[1].strip()) if last else ""
 
 
 def declarations(text: str) -> list[str]:
@@ -201,16 +248,60 @@ def says_final(text: str) -> str:
 
 def _of_declaration(text: str, place: int) -> str:
     line = text[place : place + _LONGEST]
+    continental = not re.search(r"(?i)(?:answer|ans)\W*$", _IS_AT_END.sub("", text[max(0, place - 30) : place]))
     if formula := next(_formulas(line, only_at_start=True), None):
-        return line[formula[2] : formula[3]].strip()
+        return _with_what_follows(line, formula)
     line = line.partition("\n")[0]
-    answer = re.split(r"\.\s|。", line.strip().strip("*").strip())[0]
-    answer = re.sub(r"[.。]\s*$", "", _REASON.split(answer)[0]).strip().rstrip("*")
+    if continental and (decimal := _CONTINENTAL.match(line)):
+        return f"{decimal[1]}.{decimal[2]}"
+    answer = re.split(rf"\.\s(?!(?:{SPECIES})\b)|。", line.strip().strip("*").strip())[0]
+    answer = _POLITE.sub("", re.sub(r"[.。]\s*$", "", _REASON.split(answer)[0])).strip().rstrip("*")
     if len(answer) < _LONGEST // 5 and (computed := _IN_WORDS.match(answer)):
         return computed["number"]
     if re.match(_NUMBER, answer) or chosen_letter(answer):
-        return answer
+        return _IN_ALL.sub("", answer)
     return _of_sentence(_SENTENCE.split(answer)[-1])
+
+
+_IS_AT_END = re.compile(rf"(?i){_IS}$")
+_CONTINENTAL = re.compile(r"\s*([+-]?\d+),(\d{1,2}|\d{4,})(?=\s*(?:[.!。]|$|[^\W\d]))")
+_POLITE = re.compile(r"(?:です|でした|である|だ|입니다|이다|이에요|예요|है|हैं)\s*[.。!]?\s*$")
+_IN_ALL = re.compile(r"\s+(?:in (?:all|total)|altogether)$")
+_NEXT = re.compile(r"(?:\s|[,;]|\b(?:and|or)\b)*")
+_CLAUSE_END = re.compile(r"[.!?。](?=\s|$)|\n|[。！？]")
+_CHANGES = re.compile(
+    r"(?i)\b(?:less|more|fewer|greater|smaller|larger|than|least|most|not|between|minus|plus|times|divided|multiplied|over|"
+    r"under|below|above|half|twice|double|almost|nearly|percent|mod|modulo|squared|cubed|to|choose|million|billion|thousand|"
+    r"hundred|dozen|thirds?|halves|quarters?)\b|[-+*/^=<>%!×÷]"
+)
+
+
+def _with_what_follows(line: str, formula: tuple[int, int, int, int]) -> str:
+    """A formula with those enumerated after it; with the rest of its clause where that changes its value."""
+    answer, rest = line[formula[2] : formula[3]].strip(), line[formula[1] :]
+    members = [answer]
+    while (joined := _NEXT.match(rest)) and re.search(r"[,;]|and|or", joined[0]):
+        following = next(_formulas(rest[joined.end() :], only_at_start=True), None)
+        if following is None:
+            break
+        after = rest[joined.end() :]
+        members.append(after[following[2] : following[3]].strip())
+        rest = after[following[1] :]
+    clause = _POLITE.sub("", _REASON.split(_CLAUSE_END.split(rest, maxsplit=1)[0])[0]).strip(" *,")
+    answer = ", ".join(members)
+    if not clause or clause.startswith("("):
+        return answer
+    if unit := _UNIT.match(f" {clause}"):
+        return answer + _measured(unit["text"] or unit["plain"]) if unit.end() == len(clause) + 1 else answer
+    if _CHANGES.search(clause) or re.search(r"\d|\$", clause):
+        return f"{answer} {clause}".replace("$", "")
+    return answer
+
+
+def _whole(answer: str) -> str:
+    """An answer without dollars around it."""
+    formula = next(_formulas(answer, only_at_start=True), None)
+    return _with_what_follows(answer, formula) if formula else answer.rstrip(".").strip()
 
 
 def _formulas(text: str, *, only_at_start: bool = False) -> Iterator[tuple[int, int, int, int]]:
@@ -230,6 +321,8 @@ def _formulas(text: str, *, only_at_start: bool = False) -> Iterator[tuple[int, 
 def _of_sentence(answer: str) -> str:
     """`12` from "there are 12 apples in all"; any other text unchanged."""
     numbers = [match["number"] for match in re.finditer(_NUMBER, answer)]
+    if numbers and _CHANGES.search(answer.replace(numbers[0], "")):
+        return answer
     plain = len(numbers) == 1 and len(re.findall(r"[A-Za-z]{2,}", answer)) > 1 and not re.search(r"[\\=^{]", answer)
     return numbers[0] if plain and not chosen_letter(answer) else answer
 

@@ -14,27 +14,15 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lm_eval_ext.grading.latex import Node, Nodes, UnreadableError, nodes, written
+from lm_eval_ext.grading.latex import TABLE, Node, Nodes, UnreadableError, split, written
 
 if TYPE_CHECKING:
     from sympy import Expr
 
-_NAMES = frozenset(
-    """sin cos tan cot sec csc arcsin arccos arctan arccot arcsec arccsc sinh cosh tanh coth asin acos atan log ln lg exp
-    sqrt gcd lcm max min pi inf infinity oo theta alpha beta gamma delta lambda mu sigma omega phi abs floor ceil det cbrt
-    sgn""".split()  # noqa: SIM905
-)
-_FUNCTIONS = frozenset(
-    """sin cos tan cot sec csc arcsin arccos arctan arccot arcsec arccsc sinh cosh tanh coth asin acos atan log ln lg exp
-    sqrt gcd lcm max min abs floor ceil cbrt sgn""".split()  # noqa: SIM905
-)
-_GREEK = frozenset(
-    """alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau upsilon phi chi psi omega
-    Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega ell hbar aleph partial nabla reals""".split()  # noqa: SIM905
-)
+_FUNCTIONS, _VARIABLES = frozenset(TABLE["functions"]), frozenset(TABLE["variables"])
+_NAMES = _FUNCTIONS | set(TABLE["names"])
 _LONGEST_WORD = 3  # letters that stand side by side are factors; more are a word
 _LARGEST_POWER = 100_000  # bits of a power that is computed
 _LARGEST_FACTORIAL = 2_000
@@ -177,7 +165,7 @@ class _Reader:
         after = self._nodes[self._place + 1 : self._place + 2]
         return bool(after) and (after[0].kind, after[0].name, after[0].spaced) == ("sign", "*", False)
 
-    def _base(self) -> Expr:
+    def _base(self) -> Expr:  # noqa: PLR0911  # one for each kind
         node = self._take()
         match node.kind:
             case "number":
@@ -308,7 +296,7 @@ class _Reader:
             return oo
         if name == "e":
             return self._plain_letter("e")
-        if name in _GREEK:
+        if name in _VARIABLES:
             named = self._indexed(name)
             return self._called(named) or symbol(named)
         raise UnreadableError(f"\\{name}")
@@ -317,7 +305,11 @@ class _Reader:
         r"""`\\sum_{k=1}^{n} k` and products: what follows them up to the next sign."""
         import sympy
 
-        bounds = {node.kind: node.parts[0] for _ in range(2) if (node := self.node) and node.kind in ("sub", "sup") and self._take()}
+        bounds = {
+            node.kind: node.parts[0]
+            for _ in range(2)
+            if (node := self.node) and node.kind in ("sub", "sup") and self._take()
+        }
         below = split(bounds.get("sub", ()), "=")
         if len(bounds) != 2 or len(below) != 2 or len(below[0]) != 1:
             raise UnreadableError(f"\\{name} without bounds")
@@ -447,17 +439,6 @@ def _factors(some: Nodes) -> Iterator[Node]:
             )
 
 
-def split(some: Nodes, *signs: str) -> list[Nodes]:
-    """The nodes between some signs."""
-    found: list[list[Node]] = [[]]
-    for node in some:
-        if node.kind == "sign" and node.name in signs:
-            found.append([])
-        else:
-            found[-1].append(node)
-    return [tuple(part) for part in found]
-
-
 def power(base: Expr, exponent: Expr) -> Expr:
     """A power, which is only computed if it is not too large."""
     from sympy import Integer, Pow, oo
@@ -538,8 +519,9 @@ def in_base(digits: str, base: Nodes) -> int:
         raise UnreadableError(f"{digits}_{name}") from None
 
 
-_BASES = {name: base for base, name in enumerate("two three four five six seven eight nine ten".split(), 2)} | {
-    "sixteen": 16, "twelve": 12, "hex": 16, "bin": 2, "oct": 8,
+_BASES = {
+    "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10, "twelve": 12,
+    "sixteen": 16, "bin": 2, "oct": 8, "hex": 16,
 }  # fmt: skip
 
 
@@ -558,9 +540,9 @@ class _Repeated(NamedTuple):
 
 def _repeated(number: Node, after: Node) -> _Repeated | None:
     r"""A decimal whose last digits repeat: `0.\overline{3}`, `0.(45)`; only what follows a point repeats."""
-    if after.kind == "macro" and after.name in ("overline", "bar", "dot"):
-        digits = written(after.parts[0])
-    elif after.kind == "group" and after.name == "()" and "." in number.name and not after.spaced:
+    if (after.kind == "macro" and after.name in ("overline", "bar", "dot")) or (
+        after.kind == "group" and after.name == "()" and "." in number.name and not after.spaced
+    ):
         digits = written(after.parts[0])
     else:
         return None
@@ -585,11 +567,11 @@ def _continued(name: str) -> Fraction:
 
 
 def _is_proper(node: Node) -> bool:
-    """Whether a node is a fraction of whole numbers, which is added to one before it."""
+    """Whether a node is a fraction of whole numbers, which is added to a whole number before it."""
     return (
         node.kind == "macro" and node.name == "frac"
         and all(len(part) == 1 and part[0].kind == "number" and part[0].name.isdecimal() for part in node.parts)
-        and 0 < int(node.parts[0][0].name) < int(node.parts[1][0].name)
+        and int(node.parts[1][0].name) > 0
     )  # fmt: skip
 
 
@@ -605,10 +587,6 @@ def _derivative(node: Node) -> Expr | None:
     return None
 
 
-@cache
-def letter_names() -> frozenset[str]:
-    """Names that stand for something in a formula, though they are words."""
-    return _NAMES
-
-
-__all__ = ["Formula", "expression", "in_base", "letter_names", "nodes", "split", "symbol"]
+def is_name(word: str) -> bool:
+    """Whether a word stands for something in a formula, such as `sin` or `pi`."""
+    return word.lower() in _NAMES

@@ -11,8 +11,8 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from lm_eval_ext.grading.grading import FailureReason, compare
-from lm_eval_ext.grading.rules import Labels, Pairs, Rules, clusters_by
 from lm_eval_ext.grading.latex import parts
+from lm_eval_ext.grading.rules import Labels, Pairs, Rules, clusters_by
 from lm_eval_ext.grading.texts import TextRules
 from lm_eval_ext.grading.voting import clusters
 

@@ -1,4 +1,4 @@
-r"""LaTeX as a tree of nodes, read once: macros, groups, environments, scripts, text; without what only changes its look.
+r"""LaTeX as a tree of nodes, read once: macros, groups, environments, scripts, text; not what only changes its look.
 
 >>> written(nodes(r"\dfrac12 + \mathbf{x}^2\,"))
 '\\frac{1}{2}+x^{2}'
@@ -11,7 +11,8 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 Kind = Literal["number", "letters", "command", "macro", "group", "table", "text", "sup", "sub", "sign"]
 
@@ -44,56 +45,18 @@ class UnreadableError(ValueError):
     """What cannot be read; the message says which part."""
 
 
-# Macros that only change the look of their last argument, by the number of arguments before it.
-_LOOKS = {
-    **dict.fromkeys(
-        "mathbf boldsymbol bm pmb mathit mathsf mathtt underline boxed fbox ensuremath mathop mathbin mathord"
-        " displaylines underbrace overbrace cancel substack smash mathstrut".split(), 0
-    ),
-    "textcolor": 1, "colorbox": 1, "fcolorbox": 2, "raisebox": 1,
-}  # fmt: skip
-_DROPPED = {"color": 1, "hspace": 1, "vspace": 1, "phantom": 1, "hphantom": 1, "label": 1, "tag": 1, "kern": 0}
-_SILENT = frozenset(
-    """displaystyle textstyle scriptstyle left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr bigm
-    middle limits nolimits large Large LARGE huge Huge small normalsize tiny quad qquad thinspace enspace bf rm it cal tt
-    sf em bfseries itshape normalfont centering hfill hline nonumber notag strut boxed""".split()  # noqa: SIM905
-)
-_TEXTS = frozenset(
-    "text textbf textit textrm textnormal textsf texttt textsc mbox hbox mathrm operatorname emph textup mathnormal".split()
-)
-_ARGUMENTS = {
-    "frac": 2, "binom": 2, "sqrt": 1, "overline": 1, "bar": 1, "dot": 1, "ddot": 1, "vec": 1, "hat": 1, "widehat": 1,
-    "tilde": 1, "overrightarrow": 1, "mathbb": 1, "mathcal": 1, "mathfrak": 1, "mathscr": 1, "pmod": 1, "pod": 1,
-    "widetilde": 1, "stackrel": 2, "overset": 2, "underset": 2,
-}  # fmt: skip
-_SAME = {
-    "dfrac": "frac", "tfrac": "frac", "cfrac": "frac", "nicefrac": "frac", "sfrac": "frac", "dbinom": "binom",
-    "tbinom": "binom", "varnothing": "emptyset", "O": "emptyset", "exponentialE": "e", "imaginaryI": "i",
-    "varepsilon": "epsilon", "vartheta": "theta", "varphi": "phi", "overbar": "overline", "lor": "or", "land": "and",
-    "vee": "or", "wedge": "and", "dots": "ldots", "cdots": "ldots", "dotsc": "ldots", "dotsb": "ldots", "ddots": "ldots",
-    "Real": "reals", "R": "reals", "ast": "cdot", "star": "cdot", "arctg": "arctan", "tg": "tan", "ctg": "cot",
-    "cosec": "csc", "bmod": "mod", "degree": "circ", "Omicron": "O", "rarr": "to", "rightarrow": "to", "longrightarrow": "to",
-}  # fmt: skip
-_SIGNS = {
-    "le": "≤", "leq": "≤", "leqslant": "≤", "ge": "≥", "geq": "≥", "geqslant": "≥", "lt": "<", "gt": ">", "ne": "≠",
-    "neq": "≠", "times": "×", "cdot": "·", "div": "÷", "pm": "±", "mp": "∓", "cup": "∪", "cap": "∩", "in": "∈",
-    "setminus": "∖", "backslash": "∖", "approx": "≈", "simeq": "≈", "doteq": "≈", "thickapprox": "≈", "equiv": "≡",
-    "mid": "∣", "vert": "|", "lvert": "|", "rvert": "|", "colon": ":", "prime": "'", "sim": "~", "cong": "≡",
-    "parallel": "∥", "to": "→", "implies": "⇒", "Rightarrow": "⇒", "iff": "⇔", "slash": "/", "And": "&",
-}  # fmt: skip
-_CHARACTERS = {
-    "−": "-", "–": "-", "—": "-", "∕": "/", "⁄": "/", "⋅": "·", "∙": "·", "•": "·", "*": "*", "，": ",", "、": ",",
-    "；": ";", "：": ":", "∣": "∣", "（": "(", "）": ")", "［": "[", "］": "]", "｛": "{", "｝": "}", "‖": "∥", "’": "'",
-    "′": "'", "≃": "≈", "≅": "≡", "⩽": "≤", "⩾": "≥", "º": "°", "˚": "°", "∗": "*", "。": ".",
-}  # fmt: skip
-_NAMED = {
-    "π": "pi", "∞": "infty", "∅": "emptyset", "Ø": "emptyset", "ℝ": "reals", "α": "alpha", "β": "beta", "γ": "gamma",
-    "δ": "delta", "ε": "epsilon", "θ": "theta", "λ": "lambda", "μ": "mu", "µ": "mu", "φ": "phi", "ω": "omega", "σ": "sigma",
-    "ρ": "rho", "τ": "tau", "ψ": "psi", "Ω": "Omega", "Ω": "Omega", "Δ": "Delta", "Γ": "Gamma", "Σ": "Sigma", "…": "ldots",
-    "⋯": "ldots", "ℚ": "rationals", "ℤ": "integers", "ℕ": "naturals", "ℂ": "complexes", "η": "eta", "ξ": "xi",
-}  # fmt: skip
+def _table() -> dict[str, Any]:
+    import yaml
+
+    found: dict[str, Any] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text("utf-8"))
+    return found
+
+
+TABLE = _table()
+_LOOKS, _DROPPED, _ARGUMENTS, _SAME = (TABLE[name] for name in ("looks", "dropped", "arguments", "same"))
+_SILENT, _TEXTS, _TABLES, _LAYOUTS = (frozenset(TABLE[name]) for name in ("silent", "texts", "tables", "layouts"))
+_SIGNS, _CHARACTERS, _NAMED, _ROOTS = (TABLE[name] for name in ("signs", "characters", "named", "roots"))
 _DIGRAPHS = {"<=": "≤", ">=": "≥", "!=": "≠", "==": "="}
-_ROOTS = {"√": "", "∛": "3", "∜": "4"}
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿˣ", "0123456789+-nx")
 _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉ₙ", "0123456789n")
 _OPENING = {"(": "(", "[": "[", r"\{": r"\{", r"\lbrace": r"\{", r"\lbrack": "[", r"\langle": "<", r"\lfloor": "⌊",
@@ -101,11 +64,6 @@ _OPENING = {"(": "(", "[": "[", r"\{": r"\{", r"\lbrace": r"\{", r"\lbrack": "["
 _CLOSING = {")": ")", "]": "]", r"\}": r"\}", r"\rbrace": r"\}", r"\rbrack": "]", r"\rangle": ">", r"\rfloor": "⌋",
             r"\rceil": "⌉", "⌋": "⌋", "⌉": "⌉", "⟩": ">"}  # fmt: skip
 _PAIRS = {"(": ")]", "[": "])", r"\{": (r"\}",), "<": ">", "⌊": "⌋", "⌈": "⌉"}
-_TABLES = frozenset("matrix pmatrix bmatrix Bmatrix vmatrix Vmatrix smallmatrix cases dcases rcases".split())
-_LAYOUTS = frozenset(
-    "array aligned gathered align align* split gather gather* equation equation* alignedat eqnarray".split()
-)
-
 _GROUPED = r"\d{1,3}(?:(?:\s?\{,\s?\}|,?\\!\s*|\\[, ]|['\u2009\u202f ])\d{3})+(?!\d)"
 # A point after which digits repeat, or that is only there to make a number a decimal one, as in `3./2`.
 _POINT = r"\.(?=\s*(?:\\overline|\\bar|\\dot(?![a-z])|[(/*]))"
@@ -143,6 +101,37 @@ def nodes(text: str) -> Nodes:
     return found
 
 
+def is_sign(node: Node, *signs: str) -> bool:
+    """Whether a node is one of some signs."""
+    return node.kind == "sign" and node.name in signs
+
+
+def flat(some: Nodes) -> Iterator[Node]:
+    """All nodes, also those within others."""
+    for node in some:
+        yield node
+        for part in node.parts:
+            yield from flat(part)
+
+
+def joins(node: Node) -> str:
+    """`and` or `or`, if a node is that."""
+    if node.kind in ("text", "letters", "command") and node.name.lower().strip(" ,") in ("and", "or"):
+        return node.name.lower().strip(" ,")
+    return ""
+
+
+def split(some: Nodes, *signs: str) -> list[Nodes]:
+    """The nodes between some signs."""
+    found: list[list[Node]] = [[]]
+    for node in some:
+        if node.kind == "sign" and node.name in signs:
+            found.append([])
+        else:
+            found[-1].append(node)
+    return [tuple(part) for part in found]
+
+
 def normalised(text: str) -> str:
     r"""An answer as plain LaTeX: the tree as it is written, or the text itself if it is none.
 
@@ -163,9 +152,7 @@ def _plain(text: str) -> str:
         text = re.sub(r"[¼-¾⅐-⅞]", _fraction, text)
         text = re.sub(r"[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿˣ]+", lambda run: f"^{{{run[0].translate(_SUPERSCRIPTS)}}}", text)
         text = re.sub(r"[₀₁₂₃₄₅₆₇₈₉ₙ]+", lambda run: f"_{{{run[0].translate(_SUBSCRIPTS)}}}", text)
-        text = "".join(
-            _CHARACTERS.get(one) or (str(unicodedata.digit(one)) if one.isdigit() else one) for one in text
-        )
+        text = "".join(_CHARACTERS.get(one) or (str(unicodedata.digit(one)) if one.isdigit() else one) for one in text)
     return _MODULES.sub("", text)
 
 
@@ -217,7 +204,7 @@ class _Reader:
         ended = token in _CLOSING and _CLOSING[token] in ends
         return ended or (token.startswith("\\end") and "&" in ends)
 
-    def _node(self, depth: int) -> Nodes:
+    def _node(self, depth: int) -> Nodes:  # noqa: PLR0911  # one for each kind
         kind, token = self._take()
         if kind == "number":
             plain = re.sub(r"[^\d.e+-]", "", token.lower())
@@ -311,7 +298,7 @@ class _Reader:
             return (Node("number" if kind == "number" else "letters", token[0]),)
         return self._node(depth + 1)
 
-    def _command(self, name: str, depth: int) -> Nodes:
+    def _command(self, name: str, depth: int) -> Nodes:  # noqa: PLR0911  # one for each kind
         name = _SAME.get(name, name)
         if name in _SILENT:
             if name in ("left", "right") and self.ahead and self.ahead[1] == ".":
@@ -448,7 +435,7 @@ def _ends_in_command(text: str) -> bool:
 _WRITTEN_SIGNS = {sign: name for name, sign in reversed(_SIGNS.items())}
 
 
-def _written(node: Node) -> str:
+def _written(node: Node) -> str:  # noqa: PLR0911  # one for each kind
     inner = [written(part) for part in node.parts]
     match node.kind:
         case "command":

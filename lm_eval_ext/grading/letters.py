@@ -9,6 +9,16 @@ from functools import cache
 ALL = "ABCDEFGHIJ"
 _LONGEST = 1_000  # characters in which the letter stands, so that no output takes long to search
 _NAMED = r"(?:(?:the\s+)?(?:correct\s+|right\s+|best\s+)?(?:answer|option|choice)\b\W*(?:is\b)?\W*)?"
+_CHOSEN = (
+    r"i(?:['\u2019](?:d|ll)|\s+would|\s+will)?\s+(?:choose|pick|select|go\s+with|opt\s+for)\s+"
+    r"(?:option\s+(?=\W*[A-Z])|(?=\W*\())"
+)
+_ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+_ORDINAL = re.compile(rf"(?i)\W*(?:the\s+)?({'|'.join(_ORDINALS)})\s+(?:option|choice|one)\b")
+# Names of species, of which the first word is cut to a letter.
+SPECIES = (
+    "elegans|coli|aureus|cerevisiae|melanogaster|sapiens|subtilis|pylori|difficile|albicans|thaliana|falciparum|rerio"
+)
 _STYLE = r"\\(?:text|math)\w*\s*\{"
 _OPENING = r"[\s*_$({\[\"'`:]*"
 _CORRECT = re.compile(r"(?i)\b(?:correct|right|best)\s+(?:option|choice)\s+(?:is|would be|must be)\b[\s:]*(?=\S)")
@@ -38,7 +48,10 @@ def chosen_letter(answer: str, letters: str = ALL) -> str:
     >>> chosen_letter("(B), since it is even")
     'B'
     """
-    match = _pattern(letters).match(unicodedata.normalize("NFKC", answer[:_LONGEST]))
+    start = unicodedata.normalize("NFKC", answer[:_LONGEST])
+    if named := _ORDINAL.match(start):
+        return letters[_ORDINALS.index(named[1].lower()) :][:1]
+    match = _pattern(letters).match(start)
     return match[1] if match else ""
 
 
@@ -61,12 +74,15 @@ def capital(answer: str, *, boxed: bool = False) -> str:
 def _pattern(letters: str) -> re.Pattern[str]:
     some = f"[{re.escape(letters)}]"
     closed = r"[\s*_$)}\]\"'`.,:]*"
-    others = rf"{closed}(?:\b(?:and|or)\b|&|/)?{closed}(?:\\text\s*\{{)?\s*\(?{some}\)?(?![\w'])"
+    joined = r"(?:\b(?:and|or)\b|[&/,\u3001\u548c\u6216])"
+    another = rf"(?:\\text\s*\{{)?\s*\(?{some}\)?(?![\w'\u2019])"
+    others = rf"(?:{closed}{joined}{closed}{another}|{closed}\(\s*{some}\s*\)|\s+{some}(?![\w'\u2019]))"
     article = r"(?<=[AI])\s+[a-z]"  # a sentence that begins with `A` or `I`
-    operator = r"[(^=+/\\-]|\s*(?:[=+^]|\\[A-Za-z])|\*(?=\s*\w)"
+    operator = r"[(^=+/#'\u2019\\-]|\s*(?:[=+^<>]|\\[A-Za-z])|\*(?=\s*\w)"
+    species = rf"\.\s*(?:{SPECIES})\b"
     refused = rf"{closed}\s*(?:(?:is|was|can|could|does|would)(?:\s*not|n['\u2019]t)|cannot|is\s+(?:{_REFUSED}))\b"
-    end = rf"(?!\w|{operator}|{article}|{others}|{refused})"
-    return re.compile(rf"(?i:^\W*?(?:{_STYLE}\W*)?{_NAMED})(?:{_STYLE})?{_OPENING}({some}){end}")
+    end = rf"(?!\w|{operator}|{species}|{article}|{others}|{refused})"
+    return re.compile(rf"(?i:^\W*?(?:{_STYLE}\W*)?(?:{_CHOSEN})?{_NAMED})(?:{_STYLE})?{_OPENING}({some}){end}")
 
 
 def letters_named(text: str) -> list[str]:

@@ -18,7 +18,7 @@ from lm_eval_ext.grading.voting import clusters
 from lm_eval_ext.grading.workers import in_workers
 
 if TYPE_CHECKING:
-    from lm_eval_ext.grading.reading import Value
+    from lm_eval_ext.grading.values import Value
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _ROUNDING = Fraction(1, 10**9)  # relative; of a decimal that was computed in floating point
@@ -110,7 +110,8 @@ def near(gold: str, answer: str, *, absolute: float | None, relative: float | No
 def _values(text: str) -> Iterator[Value]:
     from sympy import Rational
 
-    from lm_eval_ext.grading.reading import Value, readings
+    from lm_eval_ext.grading.reading import readings
+    from lm_eval_ext.grading.values import Value
 
     plain = rational(text)
     if plain is not None:  # also `6.02e23`, which the parser reads as a product with e

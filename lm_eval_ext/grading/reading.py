@@ -10,95 +10,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import cache, lru_cache
+from dataclasses import replace
+from functools import lru_cache
 from itertools import product
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from lm_eval_ext.grading.formula import expression, letter_names, split, symbol
-from lm_eval_ext.grading.latex import Node, Nodes, UnreadableError, nodes, written
-from lm_eval_ext.grading.units import Unit, is_bare_unit, is_unit, unit_of
+from lm_eval_ext.grading.formula import expression, is_name, symbol
+from lm_eval_ext.grading.latex import Node, Nodes, UnreadableError, flat, is_sign, joins, nodes, split, written
+from lm_eval_ext.grading.quantities import RELATIONS, quantity
+from lm_eval_ext.grading.units import Unit
+from lm_eval_ext.grading.values import Numbers, Reading, Relation, Several, Value, Words
+from lm_eval_ext.grading.words import cased, leads, lexicon, number_in_words
 
-if TYPE_CHECKING:
-    from sympy import Expr, Set
-
-
-@dataclass(frozen=True)
-class Value:
-    """One value.
-
-    Attributes:
-        expression: the sympy expression.
-        rounded: whether it has decimals, which may be rounded.
-        unit: its unit.
-        percent: whether it is a percentage.
-        name: the variable it is assigned to, such as `x` in `x = 5`, or `f(x)`.
-    """
-
-    expression: Expr
-    rounded: bool = False
-    unit: Unit | None = None
-    percent: bool = False
-    name: str = ""
-
-
-@dataclass(frozen=True)
-class Relation:
-    """`left` and `right` in a relation: `=`, `<`, `≤`, `≠`, or `≡` modulo a number."""
-
-    sign: str
-    left: Expr
-    right: Expr
-    modulus: Expr | None = None
-
-
-@dataclass(frozen=True)
-class Numbers:
-    """A set of real numbers, and the variable that is in it."""
-
-    values: Set
-    name: str = ""
-
-
-@dataclass(frozen=True)
-class Words:
-    """An answer in words, not mathematics."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class Several:
-    """Readings of several members: in order (`tuple`, `ratio`, `rows`), or without duplicates (`set`), or neither.
-
-    Attributes:
-        kind: what they make up.
-        members: all readings of each.
-        form: the brackets of an interval, or the number of columns of a matrix.
-        name: the variables that a tuple is assigned to.
-    """
-
-    kind: Literal["tuple", "set", "list", "ratio", "interval", "matrix", "system"]
-    members: tuple[tuple[Reading, ...], ...]
-    form: str = ""
-    name: str = ""
-
-
-Reading = Value | Relation | Numbers | Words | Several
-
-_RELATIONS = ("=", "<", ">", "≤", "≥", "≠", "≈", "≡", "∈")
 _MIRRORED = {">": "<", "≥": "≤"}
-_LETTERS = ("letters", "command", "text")
 _MOST_SIGNS = 4  # of ± in one answer
-
-
-@cache
-def _lexicon() -> dict[str, Any]:
-    import yaml
-
-    found: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("words.yaml").read_text("utf-8"))
-    return found
+# What cannot be read, or what sympy can't build, such as a comparison of complex numbers.
+_IMPOSSIBLE = (
+    UnreadableError, TypeError, ValueError, AttributeError, NotImplementedError, ZeroDivisionError, OverflowError,
+    RecursionError,
+)  # fmt: skip
 
 
 @lru_cache(maxsize=4096)
@@ -107,8 +37,8 @@ def readings(text: str) -> tuple[Reading, ...]:
     try:
         tree = nodes(text)
         return _distinct(_of(tree)) or _as_text(tree)
-    except (UnreadableError, RecursionError, OverflowError, ZeroDivisionError, TypeError, AttributeError, ValueError):
-        return ()  # what sympy can't build, such as a comparison of complex numbers, has no reading
+    except _IMPOSSIBLE:
+        return ()
 
 
 def _as_text(some: Nodes) -> tuple[Reading, ...]:
@@ -118,7 +48,7 @@ def _as_text(some: Nodes) -> tuple[Reading, ...]:
     plain = re.sub(
         r"\\text\{ ?([^{}]*)\}", r" \1 ", "".join((" " if one.spaced else "") + written((one,)) for one in some)
     )
-    return (Words(_cased(" ".join(plain.split()))),)
+    return (Words(cased(" ".join(plain.split()))),)
 
 
 def _distinct(found: Iterator[Reading]) -> tuple[Reading, ...]:
@@ -129,19 +59,19 @@ def _attempt(found: Iterator[Reading]) -> Iterator[Reading]:
     """The readings up to the first that is impossible."""
     try:
         yield from found
-    except UnreadableError:
+    except _IMPOSSIBLE:
         return
 
 
 def _of(some: Nodes) -> Iterator[Reading]:
-    some = _without_ordinal(_with_thousands(_bare(some)))
+    some = _without_ordinal(_with_thousands(bare(some)))
     if not some:
         return
     if (said := _words(some)) is not None:
         yield from _in_words(said)
         return
     some = _without_quantifier(some)
-    signed = sum(_is(node, "±", "∓") for node in _flat(some))
+    signed = sum(is_sign(node, "±", "∓") for node in flat(some))
     if signed:
         yield from _attempt(_with_both_signs(some, signed))
         return
@@ -151,7 +81,7 @@ def _of(some: Nodes) -> Iterator[Reading]:
     if len(members) > 1 and conditions:
         return
     if len(members) > 1:
-        yield from _attempt(_quantity(some))
+        yield from _attempt(quantity(some))
         yield from _several("list", members)
         return
     yield from _one(some)
@@ -167,7 +97,7 @@ def _one(some: Nodes) -> Iterator[Reading]:
         return
     yield from _attempt(_ratio(some))
     yield from _attempt(_set(some))
-    measured = list(_attempt(_quantity(some)))
+    measured = list(_attempt(quantity(some)))
     yield from measured
     if not any(
         isinstance(one, Value) and (one.percent or (one.unit and "[" in one.unit.dimension)) for one in measured
@@ -183,38 +113,26 @@ def _plain_value(some: Nodes) -> Iterator[Reading]:
         cells = tuple((Value(cell, found.rounded),) for cell in found.value)
         yield Several("matrix", cells, str(found.value.cols))
         return
-    if found.value in (oo, -oo) or found.value.has(oo):
-        if found.value not in (oo, -oo):
-            return
+    if found.value.has(oo) and found.value not in (oo, -oo):
+        return
     yield Value(found.value, found.rounded)
 
 
 # Nodes ------------------------------------------------------------------------------------------------
 
 
-def _is(node: Node, *signs: str) -> bool:
-    return node.kind == "sign" and node.name in signs
-
-
-def _flat(some: Nodes) -> Iterator[Node]:
-    for node in some:
-        yield node
-        for part in node.parts:
-            yield from _flat(part)
-
-
-def _bare(some: Nodes) -> Nodes:
+def bare(some: Nodes) -> Nodes:
     """Without what stands around an answer: full stops, an equals sign before it, braces and brackets, emphasis."""
     while some:
-        if _is(some[-1], ".", ",", ";", "\\") and not (len(some) > 1 and _is(some[-2], ".")):
+        if is_sign(some[-1], ".", ",", ";", "\\") and not (len(some) > 1 and is_sign(some[-2], ".")):
             some = some[:-1]
-        elif _is(some[0], "=", "\\", ":", "⇒", "→", "∴"):
+        elif is_sign(some[0], "=", "\\", ":", "⇒", "→", "∴"):
             some = some[1:]
-        elif len(some) > 4 and all(_is(one, "*") for one in (*some[:2], *some[-2:])):
+        elif len(some) > 4 and all(is_sign(one, "*") for one in (*some[:2], *some[-2:])):
             some = some[2:-2]
-        elif len(some) == 1 and some[0].kind == "group" and some[0].name == "{}":
-            some = some[0].parts[0]
-        elif len(some) == 1 and some[0].kind == "group" and some[0].name == "()" and not _has_comma(some[0].parts[0]):
+        elif (len(some) == 1 and some[0].kind == "group" and some[0].name == "{}") or (
+            len(some) == 1 and some[0].kind == "group" and some[0].name == "()" and not _has_comma(some[0].parts[0])
+        ):
             some = some[0].parts[0]
         elif (lead := _lead(some)) and lead < len(some):
             some = some[lead:]
@@ -231,7 +149,7 @@ def _with_thousands(some: Nodes) -> Nodes:
         if node.kind != "number" or not re.fullmatch(r"\d{1,3}(\.\d{3})?", node.name):
             continue
         end = at + 1
-        while end + 1 < len(some) and _is(some[end], ",") and re.fullmatch(r"\d{3}(\.\d+)?", some[end + 1].name):
+        while end + 1 < len(some) and is_sign(some[end], ",") and re.fullmatch(r"\d{3}(\.\d+)?", some[end + 1].name):
             if some[end].spaced or some[end + 1].spaced:
                 break
             end += 2
@@ -251,10 +169,8 @@ def _with_thousands(some: Nodes) -> Nodes:
 
 def _without_ordinal(some: Nodes) -> Nodes:
     r"""`12` for `12^{\text{th}}` and `12th`."""
-    if (
-        len(some) == 2
-        and some[0].kind == "number"
-        or (len(some) == 3 and _is(some[0], "-") and some[1].kind == "number")
+    if (len(some) == 2 and some[0].kind == "number") or (
+        len(some) == 3 and is_sign(some[0], "-") and some[1].kind == "number"
     ):
         said = re.sub(r"\\text\{ ?|[{}^\s]", "", written(some[-1:])).lower()
         return some[:-1] if said in ("st", "nd", "rd", "th") else some
@@ -262,14 +178,14 @@ def _without_ordinal(some: Nodes) -> Nodes:
 
 
 def _has_comma(some: Nodes) -> bool:
-    return any(_is(node, ",", ";") for node in some)
+    return any(is_sign(node, ",", ";") for node in some)
 
 
 def _word(node: Node) -> str:
     """A node as a word, if it can be nothing else."""
     if node.kind == "text":
         return node.name
-    if node.kind == "letters" and len(node.name) > 1 and node.name.lower() not in letter_names():
+    if node.kind == "letters" and len(node.name) > 1 and not is_name(node.name):
         return node.name
     return ""
 
@@ -278,21 +194,16 @@ def _lead(some: Nodes) -> int:
     """Number of nodes at the start that only introduce the answer, such as `The answer is` or `about`."""
     words = ""
     for at, node in enumerate(some):
-        word = node.name if node.kind in ("text", "letters") else node.name if _is(node, ":") and words else ""
+        word = node.name if node.kind in ("text", "letters") else node.name if is_sign(node, ":") and words else ""
         if not word:
             return 0
         words = f"{words} {word}".strip().lower().rstrip(":").strip()
-        if words in _leads():
+        if words in leads():
             following = some[at + 1 : at + 2]
-            return at + (2 if following and _is(following[0], ":", "=") else 1)
+            return at + (2 if following and is_sign(following[0], ":", "=") else 1)
         if len(words) > 60:
             return 0
     return 0
-
-
-@cache
-def _leads() -> frozenset[str]:
-    return frozenset(_lexicon()["leads"])
 
 
 def _words(some: Nodes) -> str | None:
@@ -304,9 +215,9 @@ def _words(some: Nodes) -> str | None:
             certain = True
         elif node.kind == "letters":
             name = node.name
-            certain |= len(name) > 3 and name.lower() not in letter_names()
-            certain |= name.lower() in _lexicon()["short_words"] or (len(name) > 1 and name.isupper())
-        elif not (_is(node, "-", "'", ".", "’", "!", "?") and 0 < at):
+            certain |= len(name) > 3 and not is_name(name)
+            certain |= name.lower() in lexicon()["short_words"] or (len(name) > 1 and name.isupper())
+        elif not (is_sign(node, "-", "'", ".", "’", "!", "?") and at > 0):
             return None
         parts.append((" " if node.spaced or node.kind == "text" else "") + node.name)
     return " ".join("".join(parts).strip().rstrip(".!?").split()) if certain else None
@@ -319,60 +230,29 @@ def _in_words(text: str) -> Iterator[Reading]:
     if letter := re.fullmatch(r"\(?([A-Za-z])\)?\.?", text):
         yield from readings(letter[1])
         return
-    if plain in _lexicon()["nothing"]:
+    if plain in lexicon()["nothing"]:
         yield Numbers(EmptySet)
-    elif plain in _lexicon()["all_reals"]:
+    elif plain in lexicon()["all_reals"]:
         yield Numbers(Reals)
     elif plain in ("infinity", "positive infinity", "negative infinity"):
         yield Value(-oo if plain.startswith("negative") else oo)
-    elif (number := _number_in_words(plain)) is not None:
+    elif (number := number_in_words(plain)) is not None:
         yield Value(Integer(number.numerator) / number.denominator)
     elif (inner := _mathematics(text)) is not None:
         yield from readings(inner)
         return
     if re.fullmatch(r"[a-z]+(?:[ ,]+and [a-z]+)+", plain):
         yield Several("list", tuple((Words(word),) for word in re.split(r",? and |, ", plain)))
-    yield Words(_cased(text))
+    yield Words(cased(text))
 
 
 def _mathematics(text: str) -> str | None:
     """What a text in words holds besides an introduction, such as `42` in `The answer is 42`."""
     words = text.split()
     for at in range(len(words), 0, -1):
-        if " ".join(words[:at]).casefold().rstrip(":") in _leads() and at < len(words):
+        if " ".join(words[:at]).casefold().rstrip(":") in leads() and at < len(words):
             return " ".join(words[at:])
     return text if re.search(r"[\d=<>+]", text) else None
-
-
-def _cased(text: str) -> str:
-    """Words whose case carries no meaning in small letters; `HHT` and `CO` keep theirs."""
-    kept = re.fullmatch(r"[A-Z]{2,}|(?:[A-Z][a-z]?\d*){2,}|\w", text) and text not in _lexicon()["short_words"]
-    title = re.fullmatch(r"[A-Z][a-z]{2,}", text)
-    return text if kept and not title else text.casefold()
-
-
-def _number_in_words(text: str) -> Any:
-    """`two thirds`, `five million`, `twenty-one`; None for other words."""
-    from fractions import Fraction
-
-    words = re.split(r"[ -]+", text.replace(" and ", " "))
-    names, scales, shares = (_lexicon()[name] for name in ("numbers", "scales", "shares"))
-    total, group = Fraction(0), Fraction(0)
-    seen = False
-    for word in words:
-        if word in ("a", "an") and not seen:
-            group = Fraction(1)
-        elif word in names:
-            group, seen = group + names[word], True
-        elif word in scales:
-            group, seen = (group or 1) * scales[word], True
-            if scales[word] >= 1000:
-                total, group = total + group, Fraction(0)
-        elif word in shares and word == words[-1]:
-            return Fraction(total + group or 1) / shares[word]
-        else:
-            return None
-    return total + group if seen else None
 
 
 def _without_quantifier(some: Nodes) -> Nodes:
@@ -381,10 +261,10 @@ def _without_quantifier(some: Nodes) -> Nodes:
         said = node.name.lower() if node.kind in ("text", "letters", "command") else ""
         if at and said in ("for all", "forall", "for any", "for every", "for all real", "for real"):
             rest = some[at + 1 :]
-            if all(one.kind in ("letters", "command", "macro", "text") or _is(one, "∈", ",") for one in rest):
+            if all(one.kind in ("letters", "command", "macro", "text") or is_sign(one, "∈", ",") for one in rest):
                 kept = some[:at]
-                return kept[:-1] if kept and _is(kept[-1], ",") else kept
-        if at and _is(node, ",") and _is_of_integers(some[at + 1 :]):
+                return kept[:-1] if kept and is_sign(kept[-1], ",") else kept
+        if at and is_sign(node, ",") and _is_of_integers(some[at + 1 :]):
             return some[:at]
         if at and said in ("for all real numbers", "for all reals", "for all real x") and at == len(some) - 1:
             return some[:at]
@@ -393,7 +273,7 @@ def _without_quantifier(some: Nodes) -> Nodes:
 
 def _is_of_integers(some: Nodes) -> bool:
     r"""Whether nodes only say that a letter is a whole number, as `k \in \mathbb{Z}` does."""
-    if len(some) == 3 and some[0].kind == "letters" and _is(some[1], "∈"):
+    if len(some) == 3 and some[0].kind == "letters" and is_sign(some[1], "∈"):
         return written(some[2:]) in (r"\mathbb{Z}", r"\integers", "Z", r"\mathbb{N}")
     return (
         len(some) == 1
@@ -402,20 +282,13 @@ def _is_of_integers(some: Nodes) -> bool:
     )
 
 
-def _joins(node: Node) -> str:
-    """`and` or `or`, if a node is that."""
-    if node.kind in ("text", "letters", "command") and node.name.lower().strip(" ,") in ("and", "or"):
-        return node.name.lower().strip(" ,")
-    return ""
-
-
 def _members(some: Nodes) -> list[Nodes]:
     """The parts of an enumeration: between commas, semicolons, `and` and `or`."""
-    if any(_is(node, ";") for node in some) and any(_is(node, ",") for node in some):
+    if any(is_sign(node, ";") for node in some) and any(is_sign(node, ",") for node in some):
         return [part for part in split(some, ";") if part]
     found: list[list[Node]] = [[]]
     for node in some:
-        if _is(node, ",", ";", "\\") or _joins(node):
+        if is_sign(node, ",", ";", "\\") or joins(node):
             found.append([])
         else:
             found[-1].append(node)
@@ -458,7 +331,7 @@ def _with_signs(some: Nodes, chosen: Sequence[str]) -> Nodes:
     def signed(part: Nodes) -> Nodes:
         return tuple(
             replace(node, name=left.pop(0))
-            if _is(node, "±", "∓")
+            if is_sign(node, "±", "∓")
             else replace(node, parts=tuple(map(signed, node.parts)))
             for node in part
         )
@@ -467,7 +340,7 @@ def _with_signs(some: Nodes, chosen: Sequence[str]) -> Nodes:
 
 
 def _signs(member: Nodes) -> list[Nodes]:
-    if not any(_is(node, "±", "∓") for node in _flat(member)):
+    if not any(is_sign(node, "±", "∓") for node in flat(member)):
         return [member]
     return [_replaced(member, {"±": one, "∓": other}) for one, other in (("+", "-"), ("-", "+"))]
 
@@ -495,16 +368,16 @@ def _replaced(some: Nodes, signs: dict[str, str]) -> Nodes:
 
 
 def _sides(some: Nodes) -> list[Nodes]:
-    return split(some, *_RELATIONS)
+    return split(some, *RELATIONS)
 
 
 def _conditions(some: Nodes) -> Iterator[Reading]:
     """Inequalities that hold together or one of them: `x < -2 or x > 3`, `x \\ge 2, x \\ne 5`, `-1 < x \\le 3`."""
     from sympy import FiniteSet, Intersection, Union
 
-    joined = [_joins(node) or "," for node in some if _is(node, ",", ";") or _joins(node)]
+    joined = [joins(node) or "," for node in some if is_sign(node, ",", ";") or joins(node)]
     parts = _members(some)
-    if not any(_is(node, "<", ">", "≤", "≥", "≠", "∈") for part in parts for node in part):
+    if not any(is_sign(node, "<", ">", "≤", "≥", "≠", "∈") for part in parts for node in part):
         return
     kinds = {one for one in joined if one != ","} or ({"and"} if joined else set())
     if len(kinds) > 1 or len(parts) != len(joined) + 1:
@@ -519,9 +392,9 @@ def _conditions(some: Nodes) -> Iterator[Reading]:
 
 def _condition(part: Nodes) -> Numbers:
     """The numbers that fulfil a chain of inequalities of one variable."""
-    from sympy import Interval, Intersection, Reals, S, Symbol
+    from sympy import Intersection, Interval, Reals, S, Symbol
 
-    signs = [node.name for node in part if _is(node, *_RELATIONS)]
+    signs = [node.name for node in part if is_sign(node, *RELATIONS)]
     sides = _sides(part)
     if signs == ["∈"]:
         name = written(sides[0])
@@ -577,7 +450,7 @@ def _solved(sign: str, left: Any, right: Any, variable: Any) -> Any:
 
 def _related(some: Nodes, sides: list[Nodes]) -> Iterator[Reading]:
     """Readings of equations, assignments and computations."""
-    signs = [node.name for node in some if _is(node, *_RELATIONS)]
+    signs = [node.name for node in some if is_sign(node, *RELATIONS)]
     if "≈" in signs:
         yield from _approximate(signs, sides)
         return
@@ -592,7 +465,7 @@ def _related(some: Nodes, sides: list[Nodes]) -> Iterator[Reading]:
             tail = next((at for at, one in enumerate(sides[1]) if one.name in ("mod",) or _modulo(one)), None)
             if tail is None:
                 return
-            rest, modulus = list(sides[1][:tail]), expression(_bare(sides[1][tail + 1 :])).value
+            rest, modulus = list(sides[1][:tail]), expression(bare(sides[1][tail + 1 :])).value
         else:
             modulus = expression(last.parts[0]).value
         sides = [sides[0], tuple(rest)]
@@ -619,17 +492,16 @@ def _approximate(signs: list[str], sides: list[Nodes]) -> Iterator[Reading]:
     if _name(exact[-1]):
         yield from (replace(one, name=_name(exact[-1])) if isinstance(one, Value) else one for one in _of(about))
         return
-    for reading in _equated(exact) if len(exact) > 1 else _of(exact[-1]):
-        yield reading
+    yield from _equated(exact) if len(exact) > 1 else _of(exact[-1])
 
 
-def _name(side: Nodes) -> str:
+def _name(side: Nodes) -> str:  # noqa: PLR0911  # one for each kind
     """What a side names, such as `x`, `f(x)`, `AB` or `|z|`; empty for a computation or a number."""
     if not side or any(node.kind in ("number", "table") for node in side[:1]):
         return ""
     if re.fullmatch(r"[A-Za-z](\+[A-Za-z])+", written(side)):  # `m+n`, which problems ask for
         return written(side)
-    if any(_is(node, "+", "-", "*", "/", "·", "÷", "×", "!", "%", "<", ">") for node in side):
+    if any(is_sign(node, "+", "-", "*", "/", "·", "÷", "×", "!", "%", "<", ">") for node in side):
         return ""
     if any(node.kind == "sup" and written(node.parts[0]) not in ("-1", r"\prime") for node in side):
         return ""
@@ -661,9 +533,13 @@ def _equated(sides: list[Nodes]) -> Iterator[Reading]:
                 yield _assigned(reading, names[0] if names else "")
         elif isinstance(reading, Words) and len(names) == len(left):
             yield reading
-        elif isinstance(reading, (Several, Numbers)) and len(names) == len(left):
-            if not names[0].startswith("(") or (isinstance(reading, Several) and reading.kind == "tuple"):
-                yield replace(reading, name=names[0])
+        elif isinstance(reading, (Several, Numbers)) and len(names) == len(left) and _may_be_named(reading, names[0]):
+            yield replace(reading, name=names[0])
+
+
+def _may_be_named(reading: Reading, name: str) -> bool:
+    """Whether `(x,y)` may be the name: it is only of a tuple."""
+    return not name.startswith("(") or (isinstance(reading, Several) and reading.kind == "tuple")
 
 
 def _assigned(value: Value, name: str) -> Value:
@@ -696,7 +572,7 @@ def _bracketed(some: Nodes) -> Iterator[Reading]:
     name = "".join(one.name for one in before) if all(one.kind == "letters" for one in before) else ""
     if before and not (len(before) == 1 and name and len(name) == 1 and name.isupper() and name != "C"):
         return
-    parts = split(last.parts[0], ",") if any(_is(one, ",") for one in last.parts[0]) else split(last.parts[0], ";")
+    parts = split(last.parts[0], ",") if any(is_sign(one, ",") for one in last.parts[0]) else split(last.parts[0], ";")
     if last.name == r"\{\}" and not before:
         yield from _in_braces(last.parts[0], parts)
     elif last.name in ("()", "[]", "[)", "(]", "<>") and len(parts) > 1 and all(parts):
@@ -731,9 +607,10 @@ def _in_braces(inner: Nodes, parts: Sequence[Nodes]) -> Iterator[Reading]:
     if not inner:
         yield Numbers(EmptySet)
         return
-    built = next((at for at, node in enumerate(inner) if _is(node, "∣", "|", ":")), None)
+    built = next((at for at, node in enumerate(inner) if is_sign(node, "∣", "|", ":")), None)
     if built is not None and built <= 3 and inner[0].kind in ("letters", "command"):
-        yield from _attempt(_conditions(inner[built + 1 :]))
+        bound = inner[0].name
+        yield from (one for one in _attempt(_conditions(inner[built + 1 :])) if getattr(one, "name", "") in (bound, ""))
         return
     yield from _several("set", [part for part in parts if part])
 
@@ -742,9 +619,9 @@ def _set(some: Nodes) -> Iterator[Reading]:
     """Readings as sets of numbers: their names, unions, intersections and differences."""
     import sympy
 
-    signs = [node.name for node in some if _is(node, "∪", "∩", "∖")]
-    if not signs and any(_is(node, "-") for node in some) and any(_known_set(node) is not None for node in some):
-        signs = ["∖" for node in some if _is(node, "-")]
+    signs = [node.name for node in some if is_sign(node, "∪", "∩", "∖")]
+    if not signs and any(is_sign(node, "-") for node in some) and any(_known_set(node) is not None for node in some):
+        signs = ["∖" for node in some if is_sign(node, "-")]
         parts = split(some, "-")
     else:
         parts = split(some, "∪", "∩", "∖")
@@ -775,7 +652,7 @@ def _known_set(node: Node) -> Any:
 def _as_set(part: Nodes) -> Any:
     from sympy import FiniteSet
 
-    part = _bare(part)
+    part = bare(part)
     if len(part) == 1 and (known := _known_set(part[0])) is not None:
         return known
     for one in _distinct(_of(part)) if part else ():
@@ -796,7 +673,7 @@ def _ratio(some: Nodes) -> Iterator[Reading]:
         parts = [some[:at], some[at + 1 :]]
     yield from _attempt(_time(parts))
     if all(parts):
-        found = [expression(_bare(part)) for part in parts]
+        found = [expression(bare(part)) for part in parts]
         if all(one.value != 0 for one in found):
             yield Several("ratio", tuple((Value(one.value, one.rounded),) for one in found))
 
@@ -831,7 +708,7 @@ def _tabulated(some: Nodes) -> Iterator[Reading]:
         inner = some[0].parts[0][0]
         if inner.name in ("array", "matrix"):
             some = (replace(inner, name="pmatrix"),)
-    if len(some) == 3 and some[1].kind == "table" and all(_is(one, "|") for one in (some[0], some[2])):
+    if len(some) == 3 and some[1].kind == "table" and all(is_sign(one, "|") for one in (some[0], some[2])):
         some = (replace(some[1], name="vmatrix"),)
     if len(some) != 1 or some[0].kind != "table":
         return
@@ -872,225 +749,8 @@ def _line(row: Sequence[Nodes]) -> Nodes:
             one for one in row[1] if not (one.kind in ("text", "letters") and one.name in ("if", "for", "when"))
         )
         otherwise = [one.name for one in condition] == ["otherwise"]
-        value = row[0][:-1] if row[0] and _is(row[0][-1], ",") else row[0]
+        value = row[0][:-1] if row[0] and is_sign(row[0][-1], ",") else row[0]
         if otherwise:
             condition = (Node("text", "otherwise"),)
         return (Node("group", "()", ((*value, Node("sign", ","), *condition),)),)
     return tuple(one for cell in row for one in cell)
-
-
-# Quantities -------------------------------------------------------------------------------------------
-
-
-def _quantity(some: Nodes) -> Iterator[Reading]:
-    """Values with a unit, a currency, a percent sign, a scale such as `million`, or a counted noun."""
-    if (money := _money(some)) is not None:
-        some, unit = money
-        found = expression(some)
-        yield Value(found.value, found.rounded, unit)
-        return
-    if (value := _percentage(some)) is not None:
-        found = expression(value)
-        yield Value(found.value, found.rounded, percent=True)
-        return
-    if (angle := _angle(some)) is not None:
-        yield angle
-        return
-    pieces = _measured(some)
-    if not pieces:
-        return
-    values = [Value(found.value, found.rounded, unit) for found, unit in pieces]
-    if len(values) == 1:
-        yield values[0]
-    elif len({one.unit.dimension for one in values if one.unit}) == 1 and all(
-        one.unit and "[" in one.unit.dimension for one in values
-    ):
-        first: Any = values[0].unit
-        total = sum(_rational(one.unit.slope) * one.expression for one in values if one.unit)
-        yield Value(total, any(one.rounded for one in values), replace(first, slope=type(first.slope)(1)))
-    else:
-        yield Several("list", tuple((one,) for one in values))
-
-
-def _rational(number: Any) -> Any:
-    from sympy import Rational
-
-    return Rational(number.numerator, number.denominator)
-
-
-_CURRENCIES = {
-    "$": "dollars",
-    "€": "euros",
-    "£": "GBP",
-    "usd": "dollars",
-    "us$": "dollars",
-    "eur": "euros",
-    "gbp": "GBP",
-}
-
-
-def _money(some: Nodes) -> tuple[Nodes, Unit] | None:
-    for at, rest in ((0, some[1:]), (-1, some[:-1])):
-        name = _CURRENCIES.get(some[at].name.lower()) if some[at].kind in ("sign", "text", "letters") else None
-        if name and rest:
-            minus = at == 0 and _is(rest[0], "-")
-            unit = unit_of(rf"\text{{{name}}}")
-            return (None if unit is None else (rest, unit)) if not minus or len(rest) > 1 else None
-    if len(some) > 2 and _is(some[0], "-") and some[1].kind == "sign" and some[1].name in _CURRENCIES:
-        unit = unit_of(rf"\text{{{_CURRENCIES[some[1].name]}}}")
-        return None if unit is None else ((some[0], *some[2:]), unit)
-    return None
-
-
-def _percentage(some: Nodes) -> Nodes | None:
-    last, rest = some[-1], some[:-1]
-    if last.kind == "group" and last.name == "{}" and len(last.parts[0]) == 1:
-        last = last.parts[0][0]
-    said = _is(last, "%") or (
-        last.kind in ("text", "letters") and last.name.lower() in ("percent", "percentage", "pct", "%")
-    )
-    single = not any(_is(node, "+", "-", "%", *_RELATIONS) for node in rest[1:])
-    return rest if said and rest and single else None
-
-
-def _angle(some: Nodes) -> Value | None:
-    r"""`36^\circ`, `18^\circ 48'`; None if the degrees belong to a part of the answer, as in `2\cos 20^\circ`."""
-    at = next((at for at, node in enumerate(some) if _is(node, "°")), None)
-    if at is None or at == 0 or any(node.kind == "command" and node.name not in ("pi",) for node in some[:at]):
-        return None
-    unit: Any = unit_of("degrees")
-    found = expression(some[:at])
-    rest, value = list(some[at + 1 :]), found.value
-    if rest and rest[0].name in ("C", "F") and len(rest) == 1:
-        temperature = unit_of(rf"^\circ {rest[0].name}")
-        return Value(value, found.rounded, temperature)
-    for mark, share in (("'", 60), ("''", 3600)):
-        if len(rest) >= 2 and rest[0].kind == "number":
-            marks = "".join(one.name for one in rest[1:] if one.kind == "sign")
-            if mark == "'" and rest[1].name == "'":
-                value, rest = value + _fraction(rest[0].name) / share, rest[2:]
-            elif mark == "''" and marks in ("''", '"'):
-                value, rest = value + _fraction(rest[0].name) / share, []
-    return None if rest else Value(value, found.rounded, unit)
-
-
-def _fraction(name: str) -> Any:
-    from fractions import Fraction
-
-    return _rational(Fraction(name))
-
-
-def _measured(some: Nodes) -> list[tuple[Any, Unit | None]]:
-    """Pairs of a number and what is counted or measured, that make up all of the nodes."""
-    found: list[tuple[Any, Unit | None]] = []
-    while some:
-        pair = _first_measured(some, compound=bool(found))
-        if pair is None:
-            return []
-        value, unit, length = pair
-        found.append((value, unit))
-        some = some[length:]
-        while some and (_is(some[0], ",") or _joins(some[0])):
-            some = some[1:]
-    return found
-
-
-def _first_measured(some: Nodes, *, compound: bool) -> tuple[Any, Unit | None, int] | None:
-    start = next((at for at, node in enumerate(some) if at and _may_be_unit(some, at)), None)
-    if start is None:
-        return None
-    value = some[:start]
-    end = next(
-        (
-            at
-            for at in range(start + 1, len(some))
-            if some[at].kind == "number" and not _is(some[at - 1], "/", "^", "-")
-        ),
-        len(some),
-    )
-    while end > start and (_is(some[end - 1], ",") or _joins(some[end - 1])):
-        end -= 1
-    tail = some[start:end]
-    scale, tail = _scaled(tail)
-    number = expression(value) if not compound else expression(value)
-    number = replace(number, value=number.value * scale)
-    if not tail:
-        return number, None, end
-    unit = _unit(tail, plain=_is_plain(value))
-    return None if unit is None else (number, unit, end)
-
-
-def _is_plain(value: Nodes) -> bool:
-    """Whether what stands before a unit is a number and nothing else."""
-    return all(
-        node.kind in ("number", "sup") or _is(node, "-", "+", "×", "·", "/", ".") or node.name == "frac"
-        for node in value
-    )
-
-
-def _may_be_unit(some: Nodes, at: int) -> bool:
-    node = some[at]
-    if node.kind == "text":
-        return True
-    if node.kind == "macro" and node.name == "frac":
-        return any(one.kind == "text" for one in _flat(node.parts[0]))
-    if node.kind == "command" and node.name in ("mu", "Omega", "circ"):
-        return at > 0 and some[at - 1].kind in ("number", "sup", "letters") and node.name != "circ"
-    if node.kind != "letters" or not _is_plain(some[:at]):
-        return False
-    name = node.name
-    if some[at + 1 : at + 2] and (some[at + 1].kind, some[at + 1].name) == ("command", "Omega"):
-        return True
-    if name in _lexicon()["scales"] or name in _lexicon()["shares"]:
-        return True
-    short = len(name) == 1 and not node.spaced
-    if is_bare_unit(name) and not short:
-        return True
-    return node.spaced and len(name) > 2 and name.lower() not in letter_names()
-
-
-def _scaled(tail: Nodes) -> tuple[Any, Nodes]:
-    """The factor of words such as `million` or `thirds` at the start of what follows a number."""
-    from sympy import Integer
-
-    factor: Any = Integer(1)
-    while tail and tail[0].kind in ("text", "letters"):
-        first, *others = tail[0].name.lower().split()
-        if first in _lexicon()["scales"]:
-            factor = factor * _lexicon()["scales"][first]
-        elif first in _lexicon()["shares"]:
-            factor = factor / _lexicon()["shares"][first]
-        elif first == "of" and others[:1] == ["a"]:
-            others = others[1:]
-        elif first in ("squared", "cubed", "factorial"):
-            raise UnreadableError(first)
-        else:
-            break
-        tail = (replace(tail[0], name=" ".join(others)), *tail[1:]) if others else tail[1:]
-    return factor, tail
-
-
-def _unit(tail: Nodes, *, plain: bool) -> Unit | None:
-    """The unit that the nodes name; None if they name none. A counted noun must be one that is known to be countable."""
-    if any(
-        node.kind not in ("text", "letters", "sup", "macro", "command", "group", "number", "sub")
-        and not _is(node, "/", "·", "×", "*", "-", ".", "°", "^")
-        for node in tail
-    ):
-        return None
-    if not plain and tail[0].kind == "letters":
-        return None
-    spelled = re.sub(r"\\mu\s*(\\text\{ ?)?", r"\1u", written(tail)).replace(r"\Omega", "ohm")
-    unit = unit_of(spelled)
-    if unit is not None and unit.dimension and "[" not in unit.dimension and "^" not in unit.dimension:
-        return unit if _countable(unit.dimension) else None
-    return unit
-
-
-def _countable(noun: str) -> bool:
-    words = noun.split()
-    last = words[-1] if words else ""
-    return last in _lexicon()["nouns"] and not set(words) & set(_lexicon()["not_nouns"])
-
-
-__all__ = ["Numbers", "Reading", "Relation", "Several", "Value", "Words", "is_unit", "readings"]

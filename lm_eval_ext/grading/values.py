@@ -1,0 +1,75 @@
+"""What an answer may say: values, relations, sets of numbers, words, and several of these."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from lm_eval_ext.grading.units import Unit
+
+if TYPE_CHECKING:
+    from sympy import Expr, Set
+
+
+@dataclass(frozen=True)
+class Value:
+    """One value.
+
+    Attributes:
+        expression: the sympy expression.
+        rounded: whether it has decimals, which may be rounded.
+        unit: its unit.
+        percent: whether it is a percentage.
+        name: the variable it is assigned to, such as `x` in `x = 5`, or `f(x)`.
+    """
+
+    expression: Expr
+    rounded: bool = False
+    unit: Unit | None = None
+    percent: bool = False
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Relation:
+    """`left` and `right` in a relation: `=`, `<`, `≤`, `≠`, or `≡` modulo a number."""
+
+    sign: str
+    left: Expr
+    right: Expr
+    modulus: Expr | None = None
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """A set of real numbers, and the variable that is in it."""
+
+    values: Set
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Words:
+    """An answer in words, not mathematics."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Several:
+    """Readings of several members: in order (`tuple`, `ratio`, `rows`), or without duplicates (`set`), or neither.
+
+    Attributes:
+        kind: what they make up.
+        members: all readings of each.
+        form: the brackets of an interval, or the number of columns of a matrix.
+        name: the variables that a tuple is assigned to.
+    """
+
+    kind: Literal["tuple", "set", "list", "ratio", "interval", "matrix", "system"]
+    members: tuple[tuple[Reading, ...], ...]
+    form: str = ""
+    name: str = ""
+
+
+Reading = Value | Relation | Numbers | Words | Several
