@@ -1,22 +1,29 @@
 r"""False "correct" and false "wrong" of the grader over classes of answers, not single examples.
 
-    python -m benchmarks.answers [--classes powers,ratios] [--show 5]
+    python -m benchmarks.answers [--classes powers,ratios] [--show 5] [--math-verify] [--write]
 
 Every kind of value, in every way of writing it, in every wrapper, declared in every way; and for each the near-misses,
 of which none may be taken for it: another sign, order, bound, factor, or one token changed. A false "correct" is the
-worst there is; a "wrong" that everyone reads as right is counted, too.
+worst there is; a "wrong" that everyone reads as right is counted, too. Exits with 1 if there is a false "correct", or
+if more than 1% of the equal pairs of a class are not taken for equal.
+
+`--math-verify` has Math-Verify compare the same pairs. `--write` saves the figures to `docs/reference/grading.md`.
 """
 
 from __future__ import annotations
 
 import argparse
+import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
+from pathlib import Path
 from typing import NamedTuple
 
+from lm_eval_ext.grading import GRADER_VERSION
 from lm_eval_ext.grading.extraction import final_answer
 from lm_eval_ext.grading.grading import grades
+from lm_eval_ext.version import software
 
 WRAPPERS = (
     "{}", "${}$", r"\({}\)", r"\displaystyle {}", r"\mathbf{{{}}}", r"\boldsymbol{{{}}}", r"\underline{{{}}}",
@@ -29,6 +36,9 @@ DECLARATIONS = (
     "Ans: ${}$", "The answer must be ${}$.", "Die Antwort lautet ${}$.", "La respuesta es ${}$.", "答案是${}$。",
     "答えは${}$です。", "답은 ${}$입니다.", "คำตอบคือ ${}$", "Jibu ni ${}$.", r"It is \boxed{{{}}}<|im_end|>",
 )  # fmt: skip
+
+
+PAGE = Path(__file__).parent.parent / "docs" / "reference" / "grading.md"
 
 
 class Value(NamedTuple):
@@ -377,30 +387,85 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--classes", default=",".join(CLASSES))
     parser.add_argument("--show", type=int, default=0, help="wrong verdicts that are shown of each class")
+    parser.add_argument("--math-verify", action="store_true", help="compare with Math-Verify, which takes minutes")
+    parser.add_argument("--write", action="store_true", help=f"save the figures to {PAGE.name}")
     given = parser.parse_args()
-    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    counts: dict[str, Counter[str]] = {}
     shown: dict[str, list[str]] = defaultdict(list)
     for kind in given.classes.split(","):
         every = list(dict.fromkeys(cases(kind)))
-        for case, grade in zip(every, grades([(case.gold, case.answer) for case in every]), strict=True):
-            verdict = "right" if grade.correct == case.equal else "false correct" if grade.correct else "false wrong"
-            counts[kind][verdict] += 1
-            counts[kind][f"{'equal' if case.equal else 'other'} pairs"] += 1
-            if verdict != "right":
+        counts[kind] = Counter(f"{'equal' if case.equal else 'other'} pairs" for case in every)
+        graded = grades([(case.gold, case.answer) for case in every])
+        for case, grade in zip(every, graded, strict=True):
+            if (verdict := _verdict(case, correct=grade.correct)) != "right":
+                counts[kind][verdict] += 1
                 shown[f"{kind}, {verdict}"].append(f"{case.gold!r} and {case.text!r}: {grade.reason}")
+        if given.math_verify:
+            counts[kind].update(f"math-verify {_verdict(case, correct=_math_verify(case))}" for case in every)
         print(row(kind, counts[kind]), flush=True)
     print(row("all", sum(counts.values(), Counter())))
     for name, some in shown.items() if given.show else ():
         print(f"\n{name}:", *some[:: max(1, len(some) // given.show)][: given.show], sep="\n  ")
+    if given.write:
+        PAGE.write_text(page(counts), "utf-8")
+    if faults := [kind for kind, found in counts.items() if not _passes(found)]:
+        raise SystemExit(f"not as good as it must be: {', '.join(faults)}")
+
+
+def _verdict(case: Case, *, correct: bool) -> str:
+    return "right" if correct == case.equal else "false correct" if correct else "false wrong"
+
+
+def _passes(found: Counter[str]) -> bool:
+    return not found["false correct"] and found["false wrong"] <= found["equal pairs"] / 100
+
+
+def _math_verify(case: Case) -> bool:
+    """Math-Verify's own verdict on the texts, with its default settings."""
+    from math_verify import parse, verify
+
+    logging.disable(logging.WARNING)
+    gold, answer = parse(f"${case.gold}$"), parse(case.text if case.declared else f"${case.text}$")
+    return bool(verify(gold, answer))
 
 
 def row(name: str, found: Counter[str]) -> str:
     equal, others = found["equal pairs"], found["other pairs"]
     wrong, correct = found["false wrong"], found["false correct"]
-    return (
+    text = (
         f"{name:<12} {equal:>6,} equal, {wrong:>5,} not taken for equal ({wrong / max(1, equal):.1%}); "
         f"{others:>6,} others, {correct:>5,} taken for equal ({correct / max(1, others):.2%})"
     )
+    theirs = [found[f"math-verify false {what}"] for what in ("wrong", "correct")]
+    return text + (f"; Math-Verify: {theirs[0]:,} and {theirs[1]:,}" if any(theirs) else "")
+
+
+def page(counts: dict[str, Counter[str]]) -> str:
+    """The page with the figures."""
+    total = sum(counts.values(), Counter[str]())
+    lines = [
+        f"| {name} | {found['equal pairs']:,} | {found['false wrong']:,} | {found['math-verify false wrong']:,} "
+        f"| {found['other pairs']:,} | {found['false correct']:,} | {found['math-verify false correct']:,} |"
+        for name, found in (*counts.items(), ("all", total))
+    ]
+    versions = ", ".join(f"{name} {number}" for name, number in software("math-verify", "sympy").items())
+    pairs = total["equal pairs"] + total["other pairs"]
+    return f"""# Grading, measured
+
+{pairs:,} decided pairs of a gold answer and a text: every kind of value, in every way of writing
+it, in every wrapper, and declared in {len(DECLARATIONS)} forms; and for each the near-misses, with another sign, order,
+bound, factor, or one token changed. *False wrong* are equal pairs that are not taken for equal, *false correct* others
+that are, by the grader (version {GRADER_VERSION}) and by Math-Verify on the same texts with its defaults
+({versions}), which knows fewer ways of declaring an answer.
+
+| class | equal pairs | false wrong | of Math-Verify | other pairs | false correct | of Math-Verify |
+| -- | --: | --: | --: | --: | --: | --: |
+{chr(10).join(lines)}
+
+What these classes leave open, on purpose: a missing unit, percent sign or base is forgiven (`5` for `5 cm`, `40` for
+`40%`, `1011` for `1011_2`), and a list is compared with a tuple in order. Written by
+`python -m benchmarks.answers --math-verify --write`.
+"""
 
 
 if __name__ == "__main__":

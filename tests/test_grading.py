@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from lm_eval_ext.errors import TaskError
@@ -266,3 +266,22 @@ def test_the_last_whole_box_is_found_in_any_text(content: str, before: str, afte
     assume(content.count("{") == content.count("}") and not refused(content))
     assume("boxed" not in before and not before.endswith("\\") and "{" not in before)
     assert final_answer(rf"{before} \boxed{{{content}}}{after}", ("boxed",)) == content
+
+
+_PIECES = (
+    r"\frac { } 1 23 x + - ^ _ \sqrt ( ) , \pm \text{cm} = < \cup \pi ! \le .5 ° | \{ \} & %"
+    r" \begin{pmatrix} \end{pmatrix}"
+)
+LATEX = st.lists(st.sampled_from([*_PIECES.split(), " "]), max_size=14).map("".join)
+
+
+@given(LATEX)
+def test_what_is_written_is_read_as_the_same_again(text: str) -> None:
+    plain = normalised(text)
+    assert normalised(plain) == plain
+
+
+@given(LATEX, LATEX)
+@settings(max_examples=60, deadline=None)
+def test_no_text_breaks_the_grammar_and_verdicts_are_symmetric(one: str, other: str) -> None:
+    assert compared(one, other) == compared(other, one)

@@ -56,7 +56,11 @@ TABLE = _table()
 _LOOKS, _DROPPED, _ARGUMENTS, _SAME = (TABLE[name] for name in ("looks", "dropped", "arguments", "same"))
 _SILENT, _TEXTS, _TABLES, _LAYOUTS = (frozenset(TABLE[name]) for name in ("silent", "texts", "tables", "layouts"))
 _SIGNS, _CHARACTERS, _NAMED, _ROOTS = (TABLE[name] for name in ("signs", "characters", "named", "roots"))
-_DIGRAPHS = {"<=": "≤", ">=": "≥", "!=": "≠", "==": "="}
+_DIGRAPHS = {
+    "<=": "≤",
+    ">=": "≥",
+    "!=": "≠",
+}
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿˣ", "0123456789+-nx")
 _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉ₙ", "0123456789n")
 _OPENING = {"(": "(", "[": "[", r"\{": r"\{", r"\lbrace": r"\{", r"\lbrack": "[", r"\langle": "<", r"\lfloor": "⌊",
@@ -71,14 +75,16 @@ _TOKEN = re.compile(
     rf"(?P<number>(?:(?<![\d.]){_GROUPED}(?:\.\d+)?|(?<![\d.])\d{{1,3}}(?:\.\d{{3}}){{2,}}(?![\d.])|\d++(?:\.\d++)?(?!\.\d)(?!{_POINT})|\d++{_POINT}|\.\d++|\d++)"
     r"(?:[eE][+-]?\d{1,4}(?![\d.]))?)"
     r"|(?P<environment>\\(?:begin|end)\s*\{[A-Za-z]+\*?\})|(?P<command>\\[A-Za-z]+)|(?P<escaped>\\.)"
-    r"|(?P<letters>[^\W\d_]+)|(?P<space>[\s~]+)|(?P<sign>[<>=]=|(?<![\d)!])!=|.)",
+    r"|(?P<letters>[^\W\d_]+)|(?P<space>[\s~]+)|(?P<sign>[<>]=|=+|(?<![\d)!])!=|.)",
     re.DOTALL,
 )
 _MODULES = re.compile(r"\b(?:np|numpy|math|sympy|sp)\.(?=[a-z])")  # of Python, before a function
 _FUSED = re.compile(
     r"(sin|cos|tan|cot|sec|csc|ln|log|pi|theta|alpha|beta|cdot|times)([a-zA-Z]{1,2})(?<!sinh|cosh|tanh|coth)"
 )
-_DOUBLED = re.compile(r"\\\\(?=(?:[dtc]?frac|left|right|sqrt|pi|leq?|geq?|cup|infty|cdot|times|text|in|pm)(?![a-z]))")
+_DOUBLED = re.compile(
+    r"(?<!\\)\\\\(?=(?:[dtc]?frac|left|right|sqrt|pi|leq?|geq?|cup|infty|cdot|times|text|in|pm)(?![a-z]))"
+)
 _LONGEST = 2_000  # characters of what is read
 _DEEPEST = 40
 
@@ -259,7 +265,7 @@ class _Reader:
             return (Node("macro", "sqrt", (self._argument(depth), index)),)
         if token in _NAMED:
             return (Node("command", _NAMED[token]),)
-        return (Node("sign", _DIGRAPHS.get(token, token)),)
+        return (Node("sign", _DIGRAPHS.get(token, token[0])),)
 
     def _script(self, token: str, depth: int) -> Node:
         if self.ahead and self.ahead[1] == "(" and token == "^":
@@ -423,8 +429,8 @@ def written(some: Nodes) -> str:
         text = _written(node)
         apart = _ends_in_command(found) and text[:1].isalpha()
         apart |= node.spaced and found != "" and node.kind in ("number", "letters")
-        apart |= found[-1:] == "!" and text[:1] == "="  # no sign of inequality
-        found += (" " if apart else "") + text
+        apart |= found[-1:] in ("!", "<", ">", "=") and text[:1] == "="  # no sign of inequality
+        found += (" " if apart and not found.endswith(" ") else "") + text
     return found
 
 

@@ -470,6 +470,7 @@ def _related(some: Nodes, sides: list[Nodes]) -> Iterator[Reading]:
             modulus = expression(last.parts[0]).value
         sides = [sides[0], tuple(rest)]
     elif sign == "∈":
+        yield from (one for one in _distinct(_of(sides[1])) if isinstance(one, Several) and one.kind == "set")
         return
     left, right = (expression(side) for side in sides)
     if left.rounded or right.rounded or left.value.free_symbols | right.value.free_symbols:
