@@ -298,7 +298,7 @@ def quantities() -> Iterator[Value]:
         [r"60^\circ", r"30\%", r"-30^\circ"],
     )
     yield Value(
-        [r"\$18.90", "18.90", r"18.9\text{ dollars}", "USD 18.90", r"18.90\text{ USD}"],
+        [r"\$18.90", r"18.9\text{ dollars}", "USD 18.90", r"18.90\text{ USD}"],
         [r"\$18.09", r"\$1890", "18.90 euros", r"\$-18.90"],
     )
     yield Value([r"300\text{ K}", r"26.85^\circ\mathrm{C}", "300 K"], [r"300^\circ\mathrm{C}", r"26.85\text{ K}"])

@@ -18,9 +18,9 @@ from lm_eval_ext.grading.equivalence import plainly_equal, refused, value
 from lm_eval_ext.grading.extraction import final_answer
 from lm_eval_ext.grading.extractors import ChoiceExtractor, Extractor
 from lm_eval_ext.grading.grading import grades
-from lm_eval_ext.grading.latex import normalised
 from lm_eval_ext.grading.letters import chosen_letter
 from lm_eval_ext.grading.metrics import FUNCTIONS, share_compared
+from lm_eval_ext.grading.reading import normalised
 from lm_eval_ext.grading.workers import in_workers
 from lm_eval_ext.harness.metrics import FILTERS
 from lm_eval_ext.testbed.real import HUB

@@ -18,7 +18,7 @@ import pytest
 from lm_eval_ext.grading import grading as grade
 from lm_eval_ext.grading.comparison import compared
 from lm_eval_ext.grading.grading import grades
-from lm_eval_ext.grading.latex import normalised
+from lm_eval_ext.grading.reading import normalised
 from lm_eval_ext.grading.workers import SECONDS_PER_ANSWER, Outcome, in_workers
 from tests.adversarial import ANSWERS, CANARY, RIGHT
 

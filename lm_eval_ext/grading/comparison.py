@@ -8,8 +8,7 @@ from __future__ import annotations
 import math
 
 from lm_eval_ext.grading.equality import Undecided, any_same
-from lm_eval_ext.grading.latex import UnreadableError, nodes, written
-from lm_eval_ext.grading.reading import bare, readings
+from lm_eval_ext.grading.reading import readings
 from lm_eval_ext.grading.values import Value
 
 
@@ -43,7 +42,7 @@ def _evaluated(expression: object) -> complex | None:
 
 def compared(one: str, other: str) -> bool | None:
     """Whether two answers are equal; None if that is not decided, or one of them cannot be read and they differ."""
-    if same_text(one, other):
+    if one == other:
         return True
     first, second = readings(one), readings(other)
     if not first or not second:
@@ -55,15 +54,3 @@ def compared(one: str, other: str) -> bool | None:
     except (RuntimeError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
         # sympy's errors about incomparable expressions; some of them cannot be pickled back from a worker
         raise ValueError(" ".join(str(error).split())[:200]) from None
-
-
-def same_text(one: str, other: str) -> bool:
-    """Whether two answers are written alike, but for what only changes their look."""
-    return one == other or _as_written(one) == _as_written(other) != ""
-
-
-def _as_written(text: str) -> str:
-    try:
-        return written(bare(nodes(text)))
-    except UnreadableError:
-        return ""

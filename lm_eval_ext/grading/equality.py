@@ -135,8 +135,12 @@ def _equal(one: Value, other: Value) -> bool:
     if first.free_symbols or second.free_symbols:
         alike = _identical(first, second)
         return _verified(first, second) if alike is None else alike or _same_family(first, second)
-    if one.rounded and other.rounded and first.is_Rational and second.is_Rational:
-        return False  # two decimals that differ
+    if (
+        first.is_Rational
+        and second.is_Rational
+        and all(value.rounded or value.expression.is_Integer for value in (one, other))
+    ):
+        return False  # two decimals or whole numbers that differ, of which none is rounded to the other
     return equal_numbers(first, second, rounded=one.rounded or other.rounded)
 
 

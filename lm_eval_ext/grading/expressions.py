@@ -20,7 +20,7 @@ from typing import Annotated, ClassVar, NamedTuple
 from pydantic import Field
 
 from lm_eval_ext.grading.grading import FailureReason
-from lm_eval_ext.grading.latex import normalised
+from lm_eval_ext.grading.reading import normalised
 from lm_eval_ext.grading.rules import Labels, Pairs, Rules, clusters_by
 
 _LONGEST = 300  # characters of an expression

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, TypeVar
 
 from lm_eval_ext.grading import comparison, equivalence
 from lm_eval_ext.grading.extraction import last_boxed
-from lm_eval_ext.grading.latex import normalised
+from lm_eval_ext.grading.reading import normalised
 from lm_eval_ext.grading.workers import Failure, in_workers
 
 Reason = Literal["correct", "wrong", "no answer", "unparsable", "timeout", "memory"]

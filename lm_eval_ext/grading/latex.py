@@ -138,19 +138,6 @@ def split(some: Nodes, *signs: str) -> list[Nodes]:
     return [tuple(part) for part in found]
 
 
-def normalised(text: str) -> str:
-    r"""An answer as plain LaTeX: the tree as it is written, or the text itself if it is none.
-
-    >>> normalised("３\\dfrac12 ")
-    '3\\frac{1}{2}'
-    """
-    try:
-        found = written(nodes(text))
-    except UnreadableError:
-        return " ".join(text.split())
-    return found.rstrip(" .,;") if not found.endswith("..") else found
-
-
 def _plain(text: str) -> str:
     """The text in as few characters as it takes: digits of any script, Unicode's fractions, powers and indices."""
     if not text.isascii():

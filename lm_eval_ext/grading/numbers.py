@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from lm_eval_ext.grading.equivalence import rational, refused
 from lm_eval_ext.grading.grading import FailureReason, compare, gold_answer
-from lm_eval_ext.grading.latex import normalised
+from lm_eval_ext.grading.reading import normalised
 from lm_eval_ext.grading.rules import Labels, Pairs, Rules
 from lm_eval_ext.grading.voting import clusters
 from lm_eval_ext.grading.workers import in_workers

@@ -31,6 +31,19 @@ _IMPOSSIBLE = (
 )  # fmt: skip
 
 
+def normalised(text: str) -> str:
+    r"""An answer as plain LaTeX: the tree as it is written, or the text itself if it is none.
+
+    >>> normalised("３\\dfrac12 ")
+    '3\\frac{1}{2}'
+    """
+    try:
+        found = written(bare(nodes(text)))
+    except UnreadableError:
+        return " ".join(text.split())
+    return found.rstrip(" .,;") if not found.endswith("..") else found
+
+
 @lru_cache(maxsize=4096)
 def readings(text: str) -> tuple[Reading, ...]:
     """All readings of an answer; empty if it cannot be read as a whole."""
