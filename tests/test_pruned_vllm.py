@@ -216,17 +216,24 @@ def test_shards_of_dropped_layers_are_not_read(tmp_path: Path) -> None:
 
 @pytest.mark.long
 @needs_vllm
-def test_merges_and_exports_give_the_text_of_pruned_hf(tmp_path: Path) -> None:
-    """LaCo's merges streamed into vLLM; and the exported checkpoint in stock vLLM."""
+@pytest.mark.parametrize("changed", ["merge", "linear_map"])
+def test_changed_weights_and_exports_give_the_text_of_pruned_hf(changed: str, tmp_path: Path) -> None:
+    """LaCo's merges, or ReplaceMe's map, streamed into vLLM; and the exported checkpoint in stock vLLM."""
+    import torch
+
     from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
     from lm_eval_ext.pruning.export import export
+    from lm_eval_ext.pruning.linear_map import save_map
+    from lm_eval_ext.pruning.recipe import Recipe
     from lm_eval_ext.pruning.recipe_file import load_recipe
 
-    path = tmp_path / "r.yaml"
-    path.write_text(
-        f"base: {SMOLLM2}\ndrop: [25, 26]\nmethod: laco\nsource: a test\nmerge: [{{into: 24, layers: [25, 26]}}]\n",
-        "utf-8",
-    )
+    matrix = torch.eye(576) + torch.randn(576, 576, generator=torch.Generator().manual_seed(1)) / 50
+    changes: dict[str, object] = {
+        "merge": [{"into": 24, "layers": [25, 26]}],
+        "linear_map": save_map(24, matrix, tmp_path / "maps"),
+    }
+    fields = {"base": str(SMOLLM2), "drop": [25, 26], "method": "a test", "source": "-", changed: changes[changed]}
+    path = Recipe.model_validate(fields).save(tmp_path / "r.yaml")
     requests = instances(questions(6), thinking_token_budget=24)
     expected = texts_of(PrunedHFLM(recipe=str(path), dtype="float32", journal="off", thinking_format="plain"), requests)
     with loaded(None, recipe=str(path)) as ours:
