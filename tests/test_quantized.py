@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from lm_eval_ext.errors import ArchitectureError, ArgumentError
 from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
 from lm_eval_ext.pruning.architecture import renamed_tensor
-from lm_eval_ext.pruning.checkpoint import weight_bytes
+from lm_eval_ext.pruning.checkpoint import Changes, weight_bytes
 from lm_eval_ext.pruning.export import export
 from lm_eval_ext.pruning.quantization import REFUSED, check_quantization, for_vllm, sliced_quantization
 from lm_eval_ext.pruning.recipe import Recipe
@@ -155,8 +155,8 @@ def test_formats_that_cannot_are_refused_with_the_reason(method: str) -> None:
 
 
 def test_packed_weights_are_not_merged(folders: dict[str, Path]) -> None:
-    with pytest.raises(ArchitectureError, match="cannot be merged"):
-        pruned(folders["fp8"], KEPT, merged={0: {0: 1.0, 1: 1.0}})
+    with pytest.raises(ArchitectureError, match="only weights that are not can be merged"):
+        pruned(folders["fp8"], KEPT, changes=Changes({0: {0: 1.0, 1: 1.0}}))
 
 
 def test_an_unknown_field_that_names_a_layer_is_refused() -> None:

@@ -9,7 +9,7 @@ import math
 
 from lm_eval_ext.grading.equality import Undecided, any_same
 from lm_eval_ext.grading.reading import readings
-from lm_eval_ext.grading.values import Value
+from lm_eval_ext.grading.values import Reading, Value, Words
 
 
 def warm_up() -> None:
@@ -40,6 +40,10 @@ def _evaluated(expression: object) -> complex | None:
     return number if math.isfinite(abs(number)) else None
 
 
+def _is_mixed(*some: Reading) -> bool:
+    return any(isinstance(one, Words) and one.mixed for one in some)
+
+
 def compared(one: str, other: str) -> bool | None:
     """Whether two answers are equal; None if that is not decided, or one of them cannot be read and they differ."""
     if one == other:
@@ -48,7 +52,8 @@ def compared(one: str, other: str) -> bool | None:
     if not first or not second:
         return None
     try:
-        return any_same(first, second)
+        equal = any_same(first, second)
+        return None if not equal and _is_mixed(first[0], second[0]) else equal
     except Undecided:
         return None
     except (RuntimeError, TypeError, ValueError, ArithmeticError, AttributeError) as error:

@@ -47,7 +47,7 @@ def same(one: Reading, other: Reading) -> bool:
     for ratio, value in ((one, other), (other, one)):
         if isinstance(ratio, Several) and ratio.kind == "ratio" and isinstance(value, Value):
             return _same_ratio_and_value(ratio, value)
-    return isinstance(one, Words) and one == other
+    return isinstance(one, Words) and isinstance(other, Words) and one.text == other.text
 
 
 def any_same(one: Sequence[Reading], other: Sequence[Reading]) -> bool:

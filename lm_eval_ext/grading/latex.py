@@ -70,7 +70,7 @@ _CLOSING = {")": ")", "]": "]", r"\}": r"\}", r"\rbrace": r"\}", r"\rbrack": "]"
 _PAIRS = {"(": ")]", "[": "])", r"\{": (r"\}",), "<": ">", "⌊": "⌋", "⌈": "⌉"}
 _GROUPED = r"\d{1,3}(?:(?:\s?\{,\s?\}|,?\\!\s*|\\[, ]|['\u2009\u202f ])\d{3})+(?!\d)"
 # A point after which digits repeat, or that is only there to make a number a decimal one, as in `3./2`.
-_POINT = r"\.(?=\s*(?:\\overline|\\bar|\\dot(?![a-z])|[(/*]))"
+_POINT = r"\.(?=\s*(?:\\overline|\\bar|\\dot(?![a-z])|\\\\?%|[(/*]))"
 _TOKEN = re.compile(
     rf"(?P<number>(?:(?<![\d.]){_GROUPED}(?:\.\d+)?|(?<![\d.])\d{{1,3}}(?:\.\d{{3}}){{2,}}(?![\d.])|\d++(?:\.\d++)?(?!\.\d)(?!{_POINT})|\d++{_POINT}|\.\d++|\d++)"
     r"(?:[eE][+-]?\d{1,4}(?![\d.]))?)"

@@ -61,7 +61,7 @@ def _as_text(some: Nodes) -> tuple[Reading, ...]:
     plain = re.sub(
         r"\\text\{ ?([^{}]*)\}", r" \1 ", "".join((" " if one.spaced else "") + written((one,)) for one in some)
     )
-    return (Words(cased(" ".join(plain.split()))),)
+    return (Words(cased(" ".join(plain.split())), mixed=True),)
 
 
 def _distinct(found: Iterator[Reading]) -> tuple[Reading, ...]:
@@ -601,7 +601,7 @@ def _interval(form: str, parts: Sequence[Nodes]) -> Iterator[Reading]:
     if not all(members):
         return
     found = Several("interval", members, form)
-    ends = [member[0].expression for member in members]
+    ends = [_share(member[0]) for member in members]
     if all(end.is_extended_real and not end.free_symbols for end in ends) and bool(ends[0] < ends[1]):
         yield Numbers(_range(found))
     elif form != "()":
@@ -611,8 +611,15 @@ def _interval(form: str, parts: Sequence[Nodes]) -> Iterator[Reading]:
 def _range(interval: Several) -> Any:
     from sympy import Interval
 
-    low, high = (member[0].expression for member in interval.members)  # type: ignore[union-attr]  # all are values
+    low, high = (_share(member[0]) for member in interval.members)
     return Interval(low, high, interval.form[0] == "(", interval.form[1] == ")")
+
+
+def _share(value: Reading) -> Any:
+    """An end of an interval: of 5%, 0.05."""
+    if not isinstance(value, Value):
+        raise UnreadableError("an end of an interval")
+    return value.expression / 100 if value.percent else value.expression
 
 
 def _in_braces(inner: Nodes, parts: Sequence[Nodes]) -> Iterator[Reading]:

@@ -50,9 +50,15 @@ class Numbers:
 
 @dataclass(frozen=True)
 class Words:
-    """An answer in words, not mathematics."""
+    """An answer in words, not mathematics.
+
+    Attributes:
+        text: the words.
+        mixed: whether there are numbers or signs among them, which were not read.
+    """
 
     text: str
+    mixed: bool = False
 
 
 @dataclass(frozen=True)
