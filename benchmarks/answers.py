@@ -195,6 +195,19 @@ def expressions() -> Iterator[Value]:
     yield Value([r"y=c_1\cos(\ln x)+c_2\sin(\ln x)"], [r"y=c_1\cos(\ln x)-c_2\cos(\ln x)", r"y=c_1\cos x+c_2\sin x"])
 
 
+def pieces() -> Iterator[Value]:
+    """Formulas that are one function here and another there, and names of which nothing is known."""
+    for number in (3, 10, 250):
+        yield Value(
+            [f"|x-{number}|", f"|{number}-x|", rf"\sqrt{{(x-{number})^2}}"],
+            [f"{number}-x", f"x-{number}", f"|x+{number}|"],
+        )
+        yield Value([rf"\min(x,{number})", rf"\min({number},x)"], ["x", f"{number}", rf"\max(x,{number})"])
+        yield Value([rf"\lfloor x/{number}\rfloor", rf"\lfloor \frac{{x}}{{{number}}}\rfloor"], ["0", f"x/{number}"])
+    yield Value([r"\sum_{k=1}^{n} a_k"], ["n a_k", "a_n", r"\sum_{k=1}^{n} k", r"\sum_{k=0}^{n} a_k"])
+    yield Value([r"\sum_{k=1}^{n} k", r"\frac{n(n+1)}{2}"], [r"\frac{n(n-1)}{2}", r"\sum_{k=1}^{n} k^2", "nk"])
+
+
 def equations() -> Iterator[Value]:
     yield Value(["y=2x+1", "2x-y+1=0", "y = 1+2x", "2x+1=y"], ["y=2x-1", "y=x+2", "x=2y+1", "y=-2x+1", "y>2x+1"])
     yield Value(
@@ -320,6 +333,7 @@ def quantities() -> Iterator[Value]:
         ["5", r"5\text{ billion}", "5,000", r"50\text{ million}"],
     )
     yield Value(["15:30", "3:30 PM", r"3:30\text{ p.m.}"], ["3:30 AM", "3:03 PM", "15:03"])
+    yield Value(["2:30", "02:30", "2:30 AM"], ["1:15", "2:03", "14:30", "2:30 PM"])
     yield Value(["1011_2", "(1011)_2", r"1011_{2}", r"1011_{\text{two}}"], ["1010", "1101_2", "1011_3", "10110_2"])
 
 
@@ -336,8 +350,8 @@ def words() -> Iterator[Value]:
 
 
 _EVERY = (
-    integers, fractions, powers, scientific, roots, constants, expressions, equations, tuples, sets, intervals, ratios,
-    matrices, quantities, words,
+    integers, fractions, powers, scientific, roots, constants, expressions, pieces, equations, tuples, sets, intervals,
+    ratios, matrices, quantities, words,
 )  # fmt: skip
 CLASSES: dict[str, Callable[[], Iterator[Value]]] = {values.__name__: values for values in _EVERY}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from lm_eval_ext.errors import ArchitectureError, ArgumentError, RecipeError
 from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
-from lm_eval_ext.pruning.adapters import fitted_adapter
+from lm_eval_ext.pruning.adapters import MARK, _check_trained_for, fitted_adapter, layers_left_out
 from lm_eval_ext.pruning.block_verification import ensure_map_exact
 from lm_eval_ext.pruning.calibration import Calibration, calibration
 from lm_eval_ext.pruning.checkpoint import NO_CHANGES
@@ -286,6 +287,19 @@ def test_an_adapter_of_the_base_is_refused(recipe_path: Path, tiny: PruningConte
     recipe = load_recipe(str(recipe_path))
     with pytest.raises(ArgumentError, match="a linear map stands in for layers"):
         fitted_adapter(str(tmp_path), "main", tiny.pretrained, recipe, LAYERS, tmp_path / "scratch")
+
+
+def test_an_adapter_that_was_trained_for_another_map_is_refused(recipe_path: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(str(recipe_path))
+    other = recipe.model_copy(update={"linear_map": save_map(recipe.drop[0] - 1, torch.eye(8), tmp_path)})
+    for trained, right in ((recipe, True), (other, False)):
+        (tmp_path / MARK).write_text(json.dumps({"left_out": layers_left_out(trained)}), "utf-8")
+        with (
+            nullcontext()
+            if right
+            else pytest.raises(ArgumentError, match=r"was trained for a model with .*linear_map=")
+        ):
+            _check_trained_for(str(tmp_path), recipe)
 
 
 def test_vllm_gets_the_map(recipe_path: Path) -> None:

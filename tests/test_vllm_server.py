@@ -56,10 +56,10 @@ def test_greedy_texts_are_those_of_pruned_hf(server: Process) -> None:
 
 
 def test_a_seed_gives_the_same_sample_at_any_concurrency(server: Process) -> None:
-    requests = asked(PROMPTS[::4], [16, 64], repeats=4, temperature=1.0, max_gen_toks=100, answer_token_budget=12)
+    requests = asked(PROMPTS[::2], [16, 64], repeats=4, temperature=1.0, max_gen_toks=100, answer_token_budget=12)
     alone = outcomes(client(server, num_concurrent=1), requests)
     assert outcomes(client(server, num_concurrent=32), requests) == alone
-    assert len({text for text, *_ in alone}) > 15, "the samples vary"
+    assert len({text for text, *_ in alone}) > 30, "the samples vary"
 
 
 def test_log_likelihoods_are_those_of_pruned_hf(server: Process) -> None:

@@ -1,7 +1,8 @@
 r"""Equality of what was read: numbers exactly, or to five digits if they are rounded; formulas as functions.
 
-Two exact numbers are equal if sympy shows it, or if their residues are equal for several primes; two formulas if they
-are equal at random points, where analytic functions that differ do so with certainty. What is not decided is None.
+Two exact numbers are equal if their residues are equal for several primes, or if sympy shows it; two formulas if they
+are equal at random points, where analytic functions that differ do so with certainty. Formulas with absolute values and
+the like are also tried far out, where another of their pieces holds. What is not decided is `Undecided`.
 
 Call it in a worker only (`workers`): sympy computes whatever an answer says.
 """
@@ -12,17 +13,18 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from lm_eval_ext.grading.values import Numbers, Reading, Relation, Several, Value, Words
+from lm_eval_ext.grading.values import TIME, Numbers, Reading, Relation, Several, Value, Words
 
 if TYPE_CHECKING:
     from sympy import Expr
 
 TOLERANCE = Fraction(1, 10**5)  # relative, between a rounded decimal and the exact value
 _DIGITS = 50
-_MANY_DIGITS = 400
 _POINTS = ((1, 1), (1, 1), (1, 1), (-1, 1), (1, -1), (-1, -1))  # signs of the variables at random points
+_FAR = 10  # times the largest number in a formula: beyond what it distinguishes, such as 10 in `|x-10|`
 _PRIMES = (2305843009213693951, 2305843009213693921, 2305843009213693907)  # the largest of 61 bits
 
 
@@ -179,19 +181,9 @@ def equal_numbers(one: Expr, other: Expr, *, rounded: bool) -> bool:
     if difference > size * 10 ** -(_DIGITS - 10):
         return False
     shown = (one - other).equals(0)
-    if shown is None and _small(one) and _small(other):
-        many = (one - other).evalf(_MANY_DIGITS, maxn=2 * _MANY_DIGITS)
-        shown = bool(abs(many) <= size * 10 ** -(_MANY_DIGITS // 2))
     if shown is None:
         raise Undecided
     return bool(shown)
-
-
-def _small(number: Expr) -> bool:
-    """Whether a number is written with small numbers, so that it can't be near another by chance."""
-    from sympy import Rational
-
-    return all(abs(part.p) < 10**20 and part.q < 10**20 for part in number.atoms(Rational)) and number.count_ops() < 60
 
 
 def _equal_residues(one: Expr, other: Expr) -> bool | None:
@@ -224,7 +216,9 @@ def _residue(number: Any, prime: int) -> int:  # noqa: PLR0911  # one for each k
             return product
         case Pow() if number.exp.is_integer and number.exp.is_number:
             base, exponent = _residue(number.base, prime), _whole(number.exp, prime - 1)
-            return pow(base, exponent, prime) if base else int("0 to what power")
+            if not base:
+                raise ValueError("a power of zero, of which the exponent is not known")
+            return pow(base, exponent, prime)
         case factorial() if isinstance(number.args[0], Integer) and 0 <= number.args[0] <= 10**6:
             product = 1
             for part in range(2, int(number.args[0]) + 1):
@@ -289,12 +283,30 @@ def _at_points(some: Sequence[Expr]) -> Any:
     from sympy import lambdify
 
     names = sorted(set().union(*(one.free_symbols for one in some)), key=str)
+    scales = [1, *(_far_out(some) if any(map(_is_in_pieces, some)) else ())]
     called = [lambdify(names, one, "mpmath") for one in some]
     generator = random.Random(11)
     with mpmath.workdps(60):
-        for signs in _POINTS:
-            point = [mpmath.mpf(generator.randint(200, 3000)) / 997 * (signs[at % 2]) for at in range(len(names))]
+        for scale, signs in product(scales, _POINTS):
+            point = [mpmath.mpf(generator.randint(200, 3000)) / 997 * signs[at % 2] * scale for at in range(len(names))]
             yield (*(_value(one, point) for one in called), min(signs) > 0)
+
+
+def _is_in_pieces(formula: Expr) -> bool:
+    """Whether a formula may be one function here and another there."""
+    from sympy import Abs, Max, Min, Pow, ceiling, floor, sign
+
+    return formula.has(Abs, Max, Min, ceiling, floor, sign) or any(
+        part.exp.is_Rational and not part.exp.is_Integer for part in formula.atoms(Pow)
+    )
+
+
+def _far_out(some: Sequence[Expr]) -> tuple[Any, Any]:
+    """Scales of points among the numbers in some formulas, and beyond all of them."""
+    from sympy import Rational
+
+    largest = max((abs(number) for one in some for number in one.atoms(Rational)), default=1)
+    return largest, max(1, largest) * _FAR
 
 
 def _value(called: Any, point: Any) -> Any:
@@ -316,6 +328,8 @@ def _same_relation(one: Relation, other: Relation) -> bool:
     if one.modulus is not None and other.modulus is not None:
         return _same_congruence(one, other)
     first, second = (part.left - part.right for part in (one, other))
+    if first == second:
+        return True
     if one.sign in ("=", "≠"):
         from sympy import together
 
@@ -378,9 +392,10 @@ def _same_members(one: Several, other: Several) -> bool:
         return _same_ratio(one, other)
     ordered = kinds & {"tuple", "interval", "matrix"}
     if (
-        (ordered and "set" in kinds)
+        (kinds == {"list"} and {one.form, other.form} == {"and", "or"})
+        or (ordered and "set" in kinds)
         or (len(kinds) > 1 and kinds & {"interval", "matrix", "ratio"})
-        or one.form != other.form
+        or (kinds != {"list"} and len(kinds) == 1 and one.form != other.form)
     ):
         return False
     first, second = list(_ordered(one)), list(_ordered(other))
@@ -423,8 +438,8 @@ def _unique(members: Sequence[tuple[Reading, ...]]) -> list[tuple[Reading, ...]]
 
 def _same_ratio(one: Several, other: Several) -> bool:
     """Whether two ratios are the same up to a factor."""
-    if len(one.members) != len(other.members):
-        return False
+    if len(one.members) != len(other.members) or one.form == other.form == TIME:
+        return False  # times are values, of which there is another reading
     first, second = ([member[0] for member in some.members] for some in (one, other))
     return all(
         _equal(_times(first[0], theirs), _times(second[0], ours)) for ours, theirs in zip(first, second, strict=True)

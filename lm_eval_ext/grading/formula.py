@@ -315,6 +315,9 @@ class _Reader:
             raise UnreadableError(f"\\{name} without bounds")
         index, low, high = self._inner(below[0]), self._inner(below[1]), self._inner(bounds["sup"])
         term = self._product()
+        indexed = any(_depends_on(str(one), str(index)) for one in term.free_symbols - {index})
+        if indexed:  # such as `a_k`, of which nothing is known
+            return sympy.Function(f"{name} over {index}")(term, low, high)
         if all(isinstance(bound, sympy.Integer) for bound in (low, high)) and high - low < _MOST_TERMS:
             terms = [term.subs(index, number) for number in range(int(low), int(high) + 1)]
             return sympy.Add(*terms) if name == "sum" else sympy.Mul(*terms)
@@ -418,6 +421,11 @@ class _Reader:
         return Abs(self._inner(tuple(rest[:end])))
 
 
+def _depends_on(name: str, index: str) -> bool:
+    """Whether a variable's name has an index or argument with another variable in it, as `a_k` has k."""
+    return index in re.split(r"[^A-Za-z]+", re.split(r"[_(]", name, maxsplit=1)[-1]) and name != index
+
+
 def _has_vector(value: Expr) -> bool:
     return any(str(name).startswith(("vec ", "overrightarrow ", "hat ")) for name in value.free_symbols)
 
@@ -514,9 +522,11 @@ def in_base(digits: str, base: Nodes) -> int:
     name = re.sub(r"[^0-9a-z]", "", written(base).replace("text", ""))
     order = int(name) if name.isdecimal() and len(name) < 3 else _BASES.get(name, 0)
     try:
-        return int(digits, order) if order > 1 else int("x")
+        if order > 1:
+            return int(digits, order)
     except ValueError:
-        raise UnreadableError(f"{digits}_{name}") from None
+        pass
+    raise UnreadableError(f"{digits}_{name}")
 
 
 _BASES = {

@@ -19,9 +19,11 @@ RELATIONS = ("=", "<", ">", "≤", "≥", "≠", "≈", "≡", "∈")
 def quantity(some: Nodes) -> Iterator[Reading]:
     """Values with a unit, a currency, a percent sign, a scale such as `million`, or a counted noun."""
     if (money := _money(some)) is not None:
-        some, unit = money
-        found = expression(some)
-        yield Value(found.value, found.rounded, unit)
+        amount, unit = money
+        at = next((at for at, node in enumerate(amount) if node.kind in ("text", "letters")), len(amount))
+        scale, rest = _scaled(amount[at:])
+        found = expression((*amount[:at], *rest))
+        yield Value(found.value * scale, found.rounded, unit)
         return
     if (value := _percentage(some)) is not None:
         found = expression(value)
@@ -64,15 +66,14 @@ _CURRENCIES = {
 
 
 def _money(some: Nodes) -> tuple[Nodes, Unit] | None:
-    for at, rest in ((0, some[1:]), (-1, some[:-1])):
-        name = _CURRENCIES.get(some[at].name.lower()) if some[at].kind in ("sign", "text", "letters") else None
-        if name and rest:
-            minus = at == 0 and is_sign(rest[0], "-")
-            unit = unit_of(rf"\text{{{name}}}")
-            return (None if unit is None else (rest, unit)) if not minus or len(rest) > 1 else None
-    if len(some) > 2 and is_sign(some[0], "-") and some[1].kind == "sign" and some[1].name in _CURRENCIES:
-        unit = unit_of(rf"\text{{{_CURRENCIES[some[1].name]}}}")
-        return None if unit is None else ((some[0], *some[2:]), unit)
+    """What stands beside the name of a currency, and this: `18.90` in `$18.90`, `USD 18.90` and `18.90 €`."""
+    signed = len(some) > 1 and is_sign(some[0], "-")
+    for at in (int(signed), len(some) - 1):
+        node = some[at]
+        name = _CURRENCIES.get(node.name.lower()) if node.kind in ("sign", "text", "letters") else None
+        unit = unit_of(rf"\text{{{name}}}") if name and len(some) > 1 else None
+        if unit is not None:
+            return (*some[:at], *some[at + 1 :]), unit
     return None
 
 
@@ -168,8 +169,8 @@ def _may_be_unit(some: Nodes, at: int) -> bool:  # noqa: PLR0911  # one for each
         return True
     if node.kind == "macro" and node.name == "frac":
         return any(one.kind == "text" for one in flat(node.parts[0]))
-    if node.kind == "command" and node.name in ("mu", "Omega", "circ"):
-        return at > 0 and some[at - 1].kind in ("number", "sup", "letters") and node.name != "circ"
+    if node.kind == "command" and node.name in ("mu", "Omega"):
+        return some[at - 1].kind in ("number", "sup", "letters")
     if node.kind != "letters" or not _is_plain(some[:at]):
         return False
     name = node.name
@@ -224,6 +225,6 @@ def _unit(tail: Nodes, *, plain: bool) -> Unit | None:
 
 
 def _countable(noun: str) -> bool:
-    words = noun.split()
-    last = words[-1] if words else ""
-    return last in lexicon()["nouns"] and not set(words) & set(lexicon()["not_nouns"])
+    last = noun.rsplit(maxsplit=1)[-1]
+    known = lexicon()["nouns"]
+    return (last in known or last.removesuffix("e") in known) and not set(noun.split()) & set(lexicon()["not_nouns"])

@@ -15,14 +15,16 @@ from functools import lru_cache
 from itertools import product
 from typing import Any, Literal
 
+from lm_eval_ext.grading.equality import Undecided, same
 from lm_eval_ext.grading.formula import expression, is_name, symbol
 from lm_eval_ext.grading.latex import Node, Nodes, UnreadableError, flat, is_sign, joins, nodes, split, written
 from lm_eval_ext.grading.quantities import RELATIONS, quantity
 from lm_eval_ext.grading.units import Unit
-from lm_eval_ext.grading.values import Numbers, Reading, Relation, Several, Value, Words
+from lm_eval_ext.grading.values import TIME, Numbers, Reading, Relation, Several, Value, Words
 from lm_eval_ext.grading.words import cased, leads, lexicon, number_in_words
 
 _MIRRORED = {">": "<", "≥": "≤"}
+_IN = 2  # nodes in `∈ R`
 _MOST_SIGNS = 4  # of ± in one answer
 # What cannot be read, or what sympy can't build, such as a comparison of complex numbers.
 _IMPOSSIBLE = (
@@ -95,7 +97,8 @@ def _of(some: Nodes) -> Iterator[Reading]:
         return
     if len(members) > 1:
         yield from _attempt(quantity(some))
-        yield from _several("list", members)
+        joined = {word for node in some if (word := joins(node))}
+        yield from _several("list", members, form=joined.pop() if len(joined) == 1 else "")
         return
     yield from _one(some)
 
@@ -269,12 +272,15 @@ def _mathematics(text: str) -> str | None:
 
 
 def _without_quantifier(some: Nodes) -> Nodes:
-    """Without `for all x`, `where x is real`, which say nothing about the value."""
+    """Without `for all x`, which says nothing about the value."""
     for at, node in enumerate(some):
         said = node.name.lower() if node.kind in ("text", "letters", "command") else ""
         if at and said in ("for all", "forall", "for any", "for every", "for all real", "for real"):
-            rest = some[at + 1 :]
-            if all(one.kind in ("letters", "command", "macro", "text") or is_sign(one, "∈", ",") for one in rest):
+            variable, *where = some[at + 1 :] or [node]
+            named = variable.kind in ("letters", "command") and len(variable.name) == 1
+            if named and (
+                not where or (is_sign(where[0], "∈") and _known_set(where[-1]) is not None and len(where) == _IN)
+            ):
                 kept = some[:at]
                 return kept[:-1] if kept and is_sign(kept[-1], ",") else kept
         if at and is_sign(node, ",") and _is_of_integers(some[at + 1 :]):
@@ -308,11 +314,11 @@ def _members(some: Nodes) -> list[Nodes]:
     return [tuple(part) for part in found if part] if len(found) > 1 else [some]
 
 
-def _several(kind: Literal["tuple", "set", "list"], parts: Sequence[Nodes], name: str = "") -> Iterator[Several]:
+def _several(kind: Literal["tuple", "set", "list"], parts: Sequence[Nodes], form: str = "") -> Iterator[Several]:
     members = tuple(_distinct(_of(part)) for part in parts)
     in_words = [isinstance(member[0], Words) for member in members if member]
     if members and all(members) and (all(in_words) or not any(in_words) or kind != "list"):
-        yield Several(kind, members, name=name)
+        yield Several(kind, members, form)
 
 
 # Signs, conditions, relations -------------------------------------------------------------------------
@@ -478,7 +484,8 @@ def _related(some: Nodes, sides: list[Nodes]) -> Iterator[Reading]:
             tail = next((at for at, one in enumerate(sides[1]) if one.name in ("mod",) or _modulo(one)), None)
             if tail is None:
                 return
-            rest, modulus = list(sides[1][:tail]), expression(bare(sides[1][tail + 1 :])).value
+            divisor = sides[1][tail].parts[0][1:] if _modulo(sides[1][tail]) else sides[1][tail + 1 :]
+            rest, modulus = list(sides[1][:tail]), expression(bare(divisor)).value
         else:
             modulus = expression(last.parts[0]).value
         sides = [sides[0], tuple(rest)]
@@ -544,7 +551,7 @@ def _equated(sides: list[Nodes]) -> Iterator[Reading]:
     for reading in _distinct(_of(last)):
         if isinstance(reading, Value):
             if all(_name(side) or _comes_to(side, reading) for side in left):
-                yield _assigned(reading, names[0] if names else "")
+                yield replace(reading, name=names[0] if names else "")
         elif isinstance(reading, Words) and len(names) == len(left):
             yield reading
         elif isinstance(reading, (Several, Numbers)) and len(names) == len(left) and _may_be_named(reading, names[0]):
@@ -556,23 +563,11 @@ def _may_be_named(reading: Reading, name: str) -> bool:
     return not name.startswith("(") or (isinstance(reading, Several) and reading.kind == "tuple")
 
 
-def _assigned(value: Value, name: str) -> Value:
-    """A value with the name that it is assigned to; the variable of a function is always called the same."""
-    called = re.fullmatch(r"([A-Za-z]\w*'*)\(([A-Za-z])\)", name)
-    if called is None:
-        return replace(value, name=name)
-    return replace(value, name=f"{called[1]}({called[2]})")
-
-
 def _comes_to(side: Nodes, value: Value) -> bool:
-    from lm_eval_ext.grading.equality import same
-
-    return any(
-        isinstance(one, Value) and not one.expression.free_symbols and same(replace(one, name=""), value)
-        for one in _distinct(_of(side))
-    ) or (bool(value.expression.free_symbols) and any(
-        isinstance(one, Value) and same(replace(one, name=""), value) for one in _distinct(_of(side))
-    ))  # fmt: skip
+    try:
+        return any(isinstance(one, Value) and same(replace(one, name=""), value) for one in _distinct(_of(side)))
+    except Undecided:
+        return False
 
 
 # Brackets, sets, ratios -------------------------------------------------------------------------------
@@ -692,11 +687,13 @@ def _ratio(some: Nodes) -> Iterator[Reading]:
         if at is None:
             return
         parts = [some[:at], some[at + 1 :]]
-    yield from _attempt(_time(parts))
+    times = list(_attempt(_time(parts)))
+    yield from times
     if all(parts):
         found = [expression(bare(part)) for part in parts]
         if all(one.value != 0 for one in found):
-            yield Several("ratio", tuple((Value(one.value, one.rounded),) for one in found))
+            members = tuple((Value(one.value, one.rounded),) for one in found)
+            yield Several("ratio", members, TIME if times else "")
 
 
 def _time(parts: Sequence[Nodes]) -> Iterator[Reading]:

@@ -30,15 +30,11 @@ _BARE = frozenset(
     """m g s h L N J W V A K T C F H cm mm km kg mg ml mL dm nm um pm fm hr in ft yd mi lb oz Hz kW kJ kN ms us ns eV Pa
     mW MW GW MJ mA uA kA mV kV mN MN mT uF nF pF nC uC mC Wb Bq Gy Sv cd rad""".split()  # noqa: SIM905  # a list of words
 )
-_PREFIXABLE = "m|g|s|L|l|N|J|W|V|A|C|F|H|T|Hz|Pa|mol|rad|eV|ohm"
 _AROUND = ("square", "cubic", "sq", "per", "squared", "cubed")
 _JOINING = {"and", "or", "to", "if", "is", "are", "where", "mod"}
 _NO_UNIT = re.compile(r"(?:(?:square|cubic|sq)\s+)?units?(?:\s*\*\*\s*\d)?", re.IGNORECASE)
 _TEXT = re.compile(r"\\(?:text(?:rm|bf|it|normal)?|mathrm|mathsf|mbox|hbox|operatorname)\s*\{([^{}]*)\}")
 _POWER = re.compile(r"\^\s*(?:\{\s*(-?\d+)\s*\}|(-?\d))")
-_OHM = re.compile(r"(?<=[\d\s}{])(\\mu\s*|[kMGm])?\s*(?:\\(?:text|mathrm)\s*\{\s*)?(?:\\Omega(?![A-Za-z])|Ω)\s*\}?")
-_MICRO = re.compile(rf"(?<=\d)\s*(?:\\mu\s*|μ)(?:\\(?:text|mathrm)\s*\{{\s*)?({_PREFIXABLE})(?![A-Za-z])\s*\}}?")
-_IN_TEXT = re.compile(r"(\\(?:text(?:rm|bf|it|normal)?|mathrm|mathsf)\s*\{[^{}]*)\^\s*\{\s*(-?\d)\s*\}")
 _FRACTION = re.compile(r"\\frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
 _WORD = re.compile(r"[A-Za-z]+")
 
@@ -84,23 +80,6 @@ def unit_of(latex: str) -> Unit | None:
     words = name.split()
     is_noun = re.fullmatch(r"[A-Za-z]{2,}(?: [A-Za-z]{2,}){0,2}", name) and not any(map(is_unit, words))
     return Unit(_singular(name)) if is_noun and not _JOINING & set(words) else None
-
-
-def with_plain_units(text: str) -> str:
-    r"""An answer whose symbols of units are spelled out, and whose units have no braces within.
-
-    >>> with_plain_units(r"0.5\mu m"), with_plain_units("5 kΩ"), with_plain_units(r"1\mathrm{m s^{-1}}")
-    ('0.5\\text{ um}', '5 \\text{ kohm}', '1\\mathrm{m s^-1}')
-    """
-    text = _OHM.sub(lambda found: rf"\text{{ {_prefix(found[1])}ohm}}", text)
-    text = _MICRO.sub(r"\\text{ u\1}", text)
-    while (flat := _IN_TEXT.sub(r"\1^\2", text)) != text:
-        text = flat
-    return text
-
-
-def _prefix(written: str | None) -> str:
-    return "u" if written and written.startswith("\\mu") else written or ""
 
 
 def _plain(latex: str) -> str:

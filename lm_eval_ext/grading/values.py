@@ -61,14 +61,18 @@ class Words:
     mixed: bool = False
 
 
+TIME = "time"
+
+
 @dataclass(frozen=True)
 class Several:
-    """Readings of several members: in order (`tuple`, `ratio`, `rows`), or without duplicates (`set`), or neither.
+    """Several members, each with all its readings: in order (`tuple`, `ratio`, ...), a `set` or `system`, or a `list`.
 
     Attributes:
         kind: what they make up.
         members: all readings of each.
-        form: the brackets of an interval, or the number of columns of a matrix.
+        form: the brackets of an interval, the number of columns of a matrix, `and` or `or` between the members of a
+            list, or `TIME` for a ratio that may be a time.
         name: the variables that a tuple is assigned to.
     """
 

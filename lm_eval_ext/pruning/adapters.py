@@ -172,12 +172,13 @@ def _said(layers: object) -> str:
     ) or ("all layers")
 
 
-def layers_left_out(recipe: Recipe | None) -> dict[str, list[int]]:
-    """The layers and blocks that a recipe leaves out, by the recipe's fields."""
+def layers_left_out(recipe: Recipe | None) -> dict[str, object]:
+    """The layers and blocks that a recipe leaves out, by the recipe's fields, and the map that stands in for them."""
     if recipe is None:
         return {}
     fields = {"drop": recipe.drop, "drop_attention": recipe.drop_attention, "drop_mlp": recipe.drop_mlp}
-    return {name: list(layers) for name, layers in fields.items() if layers}
+    said: dict[str, object] = {name: list(layers) for name, layers in fields.items() if layers}
+    return said | ({"linear_map": recipe.linear_map.sha256[:16]} if recipe.linear_map else {})
 
 
 def recovery_of(*places: object) -> dict[str, object] | None:

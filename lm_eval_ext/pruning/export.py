@@ -30,7 +30,7 @@ from lm_eval_ext.pruning.loading import load_twin, pruned_config
 from lm_eval_ext.pruning.quantization import method_of, quantization_of
 from lm_eval_ext.pruning.recipe import Recipe, kept_layers
 from lm_eval_ext.pruning.recipe_file import write_recipe
-from lm_eval_ext.pruning.verification import TOLERANCE, NotExactError, Twin, logits_of, tiny_twin, token_ids
+from lm_eval_ext.pruning.verification import TOLERANCE, NotExactError, Twin, logits_of, refusing, tiny_twin, token_ids
 
 if TYPE_CHECKING:
     import torch
@@ -172,15 +172,10 @@ def ensure_read_back(config: PreTrainedConfig, kept: Sequence[int], *, trust_rem
     Raises:
         ArchitectureError: it reads another model, or none; the message says why.
     """
-    try:
-        with tiny_twin(config, trust_remote_code=trust_remote_code) as twin:
-            read_back_difference(twin, kept)
-    except Exception as error:  # an unknown model class may raise anything
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ArchitectureError(
-            f"a {text_config(config).model_type} model with these layers cannot be exported: the export of a tiny twin "
-            f"could not be read back ({reason})"
-        ) from error
+    kind = text_config(config).model_type
+    refusal = f"a {kind} model with these layers cannot be exported: the export of a tiny twin could not be read back"
+    with refusing(refusal), tiny_twin(config, trust_remote_code=trust_remote_code) as twin:
+        read_back_difference(twin, kept)
 
 
 def read_back_difference(twin: Twin, kept: Sequence[int]) -> float:

@@ -62,18 +62,23 @@ def ensure_exact(config: PreTrainedConfig, kept: Sequence[int], load: Load, *, t
     if is_verified(config, "exact") or what in _shown_exact:
         return
     kind = text_config(config).model_type
-    try:
+    refusal = f"layers of a {kind} model cannot be dropped: a tiny twin could not show that this is exact"
+    with refusing(refusal, "; trust_layer_fields=true skips this check"):
         difference = drop_difference(config, kept, load, trust_remote_code=trust_remote_code)
-    except Exception as error:  # an unknown model class may raise anything
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ArchitectureError(
-            f"layers of a {kind} model cannot be dropped: a tiny twin could not show that this is exact ({reason}); "
-            "trust_layer_fields=true skips this check"
-        ) from error
     _shown_exact.add(what)
     logger.info(
         "%s is not a verified architecture: checked on a tiny random twin, dropping is exact to %.0e", kind, difference
     )
+
+
+@contextmanager
+def refusing(refusal: str, advice: str = "") -> Iterator[None]:
+    """Raise an `ArchitectureError` with the reason if anything is raised within the context."""
+    try:
+        yield
+    except Exception as error:  # an unknown model class may raise anything
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ArchitectureError(f"{refusal} ({reason}){advice}") from error
 
 
 def is_verified(config: PreTrainedConfig, what: Literal["exact", "decoded"]) -> bool:
