@@ -16,10 +16,9 @@ import psutil
 import pytest
 
 from lm_eval_ext.grading import grading as grade
-from lm_eval_ext.grading.comparison import compared
-from lm_eval_ext.grading.grading import grades
-from lm_eval_ext.grading.reading import normalised
-from lm_eval_ext.grading.workers import SECONDS_PER_ANSWER, Outcome, in_workers
+from lm_eval_ext.grading.grading import SECONDS_PER_ANSWER, grades, in_workers
+from lm_eval_ext.grading.reading import compared, normalised
+from lm_eval_ext.workers import Outcome
 from tests.adversarial import ANSWERS, CANARY, RIGHT
 
 GRADES_ELSEWHERE = """

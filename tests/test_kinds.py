@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lm_eval_ext.errors import TaskError
-from lm_eval_ext.grading.answers import FINDERS, Answer
-from lm_eval_ext.grading.extractors import JsonExtractor, ListExtractor, TextExtractor
+from lm_eval_ext.grading.extractors import Answer, JsonExtractor, ListExtractor, TextExtractor, extractor
 from lm_eval_ext.grading.items import ListRules
 from lm_eval_ext.grading.kinds import KINDS
 from lm_eval_ext.grading.metrics import FUNCTIONS
@@ -121,7 +120,7 @@ def test_where_lists_are_found(text: str, found: str) -> None:
 @pytest.mark.parametrize("kind", ["text", "number", "json", "list", "expression", "choice", "math"])
 def test_what_was_cut_has_no_answer(kind: str) -> None:
     outputs = [['<think>The answer is A, so \\boxed{A} and {"a": 1}', '<think>yes</think>\\boxed{A} {"a": 1}']]
-    ((cut, whole),) = FINDERS[f"{kind}_answer"](outputs, [{}])
+    ((cut, whole),) = extractor(f"{kind}_answer", {}).answers(outputs, [{}])
     assert cut == "" and whole != ""
     assert FUNCTIONS[KINDS[kind].match_name()](["A"], [[cut, whole]])["answered"] == 0.5
 
@@ -144,7 +143,9 @@ def test_more_than_one_right_option(gold: str, answers: list[str], acc: float, c
 
 
 def test_letters_of_several_options_are_found() -> None:
-    ((found,),) = FINDERS["choice_answer"]([[r"\boxed{\text{C and A}}"]], [{}], several=True, letters="ABCD")
+    ((found,),) = extractor("choice_answer", {"several": True, "letters": "ABCD"}).answers(
+        [[r"\boxed{\text{C and A}}"]]
+    )
     assert found == "A, C"
 
 
@@ -202,8 +203,8 @@ def test_a_list_is_right_in_any_order(items: list[str], generator: Any) -> None:
 
 @given(st.text(max_size=300))
 def test_no_output_breaks_an_extractor_or_a_comparison(text: str) -> None:
-    for extractor in (TextExtractor(), ListExtractor(), JsonExtractor()):
-        answer = extractor.of(text)
+    for finder in (TextExtractor(), ListExtractor(), JsonExtractor()):
+        answer = finder.of(text)
         for kind in ("text", "json", "list", "expression"):
             KINDS[kind].of({}).grades([(text, answer), ('{"a": 1}', answer)])
 
@@ -221,7 +222,7 @@ def test_expressions(case: dict[str, Any]) -> None:
 @pytest.mark.parametrize("kind", ["text", "list", "expression", "choice"])
 @pytest.mark.parametrize("text", ["? " + " " * 100_000 + "x=a", "a and " * 20_000, "(" * 50_000, "1. a\n" * 20_000])
 def test_hostile_texts_are_read_in_time(kind: str, text: str) -> None:
-    ((answer,),) = FINDERS[f"{kind}_answer"]([[rf"\boxed{{{text}}}"]], [{}])
+    ((answer,),) = extractor(f"{kind}_answer", {}).answers([[rf"\boxed{{{text}}}"]])
     KINDS[kind].of({"synonyms": "yes_no"} if kind == "text" else {}).grades([("yes", answer), ("yes", text)])
 
 

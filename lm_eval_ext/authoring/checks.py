@@ -14,7 +14,7 @@ from lm_eval_ext.authoring.templates import unsafe_name
 from lm_eval_ext.authoring.variants import is_written_by_us, out_of_date
 from lm_eval_ext.errors import ArgumentError, TaskError
 from lm_eval_ext.generation.options import asks_for_thinking, parse_options
-from lm_eval_ext.grading.answers import FINDERS
+from lm_eval_ext.grading.extractors import FILTERS
 from lm_eval_ext.grading.kinds import kind_of_metric
 from lm_eval_ext.grading.metrics import METRIC_FIELDS, METRICS, score_named
 from lm_eval_ext.harness.names import known_filters, known_metrics
@@ -182,7 +182,7 @@ def _grading(task: Merged) -> Iterator[TaskFinding]:
     for number, chain in enumerate(task.fields["filter_list"]):
         for one in chain["filter"]:
             if one["function"] not in filters:
-                text = f"unknown filter {one['function']}; our filters: {', '.join(FINDERS)}"
+                text = f"unknown filter {one['function']}; our filters: {', '.join(FILTERS)}"
                 yield task.finding(["filter_list", number], "filter", text)
 
 

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lm_eval_ext.errors import TaskError
-from lm_eval_ext.grading.workers import in_workers
 from lm_eval_ext.template_filters import TEMPLATE_FILTERS
+from lm_eval_ext.workers import Workers
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -24,13 +24,20 @@ def render_all(template: str, docs: Sequence[Mapping[str, object]]) -> list[str]
     Raises:
         TaskError: it accesses more than the questions, writes a list or an object, fails, or takes too long.
     """
-    (outcome,) = in_workers(_rendered_or_why, [(template, [dict(doc) for doc in docs])], seconds=SECONDS)
+    (outcome,) = _workers.run(_rendered_or_why, [(template, [dict(doc) for doc in docs])], seconds=SECONDS)
     if outcome.value is None:
         raise TaskError(f"exceeds a limit ({outcome.failure}); a template has {SECONDS:g} s for all questions")
     texts, why = outcome.value
     if why:
         raise TaskError(why)
     return texts
+
+
+def _warm_up() -> None:
+    from jinja2 import sandbox  # noqa: F401  # an import that would count against the first template's time
+
+
+_workers = Workers(_warm_up)
 
 
 def _rendered_or_why(template: str, docs: Sequence[Mapping[str, object]]) -> tuple[list[str], str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 import json
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from fractions import Fraction
@@ -20,24 +19,12 @@ from typing import Annotated, ClassVar, NamedTuple
 from pydantic import Field
 
 from lm_eval_ext.grading.grading import FailureReason
-from lm_eval_ext.grading.reading import normalised
+from lm_eval_ext.grading.latex import Nodes, UnreadableError, is_sign, nodes, split
+from lm_eval_ext.grading.reading import bare
 from lm_eval_ext.grading.rules import Labels, Pairs, Rules, clusters_by
 
 _LONGEST = 300  # characters of an expression
-_SIGNS = (  # as `normalised` writes them
-    (r"\\(?:text|mathrm|mathbf|mathit)\s*\{([^{}]*)\}", r"\1"),
-    (r"\*\*|`|\\(?:left|right)(?![a-z])", ""),
-    (r"\\(?:times|cdot|ast)(?![a-z])|\\\*|\u2217", "*"),
-    (r"(?<=[\d)])\s*x\s*(?=[\d(])", "*"),
-    (r"\\div(?![a-z])", "/"),
-    (r"\s", ""),
-    (r"[\[{]", "("),
-    (r"[\]}]", ")"),
-    (r"(?<=[\d)])(?=\()|(?<=\))(?=\d)", "*"),
-)
-_FRACTION = re.compile(r"\\frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
-_EQUAL = re.compile(r"=|\\approx|\\rightarrow|\\to(?![a-z])|→")
-_ALLOWED = re.compile(r"[\d+\-*/().]+")
+_SIGNS = {"+": "+", "-": "-", "*": "*", "·": "*", "×": "*", "/": "/", "÷": "/"}
 _OPERATIONS: dict[type[ast.operator], Callable[[Fraction, Fraction], Fraction]] = {
     ast.Add: add, ast.Sub: sub, ast.Mult: mul, ast.Div: truediv,
 }  # fmt: skip
@@ -95,26 +82,39 @@ def _task(gold: str) -> _Task | None:
 
 
 def _sides(answer: str) -> list[str]:
-    """The expressions in an answer, with plain signs: both of `2 * 3 * 4 = 24`."""
-    if len(answer) > _LONGEST:
+    """The expressions in an answer as Python writes them: both of `2 * 3 * 4 = 24`; empty where it is none."""
+    try:
+        some = bare(nodes(answer)) if len(answer) <= _LONGEST else ()
+    except UnreadableError:
         return []
-    sides = [side.strip() for side in _EQUAL.split(normalised(answer))]
-    opened = [side.removesuffix("(") if side.count("(") > side.count(")") else side for side in sides]
-    return [_spelled(side) for side in opened if side.strip(" ()")]
+    if some and some[-1].name == "()" and any(is_sign(node, "=") for node in some[-1].parts[0]):  # `4 * 6 (= 24)`
+        some = (*some[:-1], *some[-1].parts[0])
+    return [_python(side) for side in split(some, "=", "≈", "→") if side]
 
 
-def _spelled(text: str) -> str:
-    while (plain := _FRACTION.sub(r"((\1)/(\2))", text)) != text:
-        text = plain
-    for pattern, sign in _SIGNS:
-        text = re.sub(pattern, sign, text)
-    return text
+def _python(some: Nodes) -> str:
+    found = ""
+    for node in some:
+        match node.kind:
+            case "number" | "sign":
+                piece = node.name if node.kind == "number" else _SIGNS.get(node.name, "")
+            case "group":
+                piece = f"({_python(node.parts[0])})"
+            case "text":
+                piece = _python(nodes(node.name))
+            case "macro" if node.name == "frac":
+                piece = "(({})/({}))".format(*map(_python, node.parts))
+            case _:
+                piece = "*" if node.name == "x" else ""
+        if not piece:
+            return ""
+        beside = (found[-1:].isdigit() and piece[0] == "(") or (found[-1:] == ")" and piece[0] in "(0123456789")
+        found += f"*{piece}" if beside else piece
+    return found
 
 
 def _computed(text: str) -> _Computed | None:
     """Value of an expression and the numbers in it; None if it is not one."""
-    if not _ALLOWED.fullmatch(text):
-        return None
     try:
         return _of(ast.parse(text, mode="eval").body)
     except (SyntaxError, ValueError, ZeroDivisionError, RecursionError, MemoryError):

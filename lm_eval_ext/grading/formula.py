@@ -14,19 +14,23 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from lm_eval_ext.grading.latex import TABLE, Node, Nodes, UnreadableError, split, written
+from lm_eval_ext.grading.latex import TABLE, Node, Nodes, UnreadableError, is_sign, split, written
+from lm_eval_ext.grading.words import lexicon
 
 if TYPE_CHECKING:
     from sympy import Expr
 
-_FUNCTIONS, _VARIABLES = frozenset(TABLE["functions"]), frozenset(TABLE["variables"])
-_NAMES = _FUNCTIONS | set(TABLE["names"])
+_FUNCTIONS: dict[str, str] = TABLE["functions"]
+_VARIABLES, _ACCENTS = frozenset(TABLE["variables"]), frozenset(TABLE["accents"])
+_NAMES = _FUNCTIONS.keys() | set(TABLE["names"])
+_INFINITE = ("infty", "inf", "infinity", "oo")
 _LONGEST_WORD = 3  # letters that stand side by side are factors; more are a word
 _LARGEST_POWER = 100_000  # bits of a power that is computed
 _LARGEST_FACTORIAL = 2_000
 _MOST_TERMS = 2_000
+_CONTINUED = re.compile(r"(\d*\.\d{0,60}?)(?:(\d)\2{2,}|(\d{2,30}?)\3+)")  # `0.333` of `0.333\ldots`
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,11 @@ def symbol(name: str) -> Expr:
     return Symbol(name)
 
 
+def is_name(word: str) -> bool:
+    """Whether a word stands for something in a formula, such as `sin` or `pi`."""
+    return word.lower() in _NAMES
+
+
 class _Reader:
     def __init__(self, some: Nodes) -> None:
         self._nodes, self._place, self.rounded = list(_factors(some)), 0, False
@@ -66,6 +75,10 @@ class _Reader:
         """The next node."""
         return self._nodes[self._place] if self._place < len(self._nodes) else None
 
+    def _is(self, kind: str, *names: str) -> bool:
+        """Whether the next node is of a kind, and has one of some names."""
+        return self.node is not None and self.node.kind == kind and (not names or self.node.name in names)
+
     def _take(self) -> Node:
         if self.node is None:
             raise UnreadableError("the expression ends too early")
@@ -74,11 +87,7 @@ class _Reader:
 
     def _sign(self, *names: str) -> str:
         """Take the next node if it is one of these signs."""
-        node = self.node
-        if node is not None and node.kind == "sign" and node.name in names:
-            self._place += 1
-            return node.name
-        return ""
+        return self._take().name if self._is("sign", *names) else ""
 
     def _inner(self, some: Nodes) -> Expr:
         found = expression(some)
@@ -86,68 +95,52 @@ class _Reader:
         return found.value
 
     def sum(self) -> Expr:
-        value = self._signed()
+        value = self._signed(self._product)
         while sign := self._sign("+", "-"):
-            term = self._signed()
+            term = self._signed(self._product)
             value = value - term if sign == "-" else value + term
         return value
 
-    def _signed(self) -> Expr:
+    def _signed(self, of: Callable[[], Expr]) -> Expr:
         if sign := self._sign("+", "-"):
-            value = self._signed()
+            value = self._signed(of)
             return -value if sign == "-" else value
-        return self._product()
+        return of()
 
     def _product(self) -> Expr:
         value = self._factor()
         while self.node is not None:
             if sign := self._sign("*", "·", "×"):
-                other = self._signed_factor()
+                other = self._signed(self._factor)
                 if sign == "×" and _has_vector(value) and _has_vector(other):
                     raise UnreadableError("a product of vectors")  # which is no number, and depends on their order
                 value = value * other
             elif self._sign("/", "÷"):
-                below = self._signed_factor()
-                if below == 0:
-                    raise UnreadableError("division by zero")
-                value = value / below
-            elif (self.node.kind, self.node.name) == ("command", "mod"):
+                value = _quotient(value, self._signed(self._factor))
+            elif self._is("command", "mod"):
                 self._take()
-                value = value % self._signed_factor()
+                value = value % self._signed(self._factor)
             elif self._begins(self.node):
                 value = value * self._factor()
             else:
                 break
         return value
 
-    def _signed_factor(self) -> Expr:
-        if sign := self._sign("+", "-"):
-            value = self._signed_factor()
-            return -value if sign == "-" else value
-        return self._factor()
-
     def _begins(self, node: Node) -> bool:
-        """Whether a node may begin a factor beside another."""
+        """Whether a node may begin a factor beside another; `3 4` is no product."""
         if node.kind == "number":
-            previous = self._nodes[self._place - 1]
-            return previous.kind != "number"  # `3 4` is no product
-        return node.kind in ("letters", "command", "macro", "group", "table") or (node.kind, node.name) == ("sign", "√")
+            return self._nodes[self._place - 1].kind != "number"
+        return node.kind in ("letters", "command", "macro", "group", "table")
 
     def _factor(self) -> Expr:
-        start = self._place
-        base = self._base()
+        base = self._base(self._take())
         while (node := self.node) is not None:
             if node.kind == "sup":
-                self._take()
-                base = power(base, self._inner(node.parts[0]))
-            elif node.kind == "sign" and node.name == "*" and self._is_power():
-                self._place += 2
-                base = power(base, self._signed_factor())
-            elif node.kind == "sign" and node.name == "^":
-                self._take()
-                base = power(base, self._signed_factor())
+                base = _power(base, self._inner(self._take().parts[0]))
+            elif self._sign("^") or self._powers():
+                base = _power(base, self._signed(self._factor))
             elif self._sign("!"):
-                base = factorial(base)
+                base = _factorial(base)
             elif self._sign("°"):
                 from sympy import pi
 
@@ -156,24 +149,21 @@ class _Reader:
                 base = base / 100
             else:
                 break
-        if self._place == start:
-            raise UnreadableError(written(tuple(self._nodes[start : start + 1])))
         return base
 
-    def _is_power(self) -> bool:
-        """Whether the next two signs are `**`."""
-        after = self._nodes[self._place + 1 : self._place + 2]
-        return bool(after) and (after[0].kind, after[0].name, after[0].spaced) == ("sign", "*", False)
+    def _powers(self) -> bool:
+        """Take the next two signs if they are `**`."""
+        ahead = self._nodes[self._place : self._place + 2]
+        powers = len(ahead) == 2 and all(is_sign(node, "*") for node in ahead) and not ahead[1].spaced
+        self._place += 2 * powers
+        return powers
 
-    def _base(self) -> Expr:  # noqa: PLR0911  # one for each kind
-        node = self._take()
+    def _base(self, node: Node) -> Expr:
         match node.kind:
             case "number":
                 return self._number(node)
-            case "letters":
-                return self._letters(node)
-            case "command":
-                return self._command(node.name)
+            case "letters" | "command":
+                return self._named(node)
             case "macro":
                 return self._macro(node)
             case "sub" | "sup":
@@ -181,143 +171,128 @@ class _Reader:
             case "group":
                 return self._group(node)
             case "table" if node.name in ("pmatrix", "bmatrix", "matrix", "array") and node.parts:
-                return self._matrix(node)
+                from sympy import ImmutableMatrix
+
+                cells = [self._inner(cell) for cell in node.parts]
+                return ImmutableMatrix(len(cells) // node.width, node.width, cells)
             case "sign" if node.name == "|":
                 return self._absolute()
         raise UnreadableError(written((node,)))
 
+    # Numbers
+
     def _number(self, node: Node) -> Expr:
         from sympy import Rational
 
-        value = Fraction(node.name)
-        after = self.node
-        if after is not None and (repeated := _repeated(node, after)) is not None:
+        value, decimal = Fraction(node.name), "." in node.name
+        if decimal and (digits := self._repeated(node.name)):
+            value = _repeating(node.name, digits)
+        elif self._is("command", "ldots"):
             self._take()
-            while self.node is not None and self.node.name == "dot" and "." in node.name:  # `0.\\dot4\\dot5`
-                digits = f"{repeated.digits}{written(self._take().parts[0])}"
-                repeated = _Repeated(node.name, digits)
-            value = repeated.value
-            return Rational(value.numerator, value.denominator)
-        if after is not None and (after.kind, after.name) == ("command", "ldots"):
-            self._take()
-            value = _continued(node.name)
-        self.rounded |= "." in node.name and value == Fraction(node.name)
-        if "." not in node.name and (mixed := self._mixed()):
-            return Rational(value.numerator, value.denominator) + mixed
-        if after is not None and _is_proper(after) and "." not in node.name:
-            self._take()
-            above, below = (int(part[0].name) for part in after.parts)
-            value += Fraction(above, below)
-        if after is not None and after.kind == "sub":
-            self._take()
-            value = Fraction(in_base(node.name, after.parts[0]))
+            if (continued := _CONTINUED.fullmatch(node.name)) is not None:
+                value = _repeating(continued[1], continued[2] or continued[3])
+            self.rounded |= decimal and continued is None
+        elif not decimal:
+            value += self._mixed()
+        else:
+            self.rounded = True
+        if self._is("sub"):
+            value = Fraction(in_base(node.name, self._take().parts[0]))
         return Rational(value.numerator, value.denominator)
 
-    def _mixed(self) -> Any:
-        """The fraction in `3 1/2`, if the next nodes are one; else nothing."""
-        from sympy import Rational
+    def _repeated(self, name: str) -> str:
+        r"""The digits that repeat after a decimal: of `0.\overline{3}`, `0.(45)` and `0.\dot4\dot5`."""
+        digits, node = "", self.node
+        if self._is("macro", "overline", "bar", "dot") or (self._is("group", "()") and not node.spaced):  # type: ignore[union-attr]
+            digits = written(node.parts[0])  # type: ignore[union-attr]  # a node
+            if not digits.isdecimal():
+                return ""
+            self._take()
+            while self._is("macro", "dot"):
+                digits += written(self._take().parts[0])
+        return digits
 
-        ahead = self._nodes[self._place : self._place + 3]
-        if [one.kind for one in ahead] != ["number", "sign", "number"] or ahead[1].name != "/" or not ahead[0].spaced:
-            return None
-        if not (ahead[0].name.isdecimal() and ahead[2].name.isdecimal() and int(ahead[2].name)):
-            return None
-        self._place += 3
-        return Rational(int(ahead[0].name), int(ahead[2].name))
+    def _mixed(self) -> Fraction:
+        r"""The fraction after the whole number in `3\frac12` or `3 1/2`, if there is one; else 0."""
+        node, *others = [*self._nodes[self._place : self._place + 3], None]
+        if node is None:
+            return Fraction(0)
+        if node.kind == "macro" and node.name == "frac":
+            above, below = (written(part) for part in node.parts)
+        elif node.spaced and len(others) == 3 and others[0] and is_sign(others[0], "/") and others[1]:
+            above, below = node.name, others[1].name
+        else:
+            return Fraction(0)
+        if not (above.isdecimal() and below.isdecimal() and int(below)):
+            return Fraction(0)
+        self._place += 1 if node.kind == "macro" else 3
+        return Fraction(int(above), int(below))
 
-    def _letters(self, node: Node) -> Expr:
-        name = node.name
-        if name.lower() in _NAMES and len(name) > 1:
-            return self._command(name.lower())
-        return self._letter(name)
+    # Names
 
-    def _plain_letter(self, letter: str) -> Expr:
-        from sympy import E, I
+    def _named(self, node: Node) -> Expr:
+        from sympy import E, I, oo, pi
 
-        return {"e": E, "i": I}.get(letter) or symbol(letter)
-
-    def _letter(self, letter: str) -> Expr:
-        """A letter with what belongs to it: an index, primes, or the argument of a function."""
-        if letter == "C" and (chosen := self._chosen()) is not None:
+        letter = node.kind == "letters" and len(node.name) == 1
+        name = node.name.lower() if node.kind == "letters" and not letter else node.name
+        if name in _FUNCTIONS and not letter:
+            return self._function(name)
+        if name in ("sum", "prod"):
+            return self._series(name)
+        if name == "pi" or name in _INFINITE:
+            return pi if name == "pi" else oo
+        if not (letter or name in _VARIABLES or name == "e"):
+            raise UnreadableError(f"\\{name}")
+        if name == "C" and (chosen := self._chosen()) is not None:
             return chosen
-        named = self._indexed(letter)
-        if named == letter:
-            return self._called(letter) or self._plain_letter(letter)
-        return self._called(named) or symbol(named)
+        named = self._indexed(name)
+        return self._called(named) or {"e": E, "i": I}.get(named) or symbol(named)
 
     def _indexed(self, name: str) -> str:
-        node = self.node
-        if node is not None and node.kind == "sub":
-            self._take()
-            name += f"_{written(node.parts[0]).replace(chr(92), '').replace('text{ ', '').replace('}', '')}"
-        while self._sign("'") or self._sign("''"):
-            name += "'"
+        """A name with its index and primes."""
+        if self._is("sub"):
+            index = written(self._take().parts[0])
+            name += f"_{index.replace(chr(92), '').replace('text{ ', '').replace('}', '')}"
+        while prime := self._sign("'", "''"):
+            name += prime[0]
         return name
 
     def _called(self, name: str) -> Expr | None:
         r"""`f(x)` as a variable of its own, for what is usually a function."""
         node = self.node
-        if node is None or node.kind != "group" or node.name != "()" or node.spaced or name[0] not in "fghFGH":
+        if node is None or not self._is("group", "()") or node.spaced or name[0] not in "fghFGH":
             return None
         if len(node.parts[0]) != 1 or node.parts[0][0].kind not in ("letters", "number", "command"):
             return None
-        self._take()
-        return symbol(f"{name}({written(node.parts[0])})")
+        return symbol(f"{name}({written(self._take().parts[0])})")
 
     def _chosen(self) -> Expr | None:
         r"""`C(n, k)` as a binomial coefficient."""
-        node = self.node
-        if node is None or node.kind != "group" or node.name != "()":
-            return None
-        sides = split(node.parts[0], ",")
+        sides = split(self.node.parts[0], ",") if self.node is not None and self._is("group", "()") else []
         if len(sides) != 2:
             return None
         self._take()
-        return binomial(*(self._inner(side) for side in sides))
+        return _binomial(*map(self._inner, sides))
 
     def _chosen_before(self, above: Node) -> Expr:
         r"""`_{10}C_3` as a binomial coefficient."""
-        letter = self._take()
-        below = self._take()
+        letter, below = self._take(), self._take()
         if letter.name != "C" or below.kind not in ("sub", "number"):
             raise UnreadableError(written((above, letter)))
-        return binomial(self._inner(above.parts[0]), self._inner(below.parts[0] if below.parts else (below,)))
-
-    def _command(self, name: str) -> Expr:
-        from sympy import oo, pi
-
-        if name in _FUNCTIONS:
-            return self._function(name)
-        if name in ("sum", "prod"):
-            return self._series(name)
-        if name == "pi":
-            return pi
-        if name in ("infty", "inf", "infinity", "oo"):
-            return oo
-        if name == "e":
-            return self._plain_letter("e")
-        if name in _VARIABLES:
-            named = self._indexed(name)
-            return self._called(named) or symbol(named)
-        raise UnreadableError(f"\\{name}")
+        return _binomial(self._inner(above.parts[0]), self._inner(below.parts[0] if below.parts else (below,)))
 
     def _series(self, name: str) -> Expr:
         r"""`\\sum_{k=1}^{n} k` and products: what follows them up to the next sign."""
         import sympy
 
-        bounds = {
-            node.kind: node.parts[0]
-            for _ in range(2)
-            if (node := self.node) and node.kind in ("sub", "sup") and self._take()
-        }
+        bounds = {node.kind: node.parts[0] for node in self._scripts()}
         below = split(bounds.get("sub", ()), "=")
         if len(bounds) != 2 or len(below) != 2 or len(below[0]) != 1:
             raise UnreadableError(f"\\{name} without bounds")
         index, low, high = self._inner(below[0]), self._inner(below[1]), self._inner(bounds["sup"])
         term = self._product()
-        indexed = any(_depends_on(str(one), str(index)) for one in term.free_symbols - {index})
-        if indexed:  # such as `a_k`, of which nothing is known
-            return sympy.Function(f"{name} over {index}")(term, low, high)
+        if any(_depends_on(str(one), str(index)) for one in term.free_symbols - {index}):
+            return sympy.Function(f"{name} over {index}")(term, low, high)  # of `a_k`, nothing is known
         if all(isinstance(bound, sympy.Integer) for bound in (low, high)) and high - low < _MOST_TERMS:
             terms = [term.subs(index, number) for number in range(int(low), int(high) + 1)]
             return sympy.Add(*terms) if name == "sum" else sympy.Mul(*terms)
@@ -326,108 +301,83 @@ class _Reader:
             raise UnreadableError(f"\\{name}")
         return value
 
+    def _scripts(self) -> Iterator[Node]:
+        while self._is("sub") or self._is("sup"):
+            yield self._take()
+
     def _function(self, name: str) -> Expr:
         base = exponent = None
-        while (node := self.node) is not None and node.kind in ("sup", "sub"):
-            self._take()
+        for node in self._scripts():
             if node.kind == "sup":
                 exponent = node.parts[0]
             else:
                 base = self._inner(node.parts[0])
         arguments = self._arguments()
         if exponent is not None and written(exponent) == "-1" and f"arc{name}" in _FUNCTIONS:
-            return function(f"arc{name}", arguments, base)
-        value = function(name, arguments, base)
-        return value if exponent is None else power(value, self._inner(exponent))
+            return _applied(f"arc{name}", arguments, base)
+        value = _applied(name, arguments, base)
+        return value if exponent is None else _power(value, self._inner(exponent))
 
     def _arguments(self) -> list[Expr]:
         """What a function is applied to: what is in brackets, or the factors up to the next sign or function."""
         node = self.node
-        if node is not None and node.kind == "group" and node.name in ("()", "[]", "{}"):
+        if node is not None and self._is("group", "()", "[]", "{}"):
             after = self._nodes[self._place + 1 : self._place + 2]
             if not (node.name == "{}" and after and after[0].kind in ("letters", "number")):
-                self._take()
-                return [self._inner(side) for side in split(node.parts[0], ",")]
-        value, first = None, True
+                return [self._inner(side) for side in split(self._take().parts[0], ",")]
+        factors: list[Expr] = []
         while (node := self.node) is not None:
-            simple = node.kind in ("number", "letters") or (node.kind == "command" and node.name not in _FUNCTIONS)
-            if node.kind == "letters" and node.name.lower() in _FUNCTIONS:
-                simple = False
-            if not (simple or (first and (node.kind in ("macro", "group") or (node.kind, node.name) == ("sign", "|")))):
+            function = node.kind in ("letters", "command") and node.name.lower() in _FUNCTIONS
+            first = not factors and (node.kind in ("macro", "group") or is_sign(node, "|"))
+            if not (first or (node.kind in ("number", "letters", "command") and not function)):
                 break
-            factor = self._factor()
-            value, first = factor if value is None else value * factor, False
-        if value is None:
-            if self.node is not None and self.node.kind == "command" and self.node.name in _FUNCTIONS:
-                return [self._factor()]
-            if sign := self._sign("-"):
-                return [-one if sign else one for one in self._arguments()]
-            raise UnreadableError("a function without an argument")
-        return [value]
+            factors.append(self._factor())
+        if factors:
+            from sympy import Mul
+
+            return [Mul(*factors)]
+        if self._is("command", *_FUNCTIONS):
+            return [self._factor()]
+        if self._sign("-"):
+            return [-one for one in self._arguments()]
+        raise UnreadableError("a function without an argument")
+
+    # Macros and brackets
 
     def _macro(self, node: Node) -> Expr:
-        match node.name:
-            case "frac":
-                if (derivative := _derivative(node)) is not None:
-                    return derivative
-                below = self._inner(node.parts[1])
-                if below == 0:
-                    raise UnreadableError("division by zero")
-                return self._inner(node.parts[0]) / below
-            case "sqrt":
-                index = self._inner(node.parts[1]) if node.parts[1] else None
-                return root(self._inner(node.parts[0]), index)
-            case "binom":
-                return binomial(*(self._inner(part) for part in node.parts))
-            case (
-                "overline" | "bar" | "vec" | "hat" | "widehat" | "tilde" | "overrightarrow" | "dot" | "ddot" | "mathcal"
-            ):
-                if not all(one.kind in ("letters", "command", "sub", "sign") for one in node.parts[0]):
-                    raise UnreadableError(written((node,)))
-                return symbol(self._indexed(f"{node.name} {written(node.parts[0])}"))
+        if node.name == "frac":
+            return _derivative(node) or _quotient(*map(self._inner, node.parts))
+        if node.name == "sqrt":
+            return _root(self._inner(node.parts[0]), self._inner(node.parts[1]) if node.parts[1] else None)
+        if node.name == "binom":
+            return _binomial(*map(self._inner, node.parts))
+        if node.name in _ACCENTS and all(one.kind in ("letters", "command", "sub", "sign") for one in node.parts[0]):
+            return symbol(self._indexed(f"{node.name} {written(node.parts[0])}"))
         raise UnreadableError(written((node,)))
-
-    def _matrix(self, node: Node) -> Expr:
-        from sympy import ImmutableMatrix
-
-        cells = [self._inner(cell) for cell in node.parts]
-        return ImmutableMatrix(len(cells) // node.width, node.width, cells)
 
     def _group(self, node: Node) -> Expr:
-        if node.name in ("()", "[]", "{}", r"\{\}"):
-            inner = node.parts[0]
-            if node.name in ("()", "{}") and self.node is not None and self.node.kind == "sub" and inner:
-                digits = written(inner)
-                if re.fullmatch(r"[0-9A-Za-z]+", digits):
-                    return self._in_base(digits)
-            return self._inner(inner)
+        from sympy import ceiling, floor
+
+        inner = node.parts[0]
         if node.name in ("⌊⌋", "⌈⌉"):
-            return function("floor" if node.name == "⌊⌋" else "ceil", [self._inner(node.parts[0])], None)
-        raise UnreadableError(written((node,)))
+            return (floor if node.name == "⌊⌋" else ceiling)(self._inner(inner))
+        if node.name not in ("()", "[]", "{}", r"\{\}"):
+            raise UnreadableError(written((node,)))
+        digits = written(inner)
+        if node.name in ("()", "{}") and self._is("sub") and re.fullmatch(r"[0-9A-Za-z]+", digits):
+            from sympy import Integer
 
-    def _in_base(self, digits: str) -> Expr:
-        from sympy import Integer
-
-        return Integer(in_base(digits, self._take().parts[0]))
+            return Integer(in_base(digits, self._take().parts[0]))
+        return self._inner(inner)
 
     def _absolute(self) -> Expr:
         from sympy import Abs
 
-        rest = self._nodes[self._place :]
-        end = next((at for at, one in enumerate(rest) if (one.kind, one.name) == ("sign", "|")), None)
-        if not end:
-            raise UnreadableError("|")
-        self._place += end + 1
-        return Abs(self._inner(tuple(rest[:end])))
-
-
-def _depends_on(name: str, index: str) -> bool:
-    """Whether a variable's name has an index or argument with another variable in it, as `a_k` has k."""
-    return index in re.split(r"[^A-Za-z]+", re.split(r"[_(]", name, maxsplit=1)[-1]) and name != index
-
-
-def _has_vector(value: Expr) -> bool:
-    return any(str(name).startswith(("vec ", "overrightarrow ", "hat ")) for name in value.free_symbols)
+        start = self._place
+        while not self._is("sign", "|"):
+            self._take()
+        self._take()
+        return Abs(self._inner(tuple(self._nodes[start : self._place - 1])))
 
 
 def _factors(some: Nodes) -> Iterator[Node]:
@@ -447,7 +397,56 @@ def _factors(some: Nodes) -> Iterator[Node]:
             )
 
 
-def power(base: Expr, exponent: Expr) -> Expr:
+def _repeating(name: str, digits: str) -> Fraction:
+    """A decimal after which some digits repeat."""
+    whole, _, once = name.partition(".")
+    before = (whole or "0") + once
+    return Fraction(int(before + digits) - int(before), 10 ** len(once) * (10 ** len(digits) - 1))
+
+
+def in_base(digits: str, base: Nodes) -> int:
+    """A number in a base that is given as a number or a word.
+
+    Raises:
+        UnreadableError: it is none.
+    """
+    name = re.sub(r"[^0-9a-z]", "", written(base).replace("text", ""))
+    numbers: dict[str, int] = lexicon()["bases"] | lexicon()["numbers"]
+    order = int(name) if name.isdecimal() and len(name) < 3 else numbers.get(name, 0)
+    try:
+        if order > 1:
+            return int(digits, order)
+    except ValueError:
+        pass
+    raise UnreadableError(f"{digits}_{name}")
+
+
+def _depends_on(name: str, index: str) -> bool:
+    """Whether a variable's name has an index or argument with another variable in it, as `a_k` has k."""
+    return index in re.split(r"[^A-Za-z]+", re.split(r"[_(]", name, maxsplit=1)[-1]) and name != index
+
+
+def _has_vector(value: Expr) -> bool:
+    return any(str(name).startswith(("vec ", "overrightarrow ", "hat ")) for name in value.free_symbols)
+
+
+def _derivative(node: Node) -> Expr | None:
+    r"""`\frac{dy}{dx}` as a variable of its own; None for another fraction."""
+    above, below = (written(part) for part in node.parts)
+    whole = re.fullmatch(r"d(\^\{?\d\}?)?(\\?[A-Za-z]\w*)?(_\{\w+\})?", above) and re.fullmatch(
+        r"d\\?[A-Za-z]\w*(\^\{\d\})?", below
+    )
+    partial = above.startswith(r"\partial") and below.startswith(r"\partial")
+    return symbol(f"d({above})/d({below})") if whole or partial else None
+
+
+def _quotient(above: Expr, below: Expr) -> Expr:
+    if below == 0:
+        raise UnreadableError("division by zero")
+    return above / below
+
+
+def _power(base: Expr, exponent: Expr) -> Expr:
     """A power, which is only computed if it is not too large."""
     from sympy import Integer, Pow, oo
 
@@ -459,7 +458,7 @@ def power(base: Expr, exponent: Expr) -> Expr:
     return Pow(base, exponent)
 
 
-def root(radicand: Expr, index: Expr | None) -> Expr:
+def _root(radicand: Expr, index: Expr | None) -> Expr:
     """A root; the real one of a negative number if the index is odd."""
     from sympy import Integer, real_root, sqrt
 
@@ -469,134 +468,34 @@ def root(radicand: Expr, index: Expr | None) -> Expr:
         raise UnreadableError("a root of order zero")
     if radicand.is_number and radicand.is_negative and isinstance(index, Integer) and index % 2:
         return real_root(radicand, index)
-    return power(radicand, 1 / index)
+    return _power(radicand, 1 / index)
 
 
-def factorial(value: Expr) -> Expr:
+def _factorial(value: Expr) -> Expr:
     """A factorial, which is only computed if it is not too large."""
-    from sympy import Integer
-    from sympy import factorial as theirs
+    from sympy import Integer, factorial
 
-    computed = not isinstance(value, Integer) or value <= _LARGEST_FACTORIAL
-    return theirs(value, evaluate=computed)
+    return factorial(value, evaluate=not isinstance(value, Integer) or value <= _LARGEST_FACTORIAL)
 
 
-def binomial(above: Expr, below: Expr) -> Expr:
+def _binomial(above: Expr, below: Expr) -> Expr:
     """A binomial coefficient, which is only computed if it is not too large."""
-    from sympy import Integer
-    from sympy import binomial as theirs
+    from sympy import Integer, binomial
 
-    computed = not isinstance(above, Integer) or abs(above) <= 10 * _LARGEST_FACTORIAL
-    return theirs(above, below, evaluate=computed)
+    return binomial(above, below, evaluate=not isinstance(above, Integer) or abs(above) <= 10 * _LARGEST_FACTORIAL)
 
 
-def function(name: str, arguments: Sequence[Expr], base: Expr | None) -> Expr:
+def _applied(name: str, arguments: Sequence[Expr], base: Expr | None) -> Expr:
     """A function of some arguments."""
     import sympy
 
-    known: dict[str, Callable[..., Any]] = {
-        "ln": sympy.log, "exp": sympy.exp, "sqrt": sympy.sqrt, "abs": sympy.Abs, "floor": sympy.floor,
-        "ceil": sympy.ceiling, "gcd": sympy.gcd, "lcm": sympy.lcm, "max": sympy.Max, "min": sympy.Min,
-        "cbrt": lambda one: root(one, sympy.Integer(3)), "sgn": sympy.sign, "lg": lambda one: sympy.log(one, 10),
-        "arcsin": sympy.asin, "arccos": sympy.acos, "arctan": sympy.atan, "arccot": sympy.acot, "arcsec": sympy.asec,
-        "arccsc": sympy.acsc,
-    }  # fmt: skip
-    if name == "log":
-        if len(arguments) != 1:
-            raise UnreadableError("log")
-        return sympy.log(arguments[0]) if base is None else sympy.log(arguments[0], base)
-    if base is not None:
-        raise UnreadableError(f"an index of {name}")
-    if len(arguments) != 1 and name not in ("gcd", "lcm", "max", "min"):
-        raise UnreadableError(f"{name} of {len(arguments)} arguments")
-    found: Expr = (known.get(name) or getattr(sympy, name))(*arguments)
+    several = name in ("gcd", "lcm", "max", "min")
+    if (len(arguments) != 1 and not several) or (base is not None and name != "log"):
+        raise UnreadableError(f"{name} of {len(arguments)} arguments" if base is None else f"an index of {name}")
+    if name == "cbrt":
+        return _root(arguments[0], sympy.Integer(3))
+    if name == "lg":
+        base = sympy.Integer(10)
+    more: Any = () if base is None else (base,)
+    found: Expr = getattr(sympy, _FUNCTIONS[name])(*arguments, *more)
     return found
-
-
-def in_base(digits: str, base: Nodes) -> int:
-    """A number in a base that is given as a number or a word.
-
-    Raises:
-        UnreadableError: it is none.
-    """
-    name = re.sub(r"[^0-9a-z]", "", written(base).replace("text", ""))
-    order = int(name) if name.isdecimal() and len(name) < 3 else _BASES.get(name, 0)
-    try:
-        if order > 1:
-            return int(digits, order)
-    except ValueError:
-        pass
-    raise UnreadableError(f"{digits}_{name}")
-
-
-_BASES = {
-    "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10, "twelve": 12,
-    "sixteen": 16, "bin": 2, "oct": 8, "hex": 16,
-}  # fmt: skip
-
-
-class _Repeated(NamedTuple):
-    """A decimal, and the digits that repeat after it."""
-
-    name: str
-    digits: str
-
-    @property
-    def value(self) -> Fraction:
-        whole, _, once = self.name.partition(".")
-        below = 10 ** len(once) * (10 ** len(self.digits) - 1)
-        return Fraction(int((whole or "0") + once + self.digits) - int((whole or "0") + once), below)
-
-
-def _repeated(number: Node, after: Node) -> _Repeated | None:
-    r"""A decimal whose last digits repeat: `0.\overline{3}`, `0.(45)`; only what follows a point repeats."""
-    if (after.kind == "macro" and after.name in ("overline", "bar", "dot")) or (
-        after.kind == "group" and after.name == "()" and "." in number.name and not after.spaced
-    ):
-        digits = written(after.parts[0])
-    else:
-        return None
-    if "." not in number.name or not digits.isdecimal():
-        return None
-    return _Repeated(number.name, digits)
-
-
-def _continued(name: str) -> Fraction:
-    r"""`0.333\ldots` as 1/3; what does not repeat as it is."""
-    whole, _, digits = name.partition(".")
-    for length in range(1, len(digits) // 2 + 1):
-        block = digits[-length:]
-        times = len(digits) // length
-        if times * length >= 3 and digits.endswith(block * max(2, min(times, 3 if length == 1 else 2))):
-            once = digits
-            while once.endswith(block):
-                once = once[: -len(block)]
-            below = 10 ** len(once) * (10**length - 1)
-            return Fraction(int((whole or "0") + once + block) - int((whole or "0") + once or "0"), below)
-    return Fraction(name)
-
-
-def _is_proper(node: Node) -> bool:
-    """Whether a node is a fraction of whole numbers, which is added to a whole number before it."""
-    return (
-        node.kind == "macro" and node.name == "frac"
-        and all(len(part) == 1 and part[0].kind == "number" and part[0].name.isdecimal() for part in node.parts)
-        and int(node.parts[1][0].name) > 0
-    )  # fmt: skip
-
-
-def _derivative(node: Node) -> Expr | None:
-    r"""`\frac{dy}{dx}` as a variable of its own; None for another fraction."""
-    above, below = (written(part) for part in node.parts)
-    if re.fullmatch(r"d(\^\{?\d\}?)?(\\?[A-Za-z]\w*)?(_\{\w+\})?", above) and re.fullmatch(
-        r"d\\?[A-Za-z]\w*(\^\{\d\})?", below
-    ):
-        return symbol(f"d({above})/d({below})") if above != "d" or below != "d" else None
-    if above.startswith(r"\partial") and below.startswith(r"\partial"):
-        return symbol(f"{above}/{below}")
-    return None
-
-
-def is_name(word: str) -> bool:
-    """Whether a word stands for something in a formula, such as `sin` or `pi`."""
-    return word.lower() in _NAMES

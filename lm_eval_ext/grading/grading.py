@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import lru_cache
 from typing import Literal, NamedTuple, TypeVar
 
-from lm_eval_ext.grading import comparison, equivalence
+from lm_eval_ext.grading import reading
+from lm_eval_ext.grading.equality import TOLERANCE
 from lm_eval_ext.grading.extraction import last_boxed
-from lm_eval_ext.grading.reading import normalised
-from lm_eval_ext.grading.workers import Failure, in_workers
+from lm_eval_ext.grading.latex import UnreadableError, nodes
+from lm_eval_ext.workers import Failure, Outcome, Workers
 
+SECONDS_PER_ANSWER = 2.0  # of CPU time
 Reason = Literal["correct", "wrong", "no answer", "unparsable", "timeout", "memory"]
 FailureReason = Literal["unparsable"] | Failure
+Verdict = bool | FailureReason
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
+_Pair = tuple[str, str]
+_OFTEN = 2  # a text in more comparisons of a batch than this is read beforehand
+_REMEMBERED = 1 << 17  # readings and verdicts kept for later calls
+_NUMBER = re.compile(r"[+-]?(?:\d{1,400}(?:\.\d{0,400})?|\.\d{1,400})(?:[eE][+-]?\d{1,3})?|[+-]?\d{1,400}/\d{1,400}")
+_POWER = re.compile(r"(?<=\d)\\(?:times|cdot)10\^\{?([+-]?\d{1,3})\}?$")
+_FRACTION = re.compile(r"^([+-]?)\\frac\{([+-]?\d+)\}\{(\d+)\}$")
+_BASE = re.compile(r"(?<=\d)_\{\d{1,2}\}$")
+_LOOSE_SPACE = re.compile(r"(?<!\w) | (?!\w)")  # one between two words or two numbers is significant
+_workers = Workers(reading.warm_up)
 
 
 class Grade(NamedTuple):
@@ -29,17 +45,17 @@ class Grade(NamedTuple):
     correct: bool
     reason: Reason
 
+    @classmethod
+    def of(cls, answer: str, verdict: Verdict) -> Grade:
+        """The grade of an answer, which is none if there is nothing in it."""
+        if isinstance(verdict, str):
+            return cls(False, verdict if answer.strip() else "no answer")
+        return cls(verdict, "correct" if verdict else "wrong" if answer.strip() else "no answer")
+
 
 class _Reading(NamedTuple):
     failure: FailureReason | None = None
     value: complex | None = None
-
-
-_Key = TypeVar("_Key")
-_Value = TypeVar("_Value")
-_Pair = tuple[str, str]
-_OFTEN = 2  # a text in more comparisons of a batch than this is read beforehand
-_REMEMBERED = 1 << 17  # readings and verdicts kept for later calls
 
 
 @dataclass(frozen=True)
@@ -47,21 +63,11 @@ class _Memory:
     """Cached readings and verdicts; a call keeps using the instance it started with."""
 
     readings: dict[str, _Reading] = field(default_factory=dict)
-    verdicts: dict[_Pair, bool | FailureReason] = field(default_factory=dict)
+    verdicts: dict[_Pair, Verdict] = field(default_factory=dict)
 
-    def failure(self, text: str) -> FailureReason | None:
-        """Why a text could not be read; None if it could, or was not tried."""
-        return self.readings[text].failure if text in self.readings else None
-
-    def value(self, text: str) -> complex | None:
-        """The value of a text that was read and is a number."""
-        return self.readings[text].value if text in self.readings else None
-
-    def verdict(self, pair: _Pair) -> bool | FailureReason:
-        """The verdict on a pair that was compared."""
-        if pair in self.verdicts:
-            return self.verdicts[pair]
-        return next(failure for text in pair if (failure := self.failure(text)))
+    def reading(self, text: str) -> _Reading:
+        """What is known of a text: why it could not be read, or its value if it is a number."""
+        return self.readings.get(text, _Reading())
 
 
 _memory = _Memory()
@@ -76,18 +82,24 @@ def _remembered() -> _Memory:
 
 
 def _newer(found: dict[_Key, _Value]) -> dict[_Key, _Value]:
-    entries = list(found.items())
-    return dict(entries[-_REMEMBERED // 2 :])
+    return dict(list(found.items())[-_REMEMBERED // 2 :])
 
 
-def grades(pairs: Sequence[tuple[str, str]]) -> list[Grade]:
+def in_workers(
+    function: Callable[..., _Value], calls: Sequence[tuple[object, ...]], *, seconds: float = SECONDS_PER_ANSWER
+) -> list[Outcome[_Value]]:
+    """Outcomes of a function for each call, in the processes that read answers."""
+    return _workers.run(function, calls, seconds=seconds)
+
+
+def grades(pairs: Sequence[_Pair]) -> list[Grade]:
     """Grade many answers at once.
 
     Args:
         pairs: gold answer and answer, of any questions; an empty answer counts as no answer.
     """
     verdicts = compare([(gold_answer(gold), answer) for gold, answer in pairs])
-    return [_grade(answer, verdict) for (_, answer), verdict in zip(pairs, verdicts, strict=True)]
+    return [Grade.of(_plain(answer), verdict) for (_, answer), verdict in zip(pairs, verdicts, strict=True)]
 
 
 def gold_answer(gold: str) -> str:
@@ -97,15 +109,16 @@ def gold_answer(gold: str) -> str:
     return (last_boxed(gold) or gold) if "boxed" in gold else gold
 
 
-def _grade(answer: str, verdict: bool | FailureReason) -> Grade:
-    if verdict is True:
-        return Grade(True, "correct")
-    if not _plain(answer):
-        return Grade(False, "no answer")
-    return Grade(False, "wrong" if verdict is False else verdict)
+def same_answer(pairs: Sequence[_Pair]) -> list[bool | None]:
+    """For voting: whether the two answers of each pair are equal; None if the second cannot be compared."""
+    verdicts = compare(pairs, often=0)
+    return [
+        verdict if isinstance(verdict, bool) else False if _memory.reading(_plain(first)).failure else None
+        for (first, _), verdict in zip(pairs, verdicts, strict=True)
+    ]
 
 
-def compare(pairs: Iterable[tuple[str, str]], *, often: int = _OFTEN) -> list[bool | FailureReason]:
+def compare(pairs: Iterable[_Pair], *, often: int = _OFTEN) -> list[Verdict]:
     """Whether the two answers of each pair are equal, or why they could not be compared; symmetric.
 
     Args:
@@ -113,55 +126,77 @@ def compare(pairs: Iterable[tuple[str, str]], *, often: int = _OFTEN) -> list[bo
         often: a text in more comparisons than this is read beforehand.
     """
     memory = _remembered()
-    ordered = [_ordered(_plain(one), _plain(other)) for one, other in pairs]
-    new = {pair: equivalence.plainly_equal(*pair) for pair in set(ordered) - memory.verdicts.keys()}
-    memory.verdicts.update((pair, verdict) for pair, verdict in new.items() if verdict is not None)
-    unsettled = sorted(pair for pair, verdict in new.items() if verdict is None)
+    ordered = [(min(pair), max(pair)) for pair in ((_plain(one), _plain(other)) for one, other in pairs)]
+    new = set(ordered) - memory.verdicts.keys()
+    memory.verdicts.update((pair, verdict) for pair in new if (verdict := plainly_equal(*pair)) is not None)
+    unsettled = sorted(new - memory.verdicts.keys())
     counts = Counter(text for pair in unsettled for text in pair)
-    _look_at(memory, counts)
-    _read(memory, [text for text, count in counts.items() if count > often])
-    _settle(memory, [pair for pair in unsettled if not any(map(memory.failure, pair))])
-    return [memory.verdict(pair) for pair in ordered]
+    _read(memory, counts, often)
+    asked: list[_Pair] = []
+    for pair in unsettled:
+        first, second = map(memory.reading, pair)
+        if failure := first.failure or second.failure:
+            memory.verdicts[pair] = failure
+        elif first.value is not None and second.value is not None and _far_apart(first.value, second.value):
+            memory.verdicts[pair] = False
+        else:
+            asked.append(pair)
+    for pair, outcome in zip(asked, in_workers(reading.compared, asked), strict=True):
+        memory.verdicts[pair] = outcome.failure or ("unparsable" if outcome.value is None else outcome.value)
+    return [memory.verdicts[pair] for pair in ordered]
 
 
-def same_answer(pairs: Sequence[tuple[str, str]]) -> list[bool | None]:
-    """For voting: whether the two answers of each pair are equal; None if the second cannot be compared."""
-    verdicts = compare(pairs, often=0)
-    return [
-        verdict if isinstance(verdict, bool) else False if _memory.failure(_plain(first)) else None
-        for (first, _), verdict in zip(pairs, verdicts, strict=True)
-    ]
-
-
-@lru_cache(maxsize=1 << 16)
-def _plain(answer: str) -> str:
-    return normalised(answer) if len(answer) <= equivalence.LONGEST_ANSWER else answer.strip()
-
-
-def _ordered(one: str, other: str) -> _Pair:
-    return (one, other) if one <= other else (other, one)
-
-
-def _look_at(memory: _Memory, texts: Iterable[str]) -> None:
-    """Record what needs no algebra: texts that must not be read, and the values of plain numbers."""
-    for text in texts:
-        if text not in memory.readings and equivalence.refused(text):
+def _read(memory: _Memory, counts: Counter[str], often: int) -> None:
+    """Read texts that are compared often in a worker, so that a problematic one fails once; and all plain numbers."""
+    unread = sorted(counts.keys() - memory.readings.keys())
+    for text in unread:
+        try:
+            nodes(text)
+            if (number := rational(text)) is not None:
+                memory.readings[text] = _Reading(value=complex(number))
+        except UnreadableError:
             memory.readings[text] = _Reading("unparsable")
-        elif text not in memory.readings and (value := equivalence.value(text)) is not None:
-            memory.readings[text] = _Reading(value=value)
-
-
-def _read(memory: _Memory, texts: Iterable[str]) -> None:
-    """Read texts in a worker, so that a problematic one fails once and not in every comparison."""
-    unread = sorted(set(texts) - memory.readings.keys())
-    for text, outcome in zip(unread, in_workers(comparison.read, [(text,) for text in unread]), strict=True):
+        except OverflowError:  # beyond the range of a float
+            pass
+    unread = [text for text in unread if counts[text] > often and text not in memory.readings]
+    for text, outcome in zip(unread, in_workers(reading.read, [(text,) for text in unread]), strict=True):
         readable, value = outcome.value or (False, None)
         memory.readings[text] = _Reading(outcome.failure or (None if readable else "unparsable"), value)
 
 
-def _settle(memory: _Memory, pairs: Sequence[_Pair]) -> None:
-    apart = {pair for pair in pairs if equivalence.far_apart(*map(memory.value, pair))}
-    memory.verdicts.update((pair, False) for pair in apart)
-    rest = [pair for pair in pairs if pair not in apart]
-    for pair, outcome in zip(rest, in_workers(comparison.compared, rest), strict=True):
-        memory.verdicts[pair] = outcome.failure or ("unparsable" if outcome.value is None else outcome.value)
+def _far_apart(one: complex, other: complex) -> bool:
+    """Whether two values differ by more than any rounding."""
+    return abs(one - other) > 10 * TOLERANCE * max(abs(one), abs(other))
+
+
+def plainly_equal(one: str, other: str) -> bool | None:
+    """The verdict on two `normalised` answers if it can be reached without algebra, else None."""
+    if _LOOSE_SPACE.sub("", one) == _LOOSE_SPACE.sub("", other):
+        return one != ""
+    if not one or not other:
+        return False
+    digits = [_BASE.sub("", text) for text in (one, other)]
+    if (digits[0] == one) != (digits[1] == other) and all(map(str.isdecimal, digits)):
+        return digits[0] == digits[1]  # of one of them, the base is understood
+    values = rational(one), rational(other)
+    if None in values:
+        return None
+    decimals = [re.search(r"[.e]", text) is not None or "10^" in text for text in (one, other)]
+    fractions = ["/" in text or r"\frac" in text for text in (one, other)]
+    # A decimal may be a rounded fraction.
+    return True if values[0] == values[1] else None if any(decimals) and any(fractions) else False
+
+
+@lru_cache(maxsize=4096)
+def rational(text: str) -> Fraction | None:
+    """The value of an integer, a decimal or a simple fraction; None for anything else."""
+    plain = _FRACTION.sub(r"\1\2/\3", _POWER.sub(r"e\1", _LOOSE_SPACE.sub("", text)))
+    try:
+        return Fraction(plain) if _NUMBER.fullmatch(plain) else None
+    except ZeroDivisionError:
+        return None
+
+
+@lru_cache(maxsize=1 << 16)
+def _plain(answer: str) -> str:
+    return reading.normalised(answer)

@@ -11,7 +11,6 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from lm_eval_ext.grading.grading import FailureReason, compare
-from lm_eval_ext.grading.latex import parts
 from lm_eval_ext.grading.rules import Labels, Pairs, Rules, clusters_by
 from lm_eval_ext.grading.texts import TextRules
 from lm_eval_ext.grading.voting import clusters
@@ -23,10 +22,15 @@ _LAYOUT = re.compile(r"\\(?:left|right)(?![a-z])|\\(?:begin|end)\s*\{[a-z]*\}(?:
 _BRACKETS = (("[", "]"), (r"\{", r"\}"), ("{", "}"), (r"\langle", r"\rangle"))
 _ARROW = re.compile(r"\s*(?:→|⟶|➔|\\(?:long)?rightarrow(?![A-Za-z])|\\to(?![A-Za-z])|-+>)\s*")
 _MEMBER = re.compile(r"^[A-Za-z]\s*(?:\\in(?![A-Za-z])|∈)\s*(?=\\?\{)")
+_SIGN = re.compile(r"\\pm(?![A-Za-z])|±")
 _COMMA = re.compile(r",(?=\S)")
+_PIECE = re.compile(r"\\[A-Za-z]+|\\.|.", re.DOTALL)
 _LONGEST = 20_000  # characters of an answer
 _MOST = 1_000  # items
-_SHORT = 40  # characters of what says that there is none
+_NO_ITEMS = re.compile(
+    r"(?i)\W*(?:emptyset|varnothing|none|∅|empty(?: set| list)?|no (?:items?|elements?|solutions?))?\W*"
+)
+_WORDS = TextRules()
 
 
 class ListRules(Rules):
@@ -41,27 +45,22 @@ class ListRules(Rules):
     def compare(self, pairs: Pairs) -> list[bool | FailureReason]:
         """Whether each answer has the same items as the gold one, each as often."""
         split = [(self._items(gold), self._items(answer)) for gold, answer in pairs]
-        first = self._verdicts(split)
+        found = self._verdicts(split)
         for at, (gold, answer) in enumerate(pairs):
             if is_empty_list(gold):
-                first[at] = is_empty_list(answer)
+                found[at] = is_empty_list(answer)
         # `salt and pepper` may be one item, `(a, b)` two: an answer is right if it is in one of these readings.
-        others = [
-            (at, (gold, other)) for at, (gold, answer) in enumerate(split) if first[at] is False
-            for other in _otherwise(answer, len(gold))
-        ]  # fmt: skip
+        wrong = [(at, *split[at]) for at, verdict in enumerate(found) if verdict is False]
+        others = [(at, (gold, other)) for at, gold, answer in wrong for other in _otherwise(answer, len(gold))]
         for (at, _), verdict in zip(others, self._verdicts([pair for _, pair in others]), strict=True):
-            first[at] = first[at] or verdict
-        return first
+            found[at] = found[at] or verdict
+        return found
 
     def clusters(self, questions: Sequence[Sequence[str]]) -> list[Labels]:
         """Answers with the same items vote together."""
         if self.items == "math":
             return clusters(questions, lambda pairs: [v if isinstance(v, bool) else None for v in self.compare(pairs)])
-        return clusters_by([[self._voted(answer) for answer in answers] for answers in questions])
-
-    def _voted(self, answer: str) -> Hashable | None:
-        return _NO_ITEMS if is_empty_list(answer) else self._key(self._items(answer))
+        return clusters_by([[self._key(self._items(answer), answer) for answer in answers] for answers in questions])
 
     def fault(self, gold: str) -> str:
         """What is wrong with a gold answer: it has no items."""
@@ -70,36 +69,24 @@ class ListRules(Rules):
     def _items(self, answer: str) -> list[str]:
         return items_of(_TEXTS.sub(r"\1", answer) if self.items == "text" else answer)
 
-    def _verdicts(self, split: Sequence[tuple[list[str], list[str]]]) -> list[bool | FailureReason]:
-        return self._mathematical(split) if self.items == "math" else [self._same_words(*pair) for pair in split]
-
-    def _key(self, items: Sequence[str]) -> Hashable | None:
+    def _key(self, items: Sequence[str], answer: str = "") -> Hashable | None:
         keys = [_WORDS.key(item) for item in items]
+        if is_empty_list(answer):
+            return ()
         return (tuple(keys) if self.ordered else frozenset(Counter(keys).items())) if keys else None
 
-    def _same_words(self, gold: Sequence[str], answer: Sequence[str]) -> bool:
-        return bool(answer) and self._key(gold) == self._key(answer)
-
-    def _mathematical(self, split: Sequence[tuple[list[str], list[str]]]) -> list[bool | FailureReason]:
-        alike = [len(gold) == len(answer) > 0 for gold, answer in split]
+    def _verdicts(self, split: Sequence[tuple[list[str], list[str]]]) -> list[bool | FailureReason]:
+        if self.items == "text":
+            return [bool(answer) and self._key(gold) == self._key(answer) for gold, answer in split]
         asked = [
-            (left, right)
-            for same, (gold, answer) in zip(alike, split, strict=True)
-            if same
-            for left, right in (zip(gold, answer, strict=True) if self.ordered else _all_pairs(gold, answer))
-        ]
+            pair for gold, answer in split if len(gold) == len(answer)
+            for pair in (zip(gold, answer, strict=True) if self.ordered else ((a, b) for a in gold for b in answer))
+        ]  # fmt: skip
         verdicts = dict(zip(asked, compare(asked), strict=True))
         return [
-            _matched(gold, answer, verdicts, ordered=self.ordered) if same else False
-            for same, (gold, answer) in zip(alike, split, strict=True)
+            _matched(gold, answer, verdicts, ordered=self.ordered) if len(gold) == len(answer) > 0 else False
+            for gold, answer in split
         ]
-
-
-_WORDS = TextRules()
-_NO_ITEMS = ("no items",)  # by which empty lists vote
-_EMPTY = re.compile(
-    r"(?i)\W*(?:emptyset|varnothing|none|∅|empty(?: set| list)?|no (?:items?|elements?|solutions?))?\W*"
-)
 
 
 def is_empty_list(answer: str) -> bool:
@@ -109,12 +96,7 @@ def is_empty_list(answer: str) -> bool:
     (True, True, False, False)
     """
     text = _TEXTS.sub(r"\1", answer.strip().strip("$").strip())
-    said = any(sign in text for sign in ("[", "{", "∅")) or re.search(r"[A-Za-z]", text) is not None
-    return said and len(text) < _SHORT and _EMPTY.fullmatch(text) is not None
-
-
-def _all_pairs(gold: Sequence[str], answer: Sequence[str]) -> list[tuple[str, str]]:
-    return [(left, right) for left in gold for right in answer]
+    return len(text) < 40 and re.search(r"[\[{∅A-Za-z]", text) is not None and _NO_ITEMS.fullmatch(text) is not None
 
 
 def _matched(
@@ -124,11 +106,10 @@ def _matched(
     left = list(answer)
     for item in gold:
         candidates = left[:1] if ordered else left
-        at = next((at for at, other in enumerate(candidates) if verdicts[item, other] is True), None)
-        if at is None:
-            failures = [verdicts[item, other] for other in candidates if verdicts[item, other] is not False]
-            return failures[0] if failures else False
-        del left[at]
+        found = [verdicts[item, other] for other in candidates]
+        if True not in found:
+            return next((verdict for verdict in found if verdict is not False), False)
+        del left[found.index(True)]
     return True
 
 
@@ -139,9 +120,18 @@ def items_of(answer: str) -> list[str]:
     (['3', '5'], ['x', 'y'], ['(1,2)', '(3,4)', '(5,6)'])
     """
     text = _MEMBER.sub("", answer[:_LONGEST].strip().strip("$").strip())
-    if found := _json_list(text):
-        return found[:_MOST]
-    text = _inside(_LAYOUT.sub(" ", text).replace(r"\\", "\n").strip())
+    try:
+        listed = json.loads(text) if text.startswith("[") else None
+    except (ValueError, RecursionError):
+        listed = None
+    if listed:
+        return [one if isinstance(one, str) else json.dumps(one) for one in listed][:_MOST]
+    text = _LAYOUT.sub(" ", text).replace(r"\\", "\n").strip()
+    for opening, closing in _BRACKETS:
+        inner = text[len(opening) : len(text) - len(closing)]
+        if text.startswith(opening) and text.endswith(closing) and _balanced(inner):
+            text = inner.strip()
+            break
     lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
     if len(lines) > 1 and not any(line.endswith((",", ";", " and")) for line in lines):
         return [_BULLET.sub("", line) for line in lines][:_MOST]
@@ -149,49 +139,37 @@ def items_of(answer: str) -> list[str]:
 
 
 def _enumerated(text: str) -> list[str]:
-    if len(parts(text)) == 1:
+    if len(_parts(text, ",;")) == 1:
         text = _ARROW.sub(", ", text)
-    separator = ";" if len(parts(text, ";")) > 1 else ","
-    *before, last = parts(text, separator)
+    *before, last = _parts(text, ";" if len(_parts(text, ";")) > 1 else ",")
     joined = _AND.match(last)
-    found = [*before, *(joined.groups() if joined else (last.removeprefix("and ") if before else last,))]
-    some = [item for one in found if (item := _BULLET.sub("", one).strip().strip("\"'`"))]
-    return [_COMMA.sub(", ", item) if item[0] in "([" else item for item in some]
+    found = [*before, *(joined.groups() if joined else [last.removeprefix("and ") if before else last])]
+    items = [item for one in found if (item := _BULLET.sub("", one).strip().strip("\"'`"))]
+    return [_COMMA.sub(", ", item) if item[0] in "([" else item for item in items]
+
+
+def _parts(text: str, separators: str) -> list[str]:
+    """A text between separators that are outside all brackets."""
+    depth, found = 0, [""]
+    for piece in _PIECE.findall(text):
+        depth += (piece in ("(", "[", "{", r"\{")) - (piece in (")", "]", "}", r"\}"))
+        if depth == 0 and piece in separators:
+            found.append("")
+        else:
+            found[-1] += piece
+    return [part.strip() for part in found]
 
 
 def _otherwise(items: Sequence[str], wanted: int) -> Iterator[list[str]]:
     """Other readings of an answer, if it has not as many items as the gold one."""
     if len(items) == wanted + 1 > 1:  # the last two may be one, with `and` in it
         yield [*items[:-2], f"{items[-2]} and {items[-1]}"]
-    signed = [at for at, item in enumerate(items) if r"\pm" in item or "±" in item]
-    if len(items) + len(signed) == wanted > len(items):
-        yield [one for item in items for one in _both_signs(item)]
+    if len(items) + sum(_SIGN.search(item) is not None for item in items) == wanted > len(items):
+        yield [one for item in items for one in dict.fromkeys(_SIGN.sub(sign, item) for sign in "+-")]
     if len(items) == 1 < wanted == items[0].count(">") + 1:  # an order: `a > b > c`
         yield [part.strip() for part in items[0].split(">")]
     if len(items) == 1 < wanted and items[0].startswith("(") and items[0].endswith(")") and _balanced(items[0][1:-1]):
         yield _enumerated(items[0][1:-1])
-
-
-def _both_signs(item: str) -> list[str]:
-    both = [re.sub(r"\\pm(?![A-Za-z])|±", sign, item) for sign in "+-"]
-    return both if both[0] != both[1] else [item]
-
-
-def _inside(text: str) -> str:
-    """The text without brackets around all of it."""
-    for opening, closing in _BRACKETS:
-        inner = text[len(opening) : len(text) - len(closing)]
-        if text.startswith(opening) and text.endswith(closing) and _balanced(inner):
-            return inner.strip()
-    return text
-
-
-def _json_list(text: str) -> list[str]:
-    try:
-        found = json.loads(text) if text.startswith("[") else None
-    except (ValueError, RecursionError):
-        return []
-    return [one if isinstance(one, str) else json.dumps(one) for one in found] if isinstance(found, list) else []
 
 
 def _balanced(text: str) -> bool:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 Kind = Literal["number", "letters", "command", "macro", "group", "table", "text", "sup", "sub", "sign"]
 
@@ -56,11 +56,7 @@ TABLE = _table()
 _LOOKS, _DROPPED, _ARGUMENTS, _SAME = (TABLE[name] for name in ("looks", "dropped", "arguments", "same"))
 _SILENT, _TEXTS, _TABLES, _LAYOUTS = (frozenset(TABLE[name]) for name in ("silent", "texts", "tables", "layouts"))
 _SIGNS, _CHARACTERS, _NAMED, _ROOTS = (TABLE[name] for name in ("signs", "characters", "named", "roots"))
-_DIGRAPHS = {
-    "<=": "≤",
-    ">=": "≥",
-    "!=": "≠",
-}
+_DIGRAPHS = {"<=": "≤", ">=": "≥", "!=": "≠"}
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿˣ", "0123456789+-nx")
 _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉ₙ", "0123456789n")
 _OPENING = {"(": "(", "[": "[", r"\{": r"\{", r"\lbrace": r"\{", r"\lbrack": "[", r"\langle": "<", r"\lfloor": "⌊",
@@ -74,8 +70,8 @@ _POINT = r"\.(?=\s*(?:\\overline|\\bar|\\dot(?![a-z])|\\\\?%|[(/*]))"
 _TOKEN = re.compile(
     rf"(?P<number>(?:(?<![\d.]){_GROUPED}(?:\.\d+)?|(?<![\d.])\d{{1,3}}(?:\.\d{{3}}){{2,}}(?![\d.])|\d++(?:\.\d++)?(?!\.\d)(?!{_POINT})|\d++{_POINT}|\.\d++|\d++)"
     r"(?:[eE][+-]?\d{1,4}(?![\d.]))?)"
-    r"|(?P<environment>\\(?:begin|end)\s*\{[A-Za-z]+\*?\})|(?P<command>\\[A-Za-z]+)|(?P<escaped>\\.)"
-    r"|(?P<letters>[^\W\d_]+)|(?P<space>[\s~]+)|(?P<sign>[<>]=|=+|(?<![\d)!])!=|.)",
+    r"|(?P<environment>\\(?:begin|end)\s*\{[A-Za-z]+\*?\})|(?P<command>\\[A-Za-z]+)|(?P<nothing>\\!)"
+    r"|(?P<space>[\s~]+|\\[]()[,;: \n/>-])|(?P<escaped>\\.)|(?P<letters>[^\W\d_]+)|(?P<sign>[<>]=|=+|(?<![\d)!])!=|.)",
     re.DOTALL,
 )
 _MODULES = re.compile(r"\b(?:np|numpy|math|sympy|sp)\.(?=[a-z])")  # of Python, before a function
@@ -99,11 +95,10 @@ def nodes(text: str) -> Nodes:
     if len(text) > _LONGEST:
         raise UnreadableError(f"{len(text)} characters")
     text = _plain(text.strip())
-    text = text if r"\begin" in text else _DOUBLED.sub(r"\\", text)
-    reader = _Reader(text)
-    found = reader.body(0, ())
-    if reader.ahead is not None:
-        raise UnreadableError(reader.ahead[1])
+    reader = _Reader(text if r"\begin" in text else _DOUBLED.sub(r"\\", text))
+    found = reader.body(0)
+    if reader.ahead.kind != "end":
+        raise UnreadableError(reader.ahead.text)
     return found
 
 
@@ -122,16 +117,15 @@ def flat(some: Nodes) -> Iterator[Node]:
 
 def joins(node: Node) -> str:
     """`and` or `or`, if a node is that."""
-    if node.kind in ("text", "letters", "command") and node.name.lower().strip(" ,") in ("and", "or"):
-        return node.name.lower().strip(" ,")
-    return ""
+    name = node.name.lower().strip(" ,")
+    return name if node.kind in ("text", "letters", "command") and name in ("and", "or") else ""
 
 
 def split(some: Nodes, *signs: str) -> list[Nodes]:
     """The nodes between some signs."""
     found: list[list[Node]] = [[]]
     for node in some:
-        if node.kind == "sign" and node.name in signs:
+        if is_sign(node, *signs):
             found.append([])
         else:
             found[-1].append(node)
@@ -154,119 +148,111 @@ def _fraction(match: re.Match[str]) -> str:
     return rf"\frac{{{above}}}{{{below}}}"
 
 
+class _Token(NamedTuple):
+    kind: str
+    text: str
+    start: int
+    spaced: bool = False
+
+
+def _tokens(text: str) -> Iterator[_Token]:
+    spaced = False
+    for match in _TOKEN.finditer(text):
+        kind = str(match.lastgroup)
+        if kind not in ("space", "nothing"):
+            yield _Token(kind, match[0], match.start(), spaced)
+            spaced = False
+        spaced |= kind == "space"
+    yield _Token("end", "", len(text))
+
+
 class _Reader:
-    """Reads a text from left to right; `ahead` is the next token."""
+    """Reads a text from left to right."""
 
     def __init__(self, text: str) -> None:
-        self._text, self._place, self._spaced = text, 0, False
-        self.ahead: tuple[str, str] | None = None
-        self._next()
+        self._text, self._tokens, self._place = text, list(_tokens(text)), 0
 
-    def _next(self) -> None:
-        self._spaced = False
-        while match := _TOKEN.match(self._text, self._place):
-            self._place = match.end()
-            kind, token = str(match.lastgroup), match[0]
-            if kind == "space":
-                self._spaced = True
-                continue
-            self.ahead = kind, token
-            return
-        self.ahead = None
+    @property
+    def ahead(self) -> _Token:
+        """The next token."""
+        return self._tokens[self._place]
 
-    def _take(self) -> tuple[str, str]:
-        if self.ahead is None:
-            raise UnreadableError("the text ends too early")
+    def _take(self, expected: str = "") -> _Token:
         token = self.ahead
-        self._next()
+        if token.kind == "end" or expected not in ("", token.text):
+            raise UnreadableError(f"{expected} is missing" if expected else "the text ends too early")
+        self._place += 1
         return token
 
-    def body(self, depth: int, ends: Sequence[str]) -> Nodes:
+    def _takes(self, text: str) -> bool:
+        """Take the next token if it is this one."""
+        self._place += (ahead := self.ahead.text == text)
+        return ahead
+
+    def body(self, depth: int, *ends: str) -> Nodes:
         """Nodes up to one of some closing tokens, which is not taken, or to the end."""
         if depth > _DEEPEST:
             raise UnreadableError("nested too deeply")
         found: list[Node] = []
-        while self.ahead is not None and self.ahead[1] not in ends and not self._closes(ends):
-            spaced = self._spaced
-            some = self._node(depth)
-            found += [replace(some[0], spaced=spaced or some[0].spaced), *some[1:]] if some else []
+        while not self._ends(ends):
+            spaced = self.ahead.spaced
+            if some := self._node(depth):
+                found += [replace(some[0], spaced=spaced or some[0].spaced), *some[1:]]
         return _infix(tuple(found))
 
-    def _closes(self, ends: Sequence[str]) -> bool:
-        token = self.ahead[1] if self.ahead else ""
-        ended = token in _CLOSING and _CLOSING[token] in ends
-        return ended or (token.startswith("\\end") and "&" in ends)
+    def _ends(self, ends: Container[str]) -> bool:
+        kind, token, *_ = self.ahead
+        return kind == "end" or token in ends or _CLOSING.get(token) in ends or (token[:4] == r"\end" and "&" in ends)
 
-    def _node(self, depth: int) -> Nodes:  # noqa: PLR0911  # one for each kind
-        kind, token = self._take()
+    def _node(self, depth: int) -> Nodes:  # one for each kind
+        kind, token, *_ = self._take()
         if kind == "number":
             plain = re.sub(r"[^\d.e+-]", "", token.lower())
             return (Node("number", plain.replace(".", "") if plain.count(".") > 1 else plain),)
-        if kind == "letters":
-            return tuple(_letters(token))
+        if kind == "letters":  # of which the Greek ones are commands
+            runs = re.findall(rf"[{''.join(_NAMED)}]|[^{''.join(_NAMED)}]+", token)
+            return tuple(Node("command", _NAMED[run]) if run in _NAMED else Node("letters", run) for run in runs)
         if kind == "environment":
             return self._environment(token, depth)
         if token in _OPENING:
-            return self._bracketed(_OPENING[token], depth)
+            opening = _OPENING[token]
+            inner = self.body(depth + 1, *_PAIRS[opening])
+            return (Node("group", opening + _CLOSING[self._take().text], (inner,)),)
         if token == "{":
-            inner = self.body(depth + 1, ("}",))
-            self._expect("}")
-            return inner if len(inner) == 1 else (Node("group", "{}", (inner,)),) if inner else ()
+            return _grouped(self._braced(depth))
         if token in _CLOSING or token == "}":
             raise UnreadableError(f"{token} closes nothing")
         if kind == "command":
-            return self._command(token[1:], depth)
+            return self._command(_SAME.get(token[1:], token[1:]), depth)
         if kind == "escaped":
-            return self._escaped(token)
-        return self._sign(token, depth)
-
-    def _expect(self, token: str) -> None:
-        if self.ahead is None or self.ahead[1] != token:
-            raise UnreadableError(f"{token} is missing")
-        self._next()
-
-    def _bracketed(self, opening: str, depth: int) -> Nodes:
-        inner = self.body(depth + 1, tuple(_PAIRS[opening]))
-        _, token = self._take()
-        return (Node("group", opening + _CLOSING[token], (inner,)),)
-
-    def _escaped(self, token: str) -> Nodes:
-        if token in (r"\%", r"\$", r"\#", r"\&", r"\_"):
-            return (Node("sign", token[1]),)
-        if token == r"\|":
-            return (Node("sign", "∥"),)
-        if token in ("\\\\", r"\""):
-            return (Node("sign", token[1]),)
-        if token in (r"\(", r"\)", r"\[", r"\]", r"\,", r"\;", r"\:", r"\!", r"\ ", "\\\n", r"\/", r"\-", r"\>"):
-            self._spaced = self._spaced or token != r"\!"
-            return ()
-        raise UnreadableError(token)
-
-    def _sign(self, token: str, depth: int) -> Nodes:
+            if token not in _ESCAPED:
+                raise UnreadableError(token)
+            return (Node("sign", _ESCAPED[token]),)
         if token in "^_":
             return (self._script(token, depth),)
         if token == "$":
             return ()
         if token in _ROOTS:
-            index = (Node("number", _ROOTS[token]),) if _ROOTS[token] else ()
-            return (Node("macro", "sqrt", (self._argument(depth), index)),)
-        if token in _NAMED:
-            return (Node("command", _NAMED[token]),)
-        return (Node("sign", _DIGRAPHS.get(token, token[0])),)
+            return (Node("macro", "sqrt", (self._argument(depth), nodes(_ROOTS[token]))),)
+        return (Node("command", _NAMED[token]) if token in _NAMED else Node("sign", _DIGRAPHS.get(token, token[0])),)
+
+    def _braced(self, depth: int) -> Nodes:
+        inner = self.body(depth + 1, "}")
+        self._take("}")
+        return inner
 
     def _script(self, token: str, depth: int) -> Node:
-        if self.ahead and self.ahead[1] == "(" and token == "^":
-            self._next()
-            body = self.body(depth + 1, (")",))
-            self._expect(")")
-        elif self.ahead and self.ahead[0] == "sign" and self.ahead[1] in "+-":
-            sign = self._take()[1]
-            body = (Node("sign", sign), *self._argument(depth, digits=True))
+        if token == "^" and self._takes("("):
+            body = self.body(depth + 1, ")")
+            self._take(")")
+        elif self.ahead.text in ("+", "-"):
+            body = (Node("sign", self._take().text), *self._argument(depth, digits=True))
         else:
             body = self._argument(depth, digits=True)
-        if token == "^" and [(one.kind, one.name) for one in body] in ([("command", "circ")], [("sign", "°")]):
+        names = [one.name for one in body]
+        if token == "^" and names in (["circ"], ["°"]):
             return Node("sign", "°")
-        if token == "^" and body and all((one.kind, one.name) == ("sign", "'") for one in body):
+        if token == "^" and names and set(names) == {"'"}:
             return Node("sign", "'" * len(body))
         return Node("sup" if token == "^" else "sub", "", (body,))
 
@@ -274,48 +260,34 @@ class _Reader:
         """The next group without its braces, or a single token; a whole number only if `digits`."""
         if depth > _DEEPEST:
             raise UnreadableError("nested too deeply")
-        while self.ahead and self.ahead[0] == "command" and self.ahead[1][1:] in _SILENT:
-            self._next()
-        if self.ahead is None:
-            raise UnreadableError("an argument is missing")
-        kind, token = self.ahead
-        if token == "{":
-            self._next()
-            inner = self.body(depth + 1, ("}",))
-            self._expect("}")
-            return inner
-        if kind in ("number", "letters") and len(token) > 1 and not (digits and kind == "number" and self._place):
-            start = self._place - len(token)
-            self._place = start + 1
-            self._next()
+        while self.ahead.kind == "command" and self.ahead.text[1:] in _SILENT:
+            self._place += 1
+        if self._takes("{"):
+            return self._braced(depth)
+        kind, token, start, _ = self.ahead
+        if len(token) > 1 and (kind == "letters" or (kind == "number" and not digits)):
+            self._tokens[self._place] = _Token(kind, token[1:], start + 1)
             return (Node("number" if kind == "number" else "letters", token[0]),)
         return self._node(depth + 1)
 
-    def _command(self, name: str, depth: int) -> Nodes:  # noqa: PLR0911  # one for each kind
-        name = _SAME.get(name, name)
+    def _command(self, name: str, depth: int) -> Nodes:
         if name in _SILENT:
-            if name in ("left", "right") and self.ahead and self.ahead[1] == ".":
-                self._next()
+            if name in ("left", "right"):
+                self._takes(".")
             return ()
-        if name in _DROPPED:
-            for _ in range(_DROPPED[name]):
+        if name in _DROPPED or name in _LOOKS:
+            for _ in range(_DROPPED.get(name, 0) or _LOOKS.get(name, 0)):
                 self._argument(depth)
-            return ()
-        if name in _LOOKS:
-            for _ in range(_LOOKS[name]):
-                self._argument(depth)
-            inner = self._argument(depth)
-            return inner if len(inner) == 1 else (Node("group", "{}", (inner,)),)
+            return _grouped(self._argument(depth)) if name in _LOOKS else ()
         if name in _TEXTS:
             return self._text_mode(name, depth)
         if name in _SIGNS:
             return (Node("sign", _SIGNS[name]),)
         if name in _ARGUMENTS:
             index: Nodes = ()
-            if name == "sqrt" and self.ahead and self.ahead[1] == "[":
-                self._next()
-                index = self.body(depth + 1, ("]",))
-                self._expect("]")
+            if name == "sqrt" and self._takes("["):
+                index = self.body(depth + 1, "]")
+                self._take("]")
             parts = tuple(self._argument(depth) for _ in range(_ARGUMENTS[name]))
             return (Node("macro", name, (*parts, index) if name == "sqrt" else parts),)
         if (known := _FUSED.fullmatch(name)) is not None:  # `\cotx`
@@ -323,64 +295,48 @@ class _Reader:
         return (Node("command", name),)
 
     def _text_mode(self, name: str, depth: int) -> Nodes:
-        if self.ahead is None or self.ahead[1] != "{":
+        if not self._takes("{"):
             return self._argument(depth)
-        start, level = self._place, 1
+        start, level = self._tokens[self._place - 1].start + 1, 1
         while level:
-            match = _TOKEN.match(self._text, self._place)
-            if match is None:
-                raise UnreadableError("} is missing")
-            self._place = match.end()
-            level += (match[0] == "{") - (match[0] == "}")
-        content = self._text[start : self._place - 1]
-        self._next()
-        spaced = content[:1].isspace() or content[:1] == "~"
+            token = self._take()
+            level += (token.text == "{") - (token.text == "}")
+        content = self._text[start : token.start]
+        if content[-1:].isspace():
+            self._tokens[self._place] = self.ahead._replace(spaced=True)
         found = tuple(_in_text(content, name))
         if found and found[0].kind != "text":
-            found = (replace(found[0], spaced=spaced), *found[1:])
-        if content[-1:].isspace():
-            self._spaced = True
+            return replace(found[0], spaced=content[0].isspace() or content[0] == "~"), *found[1:]
         return found
 
     def _environment(self, token: str, depth: int) -> Nodes:
         name = token.partition("{")[2].rstrip("}").strip()
         if token.startswith(r"\end") or name not in _TABLES | _LAYOUTS:
             raise UnreadableError(token)
-        if name in ("array", "alignedat") and self.ahead and self.ahead[1] == "{":
+        if name in ("array", "alignedat") and self.ahead.text == "{":
             self._argument(depth)
         rows: list[list[Nodes]] = [[]]
         while True:
-            rows[-1].append(self.body(depth + 1, ("&", "\\\\", r"\cr")))
-            if self.ahead is None:
-                raise UnreadableError(rf"\end{{{name}}} is missing")
-            kind, separator = self._take()
-            if kind == "environment":
+            rows[-1].append(self.body(depth + 1, "&", "\\\\", r"\cr"))
+            separator = self._take()
+            if separator.kind == "environment":
                 break
-            if separator != "&":
+            if separator.text != "&":
                 rows.append([])
         rows = [row for row in rows if any(row)]
-        if name in _LAYOUTS and name != "array":
+        lines = name in _LAYOUTS and name != "array"
+        if lines:
             rows = [[tuple(one for cell in row for one in cell)] for row in rows]
         if name in _LAYOUTS and len(rows) == 1 == len(rows[0]):
             return rows[0][0]
         width = max(map(len, rows), default=0)
         cells = tuple(cell for row in rows for cell in (*row, *[()] * (width - len(row))))
-        return (Node("table", "lines" if name in _LAYOUTS and name != "array" else name, cells, width),)
+        return (Node("table", "lines" if lines else name, cells, width),)
 
 
-def _letters(token: str) -> Iterator[Node]:
-    """Letters, of which the Greek ones are commands."""
-    run = ""
-    for letter in token:
-        if letter in _NAMED:
-            if run:
-                yield Node("letters", run)
-            yield Node("command", _NAMED[letter])
-            run = ""
-        else:
-            run += letter
-    if run:
-        yield Node("letters", run)
+def _grouped(inner: Nodes) -> Nodes:
+    """What is in braces as one node."""
+    return inner if len(inner) < 2 else (Node("group", "{}", (inner,)),)
 
 
 def _in_text(content: str, name: str) -> Iterator[Node]:
@@ -414,42 +370,26 @@ def written(some: Nodes) -> str:
     found = ""
     for node in some:
         text = _written(node)
-        apart = _ends_in_command(found) and text[:1].isalpha()
+        apart = re.search(r"\\[A-Za-z]+$", found) is not None and text[:1].isalpha()
         apart |= node.spaced and found != "" and node.kind in ("number", "letters")
         apart |= found[-1:] in ("!", "<", ">", "=") and text[:1] == "="  # no sign of inequality
         found += (" " if apart and not found.endswith(" ") else "") + text
     return found
 
 
-def _ends_in_command(text: str) -> bool:
-    return re.search(r"\\[A-Za-z]+$", text) is not None
-
-
-_WRITTEN_SIGNS = {sign: name for name, sign in reversed(_SIGNS.items())}
-
-
-def _written(node: Node) -> str:  # noqa: PLR0911  # one for each kind
+def _written(node: Node) -> str:  # one for each kind
     inner = [written(part) for part in node.parts]
     match node.kind:
         case "command":
             return f"\\{node.name}"
         case "macro":
-            index = f"[{inner.pop()}]" if node.name == "sqrt" and inner[1] else ""
+            index = f"[{inner[1]}]" if node.name == "sqrt" and inner[1] else ""
             arguments = inner[:1] if node.name == "sqrt" else inner
             return f"\\{node.name}{index}" + "".join(f"{{{one}}}" for one in arguments)
         case "group":
-            if node.name == "{}":
-                return f"{{{inner[0]}}}"
-            opening, closing = (node.name[:2], node.name[2:]) if node.name[0] == "\\" else (node.name[0], node.name[1:])
-            names = {
-                "<": r"\langle ",
-                ">": r"\rangle ",
-                "⌊": r"\lfloor ",
-                "⌋": r"\rfloor ",
-                "⌈": r"\lceil ",
-                "⌉": r"\rceil ",
-            }
-            return names.get(opening, opening) + inner[0] + names.get(closing, closing)
+            half = len(node.name) // 2
+            opening, closing = (_BRACKETS.get(name, name) for name in (node.name[:half], node.name[half:]))
+            return opening + inner[0] + closing
         case "table":
             rows = [" & ".join(inner[at : at + node.width]) for at in range(0, len(inner), max(1, node.width))]
             name = "aligned" if node.name == "lines" else node.name
@@ -460,24 +400,12 @@ def _written(node: Node) -> str:  # noqa: PLR0911  # one for each kind
         case "sup" | "sub":
             return f"{'^' if node.kind == 'sup' else '_'}{{{inner[0]}}}"
         case "sign":
-            return {"%": r"\%", "$": r"\$", "°": r"^\circ", "∥": r"\|", "\\": r"\\"}.get(node.name) or (
-                f"\\{_WRITTEN_SIGNS[node.name]} "
-                if node.name in _WRITTEN_SIGNS and not node.name.isascii()
-                else node.name
-            )
-        case _:
-            return node.name
+            return _WRITTEN.get(node.name, node.name)
+    return node.name
 
 
-_PIECE = re.compile(r"\\[A-Za-z]+|\\.|.", re.DOTALL)
-
-
-def parts(text: str, separators: str = ",;") -> list[str]:
-    """Split a text at separators that are outside all brackets, whether or not it is a tree."""
-    depth, start, found = 0, 0, []
-    for token in _PIECE.finditer(text):
-        depth += (token[0] in ("(", "[", "{", r"\{")) - (token[0] in (")", "]", "}", r"\}"))
-        if depth == 0 and token[0] in separators:
-            found.append(text[start : token.start()].strip())
-            start = token.end()
-    return [*found, text[start:].strip()]
+_ESCAPED = {r"\%": "%", r"\$": "$", r"\#": "#", r"\&": "&", r"\_": "_", r"\|": "∥", "\\\\": "\\", r"\"": '"'}
+_BRACKETS = {"<": r"\langle ", ">": r"\rangle ", "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil "}
+_WRITTEN = {sign: f"\\{name} " for name, sign in reversed(_SIGNS.items()) if not sign.isascii()} | {
+    "%": r"\%", "$": r"\$", "°": r"^\circ", "∥": r"\|", "\\": r"\\",
+}  # fmt: skip

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from lm_eval_ext.grading import COMPARED
-from lm_eval_ext.grading.answers import TRACE
+from lm_eval_ext.grading.extractors import TRACE
 from lm_eval_ext.grading.grading import Grade
 from lm_eval_ext.grading.kinds import KINDS
 from lm_eval_ext.grading.rules import Rules

@@ -6,19 +6,15 @@ import re
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from lm_eval_ext.grading.equivalence import rational, refused
-from lm_eval_ext.grading.grading import FailureReason, compare, gold_answer
-from lm_eval_ext.grading.reading import normalised
+from lm_eval_ext.grading.equality import Value
+from lm_eval_ext.grading.grading import FailureReason, compare, gold_answer, in_workers, rational
+from lm_eval_ext.grading.reading import normalised, readings
 from lm_eval_ext.grading.rules import Labels, Pairs, Rules
 from lm_eval_ext.grading.voting import clusters
-from lm_eval_ext.grading.workers import in_workers
-
-if TYPE_CHECKING:
-    from lm_eval_ext.grading.values import Value
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _ROUNDING = Fraction(1, 10**9)  # relative; of a decimal that was computed in floating point
@@ -47,43 +43,39 @@ class NumberRules(Rules):
     def compare(self, pairs: Pairs) -> list[bool | FailureReason]:
         """Whether each answer is near enough to the gold one, in its unit if both have one."""
         pairs = [(gold_answer(gold), answer) for gold, answer in pairs]
-        exact = compare(pairs)
+        verdicts = compare(pairs)
         if not (self.absolute or self.relative or self.digits):
-            return exact
-        open_ones = [
-            at for at, (_, answer) in enumerate(pairs) if exact[at] is False and answer and not refused(answer)
-        ]
-        verdicts = list(exact)
-        asked = [(normalised(pairs[at][0]), normalised(pairs[at][1])) for at in open_ones]
-        distinct = list(dict.fromkeys(asked))
-        outcomes = in_workers(
-            partial(near, absolute=self.absolute, relative=self.relative, digits=self.digits), distinct
-        )
-        found = {pair: one.failure or bool(one.value) for pair, one in zip(distinct, outcomes, strict=True)}
-        for at, pair in zip(open_ones, asked, strict=True):
-            verdicts[at] = found[pair]
+            return verdicts
+        wrong = {at: pair for at, pair in enumerate(pairs) if verdicts[at] is False and pair[1]}
+        asked = {at: (normalised(gold), normalised(answer)) for at, (gold, answer) in wrong.items()}
+        distinct = list(dict.fromkeys(asked.values()))
+        nearby = partial(near, absolute=self.absolute, relative=self.relative, digits=self.digits)
+        outcomes = dict(zip(distinct, in_workers(nearby, distinct), strict=True))
+        for at, pair in asked.items():
+            verdicts[at] = outcomes[pair].failure or bool(outcomes[pair].value)
         return verdicts
 
     def clusters(self, questions: Sequence[Sequence[str]]) -> list[Labels]:
         """Answers vote together if each is near enough to the most frequent one of its cluster."""
 
         def same(pairs: Pairs) -> list[bool | None]:
-            verdicts = self.compare(pairs)
             alone = {text for text in {text for pair in pairs for text in pair} if self.fault(text)}
             return [
                 False if first in alone else None if second in alone or not isinstance(verdict, bool) else verdict
-                for (first, second), verdict in zip(pairs, verdicts, strict=True)
+                for (first, second), verdict in zip(pairs, self.compare(pairs), strict=True)
             ]
 
         return clusters(questions, same)
 
     def fault(self, gold: str) -> str:
         """Why a gold answer cannot be compared: it is not a number."""
-        (outcome,) = in_workers(is_number_text, [(normalised(gold_answer(gold)),)])
+        plain = normalised(gold_answer(gold))
+        (outcome,) = in_workers(is_number_text, [(plain,)])
         if not outcome.value:
             return "is not a number"
-        rounded = not self.digits or _half_a_digit(normalised(gold_answer(gold))) is not None
-        return "" if rounded else "has no decimals to round to, as digits: gold asks for"
+        return (
+            "has no decimals to round to, as digits: gold asks for" if self.digits and not _half_a_digit(plain) else ""
+        )
 
 
 def is_number_text(text: str) -> bool:
@@ -95,36 +87,25 @@ def near(gold: str, answer: str, *, absolute: float | None, relative: float | No
     """Whether two `normalised` answers are numbers that differ by no more than is allowed. In a worker only."""
     for wanted in _values(gold):
         size = _number(wanted)
-        allowed = [
-            Fraction(absolute) if absolute else Fraction(0),
-            abs(size) * Fraction(relative) if relative else Fraction(0),
-            _half_a_digit(gold) or Fraction(0) if digits else Fraction(0),
-        ]
-        for found in _values(answer):
-            for value in _in_unit_of(wanted, found):
-                if abs(value - size) <= max(allowed) + abs(size) * _ROUNDING:
-                    return True
+        rounding = (_half_a_digit(gold) or Fraction(0)) if digits else Fraction(0)
+        allowed = max(Fraction(absolute or 0), abs(size) * Fraction(relative or 0), rounding)
+        for value in (value for found in _values(answer) for value in _in_unit_of(wanted, found)):
+            if abs(value - size) <= allowed + abs(size) * _ROUNDING:
+                return True
     return False
 
 
 def _values(text: str) -> Iterator[Value]:
     from sympy import Rational
 
-    from lm_eval_ext.grading.reading import readings
-    from lm_eval_ext.grading.values import Value
-
     plain = rational(text)
     if plain is not None:  # also `6.02e23`, which the parser reads as a product with e
         yield Value(Rational(plain.numerator, plain.denominator))
         return
     for reading in readings(text):
-        if isinstance(reading, Value) and _is_finite(reading):
-            yield reading
-
-
-def _is_finite(value: Value) -> bool:
-    number = value.expression
-    return bool(number.is_number and number.is_extended_real and number.evalf(30).is_finite)
+        number = reading.expression if isinstance(reading, Value) else None
+        if number is not None and number.is_number and number.is_extended_real and number.evalf(30).is_finite:
+            yield reading  # type: ignore[misc]  # a Value
 
 
 def _number(value: Value) -> Fraction:

@@ -1,13 +1,15 @@
 r"""What an answer says: values with units, tuples, sets, intervals, ratios, equations, matrices, words.
 
 One grammar, which accounts for every node of the answer or has no reading of it. An answer may have several readings:
-`(1, 2)` is a point and an interval, `15:30` a time and a ratio.
+`(1, 2)` is a point and an interval, `15:30` a time and a ratio. Two answers are equal if any reading of one says the
+same as any reading of the other.
 
 Call it in a worker only (`workers`): sympy computes whatever an answer says.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -15,22 +17,80 @@ from functools import lru_cache
 from itertools import product
 from typing import Any, Literal
 
-from lm_eval_ext.grading.equality import Undecided, same
+from lm_eval_ext.grading.equality import (
+    TIME,
+    Numbers,
+    Reading,
+    Relation,
+    Several,
+    Undecided,
+    Unit,
+    Value,
+    Words,
+    any_same,
+    same,
+)
 from lm_eval_ext.grading.formula import expression, is_name, symbol
 from lm_eval_ext.grading.latex import Node, Nodes, UnreadableError, flat, is_sign, joins, nodes, split, written
-from lm_eval_ext.grading.quantities import RELATIONS, quantity
-from lm_eval_ext.grading.units import Unit
-from lm_eval_ext.grading.values import TIME, Numbers, Reading, Relation, Several, Value, Words
+from lm_eval_ext.grading.units import RELATIONS, is_physical, quantity
 from lm_eval_ext.grading.words import cased, leads, lexicon, number_in_words
 
-_MIRRORED = {">": "<", "≥": "≤"}
-_IN = 2  # nodes in `∈ R`
+_MIRRORED = {"<": ">", ">": "<", "≤": "≥", "≥": "≤"}
+_ORDERS = (*_MIRRORED, "≠")
 _MOST_SIGNS = 4  # of ± in one answer
+_FUNCTIONS = ("pi", "infty", "log", "ln", "sin", "cos", "tan", "sqrt")  # which begin a computation
+_KNOWN_SETS = {
+    "R": "Reals", "reals": "Reals", "Z": "Integers", "integers": "Integers", "N": "Naturals", "naturals": "Naturals",
+    "Q": "Rationals", "rationals": "Rationals", "C": "Complexes", "complexes": "Complexes", "emptyset": "EmptySet",
+}  # fmt: skip
 # What cannot be read, or what sympy can't build, such as a comparison of complex numbers.
 _IMPOSSIBLE = (
-    UnreadableError, TypeError, ValueError, AttributeError, NotImplementedError, ZeroDivisionError, OverflowError,
-    RecursionError,
+    UnreadableError, TypeError, ValueError, AttributeError, NotImplementedError, ArithmeticError, RecursionError,
 )  # fmt: skip
+
+
+def warm_up() -> None:
+    """Read the usual forms once: the first time takes up to a second."""
+    usual = (
+        r"(x-1)^2+\frac{\pi}{2}", r"\sqrt{2}-3i", "(3,5)", r"\{1,2\}\cup[0,\infty)", r"x_1=5\%", r"x \le 7^\circ",
+        r"5\text{ cm}", "y=2x+1",
+    )  # fmt: skip
+    import math_verify  # noqa: F401  # if it is missing, fail here, where the error is reported
+
+    for text in usual:
+        if not any_same(readings(text), readings(text)):
+            raise RuntimeError(f"{text} does not equal itself")
+
+
+def compared(one: str, other: str) -> bool | None:
+    """Whether two answers are equal; None if that is not decided, or one of them cannot be read and they differ."""
+    if one == other:
+        return True
+    first, second = readings(one), readings(other)
+    if not first or not second:
+        return None
+    try:
+        equal = any_same(first, second)
+    except Undecided:
+        return None
+    except (RuntimeError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
+        # sympy's errors about incomparable expressions; some of them cannot be pickled back from a worker
+        raise ValueError(" ".join(str(error).split())[:200]) from None
+    mixed = any(isinstance(part, Words) and part.mixed for part in (first[0], second[0]))
+    return None if mixed and not equal else equal
+
+
+def read(text: str) -> tuple[bool, complex | None]:
+    """Whether an answer can be read, and its value if it is a number and nothing else."""
+    found = readings(text)
+    value = found[0] if len(found) == 1 else None
+    if not isinstance(value, Value) or value != Value(value.expression, value.rounded):
+        return bool(found), None
+    try:
+        number = complex(value.expression.evalf(15))
+    except (TypeError, ValueError, OverflowError):  # not a number after all, or outside the range of a float
+        return True, None
+    return True, number if math.isfinite(abs(number)) else None
 
 
 def normalised(text: str) -> str:
@@ -51,23 +111,22 @@ def readings(text: str) -> tuple[Reading, ...]:
     """All readings of an answer; empty if it cannot be read as a whole."""
     try:
         tree = nodes(text)
-        return _distinct(_of(tree)) or _as_text(tree)
+        return _of(tree) or _as_text(tree)
     except _IMPOSSIBLE:
         return ()
 
 
 def _as_text(some: Nodes) -> tuple[Reading, ...]:
     """Words with numbers and signs among them, such as `July 4`, which are only compared as text."""
-    if not any(_word(node) for node in some):
+    if not any(map(_is_word, some)):
         return ()
-    plain = re.sub(
-        r"\\text\{ ?([^{}]*)\}", r" \1 ", "".join((" " if one.spaced else "") + written((one,)) for one in some)
-    )
-    return (Words(cased(" ".join(plain.split())), mixed=True),)
+    spelled = "".join((" " if one.spaced else "") + written((one,)) for one in some)
+    return (Words(cased(" ".join(re.sub(r"\\text\{ ?([^{}]*)\}", r" \1 ", spelled).split())), mixed=True),)
 
 
-def _distinct(found: Iterator[Reading]) -> tuple[Reading, ...]:
-    return tuple(dict.fromkeys(found))
+def _of(some: Nodes) -> tuple[Reading, ...]:
+    """All readings of some nodes."""
+    return tuple(dict.fromkeys(_all(some)))
 
 
 def _attempt(found: Iterator[Reading]) -> Iterator[Reading]:
@@ -78,116 +137,111 @@ def _attempt(found: Iterator[Reading]) -> Iterator[Reading]:
         return
 
 
-def _of(some: Nodes) -> Iterator[Reading]:
+def _all(some: Nodes) -> Iterator[Reading]:
     some = _without_ordinal(_with_thousands(bare(some)))
     if not some:
         return
-    if (said := _words(some)) is not None:
-        yield from _in_words(said)
+    if (words := _words(some)) is not None:
+        yield from _in_words(words)
         return
     some = _without_quantifier(some)
-    signed = sum(is_sign(node, "±", "∓") for node in flat(some))
-    if signed:
-        yield from _attempt(_with_both_signs(some, signed))
+    if any(is_sign(node, "±", "∓") for node in flat(some)):
+        yield from _attempt(_with_both_signs(some))
         return
     conditions = list(_attempt(_conditions(some)))
     yield from conditions
     members = _members(some)
-    if len(members) > 1 and conditions:
-        return
-    if len(members) > 1:
+    if len(members) == 1:
+        yield from _single(some)
+    elif not conditions:
         yield from _attempt(quantity(some))
         joined = {word for node in some if (word := joins(node))}
         yield from _several("list", members, form=joined.pop() if len(joined) == 1 else "")
-        return
-    yield from _one(some)
 
 
-def _one(some: Nodes) -> Iterator[Reading]:
+def _single(some: Nodes) -> Iterator[Reading]:
     """Readings of nodes without commas outside brackets."""
     yield from _attempt(_bracketed(some))
     yield from _attempt(_tabulated(some))
-    sides = _sides(some)
-    if len(sides) > 1:
+    if len(sides := split(some, *RELATIONS)) > 1:
         yield from _attempt(_related(some, sides))
         return
     yield from _attempt(_ratio(some))
     yield from _attempt(_set(some))
     measured = list(_attempt(quantity(some)))
     yield from measured
-    if not any(
-        isinstance(one, Value) and (one.percent or (one.unit and "[" in one.unit.dimension)) for one in measured
-    ):
-        yield from _attempt(_plain_value(some))
+    if not any(isinstance(one, Value) and (one.percent or (one.unit and is_physical(one.unit))) for one in measured):
+        yield from _attempt(_formula(some))
 
 
-def _plain_value(some: Nodes) -> Iterator[Reading]:
+def _formula(some: Nodes) -> Iterator[Reading]:
     from sympy import oo
 
     found = expression(some)
     if found.value.is_Matrix:
-        cells = tuple((Value(cell, found.rounded),) for cell in found.value)
-        yield Several("matrix", cells, str(found.value.cols))
-        return
-    if found.value.has(oo) and found.value not in (oo, -oo):
-        return
-    yield Value(found.value, found.rounded)
+        yield Several("matrix", tuple((Value(cell, found.rounded),) for cell in found.value), str(found.value.cols))
+    elif found.value in (oo, -oo) or not found.value.has(oo):
+        yield Value(found.value, found.rounded)
 
 
-# Nodes ------------------------------------------------------------------------------------------------
+# What stands around an answer -------------------------------------------------------------------------
 
 
 def bare(some: Nodes) -> Nodes:
     """Without what stands around an answer: full stops, an equals sign before it, braces and brackets, emphasis."""
     while some:
-        if is_sign(some[-1], ".", ",", ";", "\\") and not (len(some) > 1 and is_sign(some[-2], ".")):
+        first, last = some[0], some[-1]
+        if is_sign(last, ".", ",", ";", "\\") and not (len(some) > 1 and is_sign(some[-2], ".")):
             some = some[:-1]
-        elif is_sign(some[0], "=", "\\", ":", "⇒", "→", "∴"):
+        elif is_sign(first, "=", "\\", ":", "⇒", "→", "∴"):
             some = some[1:]
         elif len(some) > 4 and all(is_sign(one, "*") for one in (*some[:2], *some[-2:])):
             some = some[2:-2]
-        elif (len(some) == 1 and some[0].kind == "group" and some[0].name == "{}") or (
-            len(some) == 1 and some[0].kind == "group" and some[0].name == "()" and not _has_comma(some[0].parts[0])
-        ):
-            some = some[0].parts[0]
-        elif (lead := _lead(some)) and lead < len(some):
+        elif len(some) == 1 and (first.name == "{}" or (first.name == "()" and not _has_comma(first.parts[0]))):
+            some = first.parts[0]
+        elif 0 < (lead := _lead(some)) < len(some):
             some = some[lead:]
-        elif len(some) > 2 and some[0].kind == "sign" and some[0].name in "\"'`" and some[0].name == some[-1].name:
+        elif len(some) > 2 and is_sign(first, '"', "'", "`") and first.name == last.name:
             some = some[1:-1]
         else:
             break
     return some
 
 
-def _with_thousands(some: Nodes) -> Nodes:
-    """Nodes in which `1,234,567` is one number, if there are no other commas."""
+def _lead(some: Nodes) -> int:
+    """Number of nodes at the start that only introduce the answer, such as `The answer is` or `about`."""
+    words = ""
     for at, node in enumerate(some):
-        if node.kind != "number" or not re.fullmatch(r"\d{1,3}(\.\d{3})?", node.name):
-            continue
+        if node.kind not in ("text", "letters") and not (words and is_sign(node, ":")):
+            return 0
+        words = f"{words} {node.name}".strip().lower().rstrip(":").strip()
+        if words in leads():
+            return at + 1 + any(is_sign(one, ":", "=") for one in some[at + 1 : at + 2])
+    return 0
+
+
+def _with_thousands(some: Nodes) -> Nodes:
+    """Nodes in which `1,234,567` is one number, if there are no other commas; `1.234,5` alone is one, too."""
+    text = "".join((" " if node.spaced and at else "") + node.name for at, node in enumerate(some))
+    if len(some) == 3 and re.fullmatch(r"\d{1,3}\.\d{3},\d{1,2}", text):
+        return (replace(some[0], name=text.replace(".", "").replace(",", ".")),)
+    for at, node in enumerate(some):
         end = at + 1
-        while end + 1 < len(some) and is_sign(some[end], ",") and re.fullmatch(r"\d{3}(\.\d+)?", some[end + 1].name):
-            if some[end].spaced or some[end + 1].spaced:
-                break
+        while (
+            end + 1 < len(some) and is_sign(some[end], ",") and re.fullmatch(r"\d{3}(\.\d+)?", some[end + 1].name)
+            and not (some[end].spaced or some[end + 1].spaced)
+        ):  # fmt: skip
             end += 2
-        continental = [one.name for one in some[at : at + 3]]
-        if (
-            len(some) == at + 3
-            and re.fullmatch(r"\d{1,3}\.\d{3},\d{1,2}", "".join(continental))
-            and not some[-1].spaced
-        ):
-            return (*some[:at], replace(node, name=continental[0].replace(".", "") + "." + continental[2]))
-        if end > at + 1:
-            rest = (*some[:at], *some[end:])
+        if end > at + 1 and node.kind == "number" and re.fullmatch(r"\d{1,3}", node.name):
             digits = "".join(one.name for one in some[at:end] if one.kind == "number")
-            return some if _has_comma(rest) else (*some[:at], replace(node, name=digits), *some[end:])
+            others = _has_comma((*some[:at], *some[end:]))
+            return some if others else (*some[:at], replace(node, name=digits), *some[end:])
     return some
 
 
 def _without_ordinal(some: Nodes) -> Nodes:
     r"""`12` for `12^{\text{th}}` and `12th`."""
-    if (len(some) == 2 and some[0].kind == "number") or (
-        len(some) == 3 and is_sign(some[0], "-") and some[1].kind == "number"
-    ):
+    if len(some) in (2, 3) and some[-2].kind == "number" and all(is_sign(node, "-") for node in some[:-2]):
         said = re.sub(r"\\text\{ ?|[{}^\s]", "", written(some[-1:])).lower()
         return some[:-1] if said in ("st", "nd", "rd", "th") else some
     return some
@@ -197,46 +251,50 @@ def _has_comma(some: Nodes) -> bool:
     return any(is_sign(node, ",", ";") for node in some)
 
 
-def _word(node: Node) -> str:
-    """A node as a word, if it can be nothing else."""
-    if node.kind == "text":
-        return node.name
-    if node.kind == "letters" and len(node.name) > 1 and not is_name(node.name):
-        return node.name
-    return ""
-
-
-def _lead(some: Nodes) -> int:
-    """Number of nodes at the start that only introduce the answer, such as `The answer is` or `about`."""
-    words = ""
+def _without_quantifier(some: Nodes) -> Nodes:
+    """Without `for all x` and `where k is an integer`, which say nothing about the value."""
     for at, node in enumerate(some):
-        word = node.name if node.kind in ("text", "letters") else node.name if is_sign(node, ":") and words else ""
-        if not word:
-            return 0
-        words = f"{words} {word}".strip().lower().rstrip(":").strip()
-        if words in leads():
-            following = some[at + 1 : at + 2]
-            return at + (2 if following and is_sign(following[0], ":", "=") else 1)
-        if len(words) > 60:
-            return 0
-    return 0
+        if not at:
+            continue
+        kept = some[:at][: -1 if is_sign(some[at - 1], ",") else None]
+        said, after = node.name.lower() if node.kind in ("text", "letters", "command") else "", some[at + 1 :]
+        if said in ("for all real numbers", "for all reals", "for all real x") and not after:
+            return kept
+        if said in ("for all", "forall", "for any", "for every", "for all real", "for real") and after:
+            variable, *where = after
+            named = variable.kind in ("letters", "command") and len(variable.name) == 1
+            among = len(where) == 2 and is_sign(where[0], "∈") and _known_set(where[1]) is not None
+            if named and (among or not where):
+                return kept
+        if is_sign(node, ",") and re.fullmatch(
+            r"[a-z]\\in( ?\\mathbb\{[ZN]\}|\\integers| ?Z)|\\text\{ (where )?\w is an integer\}",
+            written(after).replace("in ", "in"),
+        ):
+            return some[:at]
+    return some
+
+
+# Words ------------------------------------------------------------------------------------------------
+
+
+def _is_word(node: Node) -> bool:
+    """Whether a node can be nothing but a word."""
+    return node.kind == "text" or (node.kind == "letters" and len(node.name) > 1 and not is_name(node.name))
 
 
 def _words(some: Nodes) -> str | None:
     """The words of an answer made up of words only; None for any other answer."""
-    parts: list[str] = []
-    certain = False
+    certain, text = False, ""
     for at, node in enumerate(some):
-        if node.kind == "text":
-            certain = True
-        elif node.kind == "letters":
-            name = node.name
-            certain |= len(name) > 3 and not is_name(name)
+        name = node.name
+        if node.kind == "letters":
             certain |= name.lower() in lexicon()["short_words"] or (len(name) > 1 and name.isupper())
-        elif not (is_sign(node, "-", "'", ".", "’", "!", "?") and at > 0):
+            certain |= len(name) > 3 and not is_name(name)
+        elif node.kind != "text" and not (at and is_sign(node, "-", "'", ".", "’", "!", "?")):
             return None
-        parts.append((" " if node.spaced or node.kind == "text" else "") + node.name)
-    return " ".join("".join(parts).strip().rstrip(".!?").split()) if certain else None
+        certain |= node.kind == "text"
+        text += (" " if node.spaced or node.kind == "text" else "") + name
+    return " ".join(text.strip().rstrip(".!?").split()) if certain else None
 
 
 def _in_words(text: str) -> Iterator[Reading]:
@@ -265,91 +323,59 @@ def _in_words(text: str) -> Iterator[Reading]:
 def _mathematics(text: str) -> str | None:
     """What a text in words holds besides an introduction, such as `42` in `The answer is 42`."""
     words = text.split()
-    for at in range(len(words), 0, -1):
-        if " ".join(words[:at]).casefold().rstrip(":") in leads() and at < len(words):
+    for at in range(len(words) - 1, 0, -1):
+        if " ".join(words[:at]).casefold().rstrip(":") in leads():
             return " ".join(words[at:])
     return text if re.search(r"[\d=<>+]", text) else None
 
 
-def _without_quantifier(some: Nodes) -> Nodes:
-    """Without `for all x`, which says nothing about the value."""
-    for at, node in enumerate(some):
-        said = node.name.lower() if node.kind in ("text", "letters", "command") else ""
-        if at and said in ("for all", "forall", "for any", "for every", "for all real", "for real"):
-            variable, *where = some[at + 1 :] or [node]
-            named = variable.kind in ("letters", "command") and len(variable.name) == 1
-            if named and (
-                not where or (is_sign(where[0], "∈") and _known_set(where[-1]) is not None and len(where) == _IN)
-            ):
-                kept = some[:at]
-                return kept[:-1] if kept and is_sign(kept[-1], ",") else kept
-        if at and is_sign(node, ",") and _is_of_integers(some[at + 1 :]):
-            return some[:at]
-        if at and said in ("for all real numbers", "for all reals", "for all real x") and at == len(some) - 1:
-            return some[:at]
-    return some
-
-
-def _is_of_integers(some: Nodes) -> bool:
-    r"""Whether nodes only say that a letter is a whole number, as `k \in \mathbb{Z}` does."""
-    if len(some) == 3 and some[0].kind == "letters" and is_sign(some[1], "∈"):
-        return written(some[2:]) in (r"\mathbb{Z}", r"\integers", "Z", r"\mathbb{N}")
-    return (
-        len(some) == 1
-        and some[0].kind == "text"
-        and re.fullmatch(r"\w is an integer|where \w is an integer", some[0].name) is not None
-    )
+# Several answers, and both signs ----------------------------------------------------------------------
 
 
 def _members(some: Nodes) -> list[Nodes]:
     """The parts of an enumeration: between commas, semicolons, `and` and `or`."""
     if any(is_sign(node, ";") for node in some) and any(is_sign(node, ",") for node in some):
         return [part for part in split(some, ";") if part]
-    found: list[list[Node]] = [[]]
-    for node in some:
-        if is_sign(node, ",", ";", "\\") or joins(node):
-            found.append([])
-        else:
-            found[-1].append(node)
-    return [tuple(part) for part in found if part] if len(found) > 1 else [some]
+    found = split(tuple(Node("sign", ",") if is_sign(node, ";", "\\") or joins(node) else node for node in some), ",")
+    return [part for part in found if part] if len(found) > 1 else [some]
 
 
 def _several(kind: Literal["tuple", "set", "list"], parts: Sequence[Nodes], form: str = "") -> Iterator[Several]:
-    members = tuple(_distinct(_of(part)) for part in parts)
+    members = tuple(map(_of, parts))
     in_words = [isinstance(member[0], Words) for member in members if member]
     if members and all(members) and (all(in_words) or not any(in_words) or kind != "list"):
         yield Several(kind, members, form)
 
 
-# Signs, conditions, relations -------------------------------------------------------------------------
-
-
-def _with_both_signs(some: Nodes, signed: int) -> Iterator[Reading]:
-    """`1 \\pm 2` as the set of its values: all signs alike, or each on its own if they are in different members."""
-    if signed > _MOST_SIGNS:
+def _with_both_signs(some: Nodes) -> Iterator[Reading]:
+    r"""`1 \pm 2` as the set of its values: all signs alike, or alike within a member, or each on its own."""
+    within = some[0].parts[0] if len(some) == 1 and some[0].kind == "group" else ()
+    parts = split(within, ",") if _has_comma(within) else _members(some)
+    counts = [sum(is_sign(node, "±", "∓") for node in flat(part)) for part in parts]
+    if sum(counts) > _MOST_SIGNS:
         raise UnreadableError("±")
-    both = [_replaced(some, {"±": one, "∓": other}) for one, other in (("+", "-"), ("-", "+"))]
-    yield from _several_values([[_distinct(_of(one)) for one in both]])
-    if signed > 1:
-        free = [_with_signs(some, chosen) for chosen in product("+-", repeat=signed)]
-        yield from _several_values([[_distinct(_of(one)) for one in free]])
-    members = _members(some)
-    if len(members) > 1:
-        each = [[_distinct(_of(one)) for one in _signs(member)] for member in members]
-        yield from _several_values(each)
-    if len(some) == 1 and some[0].kind == "group" and _has_comma(some[0].parts[0]):
-        options = [_signs(part) for part in split(some[0].parts[0], ",")]
-        points = [_distinct(_of((replace(some[0], parts=(_with_commas(chosen),)),))) for chosen in product(*options)]
-        yield from _several_values([points])
+    by_part = [at for at, count in enumerate(counts) for _ in range(count)]
+    for groups in dict.fromkeys(map(tuple, ([0] * len(by_part), range(len(by_part)), by_part))):
+        chosen = [dict(zip(sorted(set(groups)), signs)) for signs in product("+-", repeat=len(set(groups)))]  # noqa: B905
+        yield from _set_of([_of(_signed(some, [signs[group] for group in groups])) for signs in chosen])
+    if not within and len(parts) > 1:
+        yield from _set_of(
+            [_of(_signed(part, [s] * n)) for part, n in zip(parts, counts, strict=True) for s in "+-"[: 1 + (n > 0)]]
+        )
 
 
-def _with_signs(some: Nodes, chosen: Sequence[str]) -> Nodes:
-    """Nodes with a sign for each ±, from left to right."""
+def _set_of(members: Sequence[tuple[Reading, ...]]) -> Iterator[Reading]:
+    if all(members):
+        yield Several("set", tuple(members))
+
+
+def _signed(some: Nodes, chosen: Sequence[str]) -> Nodes:
+    """Nodes with a sign for each ±, from left to right, and the other one for each ∓."""
     left = list(chosen)
 
     def signed(part: Nodes) -> Nodes:
         return tuple(
-            replace(node, name=left.pop(0))
+            replace(node, name=left.pop(0) if node.name == "±" else "-+"[left.pop(0) == "-"])
             if is_sign(node, "±", "∓")
             else replace(node, parts=tuple(map(signed, node.parts)))
             for node in part
@@ -358,36 +384,7 @@ def _with_signs(some: Nodes, chosen: Sequence[str]) -> Nodes:
     return signed(some)
 
 
-def _signs(member: Nodes) -> list[Nodes]:
-    if not any(is_sign(node, "±", "∓") for node in flat(member)):
-        return [member]
-    return [_replaced(member, {"±": one, "∓": other}) for one, other in (("+", "-"), ("-", "+"))]
-
-
-def _with_commas(parts: Sequence[Nodes]) -> Nodes:
-    found: list[Node] = []
-    for part in parts:
-        found += [Node("sign", ","), *part] if found else part
-    return tuple(found)
-
-
-def _several_values(groups: Sequence[Sequence[tuple[Reading, ...]]]) -> Iterator[Reading]:
-    members = tuple(member for group in groups for member in group)
-    if all(members):
-        yield Several("set", members)
-
-
-def _replaced(some: Nodes, signs: dict[str, str]) -> Nodes:
-    return tuple(
-        replace(node, name=signs[node.name])
-        if node.kind == "sign" and node.name in signs
-        else replace(node, parts=tuple(_replaced(part, signs) for part in node.parts))
-        for node in some
-    )
-
-
-def _sides(some: Nodes) -> list[Nodes]:
-    return split(some, *RELATIONS)
+# Relations --------------------------------------------------------------------------------------------
 
 
 def _conditions(some: Nodes) -> Iterator[Reading]:
@@ -396,75 +393,53 @@ def _conditions(some: Nodes) -> Iterator[Reading]:
 
     joined = [joins(node) or "," for node in some if is_sign(node, ",", ";") or joins(node)]
     parts = _members(some)
-    if not any(is_sign(node, "<", ">", "≤", "≥", "≠", "∈") for part in parts for node in part):
-        return
     kinds = {one for one in joined if one != ","} or ({"and"} if joined else set())
-    if len(kinds) > 1 or len(parts) != len(joined) + 1:
+    if len(kinds) > 1 or len(parts) != len(joined) + 1 or not any(is_sign(node, *_ORDERS, "∈") for node in some):
         return
     found = [_condition(part) for part in parts]
-    names = {one.name for one in found}
-    if len(names) > 1 or any(isinstance(one.values, FiniteSet) for one in found):
-        return
-    merged = (Union if kinds == {"or"} else Intersection)(*(one.values for one in found))
-    yield Numbers(merged, found[0].name)
+    if len({one.name for one in found}) == 1 and not any(isinstance(one.values, FiniteSet) for one in found):
+        merged = (Union if kinds == {"or"} else Intersection)(*(one.values for one in found))
+        yield Numbers(merged, found[0].name)
 
 
 def _condition(part: Nodes) -> Numbers:
     """The numbers that fulfil a chain of inequalities of one variable."""
-    from sympy import Intersection, Interval, Reals, S, Symbol
+    from sympy import Intersection, Reals
 
     signs = [node.name for node in part if is_sign(node, *RELATIONS)]
-    sides = _sides(part)
+    sides = split(part, *RELATIONS)
     if signs == ["∈"]:
-        name = written(sides[0])
-        for one in _distinct(_of(sides[1])):
-            if isinstance(one, Numbers):
-                return Numbers(one.values, name)
-            if isinstance(one, Several) and one.kind == "interval":
-                return Numbers(_range(one), name)
-        raise UnreadableError("∈")
-    if not signs or not set(signs) <= {"<", ">", "≤", "≥", "≠"}:
+        for one in _of(sides[1]):
+            among = _range(one) if isinstance(one, Several) and one.kind == "interval" else one
+            if isinstance(among, Numbers):
+                return Numbers(among.values, written(sides[0]))
+    if not signs or not set(signs) <= set(_ORDERS):
         raise UnreadableError(written(part))
-    values = [expression(side).value if side else None for side in sides]
-    free = {one for value in values if value is not None for one in value.free_symbols}
-    if len(free) > 1 or (not free and values[0] is not None):
-        raise UnreadableError(written(part))
-    variable = free.pop() if free else None
-    found = Reals
-    for sign, left, right in zip(signs, values, values[1:], strict=False):
-        found = Intersection(found, _solved(sign, left, right, variable))
-    if any(isinstance(one, Symbol) for one in found.free_symbols):
-        raise UnreadableError(written(part))
-    if found is S.EmptySet or isinstance(found, Interval) or found.is_subset(Reals):
-        return Numbers(found, str(variable or ""))
-    raise UnreadableError(written(part))
+    values = [expression(side).value if side else symbol("_") for side in sides]
+    (variable,) = set().union(*(value.free_symbols for value in values))
+    orders = zip(signs, values, values[1:])  # noqa: B905  # two sides at a time
+    return Numbers(
+        Intersection(Reals, *(_solved(sign, left, right, variable) for sign, left, right in orders)),
+        "" if str(variable) == "_" else str(variable),
+    )
 
 
 def _solved(sign: str, left: Any, right: Any, variable: Any) -> Any:
     import sympy
-    from sympy import Interval, Reals, oo
 
-    if left is None:
-        left, variable = symbol("_"), symbol("_")
-    if variable is None:
-        raise UnreadableError(sign)
-    for one, other, flipped in ((left, right, False), (right, left, True)):
+    for one, other, towards in ((left, right, sign), (right, left, _MIRRORED.get(sign, sign))):
         if one == variable and other.is_extended_real and not other.free_symbols:
-            towards = sign if not flipped else {"<": ">", ">": "<", "≤": "≥", "≥": "≤"}.get(sign, sign)
             if towards == "≠":
-                return Reals - sympy.FiniteSet(other)
-            if towards in ("<", "≤"):
-                return Interval(-oo, other, True, towards == "<" or other is oo)
-            return Interval(other, oo, towards == ">" or other == -oo, True)
+                return sympy.Reals - sympy.FiniteSet(other)
+            below, strict = towards in ("<", "≤"), towards in ("<", ">") or other in (sympy.oo, -sympy.oo)
+            ends = (-sympy.oo, other, True, strict) if below else (other, sympy.oo, strict, True)
+            return sympy.Interval(*ends)
     real = sympy.Symbol("x", real=True)
-    known = {"<": sympy.Lt, ">": sympy.Gt, "≤": sympy.Le, "≥": sympy.Ge, "≠": sympy.Ne}
-    relation = known[sign](left.subs(variable, real), right.subs(variable, real))
+    orders = {"<": sympy.Lt, ">": sympy.Gt, "≤": sympy.Le, "≥": sympy.Ge, "≠": sympy.Ne}
+    relation = orders[sign](left.subs(variable, real), right.subs(variable, real))
     if relation in (sympy.true, sympy.false):
-        return Reals if relation == sympy.true else sympy.EmptySet
-    try:
-        return relation.as_set()
-    except NotImplementedError:
-        raise UnreadableError(sign) from None
+        return sympy.Reals if relation == sympy.true else sympy.EmptySet
+    return relation.as_set()
 
 
 def _related(some: Nodes, sides: list[Nodes]) -> Iterator[Reading]:
@@ -478,66 +453,58 @@ def _related(some: Nodes, sides: list[Nodes]) -> Iterator[Reading]:
     if len(sides) != 2 or not all(sides):
         return
     sign, modulus = signs[0], None
-    if sign == "≡":
-        *rest, last = sides[1]
-        if last.kind != "macro" or last.name not in ("pmod", "pod"):
-            tail = next((at for at, one in enumerate(sides[1]) if one.name in ("mod",) or _modulo(one)), None)
-            if tail is None:
-                return
-            divisor = sides[1][tail].parts[0][1:] if _modulo(sides[1][tail]) else sides[1][tail + 1 :]
-            rest, modulus = list(sides[1][:tail]), expression(bare(divisor)).value
-        else:
-            modulus = expression(last.parts[0]).value
-        sides = [sides[0], tuple(rest)]
-    elif sign == "∈":
-        yield from (one for one in _distinct(_of(sides[1])) if isinstance(one, Several) and one.kind == "set")
+    if sign == "∈":
+        yield from (one for one in _of(sides[1]) if isinstance(one, Several) and one.kind == "set")
         return
-    left, right = (expression(side) for side in sides)
+    if sign == "≡":
+        sides[1], divisor = _congruent(sides[1])
+        modulus = expression(bare(divisor)).value
+    left, right = map(expression, sides)
     if left.rounded or right.rounded or left.value.free_symbols | right.value.free_symbols:
-        if sign in _MIRRORED:
+        if sign in (">", "≥"):
             sign, left, right = _MIRRORED[sign], right, left
         yield Relation(sign, left.value, right.value, modulus)
 
 
-def _modulo(node: Node) -> bool:
-    return node.kind == "group" and bool(node.parts[0]) and node.parts[0][0].name in ("mod", "modulo")
+def _congruent(side: Nodes) -> tuple[Nodes, Nodes]:
+    r"""The number and the modulus of `3 \pmod 7`, `3 (mod 7)` and `3 \bmod 7`."""
+    for at, node in enumerate(side):
+        inner = node.parts[0] if node.kind in ("group", "macro") and node.parts else ()
+        if node.name in ("pmod", "pod") or (inner and inner[0].name in ("mod", "modulo")):
+            if at == len(side) - 1:
+                return side[:at], inner[node.kind == "group" :]
+        elif node.name == "mod":
+            return side[:at], side[at + 1 :]
+    raise UnreadableError("≡")
 
 
 def _approximate(signs: list[str], sides: list[Nodes]) -> Iterator[Reading]:
     """An exact value takes precedence over its approximation, unless it is a name."""
     at = signs.index("≈")
     exact, about = sides[: at + 1], sides[at + 1]
-    if not all(exact) or signs[:at] not in ([], ["="] * at):
+    if not all(exact) or signs[:at] != ["="] * at:
         yield from _of(about) if not exact[-1] else ()
-        return
-    if _name(exact[-1]):
-        yield from (replace(one, name=_name(exact[-1])) if isinstance(one, Value) else one for one in _of(about))
-        return
-    yield from _equated(exact) if len(exact) > 1 else _of(exact[-1])
+    elif name := _name(exact[-1]):
+        yield from (replace(one, name=name) if isinstance(one, Value) else one for one in _of(about))
+    else:
+        yield from _equated(exact) if len(exact) > 1 else _of(exact[-1])
 
 
-def _name(side: Nodes) -> str:  # noqa: PLR0911  # one for each kind
+def _name(side: Nodes) -> str:
     """What a side names, such as `x`, `f(x)`, `AB` or `|z|`; empty for a computation or a number."""
-    if not side or any(node.kind in ("number", "table") for node in side[:1]):
-        return ""
-    if re.fullmatch(r"[A-Za-z](\+[A-Za-z])+", written(side)):  # `m+n`, which problems ask for
-        return written(side)
-    if any(is_sign(node, "+", "-", "*", "/", "·", "÷", "×", "!", "%", "<", ">") for node in side):
-        return ""
-    if any(node.kind == "sup" and written(node.parts[0]) not in ("-1", r"\prime") for node in side):
-        return ""
-    if side[0].kind == "command" and side[0].name in ("pi", "infty", "log", "ln", "sin", "cos", "tan", "sqrt"):
-        return ""
-    if any(
-        node.kind == "macro" and node.name in ("frac", "sqrt", "binom") and not _is_of_segments(node) for node in side
-    ):
-        return ""
-    return re.sub(r"\\text\{ ?|[{}\\\s]", "", written(side)) or ""
+    text = written(side)
+    if re.fullmatch(r"[A-Za-z](\+[A-Za-z])+", text):  # `m+n`, which problems ask for
+        return text
+    computes = not side or side[0].kind in ("number", "table") or (side[0].kind, side[0].name) in _COMPUTE
+    for node in side:
+        computes |= is_sign(node, "+", "-", "*", "/", "·", "÷", "×", "!", "%", "<", ">")
+        computes |= node.kind == "sup" and written(node.parts[0]) not in ("-1", r"\prime")
+        lengths = node.name == "frac" and all(re.fullmatch(r"[A-Z]{2}", written(part)) for part in node.parts)
+        computes |= node.kind == "macro" and node.name in ("frac", "sqrt", "binom") and not lengths  # `\frac{AB}{CD}`
+    return "" if computes else re.sub(r"\\text\{ ?|[{}\\\s]", "", text)
 
 
-def _is_of_segments(node: Node) -> bool:
-    r"""Whether a node is a quotient of lengths such as `\frac{AB}{CD}`, which names a number."""
-    return node.name == "frac" and all(re.fullmatch(r"[A-Z]{2}", written(part)) for part in node.parts)
+_COMPUTE = {("command", name) for name in _FUNCTIONS}
 
 
 def _equated(sides: list[Nodes]) -> Iterator[Reading]:
@@ -548,24 +515,23 @@ def _equated(sides: list[Nodes]) -> Iterator[Reading]:
         sides = sides[::-1]
     *left, last = sides
     names = [name for side in left if (name := _name(side))]
-    for reading in _distinct(_of(last)):
+    named = len(names) == len(left)
+    for reading in _of(last):
         if isinstance(reading, Value):
             if all(_name(side) or _comes_to(side, reading) for side in left):
                 yield replace(reading, name=names[0] if names else "")
-        elif isinstance(reading, Words) and len(names) == len(left):
+        elif isinstance(reading, Words) and named:
             yield reading
-        elif isinstance(reading, (Several, Numbers)) and len(names) == len(left) and _may_be_named(reading, names[0]):
+        elif isinstance(reading, Several) and named:
+            if not names[0].startswith("(") or reading.kind == "tuple":  # `(x,y)` is a name of a tuple only
+                yield replace(reading, name=names[0])
+        elif isinstance(reading, Numbers) and named and not names[0].startswith("("):
             yield replace(reading, name=names[0])
-
-
-def _may_be_named(reading: Reading, name: str) -> bool:
-    """Whether `(x,y)` may be the name: it is only of a tuple."""
-    return not name.startswith("(") or (isinstance(reading, Several) and reading.kind == "tuple")
 
 
 def _comes_to(side: Nodes, value: Value) -> bool:
     try:
-        return any(isinstance(one, Value) and same(replace(one, name=""), value) for one in _distinct(_of(side)))
+        return any(isinstance(one, Value) and same(replace(one, name=""), value) for one in _of(side))
     except Undecided:
         return False
 
@@ -576,14 +542,13 @@ def _comes_to(side: Nodes, value: Value) -> bool:
 def _bracketed(some: Nodes) -> Iterator[Reading]:
     """Readings as a tuple, a point with a name, an interval, or a set in braces."""
     *before, last = some
-    if last.kind != "group":
+    point = len(before) == 1 and before[0].kind == "letters" and re.fullmatch("[A-BD-Z]", before[0].name)
+    if last.kind != "group" or (before and not point):
         return
-    name = "".join(one.name for one in before) if all(one.kind == "letters" for one in before) else ""
-    if before and not (len(before) == 1 and name and len(name) == 1 and name.isupper() and name != "C"):
-        return
-    parts = split(last.parts[0], ",") if any(is_sign(one, ",") for one in last.parts[0]) else split(last.parts[0], ";")
+    inner = last.parts[0]
+    parts = split(inner, "," if any(is_sign(one, ",") for one in inner) else ";")
     if last.name == r"\{\}" and not before:
-        yield from _in_braces(last.parts[0], parts)
+        yield from _in_braces(inner, parts)
     elif last.name in ("()", "[]", "[)", "(]", "<>") and len(parts) > 1 and all(parts):
         if len(parts) == 2 and last.name != "<>" and not before:
             yield from _interval(last.name, parts)
@@ -592,29 +557,25 @@ def _bracketed(some: Nodes) -> Iterator[Reading]:
 
 
 def _interval(form: str, parts: Sequence[Nodes]) -> Iterator[Reading]:
-    members = tuple(tuple(one for one in _distinct(_of(part)) if isinstance(one, Value)) for part in parts)
+    members = tuple(tuple(one for one in _of(part) if isinstance(one, Value)) for part in parts)
     if not all(members):
         return
     found = Several("interval", members, form)
-    ends = [_share(member[0]) for member in members]
-    if all(end.is_extended_real and not end.free_symbols for end in ends) and bool(ends[0] < ends[1]):
-        yield Numbers(_range(found))
+    numbers = _range(found)
+    if numbers is not None:
+        yield numbers
     elif form != "()":
         yield found
 
 
-def _range(interval: Several) -> Any:
+def _range(interval: Several) -> Numbers | None:
+    """The numbers of an interval, if its ends are in order; ends that are percentages are shares."""
     from sympy import Interval
 
-    low, high = (_share(member[0]) for member in interval.members)
-    return Interval(low, high, interval.form[0] == "(", interval.form[1] == ")")
-
-
-def _share(value: Reading) -> Any:
-    """An end of an interval: of 5%, 0.05."""
-    if not isinstance(value, Value):
-        raise UnreadableError("an end of an interval")
-    return value.expression / 100 if value.percent else value.expression
+    low, high = (end.expression / (100 if end.percent else 1) for end, *_ in interval.members)  # type: ignore[union-attr]
+    if not all(end.is_extended_real and not end.free_symbols for end in (low, high)) or not bool(low < high):
+        return None
+    return Numbers(Interval(low, high, interval.form[0] == "(", interval.form[1] == ")"))
 
 
 def _in_braces(inner: Nodes, parts: Sequence[Nodes]) -> Iterator[Reading]:
@@ -624,45 +585,34 @@ def _in_braces(inner: Nodes, parts: Sequence[Nodes]) -> Iterator[Reading]:
         yield Numbers(EmptySet)
         return
     built = next((at for at, node in enumerate(inner) if is_sign(node, "∣", "|", ":")), None)
-    if built is not None and built <= 3 and inner[0].kind in ("letters", "command"):
-        bound = inner[0].name
-        yield from (one for one in _attempt(_conditions(inner[built + 1 :])) if getattr(one, "name", "") in (bound, ""))
+    if built is None or built > 3 or inner[0].kind not in ("letters", "command"):
+        yield from _several("set", [part for part in parts if part])
         return
-    yield from _several("set", [part for part in parts if part])
+    for one in _attempt(_conditions(inner[built + 1 :])):
+        if isinstance(one, Numbers) and one.name in (inner[0].name, ""):
+            yield one
 
 
 def _set(some: Nodes) -> Iterator[Reading]:
     """Readings as sets of numbers: their names, unions, intersections and differences."""
     import sympy
 
+    if any(_known_set(node) is not None for node in some):  # `\mathbb{R} - \{1\}`
+        some = tuple(replace(node, name="∖") if is_sign(node, "-") else node for node in some)
     signs = [node.name for node in some if is_sign(node, "∪", "∩", "∖")]
-    if not signs and any(is_sign(node, "-") for node in some) and any(_known_set(node) is not None for node in some):
-        signs = ["∖" for node in some if is_sign(node, "-")]
-        parts = split(some, "-")
-    else:
-        parts = split(some, "∪", "∩", "∖")
-    if not signs and (len(some) != 1 or _known_set(some[0]) is None):
-        return
-    found = [_as_set(part) for part in parts]
-    value = found[0]
-    for sign, other in zip(signs, found[1:], strict=True):
-        operation = {"∪": sympy.Union, "∩": sympy.Intersection, "∖": sympy.Complement}[sign]
-        value = operation(value, other)
-    yield Numbers(value)
+    if signs or (len(some) == 1 and _known_set(some[0]) is not None):
+        value, *others = map(_as_set, split(some, "∪", "∩", "∖"))
+        for sign, other in zip(signs, others, strict=True):
+            value = {"∪": sympy.Union, "∩": sympy.Intersection, "∖": sympy.Complement}[sign](value, other)
+        yield Numbers(value)
 
 
 def _known_set(node: Node) -> Any:
     import sympy
 
     name = written(node.parts[0]) if node.kind == "macro" and node.name == "mathbb" else node.name
-    if node.kind not in ("macro", "command"):
-        return None
-    known = {
-        "R": sympy.Reals, "reals": sympy.Reals, "Z": sympy.Integers, "integers": sympy.Integers, "N": sympy.Naturals,
-        "naturals": sympy.Naturals, "Q": sympy.Rationals, "rationals": sympy.Rationals, "C": sympy.Complexes,
-        "complexes": sympy.Complexes, "emptyset": sympy.EmptySet,
-    }  # fmt: skip
-    return known.get(name)
+    known = _KNOWN_SETS.get(name) if node.kind in ("macro", "command") else None
+    return None if known is None else getattr(sympy, known)
 
 
 def _as_set(part: Nodes) -> Any:
@@ -671,7 +621,7 @@ def _as_set(part: Nodes) -> Any:
     part = bare(part)
     if len(part) == 1 and (known := _known_set(part[0])) is not None:
         return known
-    for one in _distinct(_of(part)) if part else ():
+    for one in _of(part) if part else ():
         if isinstance(one, Numbers):
             return one.values
         if isinstance(one, Several) and one.kind == "set" and all(isinstance(m[0], Value) for m in one.members):
@@ -683,92 +633,75 @@ def _ratio(some: Nodes) -> Iterator[Reading]:
     """`1:2:3`, `3 to 4`; and `15:30` as a time."""
     parts = split(some, ":")
     if len(parts) == 1:
-        at = next((at for at, node in enumerate(some) if node.kind in ("text", "letters") and node.name == "to"), None)
-        if at is None:
+        to = next((at for at, node in enumerate(some) if node.kind in ("text", "letters") and node.name == "to"), None)
+        if to is None:
             return
-        parts = [some[:at], some[at + 1 :]]
+        parts = [some[:to], some[to + 1 :]]
     times = list(_attempt(_time(parts)))
     yield from times
-    if all(parts):
-        found = [expression(bare(part)) for part in parts]
-        if all(one.value != 0 for one in found):
-            members = tuple((Value(one.value, one.rounded),) for one in found)
-            yield Several("ratio", members, TIME if times else "")
+    found = [expression(bare(part)) for part in parts]
+    if all(one.value != 0 for one in found):
+        members = tuple((Value(one.value, one.rounded),) for one in found)
+        yield Several("ratio", members, TIME if times else "")
 
 
 def _time(parts: Sequence[Nodes]) -> Iterator[Reading]:
     from sympy import Integer
 
-    *rest, last = parts
-    half = "".join(one.name for one in last[1:]).lower().replace(".", "").replace(" ", "")
-    names = [one.name for one in (*(part[0] for part in rest if len(part) == 1), *last[:1]) if one.kind == "number"]
-    if len(names) != len(parts) or len(parts) > 3 or half not in ("", "am", "pm") or not last:
+    text = ":".join("".join(node.name for node in part) for part in parts).lower().replace(".", "").replace(" ", "")
+    if (found := re.fullmatch(r"(\d{1,2}):([0-5]\d)(?::([0-5]\d))?(am|pm)?", text)) is None:
         return
-    if any(len(name) != 2 or int(name) > 59 for name in names[1:] if name.isdecimal()) or not all(
-        map(str.isdecimal, names)
-    ):
-        return
-    hours, minutes, seconds = (*map(int, names), 0)[:3]
-    if hours > (12 if half else 23):
-        return
-    hours = hours % 12 + 12 * (half == "pm") if half else hours
-    yield Value(Integer(hours * 3600 + minutes * 60 + seconds), unit=Unit("time of day"))
+    hours, half = int(found[1]), found[4]
+    if hours <= (12 if half else 23):
+        hours = hours % 12 + 12 * (half == "pm") if half else hours
+        yield Value(Integer(hours * 3600 + int(found[2]) * 60 + int(found[3] or 0)), unit=Unit("time of day"))
 
 
 def _tabulated(some: Nodes) -> Iterator[Reading]:
     """Matrices, vectors, and systems and cases of several lines."""
-    if (
-        len(some) == 1
-        and some[0].kind == "group"
-        and len(some[0].parts[0]) == 1
-        and some[0].parts[0][0].kind == "table"
-    ):
-        inner = some[0].parts[0][0]
-        if inner.name in ("array", "matrix"):
-            some = (replace(inner, name="pmatrix"),)
-    if len(some) == 3 and some[1].kind == "table" and all(is_sign(one, "|") for one in (some[0], some[2])):
+    first = some[0]
+    if len(some) == 1 and first.kind == "group" and [one.kind for one in first.parts[0]] == ["table"]:
+        (inner,) = first.parts[0]
+        some = (replace(inner, name="pmatrix"),) if inner.name in ("array", "matrix") else some
+    elif [one.kind for one in some] == ["sign", "table", "sign"] and is_sign(first, "|") and is_sign(some[2], "|"):
         some = (replace(some[1], name="vmatrix"),)
-    if len(some) != 1 or some[0].kind != "table":
+    table, width = some[0], max(1, some[0].width)
+    if len(some) != 1 or table.kind != "table":
         return
-    table = some[0]
-    members = tuple(_distinct(_of(cell)) for cell in table.parts)
     if table.name in ("lines", "array", "cases", "dcases", "rcases"):
-        rows = [table.parts[at : at + table.width] for at in range(0, len(table.parts), table.width)]
-        parts = tuple(_distinct(_of(_line(row))) for row in rows)
-        if parts and all(parts):
-            yield Several("system", parts)
+        rows = [table.parts[at : at + width] for at in range(0, len(table.parts), width)]
+        lines = tuple(_of(_line(row)) for row in rows)
+        if lines and all(lines):
+            yield Several("system", lines)
         return
+    members = tuple(map(_of, table.parts))
+    height = len(members) // width
+    determinant = table.name.lower() == "vmatrix"
     if not all(members):
         return
-    heights = len(members) // max(1, table.width)
-    form = "determinant" if table.name.lower() == "vmatrix" else ""
-    if form and heights == table.width:
-        yield _determinant(members, table.width)
+    if determinant and height == width:
+        yield _determinant(members, width)
         return
-    if not form and (table.width == 1 or heights == 1) and len(members) > 1:
+    if not determinant and 1 in (width, height) and len(members) > 1:
         yield Several("tuple", members)
-    yield Several("matrix", members, f"{form} {table.width}".strip())
+    yield Several("matrix", members, f"determinant {width}" if determinant else str(table.width))
 
 
 def _determinant(members: Sequence[tuple[Reading, ...]], width: int) -> Value:
     from sympy import Matrix
 
-    cells = [member[0] for member in members]
-    if not all(isinstance(cell, Value) for cell in cells):
-        raise UnreadableError("a determinant")
-    entries = [cell.expression for cell in cells if isinstance(cell, Value)]
-    return Value(Matrix(width, width, entries).det(), any(isinstance(cell, Value) and cell.rounded for cell in cells))
+    cells = [cell for cell, *_ in members if isinstance(cell, Value)]
+    return Value(Matrix(width, width, [cell.expression for cell in cells]).det(), any(cell.rounded for cell in cells))
 
 
 def _line(row: Sequence[Nodes]) -> Nodes:
     """A line of cases: its value and the condition, which belong together."""
-    if len(row) == 2 and row[1]:
-        condition = tuple(
-            one for one in row[1] if not (one.kind in ("text", "letters") and one.name in ("if", "for", "when"))
-        )
-        otherwise = [one.name for one in condition] == ["otherwise"]
-        value = row[0][:-1] if row[0] and is_sign(row[0][-1], ",") else row[0]
-        if otherwise:
-            condition = (Node("text", "otherwise"),)
-        return (Node("group", "()", ((*value, Node("sign", ","), *condition),)),)
-    return tuple(one for cell in row for one in cell)
+    if len(row) != 2 or not row[1]:
+        return tuple(one for cell in row for one in cell)
+    value = row[0][:-1] if row[0] and is_sign(row[0][-1], ",") else row[0]
+    condition = tuple(
+        one for one in row[1] if one.kind not in ("text", "letters") or one.name not in ("if", "for", "when")
+    )
+    if [one.name for one in condition] == ["otherwise"]:
+        condition = (Node("text", "otherwise"),)
+    return (Node("group", "()", ((*value, Node("sign", ","), *condition),)),)

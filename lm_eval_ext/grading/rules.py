@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lm_eval_ext.errors import TaskError
-from lm_eval_ext.grading.grading import FailureReason, Grade, Reason
+from lm_eval_ext.grading.grading import FailureReason, Grade
 
 Pairs = Sequence[tuple[str, str]]  # of a gold answer and an answer
 Labels = list[int | None]  # the cluster of each answer of a question; None if it has no vote
@@ -40,10 +40,7 @@ class Rules(BaseModel, ABC):
 
     def grades(self, pairs: Pairs) -> list[Grade]:
         """The grade of each answer."""
-        return [
-            Grade(verdict is True, _reason(verdict) if answer.strip() else "no answer")
-            for (_, answer), verdict in zip(pairs, self.compare(pairs), strict=True)
-        ]
+        return [Grade.of(answer, verdict) for (_, answer), verdict in zip(pairs, self.compare(pairs), strict=True)]
 
     @abstractmethod
     def compare(self, pairs: Pairs) -> list[bool | FailureReason]:
@@ -82,15 +79,7 @@ class Rules(BaseModel, ABC):
             raise TaskError(f"{cls.KIND} answers: {place}{message}") from None
 
 
-def _reason(verdict: bool | FailureReason) -> Reason:
-    return verdict if isinstance(verdict, str) else "correct" if verdict else "wrong"
-
-
 def clusters_by(keys: Sequence[Sequence[Hashable | None]]) -> list[Labels]:
     """Clusters of answers that are equal if their keys are; an answer whose key is None has no vote."""
-    return [_numbered(some) for some in keys]
-
-
-def _numbered(keys: Sequence[Hashable | None]) -> Labels:
-    seen: dict[Hashable, int] = {}
-    return [None if key is None else seen.setdefault(key, len(seen)) for key in keys]
+    numbers = ({key: number for number, key in enumerate(dict.fromkeys(some))} for some in keys)
+    return [[None if key is None else known[key] for key in some] for some, known in zip(keys, numbers, strict=True)]

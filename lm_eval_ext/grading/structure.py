@@ -100,9 +100,9 @@ def cells(answer: str, *, like: str) -> dict[_Path, Hashable] | None:
 def _parsed(text: str) -> Json:
     try:
         found = json.loads(text, object_pairs_hook=_without_duplicates) if len(text) <= _LONGEST else None
+        return found if isinstance(found, (dict, list)) and _depth(found) <= _DEEPEST else None
     except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, (dict, list)) and _depth(found) <= _DEEPEST else None
 
 
 def _without_duplicates(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
@@ -117,16 +117,8 @@ def _name(name: str) -> str:
 
 
 def _depth(value: Json) -> int:
-    depth, level = 0, [value]
-    while level := [
-        below
-        for one in level
-        for below in (one.values() if isinstance(one, dict) else one if isinstance(one, list) else ())
-    ]:
-        depth += 1
-        if depth > _DEEPEST:
-            break
-    return depth
+    below = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + max(map(_depth, below), default=0)
 
 
 def _unwrapped(value: Json, wanted: Json) -> Json:

@@ -1,4 +1,4 @@
-r"""Units of answers: `10\text{ cm}^2`, `3\text{ hours }20\text{ minutes}`, `36^\circ`, `5 dollars`, `7\text{ apples}`.
+r"""Quantities: `10\text{ cm}^2`, `3\text{ hours }20\text{ minutes}`, `36^\circ`, `5\%`, `$18.90`, `7\text{ apples}`.
 
 The policy, documented in `docs/explanation.md`: the same quantity in different units of one dimension is equal, a
 different dimension is not, and a missing unit or counted noun is accepted. The units themselves come from pint.
@@ -7,14 +7,21 @@ different dimension is not, and a missing unit or counted noun is accepted. The 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from lm_eval_ext.grading.equality import Reading, Several, Unit, Value
+from lm_eval_ext.grading.formula import expression, is_name
+from lm_eval_ext.grading.latex import Node, Nodes, UnreadableError, flat, is_sign, joins, nodes, written
+from lm_eval_ext.grading.words import lexicon
 
 if TYPE_CHECKING:
     from pint import UnitRegistry
 
+RELATIONS = ("=", "<", ">", "≤", "≥", "≠", "≈", "≡", "∈")
 _MORE = (  # units in answers that pint lacks or misinterprets
     "dollar = [dollar] = _ = dollars = USD = usd",
     "cent = 0.01 * dollar = _ = cents",
@@ -25,6 +32,7 @@ _MORE = (  # units in answers that pint lacks or misinterprets
     "@alias ampere = amps",
     "square_inch = inch ** 2 = _ = sq_in",
 )
+_CURRENCIES = {"$": "USD", "€": "EUR", "£": "GBP", "usd": "USD", "us$": "USD", "eur": "EUR", "gbp": "GBP"}
 # Short units allowed without \text after a plain number: pint reads `ab` as attobarn, people as a product.
 _BARE = frozenset(
     """m g s h L N J W V A K T C F H cm mm km kg mg ml mL dm nm um pm fm hr in ft yd mi lb oz Hz kW kJ kN ms us ns eV Pa
@@ -33,25 +41,218 @@ _BARE = frozenset(
 _AROUND = ("square", "cubic", "sq", "per", "squared", "cubed")
 _JOINING = {"and", "or", "to", "if", "is", "are", "where", "mod"}
 _NO_UNIT = re.compile(r"(?:(?:square|cubic|sq)\s+)?units?(?:\s*\*\*\s*\d)?", re.IGNORECASE)
-_TEXT = re.compile(r"\\(?:text(?:rm|bf|it|normal)?|mathrm|mathsf|mbox|hbox|operatorname)\s*\{([^{}]*)\}")
-_POWER = re.compile(r"\^\s*(?:\{\s*(-?\d+)\s*\}|(-?\d))")
-_FRACTION = re.compile(r"\\frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
 _WORD = re.compile(r"[A-Za-z]+")
 
 
-@dataclass(frozen=True)
-class Unit:
-    """A unit as a conversion to base units: `slope` * value + `intercept`.
+def quantity(some: Nodes) -> Iterator[Reading]:
+    """Values with a unit, a currency, a percent sign, a scale such as `million`, or a counted noun."""
+    if (money := _money(some)) is not None:
+        yield money
+    elif (share := _percentage(some)) is not None:
+        yield share
+    elif (angle := _angle(some)) is not None:
+        yield angle
+    elif values := list(_measured(some)):
+        units = [value.unit for value in values if value.unit]
+        if len(values) == 1:
+            yield values[0]
+        elif len(units) == len(values) and len({unit.dimension for unit in units}) == 1 and is_physical(units[0]):
+            total = sum(_rational(unit.slope) * value.expression for unit, value in zip(units, values, strict=True))
+            yield Value(total, any(value.rounded for value in values), replace(units[0], slope=Fraction(1)))
+        else:
+            yield Several("list", tuple((value,) for value in values))
 
-    Attributes:
-        dimension: what it measures; for a counted noun, the noun.
-        exact: whether the conversion is exact; degrees go through a rounded pi.
+
+def is_physical(unit: Unit) -> bool:
+    """Whether a unit measures something, and does not only count."""
+    return "[" in unit.dimension
+
+
+def _rational(number: Fraction) -> Any:
+    from sympy import Rational
+
+    return Rational(number.numerator, number.denominator)
+
+
+def _money(some: Nodes) -> Value | None:
+    """`$18.90`, `USD 18.90` and `18.90 €`."""
+    for at in (int(is_sign(some[0], "-")), len(some) - 1):
+        node = some[at] if at < len(some) > 1 else some[0]
+        name = _CURRENCIES.get(node.name.lower()) if node.kind in ("sign", "text", "letters") else None
+        if name and len(some) > 1:
+            amount = (*some[:at], *some[at + 1 :])
+            end = next((at for at, other in enumerate(amount) if other.kind in ("text", "letters")), len(amount))
+            scale, rest = _scaled(amount[end:])
+            found = expression((*amount[:end], *rest))
+            return Value(found.value * scale, found.rounded, unit_of(name))
+    return None
+
+
+def _percentage(some: Nodes) -> Value | None:
+    last, rest = some[-1], some[:-1]
+    if last.kind == "group" and last.name == "{}" and len(last.parts[0]) == 1:
+        last = last.parts[0][0]
+    said = is_sign(last, "%") or (
+        last.kind in ("text", "letters") and last.name.lower() in ("percent", "percentage", "pct", "%")
+    )
+    if not (said and rest) or any(is_sign(node, "+", "-", "%", *RELATIONS) for node in rest[1:]):
+        return None
+    found = expression(rest)
+    return Value(found.value, found.rounded, percent=True)
+
+
+def _angle(some: Nodes) -> Value | None:
+    r"""`36^\circ`, `18^\circ 48'`; None if the degrees belong to a part of the answer, as in `2\cos 20^\circ`."""
+    at = next((at for at, node in enumerate(some) if is_sign(node, "°")), 0)
+    if not at or any(node.kind == "command" and node.name != "pi" for node in some[:at]):
+        return None
+    found, rest = expression(some[:at]), some[at + 1 :]
+    if len(rest) == 1 and rest[0].name in ("C", "F"):
+        return Value(found.value, found.rounded, unit_of(f"deg{rest[0].name}"))
+    minutes = re.fullmatch(r"(?:([\d.]+)')?(?:([\d.]+)(?:''|\"))?", "".join(node.name for node in rest))
+    if minutes is None or any(node.parts for node in rest):
+        return None
+    shares = (Fraction(number or 0) / share for number, share in zip(minutes.groups(), (60, 3600), strict=True))
+    return Value(found.value + _rational(sum(shares, Fraction(0))), found.rounded, unit_of("degrees"))
+
+
+def _measured(some: Nodes) -> Iterator[Value]:
+    """Numbers with what is counted or measured, if they make up all of the nodes."""
+    found: list[Value] = []
+    while some:
+        start = next((at for at in range(1, len(some)) if _may_be_unit(some, at)), None)
+        if start is None:
+            return
+        numbers = (at for at in range(start + 1, len(some)) if some[at].kind == "number")
+        end = next((at for at in numbers if not is_sign(some[at - 1], "/", "^", "-")), len(some))
+        tail = some[start:end]
+        while tail and (is_sign(tail[-1], ",") or joins(tail[-1])):
+            tail = tail[:-1]
+        scale, tail = _scaled(tail)
+        number, unit = expression(some[:start]), None
+        if tail and (unit := _unit(tail, plain=_is_plain(some[:start]))) is None:
+            return
+        found.append(Value(number.value * scale, number.rounded, unit))
+        some = some[end:]
+    yield from found
+
+
+def _is_plain(value: Nodes) -> bool:
+    """Whether what stands before a unit is a number and nothing else."""
+    return all(
+        node.kind in ("number", "sup") or is_sign(node, "-", "+", "×", "·", "/", ".") or node.name == "frac"
+        for node in value
+    )
+
+
+def _may_be_unit(some: Nodes, at: int) -> bool:
+    node, name = some[at], some[at].name
+    if node.kind == "macro" and name == "frac":
+        return any(one.kind == "text" for one in flat(node.parts[0]))
+    if node.kind == "command" and name in ("mu", "Omega"):
+        return some[at - 1].kind in ("number", "sup", "letters")
+    if node.kind != "letters" or not _is_plain(some[:at]):
+        return node.kind == "text"
+    before_ohm = [(one.kind, one.name) for one in some[at + 1 : at + 2]] == [("command", "Omega")]
+    if before_ohm or name in lexicon()["scales"] or name in lexicon()["shares"]:
+        return True
+    if is_bare_unit(name) and (len(name) > 1 or node.spaced):
+        return True
+    return node.spaced and len(name) > 2 and not is_name(name)
+
+
+def _scaled(tail: Nodes) -> tuple[Any, Nodes]:
+    """The factor of words such as `million` or `thirds` at the start of what follows a number."""
+    from sympy import Integer
+
+    factor: Any = Integer(1)
+    while tail and tail[0].kind in ("text", "letters"):
+        first, *others = tail[0].name.lower().split()
+        if first in lexicon()["scales"]:
+            factor = factor * lexicon()["scales"][first]
+        elif first in lexicon()["shares"]:
+            factor = factor / lexicon()["shares"][first]
+        elif first == "of" and others[:1] == ["a"]:
+            others = others[1:]
+        elif first in ("squared", "cubed", "factorial"):
+            raise UnreadableError(first)
+        else:
+            break
+        tail = (replace(tail[0], name=" ".join(others)), *tail[1:]) if others else tail[1:]
+    return factor, tail
+
+
+def _unit(tail: Nodes, *, plain: bool) -> Unit | None:
+    """The unit that the nodes name; None if they name none. A counted noun must be a known one."""
+    signs = (node for node in tail if node.kind in ("sign", "table"))
+    if any(not is_sign(node, "/", "·", "×", "*", "-", ".", "°", "^") for node in signs):
+        return None
+    if not plain and tail[0].kind == "letters":
+        return None
+    name = _spelled(tail)
+    unit = _named(name)
+    if unit is None or is_physical(unit) or "^" in unit.dimension:
+        return unit
+    if not unit.dimension:
+        return unit if "unit" in name else None  # `m^0`
+    *_, last = words = unit.dimension.split()
+    known, refused = set(lexicon()["nouns"]), set(lexicon()["not_nouns"])
+    return unit if {last, last.removesuffix("e")} & known and not refused & set(words) else None
+
+
+# Names of units ---------------------------------------------------------------------------------------
+
+
+def unit_of(text: str) -> Unit | None:
+    r"""The unit that some LaTeX names; None if it isn't a unit, `Unit("")` if it says nothing (`units`).
+
+    >>> unit_of(r"\text{ km}/\text{h}").slope
+    Fraction(5, 18)
     """
+    try:
+        return _named(_spelled(nodes(text)))
+    except UnreadableError:
+        return None
 
-    dimension: str
-    slope: Fraction = Fraction(1)
-    intercept: Fraction = Fraction(0)
-    exact: bool = True
+
+def _spelled(some: Nodes) -> str:
+    """The name of a unit in pint's notation."""
+    text = re.sub(r"µ\s*", "u", "".join(map(_piece, some)).replace("$", "").replace(".", " "))
+    text = re.sub(r"\s*([*/]+)\s*", r"\1", text)
+    text = re.sub(r"(?i)\bdeg(?:rees?)? *([CF])(?:elsius|ahrenheit)?\b", lambda found: f"deg{found[1].upper()}", text)
+    return " ".join(text.split())
+
+
+def _piece(node: Node) -> str:
+    match node.kind:
+        case "text" | "letters":
+            spaced = " " if node.kind == "text" or node.spaced else ""
+            return spaced + re.sub(r"\^\s*(-?\d)", r"**\1", node.name).replace("·", "*")
+        case "sup":
+            return f"**{written(node.parts[0])}"
+        case "macro" if node.name == "frac":
+            return "({})/({})".format(*("".join(map(_piece, part)) for part in node.parts))
+        case "group":
+            inner = "".join(map(_piece, node.parts[0]))
+            return inner if node.name == "{}" else f"({inner})"
+        case "command":
+            return {"mu": "µ", "Omega": "ohm"}.get(node.name, f"\\{node.name}")
+        case "sign":
+            return {"°": " deg", "·": "*", "×": "*"}.get(node.name, node.name)
+    return written((node,))
+
+
+@lru_cache(maxsize=1024)
+def _named(name: str) -> Unit | None:
+    """The unit with a name in pint's notation."""
+    if _NO_UNIT.fullmatch(name):
+        return Unit("")
+    words = _WORD.findall(name)
+    units = [word for word in words if word.lower() not in _AROUND]
+    if units and all(map(is_unit, units)) and (found := _from_pint(name)) is not None:
+        return found
+    is_noun = re.fullmatch(r"[A-Za-z]{2,}(?: [A-Za-z]{2,}){0,2}", name) and not any(map(is_unit, words))
+    return Unit(_singular(name)) if is_noun and not _JOINING & set(words) else None
 
 
 @cache
@@ -64,45 +265,10 @@ def _registry() -> UnitRegistry[Fraction]:
     return registry
 
 
-@lru_cache(maxsize=1024)
-def unit_of(latex: str) -> Unit | None:
-    r"""The unit that some LaTeX names; None if it isn't a unit, `Unit("")` if it says nothing (`units`).
-
-    >>> unit_of(r"\text{ km}/\text{h}").slope
-    Fraction(5, 18)
-    """
-    name = _plain(latex)
-    if _NO_UNIT.fullmatch(name):
-        return Unit("")
-    found = _measured(name)
-    if found is not None:
-        return found
-    words = name.split()
-    is_noun = re.fullmatch(r"[A-Za-z]{2,}(?: [A-Za-z]{2,}){0,2}", name) and not any(map(is_unit, words))
-    return Unit(_singular(name)) if is_noun and not _JOINING & set(words) else None
-
-
-def _plain(latex: str) -> str:
-    """The unit in pint's notation."""
-    text = re.sub(r"\^\s*(?:\{\\circ\}|\\circ)\s*(?:\\text\{\s*)?([CF])\b\}?", r" deg\1", latex)
-    text = re.sub(r"\^\s*(?:\{\\circ\}|\\circ)", " degrees", text)
-    text = re.sub(r"(?i)\bdegrees?\s+([CF])(?:elsius|ahrenheit)?\b", lambda found: f"deg{found[1].upper()}", text)
-    text = _TEXT.sub(r" \1", re.sub(r"\\mu\s*(?:\\text|\\mathrm)?\s*\{\s*", r"\\text{u", text))
-    text = _FRACTION.sub(r"(\1)/(\2)", text)
-    text = _POWER.sub(lambda power: f"**{power[1] or power[2]}", text)
-    text = re.sub(r"\\cdot|\\times|·|⋅", "*", text)
-    text = re.sub(r"\s*([*/]+)\s*", r"\1", text.replace("$", ""))
-    return " ".join(text.replace(".", " ").split())
-
-
-def _measured(name: str) -> Unit | None:
-    words = [word for word in _WORD.findall(name) if word.lower() not in _AROUND]
-    if not words or not all(map(is_unit, words)):
-        return None
-    text = re.sub(r"(?i)\bsq\b", "square", name)
+def _from_pint(name: str) -> Unit | None:
+    registry = _registry()
     try:
-        registry = _registry()
-        unit = registry.parse_units(text)
+        unit = registry.parse_units(re.sub(r"(?i)\bsq\b", "square", name))
         at_zero, at_one = (registry.Quantity(Fraction(value), unit).to_base_units() for value in (0, 1))
     except Exception:  # for non-units pint raises its own errors, those of tokenize, and plain ones
         return None

@@ -13,27 +13,27 @@ import lm_eval.api.metrics  # noqa: F401  # registers `mean`, which our metrics 
 from lm_eval.api.filter import Filter
 from lm_eval.api.registry import register_aggregation, register_filter, register_metric
 
-from lm_eval_ext.grading.answers import FINDERS, Answer, check_options
+from lm_eval_ext.grading.extractors import EXTRACTORS, Answer, extractor
+from lm_eval_ext.grading.extractors import FILTERS as KINDS
 from lm_eval_ext.grading.metrics import AGGREGATIONS, METRICS, Metric
 
 
 class _AnswerFilter(Filter):  # type: ignore[misc]  # lm-eval has no type information
-    """Extracts the answers of all samples by question, empty if a sample has none; same options as the function."""
+    """Extracts the answers of all samples by question, empty if a sample has none; its options are the extractor's."""
 
     NAME: ClassVar[str]
 
     def __init__(self, **options: object) -> None:
-        check_options(self.NAME, options)
-        self.options = options
+        self.extractor = extractor(self.NAME, options)
 
     def apply(self, resps: Iterable[Sequence[str]], docs: Sequence[object]) -> list[list[Answer]]:
         """Answers by question and sample."""
-        return FINDERS[self.NAME]([list(samples) for samples in resps], docs, **self.options)
+        return self.extractor.answers([list(samples) for samples in resps], docs)
 
 
 def _filter(name: str) -> type[Filter]:
-    """The filter of a finder, registered with lm-eval."""
-    about = f"Extracts the answers of all samples; see `{FINDERS[name].__name__}`."
+    """The filter of an extractor, registered with lm-eval."""
+    about = f"{EXTRACTORS[KINDS[name]].__doc__}"
     made = type(f"{name.title().replace('_', '')}", (_AnswerFilter,), {"NAME": name, "__doc__": about})
     registered: type[Filter] = register_filter(name)(made)
     return registered
@@ -63,7 +63,7 @@ for _name in ("share_compared", "ci95_low", "ci95_high"):
     _NAMED[_name] = register_aggregation(_name)(_here(AGGREGATIONS[_name], _name))
 for _metric in METRICS:
     register(_metric)
-FILTERS = {name: _filter(name) for name in FINDERS}
+FILTERS = {name: _filter(name) for name in KINDS}
 
 
 def __getattr__(name: str) -> object:

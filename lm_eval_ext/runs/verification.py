@@ -11,20 +11,17 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from lm_eval_ext.choices import LETTERS
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.grading import GRADER_VERSION
-from lm_eval_ext.grading.answers import TRACE
+from lm_eval_ext.grading.extractors import TRACE
 from lm_eval_ext.runs.load import Source
 from lm_eval_ext.runs.publish import Golds, RunFinding, is_gated, shown_though_gated
 from lm_eval_ext.runs.run import Run, Score, TaskResult
 from lm_eval_ext.runs.samples import Output, Sample, question_set
 from lm_eval_ext.runs.task_results import compared_as
-
-if TYPE_CHECKING:
-    from lm_eval_ext.grading.extractors import Extractor
 
 CLOSE = 1e-6  # for means of means
 _UNTOLD = ("unparsable", "timeout", "memory")  # grades that may differ between machines
@@ -185,7 +182,7 @@ def _graded_again(task: TaskResult, rows: Sequence[Sample], gated: bool) -> Iter
 
 
 def _not_in_their_texts(task: TaskResult, rows: Sequence[Sample]) -> Iterator[str]:
-    usual = _extractor(task, _FIND[:2]).answers([[one.text or "" for one in row.outputs] for row in rows])
+    usual = _answers([[one.text or "" for one in row.outputs] for row in rows], task, _FIND[:2])
     for row, answers in zip(rows, usual, strict=True):
         for output, answer in zip(row.outputs, answers, strict=True):
             others = _readings(output.text or "", task)
@@ -194,11 +191,14 @@ def _not_in_their_texts(task: TaskResult, rows: Sequence[Sample]) -> Iterator[st
                 return
 
 
-def _extractor(task: TaskResult, find: Sequence[str]) -> Extractor:
-    from lm_eval_ext.grading.extractors import EXTRACTORS, ChoiceExtractor, Extractor
+def _answers(
+    questions: Sequence[Sequence[str]], task: TaskResult, find: Sequence[str], **options: object
+) -> Sequence[Sequence[str]]:
+    from lm_eval_ext.grading.extractors import EXTRACTORS, Extractor
 
-    kind = task.answers_as
-    return ChoiceExtractor(Extractor(find)) if kind == "choice" else EXTRACTORS[kind](find)
+    made = EXTRACTORS[task.answers_as]
+    options |= {"find": find} if issubclass(made, Extractor) else {}
+    return made(**options).answers(questions)  # type: ignore[arg-type]  # its own options
 
 
 class _Part(str):
@@ -213,7 +213,6 @@ def _readings(text: str, task: TaskResult) -> Iterator[str]:
     A model may also write such markers in its answer, or be cut before it writes one and then has no answer.
     """
     from lm_eval_ext.grading.extraction import final_answer
-    from lm_eval_ext.grading.extractors import ChoiceExtractor, Extractor
     from lm_eval_ext.grading.letters import chosen_letter, several_letters
 
     starts = [0, *(found.end() for end in _ends() for found in re.finditer(re.escape(end), text))]
@@ -223,12 +222,12 @@ def _readings(text: str, task: TaskResult) -> Iterator[str]:
         part = _Part(text)
         part.answer = text[start:]
         for find in (_FIND[:2], _FIND):
-            yield from _extractor(task, find).answers([[part]])[0]
+            yield from _answers([[part]], task, find)[0]
             if task.answers_as == "choice":
                 yield chosen_letter(final_answer(part, find), LETTERS)
                 yield several_letters(final_answer(part, find), LETTERS)
-                yield ChoiceExtractor(Extractor(find)).letter(part.answer, LETTERS)
-                yield ChoiceExtractor(Extractor(find)).letters(part.answer, LETTERS)
+                yield from _answers([[part]], task, find, letters=LETTERS)[0]
+                yield from _answers([[part]], task, find, letters=LETTERS, several=True)[0]
 
 
 @cache

@@ -8,7 +8,7 @@ from functools import partial
 from typing import NamedTuple
 
 from lm_eval_ext.errors import ResultsError
-from lm_eval_ext.grading.answers import FINDERS, check_options
+from lm_eval_ext.grading.extractors import FILTERS, extractor
 from lm_eval_ext.grading.kinds import GRADED, MATCHING
 from lm_eval_ext.grading.metrics import AGGREGATIONS, FUNCTIONS
 from lm_eval_ext.runs.untrusted import mapping, sequence, whole
@@ -88,7 +88,7 @@ def rules_of(config: Mapping[str, object], filter_name: str, place: str) -> Rule
         for step in sequence(one.get("filter"))
         if one.get("name") == filter_name
     ]
-    finder = steps[0] if len(steps) == 1 and steps[0].get("function") in FINDERS else {}
+    finder = steps[0] if len(steps) == 1 and steps[0].get("function") in FILTERS else {}
     declared = {one.get("metric"): one for one in map(mapping, sequence(config.get("metric_list")))}
     ours = {str(name): one for name, one in declared.items() if name in (*MATCHING, *GRADED)}
     aggregations = {name: str(one.get("aggregation", "mean")) for name, one in ours.items()}
@@ -127,14 +127,13 @@ def _answers(questions: Sequence[Kept], rules: Rules, place: str) -> list[list[s
     short = next((number for number, one in enumerate(questions, 1) if len(one.texts) != len(one.answers)), None)
     if short is not None:
         raise ResultsError(f"{place}: question {short}: does not have one answer for each text")
-    check_options(str(rules.filter), rules.filter_options)
+    extractor(str(rules.filter), rules.filter_options)  # refused now, if it has options that it doesn't know
     outputs = [list(_outputs(one, partial(_found_in, one, rules))) for one in questions]
     return _find(outputs, [one.doc for one in questions], rules)
 
 
 def _find(outputs: Sequence[Sequence[str]], docs: Sequence[object], rules: Rules) -> list[list[str]]:
-    find = FINDERS[str(rules.filter)]
-    return [list(answers) for answers in find(outputs, docs, **rules.filter_options)]
+    return [list(answers) for answers in extractor(str(rules.filter), rules.filter_options).answers(outputs, docs)]
 
 
 def _found_in(question: Kept, rules: Rules, part: str) -> str:
