@@ -20,9 +20,9 @@ from lm_eval_ext.authoring.task_fields import Choices, Metadata, TaskFile
 from lm_eval_ext.authoring.tasks_page import page_of, table, tasks_page
 from lm_eval_ext.generation.options import ALIASES, KNOWN
 from lm_eval_ext.grading.kinds import KINDS
-from lm_eval_ext.grading.metrics import METRICS, Measure
 from lm_eval_ext.harness.arguments import rows
 from lm_eval_ext.harness.server_arguments import ServerArguments
+from lm_eval_ext.metrics import METRICS, Measure
 from lm_eval_ext.pruning.recipe import Recipe, recipe_schema
 from lm_eval_ext.runs.untrusted import mapping, sequence
 from lm_eval_ext.sweep.manifest import Exclude, Local, Manifest, Pruning, Ray, Slurm, manifest_schema

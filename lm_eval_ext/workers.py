@@ -33,6 +33,7 @@ _BY_THE_CLOCK = 30  # wall-clock limit of a call as a multiple of its CPU time
 _OUT_OF_TIME = getattr(signal, "SIGXCPU", 0)  # sent by the kernel to a worker that exceeds its CPU time
 _AGAIN = 0.1  # CPU seconds until the timeout is raised again, if the computation caught it
 _ATTEMPTS = 3  # a worker may have been killed from outside, not by its call
+_START = 300.0  # seconds until the first call is done; else its process can't even start, however often it is tried
 _STUCK = 60.0  # seconds beyond a call's limit without any result, after which the workers are abandoned
 
 logger = logging.getLogger("lm_eval.tts")
@@ -160,7 +161,7 @@ def _started(warm_up: Callable[[], None]) -> ProcessPool:
     except RuntimeError:  # the pool is gone: `run` starts another
         return pool
     try:
-        check.result()
+        check.result(_START)
     except (ProcessExpired, BrokenProcessPool, CancelledError):  # killed from outside: `run` tries again
         pass
     except Exception as error:

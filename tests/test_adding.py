@@ -19,12 +19,12 @@ from typer.testing import CliRunner
 import lm_eval_ext as tts
 from lm_eval_ext import reference, thinking_formats
 from lm_eval_ext.cli import app
-from lm_eval_ext.grading import metrics
+from lm_eval_ext import metrics
 from lm_eval_ext.grading.extraction import final_answer
-from lm_eval_ext.grading.metrics import Measure, Metric
 from lm_eval_ext.harness import engines
 from lm_eval_ext.harness.arguments import NAMES, Arguments
 from lm_eval_ext.harness.metrics import register
+from lm_eval_ext.metrics import Measure, Metric
 from lm_eval_ext.paths import TASKS, TINY_CHAIN
 from lm_eval_ext.pruning import selection
 from lm_eval_ext.pruning.calibration import Calibration

@@ -17,7 +17,7 @@ from lm_eval_ext.authoring.variants import sync
 from lm_eval_ext.cli import app
 from lm_eval_ext.cli.tasks import checked
 from lm_eval_ext.errors import TaskError
-from lm_eval_ext.grading.metrics import FUNCTIONS
+from lm_eval_ext.metrics import FUNCTIONS
 from tests.test_authoring import last_line, new
 
 GRID = [

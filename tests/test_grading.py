@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from lm_eval_ext.errors import TaskError
 from lm_eval_ext.generation.request import Generation
 from lm_eval_ext.grading.extraction import final_answer
-from lm_eval_ext.grading.extractors import ChoiceExtractor, Extractor
 from lm_eval_ext.grading.grading import grades, in_workers, plainly_equal, rational
+from lm_eval_ext.grading.kinds import ChoiceExtractor
 from lm_eval_ext.grading.letters import chosen_letter
-from lm_eval_ext.grading.metrics import FUNCTIONS, share_compared
 from lm_eval_ext.grading.reading import compared, normalised, read
+from lm_eval_ext.grading.rules import Extractor
 from lm_eval_ext.harness.metrics import FILTERS
+from lm_eval_ext.metrics import FUNCTIONS, share_compared
 from lm_eval_ext.testbed.real import HUB
 from tests.shared import needs_benchmarks
 
@@ -182,7 +183,7 @@ def test_the_filter_grades_all_questions_at_once(monkeypatch: pytest.MonkeyPatch
         batches.append(len(pairs))
         return grades(pairs)
 
-    monkeypatch.setattr("lm_eval_ext.grading.extractors.grades", counted)
+    monkeypatch.setattr("lm_eval_ext.grading.kinds.grades", counted)
     MathAnswer().apply([[r"\boxed{1}"], [r"\boxed{2}", r"\boxed{x}"]], [{"Answer": "1"}, {"ANSWER": 2}])
     assert batches == [3]
     MathAnswer().apply([[r"\boxed{1}"]], [{"answer": "A solution\nof several lines: 1"}])

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lm_eval_ext.errors import TaskError
-from lm_eval_ext.grading.extractors import Answer, JsonExtractor, ListExtractor, TextExtractor, extractor
-from lm_eval_ext.grading.items import ListRules
-from lm_eval_ext.grading.kinds import KINDS
-from lm_eval_ext.grading.metrics import FUNCTIONS
-from lm_eval_ext.grading.structure import JsonRules, json_in
-from lm_eval_ext.grading.texts import TextRules
+from lm_eval_ext.grading.items import ListExtractor, ListRules
+from lm_eval_ext.grading.kinds import KINDS, extractor
+from lm_eval_ext.grading.rules import Answer
+from lm_eval_ext.grading.structure import JsonExtractor, JsonRules, json_in
+from lm_eval_ext.grading.texts import TextExtractor, TextRules
+from lm_eval_ext.metrics import FUNCTIONS
 
 
 def cases(name: str) -> list[Any]:

@@ -16,7 +16,7 @@ from lm_eval_ext.analysis.board import Board
 from lm_eval_ext.analysis.kept import kept_of
 from lm_eval_ext.api_results import build_site
 from lm_eval_ext.errors import ResultsError
-from lm_eval_ext.grading.metrics import METRICS
+from lm_eval_ext.metrics import METRICS
 from lm_eval_ext.paths import LEADERBOARD
 from lm_eval_ext.runs.catalogue import read_catalogue
 from lm_eval_ext.runs.load import load

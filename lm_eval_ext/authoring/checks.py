@@ -14,10 +14,9 @@ from lm_eval_ext.authoring.templates import unsafe_name
 from lm_eval_ext.authoring.variants import is_written_by_us, out_of_date
 from lm_eval_ext.errors import ArgumentError, TaskError
 from lm_eval_ext.generation.options import asks_for_thinking, parse_options
-from lm_eval_ext.grading.extractors import FILTERS
-from lm_eval_ext.grading.kinds import kind_of_metric
-from lm_eval_ext.grading.metrics import METRIC_FIELDS, METRICS, score_named
+from lm_eval_ext.grading.kinds import FILTERS, kind_of_metric
 from lm_eval_ext.harness.names import known_filters, known_metrics
+from lm_eval_ext.metrics import METRIC_FIELDS, METRICS, score_named
 
 # Fields that a benchmark must have; `dataset_path` may be replaced by `custom_dataset`.
 REQUIRED = ("dataset_path", "test_split", "doc_to_text", "doc_to_target", "metric_list", "filter_list")

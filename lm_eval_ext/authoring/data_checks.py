@@ -21,9 +21,9 @@ from lm_eval_ext.choices import column
 from lm_eval_ext.errors import TaskError
 from lm_eval_ext.grading.grading import gold_answer, grades
 from lm_eval_ext.grading.kinds import KINDS, kind_of_metric
-from lm_eval_ext.grading.metrics import METRIC_FIELDS
 from lm_eval_ext.grading.rules import Rules
 from lm_eval_ext.grading.units import is_unit
+from lm_eval_ext.metrics import METRIC_FIELDS
 from lm_eval_ext.runs.catalogue import Catalogue
 from lm_eval_ext.runs.untrusted import sequence
 

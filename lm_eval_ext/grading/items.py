@@ -6,13 +6,16 @@ import json
 import re
 from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from lm_eval_ext.grading.extraction import last_boxed
 from lm_eval_ext.grading.grading import FailureReason, compare
-from lm_eval_ext.grading.rules import Labels, Pairs, Rules, clusters_by
-from lm_eval_ext.grading.texts import TextRules
+from lm_eval_ext.grading.rules import AnyExtractor, Labels, Pairs, Rules, clusters_by
+from lm_eval_ext.grading.structure import json_in
+from lm_eval_ext.grading.texts import TextExtractor, TextRules
 from lm_eval_ext.grading.voting import clusters
 
 _AND = re.compile(r"^(.*\S),?\s+(?:and|\\(?:text|mathrm)\s*\{\s*and\s*\})\s+(\S.*)$", re.DOTALL)
@@ -33,10 +36,23 @@ _NO_ITEMS = re.compile(
 _WORDS = TextRules()
 
 
+@dataclass(frozen=True, kw_only=True)
+class ListExtractor(TextExtractor):
+    """Extracts answers with several items: boxes, each as often as it is there, else a declaration or a JSON list."""
+
+    def _boxed(self, text: str) -> str:
+        return last_boxed(text, distinct=False)
+
+    def _otherwise(self, text: str) -> str:
+        listed = json_in(text)
+        return listed if listed.startswith("[") else super()._otherwise(text)
+
+
 class ListRules(Rules):
     """Options of answers with several items."""
 
     KIND: ClassVar[str] = "list"
+    EXTRACTOR: ClassVar[type[AnyExtractor]] = ListExtractor
     ordered: Annotated[bool, Field(description="whether the order counts")] = False
     items: Annotated[
         Literal["text", "math"], Field(description="how items are compared: as `_text` or as `_math` compares answers")

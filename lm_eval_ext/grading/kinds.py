@@ -1,19 +1,50 @@
-"""The kinds of answers, each with its rules: one entry here, one template in `tasks/`, one extractor."""
+"""The kinds of answers, each with its rules and its extractor: one entry here, one template in `tasks/`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
 
-from lm_eval_ext.choices import BOTH, EITHER
+from lm_eval_ext.choices import BOTH, EITHER, LETTERS, texts
+from lm_eval_ext.errors import TaskError
 from lm_eval_ext.grading.expressions import ExpressionRules
+from lm_eval_ext.grading.extraction import declarations, last_boxed
 from lm_eval_ext.grading.grading import FailureReason, Grade, compare, gold_answer, grades
 from lm_eval_ext.grading.items import ListRules
+from lm_eval_ext.grading.letters import ALL, capital, chosen_letter, letters_named, several_letters, several_named
 from lm_eval_ext.grading.numbers import NumberRules
-from lm_eval_ext.grading.rules import Labels, Pairs, Rules, clusters_by
+from lm_eval_ext.grading.rules import Answer, AnyExtractor, Extractor, Labels, Outputs, Pairs, Rules, clusters_by
 from lm_eval_ext.grading.structure import JsonRules
 from lm_eval_ext.grading.texts import TextRules
 from lm_eval_ext.grading.voting import clusters
+
+_SHORT = 200  # characters of a text that may be nothing but a letter and its choice
+
+
+@dataclass(frozen=True, kw_only=True)
+class MathExtractor(Extractor):
+    """Extracts mathematical answers, and grades them all, so that metrics, question by question, have the verdicts.
+
+    Attributes:
+        gold: the dataset's field with the gold answer, case-insensitive. If no such field exists, or it holds a whole
+            solution of several lines, answers are graded later.
+    """
+
+    gold: str = "answer"
+
+    def answers(self, outputs: Outputs, docs: Sequence[object] = ()) -> list[list[Answer]]:
+        """The final answer of every sample: the last box after the thinking, or the declared answer."""
+        found = super().answers(outputs)
+        golds = [_field(doc, self.gold) for doc in docs]
+        grades([(gold, answer) for gold, some in zip(golds, found, strict=False) if gold for answer in some])
+        return found
+
+
+def _field(doc: object, name: str) -> str | None:
+    values = {str(key).lower(): value for key, value in doc.items()} if isinstance(doc, Mapping) else {}
+    value = values.get(name.lower())
+    return str(value) if isinstance(value, (str, int)) and "\n" not in str(value) else None
 
 
 class MathRules(Rules):
@@ -21,6 +52,7 @@ class MathRules(Rules):
 
     KIND: ClassVar[str] = "math"
     MATCH: ClassVar[str] = "math_verify"
+    EXTRACTOR: ClassVar[type[AnyExtractor]] = MathExtractor
 
     def compare(self, pairs: Pairs) -> list[bool | FailureReason]:
         """Whether each answer equals the gold one."""
@@ -40,10 +72,58 @@ class MathRules(Rules):
         return "" if itself.correct else "cannot be read as mathematics"
 
 
+@dataclass(frozen=True, kw_only=True)
+class ChoiceExtractor(Extractor):
+    """Extracts the letters that samples chose, among the letters of their question.
+
+    Attributes:
+        letters: the allowed letters if a question does not list its choices; by default A to J.
+        choices: the dataset's field that lists the choices, or one field per choice.
+        several: whether an answer is a set of letters, such as `A, C`.
+    """
+
+    letters: str = ""
+    choices: str | Sequence[str] = "choices"
+    several: bool = False
+
+    def answers(self, outputs: Outputs, docs: Sequence[object] = ()) -> list[list[Answer]]:
+        """The letter of every sample; empty if it has none."""
+        found = []
+        listed = [self._listed(doc) for doc in docs] or [""] * len(outputs)
+        for samples, parts, some in zip(outputs, self.parts(outputs), listed, strict=True):
+            chosen = [self.chosen(part, some or self.letters or ALL) for part in parts]
+            found.append([Answer.of(output, letter) for output, letter in zip(samples, chosen, strict=True)])
+            for answer in found[-1]:
+                answer.options = len(some) or len(self.letters) or None
+        return found
+
+    def _listed(self, doc: object) -> str:
+        """The letters of a question that lists its choices; empty for any other, and if the row was not saved."""
+        columns = [self.choices] if isinstance(self.choices, str) else self.choices
+        try:
+            return LETTERS[: len(texts(doc, columns))] if isinstance(doc, Mapping) else ""
+        except TaskError:
+            return ""
+
+    def chosen(self, text: str, letters: str) -> str:
+        """The letter chosen in the text after the thinking, or several in alphabetical order: `A, C`.
+
+        Taken from the final answer; if that names no letter, from a box, a declaration, or a short text as a whole.
+        """
+        final, *declared = [super().of(text), *declarations(text), *letters_named(text)]
+        candidates = [capital(final), capital(last_boxed(text), boxed=True), *map(capital, declared)]
+        candidates += [text.strip()] if len(text) < _SHORT else []
+        if self.several:
+            candidates += several_named(text)
+        named = several_letters if self.several else chosen_letter
+        return next((found for answer in candidates if (found := named(answer, letters))), "")
+
+
 class ChoiceRules(Rules):
     """Letters of options; a gold answer with several is `A|C` if either is right, `A, C` if both are needed."""
 
     KIND: ClassVar[str] = "choice"
+    EXTRACTOR: ClassVar[type[AnyExtractor]] = ChoiceExtractor
 
     def compare(self, pairs: Pairs) -> list[bool | FailureReason]:
         """Whether each letter is the right one."""
@@ -71,9 +151,23 @@ KINDS: dict[str, type[Rules]] = {
     kind.KIND: kind for kind in (MathRules, ChoiceRules, TextRules, NumberRules, JsonRules, ListRules, ExpressionRules)
 }
 MATCHING = tuple(kind.match_name() for kind in KINDS.values())  # the metrics that grade answers
+FILTERS = {kind.filter_name(): kind.EXTRACTOR for kind in KINDS.values()}  # by lm-eval's name
 GRADED = tuple(kind.graded_name() for kind in KINDS.values())  # those that give the reasons of the grades
 
 
 def kind_of_metric(name: str) -> type[Rules] | None:
     """The kind of answers that a metric grades or gives reasons for; None if it is not one of ours."""
     return next((kind for kind in KINDS.values() if name in (kind.match_name(), kind.graded_name())), None)
+
+
+def extractor(filter_name: str, options: Mapping[str, Any]) -> AnyExtractor:
+    """The extractor of one of our filters, with its options.
+
+    Raises:
+        TaskError: an unknown option, or an unknown place in `find`.
+    """
+    made = FILTERS[filter_name]
+    known = [one.name for one in fields(made)]
+    if unknown := next((option for option in options if option not in known), None):
+        raise TaskError(f"unknown option {unknown!r} of the filter {filter_name}; expected one of: {', '.join(known)}")
+    return made(**options)

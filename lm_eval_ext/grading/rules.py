@@ -1,19 +1,127 @@
-"""How the answers of each kind are compared: what their options allow, and what each does with two answers."""
+"""What every kind of answers is made of: an extractor, which finds them in texts, and rules, which compare them."""
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lm_eval_ext.errors import TaskError
+from lm_eval_ext.grading.extraction import PLACES, answer_part, final_answer
 from lm_eval_ext.grading.grading import FailureReason, Grade
+from lm_eval_ext.thinking_formats import ends_thinking, opens_thinking
 
+logger = logging.getLogger("lm_eval.tts")
+
+TRACE = ("thinking_tokens", "answer_tokens", "forced", "looped")  # what our generations record about themselves
+
+Outputs = Sequence[Sequence[str]]  # texts by question, then sample
 Pairs = Sequence[tuple[str, str]]  # of a gold answer and an answer
 Labels = list[int | None]  # the cluster of each answer of a question; None if it has no vote
 _Own = TypeVar("_Own", bound="Rules")
+
+
+class Answer(str):
+    """A final answer that carries the trace of the generation it came from, if it has one.
+
+    `options` is the number of letters that the question allows; None for a free-form answer.
+    """
+
+    trace: dict[str, float] | None = None
+    options: int | None = None
+
+    @classmethod
+    def of(cls, output: str, text: str) -> Answer:
+        """The answer `text`, found in `output`."""
+        answer = cls(text)
+        if all(hasattr(output, name) for name in TRACE):
+            answer.trace = {name: float(getattr(output, name)) for name in TRACE}
+        return answer
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnyExtractor:
+    """Extracts the answers of all samples of a task.
+
+    Attributes:
+        thinking_end: a marker that ends the thinking, besides the known ones.
+    """
+
+    thinking_end: str | None = None
+
+    def answers(self, outputs: Outputs, docs: Sequence[object] = ()) -> list[list[Answer]]:
+        """The final answer of every sample, by question; empty if a sample has none.
+
+        Args:
+            outputs: texts by question, then sample.
+            docs: the dataset's rows.
+        """
+        return [
+            [Answer.of(output, self.of(part)) for output, part in zip(samples, parts, strict=True)]
+            for samples, parts in zip(outputs, self.parts(outputs), strict=True)
+        ]
+
+    def of(self, text: str) -> str:
+        """The answer in the text after the thinking."""
+        raise NotImplementedError
+
+    def parts(self, outputs: Outputs) -> list[list[str]]:
+        """The text after the thinking, of every sample; empty if it was cut before."""
+        ends, needs_end = self._ends, self.needs_end(outputs)
+        return [[answer_part(output, ends, needs_end=needs_end) or "" for output in samples] for samples in outputs]
+
+    def needs_end(self, outputs: Outputs) -> bool:
+        """Whether a sample without an end-of-thinking marker was cut while thinking.
+
+        So it is if the model's prompt opens the thinking: then some text ends a thinking that it did not start.
+        """
+        texts = [output for samples in outputs for output in samples if not hasattr(output, "answer")]
+        opened = any(ends_thinking(output) and not opens_thinking(output) for output in texts)
+        needed = self.thinking_end is not None or opened
+        cut = sum(not ends_thinking(output, self._ends) for output in texts) if needed else 0
+        if cut:
+            message = "%d of %d samples were cut while thinking (others end it) and have no answer"
+            logger.warning(message, cut, len(texts))
+        return needed
+
+    @property
+    def _ends(self) -> tuple[str, ...]:
+        return (self.thinking_end,) if self.thinking_end else ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extractor(AnyExtractor):
+    """Extracts answers that are a number or mathematics.
+
+    Attributes:
+        find: where to look, in this order: `boxed`, `declared` ("The answer is ...", "Answer: ..."), `last_expression`
+            (the last formula or number, which may be just a step of the solution).
+
+    Raises:
+        TaskError: `find` names an unknown place.
+    """
+
+    find: Sequence[str] = ("boxed", "declared")
+
+    def __post_init__(self) -> None:
+        if isinstance(self.find, str) or not self.find or not set(self.find) <= PLACES.keys():
+            raise TaskError(f"answer filter: find={self.find!r}; expected a list of: {', '.join(PLACES)}")
+
+    def of(self, text: str) -> str:
+        """The answer in the text after the thinking."""
+        return final_answer(_Part(text), self.find)
+
+
+class _Part(str):
+    """A text that is entirely answer, its thinking already removed."""
+
+    @property
+    def answer(self) -> str:
+        return self
 
 
 class Rules(BaseModel, ABC):
@@ -22,6 +130,7 @@ class Rules(BaseModel, ABC):
     model_config = ConfigDict(extra="forbid", frozen=True)
     KIND: ClassVar[str]
     MATCH: ClassVar[str] = ""  # the metric, if it is not named after the kind
+    EXTRACTOR: ClassVar[type[AnyExtractor]] = Extractor
 
     @classmethod
     def match_name(cls) -> str:

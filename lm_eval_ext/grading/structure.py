@@ -10,12 +10,13 @@ import json
 import re
 from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any, ClassVar
 
 from lm_eval_ext.grading.grading import FailureReason
-from lm_eval_ext.grading.rules import Labels, Pairs, Rules, clusters_by
+from lm_eval_ext.grading.rules import AnyExtractor, Labels, Pairs, Rules, clusters_by
 from lm_eval_ext.grading.texts import TextRules
 
 _FENCED = re.compile(r"```[ \t]*+(?:json|JSON)?[ \t]*+\n(.*?)(?:```|\Z)", re.DOTALL)
@@ -32,10 +33,20 @@ Json = Any  # whatever a JSON text may be
 _LENGTH = ("#",)  # path of a list's length, which is no cell of its own
 
 
+@dataclass(frozen=True, kw_only=True)
+class JsonExtractor(AnyExtractor):
+    """Extracts answers that are JSON, from anywhere after the thinking."""
+
+    def of(self, text: str) -> str:
+        """The answer in the text after the thinking."""
+        return json_in(text)
+
+
 class JsonRules(Rules):
     """Answers that are JSON; texts in it are compared as `_text` compares them, numbers by value."""
 
     KIND: ClassVar[str] = "json"
+    EXTRACTOR: ClassVar[type[AnyExtractor]] = JsonExtractor
 
     def compare(self, pairs: Pairs) -> list[bool | FailureReason]:
         """Whether each answer has all cells of the gold one."""

@@ -10,14 +10,16 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from lm_eval_ext.grading.extraction import PLACES, last_boxed, last_declared
 from lm_eval_ext.grading.grading import FailureReason
-from lm_eval_ext.grading.rules import Labels, Pairs, Rules, clusters_by
+from lm_eval_ext.grading.rules import AnyExtractor, Extractor, Labels, Pairs, Rules, clusters_by
 
 Ignored = Literal["case", "articles", "punctuation", "accents", "spaces"]
 _WRAPPER = re.compile(r"\\(?:text[a-z]*|math(?:rm|bf|it|sf|tt)|emph|underline|mbox|hbox|operatorname)\s*+\{([^{}]*)\}")
@@ -38,12 +40,34 @@ _SENTENCE = re.compile(r"(\w+) ((?:it|this|that|he|she|they|there|we|you|i) (?:\
 _SAID = re.compile(r"^(?:so |thus |hence )?(?:\w+ ){0,4}(?:is|are|was|were) ")  # before a verdict: `the answer is`
 _INITIALS = re.compile(r"\b([^\W\d_])\.(?=[^\W\d_]\b)")  # `U.S.A.`
 _LONGEST = 2_000  # characters
+_ONE_LINE = 100  # characters of a text that may be nothing but its answer
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextExtractor(Extractor):
+    """Extracts answers in words: a box, else a declaration, else an answer of one short line as a whole."""
+
+    def of(self, text: str) -> str:
+        """The answer in the text after the thinking."""
+        places = {"boxed": self._boxed, "declared": last_declared}
+        answers = (places.get(place, PLACES[place])(text) for place in self.find)
+        return next((answer for answer in answers if answer), "") or self._otherwise(text)
+
+    def _boxed(self, text: str) -> str:
+        return last_boxed(text)
+
+    def _otherwise(self, text: str) -> str:
+        """The answer in a text that neither boxes nor declares it."""
+        whole = text.strip()
+        one_line = len(whole) <= _ONE_LINE and not re.search(r"\n|[.!?:]\s|\\boxed", whole)
+        return whole if one_line else ""
 
 
 class TextRules(Rules):
     """Options of answers in words; a gold answer may hold several accepted ones, one per line."""
 
     KIND: ClassVar[str] = "text"
+    EXTRACTOR: ClassVar[type[AnyExtractor]] = TextExtractor
     ignore: Annotated[
         tuple[Ignored, ...], Field(description="differences that don't count; Unicode forms and markup never do")
     ] = ("case", "articles", "punctuation")

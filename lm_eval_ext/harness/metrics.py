@@ -13,9 +13,10 @@ import lm_eval.api.metrics  # noqa: F401  # registers `mean`, which our metrics 
 from lm_eval.api.filter import Filter
 from lm_eval.api.registry import register_aggregation, register_filter, register_metric
 
-from lm_eval_ext.grading.extractors import EXTRACTORS, Answer, extractor
-from lm_eval_ext.grading.extractors import FILTERS as KINDS
-from lm_eval_ext.grading.metrics import AGGREGATIONS, METRICS, Metric
+from lm_eval_ext.grading import kinds
+from lm_eval_ext.grading.kinds import extractor
+from lm_eval_ext.grading.rules import Answer
+from lm_eval_ext.metrics import AGGREGATIONS, METRICS, Metric
 
 
 class _AnswerFilter(Filter):  # type: ignore[misc]  # lm-eval has no type information
@@ -33,7 +34,7 @@ class _AnswerFilter(Filter):  # type: ignore[misc]  # lm-eval has no type inform
 
 def _filter(name: str) -> type[Filter]:
     """The filter of an extractor, registered with lm-eval."""
-    about = f"{EXTRACTORS[KINDS[name]].__doc__}"
+    about = str(kinds.FILTERS[name].__doc__)
     made = type(f"{name.title().replace('_', '')}", (_AnswerFilter,), {"NAME": name, "__doc__": about})
     registered: type[Filter] = register_filter(name)(made)
     return registered
@@ -63,7 +64,7 @@ for _name in ("share_compared", "ci95_low", "ci95_high"):
     _NAMED[_name] = register_aggregation(_name)(_here(AGGREGATIONS[_name], _name))
 for _metric in METRICS:
     register(_metric)
-FILTERS = {name: _filter(name) for name in KINDS}
+FILTERS = {name: _filter(name) for name in kinds.FILTERS}
 
 
 def __getattr__(name: str) -> object:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from lm_eval_ext.choices import LETTERS
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.grading import GRADER_VERSION
-from lm_eval_ext.grading.extractors import TRACE
+from lm_eval_ext.grading.rules import TRACE
 from lm_eval_ext.runs.load import Source
 from lm_eval_ext.runs.publish import Golds, RunFinding, is_gated, shown_though_gated
 from lm_eval_ext.runs.run import Run, Score, TaskResult
@@ -194,9 +194,10 @@ def _not_in_their_texts(task: TaskResult, rows: Sequence[Sample]) -> Iterator[st
 def _answers(
     questions: Sequence[Sequence[str]], task: TaskResult, find: Sequence[str], **options: object
 ) -> Sequence[Sequence[str]]:
-    from lm_eval_ext.grading.extractors import EXTRACTORS, Extractor
+    from lm_eval_ext.grading.kinds import KINDS
+    from lm_eval_ext.grading.rules import Extractor
 
-    made = EXTRACTORS[task.answers_as]
+    made = KINDS[task.answers_as].EXTRACTOR
     options |= {"find": find} if issubclass(made, Extractor) else {}
     return made(**options).answers(questions)  # type: ignore[arg-type]  # its own options
 
@@ -261,7 +262,7 @@ def _by_metric(task: TaskResult, row: Sample, gated: bool) -> Mapping[str, Any]:
 
 
 def _from_answers(task: TaskResult, row: Sample) -> Mapping[str, object]:
-    from lm_eval_ext.grading.metrics import FUNCTIONS
+    from lm_eval_ext.metrics import FUNCTIONS
 
     shares = [float(found[1]) for name in task.metrics if (found := re.fullmatch(r"g-pass@\d+_([\d.]+)", name))]
     votes = any(name.startswith(("pass@", "maj@")) for name in task.metrics)

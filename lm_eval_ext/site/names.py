@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from lm_eval_ext.analysis.entries import Entry
-from lm_eval_ext.grading.metrics import score_named
+from lm_eval_ext.metrics import score_named
 from lm_eval_ext.runs.run import Pruning, Run, TaskResult, layers
 
 MINUS, TIMES = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}"

@@ -8,7 +8,7 @@ from typing import Any
 from lm_eval_ext.analysis.board import Board
 from lm_eval_ext.analysis.entries import Entry
 from lm_eval_ext.analysis.kept import KNOWLEDGE, LONG, SHORT, Kept
-from lm_eval_ext.grading.metrics import METRICS
+from lm_eval_ext.metrics import METRICS
 from lm_eval_ext.site import findings, paper
 from lm_eval_ext.site.cost import cost_charts
 from lm_eval_ext.site.data import VERSION

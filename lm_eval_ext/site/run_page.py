@@ -12,7 +12,7 @@ from lm_eval_ext.analysis.comparison import Difference, difference, kept, repeat
 from lm_eval_ext.analysis.entries import UNLIMITED, Entry, Scored, comparable, place
 from lm_eval_ext.analysis.kept import kept_of
 from lm_eval_ext.analysis.parts import parts_of, place_of
-from lm_eval_ext.grading.metrics import score_named
+from lm_eval_ext.metrics import score_named
 from lm_eval_ext.runs.run import Run, TaskResult
 from lm_eval_ext.runs.samples import Sample
 from lm_eval_ext.site.found import FoundByBudget

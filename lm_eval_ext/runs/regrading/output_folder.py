@@ -129,7 +129,7 @@ def _kept(row: Json, place: str) -> Kept:
 
 
 def _sum_up(results: Json, name: str, filter_name: str, values: Sequence[Any], rules: Rules) -> None:
-    from lm_eval_ext.grading.metrics import AGGREGATIONS
+    from lm_eval_ext.metrics import AGGREGATIONS
 
     key, error = f"{name},{filter_name}", f"{name}_stderr,{filter_name}"
     if key in results:

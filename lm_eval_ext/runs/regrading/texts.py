@@ -8,9 +8,8 @@ from functools import partial
 from typing import NamedTuple
 
 from lm_eval_ext.errors import ResultsError
-from lm_eval_ext.grading.extractors import FILTERS, extractor
-from lm_eval_ext.grading.kinds import GRADED, MATCHING
-from lm_eval_ext.grading.metrics import AGGREGATIONS, FUNCTIONS
+from lm_eval_ext.grading.kinds import FILTERS, GRADED, MATCHING, extractor
+from lm_eval_ext.metrics import AGGREGATIONS, FUNCTIONS
 from lm_eval_ext.runs.untrusted import mapping, sequence, whole
 from lm_eval_ext.thinking_formats import answer_after_thinking, text_marks
 

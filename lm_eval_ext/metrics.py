@@ -12,10 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from lm_eval_ext.grading import COMPARED
-from lm_eval_ext.grading.extractors import TRACE
 from lm_eval_ext.grading.grading import Grade
 from lm_eval_ext.grading.kinds import KINDS
-from lm_eval_ext.grading.rules import Rules
+from lm_eval_ext.grading.rules import TRACE, Rules
 from lm_eval_ext.statistics.estimators import g_pass_at_k, ks, maj_at_k, pass_at_k
 from lm_eval_ext.statistics.intervals import mean_interval
 
