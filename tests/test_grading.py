@@ -17,8 +17,9 @@ from lm_eval_ext.grading.extraction import final_answer
 from lm_eval_ext.grading.grading import grades, in_workers, plainly_equal, rational
 from lm_eval_ext.grading.kinds import ChoiceExtractor
 from lm_eval_ext.grading.letters import chosen_letter
-from lm_eval_ext.grading.reading import compared, normalised, read
+from lm_eval_ext.grading.reading import compared, read
 from lm_eval_ext.grading.rules import Extractor
+from lm_eval_ext.grading.wrapping import normalised
 from lm_eval_ext.harness.metrics import FILTERS
 from lm_eval_ext.metrics import FUNCTIONS, share_compared
 from lm_eval_ext.testbed.real import HUB

@@ -17,7 +17,8 @@ import pytest
 
 from lm_eval_ext.grading import grading as grade
 from lm_eval_ext.grading.grading import SECONDS_PER_ANSWER, grades, in_workers
-from lm_eval_ext.grading.reading import compared, normalised
+from lm_eval_ext.grading.reading import compared
+from lm_eval_ext.grading.wrapping import normalised
 from lm_eval_ext.workers import Outcome
 from tests.adversarial import ANSWERS, CANARY, RIGHT
 

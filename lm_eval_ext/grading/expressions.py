@@ -20,9 +20,9 @@ from pydantic import Field
 
 from lm_eval_ext.grading.grading import FailureReason
 from lm_eval_ext.grading.latex import Nodes, UnreadableError, is_sign, nodes, split
-from lm_eval_ext.grading.reading import bare
 from lm_eval_ext.grading.rules import AnyExtractor, Labels, Pairs, Rules, clusters_by
 from lm_eval_ext.grading.texts import TextExtractor
+from lm_eval_ext.grading.wrapping import bare
 
 _LONGEST = 300  # characters of an expression
 _SIGNS = {"+": "+", "-": "-", "*": "*", "·": "*", "×": "*", "/": "/", "÷": "/"}

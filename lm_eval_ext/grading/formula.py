@@ -66,6 +66,15 @@ def is_name(word: str) -> bool:
     return word.lower() in _NAMES
 
 
+def number_set(node: Node) -> Any:
+    r"""The set that a macro such as `\mathbb{R}` names; None if it names none."""
+    import sympy
+
+    name = written(node.parts[0]) if node.kind == "macro" and node.name == "mathbb" else node.name
+    known = TABLE["sets"].get(name) if node.kind in ("macro", "command") else None
+    return None if known is None else getattr(sympy, known)
+
+
 class _Reader:
     def __init__(self, some: Nodes) -> None:
         self._nodes, self._place, self.rounded = list(_factors(some)), 0, False

@@ -14,6 +14,7 @@ from lm_eval_ext.grading import reading
 from lm_eval_ext.grading.equality import TOLERANCE
 from lm_eval_ext.grading.extraction import last_boxed
 from lm_eval_ext.grading.latex import UnreadableError, nodes
+from lm_eval_ext.grading.wrapping import normalised
 from lm_eval_ext.workers import Failure, Outcome, Workers
 
 SECONDS_PER_ANSWER = 2.0  # of CPU time
@@ -199,4 +200,4 @@ def rational(text: str) -> Fraction | None:
 
 @lru_cache(maxsize=1 << 16)
 def _plain(answer: str) -> str:
-    return reading.normalised(answer)
+    return normalised(answer)

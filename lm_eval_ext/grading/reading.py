@@ -30,19 +30,16 @@ from lm_eval_ext.grading.equality import (
     any_same,
     same,
 )
-from lm_eval_ext.grading.formula import expression, is_name, symbol
+from lm_eval_ext.grading.formula import expression, is_name, number_set, symbol
 from lm_eval_ext.grading.latex import Node, Nodes, UnreadableError, flat, is_sign, joins, nodes, split, written
 from lm_eval_ext.grading.units import RELATIONS, is_physical, quantity
 from lm_eval_ext.grading.words import cased, leads, lexicon, number_in_words
+from lm_eval_ext.grading.wrapping import bare, has_comma, with_thousands, without_ordinal, without_quantifier
 
 _MIRRORED = {"<": ">", ">": "<", "≤": "≥", "≥": "≤"}
 _ORDERS = (*_MIRRORED, "≠")
 _MOST_SIGNS = 4  # of ± in one answer
 _FUNCTIONS = ("pi", "infty", "log", "ln", "sin", "cos", "tan", "sqrt")  # which begin a computation
-_KNOWN_SETS = {
-    "R": "Reals", "reals": "Reals", "Z": "Integers", "integers": "Integers", "N": "Naturals", "naturals": "Naturals",
-    "Q": "Rationals", "rationals": "Rationals", "C": "Complexes", "complexes": "Complexes", "emptyset": "EmptySet",
-}  # fmt: skip
 # What cannot be read, or what sympy can't build, such as a comparison of complex numbers.
 _IMPOSSIBLE = (
     UnreadableError, TypeError, ValueError, AttributeError, NotImplementedError, ArithmeticError, RecursionError,
@@ -93,19 +90,6 @@ def read(text: str) -> tuple[bool, complex | None]:
     return True, number if math.isfinite(abs(number)) else None
 
 
-def normalised(text: str) -> str:
-    r"""An answer as plain LaTeX: the tree as it is written, or the text itself if it is none.
-
-    >>> normalised("３\\dfrac12 ")
-    '3\\frac{1}{2}'
-    """
-    try:
-        found = written(bare(nodes(text)))
-    except UnreadableError:
-        return " ".join(text.split())
-    return found.rstrip(" .,;") if not found.endswith("..") else found
-
-
 @lru_cache(maxsize=4096)
 def readings(text: str) -> tuple[Reading, ...]:
     """All readings of an answer; empty if it cannot be read as a whole."""
@@ -138,13 +122,13 @@ def _attempt(found: Iterator[Reading]) -> Iterator[Reading]:
 
 
 def _all(some: Nodes) -> Iterator[Reading]:
-    some = _without_ordinal(_with_thousands(bare(some)))
+    some = without_ordinal(with_thousands(bare(some)))
     if not some:
         return
     if (words := _words(some)) is not None:
         yield from _in_words(words)
         return
-    some = _without_quantifier(some)
+    some = without_quantifier(some)
     if any(is_sign(node, "±", "∓") for node in flat(some)):
         yield from _attempt(_with_both_signs(some))
         return
@@ -182,96 +166,6 @@ def _formula(some: Nodes) -> Iterator[Reading]:
         yield Several("matrix", tuple((Value(cell, found.rounded),) for cell in found.value), str(found.value.cols))
     elif found.value in (oo, -oo) or not found.value.has(oo):
         yield Value(found.value, found.rounded)
-
-
-# What stands around an answer -------------------------------------------------------------------------
-
-
-def bare(some: Nodes) -> Nodes:
-    """Without what stands around an answer: full stops, an equals sign before it, braces and brackets, emphasis."""
-    while some:
-        first, last = some[0], some[-1]
-        if is_sign(last, ".", ",", ";", "\\") and not (len(some) > 1 and is_sign(some[-2], ".")):
-            some = some[:-1]
-        elif is_sign(first, "=", "\\", ":", "⇒", "→", "∴"):
-            some = some[1:]
-        elif len(some) > 4 and all(is_sign(one, "*") for one in (*some[:2], *some[-2:])):
-            some = some[2:-2]
-        elif len(some) == 1 and (first.name == "{}" or (first.name == "()" and not _has_comma(first.parts[0]))):
-            some = first.parts[0]
-        elif 0 < (lead := _lead(some)) < len(some):
-            some = some[lead:]
-        elif len(some) > 2 and is_sign(first, '"', "'", "`") and first.name == last.name:
-            some = some[1:-1]
-        else:
-            break
-    return some
-
-
-def _lead(some: Nodes) -> int:
-    """Number of nodes at the start that only introduce the answer, such as `The answer is` or `about`."""
-    words = ""
-    for at, node in enumerate(some):
-        if node.kind not in ("text", "letters") and not (words and is_sign(node, ":")):
-            return 0
-        words = f"{words} {node.name}".strip().lower().rstrip(":").strip()
-        if words in leads():
-            return at + 1 + any(is_sign(one, ":", "=") for one in some[at + 1 : at + 2])
-    return 0
-
-
-def _with_thousands(some: Nodes) -> Nodes:
-    """Nodes in which `1,234,567` is one number, if there are no other commas; `1.234,5` alone is one, too."""
-    text = "".join((" " if node.spaced and at else "") + node.name for at, node in enumerate(some))
-    if len(some) == 3 and re.fullmatch(r"\d{1,3}\.\d{3},\d{1,2}", text):
-        return (replace(some[0], name=text.replace(".", "").replace(",", ".")),)
-    for at, node in enumerate(some):
-        end = at + 1
-        while (
-            end + 1 < len(some) and is_sign(some[end], ",") and re.fullmatch(r"\d{3}(\.\d+)?", some[end + 1].name)
-            and not (some[end].spaced or some[end + 1].spaced)
-        ):  # fmt: skip
-            end += 2
-        if end > at + 1 and node.kind == "number" and re.fullmatch(r"\d{1,3}", node.name):
-            digits = "".join(one.name for one in some[at:end] if one.kind == "number")
-            others = _has_comma((*some[:at], *some[end:]))
-            return some if others else (*some[:at], replace(node, name=digits), *some[end:])
-    return some
-
-
-def _without_ordinal(some: Nodes) -> Nodes:
-    r"""`12` for `12^{\text{th}}` and `12th`."""
-    if len(some) in (2, 3) and some[-2].kind == "number" and all(is_sign(node, "-") for node in some[:-2]):
-        said = re.sub(r"\\text\{ ?|[{}^\s]", "", written(some[-1:])).lower()
-        return some[:-1] if said in ("st", "nd", "rd", "th") else some
-    return some
-
-
-def _has_comma(some: Nodes) -> bool:
-    return any(is_sign(node, ",", ";") for node in some)
-
-
-def _without_quantifier(some: Nodes) -> Nodes:
-    """Without `for all x` and `where k is an integer`, which say nothing about the value."""
-    for at, node in enumerate(some):
-        if not at:
-            continue
-        kept = some[:at][: -1 if is_sign(some[at - 1], ",") else None]
-        said, after = node.name.lower() if node.kind in ("text", "letters", "command") else "", some[at + 1 :]
-        if said in ("for all real numbers", "for all reals", "for all real x") and not after:
-            return kept
-        if said in ("for all", "forall", "for any", "for every", "for all real", "for real") and after:
-            variable, *where = after
-            named = variable.kind in ("letters", "command") and len(variable.name) == 1
-            among = len(where) == 2 and is_sign(where[0], "∈") and _known_set(where[1]) is not None
-            if named and (among or not where):
-                return kept
-        if is_sign(node, ",") and re.fullmatch(
-            r"[a-z]\\in( ?\\mathbb\{[ZN]\}|\\integers| ?Z)|\\text\{ (where )?\w is an integer\}",
-            written(after).replace("in ", "in"),
-        ):
-            return some[:at]
-    return some
 
 
 # Words ------------------------------------------------------------------------------------------------
@@ -350,7 +244,7 @@ def _several(kind: Literal["tuple", "set", "list"], parts: Sequence[Nodes], form
 def _with_both_signs(some: Nodes) -> Iterator[Reading]:
     r"""`1 \pm 2` as the set of its values: all signs alike, or alike within a member, or each on its own."""
     within = some[0].parts[0] if len(some) == 1 and some[0].kind == "group" else ()
-    parts = split(within, ",") if _has_comma(within) else _members(some)
+    parts = split(within, ",") if has_comma(within) else _members(some)
     counts = [sum(is_sign(node, "±", "∓") for node in flat(part)) for part in parts]
     if sum(counts) > _MOST_SIGNS:
         raise UnreadableError("±")
@@ -597,29 +491,21 @@ def _set(some: Nodes) -> Iterator[Reading]:
     """Readings as sets of numbers: their names, unions, intersections and differences."""
     import sympy
 
-    if any(_known_set(node) is not None for node in some):  # `\mathbb{R} - \{1\}`
+    if any(number_set(node) is not None for node in some):  # `\mathbb{R} - \{1\}`
         some = tuple(replace(node, name="∖") if is_sign(node, "-") else node for node in some)
     signs = [node.name for node in some if is_sign(node, "∪", "∩", "∖")]
-    if signs or (len(some) == 1 and _known_set(some[0]) is not None):
+    if signs or (len(some) == 1 and number_set(some[0]) is not None):
         value, *others = map(_as_set, split(some, "∪", "∩", "∖"))
         for sign, other in zip(signs, others, strict=True):
             value = {"∪": sympy.Union, "∩": sympy.Intersection, "∖": sympy.Complement}[sign](value, other)
         yield Numbers(value)
 
 
-def _known_set(node: Node) -> Any:
-    import sympy
-
-    name = written(node.parts[0]) if node.kind == "macro" and node.name == "mathbb" else node.name
-    known = _KNOWN_SETS.get(name) if node.kind in ("macro", "command") else None
-    return None if known is None else getattr(sympy, known)
-
-
 def _as_set(part: Nodes) -> Any:
     from sympy import FiniteSet
 
     part = bare(part)
-    if len(part) == 1 and (known := _known_set(part[0])) is not None:
+    if len(part) == 1 and (known := number_set(part[0])) is not None:
         return known
     for one in _of(part) if part else ():
         if isinstance(one, Numbers):
