@@ -68,9 +68,6 @@ class FakeServer:
         self.seconds = 0.0  # that each text takes
         self.name = "m"  # of its model; to be changed before it is entered
         self.tokenizer: Callable[[str], list[int]] | None = None
-        self.said: dict[str, Any] = {}  # what replaces parts of a chat's reply
-        self.refused = ""  # a parameter that it doesn't know
-        self.only_samples = False  # whether it refuses temperature 0
         self.loading = 0  # how many questions about itself it answers with 503 first
         self.retry_after = "0"  # seconds, beside 429
         self.fault_of: Callable[[dict[str, Any]], str] = lambda body: ""  # what goes wrong with a request, always
@@ -170,12 +167,6 @@ class FakeServer:
         try:
             if self.seconds:
                 await asyncio.sleep(self.seconds)
-            if self.refused in body:
-                said = f"Unsupported parameter: '{self.refused}'. Use 'max_completion_tokens' instead."
-                return web.json_response({"error": {"message": said}}, status=400)
-            if self.only_samples and body["temperature"] == 0:
-                said = "Unsupported value: 'temperature' does not support 0 with this model."
-                return web.json_response({"error": {"message": said}}, status=400)
             if fault:
                 return await self._faulty(fault, request)
             return web.json_response(self._scores(body) if "prompt_logprobs" in body else self._reply(body))
@@ -260,17 +251,7 @@ class FakeServer:
                 "meta_info": {"finish_reason": {"type": reason, "matched": None if matched == "" else matched}},
             }
         if self.dialect == "chat":
-            return self._chat(ids, reason)
+            message = {"role": "assistant", "content": decode(ids)}
+            return {"choices": [{"index": 0, "finish_reason": reason, "message": message}]}
         text = decode(ids)
         return {"choices": [{"text": text.partition(str(matched))[0] if matched else text, "finish_reason": reason}]}
-
-    def _chat(self, ids: list[int], reason: str) -> dict[str, Any]:
-        """The first half is thinking, and all of it is if it was cut."""
-        half = len(ids) if reason == "length" else len(ids) // 2
-        message = {"role": "assistant", "reasoning_content": decode(ids[:half]), "content": decode(ids[half:]) or None}
-        usage = {
-            "completion_tokens": len(ids),
-            "prompt_tokens": 7,
-            "completion_tokens_details": {"reasoning_tokens": half},
-        }
-        return {"choices": [{"finish_reason": reason, "message": message}], "usage": usage} | self.said

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
 from lm_eval_ext.paths import TINY_CHAIN
+from tests.fake_server import FakeServer, scripted
 from tests.test_plugin import run
 
 LM_EVAL = (sys.executable, "-m", "lm_eval", "run", "--limit", "1")
@@ -22,6 +25,24 @@ def test_hf_cannot_run_a_task_with_a_budget(cached: tuple[str, ...], tmp_path: P
     last = found.stderr.strip().splitlines()[-1]
     assert found.returncode == 1 and "Traceback" not in found.stderr
     assert last.startswith("lm-eval-tts: tts_chain_short_b8, tts_sums: HFLM can't force a thinking budget; expected")
+
+
+def test_a_chat_endpoint_runs_tasks_without_a_budget(tmp_path: Path) -> None:
+    """What only our models know is not sent; a budget is refused before anything is asked."""
+    with FakeServer("chat", script=partial(scripted, words=20)) as server:
+        arguments = f"base_url={server.url}/v1/chat/completions,model=m"
+        command = (*LM_EVAL, "--model", "local-chat-completions", "--model_args", arguments, "--apply_chat_template")
+        without = ("--gen_kwargs", "thinking_token_budget=-1,answer_token_budget=-1")
+        done = run(*command, *without, "--tasks", "tts_chain_maj8", "--output_path", str(tmp_path), "--log_samples")
+        assert done.returncode == 0, done.stderr
+        assert "sends the same seed with every request" in done.stderr
+        assert len(server.asked) == 8 and all("thinking_token_budget" not in body for body in server.asked)
+        assert server.asked[0]["messages"][0]["role"] == "user" and server.asked[0]["temperature"] == 1.0
+        found = run(*command, "--tasks", "tts_chain_maj8,tts_chain_b8")
+        assert found.returncode == 1 and "Traceback" not in found.stderr and len(server.asked) == 8
+        assert "tts_chain_maj8, tts_chain_b8: LocalChatCompletion can't force a thinking budget" in found.stderr
+    (path,) = tmp_path.rglob("results_*.json")
+    assert "maj@8,answer" in json.loads(path.read_text())["results"]["tts_chain_maj8"]
 
 
 def test_a_model_that_decodes_nothing_may() -> None:

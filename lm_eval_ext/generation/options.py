@@ -82,6 +82,17 @@ def asks_for_thinking(kwargs: Mapping[str, object]) -> bool:
     return any(name in _THINKING for name in canonical(kwargs))
 
 
+def unlimited(kwargs: Mapping[str, object]) -> bool:
+    """Whether a thinking request sets no limit, and nothing else that has to be forced."""
+    given = canonical(kwargs)
+    return given.get("thinking_token_budget") == -1 and not any(given.get(name) for name in _THINKING[1:])
+
+
+def only_ours(kwargs: Mapping[str, object]) -> list[str]:
+    """The names of the arguments that only our models know."""
+    return [name for name in kwargs if ALIASES.get(name, name) in (*_THINKING, "answer_token_budget", "wait_text")]
+
+
 def parse_options(kwargs: Mapping[str, object], *, answer_budget: int | None, max_tokens: int) -> Options:
     """Parse and validate generation arguments.
 

@@ -10,7 +10,7 @@ from types import EllipsisType
 from typing import Any, Literal
 
 FinishReason = Literal["stop", "length", "context", "loop"]
-Phase = Literal["think", "answer", "chat"]
+Phase = Literal["think", "answer"]
 
 
 @dataclass(frozen=True)

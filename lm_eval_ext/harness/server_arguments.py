@@ -25,7 +25,6 @@ logger = logging.getLogger("lm_eval.tts")
 KEY_VARIABLE = "OPENAI_API_KEY"
 _MEANINGLESS = ("tokenizer_backend", "tokenized_requests", "eos_string")  # arguments of `local-completions`
 _IGNORED = ("batch_size", "max_batch_size", "device", *_MEANINGLESS)  # lm-eval passes some to every model class
-_NOT_FOR_CHAT = ("thinking", "protocol", "answer_token_budget", "auto_chat_template", "stop_loops")
 _TRIAL = 300.0  # seconds
 _ROUTES = (
     "/v1/completions", "/v1/chat/completions", "/completions", "/chat/completions", "/completion", "/generate", "/v1",
@@ -176,15 +175,8 @@ class ServerArguments(ThinkingArguments):
         """Check arguments that depend on each other; raises ArgumentError."""
         if self.server != "auto" and self.server not in DIALECTS:
             raise ArgumentError(f"server={self.server}: expected auto, or one of: {', '.join(DIALECTS)}")
-        if self.server == "chat":
-            self._check_chat()
         if self.recipe is not None and self.drop_layers is not None:
             raise ArgumentError("recipe and drop_layers contradict each other; give one of them")
-
-    def _check_chat(self) -> None:
-        for name in _NOT_FOR_CHAT:
-            if getattr(self, name) != type(self).model_fields[name].default:
-                raise ArgumentError(f"{name}={getattr(self, name)}: has no effect on a server that only offers chat")
 
     @property
     def options(self) -> ConnectionOptions:

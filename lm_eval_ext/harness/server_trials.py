@@ -11,7 +11,7 @@ from lm_eval_ext.generation.engines.dialects import SINGLE
 from lm_eval_ext.generation.engines.dialects.base import Vocabulary
 from lm_eval_ext.generation.engines.http import PatientClient, RefusedError, RetryableError, UnreachableError
 from lm_eval_ext.generation.engines.loop_thread import run_apart
-from lm_eval_ext.generation.engines.server_identity import Identity, found_dialect, identity, named_limit
+from lm_eval_ext.generation.engines.server_identity import Identity, found_dialect, identity
 from lm_eval_ext.generation.engines.server_job import ServedModel, UnusableReplyError
 from lm_eval_ext.generation.engines.server_seats import Limits, Server
 from lm_eval_ext.harness.server_arguments import ServerArguments
@@ -53,7 +53,7 @@ def _trial(
         name, limits = arguments.model or "", arguments.limits
         async with PatientClient(root, arguments.options_of_trials, limits.retries, limits.wait) as client:
             dialect, facts = await found_dialect(client, name, arguments.server)
-            if dialect.continues and not dialect.token_exact and arguments.exact == "require":
+            if not dialect.token_exact and arguments.exact == "require":
                 raise EngineError(
                     f"{root}: takes and returns text only, so a budget would not cut a trace at its own tokens; "
                     "use vLLM, llama.cpp or SGLang, or accept approximations with exact=allow_text"
@@ -63,7 +63,6 @@ def _trial(
             if arguments.reproducible:
                 dialect, facts = SINGLE.get(dialect.name, dialect), facts._replace(slots=1)
             model = ServedModel(name or facts.name, dialect, vocabulary, decode)
-            model = model if dialect.continues else await named_limit(client, model)
             found = await identity(client, model, facts)
             return Server(root, model, "" if arguments.weights else found.greedy, facts.slots), found
 
@@ -74,11 +73,11 @@ def _reported(trial: _Trial, arguments: ServerArguments) -> _Tried:
     try:
         return _understood(trial, arguments.limits)
     except RefusedError as error:
-        if error.status != 404 or arguments.server == "chat":
+        if error.status != 404:
             raise
         raise EngineError(
             f"{error}; expected a server that continues texts: one that only offers chat cannot keep a thinking "
-            "budget, but server=chat runs tasks without one"
+            "budget, but lm-eval's local-chat-completions runs tasks without one"
         ) from error
     except UnreachableError as error:
         raise EngineError(f"{error}; is the server running, and base_url right?") from error
@@ -109,7 +108,7 @@ def _check_same(servers: Sequence[Server], identities: Sequence[Identity]) -> No
 
 def _check_length(arguments: ServerArguments, servers: Sequence[Server], identities: Sequence[Identity]) -> None:
     known = [found.facts.max_length for found in identities if found.facts.max_length]
-    if not known and arguments.max_length is None and servers[0].model.dialect.continues:
+    if not known and arguments.max_length is None:
         raise ArgumentError(f"{servers[0].root} doesn't say how long its context is; give max_length=TOKENS")
     if known and (arguments.max_length or 0) > min(known):
         raise ArgumentError(f"max_length={arguments.max_length}: the server's context has {min(known)} tokens")

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from lm_eval_ext.errors import EngineError
 from lm_eval_ext.generation.engines.dialects import DIALECTS
 from lm_eval_ext.generation.engines.dialects.base import Dialect, ReplyError, ServerFacts, Tokens
-from lm_eval_ext.generation.engines.dialects.chat import ChatDialect
 from lm_eval_ext.generation.engines.http import PatientClient, RefusedError, ServerClient
 from lm_eval_ext.generation.engines.server_job import ServedModel, decoded
 from lm_eval_ext.generation.request import Job, Sampling, Stop
@@ -24,7 +23,6 @@ _TOKENS = 64  # of each prompt
 _TRIED = 8  # tokens of the round trip
 _SAMPLED = 16  # tokens of a sample
 _OTHER_SEEDS = (2, 3, 4)
-_OTHER_LIMIT = "max_completion_tokens"  # named in the refusals of OpenAI's models that don't know `max_tokens`
 _MISSING = (400, 404, 405, 410, 422)  # statuses of routes that a server or gateway doesn't have
 _PATIENCE = 300.0  # seconds for each short request
 _TRIES_AGAIN, _SOON = 4, 0.2  # how often a request is tried again, and seconds between, for each failure
@@ -38,7 +36,7 @@ class Identity:
         dialect: name of its dialect.
         facts: what it says of itself.
         seeded: whether a request's seed determines its sample.
-        greedy: hash of what the model says to fixed prompts; empty for chat, where that is not the same every time.
+        greedy: hash of what the model says to fixed prompts.
         tokenizer_checked: whether its tokenizer was compared with ours; not every server encodes texts.
     """
 
@@ -98,8 +96,7 @@ async def identity(client: ServerClient, model: ServedModel, facts: ServerFacts)
         await _check_round_trip(client, model)
         checked = await _check_tokenizer(client, model)
     seeded = await _is_seeded(client, model)
-    greedy = await greedy_digest(client, model) if model.dialect.continues else ""
-    return Identity(model.dialect.name, facts, seeded, greedy, checked)
+    return Identity(model.dialect.name, facts, seeded, await greedy_digest(client, model), checked)
 
 
 async def greedy_digest(client: ServerClient, model: ServedModel) -> str:
@@ -111,16 +108,11 @@ async def greedy_digest(client: ServerClient, model: ServedModel) -> str:
 async def asked_again(client: ServerClient, model: ServedModel) -> str:
     """`greedy_digest` over connections of its own, so that those of `client` tell whether the server was replaced.
 
-    A request that fails is tried again a few times, soon, because a run waits for the answer. A chat endpoint is only
-    asked whether it answers.
+    A request that fails is tried again a few times, soon, because a run waits for the answer.
     """
     options = replace(client.options, timeout=min(client.options.timeout, _PATIENCE))
     async with PatientClient(client.root, options, _TRIES_AGAIN, lambda failures: _SOON * failures) as own:
-        if model.dialect.continues:
-            return await greedy_digest(own, model)
-        for route in model.dialect.fact_routes().values():
-            await _answer(own, route)
-        return ""
+        return await greedy_digest(own, model)
 
 
 async def _check_round_trip(client: ServerClient, model: ServedModel) -> None:
@@ -172,22 +164,6 @@ async def _is_seeded(client: ServerClient, model: ServedModel) -> bool:
         if await _sample(client, model, seed) != first:
             return True
     return False
-
-
-async def named_limit(client: ServerClient, model: ServedModel) -> ServedModel:
-    """The model, with the name that a chat endpoint has for the limit of tokens.
-
-    Raises:
-        RetryableError: the server cannot be reached.
-        RefusedError: the server refuses both names.
-    """
-    try:
-        await _text(client, model, _ids(model, PROMPTS[0]), _SAMPLED, seed=1)  # some models only sample
-    except RefusedError as error:
-        if _OTHER_LIMIT not in str(error):
-            raise
-        return replace(model, dialect=ChatDialect(_OTHER_LIMIT))
-    return model
 
 
 async def _sample(client: ServerClient, model: ServedModel, seed: int) -> list[tuple[int, ...]]:

@@ -9,7 +9,7 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
@@ -47,12 +47,6 @@ class TTSServer(ThinkingLM, TemplateLM):  # type: ignore[misc]  # lm-eval has no
 
     NAME = "tts-server"
     sampler = None  # each server has its own
-
-    def __new__(cls, **kwargs: object) -> Self:
-        """An instance of the subclass for chat, if the server only offers that."""
-        from lm_eval_ext.harness.models.chat import TTSChat
-
-        return cast("Self", super().__new__(TTSChat if kwargs.get("server") == "chat" else cls))
 
     def __init__(self, **kwargs: object) -> None:
         super().__init__()
@@ -120,7 +114,7 @@ class TTSServer(ThinkingLM, TemplateLM):  # type: ignore[misc]  # lm-eval has no
                 "the server's samples don't depend on a request's seed alone; results are marked so%s",
                 "" if self.arguments.reproducible else " (reproducible=True may help, one request at a time)",
             )
-        if self.arguments.weights is None and self.identities[0].dialect in ("text", "chat"):
+        if self.arguments.weights is None and self.identities[0].dialect == "text":
             logger.warning("the server doesn't say what it serves; weights=NAME keeps its texts apart in the journal")
 
     # What thinking requests need (see ThinkingModel) -------------------------------------------------------

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from lm_eval_ext.generation.engines.dialects.base import Dialect
-from lm_eval_ext.generation.engines.dialects.chat import ChatDialect
 from lm_eval_ext.generation.engines.dialects.llamacpp import LlamaCppDialect, SingleLlamaCppDialect
 from lm_eval_ext.generation.engines.dialects.sglang import SGLangDialect
 from lm_eval_ext.generation.engines.dialects.text import TextDialect
 from lm_eval_ext.generation.engines.dialects.vllm import VLLMDialect
 
-# In this order, the first one whose facts a server has is used. Every server fits `text`, so `chat` has to be named.
+# In this order, the first one whose facts a server has is used; every server fits `text`.
 DIALECTS: dict[str, Dialect] = {
-    dialect.name: dialect
-    for dialect in (VLLMDialect(), LlamaCppDialect(), SGLangDialect(), TextDialect(), ChatDialect())
+    dialect.name: dialect for dialect in (VLLMDialect(), LlamaCppDialect(), SGLangDialect(), TextDialect())
 }
 
 # Used instead if requests are made one at a time, by name.

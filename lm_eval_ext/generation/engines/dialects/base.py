@@ -97,7 +97,6 @@ class Dialect(Protocol):
         name: as in `server=NAME`.
         route: path of completions, below the server's root.
         token_exact: whether token ids go in and come out.
-        continues: whether it goes on from the middle of a text, so that thinking can be cut and made to answer.
         seeded: whether a request's seed is meant to determine its sample.
         logprobs: whether the server gives log-probabilities of a prompt's tokens by id.
     """
@@ -105,7 +104,6 @@ class Dialect(Protocol):
     name: ClassVar[str]
     route: ClassVar[str]
     token_exact: ClassVar[bool]
-    continues: ClassVar[bool]
     seeded: ClassVar[bool]
     logprobs: ClassVar[bool]
 

@@ -36,7 +36,6 @@ class LlamaCppDialect(WithoutScores):
     name: ClassVar[str] = "llama.cpp"
     route: ClassVar[str] = "/completion"
     token_exact: ClassVar[bool] = True
-    continues: ClassVar[bool] = True
     seeded: ClassVar[bool] = False
 
     def body(self, job: Job, model: str, vocabulary: Vocabulary) -> Body:

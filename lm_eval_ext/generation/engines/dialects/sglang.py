@@ -30,7 +30,6 @@ class SGLangDialect(WithoutScores):
     name: ClassVar[str] = "sglang"
     route: ClassVar[str] = "/generate"
     token_exact: ClassVar[bool] = True
-    continues: ClassVar[bool] = True
     seeded: ClassVar[bool] = True
 
     def body(self, job: Job, model: str, vocabulary: Vocabulary) -> Body:

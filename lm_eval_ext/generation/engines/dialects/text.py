@@ -33,7 +33,6 @@ class TextDialect(WithoutScores):
     name: ClassVar[str] = "text"
     route: ClassVar[str] = "/v1/completions"
     token_exact: ClassVar[bool] = False
-    continues: ClassVar[bool] = True
     seeded: ClassVar[bool] = True
 
     def body(self, job: Job, model: str, vocabulary: Vocabulary) -> Body:

@@ -33,7 +33,6 @@ class VLLMDialect:
     name: ClassVar[str] = "vllm"
     route: ClassVar[str] = "/v1/completions"
     token_exact: ClassVar[bool] = True
-    continues: ClassVar[bool] = True
     seeded: ClassVar[bool] = True
     logprobs: ClassVar[bool] = True
 
