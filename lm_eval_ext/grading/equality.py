@@ -11,7 +11,7 @@ Call it in a worker only (`workers`): sympy computes whatever an answer says.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import product
@@ -22,11 +22,12 @@ if TYPE_CHECKING:
     from sympy import Expr, Set
 
 TOLERANCE = Fraction(1, 10**5)  # relative, between a rounded decimal and the exact value
+ANGLE = "radian^1"  # the dimension of angles
 _DIGITS = 50
-_POINTS = ((1, 1), (1, 1), (1, 1), (-1, 1), (1, -1), (-1, -1))  # signs of the variables at random points
+_USUAL_DIGITS, _MOST_DIGITS, _NOISE = 60, 3_000, 15  # of values at points; the last ones are noise
+_WHOLE_POINTS, _FURTHER_POINTS = 130, 12
 _FAR = 10  # times the largest number in a formula: beyond what it distinguishes, such as 10 in `|x-10|`
 _PRIMES = (2305843009213693951, 2305843009213693921, 2305843009213693907)  # the largest of 61 bits
-_NEARLY, _NOTHING = 1e-25, 1e-30  # relative and absolute differences of what is equal
 _LARGEST_FACTORIAL = 10**6
 
 
@@ -131,6 +132,10 @@ def same(one: Reading, other: Reading) -> bool:
             return _same_ratio_and_value(one, other)
         case Value(), Several(kind="ratio"):
             return _same_ratio_and_value(other, one)
+        case Numbers(), Several(kind="set"):
+            return _same_set(one, other)
+        case Several(kind="set"), Numbers():
+            return _same_set(other, one)
         case Several(), Several():
             return _same_members(one, other)
         case Relation(), Relation():
@@ -178,7 +183,7 @@ def _same_value(one: Value, other: Value) -> bool:
     if "time of day" in dimensions:
         return False
     angle, plain = (one, other) if dimensions[0] else (other, one)
-    if angle.unit and angle.unit.dimension.startswith("radian") and not plain.unit and _equal(_in_base(angle), plain):
+    if angle.unit and angle.unit.dimension == ANGLE and not plain.unit and _equal(_in_base(angle), plain):
         return True
     return _equal(one, other)
 
@@ -188,7 +193,7 @@ def _same_function(one: Value, other: Value) -> bool:
     from sympy import Symbol
 
     (name, variable), (others, another) = (part.name.rstrip(")").partition("(")[::2] for part in (one, other))
-    if name != others or not (variable and another):
+    if name != others or not all(len(letter) == 1 and letter.islower() for letter in (variable, another)):
         return False
     renamed = other.expression.subs(Symbol(another), Symbol(variable))
     return Symbol(variable) not in other.expression.free_symbols and _equal(one, replace(other, expression=renamed))
@@ -199,7 +204,7 @@ def _in_base(value: Value) -> Value:
 
     unit: Any = value.unit
     slope, intercept = (Rational(part.numerator, part.denominator) for part in (unit.slope, unit.intercept))
-    if unit.dimension.startswith("radian") and not unit.exact:
+    if unit.dimension == ANGLE and not unit.exact:
         slope = pi / 180 * Rational(str(round(float(unit.slope) * 180 / 3.141592653589793, 9)))
     elif not unit.exact:
         slope = Float(slope, 40)
@@ -210,12 +215,19 @@ def _equal(one: Value, other: Value) -> bool:
     first, second = one.expression, other.expression
     if first == second:
         return True
-    if first.free_symbols or second.free_symbols:
+    if _varies(first) or _varies(second):
         alike = _identical(first, second)
         return _verified(first, second) if alike is None else alike or _same_family(first, second)
     if all(part.expression.is_Rational and (part.rounded or part.expression.is_Integer) for part in (one, other)):
         return False  # two decimals or whole numbers that differ, of which none is rounded to the other
     return equal_numbers(first, second, rounded=one.rounded or other.rounded)
+
+
+def _varies(expression: Expr) -> bool:
+    """Whether an expression has variables or functions of which nothing is known."""
+    from sympy.core.function import AppliedUndef
+
+    return bool(expression.free_symbols or expression.atoms(AppliedUndef))
 
 
 def _same_family(one: Expr, other: Expr) -> bool:
@@ -240,11 +252,8 @@ def equal_numbers(one: Expr, other: Expr, *, rounded: bool) -> bool:
     special = {oo, -oo, zoo, nan}
     if one in special or other in special:
         return one == other and one is not nan
-    if not rounded:
-        try:
-            return all(_residue(one, prime) == _residue(other, prime) for prime in _PRIMES)
-        except (ValueError, ZeroDivisionError):
-            pass  # not known to be rational
+    if not rounded and (exact := _same_residues(one, other)) is not None:
+        return exact
     first, second = (number.evalf(_DIGITS) for number in (one, other))
     if not (first.is_number and second.is_number) or not (first.is_finite and second.is_finite):
         raise Undecided
@@ -259,30 +268,66 @@ def equal_numbers(one: Expr, other: Expr, *, rounded: bool) -> bool:
     return bool(shown)
 
 
-def _residue(number: Any, modulus: int, *, prime: bool = True) -> int:  # one for each kind
-    """A rational number modulo a prime, or a whole one modulo any number, without computing it.
+# Formulas ---------------------------------------------------------------------------------------------
 
-    Exponents are taken modulo what repeats.
+
+class _NotRationalError(Exception):
+    """A formula has no residue: it is not known to be rational, or its parts are too large."""
+
+
+def _same_residues(one: Expr, other: Expr) -> bool | None:
+    """Whether two formulas are the same modulo several primes at random points; None if they have no residues there.
+
+    This is exact but for chance, also where numbers have thousands of digits.
+    """
+    pairs = list(_residues(one, other))
+    if any(first != second for first, second, _ in pairs):
+        return False
+    return True if len(pairs) >= len(_PRIMES) else None
+
+
+def _residues(*some: Expr) -> Iterator[tuple[int, ...]]:
+    """The residues of formulas at random points, and the prime."""
+    names = sorted(set().union(*(one.free_symbols for one in some)), key=str)
+    generator = random.Random(11)
+    for prime in _PRIMES * 2:
+        point = {name: generator.randrange(1, prime) for name in names}
+        try:
+            yield (*(_residue(one, prime, point) for one in some), prime)
+        except ValueError:  # a pole
+            continue
+        except _NotRationalError:
+            return
+
+
+def _residue(number: Any, modulus: int, point: Mapping[Any, int], *, prime: bool = True) -> int:
+    """A rational function modulo a prime, or a whole one modulo any number, without computing its numbers.
+
+    Variables stand for whole numbers, so that they may also be exponents, which are taken modulo what repeats.
 
     Raises:
-        ValueError: it is not known to be rational, or its parts are too large.
+        _NotRationalError: it is none.
+        ValueError: it divides by zero there.
     """
-    from sympy import Add, Integer, Mul, Pow, Rational, binomial, factorial
+    from sympy import Add, Integer, Mul, Pow, Rational, Symbol, binomial, factorial
+    from sympy.core.function import AppliedUndef
 
     match number:
+        case Symbol():
+            return point[number] % modulus
         case Integer():
             return int(number) % modulus
         case Rational() if prime:
             return int(number.p) * pow(int(number.q), -1, modulus) % modulus
         case Add():
-            return sum(_residue(part, modulus, prime=prime) for part in number.args) % modulus
-        case Mul() if prime or all(part.is_integer for part in number.args):
-            return prod(_residue(part, modulus, prime=prime) for part in number.args) % modulus
-        case Pow() if prime and number.exp.is_integer and number.exp.is_number:
-            base = _residue(number.base, modulus)
-            if not base:
+            return sum(_residue(part, modulus, point, prime=prime) for part in number.args) % modulus
+        case Mul():
+            return prod(_residue(part, modulus, point, prime=prime) for part in number.args) % modulus
+        case Pow() if prime:
+            exponent = _residue(number.exp, modulus - 1, point, prime=False)
+            if not (base := _residue(number.base, modulus, point)):
                 raise ValueError("a power of zero, of which the exponent is not known")
-            return pow(base, _residue(number.exp, modulus - 1, prime=False), modulus)
+            return pow(base, exponent, modulus)
         case Pow() if isinstance(number.base, Integer) and isinstance(number.exp, Integer) and number.exp >= 0:
             return pow(int(number.base), int(number.exp), modulus)
         case factorial() if prime and isinstance(number.args[0], Integer) and 0 <= number.args[0] <= _LARGEST_FACTORIAL:
@@ -292,50 +337,102 @@ def _residue(number: Any, modulus: int, *, prime: bool = True) -> int:  # one fo
             return found
         case binomial() if prime and all(isinstance(part, Integer) and part >= 0 for part in number.args):
             above, below = number.args
-            top, *under = (_residue(factorial(part, evaluate=False), modulus) for part in (above, below, above - below))
+            parts = (factorial(part, evaluate=False) for part in (above, below, above - below))
+            top, *under = (_residue(part, modulus, point) for part in parts)
             return top * pow(prod(under), -1, modulus) % modulus
-    raise ValueError("not known to be rational")
-
-
-def _verified(one: Any, other: Any) -> bool:
-    """Math-Verify's verdict on what has no value at random points, such as sets of symbols."""
-    from math_verify import verify
-
-    # The worker this runs in is killed from outside, so Math-Verify's own timeouts are off.
-    return bool(verify(one, other, timeout_seconds=None)) and bool(verify(other, one, timeout_seconds=None))
+        case AppliedUndef() if prime:
+            known = [_residue(part, modulus, point) for part in number.args]
+            return random.Random(f"{number.func} {known}").randrange(modulus)
+    raise _NotRationalError(str(number)[:40])
 
 
 def _identical(one: Expr, other: Expr) -> bool | None:
     """Whether two formulas have the same values at random points, where both are real; None if they have none."""
+    if (exact := _same_residues(one, other)) is not None:
+        return exact
     checked = 0
-    for first, second, positive in _at_points(one, other):
-        if not positive and (abs(first.imag) > _NOTHING or abs(second.imag) > _NOTHING):
+    for first, second, noise, positive in _at_points(one, other):
+        if not positive and (abs(first.imag) > noise or abs(second.imag) > noise):
             continue
-        if abs(first - second) > _NEARLY * max(1, abs(first), abs(second)):
+        if abs(first - second) > noise:
             return False
         checked += 1
     return True if checked > 1 else None  # one point may be a zero of both
 
 
-def _at_points(*some: Expr) -> Iterator[tuple[Any, Any, bool]]:
-    """Values of two formulas at random points where they have some, and whether all variables are positive there."""
-    import mpmath
-    from sympy import Rational, lambdify
+def _at_points(one: Expr, other: Expr) -> Iterator[tuple[Any, Any, Any, bool]]:
+    """Values of two formulas at random points, what of them is noise, and whether all variables are positive there.
 
-    names = sorted(set().union(*(one.free_symbols for one in some)), key=str)
-    largest = max((1, *(abs(number) for one in some for number in one.atoms(Rational))))
-    scales = [1, largest, largest * _FAR] if any(map(_is_in_pieces, some)) else [1]
-    called = [lambdify(names, one, "mpmath") for one in some]
+    The precision is such that the smallest part of a formula counts beside the largest.
+    """
+    import mpmath
+    from sympy import lambdify
+    from sympy.core.function import AppliedUndef
+
+    names = sorted(one.free_symbols | other.free_symbols, key=str)
+    parts = list({part: 0 for formula in (one, other) for part in _preorder(formula)})
+    unknown = {str(part.func): _unknown(str(part.func)) for part in parts if isinstance(part, AppliedUndef)}
+    called = lambdify(names, [one, other, *parts], [unknown, "mpmath"])
+    for point in _points(one + other, names):
+        try:
+            with mpmath.workdps(_USUAL_DIGITS):
+                sizes = [size for size in map(abs, called(*map(mpmath.mpmathify, point))) if size]
+                span = mpmath.log10(max(sizes, default=1)) - mpmath.log10(min(sizes, default=1))
+            with mpmath.workdps(_USUAL_DIGITS + int(span)):
+                first, second, *_ = (mpmath.mpmathify(value) for value in called(*map(mpmath.mpmathify, point)))
+                if mpmath.isfinite(first) and mpmath.isfinite(second) and span < _MOST_DIGITS:
+                    noise = max(sizes, default=1) * mpmath.mpf(10) ** (_NOISE - _USUAL_DIGITS - int(span))
+                    yield first, second, noise, all(value > 0 for value in point)
+        except (ValueError, TypeError, ArithmeticError, NotImplementedError, AttributeError, NameError):
+            continue
+
+
+def _preorder(formula: Expr) -> Iterator[Expr]:
+    from sympy import Expr, preorder_traversal
+
+    return (part for part in preorder_traversal(formula) if isinstance(part, Expr) and not part.is_infinite)
+
+
+def _unknown(name: str) -> Callable[..., Any]:
+    """A function of which nothing is known but that it gives the same for the same."""
+    import mpmath
+
+    def value(*arguments: Any) -> Any:
+        return mpmath.mpf(random.Random(f"{name} {[mpmath.nstr(part, 30) for part in arguments]}").uniform(0.2, 3))
+
+    return value
+
+
+def _points(formula: Expr, names: Sequence[Any]) -> Iterator[list[Fraction]]:
+    """Random points; where formulas are in pieces, of all signs and sizes, and whole ones, where steps are."""
+    from sympy import Mod, Rational, ceiling, floor
+
     generator = random.Random(11)
-    with mpmath.workdps(60):
-        for scale, signs in product(scales, _POINTS):
-            point = [mpmath.mpf(generator.randint(200, 3000)) / 997 * signs[at % 2] * scale for at in range(len(names))]
-            try:
-                first, second = (mpmath.mpmathify(one(*point)) for one in called)
-            except (ValueError, TypeError, ArithmeticError, NotImplementedError, AttributeError, NameError):
-                continue
-            if mpmath.isfinite(first) and mpmath.isfinite(second):
-                yield first, second, min(signs) > 0
+
+    def near(scale: Fraction, signs: Sequence[int]) -> list[Fraction]:
+        return [Fraction(generator.randint(200, 3000), 997) * sign * scale for sign in signs]
+
+    if formula.has(floor, ceiling, Mod):
+        whole_numbers = {1, *(abs(int(part)) for number in formula.atoms(Rational) for part in (number.p, number.q))}
+        for whole in range(_WHOLE_POINTS):
+            yield [Fraction(whole + 7 * at) for at in range(len(names))]
+        for number in sorted(whole_numbers)[-4:]:
+            for _ in range(_FURTHER_POINTS):
+                yield [Fraction(generator.randint(1, 20 * number)) for _ in names]
+        if all(str(name) in "nkmijpqN" for name in names):
+            return
+        for number in sorted(whole_numbers)[-4:]:
+            yield from ([Fraction(part, number)] * len(names) for part in range(_FURTHER_POINTS))
+    in_pieces = _is_in_pieces(formula)
+    numbers = {abs(Fraction(int(number.p), int(number.q))) for number in formula.atoms(Rational)} - {0}
+    largest, smallest = max((Fraction(1), *numbers)), min((Fraction(1), *numbers))
+    scales = {Fraction(scale) for scale in (1, largest, largest * _FAR, smallest, Fraction(smallest) / _FAR)}
+    for scale in sorted(scales) if in_pieces else [Fraction(1)]:
+        if in_pieces and len(names) <= 4:
+            for signs in product((1, -1), repeat=len(names)):
+                yield near(scale, signs)
+        yield from (near(scale, [1] * len(names)) for _ in range(3))
+        yield from (near(scale, [generator.choice((1, -1)) for _ in names]) for _ in range(4))
 
 
 def _is_in_pieces(formula: Expr) -> bool:
@@ -344,6 +441,14 @@ def _is_in_pieces(formula: Expr) -> bool:
 
     roots = any(part.exp.is_Rational and not part.exp.is_Integer for part in formula.atoms(Pow))
     return roots or formula.has(Abs, Max, Min, ceiling, floor, sign)
+
+
+def _verified(one: Any, other: Any) -> bool:
+    """Math-Verify's verdict on what has no value at random points, such as sets of symbols."""
+    from math_verify import verify
+
+    # The worker this runs in is killed from outside, so Math-Verify's own timeouts are off.
+    return bool(verify(one, other, timeout_seconds=None)) and bool(verify(other, one, timeout_seconds=None))
 
 
 # Relations and sets -----------------------------------------------------------------------------------
@@ -367,11 +472,20 @@ def _same_relation(one: Relation, other: Relation) -> bool:
         first, second = (together(part).as_numer_denom()[0] for part in (first, second))
     if first.free_symbols != second.free_symbols or not first.free_symbols:
         return False
-    ratios = [left / right for left, right, _ in _at_points(first, second) if abs(right) > _NOTHING]
-    if len(ratios) < 3 or not abs(ratios[0]) > _NOTHING:  # enough to be no chance
+    residues = list(_residues(first, second))
+    exact = len(residues) >= len(_PRIMES)
+    for (left, right, prime), (theirs, ours, other_prime) in zip(residues, residues[3:], strict=False):
+        if prime == other_prime and (left * ours - theirs * right) % prime:
+            return False
+    values = [(left, right, noise) for left, right, noise, _ in _at_points(first, second) if abs(right) > noise]
+    if len(values) < 3 or not abs(values[0][0]) > values[0][2]:  # enough to be no chance
         return False
-    constant = all(abs(ratio - ratios[0]) <= _NEARLY * abs(ratios[0]) for ratio in ratios)
-    return constant and (equation or (ratios[0].imag == 0 and ratios[0].real > 0))
+    left, right, noise = values[0]
+    for ours, theirs, around in values[1:] if not exact else ():
+        if abs(left * theirs - ours * right) > noise * (abs(ours) + abs(theirs)) + around * (abs(left) + abs(right)):
+            return False
+    ratio = left / right
+    return bool(equation or (ratio.imag == 0 and ratio.real > 0))
 
 
 def _same_numbers(one: Any, other: Any) -> bool:
@@ -414,11 +528,17 @@ def _same_members(one: Several, other: Several) -> bool:
     if len(kinds) == 1:
         if {one.form, other.form} == {"and", "or"} if kinds == {"list"} else one.form != other.form:
             return False
+        if kinds == {"set"} and one.name and other.name and one.name != other.name:
+            return False
     elif kinds & {"interval", "matrix", "ratio"} or (ordered and "set" in kinds):
         return False
+    if _has_names(one) or _has_names(other):
+        if set(_names(one)) == set(_names(other)):
+            return _in_order(_by_name(one), _by_name(other))
+        if not (_has_names(one) and _has_names(other)):
+            return any(_in_order(*pair) for pair in product(_orders(one, other), _orders(other, one)))
     if ordered:
-        first, second = _ordered(one), _ordered(other)
-        return len(first) == len(second) and all(any_same(*pair) for pair in zip(first, second, strict=True))
+        return _in_order(_ordered(one), _ordered(other))
     first, second = (_unique(some.members) if _is_set(some) else list(some.members) for some in (one, other))
     if len(first) != len(second):
         return False
@@ -430,9 +550,35 @@ def _same_members(one: Several, other: Several) -> bool:
     return True
 
 
+def _in_order(one: Sequence[tuple[Reading, ...]], other: Sequence[tuple[Reading, ...]]) -> bool:
+    return len(one) == len(other) and all(any_same(*pair) for pair in zip(one, other, strict=True))
+
+
+def _names(some: Several) -> list[str]:
+    return [str(getattr(member[0], "name", "")) for member in some.members]
+
+
+def _has_names(some: Several) -> bool:
+    """Whether the members themselves say what they are the values of, as those of `x=1, y=2` do."""
+    names = _names(some)
+    return some.kind in ("list", "system") and all(names) and len(set(names)) == len(names) > 1
+
+
+def _by_name(some: Several) -> Sequence[tuple[Reading, ...]]:
+    """Members that have names, in the order of these."""
+    return [member for _, member in sorted(zip(_names(some), some.members, strict=True), key=lambda pair: pair[0])]
+
+
+def _orders(some: Several, beside: Several) -> list[Sequence[tuple[Reading, ...]]]:
+    """Orders in which the members may be meant, where others have names: the alphabet's, and a list's own."""
+    if not _has_names(some):
+        return [_ordered(some)] if some.kind in ("tuple", "list") else []
+    return [_by_name(some), some.members] if some.kind == beside.kind == "list" else [_by_name(some)]
+
+
 def _ordered(some: Several) -> Sequence[tuple[Reading, ...]]:
     """The members of a tuple in the order of the variables that they are assigned to: of `(y,x)=(1,2)`, 2 is first."""
-    names = some.name.strip("()").split(",") if some.name.startswith("(") else []
+    names = some.name.strip("()").split(",") if some.name.startswith("(") else some.name.split(":")
     if len(names) != len(some.members) or len(set(names)) != len(names):
         return some.members
     return [member for _, member in sorted(zip(names, some.members, strict=True), key=lambda pair: pair[0])]
@@ -456,7 +602,10 @@ def _same_ratio(one: Several, other: Several) -> bool:
     """Whether two ratios are the same up to a factor."""
     if len(one.members) != len(other.members) or one.form == other.form == TIME:
         return False  # times are values, of which there is another reading
-    first, second = ([member[0] for member in some.members] for some in (one, other))
+    both = one.name and other.name
+    if both and set(one.name.split(":")) != set(other.name.split(":")):
+        return False
+    first, second = ([member[0] for member in (_ordered(some) if both else some.members)] for some in (one, other))
     products = (((first[0], theirs), (second[0], ours)) for ours, theirs in zip(first, second, strict=True))
     return all(_equal(_times(*left), _times(*right)) for left, right in products)
 
@@ -466,9 +615,18 @@ def _times(one: Any, other: Any) -> Value:
 
 
 def _same_ratio_and_value(ratio: Several, value: Value) -> bool:
-    if len(ratio.members) != 2 or value.unit or value.percent:
+    if len(ratio.members) != 2 or ratio.form == TIME or value.unit or value.percent:
         return False
     above, below = (member[0] for member in ratio.members)
     if not (isinstance(above, Value) and isinstance(below, Value)) or below.expression == 0:
         return False
     return _equal(replace(value, name=""), replace(above, expression=above.expression / below.expression))
+
+
+def _same_set(numbers: Numbers, some: Several) -> bool:
+    """Whether a set of numbers that was described is the one that was written out."""
+    from sympy import FiniteSet
+
+    if not isinstance(numbers.values, FiniteSet):
+        return False
+    return _same_members(Several("set", tuple((Value(value),) for value in numbers.values.args)), some)

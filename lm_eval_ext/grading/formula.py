@@ -23,14 +23,16 @@ if TYPE_CHECKING:
     from sympy import Expr
 
 _FUNCTIONS: dict[str, str] = TABLE["functions"]
-_VARIABLES, _ACCENTS = frozenset(TABLE["variables"]), frozenset(TABLE["accents"])
+_VARIABLES, _ACCENTS, _APPLIED = (frozenset(TABLE[name]) for name in ("variables", "accents", "applied"))
 _NAMES = _FUNCTIONS.keys() | set(TABLE["names"])
+_NO_PRODUCT = {*TABLE["unknown"], "of", "or", "if", "is", "and", "for", "the"}
 _INFINITE = ("infty", "inf", "infinity", "oo")
 _LONGEST_WORD = 3  # letters that stand side by side are factors; more are a word
 _LARGEST_POWER = 100_000  # bits of a power that is computed
 _LARGEST_FACTORIAL = 2_000
 _MOST_TERMS = 2_000
-_CONTINUED = re.compile(r"(\d*\.\d{0,60}?)(?:(\d)\2{2,}|(\d{2,30}?)\3+)")  # `0.333` of `0.333\ldots`
+# `0.333` of `0.333\ldots`: a digit three times, or several twice from the point on, or three times.
+_CONTINUED = re.compile(r"(?:(\d*\.\d{0,60}?)(\d)\2{2,}|(\d*\.)(\d{2,30}?)\4+|(\d*\.\d{1,60}?)(\d{2,30}?)\6{2,})")
 
 
 @dataclass(frozen=True)
@@ -41,13 +43,17 @@ class Formula:
     rounded: bool = False
 
 
-def expression(some: Nodes) -> Formula:
+def expression(some: Nodes, indices: frozenset[str] = frozenset()) -> Formula:
     """The nodes as one expression.
+
+    Args:
+        some: the nodes.
+        indices: letters that are indices of the sums around it, such as `i`.
 
     Raises:
         UnreadableError: a node is not part of one.
     """
-    reader = _Reader(some)
+    reader = _Reader(some, indices)
     value = reader.sum()
     if reader.node is not None:
         raise UnreadableError(written((reader.node,)))
@@ -66,6 +72,11 @@ def is_name(word: str) -> bool:
     return word.lower() in _NAMES
 
 
+def is_variable(command: str) -> bool:
+    """Whether a macro stands for a variable."""
+    return command in _VARIABLES or command in ("pi", "infty")
+
+
 def number_set(node: Node) -> Any:
     r"""The set that a macro such as `\mathbb{R}` names; None if it names none."""
     import sympy
@@ -76,8 +87,10 @@ def number_set(node: Node) -> Any:
 
 
 class _Reader:
-    def __init__(self, some: Nodes) -> None:
+    def __init__(self, some: Nodes, indices: frozenset[str]) -> None:
         self._nodes, self._place, self.rounded = list(_factors(some)), 0, False
+        self._indices = indices
+        self._vectors: set[str] = set()
 
     @property
     def node(self) -> Node | None:
@@ -99,7 +112,7 @@ class _Reader:
         return self._take().name if self._is("sign", *names) else ""
 
     def _inner(self, some: Nodes) -> Expr:
-        found = expression(some)
+        found = expression(some, self._indices)
         self.rounded |= found.rounded
         return found.value
 
@@ -121,35 +134,43 @@ class _Reader:
         while self.node is not None:
             if sign := self._sign("*", "·", "×"):
                 other = self._signed(self._factor)
-                if sign == "×" and _has_vector(value) and _has_vector(other):
+                if sign == "×" and self._has_vector(value) and self._has_vector(other):
                     raise UnreadableError("a product of vectors")  # which is no number, and depends on their order
                 value = value * other
             elif self._sign("/", "÷"):
                 value = _quotient(value, self._signed(self._factor))
             elif self._is("command", "mod"):
                 self._take()
-                value = value % self._signed(self._factor)
+                value = _modulo(value, self._signed(self._factor))
             elif self._begins(self.node):
                 value = value * self._factor()
             else:
                 break
         return value
 
+    def _has_vector(self, value: Expr) -> bool:
+        vectors = ("vec ", "overrightarrow ", "hat ", *self._vectors)
+        return any(str(name).startswith(vectors) for name in value.free_symbols)
+
     def _begins(self, node: Node) -> bool:
         """Whether a node may begin a factor beside another; `3 4` is no product."""
         if node.kind == "number":
             return self._nodes[self._place - 1].kind != "number"
+        if is_sign(node, "|"):
+            return any(is_sign(other, "|") for other in self._nodes[self._place + 1 :])
         return node.kind in ("letters", "command", "macro", "group", "table")
 
     def _factor(self) -> Expr:
-        base = self._base(self._take())
+        base, raised = self._base(self._take()), False
         while (node := self.node) is not None:
             if node.kind == "sup":
-                base = _power(base, self._inner(self._take().parts[0]))
+                if raised:
+                    raise UnreadableError("two exponents")
+                base, raised = _power(base, self._inner(self._take().parts[0])), True
             elif self._sign("^") or self._powers():
                 base = _power(base, self._signed(self._factor))
             elif self._sign("!"):
-                base = _factorial(base)
+                base = _factorial(base, double=bool(self._sign("!")))
             elif self._sign("°"):
                 from sympy import pi
 
@@ -199,7 +220,8 @@ class _Reader:
         elif self._is("command", "ldots"):
             self._take()
             if (continued := _CONTINUED.fullmatch(node.name)) is not None:
-                value = _repeating(continued[1], continued[2] or continued[3])
+                before, digits = filter(None, continued.groups())
+                value = _repeating(before, digits)
             self.rounded |= decimal and continued is None
         elif not decimal:
             value += self._mixed()
@@ -255,7 +277,11 @@ class _Reader:
         if name == "C" and (chosen := self._chosen()) is not None:
             return chosen
         named = self._indexed(name)
-        return self._called(named) or {"e": E, "i": I}.get(named) or symbol(named)
+        if node.style == "bold":
+            self._vectors.add(named)
+        if (called := self._called(name, named)) is not None:
+            return called
+        return symbol(named) if named in self._indices else {"e": E, "i": I}.get(named) or symbol(named)
 
     def _indexed(self, name: str) -> str:
         """A name with its index and primes."""
@@ -266,14 +292,27 @@ class _Reader:
             name += prime[0]
         return name
 
-    def _called(self, name: str) -> Expr | None:
-        r"""`f(x)` as a variable of its own, for what is usually a function."""
+    def _called(self, letter: str, name: str) -> Expr | None:
+        r"""`f(x)`, `y(0)` or `E[X]` as a function of which nothing is known; None for a factor in brackets."""
+        import sympy
+
+        start = self._place
+        if letter in _APPLIED and self._is("sup") and written(self._take().parts[0]) == "-1":
+            name = f"{name}^-1"
         node = self.node
-        if node is None or not self._is("group", "()") or node.spaced or name[0] not in "fghFGH":
+        inner = node.parts[0] if node is not None and self._is("group", "()", "[]") and not node.spaced else ()
+        plain = written(inner)
+        function = letter in _APPLIED or re.fullmatch(r"-?\d+(\.\d+)?|[A-Z]", plain) is not None
+        function |= letter in "svuxyz" and re.search(r"\bt\b", plain) is not None
+        function |= node is not None and node.name == "[]" and letter in "EPV"
+        if not inner or not function:
+            self._place = start
             return None
-        if len(node.parts[0]) != 1 or node.parts[0][0].kind not in ("letters", "number", "command"):
-            return None
-        return symbol(f"{name}({written(self._take().parts[0])})")
+        self._take()
+        arguments = [self._inner(part) for part in split(inner, ",", "|", "∣")]
+        if name in ("Gamma", "zeta") and len(arguments) == 1:
+            return (sympy.gamma if name == "Gamma" else sympy.zeta)(*arguments)
+        return sympy.Function(f"{name}_of")(*arguments)
 
     def _chosen(self) -> Expr | None:
         r"""`C(n, k)` as a binomial coefficient."""
@@ -298,10 +337,14 @@ class _Reader:
         below = split(bounds.get("sub", ()), "=")
         if len(bounds) != 2 or len(below) != 2 or len(below[0]) != 1:
             raise UnreadableError(f"\\{name} without bounds")
-        index, low, high = self._inner(below[0]), self._inner(below[1]), self._inner(bounds["sup"])
-        term = self._product()
+        index, low, high = symbol(written(below[0])), self._inner(below[1]), self._inner(bounds["sup"])
+        outside, self._indices = self._indices, self._indices | {str(index)}
+        term, self._indices = self._product(), outside
         if any(_depends_on(str(one), str(index)) for one in term.free_symbols - {index}):
-            return sympy.Function(f"{name} over {index}")(term, low, high)  # of `a_k`, nothing is known
+            known = {
+                part: symbol(re.sub(rf"(?<![A-Za-z]){index}(?![A-Za-z])", "#", str(part))) for part in term.free_symbols
+            }
+            return sympy.Function(name)(term.xreplace(known), low, high)  # of `a_k`, nothing is known
         if all(isinstance(bound, sympy.Integer) for bound in (low, high)) and high - low < _MOST_TERMS:
             terms = [term.subs(index, number) for number in range(int(low), int(high) + 1)]
             return sympy.Add(*terms) if name == "sum" else sympy.Mul(*terms)
@@ -311,7 +354,10 @@ class _Reader:
         return value
 
     def _scripts(self) -> Iterator[Node]:
-        while self._is("sub") or self._is("sup"):
+        """An index and an exponent, each once."""
+        kinds = ["sub", "sup"]
+        while self.node is not None and self.node.kind in kinds:
+            kinds.remove(self.node.kind)
             yield self._take()
 
     def _function(self, name: str) -> Expr:
@@ -322,7 +368,9 @@ class _Reader:
             else:
                 base = self._inner(node.parts[0])
         arguments = self._arguments()
-        if exponent is not None and written(exponent) == "-1" and f"arc{name}" in _FUNCTIONS:
+        if exponent is not None and written(exponent) == "-1":
+            if f"arc{name}" not in _FUNCTIONS:
+                raise UnreadableError(f"an inverse of {name}")
             return _applied(f"arc{name}", arguments, base)
         value = _applied(name, arguments, base)
         return value if exponent is None else _power(value, self._inner(exponent))
@@ -330,7 +378,7 @@ class _Reader:
     def _arguments(self) -> list[Expr]:
         """What a function is applied to: what is in brackets, or the factors up to the next sign or function."""
         node = self.node
-        if node is not None and self._is("group", "()", "[]", "{}"):
+        if node is not None and self._is("group", "()", "[]", "{}", r"\{\}"):
             after = self._nodes[self._place + 1 : self._place + 2]
             if not (node.name == "{}" and after and after[0].kind in ("letters", "number")):
                 return [self._inner(side) for side in split(self._take().parts[0], ",")]
@@ -361,7 +409,9 @@ class _Reader:
         if node.name == "binom":
             return _binomial(*map(self._inner, node.parts))
         if node.name in _ACCENTS and all(one.kind in ("letters", "command", "sub", "sign") for one in node.parts[0]):
-            return symbol(self._indexed(f"{node.name} {written(node.parts[0])}"))
+            inner = written(node.parts[0])
+            named = self._indexed(inner if node.name == "mathcal" else f"{node.name} {inner}")
+            return self._called(inner, named) or symbol(named)
         raise UnreadableError(written((node,)))
 
     def _group(self, node: Node) -> Expr:
@@ -370,7 +420,7 @@ class _Reader:
         inner = node.parts[0]
         if node.name in ("⌊⌋", "⌈⌉"):
             return (floor if node.name == "⌊⌋" else ceiling)(self._inner(inner))
-        if node.name not in ("()", "[]", "{}", r"\{\}"):
+        if node.name not in ("()", "[]", "{}"):
             raise UnreadableError(written((node,)))
         digits = written(inner)
         if node.name in ("()", "{}") and self._is("sub") and re.fullmatch(r"[0-9A-Za-z]+", digits):
@@ -398,7 +448,7 @@ def _factors(some: Nodes) -> Iterator[Node]:
     for node in some:
         if node.kind != "letters" or len(node.name) == 1 or node.name.lower() in _NAMES:
             yield node
-        elif len(node.name) > _LONGEST_WORD or not node.name.isascii():
+        elif len(node.name) > _LONGEST_WORD or not node.name.isascii() or node.name in _NO_PRODUCT:
             raise UnreadableError(node.name)
         else:
             yield from (
@@ -435,10 +485,6 @@ def _depends_on(name: str, index: str) -> bool:
     return index in re.split(r"[^A-Za-z]+", re.split(r"[_(]", name, maxsplit=1)[-1]) and name != index
 
 
-def _has_vector(value: Expr) -> bool:
-    return any(str(name).startswith(("vec ", "overrightarrow ", "hat ")) for name in value.free_symbols)
-
-
 def _derivative(node: Node) -> Expr | None:
     r"""`\frac{dy}{dx}` as a variable of its own; None for another fraction."""
     above, below = (written(part) for part in node.parts)
@@ -449,6 +495,12 @@ def _derivative(node: Node) -> Expr | None:
     return symbol(f"d({above})/d({below})") if whole or partial else None
 
 
+def _modulo(value: Expr, divisor: Expr) -> Expr:
+    import sympy
+
+    return value % divisor if value.is_Integer and divisor.is_Integer else sympy.Function("mod")(value, divisor)
+
+
 def _quotient(above: Expr, below: Expr) -> Expr:
     if below == 0:
         raise UnreadableError("division by zero")
@@ -456,14 +508,16 @@ def _quotient(above: Expr, below: Expr) -> Expr:
 
 
 def _power(base: Expr, exponent: Expr) -> Expr:
-    """A power, which is only computed if it is not too large."""
-    from sympy import Integer, Pow, oo
+    """A power, which is only computed if it is not too large; with an odd root of a formula, the real one."""
+    from sympy import Abs, Integer, Pow, oo, sign
 
     if isinstance(base, Integer) and isinstance(exponent, Integer):
         bits = abs(int(base)).bit_length() * abs(int(exponent))
         return Pow(base, exponent, evaluate=bits <= _LARGEST_POWER or abs(base) <= 1)
     if base in (oo, -oo) or exponent in (oo, -oo):
         raise UnreadableError("a power of infinity")
+    if base.free_symbols and exponent.is_Rational and exponent.q % 2 and exponent.q > 1:
+        return Abs(base) ** exponent * (sign(base) if exponent.p % 2 else 1)
     return Pow(base, exponent)
 
 
@@ -480,11 +534,12 @@ def _root(radicand: Expr, index: Expr | None) -> Expr:
     return _power(radicand, 1 / index)
 
 
-def _factorial(value: Expr) -> Expr:
-    """A factorial, which is only computed if it is not too large."""
-    from sympy import Integer, factorial
+def _factorial(value: Expr, *, double: bool) -> Expr:
+    """A factorial, or `n!!`, which is only computed if it is not too large."""
+    from sympy import Integer, factorial, factorial2
 
-    return factorial(value, evaluate=not isinstance(value, Integer) or value <= _LARGEST_FACTORIAL)
+    computed = not isinstance(value, Integer) or value <= _LARGEST_FACTORIAL
+    return (factorial2 if double else factorial)(value, evaluate=computed)
 
 
 def _binomial(above: Expr, below: Expr) -> Expr:
@@ -505,6 +560,8 @@ def _applied(name: str, arguments: Sequence[Expr], base: Expr | None) -> Expr:
         return _root(arguments[0], sympy.Integer(3))
     if name == "lg":
         base = sympy.Integer(10)
+    if name in ("gcd", "lcm") and any(not argument.is_Integer for argument in arguments):
+        return sympy.Function(name)(*sorted(arguments, key=str))  # sympy's are of polynomials
     more: Any = () if base is None else (base,)
     found: Expr = getattr(sympy, _FUNCTIONS[name])(*arguments, *more)
     return found

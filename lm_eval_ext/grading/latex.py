@@ -29,6 +29,7 @@ class Node:
         parts: its arguments, or the cells of a table, row by row.
         width: number of columns of a table.
         spaced: whether there is a space before it.
+        style: `bold` for letters that may be vectors, `roman` for a letter in text mode, which may be a unit.
     """
 
     kind: Kind
@@ -36,6 +37,7 @@ class Node:
     parts: tuple[Nodes, ...] = ()
     width: int = 0
     spaced: bool = False
+    style: Literal["", "bold", "roman"] = ""
 
 
 Nodes = tuple[Node, ...]
@@ -59,17 +61,17 @@ _SIGNS, _CHARACTERS, _NAMED, _ROOTS = (TABLE[name] for name in ("signs", "charac
 _DIGRAPHS = {"<=": "≤", ">=": "≥", "!=": "≠"}
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿˣ", "0123456789+-nx")
 _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉ₙ", "0123456789n")
-_OPENING = {"(": "(", "[": "[", r"\{": r"\{", r"\lbrace": r"\{", r"\lbrack": "[", r"\langle": "<", r"\lfloor": "⌊",
-            r"\lceil": "⌈", "⌊": "⌊", "⌈": "⌈", "⟨": "<"}  # fmt: skip
-_CLOSING = {")": ")", "]": "]", r"\}": r"\}", r"\rbrace": r"\}", r"\rbrack": "]", r"\rangle": ">", r"\rfloor": "⌋",
-            r"\rceil": "⌉", "⌋": "⌋", "⌉": "⌉", "⟩": ">"}  # fmt: skip
-_PAIRS = {"(": ")]", "[": "])", r"\{": (r"\}",), "<": ">", "⌊": "⌋", "⌈": "⌉"}
+_OPENING = {"(": "(", "[": "[", r"\{": r"\{", r"\lbrace": r"\{", r"\lbrack": "[", r"\langle": "⟨", r"\lfloor": "⌊",
+            r"\lceil": "⌈", "⌊": "⌊", "⌈": "⌈", "⟨": "⟨"}  # fmt: skip
+_CLOSING = {")": ")", "]": "]", r"\}": r"\}", r"\rbrace": r"\}", r"\rbrack": "]", r"\rangle": "⟩", r"\rfloor": "⌋",
+            r"\rceil": "⌉", "⌋": "⌋", "⌉": "⌉", "⟩": "⟩"}  # fmt: skip
+_PAIRS = {"(": ")]", "[": "])", r"\{": (r"\}",), "⟨": "⟩", "⌊": "⌋", "⌈": "⌉"}
 _GROUPED = r"\d{1,3}(?:(?:\s?\{,\s?\}|,?\\!\s*|\\[, ]|['\u2009\u202f ])\d{3})+(?!\d)"
 # A point after which digits repeat, or that is only there to make a number a decimal one, as in `3./2`.
 _POINT = r"\.(?=\s*(?:\\overline|\\bar|\\dot(?![a-z])|\\\\?%|[(/*]))"
 _TOKEN = re.compile(
     rf"(?P<number>(?:(?<![\d.]){_GROUPED}(?:\.\d+)?|(?<![\d.])\d{{1,3}}(?:\.\d{{3}}){{2,}}(?![\d.])|\d++(?:\.\d++)?(?!\.\d)(?!{_POINT})|\d++{_POINT}|\.\d++|\d++)"
-    r"(?:[eE][+-]?\d{1,4}(?![\d.]))?)"
+    r"(?:[eE](?:\d{1,4}|[+-]\d{1,4}(?![)\]}]))(?![\d.]))?)"
     r"|(?P<environment>\\(?:begin|end)\s*\{[A-Za-z]+\*?\})|(?P<command>\\[A-Za-z]+)|(?P<nothing>\\!)"
     r"|(?P<space>[\s~]+|\\[]()[,;: \n/>-])|(?P<escaped>\\.)|(?P<letters>[^\W\d_]+)|(?P<sign>[<>]=|=+|(?<![\d)!])!=|.)",
     re.DOTALL,
@@ -95,6 +97,8 @@ def nodes(text: str) -> Nodes:
     if len(text) > _LONGEST:
         raise UnreadableError(f"{len(text)} characters")
     text = _plain(text.strip())
+    if r"\right." in text:  # a brace before the lines of a system
+        text = re.sub(r"\\left\s*\\(?:\{|lbrace)\s*(?=\\begin)", "", text)
     reader = _Reader(text if r"\begin" in text else _DOUBLED.sub(r"\\", text))
     found = reader.body(0)
     if reader.ahead.kind != "end":
@@ -140,7 +144,7 @@ def _plain(text: str) -> str:
         text = re.sub(r"[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿˣ]+", lambda run: f"^{{{run[0].translate(_SUPERSCRIPTS)}}}", text)
         text = re.sub(r"[₀₁₂₃₄₅₆₇₈₉ₙ]+", lambda run: f"_{{{run[0].translate(_SUBSCRIPTS)}}}", text)
         text = "".join(_CHARACTERS.get(one) or (str(unicodedata.digit(one)) if one.isdigit() else one) for one in text)
-    return _MODULES.sub("", text)
+    return _MODULES.sub("", re.sub(r"\\q?quad(?=[A-Za-z])", " ", text))
 
 
 def _fraction(match: re.Match[str]) -> str:
@@ -204,7 +208,7 @@ class _Reader:
         kind, token, *_ = self.ahead
         return kind == "end" or token in ends or _CLOSING.get(token) in ends or (token[:4] == r"\end" and "&" in ends)
 
-    def _node(self, depth: int) -> Nodes:  # one for each kind
+    def _node(self, depth: int) -> Nodes:
         kind, token, *_ = self._take()
         if kind == "number":
             plain = re.sub(r"[^\d.e+-]", "", token.lower())
@@ -216,8 +220,10 @@ class _Reader:
             return self._environment(token, depth)
         if token in _OPENING:
             opening = _OPENING[token]
-            inner = self.body(depth + 1, *_PAIRS[opening])
-            return (Node("group", opening + _CLOSING[self._take().text], (inner,)),)
+            inner, closing = self.body(depth + 1, *_PAIRS[opening]), self._take().text
+            if closing not in _CLOSING:
+                raise UnreadableError(f"{closing} closes nothing")
+            return (Node("group", opening + _CLOSING[closing], (inner,)),)
         if token == "{":
             return _grouped(self._braced(depth))
         if token in _CLOSING or token == "}":
@@ -233,7 +239,7 @@ class _Reader:
         if token == "$":
             return ()
         if token in _ROOTS:
-            return (Node("macro", "sqrt", (self._argument(depth), nodes(_ROOTS[token]))),)
+            return (Node("macro", "sqrt", (self._argument(depth, digits=True), nodes(_ROOTS[token]))),)
         return (Node("command", _NAMED[token]) if token in _NAMED else Node("sign", _DIGRAPHS.get(token, token[0])),)
 
     def _braced(self, depth: int) -> Nodes:
@@ -278,11 +284,16 @@ class _Reader:
         if name in _DROPPED or name in _LOOKS:
             for _ in range(_DROPPED.get(name, 0) or _LOOKS.get(name, 0)):
                 self._argument(depth)
-            return _grouped(self._argument(depth)) if name in _LOOKS else ()
+            inner = self._argument(depth) if name in _LOOKS else ()
+            if name in _BOLD and all(one.kind in ("letters", "command") for one in inner):
+                inner = tuple(replace(one, style="bold") for one in inner)
+            return _grouped(inner)
         if name in _TEXTS:
             return self._text_mode(name, depth)
         if name in _SIGNS:
             return (Node("sign", _SIGNS[name]),)
+        if name == "not":
+            return (self._negated(),)
         if name in _ARGUMENTS:
             index: Nodes = ()
             if name == "sqrt" and self._takes("["):
@@ -293,6 +304,12 @@ class _Reader:
         if (known := _FUSED.fullmatch(name)) is not None:  # `\cotx`
             return Node("command", known[1]), Node("letters", known[2])
         return (Node("command", name),)
+
+    def _negated(self) -> Node:
+        relation = self._node(0)
+        if len(relation) != 1 or not is_sign(relation[0], *_NEGATED):
+            raise UnreadableError(r"\not")
+        return Node("sign", _NEGATED[relation[0].name])
 
     def _text_mode(self, name: str, depth: int) -> Nodes:
         if not self._takes("{"):
@@ -349,7 +366,9 @@ def _in_text(content: str, name: str) -> Iterator[Node]:
         if not inner:
             continue
         single = len(inner) == 1 and (inner.isalpha() or inner in "+-=,.;:()[]%/<>")
-        if number % 2 or single or re.fullmatch(r"[+-]?[\d.,:]+%?|\\?%", inner):
+        if single and inner.isalpha():
+            yield Node("letters", inner, style="roman")
+        elif number % 2 or single or re.fullmatch(r"[+-]?[\d.,:]+%?|\\?%", inner):
             yield from nodes(inner)
         elif name == "operatorname" and inner.isalpha():
             yield Node("command", inner)
@@ -365,11 +384,11 @@ def _infix(found: Nodes) -> Nodes:
     return found
 
 
-def written(some: Nodes) -> str:
-    """The tree as plain LaTeX, alike for all that is written alike."""
+def written(some: Nodes, *, styled: bool = False) -> str:
+    """The tree as plain LaTeX, alike for all that is written alike; `styled` keeps what is bold or a letter in text."""
     found = ""
     for node in some:
-        text = _written(node)
+        text = _written(node, styled)
         apart = re.search(r"\\[A-Za-z]+$", found) is not None and text[:1].isalpha()
         apart |= node.spaced and found != "" and node.kind in ("number", "letters")
         apart |= found[-1:] in ("!", "<", ">", "=") and text[:1] == "="  # no sign of inequality
@@ -377,8 +396,11 @@ def written(some: Nodes) -> str:
     return found
 
 
-def _written(node: Node) -> str:  # one for each kind
-    inner = [written(part) for part in node.parts]
+def _written(node: Node, styled: bool) -> str:
+    inner = [written(part, styled=styled) for part in node.parts]
+    if styled and node.style:
+        name = node.name if node.kind == "letters" else f"\\{node.name}"
+        return f"\\{'mathbf' if node.style == 'bold' else 'text'}{{{name}}}"
     match node.kind:
         case "command":
             return f"\\{node.name}"
@@ -404,8 +426,10 @@ def _written(node: Node) -> str:  # one for each kind
     return node.name
 
 
+_NEGATED = {"=": "≠", "<": "≥", ">": "≤", "≤": ">", "≥": "<", "∈": "∉"}
+_BOLD = ("mathbf", "boldsymbol", "bm", "pmb")
 _ESCAPED = {r"\%": "%", r"\$": "$", r"\#": "#", r"\&": "&", r"\_": "_", r"\|": "∥", "\\\\": "\\", r"\"": '"'}
-_BRACKETS = {"<": r"\langle ", ">": r"\rangle ", "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil "}
+_BRACKETS = {"⟨": r"\langle ", "⟩": r"\rangle ", "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil "}
 _WRITTEN = {sign: f"\\{name} " for name, sign in reversed(_SIGNS.items()) if not sign.isascii()} | {
     "%": r"\%", "$": r"\$", "°": r"^\circ", "∥": r"\|", "\\": r"\\",
 }  # fmt: skip

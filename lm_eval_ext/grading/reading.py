@@ -30,7 +30,7 @@ from lm_eval_ext.grading.equality import (
     any_same,
     same,
 )
-from lm_eval_ext.grading.formula import expression, is_name, number_set, symbol
+from lm_eval_ext.grading.formula import expression, is_name, is_variable, number_set, symbol
 from lm_eval_ext.grading.latex import Node, Nodes, UnreadableError, flat, is_sign, joins, nodes, split, written
 from lm_eval_ext.grading.units import RELATIONS, is_physical, quantity
 from lm_eval_ext.grading.words import cased, leads, lexicon, number_in_words
@@ -38,6 +38,8 @@ from lm_eval_ext.grading.wrapping import bare, has_comma, with_thousands, withou
 
 _MIRRORED = {"<": ">", ">": "<", "≤": "≥", "≥": "≤"}
 _ORDERS = (*_MIRRORED, "≠")
+_VARIABLE = r"[A-Za-z](_\{\w\})?|\\[a-z]+"
+_MOST_MEMBERS = 1_000  # of a set that is written out
 _MOST_SIGNS = 4  # of ± in one answer
 _FUNCTIONS = ("pi", "infty", "log", "ln", "sin", "cos", "tan", "sqrt")  # which begin a computation
 # What cannot be read, or what sympy can't build, such as a comparison of complex numbers.
@@ -129,6 +131,8 @@ def _all(some: Nodes) -> Iterator[Reading]:
         yield from _in_words(words)
         return
     some = without_quantifier(some)
+    if len(some) > 1 and some[0].kind == "text" and some[0].name.lower() in lexicon()["orders"]:
+        some = (Node("sign", lexicon()["orders"][some[0].name.lower()]), *some[1:])
     if any(is_sign(node, "±", "∓") for node in flat(some)):
         yield from _attempt(_with_both_signs(some))
         return
@@ -140,6 +144,8 @@ def _all(some: Nodes) -> Iterator[Reading]:
     elif not conditions:
         yield from _attempt(quantity(some))
         joined = {word for node in some if (word := joins(node))}
+        if joined == {"or"}:
+            yield from _attempt(_union(members))
         yield from _several("list", members, form=joined.pop() if len(joined) == 1 else "")
 
 
@@ -150,6 +156,8 @@ def _single(some: Nodes) -> Iterator[Reading]:
     if len(sides := split(some, *RELATIONS)) > 1:
         yield from _attempt(_related(some, sides))
         return
+    if len(some) == 1 and some[0].kind == "letters" and re.fullmatch(r"[A-Z]?[a-z]{2,3}", some[0].name):
+        yield Words(some[0].name.casefold())  # `red`, if it is no product
     yield from _attempt(_ratio(some))
     yield from _attempt(_set(some))
     measured = list(_attempt(quantity(some)))
@@ -211,7 +219,7 @@ def _in_words(text: str) -> Iterator[Reading]:
         return
     if re.fullmatch(r"[a-z]+(?:[ ,]+and [a-z]+)+", plain):
         yield Several("list", tuple((Words(word),) for word in re.split(r",? and |, ", plain)))
-    yield Words(cased(text))
+    yield Words(re.sub(r"^(?:a|an|the) (?=\w{2})", "", cased(text)))
 
 
 def _mathematics(text: str) -> str | None:
@@ -241,6 +249,13 @@ def _several(kind: Literal["tuple", "set", "list"], parts: Sequence[Nodes], form
         yield Several(kind, members, form)
 
 
+def _union(members: Sequence[Nodes]) -> Iterator[Reading]:
+    r"""`(-\infty,-1)` or `(3,\infty)` as one set."""
+    from sympy import Union
+
+    yield Numbers(Union(*map(_as_set, members)))
+
+
 def _with_both_signs(some: Nodes) -> Iterator[Reading]:
     r"""`1 \pm 2` as the set of its values: all signs alike, or alike within a member, or each on its own."""
     within = some[0].parts[0] if len(some) == 1 and some[0].kind == "group" else ()
@@ -249,7 +264,9 @@ def _with_both_signs(some: Nodes) -> Iterator[Reading]:
     if sum(counts) > _MOST_SIGNS:
         raise UnreadableError("±")
     by_part = [at for at, count in enumerate(counts) for _ in range(count)]
-    for groups in dict.fromkeys(map(tuple, ([0] * len(by_part), range(len(by_part)), by_part))):
+    linked = any(is_sign(node, "∓") for node in flat(some))
+    ways = [[0] * len(by_part), *([] if linked else [range(len(by_part)), by_part])]
+    for groups in dict.fromkeys(map(tuple, ways)):
         chosen = [dict(zip(sorted(set(groups)), signs)) for signs in product("+-", repeat=len(set(groups)))]  # noqa: B905
         yield from _set_of([_of(_signed(some, [signs[group] for group in groups])) for signs in chosen])
     if not within and len(parts) > 1:
@@ -283,7 +300,7 @@ def _signed(some: Nodes, chosen: Sequence[str]) -> Nodes:
 
 def _conditions(some: Nodes) -> Iterator[Reading]:
     """Inequalities that hold together or one of them: `x < -2 or x > 3`, `x \\ge 2, x \\ne 5`, `-1 < x \\le 3`."""
-    from sympy import FiniteSet, Intersection, Union
+    from sympy import EmptySet, FiniteSet, Intersection, Union
 
     joined = [joins(node) or "," for node in some if is_sign(node, ",", ";") or joins(node)]
     parts = _members(some)
@@ -293,6 +310,8 @@ def _conditions(some: Nodes) -> Iterator[Reading]:
     found = [_condition(part) for part in parts]
     if len({one.name for one in found}) == 1 and not any(isinstance(one.values, FiniteSet) for one in found):
         merged = (Union if kinds == {"or"} else Intersection)(*(one.values for one in found))
+        if merged is EmptySet and "and" not in joined:  # of `x < -1, x > 3`
+            merged = Union(*(one.values for one in found))
         yield Numbers(merged, found[0].name)
 
 
@@ -305,17 +324,24 @@ def _condition(part: Nodes) -> Numbers:
     if signs == ["∈"]:
         for one in _of(sides[1]):
             among = _range(one) if isinstance(one, Several) and one.kind == "interval" else one
-            if isinstance(among, Numbers):
+            if isinstance(among, Numbers) and re.fullmatch(_VARIABLE, written(sides[0])):
                 return Numbers(among.values, written(sides[0]))
     if not signs or not set(signs) <= set(_ORDERS):
         raise UnreadableError(written(part))
-    values = [expression(side).value if side else symbol("_") for side in sides]
+    values = [_with_names(expression(side).value) if side else symbol("_") for side in sides]
     (variable,) = set().union(*(value.free_symbols for value in values))
     orders = zip(signs, values, values[1:])  # noqa: B905  # two sides at a time
     return Numbers(
         Intersection(Reals, *(_solved(sign, left, right, variable) for sign, left, right in orders)),
         "" if str(variable) == "_" else str(variable),
     )
+
+
+def _with_names(value: Any) -> Any:
+    """A formula in which functions of which nothing is known, such as `f(x)`, are variables."""
+    from sympy.core.function import AppliedUndef
+
+    return value.xreplace({part: symbol(str(part)) for part in value.atoms(AppliedUndef)})
 
 
 def _solved(sign: str, left: Any, right: Any, variable: Any) -> Any:
@@ -348,7 +374,10 @@ def _related(some: Nodes, sides: list[Nodes]) -> Iterator[Reading]:
         return
     sign, modulus = signs[0], None
     if sign == "∈":
-        yield from (one for one in _of(sides[1]) if isinstance(one, Several) and one.kind == "set")
+        name = written(sides[0])
+        for one in _of(sides[1]) if re.fullmatch(rf"{_VARIABLE}|\\(\w(,\w)+\\)", name) else ():
+            if isinstance(one, Several) and one.kind == "set":
+                yield replace(one, name=name)
         return
     if sign == "≡":
         sides[1], divisor = _congruent(sides[1])
@@ -392,6 +421,7 @@ def _name(side: Nodes) -> str:
     computes = not side or side[0].kind in ("number", "table") or (side[0].kind, side[0].name) in _COMPUTE
     for node in side:
         computes |= is_sign(node, "+", "-", "*", "/", "·", "÷", "×", "!", "%", "<", ">")
+        computes |= node.kind == "command" and not is_variable(node.name)
         computes |= node.kind == "sup" and written(node.parts[0]) not in ("-1", r"\prime")
         lengths = node.name == "frac" and all(re.fullmatch(r"[A-Z]{2}", written(part)) for part in node.parts)
         computes |= node.kind == "macro" and node.name in ("frac", "sqrt", "binom") and not lengths  # `\frac{AB}{CD}`
@@ -436,18 +466,18 @@ def _comes_to(side: Nodes, value: Value) -> bool:
 def _bracketed(some: Nodes) -> Iterator[Reading]:
     """Readings as a tuple, a point with a name, an interval, or a set in braces."""
     *before, last = some
-    point = len(before) == 1 and before[0].kind == "letters" and re.fullmatch("[A-BD-Z]", before[0].name)
+    point = len(before) == 1 and before[0].kind == "letters" and re.fullmatch("[ABD-MO-TV-Z]", before[0].name)
     if last.kind != "group" or (before and not point):
         return
     inner = last.parts[0]
     parts = split(inner, "," if any(is_sign(one, ",") for one in inner) else ";")
     if last.name == r"\{\}" and not before:
         yield from _in_braces(inner, parts)
-    elif last.name in ("()", "[]", "[)", "(]", "<>") and len(parts) > 1 and all(parts):
-        if len(parts) == 2 and last.name != "<>" and not before:
+    elif last.name in ("()", "[]", "[)", "(]", "⟨⟩") and len(parts) > 1 and all(parts):
+        if len(parts) == 2 and last.name != "⟨⟩" and not before:
             yield from _interval(last.name, parts)
-        if last.name in ("()", "<>") or (last.name == "[]" and len(parts) > 2):
-            yield from _several("tuple", parts)
+        if last.name in ("()", "⟨⟩") or (last.name == "[]" and len(parts) > 2):
+            yield from (replace(one, name=before[0].name if before else "") for one in _several("tuple", parts))
 
 
 def _interval(form: str, parts: Sequence[Nodes]) -> Iterator[Reading]:
@@ -473,18 +503,24 @@ def _range(interval: Several) -> Numbers | None:
 
 
 def _in_braces(inner: Nodes, parts: Sequence[Nodes]) -> Iterator[Reading]:
-    from sympy import EmptySet
+    from sympy import EmptySet, FiniteSet, Range
 
     if not inner:
         yield Numbers(EmptySet)
         return
     built = next((at for at, node in enumerate(inner) if is_sign(node, "∣", "|", ":")), None)
-    if built is None or built > 3 or inner[0].kind not in ("letters", "command"):
+    if built is None or inner[0].kind not in ("letters", "command"):
         yield from _several("set", [part for part in parts if part])
         return
+    variable, *among = inner[:built]
+    values = number_set(among[1]) if len(among) == 2 and is_sign(among[0], "∈") else None
+    if (among and values is None) or len(variable.name) > 1:
+        return
     for one in _attempt(_conditions(inner[built + 1 :])):
-        if isinstance(one, Numbers) and one.name in (inner[0].name, ""):
-            yield one
+        if isinstance(one, Numbers) and one.name in (variable.name, ""):
+            found = one.values if values is None else one.values.intersect(values)
+            listed = isinstance(found, Range) and found.size.is_Integer and found.size < _MOST_MEMBERS
+            yield Numbers(FiniteSet(*found) if listed else found)
 
 
 def _set(some: Nodes) -> Iterator[Reading]:
@@ -554,7 +590,8 @@ def _tabulated(some: Nodes) -> Iterator[Reading]:
     table, width = some[0], max(1, some[0].width)
     if len(some) != 1 or table.kind != "table":
         return
-    if table.name in ("lines", "array", "cases", "dcases", "rcases"):
+    related = any(is_sign(node, *RELATIONS) for cell in table.parts for node in cell)
+    if table.name in ("lines", "cases", "dcases", "rcases") or (table.name == "array" and (related or width == 1)):
         rows = [table.parts[at : at + width] for at in range(0, len(table.parts), width)]
         lines = tuple(_of(_line(row)) for row in rows)
         if lines and all(lines):
@@ -585,6 +622,7 @@ def _line(row: Sequence[Nodes]) -> Nodes:
     if len(row) != 2 or not row[1]:
         return tuple(one for cell in row for one in cell)
     value = row[0][:-1] if row[0] and is_sign(row[0][-1], ",") else row[0]
+    row = [tuple(row[0]), bare(row[1])]
     condition = tuple(
         one for one in row[1] if one.kind not in ("text", "letters") or one.name not in ("if", "for", "when")
     )

@@ -28,11 +28,20 @@ _MORE = (  # units in answers that pint lacks or misinterprets
     "euro = [euro] = _ = euros = EUR",
     "pound_sterling = [pound_sterling] = _ = GBP",
     "rupee = [rupee] = _ = rupees",
+    "yuan = [yuan] = _ = RMB",
+    "yen = [yen]",
+    "won = [won]",
+    "peso = [peso] = _ = pesos",
+    "baht = [baht]",
+    "ruble = [ruble] = _ = rubles",
     "kmph = kilometer / hour = _ = kmh = kph",
     "@alias ampere = amps",
     "square_inch = inch ** 2 = _ = sq_in",
 )
-_CURRENCIES = {"$": "USD", "€": "EUR", "£": "GBP", "usd": "USD", "us$": "USD", "eur": "EUR", "gbp": "GBP"}
+_CURRENCIES = {
+    "$": "USD", "€": "EUR", "£": "GBP", "usd": "USD", "us$": "USD", "eur": "EUR", "gbp": "GBP", "¥": "yen",
+    "元": "yuan", "円": "yen", "₹": "rupees", "¢": "cents",
+}  # fmt: skip
 # Short units allowed without \text after a plain number: pint reads `ab` as attobarn, people as a product.
 _BARE = frozenset(
     """m g s h L N J W V A K T C F H cm mm km kg mg ml mL dm nm um pm fm hr in ft yd mi lb oz Hz kW kJ kN ms us ns eV Pa
@@ -53,6 +62,8 @@ def quantity(some: Nodes) -> Iterator[Reading]:
     elif (angle := _angle(some)) is not None:
         yield angle
     elif values := list(_measured(some)):
+        if is_sign(some[0], "-"):  # of all its parts
+            values = [values[0], *(replace(value, expression=-value.expression) for value in values[1:])]
         units = [value.unit for value in values if value.unit]
         if len(values) == 1:
             yield values[0]
@@ -95,9 +106,11 @@ def _percentage(some: Nodes) -> Value | None:
     said = is_sign(last, "%") or (
         last.kind in ("text", "letters") and last.name.lower() in ("percent", "percentage", "pct", "%")
     )
-    if not (said and rest) or any(is_sign(node, "+", "-", "%", *RELATIONS) for node in rest[1:]):
+    if not (said and rest) or any(node.kind == "sign" and node.name != "." for node in rest[1:]):
         return None
     found = expression(rest)
+    if found.value.free_symbols:
+        return None
     return Value(found.value, found.rounded, percent=True)
 
 
@@ -113,7 +126,8 @@ def _angle(some: Nodes) -> Value | None:
     if minutes is None or any(node.parts for node in rest):
         return None
     shares = (Fraction(number or 0) / share for number, share in zip(minutes.groups(), (60, 3600), strict=True))
-    return Value(found.value + _rational(sum(shares, Fraction(0))), found.rounded, unit_of("degrees"))
+    share = _rational(sum(shares, Fraction(0)))
+    return Value(found.value + (-share if is_sign(some[0], "-") else share), found.rounded, unit_of("degrees"))
 
 
 def _measured(some: Nodes) -> Iterator[Value]:
@@ -128,6 +142,8 @@ def _measured(some: Nodes) -> Iterator[Value]:
         tail = some[start:end]
         while tail and (is_sign(tail[-1], ",") or joins(tail[-1])):
             tail = tail[:-1]
+        if tail and tail[-1].kind == "text" and end < len(some):  # `1\text{ hour and }30\text{ minutes}`
+            tail = (*tail[:-1], replace(tail[-1], name=tail[-1].name.removesuffix(" and").rstrip(",")))
         scale, tail = _scaled(tail)
         number, unit = expression(some[:start]), None
         if tail and (unit := _unit(tail, plain=_is_plain(some[:start]))) is None:
@@ -156,7 +172,7 @@ def _may_be_unit(some: Nodes, at: int) -> bool:
     before_ohm = [(one.kind, one.name) for one in some[at + 1 : at + 2]] == [("command", "Omega")]
     if before_ohm or name in lexicon()["scales"] or name in lexicon()["shares"]:
         return True
-    if is_bare_unit(name) and (len(name) > 1 or node.spaced):
+    if is_bare_unit(name) and (len(name) > 1 or node.spaced or node.style == "roman"):
         return True
     return node.spaced and len(name) > 2 and not is_name(name)
 
@@ -184,6 +200,8 @@ def _scaled(tail: Nodes) -> tuple[Any, Nodes]:
 
 def _unit(tail: Nodes, *, plain: bool) -> Unit | None:
     """The unit that the nodes name; None if they name none. A counted noun must be a known one."""
+    if any(node.kind == "text" and re.search(r"(?<![\^*\d-])\d", node.name) for node in tail):
+        return None  # `3\text{1 cm}`
     signs = (node for node in tail if node.kind in ("sign", "table"))
     if any(not is_sign(node, "/", "·", "×", "*", "-", ".", "°", "^") for node in signs):
         return None
@@ -274,6 +292,8 @@ def _from_pint(name: str) -> Unit | None:
         return None
     intercept, slope = Fraction(at_zero.magnitude), Fraction(at_one.magnitude) - Fraction(at_zero.magnitude)
     powers = dict(at_one.dimensionality) or dict.fromkeys(at_one._units, 1)  # angles have no dimension
+    if (turns := dict(at_one._units).get("radian")) and powers.keys() & {"[time]", "[luminosity]"}:
+        powers["radian"] = turns  # 5 rad/s is not 5 Hz
     dimension = " ".join(f"{name}^{power}" for name, power in sorted(powers.items()))
     return Unit(dimension, slope, intercept, exact=slope.denominator < 10**12)
 

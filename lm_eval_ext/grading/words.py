@@ -19,32 +19,54 @@ def lexicon() -> dict[str, Any]:
 
 
 def cased(text: str) -> str:
-    """Words whose case carries no meaning in small letters; `HHT` and `CO` keep theirs."""
-    kept = re.fullmatch(r"[A-Z]{2,}|(?:[A-Z][a-z]?\d*){2,}|\w", text) and text not in lexicon()["short_words"]
-    title = re.fullmatch(r"[A-Z][a-z]{2,}", text)
-    return text if kept and not title else text.casefold()
+    """Words whose case carries no meaning in small letters; `HHT`, `CO`, `mW` and `ABC` keep theirs."""
+    return " ".join(map(_cased, text.split(" ")))
 
 
-def number_in_words(text: str) -> Any:
-    """`two thirds`, `five million`, `twenty-one`; None for other words."""
-    words = re.split(r"[ -]+", text.replace(" and ", " "))
-    names, scales, shares = (lexicon()[name] for name in ("numbers", "scales", "shares"))
-    total, group = Fraction(0), Fraction(0)
-    seen = False
-    for word in words:
-        if word in ("a", "an") and not seen:
-            group = Fraction(1)
-        elif word in names:
-            group, seen = group + names[word], True
-        elif word in scales:
-            group, seen = (group or 1) * scales[word], True
-            if scales[word] >= 1000:
-                total, group = total + group, Fraction(0)
-        elif word in shares and word == words[-1]:
-            return Fraction(total + group or 1) / shares[word]
-        else:
+def _cased(word: str) -> str:
+    kept = re.fullmatch(r"[A-Z]{2,}|(?:[A-Z][a-z]?\d*){2,}|\w", word) and word not in lexicon()["short_words"]
+    ordinary = re.fullmatch(r"\W*(?:[A-Z]?[a-z]{3,}|[a-z]+|[A-Za-z]{8,})\W*", word)
+    return word.casefold() if ordinary or not (kept or re.search(r"[A-Z]", word[1:]) or "_" in word) else word
+
+
+def number_in_words(text: str) -> Fraction | None:
+    """`two thirds`, `five million`, `twenty-one`, `one and three quarters`, `minus five`; None for other words."""
+    sign, _, rest = text.partition(" ")
+    if sign in ("minus", "negative") and rest:
+        number = number_in_words(rest)
+        return None if number is None else -number
+    whole, joined, part = text.rpartition(" and ")
+    if joined and (share := _share(part)) is not None and (number := _whole(whole)) is not None:
+        return number + share
+    return share if (share := _share(text)) is not None else _whole(text)
+
+
+def _share(text: str) -> Fraction | None:
+    """`two thirds`, `a half`, `half`."""
+    above, _, name = text.replace("-", " ").rpartition(" ")
+    if name not in lexicon()["shares"]:
+        return None
+    number = Fraction(1) if above in ("", "a", "an") else _whole(above)
+    return None if number is None else number / lexicon()["shares"][name]
+
+
+def _whole(text: str) -> Fraction | None:
+    """A whole number in words: thousands and more in falling order, each with a number below 1000 before it."""
+    names, scales = lexicon()["numbers"], lexicon()["scales"]
+    words = re.split(r"[ -]+", text)
+    total, group, last, limit = Fraction(0), Fraction(0), -1, None
+    for at, word in enumerate(words):
+        if word in names and (last < 0 or last == 100 or (last >= 20 and last % 10 == 0 and 0 < names[word] < 10)):
+            group, last = group + names[word], names[word]
+        elif word in ("a", "an") and at == 0 and len(words) > 1:
+            group, last = Fraction(1), 1
+        elif word == "hundred" and 0 < group < 100:
+            group, last = group * 100, 100
+        elif word in scales and word != "hundred" and (limit is None or scales[word] < limit):
+            total, group, last, limit = total + (group or 1) * scales[word], Fraction(0), -1, scales[word]
+        elif word != "and" or not 0 < at < len(words) - 1 or words[at - 1] not in scales:
             return None
-    return total + group if seen else None
+    return total + group
 
 
 @cache

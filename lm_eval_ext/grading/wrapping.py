@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 
 from lm_eval_ext.grading.formula import number_set
-from lm_eval_ext.grading.latex import Nodes, UnreadableError, is_sign, nodes, written
+from lm_eval_ext.grading.latex import Nodes, UnreadableError, flat, is_sign, nodes, written
 from lm_eval_ext.grading.words import leads
 
 
@@ -17,7 +17,7 @@ def normalised(text: str) -> str:
     '3\\frac{1}{2}'
     """
     try:
-        found = written(bare(nodes(text)))
+        found = written(bare(nodes(text)), styled=True)
     except UnreadableError:
         return " ".join(text.split())
     return found.rstrip(" .,;") if not found.endswith("..") else found
@@ -33,7 +33,9 @@ def bare(some: Nodes) -> Nodes:
             some = some[1:]
         elif len(some) > 4 and all(is_sign(one, "*") for one in (*some[:2], *some[-2:])):
             some = some[2:-2]
-        elif len(some) == 1 and (first.name == "{}" or (first.name == "()" and not has_comma(first.parts[0]))):
+        elif [one.kind for one in some] == ["group"] and (
+            first.name == "{}" or (first.name == "()" and not has_comma(first.parts[0]))
+        ):
             some = first.parts[0]
         elif 0 < (lead := _lead(some)) < len(some):
             some = some[lead:]
@@ -88,8 +90,13 @@ def has_comma(some: Nodes) -> bool:
     return any(is_sign(node, ",", ";") for node in some)
 
 
+_WHOLE = r"([a-z])\\in ?(?:\\mathbb\{Z\}|\\integers|Z)|\\text\{ (?:where )?(\w) is an integer\}"
+
+
 def without_quantifier(some: Nodes) -> Nodes:
     """Without `for all x` and `where k is an integer`, which say nothing about the value."""
+    from sympy import Reals
+
     for at, node in enumerate(some):
         if not at:
             continue
@@ -100,12 +107,10 @@ def without_quantifier(some: Nodes) -> Nodes:
         if said in ("for all", "forall", "for any", "for every", "for all real", "for real") and after:
             variable, *where = after
             named = variable.kind in ("letters", "command") and len(variable.name) == 1
-            among = len(where) == 2 and is_sign(where[0], "∈") and number_set(where[1]) is not None
+            among = len(where) == 2 and is_sign(where[0], "∈") and number_set(where[1]) is Reals
             if named and (among or not where):
                 return kept
-        if is_sign(node, ",") and re.fullmatch(
-            r"[a-z]\\in( ?\\mathbb\{[ZN]\}|\\integers| ?Z)|\\text\{ (where )?\w is an integer\}",
-            written(after).replace("in ", "in"),
-        ):
+        family = re.fullmatch(_WHOLE, written(after)) if is_sign(node, ",") else None
+        if family and any((family[1] or family[2]) == one.name for one in flat(some[:at])):
             return some[:at]
     return some
