@@ -100,7 +100,7 @@ def test_accuracy_is_the_mean_over_samples() -> None:
         (r"\boxed{\mathrm{B}}", "B"),
         (r"\boxed{Answer: C}", "C"),
         ("The answer is option D.", "D"),
-        ("Answer: I choose B", ""),
+        ("Answer: I choose B", "B"),
     ],
 )
 def test_letters(output: str, letter: str) -> None:

@@ -7,11 +7,11 @@ import unicodedata
 from functools import cache
 
 ALL = "ABCDEFGHIJ"
-_LONGEST = 1_000  # characters in which the letter stands, so that no output takes long to search
+_LONGEST = 300  # characters in which the letter stands, so that no output takes long to search
 _NAMED = r"(?:(?:the\s+)?(?:correct\s+|right\s+|best\s+)?(?:answer|option|choice)\b\W*(?:is\b)?\W*)?"
 _CHOSEN = (
     r"i(?:['\u2019](?:d|ll)|\s+would|\s+will)?\s+(?:choose|pick|select|go\s+with|opt\s+for)\s+"
-    r"(?:option\s+(?=\W*[A-Z])|(?=\W*\())"
+    r"(?:option\s+(?=\W*[A-Z])|(?=\W*\(|[A-J](?![\w'\u2019]|\s+[a-z])))"
 )
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 _ORDINAL = re.compile(rf"(?i)\W*(?:the\s+)?({'|'.join(_ORDINALS)})\s+(?:option|choice|one)\b")
@@ -19,19 +19,36 @@ _ORDINAL = re.compile(rf"(?i)\W*(?:the\s+)?({'|'.join(_ORDINALS)})\s+(?:option|c
 SPECIES = (
     "elegans|coli|aureus|cerevisiae|melanogaster|sapiens|subtilis|pylori|difficile|albicans|thaliana|falciparum|rerio"
 )
+_RUN = re.compile(r"([^\w\s])\1{3,}")  # of one sign, which takes long to search
 _STYLE = r"\\(?:text|math)\w*\s*\{"
 _OPENING = r"[\s*_$({\[\"'`:]*"
 _CORRECT = re.compile(r"(?i)\b(?:correct|right|best)\s+(?:option|choice)\s+(?:is|would be|must be)\b[\s:]*(?=\S)")
 _MARKS = r"[*_$({\[\"'`]*", r"[*_$)}\]\"'`]*"
 _IS = r"\s+(?:is|must be)\s+"
 _CALLED = re.compile(
-    rf"\b(?:(?i:option|choice|answer)\s+{_MARKS[0]}([A-Z]){_MARKS[1]}{_IS}(?:the\s+)?(?:correct|right|best)"
+    rf"\b(?:(?i:option|choice|answer)\s+{_MARKS[0]}([A-Z]){_MARKS[1]}{_IS}(?:the\s+)?(?:correct|right|best)(?:\s+(?:answer|option|choice))?"
     rf"|([A-Z]){_MARKS[1]}{_IS}the\s+(?:correct|right|best)\s+(?:answer|option|choice))\b"
     r"(?!\s+(?:if|when|only|unless|except|but|in|for|of|to)\b)"
 )
 _PLURAL = re.compile(
-    r"\b(?i:answers|options|choices)\s+(?i:are|were)[\s:]+([^.\n]{1,100})"
-    r"|\b((?:[A-Z]\b(?:,\s*(?:and\s+)?|\s+and\s+|\s*&\s*)?){2,26})\s+are\s+(?:both\s+|all\s+)?(?:the\s+)?(?:correct|right|true)\b"
+    r"(?<!wrong )(?<!incorrect )\b(?i:answers|options|choices)\s+(?i:are|were)[\s:]+([^.\n]{1,100})"
+    r"|\b((?:[A-Z]\b(?:,\s?(?:and\s)?|\sand\s|\s?&\s?)?){2,26})\s+are\s(?:both\s|all\s)?(?:the\s)?(?:correct|right|true)\b(?!\?)"
+)
+# Letters that are pointed at, in several languages; the first ones only at the end of a line.
+_POINTED = re.compile(
+    r"(?im)(?:\b(?:so|thus|therefore|hence|definitely|it['\u2019]?s|it is|must be|choose|select|my choice:|solution:)"
+    r"[,:]?\s+"
+    r"(?=\W{0,3}[A-J]\W{0,3}(?:is (?:the )?(?:correct|right)(?: answer| option)?)?\W{0,3}$)"
+    r"|\bI(?:['\u2019](?:d|ll)|\s+would|\s+will)?\s+(?:choose|pick|select|go\s+with|opt\s+for)\s+"
+    r"|\b(?:my|the)\s+(?:correct\s+)?(?:choice|letter|statement)\s+is\s+|\b(?:answer\s+is\s+letter)\s+"
+    r"|\b(?:matches|corresponds to)\s+(?:option|choice)\s+"
+    r"|(?:选项|选择|选|選択肢|선택|विकल्प|الخيار|ตัวเลือก|вариант|Chọn)\s?(?:是|为|:)?\s?"
+    r"|\b(?:option|opci[óo]n|alternativa|letra|opzione|réponse|resposta|respuesta|risposta)"
+    r"(?:\s(?:corre[ct]+[ae]|corretta))?(?:\s(?:ist|es|é|è|est))?(?:\s(?:la|a))?\s"
+    r"(?:(?:opción|alternativa|letra)\s|l['\u2019](?:option|opzione)\s)?)(?=\W{0,4}[A-J](?![\w'\u2019]))"
+)
+_DOUBTED = re.compile(
+    r"(?i)(?:\bnot|n['\u2019]t|doubt|nobody|\bif|whether|false|some (?:may |might )?think)\b[^.\n]{0,40}$"
 )
 _REFUSED = "wrong|incorrect|false|out|ruled|too|impossible|eliminated|excluded"
 _SMALL_IN_BRACKETS = re.compile(rf"\W*?(?:{_STYLE})?\(([a-z])\)(?!\s*[=+^*/\\-])(?!\W*(?:and|or)?\W*\([a-z]\))")
@@ -48,7 +65,7 @@ def chosen_letter(answer: str, letters: str = ALL) -> str:
     >>> chosen_letter("(B), since it is even")
     'B'
     """
-    start = unicodedata.normalize("NFKC", answer[:_LONGEST])
+    start = _RUN.sub(r"\1\1\1", unicodedata.normalize("NFKC", answer[:_LONGEST]))
     if named := _ORDINAL.match(start):
         return letters[_ORDINALS.index(named[1].lower()) :][:1]
     match = _pattern(letters).match(start)
@@ -74,11 +91,14 @@ def capital(answer: str, *, boxed: bool = False) -> str:
 def _pattern(letters: str) -> re.Pattern[str]:
     some = f"[{re.escape(letters)}]"
     closed = r"[\s*_$)}\]\"'`.,:]*"
-    joined = r"(?:\b(?:and|or)\b|[&/,\u3001\u548c\u6216])"
+    joined = (
+        r"(?:\b(?:and|or|und|oder|et|ou|y|o|e|и|или|або)\b(?:\s+maybe)?|,?\s*\b(?:also|but also|as well as)\b"
+        r"|[&/,;|+–×·∧∨→≥≤⊂∪\u3001\u548c\u6216]|\(\s*(?:and|or)\b|또는|및|และ|หรือ|और|या|এবং|و|أو|లేదా)"
+    )
     another = rf"(?:\\text\s*\{{)?\s*\(?{some}\)?(?![\w'\u2019])"
     others = rf"(?:{closed}{joined}{closed}{another}|{closed}\(\s*{some}\s*\)|\s+{some}(?![\w'\u2019]))"
     article = r"(?<=[AI])\s+[a-z]"  # a sentence that begins with `A` or `I`
-    operator = r"[(^=+/#'\u2019\\-]|\s*(?:[=+^<>]|\\[A-Za-z])|\*(?=\s*\w)"
+    operator = r"\?(?=\s)|[(^=+/#'\u2019\\-]|\s*(?:[=+^<>]|\\[A-Za-z])|\*(?=\s*\w)"
     species = rf"\.\s*(?:{SPECIES})\b"
     refused = rf"{closed}\s*(?:(?:is|was|can|could|does|would)(?:\s*not|n['\u2019]t)|cannot|is\s+(?:{_REFUSED}))\b"
     end = rf"(?!\w|{operator}|{species}|{article}|{others}|{refused})"
@@ -87,8 +107,14 @@ def _pattern(letters: str) -> re.Pattern[str]:
 
 def letters_named(text: str) -> list[str]:
     """The options or choices that a text calls correct, the last first."""
-    found = [(match.end(), text[match.end() : match.end() + 200]) for match in _CORRECT.finditer(text)]
-    found += [(match.end(), match[1] or match[2]) for match in _CALLED.finditer(text)]
+    pointed = (match for pattern in (_CORRECT, _POINTED) for match in pattern.finditer(text))
+    found = [(match.end(), text[match.end() : match.end() + 200]) for match in pointed]
+    called = (
+        match
+        for match in _CALLED.finditer(text)
+        if not _DOUBTED.search(text[max(0, match.start() - 60) : match.start()])
+    )
+    found += [(match.end(), match[1] or match[2]) for match in called]
     return [named for _, named in sorted(found, reverse=True)]
 
 
@@ -107,7 +133,7 @@ def several_letters(answer: str, letters: str = ALL) -> str:
     text = unicodedata.normalize("NFKC", answer)
     text = re.sub(r"\\(?:text|math)\w*|\b(?i:and|or|options?|choices?|answers?)\b", " ", text)
     found = re.findall(r"\w+", text)
-    if len(found) == 1:
+    if len(found) == 1 and found[0].isupper():
         found = list(found[0])
     if len(found) > 1 and all(len(one) == 1 for one in found):
         found = [one.upper() for one in found]

@@ -421,7 +421,7 @@ def _name(side: Nodes) -> str:
     computes = not side or side[0].kind in ("number", "table") or (side[0].kind, side[0].name) in _COMPUTE
     for node in side:
         computes |= is_sign(node, "+", "-", "*", "/", "·", "÷", "×", "!", "%", "<", ">")
-        computes |= node.kind == "command" and not is_variable(node.name)
+        computes |= node.kind == "command" and not (is_variable(node.name) or node.name in ("angle", "triangle"))
         computes |= node.kind == "sup" and written(node.parts[0]) not in ("-1", r"\prime")
         lengths = node.name == "frac" and all(re.fullmatch(r"[A-Z]{2}", written(part)) for part in node.parts)
         computes |= node.kind == "macro" and node.name in ("frac", "sqrt", "binom") and not lengths  # `\frac{AB}{CD}`

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lm_eval_ext.errors import TaskError
-from lm_eval_ext.grading.extraction import PLACES, answer_part, final_answer
+from lm_eval_ext.grading.extraction import PLACES, answer_part, final_answer, without_endings
 from lm_eval_ext.grading.grading import FailureReason, Grade
 from lm_eval_ext.thinking_formats import ends_thinking, opens_thinking
 
@@ -72,7 +72,10 @@ class AnyExtractor:
     def parts(self, outputs: Outputs) -> list[list[str]]:
         """The text after the thinking, of every sample; empty if it was cut before."""
         ends, needs_end = self._ends, self.needs_end(outputs)
-        return [[answer_part(output, ends, needs_end=needs_end) or "" for output in samples] for samples in outputs]
+        return [
+            [without_endings(answer_part(output, ends, needs_end=needs_end) or "") for output in samples]
+            for samples in outputs
+        ]
 
     def needs_end(self, outputs: Outputs) -> bool:
         """Whether a sample without an end-of-thinking marker was cut while thinking.

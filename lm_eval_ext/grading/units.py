@@ -213,9 +213,18 @@ def _unit(tail: Nodes, *, plain: bool) -> Unit | None:
         return unit
     if not unit.dimension:
         return unit if "unit" in name else None  # `m^0`
-    *_, last = words = unit.dimension.split()
+    return unit if _is_known(unit.dimension) else None
+
+
+def _is_known(noun: str) -> bool:
+    *_, last = words = noun.split()
     known, refused = set(lexicon()["nouns"]), set(lexicon()["not_nouns"])
-    return unit if {last, last.removesuffix("e")} & known and not refused & set(words) else None
+    return bool({last, last.removesuffix("e")} & known) and not refused & set(words)
+
+
+def is_countable(words: str) -> bool:
+    """Whether words name what questions count, such as `red apples`."""
+    return re.fullmatch(r"[A-Za-z]{2,}(?: [A-Za-z]{2,})*", words) is not None and _is_known(_singular(words))
 
 
 # Names of units ---------------------------------------------------------------------------------------
