@@ -208,6 +208,98 @@ def pieces() -> Iterator[Value]:
     yield Value([r"\sum_{k=1}^{n} k", r"\frac{n(n+1)}{2}"], [r"\frac{n(n-1)}{2}", r"\sum_{k=1}^{n} k^2", "nk"])
 
 
+def huge() -> Iterator[Value]:
+    """Formulas, equations and bounds with numbers of many digits, or very small ones."""
+    for number, same, near in (
+        (r"2^{100}", r"4^{50}", (r"2^{101}", r"2^{100}+1", r"2^{99}", r"3^{100}")),
+        (r"2^{2025}", r"2\cdot 2^{2024}", (r"2^{2025}-1", r"2^{2024}", r"2^{2026}")),
+        (r"100!", r"100\cdot 99!", (r"101!", r"100!+1", r"99!")),
+        (r"10^{30}", r"10^{15}\cdot 10^{15}", (r"10^{31}", r"2\cdot 10^{30}", r"10^{30}-1")),
+        (r"10^{-34}", r"\frac{1}{10^{34}}", (r"10^{-33}", r"2\cdot 10^{-34}", "0")),
+    ):
+        for form in (
+            "x={}",
+            r"{}\cdot n+1",
+            "{}+y",
+            r"x\ge {}",
+            "y={}x",
+            r"n^2-{}n",
+            r"\frac{{n}}{{{}}}",
+            r"({},2)",
+            r"({})k+x",
+        ):
+            yield Value([form.format(number), form.format(same)], [form.format(one) for one in near])
+    for exponent in (50, 200, 2024):
+        yield Value(
+            [f"x^{{{exponent}}}-1", f"-1+x^{{{exponent}}}", rf"x\cdot x^{{{exponent - 1}}}-1"],
+            [f"x^{{{exponent}}}", f"x^{{{exponent}}}+1", f"x^{{{exponent + 1}}}-1", f"y^{{{exponent}}}-1"],
+        )
+
+
+def functions() -> Iterator[Value]:
+    """Functions of which nothing is known: their arguments are no factors."""
+    for name in ("f", "g", "F", r"\Phi", r"\sigma", r"\phi", "T", "P", r"\psi"):
+        yield Value(
+            [f"{name}(x+1)-{name}(x)", f"-{name}(x)+{name}(1+x)"],
+            [name, f"{name}(x)-{name}(x+1)", f"{name}(x+2)-{name}(x+1)"],
+        )
+        yield Value([f"2{name}(2)", f"{name}(2)+{name}(2)"], [f"{name}(4)", f"4{name}(1)", f"{name}(2)^2"])
+    for letter in ("y", "v", "x", "u"):
+        yield Value(
+            [f"{letter}(0)e^{{-kt}}", f"e^{{-kt}}{letter}(0)"], ["0", f"{letter}(1)e^{{-kt}}", f"{letter}e^{{-kt}}"]
+        )
+    for one, other in (("m", "n"), ("a", "b")):
+        gcd = rf"\gcd({one},{other})"
+        yield Value([gcd, rf"\gcd({other},{one})"], ["1", rf"\gcd({one},2{other})", one, rf"\gcd({one},k)"])
+        yield Value([rf"{one}+{other}-{gcd}", rf"-{gcd}+{other}+{one}"], [f"{one}+{other}-1", f"{one}+{other}"])
+    for name in ("sinh", "cosh", "tanh", "sin", "tan"):
+        yield Value(
+            [rf"\{name}^{{-1}}(x)", rf"\operatorname{{arc{name}}}(x)"], [rf"\frac{{1}}{{\{name} x}}", rf"\{name} x"]
+        )
+
+
+def steps() -> Iterator[Value]:
+    """Whole parts, remainders and absolute values, which differ at few places."""
+    for divisor in (2, 5, 12, 60, 250):
+        below = rf"\lfloor \frac{{n}}{{{divisor}}}\rfloor"
+        yield Value(
+            [below, rf"\left\lfloor n/{divisor}\right\rfloor"],
+            [rf"\lceil \frac{{n}}{{{divisor}}}\rceil", rf"\lfloor \frac{{n}}{{{divisor + 1}}}\rfloor",
+             rf"\frac{{n}}{{{divisor}}}", rf"\lfloor \frac{{n+1}}{{{divisor}}}\rfloor"],
+        )  # fmt: skip
+        yield Value([f"{below}+1", f"1+{below}"], [rf"\lceil \frac{{n}}{{{divisor}}}\rceil", below])
+    yield Value([r"\lfloor\log_2 n\rfloor+1"], [r"\lceil\log_2 n\rceil", r"\lfloor\log_2 n\rfloor"])
+    yield Value([r"\lfloor\sqrt n\rfloor"], [r"\lceil\sqrt n\rceil-1", r"\lceil\sqrt n\rceil", r"\sqrt n"])
+    yield Value([r"\sqrt[3]{x^3}", "x"], ["|x|", "-x"])
+    yield Value(["|x|+|y|", "|y|+|x|", "|-x|+|y|"], ["|x+y|", "x+y", "|x|-|y|", "|x|+y"])
+    yield Value(["|x||y|", "|xy|"], ["xy", "|x|y"])
+
+
+def names() -> Iterator[Value]:
+    """What is assigned to what, and which numbers a letter stands for."""
+    for first, second in (("1", "2"), ("3", "-4"), (r"\frac12", "5")):
+        yield Value(
+            [f"(x,y)=({first},{second})", f"x={first}, y={second}", f"y={second}, x={first}", f"({first},{second})"],
+            [f"(x,y)=({second},{first})", f"x={second}, y={first}", f"y={first}, x={second}", f"({second},{first})"],
+        )
+        yield Value([f"f(2)={first}"], [f"f({second})={first}", f"g(2)={first}", f"f(2)={second}"])
+    yield Value(
+        [r"x\in\{1,2\}", r"\{1,2\}", r"\{2,1\}"], [r"2x\in\{1,2\}", r"x^2\in\{1,2\}", r"\{1,3\}", r"\{\{1\},2\}"]
+    )
+    yield Value(
+        [r"\{x\in\mathbb{Z}:1\le x\le3\}", r"\{1,2,3\}"],
+        [r"\{x\in\mathbb{R}:1\le x\le3\}", r"[1,3]", r"\{x\in\mathbb{Z}:1<x\le3\}"],
+    )
+    yield Value(["x:y=2:3", "y:x=3:2"], ["y:x=2:3", "x:y=3:2"])
+    yield Value(
+        ["x<-1, x>3", r"x<-1\text{ or }x>3", r"(-\infty,-1)\cup(3,\infty)"],
+        ["x<1, x>3", r"x<-1\text{ and }x>3", r"\emptyset", "(-1,3)"],
+    )
+    yield Value([r"(\pm1,\mp2)", r"\{(1,-2),(-1,2)\}"], [r"(\pm1,\pm2)", r"\{(1,2),(-1,-2)\}"])
+    yield Value([r"\mathbf{a}\times\mathbf{b}"], [r"\mathbf{b}\times\mathbf{a}", r"\mathbf{a}\cdot\mathbf{b}"])
+    yield Value([r"n\pi, n\in\mathbb{Z}", r"k\pi, k\in\mathbb{Z}"], [r"n\pi, n\in\mathbb{N}", r"2n\pi, n\in\mathbb{Z}"])
+
+
 def equations() -> Iterator[Value]:
     yield Value(["y=2x+1", "2x-y+1=0", "y = 1+2x", "2x+1=y"], ["y=2x-1", "y=x+2", "x=2y+1", "y=-2x+1", "y>2x+1"])
     yield Value(
@@ -350,8 +442,8 @@ def words() -> Iterator[Value]:
 
 
 _EVERY = (
-    integers, fractions, powers, scientific, roots, constants, expressions, pieces, equations, tuples, sets, intervals,
-    ratios, matrices, quantities, words,
+    integers, fractions, powers, scientific, roots, constants, expressions, huge, functions, steps, pieces, names,
+    equations, tuples, sets, intervals, ratios, matrices, quantities, words,
 )  # fmt: skip
 CLASSES: dict[str, Callable[[], Iterator[Value]]] = {values.__name__: values for values in _EVERY}
 

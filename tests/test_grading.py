@@ -15,7 +15,7 @@ from lm_eval_ext.errors import TaskError
 from lm_eval_ext.generation.request import Generation
 from lm_eval_ext.grading.extraction import final_answer
 from lm_eval_ext.grading.grading import grades, in_workers, plainly_equal, rational
-from lm_eval_ext.grading.kinds import ChoiceExtractor
+from lm_eval_ext.grading.kinds import ChoiceExtractor, extractor
 from lm_eval_ext.grading.letters import chosen_letter
 from lm_eval_ext.grading.reading import compared, read
 from lm_eval_ext.grading.rules import Extractor
@@ -62,6 +62,28 @@ def test_equivalence(case: dict[str, Any]) -> None:
 def test_an_answer_is_read_whole_or_not_at_all(case: dict[str, Any]) -> None:
     pairs = [(case["gold"], case["answer"]), (case["answer"], case["gold"])]
     assert [grade.correct for grade in grades(pairs)] == [case["equal"]] * 2
+
+
+def test_pairs_that_every_reader_decides() -> None:
+    """Written without looking at the grader: `[gold, answer, whether they are equal]`."""
+    pairs = rows("pairs")
+    graded = grades([(gold, answer) for gold, answer, _ in pairs])
+    assert [pair for pair, grade in zip(pairs, graded, strict=True) if grade.correct != pair[2]] == []
+
+
+def test_outputs_of_which_every_reader_knows_the_answer() -> None:
+    """Also written without looking: what is found in a text, or what must `not` be taken for its answer."""
+    texts = rows("declared")
+    found = [str(extractor(row["filter"], row["options"]).answers([[row["text"]]], [{}])[0][0]) for row in texts]
+    graded = grades(
+        [(row.get("not") or row["answer"] or "0", answer) for row, answer in zip(texts, found, strict=True)]
+    )
+    wrong = [
+        (row, answer)
+        for row, answer, grade in zip(texts, found, graded, strict=True)
+        if (grade.correct if "not" in row else answer != row["answer"] and not (row["answer"] and grade.correct))
+    ]
+    assert wrong == []
 
 
 def test_math_verify_published_behaviour() -> None:

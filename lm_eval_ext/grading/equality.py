@@ -417,6 +417,8 @@ def _points(formula: Expr, names: Sequence[Any]) -> Iterator[list[Fraction]]:
         for whole in range(_WHOLE_POINTS):
             yield [Fraction(whole + 7 * at) for at in range(len(names))]
         for number in sorted(whole_numbers)[-4:]:
+            for times, beside in product((1, 2, 7), (-1, 0, 1)):  # where steps are
+                yield [Fraction(number * times + beside + 3 * number * at) for at in range(len(names))]
             for _ in range(_FURTHER_POINTS):
                 yield [Fraction(generator.randint(1, 20 * number)) for _ in names]
         if all(str(name) in "nkmijpqN" for name in names):

@@ -381,7 +381,11 @@ def as_marked(text: str) -> str:
     if tag and "<answer>" in before:
         return before.rpartition("<answer>")[2].strip()
     last = _MARKED.match(text.rstrip().rpartition("\n")[2])
-    return last[1].strip() if last and not re.match(r"\d+[.)]\s+[A-Z]|(?:Case|Note|Step|Part|Conclusion)\b", last[1]) else ""
+    return (
+        last[1].strip()
+        if last and not re.match(r"\d+[.)]\s+[A-Z]|(?:Case|Note|Step|Part|Conclusion)\b", last[1])
+        else ""
+    )
 
 
 def declarations(text: str) -> list[str]:

@@ -83,7 +83,8 @@ def read(text: str) -> tuple[bool, complex | None]:
     """Whether an answer can be read, and its value if it is a number and nothing else."""
     found = readings(text)
     value = found[0] if len(found) == 1 else None
-    if not isinstance(value, Value) or value != Value(value.expression, value.rounded):
+    plain = isinstance(value, Value) and value == Value(value.expression, value.rounded)
+    if not isinstance(value, Value) or not plain or not value.expression.is_number:
         return bool(found), None
     try:
         number = complex(value.expression.evalf(15))
