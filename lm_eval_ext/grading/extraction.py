@@ -77,10 +77,11 @@ _NO_UNITS = (
 )  # words that are units, too
 _MOST_DECLARED = 50  # declarations considered, from the last; an output that loops has thousands
 _LONGEST = 2_000  # characters of one
+_BESIDE = 300  # characters before and after a box that may belong to its value
 _BEFORE = 80  # characters before a declaration that may deny it
 
 _BOXED = re.compile(r"\\(?:boxed|fbox)\s*+(?:\{|(?P<bare>\d|[A-Za-z](?![A-Za-z])))")
-_WRONG = re.compile(r"[\s$}]*(?:is|was)\s+(?:not\s+(?:correct|right|the answer)|wrong|incorrect)\b")
+_WRONG = re.compile(r"[\s$},]*(?:which\s+)?(?:is|was)\s+(?:not\s+(?:correct|right|the answer)|wrong|incorrect)\b")
 _PLACEHOLDERS = ("your answer", "answer", "final answer", "your final answer", "...", r"\ldots", r"\text{answer}")
 _OPENING = re.compile(r"\$\$|(?<!\\)\$|\\\(|\\\[")
 _CLOSINGS = {
@@ -95,11 +96,12 @@ _JOINER = rf"(?:{_words('joiners')})"
 _ITEM = r"\n\s*(?:[-*•]|\(?\w[.)])\s"
 _BETWEEN = re.compile(
     rf"(?i)(?:[\s,;$.]|\\[()\[\],; ]|\\q?quad|\\text\s*\{{\s*{_JOINER}\s*\}}|(?<!\w){_JOINER}(?!\w)"
-    rf"|\b[A-Za-z](?:_\d)?\s*=|{_ITEM})*"
+    rf"|\b[A-Za-z](?:_\d)?\s*=|\([a-e]\)|{_ITEM})*"
 )
 _LISTED = re.compile(rf"(?i)[,;]|(?<!\w){_JOINER}(?!\w)|{_ITEM}")
 _RELATION = re.compile(
-    r"=|\\approx|\\implies|\\[Rr]ightarrow|\\to\b|\\therefore|\\longrightarrow|:(?![a-z])|\\q?quad|&|\\\\|,(?![^()\[\]]*[)\]])"
+    r"=|\\(?:approx|implies|to|therefore|equiv|iff|sim|hline|[A-Za-z]*arrow|q?quad)(?![A-Za-z])|:(?![a-z])|&|\\\\"
+    r"|\\text\s*\{[^{}]*\}|,(?![^()\[\]]*[)\]])"
 )
 _LAYOUT = (
     r"(?:\\(?:displaystyle|left|right|quad|qquad|,|;|!| |:|checkmark|blacksquare|square|Box)(?![A-Za-z])|[\s~.,;:{}$]"
@@ -222,7 +224,8 @@ def boxed_quantity(text: str) -> str:
         return answer
     box = boxes[-1]
     start, end = _formula_around(text, box)
-    before, after = _RELATION.split(text[start : box.start])[-1], text[box.end : end]
+    before = _RELATION.split(text[max(start, box.start - _BESIDE) : box.start])[-1]
+    after = re.sub(r"\\end\{[a-z]+\*?\}.*", "", text[box.end : min(end, box.end + _BESIDE)], flags=re.DOTALL)
     before = re.sub(rf"^{_LAYOUT}+$|^\s*\\text\s*\{{[^{{}}]*\}}\s*$", "", before).lstrip().rstrip("\\")
     if changed := re.search(
         rf"(?i)(?:^|\s)({_words('before_box')})\s*\$*\s*$", text[max(0, box.start - 30) : box.start]
@@ -241,14 +244,16 @@ def _formula_around(text: str, box: _Box) -> tuple[int, int]:
     """Where the content of the formula in which a box stands starts and ends; of none, the box itself."""
     for formula in _formulas(text):
         if formula.inside <= box.start and box.end <= formula.outside:
-            return formula.inside, formula.outside
+            content = re.sub(r"\\text\s*\{[^{}]*\}", "", text[formula.inside : formula.outside][: 4 * _BESIDE])
+            prose = re.search(r"[a-z]{2,} [a-z]{2,}|\.\s+[A-Z]", content)  # between amounts in dollars
+            return (box.start, box.end) if prose else (formula.inside, formula.outside)
     return box.start, box.end
 
 
 def _belongs(beside: str) -> bool:
     """Whether what follows a box in its formula belongs to its value; else it is a unit, or another statement."""
     belongs = re.match(
-        r"\^|[<>≤≥]|\\[lg]eq?(?![a-z])|\\?[!%]|[-+*/·×√π±]|[a-zA-Z0-9)\]]|,\d{3}|,\s*[^\s\\]|\\\}"
+        r"\^|(?:[<>≤≥]|\\[lg]eq?(?![a-z]))\s*[a-zA-Z]|\\?[!%]|[-+*/·×√π±]|[a-zA-Z0-9)\]]|,\d{3}|,\s*[^\s\\]|\\\}"
         r"|\\(?:sqrt|pi|cdot|times|pm|mp|div|frac|ln|log|sin|cos|tan|left)(?![A-Za-z])",
         beside,
     )
@@ -284,7 +289,7 @@ def _counts(name: str) -> bool:
     if plain.lower().partition(" ")[0] in lexicon()["scales"] or plain.lower() in lexicon()["shares"]:
         return True
     words = re.findall(r"[^\W\d_]+", plain)
-    known = all(is_bare_unit(word) or word in ("square", "cubic", "per") for word in words)
+    known = all(word in ("square", "cubic", "per") or (is_bare_unit(word) and word not in _NO_UNITS) for word in words)
     unit = unit_of(rf"\text{{{plain}}}") if words and known and plain not in _NO_UNITS else None
     return unit is not None and is_physical(unit)
 
@@ -298,10 +303,11 @@ def _boxes(text: str) -> list[_Box]:
             found.append(_Box(match.start(), match.end(), match.start("bare"), match.end()))
         elif (end := closing.get(match.end() - 1)) is not None:
             found.append(_Box(match.start(), end + 1, match.end(), end))
-    return [
+    real = [
         box for box in found
         if text[box.inside : box.outside].strip().lower() not in _PLACEHOLDERS and not _WRONG.match(text, box.end)
     ]  # fmt: skip
+    return [box for box in real if not re.search(r"\bnot\s*\$*$", text[max(0, box.start - 10) : box.start])] or real
 
 
 def _closing_braces(text: str) -> dict[int, int]:
@@ -339,6 +345,8 @@ def _enumerated(text: str, found: Sequence[_Box], *, distinct: bool = True) -> s
 
 def _joins(between: str, one: str, other: str) -> bool:
     """Whether what stands between two boxes makes one enumeration of them."""
+    if len(between) > _BESIDE:
+        return False
     if re.fullmatch(r"[\s$\\]*", between):  # of two variables
         names = [re.match(r"\s*([A-Za-z])\s*=", content) for content in (one, other)]
         return all(names) and len({name[1] for name in names if name}) == 2
@@ -391,9 +399,16 @@ def as_marked(text: str) -> str:
 def declarations(text: str) -> list[str]:
     """Declared answers, the last one first; those that say no value come at the end."""
     matches = deque((match for match in _DECLARED.finditer(text)), maxlen=_MOST_DECLARED)
-    said = [match for match in matches if not _DENIED.search(text[max(0, match.start() - _BEFORE) : match.start()])]
-    answers = [_of_declaration(text, match) for match in reversed(said)]
+    answers = [_of_declaration(text, match) for match in reversed(matches) if not _is_denied(text, match)]
     return sorted(answers, key=lambda answer: not _is_value(answer))
+
+
+def _is_denied(text: str, declaration: re.Match[str]) -> bool:
+    """Whether what stands before a declaration denies it, or makes it one of what would be otherwise."""
+    before = text[max(0, declaration.start() - _BEFORE) : declaration.start()]
+    sentence = re.split(r"[.!?]\s|\n", before)[-1]
+    supposed = r"\b(?:if|had|without|otherwise|unless|were)\b" if "would be" in declaration[0] else r"^\W*otherwise\b"
+    return _DENIED.search(before) is not None or re.search(f"(?i){supposed}", sentence) is not None
 
 
 def last_declared(text: str) -> str:
@@ -453,15 +468,33 @@ def _of_declaration(text: str, match: re.Match[str]) -> str:
     below |= "" != _assigns(first) != _assigns(following) != ""
     below |= all(re.fullmatch(r"\W*[A-J]\W*", line) for line in (first, following))
     if not below and not (_BULLET.match(first) and "\n" in given) and not first.rstrip().endswith(","):
+        sentence = _SENTENCE_END.search(first)
+        if _FRAME.match(first) and sentence and re.search(r"\d", first[sentence.end() :]):
+            return first.strip()  # a solution, of which this is the first step
         return _clause(first, european=match["european"] is not None)
     some: list[str] = []
+    blank = False
     for line in lines if below or first.rstrip().endswith(",") else [first]:
-        plain = _MARKUP.sub("", _BULLET.sub("", line) if below else line).strip()
-        if plain and some and not _VALUE.match(plain):
-            break
+        plain = _MARKUP.sub("", _without_bullet(line) if below else line).strip()
+        if some and plain:
+            listed = plain != line.strip() or "" != _assigns(plain) != _assigns(some[-1]) != ""
+            another = (
+                _VALUE.match(plain) and not re.match(r"\([A-Za-z]", plain) and ("=" not in plain or _assigns(plain))
+            )
+            if not another or (blank and not listed):
+                break
+        blank = not plain
         if plain:
             some.append(_clause(plain, european=match["european"] is not None).rstrip(","))
     return ", ".join(some)
+
+
+def _without_bullet(line: str) -> str:
+    """A line without its bullet, or its number if a value follows."""
+    bullet = _BULLET.match(line)
+    if bullet is None or (bullet[0].strip(" ().").isdecimal() and not _VALUE.match(line, bullet.end())):
+        return line
+    return line[bullet.end() :]
 
 
 def _assigns(line: str) -> str:
@@ -489,7 +522,7 @@ def _clause(line: str, *, european: bool) -> str:
         answer = which[1]
     for _ in range(3):
         answer = _POLITE.sub("", answer).strip().rstrip('*.。．।,;:!؟"”').strip()
-    if answer.count(")") > answer.count("("):
+    if sum(map(answer.count, ")]")) > sum(map(answer.count, "([")):
         answer = answer.removesuffix(")")
     formulas = [formula for formula in formulas if formula.end <= len(answer)]
     if formulas and formulas[0].start == 0:

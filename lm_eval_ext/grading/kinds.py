@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
@@ -19,6 +20,7 @@ from lm_eval_ext.grading.structure import JsonRules
 from lm_eval_ext.grading.texts import TextRules
 from lm_eval_ext.grading.voting import clusters
 
+_OPTION = re.compile(r"[\W_]*(?:\\text\w*\{)?\(?[A-J](?:[).:*}\]]|$)")
 _SHORT = 200  # characters of a text that may be nothing but a letter and its choice
 
 
@@ -112,7 +114,10 @@ class ChoiceExtractor(Extractor):
         """
         final, *declared = [super().of(text), *declarations(text), *letters_named(text)]
         candidates = [capital(final), capital(last_boxed(text), boxed=True), *map(capital, declared)]
-        candidates += [text.strip()] if len(text) < _SHORT else []
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        if not declared and sum(_OPTION.match(line) is not None for line in lines) < 2:  # else listed again
+            candidates += [line for line in lines[-1:] if len(line) < _SHORT and _OPTION.match(line)]
+            candidates += [text.strip()] if len(text) < _SHORT else []
         if self.several:
             candidates += several_named(text)
         named = several_letters if self.several else chosen_letter

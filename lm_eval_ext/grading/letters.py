@@ -34,21 +34,27 @@ _PLURAL = re.compile(
     r"(?<!wrong )(?<!incorrect )\b(?i:answers|options|choices)\s+(?i:are|were)[\s:]+([^.\n]{1,100})"
     r"|\b((?:[A-Z]\b(?:,\s?(?:and\s)?|\sand\s|\s?&\s?)?){2,26})\s+are\s(?:both\s|all\s)?(?:the\s)?(?:correct|right|true)\b(?!\?)"
 )
+_WRONG = (
+    "是?(?:错|不对|错误)|sbagliat|falsch|fals[ao]|incorrect|ผิด|ไม่ถูก|गलत|خاطئ|неверн|неправ|sai\\b|yanlış|wrong|is not"
+)
 # Letters that are pointed at, in several languages; the first ones only at the end of a line.
 _POINTED = re.compile(
-    r"(?im)(?:\b(?:so|thus|therefore|hence|definitely|it['\u2019]?s|it is|must be|choose|select|my choice:|solution:)"
-    r"[,:]?\s+"
+    r"(?im)(?:(?:\b(?:so|thus|therefore|hence|definitely|it['\u2019]?s|it is|must be|my choice:|solution:)"
+    r"|^\W*(?:choose|select))[,:]?\s+"
     r"(?=\W{0,3}[A-J]\W{0,3}(?:is (?:the )?(?:correct|right)(?: answer| option)?)?\W{0,3}$)"
     r"|\bI(?:['\u2019](?:d|ll)|\s+would|\s+will)?\s+(?:choose|pick|select|go\s+with|opt\s+for)\s+"
     r"|\b(?:my|the)\s+(?:correct\s+)?(?:choice|letter|statement)\s+is\s+|\b(?:answer\s+is\s+letter)\s+"
     r"|\b(?:matches|corresponds to)\s+(?:option|choice)\s+"
-    r"|(?:选项|选择|选|選択肢|선택|विकल्प|الخيار|ตัวเลือก|вариант|Chọn)\s?(?:是|为|:)?\s?"
+    r"|(?:选项是|选择|选|선택지?|Chọn)\s?(?:是|为|:)?\s?"
     r"|\b(?:option|opci[óo]n|alternativa|letra|opzione|réponse|resposta|respuesta|risposta)"
-    r"(?:\s(?:corre[ct]+[ae]|corretta))?(?:\s(?:ist|es|é|è|est))?(?:\s(?:la|a))?\s"
+    r"(?:\s(?:corre[ct]+[ae]|corretta)|\s(?:ist|es|é|è|est))+(?:\s(?:la|a))?\s"
     r"(?:(?:opción|alternativa|letra)\s|l['\u2019](?:option|opzione)\s)?)(?=\W{0,4}[A-J](?![\w'\u2019]))"
+    rf"(?!\W{{0,4}}[A-J]\W{{0,3}}(?:{_WRONG}))"
 )
 _DOUBTED = re.compile(
-    r"(?i)(?:\bnot|n['\u2019]t|doubt|nobody|\bif|whether|false|some (?:may |might )?think)\b[^.\n]{0,40}$"
+    r"(?i)(?:\bnot|n['\u2019]t|cannot|doubt|nobody|\bif|whether|should|why|false|students|some (?:may |might )?think)\b"
+    r"[^.\n]{0,40}$"
+    r"|不(?:能)?$|Không\s*$"
 )
 _REFUSED = "wrong|incorrect|false|out|ruled|too|impossible|eliminated|excluded"
 _SMALL_IN_BRACKETS = re.compile(rf"\W*?(?:{_STYLE})?\(([a-z])\)(?!\s*[=+^*/\\-])(?!\W*(?:and|or)?\W*\([a-z]\))")
@@ -107,14 +113,12 @@ def _pattern(letters: str) -> re.Pattern[str]:
 
 def letters_named(text: str) -> list[str]:
     """The options or choices that a text calls correct, the last first."""
-    pointed = (match for pattern in (_CORRECT, _POINTED) for match in pattern.finditer(text))
-    found = [(match.end(), text[match.end() : match.end() + 200]) for match in pointed]
-    called = (
-        match
-        for match in _CALLED.finditer(text)
-        if not _DOUBTED.search(text[max(0, match.start() - 60) : match.start()])
-    )
-    found += [(match.end(), match[1] or match[2]) for match in called]
+    found = []
+    for pattern in (_CORRECT, _POINTED, _CALLED):
+        for match in pattern.finditer(text):
+            if not _DOUBTED.search(text[max(0, match.start() - 60) : match.start()]):
+                named = (match[1] or match[2]) if pattern is _CALLED else text[match.end() : match.end() + 200]
+                found.append((match.end(), named))
     return [named for _, named in sorted(found, reverse=True)]
 
 
