@@ -264,6 +264,10 @@ def equal_numbers(one: Expr, other: Expr, *, rounded: bool) -> bool:
         return False
     shown = (one - other).equals(0)
     if shown is None:
+        from sympy import expand_trig, sin
+
+        shown = expand_trig(sin(one - other)).equals(0)  # of angles; the difference is far below pi
+    if shown is None:
         raise Undecided
     return bool(shown)
 
@@ -535,6 +539,8 @@ def _same_members(one: Several, other: Several) -> bool:
     elif kinds & {"interval", "matrix", "ratio"} or (ordered and "set" in kinds):
         return False
     if _has_names(one) or _has_names(other):
+        if "or" in (one.form, other.form) and one.form != other.form:
+            return False  # `x = 0 or y = 0` is no point
         if set(_names(one)) == set(_names(other)):
             return _in_order(_by_name(one), _by_name(other))
         if not (_has_names(one) and _has_names(other)):

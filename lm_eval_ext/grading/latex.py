@@ -144,6 +144,7 @@ def _plain(text: str) -> str:
         text = re.sub(r"[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿˣ]+", lambda run: f"^{{{run[0].translate(_SUPERSCRIPTS)}}}", text)
         text = re.sub(r"[₀₁₂₃₄₅₆₇₈₉ₙ]+", lambda run: f"_{{{run[0].translate(_SUBSCRIPTS)}}}", text)
         text = "".join(_CHARACTERS.get(one) or (str(unicodedata.digit(one)) if one.isdigit() else one) for one in text)
+    text = re.sub(r"Å|\u212b|\\AA(?![A-Za-z])|\\(?:mathring|r) ?\{?A\}?(?![A-Za-z])", r"\\text{ angstrom}", text)
     return _MODULES.sub("", re.sub(r"\\q?quad(?=[A-Za-z])", " ", text))
 
 
@@ -364,6 +365,9 @@ def _in_text(content: str, name: str) -> Iterator[Node]:
         plain = re.sub(r"\^\s*\{\s*(-?\w+)\s*\}", r"^\1", plain.replace(r"\cdot", "·").replace(r"\times", "·"))
         inner = " ".join(re.sub(r"\\(?:text|math)\w*\s*\{([^{}]*)\}", r"\1", plain).split())
         if not inner:
+            continue
+        if re.fullmatch(r"\\?\$|[A-Za-z]?\\(?:Omega|mu|AA)[A-Za-z]?", inner):
+            yield from (Node("sign", "$"),) if inner[-1] == "$" else nodes(inner)
             continue
         single = len(inner) == 1 and (inner.isalpha() or inner in "+-=,.;:()[]%/<>")
         if single and inner.isalpha():

@@ -39,6 +39,7 @@ from lm_eval_ext.grading.wrapping import bare, has_comma, with_thousands, withou
 _MIRRORED = {"<": ">", ">": "<", "≤": "≥", "≥": "≤"}
 _ORDERS = (*_MIRRORED, "≠")
 _VARIABLE = r"[A-Za-z](_\{\w\})?|\\[a-z]+"
+_ROUNDED = 0.02  # relative, between an exact value and what it is said to be about
 _MOST_MEMBERS = 1_000  # of a set that is written out
 _MOST_SIGNS = 4  # of ± in one answer
 _FUNCTIONS = ("pi", "infty", "log", "ln", "sin", "cos", "tan", "sqrt")  # which begin a computation
@@ -411,12 +412,26 @@ def _approximate(signs: list[str], sides: list[Nodes]) -> Iterator[Reading]:
     elif name := _name(exact[-1]):
         yield from (replace(one, name=name) if isinstance(one, Value) else one for one in _of(about))
     else:
-        yield from _equated(exact) if len(exact) > 1 else _of(exact[-1])
+        values = [one for one in _of(about) if isinstance(one, Value)]
+        for one in _equated(exact) if len(exact) > 1 else _of(exact[-1]):
+            if not isinstance(one, Value):
+                yield one
+            elif near := [value for value in values if _is_about(one, value)]:
+                yield from (one, *near)
+
+
+def _is_about(exact: Value, value: Value) -> bool:
+    """Whether a value may be a rounded one of another."""
+    first, second = (part.expression.evalf(15) for part in (exact, value))
+    return not first.is_number or bool(abs(first - second) <= _ROUNDED * max(abs(first), abs(second)))
 
 
 def _name(side: Nodes) -> str:
     """What a side names, such as `x`, `f(x)`, `AB` or `|z|`; empty for a computation or a number."""
     text = written(side)
+    said = {word for node in flat(side) if node.kind == "text" for word in re.findall(r"[a-z]+", node.name.lower())}
+    if said & set(lexicon()["changing"]):
+        raise UnreadableError(text)
     if re.fullmatch(r"[A-Za-z](\+[A-Za-z])+", text):  # `m+n`, which problems ask for
         return text
     computes = not side or side[0].kind in ("number", "table") or (side[0].kind, side[0].name) in _COMPUTE

@@ -50,6 +50,11 @@ _BARE = frozenset(
 _AROUND = ("square", "cubic", "sq", "per", "squared", "cubed")
 _JOINING = {"and", "or", "to", "if", "is", "are", "where", "mod"}
 _NO_UNIT = re.compile(r"(?:(?:square|cubic|sq)\s+)?units?(?:\s*\*\*\s*\d)?", re.IGNORECASE)
+# What stands behind a unit or noun: `per day` belongs to it, the others don't change it.
+_MODIFIED = re.compile(
+    r" (?:of [a-z -]+|(?:per|a|an|every|each) (?P<each>[a-z]+)|each|apiece|left|remaining|(?:in )?total|in all|"
+    r"altogether|more|old|long|tall|wide|high|deep|later|ago|away|profit)$"
+)
 _WORD = re.compile(r"[A-Za-z]+")
 
 
@@ -92,6 +97,9 @@ def _money(some: Nodes) -> Value | None:
         name = _CURRENCIES.get(node.name.lower()) if node.kind in ("sign", "text", "letters") else None
         if name and len(some) > 1:
             amount = (*some[:at], *some[at + 1 :])
+            each = _MODIFIED.fullmatch(f" {amount[-1].name}") if amount[-1].kind == "text" else None
+            if each:  # `$16 per day`
+                amount, name = amount[:-1], f"{name}/{each['each']}" if each["each"] else name
             end = next((at for at, other in enumerate(amount) if other.kind in ("text", "letters")), len(amount))
             scale, rest = _scaled(amount[end:])
             found = expression((*amount[:end], *rest))
@@ -164,7 +172,7 @@ def _is_plain(value: Nodes) -> bool:
 def _may_be_unit(some: Nodes, at: int) -> bool:
     node, name = some[at], some[at].name
     if node.kind == "macro" and name == "frac":
-        return any(one.kind == "text" for one in flat(node.parts[0]))
+        return any(one.kind == "text" or one.style == "roman" for one in flat(node.parts[0]))
     if node.kind == "command" and name in ("mu", "Omega"):
         return some[at - 1].kind in ("number", "sup", "letters")
     if node.kind != "letters" or not _is_plain(some[:at]):
@@ -172,7 +180,9 @@ def _may_be_unit(some: Nodes, at: int) -> bool:
     before_ohm = [(one.kind, one.name) for one in some[at + 1 : at + 2]] == [("command", "Omega")]
     if before_ohm or name in lexicon()["scales"] or name in lexicon()["shares"]:
         return True
-    if is_bare_unit(name) and (len(name) > 1 or node.spaced or node.style == "roman"):
+    if node.style == "roman" and is_unit(name):
+        return True
+    if is_bare_unit(name) and (len(name) > 1 or node.spaced):
         return True
     return node.spaced and len(name) > 2 and not is_name(name)
 
@@ -200,6 +210,8 @@ def _scaled(tail: Nodes) -> tuple[Any, Nodes]:
 
 def _unit(tail: Nodes, *, plain: bool) -> Unit | None:
     """The unit that the nodes name; None if they name none. A counted noun must be a known one."""
+    if any(node.kind == "command" and node.name not in ("mu", "Omega") for node in tail):
+        return None
     if any(node.kind == "text" and re.search(r"(?<![\^*\d-])\d", node.name) for node in tail):
         return None  # `3\text{1 cm}`
     signs = (node for node in tail if node.kind in ("sign", "table"))
@@ -209,6 +221,13 @@ def _unit(tail: Nodes, *, plain: bool) -> Unit | None:
         return None
     name = _spelled(tail)
     unit = _named(name)
+    if unit is None and (modified := _MODIFIED.search(name)):
+        unit = _named(name[: modified.start()])
+        if unit is None or (unit.dimension and not is_physical(unit) and not _is_known(unit.dimension)):
+            return None
+        return replace(
+            unit, dimension=f"{unit.dimension} per {modified['each']}" if modified["each"] else unit.dimension
+        )
     if unit is None or is_physical(unit) or "^" in unit.dimension:
         return unit
     if not unit.dimension:
@@ -219,7 +238,7 @@ def _unit(tail: Nodes, *, plain: bool) -> Unit | None:
 def _is_known(noun: str) -> bool:
     *_, last = words = noun.split()
     known, refused = set(lexicon()["nouns"]), set(lexicon()["not_nouns"])
-    return bool({last, last.removesuffix("e")} & known) and not refused & set(words)
+    return bool({last, last.removesuffix("e"), re.sub("y$", "ie", last)} & known) and not refused & set(words)
 
 
 def is_countable(words: str) -> bool:

@@ -24,9 +24,10 @@ def cased(text: str) -> str:
 
 
 def _cased(word: str) -> str:
-    kept = re.fullmatch(r"[A-Z]{2,}|(?:[A-Z][a-z]?\d*){2,}|\w", word) and word not in lexicon()["short_words"]
+    kept = re.fullmatch(r"[A-Z]{2,}|(?:[A-Z][a-z]?\d*){2,}|\w", word) and word.lower() not in lexicon()["short_words"]
     ordinary = re.fullmatch(r"\W*(?:[A-Z]?[a-z]{3,}|[a-z]+|[A-Za-z]{8,})\W*", word)
-    return word.casefold() if ordinary or not (kept or re.search(r"[A-Z]", word[1:]) or "_" in word) else word
+    mixed = "_" in word or (re.search(r"[A-Z]", word[1:]) and word.lower() not in lexicon()["short_words"])
+    return word.casefold() if ordinary or not (kept or mixed) else word
 
 
 def number_in_words(text: str) -> Fraction | None:

@@ -27,9 +27,10 @@ def bare(some: Nodes) -> Nodes:
     """Without what stands around an answer: full stops, an equals sign before it, braces and brackets, emphasis."""
     while some:
         first, last = some[0], some[-1]
-        if is_sign(last, ".", ",", ";", "\\") and not (len(some) > 1 and is_sign(some[-2], ".")):
+        only = [one.kind == "text" and one.name.lower() in ("only", "(only)") for one in (first, last)]
+        if only[1] or (is_sign(last, ".", ",", ";", "\\") and not (len(some) > 1 and is_sign(some[-2], "."))):
             some = some[:-1]
-        elif is_sign(first, "=", "\\", ":", "⇒", "→", "∴"):
+        elif only[0] or is_sign(first, "=", "\\", ":", "⇒", "→", "∴"):
             some = some[1:]
         elif len(some) > 4 and all(is_sign(one, "*") for one in (*some[:2], *some[-2:])):
             some = some[2:-2]
@@ -90,6 +91,7 @@ def has_comma(some: Nodes) -> bool:
     return any(is_sign(node, ",", ";") for node in some)
 
 
+_CONSTANTS = {f"for {some} {kind}" for some in ("any", "some", "every") for kind in ("constant", "real constant")}
 _WHOLE = r"([a-z])\\in ?(?:\\mathbb\{Z\}|\\integers|Z)|\\text\{ (?:where )?(\w) is an integer\}"
 
 
@@ -103,6 +105,8 @@ def without_quantifier(some: Nodes) -> Nodes:
         kept = some[:at][: -1 if is_sign(some[at - 1], ",") else None]
         said, after = node.name.lower() if node.kind in ("text", "letters", "command") else "", some[at + 1 :]
         if said in ("for all real numbers", "for all reals", "for all real x") and not after:
+            return kept
+        if said in _CONSTANTS and [one.kind for one in after] == ["letters"]:
             return kept
         if said in ("for all", "forall", "for any", "for every", "for all real", "for real") and after:
             variable, *where = after
