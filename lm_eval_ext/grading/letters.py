@@ -40,7 +40,7 @@ _WRONG = (
 # Letters that are pointed at, in several languages; the first ones only at the end of a line.
 _POINTED = re.compile(
     r"(?im)(?:(?:\b(?:so|thus|therefore|hence|definitely|it['\u2019]?s|it is|must be|my choice:|solution:)"
-    r"|^\W*(?:choose|select))[,:]?\s+"
+    r"|^[^\w\n]{0,10}(?:choose|select))[,:]?\s+"
     r"(?=\W{0,3}[A-J]\W{0,3}(?:is (?:the )?(?:correct|right)(?: answer| option)?)?\W{0,3}$)"
     r"|\bI(?:['\u2019](?:d|ll)|\s+would|\s+will)?\s+(?:choose|pick|select|go\s+with|opt\s+for)\s+"
     r"|\b(?:my|the)\s+(?:correct\s+)?(?:choice|letter|statement)\s+is\s+|\b(?:answer\s+is\s+letter)\s+"
