@@ -97,6 +97,9 @@ def nodes(text: str) -> Nodes:
     if len(text) > _LONGEST:
         raise UnreadableError(f"{len(text)} characters")
     text = _plain(text.strip())
+    if ends := re.fullmatch(r"(?:\\left)?\s*([][])([^][]+,[^][]+)([][])", re.sub(r"\\right\s*(?=[][])", "", text)):
+        sides = ends[1].replace("]", "("), ends[3].replace("[", ")")  # `]0, 1[`
+        text = sides[0] + ends[2] + sides[1]
     if r"\right." in text:  # a brace before the lines of a system
         text = re.sub(r"\\left\s*\\(?:\{|lbrace)\s*(?=\\begin)", "", text)
     reader = _Reader(text if r"\begin" in text else _DOUBLED.sub(r"\\", text))

@@ -140,7 +140,7 @@ def _all(some: Nodes) -> Iterator[Reading]:
         return
     conditions = list(_attempt(_conditions(some)))
     yield from conditions
-    members = _members(some)
+    members = _congruences(_members(some))
     if len(members) == 1:
         yield from _single(some)
     elif not conditions:
@@ -160,12 +160,32 @@ def _single(some: Nodes) -> Iterator[Reading]:
         return
     if len(some) == 1 and some[0].kind == "letters" and re.fullmatch(r"[A-Z]?[a-z]{2,3}", some[0].name):
         yield Words(some[0].name.casefold())  # `red`, if it is no product
+    yield from _chemical(some)
+    yield from _attempt(_modular(some))
     yield from _attempt(_ratio(some))
     yield from _attempt(_set(some))
     measured = list(_attempt(quantity(some)))
     yield from measured
     if not any(isinstance(one, Value) and (one.percent or (one.unit and is_physical(one.unit))) for one in measured):
         yield from _attempt(_formula(some))
+
+
+def _chemical(some: Nodes) -> Iterator[Reading]:
+    r"""`H_2SO_4`, `\mathrm{CO_2}` and `\text{Fe}^{3+}` as words, if they are made up of elements."""
+    text = re.sub(r"\\text\{ ?|[_{}^\s]", "", written(some))
+    elements = re.findall(r"[A-Z][a-z]?", text)
+    formula = re.fullmatch(r"(?:[A-Z][a-z]?\d*)+[+-]?", text) is not None and text not in elements
+    if formula and all(element in lexicon()["elements"] for element in elements):
+        yield Words(text)
+
+
+def _modular(some: Nodes) -> Iterator[Reading]:
+    r"""`4 \pmod 7` as a value; without the modulus it is the same."""
+    if some[-1].name in ("pmod", "pod"):
+        number, divisor = _congruent(some)
+        found = expression(number)
+        if found.value.is_Integer:
+            yield Value(found.value, unit=Unit(f"modulo {expression(bare(divisor)).value}"))
 
 
 def _formula(some: Nodes) -> Iterator[Reading]:
@@ -208,7 +228,12 @@ def _in_words(text: str) -> Iterator[Reading]:
     if letter := re.fullmatch(r"\(?([A-Za-z])\)?\.?", text):
         yield from readings(letter[1])
         return
-    if plain in lexicon()["nothing"]:
+    if negative := re.fullmatch(r"(?:minus|negative) (\d[\d.,]*)", plain):
+        yield from readings(f"-{negative[1]}")
+    elif plain in lexicon()["infinitely"]:
+        yield Words("infinitely many")
+        return
+    elif plain in lexicon()["nothing"]:
         yield Numbers(EmptySet)
     elif plain in lexicon()["all_reals"]:
         yield Numbers(Reals)
@@ -242,6 +267,18 @@ def _members(some: Nodes) -> list[Nodes]:
         return [part for part in split(some, ";") if part]
     found = split(tuple(Node("sign", ",") if is_sign(node, ";", "\\") or joins(node) else node for node in some), ",")
     return [part for part in found if part] if len(found) > 1 else [some]
+
+
+def _congruences(members: list[Nodes]) -> list[Nodes]:
+    r"""Members in which each of `n \equiv 0, 1 \pmod 4` is a congruence."""
+    at = next((at for at, node in enumerate(members[0]) if is_sign(node, "≡")), -1)
+    last = members[-1][-1] if members[-1] else None
+    if at < 0 or len(members) == 1 or last is None or last.name not in ("pmod", "pod"):
+        return members
+    name, sign, first = members[0][:at], members[0][at], members[0][at + 1 :]
+    if any(is_sign(node, "≡") for member in members[1:] for node in member):
+        return members
+    return [(*name, sign, *member, last) for member in (first, *members[1:-1], members[-1][:-1])]
 
 
 def _several(kind: Literal["tuple", "set", "list"], parts: Sequence[Nodes], form: str = "") -> Iterator[Several]:
@@ -382,7 +419,11 @@ def _related(some: Nodes, sides: list[Nodes]) -> Iterator[Reading]:
                 yield replace(one, name=name)
         return
     if sign == "≡":
-        sides[1], divisor = _congruent(sides[1])
+        try:
+            sides[1], divisor = _congruent(sides[1])
+        except UnreadableError:  # `f(x) \equiv 0`
+            yield from _equated(sides)
+            return
         modulus = expression(bare(divisor)).value
     left, right = map(expression, sides)
     if left.rounded or right.rounded or left.value.free_symbols | right.value.free_symbols:
@@ -639,6 +680,9 @@ def _line(row: Sequence[Nodes]) -> Nodes:
         return tuple(one for cell in row for one in cell)
     value = row[0][:-1] if row[0] and is_sign(row[0][-1], ",") else row[0]
     row = [tuple(row[0]), bare(row[1])]
+    row[1] = tuple(
+        replace(one, name=re.sub(r"^is (?:an? )?", "", one.name)) if one.kind == "text" else one for one in row[1]
+    )
     condition = tuple(
         one for one in row[1] if one.kind not in ("text", "letters") or one.name not in ("if", "for", "when")
     )

@@ -53,7 +53,7 @@ _NO_UNIT = re.compile(r"(?:(?:square|cubic|sq)\s+)?units?(?:\s*\*\*\s*\d)?", re.
 # What stands behind a unit or noun: `per day` belongs to it, the others don't change it.
 _MODIFIED = re.compile(
     r" (?:of [a-z -]+|(?:per|a|an|every|each) (?P<each>[a-z]+)|each|apiece|left|remaining|(?:in )?total|in all|"
-    r"altogether|more|old|long|tall|wide|high|deep|later|ago|away|profit)$"
+    r"altogether|more|old|long|tall|wide|high|deep|later|ago|away|profit)$|/(?P<by>[a-z]+)$"
 )
 _WORD = re.compile(r"[A-Za-z]+")
 
@@ -226,7 +226,10 @@ def _unit(tail: Nodes, *, plain: bool) -> Unit | None:
         if unit is None or (unit.dimension and not is_physical(unit) and not _is_known(unit.dimension)):
             return None
         return replace(
-            unit, dimension=f"{unit.dimension} per {modified['each']}" if modified["each"] else unit.dimension
+            unit,
+            dimension=f"{unit.dimension} per {each}"
+            if (each := modified["each"] or modified["by"])
+            else unit.dimension,
         )
     if unit is None or is_physical(unit) or "^" in unit.dimension:
         return unit
