@@ -214,7 +214,7 @@ def _words(some: Nodes) -> str | None:
         if node.kind == "letters":
             certain |= name.lower() in lexicon()["short_words"] or (len(name) > 1 and name.isupper())
             certain |= len(name) > 3 and not is_name(name)
-        elif node.kind != "text" and not (at and is_sign(node, "-", "'", ".", "’", "!", "?")):
+        elif node.kind != "text" and not (at and is_sign(node, "-", "'", ".", "’", "!", "?") and not node.spaced):
             return None
         certain |= node.kind == "text"
         text += (" " if node.spaced or node.kind == "text" else "") + name
@@ -347,7 +347,8 @@ def _conditions(some: Nodes) -> Iterator[Reading]:
     if len(kinds) > 1 or len(parts) != len(joined) + 1 or not any(is_sign(node, *_ORDERS, "∈") for node in some):
         return
     found = [_condition(part) for part in parts]
-    if len({one.name for one in found}) == 1 and not any(isinstance(one.values, FiniteSet) for one in found):
+    listed = any(isinstance(one.values, FiniteSet) for one in found)
+    if len({one.name for one in found}) == 1 and (kinds == {"or"} or not listed):
         merged = (Union if kinds == {"or"} else Intersection)(*(one.values for one in found))
         if merged is EmptySet and "and" not in joined:  # of `x < -1, x > 3`
             merged = Union(*(one.values for one in found))
@@ -365,7 +366,7 @@ def _condition(part: Nodes) -> Numbers:
             among = _range(one) if isinstance(one, Several) and one.kind == "interval" else one
             if isinstance(among, Numbers) and re.fullmatch(_VARIABLE, written(sides[0])):
                 return Numbers(among.values, written(sides[0]))
-    if not signs or not set(signs) <= set(_ORDERS):
+    if not signs or not (set(signs) <= set(_ORDERS) or signs == ["="]):
         raise UnreadableError(written(part))
     values = [_with_names(expression(side).value) if side else symbol("_") for side in sides]
     (variable,) = set().union(*(value.free_symbols for value in values))
@@ -388,13 +389,15 @@ def _solved(sign: str, left: Any, right: Any, variable: Any) -> Any:
 
     for one, other, towards in ((left, right, sign), (right, left, _MIRRORED.get(sign, sign))):
         if one == variable and other.is_extended_real and not other.free_symbols:
+            if towards == "=":
+                return sympy.FiniteSet(other)
             if towards == "≠":
                 return sympy.Reals - sympy.FiniteSet(other)
             below, strict = towards in ("<", "≤"), towards in ("<", ">") or other in (sympy.oo, -sympy.oo)
             ends = (-sympy.oo, other, True, strict) if below else (other, sympy.oo, strict, True)
             return sympy.Interval(*ends)
     real = sympy.Symbol("x", real=True)
-    orders = {"<": sympy.Lt, ">": sympy.Gt, "≤": sympy.Le, "≥": sympy.Ge, "≠": sympy.Ne}
+    orders = {"<": sympy.Lt, ">": sympy.Gt, "≤": sympy.Le, "≥": sympy.Ge, "≠": sympy.Ne, "=": sympy.Eq}
     relation = orders[sign](left.subs(variable, real), right.subs(variable, real))
     if relation in (sympy.true, sympy.false):
         return sympy.Reals if relation == sympy.true else sympy.EmptySet
