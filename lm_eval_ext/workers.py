@@ -76,7 +76,7 @@ class Workers:
         final: list[Outcome[_Value]] = [outcome or Outcome(failure="memory") for outcome in outcomes.values()]
         if failures := [outcome.failure for outcome in final if outcome.failure]:
             counts = ", ".join(f"{failures.count(name)} {name}" for name in sorted(set(failures)))
-            logger.warning("%d of %d answers could not be compared (%s)", len(failures), len(final), counts)
+            logger.warning("%d of %d texts could not be computed (%s)", len(failures), len(final), counts)
         return final
 
     def _attempt(
@@ -164,8 +164,10 @@ def _started(warm_up: Callable[[], None]) -> ProcessPool:
         check.result(_START)
     except (ProcessExpired, BrokenProcessPool, CancelledError):  # killed from outside: `run` tries again
         pass
+    except TimeoutError as error:
+        raise GradingError(f"the processes that read answers and templates do not start within {_START:g} s") from error
     except Exception as error:
-        raise GradingError(f"the algebra system that grades answers does not work: {error!r}") from error
+        raise GradingError(f"what reads answers and templates does not work: {error!r}") from error
     return pool
 
 

@@ -20,7 +20,7 @@ from pydantic import Field
 
 from lm_eval_ext.grading.grading import FailureReason
 from lm_eval_ext.grading.latex import Nodes, UnreadableError, is_sign, nodes, split
-from lm_eval_ext.grading.rules import AnyExtractor, Labels, Pairs, Rules, clusters_by
+from lm_eval_ext.grading.rules import BaseExtractor, Labels, Pairs, Rules, clusters_by
 from lm_eval_ext.grading.texts import TextExtractor
 from lm_eval_ext.grading.wrapping import bare
 
@@ -45,7 +45,7 @@ class ExpressionRules(Rules):
     """Options of answers that are an expression; a gold answer is JSON with `target` and `numbers`."""
 
     KIND: ClassVar[str] = "expression"
-    EXTRACTOR: ClassVar[type[AnyExtractor]] = TextExtractor
+    EXTRACTOR: ClassVar[type[BaseExtractor]] = TextExtractor
     all_numbers: Annotated[bool, Field(description="whether every number must be used; each at most once")] = True
 
     def compare(self, pairs: Pairs) -> list[bool | FailureReason]:

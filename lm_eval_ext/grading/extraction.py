@@ -11,34 +11,24 @@ import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import takewhile
-from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lm_eval_ext.grading.letters import SPECIES, chosen_letter
 from lm_eval_ext.grading.units import is_bare_unit, is_countable, is_physical, unit_of
-from lm_eval_ext.grading.words import lexicon, number_in_words
+from lm_eval_ext.grading.words import lexicon, number_in_words, table
 from lm_eval_ext.thinking_formats import answer_after_thinking
 
-
-def _table() -> dict[str, dict[str, str]]:
-    import yaml
-
-    found: dict[str, dict[str, str]] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text("utf-8"))
-    return found
+_TABLE: dict[str, Any] = table("extraction")
 
 
-_TABLE: dict[str, dict[str, str]] = _table()
-
-
-def _words(name: str) -> str:
-    return re.sub(r"\|\s+", "|", str(_TABLE[name]))
+def _words(name: str, kind: str = "") -> str:
+    """Alternatives of the table, of one kind of language or of all."""
+    return re.sub(r"\|\s+", "|", str(_TABLE[kind][name] if kind else _TABLE[name]))
 
 
 def _declaration(kind: str) -> str:
     """A declaration in one kind of language: `answer`, adjectives, `is` or a colon or dash."""
-    answer, adjective, copula, lead = (
-        re.sub(r"\|\s+", "|", _TABLE[kind][name]) for name in ("answer", "adjective", "is", "lead")
-    )
+    answer, adjective, copula, lead = (_words(name, kind) for name in ("answer", "adjective", "is", "lead"))
     word, end = (r"\b", r"\b") if kind != "other" else ("", "")
     said = rf"\s*+(?:(?:{copula}){end}|[:：=])[:：=\s*_\"]*+|\s+(?:[-–—]|→)\s++"
     heading = (
@@ -50,7 +40,7 @@ def _declaration(kind: str) -> str:
     )
 
 
-_ANY = "|".join(re.sub(r"\|\s+", "|", _TABLE[kind]["answer"]) for kind in ("european", "other", "english"))
+_ANY = "|".join(_words("answer", kind) for kind in ("european", "other", "english"))
 _DECLARED = re.compile(
     rf"(?i)(?:{'|'.join(map(_declaration, ('european', 'other', 'english')))})"
     rf"(?!\W*+(?:the\s++)?(?:final\s++)?(?:{_ANY}))(?=\S)"
@@ -59,22 +49,9 @@ _FINAL = re.compile(
     r"(?im)^[^\w\n]*+(?:(?:so|thus|hence|therefore)\W++)?(?:(?:the|my)\s++)?(?:final\s++answer|最终答案|最終答案)\b"
 )
 _DENIED = re.compile(rf"(?i)(?:{_words('denied')})$")
-_NO_UNITS = (
-    "in",
-    "a",
-    "at",
-    "min",
-    "as",
-    "am",
-    "pm",
-    "mil",
-    "an",
-    "on",
-    "per",
-    "y",
-    "e",
-    "o",
-)  # words that are units, too
+_NO_UNITS = frozenset(
+    ("in", "a", "at", "min", "as", "am", "pm", "mil", "an", "on", "per", "y", "e", "o")
+)  # though they are
 _MOST_DECLARED = 50  # declarations considered, from the last; an output that loops has thousands
 _LONGEST = 2_000  # characters of one
 _BESIDE = 300  # characters before and after a box that may belong to its value
@@ -368,12 +345,12 @@ def says_final(text: str) -> str:
 
 def _declared(text: str) -> str:
     """What is marked as the answer, or the last declaration that says a value."""
-    return marked(text) or next(iter(declarations(text)), "")
+    return _marked(text) or next(iter(declarations(text)), "")
 
 
-def marked(text: str) -> str:
+def _marked(text: str) -> str:
     """The text after `####` in the last line, or within the last `<answer>`."""
-    inner = as_marked(text)
+    inner = _as_marked(text)
     if "\n" in inner and _DECLARED.search(inner):
         return next(iter(declarations(inner)), "")
     answer = _MARKUP.sub("", inner.rpartition("\n")[2]).strip()
@@ -383,8 +360,8 @@ def marked(text: str) -> str:
     return re.sub(r"(?<!\.)\.$", "", answer)
 
 
-def as_marked(text: str) -> str:
-    """The same as it is written."""
+def _as_marked(text: str) -> str:
+    """What is marked as the answer, as it is written; empty if nothing is, or if it is a heading."""
     before, tag, _ = text.rpartition("</answer>")
     if tag and "<answer>" in before:
         return before.rpartition("<answer>")[2].strip()
@@ -416,15 +393,12 @@ def last_declared(text: str) -> str:
 
     It is a formula, a block of bullets, or a line up to the end of its first sentence.
     """
-    if said := as_marked(text):
+    if said := _as_marked(text):
         return said
-    places = deque((match.end() for match in _DECLARED.finditer(text)), maxlen=_MOST_DECLARED)
-    found = ""
-    for place in reversed(places):
-        found = _as_written(text[place : place + _LONGEST])
-        if len(places) == 1 or not _is_remark(found):
-            return found
-    return found
+    matches = (match for match in _DECLARED.finditer(text) if not _is_denied(text, match))
+    declared = deque((match.end() for match in matches), maxlen=_MOST_DECLARED)
+    answers = [_as_written(text[place : place + _LONGEST]) for place in reversed(declared)]
+    return next((answer for answer in answers if not _is_remark(answer)), answers[0] if answers else "")
 
 
 def _as_written(given: str) -> str:
@@ -520,7 +494,7 @@ def _clause(line: str, *, european: bool) -> str:
     )
     if which and not _VALUE.match(answer):
         answer = which[1]
-    for _ in range(3):
+    for _ in range(3):  # a counter, the end of a sentence and a full stop may follow each other
         answer = _POLITE.sub("", answer).strip().rstrip('*.。．।,;:!؟"”').strip()
     if sum(map(answer.count, ")]")) > sum(map(answer.count, "([")):
         answer = answer.removesuffix(")")

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from lm_eval_ext.grading.extraction import last_boxed
 from lm_eval_ext.grading.grading import FailureReason, compare
-from lm_eval_ext.grading.rules import AnyExtractor, Labels, Pairs, Rules, clusters_by
+from lm_eval_ext.grading.rules import BaseExtractor, Labels, Pairs, Rules, clusters_by
 from lm_eval_ext.grading.structure import json_in
 from lm_eval_ext.grading.texts import TextExtractor, TextRules
 from lm_eval_ext.grading.voting import clusters
@@ -52,7 +52,7 @@ class ListRules(Rules):
     """Options of answers with several items."""
 
     KIND: ClassVar[str] = "list"
-    EXTRACTOR: ClassVar[type[AnyExtractor]] = ListExtractor
+    EXTRACTOR: ClassVar[type[BaseExtractor]] = ListExtractor
     ordered: Annotated[bool, Field(description="whether the order counts")] = False
     items: Annotated[
         Literal["text", "math"], Field(description="how items are compared: as `_text` or as `_math` compares answers")

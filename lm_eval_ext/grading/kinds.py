@@ -15,7 +15,7 @@ from lm_eval_ext.grading.grading import FailureReason, Grade, compare, gold_answ
 from lm_eval_ext.grading.items import ListRules
 from lm_eval_ext.grading.letters import ALL, capital, chosen_letter, letters_named, several_letters, several_named
 from lm_eval_ext.grading.numbers import NumberRules
-from lm_eval_ext.grading.rules import Answer, AnyExtractor, Extractor, Labels, Outputs, Pairs, Rules, clusters_by
+from lm_eval_ext.grading.rules import Answer, BaseExtractor, Extractor, Labels, Outputs, Pairs, Rules, clusters_by
 from lm_eval_ext.grading.structure import JsonRules
 from lm_eval_ext.grading.texts import TextRules
 from lm_eval_ext.grading.voting import clusters
@@ -54,7 +54,7 @@ class MathRules(Rules):
 
     KIND: ClassVar[str] = "math"
     MATCH: ClassVar[str] = "math_verify"
-    EXTRACTOR: ClassVar[type[AnyExtractor]] = MathExtractor
+    EXTRACTOR: ClassVar[type[BaseExtractor]] = MathExtractor
 
     def compare(self, pairs: Pairs) -> list[bool | FailureReason]:
         """Whether each answer equals the gold one."""
@@ -128,7 +128,7 @@ class ChoiceRules(Rules):
     """Letters of options; a gold answer with several is `A|C` if either is right, `A, C` if both are needed."""
 
     KIND: ClassVar[str] = "choice"
-    EXTRACTOR: ClassVar[type[AnyExtractor]] = ChoiceExtractor
+    EXTRACTOR: ClassVar[type[BaseExtractor]] = ChoiceExtractor
 
     def compare(self, pairs: Pairs) -> list[bool | FailureReason]:
         """Whether each letter is the right one."""
@@ -165,7 +165,7 @@ def kind_of_metric(name: str) -> type[Rules] | None:
     return next((kind for kind in KINDS.values() if name in (kind.match_name(), kind.graded_name())), None)
 
 
-def extractor(filter_name: str, options: Mapping[str, Any]) -> AnyExtractor:
+def extractor(filter_name: str, options: Mapping[str, Any]) -> BaseExtractor:
     """The extractor of one of our filters, with its options.
 
     Raises:

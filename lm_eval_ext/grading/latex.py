@@ -11,8 +11,9 @@ import unicodedata
 from collections.abc import Container, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
+
+from lm_eval_ext.grading.words import table
 
 Kind = Literal["number", "letters", "command", "macro", "group", "table", "text", "sup", "sub", "sign"]
 
@@ -47,14 +48,7 @@ class UnreadableError(ValueError):
     """What cannot be read; the message says which part."""
 
 
-def _table() -> dict[str, Any]:
-    import yaml
-
-    found: dict[str, Any] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text("utf-8"))
-    return found
-
-
-TABLE = _table()
+TABLE: dict[str, Any] = table("latex")
 _LOOKS, _DROPPED, _ARGUMENTS, _SAME = (TABLE[name] for name in ("looks", "dropped", "arguments", "same"))
 _SILENT, _TEXTS, _TABLES, _LAYOUTS = (frozenset(TABLE[name]) for name in ("silent", "texts", "tables", "layouts"))
 _SIGNS, _CHARACTERS, _NAMED, _ROOTS = (TABLE[name] for name in ("signs", "characters", "named", "roots"))

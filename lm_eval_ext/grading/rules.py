@@ -44,7 +44,7 @@ class Answer(str):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnyExtractor:
+class BaseExtractor(ABC):
     """Extracts the answers of all samples of a task.
 
     Attributes:
@@ -65,9 +65,9 @@ class AnyExtractor:
             for samples, parts in zip(outputs, self.parts(outputs), strict=True)
         ]
 
+    @abstractmethod
     def of(self, text: str) -> str:
         """The answer in the text after the thinking."""
-        raise NotImplementedError
 
     def parts(self, outputs: Outputs) -> list[list[str]]:
         """The text after the thinking, of every sample; empty if it was cut before."""
@@ -97,7 +97,7 @@ class AnyExtractor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Extractor(AnyExtractor):
+class Extractor(BaseExtractor):
     """Extracts answers that are a number or mathematics.
 
     Attributes:
@@ -133,7 +133,7 @@ class Rules(BaseModel, ABC):
     model_config = ConfigDict(extra="forbid", frozen=True)
     KIND: ClassVar[str]
     MATCH: ClassVar[str] = ""  # the metric, if it is not named after the kind
-    EXTRACTOR: ClassVar[type[AnyExtractor]] = Extractor
+    EXTRACTOR: ClassVar[type[BaseExtractor]] = Extractor
 
     @classmethod
     def match_name(cls) -> str:

@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import Any, ClassVar
 
 from lm_eval_ext.grading.grading import FailureReason
-from lm_eval_ext.grading.rules import AnyExtractor, Labels, Pairs, Rules, clusters_by
+from lm_eval_ext.grading.rules import BaseExtractor, Labels, Pairs, Rules, clusters_by
 from lm_eval_ext.grading.texts import TextRules
 
 _FENCED = re.compile(r"```[ \t]*+(?:json|JSON)?[ \t]*+\n(.*?)(?:```|\Z)", re.DOTALL)
@@ -34,7 +34,7 @@ _LENGTH = ("#",)  # path of a list's length, which is no cell of its own
 
 
 @dataclass(frozen=True, kw_only=True)
-class JsonExtractor(AnyExtractor):
+class JsonExtractor(BaseExtractor):
     """Extracts answers that are JSON, from anywhere after the thinking."""
 
     def of(self, text: str) -> str:
@@ -46,7 +46,7 @@ class JsonRules(Rules):
     """Answers that are JSON; texts in it are compared as `_text` compares them, numbers by value."""
 
     KIND: ClassVar[str] = "json"
-    EXTRACTOR: ClassVar[type[AnyExtractor]] = JsonExtractor
+    EXTRACTOR: ClassVar[type[BaseExtractor]] = JsonExtractor
 
     def compare(self, pairs: Pairs) -> list[bool | FailureReason]:
         """Whether each answer has all cells of the gold one."""

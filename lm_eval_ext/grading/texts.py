@@ -11,15 +11,15 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
-from pathlib import Path
+from functools import cached_property
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from lm_eval_ext.grading.extraction import PLACES, last_boxed, last_declared
 from lm_eval_ext.grading.grading import FailureReason
-from lm_eval_ext.grading.rules import AnyExtractor, Extractor, Labels, Pairs, Rules, clusters_by
+from lm_eval_ext.grading.rules import BaseExtractor, Extractor, Labels, Pairs, Rules, clusters_by
+from lm_eval_ext.grading.words import table
 
 Ignored = Literal["case", "articles", "punctuation", "accents", "spaces"]
 _WRAPPER = re.compile(r"\\(?:text[a-z]*|math(?:rm|bf|it|sf|tt)|emph|underline|mbox|hbox|operatorname)\s*+\{([^{}]*)\}")
@@ -67,7 +67,7 @@ class TextRules(Rules):
     """Options of answers in words; a gold answer may hold several accepted ones, one per line."""
 
     KIND: ClassVar[str] = "text"
-    EXTRACTOR: ClassVar[type[AnyExtractor]] = TextExtractor
+    EXTRACTOR: ClassVar[type[BaseExtractor]] = TextExtractor
     ignore: Annotated[
         tuple[Ignored, ...], Field(description="differences that don't count; Unicode forms and markup never do")
     ] = ("case", "articles", "punctuation")
@@ -135,12 +135,9 @@ class TextRules(Rules):
         }
 
 
-@cache
 def yes_no() -> Mapping[str, Sequence[str]]:
     """The words for yes and no, true and false."""
-    import yaml
-
-    found: dict[str, list[str]] = yaml.safe_load(Path(__file__).with_name("yes_no.yaml").read_text("utf-8"))
+    found: dict[str, list[str]] = table("yes_no")
     return found
 
 

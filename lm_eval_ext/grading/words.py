@@ -10,11 +10,16 @@ from typing import Any
 
 
 @cache
-def lexicon() -> dict[str, Any]:
-    """The tables of words."""
+def table(name: str) -> Any:
+    """What a YAML file of this folder holds."""
     import yaml
 
-    found: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("words.yaml").read_text("utf-8"))
+    return yaml.safe_load(Path(__file__).with_name(f"{name}.yaml").read_text("utf-8"))
+
+
+def lexicon() -> dict[str, Any]:
+    """The tables of words."""
+    found: dict[str, Any] = table("words")
     return found
 
 
