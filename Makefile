@@ -19,7 +19,7 @@ demo: setup
 	$(EVALUATE) --model_args prune=reverse:1
 	$(EVALUATE) --model_args prune=reverse:2
 	$(VENV)/bin/lm-eval-tts leaderboard build $(OUT)/results -o $(OUT)/site
-	@$(PY) -m lm_eval_ext.analysis.demo $(OUT)/results
+	@$(PY) -m examples.demo $(OUT)/results
 	@echo "As a web page: $(OUT)/site/index.html"
 
 # Two processes of one thread each: faster than threads for small models. The documentation's commands run in `make docs`.
@@ -147,7 +147,7 @@ $(VENV)/installed: pyproject.toml
 	touch $@
 
 $(SMOLLM2)/model.safetensors: | setup
-	$(PY) -m lm_eval_ext.testbed.smollm2 $(SMOLLM2)
+	$(PY) -m benchmarks.smollm2 $(SMOLLM2)
 
 clean:
 	rm -rf $(VENV) $(VENV)-vllm $(VENV)-lowest $(VENV)-exporters .models out dist

@@ -11,7 +11,7 @@ import argparse
 import statistics
 import time
 
-from lm_eval_ext.testbed.real import SMOLLM2, questions, templated
+from benchmarks.smollm2 import SMOLLM2, questions, templated
 
 
 def main() -> None:

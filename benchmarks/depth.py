@@ -16,11 +16,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks.smollm2 import SMOLLM2
 from lm_eval_ext.analysis.depth import Depths, TaskDepth, depths
 from lm_eval_ext.analysis.evaluated import read_model
 from lm_eval_ext.runs.catalogue import read_catalogue
 from lm_eval_ext.testbed.depth_families import FAMILIES
-from lm_eval_ext.testbed.real import SMOLLM2
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

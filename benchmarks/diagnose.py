@@ -13,8 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.lm_eval_output import scores, write_output
 from lm_eval_ext import api_results as results
-from lm_eval_ext.testbed.lm_eval_output import scores, write_output
 
 
 def main() -> None:

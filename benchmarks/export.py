@@ -16,7 +16,7 @@ import threading
 import time
 from pathlib import Path
 
-from lm_eval_ext.testbed.real import SMOLLM2
+from benchmarks.smollm2 import SMOLLM2
 
 
 def main() -> None:

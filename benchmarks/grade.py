@@ -14,7 +14,7 @@ import random
 import subprocess
 import sys
 
-from lm_eval_ext.testbed.real import HUB
+from benchmarks.smollm2 import HUB
 
 _OURS = """
 from lm_eval_ext.harness.metrics import MathAnswer

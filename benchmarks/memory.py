@@ -10,7 +10,7 @@ import random
 from collections.abc import Iterable
 from pathlib import Path
 
-from lm_eval_ext.testbed.real import SMOLLM2
+from benchmarks.smollm2 import SMOLLM2
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from transformers import AutoConfig
 
+from benchmarks.smollm2 import SMOLLM2
 from lm_eval_ext.pruning.calibration import Calibration, calibration
 from lm_eval_ext.pruning.checkpoint import NO_CHANGES
 from lm_eval_ext.pruning.context import PruningContext
@@ -23,7 +24,6 @@ from lm_eval_ext.pruning.layers import mean_loss
 from lm_eval_ext.pruning.loading import load_pruned
 from lm_eval_ext.pruning.recipe import Recipe, kept_layers
 from lm_eval_ext.pruning.selection import METHODS, choose
-from lm_eval_ext.testbed.real import SMOLLM2
 
 HELD_OUT = Path(__file__).with_name("held_out.txt")
 VARIANTS: dict[str, list[dict[str, Any]]] = {

@@ -23,10 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.vllm_kinds import build, measured
-from lm_eval_ext.errors import TTSError
-from lm_eval_ext.pruning.quantization import REFUSED, check_quantization
-from lm_eval_ext.testbed.packing import (
+from benchmarks.packing import (
     AWQ,
     FP8,
     GPTQ,
@@ -41,6 +38,9 @@ from lm_eval_ext.testbed.packing import (
     pack_checkpoint,
     pack_experts,
 )
+from benchmarks.vllm_kinds import build, measured
+from lm_eval_ext.errors import TTSError
+from lm_eval_ext.pruning.quantization import REFUSED, check_quantization
 
 DROP, KEPT = (1, 4), (0, 2, 3, 5)
 Written = Callable[[Path], Path]

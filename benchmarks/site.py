@@ -21,10 +21,10 @@ import time
 from itertools import combinations
 from pathlib import Path
 
+from benchmarks.lm_eval_output import scores, write_output
 from lm_eval_ext.runs.catalogue import read_catalogue
 from lm_eval_ext.runs.load import read_source
 from lm_eval_ext.runs.publish import publish
-from lm_eval_ext.testbed.lm_eval_output import scores, write_output
 
 REMOVALS = [layers for count in range(4) for layers in combinations(range(12), count)]
 METHODS = ("shortgpt", "reverse", "laco", "angular", "sleb")

@@ -15,6 +15,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
+from benchmarks.smollm2 import SMOLLM2, questions, templated
 from lm_eval_ext.generation.budget_forcing import BudgetForcing
 from lm_eval_ext.generation.codec import codec_of
 from lm_eval_ext.generation.engines.hf.decoding import HFEngine
@@ -22,7 +23,6 @@ from lm_eval_ext.generation.journal import JournaledEngine
 from lm_eval_ext.generation.planner import plan
 from lm_eval_ext.generation.request import Generation, Request, Sampling
 from lm_eval_ext.harness.accounting import Totals
-from lm_eval_ext.testbed.real import SMOLLM2, questions, templated
 from lm_eval_ext.thinking_formats import format_named
 
 

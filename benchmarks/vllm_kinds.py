@@ -126,7 +126,7 @@ def build(kind: str, folder: Path, **more: int) -> None:
     import torch
     from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
-    from lm_eval_ext.testbed.tokenizer import chain_tokenizer
+    from examples.tiny_chain import chain_tokenizer
 
     tokenizer = chain_tokenizer()
     known = CONFIG_MAPPING[kind]().to_dict()

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psutil
 
-from lm_eval_ext.testbed.real import SMOLLM2
+from benchmarks.smollm2 import SMOLLM2
 
 DROPPED = list(range(15, 25))
 

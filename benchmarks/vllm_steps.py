@@ -15,9 +15,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from benchmarks.smollm2 import SMOLLM2, questions
 from lm_eval_ext.generation.engines.vllm import VLLMEngine, sampling_params
 from lm_eval_ext.generation.request import Completion, Job, Sampling, Stop
-from lm_eval_ext.testbed.real import SMOLLM2, questions
 
 
 def main() -> None:

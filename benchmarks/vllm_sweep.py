@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from lm_eval_ext.testbed.real import SMOLLM2, questions, templated
+from benchmarks.smollm2 import SMOLLM2, questions, templated
 
 
 def main() -> None:

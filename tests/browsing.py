@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from benchmarks.lm_eval_output import write_board
 from lm_eval_ext.api_results import build_site
-from lm_eval_ext.testbed.lm_eval_output import write_board
 from tests.shared import ROOT
 
 if TYPE_CHECKING:

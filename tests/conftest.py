@@ -14,9 +14,9 @@ os.environ.setdefault("HF_DATASETS_CACHE", tempfile.mkdtemp(prefix="lm-eval-tts-
 # The tests need no network; without one, each model that isn't there is tried again for half a minute.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+from benchmarks.smollm2 import SMOLLM2
 from lm_eval_ext.paths import TASKS
 from lm_eval_ext.pruning.context import PruningContext
-from lm_eval_ext.testbed.real import SMOLLM2
 from tests.checkpoints import write_checkpoint
 from tests.contexts import context_of
 from tests.standins import write_standins

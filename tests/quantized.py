@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from benchmarks.packing import Pack, pack_checkpoint, pack_experts
 from lm_eval_ext.pruning.loading import load_pruned
-from lm_eval_ext.testbed.packing import Pack, pack_checkpoint, pack_experts
 from tests.checkpoints import write_checkpoint
 from tests.tokenizers import TEMPLATE, byte_tokenizer
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lm_eval_ext.testbed.real import HUB
+from benchmarks.smollm2 import HUB
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from benchmarks.lm_eval_output import scores, write_output
 from lm_eval_ext.analysis.board import Board
 from lm_eval_ext.cli import app
 from lm_eval_ext.runs.catalogue import read_catalogue
 from lm_eval_ext.runs.load import load
 from lm_eval_ext.runs.run import Run
 from lm_eval_ext.site.names import Names
-from lm_eval_ext.testbed.lm_eval_output import scores, write_output
 from tests.published import add, edit, only_run, said
 from tests.test_plugin import LM_EVAL, run
 

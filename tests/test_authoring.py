@@ -11,11 +11,11 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from benchmarks.smollm2 import HUB
 from lm_eval_ext.authoring import templates
 from lm_eval_ext.cli import app
 from lm_eval_ext.cli.tasks import checked
 from lm_eval_ext.paths import LEADERBOARD, TASKS
-from lm_eval_ext.testbed.real import HUB
 from tests.shared import needs_benchmarks
 
 GOOD = r"""include: _math

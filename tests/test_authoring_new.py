@@ -70,7 +70,7 @@ def test_what_makes_no_benchmark_is_one_line(
 
 def test_the_schema_that_editors_read_is_the_one_that_is_checked() -> None:
     written = json.loads((TASKS / "schema.json").read_text("utf-8"))
-    assert written == task_schema(), "run python -m lm_eval_ext.reference docs/reference"
+    assert written == task_schema(), "run python -m examples.reference docs/reference"
     properties = written["$defs"]["Metadata"]["properties"]
     assert "relative" in properties["grading"]["anyOf"][0]["properties"] and written["$schema"]
     assert "de" in properties["language"]["anyOf"][0]["enum"]

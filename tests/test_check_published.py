@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from lm_eval_ext.testbed.lm_eval_output import scores, write_output
+from benchmarks.lm_eval_output import scores, write_output
 from tests.published import TASK, VOTES, add, edit, edit_samples, only_run, said
 from tests.shared import ROOT
 

@@ -13,9 +13,9 @@ import pytest
 from typer.testing import CliRunner
 
 import lm_eval_ext as tts
+from benchmarks.lm_eval_output import scores, write_output
 from lm_eval_ext.cli import app
 from lm_eval_ext.errors import ResultsError
-from lm_eval_ext.testbed.lm_eval_output import scores, write_output
 from tests.shared import ROOT
 
 TASK = "tts_aime24_b1024"

@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+import lm_eval_ext as tts
 from lm_eval_ext.analysis.costs import cache_bytes
 from lm_eval_ext.harness.costs import costs_of
 from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
@@ -52,3 +53,16 @@ def test_blocks_that_are_left_out_cost_nothing() -> None:
     assert without["parameters"] == lm.model.num_parameters() < whole["parameters"]
     assert (whole["layers"], without["layers"]) == (12, 10)
     assert 12 * without["cache_token_bytes"] == 10 * whole["cache_token_bytes"]
+
+
+def test_costs_that_cannot_be_told_do_not_end_a_run(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from lm_eval_ext.harness import costs
+
+    def broken(config: object) -> None:
+        raise RuntimeError("no such layer")
+
+    monkeypatch.setattr(costs, "_on_meta", broken)
+    assert set(tts.load(journal="off").get_model_info()["costs"]) == {"peak_memory"}
+    assert "cannot be told from the config: no such layer" in caplog.text

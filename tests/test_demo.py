@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from lm_eval_ext.analysis.demo import BudgetScore, reading, scores, table
-from lm_eval_ext.testbed.lm_eval_output import write_output
+from benchmarks.lm_eval_output import write_output
+from examples.demo import BudgetScore, reading, scores, table
 from tests.test_plugin import run
 
 
@@ -25,6 +25,6 @@ def test_the_demos_table_and_reading(tmp_path: Path) -> None:
     assert lines[0] == ["thinking", "tokens", "16", "32"]
     assert ["tts_long", "base", "0.30", "0.80"] in lines and ["tts_short", "base", "1.00"] in lines
     assert reading(found) == ["reverse: without 5 keeps 90% of tts_short, 25% of tts_long"]
-    done = run(sys.executable, "-m", "lm_eval_ext.analysis.demo", tmp_path)
+    done = run(sys.executable, "-m", "examples.demo", tmp_path)
     said = [*table(found), "", *reading(found), "", f"Results and all samples: {tmp_path}"]
     assert done.stdout.strip().splitlines() == [said[0], *said[1:]], done.stderr

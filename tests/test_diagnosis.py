@@ -11,10 +11,10 @@ from sacrebleu.metrics.bleu import BLEU
 from typer.testing import CliRunner
 
 import lm_eval_ext as tts
+from benchmarks.lm_eval_output import write_output
 from lm_eval_ext.analysis import signs
 from lm_eval_ext.analysis.bleu import self_bleu
 from lm_eval_ext.cli import app
-from lm_eval_ext.testbed.lm_eval_output import write_output
 
 SENTENCES = st.lists(st.lists(st.sampled_from("abcde"), min_size=1, max_size=12), min_size=2, max_size=6)
 REFERENCE = BLEU(tokenize="none", effective_order=True)

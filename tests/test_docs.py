@@ -19,7 +19,7 @@ import pandas as pd
 import pytest
 
 from examples.pictures import IMAGES, MADE_FROM, PICTURES, fingerprint
-from lm_eval_ext.reference import pages, schemas, tables
+from examples.reference import pages, schemas, tables
 from tests.shared import ROOT
 
 DOCS = ROOT / "docs"
@@ -125,7 +125,7 @@ def test_a_benchmark_unknown_here_comes_onto_the_leaderboard_by_the_guide_alone(
 def test_the_reference_is_what_the_code_says() -> None:
     for name, text in pages().items():
         written = (DOCS / "reference" / name).read_text("utf-8")
-        assert written == text, f"{name}: run python -m lm_eval_ext.reference docs/reference"
+        assert written == text, f"{name}: run python -m examples.reference docs/reference"
 
 
 def test_every_metric_that_a_run_has_is_in_the_reference() -> None:
@@ -137,7 +137,7 @@ def test_every_metric_that_a_run_has_is_in_the_reference() -> None:
 
 def test_tables_in_pages_are_what_the_code_says() -> None:
     for name, table in tables().items():
-        assert table in (ROOT / name).read_text("utf-8"), f"{name}: run python -m lm_eval_ext.reference docs/reference"
+        assert table in (ROOT / name).read_text("utf-8"), f"{name}: run python -m examples.reference docs/reference"
 
 
 def test_the_reference_is_written_by_its_command(tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_the_reference_is_written_by_its_command(tmp_path: Path) -> None:
         handwritten = name == "docs/reference/metrics.md"
         assert not handwritten or outdated != text
         (tmp_path / name).write_text(outdated if handwritten else "outdated", "utf-8")
-    command = [sys.executable, "-m", "lm_eval_ext.reference", str(tmp_path / "docs" / "reference")]
+    command = [sys.executable, "-m", "examples.reference", str(tmp_path / "docs" / "reference")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     for name in names:

@@ -14,6 +14,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner
 
+from benchmarks.lm_eval_output import scores, write_output
+from benchmarks.smollm2 import SMOLLM2
 from lm_eval_ext.cli import app
 from lm_eval_ext.errors import ArchitectureError, ArgumentError, RecipeError
 from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
@@ -23,8 +25,6 @@ from lm_eval_ext.pruning.loading import load_pruned
 from lm_eval_ext.pruning.recipe import Recipe
 from lm_eval_ext.pruning.recipe_file import load_recipe, write_recipe
 from lm_eval_ext.pruning.vllm_loader import changed_fields
-from lm_eval_ext.testbed.lm_eval_output import scores, write_output
-from lm_eval_ext.testbed.real import SMOLLM2
 from tests.checkpoints import ARCHITECTURES, write_checkpoint
 from tests.test_plugin import LM_EVAL, run
 

@@ -14,9 +14,9 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from benchmarks.lm_eval_output import scores, write_output
 from lm_eval_ext.cli import app
 from lm_eval_ext.exporters import EXPORTERS
-from lm_eval_ext.testbed.lm_eval_output import scores, write_output
 from tests.shared import ROOT
 from tests.test_plugin import LM_EVAL
 

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import lm_eval_ext as tts
+from benchmarks.lm_eval_output import write_output
 from lm_eval_ext.analysis.found_lost import LostCompared, Traces, found_lost
 from lm_eval_ext.cli import app
-from lm_eval_ext.testbed.lm_eval_output import write_output
 from lm_eval_ext.thinking_formats import format_named
 
 BUDGETS = (8, 32, 128)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks.packing import AWQ, GPTQ, awq, gptq
 from lm_eval_ext.pruning.export import export
 from lm_eval_ext.pruning.recipe import Recipe
-from lm_eval_ext.testbed.packing import AWQ, GPTQ, awq, gptq
 from tests.quantized import KEPT, logits, pruned, without, write_quantized
 
 if find_spec("gptqmodel") is None:

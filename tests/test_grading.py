@@ -11,6 +11,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from benchmarks.smollm2 import HUB
 from lm_eval_ext.errors import TaskError
 from lm_eval_ext.generation.request import Generation
 from lm_eval_ext.grading.extraction import final_answer
@@ -22,7 +23,6 @@ from lm_eval_ext.grading.rules import Extractor
 from lm_eval_ext.grading.wrapping import normalised
 from lm_eval_ext.harness.metrics import FILTERS
 from lm_eval_ext.metrics import FUNCTIONS, share_compared
-from lm_eval_ext.testbed.real import HUB
 from tests.shared import needs_benchmarks
 
 math_verify, math_graded, choice_match = (FUNCTIONS[name] for name in ("math_verify", "math_graded", "choice_match"))

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+from benchmarks.lm_eval_output import DEPTH, scores, write_output
+from benchmarks.packing import W8A8, int8
 from lm_eval_ext.analysis.entries import entries
 from lm_eval_ext.api_results import build_site
 from lm_eval_ext.errors import ArgumentError, RecipeError
@@ -24,8 +26,6 @@ from lm_eval_ext.runs.catalogue import read_catalogue
 from lm_eval_ext.runs.load import load
 from lm_eval_ext.site.names import Names
 from lm_eval_ext.site.overview import KINDS, _kind
-from lm_eval_ext.testbed.lm_eval_output import DEPTH, scores, write_output
-from lm_eval_ext.testbed.packing import W8A8, int8
 from tests.quantized import write_quantized
 
 CARD = "---\nlicense: mit\nbase_model: {base}\nbase_model_relation: {relation}\n---\n# A model\n"

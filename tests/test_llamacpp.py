@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
+from benchmarks.smollm2 import _GGUF, SMOLLM2, gguf_folder, questions, templated
 from lm_eval_ext.errors import ArgumentError
-from lm_eval_ext.testbed.real import SMOLLM2, questions, templated
-from lm_eval_ext.testbed.smollm2 import _GGUF, gguf_folder
 from tests.llamacpp import CONTEXT, write_float32
 from tests.servers import Process, asked, llamacpp_server, outcomes
 

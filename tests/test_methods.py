@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from torch.nn.functional import cosine_similarity, cross_entropy
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from benchmarks.smollm2 import SMOLLM2
 from lm_eval_ext.errors import ArchitectureError, ArgumentError
 from lm_eval_ext.pruning.calibration import Calibration, token_batches
 from lm_eval_ext.pruning.context import PruningContext
@@ -29,7 +30,6 @@ from lm_eval_ext.pruning.methods.magnitude import magnitude
 from lm_eval_ext.pruning.methods.shortgpt import block_influence
 from lm_eval_ext.pruning.methods.taylor import influence
 from lm_eval_ext.pruning.selection import METHODS, choose, needs_texts
-from lm_eval_ext.testbed.real import SMOLLM2
 from tests.checkpoints import LAYERS
 from tests.contexts import MATRICES, context_of, texts_of, twin_of
 

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 from lm_eval.api.instance import Instance
 
-from lm_eval_ext.testbed.packing import AWQ, GPTQ, W8A8, Pack, awq, gptq, int8
-from lm_eval_ext.testbed.real import SMOLLM2, questions, templated
+from benchmarks.packing import AWQ, GPTQ, W8A8, Pack, awq, gptq, int8
+from benchmarks.smollm2 import SMOLLM2, questions, templated
 from tests.quantized import write_quantized
 from tests.test_plugin import LM_EVAL, run
 from tests.test_resume import kept, outcome

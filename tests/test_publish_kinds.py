@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from benchmarks.lm_eval_output import write_output
 from lm_eval_ext.grading import GRADER_VERSION
 from lm_eval_ext.runs.run import TaskResult
-from lm_eval_ext.testbed.lm_eval_output import write_output
 from tests.published import add, edit, edit_samples, only_run, said
 
 TASK = "tts_strategyqa_b1024"

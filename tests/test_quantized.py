@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, strategies
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from benchmarks.packing import FP8, MIXED, OVERLAPPING, W4A16, W8A8, fp8, int4, int8
 from lm_eval_ext.errors import ArchitectureError, ArgumentError
 from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
 from lm_eval_ext.pruning.architecture import renamed_tensor
@@ -19,7 +20,6 @@ from lm_eval_ext.pruning.checkpoint import Changes, weight_bytes
 from lm_eval_ext.pruning.export import export
 from lm_eval_ext.pruning.quantization import REFUSED, check_quantization, for_vllm, sliced_quantization
 from lm_eval_ext.pruning.recipe import Recipe
-from lm_eval_ext.testbed.packing import FP8, MIXED, OVERLAPPING, W4A16, W8A8, fp8, int4, int8
 from tests.checkpoints import LAYERS, write_checkpoint
 from tests.quantized import KEPT, dense, logits, pruned, without, write_mxfp4, write_quantized
 from tests.tokenizers import TEMPLATE, byte_tokenizer

@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 import torch
 from lm_eval.api.instance import Instance
+from lm_eval_ext.harness.models.unloaded import FactsCache
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 
+from benchmarks.packing import W8A8, int8, pack_checkpoint
 from lm_eval_ext.errors import ArchitectureError, ArgumentError
 from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
-from lm_eval_ext.harness.models.unloaded import FactsCache
 from lm_eval_ext.pruning.checkpoint import NO_CHANGES
 from lm_eval_ext.pruning.quantizing import parse_quantize
 from lm_eval_ext.pruning.recipe import Recipe
 from lm_eval_ext.pruning.selection import choose
-from lm_eval_ext.testbed.packing import W8A8, int8, pack_checkpoint
 from tests.contexts import context_of
 from tests.quantized import IDS, KEPT, dense, logits, without
 from tests.tokenizers import TEMPLATE, byte_tokenizer

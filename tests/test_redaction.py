@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.lm_eval_output import write_output
 from lm_eval_ext.redaction import public_name, scrubbed, without_tokens
 from lm_eval_ext.runs.load import load, read_source
 from lm_eval_ext.runs.submission import submission
-from lm_eval_ext.testbed.lm_eval_output import write_output
 from tests.test_submission import CATALOGUE, TASK, changed
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.lm_eval_output import scores, write_output
 from lm_eval_ext.analysis.board import Board
 from lm_eval_ext.analysis.kept import kept_of
 from lm_eval_ext.grading import GRADER_VERSION
@@ -18,7 +19,6 @@ from lm_eval_ext.runs.run_file import read_run
 from lm_eval_ext.runs.samples import read_samples
 from lm_eval_ext.site.lines import Family, budget_charts, depth_charts
 from lm_eval_ext.site.names import Names
-from lm_eval_ext.testbed.lm_eval_output import scores, write_output
 from tests.published import add, edit, edit_samples, only_run, said
 from tests.test_authoring import new
 from tests.test_regrade import QUIZ, TASK, published

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from urllib.request import urlopen
 
-from lm_eval_ext.testbed.lm_eval_output import scores, write_output
+from benchmarks.lm_eval_output import scores, write_output
 
 
 def test_pages_are_served_and_built_again(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import NoReturn
 import html5lib
 import pytest
 
+from benchmarks.lm_eval_output import scores, write_board, write_output
 from lm_eval_ext.analysis.board import Board
 from lm_eval_ext.analysis.kept import kept_of
 from lm_eval_ext.api_results import build_site
@@ -26,7 +27,6 @@ from lm_eval_ext.site.lines import Family, depth_charts, vote_charts
 from lm_eval_ext.site.names import MEASURES, Names, measure
 from lm_eval_ext.site.rendering import NAVIGATION
 from lm_eval_ext.site.traces import pieces
-from lm_eval_ext.testbed.lm_eval_output import scores, write_board, write_output
 from tests.published import said
 
 

@@ -8,9 +8,9 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from benchmarks.lm_eval_output import scores, write_output
 from lm_eval_ext.cli import app
 from lm_eval_ext.runs.catalogue import read_catalogue
-from lm_eval_ext.testbed.lm_eval_output import scores, write_output
 
 
 def said(*arguments: object, code: int = 0) -> str:

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
+from benchmarks.lm_eval_output import write_output
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.runs.catalogue import read_catalogue
 from lm_eval_ext.runs.load import read_source
 from lm_eval_ext.runs.run_file import read_json
 from lm_eval_ext.runs.submission import submission
 from lm_eval_ext.runs.task_results import AccuracyKey, task_rows
-from lm_eval_ext.testbed.lm_eval_output import write_output
 
 CATALOGUE = read_catalogue()
 TASK = "tts_aime24_b512"

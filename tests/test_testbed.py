@@ -13,10 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from examples.tiny_chain import INSTRUCTION, SHORTEST, chain_tokenizer, example, train
 from lm_eval_ext.paths import TASKS
 from lm_eval_ext.testbed.problems import chain, chains, running_values, worked_out
-from lm_eval_ext.testbed.tokenizer import INSTRUCTION, chain_tokenizer
-from lm_eval_ext.testbed.train import SHORTEST, example, train
 from lm_eval_ext.thinking_formats import detect_format
 from tests.test_plugin import run
 
@@ -75,17 +74,17 @@ def test_training_writes_a_model_that_loads(tmp_path: Path) -> None:
     assert model.num_parameters() == log["parameters"] and (tmp_path / "model.safetensors").stat().st_size < 4 << 20
     assert AutoTokenizer.from_pretrained(tmp_path).chat_template
     options = ["--steps", "12", "--seed", "3", "--examples", "1"]
-    done = run(sys.executable, "-m", "lm_eval_ext.testbed.train", tmp_path / "again", *options)
+    done = run(sys.executable, "-m", "examples.tiny_chain", tmp_path / "again", *options)
     assert done.returncode == 0, done.stderr[-2000:]
     again = json.loads((tmp_path / "again" / "training.json").read_text("utf-8"))
     assert again["loss"] == log["loss"] and json.loads(done.stdout.splitlines()[-1]) == again["accuracy"]
 
 
 def test_chains_grow_once_they_are_learned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lm_eval_ext.testbed.train.LENGTHS", (1,))
+    monkeypatch.setattr("examples.tiny_chain.LENGTHS", (1,))
     longest = []
     for learned in (0.0, 100.0):  # never, at once
-        monkeypatch.setattr("lm_eval_ext.testbed.train.LEARNED", learned)
+        monkeypatch.setattr("examples.tiny_chain.LEARNED", learned)
         log: dict[str, Any] = train(tmp_path, steps=2, seed=3, examples=1)
         longest.append([row[2] for row in log["loss"]])
     assert longest == [[SHORTEST, SHORTEST], [SHORTEST + 2, SHORTEST + 2]]

@@ -10,7 +10,7 @@ from lm_eval_ext.authoring.variants import is_written_by_us
 from lm_eval_ext.paths import TASKS
 from lm_eval_ext.runs.untrusted import mapping, sequence
 
-NOTE = "<!-- Written by `python -m lm_eval_ext.reference docs/reference`. -->"
+NOTE = "<!-- Written by `python -m examples.reference docs/reference`. -->"
 REFERENCE = TASKS.parent / "docs" / "reference"  # in a checkout
 
 

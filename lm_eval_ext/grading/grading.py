@@ -11,8 +11,8 @@ from functools import lru_cache
 from typing import Literal, NamedTuple, TypeVar
 
 from lm_eval_ext.grading import reading
+from lm_eval_ext.grading.boxes import last_boxed
 from lm_eval_ext.grading.equality import TOLERANCE
-from lm_eval_ext.grading.extraction import last_boxed
 from lm_eval_ext.grading.latex import UnreadableError, nodes
 from lm_eval_ext.grading.wrapping import normalised
 from lm_eval_ext.workers import Failure, Outcome, Workers

@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from lm_eval_ext.grading.extraction import last_boxed
+from lm_eval_ext.grading.boxes import last_boxed
 from lm_eval_ext.grading.grading import FailureReason, compare
 from lm_eval_ext.grading.rules import BaseExtractor, Labels, Pairs, Rules, clusters_by
 from lm_eval_ext.grading.structure import json_in

@@ -5,21 +5,33 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any, ClassVar
 
 from lm_eval_ext.choices import BOTH, EITHER, LETTERS, texts
 from lm_eval_ext.errors import TaskError
+from lm_eval_ext.grading.boxes import last_boxed
+from lm_eval_ext.grading.declarations import declarations
 from lm_eval_ext.grading.expressions import ExpressionRules
-from lm_eval_ext.grading.extraction import declarations, last_boxed
+from lm_eval_ext.grading.extraction import settled
 from lm_eval_ext.grading.grading import FailureReason, Grade, compare, gold_answer, grades
 from lm_eval_ext.grading.items import ListRules
-from lm_eval_ext.grading.letters import ALL, capital, chosen_letter, letters_named, several_letters, several_named
+from lm_eval_ext.grading.letters import (
+    ALL,
+    capital,
+    chosen_letter,
+    letters_named,
+    several_letters,
+    several_named,
+    ticked,
+)
 from lm_eval_ext.grading.numbers import NumberRules
 from lm_eval_ext.grading.rules import Answer, BaseExtractor, Extractor, Labels, Outputs, Pairs, Rules, clusters_by
 from lm_eval_ext.grading.structure import JsonRules
 from lm_eval_ext.grading.texts import TextRules
 from lm_eval_ext.grading.voting import clusters
 
+_LETTER = re.compile(r"(?i)\W*[A-J]\W*")
 _OPTION = re.compile(r"[\W_]*(?:\\text\w*\{)?\(?[A-J](?:[).:*}\]]|$)")
 _SHORT = 200  # characters of a text that may be nothing but a letter and its choice
 
@@ -93,7 +105,8 @@ class ChoiceExtractor(Extractor):
         found = []
         listed = [self._listed(doc) for doc in docs] or [""] * len(outputs)
         for samples, parts, some in zip(outputs, self.parts(outputs), listed, strict=True):
-            chosen = [self.chosen(part, some or self.letters or ALL) for part in parts]
+            chosen_in = partial(self.chosen, letters=some or self.letters or ALL)
+            chosen = [settled(part, chosen_in) for part in parts]
             found.append([Answer.of(output, letter) for output, letter in zip(samples, chosen, strict=True)])
             for answer in found[-1]:
                 answer.options = len(some) or len(self.letters) or None
@@ -113,11 +126,13 @@ class ChoiceExtractor(Extractor):
         Taken from the final answer; if that names no letter, from a box, a declaration, or a short text as a whole.
         """
         final, *declared = [super().of(text), *declarations(text), *letters_named(text)]
-        candidates = [capital(final), capital(last_boxed(text), boxed=True), *map(capital, declared)]
+        boxed = last_boxed(text)
+        candidates = [capital(final), capital(boxed, boxed=True), *map(capital, declared), ticked(text)]
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         if not declared and sum(_OPTION.match(line) is not None for line in lines) < 2:  # else listed again
             candidates += [line for line in lines[-1:] if len(line) < _SHORT and _OPTION.match(line)]
             candidates += [text.strip()] if len(text) < _SHORT else []
+            candidates += [line.upper() for line in lines[:1] if _LETTER.fullmatch(line)]
         if self.several:
             candidates += several_named(text)
         named = several_letters if self.several else chosen_letter

@@ -14,7 +14,7 @@ _CHOSEN = (
     r"(?:option\s+(?=\W*[A-Z])|(?=\W*\(|[A-J](?![\w'\u2019]|\s+[a-z])))"
 )
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
-_ORDINAL = re.compile(rf"(?i)\W*(?:the\s+)?({'|'.join(_ORDINALS)})\s+(?:option|choice|one)\b")
+_ORDINAL = re.compile(rf"(?i)\W*(?:the\s+)?({'|'.join(_ORDINALS)}|last)\s+(?:option|choice|one)\b")
 # Names of species, of which the first word is cut to a letter.
 SPECIES = (
     "elegans|coli|aureus|cerevisiae|melanogaster|sapiens|subtilis|pylori|difficile|albicans|thaliana|falciparum|rerio"
@@ -41,14 +41,16 @@ _WRONG = (
 _POINTED = re.compile(
     r"(?im)(?:(?:\b(?:so|thus|therefore|hence|definitely|it['\u2019]?s|it is|must be|my choice:|solution:)"
     r"|^[^\w\n]{0,10}(?:choose|select))[,:]?\s+"
-    r"(?=\W{0,3}[A-J]\W{0,3}(?:is (?:the )?(?:correct|right)(?: answer| option)?)?\W{0,3}$)"
+    r"(?=\W{0,3}[A-J]\W{0,3}(?:it is|is (?:the )?(?:correct|right)(?: answer| option)?)?\W{0,3}$)"
     r"|\bI(?:['\u2019](?:d|ll)|\s+would|\s+will)?\s+(?:choose|pick|select|go\s+with|opt\s+for)\s+"
     r"|\b(?:my|the)\s+(?:correct\s+)?(?:choice|letter|statement)\s+is\s+|\b(?:answer\s+is\s+letter)\s+"
-    r"|\b(?:matches|corresponds to)\s+(?:option|choice)\s+"
+    r"|\b(?:matches|corresponds to|which is)\s+(?:option|choice)\s+"
+    r"|\b(?:leaves|leaving)\s+(?:us with\s+|only\s+)?(?:option\s+)?"
     r"|(?:选项是|选择|选|선택지?|Chọn)\s?(?:是|为|:)?\s?"
     r"|\b(?:option|opci[óo]n|alternativa|letra|opzione|réponse|resposta|respuesta|risposta)"
     r"(?:\s(?:corre[ct]+[ae]|corretta)|\s(?:ist|es|é|è|est))+(?:\s(?:la|a))?\s"
-    r"(?:(?:opción|alternativa|letra)\s|l['\u2019](?:option|opzione)\s)?)(?=\W{0,4}[A-J](?![\w'\u2019]))"
+    r"(?:(?:opción|alternativa|letra)\s|l['\u2019](?:option|opzione)\s)?)"
+    r"(?=\W{0,4}[A-J](?![\w'\u2019])|the \w+ (?:option|choice)\b)"
     rf"(?!\W{{0,4}}[A-J]\W{{0,3}}(?:{_WRONG}))"
 )
 _DOUBTED = re.compile(
@@ -57,6 +59,9 @@ _DOUBTED = re.compile(
     r"|不(?:能)?$|Không\s*$"
 )
 _REFUSED = "wrong|incorrect|false|out|ruled|too|impossible|eliminated|excluded"
+_TICKED = re.compile(
+    r"(?im)^\W{0,6}(?:(?:option|choice)\s)?([A-Z])\b[^\n]{0,80}?(?:✅|✓|✔|[:–—-]\s(?:right|correct|true))\W{0,4}$"
+)
 _SMALL_IN_BRACKETS = re.compile(rf"\W*?(?:{_STYLE})?\(([a-z])\)(?!\s*[=+^*/\\-])(?!\W*(?:and|or)?\W*\([a-z]\))")
 _SMALL_ALONE = re.compile(rf"\W*(?:{_STYLE})?(?i:(?:option|choice|answer)\b)?\W*([a-z])\W*")
 
@@ -73,7 +78,7 @@ def chosen_letter(answer: str, letters: str = ALL) -> str:
     """
     start = _RUN.sub(r"\1\1\1", unicodedata.normalize("NFKC", answer[:_LONGEST]))
     if named := _ORDINAL.match(start):
-        return letters[_ORDINALS.index(named[1].lower()) :][:1]
+        return letters[-1] if named[1].lower() == "last" else letters[_ORDINALS.index(named[1].lower()) :][:1]
     match = _pattern(letters).match(start)
     return match[1] if match else ""
 
@@ -120,6 +125,12 @@ def letters_named(text: str) -> list[str]:
                 named = (match[1] or match[2]) if pattern is _CALLED else text[match.end() : match.end() + 200]
                 found.append((match.end(), named))
     return [named for _, named in sorted(found, reverse=True)]
+
+
+def ticked(text: str) -> str:
+    """The only letter whose line ends with a tick or a word such as `right`; empty if there is none, or several."""
+    found = set(_TICKED.findall(text))
+    return found.pop() if len(found) == 1 else ""
 
 
 def several_named(text: str) -> list[str]:

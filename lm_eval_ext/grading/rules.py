@@ -11,7 +11,7 @@ from typing import Any, ClassVar, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lm_eval_ext.errors import TaskError
-from lm_eval_ext.grading.extraction import PLACES, answer_part, final_answer, without_endings
+from lm_eval_ext.grading.extraction import PLACES, answer_part, found_in, settled
 from lm_eval_ext.grading.grading import FailureReason, Grade
 from lm_eval_ext.thinking_formats import ends_thinking, opens_thinking
 
@@ -61,21 +61,18 @@ class BaseExtractor(ABC):
             docs: the dataset's rows.
         """
         return [
-            [Answer.of(output, self.of(part)) for output, part in zip(samples, parts, strict=True)]
+            [Answer.of(output, settled(part, self.of)) for output, part in zip(samples, parts, strict=True)]
             for samples, parts in zip(outputs, self.parts(outputs), strict=True)
         ]
 
     @abstractmethod
     def of(self, text: str) -> str:
-        """The answer in the text after the thinking."""
+        """The answer in a text, such as all after the thinking, or a part of that."""
 
     def parts(self, outputs: Outputs) -> list[list[str]]:
         """The text after the thinking, of every sample; empty if it was cut before."""
         ends, needs_end = self._ends, self.needs_end(outputs)
-        return [
-            [without_endings(answer_part(output, ends, needs_end=needs_end) or "") for output in samples]
-            for samples in outputs
-        ]
+        return [[answer_part(output, ends, needs_end=needs_end) or "" for output in samples] for samples in outputs]
 
     def needs_end(self, outputs: Outputs) -> bool:
         """Whether a sample without an end-of-thinking marker was cut while thinking.
@@ -116,15 +113,7 @@ class Extractor(BaseExtractor):
 
     def of(self, text: str) -> str:
         """The answer in the text after the thinking."""
-        return final_answer(_Part(text), self.find)
-
-
-class _Part(str):
-    """A text that is entirely answer, its thinking already removed."""
-
-    @property
-    def answer(self) -> str:
-        return self
+        return found_in(text, self.find)
 
 
 class Rules(BaseModel, ABC):

@@ -16,7 +16,9 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from lm_eval_ext.grading.extraction import PLACES, last_boxed, last_declared
+from lm_eval_ext.grading.boxes import last_boxed
+from lm_eval_ext.grading.declarations import last_declared
+from lm_eval_ext.grading.extraction import PLACES
 from lm_eval_ext.grading.grading import FailureReason
 from lm_eval_ext.grading.rules import BaseExtractor, Extractor, Labels, Pairs, Rules, clusters_by
 from lm_eval_ext.grading.words import table

@@ -17,6 +17,12 @@ def table(name: str) -> Any:
     return yaml.safe_load(Path(__file__).with_name(f"{name}.yaml").read_text("utf-8"))
 
 
+def alternatives(name: str, kind: str = "") -> str:
+    """Alternatives of a regular expression from `extraction.yaml`, of one kind of language or of all."""
+    found = table("extraction")
+    return re.sub(r"\|\s+", "|", str(found[kind][name] if kind else found[name]))
+
+
 def lexicon() -> dict[str, Any]:
     """The tables of words."""
     found: dict[str, Any] = table("words")

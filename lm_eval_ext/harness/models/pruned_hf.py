@@ -9,12 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import NoneType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 import transformers
 from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import resolve_max_length
+from pydantic import BaseModel
 
 from lm_eval_ext.errors import ArchitectureError, ArgumentError, CheckpointError, EngineError
 from lm_eval_ext.generation import noise
@@ -24,7 +25,6 @@ from lm_eval_ext.harness.command_patches import DefaultBatchSize
 from lm_eval_ext.harness.models.batching import affordable_batch_size
 from lm_eval_ext.harness.models.decoding_check import needs_single_rows
 from lm_eval_ext.harness.models.pruned import PrunedLM, explain_unknown_argument
-from lm_eval_ext.harness.models.unloaded import FactsCache, LoadedFacts, UnloadedModel
 from lm_eval_ext.pruning.adapters import fitted_adapter
 from lm_eval_ext.pruning.architecture import auto_class, depth
 from lm_eval_ext.pruning.blocks import NO_BLOCKS
@@ -48,8 +48,45 @@ if TYPE_CHECKING:
 
 # Arguments of bitsandbytes, which transformers takes in a config only.
 _BITS_AND_BYTES = ("load_in_4bit", "load_in_8bit", "bnb_4bit_", "llm_int8_")
-# Arguments that add to a checkpoint or replace it.
-_OTHER_WEIGHTS = ("peft", "delta", "autogptq", "gptqmodel", "gguf_file")
+
+
+class LoadedFacts(BaseModel):
+    """Properties of a loaded model.
+
+    Attributes:
+        fingerprint: changes with the weights and the config.
+        parameters: number of parameters.
+        bytes: of all weights in memory.
+        dtype: of the weights, such as `bfloat16`.
+        generation_config: the checkpoint's defaults for generation.
+    """
+
+    fingerprint: str
+    parameters: int
+    bytes: int
+    dtype: str
+    generation_config: dict[str, object]
+
+
+class RemoteModel:
+    """Stands in for a model that runs in replicas; knows what lm-eval reads from a model that it does not run."""
+
+    def __init__(self, facts: Callable[[], LoadedFacts]) -> None:
+        self.facts = facts
+
+    def num_parameters(self) -> int:
+        """Number of parameters."""
+        return self.facts().parameters
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights."""
+        found: torch.dtype = getattr(torch, self.facts().dtype)
+        return found
+
+    def to(self, device: object) -> Self:
+        """Return itself: there are no weights to move."""
+        return self
 
 
 class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type information
@@ -71,8 +108,7 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
         "tp_plan": "tensor parallel loading reads checkpoints itself; use parallelize=True or device_map",
     }
     _config: PreTrainedConfig
-    _model: PreTrainedModel | UnloadedModel
-    _ready = False  # whether the constructor has ended; only then may the model be loaded because it is used
+    _model: PreTrainedModel | RemoteModel
     AUTO_MODEL_CLASS: object
 
     def __init__(
@@ -82,7 +118,6 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
         pretrained, revision = self._take(pretrained, revision, kwargs)
         self._bits_and_bytes = {name: kwargs.pop(name) for name in list(kwargs) if name.startswith(_BITS_AND_BYTES)}
         self._dense_config: PreTrainedConfig = None
-        self._facts_cache: FactsCache | None = None
         self._chooses_batch_size = isinstance(kwargs.get("batch_size"), (DefaultBatchSize, NoneType))
         # Without a device, lm-eval's command line falls back to the CPU, but its functions don't.
         if kwargs.get("device") is None and not torch.cuda.is_available():
@@ -91,7 +126,6 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
             HFLM.__init__(self, pretrained=pretrained, revision=revision, **kwargs)
         except TypeError as error:
             explain_unknown_argument(error, type(self), HFLM)
-        self._ready = True
         self._use_chat_template()
         self._log_pruning()
 
@@ -152,29 +186,13 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
         return self.quantization.config(dtype if isinstance(dtype, torch.dtype) else getattr(torch, str(dtype), None))
 
     def _create_model(self, pretrained: str, **kwargs: Any) -> None:
-        on_load = self._quantization_on_load(kwargs.get("dtype"))
-        if on_load is not None:
-            kwargs["quantization_config"] = on_load
-        self._load = functools.partial(self._created, pretrained, **kwargs)
+        config = self._quantization_on_load(kwargs.get("dtype"))
+        if config is not None:
+            kwargs["quantization_config"] = config
         if self.replicas is not None:
             replicas = self.replicas
-            self._model = UnloadedModel(lambda: LoadedFacts.model_validate(replicas.identity.facts))
+            self._model = RemoteModel(lambda: LoadedFacts.model_validate(replicas.identity.facts))
             return
-        other_weights = any(kwargs.get(name) for name in _OTHER_WEIGHTS)
-        if not other_weights and not hasattr(self, "accelerator") and self._depth():
-            self._facts_cache = self._cache_of_facts(pretrained, kwargs)
-        facts = self._facts_cache.read() if self._facts_cache else None
-        if facts is None:
-            self._load()
-        else:
-            self._model = UnloadedModel(lambda: facts)
-
-    def _cache_of_facts(self, pretrained: str, kwargs: dict[str, Any]) -> FactsCache:
-        kept = self._kept or tuple(range(self._depth()))
-        changes = self.recipe.changes if self.recipe else NO_CHANGES
-        return FactsCache(pretrained, str(kwargs.get("revision")), self._config, kept, changes, kwargs)
-
-    def _created(self, pretrained: str, **kwargs: Any) -> None:
         on_load = self.quantization or self._method_on_load()
         with tempfile.TemporaryDirectory() as scratch, loading_explained(on_load):
             if kwargs.get("peft"):
@@ -199,20 +217,19 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
 
     @property
     def model(self) -> Any:
-        """The model; loaded now if it was not needed before."""
-        if isinstance(self._model, UnloadedModel) and self._ready:
-            if self.replicas is not None:
-                raise EngineError("this process has no weights, because the model runs in replicas")
-            self._load()
-            loaded: Any = self._model
-            loaded.eval()
-            loaded.tie_weights()
+        """The loaded model.
+
+        Raises:
+            EngineError: the model runs in replicas.
+        """
+        if self.replicas is not None:
+            raise EngineError("this process has no weights, because the model runs in replicas")
         return super().model
 
     @property
     def max_length(self) -> int:
         """The model's context length, in tokens."""
-        if isinstance(self._model, UnloadedModel) and not self._max_length:
+        if isinstance(self._model, RemoteModel) and not self._max_length:
             return int(resolve_max_length(self.config, self.tokenizer, default=self._DEFAULT_MAX_LENGTH))
         return int(super().max_length)
 
@@ -258,7 +275,7 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
 
     def generation_defaults(self) -> GenerationConfig:
         """The checkpoint's generation config."""
-        if isinstance(self._model, UnloadedModel):
+        if isinstance(self._model, RemoteModel):
             return transformers.GenerationConfig.from_dict(self._model.facts().generation_config)
         return self.model.generation_config
 
@@ -273,20 +290,17 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
 
     @functools.cached_property
     def _facts(self) -> LoadedFacts:
-        return self._model.facts() if isinstance(self._model, UnloadedModel) else self._found_facts()
+        return self._model.facts() if isinstance(self._model, RemoteModel) else self._found_facts()
 
     def _found_facts(self) -> LoadedFacts:
         packed = quantization_of(self._config)
-        facts = LoadedFacts(
+        return LoadedFacts(
             fingerprint=fingerprint(self.model),
             parameters=parameter_count(self._config) if packed else int(self.model.num_parameters()),
             bytes=bytes_of(self.model),
             dtype=str(self.model.dtype).removeprefix("torch."),
             generation_config=json.loads(self.model.generation_config.to_json_string(use_diff=False)),
         )
-        if self._facts_cache is not None:
-            self._facts_cache.write(facts)
-        return facts
 
     def loaded_facts(self) -> dict[str, Any]:
         """Properties of the loaded model that a process without its weights needs for the results."""

@@ -1,6 +1,6 @@
 """Prints the demo's summary: accuracies of base and pruned models at every thinking budget.
 
-python -m lm_eval_ext.analysis.demo FOLDER
+python -m examples.demo FOLDER
 """
 
 from __future__ import annotations

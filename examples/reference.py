@@ -1,6 +1,6 @@
 """Generates the reference pages of the documentation, and the schema of task files, from the code.
 
-python -m lm_eval_ext.reference docs/reference
+python -m examples.reference docs/reference
 """
 
 from __future__ import annotations

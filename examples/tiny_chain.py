@@ -1,6 +1,6 @@
 """Trains `pruned_models/tiny-chain`, a tiny reasoning model, from scratch.
 
-    python -m lm_eval_ext.testbed.train [FOLDER] [--steps 2600] [--seed 1]
+    python -m examples.tiny_chain [FOLDER] [--steps 2600] [--seed 1]
 
 The model learns to think through a chain step by step, writing the running value after every step, and then to put the
 last value in a box. If its thinking is cut (in a fraction `CUT` of the examples), it learns to answer at once. Chains
@@ -30,7 +30,6 @@ from lm_eval_ext.paths import TINY_CHAIN
 from lm_eval_ext.pruning.layers import bypassed, decoder_layers
 from lm_eval_ext.pruning.loading import load_pruned
 from lm_eval_ext.testbed.problems import chain, running_values, worked_out
-from lm_eval_ext.testbed.tokenizer import INSTRUCTION, chain_tokenizer
 
 if TYPE_CHECKING:
     import torch
@@ -44,6 +43,22 @@ SKIP = 0.001
 SMOOTHING = 0.0015
 RATES = {"muon": 0.02, "adamw": 3e-3}
 LENGTHS = (1, 2, 3, 6, 12, 18, 24, 32, 40)
+
+INSTRUCTION = "Compute from left to right, modulo 10, and put the result in \\boxed{}: "
+_SPECIAL = ("<|user|>", "<|assistant|>", "<|end|>", "<|pad|>")
+_TEXT = (
+    "<think>", "</think>", "\\boxed{", INSTRUCTION,
+    *(f"{operator}{digit}" for operator in "+-*=" for digit in "0123456789"),
+)  # fmt: skip
+# The template's comment identifies the format in `thinking_formats.yaml`.
+_CHAT_TEMPLATE = (
+    "{# thinking_format: bare #}"
+    "{% for message in messages %}"
+    "{{ '<|user|>' if message.role == 'user' else '<|assistant|>' }}{{ message.content }}"
+    "{{ '<|end|>' if message.role == 'assistant' else '' }}"
+    "{% endfor %}"
+    "{{ '<|assistant|>' if add_generation_prompt else '' }}"
+)
 
 
 def main() -> None:
@@ -96,6 +111,25 @@ def _new_model(tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
     model = Qwen3ForCausalLM(config)
     model.generation_config = GenerationConfig(eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
     return model
+
+
+# Tokenizer --------------------------------------------------------------------------------------------------
+
+
+def chain_tokenizer() -> PreTrainedTokenizerFast:
+    """Create the tokenizer; it can encode any text, and encodes the model's training data in few tokens."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={byte: number for number, byte in enumerate(alphabet)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(text, special=True) for text in _SPECIAL])
+    tokenizer.add_tokens([AddedToken(text, normalized=False) for text in _TEXT])
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|end|>", pad_token="<|pad|>")
+    fast.chat_template = _CHAT_TEMPLATE
+    return fast
 
 
 # Examples ---------------------------------------------------------------------------------------------------

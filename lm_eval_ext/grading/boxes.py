@@ -1,0 +1,237 @@
+"""Boxes and formulas in a text: where they stand, what belongs to the value of a box, which make one list."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from lm_eval_ext.grading.units import is_bare_unit, is_countable, is_physical, unit_of
+from lm_eval_ext.grading.words import alternatives, lexicon
+
+_BESIDE = 300  # characters before and after a box that may belong to its value
+_NO_UNITS = frozenset(
+    ("are", "in", "a", "at", "min", "as", "am", "pm", "mil", "an", "on", "per", "y", "e", "o", "acc")
+)  # though they are
+BOXED = re.compile(
+    r"(?:\\(?:boxed|fbox|framebox)|(?<![\\A-Za-z])boxed(?=\{))\s*+(?:\{|(?P<bare>\d|[A-Za-z](?![A-Za-z])))"
+)
+_WRONG = re.compile(r"[\s$},]*(?:which\s+)?(?:is|was)\s+(?:not\s+(?:correct|right|the answer)|wrong|incorrect)\b")
+_PLACEHOLDERS = ("your answer", "answer", "final answer", "your final answer", "...", r"\ldots")
+_STYLED = re.compile(r"^\\text\w*\{([^{}]*)\}$")
+_OPENING = re.compile(r"\$\$|(?<!\\)\$|\\\(|\\\[")
+_CLOSINGS = {
+    "$$": re.compile(r"\$\$"),
+    "$": re.compile(r"(?<!\\)\$"),
+    r"\(": re.compile(r"\\\)"),
+    r"\[": re.compile(r"\\\]"),
+}
+_BRACE = re.compile(r"(?<!\\)[{}]")
+_JOINER = rf"(?:{alternatives('joiners')})"
+# What may stand between the boxes or formulas of one enumeration.
+_ITEM = r"\n\s*(?:[-*•]|\(?\w[.)])\s"
+_BETWEEN = re.compile(
+    rf"(?i)(?:[\s,;$.]|\\[()\[\],; ]|\\q?quad|\\text\s*\{{\s*{_JOINER}\s*\}}|(?<!\w){_JOINER}(?!\w)"
+    rf"|\b[A-Za-z](?:_\d)?\s*=|\([a-e]\)|{_ITEM})*"
+)
+_LISTED = re.compile(rf"(?i)[,;]|(?<!\w){_JOINER}(?!\w)|{_ITEM}")
+_RELATION = re.compile(
+    r"=|\\(?:approx|implies|to|therefore|equiv|iff|sim|hline|[A-Za-z]*arrow|q?quad)(?![A-Za-z])|:(?![a-z])|&|\\\\"
+    r"|\\text\s*\{[^{}]*\}|,(?![^()\[\]]*[)\]])"
+)
+_LAYOUT = (
+    r"(?:\\(?:displaystyle|left|right|quad|qquad|,|;|!| |:|checkmark|blacksquare|square|Box)(?![A-Za-z])|[\s~.,;:{}$]"
+    r"|\\tag\{[^{}]*\})"
+)
+NUMBER = r"[+\-−]?(?:\d{1,3}(?:[ ,]\d{3})+(?!\d)(?:\.\d+)?|\d*[.,]?\d+)(?:\s*/\s*\d+)?(?:\s*\\?%)?"
+
+
+class Box(NamedTuple):
+    """Where a box or formula starts and ends, and where its content does."""
+
+    start: int
+    end: int
+    inside: int
+    outside: int
+
+
+def last_boxed(text: str, *, distinct: bool = True) -> str:
+    """Content of the last `\\boxed{...}` with balanced braces; empty if there is none.
+
+    Boxes are never concatenated, but those that are enumerated, with commas, `and` or `or`, are joined into a list.
+    """
+    return enumerated(text, boxes_in(text), distinct=distinct)
+
+
+def boxed_quantity(text: str) -> str:
+    r"""The same, with what stands beside it in its formula, and with a unit or a scale after it.
+
+    >>> [boxed_quantity(text) for text in (r"It is \boxed{10}\text{ km/h}.", r"$x>\boxed{10}$", r"\boxed{1} in total")]
+    ['10\\text{ km/h}', 'x>10', '1']
+    """
+    boxes = boxes_in(text)
+    answer = enumerated(text, boxes)
+    if not boxes or answer != text[boxes[-1].inside : boxes[-1].outside].strip():
+        return answer
+    box = boxes[-1]
+    start, end = _formula_around(text, box)
+    before = _RELATION.split(text[max(start, box.start - _BESIDE) : box.start])[-1]
+    after = re.sub(r"\\end\{[a-z]+\*?\}.*", "", text[box.end : min(end, box.end + _BESIDE)], flags=re.DOTALL)
+    before = re.sub(rf"^{_LAYOUT}+$|^\s*\\text\s*\{{[^{{}}]*\}}\s*$", "", before).lstrip().rstrip("\\")
+    if changed := re.search(
+        rf"(?i)(?:^|\s)({alternatives('before_box')})\s*\$*\s*$", text[max(0, box.start - 30) : box.start]
+    ):
+        return f"{changed[1]} {answer}"
+    beside = re.sub(rf"^{_LAYOUT}+|{_LAYOUT}+$", "", after)
+    if before or (beside and _belongs(beside)):
+        opened = before.count("{") > before.count("}")
+        kept = after if opened or before.count("(") > before.count(")") else re.split(r"\\q?quad|[.;?]?\s*$", after)[0]
+        plain = opened or re.fullmatch(r"[\w.]+", answer) is not None
+        return f"{before}{answer if plain else f'{{{answer}}}'}{kept}".strip()
+    return answer + unit_after(text[box.end :]) if re.search(r"\d[})\s]*$", answer) else answer
+
+
+def _formula_around(text: str, box: Box) -> tuple[int, int]:
+    """Where the content of the formula in which a box stands starts and ends; of none, the box itself."""
+    for formula in formulas_in(text):
+        if formula.inside <= box.start and box.end <= formula.outside:
+            content = re.sub(r"\\text\s*\{[^{}]*\}", "", text[formula.inside : formula.outside][: 4 * _BESIDE])
+            prose = re.search(r"[a-z]{2,} [a-z]{2,}|\.\s+[A-Z]", content)  # between amounts in dollars
+            return (box.start, box.end) if prose else (formula.inside, formula.outside)
+    return box.start, box.end
+
+
+def _belongs(beside: str) -> bool:
+    """Whether what follows a box in its formula belongs to its value; else it is a unit, or another statement."""
+    belongs = re.match(
+        r"\^|(?:[<>≤≥]|\\[lg]eq?(?![a-z]))\s*[a-zA-Z]|\\?[!%]|[-+*/·×√π±]|[a-zA-Z0-9)\]]|,\d{3}|,\s*[^\s\\]|\\\}"
+        r"|\\(?:sqrt|pi|cdot|times|pm|mp|div|frac|ln|log|sin|cos|tan|left)(?![A-Za-z])",
+        beside,
+    )
+    return belongs is not None
+
+
+def unit_after(text: str) -> str:
+    """The unit, or the scale, that the text right after a number names; empty if it names none."""
+    match = re.match(
+        r"(?:\\[,;: ]|[~ $]|\\\))*+(?:(?P<text>(?:\\,|\\?(?:text|mathrm|rm)\s*+\{[^{}]*+\}(?:\^\{?-?\d\}?)?){1,4})"
+        r"|(?<=[~ $)])(?P<plain>[^\W\d_][^\s\d.,;:!?()$\\]*(?:[ /][^\W\d_]{1,12}){0,3}(?:\$?\^\{?\d\}?\$?)?))",
+        text[:100],
+    )
+    if match is None:
+        return ""
+    if match["text"]:
+        return match["text"] if _counts(match["text"]) else ""
+    words = match["plain"].replace("$", "").split(" ")
+    for length in range(len(words), 0, -1):
+        name = " ".join(words[:length])
+        if _counts(name):
+            rest = text[match.start("plain") + len(name) :]
+            more = re.match(rf"(?:,| and)?\s+\$?(?:\\boxed\{{)?({NUMBER})\}}?\$?(?=\s)", rest)
+            further = unit_after(rest[more.end() :]) if more else ""
+            return rf"\text{{ {name}}}" + (f" {more[1]}{further}" if more and further else "")
+    return ""
+
+
+def _counts(name: str) -> bool:
+    """Whether words after a number change it: a unit, which counts, or a scale such as `million`."""
+    plain = " ".join(re.sub(r"\\(?:text|mathrm|rm)|[{}\\,]", " ", name).split())
+    plain = plain.replace("²", "^2").replace("³", "^3")
+    if plain.lower().partition(" ")[0] in lexicon()["scales"] or plain.lower() in lexicon()["shares"]:
+        return True
+    words = re.findall(r"[^\W\d_]+", plain)
+    known = all(word in ("square", "cubic", "per") or (is_bare_unit(word) and word not in _NO_UNITS) for word in words)
+    unit = unit_of(rf"\text{{{plain}}}") if words and known and plain not in _NO_UNITS else None
+    return unit is not None and is_physical(unit)
+
+
+def boxes_in(text: str) -> list[Box]:
+    """The boxes of a text whose braces are balanced, without those that hold a place."""
+    closing = _closing_braces(text)
+    found = []
+    for match in BOXED.finditer(text):
+        if match["bare"]:
+            found.append(Box(match.start(), match.end(), match.start("bare"), match.end()))
+        elif (end := closing.get(match.end() - 1)) is not None:
+            found.append(Box(match.start(), end + 1, match.end(), end))
+    real = [
+        box for box in found
+        if _STYLED.sub(r"\1", text[box.inside : box.outside].strip().lower()) not in _PLACEHOLDERS
+        and not _WRONG.match(text, box.end)
+    ]  # fmt: skip
+    return [box for box in real if not re.search(r"\bnot\s*\$*$", text[max(0, box.start - 10) : box.start])] or real
+
+
+def _closing_braces(text: str) -> dict[int, int]:
+    """Position of the closing brace by that of the opening one; escaped braces are ignored."""
+    closing: dict[int, int] = {}
+    opened: list[int] = []
+    for brace in _BRACE.finditer(text):
+        if brace[0] == "{":
+            opened.append(brace.start())
+        elif opened:
+            closing[opened.pop()] = brace.start()
+    return closing
+
+
+def enumerated(text: str, found: Sequence[Box], *, distinct: bool = True) -> str:
+    """The last of the matches in a text, with those enumerated right before it; empty matches are skipped.
+
+    Args:
+        text: the text searched.
+        found: the boxes, formulas or numbers.
+        distinct: whether a repeated content counts once.
+    """
+    members: list[str] = []
+    following: Box | None = None
+    for box in reversed(found):
+        content = text[box.inside : box.outside].strip()
+        if following is not None and not joins(text[box.end : following.start], content, members[-1]):
+            break
+        if content:
+            following = box
+            members.append(content)
+    members.reverse()
+    return ", ".join(dict.fromkeys(members) if distinct else members)
+
+
+def joins(between: str, one: str, other: str) -> bool:
+    """Whether what stands between two boxes makes one enumeration of them."""
+    if len(between) > _BESIDE:
+        return False
+    if re.fullmatch(r"[\s$\\]*", between):  # of two variables
+        names = [re.match(r"\s*([A-Za-z])\s*=", content) for content in (one, other)]
+        return all(names) and len({name[1] for name in names if name}) == 2
+    items = re.sub(_ITEM, "\n", between)
+    ended = re.search(r"\.(?!\s)|\.\s+\S", items) is not None or (items == between and "\n\n" in between)
+    return not ended and _LISTED.search(between) is not None and _BETWEEN.fullmatch(between) is not None
+
+
+def is_counted(rest: str) -> bool:
+    """Whether words after a number only say what is counted: a noun of those that are counted, and no condition."""
+    words = re.sub(r"^\\text\{|\}$", "", rest).split()
+    return any(is_countable(" ".join(words[:length])) for length in (3, 2, 1) if len(words) >= length) and not (
+        re.search(r"\d", rest) or re.search(rf"(?i)\b(?:{'|'.join(lexicon()['not_nouns'])}|or|and)\b", rest)
+    )
+
+
+def formulas_in(text: str, *, only_at_start: bool = False) -> Iterator[Box]:
+    r"""Start and end of each formula in dollars or in `\(...\)` or `\[...\]`, then start and end of its content."""
+    place, unclosed = 0, set[str]()
+    while match := (_OPENING.match(text, place) if only_at_start else _OPENING.search(text, place)):
+        end = None if match[0] in unclosed else _CLOSINGS[match[0]].search(text, match.end() + 1)
+        if end is not None:
+            yield Box(match.start(), end.end(), match.end(), end.start())
+        else:
+            unclosed.add(match[0])
+        if only_at_start:
+            return
+        place = end.end() if end else match.end()
+
+
+def without_formulas(text: str) -> tuple[str, list[Box]]:
+    """A text of the same length in which formulas are `#`, and the formulas."""
+    masked, formulas = list(text), list(formulas_in(text))
+    for formula in formulas:
+        masked[formula.start : formula.end] = "#" * (formula.end - formula.start)
+    return "".join(masked), formulas

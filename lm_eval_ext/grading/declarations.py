@@ -1,0 +1,309 @@
+"""Answers that a text declares, in any language: `The answer is 5`, `#### 5`, `答えは5です`.
+
+An answer is the whole clause that is declared. What only introduces it or gives reasons for it is left out; anything
+else stays, and then it may be no answer that can be read. The words of each language are in `extraction.yaml`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Sequence
+from itertools import takewhile
+
+from lm_eval_ext.grading.boxes import NUMBER, Box, formulas_in, is_counted, joins, unit_after, without_formulas
+from lm_eval_ext.grading.letters import SPECIES, chosen_letter
+from lm_eval_ext.grading.units import is_countable
+from lm_eval_ext.grading.words import alternatives, lexicon, number_in_words
+
+
+def _declaration(kind: str) -> str:
+    """A declaration in one kind of language: `answer`, adjectives, `is` or a colon or dash."""
+    answer, adjective, copula, lead = (alternatives(name, kind) for name in ("answer", "adjective", "is", "lead"))
+    word, end = (r"\b", r"\b") if kind != "other" else ("", "")
+    said = rf"\s*+(?:(?:{copula}){end}|[:：=])[:：=\s*_\"]*+|\s+(?:[-–—]|→)\s++"
+    heading = (
+        r"|\**+[ \t]*+\n\s*+" if kind == "english" else r"|(?<=సమాధానం)[ \t]++|(?<=उत्तर)[ \t]++(?=[$\d(\\])|(?=\b[A-J]\b)"
+    )
+    return (
+        rf"(?P<{kind}>{word}(?:{answer}){end}(?:[\s*_]*+(?:{adjective})){{0,2}}[*_)\]\"]*+(?:{said}{heading})"
+        rf"(?:(?:{copula}){end}\s*+)?(?:(?:{lead}){end}[,\s]*+)*+)"
+    )
+
+
+_ANY = "|".join(alternatives("answer", kind) for kind in ("european", "other", "english"))
+_DECLARED = re.compile(
+    rf"(?i)(?:{'|'.join(map(_declaration, ('european', 'other', 'english')))})"
+    rf"(?!\W*+(?:the\s++)?(?:final\s++)?(?:{_ANY}))(?=\S)"
+)
+_FINAL = re.compile(
+    r"(?im)^[^\w\n]*+(?:(?:so|thus|hence|therefore)\W++)?(?:(?:the|my)\s++)?(?:final\s++answer|最终答案|最終答案)\b"
+)
+_DENIED = re.compile(rf"(?i)(?:{alternatives('denied')})$")
+_MOST_DECLARED = 50  # declarations considered, from the last; an output that loops has thousands
+_LONGEST = 2_000  # characters of one
+_BEFORE = 80  # characters before a declaration that may deny it
+_MARKED = re.compile(r"####[ \t]*+(\S[^\n]{0,2000})$")
+_MARKED_VALUE = re.compile(rf"(?m)^####[ \t]*+([$€£]?{NUMBER})[ \t]*+$")
+_FIELD = re.compile(r"(?i)\"(?:final[ _])?answer\"\s*:\s*(?:\"([^\"\n]{1,300})\"|(-?[\d.]+))\s*[,}]")
+# What is said instead of a value that is denied, and what explains a number in brackets after it.
+_NOT_BUT = re.compile(rf"(?i)(?:{alternatives('not')})\s[^,.;]{{1,30}},?\s(?:{alternatives('but')})\s(.+)")
+_EXPLAINED = re.compile(rf"([$€£]?{NUMBER})((?:\s[^\W\d_]+)*)\s\((?!mod|base|in |\\)(?=[^()]*[^\W\d_]{{3}})[^()]*\)")
+_TIMES = re.compile(r"(?<=\d) x (?=\d)")
+# A value and nothing else.
+_PLAIN = re.compile(rf"[$€£]?{NUMBER}(?:\s+\w+)?|(?=.*[\d\\^=])(?!.*[A-Za-z]{{3,}} [A-Za-z]{{2,}})[^\n]{{1,200}}")
+MARKUP = re.compile(r"\*\*|^#{1,6}\s+(?=[\d$*])|__(?!\w*_)|`|</?(?:b|i|strong|em|p)>|[✅✓✔️□■\U0001f300-\U0001faff]")
+_BULLET = re.compile(r"\s*(?:[-*•]|\(?\d{1,3}[.)])\s+(?=\S)")
+SENTENCE_END = re.compile(
+    rf"(?<![A-Z])(?<!\bapprox)(?<!\bca)(?<!\bi\.e)(?<!\bsq)(?<!\bft)[.?](?=\s(?!(?:{SPECIES})\b)|$)"
+    r"|!(?=\s*$|\s+[A-Z])|[。．！？।]|\n"
+)
+_REASON = re.compile(
+    rf"(?i),?\s++(?:{alternatives('reasons')})(?!\w)|,?\s*\((?:{alternatives('in_brackets')})\b[^()]*\)"
+    r"|\s[–—-]\s(?=(?:[A-Z]?[a-z]+,? ){2})"
+)
+_POLITE = re.compile(rf"\s*(?:{alternatives('endings')})\s*$")
+_QUANTITY = re.compile(rf"(?P<number>\$?{NUMBER})(?P<rest>\s*+[^\d]*)$")
+# `there are 12 apples`, `she has 12 apples`
+_FRAME = re.compile(
+    rf"(?i)^(?:[a-z',’ -]{{0,80}}\b(?:{alternatives('verbs')})\s+)(?:exactly\s+|only\s+|about\s+|a total of\s+)?"
+    r"(?=[$\d+−-])"
+)
+# `Jane started 3 hours ago`: the only number, of a quantity, with nothing before it that takes it.
+_BEFORE_NUMBER = re.compile(rf"(?i)^[a-z',’ -]{{0,80}}\b(?!(?:{alternatives('taking')})\b)[a-z]+\s+(?=[$\d])")
+_CONDITION = re.compile(r"(?i)\b(?:when|if|where|unless|except|than|that|not|but|least|most|without)\b|n['’]t\b")
+_AFTERWARDS = re.compile(r"\s+(?:in (?:all|total)|altogether)$")
+_VALUE = re.compile(
+    r"[+\-−±√∞π<>≤≥=|]?\s*(?:[\d.\\({\[$∅π∞√]|-?\d)|[A-Za-z](?:_?\d)?(?:\s*[=<>≤≥∈^+*/(,-]|$)|[A-Za-z]\w{0,7}\s*=\s*\S"
+)
+_CONTINENTAL = re.compile(r"(?<![\d.,])([+\-−]?\d+),(\d{1,2}|\d{4,})(?![\d.,])")
+_THOUSANDS = re.compile(r"(?<![\d.,])(\d{1,3}(?:\.\d{3})+)(?![\d.,])")
+_IN_WORDS = re.compile(
+    r"^(?=[^=]*[A-Za-z]{2})(?:[A-Za-z][^-=+*/\d\\]*\s)?[+-]?\d+(?:\.\d+)?(?:\s*\([A-Za-z][^()=\d]*\))?"
+    rf"(?:\s*[-+*/×]\s*[+-]?\d+(?:\.\d+)?(?:\s*\([A-Za-z][^()=\d]*\))?)+\s*=\s*({NUMBER})$"
+)  # "8 (the old ones) + 6 (the new ones) = 14"
+# Not after `St.` or an initial.
+_TEXT_END = re.compile(r"(?<=[a-z\d]{2})(?<!\b[A-Z][a-z])(?<!\bMrs)(?<!\bRev)(?<!\bGen)[.!?]\s+(?=[A-Z])|[。！？]")
+
+
+def said_after(text: str, place: int) -> str:
+    """The value that a text declares after its last box, of which `place` is the end; empty if there is none.
+
+    After `Final answer:` it may be anything that says a value, else only a formula or a number.
+    """
+    finals = [
+        match.start()
+        for match in _FINAL.finditer(text, place)
+        if _DECLARED.search(text, match.start(), match.end() + 40)
+    ]
+    if finals and (is_value(answer := declared(text[finals[-1] :])) or not place):
+        return answer
+    return (
+        next((answer for answer in declarations(text[place:]) if is_value(answer) and _PLAIN.fullmatch(answer)), "")
+        if place
+        else ""
+    )
+
+
+def declared(text: str) -> str:
+    """What is marked as the answer, or the last declaration that says a value."""
+    return _marked(text) or next(iter(declarations(text)), "")
+
+
+def _marked(text: str) -> str:
+    """The text after the last `####`, within the last `<answer>`, or of the field `answer` of JSON."""
+    inner = _as_marked(text)
+    if "\n" in inner and _DECLARED.search(inner):
+        return next(iter(declarations(inner)), "")
+    answer = MARKUP.sub("", inner.rpartition("\n")[2]).strip()
+    formula = next(formulas_in(answer, only_at_start=True), None)
+    if formula:
+        return clause(answer, kind="english")
+    return re.sub(r"(?<!\.)\.$", "", answer)
+
+
+def _as_marked(text: str) -> str:
+    """What is marked as the answer, as it is written; empty if nothing is, or if it is a heading."""
+    before, tag, _ = text.rpartition("</answer>")
+    if tag and "<answer>" in before:
+        return before.rpartition("<answer>")[2].strip()
+    if fields := _FIELD.findall(text):
+        return "".join(fields[-1])
+    last = _MARKED.match(text.rstrip().rpartition("\n")[2])
+    if last and not re.match(r"\d+[.)]\s+[A-Z]|(?:Case|Note|Step|Part|Conclusion)\b", last[1]):
+        return last[1].strip()
+    above = _MARKED_VALUE.findall(text)
+    return above[-1] if above else ""
+
+
+def declarations(text: str) -> list[str]:
+    """Declared answers, the last one first; those that say no value come at the end."""
+    matches = deque((match for match in _DECLARED.finditer(text)), maxlen=_MOST_DECLARED)
+    answers = [_of_declaration(text, match) for match in reversed(matches) if not _is_denied(text, match)]
+    return sorted(answers, key=lambda answer: not is_value(answer))
+
+
+def _is_denied(text: str, declaration: re.Match[str]) -> bool:
+    """Whether what stands before a declaration denies it, or makes it one of what would be otherwise."""
+    before = text[max(0, declaration.start() - _BEFORE) : declaration.start()]
+    sentence = re.split(r"[.!?]\s|\n", before)[-1]
+    supposed = r"\b(?:if|had|without|otherwise|unless|were)\b" if "would be" in declaration[0] else r"^\W*otherwise\b"
+    return _DENIED.search(before) is not None or re.search(f"(?i){supposed}", sentence) is not None
+
+
+def last_declared(text: str) -> str:
+    """The last declared answer as it is written, for answers that are not mathematics; empty if there is none.
+
+    It is a formula, a block of bullets, or a line up to the end of its first sentence.
+    """
+    if said := _as_marked(text):
+        return said
+    matches = (match for match in _DECLARED.finditer(text) if not _is_denied(text, match))
+    declared = deque((match.end() for match in matches), maxlen=_MOST_DECLARED)
+    answers = [_as_written(text[place : place + _LONGEST]) for place in reversed(declared)]
+    return next((answer for answer in answers if not _is_remark(answer)), answers[0] if answers else "")
+
+
+def _as_written(given: str) -> str:
+    if formula := next(formulas_in(given, only_at_start=True), None):
+        return given[formula.inside : formula.outside].strip()
+    lines = given.splitlines()
+    bullets = list(takewhile(_BULLET.match, lines))
+    if len(bullets) > 1:
+        return "\n".join(line.strip() for line in bullets)
+    return _TEXT_END.split(lines[0].replace("**", "").strip())[0].strip().rstrip("*.。")
+
+
+def _is_remark(answer: str) -> bool:
+    """Whether a declaration says something about the answer, not what it is, such as `consistent with all cases`."""
+    return re.match(rf"(?i)(?:{alternatives('remarks')})(?!\w)(?!\s*[=.)])", answer) is not None and len(answer) > 1
+
+
+def is_value(answer: str) -> bool:
+    """Whether a declaration says a value: a number, a formula, a letter, or words that are an answer."""
+    plain = answer.lower().strip(" .")
+    if not answer or (_is_remark(answer) and not chosen_letter(answer)):
+        return plain in lexicon()["nothing"] or plain in lexicon()["all_reals"]
+    known = (*lexicon()["nothing"], *lexicon()["all_reals"], "none", "undefined", "infinity", "impossible")
+    if _VALUE.match(answer) or chosen_letter(answer) or plain.startswith(known) or number_in_words(plain) is not None:
+        return True
+    return len(answer.split()) <= 3 and re.search(r"\d", answer) is None
+
+
+def _of_declaration(text: str, match: re.Match[str]) -> str:
+    """The value that a declaration says: its clause, or the lines below it."""
+    given = text[match.end() : match.end() + _LONGEST]
+    formula = next(formulas_in(given, only_at_start=True), None)
+    ended = formula.end if formula else next((found.end() for found in re.finditer(r"\\end\{[a-z*]+\}", given)), 0)
+    if formula or given.startswith(r"\begin"):  # on several lines
+        given = given[:ended].replace("\n", " ") + given[ended:]
+    lines = given.split("\n")
+    first, below = lines[0], "\n" in match[0]
+    if below:
+        first = lines[0] = re.sub(r"^>\s+", "", first)
+    following = next((line for line in lines[1:] if line.strip()), "")
+    below |= "" != _assigns(first) != _assigns(following) != ""
+    below |= all(re.fullmatch(r"\W*[A-J]\W*", line) for line in (first, following))
+    if not below and not (_BULLET.match(first) and "\n" in given) and not first.rstrip().endswith(","):
+        sentence = SENTENCE_END.search(first)
+        if _FRAME.match(first) and sentence and re.search(r"\d", first[sentence.end() :]):
+            return first.strip()  # a solution, of which this is the first step
+        return clause(first, kind=match.lastgroup or "")
+    some: list[str] = []
+    blank = False
+    for line in lines if below or first.rstrip().endswith(",") else [first]:
+        plain = MARKUP.sub("", _without_bullet(line) if below else line).strip()
+        if some and plain:
+            listed = plain != line.strip() or "" != _assigns(plain) != _assigns(some[-1]) != ""
+            another = (
+                _VALUE.match(plain) and not re.match(r"\([A-Za-z]", plain) and ("=" not in plain or _assigns(plain))
+            )
+            if not another or (blank and not listed):
+                break
+        blank = not plain
+        if plain:
+            some.append(clause(plain, kind=match.lastgroup or "").rstrip(","))
+    return ", ".join(some)
+
+
+def _without_bullet(line: str) -> str:
+    """A line without its bullet, or its number if a value follows."""
+    bullet = _BULLET.match(line)
+    if bullet is None or (bullet[0].strip(" ().").isdecimal() and not _VALUE.match(line, bullet.end())):
+        return line
+    return line[bullet.end() :]
+
+
+def _assigns(line: str) -> str:
+    """The variable that a line gives the value of, as `a = 5` does; empty if it is anything else."""
+    found = re.match(r"[\s$*]*([A-Za-z]\w?)\s*=\s*\S", line)
+    return found[1] if found else ""
+
+
+def clause(line: str, *, kind: str) -> str:
+    """An answer in the clause that declares it, without what only gives reasons; what is not understood stays."""
+    line = re.sub(r"^(?:approx|ca)\.\s+", "", MARKUP.sub("", line).strip().strip("\"'“”「」『』"))
+    prose, formulas = without_formulas(line)
+    end = next((found.start() for found in SENTENCE_END.finditer(prose) if found.start()), len(prose))
+    reason = next((found.start() for found in _REASON.finditer(prose, 0, end) if found.start()), end)
+    answer = line[: min(end, reason)].strip()
+    which = re.search(
+        rf"(?:,\s+which\s+(?:is|equals)|,?\s+i\.e\.,?|,\s+that\s+is,?)\s+(\$?{NUMBER}|\$[^$]+\$)[.\s]*$",
+        line[:end] or line,
+    )
+    if which and not _VALUE.match(answer):
+        answer = which[1]
+    for _ in range(3):  # a counter, the end of a sentence and a full stop may follow each other
+        answer = _POLITE.sub("", answer).strip().rstrip('*.。．।,;:!؟"”').strip()
+    if changed := _NOT_BUT.match(answer):
+        answer, formulas = changed[1].strip(), []
+    if sum(map(answer.count, ")]")) > sum(map(answer.count, "([")):
+        answer = answer.removesuffix(")")
+    formulas = [formula for formula in formulas if formula.end <= len(answer)]
+    if formulas and formulas[0].start == 0:
+        return _of_formulas(answer, formulas)
+    if kind == "european":
+        answer = _THOUSANDS.sub(lambda found: found[1].replace(".", ""), _CONTINENTAL.sub(r"\1.\2", answer))
+    return _in_plain_words(answer.replace("$", "") if formulas else answer)
+
+
+def _of_formulas(answer: str, formulas: Sequence[Box]) -> str:
+    """The formula that an answer begins with, and those enumerated after it; with the rest where that is no remark."""
+    members = [answer[formulas[0].inside : formulas[0].outside].strip()]
+    last = formulas[0]
+    for formula in formulas[1:]:
+        if not joins(answer[last.end : formula.start], "", ""):
+            break
+        last = formula
+        members.append(answer[formula.inside : formula.outside].strip())
+    joined, rest = ", ".join(members), answer[last.end :].strip(" ,")
+    if not rest:
+        return joined
+    if unit := unit_after(f" {rest}"):
+        return joined + unit
+    return joined if is_counted(rest) else f"{joined} {rest}".replace("$", "")
+
+
+def _in_plain_words(answer: str) -> str:
+    """`12` from "there are 12 apples in all" and "12 (5 boys + 7 girls)"; any other text unchanged."""
+    answer = _TIMES.sub(r" \\times ", answer)
+    if explained := _EXPLAINED.fullmatch(answer):
+        answer = explained[1] + unit_after(explained[2])
+    if computed := _IN_WORDS.match(answer) if len(answer) < _LONGEST // 5 else None:
+        return computed[1]
+    short = len(answer) < _LONGEST // 5 and not chosen_letter(answer)
+    frame = _FRAME.match(answer) or _BEFORE_NUMBER.match(answer) if short else None
+    if frame and not _CONDITION.search(frame[0]):
+        inner = answer[frame.end() :]
+        quantity = _QUANTITY.match(inner)
+        rest = quantity["rest"].strip() if quantity else ""
+        if frame.re is _FRAME or unit_after(f" {rest}") or is_counted(rest):
+            answer = inner
+    answer = _AFTERWARDS.sub("", answer)
+    counted = _QUANTITY.match(answer)
+    if counted and (rest := counted["rest"].strip()) and not rest.startswith("\\"):
+        if unit := unit_after(f" {rest}"):
+            return answer if unit.rstrip("}").endswith(rest.split()[-1]) else counted["number"] + unit
+        if is_counted(rest):
+            return answer if is_countable(rest) and not frame else counted["number"]
+    return answer
