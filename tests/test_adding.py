@@ -17,7 +17,8 @@ from transformers import AutoConfig
 from typer.testing import CliRunner
 
 import lm_eval_ext as tts
-from lm_eval_ext import metrics, reference, thinking_formats
+from examples import reference
+from lm_eval_ext import metrics, thinking_formats
 from lm_eval_ext.cli import app
 from lm_eval_ext.grading.extraction import final_answer
 from lm_eval_ext.harness import engines

@@ -8,13 +8,11 @@ from typing import Any
 import pytest
 import torch
 from lm_eval.api.instance import Instance
-from lm_eval_ext.harness.models.unloaded import FactsCache
-from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from benchmarks.packing import W8A8, int8, pack_checkpoint
 from lm_eval_ext.errors import ArchitectureError, ArgumentError
 from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
-from lm_eval_ext.pruning.checkpoint import NO_CHANGES
 from lm_eval_ext.pruning.quantizing import parse_quantize
 from lm_eval_ext.pruning.recipe import Recipe
 from lm_eval_ext.pruning.selection import choose
@@ -117,18 +115,6 @@ def test_what_would_be_quantized_otherwise_than_said_is_refused(
     pytest.importorskip("torchao")
     with pytest.raises(ArgumentError, match=words):
         _ = PrunedHFLM(str(dense(tmp_path)), journal="off", **arguments).model
-
-
-def test_what_is_kept_of_a_model_depends_on_how_it_is_quantized(tmp_path: Path) -> None:
-    """The text of quanto's configuration leaves out the type of the weights."""
-    pytest.importorskip("optimum.quanto")
-    folder, config = dense(tmp_path), AutoConfig.from_pretrained(tmp_path)
-    paths = set()
-    for quantize in (None, "quanto:int8", "quanto:int4", "quanto:int2", "torchao:int8", "bitsandbytes:nf4"):
-        how = parse_quantize(quantize)
-        options = {} if how is None else {"quantization_config": how.config(None)}
-        paths.add(FactsCache(str(folder), "main", config, range(6), NO_CHANGES, options)._path)
-    assert len(paths) == 6
 
 
 @pytest.mark.parametrize("method", ["magnitude", "shortgpt", "attention"])

@@ -40,7 +40,7 @@ _FINAL = re.compile(
     r"(?im)^[^\w\n]*+(?:(?:so|thus|hence|therefore)\W++)?(?:(?:the|my)\s++)?(?:final\s++answer|最终答案|最終答案)\b"
 )
 _DENIED = re.compile(rf"(?i)(?:{alternatives('denied')})$")
-_MOST_DECLARED = 50  # declarations considered, from the last; an output that loops has thousands
+_MOST_DECLARED = 20  # declarations considered, from the last; an output that loops has thousands
 _LONGEST = 2_000  # characters of one
 _BEFORE = 80  # characters before a declaration that may deny it
 _MARKED = re.compile(r"####[ \t]*+(\S[^\n]{0,2000})$")

@@ -14,15 +14,19 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import product
+from itertools import permutations, product
 from math import prod
 from typing import TYPE_CHECKING, Any, Literal
+
+from lm_eval_ext.grading.formula import ANY_REAL, ANY_WHOLE
 
 if TYPE_CHECKING:
     from sympy import Expr, Set
 
 TOLERANCE = Fraction(1, 10**5)  # relative, between a rounded decimal and the exact value
 ANGLE = "radian^1"  # the dimension of angles
+_CONSTANTS = ("A", "B", "C", "K", "c", "k", *(f"{letter}_{number}" for letter in "CcAk" for number in range(4)))
+_MOST_CONSTANTS = 3
 _DIGITS = 50
 _USUAL_DIGITS, _MOST_DIGITS, _NOISE = 60, 3_000, 15  # of values at points; the last ones are noise
 _WHOLE_POINTS, _FURTHER_POINTS = 130, 12
@@ -169,7 +173,7 @@ def any_same(one: Sequence[Reading], other: Sequence[Reading]) -> bool:
 
 
 def _same_value(one: Value, other: Value) -> bool:
-    if one.name and other.name and one.name != other.name:
+    if one.name and other.name and one.name != other.name and not _are_one_name(one.name, other.name):
         return _same_function(one, other)
     if one.percent or other.percent:  # 50% equals 50%, 50 and 0.5
         if one.percent and other.percent:
@@ -186,6 +190,13 @@ def _same_value(one: Value, other: Value) -> bool:
     if angle.unit and angle.unit.dimension == ANGLE and not plain.unit and _equal(_in_base(angle), plain):
         return True
     return _equal(one, other)
+
+
+def _are_one_name(one: str, other: str) -> bool:
+    """Whether two names are alike, as `y` and `y(t)` are."""
+    return (
+        one != "" and one.partition("(")[0] == other.partition("(")[0] and (one == other or "" in (one[1:], other[1:]))
+    )
 
 
 def _same_function(one: Value, other: Value) -> bool:
@@ -217,7 +228,12 @@ def _equal(one: Value, other: Value) -> bool:
         return True
     if _varies(first) or _varies(second):
         alike = _identical(first, second)
-        return _verified(first, second) if alike is None else alike or _same_family(first, second)
+        alike = _verified(first, second) if alike is None else alike
+        return (
+            alike
+            or _same_family(first, second)
+            or (_are_one_name(one.name, other.name) and _same_solution(first, second))
+        )
     if all(part.expression.is_Rational and (part.rounded or part.expression.is_Integer) for part in (one, other)):
         return False  # two decimals or whole numbers that differ, of which none is rounded to the other
     return equal_numbers(first, second, rounded=one.rounded or other.rounded)
@@ -231,14 +247,55 @@ def _varies(expression: Expr) -> bool:
 
 
 def _same_family(one: Expr, other: Expr) -> bool:
-    r"""Whether two families of angles are the same but for the name of their whole number: `k\pi` and `n\pi`."""
+    r"""Whether two families are the same but for the name of their parameter: `k\pi` and `n\pi`, `3k+1` and `3m-2`."""
+    from sympy import Symbol
+
+    for part, named in ((one, other), (other, one)):
+        new = [
+            name for name in named.free_symbols - part.free_symbols if len(str(name)) == 1 and str(name) != ANY_WHOLE
+        ]
+        if ANY_REAL in map(str, part.free_symbols - named.free_symbols) and len(new) == 1:
+            return _identical(part, named.subs(new[0], Symbol(ANY_REAL))) is True
+    if not any(_parameter(part) for part in (one, other)):
+        return False
+    families = [_family(part) for part in (one, other)]
+    return None not in families and _identical(*families) is True
+
+
+def _parameter(family: Expr) -> Any:
+    """The parameter of a family: one that was said to be any whole number, or `k` in a family of angles."""
     from sympy import pi
 
-    names = sorted(one.free_symbols | other.free_symbols, key=str)
-    if len(one.free_symbols) != 1 or len(other.free_symbols) != 1 or len(names) == 1:
+    (name, *others) = family.free_symbols or [None]
+    if others or (str(name) != ANY_WHOLE and not (str(name) in "nkm" and family.has(pi))):
+        return None
+    return name
+
+
+def _family(family: Expr) -> Expr | None:
+    """A family with a parameter of a fixed name, that counts up from the smallest offset; None if it is none."""
+    from sympy import Abs, Symbol, floor
+
+    if len(family.free_symbols) != 1 or (not _parameter(family) and str(*family.free_symbols) not in "knmtj"):
+        return None
+    (name,) = family.free_symbols
+    offset, parameter = family.subs(name, 0), Symbol(ANY_WHOLE)
+    slope = (family.subs(name, 1) - offset).expand()
+    if not slope or not slope.is_extended_real or (family - offset - slope * name).expand() != 0:
+        return family.subs(name, parameter)
+    step = Abs(slope)
+    return (offset - step * floor(offset / step) if offset.is_extended_real else offset) + step * parameter
+
+
+def _same_solution(one: Expr, other: Expr) -> bool:
+    """Whether two solutions of a differential equation are the same but for the names of their constants."""
+    names = [sorted((name for name in part.free_symbols if str(name) in _CONSTANTS), key=str) for part in (one, other)]
+    known = any(str(name)[0] in "CcK" for name in (*names[0], *names[1]))
+    known &= any(str(name) in "xyt" for name in one.free_symbols)
+    if not known or not 0 < len(names[0]) == len(names[1]) <= _MOST_CONSTANTS:
         return False
-    families = all(str(name) in "nkm" for name in names) and one.has(pi) and other.has(pi)
-    return families and _identical(one.subs(names[0], names[1]), other.subs(names[0], names[1])) is True
+    renamed = (dict(zip(names[1], order, strict=True)) for order in permutations(names[0]))
+    return any(_identical(one, other.xreplace(names_of)) is True for names_of in renamed)
 
 
 def equal_numbers(one: Expr, other: Expr, *, rounded: bool) -> bool:
@@ -370,20 +427,24 @@ def _at_points(one: Expr, other: Expr) -> Iterator[tuple[Any, Any, Any, bool]]:
     The precision is such that the smallest part of a formula counts beside the largest.
     """
     import mpmath
-    from sympy import lambdify
+    from sympy import Abs, lambdify
     from sympy.core.function import AppliedUndef
 
     names = sorted(one.free_symbols | other.free_symbols, key=str)
     parts = list({part: 0 for formula in (one, other) for part in _preorder(formula)})
     unknown = {str(part.func): _unknown(str(part.func)) for part in parts if isinstance(part, AppliedUndef)}
     called = lambdify(names, [one, other, *parts], [unknown, "mpmath"])
+    moduli = set().union(*(part.free_symbols for part in (one + other).atoms(Abs)))
+    turned = [1 + 0.75j if str(name) == "z" and name in moduli else 1 for name in names]  # `z` is a complex number
     for point in _points(one + other, names):
         try:
             with mpmath.workdps(_USUAL_DIGITS):
-                sizes = [size for size in map(abs, called(*map(mpmath.mpmathify, point))) if size]
+                place = [mpmath.mpmathify(value) * turn for value, turn in zip(point, turned, strict=True)]
+                sizes = [size for size in map(abs, called(*place)) if size]
                 span = mpmath.log10(max(sizes, default=1)) - mpmath.log10(min(sizes, default=1))
             with mpmath.workdps(_USUAL_DIGITS + int(span)):
-                first, second, *_ = (mpmath.mpmathify(value) for value in called(*map(mpmath.mpmathify, point)))
+                place = [mpmath.mpmathify(value) * turn for value, turn in zip(point, turned, strict=True)]
+                first, second, *_ = (mpmath.mpmathify(value) for value in called(*place))
                 if mpmath.isfinite(first) and mpmath.isfinite(second) and span < _MOST_DIGITS:
                     noise = max(sizes, default=1) * mpmath.mpf(10) ** (_NOISE - _USUAL_DIGITS - int(span))
                     yield first, second, noise, all(value > 0 for value in point)
@@ -468,6 +529,12 @@ def _same_relation(one: Relation, other: Relation) -> bool:
         difference = one.right - other.right
         alike = one.modulus.is_Integer and difference.is_Integer and difference % one.modulus == 0
         return bool(alike and _identical(one.left, other.left))
+    if (
+        one.sign == "="
+        and one.left.free_symbols != other.left.free_symbols
+        and _same_solution(*map(_as_formula, (one, other)))
+    ):
+        return True
     first, second = (part.left - part.right for part in (one, other))
     if first == second:
         return True
@@ -492,6 +559,10 @@ def _same_relation(one: Relation, other: Relation) -> bool:
             return False
     ratio = left / right
     return bool(equation or (ratio.imag == 0 and ratio.real > 0))
+
+
+def _as_formula(equation: Relation) -> Expr:
+    return equation.left - equation.right
 
 
 def _same_numbers(one: Any, other: Any) -> bool:

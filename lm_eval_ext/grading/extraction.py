@@ -62,13 +62,14 @@ _TURN_END = re.compile(
 _TOKENS = re.compile(r"(?:(?:<\|[A-Za-z_]{1,40}\|>|<\uff5c[^<>]{1,40}\uff5c>)\s*+)*+\Z")
 _LAST = 400  # characters at the end that may be special tokens
 # What a model that goes on writes before the next question.
-_NEXT = re.compile(rf"(?im)^[#*>\s]*(?:{alternatives('next_question')})\s*\d*\s*\**[:：]")
-_AGAIN = rf"(?:^|[.!?…$}}\n—–-]\s*+)(?:(?:{alternatives('interjections')})(?!\w)[\s,:.!…—–-]*+)"
-_TAKEN_BACK = re.compile(rf"(?im){_AGAIN}{{0,4}}(?:{alternatives('taken_back')})(?!\w)[\s,:;.!—–-]*+")
-_RECONSIDERED = re.compile(rf"(?im){_AGAIN}{{1,4}}")
+_NEXT = re.compile(rf"(?im)^[#*> \t]*+(?:{alternatives('next_question')})[ \t]*+\d*+[ \t]*+\**+[:：]")
+_START = r"(?:^|[.!?…$}\n—–-]\s{0,3})"
+_INTERJECTION = rf"(?:(?:{alternatives('interjections')})(?!\w)[\s,:.!…—–-]*+)"
+_TAKEN_BACK = re.compile(rf"(?im){_START}{_INTERJECTION}{{0,4}}(?:{alternatives('taken_back')})(?!\w)[\s,:;.!—–-]*+")
+_RECONSIDERED = re.compile(rf"(?im){_START}{_INTERJECTION}{{1,4}}")
 _SAYS_MORE = re.compile(rf"(?i)\\boxed|\b(?:{alternatives('answer', 'english')}|so|therefore|thus|hence)\b")
 _SHORT = 4  # words of a correction that says nothing else
-_MOST_TURNS = 3  # places considered at which a text may go on with something else
+_MOST_TURNS = 2  # places considered at which a text may go on with something else
 
 
 def settled(text: str, answer_in: Callable[[str], str]) -> str:
@@ -85,7 +86,8 @@ def settled(text: str, answer_in: Callable[[str], str]) -> str:
     for pattern, final in ((_TAKEN_BACK, True), (_RECONSIDERED, False)):
         for match in list(pattern.finditer(text))[: -_MOST_TURNS - 1 : -1]:
             rest = text[match.end() :]
-            if answer_in(text[: match.start()]) and (final or len(rest.split()) <= _SHORT or _SAYS_MORE.search(rest)):
+            more = final or len(rest.split()) <= _SHORT or _SAYS_MORE.search(rest)
+            if more and answer_in(text[: match.start()]):
                 answer = answer_in(rest)
                 if answer or final:
                     return answer

@@ -27,6 +27,7 @@ _VARIABLES, _ACCENTS, _APPLIED = (frozenset(TABLE[name]) for name in ("variables
 _NAMES = _FUNCTIONS.keys() | set(TABLE["names"])
 _NO_PRODUCT = {*TABLE["unknown"], "of", "or", "if", "is", "and", "for", "the"}
 _INFINITE = ("infty", "inf", "infinity", "oo")
+ANY_WHOLE, ANY_REAL = "ℤ", "ℝ"  # stand for the parameter of a family, which may be any such number
 _LONGEST_WORD = 3  # letters that stand side by side are factors; more are a word
 _LARGEST_POWER = 100_000  # bits of a power that is computed
 _LARGEST_FACTORIAL = 2_000
@@ -270,6 +271,8 @@ class _Reader:
             return self._function(name)
         if name in ("sum", "prod"):
             return self._series(name)
+        if name == "int":
+            return self._integral()
         if name == "pi" or name in _INFINITE:
             return pi if name == "pi" else oo
         if not (letter or name in _VARIABLES or name == "e"):
@@ -279,6 +282,10 @@ class _Reader:
         named = self._indexed(name)
         if node.style == "bold":
             self._vectors.add(named)
+            if named in ("i", "j", "k"):
+                return symbol(f"hat {named}")
+        if named == "hbar":
+            return symbol("h") / (2 * pi)
         if (called := self._called(name, named)) is not None:
             return called
         return symbol(named) if named in self._indices else {"e": E, "i": I}.get(named) or symbol(named)
@@ -353,6 +360,25 @@ class _Reader:
             raise UnreadableError(f"\\{name}")
         return value
 
+    def _integral(self) -> Expr:
+        r"""`\\int_0^1 x^2\\,dx` as a function of which nothing is known: of its bounds and of what is integrated."""
+        import sympy
+
+        bounds = {node.kind: self._inner(node.parts[0]) for node in self._scripts()}
+        start = self._place
+        while not (self._is("letters", "d") and self._nodes[self._place + 1 : self._place + 2]):
+            self._take()
+        inner, variable = tuple(self._nodes[start : self._place]), self._nodes[self._place + 1].name
+        self._place += 2
+        body = (self._inner(inner) if inner else sympy.Integer(1)).subs(symbol(variable), symbol("#"))
+        low, high = bounds.get("sub", symbol(variable)), bounds.get("sup", symbol(variable))
+        known = not (low.free_symbols | high.free_symbols) and body.is_polynomial(symbol("#"))
+        if known and body.free_symbols <= {symbol("#")}:
+            return sympy.integrate(body, (symbol("#"), low, high))
+        turned = str(low) > str(high)
+        whole = sympy.Function("int")(body, *((high, low) if turned else (low, high)))
+        return -whole if turned else whole
+
     def _scripts(self) -> Iterator[Node]:
         """An index and an exponent, each once."""
         kinds = ["sub", "sup"]
@@ -410,6 +436,8 @@ class _Reader:
             return _binomial(*map(self._inner, node.parts))
         if node.name in _ACCENTS and all(one.kind in ("letters", "command", "sub", "sign") for one in node.parts[0]):
             inner = written(node.parts[0])
+            if node.name in ("dot", "ddot") and re.fullmatch("[a-z]", inner):
+                return symbol(self._indexed(inner) + "'" * (1 + (node.name == "ddot")))
             named = self._indexed(inner if node.name == "mathcal" else f"{node.name} {inner}")
             return self._called(inner, named) or symbol(named)
         raise UnreadableError(written((node,)))
@@ -448,7 +476,11 @@ def _factors(some: Nodes) -> Iterator[Node]:
     for node in some:
         if node.kind != "letters" or len(node.name) == 1 or node.name.lower() in _NAMES:
             yield node
-        elif len(node.name) > _LONGEST_WORD or not node.name.isascii() or node.name in _NO_PRODUCT:
+        elif (
+            len(node.name) > _LONGEST_WORD
+            or not node.name.strip(ANY_WHOLE + ANY_REAL).isascii()
+            or node.name in _NO_PRODUCT
+        ):
             raise UnreadableError(node.name)
         else:
             yield from (
@@ -492,6 +524,8 @@ def _derivative(node: Node) -> Expr | None:
         r"d\\?[A-Za-z]\w*(\^\{\d\})?", below
     )
     partial = above.startswith(r"\partial") and below.startswith(r"\partial")
+    if whole and (short := re.fullmatch(r"d(?:\^\{(\d)\})?([a-z])/d[xt](?:\^\{\1\})?", f"{above}/{below}")):
+        return symbol(short[2] + "'" * int(short[1] or 1))  # as `y''` is
     return symbol(f"d({above})/d({below})") if whole or partial else None
 
 

@@ -178,7 +178,7 @@ def plainly_equal(one: str, other: str) -> bool | None:
         return False
     digits = [_BASE.sub("", text) for text in (one, other)]
     if (digits[0] == one) != (digits[1] == other) and all(map(str.isdecimal, digits)):
-        return digits[0] == digits[1]  # of one of them, the base is understood
+        return digits[0] == digits[1] or None  # of one of them, the base is understood
     values = rational(one), rational(other)
     if None in values:
         return None

@@ -196,10 +196,12 @@ class _Reader:
         if depth > _DEEPEST:
             raise UnreadableError("nested too deeply")
         found: list[Node] = []
+        spaced = False
         while not self._ends(ends):
-            spaced = self.ahead.spaced
+            spaced |= self.ahead.spaced
             if some := self._node(depth):
                 found += [replace(some[0], spaced=spaced or some[0].spaced), *some[1:]]
+                spaced = False
         return _infix(tuple(found))
 
     def _ends(self, ends: Container[str]) -> bool:

@@ -30,11 +30,19 @@ from lm_eval_ext.grading.equality import (
     any_same,
     same,
 )
-from lm_eval_ext.grading.formula import expression, is_name, is_variable, number_set, symbol
+from lm_eval_ext.grading.formula import ANY_WHOLE, expression, is_name, is_variable, number_set, symbol
 from lm_eval_ext.grading.latex import Node, Nodes, UnreadableError, flat, is_sign, joins, nodes, split, written
 from lm_eval_ext.grading.units import RELATIONS, is_physical, quantity
 from lm_eval_ext.grading.words import cased, leads, lexicon, number_in_words
-from lm_eval_ext.grading.wrapping import bare, has_comma, with_thousands, without_ordinal, without_quantifier
+from lm_eval_ext.grading.wrapping import (
+    bare,
+    has_comma,
+    renamed,
+    with_order,
+    with_thousands,
+    without_ordinal,
+    without_quantifier,
+)
 
 _MIRRORED = {"<": ">", ">": "<", "≤": "≥", "≥": "≤"}
 _ORDERS = (*_MIRRORED, "≠")
@@ -99,7 +107,16 @@ def readings(text: str) -> tuple[Reading, ...]:
     """All readings of an answer; empty if it cannot be read as a whole."""
     try:
         tree = nodes(text)
-        return _of(tree) or _as_text(tree)
+        found = _of(tree) or _as_text(tree)
+        alone = (
+            part.members[0]
+            for part in found
+            if isinstance(part, Several) and part.kind == "set" and len(part.members) == 1
+        )
+        return (
+            *found,
+            *(one for member in alone for one in member if isinstance(one, Value) and one.expression.is_number),
+        )  # `{1}` is said as 1, too
     except _IMPOSSIBLE:
         return ()
 
@@ -110,6 +127,22 @@ def _as_text(some: Nodes) -> tuple[Reading, ...]:
         return ()
     spelled = "".join((" " if one.spaced else "") + written((one,)) for one in some)
     return (Words(cased(" ".join(re.sub(r"\\text\{ ?([^{}]*)\}", r" \1 ", spelled).split())), mixed=True),)
+
+
+_MONTHS = "january|february|march|april|may|june|july|august|september|october|november|december"
+_DATE = re.compile(
+    rf"(?:the )?(?:(?P<day>\d{{1,2}})(?:st|nd|rd|th)?(?: of)? (?P<month>{_MONTHS})"
+    rf"|(?P<month_first>{_MONTHS}) (?P<day_after>\d{{1,2}})(?:st|nd|rd|th)?)(?:,? (?P<year>\d{{4}}))?"
+)
+
+
+def _dated(text: str) -> str:
+    """The month, day and year of a date; empty for anything else."""
+    found = _DATE.fullmatch(re.sub(r"\s+", " ", text.replace("^", "")).replace(" ,", ",").strip(" .").lower())
+    if found is None:
+        return ""
+    parts = found["month"] or found["month_first"], found["day"] or found["day_after"], found["year"] or ""
+    return " ".join(parts).strip()
 
 
 def _of(some: Nodes) -> tuple[Reading, ...]:
@@ -126,15 +159,17 @@ def _attempt(found: Iterator[Reading]) -> Iterator[Reading]:
 
 
 def _all(some: Nodes) -> Iterator[Reading]:
-    some = without_ordinal(with_thousands(bare(some)))
+    some = _with_base(without_ordinal(with_thousands(bare(some))))
     if not some:
+        return
+    if dated := _dated(re.sub(r"\\text\{ ?|[{}]", " ", written(some))):
+        yield Words(dated)
         return
     if (words := _words(some)) is not None:
         yield from _in_words(words)
         return
     some = without_quantifier(some)
-    if len(some) > 1 and some[0].kind == "text" and some[0].name.lower() in lexicon()["orders"]:
-        some = (Node("sign", lexicon()["orders"][some[0].name.lower()]), *some[1:])
+    some = with_order(some)
     if any(is_sign(node, "±", "∓") for node in flat(some)):
         yield from _attempt(_with_both_signs(some))
         return
@@ -151,6 +186,16 @@ def _all(some: Nodes) -> Iterator[Reading]:
         yield from _several("list", members, form=joined.pop() if len(joined) == 1 else "")
 
 
+def _with_base(some: Nodes) -> Nodes:
+    """`204 (base 5)` and `1011 in binary` with the base as an index."""
+    if len(some) < 2 or some[0].kind not in ("number", "letters"):
+        return some
+    said = re.sub(r"\\text\{ ?|[{}() ]", "", written(some[1:])).lower()
+    named = re.fullmatch(r"(?:in)?base(\w+)|in(binary|octal|hexadecimal)", said)
+    base = (named[1] or {"binary": "2", "octal": "8", "hexadecimal": "16"}[named[2]]) if named else ""
+    return (some[0], Node("sub", "", (nodes(base),))) if base else some
+
+
 def _single(some: Nodes) -> Iterator[Reading]:
     """Readings of nodes without commas outside brackets."""
     yield from _attempt(_bracketed(some))
@@ -161,13 +206,30 @@ def _single(some: Nodes) -> Iterator[Reading]:
     if len(some) == 1 and some[0].kind == "letters" and re.fullmatch(r"[A-Z]?[a-z]{2,3}", some[0].name):
         yield Words(some[0].name.casefold())  # `red`, if it is no product
     yield from _chemical(some)
+    yield from _attempt(_time(written(some)))
     yield from _attempt(_modular(some))
+    yield from _attempt(_divides(some))
     yield from _attempt(_ratio(some))
     yield from _attempt(_set(some))
     measured = list(_attempt(quantity(some)))
     yield from measured
     if not any(isinstance(one, Value) and (one.percent or (one.unit and is_physical(one.unit))) for one in measured):
         yield from _attempt(_formula(some))
+
+
+def _divides(some: Nodes) -> Iterator[Reading]:
+    r"""`3 \\mid n` as a congruence, and `1A_{16}` as a number."""
+    from sympy import Integer
+
+    if found := re.fullmatch(
+        r"([\dA-F]+)_\{(?:16|(?:\\text\{ )?hex\}?)\}", written(some).replace(" ", "").replace(r"\text{", r"\text{ ")
+    ):
+        yield Value(Integer(int(found[1], 16)))
+    sides = split(some, "∣")
+    if len(sides) == 2 and all(sides):
+        divisor, number = map(expression, sides)
+        if divisor.value.is_Integer and number.value.is_Symbol:
+            yield Relation("≡", number.value, Integer(0), divisor.value)
 
 
 def _chemical(some: Nodes) -> Iterator[Reading]:
@@ -192,10 +254,22 @@ def _formula(some: Nodes) -> Iterator[Reading]:
     from sympy import oo
 
     found = expression(some)
+    if vector := _unit_vectors(found.value):
+        yield from (Several("tuple", tuple((Value(part, found.rounded),) for part in parts)) for parts in vector)
     if found.value.is_Matrix:
         yield Several("matrix", tuple((Value(cell, found.rounded),) for cell in found.value), str(found.value.cols))
     elif found.value in (oo, -oo) or not found.value.has(oo):
         yield Value(found.value, found.rounded)
+
+
+def _unit_vectors(value: Any) -> list[list[Any]]:
+    r"""The components of `3\\mathbf{i} - 2\\mathbf{j}`, in three dimensions and in two; empty for anything else."""
+    names = [symbol(f"hat {letter}") for letter in "ijk"]
+    if value.is_Matrix or not value.free_symbols & set(names):
+        return []
+    parts = [value.expand().coeff(name) for name in names]
+    rest = value - sum(part * name for part, name in zip(parts, names, strict=True))
+    return [] if rest.expand() != 0 else [parts] if parts[2] != 0 else [parts, parts[:2]]
 
 
 # Words ------------------------------------------------------------------------------------------------
@@ -222,21 +296,30 @@ def _words(some: Nodes) -> str | None:
 
 
 def _in_words(text: str) -> Iterator[Reading]:
-    from sympy import EmptySet, Integer, Reals, oo
+    from sympy import EmptySet, Integer, Interval, Reals, oo
 
     plain = text.casefold()
     if letter := re.fullmatch(r"\(?([A-Za-z])\)?\.?", text):
         yield from readings(letter[1])
         return
+    if re.fullmatch(r"[A-Z](?:, ?[A-Z])+", text):
+        yield from readings(text)
+        return
+    if hour := {"noon": 12, "midnight": 0}.get(plain):
+        yield from readings(f"{hour}:00")
     if negative := re.fullmatch(r"(?:minus|negative) (\d[\d.,]*)", plain):
         yield from readings(f"-{negative[1]}")
     elif plain in lexicon()["infinitely"]:
         yield Words("infinitely many")
         return
-    elif plain in lexicon()["nothing"]:
+    elif plain in lexicon()["nothing"] or _NOTHING.fullmatch(plain):
         yield Numbers(EmptySet)
     elif plain in lexicon()["all_reals"]:
         yield Numbers(Reals)
+    elif part := _PART_OF_REALS.fullmatch(plain):
+        zero = part[1].startswith("non")
+        ends = (0, oo) if part[1] in ("positive", "nonnegative", "non-negative") else (-oo, 0)
+        yield Numbers(Interval(*ends, not zero, not zero))
     elif plain in ("infinity", "positive infinity", "negative infinity"):
         yield Value(-oo if plain.startswith("negative") else oo)
     elif (number := number_in_words(plain)) is not None:
@@ -246,7 +329,17 @@ def _in_words(text: str) -> Iterator[Reading]:
         return
     if re.fullmatch(r"[a-z]+(?:[ ,]+and [a-z]+)+", plain):
         yield Several("list", tuple((Words(word),) for word in re.split(r",? and |, ", plain)))
-    yield Words(re.sub(r"^(?:a|an|the) (?=\w{2})", "", cased(text)))
+    yield Words(re.sub(r"^(?:a|an|the) (?=\w{2})|^(?=(?:yes|no), )(\w+).*", r"\1", cased(text)))
+
+
+_PART_OF_REALS = re.compile(
+    r"(?:all |the )?(?:set of )?(?:all )?(positive|negative|non-?negative|non-?positive) (?:real numbers?|reals)"
+)
+# `There are no positive integer solutions`, `there is no such n`.
+_NOTHING = re.compile(
+    r"(?:there (?:is|are|exists?) )?no (?:such |real |positive |negative |integer |rational |whole |complex |natural )*"
+    r"(?:solutions?|numbers?|integers?|values?|roots?|[a-z])(?: exists?)?(?: in [a-z ]+)?"
+)
 
 
 def _mathematics(text: str) -> str | None:
@@ -298,8 +391,17 @@ def _union(members: Sequence[Nodes]) -> Iterator[Reading]:
 def _with_both_signs(some: Nodes) -> Iterator[Reading]:
     r"""`1 \pm 2` as the set of its values: all signs alike, or alike within a member, or each on its own."""
     within = some[0].parts[0] if len(some) == 1 and some[0].kind == "group" else ()
+    if within and some[0].name == r"\{\}":  # each with its signs, as in `\{0, \pm 1\}`
+        yield from _set_of([_of(_signed(part, [sign])) for part in split(within, ",") for sign in _signs_of(part)])
+        return
     parts = split(within, ",") if has_comma(within) else _members(some)
     counts = [sum(is_sign(node, "±", "∓") for node in flat(part)) for part in parts]
+    if any(is_sign(node, "≠") for node in some) and len(counts) == 1:  # `x \ne \pm 4`
+        either = [_of(_signed(some, [sign] * counts[0])) for sign in "+-"]
+        values = [one for found in either for one in found if isinstance(one, Numbers)]
+        if len(values) == len(either):
+            yield replace(values[0], values=values[0].values.intersect(values[1].values))
+        return
     if sum(counts) > _MOST_SIGNS:
         raise UnreadableError("±")
     by_part = [at for at, count in enumerate(counts) for _ in range(count)]
@@ -312,6 +414,10 @@ def _with_both_signs(some: Nodes) -> Iterator[Reading]:
         yield from _set_of(
             [_of(_signed(part, [s] * n)) for part, n in zip(parts, counts, strict=True) for s in "+-"[: 1 + (n > 0)]]
         )
+
+
+def _signs_of(part: Nodes) -> str:
+    return "+-"[: 1 + any(is_sign(node, "±", "∓") for node in flat(part))]
 
 
 def _set_of(members: Sequence[tuple[Reading, ...]]) -> Iterator[Reading]:
@@ -412,14 +518,19 @@ def _related(some: Nodes, sides: list[Nodes]) -> Iterator[Reading]:
         return
     if set(signs) == {"="}:
         yield from _equated(sides)
+    if len(sides) > 2 and all(sides) and len({_MIRRORED.get(sign, "") for sign in signs} - {""}) == 1:
+        pairs = zip(signs, sides, sides[1:], strict=False)
+        orders = [list(_related((*one, Node("sign", sign), *other), [one, other])) for sign, one, other in pairs]
+        yield from _set_of([tuple(order) for order in orders])  # `a < b < c`
+        return
     if len(sides) != 2 or not all(sides):
         return
     sign, modulus = signs[0], None
     if sign == "∈":
         name = written(sides[0])
-        for one in _of(sides[1]) if re.fullmatch(rf"{_VARIABLE}|\\(\w(,\w)+\\)", name) else ():
+        for one in _of(sides[1]) if re.fullmatch(rf"{_VARIABLE}|\(\w(,\w)+\)", name) else ():
             if isinstance(one, Several) and one.kind == "set":
-                yield replace(one, name=name)
+                yield _each_named(one, name) if name.startswith("(") else replace(one, name=name)
         return
     if sign == "≡":
         try:
@@ -433,6 +544,14 @@ def _related(some: Nodes, sides: list[Nodes]) -> Iterator[Reading]:
         if sign in (">", "≥"):
             sign, left, right = _MIRRORED[sign], right, left
         yield Relation(sign, left.value, right.value, modulus)
+        if modulus is not None and left.value.is_Symbol and right.value.is_number:
+            yield Value(right.value + modulus * symbol(ANY_WHOLE), name=str(left.value))
+
+
+def _each_named(some: Several, name: str) -> Several:
+    """A set of points, each of which is assigned to the variables of a name such as `(x,y)`."""
+    named = (tuple(replace(one, name=name) for one in member if isinstance(one, Several)) for member in some.members)
+    return replace(some, members=tuple(named))
 
 
 def _congruent(side: Nodes) -> tuple[Nodes, Nodes]:
@@ -476,7 +595,7 @@ def _name(side: Nodes) -> str:
     said = {word for node in flat(side) if node.kind == "text" for word in re.findall(r"[a-z]+", node.name.lower())}
     if said & set(lexicon()["changing"]):
         raise UnreadableError(text)
-    if re.fullmatch(r"[A-Za-z](\+[A-Za-z])+", text):  # `m+n`, which problems ask for
+    if re.fullmatch(r"[A-Za-z]( ?\+ ?[A-Za-z])+", text):  # `m+n`, which problems ask for
         return text
     computes = not side or side[0].kind in ("number", "table") or (side[0].kind, side[0].name) in _COMPUTE
     for node in side:
@@ -498,6 +617,8 @@ def _equated(sides: list[Nodes]) -> Iterator[Reading]:
     if len(sides) == 2 and _name(sides[1]) and not _name(sides[0]):
         sides = sides[::-1]
     *left, last = sides
+    if len(left) > 1 and all([one.kind for one in side] == ["letters"] and len(side[0].name) == 1 for side in left):
+        yield Several("tuple", (_of(last),) * len(left), name=":".join(side[0].name for side in left))  # `a = b = 2`
     names = [name for side in left if (name := _name(side))]
     named = len(names) == len(left)
     for reading in _of(last):
@@ -533,6 +654,11 @@ def _bracketed(some: Nodes) -> Iterator[Reading]:
     parts = split(inner, "," if any(is_sign(one, ",") for one in inner) else ";")
     if last.name == r"\{\}" and not before:
         yield from _in_braces(inner, parts)
+    elif last.name == "[]" and not before and all([one.name for one in part] == ["[]"] for part in parts):
+        rows = [split(part[0].parts[0], ",") for part in parts]
+        if len({len(row) for row in rows}) == 1:
+            cells = tuple(cell for row in rows for cell in row)
+            yield from _tabulated((Node("table", "pmatrix", cells, len(rows[0])),))
     elif last.name in ("()", "[]", "[)", "(]", "⟨⟩") and len(parts) > 1 and all(parts):
         if len(parts) == 2 and last.name != "⟨⟩" and not before:
             yield from _interval(last.name, parts)
@@ -569,8 +695,12 @@ def _in_braces(inner: Nodes, parts: Sequence[Nodes]) -> Iterator[Reading]:
         yield Numbers(EmptySet)
         return
     built = next((at for at, node in enumerate(inner) if is_sign(node, "∣", "|", ":")), None)
-    if built is None or inner[0].kind not in ("letters", "command"):
+    if built is None:
         yield from _several("set", [part for part in parts if part])
+        return
+    whole = re.fullmatch(r"([a-z])\\in ?(?:\\mathbb\{Z\}|\\integers)", written(inner[built + 1 :]))
+    if whole and any(whole[1] in one.name for one in flat(inner[:built])):
+        yield from _of(renamed(inner[:built], whole[1]))  # a family, such as `\{2k : k \in \mathbb{Z}\}`
         return
     variable, *among = inner[:built]
     values = number_set(among[1]) if len(among) == 2 and is_sign(among[0], "∈") else None
@@ -619,7 +749,7 @@ def _ratio(some: Nodes) -> Iterator[Reading]:
         if to is None:
             return
         parts = [some[:to], some[to + 1 :]]
-    times = list(_attempt(_time(parts)))
+    times = list(_attempt(_time(":".join(map(written, parts)))))
     yield from times
     found = [expression(bare(part)) for part in parts]
     if all(one.value != 0 for one in found):
@@ -627,16 +757,18 @@ def _ratio(some: Nodes) -> Iterator[Reading]:
         yield Several("ratio", members, TIME if times else "")
 
 
-def _time(parts: Sequence[Nodes]) -> Iterator[Reading]:
+def _time(text: str) -> Iterator[Reading]:
     from sympy import Integer
 
-    text = ":".join("".join(node.name for node in part) for part in parts).lower().replace(".", "").replace(" ", "")
-    if (found := re.fullmatch(r"(\d{1,2}):([0-5]\d)(?::([0-5]\d))?(am|pm)?", text)) is None:
+    text = re.sub(r"\\text\{ ?|[{}. ]", "", text).lower()
+    if (found := re.fullmatch(r"(\d{1,2})(?::([0-5]\d))?(?::([0-5]\d))?(am|pm)?", text)) is None or not (
+        found[2] or found[4]
+    ):
         return
     hours, half = int(found[1]), found[4]
     if hours <= (12 if half else 23):
         hours = hours % 12 + 12 * (half == "pm") if half else hours
-        yield Value(Integer(hours * 3600 + int(found[2]) * 60 + int(found[3] or 0)), unit=Unit("time of day"))
+        yield Value(Integer(hours * 3600 + int(found[2] or 0) * 60 + int(found[3] or 0)), unit=Unit("time of day"))
 
 
 def _tabulated(some: Nodes) -> Iterator[Reading]:

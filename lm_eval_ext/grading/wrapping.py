@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from functools import cache
 
-from lm_eval_ext.grading.formula import number_set
-from lm_eval_ext.grading.latex import Nodes, UnreadableError, flat, is_sign, nodes, written
-from lm_eval_ext.grading.words import leads
+from lm_eval_ext.grading.formula import ANY_REAL, ANY_WHOLE, number_set
+from lm_eval_ext.grading.latex import Node, Nodes, UnreadableError, flat, is_sign, nodes, written
+from lm_eval_ext.grading.units import is_physical, unit_of
+from lm_eval_ext.grading.words import leads, lexicon
 
 
 def normalised(text: str) -> str:
@@ -17,10 +19,19 @@ def normalised(text: str) -> str:
     '3\\frac{1}{2}'
     """
     try:
-        found = written(bare(nodes(text)), styled=True)
+        found = written(bare(nodes(_without_markdown(text))), styled=True)
     except UnreadableError:
         return " ".join(text.split())
     return found.rstrip(" .,;") if not found.endswith("..") else found
+
+
+def _without_markdown(text: str) -> str:
+    """Without headings and emphasis; and with commas between lines that each give a variable's value."""
+    text = re.sub(r"^#{1,6} +|(?<![\w*)\]}])(\*{1,2})(?![\s*])([^*\n]+)(?<!\s)\1(?![\w*({\[])", r"\2", text)
+    text = re.sub(r"(?<=\d)\s*(?:\\text\s*\{)?\s*out of\s*\}?\s*(?=\d)", "/", text)
+    text = re.sub(r"(?<=\d)\{,\}(?=\d{1,2}(?!\d)|\d{4})", ".", text)
+    lines = text.split("\n")
+    return ", ".join(lines) if len(lines) > 1 and all(re.match(r"\s*[A-Za-z]\w?\s*=", line) for line in lines) else text
 
 
 def bare(some: Nodes) -> Nodes:
@@ -30,7 +41,7 @@ def bare(some: Nodes) -> Nodes:
         only = [one.kind == "text" and one.name.lower() in ("only", "(only)") for one in (first, last)]
         if only[1] or (is_sign(last, ".", ",", ";", "\\") and not (len(some) > 1 and is_sign(some[-2], "."))):
             some = some[:-1]
-        elif only[0] or is_sign(first, "=", "\\", ":", "⇒", "→", "∴"):
+        elif only[0] or is_sign(first, "=", "\\", ":", "⇒", "→", "∴", ","):
             some = some[1:]
         elif len(some) > 4 and all(is_sign(one, "*") for one in (*some[:2], *some[-2:])):
             some = some[2:-2]
@@ -40,6 +51,8 @@ def bare(some: Nodes) -> Nodes:
             some = first.parts[0]
         elif 0 < (lead := _lead(some)) < len(some):
             some = some[lead:]
+        elif 0 < (end := _trail(some)) < len(some):
+            some = some[:end]
         elif len(some) > 2 and is_sign(first, '"', "'", "`") and first.name == last.name:
             some = some[1:-1]
         else:
@@ -52,11 +65,47 @@ def _lead(some: Nodes) -> int:
     words = ""
     for at, node in enumerate(some):
         if node.kind not in ("text", "letters") and not (words and is_sign(node, ":")):
+            if words.rsplit(" ", maxsplit=1)[-1] in _CONNECTING and is_sign(node, ","):  # `Therefore, the value is`
+                continue
             return 0
         words = f"{words} {node.name}".strip().lower().rstrip(":").strip()
-        if words in leads():
+        if words in leads() or (_SAYS.search(words) and not _changes(words) and _says_value(some[at + 1 :])):
             return at + 1 + any(is_sign(one, ":", "=") for one in some[at + 1 : at + 2])
     return 0
+
+
+_SAYS = re.compile(
+    r"\w (?:is|are|was|were|equals|is equal to|are equal to|converges to|tends to|comes to|becomes)(?: at)?$"
+)
+
+
+def _trail(some: Nodes) -> int:
+    """Where words at the end begin that only say what the answer is, such as `is the smallest constant`; else 0."""
+    for at in range(1, len(some)):
+        words = written(some[at:]).replace(r"\text{", "").replace("}", "").strip().lower()
+        if _only_words(some[at:]) and re.match(r"(?:is|are) the \w", words) and not _changes(words):
+            return at
+    return 0
+
+
+def _says_value(some: Nodes) -> bool:
+    """Whether nodes begin with a value, or with an order such as `at least`."""
+    article = some[:1] and some[0].name in ("a", "an", "the") and _only_words(some[1:2])
+    return with_order(some) != some or not (article or _only_words(some[:1]))
+
+
+def _only_words(some: Nodes) -> bool:
+    return all(one.kind == "text" or (one.kind == "letters" and len(one.name) > 1) for one in some)
+
+
+def _changes(words: str) -> bool:
+    """Whether words say something else than what an answer is."""
+    return not _changing().isdisjoint(re.findall(r"\w+", words))
+
+
+@cache
+def _changing() -> frozenset[str]:
+    return frozenset((*lexicon()["changing"], *lexicon()["transforming"]))
 
 
 def with_thousands(some: Nodes) -> Nodes:
@@ -64,6 +113,11 @@ def with_thousands(some: Nodes) -> Nodes:
     text = "".join((" " if node.spaced and at else "") + node.name for at, node in enumerate(some))
     if len(some) == 3 and re.fullmatch(r"\d{1,3}\.\d{3},\d{1,2}", text):
         return (replace(some[0], name=text.replace(".", "").replace(",", ".")),)
+    if len(some) in (3, 4) and [one.kind for one in some[:3]] == ["number", "sign", "number"] and is_sign(some[1], ","):
+        together = not (some[1].spaced or some[2].spaced) and len(some[2].name) != 3
+        measured = some[3:] and (unit := unit_of(written(some[3:]))) and is_physical(unit)
+        if together and (measured or (some[0].name == "0" and len(some[2].name) > 1 and len(some) == 3)):
+            return (replace(some[0], name=f"{some[0].name}.{some[2].name}"), *some[3:])  # a decimal comma
     for at, node in enumerate(some):
         end = at + 1
         while (
@@ -75,6 +129,19 @@ def with_thousands(some: Nodes) -> Nodes:
             digits = "".join(one.name for one in some[at:end] if one.kind == "number")
             others = has_comma((*some[:at], *some[end:]))
             return some if others else (*some[:at], replace(node, name=digits), *some[end:])
+    return some
+
+
+def with_order(some: Nodes) -> Nodes:
+    """`at least 5` and `all real numbers greater than 4` with the sign that these words say."""
+    words = ""
+    for at, node in enumerate(some[:-1]):
+        if node.kind not in ("text", "letters"):
+            break
+        words = f"{words} {node.name}".strip().lower()
+        order = re.sub(r"^(?:all |any |every |the |real |numbers? |reals |values |that are |which are )+", "", words)
+        if order in lexicon()["orders"]:
+            return (Node("sign", lexicon()["orders"][order]), *some[at + 1 :])
     return some
 
 
@@ -91,12 +158,29 @@ def has_comma(some: Nodes) -> bool:
     return any(is_sign(node, ",", ";") for node in some)
 
 
-_CONSTANTS = {f"for {some} {kind}" for some in ("any", "some", "every") for kind in ("constant", "real constant")}
-_WHOLE = r"([a-z])\\in ?(?:\\mathbb\{Z\}|\\integers|Z)|\\text\{ (?:where )?(\w) is an integer\}"
+_CONNECTING = ("so", "thus", "therefore", "hence", "then", "finally")
+_CONSTANTS = {
+    f"{lead} {some} {kind}".strip()
+    for lead in ("for", "with")
+    for some in ("any", "some", "every", "a")
+    for kind in ("constant", "real constant", "real number", "real")
+}
+_REAL = (
+    r"(?:with |where |for )?([a-z])\\in ?(?:\\mathbb\{R\}|\\reals)"
+    r"|\\text\{ where\} ?([a-z]) ?\\text\{ is a (?:real )?constant\}"
+)
+# That a parameter of a family is any whole number; the one of them that matches is its name.
+_WHOLE = (
+    r"(?:\\text\{ ?)?(?:for |where |with |and )?(?:any |all |every |some |an )?\}? ?([a-z])\\in ?"
+    r"(?:\\mathbb\{Z\}|\\integers|Z)",
+    r"\\text\{ (?:where |for )?(?:any |all |every |some |an )?integers?\}? ?(?:\\text\{ )?([a-z])\}?",
+    r"(?:\\text\{ ?(?:where |with )?)?\}? ?([a-z]) ?(?:\\text\{ )? ?(?:is an|is any|any|an) integer\}?",
+    r"(?:for )?(?:any |all |every |some )?integers? ([a-z])",
+)
 
 
 def without_quantifier(some: Nodes) -> Nodes:
-    """Without `for all x` and `where k is an integer`, which say nothing about the value."""
+    """Without `for all x`, which says nothing about the value; the parameter of `where k is an integer` is renamed."""
     from sympy import Reals
 
     for at, node in enumerate(some):
@@ -114,7 +198,22 @@ def without_quantifier(some: Nodes) -> Nodes:
             among = len(where) == 2 and is_sign(where[0], "∈") and number_set(where[1]) is Reals
             if named and (among or not where):
                 return kept
-        family = re.fullmatch(_WHOLE, written(after)) if is_sign(node, ",") else None
-        if family and any((family[1] or family[2]) == one.name for one in flat(some[:at])):
-            return some[:at]
+        rest = written(some[at:]).strip(" ,") if is_sign(node, ",") or said else ""
+        if real := re.fullmatch(_REAL, rest):
+            return renamed(kept, real[1] or real[2], ANY_REAL)
+        family = next((found[1] for form in _WHOLE if (found := re.fullmatch(form, rest))), "")
+        if family and any(one.kind == "letters" and family in one.name for one in flat(kept)):
+            return renamed(kept, family)
     return some
+
+
+def renamed(some: Nodes, parameter: str, name: str = ANY_WHOLE) -> Nodes:
+    """Nodes in which a letter stands for any whole number, or any real one."""
+    return tuple(
+        replace(
+            node,
+            name=node.name.replace(parameter, name) if node.kind == "letters" and len(node.name) < 4 else node.name,
+            parts=tuple(renamed(part, parameter, name) for part in node.parts),
+        )
+        for node in some
+    )
