@@ -17,8 +17,8 @@ from lm_eval_ext.runs.catalogue import read_catalogue
 from lm_eval_ext.runs.load import load
 from lm_eval_ext.runs.run import Run
 from lm_eval_ext.site.names import Names
+from tests.commands import LM_EVAL, run
 from tests.published import add, edit, only_run, said
-from tests.test_plugin import LM_EVAL, run
 
 ASKED_128 = {"thinking_token_budget": 128}
 

@@ -220,4 +220,5 @@ def test_check_knows_duplicates_changes_and_missing_baselines(tmp_path: Path) ->
 
 
 def test_what_is_published_here_is_sound() -> None:
-    assert "errors: 0, warnings: 0" in said("check", ROOT / "leaderboard" / "results", "--regrade")
+    """Each text is graded anew by `.ci/run`."""
+    assert "errors: 0, warnings: 0" in said("check", ROOT / "leaderboard" / "results")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.lm_eval_output import write_output
 from examples.demo import BudgetScore, reading, scores, table
-from tests.test_plugin import run
+from tests.commands import run
 
 
 def verdicts(right: int) -> list[list[bool]]:

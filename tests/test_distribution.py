@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands import run
 from tests.shared import ROOT
-from tests.test_plugin import run
 
 
 @pytest.fixture(scope="module")

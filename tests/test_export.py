@@ -26,7 +26,7 @@ from lm_eval_ext.pruning.recipe import Recipe
 from lm_eval_ext.pruning.recipe_file import load_recipe, write_recipe
 from lm_eval_ext.pruning.vllm_loader import changed_fields
 from tests.checkpoints import ARCHITECTURES, write_checkpoint
-from tests.test_plugin import LM_EVAL, run
+from tests.commands import LM_EVAL, run
 
 COMMAND = LM_EVAL.with_name("lm-eval-tts")
 

@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 from benchmarks.lm_eval_output import scores, write_output
 from lm_eval_ext.cli import app
 from lm_eval_ext.exporters import EXPORTERS
+from tests.commands import LM_EVAL
 from tests.shared import ROOT
-from tests.test_plugin import LM_EVAL
 
 VALIDATOR = ROOT / ".venv-exporters" / "bin" / "every_eval_ever"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
@@ -11,17 +10,17 @@ from typing import NoReturn
 import pytest
 
 from lm_eval_ext.paths import TINY_CHAIN
+from tests.commands import LM_EVAL, run
 from tests.fake_server import FakeServer, scripted
-from tests.test_plugin import run
 
-LM_EVAL = (sys.executable, "-m", "lm_eval", "run", "--limit", "1")
+COMMAND = (LM_EVAL, "run", "--limit", "1")
 
 
 @pytest.mark.parametrize("cached", [(), ("--use_cache", "cache")])
 def test_hf_cannot_run_a_task_with_a_budget(cached: tuple[str, ...], tmp_path: Path) -> None:
     tasks = ("--tasks", "tts_chain_short_b8,tts_sums")
     model = ("--model", "hf", "--model_args", f"pretrained={TINY_CHAIN}")
-    found = run(*LM_EVAL, *model, *tasks, *(str(tmp_path / one) if one == "cache" else one for one in cached))
+    found = run(*COMMAND, *model, *tasks, *(str(tmp_path / one) if one == "cache" else one for one in cached))
     last = found.stderr.strip().splitlines()[-1]
     assert found.returncode == 1 and "Traceback" not in found.stderr
     assert last.startswith("lm-eval-tts: tts_chain_short_b8, tts_sums: HFLM can't force a thinking budget; expected")
@@ -31,7 +30,7 @@ def test_a_chat_endpoint_runs_tasks_without_a_budget(tmp_path: Path) -> None:
     """What only our models know is not sent; a budget is refused before anything is asked."""
     with FakeServer("chat", script=partial(scripted, words=20)) as server:
         arguments = f"base_url={server.url}/v1/chat/completions,model=m"
-        command = (*LM_EVAL, "--model", "local-chat-completions", "--model_args", arguments, "--apply_chat_template")
+        command = (*COMMAND, "--model", "local-chat-completions", "--model_args", arguments, "--apply_chat_template")
         without = ("--gen_kwargs", "thinking_token_budget=-1,answer_token_budget=-1")
         done = run(*command, *without, "--tasks", "tts_chain_maj8", "--output_path", str(tmp_path), "--log_samples")
         assert done.returncode == 0, done.stderr
@@ -46,7 +45,7 @@ def test_a_chat_endpoint_runs_tasks_without_a_budget(tmp_path: Path) -> None:
 
 
 def test_a_model_that_decodes_nothing_may() -> None:
-    assert run(*LM_EVAL, "--model", "dummy", "--tasks", "tts_chain_short_b8").returncode == 0
+    assert run(*COMMAND, "--model", "dummy", "--tasks", "tts_chain_short_b8").returncode == 0
 
 
 @pytest.mark.parametrize(("model", "said"), [("dummy", ""), ("pruned-hf", "run the same command again to go on")])

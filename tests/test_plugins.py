@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from lm_eval_ext.paths import PRUNED_MODELS, TASKS
+from tests.commands import LM_EVAL, run
 from tests.lm_eval_states import lm_eval_at
-from tests.test_plugin import LM_EVAL, run
 
 COMMAND = LM_EVAL.with_name("lm-eval-tts")
 PROJECT = """

@@ -20,7 +20,7 @@ from lm_eval_ext.harness.prune_on_load import parse_prune_spec
 from lm_eval_ext.harness.run_names import run_name
 from lm_eval_ext.paths import TASKS, cache_folder
 from lm_eval_ext.pruning.calibration import CORPORA, calibration
-from tests.test_plugin import LM_EVAL, run
+from tests.commands import LM_EVAL, run
 
 COMMAND = LM_EVAL.with_name("lm-eval-tts")
 

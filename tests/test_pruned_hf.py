@@ -19,7 +19,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from lm_eval_ext.errors import TTSError
 from lm_eval_ext.generation.request import Generation
 from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
-from tests.test_plugin import LM_EVAL, run
+from tests.commands import LM_EVAL, run
 
 CASES = Path(__file__).parent / "cases"
 SWEEP = [
@@ -347,6 +347,7 @@ def test_custom_code_that_names_its_layers_otherwise_runs_whole(tmp_path: Path, 
         PrunedHFLM(str(tmp_path), drop_layers=[1], **options)
 
 
+@pytest.mark.long
 def test_accelerate_launch(tiny_model: Path, original_hub: Path, tmp_path: Path) -> None:
     """Two processes give the results of one. (Without GPUs lm-eval gives each of them all requests.)"""
     model = ["--model", "pruned-hf", "--model_args", f"pretrained={tiny_model},drop_layers=[2]", "--device", "cpu"]

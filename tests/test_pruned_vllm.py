@@ -20,8 +20,8 @@ from lm_eval.api.instance import Instance
 
 from benchmarks.packing import AWQ, GPTQ, W8A8, Pack, awq, gptq, int8
 from benchmarks.smollm2 import SMOLLM2, questions, templated
+from tests.commands import LM_EVAL, run
 from tests.quantized import write_quantized
-from tests.test_plugin import LM_EVAL, run
 from tests.test_resume import kept, outcome
 from tests.tokenizers import TEMPLATE, byte_tokenizer
 

@@ -16,7 +16,7 @@ from transformers import AutoConfig
 
 from lm_eval_ext.pruning.recipe import Recipe
 from lm_eval_ext.pruning.recipe_file import write_recipe
-from tests.test_plugin import run
+from tests.commands import run
 from tests.test_prune_on_load import COMMAND
 
 TOKEN = "hf_stand_in_token"

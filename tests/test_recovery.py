@@ -25,7 +25,7 @@ from lm_eval_ext.pruning.recipe import Recipe
 from lm_eval_ext.pruning.recipe_file import load_recipe, write_recipe
 from lm_eval_ext.pruning.recovery import recover
 from lm_eval_ext.pruning.training import Memory, estimated, training
-from tests.test_plugin import run
+from tests.commands import run
 from tests.test_prune_on_load import COMMAND, evaluated
 
 SHORT: dict[str, Any] = {"data": "embedded", "steps": 6, "batch_size": 4, "max_tokens": 24, "samples": 8}

@@ -32,8 +32,8 @@ from lm_eval_ext.pruning.recipe_file import load_recipe
 from lm_eval_ext.pruning.selection import choose
 from lm_eval_ext.pruning.vllm_loader import engine_arguments
 from tests.checkpoints import LAYERS, write_checkpoint
+from tests.commands import LM_EVAL
 from tests.contexts import context_of, texts_of
-from tests.test_plugin import LM_EVAL
 
 
 def states(context: PruningContext) -> list[torch.Tensor]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.test_plugin import LM_EVAL
+from tests.commands import LM_EVAL
 
 KILLS = int(os.environ.get("LM_EVAL_TTS_KILLS", "1"))  # more of them are for trying by hand
 TOKENS = "max_gen_toks=220,thinking_token_budget=200"

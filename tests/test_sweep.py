@@ -23,7 +23,7 @@ from lm_eval_ext.sweep.manifest import Local, Manifest
 from lm_eval_ext.sweep.one import Work, do, ticket, work_of
 from lm_eval_ext.sweep.study import Study
 from lm_eval_ext.sweep.tasks import Tasks
-from tests.test_plugin import LM_EVAL, run
+from tests.commands import LM_EVAL, run
 
 ROOT = Path(__file__).parent.parent
 GOOD: dict[str, Any] = {

@@ -126,6 +126,7 @@ def test_status_and_collect_in_the_middle_of_a_sweep(tmp_path: Path, monkeypatch
     assert (first / "done.json").is_file() and (second / "done.json").is_file()
 
 
+@pytest.mark.long
 def test_a_manifest_that_changes_meanwhile_is_noticed(tmp_path: Path) -> None:
     path = written(tmp_path, seeds=[0, 1], pruning=[], budgets=[8])
     process = started(path)
@@ -142,6 +143,7 @@ def test_a_manifest_that_changes_meanwhile_is_noticed(tmp_path: Path) -> None:
     assert code == 0 and "tiny-dense-s0: started" not in said
 
 
+@pytest.mark.long
 def test_one_model_of_a_study_is_published_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     path = written(tmp_path, models={"a": "tiny-chain", "b": {"pretrained": "tiny-chain", "dtype": "float32"}},

@@ -17,7 +17,7 @@ from examples.tiny_chain import INSTRUCTION, SHORTEST, chain_tokenizer, example,
 from lm_eval_ext.paths import TASKS
 from lm_eval_ext.testbed.problems import chain, chains, running_values, worked_out
 from lm_eval_ext.thinking_formats import detect_format
-from tests.test_plugin import run
+from tests.commands import run
 
 
 def test_running_values_are_worked_out_from_left_to_right() -> None:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -18,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from lm_eval_ext.analysis.comparison import metric_interval
 from lm_eval_ext.paths import TINY_CHAIN
 from lm_eval_ext.runs.run_file import read_run
+from tests.commands import LM_EVAL, run
 from tests.shared import ROOT
 
 TASK = "tts_chain_short_b8"
@@ -25,9 +23,8 @@ SHORT, LONG = "tts_chain_short_b128", "tts_chain_b128"
 
 
 def evaluated(out: Path, *arguments: str) -> tuple[dict[str, Any], str]:
-    command = [sys.executable, "-m", "lm_eval", "--model", "pruned-hf", *arguments, "--output_path", str(out)]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    done = run(LM_EVAL, "--model", "pruned-hf", *arguments, "--output_path", out)
+    assert done.returncode == 0, done.stderr
     (path,) = out.rglob("results_*.json")
     content: dict[str, Any] = json.loads(path.read_text("utf-8"))
     return content, done.stdout + done.stderr

@@ -19,8 +19,8 @@ from lm_eval_ext.generation.request import Job, Sampling, Stop
 from lm_eval_ext.harness.models.server import TTSServer
 from lm_eval_ext.harness.server_arguments import ServerArguments
 from lm_eval_ext.paths import TINY_CHAIN
+from tests.commands import LM_EVAL, run
 from tests.fake_server import FakeServer, scripted
-from tests.test_plugin import LM_EVAL, run
 
 SCRIPT = partial(scripted, words=20)  # ids that tiny-chain has
 

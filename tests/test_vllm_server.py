@@ -18,8 +18,8 @@ from lm_eval.api.instance import Instance
 from lm_eval_ext.paths import TINY_CHAIN
 from lm_eval_ext.pruning.recipe import format_layers
 from lm_eval_ext.testbed.problems import chains
+from tests.commands import LM_EVAL
 from tests.servers import Process, asked, outcomes, vllm_server
-from tests.test_plugin import LM_EVAL
 from tests.test_pruned_vllm import needs_vllm
 
 pytestmark = needs_vllm
