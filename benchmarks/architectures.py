@@ -5,7 +5,7 @@
 For every model type, several sets of layers are dropped (first, middle, last, several, all of one kind). The logits are
 compared with those of the base model with these layers bypassed, cached generation with uncached, and what transformers
 reads from the export with what is exported. Exits with 1 if a verified model type is not exact, or a drop fails with an
-error other than a refusal. `--write` saves the results to `verified.yaml` and `docs/reference/supported-models.md`.
+error other than a refusal. `--write` saves the results to `verification.yaml` and `docs/reference/supported-models.md`.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from lm_eval_ext.errors import ArchitectureError, TTSError
 from lm_eval_ext.generation.engines.hf.decoding import engine_types
-from lm_eval_ext.harness.models.decoding_check import why_wrong
-from lm_eval_ext.pruning import verification, verified
+from lm_eval_ext.harness.models.pruned_hf import why_wrong
+from lm_eval_ext.pruning import verification
 from lm_eval_ext.pruning.architecture import check_supported, depth, text_config
 from lm_eval_ext.pruning.export import read_back_difference
 from lm_eval_ext.pruning.loading import load_twin
@@ -204,7 +204,7 @@ def _write(verdicts: Mapping[str, Verdict]) -> None:
 """
     TABLE.write_text(header + yaml.safe_dump(table, sort_keys=False), "utf-8")
     PAGE.write_text(
-        INTRODUCTION.format(version=transformers.__version__, vllm=verified.vllm_tried())
+        INTRODUCTION.format(version=transformers.__version__, vllm=verification.vllm_tried())
         + "".join(_sections(verdicts)),
         "utf-8",
     )
@@ -220,7 +220,7 @@ def _sections(verdicts: Mapping[str, Verdict]) -> Iterator[str]:
 
 
 def _in_vllm(kind: str) -> str:
-    return verified.verdict_in_vllm(kind).partition(":")[0]
+    return verification.verdict_in_vllm(kind).partition(":")[0]
 
 
 if __name__ == "__main__":

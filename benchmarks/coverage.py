@@ -23,9 +23,8 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.scenarios import MIDDLE, Fixed, Floats, Gains, Paired, Scenario, Single, scenarios
-from lm_eval_ext.statistics.contrasts import contrast_bounds
 from lm_eval_ext.statistics.intervals import mean_bounds, rerun_bounds
-from lm_eval_ext.statistics.paired import correlation_of_moments, difference_bounds, ratio_bounds
+from lm_eval_ext.statistics.paired import contrast_bounds, correlation_of_moments, difference_bounds, ratio_bounds
 
 PAGE = Path(__file__).parent.parent / "docs" / "reference" / "intervals.md"
 TEXT = """# How often the intervals cover

@@ -20,7 +20,7 @@ from benchmarks.smollm2 import SMOLLM2
 from lm_eval_ext.analysis.depth import Depths, TaskDepth, depths
 from lm_eval_ext.analysis.evaluated import read_model
 from lm_eval_ext.runs.catalogue import read_catalogue
-from lm_eval_ext.testbed.depth_families import FAMILIES
+from lm_eval_ext.testbed.depth import FAMILIES
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

@@ -125,7 +125,7 @@ def on_transformers(write: Written) -> Outcomes:
 def while_loading(name: str) -> Outcomes:
     from transformers import AutoModelForCausalLM
 
-    from lm_eval_ext.pruning.quantizing import parse_quantize
+    from lm_eval_ext.pruning.quantization import parse_quantize
 
     quantization = parse_quantize(name)
     assert quantization is not None

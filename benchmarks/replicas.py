@@ -237,8 +237,7 @@ class SleepingEngine:
 
 
 def with_ray(actors: int, rate: int, slots: int) -> None:
-    from lm_eval_ext.generation.engines.ray import RayPool
-    from lm_eval_ext.generation.engines.ray_cluster import Cluster, Needs
+    from lm_eval_ext.generation.engines.ray import Cluster, Needs, RayPool
 
     cluster = Cluster(None, actors)
     pool = RayPool(lambda: Sleeper(slots, rate / actors / slots), cluster, Needs(actors, 0, 0))

@@ -74,13 +74,12 @@ def run(given: argparse.Namespace) -> dict[str, float]:
 
 
 def ours(llm: Any, tokenizer: Any, prompts: list[list[int]], budgets: list[int], answer: int) -> int:
-    from lm_eval_ext.generation.budget_forcing import BudgetForcing
-    from lm_eval_ext.generation.codec import codec_of
+    from lm_eval_ext.generation.budget_forcing import BudgetForcing, plan
+    from lm_eval_ext.generation.engine import codec_of
     from lm_eval_ext.generation.engines.vllm import VLLMEngine
     from lm_eval_ext.generation.journal import JournaledEngine
-    from lm_eval_ext.generation.planner import plan
     from lm_eval_ext.generation.request import Request, Sampling
-    from lm_eval_ext.harness.accounting import Totals
+    from lm_eval_ext.harness.thinking_model import Totals
     from lm_eval_ext.thinking_formats import format_named
 
     requests = [

@@ -14,10 +14,9 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from lm_eval_ext.analysis.matching import REQUIREMENTS
-from lm_eval_ext.authoring.gallery import gallery_page
-from lm_eval_ext.authoring.schema import task_schema
+from lm_eval_ext.authoring.prompt import task_schema
 from lm_eval_ext.authoring.task_fields import Choices, Metadata, TaskFile
-from lm_eval_ext.authoring.tasks_page import page_of, table, tasks_page
+from lm_eval_ext.authoring.tasks_page import gallery_page, page_of, table, tasks_page
 from lm_eval_ext.generation.options import ALIASES, KNOWN
 from lm_eval_ext.grading.kinds import KINDS
 from lm_eval_ext.harness.arguments import rows

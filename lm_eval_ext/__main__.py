@@ -4,6 +4,6 @@ from lm_eval_ext import _autoload
 
 if __name__ == "__main__":
     _autoload.activate()  # type: ignore[no-untyped-call]  # it has no types, which would cost time at every start
-    from lm_eval_ext.harness.command_line import main
+    from lm_eval_ext.harness.plugin import main
 
     main()

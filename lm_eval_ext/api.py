@@ -12,8 +12,8 @@ from lm_eval_ext.errors import ArgumentError
 
 if TYPE_CHECKING:
     from lm_eval_ext.grading.grading import Grade
-    from lm_eval_ext.harness.generated import GeneratedSamples
     from lm_eval_ext.harness.models.thinking import ThinkingLM
+    from lm_eval_ext.harness.session import GeneratedSamples
     from lm_eval_ext.pruning.recipe import Recipe
     from lm_eval_ext.runs.run import Run
 
@@ -44,7 +44,8 @@ def load(
     from lm_eval_ext.harness.session import load_model
 
     named = {} if pretrained is None else {"pretrained": pretrained}
-    return load_model(named | arguments, engine, batch_size)
+    model: ThinkingLM = load_model(named | arguments, engine, batch_size)
+    return model
 
 
 def generate(

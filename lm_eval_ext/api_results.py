@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from lm_eval_ext.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from lm_eval_ext.analysis.compare import Comparison
+    from lm_eval_ext.analysis.compare_text import Comparison
     from lm_eval_ext.analysis.diagnosis import Diagnosis
     from lm_eval_ext.runs.catalogue import Catalogue
-    from lm_eval_ext.runs.collection import Runs
+    from lm_eval_ext.runs.load import Runs
     from lm_eval_ext.runs.run import Run
 
 logger = logging.getLogger("lm_eval.tts")
@@ -34,7 +34,7 @@ def read_runs(*folders: str | Path, site: str | Path | None = None) -> Runs:
     >>> round(float(table.query("model == 'dense' and task == 'tts_chain_b128'").accuracy.mean()), 2)
     0.93
     """
-    from lm_eval_ext.runs.collection import Runs
+    from lm_eval_ext.runs.load import Runs
     from lm_eval_ext.runs.load import load as load_sources
 
     sources = load_sources([Path(folder) for folder in folders], _catalogue(site))

@@ -21,7 +21,7 @@ from examples import reference
 from lm_eval_ext import metrics, thinking_formats
 from lm_eval_ext.cli import app
 from lm_eval_ext.grading.extraction import final_answer
-from lm_eval_ext.harness import engines
+from lm_eval_ext.harness import registry
 from lm_eval_ext.harness.arguments import NAMES, Arguments
 from lm_eval_ext.harness.metrics import register
 from lm_eval_ext.metrics import Measure, Metric
@@ -100,9 +100,9 @@ def test_a_model_argument() -> None:
 
 
 def test_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    entry = engines.ENGINES["hf"]._replace(model="mine-hf", reproducible=False)
-    monkeypatch.setitem(engines.ENGINES, "mine", entry)
-    assert engines.capabilities("mine-hf")["reproducible"] is False
+    entry = registry.ENGINES["hf"]._replace(model="mine-hf", reproducible=False)
+    monkeypatch.setitem(registry.ENGINES, "mine", entry)
+    assert registry.capabilities("mine-hf")["reproducible"] is False
     model = tts.load(engine="mine", journal="off", drop_layers=[1])
     assert model.recipe is not None and model.recipe.drop == (1,) and "mine-hf" in model_registry
 

@@ -13,7 +13,7 @@ import pytest
 import lm_eval_ext as tts
 from benchmarks.lm_eval_output import write_output
 from lm_eval_ext.errors import ArgumentError, ResultsError, TaskError
-from lm_eval_ext.harness.generated import GeneratedSamples
+from lm_eval_ext.harness.session import GeneratedSamples
 from tests.shared import ROOT
 
 PAGE = ROOT / "docs" / "howto" / "notebook.md"

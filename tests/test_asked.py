@@ -16,7 +16,7 @@ from lm_eval_ext.cli import app
 from lm_eval_ext.runs.catalogue import read_catalogue
 from lm_eval_ext.runs.load import load
 from lm_eval_ext.runs.run import Run
-from lm_eval_ext.site.names import Names
+from lm_eval_ext.site.rendering import Names
 from tests.commands import LM_EVAL, run
 from tests.published import add, edit, only_run, said
 

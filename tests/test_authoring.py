@@ -12,7 +12,7 @@ import yaml
 from typer.testing import CliRunner
 
 from benchmarks.smollm2 import HUB
-from lm_eval_ext.authoring import templates
+from lm_eval_ext.authoring import checks
 from lm_eval_ext.cli import app
 from lm_eval_ext.cli.tasks import checked
 from lm_eval_ext.paths import LEADERBOARD, TASKS
@@ -282,5 +282,5 @@ def test_names_are_not_taken_twice(tmp_path: Path) -> None:
 
 def test_prompts_are_rendered_where_lm_eval_has_moved_its_filter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr("lm_eval.utils.regex_replace")
-    template = templates._environment().from_string("{{ text | regex_replace('c+', 'b', count=1) }}")
+    template = checks._environment().from_string("{{ text | regex_replace('c+', 'b', count=1) }}")
     assert template.render(text="ccat, cat") == "bat, cat"

@@ -13,10 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lm_eval_ext.errors import ArgumentError
-from lm_eval_ext.generation.budget_forcing import BudgetForcing
-from lm_eval_ext.generation.codec import Codec
-from lm_eval_ext.generation.engine import ScriptedEngine
-from lm_eval_ext.generation.planner import plan
+from lm_eval_ext.generation.budget_forcing import BudgetForcing, plan
+from lm_eval_ext.generation.engine import Codec, ScriptedEngine
 from lm_eval_ext.generation.request import Generation, Job, Request, Sampling
 from lm_eval_ext.thinking_formats import ThinkingFormat, format_named
 

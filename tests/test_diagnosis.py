@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 import lm_eval_ext as tts
 from benchmarks.lm_eval_output import write_output
-from lm_eval_ext.analysis import signs
-from lm_eval_ext.analysis.bleu import self_bleu
+from lm_eval_ext.analysis import diagnosis
+from lm_eval_ext.analysis.diagnosis import self_bleu
 from lm_eval_ext.cli import app
 
 SENTENCES = st.lists(st.lists(st.sampled_from("abcde"), min_size=1, max_size=12), min_size=2, max_size=6)
@@ -32,24 +32,24 @@ def test_self_bleu_is_that_of_sacrebleu(sentences: list[list[str]]) -> None:
 
 
 def test_one_text_has_no_self_bleu() -> None:
-    assert self_bleu([["a", "b"]]) is None and signs.self_bleu_of_sentences("Only one.") is None
+    assert self_bleu([["a", "b"]]) is None and diagnosis.self_bleu_of_sentences("Only one.") is None
 
 
 @given(st.text(max_size=200))
 def test_every_text_has_signs_within_bounds(text: str) -> None:
-    words = signs.words_of(text)
-    shares = [signs.distinct(words, 2), signs.repeated_share(words), signs.repeated_steps(text)]
-    shares += [signs.foreign_letters(text, "What?"), signs.self_bleu_of_sentences(text)]
+    words = diagnosis.words_of(text)
+    shares = [diagnosis.distinct(words, 2), diagnosis.repeated_share(words), diagnosis.repeated_steps(text)]
+    shares += [diagnosis.foreign_letters(text, "What?"), diagnosis.self_bleu_of_sentences(text)]
     assert all(share is None or 0 <= share <= 1 + 1e-9 for share in shares)
 
 
 def test_a_loop_shows_in_every_sign_of_repetition() -> None:
     loop = "So the answer is four, and we are done here.\n" * 30
     prose = "\n".join(f"Step {number}: we add {number * 7} to {number * 3} and go on." for number in range(30))
-    assert (signs.repeated_steps(loop) or 0) > 0.9 > (signs.repeated_steps(prose) or 0)
-    assert signs.repeated_share(signs.words_of(loop)) > 0.8
-    assert (signs.compression_ratio(loop) or 0) > 3 * (signs.compression_ratio(prose) or 1)
-    assert (signs.self_bleu_of_sentences(loop) or 0) > (signs.self_bleu_of_sentences(prose) or 1)
+    assert (diagnosis.repeated_steps(loop) or 0) > 0.9 > (diagnosis.repeated_steps(prose) or 0)
+    assert diagnosis.repeated_share(diagnosis.words_of(loop)) > 0.8
+    assert (diagnosis.compression_ratio(loop) or 0) > 3 * (diagnosis.compression_ratio(prose) or 1)
+    assert (diagnosis.self_bleu_of_sentences(loop) or 0) > (diagnosis.self_bleu_of_sentences(prose) or 1)
 
 
 @pytest.mark.parametrize(
@@ -62,12 +62,12 @@ def test_a_loop_shows_in_every_sign_of_repetition() -> None:
     ],
 )
 def test_marks_of_reflection_are_whole_words_of_several_languages(text: str, marks: int) -> None:
-    assert signs.reflections(text, 1000) == marks
+    assert diagnosis.reflections(text, 1000) == marks
 
 
 def test_only_scripts_that_the_prompt_lacks_are_foreign() -> None:
-    assert signs.foreign_letters("\u03b1 + x = 答", "What is x?") == pytest.approx(1 / 3)
-    assert signs.foreign_letters("答案", "这是什么?") == 0
+    assert diagnosis.foreign_letters("\u03b1 + x = 答", "What is x?") == pytest.approx(1 / 3)
+    assert diagnosis.foreign_letters("答案", "这是什么?") == 0
 
 
 def test_a_run_is_diagnosed_from_its_samples(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def test_it_works_outside_the_checkout(kind: str, built: Path, environment: Path
         in run(
             environment,
             "-c",
-            "from lm_eval_ext.pruning.recipe_file import recipe_names; print(recipe_names())",
+            "from lm_eval_ext.pruning.recipe import recipe_names; print(recipe_names())",
             cwd=tmp_path,
         ).stdout
     )

@@ -22,8 +22,7 @@ from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
 from lm_eval_ext.pruning.checkpoint import weight_bytes
 from lm_eval_ext.pruning.export import export
 from lm_eval_ext.pruning.loading import load_pruned
-from lm_eval_ext.pruning.recipe import Recipe
-from lm_eval_ext.pruning.recipe_file import load_recipe, write_recipe
+from lm_eval_ext.pruning.recipe import Recipe, load_recipe, write_recipe
 from lm_eval_ext.pruning.vllm_loader import changed_fields
 from tests.checkpoints import ARCHITECTURES, write_checkpoint
 from tests.commands import LM_EVAL, run

@@ -19,13 +19,12 @@ from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
 from lm_eval_ext.harness.run_names import run_name
 from lm_eval_ext.pruning.export import export
 from lm_eval_ext.pruning.lineage import Lineage, check_fits, lineage
-from lm_eval_ext.pruning.quantizing import Quantization
-from lm_eval_ext.pruning.recipe import Recipe, Shape
-from lm_eval_ext.pruning.recipe_file import load_recipe
+from lm_eval_ext.pruning.quantization import Quantization
+from lm_eval_ext.pruning.recipe import Recipe, Shape, load_recipe
 from lm_eval_ext.runs.catalogue import read_catalogue
 from lm_eval_ext.runs.load import load
-from lm_eval_ext.site.names import Names
 from lm_eval_ext.site.overview import KINDS, _kind
+from lm_eval_ext.site.rendering import Names
 from tests.quantized import write_quantized
 
 CARD = "---\nlicense: mit\nbase_model: {base}\nbase_model_relation: {relation}\n---\n# A model\n"

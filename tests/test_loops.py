@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lm_eval_ext.generation.repetition import COPIES, TOKENS, loops
+from lm_eval_ext.generation.engine import COPIES, TOKENS, loops
 
 TEXTS = json.loads((Path(__file__).parent / "cases" / "looping_texts.json").read_text("utf-8"))
 

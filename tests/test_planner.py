@@ -5,7 +5,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lm_eval_ext.generation.planner import plan
+from lm_eval_ext.generation.budget_forcing import plan
 from lm_eval_ext.generation.request import Request, Sampling
 
 budgets = st.one_of(st.none(), st.integers(0, 50))

@@ -12,7 +12,7 @@ from lm_eval import simple_evaluate
 from lm_eval.config.evaluate_config import EvaluatorConfig
 
 from lm_eval_ext.errors import ArgumentError, TaskError
-from lm_eval_ext.harness.command_patches import report_our_errors_in_one_line
+from lm_eval_ext.harness.patches import report_our_errors_in_one_line
 from tests.commands import LM_EVAL, run
 from tests.shared import ROOT
 

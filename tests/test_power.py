@@ -8,10 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from lm_eval_ext.statistics.contrasts import contrast_interval, holm
 from lm_eval_ext.statistics.gate import GateRow, gate, loss_p_value
 from lm_eval_ext.statistics.intervals import share_interval
-from lm_eval_ext.statistics.paired import ratio_interval
+from lm_eval_ext.statistics.paired import contrast_interval, holm, ratio_interval
 from lm_eval_ext.statistics.power import (
     detectable_loss,
     detectable_loss_of_equals,

@@ -223,9 +223,8 @@ def test_changed_weights_and_exports_give_the_text_of_pruned_hf(changed: str, tm
 
     from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
     from lm_eval_ext.pruning.export import export
-    from lm_eval_ext.pruning.linear_map import save_map
-    from lm_eval_ext.pruning.recipe import Recipe
-    from lm_eval_ext.pruning.recipe_file import load_recipe
+    from lm_eval_ext.pruning.merging import save_map
+    from lm_eval_ext.pruning.recipe import Recipe, load_recipe
 
     matrix = torch.eye(576) + torch.randn(576, 576, generator=torch.Generator().manual_seed(1)) / 50
     changes: dict[str, object] = {

@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 from transformers import AutoConfig
 
-from lm_eval_ext.pruning.recipe import Recipe
-from lm_eval_ext.pruning.recipe_file import write_recipe
+from lm_eval_ext.pruning.recipe import Recipe, write_recipe
 from tests.commands import run
 from tests.test_prune_on_load import COMMAND
 

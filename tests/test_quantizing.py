@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 from benchmarks.packing import W8A8, int8, pack_checkpoint
 from lm_eval_ext.errors import ArchitectureError, ArgumentError
 from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
-from lm_eval_ext.pruning.quantizing import parse_quantize
+from lm_eval_ext.pruning.quantization import parse_quantize
 from lm_eval_ext.pruning.recipe import Recipe
 from lm_eval_ext.pruning.selection import choose
 from tests.contexts import context_of

@@ -18,7 +18,7 @@ import torch
 import lm_eval_ext as tts
 from lm_eval_ext.errors import ArgumentError, EngineError
 from lm_eval_ext.generation.request import Completion, Job
-from lm_eval_ext.harness.generated import GeneratedSamples
+from lm_eval_ext.harness.session import GeneratedSamples
 from tests.shared import ROOT
 from tests.test_sweep_runs import outcomes, run_to_its_end, written
 

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from lm_eval_ext.errors import ArgumentError, RecipeError
 from lm_eval_ext.paths import PRUNED_MODELS
-from lm_eval_ext.pruning.recipe import format_layers, kept_layers, parse_layers
-from lm_eval_ext.pruning.recipe_file import load_recipe, recipe_names
+from lm_eval_ext.pruning.recipe import format_layers, kept_layers, load_recipe, parse_layers, recipe_names
 
 
 @pytest.mark.parametrize(

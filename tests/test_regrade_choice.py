@@ -10,15 +10,14 @@ from typing import Any
 import pytest
 
 from benchmarks.lm_eval_output import scores, write_output
-from lm_eval_ext.analysis.board import Board
-from lm_eval_ext.analysis.kept import kept_of
+from lm_eval_ext.analysis.board import Board, kept_of
 from lm_eval_ext.grading import GRADER_VERSION
 from lm_eval_ext.runs.catalogue import read_catalogue
 from lm_eval_ext.runs.load import load
 from lm_eval_ext.runs.run_file import read_run
 from lm_eval_ext.runs.samples import read_samples
 from lm_eval_ext.site.lines import Family, budget_charts, depth_charts
-from lm_eval_ext.site.names import Names
+from lm_eval_ext.site.rendering import Names
 from tests.published import add, edit, edit_samples, only_run, said
 from tests.test_authoring import new
 from tests.test_regrade import QUIZ, TASK, published
@@ -33,7 +32,7 @@ def quiz(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]
     data.write_text("".join(f"{json.dumps(row)}\n" for row in rows), "utf-8")
     fields = ["--question", "question", "--answer", "answer", "--choices", "a", "--choices", "b"]
     assert new("quiz", "--dataset", data, *fields, "--to", tmp_path / "tasks")[0] == 0
-    monkeypatch.setattr("lm_eval_ext.authoring.declared.TASKS", tmp_path / "tasks")
+    monkeypatch.setattr("lm_eval_ext.authoring.task_file.TASKS", tmp_path / "tasks")
 
     def letters(row: dict[str, Any]) -> None:
         letter = "A" if row["acc"] else "B"

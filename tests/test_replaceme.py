@@ -25,10 +25,9 @@ from lm_eval_ext.pruning.checkpoint import NO_CHANGES
 from lm_eval_ext.pruning.context import PruningContext
 from lm_eval_ext.pruning.export import export
 from lm_eval_ext.pruning.layers import mean_loss
-from lm_eval_ext.pruning.linear_map import LinearMap, mapped, save_map
 from lm_eval_ext.pruning.loading import checkpoint_fingerprint, load_pruned, load_twin_mapped
-from lm_eval_ext.pruning.recipe import Recipe
-from lm_eval_ext.pruning.recipe_file import load_recipe
+from lm_eval_ext.pruning.merging import LinearMap, mapped, save_map
+from lm_eval_ext.pruning.recipe import Recipe, load_recipe
 from lm_eval_ext.pruning.selection import choose
 from lm_eval_ext.pruning.vllm_loader import engine_arguments
 from tests.checkpoints import LAYERS, write_checkpoint

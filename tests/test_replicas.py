@@ -15,9 +15,17 @@ from hypothesis import strategies as st
 
 from lm_eval_ext.errors import EngineError
 from lm_eval_ext.generation.engine import FollowUp, LocalEngine, Poll, ScriptedEngine, no_more
-from lm_eval_ext.generation.engines.dispatch import Advanced, Called, Event, Lost, Numbered, Ready, ReplicaEngine
+from lm_eval_ext.generation.engines.dispatch import (
+    Advanced,
+    Called,
+    Event,
+    Lost,
+    Numbered,
+    Ready,
+    ReplicaEngine,
+    scattered,
+)
 from lm_eval_ext.generation.engines.replica import Identity, Progress, Replica
-from lm_eval_ext.generation.engines.scatter import scattered
 from lm_eval_ext.generation.request import Completion, Job, Sampling, Stop
 
 END = 9

@@ -9,9 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from lm_eval_ext.generation.noise import BLOCK, Noise
 from lm_eval_ext.generation.request import Sampling
-from lm_eval_ext.generation.sampling import next_tokens
+from lm_eval_ext.generation.sampling import BLOCK, Noise, next_tokens
 
 # `make release-check` draws 10,000,000.
 DRAWS = int(os.environ.get("LM_EVAL_TTS_DRAWS", "200000"))

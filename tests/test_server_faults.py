@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from lm_eval_ext.errors import EngineError
 from lm_eval_ext.generation.engine import ScriptedEngine
 from lm_eval_ext.generation.engines.http import ConnectionOptions
-from lm_eval_ext.generation.engines.server import ServerEngine
+from lm_eval_ext.generation.engines.server_run import ServerEngine
 from lm_eval_ext.generation.engines.server_seats import Limits, Server
 from lm_eval_ext.generation.request import Completion, Job, Stop
+from lm_eval_ext.harness.models.server import tried_servers
 from lm_eval_ext.harness.server_arguments import ServerArguments
-from lm_eval_ext.harness.server_trials import tried_servers
 from tests.fake_server import WORDS, FakeServer, decode, scripted, vocabulary
 from tests.inference import ENDS, EXACT, OPTIONS, QUICK, STOPS, engine, greedy, jobs, results, served
 

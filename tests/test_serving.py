@@ -10,9 +10,9 @@ from typer.testing import CliRunner
 
 from lm_eval_ext.cli import app
 from lm_eval_ext.errors import ArgumentError
-from lm_eval_ext.harness import secrets
+from lm_eval_ext.harness import server_arguments
+from lm_eval_ext.harness.models.server import declared_recipe
 from lm_eval_ext.harness.run_names import run_name
-from lm_eval_ext.harness.served import declared_recipe
 from lm_eval_ext.harness.server_arguments import ServerArguments
 from lm_eval_ext.harness.serving import serve_command
 from lm_eval_ext.paths import TINY_CHAIN
@@ -104,10 +104,10 @@ def test_secrets_of_two_models_are_kept_apart() -> None:
     one: dict[str, object]
     two: dict[str, object]
     one, two = {"auth_token": "sk-one-secret"}, {"auth_token": "sk-two-secret"}
-    secrets.hide(one)
-    secrets.hide(two)
+    server_arguments.hide(one)
+    server_arguments.hide(two)
     assert "secret" not in f"{one} {two}" and one != two
-    assert [secrets.shown(given)["auth_token"] for given in (one, two)] == ["sk-one-secret", "sk-two-secret"]
+    assert [server_arguments.shown(given)["auth_token"] for given in (one, two)] == ["sk-one-secret", "sk-two-secret"]
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,7 @@ import html5lib
 import pytest
 
 from benchmarks.lm_eval_output import scores, write_board, write_output
-from lm_eval_ext.analysis.board import Board
-from lm_eval_ext.analysis.kept import kept_of
+from lm_eval_ext.analysis.board import Board, kept_of
 from lm_eval_ext.api_results import build_site
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.metrics import METRICS
@@ -24,8 +23,7 @@ from lm_eval_ext.runs.load import load
 from lm_eval_ext.runs.publish import publish
 from lm_eval_ext.site.data import RunRow
 from lm_eval_ext.site.lines import Family, depth_charts, vote_charts
-from lm_eval_ext.site.names import MEASURES, Names, measure
-from lm_eval_ext.site.rendering import NAVIGATION
+from lm_eval_ext.site.rendering import MEASURES, NAVIGATION, Names, measure
 from lm_eval_ext.site.traces import pieces
 from tests.published import said
 

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lm_eval_ext.analysis.comparison import difference, ranks, repeated_interval
-from lm_eval_ext.runs.collection import accuracy_interval
-from lm_eval_ext.runs.run import Score, TaskResult
+from lm_eval_ext.runs.run import Score, TaskResult, accuracy_interval
 from lm_eval_ext.statistics.intervals import mean_interval, rerun_interval
 from lm_eval_ext.statistics.paired import difference_interval
 

@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 
 from lm_eval_ext.cli import app
 from lm_eval_ext.errors import ManifestError
+from lm_eval_ext.sweep.locks import write_whole
 from lm_eval_ext.sweep.one import ticket
 from lm_eval_ext.sweep.slurm import SlurmLauncher, _indices, states
 from lm_eval_ext.sweep.study import Study
-from lm_eval_ext.sweep.whole_files import write_whole
 from tests.test_sweep_runs import outcomes, until, written
 
 STANDIN = Path(__file__).with_name("slurm_standin.py")

@@ -12,8 +12,8 @@ from lm_eval.api.instance import Instance
 from lm_eval.tasks import TaskManager
 
 from lm_eval_ext.authoring.variants import sync
-from lm_eval_ext.generation.codec import codec_of
-from lm_eval_ext.harness import accounting
+from lm_eval_ext.generation.engine import codec_of
+from lm_eval_ext.harness import thinking_model
 from lm_eval_ext.harness.arguments import Arguments
 from lm_eval_ext.harness.bridge import ThinkingRequests
 from lm_eval_ext.paths import TASKS
@@ -164,9 +164,9 @@ def test_the_bar_is_drawn_every_second_while_no_request_is_finished(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     now = 0.0
-    monkeypatch.setattr(accounting, "time", SimpleNamespace(perf_counter=lambda: now))
+    monkeypatch.setattr(thinking_model, "time", SimpleNamespace(perf_counter=lambda: now))
     monkeypatch.setattr("tqdm.std.time", lambda: now)
-    with accounting.Progress(2, quiet=False) as progress:
+    with thinking_model.Progress(2, quiet=False) as progress:
         now = 300.0
         progress.on_result()
         capsys.readouterr()

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lm_eval_ext.harness.models.vllm_arguments import changed_fingerprint, changing
-from lm_eval_ext.runs.repro_command import variation
+from lm_eval_ext.harness.models.pruned_vllm import changed_fingerprint, changing
+from lm_eval_ext.runs.submission import variation
 
 PLAIN = {
     "dtype": "bfloat16",

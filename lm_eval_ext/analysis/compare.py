@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lm_eval_ext.analysis.costs import Cost, cost_of
-from lm_eval_ext.analysis.evaluated import EvaluatedModel, read_model
-from lm_eval_ext.analysis.found_lost import LostCompared, Traces, lost_compared
-from lm_eval_ext.analysis.gains import Gain, thinking_gains, voting_gains
-from lm_eval_ext.analysis.matching import Difference, comparable_tasks, refusals, told
+from lm_eval_ext.analysis.compare_text import Comparison, Planned
+from lm_eval_ext.analysis.costs import cost_of
+from lm_eval_ext.analysis.evaluated import EvaluatedModel, comparable_tasks, read_model, refusals
+from lm_eval_ext.analysis.found_lost import lost_compared
+from lm_eval_ext.analysis.gains import thinking_gains, voting_gains
+from lm_eval_ext.analysis.matching import Difference, told
 from lm_eval_ext.analysis.parts import PartCompared, parts_compared
-from lm_eval_ext.analysis.rows import Judged, Row, Sensitivity, gate_row, row_of, sensitivity
+from lm_eval_ext.analysis.rows import Judged, Row, gate_row, row_of, sensitivity
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.runs.catalogue import Catalogue
 from lm_eval_ext.runs.run import Run
-from lm_eval_ext.statistics.contrasts import holm
 from lm_eval_ext.statistics.gate import Verdict, gate
+from lm_eval_ext.statistics.paired import holm
 
 if TYPE_CHECKING:
-    import pandas
+    pass
 
 
 @dataclass(frozen=True)
@@ -42,64 +42,6 @@ class Options:
     all_budgets: bool = False
     allow: Sequence[str] = ()
     same_prompts: bool = False
-
-
-@dataclass(frozen=True, repr=False)
-class Comparison:
-    """A smaller model compared with its base.
-
-    Attributes:
-        base, candidate: names of the models.
-        keep: the share that had to be kept; None if there is no verdict.
-        rows: one for each task, in the order of the base's runs.
-        costs: of the base and the candidate, by task.
-        verdict: None without `keep`.
-        gated: the rows that decide the verdict.
-        kept_down_to: by benchmark, the smallest budget down to which every larger one is kept, too; None for the
-            unlimited task alone.
-        gains: from thinking, then from voting.
-        lost: what became of right answers as the models thought on, by benchmark; a sentence where that can't be told.
-        parts: parts of the benchmarks, such as levels or numbers of steps, at the largest budget.
-        told: differences between the runs that a reader should know.
-    """
-
-    base: str
-    candidate: str
-    keep: float | None
-    rows: tuple[Row, ...]
-    costs: dict[str, tuple[Cost, Cost]]
-    verdict: Verdict | None = None
-    gated: tuple[Judged, ...] = ()
-    kept_down_to: dict[str, int | None] = field(default_factory=dict)
-    gains: tuple[Gain, ...] = ()
-    lost: tuple[LostCompared | str, ...] = ()
-    parts: tuple[PartCompared, ...] = ()
-    told: tuple[Difference, ...] = ()
-
-    def to_frame(self) -> pandas.DataFrame:
-        """One row per task: accuracies, difference and kept share with their intervals, p-value, and costs."""
-        import pandas
-
-        return pandas.DataFrame([_flat(row, *self.costs[row.task]) for row in self.rows]).astype({"budget": "Int64"})
-
-    def to_json(self) -> str:
-        """Everything, as JSON."""
-        return json.dumps(_named(self), indent=1)
-
-    def __str__(self) -> str:
-        from lm_eval_ext.analysis.compare_text import text
-
-        return text(self)
-
-    def __repr__(self) -> str:
-        verdict = f"verdict {self.verdict}, " if self.verdict else ""
-        tasks = f"{len(self.rows)} {'task' if len(self.rows) == 1 else 'tasks'}"
-        return f"<Comparison of {self.candidate} with {self.base}: {verdict}{tasks}; print() shows it>"
-
-    def _repr_html_(self) -> str:
-        from lm_eval_ext.analysis.compare_html import fragment
-
-        return fragment(self)
 
 
 def compare(base: Path | Run, candidate: Path | Run, catalogue: Catalogue, options: Options) -> Comparison:
@@ -224,23 +166,6 @@ def _kept_down_to(rows: Sequence[Row], keep: float) -> dict[str, int | None]:
     return found
 
 
-# Before a run -------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Planned:
-    """What a comparison with a base run could show, by task."""
-
-    base: str
-    keep: float
-    tasks: dict[str, tuple[int, int, Sensitivity]]  # questions, samples, and what they can show
-
-    def __str__(self) -> str:
-        from lm_eval_ext.analysis.compare_text import plan_text
-
-        return plan_text(self)
-
-
 def planned(base: Path, catalogue: Catalogue, keep: float) -> Planned:
     """What a comparison with an equally good model could show, from a base run alone.
 
@@ -256,32 +181,3 @@ def planned(base: Path, catalogue: Catalogue, keep: float) -> Planned:
         keep,
         {name: (len(task.scores), task.samples, sensitivity(task, None, keep)) for name, task in tasks.items()},
     )
-
-
-# Export -------------------------------------------------------------------------------------------------
-
-
-def _flat(row: Row, base: Cost, candidate: Cost) -> dict[str, object]:
-    flat: dict[str, object] = {
-        name: getattr(row, name) for name in ("task", "benchmark", "budget", "questions", "chance", "p_value")
-    }
-    for name in ("base", "candidate", "difference", "kept"):
-        interval = getattr(row, name)
-        parts = (None, None, None) if interval is None else interval
-        flat |= dict(zip((name, f"{name}_low", f"{name}_high"), parts, strict=True))
-    for name, cost in (("base", base), ("candidate", candidate)):
-        flat |= {f"{name}_{what}": value for what, value in cost._asdict().items()}
-    return flat
-
-
-def _named(value: object) -> object:
-    """Named tuples as objects, which `json` would write as lists."""
-    if isinstance(value, Comparison):
-        return {one.name: _named(getattr(value, one.name)) for one in fields(value)}
-    if isinstance(value, Traces):
-        return {"benchmark": value.benchmark, "budgets": list(value.budgets), "questions": len(value.ids)}
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return {name: _named(getattr(value, name)) for name in value._fields}
-    if isinstance(value, (list, tuple)):
-        return [_named(one) for one in value]
-    return {str(key): _named(one) for key, one in value.items()} if isinstance(value, dict) else value

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+from html import escape
 from typing import TYPE_CHECKING
 
 from lm_eval_ext.analysis.costs import Cost
-from lm_eval_ext.analysis.found_lost import LostCompared
+from lm_eval_ext.analysis.found_lost import LostCompared, Traces
 from lm_eval_ext.analysis.gains import Gain
+from lm_eval_ext.analysis.matching import Difference
 from lm_eval_ext.analysis.parts import PartCompared
 from lm_eval_ext.analysis.rows import Judged, Row, Sensitivity
+from lm_eval_ext.statistics.gate import Verdict
 from lm_eval_ext.statistics.intervals import Interval
 
 if TYPE_CHECKING:
-    from lm_eval_ext.analysis.compare import Comparison, Planned
+    import pandas
+
 
 _MANY = 1000  # samples that nobody would draw
 _IDS = 12  # ids of lost questions shown in one line
@@ -243,3 +249,140 @@ def plan_text(planned: Planned) -> str:
     for task, (questions, samples, found) in planned.tasks.items():
         lines += sensitivity_lines(task, questions, samples, found, planned.keep)
     return "\n".join(lines)
+
+
+_STYLE = (
+    "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color-scheme:light dark}"
+    "table{border-collapse:collapse}td,th{padding:.25rem .75rem;text-align:right;border-bottom:1px solid #8884}"
+    "td:first-child,th:first-child{text-align:left}pre{overflow-x:auto}"
+)
+
+
+def fragment(comparison: Comparison) -> str:
+    """A table of the rows, and the verdict."""
+    header = "".join(f"<th>{name}</th>" for name in ("", "base", "candidate", "difference", "kept"))
+    rows = "".join(
+        f"<tr><td>{escape(row.benchmark)}, {named_budget(row.budget)}</td>"
+        + "".join(f"<td>{ranged(one)}</td>" for one in (row.base, row.candidate, row.difference, row.kept))
+        + "</tr>"
+        for row in comparison.rows
+    )
+    verdict = "" if comparison.verdict is None else f"<p>Verdict: <strong>{comparison.verdict}</strong></p>"
+    names = f"<p>{escape(comparison.candidate)}, compared with {escape(comparison.base)}; in %, with 95% intervals</p>"
+    return f"{names}<table><thead><tr>{header}</tr></thead><tbody>{rows}</tbody></table>{verdict}"
+
+
+def page(comparisons: Sequence[Comparison]) -> str:
+    """A page with the table and the whole text of each comparison."""
+    parts = "".join(
+        f"<h2>{escape(one.candidate)}</h2>{fragment(one)}<h3>In full</h3><pre>{escape(text(one))}</pre>"
+        for one in comparisons
+    )
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Does it still reason?</title>'
+        f"<style>{_STYLE}</style></head><body><h1>Does it still reason?</h1>{parts}</body></html>\n"
+    )
+
+
+@dataclass(frozen=True, repr=False)
+class Comparison:
+    """A smaller model compared with its base.
+
+    Attributes:
+        base, candidate: names of the models.
+        keep: the share that had to be kept; None if there is no verdict.
+        rows: one for each task, in the order of the base's runs.
+        costs: of the base and the candidate, by task.
+        verdict: None without `keep`.
+        gated: the rows that decide the verdict.
+        kept_down_to: by benchmark, the smallest budget down to which every larger one is kept, too; None for the
+            unlimited task alone.
+        gains: from thinking, then from voting.
+        lost: what became of right answers as the models thought on, by benchmark; a sentence where that can't be told.
+        parts: parts of the benchmarks, such as levels or numbers of steps, at the largest budget.
+        told: differences between the runs that a reader should know.
+    """
+
+    base: str
+    candidate: str
+    keep: float | None
+    rows: tuple[Row, ...]
+    costs: dict[str, tuple[Cost, Cost]]
+    verdict: Verdict | None = None
+    gated: tuple[Judged, ...] = ()
+    kept_down_to: dict[str, int | None] = field(default_factory=dict)
+    gains: tuple[Gain, ...] = ()
+    lost: tuple[LostCompared | str, ...] = ()
+    parts: tuple[PartCompared, ...] = ()
+    told: tuple[Difference, ...] = ()
+
+    def to_frame(self) -> pandas.DataFrame:
+        """One row per task: accuracies, difference and kept share with their intervals, p-value, and costs."""
+        import pandas
+
+        return pandas.DataFrame([_flat(row, *self.costs[row.task]) for row in self.rows]).astype({"budget": "Int64"})
+
+    def to_json(self) -> str:
+        """Everything, as JSON."""
+        return json.dumps(_named(self), indent=1)
+
+    def __str__(self) -> str:
+        from lm_eval_ext.analysis.compare_text import text
+
+        return text(self)
+
+    def __repr__(self) -> str:
+        verdict = f"verdict {self.verdict}, " if self.verdict else ""
+        tasks = f"{len(self.rows)} {'task' if len(self.rows) == 1 else 'tasks'}"
+        return f"<Comparison of {self.candidate} with {self.base}: {verdict}{tasks}; print() shows it>"
+
+    def _repr_html_(self) -> str:
+        from lm_eval_ext.analysis.compare_text import fragment
+
+        return fragment(self)
+
+
+# Before a run -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What a comparison with a base run could show, by task."""
+
+    base: str
+    keep: float
+    tasks: dict[str, tuple[int, int, Sensitivity]]  # questions, samples, and what they can show
+
+    def __str__(self) -> str:
+        from lm_eval_ext.analysis.compare_text import plan_text
+
+        return plan_text(self)
+
+
+# Export -------------------------------------------------------------------------------------------------
+
+
+def _flat(row: Row, base: Cost, candidate: Cost) -> dict[str, object]:
+    flat: dict[str, object] = {
+        name: getattr(row, name) for name in ("task", "benchmark", "budget", "questions", "chance", "p_value")
+    }
+    for name in ("base", "candidate", "difference", "kept"):
+        interval = getattr(row, name)
+        parts = (None, None, None) if interval is None else interval
+        flat |= dict(zip((name, f"{name}_low", f"{name}_high"), parts, strict=True))
+    for name, cost in (("base", base), ("candidate", candidate)):
+        flat |= {f"{name}_{what}": value for what, value in cost._asdict().items()}
+    return flat
+
+
+def _named(value: object) -> object:
+    """Named tuples as objects, which `json` would write as lists."""
+    if isinstance(value, Comparison):
+        return {one.name: _named(getattr(value, one.name)) for one in fields(value)}
+    if isinstance(value, Traces):
+        return {"benchmark": value.benchmark, "budgets": list(value.budgets), "questions": len(value.ids)}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return {name: _named(getattr(value, name)) for name in value._fields}
+    if isinstance(value, (list, tuple)):
+        return [_named(one) for one in value]
+    return {str(key): _named(one) for key, one in value.items()} if isinstance(value, dict) else value

@@ -13,8 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lm_eval_ext.runs.collection import accuracy_interval
-from lm_eval_ext.runs.run import Score, TaskResult
+from lm_eval_ext.runs.run import Score, TaskResult, accuracy_interval
 from lm_eval_ext.statistics.intervals import Interval, interval_from_stderr, rerun_interval
 from lm_eval_ext.statistics.paired import correlation_of_moments, difference_bounds, ratio_bounds
 

@@ -13,7 +13,7 @@ from lm_eval_ext.analysis.parts import parts_of
 from lm_eval_ext.runs.samples import Sample
 from lm_eval_ext.statistics.half_life import half_life
 from lm_eval_ext.statistics.intervals import Interval
-from lm_eval_ext.testbed.steps import checked
+from lm_eval_ext.testbed import depth, problems
 
 COLUMN = "steps"
 
@@ -125,3 +125,29 @@ def _text(task: TaskDepth) -> str:
     if life is not None:
         said = f"half-life: {life.estimate:.0f} steps ({life.low:.0f} to {life.high:.0f})"
     return f"{table(header, rows)}\n{said}"
+
+
+class Checked(NamedTuple):
+    """A problem whose steps can be checked.
+
+    Attributes:
+        steps: how many it has.
+        first_wrong: of what a model wrote, the first step that is wrong or missing, from 1; None if all are right.
+    """
+
+    steps: int
+    first_wrong: Callable[[str], int | None]
+
+
+def checked(prompt: str) -> Checked | None:
+    """The problem in a prompt: one of any depth, or a chain of the embedded model's; None for any other.
+
+    >>> chain = checked("Compute from left to right, modulo 10, and put the result in \\\\boxed{}: 7+5*3")
+    >>> chain.steps, chain.first_wrong("7+5=2*3=6"), chain.first_wrong("7+5=2*3=5")
+    (2, None, 2)
+    """
+    if states := depth.states(prompt):
+        return Checked(len(states), lambda written: depth.first_wrong(written, states))
+    if values := problems.chain_values(prompt):
+        return Checked(len(values), lambda written: problems.first_wrong_in_chain(written, values))
+    return None

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+from lm_eval_ext.analysis.evaluated import pooled
 from lm_eval_ext.analysis.matching import differing, ranked_with, required
-from lm_eval_ext.analysis.seeds import pooled
-from lm_eval_ext.runs.collection import accuracy_interval
-from lm_eval_ext.runs.run import TIERS, Run, TaskResult
+from lm_eval_ext.runs.run import TIERS, Run, TaskResult, accuracy_interval
 from lm_eval_ext.statistics.intervals import Interval
 
 UNLIMITED, VOTES = 1 << 61, 1 << 62  # stand in for the budget if unlimited, or if samples vote (plus their number)

@@ -9,9 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from lm_eval_ext.analysis.evaluated import EvaluatedModel, TaskScores
-from lm_eval_ext.statistics.contrasts import contrast_interval
 from lm_eval_ext.statistics.intervals import Interval, mean_interval
-from lm_eval_ext.statistics.paired import difference_interval
+from lm_eval_ext.statistics.paired import contrast_interval, difference_interval
 
 _CEILING = 0.95
 

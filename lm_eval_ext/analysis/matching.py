@@ -5,14 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from lm_eval_ext.generation.options import KNOWN, SAMPLING, asks_for_thinking
 from lm_eval_ext.runs.run import Run, TaskResult
 
 if TYPE_CHECKING:
-    from lm_eval_ext.analysis.evaluated import EvaluatedModel, TaskScores
+    pass
 
 
 class Difference(NamedTuple):
@@ -25,11 +25,6 @@ class Difference(NamedTuple):
     def __str__(self) -> str:
         candidate = f"{self.candidate} others" if self.base == self.candidate else self.candidate
         return f"{self.what}: {self.base or 'not recorded'} and {candidate or 'not recorded'}"
-
-
-def comparable_tasks(base: EvaluatedModel, candidate: EvaluatedModel) -> list[str]:
-    """Tasks that both models have, in the order of the base."""
-    return [name for name in base.tasks if name in candidate.tasks]
 
 
 class Property(NamedTuple):
@@ -139,17 +134,6 @@ def required(task: TaskResult, run: Run) -> list[Property]:
 def ranked_with(task: TaskResult, run: Run) -> tuple[str, ...]:
     """What results must have in common to be ranked together; what was not recorded is taken for unknown."""
     return tuple(str(one.value(task, run)) for one in REQUIREMENTS if one.ranked)
-
-
-def refusals(base: TaskScores, candidate: TaskScores, allowed: Sequence[str] = ()) -> Iterator[Difference]:
-    """Differences because of which the scores of a task cannot be compared.
-
-    Args:
-        base, candidate: scores of the two models.
-        allowed: `sampling` if the sampling parameters may differ.
-    """
-    pairs = zip(required(base.result, base.run), required(candidate.result, candidate.run), strict=True)
-    return (difference for pair in pairs if pair[0].what not in allowed for difference in differing(*pair))
 
 
 # What may differ ---------------------------------------------------------------------------------------

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from lm_eval_ext.authoring.declared import declared_task
+from lm_eval_ext.authoring.task_file import declared_task
 from lm_eval_ext.errors import TaskError
 from lm_eval_ext.generation.options import parse_options
 from lm_eval_ext.generation.request import Sampling
 from lm_eval_ext.runs.run import variant_of
 from lm_eval_ext.runs.untrusted import mapping, sequence, whole
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
 
 ANSWER = 1024  # tokens of an answer after a budget that is used up; most need far fewer
 
@@ -103,3 +107,34 @@ def _asked(task: Mapping[str, object]) -> _Asked:
     if budget is None:
         return _Asked(options.sampling, repeats, None, options.max_tokens, 0)
     return _Asked(options.sampling, repeats, budget, budget, min(options.answer_budget or ANSWER, options.max_tokens))
+
+
+def as_table(costs: Sequence[Cost]) -> Table:
+    """One line for each benchmark."""
+    from rich.table import Table
+
+    table = Table("benchmark", "thinking budgets")
+    for name in ("questions", "samples", "tokens at most"):
+        table.add_column(name, justify="right")
+    for one in costs:
+        table.add_row(one.benchmark, _budgets(one), *map(_number, (one.questions, one.samples, one.tokens)))
+    return table
+
+
+def as_sentence(costs: Sequence[Cost], speed: float) -> str:
+    """The whole in words: tokens and hours at a speed in tokens per second."""
+    total = sum(one.tokens or 0 for one in costs)
+    unknown = [one.benchmark for one in costs if one.tokens is None]
+    text = (
+        f"At most {total:,} tokens (budgets of one benchmark share their traces; {ANSWER:,} for each answer): "
+        f"{total / speed / 3600:,.1f} hours at {speed:,.0f} tokens/s."
+    )
+    return f"{text} Not counted, as the number of questions is unknown: {', '.join(unknown)}." if unknown else text
+
+
+def _budgets(cost: Cost) -> str:
+    return ", ".join("none" if one is None else f"{one:,}" for one in cost.budgets)
+
+
+def _number(value: int | None) -> str:
+    return "?" if value is None else f"{value:,}"

@@ -12,7 +12,7 @@ import lm_eval_ext.testbed.countdown
 import lm_eval_ext.testbed.depth
 import lm_eval_ext.testbed.problems  # noqa: F401  # imported because they declare functions
 from lm_eval_ext.authoring.task_file import Merged
-from lm_eval_ext.harness.names import imported_function
+from lm_eval_ext.harness.registry import imported_function
 from lm_eval_ext.yaml_functions import usable_functions
 
 

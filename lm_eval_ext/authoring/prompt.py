@@ -13,10 +13,10 @@ from typing import Any
 
 import yaml
 
-from lm_eval_ext.authoring.task_fields import Choices, Metadata
+from lm_eval_ext.authoring.task_fields import Choices, Metadata, TaskFile
 from lm_eval_ext.authoring.task_file import is_template
 from lm_eval_ext.errors import TaskError
-from lm_eval_ext.grading.kinds import kind_of_metric
+from lm_eval_ext.grading.kinds import KINDS, kind_of_metric
 from lm_eval_ext.grading.rules import Rules
 from lm_eval_ext.runs.untrusted import mapping, sequence
 
@@ -183,3 +183,18 @@ def _graded(template: Mapping[str, object], kind: type[Rules], grading: Mapping[
     ours = (kind.match_name(), kind.graded_name())
     entries = [mapping(one) for one in sequence(template.get("metric_list"))]
     return [{**one, **grading} if one.get("metric") in ours else one for one in entries]
+
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def task_schema() -> dict[str, Any]:
+    """The schema of `TaskFile`, with the languages and the options of `grading` that there are."""
+    schema = TaskFile.model_json_schema()
+    options = {name: one for kind in KINDS.values() for name, one in kind.model_json_schema()["properties"].items()}
+    metadata = schema["$defs"]["Metadata"]["properties"]
+    metadata["language"] |= {"anyOf": [{"enum": list(instructions())}, {"type": "null"}]}
+    metadata["grading"] |= {
+        "anyOf": [{"type": "object", "properties": options, "additionalProperties": False}, {"type": "null"}]
+    }
+    return {"$schema": DIALECT, **schema}

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from lm_eval_ext.authoring.finding import TaskFinding
 from lm_eval_ext.authoring.task_fields import Choices, Metadata, TaskFile, Variants
 from lm_eval_ext.paths import TASKS
+from lm_eval_ext.plugins import task_folders
 from lm_eval_ext.template_filters import TEMPLATE_FILTERS
 
 VARIANTS = "variants"  # folder beside a task file, for the variants written by `tasks sync`
@@ -256,3 +257,14 @@ def shown_names(template: str) -> set[str]:
 def is_template(text: str) -> bool:
     """Whether a text is a template, rather than a field name or fixed text."""
     return re.search(r"\{[{%]", text) is not None
+
+
+def declared_task(name: str) -> Mapping[str, object] | None:
+    """The configuration of a task; None if the registry has no task of that name."""
+    path = next((path for path in registered_files() if path.stem == name), None)
+    return merged(path)[0].fields if path else None
+
+
+def registered_files() -> Sequence[Path]:
+    """All task YAMLs, ours first."""
+    return [path for folder in (TASKS, *task_folders()) for path in sorted(folder.rglob("*.yaml"))]

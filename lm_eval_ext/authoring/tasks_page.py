@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from lm_eval_ext.authoring.task_file import merged
+from lm_eval_ext.authoring.checks import render_all
+from lm_eval_ext.authoring.cost import ANSWER
+from lm_eval_ext.authoring.functions import named_function
+from lm_eval_ext.authoring.task_fields import Metadata
+from lm_eval_ext.authoring.task_file import is_template, merged, shown_names
 from lm_eval_ext.authoring.variants import is_written_by_us
+from lm_eval_ext.grading.kinds import kind_of_metric
 from lm_eval_ext.paths import TASKS
-from lm_eval_ext.runs.untrusted import mapping, sequence
+from lm_eval_ext.runs.catalogue import Catalogue, read_catalogue
+from lm_eval_ext.runs.untrusted import mapping, sequence, whole
 
 NOTE = "<!-- Written by `python -m examples.reference docs/reference`. -->"
 REFERENCE = TASKS.parent / "docs" / "reference"  # in a checkout
@@ -16,7 +22,6 @@ REFERENCE = TASKS.parent / "docs" / "reference"  # in a checkout
 
 def update_pages(*, write: bool = True) -> list[Path]:
     """Update the pages that list our tasks, in a checkout; returns those that changed (or would change)."""
-    from lm_eval_ext.authoring.gallery import gallery_page  # it imports all generators of questions
 
     made = {"tasks.md": tasks_page, "gallery.md": gallery_page}
     texts = {REFERENCE / name: page_of(make()) for name, make in made.items() if (REFERENCE / name).is_file()}
@@ -63,3 +68,88 @@ def _task_row(fields: Mapping[str, object]) -> tuple[str, ...]:
     gated = " (gated)" if metadata.get("gated") else ""
     licence = str(metadata["license"])
     return f"`{fields['task']}`", " ".join(variants), f"{dataset}, {fields['test_split']}{gated}", licence
+
+
+_LONGEST = 600  # characters of an example
+
+
+def gallery_page() -> str:
+    """All benchmarks, as Markdown. Questions are shown only if they are our own; of others, the frame around them."""
+    catalogue = read_catalogue()
+    bases = [path for path in sorted(TASKS.rglob("*.yaml")) if not is_written_by_us(path)]
+    read = [merged(path)[0].fields for path in bases]
+    tasks = sorted((one for one in read if "group" not in one), key=lambda one: catalogue.order(str(one["task"])))
+    kinds = {
+        kind: [one for one in tasks if catalogue.benchmark(str(one["task"])).kind == kind] for kind in catalogue.kinds
+    }
+    parts = [
+        f"## {catalogue.kinds[kind]}\n\n" + "\n\n".join("\n".join(_card(one, catalogue)) for one in some)
+        for kind, some in kinds.items()
+        if some
+    ]
+    return (
+        "# Gallery\n\nEvery benchmark of the registry. Questions of others stay where they are published; their "
+        "prompts are shown with names of columns in place of the questions. `lm-eval-tts tasks cost NAME` estimates "
+        "what a task or group costs.\n\n" + "\n\n".join(parts)
+    )
+
+
+def _card(fields: Mapping[str, object], catalogue: Catalogue) -> Iterator[str]:
+    metadata = Metadata.model_validate(fields["metadata"])
+    facts = {
+        "answer": _kind(fields),
+        "questions": f"{metadata.questions:,}" if metadata.questions else "not stated",
+        "chance": _chance(fields, metadata),
+        "cost": _cost(fields, metadata),
+        "parts": ", ".join([metadata.parts] if isinstance(metadata.parts, str) else metadata.parts or []),
+        "licence": f"{metadata.license}{', gated' if metadata.gated else ''}",
+        "source": str(metadata.source),
+    }
+    yield f"### {catalogue.benchmark(str(fields['task'])).title}\n"
+    yield f"`{fields['task']}` " + " · ".join(f"{name}: {value}" for name, value in facts.items() if value) + "\n"
+    yield "\n".join(f"    {line}".rstrip() for line in _example(fields).splitlines())
+
+
+def _kind(fields: Mapping[str, object]) -> str:
+    names = [str(mapping(one).get("metric")) for one in sequence(fields.get("metric_list"))]
+    return next((kind.KIND for kind in map(kind_of_metric, names) if kind), "")
+
+
+def _cost(fields: Mapping[str, object], metadata: Metadata) -> str:
+    """Tokens at most of the variant with the largest thinking budget."""
+    budgets = metadata.variants.budgets if metadata.variants else []
+    if not metadata.questions or not budgets:
+        return ""
+    tokens = metadata.questions * (whole(fields.get("repeats")) or 1) * (max(budgets) + ANSWER)
+    return f"at most {tokens / 1e6:,.1f} million tokens with a budget of {max(budgets):,}"
+
+
+def _chance(fields: Mapping[str, object], metadata: Metadata) -> str:
+    if metadata.chance is not None:
+        return f"{metadata.chance:g}"
+    synonyms = (metadata.grading or {}).get("synonyms")
+    if synonyms:
+        return f"1/{len(synonyms) if isinstance(synonyms, dict) else 2}"
+    choices = metadata.choices
+    if choices is None:
+        return ""
+    if choices.letters:
+        return f"1/{len(choices.letters)}"
+    return f"1/{len(choices.from_)}" if isinstance(choices.from_, list) else "by the options of each question"
+
+
+def _example(fields: Mapping[str, object]) -> str:
+    if "custom_dataset" in fields:
+        questions = named_function(str(fields["custom_dataset"]))()[str(fields["test_split"])]
+        (text,) = render_all(str(fields["doc_to_text"]), [questions[0]])
+        return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
+    text = str(fields["doc_to_text"])
+    return _framed(text, sorted(shown_names(text)) if is_template(text) else [])
+
+
+def _framed(template: str, names: Sequence[str]) -> str:
+    """A prompt's text with its columns in brackets; options as two examples."""
+    for name in names:
+        template = template.replace("{{" + name + "}}", f"<{name}>")
+    lines = ["A) <an option>\nB) <another>" if "| lettered }}" in line else line for line in template.splitlines()]
+    return "\n".join(lines)

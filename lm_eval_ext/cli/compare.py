@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +15,9 @@ from lm_eval_ext.errors import ResultsError, TTSError
 from lm_eval_ext.runs.run_file import first_fault
 
 if TYPE_CHECKING:
-    from lm_eval_ext.analysis.compare import Comparison
+    from lm_eval_ext.analysis.compare_text import Comparison
+    from lm_eval_ext.analysis.found_lost import Trace
+
 
 EXIT_CODES = {None: 0, "kept": 0, "lost": 1, "undecided": 3}
 NO_VERDICT = 2
@@ -169,10 +171,82 @@ def _spread(found: Sequence[Comparison]) -> str:
 
 
 def _write(found: Sequence[Comparison], json: Path | None, html: Path | None) -> None:
-    from lm_eval_ext.analysis.compare_html import page
+    from lm_eval_ext.analysis.compare_text import page
 
     if json:
         parts = ",\n".join(one.to_json() for one in found)
         json.write_text(f"{parts}\n" if len(found) == 1 else f"[{parts}]\n", encoding="utf-8")
     if html:
         html.write_text(page(found), encoding="utf-8")
+
+
+def depth(
+    runs: Annotated[list[Path], typer.Argument(help="Results folders of one model each, or published runs.")],
+) -> None:
+    """Show accuracy by number of steps, the half-life, and where written chains first go wrong."""
+    from tqdm import tqdm
+
+    from lm_eval_ext.analysis.depth import COLUMN, depths
+    from lm_eval_ext.analysis.evaluated import read_model
+    from lm_eval_ext.errors import ResultsError
+    from lm_eval_ext.runs.catalogue import read_catalogue
+
+    models = [read_model(path, read_catalogue()) for path in runs]
+    tasks = [task for model in models for task in model.tasks.values() if COLUMN in task.result.parts]
+    if not tasks:
+        raise ResultsError("no task with a number of steps; expected results of tts_depth or tts_chain with samples")
+    with tqdm(total=sum(len(task.scores) for task in tasks), desc="Questions", disable=None) as bar:
+        found = [depths(model, bar.update) for model in models]
+    print("\n\n".join(map(str, found)))
+
+
+def diagnose(
+    runs: Annotated[list[Path], typer.Argument(help="Results folders of one model each, or published runs.")],
+) -> None:
+    """Measure signs of repetition, diversity and reflection in the traces of runs, from their samples alone."""
+    from tqdm import tqdm
+
+    from lm_eval_ext.analysis.diagnosis import diagnose as diagnosed
+    from lm_eval_ext.analysis.evaluated import read_model
+    from lm_eval_ext.runs.catalogue import read_catalogue
+
+    models = [read_model(path, read_catalogue()) for path in runs]
+    questions = sum(len(task.scores) * len(task.sources) for model in models for task in model.tasks.values())
+    with tqdm(total=questions, desc="Questions", disable=None) as bar:
+        found = [diagnosed(model, bar.update) for model in models]
+    print("\n\n".join(map(str, found)))
+
+
+def trace(
+    run: Annotated[Path, typer.Argument(help="Results folder of one model, or a published run.")],
+    question: Annotated[int, typer.Option(help="Id of the question (`doc_id`).")],
+    sample: Annotated[int, typer.Option(help="Number of the sample, from 0.")] = 0,
+    on: Annotated[str, typer.Option(help="Benchmark; needed if the run has several.")] = "",
+) -> None:
+    """Show one trace: the thinking with its cuts, and the answer at each budget with its grade."""
+    from rich.console import Console
+
+    from lm_eval_ext.analysis.evaluated import read_model
+    from lm_eval_ext.analysis.found_lost import trace_of
+    from lm_eval_ext.runs.catalogue import read_catalogue
+
+    found = trace_of(read_model(run, read_catalogue()), question, sample, on)
+    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    if not console.is_terminal:
+        for line, _ in _lines(found):
+            print(line)
+        return
+    with console.pager(styles=True):
+        for line, style in _lines(found):
+            console.print(line, style=style, markup=False)
+
+
+def _lines(found: Trace) -> Iterator[tuple[str, str]]:
+    """Lines of a trace, each with its style."""
+    yield f"{found.benchmark}, question {found.question}, sample {found.sample}; gold answer: {found.gold}", "bold"
+    if found.prompt:
+        yield found.prompt, "dim"
+    for cut in found.cuts:
+        yield cut.thinking, ""
+        style = "bold green" if cut.grade == "correct" else "bold red"
+        yield f"--- {cut.budget}: {cut.answer or 'no answer'} ({cut.grade})", style

@@ -10,15 +10,15 @@ import typer
 
 from lm_eval_ext.api_results import build_site
 from lm_eval_ext.errors import ResultsError
-from lm_eval_ext.runs.addition import add as publish_run
 from lm_eval_ext.runs.catalogue import Catalogue, read_catalogue
 from lm_eval_ext.runs.load import Source, files, read_source
 from lm_eval_ext.runs.publish import Golds, RunFinding, findings, stray_files
-from lm_eval_ext.runs.regrading.outcome import TaskRegrading
+from lm_eval_ext.runs.regrading.texts import TaskRegrading
 from lm_eval_ext.runs.run import TIERS, Run
 from lm_eval_ext.runs.run_file import RUN_FILE
 from lm_eval_ext.runs.study_file import FOLDER as STUDIES
 from lm_eval_ext.runs.study_file import read_study
+from lm_eval_ext.runs.verification import add as publish_run
 
 leaderboard = typer.Typer(help="Publish results and build a static leaderboard site.", no_args_is_help=True)
 Results = Annotated[list[Path], typer.Argument(help="Output folders of lm_eval, or folders of published runs.")]
@@ -113,8 +113,8 @@ def _unsound_studies(results: Sequence[Path]) -> Iterator[RunFinding]:
 
 
 def _regraded(source: Source) -> Run:
-    from lm_eval_ext.authoring.declared import declared_task
-    from lm_eval_ext.runs.regrading.published_run import regraded
+    from lm_eval_ext.authoring.task_file import declared_task
+    from lm_eval_ext.runs.regrading.output_folder import regraded
 
     return regraded(source, declared_task)[0]
 
@@ -140,7 +140,7 @@ def _published_before(against: Path | None, catalogue: Catalogue) -> list[Source
 
 def _unfounded(source: Source, before: Sequence[Source] | None, regrade: bool, golds: Golds) -> Iterator[RunFinding]:
     """Scores that do not follow from the samples, and a tier neither verified nor set by maintainers."""
-    from lm_eval_ext.authoring.declared import declared_task
+    from lm_eval_ext.authoring.task_file import declared_task
     from lm_eval_ext.runs.verification import by_other_rules, graded_by_another_version, highest_tier, recomputed
 
     faults = [*recomputed(source, golds, regrade=regrade), *by_other_rules(source, declared_task)]
@@ -200,9 +200,8 @@ def regrade(
 
 
 def _regrade(path: Path, catalogue: Catalogue, write: bool) -> Sequence[TaskRegrading]:
-    from lm_eval_ext.authoring.declared import declared_task
-    from lm_eval_ext.runs.regrading.output_folder import regrade_output
-    from lm_eval_ext.runs.regrading.published_run import regrade_run
+    from lm_eval_ext.authoring.task_file import declared_task
+    from lm_eval_ext.runs.regrading.output_folder import regrade_output, regrade_run
 
     if path.name == RUN_FILE:
         return regrade_run(read_source(path, catalogue), declared_task, write=write)

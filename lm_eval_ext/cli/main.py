@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
+import time
 from collections.abc import Callable
 from errno import EDQUOT, ENOSPC
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from lm_eval_ext.cli import leaderboard, pruning, tasks
-from lm_eval_ext.cli.compare import compare
-from lm_eval_ext.cli.depth import depth
-from lm_eval_ext.cli.diagnose import diagnose
-from lm_eval_ext.cli.doctor import doctor
-from lm_eval_ext.cli.journal import journal
-from lm_eval_ext.cli.results import results
-from lm_eval_ext.cli.serve import serve
+from lm_eval_ext.cli.compare import compare, depth, diagnose, trace
 from lm_eval_ext.cli.sweep import sweep
-from lm_eval_ext.cli.trace import trace
-from lm_eval_ext.errors import TTSError
+from lm_eval_ext.errors import ArgumentError, EngineError, JournalError, TTSError
+from lm_eval_ext.generation.journal import Journal, default_journal
 from lm_eval_ext.version import own_version
 
 
@@ -47,21 +45,6 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-app.add_typer(tasks.tasks, name="tasks")
-app.add_typer(results, name="results")
-app.add_typer(journal, name="journal")
-app.command("doctor")(doctor)
-app.command("compare")(compare)
-app.command("trace")(trace)
-app.command("depth")(depth)
-app.command("diagnose")(diagnose)
-app.command("serve")(serve)
-app.command("prune")(pruning.prune)
-app.command("export")(pruning.export)
-app.command("recover")(pruning.recover)
-app.add_typer(pruning.recipes, name="recipes")
-app.add_typer(leaderboard.leaderboard, name="leaderboard")
-app.add_typer(sweep, name="sweep")
 
 
 def _show_version(wanted: bool) -> None:
@@ -113,3 +96,131 @@ def _check_published() -> None:
         leaderboard.check([leaderboard.PUBLISHED], regrade=True)
     else:
         print(f"no published runs: folder {leaderboard.PUBLISHED} does not exist")
+
+
+def doctor() -> None:
+    """Show what is plugged in on this machine, what is not, and what to do; exits with 1 if nothing can work."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Column, Table
+
+    from lm_eval_ext.harness.doctor import findings
+
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    well, wrong = ("✓", "✗") if console.encoding.startswith("utf") else ("ok", "x")
+    table = Table(*(Column(name, overflow="fold") for name in ("", "what", "found", "what to do")))
+    with console.status("Looking"):
+        found = list(findings())
+    for one in found:
+        mark = wrong if one.broken else "!" if one.todo else well
+        table.add_row(mark, one.what, escape(one.found), escape(one.todo))
+    console.print(table)
+    if any(one.broken for one in found):
+        raise typer.Exit(1)
+
+
+def serve(
+    model_args: Annotated[str, typer.Argument(help="As for lm_eval: pretrained=ORG/NAME,drop_layers=[25,26].")],
+    rest: Annotated[list[str] | None, typer.Argument(help="After `--`: options of vllm serve.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the command.")] = False,
+) -> None:
+    """Serve a model with dropped layers by vLLM, for anything that talks to OpenAI's API.
+
+    The model is named after what was dropped. Evaluate it with `lm_eval --model tts-server`.
+    """
+    from lm_eval_ext.harness.serving import serve_command
+
+    command = serve_command(model_args, rest or [])
+    print(shlex.join(command), flush=True)
+    if dry_run:
+        return
+    try:
+        os.execvp(command[0], command)  # it is the user's own command
+    except FileNotFoundError as error:
+        raise EngineError("vLLM is not installed here; pip install 'lm-eval-tts[vllm]', or see --dry-run") from error
+
+
+journal = typer.Typer(help="Finished generations, saved so that a run can resume after a crash.", no_args_is_help=True)
+JournalPath = Annotated[Path | None, typer.Option("--path", help="Path of the journal; by default the shared one.")]
+
+
+@journal.command()
+def show(path: JournalPath = None) -> None:
+    """List the journal's contents by model."""
+    opened = _existing(path)
+    for held in opened.summaries():
+        last = time.strftime("%Y-%m-%d %H:%M", time.localtime(held.last))
+        print(f"{last}  {held.completions:8} stretches of text  {int(held.tokens):12} tokens  {held.model}")
+    print(f"{opened.path}: {opened.path.stat().st_size / 1e6:.1f} MB")
+
+
+@journal.command()
+def prune(
+    path: JournalPath = None,
+    older_than: Annotated[
+        float | None, typer.Option(help="Delete generations that finished more than this many days ago.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Delete generations of this model: a name of `show`, or its part before the comma."),
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Delete everything.")] = False,
+) -> None:
+    """Delete generations from the journal, by age, by model, or all of them."""
+    if not everything and older_than is None and model is None:
+        raise ArgumentError("nothing to prune: give --older-than DAYS, --model MODEL or --all")
+    before = None if older_than is None else time.time() - older_than * 86400
+    opened = _existing(path)
+    names = [None] if model is None else _named(opened, model)
+    print(f"{sum(opened.prune(before=before, model=name) for name in names)} stretches of text deleted")
+
+
+def _named(opened: Journal, model: str) -> list[str]:
+    """The models of a name; its first part, without the versions of the software, may be that of several."""
+    known = [held.model for held in opened.summaries()]
+    found = [name for name in known if model.strip() in (name, name.partition(",")[0])]
+    if not found:
+        raise ArgumentError(f"--model {model}: not in {opened.path}, which has: {'; '.join(known) or 'nothing'}")
+    return found
+
+
+def _existing(path: Path | None) -> Journal:
+    chosen = path or default_journal()
+    if not chosen.is_file():
+        raise JournalError(f"journal={chosen}: no such file")
+    return Journal(chosen)
+
+
+results = typer.Typer(help="Export results to other formats.", no_args_is_help=True)
+
+
+@results.command()
+def export(
+    runs: Annotated[list[Path], typer.Argument(help="Output folders of lm_eval, or folders of published runs.")],
+    to: Annotated[str, typer.Option(help="csv, parquet, latex, every-eval-ever or hub.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write to; for latex, a file.")],
+) -> None:
+    """Write results as tables, for a paper, for Every Eval Ever, or for a model's repository on the Hub."""
+    from lm_eval_ext.exporters import export_results
+    from lm_eval_ext.runs.catalogue import read_catalogue
+    from lm_eval_ext.runs.load import load
+
+    for path in export_results(load(runs, read_catalogue()), to, out):
+        print(path)
+
+
+app.add_typer(tasks.tasks, name="tasks")
+app.add_typer(results, name="results")
+app.add_typer(journal, name="journal")
+app.command("doctor")(doctor)
+app.command("compare")(compare)
+app.command("trace")(trace)
+app.command("depth")(depth)
+app.command("diagnose")(diagnose)
+app.command("serve")(serve)
+app.command("prune")(pruning.prune)
+app.command("export")(pruning.export)
+app.command("recover")(pruning.recover)
+app.add_typer(pruning.recipes, name="recipes")
+app.add_typer(leaderboard.leaderboard, name="leaderboard")
+app.add_typer(sweep, name="sweep")

@@ -10,8 +10,7 @@ import typer
 
 from lm_eval_ext.errors import ArgumentError, RecipeError
 from lm_eval_ext.paths import PRUNED_MODELS, located
-from lm_eval_ext.pruning.recipe import Recipe, format_layers
-from lm_eval_ext.pruning.recipe_file import chosen_name, load_recipe, recipe_files, write_recipe
+from lm_eval_ext.pruning.recipe import Recipe, chosen_name, format_layers, load_recipe, recipe_files, write_recipe
 
 logger = logging.getLogger("lm_eval.tts")
 
@@ -46,10 +45,9 @@ def prune(
     force: Annotated[bool, typer.Option("--force", help="Overwrite a recipe that drops other layers.")] = False,
 ) -> None:
     """Choose layers to drop with a method, and write a recipe for each number of layers."""
+    from lm_eval_ext.harness.prompts import include
     from lm_eval_ext.harness.prune_on_load import context_for, parse_parameters, score_cache_for
-    from lm_eval_ext.harness.task_prompts import include
-    from lm_eval_ext.pruning.plot import plot_scores
-    from lm_eval_ext.pruning.selection import choose, method_parameters
+    from lm_eval_ext.pruning.selection import choose, method_parameters, plot_scores
 
     method_parameters(method)  # fail on an unknown method before anything is downloaded
     include([include_path] if include_path else [])
@@ -114,7 +112,7 @@ def export(
         write_hub(sources, path)
     print(f"{path}: {sum(file.stat().st_size for file in path.iterdir()) / 1e6:.1f} MB")
     if push is not None:
-        from lm_eval_ext.exporters.push import push as upload
+        from lm_eval_ext.exporters.hub import push as upload
 
         published = load_recipe(str(path / "recipe.yaml"))
         print(upload(path, push, f"{published.named}: {published.summary}", private=private))
@@ -153,8 +151,8 @@ def recover(
     save_steps: Annotated[int, typer.Option(min=1, help="Steps between two checkpoints.")] = 100,
 ) -> None:
     """Fine-tune a pruned model, as a control: knowledge comes back, long reasoning does not."""
+    from lm_eval_ext.harness.prompts import include
     from lm_eval_ext.harness.session import log_to_terminal
-    from lm_eval_ext.harness.task_prompts import include
     from lm_eval_ext.pruning.recovery import recover as train
     from lm_eval_ext.pruning.training import training
 

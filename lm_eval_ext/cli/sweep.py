@@ -15,12 +15,12 @@ import typer
 from lm_eval_ext.cli.leaderboard import PUBLISHED
 from lm_eval_ext.errors import ManifestError
 from lm_eval_ext.sweep.checks import check
+from lm_eval_ext.sweep.estimate import GPUS, speed_of
 from lm_eval_ext.sweep.launchers import Launch, launcher
+from lm_eval_ext.sweep.manifest import papers, write_manifest
 from lm_eval_ext.sweep.plan import PlannedRun
 from lm_eval_ext.sweep.slurm import states
-from lm_eval_ext.sweep.speed import GPUS, speed_of
 from lm_eval_ext.sweep.study import Study
-from lm_eval_ext.sweep.templates import papers, write_manifest
 
 sweep = typer.Typer(help="Whole studies from one manifest (YAML).", no_args_is_help=True)
 _WATCHED = 5.0  # seconds between two looks
@@ -104,8 +104,7 @@ def plan(
     """Estimate what a study costs at most, before it is run: tokens, arithmetic, GPU hours."""
     from rich.console import Console
 
-    from lm_eval_ext.sweep.estimate import estimated
-    from lm_eval_ext.sweep.estimate_text import as_sentences, as_table
+    from lm_eval_ext.sweep.estimate import as_sentences, as_table, estimated
 
     study = Study(manifest, keep=False)
     rate = speed_of(speed, gpu)

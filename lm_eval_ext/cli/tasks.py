@@ -168,8 +168,7 @@ def cost(
     """
     from rich.console import Console
 
-    from lm_eval_ext.authoring.cost import costs
-    from lm_eval_ext.authoring.cost_table import as_sentence, as_table
+    from lm_eval_ext.authoring.cost import as_sentence, as_table, costs
 
     found = costs(name.removesuffix(".yaml"))
     Console().print(as_table(found))
@@ -180,7 +179,7 @@ def checked(paths: Sequence[Path], *, data: bool, site: Path | None = None, trus
     """All findings on task YAMLs, by file and line."""
     from lm_eval_ext.authoring.checks import check_files, task_files
     from lm_eval_ext.authoring.data_checks import check_data, quiet
-    from lm_eval_ext.harness.names import tasks_of_others
+    from lm_eval_ext.harness.registry import tasks_of_others
     from lm_eval_ext.runs.catalogue import read_catalogue
 
     with quiet():
@@ -196,7 +195,7 @@ def _path(given: str) -> Path:
     """A path unchanged; for a task's name, its file."""
     if Path(given).exists():
         return Path(given)
-    from lm_eval_ext.authoring.declared import registered_files
+    from lm_eval_ext.authoring.task_file import registered_files
 
     named = {path.stem: path for path in reversed(registered_files())}
     if given not in named:

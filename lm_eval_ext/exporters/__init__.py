@@ -9,8 +9,7 @@ from typing import NamedTuple
 from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.exporters.every_eval_ever import write_every_eval_ever
 from lm_eval_ext.exporters.hub import write_hub
-from lm_eval_ext.exporters.latex import write_latex
-from lm_eval_ext.exporters.tables import write_csv, write_parquet
+from lm_eval_ext.exporters.tables import write_csv, write_latex, write_parquet
 from lm_eval_ext.runs.load import Source
 
 

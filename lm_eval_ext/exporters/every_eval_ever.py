@@ -14,9 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lm_eval_ext.generation.options import asks_for_thinking
-from lm_eval_ext.runs.collection import accuracy_interval
 from lm_eval_ext.runs.load import Source
-from lm_eval_ext.runs.run import Run, TaskResult
+from lm_eval_ext.runs.run import Run, TaskResult, accuracy_interval
 
 _SCHEMA = "0.3.0"
 

@@ -13,11 +13,10 @@ from pathlib import Path
 
 import yaml
 
-from lm_eval_ext.errors import ResultsError
+from lm_eval_ext.errors import ArgumentError, ResultsError
 from lm_eval_ext.pruning.recipe import Recipe
-from lm_eval_ext.runs.collection import accuracy_interval
 from lm_eval_ext.runs.load import Source
-from lm_eval_ext.runs.run import Run, TaskResult
+from lm_eval_ext.runs.run import Run, TaskResult, accuracy_interval
 
 logger = logging.getLogger("lm_eval.tts")
 
@@ -136,3 +135,23 @@ def write_card(path: Path, section: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def push(folder: Path, repository: str, message: str, *, private: bool = False) -> str:
+    """Upload a folder to a model repository, which is created if there is none; returns the address of the commit.
+
+    The token is huggingface_hub's: that of `hf auth login`, or `HF_TOKEN`.
+
+    Raises:
+        ArgumentError: the Hub refuses, or cannot be reached; the folder stays as it is.
+    """
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    try:
+        name = api.create_repo(repository, private=private, exist_ok=True).repo_id
+        done = api.upload_folder(repo_id=name, folder_path=folder, commit_message=message)
+    except Exception as error:  # huggingface_hub's, and those of the HTTP library beneath, which changes
+        reason = " ".join(str(error).split())[:300]
+        raise ArgumentError(f"--push {repository}: {reason}; the checkpoint is in {folder}") from error
+    return str(done.commit_url)

@@ -1,14 +1,23 @@
-"""The interface of a decoding engine, and a fake engine for tests that decodes from a script."""
+"""The interface of a decoding engine, and a fake engine for tests that decodes from a script.
+
+Detects repetition loops: traces that degenerate into repeating the same text (arXiv 1904.09751, section 4).
+
+Here a text *loops* if it ends in at least four exact copies of a block of tokens (of any length) that cover at least
+32 tokens. A row of dots or a repeated variable is too short to count; a sentence repeated four times counts.
+"""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
-from lm_eval_ext.generation.repetition import loops
 from lm_eval_ext.generation.request import Completion, Job, Stop
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 
 # Loops are checked for every _LOOP_STRIDE tokens. A loop must be much longer to end a trace than to be reported.
 _LOOP_STRIDE = 64
@@ -126,3 +135,55 @@ def _stops(out: Sequence[int], stop: Stop, decode: Callable[[Sequence[int]], str
     # Each token adds at least one byte, so a stop string that just ended spans at most as many tokens as it has bytes.
     tail = decode(out[-(max(len(string.encode()) for string in stop.strings) + 8) :])
     return any(string in tail for string in stop.strings)
+
+
+@dataclass(frozen=True)
+class Codec:
+    """Converts text to ids and back: encoding adds no special tokens, decoding leaves them out.
+
+    Attributes:
+        encode: text to ids.
+        decode: ids to text.
+        eos: ids that end a text.
+        markers: added tokens, which are encoded as themselves whatever text surrounds them.
+    """
+
+    encode: Callable[[str], list[int]]
+    decode: Callable[[Sequence[int]], str]
+    eos: frozenset[int]
+    markers: frozenset[int]
+
+
+def codec_of(tokenizer: PreTrainedTokenizerBase, eos: Iterable[int]) -> Codec:
+    """The codec of a transformers tokenizer; `eos` are all ids that end a text."""
+    return Codec(
+        encode=lambda text: list(tokenizer.encode(text, add_special_tokens=False)),
+        decode=lambda ids: str(tokenizer.decode(list(ids), skip_special_tokens=True)),
+        eos=frozenset(eos),
+        markers=frozenset(tokenizer.get_added_vocab().values()),
+    )
+
+
+COPIES = 4
+TOKENS = 32
+
+
+def loops(ids: Sequence[int], copies: int = COPIES, tokens: int = TOKENS) -> bool:
+    """Whether `ids` end in at least `copies` copies of one block, covering at least `tokens` tokens."""
+    matches = _matches_of_reversed(ids)
+    return any(period + matches[period] >= max(copies * period, tokens) for period in range(1, len(ids) // copies + 1))
+
+
+def _matches_of_reversed(ids: Sequence[int]) -> list[int]:
+    """Z-function of the reversed sequence: for each shift, how many tokens match at the end of `ids`."""
+    text = list(reversed(ids))
+    z = [0] * len(text)
+    left = right = 0
+    for position in range(1, len(text)):
+        if position < right:
+            z[position] = min(right - position, z[position - left])
+        while position + z[position] < len(text) and text[z[position]] == text[position + z[position]]:
+            z[position] += 1
+        if position + z[position] > right:
+            left, right = position, position + z[position]
+    return z

@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic.config import JsonDict
 
 from lm_eval_ext.errors import ArgumentError
-from lm_eval_ext.pruning.quantizing import Quantization, parse_quantize
+from lm_eval_ext.pruning.quantization import Quantization, parse_quantize
 from lm_eval_ext.pruning.recipe import Recipe
 from lm_eval_ext.thinking_formats import format_of
 

@@ -10,18 +10,15 @@ from pathlib import Path
 from lm_eval.api.instance import Instance
 
 from lm_eval_ext.errors import EngineError, JournalError
-from lm_eval_ext.generation.budget_forcing import BudgetForcing
-from lm_eval_ext.generation.codec import Codec, codec_of
+from lm_eval_ext.generation.budget_forcing import BudgetForcing, Plan, plan
 from lm_eval_ext.generation.deduplication import MergingEngine
-from lm_eval_ext.generation.engine import DeferredEngine, Engine
+from lm_eval_ext.generation.engine import Codec, DeferredEngine, Engine, codec_of
 from lm_eval_ext.generation.journal import Journal, JournaledEngine, default_journal
 from lm_eval_ext.generation.options import Options, parse_options
-from lm_eval_ext.generation.planner import Plan, plan
 from lm_eval_ext.generation.request import Generation, Request
-from lm_eval_ext.harness.accounting import Progress, Totals
 from lm_eval_ext.harness.arguments import ThinkingArguments
 from lm_eval_ext.harness.prompts import EncodedPrompt, Prompt, Prompts
-from lm_eval_ext.harness.thinking_model import ThinkingModel
+from lm_eval_ext.harness.thinking_model import Progress, ThinkingModel, Totals
 from lm_eval_ext.thinking_formats import ThinkingFormat, detect_format, format_of, with_markers
 
 logger = logging.getLogger("lm_eval.tts")

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from packaging.requirements import Requirement
 
-from lm_eval_ext.harness.engines import models
+from lm_eval_ext.harness.registry import models
 from lm_eval_ext.paths import PACKAGE, TASKS
 from lm_eval_ext.version import own_version
 

@@ -5,21 +5,28 @@ Each may be called any number of times, because patched functions are marked. "N
 
 from __future__ import annotations
 
+import argparse
+import difflib
+import functools
+import gc
+import logging
+import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from lm_eval_ext.errors import DatasetError
-from lm_eval_ext.generation.options import asks_for_thinking, with_budget
+from lm_eval_ext.errors import ArgumentError, DatasetError, TaskError, TTSError
+from lm_eval_ext.generation.options import asks_for_thinking, only_ours, unlimited, with_budget
 from lm_eval_ext.grading import GRADER_VERSION
 from lm_eval_ext.grading.kinds import MATCHING
-from lm_eval_ext.harness.engines import models
-from lm_eval_ext.harness.other_models import check_that_budgets_are_forced
-from lm_eval_ext.harness.patching import Function, replace
-from lm_eval_ext.harness.task_prompts import include
+from lm_eval_ext.harness import server_arguments
+from lm_eval_ext.harness.prompts import include
+from lm_eval_ext.harness.registry import ENGINES, model_names, models, near_tasks
 from lm_eval_ext.paths import TASKS
 from lm_eval_ext.plugins import lm_eval_task_folders, task_folders
 from lm_eval_ext.template_filters import TEMPLATE_FILTERS
@@ -263,13 +270,11 @@ def explain_interruptions() -> None:
 
     def while_evaluating(evaluate: Function) -> Function:
         def explained(lm: LM, *args: object, **kwargs: object) -> object:
-            from lm_eval_ext.harness.models.thinking import ThinkingLM
-
             model = getattr(lm, "lm", lm)  # beneath lm-eval's cache
             try:
                 return evaluate(lm, *args, **kwargs)
             except KeyboardInterrupt as error:
-                if not isinstance(model, ThinkingLM):
+                if getattr(model, "NAME", "") not in models():
                     raise
                 kept = f"finished work is kept in the journal {model.journal}; " if model.journal else ""
                 raise KeyboardInterrupt(f"{kept}run the same command again to go on") from error
@@ -312,3 +317,197 @@ def refuse_budgets_on_other_models() -> None:
         return checked
 
     replace(evaluator, "evaluate", around)
+
+
+_MARK = "__lm_eval_tts__"
+Function = Callable[..., Any]  # of lm-eval, which has no type information
+
+
+def replace(owner: object, name: str, around: Callable[[Function], Function]) -> None:
+    """Replace a function with a wrapper, once; `around` makes the wrapper."""
+    original = getattr(owner, name)
+    done = getattr(original, _MARK, ())
+    if around.__qualname__ in done:
+        return
+    changed = functools.wraps(original)(around(original))
+    setattr(changed, _MARK, (*done, around.__qualname__))
+    static = isinstance(vars(owner).get(name), staticmethod)
+    setattr(owner, name, staticmethod(changed) if static else changed)
+
+
+class DefaultBatchSize(int):
+    """The batch size of 1 that lm-eval's command line uses if none was given."""
+
+
+def mark_the_default_batch_size() -> None:
+    """Make `EvaluatorConfig.from_cli` use a marked 1 as the default batch size.
+
+    Needed until lm-eval's default differs from a batch size of 1.
+    """
+    from lm_eval.config.evaluate_config import EvaluatorConfig
+
+    def around(build: Function) -> Function:
+        def marked(namespace: argparse.Namespace) -> EvaluatorConfig:
+            config = build(namespace)
+            file = getattr(namespace, "config", None)
+            given = hasattr(namespace, "batch_size") or (file and "batch_size" in config.load_yaml_config(file))
+            if not given:
+                config.batch_size = DefaultBatchSize(config.batch_size)
+            return config
+
+        return marked
+
+    replace(EvaluatorConfig, "from_cli", around)
+
+
+def hide_keys_of_servers() -> None:
+    """Make `EvaluatorConfig._configure` replace keys in the arguments of `tts-server`.
+
+    Needed until lm-eval neither logs nor saves secret model arguments.
+    """
+    from lm_eval.config.evaluate_config import EvaluatorConfig
+
+    def around(configure: Function) -> Function:
+        def with_hidden_keys(self: EvaluatorConfig) -> EvaluatorConfig:
+            configured: EvaluatorConfig = configure(self)
+            if self.model == ENGINES["server"].model:
+                for arguments in (self.model_args, self.metadata):  # lm-eval copies the arguments to the metadata
+                    server_arguments.hide(arguments)
+            return configured
+
+        return with_hidden_keys
+
+    replace(EvaluatorConfig, "_configure", around)
+
+
+def suggest_near_tasks() -> None:
+    """Make `EvaluatorConfig.process_tasks` name the task that was meant, where that or the given one is ours.
+
+    Needed until lm-eval does so, in one line.
+    """
+    from lm_eval.config.evaluate_config import EvaluatorConfig
+
+    def around(process: Function) -> Function:
+        def suggesting(self: EvaluatorConfig, *args: object, **kwargs: object) -> object:
+            try:
+                return process(self, *args, **kwargs)
+            except ValueError as error:
+                beginning, _, missing = str(error).partition("Tasks not found: ")
+                near = {} if beginning or not missing else near_tasks(missing.split(", "), self.include_path)
+                if not any(name.startswith("tts_") for pair in near.items() for name in pair):
+                    raise
+                meant = [f"{name} (did you mean {task}?)" if task else name for name, task in near.items()]
+                raise TaskError(f"--tasks: unknown {', '.join(meant)}; `lm_eval ls tasks` lists all tasks") from error
+
+        return suggesting
+
+    replace(EvaluatorConfig, "process_tasks", around)
+
+
+def suggest_our_models() -> None:
+    """Make `get_model` name our model that was meant. Needed until lm-eval does so, in one line."""
+    from lm_eval.api import registry
+
+    def around(get: Function) -> Function:
+        def suggesting(model_name: str) -> object:
+            try:
+                return get(model_name)
+            except ValueError as error:
+                near = difflib.get_close_matches(str(model_name), registry.model_registry, 1)
+                if not near or near[0] == model_name or near[0] not in models():
+                    raise
+                raise ArgumentError(
+                    f"--model {model_name}: unknown (did you mean {near[0]}?); `lm_eval ls models` lists all models"
+                ) from error
+
+        return suggesting
+
+    replace(registry, "get_model", around)
+
+
+def list_models() -> None:
+    """Add `lm_eval ls models`. Needed until lm-eval itself lists more than tasks (0.4.13 does not)."""
+    from lm_eval._cli.ls import List
+
+    def with_choice(add: Function) -> Function:
+        def added(self: List) -> None:
+            add(self)
+            what = next(action for action in self._parser._actions if action.dest == "what")
+            what.choices = list(dict.fromkeys([*what.choices, "models"]))
+
+        return added
+
+    def with_models(execute: Function) -> Function:
+        def listed(self: List, given: argparse.Namespace) -> None:
+            if given.what == "models":
+                print("\n".join(model_names()))
+            else:
+                gc.disable()  # a fifth of the time, for a list that is printed once
+                execute(self, given)
+
+        return listed
+
+    replace(List, "_add_args", with_choice)
+    replace(List, "_execute", with_models)
+
+
+def report_our_errors_in_one_line() -> None:
+    """Make `sys.excepthook` print our errors, and Ctrl-C in our models, as one line.
+
+    It doesn't where LM_EVAL_TTS_TRACEBACK is set. Needed until lm-eval's command no longer prints a traceback for
+    errors in models and tasks.
+    """
+
+    def around(report: Function) -> Function:
+        def brief(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+            explained = isinstance(error, KeyboardInterrupt) and error.args  # Ctrl-C itself has none
+            if os.environ.get("LM_EVAL_TTS_TRACEBACK") or not (explained or isinstance(error, TTSError)):
+                report(kind, error, trace)
+            else:
+                print(f"lm-eval-tts: {'interrupted: ' if explained else ''}{error}", file=sys.stderr)
+
+        return brief
+
+    replace(sys, "excepthook", around)
+
+
+logger = logging.getLogger("lm_eval.tts")
+
+_SHOWN = 3
+
+
+def check_that_budgets_are_forced(lm: LM, tasks: Mapping[str, object]) -> None:
+    """Check that a model can run the tasks; what only our models know of a task without a budget is left out for chat.
+
+    Args:
+        lm: any of lm-eval's models; its `dummy` may run everything.
+        tasks: by name.
+
+    Raises:
+        ArgumentError: a task has a thinking budget, and the model is none of ours.
+    """
+    model = getattr(lm, "lm", lm)  # beneath lm-eval's cache
+    if getattr(model, "NAME", "") in models() or type(model).__name__ == "DummyLM":
+        return
+    chat = any(base.__name__ == "LocalChatCompletion" for base in type(model).__mro__)
+    asking = {name: given for name, task in tasks.items() if asks_for_thinking(given := _generation(task))}
+    budgeted = [name for name, given in asking.items() if not (chat and unlimited(given))]
+    if budgeted:
+        more = f" and {len(budgeted) - _SHOWN} more" if len(budgeted) > _SHOWN else ""
+        raise ArgumentError(
+            f"{', '.join(budgeted[:_SHOWN])}{more}: {type(model).__name__} can't force a thinking budget; expected "
+            f"--model {', '.join(models())}; without drop_layers or prune, these run the whole model"
+        )
+    for given in asking.values():
+        for name in only_ours(given):
+            del given[name]
+    if asking:
+        logger.warning(
+            "%s sends the same seed with every request: where that is kept, the samples of a question are all the same",
+            type(model).__name__,
+        )
+
+
+def _generation(task: object) -> MutableMapping[str, object]:
+    found: MutableMapping[str, object] = getattr(getattr(task, "config", None), "generation_kwargs", None) or {}
+    return found

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from lm_eval_ext.harness import command_patches, patches
-from lm_eval_ext.harness.engines import models
+from lm_eval_ext.harness import patches
 from lm_eval_ext.harness.log_lines import leave_out_hints_for_other_tasks, leave_out_what_torchao_says_of_itself
+from lm_eval_ext.harness.registry import models
 
 
 def register_models() -> None:
     """Add our models to lm-eval's registry, unless it has them by entry points; imported when they are used."""
     from lm_eval.api import registry
 
-    command_patches.report_our_errors_in_one_line()
+    patches.report_our_errors_in_one_line()
     patches.name_output_folders_after_the_pruned_model()
     for name, target in models().items():
         if name not in registry.model_registry:
@@ -23,7 +23,7 @@ def register_tasks() -> None:
     import lm_eval_ext.harness.metrics  # noqa: F401  # its decorators register them
 
     leave_out_hints_for_other_tasks()
-    command_patches.report_our_errors_in_one_line()
+    patches.report_our_errors_in_one_line()
     patches.keep_parsed_task_files()
     patches.find_our_tasks()
     patches.offer_any_budget()
@@ -43,9 +43,9 @@ def register() -> None:
 
 def read_configs() -> None:
     """Let our models see whether a batch size was given, and nobody else the keys of servers; suggest near tasks."""
-    command_patches.mark_the_default_batch_size()
-    command_patches.hide_keys_of_servers()
-    command_patches.suggest_near_tasks()
+    patches.mark_the_default_batch_size()
+    patches.hide_keys_of_servers()
+    patches.suggest_near_tasks()
 
 
 def log_scores() -> None:
@@ -58,9 +58,16 @@ def check_models() -> None:
     patches.refuse_budgets_on_other_models()
     patches.explain_interruptions()
     patches.keep_git_quiet()
-    command_patches.suggest_our_models()  # before `get_model` first runs, which is what loads `lm_eval.models`
+    patches.suggest_our_models()  # before `get_model` first runs, which is what loads `lm_eval.models`
 
 
 def list_models() -> None:
     """Add `lm_eval ls models`."""
-    command_patches.list_models()
+    patches.list_models()
+
+
+def main() -> None:
+    """Run lm-eval's command line with the words that were given."""
+    from lm_eval.__main__ import cli_evaluate
+
+    cli_evaluate()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import NamedTuple
 
 from lm_eval.api.instance import Instance
@@ -133,3 +135,29 @@ class Prompts:
         return EncodedPrompt(
             ids + tuple(self.lm.tokenizer.encode(thinking_format.start, add_special_tokens=False)), True
         )
+
+
+_included: list[Path] = []
+
+
+def include(folders: Sequence[Path]) -> None:
+    """Look for tasks in these folders too: those of `--include_path`, which no model class is told."""
+    _included[:] = folders
+
+
+def task_prompts(name: str, count: int) -> list[str]:
+    """The first prompts of a task, without few-shot examples.
+
+    Raises:
+        ArgumentError: no task has that name, or it is a group.
+    """
+    from lm_eval.tasks import TaskManager
+
+    manager = TaskManager(include_path=[*_included])
+    if name not in manager.all_subtasks:
+        near = ", ".join(difflib.get_close_matches(name, manager.all_subtasks, 3))
+        hint = f"; did you mean {near}?" if near else "; `lm_eval ls tasks` lists all tasks"
+        raise ArgumentError(f"calibration=task:{name}: unknown task{hint}")
+    (task,) = manager.load([name])["tasks"].values()
+    documents = list(task.eval_docs)[:count]
+    return [str(task.doc_to_text(document)) for document in documents]

@@ -23,8 +23,7 @@ from lm_eval_ext.pruning.checkpoint import read_config
 from lm_eval_ext.pruning.context import PruningContext, ScoreCache
 from lm_eval_ext.pruning.loading import checkpoint_fingerprint
 from lm_eval_ext.pruning.quantization import check_quantization
-from lm_eval_ext.pruning.recipe import Recipe, parse_layers
-from lm_eval_ext.pruning.recipe_file import load_recipe, write_recipe
+from lm_eval_ext.pruning.recipe import Recipe, load_recipe, parse_layers, write_recipe
 from lm_eval_ext.pruning.selection import choose, needs_texts
 from lm_eval_ext.version import software
 

@@ -12,13 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from tqdm import tqdm
 
-from lm_eval_ext.generation.codec import codec_of
-from lm_eval_ext.generation.engine import Engine, LocalEngine
-from lm_eval_ext.generation.engines.dispatch import ReplicaEngine
-from lm_eval_ext.generation.engines.ray import RayPool
-from lm_eval_ext.generation.engines.ray_cluster import Cluster, Needs
+from lm_eval_ext.generation.engine import Engine, LocalEngine, codec_of
+from lm_eval_ext.generation.engines.dispatch import ReplicaEngine, scattered
+from lm_eval_ext.generation.engines.ray import Cluster, Needs, RayPool
 from lm_eval_ext.generation.engines.replica import Identity
-from lm_eval_ext.generation.engines.scatter import scattered
 from lm_eval_ext.harness.costs import device_name
 from lm_eval_ext.harness.thinking_model import ThinkingModel
 

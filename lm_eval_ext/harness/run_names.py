@@ -7,9 +7,8 @@ from pathlib import Path
 
 from lm_eval_ext.harness.arguments import BY_HAND_FIELDS, CALIBRATION, ModelArgs, parse_model_args
 from lm_eval_ext.paths import TINY_CHAIN
-from lm_eval_ext.pruning.quantizing import parse_quantize
-from lm_eval_ext.pruning.recipe import Recipe, format_layers, parse_layers
-from lm_eval_ext.pruning.recipe_file import load_recipe
+from lm_eval_ext.pruning.quantization import parse_quantize
+from lm_eval_ext.pruning.recipe import Recipe, format_layers, load_recipe, parse_layers
 
 
 def run_name(model_name: str, model_args: ModelArgs) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import replace
+from itertools import count
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -17,7 +18,6 @@ from lm_eval_ext.generation.engines.dialects import DIALECTS
 from lm_eval_ext.generation.engines.http import ConnectionOptions
 from lm_eval_ext.generation.engines.server_seats import Limits
 from lm_eval_ext.harness.arguments import Flag, Text, ThinkingArguments
-from lm_eval_ext.harness.secrets import shown
 from lm_eval_ext.pruning.recipe import Recipe
 
 logger = logging.getLogger("lm_eval.tts")
@@ -195,3 +195,30 @@ class ServerArguments(ThinkingArguments):
     def limits(self) -> Limits:
         """How much to ask of the servers."""
         return Limits(self.num_concurrent, self.max_retries)
+
+
+_SECRET = ("auth_token", "header")  # model arguments of `tts-server`
+_HIDDEN = "***"
+_given: dict[str, object] = {}  # by what replaces them
+
+
+def hide(arguments: MutableMapping[str, object]) -> None:
+    """Replace the secrets in model arguments; `shown` finds them again in this process."""
+    for name in _SECRET:
+        value = arguments.get(name)
+        if value and str(value) not in _given:
+            arguments[name] = _placeholder(value)
+
+
+def _placeholder(value: object) -> str:
+    """`***`, or `*** 2` and so on for other secrets of the same process."""
+    for number in count(1):
+        name = _HIDDEN if number == 1 else f"{_HIDDEN} {number}"
+        if _given.setdefault(name, value) == value:
+            return name
+    raise AssertionError("there are more numbers than secrets")
+
+
+def shown(arguments: Mapping[str, object]) -> dict[str, object]:
+    """The arguments with the secrets that `hide` has replaced."""
+    return {name: _given.get(str(value), value) if name in _SECRET else value for name, value in arguments.items()}

@@ -6,22 +6,22 @@ import difflib
 from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from lm_eval_ext.errors import ArgumentError, TaskError
-from lm_eval_ext.harness import secrets
-from lm_eval_ext.harness.engines import ENGINES
-from lm_eval_ext.harness.generated import GeneratedSample, GeneratedSamples
+from lm_eval_ext.generation.request import Generation
+from lm_eval_ext.harness import server_arguments
 from lm_eval_ext.harness.plugin import register_models, register_tasks
+from lm_eval_ext.harness.registry import ENGINES
 
 if TYPE_CHECKING:
+    import pandas
     from lm_eval.tasks import TaskManager
 
     from lm_eval_ext.generation.request import Generation
-    from lm_eval_ext.harness.models.thinking import ThinkingLM
 
 
-def load_model(arguments: Mapping[str, object], engine: str, batch_size: int | str) -> ThinkingLM:
+def load_model(arguments: Mapping[str, object], engine: str, batch_size: int | str) -> Any:  # a `ThinkingLM`
     """Create one of our models, in the same way as lm-eval's command line.
 
     Raises:
@@ -33,15 +33,13 @@ def load_model(arguments: Mapping[str, object], engine: str, batch_size: int | s
     from lm_eval.api.registry import get_model
 
     register_models()
-    model: ThinkingLM = get_model(ENGINES[engine].model).create_from_arg_obj(
-        dict(arguments), {"batch_size": batch_size}
-    )
+    model = get_model(ENGINES[engine].model).create_from_arg_obj(dict(arguments), {"batch_size": batch_size})
     model.given_arguments = dict(arguments)
     return model
 
 
 def generated(
-    model: ThinkingLM,
+    model: Any,
     prompts: Sequence[str],
     budgets: Sequence[int | None],
     samples: int,
@@ -65,7 +63,7 @@ def generated(
     return GeneratedSamples(GeneratedSample(*one, text) for one, text in zip(wanted, texts, strict=True))
 
 
-def seen_by(model: ThinkingLM, prompts: Sequence[str], *, thinks: bool) -> list[str]:
+def seen_by(model: Any, prompts: Sequence[str], *, thinks: bool) -> list[str]:
     """Prompts of a task as the model reads them: with chat template, special tokens, and the start of the thinking.
 
     Args:
@@ -77,7 +75,7 @@ def seen_by(model: ThinkingLM, prompts: Sequence[str], *, thinks: bool) -> list[
 
     from lm_eval_ext.harness.bridge import ThinkingRequests
 
-    requests = ThinkingRequests(model, model.arguments)  # type: ignore[arg-type]  # the concrete class implements it
+    requests = ThinkingRequests(model, model.arguments)
     options = {"thinking_token_budget": 1} if thinks else {}
     templated = requests.prompts.of([Instance("generate_until", {}, (prompt, options), 0) for prompt in prompts])
     encoded = [requests.prompts.encoded(one, requests.thinking_format).ids for one in templated]
@@ -104,7 +102,7 @@ def evaluated(
         raise TaskError(f"unknown task {unknown[0]!r}{hint}; `lm_eval ls tasks` lists all tasks")
     results = lm_eval.simple_evaluate(model=model, tasks=list(tasks), task_manager=manager, log_samples=True, **options)
     arguments = dict(getattr(model, "given_arguments", {}))
-    secrets.hide(arguments)
+    server_arguments.hide(arguments)
     results["config"] |= {"model": getattr(model, "NAME", results["config"]["model"]), "model_args": arguments}
     tracker = EvaluationTracker(output_path=str(folder))
     tracker.general_config_tracker.log_experiment_args(results["config"]["model"], arguments, None, None, None)
@@ -138,3 +136,42 @@ def log_to_terminal() -> None:
     from lm_eval.utils import setup_logging
 
     setup_logging()
+
+
+class GeneratedSample(NamedTuple):
+    """One generated text.
+
+    Attributes:
+        prompt: the prompt.
+        budget: the limit on thinking tokens; None means no limit.
+        number: index of the sample; samples with the same number under several budgets are cuts of one trace.
+        text: thinking and answer; `text.answer` is the answer, `text.thinking_tokens` the length of the thinking.
+    """
+
+    prompt: str
+    budget: int | None
+    number: int
+    text: Generation
+
+
+class GeneratedSamples(tuple[GeneratedSample, ...]):
+    """Generated texts, ordered by prompt, budget and number."""
+
+    def to_frame(self) -> pandas.DataFrame:
+        """A table with one row per text: prompt, budget, number, answer, token counts, forced, looped, text."""
+        import pandas
+
+        return pandas.DataFrame(
+            {
+                "prompt": one.prompt, "budget": one.budget, "number": one.number, "answer": one.text.answer,
+                "thinking_tokens": one.text.thinking_tokens, "answer_tokens": one.text.answer_tokens,
+                "forced": one.text.forced, "looped": one.text.looped, "text": str(one.text),
+            }
+            for one in self
+        )  # fmt: skip
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} generated texts; to_frame() gives a table of them>"
+
+    def _repr_html_(self) -> str:
+        return str(self.to_frame().to_html(index=False))

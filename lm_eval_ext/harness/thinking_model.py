@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from lm_eval.api.instance import Instance
+from tqdm import tqdm
 
 from lm_eval_ext.generation.engine import Engine
 from lm_eval_ext.generation.journal import Journal
-from lm_eval_ext.generation.request import Generation
-from lm_eval_ext.harness.accounting import Totals
+from lm_eval_ext.generation.request import Completion, Generation, Job
 from lm_eval_ext.thinking_formats import ThinkingFormat
 
 if TYPE_CHECKING:
@@ -81,3 +83,95 @@ class ThinkingModel(Protocol):
 
     def generation_defaults(self) -> GenerationConfig | None:
         """The checkpoint's generation config; None if it has none."""
+
+
+@dataclass
+class Totals:
+    """Tokens and seconds of all thinking requests in a run.
+
+    Attributes:
+        prompt_tokens: tokens in the prompts of all traces.
+        thinking_tokens, answer_tokens: tokens decoded in this run.
+        saved_by_sharing: additional thinking tokens that separate runs for each budget would have decoded.
+        resumed, resumed_tokens: number of completions that came from the journal, and their tokens.
+        loops_stopped: number of traces that were stopped in a loop.
+        loop_tokens_saved: tokens that these traces could still have decoded.
+        seconds: time spent decoding, excluding loading.
+    """
+
+    prompt_tokens: int = 0
+    thinking_tokens: int = 0
+    answer_tokens: int = 0
+    saved_by_sharing: int = 0
+    resumed: int = 0
+    resumed_tokens: int = 0
+    loops_stopped: int = 0
+    loop_tokens_saved: int = 0
+    seconds: float = 0.0
+
+    def count(self, job: Job, completion: Completion, found: bool) -> None:
+        """Count one completion; `found` says whether it came from the journal."""
+        tokens = len(completion.ids)
+        if completion.reason == "loop":
+            self.loops_stopped += 1
+            self.loop_tokens_saved += job.max_tokens - tokens
+        if found:
+            self.resumed += 1
+            self.resumed_tokens += tokens
+        elif job.phase == "think":
+            self.thinking_tokens += tokens
+        else:
+            self.answer_tokens += tokens
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Add the time spent in the `with` block."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds += time.perf_counter() - start
+
+    def info(self) -> dict[str, float]:
+        """The totals, and the tokens decoded per second."""
+        decoded = self.thinking_tokens + self.answer_tokens
+        return asdict(self) | {"tokens_per_second": decoded / self.seconds if self.seconds else 0.0}
+
+
+class Progress:
+    """A progress bar of finished requests, with tokens per second and remaining time.
+
+    Attributes:
+        results: number of finished requests.
+    """
+
+    def __init__(self, requests: int, quiet: bool) -> None:
+        self._bar = tqdm(total=requests, desc="Thinking", disable=quiet, mininterval=1.0)
+        self.results = 0
+        self._tokens = 0
+        self._replicas = ""
+        self._start = self._shown = time.perf_counter()
+
+    def on_tokens(self, tokens: int) -> None:
+        """Count decoded tokens; the bar is drawn once a second, however long no request is finished."""
+        self._tokens += tokens
+        now = time.perf_counter()
+        due = now - self._shown >= 1.0  # by our own clock, as tqdm draws only after further requests are finished
+        self._shown = now if due else self._shown
+        rate = self._tokens / (now - self._start)
+        self._bar.set_postfix_str(f"{rate:.0f} tokens/s{self._replicas}", refresh=due)
+
+    def on_replicas(self, up: int, asked: int) -> None:
+        """Show how many replicas are up."""
+        self._replicas = f", {up} of {asked} replicas"
+
+    def on_result(self) -> None:
+        """Count a finished request."""
+        self.results += 1
+        self._bar.update(1)
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()

@@ -27,7 +27,7 @@ from lm_eval_ext.pruning.blocks import (
 )
 from lm_eval_ext.pruning.checkpoint import Changes
 from lm_eval_ext.pruning.layers import decoder_layers, hidden_states
-from lm_eval_ext.pruning.linear_map import save_map
+from lm_eval_ext.pruning.merging import save_map
 from lm_eval_ext.pruning.verification import (
     TOLERANCE,
     VISIBLE,

@@ -23,7 +23,7 @@ ReplyBatches = Iterator[tuple["torch.Tensor", "torch.Tensor", "torch.Tensor"]]  
 EMBEDDED = "embedded"
 # Functions of a name and a number of texts, by name because they belong to layers that build on this one.
 _SOURCES = {
-    "task": "lm_eval_ext.harness.task_prompts:task_prompts",
+    "task": "lm_eval_ext.harness.prompts:task_prompts",
     "run": "lm_eval_ext.runs.traces:correct_traces",
 }
 _TEXTS = Path(__file__).with_name("calibration.txt")

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from lm_eval_ext.errors import CheckpointError
 from lm_eval_ext.pruning.architecture import layer_of_tensor, packed_by_layer, renamed_tensor
-from lm_eval_ext.pruning.linear_map import LinearMap, MappedTensor
-from lm_eval_ext.pruning.merging import MergeWeights, merged_tensor, sources
+from lm_eval_ext.pruning.merging import LazyTensor, LinearMap, MappedTensor, MergeWeights, merged_tensor, sources
 
 if TYPE_CHECKING:
     import torch
@@ -42,18 +41,6 @@ class Changes:
 
 
 NO_CHANGES = Changes()
-
-
-class LazyTensor(Protocol):
-    """A tensor in a safetensors file, read when it is indexed."""
-
-    def __getitem__(self, key: EllipsisType | slice | tuple[slice, ...]) -> torch.Tensor: ...
-
-    def get_shape(self) -> list[int]:
-        """Its shape."""
-
-    def get_dtype(self) -> str:
-        """Its dtype, as safetensors names it."""
 
 
 class TensorFile(Protocol):

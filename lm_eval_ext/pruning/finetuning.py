@@ -5,20 +5,21 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lm_eval_ext.pruning.architecture import auto_class
 from lm_eval_ext.pruning.blocks import Blocks
 from lm_eval_ext.pruning.checkpoint import read_config
 from lm_eval_ext.pruning.exchange import TokenRow
 from lm_eval_ext.pruning.training import Training
-from lm_eval_ext.pruning.training_progress import progress
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel, Trainer, TrainingArguments
+    from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+
 
 logger = logging.getLogger("lm_eval.tts")
 
@@ -157,3 +158,41 @@ def frozen_dtype(saved: torch.dtype | None, settings: Training) -> torch.dtype:
     import torch
 
     return torch.float32 if settings.precision == "float32" else saved or torch.float32
+
+
+_LINES = 50  # in a training, at least a few seconds apart
+_SECONDS = 5.0
+
+
+def progress(logger: logging.Logger) -> TrainerCallback:
+    """A callback of transformers' trainer that logs steps, loss, speed, and the time that is left."""
+    from transformers import TrainerCallback
+
+    class Progress(TrainerCallback):  # type: ignore[misc]  # transformers' type is unknown here
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.began = self.logged = time.monotonic()
+            self.first = state.global_step
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
+            now, last = time.monotonic(), state.global_step == state.max_steps
+            due = last or (state.global_step % max(1, state.max_steps // _LINES) == 0 and now - self.logged > _SECONDS)
+            if due and logs and "loss" in logs:
+                self.logged = now
+                each = (now - self.began) / max(1, state.global_step - self.first)
+                left = each * (state.max_steps - state.global_step)
+                logger.info(
+                    "step %d of %d, loss %.3f, %.2f s a step, %s left",
+                    state.global_step, state.max_steps, logs["loss"], each, _clock(left),
+                )  # fmt: skip
+
+    return Progress()
+
+
+def _clock(seconds: float) -> str:
+    """Hours, minutes and seconds.
+
+    >>> _clock(3725)
+    '1:02:05'
+    """
+    hours, rest = divmod(round(seconds), 3600)
+    return f"{hours}:{rest // 60:02}:{rest % 60:02}"

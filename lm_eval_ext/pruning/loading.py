@@ -20,8 +20,9 @@ from lm_eval_ext.errors import ArchitectureError, ArgumentError, CheckpointError
 from lm_eval_ext.pruning.architecture import auto_class, depth, layer_of_tensor, slice_config, text_config
 from lm_eval_ext.pruning.block_verification import ensure_blocks_exact, ensure_map_exact
 from lm_eval_ext.pruning.blocks import NO_BLOCKS, Blocks, class_without, leave_out, left_out
-from lm_eval_ext.pruning.checkpoint import NO_CHANGES, Changes, LazyTensor, find_file, kept_tensors, tensor_names
+from lm_eval_ext.pruning.checkpoint import NO_CHANGES, Changes, find_file, kept_tensors, tensor_names
 from lm_eval_ext.pruning.layers import decoder_layers
+from lm_eval_ext.pruning.merging import LazyTensor
 from lm_eval_ext.pruning.quantization import check_quantization, plain_tensors, quantization_of, sliced_quantization
 from lm_eval_ext.pruning.verification import ensure_exact
 

@@ -13,19 +13,22 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypedDict
 
+import yaml
 from packaging.version import Version
 
 from lm_eval_ext.errors import ArchitectureError
 from lm_eval_ext.pruning.architecture import auto_class, check_supported, depth, text_config, unknown_layer_fields
 from lm_eval_ext.pruning.layers import bypassed, decoder_layers
 from lm_eval_ext.pruning.twin import tiny_config
-from lm_eval_ext.pruning.verified import verified
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedConfig, PreTrainedModel
+
 
 logger = logging.getLogger("lm_eval.tts")
 
@@ -290,3 +293,47 @@ def quiet_transformers() -> Iterator[None]:
         theirs.set_verbosity(level)
         if bars:
             theirs.enable_progress_bar()
+
+
+class Verified(TypedDict):
+    """What `python -m benchmarks.architectures` found, and the transformers release that it used.
+
+    Attributes:
+        transformers: the release.
+        exact: architectures from which dropping layers is exact.
+        decoded: those that our engine decodes as transformers computes them.
+    """
+
+    transformers: str
+    exact: list[str]
+    decoded: list[str]
+
+
+class VerifiedInVLLM(TypedDict):
+    """What `python -m benchmarks.vllm_kinds` found for model types, and the release of vLLM that it used."""
+
+    vllm: str
+    kinds: dict[str, str]
+
+
+@cache
+def verified() -> Verified:
+    """Contents of `verified.yaml`."""
+    table: Verified = yaml.safe_load(Path(__file__).with_name("verified.yaml").read_text("utf-8"))
+    return table
+
+
+def verdict_in_vllm(kind: str) -> str:
+    """What came out when layers of a model type were dropped in vLLM; `not tried` for most types."""
+    return _vllm_table()["kinds"].get(kind, "not tried")
+
+
+def vllm_tried() -> str:
+    """The version of vLLM in which model types were tried."""
+    return str(_vllm_table()["vllm"])
+
+
+@cache
+def _vllm_table() -> VerifiedInVLLM:
+    table: VerifiedInVLLM = yaml.safe_load(Path(__file__).with_name("verified_vllm.yaml").read_text("utf-8"))
+    return table

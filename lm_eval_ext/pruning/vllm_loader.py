@@ -13,8 +13,7 @@ from lm_eval_ext.pruning.architecture import config_overrides, renamed_tensor, t
 from lm_eval_ext.pruning.block_verification import ensure_zeros_exact
 from lm_eval_ext.pruning.blocks import NO_BLOCKS, Blocks, check_zeros, left_out
 from lm_eval_ext.pruning.checkpoint import NO_CHANGES, Changes, check_one_checkpoint, is_used, tensor_names
-from lm_eval_ext.pruning.linear_map import LinearMap, mapped
-from lm_eval_ext.pruning.merging import merged_weights
+from lm_eval_ext.pruning.merging import LinearMap, mapped, merged_weights
 from lm_eval_ext.pruning.quantization import for_vllm, quantization_of
 
 if TYPE_CHECKING:

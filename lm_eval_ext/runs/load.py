@@ -6,14 +6,19 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.runs.catalogue import Catalogue
-from lm_eval_ext.runs.run import Run
+from lm_eval_ext.runs.run import Run, frame
 from lm_eval_ext.runs.run_file import RUN_FILE, read_json, read_run
 from lm_eval_ext.runs.samples import Sample, read_samples
 from lm_eval_ext.runs.submission import is_results, submission
 from lm_eval_ext.runs.task_results import AccuracyKey, task_rows
+
+if TYPE_CHECKING:
+    import pandas
+
 
 SITE_MARK = ".lm-eval-tts-site"  # marks a folder as a site, which may be overwritten and is not searched for runs
 
@@ -112,3 +117,47 @@ def _below(folder: Path) -> Iterator[Path]:
 
 def _paths(parent: str, names: Iterable[str]) -> Iterator[Path]:
     return (Path(parent, name) for name in names)
+
+
+_SHOWN = 20  # runs that are listed
+
+
+class Runs(tuple[Run, ...]):
+    """Runs, in order."""
+
+    _sources: Sequence[Source]
+
+    def __new__(cls, runs: Iterable[Run], sources: Sequence[Source] = ()) -> Runs:  # noqa: D102
+        self = super().__new__(cls, runs)
+        self._sources = sources
+        return self
+
+    def to_frame(self, *, samples: bool = False) -> pandas.DataFrame:
+        """One row per task: the model, the accuracy with its 95% interval, and every metric.
+
+        Args:
+            samples: instead, one row per sample of a question, with its text, answer and grade; only for runs that were
+                read with their samples.
+        """
+        import pandas
+
+        return pandas.DataFrame(list(self._sample_rows())) if samples else frame(self)
+
+    def _sample_rows(self) -> Iterator[dict[str, object]]:
+        for source in self._sources:
+            for task in source.run.samples:
+                for question in source.samples(task):
+                    for number, output in enumerate(question.outputs):
+                        yield {
+                            "run": source.run.id, "model": source.run.label, "task": task, "question": question.id,
+                            "sample": number, "grade": output.grade, "answer": output.answer, "gold": question.gold,
+                            "text": output.text,
+                        }  # fmt: skip
+
+    def _repr_html_(self) -> str:
+        return str(self.to_frame().to_html(index=False))
+
+    def __repr__(self) -> str:
+        shown = "".join(f"\n  {run.id}: {run.base} {run.label}, {len(run.tasks)} tasks" for run in self[:_SHOWN])
+        more = f"\n  and {len(self) - _SHOWN} more" if len(self) > _SHOWN else ""
+        return f"<{len(self)} runs:{shown}{more}>"

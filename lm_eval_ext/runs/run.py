@@ -9,7 +9,8 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
+from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
@@ -17,9 +18,11 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, m
 from lm_eval_ext.generation.options import canonical
 from lm_eval_ext.grading.kinds import KINDS
 from lm_eval_ext.grading.rules import Rules
+from lm_eval_ext.statistics.intervals import Interval, interval_from_stderr, mean_interval
 
 if TYPE_CHECKING:
     import pandas
+
 
 SCHEMA_VERSION: Literal[1] = 1
 TIERS = ("reported", "verified", "reproduced")
@@ -278,9 +281,7 @@ class Run(_Part):
 
     def to_frame(self) -> pandas.DataFrame:
         """One row per task: the accuracy with its 95% interval, and every metric."""
-        from lm_eval_ext.runs.collection import Runs
-
-        return Runs([self]).to_frame()
+        return frame([self])
 
     def _repr_html_(self) -> str:
         return str(self.to_frame().to_html(index=False))
@@ -438,3 +439,37 @@ def _literal(written: str) -> object:
 def is_slug(name: str) -> bool:
     """Whether a task or run may have this name, which is also used for files and folders."""
     return re.fullmatch(_SLUG, name) is not None
+
+
+def frame(runs: Iterable[Run]) -> pandas.DataFrame:
+    """One row per task of each run: the model, the accuracy with its 95% interval, and every metric."""
+    import pandas
+
+    found = pandas.DataFrame([_row(run, name) for run in runs for name in run.tasks])
+    return found.astype({"budget": "Int64"}) if "budget" in found else found  # integers, or missing
+
+
+def _row(run: Run, name: str) -> dict[str, object]:
+    task = run.tasks[name]
+    interval = accuracy_interval(task)
+    return {
+        "run": run.id, "base": run.base, "model": run.label, "dropped": len(run.dropped), "task": name,
+        "benchmark": task.benchmark, "budget": task.budget, "accuracy": task.accuracy.value, "low": interval.low,
+        "high": interval.high, "questions": task.questions, "samples": task.repeats,
+        **{metric: score.value for metric, score in task.metrics.items() if metric != task.score},
+    }  # fmt: skip
+
+
+def accuracy_interval(task: TaskResult) -> Interval:
+    """A task's accuracy, with the interval expected for new questions of the same kind."""
+    accuracy = task.accuracy
+    if not task.scores:
+        return interval_from_stderr(accuracy.value, accuracy.stderr, task.questions)
+    return Interval(accuracy.value, *_ends(task.scores))
+
+
+@lru_cache(maxsize=1 << 16)
+def _ends(scores: tuple[float, ...]) -> tuple[float, float]:
+    """Both ends of the interval; a site asks for those of one result on many pages."""
+    interval = mean_interval(scores)
+    return interval.low, interval.high

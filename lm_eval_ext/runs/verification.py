@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, Literal
 
@@ -18,8 +19,9 @@ from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.grading import GRADER_VERSION
 from lm_eval_ext.grading.rules import TRACE
 from lm_eval_ext.runs.load import Source
-from lm_eval_ext.runs.publish import Golds, RunFinding, is_gated, shown_though_gated
-from lm_eval_ext.runs.run import Run, Score, TaskResult
+from lm_eval_ext.runs.publish import Golds, RunFinding, is_gated, publish, shown_though_gated
+from lm_eval_ext.runs.run import TIERS, Run, Score, TaskResult
+from lm_eval_ext.runs.run_file import write_run
 from lm_eval_ext.runs.samples import Output, Sample, question_set
 from lm_eval_ext.runs.task_results import compared_as
 
@@ -282,3 +284,26 @@ def _from_grades(task: TaskResult, row: Sample) -> Mapping[str, float]:
         **told, "acc": right / samples, "answered": fmean(grade != "no answer" for grade in grades),
         **{f"pass@{k}": pass_at_k(samples, right, k) for k in ks if k <= samples},
     }  # fmt: skip
+
+
+def add(source: Source, to: Path, tell: Callable[[object], None]) -> Source:
+    """Publish a run below a folder; returns the published one.
+
+    Args:
+        source: the run.
+        to: folder of published runs.
+        tell: called with each finding, and with the folder and the tier.
+
+    Raises:
+        ResultsError: its folder already holds a different run.
+    """
+    for finding in graded_by_another_version(source, published_before=True):
+        tell(finding)
+    published = publish(source, to)
+    faults = list(recomputed(published))
+    tier = max(highest_tier(published, faults), published.run.tier, key=TIERS.index)
+    write_run(published.run.model_copy(update={"tier": tier}), published.path.parent)
+    for finding in faults:
+        tell(finding)
+    tell(f"{published.path.parent}: {tier}")
+    return published

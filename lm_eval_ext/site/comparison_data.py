@@ -13,7 +13,7 @@ from lm_eval_ext.analysis.entries import Entry, Scored
 from lm_eval_ext.analysis.matching import Property, properties, required
 from lm_eval_ext.site.cost import tokens
 from lm_eval_ext.site.found import FoundByBudget
-from lm_eval_ext.site.names import Names
+from lm_eval_ext.site.rendering import Names
 from lm_eval_ext.statistics.intervals import student_quantile
 
 

@@ -8,9 +8,8 @@ from typing import NamedTuple
 from lm_eval_ext.analysis.costs import cache_bytes, flops
 from lm_eval_ext.analysis.entries import UNLIMITED, Entry, Scored
 from lm_eval_ext.runs.run import Run, TaskResult
-from lm_eval_ext.site.figures import Panel, Point
+from lm_eval_ext.site.figures import Panel, Point, decimal_ticks, scaled
 from lm_eval_ext.site.lines import Chart, Family, percent, whole_budgets
-from lm_eval_ext.site.ticks import decimal_ticks, scaled
 from lm_eval_ext.statistics.intervals import Interval
 
 Cost = Callable[[TaskResult, Run], float | None]

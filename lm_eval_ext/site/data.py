@@ -11,12 +11,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lm_eval_ext.analysis.board import Board
-from lm_eval_ext.analysis.kept import Kept
-from lm_eval_ext.runs.collection import accuracy_interval
-from lm_eval_ext.runs.run import Run, TaskResult
+from lm_eval_ext.analysis.board import Board, Kept
+from lm_eval_ext.runs.run import Run, TaskResult, accuracy_interval
 from lm_eval_ext.site.cost import tokens
-from lm_eval_ext.site.names import Names, bits_of, measure
+from lm_eval_ext.site.rendering import Names, bits_of, measure
 
 VERSION = 1  # of the columns of runs.json and runs.parquet
 

@@ -7,12 +7,10 @@ page's script shows them.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from itertools import pairwise
 from typing import NamedTuple
-
-from lm_eval_ext.site.marks import Mark
 
 _LABELS = 6  # lines with a label at their end: the base, and the last ones
 _CROWDED, _CROWDED_PLAIN = 8, 2  # lines of several colours, or of one, from which on only bases have a band
@@ -274,3 +272,85 @@ def spread(places: Sequence[float], top: float, floor: float, gap: float = _GAP)
 
 def _text(x: float, y: float, text: str, anchor: str) -> str:
     return f'<text class="t" x="{x}" y="{y}" text-anchor="{anchor}">{escape(text)}</text>'
+
+
+class Mark(NamedTuple):
+    """How lines of one method look: their dashes, and the shape at each point."""
+
+    dashes: str = ""
+    shape: str = "disc"
+
+    def drawn(self, places: Sequence[tuple[float, float]]) -> str:
+        """The marks at some places, as one SVG path; discs and squares are the caps of lines without length."""
+        if self.shape in ("disc", "square", "ring"):
+            path = "".join(f"M{x} {y}h0" for x, y in places)
+            inner = f'<path class="hole" d="{path}"/>' if self.shape == "ring" else ""
+            return f'<path class="dots {self.shape}" d="{path}"/>{inner}'
+        return f'<path class="shapes" d="{"".join(f"M{x} {y}{_SHAPES[self.shape]}" for x, y in places)}"/>'
+
+
+_SHAPES = {"triangle": "m0-4.8l4.8 8.4h-9.6z", "diamond": "m0-4.6l4.6 4.6l-4.6 4.6l-4.6-4.6z"}
+BASE = Mark()
+_KNOWN = {
+    "shortgpt": Mark(),
+    "reverse": Mark("9 5", "square"),
+    "laco": Mark("9 4 2 4", "triangle"),
+}
+_RECOVERED, _BITS = Mark("1 5", "ring"), Mark("3 3", "diamond")
+_OTHERS = (
+    Mark("6 3", "square"),
+    Mark("12 4", "triangle"),
+    Mark("2 4", "disc"),
+    Mark("12 3 2 3", "diamond"),
+    Mark("7 7", "ring"),
+)
+
+
+def marks_of(methods: Iterable[str]) -> dict[str, Mark]:
+    """A mark for each method; an empty method is that of bases."""
+    found: dict[str, Mark] = {}
+    others = 0
+    for method in dict.fromkeys(methods):
+        if "recovered" in method:
+            found[method] = _RECOVERED
+        elif not method:
+            found[method] = BASE
+        elif method in _KNOWN:
+            found[method] = _KNOWN[method]
+        elif "bit" in method:
+            found[method] = _BITS
+        else:
+            found[method] = _OTHERS[others % len(_OTHERS)]
+            others += 1
+    return found
+
+
+def budget_ticks(budgets: Sequence[float]) -> list[tuple[float, str]]:
+    """A tick for each budget.
+
+    >>> budget_ticks([512, 2048])
+    [(512, '512'), (2048, '2k')]
+    """
+    return [(at, f"{at / 1024:g}k" if at >= 1024 and at % 1024 == 0 else f"{at:,.0f}") for at in budgets]
+
+
+def decimal_ticks(values: Sequence[float]) -> list[tuple[float, str]]:
+    """Ticks at 1, 2 and 5 times powers of ten, or at powers alone over a wide range."""
+    least, most = min(values), max(values)
+    first, last = math.floor(math.log10(least)), math.ceil(math.log10(most))
+    factors = (1, 2, 5) if last - first <= 3 else (1,)
+    ticks = [factor * 10.0**power for power in range(first, last + 1) for factor in factors]
+    inside = [tick for tick in ticks if least / 1.3 <= tick <= most * 1.3]
+    return [(tick, scaled(tick)) for tick in (inside if len(inside) > 1 else (least, most))]
+
+
+def scaled(value: float) -> str:
+    """A number in few characters, with a prefix of the SI.
+
+    >>> scaled(4.3e12), scaled(1470)
+    ('4.3T', '1.47k')
+    """
+    for size, unit in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.3g}{unit}"
+    return f"{value:.3g}"

@@ -5,25 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from lm_eval_ext.analysis.board import Board
+from lm_eval_ext.analysis.board import KNOWLEDGE, LONG, SHORT, Board, Kept
 from lm_eval_ext.analysis.entries import Entry
-from lm_eval_ext.analysis.kept import KNOWLEDGE, LONG, SHORT, Kept
 from lm_eval_ext.metrics import METRICS
-from lm_eval_ext.site import findings, paper
+from lm_eval_ext.site import paper
 from lm_eval_ext.site.cost import cost_charts
 from lm_eval_ext.site.data import VERSION
-from lm_eval_ext.site.fates import fates_of
-from lm_eval_ext.site.found import FoundByBudget
-from lm_eval_ext.site.lines import Chart, Family, budget_charts, depth_charts, vote_charts
-from lm_eval_ext.site.names import MEASURES, Names, short_base, slug, unique
-from lm_eval_ext.site.overview import overview
-from lm_eval_ext.site.part_charts import part_charts
+from lm_eval_ext.site.found import FoundByBudget, fates_of
+from lm_eval_ext.site.lines import Chart, Family, budget_charts, depth_charts, part_charts, vote_charts
+from lm_eval_ext.site.overview import of_budgets, of_cost, of_found, overview
 from lm_eval_ext.site.questions import heat_maps
-from lm_eval_ext.site.rendering import Renderer
+from lm_eval_ext.site.rendering import MEASURES, Names, Renderer, short_base, slug, unique
 from lm_eval_ext.site.run_page import FromSamples
 from lm_eval_ext.version import own_version
 
-_FINDINGS = {"budgets": findings.of_budgets, "cost": findings.of_cost}
+_FINDINGS = {"budgets": of_budgets, "cost": of_cost}
 _MOST_FOUND = 24  # models of a benchmark on the page of found and lost answers
 
 CHARTS: Mapping[str, Callable[[Family], Iterator[Chart]]] = {
@@ -105,7 +101,7 @@ def _write_found(renderer: Renderer, families: Sequence[Family], of_samples: Map
         renderer.write(
             "found.html", paths[family.base], family=family, sections=sections,
             families=[(path, base) for base, path in paths.items()],
-            finding=findings.of_found(family, found[family.base]),
+            finding=of_found(family, found[family.base]),
         )  # fmt: skip
 
 

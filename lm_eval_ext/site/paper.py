@@ -7,11 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from lm_eval_ext.paths import LEADERBOARD
-from lm_eval_ext.site.figures import Line, Panel, Point
+from lm_eval_ext.site.figures import BASE, Line, Mark, Panel, Point, budget_ticks, marks_of
 from lm_eval_ext.site.lines import Chart, PaperCurves
-from lm_eval_ext.site.marks import BASE, Mark, marks_of
-from lm_eval_ext.site.names import MINUS, short_base
-from lm_eval_ext.site.ticks import budget_ticks
+from lm_eval_ext.site.rendering import MINUS, short_base
 from lm_eval_ext.statistics.intervals import Interval
 
 Reference = Mapping[str, Any]  # the digitised figures, as their file has them

@@ -6,11 +6,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from lm_eval_ext.analysis.board import Board
+from lm_eval_ext.analysis.board import Board, Kept
 from lm_eval_ext.analysis.entries import UNLIMITED, VOTES, Entry, Scored
-from lm_eval_ext.analysis.kept import Kept
 from lm_eval_ext.runs.run import TaskResult
-from lm_eval_ext.site.names import ModelName, Names, slug, unique
+from lm_eval_ext.site.rendering import ModelName, Names, slug, unique
 
 LEVELS = 9  # shades
 MOST_ROWS = 150

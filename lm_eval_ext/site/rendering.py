@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from lm_eval_ext.analysis.board import Board
+from lm_eval_ext.analysis.entries import Entry
+from lm_eval_ext.metrics import score_named
 from lm_eval_ext.paths import LEADERBOARD
-from lm_eval_ext.runs.run import layers
+from lm_eval_ext.runs.run import Pruning, Run, TaskResult, layers
 from lm_eval_ext.site import figures
-from lm_eval_ext.site.marks import Mark
-from lm_eval_ext.site.names import Names, tone
+from lm_eval_ext.site.figures import Mark
 from lm_eval_ext.statistics.intervals import Interval
 
 if TYPE_CHECKING:
     from markupsafe import Markup
+
 
 NAVIGATION = (
     ("index.html", "Overview"),
@@ -119,6 +125,13 @@ def _sample_mark(mark: Mark) -> Markup:
     return Markup(mark.drawn([(18, 6)]))
 
 
+def tone(run: Run) -> str:
+    """The CSS colour of a model's lines: how much was taken away, and nothing else."""
+    if not run.dropped:
+        return "ink" if run.dense else "bits"
+    return ("one", "two", "three")[min(len(run.dropped), 3) - 1]
+
+
 _FILTERS = {
     "percent": percent,
     "count": count,
@@ -135,3 +148,195 @@ _FILTERS = {
     "drawings": _drawings,
     "sample_mark": _sample_mark,
 }
+
+
+MINUS, TIMES = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}"
+
+# Measures by their names in results, as pages and data files call them.
+MEASURES: Mapping[str, str] = {
+    "acc": "accuracy",
+    "answered": "answered",
+    "graded": "comparable answers",
+    "cells": "right cells",
+    "thinking_tokens": "thinking tokens",
+    "answer_tokens": "answer tokens",
+    "forced": "forced",
+    "looped": "repeating",
+    "pass@k": "pass@k",
+    "maj@k": "maj@k",
+    "g-pass@k_t": "G-pass@k",
+}
+_SHORT = 20  # characters
+_BITS = {"load_in_4bit": 4, "load_in_8bit": 8}
+
+
+def measure(name: str) -> str:
+    """What a measure is called.
+
+    >>> measure("looped"), measure("maj@8")
+    ('repeating', 'maj@8')
+    """
+    known = score_named(name)
+    return MEASURES.get(known.name, name) if known and "@" not in known.name else name
+
+
+class ModelName(NamedTuple):
+    """Name of a model among those of its base.
+
+    Attributes:
+        done: what was done to the base, such as `-2 layers`; `base` for the base itself.
+        method: how it was done, such as `shortgpt + recovered`.
+        more: what tells it from another model of the same name.
+    """
+
+    done: str
+    method: str = ""
+    more: str = ""
+
+    def __str__(self) -> str:
+        return " ".join(part for part in self if part)
+
+    @property
+    def short(self) -> str:
+        """For the end of a line: `-2 shortgpt`."""
+        text = str(self).replace(" layers", "").replace(" layer", "")
+        return text if len(text) <= _SHORT else f"{text[: _SHORT - 1]}…"
+
+
+@dataclass(frozen=True)
+class Names:
+    """Names of all bases and models of a board.
+
+    Attributes:
+        bases: what each base is called: the last part of its name, or all of it where another ends alike.
+        models: of each model among those of its base, by key of the entry; different ones for different models.
+    """
+
+    bases: Mapping[str, str]
+    models: Mapping[str, ModelName]
+
+    @classmethod
+    def of(cls, entries: Iterable[Entry]) -> Names:
+        """The names of some entries."""
+        every = list(entries)
+        bases = list(dict.fromkeys(entry.base for entry in every))
+        endings = Counter(map(short_base, bases))
+        alike: dict[tuple[str, ModelName], list[Entry]] = {}
+        for entry in every:
+            alike.setdefault((entry.base, name_of(entry.latest)), []).append(entry)
+        models: dict[str, ModelName] = {}
+        for (_, name), some in alike.items():
+            details = _details([entry.latest for entry in some]) if len(some) > 1 else [""]
+            models |= {one.key: name._replace(more=more) for one, more in zip(some, details, strict=True)}
+        return cls({base: base if endings[short_base(base)] > 1 else short_base(base) for base in bases}, models)
+
+    def base(self, base: str) -> str:
+        """What a base is called."""
+        return self.bases.get(base) or short_base(base)
+
+    def full(self, entry: Entry) -> str:
+        """What a model is called among all."""
+        name = self.models[entry.key]
+        parts = (self.base(entry.base), name.more) if entry.dense else (self.base(entry.base), str(name))
+        return " ".join(part for part in parts if part)
+
+    def __getitem__(self, key: str) -> ModelName:
+        return self.models[key]
+
+
+def name_of(run: Run) -> ModelName:
+    """Name of a run's model."""
+    if run.dense:
+        return ModelName("base")
+    pruning = run.pruning
+    done = _taken(pruning) if pruning else []
+    how = [pruning.method] if pruning and done else []
+    bits = bits_of(run)
+    done += [f"{bits:g} bits"] if bits else []
+    done += [pruning.relation] if pruning and pruning.relation and not done else []
+    how += [pruning.quantization] if pruning and pruning.quantization else []
+    how += ["recovered"] if pruning and pruning.recovered else []
+    others = _without_bits(run.varied_or_controlled) if bits else run.varied_or_controlled
+    others = re.sub(r"\bcheckpoint=(?:[^,/]*/)?", "", others)
+    if not done:
+        return ModelName(others or " + ".join(how), "" if not others else " + ".join(how))
+    return ModelName(", ".join(done), ", ".join(part for part in (" + ".join(how), others) if part))
+
+
+def _taken(pruning: Pruning) -> list[str]:
+    """How many layers and blocks were dropped."""
+    parts = {"layer": pruning.dropped, "attention": pruning.dropped_attention, "MLP": pruning.dropped_mlp}
+    return [
+        f"{MINUS}{len(layers)} {name}{'s' if name == 'layer' and len(layers) > 1 else ''}"
+        for name, layers in parts.items()
+        if layers
+    ]
+
+
+def bits_of(run: Run) -> float | None:
+    """Bits of a weight, if the weights are quantized: in the mean over a checkpoint, or as loaded."""
+    if run.pruning and run.pruning.bits:
+        return round(run.pruning.bits, 1)
+    return next((bits for name, bits in _BITS.items() if re.search(rf"\b{name}=(true|1)\b", run.variation, re.I)), None)
+
+
+def _without_bits(variation: str) -> str:
+    parts = [part for part in variation.split(", ") if part.partition("=")[0] not in _BITS]
+    return ", ".join(parts)
+
+
+def _details(runs: Sequence[Run]) -> list[str]:
+    """What tells models of the same name apart: the first property in which all of them differ."""
+    for tell in _TELLING:
+        found = [tell(run) for run in runs]
+        if len(set(found)) == len(runs) and all(found):
+            return [f"({one})" for one in found]
+    return [f"({run.id})" for run in runs]
+
+
+def _merged(run: Run) -> str:
+    merged = run.pruning.merged if run.pruning else {}
+    return "; ".join(f"{layers(some)} into {into}" for into, some in merged.items())
+
+
+_TELLING: Sequence[Callable[[Run], str]] = (
+    lambda run: layers(run.dropped),
+    lambda run: run.base_revision,
+    _merged,
+    lambda run: run.asked or "as the tasks ask",
+    lambda run: ", ".join(filter(None, (layers(run.dropped), run.base_revision, run.asked))),
+    lambda run: run.pruning.recipe_hash[:6] if run.pruning else "",
+    lambda run: run.fingerprint[:6],
+)
+
+
+def short_base(base: str) -> str:
+    """A base model's name without its organisation."""
+    return base.rstrip("/").split("/")[-1]
+
+
+def sized(task: TaskResult) -> str:
+    """How many questions and samples: `30 questions x 8 samples`, with the sign of multiplication."""
+    questions = "1 question" if task.questions == 1 else f"{task.questions:,} questions"
+    return f"{questions} {TIMES} {'1 sample' if task.repeats == 1 else f'{task.repeats} samples'}"
+
+
+def unique(paths: Sequence[str]) -> list[str]:
+    """Paths of pages, each made different from those before it.
+
+    >>> unique(["a.html", "b.html", "a.html"])
+    ['a.html', 'b.html', 'a-3.html']
+    """
+    found: list[str] = []
+    for number, path in enumerate(paths, 1):
+        found.append(path if path not in found else path.replace(".html", f"-{number}.html"))
+    return found
+
+
+def slug(text: str) -> str:
+    """A part of a file name.
+
+    >>> slug("Org/Model 8B")
+    'org-model-8b'
+    """
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60] or "x"

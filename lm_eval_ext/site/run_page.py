@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from lm_eval_ext.analysis.board import Board
+from lm_eval_ext.analysis.board import Board, kept_of
 from lm_eval_ext.analysis.comparison import Difference, difference, kept, repeated_interval
 from lm_eval_ext.analysis.entries import UNLIMITED, Entry, Scored, comparable, place
-from lm_eval_ext.analysis.kept import kept_of
 from lm_eval_ext.analysis.parts import parts_of, place_of
 from lm_eval_ext.metrics import score_named
+from lm_eval_ext.paths import LEADERBOARD
+from lm_eval_ext.runs.load import SITE_MARK, Source
+from lm_eval_ext.runs.publish import is_gated
 from lm_eval_ext.runs.run import Run, TaskResult
-from lm_eval_ext.runs.samples import Sample
-from lm_eval_ext.site.found import FoundByBudget
-from lm_eval_ext.site.names import Names, measure
+from lm_eval_ext.runs.samples import Sample, without_texts
+from lm_eval_ext.site.found import FoundByBudget, found_by_budget
+from lm_eval_ext.site.rendering import Names, Renderer, measure
+from lm_eval_ext.site.traces import TraceGroup, groups_of, write_traces
 from lm_eval_ext.statistics.intervals import Interval
 
 GRID_COLUMNS = 100
@@ -158,3 +167,155 @@ def _grid(name: str, task: TaskResult) -> Grid:
     right, partly, wrong = ("".join(squares[kind]) for kind in (2, 1, 0))
     rows = -(-len(task.scores) // GRID_COLUMNS)
     return Grid(name, right, partly, wrong, min(GRID_COLUMNS, len(task.scores)), rows)
+
+
+_OF_SAMPLES = "samples.json"
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A site built before: its folder, the code of this build, and what its files were made from, by run."""
+
+    folder: Path
+    code: str
+    stamps: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, folder: Path) -> Earlier:
+        """The site in a folder; without stamps if there is none, or none that this version can use."""
+        try:
+            content = json.loads((folder / SITE_MARK).read_text("utf-8"))
+        except (OSError, ValueError):
+            return cls(folder, code_hash())
+        stamps = content.get("runs") if isinstance(content, dict) else None
+        return cls(folder, code_hash(), stamps if isinstance(stamps, dict) else {})
+
+    def has(self, run: str, kind: str, stamp: str) -> bool:
+        """Whether its files of this kind were made from the same."""
+        return self.stamps.get(run, {}).get(kind) == stamp
+
+    def made_from(self, run: str, stamps: Mapping[str, str]) -> bool:
+        """Whether all of its files were made from the same."""
+        return all(self.has(run, kind, stamp) for kind, stamp in stamps.items())
+
+
+def write_run(
+    source: Source, out: Path, renderer: Renderer, board: Board, names: Names, earlier: Earlier
+) -> tuple[dict[str, str], FromSamples]:
+    """Write a run's files; returns what they were made from, and what its samples say."""
+    run, folder = source.run, out / "runs" / source.run.id
+    folder.mkdir(parents=True)
+    stamps = {
+        "samples": _samples_stamp(source, earlier.code), "page": _page_stamp(run, board, names, earlier.code)
+    }  # fmt: skip
+    before = earlier.folder / "runs" / run.id
+    of_samples = _linked(before, folder) if earlier.has(run.id, "samples", stamps["samples"]) else None
+    if of_samples is None:
+        of_samples = _written(source, folder)
+    if earlier.made_from(run.id, stamps) and link(before, folder, ["index.html", "run.json"]):
+        return stamps, of_samples
+    (folder / "run.json").write_text(run.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    page = run_page(board, run, names)
+    renderer.write("run.html", f"runs/{run.id}/index.html", **page, of_samples=of_samples)
+    return stamps, of_samples
+
+
+def code_hash() -> str:
+    """A hash of all code, templates and assets that pages are made by."""
+    package = Path(__file__).parents[1]
+    files = [*package.rglob("*.py"), *package.rglob("*.yaml"), *LEADERBOARD.glob("[ta]*/*")]
+    content = b"".join(file.read_bytes() for file in sorted(set(files)))
+    return hashlib.sha256(content).hexdigest()
+
+
+def _samples_stamp(source: Source, code: str) -> str:
+    run = source.run
+    tasks = {
+        name: (task.budget, task.votes, task.partial, task.question_set, is_gated(source, name))
+        for name, task in run.tasks.items()
+    }
+    return _hash([code, run.samples, run.thinking_format, tasks])
+
+
+def _page_stamp(run: Run, board: Board, names: Names, code: str) -> str:
+    entry = board.entry_of[run.id]
+    dense = board.dense(entry)
+    related = [*entry.runs, *(dense.runs if dense else ())]
+    outdated = [name for name, task in run.tasks.items() if board.outdated(task)]
+    catalogue, hashes = _hashes(board)
+    of_runs = [hashes[one.id] for one in (run, *related)]
+    return _hash([code, catalogue, names.base(entry.base), names[entry.key], outdated, of_runs])
+
+
+@lru_cache(maxsize=1)
+def _hashes(board: Board) -> tuple[str, Mapping[str, str]]:
+    """Hashes of the catalogue, and of each run by its id: a base's run is part of the stamps of all its models."""
+    runs = {run.id: hashlib.sha256(run.model_dump_json().encode()).hexdigest() for run in board.runs}
+    return _hash(board.catalogue.model_dump_json()), runs
+
+
+def _hash(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, default=str, sort_keys=True).encode()).hexdigest()
+
+
+def _linked(before: Path, folder: Path) -> FromSamples | None:
+    """Link the traces of an earlier build; None if they are not there."""
+    try:
+        found = FromSamples.model_validate_json((before / _OF_SAMPLES).read_text("utf-8"))
+    except (OSError, ValidationError):
+        return None
+    files = [f"traces/{group}-{number}.js" for group, count in found.files.items() for number in range(count)]
+    return found if link(before, folder, [_OF_SAMPLES, *files]) else None
+
+
+def link(before: Path, folder: Path, names: Sequence[str]) -> bool:
+    """Link files, which no build ever changes in place; False if one is missing or the disk can't link."""
+    if not all((before / name).is_file() for name in names):
+        return False
+    try:
+        for parent in {(folder / name).parent for name in names}:
+            parent.mkdir(exist_ok=True)
+        for name in names:
+            os.link(before / name, folder / name)
+    except OSError:
+        return False
+    return True
+
+
+def _written(source: Source, folder: Path) -> FromSamples:
+    """Write the traces, and say what the samples show; reads the samples of one group at a time."""
+    run = source.run
+    found: list[FoundByBudget] = []
+    lengths: dict[str, Lengths] = {}
+    files: dict[str, int] = {}
+    ids: dict[str, tuple[int, ...]] = {}
+    groups = groups_of(run.tasks, sorted(run.samples))
+    for group in groups:
+        rows = {name: _shown(source, name) for name in group.tasks}
+        files[group.name] = write_traces(source, group, rows, folder / "traces")
+        lengths |= _lengths(group, rows)
+        ids |= {name: found_ids for name in group.tasks if (found_ids := _unusual_ids(rows[name]))}
+        if (one := found_by_budget(group, run, rows)) is not None:
+            found.append(one)
+    made = FromSamples(
+        files=files, tasks={group.name: tuple(group.tasks) for group in groups}, found=tuple(found), lengths=lengths,
+        ids=ids,
+    )  # fmt: skip
+    (folder / _OF_SAMPLES).write_text(made.model_dump_json() + "\n", encoding="utf-8")
+    return made
+
+
+def _unusual_ids(rows: Sequence[Sample]) -> tuple[int, ...]:
+    """Ids of the questions, if they are not simply 0, 1, 2, ..."""
+    found = tuple(row.id for row in rows)
+    return () if found == tuple(range(len(rows))) else found
+
+
+def _shown(source: Source, task: str) -> list[Sample]:
+    """The samples of a task; of a gated one without texts, whatever the published file holds."""
+    samples = source.samples(task)
+    return [without_texts(sample) for sample in samples] if is_gated(source, task) else samples
+
+
+def _lengths(group: TraceGroup, rows: Mapping[str, Sequence[Sample]]) -> dict[str, Lengths]:
+    return {name: found for name in group.tasks if (found := lengths_of(rows[name]))}

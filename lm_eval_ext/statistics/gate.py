@@ -13,8 +13,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from lm_eval_ext.statistics.contrasts import holm
 from lm_eval_ext.statistics.intervals import checked
+from lm_eval_ext.statistics.paired import holm
 from lm_eval_ext.statistics.power import kept_bounds
 
 Verdict = Literal["kept", "lost", "undecided"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lm_eval_ext.errors import ManifestError, TTSError
 from lm_eval_ext.harness.arguments import NAMES, Arguments
-from lm_eval_ext.harness.engines import ENGINES, engine_of
+from lm_eval_ext.harness.registry import ENGINES, engine_of
 from lm_eval_ext.harness.server_arguments import ServerArguments
 from lm_eval_ext.paths import located
 from lm_eval_ext.sweep.manifest import Manifest, Pruning, meant
@@ -71,7 +71,7 @@ def _check_generation(given: Mapping[str, object]) -> None:
 
 def _check_pruning(pruning: Pruning) -> None:
     from lm_eval_ext.pruning.calibration import check_source
-    from lm_eval_ext.pruning.recipe_file import load_recipe
+    from lm_eval_ext.pruning.recipe import load_recipe
     from lm_eval_ext.pruning.selection import method_parameters
 
     if pruning.recipe is not None:

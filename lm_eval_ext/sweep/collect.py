@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from lm_eval_ext.errors import ManifestError, ResultsError
-from lm_eval_ext.runs.addition import add
 from lm_eval_ext.runs.catalogue import read_catalogue
 from lm_eval_ext.runs.load import Source, read_source
 from lm_eval_ext.runs.run import Run
 from lm_eval_ext.runs.study_file import StudyFile, StudyRun, path_of_study, read_study, write_study
+from lm_eval_ext.runs.verification import add
 from lm_eval_ext.sweep.plan import PlannedRun
 from lm_eval_ext.sweep.study import Study
 

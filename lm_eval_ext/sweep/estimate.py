@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from lm_eval_ext.authoring.cost import Cost, costs_of_tasks
-from lm_eval_ext.errors import TTSError
+from lm_eval_ext.errors import ManifestError, TTSError
 from lm_eval_ext.paths import located
 from lm_eval_ext.runs.run_file import read_json
 from lm_eval_ext.runs.untrusted import mapping, whole
 from lm_eval_ext.sweep.plan import PlannedRun
 from lm_eval_ext.sweep.study import Study
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
 
 _PER_PARAMETER = 2  # operations of a parameter for a token: a product and a sum
 
@@ -134,3 +138,112 @@ def _parameters(study: Study, run: PlannedRun) -> int | None:
         return parameter_count(read_config(located(name), revision or "main"))
     except (TTSError, OSError, ValueError):  # out of reach, or a config that names no causal language model
         return None
+
+
+def as_table(estimate: Estimate, speed: Speed | None) -> Table:
+    """One line for each run."""
+    from rich.table import Table
+
+    table = Table("run")
+    for name in ("tokens at most", "each budget apart", "parameters", "FLOPs", *(["GPU hours"] if speed else [])):
+        table.add_column(name, justify="right")
+    table.add_column("not counted")
+    for one in estimate.runs:
+        table.add_row(one.run, *_figures(one, speed), ", ".join(one.unknown))
+    return table
+
+
+def _figures(one: RunCost, speed: Speed | None) -> list[str]:
+    """The numbers of a run; question marks if nothing of it is counted."""
+    hours = [_or_unknown(speed.hours(one.tokens, one.operations), ",.2f")] if speed else []
+    costs = [f"{one.tokens:,}", f"{one.apart:,}", _or_unknown(one.operations, ".1e"), *hours]
+    if one.unknown and not one.tokens:
+        costs = ["?"] * len(costs)
+    return [*costs[:2], _or_unknown(one.parameters, ","), *costs[2:]]
+
+
+def as_sentences(estimate: Estimate, speed: Speed | None) -> str:
+    """The whole in words."""
+    saved = 1 - estimate.tokens / estimate.apart if estimate.apart else 0.0
+    said = [f"{_count(len(estimate.runs))}: at most {estimate.tokens:,} tokens; shared traces save {saved:.0%}."]
+    if estimate.operations is not None:
+        said.append(f"{estimate.operations:.1e} floating-point operations at most.")
+    if speed is not None:
+        hours = speed.hours(estimate.tokens, estimate.operations)
+        unknown = "GPU hours are unknown, because a model's size is out of reach; give --speed."
+        said.append(unknown if hours is None else f"At most {_hours(hours)} GPU hours {speed.said}.")
+    if estimate.uncounted:
+        said.append(f"Tasks that aren't counted are in {_count(estimate.uncounted)}.")
+    return " ".join([*said, *_of_finished(estimate)])
+
+
+def _of_finished(estimate: Estimate) -> list[str]:
+    """What finished runs say of the others."""
+    if not estimate.seconds:
+        return []
+    done = len(estimate.seconds)
+    mean = sum(estimate.seconds.values()) / done
+    left = (len(estimate.runs) - done) * mean / 3600
+    said = [f"{done} {'is' if done == 1 else 'are'} done, in {mean:,.0f} s each: {_hours(left)} hours are left."]
+    if estimate.used is not None:
+        expected = round(estimate.used * estimate.tokens)
+        said.append(f"They took {estimate.used:.0%} of their most tokens, which makes {expected:,} for all runs.")
+    return said
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:,.1f}" if hours >= 1 else f"{hours:.2g}"
+
+
+def _or_unknown(value: float | None, form: str) -> str:
+    return "?" if value is None else format(value, form)
+
+
+def _count(runs: int) -> str:
+    return "1 run" if runs == 1 else f"{runs} runs"
+
+
+# Dense bfloat16 arithmetic of a GPU, in operations per second, by its maker's data sheet.
+GPUS = {"a100": 312e12, "h100": 989e12, "h200": 989e12, "l40s": 362e12, "rtx4090": 165e12}
+_USED = 0.2  # share of it that decoding in large batches is taken to reach: a rule of thumb, so measure if it matters
+
+
+@dataclass(frozen=True)
+class Speed:
+    """A speed in tokens per second, or in operations per second.
+
+    Attributes:
+        tokens: tokens per second; None if it follows from the operations.
+        operations: operations per second.
+        said: the speed in words.
+    """
+
+    tokens: float | None
+    operations: float
+    said: str
+
+    def hours(self, tokens: int, operations: float | None) -> float | None:
+        """Hours for so many tokens or operations; None if the operations are needed and unknown."""
+        if self.tokens is not None:
+            return tokens / self.tokens / 3600
+        return None if operations is None else operations / self.operations / 3600
+
+
+def speed_of(tokens: float | None, gpu: str | None) -> Speed | None:
+    """The speed that is given; None if none is.
+
+    Raises:
+        ManifestError: the GPU is unknown, or both are given.
+
+    >>> speed_of(1000, None).hours(3_600_000, None)
+    1.0
+    """
+    if tokens is not None and gpu is not None:
+        raise ManifestError("--speed and --gpu: give one of them")
+    if tokens is not None:
+        return Speed(tokens, 0.0, f"at {tokens:,.0f} tokens/s")
+    if gpu is None:
+        return None
+    if gpu.lower() not in GPUS:
+        raise ManifestError(f"--gpu {gpu}: expected one of: {', '.join(GPUS)}; or give --speed in tokens/s")
+    return Speed(None, GPUS[gpu.lower()] * _USED, f"on {gpu.lower()}, if {_USED:.0%} of its arithmetic is used")

@@ -17,12 +17,11 @@ from pathlib import Path
 
 from lm_eval_ext.errors import ManifestError
 from lm_eval_ext.sweep.launchers import Launcher, Tell
-from lm_eval_ext.sweep.locks import locked
+from lm_eval_ext.sweep.locks import locked, write_whole
 from lm_eval_ext.sweep.manifest import Slurm
 from lm_eval_ext.sweep.one import ticket
 from lm_eval_ext.sweep.plan import PlannedRun, Stage, stages
 from lm_eval_ext.sweep.study import Study
-from lm_eval_ext.sweep.whole_files import write_whole
 
 TEMPLATE = Path(__file__).parent / "slurm.sh"
 # Slurm's states of a job: it runs, it will run. All others but COMPLETED say why it hasn't ended well.

@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lm_eval_ext.sweep.log import Progress, progress
-from lm_eval_ext.sweep.one import ticket
+from lm_eval_ext.sweep.one import Progress, progress, ticket
 from lm_eval_ext.sweep.plan import PlannedRun, Stage, stages
 from lm_eval_ext.sweep.slurm import RUNS, WAITS
 from lm_eval_ext.sweep.study import LOG, Found, State, Study

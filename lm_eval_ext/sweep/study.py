@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
 from lm_eval_ext.errors import ArgumentError, ManifestError
-from lm_eval_ext.pruning.recipe import Recipe
-from lm_eval_ext.pruning.recipe_file import load_recipe
-from lm_eval_ext.runs.study_file import NAME
-from lm_eval_ext.sweep.command import chosen_on_load, command
-from lm_eval_ext.sweep.identity import content, identity
-from lm_eval_ext.sweep.locks import is_held
-from lm_eval_ext.sweep.manifest import Manifest
-from lm_eval_ext.sweep.manifest_file import load_manifest
-from lm_eval_ext.sweep.plan import PlannedRun, Stage, planned, stages
-from lm_eval_ext.sweep.sources import Sources, texts_of
-from lm_eval_ext.sweep.tasks import Tasks
-from lm_eval_ext.sweep.whole_files import read_whole
+from lm_eval_ext.grading import GRADER_VERSION
+from lm_eval_ext.pruning.recipe import Recipe, load_recipe
+from lm_eval_ext.sweep.locks import is_held, read_whole
+from lm_eval_ext.sweep.manifest import Manifest, load_manifest, study_name
+from lm_eval_ext.sweep.plan import PlannedRun, Stage, Tasks, planned, stages
+from lm_eval_ext.sweep.sources import Sources, hash_of, texts_of
 
 State = Literal["done", "running", "failed", "waiting"]
 DONE, FAILED, LOCK, LOG = "done.json", "failed.json", "lock", "log.txt"
@@ -179,18 +176,124 @@ class Study:
         return {} if commit is None else {"revision": commit}
 
 
-def study_name(path: Path) -> str:
-    """The name of a study, which is its file's.
-
-    Raises:
-        ManifestError: a page of the leaderboard cannot have it.
-    """
-    if re.fullmatch(NAME, path.stem) is None:
-        raise ManifestError(
-            f"{path}: a manifest's file name has letters, digits, '.', '_' and '-', because the study is named after it"
-        )
-    return path.stem
-
-
 def _recipe(path: Path | None) -> dict[str, object]:
     return {} if path is None else {"recipe": path}
+
+
+_PLAIN = re.compile(r"[\w./:+@~ -]+")
+_NUMBER = re.compile(r"[+-]?[\d_]*\.?[\d_]*([eE][+-]?\d+)?|[+-]?(inf|nan)", re.IGNORECASE)
+
+
+def command(run: PlannedRun, manifest: Manifest, output: str, extra: Mapping[str, object]) -> list[str]:
+    """The arguments of `lm_eval` for a run.
+
+    Args:
+        run: the run.
+        manifest: that it is from.
+        output: folder for its results.
+        extra: further model arguments: the recipe that was chosen, the journal, the commit.
+    """
+    ours = run.seed is not None
+    options = {
+        "--model": manifest.engine, "--model_args": model_args({**run.arguments, **extra}),
+        "--tasks": ",".join(run.tasks), "--seed": run.seed, "--batch_size": manifest.batch_size,
+        "--limit": manifest.limit,
+        "--gen_kwargs": json.dumps(manifest.gen_kwargs) if ours and manifest.gen_kwargs else None,
+        "--include_path": manifest.include_path, "--output_path": output,
+    }  # fmt: skip
+    words = [word for name, value in options.items() if value is not None for word in (name, str(value))]
+    return [*words, "--log_samples"]
+
+
+def model_args(arguments: Mapping[str, object]) -> str:
+    """Model arguments as lm-eval takes them: `name=value` pairs, or JSON if a value would be read as another one.
+
+    >>> model_args({"pretrained": "a", "drop_layers": [1, 2]}), model_args({"pretrained": "a,b"})
+    ('pretrained=a,drop_layers=[1,2]', '{"pretrained": "a,b"}')
+    """
+    given = {name: value for name, value in arguments.items() if value is not None}
+    if not all(map(_survives, given.values())):
+        return json.dumps(given, default=str)
+    return ",".join(f"{name}={_value(value)}" for name, value in given.items())
+
+
+def _survives(value: object) -> bool:
+    """Whether a value is read as what it is where it stands in `name=value,name=value`."""
+    if isinstance(value, (list, tuple)):
+        return all(isinstance(one, int) for one in value)
+    text = str(value)
+    if isinstance(value, (str, Path)):
+        named = text.lower() in ("none", "true", "false", "null")
+        return _PLAIN.fullmatch(text) is not None and _NUMBER.fullmatch(text) is None and not named
+    return not isinstance(value, dict)
+
+
+def _value(value: object) -> str:
+    return f"[{','.join(map(str, value))}]" if isinstance(value, (list, tuple)) else str(value)
+
+
+def chosen_on_load(run: PlannedRun) -> dict[str, object]:
+    """Model arguments that choose a run's layers while the model is loaded, for a command that stands alone."""
+    if run.stage is None:
+        return {}
+    how = run.stage.pruning
+    words = [str(how.method), str(run.count), *(f"{name}={value}" for name, value in how.parameters.items())]
+    numbers = {"calibration_samples": how.samples, "calibration_tokens": how.max_tokens}
+    given = {"prune": ":".join(words), "calibration": how.calibration, **numbers}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+# Model arguments that say where and how fast a model runs, or are in the content under another name.
+_LEFT_OUT = {
+    "device", "parallelize", "device_map", "max_memory_per_gpu", "max_cpu_memory", "offload_folder", "batch_size",
+    "max_batch_size", "tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size", "replica_gpus",
+    "ray_address", "gpu_memory_utilization", "max_num_seqs", "max_num_batched_tokens", "enforce_eager",
+    "num_concurrent", "max_retries", "timeout", "journal", "journal_alone", "recipe", "pretrained", "revision",
+}  # fmt: skip
+_NAMED = ("peft", "tokenizer")  # model arguments that name files or a repository
+_IN_FILES = ("chat_template", "thinking_format")  # and those that may name a file
+
+
+def content(
+    run: PlannedRun, manifest: Manifest, model: tuple[str | None, str | None], recipe: str | None, of: Sources,
+    registry: Tasks,
+) -> dict[str, object]:  # fmt: skip
+    """All that makes a run what it is, as JSON.
+
+    Args:
+        run: the run.
+        manifest: that it is from.
+        model: name or folder of what is loaded, and its revision.
+        recipe: digest of the recipe; None for the whole model.
+        of: says what models, datasets and files are.
+        registry: the tasks of this registry.
+    """
+    ours = {name: fields for task in run.tasks for name in registry.members(task) if (fields := registry.fields(name))}
+    others = [task for task in run.tasks if not registry.is_ours(task)]
+    return {
+        "engine": manifest.engine,
+        "arguments": {
+            name: of.named(value) if name in _NAMED or (name in _IN_FILES and Path(str(value)).is_file()) else value
+            for name, value in sorted(run.arguments.items())
+            if name not in _LEFT_OUT
+        },
+        "model": of.weights(*model) or model,
+        "recipe": recipe,
+        "tasks": {name: _hash(fields) for name, fields in ours.items()},
+        "datasets": {name: of.dataset(fields) for name, fields in ours.items()},
+        "others": {"tasks": others, "lm_eval": version("lm_eval")} if others else {},
+        "include_path": hash_of(manifest.include_path) if manifest.include_path else "",
+        "grader": GRADER_VERSION,
+        "gen_kwargs": manifest.gen_kwargs if run.seed is not None else {},
+        "seed": run.seed,
+        "limit": manifest.limit,
+    }
+
+
+def identity(of: object) -> str:
+    """64 hex digits of a content."""
+    return _hash(of)
+
+
+def _hash(content: object) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()

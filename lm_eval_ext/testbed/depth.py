@@ -3,21 +3,32 @@
 Every step is invertible, so a mistake anywhere changes the answer. A problem is wholly in its text, from which `states`
 computes the value after each step: what a model writes can be checked step by step. Problems come from a fixed seed:
 always the same, in no corpus, without a download. The families are in `depth_families`.
+
+Families of problems that can have any number of steps.
+
+| family | a step | state |
+|---|---|---|
+| arithmetic | add, subtract or multiply, and keep the last two digits | a number from 0 to 99 |
+| boxes | swap the contents of two boxes | the box with the ball |
+| graph | take the red or the blue arrow from a node | a node |
+| circuit | a gate that combines the last wire with an input | 0 or 1 |
+| rewriting | rotate, reverse, or swap two digits of a number | a number of six digits |
 """
 
 from __future__ import annotations
 
+import math
 import random
 import re
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, TypeGuard
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple, TypeGuard
 
 from lm_eval_ext.errors import TaskError
-from lm_eval_ext.testbed.depth_families import FAMILIES
 from lm_eval_ext.yaml_functions import usable_from_yaml
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
+
 
 DEPTHS = (8, 16, 32, 64, 128, 256, 512, 1024)  # steps
 PER_DEPTH = 25  # problems
@@ -145,3 +156,160 @@ def circuit_dataset(**options: object) -> DatasetDict:
 def rewriting_dataset(**options: object) -> DatasetDict:
     """A number whose digits are moved step by step."""
     return _dataset("rewriting", options)
+
+
+_BOXES, _NODES, _INPUTS, _DIGITS = 8, 20, 6, "123456"
+_FACTORS = (3, 7, 9, 11, 13, 17, 19)  # without a common factor with 100
+
+
+class Family(NamedTuple):
+    """A kind of problem.
+
+    Attributes:
+        introduction: the text before the steps, with `{start}` for what is drawn for each problem.
+        ask: the question after the steps.
+        draw: draws the start and the steps.
+        walk: the state after each step, from the start and the steps as they are in the text.
+        chance: the score of guessing.
+    """
+
+    introduction: str
+    ask: str
+    draw: Callable[[random.Random, int], tuple[str, list[str]]]
+    walk: Callable[[str, Sequence[str]], Iterator[str]]
+    chance: float
+
+
+def _draw_arithmetic(draw: random.Random, steps: int) -> tuple[str, list[str]]:
+    def step() -> str:
+        kind = draw.choice(("add", "subtract", "multiply by"))
+        return f"{kind} {draw.choice(_FACTORS) if kind == 'multiply by' else draw.randint(1, 99)}"
+
+    return str(draw.randint(0, 99)), [step() for _ in range(steps)]
+
+
+def _walk_arithmetic(start: str, steps: Sequence[str]) -> Iterator[str]:
+    value = int(start)
+    for step in steps:
+        kind, _, number = step.rpartition(" ")
+        value = {"add": value + int(number), "subtract": value - int(number)}.get(kind, value * int(number)) % 100
+        yield str(value)
+
+
+def _draw_boxes(draw: random.Random, steps: int) -> tuple[str, list[str]]:
+    """Every swap moves the ball, so that none can be skipped."""
+    start = ball = draw.randint(1, _BOXES)
+    listed = []
+    for _ in range(steps):
+        other = draw.choice([box for box in range(1, _BOXES + 1) if box != ball])
+        listed.append("swap {} and {}".format(*draw.sample([ball, other], 2)))
+        ball = other
+    return str(start), listed
+
+
+def _walk_boxes(start: str, steps: Sequence[str]) -> Iterator[str]:
+    ball = start
+    for step in steps:
+        one, other = re.findall(r"\d+", step)
+        ball = {one: other, other: one}.get(ball, ball)
+        yield ball
+
+
+def _draw_graph(draw: random.Random, steps: int) -> tuple[str, list[str]]:
+    """The arrows of a colour are a permutation without fixed points, so that different paths never meet."""
+    arrows = {colour: _derangement(draw) for colour in ("red", "blue")}
+    table = "; ".join(f"{node}: red {arrows['red'][node]}, blue {arrows['blue'][node]}" for node in range(_NODES))
+    return f"{draw.randrange(_NODES)} of this graph: {table}", [draw.choice(("red", "blue")) for _ in range(steps)]
+
+
+def _derangement(draw: random.Random) -> list[int]:
+    while True:
+        found = draw.sample(range(_NODES), _NODES)
+        if all(node != to for node, to in enumerate(found)):
+            return found
+
+
+def _walk_graph(start: str, steps: Sequence[str]) -> Iterator[str]:
+    first, _, table = start.partition(" of this graph: ")
+    rows = re.findall(r"(\d+): red (\d+), blue (\d+)", table)
+    arrows = {"red": {node: red for node, red, _ in rows}, "blue": {node: blue for node, _, blue in rows}}
+    node = first
+    for step in steps:
+        node = arrows[step][node]
+        yield node
+
+
+def _draw_circuit(draw: random.Random, steps: int) -> tuple[str, list[str]]:
+    bits = [draw.randint(0, 1) for _ in range(_INPUTS)]
+    inputs = ", ".join(f"i{number} = {bit}" for number, bit in enumerate(bits, 1))
+
+    def gate(step: int) -> str:
+        last = f"w{step - 1}" if step > 1 else f"i{draw.randint(1, _INPUTS)}"
+        return f"w{step} = {last} {draw.choice(('XOR', 'XNOR'))} i{draw.randint(1, _INPUTS)}"
+
+    return inputs, [gate(step) for step in range(1, steps + 1)]
+
+
+def _walk_circuit(start: str, steps: Sequence[str]) -> Iterator[str]:
+    values = {name: int(bit) for name, bit in re.findall(r"(i\d+) = ([01])", start)}
+    for step in steps:
+        name, _, gate = step.partition(" = ")
+        one, kind, other = gate.split()
+        values[name] = (values[one] ^ values[other]) ^ (kind == "XNOR")
+        yield str(values[name])
+
+
+def _draw_rewriting(draw: random.Random, steps: int) -> tuple[str, list[str]]:
+    def step() -> str:
+        kind = draw.choice(("rotate", "reverse", "swap"))
+        if kind == "rotate":
+            return f"move the first {draw.choice(('digit', '2 digits'))} to the end"
+        if kind == "reverse":
+            return f"reverse the first {draw.randint(3, len(_DIGITS))} digits"
+        return "swap digits {} and {}".format(*sorted(draw.sample(range(1, len(_DIGITS) + 1), 2)))
+
+    return "".join(draw.sample(_DIGITS, len(_DIGITS))), [step() for _ in range(steps)]
+
+
+def _walk_rewriting(start: str, steps: Sequence[str]) -> Iterator[str]:
+    word = start
+    for step in steps:
+        numbers = [int(number) for number in re.findall(r"\d+", step)]
+        if step.startswith("move"):
+            count = numbers[0] if numbers else 1
+            word = word[count:] + word[:count]
+        elif step.startswith("reverse"):
+            word = word[: numbers[0]][::-1] + word[numbers[0] :]
+        else:
+            digits = list(word)
+            one, other = (number - 1 for number in numbers)
+            digits[one], digits[other] = digits[other], digits[one]
+            word = "".join(digits)
+        yield word
+
+
+FAMILIES: Mapping[str, Family] = {
+    "arithmetic": Family(
+        "Start with the number {start}. Carry out these steps one after the other, and after each keep only the last "
+        "two digits (7 - 9 gives 98).",
+        "Which number results?", _draw_arithmetic, _walk_arithmetic, 1 / 100,
+    ),
+    "boxes": Family(
+        f"There are {_BOXES} boxes, numbered from 1. A ball is in box {{start}}. The contents of two boxes are swapped "
+        "in each of these steps.",
+        "In which box is the ball at the end?", _draw_boxes, _walk_boxes, 1 / _BOXES,
+    ),
+    "graph": Family(
+        "Begin at node {start}. Follow one arrow in each of these steps.",
+        "At which node do you end?", _draw_graph, _walk_graph, 1 / _NODES,
+    ),
+    "circuit": Family(
+        "A circuit has the inputs {start}. Each gate combines two wires; XOR gives 1 if they differ, XNOR if they are "
+        "equal.",
+        "What is the value of the last wire?", _draw_circuit, _walk_circuit, 1 / 2,
+    ),
+    "rewriting": Family(
+        "Begin with the number {start}. Change its digits in each of these steps.",
+        "Which number results?", _draw_rewriting, _walk_rewriting, 1 / math.factorial(len(_DIGITS)),
+    ),
+}  # fmt: skip

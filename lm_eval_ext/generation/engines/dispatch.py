@@ -235,3 +235,59 @@ class _Dispatch:
         while any(not seat.free for seat in self.seats.values()):
             for event in self.pool.events():
                 self.take(event)
+
+
+class CallingPool(Protocol):
+    """Replicas of which methods can be called."""
+
+    asked: int
+
+    def free(self) -> list[int]:
+        """The replicas that are loaded and have no call in flight."""
+
+    def call(self, replica: int, method: str, requests: Sequence[object]) -> None:
+        """Call `Replica.call`, without waiting for the result."""
+
+    def events(self) -> Sequence[Event]:
+        """What has happened since the last call; waits for the first event, but not for ever."""
+
+
+_PARTS = 4  # per replica, so that a slow one takes fewer
+
+
+def scattered(
+    pool: CallingPool,
+    method: str,
+    requests: Sequence[object],
+    on_results: Callable[[int], None] = lambda number: None,
+) -> list[object]:
+    """Results of a model class's method, in the order of the requests.
+
+    Args:
+        pool: replicas without jobs.
+        method: name of the method, such as `loglikelihood`.
+        requests: its requests.
+        on_results: called with the number of results that have arrived.
+
+    Raises:
+        EngineError: the method has failed, or no replica is left.
+    """
+    size = max(1, -(-len(requests) // (pool.asked * _PARTS)))
+    waiting = deque(range(0, len(requests), size))
+    running: dict[int, int] = {}
+    results: dict[int, list[object]] = {}
+    restarts = Restarts()
+    while waiting or running:
+        for replica in pool.free():
+            if waiting:
+                running[replica] = waiting.popleft()
+                pool.call(replica, method, requests[running[replica] : running[replica] + size])
+        for event in pool.events():
+            if isinstance(event, Called):
+                restarts.progress(event.replica)
+                results[running.pop(event.replica)] = event.results
+                on_results(len(event.results))
+            elif isinstance(event, Lost):
+                restarts.lost(event)
+                waiting.extendleft([running.pop(event.replica)] if event.replica in running else ())
+    return [result for start in sorted(results) for result in results[start]]

@@ -12,11 +12,30 @@ from itertools import count
 from typing import Generic, NamedTuple, TypeVar
 
 from lm_eval_ext.errors import EngineError
-from lm_eval_ext.generation.engines.http import RefusedError, RetryableError, ServerClient, UnreachableError
-from lm_eval_ext.generation.engines.loop_thread import LoopThread, Outcome
+from lm_eval_ext.generation.engine import FollowUp
+from lm_eval_ext.generation.engines.http import (
+    ConnectionOptions,
+    LoopThread,
+    Outcome,
+    RefusedError,
+    RetryableError,
+    ServerClient,
+    UnreachableError,
+)
 from lm_eval_ext.generation.engines.server_identity import asked_again
-from lm_eval_ext.generation.engines.server_job import ServedModel, ShortReplyError
-from lm_eval_ext.generation.engines.server_seats import Errand, Limits, Seat, Task
+from lm_eval_ext.generation.engines.server_seats import (
+    Errand,
+    Limits,
+    Passage,
+    Seat,
+    ServedModel,
+    Server,
+    ShortReplyError,
+    Task,
+    decoded,
+    scored,
+)
+from lm_eval_ext.generation.request import Completion, Job
 
 logger = logging.getLogger("lm_eval.tts")
 
@@ -271,3 +290,69 @@ class ServerRun(Generic[_Item, _Result]):
 
     def _report(self) -> None:
         self.on_servers(sum(not (seat.failures or seat.retired) for seat in self.seats), len(self.seats))
+
+
+class ServerEngine:
+    """Decodes on one or several servers of the same model.
+
+    Args:
+        servers: at least one.
+        options: how to connect.
+        limits: how much to ask of them.
+        on_tokens: called with the number of tokens of each completion.
+        on_servers: called with the number of servers that answer and of all, when one changes.
+    """
+
+    def __init__(
+        self,
+        servers: Sequence[Server],
+        options: ConnectionOptions,
+        limits: Limits,
+        on_tokens: Callable[[int], None] = lambda tokens: None,
+        on_servers: OnServers = lambda up, asked: None,
+    ) -> None:
+        self.servers = servers
+        self.options = options
+        self.limits = limits
+        self.on_tokens = on_tokens
+        self.on_servers = on_servers
+
+    def run(self, jobs: Sequence[Job], on_completion: FollowUp) -> None:
+        """Decode every job and its follow-ups; a follow-up goes to the server that holds its trace.
+
+        Raises:
+            EngineError: no server answers, a server has another model than before, or some jobs could not be decoded;
+                all that could be has been handed to `on_completion` by then.
+        """
+
+        def finished(job: Job, completion: Completion) -> Iterable[Job]:
+            self.on_tokens(len(completion.ids))
+            return on_completion(job, completion)
+
+        self._run(jobs, decoded, finished)
+
+    def scores(self, passages: Sequence[Passage], on_score: Callable[[Passage, tuple[float, bool]], None]) -> None:
+        """Score passages; raises as `run` does."""
+
+        def finished(passage: Passage, score: tuple[float, bool]) -> Iterable[Passage]:
+            on_score(passage, score)
+            return ()
+
+        self._run(passages, scored, finished, SCORED)
+
+    def _run(
+        self,
+        items: Sequence[_Item],
+        work: Work[_Item, _Result],
+        finished: Finished[_Item, _Result],
+        words: Words = DECODED,
+    ) -> None:
+        with LoopThread[Errand]() as thread:
+            seats = [Seat(server, ServerClient(server.root, self.options)) for server in self.servers]
+            for seat in seats:
+                thread.result_of(seat.client.open())
+            try:
+                ServerRun(self.limits, self.on_servers, thread, seats, work, finished, words).finish(items)
+            finally:
+                for seat in seats:
+                    thread.result_of(seat.client.close())

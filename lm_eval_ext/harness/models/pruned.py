@@ -16,16 +16,15 @@ from lm_eval.api.instance import Instance
 from lm_eval_ext.errors import ArgumentError, CheckpointError
 from lm_eval_ext.harness.arguments import CALIBRATION, CHOOSING, NAMES, Arguments, taken_from
 from lm_eval_ext.harness.costs import costs_of, device_name, peak_memory
-from lm_eval_ext.harness.engines import engine_of
 from lm_eval_ext.harness.models.thinking import ThinkingLM
 from lm_eval_ext.harness.prune_on_load import chosen_recipe, computed_recipe
+from lm_eval_ext.harness.registry import engine_of
 from lm_eval_ext.paths import TINY_CHAIN, located
 from lm_eval_ext.pruning.adapters import recovery_of
 from lm_eval_ext.pruning.blocks import left_out
 from lm_eval_ext.pruning.checkpoint import weight_bytes
 from lm_eval_ext.pruning.lineage import lineage
-from lm_eval_ext.pruning.quantization import method_of, quantization_of
-from lm_eval_ext.pruning.quantizing import Quantization
+from lm_eval_ext.pruning.quantization import Quantization, method_of, quantization_of
 from lm_eval_ext.pruning.recipe import Recipe, changes_info, format_layers, left_out_info
 
 if TYPE_CHECKING:

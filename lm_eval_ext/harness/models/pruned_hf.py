@@ -4,42 +4,48 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
+import random
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+import psutil
 import torch
 import transformers
 from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import resolve_max_length
 from pydantic import BaseModel
 
-from lm_eval_ext.errors import ArchitectureError, ArgumentError, CheckpointError, EngineError
-from lm_eval_ext.generation import noise
-from lm_eval_ext.generation.engine import Engine
-from lm_eval_ext.generation.engines.hf.decoding import engine_for
-from lm_eval_ext.harness.command_patches import DefaultBatchSize
-from lm_eval_ext.harness.models.batching import affordable_batch_size
-from lm_eval_ext.harness.models.decoding_check import needs_single_rows
+from lm_eval_ext.errors import ArchitectureError, ArgumentError, CheckpointError, EngineError, TTSError
+from lm_eval_ext.generation import sampling
+from lm_eval_ext.generation.engine import Engine, LocalEngine
+from lm_eval_ext.generation.engines.hf.decoding import HFEngine, engine_for, engine_types
+from lm_eval_ext.generation.engines.hf.single import SingleRowEngine
+from lm_eval_ext.generation.request import Completion, Job, Sampling, Stop
+from lm_eval_ext.generation.sampling import next_tokens
 from lm_eval_ext.harness.models.pruned import PrunedLM, explain_unknown_argument
+from lm_eval_ext.harness.patches import DefaultBatchSize
 from lm_eval_ext.pruning.adapters import fitted_adapter
-from lm_eval_ext.pruning.architecture import auto_class, depth
+from lm_eval_ext.pruning.architecture import auto_class, depth, text_config
 from lm_eval_ext.pruning.blocks import NO_BLOCKS
 from lm_eval_ext.pruning.checkpoint import NO_CHANGES
 from lm_eval_ext.pruning.lineage import check_fits
 from lm_eval_ext.pruning.loading import fingerprint, load_pruned, parameter_count, pruned_config
-from lm_eval_ext.pruning.quantization import bytes_of, quantization_of
-from lm_eval_ext.pruning.quantizing import (
+from lm_eval_ext.pruning.quantization import (
     FOUR_BITS,
     bitsandbytes_config,
+    bytes_of,
     check_on_load,
     check_packed,
     loading_explained,
+    quantization_of,
 )
 from lm_eval_ext.pruning.recipe import kept_layers
+from lm_eval_ext.pruning.verification import is_verified, logits_of, tiny_twin, token_ids
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
@@ -99,7 +105,7 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
     """
 
     NAME = "pruned-hf"
-    sampler = noise.VERSION
+    sampler = sampling.VERSION
     NOT_WITH_DROPPED_LAYERS: ClassVar[Mapping[str, str]] = {
         "delta": "delta weights are added by the names of the base model's layers",
         "autogptq": "its loader cannot drop layers; export the pruned model first",
@@ -341,3 +347,131 @@ def _check_dtypes(given: Mapping[str, object]) -> None:
         if value is None or value == "auto" or (isinstance(found, torch.dtype) and found.is_floating_point):
             continue
         raise ArgumentError(f"{name}={value}: give auto, float32, float16, bfloat16, or another float type of torch")
+
+
+_SHARE = 0.6  # of the memory that is free now; the rest is for activations and other processes
+
+
+def affordable_batch_size(model: PreTrainedModel, tokens: int, at_most: int) -> int:
+    """Number of rows of `tokens` tokens whose keys and values fit in free memory, between 1 and `at_most`.
+
+    It is 1 if the config doesn't say how large they are, as some code of others doesn't.
+    """
+    try:
+        per_row = tokens * bytes_per_token(model)
+    except AttributeError:
+        return 1
+    return max(1, min(at_most, int(_free_bytes(model.device) * _SHARE // per_row)))
+
+
+def bytes_per_token(model: PreTrainedModel) -> int:
+    """Bytes of keys and values per token over all layers, assuming that every layer keeps every token."""
+    config = model.config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    element = torch.empty((), dtype=model.dtype).element_size()
+    return int(2 * config.num_hidden_layers * heads * width * element)
+
+
+def _free_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + unused
+    return int(psutil.virtual_memory().available)
+
+
+logger = logging.getLogger("lm_eval.tts")
+
+_LENGTHS = (3, 7, 12, 20)  # of prompts, in one batch
+_NEW_TOKENS = 12
+_ENDS = frozenset({0, 1, 2})  # the twin's special tokens; after padding, some classes count positions otherwise
+_SAMPLING = Sampling(temperature=2.0)  # a small error in the logits changes a sample sooner than the likeliest token
+
+_found: dict[str, bool] = {}  # by config, in this process
+
+
+def needs_single_rows(config: PreTrainedConfig) -> bool:
+    """Whether a model has to be decoded one row at a time, though its layers cache keys and values.
+
+    Raises:
+        ArchitectureError: no engine decodes it as transformers computes it.
+    """
+    if is_verified(config, "decoded"):
+        return False
+    what = config.to_json_string(use_diff=False)
+    if what not in _found:
+        _found[what] = _single_rows_on_twin(config)
+    return _found[what]
+
+
+def _single_rows_on_twin(config: PreTrainedConfig) -> bool:
+    kind, reasons = text_config(config).model_type, []
+    try:
+        with tiny_twin(config, trust_remote_code=bool(getattr(config, "auto_map", None))) as twin:
+            logits_of(twin.model, token_ids(twin.model))  # if this fails, it says nothing about engines
+            types = engine_types(twin.model)
+            for engine in types:
+                reason = why_wrong(twin.model, engine)
+                if reason is None:
+                    return engine is not types[0]
+                reasons.append(reason)
+    except Exception as error:  # an unknown model class may raise anything
+        logger.warning("decoding of %s models could not be checked on a tiny twin (%s)", kind, _line(error))
+        return False
+    raise ArchitectureError(f"{kind} models cannot be decoded: {reasons[-1]}; their likelihoods can be scored")
+
+
+def why_wrong(model: PreTrainedModel, engine: type[HFEngine] | type[SingleRowEngine]) -> str | None:
+    """Why an engine does not decode a tiny model as transformers computes it without a cache; None if it does."""
+    generator, vocabulary = random.Random(3), int(text_config(model.config).vocab_size)
+    prompts = [tuple(generator.randrange(5, vocabulary) for _ in range(length)) for length in _LENGTHS]
+    jobs = [Job(ids, _NEW_TOKENS, Stop(_ENDS), _SAMPLING, seed) for seed, ids in enumerate(prompts)]
+    texts: dict[Job, Sequence[int]] = {}
+
+    def finished(job: Job, done: Completion) -> Iterable[Job]:
+        texts[job] = done.ids
+        return ()
+
+    try:
+        started: LocalEngine = HFEngine(model, 4, str) if engine is HFEngine else SingleRowEngine(model, str)
+        started.run(jobs, finished)
+        right = all(
+            ids == _without_cache(model, job, ids) or ids == _generated(model, job) for job, ids in texts.items()
+        )
+    except Exception as error:  # an unknown model class may raise anything
+        return _line(error)
+    return None if right else "the tokens that a tiny twin samples differ from those of transformers"
+
+
+def _without_cache(model: PreTrainedModel, job: Job, ids: Sequence[int]) -> tuple[int, ...]:
+    """The tokens that follow each prefix of a text."""
+    import torch
+
+    with torch.no_grad():
+        logits = model(input_ids=torch.tensor([[*job.ids, *ids]]), use_cache=False).logits[0, len(job.ids) - 1 : -1]
+    return tuple(next_tokens(logits, _SAMPLING, [job.seed] * len(ids), range(len(ids))))
+
+
+def _generated(model: PreTrainedModel, job: Job) -> tuple[int, ...]:
+    """What `generate` samples with its cache; with random weights, scores that are equal may choose otherwise there."""
+    import torch
+
+    def chosen(ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        (token,) = next_tokens(scores, _SAMPLING, [job.seed], [ids.shape[1] - len(job.ids)])
+        return torch.full_like(scores, -torch.inf).index_fill(1, torch.tensor([token]), 0.0)
+
+    prompt = torch.tensor([job.ids])
+    output = model.generate(
+        prompt,
+        attention_mask=torch.ones_like(prompt),
+        max_new_tokens=_NEW_TOKENS,
+        do_sample=False,
+        eos_token_id=sorted(_ENDS),
+        logits_processor=[chosen],
+    )
+    return tuple(output[0, len(job.ids) :].tolist())
+
+
+def _line(error: Exception) -> str:
+    text = " ".join(str(error).split())[:200]
+    return text if isinstance(error, TTSError) else f"{type(error).__name__}: {text}"

@@ -7,7 +7,9 @@ import hashlib
 import importlib.util
 import json
 import logging
-from collections.abc import Callable, Sequence
+import re
+import time
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -16,19 +18,25 @@ from lm_eval.api.model import TemplateLM
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from tqdm import tqdm
 
-from lm_eval_ext.errors import ArgumentError
+from lm_eval_ext.errors import ArgumentError, EngineError
 from lm_eval_ext.generation.engine import Engine
+from lm_eval_ext.generation.engines.dialects import SINGLE
 from lm_eval_ext.generation.engines.dialects.base import Vocabulary
-from lm_eval_ext.generation.engines.server import ServerEngine
-from lm_eval_ext.generation.engines.server_job import Passage
+from lm_eval_ext.generation.engines.http import PatientClient, RefusedError, RetryableError, UnreachableError, run_apart
+from lm_eval_ext.generation.engines.server_identity import Identity, found_dialect, identity
+from lm_eval_ext.generation.engines.server_run import ServerEngine
+from lm_eval_ext.generation.engines.server_seats import Limits, Passage, ServedModel, Server, UnusableReplyError
+from lm_eval_ext.harness.arguments import BY_HAND
 from lm_eval_ext.harness.models.thinking import ThinkingLM
-from lm_eval_ext.harness.served import declared_recipe, pruning_info
 from lm_eval_ext.harness.server_arguments import ServerArguments
-from lm_eval_ext.harness.server_trials import tried_servers
 from lm_eval_ext.paths import located
+from lm_eval_ext.pruning.architecture import depth
+from lm_eval_ext.pruning.loading import parameter_count
+from lm_eval_ext.pruning.recipe import Recipe, changes_info, format_layers, left_out_info, load_recipe, parse_layers
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedTokenizerBase
+
 
 if importlib.util.find_spec("aiohttp") is None:
     raise ArgumentError("--model tts-server needs aiohttp; pip install 'lm-eval-tts[server]'")
@@ -274,3 +282,185 @@ class TTSServer(ThinkingLM, TemplateLM):  # type: ignore[misc]  # lm-eval has no
 
     def _device_named(self) -> str:
         return f"behind {self.versions}"
+
+
+# The name that `lm-eval-tts serve` gives to a model (`run_names`).
+_LAYERS = r"\d+(?:[-+]\d+)*"
+_DROPPED = re.compile(
+    rf"(?P<base>.+?)(?:-drop(?P<drop>{_LAYERS}))?(?:-attention(?P<drop_attention>{_LAYERS}))?"
+    rf"(?:-mlp(?P<drop_mlp>{_LAYERS}))?(?P<changes>-(?:rdsc|reference_code|linear)-[0-9a-f]{{6}})?(?:-[a-z][a-z0-9_]*)?$"
+)
+_WORDS = {"drop": "layers", "drop_attention": "attention blocks", "drop_mlp": "MLP blocks"}
+_FIELDS = tuple(_WORDS)  # of a recipe
+
+
+def declared_recipe(arguments: ServerArguments, name: str) -> Recipe | None:
+    """The recipe of the served model, as declared, or as its name says; None for a whole model.
+
+    Args:
+        arguments: what is declared.
+        name: of the served model.
+
+    Raises:
+        ArgumentError: they contradict each other.
+        RecipeError: the recipe cannot be read.
+    """
+    found = _DROPPED.match(name)
+    says = {field: parse_layers(found[field]) for field in _FIELDS if found and found[field]}
+    named = found if says else None
+    if arguments.recipe is not None:
+        recipe = arguments.recipe if isinstance(arguments.recipe, Recipe) else load_recipe(arguments.recipe)
+    elif arguments.drop_layers is not None or named:
+        if named and named["changes"] and arguments.drop_layers is None:
+            raise ArgumentError(f"model={name}: its name says that weights are changed; give recipe=, which says how")
+        dropped = says if arguments.drop_layers is None else {"drop": parse_layers(arguments.drop_layers)}
+        base = arguments.base or (named["base"] if named else arguments.tokenizer or name)
+        if not base:
+            raise ArgumentError("drop_layers: of which model they were dropped isn't said; give base= or model=")
+        recipe = Recipe.model_validate({"base": base, "method": BY_HAND, "source": "model_args", **dropped})
+    else:
+        return None
+    if named:
+        _check_base(name, named, recipe)
+    for field in _FIELDS if named else ():
+        declared, said = getattr(recipe, field), says.get(field, ())
+        if declared != said:
+            raise ArgumentError(
+                f"model={name}: its name says that {_WORDS[field]} {format_layers(said) or 'none'} are dropped, but "
+                f"{format_layers(declared) or 'none'} are declared"
+            )
+    return recipe
+
+
+def _check_base(name: str, named: re.Match[str], recipe: Recipe) -> None:
+    """Compare the last parts of the bases' names, because one of them may be a folder; and the changed weights."""
+    said, declared = (text.rstrip("/").rpartition("/")[2].lower() for text in (named["base"], recipe.base))
+    if said != declared:
+        raise ArgumentError(f"model={name}: its name says that it was made from {named['base']}, not {recipe.base}")
+    if (named["changes"] or "") != recipe.changes_name:
+        raise ArgumentError(
+            f"model={name}: its name says {named['changes'] or 'no changed weights'}, the recipe "
+            f"{recipe.changes_name or 'none'}"
+        )
+
+
+def pruning_info(
+    base: str, trust_remote_code: bool, recipe: Recipe | None, fingerprint: str
+) -> dict[str, object] | None:
+    """What results say about dropped layers; None if the base's config is not at hand."""
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(base, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError):
+        return None
+    dropped = recipe.drop if recipe else ()
+    return {
+        "base": recipe.base if recipe else base,
+        "method": recipe.method if recipe else "none",
+        "source": recipe.source if recipe else "",
+        "dropped_layers": list(dropped),
+        **left_out_info(recipe),
+        **changes_info(recipe),
+        "kept_layers": [layer for layer in range(depth(config)) if layer not in dropped],
+        "layer_scores": list(recipe.scores) if recipe else [],
+        "parameters_before": parameter_count(config),
+        "recipe_hash": recipe.digest if recipe else "",
+        "model_fingerprint": fingerprint,
+    }
+
+
+_SOON = 2  # retries after which a server that is not understood is told of; a gateway may send an error as a text
+_Tried = tuple[Server, Identity]
+_Trial = Callable[[], Coroutine[object, object, _Tried]]
+
+
+def tried_servers(
+    arguments: ServerArguments, vocabulary: Vocabulary, decode: Callable[[Sequence[int]], str]
+) -> tuple[list[Server], list[Identity]]:
+    """Try all servers of a run.
+
+    Args:
+        arguments: the model's arguments.
+        vocabulary: of the model.
+        decode: ids to text, for stop strings.
+
+    Raises:
+        EngineError: a server cannot be reached, refuses requests, cannot do what is asked for, or has another model
+            than the first.
+        ArgumentError: the length of the context is not known, or `max_length` is longer.
+    """
+    tried = [_reported(_trial(root, arguments, vocabulary, decode), arguments) for root in arguments.base_url]
+    servers, identities = [server for server, _ in tried], [found for _, found in tried]
+    if arguments.weights is None:
+        _check_same(servers, identities)
+    _check_length(arguments, servers, identities)
+    return servers, identities
+
+
+def _trial(
+    root: str, arguments: ServerArguments, vocabulary: Vocabulary, decode: Callable[[Sequence[int]], str]
+) -> _Trial:
+    async def trial() -> _Tried:
+        name, limits = arguments.model or "", arguments.limits
+        async with PatientClient(root, arguments.options_of_trials, limits.retries, limits.wait) as client:
+            dialect, facts = await found_dialect(client, name, arguments.server)
+            if not dialect.token_exact and arguments.exact == "require":
+                raise EngineError(
+                    f"{root}: takes and returns text only, so a budget would not cut a trace at its own tokens; "
+                    "use vLLM, llama.cpp or SGLang, or accept approximations with exact=allow_text"
+                )
+            if dialect.name == "vllm" and name not in ("", facts.name):
+                raise EngineError(f"{root}: serves {facts.name}, not {name}; give model={facts.name}")
+            if arguments.reproducible:
+                dialect, facts = SINGLE.get(dialect.name, dialect), facts._replace(slots=1)
+            model = ServedModel(name or facts.name, dialect, vocabulary, decode)
+            found = await identity(client, model, facts)
+            return Server(root, model, "" if arguments.weights else found.greedy, facts.slots), found
+
+    return trial
+
+
+def _reported(trial: _Trial, arguments: ServerArguments) -> _Tried:
+    try:
+        return _understood(trial, arguments.limits)
+    except RefusedError as error:
+        if error.status != 404:
+            raise
+        raise EngineError(
+            f"{error}; expected a server that continues texts: one that only offers chat cannot keep a thinking "
+            "budget, but lm-eval's local-chat-completions runs tasks without one"
+        ) from error
+    except UnreachableError as error:
+        raise EngineError(f"{error}; is the server running, and base_url right?") from error
+    except RetryableError as error:
+        raise EngineError(str(error)) from error
+
+
+def _understood(trial: _Trial, limits: Limits) -> _Tried:
+    """What a trial finds; requests that fail are tried again by its client."""
+    for tries in range(1, min(_SOON, limits.retries) + 1):
+        try:
+            return run_apart(trial())
+        except UnusableReplyError as error:
+            logger.info("%s; trying again", error)
+            time.sleep(limits.wait(tries))
+    return run_apart(trial())
+
+
+def _check_same(servers: Sequence[Server], identities: Sequence[Identity]) -> None:
+    first = identities[0]
+    for server, other in zip(servers, identities, strict=True):
+        if other.greedy != first.greedy:
+            raise EngineError(
+                f"{server.root} serves another model than {servers[0].root} ({other.model}; {first.model}); all "
+                "servers of a run must have the same"
+            )
+
+
+def _check_length(arguments: ServerArguments, servers: Sequence[Server], identities: Sequence[Identity]) -> None:
+    known = [found.facts.max_length for found in identities if found.facts.max_length]
+    if not known and arguments.max_length is None:
+        raise ArgumentError(f"{servers[0].root} doesn't say how long its context is; give max_length=TOKENS")
+    if known and (arguments.max_length or 0) > min(known):
+        raise ArgumentError(f"max_length={arguments.max_length}: the server's context has {min(known)} tokens")

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from lm_eval_ext.errors import ArchitectureError
-from lm_eval_ext.pruning.linear_map import LinearMap
-from lm_eval_ext.pruning.merging import Merge
+from lm_eval_ext.pruning.merging import LinearMap, Merge
 
 
 class Removal(NamedTuple):

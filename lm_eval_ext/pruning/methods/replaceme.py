@@ -25,8 +25,8 @@ from lm_eval_ext.pruning.block_verification import ensure_map_exact
 from lm_eval_ext.pruning.blocks import MLP, Block, blocks_of, silent
 from lm_eval_ext.pruning.context import PruningContext
 from lm_eval_ext.pruning.layers import Visit, by_token, cosines, hidden_states, reruns, visit_layers
-from lm_eval_ext.pruning.linear_map import LinearMap, save_map
 from lm_eval_ext.pruning.loading import load_twin_mapped
+from lm_eval_ext.pruning.merging import LinearMap, save_map
 from lm_eval_ext.pruning.methods.choice import Removal, Removals, check_finite
 from lm_eval_ext.pruning.quantization import quantization_of
 

@@ -15,10 +15,13 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from lm_eval_ext.errors import ArchitectureError
 from lm_eval_ext.generation.engine import FollowUp, LocalEngine, Poll, ended, no_more
-from lm_eval_ext.generation.engines.hf.gradients import without_gradients
 from lm_eval_ext.generation.engines.hf.kv_cache import Rows, Slots, common_prefix, prefix
-from lm_eval_ext.generation.engines.hf.single import SingleRowEngine, first_position
-from lm_eval_ext.generation.engines.hf.threads import one_thread_if_small
+from lm_eval_ext.generation.engines.hf.single import (
+    SingleRowEngine,
+    first_position,
+    one_thread_if_small,
+    without_gradients,
+)
 from lm_eval_ext.generation.request import Completion, Job, Sampling
 from lm_eval_ext.generation.sampling import next_tokens
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
+import logging
+import os
+import sys
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
 import torch
 
 from lm_eval_ext.errors import ArchitectureError
 from lm_eval_ext.generation.engine import FollowUp, Poll, ended, no_more
-from lm_eval_ext.generation.engines.hf.gradients import without_gradients
-from lm_eval_ext.generation.engines.hf.threads import one_thread_if_small
 from lm_eval_ext.generation.request import Completion, Job
 from lm_eval_ext.generation.sampling import next_tokens
 
@@ -87,3 +90,45 @@ def first_position(model: PreTrainedModel) -> int:
 
 def _parameters(model: PreTrainedModel) -> Sequence[str]:
     return list(inspect.signature(model.forward).parameters)
+
+
+def without_gradients(model: PreTrainedModel) -> AbstractContextManager[object]:
+    """Inference mode, or only no gradients for quanto, whose 4-bit weights fail in inference mode."""
+    if getattr(model, "quantization_method", None) == "quanto":
+        return torch.no_grad()
+    return torch.inference_mode()
+
+
+logger = logging.getLogger("lm_eval.tts")
+
+SMALL = 10_000_000  # parameters up to which sharing a step's work takes longer than the work
+_CHOSEN_BY = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+@contextmanager
+def one_thread_if_small(model: PreTrainedModel) -> Iterator[None]:
+    """Let torch use one thread for a small model on a CPU, unless somebody has chosen their number."""
+    before = torch.get_num_threads()
+    if before == 1 or model.device.type != "cpu" or model.num_parameters() > SMALL or not _is_torchs_choice(before):
+        yield
+        return
+    _log(before)
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _is_torchs_choice(threads: int) -> bool:
+    """Whether nobody has chosen the number: torch takes one thread for each core, or for each two logical ones."""
+    return threads in (_cores(), _cores() // 2) and not any(os.environ.get(name) for name in _CHOSEN_BY)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+@functools.cache
+def _log(threads: int) -> None:
+    logger.info("decoding on one thread, not %d: faster for so small a model (OMP_NUM_THREADS= to choose)", threads)
