@@ -204,7 +204,7 @@ def _write(verdicts: Mapping[str, Verdict]) -> None:
 """
     TABLE.write_text(header + yaml.safe_dump(table, sort_keys=False), "utf-8")
     PAGE.write_text(
-        INTRODUCTION.format(version=transformers.__version__, vllm=verification.vllm_tried())
+        INTRODUCTION.format(version=transformers.__version__, vllm=verification.vllm_table()["vllm"])
         + "".join(_sections(verdicts)),
         "utf-8",
     )

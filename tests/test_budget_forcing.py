@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.generation.budget_forcing import BudgetForcing, plan
-from lm_eval_ext.generation.engine import Codec, ScriptedEngine
+from lm_eval_ext.generation.engine import Codec
 from lm_eval_ext.generation.request import Generation, Job, Request, Sampling
 from lm_eval_ext.thinking_formats import ThinkingFormat, format_named
+from tests.scripted import ScriptedEngine
 
 # A text is its characters' numbers; "]" ends the thinking, "$" the text.
 FORM = ThinkingFormat("test", start="[", end="]", early_stop="!]", close=".]")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from lm_eval_ext.generation.engine import ScriptedEngine
 from lm_eval_ext.generation.engines.server_seats import Limits
 from lm_eval_ext.generation.request import Stop
 from tests.fake_server import FakeServer, decode, scripted
 from tests.inference import ENDS, EXACT, QUICK, STOPS, engine, jobs, results
+from tests.scripted import ScriptedEngine
 
 
 @pytest.mark.parametrize("dialect", EXACT)

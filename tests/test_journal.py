@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 
 from lm_eval_ext.cli import app
 from lm_eval_ext.errors import JournalError
-from lm_eval_ext.generation.engine import ScriptedEngine
 from lm_eval_ext.generation.journal import Journal, JournaledEngine, default_journal
 from lm_eval_ext.generation.request import Completion, Job, Sampling, Stop
+from tests.scripted import ScriptedEngine
 
 JOB = Job((1, 2, 3), 5, Stop(frozenset({9})), Sampling(1.0), seed=7)
 

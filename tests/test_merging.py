@@ -9,9 +9,9 @@ import pytest
 from lm_eval.api.instance import Instance
 
 from lm_eval_ext.generation.deduplication import MergingEngine
-from lm_eval_ext.generation.engine import ScriptedEngine
 from lm_eval_ext.generation.request import Completion, Job, Sampling, Stop
 from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
+from tests.scripted import ScriptedEngine
 
 GREEDY: dict[str, Any] = {"do_sample": False, "temperature": 0.0, "until": [], "max_gen_toks": 100}
 

@@ -130,20 +130,6 @@ def test_the_sweep_and_the_votes() -> None:
         assert all(" the" not in text.partition("Final Answer:")[2] for text in texts_of(lm, stops))
 
 
-@pytest.mark.long
-@needs_vllm
-def test_other_layers_are_loaded_into_a_running_engine() -> None:
-    from lm_eval_ext.pruning.vllm_loader import swap_layers
-
-    with loaded([25, 26]) as lm:
-        prompts = [templated(lm.tokenizer, text) for text in questions(4)]
-        greedy = instances(prompts, thinking_token_budget=-1)
-        swap_layers(lm.model, [layer for layer in range(30) if layer not in (10, 11)])
-        swapped = texts_of(lm, greedy)
-    with loaded([10, 11]) as fresh:
-        assert texts_of(fresh, greedy) == swapped
-
-
 def start(journal: Path, out: Path, hub: Path) -> subprocess.Popen[str]:
     arguments = f"pretrained={SMOLLM2},drop_layers=25-26,dtype=float32,max_model_len=1024,enforce_eager=True"
     arguments += f",gpu_memory_utilization={SMALL['gpu_memory_utilization']}"

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lm_eval_ext.errors import EngineError
-from lm_eval_ext.generation.engine import FollowUp, LocalEngine, Poll, ScriptedEngine, no_more
+from lm_eval_ext.generation.engine import FollowUp, LocalEngine, Poll, no_more
 from lm_eval_ext.generation.engines.dispatch import (
     Advanced,
     Called,
@@ -27,6 +27,7 @@ from lm_eval_ext.generation.engines.dispatch import (
 )
 from lm_eval_ext.generation.engines.replica import Identity, Progress, Replica
 from lm_eval_ext.generation.request import Completion, Job, Sampling, Stop
+from tests.scripted import ScriptedEngine
 
 END = 9
 

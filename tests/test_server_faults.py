@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lm_eval_ext.errors import EngineError
-from lm_eval_ext.generation.engine import ScriptedEngine
 from lm_eval_ext.generation.engines.http import ConnectionOptions
 from lm_eval_ext.generation.engines.server_run import ServerEngine
 from lm_eval_ext.generation.engines.server_seats import Limits, Server
@@ -20,6 +19,7 @@ from lm_eval_ext.harness.models.server import tried_servers
 from lm_eval_ext.harness.server_arguments import ServerArguments
 from tests.fake_server import WORDS, FakeServer, decode, scripted, vocabulary
 from tests.inference import ENDS, EXACT, OPTIONS, QUICK, STOPS, engine, greedy, jobs, results, served
+from tests.scripted import ScriptedEngine
 
 FAULTS = ("429", "408", "500", "503", "cut", "reset", "html", "broken", "list", "null")
 

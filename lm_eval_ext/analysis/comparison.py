@@ -41,11 +41,6 @@ class Difference(NamedTuple):
     high: float
     paired: bool
 
-    @property
-    def separable(self) -> bool:
-        """Whether 0 is outside the interval."""
-        return self.low > 0 or self.high < 0
-
 
 def difference(one: TaskResult, other: TaskResult) -> Difference:
     """Accuracy of `one` minus that of `other`."""

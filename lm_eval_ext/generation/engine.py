@@ -8,7 +8,6 @@ Here a text *loops* if it ends in at least four exact copies of a block of token
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -67,37 +66,6 @@ class DeferredEngine:
         """Decode every job and its follow-ups."""
         if jobs:
             self.create().run(jobs, on_completion)
-
-
-class ScriptedEngine:
-    """An engine for tests: `script` gives the tokens of each job; the job's stops and limit are honoured."""
-
-    batch_size = 1
-
-    def __init__(self, script: Callable[[Job], Iterable[int]], decode: Callable[[Sequence[int]], str] = str) -> None:
-        self.script = script
-        self.decode = decode
-        self.jobs: list[Job] = []
-
-    def run(self, jobs: Sequence[Job], on_completion: FollowUp, poll: Poll = no_more) -> None:
-        """Decode every job and its follow-ups, first come, first served."""
-        queue = deque(jobs)
-        while queue:
-            job = queue.popleft()
-            self.jobs.append(job)
-            queue.extend(on_completion(job, self._complete(job)))
-            queue.extend(poll())
-
-    def _complete(self, job: Job) -> Completion:
-        out: list[int] = []
-        for token in self.script(job):
-            if len(out) == job.max_tokens:
-                break
-            out.append(token)
-            reason = ended(out, job, self.decode)
-            if reason:
-                return Completion(tuple(out), reason)
-        return Completion(tuple(out), "length")
 
 
 def advanced(

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import difflib
 import functools
-import gc
 import logging
 import os
 import re
@@ -442,7 +441,6 @@ def list_models() -> None:
             if given.what == "models":
                 print("\n".join(model_names()))
             else:
-                gc.disable()  # a fifth of the time, for a list that is printed once
                 execute(self, given)
 
         return listed

@@ -325,15 +325,11 @@ def verified() -> Verified:
 
 def verdict_in_vllm(kind: str) -> str:
     """What came out when layers of a model type were dropped in vLLM; `not tried` for most types."""
-    return _vllm_table()["kinds"].get(kind, "not tried")
-
-
-def vllm_tried() -> str:
-    """The version of vLLM in which model types were tried."""
-    return str(_vllm_table()["vllm"])
+    return vllm_table()["kinds"].get(kind, "not tried")
 
 
 @cache
-def _vllm_table() -> VerifiedInVLLM:
+def vllm_table() -> VerifiedInVLLM:
+    """Which model types were tried in vLLM, in which version, and with what result."""
     table: VerifiedInVLLM = yaml.safe_load(Path(__file__).with_name("verified_vllm.yaml").read_text("utf-8"))
     return table

@@ -19,8 +19,7 @@ from lm_eval_ext.pruning.quantization import for_vllm, quantization_of
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedConfig
-    from vllm import LLM
-    from vllm.config import LoadConfig, VllmConfig
+    from vllm.config import LoadConfig
 
 LOAD_FORMAT = "lm-eval-tts"
 KEPT, MERGED, MAP, ZEROS = (
@@ -95,7 +94,6 @@ def engine_arguments(
             ZEROS: [list(some) for some in blocks.within(kept)],
         },
         "hf_overrides": overrides,
-        "worker_extension_cls": "lm_eval_ext.pruning.vllm_loader.KeptLayers",
     }
 
 
@@ -144,28 +142,3 @@ def _loader_class() -> type:
                 yield name, mapped(name, one, linear_map) if linear_map and linear_map.applies_to(name) else one
 
     return PrunedModelLoader
-
-
-class KeptLayers:
-    """Extension of vLLM's workers that loads other layers of the same checkpoint into the existing model."""
-
-    vllm_config: VllmConfig
-
-    def keep_layers(self, kept: Sequence[int]) -> None:
-        """Make the next `reload_weights` load these layers; their number and types must be the same as before."""
-        self.vllm_config.load_config.model_loader_extra_config = {
-            **self.vllm_config.load_config.model_loader_extra_config,
-            KEPT: list(kept),
-        }
-
-
-def swap_layers(llm: LLM, kept: Sequence[int]) -> None:
-    """Load other layers into a running engine, keeping its compiled graphs and cache memory.
-
-    Args:
-        llm: a `vllm.LLM` created with `engine_arguments`.
-        kept: the new layers; their number and per-layer config fields must equal those of the current layers.
-    """
-    llm.collective_rpc("keep_layers", args=(list(kept),))
-    llm.collective_rpc("reload_weights")
-    llm.reset_prefix_cache()

@@ -5,12 +5,10 @@ What did not change since the last build is linked from there, not written again
 
 from __future__ import annotations
 
-import gc
 import json
 import re
 import tempfile
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from html import escape
 from pathlib import Path
 
@@ -49,8 +47,7 @@ def build(sources: Sequence[Source], out: Path, board: Board, studies: Sequence[
     with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}.") as beside:
         fresh, old = Path(beside, "fresh"), Path(beside, "old")
         try:
-            with _without_collector():
-                _write(sources, fresh, board, Earlier.read(place), studies)
+            _write(sources, fresh, board, Earlier.read(place), studies)
         except OSError as error:
             if error.errno and error.filename is None:  # a full disk does not say which folder is on it
                 error.filename = str(out)
@@ -59,18 +56,6 @@ def build(sources: Sequence[Source], out: Path, board: Board, studies: Sequence[
             place.rename(old)
         fresh.rename(place)
     return out / "index.html"
-
-
-@contextmanager
-def _without_collector() -> Iterator[None]:
-    """Turn off the search for cycles of garbage: thousands of runs are kept anyway, and it looks at all of them."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def _may_be_written(out: Path, sources: Sequence[Source]) -> None:
