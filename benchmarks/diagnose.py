@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from benchmarks.lm_eval_output import scores, write_output
-from lm_eval_ext import api_results as results
+from lm_eval_ext import api as results
 
 
 def main() -> None:

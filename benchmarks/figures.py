@@ -20,7 +20,7 @@ from scipy.stats import binom
 from benchmarks.coverage import NORMAL, paired_moments
 from benchmarks.gate import ratios
 from benchmarks.scenarios import Paired
-from lm_eval_ext.api_results import read_runs
+from lm_eval_ext.api import read_runs
 from lm_eval_ext.paths import LEADERBOARD
 from lm_eval_ext.statistics.intervals import mean_bounds
 

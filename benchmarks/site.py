@@ -52,7 +52,7 @@ def write_runs(folder: Path, runs: int, questions: int, prefix: str = "Model") -
 
 def build(results: Path, out: Path) -> None:
     """Build the site and print seconds and peak memory; call it in a separate process."""
-    from lm_eval_ext.api_results import build_site
+    from lm_eval_ext.api import build_site
 
     begun = time.perf_counter()
     build_site([results], out)

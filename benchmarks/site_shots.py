@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.site_runs import write_runs
-from lm_eval_ext.api_results import build_site
+from lm_eval_ext.api import build_site
 from lm_eval_ext.site.rendering import NAVIGATION
 
 if TYPE_CHECKING:

@@ -42,7 +42,7 @@ def main() -> None:
     """Build the site and take the pictures."""
     from playwright.sync_api import sync_playwright
 
-    from lm_eval_ext.api_results import build_site
+    from lm_eval_ext.api import build_site
 
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         site = build_site([ROOT / "leaderboard" / "results"], Path(folder) / "site").parent

@@ -12,15 +12,23 @@ Every start of Python imports this module (see `_autoload`), so it imports nothi
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from lm_eval_ext.api import choose_layers, evaluate, generate, grade, load
-    from lm_eval_ext.api_results import build_site, compare, diagnose, read_runs
+    from lm_eval_ext.api import build_site, choose_layers, compare, diagnose, evaluate, generate, grade, load, read_runs
     from lm_eval_ext.statistics.estimators import maj_at_k, pass_at_k
     from lm_eval_ext.statistics.intervals import mean_interval
     from lm_eval_ext.statistics.paired import difference_interval, ratio_interval
 
 _HOMES = {
-    "lm_eval_ext.api": ("choose_layers", "evaluate", "generate", "grade", "load"),
-    "lm_eval_ext.api_results": ("build_site", "compare", "diagnose", "read_runs"),
+    "lm_eval_ext.api": (
+        "build_site",
+        "choose_layers",
+        "compare",
+        "diagnose",
+        "evaluate",
+        "generate",
+        "grade",
+        "load",
+        "read_runs",
+    ),
     "lm_eval_ext.statistics.estimators": ("maj_at_k", "pass_at_k"),
     "lm_eval_ext.statistics.intervals": ("mean_interval",),
     "lm_eval_ext.statistics.paired": ("difference_interval", "ratio_interval"),

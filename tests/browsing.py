@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from benchmarks.lm_eval_output import write_board
-from lm_eval_ext.api_results import build_site
+from lm_eval_ext.api import build_site
 from tests.shared import ROOT
 
 if TYPE_CHECKING:

@@ -10,9 +10,8 @@ from typing import Any
 import torch
 from transformers import AutoConfig
 
-from lm_eval_ext.pruning.calibration import Calibration, calibration
+from lm_eval_ext.pruning.calibration import Calibration, TokenRow, calibration
 from lm_eval_ext.pruning.context import PruningContext
-from lm_eval_ext.pruning.exchange import TokenRow
 from lm_eval_ext.pruning.verification import tiny_twin
 
 TOKENS = 20

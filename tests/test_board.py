@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.lm_eval_output import scores, write_output
 from lm_eval_ext.analysis.board import Board, kept_of
-from lm_eval_ext.api_results import build_site
+from lm_eval_ext.api import build_site
 from lm_eval_ext.runs.catalogue import read_catalogue
 from lm_eval_ext.runs.load import load
 from lm_eval_ext.site.rendering import Names

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from benchmarks.lm_eval_output import scores, write_output
-from lm_eval_ext.api_results import build_site, compare
+from lm_eval_ext.api import build_site, compare
 from lm_eval_ext.site.rendering import NAVIGATION
 from tests.browsing import CAN_BROWSE, WHY_NOT, address
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from lm_eval_ext.authoring.finding import TaskFinding
+from lm_eval_ext.authoring.task_file import TaskFinding
 from lm_eval_ext.cli import app
 from lm_eval_ext.cli.tasks import checked
 from lm_eval_ext.paths import TASKS

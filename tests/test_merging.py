@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from lm_eval.api.instance import Instance
 
-from lm_eval_ext.generation.deduplication import MergingEngine
+from lm_eval_ext.generation.engine import MergingEngine
 from lm_eval_ext.generation.request import Completion, Job, Sampling, Stop
 from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
 from tests.scripted import ScriptedEngine

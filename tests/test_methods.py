@@ -19,9 +19,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from benchmarks.smollm2 import SMOLLM2
 from lm_eval_ext.errors import ArchitectureError, ArgumentError
-from lm_eval_ext.pruning.calibration import Calibration, token_batches
+from lm_eval_ext.pruning.calibration import Calibration, TokenRow, token_batches
 from lm_eval_ext.pruning.context import PruningContext
-from lm_eval_ext.pruning.exchange import TokenRow
 from lm_eval_ext.pruning.layers import bypassed, decoder_layers
 from lm_eval_ext.pruning.loading import load_pruned
 from lm_eval_ext.pruning.methods.angular import distances, last_token_states

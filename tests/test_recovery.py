@@ -18,12 +18,12 @@ from lm_eval_ext.cli import app
 from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
 from lm_eval_ext.pruning import finetuning
+from lm_eval_ext.pruning.calibration import Exchange, encoded
 from lm_eval_ext.pruning.checkpoint import read_config
-from lm_eval_ext.pruning.exchange import Exchange, encoded
+from lm_eval_ext.pruning.finetuning import Memory, estimated, training
 from lm_eval_ext.pruning.quantization import parse_quantize
 from lm_eval_ext.pruning.recipe import Recipe, load_recipe, write_recipe
 from lm_eval_ext.pruning.recovery import recover
-from lm_eval_ext.pruning.training import Memory, estimated, training
 from tests.commands import run
 from tests.test_prune_on_load import COMMAND, evaluated
 

@@ -98,7 +98,7 @@ def test_the_command_names_what_it_leaves_out(tmp_path: Path) -> None:
 
 
 def test_a_built_site_is_no_source_of_results(tmp_path: Path) -> None:
-    from lm_eval_ext.api_results import build_site
+    from lm_eval_ext.api import build_site
 
     write_output(tmp_path / "out", {TASK: [[True]]})
     build_site([tmp_path / "out"], tmp_path / "out" / "site")

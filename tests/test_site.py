@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks.lm_eval_output import scores, write_board, write_output
 from lm_eval_ext.analysis.board import Board, kept_of
-from lm_eval_ext.api_results import build_site
+from lm_eval_ext.api import build_site
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.metrics import METRICS
 from lm_eval_ext.paths import LEADERBOARD

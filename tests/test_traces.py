@@ -16,9 +16,8 @@ from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
 from lm_eval_ext.harness.prompts import Prompts
 from lm_eval_ext.paths import LEADERBOARD, TINY_CHAIN
-from lm_eval_ext.pruning.calibration import Calibration, calibration, reply_batches, token_rows
+from lm_eval_ext.pruning.calibration import Calibration, Exchange, calibration, encoded, reply_batches, token_rows
 from lm_eval_ext.pruning.context import PruningContext
-from lm_eval_ext.pruning.exchange import Exchange, encoded
 from lm_eval_ext.pruning.loading import load_pruned
 from lm_eval_ext.pruning.recipe import kept_layers
 from lm_eval_ext.pruning.selection import METHODS, choose, needs_texts

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lm_eval_ext.grading.voting import clusters
+from lm_eval_ext.grading.rules import clusters
 
 
 def same_parity(pairs: Sequence[tuple[str, str]]) -> list[bool]:

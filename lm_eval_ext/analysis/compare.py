@@ -11,10 +11,9 @@ from lm_eval_ext.analysis.compare_text import Comparison, Planned
 from lm_eval_ext.analysis.costs import cost_of
 from lm_eval_ext.analysis.evaluated import EvaluatedModel, comparable_tasks, read_model, refusals
 from lm_eval_ext.analysis.found_lost import lost_compared
-from lm_eval_ext.analysis.gains import thinking_gains, voting_gains
 from lm_eval_ext.analysis.matching import Difference, told
 from lm_eval_ext.analysis.parts import PartCompared, parts_compared
-from lm_eval_ext.analysis.rows import Judged, Row, gate_row, row_of, sensitivity
+from lm_eval_ext.analysis.rows import Judged, Row, gate_row, row_of, sensitivity, thinking_gains, voting_gains
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.runs.catalogue import Catalogue
 from lm_eval_ext.runs.run import Run

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 
 from lm_eval_ext.analysis.costs import Cost
 from lm_eval_ext.analysis.found_lost import LostCompared, Traces
-from lm_eval_ext.analysis.gains import Gain
 from lm_eval_ext.analysis.matching import Difference
 from lm_eval_ext.analysis.parts import PartCompared
-from lm_eval_ext.analysis.rows import Judged, Row, Sensitivity
+from lm_eval_ext.analysis.rows import Gain, Judged, Row, Sensitivity
 from lm_eval_ext.statistics.gate import Verdict
 from lm_eval_ext.statistics.intervals import Interval
 

@@ -11,11 +11,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from lm_eval_ext.authoring.checks import INSTRUCTIONS, render_all
-from lm_eval_ext.authoring.finding import TaskFinding
 from lm_eval_ext.authoring.functions import function_of
 from lm_eval_ext.authoring.guess import kind_of
 from lm_eval_ext.authoring.task_fields import Choices, Metadata
-from lm_eval_ext.authoring.task_file import Merged, is_template, shown_names
+from lm_eval_ext.authoring.task_file import Merged, TaskFinding, is_template, shown_names
 from lm_eval_ext.choices import column, texts
 from lm_eval_ext.errors import TaskError
 from lm_eval_ext.grading.grading import gold_answer, grades

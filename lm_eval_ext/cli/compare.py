@@ -143,7 +143,7 @@ def _plan(given: CompareFile) -> int:
 
 
 def _compare(given: CompareFile) -> int:
-    from lm_eval_ext.api_results import compare as compared
+    from lm_eval_ext.api import compare as compared
 
     candidates = given.candidate if isinstance(given.candidate, list) else [given.candidate]
     if not candidates:

@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from lm_eval_ext.api_results import build_site
+from lm_eval_ext.api import build_site
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.runs.catalogue import Catalogue, read_catalogue
 from lm_eval_ext.runs.load import Source, files, read_source
 from lm_eval_ext.runs.publish import Golds, RunFinding, findings, stray_files
-from lm_eval_ext.runs.regrading.texts import TaskRegrading
+from lm_eval_ext.runs.regrading import TaskRegrading
 from lm_eval_ext.runs.run import TIERS, Run
 from lm_eval_ext.runs.run_file import RUN_FILE
 from lm_eval_ext.runs.study_file import FOLDER as STUDIES
@@ -114,7 +114,7 @@ def _unsound_studies(results: Sequence[Path]) -> Iterator[RunFinding]:
 
 def _regraded(source: Source) -> Run:
     from lm_eval_ext.authoring.task_file import declared_task
-    from lm_eval_ext.runs.regrading.output_folder import regraded
+    from lm_eval_ext.runs.regrading import regraded
 
     return regraded(source, declared_task)[0]
 
@@ -201,7 +201,7 @@ def regrade(
 
 def _regrade(path: Path, catalogue: Catalogue, write: bool) -> Sequence[TaskRegrading]:
     from lm_eval_ext.authoring.task_file import declared_task
-    from lm_eval_ext.runs.regrading.output_folder import regrade_output, regrade_run
+    from lm_eval_ext.runs.regrading import regrade_output, regrade_run
 
     if path.name == RUN_FILE:
         return regrade_run(read_source(path, catalogue), declared_task, write=write)

@@ -153,8 +153,8 @@ def recover(
     """Fine-tune a pruned model, as a control: knowledge comes back, long reasoning does not."""
     from lm_eval_ext.harness.prompts import include
     from lm_eval_ext.harness.session import log_to_terminal
+    from lm_eval_ext.pruning.finetuning import training
     from lm_eval_ext.pruning.recovery import recover as train
-    from lm_eval_ext.pruning.training import training
 
     log_to_terminal()
     include([include_path] if include_path else [])

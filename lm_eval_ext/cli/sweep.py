@@ -121,7 +121,7 @@ def collect(
     site: Annotated[Path | None, typer.Option(help="Folder for the site; by default in the study's folder.")] = None,
 ) -> None:
     """Publish every finished run and build a site from all that is published; also while others still run."""
-    from lm_eval_ext.api_results import build_site
+    from lm_eval_ext.api import build_site
     from lm_eval_ext.sweep.collect import collect as collected
 
     study = Study(manifest, keep=False)

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from lm_eval_ext.authoring.finding import TaskFinding
+from lm_eval_ext.authoring.task_file import TaskFinding
 from lm_eval_ext.authoring.tasks_page import update_pages
 from lm_eval_ext.authoring.variants import sync as sync_variants
 from lm_eval_ext.errors import ResultsError, TaskError

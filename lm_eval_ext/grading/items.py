@@ -13,10 +13,9 @@ from pydantic import Field
 
 from lm_eval_ext.grading.boxes import last_boxed
 from lm_eval_ext.grading.grading import FailureReason, compare
-from lm_eval_ext.grading.rules import BaseExtractor, Labels, Pairs, Rules, clusters_by
+from lm_eval_ext.grading.rules import BaseExtractor, Labels, Pairs, Rules, clusters, clusters_by
 from lm_eval_ext.grading.structure import json_in
 from lm_eval_ext.grading.texts import TextExtractor, TextRules
-from lm_eval_ext.grading.voting import clusters
 
 _AND = re.compile(r"^(.*\S),?\s+(?:and|\\(?:text|mathrm)\s*\{\s*and\s*\})\s+(\S.*)$", re.DOTALL)
 _BULLET = re.compile(r"^\s*(?:[-*•]|\(?\d{1,3}[.)])\s+")

@@ -26,10 +26,19 @@ from lm_eval_ext.grading.letters import (
     ticked,
 )
 from lm_eval_ext.grading.numbers import NumberRules
-from lm_eval_ext.grading.rules import Answer, BaseExtractor, Extractor, Labels, Outputs, Pairs, Rules, clusters_by
+from lm_eval_ext.grading.rules import (
+    Answer,
+    BaseExtractor,
+    Extractor,
+    Labels,
+    Outputs,
+    Pairs,
+    Rules,
+    clusters,
+    clusters_by,
+)
 from lm_eval_ext.grading.structure import JsonRules
 from lm_eval_ext.grading.texts import TextRules
-from lm_eval_ext.grading.voting import clusters
 
 _LETTER = re.compile(r"(?i)\W*[A-J]\W*")
 _OPTION = re.compile(r"[\W_]*(?:\\text\w*\{)?\(?[A-J](?:[).:*}\]]|$)")

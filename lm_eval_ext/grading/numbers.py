@@ -13,8 +13,7 @@ from pydantic import Field, model_validator
 from lm_eval_ext.grading.equality import Value
 from lm_eval_ext.grading.grading import FailureReason, compare, gold_answer, in_workers, rational
 from lm_eval_ext.grading.reading import readings
-from lm_eval_ext.grading.rules import Labels, Pairs, Rules
-from lm_eval_ext.grading.voting import clusters
+from lm_eval_ext.grading.rules import Labels, Pairs, Rules, clusters
 from lm_eval_ext.grading.wrapping import normalised
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]

@@ -11,8 +11,7 @@ from lm_eval.api.instance import Instance
 
 from lm_eval_ext.errors import EngineError, JournalError
 from lm_eval_ext.generation.budget_forcing import BudgetForcing, Plan, plan
-from lm_eval_ext.generation.deduplication import MergingEngine
-from lm_eval_ext.generation.engine import Codec, DeferredEngine, Engine, codec_of
+from lm_eval_ext.generation.engine import Codec, DeferredEngine, Engine, MergingEngine, codec_of
 from lm_eval_ext.generation.journal import Journal, JournaledEngine, default_journal
 from lm_eval_ext.generation.options import Options, parse_options
 from lm_eval_ext.generation.request import Generation, Request

@@ -12,8 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.pruning.architecture import auto_class, check_supported, depth, takes_padding
-from lm_eval_ext.pruning.calibration import Batches, Calibration, ReplyBatches, reply_batches, token_batches, token_rows
-from lm_eval_ext.pruning.exchange import Exchange, TokenRow
+from lm_eval_ext.pruning.calibration import (
+    Batches,
+    Calibration,
+    Exchange,
+    ReplyBatches,
+    TokenRow,
+    reply_batches,
+    token_batches,
+    token_rows,
+)
 from lm_eval_ext.pruning.layers import decoder_layers
 from lm_eval_ext.pruning.quantization import quantization_of
 

@@ -21,15 +21,13 @@ from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.pruning.adapters import MARK, layers_left_out
 from lm_eval_ext.pruning.architecture import depth
 from lm_eval_ext.pruning.blocks import Blocks
-from lm_eval_ext.pruning.calibration import Calibration, calibration, token_rows
+from lm_eval_ext.pruning.calibration import Calibration, TokenRow, calibration, token_rows
 from lm_eval_ext.pruning.checkpoint import read_config
-from lm_eval_ext.pruning.exchange import TokenRow
 from lm_eval_ext.pruning.export import check_new_folder, export
-from lm_eval_ext.pruning.finetuning import frozen_dtype, last_checkpoint, trainer_of
+from lm_eval_ext.pruning.finetuning import Precision, Training, estimated, frozen_dtype, last_checkpoint, trainer_of
 from lm_eval_ext.pruning.loading import checkpoint_fingerprint
 from lm_eval_ext.pruning.quantization import quantization_of
 from lm_eval_ext.pruning.recipe import Recipe, kept_layers
-from lm_eval_ext.pruning.training import Precision, Training, estimated
 
 if TYPE_CHECKING:
     from transformers import Trainer

@@ -10,7 +10,7 @@ from pathlib import Path
 from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.harness.arguments import parse_model_args
 from lm_eval_ext.harness.registry import models
-from lm_eval_ext.pruning.exchange import Exchange
+from lm_eval_ext.pruning.calibration import Exchange
 from lm_eval_ext.runs.catalogue import read_catalogue
 from lm_eval_ext.runs.load import Source, load
 from lm_eval_ext.runs.run import Run

@@ -17,8 +17,7 @@ from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.paths import LEADERBOARD
 from lm_eval_ext.runs.load import SITE_MARK, Source
 from lm_eval_ext.runs.study_file import StudyFile
-from lm_eval_ext.site.comparison_data import scores_script, write_models
-from lm_eval_ext.site.data import write_data
+from lm_eval_ext.site.data import scores_script, write_data, write_models
 from lm_eval_ext.site.pages import common, write_pages
 from lm_eval_ext.site.rendering import NAVIGATION, STUDIES, Names, Renderer
 from lm_eval_ext.site.run_page import Earlier, FromSamples, link, write_run

@@ -14,8 +14,7 @@ from lm_eval_ext.generation.options import asks_for_thinking
 from lm_eval_ext.harness.arguments import ThinkingArguments, parse_model_args
 from lm_eval_ext.harness.bridge import ThinkingRequests
 from lm_eval_ext.harness.costs import digest_of_template, digest_of_tokenizer
-from lm_eval_ext.harness.log_lines import warn_of_what_tiny_chain_cannot_do
-from lm_eval_ext.harness.plugin import register
+from lm_eval_ext.harness.plugin import register, warn_of_what_tiny_chain_cannot_do
 from lm_eval_ext.harness.registry import capabilities
 from lm_eval_ext.harness.thinking_model import RequestRunner
 from lm_eval_ext.version import own_version
