@@ -144,9 +144,27 @@ def test_what_cannot_be_trained_is_one_line(recipe: Recipe, tmp_path: Path, monk
     broken.write_text('{"recipe": ')
     with pytest.raises(ArgumentError, match=r"settings.json: cannot be read as JSON .*; give a new folder"):
         recover(recipe, tmp_path / "broken", training(**SHORT))
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ArgumentError, match="trains in a single process"):
-        recover(recipe, tmp_path / "out", training(**SHORT))
+
+
+def test_two_processes_make_the_same_step(recipe: Recipe, tmp_path: Path) -> None:
+    one = recover(recipe, tmp_path / "one", training(**SHORT))
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in SHORT.items()]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--no-python"]
+    done = run(
+        *launch,
+        COMMAND,
+        "recover",
+        tmp_path / "r.yaml",
+        tmp_path / "two",
+        *options,
+        CUDA_VISIBLE_DEVICES="",
+        OMP_NUM_THREADS="1",
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "in each process" in done.stderr and (tmp_path / "two" / "recovery.json").is_file()
+    found = load_file(tmp_path / "two" / "model.safetensors")
+    for name, tensor in load_file(one / "model.safetensors").items():
+        torch.testing.assert_close(tensor, found[name], atol=2e-5, rtol=1e-3)
 
 
 def test_micro_batches_make_the_same_step(recipe: Recipe, tmp_path: Path) -> None:
@@ -175,7 +193,7 @@ def test_settings_of_a_paper_can_be_changed() -> None:
     assert (found.batch_size, found.max_tokens, found.data) == (16, 32_768, "s1k-chat")
     assert found.total_steps(1000) == 315
     assert training("s1", steps=7).epochs is None and training("s1", steps=7).total_steps(1000) == 7
-    assert training("s1", epochs=1.0, batch_size=4, micro_batch_size=2).accumulation == 2
+    assert training("s1", epochs=1.0, batch_size=4, micro_batch_size=2).accumulation(1) == 2
 
 
 @pytest.mark.parametrize(
@@ -201,7 +219,7 @@ def test_settings_that_cannot_be_are_one_line(given: dict[str, Any], words: str)
 def test_what_does_not_fit_into_memory_is_refused_before_it_starts(
     recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lm_eval_ext.pruning.recovery._free_bytes", lambda: 1_000_000)
+    monkeypatch.setattr("lm_eval_ext.pruning.recovery._free_bytes", lambda processes: 1_000_000)
     with pytest.raises(
         ArgumentError, match=r"^training takes about .* GB \(trained weights .*\), but 0\.001 GB are free"
     ):

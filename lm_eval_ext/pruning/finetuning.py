@@ -42,14 +42,16 @@ class _Example(NamedTuple):
 
 
 def trainer_of(
-    pruned: Path, rows: Sequence[TokenRow], settings: Training, unfinished: Path, save_steps: int, left_out: Blocks
-) -> Trainer:
+    pruned: Path, rows: Sequence[TokenRow], settings: Training, accumulation: int, unfinished: Path, save_steps: int,
+    left_out: Blocks,
+) -> Trainer:  # fmt: skip
     """A trainer for the model in a folder.
 
     Args:
         pruned: folder of the model.
         rows: the texts.
         settings: how to train; their precision is given.
+        accumulation: how many micro-batches of a process make a step.
         unfinished: folder for checkpoints.
         save_steps: number of steps between two of them.
         left_out: blocks that are not trained.
@@ -59,7 +61,7 @@ def trainer_of(
     examples = [_Example.of(row) for row in rows]
     made: Trainer = Trainer(
         model=_model(pruned, settings, left_out),
-        args=_arguments(settings, settings.total_steps(len(rows)), unfinished, save_steps),
+        args=_arguments(settings, accumulation, settings.total_steps(len(rows)), unfinished, save_steps),
         train_dataset=[{"input_ids": one.ids, "labels": one.labels} for one in examples],
         data_collator=_padded,
         callbacks=[progress(logger)],
@@ -94,14 +96,16 @@ def _model(pruned: Path, settings: Training, left_out: Blocks) -> PreTrainedMode
     return model
 
 
-def _arguments(settings: Training, steps: int, unfinished: Path, save_steps: int) -> TrainingArguments:
+def _arguments(
+    settings: Training, accumulation: int, steps: int, unfinished: Path, save_steps: int
+) -> TrainingArguments:
     import torch
     from transformers import TrainingArguments
 
     made = TrainingArguments(
         output_dir=str(unfinished),
         per_device_train_batch_size=settings.micro_batch_size,
-        gradient_accumulation_steps=settings.accumulation,
+        gradient_accumulation_steps=accumulation,
         max_steps=steps,
         learning_rate=settings.rate,
         lr_scheduler_type="cosine",
@@ -118,7 +122,7 @@ def _arguments(settings: Training, steps: int, unfinished: Path, save_steps: int
         disable_tqdm=True,
         remove_unused_columns=False,
     )
-    assert made.device is not None  # counts the GPUs; with several, transformers would multiply the batch by them
+    assert made.device is not None  # counts the GPUs; in one process, transformers would multiply the batch by them
     made._n_gpu = 1
     return made
 
@@ -180,7 +184,7 @@ def progress(logger: logging.Logger) -> TrainerCallback:
         def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
             now, last = time.monotonic(), state.global_step == state.max_steps
             due = last or (state.global_step % max(1, state.max_steps // _LINES) == 0 and now - self.logged > _SECONDS)
-            if due and logs and "loss" in logs:
+            if due and state.is_world_process_zero and logs and "loss" in logs:
                 self.logged = now
                 each = (now - self.began) / max(1, state.global_step - self.first)
                 left = each * (state.max_steps - state.global_step)
@@ -244,10 +248,18 @@ class Training(BaseModel):
         """The learning rate: ten times as high for an adapter, unless it was given."""
         return self.learning_rate or (2e-4 if self.lora else 1e-5)
 
-    @property
-    def accumulation(self) -> int:
-        """How many micro-batches make a step."""
-        return self.batch_size // self.micro_batch_size
+    def accumulation(self, processes: int) -> int:
+        """How many micro-batches of a process make a step.
+
+        Raises:
+            ArgumentError: the processes cannot share a step's texts evenly.
+        """
+        if self.batch_size % (self.micro_batch_size * processes):
+            raise ArgumentError(
+                f"batch_size={self.batch_size}: is not a multiple of micro_batch_size={self.micro_batch_size} times "
+                f"{processes} processes"
+            )
+        return self.batch_size // (self.micro_batch_size * processes)
 
     def total_steps(self, texts: int) -> int:
         """Number of optimizer steps on so many texts."""

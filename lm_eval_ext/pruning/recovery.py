@@ -1,6 +1,7 @@
 """SFT recovery, the negative control of arXiv 2510.22228: training a pruned model further does not restore its long
 reasoning.
 
+Started by `torchrun` or `accelerate launch`, several processes share each step's texts; each holds all weights.
 LoRA produces an adapter for `pruned-hf`'s `peft=`; full training produces a complete checkpoint. Both contain a
 `recovery.json`, which is used to mark a run's results. Needs the extra `train` (peft, accelerate). An interrupted
 training goes on from its last checkpoint, in the folder's `training`.
@@ -12,12 +13,11 @@ import json
 import logging
 import os
 import shutil
-import tempfile
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lm_eval_ext.errors import ArgumentError
+from lm_eval_ext.errors import ArgumentError, TTSError
 from lm_eval_ext.pruning.adapters import MARK, layers_left_out
 from lm_eval_ext.pruning.architecture import depth
 from lm_eval_ext.pruning.blocks import Blocks
@@ -30,6 +30,7 @@ from lm_eval_ext.pruning.quantization import quantization_of
 from lm_eval_ext.pruning.recipe import Recipe, kept_layers
 
 if TYPE_CHECKING:
+    from accelerate import PartialState
     from transformers import Trainer
 
 logger = logging.getLogger("lm_eval.tts")
@@ -55,23 +56,35 @@ def recover(
             training does not fit into memory.
     """
     _check_installed()
-    _check_one_process()
+    processes = _processes()
     settings = settings.model_copy(update={"precision": settings.precision or _usual_precision()})
     unfinished = folder / _UNFINISHED
     texts = calibration(settings.data, settings.samples)
-    there = _read_settings(folder)
-    with tempfile.TemporaryDirectory() as scratch:
-        pruned = export(recipe, Path(scratch) / "pruned", pretrained=pretrained)
-        identity = _identity(recipe, settings, texts, pruned)
-        _check_same(folder, there, identity)
-        rows = _rows(pruned, texts, settings)
-        _check_memory(pruned, settings, max(len(row.ids) for row in rows))
+    accumulation = settings.accumulation(processes.num_processes)
+    pruned = unfinished / "pruned"
+    with processes.main_process_first():  # the others find what it has exported
+        there = _read_settings(folder)
+        try:
+            if processes.is_main_process:
+                shutil.rmtree(pruned, ignore_errors=True)
+                export(recipe, pruned, pretrained=pretrained)
+            identity = _identity(recipe, settings, texts, pruned)
+            _check_same(folder, there, identity)
+            rows = _rows(pruned, texts, settings)
+            _check_memory(pruned, settings, max(len(row.ids) for row in rows), processes)
+        except TTSError:
+            if there is None:
+                shutil.rmtree(folder, ignore_errors=True)  # which was new, or empty
+            raise
         _write_whole(unfinished / _SETTINGS, identity)
-        trainer = trainer_of(pruned, rows, settings, unfinished, save_steps, _left_out_of(recipe, pruned))
-        trainer.train(resume_from_checkpoint=last_checkpoint(unfinished))
-        _save(trainer, pruned, folder, settings, pretrained or recipe.pretrained)
-    _write_whole(folder / MARK, _mark(recipe, settings, texts, trainer, len(rows)))
-    shutil.rmtree(unfinished)
+        checkpoint = last_checkpoint(unfinished)
+    trainer = trainer_of(pruned, rows, settings, accumulation, unfinished, save_steps, _left_out_of(recipe, pruned))
+    trainer.train(resume_from_checkpoint=checkpoint)
+    _save(trainer, pruned, folder, settings, pretrained or recipe.pretrained)
+    if processes.is_main_process:
+        _write_whole(folder / MARK, _mark(recipe, settings, texts, trainer, len(rows)))
+        shutil.rmtree(unfinished)
+    processes.wait_for_everyone()
     return folder
 
 
@@ -83,9 +96,14 @@ def _check_installed() -> None:
         raise ArgumentError(f"recover needs the extra `train`: pip install 'lm-eval-tts[train]' ({error})") from error
 
 
-def _check_one_process() -> None:
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ArgumentError("recover trains in a single process; start it without torchrun or accelerate")
+def _processes() -> PartialState:
+    """All processes of this training, as `torchrun` or `accelerate launch` started them."""
+    import torch
+    from accelerate import PartialState
+
+    if os.environ.get("ACCELERATE_USE_FSDP", "").lower() in ("1", "true"):
+        raise ArgumentError("recover: FSDP is not supported; each process holds all weights, so train --lora, or fewer")
+    return PartialState(cpu=not torch.cuda.is_available())
 
 
 def _usual_precision() -> Precision:
@@ -158,23 +176,25 @@ def _rows(pruned: Path, texts: Calibration, settings: Training) -> list[TokenRow
     return counted
 
 
-def _check_memory(pruned: Path, settings: Training, tokens: int) -> None:
+def _check_memory(pruned: Path, settings: Training, tokens: int, processes: PartialState) -> None:
     config = read_config(str(pruned), "main", False)
     if quantization_of(config) is not None:
         raise ArgumentError("recover: the model is quantized, and packed weights can't be trained; give its base")
     width = 2 if settings.precision == "bfloat16" else 4
     needed = estimated(settings, config, tokens, width, frozen_dtype(config.dtype, settings).itemsize)
-    logger.info("training takes about %s of memory, for texts of up to %d tokens", needed, tokens)
-    needed.check(_free_bytes())
+    each = " in each process" if processes.num_processes > 1 else ""
+    logger.info("training takes about %s of memory%s, for texts of up to %d tokens", needed, each, tokens)
+    needed.check(_free_bytes(processes))
 
 
-def _free_bytes() -> int:
+def _free_bytes(processes: PartialState) -> int:
+    """Memory for this process."""
     import psutil
     import torch
 
     if torch.cuda.is_available():
-        return int(torch.cuda.mem_get_info()[0])
-    return int(psutil.virtual_memory().available)
+        return int(torch.cuda.mem_get_info(processes.device)[0])
+    return int(psutil.virtual_memory().available) // int(processes.num_processes)
 
 
 def _save(trainer: Trainer, pruned: Path, folder: Path, settings: Training, base: str) -> None:
@@ -183,6 +203,8 @@ def _save(trainer: Trainer, pruned: Path, folder: Path, settings: Training, base
     if not settings.lora:
         trainer.model.to(read_config(str(pruned), "main", False).dtype or trainer.model.dtype)
     trainer.save_model(str(folder))
+    if not trainer.args.should_save:
+        return
     (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle with paths of this machine
     if settings.lora:
         _name_base(folder / "adapter_config.json", base)
