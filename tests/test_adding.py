@@ -119,7 +119,7 @@ def test_a_benchmark_needs_its_yaml_alone(tmp_path: Path, monkeypatch: pytest.Mo
     pages[0].parent.mkdir(parents=True)
     for page in pages:
         page.write_text("", "utf-8")
-    for module in ("authoring.tasks_page", "authoring.gallery", "cli.tasks"):
+    for module in ("authoring.tasks_page", "cli.tasks"):
         monkeypatch.setattr(f"lm_eval_ext.{module}.TASKS", tasks)
     monkeypatch.setattr("lm_eval_ext.authoring.tasks_page.REFERENCE", pages[0].parent)
     done = CliRunner().invoke(app, ["tasks", "sync"])

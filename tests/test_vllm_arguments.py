@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lm_eval_ext.harness.models.pruned_vllm import changed_fingerprint, changing
+from lm_eval_ext.harness.arguments import changed_fingerprint, changing
 from lm_eval_ext.runs.submission import variation
 
 PLAIN = {

@@ -154,10 +154,6 @@ def main(manifest: Path, told: str, *extra: str) -> int:
         return 1
 
 
-if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), *sys.argv[2:]))
-
-
 ATTEMPT = "--- lm-eval-tts sweep: attempt of "  # begins a line in the log before each start
 _TAIL = 50_000  # bytes at the end of a log that are looked at
 _LONGEST = 500  # characters of a reason
@@ -215,3 +211,7 @@ def _lines(log: Path) -> list[str]:
     last = text.rpartition(ATTEMPT)
     lines = last[2].partition("\n")[2] if last[1] else text
     return [line.strip() for line in lines.replace("\r", "\n").splitlines() if line.strip()]
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), *sys.argv[2:]))
