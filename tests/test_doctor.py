@@ -11,7 +11,6 @@ import pytest
 
 from lm_eval_ext.harness import doctor
 from tests.commands import run
-from tests.lm_eval_states import lm_eval_at
 from tests.shared import ROOT
 
 DOCTOR = (sys.executable, "-c", "from lm_eval_ext.cli import app; app()", "doctor")
@@ -59,13 +58,6 @@ def test_what_is_off_is_told_with_what_to_do(tmp_path: Path) -> None:
     assert "off, by LM_EVAL_TTS_AUTOLOAD=0" in done.stdout and "python -m lm_eval_ext run" in done.stdout
     assert "lm-eval doesn't see ours" in done.stdout and "missing: pruned-hf" in done.stdout
     assert "vllm 0.32.0: cannot be imported" in done.stdout
-
-
-def test_later_versions_of_lm_eval_find_models_by_themselves(tmp_path: Path) -> None:
-    off: dict[str, Any] = {**lm_eval_at("4015", tmp_path), "LM_EVAL_TTS_AUTOLOAD": "0"}
-    found = rows(run(*DOCTOR, **off).stdout)
-    assert found["model classes"].startswith("✓ pruned-hf, pruned-vllm, tts-server")
-    assert found["tasks"].startswith("✓ ")
 
 
 @pytest.mark.parametrize(

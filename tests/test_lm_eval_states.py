@@ -32,7 +32,5 @@ def test_it_finds_ours_by_entry_points_as_with_autoloading(tmp_path: Path) -> No
     pruned = ("--model", "pruned-hf", "--model_args", "drop_layers=[1,2,3,4]")
     with_it = evaluated(tmp_path / "on", *pruned, **state)
     assert evaluated(tmp_path / "off", *pruned, **off) == with_it
-    whole = evaluated(tmp_path / "whole", "--model", "pruned-hf", **off)
-    assert whole[0] != with_it[0] and whole[1] != with_it[1], "runs have folders of their own"
     scores, _ = evaluated(tmp_path / "dummy", "--model", "dummy", **off)  # nothing is imported but what is asked for
     assert scores.startswith("0.0 1.0"), "nothing is right, all could be graded"
