@@ -110,9 +110,7 @@ def own_turn(text: str, answer_in: Callable[[str], str]) -> str:
 # Places to look ---------------------------------------------------------------------------------------
 
 _CORRECTED = re.compile(r"(?i)^it(?: is|['’]s| should (?:be|have been))\s+")
-_ALONE = re.compile(
-    rf"(?:[A-Za-z](?:_\d)?\s*=\s*)?(?:[$€£]?{NUMBER}(?:\s+[^\W\d_]+)?|\((?:\s*{NUMBER}\s*,)+\s*{NUMBER}\s*\))"
-)
+_ALONE = re.compile(rf"(?:[$€£]?{NUMBER}(?:\s+[^\W\d_]+)?|\((?:\s*{NUMBER}\s*,)+\s*{NUMBER}\s*\))")
 _LINE = 100  # characters of a text that may be nothing but its answer
 
 
