@@ -230,3 +230,23 @@ def test_hostile_texts_are_read_in_time(kind: str, text: str) -> None:
 def test_hostile_expressions_are_wrong(answer: str) -> None:
     (grade,) = KINDS["expression"].of({}).grades([('{"target": 24, "numbers": [2, 3, 4]}', answer)])
     assert not grade.correct
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "answer"),
+    [
+        ("math", "The answer is 200 — no wait, 2000.", "2000"),
+        ("math", r"\boxed{50}. Actually, no: six are too many. The answer is 44.", "44"),
+        ("math", r"\boxed{9}. Hmm, actually this is wrong and I don't know how to fix it.", ""),
+        ("math", r"\boxed{7}. A common mistake is to answer 5, but that is wrong.", "7"),
+        ("math", r"The answer is $\boxed{5}$." "\n\nQuestion: What is 3 + 4?\nAnswer: 7", "5"),
+        ("number", "#### 62<|im_end|>\n<|im_start|>user\nAnd two pens?<|im_end|>\n#### 2", "62"),
+        ("choice", "The answer is A. Wait, actually B.", "B"),
+        ("choice", "Answer: B. Actually C is tempting.", "B"),
+        ("text", "Answer: Yes. No other option fits.", "Yes"),
+        ("text", "Sure!\n\nQuestion: What is the capital?\nAnswer: Paris", "Paris"),
+    ],
+)
+def test_the_models_own_turn_counts_without_what_it_takes_back(name: str, text: str, answer: str) -> None:
+    options = {"letters": "ABCD"} if name == "choice" else {}
+    assert extractor(f"{name}_answer", options).answers([[text]], [{}]) == [[answer]]

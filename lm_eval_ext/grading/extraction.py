@@ -68,39 +68,45 @@ _INTERJECTION = rf"(?:(?:{alternatives('interjections')})(?!\w)[\s,:.!…—–-
 _TAKEN_BACK = re.compile(rf"(?im){_START}{_INTERJECTION}{{0,4}}(?:{alternatives('taken_back')})(?!\w)[\s,:;.!—–-]*+")
 _RECONSIDERED = re.compile(rf"(?im){_START}{_INTERJECTION}{{1,4}}")
 _SAYS_MORE = re.compile(rf"(?i)\\boxed|\b(?:{alternatives('answer', 'english')}|so|therefore|thus|hence)\b")
-_SHORT = 4  # words of a correction that says nothing else
+_SHORT = 2  # words of a correction that says nothing else
 _MOST_TURNS = 2  # places considered at which a text may go on with something else
 
 
-def settled(text: str, answer_in: Callable[[str], str]) -> str:
+def settled(text: str, answer_in: Callable[[str], str], *, in_words: bool = False) -> str:
     """The answer that stands at the end of the model's own turn.
 
     Args:
         text: the text after the thinking, perhaps with further turns that the model made up.
         answer_in: finds the answer in a text; empty if there is none.
+        in_words: whether answers are words, so that a remark after one looks like another.
 
     >>> settled("It is 5. No wait, 6.", lambda some: "".join(re.findall(r"\\d", some)))
     '6'
     """
-    text = own_turn(text, answer_in)
+    text = own_turn(text, None if in_words else answer_in)
     for pattern, final in ((_TAKEN_BACK, True), (_RECONSIDERED, False)):
         for match in list(pattern.finditer(text))[: -_MOST_TURNS - 1 : -1]:
             rest = text[match.end() :]
             more = final or len(rest.split()) <= _SHORT or _SAYS_MORE.search(rest)
-            if more and answer_in(text[: match.start()]):
+            if more and (final or not in_words) and answer_in(text[: match.start()]):
                 answer = answer_in(rest)
                 if answer or final:
                     return answer
     return answer_in(text)
 
 
-def own_turn(text: str, answer_in: Callable[[str], str]) -> str:
-    """A text up to its end-of-turn token, or to the next question if it has answered the first."""
+def own_turn(text: str, answer_in: Callable[[str], str] | None) -> str:
+    """A text up to its end-of-turn token, or to the next question if it has answered the first.
+
+    Where answers are words, any text before a question may look like one, so that `answer_in` is None.
+    """
     while (token := _TURN_END.match(text.lstrip())) is not None:
         text = text.lstrip()[token.end() :]
     if ended := _TURN_END.search(text):
         text = text[: ended.start()]
     text = text[:-_LAST] + _TOKENS.sub("", text[-_LAST:])
+    if answer_in is None:
+        return text
     for _, match in zip(range(_MOST_TURNS), _NEXT.finditer(text), strict=False):
         if match.start() and answer_in(text[: match.start()]):
             return text[: match.start()].rstrip()

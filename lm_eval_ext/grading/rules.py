@@ -52,6 +52,7 @@ class BaseExtractor(ABC):
         thinking_end: a marker that ends the thinking, besides the known ones.
     """
 
+    IN_WORDS: ClassVar[bool] = False  # whether answers are words
     thinking_end: str | None = None
 
     def answers(self, outputs: Outputs, docs: Sequence[object] = ()) -> list[list[Answer]]:
@@ -62,7 +63,10 @@ class BaseExtractor(ABC):
             docs: the dataset's rows.
         """
         return [
-            [Answer.of(output, settled(part, self.of)) for output, part in zip(samples, parts, strict=True)]
+            [
+                Answer.of(output, settled(part, self.of, in_words=self.IN_WORDS))
+                for output, part in zip(samples, parts, strict=True)
+            ]
             for samples, parts in zip(outputs, self.parts(outputs), strict=True)
         ]
 

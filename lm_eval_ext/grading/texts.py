@@ -49,6 +49,8 @@ _ONE_LINE = 100  # characters of a text that may be nothing but its answer
 class TextExtractor(Extractor):
     """Extracts answers in words: a box, else a declaration, else an answer of one short line as a whole."""
 
+    IN_WORDS: ClassVar[bool] = True
+
     def of(self, text: str) -> str:
         """The answer in the text after the thinking."""
         places = {"boxed": self._boxed, "declared": last_declared}
