@@ -116,6 +116,7 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
     _config: PreTrainedConfig
     _model: PreTrainedModel | RemoteModel
     AUTO_MODEL_CLASS: object
+    _ready = False  # whether lm-eval's constructor, which looks at the model, has ended
 
     def __init__(
         self, pretrained: str | PreTrainedModel | None = None, *, revision: str | None = None, **kwargs: object
@@ -132,6 +133,7 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
             HFLM.__init__(self, pretrained=pretrained, revision=revision, **kwargs)
         except TypeError as error:
             explain_unknown_argument(error, type(self), HFLM)
+        self._ready = True
         self._use_chat_template()
         self._log_pruning()
 
@@ -228,7 +230,7 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
         Raises:
             EngineError: the model runs in replicas.
         """
-        if self.replicas is not None:
+        if self.replicas is not None and self._ready:
             raise EngineError("this process has no weights, because the model runs in replicas")
         return super().model
 
