@@ -98,11 +98,8 @@ def said_after(text: str, place: int) -> str:
     ]
     if finals and (is_value(answer := declared(text[finals[-1] :])) or not place):
         return answer
-    return (
-        next((answer for answer in declarations(text[place:]) if is_value(answer) and _PLAIN.fullmatch(answer)), "")
-        if place
-        else ""
-    )
+    values = (answer for answer in declarations(text[place:]) if is_value(answer) and _PLAIN.fullmatch(answer))
+    return next(values, "") if place else ""
 
 
 def declared(text: str) -> str:

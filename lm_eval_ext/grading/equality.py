@@ -11,6 +11,7 @@ Call it in a worker only (`workers`): sympy computes whatever an answer says.
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -193,10 +194,9 @@ def _same_value(one: Value, other: Value) -> bool:
 
 
 def _are_one_name(one: str, other: str) -> bool:
-    """Whether two names are alike, as `y` and `y(t)` are."""
-    return (
-        one != "" and one.partition("(")[0] == other.partition("(")[0] and (one == other or "" in (one[1:], other[1:]))
-    )
+    """Whether two names are alike, as `y` and `y(t)` are; `y(0)` is a value and not the function."""
+    short, long = sorted((one, other), key=len)
+    return one == other != "" or (len(short) == 1 and re.fullmatch(rf"{re.escape(short)}\([a-z]\)", long) is not None)
 
 
 def _same_function(one: Value, other: Value) -> bool:

@@ -1,4 +1,4 @@
-r"""Finds the final answer in a model's output: a box, what the text declares after it, or what it concludes with.
+r"""Finds the final answer in a model's output: a box, what the text declares, or a text that is a value.
 
 What counts is the model's own turn, without what it takes back: `The answer is 5. Wait, that is wrong: it is 6.`
 """

@@ -169,7 +169,7 @@ _REAL = (
     r"(?:with |where |for )?([a-z])\\in ?(?:\\mathbb\{R\}|\\reals)"
     r"|\\text\{ where\} ?([a-z]) ?\\text\{ is a (?:real )?constant\}"
 )
-# That a parameter of a family is any whole number; the one of them that matches is its name.
+# How an answer says that a parameter is any whole number; the group is the name of the parameter.
 _WHOLE = (
     r"(?:\\text\{ ?)?(?:for |where |with |and )?(?:any |all |every |some |an )?\}? ?([a-z])\\in ?"
     r"(?:\\mathbb\{Z\}|\\integers|Z)",
