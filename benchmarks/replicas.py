@@ -15,13 +15,15 @@ import heapq
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
 
 from lm_eval_ext.generation.engine import FollowUp, LocalEngine, Poll, no_more
-from lm_eval_ext.generation.engines.dispatch import Advanced, Event, Lost, Numbered, Ready, ReplicaEngine
-from lm_eval_ext.generation.engines.replica import Identity, Progress
+from lm_eval_ext.generation.engines.replica import Identity
+from lm_eval_ext.generation.engines.supervisor import Done, Down, Event, Failed, Supervisor, Task, Up
 from lm_eval_ext.generation.request import Completion, Job, Sampling, Stop
 
 MEDIAN, SPREAD, LONGEST = 6000, 0.8, 32768
@@ -71,34 +73,33 @@ class Machine:
 
     slots: int
     pace: float  # tokens/s of each row
-    rows: list[tuple[float, int, Job]] = field(default_factory=list)  # when each ends, on this machine's own clock
-    waiting: deque[Numbered] = field(default_factory=deque)
+    rows: list[tuple[float, int, Any]] = field(default_factory=list)  # when each ends, on this machine's own clock
+    waiting: deque[Any] = field(default_factory=deque)
     clock: float = 0.0  # own clock: stands still while it waits for follow-ups
     busy: float = 0.0  # row-seconds
+    calling: bool = False
+    _order: count[int] = field(default_factory=count)
 
-    def take(self, follow_ups: Iterable[Numbered], new: Iterable[Numbered]) -> None:
-        """Queue jobs, and start those that there are rows for."""
-        self.waiting.extendleft(follow_ups)
-        self.waiting.extend(new)
+    def start(self, tokens: Callable[[Any], int]) -> None:
+        """Start waiting jobs that there are rows for."""
         while self.waiting and len(self.rows) < self.slots:
-            number, job = self.waiting.popleft()
-            heapq.heappush(self.rows, (self.clock + job.max_tokens / self.pace, number, job))
+            waiting = self.waiting.popleft()
+            heapq.heappush(self.rows, (self.clock + tokens(waiting) / self.pace, next(self._order), waiting))
 
-    def decode(self, seconds: float) -> tuple[float, int | None, Job | None]:
+    def decode(self, seconds: float) -> tuple[float, Any]:
         """Decode until the first row ends, or for some seconds; returns how long that took and what has ended."""
         took = min(seconds, self.rows[0][0] - self.clock) if self.rows else seconds
         self.clock += took
         self.busy += took * len(self.rows)
         if self.rows and self.rows[0][0] <= self.clock:
-            _, number, job = heapq.heappop(self.rows)
-            return took, number, job
-        return took, None, None
+            return took, heapq.heappop(self.rows)[2]
+        return took, None
 
 
-class SimulatedPool:
-    """Replicas in virtual time."""
+class SimulatedFleet:
+    """Replicas in virtual time; each is called at most once at a time, as actors are."""
 
-    loading = 0
+    coming = 0
 
     def __init__(self, replicas: int, slots: int, rate: int, deaths: Sequence[float]) -> None:
         self.asked = replicas
@@ -106,62 +107,54 @@ class SimulatedPool:
         self.machines = [self._new() for _ in range(replicas)]
         self.now = 0.0
         self.driver = 0.0
-        self._since = time.process_time()
         self.deaths = dict(enumerate(deaths))
-        self.coming: list[tuple[float, int, Event]] = [
-            (0.0, number, Ready(number, slots)) for number in range(replicas)
-        ]
-        self.lost_rows = 0.0
+        self.order = count()
+        self.arriving: list[tuple[float, int, int, list[Event]]] = []
+        for number in range(replicas):
+            self._arrives(0.0, number, [Up(number, slots + slots // 4)])
+        self._since = time.process_time()
 
     def _new(self) -> Machine:
         return Machine(self.slots, self.pace)
 
-    def begin(self, tokens: int) -> None:
-        """All replicas are up from the start."""
-        self._since = time.process_time()
+    def _arrives(self, at: float, replica: int, events: list[Event]) -> None:
+        heapq.heappush(self.arriving, (at, next(self.order), replica, events))
 
-    def _count_driver(self) -> None:
-        """The driver's own time passes in the simulation, too."""
+    def send(self, worker: int, task: Task[Job]) -> None:
+        """Queue a job; follow-ups come first."""
+        waiting = self.machines[worker].waiting
+        (waiting.appendleft if task.follows else waiting.append)(task)
+
+    def _call(self, replica: int, machine: Machine) -> None:
+        """Decode at once, and deliver the result when it would arrive."""
+        machine.calling = True
+        machine.start(lambda task: task.item.max_tokens)
+        took, task = machine.decode(1.0)
+        at = self.now + CALL + took + CALL
+        dies = self.deaths.get(replica)
+        if dies is None or at < dies:
+            done = Completion(tuple(range(task.item.max_tokens)), "length") if task else None
+            self._arrives(at, replica, [Done(replica, task, done)] if task else [])
+            return
+        del self.deaths[replica]
+        held = [*machine.waiting, *(row[2] for row in machine.rows), *([task] if task else [])]
+        self.machines[replica] = self._new()
+        self._arrives(at, replica, [Down(replica), *(Failed(replica, task, "died") for task in held)])
+        self._arrives(at + AWAY, replica, [Up(replica, self.slots + self.slots // 4)])
+
+    def events(self, patience: float) -> Sequence[Event]:
+        """The next events, at their time; the driver's own time passes in the simulation, too."""
         took = time.process_time() - self._since
         self.driver += took
         self.now += took
-
-    def advance(self, replica: int, follow_ups: Sequence[Numbered], new: Sequence[Numbered]) -> None:
-        """Decode at once, and deliver the result when it would arrive."""
-        self._count_driver()
-        machine = self.machines[replica]
-        machine.take(follow_ups, new)
-        took, number, job = machine.decode(1.0)
-        at = self.now + CALL + took + CALL
-        event: Event = Advanced(
-            replica,
-            Progress(
-                int(took * self.pace * len(machine.rows)),
-                self.slots,
-                number,
-                Completion(tuple(range(job.max_tokens)), "length") if job else None,
-            ),
-        )
-        dies = self.deaths.get(replica)
-        if dies is not None and at >= dies:
-            del self.deaths[replica]
-            self.lost_rows += machine.busy
-            self.machines[replica] = self._new()
-            heapq.heappush(self.coming, (at + AWAY, replica, Ready(replica, self.slots)))
-            event = Lost(replica, "died")
-        heapq.heappush(self.coming, (at, replica, event))
-        self._since = time.process_time()
-
-    def events(self) -> Sequence[Event]:
-        """The next event, at its time."""
-        self._count_driver()
-        at, _, event = heapq.heappop(self.coming)
+        for replica, machine in enumerate(self.machines):
+            if not machine.calling and (machine.waiting or machine.rows):
+                self._call(replica, machine)
+        at, _, replica, events = heapq.heappop(self.arriving)
         self.now = max(self.now, at)
+        self.machines[replica].calling = False
         self._since = time.process_time()
-        return [event]
-
-    def close(self) -> None:
-        """Nothing is open."""
+        return events
 
 
 def simulated(replicas: int, slots: int, rate: int, number: int, deaths: float) -> None:
@@ -170,7 +163,7 @@ def simulated(replicas: int, slots: int, rate: int, number: int, deaths: float) 
     best = ideal(traces, replicas * slots, rate / slots)
     dying = round(replicas * deaths)
     died_at = [best * (place + 1) / (dying + 2) for place in range(dying)]
-    pool = SimulatedPool(replicas, slots, rate, died_at)
+    fleet = SimulatedFleet(replicas, slots, rate, died_at)
     completions = 0
 
     def on_completion(job: Job, completion: Completion) -> list[Job]:
@@ -178,12 +171,14 @@ def simulated(replicas: int, slots: int, rate: int, number: int, deaths: float) 
         completions += 1
         return answers_of(job, completion)
 
-    ReplicaEngine(pool, LONGEST).run(jobs_of(traces), on_completion)
+    Supervisor(fleet, on_completion).run(jobs_of(traces))
     print(f"{replicas} replicas of {slots} rows, {rate} tokens/s each; {number} traces, {tokens:,} tokens; {dying} die")
-    print(f"time: {pool.now:.0f} s; one ideal machine of as many rows: {best:.0f} s; efficiency {best / pool.now:.3f}")
-    print(f"driver: {pool.driver:.0f} s of CPU, {pool.driver / pool.now:.3f} of a core, without Ray's own work")
-    print(f"        {pool.driver / completions * 1e3:.2f} ms for each completion, so at most", end=" ")
-    print(f"{tokens / pool.driver / rate:.0f} replicas could be driven")
+    print(
+        f"time: {fleet.now:.0f} s; one ideal machine of as many rows: {best:.0f} s; efficiency {best / fleet.now:.3f}"
+    )
+    print(f"driver: {fleet.driver:.0f} s of CPU, {fleet.driver / fleet.now:.3f} of a core, without Ray's own work")
+    print(f"        {fleet.driver / completions * 1e3:.2f} ms for each completion, so at most", end=" ")
+    print(f"{tokens / fleet.driver / rate:.0f} replicas could be driven")
 
 
 def ideal(traces: Sequence[int], rows: int, pace: float) -> float:
@@ -227,21 +222,24 @@ class SleepingEngine:
     def run(self, jobs: Sequence[Job], on_completion: FollowUp, poll: Poll = no_more) -> None:
         """Decode every job and its follow-ups."""
         machine = Machine(self.batch_size, self.pace)
-        machine.take((), ((job.tag, job) for job in jobs))
+        machine.waiting.extend(jobs)
+        machine.start(lambda job: job.max_tokens)
         while machine.rows:
-            took, _, job = machine.decode(0.1)
+            took, job = machine.decode(0.1)
             time.sleep(took)
             self.on_tokens(int(took * self.pace * (len(machine.rows) + (job is not None))))
-            done = on_completion(job, Completion(tuple(range(job.max_tokens)), "length")) if job else ()
-            machine.take(((some.tag, some) for some in done), ((some.tag, some) for some in poll()))
+            if job:
+                machine.waiting.extendleft(on_completion(job, Completion(tuple(range(job.max_tokens)), "length")))
+            machine.waiting.extend(poll())
+            machine.start(lambda job: job.max_tokens)
 
 
 def with_ray(actors: int, rate: int, slots: int) -> None:
-    from lm_eval_ext.generation.engines.ray import Cluster, Needs, RayPool
+    from lm_eval_ext.generation.engines.ray import Cluster, Needs, RayEngine, RayFleet
 
     cluster = Cluster(None, actors)
-    pool = RayPool(lambda: Sleeper(slots, rate / actors / slots), cluster, Needs(actors, 0, 0))
-    pool.identity()
+    fleet = RayFleet(lambda: Sleeper(slots, rate / actors / slots), cluster, Needs(actors, 0, 0))
+    fleet.identity()
     # About a minute. Traces are shorter than real ones, so that there is more to dispatch, and the last end in time.
     traces = [min(4000, length // 4) for length in lengths(max(1, rate * 60 // (MEDIAN // 4 + ANSWERS * ANSWER)))]
     counted = 0
@@ -252,13 +250,13 @@ def with_ray(actors: int, rate: int, slots: int) -> None:
         return answers_of(job, completion)
 
     start, cpu = time.perf_counter(), time.process_time()
-    ReplicaEngine(pool, LONGEST).run(jobs_of(traces), on_completion)
+    RayEngine(fleet, LONGEST).run(jobs_of(traces), on_completion)
     took, cpu = time.perf_counter() - start, time.process_time() - cpu
     tokens = sum(traces) + len(traces) * ANSWERS * ANSWER
     print(f"{actors} Ray actors, {rate:,} tokens/s in all: {tokens:,} tokens, {counted} completions in {took:.0f} s")
     print(f"driver: {cpu:.1f} s of CPU, {cpu / counted * 1e3:.2f} ms for each completion; at this rate of tokens")
     print(f"        {cpu / tokens * rate:.3f} of a core, so it would saturate at {tokens / cpu:,.0f} tokens/s")
-    pool.close()
+    fleet.close()
 
 
 if __name__ == "__main__":

@@ -7,9 +7,9 @@ from typing import Any
 
 from lm_eval_ext.generation.engines.dialects import DIALECTS
 from lm_eval_ext.generation.engines.http import ConnectionOptions, ServerClient, run_apart
+from lm_eval_ext.generation.engines.server import Limits, Server, ServerEngine
 from lm_eval_ext.generation.engines.server_identity import Identity, found_dialect, greedy_digest, identity
-from lm_eval_ext.generation.engines.server_run import ServerEngine
-from lm_eval_ext.generation.engines.server_seats import Limits, ServedModel, Server
+from lm_eval_ext.generation.engines.server_requests import ServedModel
 from lm_eval_ext.generation.request import Completion, Job, Sampling, Stop
 from tests.fake_server import END, WORDS, FakeServer, decode, vocabulary
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lm_eval_ext.generation.engines.server_seats import Limits
+from lm_eval_ext.generation.engines.server import Limits
 from lm_eval_ext.generation.request import Stop
 from tests.fake_server import FakeServer, decode, scripted
 from tests.inference import ENDS, EXACT, QUICK, STOPS, engine, jobs, results

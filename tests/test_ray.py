@@ -23,7 +23,7 @@ from tests.shared import ROOT
 from tests.test_sweep_runs import outcomes, run_to_its_end, written
 
 if TYPE_CHECKING:
-    from lm_eval_ext.generation.engines.ray import RayPool
+    from lm_eval_ext.generation.engines.ray import RayFleet
     from lm_eval_ext.harness.models.pruned import PrunedLM
 
 ray = pytest.importorskip("ray", reason="Ray is not installed (pip install 'lm-eval-tts[ray]')")
@@ -77,9 +77,9 @@ def expected() -> list[tuple[object, ...]]:
     return found
 
 
-def pool_of(model: PrunedLM) -> RayPool:
+def fleet_of(model: PrunedLM) -> RayFleet:
     assert model.replicas is not None
-    return model.replicas.pool
+    return model.replicas.fleet
 
 
 class Watch:
@@ -111,10 +111,10 @@ def test_two_replicas_give_the_samples_of_one_process_and_survive_a_kill(
         "replicas": 2, "replicas_up": 2, "nodes": 1, "restarts": 0,
     }  # fmt: skip
     assert info["pruning"]["parameters_after"] == info["model_num_parameters"] == 220192
-    pids = [place.pid for place in pool_of(model).places.values()]
+    pids = [place.pid for place in fleet_of(model).places.values()]
     Watch(monkeypatch, 40, lambda: os.kill(pids[0], signal.SIGKILL))
     assert generated(model) == expected
-    assert pool_of(model).restarts == 1
+    assert fleet_of(model).restarts == 1
     likelihoods(model)
 
 
@@ -174,9 +174,8 @@ def test_a_node_that_joins_takes_work_and_one_that_dies_loses_none(
         model = load(journal="off", seed=3, batch_size=8, data_parallel_size=2, ray_address=cluster.address)
         nodes: list[Any] = []
         Watch(monkeypatch, 10, lambda: nodes.append(cluster.add_node(num_cpus=1)))
-        pool = pool_of(model)
-        runs = 0
-        while len(pool._loaded) < 2:  # the second replica may be too late for a short run
+        fleet, runs = fleet_of(model), 0
+        while fleet.info()["replicas_up"] != 2:  # the second replica may be too late for a short run
             assert generated(model) == expected
             runs += 1
             assert runs < 100

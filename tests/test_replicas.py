@@ -1,4 +1,4 @@
-"""Dispatching jobs to replicas, without Ray: a pool that answers in any order, and whose replicas die at any time."""
+"""Replicas without Ray: actors that answer in any order, and that die at any time."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,17 +16,8 @@ from hypothesis import strategies as st
 
 from lm_eval_ext.errors import EngineError
 from lm_eval_ext.generation.engine import FollowUp, LocalEngine, Poll, no_more
-from lm_eval_ext.generation.engines.dispatch import (
-    Advanced,
-    Called,
-    Event,
-    Lost,
-    Numbered,
-    Ready,
-    ReplicaEngine,
-    scattered,
-)
-from lm_eval_ext.generation.engines.replica import Identity, Progress, Replica
+from lm_eval_ext.generation.engines.ray import Needs, RayEngine, RayFleet, scattered
+from lm_eval_ext.generation.engines.replica import Identity, NotLoadedError, Numbered, Place, Progress, Replica
 from lm_eval_ext.generation.request import Completion, Job, Sampling, Stop
 from tests.scripted import ScriptedEngine
 
@@ -52,60 +44,128 @@ def completed(some: Job) -> Completion:
     return found[0]
 
 
-class FakePool:
-    """Replicas that do one thing at a time, in an order drawn by `draw`."""
+class TaskError(Exception):
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
 
-    def __init__(self, draw: random.Random, asked: int, late: int = 0, deaths: float = 0.0, most: int = 10**9) -> None:
-        self.draw, self.asked, self.deaths, self.most_deaths = draw, asked, deaths, most
-        self.loading = asked - late
-        self.waiting = [(1 if number < late else 0) * 5 for number in range(asked)]  # rounds until it is there
-        self.calls: dict[int, tuple[list[Numbered], list[Numbered]]] = {}
-        self.hands: dict[int, dict[int, Job]] = {}
+
+class DeadActorError(Exception):
+    pass
+
+
+class Reference(SimpleNamespace):
+    __hash__ = object.__hash__  # type: ignore[assignment]  # each is another, whatever it says
+
+
+class FakeRay:
+    """Ray with actors that do one thing at a time, in an order drawn by `draw`, and die at any time.
+
+    Attributes:
+        taken: number of jobs that each replica has decoded.
+    """
+
+    __version__ = "fake"
+    exceptions = SimpleNamespace(RayTaskError=TaskError, RayError=DeadActorError)
+
+    def __init__(self, draw: random.Random, late: int = 0, deaths: float = 0.0, most: int = 10**9) -> None:
+        self.draw, self.late, self.deaths, self.most_deaths = draw, late, deaths, most
+        self.ray = self  # it is its own cluster
+        self.hands: list[dict[int, Job]] = []
+        self.loaded: list[bool] = []
+        self.rounds: list[int] = []  # until it has a place
         self.last: dict[int, tuple[int, ...]] = {}  # the text that a replica has just decoded
         self.taken: dict[int, int] = {}
-        self.closed = False
+        self.sent: list[Job] = []
+        self.killed: list[int] = []
 
-    def begin(self, tokens: int) -> None:
-        self.up: set[int] = set()
+    def options(self, needs: Needs) -> dict[str, object]:
+        return {}
 
-    def advance(self, replica: int, follow_ups: Sequence[Numbered], new: Sequence[Numbered]) -> None:
-        assert replica not in self.calls, "one call at a time"
+    def remote(self, **options: object) -> Any:
+        def start(*arguments: object) -> SimpleNamespace:
+            replica = len(self.hands)
+            self.hands.append({})
+            self.loaded.append(False)
+            self.rounds.append(5 if replica < self.late else 0)
+
+            def method(stage: str) -> SimpleNamespace:
+                def call(*arguments: Any) -> SimpleNamespace:
+                    return Reference(replica=replica, stage=stage, arguments=arguments)
+
+                return SimpleNamespace(remote=call, options=lambda **options: SimpleNamespace(remote=call))
+
+            return SimpleNamespace(
+                number=replica, **{stage: method(stage) for stage in ("place", "load", "begin", "advance", "call")}
+            )
+
+        return lambda kind: SimpleNamespace(options=lambda **options: SimpleNamespace(remote=start))
+
+    def wait(self, calls: list[Any], num_returns: int, timeout: float) -> tuple[list[Any], list[Any]]:
+        ready = []
+        for call in calls:
+            if call.stage == "place" and self.rounds[call.replica] > 0:
+                self.rounds[call.replica] -= 1
+            else:
+                ready.append(call)
+        return [self.draw.choice(ready)] if ready else [], []
+
+    def get(self, call: Any) -> object:
+        replica, stage, arguments = call.replica, call.stage, call.arguments
+        if stage in ("advance", "call") and self.most_deaths and self.draw.random() < self.deaths:
+            self.most_deaths -= 1
+            self.die(replica)
+            raise DeadActorError("killed")
+        return getattr(self, f"_{stage}")(replica, *arguments)
+
+    def die(self, replica: int) -> None:
+        self.loaded[replica] = False
+        self.hands[replica] = {}
+        self.rounds[replica] = self.draw.randint(0, 5)
+        self.last.pop(replica, None)
+
+    def _place(self, replica: int) -> Place:
+        return Place("here", replica, self.loaded[replica])
+
+    def _load(self, replica: int) -> Identity:
+        self.loaded[replica] = True
+        return Identity("weights", "versions")
+
+    def _begin(self, replica: int, tokens: int) -> int:
+        if not self.loaded[replica]:
+            raise TaskError(NotLoadedError("a new process"))
+        return self.draw.randint(1, 5)
+
+    def _call(self, replica: int, number: int, method: str, requests: list[object]) -> tuple[int, list[object]]:
+        return number, [(method, request) for request in requests]
+
+    def _advance(self, replica: int, follow_ups: Sequence[Numbered], new: Sequence[Numbered]) -> Progress:
         for _, follow_up in follow_ups:
             text = self.last[replica]
             assert follow_up.ids[: len(text) - 4] == text[: len(text) - 4], "its trace is on another replica"
         self.last.pop(replica, None)
-        self.calls[replica] = (list(follow_ups), list(new))
-        self.hands[replica] |= dict(follow_ups) | dict(new)
-
-    def events(self) -> Sequence[Event]:
-        for number in set(range(self.asked)) - self.up:
-            self.waiting[number] -= 1
-            if self.waiting[number] < 0:
-                self.up.add(number)
-                self.hands[number] = {}
-                self.loading = max(0, self.loading - 1)
-                return [Ready(number, slots=self.draw.randint(1, 5))]
-        if not self.calls:
-            return []
-        replica = self.draw.choice(sorted(self.calls))
-        self.calls.pop(replica)
-        if self.most_deaths and self.draw.random() < self.deaths:
-            self.most_deaths -= 1
-            self.up.discard(replica)
-            self.waiting[replica] = self.draw.randint(0, 5)
-            return [Lost(replica, "killed")]
         hands = self.hands[replica]
+        hands |= dict(follow_ups) | dict(new)
+        self.sent += [some for _, some in new]
         if not hands or self.draw.random() < 0.3:
-            return [Advanced(replica, Progress(tokens=1, slots=3))]
+            return Progress(tokens=1, slots=3)
         number = self.draw.choice(sorted(hands))
         some = hands.pop(number)
         completion = completed(some)
         self.last[replica] = (*some.ids, *completion.ids)
         self.taken[replica] = self.taken.get(replica, 0) + 1
-        return [Advanced(replica, Progress(len(completion.ids), 3, number, completion))]
+        return Progress(len(completion.ids), 3, number, completion)
 
-    def close(self) -> None:
-        self.closed = True
+    def is_initialized(self) -> bool:
+        return True
+
+    def kill(self, actor: SimpleNamespace, no_restart: bool = True) -> None:
+        self.killed.append(actor.number)
+
+
+def fleet_on(ray: FakeRay, replicas: int) -> RayFleet:
+    cluster: Any = ray
+    return RayFleet(lambda: Model(ScriptedEngine(script)), cluster, Needs(replicas, 0, 1))
 
 
 def outcome(run: Callable[[Sequence[Job], FollowUp], None], jobs: Sequence[Job]) -> list[tuple[Any, ...]]:
@@ -125,98 +185,71 @@ JOBS = [job(first, second) for first in range(8) for second in range(8)]
 @settings(deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 5), st.integers(0, 4))
 def test_replicas_decode_what_one_engine_does_however_they_die(seed: int, asked: int, late: int) -> None:
-    pool = FakePool(random.Random(seed), asked, late=min(late, asked - 1), deaths=0.05, most=3)
-    assert outcome(ReplicaEngine(pool, 100).run, JOBS) == outcome(ScriptedEngine(script).run, JOBS)
-    assert not pool.closed
+    ray = FakeRay(random.Random(seed), late=min(late, asked - 1), deaths=0.05, most=3)
+    assert outcome(RayEngine(fleet_on(ray, asked), 100).run, JOBS) == outcome(ScriptedEngine(script).run, JOBS)
+    assert not ray.killed
 
 
 def test_every_replica_gets_a_share_even_of_few_jobs() -> None:
-    pool = FakePool(random.Random(0), 4)
-    outcome(ReplicaEngine(pool, 100).run, JOBS[:8])
-    assert set(pool.taken) == {0, 1, 2, 3}
+    ray = FakeRay(random.Random(0))
+    fleet = fleet_on(ray, 4)
+    while sum(ray.loaded) < 4:
+        fleet.events(0.0)
+    outcome(RayEngine(fleet, 100).run, JOBS[:16])
+    assert set(ray.taken) == {0, 1, 2, 3}
 
 
 def test_a_replica_that_joins_late_takes_work() -> None:
-    pool = FakePool(random.Random(0), 2, late=1)
-    outcome(ReplicaEngine(pool, 100).run, JOBS * 4)
-    assert pool.taken[0] > 50, "number 0 comes after five rounds"
+    ray = FakeRay(random.Random(0), late=1)
+    outcome(RayEngine(fleet_on(ray, 2), 100).run, JOBS * 4)
+    assert ray.taken[0] > 50, "number 0 comes after five rounds"
 
 
-def test_the_pool_serves_several_runs() -> None:
-    pool = FakePool(random.Random(0), 2)
-    engine = ReplicaEngine(pool, 100)
+def test_replicas_serve_several_runs_also_after_they_died_in_between() -> None:
+    ray = FakeRay(random.Random(0))
+    engine = RayEngine(fleet_on(ray, 2), 100)
     first = outcome(engine.run, JOBS)
-    pool.loading, pool.waiting = 2, [0, 0]
     assert outcome(engine.run, JOBS) == first
+    ray.die(0)
+    assert outcome(engine.run, JOBS) == first and engine.fleet.restarts == 1
 
 
 def test_tags_stay_with_the_caller() -> None:
-    pool = FakePool(random.Random(0), 1)
+    ray = FakeRay(random.Random(0))
     tagged = Job((1, 2, 3), 3, Stop(), Sampling(), 0, tag=lambda: "not picklable")
-    seen: list[Job] = []
-    pool_advance = pool.advance
-
-    def advance(replica: int, follow_ups: Sequence[Numbered], new: Sequence[Numbered]) -> None:
-        seen.extend(some for _, some in new)
-        pool_advance(replica, follow_ups, new)
-
-    pool.advance = advance  # type: ignore[method-assign]  # to look at what is sent
-    ((_, _, tag),) = outcome(ReplicaEngine(pool, 10).run, [tagged])
-    assert tag is tagged.tag and seen[0].tag is None
+    ((_, _, tag),) = outcome(RayEngine(fleet_on(ray, 1), 10).run, [tagged])
+    assert tag is tagged.tag and ray.sent[0].tag is None
 
 
 def test_replicas_that_die_without_finishing_anything_end_the_run() -> None:
-    pool = FakePool(random.Random(0), 2, deaths=1.0)
+    ray = FakeRay(random.Random(0), deaths=1.0)
     with pytest.raises(EngineError, match=r"replica \d has died 4 times without finishing anything: killed"):
-        outcome(ReplicaEngine(pool, 100).run, JOBS)
-    assert pool.closed
-
-
-# Requests that are no jobs ------------------------------------------------------------------------------
-
-
-class CallPool:
-    """Replicas that answer calls in order; the first calls are lost."""
-
-    def __init__(self, asked: int, lost: int) -> None:
-        self.asked, self.lost = asked, lost
-        self.calls: list[tuple[int, list[object]]] = []
-
-    def free(self) -> list[int]:
-        return sorted(set(range(self.asked)) - {replica for replica, _ in self.calls})
-
-    def call(self, replica: int, method: str, requests: Sequence[object]) -> None:
-        self.calls.append((replica, [(method, request) for request in requests]))
-
-    def events(self) -> list[Event]:
-        replica, results = self.calls.pop(0)
-        if self.lost:
-            self.lost -= 1
-            return [Lost(replica, "killed")]
-        return [Called(replica, results)]
+        outcome(RayEngine(fleet_on(ray, 2), 100).run, JOBS)
+    assert ray.killed == [0, 1]
 
 
 def test_other_requests_come_back_in_order_also_from_replicas_that_died() -> None:
-    pool: Any = CallPool(3, lost=3)
+    fleet = fleet_on(FakeRay(random.Random(0), deaths=1.0, most=3), 3)
     requests = list(range(50))
-    assert scattered(pool, "loglikelihood", requests) == [("loglikelihood", request) for request in requests]
-    assert scattered(pool, "loglikelihood", []) == []
+    assert scattered(fleet, "loglikelihood", requests) == [("loglikelihood", request) for request in requests]
+    assert scattered(fleet, "loglikelihood", []) == []
+    assert outcome(RayEngine(fleet, 100).run, JOBS) == outcome(ScriptedEngine(script).run, JOBS)
 
 
 def test_other_requests_that_kill_every_replica_end_the_run() -> None:
-    pool: Any = CallPool(1, lost=10**9)
     with pytest.raises(EngineError, match="replica 0 has died 4 times"):
-        scattered(pool, "loglikelihood", [1, 2])
+        scattered(fleet_on(FakeRay(random.Random(0), deaths=1.0), 1), "loglikelihood", [1, 2])
 
 
-def test_replicas_that_die_while_they_load_end_the_run() -> None:
-    from lm_eval_ext.generation.engines.ray import RayPool
+def test_replicas_that_die_while_they_load_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = FakeRay(random.Random(0))
 
-    pool = RayPool.__new__(RayPool)  # without Ray: only waiting for the first replica is tested
-    pool._identity = None
-    pool.events = lambda: [Lost(0, "out of memory")]  # type: ignore[method-assign]  # in place of Ray's
+    def dying(replica: int) -> Identity:
+        raise DeadActorError("out of memory")
+
+    monkeypatch.setattr(ray, "_load", dying)
     with pytest.raises(EngineError, match="replica 0 has died 4 times without finishing anything: out of memory"):
-        pool.identity()
+        fleet_on(ray, 1).identity()
 
 
 # One replica --------------------------------------------------------------------------------------------
@@ -257,7 +290,7 @@ def test_a_replica_hands_over_one_completion_at_a_time_and_waits_for_its_follow_
     assert second.number == 1, "jobs that wait are not overtaken"
     third = replica.advance([], [])
     assert (third.number, third.completion) == (2, completed(job(1, 2, 3, most=2)))
-    assert replica.call("loglikelihood", ["a"]) == [("loglikelihood", "a")]
+    assert replica.call(7, "loglikelihood", ["a"]) == (7, [("loglikelihood", "a")])
     assert replica.begin(100) == 1
     assert replica.advance([], [(3, job(4))]).completion == completed(job(4))
 

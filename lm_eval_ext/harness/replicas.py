@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 from tqdm import tqdm
 
 from lm_eval_ext.generation.engine import Engine, LocalEngine, codec_of
-from lm_eval_ext.generation.engines.dispatch import ReplicaEngine, scattered
-from lm_eval_ext.generation.engines.ray import Cluster, Needs, RayPool
+from lm_eval_ext.generation.engines.ray import Cluster, Needs, RayEngine, RayFleet, scattered
 from lm_eval_ext.generation.engines.replica import Identity
 from lm_eval_ext.harness.costs import device_name
 from lm_eval_ext.harness.thinking_model import ThinkingModel
@@ -100,27 +99,27 @@ class Replicas:
         given["pretrained"] = _absolute(given.get("pretrained"))
         if self.needs.across_nodes:
             given["distributed_executor_backend"] = "ray"
-        self.pool = RayPool(ModelFactory(self.engine, given), self.cluster, self.needs)
+        self.fleet = RayFleet(ModelFactory(self.engine, given), self.cluster, self.needs)
 
     @cached_property
     def identity(self) -> Identity:
         """The identity of the loaded model; waits until a replica has loaded it."""
-        return self.pool.identity()
+        return self.fleet.identity()
 
     def decoding_engine(
         self, tokens: int, on_tokens: Callable[[int], None], on_replicas: Callable[[int, int], None]
     ) -> Engine:
         """An engine that decodes on all replicas."""
-        return ReplicaEngine(self.pool, tokens, on_tokens, on_replicas)
+        return RayEngine(self.fleet, tokens, on_tokens, on_replicas)
 
     def call(self, method: str, requests: Sequence[object], quiet: bool) -> list[object]:
         """Run a method of lm-eval's model class on all replicas."""
         with tqdm(total=len(requests), desc=method, disable=quiet) as bar:
-            return scattered(self.pool, method, requests, bar.update)
+            return scattered(self.fleet, method, requests, bar.update)
 
     def info(self) -> dict[str, object]:
         """Replicas and machines of the run, for the results."""
-        return self.pool.info() | {"versions": self.identity.versions}
+        return self.fleet.info() | {"versions": self.identity.versions}
 
 
 def _absolute(pretrained: object) -> object:

@@ -16,7 +16,7 @@ from pydantic import BeforeValidator, Field
 from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.generation.engines.dialects import DIALECTS
 from lm_eval_ext.generation.engines.http import ConnectionOptions
-from lm_eval_ext.generation.engines.server_seats import Limits
+from lm_eval_ext.generation.engines.server import Limits
 from lm_eval_ext.harness.arguments import Flag, Text, ThinkingArguments
 from lm_eval_ext.pruning.recipe import Recipe
 

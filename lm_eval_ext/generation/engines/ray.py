@@ -11,11 +11,23 @@ import os
 import socket
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from lm_eval_ext.errors import ArgumentError, EngineError, TTSError
-from lm_eval_ext.generation.engines.dispatch import Advanced, Called, Event, Lost, Numbered, Ready, Restarts
-from lm_eval_ext.generation.engines.replica import Identity, LoadedModel, Place, Progress, Replica
+from lm_eval_ext.generation.engine import FollowUp
+from lm_eval_ext.generation.engines.replica import (
+    Identity,
+    LoadedModel,
+    NotLoadedError,
+    Numbered,
+    Place,
+    Progress,
+    Replica,
+)
+from lm_eval_ext.generation.engines.supervisor import Done, Down, Event, Failed, Supervisor, Task, Up
+from lm_eval_ext.generation.request import Job
 
 if TYPE_CHECKING:
     from ray import ObjectRef
@@ -23,33 +35,71 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("lm_eval.tts")
 
-_WAIT = 10.0  # seconds that `events` waits
+_WAIT = 10.0  # seconds to wait for the next event while a model loads
+_SPARE = 4  # a replica gets a quarter more jobs than it has slots, so that prompts can be prefilled together
+_MOST_RESTARTS = 3  # of one replica without a completion in between
 _NOBODY = 1800.0  # seconds without any replica, or any place for one, after which the run ends
 _SILENT = 1800.0  # seconds without a token after which a replica is started again
 
 Stage = Literal["place", "load", "begin", "advance", "call"]
 
 
-class RayPool:
-    """Replicas as Ray actors; see `Pool`.
+@dataclass(frozen=True)
+class Call:
+    """Requests that are no jobs, for a method of the model class such as `loglikelihood`."""
+
+    method: str
+    requests: Sequence[object]
+
+
+@dataclass
+class _Seat:
+    """A replica.
+
+    Attributes:
+        coming: whether it loads the model, or prepares for a run.
+        loaded: whether it has loaded the model.
+        advancing: whether it has been called and has not answered yet.
+        tasks: in its hands, by number.
+        follow_ups, new: numbers of those to be sent with the next call.
+        deaths: how often it has died since it last finished something.
+        heard: when it last decoded something.
+    """
+
+    coming: bool = False
+    loaded: bool = False
+    advancing: bool = False
+    tasks: dict[int, Task[Any]] = field(default_factory=dict)
+    follow_ups: list[int] = field(default_factory=list)
+    new: list[int] = field(default_factory=list)
+    deaths: int = 0
+    heard: float = 0.0
+
+
+class RayFleet:
+    """Replicas as Ray actors; see `Fleet`. It stays open between runs.
 
     Args:
         factory: loads the model in a replica's process.
         cluster: where they run.
         needs: resources of each.
+
+    Attributes:
+        on_tokens: called with the number of tokens that a replica has decoded.
     """
 
     def __init__(self, factory: Callable[[], LoadedModel], cluster: Cluster, needs: Needs) -> None:
         self._ray = cluster.ray
         self.asked = needs.replicas
+        self.on_tokens: Callable[[int], None] = lambda tokens: None
         self.restarts = 0
         self.places: dict[int, Place] = {}
-        self._loading: set[int] = set()
-        self._loaded: set[int] = set()
+        self._seats = [_Seat() for _ in range(self.asked)]
         self._identity: Identity | None = None
-        self._tokens: int | None = None
+        self._tokens: int | None = None  # most of a text in this run; None if it has no jobs
         self._calls: dict[ObjectRef[Any], tuple[int, Stage]] = {}
-        self._heard: dict[int, float] = {}
+        self._events: list[Event] = []
+        self._numbers = count()
         self._somebody = self._told = time.monotonic()
         self._needs = needs
         remote = self._ray.remote(max_restarts=-1, max_task_retries=0)(Replica)
@@ -57,73 +107,95 @@ class RayPool:
         for replica in range(self.asked):
             self._call(replica, "place")
 
-    # Calls ------------------------------------------------------------------------------------------------
-
-    @property
-    def loading(self) -> int:
-        """Number of replicas that have their resources and are loading the model."""
-        return len(self._loading)
-
     def identity(self) -> Identity:
         """Identity of the model, once the first replica has loaded it; all others must have the same.
 
         Raises:
             EngineError: loading fails, or a replica dies again and again while it loads.
         """
-        restarts = Restarts()
         while self._identity is None:
-            for event in self.events():
-                if isinstance(event, Lost):
-                    restarts.lost(event)
+            self.events(_WAIT)
         return self._identity
 
-    def begin(self, tokens: int) -> None:
-        """Prepare all replicas for jobs of up to `tokens` tokens."""
+    def begin(self, tokens: int | None) -> None:
+        """Prepare all replicas for jobs of up to `tokens` tokens, or for calls if that is None."""
         self._tokens = tokens
-        self._calls = {ref: call for ref, call in self._calls.items() if call[1] != "begin"}  # of a run that has ended
-        for replica in self._loaded:
-            self._call(replica, "begin", tokens)
+        # What a former run has left to say is not awaited.
+        self._calls = {ref: call for ref, call in self._calls.items() if call[1] in ("place", "load")}
+        self._events = []
+        for replica, seat in enumerate(self._seats):
+            seat.advancing = False
+            seat.tasks, seat.follow_ups, seat.new = {}, [], []
+            if seat.loaded:
+                self._join(replica)
 
-    def advance(self, replica: int, follow_ups: Sequence[Numbered], new: Sequence[Numbered]) -> None:
-        """Call `Replica.advance`, without waiting for the result."""
-        self._call(replica, "advance", list(follow_ups), list(new))
+    def _join(self, replica: int) -> None:
+        if self._tokens is None:
+            self._events.append(Up(replica, 1))
+        else:
+            self._seats[replica].coming = True
+            self._call(replica, "begin", self._tokens)
 
-    def free(self) -> list[int]:
-        """The replicas that are loaded and have no call in flight."""
-        busy = {replica for replica, _ in self._calls.values()}
-        return sorted(self._loaded - busy)
+    @property
+    def coming(self) -> int:
+        """Number of replicas that have their resources, and load the model or prepare for the run."""
+        return sum(seat.coming for seat in self._seats)
 
-    def call(self, replica: int, method: str, requests: Sequence[object]) -> None:
-        """Call `Replica.call`, without waiting for the result."""
-        self._tokens = None  # whoever joins now does not have to prepare a run
-        self._call(replica, "call", method, list(requests))
+    def send(self, worker: int, task: Task[Any]) -> None:
+        """Give a task to a replica, which gets it with its next call."""
+        seat, number = self._seats[worker], next(self._numbers)
+        if not seat.loaded:  # it has died since the last event was taken
+            self._events.append(Failed(worker, task, "has died"))
+            return
+        seat.tasks[number] = task
+        (seat.follow_ups if task.follows else seat.new).append(number)
+
+    def _flush(self, replica: int, seat: _Seat) -> None:
+        if seat.advancing or not seat.tasks:
+            return
+        seat.advancing = True
+        if self._tokens is None:
+            (number,) = seat.new
+            call = seat.tasks[number].item
+            self._call(replica, "call", number, call.method, list(call.requests))
+        else:
+            self._call(replica, "advance", _jobs(seat, seat.follow_ups), _jobs(seat, seat.new))
+        seat.follow_ups, seat.new = [], []
 
     def _call(self, replica: int, stage: Stage, *arguments: object, **options: object) -> None:
         method = getattr(self._actors[replica], stage)
         if options:
             method = method.options(**options)
         self._calls[method.remote(*arguments)] = replica, stage
-        self._heard.setdefault(replica, time.monotonic())
+        self._seats[replica].heard = self._seats[replica].heard or time.monotonic()
 
     # Events -----------------------------------------------------------------------------------------------
 
-    def events(self) -> list[Event]:
-        """What has happened; waits up to ten seconds."""
-        ready, _ = self._ray.wait(list(self._calls), num_returns=1, timeout=_WAIT)
-        found = [self._event(ref) for ref in ready if ref in self._calls]
-        self._watch()
-        return [event for event in found if event is not None]
+    def events(self, patience: float) -> list[Event]:
+        """What has happened; see `Fleet`."""
+        for replica, seat in enumerate(self._seats):
+            self._flush(replica, seat)
+        if not self._events and self._calls:
+            ready, _ = self._ray.wait(list(self._calls), num_returns=1, timeout=patience)
+            for ref in ready:
+                self._answered(ref)
+            self._watch()
+        events, self._events = self._events, []
+        return events
 
-    def _event(self, ref: ObjectRef[Any]) -> Event | None:
+    def _answered(self, ref: ObjectRef[Any]) -> None:
         replica, stage = self._calls.pop(ref)
         try:
             value = self._ray.get(ref)
         except self._ray.exceptions.RayTaskError as error:
-            raise self._failed(replica, error) from error
+            if not isinstance(error.cause, NotLoadedError):
+                raise self._failed(replica, error) from error
+            self._died(replica, str(error.cause))
+            return
         except self._ray.exceptions.RayError as error:  # its process or its machine has died
-            return self._died(replica, error)
-        event: Event | None = getattr(self, f"_after_{stage}")(replica, value)
-        return event
+            self._died(replica, " ".join(str(error).split())[:200])
+            return
+        getattr(self, f"_after_{stage}")(replica, self._seats[replica], value)
 
     def _failed(self, replica: int, error: Any) -> EngineError:
         cause = getattr(error, "cause", None) or error
@@ -131,26 +203,31 @@ class RayPool:
         name = "" if isinstance(cause, TTSError) else f"{type(cause).__name__}: "
         return EngineError(f"replica {replica} on {self.places[replica].node}: {name}{text}")
 
-    def _died(self, replica: int, error: Exception) -> Lost:
+    def _died(self, replica: int, reason: str) -> None:
         self.restarts += 1
-        self._loading.discard(replica)
-        self._loaded.discard(replica)
+        seat = self._seats[replica]
+        self._seats[replica] = _Seat(deaths=seat.deaths + 1)
         self._calls = {ref: call for ref, call in self._calls.items() if call[0] != replica}
+        if seat.deaths + 1 > _MOST_RESTARTS:
+            raise EngineError(
+                f"replica {replica} has died {seat.deaths + 1} times without finishing anything: {reason}; what has "
+                "been finished is in the journal"
+            )
+        logger.warning("replica %d has died and is started again: %s", replica, reason)
         self._call(replica, "place", max_task_retries=-1)  # waits until the process has been started again
-        return Lost(replica, " ".join(str(error).split())[:200])
+        self._events += [Down(replica), *(Failed(replica, task, reason) for task in seat.tasks.values())]
 
-    def _after_place(self, replica: int, place: Place) -> None:
+    def _after_place(self, replica: int, seat: _Seat, place: Place) -> None:
         if place.loaded:  # the process was out of reach for a moment; it still decodes what was given up
             self._ray.kill(self._actors[replica], no_restart=False)
             self._call(replica, "place", max_task_retries=-1)
             return
         self.places[replica] = place
-        self._loading.add(replica)
+        seat.coming = True
         self._call(replica, "load")
 
-    def _after_load(self, replica: int, identity: Identity) -> None:
-        self._loading.discard(replica)
-        self._loaded.add(replica)
+    def _after_load(self, replica: int, seat: _Seat, identity: Identity) -> None:
+        seat.coming, seat.loaded = False, True
         if self._identity is None:
             self._identity = identity
         elif identity != self._identity:
@@ -159,48 +236,57 @@ class RayPool:
                 f"{identity.versions}, but the others {self._identity.fingerprint} with {self._identity.versions}; "
                 "every machine needs the same checkpoint and the same packages"
             )
-        if self._tokens is not None:
-            self._call(replica, "begin", self._tokens)
+        self._join(replica)
 
-    def _after_begin(self, replica: int, slots: int) -> Ready:
-        self._heard[replica] = time.monotonic()
-        return Ready(replica, slots)
+    def _after_begin(self, replica: int, seat: _Seat, slots: int) -> None:
+        seat.coming, seat.heard = False, time.monotonic()
+        self._events.append(Up(replica, slots + slots // _SPARE))
 
-    def _after_advance(self, replica: int, progress: Progress) -> Advanced:
+    def _after_advance(self, replica: int, seat: _Seat, progress: Progress) -> None:
+        seat.advancing = False
         if progress.tokens or progress.completion:
-            self._heard[replica] = time.monotonic()
-        return Advanced(replica, progress)
+            seat.heard = time.monotonic()
+        self.on_tokens(progress.tokens)
+        if progress.number is not None:
+            self._done(replica, seat, progress.number, progress.completion)
 
-    def _after_call(self, replica: int, results: list[object]) -> Called:
-        return Called(replica, results)
+    def _after_call(self, replica: int, seat: _Seat, answer: tuple[int, list[object]]) -> None:
+        seat.advancing = False
+        self._done(replica, seat, *answer)
+
+    def _done(self, replica: int, seat: _Seat, number: int, result: object) -> None:
+        seat.deaths = 0
+        self._events.append(Done(replica, seat.tasks.pop(number), result))
 
     def _watch(self) -> None:
         """Restart silent replicas, and give up if there has been none for half an hour."""
         now = time.monotonic()
-        for replica, stage in list(self._calls.values()):
-            if stage == "advance" and now - self._heard[replica] > _SILENT:
+        for replica, seat in enumerate(self._seats):
+            if self._tokens is not None and seat.advancing and now - seat.heard > _SILENT:
                 logger.warning("replica %d has decoded nothing for %d minutes", replica, _SILENT // 60)
-                self._heard[replica] = now
+                seat.heard = now
                 self._ray.kill(self._actors[replica], no_restart=False)
-        if self._loading or self._loaded:
+        loaded = any(seat.loaded for seat in self._seats)
+        if loaded or self.coming:
             self._somebody = now
         if now - self._somebody > _NOBODY:
             raise EngineError(
                 f"no replica has been up for {_NOBODY // 60:.0f} minutes: the cluster has no room for one "
                 f"({self._needs}); what has been finished is in the journal"
             )
-        if now - self._told > 60 and not self._loaded:
+        if now - self._told > 60 and not loaded:
             self._told = now
-            logger.info("waiting: %d of %d replicas are loading the model", len(self._loading), self.asked)
+            logger.info("waiting: %d of %d replicas are loading the model", self.coming, self.asked)
 
     # Results ----------------------------------------------------------------------------------------------
 
     def info(self) -> dict[str, object]:
         """Replicas and machines of the run, for the results."""
+        up = [replica for replica, seat in enumerate(self._seats) if seat.loaded]
         return {
             "replicas": self.asked,
-            "replicas_up": len(self._loaded),
-            "nodes": len({self.places[replica].node for replica in self._loaded}),
+            "replicas_up": len(up),
+            "nodes": len({self.places[replica].node for replica in up}),
             "restarts": self.restarts,
             "ray": self._ray.__version__,
         }
@@ -210,6 +296,82 @@ class RayPool:
         if self._ray.is_initialized():
             for actor in self._actors:
                 self._ray.kill(actor)
+
+
+def _jobs(seat: _Seat, numbers: Sequence[int]) -> list[Numbered]:
+    """Numbered jobs without their tags, which belong to the caller, and need not be picklable."""
+    return [(number, replace(seat.tasks[number].item, tag=None)) for number in numbers]
+
+
+class RayEngine:
+    """Decodes on the replicas of a fleet.
+
+    Args:
+        fleet: the replicas; it stays open after a run that ends well.
+        tokens: most tokens in one text.
+        on_tokens: called with the number of tokens that a replica has decoded.
+        on_replicas: called with the number of replicas that are up and of those asked for, when one changes.
+    """
+
+    def __init__(
+        self,
+        fleet: RayFleet,
+        tokens: int,
+        on_tokens: Callable[[int], None] = lambda tokens: None,
+        on_replicas: Callable[[int, int], None] = lambda up, asked: None,
+    ) -> None:
+        self.fleet = fleet
+        self.tokens = tokens
+        self.on_tokens = on_tokens
+        self.on_replicas = on_replicas
+
+    def run(self, jobs: Sequence[Job], on_completion: FollowUp) -> None:
+        """Decode every job and its follow-ups; a follow-up goes to the replica that holds its trace.
+
+        Raises:
+            EngineError: a replica's model has failed, or replicas die again and again.
+        """
+        self.fleet.on_tokens = self.on_tokens
+        try:
+            self.fleet.begin(self.tokens)
+            Supervisor(self.fleet, on_completion, self.on_replicas).run(jobs)
+        except BaseException:
+            self.fleet.close()  # the replicas still hold jobs
+            raise
+
+
+_PARTS = 4  # of other requests, for each replica, so that a slow one takes fewer
+
+
+def scattered(
+    fleet: RayFleet,
+    method: str,
+    requests: Sequence[object],
+    on_results: Callable[[int], None] = lambda number: None,
+) -> list[object]:
+    """Results of a model class's method on all replicas, in the order of the requests.
+
+    Args:
+        fleet: replicas without jobs.
+        method: name of the method, such as `loglikelihood`.
+        requests: its requests.
+        on_results: called with the number of results that have arrived.
+
+    Raises:
+        EngineError: the method has failed, or no replica is left.
+    """
+    size = max(1, -(-len(requests) // (fleet.asked * _PARTS)))
+    calls = [Call(method, requests[start : start + size]) for start in range(0, len(requests), size)]
+    results: dict[int, list[object]] = {}
+
+    def keep(call: Call, found: list[object]) -> Sequence[Call]:
+        results[id(call)] = found
+        on_results(len(found))
+        return ()
+
+    fleet.begin(None)
+    Supervisor(fleet, keep).run(calls)
+    return [result for call in calls for result in results[id(call)]]
 
 
 _STORE = 256 * 2**20  # bytes of shared memory; jobs and completions are small

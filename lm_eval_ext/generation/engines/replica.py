@@ -14,6 +14,8 @@ from typing import Any, Protocol
 from lm_eval_ext.generation.engine import LocalEngine
 from lm_eval_ext.generation.request import Completion, Job
 
+Numbered = tuple[int, Job]
+
 _PATIENCE = 1.0  # seconds that `advance` waits for a completion
 _DEAD_ENGINE = "EngineDeadError"  # vLLM's core process has died, so this process is useless
 
@@ -57,6 +59,10 @@ class LoadedModel(Protocol):
 
     def call(self, method: str, requests: Sequence[object]) -> list[object]:
         """Run requests that are no jobs with a method of the model class."""
+
+
+class NotLoadedError(Exception):
+    """The replica's process has died since it loaded the model, and was started again."""
 
 
 @dataclass(frozen=True)
@@ -112,16 +118,20 @@ class Replica:
         return self._model.identity
 
     def begin(self, tokens: int) -> int:
-        """Prepare a run of jobs of up to `tokens` tokens; returns the number of jobs that are decoded at once."""
-        assert self._model is not None  # `load` was called
+        """Prepare a run of jobs of up to `tokens` tokens; returns the number of jobs that are decoded at once.
+
+        Raises:
+            NotLoadedError: the process is a new one.
+        """
+        model = self._loaded()
         self._finish()
-        self._engine = self._model.engine(tokens, self._count)
+        self._engine = model.engine(tokens, self._count)
         if self._thread is None:
             self._thread = threading.Thread(target=self._decode, daemon=True)
             self._thread.start()
         return self._engine.batch_size
 
-    def advance(self, follow_ups: Sequence[tuple[int, Job]], new: Sequence[tuple[int, Job]]) -> Progress:
+    def advance(self, follow_ups: Sequence[Numbered], new: Sequence[Numbered]) -> Progress:
         """Hand over jobs, and wait for the next completion, but not longer than a second.
 
         Args:
@@ -138,11 +148,16 @@ class Replica:
             self._follow_ups.put([_tagged(numbered) for numbered in follow_ups])
         return self._reported(self._next())
 
-    def call(self, method: str, requests: Sequence[object]) -> list[object]:
-        """Run requests that are no jobs with a method of the model class."""
-        assert self._model is not None  # `load` was called
+    def call(self, number: int, method: str, requests: Sequence[object]) -> tuple[int, list[object]]:
+        """Run requests that are no jobs with a method of the model class; returns the number with the results."""
+        model = self._loaded()
         self._finish()
-        return self._model.call(method, requests)
+        return number, model.call(method, requests)
+
+    def _loaded(self) -> LoadedModel:
+        if self._model is None:
+            raise NotLoadedError("its process has died while it was idle")
+        return self._model
 
     def _finish(self) -> None:
         """Let the engine end its run, which frees its memory; it has no jobs left."""
@@ -197,6 +212,6 @@ class Replica:
             self._tokens += tokens
 
 
-def _tagged(numbered: tuple[int, Job]) -> Job:
+def _tagged(numbered: Numbered) -> Job:
     number, job = numbered
     return replace(job, tag=number)

@@ -10,7 +10,7 @@ from lm_eval_ext.errors import EngineError
 from lm_eval_ext.generation.engines.dialects import DIALECTS
 from lm_eval_ext.generation.engines.dialects.base import Dialect, ReplyError, ServerFacts, Tokens
 from lm_eval_ext.generation.engines.http import PatientClient, RefusedError, ServerClient
-from lm_eval_ext.generation.engines.server_seats import ServedModel, decoded
+from lm_eval_ext.generation.engines.server_requests import ServedModel, decoded
 from lm_eval_ext.generation.request import Job, Sampling, Stop
 
 PROMPTS = (
