@@ -20,6 +20,7 @@ from lm_eval_ext.authoring.tasks_page import gallery_page, page_of, table, tasks
 from lm_eval_ext.generation.options import ALIASES, KNOWN
 from lm_eval_ext.grading.kinds import KINDS
 from lm_eval_ext.harness.arguments import rows
+from lm_eval_ext.harness.effects import EFFECTS, of_effect
 from lm_eval_ext.harness.server_arguments import ServerArguments
 from lm_eval_ext.metrics import METRICS, Measure
 from lm_eval_ext.pruning.recipe import Recipe, recipe_schema
@@ -86,8 +87,16 @@ def _model_arguments() -> str:
     return (
         "# Model arguments\n\n`pruned-hf` takes all arguments of lm-eval's `hf`, `pruned-vllm` all those of `vllm`; "
         f"both also take these.\n\n{_arguments_table()}\n\n## tts-server\n\n`tts-server` takes these alone "
-        f"([how to use it](../howto/servers.md)).\n\n{server}"
+        f"([how to use it](../howto/servers.md)).\n\n{server}\n\n## What they change\n\nA run's identity, what "
+        "continues it after a crash, what it is compared with and the command that is published with it follow from "
+        "this table, which has lm-eval's own arguments too. One that is not in it is taken for one that changes the "
+        f"model, and a warning names it.\n\n{_effects_table()}"
     )
+
+
+def _effects_table() -> str:
+    rows = ((meaning, " ".join(f"`{name}`" for name in of_effect(name))) for name, meaning in EFFECTS.items())
+    return table(("what changes", "model arguments"), rows)
 
 
 def _arguments_table() -> str:

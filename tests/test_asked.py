@@ -173,12 +173,16 @@ def test_other_questions_are_told_by_their_number(tmp_path: Path) -> None:
 
 
 def of_before(content: dict[str, Any]) -> None:
-    """Make a published run one of before: generation arguments as text, also those of the command line."""
+    """Make a published run one of before: what it was asked and what was changed as text."""
     for task in content["tasks"].values():
         task["sampling"] = ", ".join(f"{name}={value}" for name, value in task.pop("generation_kwargs").items())
         task["budget"] = 32
-    content["variation"] = "gen_kwargs: thinking_token_budget=128,temperature=0.6"
-    del content["gen_kwargs"]
+    content["variation"] = (
+        'load_in_4bit=true, peft=a, chat_template_args={"x":1,"y":2}, thinking=off, '
+        "gen_kwargs: thinking_token_budget=128,temperature=0.6, system_instruction: Think, then answer: x=1"
+    )
+    for name in ("gen_kwargs", "changed", "controls", "system_instruction", "model_args"):
+        content.pop(name, None)
 
 
 def test_runs_that_were_published_before_are_read_as_they_were_asked(tmp_path: Path) -> None:
@@ -189,7 +193,10 @@ def test_runs_that_were_published_before_are_read_as_they_were_asked(tmp_path: P
     now = Run.model_validate_json(path.read_text("utf-8"))
     edit(path, of_before)
     before = Run.model_validate_json(path.read_text("utf-8"))
-    assert before.gen_kwargs == now.gen_kwargs and before.variation == now.variation == ""
+    assert before.gen_kwargs == now.gen_kwargs and set(before.model_args) == set(now.model_args)
+    assert before.changed == {"load_in_4bit": "true", "peft": "a"}
+    assert before.controls == {"chat_template_args": '{"x":1,"y":2}', "thinking": "off"}
+    assert before.system_instruction == "Think, then answer: x=1"
     task = before.tasks["tts_aime24_b32"]
     assert (task.budget, task.generation_kwargs["temperature"]) == (128, 0.6)
     assert before.asked_name("tts_aime24_b32") == "tts_aime24_b128"

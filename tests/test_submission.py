@@ -169,10 +169,10 @@ def test_questions_without_hashes_are_not_taken_for_the_same(tmp_path: Path) -> 
 def test_an_adapter_of_recovery_is_named_once(tmp_path: Path) -> None:
     path = write_output(tmp_path, {TASK: [[True]]}, dropped=[3])
     changed(path, lambda content: content["config"]["model_args"].update(peft="/home/someone/adapter"))
-    assert submission(path, CATALOGUE).variation == "peft=adapter"
+    assert submission(path, CATALOGUE).changed == {"peft": "adapter"}
     changed(path, lambda content: content["config"]["pruning"].update(recovered={"kind": "lora", "steps": 3}))
     run = submission(path, CATALOGUE)
-    assert run.variation == "" and run.pruning is not None and run.pruning.recovered == '{"kind": "lora", "steps": 3}'
+    assert run.changed == {} and run.pruning is not None and run.pruning.recovered == '{"kind": "lora", "steps": 3}'
 
 
 def test_samples_of_another_filter_are_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

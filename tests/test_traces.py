@@ -69,18 +69,19 @@ def test_traces_that_were_cut_are_not_the_models_own(forced: float, texts: list[
 
 
 @pytest.mark.parametrize(
-    ("command", "seen"),
+    ("engine", "given", "seen"),
     [
-        ("lm_eval --model pruned-hf --model_args pretrained=a,drop_layers=[1,2] --tasks t", False),
-        ("lm_eval --model tts-server --model_args base_url=x --tasks t", False),
-        ("lm_eval --model pruned-hf --model_args pretrained=a,auto_chat_template=False --tasks t", True),
-        ("lm_eval --model hf --model_args pretrained=a --tasks t", True),
-        ("", False),
+        ("pruned-hf", {"drop_layers": [1, 2]}, False),
+        ("tts-server", {}, False),
+        ("pruned-hf", {"auto_chat_template": "False"}, True),
+        ("pruned-hf", {"auto_chat_template": False}, True),
+        ("hf", {}, True),
     ],
 )
-def test_prompts_are_templated_where_the_model_saw_them_so(command: str, seen: bool) -> None:
+def test_prompts_are_templated_where_the_model_saw_them_so(engine: str, given: dict[str, Any], seen: bool) -> None:
     (source,) = load([RUNS / "tiny-chain-dense-fc97c339"], read_catalogue())
-    assert traces._templates_prompts(source.run.model_copy(update={"command": command})) is not seen
+    run = source.run.model_copy(update={"engine": engine, "model_args": given})
+    assert traces._templates_prompts(run) is not seen
 
 
 def test_an_exchange_is_encoded_as_the_model_sees_it() -> None:

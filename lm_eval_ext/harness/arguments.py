@@ -1,21 +1,18 @@
-"""Arguments of our model classes in addition to lm-eval's, declared in one table.
+"""Arguments of our model classes in addition to lm-eval's: what they mean, their types and their defaults.
 
-Validation, error messages, run names, published commands, the reference page and README's table are based on it.
+Validation, error messages and the reference page are based on it; what each does to a run is in `effects.yaml`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from pydantic.config import JsonDict
 
 from lm_eval_ext.errors import ArgumentError
-from lm_eval_ext.pruning.checkpoint import find_file
+from lm_eval_ext.harness.effects import effect
 from lm_eval_ext.pruning.quantization import Quantization, parse_quantize
 from lm_eval_ext.pruning.recipe import Recipe
 from lm_eval_ext.thinking_formats import format_of
@@ -29,7 +26,6 @@ BY_HAND_FIELDS = {
     "drop_attention": "drop_attention",
     "drop_mlp": "drop_mlp",
 }  # and a recipe's fields
-_CHOOSES: JsonDict = {"chooses_layers": True}
 
 
 def _flag(value: object) -> object:
@@ -126,12 +122,11 @@ class ThinkingArguments(BaseModel):
     journal: str | bool | None = Field(
         "on",
         description="file that stores finished generations, so that a run can continue after a crash, or `off`",
-        json_schema_extra={"default_is": "`~/.cache/lm-eval-tts/journal-2.sqlite`", "private": True},
+        json_schema_extra={"default_is": "`~/.cache/lm-eval-tts/journal-2.sqlite`"},
     )
     journal_alone: Flag = Field(
         False,
         description="let no other process use the journal: for file systems that several machines share",
-        json_schema_extra={"private": True},
     )
     seed: Whole = Field(
         None,
@@ -156,7 +151,7 @@ class ThinkingArguments(BaseModel):
             fault = error.errors()[0]
             message = str(fault["msg"]).removeprefix("Value error, ")
             name = str(fault["loc"][0])
-            secret = "private" in _extra(cls.model_fields[name].json_schema_extra)
+            secret = effect(name) == "private"
             raise ArgumentError(f"{name}={'...' if secret else repr(fault['input'])}: {message}") from error
         found.check()
         return found
@@ -171,18 +166,14 @@ class Arguments(ThinkingArguments):
     drop_layers: object = Field(
         None,
         description='layers to drop, counted from 0: `[25, 26]`, `"25-27"` or `"25+26"`',
-        json_schema_extra=_CHOOSES,
     )
     drop_attention: object = Field(
         None,
         description="layers whose attention block is left out, in the same form; it keeps no keys and values",
-        json_schema_extra=_CHOOSES,
     )
-    drop_mlp: object = Field(
-        None, description="layers whose feed-forward block is left out, in the same form", json_schema_extra=_CHOOSES
-    )
+    drop_mlp: object = Field(None, description="layers whose feed-forward block is left out, in the same form")
     recipe: Annotated[str | Recipe | None, BeforeValidator(_recipe)] = Field(
-        None, description="name of a recipe in `pruned_models/`, or path of a YAML file", json_schema_extra=_CHOOSES
+        None, description="name of a recipe in `pruned_models/`, or path of a YAML file"
     )
     base: Text = Field(
         None,
@@ -199,7 +190,6 @@ class Arguments(ThinkingArguments):
         None,
         description="`METHOD:N`: drop N layers chosen by a method while loading (the choice is cached): `shortgpt:3`, "
         "`laco:2`, `reverse:1`, `magnitude:2:norm=l2`, ...",
-        json_schema_extra=_CHOOSES,
     )
     calibration: Text = Field(
         None,
@@ -231,7 +221,7 @@ class Arguments(ThinkingArguments):
     ray_address: Text = Field(
         None,
         description="address of a Ray cluster to run the replicas on, such as `auto`",
-        json_schema_extra={"default_is": "a Ray of its own on this machine", "private": True},
+        json_schema_extra={"default_is": "a Ray of its own on this machine"},
     )
 
     def check(self) -> None:
@@ -255,18 +245,8 @@ def _in_order(of: type[ThinkingArguments]) -> list[str]:
 NAMES = tuple(_in_order(Arguments))
 
 
-def _marked(mark: str) -> tuple[str, ...]:
-    fields = Arguments.model_fields.items()
-    return tuple(name for name, field in fields if mark in _extra(field.json_schema_extra))
-
-
 def _extra(given: object) -> Mapping[str, object]:
     return given if isinstance(given, dict) else {}
-
-
-CHOOSING = _marked("chooses_layers")  # arguments that choose which layers to drop
-CALIBRATION = tuple(name for name in NAMES if name.startswith("calibration"))
-PUBLIC = tuple(name for name in NAMES if name not in _marked("private"))  # arguments shown in a published command
 
 
 def rows(of: type[ThinkingArguments] = Arguments) -> list[tuple[str, str, str]]:
@@ -299,45 +279,3 @@ def parse_model_args(model_args: ModelArgs) -> dict[str, object]:
 
     pairs = (argument.partition("=") for argument in split_top_level(model_args))
     return {key.strip(): handle_arg_string(value) for key, _, value in pairs}
-
-
-# Arguments that leave the weights and the computation as they are; any other one may change them.
-_HARMLESS = {
-    "dtype", "revision", "trust_remote_code", "tokenizer", "tokenizer_mode", "tokenizer_revision",
-    "add_bos_token", "prefix_token_id", "tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size",
-    "distributed_executor_backend", "max_gen_toks", "batch_size", "max_batch_size", "max_length",
-    "max_model_len", "seed", "enable_thinking", "chat_template_args", "think_end_token", "truncation_side",
-    "device", "swap_space", "cpu_offload_gb", "gpu_memory_utilization", "kv_cache_memory_bytes",
-    "enforce_eager", "enable_prefix_caching", "enable_chunked_prefill", "max_num_seqs",
-    "max_num_batched_tokens", "max_lora_rank", "download_dir", "disable_log_stats", "load_format",
-}  # fmt: skip
-
-
-_USUAL: tuple[object, ...] = (None, False, "auto", "", {})
-
-
-def changing(arguments: Mapping[str, object]) -> dict[str, object]:
-    """The arguments that may change the texts of a model, unless they have their usual value.
-
-    >>> changing({"quantization": "fp8", "kv_cache_dtype": "auto", "max_num_seqs": 8})
-    {'quantization': 'fp8'}
-    """
-    return {name: value for name, value in arguments.items() if name not in _HARMLESS and value not in _USUAL}
-
-
-def changed_fingerprint(fingerprint: str, arguments: Mapping[str, object]) -> str:
-    """A checkpoint's fingerprint, changed by the arguments with which it is loaded; 16 hex digits.
-
-    Args:
-        fingerprint: of the checkpoint.
-        arguments: as `changing` returns them; of an adapter (`lora_local_path`), its tensors count and not its place.
-    """
-    if not arguments:
-        return fingerprint
-    said = {name: value for name, value in arguments.items() if name != "lora_local_path"}
-    digest = hashlib.sha256(f"{fingerprint} {json.dumps(said, sort_keys=True, default=str)}".encode())
-    adapter = arguments.get("lora_local_path")
-    for name in ("adapter_config.json", "adapter_model.safetensors") if adapter else ():
-        found = find_file(str(adapter), name, {})
-        digest.update(found.read_bytes() if found else str(adapter).encode())
-    return digest.hexdigest()[:16]

@@ -15,7 +15,8 @@ from filelock import FileLock
 from pydantic import ValidationError
 
 from lm_eval_ext.errors import ArgumentError
-from lm_eval_ext.harness.arguments import BY_HAND, BY_HAND_FIELDS, CHOOSING, Arguments
+from lm_eval_ext.harness.arguments import BY_HAND, BY_HAND_FIELDS, Arguments
+from lm_eval_ext.harness.effects import marked
 from lm_eval_ext.paths import cache_folder
 from lm_eval_ext.pruning.architecture import check_supported, depth
 from lm_eval_ext.pruning.calibration import EMBEDDED, Calibration, calibration
@@ -85,7 +86,7 @@ def chosen_recipe(
             is another one than the recipe's.
         RecipeError: the recipe cannot be read.
     """
-    named = [name for name in CHOOSING if getattr(given, name) is not None]
+    named = [name for name in marked("chooses") if getattr(given, name) is not None]
     if len(named) > 1 and not set(named) <= set(BY_HAND_FIELDS):
         raise ArgumentError(f"{' and '.join(named)} contradict each other; give one of them")
     if given.prune is not None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lm_eval_ext.harness.arguments import BY_HAND_FIELDS, CALIBRATION, ModelArgs, parse_model_args
+from lm_eval_ext.harness.arguments import BY_HAND_FIELDS, ModelArgs, parse_model_args
+from lm_eval_ext.harness.effects import marked
 from lm_eval_ext.paths import TINY_CHAIN
 from lm_eval_ext.pruning.quantization import parse_quantize
 from lm_eval_ext.pruning.recipe import Recipe, format_layers, load_recipe, parse_layers
@@ -40,7 +41,7 @@ def _name_without_layers(model_name: str, arguments: Mapping[str, object]) -> st
             return f"{base}{packed}"
         return f"{base}{_dropped(read.drop, read.drop_attention, read.drop_mlp)}{read.changes_name}{packed}"
     if prune is not None:
-        texts = [Path(str(arguments[name])).name for name in CALIBRATION if name in arguments]
+        texts = [Path(str(arguments[name])).name for name in marked("calibrates") if name in arguments]
         return "-".join([model_name, *(part.replace(":", "-") for part in (str(prune), *texts))])
     by_hand = (arguments.get(name) for name in BY_HAND_FIELDS)
     return model_name + _dropped(*(() if layers is None else parse_layers(layers) for layers in by_hand))

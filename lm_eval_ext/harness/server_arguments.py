@@ -18,6 +18,7 @@ from lm_eval_ext.generation.engines.dialects import DIALECTS
 from lm_eval_ext.generation.engines.http import ConnectionOptions
 from lm_eval_ext.generation.engines.server import Limits
 from lm_eval_ext.harness.arguments import Flag, Text, ThinkingArguments
+from lm_eval_ext.harness.effects import marked
 from lm_eval_ext.pruning.recipe import Recipe
 
 logger = logging.getLogger("lm_eval.tts")
@@ -92,7 +93,7 @@ class ServerArguments(ThinkingArguments):
     base_url: Annotated[tuple[str, ...], BeforeValidator(_roots)] = Field(
         description="address of the server, with or without `/v1` or a route; a list in brackets for several servers "
         "of the same model",
-        json_schema_extra={"private": True, "default_is": "required"},
+        json_schema_extra={"default_is": "required"},
     )
     server: Annotated[str, BeforeValidator(str)] = Field(
         "auto", description=f"kind of server: {', '.join(f'`{name}`' for name in DIALECTS)}, or `auto`"
@@ -140,15 +141,15 @@ class ServerArguments(ThinkingArguments):
     )
     max_gen_toks: Positive = Field(256, description="maximum tokens of a text, unless the task sets a limit")
     header: Annotated[dict[str, str] | None, BeforeValidator(_headers)] = Field(
-        None, description="headers for every request", json_schema_extra={"private": True}
+        None, description="headers for every request"
     )
     auth_token: Text = Field(
         None,
         description="key for the server",
-        json_schema_extra={"private": True, "default_is": f"the environment variable `{KEY_VARIABLE}`"},
+        json_schema_extra={"default_is": f"the environment variable `{KEY_VARIABLE}`"},
     )
     verify_certificate: Flag = Field(True, description="check the server's certificate")
-    ca_cert_path: Text = Field(None, description="file of certificates to trust", json_schema_extra={"private": True})
+    ca_cert_path: Text = Field(None, description="file of certificates to trust")
 
     @classmethod
     def taken(cls, given: Mapping[str, object]) -> ServerArguments:
@@ -197,14 +198,13 @@ class ServerArguments(ThinkingArguments):
         return Limits(self.num_concurrent, self.max_retries)
 
 
-_SECRET = ("auth_token", "header")  # model arguments of `tts-server`
 _HIDDEN = "***"
 _given: dict[str, object] = {}  # by what replaces them
 
 
 def hide(arguments: MutableMapping[str, object]) -> None:
     """Replace the secrets in model arguments; `shown` finds them again in this process."""
-    for name in _SECRET:
+    for name in marked("secret"):
         value = arguments.get(name)
         if value and str(value) not in _given:
             arguments[name] = _placeholder(value)
@@ -221,4 +221,5 @@ def _placeholder(value: object) -> str:
 
 def shown(arguments: Mapping[str, object]) -> dict[str, object]:
     """The arguments with the secrets that `hide` has replaced."""
-    return {name: _given.get(str(value), value) if name in _SECRET else value for name, value in arguments.items()}
+    secret = marked("secret")
+    return {name: _given.get(str(value), value) if name in secret else value for name, value in arguments.items()}

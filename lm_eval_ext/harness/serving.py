@@ -12,6 +12,7 @@ from pathlib import Path
 
 from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.harness.arguments import NAMES, Arguments, parse_model_args
+from lm_eval_ext.harness.effects import marked
 from lm_eval_ext.harness.prune_on_load import chosen_recipe, computed_recipe
 from lm_eval_ext.harness.run_names import run_name
 from lm_eval_ext.harness.server_arguments import ServerArguments
@@ -21,7 +22,7 @@ from lm_eval_ext.pruning.loading import pruned_config
 from lm_eval_ext.pruning.recipe import Recipe, kept_layers
 from lm_eval_ext.pruning.vllm_loader import changed_fields, engine_arguments
 
-_USED = ("drop_layers", "drop_attention", "drop_mlp", "recipe", "prune", "calibration", "trust_layer_fields")
+_USED = (*marked("chooses"), *marked("calibrates"), "trust_layer_fields")
 _TAKEN = "cannot be combined with dropped layers, which use it"
 _OWN_FLAGS = dict.fromkeys(
     ("--load-format", "--model-loader-extra-config", "--hf-overrides", "--worker-extension-cls"), _TAKEN

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence, Set
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -18,6 +19,9 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, m
 from lm_eval_ext.generation.options import canonical
 from lm_eval_ext.grading.kinds import KINDS
 from lm_eval_ext.grading.rules import Rules
+from lm_eval_ext.harness.arguments import parse_model_args
+from lm_eval_ext.harness.effects import effect
+from lm_eval_ext.runs.untrusted import line
 from lm_eval_ext.statistics.intervals import Interval, interval_from_stderr, mean_interval
 
 if TYPE_CHECKING:
@@ -32,6 +36,7 @@ _LONGEST = 10_000  # characters of the options of a comparison, or of the genera
 _ONE_LINE = r"^[^\x00-\x1f\x7f\u2028\u2029\ufffe\uffff]*$"
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=_ONE_LINE)]
 Line = Annotated[str, Field(max_length=500, pattern=_ONE_LINE)]
+Arguments = dict[Name, JsonValue]
 _SLUG = r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,119}$"
 Slug = Annotated[str, Field(pattern=_SLUG)]
 Hash = Annotated[str, Field(pattern="^[0-9a-f]{0,64}$")]
@@ -40,12 +45,10 @@ Number = Annotated[float, Field(allow_inf_nan=False, ge=-1e15, le=1e15)]
 Layer = Annotated[int, Field(ge=0, lt=10_000)]
 Tier = Literal["reported", "verified", "reproduced"]
 
-# Model arguments that change how a model is run, and not what it is.
-CONTROLS = ("enable_thinking", "chat_template_args", "stop_loops", "thinking", "protocol")
-_INSTRUCTION = re.compile(r"(?:^|, )system_instruction: .*")  # the end of a variation
-_GEN_KWARGS = re.compile(r"(?:^|, )gen_kwargs: (\w+=.*?)(?=, system_instruction: |$)")  # in earlier runs, before that
 # Generation arguments that are a control: is a loss only repetition, does waiting help?
 _CONTROLLING = {"repetition_penalty", "wait_count", "wait_text"}
+_PAIR = re.compile(r"(\w+)=([^,]*)")  # in generation arguments of runs before they had fields for it
+_SAID = re.compile(r"(\w+)=(.*?)(?=, \w+=|$)")  # likewise, in what they said was changed
 
 _VARIANT = re.compile(r"^(?P<benchmark>tts_.+?)_(?:b(?P<budget>\d{1,9})|(?P<votes>maj\d+))$")
 
@@ -117,7 +120,7 @@ class TaskResult(_Part):
         """Read generation arguments from the text in which runs had them before; the budget is the one in there."""
         if not isinstance(fields, Mapping) or "sampling" not in fields:
             return fields
-        arguments = {name: _literal(value) for name, value in re.findall(r"(\w+)=([^,]*)", str(fields["sampling"]))}
+        arguments = {name: _literal(value) for name, value in _PAIR.findall(str(fields["sampling"]))}
         current = {name: value for name, value in fields.items() if name != "sampling"}
         return {**current, "budget": asked_budget(arguments, current.get("budget")), "generation_kwargs": arguments}
 
@@ -232,7 +235,13 @@ class Run(_Part):
     date: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$", description="UTC")]
     base: Annotated[Name, Field(description="Hub name of the base model")]
     revision: Annotated[str, Field(max_length=100, pattern=_ONE_LINE)] = ""
-    variation: Annotated[Line, Field(description="other changes to the model, such as load_in_4bit=True")] = ""
+    changed: Annotated[
+        Arguments, Field(description="other changes to the model, such as load_in_4bit or the checkpoint's name")
+    ] = Field(default_factory=dict)
+    controls: Annotated[
+        Arguments, Field(description="model arguments that change how the model is run, such as thinking")
+    ] = Field(default_factory=dict)
+    system_instruction: Line = ""
     gen_kwargs: Annotated[
         dict[Name, JsonValue],
         Field(description="lm-eval's `--gen_kwargs`, which change what every task asks for"),
@@ -252,7 +261,10 @@ class Run(_Part):
     costs: Annotated[
         dict[Name, Number], Field(description="what a token costs: active parameters, layers, heads, bytes")
     ] = Field(default_factory=dict)
-    command: Annotated[str, Field(max_length=4000, pattern=_ONE_LINE)] = ""
+    model_args: Annotated[Arguments, Field(description="lm-eval's `--model_args`, as far as they may be published")] = (
+        Field(default_factory=dict)
+    )
+    command: Annotated[str, Field(max_length=4000, pattern=_ONE_LINE, description="to be shown")] = ""
     samples: Annotated[
         dict[Slug, Annotated[str, Field(pattern="^[0-9a-f]{64}$")]],
         Field(description="SHA-256 of samples/TASK.jsonl.gz"),
@@ -261,15 +273,31 @@ class Run(_Part):
     @model_validator(mode="before")
     @classmethod
     def _of_earlier_versions(cls, fields: object) -> object:
-        """Read `gen_kwargs` from the text of `variation`, which had them before."""
-        if not isinstance(fields, Mapping) or not (said := _GEN_KWARGS.search(str(fields.get("variation")))):
+        """Read what runs had as text before: changes, controls and generation arguments, and what the command says."""
+        if not isinstance(fields, Mapping) or ("model_args" in fields and "variation" not in fields):
             return fields
-        arguments = canonical({name: _literal(value) for name, value in re.findall(r"(\w+)=([^,]*)", said[1])})
-        variation = str(fields["variation"]).replace(said[0], "").removeprefix(", ")
-        return {**fields, "variation": variation, "gen_kwargs": arguments}
+        current = {name: value for name, value in fields.items() if name != "variation"}
+        words = shlex.split(str(fields.get("command") or ""), comments=True)
+        given = words[words.index("--model_args") + 1] if "--model_args" in words[:-1] else ""
+        text, _, instruction = str(fields.get("variation") or "").partition("system_instruction: ")
+        text, _, generation = text.partition("gen_kwargs: ")
+        if generation:
+            pairs = _PAIR.findall(generation.removesuffix(", "))
+            current["gen_kwargs"] = canonical({name: _literal(value) for name, value in pairs})
+        said = dict(_SAID.findall(text.removesuffix(", ")))
+        return {
+            "changed": {name: value for name, value in said.items() if effect(name) != "control"},
+            "controls": {name: value for name, value in said.items() if effect(name) == "control"},
+            "system_instruction": instruction,
+            "model_args": parse_model_args(given),
+            **current,
+        }
 
     @model_validator(mode="after")
     def _names_fit(self) -> Run:
+        for name in ("changed", "controls", "gen_kwargs", "model_args"):
+            if len(json.dumps(getattr(self, name))) > _LONGEST:
+                raise ValueError(f"{name}: is longer than {_LONGEST} characters")
         if unknown := set(self.samples) - set(self.tasks):
             raise ValueError(f"samples of {min(unknown)!r}, which is not a task of the run")
         for name, task in self.tasks.items():
@@ -329,22 +357,18 @@ class Run(_Part):
 
     @property
     def _varied_control(self) -> str:
-        """The part of `variation` that is a control."""
-        instruction = _INSTRUCTION.search(self.variation)
-        arguments = self.variation[: instruction.start()] if instruction else self.variation
-        parts = [part for part in arguments.split(", ") if part.partition("=")[0] in CONTROLS]
-        return ", ".join([*parts, *([instruction[0].removeprefix(", ")] if instruction else [])])
+        instruction = f"system_instruction: {self.system_instruction}" if self.system_instruction else ""
+        return _listed(told(self.controls), instruction)
 
     @property
     def whole(self) -> bool:
         """Whether it is the base model itself, however it was run."""
-        changed = self.smaller_by_layers or self.variation != self._varied_control
-        return not (changed or (self.pruning and self.pruning.recovered))
+        return not (self.smaller_by_layers or self.changed or (self.pruning and self.pruning.recovered))
 
     @property
     def varied_or_controlled(self) -> str:
         """What else was changed in the model, and the controls."""
-        return _listed(self.variation, self._named(_CONTROLLING))
+        return _listed(told(self.changed), self.control)
 
     @property
     def varied(self) -> str:
@@ -385,6 +409,20 @@ class Run(_Part):
     def partial(self) -> bool:
         """Whether any task was evaluated on only part of its questions."""
         return any(task.partial for task in self.tasks.values())
+
+
+def told(arguments: Mapping[str, object]) -> str:
+    """Arguments on one line, as they are shown.
+
+    >>> told({"load_in_4bit": True, "peft": "adapter"})
+    'load_in_4bit=true, peft=adapter'
+    """
+    return line(", ".join(f"{name}={told_value(value)}" for name, value in arguments.items()))
+
+
+def told_value(value: object) -> str:
+    """The value of an argument, as on a command line."""
+    return line(value if isinstance(value, str) else json.dumps(value, separators=(",", ":"), default=str))
 
 
 def _listed(*parts: str) -> str:

@@ -15,10 +15,11 @@ from pathlib import Path
 
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.generation.options import canonical
-from lm_eval_ext.harness.arguments import PUBLIC, parse_model_args
+from lm_eval_ext.harness.arguments import parse_model_args
+from lm_eval_ext.harness.effects import changing, controlling, effect, marked, publishable, warn_of_unknown
 from lm_eval_ext.redaction import public_name, scrubbed
 from lm_eval_ext.runs.catalogue import Catalogue
-from lm_eval_ext.runs.run import CONTROLS, Run
+from lm_eval_ext.runs.run import Run, told_value
 from lm_eval_ext.runs.run_file import RUN_FILE, read_json, validated
 from lm_eval_ext.runs.samples import pack
 from lm_eval_ext.runs.task_results import is_gated, scored_tasks, task_result, task_rows
@@ -41,6 +42,7 @@ def submission(path: Path, catalogue: Catalogue, base: str | None = None) -> Run
     tasks, hashes = _tasks(content, catalogue, path)
     pruning = mapping(config.get("pruning"))
     arguments = model_arguments(config)
+    warn_of_unknown(arguments)
     named = public_name(base or pruning.get("base") or arguments.get("pretrained") or content.get("model_name"))
     loaded = public_name(pruning["checkpoint"]) if pruning.get("checkpoint") else ""
     recovered = mapping(pruning.get("recovered"))
@@ -50,7 +52,9 @@ def submission(path: Path, catalogue: Catalogue, base: str | None = None) -> Run
         "date": _date(content, path),
         "base": named,
         "revision": line(config.get("model_revision") or arguments.get("revision"), 100),
-        "variation": line(", ".join(filter(None, [_made_from_base(pruning), variation(arguments, content)]))),
+        "changed": _made_from_base(pruning) | _public(changing(arguments)),
+        "controls": _public(controlling(arguments)),
+        "system_instruction": line(content.get("system_instruction"), 100),
         "gen_kwargs": {line(name, 200): value for name, value in canonical(mapping(config.get("gen_kwargs"))).items()},
         "fingerprint": line(pruning.get("model_fingerprint"), 64),
         "engine": line(config.get("model"), 100) or "unknown",
@@ -63,6 +67,7 @@ def submission(path: Path, catalogue: Catalogue, base: str | None = None) -> Run
         "software": _software(content),
         "settings": {line(name, 200): line(value) for name, value in mapping(config.get("settings")).items()},
         "costs": _numbers(config.get("costs")),
+        "model_args": _public(publishable(arguments)),
         "command": command_of(content, list(tasks), loaded or named),
         "samples": hashes,
     }
@@ -136,11 +141,11 @@ def _pruning(info: Mapping[str, object], recovered: Mapping[str, object]) -> dic
     }
 
 
-def _made_from_base(pruning: Mapping[str, object]) -> str:
-    """What was loaded, if it was made from the base, and how it was quantized while it was: `checkpoint=org/name`."""
-    loaded = f"checkpoint={public_name(pruning['checkpoint'])}" if pruning.get("checkpoint") else ""
+def _made_from_base(pruning: Mapping[str, object]) -> dict[str, object]:
+    """What was loaded, if it was made from the base, and how it was quantized while it was."""
     on_load = mapping(pruning.get("quantization")).get("on_load")
-    return ", ".join(filter(None, [loaded, f"quantize={line(on_load, 50)}" if on_load else ""]))
+    loaded = {"checkpoint": public_name(pruning["checkpoint"])} if pruning.get("checkpoint") else {}
+    return {**loaded, **({"quantize": line(on_load, 50)} if on_load else {})}
 
 
 def _quantization(packed: Mapping[str, object]) -> dict[str, object]:
@@ -189,34 +194,8 @@ def is_results(path: Path) -> bool:
     return path.name != RUN_FILE and path.match("results_*.json")
 
 
-# Model arguments that affect what is computed. Others (a cache, a token, a journal) are only named as left out.
-_SHOWN = {
-    "revision", "subfolder", "dtype", "tokenizer", "peft", "delta", "gguf_file", "load_in_4bit", "load_in_8bit",
-    "quantization", "bnb_4bit_quant_type", "bnb_4bit_compute_dtype", "bnb_4bit_use_double_quant", "autogptq",
-    "gptqmodel", "kv_cache_dtype", "lora_local_path", "hf_overrides", *PUBLIC,
-    "enable_thinking", "think_end_token", "chat_template_args", "max_length", "max_gen_toks", "max_model_len",
-    "add_bos_token", "prefix_token_id", "trust_remote_code", "parallelize", "device_map", "backend",
-    "attn_implementation", "tensor_parallel_size", "data_parallel_size", "pipeline_parallel_size",
-    "gpu_memory_utilization", "swap_space", "enforce_eager", "max_num_seqs", "max_num_batched_tokens",
-    "tokenizer_mode", "batch_size", "max_batch_size",
-}  # fmt: skip
-# Those that change the model, or how it is prompted.
-_VARYING = ("subfolder", "peft", "delta", "gguf_file", "load_in_4bit", "load_in_8bit", "quantization", "autogptq",
-            "gptqmodel", "kv_cache_dtype", "lora_local_path", "hf_overrides", *CONTROLS)  # fmt: skip
-_USUAL = {"load_in_4bit": False, "load_in_8bit": False, "autogptq": False, "gptqmodel": False, "enable_thinking": True,
-          "kv_cache_dtype": "auto", "stop_loops": False, "thinking": True, "protocol": "default"}  # fmt: skip
-_NAMES = (
-    "peft",
-    "delta",
-    "tokenizer",
-    "gguf_file",
-    "recipe",
-    "calibration",
-    "lora_local_path",
-    "thinking_format",
-    "chat_template",
-)  # arguments whose values may be paths
 _LONGEST = 4000
+_NOT_SHOWN = "not shown"
 
 
 def model_arguments(config: Mapping[str, object]) -> dict[str, object]:
@@ -225,30 +204,25 @@ def model_arguments(config: Mapping[str, object]) -> dict[str, object]:
     return parse_model_args(given) if isinstance(given, str) else mapping(given)
 
 
-def variation(arguments: Mapping[str, object], content: Mapping[str, object]) -> str:
-    """Settings that change the model or how it is prompted: `load_in_4bit=true, peft=adapter`."""
-    given = {name: arguments[name] for name in _VARYING if arguments.get(name) is not None}
-    told = [f"{name}={_shown(name, value)}" for name, value in given.items() if not _is_usual(name, value)]
-    if content.get("system_instruction"):
-        told.append(f"system_instruction: {line(content['system_instruction'], 100)}")
-    return line(", ".join(told))
-
-
-def _is_usual(name: str, value: object) -> bool:
-    """Whether a setting has its default value; a flag may be written as a word."""
-    usual = _USUAL.get(name)
-    words = ("true", "on", "yes") if usual else ("false", "off", "no")
-    return value == usual or (isinstance(usual, bool) and str(value).lower() in words)
+def _public(arguments: Mapping[str, object]) -> dict[str, object]:
+    """Arguments as they may be published: of a path only the last part, and nothing of what isn't known here."""
+    paths = marked("path")
+    return {
+        line(name, 200): _NOT_SHOWN if effect(name) is None
+        else public_name(value) if name in paths and isinstance(value, str) and not value.startswith("{")
+        else value
+        for name, value in arguments.items()
+    }  # fmt: skip
 
 
 def command_of(content: Mapping[str, object], tasks: Sequence[str], base: str) -> str:
     """A one-line shell command from a results file; omitted arguments are named after a `#`."""
     config = mapping(content.get("config"))
     given = model_arguments(config)
-    arguments = {"pretrained": base} | {name: given[name] for name in given if name in _SHOWN}
+    arguments = {"pretrained": base} | _public(publishable({**given, "pretrained": base}))
     words = ["lm_eval", "--model", line(config.get("model") or "hf"), "--model_args", _pairs(arguments)]
     words += ["--tasks", ",".join(tasks), *_options(content, config)]
-    left_out = sorted(line(name, 50) for name in set(given) - _SHOWN - {"pretrained"})
+    left_out = sorted(line(name, 50) for name in given if name not in arguments)
     command = shlex.join(words) + (f"  # without {', '.join(left_out)}" if left_out else "")
     return line(command, _LONGEST)
 
@@ -273,10 +247,4 @@ def _options(content: Mapping[str, object], config: Mapping[str, object]) -> lis
 
 
 def _pairs(values: Mapping[str, object]) -> str:
-    return ",".join(f"{name}={_shown(name, value)}" for name, value in values.items())
-
-
-def _shown(name: str, value: object) -> str:
-    if name in _NAMES and isinstance(value, str) and not value.startswith("{"):  # the marks of a thinking format
-        return line(public_name(value))
-    return line(value if isinstance(value, str) else json.dumps(value, separators=(",", ":"), default=str))
+    return ",".join(f"{name}={told_value(value)}" for name, value in values.items())

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Sequence
 from itertools import islice, zip_longest
 from pathlib import Path
 
 from lm_eval_ext.errors import ArgumentError
-from lm_eval_ext.harness.arguments import parse_model_args
+from lm_eval_ext.harness.effects import is_usual
 from lm_eval_ext.harness.registry import models
 from lm_eval_ext.pruning.calibration import Exchange
 from lm_eval_ext.runs.catalogue import read_catalogue
@@ -71,10 +70,7 @@ def _correct(sample: Sample, seen: bool) -> list[Exchange]:
 
 def _templates_prompts(run: Run) -> bool:
     """Whether the model class of a run applies the chat template to prompts that were saved without it."""
-    words = shlex.split(run.command, comments=True)
-    engine, given = (words[words.index(flag) + 1] if flag in words else "" for flag in ("--model", "--model_args"))
-    switched_off = str(parse_model_args(given).get("auto_chat_template")).lower() in ("false", "off", "no")
-    return engine in ("", *models()) and not switched_off
+    return run.engine in models() and is_usual("auto_chat_template", run.model_args.get("auto_chat_template"))
 
 
 def _in_turn(questions: Sequence[Sequence[Exchange]]) -> Iterator[Exchange]:

@@ -13,7 +13,7 @@ from lm_eval_ext.analysis.board import Board
 from lm_eval_ext.analysis.entries import Entry
 from lm_eval_ext.metrics import score_named
 from lm_eval_ext.paths import LEADERBOARD
-from lm_eval_ext.runs.run import Pruning, Run, TaskResult, layers
+from lm_eval_ext.runs.run import Pruning, Run, TaskResult, layers, told
 from lm_eval_ext.site import figures
 from lm_eval_ext.site.figures import Mark
 from lm_eval_ext.statistics.intervals import Interval
@@ -256,8 +256,9 @@ def name_of(run: Run) -> ModelName:
     done += [pruning.relation] if pruning and pruning.relation and not done else []
     how += [pruning.quantization] if pruning and pruning.quantization else []
     how += ["recovered"] if pruning and pruning.recovered else []
-    others = _without_bits(run.varied_or_controlled) if bits else run.varied_or_controlled
-    others = re.sub(r"\bcheckpoint=(?:[^,/]*/)?", "", others)
+    changed = {name: value for name, value in run.changed.items() if not (bits and name in _BITS)}
+    checkpoint = str(changed.pop("checkpoint", "")).rpartition("/")[2]
+    others = ", ".join(part for part in (checkpoint, told(changed), run.control) if part)
     if not done:
         return ModelName(others or " + ".join(how), "" if not others else " + ".join(how))
     return ModelName(", ".join(done), ", ".join(part for part in (" + ".join(how), others) if part))
@@ -277,12 +278,7 @@ def bits_of(run: Run) -> float | None:
     """Bits of a weight, if the weights are quantized: in the mean over a checkpoint, or as loaded."""
     if run.pruning and run.pruning.bits:
         return round(run.pruning.bits, 1)
-    return next((bits for name, bits in _BITS.items() if re.search(rf"\b{name}=(true|1)\b", run.variation, re.I)), None)
-
-
-def _without_bits(variation: str) -> str:
-    parts = [part for part in variation.split(", ") if part.partition("=")[0] not in _BITS]
-    return ", ".join(parts)
+    return next((bits for name, bits in _BITS.items() if str(run.changed.get(name)).lower() in ("true", "1")), None)
 
 
 def _details(runs: Sequence[Run]) -> list[str]:

@@ -14,12 +14,11 @@ from pathlib import Path
 from lm_eval_ext.authoring.task_file import merged, registered_files
 from lm_eval_ext.errors import ManifestError
 from lm_eval_ext.generation.options import with_budget
+from lm_eval_ext.harness.effects import marked
 from lm_eval_ext.pruning.recipe import chosen_name, format_layers, parse_layers
 from lm_eval_ext.runs.run import variant_of
 from lm_eval_ext.runs.untrusted import mapping, sequence
 from lm_eval_ext.sweep.manifest import BY_HAND, Exclude, Manifest, Pruning
-
-_LOADING = ("pretrained", "revision", "dtype", "trust_remote_code")  # model arguments that a choice of layers needs
 
 
 @dataclass(frozen=True)
@@ -188,7 +187,7 @@ def _run(manifest: Manifest, model: str, variant: _Variant, seed: int | None, ta
 
 
 def _stage(model: str, given: Mapping[str, object], how: Pruning, count: int, manifest: Manifest) -> Stage:
-    loading = {name: str(given[name]) for name in _LOADING if given.get(name) is not None}
+    loading = {name: str(given[name]) for name in marked("loads") if given.get(name) is not None}
     return Stage(f"{model}-{_label(how, manifest)}", loading, how, (count,))
 
 

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 from lm_eval.api.instance import Instance
 
 from lm_eval_ext.errors import ArgumentError, CheckpointError
-from lm_eval_ext.harness.arguments import CALIBRATION, CHOOSING, NAMES, Arguments, taken_from
+from lm_eval_ext.harness.arguments import NAMES, Arguments, taken_from
 from lm_eval_ext.harness.costs import costs_of, device_name, peak_memory
+from lm_eval_ext.harness.effects import marked, warn_of_unknown
 from lm_eval_ext.harness.models.thinking import ThinkingLM
 from lm_eval_ext.harness.prune_on_load import chosen_recipe, computed_recipe
 from lm_eval_ext.harness.registry import engine_of
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
     from lm_eval_ext.harness.replicas import Replicas
 
 logger = logging.getLogger("lm_eval.tts")
-
-_OF_THE_DRIVER = {*CHOOSING, *CALIBRATION, "data_parallel_size", "replica_gpus", "ray_address", "journal"}
 
 
 class PrunedLM(ThinkingLM):
@@ -57,9 +56,10 @@ class PrunedLM(ThinkingLM):
         given = dict(kwargs)
         self.arguments = arguments = taken_from(kwargs)
         self.replicas = self._replicas_for(arguments, kwargs)
-        if any(getattr(arguments, name) is not None for name in CHOOSING):
+        if any(getattr(arguments, name) is not None for name in marked("chooses")):
             self._refuse(kwargs)  # before choosing layers, which may take hours
-        load_options = {name: kwargs[name] for name in ("dtype", "trust_remote_code") if name in kwargs}
+        warn_of_unknown(kwargs)
+        load_options = {name: kwargs[name] for name in marked("loads") if name in kwargs}
         if pretrained is None and arguments.recipe is None:
             pretrained = TINY_CHAIN.name
             logger.info("no pretrained given: using the embedded tiny-chain, a small model for trying things out")
@@ -99,7 +99,8 @@ class PrunedLM(ThinkingLM):
         if not isinstance(given["pretrained"], str):
             raise ArgumentError("replicas load the model themselves: pass pretrained as a name or folder")
         chosen = {"recipe": self.recipe} if self.recipe is not None else {}
-        arguments = {name: value for name, value in given.items() if name not in _OF_THE_DRIVER}
+        ours = {*marked("driver"), *marked("chooses"), *marked("calibrates")}
+        arguments = {name: value for name, value in given.items() if name not in ours}
         if str(arguments.get("device")).startswith("cuda"):
             del arguments["device"]  # each replica sees only its own GPUs, if there are any
         replicas.start(arguments | chosen)

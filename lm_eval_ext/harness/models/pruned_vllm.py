@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.generation.engine import Engine
 from lm_eval_ext.generation.engines.vllm import VLLMEngine
-from lm_eval_ext.harness.arguments import changed_fingerprint, changing
+from lm_eval_ext.harness.effects import changed_fingerprint, changing
 from lm_eval_ext.harness.models.pruned import PrunedLM, explain_unknown_argument
 from lm_eval_ext.pruning.architecture import depth, text_config
 from lm_eval_ext.pruning.blocks import forget_left_out
