@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
 
 class TTSError(Exception):
     """Base of every error raised on purpose by this package."""
@@ -59,3 +64,11 @@ class GradingError(TTSError):
 
 class ResultsError(TTSError, ValueError):
     """A results file cannot be read, or contains values that no run could have produced."""
+
+
+def first_fault(error: ValidationError, shown: bool = True) -> str:
+    """The first fault that pydantic has found: field, value (unless it must not be shown) and what is allowed."""
+    fault = error.errors()[0]
+    value = " ".join(repr(fault["input"]).split()) if shown else "..."
+    value = value if len(value) <= 80 else f"{value[:77]}..."
+    return f"{'.'.join(map(str, fault['loc']))}={value}: {str(fault['msg']).removeprefix('Value error, ')}"

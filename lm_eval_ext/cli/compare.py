@@ -11,8 +11,7 @@ import typer
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from lm_eval_ext.errors import ResultsError, TTSError
-from lm_eval_ext.runs.run_file import first_fault
+from lm_eval_ext.errors import ResultsError, TTSError, first_fault
 
 if TYPE_CHECKING:
     from lm_eval_ext.analysis.compare_text import Comparison

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from lm_eval_ext.errors import ArgumentError
+from lm_eval_ext.errors import ArgumentError, first_fault
 from lm_eval_ext.harness.effects import effect
 from lm_eval_ext.pruning.quantization import Quantization, parse_quantize
 from lm_eval_ext.pruning.recipe import Recipe
@@ -148,11 +148,8 @@ class ThinkingArguments(BaseModel):
         try:
             found = cls.model_validate({**of_protocol, **given})
         except ValidationError as error:
-            fault = error.errors()[0]
-            message = str(fault["msg"]).removeprefix("Value error, ")
-            name = str(fault["loc"][0])
-            secret = effect(name) == "private"
-            raise ArgumentError(f"{name}={'...' if secret else repr(fault['input'])}: {message}") from error
+            name = str(error.errors()[0]["loc"][0])
+            raise ArgumentError(first_fault(error, shown=effect(name) != "private")) from error
         found.check()
         return found
 

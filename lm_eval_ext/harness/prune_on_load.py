@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import ast
 import gc
-import hashlib
-import json
 import logging
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -15,6 +13,7 @@ from filelock import FileLock
 from pydantic import ValidationError
 
 from lm_eval_ext.errors import ArgumentError
+from lm_eval_ext.files import digest
 from lm_eval_ext.harness.arguments import BY_HAND, BY_HAND_FIELDS, Arguments
 from lm_eval_ext.harness.effects import marked
 from lm_eval_ext.paths import cache_folder
@@ -122,7 +121,7 @@ def computed_recipe(pretrained: object, revision: str | None, given: Arguments, 
     numbers = {"samples": given.calibration_samples, "max_tokens": given.calibration_tokens}
     options |= {name: number for name, number in numbers.items() if number is not None}
     context = context_for(pretrained, revision, given.calibration or EMBEDDED, **options)
-    path = cache_folder() / "recipes" / f"{_digest([_identity(context, spec.method), *spec])}.yaml"
+    path = cache_folder() / "recipes" / f"{digest([_identity(context, spec.method), *spec])[:16]}.yaml"
     with ExitStack() as alone:
         with suppress(OSError):  # where the cache cannot be written, each process computes it
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -172,7 +171,7 @@ def context_for(
 
 def score_cache_for(context: PruningContext, method: str) -> ScoreCache:
     """The score cache for these weights and, if the method uses them, these calibration texts."""
-    return ScoreCache(cache_folder() / "prune" / f"{_digest(_identity(context, method))}.jsonl")
+    return ScoreCache(cache_folder() / "prune" / f"{digest(_identity(context, method))[:16]}.jsonl")
 
 
 def _identity(context: PruningContext, method: str) -> list[object]:
@@ -184,10 +183,6 @@ def _identity(context: PruningContext, method: str) -> list[object]:
         *software("torch", "transformers").values(),
         context.calibration.sha256 if needs_texts(method) else "",
     ]  # fmt: skip
-
-
-def _digest(content: object) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def release(context: PruningContext) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from lm_eval_ext.errors import ArgumentError
+from lm_eval_ext.errors import ArgumentError, first_fault
 from lm_eval_ext.pruning.architecture import auto_class
 from lm_eval_ext.pruning.blocks import Blocks
 from lm_eval_ext.pruning.calibration import TokenRow
@@ -303,8 +303,7 @@ def training(like: str | None = None, **given: object) -> Training:
     try:
         found = Training.model_validate(known)
     except ValidationError as error:
-        fault = error.errors()[0]
-        raise ArgumentError(f"{fault['loc'][0]}={fault['input']!r}: {fault['msg']}") from error
+        raise ArgumentError(first_fault(error)) from error
     if found.batch_size % found.micro_batch_size:
         raise ArgumentError(
             f"batch_size={found.batch_size}: is not a multiple of micro_batch_size={found.micro_batch_size}"

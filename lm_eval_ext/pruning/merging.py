@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Protocol
 from pydantic import BaseModel, ConfigDict, Field
 
 from lm_eval_ext.errors import ArchitectureError, RecipeError
+from lm_eval_ext.files import write_whole
 from lm_eval_ext.pruning.architecture import (
     block_of_tensor,
     is_block_output,
@@ -195,11 +196,8 @@ def save_map(after: int, matrix: torch.Tensor, folder: Path) -> LinearMap:
     buffer = io.BytesIO()
     numpy.save(buffer, matrix.float().cpu().numpy(), allow_pickle=False)
     sha256 = hashlib.sha256(buffer.getvalue()).hexdigest()
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{sha256[:16]}.npy"
-    part = path.with_suffix(f".{os.getpid()}.part")
-    part.write_bytes(buffer.getvalue())
-    part.replace(path)
+    write_whole(path, buffer.getvalue())
     return LinearMap(after=after, file=str(path), sha256=sha256)
 
 

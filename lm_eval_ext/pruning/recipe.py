@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from pydantic_core import ErrorDetails
 
 from lm_eval_ext.errors import ArgumentError, RecipeError
+from lm_eval_ext.files import write_whole
 from lm_eval_ext.paths import PRUNED_MODELS, located
 from lm_eval_ext.plugins import recipe_folders
 from lm_eval_ext.pruning.architecture import depth, text_config
@@ -360,16 +360,13 @@ def _read_once(text: str) -> object:
 
 def write_recipe(recipe: Recipe, path: Path, comment: str = "") -> None:
     """Write a recipe as YAML, with its linear map beside it; fields with their default value are left out."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     if recipe.linear_map:
         recipe = recipe.model_copy(update={"linear_map": recipe.linear_map.copied_beside(path)})
     content = yaml.safe_dump(
         recipe.model_dump(mode="json", exclude_defaults=True), sort_keys=False, default_flow_style=None, width=120,
         allow_unicode=True,
     )  # fmt: skip
-    part = path.with_suffix(f".{os.getpid()}.part")
-    part.write_text((f"# {comment}\n" if comment else "") + content, "utf-8")
-    part.replace(path)  # atomic, in case several processes write it
+    write_whole(path, (f"# {comment}\n" if comment else "") + content)
 
 
 def _recipe_path(name_or_path: str) -> Path:

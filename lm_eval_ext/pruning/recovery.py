@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lm_eval_ext.errors import ArgumentError, TTSError
+from lm_eval_ext.files import write_json
 from lm_eval_ext.pruning.adapters import MARK, layers_left_out
 from lm_eval_ext.pruning.architecture import depth
 from lm_eval_ext.pruning.blocks import Blocks
@@ -76,13 +77,13 @@ def recover(
             if there is None:
                 shutil.rmtree(folder, ignore_errors=True)  # which was new, or empty
             raise
-        _write_whole(unfinished / _SETTINGS, identity)
+        write_json(unfinished / _SETTINGS, identity)
         checkpoint = last_checkpoint(unfinished)
     trainer = trainer_of(pruned, rows, settings, accumulation, unfinished, save_steps, _left_out_of(recipe, pruned))
     trainer.train(resume_from_checkpoint=checkpoint)
     _save(trainer, pruned, folder, settings, pretrained or recipe.pretrained)
     if processes.is_main_process:
-        _write_whole(folder / MARK, _mark(recipe, settings, texts, trainer, len(rows)))
+        write_json(folder / MARK, _mark(recipe, settings, texts, trainer, len(rows)))
         shutil.rmtree(unfinished)
     processes.wait_for_everyone()
     return folder
@@ -145,14 +146,6 @@ def _check_same(folder: Path, there: dict[str, object] | None, identity: dict[st
             f"{folder}: holds an unfinished training with {other}={there.get(other)}, not {identity[other]}; give the "
             "same settings to go on, or another folder"
         )
-
-
-def _write_whole(path: Path, content: dict[str, object]) -> None:
-    """Write JSON so that a file is there as a whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
-    part.replace(path)
 
 
 def _left_out_of(recipe: Recipe, pruned: Path) -> Blocks:

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import ConfigDict, ValidationError, validate_call
 
-from lm_eval_ext.errors import ArgumentError
+from lm_eval_ext.errors import ArgumentError, first_fault
 from lm_eval_ext.paths import named
 from lm_eval_ext.pruning.context import PruningContext
 from lm_eval_ext.pruning.methods.choice import Removal, Removals
@@ -65,8 +65,7 @@ def choose(
     try:
         removals = checked(context, list(remove), **given)
     except ValidationError as error:
-        fault = error.errors()[0]
-        raise ArgumentError(f"{method}: {fault['loc'][0]}={fault['input']!r}: {fault['msg']}") from error
+        raise ArgumentError(f"{method}: {first_fault(error)}") from error
     for removal in removals.values():
         _check_barriers(context, method, removal)
     given |= {name: value for name, value in kept.items() if value}

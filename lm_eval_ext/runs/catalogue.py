@@ -8,9 +8,8 @@ from typing import Annotated, Literal, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from lm_eval_ext.errors import ResultsError
+from lm_eval_ext.errors import ResultsError, first_fault
 from lm_eval_ext.paths import LEADERBOARD
-from lm_eval_ext.runs.run_file import first_fault
 
 Kind = Literal["knowledge", "shallow", "long", "other"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from lm_eval_ext.errors import ResultsError
+from lm_eval_ext.errors import ResultsError, first_fault
 from lm_eval_ext.runs.run import SCHEMA_VERSION, Run
 
 RUN_FILE = "run.json"
@@ -38,14 +38,6 @@ def validated(content: dict[str, object], path: Path) -> Run:
         return Run.model_validate(content)
     except ValidationError as error:
         raise ResultsError(f"{path}: {first_fault(error)}") from error
-
-
-def first_fault(error: ValidationError) -> str:
-    """Field, value and what is allowed, on one line."""
-    fault = error.errors()[0]
-    value = " ".join(repr(fault["input"]).split())
-    shown = value if len(value) <= 80 else f"{value[:77]}..."
-    return f"{'.'.join(map(str, fault['loc']))}={shown}: {fault['msg']}"
 
 
 def read_json(path: Path) -> dict[str, object]:

@@ -11,9 +11,8 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from lm_eval_ext.errors import ResultsError
+from lm_eval_ext.errors import ResultsError, first_fault
 from lm_eval_ext.runs.run import Hash, Line, Name, Number, Share
-from lm_eval_ext.runs.run_file import first_fault
 
 LARGEST = 2 << 30  # bytes of a task's samples, unpacked
 Grade = Literal["correct", "wrong", "no answer", "unparsable", "timeout", "memory", "not told"]

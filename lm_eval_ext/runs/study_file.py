@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from lm_eval_ext.errors import ResultsError
+from lm_eval_ext.errors import ResultsError, first_fault
 
 FOLDER = "studies"  # below a folder of published runs
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"  # of a study
@@ -83,8 +83,6 @@ def read_study(path: Path) -> StudyFile:
     try:
         return StudyFile.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        fault = error.errors()[0]
-        place = ".".join(map(str, fault["loc"]))
-        raise ResultsError(f"{path}: {place + ': ' if place else ''}{fault['msg']}") from error
+        raise ResultsError(f"{path}: {first_fault(error)}") from error
     except OSError as error:
         raise ResultsError(f"{path}: cannot be read ({error.strerror})") from error

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lm_eval_ext.errors import ResultsError
+from lm_eval_ext.files import digest
 from lm_eval_ext.generation.options import canonical
 from lm_eval_ext.harness.arguments import parse_model_args
 from lm_eval_ext.harness.effects import changing, controlling, effect, marked, publishable, warn_of_unknown
@@ -166,7 +167,6 @@ def _software(content: Mapping[str, object]) -> dict[str, str]:
 
 def _run_id(fields: Mapping[str, object]) -> str:
     """A readable id that differs for different content."""
-    content = hashlib.sha256(json.dumps(fields, sort_keys=True, default=str).encode()).hexdigest()[:8]
     pruning = mapping(fields["pruning"])
     kinds = {"": "dropped", "attention": "dropped_attention", "mlp": "dropped_mlp"}
     counts = {kind: len(sequence(pruning.get(name))) for kind, name in kinds.items()}
@@ -176,7 +176,7 @@ def _run_id(fields: Mapping[str, object]) -> str:
     ]
     made = [str(pruning[name]) for name in ("relation", "quantization") if pruning.get(name)]
     label = "-".join([*taken, *made]) or "dense"
-    words = f"{str(fields['base']).split('/')[-1]}-{label}-{content}".lower()
+    words = f"{str(fields['base']).split('/')[-1]}-{label}-{digest(fields)[:8]}".lower()
     return re.sub(r"[^a-z0-9._-]+", "-", words)[-100:].strip("-._")
 
 

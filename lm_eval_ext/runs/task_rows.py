@@ -8,9 +8,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from lm_eval_ext.errors import ResultsError
+from lm_eval_ext.errors import ResultsError, first_fault
 from lm_eval_ext.redaction import without_tokens
-from lm_eval_ext.runs.run_file import first_fault
 from lm_eval_ext.runs.samples import GRADES, Grade, Output, Sample
 from lm_eval_ext.runs.untrusted import line, mapping, number, sequence, text
 

@@ -17,6 +17,7 @@ from lm_eval_ext.analysis.board import Board, kept_of
 from lm_eval_ext.analysis.comparison import Difference, difference, kept, repeated_interval
 from lm_eval_ext.analysis.entries import UNLIMITED, Entry, Scored, comparable, place
 from lm_eval_ext.analysis.parts import parts_of, place_of
+from lm_eval_ext.files import digest
 from lm_eval_ext.metrics import score_named
 from lm_eval_ext.paths import LEADERBOARD
 from lm_eval_ext.runs.load import SITE_MARK, Source
@@ -234,7 +235,7 @@ def _samples_stamp(source: Source, code: str) -> str:
         name: (task.budget, task.votes, task.partial, task.question_set, is_gated(source, name))
         for name, task in run.tasks.items()
     }
-    return _hash([code, run.samples, run.thinking_format, tasks])
+    return digest([code, run.samples, run.thinking_format, tasks])
 
 
 def _page_stamp(run: Run, board: Board, names: Names, code: str) -> str:
@@ -244,18 +245,14 @@ def _page_stamp(run: Run, board: Board, names: Names, code: str) -> str:
     outdated = [name for name, task in run.tasks.items() if board.outdated(task)]
     catalogue, hashes = _hashes(board)
     of_runs = [hashes[one.id] for one in (run, *related)]
-    return _hash([code, catalogue, names.base(entry.base), names[entry.key], outdated, of_runs])
+    return digest([code, catalogue, names.base(entry.base), names[entry.key], outdated, of_runs])
 
 
 @lru_cache(maxsize=1)
 def _hashes(board: Board) -> tuple[str, Mapping[str, str]]:
     """Hashes of the catalogue, and of each run by its id: a base's run is part of the stamps of all its models."""
     runs = {run.id: hashlib.sha256(run.model_dump_json().encode()).hexdigest() for run in board.runs}
-    return _hash(board.catalogue.model_dump_json()), runs
-
-
-def _hash(value: object) -> str:
-    return hashlib.sha256(json.dumps(value, default=str, sort_keys=True).encode()).hexdigest()
+    return digest(board.catalogue.model_dump_json()), runs
 
 
 def _linked(before: Path, folder: Path) -> FromSamples | None:

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lm_eval_ext.errors import ManifestError, TTSError
-from lm_eval_ext.sweep.locks import hold, write_whole
-from lm_eval_ext.sweep.plan import PlannedRun, Stage, digest
+from lm_eval_ext.files import write_json
+from lm_eval_ext.sweep.locks import hold
+from lm_eval_ext.sweep.plan import PlannedRun, Stage, digest_of
 from lm_eval_ext.sweep.study import DONE, FAILED, LOCK, LOG, Study
 from lm_eval_ext.version import software
 
@@ -49,7 +50,7 @@ class Work:
 
 def ticket(item: Stage | PlannedRun, study: Study) -> str:
     """What a process is told to do: a name, and the digest of what the manifest says of it."""
-    return f"{item.name}@{digest(item, study.manifest)}"
+    return f"{item.name}@{digest_of(item, study.manifest)}"
 
 
 def work_of(study: Study, told: str, extra: Mapping[str, object] | None = None) -> Work | None:
@@ -86,7 +87,7 @@ def _of_run(study: Study, run: PlannedRun, extra: Mapping[str, object]) -> Work:
         written = sorted((folder / "results").rglob("results_*.json"), key=lambda path: path.stat().st_mtime)
         if not written:
             return  # `do` says that it isn't done
-        write_whole(folder / DONE, {
+        write_json(folder / DONE, {
             "run": run.name, "content": content, "command": ["lm_eval", *command[3:]],
             "results": str(written[-1].relative_to(folder)), "seconds": round(time.time() - started),
             "finished": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -113,7 +114,7 @@ def do(work: Work) -> int:
             return 0
     if code != STOPPED:
         said = why(work.folder / LOG, code) if code else "it ended well, but has written nothing"
-        write_whole(work.folder / FAILED, {"code": code, "why": said})
+        write_json(work.folder / FAILED, {"code": code, "why": said})
     return code or 1
 
 

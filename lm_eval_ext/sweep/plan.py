@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import re
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from lm_eval_ext.authoring.task_file import merged, registered_files
 from lm_eval_ext.errors import ManifestError
+from lm_eval_ext.files import digest
 from lm_eval_ext.generation.options import with_budget
 from lm_eval_ext.harness.effects import marked
 from lm_eval_ext.pruning.recipe import chosen_name, format_layers, parse_layers
@@ -128,7 +128,7 @@ def stages(runs: Sequence[PlannedRun]) -> list[Stage]:
     return list({run.stage.name: run.stage for run in runs if run.stage is not None}.values())
 
 
-def digest(item: Stage | PlannedRun, manifest: Manifest) -> str:
+def digest_of(item: Stage | PlannedRun, manifest: Manifest) -> str:
     """What a manifest says of a stage or run: so that a process started for it notices that it says something else."""
     said: list[object]
     if isinstance(item, Stage):
@@ -136,7 +136,7 @@ def digest(item: Stage | PlannedRun, manifest: Manifest) -> str:
     else:
         said = [item.tasks, item.seed, item.arguments, item.count, item.stage.depends_on if item.stage else None]
         said += [manifest.engine, manifest.gen_kwargs, manifest.limit, manifest.include_path]
-    return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    return digest(said)[:16]
 
 
 def _kept(runs: Sequence[PlannedRun], rules: Sequence[Exclude]) -> list[PlannedRun]:

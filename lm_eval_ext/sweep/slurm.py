@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lm_eval_ext.errors import ManifestError
+from lm_eval_ext.files import write_json
 from lm_eval_ext.sweep.launchers import Launcher, Tell
-from lm_eval_ext.sweep.locks import locked, write_whole
+from lm_eval_ext.sweep.locks import locked
 from lm_eval_ext.sweep.manifest import Slurm
 from lm_eval_ext.sweep.one import ticket
 from lm_eval_ext.sweep.plan import PlannedRun, Stage, stages
@@ -87,7 +88,7 @@ class SlurmLauncher:
         command = ["sbatch", "--parsable", *self._options(len(items), folder)]
         command += [f"--dependency=afterany:{':'.join(after)}"] if after else []
         number = _said([*command, str(script)]).strip().split(";")[0]
-        write_whole(folder / _JOBS, {**_jobs(self.study), number: [ticket(item, self.study) for item in items]})
+        write_json(folder / _JOBS, {**_jobs(self.study), number: [ticket(item, self.study) for item in items]})
         self.tell(f"submitted {len(items)} {one if len(items) == 1 else several} as job {number}")
 
     def _options(self, count: int, folder: Path) -> list[str]:

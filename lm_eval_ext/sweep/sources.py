@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Literal
 
 from lm_eval_ext.errors import ManifestError
+from lm_eval_ext.files import write_json
 from lm_eval_ext.paths import located
 from lm_eval_ext.runs.untrusted import mapping
-from lm_eval_ext.sweep.locks import locked, write_whole
+from lm_eval_ext.sweep.locks import locked
 
 _CHANGES_NOTHING = {".md", ".png", ".svg", ".lock"}
 _LARGE = 32 << 20  # bytes from which only a part of a file is read
@@ -163,7 +164,7 @@ class Commits:
             return
         with locked(self.path.with_suffix(".lock")):
             self._known |= self._read()
-            write_whole(self.path, dict(sorted(self._known.items())))
+            write_json(self.path, dict(sorted(self._known.items())))
 
 
 def _cached(kind: Kind, name: str, revision: str) -> str | None:

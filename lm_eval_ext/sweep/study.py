@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -13,9 +12,10 @@ from pathlib import Path
 from typing import Literal
 
 from lm_eval_ext.errors import ArgumentError, ManifestError
+from lm_eval_ext.files import digest, read_json_object
 from lm_eval_ext.grading import GRADER_VERSION
 from lm_eval_ext.pruning.recipe import Recipe, load_recipe
-from lm_eval_ext.sweep.locks import is_held, read_whole
+from lm_eval_ext.sweep.locks import is_held
 from lm_eval_ext.sweep.manifest import Manifest, load_manifest, study_name
 from lm_eval_ext.sweep.plan import PlannedRun, Stage, Tasks, planned, stages
 from lm_eval_ext.sweep.sources import Sources, hash_of, texts_of
@@ -84,7 +84,7 @@ class Study:
             texts = texts_of(stage.pruning.calibration)
             elsewhere = {"pretrained", "revision", *(["calibration"] if texts else [])}
             chosen = {name: value for name, value in stage.depends_on.items() if name not in elsewhere}
-            self._identities[stage.name] = identity([weights or stage.loading, chosen, texts])
+            self._identities[stage.name] = digest([weights or stage.loading, chosen, texts])
         return self.folder / "recipes" / f"{stage.name}-{self._identities[stage.name][:8]}"
 
     def stage_found(self, stage: Stage) -> Found:
@@ -122,8 +122,8 @@ class Study:
     def content_of(self, run: PlannedRun) -> dict[str, object]:
         """All that makes a run what it is; only for runs whose layers are chosen."""
         recipe = self._loaded_recipe(run)
-        digest = recipe.digest if recipe else None
-        return content(run, self.manifest, self.loaded_by(run), digest, self.sources, self.tasks)
+        chosen = recipe.digest if recipe else None
+        return content(run, self.manifest, self.loaded_by(run), chosen, self.sources, self.tasks)
 
     def folder_of(self, run: PlannedRun) -> Path | None:
         """Where a run's log, journal and results are; None if its layers are not chosen yet."""
@@ -135,7 +135,7 @@ class Study:
         if run.stage is not None and self.recipe_of(run) is None:
             return ""
         if run.name not in self._identities:
-            self._identities[run.name] = identity(self.content_of(run))
+            self._identities[run.name] = digest(self.content_of(run))
         return self._identities[run.name]
 
     def found(self, run: PlannedRun) -> Found:
@@ -145,7 +145,7 @@ class Study:
             assert run.stage is not None
             chosen = self.stage_found(run.stage)
             return Found("failed", chosen.said) if chosen.state == "failed" else Found("waiting", {})
-        done = read_whole(folder / DONE)
+        done = read_json_object(folder / DONE)
         if done and (folder / str(done.get("results"))).is_file():
             return Found("done", done)
         return self._unfinished(folder)
@@ -154,7 +154,7 @@ class Study:
         if is_held(folder / LOCK):
             return Found("running", {})
         if (folder / FAILED).is_file():
-            return Found("failed", read_whole(folder / FAILED))
+            return Found("failed", read_json_object(folder / FAILED))
         return Found("waiting", {})
 
     def command_of(self, run: PlannedRun, folder: Path, extra: Mapping[str, object]) -> list[str]:
@@ -279,7 +279,7 @@ def content(
         },
         "model": of.weights(*model) or model,
         "recipe": recipe,
-        "tasks": {name: _hash(fields) for name, fields in ours.items()},
+        "tasks": {name: digest(fields) for name, fields in ours.items()},
         "datasets": {name: of.dataset(fields) for name, fields in ours.items()},
         "others": {"tasks": others, "lm_eval": version("lm_eval")} if others else {},
         "include_path": hash_of(manifest.include_path) if manifest.include_path else "",
@@ -288,12 +288,3 @@ def content(
         "seed": run.seed,
         "limit": manifest.limit,
     }
-
-
-def identity(of: object) -> str:
-    """64 hex digits of a content."""
-    return _hash(of)
-
-
-def _hash(content: object) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass, replace
 
 from lm_eval_ext.errors import EngineError
+from lm_eval_ext.files import digest
 from lm_eval_ext.generation.engines.dialects import DIALECTS
 from lm_eval_ext.generation.engines.dialects.base import Dialect, ReplyError, ServerFacts, Tokens
 from lm_eval_ext.generation.engines.http import PatientClient, RefusedError, ServerClient
@@ -102,7 +101,7 @@ async def identity(client: ServerClient, model: ServedModel, facts: ServerFacts)
 async def greedy_digest(client: ServerClient, model: ServedModel) -> str:
     """A hash of the greedy texts of fixed prompts, which differs between models, also between their quantizations."""
     texts = [await _text(client, model, _ids(model, prompt), _TOKENS) for prompt in PROMPTS]
-    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:32]
+    return digest(texts)[:32]
 
 
 async def asked_again(client: ServerClient, model: ServedModel) -> str:

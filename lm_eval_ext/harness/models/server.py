@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib.util
-import json
 import logging
 import re
 import time
@@ -19,6 +17,7 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from tqdm import tqdm
 
 from lm_eval_ext.errors import ArgumentError, EngineError
+from lm_eval_ext.files import digest
 from lm_eval_ext.generation.engine import Engine
 from lm_eval_ext.generation.engines.dialects import SINGLE
 from lm_eval_ext.generation.engines.dialects.base import Vocabulary
@@ -148,7 +147,7 @@ class TTSServer(ThinkingLM, TemplateLM):  # type: ignore[misc]  # lm-eval has no
             self.recipe.digest if self.recipe else "",
             *(["reproducible"] if self.arguments.reproducible else []),  # of the others, a seed may give another text
         ]
-        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+        return digest(content)
 
     @property
     def versions(self) -> str:
