@@ -29,7 +29,8 @@ from lm_eval_ext.paths import TASKS, TINY_CHAIN
 from lm_eval_ext.pruning import selection
 from lm_eval_ext.pruning.calibration import Calibration
 from lm_eval_ext.pruning.context import PruningContext
-from lm_eval_ext.pruning.methods.choice import Removal, Removals
+from lm_eval_ext.pruning.methods.removal import Removal, Removals
+from lm_eval_ext.pruning.selection import Method
 from lm_eval_ext.thinking_formats import format_named, format_names
 from tests.shared import ROOT
 from tests.standins import write_standins
@@ -62,9 +63,9 @@ def test_a_method(monkeypatch: pytest.MonkeyPatch) -> None:
         return {count: Removal(tuple(range(first, first + count))) for count in remove}
 
     module: Any = ModuleType("lm_eval_ext.pruning.methods.mine")
-    module.choose, module.SOURCE, module.NEEDS_TEXTS = choose, "a paper of mine", False
+    module.mine = choose
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setitem(selection.METHODS, "mine", "mine")
+    monkeypatch.setitem(selection.METHODS, "mine", Method("mine:mine", "a paper of mine", needs_texts=False))
 
     def none() -> Calibration:
         raise AssertionError("texts were loaded")

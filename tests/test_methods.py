@@ -23,12 +23,11 @@ from lm_eval_ext.pruning.calibration import Calibration, TokenRow, token_batches
 from lm_eval_ext.pruning.context import PruningContext
 from lm_eval_ext.pruning.layers import bypassed, decoder_layers
 from lm_eval_ext.pruning.loading import load_pruned
-from lm_eval_ext.pruning.methods.angular import distances, last_token_states
-from lm_eval_ext.pruning.methods.choice import lowest
-from lm_eval_ext.pruning.methods.magnitude import magnitude
-from lm_eval_ext.pruning.methods.shortgpt import block_influence
+from lm_eval_ext.pruning.methods.removal import lowest
+from lm_eval_ext.pruning.methods.similarity import block_influence, distances, last_token_states
 from lm_eval_ext.pruning.methods.taylor import influence
-from lm_eval_ext.pruning.selection import METHODS, choose, needs_texts
+from lm_eval_ext.pruning.methods.without_texts import magnitude
+from lm_eval_ext.pruning.selection import METHODS, choose
 from tests.checkpoints import LAYERS
 from tests.contexts import MATRICES, context_of, texts_of, twin_of
 
@@ -246,7 +245,7 @@ def test_methods_that_need_no_texts_look_at_none(tiny_model: Path) -> None:
     def none() -> Calibration:
         raise AssertionError("calibration was loaded")
 
-    for method in (one for one in METHODS if not needs_texts(one)):
+    for method in (one for one in METHODS if not METHODS[one].needs_texts):
         context = PruningContext(str(tiny_model), AutoConfig.from_pretrained(tiny_model), none)
         parameters = {"layers": "1-2"} if method == "selection" else {}
         assert len(choose(context, method, [2], parameters)[2].drop) == 2
@@ -263,7 +262,7 @@ def test_recipes_for_several_depths(method: str, tiny: PruningContext) -> None:
     assert [len(one) for one in found] == [1, 2, 3]
     assert method not in ("attention", "mlp", "joint") or not recipes[2].drop
     assert recipes[2].method == method and recipes[2].versions.keys() == {"lm-eval-tts", "torch", "transformers"}
-    assert (recipes[2].calibration is not None) == needs_texts(method)
+    assert (recipes[2].calibration is not None) == METHODS[method].needs_texts
     assert bool(recipes[2].scores) == (method not in ("random", "reverse", "selection"))
 
 

@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from lm_eval_ext.errors import ArchitectureError, ArgumentError
 from lm_eval_ext.pruning.calibration import Calibration
 from lm_eval_ext.pruning.context import PruningContext, ScoreCache
-from lm_eval_ext.pruning.methods.choice import lowest
+from lm_eval_ext.pruning.methods.removal import lowest
 from lm_eval_ext.pruning.selection import choose
 from tests.contexts import context_of
 

@@ -20,7 +20,7 @@ from lm_eval_ext.pruning.calibration import Calibration, Exchange, calibration, 
 from lm_eval_ext.pruning.context import PruningContext
 from lm_eval_ext.pruning.loading import load_pruned
 from lm_eval_ext.pruning.recipe import kept_layers
-from lm_eval_ext.pruning.selection import METHODS, choose, needs_texts
+from lm_eval_ext.pruning.selection import METHODS, choose
 from lm_eval_ext.runs import traces
 from lm_eval_ext.runs.catalogue import read_catalogue
 from lm_eval_ext.runs.load import load
@@ -153,7 +153,7 @@ def test_padding_and_prompts_do_not_count(tiny_model: Path) -> None:
     assert counted.sum(1).tolist() == [4, 2] and mask.sum(1).tolist() == [len(row.ids) for row in rows]
 
 
-@pytest.mark.parametrize("method", sorted(method for method in METHODS if needs_texts(method)))
+@pytest.mark.parametrize("method", sorted(method for method in METHODS if METHODS[method].needs_texts))
 def test_every_method_that_takes_texts_takes_traces(method: str, traced: PruningContext) -> None:
     options: dict[str, Any] = {"threshold": -1.0, "merged": 2, "interval": 1} if method == "laco" else {}
     recipe = choose(traced, method, [1], options)[1]

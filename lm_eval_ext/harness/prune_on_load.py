@@ -24,7 +24,7 @@ from lm_eval_ext.pruning.context import PruningContext, ScoreCache
 from lm_eval_ext.pruning.loading import checkpoint_fingerprint
 from lm_eval_ext.pruning.quantization import check_quantization
 from lm_eval_ext.pruning.recipe import Recipe, load_recipe, parse_layers, write_recipe
-from lm_eval_ext.pruning.selection import choose, needs_texts
+from lm_eval_ext.pruning.selection import choose, method_named
 from lm_eval_ext.version import software
 
 logger = logging.getLogger("lm_eval.tts")
@@ -181,7 +181,7 @@ def _identity(context: PruningContext, method: str) -> list[object]:
         checkpoint_fingerprint(context.pretrained, context.config, layers, context.revision),
         context.pretrained, context.dtype, context.max_tokens,
         *software("torch", "transformers").values(),
-        context.calibration.sha256 if needs_texts(method) else "",
+        context.calibration.sha256 if method_named(method).needs_texts else "",
     ]  # fmt: skip
 
 

@@ -8,37 +8,55 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ConfigDict, ValidationError, validate_call
 
 from lm_eval_ext.errors import ArgumentError, first_fault
 from lm_eval_ext.paths import named
+from lm_eval_ext.pruning.blocks import ATTENTION, KINDS, MLP
 from lm_eval_ext.pruning.context import PruningContext
-from lm_eval_ext.pruning.methods.choice import Removal, Removals
+from lm_eval_ext.pruning.methods.removal import Removal, Removals
 from lm_eval_ext.pruning.recipe import CalibrationSet, Recipe, Shape
 from lm_eval_ext.version import software
 
 logger = logging.getLogger("lm_eval.tts")
 
 BARRIERS = ("early_barrier", "latter_barrier")
+
+
+class Method(NamedTuple):
+    """A pruning method.
+
+    Attributes:
+        target: its module in `pruning/methods/` and its function, which has its definition.
+        source: where the definition comes from.
+        needs_texts: whether it looks at calibration texts.
+        blocks: the kinds of blocks whose numbers it takes; empty if it takes numbers of layers.
+    """
+
+    target: str
+    source: str
+    needs_texts: bool = True
+    blocks: tuple[str, ...] = ()
+
+
 METHODS = {
-    "angular": "angular",
-    "attention": "attention",
-    "joint": "joint",
-    "laco": "laco",
-    "magnitude": "magnitude",
-    "mlp": "mlp",
-    "perplexity": "perplexity",
-    "random": "random_order",
-    "replaceme": "replaceme",
-    "reverse": "reverse",
-    "selection": "selection",
-    "shortgpt": "shortgpt",
-    "sleb": "sleb",
-    "taylor": "taylor",
-    "trace": "trace",
+    "angular": Method("similarity:angular", "arXiv 2403.17887"),
+    "attention": Method("block_similarity:attention", "arXiv 2406.15786", blocks=(ATTENTION,)),
+    "joint": Method("block_similarity:joint", "arXiv 2406.15786", blocks=KINDS),
+    "laco": Method("laco:laco", "arXiv 2402.11187"),
+    "magnitude": Method("without_texts:smallest_weights", "arXiv 2402.02834", needs_texts=False),
+    "mlp": Method("block_similarity:mlp", "arXiv 2406.15786", blocks=(MLP,)),
+    "perplexity": Method("perplexity:one_shot", "arXiv 2402.02834"),
+    "random": Method("without_texts:random_order", "a baseline", needs_texts=False),
+    "replaceme": Method("replaceme:replaceme", "arXiv 2505.02819"),
+    "reverse": Method("without_texts:reverse", "arXiv 2510.22228", needs_texts=False),
+    "selection": Method("without_texts:by_hand", "layers given by hand", needs_texts=False),
+    "shortgpt": Method("similarity:shortgpt", "arXiv 2403.03853"),
+    "sleb": Method("perplexity:sleb", "arXiv 2402.09025"),
+    "taylor": Method("taylor:taylor", "arXiv 2402.02834"),
+    "trace": Method("perplexity:trace", "lm-eval-tts"),
 }
 
 
@@ -86,30 +104,27 @@ def _own_parameters(method: str) -> dict[str, object]:
     return {one.name: one.default for one in names if one.kind is inspect.Parameter.KEYWORD_ONLY}
 
 
-def needs_texts(method: str) -> bool:
-    """Whether a method uses calibration texts."""
-    return bool(_module(method).NEEDS_TEXTS)
+def method_named(name: str) -> Method:
+    """The method of a name.
 
-
-def kinds_of(method: str) -> Sequence[str]:
-    """The kinds of blocks whose numbers a method takes; empty if it takes numbers of layers."""
-    kinds: Sequence[str] = getattr(_module(method), "BLOCKS", ())
-    return kinds
+    Raises:
+        ArgumentError: there is none.
+    """
+    if name not in METHODS:
+        raise ArgumentError(f"unknown method {name!r}; expected one of: {', '.join(METHODS)}")
+    return METHODS[name]
 
 
 def _chooser(method: str) -> Callable[..., Removals]:
-    chooser: Callable[..., Removals] = _module(method).choose
+    module, _, function = method_named(method).target.partition(":")
+    chooser: Callable[..., Removals] = getattr(
+        importlib.import_module(f"lm_eval_ext.pruning.methods.{module}"), function
+    )
     return chooser
 
 
-def _module(method: str) -> ModuleType:
-    if method not in METHODS:
-        raise ArgumentError(f"unknown method {method!r}; expected one of: {', '.join(METHODS)}")
-    return importlib.import_module(f"lm_eval_ext.pruning.methods.{METHODS[method]}")
-
-
 def _check_numbers(remove: Sequence[int], method: str, depth: int) -> None:
-    kinds = kinds_of(method)
+    kinds = method_named(method).blocks
     total, what = depth * max(1, len(kinds)), f"{' and '.join(kinds)} blocks" if kinds else "layers"
     wrong = [count for count in remove if not 0 < count < total]
     if wrong or not remove:
@@ -120,7 +135,7 @@ def _check_numbers(remove: Sequence[int], method: str, depth: int) -> None:
 
 def _what(method: str) -> str:
     """What the numbers of a method count."""
-    kinds = kinds_of(method)
+    kinds = method_named(method).blocks
     return f"layers' {' and '.join(kinds)} blocks" if kinds else "layers"
 
 
@@ -134,7 +149,11 @@ def _barriers(
     """
     numbers = [value for value in kept.values() if isinstance(value, int) and not isinstance(value, bool)]
     left = context.depth - sum(numbers)
-    if len(numbers) != len(kept) or min(numbers, default=0) < 0 or left * max(1, len(kinds_of(method))) < max(remove):
+    if (
+        len(numbers) != len(kept)
+        or min(numbers, default=0) < 0
+        or left * max(1, len(method_named(method).blocks)) < max(remove)
+    ):
         said = ", ".join(f"{name}={value!r}" for name, value in kept.items())
         raise ArgumentError(
             f"{method}: {said}: give numbers of layers that leave {max(remove)} {_what(method)} to remove; the model "
@@ -165,7 +184,7 @@ def _parameters(method: str, given: Mapping[str, object]) -> dict[str, object]:
 def _recipe(
     context: PruningContext, method: str, parameters: Mapping[str, Any], removal: Removal, count: int
 ) -> Recipe:
-    texts = context.calibration if needs_texts(method) else None
+    texts = context.calibration if method_named(method).needs_texts else None
     return Recipe(
         base=named(context.pretrained),
         revision=context.revision,
@@ -177,7 +196,7 @@ def _recipe(
         linear_map=removal.linear_map,
         variant=parameters.get("variant", "rdsc"),
         method=method,
-        source=f"lm-eval-tts prune, {count} of {context.depth} {_what(method)}; {_module(method).SOURCE}",
+        source=f"lm-eval-tts prune, {count} of {context.depth} {_what(method)}; {method_named(method).source}",
         parameters={name: value for name, value in parameters.items() if value is not None},
         calibration=CalibrationSet(
             name=texts.name, samples=len(texts.texts), max_tokens=context.max_tokens, sha256=texts.sha256
@@ -196,7 +215,7 @@ _KEPT, _DROPPED, _TEXT = "#8d99ae", "#d1495b", "#3b434b"
 def plot_scores(recipe: Recipe, path: Path) -> None:
     """Write an SVG of the scores by layer, or by kind of block and layer, with what is dropped highlighted."""
     base = recipe.base.rstrip("/").split("/")[-1]
-    kinds = kinds_of(recipe.method) or ("",)
+    kinds = method_named(recipe.method).blocks or ("",)
     depth = len(recipe.scores) // len(kinds)
     title = f"{base}, {recipe.method}: {recipe.summary} of {depth} layers (hatched)"
     axis = "layer" if len(kinds) == 1 else f"layer: {', then '.join(kinds)}"

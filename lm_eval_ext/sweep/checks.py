@@ -114,10 +114,10 @@ def _check_depth(stage: Stage) -> None:
     """Check the numbers of layers, if the model is on this machine."""
     from lm_eval_ext.pruning.architecture import depth
     from lm_eval_ext.pruning.checkpoint import read_config
-    from lm_eval_ext.pruning.selection import kinds_of
+    from lm_eval_ext.pruning.selection import method_named
 
     place = located(stage.base)
-    if kinds_of(str(stage.pruning.method)) or not Path(place).is_dir():
+    if method_named(str(stage.pruning.method)).blocks or not Path(place).is_dir():
         return  # it counts blocks, or the model isn't here
     layers = depth(read_config(place, "main"))
     if stage.counts[-1] >= layers:

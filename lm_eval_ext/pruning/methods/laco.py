@@ -26,17 +26,14 @@ from lm_eval_ext.pruning.architecture import is_merged
 from lm_eval_ext.pruning.context import PruningContext
 from lm_eval_ext.pruning.layers import bypassed, check_in_memory, cosines
 from lm_eval_ext.pruning.merging import Merge, MergeWeights, Variant, combinations, merged_tensor
-from lm_eval_ext.pruning.methods.choice import Removal, Removals, check_finite
+from lm_eval_ext.pruning.methods.removal import Removal, Removals, check_finite
 from lm_eval_ext.pruning.quantization import quantization_of
 
 if TYPE_CHECKING:
     import torch
 
-SOURCE = "arXiv 2402.11187"
-NEEDS_TEXTS = True
 
-
-def choose(
+def laco(
     context: PruningContext,
     remove: Sequence[int],
     *,

@@ -1,24 +1,24 @@
-"""Perplexity, one-shot: drops the layers whose individual removal gives the lowest perplexity.
+"""Methods that drop the layers without which texts stay likeliest: any texts, or the model's own correct traces."""
 
-The score of a layer is the perplexity of the calibration texts (exp of the mean loss per token) without that layer.
-Source: arXiv 2402.02834 (Shortened LLaMA), section 3.2.
-"""
+from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tqdm import tqdm
 
+from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.pruning.context import PruningContext
 from lm_eval_ext.pruning.layers import bypassed, mean_loss
-from lm_eval_ext.pruning.methods.choice import Removals, lowest
-
-SOURCE = "arXiv 2402.02834"
-NEEDS_TEXTS = True
+from lm_eval_ext.pruning.methods.removal import Removal, Removals, lowest
 
 
-def choose(context: PruningContext, remove: Sequence[int]) -> Removals:
-    """The layers whose individual removal gives the lowest perplexity."""
+def one_shot(context: PruningContext, remove: Sequence[int]) -> Removals:
+    """The layers whose individual removal gives the lowest perplexity.
+
+    The score of a layer is the perplexity of the calibration texts (exp of the mean loss per token) without that layer.
+    Source: arXiv 2402.02834 (Shortened LLaMA), section 3.2.
+    """
     scores = [perplexity_without(context, (layer,)) for layer in tqdm(range(context.depth), desc="Layers left out")]
     return lowest(scores, remove, context.removable)
 
@@ -31,3 +31,77 @@ def perplexity_without(context: PruningContext, dropped: Sequence[int]) -> float
             return math.exp(mean_loss(context.model, context.batches()))
 
     return context.score_cache.value("perplexity without " + " ".join(map(str, sorted(dropped))), found)
+
+
+def sleb(
+    context: PruningContext, remove: Sequence[int], *, early_barrier: int = 1, latter_barrier: int = 1
+) -> Removals:
+    """Repeatedly the layer whose removal from the model pruned so far gives the lowest perplexity.
+
+    The score of a layer is the perplexity of the calibration texts without it and the layers dropped before it; layers
+    dropped before the last step have no score. The first and the last layers that are left are never dropped, as in the
+    authors' program (1 each). Source: arXiv 2402.09025, algorithm 1 and metric 3.
+
+    Raises:
+        ArgumentError: the barriers leave no layer to choose.
+    """
+    if min(early_barrier, latter_barrier) < 0 or early_barrier + latter_barrier + max(remove) > context.depth:
+        raise ArgumentError(
+            f"early_barrier={early_barrier}, latter_barrier={latter_barrier}: leave fewer than {max(remove)} of "
+            f"{context.depth} layers to choose from"
+        )
+    return greedy(context, remove, perplexity_without, early_barrier, latter_barrier)
+
+
+def greedy(
+    context: PruningContext,
+    remove: Sequence[int],
+    score_without: Callable[[PruningContext, Sequence[int]], float],
+    early_barrier: int = 0,
+    latter_barrier: int = 0,
+) -> Removals:
+    """For each number of layers, those that were dropped one after the other, each because the score is lowest without.
+
+    Args:
+        context: the base model and its calibration texts.
+        remove: the numbers of layers to remove.
+        score_without: the score of the model without some layers.
+        early_barrier, latter_barrier: how many of the first and last layers that are left are never dropped.
+    """
+    dropped: tuple[int, ...] = ()
+    found: Removals = {}
+    for count in range(1, max(remove) + 1):
+        living = [layer for layer in range(context.depth) if layer not in dropped]
+        between = living[early_barrier : len(living) - latter_barrier]
+        left = [layer for layer in between if layer in context.removable]
+        scores = {layer: score_without(context, (*dropped, layer)) for layer in tqdm(left, desc=f"Removal {count}")}
+        dropped = (*dropped, min(left, key=scores.__getitem__))
+        found[count] = Removal(tuple(sorted(dropped)), tuple(scores.get(layer) for layer in range(context.depth)))
+    return {count: found[count] for count in remove}
+
+
+def trace(context: PruningContext, remove: Sequence[int], *, iterative: bool = False) -> Removals:
+    """The layers whose removal costs the model's own correct traces least; `iterative` scores anew after each.
+
+    The score of a layer is the mean loss per token, in nats, of the replies in the results of an earlier run of the
+    base model (`calibration=run:FOLDER`) without that layer; the prompts are read, but don't count. Source: this
+    project.
+
+    Raises:
+        ArgumentError: the calibration texts are not replies.
+    """
+    context.replies()  # fails before the first of many passes
+    if iterative:
+        return greedy(context, remove, loss_without)
+    layers = tqdm(range(context.depth), desc="Layers left out")
+    return lowest([loss_without(context, (layer,)) for layer in layers], remove, context.removable)
+
+
+def loss_without(context: PruningContext, dropped: Sequence[int]) -> float:
+    """Mean loss per token of the replies without some layers; cached, because it takes a pass over all texts."""
+
+    def found() -> float:
+        with bypassed(context.layers, dropped):
+            return mean_loss(context.model, context.replies())
+
+    return context.score_cache.value("loss of replies without " + " ".join(map(str, sorted(dropped))), found)

@@ -27,17 +27,14 @@ from lm_eval_ext.pruning.context import PruningContext
 from lm_eval_ext.pruning.layers import Visit, by_token, cosines, hidden_states, reruns, visit_layers
 from lm_eval_ext.pruning.loading import load_twin_mapped
 from lm_eval_ext.pruning.merging import LinearMap, save_map
-from lm_eval_ext.pruning.methods.choice import Removal, Removals, check_finite
+from lm_eval_ext.pruning.methods.removal import Removal, Removals, check_finite
 from lm_eval_ext.pruning.quantization import quantization_of
 
 if TYPE_CHECKING:
     import torch
 
-SOURCE = "arXiv 2505.02819"
-NEEDS_TEXTS = True
 
-
-def choose(context: PruningContext, remove: Sequence[int], *, alpha: float = 1.0) -> Removals:
+def replaceme(context: PruningContext, remove: Sequence[int], *, alpha: float = 1.0) -> Removals:
     """For each number of layers, the run with the smallest cosine distance, and the map that stands in for it."""
     if not alpha >= 0:
         raise ArgumentError(f"alpha={alpha}: must not be negative")

@@ -12,18 +12,14 @@ from typing import TYPE_CHECKING
 from lm_eval_ext.errors import ArchitectureError
 from lm_eval_ext.pruning.context import PruningContext
 from lm_eval_ext.pruning.layers import loss_sum, matrices
-from lm_eval_ext.pruning.methods.choice import Removals, lowest
-from lm_eval_ext.pruning.methods.one_at_a_time import one_at_a_time
+from lm_eval_ext.pruning.methods.removal import Removals, lowest, one_at_a_time
 from lm_eval_ext.pruning.quantization import quantization_of
 
 if TYPE_CHECKING:
     import torch
 
-SOURCE = "arXiv 2402.02834"
-NEEDS_TEXTS = True
 
-
-def choose(context: PruningContext, remove: Sequence[int], *, iterative: bool = False) -> Removals:
+def taylor(context: PruningContext, remove: Sequence[int], *, iterative: bool = False) -> Removals:
     """The layers with the lowest first-order influence; `iterative` scores anew after each."""
     if quantization_of(context.config) is not None:
         raise ArchitectureError("taylor needs gradients, and rounding has none; score the unquantized model")

@@ -1,4 +1,4 @@
-"""How much attention and MLP blocks change the residual stream, for the methods `attention`, `mlp` and `joint`.
+"""Methods that leave out the attention and MLP blocks that change the residual stream least.
 
 The score of a block is 1 - E[cos(x, x + f(x))], the mean over all tokens (without padding) of the cosine between the
 residual stream before and after what the block adds, in float32. What it adds is what comes behind a norm or a factor
@@ -17,12 +17,27 @@ from lm_eval_ext.pruning.blocks import ATTENTION, KINDS, MLP, Block, Blocks, blo
 from lm_eval_ext.pruning.context import PruningContext
 from lm_eval_ext.pruning.layers import Visit, by_token, cosines, hidden_states, reruns, visit_layers
 from lm_eval_ext.pruning.loading import load_twin_without
-from lm_eval_ext.pruning.methods.choice import Removal, Removals, check_finite
+from lm_eval_ext.pruning.methods.removal import Removal, Removals, check_finite
 
 if TYPE_CHECKING:
     import torch
 
     from lm_eval_ext.pruning.layers import Output
+
+
+def attention(context: PruningContext, remove: Sequence[int]) -> Removals:
+    """The attention blocks with the lowest scores."""
+    return lowest_blocks(context, remove, [ATTENTION])
+
+
+def mlp(context: PruningContext, remove: Sequence[int]) -> Removals:
+    """The feed-forward networks with the lowest scores."""
+    return lowest_blocks(context, remove, [MLP])
+
+
+def joint(context: PruningContext, remove: Sequence[int]) -> Removals:
+    """The blocks of both kinds with the lowest scores."""
+    return lowest_blocks(context, remove, KINDS)
 
 
 def lowest_blocks(context: PruningContext, remove: Sequence[int], kinds: Sequence[str]) -> Removals:

@@ -1,9 +1,4 @@
-"""Angular distance: drops the block of n consecutive layers whose input and output are most similar.
-
-d(x_l, x_l+n) = arccos(cos(x_l, x_l+n)) / pi at the last token of each text, averaged over the texts. The block starts
-at the l with the smallest distance. The score of layer l is the distance over the block that starts there. Source:
-arXiv 2403.17887 (Gromov et al.), equations 7 and 8.
-"""
+"""Methods that drop layers whose output is most like their input: one by one (ShortGPT), or as a block (angular)."""
 
 from __future__ import annotations
 
@@ -12,19 +7,49 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lm_eval_ext.pruning.context import PruningContext
-from lm_eval_ext.pruning.layers import Visit, visit_layers
-from lm_eval_ext.pruning.methods.choice import Removal, Removals, check_finite
-from lm_eval_ext.pruning.methods.one_at_a_time import one_at_a_time
+from lm_eval_ext.pruning.layers import Visit, cosines, visit_layers
+from lm_eval_ext.pruning.methods.removal import Removal, Removals, check_finite, lowest, one_at_a_time
 
 if TYPE_CHECKING:
     import torch
 
-SOURCE = "arXiv 2403.17887"
-NEEDS_TEXTS = True
+
+def shortgpt(context: PruningContext, remove: Sequence[int], *, iterative: bool = False) -> Removals:
+    """The layers with the lowest Block Influence; `iterative` scores anew after each.
+
+    BI_i = 1 - E[cos(h_i, h_i+1)], the mean over all tokens (without padding) of the cosine between a layer's input and
+    output, in float32. The last layer's output is taken before the final norm. Source: arXiv 2403.03853, equation 1.
+    """
+    if iterative:
+        return one_at_a_time(context, remove, block_influence)
+    return lowest(block_influence(context), remove, context.removable)
 
 
-def choose(context: PruningContext, remove: Sequence[int], *, iterative: bool = False) -> Removals:
-    """For each number of layers, the block with the smallest angular distance; `iterative`: one layer after another."""
+def block_influence(context: PruningContext) -> list[float]:
+    """Block Influence of every layer."""
+    sums, tokens = [0.0] * context.depth, 0
+
+    def of_batch(mask: torch.Tensor) -> Visit:
+        nonlocal tokens
+        tokens += int(mask.sum())
+
+        def seen(layer: int, before: torch.Tensor, after: torch.Tensor) -> None:
+            similar = cosines(before, after)
+            sums[layer] += float((similar * mask.to(similar.device)).double().sum())
+
+        return seen
+
+    visit_layers(context.model, context.batches(), of_batch)
+    return [1 - total / tokens for total in sums]
+
+
+def angular(context: PruningContext, remove: Sequence[int], *, iterative: bool = False) -> Removals:
+    """For each number of layers, the block with the smallest angular distance; `iterative`: one layer after another.
+
+    d(x_l, x_l+n) = arccos(cos(x_l, x_l+n)) / pi at the last token of each text, averaged over the texts. The block of n
+    consecutive layers starts at the l with the smallest distance. The score of layer l is the distance over the block
+    that starts there. Source: arXiv 2403.17887 (Gromov et al.), equations 7 and 8.
+    """
     if iterative:
         return one_at_a_time(context, remove, lambda now: distances(last_token_states(now), 1))
     states = last_token_states(context)
