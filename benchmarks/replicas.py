@@ -22,7 +22,7 @@ from itertools import count
 from typing import Any
 
 from lm_eval_ext.generation.engine import FollowUp, LocalEngine, Poll, no_more
-from lm_eval_ext.generation.engines.replica import Identity
+from lm_eval_ext.generation.engines.replica import ModelIdentity
 from lm_eval_ext.generation.engines.supervisor import Done, Down, Event, Failed, Supervisor, Task, Up
 from lm_eval_ext.generation.request import Completion, Job, Sampling, Stop
 
@@ -195,7 +195,7 @@ def ideal(traces: Sequence[int], rows: int, pace: float) -> float:
 class Sleeper:
     """A model that sleeps as long as a real one would decode."""
 
-    identity = Identity("none", "none")
+    identity = ModelIdentity("none", "none")
 
     def __init__(self, slots: int, pace: float) -> None:
         self.slots, self.pace = slots, pace

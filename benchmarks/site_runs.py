@@ -22,7 +22,7 @@ from lm_eval_ext.runs.catalogue import read_catalogue
 from lm_eval_ext.runs.load import read_source
 from lm_eval_ext.runs.publish import publish
 from lm_eval_ext.runs.run import Tier
-from lm_eval_ext.runs.run_file import write_run
+from lm_eval_ext.runs.samples import write_run
 
 BASES = {"Qwen3-8B": 0.72, "Llama-like-8B": 0.48, "Small-1.5B": 0.3, "Qwen-like-4B": 0.6, "Mistral-like-7B": 0.42}
 METHODS = {"laco": 1.05, "shortgpt": 1.0, "angular": 0.97, "sleb": 0.94, "taylor": 0.92, "reverse": 0.9}

@@ -25,7 +25,7 @@ from lm_eval_ext.harness.server_arguments import ServerArguments
 from lm_eval_ext.metrics import METRICS, Measure
 from lm_eval_ext.pruning.recipe import Recipe, recipe_schema
 from lm_eval_ext.runs.untrusted import mapping, sequence
-from lm_eval_ext.sweep.manifest import Exclude, Local, Manifest, Pruning, Ray, Slurm, manifest_schema
+from lm_eval_ext.sweep.manifest import Exclude, Local, Manifest, PlannedPruning, Ray, Slurm, manifest_schema
 
 _OF_RECIPES = (
     "A recipe is a YAML file, in `pruned_models/` or anywhere else. `lm-eval-tts recipes check` validates it. The "
@@ -152,7 +152,7 @@ def _task_files() -> str:
 def _sweeps() -> str:
     about = "The fields of a [sweep's](../howto/sweeps.md) manifest. Paths are relative to it."
     parts: dict[str, type[BaseModel]] = {
-        "pruning": Pruning, "exclude": Exclude, "launch.local": Local, "launch.slurm": Slurm, "launch.ray": Ray,
+        "pruning": PlannedPruning, "exclude": Exclude, "launch.local": Local, "launch.slurm": Slurm, "launch.ray": Ray,
     }  # fmt: skip
     return "\n\n".join(
         [

@@ -249,8 +249,8 @@ def compare(
     >>> found.verdict
     'lost'
     """
-    from lm_eval_ext.analysis.compare import Options
-    from lm_eval_ext.analysis.compare import compare as compared
+    from lm_eval_ext.analysis.comparison import CompareOptions
+    from lm_eval_ext.analysis.comparison import compare as compared
     from lm_eval_ext.runs.catalogue import read_catalogue
     from lm_eval_ext.runs.run import Run
 
@@ -258,7 +258,7 @@ def compare(
         raise ArgumentError(f"keep={keep}; expected a share between 0 and 1, such as 0.95")
     if unknown := set(allow) - {"sampling"}:
         raise ArgumentError(f"allow={min(unknown)}; expected: sampling")
-    options = Options(keep, tuple(on), all_budgets, tuple(allow), same_prompts)
+    options = CompareOptions(keep, tuple(on), all_budgets, tuple(allow), same_prompts)
     models = [given if isinstance(given, Run) else Path(given) for given in (base, candidate)]
     return compared(models[0], models[1], read_catalogue(), options)
 

@@ -8,7 +8,7 @@ from typing import Any
 from lm_eval_ext.generation.engines.dialects import DIALECTS
 from lm_eval_ext.generation.engines.http import ConnectionOptions, ServerClient, run_apart
 from lm_eval_ext.generation.engines.server import Limits, Server, ServerEngine
-from lm_eval_ext.generation.engines.server_identity import Identity, found_dialect, greedy_digest, identity
+from lm_eval_ext.generation.engines.server_identity import ServerIdentity, found_dialect, greedy_digest, identity
 from lm_eval_ext.generation.engines.server_requests import ServedModel
 from lm_eval_ext.generation.request import Completion, Job, Sampling, Stop
 from tests.fake_server import END, WORDS, FakeServer, decode, vocabulary
@@ -30,8 +30,8 @@ def served(dialect: str) -> ServedModel:
     return ServedModel("m", DIALECTS[dialect], vocabulary, decode)
 
 
-def tried(server: FakeServer, options: ConnectionOptions = OPTIONS) -> Identity:
-    async def found() -> Identity:
+def tried(server: FakeServer, options: ConnectionOptions = OPTIONS) -> ServerIdentity:
+    async def found() -> ServerIdentity:
         async with ServerClient(server.url, options) as client:
             dialect, facts = await found_dialect(client, "m", "auto")
             return await identity(client, ServedModel("m", dialect, vocabulary, decode), facts)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from lm_eval_ext.errors import TTSError
+from lm_eval_ext.harness.arguments import run_name
 from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
-from lm_eval_ext.harness.run_names import run_name
 
 CASES = Path(__file__).parent / "cases"
 SWEEP = [

@@ -11,8 +11,8 @@ from lm_eval.api.instance import Instance
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from lm_eval_ext.errors import ArchitectureError, ArgumentError
+from lm_eval_ext.harness.arguments import run_name
 from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
-from lm_eval_ext.harness.run_names import run_name
 from lm_eval_ext.pruning.blocks import Blocks, check_zeros, silenced
 from lm_eval_ext.pruning.export import export
 from lm_eval_ext.pruning.loading import load_pruned, parameter_count, pruned_config

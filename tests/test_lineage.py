@@ -15,8 +15,8 @@ from benchmarks.packing import W8A8, int8
 from lm_eval_ext.analysis.entries import entries
 from lm_eval_ext.api import build_site
 from lm_eval_ext.errors import ArgumentError, RecipeError
+from lm_eval_ext.harness.arguments import run_name
 from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
-from lm_eval_ext.harness.run_names import run_name
 from lm_eval_ext.pruning.export import export
 from lm_eval_ext.pruning.lineage import Lineage, check_fits, lineage
 from lm_eval_ext.pruning.quantization import Quantization

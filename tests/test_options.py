@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from lm_eval_ext.errors import ArgumentError
-from lm_eval_ext.generation.options import Options, asks_for_thinking, parse_options
+from lm_eval_ext.generation.options import GenerationOptions, asks_for_thinking, parse_options
 
 
-def parsed(**kwargs: Any) -> Options:
+def parsed(**kwargs: Any) -> GenerationOptions:
     return parse_options(kwargs, answer_budget=100, max_tokens=256)
 
 

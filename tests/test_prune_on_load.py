@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 
 from lm_eval_ext.cli import app
 from lm_eval_ext.errors import ArgumentError, DatasetError
+from lm_eval_ext.harness.arguments import run_name
 from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
 from lm_eval_ext.harness.prune_on_load import parse_prune_spec
-from lm_eval_ext.harness.run_names import run_name
 from lm_eval_ext.paths import TASKS, cache_folder
 from lm_eval_ext.pruning.calibration import CORPORA, calibration
 from tests.commands import LM_EVAL, run

@@ -15,8 +15,7 @@ from benchmarks.lm_eval_output import scores, write_output
 from lm_eval_ext.cli import app
 from lm_eval_ext.paths import LEADERBOARD
 from lm_eval_ext.runs.load import load
-from lm_eval_ext.runs.run_file import read_run
-from lm_eval_ext.runs.samples import read_samples
+from lm_eval_ext.runs.samples import read_run, read_samples
 from tests.published import CATALOGUE, SECRETS, TASK, VOTES, add, edit, edit_samples, only_run, said
 
 

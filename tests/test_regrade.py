@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.lm_eval_output import scores, write_output
 from lm_eval_ext.grading import GRADER_VERSION
-from lm_eval_ext.runs.run_file import read_run
+from lm_eval_ext.runs.samples import read_run
 from tests.commands import LM_EVAL, run
 from tests.published import add, edit, edit_samples, only_run, said
 from tests.test_submission import changed_rows

@@ -14,8 +14,7 @@ from lm_eval_ext.analysis.board import Board, kept_of
 from lm_eval_ext.grading import GRADER_VERSION
 from lm_eval_ext.runs.catalogue import read_catalogue
 from lm_eval_ext.runs.load import load
-from lm_eval_ext.runs.run_file import read_run
-from lm_eval_ext.runs.samples import read_samples
+from lm_eval_ext.runs.samples import read_run, read_samples
 from lm_eval_ext.site.lines import Family, budget_charts, depth_charts
 from lm_eval_ext.site.rendering import Names
 from tests.published import add, edit, edit_samples, only_run, said

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from lm_eval_ext.errors import EngineError
 from lm_eval_ext.generation.engine import FollowUp, LocalEngine, Poll, no_more
 from lm_eval_ext.generation.engines.ray import Needs, RayEngine, RayFleet, scattered
-from lm_eval_ext.generation.engines.replica import Identity, NotLoadedError, Numbered, Place, Progress, Replica
+from lm_eval_ext.generation.engines.replica import ModelIdentity, NotLoadedError, Numbered, Place, Replica, Report
 from lm_eval_ext.generation.request import Completion, Job, Sampling, Stop
 from tests.scripted import ScriptedEngine
 
@@ -127,9 +127,9 @@ class FakeRay:
     def _place(self, replica: int) -> Place:
         return Place("here", replica, self.loaded[replica])
 
-    def _load(self, replica: int) -> Identity:
+    def _load(self, replica: int) -> ModelIdentity:
         self.loaded[replica] = True
-        return Identity("weights", "versions")
+        return ModelIdentity("weights", "versions")
 
     def _begin(self, replica: int, tokens: int) -> int:
         if not self.loaded[replica]:
@@ -139,7 +139,7 @@ class FakeRay:
     def _call(self, replica: int, number: int, method: str, requests: list[object]) -> tuple[int, list[object]]:
         return number, [(method, request) for request in requests]
 
-    def _advance(self, replica: int, follow_ups: Sequence[Numbered], new: Sequence[Numbered]) -> Progress:
+    def _advance(self, replica: int, follow_ups: Sequence[Numbered], new: Sequence[Numbered]) -> Report:
         for _, follow_up in follow_ups:
             text = self.last[replica]
             assert follow_up.ids[: len(text) - 4] == text[: len(text) - 4], "its trace is on another replica"
@@ -148,13 +148,13 @@ class FakeRay:
         hands |= dict(follow_ups) | dict(new)
         self.sent += [some for _, some in new]
         if not hands or self.draw.random() < 0.3:
-            return Progress(tokens=1, slots=3)
+            return Report(tokens=1, slots=3)
         number = self.draw.choice(sorted(hands))
         some = hands.pop(number)
         completion = completed(some)
         self.last[replica] = (*some.ids, *completion.ids)
         self.taken[replica] = self.taken.get(replica, 0) + 1
-        return Progress(len(completion.ids), 3, number, completion)
+        return Report(len(completion.ids), 3, number, completion)
 
     def is_initialized(self) -> bool:
         return True
@@ -244,7 +244,7 @@ def test_other_requests_that_kill_every_replica_end_the_run() -> None:
 def test_replicas_that_die_while_they_load_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     ray = FakeRay(random.Random(0))
 
-    def dying(replica: int) -> Identity:
+    def dying(replica: int) -> ModelIdentity:
         raise DeadActorError("out of memory")
 
     monkeypatch.setattr(ray, "_load", dying)
@@ -260,7 +260,7 @@ class Model:
 
     def __init__(self, engine: LocalEngine) -> None:
         self._engine = engine
-        self.identity = Identity("weights", "versions")
+        self.identity = ModelIdentity("weights", "versions")
 
     def engine(self, tokens: int, on_tokens: Callable[[int], None]) -> LocalEngine:
         return self._engine
@@ -275,7 +275,7 @@ class Model:
 def replica_of(engine: LocalEngine) -> Replica:
     replica = Replica(lambda: Model(engine))
     assert not replica.place().loaded
-    assert replica.load() == Identity("weights", "versions", {"other": "facts"})
+    assert replica.load() == ModelIdentity("weights", "versions", {"other": "facts"})
     assert replica.place().loaded
     replica.begin(100)
     return replica
@@ -316,7 +316,7 @@ class Slow:
 def test_a_replica_takes_new_jobs_while_it_decodes_a_long_one() -> None:
     engine = Slow()
     replica = replica_of(engine)
-    assert replica.advance([], [(0, job(1))]) == Progress(tokens=0, slots=2), "nothing has finished within a second"
+    assert replica.advance([], [(0, job(1))]) == Report(tokens=0, slots=2), "nothing has finished within a second"
     assert replica.advance([], [(1, job(2))]).number == 1
     engine.release.set()
     assert replica.advance([], []).number == 0

@@ -10,7 +10,7 @@ import pytest
 
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.runs.run import Run
-from lm_eval_ext.runs.run_file import read_run
+from lm_eval_ext.runs.samples import read_run
 
 TASK: dict[str, Any] = {"benchmark": "t", "score": "acc", "metrics": {"acc": {"value": 0.5}}, "questions": 2, "of": 2}
 RUN: dict[str, Any] = {

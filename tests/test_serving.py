@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 from lm_eval_ext.cli import app
 from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.harness import server_arguments
+from lm_eval_ext.harness.arguments import run_name
 from lm_eval_ext.harness.models.server import declared_recipe
-from lm_eval_ext.harness.run_names import run_name
 from lm_eval_ext.harness.server_arguments import ServerArguments
 from lm_eval_ext.harness.serving import serve_command
 from lm_eval_ext.paths import TINY_CHAIN

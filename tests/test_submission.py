@@ -15,7 +15,7 @@ from benchmarks.lm_eval_output import write_output
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.runs.catalogue import read_catalogue
 from lm_eval_ext.runs.load import read_source
-from lm_eval_ext.runs.run_file import read_json
+from lm_eval_ext.runs.samples import read_json
 from lm_eval_ext.runs.submission import submission
 from lm_eval_ext.runs.task_results import AccuracyKey, task_rows
 

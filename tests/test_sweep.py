@@ -16,7 +16,7 @@ from lm_eval_ext.cli import app
 from lm_eval_ext.errors import ManifestError
 from lm_eval_ext.harness.arguments import parse_model_args
 from lm_eval_ext.runs.untrusted import mapping
-from lm_eval_ext.sweep.local import LocalLauncher, slots
+from lm_eval_ext.sweep.launchers import LocalLauncher, slots
 from lm_eval_ext.sweep.manifest import Local, Manifest
 from lm_eval_ext.sweep.one import ATTEMPT, Work, do, progress, ticket, work_of
 from lm_eval_ext.sweep.plan import Tasks
@@ -172,7 +172,7 @@ def test_each_gpu_is_a_place_for_one_run(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 def test_a_run_sees_its_gpus_alone_and_several_run_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr("lm_eval_ext.sweep.local._PAUSE", 0.01)
+    monkeypatch.setattr("lm_eval_ext.sweep.launchers._PAUSE", 0.01)
     seen: list[str] = []
     together: list[int] = []
     running: list[object] = []

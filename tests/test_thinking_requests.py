@@ -166,7 +166,7 @@ def test_the_bar_is_drawn_every_second_while_no_request_is_finished(
     now = 0.0
     monkeypatch.setattr(thinking_model, "time", SimpleNamespace(perf_counter=lambda: now))
     monkeypatch.setattr("tqdm.std.time", lambda: now)
-    with thinking_model.Progress(2, quiet=False) as progress:
+    with thinking_model.ProgressBar(2, quiet=False) as progress:
         now = 300.0
         progress.on_result()
         capsys.readouterr()

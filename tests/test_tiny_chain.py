@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lm_eval_ext.analysis.comparison import metric_interval
 from lm_eval_ext.paths import TINY_CHAIN
-from lm_eval_ext.runs.run_file import read_run
+from lm_eval_ext.runs.samples import read_run
 from tests.commands import LM_EVAL, run
 from tests.shared import ROOT
 

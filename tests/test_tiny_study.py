@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lm_eval_ext.runs.run_file import read_run
+from lm_eval_ext.runs.samples import read_run
 from lm_eval_ext.runs.study_file import read_study
 from lm_eval_ext.sweep.study import Study
 from tests.shared import ROOT

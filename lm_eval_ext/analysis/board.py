@@ -131,7 +131,7 @@ class KindKept(NamedTuple):
         return self.interval.high < 1
 
 
-class Kept(NamedTuple):
+class KeptByKind(NamedTuple):
     """What a model keeps; None where no benchmark of the kind can tell."""
 
     entry: Entry
@@ -152,7 +152,7 @@ class Kept(NamedTuple):
         return " and ".join(name for name, one in parts if one)
 
 
-def kept_of(board: Board, entry: Entry) -> Kept:
+def kept_of(board: Board, entry: Entry) -> KeptByKind:
     """What an entry keeps of its base, by kind."""
     by_benchmark = ratios(board, entry)
     kinds = {name: board.catalogue.benchmark(name).kind for name in by_benchmark}
@@ -161,7 +161,7 @@ def kept_of(board: Board, entry: Entry) -> Kept:
         names = [name for name in by_benchmark if kinds[name] == wanted]
         return KindKept(mean_of_intervals([by_benchmark[name] for name in names]), names) if names else None
 
-    return Kept(entry, kind(KNOWLEDGE), kind(SHORT), kind(LONG))
+    return KeptByKind(entry, kind(KNOWLEDGE), kind(SHORT), kind(LONG))
 
 
 def ratios(board: Board, entry: Entry) -> Mapping[str, Interval]:
@@ -194,13 +194,13 @@ class Headline(NamedTuple):
     kinds: str
 
 
-def easy_kinds(all_kept: Sequence[Kept]) -> str:
+def easy_kinds(all_kept: Sequence[KeptByKind]) -> str:
     """What the `easy` values of some models are of, in words."""
     found = {one.easy_kinds for one in all_kept if one.easy_kinds}
     return found.pop() if len(found) == 1 else "knowledge or short reasoning"
 
 
-def headline(all_kept: Sequence[Kept]) -> Headline | None:
+def headline(all_kept: Sequence[KeptByKind]) -> Headline | None:
     """The medians; None if fewer than three models have both values."""
     both = [(easy.estimate, one.long.interval.estimate) for one in all_kept if (easy := one.easy) and one.long]
     if len(both) < _ENOUGH:

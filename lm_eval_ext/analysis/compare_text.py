@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from lm_eval_ext.analysis.costs import Cost
 from lm_eval_ext.analysis.found_lost import LostCompared, Traces
-from lm_eval_ext.analysis.matching import Difference
+from lm_eval_ext.analysis.matching import Mismatch
 from lm_eval_ext.analysis.parts import PartCompared
 from lm_eval_ext.analysis.rows import Gain, Judged, Row, Sensitivity
 from lm_eval_ext.statistics.gate import Verdict
@@ -313,7 +313,7 @@ class Comparison:
     gains: tuple[Gain, ...] = ()
     lost: tuple[LostCompared | str, ...] = ()
     parts: tuple[PartCompared, ...] = ()
-    told: tuple[Difference, ...] = ()
+    told: tuple[Mismatch, ...] = ()
 
     def to_frame(self) -> pandas.DataFrame:
         """One row per task: accuracies, difference and kept share with their intervals, p-value, and costs."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lm_eval_ext.analysis.matching import Difference, differing, required
+from lm_eval_ext.analysis.matching import Mismatch, differing, required
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.runs.catalogue import Catalogue
 from lm_eval_ext.runs.load import Source, load
@@ -250,7 +250,7 @@ def comparable_tasks(base: EvaluatedModel, candidate: EvaluatedModel) -> list[st
     return [name for name in base.tasks if name in candidate.tasks]
 
 
-def refusals(base: TaskScores, candidate: TaskScores, allowed: Sequence[str] = ()) -> Iterator[Difference]:
+def refusals(base: TaskScores, candidate: TaskScores, allowed: Sequence[str] = ()) -> Iterator[Mismatch]:
     """Differences because of which the scores of a task cannot be compared.
 
     Args:

@@ -231,7 +231,7 @@ class TraceCut(NamedTuple):
     grade: Grade
 
 
-class Trace(NamedTuple):
+class ShownTrace(NamedTuple):
     """How a model thought about a question."""
 
     benchmark: str
@@ -242,7 +242,7 @@ class Trace(NamedTuple):
     cuts: tuple[TraceCut, ...]
 
 
-def trace_of(model: EvaluatedModel, question: int, sample: int, benchmark: str = "") -> Trace:
+def trace_of(model: EvaluatedModel, question: int, sample: int, benchmark: str = "") -> ShownTrace:
     """The trace of one sample.
 
     Args:
@@ -264,7 +264,7 @@ def trace_of(model: EvaluatedModel, question: int, sample: int, benchmark: str =
         raise ResultsError(f"{name}: no texts were saved, because it is gated or does not generate text")
     budgets = [_budget(model.tasks[task].result.budget) for task in tasks]
     cuts = _cuts(budgets, outputs, model.tasks[tasks[0]].run.thinking_format)
-    return Trace(name, question, sample, rows[0].prompt or "", rows[0].gold or "", cuts)
+    return ShownTrace(name, question, sample, rows[0].prompt or "", rows[0].gold or "", cuts)
 
 
 def _tasks(model: EvaluatedModel, benchmark: str) -> tuple[str, list[str]]:

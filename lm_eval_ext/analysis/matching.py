@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     pass
 
 
-class Difference(NamedTuple):
+class Mismatch(NamedTuple):
     """A property in which two runs differ."""
 
     what: str
@@ -147,7 +147,7 @@ _TOLD = {
 }
 
 
-def told(base: Run, candidate: Run) -> list[Difference]:
+def told(base: Run, candidate: Run) -> list[Mismatch]:
     """Differences that two models may have, and that a reader should know."""
     pairs = zip(properties(base), properties(candidate), strict=True)
     return [found for pair in pairs for found in differing(*pair)]
@@ -163,8 +163,8 @@ def properties(run: Run) -> list[Property]:
     ]
 
 
-def differing(one: Property, other: Property) -> Iterator[Difference]:
+def differing(one: Property, other: Property) -> Iterator[Mismatch]:
     """The difference of two results in a property, if there is one."""
     unknown = one.recorded and not (one.value and other.value)
     if one.value != other.value and not unknown:
-        yield Difference(one.what, one.shown or one.value, other.shown or other.value)
+        yield Mismatch(one.what, one.shown or one.value, other.shown or other.value)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 ANSWER = 1024  # tokens of an answer after a budget that is used up; most need far fewer
 
 
-class Cost(NamedTuple):
+class TaskCost(NamedTuple):
     """What the variants of a benchmark generate at most; equal samples of several variants share one trace.
 
     Attributes:
@@ -40,7 +40,7 @@ class Cost(NamedTuple):
     apart: int | None
 
 
-def costs(name: str) -> list[Cost]:
+def costs(name: str) -> list[TaskCost]:
     """The costs of a task, or of the benchmarks in a group.
 
     Raises:
@@ -52,7 +52,7 @@ def costs(name: str) -> list[Cost]:
     return found
 
 
-def costs_of_tasks(names: Sequence[str]) -> list[Cost]:
+def costs_of_tasks(names: Sequence[str]) -> list[TaskCost]:
     """The costs of tasks and groups that are run together, by benchmark; tasks of lm-eval itself are left out."""
     found: dict[str, list[Mapping[str, object]]] = defaultdict(list)
     for name in names:
@@ -73,14 +73,14 @@ def _tasks(name: str) -> Iterator[Mapping[str, object]]:
             yield from _tasks(str(member))
 
 
-def _cost(benchmark: str, tasks: Sequence[Mapping[str, object]]) -> Cost:
+def _cost(benchmark: str, tasks: Sequence[Mapping[str, object]]) -> TaskCost:
     questions = whole(mapping(tasks[0].get("metadata")).get("questions"))
     asked = [_asked(task) for task in tasks]
     samples = sum(one.repeats for one in asked)
     most = _traces(asked) + sum(one.repeats * one.answer for one in asked)
     apart = sum(one.repeats * (one.thinking + one.answer) for one in asked)
     known = None if questions is None else (questions * samples, questions * most, questions * apart)
-    return Cost(benchmark, [one.budget for one in asked], questions, *(known or (None, None, None)))
+    return TaskCost(benchmark, [one.budget for one in asked], questions, *(known or (None, None, None)))
 
 
 def _traces(asked: Sequence[_Asked]) -> int:
@@ -109,7 +109,7 @@ def _asked(task: Mapping[str, object]) -> _Asked:
     return _Asked(options.sampling, repeats, budget, budget, min(options.answer_budget or ANSWER, options.max_tokens))
 
 
-def as_table(costs: Sequence[Cost]) -> Table:
+def as_table(costs: Sequence[TaskCost]) -> Table:
     """One line for each benchmark."""
     from rich.table import Table
 
@@ -121,7 +121,7 @@ def as_table(costs: Sequence[Cost]) -> Table:
     return table
 
 
-def as_sentence(costs: Sequence[Cost], speed: float) -> str:
+def as_sentence(costs: Sequence[TaskCost], speed: float) -> str:
     """The whole in words: tokens and hours at a speed in tokens per second."""
     total = sum(one.tokens or 0 for one in costs)
     unknown = [one.benchmark for one in costs if one.tokens is None]
@@ -132,7 +132,7 @@ def as_sentence(costs: Sequence[Cost], speed: float) -> str:
     return f"{text} Not counted, as the number of questions is unknown: {', '.join(unknown)}." if unknown else text
 
 
-def _budgets(cost: Cost) -> str:
+def _budgets(cost: TaskCost) -> str:
     return ", ".join("none" if one is None else f"{one:,}" for one in cost.budgets)
 
 

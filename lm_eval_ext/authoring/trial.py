@@ -11,8 +11,7 @@ from lm_eval_ext.errors import TaskError
 from lm_eval_ext.generation.options import asks_for_thinking
 from lm_eval_ext.runs.catalogue import read_catalogue
 from lm_eval_ext.runs.load import read_source
-from lm_eval_ext.runs.run_file import read_json
-from lm_eval_ext.runs.samples import Sample
+from lm_eval_ext.runs.samples import Sample, read_json
 from lm_eval_ext.runs.untrusted import mapping
 
 if TYPE_CHECKING:

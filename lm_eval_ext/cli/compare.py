@@ -15,7 +15,7 @@ from lm_eval_ext.errors import ResultsError, TTSError, first_fault
 
 if TYPE_CHECKING:
     from lm_eval_ext.analysis.compare_text import Comparison
-    from lm_eval_ext.analysis.found_lost import Trace
+    from lm_eval_ext.analysis.found_lost import ShownTrace
 
 
 EXIT_CODES = {None: 0, "kept": 0, "lost": 1, "undecided": 3}
@@ -134,7 +134,7 @@ def _listed(text: str) -> list[str]:
 
 
 def _plan(given: CompareFile) -> int:
-    from lm_eval_ext.analysis.compare import planned
+    from lm_eval_ext.analysis.comparison import planned
     from lm_eval_ext.runs.catalogue import read_catalogue
 
     print(planned(given.base, read_catalogue(), 0.95 if given.keep is None else given.keep))
@@ -240,7 +240,7 @@ def trace(
             console.print(line, style=style, markup=False)
 
 
-def _lines(found: Trace) -> Iterator[tuple[str, str]]:
+def _lines(found: ShownTrace) -> Iterator[tuple[str, str]]:
     """Lines of a trace, each with its style."""
     yield f"{found.benchmark}, question {found.question}, sample {found.sample}; gold answer: {found.gold}", "bold"
     if found.prompt:

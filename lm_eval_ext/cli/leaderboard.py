@@ -15,7 +15,7 @@ from lm_eval_ext.runs.load import Source, files, read_source
 from lm_eval_ext.runs.publish import Golds, RunFinding, findings, stray_files
 from lm_eval_ext.runs.regrading import TaskRegrading
 from lm_eval_ext.runs.run import TIERS, Run
-from lm_eval_ext.runs.run_file import RUN_FILE
+from lm_eval_ext.runs.samples import RUN_FILE
 from lm_eval_ext.runs.study_file import FOLDER as STUDIES
 from lm_eval_ext.runs.study_file import read_study
 from lm_eval_ext.runs.verification import add as publish_run

@@ -16,7 +16,7 @@ from lm_eval_ext.cli.leaderboard import PUBLISHED
 from lm_eval_ext.errors import ManifestError
 from lm_eval_ext.sweep.checks import check
 from lm_eval_ext.sweep.estimate import GPUS, speed_of
-from lm_eval_ext.sweep.launchers import Launch, launcher
+from lm_eval_ext.sweep.launchers import LaunchKind, launcher
 from lm_eval_ext.sweep.manifest import papers, write_manifest
 from lm_eval_ext.sweep.plan import PlannedRun
 from lm_eval_ext.sweep.slurm import states
@@ -36,11 +36,11 @@ def run(
     ] = False,
     only: Only = None,
     launch: Annotated[
-        Launch,
+        LaunchKind,
         typer.Option(
             help="Where runs are started: on this machine, as jobs of Slurm, or one after another on a Ray cluster."
         ),
-    ] = Launch.local,
+    ] = LaunchKind.local,
     jobs: Annotated[int | None, typer.Option(min=1, help="Most runs at once, on this machine.")] = None,
 ) -> None:
     """Run what is not done yet; exits with 1 if something failed. Start it again after anything."""

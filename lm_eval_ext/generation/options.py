@@ -41,7 +41,7 @@ _THINKING = ("thinking_token_budget", "wait_count", "thinking_start", "thinking_
 
 
 @dataclass(frozen=True)
-class Options:
+class GenerationOptions:
     """Validated generation arguments; a budget of None means no limit."""
 
     sampling: Sampling
@@ -93,7 +93,7 @@ def only_ours(kwargs: Mapping[str, object]) -> list[str]:
     return [name for name in kwargs if ALIASES.get(name, name) in (*_THINKING, "answer_token_budget", "wait_text")]
 
 
-def parse_options(kwargs: Mapping[str, object], *, answer_budget: int | None, max_tokens: int) -> Options:
+def parse_options(kwargs: Mapping[str, object], *, answer_budget: int | None, max_tokens: int) -> GenerationOptions:
     """Parse and validate generation arguments.
 
     Args:
@@ -105,7 +105,7 @@ def parse_options(kwargs: Mapping[str, object], *, answer_budget: int | None, ma
         ArgumentError: a key is unknown, a value is out of range, or arguments contradict each other.
     """
     given = _checked(kwargs)
-    return Options(
+    return GenerationOptions(
         sampling=_sampling(given),
         thinking_budget=_budget(given, "thinking_token_budget", None),
         answer_budget=_budget(given, "answer_token_budget", answer_budget),

@@ -13,11 +13,11 @@ from lm_eval_ext.errors import EngineError, JournalError
 from lm_eval_ext.generation.budget_forcing import BudgetForcing, Plan, plan
 from lm_eval_ext.generation.engine import Codec, DeferredEngine, Engine, MergingEngine, codec_of
 from lm_eval_ext.generation.journal import Journal, JournaledEngine, default_journal
-from lm_eval_ext.generation.options import Options, parse_options
+from lm_eval_ext.generation.options import GenerationOptions, parse_options
 from lm_eval_ext.generation.request import Generation, Request
 from lm_eval_ext.harness.arguments import ThinkingArguments
 from lm_eval_ext.harness.prompts import EncodedPrompt, Prompt, Prompts
-from lm_eval_ext.harness.thinking_model import Progress, ThinkingModel, Totals
+from lm_eval_ext.harness.thinking_model import ProgressBar, ThinkingModel, Totals
 from lm_eval_ext.thinking_formats import ThinkingFormat, detect_format, format_of, with_markers
 
 logger = logging.getLogger("lm_eval.tts")
@@ -74,12 +74,12 @@ class ThinkingRequests:
             results.update(zip(indices, generations, strict=True))
         return [results[index] for index in range(len(instances))]
 
-    def _options(self, instance: Instance) -> Options:
+    def _options(self, instance: Instance) -> GenerationOptions:
         return parse_options(
             instance.args[1], answer_budget=self.arguments.answer_token_budget, max_tokens=self.lm.max_gen_toks
         )
 
-    def _by_format(self, options: Sequence[Options]) -> dict[ThinkingFormat, list[int]]:
+    def _by_format(self, options: Sequence[GenerationOptions]) -> dict[ThinkingFormat, list[int]]:
         groups: dict[ThinkingFormat, list[int]] = {}
         for index, option in enumerate(options):
             groups.setdefault(
@@ -90,7 +90,7 @@ class ThinkingRequests:
     def _requests(
         self,
         instances: Sequence[Instance],
-        options: Sequence[Options],
+        options: Sequence[GenerationOptions],
         prompts: Sequence[Prompt],
         indices: Sequence[int],
         thinking_format: ThinkingFormat,
@@ -126,7 +126,7 @@ class ThinkingRequests:
     ) -> list[Generation]:
         codec = codec_of(self.lm.tokenizer, self._eos())
         with (
-            Progress(len(requests), quiet or self.lm.rank != 0) as progress,
+            ProgressBar(len(requests), quiet or self.lm.rank != 0) as progress,
             self.totals.timed(),
             self.lm.decoding_context(),
         ):
@@ -149,7 +149,7 @@ class ThinkingRequests:
         self._log_resumed()
         return results
 
-    def _engine(self, codec: Codec, requests: Sequence[Request], planned: Plan, progress: Progress) -> Engine:
+    def _engine(self, codec: Codec, requests: Sequence[Request], planned: Plan, progress: ProgressBar) -> Engine:
         answers = max(
             request.max_tokens if request.answer_budget is None else request.answer_budget for request in requests
         )
@@ -222,7 +222,7 @@ def repeat_indices(instances: Sequence[Instance]) -> list[int]:
     return indices
 
 
-def _request(prompt: EncodedPrompt, repeat: int, options: Options) -> Request:
+def _request(prompt: EncodedPrompt, repeat: int, options: GenerationOptions) -> Request:
     thinks = prompt.thinks
     return Request(
         prompt=prompt.ids,

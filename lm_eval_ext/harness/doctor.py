@@ -26,7 +26,7 @@ _DATASET = re.compile(r"^dataset_path: *(\S+/\S+)", re.MULTILINE)
 _OTHER_WAY = "`python -m lm_eval_ext run ...` in place of `lm_eval run ...`"
 
 
-class Finding(NamedTuple):
+class CheckResult(NamedTuple):
     """One line of the table.
 
     Attributes:
@@ -42,7 +42,7 @@ class Finding(NamedTuple):
     broken: bool = False
 
 
-def findings() -> Iterator[Finding]:
+def findings() -> Iterator[CheckResult]:
     """Everything that is looked at, in order; a check that fails is a finding, too."""
     for check in CHECKS:
         try:
@@ -50,18 +50,18 @@ def findings() -> Iterator[Finding]:
         except Exception as error:  # whatever is wrong with an installation
             what = check.__name__.replace("_", " ")
             said = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-            yield Finding(what, said, "the message says what is wrong", broken=check not in (device, datasets))
+            yield CheckResult(what, said, "the message says what is wrong", broken=check not in (device, datasets))
 
 
-def versions() -> Finding:
+def versions() -> CheckResult:
     """Of this package, and of what it requires."""
     here = f"Python {sys.version.split()[0]} in {sys.prefix}; lm-eval-tts {own_version()} in {PACKAGE}"
     needed = list(required())
     if not needed:
-        return Finding("versions", f"{here}, only imported from a folder, not installed")
+        return CheckResult("versions", f"{here}, only imported from a folder, not installed")
     wrong = "; ".join(unmet(needed))
     said = f"lm-eval {version('lm_eval')}; {wrong or f'all {len(needed)} requirements are met'}"
-    return Finding("versions", f"{here}; {said}", "pip install --upgrade lm-eval-tts" if wrong else "")
+    return CheckResult("versions", f"{here}; {said}", "pip install --upgrade lm-eval-tts" if wrong else "")
 
 
 def required(extra: str = "") -> Iterator[Requirement]:
@@ -88,17 +88,17 @@ def unmet(requirements: Iterable[Requirement]) -> Iterator[str]:
             yield f"{one.name} is {found}, not {one.specifier}"
 
 
-def hooks() -> Finding:
+def hooks() -> CheckResult:
     """Whether lm-eval, when it is imported, registers what is ours."""
     if _AUTOLOADED and any(getattr(finder, "__module__", "") == _AUTOLOAD for finder in sys.meta_path):
-        return Finding("hooks", "on: lm-eval registers ours when it is imported")
+        return CheckResult("hooks", "on: lm-eval registers ours when it is imported")
     off = os.environ.get("LM_EVAL_TTS_AUTOLOAD") == "0"
-    return Finding(
+    return CheckResult(
         "hooks", f"off{', by LM_EVAL_TTS_AUTOLOAD=0' if off else ': .pth files are not read here'}", _OTHER_WAY
     )
 
 
-def model_classes() -> Finding:
+def model_classes() -> CheckResult:
     """Which of our models `--model` takes. Asking for a class would import its engine, which may do anything."""
     import lm_eval.models  # noqa: F401  # fills the registry
     from lm_eval.api import registry
@@ -107,19 +107,19 @@ def model_classes() -> Finding:
         load("lm_eval.models", registry.model_registry)
     missing = [name for name in models() if name not in registry.model_registry]
     found = ", ".join(name for name in models() if name not in missing) or "none"
-    return Finding("model classes", found, f"missing: {', '.join(missing)}; {_OTHER_WAY}" if missing else "")
+    return CheckResult("model classes", found, f"missing: {', '.join(missing)}; {_OTHER_WAY}" if missing else "")
 
 
-def tasks() -> Finding:
+def tasks() -> CheckResult:
     """Whether lm-eval finds ours."""
     from lm_eval.tasks import TaskManager
 
     ours = [name for name in TaskManager().all_tasks if name.startswith("tts_")]
     found = f"{len(ours)} in {TASKS}" if ours else "lm-eval doesn't see ours"
-    return Finding("tasks", found, "" if ours else f"{_OTHER_WAY}, or with a model of ours --include_path {TASKS}")
+    return CheckResult("tasks", found, "" if ours else f"{_OTHER_WAY}, or with a model of ours --include_path {TASKS}")
 
 
-def grader() -> Finding:
+def grader() -> CheckResult:
     """Whether it grades as it should, which depends on the version of antlr."""
     from lm_eval_ext.grading import GRADER_VERSION
     from lm_eval_ext.grading.grading import grades
@@ -127,42 +127,42 @@ def grader() -> Finding:
     pairs = (("0.5", r"\sqrt{25\%}"), ("x(x+1)", "x^2+x"), ("0.5", "0.51"))
     right = [verdict.correct for verdict in grades(pairs)] == [True, True, False]
     said = f"version {GRADER_VERSION}, antlr {version('antlr4-python3-runtime')}, math-verify {version('math-verify')}"
-    return Finding("grader", said, "" if right else "grades wrongly here: please report this line", not right)
+    return CheckResult("grader", said, "" if right else "grades wrongly here: please report this line", not right)
 
 
-def engine_hf() -> Finding:
+def engine_hf() -> CheckResult:
     """The engine that is always there."""
     failed = import_error("torch, transformers")
     found = f"torch {version('torch')}, transformers {version('transformers')}"
-    return Finding(
+    return CheckResult(
         "engine hf", f"{found}: {failed}" if failed else found, "see the message" if failed else "", bool(failed)
     )
 
 
-def engine_vllm() -> Finding:
+def engine_vllm() -> CheckResult:
     """vLLM, if it is installed."""
     return _optional("engine vllm", "vllm", "vllm", "for pruned-vllm")
 
 
-def engine_server() -> Finding:
+def engine_server() -> CheckResult:
     """What speaks to servers, if it is installed."""
     return _optional("engine server", "aiohttp", "server", "for tts-server")
 
 
-def cluster() -> Finding:
+def cluster() -> CheckResult:
     """Ray, if it is installed."""
     return _optional("Ray", "ray", "ray", "for several GPUs and machines")
 
 
-def _optional(what: str, package: str, extra: str, purpose: str) -> Finding:
+def _optional(what: str, package: str, extra: str, purpose: str) -> CheckResult:
     install = f"pip install 'lm-eval-tts[{extra}]'"
     try:
         found = f"{package} {version(package)}"
     except PackageNotFoundError:
-        return Finding(what, "not installed", f"{purpose}: {install}")
+        return CheckResult(what, "not installed", f"{purpose}: {install}")
     if wrong := next(unmet(required(extra)), None) or import_error(package):
-        return Finding(what, f"{found}: {wrong}", f"see the message, or {install} --force-reinstall")
-    return Finding(what, found)
+        return CheckResult(what, f"{found}: {wrong}", f"see the message, or {install} --force-reinstall")
+    return CheckResult(what, found)
 
 
 def import_error(modules: str) -> str:
@@ -180,15 +180,15 @@ def import_error(modules: str) -> str:
     return f"cannot be imported: {lines[-1][:200]}"
 
 
-def device() -> Finding:
+def device() -> CheckResult:
     """The GPUs' names."""
     import torch
 
     names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
-    return Finding("device", ", ".join(names) or "no GPU: models run on the CPU")
+    return CheckResult("device", ", ".join(names) or "no GPU: models run on the CPU")
 
 
-def datasets() -> Finding:
+def datasets() -> CheckResult:
     """Which are on this machine, and whether the Hub answers."""
     import datasets as library
     from huggingface_hub import HfApi, constants
@@ -200,15 +200,15 @@ def datasets() -> Finding:
         f"{sum(any(map(Path.is_dir, some)) for some in places)} of {len(names)} are in the caches, or in folders here"
     )
     if constants.HF_HUB_OFFLINE:
-        return Finding("datasets", f"{here}; the Hub is off, by HF_HUB_OFFLINE")
+        return CheckResult("datasets", f"{here}; the Hub is off, by HF_HUB_OFFLINE")
     try:
         HfApi().repo_info(names[0], repo_type="dataset", timeout=_TIMEOUT)
     except Exception as error:  # huggingface_hub's, and those of the HTTP library beneath
         todo = "without a network: set HF_HUB_OFFLINE=1, and see the page Run without a network"
-        return Finding("datasets", f"{here}; {constants.ENDPOINT} cannot be reached ({type(error).__name__})", todo)
-    return Finding("datasets", f"{here}; {constants.ENDPOINT} answers")
+        return CheckResult("datasets", f"{here}; {constants.ENDPOINT} cannot be reached ({type(error).__name__})", todo)
+    return CheckResult("datasets", f"{here}; {constants.ENDPOINT} answers")
 
 
-CHECKS: tuple[Callable[[], Finding], ...] = (
+CHECKS: tuple[Callable[[], CheckResult], ...] = (
     versions, hooks, model_classes, tasks, grader, engine_hf, engine_vllm, engine_server, cluster, device, datasets,
 )  # fmt: skip

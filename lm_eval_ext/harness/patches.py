@@ -218,7 +218,7 @@ def name_output_folders_after_the_pruned_model() -> None:
             if model_source in models():
                 from lm_eval.utils import sanitize_model_name
 
-                from lm_eval_ext.harness.run_names import run_name
+                from lm_eval_ext.harness.arguments import run_name
 
                 self.model_name = run_name(self.model_name, model_args)
                 self.model_name_sanitized = sanitize_model_name(self.model_name)

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from lm_eval_ext.generation.engine import Engine, LocalEngine, codec_of
 from lm_eval_ext.generation.engines.ray import Cluster, Needs, RayEngine, RayFleet, scattered
-from lm_eval_ext.generation.engines.replica import Identity
+from lm_eval_ext.generation.engines.replica import ModelIdentity
 from lm_eval_ext.harness.costs import device_name
 from lm_eval_ext.harness.thinking_model import ThinkingModel
 
@@ -57,9 +57,11 @@ class ReplicaModel:
         self._decode = codec_of(lm.tokenizer, set()).decode
 
     @property
-    def identity(self) -> Identity:
+    def identity(self) -> ModelIdentity:
         """What all replicas must have in common."""
-        return Identity(self._lm.fingerprint, self._lm.versions, self._lm.loaded_facts() | {"device": device_name()})
+        return ModelIdentity(
+            self._lm.fingerprint, self._lm.versions, self._lm.loaded_facts() | {"device": device_name()}
+        )
 
     def engine(self, tokens: int, on_tokens: Callable[[int], None]) -> LocalEngine:
         """An engine for texts of up to `tokens` tokens."""
@@ -102,7 +104,7 @@ class Replicas:
         self.fleet = RayFleet(ModelFactory(self.engine, given), self.cluster, self.needs)
 
     @cached_property
-    def identity(self) -> Identity:
+    def identity(self) -> ModelIdentity:
         """The identity of the loaded model; waits until a replica has loaded it."""
         return self.fleet.identity()
 

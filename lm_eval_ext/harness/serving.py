@@ -11,10 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lm_eval_ext.errors import ArgumentError
-from lm_eval_ext.harness.arguments import NAMES, Arguments, parse_model_args
+from lm_eval_ext.harness.arguments import NAMES, Arguments, parse_model_args, run_name
 from lm_eval_ext.harness.effects import marked
 from lm_eval_ext.harness.prune_on_load import chosen_recipe, computed_recipe
-from lm_eval_ext.harness.run_names import run_name
 from lm_eval_ext.harness.server_arguments import ServerArguments
 from lm_eval_ext.pruning.architecture import depth
 from lm_eval_ext.pruning.checkpoint import read_config

@@ -138,7 +138,7 @@ class Totals:
         return asdict(self) | {"tokens_per_second": decoded / self.seconds if self.seconds else 0.0}
 
 
-class Progress:
+class ProgressBar:
     """A progress bar of finished requests, with tokens per second and remaining time.
 
     Attributes:
@@ -170,7 +170,7 @@ class Progress:
         self.results += 1
         self._bar.update(1)
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> ProgressBar:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.runs.catalogue import Catalogue
 from lm_eval_ext.runs.run import Run, frame
-from lm_eval_ext.runs.run_file import RUN_FILE, read_json, read_run
-from lm_eval_ext.runs.samples import Sample, read_samples
+from lm_eval_ext.runs.samples import RUN_FILE, Sample, read_json, read_run, read_samples
 from lm_eval_ext.runs.submission import is_results, submission
 from lm_eval_ext.runs.task_results import AccuracyKey, task_rows
 

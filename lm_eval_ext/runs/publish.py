@@ -10,8 +10,7 @@ from typing import NamedTuple
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.runs.load import Source, samples_path
 from lm_eval_ext.runs.run import TIERS, Run
-from lm_eval_ext.runs.run_file import RUN_FILE, read_run, write_run
-from lm_eval_ext.runs.samples import Sample, pack
+from lm_eval_ext.runs.samples import RUN_FILE, Sample, pack, read_run, write_run
 from lm_eval_ext.runs.study_file import FOLDER as STUDIES
 
 

@@ -26,10 +26,8 @@ from lm_eval_ext.metrics import AGGREGATIONS, FUNCTIONS
 from lm_eval_ext.runs.load import Source, samples_path
 from lm_eval_ext.runs.publish import is_gated
 from lm_eval_ext.runs.run import Run, Score, TaskResult
-from lm_eval_ext.runs.run_file import read_json, write_run
-from lm_eval_ext.runs.samples import Sample, pack
-from lm_eval_ext.runs.task_results import samples_file
-from lm_eval_ext.runs.task_rows import ROUNDING, flat, raw_rows
+from lm_eval_ext.runs.samples import Sample, pack, read_json, write_run
+from lm_eval_ext.runs.task_results import ROUNDING, flat, raw_rows, samples_file
 from lm_eval_ext.runs.untrusted import mapping, number, sequence, whole
 from lm_eval_ext.statistics.intervals import standard_error
 from lm_eval_ext.thinking_formats import answer_after_thinking, text_marks
@@ -37,7 +35,7 @@ from lm_eval_ext.thinking_formats import answer_after_thinking, text_marks
 _OPTIONS = ("metric", "aggregation", "higher_is_better")  # in metric_list; other keys are a metric's own
 
 
-class Kept(NamedTuple):
+class SavedQuestion(NamedTuple):
     """The saved data of a question.
 
     Attributes:
@@ -63,7 +61,7 @@ class Graded(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Rules:
+class TaskRules:
     """How a task extracts and grades answers.
 
     Attributes:
@@ -91,7 +89,7 @@ def graded_by(config: Mapping[str, object]) -> int | None:
     return whole(mapping(config.get("metadata")).get("grader_version")) or 1
 
 
-def rules_of(config: Mapping[str, object], filter_name: str, place: str) -> Rules:
+def rules_of(config: Mapping[str, object], filter_name: str, place: str) -> TaskRules:
     """The rules that a task's configuration declares.
 
     Args:
@@ -114,7 +112,7 @@ def rules_of(config: Mapping[str, object], filter_name: str, place: str) -> Rule
     aggregations = {name: str(one.get("aggregation", "mean")) for name, one in ours.items()}
     if unknown := next((one for one in aggregations.values() if one not in AGGREGATIONS), None):
         raise ResultsError(f"{place}: unknown aggregation {unknown!r}; expected one of: {', '.join(AGGREGATIONS)}")
-    return Rules(
+    return TaskRules(
         str(finder["function"]) if finder else None,
         {name: value for name, value in finder.items() if name != "function"},
         {name: {key: value for key, value in one.items() if key not in _OPTIONS} for name, one in ours.items()},
@@ -122,7 +120,7 @@ def rules_of(config: Mapping[str, object], filter_name: str, place: str) -> Rule
     )
 
 
-def graded_again(questions: Sequence[Kept], rules: Rules, place: str) -> list[Graded]:
+def graded_again(questions: Sequence[SavedQuestion], rules: TaskRules, place: str) -> list[Graded]:
     """Grade every question with the current grader.
 
     Args:
@@ -143,7 +141,7 @@ def graded_again(questions: Sequence[Kept], rules: Rules, place: str) -> list[Gr
     ]
 
 
-def _answers(questions: Sequence[Kept], rules: Rules, place: str) -> list[list[str]]:
+def _answers(questions: Sequence[SavedQuestion], rules: TaskRules, place: str) -> list[list[str]]:
     short = next((number for number, one in enumerate(questions, 1) if len(one.texts) != len(one.answers)), None)
     if short is not None:
         raise ResultsError(f"{place}: question {short}: does not have one answer for each text")
@@ -152,11 +150,11 @@ def _answers(questions: Sequence[Kept], rules: Rules, place: str) -> list[list[s
     return _find(outputs, [one.doc for one in questions], rules)
 
 
-def _find(outputs: Sequence[Sequence[str]], docs: Sequence[object], rules: Rules) -> list[list[str]]:
+def _find(outputs: Sequence[Sequence[str]], docs: Sequence[object], rules: TaskRules) -> list[list[str]]:
     return [list(answers) for answers in extractor(str(rules.filter), rules.filter_options).answers(outputs, docs)]
 
 
-def _found_in(question: Kept, rules: Rules, part: str) -> str:
+def _found_in(question: SavedQuestion, rules: TaskRules, part: str) -> str:
     """The answer that stands in a text that is all answer."""
     ((answer,),) = _find([[_known(part, part)]], [question.doc], rules)
     return str(answer)
@@ -178,7 +176,7 @@ def _known(text: str, part: str) -> _Output:
     return output
 
 
-def _outputs(question: Kept, found_in: Callable[[str], str]) -> Iterator[str]:
+def _outputs(question: SavedQuestion, found_in: Callable[[str], str]) -> Iterator[str]:
     """The texts as the filter saw them: unchanged from a stock model, with their answer parts from ours."""
     for text, answer in zip(question.texts, question.answers, strict=True):
         if question.thinking_tokens is None:
@@ -307,7 +305,7 @@ def _regraded(content: Json, task: str, version: int, path: Path) -> tuple[TaskR
     return TaskRegrading(task, _ACCURACY, before, float(results[key]), changed, len(rows)), rows
 
 
-def _regrade_rows(rows: Sequence[Json], rules: Rules, results: Json, place: str) -> int:
+def _regrade_rows(rows: Sequence[Json], rules: TaskRules, results: Json, place: str) -> int:
     """Put the new scores into rows and results; returns the number of questions whose accuracy changed."""
     _check_sum(rows, rules, results, place)
     graded = graded_again([_kept(row, place) for row in rows], rules, place)
@@ -333,7 +331,7 @@ def _check_complete(content: Json, task: str, rows: Sequence[Json], place: str) 
             raise ResultsError(f"{place}: filter {name}: its samples file has {found} questions, the results {asked}")
 
 
-def _check_sum(rows: Sequence[Json], rules: Rules, results: Json, place: str) -> None:
+def _check_sum(rows: Sequence[Json], rules: TaskRules, results: Json, place: str) -> None:
     """Check that the samples belong to the results."""
     told = number(results.get(f"{_ACCURACY},{rows[0].get('filter')}"))
     scores = [found for row in rows if (found := number(row.get(_ACCURACY))) is not None]
@@ -343,17 +341,17 @@ def _check_sum(rows: Sequence[Json], rules: Rules, results: Json, place: str) ->
         raise ResultsError(f"{place}: {_ACCURACY}={told}, but its samples file gives {mean}; is it from the same run?")
 
 
-def _kept(row: Json, place: str) -> Kept:
+def _kept(row: Json, place: str) -> SavedQuestion:
     told = flat(row.get("resps")), flat(row.get("filtered_resps"))
     texts, answers = ([one for one in some if isinstance(one, str)] for some in told)
     if not isinstance(row.get("target"), str):
         raise ResultsError(f"{place}: question {row.get('doc_id')}: has no gold answer")
     if not answers or (texts, answers) != told:
         raise ResultsError(f"{place}: question {row.get('doc_id')}: has no answers as texts")
-    return Kept(row.get("target"), texts, answers, number(row.get("thinking_tokens")), mapping(row.get("doc")))
+    return SavedQuestion(row.get("target"), texts, answers, number(row.get("thinking_tokens")), mapping(row.get("doc")))
 
 
-def _sum_up(results: Json, name: str, filter_name: str, values: Sequence[Any], rules: Rules) -> None:
+def _sum_up(results: Json, name: str, filter_name: str, values: Sequence[Any], rules: TaskRules) -> None:
     from lm_eval_ext.metrics import AGGREGATIONS
 
     key, error = f"{name},{filter_name}", f"{name}_stderr,{filter_name}"
@@ -430,16 +428,16 @@ def _why_not(source: Source, task: str, config: Mapping[str, object] | None) -> 
     return "" if config else "not a task of this registry; regrade its output folder and publish that"
 
 
-def _rows(rows: Sequence[Sample], rules: Rules, place: str) -> list[Sample]:
+def _rows(rows: Sequence[Sample], rules: TaskRules, place: str) -> list[Sample]:
     graded = graded_again([_kept_before(row, place) for row in rows], rules, place)
     return [_row(row, new) for row, new in zip(rows, graded, strict=True)]
 
 
-def _kept_before(row: Sample, place: str) -> Kept:
+def _kept_before(row: Sample, place: str) -> SavedQuestion:
     texts, answers = ([getattr(one, part) for one in row.outputs] for part in ("text", "answer"))
     if row.gold is None or not texts or None in texts or None in answers:
         raise ResultsError(f"{place}: question {row.id} has no gold answer, or a sample without text or answer")
-    return Kept(row.gold, texts, answers, row.metrics.get("thinking_tokens"))
+    return SavedQuestion(row.gold, texts, answers, row.metrics.get("thinking_tokens"))
 
 
 def _row(row: Sample, new: Graded) -> Sample:

@@ -21,8 +21,7 @@ from lm_eval_ext.harness.effects import changing, controlling, effect, marked, p
 from lm_eval_ext.redaction import public_name, scrubbed
 from lm_eval_ext.runs.catalogue import Catalogue
 from lm_eval_ext.runs.run import Run, told_value
-from lm_eval_ext.runs.run_file import RUN_FILE, read_json, validated
-from lm_eval_ext.runs.samples import pack
+from lm_eval_ext.runs.samples import RUN_FILE, pack, read_json, validated
 from lm_eval_ext.runs.task_results import is_gated, scored_tasks, task_result, task_rows
 from lm_eval_ext.runs.untrusted import line, mapping, number, sequence, whole
 

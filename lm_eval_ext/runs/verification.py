@@ -21,8 +21,7 @@ from lm_eval_ext.grading.rules import TRACE
 from lm_eval_ext.runs.load import Source
 from lm_eval_ext.runs.publish import Golds, RunFinding, is_gated, publish, shown_though_gated
 from lm_eval_ext.runs.run import TIERS, Run, Score, TaskResult
-from lm_eval_ext.runs.run_file import write_run
-from lm_eval_ext.runs.samples import Output, Sample, question_set
+from lm_eval_ext.runs.samples import Output, Sample, question_set, write_run
 from lm_eval_ext.runs.task_results import compared_as
 
 CLOSE = 1e-6  # for means of means

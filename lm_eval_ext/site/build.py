@@ -12,16 +12,15 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from lm_eval_ext.analysis.board import Board, Kept, headline, kept_of
+from lm_eval_ext.analysis.board import Board, KeptByKind, headline, kept_of
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.paths import LEADERBOARD
 from lm_eval_ext.runs.load import SITE_MARK, Source
 from lm_eval_ext.runs.study_file import StudyFile
 from lm_eval_ext.site.data import scores_script, write_data, write_models
-from lm_eval_ext.site.pages import common, write_pages
+from lm_eval_ext.site.pages import common, grid, write_pages
 from lm_eval_ext.site.rendering import NAVIGATION, STUDIES, Names, Renderer
 from lm_eval_ext.site.run_page import Earlier, FromSamples, link, write_run
-from lm_eval_ext.site.studies import grid
 
 _NAMES = "|".join(path.removesuffix(".html") for path, _ in (*NAVIGATION, STUDIES))
 _PAGE = re.compile(rf"({_NAMES})(-[a-z0-9-]+)?\.html")
@@ -127,14 +126,14 @@ _LEFT, _RIGHT, _TOP, _STEP = 430, 1120, 250, 42
 _INK, _QUIET, _LINE, _KNOW, _LONG, _BACK = "#16191d", "#59626c", "#e1e3de", "#1f6fb2", "#c2410c", "#fcfcfa"
 
 
-def write_preview(board: Board, names: Names, kept: Mapping[str, Kept], path: Path) -> None:
+def write_preview(board: Board, names: Names, kept: Mapping[str, KeptByKind], path: Path) -> None:
     """Write the picture as PNG."""
     import vl_convert
 
     path.write_bytes(vl_convert.svg_to_png(preview(board, names, kept)))
 
 
-def preview(board: Board, names: Names, kept: Mapping[str, Kept]) -> str:
+def preview(board: Board, names: Names, kept: Mapping[str, KeptByKind]) -> str:
     """The picture as SVG."""
     smaller = [kept[entry.key] for entry in board.entries if entry.smaller]
     known = sorted((one for one in smaller if one.long), key=_long, reverse=True)
@@ -151,11 +150,11 @@ def preview(board: Board, names: Names, kept: Mapping[str, Kept]) -> str:
     return "".join(parts)
 
 
-def _long(kept: Kept) -> float:
+def _long(kept: KeptByKind) -> float:
     return kept.long.interval.estimate if kept.long else -1.0
 
 
-def _title(title: str, smaller: Sequence[Kept]) -> Iterator[str]:
+def _title(title: str, smaller: Sequence[KeptByKind]) -> Iterator[str]:
     found = headline(smaller)
     lines = [title]
     if found:
@@ -180,7 +179,7 @@ def _x(share: float) -> float:
     return round(_LEFT + (_RIGHT - _LEFT) * min(share, 1.05), 1)
 
 
-def _row(number: int, kept: Kept, names: Names) -> Iterator[str]:
+def _row(number: int, kept: KeptByKind, names: Names) -> Iterator[str]:
     y = _TOP + _STEP * number
     name = names.full(kept.entry)
     yield _text(60, y + 7, name if len(name) <= 34 else f"{name[:33]}…", 20, _INK)

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lm_eval_ext.analysis.board import Board, Kept
+from lm_eval_ext.analysis.board import Board, KeptByKind
 from lm_eval_ext.analysis.costs import cache_bytes, flops
 from lm_eval_ext.analysis.entries import Entry, Scored
 from lm_eval_ext.analysis.matching import Property, properties, required
@@ -68,7 +68,7 @@ class RunRow(BaseModel):
     kept_long_high: float | None
 
 
-def write_data(board: Board, names: Names, kept: Mapping[str, Kept], folder: Path) -> None:
+def write_data(board: Board, names: Names, kept: Mapping[str, KeptByKind], folder: Path) -> None:
     """Write all data files into a folder."""
     folder.mkdir(exist_ok=True)
     rows = [row for run in board.runs for row in _rows(board, run, names, kept)]
@@ -81,7 +81,7 @@ def write_data(board: Board, names: Names, kept: Mapping[str, Kept], folder: Pat
         (folder / f"{name}.schema.json").write_text(schema, encoding="utf-8")
 
 
-def _rows(board: Board, run: Run, names: Names, kept: Mapping[str, Kept]) -> Iterator[RunRow]:
+def _rows(board: Board, run: Run, names: Names, kept: Mapping[str, KeptByKind]) -> Iterator[RunRow]:
     entry = board.entry_of[run.id]
     share = kept[entry.key]
     knowledge, short, long = (one and one.interval for one in (share.knowledge, share.short, share.long))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
-from lm_eval_ext.analysis.board import Board, Kept
+from lm_eval_ext.analysis.board import Board, KeptByKind
 from lm_eval_ext.analysis.comparison import metric_interval
 from lm_eval_ext.analysis.entries import Entry, Scored
 from lm_eval_ext.analysis.parts import Part, is_numeric, parts_of, place_of
@@ -46,7 +46,7 @@ class Family:
     board: Board
     base: str
     names: Names
-    kept: Mapping[str, Kept]
+    kept: Mapping[str, KeptByKind]
     paper: PaperCurves = field(default_factory=dict)
 
     @cached_property

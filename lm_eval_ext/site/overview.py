@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import NamedTuple
 
-from lm_eval_ext.analysis.board import Board, Kept, easy_kinds, headline
+from lm_eval_ext.analysis.board import Board, KeptByKind, easy_kinds, headline
 from lm_eval_ext.analysis.comparison import Rank
 from lm_eval_ext.analysis.entries import Entry, Scored, place
 from lm_eval_ext.runs.run import Run, TaskResult
@@ -17,7 +17,7 @@ from lm_eval_ext.site.rendering import MINUS, ModelName, Names, bits_of
 from lm_eval_ext.statistics.intervals import Interval
 
 
-class Row(NamedTuple):
+class TableRow(NamedTuple):
     """A model in the table.
 
     Attributes:
@@ -36,7 +36,7 @@ class Row(NamedTuple):
     run: Run
     name: ModelName
     called: str
-    kept: Kept
+    kept: KeptByKind
     layers: int | None
     bits: float | None
     method: str
@@ -55,9 +55,9 @@ class BaseRows(NamedTuple):
     """A base model and its others, the one that lost least first; `pictured` are the smaller ones in the picture."""
 
     name: str
-    base: Row | None
-    models: Sequence[Row]
-    pictured: Sequence[Row]
+    base: TableRow | None
+    models: Sequence[TableRow]
+    pictured: Sequence[TableRow]
 
 
 class GroupMedian(NamedTuple):
@@ -77,7 +77,7 @@ KINDS = {
 }  # fmt: skip
 
 
-def overview(board: Board, names: Names, kept: Mapping[str, Kept]) -> dict[str, object]:
+def overview(board: Board, names: Names, kept: Mapping[str, KeptByKind]) -> dict[str, object]:
     """Everything on the first page."""
     crowded = sum(entry.smaller for entry in board.entries) > _MOST_PICTURED
     groups = [_base_rows(board, base, names, kept, crowded) for base in board.bases]
@@ -104,7 +104,7 @@ def overview(board: Board, names: Names, kept: Mapping[str, Kept]) -> dict[str, 
     }
 
 
-def _base_rows(board: Board, base: str, names: Names, kept: Mapping[str, Kept], crowded: bool) -> BaseRows:
+def _base_rows(board: Board, base: str, names: Names, kept: Mapping[str, KeptByKind], crowded: bool) -> BaseRows:
     rows = [_row(board, entry, names, kept[entry.key]) for entry in board.bases[base]]
     whole = next((row for row in rows if row.entry.dense), None)
     models = sorted((row for row in rows if row is not whole), key=lambda row: -_left(row.kept))
@@ -112,9 +112,9 @@ def _base_rows(board: Board, base: str, names: Names, kept: Mapping[str, Kept], 
     return BaseRows(base, whole, models, _best_and_worst(smaller) if crowded else smaller)
 
 
-def _best_and_worst(models: Sequence[Row]) -> list[Row]:
+def _best_and_worst(models: Sequence[TableRow]) -> list[TableRow]:
     """Of those at each depth, in the same order; at most `_MOST_OF_BASE`."""
-    by_depth: dict[int, list[Row]] = {}
+    by_depth: dict[int, list[TableRow]] = {}
     for row in models:
         by_depth.setdefault(len(row.run.dropped), []).append(row)
     keys = list(dict.fromkeys(row.entry.key for some in by_depth.values() for row in (some[0], some[-1])))[
@@ -123,15 +123,15 @@ def _best_and_worst(models: Sequence[Row]) -> list[Row]:
     return [row for row in models if row.entry.key in keys]
 
 
-def _left(kept: Kept) -> float:
+def _left(kept: KeptByKind) -> float:
     return kept.long.interval.estimate if kept.long else -1.0
 
 
-def _row(board: Board, entry: Entry, names: Names, kept: Kept) -> Row:
+def _row(board: Board, entry: Entry, names: Names, kept: KeptByKind) -> TableRow:
     run, pruning = entry.latest, entry.latest.pruning
     task = board.ranked.get(entry.key) or _unranked(board, entry)
     shown = [one for name in board.benchmarks if (one := entry.best(name))]
-    return Row(
+    return TableRow(
         entry=entry,
         run=run,
         name=names[entry.key],
@@ -183,7 +183,7 @@ def _kind(run: Run) -> str:
     return "quantized" if bits_of(run) else "published" if run.pruning and run.pruning.relation else "other"
 
 
-def _medians(rows: Iterable[Row]) -> list[GroupMedian]:
+def _medians(rows: Iterable[TableRow]) -> list[GroupMedian]:
     """By bits, then by layers off; only models with both values."""
     groups: dict[tuple[int, str], list[tuple[float, float]]] = {}
     for row in rows:
@@ -195,7 +195,7 @@ def _medians(rows: Iterable[Row]) -> list[GroupMedian]:
     ]
 
 
-def _group(row: Row) -> tuple[int, str]:
+def _group(row: TableRow) -> tuple[int, str]:
     count = len(row.run.dropped)
     if row.kind == "recovered":
         return 5, "recovered"
@@ -208,7 +208,7 @@ def _group(row: Row) -> tuple[int, str]:
     return (6, "published") if row.kind == "published" else (7, "other")
 
 
-def _benchmarks(board: Board, kept: Sequence[Kept]) -> dict[str, list[str]]:
+def _benchmarks(board: Board, kept: Sequence[KeptByKind]) -> dict[str, list[str]]:
     """Titles of the benchmarks behind each kind's values."""
     found: dict[str, list[str]] = {}
     for one in kept:
@@ -219,14 +219,14 @@ def _benchmarks(board: Board, kept: Sequence[Kept]) -> dict[str, list[str]]:
     return found
 
 
-class Finding(NamedTuple):
+class Sentence(NamedTuple):
     """A sentence with numbers, and how it is made."""
 
     text: str
     rule: str
 
 
-def of_budgets(family: Family, charts: Sequence[Chart]) -> Finding | None:
+def of_budgets(family: Family, charts: Sequence[Chart]) -> Sentence | None:
     """What more thinking gains: the base, and the median of the models at the first depth that has one."""
     chart = _ranked(family, charts)
     base = family.usual_base
@@ -247,7 +247,7 @@ def of_budgets(family: Family, charts: Sequence[Chart]) -> Finding | None:
     others = [gain for entry, gain in gains.items() if len(entry.latest.dropped) == depth]
     layers = "one layer" if depth == 1 else f"{('two', 'three')[depth - 2]} layers"
     title = family.board.title(chart.benchmark)
-    return Finding(
+    return Sentence(
         f"From {first:,} to {last:,} thinking tokens, {family.called} gains {_points(gains[base])} points on {title}; "
         f"with {layers} removed, the median model gains {_points(median(others))}.",
         f"accuracy at the largest budget less that at the smallest, for the base, and the median of the same over its "
@@ -271,7 +271,7 @@ def _which(family: Family, chart: Chart) -> str:
     )
 
 
-def of_found(family: Family, found: Sequence[tuple[Entry, FoundByBudget, FoundByBudget | None]]) -> Finding | None:
+def of_found(family: Family, found: Sequence[tuple[Entry, FoundByBudget, FoundByBudget | None]]) -> Sentence | None:
     """How much is found and then lost: the model that loses most beyond chance, and its base."""
     pairs = [(entry, one, base) for entry, one, base in found if entry.smaller and base is not None]
     ranked = [pair for pair in pairs if pair[1].benchmark == family.board.ranked_by]
@@ -281,7 +281,7 @@ def of_found(family: Family, found: Sequence[tuple[Entry, FoundByBudget, FoundBy
     entry, one, base = max(some, key=lambda pair: pair[1].lost[-1] - pair[1].by_chance)
     if base is None or one.lost[-1] <= one.by_chance:
         return None
-    return Finding(
+    return Sentence(
         f"On {family.board.title(one.benchmark)}, {family.called} finds and then loses the right answer in "
         f"{100 * base.lost[-1]:.0f}% of its samples, {family.names[entry.key]} in {100 * one.lost[-1]:.0f}%.",
         "share of samples whose answer is right at some budget and not at the largest, of the model that loses most "
@@ -289,7 +289,7 @@ def of_found(family: Family, found: Sequence[tuple[Entry, FoundByBudget, FoundBy
     )
 
 
-def of_cost(family: Family, charts: Sequence[Chart]) -> Finding | None:
+def of_cost(family: Family, charts: Sequence[Chart]) -> Sentence | None:
     """Who holds the line that no model surpasses at its cost in tokens."""
     chart = _ranked(family, [chart for chart in charts if chart.panel.axis == COSTS["tokens"].title])
     steps = steps_of_frontier(family, chart.benchmark) if chart else []
@@ -300,7 +300,7 @@ def of_cost(family: Family, charts: Sequence[Chart]) -> Finding | None:
     said = f"{smaller} of the {count} steps of the line that no model surpasses belong to smaller models"
     if smaller == 0:
         said = "no smaller model that thinks longer is as good as its base at the same number of tokens"
-    return Finding(
+    return Sentence(
         f"On {title}, {said}.",
         f"accuracy against mean tokens per answer, of {family.called} and its models at each thinking budget; "
         f"intervals are not considered. {_which(family, chart)}",

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from lm_eval_ext.analysis.board import Board, Kept
+from lm_eval_ext.analysis.board import Board, KeptByKind
 from lm_eval_ext.analysis.entries import UNLIMITED, VOTES, Entry, Scored
 from lm_eval_ext.runs.run import TaskResult
 from lm_eval_ext.site.rendering import ModelName, Names, slug, unique
@@ -39,7 +39,7 @@ class Cells(NamedTuple):
     why: str = ""
 
 
-class Finding(NamedTuple):
+class Losses(NamedTuple):
     """How many of the base's questions a model has lost."""
 
     base: str
@@ -72,7 +72,7 @@ class HeatMap(NamedTuple):
     groups: Sequence[tuple[str, Sequence[Cells]]]
     gated: bool
     left_out: int
-    finding: Finding | None
+    finding: Losses | None
 
     @property
     def budget(self) -> str:
@@ -80,7 +80,7 @@ class HeatMap(NamedTuple):
         return "no limit" if self.place == UNLIMITED else f"{self.place:,} tokens"
 
 
-def heat_maps(board: Board, names: Names, kept: Mapping[str, Kept]) -> list[HeatMap]:
+def heat_maps(board: Board, names: Names, kept: Mapping[str, KeptByKind]) -> list[HeatMap]:
     """One for each benchmark and budget with scores of single questions; the first is the one to begin with."""
     found = [
         _heat_map(board, names, kept, name, place)
@@ -98,7 +98,7 @@ def _places(board: Board, benchmark: str) -> set[int]:
     return {at for at in places if at < VOTES}
 
 
-def _heat_map(board: Board, names: Names, kept: Mapping[str, Kept], benchmark: str, place: int) -> HeatMap | None:
+def _heat_map(board: Board, names: Names, kept: Mapping[str, KeptByKind], benchmark: str, place: int) -> HeatMap | None:
     results = {e: one for e in board.entries if (one := e.single.get(benchmark, {}).get(place))}
     counted = Counter(_set(one.task) for one in results.values() if _usable(board, one.task))
     if not counted:
@@ -178,7 +178,9 @@ def _level(score: float) -> int:
     return min(LEVELS - 2, max(1, round(score * (LEVELS - 1))))
 
 
-def _finding(board: Board, names: Names, kept: Mapping[str, Kept], whole: Mapping[Entry, Scored]) -> Finding | None:
+def _finding(
+    board: Board, names: Names, kept: Mapping[str, KeptByKind], whole: Mapping[Entry, Scored]
+) -> Losses | None:
     """For the first base with one: of its models that keep less than half of long reasoning, one with the fewest layers
     off, and of those the best.
     """
@@ -193,13 +195,13 @@ def _finding(board: Board, names: Names, kept: Mapping[str, Kept], whole: Mappin
             mostly = [(before, after) for before, after in pairs if before >= 0.5]
             if mostly:
                 never = sum(after == 0 for _, after in mostly)
-                return Finding(base, names[broken.key], len(mostly), never)
+                return Losses(base, names[broken.key], len(mostly), never)
     return None
 
 
-def _left(kept: Kept) -> float:
+def _left(kept: KeptByKind) -> float:
     return kept.long.interval.estimate if kept.long else 0.0
 
 
-def _keeps_less_than_half(kept: Kept) -> bool:
+def _keeps_less_than_half(kept: KeptByKind) -> bool:
     return kept.long is not None and kept.entry.smaller and kept.long.interval.estimate < 0.5

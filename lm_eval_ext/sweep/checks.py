@@ -13,7 +13,7 @@ from lm_eval_ext.harness.arguments import NAMES, Arguments
 from lm_eval_ext.harness.registry import ENGINES, engine_of
 from lm_eval_ext.harness.server_arguments import ServerArguments
 from lm_eval_ext.paths import located
-from lm_eval_ext.sweep.manifest import Manifest, Pruning, meant
+from lm_eval_ext.sweep.manifest import Manifest, PlannedPruning, meant
 from lm_eval_ext.sweep.plan import Stage
 from lm_eval_ext.sweep.study import Study
 
@@ -69,7 +69,7 @@ def _check_generation(given: Mapping[str, object]) -> None:
     parse_options(given, answer_budget=None, max_tokens=1)
 
 
-def _check_pruning(pruning: Pruning) -> None:
+def _check_pruning(pruning: PlannedPruning) -> None:
     from lm_eval_ext.pruning.calibration import check_source
     from lm_eval_ext.pruning.recipe import load_recipe
     from lm_eval_ext.pruning.selection import method_parameters

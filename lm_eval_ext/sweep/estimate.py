@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from lm_eval_ext.authoring.cost import Cost, costs_of_tasks
+from lm_eval_ext.authoring.cost import TaskCost, costs_of_tasks
 from lm_eval_ext.errors import ManifestError, TTSError
 from lm_eval_ext.paths import located
-from lm_eval_ext.runs.run_file import read_json
+from lm_eval_ext.runs.samples import read_json
 from lm_eval_ext.runs.untrusted import mapping, whole
 from lm_eval_ext.sweep.plan import PlannedRun
 from lm_eval_ext.sweep.study import Study
@@ -115,7 +115,7 @@ def _of_run(run: PlannedRun, limit: int | None, parameters: int | None) -> RunCo
     return RunCost(run.name, tokens, apart, parameters, tuple(unknown))
 
 
-def _limited(cost: Cost, limit: int | None) -> Cost:
+def _limited(cost: TaskCost, limit: int | None) -> TaskCost:
     if limit is None or not cost.questions or limit >= cost.questions:
         return cost
     share = limit / cost.questions

@@ -43,7 +43,7 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra=_untitled)
 
 
-class Pruning(_Part):
+class PlannedPruning(_Part):
     """How models are made smaller: layers chosen by a method, given by hand, or by a recipe."""
 
     method: Annotated[
@@ -80,7 +80,7 @@ class Pruning(_Part):
     recipe: Annotated[str | None, Field(description="name or path of a recipe")] = None
 
     @model_validator(mode="after")
-    def _one_way(self) -> Pruning:
+    def _one_way(self) -> PlannedPruning:
         given = [name for name in _ONE_OF if getattr(self, name) is not None]
         if not given and self.remove != (0,):
             raise ValueError(f"says nothing; give one of: {', '.join(_ONE_OF)}")
@@ -199,7 +199,7 @@ class Manifest(_Part):
         Field(min_length=1, description="model arguments by a name of your choice, or what is loaded"),
     ]
     pruning: Annotated[
-        tuple[Pruning, ...],
+        tuple[PlannedPruning, ...],
         Field(
             description="how each model is made smaller; without it, the whole models are run, and with it only if a "
             "`remove` has a 0"
@@ -281,7 +281,7 @@ def meant(given: str, known: Iterable[str]) -> str:
 
 _PATHS = ("pretrained", "recipe", "peft", "tokenizer")  # model arguments that may be paths
 _PARTS: Mapping[str, type[BaseModel]] = {
-    "pruning": Pruning, "exclude": Exclude, "local": Local, "slurm": Slurm, "ray": Ray, "launch": Launch,
+    "pruning": PlannedPruning, "exclude": Exclude, "local": Local, "slurm": Slurm, "ray": Ray, "launch": Launch,
 }  # fmt: skip
 # What was expected, by the type of pydantic's error.
 _EXPECTED: Mapping[str, str] = {

@@ -18,7 +18,7 @@ from lm_eval_ext.harness.effects import marked
 from lm_eval_ext.pruning.recipe import chosen_name, format_layers, parse_layers
 from lm_eval_ext.runs.run import variant_of
 from lm_eval_ext.runs.untrusted import mapping, sequence
-from lm_eval_ext.sweep.manifest import BY_HAND, Exclude, Manifest, Pruning
+from lm_eval_ext.sweep.manifest import BY_HAND, Exclude, Manifest, PlannedPruning
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Stage:
 
     name: str
     loading: Mapping[str, str]
-    pruning: Pruning
+    pruning: PlannedPruning
     counts: tuple[int, ...]
 
     @property
@@ -99,7 +99,7 @@ class _Variant:
 
     label: str
     arguments: Mapping[str, object] = field(default_factory=dict)
-    pruning: Pruning | None = None
+    pruning: PlannedPruning | None = None
     count: int = 0
 
 
@@ -186,7 +186,7 @@ def _run(manifest: Manifest, model: str, variant: _Variant, seed: int | None, ta
     )  # fmt: skip
 
 
-def _stage(model: str, given: Mapping[str, object], how: Pruning, count: int, manifest: Manifest) -> Stage:
+def _stage(model: str, given: Mapping[str, object], how: PlannedPruning, count: int, manifest: Manifest) -> Stage:
     loading = {name: str(given[name]) for name in marked("loads") if given.get(name) is not None}
     return Stage(f"{model}-{_label(how, manifest)}", loading, how, (count,))
 
@@ -218,7 +218,7 @@ def _recipe_label(recipe: str, manifest: Manifest) -> str:
     return _word(path.with_suffix("").name if len(alike) == 1 else f"{path.parent.name}-{path.stem}")
 
 
-def _label(how: Pruning, manifest: Manifest) -> str:
+def _label(how: PlannedPruning, manifest: Manifest) -> str:
     """A method, with its parameters and its calibration where that tells it from another one."""
     if sum(one.method == how.method for one in manifest.pruning) == 1:
         return str(how.method)

@@ -162,7 +162,7 @@ _BOXES, _NODES, _INPUTS, _DIGITS = 8, 20, 6, "123456"
 _FACTORS = (3, 7, 9, 11, 13, 17, 19)  # without a common factor with 100
 
 
-class Family(NamedTuple):
+class ProblemFamily(NamedTuple):
     """A kind of problem.
 
     Attributes:
@@ -288,27 +288,27 @@ def _walk_rewriting(start: str, steps: Sequence[str]) -> Iterator[str]:
         yield word
 
 
-FAMILIES: Mapping[str, Family] = {
-    "arithmetic": Family(
+FAMILIES: Mapping[str, ProblemFamily] = {
+    "arithmetic": ProblemFamily(
         "Start with the number {start}. Carry out these steps one after the other, and after each keep only the last "
         "two digits (7 - 9 gives 98).",
         "Which number results?", _draw_arithmetic, _walk_arithmetic, 1 / 100,
     ),
-    "boxes": Family(
+    "boxes": ProblemFamily(
         f"There are {_BOXES} boxes, numbered from 1. A ball is in box {{start}}. The contents of two boxes are swapped "
         "in each of these steps.",
         "In which box is the ball at the end?", _draw_boxes, _walk_boxes, 1 / _BOXES,
     ),
-    "graph": Family(
+    "graph": ProblemFamily(
         "Begin at node {start}. Follow one arrow in each of these steps.",
         "At which node do you end?", _draw_graph, _walk_graph, 1 / _NODES,
     ),
-    "circuit": Family(
+    "circuit": ProblemFamily(
         "A circuit has the inputs {start}. Each gate combines two wires; XOR gives 1 if they differ, XNOR if they are "
         "equal.",
         "What is the value of the last wire?", _draw_circuit, _walk_circuit, 1 / 2,
     ),
-    "rewriting": Family(
+    "rewriting": ProblemFamily(
         "Begin with the number {start}. Change its digits in each of these steps.",
         "Which number results?", _draw_rewriting, _walk_rewriting, 1 / math.factorial(len(_DIGITS)),
     ),

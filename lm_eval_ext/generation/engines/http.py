@@ -309,7 +309,7 @@ _Tag = TypeVar("_Tag")
 _Result = TypeVar("_Result")
 
 
-class Outcome(NamedTuple, Generic[_Tag]):
+class Settled(NamedTuple, Generic[_Tag]):
     """What came of a coroutine: its result, or the exception that ended it."""
 
     tag: _Tag
@@ -322,7 +322,7 @@ class LoopThread(Generic[_Tag]):
 
     def __enter__(self) -> Self:
         self._loop = asyncio.new_event_loop()
-        self._outcomes: queue.SimpleQueue[Outcome[_Tag]] = queue.SimpleQueue()
+        self._outcomes: queue.SimpleQueue[Settled[_Tag]] = queue.SimpleQueue()
         self._running: set[asyncio.Task[object]] = set()  # the loop itself holds its tasks by weak references
         self._thread = threading.Thread(target=self._loop.run_forever, name="lm-eval-tts-requests", daemon=True)
         self._thread.start()
@@ -342,7 +342,7 @@ class LoopThread(Generic[_Tag]):
         """Run a coroutine and wait for its result."""
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
-    def outcome(self, timeout: float | None) -> Outcome[_Tag] | None:
+    def outcome(self, timeout: float | None) -> Settled[_Tag] | None:
         """The next outcome; None if there is none within `timeout` seconds."""
         try:
             return self._outcomes.get(timeout=timeout)
@@ -358,7 +358,7 @@ class LoopThread(Generic[_Tag]):
         self._running.discard(task)
         if not task.cancelled():
             error = task.exception()
-            self._outcomes.put(Outcome(tag, None if error else task.result(), error))
+            self._outcomes.put(Settled(tag, None if error else task.result(), error))
 
     async def _cancelled(self) -> None:
         tasks = asyncio.all_tasks() - {asyncio.current_task()}

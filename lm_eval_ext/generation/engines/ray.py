@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 from lm_eval_ext.errors import ArgumentError, EngineError, TTSError
 from lm_eval_ext.generation.engine import FollowUp
 from lm_eval_ext.generation.engines.replica import (
-    Identity,
     LoadedModel,
+    ModelIdentity,
     NotLoadedError,
     Numbered,
     Place,
-    Progress,
     Replica,
+    Report,
 )
 from lm_eval_ext.generation.engines.supervisor import Done, Down, Event, Failed, Supervisor, Task, Up
 from lm_eval_ext.generation.request import Job
@@ -95,7 +95,7 @@ class RayFleet:
         self.restarts = 0
         self.places: dict[int, Place] = {}
         self._seats = [_Seat() for _ in range(self.asked)]
-        self._identity: Identity | None = None
+        self._identity: ModelIdentity | None = None
         self._tokens: int | None = None  # most of a text in this run; None if it has no jobs
         self._calls: dict[ObjectRef[Any], tuple[int, Stage]] = {}
         self._events: list[Event] = []
@@ -107,8 +107,8 @@ class RayFleet:
         for replica in range(self.asked):
             self._call(replica, "place")
 
-    def identity(self) -> Identity:
-        """Identity of the model, once the first replica has loaded it; all others must have the same.
+    def identity(self) -> ModelIdentity:
+        """The identity of the model, once the first replica has loaded it; all others must have the same.
 
         Raises:
             EngineError: loading fails, or a replica dies again and again while it loads.
@@ -226,7 +226,7 @@ class RayFleet:
         seat.coming = True
         self._call(replica, "load")
 
-    def _after_load(self, replica: int, seat: _Seat, identity: Identity) -> None:
+    def _after_load(self, replica: int, seat: _Seat, identity: ModelIdentity) -> None:
         seat.coming, seat.loaded = False, True
         if self._identity is None:
             self._identity = identity
@@ -242,7 +242,7 @@ class RayFleet:
         seat.coming, seat.heard = False, time.monotonic()
         self._events.append(Up(replica, slots + slots // _SPARE))
 
-    def _after_advance(self, replica: int, seat: _Seat, progress: Progress) -> None:
+    def _after_advance(self, replica: int, seat: _Seat, progress: Report) -> None:
         seat.advancing = False
         if progress.tokens or progress.completion:
             seat.heard = time.monotonic()

@@ -21,7 +21,7 @@ _DEAD_ENGINE = "EngineDeadError"  # vLLM's core process has died, so this proces
 
 
 @dataclass(frozen=True)
-class Identity:
+class ModelIdentity:
     """What all replicas of one run must have in common.
 
     Attributes:
@@ -48,7 +48,7 @@ class LoadedModel(Protocol):
     """A model that a replica's factory has loaded."""
 
     @property
-    def identity(self) -> Identity:
+    def identity(self) -> ModelIdentity:
         """What all replicas must have in common."""
 
     def engine(self, tokens: int, on_tokens: Callable[[int], None]) -> LocalEngine:
@@ -66,7 +66,7 @@ class NotLoadedError(Exception):
 
 
 @dataclass(frozen=True)
-class Progress:
+class Report:
     """What a replica has done since it last reported.
 
     Attributes:
@@ -112,7 +112,7 @@ class Replica:
         """Where the replica is; answers at once."""
         return Place(self._locate(), os.getpid(), self._model is not None)
 
-    def load(self) -> Identity:
+    def load(self) -> ModelIdentity:
         """Load the model; may take minutes."""
         self._model = self._factory()
         return self._model.identity
@@ -131,7 +131,7 @@ class Replica:
             self._thread.start()
         return self._engine.batch_size
 
-    def advance(self, follow_ups: Sequence[Numbered], new: Sequence[Numbered]) -> Progress:
+    def advance(self, follow_ups: Sequence[Numbered], new: Sequence[Numbered]) -> Report:
         """Hand over jobs, and wait for the next completion, but not longer than a second.
 
         Args:
@@ -178,11 +178,11 @@ class Replica:
         self._waiting = True
         return done
 
-    def _reported(self, done: tuple[int, Completion] | None) -> Progress:
+    def _reported(self, done: tuple[int, Completion] | None) -> Report:
         assert self._engine is not None  # `begin` was called
         with self._counting:
             tokens, self._tokens = self._tokens, 0
-        return Progress(tokens, self._engine.batch_size, *(done or ()))
+        return Report(tokens, self._engine.batch_size, *(done or ()))
 
     # The engine's thread ----------------------------------------------------------------------------------
 

@@ -15,10 +15,10 @@ from lm_eval_ext.generation.engine import FollowUp
 from lm_eval_ext.generation.engines.http import (
     ConnectionOptions,
     LoopThread,
-    Outcome,
     RefusedError,
     RetryableError,
     ServerClient,
+    Settled,
     UnreachableError,
 )
 from lm_eval_ext.generation.engines.server_identity import asked_again
@@ -199,7 +199,7 @@ class ServerFleet:
         due += [seat.rests_until for seat in self._seats if seat.up and seat.rests_until]
         return max(0.0, min([_TICK, patience, *(at - time.monotonic() for at in due)]))
 
-    def _take(self, outcome: Outcome[_Errand]) -> None:
+    def _take(self, outcome: Settled[_Errand]) -> None:
         worker, task = outcome.tag
         seat = self._seats[worker]
         if task is None:
@@ -277,7 +277,7 @@ class ServerFleet:
             raise error
         logger.warning("%s; this server is no longer used", error)
 
-    def _checked(self, worker: int, seat: _Seat, outcome: Outcome[_Errand]) -> None:
+    def _checked(self, worker: int, seat: _Seat, outcome: Settled[_Errand]) -> None:
         seat.checking = False
         if isinstance(outcome.error, RetryableError):
             if seat.failures:

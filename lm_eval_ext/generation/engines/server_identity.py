@@ -28,7 +28,7 @@ _TRIES_AGAIN, _SOON = 4, 0.2  # how often a request is tried again, and seconds 
 
 
 @dataclass(frozen=True)
-class Identity:
+class ServerIdentity:
     """What a server is.
 
     Attributes:
@@ -82,7 +82,7 @@ async def _answer(client: ServerClient, route: str) -> object:
         return None
 
 
-async def identity(client: ServerClient, model: ServedModel, facts: ServerFacts) -> Identity:
+async def identity(client: ServerClient, model: ServedModel, facts: ServerFacts) -> ServerIdentity:
     """Try a server: token ids both ways, seeds, tokenizer, and what it says to fixed prompts.
 
     Raises:
@@ -95,7 +95,7 @@ async def identity(client: ServerClient, model: ServedModel, facts: ServerFacts)
         await _check_round_trip(client, model)
         checked = await _check_tokenizer(client, model)
     seeded = await _is_seeded(client, model)
-    return Identity(model.dialect.name, facts, seeded, await greedy_digest(client, model), checked)
+    return ServerIdentity(model.dialect.name, facts, seeded, await greedy_digest(client, model), checked)
 
 
 async def greedy_digest(client: ServerClient, model: ServedModel) -> str:

@@ -23,7 +23,7 @@ from lm_eval_ext.generation.engines.dialects import SINGLE
 from lm_eval_ext.generation.engines.dialects.base import Vocabulary
 from lm_eval_ext.generation.engines.http import PatientClient, RefusedError, RetryableError, UnreachableError, run_apart
 from lm_eval_ext.generation.engines.server import Limits, Server, ServerEngine
-from lm_eval_ext.generation.engines.server_identity import Identity, found_dialect, identity
+from lm_eval_ext.generation.engines.server_identity import ServerIdentity, found_dialect, identity
 from lm_eval_ext.generation.engines.server_requests import Passage, ServedModel, UnusableReplyError
 from lm_eval_ext.harness.arguments import BY_HAND
 from lm_eval_ext.harness.models.thinking import ThinkingLM
@@ -370,13 +370,13 @@ def pruning_info(
 
 
 _SOON = 2  # retries after which a server that is not understood is told of; a gateway may send an error as a text
-_Tried = tuple[Server, Identity]
+_Tried = tuple[Server, ServerIdentity]
 _Trial = Callable[[], Coroutine[object, object, _Tried]]
 
 
 def tried_servers(
     arguments: ServerArguments, vocabulary: Vocabulary, decode: Callable[[Sequence[int]], str]
-) -> tuple[list[Server], list[Identity]]:
+) -> tuple[list[Server], list[ServerIdentity]]:
     """Try all servers of a run.
 
     Args:
@@ -447,7 +447,7 @@ def _understood(trial: _Trial, limits: Limits) -> _Tried:
     return run_apart(trial())
 
 
-def _check_same(servers: Sequence[Server], identities: Sequence[Identity]) -> None:
+def _check_same(servers: Sequence[Server], identities: Sequence[ServerIdentity]) -> None:
     first = identities[0]
     for server, other in zip(servers, identities, strict=True):
         if other.greedy != first.greedy:
@@ -457,7 +457,7 @@ def _check_same(servers: Sequence[Server], identities: Sequence[Identity]) -> No
             )
 
 
-def _check_length(arguments: ServerArguments, servers: Sequence[Server], identities: Sequence[Identity]) -> None:
+def _check_length(arguments: ServerArguments, servers: Sequence[Server], identities: Sequence[ServerIdentity]) -> None:
     known = [found.facts.max_length for found in identities if found.facts.max_length]
     if not known and arguments.max_length is None:
         raise ArgumentError(f"{servers[0].root} doesn't say how long its context is; give max_length=TOKENS")

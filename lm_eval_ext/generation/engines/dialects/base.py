@@ -60,7 +60,7 @@ class Reply:
     short: bool = False
 
 
-class Score(NamedTuple):
+class TokenScore(NamedTuple):
     """How likely a token is after those before it.
 
     Attributes:
@@ -120,7 +120,7 @@ class Dialect(Protocol):
     def score_body(self, ids: Sequence[int], model: str) -> Body:
         """The request for the log-probabilities of a text's tokens, where `logprobs` is true."""
 
-    def scores(self, content: object, ids: Sequence[int]) -> list[Score | None]:
+    def scores(self, content: object, ids: Sequence[int]) -> list[TokenScore | None]:
         """The score of each token in a reply to `score_body`; None for the first.
 
         Raises:
@@ -146,7 +146,7 @@ class WithoutScores:
         """Refused."""
         raise ReplyError("it gives no log-probabilities by token ids")
 
-    def scores(self, content: object, ids: Sequence[int]) -> list[Score | None]:
+    def scores(self, content: object, ids: Sequence[int]) -> list[TokenScore | None]:
         """Refused."""
         raise ReplyError("it gives no log-probabilities by token ids")
 

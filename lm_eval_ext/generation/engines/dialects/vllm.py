@@ -12,9 +12,9 @@ from lm_eval_ext.generation.engines.dialects.base import (
     Content,
     Reply,
     ReplyError,
-    Score,
     ServerFacts,
     TokenId,
+    TokenScore,
     Vocabulary,
     of_mapping,
     stop_ids,
@@ -59,7 +59,7 @@ class VLLMDialect:
         """The request for the log-probabilities of a text's tokens; one token is decoded, because none is refused."""
         return {"model": model, "prompt": ids, "max_tokens": 1, "temperature": 0.0, "prompt_logprobs": 1}
 
-    def scores(self, content: object, ids: Sequence[int]) -> list[Score | None]:
+    def scores(self, content: object, ids: Sequence[int]) -> list[TokenScore | None]:
         """The score of each token."""
         found = _Scored.of(content).choices[0].prompt_logprobs
         if len(found) != len(ids):
@@ -88,13 +88,13 @@ class VLLMDialect:
         return "/tokenize", {"model": model, "prompt": text, "add_special_tokens": False}
 
 
-def _score(entry: Mapping[str, _Logprob] | None, token: int) -> Score | None:
+def _score(entry: Mapping[str, _Logprob] | None, token: int) -> TokenScore | None:
     if entry is None:
         return None
     if str(token) not in entry:
         raise ReplyError(f"it gives no log-probability for token {token}")
     own = entry[str(token)]
-    return Score(own.logprob, own.logprob >= max(one.logprob for one in entry.values()))
+    return TokenScore(own.logprob, own.logprob >= max(one.logprob for one in entry.values()))
 
 
 class _Logprob(Content):
