@@ -23,7 +23,7 @@ from typing import NamedTuple
 from lm_eval_ext.grading import GRADER_VERSION
 from lm_eval_ext.grading.extraction import final_answer
 from lm_eval_ext.grading.grading import grades
-from lm_eval_ext.version import software
+from lm_eval_ext.plugins import software
 
 WRAPPERS = (
     "{}", "${}$", r"\({}\)", r"\displaystyle {}", r"\mathbf{{{}}}", r"\boldsymbol{{{}}}", r"\underline{{{}}}",

@@ -27,7 +27,7 @@ from transformers import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from lm_eval_ext.errors import ArchitectureError, TTSError
-from lm_eval_ext.generation.engines.hf.decoding import engine_types
+from lm_eval_ext.generation.engines.hf import engine_types
 from lm_eval_ext.harness.models.pruned_hf import why_wrong
 from lm_eval_ext.pruning import verification
 from lm_eval_ext.pruning.architecture import check_supported, depth, text_config

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.smollm2 import SMOLLM2
-from lm_eval_ext.analysis.depth import Depths, TaskDepth, depths
 from lm_eval_ext.analysis.evaluated import read_model
+from lm_eval_ext.analysis.parts import Depths, TaskDepth, depths
 from lm_eval_ext.runs.catalogue import read_catalogue
 from lm_eval_ext.testbed.depth import FAMILIES
 

@@ -17,7 +17,7 @@ import sys
 from benchmarks.smollm2 import HUB
 
 _OURS = """
-from lm_eval_ext.harness.metrics import MathAnswer
+from lm_eval_ext.harness.registration import MathAnswer
 from lm_eval_ext.grading.grading import grades
 def run(rows):
     docs, outputs = [{"answer": gold} for gold, _ in rows], [samples for _, samples in rows]

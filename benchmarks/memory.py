@@ -23,7 +23,7 @@ def main() -> None:
     import torch
     from transformers import AutoModelForCausalLM
 
-    from lm_eval_ext.generation.engines.hf.decoding import HFEngine
+    from lm_eval_ext.generation.engines.hf import HFEngine
     from lm_eval_ext.generation.request import Completion, Job, Sampling, Stop
 
     model = AutoModelForCausalLM.from_pretrained(given.checkpoint, dtype=torch.float32).eval()

@@ -26,11 +26,11 @@ from typing import Any
 from transformers import AutoTokenizer
 
 from lm_eval_ext.generation.engine import advanced
+from lm_eval_ext.generation.engines.dialect import Vocabulary
 from lm_eval_ext.generation.engines.dialects import DIALECTS
-from lm_eval_ext.generation.engines.dialects.base import Vocabulary
 from lm_eval_ext.generation.engines.http import ConnectionOptions
 from lm_eval_ext.generation.engines.server import Limits, Server, ServerEngine
-from lm_eval_ext.generation.engines.server_requests import ServedModel
+from lm_eval_ext.generation.engines.server_identity import ServedModel
 from lm_eval_ext.generation.journal import Journal
 from lm_eval_ext.generation.request import Completion, Job, Sampling, Stop
 from lm_eval_ext.paths import TINY_CHAIN

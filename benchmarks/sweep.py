@@ -18,7 +18,7 @@ from typing import Any
 from benchmarks.smollm2 import SMOLLM2, questions, templated
 from lm_eval_ext.generation.budget_forcing import BudgetForcing, plan
 from lm_eval_ext.generation.engine import codec_of
-from lm_eval_ext.generation.engines.hf.decoding import HFEngine
+from lm_eval_ext.generation.engines.hf import HFEngine
 from lm_eval_ext.generation.journal import JournaledEngine
 from lm_eval_ext.generation.request import Generation, Request, Sampling
 from lm_eval_ext.harness.thinking_model import Totals

@@ -14,17 +14,17 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from lm_eval_ext.analysis.matching import REQUIREMENTS
-from lm_eval_ext.authoring.prompt import task_schema
 from lm_eval_ext.authoring.task_fields import Choices, Metadata, TaskFile
 from lm_eval_ext.authoring.tasks_page import gallery_page, page_of, table, tasks_page
-from lm_eval_ext.generation.options import ALIASES, KNOWN
+from lm_eval_ext.authoring.variants import task_schema
+from lm_eval_ext.generation.request import ALIASES, KNOWN
 from lm_eval_ext.grading.kinds import KINDS
 from lm_eval_ext.harness.arguments import rows
 from lm_eval_ext.harness.effects import EFFECTS, of_effect
 from lm_eval_ext.harness.server_arguments import ServerArguments
 from lm_eval_ext.metrics import METRICS, Measure
 from lm_eval_ext.pruning.recipe import Recipe, recipe_schema
-from lm_eval_ext.runs.untrusted import mapping, sequence
+from lm_eval_ext.redaction import mapping, sequence
 from lm_eval_ext.sweep.manifest import Exclude, Local, Manifest, PlannedPruning, Ray, Slurm, manifest_schema
 
 _OF_RECIPES = (

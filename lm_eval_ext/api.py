@@ -304,7 +304,7 @@ def build_site(results: Sequence[str | Path], out: str | Path, *, site: str | Pa
     from lm_eval_ext.analysis.board import Board
     from lm_eval_ext.runs.load import load as load_sources
     from lm_eval_ext.runs.study_file import read_studies
-    from lm_eval_ext.runs.verification import graded_by_another_version
+    from lm_eval_ext.runs.tiers import graded_by_another_version
     from lm_eval_ext.site.build import build as write_site
 
     catalogue = _catalogue(site)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -68,3 +68,19 @@ def _folder(point: EntryPoint) -> Path | None:
         package, point.group, point.name, point.value, reason,
     )  # fmt: skip
     return None
+
+
+UNKNOWN = "unknown (not installed)"
+
+
+def own_version() -> str:
+    """This package's version; `UNKNOWN` if it is imported from a folder that is not installed."""
+    try:
+        return version("lm-eval-tts")
+    except PackageNotFoundError:
+        return UNKNOWN
+
+
+def software(*others: str) -> dict[str, str]:
+    """The versions of this package and of others, by name."""
+    return {"lm-eval-tts": own_version(), **{name: version(name) for name in others}}

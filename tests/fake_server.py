@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from aiohttp import web
 
-from lm_eval_ext.generation.engines.dialects.base import Vocabulary
+from lm_eval_ext.generation.engines.dialect import Vocabulary
 from lm_eval_ext.generation.request import Job, Sampling, Stop
 
 END, WORDS = 0, 50  # an id that ends a text, and the number of ordinary ones after it

@@ -8,8 +8,13 @@ from typing import Any
 from lm_eval_ext.generation.engines.dialects import DIALECTS
 from lm_eval_ext.generation.engines.http import ConnectionOptions, ServerClient, run_apart
 from lm_eval_ext.generation.engines.server import Limits, Server, ServerEngine
-from lm_eval_ext.generation.engines.server_identity import ServerIdentity, found_dialect, greedy_digest, identity
-from lm_eval_ext.generation.engines.server_requests import ServedModel
+from lm_eval_ext.generation.engines.server_identity import (
+    ServedModel,
+    ServerIdentity,
+    found_dialect,
+    greedy_digest,
+    identity,
+)
 from lm_eval_ext.generation.request import Completion, Job, Sampling, Stop
 from tests.fake_server import END, WORDS, FakeServer, decode, vocabulary
 

@@ -23,7 +23,7 @@ from lm_eval_ext.cli import app
 from lm_eval_ext.grading.extraction import final_answer
 from lm_eval_ext.harness import registry
 from lm_eval_ext.harness.arguments import NAMES, Arguments
-from lm_eval_ext.harness.metrics import register
+from lm_eval_ext.harness.registration import register
 from lm_eval_ext.metrics import Measure, Metric
 from lm_eval_ext.paths import TASKS, TINY_CHAIN
 from lm_eval_ext.pruning import selection

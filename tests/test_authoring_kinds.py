@@ -12,8 +12,7 @@ import pytest
 from lm_eval.tasks import TaskManager
 from typer.testing import CliRunner
 
-from lm_eval_ext.authoring.prompt import instructions
-from lm_eval_ext.authoring.variants import sync
+from lm_eval_ext.authoring.variants import instructions, sync
 from lm_eval_ext.cli import app
 from lm_eval_ext.cli.tasks import checked
 from lm_eval_ext.errors import TaskError

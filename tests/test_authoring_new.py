@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lm_eval_ext.authoring.prompt import task_schema
+from lm_eval_ext.authoring.variants import task_schema
 from lm_eval_ext.cli.tasks import checked
 from lm_eval_ext.paths import TASKS
 from tests.test_authoring import last_line, new, write_questions

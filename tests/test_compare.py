@@ -191,7 +191,7 @@ def test_what_an_answer_costs(tmp_path: Path) -> None:
     assert base.flops == 2 * 1e9 * 100 + 12 * 4 * 4 * 64 * sum(range(1, 101))
     assert base.cache_bytes == 12 * 2 * 2 * 64 * 2 * 100
     assert other.flops is not None and other.flops < base.flops
-    assert "200 G, 200 G" in str(comparison) and comparison.to_frame()["base_tokens"].tolist() == [100]
+    assert "200G, 200G" in str(comparison) and comparison.to_frame()["base_tokens"].tolist() == [100]
 
 
 def test_json_html_frame_and_file(base: Path, tmp_path: Path) -> None:

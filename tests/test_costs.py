@@ -10,8 +10,8 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import lm_eval_ext as tts
-from lm_eval_ext.analysis.costs import cache_bytes
-from lm_eval_ext.harness.costs import costs_of
+from lm_eval_ext.analysis.answer_costs import cache_bytes
+from lm_eval_ext.harness.model_costs import costs_of
 from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
 from tests.checkpoints import write_checkpoint
 
@@ -58,7 +58,7 @@ def test_blocks_that_are_left_out_cost_nothing() -> None:
 def test_costs_that_cannot_be_told_do_not_end_a_run(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from lm_eval_ext.harness import costs
+    from lm_eval_ext.harness import model_costs as costs
 
     def broken(config: object) -> None:
         raise RuntimeError("no such layer")

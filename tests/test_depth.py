@@ -12,12 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from lm_eval_ext.analysis.depth import checked
-from lm_eval_ext.analysis.parts import parts_compared, parts_of
+from lm_eval_ext.analysis.parts import checked, parts_compared, parts_of
 from lm_eval_ext.cli import app
 from lm_eval_ext.errors import TaskError
 from lm_eval_ext.runs.run import Score, TaskResult
-from lm_eval_ext.statistics.half_life import half_life
+from lm_eval_ext.statistics.estimators import half_life
 from lm_eval_ext.testbed.depth import DEPTHS, FAMILIES, PER_DEPTH, boxes_dataset, first_wrong, problem, problems, states
 from lm_eval_ext.testbed.problems import chain, worked_out
 

@@ -21,7 +21,7 @@ from lm_eval_ext.grading.letters import chosen_letter
 from lm_eval_ext.grading.reading import compared, read
 from lm_eval_ext.grading.rules import Extractor
 from lm_eval_ext.grading.wrapping import normalised
-from lm_eval_ext.harness.metrics import FILTERS
+from lm_eval_ext.harness.registration import FILTERS
 from lm_eval_ext.metrics import FUNCTIONS, share_compared
 from tests.shared import needs_benchmarks
 

@@ -13,10 +13,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from lm_eval_ext.errors import ArchitectureError
-from lm_eval_ext.generation.engines.hf import single
-from lm_eval_ext.generation.engines.hf.decoding import HFEngine, engine_for
-from lm_eval_ext.generation.engines.hf.kv_cache import Slots
-from lm_eval_ext.generation.engines.hf.single import SingleRowEngine
+from lm_eval_ext.generation.engines.hf import HFEngine, SingleRowEngine, Slots, engine_for
 from lm_eval_ext.generation.request import Completion, Job, Sampling, Stop
 from lm_eval_ext.harness.models.pruned_hf import needs_single_rows, why_wrong
 from lm_eval_ext.pruning.verification import tiny_twin
@@ -235,7 +232,7 @@ def test_caches_go_with_their_owner(llama: Any) -> None:
 
 @pytest.mark.parametrize(
     ("chosen", "cores", "most", "used"),
-    [({}, 2, single.SMALL, 1), ({}, 2, 0, 2), ({}, 16, single.SMALL, 2), ({"OMP_NUM_THREADS": "2"}, 2, 10**7, 2)],
+    [({}, 2, hf.SMALL, 1), ({}, 2, 0, 2), ({}, 16, hf.SMALL, 2), ({"OMP_NUM_THREADS": "2"}, 2, 10**7, 2)],
     ids=["small", "large", "set_num_threads", "environment"],
 )
 def test_small_models_decode_on_one_thread_unless_somebody_has_chosen(
@@ -245,8 +242,8 @@ def test_small_models_decode_on_one_thread_unless_somebody_has_chosen(
         monkeypatch.delenv(name, raising=False)
     for name, value in chosen.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(single, "_cores", lambda: cores)
-    monkeypatch.setattr(single, "SMALL", most)
+    monkeypatch.setattr(hf, "_cores", lambda: cores)
+    monkeypatch.setattr(hf, "SMALL", most)
     before, seen = torch.get_num_threads(), set[int]()
     torch.set_num_threads(2)
     try:

@@ -45,7 +45,7 @@ HOSTILE: dict[str, tuple[str, str, str, str]] = {
     "system": ("test_split: test\n", "test_split: test\nprocess_docs: !function os.system\n", "function", "not run"),
     "of_ours": (
         "dataset_path: json\ndataset_kwargs: {data_files: {test: FOLDER/questions.jsonl}}",
-        "custom_dataset: !function lm_eval_ext.authoring.functions.import_module\ndataset_kwargs: {name: evil}",
+        "custom_dataset: !function lm_eval_ext.authoring.task_file.import_module\ndataset_kwargs: {name: evil}",
         "function", "not run",
     ),
     "beside_it": (

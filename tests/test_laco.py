@@ -19,8 +19,7 @@ from lm_eval_ext.pruning.loading import load_pruned
 from lm_eval_ext.pruning.merging import merged_weights
 from lm_eval_ext.pruning.recipe import Recipe
 from lm_eval_ext.pruning.selection import choose
-from lm_eval_ext.pruning.twin import tiny_config
-from lm_eval_ext.pruning.verification import quiet_transformers
+from lm_eval_ext.pruning.verification import quiet_transformers, tiny_config
 from tests.checkpoints import LAYERS, write_checkpoint
 from tests.contexts import MATRICES, texts_of
 

@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks.lm_eval_output import DEPTH, scores, write_output
 from benchmarks.packing import W8A8, int8
-from lm_eval_ext.analysis.entries import entries
+from lm_eval_ext.analysis.board import entries
 from lm_eval_ext.api import build_site
 from lm_eval_ext.errors import ArgumentError, RecipeError
 from lm_eval_ext.harness.arguments import run_name

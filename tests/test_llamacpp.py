@@ -29,7 +29,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
 
 
 def client(server: Process, **arguments: Any) -> Any:
-    from lm_eval_ext.harness.models.server import TTSServer
+    from lm_eval_ext.harness.models.tts_server import TTSServer
 
     arguments = {"thinking_format": "qwen3", "journal": "off", "weights": "smollm2", **arguments}
     return TTSServer(base_url=server.url, tokenizer=str(SMOLLM2), **arguments)

@@ -23,9 +23,9 @@ from lm_eval_ext.pruning.calibration import Calibration, TokenRow, token_batches
 from lm_eval_ext.pruning.context import PruningContext
 from lm_eval_ext.pruning.layers import bypassed, decoder_layers
 from lm_eval_ext.pruning.loading import load_pruned
+from lm_eval_ext.pruning.methods.perplexity import influence
 from lm_eval_ext.pruning.methods.removal import lowest
 from lm_eval_ext.pruning.methods.similarity import block_influence, distances, last_token_states
-from lm_eval_ext.pruning.methods.taylor import influence
 from lm_eval_ext.pruning.methods.without_texts import magnitude
 from lm_eval_ext.pruning.selection import METHODS, choose
 from tests.checkpoints import LAYERS

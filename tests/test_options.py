@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from lm_eval_ext.errors import ArgumentError
-from lm_eval_ext.generation.options import GenerationOptions, asks_for_thinking, parse_options
+from lm_eval_ext.generation.request import GenerationOptions, asks_for_thinking, parse_options
 
 
 def parsed(**kwargs: Any) -> GenerationOptions:

@@ -14,7 +14,7 @@ from lm_eval_ext.errors import EngineError
 from lm_eval_ext.generation.engines.http import ConnectionOptions
 from lm_eval_ext.generation.engines.server import Limits, Server, ServerEngine
 from lm_eval_ext.generation.request import Completion, Job, Stop
-from lm_eval_ext.harness.models.server import tried_servers
+from lm_eval_ext.harness.models.tts_server import tried_servers
 from lm_eval_ext.harness.server_arguments import ServerArguments
 from tests.fake_server import WORDS, FakeServer, decode, scripted, vocabulary
 from tests.inference import ENDS, EXACT, OPTIONS, QUICK, STOPS, engine, greedy, jobs, results, served

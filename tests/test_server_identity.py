@@ -11,7 +11,7 @@ import pytest
 from lm_eval_ext.errors import ArgumentError, EngineError
 from lm_eval_ext.generation.engines.dialects import DIALECTS
 from lm_eval_ext.generation.engines.http import RetryableError
-from lm_eval_ext.generation.engines.server_requests import ShortReplyError
+from lm_eval_ext.generation.engines.server_identity import ShortReplyError
 from lm_eval_ext.generation.request import Job, Sampling, Stop
 from tests.fake_server import END, WORDS, FakeServer, scripted, vocabulary
 from tests.inference import EXACT, tried

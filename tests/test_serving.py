@@ -12,7 +12,7 @@ from lm_eval_ext.cli import app
 from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.harness import server_arguments
 from lm_eval_ext.harness.arguments import run_name
-from lm_eval_ext.harness.models.server import declared_recipe
+from lm_eval_ext.harness.models.tts_server import declared_recipe
 from lm_eval_ext.harness.server_arguments import ServerArguments
 from lm_eval_ext.harness.serving import serve_command
 from lm_eval_ext.paths import TINY_CHAIN

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from lm_eval_ext.cli import app
 from lm_eval_ext.sweep.slurm import states
-from lm_eval_ext.sweep.study import Study
+from lm_eval_ext.sweep.sources import Study
 from tests.test_sweep_runs import outcomes, run_to_its_end, until, written
 
 if which("sinfo") is None or subprocess.run(["sinfo"], capture_output=True, check=False).returncode:

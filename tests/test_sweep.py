@@ -15,12 +15,12 @@ from typer.testing import CliRunner
 from lm_eval_ext.cli import app
 from lm_eval_ext.errors import ManifestError
 from lm_eval_ext.harness.arguments import parse_model_args
-from lm_eval_ext.runs.untrusted import mapping
+from lm_eval_ext.redaction import mapping
 from lm_eval_ext.sweep.launchers import LocalLauncher, slots
 from lm_eval_ext.sweep.manifest import Local, Manifest
 from lm_eval_ext.sweep.one import ATTEMPT, Work, do, progress, ticket, work_of
 from lm_eval_ext.sweep.plan import Tasks
-from lm_eval_ext.sweep.study import Study, model_args
+from lm_eval_ext.sweep.sources import Study, model_args
 from tests.commands import LM_EVAL, run
 
 ROOT = Path(__file__).parent.parent

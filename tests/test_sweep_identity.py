@@ -12,8 +12,7 @@ import pytest
 
 from lm_eval_ext.errors import ManifestError
 from lm_eval_ext.paths import PRUNED_MODELS, TASKS, TINY_CHAIN
-from lm_eval_ext.sweep.sources import Commits
-from lm_eval_ext.sweep.study import Study
+from lm_eval_ext.sweep.sources import Commits, Study
 from tests.test_sweep import written
 
 

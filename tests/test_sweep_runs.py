@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from lm_eval_ext.cli import app
 from lm_eval_ext.runs.study_file import read_study
 from lm_eval_ext.sweep.one import ATTEMPT, progress
-from lm_eval_ext.sweep.study import Study
+from lm_eval_ext.sweep.sources import Study
 
 COMMAND = Path(sys.executable).with_name("lm-eval-tts")
 STUDY: dict[str, Any] = {

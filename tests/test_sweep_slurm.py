@@ -15,7 +15,7 @@ from lm_eval_ext.errors import ManifestError
 from lm_eval_ext.files import write_json
 from lm_eval_ext.sweep.one import ticket
 from lm_eval_ext.sweep.slurm import SlurmLauncher, _indices, states
-from lm_eval_ext.sweep.study import Study
+from lm_eval_ext.sweep.sources import Study
 from tests.test_sweep_runs import outcomes, until, written
 
 STANDIN = Path(__file__).with_name("slurm_standin.py")

@@ -8,7 +8,7 @@ import pytest
 
 from lm_eval_ext.runs.samples import read_run
 from lm_eval_ext.runs.study_file import read_study
-from lm_eval_ext.sweep.study import Study
+from lm_eval_ext.sweep.sources import Study
 from tests.shared import ROOT
 from tests.test_sweep_runs import killed, outcomes, run_to_its_end
 

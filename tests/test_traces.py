@@ -21,7 +21,7 @@ from lm_eval_ext.pruning.context import PruningContext
 from lm_eval_ext.pruning.loading import load_pruned
 from lm_eval_ext.pruning.recipe import kept_layers
 from lm_eval_ext.pruning.selection import METHODS, choose
-from lm_eval_ext.runs import traces
+from lm_eval_ext.runs import correct_traces as traces
 from lm_eval_ext.runs.catalogue import read_catalogue
 from lm_eval_ext.runs.load import load
 from lm_eval_ext.runs.samples import Output, Sample

@@ -16,7 +16,7 @@ import lm_eval_ext as tts
 from lm_eval_ext.cli import app
 from lm_eval_ext.errors import ArgumentError, EngineError
 from lm_eval_ext.generation.request import Job, Sampling, Stop
-from lm_eval_ext.harness.models.server import TTSServer
+from lm_eval_ext.harness.models.tts_server import TTSServer
 from lm_eval_ext.harness.server_arguments import ServerArguments
 from lm_eval_ext.paths import TINY_CHAIN
 from tests.commands import LM_EVAL, run

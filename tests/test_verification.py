@@ -21,7 +21,7 @@ from lm_eval_ext.pruning.export import export, read_back_difference
 from lm_eval_ext.pruning.layers import bypassed, decoder_layers
 from lm_eval_ext.pruning.loading import load_pruned, load_twin
 from lm_eval_ext.pruning.recipe import Recipe
-from lm_eval_ext.pruning.twin import tiny_config
+from lm_eval_ext.pruning.verification import tiny_config
 from tests.checkpoints import write_checkpoint
 from tests.tokenizers import TEMPLATE, byte_tokenizer
 

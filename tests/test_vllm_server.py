@@ -36,7 +36,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
 
 
 def client(server: Process, **arguments: Any) -> Any:
-    from lm_eval_ext.harness.models.server import TTSServer
+    from lm_eval_ext.harness.models.tts_server import TTSServer
 
     return TTSServer(**{"base_url": server.url, "tokenizer": str(TINY_CHAIN), "journal": "off", **arguments})
 

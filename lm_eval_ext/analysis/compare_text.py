@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, fields
 from html import escape
 from typing import TYPE_CHECKING
 
-from lm_eval_ext.analysis.costs import Cost
+from lm_eval_ext.analysis.answer_costs import Cost
 from lm_eval_ext.analysis.found_lost import LostCompared, Traces
 from lm_eval_ext.analysis.matching import Mismatch
 from lm_eval_ext.analysis.parts import PartCompared
 from lm_eval_ext.analysis.rows import Gain, Judged, Row, Sensitivity
 from lm_eval_ext.statistics.gate import Verdict
-from lm_eval_ext.statistics.intervals import Interval
+from lm_eval_ext.wording import limit, ranged, scaled, share, text_table
 
 if TYPE_CHECKING:
     import pandas
@@ -42,37 +42,9 @@ def text(comparison: Comparison) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def share(value: float) -> str:
-    """A share as a percentage."""
-    return f"{100 * value:.1f}%"
-
-
-def ranged(interval: Interval | None) -> str:
-    """A percentage with its interval."""
-    if interval is None:
-        return "not measurable"
-    return f"{100 * interval.estimate:.1f} ({100 * interval.low:.1f} to {100 * interval.high:.1f})"
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Aligned columns; the first to the left, the others to the right."""
-    widths = [max(len(line[column]) for line in (header, *rows)) for column in range(len(header))]
-
-    def line(cells: Sequence[str]) -> str:
-        first, *others = cells
-        return "  ".join([first.ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(others, widths[1:], strict=True))])
-
-    return "\n".join(line(cells).rstrip() for cells in (header, *rows))
-
-
-def named_budget(budget: int | None) -> str:
-    """A thinking budget in words."""
-    return "no limit" if budget is None else f"{budget:,} tokens"
-
-
 def _accuracies(comparison: Comparison) -> str:
     header = ("accuracy in %, with 95% intervals", "questions", "base", "candidate", "difference", "kept in %")
-    return table(header, [_accuracy(row) for row in comparison.rows])
+    return text_table(header, [_accuracy(row) for row in comparison.rows])
 
 
 def _accuracy(row: Row) -> tuple[str, ...]:
@@ -89,7 +61,7 @@ def _accuracy(row: Row) -> tuple[str, ...]:
 
 def sentence(row: Row, keep: float | None) -> str:
     """What a row says, in words."""
-    where = f"{row.benchmark}, {named_budget(row.budget)}"
+    where = f"{row.benchmark}, {limit(row.budget)}"
     if row.kept is None:
         why = "guessing" if row.chance else "zero"
         missing = "the score of guessing is not known" if row.chance is None else f"the base is not above {why}"
@@ -118,7 +90,7 @@ def _by_part(parts: Sequence[PartCompared]) -> list[str]:
         row = (one.value, str(one.questions), *map(ranged, (one.base, one.candidate, one.difference)))
         tables.setdefault((one.task, one.column), []).append(row)
     return [
-        table((f"{task}, by {column}", "questions", "base", "candidate", "difference"), rows)
+        text_table((f"{task}, by {column}", "questions", "base", "candidate", "difference"), rows)
         for (task, column), rows in tables.items()
     ]
 
@@ -130,7 +102,7 @@ def _gains(gains: Sequence[Gain]) -> str:
         for gain in gains
     ]
     warnings = [f"{gain.benchmark}, {gain.what}: {warning}" for gain in gains for warning in gain.warnings]
-    return "\n".join([table(header, rows), *warnings])
+    return "\n".join([text_table(header, rows), *warnings])
 
 
 def _lost(found: LostCompared | str) -> str:
@@ -143,9 +115,9 @@ def _lost(found: LostCompared | str) -> str:
     ]
     by_chance = [f"{100 * one.by_chance:.1f}" for one in (found.base, found.candidate)]
     rows.insert(3, ("lost if budgets had nothing to do with each other", by_chance[0], by_chance[1]))
-    budgets = ", ".join("no limit" if budget is None else f"{budget:,}" for budget in found.base.traces.budgets)
+    budgets = ", ".join(limit(budget, "") for budget in found.base.traces.budgets)
     said = f"in % of all samples; budgets: {budgets}; lost, candidate less base: {ranged(found.difference)}"
-    return f"{table(header, rows)}\n{said}"
+    return f"{text_table(header, rows)}\n{said}"
 
 
 _FOUND = {
@@ -163,7 +135,7 @@ _FOUND = {
 def _costs(comparison: Comparison) -> str:
     header = ("an answer (base, candidate)", "tokens", "ratio", "forced", "looping", "no answer", "FLOPs", "KV cache")
     rows = [(row.task, *_cost(*comparison.costs[row.task])) for row in comparison.rows]
-    return table(header, rows) if any(cell.strip(", ") for row in rows for cell in row[1:]) else ""
+    return text_table(header, rows) if any(cell.strip(", ") for row in rows for cell in row[1:]) else ""
 
 
 def _cost(base: Cost, candidate: Cost) -> tuple[str, ...]:
@@ -174,17 +146,9 @@ def _cost(base: Cost, candidate: Cost) -> tuple[str, ...]:
     ratio = f"{candidate.tokens / base.tokens:.2f}" if base.tokens and candidate.tokens is not None else ""
     return (
         both("tokens", lambda value: f"{value:,.0f}"), ratio, both("forced", share), both("looped", share),
-        both("unanswered", share), both("flops", lambda value: _scaled(value, "")),
-        both("cache_bytes", lambda value: _scaled(value, "B")),
+        both("unanswered", share), both("flops", scaled),
+        both("cache_bytes", lambda value: scaled(value, "B")),
     )  # fmt: skip
-
-
-def _scaled(value: float, unit: str) -> str:
-    for prefix in ("", "k", "M", "G", "T", "P"):
-        if value < 1000:
-            return f"{value:.3g} {prefix}{unit}".strip()
-        value /= 1000
-    return f"{value:.3g} E{unit}"
 
 
 def _changes(rows: Sequence[Row]) -> str:
@@ -202,7 +166,7 @@ def _verdict(comparison: Comparison) -> str:
     keep = comparison.keep or 0.0
     lines = [_row_verdict(one) for one in comparison.gated]
     for benchmark, budget in comparison.kept_down_to.items():
-        lines.append(f"{benchmark}: kept down to {named_budget(budget)}")
+        lines.append(f"{benchmark}: kept down to {limit(budget)}")
     for one in comparison.gated:
         lines += sensitivity_lines(one.row.task, one.row.questions, one.row.samples[0], one.sensitivity, keep)
     why = {
@@ -261,7 +225,7 @@ def fragment(comparison: Comparison) -> str:
     """A table of the rows, and the verdict."""
     header = "".join(f"<th>{name}</th>" for name in ("", "base", "candidate", "difference", "kept"))
     rows = "".join(
-        f"<tr><td>{escape(row.benchmark)}, {named_budget(row.budget)}</td>"
+        f"<tr><td>{escape(row.benchmark)}, {limit(row.budget)}</td>"
         + "".join(f"<td>{ranged(one)}</td>" for one in (row.base, row.candidate, row.difference, row.kept))
         + "</tr>"
         for row in comparison.rows

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from lm_eval_ext.analysis.answer_costs import cost_of
 from lm_eval_ext.analysis.compare_text import Comparison, Planned
-from lm_eval_ext.analysis.costs import cost_of
 from lm_eval_ext.analysis.evaluated import EvaluatedModel, comparable_tasks, read_model, refusals
 from lm_eval_ext.analysis.found_lost import lost_compared
 from lm_eval_ext.analysis.matching import Mismatch, told

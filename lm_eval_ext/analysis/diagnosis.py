@@ -28,10 +28,10 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from lm_eval_ext.analysis.compare_text import table
 from lm_eval_ext.analysis.evaluated import EvaluatedModel
 from lm_eval_ext.runs.samples import Sample
 from lm_eval_ext.thinking_formats import thinking_of
+from lm_eval_ext.wording import text_table
 
 if TYPE_CHECKING:
     import pandas
@@ -79,7 +79,7 @@ class Diagnosis:
         notes = [
             f"{task}: no texts were saved, because it is gated or does not generate text" for task in self.left_out
         ]
-        return "\n".join([self.model, table(("sign", *names), rows), *notes])
+        return "\n".join([self.model, text_table(("sign", *names), rows), *notes])
 
 
 def diagnose(model: EvaluatedModel, on_question: Callable[[], object] = lambda: None) -> Diagnosis:

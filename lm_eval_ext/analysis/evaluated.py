@@ -10,9 +10,10 @@ from lm_eval_ext.analysis.matching import Mismatch, differing, required
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.runs.catalogue import Catalogue
 from lm_eval_ext.runs.load import Source, load
-from lm_eval_ext.runs.run import Run, Score, TaskResult, layers
+from lm_eval_ext.runs.run import Run, Score, TaskResult
 from lm_eval_ext.runs.samples import Sample
 from lm_eval_ext.statistics.estimators import pass_at_k
+from lm_eval_ext.wording import ranges
 
 _POOLED = ("maj@", "g-pass@")  # means over runs: each is an unbiased estimate by itself
 
@@ -93,7 +94,7 @@ def _label(run: Run) -> str:
     """Name of a model, with the numbers of the layers that it lacks."""
     if not run.dropped:
         return f"{run.base} {run.label}"
-    return f"{run.base} {run.label} (layer{'s' if len(run.dropped) > 1 else ''} {layers(run.dropped)})"
+    return f"{run.base} {run.label} (layer{'s' if len(run.dropped) > 1 else ''} {ranges(run.dropped)})"
 
 
 def _tasks(sources: Sequence[Source]) -> Iterator[tuple[str, TaskScores]]:

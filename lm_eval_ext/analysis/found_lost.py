@@ -18,6 +18,7 @@ from lm_eval_ext.runs.samples import Grade, Output, Sample
 from lm_eval_ext.statistics.intervals import Floats, Interval, mean_interval, share_interval
 from lm_eval_ext.statistics.paired import difference_interval
 from lm_eval_ext.thinking_formats import thinking_of
+from lm_eval_ext.wording import limit
 
 
 class Traces(NamedTuple):
@@ -262,7 +263,7 @@ def trace_of(model: EvaluatedModel, question: int, sample: int, benchmark: str =
     outputs = [row.outputs[sample] for row in rows]
     if any(output.text is None for output in outputs):
         raise ResultsError(f"{name}: no texts were saved, because it is gated or does not generate text")
-    budgets = [_budget(model.tasks[task].result.budget) for task in tasks]
+    budgets = [limit(model.tasks[task].result.budget) for task in tasks]
     cuts = _cuts(budgets, outputs, model.tasks[tasks[0]].run.thinking_format)
     return ShownTrace(name, question, sample, rows[0].prompt or "", rows[0].gold or "", cuts)
 
@@ -287,10 +288,6 @@ def _row(model: EvaluatedModel, task: str, question: int) -> Sample:
             f"question={question}: {task} has no such question; its ids are {rows[0].id} to {rows[-1].id}"
         )
     return found
-
-
-def _budget(budget: int | None) -> str:
-    return "no limit" if budget is None else f"{budget:,} tokens"
 
 
 def _cuts(budgets: Sequence[str], outputs: Sequence[Output], thinking_format: str) -> tuple[TraceCut, ...]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from lm_eval_ext.generation.options import KNOWN, SAMPLING, asks_for_thinking
+from lm_eval_ext.generation.request import KNOWN, SAMPLING, asks_for_thinking
 from lm_eval_ext.runs.run import Run, TaskResult
+from lm_eval_ext.wording import limit
 
 if TYPE_CHECKING:
     pass
@@ -111,7 +112,7 @@ REQUIREMENTS = (
     Requirement("metric", "the task", lambda task, run: task.score, ranked=False),
     Requirement("filter", "the task", lambda task, run: task.filter, ranked=False),
     Requirement("thinking budget", "`thinking_token_budget`",
-                lambda task, run: "no limit" if task.budget is None else f"{task.budget} tokens", "task"),
+                lambda task, run: limit(task.budget), "task"),
     # The limit on an answer stands in results since it could be changed; those without it had the default.
     Requirement("answer budget", "`answer_token_budget`", answer_budget, _BY_GEN_KWARGS, recorded=True),
     Requirement("tokens in all", "`max_gen_toks`", _argument("max_gen_toks"), _BY_GEN_KWARGS),

@@ -20,6 +20,7 @@ from lm_eval_ext.statistics.power import (
     needed,
     power_of_keeping,
 )
+from lm_eval_ext.wording import limit
 
 _CLEARLY = 0.5  # difference of a question's scores from which it counts as lost or won
 
@@ -149,7 +150,7 @@ def thinking_gains(base: EvaluatedModel, candidate: EvaluatedModel, tasks: Seque
         same = {base.tasks[name].result.question_set for name in (large, small)}
         if small == large or len(same) > 1 or len({len(some) for some in scores}) > 1:
             continue
-        what = f"{_named(base.tasks[small])} to {_named(base.tasks[large])}"
+        what = f"{limit(base.tasks[small].result.budget)} to {limit(base.tasks[large].result.budget)}"
         yield Gain(benchmark, what, *_contrasts(scores), _warnings(base.tasks[small], candidate.tasks[large]))
 
 
@@ -177,10 +178,6 @@ def _by_benchmark(model: EvaluatedModel, tasks: Sequence[str]) -> Mapping[str, l
 
 def _size(task: TaskScores) -> float:
     return float("inf") if task.result.budget is None else task.result.budget
-
-
-def _named(task: TaskScores) -> str:
-    return "no limit" if task.result.budget is None else f"{task.result.budget:,} tokens"
 
 
 def _contrasts(scores: Sequence[Sequence[float]]) -> tuple[Interval, Interval, Interval]:

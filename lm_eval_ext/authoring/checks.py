@@ -8,11 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lm_eval_ext.authoring.functions import function_of
-from lm_eval_ext.authoring.task_file import Merged, TaskFinding, merged, refusal, root_of, shown_names
+from lm_eval_ext.authoring.task_file import Merged, TaskFinding, function_of, merged, refusal, root_of, shown_names
 from lm_eval_ext.authoring.variants import is_written_by_us, out_of_date
 from lm_eval_ext.errors import ArgumentError, TaskError
-from lm_eval_ext.generation.options import asks_for_thinking, parse_options
+from lm_eval_ext.generation.request import asks_for_thinking, parse_options
 from lm_eval_ext.grading.kinds import FILTERS, kind_of_metric
 from lm_eval_ext.harness.registry import known_filters, known_metrics
 from lm_eval_ext.metrics import METRIC_FIELDS, METRICS, score_named

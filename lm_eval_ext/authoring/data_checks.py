@@ -11,10 +11,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from lm_eval_ext.authoring.checks import INSTRUCTIONS, render_all
-from lm_eval_ext.authoring.functions import function_of
 from lm_eval_ext.authoring.guess import kind_of
 from lm_eval_ext.authoring.task_fields import Choices, Metadata
-from lm_eval_ext.authoring.task_file import Merged, TaskFinding, is_template, shown_names
+from lm_eval_ext.authoring.task_file import Merged, TaskFinding, function_of, is_template, shown_names
 from lm_eval_ext.choices import column, texts
 from lm_eval_ext.errors import TaskError
 from lm_eval_ext.grading.grading import gold_answer, grades
@@ -22,8 +21,8 @@ from lm_eval_ext.grading.kinds import KINDS, kind_of_metric
 from lm_eval_ext.grading.rules import Rules
 from lm_eval_ext.grading.units import is_unit
 from lm_eval_ext.metrics import METRIC_FIELDS
+from lm_eval_ext.redaction import sequence
 from lm_eval_ext.runs.catalogue import Catalogue
-from lm_eval_ext.runs.untrusted import sequence
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict

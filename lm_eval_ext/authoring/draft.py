@@ -15,7 +15,7 @@ from lm_eval_ext.authoring.guess import column_for, guessed
 from lm_eval_ext.choices import column
 from lm_eval_ext.errors import DatasetError, TaskError
 from lm_eval_ext.paths import TASKS
-from lm_eval_ext.runs.untrusted import mapping
+from lm_eval_ext.redaction import mapping
 
 _SCHEMA = "# yaml-language-server: $schema=../schema.json"  # for completion in editors
 _FILES = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,10 +13,15 @@ from typing import Any, NamedTuple
 import yaml
 from pydantic import BaseModel, ValidationError
 
+import lm_eval_ext.choices  # imported because it declares functions, as do the next two
+import lm_eval_ext.testbed.depth
+import lm_eval_ext.testbed.problems  # noqa: F401
 from lm_eval_ext.authoring.task_fields import Choices, Metadata, TaskFile, Variants
+from lm_eval_ext.harness.registry import imported_function
 from lm_eval_ext.paths import TASKS
 from lm_eval_ext.plugins import task_folders
 from lm_eval_ext.template_filters import TEMPLATE_FILTERS
+from lm_eval_ext.yaml_functions import usable_functions
 
 VARIANTS = "variants"  # folder beside a task file, for the variants written by `tasks sync`
 
@@ -310,3 +315,31 @@ def _data(text: str) -> str:
 
 def _property(text: str) -> str:
     return _data(text).replace(":", "%3A").replace(",", "%2C")
+
+
+def function_of(task: Merged, field: str, *, trust: bool) -> Callable[..., Any]:
+    """The function that a field of a task names; as `named_function`, from beside its file if that is trusted."""
+    return named_function(str(task.fields[field]), task.sources[field].path.parent if trust else None)
+
+
+def named_function(name: str, folder: Path | None = None) -> Callable[..., Any]:
+    """The function called `package.module.name`.
+
+    Args:
+        name: as written in the YAML.
+        folder: the YAML's, to import any file beside it or any module, as lm-eval does; None to import nothing.
+
+    Raises:
+        ImportError: it does not exist, or YAMLs may not use it; the message lists the allowed ones.
+    """
+    usable = usable_functions()
+    if name in usable:
+        return usable[name]
+    if folder is None:
+        raise ImportError(f"{name} is not run by a check; allowed: {', '.join(sorted(usable))}, or any with --trust")
+    try:
+        return imported_function(name, folder)
+    except Exception as error:  # anything that a user's file raises
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        expected = "expected !function package.module.name, or FILE.NAME of a file beside the YAML"
+        raise ImportError(f"{name} cannot be imported; {expected} ({reason})") from error

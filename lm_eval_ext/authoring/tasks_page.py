@@ -6,15 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from lm_eval_ext.authoring.checks import render_all
-from lm_eval_ext.authoring.cost import ANSWER
-from lm_eval_ext.authoring.functions import named_function
 from lm_eval_ext.authoring.task_fields import Metadata
-from lm_eval_ext.authoring.task_file import is_template, merged, shown_names
+from lm_eval_ext.authoring.task_file import is_template, merged, named_function, shown_names
+from lm_eval_ext.authoring.trial import ANSWER
 from lm_eval_ext.authoring.variants import is_written_by_us
 from lm_eval_ext.grading.kinds import kind_of_metric
 from lm_eval_ext.paths import TASKS
+from lm_eval_ext.redaction import mapping, sequence, whole
 from lm_eval_ext.runs.catalogue import Catalogue, read_catalogue
-from lm_eval_ext.runs.untrusted import mapping, sequence, whole
 
 NOTE = "<!-- Written by `python -m examples.reference docs/reference`. -->"
 REFERENCE = TASKS.parent / "docs" / "reference"  # in a checkout

@@ -10,27 +10,210 @@ gives `<task>_b512`, `<task>_b1024` (thinking budgets) and `<task>_maj8` (repeat
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-from lm_eval_ext.authoring.prompt import prompt_fields
-from lm_eval_ext.authoring.task_fields import Metadata
+from lm_eval_ext.authoring.task_fields import Choices, Metadata, TaskFile
 from lm_eval_ext.authoring.task_file import (
     VARIANTS,
     Merged,
     YamlFile,
     includes,
+    is_template,
     merged,
     prompt_path,
     read,
     template_fields,
 )
 from lm_eval_ext.errors import TaskError
-from lm_eval_ext.generation.options import with_budget
-from lm_eval_ext.grading.kinds import MATCHING
-from lm_eval_ext.runs.untrusted import mapping, sequence
+from lm_eval_ext.generation.request import with_budget
+from lm_eval_ext.grading.kinds import KINDS, MATCHING, kind_of_metric
+from lm_eval_ext.grading.rules import Rules
+from lm_eval_ext.redaction import mapping, sequence
+
+_EXAMPLES = {"json": "fenced", "list": "boxed_list"}  # how a worked example gives its answer; else in a box
+_AS_JSON = ("json", "expression")  # kinds whose gold answer has fields
+_AS_IT_IS = ("math", "number")  # kinds whose gold answer is one column as it is
+
+
+@cache
+def instructions() -> Mapping[str, Mapping[str, str]]:
+    """How to answer, by language and kind."""
+    found: dict[str, dict[str, str]] = yaml.safe_load(Path(__file__).with_name("instructions.yaml").read_text("utf-8"))
+    return found
+
+
+def prompt_fields(declared: Metadata, template: Mapping[str, object]) -> dict[str, object]:
+    """What `metadata.question` and its companions declare, as lm-eval's fields.
+
+    Args:
+        declared: the benchmark's metadata, with a `question`.
+        template: the fields of the template that it includes, such as `_choice`.
+
+    Raises:
+        TaskError: the template has none of our metrics, or something declared does not fit its kind of answers.
+    """
+    kind = _kind(template)
+    if (kind.KIND == "choice") != (declared.choices is not None):
+        raise TaskError(
+            "metadata.choices is missing; include: ../_choice needs it"
+            if kind.KIND == "choice"
+            else f"metadata.choices does not fit {kind.KIND} answers; include: ../_choice"
+        )
+    if declared.choices is not None and declared.answer is not None:
+        raise TaskError("metadata.answer and metadata.choices.answer; expected only the latter for multiple choice")
+    grading = dict(declared.grading or {})
+    kind.of(grading)
+    gold = _gold(declared, kind)
+    parts = [_shown(str(declared.question)), _options(declared), _instruction(declared, kind)]
+    example = f"| {_EXAMPLES.get(kind.KIND, 'boxed')} }}}}"
+    return {
+        "doc_to_text": "\n\n".join(part for part in parts if part),
+        "doc_to_target": gold,
+        "fewshot_config": {"doc_to_target": _filtered(gold, example)},
+        **_extraction(declared.choices, template),
+        **({"metric_list": _graded(template, kind, grading)} if grading else {}),
+    }
+
+
+def _kind(template: Mapping[str, object]) -> type[Rules]:
+    names = [str(mapping(one).get("metric")) for one in sequence(template.get("metric_list"))]
+    found = next((kind for kind in map(kind_of_metric, names) if kind), None)
+    if found is None:
+        raise TaskError("metadata.question needs a template such as include: ../_math, ../_choice or ../_text")
+    return found
+
+
+def _shown(given: str) -> str:
+    return given if is_template(given) else f"{{{{{_expression(given)}}}}}"
+
+
+def _expression(column: str) -> str:
+    """A column in a template."""
+    return column if re.fullmatch(r"[A-Za-z_]\w*", column) else f"{_quoted(column)} | column"
+
+
+def _quoted(value: object) -> str:
+    """A constant in a template."""
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(_quoted, value))}]"
+    text = str(value)
+    if re.search(r"['\\{}]", text):
+        raise TaskError(f"column {text!r}: a name with a quote, brace or backslash cannot be used in a template")
+    return f"'{text}'"
+
+
+def _columns(choices: Choices) -> list[str]:
+    return [choices.from_] if isinstance(choices.from_, str) else list(choices.from_ or ())
+
+
+def _key(declared: Metadata, choices: Choices) -> str:
+    """The column by whose hash options are shuffled; empty to keep their order."""
+    if choices.shuffle is not True:
+        return choices.shuffle or ""
+    if is_template(str(declared.question)):
+        raise TaskError("metadata.choices.shuffle: true, but question is a template; name a column to shuffle by")
+    return str(declared.question)
+
+
+def _options(declared: Metadata) -> str:
+    choices = declared.choices
+    if choices is None or not choices.from_:
+        return ""
+    key = _key(declared, choices)
+    arguments = f"({_quoted(key)})" if key else ""
+    return f"{{{{ {_quoted(_columns(choices))} | options{arguments} | lettered }}}}"
+
+
+def _instruction(declared: Metadata, kind: type[Rules]) -> str:
+    if declared.instruction is not None:
+        return declared.instruction
+    known, language = instructions(), declared.language or "en"
+    if language not in known:
+        raise TaskError(f"metadata.language={language!r}; expected one of: {', '.join(known)}, or an instruction")
+    several = declared.choices is not None and declared.choices.several == "all"
+    return known[language]["choices" if several else kind.KIND if kind.KIND in known[language] else "one"]
+
+
+def _gold(declared: Metadata, kind: type[Rules]) -> str:
+    """The template of the gold answer."""
+    if declared.choices is not None:
+        return f"{{{{ {_letter_of(declared, declared.choices)} }}}}"
+    if declared.answer is None:
+        raise TaskError("metadata.answer is missing: the column with the gold answer")
+    if is_template(declared.answer):
+        return declared.answer
+    if kind.KIND in _AS_IT_IS:
+        plain = re.fullmatch(r"\w+", declared.answer)
+        return declared.answer if plain else f"{{{{ {_expression(declared.answer)} }}}}"
+    as_text = "as_json" if kind.KIND in _AS_JSON else "as_gold"
+    return f"{{{{ {_expression(declared.answer)} | {as_text} }}}}"
+
+
+def _letter_of(declared: Metadata, choices: Choices) -> str:
+    if choices.as_ == "label" and not (choices.labels or (choices.from_ and len(_columns(choices)) == 1)):
+        raise TaskError("metadata.choices.as: label needs labels, the column with the options' names")
+    named = {
+        "letters": choices.letters, "labels": choices.labels, "counted": choices.as_,
+        "shuffle": _key(declared, choices), "several": choices.several,
+    }  # fmt: skip
+    columns = [_quoted(_columns(choices))] if choices.from_ else []
+    arguments = [*columns, *(f"{name}={_quoted(value)}" for name, value in named.items() if value)]
+    return f"{_quoted(choices.answer)} | letter_of({', '.join(arguments)})"
+
+
+def _filtered(gold: str, end: str) -> str:
+    """The template of the gold answer, with a filter at its end."""
+    if is_template(gold):
+        single = re.fullmatch(r"\{\{((?:(?!\}\}|\{\{).)*)\}\}", gold, re.DOTALL)
+        return f"{{{{ ({single[1].strip()}) | string {end}" if single else gold
+    return f"{{{{ {gold} | string {end}"
+
+
+def _extraction(choices: Choices | None, template: Mapping[str, object]) -> dict[str, object]:
+    """The filters, with the letters of a question's options."""
+    if choices is None:
+        return {}
+    columns = _columns(choices)
+    options: dict[str, object] = {"letters": choices.letters} if choices.letters else {}
+    if columns:
+        options["choices"] = columns[0] if len(columns) == 1 else columns
+    if choices.several == "all":
+        options["several"] = True
+    chains = [mapping(one) for one in sequence(template.get("filter_list"))]
+    return {"filter_list": [_with_options(chain, options) for chain in chains]}
+
+
+def _with_options(chain: Mapping[str, object], options: Mapping[str, object]) -> dict[str, object]:
+    steps = [mapping(step) for step in sequence(chain.get("filter"))]
+    ours = [{**step, **options} if step.get("function") == "choice_answer" else step for step in steps]
+    return {**chain, "filter": ours}
+
+
+def _graded(template: Mapping[str, object], kind: type[Rules], grading: Mapping[str, Any]) -> Sequence[object]:
+    ours = (kind.match_name(), kind.graded_name())
+    entries = [mapping(one) for one in sequence(template.get("metric_list"))]
+    return [{**one, **grading} if one.get("metric") in ours else one for one in entries]
+
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def task_schema() -> dict[str, Any]:
+    """The schema of `TaskFile`, with the languages and the options of `grading` that there are."""
+    schema = TaskFile.model_json_schema()
+    options = {name: one for kind in KINDS.values() for name, one in kind.model_json_schema()["properties"].items()}
+    metadata = schema["$defs"]["Metadata"]["properties"]
+    metadata["language"] |= {"anyOf": [{"enum": list(instructions())}, {"type": "null"}]}
+    metadata["grading"] |= {
+        "anyOf": [{"type": "object", "properties": options, "additionalProperties": False}, {"type": "null"}]
+    }
+    return {"$schema": DIALECT, **schema}
+
 
 _HEADER = "# Written by `lm-eval-tts tasks sync` from {base}; edit that file instead.\n"
 

@@ -185,8 +185,8 @@ def depth(
     """Show accuracy by number of steps, the half-life, and where written chains first go wrong."""
     from tqdm import tqdm
 
-    from lm_eval_ext.analysis.depth import COLUMN, depths
     from lm_eval_ext.analysis.evaluated import read_model
+    from lm_eval_ext.analysis.parts import COLUMN, depths
     from lm_eval_ext.errors import ResultsError
     from lm_eval_ext.runs.catalogue import read_catalogue
 

@@ -18,7 +18,7 @@ from lm_eval_ext.runs.run import TIERS, Run
 from lm_eval_ext.runs.samples import RUN_FILE
 from lm_eval_ext.runs.study_file import FOLDER as STUDIES
 from lm_eval_ext.runs.study_file import read_study
-from lm_eval_ext.runs.verification import add as publish_run
+from lm_eval_ext.runs.tiers import add as publish_run
 
 leaderboard = typer.Typer(help="Publish results and build a static leaderboard site.", no_args_is_help=True)
 Results = Annotated[list[Path], typer.Argument(help="Output folders of lm_eval, or folders of published runs.")]
@@ -141,7 +141,7 @@ def _published_before(against: Path | None, catalogue: Catalogue) -> list[Source
 def _unfounded(source: Source, before: Sequence[Source] | None, regrade: bool, golds: Golds) -> Iterator[RunFinding]:
     """Scores that do not follow from the samples, and a tier neither verified nor set by maintainers."""
     from lm_eval_ext.authoring.task_file import declared_task
-    from lm_eval_ext.runs.verification import by_other_rules, graded_by_another_version, highest_tier, recomputed
+    from lm_eval_ext.runs.tiers import by_other_rules, graded_by_another_version, highest_tier, recomputed
 
     faults = [*recomputed(source, golds, regrade=regrade), *by_other_rules(source, declared_task)]
     yield from faults
@@ -216,6 +216,6 @@ def serve(
     site: SiteYaml = None,
 ) -> None:
     """Build the site, serve it locally, and rebuild it whenever results or templates change."""
-    from lm_eval_ext.site.server import serve as show
+    from lm_eval_ext.site.skeleton import serve as show
 
     show(lambda: build_site(results, out, site=site), [*results, *([site] if site else [])], out, port)

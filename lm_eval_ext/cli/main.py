@@ -19,7 +19,7 @@ from lm_eval_ext.cli.compare import compare, depth, diagnose, trace
 from lm_eval_ext.cli.sweep import sweep
 from lm_eval_ext.errors import ArgumentError, EngineError, JournalError, TTSError
 from lm_eval_ext.generation.journal import Journal, default_journal
-from lm_eval_ext.version import own_version
+from lm_eval_ext.plugins import own_version
 
 
 class _OneLineErrors(typer.core.TyperGroup):

@@ -14,13 +14,12 @@ import typer
 
 from lm_eval_ext.cli.leaderboard import PUBLISHED
 from lm_eval_ext.errors import ManifestError
-from lm_eval_ext.sweep.checks import check
-from lm_eval_ext.sweep.estimate import GPUS, speed_of
 from lm_eval_ext.sweep.launchers import LaunchKind, launcher
 from lm_eval_ext.sweep.manifest import papers, write_manifest
 from lm_eval_ext.sweep.plan import PlannedRun
+from lm_eval_ext.sweep.preflight import GPUS, check, speed_of
 from lm_eval_ext.sweep.slurm import states
-from lm_eval_ext.sweep.study import Study
+from lm_eval_ext.sweep.sources import Study
 
 sweep = typer.Typer(help="Whole studies from one manifest (YAML).", no_args_is_help=True)
 _WATCHED = 5.0  # seconds between two looks
@@ -71,7 +70,7 @@ def status(
     from rich.console import Console
     from rich.live import Live
 
-    from lm_eval_ext.sweep.status import as_table, is_over
+    from lm_eval_ext.sweep.collect import as_table, is_over
 
     study = Study(manifest, keep=False)
     runs, console = _chosen(study, only), Console(width=None if sys.stdout.isatty() else 160)
@@ -104,7 +103,7 @@ def plan(
     """Estimate what a study costs at most, before it is run: tokens, arithmetic, GPU hours."""
     from rich.console import Console
 
-    from lm_eval_ext.sweep.estimate import as_sentences, as_table, estimated
+    from lm_eval_ext.sweep.preflight import as_sentences, as_table, estimated
 
     study = Study(manifest, keep=False)
     rate = speed_of(speed, gpu)

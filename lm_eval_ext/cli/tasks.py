@@ -168,7 +168,7 @@ def cost(
     """
     from rich.console import Console
 
-    from lm_eval_ext.authoring.cost import as_sentence, as_table, costs
+    from lm_eval_ext.authoring.trial import as_sentence, as_table, costs
 
     found = costs(name.removesuffix(".yaml"))
     Console().print(as_table(found))

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from lm_eval_ext.generation.options import asks_for_thinking
+from lm_eval_ext.generation.request import asks_for_thinking
 from lm_eval_ext.runs.load import Source
 from lm_eval_ext.runs.run import Run, TaskResult, accuracy_interval
 

@@ -13,8 +13,7 @@ from lm_eval_ext.errors import EngineError, JournalError
 from lm_eval_ext.generation.budget_forcing import BudgetForcing, Plan, plan
 from lm_eval_ext.generation.engine import Codec, DeferredEngine, Engine, MergingEngine, codec_of
 from lm_eval_ext.generation.journal import Journal, JournaledEngine, default_journal
-from lm_eval_ext.generation.options import GenerationOptions, parse_options
-from lm_eval_ext.generation.request import Generation, Request
+from lm_eval_ext.generation.request import Generation, GenerationOptions, Request, parse_options
 from lm_eval_ext.harness.arguments import ThinkingArguments
 from lm_eval_ext.harness.prompts import EncodedPrompt, Prompt, Prompts
 from lm_eval_ext.harness.thinking_model import ProgressBar, ThinkingModel, Totals

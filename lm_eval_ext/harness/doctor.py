@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 
 from lm_eval_ext.harness.registry import models
 from lm_eval_ext.paths import PACKAGE, TASKS
-from lm_eval_ext.version import own_version
+from lm_eval_ext.plugins import own_version
 
 _AUTOLOAD = "lm_eval_ext._autoload"
 _AUTOLOADED = _AUTOLOAD in sys.modules  # by the `.pth` file, when the interpreter started

@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from lm_eval_ext.errors import ArgumentError, DatasetError, TaskError, TTSError
-from lm_eval_ext.generation.options import asks_for_thinking, only_ours, unlimited, with_budget
+from lm_eval_ext.generation.request import asks_for_thinking, only_ours, unlimited, with_budget
 from lm_eval_ext.grading import GRADER_VERSION
 from lm_eval_ext.grading.kinds import MATCHING
 from lm_eval_ext.harness import server_arguments

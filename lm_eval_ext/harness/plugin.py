@@ -27,7 +27,7 @@ def register_models() -> None:
 
 def register_tasks() -> None:
     """Add our filters, metrics and tasks folder to lm-eval."""
-    import lm_eval_ext.harness.metrics  # noqa: F401  # its decorators register them
+    import lm_eval_ext.harness.registration  # noqa: F401  # its decorators register them
 
     leave_out_hints_for_other_tasks()
     patches.report_our_errors_in_one_line()

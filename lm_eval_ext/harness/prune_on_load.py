@@ -17,6 +17,7 @@ from lm_eval_ext.files import digest
 from lm_eval_ext.harness.arguments import BY_HAND, BY_HAND_FIELDS, Arguments
 from lm_eval_ext.harness.effects import marked
 from lm_eval_ext.paths import cache_folder
+from lm_eval_ext.plugins import software
 from lm_eval_ext.pruning.architecture import check_supported, depth
 from lm_eval_ext.pruning.calibration import EMBEDDED, Calibration, calibration
 from lm_eval_ext.pruning.checkpoint import read_config
@@ -25,7 +26,6 @@ from lm_eval_ext.pruning.loading import checkpoint_fingerprint
 from lm_eval_ext.pruning.quantization import check_quantization
 from lm_eval_ext.pruning.recipe import Recipe, load_recipe, parse_layers, write_recipe
 from lm_eval_ext.pruning.selection import choose, method_named
-from lm_eval_ext.version import software
 
 logger = logging.getLogger("lm_eval.tts")
 

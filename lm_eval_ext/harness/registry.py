@@ -31,7 +31,7 @@ ENGINES = {
     "hf": EngineEntry("pruned-hf", "lm_eval_ext.harness.models.pruned_hf:PrunedHFLM", True, True, True),
     "vllm": EngineEntry("pruned-vllm", "lm_eval_ext.harness.models.pruned_vllm:PrunedVLLM", False, True, True),
     # What a server can do is found out by trying it.
-    "server": EngineEntry("tts-server", "lm_eval_ext.harness.models.server:TTSServer", False, True, False),
+    "server": EngineEntry("tts-server", "lm_eval_ext.harness.models.tts_server:TTSServer", False, True, False),
 }
 
 
@@ -55,7 +55,7 @@ def known_filters() -> Collection[str]:
     """Filters that `filter_list` may name, including ours."""
     from lm_eval.api.registry import filter_registry
 
-    import lm_eval_ext.harness.metrics  # noqa: F401  # its decorators register it
+    import lm_eval_ext.harness.registration  # noqa: F401  # its decorators register it
 
     names: Collection[str] = filter_registry
     return names
@@ -65,7 +65,7 @@ def known_metrics() -> Collection[str]:
     """Metrics that `metric_list` may name, including ours."""
     from lm_eval.api.registry import metric_registry
 
-    import lm_eval_ext.harness.metrics  # noqa: F401  # its decorators register it
+    import lm_eval_ext.harness.registration  # noqa: F401  # its decorators register it
 
     names: Collection[str] = metric_registry
     return names

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from lm_eval_ext.generation.engine import Engine, LocalEngine, codec_of
 from lm_eval_ext.generation.engines.ray import Cluster, Needs, RayEngine, RayFleet, scattered
 from lm_eval_ext.generation.engines.replica import ModelIdentity
-from lm_eval_ext.harness.costs import device_name
+from lm_eval_ext.harness.model_costs import device_name
 from lm_eval_ext.harness.thinking_model import ThinkingModel
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ EMBEDDED = "embedded"
 # Functions of a name and a number of texts, by name because they belong to layers that build on this one.
 _SOURCES = {
     "task": "lm_eval_ext.harness.prompts:task_prompts",
-    "run": "lm_eval_ext.runs.traces:correct_traces",
+    "run": "lm_eval_ext.runs.correct_traces:correct_traces",
 }
 _TEXTS = Path(__file__).with_name("calibration.txt")
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from lm_eval_ext.errors import ArchitectureError, ArgumentError
+from lm_eval_ext.plugins import own_version
 from lm_eval_ext.pruning.architecture import auto_class, depth, layer_of_tensor, slice_config, text_config
 from lm_eval_ext.pruning.block_verification import ensure_zeros_exact
 from lm_eval_ext.pruning.blocks import check_zeros, forget_left_out
@@ -24,7 +25,6 @@ from lm_eval_ext.pruning.merging import LazyTensor
 from lm_eval_ext.pruning.quantization import method_of, quantization_of
 from lm_eval_ext.pruning.recipe import Recipe, format_layers, kept_layers, write_recipe
 from lm_eval_ext.pruning.verification import TOLERANCE, NotExactError, Twin, logits_of, refusing, tiny_twin, token_ids
-from lm_eval_ext.version import own_version
 
 if TYPE_CHECKING:
     import torch

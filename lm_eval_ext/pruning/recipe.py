@@ -25,6 +25,7 @@ from lm_eval_ext.pruning.checkpoint import Changes
 from lm_eval_ext.pruning.merging import LinearMap, Merge, Variant, check_map, check_merges, combinations
 from lm_eval_ext.pruning.quantization import Quantization
 from lm_eval_ext.redaction import public_name, scrubbed
+from lm_eval_ext.wording import ranges
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -272,13 +273,7 @@ def _indices(part: object, whole: object, name: str) -> list[int]:
 
 def format_layers(layers: Sequence[int]) -> str:
     """Format layers as compactly as `parse_layers` can read: `(25, 26, 27, 30)` becomes `25-27+30`."""
-    runs: list[list[int]] = []
-    for layer in sorted(layers):
-        if runs and layer == runs[-1][-1] + 1:
-            runs[-1].append(layer)
-        else:
-            runs.append([layer])
-    return "+".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+    return ranges(sorted(layers), "+")
 
 
 def kept_layers(drop: Sequence[int], depth: int) -> tuple[int, ...]:

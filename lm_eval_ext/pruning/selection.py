@@ -14,11 +14,11 @@ from pydantic import ConfigDict, ValidationError, validate_call
 
 from lm_eval_ext.errors import ArgumentError, first_fault
 from lm_eval_ext.paths import named
+from lm_eval_ext.plugins import software
 from lm_eval_ext.pruning.blocks import ATTENTION, KINDS, MLP
 from lm_eval_ext.pruning.context import PruningContext
 from lm_eval_ext.pruning.methods.removal import Removal, Removals
 from lm_eval_ext.pruning.recipe import CalibrationSet, Recipe, Shape
-from lm_eval_ext.version import software
 
 logger = logging.getLogger("lm_eval.tts")
 
@@ -55,7 +55,7 @@ METHODS = {
     "selection": Method("without_texts:by_hand", "layers given by hand", needs_texts=False),
     "shortgpt": Method("similarity:shortgpt", "arXiv 2403.03853"),
     "sleb": Method("perplexity:sleb", "arXiv 2402.09025"),
-    "taylor": Method("taylor:taylor", "arXiv 2402.02834"),
+    "taylor": Method("perplexity:taylor", "arXiv 2402.02834"),
     "trace": Method("perplexity:trace", "lm-eval-tts"),
 }
 

@@ -23,12 +23,12 @@ from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.grading import COMPARED, GRADER_VERSION
 from lm_eval_ext.grading.kinds import FILTERS, GRADED, MATCHING, extractor
 from lm_eval_ext.metrics import AGGREGATIONS, FUNCTIONS
+from lm_eval_ext.redaction import mapping, number, sequence, whole
 from lm_eval_ext.runs.load import Source, samples_path
 from lm_eval_ext.runs.publish import is_gated
 from lm_eval_ext.runs.run import Run, Score, TaskResult
 from lm_eval_ext.runs.samples import Sample, pack, read_json, write_run
 from lm_eval_ext.runs.task_results import ROUNDING, flat, raw_rows, samples_file
-from lm_eval_ext.runs.untrusted import mapping, number, sequence, whole
 from lm_eval_ext.statistics.intervals import standard_error
 from lm_eval_ext.thinking_formats import answer_after_thinking, text_marks
 

@@ -10,18 +10,18 @@ import ast
 import json
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Set
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
-from lm_eval_ext.generation.options import canonical
+from lm_eval_ext.generation.request import canonical
 from lm_eval_ext.grading.kinds import KINDS
 from lm_eval_ext.grading.rules import Rules
 from lm_eval_ext.harness.arguments import parse_model_args
 from lm_eval_ext.harness.effects import effect
-from lm_eval_ext.runs.untrusted import line
+from lm_eval_ext.redaction import line
 from lm_eval_ext.statistics.intervals import Interval, interval_from_stderr, mean_interval
 
 if TYPE_CHECKING:
@@ -433,21 +433,6 @@ def dropped_parts(pruning: Pruning) -> list[str]:
     """How much was dropped: `-2` for layers, `-4 attention` for blocks."""
     parts = {"": pruning.dropped, " attention": pruning.dropped_attention, " mlp": pruning.dropped_mlp}
     return [f"-{len(layers)}{name}" for name, layers in parts.items() if layers]
-
-
-def layers(numbers: Sequence[int]) -> str:
-    """Layers in few characters.
-
-    >>> layers([3, 25, 26, 27])
-    '3, 25-27'
-    """
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
 def variant_of(task: str) -> tuple[str, int | None, bool]:

@@ -15,15 +15,14 @@ from pathlib import Path
 
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.files import digest
-from lm_eval_ext.generation.options import canonical
+from lm_eval_ext.generation.request import canonical
 from lm_eval_ext.harness.arguments import parse_model_args
 from lm_eval_ext.harness.effects import changing, controlling, effect, marked, publishable, warn_of_unknown
-from lm_eval_ext.redaction import public_name, scrubbed
+from lm_eval_ext.redaction import line, mapping, number, public_name, scrubbed, sequence, whole
 from lm_eval_ext.runs.catalogue import Catalogue
 from lm_eval_ext.runs.run import Run, told_value
 from lm_eval_ext.runs.samples import RUN_FILE, pack, read_json, validated
 from lm_eval_ext.runs.task_results import is_gated, scored_tasks, task_result, task_rows
-from lm_eval_ext.runs.untrusted import line, mapping, number, sequence, whole
 
 
 def submission(path: Path, catalogue: Catalogue, base: str | None = None) -> Run:

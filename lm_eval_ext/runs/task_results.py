@@ -12,13 +12,12 @@ from typing import NamedTuple
 from pydantic import ValidationError
 
 from lm_eval_ext.errors import ResultsError, first_fault
-from lm_eval_ext.generation.options import canonical
+from lm_eval_ext.generation.request import canonical
 from lm_eval_ext.grading.kinds import MATCHING, kind_of_metric
-from lm_eval_ext.redaction import without_tokens
+from lm_eval_ext.redaction import line, mapping, number, sequence, text, whole, without_tokens
 from lm_eval_ext.runs.catalogue import Catalogue
 from lm_eval_ext.runs.run import asked_budget, is_slug, variant_of
 from lm_eval_ext.runs.samples import GRADES, Grade, Output, Sample, question_set
-from lm_eval_ext.runs.untrusted import line, mapping, number, sequence, text, whole
 
 _MISSING = object()
 ROUNDING = 1e-6  # tolerance by which a mean of shares may fall outside 0 to 1

@@ -136,7 +136,7 @@ def write_preview(board: Board, names: Names, kept: Mapping[str, KeptByKind], pa
 def preview(board: Board, names: Names, kept: Mapping[str, KeptByKind]) -> str:
     """The picture as SVG."""
     smaller = [kept[entry.key] for entry in board.entries if entry.smaller]
-    known = sorted((one for one in smaller if one.long), key=_long, reverse=True)
+    known = sorted((one for one in smaller if one.long), key=lambda one: one.standing, reverse=True)
     rows = known if len(known) <= _ROWS else [*known[: _ROWS // 2], *known[-_ROWS // 2 :]]
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" '
@@ -148,10 +148,6 @@ def preview(board: Board, names: Names, kept: Mapping[str, KeptByKind]) -> str:
         "</svg>",
     ]
     return "".join(parts)
-
-
-def _long(kept: KeptByKind) -> float:
-    return kept.long.interval.estimate if kept.long else -1.0
 
 
 def _title(title: str, smaller: Sequence[KeptByKind]) -> Iterator[str]:

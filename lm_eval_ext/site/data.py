@@ -12,14 +12,13 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lm_eval_ext.analysis.board import Board, KeptByKind
-from lm_eval_ext.analysis.costs import cache_bytes, flops
-from lm_eval_ext.analysis.entries import Entry, Scored
+from lm_eval_ext.analysis.answer_costs import cache_bytes, flops
+from lm_eval_ext.analysis.board import Board, Entry, KeptByKind, Scored
 from lm_eval_ext.analysis.matching import Property, properties, required
 from lm_eval_ext.runs.run import Run, TaskResult, accuracy_interval
-from lm_eval_ext.site.cost import tokens
-from lm_eval_ext.site.found import FoundByBudget
+from lm_eval_ext.site.cost_charts import tokens
 from lm_eval_ext.site.rendering import Names, bits_of, measure
+from lm_eval_ext.site.traces import FoundByBudget
 from lm_eval_ext.statistics.intervals import student_quantile
 
 VERSION = 1  # of the columns of runs.json and runs.parquet

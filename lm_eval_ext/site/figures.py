@@ -12,6 +12,8 @@ from html import escape
 from itertools import pairwise
 from typing import NamedTuple
 
+from lm_eval_ext.wording import scaled
+
 _LABELS = 6  # lines with a label at their end: the base, and the last ones
 _CROWDED, _CROWDED_PLAIN = 8, 2  # lines of several colours, or of one, from which on only bases have a band
 _GAP = 15  # between labels, in pixels
@@ -342,15 +344,3 @@ def decimal_ticks(values: Sequence[float]) -> list[tuple[float, str]]:
     ticks = [factor * 10.0**power for power in range(first, last + 1) for factor in factors]
     inside = [tick for tick in ticks if least / 1.3 <= tick <= most * 1.3]
     return [(tick, scaled(tick)) for tick in (inside if len(inside) > 1 else (least, most))]
-
-
-def scaled(value: float) -> str:
-    """A number in few characters, with a prefix of the SI.
-
-    >>> scaled(4.3e12), scaled(1470)
-    ('4.3T', '1.47k')
-    """
-    for size, unit in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= size:
-            return f"{value / size:.3g}{unit}"
-    return f"{value:.3g}"

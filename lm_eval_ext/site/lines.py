@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
-from lm_eval_ext.analysis.board import Board, KeptByKind
+from lm_eval_ext.analysis.board import Board, Entry, KeptByKind, Scored
 from lm_eval_ext.analysis.comparison import metric_interval
-from lm_eval_ext.analysis.entries import Entry, Scored
 from lm_eval_ext.analysis.parts import Part, is_numeric, parts_of, place_of
 from lm_eval_ext.runs.run import TaskResult
 from lm_eval_ext.site.figures import BASE, Line, Mark, Panel, Point, budget_ticks, marks_of
 from lm_eval_ext.site.rendering import Names, sized, tone
 from lm_eval_ext.statistics.intervals import Interval
+from lm_eval_ext.wording import limit
 
 MANY = 12  # models from which on only some are shown at first
 MOST = 120  # models drawn of one base; the others are in the tables
@@ -96,13 +96,9 @@ class Family:
             by_depth.setdefault(len(entry.latest.dropped), []).append(entry)
         found = {entry.key for entry in self.entries if entry.dense}
         for some in by_depth.values():
-            ordered = sorted((one for one in some if not one.dense), key=self._standing)
+            ordered = sorted((one for one in some if not one.dense), key=lambda one: self.kept[one.key].standing)
             found |= {one.key for one in (*ordered[:1], *ordered[-1:])}
         return frozenset(found)
-
-    def _standing(self, entry: Entry) -> float:
-        long = self.kept[entry.key].long
-        return long.interval.estimate if long else -1.0
 
     def mark(self, entry: Entry) -> Mark:
         """Dashes and marks of a model's lines."""
@@ -325,7 +321,7 @@ def _part_chart(
     ticks = [(at[value], value.partition(" to ")[0]) for value in values]
     spread = numeric and at[values[-1]] / at[values[0]] >= _WIDE
     title = f"{family.board.title(benchmark)}, by {column}"
-    note = "no limit" if budget is None else f"{budget:,} thinking tokens"
+    note = limit(budget, "thinking tokens")
     panel = Panel(title, note, column, lines, ticks, log=spread, joined=numeric)
     rows = [(str(family.names[entry.key]), entry, [some[v].accuracy if v in some else None for v in values])
             for entry, some in by_value.items()]  # fmt: skip

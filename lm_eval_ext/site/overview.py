@@ -6,14 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import NamedTuple
 
-from lm_eval_ext.analysis.board import Board, KeptByKind, easy_kinds, headline
+from lm_eval_ext.analysis.board import Board, Entry, KeptByKind, Scored, easy_kinds, headline, place
 from lm_eval_ext.analysis.comparison import Rank
-from lm_eval_ext.analysis.entries import Entry, Scored, place
 from lm_eval_ext.runs.run import Run, TaskResult
-from lm_eval_ext.site.cost import COSTS, steps_of_frontier, tokens
-from lm_eval_ext.site.found import FoundByBudget
+from lm_eval_ext.site.cost_charts import COSTS, steps_of_frontier, tokens
 from lm_eval_ext.site.lines import Chart, Family, whole_budgets
 from lm_eval_ext.site.rendering import MINUS, ModelName, Names, bits_of
+from lm_eval_ext.site.traces import FoundByBudget
 from lm_eval_ext.statistics.intervals import Interval
 
 
@@ -107,7 +106,7 @@ def overview(board: Board, names: Names, kept: Mapping[str, KeptByKind]) -> dict
 def _base_rows(board: Board, base: str, names: Names, kept: Mapping[str, KeptByKind], crowded: bool) -> BaseRows:
     rows = [_row(board, entry, names, kept[entry.key]) for entry in board.bases[base]]
     whole = next((row for row in rows if row.entry.dense), None)
-    models = sorted((row for row in rows if row is not whole), key=lambda row: -_left(row.kept))
+    models = sorted((row for row in rows if row is not whole), key=lambda row: row.kept.standing, reverse=True)
     smaller = [row for row in models if row.entry.smaller]
     return BaseRows(base, whole, models, _best_and_worst(smaller) if crowded else smaller)
 
@@ -121,10 +120,6 @@ def _best_and_worst(models: Sequence[TableRow]) -> list[TableRow]:
         :_MOST_OF_BASE
     ]
     return [row for row in models if row.entry.key in keys]
-
-
-def _left(kept: KeptByKind) -> float:
-    return kept.long.interval.estimate if kept.long else -1.0
 
 
 def _row(board: Board, entry: Entry, names: Names, kept: KeptByKind) -> TableRow:

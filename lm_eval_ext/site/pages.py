@@ -7,23 +7,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from lm_eval_ext.analysis.board import KNOWLEDGE, LONG, SHORT, Board, KeptByKind
-from lm_eval_ext.analysis.entries import Entry
+from lm_eval_ext.analysis.board import KNOWLEDGE, LONG, SHORT, Board, Entry, KeptByKind
 from lm_eval_ext.metrics import METRICS
 from lm_eval_ext.paths import LEADERBOARD
+from lm_eval_ext.plugins import own_version
 from lm_eval_ext.runs.run import Run, TaskResult, variant_of
 from lm_eval_ext.runs.study_file import StudyFile, StudyRun
-from lm_eval_ext.site.cost import cost_charts
+from lm_eval_ext.site.cost_charts import cost_charts
 from lm_eval_ext.site.data import VERSION
 from lm_eval_ext.site.figures import BASE, Line, Mark, Panel, Point, budget_ticks, marks_of
-from lm_eval_ext.site.found import FoundByBudget, fates_of
 from lm_eval_ext.site.lines import Chart, Family, PaperCurves, budget_charts, depth_charts, part_charts, vote_charts
 from lm_eval_ext.site.overview import of_budgets, of_cost, of_found, overview
 from lm_eval_ext.site.questions import heat_maps
 from lm_eval_ext.site.rendering import MEASURES, MINUS, Names, Renderer, short_base, slug, unique
 from lm_eval_ext.site.run_page import FromSamples
+from lm_eval_ext.site.traces import FoundByBudget, fates_of
 from lm_eval_ext.statistics.intervals import Interval
-from lm_eval_ext.version import own_version
 
 Reference = Mapping[str, Any]  # the digitised figures, as their file has them
 _BENCHMARKS = {"MATH500": "tts_math500", "GPQA-diamond": "tts_gpqa_diamond", "AIME24": "tts_aime24"}
@@ -338,7 +337,7 @@ def _write_paper(renderer: Renderer, pages: Mapping[str, Mapping[str, str]], ref
         if is_of_the_paper(base)
     ]
     renderer.write(
-        "html", "html", charts=list(paper_charts(reference)), same=same,
+        "paper.html", "paper.html", charts=list(paper_charts(reference)), same=same,
         kept=kept_without_two(reference), source=reference["source"], protocol=reference["protocol"],
         marks=MARKS,
     )  # fmt: skip

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from lm_eval_ext.analysis.board import Board, KeptByKind
-from lm_eval_ext.analysis.entries import UNLIMITED, VOTES, Entry, Scored
+from lm_eval_ext.analysis.board import UNLIMITED, Board, Entry, KeptByKind, Place, Scored
 from lm_eval_ext.runs.run import TaskResult
 from lm_eval_ext.site.rendering import ModelName, Names, slug, unique
+from lm_eval_ext.wording import limit
 
 LEVELS = 9  # shades
 MOST_ROWS = 150
@@ -63,7 +63,7 @@ class HeatMap(NamedTuple):
     """
 
     benchmark: str
-    place: int
+    place: Place
     path: str
     questions: int
     set: str
@@ -77,7 +77,7 @@ class HeatMap(NamedTuple):
     @property
     def budget(self) -> str:
         """In words."""
-        return "no limit" if self.place == UNLIMITED else f"{self.place:,} tokens"
+        return limit(self.place.budget)
 
 
 def heat_maps(board: Board, names: Names, kept: Mapping[str, KeptByKind]) -> list[HeatMap]:
@@ -85,7 +85,7 @@ def heat_maps(board: Board, names: Names, kept: Mapping[str, KeptByKind]) -> lis
     found = [
         _heat_map(board, names, kept, name, place)
         for name in sorted(board.benchmarks, key=lambda name: (name != board.ranked_by, board.catalogue.order(name)))
-        for place in sorted(_places(board, name), key=lambda at: -at if at < UNLIMITED else 1)
+        for place in sorted(_places(board, name), key=lambda at: (at == UNLIMITED, -at.limit))
     ]
     maps = [one for one in found if one is not None]
     paths = unique([one.path for one in maps])
@@ -93,12 +93,14 @@ def heat_maps(board: Board, names: Names, kept: Mapping[str, KeptByKind]) -> lis
     return [renamed[0]._replace(path="questions.html"), *renamed[1:]] if maps else []
 
 
-def _places(board: Board, benchmark: str) -> set[int]:
+def _places(board: Board, benchmark: str) -> set[Place]:
     places = {at for entry in board.entries for at in entry.single.get(benchmark, {})}
-    return {at for at in places if at < VOTES}
+    return {at for at in places if not at.votes}
 
 
-def _heat_map(board: Board, names: Names, kept: Mapping[str, KeptByKind], benchmark: str, place: int) -> HeatMap | None:
+def _heat_map(
+    board: Board, names: Names, kept: Mapping[str, KeptByKind], benchmark: str, place: Place
+) -> HeatMap | None:
     results = {e: one for e in board.entries if (one := e.single.get(benchmark, {}).get(place))}
     counted = Counter(_set(one.task) for one in results.values() if _usable(board, one.task))
     if not counted:
@@ -121,7 +123,7 @@ def _heat_map(board: Board, names: Names, kept: Mapping[str, KeptByKind], benchm
         for base, entries in board.bases.items()
     ]
     task = next(iter(whole.values())).task
-    path = f"questions-{slug(benchmark)}-{'all' if place == UNLIMITED else place}.html"
+    path = f"questions-{slug(benchmark)}-{place.budget or 'all'}.html"
     return HeatMap(
         benchmark, place, path, count, questions[0], order,
         [shares[index] for index in order], [(base, rows) for base, rows in groups if rows],
@@ -185,9 +187,10 @@ def _finding(
     off, and of those the best.
     """
     for base, entries in board.bases.items():
+        best_first = sorted(entries, key=lambda entry: kept[entry.key].standing, reverse=True)
         broken = min(
-            (entry for entry in entries if entry in whole and _keeps_less_than_half(kept[entry.key])),
-            key=lambda entry: (len(entry.latest.dropped), -_left(kept[entry.key])), default=None,
+            (entry for entry in best_first if entry in whole and _keeps_less_than_half(kept[entry.key])),
+            key=lambda entry: len(entry.latest.dropped), default=None,
         )  # fmt: skip
         dense = board.dense(broken) if broken else None
         if broken and dense and dense in whole:
@@ -197,10 +200,6 @@ def _finding(
                 never = sum(after == 0 for _, after in mostly)
                 return Losses(base, names[broken.key], len(mostly), never)
     return None
-
-
-def _left(kept: KeptByKind) -> float:
-    return kept.long.interval.estimate if kept.long else 0.0
 
 
 def _keeps_less_than_half(kept: KeptByKind) -> bool:

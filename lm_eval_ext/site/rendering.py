@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from lm_eval_ext.analysis.board import Board
-from lm_eval_ext.analysis.entries import Entry
+from lm_eval_ext.analysis.board import Board, Entry
 from lm_eval_ext.metrics import score_named
 from lm_eval_ext.paths import LEADERBOARD
-from lm_eval_ext.runs.run import Pruning, Run, TaskResult, layers, told
+from lm_eval_ext.runs.run import Pruning, Run, TaskResult, told
 from lm_eval_ext.site import figures
 from lm_eval_ext.site.figures import Mark
 from lm_eval_ext.statistics.intervals import Interval
+from lm_eval_ext.wording import ranges
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -136,7 +136,7 @@ _FILTERS = {
     "percent": percent,
     "count": count,
     "span": span,
-    "layers": layers,
+    "layers": ranges,
     "tone": tone,
     "whole_percent": lambda value: "" if value is None else f"{100 * value:.0f}%",
     "whole_span": lambda interval: f"{percent(interval.low, 0)}–{percent(interval.high, 0)}",
@@ -292,15 +292,15 @@ def _details(runs: Sequence[Run]) -> list[str]:
 
 def _merged(run: Run) -> str:
     merged = run.pruning.merged if run.pruning else {}
-    return "; ".join(f"{layers(some)} into {into}" for into, some in merged.items())
+    return "; ".join(f"{ranges(some)} into {into}" for into, some in merged.items())
 
 
 _TELLING: Sequence[Callable[[Run], str]] = (
-    lambda run: layers(run.dropped),
+    lambda run: ranges(run.dropped),
     lambda run: run.base_revision,
     _merged,
     lambda run: run.asked or "as the tasks ask",
-    lambda run: ", ".join(filter(None, (layers(run.dropped), run.base_revision, run.asked))),
+    lambda run: ", ".join(filter(None, (ranges(run.dropped), run.base_revision, run.asked))),
     lambda run: run.pruning.recipe_hash[:6] if run.pruning else "",
     lambda run: run.fingerprint[:6],
 )

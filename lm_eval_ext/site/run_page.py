@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,9 +14,8 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from lm_eval_ext.analysis.board import Board, kept_of
+from lm_eval_ext.analysis.board import Board, Entry, Scored, comparable, kept_of, place
 from lm_eval_ext.analysis.comparison import Difference, difference, kept, repeated_interval
-from lm_eval_ext.analysis.entries import UNLIMITED, Entry, Scored, comparable, place
 from lm_eval_ext.analysis.parts import parts_of, place_of
 from lm_eval_ext.files import digest
 from lm_eval_ext.metrics import score_named
@@ -24,9 +24,8 @@ from lm_eval_ext.runs.load import SITE_MARK, Source
 from lm_eval_ext.runs.publish import is_gated
 from lm_eval_ext.runs.run import Run, TaskResult
 from lm_eval_ext.runs.samples import Sample, without_texts
-from lm_eval_ext.site.found import FoundByBudget, found_by_budget
 from lm_eval_ext.site.rendering import Names, Renderer, measure
-from lm_eval_ext.site.traces import TraceGroup, groups_of, write_traces
+from lm_eval_ext.site.traces import FoundByBudget, TraceGroup, found_by_budget, groups_of, write_traces
 from lm_eval_ext.statistics.intervals import Interval
 
 GRID_COLUMNS = 100
@@ -118,7 +117,7 @@ def _parts_of_tasks(run: Run) -> list[PartTable]:
 def _longest(run: Run) -> set[str]:
     """For each benchmark, the task with the largest budget, whose thinking is the whole trace."""
     found: dict[str, str] = {}
-    for name, task in sorted(run.tasks.items(), key=lambda pair: pair[1].budget or UNLIMITED):
+    for name, task in sorted(run.tasks.items(), key=lambda pair: pair[1].budget or math.inf):
         if not task.votes:
             found[task.benchmark] = name
     return set(found.values())

@@ -19,7 +19,7 @@ from lm_eval_ext.sweep.locks import hold, is_held
 from lm_eval_ext.sweep.manifest import Local
 from lm_eval_ext.sweep.one import BUSY, CHANGED, ticket
 from lm_eval_ext.sweep.plan import PlannedRun, Stage, stages
-from lm_eval_ext.sweep.study import LOCK, Study
+from lm_eval_ext.sweep.sources import LOCK, Study
 
 Tell = Callable[[str], None]  # called with each line about what happens
 

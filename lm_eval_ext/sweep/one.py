@@ -21,10 +21,10 @@ from typing import NamedTuple
 
 from lm_eval_ext.errors import ManifestError, TTSError
 from lm_eval_ext.files import write_json
+from lm_eval_ext.plugins import software
 from lm_eval_ext.sweep.locks import hold
 from lm_eval_ext.sweep.plan import PlannedRun, Stage, digest_of
-from lm_eval_ext.sweep.study import DONE, FAILED, LOCK, LOG, Study
-from lm_eval_ext.version import software
+from lm_eval_ext.sweep.sources import DONE, FAILED, LOCK, LOG, Study
 
 BUSY, CHANGED, STOPPED = 75, 76, 130  # exit codes: another process runs it; the manifest has changed; asked to stop
 _CLI = "from lm_eval_ext.cli import app; app()"

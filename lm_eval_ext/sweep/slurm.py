@@ -22,7 +22,7 @@ from lm_eval_ext.sweep.locks import locked
 from lm_eval_ext.sweep.manifest import Slurm
 from lm_eval_ext.sweep.one import ticket
 from lm_eval_ext.sweep.plan import PlannedRun, Stage, stages
-from lm_eval_ext.sweep.study import Study
+from lm_eval_ext.sweep.sources import Study
 
 TEMPLATE = Path(__file__).parent / "slurm.sh"
 # Slurm's states of a job: it runs, it will run. All others but COMPLETED say why it hasn't ended well.

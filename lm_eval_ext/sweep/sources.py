@@ -6,15 +6,21 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
-from lm_eval_ext.errors import ManifestError
-from lm_eval_ext.files import write_json
+from lm_eval_ext.errors import ArgumentError, ManifestError
+from lm_eval_ext.files import digest, read_json_object, write_json
+from lm_eval_ext.grading import GRADER_VERSION
 from lm_eval_ext.paths import located
-from lm_eval_ext.runs.untrusted import mapping
-from lm_eval_ext.sweep.locks import locked
+from lm_eval_ext.pruning.recipe import Recipe, load_recipe
+from lm_eval_ext.redaction import mapping
+from lm_eval_ext.sweep.locks import is_held, locked
+from lm_eval_ext.sweep.manifest import Manifest, load_manifest, study_name
+from lm_eval_ext.sweep.plan import PlannedRun, Stage, Tasks, planned, stages
 
 _CHANGES_NOTHING = {".md", ".png", ".svg", ".lock"}
 _LARGE = 32 << 20  # bytes from which only a part of a file is read
@@ -172,3 +178,273 @@ def _cached(kind: Kind, name: str, revision: str) -> str | None:
 
     path = Path(constants.HF_HUB_CACHE) / f"{kind}s--{name.replace('/', '--')}" / "refs" / revision
     return path.read_text("utf-8").strip() if path.is_file() else None
+
+
+State = Literal["done", "running", "failed", "waiting"]
+DONE, FAILED, LOCK, LOG = "done.json", "failed.json", "lock", "log.txt"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is known of a run or stage.
+
+    Attributes:
+        state: where it stands.
+        said: the content of `done.json` or `failed.json`; empty otherwise.
+    """
+
+    state: State
+    said: Mapping[str, object]
+
+
+class Study:
+    """A manifest and its folder.
+
+    Args:
+        path: of the manifest.
+        keep: whether commits that are looked up are kept; false for commands that only show something.
+
+    Raises:
+        ManifestError: the manifest is invalid.
+    """
+
+    def __init__(self, path: Path, keep: bool = True) -> None:
+        self.path = path
+        self.manifest: Manifest = load_manifest(path)
+        self.name = study_name(path)
+        self.folder = Path(self.manifest.output)
+        self.tasks = Tasks(self.manifest.include_path)
+        self.sources = Sources(self.folder, keep)
+        self._identities: dict[str, str] = {}  # by name; of stages, and of runs whose layers are chosen
+
+    @cached_property
+    def runs(self) -> list[PlannedRun]:
+        """All runs, in the order of the manifest."""
+        try:
+            runs = planned(self.manifest, self.tasks)
+        except (ManifestError, ArgumentError) as error:
+            raise ManifestError(f"{self.path}: {error}") from error
+        names = [run.name for run in runs]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ManifestError(f"{self.path}: pruning: two entries come out as {twice}; give each once")
+        return runs
+
+    @cached_property
+    def stages(self) -> list[Stage]:
+        """The choices of layers that runs need."""
+        return stages(self.runs)
+
+    # Stages -----------------------------------------------------------------------------------------------
+
+    def folder_of_stage(self, stage: Stage) -> Path:
+        """Where a stage's recipes are: elsewhere if the model or the calibration is another one."""
+        if stage.name not in self._identities:
+            weights = self.sources.weights(stage.base, stage.loading.get("revision"))
+            texts = texts_of(stage.pruning.calibration)
+            elsewhere = {"pretrained", "revision", *(["calibration"] if texts else [])}
+            chosen = {name: value for name, value in stage.depends_on.items() if name not in elsewhere}
+            self._identities[stage.name] = digest([weights or stage.loading, chosen, texts])
+        return self.folder / "recipes" / f"{stage.name}-{self._identities[stage.name][:8]}"
+
+    def stage_found(self, stage: Stage) -> Found:
+        """Where a stage stands: it is done when all its recipes are there."""
+        folder = self.folder_of_stage(stage)
+        if all((folder / stage.recipe(count)).is_file() for count in stage.counts):
+            return Found("done", {})
+        return self._unfinished(folder)
+
+    def stage_command(self, stage: Stage) -> list[str]:
+        """The arguments of `lm-eval-tts` that choose layers, of the commit that is evaluated."""
+        commit = self.sources.commit(stage.base, stage.loading.get("revision"))
+        pinned = {} if commit is None else {"revision": commit}
+        return replace(stage, loading={**stage.loading, **pinned}).command(str(self.folder_of_stage(stage)))
+
+    # Runs -------------------------------------------------------------------------------------------------
+
+    def recipe_of(self, run: PlannedRun) -> Path | None:
+        """The recipe that a stage has chosen for a run; None if none is needed, or it isn't chosen yet."""
+        path = self.folder_of_stage(run.stage) / run.stage.recipe(run.count) if run.stage else None
+        return path if path is not None and path.is_file() else None
+
+    def _loaded_recipe(self, run: PlannedRun) -> Recipe | None:
+        """The recipe that a run loads, whether it is chosen by a stage or named in the manifest."""
+        named = self.recipe_of(run) or run.arguments.get("recipe")
+        return None if named is None else load_recipe(str(named))
+
+    def loaded_by(self, run: PlannedRun) -> tuple[str | None, str | None]:
+        """Name or folder of the model that a run loads, and its revision; None where the manifest says nothing."""
+        recipe = self._loaded_recipe(run)
+        model = run.arguments.get("pretrained") or (recipe.named if recipe else None)
+        revision = run.arguments.get("revision") or (recipe.revision if recipe else None)
+        return None if model is None else str(model), None if revision is None else str(revision)
+
+    def content_of(self, run: PlannedRun) -> dict[str, object]:
+        """All that makes a run what it is; only for runs whose layers are chosen."""
+        recipe = self._loaded_recipe(run)
+        chosen = recipe.digest if recipe else None
+        return content(run, self.manifest, self.loaded_by(run), chosen, self.sources, self.tasks)
+
+    def folder_of(self, run: PlannedRun) -> Path | None:
+        """Where a run's log, journal and results are; None if its layers are not chosen yet."""
+        found = self.identity_of(run)
+        return self.folder / "runs" / f"{run.name}-{found[:8]}" if found else None
+
+    def identity_of(self, run: PlannedRun) -> str:
+        """64 hex digits of all that a run's results depend on; empty if its layers are not chosen yet."""
+        if run.stage is not None and self.recipe_of(run) is None:
+            return ""
+        if run.name not in self._identities:
+            self._identities[run.name] = digest(self.content_of(run))
+        return self._identities[run.name]
+
+    def found(self, run: PlannedRun) -> Found:
+        """Where a run stands."""
+        folder = self.folder_of(run)
+        if folder is None:
+            assert run.stage is not None
+            chosen = self.stage_found(run.stage)
+            return Found("failed", chosen.said) if chosen.state == "failed" else Found("waiting", {})
+        done = read_json_object(folder / DONE)
+        if done and (folder / str(done.get("results"))).is_file():
+            return Found("done", done)
+        return self._unfinished(folder)
+
+    def _unfinished(self, folder: Path) -> Found:
+        if is_held(folder / LOCK):
+            return Found("running", {})
+        if (folder / FAILED).is_file():
+            return Found("failed", read_json_object(folder / FAILED))
+        return Found("waiting", {})
+
+    def command_of(self, run: PlannedRun, folder: Path, extra: Mapping[str, object]) -> list[str]:
+        """The arguments of `lm_eval` that the sweep runs, with the run's own journal and commit."""
+        own: dict[str, object] = {"journal": folder / "journal.sqlite", "journal_alone": True, **extra}
+        arguments = self._pinned(run) | own | _recipe(self.recipe_of(run))
+        return command(run, self.manifest, str(folder / "results"), arguments)
+
+    def plain_command(self, run: PlannedRun) -> list[str]:
+        """The arguments of `lm_eval` for a run by itself, without this study's folders but for the results."""
+        recipe = self.recipe_of(run)
+        chosen = _recipe(recipe) if recipe else chosen_on_load(run)
+        output = self.folder / "plain" / run.name
+        return command(run, self.manifest, str(output), self._pinned(run) | chosen)
+
+    def _pinned(self, run: PlannedRun) -> dict[str, object]:
+        """The commit of the model, so that what is run is what the run's identity says."""
+        commit = self.sources.commit(*self.loaded_by(run))
+        return {} if commit is None else {"revision": commit}
+
+
+def _recipe(path: Path | None) -> dict[str, object]:
+    return {} if path is None else {"recipe": path}
+
+
+_PLAIN = re.compile(r"[\w./:+@~ -]+")
+_NUMBER = re.compile(r"[+-]?[\d_]*\.?[\d_]*([eE][+-]?\d+)?|[+-]?(inf|nan)", re.IGNORECASE)
+
+
+def command(run: PlannedRun, manifest: Manifest, output: str, extra: Mapping[str, object]) -> list[str]:
+    """The arguments of `lm_eval` for a run.
+
+    Args:
+        run: the run.
+        manifest: that it is from.
+        output: folder for its results.
+        extra: further model arguments: the recipe that was chosen, the journal, the commit.
+    """
+    ours = run.seed is not None
+    options = {
+        "--model": manifest.engine, "--model_args": model_args({**run.arguments, **extra}),
+        "--tasks": ",".join(run.tasks), "--seed": run.seed, "--batch_size": manifest.batch_size,
+        "--limit": manifest.limit,
+        "--gen_kwargs": json.dumps(manifest.gen_kwargs) if ours and manifest.gen_kwargs else None,
+        "--include_path": manifest.include_path, "--output_path": output,
+    }  # fmt: skip
+    words = [word for name, value in options.items() if value is not None for word in (name, str(value))]
+    return [*words, "--log_samples"]
+
+
+def model_args(arguments: Mapping[str, object]) -> str:
+    """Model arguments as lm-eval takes them: `name=value` pairs, or JSON if a value would be read as another one.
+
+    >>> model_args({"pretrained": "a", "drop_layers": [1, 2]}), model_args({"pretrained": "a,b"})
+    ('pretrained=a,drop_layers=[1,2]', '{"pretrained": "a,b"}')
+    """
+    given = {name: value for name, value in arguments.items() if value is not None}
+    if not all(map(_survives, given.values())):
+        return json.dumps(given, default=str)
+    return ",".join(f"{name}={_value(value)}" for name, value in given.items())
+
+
+def _survives(value: object) -> bool:
+    """Whether a value is read as what it is where it stands in `name=value,name=value`."""
+    if isinstance(value, (list, tuple)):
+        return all(isinstance(one, int) for one in value)
+    text = str(value)
+    if isinstance(value, (str, Path)):
+        named = text.lower() in ("none", "true", "false", "null")
+        return _PLAIN.fullmatch(text) is not None and _NUMBER.fullmatch(text) is None and not named
+    return not isinstance(value, dict)
+
+
+def _value(value: object) -> str:
+    return f"[{','.join(map(str, value))}]" if isinstance(value, (list, tuple)) else str(value)
+
+
+def chosen_on_load(run: PlannedRun) -> dict[str, object]:
+    """Model arguments that choose a run's layers while the model is loaded, for a command that stands alone."""
+    if run.stage is None:
+        return {}
+    how = run.stage.pruning
+    words = [str(how.method), str(run.count), *(f"{name}={value}" for name, value in how.parameters.items())]
+    numbers = {"calibration_samples": how.samples, "calibration_tokens": how.max_tokens}
+    given = {"prune": ":".join(words), "calibration": how.calibration, **numbers}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+# Model arguments that say where and how fast a model runs, or are in the content under another name.
+_LEFT_OUT = {
+    "device", "parallelize", "device_map", "max_memory_per_gpu", "max_cpu_memory", "offload_folder", "batch_size",
+    "max_batch_size", "tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size", "replica_gpus",
+    "ray_address", "gpu_memory_utilization", "max_num_seqs", "max_num_batched_tokens", "enforce_eager",
+    "num_concurrent", "max_retries", "timeout", "journal", "journal_alone", "recipe", "pretrained", "revision",
+}  # fmt: skip
+_NAMED = ("peft", "tokenizer")  # model arguments that name files or a repository
+_IN_FILES = ("chat_template", "thinking_format")  # and those that may name a file
+
+
+def content(
+    run: PlannedRun, manifest: Manifest, model: tuple[str | None, str | None], recipe: str | None, of: Sources,
+    registry: Tasks,
+) -> dict[str, object]:  # fmt: skip
+    """All that makes a run what it is, as JSON.
+
+    Args:
+        run: the run.
+        manifest: that it is from.
+        model: name or folder of what is loaded, and its revision.
+        recipe: digest of the recipe; None for the whole model.
+        of: says what models, datasets and files are.
+        registry: the tasks of this registry.
+    """
+    ours = {name: fields for task in run.tasks for name in registry.members(task) if (fields := registry.fields(name))}
+    others = [task for task in run.tasks if not registry.is_ours(task)]
+    return {
+        "engine": manifest.engine,
+        "arguments": {
+            name: of.named(value) if name in _NAMED or (name in _IN_FILES and Path(str(value)).is_file()) else value
+            for name, value in sorted(run.arguments.items())
+            if name not in _LEFT_OUT
+        },
+        "model": of.weights(*model) or model,
+        "recipe": recipe,
+        "tasks": {name: digest(fields) for name, fields in ours.items()},
+        "datasets": {name: of.dataset(fields) for name, fields in ours.items()},
+        "others": {"tasks": others, "lm_eval": version("lm_eval")} if others else {},
+        "include_path": hash_of(manifest.include_path) if manifest.include_path else "",
+        "grader": GRADER_VERSION,
+        "gen_kwargs": manifest.gen_kwargs if run.seed is not None else {},
+        "seed": run.seed,
+        "limit": manifest.limit,
+    }

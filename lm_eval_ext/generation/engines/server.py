@@ -21,8 +21,14 @@ from lm_eval_ext.generation.engines.http import (
     Settled,
     UnreachableError,
 )
-from lm_eval_ext.generation.engines.server_identity import asked_again
-from lm_eval_ext.generation.engines.server_requests import Passage, ServedModel, ShortReplyError, decoded, scored
+from lm_eval_ext.generation.engines.server_identity import (
+    Passage,
+    ServedModel,
+    ShortReplyError,
+    asked_again,
+    decoded,
+    scored,
+)
 from lm_eval_ext.generation.engines.supervisor import Done, Down, Event, Failed, Supervisor, Task, Up
 from lm_eval_ext.generation.request import Completion, Job
 

@@ -15,8 +15,8 @@ from lm_eval.api.instance import Instance
 
 from lm_eval_ext.errors import ArgumentError, CheckpointError
 from lm_eval_ext.harness.arguments import NAMES, Arguments, taken_from
-from lm_eval_ext.harness.costs import costs_of, device_name, peak_memory
 from lm_eval_ext.harness.effects import marked, warn_of_unknown
+from lm_eval_ext.harness.model_costs import costs_of, device_name, peak_memory
 from lm_eval_ext.harness.models.thinking import ThinkingLM
 from lm_eval_ext.harness.prune_on_load import chosen_recipe, computed_recipe
 from lm_eval_ext.harness.registry import engine_of

@@ -23,8 +23,7 @@ from pydantic import BaseModel
 from lm_eval_ext.errors import ArchitectureError, ArgumentError, CheckpointError, EngineError, TTSError
 from lm_eval_ext.generation import sampling
 from lm_eval_ext.generation.engine import Engine, LocalEngine
-from lm_eval_ext.generation.engines.hf.decoding import HFEngine, engine_for, engine_types
-from lm_eval_ext.generation.engines.hf.single import SingleRowEngine
+from lm_eval_ext.generation.engines.hf import HFEngine, SingleRowEngine, engine_for, engine_types
 from lm_eval_ext.generation.request import Completion, Job, Sampling, Stop
 from lm_eval_ext.generation.sampling import next_tokens
 from lm_eval_ext.harness.effects import changed_fingerprint, unknown

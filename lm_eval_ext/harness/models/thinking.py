@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from lm_eval.api.instance import Instance
 
-from lm_eval_ext.generation.options import asks_for_thinking
+from lm_eval_ext.generation.request import asks_for_thinking
 from lm_eval_ext.harness.arguments import ThinkingArguments, parse_model_args
 from lm_eval_ext.harness.bridge import ThinkingRequests
-from lm_eval_ext.harness.costs import digest_of_template, digest_of_tokenizer
+from lm_eval_ext.harness.model_costs import digest_of_template, digest_of_tokenizer
 from lm_eval_ext.harness.plugin import register, warn_of_what_tiny_chain_cannot_do
 from lm_eval_ext.harness.registry import capabilities
 from lm_eval_ext.harness.thinking_model import RequestRunner
-from lm_eval_ext.version import own_version
+from lm_eval_ext.plugins import own_version
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

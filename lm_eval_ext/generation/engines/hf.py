@@ -1,32 +1,166 @@
-"""The decoding engine on a transformers model: a batch whose rows are refilled as they end."""
+"""The decoding engines on a transformers model: a batch whose rows are refilled as they end, or one row at a time."""
 
 from __future__ import annotations
 
+import functools
 import inspect
 import logging
+import os
+import sys
+import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
 from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+from transformers.cache_utils import Cache, DynamicLayer, DynamicSlidingWindowLayer
 
 from lm_eval_ext.errors import ArchitectureError
 from lm_eval_ext.generation.engine import FollowUp, LocalEngine, Poll, ended, no_more
-from lm_eval_ext.generation.engines.hf.kv_cache import Rows, Slots, common_prefix, prefix
-from lm_eval_ext.generation.engines.hf.single import (
-    SingleRowEngine,
-    first_position,
-    one_thread_if_small,
-    without_gradients,
-)
 from lm_eval_ext.generation.request import Completion, Job, Sampling
 from lm_eval_ext.generation.sampling import next_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+
+Rows = list[tuple[torch.Tensor, torch.Tensor]]  # keys and values of one row by layer, [1, heads, tokens, width]
+
+_ROOM = 256  # columns added when the buffer is full
+
+
+class _SlotLayer(DynamicLayer):  # type: ignore[misc]  # transformers is untyped for us
+    """One layer's buffer, [slots, heads, columns, width]; `update` writes in place and returns views."""
+
+    def __init__(self, owner: Slots) -> None:
+        super().__init__()
+        self.is_initialized: bool = False
+        self.owner = weakref.proxy(owner)  # no cycle: buffers are to go with their owner, not at the next collection
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *_: object, **__: object
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Write the new tokens of the active rows after the last column."""
+        rows, _heads, new, _width = key_states.shape
+        if not self.is_initialized:
+            self.keys, self.values = (self.owner.buffer(states) for states in (key_states, value_states))
+            self.is_initialized = True
+        start, end = self.owner.start, self.owner.end
+        self.keys[:rows, :, end : end + new] = key_states
+        self.values[:rows, :, end : end + new] = value_states
+        return self.keys[:rows, :, start : end + new], self.values[:rows, :, start : end + new]
+
+    def get_seq_length(self, *_: object, **__: object) -> int:
+        """Columns in use."""
+        return int(self.owner.end - self.owner.start)
+
+    def get_mask_sizes(self, query_length: int | torch.Tensor, *_: object, **__: object) -> tuple[int, int]:
+        """Key columns that a mask covers, and the first one's number."""
+        new = query_length if isinstance(query_length, int) else query_length.shape[0]
+        return self.owner.end - self.owner.start + new, 0
+
+
+class Slots:
+    """A key-value cache whose rows come and go: one slot a row, all rows aligned at their last token.
+
+        slot 0   . . . p p p t t t t
+        slot 1   . p p p p p p t t t     `.` unused, `p` prompt, `t` decoded
+                 |<-start      end->|
+
+    Aligned on the right, every row's next token has the same column, so one write serves all, and distances within a
+    row, which sliding windows count, are right. A row that ends frees its slot for the next without moving any other;
+    columns that no row uses any more are skipped by moving `start`.
+
+    Args:
+        slots: number of rows.
+        layers: number of layers that the model's config names.
+        used: those that cache something; all by default.
+
+    Attributes:
+        start, end: columns in use.
+        cache: what the model is given.
+    """
+
+    def __init__(self, slots: int, layers: int, used: Sequence[int] | None = None) -> None:
+        self.slots = slots
+        self.start = self.end = self.columns = 0
+        every = [_SlotLayer(self) for _ in range(layers)]
+        self.layers = every if used is None else [every[layer] for layer in used]
+        self.cache = Cache(layers=every)
+
+    def buffer(self, states: torch.Tensor) -> torch.Tensor:
+        """An empty buffer for states like these, [rows, heads, tokens, width]."""
+        return states.new_zeros(self.slots, states.shape[1], self.columns, states.shape[3])
+
+    def reserve(self, left: int, right: int) -> None:
+        """Make room for `left` columns up to `end` and for `right` columns after it."""
+        if self.end >= left and self.end + right <= self.columns:
+            return
+        used = self.end - self.start
+        end = max(left, used)
+        columns = max(self.columns, end + right + _ROOM)
+        for layer in self.layers:
+            if layer.is_initialized:
+                layer.keys = self._moved(layer.keys, end, columns)
+                layer.values = self._moved(layer.values, end, columns)
+        self.start, self.end, self.columns = end - used, end, columns
+
+    def _moved(self, old: torch.Tensor, end: int, columns: int) -> torch.Tensor:
+        new = old.new_zeros(*old.shape[:2], columns, old.shape[3])
+        new[:, :, end - (self.end - self.start) : end] = old[:, :, self.start : self.end]
+        return new
+
+    def put(self, slot: int, rows: Rows) -> None:
+        """Place one row's states so that they end at `end`; makes the room."""
+        tokens = rows[0][0].shape[2]
+        self.reserve(tokens, 1)
+        self.start = min(self.start, self.end - tokens)
+        for layer, (keys, values) in zip(self.layers, rows, strict=True):
+            if not layer.is_initialized:
+                layer.keys, layer.values = self.buffer(keys), self.buffer(values)
+                layer.is_initialized = True
+            layer.keys[slot : slot + 1, :, self.end - tokens : self.end] = keys
+            layer.values[slot : slot + 1, :, self.end - tokens : self.end] = values
+
+    def states(self, slot: int, tokens: int) -> Rows:
+        """The last `tokens` columns of a row, without a copy."""
+        row, columns = slice(slot, slot + 1), slice(self.end - tokens, self.end)
+        return [(layer.keys[row, :, columns], layer.values[row, :, columns]) for layer in self.layers]
+
+    def take(self, slot: int, tokens: int) -> Rows:
+        """A copy of the last `tokens` columns of a row."""
+        return [(keys.clone(), values.clone()) for keys, values in self.states(slot, tokens)]
+
+    def move(self, source: int, target: int, tokens: int) -> None:
+        """Copy a row into another slot."""
+        first = self.end - tokens
+        for layer in self.layers:
+            layer.keys[target, :, first : self.end] = layer.keys[source, :, first : self.end]
+            layer.values[target, :, first : self.end] = layer.values[source, :, first : self.end]
+
+    def fit(self, lengths: Sequence[int]) -> None:
+        """Skip the columns that the longest row does not use; start anew where there is no row."""
+        if lengths:
+            self.start = self.end - max(lengths)
+        else:
+            self.start = self.end = 0
+
+
+def prefix(rows: Rows, tokens: int) -> Rows:
+    """The first `tokens` tokens of a row's states, without a copy."""
+    return [(keys[:, :, :tokens], values[:, :, :tokens]) for keys, values in rows]
+
+
+def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
+    """Number of tokens with which both begin."""
+    for index, (one, other) in enumerate(zip(first, second, strict=False)):
+        if one != other:
+            return index
+    return min(len(first), len(second))
+
 
 logger = logging.getLogger("lm_eval.tts")
 
@@ -325,3 +459,112 @@ def _caches_keys_and_values(model: PreTrainedModel) -> bool:
     except AttributeError:  # a config that names its layers otherwise, as that of some custom code
         return False
     return bool(kinds) and kinds <= {DynamicLayer, DynamicSlidingWindowLayer}
+
+
+class SingleRowEngine:
+    """One job after another, each from its prompt, in the model's own cache.
+
+    Args:
+        model: any causal language model of transformers.
+        decode: ids to text, for stop strings.
+        on_tokens: called after each step with the number of tokens it decoded.
+    """
+
+    batch_size = 1
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        decode: Callable[[Sequence[int]], str],
+        on_tokens: Callable[[int], None] = lambda tokens: None,
+    ) -> None:
+        self.model = model
+        self.decode = decode
+        self.on_tokens = on_tokens
+        inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # an adapter hides the signature
+        known = [name for name in ("cache", "past_key_values", "cache_params", "state") if name in _parameters(inner)]
+        if not known:
+            raise ArchitectureError(f"the {inner.config.model_type} model has no cache to generate with")
+        self._cache_name = known[0]
+        self._takes_positions = "position_ids" in _parameters(inner)
+        self._first_position = first_position(inner)
+
+    def run(self, jobs: Sequence[Job], on_completion: FollowUp, poll: Poll = no_more) -> None:
+        """Decode every job and its follow-ups."""
+        queue = deque(jobs)
+        with without_gradients(self.model), one_thread_if_small(self.model):
+            while queue:
+                job = queue.popleft()
+                queue.extendleft(reversed(list(on_completion(job, self._complete(job)))))
+                queue.extend(poll())
+
+    def _complete(self, job: Job) -> Completion:
+        device = self.model.device
+        new = list(job.ids)
+        out: list[int] = []
+        state: dict[str, object] = {}
+        while True:
+            if self._takes_positions:  # a bamba model, or minimax with linear attention first, would begin at 0 again
+                first = self._first_position + len(job.ids) + len(out) - len(new)
+                state["position_ids"] = torch.arange(first, first + len(new), device=device).unsqueeze(0)
+            output = self.model(input_ids=torch.tensor([new], device=device), use_cache=True, **state)
+            if not hasattr(output, self._cache_name):
+                raise ArchitectureError(f"the {self.model.config.model_type} model does not return its cache")
+            state = {self._cache_name: getattr(output, self._cache_name)}
+            new = next_tokens(output.logits[:, -1], job.sampling, [job.seed], [len(out)], [[*job.ids, *out]])
+            out += new
+            self.on_tokens(1)
+            reason = ended(out, job, self.decode)
+            if reason:
+                return Completion(tuple(out), reason)
+
+
+def first_position(model: PreTrainedModel) -> int:
+    """The position of a text's first token: 0, or the one after the position of padding, as in RoBERTa."""
+    tables = (module for name, module in model.named_modules() if name.endswith("position_embeddings"))
+    padding = next((getattr(table, "padding_idx", None) for table in tables), None)
+    return 0 if padding is None else int(padding) + 1
+
+
+def _parameters(model: PreTrainedModel) -> Sequence[str]:
+    return list(inspect.signature(model.forward).parameters)
+
+
+def without_gradients(model: PreTrainedModel) -> AbstractContextManager[object]:
+    """Inference mode, or only no gradients for quanto, whose 4-bit weights fail in inference mode."""
+    if getattr(model, "quantization_method", None) == "quanto":
+        return torch.no_grad()
+    return torch.inference_mode()
+
+
+SMALL = 10_000_000  # parameters up to which sharing a step's work takes longer than the work
+_CHOSEN_BY = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+@contextmanager
+def one_thread_if_small(model: PreTrainedModel) -> Iterator[None]:
+    """Let torch use one thread for a small model on a CPU, unless somebody has chosen their number."""
+    before = torch.get_num_threads()
+    if before == 1 or model.device.type != "cpu" or model.num_parameters() > SMALL or not _is_torchs_choice(before):
+        yield
+        return
+    _log(before)
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _is_torchs_choice(threads: int) -> bool:
+    """Whether nobody has chosen the number: torch takes one thread for each core, or for each two logical ones."""
+    return threads in (_cores(), _cores() // 2) and not any(os.environ.get(name) for name in _CHOSEN_BY)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+@functools.cache
+def _log(threads: int) -> None:
+    logger.info("decoding on one thread, not %d: faster for so small a model (OMP_NUM_THREADS= to choose)", threads)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from lm_eval_ext.analysis.costs import cache_bytes, flops
-from lm_eval_ext.analysis.entries import UNLIMITED, Entry, Scored
+from lm_eval_ext.analysis.answer_costs import cache_bytes, flops
+from lm_eval_ext.analysis.board import UNLIMITED, Entry, Scored
 from lm_eval_ext.runs.run import Run, TaskResult
-from lm_eval_ext.site.figures import Panel, Point, decimal_ticks, scaled
+from lm_eval_ext.site.figures import Panel, Point, decimal_ticks
 from lm_eval_ext.site.lines import Chart, Family, percent, whole_budgets
 from lm_eval_ext.statistics.intervals import Interval
+from lm_eval_ext.wording import limit, scaled
 
 Cost = Callable[[TaskResult, Run], float | None]
 
@@ -57,8 +58,8 @@ def cost_charts(family: Family) -> Iterator[Chart]:
 def _costs(family: Family, entry: Entry, name: str, of: Cost) -> list[tuple[float, Scored]]:
     """Cost and complete result at each budget, or without a limit if there are no budgets; the cheapest first."""
     unlimited = entry.results.get(name, {}).get(UNLIMITED)
-    pairs = whole_budgets(family.board, entry, name) or ([(UNLIMITED, unlimited)] if unlimited else [])
-    usable = [one for _, one in pairs if not one.task.partial and not family.board.outdated(one.task)]
+    found = [one for _, one in whole_budgets(family.board, entry, name)] or ([unlimited] if unlimited else [])
+    usable = [one for one in found if not one.task.partial and not family.board.outdated(one.task)]
     costs = [(of(one.task, one.run), one) for one in usable]
     return sorted(((cost, one) for cost, one in costs if cost), key=lambda pair: pair[0])
 
@@ -72,21 +73,17 @@ def _chart(family: Family, benchmark: str, cost: Measured, found: Mapping[Entry,
         decimal_ticks([at for at, _ in every]), chance=task.guessing or None, frontier=frontier(every),
     )  # fmt: skip
     rows: list[tuple[str, Entry | None, Sequence[Interval | str | None]]] = [
-        (str(family.names[entry.key]), entry, [_budget(one), scaled(at), one.interval])
+        (str(family.names[entry.key]), entry, [limit(one.task.budget, ""), scaled(at), one.interval])
         for entry, pairs in found.items()
         for at, one in pairs
     ]
     return Chart(benchmark, panel, ["budget", cost.title, "accuracy"], rows)
 
 
-def _budget(one: Scored) -> str:
-    return f"{one.task.budget:,}" if one.task.budget else "no limit"
-
-
 def _point(at: float, one: Scored, cost: Measured) -> Point:
     found = one.interval
     reach = f"95%: {percent(found.low)} to {percent(found.high)}"
-    tip = f"budget {_budget(one)}: {percent(found.estimate)}% ({reach}) for {scaled(at)} {cost.title}"
+    tip = f"budget {limit(one.task.budget, '')}: {percent(found.estimate)}% ({reach}) for {scaled(at)} {cost.title}"
     return Point(at, *found, tip=tip)
 
 

@@ -19,12 +19,18 @@ from tqdm import tqdm
 from lm_eval_ext.errors import ArgumentError, EngineError
 from lm_eval_ext.files import digest
 from lm_eval_ext.generation.engine import Engine
+from lm_eval_ext.generation.engines.dialect import Vocabulary
 from lm_eval_ext.generation.engines.dialects import SINGLE
-from lm_eval_ext.generation.engines.dialects.base import Vocabulary
 from lm_eval_ext.generation.engines.http import PatientClient, RefusedError, RetryableError, UnreachableError, run_apart
 from lm_eval_ext.generation.engines.server import Limits, Server, ServerEngine
-from lm_eval_ext.generation.engines.server_identity import ServerIdentity, found_dialect, identity
-from lm_eval_ext.generation.engines.server_requests import Passage, ServedModel, UnusableReplyError
+from lm_eval_ext.generation.engines.server_identity import (
+    Passage,
+    ServedModel,
+    ServerIdentity,
+    UnusableReplyError,
+    found_dialect,
+    identity,
+)
 from lm_eval_ext.harness.arguments import BY_HAND
 from lm_eval_ext.harness.models.thinking import ThinkingLM
 from lm_eval_ext.harness.server_arguments import ServerArguments

@@ -1,1 +1,0 @@
-"""Decoding with transformers: continuous batching over a cache of fixed slots."""
