@@ -13,6 +13,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from lm_eval_ext.errors import ArchitectureError
+from lm_eval_ext.generation.engines import hf
 from lm_eval_ext.generation.engines.hf import HFEngine, SingleRowEngine, Slots, engine_for
 from lm_eval_ext.generation.request import Completion, Job, Sampling, Stop
 from lm_eval_ext.harness.models.pruned_hf import needs_single_rows, why_wrong
