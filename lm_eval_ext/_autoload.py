@@ -12,7 +12,6 @@ _HOOKS = {
     "lm_eval.models": "register_models",
     "lm_eval.tasks.manager": "register_tasks",
     "lm_eval.evaluator": "check_models",
-    "lm_eval._cli.ls": "list_models",
     "lm_eval.loggers.wandb_logger": "log_scores",
     "lm_eval.config.evaluate_config": "read_configs",
 }

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 _Function = TypeVar("_Function", bound=Callable[..., object])
 _USABLE: dict[str, Callable[..., object]] = {}
@@ -18,3 +21,12 @@ def usable_from_yaml(function: _Function) -> _Function:
 def usable_functions() -> dict[str, Callable[..., object]]:
     """The allowed functions of all modules imported so far, by name."""
     return dict(_USABLE)
+
+
+_NONE = ("", "none", "n/a")
+
+
+@usable_from_yaml
+def answered(dataset: Dataset) -> Dataset:
+    """The rows whose `answer` says something: GSM-Plus has unsolvable questions, Omni-MATH a few without an answer."""
+    return dataset.filter(lambda row: row["answer"] is not None and str(row["answer"]).strip().lower() not in _NONE)

@@ -16,6 +16,8 @@ from tests.shared import ROOT
 DOCTOR = (sys.executable, "-c", "from lm_eval_ext.cli import app; app()", "doctor")
 RUN = ("run", "--model", "pruned-hf", "--tasks", "tts_chain_short_b8", "--limit", "2", "--log_samples")
 
+VLLM = doctor.CHECKS["engine vllm"]
+
 
 def rows(said: str) -> dict[str, str]:
     """The table by what was looked at."""
@@ -74,7 +76,7 @@ def test_an_engine_is_fine_only_if_it_can_be_imported(
 ) -> None:
     monkeypatch.syspath_prepend(folder := installed(tmp_path, "vllm", version, code))
     monkeypatch.setenv("PYTHONPATH", str(folder))
-    one = doctor.engine_vllm()
+    one = VLLM()
     assert one.found.startswith(found) and bool(one.todo) == (one.found != "vllm 0.32.0")
 
 
@@ -82,13 +84,13 @@ def test_an_engine_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.syspath_prepend(folder := installed(tmp_path, "vllm", "0.32.0", "import time\ntime.sleep(600)\n"))
     monkeypatch.setenv("PYTHONPATH", str(folder))
     monkeypatch.setattr(doctor, "_IMPORTING", 1.0)
-    assert doctor.engine_vllm().found == "vllm 0.32.0: cannot be imported: no end after 1 seconds"
+    assert VLLM().found == "vllm 0.32.0: cannot be imported: no end after 1 seconds"
 
 
 def test_without_transformers_nothing_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = installed(tmp_path, "transformers", "5.24.0", "raise RuntimeError('broken')\n")
     monkeypatch.setenv("PYTHONPATH", str(folder))
-    one = doctor.engine_hf()
+    one = doctor.CHECKS["engine hf"]()
     assert one.broken and "RuntimeError: broken" in one.found
 
 

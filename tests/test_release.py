@@ -73,5 +73,5 @@ def test_an_installed_package_is_tried(tmp_path: Path, monkeypatch: pytest.Monke
     found = smoke.tried(str(tmp_path))
     assert found["grade"] == "right" and float(found["run"]) >= 0.8
     monkeypatch.setattr(smoke, "TASK", "tts_chain_shrt_b8")
-    with pytest.raises(RuntimeError, match=r"unknown tts_chain_shrt_b8 \(did you mean tts_chain_short_b8\?\)"):
+    with pytest.raises(RuntimeError, match="Tasks not found: tts_chain_shrt_b8"):
         smoke.tried(str(tmp_path))

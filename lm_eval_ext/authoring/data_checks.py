@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from lm_eval_ext.authoring.checks import INSTRUCTIONS, render_all
-from lm_eval_ext.authoring.guess import kind_of
+from lm_eval_ext.authoring.draft import kind_of
 from lm_eval_ext.authoring.task_fields import Choices, Metadata
 from lm_eval_ext.authoring.task_file import Merged, TaskFinding, function_of, is_template, shown_names
 from lm_eval_ext.choices import column, texts

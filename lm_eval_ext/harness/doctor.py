@@ -44,13 +44,12 @@ class CheckResult(NamedTuple):
 
 def findings() -> Iterator[CheckResult]:
     """Everything that is looked at, in order; a check that fails is a finding, too."""
-    for check in CHECKS:
+    for what, check in CHECKS.items():
         try:
             yield check()
         except Exception as error:  # whatever is wrong with an installation
-            what = check.__name__.replace("_", " ")
             said = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-            yield CheckResult(what, said, "the message says what is wrong", broken=check not in (device, datasets))
+            yield CheckResult(what, said, "the message says what is wrong", what not in ("device", "datasets"))
 
 
 def versions() -> CheckResult:
@@ -130,39 +129,16 @@ def grader() -> CheckResult:
     return CheckResult("grader", said, "" if right else "grades wrongly here: please report this line", not right)
 
 
-def engine_hf() -> CheckResult:
-    """The engine that is always there."""
-    failed = import_error("torch, transformers")
-    found = f"torch {version('torch')}, transformers {version('transformers')}"
-    return CheckResult(
-        "engine hf", f"{found}: {failed}" if failed else found, "see the message" if failed else "", bool(failed)
-    )
-
-
-def engine_vllm() -> CheckResult:
-    """vLLM, if it is installed."""
-    return _optional("engine vllm", "vllm", "vllm", "for pruned-vllm")
-
-
-def engine_server() -> CheckResult:
-    """What speaks to servers, if it is installed."""
-    return _optional("engine server", "aiohttp", "server", "for tts-server")
-
-
-def cluster() -> CheckResult:
-    """Ray, if it is installed."""
-    return _optional("Ray", "ray", "ray", "for several GPUs and machines")
-
-
-def _optional(what: str, package: str, extra: str, purpose: str) -> CheckResult:
+def engine(what: str, packages: str, extra: str = "", purpose: str = "") -> CheckResult:
+    """An engine, or what one needs: there, and importable in a process of its own, which may hang or crash."""
     install = f"pip install 'lm-eval-tts[{extra}]'"
     try:
-        found = f"{package} {version(package)}"
+        found = ", ".join(f"{package} {version(package)}" for package in packages.split(", "))
     except PackageNotFoundError:
         return CheckResult(what, "not installed", f"{purpose}: {install}")
-    if wrong := next(unmet(required(extra)), None) or import_error(package):
-        return CheckResult(what, f"{found}: {wrong}", f"see the message, or {install} --force-reinstall")
-    return CheckResult(what, found)
+    wrong = (next(unmet(required(extra)), None) if extra else None) or import_error(packages)
+    todo = f"see the message, or {install} --force-reinstall" if extra else "see the message"
+    return CheckResult(what, f"{found}: {wrong}", todo, broken=not extra) if wrong else CheckResult(what, found)
 
 
 def import_error(modules: str) -> str:
@@ -209,6 +185,11 @@ def datasets() -> CheckResult:
     return CheckResult("datasets", f"{here}; {constants.ENDPOINT} answers")
 
 
-CHECKS: tuple[Callable[[], CheckResult], ...] = (
-    versions, hooks, model_classes, tasks, grader, engine_hf, engine_vllm, engine_server, cluster, device, datasets,
-)  # fmt: skip
+CHECKS: dict[str, Callable[[], CheckResult]] = {
+    "versions": versions, "hooks": hooks, "model classes": model_classes, "tasks": tasks, "grader": grader,
+    "engine hf": lambda: engine("engine hf", "torch, transformers"),
+    "engine vllm": lambda: engine("engine vllm", "vllm", "vllm", "for pruned-vllm"),
+    "engine server": lambda: engine("engine server", "aiohttp", "server", "for tts-server"),
+    "Ray": lambda: engine("Ray", "ray", "ray", "for several GPUs and machines"),
+    "device": device, "datasets": datasets,
+}  # fmt: skip

@@ -6,26 +6,23 @@ Each may be called any number of times, because patched functions are marked. "N
 from __future__ import annotations
 
 import argparse
-import difflib
 import functools
 import logging
 import os
 import re
-import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from lm_eval_ext.errors import ArgumentError, DatasetError, TaskError, TTSError
+from lm_eval_ext.errors import ArgumentError, DatasetError, TTSError
 from lm_eval_ext.generation.request import asks_for_thinking, only_ours, unlimited, with_budget
 from lm_eval_ext.grading import GRADER_VERSION
 from lm_eval_ext.grading.kinds import MATCHING
 from lm_eval_ext.harness import server_arguments
 from lm_eval_ext.harness.prompts import include
-from lm_eval_ext.harness.registry import ENGINES, model_names, models, near_tasks
+from lm_eval_ext.harness.registry import ENGINES, models
 from lm_eval_ext.paths import TASKS
 from lm_eval_ext.plugins import lm_eval_task_folders, task_folders
 from lm_eval_ext.template_filters import TEMPLATE_FILTERS
@@ -284,23 +281,6 @@ def explain_interruptions() -> None:
     replace(evaluator, "evaluate", while_evaluating)
 
 
-def keep_git_quiet() -> None:
-    """Make `get_git_commit_hash` leave out git's error outside of a repository. Needed until lm-eval captures it."""
-    from lm_eval import evaluator
-    from lm_eval.loggers.utils import get_commit_from_path
-
-    def around(commit: Function) -> Function:
-        def quiet() -> object:
-            git = shutil.which("git")
-            if git and subprocess.run([git, "describe", "--always"], capture_output=True, check=False).returncode:
-                return get_commit_from_path(Path.cwd())  # as lm-eval does then
-            return commit()
-
-        return quiet
-
-    replace(evaluator, "get_git_commit_hash", around)
-
-
 def refuse_budgets_on_other_models() -> None:
     """Make `evaluate` refuse tasks with a thinking budget on models that can't force one.
 
@@ -377,76 +357,6 @@ def hide_keys_of_servers() -> None:
         return with_hidden_keys
 
     replace(EvaluatorConfig, "_configure", around)
-
-
-def suggest_near_tasks() -> None:
-    """Make `EvaluatorConfig.process_tasks` name the task that was meant, where that or the given one is ours.
-
-    Needed until lm-eval does so, in one line.
-    """
-    from lm_eval.config.evaluate_config import EvaluatorConfig
-
-    def around(process: Function) -> Function:
-        def suggesting(self: EvaluatorConfig, *args: object, **kwargs: object) -> object:
-            try:
-                return process(self, *args, **kwargs)
-            except ValueError as error:
-                beginning, _, missing = str(error).partition("Tasks not found: ")
-                near = {} if beginning or not missing else near_tasks(missing.split(", "), self.include_path)
-                if not any(name.startswith("tts_") for pair in near.items() for name in pair):
-                    raise
-                meant = [f"{name} (did you mean {task}?)" if task else name for name, task in near.items()]
-                raise TaskError(f"--tasks: unknown {', '.join(meant)}; `lm_eval ls tasks` lists all tasks") from error
-
-        return suggesting
-
-    replace(EvaluatorConfig, "process_tasks", around)
-
-
-def suggest_our_models() -> None:
-    """Make `get_model` name our model that was meant. Needed until lm-eval does so, in one line."""
-    from lm_eval.api import registry
-
-    def around(get: Function) -> Function:
-        def suggesting(model_name: str) -> object:
-            try:
-                return get(model_name)
-            except ValueError as error:
-                near = difflib.get_close_matches(str(model_name), registry.model_registry, 1)
-                if not near or near[0] == model_name or near[0] not in models():
-                    raise
-                raise ArgumentError(
-                    f"--model {model_name}: unknown (did you mean {near[0]}?); `lm_eval ls models` lists all models"
-                ) from error
-
-        return suggesting
-
-    replace(registry, "get_model", around)
-
-
-def list_models() -> None:
-    """Add `lm_eval ls models`. Needed until lm-eval itself lists more than tasks (0.4.13 does not)."""
-    from lm_eval._cli.ls import List
-
-    def with_choice(add: Function) -> Function:
-        def added(self: List) -> None:
-            add(self)
-            what = next(action for action in self._parser._actions if action.dest == "what")
-            what.choices = list(dict.fromkeys([*what.choices, "models"]))
-
-        return added
-
-    def with_models(execute: Function) -> Function:
-        def listed(self: List, given: argparse.Namespace) -> None:
-            if given.what == "models":
-                print("\n".join(model_names()))
-            else:
-                execute(self, given)
-
-        return listed
-
-    replace(List, "_add_args", with_choice)
-    replace(List, "_execute", with_models)
 
 
 def report_our_errors_in_one_line() -> None:

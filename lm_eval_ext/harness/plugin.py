@@ -49,10 +49,9 @@ def register() -> None:
 
 
 def read_configs() -> None:
-    """Let our models see whether a batch size was given, and nobody else the keys of servers; suggest near tasks."""
+    """Let our models see whether a batch size was given, and nobody else the keys of servers."""
     patches.mark_the_default_batch_size()
     patches.hide_keys_of_servers()
-    patches.suggest_near_tasks()
 
 
 def log_scores() -> None:
@@ -64,13 +63,6 @@ def check_models() -> None:
     """Refuse tasks with a thinking budget on models that can't force one; let our models say how to go on."""
     patches.refuse_budgets_on_other_models()
     patches.explain_interruptions()
-    patches.keep_git_quiet()
-    patches.suggest_our_models()  # before `get_model` first runs, which is what loads `lm_eval.models`
-
-
-def list_models() -> None:
-    """Add `lm_eval ls models`."""
-    patches.list_models()
 
 
 def main() -> None:

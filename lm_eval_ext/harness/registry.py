@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -69,22 +68,6 @@ def known_metrics() -> Collection[str]:
 
     names: Collection[str] = metric_registry
     return names
-
-
-def model_names() -> list[str]:
-    """Names that `lm_eval --model` accepts, including ours."""
-    import lm_eval.models  # noqa: F401  # fills the registry
-    from lm_eval.api.registry import model_registry
-
-    return sorted(model_registry)
-
-
-def near_tasks(names: Iterable[str], include_path: str | None = None) -> dict[str, str]:
-    """For each name the task that is nearest to it; empty where none is near."""
-    from lm_eval.tasks import TaskManager
-
-    known = TaskManager(include_path=include_path).all_tasks
-    return {name: next(iter(difflib.get_close_matches(name, known, 1)), "") for name in names}
 
 
 def tasks_of_others(files: Collection[Path]) -> frozenset[str]:
