@@ -67,6 +67,7 @@ class FakeServer:
         self.port = 0
         self.seconds = 0.0  # that each text takes
         self.name = "m"  # of its model; to be changed before it is entered
+        self.recipe = ""  # what it says of dropped layers; to be set before it is entered
         self.tokenizer: Callable[[str], list[int]] | None = None
         self.loading = 0  # how many questions about itself it answers with 503 first
         self.retry_after = "0"  # seconds, beside 429
@@ -123,7 +124,12 @@ class FakeServer:
         said: dict[str, dict[str, dict[str, Any]]] = {
             "vllm": {
                 "/version": {"version": "0.32.0"},
-                "/v1/models": {"data": [{"id": self.name, "root": "org/m", "max_model_len": self.says}]},
+                "/v1/models": {
+                    "data": [
+                        {"id": name, "root": "org/m", "max_model_len": self.says}
+                        for name in (self.name, *([f"lm-eval-tts:{self.recipe}"] if self.recipe else []))
+                    ]
+                },
             },
             "llama.cpp": {
                 "/props": {

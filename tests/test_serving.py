@@ -1,58 +1,55 @@
-"""`lm-eval-tts serve`, and names of served models, by which the client knows what was dropped."""
+"""`lm-eval-tts serve`, and how the client knows what was dropped."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from lm_eval_ext.cli import app
-from lm_eval_ext.errors import ArgumentError
+from lm_eval_ext.errors import ArgumentError, EngineError
 from lm_eval_ext.harness import server_arguments
 from lm_eval_ext.harness.arguments import run_name
 from lm_eval_ext.harness.models.tts_server import declared_recipe
 from lm_eval_ext.harness.server_arguments import ServerArguments
-from lm_eval_ext.harness.serving import serve_command
+from lm_eval_ext.harness.serving import ServedRecipe, serve_command
 from lm_eval_ext.paths import TINY_CHAIN
 from lm_eval_ext.pruning.recipe import Recipe
 from tests.fake_server import FakeServer
 from tests.test_tts_server import SCRIPT, model
 
 
-@pytest.mark.parametrize(
-    ("name", "base", "layers", "attention", "mlp"),
-    [
-        ("org/m-drop2-5", "org/m", (2, 3, 4, 5), (), ()),
-        ("org/m-drop2-attention3+5", "org/m", (2,), (3, 5), ()),
-        ("org/m-attention24-26-mlp7", "org/m", (), (24, 25, 26), (7,)),
-        ("org/m-mlp7", "org/m", (), (), (7,)),
-    ],
-)
-def test_names_say_what_was_dropped(
-    name: str, base: str, layers: tuple[int, ...], attention: tuple[int, ...], mlp: tuple[int, ...]
-) -> None:
-    recipe = declared_recipe(ServerArguments.taken({"base_url": "http://a:1"}), name)
-    assert recipe is not None and recipe.base == base
-    assert (recipe.drop, recipe.drop_attention, recipe.drop_mlp) == (layers, attention, mlp)
-    assert run_name(base, {"pretrained": base, "recipe": recipe}) == name
-
-
-def test_layers_are_taken_from_the_name_of_the_served_model() -> None:
+def test_the_server_says_what_was_dropped() -> None:
+    command = serve_command(f"pretrained={TINY_CHAIN},drop_layers=[3,4]", [])
     server = FakeServer(script=SCRIPT)
-    server.name = "tiny-chain-drop3+4"
+    server.name, server.recipe = command[4], command[5].removeprefix("lm-eval-tts:")
     with server:
         for named in ({"model": server.name}, {}):
             pruning = model(server, base=str(TINY_CHAIN), **named).get_model_info()["pruning"]
             assert pruning["dropped_layers"] == [3, 4] and pruning["base"] == str(TINY_CHAIN)
             assert len(pruning["kept_layers"]) == 10
+        with pytest.raises(ArgumentError, match="the server says that layers 3-4 are dropped, but 4 are declared"):
+            model(server, drop_layers=[4], base=str(TINY_CHAIN))
+    server.recipe = '{"base": "tiny-chain", "dorp": [3]}'
+    with server, pytest.raises(EngineError, match="dorp"):
+        model(server)
+
+
+def test_a_name_alone_says_nothing_of_layers() -> None:
+    server = FakeServer(script=SCRIPT)
+    server.name = "tiny-chain-drop3"
+    with server:
+        assert model(server).recipe is None
 
 
 def test_what_serve_runs() -> None:
     command = serve_command(f"pretrained={TINY_CHAIN},drop_layers=[3]", ["--port", "8000"])
     assert command[1:5] == ["serve", str(TINY_CHAIN), "--served-model-name", "tiny-chain-drop3"]
-    options = dict(zip(command[5:-2:2], command[6:-2:2], strict=True))
+    assert command[5] == 'lm-eval-tts:{"base":"tiny-chain","drop":[3]}'
+    options = dict(zip(command[6:-2:2], command[7:-2:2], strict=True))
     assert options["--load-format"] == "lm-eval-tts" and command[-2:] == ["--port", "8000"]
     assert json.loads(options["--model-loader-extra-config"])["kept_layers"] == [0, 1, 2, *range(4, 12)]
     assert json.loads(options["--hf-overrides"])["num_hidden_layers"] == 11
@@ -63,8 +60,6 @@ def test_what_serve_runs() -> None:
 def test_a_served_name_says_how_weights_are_quantized(tmp_path: Path) -> None:
     command = serve_command(f"pretrained={TINY_CHAIN},drop_layers=[3],quantization=fp8", [])
     assert command[4] == "tiny-chain-drop3-fp8"
-    recipe = declared_recipe(ServerArguments.taken({"base_url": "http://a:1"}), command[4])
-    assert recipe is not None and recipe.drop == (3,) and recipe.base == "tiny-chain"
     (tmp_path / "r.yaml").write_text(f"base: {TINY_CHAIN}\nrevision: abc\nmethod: x\nsource: x\ndrop: [2]\n")
     assert "abc" in serve_command(f"recipe={tmp_path / 'r.yaml'}", [])
 
@@ -83,21 +78,28 @@ def test_a_run_is_named_after_what_is_served(given: dict[str, object], name: str
 
 
 @pytest.mark.parametrize(
-    ("name", "declared", "words"),
+    ("served", "declared", "words"),
     [
         (
-            "org/m-drop3",
-            {"base": "other/base", "drop_layers": [3]},
-            "its name says that it was made from org/m, not other/base",
+            {"base": "org/m", "drop": [3]}, {"base": "other/base", "drop_layers": [3]},
+            "says that its model was made from org/m, not other/base",
         ),
-        ("m-drop3-rdsc-abcdef", {"recipe": Recipe(base="m", drop=(3,), method="x", source="x")}, "the recipe none"),
+        (
+            {"base": "m", "drop": [3], "changes": "-rdsc-abcdef"},
+            {"recipe": Recipe(base="m", drop=(3,), method="x", source="x")}, "the recipe none",
+        ),
+        ({"base": "m", "drop": [3], "changes": "-rdsc-abcdef"}, {}, "give recipe=, which says how"),
+        (
+            {"base": "m", "drop_attention": [3]}, {"recipe": Recipe(base="m", drop=(3,), method="x", source="x")},
+            "says that layers none are dropped, but 3 are declared",
+        ),
     ],
-)
-def test_a_name_that_contradicts_what_is_declared_is_one_line(
-    name: str, declared: dict[str, object], words: str
+)  # fmt: skip
+def test_what_contradicts_the_server_is_one_line(
+    served: dict[str, Any], declared: dict[str, object], words: str
 ) -> None:
     with pytest.raises(ArgumentError, match=words):
-        declared_recipe(ServerArguments.taken({"base_url": "http://a:1", **declared}), name)
+        declared_recipe(ServerArguments.taken({"base_url": "http://a:1", **declared}), ServedRecipe(**served))
 
 
 def test_secrets_of_two_models_are_kept_apart() -> None:

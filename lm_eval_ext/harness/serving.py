@@ -10,7 +10,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from pydantic import BaseModel, ConfigDict
+
 from lm_eval_ext.errors import ArgumentError
+from lm_eval_ext.generation.engines.dialects import RECIPE
 from lm_eval_ext.harness.arguments import NAMES, Arguments, parse_model_args, run_name
 from lm_eval_ext.harness.effects import marked
 from lm_eval_ext.harness.prune_on_load import chosen_recipe, computed_recipe
@@ -26,7 +29,7 @@ _TAKEN = "cannot be combined with dropped layers, which use it"
 _OWN_FLAGS = dict.fromkeys(
     ("--load-format", "--model-loader-extra-config", "--hf-overrides", "--worker-extension-cls"), _TAKEN
 )
-_NAMED = {"--served-model-name": "is set here: the client knows by this name what was dropped"}
+_NAMED = {"--served-model-name": "is set here: the client reads there what was dropped"}
 
 
 def serve_command(model_args: str, rest: Sequence[str]) -> list[str]:
@@ -62,6 +65,8 @@ def serve_command(model_args: str, rest: Sequence[str]) -> list[str]:
         revision = given["revision"] = recipe.revision
     name = _served_name(base, recipe) + _packed(given.get("quantization") or _after("--quantization", rest))
     words = [_vllm(), "serve", base, "--served-model-name", name]
+    if recipe is not None and recipe.drops:
+        words.append(RECIPE + ServedRecipe.of(recipe, _public(base)).model_dump_json(exclude_defaults=True))
     own = (
         _dropping(base, revision, recipe, arguments, bool(given.get("trust_remote_code")))
         if recipe and recipe.drops
@@ -98,10 +103,40 @@ def _vllm() -> str:
     return str(beside) if beside.is_file() else shutil.which("vllm") or "vllm"
 
 
+def _public(base: str) -> str:
+    return Path(base).name if Path(base).is_dir() else base
+
+
 def _served_name(base: str, recipe: Recipe | None) -> str:
-    """The name of a run with this recipe, by which the client knows what was dropped."""
-    name = Path(base).name if Path(base).is_dir() else base
+    """The name of a run with this recipe."""
+    name = _public(base)
     return name if recipe is None else run_name(name, {"pretrained": name, "recipe": recipe})
+
+
+class ServedRecipe(BaseModel):
+    """How a served model was made smaller, as `lm-eval-tts serve` lets the server say it.
+
+    Attributes:
+        base: name of the whole model.
+        drop, drop_attention, drop_mlp: layers that are dropped, or whose attention or feed-forward block is left out.
+        changes: name of changed weights; empty if there are none.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    base: str
+    drop: tuple[int, ...] = ()
+    drop_attention: tuple[int, ...] = ()
+    drop_mlp: tuple[int, ...] = ()
+    changes: str = ""
+
+    @classmethod
+    def of(cls, recipe: Recipe, base: str) -> ServedRecipe:
+        """What is said of a recipe."""
+        return cls(
+            base=base, drop=recipe.drop, drop_attention=recipe.drop_attention, drop_mlp=recipe.drop_mlp,
+            changes=recipe.changes_name,
+        )  # fmt: skip
 
 
 def _options(given: Mapping[str, object]) -> list[str]:

@@ -81,6 +81,7 @@ class ServerFacts(NamedTuple):
         served: what identifies the model there: names, paths and sizes.
         max_length: context length of a request, in tokens; None if it doesn't say.
         slots: how many requests it runs at once; None if it doesn't say.
+        recipe: how the model was made smaller, as JSON; empty if it doesn't say.
     """
 
     version: str
@@ -88,6 +89,7 @@ class ServerFacts(NamedTuple):
     served: str
     max_length: int | None
     slots: int | None = None
+    recipe: str = ""
 
 
 class Dialect(Protocol):

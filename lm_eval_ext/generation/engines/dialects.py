@@ -25,6 +25,8 @@ from lm_eval_ext.generation.engines.dialect import (
 )
 from lm_eval_ext.generation.request import Job
 
+RECIPE = "lm-eval-tts:"  # begins the further name by which `lm-eval-tts serve` lists how a model was made smaller
+
 
 class VLLMDialect:
     """vLLM's server: token ids both ways on `/v1/completions`, with `return_token_ids` (0.10.2 and later).
@@ -84,7 +86,10 @@ class VLLMDialect:
         if not isinstance(version, str) or "max_model_len" not in own:
             return None
         name = str(own.get("id"))
-        return ServerFacts(f"vllm {version}"[:100], name, f"{name}, {own.get('root')}", whole(own["max_model_len"]))
+        said = (str(one.get("id")) for one in listed)
+        recipe = next((one.removeprefix(RECIPE) for one in said if one.startswith(RECIPE)), "")
+        served = f"{name}, {own.get('root')}"
+        return ServerFacts(f"vllm {version}"[:100], name, served, whole(own["max_model_len"]), recipe=recipe)
 
     def encode_request(self, text: str, model: str) -> tuple[str, Body] | None:
         """Encode a text, without adding special tokens."""

@@ -5,21 +5,21 @@ from __future__ import annotations
 import functools
 import importlib.util
 import logging
-import re
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+from pydantic import ValidationError
 from tqdm import tqdm
 
-from lm_eval_ext.errors import ArgumentError, EngineError
+from lm_eval_ext.errors import ArgumentError, EngineError, first_fault
 from lm_eval_ext.files import digest
 from lm_eval_ext.generation.engine import Engine
-from lm_eval_ext.generation.engines.dialect import Vocabulary
+from lm_eval_ext.generation.engines.dialect import ServerFacts, Vocabulary
 from lm_eval_ext.generation.engines.dialects import SINGLE
 from lm_eval_ext.generation.engines.http import PatientClient, RefusedError, RetryableError, UnreachableError, run_apart
 from lm_eval_ext.generation.engines.server import Limits, Server, ServerEngine
@@ -34,6 +34,7 @@ from lm_eval_ext.generation.engines.server_identity import (
 from lm_eval_ext.harness.arguments import BY_HAND
 from lm_eval_ext.harness.models.thinking import ThinkingLM
 from lm_eval_ext.harness.server_arguments import ServerArguments
+from lm_eval_ext.harness.serving import ServedRecipe
 from lm_eval_ext.paths import located
 from lm_eval_ext.pruning.architecture import depth
 from lm_eval_ext.pruning.loading import parameter_count
@@ -65,12 +66,12 @@ class TTSServer(ThinkingLM, TemplateLM):  # type: ignore[misc]  # lm-eval has no
         super().__init__()
         self.arguments: ServerArguments = ServerArguments.taken(kwargs)
         self._rank, self._world_size = 0, 1
-        self.recipe = declared_recipe(self.arguments, self.arguments.model or "")
+        declared_recipe(self.arguments, None)  # what is wrong with it is said before a server is asked
+        self.recipe = declared_recipe(self.arguments, served_recipe(self.arguments))
         self.max_gen_toks = self.arguments.max_gen_toks
         self.tokenizer = self._loaded_tokenizer()
         self._use_chat_template()
         self.servers, self.identities = tried_servers(self.arguments, self._vocabulary(), self._decode)
-        self.recipe = declared_recipe(self.arguments, self.arguments.model or self.identities[0].facts.name)
         self._log()
 
     def _loaded_tokenizer(self) -> PreTrainedTokenizerBase:
@@ -289,64 +290,73 @@ class TTSServer(ThinkingLM, TemplateLM):  # type: ignore[misc]  # lm-eval has no
         return f"behind {self.versions}"
 
 
-# The name that `lm-eval-tts serve` gives to a model (`run_names`).
-_LAYERS = r"\d+(?:[-+]\d+)*"
-_DROPPED = re.compile(
-    rf"(?P<base>.+?)(?:-drop(?P<drop>{_LAYERS}))?(?:-attention(?P<drop_attention>{_LAYERS}))?"
-    rf"(?:-mlp(?P<drop_mlp>{_LAYERS}))?(?P<changes>-(?:rdsc|reference_code|linear)-[0-9a-f]{{6}})?(?:-[a-z][a-z0-9_]*)?$"
-)
-_WORDS = {"drop": "layers", "drop_attention": "attention blocks", "drop_mlp": "MLP blocks"}
-_FIELDS = tuple(_WORDS)  # of a recipe
+def served_recipe(arguments: ServerArguments) -> ServedRecipe | None:
+    """What the first server says of how its model was made smaller; None if it says nothing.
+
+    Raises:
+        EngineError: it cannot be reached, or refuses.
+    """
+    root, limits = arguments.base_url[0], arguments.limits
+
+    async def facts() -> ServerFacts:
+        async with PatientClient(root, arguments.options_of_trials, limits.retries, limits.wait) as client:
+            return (await found_dialect(client, arguments.model or "", arguments.server))[1]
+
+    said = _reported(facts, arguments).recipe
+    try:
+        return ServedRecipe.model_validate_json(said) if said else None
+    except ValidationError as error:
+        raise EngineError(f"{root}: what it says of dropped layers cannot be read ({first_fault(error)})") from error
 
 
-def declared_recipe(arguments: ServerArguments, name: str) -> Recipe | None:
-    """The recipe of the served model, as declared, or as its name says; None for a whole model.
+def declared_recipe(arguments: ServerArguments, served: ServedRecipe | None) -> Recipe | None:
+    """The recipe of the served model, as declared, or as the server says; None for a whole model.
 
     Args:
         arguments: what is declared.
-        name: of the served model.
+        served: what the server says; None if nothing.
 
     Raises:
-        ArgumentError: they contradict each other.
+        ArgumentError: they contradict each other, or nobody says what the model was made from.
         RecipeError: the recipe cannot be read.
     """
-    found = _DROPPED.match(name)
-    says = {field: parse_layers(found[field]) for field in _FIELDS if found and found[field]}
-    named = found if says else None
     if arguments.recipe is not None:
         recipe = arguments.recipe if isinstance(arguments.recipe, Recipe) else load_recipe(arguments.recipe)
-    elif arguments.drop_layers is not None or named:
-        if named and named["changes"] and arguments.drop_layers is None:
-            raise ArgumentError(f"model={name}: its name says that weights are changed; give recipe=, which says how")
-        dropped = says if arguments.drop_layers is None else {"drop": parse_layers(arguments.drop_layers)}
-        base = arguments.base or (named["base"] if named else arguments.tokenizer or name)
+    elif arguments.drop_layers is not None or served is not None:
+        if served is not None and served.changes and arguments.drop_layers is None:
+            raise ArgumentError("the server says that weights are changed; give recipe=, which says how")
+        said = ServedRecipe(base="") if served is None else served
+        drop = said.drop if arguments.drop_layers is None else parse_layers(arguments.drop_layers)
+        base = arguments.base or said.base or arguments.tokenizer or arguments.model
         if not base:
             raise ArgumentError("drop_layers: of which model they were dropped isn't said; give base= or model=")
-        recipe = Recipe.model_validate({"base": base, "method": BY_HAND, "source": "model_args", **dropped})
+        recipe = Recipe(
+            base=base, method=BY_HAND, source="model_args", drop=drop, drop_attention=said.drop_attention,
+            drop_mlp=said.drop_mlp,
+        )  # fmt: skip
     else:
         return None
-    if named:
-        _check_base(name, named, recipe)
-    for field in _FIELDS if named else ():
-        declared, said = getattr(recipe, field), says.get(field, ())
-        if declared != said:
-            raise ArgumentError(
-                f"model={name}: its name says that {_WORDS[field]} {format_layers(said) or 'none'} are dropped, but "
-                f"{format_layers(declared) or 'none'} are declared"
-            )
+    if served is not None:
+        _check_declared(ServedRecipe.of(recipe, recipe.base), served)
     return recipe
 
 
-def _check_base(name: str, named: re.Match[str], recipe: Recipe) -> None:
-    """Compare the last parts of the bases' names, because one of them may be a folder; and the changed weights."""
-    said, declared = (text.rstrip("/").rpartition("/")[2].lower() for text in (named["base"], recipe.base))
-    if said != declared:
-        raise ArgumentError(f"model={name}: its name says that it was made from {named['base']}, not {recipe.base}")
-    if (named["changes"] or "") != recipe.changes_name:
+def _check_declared(declared: ServedRecipe, served: ServedRecipe) -> None:
+    """Compare what was declared with what the server says; of bases the last parts, because one may be a folder."""
+    base, other = (one.base.rstrip("/").rpartition("/")[2].lower() for one in (served, declared))
+    if base != other:
+        raise ArgumentError(f"the server says that its model was made from {served.base}, not {declared.base}")
+    if served.changes != declared.changes:
         raise ArgumentError(
-            f"model={name}: its name says {named['changes'] or 'no changed weights'}, the recipe "
-            f"{recipe.changes_name or 'none'}"
+            f"the server says {served.changes or 'no changed weights'}, the recipe {declared.changes or 'none'}"
         )
+    for field, what in (("drop", "layers"), ("drop_attention", "attention blocks"), ("drop_mlp", "MLP blocks")):
+        said, given = getattr(served, field), getattr(declared, field)
+        if said != given:
+            raise ArgumentError(
+                f"the server says that {what} {format_layers(said) or 'none'} are dropped, but "
+                f"{format_layers(given) or 'none'} are declared"
+            )
 
 
 def pruning_info(
@@ -377,7 +387,8 @@ def pruning_info(
 
 _SOON = 2  # retries after which a server that is not understood is told of; a gateway may send an error as a text
 _Tried = tuple[Server, ServerIdentity]
-_Trial = Callable[[], Coroutine[object, object, _Tried]]
+_Found = TypeVar("_Found")
+_Trial = Callable[[], Coroutine[object, object, _Found]]
 
 
 def tried_servers(
@@ -405,7 +416,7 @@ def tried_servers(
 
 def _trial(
     root: str, arguments: ServerArguments, vocabulary: Vocabulary, decode: Callable[[Sequence[int]], str]
-) -> _Trial:
+) -> _Trial[_Tried]:
     async def trial() -> _Tried:
         name, limits = arguments.model or "", arguments.limits
         async with PatientClient(root, arguments.options_of_trials, limits.retries, limits.wait) as client:
@@ -426,7 +437,7 @@ def _trial(
     return trial
 
 
-def _reported(trial: _Trial, arguments: ServerArguments) -> _Tried:
+def _reported(trial: _Trial[_Found], arguments: ServerArguments) -> _Found:
     try:
         return _understood(trial, arguments.limits)
     except RefusedError as error:
@@ -442,7 +453,7 @@ def _reported(trial: _Trial, arguments: ServerArguments) -> _Tried:
         raise EngineError(str(error)) from error
 
 
-def _understood(trial: _Trial, limits: Limits) -> _Tried:
+def _understood(trial: _Trial[_Found], limits: Limits) -> _Found:
     """What a trial finds; requests that fail are tried again by its client."""
     for tries in range(1, min(_SOON, limits.retries) + 1):
         try:
