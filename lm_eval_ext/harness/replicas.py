@@ -45,8 +45,9 @@ class ModelFactory:
 
 
 class _ReplicatedModel(ThinkingModel, Protocol):
-    def loaded_facts(self) -> dict[str, Any]:
-        """Properties of the loaded model that a process without its weights needs."""
+    @property
+    def facts(self) -> Any:
+        """Has `shared`: what a process without the weights needs."""
 
 
 class ReplicaModel:
@@ -60,7 +61,7 @@ class ReplicaModel:
     def identity(self) -> ModelIdentity:
         """What all replicas must have in common."""
         return ModelIdentity(
-            self._lm.fingerprint, self._lm.versions, self._lm.loaded_facts() | {"device": device_name()}
+            self._lm.fingerprint, self._lm.versions, {**self._lm.facts.shared, "device": device_name()}
         )
 
     def engine(self, tokens: int, on_tokens: Callable[[int], None]) -> LocalEngine:

@@ -9,6 +9,7 @@ import os
 import re
 from abc import abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from lm_eval.api.instance import Instance
@@ -36,11 +37,39 @@ if TYPE_CHECKING:
 logger = logging.getLogger("lm_eval.tts")
 
 
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a loaded model is, for the results and the journal.
+
+    Attributes:
+        pretrained: its name or folder; empty if an object was given.
+        config, computed: its config as it is loaded, and as it is computed.
+        depth: number of layers of the base model; 0 if its config does not say it.
+        parameters: number of parameters of the base model, and of the loaded model.
+        element_bytes, bytes: of a weight, and of all weights in memory; None if that is not known.
+        fingerprint: changes with the weights and the config.
+        versions: of the software that affects the decoded tokens.
+        shared: what a process without the weights needs of this, as JSON.
+    """
+
+    pretrained: str
+    config: PreTrainedConfig
+    computed: PreTrainedConfig
+    depth: int
+    parameters: tuple[int, int]
+    element_bytes: int
+    bytes: int | None
+    fingerprint: str
+    versions: str
+    shared: Mapping[str, object]
+
+
 class PrunedLM(ThinkingLM):
     """Mixin for lm-eval's model classes that load weights; list it before them.
 
-    The concrete class defines how the model is loaded and decodes; this class handles the arguments in
-    `harness/arguments.py`.
+    The concrete class defines how the model is loaded; this class handles the arguments in `harness/arguments.py`. It
+    asks four things of the concrete class: `facts`, `gpus_of_replica`, and what a `ThinkingModel` needs to decode,
+    `decoding_engine` and `decoding_context`.
     """
 
     NOT_WITH_DROPPED_LAYERS: ClassVar[Mapping[str, str]]  # arguments of lm-eval's class, each with the reason
@@ -92,7 +121,7 @@ class PrunedLM(ThinkingLM):
             )
         from lm_eval_ext.harness.replicas import Replicas
 
-        gpus = self._gpus_of_replica(kwargs) if arguments.replica_gpus is None else arguments.replica_gpus
+        gpus = self.gpus_of_replica(kwargs) if arguments.replica_gpus is None else arguments.replica_gpus
         return Replicas(engine_of(self.NAME), arguments.data_parallel_size, gpus, arguments.ray_address)
 
     def _start(self, replicas: Replicas, given: Mapping[str, object]) -> None:
@@ -106,8 +135,23 @@ class PrunedLM(ThinkingLM):
         replicas.start(arguments | chosen)
 
     @abstractmethod
-    def _gpus_of_replica(self, kwargs: Mapping[str, object]) -> int | None:
+    def gpus_of_replica(self, kwargs: Mapping[str, object]) -> int | None:
         """Number of GPUs that one replica needs; None for one, if there are any."""
+
+    @property
+    @abstractmethod
+    def facts(self) -> ModelFacts:
+        """What the loaded model is, by this process or by the first replica that has loaded it."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifier that changes with the weights and the config."""
+        return self.facts.fingerprint
+
+    @property
+    def versions(self) -> str:
+        """Software versions that affect the decoded tokens."""
+        return self.facts.versions
 
     def _refuse(self, kwargs: Mapping[str, object]) -> None:
         for key, why in self.NOT_WITH_DROPPED_LAYERS.items():
@@ -166,12 +210,12 @@ class PrunedLM(ThinkingLM):
 
     def _costs(self) -> dict[str, float]:
         """What a token costs, and the memory that was used."""
-        sizes = costs_of(self._computed_config(), self._element_bytes())
+        sizes = costs_of(self.facts.computed, self.facts.element_bytes)
         return sizes | ({} if self.replicas is not None else {"peak_memory": peak_memory()})
 
     def _pruning_info(self) -> dict[str, object]:
-        recipe, before, after = self.recipe, *self._parameters()
-        pretrained = self._pretrained_name()
+        recipe, facts = self.recipe, self.facts
+        pretrained, (before, after) = facts.pretrained, facts.parameters
         recovery = recovery_of(getattr(self, "peft", None), pretrained)
         origin = lineage(pretrained, self._hub, recipe, self.arguments.base)
         return {
@@ -182,28 +226,28 @@ class PrunedLM(ThinkingLM):
             "dropped_layers": list(recipe.drop) if recipe else [],
             **left_out_info(recipe),
             **changes_info(recipe),
-            "kept_layers": list(self._kept or range(self._depth())),
+            "kept_layers": list(self._kept or range(facts.depth)),
             "layer_scores": list(recipe.scores) if recipe else [],
             "parameters_before": before,
             "parameters_after": after,
             "recipe_hash": recipe.digest if recipe else "",
-            "model_fingerprint": self.fingerprint,
+            "model_fingerprint": facts.fingerprint,
             **({"recovered": recovery} if recovery else {}),
-            **({"quantization": packed} if (packed := self._quantization(after)) else {}),
+            **({"quantization": packed} if (packed := self._quantization()) else {}),
         }
 
-    def _quantization(self, parameters: int) -> dict[str, object] | None:
+    def _quantization(self) -> dict[str, object] | None:
         """Method, bits of a weight in the mean, and bytes of a quantized checkpoint; None if it is not quantized."""
-        fields = quantization_of(self._loaded_config())
+        facts, fields = self.facts, quantization_of(self.facts.config)
+        parameters = facts.parameters[1]
         if (method := self._method_on_load()) is not None:
             named = {"on_load": str(self.quantization)} if self.quantization else {}
-            size_now = self._loaded_bytes()
-            return {"method": method, **named, **({} if size_now is None else _sizes(size_now, parameters))}
+            return {"method": method, **named, **({} if facts.bytes is None else _sizes(facts.bytes, parameters))}
         if fields is None:
             return None
-        kept = self._kept or tuple(range(self._depth()))
+        kept = self._kept or tuple(range(facts.depth))
         try:
-            size = weight_bytes(self._pretrained_name(), kept, self._hub, left_out(self._loaded_config()).hold)
+            size = weight_bytes(facts.pretrained, kept, self._hub, left_out(facts.config).hold)
         except (CheckpointError, OSError) as error:  # must not end a run that has its results
             logger.warning("the size of the quantized weights is not known: %s", error)
             return {"method": method_of(fields)}
@@ -218,10 +262,6 @@ class PrunedLM(ThinkingLM):
         """The method by which weights are quantized while they are loaded; None if they are not."""
         return self.quantization.method if self.quantization else None
 
-    @abstractmethod
-    def _loaded_bytes(self) -> int | None:
-        """Bytes of the loaded weights, if known; only asked for where they are quantized while they are loaded."""
-
     @property
     def _hub(self) -> dict[str, object]:
         return {"revision": str(getattr(self, "revision", None) or "main")}
@@ -230,53 +270,6 @@ class PrunedLM(ThinkingLM):
     def _drops(self) -> bool:
         """Whether the recipe drops layers or blocks."""
         return self.recipe is not None and self.recipe.drops
-
-    @abstractmethod
-    def _loaded_config(self) -> PreTrainedConfig:
-        """Config of the model as it is loaded."""
-
-    def _computed_config(self) -> PreTrainedConfig:
-        """Config of the model as it is computed."""
-        return self._loaded_config()
-
-    @abstractmethod
-    def _element_bytes(self) -> int:
-        """Bytes of a weight."""
-
-    @abstractmethod
-    def _pretrained_name(self) -> str:
-        """The model's name or folder; empty if an object was given."""
-
-    @abstractmethod
-    def _depth(self) -> int:
-        """Number of layers of the base model; 0 if its config does not say it."""
-
-    @abstractmethod
-    def _parameters(self) -> tuple[int, int]:
-        """Number of parameters of the base model, and of the loaded model."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Identifier that changes with the weights and the config."""
-        return self._own_fingerprint if self.replicas is None else self.replicas.identity.fingerprint
-
-    @property
-    def versions(self) -> str:
-        """Software versions that affect the decoded tokens."""
-        return self._own_versions() if self.replicas is None else self.replicas.identity.versions
-
-    @property
-    @abstractmethod
-    def _own_fingerprint(self) -> str:
-        """The fingerprint of the model that this process has loaded."""
-
-    @abstractmethod
-    def _own_versions(self) -> str:
-        """The versions in this process."""
-
-    @abstractmethod
-    def loaded_facts(self) -> dict[str, Any]:
-        """Properties of the loaded model that a process without its weights needs for the results."""
 
 
 def _sizes(size: int, parameters: int) -> dict[str, float]:

@@ -27,7 +27,7 @@ from lm_eval_ext.generation.engines.hf import HFEngine, SingleRowEngine, engine_
 from lm_eval_ext.generation.request import Completion, Job, Sampling, Stop
 from lm_eval_ext.generation.sampling import next_tokens
 from lm_eval_ext.harness.effects import changed_fingerprint, unknown
-from lm_eval_ext.harness.models.pruned import PrunedLM, explain_unknown_argument
+from lm_eval_ext.harness.models.pruned import ModelFacts, PrunedLM, explain_unknown_argument
 from lm_eval_ext.harness.patches import DefaultBatchSize
 from lm_eval_ext.pruning.adapters import fitted_adapter
 from lm_eval_ext.pruning.architecture import auto_class, depth, text_config
@@ -138,7 +138,8 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
         self._use_chat_template()
         self._log_pruning()
 
-    def _gpus_of_replica(self, kwargs: Mapping[str, object]) -> int | None:
+    def gpus_of_replica(self, kwargs: Mapping[str, object]) -> int | None:
+        """Number of GPUs that one replica needs; None for one, if there are any."""
         if kwargs.get("parallelize") or kwargs.get("device_map"):
             raise ArgumentError(
                 "parallelize and device_map don't say how many GPUs a replica needs; give replica_gpus too"
@@ -288,14 +289,25 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
             return transformers.GenerationConfig.from_dict(self._model.facts().generation_config)
         return self.model.generation_config
 
-    def _own_versions(self) -> str:
-        return f"torch {torch.__version__}, transformers {transformers.__version__}"
-
     # Results ----------------------------------------------------------------------------------------------
 
     @property
-    def _own_fingerprint(self) -> str:
-        return self._facts.fingerprint
+    def facts(self) -> ModelFacts:
+        """What the loaded model is."""
+        here = f"torch {torch.__version__}, transformers {transformers.__version__}"
+        found = self._facts
+        return ModelFacts(
+            pretrained=self.pretrained if isinstance(self.pretrained, str) else "",
+            config=self.config,
+            computed=self.config,
+            depth=self._depth(),
+            parameters=(self._dense_parameters if self._kept else found.parameters, found.parameters),
+            element_bytes=int(torch.empty((), dtype=self._model.dtype).element_size()),
+            bytes=found.bytes,
+            fingerprint=found.fingerprint,
+            versions=here if self.replicas is None else self.replicas.identity.versions,
+            shared=found.model_dump(),
+        )
 
     @functools.cached_property
     def _facts(self) -> LoadedFacts:
@@ -311,31 +323,11 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
             generation_config=json.loads(self.model.generation_config.to_json_string(use_diff=False)),
         )
 
-    def loaded_facts(self) -> dict[str, Any]:
-        """Properties of the loaded model that a process without its weights needs for the results."""
-        return self._facts.model_dump()
-
-    def _loaded_bytes(self) -> int:
-        return self._facts.bytes
-
-    def _loaded_config(self) -> PreTrainedConfig:
-        return self.config
-
-    def _element_bytes(self) -> int:
-        return int(torch.empty((), dtype=self._model.dtype).element_size())
-
-    def _pretrained_name(self) -> str:
-        return self.pretrained if isinstance(self.pretrained, str) else ""
-
     def _depth(self) -> int:
         try:
             return depth(self._dense_config or self.config)
         except ArchitectureError:  # a whole model runs all the same
             return 0
-
-    def _parameters(self) -> tuple[int, int]:
-        loaded = self._facts.parameters
-        return (self._dense_parameters if self._kept else loaded), loaded
 
     @functools.cached_property
     def _dense_parameters(self) -> int:

@@ -14,7 +14,7 @@ from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.generation.engine import Engine
 from lm_eval_ext.generation.engines.vllm import VLLMEngine
 from lm_eval_ext.harness.effects import changed_fingerprint, changing
-from lm_eval_ext.harness.models.pruned import PrunedLM, explain_unknown_argument
+from lm_eval_ext.harness.models.pruned import ModelFacts, PrunedLM, explain_unknown_argument
 from lm_eval_ext.pruning.architecture import depth, text_config
 from lm_eval_ext.pruning.blocks import forget_left_out
 from lm_eval_ext.pruning.checkpoint import NO_CHANGES
@@ -117,7 +117,8 @@ class PrunedVLLM(PrunedLM, VLLM):  # type: ignore[misc]  # lm-eval has no type i
 
         return AutoConfig.from_pretrained(self.pretrained, revision=self.revision, trust_remote_code=trust_remote_code)
 
-    def _gpus_of_replica(self, kwargs: Mapping[str, object]) -> int | None:
+    def gpus_of_replica(self, kwargs: Mapping[str, object]) -> int | None:
+        """Number of GPUs that one replica needs; None for one, if there are any."""
         sizes = [int(str(kwargs.get(name, 1))) for name in ("tensor_parallel_size", "pipeline_parallel_size")]
         return math.prod(sizes) if math.prod(sizes) > 1 else None
 
@@ -160,38 +161,38 @@ class PrunedVLLM(PrunedLM, VLLM):  # type: ignore[misc]  # lm-eval has no type i
         except OSError:
             return None
 
-    def _own_versions(self) -> str:
-        return f"vllm {vllm.__version__}, {self.model_args['dtype']}"
-
     # Results ----------------------------------------------------------------------------------------------
 
     @functools.cached_property
-    def _own_fingerprint(self) -> str:
-        changes = self.recipe.changes if self.recipe else NO_CHANGES
-        stored = checkpoint_fingerprint(
-            self.pretrained, self._loaded_config(), self._all_kept(), self.revision, changes
+    def facts(self) -> ModelFacts:
+        """What the loaded model is; the weights are in vLLM's own processes, so their bytes are not known."""
+        identity = None if self.replicas is None else self.replicas.identity
+        config = self._sliced_config if self._kept else self._dense_config
+        computed = copy.deepcopy(config)
+        forget_left_out(computed)  # vLLM has these blocks, with zeros
+        return ModelFacts(
+            pretrained=str(self.pretrained),
+            config=config,
+            computed=computed,
+            depth=depth(self._dense_config),
+            parameters=(parameter_count(self._dense_config), parameter_count(computed)),
+            element_bytes=self._element_bytes(),
+            bytes=None,
+            fingerprint=identity.fingerprint if identity else self._own_fingerprint(config),
+            versions=identity.versions if identity else f"vllm {vllm.__version__}, {self.model_args['dtype']}",
+            shared={"max_length": self.max_length},
         )
-        return changed_fingerprint(stored, self._changing)
 
-    def loaded_facts(self) -> dict[str, Any]:
-        """Properties of the loaded model that a process without its weights needs."""
-        return {"max_length": self.max_length}
+    def _own_fingerprint(self, config: PreTrainedConfig) -> str:
+        changes = self.recipe.changes if self.recipe else NO_CHANGES
+        kept = self._kept or tuple(range(depth(self._dense_config)))
+        stored = checkpoint_fingerprint(self.pretrained, config, kept, self.revision, changes)
+        return changed_fingerprint(stored, self._changing)
 
     def _method_on_load(self) -> str | None:
         """vLLM's own, by its argument `quantization`."""
         given = self._changing.get("quantization")
         return None if given is None or quantization_of(self._dense_config) is not None else str(given)
-
-    def _loaded_bytes(self) -> int | None:
-        return None  # the weights are in vLLM's own processes
-
-    def _loaded_config(self) -> PreTrainedConfig:
-        return self._sliced_config if self._kept else self._dense_config
-
-    def _computed_config(self) -> PreTrainedConfig:
-        computed = copy.deepcopy(self._loaded_config())
-        forget_left_out(computed)  # vLLM has these blocks, with zeros
-        return computed
 
     def _element_bytes(self) -> int:
         import torch
@@ -199,15 +200,3 @@ class PrunedVLLM(PrunedLM, VLLM):  # type: ignore[misc]  # lm-eval has no type i
         named = str(self.model_args["dtype"])
         dtype = getattr(torch, named, None) or getattr(self._dense_config, "dtype", None) or torch.bfloat16
         return int(torch.empty((), dtype=dtype).element_size())
-
-    def _all_kept(self) -> tuple[int, ...]:
-        return self._kept or tuple(range(self._depth()))
-
-    def _pretrained_name(self) -> str:
-        return str(self.pretrained)
-
-    def _depth(self) -> int:
-        return depth(self._dense_config)
-
-    def _parameters(self) -> tuple[int, int]:
-        return parameter_count(self._dense_config), parameter_count(self._computed_config())
