@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import sys
+import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -101,11 +102,21 @@ def test_a_model_argument() -> None:
 
 
 def test_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    entry = registry.ENGINES["hf"]._replace(model="mine-hf", reproducible=False)
-    monkeypatch.setitem(registry.ENGINES, "mine", entry)
-    assert registry.capabilities("mine-hf")["reproducible"] is False
-    model = tts.load(engine="mine", journal="off", drop_layers=[1])
-    assert model.recipe is not None and model.recipe.drop == (1,) and "mine-hf" in model_registry
+    """The one of the guide, as it stands there, decodes what ours does."""
+    page = (ROOT / "docs" / "howto" / "add-an-engine.md").read_text("utf-8")
+    blocks = [textwrap.dedent(block) for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL)]
+    module: Any = ModuleType("plain")
+    exec("\n".join(blocks), vars(module))
+    monkeypatch.setitem(sys.modules, "plain", module)
+    monkeypatch.setitem(registry.ENGINES, "plain", registry.EngineEntry("plain-hf", "plain:PlainLM", True, True, True))
+    prompts = [f"Compute from left to right, modulo 10, and put the result in \\boxed{{}}: {a}+2+3" for a in range(4)]
+    found = [
+        [str(text) for text in tts.generate(model, prompts, budgets=[8, None], max_gen_toks=40, temperature=0.0)]
+        for engine in ("plain", "hf")
+        for model in (tts.load(engine=engine, journal="off", drop_layers=[1]),)
+    ]
+    assert found[0] == found[1] and len(found[0]) == 8 and "plain-hf" in model_registry
+    assert registry.capabilities("plain-hf") == {"reproducible": True, "token_exact": True, "drops_layers": True}
 
 
 def test_a_benchmark_needs_its_yaml_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
