@@ -26,6 +26,7 @@ def evaluated(out: Path, *more: str, **env: Any) -> tuple[str, str]:
     return " ".join(map(str, measured)), newest.parent.name
 
 
+@pytest.mark.long
 def test_it_finds_ours_by_entry_points_as_with_autoloading(tmp_path: Path) -> None:
     state = lm_eval_at("4015", tmp_path / "lm-eval")
     off = {**state, "LM_EVAL_TTS_AUTOLOAD": "0"}

@@ -90,6 +90,7 @@ def test_it_adds_tasks_but_replaces_none_and_a_broken_entry_point_is_logged(inst
     assert "package halves: entry point lm_eval_tts.tasks lost='halves.nowhere' was ignored" in line
 
 
+@pytest.mark.long
 def test_it_replaces_none_either_where_lm_eval_finds_it_by_itself(installed: Path, tmp_path: Path) -> None:
     code = "from lm_eval.tasks import TaskManager; m = TaskManager(); print(m.task_index['tts_sums'].yaml_path)"
     later = lm_eval_at("4015", tmp_path)["PYTHONPATH"]

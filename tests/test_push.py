@@ -147,6 +147,7 @@ def test_a_checkpoint_is_pushed_with_its_card(hub: Hub, tiny_model: Path, tmp_pa
     assert "AutoModelForCausalLM.from_pretrained" in card and "nothing of their size is saved" in card
 
 
+@pytest.mark.long
 def test_a_hub_that_refuses_is_one_line_and_the_checkpoint_stays(hub: Hub, tiny_model: Path, tmp_path: Path) -> None:
     write_recipe(Recipe(base=str(tiny_model), drop=(2,), method="by hand", source="test"), tmp_path / "r.yaml")
     done = pushed(hub, tmp_path / "r.yaml", tmp_path / "out", "hf_wrong")

@@ -69,6 +69,7 @@ def test_what_is_published_was_tested() -> None:
     assert matrix["python"] == ["3.11", "3.12", "3.13", "3.14"] and len(matrix["system"]) == 3
 
 
+@pytest.mark.long
 def test_an_installed_package_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = smoke.tried(str(tmp_path))
     assert found["grade"] == "right" and float(found["run"]) >= 0.8

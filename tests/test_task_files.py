@@ -112,6 +112,7 @@ def test_a_broken_file_is_reported_each_time(folder: Path) -> None:
             read(folder)
 
 
+@pytest.mark.long
 def test_the_index_is_lm_evals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     parsed, kept = TaskManager().task_index, TaskManager().task_index

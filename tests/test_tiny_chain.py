@@ -76,6 +76,7 @@ def test_it_is_the_default(tmp_path: Path) -> None:
     assert named["results"] == content["results"] and "no pretrained" not in said
 
 
+@pytest.mark.long
 def test_whole_it_reasons_and_more_thinking_helps(accuracy: Any) -> None:
     whole = accuracy(0)
     assert whole[SHORT] >= 0.97 and whole[LONG] >= 0.9
