@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from benchmarks.lm_eval_output import scores, write_output
-from lm_eval_ext.analysis.board import Board, Place, kept_of
+from lm_eval_ext.analysis.board import Board, Position, kept_of
 from lm_eval_ext.api import build_site
 from lm_eval_ext.runs.catalogue import read_catalogue
 from lm_eval_ext.runs.load import load
@@ -52,9 +52,9 @@ def test_seeds_are_put_together_and_other_sampling_is_not(tmp_path: Path) -> Non
         config = {"model_args": {"pretrained": "Org/Model-8B", "seed": seed}, "random_seed": seed}
         write_output(tmp_path / str(number), rows, config=config, date=f"2026-11-0{number + 1}T00-00-00.000000")
     (entry,) = board(tmp_path).entries
-    one = entry.results["tts_aime24"][Place(0, 512)]
+    one = entry.results["tts_aime24"][Position(0, 512)]
     assert one.task.scores == (0.75, 0.0, 0.75) and one.task.repeats == 4 and one.task.accuracy.value == 0.5
-    assert one.name == "tts_aime24_b512" and entry.single["tts_aime24"][Place(0, 512)].task.repeats == 2
+    assert one.name == "tts_aime24_b512" and entry.single["tts_aime24"][Position(0, 512)].task.repeats == 2
     assert ">50.0<" in build_site([tmp_path], tmp_path / "site").read_text("utf-8")
 
 

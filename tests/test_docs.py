@@ -12,6 +12,7 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -192,6 +193,13 @@ def test_arrows_of_the_architecture_are_imports() -> None:
         package, _, module = name.rpartition(".")
         written = (f"lm_eval_ext.{name} import", f"from lm_eval_ext.{package} import {module}", f", {module}")
         assert any(one in source for one in written), f"{importer} does not import {imported}"
+
+
+def test_each_file_and_each_public_class_of_the_package_has_a_name_of_its_own() -> None:
+    files = [path for path in (ROOT / "lm_eval_ext").rglob("*.py") if not path.stem.startswith("__")]
+    classes = [name for path in files for name in re.findall(r"^class ([A-Z]\w*)", path.read_text("utf-8"), re.M)]
+    for names in ([path.name for path in files], classes):
+        assert [name for name, count in Counter(names).items() if count > 1] == []
 
 
 def test_every_module_is_on_the_page_of_the_architecture() -> None:

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.commands import run
 from tests.lm_eval_states import lm_eval_at
 

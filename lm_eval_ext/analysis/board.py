@@ -27,7 +27,7 @@ from lm_eval_ext.statistics.paired import mean_of_intervals
 from lm_eval_ext.wording import limit
 
 
-class Place(NamedTuple):
+class Position(NamedTuple):
     """Position of a result within its benchmark; they sort by budget, then without a limit, then by votes.
 
     Attributes:
@@ -67,12 +67,12 @@ class Scored(NamedTuple):
         return accuracy_interval(self.task)
 
 
-UNLIMITED = Place(0, math.inf)
+UNLIMITED = Position(0, math.inf)
 
 
-def place(task: TaskResult) -> Place:
+def place(task: TaskResult) -> Position:
     """Position of a result within its benchmark."""
-    return Place(task.repeats, 0) if task.votes else Place(0, task.budget or math.inf)
+    return Position(task.repeats, 0) if task.votes else Position(0, task.budget or math.inf)
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +109,7 @@ class Entry:
         return self.latest.id
 
     @cached_property
-    def results(self) -> dict[str, dict[Place, Scored]]:
+    def results(self) -> dict[str, dict[Position, Scored]]:
         """The preferred results by benchmark and `place`, with the samples of all seeds put together."""
         return {
             benchmark: {at: Scored(pooled(some), some[0].run) for at, some in by_place.items()}
@@ -117,16 +117,16 @@ class Entry:
         }
 
     @cached_property
-    def single(self) -> dict[str, dict[Place, Scored]]:
+    def single(self) -> dict[str, dict[Position, Scored]]:
         """The preferred result of one run by benchmark and `place`; the newest, if there are several seeds."""
         return {
             benchmark: {at: some[0] for at, some in by_place.items()} for benchmark, by_place in self._preferred.items()
         }
 
     @cached_property
-    def _preferred(self) -> dict[str, dict[Place, list[Scored]]]:
+    def _preferred(self) -> dict[str, dict[Position, list[Scored]]]:
         """Results by benchmark and `place`, newest first: complete before partial, then by grader and tier."""
-        found: dict[str, dict[Place, list[Scored]]] = defaultdict(lambda: defaultdict(list))
+        found: dict[str, dict[Position, list[Scored]]] = defaultdict(lambda: defaultdict(list))
         for run in reversed(self.runs):
             for task in run.tasks.values():
                 found[task.benchmark][place(task)].append(Scored(task, run))
@@ -142,7 +142,7 @@ class Entry:
         """The result to show: complete before partial, then by largest budget; unlimited only if there is no other."""
         by_budget = self.results.get(benchmark, {})
 
-        def preference(at: Place) -> tuple[bool, bool, int, float]:
+        def preference(at: Position) -> tuple[bool, bool, int, float]:
             return not by_budget[at].task.partial, at < UNLIMITED, -at.votes, at.limit
 
         return by_budget[max(by_budget, key=preference)] if by_budget else None
@@ -303,7 +303,7 @@ class Board:
 
     def _whole(self, benchmark: str) -> dict[str, TaskResult]:
         """Complete results by entry, at the `place` and `protocol` that most entries have."""
-        found: dict[tuple[Place, tuple[int, bool, tuple[str, ...]]], dict[str, TaskResult]] = {}
+        found: dict[tuple[Position, tuple[int, bool, tuple[str, ...]]], dict[str, TaskResult]] = {}
         for entry in self.entries:
             for at, one in entry.results.get(benchmark, {}).items():
                 if not at.votes and not one.task.partial:

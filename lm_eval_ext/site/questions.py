@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from lm_eval_ext.analysis.board import UNLIMITED, Board, Entry, KeptByKind, Place, Scored
+from lm_eval_ext.analysis.board import UNLIMITED, Board, Entry, KeptByKind, Position, Scored
 from lm_eval_ext.runs.run import TaskResult
 from lm_eval_ext.site.rendering import ModelName, Names, slug, unique
 from lm_eval_ext.wording import limit
@@ -63,7 +63,7 @@ class HeatMap(NamedTuple):
     """
 
     benchmark: str
-    place: Place
+    place: Position
     path: str
     questions: int
     set: str
@@ -93,13 +93,13 @@ def heat_maps(board: Board, names: Names, kept: Mapping[str, KeptByKind]) -> lis
     return [renamed[0]._replace(path="questions.html"), *renamed[1:]] if maps else []
 
 
-def _places(board: Board, benchmark: str) -> set[Place]:
+def _places(board: Board, benchmark: str) -> set[Position]:
     places = {at for entry in board.entries for at in entry.single.get(benchmark, {})}
     return {at for at in places if not at.votes}
 
 
 def _heat_map(
-    board: Board, names: Names, kept: Mapping[str, KeptByKind], benchmark: str, place: Place
+    board: Board, names: Names, kept: Mapping[str, KeptByKind], benchmark: str, place: Position
 ) -> HeatMap | None:
     results = {e: one for e in board.entries if (one := e.single.get(benchmark, {}).get(place))}
     counted = Counter(_set(one.task) for one in results.values() if _usable(board, one.task))
