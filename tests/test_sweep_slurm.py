@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from lm_eval_ext.cli import app
 from lm_eval_ext.errors import ManifestError
-from lm_eval_ext.files import write_json
+from lm_eval_ext.paths import write_json
 from lm_eval_ext.sweep.one import ticket
 from lm_eval_ext.sweep.slurm import SlurmLauncher, _indices, states
 from lm_eval_ext.sweep.sources import Study

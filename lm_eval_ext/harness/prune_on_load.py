@@ -13,10 +13,9 @@ from filelock import FileLock
 from pydantic import ValidationError
 
 from lm_eval_ext.errors import ArgumentError
-from lm_eval_ext.files import digest
 from lm_eval_ext.harness.arguments import BY_HAND, BY_HAND_FIELDS, Arguments
 from lm_eval_ext.harness.effects import marked
-from lm_eval_ext.paths import cache_folder
+from lm_eval_ext.paths import cache_folder, digest
 from lm_eval_ext.plugins import software
 from lm_eval_ext.pruning.architecture import check_supported, depth
 from lm_eval_ext.pruning.calibration import EMBEDDED, Calibration, calibration

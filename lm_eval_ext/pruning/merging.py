@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Protocol
 from pydantic import BaseModel, ConfigDict, Field
 
 from lm_eval_ext.errors import ArchitectureError, RecipeError
-from lm_eval_ext.files import write_whole
+from lm_eval_ext.paths import write_whole
 from lm_eval_ext.pruning.architecture import (
     block_of_tensor,
     is_block_output,

@@ -16,8 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from pydantic_core import ErrorDetails
 
 from lm_eval_ext.errors import ArgumentError, RecipeError
-from lm_eval_ext.files import write_whole
-from lm_eval_ext.paths import PRUNED_MODELS, located
+from lm_eval_ext.paths import PRUNED_MODELS, located, write_whole
 from lm_eval_ext.plugins import recipe_folders
 from lm_eval_ext.pruning.architecture import depth, text_config
 from lm_eval_ext.pruning.blocks import Blocks

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lm_eval_ext.errors import ArgumentError, TTSError
-from lm_eval_ext.files import write_json
+from lm_eval_ext.paths import write_json
 from lm_eval_ext.pruning.adapters import MARK, layers_left_out
 from lm_eval_ext.pruning.architecture import depth
 from lm_eval_ext.pruning.blocks import Blocks

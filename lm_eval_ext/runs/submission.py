@@ -14,10 +14,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lm_eval_ext.errors import ResultsError
-from lm_eval_ext.files import digest
 from lm_eval_ext.generation.request import canonical
 from lm_eval_ext.harness.arguments import parse_model_args
 from lm_eval_ext.harness.effects import changing, controlling, effect, marked, publishable, warn_of_unknown
+from lm_eval_ext.paths import digest
 from lm_eval_ext.redaction import line, mapping, number, public_name, scrubbed, sequence, whole
 from lm_eval_ext.runs.catalogue import Catalogue
 from lm_eval_ext.runs.run import Run, told_value

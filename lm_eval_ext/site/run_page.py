@@ -17,9 +17,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from lm_eval_ext.analysis.board import Board, Entry, Scored, comparable, kept_of, place
 from lm_eval_ext.analysis.comparison import Difference, difference, kept, repeated_interval
 from lm_eval_ext.analysis.parts import parts_of, place_of
-from lm_eval_ext.files import digest
 from lm_eval_ext.metrics import score_named
-from lm_eval_ext.paths import LEADERBOARD
+from lm_eval_ext.paths import LEADERBOARD, digest
 from lm_eval_ext.runs.load import SITE_MARK, Source
 from lm_eval_ext.runs.publish import is_gated
 from lm_eval_ext.runs.run import Run, TaskResult

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lm_eval_ext.errors import ManifestError, TTSError
-from lm_eval_ext.files import write_json
+from lm_eval_ext.paths import write_json
 from lm_eval_ext.plugins import software
 from lm_eval_ext.sweep.locks import hold
 from lm_eval_ext.sweep.plan import PlannedRun, Stage, digest_of

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from lm_eval_ext.authoring.task_file import merged, registered_files
 from lm_eval_ext.errors import ManifestError
-from lm_eval_ext.files import digest
 from lm_eval_ext.generation.request import with_budget
 from lm_eval_ext.harness.effects import marked
+from lm_eval_ext.paths import digest
 from lm_eval_ext.pruning.recipe import chosen_name, format_layers, parse_layers
 from lm_eval_ext.redaction import mapping, sequence
 from lm_eval_ext.runs.run import variant_of

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lm_eval_ext.errors import ManifestError
-from lm_eval_ext.files import write_json
+from lm_eval_ext.paths import write_json
 from lm_eval_ext.sweep.launchers import Launcher, Tell
 from lm_eval_ext.sweep.locks import locked
 from lm_eval_ext.sweep.manifest import Slurm

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Literal
 
 from lm_eval_ext.errors import ArgumentError, ManifestError
-from lm_eval_ext.files import digest, read_json_object, write_json
 from lm_eval_ext.grading import GRADER_VERSION
-from lm_eval_ext.paths import located
+from lm_eval_ext.paths import digest, located, read_json_object, write_json
 from lm_eval_ext.pruning.recipe import Recipe, load_recipe
 from lm_eval_ext.redaction import mapping
 from lm_eval_ext.sweep.locks import is_held, locked

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from lm_eval_ext.errors import EngineError
-from lm_eval_ext.files import digest
 from lm_eval_ext.generation.engine import advanced
 from lm_eval_ext.generation.engines.dialect import Dialect, ReplyError, ServerFacts, Tokens, Vocabulary
 from lm_eval_ext.generation.engines.dialects import DIALECTS
 from lm_eval_ext.generation.engines.http import PatientClient, RefusedError, RetryableError, ServerClient
 from lm_eval_ext.generation.request import Completion, Job, Sampling, Stop
+from lm_eval_ext.paths import digest
 
 _SLACK = 4  # tokens by which a text that is decoded and encoded again may differ
 

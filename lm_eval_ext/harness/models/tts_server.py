@@ -17,7 +17,6 @@ from pydantic import ValidationError
 from tqdm import tqdm
 
 from lm_eval_ext.errors import ArgumentError, EngineError, first_fault
-from lm_eval_ext.files import digest
 from lm_eval_ext.generation.engine import Engine
 from lm_eval_ext.generation.engines.dialect import ServerFacts, Vocabulary
 from lm_eval_ext.generation.engines.dialects import SINGLE
@@ -35,7 +34,7 @@ from lm_eval_ext.harness.arguments import BY_HAND
 from lm_eval_ext.harness.models.thinking import ThinkingLM
 from lm_eval_ext.harness.server_arguments import ServerArguments
 from lm_eval_ext.harness.serving import ServedRecipe
-from lm_eval_ext.paths import located
+from lm_eval_ext.paths import digest, located
 from lm_eval_ext.pruning.architecture import depth
 from lm_eval_ext.pruning.loading import parameter_count
 from lm_eval_ext.pruning.recipe import Recipe, changes_info, format_layers, left_out_info, load_recipe, parse_layers
