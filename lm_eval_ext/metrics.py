@@ -1,7 +1,7 @@
 """Metrics of a question's samples: shares, pass@k, maj@k, tokens; and their aggregations over questions.
 
-Plain functions with the arguments that lm-eval passes to a metric; `harness/metrics.py` registers them. `acc` is the
-mean over all samples of a question.
+Plain functions with the arguments that lm-eval passes to a metric; `harness/registration.py` registers them. `acc` is
+the mean over all samples of a question.
 """
 
 from __future__ import annotations

@@ -105,10 +105,12 @@ def test_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     """The one of the guide, as it stands there, decodes what ours does."""
     page = (ROOT / "docs" / "howto" / "add-an-engine.md").read_text("utf-8")
     blocks = [textwrap.dedent(block) for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL)]
-    module: Any = ModuleType("plain")
-    exec("\n".join(blocks), vars(module))
-    monkeypatch.setitem(sys.modules, "plain", module)
-    monkeypatch.setitem(registry.ENGINES, "plain", registry.EngineEntry("plain-hf", "plain:PlainLM", True, True, True))
+    names = ("lm_eval_ext.generation.engines.plain", "lm_eval_ext.harness.models.plain")
+    for name, block in zip(names, blocks, strict=True):
+        monkeypatch.setitem(sys.modules, name, module := ModuleType(name))
+        exec(block, vars(module))
+    entry = registry.EngineEntry("plain-hf", f"{names[1]}:PlainLM", True, True, True)
+    monkeypatch.setitem(registry.ENGINES, "plain", entry)
     prompts = [f"Compute from left to right, modulo 10, and put the result in \\boxed{{}}: {a}+2+3" for a in range(4)]
     found = [
         [str(text) for text in tts.generate(model, prompts, budgets=[8, None], max_gen_toks=40, temperature=0.0)]

@@ -1,4 +1,4 @@
-"""What a study costs at most before it is run: tokens, arithmetic, and hours on a GPU."""
+"""Before a study is run: whether what it names is there, and what it costs at most in tokens and hours on a GPU."""
 
 from __future__ import annotations
 
@@ -339,6 +339,8 @@ def _check_model(manifest: Manifest, arguments: Mapping[str, object]) -> None:
 
 def _check_names(names: Sequence[str], engine: str) -> None:
     """Refuse what is almost the name of an argument; a loader may know any other."""
+    if engine not in _THEIRS:
+        return
     try:
         theirs = inspect.signature(pkgutil.resolve_name(_THEIRS[engine])).parameters
     except ImportError:  # it is evaluated on another machine, whose packages aren't here

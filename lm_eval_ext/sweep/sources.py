@@ -14,6 +14,7 @@ from typing import Literal
 
 from lm_eval_ext.errors import ArgumentError, ManifestError
 from lm_eval_ext.grading import GRADER_VERSION
+from lm_eval_ext.harness.effects import effect
 from lm_eval_ext.paths import digest, located, read_json_object, write_json
 from lm_eval_ext.pruning.recipe import Recipe, load_recipe
 from lm_eval_ext.redaction import mapping
@@ -402,13 +403,7 @@ def chosen_on_load(run: PlannedRun) -> dict[str, object]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-# Model arguments that say where and how fast a model runs, or are in the content under another name.
-_LEFT_OUT = {
-    "device", "parallelize", "device_map", "max_memory_per_gpu", "max_cpu_memory", "offload_folder", "batch_size",
-    "max_batch_size", "tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size", "replica_gpus",
-    "ray_address", "gpu_memory_utilization", "max_num_seqs", "max_num_batched_tokens", "enforce_eager",
-    "num_concurrent", "max_retries", "timeout", "journal", "journal_alone", "recipe", "pretrained", "revision",
-}  # fmt: skip
+_ELSEWHERE = ("recipe", "pretrained", "revision")  # model arguments that are in the content under another name
 _NAMED = ("peft", "tokenizer")  # model arguments that name files or a repository
 _IN_FILES = ("chat_template", "thinking_format")  # and those that may name a file
 
@@ -434,7 +429,7 @@ def content(
         "arguments": {
             name: of.named(value) if name in _NAMED or (name in _IN_FILES and Path(str(value)).is_file()) else value
             for name, value in sorted(run.arguments.items())
-            if name not in _LEFT_OUT
+            if name not in _ELSEWHERE and effect(name) not in ("place", "private")
         },
         "model": of.weights(*model) or model,
         "recipe": recipe,
