@@ -73,6 +73,7 @@ class FakeServer:
         self.retry_after = "0"  # seconds, beside 429
         self.fault_of: Callable[[dict[str, Any]], str] = lambda body: ""  # what goes wrong with a request, always
         self.times: list[float] = []  # when texts were asked for
+        self.closes = False  # whether it closes each connection after a reply
         self.listed = "m"  # id of the model that a chat or text server lists
 
     @property
@@ -175,7 +176,10 @@ class FakeServer:
                 await asyncio.sleep(self.seconds)
             if fault:
                 return await self._faulty(fault, request)
-            return web.json_response(self._scores(body) if "prompt_logprobs" in body else self._reply(body))
+            reply = web.json_response(self._scores(body) if "prompt_logprobs" in body else self._reply(body))
+            if self.closes:
+                reply.force_close()
+            return reply
         finally:
             self.busy -= 1
 

@@ -185,6 +185,16 @@ def of_before(content: dict[str, Any]) -> None:
         content.pop(name, None)
 
 
+def test_a_command_that_was_cut_is_no_reason_to_refuse_a_run(tmp_path: Path) -> None:
+    write_output(tmp_path / "out", {"tts_aime24_b32": scores(0.6, 30, 3)})
+    add(tmp_path / "out", tmp_path / "results")
+    path = only_run(tmp_path / "results")
+    edit(
+        path, lambda content: content.update(command="lm_eval --model_args 'pretrained=a") or content.pop("model_args")
+    )
+    assert Run.model_validate_json(path.read_text("utf-8")).model_args == {}
+
+
 def test_runs_that_were_published_before_are_read_as_they_were_asked(tmp_path: Path) -> None:
     asked = {**ASKED_128, "temperature": 0.6}
     write_output(tmp_path / "out", {"tts_aime24_b32": scores(0.6, 30, 3)}, gen_kwargs=asked)

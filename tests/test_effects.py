@@ -79,3 +79,23 @@ def test_nothing_private_or_unknown_is_published() -> None:
     given = {"pretrained": "a", "token": "t", "rope_theta": 1, "dtype": "bfloat16", "thinking": "off", "journal": "/x"}
     assert publishable(given) == {"pretrained": "a", "dtype": "bfloat16", "thinking": "off"}
     assert controlling(given) == {"thinking": "off"} and changing(given) == {"rope_theta": 1}
+
+
+def test_the_order_of_arguments_makes_no_other_model_or_control() -> None:
+    given = {
+        "stop_loops": True,
+        "rope_theta": 1,
+        "enable_thinking": False,
+        "quantization": "fp8",
+        "abc": 2,
+        "peft": "a",
+    }
+    both = [given, dict(reversed(given.items()))]
+    assert [list(changing(one)) for one in both] == [["peft", "quantization", "abc", "rope_theta"]] * 2
+    assert [list(controlling(one)) for one in both] == [["enable_thinking", "stop_loops"]] * 2
+
+
+def test_what_shows_in_neither_weights_nor_config_counts_in_the_fingerprint() -> None:
+    plain = PrunedHFLM(journal="off").fingerprint
+    assert PrunedHFLM(journal="off", mixed_precision_dtype="bfloat16").fingerprint != plain
+    assert PrunedHFLM(journal="off", batch_size=4, max_length=128).fingerprint == plain

@@ -18,6 +18,7 @@ from lm_eval_ext.errors import EngineError
 from lm_eval_ext.generation.engine import FollowUp, LocalEngine, Poll, no_more
 from lm_eval_ext.generation.engines.ray import Needs, RayEngine, RayFleet, scattered
 from lm_eval_ext.generation.engines.replica import ModelIdentity, NotLoadedError, Numbered, Place, Replica, Report
+from lm_eval_ext.generation.engines.supervisor import Done, Event, Supervisor, Task, Up
 from lm_eval_ext.generation.request import Completion, Job, Sampling, Stop
 from tests.scripted import ScriptedEngine
 
@@ -212,6 +213,47 @@ def test_replicas_serve_several_runs_also_after_they_died_in_between() -> None:
     assert outcome(engine.run, JOBS) == first
     ray.die(0)
     assert outcome(engine.run, JOBS) == first and engine.fleet.restarts == 1
+
+
+def test_a_replica_that_died_while_it_was_idle_loads_again_when_it_gets_work() -> None:
+    replica = Replica(lambda: Model(ScriptedEngine(script)))
+    for call in (
+        lambda: replica.begin(100),
+        lambda: replica.advance([], [(0, job(1))]),
+        lambda: replica.call(0, "m", []),
+    ):
+        with pytest.raises(NotLoadedError):
+            call()
+
+
+def test_what_has_arrived_is_kept_when_one_result_ends_the_run() -> None:
+    tasks = [Task(number) for number in range(5)]
+
+    class Batch:
+        """Five tasks that are done at the same moment."""
+
+        asked, coming = 1, 0
+
+        def __init__(self) -> None:
+            self.events_left: list[list[Event]] = [[Up(0, 5)], []]
+
+        def send(self, worker: int, task: Task[Any]) -> None:
+            self.events_left[-1].append(Done(worker, task, task.item))
+
+        def events(self, patience: float) -> Sequence[Event]:
+            return self.events_left.pop(0) if self.events_left else []
+
+    kept: list[int] = []
+
+    def on_result(item: int, result: int) -> Sequence[int]:
+        if not kept and item == 0:
+            raise KeyboardInterrupt
+        kept.append(item)
+        return ()
+
+    with pytest.raises(KeyboardInterrupt):
+        Supervisor[int, int](Batch(), on_result).run([task.item for task in tasks])
+    assert kept == [1, 2, 3, 4]
 
 
 def test_tags_stay_with_the_caller() -> None:

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lm_eval_ext.errors import EngineError
-from lm_eval_ext.generation.engines.http import ConnectionOptions
-from lm_eval_ext.generation.engines.server import Limits, Server, ServerEngine
+from lm_eval_ext.generation.engines.http import ConnectionOptions, Settled
+from lm_eval_ext.generation.engines.server import Limits, Server, ServerEngine, ServerFleet
+from lm_eval_ext.generation.engines.server_identity import decoded
 from lm_eval_ext.generation.request import Completion, Job, Stop
 from lm_eval_ext.harness.models.tts_server import tried_servers
 from lm_eval_ext.harness.server_arguments import ServerArguments
@@ -215,15 +216,18 @@ def test_another_model_behind_the_same_name_stops_the_run() -> None:
             one.run(jobs(range(20)), on_completion)
 
 
-def test_a_server_that_is_replaced_between_two_requests_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No request breaks, but the connection that was open is not there any more."""
-    monkeypatch.setattr("lm_eval_ext.generation.engines.server._BETWEEN", 0.0)
-    turns = count()
+@pytest.mark.parametrize("concurrent", [1, 4])
+def test_no_text_of_another_model_is_used(concurrent: int) -> None:
+    """Also if no request breaks, because the server was replaced between two, shortly before the end."""
+    some, turns = jobs(range(20), ENDS), count()
+    right = results(ScriptedEngine(scripted, decode), some, follow=False)
     with FakeServer() as server:
-        one = ServerEngine([Server(server.url, served("vllm"), greedy(server))], OPTIONS, Limits(1, 4, 0.001, 0.1))
-        server.seconds = 0.01  # so that texts are still to come once it is known who it is
+        limits = Limits(concurrent, 4, 0.001, 0.1)
+        one = ServerEngine([Server(server.url, served("vllm"), greedy(server))], OPTIONS, limits)
+        found: dict[Job, Completion] = {}
 
         def on_completion(job: Job, completion: Completion) -> list[Job]:
+            found[job] = completion
             if next(turns) == 8:
                 server.down()
                 server.script = partial(scripted, words=WORDS - 1)
@@ -231,7 +235,26 @@ def test_a_server_that_is_replaced_between_two_requests_is_noticed(monkeypatch: 
             return []
 
         with pytest.raises(EngineError, match="serves another model than before"):
-            one.run(jobs(range(200), ENDS), on_completion)
+            one.run(some, on_completion)
+    assert len(found) >= 9 and all(right[job] == completion for job, completion in found.items())
+
+
+def test_a_server_that_closes_every_connection_is_asked_who_it_is_now_and_then() -> None:
+    some = jobs(range(40), STOPS[:1])
+    with FakeServer() as server:
+        server.closes = True
+        one = ServerEngine([Server(server.url, served("vllm"), greedy(server))], OPTIONS, QUICK)
+        assert results(one, some) == results(ScriptedEngine(scripted, decode), some)
+
+
+def test_a_server_that_was_retired_while_it_was_asked_stays_so() -> None:
+    with FakeServer() as sick, FakeServer() as sound:
+        digest = greedy(sound)
+        fleet = ServerFleet([Server(one.url, served("vllm"), digest) for one in (sick, sound)], OPTIONS, QUICK, decoded)
+        seat = fleet._seats[0]
+        seat.retired = seat.checking = True
+        fleet._checked(0, seat, Settled((0, None), digest, None))
+        assert not seat.up
 
 
 @pytest.mark.parametrize("status", ["502", "404"])

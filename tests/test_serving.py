@@ -38,6 +38,17 @@ def test_the_server_says_what_was_dropped() -> None:
         model(server)
 
 
+def test_the_recipe_that_is_served_is_the_one_that_is_declared(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(f"base: {TINY_CHAIN}\nmethod: x\nsource: x\ndrop: [3]\n")
+    said = ServedRecipe.model_validate_json(serve_command(f"recipe={path}", [])[5].removeprefix("lm-eval-tts:"))
+    given = {"base_url": "http://a:1", "recipe": str(path)}
+    assert declared_recipe(ServerArguments.taken(given), said) is not None
+    folder = ServedRecipe(base="my-copy", drop=(3,))
+    found = declared_recipe(ServerArguments.taken({"base_url": "http://a:1", "base": "org/m"}), folder)
+    assert found is not None and (found.base, found.drop) == ("org/m", (3,))
+
+
 def test_a_name_alone_says_nothing_of_layers() -> None:
     server = FakeServer(script=SCRIPT)
     server.name = "tiny-chain-drop3"
@@ -93,6 +104,11 @@ def test_a_run_is_named_after_what_is_served(given: dict[str, object], name: str
             {"base": "m", "drop_attention": [3]}, {"recipe": Recipe(base="m", drop=(3,), method="x", source="x")},
             "says that layers none are dropped, but 3 are declared",
         ),
+        (
+            {"base": "m", "drop": [5], "drop_attention": [3]}, {"drop_layers": [3]},
+            "says that layers 5 are dropped, but 3 are declared",
+        ),
+        ({"base": "m", "drop": [3, 3]}, {}, "the layers that are dropped: "),
     ],
 )  # fmt: skip
 def test_what_contradicts_the_server_is_one_line(

@@ -186,7 +186,7 @@ def _guessed(
         raise TaskError(f"kind={kind!r}; expected one of: {', '.join(KINDS)}")
     if choices and kind not in (None, "choice"):
         raise TaskError(f"kind={kind!r} has no options; leave out --choices, or use --kind choice")
-    golds = [record[answer] for record in records]
+    golds = [column(record, answer) for record in records]
     columns = tuple(choices) or (_option_columns(records, answer, known) if kind in (None, "choice") else ())
     found, reason = ("choice", f"its options are in {', '.join(columns)}") if columns else kind_of(golds)
     found, reason = (kind, "as given") if kind else (found, reason)
@@ -286,7 +286,7 @@ def _option_columns(records: Records, answer: str, known: Sequence[str]) -> tupl
 def _declared_choices(records: Records, answer: str, columns: Sequence[str], way: str | None) -> dict[str, object]:
     """What `metadata.choices` declares; without columns, the question lists the options."""
     if not columns:
-        parts = [listed(record[answer]) for record in records]
+        parts = [listed(column(record, answer)) for record in records]
         letters = {match[1] for some in parts for one in some if (match := _LETTER.fullmatch(str(one).strip()))}
         if not letters:
             raise TaskError(f"answer={answer}: not letters; give --choices, the columns with the options")
@@ -316,7 +316,7 @@ def _labels_of(columns: Sequence[str]) -> str:
 
 def _ways(records: Records, answer: str, columns: Sequence[str], several: bool) -> list[str]:
     """Every way in which all answers name an option."""
-    golds = [listed(record[answer]) if several else [record[answer]] for record in records]
+    golds = [listed(column(record, answer)) if several else [column(record, answer)] for record in records]
     named = [(at, str(gold).strip()) for at, some in enumerate(golds) for gold in some]
     shown = [texts(record, columns) for record in records]
     labels = [_labels(record, _labels_of(columns)) for record in records]

@@ -17,7 +17,7 @@ from lm_eval_ext.pruning.checkpoint import find_file
 logger = logging.getLogger("lm_eval.tts")
 
 Effect = Literal["model", "texts", "control", "place", "private"]
-Mark = Literal["recorded", "chooses", "calibrates", "loads", "driver", "path", "secret", "usually-on"]
+Mark = Literal["recorded", "numerics", "chooses", "calibrates", "loads", "driver", "path", "secret", "usually-on"]
 
 EFFECTS: Mapping[Effect, str] = {
     "model": "the model: its weights, or how they are computed",
@@ -88,9 +88,25 @@ def changing(arguments: Mapping[str, object]) -> dict[str, object]:
     recorded = marked("recorded")
     return {
         name: value
-        for name, value in arguments.items()
+        for name, value in _in_order(arguments)
         if effect(name) in ("model", None) and name not in recorded and not is_usual(name, value)
     }
+
+
+def unseen(arguments: Mapping[str, object]) -> dict[str, object]:
+    """The arguments that may change texts and show neither in the weights nor in the config of a loaded model."""
+    numerics = marked("numerics")
+    return {
+        name: value
+        for name, value in _in_order(arguments)
+        if (effect(name) is None or name in numerics) and not is_usual(name, value)
+    }
+
+
+def _in_order(arguments: Mapping[str, object]) -> list[tuple[str, object]]:
+    """In the table's order, so that the order in which they were given makes no other model; unknown ones last."""
+    places = {name: place for place, name in enumerate(_table())}
+    return sorted(arguments.items(), key=lambda pair: (places.get(pair[0], len(places)), pair[0]))
 
 
 def controlling(arguments: Mapping[str, object]) -> dict[str, object]:
@@ -99,7 +115,9 @@ def controlling(arguments: Mapping[str, object]) -> dict[str, object]:
     >>> controlling({"thinking": "off", "stop_loops": False, "quantization": "fp8"})
     {'thinking': 'off'}
     """
-    return {name: value for name, value in arguments.items() if effect(name) == "control" and not is_usual(name, value)}
+    return {
+        name: value for name, value in _in_order(arguments) if effect(name) == "control" and not is_usual(name, value)
+    }
 
 
 def publishable(arguments: Mapping[str, object]) -> dict[str, object]:

@@ -66,7 +66,8 @@ def serve_command(model_args: str, rest: Sequence[str]) -> list[str]:
     name = _served_name(base, recipe) + _packed(given.get("quantization") or _after("--quantization", rest))
     words = [_vllm(), "serve", base, "--served-model-name", name]
     if recipe is not None and recipe.drops:
-        words.append(RECIPE + ServedRecipe.of(recipe, _public(base)).model_dump_json(exclude_defaults=True))
+        said = ServedRecipe.of(recipe, _public(base if arguments.recipe is None else recipe.base))
+        words.append(RECIPE + said.model_dump_json(exclude_defaults=True))
     own = (
         _dropping(base, revision, recipe, arguments, bool(given.get("trust_remote_code")))
         if recipe and recipe.drops

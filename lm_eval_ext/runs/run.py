@@ -277,7 +277,10 @@ class Run(_Part):
         if not isinstance(fields, Mapping) or ("model_args" in fields and "variation" not in fields):
             return fields
         current = {name: value for name, value in fields.items() if name != "variation"}
-        words = shlex.split(str(fields.get("command") or ""), comments=True)
+        try:
+            words = shlex.split(str(fields.get("command") or ""), comments=True)
+        except ValueError:  # it was cut, or is no command
+            words = []
         given = words[words.index("--model_args") + 1] if "--model_args" in words[:-1] else ""
         text, _, instruction = str(fields.get("variation") or "").partition("system_instruction: ")
         text, _, generation = text.partition("gen_kwargs: ")

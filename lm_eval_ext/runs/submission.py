@@ -193,7 +193,6 @@ def is_results(path: Path) -> bool:
 
 
 _LONGEST = 4000
-_NOT_SHOWN = "not shown"
 
 
 def model_arguments(config: Mapping[str, object]) -> dict[str, object]:
@@ -206,7 +205,7 @@ def _public(arguments: Mapping[str, object]) -> dict[str, object]:
     """Arguments as they may be published: of a path only the last part, and nothing of what isn't known here."""
     paths = marked("path")
     return {
-        line(name, 200): _NOT_SHOWN if effect(name) is None
+        line(name, 200): f"not shown, {digest(value)[:6]}" if effect(name) is None
         else public_name(value) if name in paths and isinstance(value, str) and not value.startswith("{")
         else value
         for name, value in arguments.items()

@@ -120,6 +120,7 @@ class RayFleet:
     def begin(self, tokens: int | None) -> None:
         """Prepare all replicas for jobs of up to `tokens` tokens, or for calls if that is None."""
         self._tokens = tokens
+        self._somebody = time.monotonic()
         # What a former run has left to say is not awaited.
         self._calls = {ref: call for ref, call in self._calls.items() if call[1] in ("place", "load")}
         self._events = []
@@ -154,6 +155,8 @@ class RayFleet:
         if seat.advancing or not seat.tasks:
             return
         seat.advancing = True
+        if len(seat.tasks) == len(seat.new):  # it was idle
+            seat.heard = time.monotonic()
         if self._tokens is None:
             (number,) = seat.new
             call = seat.tasks[number].item
@@ -167,7 +170,6 @@ class RayFleet:
         if options:
             method = method.options(**options)
         self._calls[method.remote(*arguments)] = replica, stage
-        self._seats[replica].heard = self._seats[replica].heard or time.monotonic()
 
     # Events -----------------------------------------------------------------------------------------------
 

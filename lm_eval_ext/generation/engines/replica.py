@@ -139,8 +139,11 @@ class Replica:
             new: numbered jobs to start when a slot is free.
 
         Raises:
+            NotLoadedError: the process is a new one.
             Exception: decoding has failed.
         """
+        if self._engine is None:
+            raise NotLoadedError("its process has died while it was idle")
         for numbered in new:
             self._new.put(_tagged(numbered))
         if self._waiting:

@@ -37,7 +37,7 @@ logger = logging.getLogger("lm_eval.tts")
 _LONGEST_PAUSE = 60.0  # seconds between two tries
 _TICK = 1.0  # seconds to wait at most before looking at what is due
 _TROUBLES = 5  # requests in a row that a server cannot serve
-_BETWEEN = 10.0  # seconds between two checks of a server that closes its connections
+_BETWEEN = 2.0  # seconds between two checks of a server that closes its connections
 
 Work = Callable[[ServerClient, ServedModel, Any], Coroutine[object, object, Any]]
 _Errand = tuple[int, Task[Any] | None]  # a server's number, and a task for it; None to ask who it is
@@ -91,7 +91,8 @@ class _Seat:
         busy, peak: requests in flight, and the most that were.
         up, retired: whether it is used, and whether it refuses everything.
         checking, checked: whether it is being asked who it is, and when it was last.
-        connections: the client's when it was last asked.
+        connections: how many the client had made when it was last asked, or may have by then.
+        held: results over a new connection, which may lead to another model: used when it has said who it is.
         doubtful: whether it has said something else than before while it was busy; it is asked again when it is idle.
         failures: how often in a row it could not be reached.
         since, due: since when it is down, and when it is tried again.
@@ -110,6 +111,7 @@ class _Seat:
     checking: bool = False
     checked: float = 0.0
     connections: int = 0
+    held: list[Done] = field(default_factory=list)
     doubtful: bool = False
     failures: int = 0
     since: float = 0.0
@@ -123,8 +125,12 @@ class _Seat:
             return False
         if not self.up:
             return now >= self.due and not (self.doubtful and self.busy)
-        reopened = self.client.connections > max(self.connections, self.peak)
-        return bool(self.server.greedy) and reopened and now - self.checked >= _BETWEEN
+        return self.reopened and now - self.checked >= _BETWEEN
+
+    @property
+    def reopened(self) -> bool:
+        """Whether there is a connection in the place of one that was closed since it was last asked who it is."""
+        return bool(self.server.greedy) and self.client.connections > max(self.connections, self.peak)
 
 
 class ServerFleet:
@@ -215,7 +221,8 @@ class ServerFleet:
         match outcome.error:
             case None:
                 seat.troubles = 0
-                self._events.append(Done(worker, task, outcome.result))
+                done = Done(worker, task, outcome.result)
+                (seat.held if seat.reopened else self._events).append(done)
             case UnreachableError() as error:
                 self._down(worker, seat, error)
                 self._again(worker, task, error, 0.0)
@@ -257,8 +264,10 @@ class ServerFleet:
     def _leave(self, worker: int, seat: _Seat) -> None:
         """Use a server no more, for now; what it was given and has not begun is for the others."""
         seat.up = False
-        self._events += [Down(worker), *(Failed(worker, task, "is down") for task in seat.waiting)]
+        back = [*seat.waiting, *(done.task for done in seat.held)]  # nobody can tell any more who has decoded these
+        self._events += [Down(worker), *(Failed(worker, task, "is down") for task in back)]
         seat.waiting.clear()
+        seat.held.clear()
 
     def _down(self, worker: int, seat: _Seat, error: Exception) -> None:
         if seat.up:
@@ -285,6 +294,8 @@ class ServerFleet:
 
     def _checked(self, worker: int, seat: _Seat, outcome: Settled[_Errand]) -> None:
         seat.checking = False
+        if seat.retired:
+            return
         if isinstance(outcome.error, RetryableError):
             if seat.failures:
                 self._later(seat)
@@ -304,6 +315,9 @@ class ServerFleet:
             seat.doubtful = False
             if not seat.up:
                 self._use(worker, seat)
+            if not seat.reopened:  # else another one was made meanwhile, and it is asked again
+                self._events += seat.held
+                seat.held.clear()
 
     def _doubt(self, worker: int, seat: _Seat) -> None:
         """The same model may say something else while it decodes other texts too, so it is asked again when idle."""

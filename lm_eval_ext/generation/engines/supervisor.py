@@ -123,6 +123,7 @@ class Supervisor(Generic[_Item, _Result]):
     _delayed: list[tuple[float, int, Task[_Item]]] = field(default_factory=list)
     _slots: dict[int, int] = field(default_factory=dict)  # of each worker that is up
     _held: dict[int, int] = field(default_factory=dict)  # number of tasks in each worker's hands
+    _arrived: deque[Event] = field(default_factory=deque)
     _lost: list[str] = field(default_factory=list)
     _numbers: count[int] = field(default_factory=count)
 
@@ -136,11 +137,12 @@ class Supervisor(Generic[_Item, _Result]):
         try:
             while self._unfinished:
                 self._send()
-                for event in self.fleet.events(self._patience()):
-                    self._take(event)
+                self._arrived.extend(self.fleet.events(self._patience()))
+                while self._arrived:
+                    self._take(self._arrived.popleft())
         except BaseException:
             with contextlib.suppress(Exception):  # the first error is the one to report
-                for event in self.fleet.events(0.0):
+                for event in (*self._arrived, *self.fleet.events(0.0)):
                     if isinstance(event, Done):
                         self.on_result(event.task.item, event.result)
             raise

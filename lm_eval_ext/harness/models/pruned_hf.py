@@ -26,7 +26,7 @@ from lm_eval_ext.generation.engine import Engine, LocalEngine
 from lm_eval_ext.generation.engines.hf import HFEngine, SingleRowEngine, engine_for, engine_types
 from lm_eval_ext.generation.request import Completion, Job, Sampling, Stop
 from lm_eval_ext.generation.sampling import next_tokens
-from lm_eval_ext.harness.effects import changed_fingerprint, unknown
+from lm_eval_ext.harness.effects import changed_fingerprint, unseen
 from lm_eval_ext.harness.models.pruned import ModelFacts, PrunedLM, explain_unknown_argument
 from lm_eval_ext.harness.patches import DefaultBatchSize
 from lm_eval_ext.pruning.adapters import fitted_adapter
@@ -124,7 +124,7 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
         _check_dtypes(kwargs)
         pretrained, revision = self._take(pretrained, revision, kwargs)
         self._bits_and_bytes = {name: kwargs.pop(name) for name in list(kwargs) if name.startswith(_BITS_AND_BYTES)}
-        self._unknown = {name: kwargs[name] for name in unknown(kwargs)}
+        self._unseen = unseen(kwargs)
         self._dense_config: PreTrainedConfig = None
         self._chooses_batch_size = isinstance(kwargs.get("batch_size"), (DefaultBatchSize, NoneType))
         # Without a device, lm-eval's command line falls back to the CPU, but its functions don't.
@@ -316,7 +316,7 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
     def _found_facts(self) -> LoadedFacts:
         packed = quantization_of(self._config)
         return LoadedFacts(
-            fingerprint=changed_fingerprint(fingerprint(self.model), self._unknown),
+            fingerprint=changed_fingerprint(fingerprint(self.model), self._unseen),
             parameters=parameter_count(self._config) if packed else int(self.model.num_parameters()),
             bytes=bytes_of(self.model),
             dtype=str(self.model.dtype).removeprefix("torch."),

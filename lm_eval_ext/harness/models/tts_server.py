@@ -329,32 +329,41 @@ def declared_recipe(arguments: ServerArguments, served: ServedRecipe | None) -> 
         base = arguments.base or said.base or arguments.tokenizer or arguments.model
         if not base:
             raise ArgumentError("drop_layers: of which model they were dropped isn't said; give base= or model=")
-        recipe = Recipe(
-            base=base, method=BY_HAND, source="model_args", drop=drop, drop_attention=said.drop_attention,
-            drop_mlp=said.drop_mlp,
-        )  # fmt: skip
+        if served is not None:
+            declared = served.model_copy(update={"base": base, "drop": drop})
+            _check_declared(declared, served, given=arguments.base)
+        try:
+            return Recipe(
+                base=base, method=BY_HAND, source="model_args", drop=drop, drop_attention=said.drop_attention,
+                drop_mlp=said.drop_mlp,
+            )  # fmt: skip
+        except ValidationError as error:
+            raise ArgumentError(f"the layers that are dropped: {first_fault(error)}") from error
     else:
         return None
     if served is not None:
-        _check_declared(ServedRecipe.of(recipe, recipe.base), served)
+        _check_declared(ServedRecipe.of(recipe, recipe.base), served, given=arguments.base)
     return recipe
 
 
-def _check_declared(declared: ServedRecipe, served: ServedRecipe) -> None:
-    """Compare what was declared with what the server says; of bases the last parts, because one may be a folder."""
-    base, other = (one.base.rstrip("/").rpartition("/")[2].lower() for one in (served, declared))
-    if base != other:
+def _check_declared(declared: ServedRecipe, served: ServedRecipe, given: str | None) -> None:
+    """Compare what was declared with what the server says; of bases the last parts, because one may be a folder.
+
+    A base that was given as `base=` says what a folder's name on the server does not.
+    """
+    bases = {one.base.rstrip("/").rpartition("/")[2].lower() for one in (served, declared)}
+    if len(bases) > 1 and not (given and "/" not in served.base):
         raise ArgumentError(f"the server says that its model was made from {served.base}, not {declared.base}")
     if served.changes != declared.changes:
         raise ArgumentError(
             f"the server says {served.changes or 'no changed weights'}, the recipe {declared.changes or 'none'}"
         )
     for field, what in (("drop", "layers"), ("drop_attention", "attention blocks"), ("drop_mlp", "MLP blocks")):
-        said, given = getattr(served, field), getattr(declared, field)
-        if said != given:
+        said, other = getattr(served, field), getattr(declared, field)
+        if said != other:
             raise ArgumentError(
                 f"the server says that {what} {format_layers(said) or 'none'} are dropped, but "
-                f"{format_layers(given) or 'none'} are declared"
+                f"{format_layers(other) or 'none'} are declared"
             )
 
 
