@@ -23,7 +23,6 @@ from lm_eval_ext import metrics, thinking_formats
 from lm_eval_ext.cli import app
 from lm_eval_ext.grading.extraction import final_answer
 from lm_eval_ext.harness import registry
-from lm_eval_ext.harness.arguments import NAMES, Arguments
 from lm_eval_ext.harness.registration import register
 from lm_eval_ext.metrics import Measure, Metric
 from lm_eval_ext.paths import TASKS, TINY_CHAIN
@@ -89,16 +88,6 @@ def test_a_metric(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "`length` | characters of an answer | characters" in reference.tables()["docs/reference/metrics.md"]
     found = metrics.score_named("length")
     assert found is not None and found.unit == "characters"
-
-
-def test_a_model_argument() -> None:
-    class More(Arguments):
-        """With one field more."""
-
-        patience: int = 3
-
-    given = More.of({"patience": 5})
-    assert isinstance(given, More) and given.patience == 5 and set(NAMES) < set(More.model_fields)
 
 
 def test_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:
