@@ -11,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lm_eval_ext.errors import EngineError
-from lm_eval_ext.generation.engines.http import ConnectionOptions, Settled
-from lm_eval_ext.generation.engines.server import Limits, Server, ServerEngine, ServerFleet
-from lm_eval_ext.generation.engines.server_identity import decoded
+from lm_eval_ext.generation.engines.http import ConnectionOptions
+from lm_eval_ext.generation.engines.server import Limits, Server, ServerEngine
 from lm_eval_ext.generation.request import Completion, Job, Stop
 from lm_eval_ext.harness.models.tts_server import tried_servers
 from lm_eval_ext.harness.server_arguments import ServerArguments
@@ -247,14 +246,17 @@ def test_a_server_that_closes_every_connection_is_asked_who_it_is_now_and_then()
         assert results(one, some) == results(ScriptedEngine(scripted, decode), some)
 
 
-def test_a_server_that_was_retired_while_it_was_asked_stays_so() -> None:
+def test_a_server_that_refuses_texts_while_it_says_who_it_is_is_used_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lm_eval_ext.generation.engines.server._BETWEEN", 0.0)
+    some, turns = jobs(range(30), ENDS), count()
     with FakeServer() as sick, FakeServer() as sound:
         digest = greedy(sound)
-        fleet = ServerFleet([Server(one.url, served("vllm"), digest) for one in (sick, sound)], OPTIONS, QUICK, decoded)
-        seat = fleet._seats[0]
-        seat.retired = seat.checking = True
-        fleet._checked(0, seat, Settled((0, None), digest, None))
-        assert not seat.up
+        sick.closes = True  # so that it is asked all the time
+        sick.fault_of = lambda body: "404" if len(body["prompt"]) == 3 and next(turns) > 6 else ""
+        servers = [Server(one.url, served("vllm"), digest) for one in (sick, sound)]
+        found = results(ServerEngine(servers, OPTIONS, QUICK), some, follow=False)
+    assert found == results(ScriptedEngine(scripted, decode), some, follow=False)
+    assert next(turns) < 30
 
 
 @pytest.mark.parametrize("status", ["502", "404"])
