@@ -264,6 +264,7 @@ def test_from_a_question_to_a_checkpoint(tiny_model: Path, tmp_path: Path) -> No
     assert "method: shortgpt" in shown and recipes[1].digest in shown
 
 
+@pytest.mark.long
 def test_results_of_the_model_go_into_its_card_and_those_of_another_are_refused(
     tiny_model: Path, tmp_path: Path
 ) -> None:

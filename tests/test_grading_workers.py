@@ -205,18 +205,22 @@ def test_gmpy2_where_it_is_installed_is_not_used() -> None:
     assert in_workers(_ground_types, [()]) == [Outcome("python")]
 
 
-def test_nothing_a_model_writes_brings_the_grader_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.long), 3])
+def test_nothing_a_model_writes_brings_the_grader_down(
+    step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = ANSWERS[::step]
     monkeypatch.chdir(tmp_path)
     before = psutil.Process().memory_info().rss
     start = time.monotonic()
-    reasons = [grade.reason for grade in grades([("4", answer) for answer in ANSWERS])]
+    reasons = [grade.reason for grade in grades([("4", answer) for answer in answers])]
     seconds = time.monotonic() - start
-    assert len(ANSWERS) >= 150 and len(reasons) == len(ANSWERS)
+    assert len(ANSWERS) >= 150 and len(reasons) == len(answers)
     workers = os.cpu_count() or 1
-    assert seconds < len(ANSWERS) * 2 * (SECONDS_PER_ANSWER + 2) / workers, "each is read, then compared"
+    assert seconds < len(answers) * 2 * (SECONDS_PER_ANSWER + 2) / workers, "each is read, then compared"
     assert psutil.Process().memory_info().rss - before < 200 << 20
     assert not (tmp_path / CANARY).exists(), "no answer is run"
-    right = [answer for answer, reason in zip(ANSWERS, reasons, strict=True) if reason == "correct"]
-    assert sorted(right) == sorted(RIGHT)
+    right = [answer for answer, reason in zip(answers, reasons, strict=True) if reason == "correct"]
+    assert sorted(right) == sorted(set(RIGHT) & set(answers))
     summary = {reason: reasons.count(reason) for reason in sorted(set(reasons))}
-    print(f"{len(ANSWERS)} answers in {seconds:.0f} s: {summary}")
+    print(f"{len(answers)} answers in {seconds:.0f} s: {summary}")

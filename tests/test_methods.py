@@ -86,6 +86,7 @@ def loss_of(model: Callable[[torch.Tensor], Any], texts: list[torch.Tensor]) -> 
     return torch.cat(losses).mean()
 
 
+@pytest.mark.long
 def test_taylor(batched: PruningContext) -> None:
     whole = copy.deepcopy(batched.model).requires_grad_(True)
     torch.autograd.backward(loss_of(whole, texts_of(batched)))

@@ -83,6 +83,7 @@ print(sorted(results["results"]))
 """
 
 
+@pytest.mark.long
 def test_the_sweep_from_a_plain_script(tiny_model: Path, original_hub: Path, tmp_path: Path) -> None:
     """No `if __name__ == "__main__"`: worker processes must not run the script again."""
     script = tmp_path / "script.py"

@@ -68,6 +68,7 @@ def outcomes(path: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.long
 def test_what_is_done_is_not_done_again_and_what_is_new_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = written(tmp_path)
     code, said = run_to_its_end(path)
@@ -167,6 +168,7 @@ def test_one_model_of_a_study_is_published_apart(tmp_path: Path, monkeypatch: py
     assert done.exit_code == 1 and "is of another study of this name; rename this manifest" in done.stderr
 
 
+@pytest.mark.long
 def test_a_failure_does_not_stop_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     models = {"broken": {"pretrained": "tiny-chain", "dtype": "float3"}, "tiny": "tiny-chain"}

@@ -125,7 +125,7 @@ class _Seat:
             return False
         if not self.up:
             return now >= self.due and not (self.doubtful and self.busy)
-        return self.reopened and now - self.checked >= _BETWEEN
+        return self.reopened and (not self.busy or now - self.checked >= _BETWEEN)
 
     @property
     def reopened(self) -> bool:
