@@ -125,7 +125,8 @@ class _Seat:
             return False
         if not self.up:
             return now >= self.due and not (self.doubtful and self.busy)
-        return self.reopened and (not self.busy or now - self.checked >= _BETWEEN)
+        # Also if the number of requests in flight has grown meanwhile, which explains further connections.
+        return (self.reopened or bool(self.held)) and (not self.busy or now - self.checked >= _BETWEEN)
 
     @property
     def reopened(self) -> bool:
@@ -156,10 +157,14 @@ class ServerFleet:
 
     def __enter__(self) -> Self:
         self._thread.__enter__()
-        for worker, seat in enumerate(self._seats):
-            self._thread.result_of(seat.client.open())
-            if not seat.server.greedy:
-                self._use(worker, seat)
+        try:
+            for worker, seat in enumerate(self._seats):
+                self._thread.result_of(seat.client.open())
+                if not seat.server.greedy:
+                    self._use(worker, seat)
+        except BaseException:
+            self._thread.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -222,7 +227,7 @@ class ServerFleet:
             case None:
                 seat.troubles = 0
                 done = Done(worker, task, outcome.result)
-                (seat.held if seat.reopened else self._events).append(done)
+                (seat.held if seat.reopened or seat.held else self._events).append(done)
             case UnreachableError() as error:
                 self._down(worker, seat, error)
                 self._again(worker, task, error, 0.0)
