@@ -129,6 +129,12 @@ class _Seat:
         return (self.reopened or bool(self.held)) and (not self.busy or now - self.checked >= _BETWEEN)
 
     @property
+    def trusted(self) -> bool:
+        """Whether it is certainly the server that was tried."""
+        doubts = self.checking or self.reopened or self.held or not self.up
+        return not (self.server.greedy and doubts)
+
+    @property
     def reopened(self) -> bool:
         """Whether there is a connection in the place of one that was closed since it was last asked who it is."""
         return bool(self.server.greedy) and self.client.connections > max(self.connections, self.peak)
@@ -227,7 +233,7 @@ class ServerFleet:
             case None:
                 seat.troubles = 0
                 done = Done(worker, task, outcome.result)
-                (seat.held if seat.reopened or seat.held else self._events).append(done)
+                (self._events if seat.trusted else seat.held).append(done)
             case UnreachableError() as error:
                 self._down(worker, seat, error)
                 self._again(worker, task, error, 0.0)
