@@ -12,7 +12,19 @@ Every start of Python imports this module (see `_autoload`), so it imports nothi
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from lm_eval_ext.api import build_site, choose_layers, compare, diagnose, evaluate, generate, grade, load, read_runs
+    from lm_eval_ext.api import (
+        build_site,
+        choose_layers,
+        compare,
+        diagnose,
+        evaluate,
+        gate,
+        generate,
+        grade,
+        load,
+        read_runs,
+    )
+    from lm_eval_ext.statistics.betting import KeptTest
     from lm_eval_ext.statistics.estimators import maj_at_k, pass_at_k
     from lm_eval_ext.statistics.intervals import mean_interval
     from lm_eval_ext.statistics.paired import difference_interval, ratio_interval
@@ -24,22 +36,26 @@ _HOMES = {
         "compare",
         "diagnose",
         "evaluate",
+        "gate",
         "generate",
         "grade",
         "load",
         "read_runs",
     ),
+    "lm_eval_ext.statistics.betting": ("KeptTest",),
     "lm_eval_ext.statistics.estimators": ("maj_at_k", "pass_at_k"),
     "lm_eval_ext.statistics.intervals": ("mean_interval",),
     "lm_eval_ext.statistics.paired": ("difference_interval", "ratio_interval"),
 }
 __all__ = [
+    "KeptTest",
     "build_site",
     "choose_layers",
     "compare",
     "diagnose",
     "difference_interval",
     "evaluate",
+    "gate",
     "generate",
     "grade",
     "load",

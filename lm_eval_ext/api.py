@@ -13,6 +13,7 @@ from lm_eval_ext.errors import ArgumentError
 if TYPE_CHECKING:
     from lm_eval_ext.analysis.compare_text import Comparison
     from lm_eval_ext.analysis.diagnosis import Diagnosis
+    from lm_eval_ext.gating.gate_report import GateReport
     from lm_eval_ext.grading.grading import Grade
     from lm_eval_ext.harness.models.thinking import ThinkingLM
     from lm_eval_ext.harness.session import GeneratedSamples
@@ -261,6 +262,43 @@ def compare(
     options = CompareOptions(keep, tuple(on), all_budgets, tuple(allow), same_prompts)
     models = [given if isinstance(given, Run) else Path(given) for given in (base, candidate)]
     return compared(models[0], models[1], read_catalogue(), options)
+
+
+def gate(
+    file: str | Path, *, run: bool = True, launch: str = "local", jobs: int | None = None, quiet: bool = False
+) -> GateReport:
+    """Decide which candidates keep enough of their base's accuracy, and stop each as soon as its verdict stands.
+
+    Args:
+        file: the `gate.yaml`.
+        run: whether to run what is missing; without, the report is of what is there.
+        launch: `local`, `slurm` or `ray`.
+        jobs: most models at once, on this machine.
+        quiet: print nothing about what starts and ends.
+
+    Returns:
+        The verdicts: `report.verdicts`, `report.to_frame()`, or printed as text.
+
+    Raises:
+        ManifestError: the file is invalid; the message names the field.
+        TTSError: the base can't be evaluated, or is far from its published score.
+
+    >>> gate("examples/gate-tiny.yaml", run=False).verdicts["int4"] in ("kept", "undecided")
+    True
+    """
+    from lm_eval_ext.gating.drive import run_gate
+    from lm_eval_ext.gating.gate_study import GateStudy
+    from lm_eval_ext.gating.verdicts import report
+    from lm_eval_ext.sweep.launchers import LaunchKind
+    from lm_eval_ext.sweep.preflight import check
+
+    if launch not in list(LaunchKind):
+        raise ArgumentError(f"launch={launch!r}; expected one of: {', '.join(LaunchKind)}")
+    study = GateStudy(Path(file), keep=run)
+    if not run:
+        return report(study)
+    check(study)
+    return run_gate(study, LaunchKind(launch), jobs, lambda line: None if quiet else print(line))
 
 
 def diagnose(run: str | Path) -> Diagnosis:

@@ -66,6 +66,10 @@ class ResultsError(TTSError, ValueError):
     """A results file cannot be read, or contains values that no run could have produced."""
 
 
+class StoppedEarlyError(ResultsError):
+    """Results of a part of a benchmark, chosen by what came out, which are no results of the benchmark."""
+
+
 def first_fault(error: ValidationError, shown: bool = True) -> str:
     """The first fault that pydantic has found: field, value (unless it must not be shown) and what is allowed."""
     fault = error.errors()[0]

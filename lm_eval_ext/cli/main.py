@@ -16,6 +16,7 @@ import typer
 
 from lm_eval_ext.cli import leaderboard, pruning, tasks
 from lm_eval_ext.cli.compare import compare, depth, diagnose, trace
+from lm_eval_ext.cli.gates import gate
 from lm_eval_ext.cli.sweep import sweep
 from lm_eval_ext.errors import ArgumentError, EngineError, JournalError, TTSError
 from lm_eval_ext.generation.journal import Journal, default_journal
@@ -214,6 +215,7 @@ app.add_typer(results, name="results")
 app.add_typer(journal, name="journal")
 app.command("doctor")(doctor)
 app.command("compare")(compare)
+app.command("gate")(gate)
 app.command("trace")(trace)
 app.command("depth")(depth)
 app.command("diagnose")(diagnose)

@@ -90,8 +90,40 @@ def evaluated(
     Raises:
         TaskError: a task is unknown.
     """
-    import lm_eval
-    from lm_eval.loggers.evaluation_tracker import EvaluationTracker
+    manager = task_manager(tasks, include_path)
+    return _written(_evaluate(model, list(tasks), manager, options), model, folder)
+
+
+def evaluated_in_part(
+    model: object, task: str, folder: Path, manager: TaskManager, options: Mapping[str, object], *,
+    questions: Sequence[int], samples: int | None = None, marks: Mapping[str, object],
+) -> Path:  # fmt: skip
+    """Evaluate a model on some questions of a task; returns a file like that of `evaluated`, but named `block_`.
+
+    Args:
+        model: one of ours.
+        task: its name.
+        folder: for the files.
+        manager: returned by `task_manager`.
+        options: further arguments of `simple_evaluate`.
+        questions: their indices in the dataset.
+        samples: of each question; by default as many as the task asks for.
+        marks: further fields of the file.
+    """
+    asked: Any = manager.load([task])["tasks"][task]
+    if samples is not None:
+        asked.set_config("repeats", samples)
+    results = _evaluate(model, [asked], manager, {**options, "samples": {task: list(questions)}})
+    path = _written({**results, **marks}, model, folder)
+    return path.rename(path.with_name(path.name.replace("results_", "block_", 1)))
+
+
+def task_manager(tasks: Sequence[str], include_path: str | None) -> TaskManager:
+    """lm-eval's index of tasks.
+
+    Raises:
+        TaskError: a task is unknown.
+    """
     from lm_eval.tasks import TaskManager
 
     register_tasks()
@@ -100,7 +132,34 @@ def evaluated(
         near = difflib.get_close_matches(unknown[0], manager.all_tasks, 1)
         hint = f" (did you mean {near[0]}?)" if near else ""
         raise TaskError(f"unknown task {unknown[0]!r}{hint}; `lm_eval ls tasks` lists all tasks")
-    results = lm_eval.simple_evaluate(model=model, tasks=list(tasks), task_manager=manager, log_samples=True, **options)
+    return manager
+
+
+def questions_and_samples(task: str, manager: TaskManager) -> tuple[int, int]:
+    """Number of questions of a task, and of samples of each.
+
+    Raises:
+        TaskError: it is a group.
+    """
+    found: Any = manager.load([task])["tasks"]
+    if list(found) != [task]:
+        raise TaskError(f"{task}: is a group of {len(found)} tasks; name one of them: {', '.join(found)}")
+    return len(found[task].eval_docs), int(found[task].config.repeats or 1)
+
+
+def _evaluate(model: object, tasks: list[Any], manager: TaskManager, options: Mapping[str, object]) -> dict[str, Any]:
+    import lm_eval
+
+    results: dict[str, Any] = lm_eval.simple_evaluate(
+        model=model, tasks=tasks, task_manager=manager, log_samples=True, **cast("Any", options)
+    )
+    return results
+
+
+def _written(results: dict[str, Any], model: object, folder: Path) -> Path:
+    """Write results and samples as the command line does; returns the results file."""
+    from lm_eval.loggers.evaluation_tracker import EvaluationTracker
+
     arguments = dict(getattr(model, "given_arguments", {}))
     server_arguments.hide(arguments)
     results["config"] |= {"model": getattr(model, "NAME", results["config"]["model"]), "model_args": arguments}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lm_eval_ext.errors import ResultsError
+from lm_eval_ext.errors import ResultsError, StoppedEarlyError
 from lm_eval_ext.runs.catalogue import Catalogue
 from lm_eval_ext.runs.run import Run, frame
 from lm_eval_ext.runs.samples import RUN_FILE, Sample, read_json, read_run, read_samples
@@ -18,6 +19,8 @@ from lm_eval_ext.runs.task_results import AccuracyKey, task_rows
 if TYPE_CHECKING:
     import pandas
 
+
+logger = logging.getLogger("lm_eval.tts")
 
 SITE_MARK = ".lm-eval-tts-site"  # marks a folder as a site, which may be overwritten and is not searched for runs
 
@@ -56,13 +59,20 @@ def samples_path(folder: Path, task: str) -> Path:
     return folder / "samples" / f"{task}.jsonl.gz"
 
 
-def read_source(path: Path, catalogue: Catalogue, base: str | None = None) -> Source:
-    """Read the run in a `run.json` or an lm-eval results file; `base` overrides the base model's name in the latter.
+def read_source(path: Path, catalogue: Catalogue, base: str | None = None, *, in_part: bool = False) -> Source:
+    """Read the run in a `run.json` or an lm-eval results file.
+
+    Args:
+        path: the file.
+        catalogue: which metric is the accuracy, and which benchmarks are gated.
+        base: overrides the base model's name in a results file.
+        in_part: read what was stopped early, too, for those who know what its mean is worth.
 
     Raises:
+        StoppedEarlyError: it was stopped early.
         ResultsError: names the file and the field.
     """
-    run = read_run(path) if path.name == RUN_FILE else submission(path, catalogue, base)
+    run = read_run(path) if path.name == RUN_FILE else submission(path, catalogue, base, in_part=in_part)
     return Source(_with_chance(run, catalogue), path, catalogue)
 
 
@@ -79,16 +89,28 @@ def _with_chance(run: Run, catalogue: Catalogue) -> Run:
 def load(paths: Sequence[Path], catalogue: Catalogue) -> list[Source]:
     """All runs at or below the given paths, sorted by id. A run found twice is returned once.
 
+    What was stopped early, in a folder with other runs, is left out with a warning.
+
     Raises:
+        StoppedEarlyError: nothing else is there.
         ResultsError: a file is invalid, a path holds no results, or two different runs share an id.
     """
     found: dict[str, Source] = {}
+    early: list[StoppedEarlyError] = []
     for path in paths:
         for file in files(path):
-            source = read_source(file, catalogue)
+            try:
+                source = read_source(file, catalogue)
+            except StoppedEarlyError as error:
+                early.append(error)
+                continue
             other = found.setdefault(source.run.id, source)
             if other.run != source.run:
                 raise ResultsError(f"{source.path}: id={source.run.id!r}: also the id of {other.path}, another run")
+    if early and not found:
+        raise early[0]
+    for one in early:
+        logger.warning("%s; left out", one)
     return [found[name] for name in sorted(found)]
 
 

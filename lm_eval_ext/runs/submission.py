@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from lm_eval_ext.errors import ResultsError
+from lm_eval_ext.errors import ResultsError, StoppedEarlyError
 from lm_eval_ext.generation.request import canonical
 from lm_eval_ext.harness.arguments import parse_model_args
 from lm_eval_ext.harness.effects import changing, controlling, effect, marked, publishable, warn_of_unknown
@@ -24,19 +24,28 @@ from lm_eval_ext.runs.run import Run, told_value
 from lm_eval_ext.runs.samples import RUN_FILE, pack, read_json, validated
 from lm_eval_ext.runs.task_results import is_gated, scored_tasks, task_result, task_rows
 
+STOPPED_EARLY = "stopped_early"  # marks a results file that holds a part of a benchmark, chosen by what came out
 
-def submission(path: Path, catalogue: Catalogue, base: str | None = None) -> Run:
+
+def submission(path: Path, catalogue: Catalogue, base: str | None = None, *, in_part: bool = False) -> Run:
     """The run of one results file.
 
     Args:
         path: `results_*.json`.
         catalogue: which metric is the accuracy, and which benchmarks are gated.
         base: Hub name of the base model, if it was loaded from a local folder.
+        in_part: whether it may have been stopped early.
 
     Raises:
+        StoppedEarlyError: it was stopped early.
         ResultsError: the file is invalid; names the file and the field.
     """
     content = _results(path)
+    if STOPPED_EARLY in content and not in_part:
+        raise StoppedEarlyError(
+            f"{path}: was stopped early by `lm-eval-tts gate`, when its verdict stood; so its mean is biased and no "
+            "result of a benchmark; `gate --status` shows the verdict"
+        )
     config = mapping(content.get("config"))
     tasks, hashes = _tasks(content, catalogue, path)
     pruning = mapping(config.get("pruning"))

@@ -200,7 +200,7 @@ class LocalLauncher:
         for lock in slot.locks:
             os.set_inheritable(lock, True)
         told = [str(self.study.path.resolve()), ticket(item, self.study), *self.extra]
-        words = [sys.executable, "-m", "lm_eval_ext.sweep.one", *told]
+        words = [sys.executable, "-m", self.study.runner, *told]
         slot.item = item
         slot.process = subprocess.Popen(
             words, env={**os.environ, **visible}, stdin=subprocess.DEVNULL, pass_fds=slot.locks, start_new_session=True

@@ -7,10 +7,10 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.config import JsonDict
 from pydantic_core import ErrorDetails
 
@@ -26,6 +26,7 @@ Layers = str | int | list[int] | None
 Whole = Annotated[int, Field(strict=True)]  # not true, and not 1.0
 Count = Annotated[Whole, Field(ge=0)]
 Positive = Annotated[Whole, Field(gt=0)]
+NAME_OF_A_MODEL = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 BY_HAND = ("drop_layers", "drop_attention", "drop_mlp")
 _ONE_OF = ("method", *BY_HAND, "recipe")
 
@@ -183,10 +184,10 @@ def _model_arguments(value: object) -> object:
 Arguments = Annotated[dict[str, Value], BeforeValidator(_model_arguments)]
 
 
-class Manifest(_Part):
-    """A study: models x prunings x tasks x seeds."""
+class Setup(_Part):
+    """What every run of a file has in common: where results go, the engine, and where runs are started."""
 
-    output: Annotated[str, Field(min_length=1, description="folder for everything, relative to the manifest")]
+    output: Annotated[str, Field(min_length=1, description="folder for everything, relative to this file")]
     engine: Annotated[
         str, Field(description="lm-eval's `--model`", json_schema_extra={"enum": list(engine_models())})
     ] = "pruned-hf"
@@ -194,8 +195,25 @@ class Manifest(_Part):
         default_factory=dict
     )
     batch_size: Annotated[int | str | None, Field(description="lm-eval's `--batch_size`")] = None
+    gen_kwargs: Annotated[dict[str, Value], Field(description="lm-eval's `--gen_kwargs`, of this registry's tasks")] = (
+        Field(default_factory=dict)
+    )
+    include_path: Annotated[str | None, Field(description="folder of further task files, relative to this file")] = None
+    launch: Annotated[Launch, Field(description="where runs are started; no part of what a run is")] = Launch()
+
+    @field_validator("engine")
+    @classmethod
+    def _known(cls, engine: str) -> str:
+        if engine not in engine_models():
+            raise ValueError(f"engine={engine!r}: expected one of: {', '.join(engine_models())}")
+        return engine
+
+
+class Manifest(Setup):
+    """A study: models x prunings x tasks x seeds."""
+
     models: Annotated[
-        dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")], Arguments],
+        dict[Annotated[str, Field(pattern=NAME_OF_A_MODEL)], Arguments],
         Field(min_length=1, description="model arguments by a name of your choice, or what is loaded"),
     ]
     pruning: Annotated[
@@ -227,20 +245,11 @@ class Manifest(_Part):
         tuple[Annotated[Count, Field(lt=2**32)], ...],
         Field(min_length=1, description="seeds of the samples; a run for each, of every model"),
     ] = (0,)
-    gen_kwargs: Annotated[dict[str, Value], Field(description="lm-eval's `--gen_kwargs`, of this registry's tasks")] = (
-        Field(default_factory=dict)
-    )
     limit: Annotated[Positive | None, Field(description="questions of each task, to try things out")] = None
-    include_path: Annotated[str | None, Field(description="folder of further task files, relative to the manifest")] = (
-        None
-    )
     exclude: Annotated[tuple[Exclude, ...], Field(description="runs to leave out; a rule for each kind of them")] = ()
-    launch: Annotated[Launch, Field(description="where runs are started; no part of what a run is")] = Launch()
 
     @model_validator(mode="after")
     def _sound(self) -> Manifest:
-        if self.engine not in engine_models():
-            raise ValueError(f"engine={self.engine!r}: expected one of: {', '.join(engine_models())}")
         for name in ("tasks", "other_tasks", "budgets", "votes", "seeds"):
             given = getattr(self, name)
             twice = next((one for one in given if given.count(one) > 1), None)
@@ -308,6 +317,23 @@ def load_manifest(path: Path) -> Manifest:
     Raises:
         ManifestError: it cannot be read, or a field is missing, unknown or invalid; one line.
     """
+    return _placed(read_yaml(path, Manifest, _PARTS), path.parent.resolve())
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read_yaml(path: Path, model: type[Model], parts: Mapping[str, type[BaseModel]]) -> Model:
+    """Read a YAML file into a pydantic model.
+
+    Args:
+        path: the file.
+        model: what it should be.
+        parts: models of nested fields, whose names are listed where one is unknown.
+
+    Raises:
+        ManifestError: it cannot be read, or a field is missing, unknown or invalid; one line.
+    """
     try:
         text = path.read_text("utf-8")
         node = yaml.compose(text, yaml.SafeLoader)
@@ -318,36 +344,46 @@ def load_manifest(path: Path) -> Manifest:
         raise ManifestError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from error
     if not isinstance(content, dict):
         raise ManifestError(
-            f"{path}: contains {type(content).__name__}, not a mapping; fields: {', '.join(Manifest.model_fields)}"
+            f"{path}: contains {type(content).__name__}, not a mapping; fields: {', '.join(_names(model))}"
         )
     if twice := _twice(node):
         raise ManifestError(f"{path}: {twice} is given twice")
     try:
-        return _placed(Manifest.model_validate(content), path.parent.resolve())
+        return model.model_validate(content)
     except ValidationError as error:
-        raise ManifestError(f"{path}: {_explained(error.errors()[0])}") from error
+        raise ManifestError(f"{path}: {_explained(error.errors()[0], model, parts)}") from error
+
+
+def _names(model: type[BaseModel]) -> list[str]:
+    """Names of a model's fields, as files write them."""
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def placed_arguments(arguments: Arguments, folder: Path) -> Arguments:
+    """Model arguments with absolute paths, of those that are relative to a folder."""
+    return {
+        name: placed_path(value, folder) if name in _PATHS and isinstance(value, str) else value
+        for name, value in arguments.items()
+    }
 
 
 def _placed(manifest: Manifest, folder: Path) -> Manifest:
     """A manifest whose relative paths are those of its folder, wherever it is used."""
 
     def place(value: Any) -> Any:
-        return _place(value, folder) if isinstance(value, str) else value
-
-    def placed(arguments: Arguments) -> Arguments:
-        return {name: place(value) if name in _PATHS else value for name, value in arguments.items()}
+        return placed_path(value, folder) if isinstance(value, str) else value
 
     pruning = tuple(
         one.model_copy(update={"recipe": place(one.recipe), "calibration": place(one.calibration)})
         for one in manifest.pruning
     )
-    models = {name: placed(arguments) for name, arguments in manifest.models.items()}
+    models = {name: placed_arguments(arguments, folder) for name, arguments in manifest.models.items()}
     where = {"output": str(folder / Path(manifest.output).expanduser()), "include_path": place(manifest.include_path)}
-    more = {"models": models, "model_args": placed(manifest.model_args), "pruning": pruning}
+    more = {"models": models, "model_args": placed_arguments(manifest.model_args, folder), "pruning": pruning}
     return manifest.model_copy(update=where | more)
 
 
-def _place(text: str, folder: Path) -> str:
+def placed_path(text: str, folder: Path) -> str:
     """A path of a manifest's folder as an absolute one; any other text as it is."""
     begin, path = ("run:", text[4:]) if text.startswith("run:") else ("", text)
     if path in _installed() or not path:
@@ -372,12 +408,12 @@ def _twice(node: yaml.Node | None) -> str:
     return ""
 
 
-def _explained(fault: ErrorDetails) -> str:
+def _explained(fault: ErrorDetails, model: type[BaseModel], parts: Mapping[str, type[BaseModel]]) -> str:
     place = [str(part) for part in fault["loc"]]
     where = f"{'.'.join(part for part in place if part != '[key]')}: " if place else ""
     if fault["type"] == "extra_forbidden":
-        parent = next((_PARTS[part] for part in reversed(place[:-1]) if part in _PARTS), Manifest)
-        return f"{where}unknown field; {meant(place[-1], parent.model_fields)}"
+        parent = next((parts[part] for part in reversed(place[:-1]) if part in parts), model)
+        return f"{where}unknown field; {meant(place[-1], _names(parent))}"
     expected = _EXPECTED.get(fault["type"])
     said = expected.format(**fault.get("ctx", {})) if expected else str(fault["msg"]).removeprefix("Value error, ")
     given = f" (given {str(fault['input'])[:80]!r})" if fault["type"] not in ("missing", "value_error") else ""

@@ -112,7 +112,7 @@ class SlurmLauncher:
             text = path.read_text("utf-8")
         except OSError as error:
             raise ManifestError(f"launch.slurm.template: {path} cannot be read ({error.strerror})") from error
-        command = shlex.join([sys.executable, "-m", "lm_eval_ext.sweep.one", str(self.study.path.resolve())])
+        command = shlex.join([sys.executable, "-m", self.study.runner, str(self.study.path.resolve())])
         parts = {
             "{names}": " ".join(shlex.quote(ticket(item, self.study)) for item in items),
             "{setup}": "\n".join(self._settings.setup),

@@ -208,14 +208,19 @@ class Study:
         ManifestError: the manifest is invalid.
     """
 
+    runner = "lm_eval_ext.sweep.one"  # the module that does a run
+
     def __init__(self, path: Path, keep: bool = True) -> None:
         self.path = path
-        self.manifest: Manifest = load_manifest(path)
+        self.manifest: Manifest = self._read()
         self.name = study_name(path)
         self.folder = Path(self.manifest.output)
         self.tasks = Tasks(self.manifest.include_path)
         self.sources = Sources(self.folder, keep)
         self._identities: dict[str, str] = {}  # by name; of stages, and of runs whose layers are chosen
+
+    def _read(self) -> Manifest:
+        return load_manifest(self.path)
 
     @cached_property
     def runs(self) -> list[PlannedRun]:
@@ -319,9 +324,14 @@ class Study:
 
     def command_of(self, run: PlannedRun, folder: Path, extra: Mapping[str, object]) -> list[str]:
         """The arguments of `lm_eval` that the sweep runs, with the run's own journal and commit."""
-        own: dict[str, object] = {"journal": folder / "journal.sqlite", "journal_alone": True, **extra}
-        arguments = self._pinned(run) | own | _recipe(self.recipe_of(run))
-        return command(run, self.manifest, str(folder / "results"), arguments)
+        return command(run, self.manifest, str(folder / "results"), {**self.loading_of(run), **extra})
+
+    def loading_of(self, run: PlannedRun) -> dict[str, object]:
+        """Model arguments of a run that aren't in the manifest: its own journal, its commit and the chosen layers."""
+        folder = self.folder_of(run)
+        assert folder is not None  # its layers are chosen
+        own = {"journal": str(folder / "journal.sqlite"), "journal_alone": True}
+        return self._pinned(run) | own | _recipe(self.recipe_of(run))
 
     def plain_command(self, run: PlannedRun) -> list[str]:
         """The arguments of `lm_eval` for a run by itself, without this study's folders but for the results."""

@@ -1,0 +1,191 @@
+"""`gate.yaml`: a base, its candidates, the benchmarks that decide, and what has to be kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from lm_eval_ext.sweep.manifest import (
+    NAME_OF_A_MODEL,
+    Arguments,
+    Count,
+    Launch,
+    Local,
+    Manifest,
+    Positive,
+    Ray,
+    Setup,
+    Slurm,
+    placed_arguments,
+    placed_path,
+    read_yaml,
+)
+
+Tier = Literal["critical", "supporting", "advisory"]
+Population = Literal["new questions", "these questions"]
+RankedBy = Literal["bytes", "flops", "tokens", "speed"]
+Open = Annotated[float, Field(gt=0, lt=1)]
+
+BASE = "base"  # the base's name among the models
+RESULTS = "results"  # a model of which there are results already
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class Published(_Part):
+    """A score of the base that somebody published, which a sound measurement comes near to."""
+
+    score: Annotated[float, Field(ge=0, le=1, description="accuracy, from 0 to 1")]
+    source: Annotated[str, Field(min_length=1, description="where it is from")]
+    tolerance: Annotated[float, Field(ge=0, lt=1, description="how far the base's accuracy may be from it")] = 0.05
+
+
+class GatedBenchmark(_Part):
+    """A benchmark of a gate."""
+
+    tier: Annotated[
+        Tier,
+        Field(
+            description="`critical`: must be kept; `supporting`: may be lost in as many as `supporting_may_lose` says; "
+            "`advisory`: only shown"
+        ),
+    ] = "critical"
+    published: Annotated[
+        Published | None, Field(description="a published score of the base; by default the one in the task's YAML")
+    ] = None
+
+
+class Limits(_Part):
+    """What the gate may use; with what is left undecided, it stops."""
+
+    tokens: Annotated[float | None, Field(gt=0, description="tokens of all models together, such as 5e6")] = None
+    hours: Annotated[float | None, Field(gt=0, description="hours from the start of the command")] = None
+
+
+def _tier(value: object) -> object:
+    return {"tier": value} if isinstance(value, str) else value
+
+
+class GateFile(Setup):
+    """A gate: which candidates keep enough of their base's accuracy."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    base: Annotated[
+        Arguments, Field(min_length=1, description="model arguments, what is loaded, or `{results: FOLDER}`")
+    ]
+    candidates: Annotated[
+        dict[Annotated[str, Field(pattern=NAME_OF_A_MODEL)], Arguments],
+        Field(
+            min_length=1,
+            description="by a name of your choice: model arguments, what is loaded, or `{results: FOLDER}`. What "
+            "names no `pretrained`, `recipe` or `base_url` is the base with these arguments",
+        ),
+    ]
+    benchmarks: Annotated[
+        dict[str, Annotated[GatedBenchmark, BeforeValidator(_tier)]],
+        Field(min_length=1, description="tasks, with or without `tts_`, each with its tier"),
+    ]
+    keep: Annotated[Open, Field(description="share of the base's accuracy above chance that must be kept")] = 0.9
+    error: Annotated[Open, Field(description="probability of a wrong verdict")] = 0.05
+    population: Annotated[
+        Population,
+        Field(
+            alias="for",
+            description="`new questions`: the verdict is on all questions like these, and a unit is a question; `these "
+            "questions`: on exactly these, and a unit is a new sample of each",
+        ),
+    ] = "new questions"
+    supporting_may_lose: Annotated[Count, Field(description="number of supporting benchmarks that may be lost")] = 0
+    seed: Annotated[Count, Field(lt=2**32, description="of the samples, and of the order of the questions")] = 0
+    limit: Annotated[Positive | None, Field(description="questions of each benchmark, to try things out")] = None
+    rounds: Annotated[
+        Positive | None,
+        Field(description="most samples of each question, for `these questions`; by default those of the task"),
+    ] = None
+    block: Annotated[Positive, Field(description="questions in the first block; later ones grow")] = 16
+    budget: Annotated[Limits, Field(description="what may be used")] = Limits()
+    accept_gains: Annotated[
+        bool, Field(description="whether a candidate that is better than its base passes without a check of the setup")
+    ] = False
+    rank_by: Annotated[RankedBy, Field(description="the cost by which those that are kept are ranked")] = "bytes"
+
+    @model_validator(mode="after")
+    def _sound(self) -> GateFile:
+        if BASE in self.candidates:
+            raise ValueError(f"candidates.{BASE}: is the name of the base; choose another")
+        for name, arguments in (("base", self.base), *((f"candidates.{a}", b) for a, b in self.candidates.items())):
+            if RESULTS in arguments and (len(arguments) > 1 or not isinstance(arguments[RESULTS], str)):
+                raise ValueError(f"{name}: expected a folder as {RESULTS}, and no model arguments beside it")
+        if self.rounds is not None and self.population == "new questions":
+            raise ValueError("rounds: belongs to `for: these questions`; how many samples a question has is the task's")
+        if not any(one.tier == "critical" for one in self.benchmarks.values()):
+            raise ValueError("benchmarks: none is critical, so nothing could be kept; make at least one critical")
+        return self
+
+    def results_of(self, name: str) -> Path | None:
+        """The folder of results of the base or a candidate; None if it is evaluated."""
+        arguments = self.base if name == BASE else self.candidates[name]
+        return Path(str(arguments[RESULTS])) if RESULTS in arguments else None
+
+    def manifest(self) -> Manifest:
+        """The models that are evaluated, as a study of which each run is one model on all benchmarks."""
+        loads = ("pretrained", "recipe", "base_url")
+        given = {BASE: self.base, **self.candidates}
+        complete = {
+            name: arguments if any(arguments.get(key) for key in loads) else {**self.base, **arguments}
+            for name, arguments in given.items()
+            if RESULTS not in arguments
+        }
+        nothing = next((name for name, arguments in complete.items() if RESULTS in arguments), None)
+        if nothing is not None:
+            raise ValueError(
+                f"candidates.{nothing}: says nothing that is loaded, and there are only results of the base; give "
+                f"{', '.join(loads[:2])} or {loads[2]}"
+            )
+        return Manifest(
+            models=complete,
+            tasks=tuple(self.benchmarks),
+            seeds=(self.seed,),
+            **{name: getattr(self, name) for name in Setup.model_fields},
+        )
+
+
+_PARTS: Mapping[str, type[BaseModel]] = {
+    "benchmarks": GatedBenchmark, "published": Published, "budget": Limits, "local": Local, "slurm": Slurm,
+    "ray": Ray, "launch": Launch,
+}  # fmt: skip
+
+
+def load_gate(path: Path) -> GateFile:
+    """Read a `gate.yaml`; relative paths in it are those of its folder.
+
+    Raises:
+        ManifestError: it cannot be read, or a field is missing, unknown or invalid; one line.
+    """
+    gate, folder = read_yaml(path, GateFile, _PARTS), path.parent.resolve()
+
+    def placed(arguments: Arguments) -> Arguments:
+        if RESULTS in arguments:
+            return {RESULTS: str(folder / Path(str(arguments[RESULTS])).expanduser())}
+        return placed_arguments(arguments, folder)
+
+    return gate.model_copy(update={
+        "output": str(folder / Path(gate.output).expanduser()),
+        "include_path": placed_path(gate.include_path, folder) if gate.include_path else None,
+        "model_args": placed_arguments(gate.model_args, folder),
+        "base": placed(gate.base),
+        "candidates": {name: placed(arguments) for name, arguments in gate.candidates.items()},
+    })  # fmt: skip
+
+
+def gate_schema() -> dict[str, object]:
+    """The JSON Schema of `gate.yaml`, which editors read for completion."""
+    schema = json.loads(json.dumps(GateFile.model_json_schema(by_alias=True)))
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

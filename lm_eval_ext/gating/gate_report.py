@@ -1,0 +1,396 @@
+"""What a gate found, as typed values that print themselves: a table, a sentence for each verdict, and the savings.
+
+Also as a page, as a summary in Markdown, and as JUnit XML for CI.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from html import escape
+from typing import TYPE_CHECKING, Literal
+
+from lm_eval_ext.gating.gate_file import Population, RankedBy, Tier
+from lm_eval_ext.gating.standing import Reason
+from lm_eval_ext.statistics.gate import Verdict
+from lm_eval_ext.statistics.intervals import Interval
+from lm_eval_ext.statistics.wealth_plot import Line, WealthPlot
+from lm_eval_ext.wording import scaled, text_table
+
+if TYPE_CHECKING:
+    import pandas
+
+CandidateVerdict = Literal["kept", "lost", "undecided", "check", "failed"]
+EXIT_CODES: Mapping[CandidateVerdict, int] = {"kept": 0, "lost": 1, "undecided": 3, "check": 3, "failed": 3}
+
+
+@dataclass(frozen=True)
+class BenchmarkVerdict:
+    """A candidate on a benchmark.
+
+    Attributes:
+        task, tier: the benchmark.
+        verdict: by this benchmark alone, not corrected for the number of candidates.
+        reason: why it stopped.
+        e_kept, e_lost: evidence on both sides; the verdict stands at 2 / error.
+        kept: the share of the base's accuracy above chance, with its interval, which is valid at every look; None
+            before anything was asked.
+        units, total: used for the verdict, and how many there can be.
+        asked: evaluated, with those of the last block that came after the verdict.
+        tokens: that the candidate spent.
+        whole: that it would have spent on all units.
+        fixed: units that a test of a fixed size with the same error and a power of 80% would take, if the loss is as
+            large as it looks; None if it can't be told.
+        path: tokens spent, evidence of kept and evidence of lost, after each unit.
+        remarks: what a reader should know, such as that answers repeat themselves.
+    """
+
+    task: str
+    tier: Tier
+    verdict: Verdict
+    reason: Reason
+    e_kept: float
+    e_lost: float
+    kept: Interval | None
+    units: int
+    total: int
+    asked: int
+    tokens: float
+    whole: float
+    fixed: int | None
+    path: tuple[tuple[float, float, float], ...] = field(repr=False)
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A candidate of a gate.
+
+    Attributes:
+        name: in the file.
+        verdict: corrected for the number of candidates. `check` is kept, but better than its base by more than chance;
+            `failed` could not be evaluated.
+        alone: the verdict if it were the only candidate.
+        e_kept: evidence that every critical benchmark is kept.
+        rows: by benchmark.
+        costs: bytes of the weights, FLOPs and tokens of an answer, tokens per second; without those that are unknown.
+        rank: place among those that are kept, by the cost; equal for those that nothing separates.
+        failure: why it could not be evaluated.
+    """
+
+    name: str
+    verdict: CandidateVerdict
+    alone: Verdict
+    e_kept: float
+    rows: tuple[BenchmarkVerdict, ...] = ()
+    costs: Mapping[RankedBy, float] = field(default_factory=dict)
+    rank: int | None = None
+    failure: str = ""
+
+
+@dataclass(frozen=True)
+class GateReport:
+    """What a gate found.
+
+    Attributes:
+        name: of the file.
+        keep, error, population: as in the file.
+        ranked_by: the cost by which those that are kept are ranked.
+        candidates: in the order of the file.
+        base_tokens: that the base spent.
+        base_whole: that it would have spent on everything.
+    """
+
+    name: str
+    keep: float
+    error: float
+    population: Population
+    ranked_by: RankedBy
+    candidates: tuple[Candidate, ...]
+    base_tokens: float
+    base_whole: float
+
+    @property
+    def unit(self) -> str:
+        """What units are, in the plural."""
+        return "questions" if self.population == "new questions" else "rounds"
+
+    @property
+    def verdicts(self) -> dict[str, CandidateVerdict]:
+        """By candidate, corrected for their number."""
+        return {one.name: one.verdict for one in self.candidates}
+
+    @property
+    def exit_code(self) -> int:
+        """0 if all are kept, 1 if any is lost, else 3."""
+        codes = [EXIT_CODES[one.verdict] for one in self.candidates]
+        return next(code for code in (1, 3, 0) if code in codes)
+
+    @property
+    def tokens(self) -> float:
+        """Spent by all models."""
+        return self.base_tokens + sum(row.tokens for one in self.candidates for row in one.rows)
+
+    @property
+    def whole(self) -> float:
+        """That all models would have spent on everything."""
+        return self.base_whole + sum(row.whole for one in self.candidates for row in one.rows)
+
+    @property
+    def threshold(self) -> float:
+        """Evidence at which a verdict stands by itself."""
+        return 2 / self.error
+
+    def to_frame(self) -> pandas.DataFrame:
+        """A table with a row for each candidate and benchmark."""
+        import pandas
+
+        return pandas.DataFrame(
+            {
+                "candidate": one.name, "verdict": one.verdict, "alone": one.alone, "rank": one.rank,
+                "benchmark": row.task, "tier": row.tier, "row_verdict": row.verdict, "reason": row.reason,
+                "kept_low": row.kept.low if row.kept else None, "kept_high": row.kept.high if row.kept else None,
+                "e_kept": row.e_kept, "e_lost": row.e_lost, "units": row.units, "total": row.total,
+                "tokens": row.tokens, "whole_tokens": row.whole, "fixed_units": row.fixed,
+            }
+            for one in self.candidates for row in one.rows
+        )  # fmt: skip
+
+    def to_json(self) -> str:
+        """Everything, as JSON; infinite numbers are null."""
+        content = asdict(self) | {
+            "verdicts": self.verdicts, "exit_code": self.exit_code, "tokens": self.tokens, "whole": self.whole,
+        }  # fmt: skip
+        return json.dumps(_finite(content), indent=1)
+
+    def __str__(self) -> str:
+        return text(self)
+
+    def _repr_html_(self) -> str:
+        return fragment(self)
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(name): _finite(one) for name, one in value.items()}
+    if isinstance(value, Interval):
+        return {name: _finite(one) for name, one in value._asdict().items()}
+    return [_finite(one) for one in value] if isinstance(value, (list, tuple)) else value
+
+
+# In words ---------------------------------------------------------------------------------------------------
+
+_SAID: Mapping[CandidateVerdict, str] = {
+    "kept": "kept", "lost": "lost", "undecided": "undecided", "check": "kept (check the setup)",
+    "failed": "not evaluated",
+}  # fmt: skip
+_COST_NAMES: Mapping[RankedBy, tuple[str, str]] = {
+    "bytes": ("weights", "B"), "flops": ("FLOPs of an answer", ""), "tokens": ("tokens of an answer", ""),
+    "speed": ("tokens/s", ""),
+}  # fmt: skip
+
+
+def text(found: GateReport) -> str:
+    """The whole report."""
+    rows: list[tuple[str, ...]] = [
+        (one.name, _SAID[one.verdict], one.alone, _number(one.e_kept), row.task, row.tier, row.verdict,
+         _share(row.kept), f"{row.units} of {row.total}", scaled(row.tokens))
+        for one in found.candidates for row in one.rows if row.asked or one.verdict != "lost"
+    ]  # fmt: skip
+    header = (
+        "candidate", "verdict", "alone", "evidence", "benchmark", "tier", "on it", "kept in %", found.unit, "tokens",
+    )  # fmt: skip
+    parts = [text_table(header, _without_repetition(rows)), "\n".join(sentences(found)), *_order(found), savings(found)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _without_repetition(rows: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Rows in which what is said of the candidate stands once."""
+    found = []
+    for number, row in enumerate(rows):
+        again = number > 0 and rows[number - 1][0] == row[0]
+        found.append(("", "", "", "", *row[4:]) if again else row)
+    return found
+
+
+def sentences(found: GateReport) -> list[str]:
+    """What each verdict says, in one sentence for each candidate and benchmark."""
+    least, asked = f"{100 * found.keep:g}%", f"on {found.population}"
+    lines = []
+    for one in found.candidates:
+        if one.failure:
+            lines.append(f"{one.name}: could not be evaluated: {one.failure}")
+        for row in one.rows:
+            if not row.asked:
+                continue
+            kept = f"keeps {_share(row.kept)}% of the base's accuracy above chance"
+            end = {
+                "kept": f"at least {least} is shown", "lost": f"less than {least}",
+                "undecided": f"undecided, {_REASONS[row.reason]}",
+            }[row.verdict]  # fmt: skip
+            lines.append(
+                f"{one.name}, {row.task}, {asked}: {kept}: {end} (after {row.units:,} of {row.total:,} {found.unit})."
+            )
+            lines += [f"{one.name}, {row.task}: {remark}" for remark in row.remarks]
+        if one.alone == "kept" and one.verdict == "undecided":
+            lines.append(
+                f"{one.name}: is kept by itself, but the evidence of {_number(one.e_kept)} is too little among "
+                f"{len(found.candidates)} candidates."
+            )
+    return lines
+
+
+_REASONS: Mapping[Reason, str] = {
+    "": "and not over yet",
+    "decided": "although everything was asked",
+    "everything asked": "although everything was asked",
+    "out of reach": "and it would hardly be decided within the rest",
+    "budget": "because the budget is used up",
+    "the candidate is lost": "because another benchmark is lost already",
+}
+
+
+def _order(found: GateReport) -> list[str]:
+    kept = sorted((one for one in found.candidates if one.rank is not None), key=lambda one: one.rank or 0)
+    if not kept:
+        return []
+    names: list[RankedBy] = [found.ranked_by, *(name for name in _COST_NAMES if name != found.ranked_by)]
+    known = [name for name in names if all(name in one.costs for one in kept)]
+    rows = [
+        (one.name, str(one.rank), *(scaled(one.costs[name], _COST_NAMES[name][1]) for name in known)) for one in kept
+    ]
+    ties = " Equal ranks are ties, which nothing separates." if len({one.rank for one in kept}) < len(kept) else ""
+    header = ("kept, by cost", "rank", *(_COST_NAMES[name][0] for name in known))
+    return [f"{text_table(header, rows)}{chr(10) + ties.strip() if ties else ''}"]
+
+
+def savings(found: GateReport) -> str:
+    """How many tokens it took, against running everything and against a test of a fixed size."""
+    parts = []
+    if found.whole:
+        parts.append(
+            f"{scaled(found.tokens)} tokens instead of {scaled(found.whole)} for everything: "
+            f"{100 * found.tokens / found.whole:.0f}%."
+        )
+    decided = [row for one in found.candidates for row in one.rows if row.fixed and row.verdict != "undecided"]
+    if decided:
+        used, fixed = sum(row.units for row in decided), sum(min(row.fixed or 0, row.total) for row in decided)
+        parts.append(
+            f"The decided ones took {used:,} {found.unit}; a test of a fixed size with the same error and a power of "
+            f"80% would have taken about {fixed:,}, if its size had been known before."
+        )
+    corrected = (
+        f"`verdict` is corrected for {len(found.candidates)} candidates: the expected share of wrong ones among those "
+        f"called kept is at most {100 * found.error:g}%. `alone` and `on it` are not corrected: each is wrong with a "
+        f"probability of at most {100 * found.error:g}%. All of it holds whenever you look."
+    )
+    return " ".join([*parts, corrected])
+
+
+def _share(kept: Interval | None) -> str:
+    if kept is None:
+        return "-"
+    high = f"{100 * kept.high:.1f}" if math.isfinite(kept.high) else "more than 200"
+    return f"{100 * kept.low:.1f} to {high}"
+
+
+def _number(evidence: float) -> str:
+    return f"{evidence:.3g}" if evidence < 1e4 else "more than 10,000"
+
+
+# For the browser and CI --------------------------------------------------------------------------------------
+
+_STYLE = (
+    "body{font:16px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem;color-scheme:light dark}"
+    "table{border-collapse:collapse}td,th{padding:.25rem .75rem;text-align:right;border-bottom:1px solid #8884}"
+    "td:first-child,th:first-child{text-align:left}pre{overflow-x:auto}.charts{display:flex;flex-wrap:wrap;gap:1rem}"
+    "figure{margin:0}figcaption{font-weight:600}svg{max-width:100%;height:auto}.scroll{overflow-x:auto}"
+)
+
+
+def _cells(found: GateReport) -> list[tuple[str, ...]]:
+    return [
+        (one.name, _SAID[one.verdict], one.alone, row.task, row.tier, row.verdict, _share(row.kept),
+         f"{row.units:,} of {row.total:,}", scaled(row.tokens), "" if one.rank is None else str(one.rank))
+        for one in found.candidates for row in one.rows
+    ] + [(one.name, _SAID[one.verdict], *[""] * 8) for one in found.candidates if not one.rows]  # fmt: skip
+
+
+def _header(found: GateReport) -> tuple[str, ...]:
+    return ("candidate", "verdict", "alone", "benchmark", "tier", "on it", "kept in %", found.unit, "tokens", "rank")
+
+
+def fragment(found: GateReport) -> str:
+    """The table of verdicts as HTML."""
+    header = "".join(f'<th scope="col">{escape(name)}</th>' for name in _header(found))
+    rows = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>" for cells in _cells(found))
+    return f'<div class="scroll"><table><thead><tr>{header}</tr></thead><tbody>{rows}</tbody></table></div>'
+
+
+def chart(found: GateReport, row: BenchmarkVerdict) -> WealthPlot:
+    """The wealth of both bets by tokens, or by units where nothing is generated."""
+    spent = any(step for step, _, _ in row.path)
+    steps = [0.0, *(step if spent else float(number) for number, (step, _, _) in enumerate(row.path, 1))]
+    lines = [
+        Line("kept", steps, [1.0, *(kept for _, kept, _ in row.path)]),
+        Line("lost", steps, [1.0, *(lost for _, _, lost in row.path)]),
+    ]
+    return WealthPlot(lines, found.threshold, "tokens" if spent else found.unit)
+
+
+def page(found: GateReport) -> str:
+    """A page with the table, a chart for each candidate and benchmark, and the whole text."""
+    charts = "".join(
+        f"<figure><figcaption>{escape(one.name)}, {escape(row.task)}: {row.verdict}</figcaption>"
+        f"{chart(found, row).svg()}</figure>"
+        for one in found.candidates for row in one.rows if row.path
+    )  # fmt: skip
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width">'
+        f"<title>Gate: {escape(found.name)}</title><style>{_STYLE}</style></head><body>"
+        f"<h1>Gate: {escape(found.name)}</h1><p>Which candidates keep at least {100 * found.keep:g}% of the base's "
+        f"accuracy above chance, on {found.population}?</p>{fragment(found)}<p>{escape(savings(found))}</p>"
+        "<h2>Evidence</h2><p>Each line is the wealth of a gambler who starts with 1 and bets on that verdict. Where it "
+        f"reaches {found.threshold:g}, the verdict stands.</p>"
+        f'<div class="charts">{charts}</div><h2>In full</h2><pre>{escape(text(found))}</pre></body></html>\n'
+    )
+
+
+def markdown(found: GateReport) -> str:
+    """A summary for CI."""
+
+    def line(cells: tuple[str, ...]) -> str:
+        return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+    header = _header(found)
+    lines = [line(header), line(("---",) * len(header)), *(line(cells) for cells in _cells(found))]
+    counts = {_SAID[verdict]: sum(one.verdict == verdict for one in found.candidates) for verdict in _SAID}
+    said = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+    return f"### Gate {found.name}: {said}\n\n{chr(10).join(lines)}\n\n{savings(found)}\n"
+
+
+def junit(found: GateReport) -> str:
+    """JUnit XML: a test for each candidate, which fails if it is lost and is an error if it is undecided."""
+    from xml.etree import ElementTree as xml
+
+    bad = [one for one in found.candidates if one.verdict != "kept"]
+    suite = xml.Element("testsuite", {
+        "name": f"gate {found.name}", "tests": str(len(found.candidates)),
+        "failures": str(sum(one.verdict == "lost" for one in bad)),
+        "errors": str(sum(one.verdict != "lost" for one in bad)),
+    })  # fmt: skip
+    said = sentences(found)
+    for one in found.candidates:
+        case = xml.SubElement(suite, "testcase", {"classname": found.name, "name": one.name})
+        own = "\n".join(line for line in said if line.startswith((f"{one.name}:", f"{one.name},")))
+        if one.verdict == "kept":
+            xml.SubElement(case, "system-out").text = own
+        else:
+            kind = "failure" if one.verdict == "lost" else "error"
+            xml.SubElement(case, kind, {"message": _SAID[one.verdict]}).text = own
+    return xml.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"

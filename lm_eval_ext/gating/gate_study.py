@@ -1,0 +1,381 @@
+"""A gate on the disk: its models, what they answered so far, and what each has to be asked next."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from lm_eval_ext.errors import ManifestError, ResultsError, first_fault
+from lm_eval_ext.gating.answers import Answers, of_blocks, of_results, order_of, refuse_greedy, refuse_unlike
+from lm_eval_ext.gating.gate_file import BASE, GatedBenchmark, GateFile, Published, load_gate
+from lm_eval_ext.gating.standing import Block, Policy, RowData, Standing, base_target, block_end, standing
+from lm_eval_ext.paths import read_json_object, write_json
+from lm_eval_ext.redaction import mapping, number, whole
+from lm_eval_ext.runs.submission import STOPPED_EARLY
+from lm_eval_ext.statistics.betting import BettingTest
+from lm_eval_ext.sweep.manifest import Manifest
+from lm_eval_ext.sweep.plan import PlannedRun
+from lm_eval_ext.sweep.sources import Found, Study
+
+_STATE = "gate.json"  # visits of the base, and when the command ends
+_BLOCKS = "blocks"
+_UNKNOWN = 1 << 30  # units of a benchmark that nobody has answered yet
+
+
+class GateStudy(Study):
+    """A gate and its folder: a study whose runs are evaluated in blocks, each run a model on all benchmarks.
+
+    Args:
+        path: of the `gate.yaml`.
+        keep: whether commits that are looked up are kept; false for commands that only show something.
+
+    Raises:
+        ManifestError: the file is invalid, or names a task that can't be gated.
+    """
+
+    runner = "lm_eval_ext.gating.worker"
+    gate: GateFile
+
+    def _read(self) -> Manifest:
+        self.gate = load_gate(self.path)
+        try:
+            return self.gate.manifest()
+        except ValidationError as error:
+            raise ManifestError(f"{self.path}: {first_fault(error)}") from error
+        except ValueError as error:
+            raise ManifestError(f"{self.path}: {error}") from error
+
+    @cached_property
+    def benchmarks(self) -> dict[str, GatedBenchmark]:
+        """The benchmarks under the names of their tasks."""
+        found = {}
+        for given, benchmark in self.gate.benchmarks.items():
+            name = given if self.tasks.is_ours(given) or not self.tasks.is_ours(f"tts_{given}") else f"tts_{given}"
+            members = self.tasks.members(name)
+            if members and members != [name]:
+                raise ManifestError(
+                    f"{self.path}: benchmarks.{given}: is a group; name its tasks, each with its tier: "
+                    f"{', '.join(members)}"
+                )
+            if name in found:
+                raise ManifestError(f"{self.path}: benchmarks.{given}: is given twice, as {name}")
+            found[name] = benchmark
+        return found
+
+    @cached_property
+    def policy(self) -> Policy:
+        """What is asked of every candidate."""
+        gate = self.gate
+        return Policy(
+            gate.keep, gate.error, gate.population, {task: one.tier for task, one in self.benchmarks.items()},
+            len(gate.candidates), gate.supporting_may_lose, gate.block,
+        )  # fmt: skip
+
+    @cached_property
+    def runs(self) -> list[PlannedRun]:
+        """The models that are evaluated."""
+        manifest = self.manifest
+        return [
+            PlannedRun(name, name, "", self.gate.seed, tuple(self.benchmarks), {**manifest.model_args, **arguments})
+            for name, arguments in manifest.models.items()
+        ]
+
+    @property
+    def base_run(self) -> PlannedRun | None:
+        """The base, if it is evaluated."""
+        return next((run for run in self.runs if run.name == BASE), None)
+
+    @property
+    def candidate_runs(self) -> list[PlannedRun]:
+        """The candidates that are evaluated."""
+        return [run for run in self.runs if run.name != BASE]
+
+    def published(self, task: str) -> Published | None:
+        """The published score of the base on a benchmark: the gate's own, or the one in the task's YAML."""
+        own = self.benchmarks[task].published
+        if own is not None or self.base_run is None:
+            return own
+        loaded, _ = self.loaded_by(self.base_run)
+        fields = self.tasks.fields(task) or {}
+        said = mapping(mapping(mapping(fields.get("metadata")).get("published")).get(str(loaded)))
+        return Published.model_validate(said) if said else None
+
+    # Answers ----------------------------------------------------------------------------------------------
+
+    def blocks_folder(self, name: str) -> Path:
+        """Where the blocks of a model are, a folder for each benchmark."""
+        run = next(run for run in self.runs if run.name == name)
+        folder = self.folder_of(run)
+        assert folder is not None  # nothing is chosen in a stage here
+        return folder / _BLOCKS
+
+    def _files(self, name: str) -> dict[str, tuple[Path, ...]]:
+        """The files of a model's finished blocks, by benchmark and in their order."""
+        folder = self.blocks_folder(name)
+        return {
+            task: tuple(sorted((folder / task).glob("*/*/block_*.json"), key=lambda path: int(path.parts[-3])))
+            for task in self.benchmarks
+        }
+
+    def answers(self, name: str) -> Mapping[str, Answers]:
+        """What a model answered so far, by benchmark; those without an answer are left out.
+
+        Raises:
+            ResultsError: results cannot be read, or are of something else than was asked.
+        """
+        folder = self.gate.results_of(name)
+        stamp = None if folder else self._files(name)
+        kept = self._answers.get(name)
+        if kept is None or kept[0] != stamp:
+            kept = stamp, (of_results(folder, list(self.benchmarks)) if folder else self._of_blocks(stamp or {}))
+            self._answers[name] = kept
+        return kept[1]
+
+    @cached_property
+    def _answers(self) -> dict[str, tuple[object, Mapping[str, Answers]]]:
+        return {}
+
+    def _of_blocks(self, files: Mapping[str, Sequence[Path]]) -> dict[str, Answers]:
+        found = {task: of_blocks(some, task) for task, some in files.items()}
+        return {task: answers for task, answers in found.items() if answers is not None}
+
+    def order(self, task: str, questions: int | None = None) -> list[int]:
+        """The questions of a benchmark in the order in which they are asked; empty if their number isn't known yet.
+
+        Args:
+            task: the benchmark.
+            questions: their number, where no model has answered any.
+        """
+        base = self.answers(BASE).get(task)
+        if self.gate.results_of(BASE):
+            assert base is not None
+            known: Sequence[int] = list(base.by_id)
+        else:
+            known = range(questions if base is None and questions is not None else base.of if base else 0)
+        return order_of(task, known, self.gate.seed)[: self.gate.limit]
+
+    def total(self, task: str) -> int:
+        """Units that there can be of a benchmark."""
+        base = self.answers(BASE).get(task)
+        if self.gate.population == "new questions":
+            return len(self.order(task)) or _UNKNOWN
+        if base is not None and self.gate.results_of(BASE):
+            return min(base.samples, self.gate.rounds or base.samples)
+        return self.gate.rounds or whole((self.tasks.fields(task) or {}).get("repeats")) or 1
+
+    def _row(self, task: str, candidate: Answers | None, *, finished: bool) -> RowData:
+        base, order, policy = self.answers(BASE).get(task), self.order(task), self.policy
+        total = self.total(task)
+        theirs = base.units(order, policy.population) if base else []
+        ours = candidate.units(order, policy.population) if candidate else []
+        total = min(total, len(ours)) if finished else total
+        first = block_end(0, total, policy)
+        costs = _costs(base, order, policy, first)
+        return RowData(
+            theirs, ours, total, base.chance if base else 0.0, sum(costs) / len(costs) if any(costs) else 1.0,
+            _costs(candidate, order, policy, len(ours)),
+        )  # fmt: skip
+
+    def data(self, name: str) -> dict[str, RowData]:
+        """The units of a candidate and its base, by benchmark.
+
+        Raises:
+            ResultsError: they can't be compared.
+        """
+        finished = self.gate.results_of(name) is not None
+        theirs, ours = self.answers(BASE), self.answers(name)
+        for task, answers in ours.items():
+            if task in theirs:
+                refuse_unlike(theirs[task], answers, name)
+        return {task: self._row(task, ours.get(task), finished=finished) for task in self.benchmarks}
+
+    def standing(self, name: str) -> Standing:
+        """Where a candidate stands.
+
+        Raises:
+            ResultsError: it can't be compared with the base.
+        """
+        stamp = [None if self.gate.results_of(one) else self._files(one) for one in (BASE, name)]
+        kept = self._standings.get(name)
+        if kept is None or kept[0] != stamp:
+            kept = stamp, standing(self.policy, self.data(name), self._allowance)
+            self._standings[name] = kept
+        return kept[1]
+
+    @cached_property
+    def _standings(self) -> dict[str, tuple[object, Standing]]:
+        return {}
+
+    @cached_property
+    def _allowance(self) -> float:
+        """Tokens that each model may use: an even share, so that it doesn't depend on who is evaluated first."""
+        tokens = self.gate.budget.tokens
+        return math.inf if tokens is None else tokens / len(self.runs)
+
+    # What is next -----------------------------------------------------------------------------------------
+
+    def next_block(self, run: PlannedRun) -> Block | None:
+        """What a model has to be asked now; None if it has nothing to do, or has to wait for the base."""
+        if self.is_late:
+            return None
+        return self._next_of_base() if run.name == BASE else self.standing(run.name).next
+
+    def _next_of_base(self) -> Block | None:
+        answers = self.answers(BASE)
+        if sum(one.tokens for one in answers.values()) >= self._allowance:
+            return None
+        for task in self.benchmarks:
+            total = self.total(task)
+            row = self._row(task, None, finished=False)
+            done = len(row.base)
+            if not done:
+                return Block(task, 0, block_end(0, total, self.policy))
+            if self.policy.population == "these questions":
+                refuse_greedy(answers[task])
+            if done < base_target(self.policy, row, self.policy.tiers[task], self._visits.get(task, 1)):
+                end = 0
+                while end <= done:
+                    end = block_end(end, total, self.policy)
+                return Block(task, done, end)
+        return None
+
+    @property
+    def _visits(self) -> dict[str, int]:
+        said = mapping(read_json_object(self.folder / _STATE).get("visits"))
+        return {task: whole(count) or 1 for task, count in said.items()}
+
+    def extend_base(self, tasks: Sequence[str]) -> bool:
+        """Let the base answer more of some benchmarks the next time; false if it can't.
+
+        Raises:
+            ResultsError: it can't be compared.
+        """
+        if self.base_run is None or self.is_late:
+            return False
+        visits = self._visits
+        self._keep({"visits": visits | {task: visits.get(task, 1) + 1 for task in tasks}})
+        return self._next_of_base() is not None
+
+    def begin(self) -> None:
+        """Set the time at which the command has to end."""
+        hours = self.gate.budget.hours
+        self._keep({"ends": None if hours is None else time.time() + 3600 * hours})
+
+    def _keep(self, said: Mapping[str, object]) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_json(self.folder / _STATE, {**read_json_object(self.folder / _STATE), **said})
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the time is over."""
+        ends = number(read_json_object(self.folder / _STATE).get("ends"))
+        return self.gate.budget.hours is not None and ends is not None and time.time() > ends
+
+    def found(self, run: PlannedRun) -> Found:
+        """Where a model stands: it is done if it has nothing to do now."""
+        folder = self.folder_of(run)
+        assert folder is not None
+        waiting = self._unfinished(folder)
+        if waiting.state == "running":
+            return waiting
+        try:
+            return Found("done", {}) if self.next_block(run) is None else waiting
+        except ResultsError as error:  # it can't be compared with the base
+            return Found("failed", {"why": str(error)})
+
+    # The base ---------------------------------------------------------------------------------------------
+
+    def check_base(self) -> None:
+        """Read the results of a base that is finished.
+
+        Raises:
+            ResultsError: they lack a benchmark, or can't be asked again in rounds.
+        """
+        for answers in self.answers(BASE).values():
+            if self.gate.population == "these questions":
+                refuse_greedy(answers)
+
+    def check_published(self) -> None:
+        """Refuse a base that is far from its published score, because then the measurement is broken.
+
+        Raises:
+            ResultsError: it is, beyond chance; the message says by how much, and why that happens.
+        """
+        for task, answers in self.answers(BASE).items():
+            said = self.published(task)
+            if said is None:
+                continue
+            scores = [one.score for one in answers.by_id.values()]
+            low, high = said.score - said.tolerance, said.score + said.tolerance
+            below = any(_reaches([low - score for score in scores], 1 - low, self.policy.threshold))
+            above = any(_reaches([score - high for score in scores], high, self.policy.threshold))
+            if below or above:
+                raise ResultsError(
+                    f"{task}: the base has {100 * sum(scores) / len(scores):.1f}% of {len(scores)} questions right, "
+                    f"which is {'below' if below else 'above'} its published {100 * said.score:.1f}% "
+                    f"({said.source}) by more than the tolerance of {100 * said.tolerance:.1f} points and chance; "
+                    "the measurement is broken (another chat template, answer budget or sampling?), so no candidate "
+                    "was run"
+                )
+
+    # Results ----------------------------------------------------------------------------------------------
+
+    def write_results(self, run: PlannedRun) -> Path | None:
+        """Put all blocks of a model together in one results file, marked and without accuracies, with its samples."""
+        files = [file for some in self._files(run.name).values() for file in some]
+        if not files:
+            return None
+        newest: dict[str, Path] = {task: some[-1] for task, some in self._files(run.name).items() if some}
+        content: dict[str, object] = json.loads(files[-1].read_text("utf-8"))
+        parts = {task: json.loads(path.read_text("utf-8")) for task, path in newest.items()}
+        for field in ("configs", "versions", "n-shot", "higher_is_better", "n-samples", "task_hashes"):
+            content[field] = {task: mapping(one.get(field)).get(task) for task, one in parts.items()}
+        content["results"] = {task: {"alias": task} for task in parts}
+        answers = self.answers(run.name)
+        content[STOPPED_EARLY] = {
+            task: {"of": answers[task].of, "samples": answers[task].samples, "questions": sorted(answers[task].by_id)}
+            for task in parts
+        }
+        folder = self.blocks_folder(run.name).parent / "results"
+        folder.mkdir(parents=True, exist_ok=True)
+        date = files[-1].stem.removeprefix("block_")
+        for task, some in self._files(run.name).items():
+            if some:
+                self._write_samples(task, some, folder / f"samples_{task}_{date}.jsonl")
+        path = folder / f"results_{date}.json"
+        write_json(path, content)
+        for old in set(folder.glob("*.json*")) - {path, *folder.glob(f"samples_*_{date}.jsonl")}:
+            old.unlink()
+        return path
+
+    def _write_samples(self, task: str, files: Sequence[Path], path: Path) -> None:
+        """The samples of all blocks; of rounds, those of the newest one, which has the earlier ones."""
+        used = files[-1:] if self.gate.population == "these questions" else files
+        with path.open("wb") as written:
+            for file in used:
+                for samples in file.parent.glob(f"samples_{task}_*.jsonl"):
+                    written.write(samples.read_bytes())
+
+
+def _costs(answers: Answers | None, order: Sequence[int], policy: Policy, units: int) -> list[float]:
+    """Tokens of each of the first units."""
+    if answers is None or not units:
+        return []
+    if policy.population == "these questions":
+        each = sum(answers.by_id[one].tokens for one in order if one in answers.by_id) / max(1, answers.samples)
+        return [each] * units
+    return [answers.by_id[one].tokens for one in order[:units] if one in answers.by_id]
+
+
+def _reaches(units: Sequence[float], least: float, threshold: float) -> list[bool]:
+    test, found = BettingTest(least), []
+    for unit in units:
+        test.update(unit)
+        found.append(test.wealth >= threshold)
+    return found

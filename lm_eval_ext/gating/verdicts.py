@@ -1,0 +1,212 @@
+"""Judges the candidates of a gate: the verdicts among all of them, what they cost, and the order of those kept."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations
+from statistics import NormalDist, fmean
+
+import numpy as np
+
+from lm_eval_ext.errors import TTSError
+from lm_eval_ext.gating.answers import SIGNS, Answers
+from lm_eval_ext.gating.gate_file import BASE, RankedBy
+from lm_eval_ext.gating.gate_report import BenchmarkVerdict, Candidate, CandidateVerdict, GateReport
+from lm_eval_ext.gating.gate_study import GateStudy
+from lm_eval_ext.gating.standing import Policy, RowData, RowStanding, Standing
+from lm_eval_ext.statistics.betting import BettingTest, e_bh
+from lm_eval_ext.statistics.gate import Verdict
+from lm_eval_ext.statistics.power import kept_bounds
+
+_POWER = 0.8  # of the test of a fixed size that is named for comparison
+_FEWEST, _SIZES, _DRAWS = 5, 60, 200  # of that test: units, sizes that are tried, and simulated runs of each
+_MORE_OFTEN = 0.1  # a sign is reported if it is more frequent than at the base by this share, and by chance
+_EQUAL = 0.02  # costs that differ by less are equal
+_TOO_GOOD = (
+    "is better than its base by more than chance; check the setup: the same chat template, answer budget, sampling and "
+    "grader, and no training on these questions?"
+)
+
+
+def report(study: GateStudy, failures: Mapping[str, str] | None = None) -> GateReport:
+    """What is known now, also while the gate runs.
+
+    Args:
+        study: the gate.
+        failures: why candidates could not be evaluated, by name.
+    """
+    failed = dict(failures or {})
+    standings: dict[str, Standing] = {}
+    for name in study.gate.candidates:
+        try:
+            standings[name] = study.standing(name)
+        except TTSError as error:
+            failed.setdefault(name, str(error))
+    policy = study.policy
+    named = [name for name in study.gate.candidates if name in standings and name not in failed]
+    e_values = {name: standings[name].e_kept(policy) if name in named else 0.0 for name in study.gate.candidates}
+    stand = dict(zip(e_values, e_bh(list(e_values.values()), policy.error), strict=True))
+    found = [
+        _candidate(study, name, standings[name], among_all=stand[name]) if name in named
+        else Candidate(name, "failed", "undecided", 0.0, failure=failed[name])
+        for name in study.gate.candidates
+    ]  # fmt: skip
+    base, whole = _of_base(study)
+    return GateReport(
+        study.name, policy.keep, policy.error, policy.population, study.gate.rank_by, _ranked(study, found), base, whole
+    )
+
+
+def _candidate(study: GateStudy, name: str, found: Standing, *, among_all: bool) -> Candidate:
+    policy, data = study.policy, study.data(name)
+    theirs, ours = study.answers(BASE), study.answers(name)
+    rows = tuple(_row(policy, row, data[task], theirs.get(task), ours.get(task)) for task, row in found.rows.items())
+    kept = all(row.verdict == "kept" for row in rows if row.tier == "critical")
+    alone: Verdict = "lost" if found.lost else "kept" if kept else "undecided"
+    verdict: CandidateVerdict = alone if alone != "kept" or among_all else "undecided"
+    gained = any(_is_better(policy, data[row.task], row.units) for row in rows)
+    if verdict == "kept" and gained and not study.gate.accept_gains:
+        verdict = "check"
+    return Candidate(name, verdict, alone, found.e_kept(policy), rows, _costs(ours))
+
+
+def _row(
+    policy: Policy, row: RowStanding, of: RowData, base: Answers | None, candidate: Answers | None
+) -> BenchmarkVerdict:
+    units = row.test.units
+    each = row.tokens / row.asked if row.asked else of.base_tokens
+    path = tuple((spent, *wealth) for spent, wealth in zip(row.spent, row.test.wealth, strict=True))
+    remarks = list(_signs(policy, base, candidate)) if base and candidate else []
+    if _is_better(policy, of, units):
+        remarks.insert(0, _TOO_GOOD)
+    return BenchmarkVerdict(
+        row.task, row.tier, row.verdict, row.reason, row.test.e_kept, row.test.e_lost, row.test.interval(), units,
+        row.total, row.asked, row.tokens, each * row.total, _fixed(policy, row, of), path, tuple(remarks),
+    )  # fmt: skip
+
+
+def _is_better(policy: Policy, of: RowData, units: int) -> bool:
+    """Whether a candidate is better than its base by more than chance."""
+    test = BettingTest(1.0)
+    for ours, theirs in zip(of.candidate[:units], of.base[:units], strict=True):
+        test.update([a - b for a, b in zip(ours, theirs, strict=True)], parts=True)
+        if test.wealth >= policy.threshold:
+            return True
+    return False
+
+
+def _signs(policy: Policy, base: Answers, candidate: Answers) -> Iterator[str]:
+    """What the candidate's answers do far more often than the base's."""
+    both = [(one, base.by_id[at]) for at, one in sorted(candidate.by_id.items()) if at in base.by_id]
+    for name, said in SIGNS.items():
+        pairs = [(ours.signs[name], theirs.signs[name]) for ours, theirs in both
+                 if name in ours.signs and name in theirs.signs]  # fmt: skip
+        if not pairs:
+            continue
+        test = BettingTest(1.0)
+        for ours, theirs in pairs:
+            test.update(ours - theirs)
+        one, other = (fmean(side) for side in zip(*pairs, strict=True))
+        if test.wealth >= policy.threshold and one - other >= _MORE_OFTEN:
+            yield f"{100 * one:.0f}% of its answers {said}, {100 * other:.0f}% of the base's"
+
+
+def _fixed(policy: Policy, row: RowStanding, of: RowData) -> int | None:
+    """Units that a test of a fixed size would take to come to the same verdict with a power of 80%.
+
+    New questions: the test of `compare`, on questions drawn from those that were asked. Rounds: by the normal
+    approximation.
+    """
+    units = row.test.units
+    ours, theirs = np.array(of.candidate[:units]), np.array(of.base[:units])
+    if row.verdict == "undecided" or units < _FEWEST:
+        return None
+    if policy.population == "these questions":
+        values = ours - policy.keep * theirs - (1 - policy.keep) * of.chance
+        normal = NormalDist()
+        reach = (normal.inv_cdf(1 - policy.error / 2) + normal.inv_cdf(_POWER)) * values.std() / abs(values.mean())
+        return max(1, math.ceil(float(reach) ** 2 / values.shape[1]))
+    generator = np.random.default_rng(units)
+    for size in np.geomspace(_FEWEST, 20 * of.total, _SIZES):
+        count = round(float(size))
+        drawn = generator.integers(0, units, (_DRAWS, count))
+        low, high = kept_bounds(ours[drawn, 0], theirs[drawn, 0], of.chance, 1 - policy.error)
+        if ((low >= policy.keep) if row.verdict == "kept" else (high < policy.keep)).mean() >= _POWER:
+            return count
+    return None
+
+
+def _costs(answers: Mapping[str, Answers]) -> dict[RankedBy, float]:
+    """What a candidate costs; means over benchmarks."""
+    if not answers:
+        return {}
+    run = next(iter(answers.values())).run
+    tokens = [one.tokens_of_an_answer for one in answers.values()]
+    operations = [one.flops_of_an_answer for one in answers.values()]
+    speeds = [run.generation["tokens_per_second"]] if "tokens_per_second" in run.generation else []
+    stored = run.pruning.weight_bytes if run.pruning and run.pruning.weight_bytes else run.costs.get("weight_bytes")
+    known: dict[RankedBy, float | None] = {
+        "bytes": stored,
+        "flops": _mean(operations),
+        "tokens": _mean(tokens),
+        "speed": _mean(speeds),
+    }
+    return {name: float(value) for name, value in known.items() if value}
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if known and len(known) == len(values) else None
+
+
+def _of_base(study: GateStudy) -> tuple[float, float]:
+    """Tokens that the base spent, and would have spent on everything; none if there were results already."""
+    if study.base_run is None:
+        return 0.0, 0.0
+    answers = study.answers(BASE)
+    spent = sum(one.tokens for one in answers.values())
+    whole = 0.0
+    for task, one in answers.items():
+        done = one.samples if study.gate.population == "these questions" else len(one.by_id)
+        whole += one.tokens / max(1, done) * study.total(task)
+    return spent, whole
+
+
+# The order of those that are kept ---------------------------------------------------------------------------
+
+
+def _ranked(study: GateStudy, candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
+    """The candidates, with ranks by cost for those that are kept, and by accuracy only where a test separates two."""
+    by = study.gate.rank_by
+    kept = [one for one in candidates if one.verdict in ("kept", "check") and by in one.costs]
+    sign = -1 if by == "speed" else 1
+
+    def cheaper(one: Candidate, other: Candidate) -> bool:
+        mine, its = sign * one.costs[by], sign * other.costs[by]
+        return its - mine > _EQUAL * abs(its)
+
+    equal = [pair for pair in combinations(kept, 2) if not cheaper(*pair) and not cheaper(*reversed(pair))]
+    separated = {
+        (one.name, other.name)
+        for pair in equal
+        for one, other in (pair, pair[::-1])
+        if _better_evidence(study, one.name, other.name) >= 2 * len(equal) / study.gate.error
+    }
+    ranks = {
+        one.name: 1 + sum(cheaper(other, one) or (other.name, one.name) in separated for other in kept) for one in kept
+    }
+    return tuple(replace(one, rank=ranks.get(one.name)) for one in candidates)
+
+
+def _better_evidence(study: GateStudy, name: str, other: str) -> float:
+    """Evidence that a candidate is better than another on a critical benchmark: the mean over them."""
+    found = []
+    ours, theirs = study.data(name), study.data(other)
+    for task in study.policy.first_of("critical"):
+        test = BettingTest(1.0)
+        for one, two in zip(ours[task].candidate, theirs[task].candidate, strict=False):
+            test.update([a - b for a, b in zip(one, two, strict=True)], parts=True)
+        found.append(test.wealth)
+    return fmean(found)

@@ -1,0 +1,115 @@
+"""Evaluates one model of a gate, block by block, until nothing is to be asked of it: loads it once.
+
+`python -m lm_eval_ext.gating.worker GATE NAME@DIGEST [ARGUMENT=VALUE ...]` does it alone, in a process of its own with
+its output in a log, as a sweep's runs are done; with `--here` first, in this process.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from lm_eval_ext.errors import TTSError
+from lm_eval_ext.gating.gate_file import BASE
+from lm_eval_ext.gating.gate_study import GateStudy
+from lm_eval_ext.harness.registry import engine_of
+from lm_eval_ext.harness.session import (
+    evaluated_in_part,
+    load_model,
+    log_to_terminal,
+    questions_and_samples,
+    task_manager,
+)
+from lm_eval_ext.runs.submission import STOPPED_EARLY
+from lm_eval_ext.sweep.one import CHANGED, Work, do, ticket
+from lm_eval_ext.sweep.plan import PlannedRun
+
+logger = logging.getLogger("lm_eval.tts")
+_HERE = "--here"
+
+
+def evaluate(study: GateStudy, run: PlannedRun, extra: Mapping[str, object]) -> None:
+    """Evaluate what a model has to be asked now.
+
+    Args:
+        study: the gate.
+        run: the model.
+        extra: model arguments that say where it runs.
+
+    Raises:
+        TTSError: the model can't be loaded or evaluated, or its answers can't be compared with the base's.
+    """
+    manager = task_manager(list(study.benchmarks), study.manifest.include_path)
+    counts = {task: questions_and_samples(task, manager) for task in study.benchmarks}
+    seed = study.gate.seed
+    seeds = {f"{kind}_random_seed": seed for kind in ("numpy", "torch", "fewshot")} | {"random_seed": seed}
+    model = None
+    rounds = study.gate.population == "these questions"
+    while (block := study.next_block(run)) is not None:
+        if model is None:
+            arguments = {**run.arguments, **study.loading_of(run), **extra}
+            model = load_model(arguments, engine_of(study.manifest.engine), study.manifest.batch_size or "auto")
+        order = study.order(block.task, counts[block.task][0])
+        end = block.end if rounds else min(block.end, len(order))
+        logger.info(
+            "%s: %s, %s %d to %d", run.name, block.task, "rounds" if rounds else "questions", block.start + 1, end
+        )
+        ours = study.tasks.is_ours(block.task)
+        generation = {"gen_kwargs": dict(study.manifest.gen_kwargs)} if ours and study.manifest.gen_kwargs else {}
+        evaluated_in_part(
+            model, block.task, study.blocks_folder(run.name) / block.task / str(block.start), manager,
+            {**seeds, **generation},
+            questions=order if rounds else order[block.start : end],
+            samples=end if rounds else None,
+            marks={STOPPED_EARLY: {block.task: {"of": counts[block.task][0]}}},
+        )  # fmt: skip
+        if run.name != BASE:
+            _say(study, run)
+    study.write_results(run)
+
+
+def _say(study: GateStudy, run: PlannedRun) -> None:
+    for row in study.standing(run.name).rows.values():
+        if row.asked:
+            logger.info(
+                "%s: %s: %s after %d of %d; evidence of kept %.3g, of lost %.3g",
+                run.name, row.task, row.verdict, row.asked, row.total, row.test.e_kept, row.test.e_lost,
+            )  # fmt: skip
+
+
+def work_of(study: GateStudy, told: str, extra: tuple[str, ...]) -> Work | None:
+    """The work of a ticket; None if the file has no such model, or says something else of it by now."""
+    run = next((one for one in study.runs if ticket(one, study) == told), None)
+    if run is None:
+        return None
+    folder = study.folder_of(run)
+    assert folder is not None
+    command = [sys.executable, "-m", __spec__.name, _HERE, str(study.path), told, *extra]
+    return Work(folder, command, lambda: study.next_block(run) is None, lambda started: None)
+
+
+def main(*words: str) -> int:
+    """Do the work of a ticket; returns an exit code."""
+    here = words[0] == _HERE
+    path, told, *extra = words[here:]
+    try:
+        study = GateStudy(Path(path))
+        if not here:
+            work = work_of(study, told, tuple(extra))
+            if work is None:
+                print(f"lm-eval-tts: {path} has changed: it says something else of {told}", file=sys.stderr)
+                return CHANGED
+            return do(work)
+        log_to_terminal()
+        run = next(one for one in study.runs if ticket(one, study) == told)
+        evaluate(study, run, dict(one.split("=", 1) for one in extra))
+    except (TTSError, OSError) as error:
+        print(f"lm-eval-tts: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
