@@ -1,6 +1,7 @@
 """Simulates how often `lm-eval-tts compare --keep S` is wrong.
 
     python -m benchmarks.gate [--repeats 4000]
+    python -m benchmarks.gate --sequential [--repeats 200]     # lm-eval-tts gate instead: see benchmarks.sequential
 
 - False "kept": the smaller model keeps exactly S, the border, of the base's accuracy.
 - False "lost": all of ten gated rows are at the border, and any of them comes out as lost.
@@ -24,6 +25,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
+from benchmarks import sequential
 from benchmarks.coverage import paired_moments
 from benchmarks.scenarios import LOSSES, QUESTIONS, SAMPLES, SPREADS, Paired, questions
 from lm_eval_ext.statistics.intervals import Floats, mean_bounds
@@ -42,9 +44,14 @@ BORDER, LOST, SAME_LOST, POWER = 0.05, 0.05, 0.025, 0.03  # promises
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=4000, help="runs per scenario")
+    parser.add_argument("--sequential", action="store_true", help="`lm-eval-tts gate` instead of `compare`")
+    parser.add_argument("--repeats", type=int, help="runs per scenario; 4,000 by default, or 200 with --sequential")
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
+    if options.sequential:
+        sequential.main(options.repeats or 200, options.processes)
+        return
+    options.repeats = options.repeats or 4000
     with ProcessPoolExecutor(options.processes) as pool:
         some = scenarios()
         border = pd.DataFrame(pool.map(partial(at_the_border, repeats=options.repeats), some, chunksize=8))

@@ -149,12 +149,10 @@ class GateFile(Setup):
                 f"candidates.{nothing}: says nothing that is loaded, and there are only results of the base; give "
                 f"{', '.join(loads[:2])} or {loads[2]}"
             )
-        return Manifest(
-            models=complete,
-            tasks=tuple(self.benchmarks),
-            seeds=(self.seed,),
-            **{name: getattr(self, name) for name in Setup.model_fields},
-        )
+        fields = {name: getattr(self, name) for name in Setup.model_fields}
+        if not complete:  # there are results of all models
+            return Manifest.model_construct(models={}, tasks=(), **fields)
+        return Manifest(models=complete, tasks=tuple(self.benchmarks), seeds=(self.seed,), **fields)
 
 
 _PARTS: Mapping[str, type[BaseModel]] = {

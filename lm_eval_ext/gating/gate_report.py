@@ -283,12 +283,16 @@ def savings(found: GateReport) -> str:
             f"The decided ones took {used:,} {found.unit}; a test of a fixed size with the same error and a power of "
             f"80% would have taken about {fixed:,}, if its size had been known before."
         )
-    corrected = (
-        f"`verdict` is corrected for {len(found.candidates)} candidates: the expected share of wrong ones among those "
-        f"called kept is at most {100 * found.error:g}%. `alone` and `on it` are not corrected: each is wrong with a "
-        f"probability of at most {100 * found.error:g}%. All of it holds whenever you look."
-    )
-    return " ".join([*parts, corrected])
+    many = len(found.candidates)
+    if many > 1:
+        parts.append(
+            f"`verdict` is corrected for {many} candidates: the expected share of wrong ones among those called kept is "
+            f"at most {100 * found.error:g}%. `alone` and `on it` are not corrected: each"
+        )
+    else:
+        parts.append("A verdict")
+    parts.append(f"is wrong with a probability of at most {100 * found.error:g}%, whenever you look.")
+    return " ".join(parts)
 
 
 def _share(kept: Interval | None) -> str:

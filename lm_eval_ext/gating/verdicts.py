@@ -66,7 +66,7 @@ def _candidate(study: GateStudy, name: str, found: Standing, *, among_all: bool)
     kept = all(row.verdict == "kept" for row in rows if row.tier == "critical")
     alone: Verdict = "lost" if found.lost else "kept" if kept else "undecided"
     verdict: CandidateVerdict = alone if alone != "kept" or among_all else "undecided"
-    gained = any(_is_better(policy, data[row.task], row.units) for row in rows)
+    gained = any(_is_better(policy, data[row.task]) for row in rows)
     if verdict == "kept" and gained and not study.gate.accept_gains:
         verdict = "check"
     return Candidate(name, verdict, alone, found.e_kept(policy), rows, _costs(ours))
@@ -79,7 +79,7 @@ def _row(
     each = row.tokens / row.asked if row.asked else of.base_tokens
     path = tuple((spent, *wealth) for spent, wealth in zip(row.spent, row.test.wealth, strict=True))
     remarks = list(_signs(policy, base, candidate)) if base and candidate else []
-    if _is_better(policy, of, units):
+    if _is_better(policy, of):
         remarks.insert(0, _TOO_GOOD)
     return BenchmarkVerdict(
         row.task, row.tier, row.verdict, row.reason, row.test.e_kept, row.test.e_lost, row.test.interval(), units,
@@ -87,10 +87,10 @@ def _row(
     )  # fmt: skip
 
 
-def _is_better(policy: Policy, of: RowData, units: int) -> bool:
-    """Whether a candidate is better than its base by more than chance."""
+def _is_better(policy: Policy, of: RowData) -> bool:
+    """Whether a candidate is better than its base by more than chance, also on units after the verdict."""
     test = BettingTest(1.0)
-    for ours, theirs in zip(of.candidate[:units], of.base[:units], strict=True):
+    for ours, theirs in zip(of.candidate, of.base, strict=False):
         test.update([a - b for a, b in zip(ours, theirs, strict=True)], parts=True)
         if test.wealth >= policy.threshold:
             return True
@@ -125,15 +125,16 @@ def _fixed(policy: Policy, row: RowStanding, of: RowData) -> int | None:
         return None
     if policy.population == "these questions":
         values = ours - policy.keep * theirs - (1 - policy.keep) * of.chance
-        normal = NormalDist()
-        reach = (normal.inv_cdf(1 - policy.error / 2) + normal.inv_cdf(_POWER)) * values.std() / abs(values.mean())
-        return max(1, math.ceil(float(reach) ** 2 / values.shape[1]))
+        normal, spread, mean = NormalDist(), float(values.std()), float(values.mean())
+        reach = (normal.inv_cdf(1 - policy.error / 2) + normal.inv_cdf(_POWER)) * spread / abs(mean)
+        return max(1, math.ceil(reach**2 / len(of.base[0])))
     generator = np.random.default_rng(units)
     for size in np.geomspace(_FEWEST, 20 * of.total, _SIZES):
         count = round(float(size))
         drawn = generator.integers(0, units, (_DRAWS, count))
         low, high = kept_bounds(ours[drawn, 0], theirs[drawn, 0], of.chance, 1 - policy.error)
-        if ((low >= policy.keep) if row.verdict == "kept" else (high < policy.keep)).mean() >= _POWER:
+        decided = low >= policy.keep if row.verdict == "kept" else high < policy.keep
+        if decided.mean() >= _POWER:
             return count
     return None
 

@@ -113,7 +113,8 @@ def evaluated_in_part(
     asked: Any = manager.load([task])["tasks"][task]
     if samples is not None:
         asked.set_config("repeats", samples)
-    results = _evaluate(model, [asked], manager, {**options, "samples": {task: list(questions)}})
+    indices = sorted(questions)  # lm-eval gives the wrong questions' numbers to what isn't in the dataset's order
+    results = _evaluate(model, [asked], manager, {**options, "samples": {task: indices}})
     path = _written({**results, **marks}, model, folder)
     return path.rename(path.with_name(path.name.replace("results_", "block_", 1)))
 

@@ -132,7 +132,7 @@ class KeptTest:
     >>> while test.update(score=0.0, base=1.0) == "undecided":
     ...     pass
     >>> test.verdict, test.units
-    ('lost', 9)
+    ('lost', 8)
     """
 
     def __init__(self, keep: float, *, chance: float = 0.0, error: float = 0.05) -> None:

@@ -8,8 +8,6 @@ from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
-from lm_eval_ext.wording import scaled
-
 _WIDTH, _HEIGHT = 560, 260
 _LEFT, _RIGHT, _TOP, _BOTTOM = 60, 60, 12, 40  # margins
 _LEAST = 1e-3  # what has less wealth is drawn here
@@ -65,7 +63,7 @@ class WealthPlot:
             for power in range(-3, top + 1, max(1, (top + 3) // 5))
         ]
         parts += [
-            f'<text x="{x(step):.1f}" y="{_HEIGHT - _BOTTOM + 16}" text-anchor="middle">{scaled(step)}</text>'
+            f'<text x="{x(step):.1f}" y="{_HEIGHT - _BOTTOM + 16}" text-anchor="middle">{step:,.0f}</text>'
             for step in (0, last / 2, last)
         ]
         decided = y(self.threshold)
@@ -96,7 +94,7 @@ class WealthPlot:
     def about(self) -> str:
         """What the picture shows, in words."""
         ends = (
-            f"the bet on {line.name or line.side} has {line.wealth[-1]:.3g} after {scaled(line.steps[-1])} {self.unit}"
+            f"the bet on {line.name or line.side} has {line.wealth[-1]:.3g} after {line.steps[-1]:,.0f} {self.unit}"
             for line in self.lines
             if line.wealth
         )

@@ -1,0 +1,454 @@
+"""`lm-eval-tts gate` from the command line: on results that are there, and on models that it evaluates in blocks."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+import yaml
+from typer.testing import CliRunner, Result
+
+import lm_eval_ext as tts
+from lm_eval_ext.cli import app
+from lm_eval_ext.gating.gate_report import GateReport
+from lm_eval_ext.gating.gate_study import GateStudy
+from lm_eval_ext.gating.verdicts import report
+from lm_eval_ext.generation.request import Job
+from tests.commands import LM_EVAL, run
+from tests.fake_server import FakeServer
+from tests.shared import ROOT
+from tests.test_sweep_runs import family
+from tests.test_sweep_slurm import slurm  # noqa: F401  # a fixture
+
+COMMAND = Path(sys.executable).with_name("lm-eval-tts")
+PUBLISHED = ROOT / "leaderboard" / "results" / "tiny-chain"
+DENSE = {"results": str(PUBLISHED / "tiny-chain-dense-fc97c339")}
+CANDIDATES = {
+    "again": "dense-f8024e2a", "int4": "quanto-8afbd44f", "attention": "attention-2-b8b8712d",
+    "random": "random-1-c300a2c1", "last": "reverse-1-1179d63c", "shortgpt": "shortgpt-1-603da503",
+}  # fmt: skip
+
+
+def written(folder: Path, **fields: Any) -> Path:
+    """A gate on published results, or on what is given."""
+    results = {name: {"results": str(PUBLISHED / f"tiny-chain-{run}")} for name, run in CANDIDATES.items()}
+    content = {"output": "out", "base": DENSE, "candidates": results, "benchmarks": {"chain_b128": "critical"}}
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "gate.yaml"
+    path.write_text(yaml.safe_dump({**content, **fields}, sort_keys=False))
+    return path
+
+
+def gate(path: Path, *options: str) -> Result:
+    return CliRunner().invoke(app, ["gate", str(path), *options])
+
+
+# On results that are there ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def of_results(tmp_path_factory: pytest.TempPathFactory) -> GateReport:
+    return tts.gate(written(tmp_path_factory.mktemp("gate")))
+
+
+def test_verdicts_are_those_of_compare_where_both_decide(of_results: GateReport) -> None:
+    assert of_results.verdicts == {
+        "again": "kept", "int4": "kept", "attention": "kept", "random": "kept", "last": "lost", "shortgpt": "lost",
+    }  # fmt: skip
+    for name in ("again", "last"):
+        whole = tts.compare(DENSE["results"], PUBLISHED / f"tiny-chain-{CANDIDATES[name]}", keep=0.9, on=["tts_chain"])
+        assert whole.verdict == of_results.verdicts[name]
+    assert of_results.exit_code == 1
+    assert sum(row.units for one in of_results.candidates for row in one.rows) < 0.5 * 6 * 200
+
+
+def test_lost_ones_are_lost_early_and_everything_is_said(of_results: GateReport) -> None:
+    said = str(of_results)
+    for one in of_results.candidates:
+        (row,) = one.rows
+        assert row.kept is not None and row.reason == "decided"
+        if one.verdict == "lost":
+            assert row.units < 40 and row.kept.high < 0.9 and one.rank is None
+        else:
+            assert row.kept.low >= 0.9 - 1e-3 and one.rank is not None and row.e_kept >= 120
+        assert f"{one.name}, tts_chain_b128, on new questions: keeps" in said
+    assert "corrected for 6 candidates" in said and "a test of a fixed size" in said
+    assert "accuracy of" not in said, "an accuracy that was stopped early is biased"
+
+
+def test_ranks_are_by_cost_and_equals_are_ties(of_results: GateReport) -> None:
+    ranks = {one.name: one.rank for one in of_results.candidates if one.rank}
+    assert ranks == {"int4": 1, "random": 2, "again": 3, "attention": 3}
+    table = of_results.to_frame()
+    assert len(table) == 6 and set(table.verdict) == {"kept", "lost"}
+
+
+def test_files_for_ci(tmp_path: Path) -> None:
+    names = {name: tmp_path / f"report.{name}" for name in ("json", "html", "junit", "markdown")}
+    done = gate(written(tmp_path), *(word for name, path in names.items() for word in (f"--{name}", str(path))))
+    assert done.exit_code == 1, done.output
+    content = json.loads(names["json"].read_text())
+    assert content["verdicts"]["last"] == "lost" and content["exit_code"] == 1
+    page = names["html"].read_text()
+    assert page.count("<svg") == 6 and "a verdict stands at 40" in page and "<script" not in page
+    suite = ElementTree.fromstring(names["junit"].read_text().partition("?>")[2])
+    assert suite.get("tests") == "6" and suite.get("failures") == "2" and len(suite.findall("testcase/failure")) == 2
+    assert names["markdown"].read_text().startswith("### Gate gate: 4 kept, 2 lost\n")
+
+
+def test_only_these_questions_are_asked_in_rounds(tmp_path: Path) -> None:
+    some = {name: {"results": str(PUBLISHED / f"tiny-chain-{CANDIDATES[name]}")} for name in ("again", "last")}
+    found = tts.gate(written(tmp_path, candidates=some, **{"for": "these questions"}))
+    assert found.verdicts == {"again": "kept", "last": "lost"} and found.unit == "rounds"
+    (row,) = found.candidates[1].rows
+    assert row.total == 3 and "last, tts_chain_b128, on these questions" in str(found)
+
+
+def test_one_candidate_needs_less_evidence_than_many(tmp_path: Path, of_results: GateReport) -> None:
+    alone = tts.gate(written(tmp_path, candidates={"again": {"results": str(PUBLISHED / "tiny-chain-dense-f8024e2a")}}))
+    (one,), among = alone.candidates, of_results.candidates[0]
+    assert 40 <= one.e_kept < 120 <= among.e_kept and one.rows[0].units < among.rows[0].units
+
+
+def test_a_gain_that_is_too_good_is_no_plain_kept(tmp_path: Path) -> None:
+    worse, better = (PUBLISHED / f"tiny-chain-{name}" for name in ("reverse-1-1179d63c", "dense-fc97c339"))
+    models = {"base": {"results": str(worse)}, "candidates": {"better": {"results": str(better)}}}
+    done = gate(written(tmp_path, **models))
+    assert done.exit_code == 3 and "kept (check the setup)" in done.output, done.output
+    assert "is better than its base by more than chance; check the setup" in done.output
+    assert gate(written(tmp_path, **models, accept_gains=True)).exit_code == 0
+
+
+def test_supporting_benchmarks_may_be_lost_in_a_stated_number(tmp_path: Path) -> None:
+    candidate = {"shortgpt": {"results": str(PUBLISHED / "tiny-chain-shortgpt-1-603da503")}}
+    tiers = {"chain_short_b128": "critical", "chain_b128": "supporting"}
+    strict = tts.gate(written(tmp_path, candidates=candidate, benchmarks=tiers))
+    assert strict.verdicts == {"shortgpt": "lost"}
+    lenient = tts.gate(written(tmp_path, candidates=candidate, benchmarks=tiers, supporting_may_lose=1))
+    assert lenient.verdicts == {"shortgpt": "kept"}
+    assert [row.verdict for row in lenient.candidates[0].rows] == ["kept", "lost"]
+    shown = tts.gate(written(tmp_path, candidates=candidate, benchmarks={**tiers, "chain_b128": "advisory"}))
+    assert shown.verdicts == {"shortgpt": "kept"}
+
+
+def test_what_hardly_can_be_decided_stops(tmp_path: Path) -> None:
+    candidate = {"again": {"results": str(PUBLISHED / "tiny-chain-dense-f8024e2a")}}
+    found = tts.gate(written(tmp_path, candidates=candidate, keep=0.99))
+    (row,) = found.candidates[0].rows
+    assert found.exit_code == 3 and row.reason == "out of reach" and row.units < 200
+    assert "it would hardly be decided within the rest" in str(found)
+
+
+def test_a_base_far_from_its_published_score_is_no_measurement(tmp_path: Path) -> None:
+    tier = {"tier": "critical", "published": {"score": 0.5, "source": "a table"}}
+    done = gate(written(tmp_path, benchmarks={"chain_b128": tier}))
+    assert done.exit_code == 2 and "is above its published 50.0% (a table) by more than" in done.output, done.output
+    tier = {"tier": "critical", "published": {"score": 0.95, "source": "a table"}}
+    assert gate(written(tmp_path, benchmarks={"chain_b128": tier})).exit_code == 1
+
+
+def test_other_questions_or_another_sampling_are_not_compared(tmp_path: Path) -> None:
+    folder = tmp_path / "other"
+    for path in (PUBLISHED / "tiny-chain-dense-f8024e2a").rglob("*"):
+        if path.is_file():
+            (folder / path.relative_to(PUBLISHED)).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path.relative_to(PUBLISHED)).write_bytes(path.read_bytes())
+    changed = next(folder.rglob("run.json"))
+    content = json.loads(changed.read_text())
+    content["tasks"]["tts_chain_b128"]["generation_kwargs"]["temperature"] = 0.3
+    changed.write_text(json.dumps(content))
+    done = gate(written(tmp_path, candidates={"other": {"results": str(folder)}}))
+    assert done.exit_code == 3 and "could not be evaluated" in done.output and "temperature=0.3" in done.output
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"kep": 0.9}, "kep: unknown field; did you mean keep?"),
+        ({"keep": 1}, "keep: expected less than 1"),
+        ({"keep": "much"}, "keep"),
+        ({"for": "some questions"}, "for: Input should be 'new questions' or 'these questions'"),
+        ({"benchmarks": {"chain_b128": "vital"}}, "'critical', 'supporting' or 'advisory'"),
+        ({"benchmarks": {"chain_b128": "advisory"}}, "none is critical, so nothing could be kept"),
+        ({"benchmarks": {"math": "critical"}}, "is a group; name its tasks"),
+        ({"benchmarks": {"chain_b128": "critical", "tts_chain_b128": "advisory"}}, "is given twice, as tts_chain_b128"),
+        ({"benchmarks": {"chain_b128": {"tier": "critical", "publshed": 1}}}, "did you mean published?"),
+        ({"candidates": {}}, "candidates: expected at least one entry"),
+        ({"candidates": {"base": "tiny-chain"}}, "is the name of the base"),
+        ({"candidates": {"a": {"results": "x", "dtype": "float32"}}}, "no model arguments beside it"),
+        ({"candidates": {"a": {"drop_layers": [1]}}}, "says nothing that is loaded, and there are only results"),
+        ({"candidates": {"a b": "tiny-chain"}}, "letters, digits"),
+        ({"candidates": {"a": {"pretrained": "tiny-chain", "drop_layer": [1]}}}, "did you mean drop_layers?"),
+        ({"rounds": 3}, "belongs to `for: these questions`"),
+        ({"base": {"results": "nowhere"}}, "nowhere: does not exist"),
+        ({"benchmarks": {"aime24": "critical"}}, "has no results of tts_aime24"),
+        ({"error": 0}, "error: expected more than 0"),
+        ({"launch": {"slrum": {}}}, "did you mean slurm?"),
+    ],
+)
+def test_a_wrong_file_is_one_line(tmp_path: Path, fields: dict[str, Any], said: str) -> None:
+    done = gate(written(tmp_path, **fields))
+    assert done.exit_code == 2 and said in done.output, done.output
+    assert len(done.output.strip().splitlines()) == 1, done.output
+
+
+def test_a_file_that_is_not_there_or_no_mapping_is_one_line(tmp_path: Path) -> None:
+    done = gate(tmp_path / "gate.yaml")
+    assert done.exit_code == 2 and "cannot be read" in done.output
+    (tmp_path / "gate.yaml").write_text("- a\n")
+    assert "contains list, not a mapping; fields: output" in gate(tmp_path / "gate.yaml").output
+
+
+# On models that it evaluates ----------------------------------------------------------------------------------
+
+MODELS: dict[str, Any] = {
+    "base": "tiny-chain", "batch_size": 64, "block": 32, "benchmarks": {"chain_short_b128": "critical"},
+    "candidates": {"middle": {"drop_layers": [6]}, "last-3": {"drop_layers": [9, 10, 11]}},
+}  # fmt: skip
+
+
+def process(path: Path, *options: str) -> subprocess.Popen[str]:
+    env = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [COMMAND, "gate", path, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
+    )
+
+
+def to_its_end(path: Path, *options: str) -> tuple[int, str, str]:
+    started = process(path, *options)
+    said, told = started.communicate()
+    return started.returncode, said, told
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A gate that has run to its end."""
+    path = written(tmp_path_factory.mktemp("evaluated"), **MODELS)
+    code, said, told = to_its_end(path, "--jobs", "2")
+    assert code == 1, said + told
+    return path
+
+
+def verdicts(path: Path) -> dict[str, Any]:
+    """What a gate has found, with the tokens that each verdict took."""
+    found = report(GateStudy(path, keep=False))
+    return {
+        one.name: (one.verdict, [(row.verdict, row.units, row.tokens, row.e_kept, row.e_lost) for row in one.rows])
+        for one in found.candidates
+    }
+
+
+def test_models_are_evaluated_until_their_verdicts_stand(evaluated: Path) -> None:
+    found = report(GateStudy(evaluated, keep=False))
+    assert found.verdicts == {"middle": "kept", "last-3": "lost"}
+    assert 0 < found.tokens < 0.6 * found.whole
+    shown = gate(evaluated, "--status")
+    assert shown.exit_code == 1 and shown.output.startswith("candidate")
+
+
+def test_what_is_done_is_not_done_again(evaluated: Path) -> None:
+    code, said, told = to_its_end(evaluated)
+    assert code == 1 and "started" not in told, told
+    assert said == gate(evaluated, "--status").output
+
+
+def test_it_says_what_it_would_run(tmp_path: Path) -> None:
+    done = gate(written(tmp_path, **MODELS), "--dry-run")
+    assert done.exit_code == 0 and not (tmp_path / "out").exists()
+    assert "middle: pruned-hf pretrained=tiny-chain,drop_layers=[6]" in done.output
+
+
+def test_a_sample_is_that_of_a_whole_run_and_the_verdict_too(evaluated: Path, tmp_path: Path) -> None:
+    folders = {}
+    for name, arguments in (("base", ""), ("middle", ",drop_layers=[6]")):
+        folders[name] = tmp_path / name
+        done = run(
+            LM_EVAL, "--model", "pruned-hf", "--model_args", f"pretrained=tiny-chain,journal=off{arguments}",
+            "--tasks", "tts_chain_short_b128", "--seed", "0", "--batch_size", "256", "--output_path", folders[name],
+            "--log_samples", OMP_NUM_THREADS="1",
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    study = GateStudy(evaluated, keep=False)
+    assert tts.compare(folders["base"], folders["middle"], keep=0.9).verdict == report(study).verdicts["middle"]
+    for name in folders:
+        rows = {row["doc_id"]: row["resps"] for row in samples(folders[name])}
+        (results,) = (study.blocks_folder(name).parent / "results").glob("results_*.json")
+        asked = {row["doc_id"]: row["resps"] for row in samples(results.parent)}
+        assert asked and asked == {number: rows[number] for number in asked}
+
+
+def samples(folder: Path) -> list[dict[str, Any]]:
+    (file,) = folder.rglob("samples_*.jsonl")
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def test_what_was_stopped_early_is_never_taken_for_a_result(evaluated: Path, tmp_path: Path) -> None:
+    study = GateStudy(evaluated, keep=False)
+    folder = study.blocks_folder("middle").parent
+    (results,) = folder.rglob("results_*.json")
+    content = json.loads(results.read_text())
+    assert content["results"] == {"tts_chain_short_b128": {"alias": "tts_chain_short_b128"}}
+    assert content["stopped_early"]["tts_chain_short_b128"]["of"] == 200
+    commands: Iterable[list[str]] = (
+        ["compare", str(folder), str(folder)], ["leaderboard", "build", str(folder), "-o", str(tmp_path / "site")],
+        ["leaderboard", "add", str(folder), "--to", str(tmp_path / "published")], ["diagnose", str(folder)],
+        ["results", "export", str(folder), "--to", "csv", "--out", str(tmp_path / "csv")],
+        ["compare", *[str(next(folder.rglob("block_*.json")))] * 2],
+    )  # fmt: skip
+    for command in commands:
+        done = CliRunner().invoke(app, command)
+        assert done.exit_code != 0 and "was stopped early by `lm-eval-tts gate`" in done.output, (command, done.output)
+    both = tts.read_runs(PUBLISHED / "tiny-chain-dense-fc97c339", folder)
+    assert [run.id for run in both] == ["tiny-chain-dense-fc97c339"]
+
+
+def test_a_token_budget_is_kept(tmp_path: Path, evaluated: Path) -> None:
+    copied = evaluated.parent.parent / "budget"
+    subprocess.run(["cp", "-r", evaluated.parent, copied], check=True)
+    path = copied / "gate.yaml"
+    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), "budget": {"tokens": 1500}}))
+    found = report(GateStudy(path, keep=False))
+    assert found.verdicts == {"middle": "undecided", "last-3": "lost"}
+    (row,) = next(one for one in found.candidates if one.name == "middle").rows
+    assert row.reason == "budget" and "because the budget is used up" in str(found)
+
+
+@pytest.mark.long
+def test_a_candidate_that_cannot_be_loaded_is_said_and_the_others_go_on(tmp_path: Path) -> None:
+    candidates = {"missing": {"pretrained": "nobody/nothing"}, "last-3": {"drop_layers": [9, 10, 11]}}
+    code, said, told = to_its_end(written(tmp_path, **{**MODELS, "candidates": candidates}), "--jobs", "2")
+    assert code == 1 and "missing: could not be evaluated: " in said, said + told
+    assert "last-3, tts_chain_short_b128, on new questions" in said
+
+
+@pytest.mark.long
+def test_interrupted_it_keeps_everything_and_goes_on(tmp_path: Path, evaluated: Path) -> None:
+    path = written(tmp_path, **MODELS)
+    started = process(path)
+    assert started.stderr is not None
+    for line in started.stderr:
+        if "middle: started" in line:
+            break
+    time.sleep(8)
+    started.send_signal(signal.SIGINT)
+    _, told = started.communicate()
+    assert started.returncode == 130 and "everything is kept, so run it again to go on" in told
+    assert to_its_end(path)[0] == 1
+    assert verdicts(path) == verdicts(evaluated)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("changed", [{"batch_size": 3}, {"batch_size": "auto"}])
+def test_the_batch_size_changes_no_verdict(tmp_path: Path, evaluated: Path, changed: dict[str, Any]) -> None:
+    path = written(tmp_path, **{**MODELS, **changed})
+    assert to_its_end(path)[0] == 1
+    assert verdicts(path) == verdicts(evaluated)
+
+
+@pytest.mark.long
+def test_rounds_of_the_same_questions(tmp_path: Path) -> None:
+    fields = {**MODELS, "for": "these questions", "limit": 24, "rounds": 16, "gen_kwargs": {"temperature": 1.0}}
+    path = written(tmp_path, **fields)
+    assert to_its_end(path, "--jobs", "2")[0] == 1
+    found = report(GateStudy(path, keep=False))
+    assert found.verdicts == {"last-3": "lost", "middle": "kept"}
+    assert [one.rows[0].total for one in found.candidates] == [16, 16] and found.candidates[1].rows[0].units <= 3
+
+
+@pytest.mark.long
+def test_the_tiny_gate_killed_ten_times_and_against_whole_runs(tmp_path: Path) -> None:
+    content = yaml.safe_load((ROOT / "examples" / "gate-tiny.yaml").read_text())
+    path, other = (written(tmp_path / name, **{**content, "output": "out"}) for name in ("killed", "undisturbed"))
+    chance = random.Random(7)
+    for number in range(10):
+        started = process(path, "--jobs", "2")
+        time.sleep(chance.uniform(4.0, 40.0))
+        alive = family(started.pid)
+        for pid in [alive[:1], alive[1:], alive, alive[-1:], alive[1:2]][number % 5]:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        started.kill()
+        started.communicate()
+    assert to_its_end(path, "--jobs", "2")[0] == 1
+    assert to_its_end(other)[0] == 1
+    assert verdicts(path) == verdicts(other)
+    found = report(GateStudy(path, keep=False))
+    assert found.tokens <= found.whole / 3, (found.tokens, found.whole)
+    manifest = GateStudy(path, keep=False)
+    whole: dict[str, Path] = {}
+    for model in manifest.runs:
+        whole[model.name] = tmp_path / "whole" / model.name
+        arguments = json.dumps({**model.arguments, "journal": "off"})
+        done = run(
+            LM_EVAL, "--model", "pruned-hf", "--model_args", arguments, "--batch_size", "256",
+            "--tasks", "tts_chain_b128,tts_chain_short_b128", "--seed", "0", "--log_samples",
+            "--output_path", whole[model.name], OMP_NUM_THREADS="1",
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    decided = 0
+    for one in found.candidates:
+        for row in one.rows:
+            compared = tts.compare(whole["base"], whole[one.name], keep=0.9, on=[row.task.removesuffix("_b128")])
+            if row.verdict != "undecided" and compared.verdict != "undecided":
+                decided += 1
+                assert row.verdict == compared.verdict, (one.name, row.task)
+    assert decided >= 12
+
+
+@pytest.mark.long
+def test_the_same_through_servers(tmp_path: Path, evaluated: Path) -> None:
+    candidates: dict[str, Any] = MODELS["candidates"]
+    servers = {
+        name: FakeServer(script=scripted(tts.load(**arguments, journal="off")), max_length=512)
+        for name, arguments in {"base": {}, **candidates}.items()
+    }
+    for name, server in servers.items():
+        server.name = name
+    try:
+        for server in servers.values():
+            server.__enter__()
+        given = {
+            name: {"base_url": f"{server.url}/v1", "model": name, "tokenizer": "tiny-chain", "concurrent": 8}
+            for name, server in servers.items()
+        }
+        path = written(tmp_path, **{
+            **MODELS, "engine": "tts-server", "base": given.pop("base"), "candidates": given,
+        })  # fmt: skip
+        code, said, told = to_its_end(path, "--jobs", "2")
+        assert code == 1, said + told
+    finally:
+        for server in servers.values():
+            server.__exit__()
+    assert verdicts(path) == verdicts(evaluated)
+
+
+def scripted(model: Any) -> Callable[[Job], Iterable[int]]:
+    """The model as the script of a fake server."""
+
+    def script(job: Job) -> Iterable[int]:
+        engine = model.decoding_engine(512, model.tokenizer.decode, lambda count: None, lambda count: None)
+        found: list[tuple[int, ...]] = []
+        engine.run([job], lambda done, completion: found.append(completion.ids) or [])
+        return found[0]
+
+    return script
+
+
+@pytest.mark.long
+def test_on_slurm(slurm: Path, tmp_path: Path, evaluated: Path) -> None:  # noqa: F811  # the fixture
+    path = written(tmp_path / "gate", **MODELS)
+    code, said, told = to_its_end(path, "--launch", "slurm")
+    assert code == 1 and "submitted 2 runs as job" in told, said + told
+    assert verdicts(path) == verdicts(evaluated)
