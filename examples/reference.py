@@ -14,9 +14,10 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from lm_eval_ext.analysis.matching import REQUIREMENTS
-from lm_eval_ext.authoring.task_fields import Choices, Metadata, TaskFile
+from lm_eval_ext.authoring.task_fields import Choices, Metadata, PublishedScore, TaskFile
 from lm_eval_ext.authoring.tasks_page import gallery_page, page_of, table, tasks_page
 from lm_eval_ext.authoring.variants import task_schema
+from lm_eval_ext.gating.gate_file import GatedBenchmark, GateFile, Limits, gate_schema
 from lm_eval_ext.generation.request import ALIASES, KNOWN
 from lm_eval_ext.grading.kinds import KINDS
 from lm_eval_ext.harness.arguments import rows
@@ -44,6 +45,7 @@ def pages() -> dict[str, str]:
         "recipes.md": _fields("Recipes", _OF_RECIPES, Recipe),
         "task-files.md": _task_files(),
         "sweeps.md": _sweeps(),
+        "gates.md": _gates(),
         "commands.md": _commands(),
     }
     return {name: page_of(text) for name, text in made.items()}
@@ -60,6 +62,7 @@ def schemas() -> dict[str, object]:
         "tasks/schema.json": task_schema(),
         "pruned_models/schema.json": recipe_schema(),
         "lm_eval_ext/sweep/schema.json": manifest_schema(),
+        "lm_eval_ext/gating/schema.json": gate_schema(),
     }
 
 
@@ -162,6 +165,18 @@ def _sweeps() -> str:
             "line, so that editors complete them.",
         ]
     )
+
+
+def _gates() -> str:
+    about = (
+        "The fields of a [gate](../howto/gate.md). Paths are relative to it; `launch` is that of [sweeps](sweeps.md)."
+    )
+    parts: dict[str, type[BaseModel]] = {
+        "benchmarks": GatedBenchmark, "benchmarks.published": PublishedScore, "budget": Limits,
+    }  # fmt: skip
+    schema = "The schema of these fields, for completion in editors, is `lm_eval_ext/gating/schema.json`."
+    tables = (f"## {name}\n\n{_fields('', '', model).strip()}" for name, model in parts.items())
+    return "\n\n".join([_fields("Gates", about, GateFile), *tables, schema])
 
 
 def _grading() -> str:

@@ -55,7 +55,7 @@ def test_parts_of_a_unit_get_the_same_bet() -> None:
 
 @pytest.mark.parametrize("unit", [-1.0, math.nan, math.inf])
 def test_a_unit_that_a_bet_could_not_survive_is_refused(unit: float) -> None:
-    with pytest.raises(ValueError, match="expected at least -0.9"):
+    with pytest.raises(ValueError, match=r"expected at least -0\.9"):
         BettingTest(0.9).update(unit)
 
 

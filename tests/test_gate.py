@@ -23,7 +23,7 @@ from lm_eval_ext.cli import app
 from lm_eval_ext.gating.gate_report import GateReport
 from lm_eval_ext.gating.gate_study import GateStudy
 from lm_eval_ext.gating.verdicts import report
-from lm_eval_ext.generation.request import Job
+from lm_eval_ext.generation.request import Completion, Job
 from tests.commands import LM_EVAL, run
 from tests.fake_server import FakeServer
 from tests.shared import ROOT
@@ -280,8 +280,8 @@ def test_a_sample_is_that_of_a_whole_run_and_the_verdict_too(evaluated: Path, tm
         assert done.returncode == 0, done.stderr
     study = GateStudy(evaluated, keep=False)
     assert tts.compare(folders["base"], folders["middle"], keep=0.9).verdict == report(study).verdicts["middle"]
-    for name in folders:
-        rows = {row["doc_id"]: row["resps"] for row in samples(folders[name])}
+    for name, folder in folders.items():
+        rows = {row["doc_id"]: row["resps"] for row in samples(folder)}
         (results,) = (study.blocks_folder(name).parent / "results").glob("results_*.json")
         asked = {row["doc_id"]: row["resps"] for row in samples(results.parent)}
         assert asked and asked == {number: rows[number] for number in asked}
@@ -440,7 +440,12 @@ def scripted(model: Any) -> Callable[[Job], Iterable[int]]:
     def script(job: Job) -> Iterable[int]:
         engine = model.decoding_engine(512, model.tokenizer.decode, lambda count: None, lambda count: None)
         found: list[tuple[int, ...]] = []
-        engine.run([job], lambda done, completion: found.append(completion.ids) or [])
+
+        def keep(done: Job, completion: Completion) -> list[Job]:
+            found.append(completion.ids)
+            return []
+
+        engine.run([job], keep)
         return found[0]
 
     return script

@@ -60,6 +60,16 @@ class Choices(_Fields):
         return self
 
 
+class PublishedScore(_Fields):
+    """A score that somebody published, which a sound measurement comes near to."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    score: Annotated[float, Field(ge=0, le=1, description="accuracy, from 0 to 1")]
+    source: Annotated[str, Field(min_length=1, description="where it is from")]
+    tolerance: Annotated[float, Field(ge=0, lt=1, description="how far a measured accuracy may be from it")] = 0.05
+
+
 class Metadata(_Fields):
     """Metadata of a benchmark."""
 
@@ -87,6 +97,10 @@ class Metadata(_Fields):
         dict[str, object] | None, Field(description="how answers are compared, such as `{relative: 0.01}`")
     ] = None
     questions: Annotated[int | None, Field(gt=0, description="how many there are, to estimate the cost")] = None
+    published: Annotated[
+        dict[str, PublishedScore] | None,
+        Field(description="published scores by model, such as `Qwen/Qwen3-8B`; a gate checks its base by them"),
+    ] = None
     gated: Annotated[bool, Field(description="the authors ask that questions never be shown")] = False
     variants: Variants | None = None
 

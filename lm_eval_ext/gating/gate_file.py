@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from lm_eval_ext.authoring.task_fields import PublishedScore
 from lm_eval_ext.sweep.manifest import (
     NAME_OF_A_MODEL,
     Arguments,
@@ -38,14 +39,6 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
-class Published(_Part):
-    """A score of the base that somebody published, which a sound measurement comes near to."""
-
-    score: Annotated[float, Field(ge=0, le=1, description="accuracy, from 0 to 1")]
-    source: Annotated[str, Field(min_length=1, description="where it is from")]
-    tolerance: Annotated[float, Field(ge=0, lt=1, description="how far the base's accuracy may be from it")] = 0.05
-
-
 class GatedBenchmark(_Part):
     """A benchmark of a gate."""
 
@@ -57,7 +50,7 @@ class GatedBenchmark(_Part):
         ),
     ] = "critical"
     published: Annotated[
-        Published | None, Field(description="a published score of the base; by default the one in the task's YAML")
+        PublishedScore | None, Field(description="a published score of the base; by default the one in the task's YAML")
     ] = None
 
 
@@ -156,7 +149,7 @@ class GateFile(Setup):
 
 
 _PARTS: Mapping[str, type[BaseModel]] = {
-    "benchmarks": GatedBenchmark, "published": Published, "budget": Limits, "local": Local, "slurm": Slurm,
+    "benchmarks": GatedBenchmark, "published": PublishedScore, "budget": Limits, "local": Local, "slurm": Slurm,
     "ray": Ray, "launch": Launch,
 }  # fmt: skip
 
@@ -186,4 +179,10 @@ def load_gate(path: Path) -> GateFile:
 def gate_schema() -> dict[str, object]:
     """The JSON Schema of `gate.yaml`, which editors read for completion."""
     schema = json.loads(json.dumps(GateFile.model_json_schema(by_alias=True)))
+    fields = schema["properties"]
+    fields["base"] = {"anyOf": [{"type": "string"}, fields["base"]]}  # or what is loaded
+    for pattern, arguments in fields["candidates"]["patternProperties"].items():
+        fields["candidates"]["patternProperties"][pattern] = {"anyOf": [{"type": "string"}, arguments]}
+    tiers = {"enum": list(get_args(Tier))}
+    fields["benchmarks"]["additionalProperties"] = {"anyOf": [tiers, fields["benchmarks"]["additionalProperties"]]}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

@@ -286,8 +286,8 @@ def savings(found: GateReport) -> str:
     many = len(found.candidates)
     if many > 1:
         parts.append(
-            f"`verdict` is corrected for {many} candidates: the expected share of wrong ones among those called kept is "
-            f"at most {100 * found.error:g}%. `alone` and `on it` are not corrected: each"
+            f"`verdict` is corrected for {many} candidates: the expected share of wrong ones among those called kept "
+            f"is at most {100 * found.error:g}%. `alone` and `on it` are not corrected: each"
         )
     else:
         parts.append("A verdict")

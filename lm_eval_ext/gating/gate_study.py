@@ -11,9 +11,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from lm_eval_ext.authoring.task_fields import PublishedScore
 from lm_eval_ext.errors import ManifestError, ResultsError, first_fault
 from lm_eval_ext.gating.answers import Answers, of_blocks, of_results, order_of, refuse_greedy, refuse_unlike
-from lm_eval_ext.gating.gate_file import BASE, GatedBenchmark, GateFile, Published, load_gate
+from lm_eval_ext.gating.gate_file import BASE, GatedBenchmark, GateFile, load_gate
 from lm_eval_ext.gating.standing import Block, Policy, RowData, Standing, base_target, block_end, standing
 from lm_eval_ext.paths import read_json_object, write_json
 from lm_eval_ext.redaction import mapping, number, whole
@@ -96,7 +97,7 @@ class GateStudy(Study):
         """The candidates that are evaluated."""
         return [run for run in self.runs if run.name != BASE]
 
-    def published(self, task: str) -> Published | None:
+    def published(self, task: str) -> PublishedScore | None:
         """The published score of the base on a benchmark: the gate's own, or the one in the task's YAML."""
         own = self.benchmarks[task].published
         if own is not None or self.base_run is None:
@@ -104,7 +105,7 @@ class GateStudy(Study):
         loaded, _ = self.loaded_by(self.base_run)
         fields = self.tasks.fields(task) or {}
         said = mapping(mapping(mapping(fields.get("metadata")).get("published")).get(str(loaded)))
-        return Published.model_validate(said) if said else None
+        return PublishedScore.model_validate(said) if said else None
 
     # Answers ----------------------------------------------------------------------------------------------
 

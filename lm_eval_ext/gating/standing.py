@@ -118,6 +118,16 @@ class RowStanding:
     tokens: float = 0.0
 
     @property
+    def e_kept(self) -> float:
+        """Evidence of kept; none while the base isn't shown to be above chance."""
+        return self.test.e_kept if self.test.measurable else 0.0
+
+    @property
+    def e_lost(self) -> float:
+        """Evidence of lost; none while the base isn't shown to be above chance, or nothing was asked."""
+        return self.test.e_lost if self.test.measurable else 0.0
+
+    @property
     def verdict(self) -> Verdict:
         """By this benchmark alone, not corrected for the number of candidates."""
         return self.test.verdict
@@ -151,7 +161,7 @@ class Standing:
 
     def e_kept(self, policy: Policy) -> float:
         """Evidence that every critical benchmark is kept: that of the weakest."""
-        return min(self.rows[task].test.e_kept for task in policy.first_of("critical"))
+        return min(self.rows[task].e_kept for task in policy.first_of("critical"))
 
 
 def block_end(units: int, total: int, policy: Policy) -> int:
@@ -204,7 +214,7 @@ def _take(policy: Policy, rows: Mapping[str, RowStanding], row: RowStanding, of:
     for number in range(row.asked, end):
         row.test.update(of.candidate[number], of.base[number])
         row.spent.append((row.spent[-1] if row.spent else 0.0) + _at(costs, number - row.asked))
-        if row.test.e_kept >= policy.kept_threshold(row.tier) or _lost_in(policy, rows, row.tier):
+        if row.e_kept >= policy.kept_threshold(row.tier) or _lost_in(policy, rows, row.tier):
             row.reason = "decided"
             break
     row.tokens += sum(costs)
@@ -230,7 +240,7 @@ def _is_lost(policy: Policy, rows: Mapping[str, RowStanding]) -> bool:
 def _lost_in(policy: Policy, rows: Mapping[str, RowStanding], tier: Tier) -> list[str]:
     """Benchmarks of a tier that are lost, corrected for the number of them."""
     tasks = policy.first_of(tier)
-    corrected = e_closed([rows[task].test.e_lost if rows[task].asked or rows[task].spent else 1.0 for task in tasks])
+    corrected = e_closed([rows[task].e_lost for task in tasks])
     return [task for task, value in zip(tasks, corrected, strict=True) if value >= policy.threshold]
 
 

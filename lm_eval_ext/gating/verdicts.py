@@ -79,6 +79,8 @@ def _row(
     each = row.tokens / row.asked if row.asked else of.base_tokens
     path = tuple((spent, *wealth) for spent, wealth in zip(row.spent, row.test.wealth, strict=True))
     remarks = list(_signs(policy, base, candidate)) if base and candidate else []
+    if units and not row.test.measurable:
+        remarks.insert(0, "the base isn't shown to be above chance, so nothing can be kept or lost")
     if _is_better(policy, of):
         remarks.insert(0, _TOO_GOOD)
     return BenchmarkVerdict(

@@ -118,7 +118,8 @@ class KeptTest:
 
     With c and b the shares of right samples of a question, g the score of guessing on it and S the share to keep, `d =
     c - S b - (1 - S) g` has a mean of at least zero exactly if the model keeps S. Two tests by betting ask whether it
-    is above and below, each at half the error, so that `kept` and `lost` hold at every look.
+    is above and below, each at half the error, so that `kept` and `lost` hold at every look. Both wait until a third
+    bet has shown that the base is above chance; before, there is nothing that could be kept.
 
     Args:
         keep: the share S, such as 0.9.
@@ -145,6 +146,8 @@ class KeptTest:
         self.verdict: Verdict = "undecided"
         self.least_kept, self.least_lost = keep + (1 - keep) * chance, 1 - (1 - keep) * chance
         self._above, self._below = BettingTest(self.least_kept), BettingTest(self.least_lost)
+        self._base = BettingTest(max(chance, _LEAST))
+        self.measurable = False  # whether the base is above chance
         self._units: list[tuple[Floats, Floats]] = []
         self._wealth: list[tuple[float, float]] = []
 
@@ -184,9 +187,11 @@ class KeptTest:
         difference = first - self.keep * second - (1 - self.keep) * self.chance
         self._above.update(difference, parts=True)
         self._below.update(-difference, parts=True)
+        self._base.update(second - self.chance, parts=True)
+        self.measurable = self.measurable or self._base.wealth >= 1 / self.error
         self._units.append((first, second))
         self._wealth.append((self.e_kept, self.e_lost))
-        if self.verdict == "undecided":
+        if self.verdict == "undecided" and self.measurable:
             kept, lost = (wealth >= 2 / self.error for wealth in self._wealth[-1])
             self.verdict = "kept" if kept else "lost" if lost else "undecided"
         return self.verdict
