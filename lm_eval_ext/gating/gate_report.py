@@ -37,7 +37,7 @@ class BenchmarkVerdict:
         e_kept, e_lost: evidence on both sides; the verdict stands at 2 / error.
         kept: the share of the base's accuracy above chance, with its interval, which is valid at every look; None
             before anything was asked.
-        units, total: used for the verdict, and how many there can be.
+        units, total: used for the verdict, and how many there can be; None until the base has answered some.
         asked: evaluated, with those of the last block that came after the verdict.
         tokens: that the candidate spent.
         whole: that it would have spent on all units.
@@ -55,7 +55,7 @@ class BenchmarkVerdict:
     e_lost: float
     kept: Interval | None
     units: int
-    total: int
+    total: int | None
     asked: int
     tokens: float
     whole: float
@@ -198,7 +198,7 @@ def text(found: GateReport) -> str:
     """The whole report."""
     rows: list[tuple[str, ...]] = [
         (one.name, _SAID[one.verdict], one.alone, _number(one.e_kept), row.task, row.tier, row.verdict,
-         _share(row.kept), f"{row.units} of {row.total}", scaled(row.tokens))
+         _share(row.kept), _progress(row), scaled(row.tokens))
         for one in found.candidates for row in one.rows if row.asked or one.verdict != "lost"
     ]  # fmt: skip
     header = (
@@ -232,9 +232,7 @@ def sentences(found: GateReport) -> list[str]:
                 "kept": f"at least {least} is shown", "lost": f"less than {least}",
                 "undecided": f"undecided, {_REASONS[row.reason]}",
             }[row.verdict]  # fmt: skip
-            lines.append(
-                f"{one.name}, {row.task}, {asked}: {kept}: {end} (after {row.units:,} of {row.total:,} {found.unit})."
-            )
+            lines.append(f"{one.name}, {row.task}, {asked}: {kept}: {end} (after {_progress(row)} {found.unit}).")
             lines += [f"{one.name}, {row.task}: {remark}" for remark in row.remarks]
         if one.alone == "kept" and one.verdict == "undecided":
             lines.append(
@@ -278,7 +276,7 @@ def savings(found: GateReport) -> str:
         )
     decided = [row for one in found.candidates for row in one.rows if row.fixed and row.verdict != "undecided"]
     if decided:
-        used, fixed = sum(row.units for row in decided), sum(min(row.fixed or 0, row.total) for row in decided)
+        used, fixed = sum(row.units for row in decided), sum(min(row.fixed or 0, row.total or 0) for row in decided)
         parts.append(
             f"The decided ones took {used:,} {found.unit}; a test of a fixed size with the same error and a power of "
             f"80% would have taken about {fixed:,}, if its size had been known before."
@@ -302,6 +300,10 @@ def _share(kept: Interval | None) -> str:
     return f"{100 * kept.low:.1f} to {high}"
 
 
+def _progress(row: BenchmarkVerdict) -> str:
+    return f"{row.units:,} of {'?' if row.total is None else f'{row.total:,}'}"
+
+
 def _number(evidence: float) -> str:
     return f"{evidence:.3g}" if evidence < 1e4 else "more than 10,000"
 
@@ -319,7 +321,7 @@ _STYLE = (
 def _cells(found: GateReport) -> list[tuple[str, ...]]:
     return [
         (one.name, _SAID[one.verdict], one.alone, row.task, row.tier, row.verdict, _share(row.kept),
-         f"{row.units:,} of {row.total:,}", scaled(row.tokens), "" if one.rank is None else str(one.rank))
+         _progress(row), scaled(row.tokens), "" if one.rank is None else str(one.rank))
         for one in found.candidates for row in one.rows
     ] + [(one.name, _SAID[one.verdict], *[""] * 8) for one in found.candidates if not one.rows]  # fmt: skip
 

@@ -26,7 +26,6 @@ from lm_eval_ext.sweep.sources import Found, Study
 
 _STATE = "gate.json"  # visits of the base, and when the command ends
 _BLOCKS = "blocks"
-_UNKNOWN = 1 << 30  # units of a benchmark that nobody has answered yet
 
 
 class GateStudy(Study):
@@ -161,30 +160,28 @@ class GateStudy(Study):
             known = range(questions if base is None and questions is not None else base.of if base else 0)
         return order_of(task, known, self.gate.seed)[: self.gate.limit]
 
-    def total(self, task: str) -> int:
-        """Units that there can be of a benchmark."""
-        base = self.answers(BASE).get(task)
+    def total(self, task: str, base: Answers) -> int:
+        """Units that there can be of a benchmark that the base has answered in part."""
         if self.gate.population == "new questions":
-            return len(self.order(task)) or _UNKNOWN
-        if base is not None and self.gate.results_of(BASE):
+            return len(self.order(task))
+        if self.gate.results_of(BASE):
             return min(base.samples, self.gate.rounds or base.samples)
         return self.gate.rounds or whole((self.tasks.fields(task) or {}).get("repeats")) or 1
 
-    def _row(self, task: str, candidate: Answers | None, *, finished: bool) -> RowData:
-        base, order, policy = self.answers(BASE).get(task), self.order(task), self.policy
-        total = self.total(task)
-        theirs = base.units(order, policy.population) if base else []
+    def _row(self, task: str, base: Answers, candidate: Answers | None, *, finished: bool) -> RowData:
+        order, policy, total = self.order(task), self.policy, self.total(task, base)
+        theirs = base.units(order, policy.population)
         ours = candidate.units(order, policy.population) if candidate else []
         total = min(total, len(ours)) if finished else total
         first = block_end(0, total, policy)
         costs = _costs(base, order, policy, first)
         return RowData(
-            theirs, ours, total, base.chance if base else 0.0, sum(costs) / len(costs) if any(costs) else 1.0,
+            theirs, ours, total, base.chance, sum(costs) / len(costs) if any(costs) else 1.0,
             _costs(candidate, order, policy, len(ours)),
         )  # fmt: skip
 
     def data(self, name: str) -> dict[str, RowData]:
-        """The units of a candidate and its base, by benchmark.
+        """The units of a candidate and its base, by benchmark, of those that the base has answered.
 
         Raises:
             ResultsError: they can't be compared.
@@ -194,7 +191,7 @@ class GateStudy(Study):
         for task, answers in ours.items():
             if task in theirs:
                 refuse_unlike(theirs[task], answers, name)
-        return {task: self._row(task, ours.get(task), finished=finished) for task in self.benchmarks}
+        return {task: self._row(task, base, ours.get(task), finished=finished) for task, base in theirs.items()}
 
     def standing(self, name: str) -> Standing:
         """Where a candidate stands.
@@ -232,17 +229,16 @@ class GateStudy(Study):
         if sum(one.tokens for one in answers.values()) >= self._allowance:
             return None
         for task in self.benchmarks:
-            total = self.total(task)
-            row = self._row(task, None, finished=False)
-            done = len(row.base)
-            if not done:
-                return Block(task, 0, block_end(0, total, self.policy))
+            if task not in answers:
+                return Block(task, 0, self.policy.first_block)
             if self.policy.population == "these questions":
                 refuse_greedy(answers[task])
+            row = self._row(task, answers[task], None, finished=False)
+            done = len(row.base)
             if done < base_target(self.policy, row, self.policy.tiers[task], self._visits.get(task, 1)):
                 end = 0
                 while end <= done:
-                    end = block_end(end, total, self.policy)
+                    end = block_end(end, row.total, self.policy)
                 return Block(task, done, end)
         return None
 

@@ -41,7 +41,7 @@ class Policy:
         tiers: of the benchmarks, in the order of the file.
         candidates: number of candidates, for which the verdicts are corrected.
         supporting_may_lose: number of supporting benchmarks that may be lost.
-        block: units of the first block.
+        block: questions of the first block.
     """
 
     keep: float
@@ -60,6 +60,11 @@ class Policy:
     def kept_threshold(self, tier: Tier) -> float:
         """Wealth at which `kept` stands: on a critical benchmark, whatever comes out for the other candidates."""
         return max(self.threshold, self.candidates / self.error) if tier == "critical" else self.threshold
+
+    @property
+    def first_block(self) -> int:
+        """Units of the first block."""
+        return self.block if self.population == "new questions" else 1
 
     def first_of(self, tier: Tier) -> list[str]:
         """Benchmarks of a tier."""
@@ -103,7 +108,7 @@ class RowStanding:
         test: both bets.
         reason: why it stopped; empty if it hasn't.
         asked: units that were evaluated; the last ones may have come after the verdict.
-        total: units that there can be.
+        total: units that there can be; None until the base has answered some.
         spent: tokens of the candidate after each unit.
         tokens: of all that was evaluated.
     """
@@ -111,7 +116,7 @@ class RowStanding:
     task: str
     tier: Tier
     test: KeptTest
-    total: int
+    total: int | None
     reason: Reason = ""
     asked: int = 0
     spent: list[float] = field(default_factory=list)
@@ -166,8 +171,7 @@ class Standing:
 
 def block_end(units: int, total: int, policy: Policy) -> int:
     """Where the block ends that begins after some units."""
-    first = policy.block if policy.population == "new questions" else 1
-    return min(total, units + max(first, units // _GROWTH))
+    return min(total, units + max(policy.first_block, units // _GROWTH))
 
 
 def standing(policy: Policy, data: Mapping[str, RowData], allowance: float = math.inf) -> Standing:
@@ -175,15 +179,12 @@ def standing(policy: Policy, data: Mapping[str, RowData], allowance: float = mat
 
     Args:
         policy: what is asked.
-        data: by benchmark.
+        data: by benchmark, of those that the base has answered.
         allowance: tokens that the candidate may use.
     """
-    rows = {
-        task: RowStanding(
-            task, tier, KeptTest(policy.keep, chance=data[task].chance, error=policy.error), data[task].total
-        )
-        for task, tier in policy.tiers.items()
-    }
+    rows = {task: _row(policy, task, data.get(task)) for task in policy.tiers}
+    if missing := [task for task in policy.tiers if task not in data]:
+        return Standing(rows, lost=False, needs=dict.fromkeys(missing, policy.first_block))
     while True:
         lost = _is_lost(policy, rows)
         if lost:
@@ -200,6 +201,11 @@ def standing(policy: Policy, data: Mapping[str, RowData], allowance: float = mat
         if end > len(of.candidate):
             return Standing(rows, lost=False, next=Block(task, len(of.candidate), end))
         _take(policy, rows, row, of, end)
+
+
+def _row(policy: Policy, task: str, of: RowData | None) -> RowStanding:
+    test = KeptTest(policy.keep, chance=of.chance if of else 0.0, error=policy.error)
+    return RowStanding(task, policy.tiers[task], test, of.total if of else None)
 
 
 def _ended(rows: Mapping[str, RowStanding], reason: Reason, *, lost: bool) -> Standing:

@@ -62,19 +62,22 @@ def report(study: GateStudy, failures: Mapping[str, str] | None = None) -> GateR
 def _candidate(study: GateStudy, name: str, found: Standing, *, among_all: bool) -> Candidate:
     policy, data = study.policy, study.data(name)
     theirs, ours = study.answers(BASE), study.answers(name)
-    rows = tuple(_row(policy, row, data[task], theirs.get(task), ours.get(task)) for task, row in found.rows.items())
+    rows = tuple(
+        _row(policy, row, data.get(task), theirs.get(task), ours.get(task)) for task, row in found.rows.items()
+    )
     kept = all(row.verdict == "kept" for row in rows if row.tier == "critical")
     alone: Verdict = "lost" if found.lost else "kept" if kept else "undecided"
     verdict: CandidateVerdict = alone if alone != "kept" or among_all else "undecided"
-    gained = any(_is_better(policy, data[row.task]) for row in rows)
+    gained = any(_is_better(policy, of) for of in data.values())
     if verdict == "kept" and gained and not study.gate.accept_gains:
         verdict = "check"
     return Candidate(name, verdict, alone, found.e_kept(policy), rows, _costs(ours))
 
 
 def _row(
-    policy: Policy, row: RowStanding, of: RowData, base: Answers | None, candidate: Answers | None
+    policy: Policy, row: RowStanding, of: RowData | None, base: Answers | None, candidate: Answers | None
 ) -> BenchmarkVerdict:
+    of = of or RowData((), (), 0)  # the base hasn't answered anything
     units = row.test.units
     each = row.tokens / row.asked if row.asked else of.base_tokens
     path = tuple((spent, *wealth) for spent, wealth in zip(row.spent, row.test.wealth, strict=True))
@@ -85,7 +88,7 @@ def _row(
         remarks.insert(0, _TOO_GOOD)
     return BenchmarkVerdict(
         row.task, row.tier, row.verdict, row.reason, row.test.e_kept, row.test.e_lost, row.test.interval(), units,
-        row.total, row.asked, row.tokens, each * row.total, _fixed(policy, row, of), path, tuple(remarks),
+        row.total, row.asked, row.tokens, each * of.total, _fixed(policy, row, of), path, tuple(remarks),
     )  # fmt: skip
 
 
@@ -173,7 +176,7 @@ def _of_base(study: GateStudy) -> tuple[float, float]:
     whole = 0.0
     for task, one in answers.items():
         done = one.samples if study.gate.population == "these questions" else len(one.by_id)
-        whole += one.tokens / max(1, done) * study.total(task)
+        whole += one.tokens / max(1, done) * study.total(task, one)
     return spent, whole
 
 
