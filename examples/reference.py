@@ -17,7 +17,7 @@ from lm_eval_ext.analysis.matching import REQUIREMENTS
 from lm_eval_ext.authoring.task_fields import Choices, Metadata, PublishedScore, TaskFile
 from lm_eval_ext.authoring.tasks_page import gallery_page, page_of, table, tasks_page
 from lm_eval_ext.authoring.variants import task_schema
-from lm_eval_ext.gating.gate_file import GatedBenchmark, GateFile, Limits, gate_schema
+from lm_eval_ext.gating.gate_file import GateBudget, GatedBenchmark, GateFile, gate_schema
 from lm_eval_ext.generation.request import ALIASES, KNOWN
 from lm_eval_ext.grading.kinds import KINDS
 from lm_eval_ext.harness.arguments import rows
@@ -172,7 +172,7 @@ def _gates() -> str:
         "The fields of a [gate](../howto/gate.md). Paths are relative to it; `launch` is that of [sweeps](sweeps.md)."
     )
     parts: dict[str, type[BaseModel]] = {
-        "benchmarks": GatedBenchmark, "benchmarks.published": PublishedScore, "budget": Limits,
+        "benchmarks": GatedBenchmark, "benchmarks.published": PublishedScore, "budget": GateBudget,
     }  # fmt: skip
     schema = "The schema of these fields, for completion in editors, is `lm_eval_ext/gating/schema.json`."
     tables = (f"## {name}\n\n{_fields('', '', model).strip()}" for name, model in parts.items())

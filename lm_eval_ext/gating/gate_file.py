@@ -54,7 +54,7 @@ class GatedBenchmark(_Part):
     ] = None
 
 
-class Limits(_Part):
+class GateBudget(_Part):
     """What the gate may use; with what is left undecided, it stops."""
 
     tokens: Annotated[float | None, Field(gt=0, description="tokens of all models together, such as 5e6")] = None
@@ -103,7 +103,7 @@ class GateFile(Setup):
         Field(description="most samples of each question, for `these questions`; by default those of the task"),
     ] = None
     block: Annotated[Positive, Field(description="questions in the first block; later ones grow")] = 16
-    budget: Annotated[Limits, Field(description="what may be used")] = Limits()
+    budget: Annotated[GateBudget, Field(description="what may be used")] = GateBudget()
     accept_gains: Annotated[
         bool, Field(description="whether a candidate that is better than its base passes without a check of the setup")
     ] = False
@@ -149,7 +149,7 @@ class GateFile(Setup):
 
 
 _PARTS: Mapping[str, type[BaseModel]] = {
-    "benchmarks": GatedBenchmark, "published": PublishedScore, "budget": Limits, "local": Local, "slurm": Slurm,
+    "benchmarks": GatedBenchmark, "published": PublishedScore, "budget": GateBudget, "local": Local, "slurm": Slurm,
     "ray": Ray, "launch": Launch,
 }  # fmt: skip
 

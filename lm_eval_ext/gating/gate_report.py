@@ -16,7 +16,7 @@ from lm_eval_ext.gating.gate_file import Population, RankedBy, Tier
 from lm_eval_ext.gating.standing import Reason
 from lm_eval_ext.statistics.gate import Verdict
 from lm_eval_ext.statistics.intervals import Interval
-from lm_eval_ext.statistics.wealth_plot import Line, WealthPlot
+from lm_eval_ext.statistics.wealth_plot import WealthLine, WealthPlot
 from lm_eval_ext.wording import scaled, text_table
 
 if TYPE_CHECKING:
@@ -342,8 +342,8 @@ def chart(found: GateReport, row: BenchmarkVerdict) -> WealthPlot:
     spent = any(step for step, _, _ in row.path)
     steps = [0.0, *(step if spent else float(number) for number, (step, _, _) in enumerate(row.path, 1))]
     lines = [
-        Line("kept", steps, [1.0, *(kept for _, kept, _ in row.path)]),
-        Line("lost", steps, [1.0, *(lost for _, _, lost in row.path)]),
+        WealthLine("kept", steps, [1.0, *(kept for _, kept, _ in row.path)]),
+        WealthLine("lost", steps, [1.0, *(lost for _, _, lost in row.path)]),
     ]
     return WealthPlot(lines, found.threshold, "tokens" if spent else found.unit)
 

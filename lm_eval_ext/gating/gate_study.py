@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -15,7 +16,7 @@ from lm_eval_ext.authoring.task_fields import PublishedScore
 from lm_eval_ext.errors import ManifestError, ResultsError, first_fault
 from lm_eval_ext.gating.answers import Answers, of_blocks, of_results, order_of, refuse_greedy, refuse_unlike
 from lm_eval_ext.gating.gate_file import BASE, GatedBenchmark, GateFile, load_gate
-from lm_eval_ext.gating.standing import Block, Policy, RowData, Standing, base_target, block_end, standing
+from lm_eval_ext.gating.standing import NextBlock, Policy, RowData, Standing, base_target, block_end, standing
 from lm_eval_ext.paths import read_json_object, write_json
 from lm_eval_ext.redaction import mapping, number, whole
 from lm_eval_ext.runs.submission import STOPPED_EARLY
@@ -117,11 +118,23 @@ class GateStudy(Study):
 
     def _files(self, name: str) -> dict[str, tuple[Path, ...]]:
         """The files of a model's finished blocks, by benchmark and in their order."""
-        folder = self.blocks_folder(name)
-        return {
-            task: tuple(sorted((folder / task).glob("*/*/block_*.json"), key=lambda path: int(path.parts[-3])))
-            for task in self.benchmarks
-        }
+        return {task: self._finished(self.blocks_folder(name) / task) for task in self.benchmarks}
+
+    def _finished(self, folder: Path) -> tuple[Path, ...]:
+        """The blocks in a folder; those that were there before stay, so that looking again costs little."""
+        known = self._blocks.setdefault(folder, {})
+        try:
+            starts = [entry.name for entry in os.scandir(folder)]
+        except FileNotFoundError:
+            return ()
+        for start in starts:
+            if start not in known and (found := next((folder / start).glob("*/block_*.json"), None)):
+                known[start] = found
+        return tuple(known[start] for start in sorted(known, key=int))
+
+    @cached_property
+    def _blocks(self) -> dict[Path, dict[str, Path]]:
+        return {}
 
     def answers(self, name: str) -> Mapping[str, Answers]:
         """What a model answered so far, by benchmark; those without an answer are left out.
@@ -218,19 +231,19 @@ class GateStudy(Study):
 
     # What is next -----------------------------------------------------------------------------------------
 
-    def next_block(self, run: PlannedRun) -> Block | None:
+    def next_block(self, run: PlannedRun) -> NextBlock | None:
         """What a model has to be asked now; None if it has nothing to do, or has to wait for the base."""
         if self.is_late:
             return None
         return self._next_of_base() if run.name == BASE else self.standing(run.name).next
 
-    def _next_of_base(self) -> Block | None:
+    def _next_of_base(self) -> NextBlock | None:
         answers = self.answers(BASE)
         if sum(one.tokens for one in answers.values()) >= self._allowance:
             return None
         for task in self.benchmarks:
             if task not in answers:
-                return Block(task, 0, self.policy.first_block)
+                return NextBlock(task, 0, self.policy.first_block)
             if self.policy.population == "these questions":
                 refuse_greedy(answers[task])
             row = self._row(task, answers[task], None, finished=False)
@@ -239,7 +252,7 @@ class GateStudy(Study):
                 end = 0
                 while end <= done:
                     end = block_end(end, row.total, self.policy)
-                return Block(task, done, end)
+                return NextBlock(task, done, end)
         return None
 
     @property

@@ -91,7 +91,7 @@ class RowData:
     candidate_tokens: Sequence[float] = ()
 
 
-class Block(NamedTuple):
+class NextBlock(NamedTuple):
     """Units to ask: those before `end`, of which the ones before `start` are there."""
 
     task: str
@@ -151,7 +151,7 @@ class Standing:
 
     rows: Mapping[str, RowStanding]
     lost: bool
-    next: Block | None = None
+    next: NextBlock | None = None
     needs: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -199,7 +199,7 @@ def standing(policy: Policy, data: Mapping[str, RowData], allowance: float = mat
         if end > len(of.base):
             return Standing(rows, lost=False, needs={task: end})
         if end > len(of.candidate):
-            return Standing(rows, lost=False, next=Block(task, len(of.candidate), end))
+            return Standing(rows, lost=False, next=NextBlock(task, len(of.candidate), end))
         _take(policy, rows, row, of, end)
 
 

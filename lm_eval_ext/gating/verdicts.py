@@ -15,7 +15,7 @@ from lm_eval_ext.gating.answers import SIGNS, Answers
 from lm_eval_ext.gating.gate_file import BASE, RankedBy
 from lm_eval_ext.gating.gate_report import BenchmarkVerdict, Candidate, CandidateVerdict, GateReport
 from lm_eval_ext.gating.gate_study import GateStudy
-from lm_eval_ext.gating.standing import Policy, RowData, RowStanding, Standing
+from lm_eval_ext.gating.standing import Policy, Reason, RowData, RowStanding, Standing
 from lm_eval_ext.statistics.betting import BettingTest, e_bh
 from lm_eval_ext.statistics.gate import Verdict
 from lm_eval_ext.statistics.power import kept_bounds
@@ -63,7 +63,8 @@ def _candidate(study: GateStudy, name: str, found: Standing, *, among_all: bool)
     policy, data = study.policy, study.data(name)
     theirs, ours = study.answers(BASE), study.answers(name)
     rows = tuple(
-        _row(policy, row, data.get(task), theirs.get(task), ours.get(task)) for task, row in found.rows.items()
+        _row(policy, row, data.get(task), theirs.get(task), ours.get(task), late=study.is_late)
+        for task, row in found.rows.items()
     )
     kept = all(row.verdict == "kept" for row in rows if row.tier == "critical")
     alone: Verdict = "lost" if found.lost else "kept" if kept else "undecided"
@@ -75,7 +76,7 @@ def _candidate(study: GateStudy, name: str, found: Standing, *, among_all: bool)
 
 
 def _row(
-    policy: Policy, row: RowStanding, of: RowData | None, base: Answers | None, candidate: Answers | None
+    policy: Policy, row: RowStanding, of: RowData | None, base: Answers | None, candidate: Answers | None, *, late: bool
 ) -> BenchmarkVerdict:
     of = of or RowData((), (), 0)  # the base hasn't answered anything
     units = row.test.units
@@ -86,8 +87,9 @@ def _row(
         remarks.insert(0, "the base isn't shown to be above chance, so nothing can be kept or lost")
     if _is_better(policy, of):
         remarks.insert(0, _TOO_GOOD)
+    reason: Reason = "budget" if late and not row.reason else row.reason
     return BenchmarkVerdict(
-        row.task, row.tier, row.verdict, row.reason, row.test.e_kept, row.test.e_lost, row.test.interval(), units,
+        row.task, row.tier, row.verdict, reason, row.test.e_kept, row.test.e_lost, row.test.interval(), units,
         row.total, row.asked, row.tokens, each * of.total, _fixed(policy, row, of), path, tuple(remarks),
     )  # fmt: skip
 

@@ -214,10 +214,10 @@ class KeptTest:
 
     def plot(self) -> WealthPlot:
         """The wealth of both bets by units, as a picture that notebooks show and `save` writes as SVG."""
-        from lm_eval_ext.statistics.wealth_plot import Line, WealthPlot
+        from lm_eval_ext.statistics.wealth_plot import WealthLine, WealthPlot
 
         kept, lost = zip((1.0, 1.0), *self._wealth, strict=True)
-        lines = [Line("kept", range(self.units + 1), kept), Line("lost", range(self.units + 1), lost)]
+        lines = [WealthLine("kept", range(self.units + 1), kept), WealthLine("lost", range(self.units + 1), lost)]
         return WealthPlot(lines, 2 / self.error, "units")
 
 

@@ -14,7 +14,7 @@ _LEAST = 1e-3  # what has less wealth is drawn here
 _COLORS = {"kept": "#0072b2", "lost": "#d55e00"}  # of Okabe and Ito, which colour-blind readers can tell apart
 
 
-class Line(NamedTuple):
+class WealthLine(NamedTuple):
     """The wealth of a bet.
 
     Attributes:
@@ -41,7 +41,7 @@ class WealthPlot:
         unit: what steps count, such as `units` or `tokens`.
     """
 
-    def __init__(self, lines: Sequence[Line], threshold: float, unit: str) -> None:
+    def __init__(self, lines: Sequence[WealthLine], threshold: float, unit: str) -> None:
         self.lines, self.threshold, self.unit = lines, threshold, unit
 
     def svg(self) -> str:
@@ -81,7 +81,7 @@ class WealthPlot:
             f'fill="currentColor" width="{_WIDTH}" height="{_HEIGHT}">{"".join(parts)}</svg>'
         )
 
-    def _line(self, line: Line, points: Sequence[tuple[float, float]]) -> str:
+    def _line(self, line: WealthLine, points: Sequence[tuple[float, float]]) -> str:
         if not points:
             return ""
         path = " ".join(f"{a:.1f},{b:.1f}" for a, b in points)
