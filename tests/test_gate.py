@@ -262,6 +262,16 @@ def test_what_is_done_is_not_done_again(evaluated: Path) -> None:
     assert said == gate(evaluated, "--status").output
 
 
+def test_another_benchmark_or_candidate_leaves_what_is_there(evaluated: Path, tmp_path: Path) -> None:
+    content = yaml.safe_load(evaluated.read_text())
+    content["output"] = str(evaluated.parent / "out")
+    content["benchmarks"]["chain_b128"] = "advisory"
+    content["candidates"]["another"] = {"drop_layers": [5]}
+    (tmp_path / "gate.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    before, after = verdicts(evaluated), verdicts(tmp_path / "gate.yaml")
+    assert all(after[name][1][0] == before[name][1][0] for name in before)
+
+
 def test_it_says_what_it_would_run(tmp_path: Path) -> None:
     done = gate(written(tmp_path, **MODELS), "--dry-run")
     assert done.exit_code == 0 and not (tmp_path / "out").exists()
@@ -282,9 +292,15 @@ def test_a_sample_is_that_of_a_whole_run_and_the_verdict_too(evaluated: Path, tm
     assert tts.compare(folders["base"], folders["middle"], keep=0.9).verdict == report(study).verdicts["middle"]
     for name, folder in folders.items():
         rows = {row["doc_id"]: row["resps"] for row in samples(folder)}
-        (results,) = (study.blocks_folder(name).parent / "results").glob("results_*.json")
+        (results,) = (folder_of(study, name) / "results").glob("results_*.json")
         asked = {row["doc_id"]: row["resps"] for row in samples(results.parent)}
         assert asked and asked == {number: rows[number] for number in asked}
+
+
+def folder_of(study: GateStudy, name: str) -> Path:
+    folder = study.folder_of(next(run for run in study.runs if run.name == name))
+    assert folder is not None
+    return folder
 
 
 def samples(folder: Path) -> list[dict[str, Any]]:
@@ -294,7 +310,7 @@ def samples(folder: Path) -> list[dict[str, Any]]:
 
 def test_what_was_stopped_early_is_never_taken_for_a_result(evaluated: Path, tmp_path: Path) -> None:
     study = GateStudy(evaluated, keep=False)
-    folder = study.blocks_folder("middle").parent
+    folder = folder_of(study, "middle")
     (results,) = folder.rglob("results_*.json")
     content = json.loads(results.read_text())
     assert content["results"] == {"tts_chain_short_b128": {"alias": "tts_chain_short_b128"}}
@@ -303,7 +319,7 @@ def test_what_was_stopped_early_is_never_taken_for_a_result(evaluated: Path, tmp
         ["compare", str(folder), str(folder)], ["leaderboard", "build", str(folder), "-o", str(tmp_path / "site")],
         ["leaderboard", "add", str(folder), "--to", str(tmp_path / "published")], ["diagnose", str(folder)],
         ["results", "export", str(folder), "--to", "csv", "--out", str(tmp_path / "csv")],
-        ["compare", *[str(next(folder.rglob("block_*.json")))] * 2],
+        ["compare", *[str(next(folder.rglob("block_*.json")))] * 2], ["leaderboard", "regrade", str(folder)],
     )  # fmt: skip
     for command in commands:
         done = CliRunner().invoke(app, command)

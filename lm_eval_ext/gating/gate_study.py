@@ -7,7 +7,9 @@ import math
 import os
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -17,7 +19,7 @@ from lm_eval_ext.errors import ManifestError, ResultsError, first_fault
 from lm_eval_ext.gating.answers import Answers, of_blocks, of_results, order_of, refuse_greedy, refuse_unlike
 from lm_eval_ext.gating.gate_file import BASE, GatedBenchmark, GateFile, load_gate
 from lm_eval_ext.gating.standing import NextBlock, Policy, RowData, Standing, base_target, block_end, standing
-from lm_eval_ext.paths import read_json_object, write_json
+from lm_eval_ext.paths import digest, read_json_object, write_json
 from lm_eval_ext.redaction import mapping, number, whole
 from lm_eval_ext.runs.submission import STOPPED_EARLY
 from lm_eval_ext.statistics.betting import BettingTest
@@ -109,16 +111,30 @@ class GateStudy(Study):
 
     # Answers ----------------------------------------------------------------------------------------------
 
-    def blocks_folder(self, name: str) -> Path:
-        """Where the blocks of a model are, a folder for each benchmark."""
+    def content_of(self, run: PlannedRun) -> dict[str, object]:
+        """What makes a model what it is; benchmarks are told apart in its folder, so that one more changes nothing."""
+        return super().content_of(replace(run, tasks=()))
+
+    def blocks_folder(self, name: str, task: str) -> Path:
+        """Where the blocks of a model on a benchmark are."""
         run = next(run for run in self.runs if run.name == name)
         folder = self.folder_of(run)
         assert folder is not None  # nothing is chosen in a stage here
-        return folder / _BLOCKS
+        return folder / _BLOCKS / self._task_folders[task]
+
+    @cached_property
+    def _task_folders(self) -> dict[str, str]:
+        """A name for each benchmark that ends in a digest of what is asked."""
+        found = {}
+        for task in self.benchmarks:
+            fields = self.tasks.fields(task)
+            asked = [fields, self.sources.dataset(fields)] if fields else [version("lm_eval")]
+            found[task] = f"{task}-{digest(asked)[:8]}"
+        return found
 
     def _files(self, name: str) -> dict[str, tuple[Path, ...]]:
         """The files of a model's finished blocks, by benchmark and in their order."""
-        return {task: self._finished(self.blocks_folder(name) / task) for task in self.benchmarks}
+        return {task: self._finished(self.blocks_folder(name, task)) for task in self.benchmarks}
 
     def _finished(self, folder: Path) -> tuple[Path, ...]:
         """The blocks in a folder; those that were there before stay, so that looking again costs little."""
@@ -352,7 +368,9 @@ class GateStudy(Study):
             task: {"of": answers[task].of, "samples": answers[task].samples, "questions": sorted(answers[task].by_id)}
             for task in parts
         }
-        folder = self.blocks_folder(run.name).parent / "results"
+        own = self.folder_of(run)
+        assert own is not None
+        folder = own / "results"
         folder.mkdir(parents=True, exist_ok=True)
         date = files[-1].stem.removeprefix("block_")
         for task, some in self._files(run.name).items():

@@ -59,7 +59,7 @@ def evaluate(study: GateStudy, run: PlannedRun, extra: Mapping[str, object]) -> 
         ours = study.tasks.is_ours(block.task)
         generation = {"gen_kwargs": dict(study.manifest.gen_kwargs)} if ours and study.manifest.gen_kwargs else {}
         evaluated_in_part(
-            model, block.task, study.blocks_folder(run.name) / block.task / str(block.start), manager,
+            model, block.task, study.blocks_folder(run.name, block.task) / str(block.start), manager,
             {**seeds, **generation},
             questions=order if rounds else order[block.start : end],
             samples=end if rounds else None,

@@ -28,6 +28,7 @@ from lm_eval_ext.runs.load import Source, samples_path
 from lm_eval_ext.runs.publish import is_gated
 from lm_eval_ext.runs.run import Run, Score, TaskResult
 from lm_eval_ext.runs.samples import Sample, pack, read_json, write_run
+from lm_eval_ext.runs.submission import refuse_stopped_early
 from lm_eval_ext.runs.task_results import ROUNDING, flat, raw_rows, samples_file
 from lm_eval_ext.statistics.intervals import standard_error
 from lm_eval_ext.thinking_formats import answer_after_thinking, text_marks
@@ -261,6 +262,7 @@ def regrade_output(path: Path, *, write: bool) -> list[TaskRegrading]:
         ResultsError: a task cannot be regraded; names the file, the task and the reason.
     """
     content = read_json(path)
+    refuse_stopped_early(content, path)
     _check_groups(content, path)
     outcomes, written = [], {}
     for task, version in _our_tasks(content).items():

@@ -27,6 +27,15 @@ from lm_eval_ext.runs.task_results import is_gated, scored_tasks, task_result, t
 STOPPED_EARLY = "stopped_early"  # marks a results file that holds a part of a benchmark, chosen by what came out
 
 
+def refuse_stopped_early(content: Mapping[str, object], path: Path) -> None:
+    """Raise an error for results that were stopped early."""
+    if STOPPED_EARLY in content:
+        raise StoppedEarlyError(
+            f"{path}: was stopped early by `lm-eval-tts gate`, when its verdict stood; so its mean is biased and no "
+            "result of a benchmark; `gate --status` shows the verdict"
+        )
+
+
 def submission(path: Path, catalogue: Catalogue, base: str | None = None, *, in_part: bool = False) -> Run:
     """The run of one results file.
 
@@ -41,11 +50,8 @@ def submission(path: Path, catalogue: Catalogue, base: str | None = None, *, in_
         ResultsError: the file is invalid; names the file and the field.
     """
     content = _results(path)
-    if STOPPED_EARLY in content and not in_part:
-        raise StoppedEarlyError(
-            f"{path}: was stopped early by `lm-eval-tts gate`, when its verdict stood; so its mean is biased and no "
-            "result of a benchmark; `gate --status` shows the verdict"
-        )
+    if not in_part:
+        refuse_stopped_early(content, path)
     config = mapping(content.get("config"))
     tasks, hashes = _tasks(content, catalogue, path)
     pruning = mapping(config.get("pruning"))
