@@ -12,7 +12,7 @@ from lm_eval_ext.gating.verdicts import report
 from lm_eval_ext.sweep.launchers import LaunchKind, Tell, launcher
 from lm_eval_ext.sweep.one import ticket
 from lm_eval_ext.sweep.plan import PlannedRun
-from lm_eval_ext.sweep.slurm import WAITS, states
+from lm_eval_ext.sweep.slurm import RUNS, WAITS, states
 
 _PAUSE = 5.0  # seconds between two looks at what a cluster runs
 
@@ -59,14 +59,16 @@ def _launch(
     launcher(kind, study, jobs, tell).run(runs)
     while kind is LaunchKind.slurm and _is_busy(study, runs):
         time.sleep(_PAUSE)
+    said = states(study) if kind is LaunchKind.slurm else {}
     failures = {}
     for run in runs:
         found = study.found(run)
         if found.state != "done":
-            failures[run.name] = str(found.said.get("why") or f"it is {found.state}")
+            queued = said.get(ticket(run, study))
+            failures[run.name] = str(found.said.get("why") or (f"Slurm says {queued}" if queued else found.state))
     return failures
 
 
 def _is_busy(study: GateStudy, runs: Sequence[PlannedRun]) -> bool:
     queue = states(study)
-    return any(study.found(run).state == "running" or queue.get(ticket(run, study)) in WAITS for run in runs)
+    return any(study.found(run).state == "running" or queue.get(ticket(run, study)) in RUNS | WAITS for run in runs)

@@ -54,6 +54,10 @@ class GateStudy(Study):
         except ValueError as error:
             raise ManifestError(f"{self.path}: {error}") from error
 
+    def place_of(self, model: str) -> str:
+        """Where the file says what a model is, for messages."""
+        return BASE if model == BASE else f"candidates.{model}"
+
     @cached_property
     def benchmarks(self) -> dict[str, GatedBenchmark]:
         """The benchmarks under the names of their tasks."""

@@ -286,7 +286,7 @@ def _checks(study: Study) -> Iterator[tuple[str, Callable[[], None]]]:
         yield f"pruning.{number}", lambda pruning=pruning: _check_pruning(pruning)  # type: ignore[misc] # bound here
     for name, given in manifest.models.items():
         arguments = manifest.model_args | given
-        yield f"models.{name}", lambda arguments=arguments: _check_model(manifest, arguments)  # type: ignore[misc] # bound here
+        yield study.place_of(name), lambda arguments=arguments: _check_model(manifest, arguments)  # type: ignore[misc] # bound here
     for stage in study.stages:
         yield "pruning", lambda stage=stage: _check_depth(stage)  # type: ignore[misc] # bound here
     yield "tasks", lambda: _check_tasks(study)

@@ -222,6 +222,10 @@ class Study:
     def _read(self) -> Manifest:
         return load_manifest(self.path)
 
+    def place_of(self, model: str) -> str:
+        """Where the file says what a model is, for messages."""
+        return f"models.{model}"
+
     @cached_property
     def runs(self) -> list[PlannedRun]:
         """All runs, in the order of the manifest."""
