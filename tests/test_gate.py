@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -23,7 +24,7 @@ from lm_eval_ext.cli import app
 from lm_eval_ext.gating.gate_report import GateReport
 from lm_eval_ext.gating.gate_study import GateStudy
 from lm_eval_ext.gating.verdicts import report
-from lm_eval_ext.generation.request import Completion, Job
+from lm_eval_ext.generation.request import Completion, Job, Stop
 from tests.commands import LM_EVAL, run
 from tests.fake_server import FakeServer
 from tests.shared import ROOT
@@ -464,7 +465,7 @@ def scripted(model: Any) -> Callable[[Job], Iterable[int]]:
             found.append(completion.ids)
             return []
 
-        engine.run([job], keep)
+        engine.run([replace(job, stop=Stop())], keep)  # the server sees where it stops
         return found[0]
 
     return script
