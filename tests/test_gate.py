@@ -429,7 +429,10 @@ def test_the_tiny_gate_killed_ten_times_and_against_whole_runs(tmp_path: Path) -
 
 
 @pytest.mark.long
-def test_the_same_through_servers(tmp_path: Path, evaluated: Path) -> None:
+def test_the_same_through_servers(tmp_path: Path) -> None:
+    few = {"limit": 20, "block": 10}
+    local = written(tmp_path / "local", **MODELS | few)
+    assert to_its_end(local, "--jobs", "2")[0] == 1
     candidates: dict[str, Any] = MODELS["candidates"]
     servers = {
         name: FakeServer(script=scripted(tts.load(**arguments, journal="off")), max_length=512)
@@ -444,21 +447,20 @@ def test_the_same_through_servers(tmp_path: Path, evaluated: Path) -> None:
             name: {"base_url": f"{server.url}/v1", "model": name, "tokenizer": "tiny-chain", "num_concurrent": 8}
             for name, server in servers.items()
         }
-        path = written(tmp_path, **{
-            **MODELS, "engine": "tts-server", "base": given.pop("base"), "candidates": given,
-        })  # fmt: skip
+        models = {"engine": "tts-server", "base": given.pop("base"), "candidates": given}
+        path = written(tmp_path, **MODELS | few | models)
         code, said, told = to_its_end(path, "--jobs", "2")
         assert code == 1, said + told
     finally:
         for server in servers.values():
             server.__exit__()
-    assert verdicts(path) == verdicts(evaluated)
+    assert verdicts(path) == verdicts(local)
 
 
 def scripted(model: Any) -> Callable[[Job], Iterable[int]]:
-    """The model as the script of a fake server."""
+    """The model as the script of a fake server, which stops it."""
 
-    def script(job: Job) -> Iterable[int]:
+    def decoded(job: Job, count: int) -> tuple[int, ...]:
         engine = model.decoding_engine(512, model.tokenizer.decode, lambda count: None, lambda count: None)
         found: list[tuple[int, ...]] = []
 
@@ -466,8 +468,13 @@ def scripted(model: Any) -> Callable[[Job], Iterable[int]]:
             found.append(completion.ids)
             return []
 
-        engine.run([replace(job, stop=Stop(), max_tokens=job.max_tokens + 1)], keep)  # the server stops it
+        engine.run([replace(job, stop=Stop(), max_tokens=count)], keep)
         return found[0]
+
+    def script(job: Job) -> Iterable[int]:
+        first = decoded(job, 32)  # most end within
+        yield from first
+        yield from decoded(job, job.max_tokens + 1)[len(first) :]
 
     return script
 
