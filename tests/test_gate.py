@@ -142,6 +142,29 @@ def test_supporting_benchmarks_may_be_lost_in_a_stated_number(tmp_path: Path) ->
     assert shown.verdicts == {"shortgpt": "kept"}
 
 
+def test_a_supporting_benchmark_that_is_not_over_leaves_it_undecided(tmp_path: Path, evaluated: Path) -> None:
+    """Else a verdict would turn as the gate goes on."""
+    content = yaml.safe_load(evaluated.read_text())
+    content |= {"output": str(evaluated.parent / "out"), "budget": {"tokens": 6000}}
+    content["benchmarks"]["chain_b128"] = "supporting"
+    (tmp_path / "gate.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    found = report(GateStudy(tmp_path / "gate.yaml", keep=False))
+    (middle,) = (one for one in found.candidates if one.name == "middle")
+    assert middle.verdict == "undecided" and "middle, tts_chain_b128: nothing was asked yet" in str(found)
+
+
+def test_results_of_fewer_questions_are_compared_on_those(tmp_path: Path) -> None:
+    done = run(
+        LM_EVAL, "--model", "pruned-hf", "--model_args", "pretrained=tiny-chain,drop_layers=[9,10,11],journal=off",
+        "--tasks", "tts_chain_b128", "--limit", "40", "--batch_size", "64", "--seed", "0", "--log_samples",
+        "--output_path", tmp_path / "some", OMP_NUM_THREADS="1",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = tts.gate(written(tmp_path, candidates={"some": {"results": str(tmp_path / "some")}}))
+    (row,) = found.candidates[0].rows
+    assert row.total == 40 and found.verdicts == {"some": "lost"}
+
+
 def test_what_hardly_can_be_decided_stops(tmp_path: Path) -> None:
     candidate = {"again": {"results": str(PUBLISHED / "tiny-chain-dense-f8024e2a")}}
     found = tts.gate(written(tmp_path, candidates=candidate, keep=0.99))
@@ -169,7 +192,7 @@ def test_other_questions_or_another_sampling_are_not_compared(tmp_path: Path) ->
     content["tasks"]["tts_chain_b128"]["generation_kwargs"]["temperature"] = 0.3
     changed.write_text(json.dumps(content))
     done = gate(written(tmp_path, candidates={"other": {"results": str(folder)}}))
-    assert done.exit_code == 3 and "could not be evaluated" in done.output and "temperature=0.3" in done.output
+    assert done.exit_code == 2 and "could not be evaluated" in done.output and "temperature=0.3" in done.output
 
 
 @pytest.mark.parametrize(
@@ -184,6 +207,11 @@ def test_other_questions_or_another_sampling_are_not_compared(tmp_path: Path) ->
         ({"benchmarks": {"math": "critical"}}, "is a group; name its tasks"),
         ({"benchmarks": {"chain_b128": "critical", "tts_chain_b128": "advisory"}}, "is given twice, as tts_chain_b128"),
         ({"benchmarks": {"chain_b128": {"tier": "critical", "publshed": 1}}}, "did you mean published?"),
+        ({"candidates": {"a": {"results": ""}}}, "candidates.a: expected a folder as results"),
+        ({"candidates": {"a": {"results": "nowhere"}}}, "nowhere: does not exist"),
+        ({"candidates": {"a": {"pretrained": 5}}}, "candidates.a.pretrained: expected text"),
+        ({"base": ""}, "base: says nothing that is loaded"),
+        ({"benchmarks": {"chain_b128": None}}, "expected a tier (critical, supporting, advisory) or a mapping"),
         ({"candidates": {}}, "candidates: expected at least one entry"),
         ({"candidates": {"base": "tiny-chain"}}, "is the name of the base"),
         ({"candidates": {"a": {"results": "x", "dtype": "float32"}}}, "no model arguments beside it"),
@@ -196,7 +224,7 @@ def test_other_questions_or_another_sampling_are_not_compared(tmp_path: Path) ->
         ({"rounds": 3}, "belongs to `for: these questions`"),
         ({"base": {"results": "nowhere"}}, "nowhere: does not exist"),
         ({"benchmarks": {"aime24": "critical"}}, "has no results of tts_aime24"),
-        ({"error": 0}, "error: expected more than 0"),
+        ({"error": 0}, "error: expected 1e-06 or more"),
         ({"launch": {"slrum": {}}}, "did you mean slurm?"),
     ],
 )
@@ -275,6 +303,17 @@ def test_another_benchmark_or_candidate_leaves_what_is_there(evaluated: Path, tm
     before, after = verdicts(evaluated), verdicts(tmp_path / "gate.yaml")
     units = {name: [one[1][0][1] for one in (before[name], after[name])] for name in before}
     assert all(first and first <= second for first, second in units.values()), "with one more, kept takes more evidence"
+
+
+def test_a_block_that_was_cut_short_is_evaluated_again(evaluated: Path, tmp_path: Path) -> None:
+    subprocess.run(["cp", "-r", evaluated.parent, tmp_path / "gate"], check=True)
+    path = tmp_path / "gate" / "gate.yaml"
+    blocks = sorted((folder_of(GateStudy(path, keep=False), "middle") / "blocks").rglob("block_*.json"))
+    blocks[0].write_text(blocks[0].read_text()[:1000])
+    next(blocks[1].parent.glob("samples_*")).unlink()
+    code, said, told = to_its_end(path)
+    assert code == 1 and "middle: started" in told, said + told
+    assert verdicts(path) == verdicts(evaluated)
 
 
 def test_it_says_what_it_would_run(tmp_path: Path) -> None:

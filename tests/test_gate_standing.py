@@ -87,6 +87,15 @@ def test_supporting_benchmarks_may_be_lost() -> None:
     assert not lenient.lost and [row.verdict for row in lenient.rows.values()] == ["kept", "kept", "lost"]
 
 
+def test_one_lost_supporting_benchmark_cuts_no_other_short() -> None:
+    tiers: Any = {"a": "critical", "b": "supporting", "c": "supporting"}
+    data = {"a": drawn(1, 1.0, 400), "b": drawn(2, 0.2, 300), "c": drawn(3, 0.2, 300)}
+    one = standing(Policy(0.9, 0.05, "new questions", tiers, 1, supporting_may_lose=1), data)
+    assert one.lost and [row.verdict for row in one.rows.values()] == ["kept", "lost", "lost"]
+    two = standing(Policy(0.9, 0.05, "new questions", tiers, 1, supporting_may_lose=2), data)
+    assert not two.lost and [row.reason for row in two.rows.values()] == ["decided"] * 3
+
+
 def test_after_everything_is_asked_it_says_so() -> None:
     found = standing(Policy(0.9, 0.05, "new questions", {"a": "critical"}, 1), {"a": drawn(5, 0.93, 16, samples=1)})
     assert found.rows["a"].reason == "everything asked" and found.rows["a"].verdict == "undecided" and found.over

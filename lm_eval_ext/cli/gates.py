@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from lm_eval_ext.cli.compare import NO_VERDICT
-from lm_eval_ext.errors import TTSError
+from lm_eval_ext.errors import ArgumentError, TTSError
 from lm_eval_ext.sweep.launchers import LaunchKind
 
 if TYPE_CHECKING:
@@ -67,13 +67,20 @@ def _gate(
     from lm_eval_ext.gating.verdicts import report
     from lm_eval_ext.sweep.preflight import check
 
+    if status and dry_run:
+        raise ArgumentError("--status and --dry-run: give one of them")
+    for name, path in outputs.items():
+        if path is not None and not path.absolute().parent.is_dir():
+            raise ArgumentError(f"--{name} {path}: folder {path.parent} does not exist")
     study = GateStudy(file, keep=not (status or dry_run))
     if status:
+        study.check_published()
         if watch:
             _watched(study, lambda: _until_over(study))
         found = report(study)
     else:
         check(study)
+        study.check_results()
         if dry_run:
             print(_plan(study))
             return 0

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -75,6 +75,10 @@ class Answers:
     def tokens(self) -> float:
         """Of all samples."""
         return sum(one.tokens for one in self.by_id.values())
+
+    def only(self, questions: Collection[int]) -> Answers:
+        """Those of some questions."""
+        return replace(self, by_id={number: one for number, one in self.by_id.items() if number in questions})
 
     @property
     def tokens_of_an_answer(self) -> float | None:

@@ -9,6 +9,7 @@ from lm_eval_ext.errors import TTSError
 from lm_eval_ext.gating.gate_report import GateReport
 from lm_eval_ext.gating.gate_study import GateStudy
 from lm_eval_ext.gating.verdicts import report
+from lm_eval_ext.redaction import line
 from lm_eval_ext.sweep.launchers import LaunchKind, Tell, launcher
 from lm_eval_ext.sweep.one import ticket
 from lm_eval_ext.sweep.plan import PlannedRun
@@ -33,8 +34,7 @@ def run_gate(study: GateStudy, kind: LaunchKind, jobs: int | None, tell: Tell) -
         TTSError: the base can't be evaluated, or is far from its published score.
     """
     study.begin()
-    if study.base_run is None:
-        study.check_base()
+    study.check_results()
     while True:
         if study.base_run is not None:
             failed = _launch(study, [study.base_run], kind, jobs, tell)
@@ -65,7 +65,8 @@ def _launch(
         found = study.found(run)
         if found.state != "done":
             queued = said.get(ticket(run, study))
-            failures[run.name] = str(found.said.get("why") or (f"Slurm says {queued}" if queued else found.state))
+            why = found.said.get("why") or (f"Slurm says {queued}" if queued else found.state)
+            failures[run.name] = line(why)
     return failures
 
 

@@ -62,6 +62,8 @@ class GateBudget(_Part):
 
 
 def _tier(value: object) -> object:
+    if not isinstance(value, (str, dict, GatedBenchmark)):
+        raise ValueError(f"expected a tier ({', '.join(get_args(Tier))}) or a mapping (given {value!r})")
     return {"tier": value} if isinstance(value, str) else value
 
 
@@ -86,7 +88,7 @@ class GateFile(Setup):
         Field(min_length=1, description="tasks, with or without `tts_`, each with its tier"),
     ]
     keep: Annotated[Open, Field(description="share of the base's accuracy above chance that must be kept")] = 0.9
-    error: Annotated[Open, Field(description="probability of a wrong verdict")] = 0.05
+    error: Annotated[float, Field(ge=1e-6, lt=1, description="probability of a wrong verdict")] = 0.05
     population: Annotated[
         Population,
         Field(
@@ -114,7 +116,8 @@ class GateFile(Setup):
         if BASE in self.candidates:
             raise ValueError(f"candidates.{BASE}: is the name of the base; choose another")
         for name, arguments in (("base", self.base), *((f"candidates.{a}", b) for a, b in self.candidates.items())):
-            if RESULTS in arguments and (len(arguments) > 1 or not isinstance(arguments[RESULTS], str)):
+            folder = arguments.get(RESULTS, "-")
+            if RESULTS in arguments and (len(arguments) > 1 or not isinstance(folder, str) or not folder):
                 raise ValueError(f"{name}: expected a folder as {RESULTS}, and no model arguments beside it")
         if self.rounds is not None and self.population == "new questions":
             raise ValueError("rounds: belongs to `for: these questions`; how many samples a question has is the task's")

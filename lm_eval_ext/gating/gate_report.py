@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pandas
 
 CandidateVerdict = Literal["kept", "lost", "undecided", "check", "failed"]
-EXIT_CODES: Mapping[CandidateVerdict, int] = {"kept": 0, "lost": 1, "undecided": 3, "check": 3, "failed": 3}
+EXIT_CODES: Mapping[CandidateVerdict, int] = {"kept": 0, "lost": 1, "undecided": 3, "check": 3, "failed": 2}
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,7 @@ class Candidate:
         costs: bytes of the weights, FLOPs and tokens of an answer, tokens per second; without those that are unknown.
         rank: place among those that are kept, by the cost; equal for those that nothing separates.
         failure: why it could not be evaluated.
+        evaluated: whether it was, or there were results.
     """
 
     name: str
@@ -88,6 +89,7 @@ class Candidate:
     costs: Mapping[RankedBy, float] = field(default_factory=dict)
     rank: int | None = None
     failure: str = ""
+    evaluated: bool = True
 
 
 @dataclass(frozen=True)
@@ -124,19 +126,19 @@ class GateReport:
 
     @property
     def exit_code(self) -> int:
-        """0 if all are kept, 1 if any is lost, else 3."""
+        """0 if all are kept, 1 if any is lost, 2 if any could not be evaluated, else 3."""
         codes = [EXIT_CODES[one.verdict] for one in self.candidates]
-        return next(code for code in (1, 3, 0) if code in codes)
+        return next(code for code in (1, 2, 3, 0) if code in codes)
 
     @property
     def tokens(self) -> float:
-        """Spent by all models."""
-        return self.base_tokens + sum(row.tokens for one in self.candidates for row in one.rows)
+        """Spent by all models that were evaluated."""
+        return self.base_tokens + sum(row.tokens for one in self.candidates if one.evaluated for row in one.rows)
 
     @property
     def whole(self) -> float:
-        """That all models would have spent on everything."""
-        return self.base_whole + sum(row.whole for one in self.candidates for row in one.rows)
+        """That these models would have spent on everything."""
+        return self.base_whole + sum(row.whole for one in self.candidates if one.evaluated for row in one.rows)
 
     @property
     def threshold(self) -> float:
@@ -226,11 +228,13 @@ def sentences(found: GateReport) -> list[str]:
             lines.append(f"{one.name}: could not be evaluated: {one.failure}")
         for row in one.rows:
             if not row.asked:
+                if one.alone != "lost":
+                    lines.append(f"{one.name}, {row.task}: nothing was asked yet{_because(row)}.")
                 continue
             kept = f"keeps {_share(row.kept)}% of the base's accuracy above chance"
             end = {
                 "kept": f"at least {least} is shown", "lost": f"less than {least}",
-                "undecided": f"undecided, {_REASONS[row.reason]}",
+                "undecided": f"undecided{_because(row)}",
             }[row.verdict]  # fmt: skip
             lines.append(f"{one.name}, {row.task}, {asked}: {kept}: {end} (after {_progress(row)} {found.unit}).")
             lines += [f"{one.name}, {row.task}: {remark}" for remark in row.remarks]
@@ -243,13 +247,17 @@ def sentences(found: GateReport) -> list[str]:
 
 
 _REASONS: Mapping[Reason, str] = {
-    "": "and not over yet",
-    "decided": "although everything was asked",
-    "everything asked": "although everything was asked",
-    "out of reach": "and it would hardly be decided within the rest",
-    "budget": "because the budget is used up",
-    "the candidate is lost": "because another benchmark is lost already",
+    "": "",
+    "decided": "",
+    "everything asked": ", although everything was asked",
+    "out of reach": ", and it would hardly be decided within the rest",
+    "budget": ", because the budget is used up",
+    "the candidate is lost": ", because another benchmark is lost already",
 }
+
+
+def _because(row: BenchmarkVerdict) -> str:
+    return _REASONS[row.reason]
 
 
 def _order(found: GateReport) -> list[str]:
@@ -269,7 +277,7 @@ def _order(found: GateReport) -> list[str]:
 def savings(found: GateReport) -> str:
     """How many tokens it took, against running everything and against a test of a fixed size."""
     parts = []
-    if found.whole:
+    if found.whole and found.tokens:
         parts.append(
             f"{scaled(found.tokens)} tokens instead of {scaled(found.whole)} for everything: "
             f"{100 * found.tokens / found.whole:.0f}%."
@@ -285,7 +293,7 @@ def savings(found: GateReport) -> str:
     if many > 1:
         parts.append(
             f"`verdict` is corrected for {many} candidates: the expected share of wrong ones among those called kept "
-            f"is at most {100 * found.error:g}%. `alone` and `on it` are not corrected: each"
+            f"is at most {100 * found.error:g}%. `alone`, `on it` and lost are not corrected for it: each"
         )
     else:
         parts.append("A verdict")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import time
@@ -15,7 +16,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from lm_eval_ext.authoring.task_fields import PublishedScore
-from lm_eval_ext.errors import ManifestError, ResultsError, first_fault
+from lm_eval_ext.errors import ManifestError, ResultsError
 from lm_eval_ext.gating.answers import Answers, of_blocks, of_results, order_of, refuse_greedy, refuse_unlike
 from lm_eval_ext.gating.gate_file import BASE, GatedBenchmark, GateFile, load_gate
 from lm_eval_ext.gating.standing import NextBlock, Policy, RowData, Standing, base_target, block_end, standing
@@ -27,6 +28,7 @@ from lm_eval_ext.sweep.manifest import Manifest
 from lm_eval_ext.sweep.plan import PlannedRun
 from lm_eval_ext.sweep.sources import Found, Study
 
+logger = logging.getLogger("lm_eval.tts")
 _STATE = "gate.json"  # visits of the base, and when the command ends
 _BLOCKS = "blocks"
 
@@ -43,6 +45,7 @@ class GateStudy(Study):
     """
 
     runner = "lm_eval_ext.gating.worker"
+    tasks_field = "benchmarks"
     gate: GateFile
 
     def _read(self) -> Manifest:
@@ -50,7 +53,10 @@ class GateStudy(Study):
         try:
             return self.gate.manifest()
         except ValidationError as error:
-            raise ManifestError(f"{self.path}: {first_fault(error)}") from error
+            said = str(error.errors()[0]["msg"]).removeprefix("Value error, ").removeprefix("models.")
+            name = said.partition(".")[0].partition(":")[0]
+            place = "" if name == BASE or name not in self.gate.candidates else "candidates."
+            raise ManifestError(f"{self.path}: {place}{said}") from error
         except ValueError as error:
             raise ManifestError(f"{self.path}: {error}") from error
 
@@ -132,7 +138,9 @@ class GateStudy(Study):
         found = {}
         for task in self.benchmarks:
             fields = self.tasks.fields(task)
-            asked = [fields, self.sources.dataset(fields)] if fields else [version("lm_eval")]
+            asked: list[object] = [fields, self.sources.dataset(fields)] if fields else [version("lm_eval")]
+            if self.gate.population == "these questions":
+                asked += [self.gate.population, self.gate.limit]
             found[task] = f"{task}-{digest(asked)[:8]}"
         return found
 
@@ -144,13 +152,22 @@ class GateStudy(Study):
         """The blocks in a folder; those that were there before stay, so that looking again costs little."""
         known = self._blocks.setdefault(folder, {})
         try:
-            starts = [entry.name for entry in os.scandir(folder)]
+            starts = [entry.name for entry in os.scandir(folder) if entry.name.isdecimal()]
         except FileNotFoundError:
             return ()
         for start in starts:
-            if start not in known and (found := next((folder / start).glob("*/block_*.json"), None)):
+            if start not in known and (found := self._newest(folder / start)):
                 known[start] = found
         return tuple(known[start] for start in sorted(known, key=int))
+
+    def _newest(self, folder: Path) -> Path | None:
+        """The newest block in a folder that has its samples and can be read."""
+        found = sorted(folder.glob("*/block_*.json"), reverse=True)
+        return next((path for path in found if _samples(path).is_file() and path not in self._unreadable), None)
+
+    @cached_property
+    def _unreadable(self) -> set[Path]:
+        return set()
 
     @cached_property
     def _blocks(self) -> dict[Path, dict[str, Path]]:
@@ -175,8 +192,22 @@ class GateStudy(Study):
         return {}
 
     def _of_blocks(self, files: Mapping[str, Sequence[Path]]) -> dict[str, Answers]:
-        found = {task: of_blocks(some, task) for task, some in files.items()}
+        found = {task: of_blocks(self._readable(some), task) for task, some in files.items()}
         return {task: answers for task, answers in found.items() if answers is not None}
+
+    def _readable(self, files: Sequence[Path]) -> list[Path]:
+        """Blocks without those that were cut short, as by a full disk, which are evaluated again from the journal."""
+        kept = []
+        for file in files:
+            try:
+                of_blocks([file], file.parents[2].name.rpartition("-")[0])
+            except ResultsError as error:
+                logger.warning("%s; it is evaluated again", error)
+                self._unreadable.add(file)
+                self._blocks[file.parents[2]].pop(file.parents[1].name, None)
+            else:
+                kept.append(file)
+        return kept
 
     def order(self, task: str, questions: int | None = None) -> list[int]:
         """The questions of a benchmark in the order in which they are asked; empty if their number isn't known yet.
@@ -203,6 +234,9 @@ class GateStudy(Study):
 
     def _row(self, task: str, base: Answers, candidate: Answers | None, *, finished: bool) -> RowData:
         order, policy, total = self.order(task), self.policy, self.total(task, base)
+        if finished and candidate is not None:  # it may have been run on fewer questions
+            order = [question for question in order if question in candidate.by_id]
+            total = len(order) if policy.population == "new questions" else total
         theirs = base.units(order, policy.population)
         ours = candidate.units(order, policy.population) if candidate else []
         total = min(total, len(ours)) if finished else total
@@ -213,12 +247,27 @@ class GateStudy(Study):
             _costs(candidate, order, policy, len(ours)),
         )  # fmt: skip
 
-    def data(self, name: str) -> dict[str, RowData]:
+    def data(self, name: str) -> Mapping[str, RowData]:
         """The units of a candidate and its base, by benchmark, of those that the base has answered.
 
         Raises:
             ResultsError: they can't be compared.
         """
+        stamp = self._stamp(name)
+        kept = self._data.get(name)
+        if kept is None or kept[0] != stamp:
+            kept = self._data[name] = stamp, self._fresh_data(name)
+        return kept[1]
+
+    def _stamp(self, name: str) -> object:
+        """What changes when the base or a candidate has answered more."""
+        return [None if self.gate.results_of(one) else self._files(one) for one in (BASE, name)]
+
+    @cached_property
+    def _data(self) -> dict[str, tuple[object, Mapping[str, RowData]]]:
+        return {}
+
+    def _fresh_data(self, name: str) -> dict[str, RowData]:
         finished = self.gate.results_of(name) is not None
         theirs, ours = self.answers(BASE), self.answers(name)
         for task, answers in ours.items():
@@ -232,7 +281,7 @@ class GateStudy(Study):
         Raises:
             ResultsError: it can't be compared with the base.
         """
-        stamp = [None if self.gate.results_of(one) else self._files(one) for one in (BASE, name)]
+        stamp = self._stamp(name)
         kept = self._standings.get(name)
         if kept is None or kept[0] != stamp:
             kept = stamp, standing(self.policy, self.data(name), self._allowance)
@@ -247,7 +296,7 @@ class GateStudy(Study):
     def _allowance(self) -> float:
         """Tokens that each model may use: an even share, so that it doesn't depend on who is evaluated first."""
         tokens = self.gate.budget.tokens
-        return math.inf if tokens is None else tokens / len(self.runs)
+        return math.inf if tokens is None else tokens / max(1, len(self.runs))
 
     # What is next -----------------------------------------------------------------------------------------
 
@@ -321,15 +370,17 @@ class GateStudy(Study):
 
     # The base ---------------------------------------------------------------------------------------------
 
-    def check_base(self) -> None:
-        """Read the results of a base that is finished.
+    def check_results(self) -> None:
+        """Read the results that are there already, before anything is run.
 
         Raises:
-            ResultsError: they lack a benchmark, or can't be asked again in rounds.
+            ResultsError: there are none, they lack a benchmark, or can't be asked again in rounds.
         """
-        for answers in self.answers(BASE).values():
-            if self.gate.population == "these questions":
-                refuse_greedy(answers)
+        for name in (BASE, *self.gate.candidates):
+            if self.gate.results_of(name):
+                for answers in self.answers(name).values():
+                    if self.gate.population == "these questions":
+                        refuse_greedy(answers)
 
     def check_published(self) -> None:
         """Refuse a base that is far from its published score, because then the measurement is broken.
@@ -343,15 +394,15 @@ class GateStudy(Study):
                 continue
             scores = [one.score for one in answers.by_id.values()]
             low, high = said.score - said.tolerance, said.score + said.tolerance
-            below = any(_reaches([low - score for score in scores], 1 - low, self.policy.threshold))
-            above = any(_reaches([score - high for score in scores], high, self.policy.threshold))
+            below = _reaches([low - score for score in scores], 1 - low, self.policy.threshold)
+            above = _reaches([score - high for score in scores], high, self.policy.threshold)
             if below or above:
                 raise ResultsError(
                     f"{task}: the base has {100 * sum(scores) / len(scores):.1f}% of {len(scores)} questions right, "
                     f"which is {'below' if below else 'above'} its published {100 * said.score:.1f}% "
                     f"({said.source}) by more than the tolerance of {100 * said.tolerance:.1f} points and chance; "
-                    "the measurement is broken (another chat template, answer budget or sampling?), so no candidate "
-                    "was run"
+                    "the measurement is broken (another chat template, answer budget or sampling?), so there is no "
+                    "verdict"
                 )
 
     # Results ----------------------------------------------------------------------------------------------
@@ -379,20 +430,19 @@ class GateStudy(Study):
         date = files[-1].stem.removeprefix("block_")
         for task, some in self._files(run.name).items():
             if some:
-                self._write_samples(task, some, folder / f"samples_{task}_{date}.jsonl")
+                self._write_samples(some, folder / f"samples_{task}_{date}.jsonl")
         path = folder / f"results_{date}.json"
         write_json(path, content)
         for old in set(folder.glob("*.json*")) - {path, *folder.glob(f"samples_*_{date}.jsonl")}:
             old.unlink()
         return path
 
-    def _write_samples(self, task: str, files: Sequence[Path], path: Path) -> None:
+    def _write_samples(self, files: Sequence[Path], path: Path) -> None:
         """The samples of all blocks; of rounds, those of the newest one, which has the earlier ones."""
         used = files[-1:] if self.gate.population == "these questions" else files
         with path.open("wb") as written:
             for file in used:
-                for samples in file.parent.glob(f"samples_{task}_*.jsonl"):
-                    written.write(samples.read_bytes())
+                written.write(_samples(file).read_bytes())
 
 
 def _costs(answers: Answers | None, order: Sequence[int], policy: Policy, units: int) -> list[float]:
@@ -405,9 +455,17 @@ def _costs(answers: Answers | None, order: Sequence[int], policy: Policy, units:
     return [answers.by_id[one].tokens for one in order[:units] if one in answers.by_id]
 
 
-def _reaches(units: Sequence[float], least: float, threshold: float) -> list[bool]:
-    test, found = BettingTest(least), []
+def _reaches(units: Sequence[float], least: float, threshold: float) -> bool:
+    """Whether a bet that the mean is above zero ever reaches a wealth."""
+    test = BettingTest(max(least, 1e-6))
     for unit in units:
         test.update(unit)
-        found.append(test.wealth >= threshold)
-    return found
+        if test.wealth >= threshold:
+            return True
+    return False
+
+
+def _samples(block: Path) -> Path:
+    """The samples of a block."""
+    task, date = block.parents[2].name.rpartition("-")[0], block.stem.removeprefix("block_")
+    return block.with_name(f"samples_{task}_{date}.jsonl")

@@ -220,8 +220,11 @@ def _take(policy: Policy, rows: Mapping[str, RowStanding], row: RowStanding, of:
     for number in range(row.asked, end):
         row.test.update(of.candidate[number], of.base[number])
         row.spent.append((row.spent[-1] if row.spent else 0.0) + _at(costs, number - row.asked))
-        if row.e_kept >= policy.kept_threshold(row.tier) or _lost_in(policy, rows, row.tier):
+        if row.e_kept >= policy.kept_threshold(row.tier) or row.task in _lost_in(policy, rows, row.tier):
             row.reason = "decided"
+            break
+        if _is_lost(policy, rows):
+            row.reason = "the candidate is lost"
             break
     row.tokens += sum(costs)
     row.asked = end

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import combinations
+from itertools import permutations
 from statistics import NormalDist, fmean
 
 import numpy as np
@@ -16,6 +16,7 @@ from lm_eval_ext.gating.gate_file import BASE, RankedBy
 from lm_eval_ext.gating.gate_report import BenchmarkVerdict, Candidate, CandidateVerdict, GateReport
 from lm_eval_ext.gating.gate_study import GateStudy
 from lm_eval_ext.gating.standing import Policy, Reason, RowData, RowStanding, Standing
+from lm_eval_ext.redaction import line
 from lm_eval_ext.statistics.betting import BettingTest, e_bh
 from lm_eval_ext.statistics.gate import Verdict
 from lm_eval_ext.statistics.power import kept_bounds
@@ -23,6 +24,7 @@ from lm_eval_ext.statistics.power import kept_bounds
 _POWER = 0.8  # of the test of a fixed size that is named for comparison
 _FEWEST, _SIZES, _DRAWS = 5, 60, 200  # of that test: units, sizes that are tried, and simulated runs of each
 _MORE_OFTEN = 0.1  # a sign is reported if it is more frequent than at the base by this share, and by chance
+_LARGEST = 300.0  # logarithm of evidence that is counted
 _EQUAL = 0.02  # costs that differ by less are equal
 _TOO_GOOD = (
     "is better than its base by more than chance; check the setup: the same chat template, answer budget, sampling and "
@@ -43,7 +45,7 @@ def report(study: GateStudy, failures: Mapping[str, str] | None = None) -> GateR
         try:
             standings[name] = study.standing(name)
         except TTSError as error:
-            failed.setdefault(name, str(error))
+            failed.setdefault(name, line(error))
     policy = study.policy
     named = [name for name in study.gate.candidates if name in standings and name not in failed]
     e_values = {name: standings[name].e_kept(policy) if name in named else 0.0 for name in study.gate.candidates}
@@ -66,13 +68,22 @@ def _candidate(study: GateStudy, name: str, found: Standing, *, among_all: bool)
         _row(policy, row, data.get(task), theirs.get(task), ours.get(task), late=study.is_late)
         for task, row in found.rows.items()
     )
-    kept = all(row.verdict == "kept" for row in rows if row.tier == "critical")
+    kept = all(row.verdict == "kept" for row in rows if row.tier == "critical") and not _may_still_be_lost(policy, rows)
     alone: Verdict = "lost" if found.lost else "kept" if kept else "undecided"
     verdict: CandidateVerdict = alone if alone != "kept" or among_all else "undecided"
     gained = any(_is_better(policy, of) for of in data.values())
     if verdict == "kept" and gained and not study.gate.accept_gains:
         verdict = "check"
-    return Candidate(name, verdict, alone, found.e_kept(policy), rows, _costs(ours))
+    evaluated = study.gate.results_of(name) is None
+    return Candidate(name, verdict, alone, found.e_kept(policy), rows, evaluated=evaluated)
+
+
+def _may_still_be_lost(policy: Policy, rows: Sequence[BenchmarkVerdict]) -> bool:
+    """Whether supporting benchmarks that aren't over could cost the candidate its verdict."""
+    supporting = [row for row in rows if row.tier == "supporting"]
+    lost = sum(row.verdict == "lost" for row in supporting)
+    open_ = sum(row.verdict == "undecided" and row.reason in ("", "budget") for row in supporting)
+    return bool(open_) and lost + open_ > policy.supporting_may_lose
 
 
 def _row(
@@ -83,13 +94,13 @@ def _row(
     each = row.tokens / row.asked if row.asked else of.base_tokens
     path = tuple((spent, *wealth) for spent, wealth in zip(row.spent, row.test.wealth, strict=True))
     remarks = list(_signs(policy, base, candidate)) if base and candidate else []
-    if units and not row.test.measurable:
+    if row.reason in ("everything asked", "out of reach") and not row.test.measurable:
         remarks.insert(0, "the base isn't shown to be above chance, so nothing can be kept or lost")
     if _is_better(policy, of):
         remarks.insert(0, _TOO_GOOD)
     reason: Reason = "budget" if late and not row.reason else row.reason
     return BenchmarkVerdict(
-        row.task, row.tier, row.verdict, reason, row.test.e_kept, row.test.e_lost, row.test.interval(), units,
+        row.task, row.tier, row.verdict, reason, row.e_kept, row.e_lost, row.test.interval(), units,
         row.total, row.asked, row.tokens, each * of.total, _fixed(policy, row, of), path, tuple(remarks),
     )  # fmt: skip
 
@@ -146,20 +157,24 @@ def _fixed(policy: Policy, row: RowStanding, of: RowData) -> int | None:
     return None
 
 
-def _costs(answers: Mapping[str, Answers]) -> dict[RankedBy, float]:
-    """What a candidate costs; means over benchmarks."""
-    if not answers:
-        return {}
+def _costs(study: GateStudy, kept: Sequence[Candidate]) -> dict[str, dict[RankedBy, float]]:
+    """What the candidates that are kept cost, by name: on the same questions of the critical benchmarks."""
+    tasks = study.policy.first_of("critical")
+    answers = {one.name: study.answers(one.name) for one in kept}
+    both = {task: set.intersection(*({*some[task].by_id} for some in answers.values())) for task in tasks if answers}
+    return {name: _costs_of(some, both) for name, some in answers.items()}
+
+
+def _costs_of(answers: Mapping[str, Answers], questions: Mapping[str, set[int]]) -> dict[RankedBy, float]:
     run = next(iter(answers.values())).run
-    tokens = [one.tokens_of_an_answer for one in answers.values()]
-    operations = [one.flops_of_an_answer for one in answers.values()]
-    speeds = [run.generation["tokens_per_second"]] if "tokens_per_second" in run.generation else []
+    same = [answers[task].only(some) for task, some in questions.items()]
+    speed = run.generation.get("tokens_per_second")
     stored = run.pruning.weight_bytes if run.pruning and run.pruning.weight_bytes else run.costs.get("weight_bytes")
     known: dict[RankedBy, float | None] = {
         "bytes": stored,
-        "flops": _mean(operations),
-        "tokens": _mean(tokens),
-        "speed": _mean(speeds),
+        "flops": _mean([one.flops_of_an_answer for one in same]),
+        "tokens": _mean([one.tokens_of_an_answer for one in same]),
+        "speed": speed,
     }
     return {name: float(value) for name, value in known.items() if value}
 
@@ -188,33 +203,32 @@ def _of_base(study: GateStudy) -> tuple[float, float]:
 def _ranked(study: GateStudy, candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
     """The candidates, with ranks by cost for those that are kept, and by accuracy only where a test separates two."""
     by = study.gate.rank_by
-    kept = [one for one in candidates if one.verdict in ("kept", "check") and by in one.costs]
+    costs = _costs(study, [one for one in candidates if one.verdict in ("kept", "check")])
+    kept = [name for name, some in costs.items() if by in some]
     sign = -1 if by == "speed" else 1
 
-    def cheaper(one: Candidate, other: Candidate) -> bool:
-        mine, its = sign * one.costs[by], sign * other.costs[by]
+    def cheaper(one: str, other: str) -> bool:
+        mine, its = sign * costs[one][by], sign * costs[other][by]
         return its - mine > _EQUAL * abs(its)
 
-    equal = [pair for pair in combinations(kept, 2) if not cheaper(*pair) and not cheaper(*reversed(pair))]
-    separated = {
-        (one.name, other.name)
-        for pair in equal
-        for one, other in (pair, pair[::-1])
-        if _better_evidence(study, one.name, other.name) >= 2 * len(equal) / study.gate.error
-    }
-    ranks = {
-        one.name: 1 + sum(cheaper(other, one) or (other.name, one.name) in separated for other in kept) for one in kept
-    }
-    return tuple(replace(one, rank=ranks.get(one.name)) for one in candidates)
+    equal = [pair for pair in permutations(kept, 2) if not cheaper(*pair) and not cheaper(*reversed(pair))]
+    evidence = _better_evidence(study, equal)
+    separated = {pair for pair, value in zip(equal, evidence, strict=True) if value >= len(equal) / study.gate.error}
+    ranks = {name: 1 + sum(cheaper(other, name) or (other, name) in separated for other in kept) for name in kept}
+    return tuple(replace(one, rank=ranks.get(one.name), costs=costs.get(one.name, {})) for one in candidates)
 
 
-def _better_evidence(study: GateStudy, name: str, other: str) -> float:
-    """Evidence that a candidate is better than another on a critical benchmark: the mean over them."""
+def _better_evidence(study: GateStudy, pairs: Sequence[tuple[str, str]]) -> list[float]:
+    """Evidence that the first of each pair is better than the second on critical benchmarks: the mean over them."""
     found = []
-    ours, theirs = study.data(name), study.data(other)
     for task in study.policy.first_of("critical"):
-        test = BettingTest(1.0)
-        for one, two in zip(ours[task].candidate, theirs[task].candidate, strict=False):
-            test.update([a - b for a, b in zip(one, two, strict=True)], parts=True)
-        found.append(test.wealth)
-    return fmean(found)
+        units = {name: study.data(name)[task].candidate for pair in pairs for name in pair}
+        test = BettingTest(np.ones(len(pairs)))
+        for number in range(max(map(len, units.values()), default=0)):
+            both = [[units[name][number] if number < len(units[name]) else None for name in pair] for pair in pairs]
+            parts = max(len(unit) for pair in both for unit in pair if unit)
+            test.update([
+                [a - b for a, b in zip(one, two, strict=True)] if one and two else [0.0] * parts for one, two in both
+            ], parts=True)  # fmt: skip
+        found.append(np.exp(np.minimum(test.log_wealth, _LARGEST)))
+    return [float(value) for value in np.mean(found, axis=0)] if found else []

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from lm_eval_ext.errors import TTSError
+from lm_eval_ext.errors import ResultsError, TTSError
 from lm_eval_ext.gating.gate_file import BASE
 from lm_eval_ext.gating.gate_study import GateStudy
 from lm_eval_ext.harness.registry import engine_of
@@ -47,7 +47,13 @@ def evaluate(study: GateStudy, run: PlannedRun, extra: Mapping[str, object]) -> 
     seeds = {f"{kind}_random_seed": seed for kind in ("numpy", "torch", "fewshot")} | {"random_seed": seed}
     model = None
     rounds = study.gate.population == "these questions"
+    last = None
     while (block := study.next_block(run)) is not None:
+        if block == last:
+            raise ResultsError(
+                f"{run.name}: {block.task}: evaluating units {block.start + 1} to {block.end} added nothing"
+            )
+        last = block
         if model is None:
             arguments = {**run.arguments, **study.loading_of(run), **extra}
             model = load_model(arguments, engine_of(study.manifest.engine), study.manifest.batch_size or "auto")

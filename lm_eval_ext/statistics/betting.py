@@ -197,11 +197,11 @@ class KeptTest:
         return self.verdict
 
     def interval(self) -> Interval | None:
-        """The shares that neither test has ruled out, valid at every look; None before the first unit.
+        """The shares that neither test has ruled out, valid at every look; None unless the base is above chance.
 
         The estimate is the share that the tests speak least against. An upper end of infinity means more than 2.
         """
-        return share_interval(self._units, chance=self.chance, error=self.error)
+        return share_interval(self._units, chance=self.chance, error=self.error) if self.measurable else None
 
     def to_frame(self) -> pandas.DataFrame:
         """A table with a row for each unit: shares of right samples of both models, and the wealth of both bets."""

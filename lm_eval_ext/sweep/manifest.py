@@ -340,16 +340,18 @@ def read_yaml(path: Path, model: type[Model], parts: Mapping[str, type[BaseModel
         content = yaml.safe_load(text)
     except OSError as error:
         raise ManifestError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, yaml.YAMLError) as error:
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise ManifestError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from error
     if not isinstance(content, dict):
         raise ManifestError(
             f"{path}: contains {type(content).__name__}, not a mapping; fields: {', '.join(_names(model))}"
         )
-    if twice := _twice(node):
-        raise ManifestError(f"{path}: {twice} is given twice")
     try:
+        if twice := _twice(node):
+            raise ManifestError(f"{path}: {twice} is given twice")
         return model.model_validate(content)
+    except RecursionError as error:
+        raise ManifestError(f"{path}: a value contains itself") from error
     except ValidationError as error:
         raise ManifestError(f"{path}: {_explained(error.errors()[0], model, parts)}") from error
 

@@ -289,7 +289,7 @@ def _checks(study: Study) -> Iterator[tuple[str, Callable[[], None]]]:
         yield study.place_of(name), lambda arguments=arguments: _check_model(manifest, arguments)  # type: ignore[misc] # bound here
     for stage in study.stages:
         yield "pruning", lambda stage=stage: _check_depth(stage)  # type: ignore[misc] # bound here
-    yield "tasks", lambda: _check_tasks(study)
+    yield study.tasks_field, lambda: _check_tasks(study)
 
 
 def _check_output(folder: Path) -> None:

@@ -209,6 +209,7 @@ class Study:
     """
 
     runner = "lm_eval_ext.sweep.one"  # the module that does a run
+    tasks_field = "tasks"  # where the file names tasks, for messages
 
     def __init__(self, path: Path, keep: bool = True) -> None:
         self.path = path
