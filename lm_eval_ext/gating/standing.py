@@ -183,15 +183,16 @@ def standing(policy: Policy, data: Mapping[str, RowData], allowance: float = mat
         allowance: tokens that the candidate may use.
     """
     rows = {task: _row(policy, task, data.get(task)) for task in policy.tiers}
-    if missing := [task for task in policy.tiers if task not in data]:
-        return Standing(rows, lost=False, needs=dict.fromkeys(missing, policy.first_block))
     while True:
         lost = _is_lost(policy, rows)
         if lost:
             return _ended(rows, "the candidate is lost", lost=True)
-        task = _cheapest(policy, rows, data)
-        if task is None:
+        waiting = _waiting(rows)
+        if not waiting:
             return Standing(rows, lost=False)
+        if missing := [row.task for row in waiting if row.task not in data]:
+            return Standing(rows, lost=False, needs=dict.fromkeys(missing, policy.first_block))
+        task = min(waiting, key=lambda row: expected_tokens(policy, row, data[row.task])).task
         if sum(row.tokens for row in rows.values()) >= allowance:
             return _ended(rows, "budget", lost=False)
         row, of = rows[task], data[task]
@@ -253,8 +254,8 @@ def _lost_in(policy: Policy, rows: Mapping[str, RowStanding], tier: Tier) -> lis
     return [task for task, value in zip(tasks, corrected, strict=True) if value >= policy.threshold]
 
 
-def _cheapest(policy: Policy, rows: Mapping[str, RowStanding], data: Mapping[str, RowData]) -> str | None:
-    """The open benchmark whose verdict is expected to take the fewest tokens: critical ones before others.
+def _waiting(rows: Mapping[str, RowStanding]) -> list[RowStanding]:
+    """The open benchmarks that may be asked next: critical ones before others.
 
     Once a critical benchmark can't be decided, the candidate can't be kept, so that only others like it are asked.
     """
@@ -262,10 +263,9 @@ def _cheapest(policy: Policy, rows: Mapping[str, RowStanding], data: Mapping[str
         row.tier == "critical" and row.reason not in ("", "decided") and row.verdict != "kept" for row in rows.values()
     )
     for tier in ("critical",) if given_up else ("critical", "supporting", "advisory"):
-        waiting = [row for row in rows.values() if row.tier == tier and not row.reason]
-        if waiting:
-            return min(waiting, key=lambda row: expected_tokens(policy, row, data[row.task])).task
-    return None
+        if waiting := [row for row in rows.values() if row.tier == tier and not row.reason]:
+            return waiting
+    return []
 
 
 def expected_tokens(policy: Policy, row: RowStanding, of: RowData) -> float:
