@@ -153,6 +153,7 @@ def test_a_supporting_benchmark_that_is_not_over_leaves_it_undecided(tmp_path: P
     assert middle.verdict == "undecided" and "middle, tts_chain_b128: nothing was asked yet" in str(found)
 
 
+@pytest.mark.long
 def test_results_of_fewer_questions_are_compared_on_those(tmp_path: Path) -> None:
     done = run(
         LM_EVAL, "--model", "pruned-hf", "--model_args", "pretrained=tiny-chain,drop_layers=[9,10,11],journal=off",
@@ -179,6 +180,23 @@ def test_a_base_far_from_its_published_score_is_no_measurement(tmp_path: Path) -
     assert done.exit_code == 2 and "is above its published 50.0% (a table) by more than" in done.output, done.output
     tier = {"tier": "critical", "published": {"score": 0.95, "source": "a table"}}
     assert gate(written(tmp_path, benchmarks={"chain_b128": tier})).exit_code == 1
+
+
+def test_a_task_file_may_say_the_published_score(tmp_path: Path) -> None:
+    source = (ROOT / "tasks" / "chain" / "tts_chain.yaml").read_text()
+    text = source.replace("include: _chain", f"include: {ROOT / 'tasks' / 'chain' / '_chain'}")
+    text = text.replace("task: tts_chain", "task: tts_mine").replace(
+        "metadata:", "metadata:\n  published: {tiny-chain: {score: 0.9, source: a table}}"
+    )
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "tts_mine.yaml").write_text(text)
+    path = written(tmp_path, **{**MODELS, "benchmarks": {"mine": "critical"}, "include_path": "tasks"})
+    said = GateStudy(path, keep=False).published("tts_mine")
+    assert said is not None and (said.score, said.source, said.tolerance) == (0.9, "a table", 0.05)
+    own = {"mine": {"tier": "critical", "published": {"score": 0.8, "source": "another"}}}
+    path = written(tmp_path, **{**MODELS, "benchmarks": own, "include_path": "tasks"})
+    said = GateStudy(path, keep=False).published("tts_mine")
+    assert said is not None and said.score == 0.8
 
 
 def test_other_questions_or_another_sampling_are_not_compared(tmp_path: Path) -> None:
@@ -305,6 +323,7 @@ def test_another_benchmark_or_candidate_leaves_what_is_there(evaluated: Path, tm
     assert all(first and first <= second for first, second in units.values()), "with one more, kept takes more evidence"
 
 
+@pytest.mark.long
 def test_a_block_that_was_cut_short_is_evaluated_again(evaluated: Path, tmp_path: Path) -> None:
     subprocess.run(["cp", "-r", evaluated.parent, tmp_path / "gate"], check=True)
     path = tmp_path / "gate" / "gate.yaml"

@@ -53,7 +53,7 @@ def until_over(policy: Policy, data: dict[str, RowData], base: dict[str, int], s
             return found, sum(sum(data[task].candidate_tokens[:count]) for task, count in there.items())
 
 
-@settings(max_examples=30)
+@settings(max_examples=12)
 @given(
     seed=st.integers(0, 10_000), kept=st.sampled_from([0.4, 0.8, 0.9, 1.0]), step=st.sampled_from([1, 40, 1000]),
     first=st.integers(16, 120),
