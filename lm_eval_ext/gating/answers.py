@@ -15,7 +15,7 @@ from lm_eval_ext.analysis.answer_costs import flops
 from lm_eval_ext.analysis.evaluated import TaskScores, is_greedy, read_model, refusals
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.gating.gate_file import Population
-from lm_eval_ext.runs.catalogue import Catalogue, read_catalogue
+from lm_eval_ext.runs.catalogue import read_catalogue
 from lm_eval_ext.runs.load import Source, read_source
 from lm_eval_ext.runs.run import Run, TaskResult
 from lm_eval_ext.runs.samples import Sample
@@ -51,7 +51,6 @@ class Answers:
         by_id: its questions, by their index in the dataset.
         of: number of questions in the whole benchmark.
         result, run: of the newest block, or of the whole run.
-        seconds: how long it took; None if that is unknown.
     """
 
     task: str
@@ -59,7 +58,6 @@ class Answers:
     of: int
     result: TaskResult
     run: Run
-    seconds: float | None = None
 
     @property
     def chance(self) -> float:
@@ -111,22 +109,28 @@ def order_of(task: str, questions: Iterable[int], seed: int) -> list[int]:
     return [int(one) for one in generator.permutation(sorted(questions))]
 
 
-def of_blocks(files: Sequence[Path], task: str, catalogue: Catalogue | None = None) -> Answers | None:
-    """What the blocks of a benchmark hold together; None if there are none.
+class Block(NamedTuple):
+    """A finished block: its questions, by their index in the dataset, and the run that it was."""
+
+    by_id: Mapping[int, Asked]
+    run: Run
+
+
+def read_block(file: Path, task: str) -> Block:
+    """Read a block of a benchmark.
 
     Raises:
-        ResultsError: a block cannot be read.
+        ResultsError: it can't be read.
     """
-    sources = [read_source(file, catalogue or read_catalogue(), in_part=True) for file in files]
-    if not sources:
-        return None
-    by_id: dict[int, Asked] = {}
-    for source in sources:  # later rounds contain the earlier ones
-        by_id |= {sample.id: _asked(sample) for sample in source.samples(task)}
-    last = sources[-1].run
-    seconds = [one.run.seconds for one in sources]
-    known = [one for one in seconds if one is not None]
-    return Answers(task, by_id, last.tasks[task].of, last.tasks[task], last, sum(known) if known else None)
+    source = read_source(file, read_catalogue(), in_part=True)
+    return Block({sample.id: _asked(sample) for sample in source.samples(task)}, source.run)
+
+
+def of_blocks(blocks: Sequence[Block], task: str) -> Answers:
+    """What the blocks of a benchmark hold together, in their order: later rounds contain the earlier ones."""
+    by_id = {number: asked for block in blocks for number, asked in block.by_id.items()}
+    last = blocks[-1].run
+    return Answers(task, by_id, last.tasks[task].of, last.tasks[task], last)
 
 
 def of_results(folder: Path, tasks: Sequence[str]) -> dict[str, Answers]:
@@ -144,7 +148,7 @@ def of_results(folder: Path, tasks: Sequence[str]) -> dict[str, Answers]:
         by_id = _pooled(scores)
         if not by_id:
             raise ResultsError(f"{folder}: {task}: has no samples of its questions; run it with --log_samples")
-        found[task] = Answers(task, by_id, scores.result.of, scores.result, scores.run, scores.run.seconds)
+        found[task] = Answers(task, by_id, scores.result.of, scores.result, scores.run)
     return found
 
 

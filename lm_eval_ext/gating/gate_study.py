@@ -17,7 +17,16 @@ from pydantic import ValidationError
 
 from lm_eval_ext.authoring.task_fields import PublishedScore
 from lm_eval_ext.errors import ManifestError, ResultsError
-from lm_eval_ext.gating.answers import Answers, of_blocks, of_results, order_of, refuse_greedy, refuse_unlike
+from lm_eval_ext.gating.answers import (
+    Answers,
+    Block,
+    of_blocks,
+    of_results,
+    order_of,
+    read_block,
+    refuse_greedy,
+    refuse_unlike,
+)
 from lm_eval_ext.gating.gate_file import BASE, GatedBenchmark, GateFile, load_gate
 from lm_eval_ext.gating.standing import NextBlock, Policy, RowData, Standing, base_target, block_end, standing
 from lm_eval_ext.paths import digest, read_json_object, write_json
@@ -192,22 +201,24 @@ class GateStudy(Study):
         return {}
 
     def _of_blocks(self, files: Mapping[str, Sequence[Path]]) -> dict[str, Answers]:
-        found = {task: of_blocks(self._readable(some), task) for task, some in files.items()}
-        return {task: answers for task, answers in found.items() if answers is not None}
+        found = {task: [block for file in some if (block := self._block(file, task))] for task, some in files.items()}
+        return {task: of_blocks(blocks, task) for task, blocks in found.items() if blocks}
 
-    def _readable(self, files: Sequence[Path]) -> list[Path]:
-        """Blocks without those that were cut short, as by a full disk, which are evaluated again from the journal."""
-        kept = []
-        for file in files:
+    def _block(self, file: Path, task: str) -> Block | None:
+        """A block, read once; None if it was cut short, as by a full disk: then it is evaluated again."""
+        if file not in self._read_blocks:
             try:
-                of_blocks([file], file.parents[2].name.rpartition("-")[0])
+                self._read_blocks[file] = read_block(file, task)
             except ResultsError as error:
                 logger.warning("%s; it is evaluated again", error)
                 self._unreadable.add(file)
                 self._blocks[file.parents[2]].pop(file.parents[1].name, None)
-            else:
-                kept.append(file)
-        return kept
+                return None
+        return self._read_blocks[file]
+
+    @cached_property
+    def _read_blocks(self) -> dict[Path, Block]:
+        return {}
 
     def order(self, task: str, questions: int | None = None) -> list[int]:
         """The questions of a benchmark in the order in which they are asked; empty if their number isn't known yet.
