@@ -252,6 +252,16 @@ def test_a_wrong_file_is_one_line(tmp_path: Path, fields: dict[str, Any], said: 
     assert len(done.output.strip().splitlines()) == 1, done.output
 
 
+def test_the_schema_knows_what_gates_say() -> None:
+    jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is not installed")
+    schema = json.loads((ROOT / "lm_eval_ext" / "gating" / "schema.json").read_text())
+    good = yaml.safe_load((ROOT / "examples" / "gate-tiny.yaml").read_text())
+    jsonschema.validate(good, schema)
+    for broken in ({"ouput": "x"}, {"keep": 2}, {"benchmarks": {"a": "vital"}}, {"base": 3}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({**good, **broken}, schema)
+
+
 def test_a_file_that_is_not_there_or_no_mapping_is_one_line(tmp_path: Path) -> None:
     done = gate(tmp_path / "gate.yaml")
     assert done.exit_code == 2 and "cannot be read" in done.output
