@@ -109,24 +109,24 @@ def order_of(task: str, questions: Iterable[int], seed: int) -> list[int]:
     return [int(one) for one in generator.permutation(sorted(questions))]
 
 
-class Block(NamedTuple):
+class FinishedBlock(NamedTuple):
     """A finished block: its questions, by their index in the dataset, and the run that it was."""
 
     by_id: Mapping[int, Asked]
     run: Run
 
 
-def read_block(file: Path, task: str) -> Block:
+def read_block(file: Path, task: str) -> FinishedBlock:
     """Read a block of a benchmark.
 
     Raises:
         ResultsError: it can't be read.
     """
     source = read_source(file, read_catalogue(), in_part=True)
-    return Block({sample.id: _asked(sample) for sample in source.samples(task)}, source.run)
+    return FinishedBlock({sample.id: _asked(sample) for sample in source.samples(task)}, source.run)
 
 
-def of_blocks(blocks: Sequence[Block], task: str) -> Answers:
+def of_blocks(blocks: Sequence[FinishedBlock], task: str) -> Answers:
     """What the blocks of a benchmark hold together, in their order: later rounds contain the earlier ones."""
     by_id = {number: asked for block in blocks for number, asked in block.by_id.items()}
     last = blocks[-1].run

@@ -19,7 +19,7 @@ from lm_eval_ext.authoring.task_fields import PublishedScore
 from lm_eval_ext.errors import ManifestError, ResultsError
 from lm_eval_ext.gating.answers import (
     Answers,
-    Block,
+    FinishedBlock,
     of_blocks,
     of_results,
     order_of,
@@ -204,7 +204,7 @@ class GateStudy(Study):
         found = {task: [block for file in some if (block := self._block(file, task))] for task, some in files.items()}
         return {task: of_blocks(blocks, task) for task, blocks in found.items() if blocks}
 
-    def _block(self, file: Path, task: str) -> Block | None:
+    def _block(self, file: Path, task: str) -> FinishedBlock | None:
         """A block, read once; None if it was cut short, as by a full disk: then it is evaluated again."""
         if file not in self._read_blocks:
             try:
@@ -217,7 +217,7 @@ class GateStudy(Study):
         return self._read_blocks[file]
 
     @cached_property
-    def _read_blocks(self) -> dict[Path, Block]:
+    def _read_blocks(self) -> dict[Path, FinishedBlock]:
         return {}
 
     def order(self, task: str, questions: int | None = None) -> list[int]:
