@@ -263,10 +263,8 @@ def test_every_field_is_described() -> None:
 def test_the_schema_knows_what_manifests_say() -> None:
     jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is not installed")
     schema = json.loads((ROOT / "lm_eval_ext" / "sweep" / "schema.json").read_text())
-    for path in [
-        *(ROOT / "examples" / name for name in ("tiny-study.yaml", "paper-2510.22228.yaml")),
-        *(ROOT / "lm_eval_ext" / "sweep" / "manifests").glob("*.yaml"),
-    ]:
+    shipped = [ROOT / "examples" / f"{name}.yaml" for name in ("tiny-study", "paper-2510.22228")]
+    for path in [*shipped, *(ROOT / "lm_eval_ext" / "sweep" / "manifests").glob("*.yaml")]:
         jsonschema.validate(yaml.safe_load(path.read_text()), schema)
     for broken in ({**GOOD, "ouput": "x"}, {**GOOD, "seeds": ["one"]}, {**GOOD, "models": ["a"]}):
         with pytest.raises(jsonschema.ValidationError):
