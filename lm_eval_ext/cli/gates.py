@@ -13,6 +13,7 @@ import typer
 
 from lm_eval_ext.cli.compare import NO_VERDICT
 from lm_eval_ext.errors import ArgumentError, TTSError
+from lm_eval_ext.redaction import line
 from lm_eval_ext.sweep.launchers import LaunchKind
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from lm_eval_ext.gating.gate_study import GateStudy
 
 Result = TypeVar("Result")
+_LONGEST = 2000  # characters of an error
 _WATCHED = 5.0  # seconds between two looks
 
 
@@ -53,7 +55,7 @@ def gate(
         code = 130
     except Exception as error:  # 1 means "lost", so nothing else may end with it
         kind = "" if isinstance(error, (TTSError, OSError)) else f"{type(error).__name__}: "
-        print(f"lm-eval-tts: {kind}{' '.join(str(error).split())}", file=sys.stderr)
+        print(f"lm-eval-tts: {kind}{line(error, _LONGEST)}", file=sys.stderr)
         code = NO_VERDICT
     raise typer.Exit(code)
 
