@@ -321,17 +321,23 @@ def _number(evidence: float) -> str:
 _STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem;color-scheme:light dark}"
     "table{border-collapse:collapse}td,th{padding:.25rem .75rem;text-align:right;border-bottom:1px solid #8884}"
-    "td:first-child,th:first-child{text-align:left}pre{overflow-x:auto}.charts{display:flex;flex-wrap:wrap;gap:1rem}"
+    "td:nth-child(-n+6),th:nth-child(-n+6){text-align:left}pre{overflow-x:auto}.charts{display:flex;flex-wrap:wrap;gap:1rem}"
     "figure{margin:0}figcaption{font-weight:600}svg{max-width:100%;height:auto}.scroll{overflow-x:auto}"
 )
 
 
 def _cells(found: GateReport) -> list[tuple[str, ...]]:
-    return [
-        (one.name, _SAID[one.verdict], one.alone, row.task, row.tier, row.verdict, _share(row.kept),
-         _progress(row), scaled(row.tokens), "" if one.rank is None else str(one.rank))
-        for one in found.candidates for row in one.rows
-    ] + [(one.name, _SAID[one.verdict], *[""] * 8) for one in found.candidates if not one.rows]  # fmt: skip
+    cells: list[tuple[str, ...]] = []
+    for one in found.candidates:
+        rank = "" if one.rank is None else str(one.rank)
+        rows = [row for row in one.rows if row.asked or one.verdict != "lost"]
+        cells += [
+            (one.name, _SAID[one.verdict], one.alone, row.task, row.tier, row.verdict, _share(row.kept), _progress(row),
+             scaled(row.tokens), rank)
+            for row in rows
+        ]  # fmt: skip
+        cells += [] if rows else [(one.name, _SAID[one.verdict], *[""] * 8)]
+    return cells
 
 
 def _header(found: GateReport) -> tuple[str, ...]:
@@ -363,14 +369,17 @@ def page(found: GateReport) -> str:
         f"{chart(found, row).svg()}</figure>"
         for one in found.candidates for row in one.rows if row.path
     )  # fmt: skip
+    many = len(found.candidates)
+    most = max(found.threshold, many / found.error)
+    among = f"; kept on a critical benchmark stands among {many} candidates at {most:g}" if many > 1 else ""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width">'
         f"<title>Gate: {escape(found.name)}</title><style>{_STYLE}</style></head><body>"
         f"<h1>Gate: {escape(found.name)}</h1><p>Which candidates keep at least {100 * found.keep:g}% of the base's "
-        f"accuracy above chance, on {found.population}?</p>{fragment(found)}<p>{escape(savings(found))}</p>"
+        f"accuracy above chance, on {found.population}?</p>{fragment(found)}<p>{escape(savings(found).replace('`', ''))}</p>"
         "<h2>Evidence</h2><p>Each line is the wealth of a gambler who starts with 1 and bets on that verdict. Where it "
-        f"reaches {found.threshold:g}, the verdict stands.</p>"
+        f"reaches {found.threshold:g}, the verdict stands by itself{among}.</p>"
         f'<div class="charts">{charts}</div><h2>In full</h2><pre>{escape(text(found))}</pre></body></html>\n'
     )
 

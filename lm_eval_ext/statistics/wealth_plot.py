@@ -69,7 +69,7 @@ class WealthPlot:
         decided = y(self.threshold)
         parts.append(
             f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{decided:.1f}" y2="{decided:.1f}" stroke="#444" '
-            f'stroke-dasharray="2 3"/><text x="{_WIDTH - _RIGHT + 4}" y="{decided - 4:.1f}">decided</text>'
+            f'stroke-dasharray="2 3"/><text x="{_LEFT + 4}" y="{decided - 4:.1f}">decided</text>'
         )
         parts += [self._line(line, [(x(a), y(b)) for a, b in zip(line.steps, line.wealth, strict=True)])
                   for line in self.lines]  # fmt: skip
