@@ -371,13 +371,14 @@ def page(found: GateReport) -> str:
     )  # fmt: skip
     many = len(found.candidates)
     most = max(found.threshold, many / found.error)
+    saved = escape(savings(found).replace("`", ""))
     among = f"; kept on a critical benchmark stands among {many} candidates at {most:g}" if many > 1 else ""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width">'
         f"<title>Gate: {escape(found.name)}</title><style>{_STYLE}</style></head><body>"
         f"<h1>Gate: {escape(found.name)}</h1><p>Which candidates keep at least {100 * found.keep:g}% of the base's "
-        f"accuracy above chance, on {found.population}?</p>{fragment(found)}<p>{escape(savings(found).replace('`', ''))}</p>"
+        f"accuracy above chance, on {found.population}?</p>{fragment(found)}<p>{saved}</p>"
         "<h2>Evidence</h2><p>Each line is the wealth of a gambler who starts with 1 and bets on that verdict. Where it "
         f"reaches {found.threshold:g}, the verdict stands by itself{among}.</p>"
         f'<div class="charts">{charts}</div><h2>In full</h2><pre>{escape(text(found))}</pre></body></html>\n'
