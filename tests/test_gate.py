@@ -302,7 +302,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def verdicts(path: Path) -> dict[str, Any]:
     """What a gate has found, with the tokens that each verdict took."""
     found = report(GateStudy(path, keep=False))
-    return {
+    return {"tokens": found.tokens} | {
         one.name: (one.verdict, [(row.verdict, row.units, row.tokens, row.e_kept, row.e_lost) for row in one.rows])
         for one in found.candidates
     }
@@ -314,6 +314,12 @@ def test_models_are_evaluated_until_their_verdicts_stand(evaluated: Path) -> Non
     assert 0 < found.tokens < 0.6 * found.whole
     shown = gate(evaluated, "--status")
     assert shown.exit_code == 1 and shown.output.startswith("candidate")
+
+
+def test_when_the_time_is_over_nothing_is_started(tmp_path: Path) -> None:
+    code, said, told = to_its_end(written(tmp_path, **MODELS, budget={"hours": 1e-9}))
+    assert code == 3 and "started" not in told, said + told
+    assert said.count("nothing was asked yet, because the budget is used up") == 2, said
 
 
 def test_what_is_done_is_not_done_again(evaluated: Path) -> None:
@@ -329,7 +335,7 @@ def test_another_benchmark_or_candidate_leaves_what_is_there(evaluated: Path, tm
     content["candidates"]["another"] = {"drop_layers": [5]}
     (tmp_path / "gate.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     before, after = verdicts(evaluated), verdicts(tmp_path / "gate.yaml")
-    units = {name: [one[1][0][1] for one in (before[name], after[name])] for name in before}
+    units = {name: [one[name][1][0][1] for one in (before, after)] for name in ("middle", "last-3")}
     assert all(first and first <= second for first, second in units.values()), "with one more, kept takes more evidence"
 
 

@@ -29,7 +29,6 @@ from lm_eval_ext.sweep.manifest import (
 Tier = Literal["critical", "supporting", "advisory"]
 Population = Literal["new questions", "these questions"]
 RankedBy = Literal["bytes", "flops", "tokens", "speed"]
-Open = Annotated[float, Field(gt=0, lt=1)]
 
 BASE = "base"  # the base's name among the models
 RESULTS = "results"  # a model of which there are results already
@@ -87,7 +86,9 @@ class GateFile(Setup):
         dict[str, Annotated[GatedBenchmark, BeforeValidator(_tier)]],
         Field(min_length=1, description="tasks, with or without `tts_`, each with its tier"),
     ]
-    keep: Annotated[Open, Field(description="share of the base's accuracy above chance that must be kept")] = 0.9
+    keep: Annotated[
+        float, Field(gt=0, lt=1, description="share of the base's accuracy above chance that must be kept")
+    ] = 0.9
     error: Annotated[float, Field(ge=1e-6, lt=1, description="probability of a wrong verdict")] = 0.05
     population: Annotated[
         Population,

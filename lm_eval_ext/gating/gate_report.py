@@ -269,9 +269,9 @@ def _order(found: GateReport) -> list[str]:
     rows = [
         (one.name, str(one.rank), *(scaled(one.costs[name], _COST_NAMES[name][1]) for name in known)) for one in kept
     ]
-    ties = " Equal ranks are ties, which nothing separates." if len({one.rank for one in kept}) < len(kept) else ""
+    ties = "\nEqual ranks are ties, which nothing separates." if len({one.rank for one in kept}) < len(kept) else ""
     header = ("kept, by cost", "rank", *(_COST_NAMES[name][0] for name in known))
-    return [f"{text_table(header, rows)}{chr(10) + ties.strip() if ties else ''}"]
+    return [text_table(header, rows) + ties]
 
 
 def savings(found: GateReport) -> str:

@@ -121,9 +121,9 @@ class GateStudy(Study):
     def published(self, task: str) -> PublishedScore | None:
         """The published score of the base on a benchmark: the gate's own, or the one in the task's YAML."""
         own = self.benchmarks[task].published
-        if own is not None or self.base_run is None:
+        if own is not None:
             return own
-        loaded, _ = self.loaded_by(self.base_run)
+        loaded = self.loaded_by(self.base_run)[0] if self.base_run else self.answers(BASE)[task].run.base
         fields = self.tasks.fields(task) or {}
         said = mapping(mapping(mapping(fields.get("metadata")).get("published")).get(str(loaded)))
         return PublishedScore.model_validate(said) if said else None
@@ -309,6 +309,11 @@ class GateStudy(Study):
         tokens = self.gate.budget.tokens
         return math.inf if tokens is None else tokens / max(1, len(self.runs))
 
+    @property
+    def base_is_spent(self) -> bool:
+        """Whether the base has used up its share of the tokens."""
+        return sum(one.tokens for one in self.answers(BASE).values()) >= self._allowance
+
     # What is next -----------------------------------------------------------------------------------------
 
     def next_block(self, run: PlannedRun) -> NextBlock | None:
@@ -319,7 +324,7 @@ class GateStudy(Study):
 
     def _next_of_base(self) -> NextBlock | None:
         answers = self.answers(BASE)
-        if sum(one.tokens for one in answers.values()) >= self._allowance:
+        if self.base_is_spent:
             return None
         for task in self.benchmarks:
             if task not in answers:
@@ -346,7 +351,7 @@ class GateStudy(Study):
         Raises:
             ResultsError: it can't be compared.
         """
-        if self.base_run is None or self.is_late:
+        if self.base_run is None or self.is_late or self.base_is_spent:
             return False
         visits = self._visits
         self._keep({"visits": visits | {task: visits.get(task, 1) + 1 for task in tasks}})

@@ -66,7 +66,7 @@ class Policy:
         """Units of the first block."""
         return self.block if self.population == "new questions" else 1
 
-    def first_of(self, tier: Tier) -> list[str]:
+    def of_tier(self, tier: Tier) -> list[str]:
         """Benchmarks of a tier."""
         return [task for task, one in self.tiers.items() if one == tier]
 
@@ -80,7 +80,7 @@ class RowData:
         total: units that there can be.
         chance: accuracy of guessing.
         base_tokens: tokens of a unit of the base, which the candidate's are taken to be before it has answered.
-        candidate_tokens: of each of the candidate's units.
+        candidate_tokens: of each of the candidate's units; empty if they are not counted.
     """
 
     base: Sequence[Unit]
@@ -155,18 +155,13 @@ class Standing:
     needs: Mapping[str, int] = field(default_factory=dict)
 
     @property
-    def over(self) -> bool:
-        """Whether nothing more is to be asked."""
-        return self.next is None and not self.needs
-
-    @property
     def tokens(self) -> float:
         """That the candidate has spent."""
         return sum(row.tokens for row in self.rows.values())
 
     def e_kept(self, policy: Policy) -> float:
         """Evidence that every critical benchmark is kept: that of the weakest."""
-        return min(self.rows[task].e_kept for task in policy.first_of("critical"))
+        return min(self.rows[task].e_kept for task in policy.of_tier("critical"))
 
 
 def block_end(units: int, total: int, policy: Policy) -> int:
@@ -184,8 +179,7 @@ def standing(policy: Policy, data: Mapping[str, RowData], allowance: float = mat
     """
     rows = {task: _row(policy, task, data.get(task)) for task in policy.tiers}
     while True:
-        lost = _is_lost(policy, rows)
-        if lost:
+        if _is_lost(policy, rows):
             return _ended(rows, "the candidate is lost", lost=True)
         waiting = _waiting(rows)
         if not waiting:
@@ -217,10 +211,10 @@ def _ended(rows: Mapping[str, RowStanding], reason: Reason, *, lost: bool) -> St
 
 def _take(policy: Policy, rows: Mapping[str, RowStanding], row: RowStanding, of: RowData, end: int) -> None:
     """Bet on the units of a block, until a verdict stands."""
-    costs = of.candidate_tokens[row.asked : end]
+    costs = of.candidate_tokens[row.asked : end] or [0.0] * (end - row.asked)
     for number in range(row.asked, end):
         row.test.update(of.candidate[number], of.base[number])
-        row.spent.append((row.spent[-1] if row.spent else 0.0) + _at(costs, number - row.asked))
+        row.spent.append((row.spent[-1] if row.spent else 0.0) + costs[number - row.asked])
         if row.e_kept >= policy.kept_threshold(row.tier) or row.task in _lost_in(policy, rows, row.tier):
             row.reason = "decided"
             break
@@ -237,10 +231,6 @@ def _take(policy: Policy, rows: Mapping[str, RowStanding], row: RowStanding, of:
         row.reason = "out of reach"
 
 
-def _at(values: Sequence[float], place: int) -> float:
-    return values[place] if place < len(values) else 0.0
-
-
 def _is_lost(policy: Policy, rows: Mapping[str, RowStanding]) -> bool:
     return bool(_lost_in(policy, rows, "critical")) or (
         len(_lost_in(policy, rows, "supporting")) > policy.supporting_may_lose
@@ -249,7 +239,7 @@ def _is_lost(policy: Policy, rows: Mapping[str, RowStanding]) -> bool:
 
 def _lost_in(policy: Policy, rows: Mapping[str, RowStanding], tier: Tier) -> list[str]:
     """Benchmarks of a tier that are lost, corrected for the number of them."""
-    tasks = policy.first_of(tier)
+    tasks = policy.of_tier(tier)
     corrected = e_closed([rows[task].e_lost for task in tasks])
     return [task for task, value in zip(tasks, corrected, strict=True) if value >= policy.threshold]
 

@@ -19,6 +19,7 @@ from lm_eval_ext.gating.standing import Policy, Reason, RowData, RowStanding, St
 from lm_eval_ext.redaction import line
 from lm_eval_ext.statistics.betting import BettingTest, e_bh
 from lm_eval_ext.statistics.gate import Verdict
+from lm_eval_ext.statistics.intervals import Floats
 from lm_eval_ext.statistics.power import kept_bounds
 
 _POWER = 0.8  # of the test of a fixed size that is named for comparison
@@ -64,8 +65,9 @@ def report(study: GateStudy, failures: Mapping[str, str] | None = None) -> GateR
 def _candidate(study: GateStudy, name: str, found: Standing, *, among_all: bool) -> Candidate:
     policy, data = study.policy, study.data(name)
     theirs, ours = study.answers(BASE), study.answers(name)
+    stopped = study.is_late or (bool(found.needs) and study.base_is_spent)
     rows = tuple(
-        _row(policy, row, data.get(task), theirs.get(task), ours.get(task), late=study.is_late)
+        _row(policy, row, data.get(task), theirs.get(task), ours.get(task), stopped=stopped)
         for task, row in found.rows.items()
     )
     kept = all(row.verdict == "kept" for row in rows if row.tier == "critical") and not _may_still_be_lost(policy, rows)
@@ -79,16 +81,17 @@ def _candidate(study: GateStudy, name: str, found: Standing, *, among_all: bool)
 
 
 def _may_still_be_lost(policy: Policy, rows: Sequence[BenchmarkVerdict]) -> bool:
-    """Whether supporting benchmarks that aren't over could cost the candidate its verdict."""
+    """Whether more supporting benchmarks than allowed look lost, or could be lost before they are over."""
     supporting = [row for row in rows if row.tier == "supporting"]
     lost = sum(row.verdict == "lost" for row in supporting)
     open_ = sum(row.verdict == "undecided" and row.reason in ("", "budget") for row in supporting)
-    return bool(open_) and lost + open_ > policy.supporting_may_lose
+    return lost + open_ > policy.supporting_may_lose
 
 
 def _row(
-    policy: Policy, row: RowStanding, of: RowData | None, base: Answers | None, candidate: Answers | None, *, late: bool
-) -> BenchmarkVerdict:
+    policy: Policy, row: RowStanding, of: RowData | None, base: Answers | None, candidate: Answers | None,
+    *, stopped: bool,
+) -> BenchmarkVerdict:  # fmt: skip
     of = of or RowData((), (), 0)  # the base hasn't answered anything
     units = row.test.units
     each = row.tokens / row.asked if row.asked else of.base_tokens
@@ -98,7 +101,7 @@ def _row(
         remarks.insert(0, "the base isn't shown to be above chance, so nothing can be kept or lost")
     if _is_better(policy, of):
         remarks.insert(0, _TOO_GOOD)
-    reason: Reason = "budget" if late and not row.reason else row.reason
+    reason: Reason = "budget" if stopped and not row.reason else row.reason
     return BenchmarkVerdict(
         row.task, row.tier, row.verdict, reason, row.e_kept, row.e_lost, row.test.interval(), units,
         row.total, row.asked, row.tokens, each * of.total, _fixed(policy, row, of), path, tuple(remarks),
@@ -159,7 +162,7 @@ def _fixed(policy: Policy, row: RowStanding, of: RowData) -> int | None:
 
 def _costs(study: GateStudy, kept: Sequence[Candidate]) -> dict[str, dict[RankedBy, float]]:
     """What the candidates that are kept cost, by name: on the same questions of the critical benchmarks."""
-    tasks = study.policy.first_of("critical")
+    tasks = study.policy.of_tier("critical")
     answers = {one.name: study.answers(one.name) for one in kept}
     both = {task: set.intersection(*({*some[task].by_id} for some in answers.values())) for task in tasks if answers}
     return {name: _costs_of(some, both) for name, some in answers.items()}
@@ -220,15 +223,27 @@ def _ranked(study: GateStudy, candidates: Sequence[Candidate]) -> tuple[Candidat
 
 def _better_evidence(study: GateStudy, pairs: Sequence[tuple[str, str]]) -> list[float]:
     """Evidence that the first of each pair is better than the second on critical benchmarks: the mean over them."""
+    if not pairs:
+        return []
     found = []
-    for task in study.policy.first_of("critical"):
-        units = {name: study.data(name)[task].candidate for pair in pairs for name in pair}
+    for task in study.policy.of_tier("critical"):
+        differences = [_differences(study, task, *pair) for pair in pairs]
+        units, parts = (max(one.shape[axis] for one in differences) for axis in (0, 1))
         test = BettingTest(np.ones(len(pairs)))
-        for number in range(max(map(len, units.values()), default=0)):
-            both = [[units[name][number] if number < len(units[name]) else None for name in pair] for pair in pairs]
-            parts = max(len(unit) for pair in both for unit in pair if unit)
-            test.update([
-                [a - b for a, b in zip(one, two, strict=True)] if one and two else [0.0] * parts for one, two in both
-            ], parts=True)  # fmt: skip
+        for number in range(units):
+            unit = np.zeros((len(pairs), parts))
+            for place, one in enumerate(differences):
+                if number < len(one):
+                    unit[place, : one.shape[1]] = one[number]
+            test.update(unit, parts=True)
         found.append(np.exp(np.minimum(test.log_wealth, _LARGEST)))
-    return [float(value) for value in np.mean(found, axis=0)] if found else []
+    return [float(value) for value in np.mean(found, axis=0)]
+
+
+def _differences(study: GateStudy, task: str, name: str, other: str) -> Floats:
+    """Scores of a candidate less those of another, on the questions that both were asked, [units, parts]."""
+    one, two = study.answers(name)[task], study.answers(other)[task]
+    order = [question for question in study.order(task) if question in one.by_id and question in two.by_id]
+    units = zip(*(some.units(order, study.policy.population) for some in (one, two)), strict=False)
+    found = [[a - b for a, b in zip(*unit, strict=True)] for unit in units]
+    return np.array(found, dtype=np.float64).reshape(len(found), -1) if found else np.zeros((0, 1))

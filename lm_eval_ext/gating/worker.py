@@ -19,7 +19,7 @@ from lm_eval_ext.harness.session import (
     evaluated_in_part,
     load_model,
     log_to_terminal,
-    questions_and_samples,
+    number_of_questions,
     task_manager,
 )
 from lm_eval_ext.runs.submission import STOPPED_EARLY
@@ -42,7 +42,7 @@ def evaluate(study: GateStudy, run: PlannedRun, extra: Mapping[str, object]) -> 
         TTSError: the model can't be loaded or evaluated, or its answers can't be compared with the base's.
     """
     manager = task_manager(list(study.benchmarks), study.manifest.include_path)
-    counts = {task: questions_and_samples(task, manager) for task in study.benchmarks}
+    counts = {task: number_of_questions(task, manager) for task in study.benchmarks}
     seed = study.gate.seed
     seeds = {f"{kind}_random_seed": seed for kind in ("numpy", "torch", "fewshot")} | {"random_seed": seed}
     model = None
@@ -57,7 +57,7 @@ def evaluate(study: GateStudy, run: PlannedRun, extra: Mapping[str, object]) -> 
         if model is None:
             arguments = {**run.arguments, **study.loading_of(run), **extra}
             model = load_model(arguments, engine_of(study.manifest.engine), study.manifest.batch_size or "auto")
-        order = study.order(block.task, counts[block.task][0])
+        order = study.order(block.task, counts[block.task])
         end = block.end if rounds else min(block.end, len(order))
         logger.info(
             "%s: %s, %s %d to %d", run.name, block.task, "rounds" if rounds else "questions", block.start + 1, end
@@ -69,7 +69,7 @@ def evaluate(study: GateStudy, run: PlannedRun, extra: Mapping[str, object]) -> 
             {**seeds, **generation},
             questions=order if rounds else order[block.start : end],
             samples=end if rounds else None,
-            marks={STOPPED_EARLY: {block.task: {"of": counts[block.task][0]}}},
+            marks={STOPPED_EARLY: {block.task: {"of": counts[block.task]}}},
         )  # fmt: skip
         if run.name != BASE:
             _say(study, run)

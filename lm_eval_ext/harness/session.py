@@ -136,8 +136,8 @@ def task_manager(tasks: Sequence[str], include_path: str | None) -> TaskManager:
     return manager
 
 
-def questions_and_samples(task: str, manager: TaskManager) -> tuple[int, int]:
-    """Number of questions of a task, and of samples of each.
+def number_of_questions(task: str, manager: TaskManager) -> int:
+    """Number of questions of a task.
 
     Raises:
         TaskError: it is a group.
@@ -145,7 +145,7 @@ def questions_and_samples(task: str, manager: TaskManager) -> tuple[int, int]:
     found: Any = manager.load([task])["tasks"]
     if list(found) != [task]:
         raise TaskError(f"{task}: is a group of {len(found)} tasks; name one of them: {', '.join(found)}")
-    return len(found[task].eval_docs), int(found[task].config.repeats or 1)
+    return len(found[task].eval_docs)
 
 
 def _evaluate(model: object, tasks: list[Any], manager: TaskManager, options: Mapping[str, object]) -> dict[str, Any]:
