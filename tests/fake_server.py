@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import inspect
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Self
 
 from aiohttp import web
@@ -17,7 +18,7 @@ from lm_eval_ext.generation.request import Job, Sampling, Stop
 
 END, WORDS = 0, 50  # an id that ends a text, and the number of ordinary ones after it
 _LIMITS = ("max_tokens", "n_predict", "max_new_tokens", "max_completion_tokens")
-Script = Callable[[Job], Iterable[int]]
+Script = Callable[[Job], Iterable[int] | Awaitable[Iterable[int]]]
 
 vocabulary = Vocabulary(
     encode=lambda text: [1 + (ord(letter) - ord("A") - 1) % WORDS for letter in text],
@@ -176,7 +177,7 @@ class FakeServer:
                 await asyncio.sleep(self.seconds)
             if fault:
                 return await self._faulty(fault, request)
-            reply = web.json_response(self._scores(body) if "prompt_logprobs" in body else self._reply(body))
+            reply = web.json_response(self._scores(body) if "prompt_logprobs" in body else await self._reply(body))
             if self.closes:
                 reply.force_close()
             return reply
@@ -221,11 +222,12 @@ class FakeServer:
         entries = [{str(token): {"logprob": -0.1 * (token % 3)}, "999": {"logprob": -0.05}} for token in body["prompt"]]
         return {"choices": [{"finish_reason": "length", "token_ids": [1], "prompt_logprobs": [None, *entries[1:]]}]}
 
-    def _reply(self, body: dict[str, Any]) -> dict[str, Any]:
+    async def _reply(self, body: dict[str, Any]) -> dict[str, Any]:
         job = self._job(body)
         out: list[int] = []
         most = min(job.max_tokens, self.max_length - len(job.ids))
-        for token in self.script(job):
+        tokens = self.script(job)
+        for token in await tokens if inspect.isawaitable(tokens) else tokens:
             if len(out) >= most:
                 return self._in_dialect(out, "length", "")
             out.append(token)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import random
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from concurrent.futures import Future
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from queue import SimpleQueue
+from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
 
@@ -21,9 +27,11 @@ from typer.testing import CliRunner, Result
 
 import lm_eval_ext as tts
 from lm_eval_ext.cli import app
+from lm_eval_ext.gating.answers import Answers, Asked
 from lm_eval_ext.gating.gate_report import GateReport
 from lm_eval_ext.gating.gate_study import GateStudy
-from lm_eval_ext.gating.verdicts import report
+from lm_eval_ext.gating.standing import Policy
+from lm_eval_ext.gating.verdicts import _better_evidence, report
 from lm_eval_ext.generation.request import Completion, Job, Stop
 from tests.commands import LM_EVAL, run
 from tests.fake_server import FakeServer
@@ -92,6 +100,22 @@ def test_ranks_are_by_cost_and_equals_are_ties(of_results: GateReport) -> None:
     assert ranks == {"int4": 1, "random": 2, "again": 3, "attention": 3}
     table = of_results.to_frame()
     assert len(table) == 6 and set(table.verdict) == {"kept", "lost"}
+
+
+@pytest.mark.parametrize("population", ["new questions", "these questions"])
+def test_candidates_are_compared_on_the_questions_that_both_answered(population: Any) -> None:
+    """Also if the one has fewer: the second answers all of its questions wrong, and the first lacks some of those."""
+
+    unused: Any = None
+
+    def answers(right: bool, questions: Iterable[int]) -> Answers:
+        return Answers("t", {at: Asked("", right, (right,) * 12, 0, {}) for at in questions}, 20, unused, unused)
+
+    found = {"first": {"t": answers(True, range(0, 20, 2))}, "second": {"t": answers(False, range(20))}}
+    policy = Policy(0.9, 0.05, population, {"t": "critical"}, 2)
+    study: Any = SimpleNamespace(answers=found.__getitem__, order=lambda task: [*range(19, -1, -1)], policy=policy)
+    better, worse = _better_evidence(study, [("first", "second"), ("second", "first")])
+    assert better > 40 and worse < 1
 
 
 def test_files_for_ci(tmp_path: Path) -> None:
@@ -460,14 +484,25 @@ def test_rounds_of_the_same_questions(tmp_path: Path) -> None:
     assert [one.rows[0].total for one in found.candidates] == [16, 16] and found.candidates[1].rows[0].units <= 3
 
 
-@pytest.mark.long
-def test_the_tiny_gate_killed_ten_times_and_against_whole_runs(tmp_path: Path) -> None:
-    content = yaml.safe_load((ROOT / "examples" / "gate-tiny.yaml").read_text())
-    path, other = (written(tmp_path / name, **{**content, "output": "out"}) for name in ("killed", "undisturbed"))
+@pytest.fixture(scope="module")
+def tiny_gate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The gate of the examples, which has run to its end undisturbed."""
+    path = written(tmp_path_factory.mktemp("tiny"), **tiny())
+    assert to_its_end(path)[0] == 1
+    return path
+
+
+def tiny() -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load((ROOT / "examples" / "gate-tiny.yaml").read_text())
+    return content | {"output": "out"}
+
+
+def kill(path: Path, times: int, seconds: tuple[float, float]) -> None:
+    """Start a gate so many times, and kill the command, its workers, one of them or all, after a random time."""
     chance = random.Random(7)
-    for number in range(10):
+    for number in range(times):
         started = process(path, "--jobs", "2")
-        time.sleep(chance.uniform(4.0, 40.0))
+        time.sleep(chance.uniform(*seconds))
         alive = family(started.pid)
         for pid in [alive[:1], alive[1:], alive, alive[-1:], alive[1:2]][number % 5]:
             try:
@@ -476,14 +511,23 @@ def test_the_tiny_gate_killed_ten_times_and_against_whole_runs(tmp_path: Path) -
                 continue
         started.kill()
         started.communicate()
+
+
+@pytest.mark.long
+def test_the_tiny_gate_killed_ten_times(tmp_path: Path, tiny_gate: Path) -> None:
+    path = written(tmp_path, **tiny())
+    kill(path, 10, (4.0, 40.0))
     assert to_its_end(path, "--jobs", "2")[0] == 1
-    assert to_its_end(other)[0] == 1
-    assert verdicts(path) == verdicts(other)
-    found = report(GateStudy(path, keep=False))
+    assert verdicts(path) == verdicts(tiny_gate)
+
+
+@pytest.mark.long
+def test_the_tiny_gate_agrees_with_compare_for_a_third_of_the_tokens(tmp_path: Path, tiny_gate: Path) -> None:
+    study = GateStudy(tiny_gate, keep=False)
+    found = report(study)
     assert found.tokens <= found.whole / 3, (found.tokens, found.whole)
-    manifest = GateStudy(path, keep=False)
     whole: dict[str, Path] = {}
-    for model in manifest.runs:
+    for model in study.runs:
         whole[model.name] = tmp_path / "whole" / model.name
         arguments = json.dumps({**model.arguments, "journal": "off"})
         done = run(
@@ -503,54 +547,49 @@ def test_the_tiny_gate_killed_ten_times_and_against_whole_runs(tmp_path: Path) -
 
 
 @pytest.mark.long
-def test_the_same_through_servers(tmp_path: Path) -> None:
-    few = {"limit": 20, "block": 10}
-    local = written(tmp_path / "local", **MODELS | few)
-    assert to_its_end(local, "--jobs", "2")[0] == 1
-    candidates: dict[str, Any] = MODELS["candidates"]
-    servers = {
-        name: FakeServer(script=scripted(tts.load(**arguments, journal="off")), max_length=512)
-        for name, arguments in {"base": {}, **candidates}.items()
-    }
-    for name, server in servers.items():
-        server.name = name
-    try:
-        for server in servers.values():
-            server.__enter__()
-        given = {
-            name: {"base_url": f"{server.url}/v1", "model": name, "tokenizer": "tiny-chain", "num_concurrent": 8}
-            for name, server in servers.items()
-        }
-        models = {"engine": "tts-server", "base": given.pop("base"), "candidates": given}
-        path = written(tmp_path, **MODELS | few | models)
+def test_the_tiny_gate_through_servers_killed_ten_times(tmp_path: Path, tiny_gate: Path) -> None:
+    fields = tiny()
+    arguments: dict[str, dict[str, Any]] = {"base": {}, **fields.pop("candidates")}
+    with ExitStack() as up:
+        models: dict[str, dict[str, Any]] = {}
+        for name, recipe in arguments.items():
+            server = FakeServer(script=Decoder(tts.load(**recipe, batch_size=256, journal="off")), max_length=512)
+            server.name = name
+            up.enter_context(server)
+            models[name] = {"base_url": f"{server.url}/v1", "model": name, "tokenizer": "tiny-chain"}
+        base = models.pop("base")
+        path = written(tmp_path, **fields | {"engine": "tts-server", "base": base, "candidates": models})
+        kill(path, 10, (10.0, 40.0))
         code, said, told = to_its_end(path, "--jobs", "2")
         assert code == 1, said + told
-    finally:
-        for server in servers.values():
-            server.__exit__()
-    assert verdicts(path) == verdicts(local)
+    assert verdicts(path) == verdicts(tiny_gate)
 
 
-def scripted(model: Any) -> Callable[[Job], Iterable[int]]:
-    """The model as the script of a fake server, which stops it."""
+class Decoder:
+    """A real model as the script of a fake server: requests in flight are decoded as one batch."""
 
-    def decoded(job: Job, count: int) -> tuple[int, ...]:
-        engine = model.decoding_engine(512, model.tokenizer.decode, lambda count: None, lambda count: None)
-        found: list[tuple[int, ...]] = []
+    def __init__(self, model: Any) -> None:
+        self._engine = model.decoding_engine(512, model.tokenizer.decode, lambda count: None)
+        self._arrived: SimpleQueue[Job] = SimpleQueue()
+        threading.Thread(target=self._decode, daemon=True).start()
 
-        def keep(done: Job, completion: Completion) -> list[Job]:
-            found.append(completion.ids)
-            return []
+    async def __call__(self, job: Job) -> tuple[int, ...]:
+        """The tokens up to a stop token, or one more than it may have; the server finds the other stops."""
+        ids: Future[tuple[int, ...]] = Future()
+        self._arrived.put(replace(job, stop=Stop(job.stop.tokens), max_tokens=job.max_tokens + 1, tag=ids))
+        return await asyncio.wrap_future(ids)
 
-        engine.run([replace(job, stop=Stop(), max_tokens=count)], keep)
-        return found[0]
+    def _decode(self) -> None:
+        while True:
+            self._engine.run([self._arrived.get()], self._finish, self._poll)
 
-    def script(job: Job) -> Iterable[int]:
-        first = decoded(job, 32)  # most end within
-        yield from first
-        yield from decoded(job, job.max_tokens + 1)[len(first) :]
+    def _finish(self, job: Job, completion: Completion) -> list[Job]:
+        if job.tag.set_running_or_notify_cancel():  # else the client is gone
+            job.tag.set_result(completion.ids)
+        return []
 
-    return script
+    def _poll(self) -> list[Job]:
+        return [self._arrived.get() for _ in range(self._arrived.qsize())]
 
 
 @pytest.mark.long

@@ -96,6 +96,19 @@ def test_one_lost_supporting_benchmark_cuts_no_other_short() -> None:
     assert not two.lost and [row.reason for row in two.rows.values()] == ["decided"] * 3
 
 
+def test_more_supporting_benchmarks_that_look_lost_than_allowed_leave_it_undecided() -> None:
+    """Two of three are lost by themselves but not among three: the candidate is neither kept nor lost."""
+    tiers: Any = {"a": "critical", "b": "supporting", "c": "supporting", "d": "supporting"}
+    ours: Any = [(0.0,)] * 8 + [(1.0,)]
+    looks_lost = RowData([(1.0,)] * 9, ours, 9)
+    data = {"a": drawn(1, 1.0, 400), "b": looks_lost, "c": looks_lost, "d": drawn(3, 1.0, 400)}
+    for may_lose, kept in ((1, False), (2, True)):
+        policy = Policy(0.9, 0.05, "new questions", tiers, 1, supporting_may_lose=may_lose)
+        found = standing(policy, data)
+        assert [row.verdict for row in found.rows.values()] == ["kept", "lost", "lost", "kept"]
+        assert not found.lost and found.is_kept(policy) is kept
+
+
 def test_after_everything_is_asked_it_says_so() -> None:
     found = standing(Policy(0.9, 0.05, "new questions", {"a": "critical"}, 1), {"a": drawn(5, 0.93, 16, samples=1)})
     assert found.rows["a"].reason == "everything asked" and found.rows["a"].verdict == "undecided"

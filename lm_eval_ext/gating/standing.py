@@ -163,6 +163,17 @@ class Standing:
         """Evidence that every critical benchmark is kept: that of the weakest."""
         return min(self.rows[task].e_kept for task in policy.of_tier("critical"))
 
+    def is_kept(self, policy: Policy) -> bool:
+        """Whether it is kept by its own evidence, not corrected for the number of candidates.
+
+        Every critical benchmark is kept, and no more supporting ones than allowed look lost or could still be lost.
+        """
+        supporting = [self.rows[task] for task in policy.of_tier("supporting")]
+        lost = sum(row.verdict == "lost" for row in supporting)
+        open_ = sum(row.verdict == "undecided" and row.reason in ("", "budget") for row in supporting)
+        kept = all(self.rows[task].verdict == "kept" for task in policy.of_tier("critical"))
+        return kept and lost + open_ <= policy.supporting_may_lose
+
 
 def block_end(units: int, total: int, policy: Policy) -> int:
     """Where the block ends that begins after some units."""

@@ -70,22 +70,13 @@ def _candidate(study: GateStudy, name: str, found: Standing, *, among_all: bool)
         _row(policy, row, data.get(task), theirs.get(task), ours.get(task), stopped=stopped)
         for task, row in found.rows.items()
     )
-    kept = all(row.verdict == "kept" for row in rows if row.tier == "critical") and not _may_still_be_lost(policy, rows)
-    alone: Verdict = "lost" if found.lost else "kept" if kept else "undecided"
+    alone: Verdict = "lost" if found.lost else "kept" if found.is_kept(policy) else "undecided"
     verdict: CandidateVerdict = alone if alone != "kept" or among_all else "undecided"
     gained = any(_is_better(policy, of) for of in data.values())
     if verdict == "kept" and gained and not study.gate.accept_gains:
         verdict = "check"
     evaluated = study.gate.results_of(name) is None
     return Candidate(name, verdict, alone, found.e_kept(policy), rows, evaluated=evaluated)
-
-
-def _may_still_be_lost(policy: Policy, rows: Sequence[BenchmarkVerdict]) -> bool:
-    """Whether more supporting benchmarks than allowed look lost, or could be lost before they are over."""
-    supporting = [row for row in rows if row.tier == "supporting"]
-    lost = sum(row.verdict == "lost" for row in supporting)
-    open_ = sum(row.verdict == "undecided" and row.reason in ("", "budget") for row in supporting)
-    return lost + open_ > policy.supporting_may_lose
 
 
 def _row(
