@@ -1,11 +1,15 @@
 """Tests on tiny random models from which causal language models in the installed transformers layers can be dropped.
 
-    python -m benchmarks.architectures [KIND ...] [--every 5] [--write]
+    python -m benchmarks.architectures [KIND ...] [--every 5] [--experts] [--write]
 
 For every model type, several sets of layers are dropped (first, middle, last, several, all of one kind). The logits are
 compared with those of the base model with these layers bypassed, cached generation with uncached, and what transformers
 reads from the export with what is exported. Exits with 1 if a verified model type is not exact, or a drop fails with an
 error other than a refusal. `--write` saves the results to `verification.yaml` and `docs/reference/supported-models.md`.
+
+With `--experts`, experts are dropped from those that have some, equally and unequally many in each layer. The logits
+are compared with those of the base model whose router never chooses them. Three mutations of every type must be
+noticed: wrong rows, wrong correction biases, and groups that lose different numbers.
 """
 
 from __future__ import annotations
@@ -14,8 +18,9 @@ import argparse
 import logging
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,8 +36,10 @@ from lm_eval_ext.generation.engines.hf import engine_types
 from lm_eval_ext.harness.models.pruned_hf import why_wrong
 from lm_eval_ext.pruning import verification
 from lm_eval_ext.pruning.architecture import check_supported, depth, text_config
+from lm_eval_ext.pruning.expert_verification import difference_without, expert_twin, find_experts, kept_of_twin
+from lm_eval_ext.pruning.experts import KeptExperts, Rows, groups_of, number_of_experts
 from lm_eval_ext.pruning.export import read_back_difference
-from lm_eval_ext.pruning.loading import load_twin
+from lm_eval_ext.pruning.loading import load_twin, load_twin_kept
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "reference" / "supported-models.md"
@@ -45,6 +52,10 @@ transformers {version} was built as a tiny random model and loaded without its f
 layers of one kind. It counts as exact if its logits equal those of the base model with these layers bypassed (float32,
 within 1e-4 of the largest), and cached generation equals uncached, also with padding on the left. Each was also
 exported, and read back by transformers; a note says which are not exported, as they would be read as another model.
+
+The column "experts" says whether experts can be dropped: exact if the logits equal those of the base model whose router
+never chooses them, with the same number of experts dropped in each layer, and with different numbers unless it says
+otherwise. It is empty for a model type without experts.
 
 A model type that is not listed, such as one from a later transformers release or with custom code, is tested the same
 way when it is loaded. This takes seconds, and the model is refused if it is not exact. So are image-text models without
@@ -67,27 +78,34 @@ class Verdict(NamedTuple):
     decoded: bool = False
 
 
+Judge = Callable[[str, Mapping[str, Any]], Verdict | None]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kinds", nargs="*", help="model types to test; by default all")
     parser.add_argument("--every", type=int, default=1, help="only test every Nth model type")
+    parser.add_argument("--experts", action="store_true", help="drop experts, not layers")
     parser.add_argument("--write", action="store_true", help="save the results")
     given = parser.parse_args()
-    verdicts = dict(_verdicts(given.kinds or sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)[:: given.every]))
+    kinds = given.kinds or sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)[:: given.every]
+    verdicts = dict(_verdicts(kinds, without_experts if given.experts else without_layers))
     for name in sorted({verdict.name for verdict in verdicts.values()}):
         print(f"{sum(verdict.name == name for verdict in verdicts.values())} {name}")
     if given.write:
-        _write(verdicts)
-    if faults := _faults(verdicts):
+        (_write_experts if given.experts else _write)(verdicts)
+    if faults := _faults(verdicts, experts=given.experts):
         raise SystemExit("\n".join(faults))
 
 
-def _verdicts(kinds: Sequence[str]) -> Iterator[tuple[str, Verdict]]:
+def _verdicts(kinds: Sequence[str], judge: Judge) -> Iterator[tuple[str, Verdict]]:
     """Verdicts on model types, from as many processes of one thread as there are cores."""
     given: Mapping[str, Any] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text("utf-8"))
     with ProcessPoolExecutor(mp_context=get_context("spawn"), initializer=_quiet) as processes:
-        timed = processes.map(_timed, kinds, [given.get(kind, {}) for kind in kinds])
+        timed = processes.map(_timed, kinds, [given.get(kind, {}) for kind in kinds], [judge] * len(kinds))
         for kind, (verdict, seconds) in zip(kinds, timed, strict=True):
+            if verdict is None:
+                continue
             print(f"{kind:<28}{verdict.name:<16}{seconds:5.1f} s  {verdict.why}"[:160], flush=True)
             yield kind, verdict
 
@@ -99,10 +117,15 @@ def _quiet() -> None:
     logging.disable(logging.WARNING)
 
 
-def _timed(kind: str, fields: Mapping[str, Any]) -> tuple[Verdict, float]:
+def _timed(kind: str, fields: Mapping[str, Any], judge: Judge) -> tuple[Verdict | None, float]:
     started = time.perf_counter()
-    verdict = verdict_on(kind, fields)._replace(decoded=is_decoded(kind, fields))
+    verdict = judge(kind, fields)
     return verdict, time.perf_counter() - started
+
+
+def without_layers(kind: str, fields: Mapping[str, Any]) -> Verdict:
+    """See `verdict_on`, and whether the model type is decoded rightly."""
+    return verdict_on(kind, fields)._replace(decoded=is_decoded(kind, fields))
 
 
 def verdict_on(kind: str, fields: Mapping[str, Any]) -> Verdict:
@@ -121,6 +144,73 @@ def verdict_on(kind: str, fields: Mapping[str, Any]) -> Verdict:
     except Exception as error:
         return Verdict("cannot be built", _line(error))
     return next((outcome for outcome in outcomes if outcome.name == "not exact"), _mildest(outcomes))
+
+
+def without_experts(kind: str, fields: Mapping[str, Any]) -> Verdict | None:
+    """Build a tiny model of a model type, and drop experts from it; None if it has none."""
+    try:
+        config = _config(kind, fields)
+        if not number_of_experts(config):
+            return None
+        tensors = find_experts(config)
+    except Exception as error:
+        return Verdict("refused", _reason(error))
+    with expert_twin(config) as twin:
+        even = kept_of_twin(twin, tensors, even=True)
+        try:
+            difference_without(twin, even, load_twin_kept)
+        except Exception as error:  # as when such a model is loaded
+            return Verdict("refused", _reason(error))
+        if missed := _missed(twin, even):
+            return Verdict("not exact", f"mutations that were not noticed: {', '.join(missed)}")
+        try:
+            difference_without(twin, kept_of_twin(twin, tensors, even=False), load_twin_kept)
+        except Exception as error:
+            return Verdict("exact", f"not with different numbers by layer: {_reason(error)}")
+    return Verdict("exact")
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()).partition("this is exact ")[2].strip("()") or _line(error)
+
+
+@dataclass(frozen=True)
+class Mixed(KeptExperts):
+    """Takes the first rows of some tensors in place of those of the experts that are kept."""
+
+    mixes: Callable[[Sequence[int], Rows], bool] = lambda shape, rows: True
+
+    def rows_of(self, name: str, shape: Sequence[int]) -> Rows | None:
+        """The rows that are loaded of a tensor."""
+        rows = super().rows_of(name, shape)
+        return rows._replace(parts=tuple(range(len(rows.parts)))) if rows and self.mixes(shape, rows) else rows
+
+
+def _is_bias(shape: Sequence[int], rows: Rows) -> bool:
+    return all(size == 1 for dimension, size in enumerate(shape) if dimension != rows.dimension)
+
+
+def _missed(twin: verification.Twin, kept: KeptExperts) -> list[str]:
+    """Mutations that the check doesn't notice, of those that can be made of this model."""
+    shapes = {name: tensor.shape for name, tensor in twin.model.state_dict().items()}
+    cut = [(shape, rows) for name, shape in shapes.items() if (rows := kept.rows_of(name, shape))]
+    mutations: dict[str, KeptExperts] = {"rows": Mixed(kept.tensors, kept.by_layer)}
+    if any(_is_bias(*one) for one in cut):
+        mutations["biases"] = Mixed(kept.tensors, kept.by_layer, _is_bias)
+    if groups_of(twin.config) != (1, 1):
+        uneven = dict.fromkeys(kept.by_layer, tuple(range(2, kept.tensors.count)))
+        mutations["groups"] = KeptExperts(kept.tensors, uneven)
+    return [name for name, mutated in mutations.items() if _passes(twin, kept, mutated, name)]
+
+
+def _passes(twin: verification.Twin, kept: KeptExperts, mutated: KeptExperts, name: str) -> bool:
+    """Whether the check takes what was loaded for the model without the experts."""
+    asked = mutated if name == "groups" else kept
+    try:
+        difference_without(twin, asked, lambda folder, config, _, trust: load_twin_kept(folder, config, mutated, trust))
+    except Exception:
+        return False
+    return True
 
 
 def is_decoded(kind: str, fields: Mapping[str, Any]) -> bool:
@@ -185,9 +275,12 @@ def _line(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
 
 
-def _faults(verdicts: Mapping[str, Verdict]) -> list[str]:
+def _faults(verdicts: Mapping[str, Verdict], *, experts: bool) -> list[str]:
     """Model types that are verified but not exact, and those that are neither exact nor refused by a rule."""
-    listed = yaml.safe_load(TABLE.read_text("utf-8"))["exact"]
+    table = yaml.safe_load(TABLE.read_text("utf-8"))
+    listed = (
+        [kind for kind, why in table["experts"].items() if not why.startswith("refused")] if experts else table["exact"]
+    )
     return [
         f"{kind}: {verdict.name} ({verdict.why})"
         for kind, verdict in verdicts.items()
@@ -198,11 +291,8 @@ def _faults(verdicts: Mapping[str, Verdict]) -> list[str]:
 def _write(verdicts: Mapping[str, Verdict]) -> None:
     exact = [kind for kind, verdict in verdicts.items() if verdict.name == "exact"]
     decoded = [kind for kind, verdict in verdicts.items() if verdict.decoded]
-    table = {"transformers": transformers.__version__, "exact": exact, "decoded": decoded}
-    header = """# Written by `python -m benchmarks.architectures --write`: kinds from which dropping layers is exact,
-# and those that our engine decodes as transformers computes them.
-"""
-    TABLE.write_text(header + yaml.safe_dump(table, sort_keys=False), "utf-8")
+    experts = verification.verified()["experts"]
+    _write_table({"transformers": transformers.__version__, "exact": exact, "decoded": decoded, "experts": experts})
     PAGE.write_text(
         INTRODUCTION.format(version=transformers.__version__, vllm=verification.vllm_table()["vllm"])
         + "".join(_sections(verdicts)),
@@ -210,13 +300,33 @@ def _write(verdicts: Mapping[str, Verdict]) -> None:
     )
 
 
+def _write_experts(verdicts: Mapping[str, Verdict]) -> None:
+    """Save what came out for experts; the page gets it with the next results for layers."""
+    found = {kind: ": ".join(part for part in verdict[:2] if part) for kind, verdict in verdicts.items()}
+    _write_table({**verification.verified(), "experts": found})
+
+
+def _write_table(table: Mapping[str, object]) -> None:
+    header = """# Written by `python -m benchmarks.architectures --write`: kinds from which dropping layers is exact,
+# those that our engine decodes as transformers computes them, and, with --experts, whether dropping experts is exact.
+"""
+    TABLE.write_text(header + yaml.safe_dump(dict(table), sort_keys=False, width=120), "utf-8")
+
+
 def _sections(verdicts: Mapping[str, Verdict]) -> Iterator[str]:
     titles = {"exact": "Exact", "refused": "Refused", "not exact": "Not exact", "cannot be built": "Not tried"}
     for name, title in titles.items():
         rows = [(kind, verdict.why) for kind, verdict in verdicts.items() if verdict.name == name]
         if rows:
-            yield f"\n## {title} ({len(rows)})\n\n| model_type | in vLLM | note |\n|---|---|---|\n"
-            yield from (f"| `{kind}` | {_in_vllm(kind)} | {why.replace('|', '/')} |\n" for kind, why in rows)
+            yield f"\n## {title} ({len(rows)})\n\n| model_type | in vLLM | experts | note |\n|---|---|---|---|\n"
+            yield from (
+                f"| `{kind}` | {_in_vllm(kind)} | {_of_experts(kind)} | {why.replace('|', '/')} |\n"
+                for kind, why in rows
+            )
+
+
+def _of_experts(kind: str) -> str:
+    return verification.verified()["experts"].get(kind, "").replace("|", "/")
 
 
 def _in_vllm(kind: str) -> str:

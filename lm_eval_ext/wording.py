@@ -60,6 +60,16 @@ def ranges(numbers: Sequence[int], between: str = ", ") -> str:
     return between.join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
+def number_listed(ranges: str) -> int:
+    """How many numbers are written as ranges.
+
+    >>> number_listed("25-26+30")
+    3
+    """
+    ends = [part.partition("-") for part in ranges.split("+")]
+    return sum(int(last or first) - int(first) + 1 for first, _, last in ends)
+
+
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Aligned columns; the first to the left, the others to the right."""
     widths = [max(len(line[column]) for line in (header, *rows)) for column in range(len(header))]

@@ -190,9 +190,9 @@ def _identity(run: Run) -> tuple[object, ...]:
     changes = (*sorted(pruning.merged.items()), pruning.linear_map) if pruning else ("",)
     weights = run.fingerprint if "/" not in run.base else ""  # a folder's name doesn't identify a model
     recovered = pruning.recovered if pruning else ""
-    blocks = (pruning.dropped_attention, pruning.dropped_mlp) if pruning else ((), ())
+    left_out = pruning.left_out if pruning else ((), (), (), ())
     exact = run.settings.get("token_exact", "True")  # approximated budgets are another measurement
-    return (run.base, run.base_revision, run.varied, run.dropped, *blocks, changes, recovered, weights, exact)
+    return (run.base, run.base_revision, run.varied, *left_out, changes, recovered, weights, exact)
 
 
 def side_by_side(one: Entry, other: Entry, benchmark: str) -> tuple[Scored, Scored] | None:

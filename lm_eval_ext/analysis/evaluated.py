@@ -112,8 +112,8 @@ def _model(run: Run) -> tuple[str, ...]:
     """What makes it another model; without a fingerprint, as in runs of stock model classes, its description."""
     if run.fingerprint:
         return (run.fingerprint, run.varied, *(run.settings.get(name, "") for name in ("protocol", "thinking")))
-    blocks = (run.pruning.dropped_attention, run.pruning.dropped_mlp) if run.pruning else ()
-    return (run.base, run.base_revision, run.varied, str(run.dropped), str(blocks), run.dtype)
+    left_out = run.pruning.left_out if run.pruning else ()
+    return (run.base, run.base_revision, run.varied, str(left_out), run.dtype)
 
 
 def _pooled(name: str, task: str, sources: Sequence[Source]) -> TaskScores:

@@ -26,7 +26,9 @@ BasePath = Annotated[str | None, typer.Option("--pretrained", help="A local copy
 def prune(
     base: Annotated[str, typer.Option(help="Hub name or folder of the model.")],
     method: Annotated[str, typer.Option(help="How layers are chosen: shortgpt, laco, angular, sleb, ...")],
-    remove: Annotated[str, typer.Option(help="Numbers of layers to remove, such as 1,2,3; one recipe each.")] = "1",
+    remove: Annotated[
+        str, typer.Option(help="Numbers of layers to remove, such as 1,2,3, or of experts, also as 25%; a recipe each.")
+    ] = "1",
     calibration: Annotated[
         str,
         typer.Option(
@@ -47,7 +49,7 @@ def prune(
     """Choose layers to drop with a method, and write a recipe for each number of layers."""
     from lm_eval_ext.harness.prompts import include
     from lm_eval_ext.harness.prune_on_load import context_for, parse_parameters, score_cache_for
-    from lm_eval_ext.pruning.selection import choose, method_parameters, plot_scores
+    from lm_eval_ext.pruning.selection import choose, counted, method_parameters, plot_scores
 
     method_parameters(method)  # fail on an unknown method before anything is downloaded
     include([include_path] if include_path else [])
@@ -56,11 +58,12 @@ def prune(
         dtype=dtype, trust_remote_code=trust_remote_code,
     )  # fmt: skip
     context.score_cache = score_cache_for(context, method)
-    for count, recipe in choose(context, method, _numbers(remove), parse_parameters(set_ or [])).items():
+    numbers = sorted({counted(context, method, amount) for amount in remove.split(",")})
+    for count, recipe in choose(context, method, numbers, parse_parameters(set_ or [])).items():
         path = out / chosen_name(base, method, (pair.partition("=")[2] for pair in set_ or []), count)
         _check_not_another(recipe, path, force)
         write_recipe(recipe, path)
-        print(f"{path}: {recipe.summary} of {context.depth} layers")
+        print(f"{path}: {recipe.summary}, of {context.depth} layers")
         if any(score is not None for score in recipe.scores):
             plot_scores(recipe, path.with_suffix(".svg"))
 
@@ -68,13 +71,6 @@ def prune(
 def _check_not_another(recipe: Recipe, path: Path, force: bool) -> None:
     if path.is_file() and not force and load_recipe(str(path)).digest != recipe.digest:
         raise ArgumentError(f"{path}: already exists and drops other layers; use another --out, or --force")
-
-
-def _numbers(remove: str) -> list[int]:
-    try:
-        return sorted({int(number) for number in remove.split(",")})
-    except ValueError as error:
-        raise ArgumentError(f"remove={remove}: expected numbers of layers, such as 1,2,3") from error
 
 
 def export(

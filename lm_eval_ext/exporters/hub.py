@@ -78,9 +78,9 @@ def _is_of(run: Run, recipe: Recipe) -> bool:
         return False
     same_base = _name(run.base).lower() == _name(recipe.base).lower()
     pruning = run.pruning
-    asked = (recipe.changes, any(recipe.blocks), recipe.checkpoint, recipe.quantization)
-    left_out = (pruning.dropped_attention, pruning.dropped_mlp)
-    done = (pruning.merged, pruning.linear_map, *left_out, pruning.checkpoint, pruning.quantization)
+    others = (any(recipe.blocks), recipe.drop_experts)
+    asked = (recipe.changes.computed, *others, recipe.checkpoint, recipe.quantization)
+    done = (pruning.merged, pruning.linear_map, *pruning.left_out[1:], pruning.checkpoint, pruning.quantization)
     dropped_alone = not any(asked) and not any(done) and run.dropped == recipe.drop
     return run.pruning.recipe_hash == recipe.digest or (same_base and dropped_alone)
 

@@ -5,7 +5,7 @@ Validation, error messages and the reference page are based on it; what each doe
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -13,9 +13,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from lm_eval_ext.errors import ArgumentError, first_fault
 from lm_eval_ext.harness.effects import effect, marked
-from lm_eval_ext.paths import TINY_CHAIN
+from lm_eval_ext.paths import TINY_CHAIN, digest
 from lm_eval_ext.pruning.quantization import Quantization, parse_quantize
-from lm_eval_ext.pruning.recipe import Recipe, format_layers, load_recipe, parse_layers
+from lm_eval_ext.pruning.recipe import Recipe, format_layers, load_recipe, parse_experts, parse_layers
 from lm_eval_ext.thinking_formats import format_of
 
 ModelArgs = str | Mapping[str, object] | None  # as lm-eval takes them
@@ -26,6 +26,7 @@ BY_HAND_FIELDS = {
     "drop_layers": "drop",
     "drop_attention": "drop_attention",
     "drop_mlp": "drop_mlp",
+    "drop_experts": "drop_experts",
 }  # and a recipe's fields
 
 
@@ -170,6 +171,9 @@ class Arguments(ThinkingArguments):
         description="layers whose attention block is left out, in the same form; it keeps no keys and values",
     )
     drop_mlp: object = Field(None, description="layers whose feed-forward block is left out, in the same form")
+    drop_experts: object = Field(
+        None, description="experts of a mixture to drop, by layer: `{0: 3+7-9, 1: 2+5}`; a key may be a range of layers"
+    )
     recipe: Annotated[str | Recipe | None, BeforeValidator(_recipe)] = Field(
         None, description="name of a recipe in `pruned_models/`, or path of a YAML file"
     )
@@ -306,12 +310,12 @@ def _name_without_layers(model_name: str, arguments: Mapping[str, object]) -> st
         packed = f"-{str(read.quantization).replace(':', '-')}" if read.quantization else ""
         if not read.drops:
             return f"{base}{packed}"
-        return f"{base}{_dropped(read.drop, read.drop_attention, read.drop_mlp)}{read.changes_name}{packed}"
+        return f"{base}{_dropped_by(read)}{read.changes_name}{packed}"
     if prune is not None:
         texts = [Path(str(arguments[name])).name for name in marked("calibrates") if name in arguments]
         return "-".join([model_name, *(part.replace(":", "-") for part in (str(prune), *texts))])
-    by_hand = (arguments.get(name) for name in BY_HAND_FIELDS)
-    return model_name + _dropped(*(() if layers is None else parse_layers(layers) for layers in by_hand))
+    given = {field: arguments[name] for name, field in BY_HAND_FIELDS.items() if arguments.get(name) is not None}
+    return model_name + _dropped_by(by_hand(model_name, given)) if given else model_name
 
 
 def _served(arguments: Mapping[str, object]) -> str:
@@ -320,15 +324,34 @@ def _served(arguments: Mapping[str, object]) -> str:
     recipe = arguments.get("recipe")
     read = None if recipe is None else recipe if isinstance(recipe, Recipe) else load_recipe(str(recipe))
     base = str(named or (read.named if read else arguments.get("base") or arguments.get("tokenizer") or "served"))
-    if read is not None:
-        said = _dropped(read.drop, read.drop_attention, read.drop_mlp)
-    else:
-        layers = arguments.get("drop_layers")
-        said = "" if layers is None else _dropped(parse_layers(layers), (), ())
+    layers = arguments.get("drop_layers")
+    if read is None and layers is not None:
+        read = by_hand(base, {"drop": layers})
+    said = "" if read is None else _dropped_by(read)
     return base if not said or said in base else base + said
 
 
-def _dropped(layers: Sequence[int], attention: Sequence[int], mlp: Sequence[int]) -> str:
-    """The part of a name that says what was dropped: `-drop25+26-attention3`."""
-    parts = {"drop": layers, "attention": attention, "mlp": mlp}
-    return "".join(f"-{word}{format_layers(some)}" for word, some in parts.items() if some)
+def by_hand(base: str, dropped: Mapping[str, object], revision: str = "main") -> Recipe:
+    """The recipe of what is dropped by model arguments, by the recipe's fields.
+
+    Raises:
+        ArgumentError: an argument is invalid; the message says which.
+    """
+    made = {"base": base, "revision": revision, "method": BY_HAND, "source": "model_args"}
+    names = {field: name for name, field in BY_HAND_FIELDS.items()}
+    parsed = {
+        field: (parse_experts if field == "drop_experts" else parse_layers)(value, names[field])
+        for field, value in dropped.items()
+    }
+    try:
+        return Recipe.model_validate({**made, **parsed})
+    except ValidationError as error:
+        raise ArgumentError(str(error.errors()[0]["msg"]).removeprefix("Value error, ")) from error
+
+
+def _dropped_by(recipe: Recipe) -> str:
+    """The part of a name that says what was dropped: `-drop25+26-attention3`; of experts, their number and a digest."""
+    parts = {"drop": recipe.drop, "attention": recipe.drop_attention, "mlp": recipe.drop_mlp}
+    said = "".join(f"-{word}{format_layers(some)}" for word, some in parts.items() if some)
+    count = sum(map(len, recipe.drop_experts.values()))
+    return said + (f"-experts{count}-{digest(recipe.drop_experts)[:6]}" if count else "")

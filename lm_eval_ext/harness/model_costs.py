@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
-from lm_eval_ext.pruning.architecture import text_config
+from lm_eval_ext.pruning.architecture import layer_of_tensor, text_config
 from lm_eval_ext.pruning.blocks import MLP, Blocks, blocks_of, leave_out, left_out
+from lm_eval_ext.pruning.experts import experts_per_token, number_of_experts, uneven
 from lm_eval_ext.pruning.loading import empty_model
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 logger = logging.getLogger("lm_eval.tts")
-
-_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 
 
 class _Held(NamedTuple):
@@ -65,7 +64,7 @@ def _weights(config: PreTrainedConfig, element: int) -> dict[str, float]:
     total = sum(parameter.numel() for parameter in model.parameters())
     return {
         "parameters": total,
-        "active_parameters": _active(model, text_config(config)),
+        "active_parameters": _active(model, config),
         "weight_bytes": total * element,
     }
 
@@ -158,16 +157,15 @@ def _tensors(part: object) -> Iterator[torch.Tensor]:
         yield from _tensors(vars(part))
 
 
-def _active(model: PreTrainedModel, text: PreTrainedConfig) -> float:
+def _active(model: PreTrainedModel, config: PreTrainedConfig) -> float:
     """Parameters that take part in a token's matrix products: no input embeddings, and only the chosen experts."""
-    experts = next((count for name in _EXPERTS if (count := getattr(text, name, None))), 0)
-    chosen = getattr(text, "num_experts_per_tok", None) or getattr(text, "moe_k", None) or 0
-    share = chosen / experts if experts and chosen else 1.0
+    experts, chosen, counts = number_of_experts(config), experts_per_token(config), uneven(config)
     embeddings, head = model.get_input_embeddings(), model.get_output_embeddings()
     tied = head is not None and head.weight is embeddings.weight
     active = 0.0 if tied or embeddings is None else -float(embeddings.weight.numel())
     for name, parameter in model.named_parameters():
-        active += parameter.numel() * (share if ".experts." in name else 1.0)
+        count = counts.get(layer_of_tensor(name) or 0, experts)
+        active += parameter.numel() * (chosen / count if ".experts." in name and count and chosen else 1.0)
     return active
 
 

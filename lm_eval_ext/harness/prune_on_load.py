@@ -10,10 +10,9 @@ from contextlib import ExitStack, suppress
 from typing import Any, NamedTuple
 
 from filelock import FileLock
-from pydantic import ValidationError
 
 from lm_eval_ext.errors import ArgumentError
-from lm_eval_ext.harness.arguments import BY_HAND, BY_HAND_FIELDS, Arguments
+from lm_eval_ext.harness.arguments import BY_HAND_FIELDS, Arguments, by_hand
 from lm_eval_ext.harness.effects import marked
 from lm_eval_ext.paths import cache_folder, digest
 from lm_eval_ext.plugins import software
@@ -23,32 +22,33 @@ from lm_eval_ext.pruning.checkpoint import read_config
 from lm_eval_ext.pruning.context import PruningContext, ScoreCache
 from lm_eval_ext.pruning.loading import checkpoint_fingerprint
 from lm_eval_ext.pruning.quantization import check_quantization
-from lm_eval_ext.pruning.recipe import Recipe, load_recipe, parse_layers, write_recipe
-from lm_eval_ext.pruning.selection import choose, method_named
+from lm_eval_ext.pruning.recipe import Recipe, load_recipe, write_recipe
+from lm_eval_ext.pruning.selection import choose, counted, method_named
 
 logger = logging.getLogger("lm_eval.tts")
 
 
 class PruneSpec(NamedTuple):
-    """A parsed `METHOD:N[:name=value...]`."""
+    """A parsed `METHOD:N[:name=value...]`; N is a number, or for experts a share such as `25%`."""
 
     method: str
-    layers: int
+    amount: int | str
     parameters: dict[str, object]
 
 
 def parse_prune_spec(prune: object) -> PruneSpec:
-    """Parse `METHOD:N[:name=value...]`: a method, a number of layers, and parameters of the method.
+    """Parse `METHOD:N[:name=value...]`: a method, a number of layers or a share, and parameters of the method.
 
     Raises:
         ArgumentError: it does not have this form.
     """
     method, *rest = str(prune).split(":")
-    if not rest or not rest[0].isdecimal():
+    if not rest or not rest[0].removesuffix("%").replace(".", "", 1).isdecimal():
         raise ArgumentError(
             f"prune={prune}: give METHOD:N, e.g. shortgpt:2, or METHOD:N:NAME=VALUE, e.g. magnitude:2:norm=l2"
         )
-    return PruneSpec(method, int(rest[0]), parse_parameters(rest[1:]))
+    amount = int(rest[0]) if rest[0].isdecimal() else rest[0]
+    return PruneSpec(method, amount, parse_parameters(rest[1:]))
 
 
 def parse_parameters(pairs: list[str]) -> dict[str, object]:
@@ -96,12 +96,8 @@ def chosen_recipe(
         return recipe
     if not named:
         return None
-    dropped = {BY_HAND_FIELDS[name]: parse_layers(getattr(given, name), name) for name in named}
-    made = {"base": pretrained or "", "revision": revision or "main", "method": BY_HAND, "source": "model_args"}
-    try:
-        return Recipe.model_validate({**made, **dropped})
-    except ValidationError as error:
-        raise ArgumentError(str(error.errors()[0]["msg"]).removeprefix("Value error, ")) from error
+    dropped = {BY_HAND_FIELDS[name]: getattr(given, name) for name in named}
+    return by_hand(pretrained or "", dropped, revision or "main")
 
 
 def computed_recipe(pretrained: object, revision: str | None, given: Arguments, **options: Any) -> Recipe:
@@ -129,7 +125,8 @@ def computed_recipe(pretrained: object, revision: str | None, given: Arguments, 
             logger.info("prune=%s: using the recipe of an earlier run, %s", prune, path)
             return load_recipe(str(path))
         context.score_cache = score_cache_for(context, spec.method)
-        recipe = choose(context, spec.method, [spec.layers], spec.parameters)[spec.layers]
+        count = counted(context, spec.method, str(spec.amount))
+        recipe = choose(context, spec.method, [count], spec.parameters)[count]
         try:
             write_recipe(recipe, path)
             logger.info("prune=%s: recipe written to %s", prune, path)

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.generation.engines.dialects import RECIPE
@@ -20,8 +20,8 @@ from lm_eval_ext.harness.prune_on_load import chosen_recipe, computed_recipe
 from lm_eval_ext.harness.server_arguments import ServerArguments
 from lm_eval_ext.pruning.architecture import depth
 from lm_eval_ext.pruning.checkpoint import read_config
-from lm_eval_ext.pruning.loading import pruned_config
-from lm_eval_ext.pruning.recipe import Recipe, kept_layers
+from lm_eval_ext.pruning.loading import pruned_config, with_experts
+from lm_eval_ext.pruning.recipe import Recipe, format_layers, kept_layers
 from lm_eval_ext.pruning.vllm_loader import changed_fields, engine_arguments
 
 _USED = (*marked("chooses"), *marked("calibrates"), "trust_layer_fields")
@@ -120,6 +120,7 @@ class ServedRecipe(BaseModel):
     Attributes:
         base: name of the whole model.
         drop, drop_attention, drop_mlp: layers that are dropped, or whose attention or feed-forward block is left out.
+        drop_experts: dropped experts by layer, as in a recipe.
         changes: name of changed weights; empty if there are none.
     """
 
@@ -129,6 +130,7 @@ class ServedRecipe(BaseModel):
     drop: tuple[int, ...] = ()
     drop_attention: tuple[int, ...] = ()
     drop_mlp: tuple[int, ...] = ()
+    drop_experts: dict[int, str] = Field(default_factory=dict)
     changes: str = ""
 
     @classmethod
@@ -136,6 +138,7 @@ class ServedRecipe(BaseModel):
         """What is said of a recipe."""
         return cls(
             base=base, drop=recipe.drop, drop_attention=recipe.drop_attention, drop_mlp=recipe.drop_mlp,
+            drop_experts={layer: format_layers(some) for layer, some in recipe.drop_experts.items()},
             changes=recipe.changes_name,
         )  # fmt: skip
 
@@ -157,6 +160,7 @@ def _dropping(base: str, revision: str, recipe: Recipe, arguments: Arguments, tr
     config = read_config(base, revision, trust_remote_code)
     kept = kept_layers(recipe.drop, depth(config))
     hub = {"revision": revision}
+    changes = with_experts(recipe.changes, config, recipe.drop_experts, trust_remote_code)
     sliced = pruned_config(
         base,
         config,
@@ -164,10 +168,11 @@ def _dropping(base: str, revision: str, recipe: Recipe, arguments: Arguments, tr
         hub,
         arguments.trust_layer_fields,
         trust_remote_code,
-        changes=recipe.changes,
+        changes=changes,
         blocks=recipe.blocks,
     )
-    engine = engine_arguments(changed_fields(base, config, sliced, kept, hub), kept, recipe.changes, recipe.blocks)
+    changed = changed_fields(base, config, sliced, kept, hub, changes)
+    engine = engine_arguments(changed, kept, changes, recipe.blocks)
     return [
         word
         for name, value in engine.items()

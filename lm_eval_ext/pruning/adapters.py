@@ -12,7 +12,7 @@ from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.paths import located
 from lm_eval_ext.pruning.architecture import layer_of_tensor, renamed_tensor
 from lm_eval_ext.pruning.checkpoint import find_file
-from lm_eval_ext.pruning.recipe import Recipe, kept_layers
+from lm_eval_ext.pruning.recipe import Recipe, format_layers, kept_layers
 
 if TYPE_CHECKING:
     import torch
@@ -124,6 +124,7 @@ def _check_can_be_renumbered(peft: str, config: dict[str, Any], recipe: Recipe) 
         "it has weights for parameters (target_parameters)": config.get("target_parameters"),
         f"which layers {unclear!r} in its {_CONFIG} means is not clear": unclear is not None,
         "layers are merged": recipe.merge,
+        "experts are dropped": recipe.drop_experts,
         "a linear map stands in for layers": recipe.linear_map,
     }
     reason = next((reason for reason, applies in reasons.items() if applies), None)
@@ -173,11 +174,13 @@ def _said(layers: object) -> str:
 
 
 def layers_left_out(recipe: Recipe | None) -> dict[str, object]:
-    """The layers and blocks that a recipe leaves out, by the recipe's fields, and the map that stands in for them."""
+    """What a recipe leaves out, by the recipe's fields, and the map that stands in for dropped layers."""
     if recipe is None:
         return {}
     fields = {"drop": recipe.drop, "drop_attention": recipe.drop_attention, "drop_mlp": recipe.drop_mlp}
     said: dict[str, object] = {name: list(layers) for name, layers in fields.items() if layers}
+    if recipe.drop_experts:
+        said["drop_experts"] = {str(layer): format_layers(some) for layer, some in recipe.drop_experts.items()}
     return said | ({"linear_map": recipe.linear_map.sha256[:16]} if recipe.linear_map else {})
 
 

@@ -277,6 +277,12 @@ def layer_of_tensor(name: str) -> int | None:
     return int(match[2]) if match else None
 
 
+def within_layer(name: str) -> tuple[int, str] | None:
+    """The decoder layer that a checkpoint's tensor belongs to, and the tensor's name within it; None if to none."""
+    match = _layer_name(name)
+    return (int(match[2]), name[match.end() :].removeprefix(".")) if match else None
+
+
 def _layer_name(name: str) -> re.Match[str] | None:
     matches = (re.match(pattern, name) for pattern in _table()["tensor_names"])
     return next((match for match in matches if match), None)

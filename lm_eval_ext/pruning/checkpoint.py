@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from lm_eval_ext.errors import CheckpointError
 from lm_eval_ext.pruning.architecture import layer_of_tensor, packed_by_layer, renamed_tensor
+from lm_eval_ext.pruning.experts import KeptExperts
 from lm_eval_ext.pruning.merging import LazyTensor, LinearMap, MappedTensor, MergeWeights, merged_tensor, sources
 
 if TYPE_CHECKING:
@@ -31,13 +32,22 @@ class Changes:
     Attributes:
         merged: weights of LaCo's merged layers.
         linear_map: a map that stands in for dropped layers.
+        experts: the experts that are kept; None for all.
     """
 
     merged: MergeWeights = field(default_factory=dict)
     linear_map: LinearMap | None = None
+    experts: KeptExperts | None = None
 
-    def __bool__(self) -> bool:
+    @property
+    def computed(self) -> bool:
+        """Whether values differ from those in the checkpoint."""
         return bool(self.merged or self.linear_map)
+
+    def renamed(self, name: str, kept: Sequence[int]) -> str | None:
+        """The name of a checkpoint's tensor in the pruned model; None if its layer or its expert is dropped."""
+        new = self.experts.renamed(name) if self.experts else name
+        return None if new is None else renamed_tensor(new, kept)
 
 
 NO_CHANGES = Changes()
@@ -75,7 +85,7 @@ class MergedTensor:
 
 @dataclass(frozen=True)
 class KeptParts:
-    """The parts of the kept layers in a tensor with the parts of all, side by side along a dimension."""
+    """Some of the parts of equal length that a tensor consists of along a dimension; no others are read."""
 
     tensor: LazyTensor
     kept: Sequence[int]
@@ -85,11 +95,16 @@ class KeptParts:
     def __getitem__(self, key: EllipsisType | slice | tuple[slice, ...]) -> torch.Tensor:
         import torch
 
-        parts = [slice(layer * self.length, (layer + 1) * self.length) for layer in self.kept]
-        if self.dimension == 1 and isinstance(key, slice):  # rows, of which only these are read
-            return torch.cat([self.tensor[key, part] for part in parts], 1)
-        before = (slice(None),) * self.dimension
-        return torch.cat([self.tensor[*before, part] for part in parts], self.dimension)[key]
+        keys = [] if key is ... else list(key) if isinstance(key, tuple) else [key]
+        keys += [slice(None)] * (self.dimension + 1 - len(keys))
+        start, stop, _ = keys[self.dimension].indices(self.length * len(self.kept))
+        found = []
+        for number, part in enumerate(self.kept):
+            first, last = (place - number * self.length for place in (start, stop))
+            if first < self.length and last > 0 and first < last:
+                inside = slice(part * self.length + max(first, 0), part * self.length + min(last, self.length))
+                found.append(self.tensor[*keys[: self.dimension], inside, *keys[self.dimension + 1 :]])
+        return torch.cat(found, self.dimension)
 
     def get_shape(self) -> list[int]:
         """Its shape."""
@@ -137,7 +152,7 @@ def kept_tensors(
         CheckpointError: there are no safetensors weights, or a file is missing or damaged.
     """
     where = {name: file for path in weight_files(pretrained, kept, changes, hub) for name, file in _opened(path, files)}
-    new = {name: renamed_tensor(name, kept) for name in where}
+    new = {name: changes.renamed(name, kept) for name in where}
     return {to: _slice(name, kept, changes, where) for name, to in new.items() if to is not None}
 
 
@@ -150,6 +165,8 @@ def _slice(name: str, kept: Sequence[int], changes: Changes, where: Mapping[str,
     if parts != {name: 1.0}:
         return MergedTensor(parts, where)
     tensor, linear_map = where[name].get_slice(name), changes.linear_map
+    if changes.experts and (rows := changes.experts.rows_of(name, tensor.get_shape())):
+        return KeptParts(tensor, rows.parts, rows.dimension, rows.length)
     return MappedTensor(name, tensor, linear_map) if linear_map and linear_map.applies_to(name) else tensor
 
 
@@ -206,21 +223,23 @@ def check_one_checkpoint(pretrained: str, hub: Mapping[str, object]) -> None:
 
 
 def weight_bytes(
-    pretrained: str, kept: Sequence[int], hub: Mapping[str, object], held: Callable[[str], bool] = lambda name: False
-) -> int:
+    pretrained: str, kept: Sequence[int], hub: Mapping[str, object], held: Callable[[str], bool] = lambda name: False,
+    changes: Changes = NO_CHANGES,
+) -> int:  # fmt: skip
     """Bytes of all tensors that the pruned model uses, as they are stored.
 
     Args:
         pretrained: Hub name or local folder.
         kept: ascending indices of the layers to keep.
         hub: arguments of `cached_file`, such as the revision.
+        changes: how weights of these layers are changed.
         held: whether a tensor, by its new name, belongs to a block that is left out.
 
     Raises:
         CheckpointError: there are no safetensors weights, or a file is missing or damaged.
     """
     with ExitStack() as files:
-        found = kept_tensors(pretrained, kept, NO_CHANGES, hub, files)
+        found = kept_tensors(pretrained, kept, changes, hub, files)
         tensors = [tensor for name, tensor in found.items() if not held(name)]
         return sum(math.prod(tensor.get_shape()) * _bits(tensor.get_dtype()) // 8 for tensor in tensors)
 
@@ -232,7 +251,7 @@ def _bits(dtype: str) -> int:
 
 def is_used(name: str, kept: Sequence[int], changes: Changes) -> bool:
     """Whether the pruned model uses this tensor of the base model."""
-    return renamed_tensor(name, kept) is not None or any(
+    return changes.renamed(name, kept) is not None or any(
         layer_of_tensor(name) in parts for parts in changes.merged.values()
     )
 

@@ -22,6 +22,7 @@ from lm_eval_ext.pruning.calibration import (
     token_batches,
     token_rows,
 )
+from lm_eval_ext.pruning.experts import number_of_experts
 from lm_eval_ext.pruning.layers import decoder_layers
 from lm_eval_ext.pruning.quantization import quantization_of
 
@@ -110,6 +111,11 @@ class PruningContext:
     def depth(self) -> int:
         """Number of layers of the base model."""
         return depth(self.config)
+
+    @property
+    def experts(self) -> int:
+        """Number of routed experts of a layer; 0 if the model has none."""
+        return number_of_experts(self.config)
 
     @property
     def removable(self) -> range:

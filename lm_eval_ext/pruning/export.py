@@ -19,11 +19,12 @@ from lm_eval_ext.pruning.architecture import auto_class, depth, layer_of_tensor,
 from lm_eval_ext.pruning.block_verification import ensure_zeros_exact
 from lm_eval_ext.pruning.blocks import check_zeros, forget_left_out
 from lm_eval_ext.pruning.checkpoint import NO_CHANGES, Zeros, card_metadata, find_file, kept_tensors, read_config
+from lm_eval_ext.pruning.experts import refuse_uneven
 from lm_eval_ext.pruning.lineage import check_fits
-from lm_eval_ext.pruning.loading import load_twin, pruned_config
+from lm_eval_ext.pruning.loading import load_twin, pruned_config, with_experts
 from lm_eval_ext.pruning.merging import LazyTensor
 from lm_eval_ext.pruning.quantization import method_of, quantization_of
-from lm_eval_ext.pruning.recipe import Recipe, format_layers, kept_layers, write_recipe
+from lm_eval_ext.pruning.recipe import Recipe, format_layers, kept_layers, told_experts, write_recipe
 from lm_eval_ext.pruning.verification import TOLERANCE, NotExactError, Twin, logits_of, refusing, tiny_twin, token_ids
 
 if TYPE_CHECKING:
@@ -120,13 +121,15 @@ def _write_checkpoint(
     config = read_config(base, recipe.revision, trust_remote_code)
     check_fits(recipe, base, config)
     kept = kept_layers(recipe.drop, depth(config))
+    changes = with_experts(recipe.changes, config, recipe.drop_experts, trust_remote_code)
     sliced = pruned_config(
-        base, config, kept, hub, trust_layer_fields, trust_remote_code, changes=recipe.changes, blocks=recipe.blocks
+        base, config, kept, hub, trust_layer_fields, trust_remote_code, changes=changes, blocks=recipe.blocks
     )
+    refuse_uneven(sliced, "the config of a checkpoint says")
     if not trust_layer_fields:
         ensure_read_back(config, kept, trust_remote_code=trust_remote_code)
     with ExitStack() as files:
-        tensors = kept_tensors(base, kept, recipe.changes, hub, files)
+        tensors = kept_tensors(base, kept, changes, hub, files)
         blocks = recipe.blocks.within(kept)
         if any(blocks):
             check_zeros(config, blocks, tensors)
@@ -349,7 +352,9 @@ def _listed(recipe: Recipe) -> dict[str, str]:
         "layers without attention": recipe.drop_attention,
         "layers without a feed-forward network": recipe.drop_mlp,
     }
-    return {what: format_layers(layers) for what, layers in parts.items() if layers}
+    found = {what: format_layers(layers) for what, layers in parts.items() if layers}
+    experts = "; ".join(f"layer {layer}: {format_layers(some)}" for layer, some in recipe.drop_experts.items())
+    return found | ({"dropped experts": experts} if experts else {})
 
 
 def _left_out(recipe: Recipe) -> dict[str, str]:
@@ -358,7 +363,8 @@ def _left_out(recipe: Recipe) -> dict[str, str]:
         "layers without attention": "the attention of layers {}",
         "layers without a feed-forward network": "the feed-forward networks of layers {}",
     }
-    return {what: words[what].format(layers) for what, layers in _listed(recipe).items()}
+    said = {what: words[what].format(layers) for what, layers in _listed(recipe).items() if what in words}
+    return said | ({"dropped experts": told_experts(recipe.drop_experts)} if recipe.drop_experts else {})
 
 
 def _changed(recipe: Recipe) -> str:

@@ -13,6 +13,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,17 @@ from lm_eval_ext.pruning.architecture import auto_class, depth, layer_of_tensor,
 from lm_eval_ext.pruning.block_verification import ensure_blocks_exact, ensure_map_exact
 from lm_eval_ext.pruning.blocks import NO_BLOCKS, Blocks, class_without, leave_out, left_out
 from lm_eval_ext.pruning.checkpoint import NO_CHANGES, Changes, find_file, kept_tensors, tensor_names
+from lm_eval_ext.pruning.expert_verification import ensure_experts_exact, find_experts
+from lm_eval_ext.pruning.experts import (
+    NO_EXPERTS,
+    Dropped,
+    KeptExperts,
+    class_with,
+    is_single,
+    kept_experts,
+    set_kept,
+    uneven,
+)
 from lm_eval_ext.pruning.layers import decoder_layers
 from lm_eval_ext.pruning.merging import LazyTensor
 from lm_eval_ext.pruning.quantization import check_quantization, plain_tensors, quantization_of, sliced_quantization
@@ -41,6 +53,7 @@ def load_pruned(
     *,
     changes: Changes = NO_CHANGES,
     blocks: Blocks = NO_BLOCKS,
+    experts: Dropped = NO_EXPERTS,
     trust_layer_fields: bool = False,
     revision: str = "main",
     subfolder: str = "",
@@ -56,6 +69,7 @@ def load_pruned(
         kept: ascending indices of the layers to keep.
         changes: how weights of these layers are changed.
         blocks: attention or MLP blocks to leave out, by the layers of the base model.
+        experts: experts to drop, by the layers of the base model.
         trust_layer_fields: don't check that dropping layers of an unverified architecture is exact, and assume that
             unknown lists in the config with as many entries as layers have one entry per layer.
         revision: branch, tag or commit on the Hub.
@@ -65,14 +79,37 @@ def load_pruned(
         options: further arguments of `from_pretrained`, such as `device_map` or `attn_implementation`.
 
     Raises:
-        ArchitectureError: the layers cannot be dropped safely.
+        ArchitectureError: the layers or experts cannot be dropped safely.
+        ArgumentError: a layer or expert does not exist, or too few experts are left.
         CheckpointError: there are no safetensors weights, or they do not fit the pruned model.
     """
     hub = {"revision": revision, "subfolder": subfolder}
+    changes = with_experts(changes, config, experts, trust_remote_code)
     sliced = pruned_config(
         pretrained, config, kept, hub, trust_layer_fields, trust_remote_code, changes=changes, blocks=blocks
     )
     return _load(pretrained, config, sliced, kept, changes, hub, dtype, trust_remote_code, options)
+
+
+def with_experts(
+    changes: Changes, config: PreTrainedConfig, dropped: Dropped, trust_remote_code: bool = False
+) -> Changes:
+    """The same changes, and experts that are dropped.
+
+    Args:
+        changes: how weights are changed otherwise.
+        config: of the base model.
+        dropped: experts, by the layers of the base model.
+        trust_remote_code: run the model code that the repository ships.
+
+    Raises:
+        ArchitectureError: the model has no experts, or which tensors hold them could not be told.
+        ArgumentError: a layer or expert does not exist, or too few are left.
+    """
+    if not dropped:
+        return changes
+    tensors = find_experts(config, trust_remote_code=trust_remote_code)
+    return replace(changes, experts=kept_experts(config, tensors, dropped))
 
 
 def pruned_config(
@@ -95,18 +132,21 @@ def pruned_config(
         hub: arguments of `cached_file`, such as the revision.
         trust_layer_fields: as in `exact_config`.
         trust_remote_code: as in `exact_config`.
-        changes: how weights of the kept layers are changed.
+        changes: how weights of the kept layers are changed, and which experts are kept.
         blocks: further blocks to leave out, by the layers of the base model.
 
     Raises:
         ArchitectureError: dropping the layers is not exact, or not possible in a checkpoint of this format.
         ArgumentError: no attention block would be left.
     """
-    check_quantization(config, changes=bool(changes))
+    check_quantization(config, changes=changes.computed)
     _check_where_quantization_is_said(pretrained, config, hub)
     sliced = exact_config(config, kept, trust_layer_fields, trust_remote_code)
     if changes.linear_map:
         ensure_map_exact(config, changes.linear_map.after, load_twin_mapped, trust_remote_code=trust_remote_code)
+    if changes.experts:
+        fused = changes.experts.tensors.single and not any(map(is_single, tensor_names(pretrained, hub)))
+        _set_experts(sliced, changes.experts.within(kept), fused, trust_layer_fields, trust_remote_code)
     if any(blocks):
         inside = blocks.within(kept)
         if len(inside.attention) == len(kept):
@@ -118,6 +158,15 @@ def pruned_config(
         names, nested = tensor_names(pretrained, hub), text_config(config) is not config
         sliced.quantization_config = sliced_quantization(fields, names, kept, nested=nested)
     return sliced
+
+
+def _set_experts(
+    sliced: PreTrainedConfig, kept: Mapping[int, tuple[int, ...]], fused: bool, trusted: bool, trust_remote_code: bool
+) -> None:
+    if not trusted:
+        even = len({len(experts) for experts in kept.values()}) == 1
+        ensure_experts_exact(sliced, load_twin_kept, even=even, fused=fused, trust_remote_code=trust_remote_code)
+    set_kept(sliced, kept)
 
 
 def _check_where_quantization_is_said(pretrained: str, config: PreTrainedConfig, hub: Mapping[str, object]) -> None:
@@ -168,6 +217,16 @@ def load_twin_without(
     return _load(folder, config, sliced, whole, NO_CHANGES, {"revision": "main"}, "float32", trust_remote_code, {})
 
 
+def load_twin_kept(
+    folder: str, config: PreTrainedConfig, kept: KeptExperts, trust_remote_code: bool
+) -> PreTrainedModel:
+    """Load the small model used by the check without some experts, in the same way as a real one."""
+    sliced, whole = copy.deepcopy(config), range(depth(config))
+    set_kept(sliced, kept.by_layer)
+    changes = Changes(experts=kept)
+    return _load(folder, config, sliced, whole, changes, {"revision": "main"}, "float32", trust_remote_code, {})
+
+
 def load_twin_mapped(
     folder: str, config: PreTrainedConfig, changes: Changes, trust_remote_code: bool
 ) -> PreTrainedModel:
@@ -212,8 +271,9 @@ def empty_model(config: PreTrainedConfig, trust_remote_code: bool = False) -> Pr
 
     with torch.device("meta"):  # the Auto class itself does not accept a state dict
         model: PreTrainedModel = auto_class(config).from_config(config, trust_remote_code=trust_remote_code)
-        blocks = left_out(config)
-        return class_without(type(model), blocks)(model.config) if any(blocks) else model
+        blocks, counts = left_out(config), uneven(config)
+        made = class_without(class_with(type(model), counts), blocks)
+        return made(model.config) if made is not type(model) else model
 
 
 def _resolved_dtype(

@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from lm_eval_ext.errors import ArgumentError, RecipeError
@@ -37,6 +46,7 @@ _ADDED = (
     "quantization",
     "drop_attention",
     "drop_mlp",
+    "drop_experts",
 )  # fields of the digest that older recipes don't have
 _RANGE = re.compile(r"^\s*(\d+)\s*(?:-\s*(\d+)\s*)?$", re.ASCII)
 _MOST_LAYERS = 10_000  # more than any model has: a mistyped range is not expanded
@@ -97,6 +107,9 @@ class Recipe(BaseModel):
     drop_mlp: Annotated[
         tuple[int, ...], Field(description="indices of layers whose feed-forward network is left out")
     ] = ()
+    drop_experts: Annotated[
+        dict[int, tuple[int, ...]], Field(description="dropped experts of a mixture, by layer: `{3: 0-2+7}`")
+    ] = Field(default_factory=dict)
     method: Annotated[str, Field(min_length=1, description="how the layers were chosen")] = "none"
     source: Annotated[str, Field(min_length=1, description="paper, page or command the layers come from")]
     merge: Annotated[
@@ -123,14 +136,27 @@ class Recipe(BaseModel):
     def _layers(cls, value: object, info: ValidationInfo) -> tuple[int, ...]:
         return () if value == () else parse_layers(value, str(info.field_name))
 
+    @field_validator("drop_experts", mode="before")
+    @classmethod
+    def _experts(cls, value: object) -> dict[int, tuple[int, ...]]:
+        return {} if value == {} else parse_experts(value)
+
+    @field_serializer("drop_experts")
+    def _experts_in_ranges(self, value: dict[int, tuple[int, ...]]) -> dict[int, str]:
+        return {layer: format_layers(experts) for layer, experts in value.items()}
+
     @model_validator(mode="after")
     def _changes(self) -> Recipe:
         if not self.drops and self.checkpoint is None and self.quantization is None:
-            smaller = "drop, drop_attention, drop_mlp, checkpoint or quantization"
+            smaller = "drop, drop_attention, drop_mlp, drop_experts, checkpoint or quantization"
             raise ValueError(f"says nothing that makes the model smaller; give {smaller}")
         twice = sorted({*self.drop_attention, *self.drop_mlp} & set(self.drop))
         if twice:
             raise ValueError(f"layer {twice[0]} is dropped as a whole, so its blocks need not be named")
+        if gone := sorted({*self.drop, *self.drop_mlp} & self.drop_experts.keys()):
+            raise ValueError(f"drop_experts: layer {gone[0]} or its feed-forward network is dropped as a whole")
+        if self.drop_experts and (self.merge or self.linear_map):
+            raise ValueError("drop_experts: not together with merged layers or a linear map")
         if self.drops and self.method == "none":
             raise ValueError("method is missing; say how the layers were chosen")
         if self.checkpoint is not None and self.checkpoint == self.base:
@@ -153,8 +179,8 @@ class Recipe(BaseModel):
 
     @property
     def drops(self) -> bool:
-        """Whether layers or blocks are dropped."""
-        return bool(self.drop or self.drop_attention or self.drop_mlp)
+        """Whether layers, blocks or experts are dropped."""
+        return bool(self.drop or self.drop_attention or self.drop_mlp or self.drop_experts)
 
     @property
     def blocks(self) -> Blocks:
@@ -166,6 +192,7 @@ class Recipe(BaseModel):
         """What makes the model smaller: `drops 34-35`, `drops attention 3`, `quantized: org/name`, `quanto:int4`."""
         dropped = {"": self.drop, "attention ": self.drop_attention, "mlp ": self.drop_mlp}
         parts = [f"drops {what}{format_layers(layers)}" for what, layers in dropped.items() if layers]
+        parts += [f"drops {told_experts(self.drop_experts)}"] if self.drop_experts else []
         parts += [f"{self.relation}: {self.checkpoint}"] if self.checkpoint else []
         return ", ".join([*parts, *([str(self.quantization)] if self.quantization else [])])
 
@@ -233,6 +260,11 @@ def recipe_schema() -> dict[str, object]:
     for name in ("drop", "drop_attention", "drop_mlp"):  # also `34-35` or `34`, see `parse_layers`
         about = schema["properties"][name]["description"]
         schema["properties"][name] = {"description": about, "type": ["array", "integer", "string"]}
+    experts = schema["properties"]["drop_experts"]
+    schema["properties"]["drop_experts"] = {
+        "description": experts["description"], "type": "object",
+        "additionalProperties": {"type": ["array", "integer", "string"]},
+    }  # fmt: skip
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
@@ -249,6 +281,41 @@ def parse_layers(value: object, name: str = "drop_layers") -> tuple[int, ...]:
     if twice:
         raise ArgumentError(f"{name}={value!r}: layer {min(twice)} is listed twice")
     return tuple(sorted(indices))
+
+
+def parse_experts(value: object, name: str = "drop_experts") -> dict[int, tuple[int, ...]]:
+    """Experts by layer, from `{0: [3, 7], 1: "2-5"}`, or the same as text; a key may name several layers.
+
+    Raises:
+        ArgumentError: it does not have this form, or a layer is named twice.
+
+    >>> parse_experts("{0: 3+7-9, 1-2: 5}")
+    {0: (3, 7, 8, 9), 1: (5,), 2: (5,)}
+    """
+    pairs = list(value.items()) if isinstance(value, Mapping) else _pairs(value)
+    if not pairs:
+        raise ArgumentError(f"{name}={value!r}: give experts by layer, such as {{0: 3+7-9, 1: 2+5}}")
+    found: dict[int, tuple[int, ...]] = {}
+    for layers, experts in pairs:
+        for layer in parse_layers(layers, name):
+            if layer in found:
+                raise ArgumentError(f"{name}={value!r}: layer {layer} is listed twice")
+            found[layer] = parse_layers(experts, f"{name}, layer {layer}")
+    return dict(sorted(found.items()))
+
+
+def _pairs(value: object) -> list[tuple[str, str]]:
+    text = value.strip().removeprefix("{").removesuffix("}") if isinstance(value, str) else ""
+    parts = [part for part in re.split(r",(?![^\[]*\])", text) if part.strip()]
+    if not all(":" in part for part in parts):
+        return []
+    return [(layer.strip(), experts) for layer, _, experts in (part.partition(":") for part in parts)]
+
+
+def told_experts(dropped: Mapping[int, Sequence[int]]) -> str:
+    """How many experts are dropped, of how many layers: `12 experts of 6 layers`."""
+    count, layers = sum(map(len, dropped.values())), len(dropped)
+    return f"{count} expert{'s' if count != 1 else ''} of {layers} layer{'s' if layers != 1 else ''}"
 
 
 def _parts(value: object) -> Sequence[object]:
@@ -292,10 +359,15 @@ def kept_layers(drop: Sequence[int], depth: int) -> tuple[int, ...]:
     return kept
 
 
-def left_out_info(recipe: Recipe | None) -> dict[str, list[int]]:
-    """What results say of the blocks that a recipe leaves out: `dropped_attention` and `dropped_mlp`."""
-    blocks = recipe.blocks._asdict() if recipe else {}
-    return {f"dropped_{name}": list(layers) for name, layers in blocks.items() if layers}
+def left_out_info(recipe: Recipe | None) -> dict[str, object]:
+    """What results say of what is left out of layers: `dropped_attention`, `dropped_mlp` and `dropped_experts`."""
+    if recipe is None:
+        return {}
+    found: dict[str, object] = {
+        f"dropped_{name}": list(layers) for name, layers in recipe.blocks._asdict().items() if layers
+    }
+    experts = {str(layer): format_layers(some) for layer, some in recipe.drop_experts.items()}
+    return found | ({"dropped_experts": experts} if experts else {})
 
 
 def changes_info(recipe: Recipe | None) -> dict[str, object]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import logging
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -15,8 +16,10 @@ from pydantic import ConfigDict, ValidationError, validate_call
 from lm_eval_ext.errors import ArgumentError, first_fault
 from lm_eval_ext.paths import named
 from lm_eval_ext.plugins import software
+from lm_eval_ext.pruning.architecture import text_config
 from lm_eval_ext.pruning.blocks import ATTENTION, KINDS, MLP
 from lm_eval_ext.pruning.context import PruningContext
+from lm_eval_ext.pruning.experts import experts_per_token, groups_of
 from lm_eval_ext.pruning.methods.removal import Removal, Removals
 from lm_eval_ext.pruning.recipe import CalibrationSet, Recipe, Shape
 
@@ -33,23 +36,33 @@ class Method(NamedTuple):
         source: where the definition comes from.
         needs_texts: whether it looks at calibration texts.
         blocks: the kinds of blocks whose numbers it takes; empty if it takes numbers of layers.
+        experts: whether it takes numbers of experts of each layer.
     """
 
     target: str
     source: str
     needs_texts: bool = True
     blocks: tuple[str, ...] = ()
+    experts: bool = False
 
 
 METHODS = {
+    "aimer": Method("expert_scores:aimer", "arXiv 2603.18492", needs_texts=False, experts=True),
     "angular": Method("similarity:angular", "arXiv 2403.17887"),
     "attention": Method("block_similarity:attention", "arXiv 2406.15786", blocks=(ATTENTION,)),
+    "ean": Method("expert_scores:ean", "arXiv 2510.13999", experts=True),
+    "expert-drop": Method("expert_scores:expert_drop", "arXiv 2406.02500", experts=True),
+    "fisher-experts": Method("expert_scores:fisher_experts", "lm-eval-tts", experts=True),
+    "frequency": Method("expert_scores:frequency", "arXiv 2404.05089", experts=True),
     "joint": Method("block_similarity:joint", "arXiv 2406.15786", blocks=KINDS),
     "laco": Method("laco:laco", "arXiv 2402.11187"),
     "magnitude": Method("without_texts:smallest_weights", "arXiv 2402.02834", needs_texts=False),
+    "man": Method("expert_scores:man", "arXiv 2606.15716", experts=True),
     "mlp": Method("block_similarity:mlp", "arXiv 2406.15786", blocks=(MLP,)),
     "perplexity": Method("perplexity:one_shot", "arXiv 2402.02834"),
     "random": Method("without_texts:random_order", "a baseline", needs_texts=False),
+    "random-experts": Method("expert_scores:random_experts", "a baseline", needs_texts=False, experts=True),
+    "reap": Method("expert_scores:reap", "arXiv 2510.13999", experts=True),
     "replaceme": Method("replaceme:replaceme", "arXiv 2505.02819"),
     "reverse": Method("without_texts:reverse", "arXiv 2510.22228", needs_texts=False),
     "selection": Method("without_texts:by_hand", "layers given by hand", needs_texts=False),
@@ -57,6 +70,8 @@ METHODS = {
     "sleb": Method("perplexity:sleb", "arXiv 2402.09025"),
     "taylor": Method("perplexity:taylor", "arXiv 2402.02834"),
     "trace": Method("perplexity:trace", "lm-eval-tts"),
+    "trace-experts": Method("expert_scores:trace_experts", "lm-eval-tts", experts=True),
+    "weighted-ean": Method("expert_scores:weighted_ean", "arXiv 2510.13999", experts=True),
 }
 
 
@@ -75,7 +90,7 @@ def choose(
         ArgumentError: the method, a number or a parameter is invalid.
     """
     chosen = _chooser(method)
-    _check_numbers(remove, method, context.depth)
+    _check_numbers(context, remove, method)
     given = _parameters(method, parameters)
     kept = {name: given.pop(name) for name in BARRIERS if name not in _own_parameters(method)}
     context.barriers = _barriers(context, method, kept, remove)
@@ -123,18 +138,50 @@ def _chooser(method: str) -> Callable[..., Removals]:
     return chooser
 
 
-def _check_numbers(remove: Sequence[int], method: str, depth: int) -> None:
+def _check_numbers(context: PruningContext, remove: Sequence[int], method: str) -> None:
     kinds = method_named(method).blocks
-    total, what = depth * max(1, len(kinds)), f"{' and '.join(kinds)} blocks" if kinds else "layers"
-    wrong = [count for count in remove if not 0 < count < total]
+    total = context.depth * max(1, len(kinds))
+    most, what = total - 1, f"model's {total} {' and '.join(kinds)} blocks" if kinds else f"model's {total} layers"
+    if method_named(method).experts:
+        _check_has_experts(context, method)
+        most = context.experts - max(1, experts_per_token(context.config))
+        what = f"{context.experts} experts of each layer"
+    wrong = [count for count in remove if not 0 < count <= most]
     if wrong or not remove:
-        raise ArgumentError(
-            f"remove={wrong[0] if wrong else ''}: from 1 to {total - 1} of the model's {total} {what} can be removed"
-        )
+        raise ArgumentError(f"remove={wrong[0] if wrong else ''}: from 1 to {most} of the {what} can be removed")
+
+
+def _check_has_experts(context: PruningContext, method: str) -> None:
+    if not context.experts:
+        kind = text_config(context.config).model_type
+        raise ArgumentError(f"{method}: a {kind} model has no experts; use a method that drops layers or blocks")
+
+
+def counted(context: PruningContext, method: str, amount: str) -> int:
+    """A number to remove, from a number, or from a share of the experts of each layer such as `25%`.
+
+    A share is rounded down, to a multiple of the groups that the router chooses from.
+
+    Raises:
+        ArgumentError: it is neither, or a share for a method that drops no experts.
+    """
+    number, percent, rest = str(amount).strip().partition("%")
+    share = re.fullmatch(r"\d+(\.\d+)?", number) if percent and not rest else None
+    if share is None and not re.fullmatch(r"\d+", number + percent):
+        raise ArgumentError(f"remove={amount}: give a whole number, or for experts a share such as 25%")
+    if share is None:
+        return int(number)
+    if not method_named(method).experts:
+        raise ArgumentError(f"remove={amount}: {method} takes a number of {_what(method)}; only experts have shares")
+    _check_has_experts(context, method)
+    groups, _ = groups_of(context.config)
+    return int(context.experts * float(number) / 100) // groups * groups
 
 
 def _what(method: str) -> str:
     """What the numbers of a method count."""
+    if method_named(method).experts:
+        return "experts of each layer"
     kinds = method_named(method).blocks
     return f"layers' {' and '.join(kinds)} blocks" if kinds else "layers"
 
@@ -152,7 +199,7 @@ def _barriers(
     if (
         len(numbers) != len(kept)
         or min(numbers, default=0) < 0
-        or left * max(1, len(method_named(method).blocks)) < max(remove)
+        or left * max(1, len(method_named(method).blocks)) < (1 if method_named(method).experts else max(remove))
     ):
         said = ", ".join(f"{name}={value!r}" for name, value in kept.items())
         raise ArgumentError(
@@ -163,7 +210,7 @@ def _barriers(
 
 
 def _check_barriers(context: PruningContext, method: str, removal: Removal) -> None:
-    gone = {*removal.drop, *removal.attention, *removal.mlp} - set(context.removable)
+    gone = {*removal.drop, *removal.attention, *removal.mlp, *removal.experts} - set(context.removable)
     if gone:
         raise ArgumentError(f"{method}: layer {min(gone)} is to be removed, which a barrier keeps")
 
@@ -185,6 +232,7 @@ def _recipe(
     context: PruningContext, method: str, parameters: Mapping[str, Any], removal: Removal, count: int
 ) -> Recipe:
     texts = context.calibration if method_named(method).needs_texts else None
+    total = context.experts if method_named(method).experts else context.depth
     return Recipe(
         base=named(context.pretrained),
         revision=context.revision,
@@ -192,11 +240,12 @@ def _recipe(
         drop=removal.drop,
         drop_attention=removal.attention,
         drop_mlp=removal.mlp,
+        drop_experts=dict(removal.experts),
         merge=removal.merges,
         linear_map=removal.linear_map,
         variant=parameters.get("variant", "rdsc"),
         method=method,
-        source=f"lm-eval-tts prune, {count} of {context.depth} {_what(method)}; {method_named(method).source}",
+        source=f"lm-eval-tts prune, {count} of {total} {_what(method)}; {method_named(method).source}",
         parameters={name: value for name, value in parameters.items() if value is not None},
         calibration=CalibrationSet(
             name=texts.name, samples=len(texts.texts), max_tokens=context.max_tokens, sha256=texts.sha256

@@ -244,14 +244,24 @@ class Twin:
 
 
 @contextmanager
-def tiny_twin(config: PreTrainedConfig, *, trust_remote_code: bool = False) -> Iterator[Twin]:
+def tiny_twin(
+    config: PreTrainedConfig,
+    *,
+    trust_remote_code: bool = False,
+    shrunk: Callable[[PreTrainedConfig], PreTrainedConfig] = tiny_config,
+) -> Iterator[Twin]:
     """Create a twin whose checkpoint exists as long as the context.
+
+    Args:
+        config: of the other model.
+        trust_remote_code: run the model code that the repository ships.
+        shrunk: makes the twin's config from it.
 
     Raises:
         Exception: whatever building, saving or loading a model of this class raises.
     """
     with quiet_transformers(), tempfile.TemporaryDirectory(prefix="lm-eval-tts-twin-") as folder:
-        tiny = tiny_config(config)
+        tiny = shrunk(config)
         _write(tiny, folder, trust_remote_code)
         model = auto_class(config).from_pretrained(folder, dtype="float32", trust_remote_code=trust_remote_code)
         yield Twin(folder, tiny, model.eval(), trust_remote_code)
@@ -284,11 +294,16 @@ def _causal_is_text_alone(config: PreTrainedConfig) -> bool:
 
 
 def _shake(model: PreTrainedModel) -> None:
-    """Set random weights that are large enough to reveal a wrong layer; transformers' own are nearly zero."""
+    """Set random weights that are large enough to reveal a wrong layer; transformers' own are nearly zero.
+
+    So are buffers that a checkpoint has and that are all zero, such as the biases of routers.
+    """
     import torch
 
+    stored = model.state_dict(keep_vars=True)
+    buffers = [stored[name] for name, buffer in model.named_buffers() if name in stored and not buffer.any()]
     with torch.no_grad():
-        for parameter in model.parameters():
+        for parameter in (*model.parameters(), *buffers):
             if parameter.is_floating_point():
                 noise = torch.randn_like(parameter) * (0.2 if parameter.dim() > 1 else 0.1)
                 parameter.copy_(noise if parameter.dim() > 1 else parameter + noise)
@@ -321,7 +336,7 @@ def check_equal(twin: PreTrainedModel, pruned: PreTrainedModel, ids: torch.Tenso
     """
     difference = float((logits_of(pruned, ids) - expected).abs().max()) / float(expected.abs().max())
     if not difference <= TOLERANCE:  # also true for NaN
-        raise NotExactError(f"its logits differ by {difference:.1e} from those with the layers bypassed")
+        raise NotExactError(f"its logits differ by {difference:.1e} from those expected")
     for padding in (0, _PADDING):
         found = _cache_difference(pruned, ids, padding)
         if found > _CACHE_TOLERANCE >= _cache_difference(twin, ids, padding):
@@ -397,11 +412,13 @@ class Verified(TypedDict):
         transformers: the release.
         exact: architectures from which dropping layers is exact.
         decoded: those that our engine decodes as transformers computes them.
+        experts: what came out when experts were dropped, by model type.
     """
 
     transformers: str
     exact: list[str]
     decoded: list[str]
+    experts: dict[str, str]
 
 
 class VerifiedInVLLM(TypedDict):

@@ -9,10 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lm_eval_ext.errors import ArchitectureError
-from lm_eval_ext.pruning.architecture import config_overrides, renamed_tensor, text_config
+from lm_eval_ext.pruning.architecture import config_overrides, text_config
 from lm_eval_ext.pruning.block_verification import ensure_zeros_exact
 from lm_eval_ext.pruning.blocks import NO_BLOCKS, Blocks, check_zeros, left_out
 from lm_eval_ext.pruning.checkpoint import NO_CHANGES, Changes, check_one_checkpoint, is_used, tensor_names
+from lm_eval_ext.pruning.experts import KeptExperts, count_overrides, refuse_uneven
 from lm_eval_ext.pruning.merging import LinearMap, mapped, merged_weights
 from lm_eval_ext.pruning.quantization import for_vllm, quantization_of
 
@@ -22,11 +23,12 @@ if TYPE_CHECKING:
     from vllm.config import LoadConfig
 
 LOAD_FORMAT = "lm-eval-tts"
-KEPT, MERGED, MAP, ZEROS = (
+KEPT, MERGED, MAP, ZEROS, EXPERTS = (
     "kept_layers",
     "merged_layers",
     "linear_map",
     "zeroed_blocks",
+    "kept_experts",
 )  # our keys of `model_loader_extra_config`
 
 
@@ -36,6 +38,7 @@ def changed_fields(
     sliced: PreTrainedConfig,
     kept: Sequence[int],
     hub: Mapping[str, object],
+    changes: Changes = NO_CHANGES,
 ) -> dict[str, object]:
     """The config fields that change in a pruned model, for vLLM's `hf_overrides`.
 
@@ -45,13 +48,19 @@ def changed_fields(
         sliced: of the pruned model (`loading.pruned_config`).
         kept: ascending indices of the layers to keep.
         hub: arguments of `cached_file`, such as the revision.
+        changes: which experts are kept.
 
     Raises:
         ArchitectureError: vLLM's loader can't drop these layers.
         CheckpointError: vLLM would read other weights than transformers.
     """
     check_one_checkpoint(pretrained, hub)
+    refuse_uneven(sliced, "vLLM takes")
     changed = config_overrides(config, kept, trust_layer_fields=True)
+    if changes.experts:
+        text = changed if text_config(config) is config else changed["text_config"]
+        assert isinstance(text, dict)
+        text |= count_overrides(sliced)
     fields, blocks = quantization_of(sliced), left_out(sliced)
     if getattr(text_config(config), "hidden_size_per_layer_input", None):
         kind = config.model_type
@@ -61,7 +70,7 @@ def changed_fields(
         )
     if fields is None and not any(blocks):
         return changed
-    renamed = (renamed_tensor(name, kept) for name in tensor_names(pretrained, hub))
+    renamed = (changes.renamed(name, kept) for name in tensor_names(pretrained, hub))
     names = [name for name in renamed if name is not None]
     if any(blocks):
         check_zeros(config, blocks, names)
@@ -92,6 +101,7 @@ def engine_arguments(
             MERGED: pairs,
             MAP: changes.linear_map.model_dump() if changes.linear_map else None,
             ZEROS: [list(some) for some in blocks.within(kept)],
+            EXPERTS: changes.experts.as_json() if changes.experts else None,
         },
         "hf_overrides": overrides,
     }
@@ -118,8 +128,12 @@ def _loader_class() -> type:
             extra = dict(load_config.model_loader_extra_config)
             self.kept = tuple(extra.pop(KEPT))
             merged = {int(layer): {int(one): share for one, share in parts} for layer, parts in extra.pop(MERGED)}
-            given = extra.pop(MAP)
-            self.changes = Changes(merged, LinearMap.model_validate(given) if given else None)
+            given, experts = extra.pop(MAP), extra.pop(EXPERTS)
+            self.changes = Changes(
+                merged,
+                LinearMap.model_validate(given) if given else None,
+                KeptExperts.from_json(experts) if experts else None,
+            )
             self.zeros = Blocks(*map(tuple, extra.pop(ZEROS)))
             super().__init__(dataclasses.replace(load_config, load_format="auto", model_loader_extra_config=extra))
 
@@ -132,9 +146,20 @@ def _loader_class() -> type:
             # Shards with only unused tensors are not read at all.
             source = dataclasses.replace(source, is_unused_weight=unused)
             weights = merged_weights(
-                self._mapped(super()._get_weights_iterator(source)), self.kept, self.changes.merged
+                self._mapped(self._of_kept_experts(super()._get_weights_iterator(source))),
+                self.kept,
+                self.changes.merged,
             )
             return ((name, torch.zeros_like(one) if self.zeros.end_with(name) else one) for name, one in weights)
+
+        def _of_kept_experts(self, weights: Iterator[tuple[str, torch.Tensor]]) -> Iterator[tuple[str, torch.Tensor]]:
+            if (experts := self.changes.experts) is None:
+                yield from weights
+                return
+            for name, one in weights:
+                if (new := experts.renamed(name)) is not None:
+                    rows = experts.rows_of(name, one.shape)
+                    yield new, one if rows is None else rows.taken_from(one)
 
         def _mapped(self, weights: Iterator[tuple[str, torch.Tensor]]) -> Iterator[tuple[str, torch.Tensor]]:
             linear_map = self.changes.linear_map

@@ -23,6 +23,7 @@ from lm_eval_ext.harness.arguments import parse_model_args
 from lm_eval_ext.harness.effects import effect
 from lm_eval_ext.redaction import line
 from lm_eval_ext.statistics.intervals import Interval, interval_from_stderr, mean_interval
+from lm_eval_ext.wording import number_listed
 
 if TYPE_CHECKING:
     import pandas
@@ -188,6 +189,9 @@ class TaskResult(_Part):
         return self.metrics[metric].value if metric in self.metrics else None
 
 
+_RANGES = r"^\d{1,5}(-\d{1,5})?(\+\d{1,5}(-\d{1,5})?)*$"  # such as 0-2+7
+
+
 class Pruning(_Part):
     """What was done to the base: which layers were dropped, merged or mapped, and how its weights were quantized."""
 
@@ -197,6 +201,11 @@ class Pruning(_Part):
     dropped: Annotated[tuple[Layer, ...], Field(description="dropped layers of the base, ascending")] = ()
     dropped_attention: Annotated[tuple[Layer, ...], Field(description="layers whose attention is left out")] = ()
     dropped_mlp: Annotated[tuple[Layer, ...], Field(description="layers whose feed-forward network is left out")] = ()
+    dropped_experts: Annotated[
+        dict[Annotated[str, Field(pattern=r"^\d{1,4}$")], Annotated[str, Field(pattern=_RANGES)]],
+        Field(description="layer: its dropped experts, such as `0-2+7`"),
+    ] = Field(default_factory=dict)
+    experts: Annotated[int, Field(ge=0, description="experts of the base, over all layers; 0 if none are dropped")] = 0
     merged: Annotated[dict[Name, tuple[Layer, ...]], Field(description="layer: the layers merged into it")] = Field(
         default_factory=dict
     )
@@ -213,6 +222,19 @@ class Pruning(_Part):
     quantization: Annotated[Line, Field(description="method by which the weights are quantized")] = ""
     bits: Annotated[float | None, Field(gt=0, le=64, description="bits of a weight, in the mean")] = None
     weight_bytes: Annotated[int | None, Field(gt=0, description="bytes of all weights, as they are stored")] = None
+
+    @property
+    def left_out(self) -> tuple[object, ...]:
+        """All that was dropped: what tells models with the same base apart."""
+        return self.dropped, self.dropped_attention, self.dropped_mlp, tuple(sorted(self.dropped_experts.items()))
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How much was dropped, where anything was: `{"layers": 2, "attention": 4, "mlp": 1, "experts": 12}`."""
+        kinds = {"layers": self.dropped, "attention": self.dropped_attention, "mlp": self.dropped_mlp}
+        found = {kind: len(layers) for kind, layers in kinds.items() if layers}
+        experts = sum(map(number_listed, self.dropped_experts.values()))
+        return found | ({"experts": experts} if experts else {})
 
     @field_validator("dropped")
     @classmethod
@@ -342,8 +364,8 @@ class Run(_Part):
 
     @property
     def smaller_by_layers(self) -> bool:
-        """Whether layers or blocks are dropped."""
-        return bool(self.dropped or (self.pruning and (self.pruning.dropped_attention or self.pruning.dropped_mlp)))
+        """Whether layers, blocks or experts are dropped."""
+        return bool(self.pruning and self.pruning.counts)
 
     @property
     def control(self) -> str:
@@ -433,9 +455,8 @@ def _listed(*parts: str) -> str:
 
 
 def dropped_parts(pruning: Pruning) -> list[str]:
-    """How much was dropped: `-2` for layers, `-4 attention` for blocks."""
-    parts = {"": pruning.dropped, " attention": pruning.dropped_attention, " mlp": pruning.dropped_mlp}
-    return [f"-{len(layers)}{name}" for name, layers in parts.items() if layers]
+    """How much was dropped: `-2` for layers, `-4 attention` for blocks, `-12 experts`."""
+    return [f"-{count}{'' if kind == 'layers' else f' {kind}'}" for kind, count in pruning.counts.items()]
 
 
 def variant_of(task: str) -> tuple[str, int | None, bool]:

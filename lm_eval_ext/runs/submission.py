@@ -23,6 +23,7 @@ from lm_eval_ext.runs.catalogue import Catalogue
 from lm_eval_ext.runs.run import Run, told_value
 from lm_eval_ext.runs.samples import RUN_FILE, pack, read_json, validated
 from lm_eval_ext.runs.task_results import is_gated, scored_tasks, task_result, task_rows
+from lm_eval_ext.wording import number_listed
 
 STOPPED_EARLY = "stopped_early"  # marks a results file that holds a part of a benchmark, chosen by what came out
 
@@ -142,6 +143,7 @@ def _pruning(info: Mapping[str, object], recovered: Mapping[str, object]) -> dic
         "dropped": dropped,
         "dropped_attention": sequence(info.get("dropped_attention")),
         "dropped_mlp": sequence(info.get("dropped_mlp")),
+        **_experts(info),
         "merged": merged,
         "linear_map": f"{mapped.get('after')}:{mapped.get('sha256')}" if mapped else "",
         "layer_scores": [number(score) for score in sequence(info.get("layer_scores"))],
@@ -153,6 +155,12 @@ def _pruning(info: Mapping[str, object], recovered: Mapping[str, object]) -> dic
         "relation": line(info.get("relation"), 50),
         **_quantization(mapping(info.get("quantization"))),
     }
+
+
+def _experts(info: Mapping[str, object]) -> dict[str, object]:
+    """Dropped experts, in runs that have them: others stay as they were published."""
+    dropped = {line(layer, 10): line(some) for layer, some in mapping(info.get("dropped_experts")).items()}
+    return {"dropped_experts": dropped, "experts": whole(info.get("experts")) or 0} if dropped else {}
 
 
 def _made_from_base(pruning: Mapping[str, object]) -> dict[str, object]:
@@ -183,6 +191,7 @@ def _run_id(fields: Mapping[str, object]) -> str:
     pruning = mapping(fields["pruning"])
     kinds = {"": "dropped", "attention": "dropped_attention", "mlp": "dropped_mlp"}
     counts = {kind: len(sequence(pruning.get(name))) for kind, name in kinds.items()}
+    counts["experts"] = sum(number_listed(str(some)) for some in mapping(pruning.get("dropped_experts")).values())
     method = str(pruning.get("method"))
     taken = [
         f"{method}-{count}{f'-{kind}' if kind not in ('', method) else ''}" for kind, count in counts.items() if count

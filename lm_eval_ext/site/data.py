@@ -37,6 +37,7 @@ class RunRow(BaseModel):
     dropped_layers: str = Field(description="their numbers, counted from 0, separated by spaces")
     dropped_attention: str = Field(description="layers whose attention is left out, in the same form")
     dropped_mlp: str = Field(description="layers whose feed-forward network is left out, in the same form")
+    dropped_experts: str = Field(description="dropped experts by layer, such as `0:3+7-9 1:2`")
     quantization: str = Field(description="method by which the weights are quantized; empty if they are not")
     bits: float | None = Field(description="of a weight, in the mean; null if they are not quantized")
     weight_bytes: int | None = Field(description="bytes of quantized weights, as they are stored")
@@ -108,6 +109,7 @@ def _smaller_by(run: Run) -> dict[str, Any]:
         "dropped_layers": " ".join(map(str, run.dropped)),
         "dropped_attention": " ".join(map(str, pruning.dropped_attention)) if pruning else "",
         "dropped_mlp": " ".join(map(str, pruning.dropped_mlp)) if pruning else "",
+        "dropped_experts": " ".join(f"{at}:{some}" for at, some in pruning.dropped_experts.items()) if pruning else "",
         "quantization": pruning.quantization if pruning else "",
         "bits": bits_of(run),
         "weight_bytes": pruning.weight_bytes if pruning else None,

@@ -265,12 +265,11 @@ def name_of(run: Run) -> ModelName:
 
 
 def _taken(pruning: Pruning) -> list[str]:
-    """How many layers and blocks were dropped."""
-    parts = {"layer": pruning.dropped, "attention": pruning.dropped_attention, "MLP": pruning.dropped_mlp}
+    """How many layers, blocks and experts were dropped."""
+    words = {"mlp": "MLP"}
     return [
-        f"{MINUS}{len(layers)} {name}{'s' if name == 'layer' and len(layers) > 1 else ''}"
-        for name, layers in parts.items()
-        if layers
+        f"{MINUS}{count} {words.get(kind, kind.removesuffix('s') if count == 1 else kind)}"
+        for kind, count in pruning.counts.items()
     ]
 
 

@@ -27,7 +27,7 @@ Whole = Annotated[int, Field(strict=True)]  # not true, and not 1.0
 Count = Annotated[Whole, Field(ge=0)]
 Positive = Annotated[Whole, Field(gt=0)]
 NAME_OF_A_MODEL = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
-BY_HAND = ("drop_layers", "drop_attention", "drop_mlp")
+BY_HAND = ("drop_layers", "drop_attention", "drop_mlp", "drop_experts")
 _ONE_OF = ("method", *BY_HAND, "recipe")
 
 
@@ -78,6 +78,10 @@ class PlannedPruning(_Part):
     drop_layers: Annotated[Layers, Field(description="layers to drop, by hand: `[25, 26]` or `25-26`")] = None
     drop_attention: Annotated[Layers, Field(description="layers without attention, by hand")] = None
     drop_mlp: Annotated[Layers, Field(description="layers without their feed-forward network, by hand")] = None
+    drop_experts: Annotated[
+        dict[str | int, Layers] | str | None,
+        Field(description="experts of a mixture to drop, by layer: `{0: 3+7-9, 1: [2, 5]}`"),
+    ] = None
     recipe: Annotated[str | None, Field(description="name or path of a recipe")] = None
 
     @model_validator(mode="after")

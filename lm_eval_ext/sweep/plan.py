@@ -15,7 +15,7 @@ from lm_eval_ext.errors import ManifestError
 from lm_eval_ext.generation.request import with_budget
 from lm_eval_ext.harness.effects import marked
 from lm_eval_ext.paths import digest
-from lm_eval_ext.pruning.recipe import chosen_name, format_layers, parse_layers
+from lm_eval_ext.pruning.recipe import chosen_name, format_layers, parse_experts, parse_layers
 from lm_eval_ext.redaction import mapping, sequence
 from lm_eval_ext.runs.run import variant_of
 from lm_eval_ext.sweep.manifest import BY_HAND, Exclude, Manifest, PlannedPruning
@@ -204,11 +204,15 @@ def _variants(manifest: Manifest) -> Iterator[_Variant]:
             yield _Variant(_recipe_label(one.recipe, manifest), {"recipe": one.recipe})
         elif one.remove != (0,):
             by_hand = {name: getattr(one, name) for name in BY_HAND if getattr(one, name) is not None}
-            said = (
-                f"{name.removesuffix('_layers')}{format_layers(parse_layers(some, name))}"
-                for name, some in by_hand.items()
-            )
-            yield _Variant("-".join(said), by_hand)
+            yield _Variant("-".join(_dropped_label(name, some) for name, some in by_hand.items()), by_hand)
+
+
+def _dropped_label(name: str, dropped: object) -> str:
+    """What is dropped by hand; of experts, their number and a digest."""
+    if name == "drop_experts":
+        experts = parse_experts(dropped)
+        return f"experts{sum(map(len, experts.values()))}-{digest(experts)[:6]}"
+    return f"{name.removesuffix('_layers')}{format_layers(parse_layers(dropped, name))}"
 
 
 def _recipe_label(recipe: str, manifest: Manifest) -> str:

@@ -24,10 +24,10 @@ from lm_eval_ext.harness.registry import engine_of
 from lm_eval_ext.paths import TINY_CHAIN, located
 from lm_eval_ext.pruning.adapters import recovery_of
 from lm_eval_ext.pruning.blocks import left_out
-from lm_eval_ext.pruning.checkpoint import weight_bytes
+from lm_eval_ext.pruning.checkpoint import NO_CHANGES, Changes, weight_bytes
 from lm_eval_ext.pruning.lineage import lineage
 from lm_eval_ext.pruning.quantization import Quantization, method_of, quantization_of
-from lm_eval_ext.pruning.recipe import Recipe, changes_info, format_layers, left_out_info
+from lm_eval_ext.pruning.recipe import Recipe, changes_info, left_out_info
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -77,6 +77,7 @@ class PrunedLM(ThinkingLM):
     recipe: Recipe | None
     replicas: Replicas | None  # None if this process loads and runs the model itself
     _kept: tuple[int, ...] | None = None
+    _changes: Changes = NO_CHANGES
 
     def _take(
         self, pretrained: str | PreTrainedModel | None, revision: str | None, kwargs: dict[str, object]
@@ -165,10 +166,9 @@ class PrunedLM(ThinkingLM):
     def _log_pruning(self) -> None:
         if self._kept is not None and self.recipe is not None and self.replicas is None:
             info = self._pruning_info()
-            parts = {"layers": self.recipe.drop, "attention": self.recipe.drop_attention, "mlp": self.recipe.drop_mlp}
             logger.info(
-                "dropped %s of %d layers: %d of %d parameters remain",
-                ", ".join(f"{name} {format_layers(some)}" for name, some in parts.items() if some),
+                "%s, of %d layers: %d of %d parameters remain",
+                self.recipe.summary,
                 len(self._kept) + len(self.recipe.drop),
                 info["parameters_after"],
                 info["parameters_before"],
@@ -225,6 +225,7 @@ class PrunedLM(ThinkingLM):
             "source": recipe.source if recipe else "",
             "dropped_layers": list(recipe.drop) if recipe else [],
             **left_out_info(recipe),
+            **({"experts": self._changes.experts.total} if self._changes.experts else {}),
             **changes_info(recipe),
             "kept_layers": list(self._kept or range(facts.depth)),
             "layer_scores": list(recipe.scores) if recipe else [],
@@ -247,7 +248,7 @@ class PrunedLM(ThinkingLM):
             return None
         kept = self._kept or tuple(range(facts.depth))
         try:
-            size = weight_bytes(facts.pretrained, kept, self._hub, left_out(facts.config).hold)
+            size = weight_bytes(facts.pretrained, kept, self._hub, left_out(facts.config).hold, self._changes)
         except (CheckpointError, OSError) as error:  # must not end a run that has its results
             logger.warning("the size of the quantized weights is not known: %s", error)
             return {"method": method_of(fields)}

@@ -32,9 +32,8 @@ from lm_eval_ext.harness.patches import DefaultBatchSize
 from lm_eval_ext.pruning.adapters import fitted_adapter
 from lm_eval_ext.pruning.architecture import auto_class, depth, text_config
 from lm_eval_ext.pruning.blocks import NO_BLOCKS
-from lm_eval_ext.pruning.checkpoint import NO_CHANGES
 from lm_eval_ext.pruning.lineage import check_fits
-from lm_eval_ext.pruning.loading import fingerprint, load_pruned, parameter_count, pruned_config
+from lm_eval_ext.pruning.loading import fingerprint, load_pruned, parameter_count, pruned_config, with_experts
 from lm_eval_ext.pruning.quantization import (
     FOUR_BITS,
     bitsandbytes_config,
@@ -157,14 +156,16 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
         if self.recipe is not None and self._drops:
             self._dense_config = self._config
             self._kept = kept_layers(self.recipe.drop, depth(self._config))
+            trusted = bool(options.get("trust_remote_code"))
+            self._changes = with_experts(self.recipe.changes, self._config, self.recipe.drop_experts, trusted)
             self._config = pruned_config(
                 pretrained,
                 self._dense_config,
                 self._kept,
                 {"revision": options.get("revision") or "main", "subfolder": options.get("subfolder") or ""},
                 self.arguments.trust_layer_fields,
-                bool(options.get("trust_remote_code")),
-                changes=self.recipe.changes,
+                trusted,
+                changes=self._changes,
                 blocks=self.recipe.blocks,
             )
 
@@ -252,7 +253,7 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
             pretrained,
             self._dense_config,
             self._kept or (),
-            changes=self.recipe.changes if self.recipe else NO_CHANGES,
+            changes=self._changes,
             blocks=self.recipe.blocks if self.recipe else NO_BLOCKS,
             trust_layer_fields=self.arguments.trust_layer_fields,
             **options,

@@ -17,9 +17,8 @@ from lm_eval_ext.harness.effects import changed_fingerprint, changing
 from lm_eval_ext.harness.models.pruned import ModelFacts, PrunedLM, explain_unknown_argument
 from lm_eval_ext.pruning.architecture import depth, text_config
 from lm_eval_ext.pruning.blocks import forget_left_out
-from lm_eval_ext.pruning.checkpoint import NO_CHANGES
 from lm_eval_ext.pruning.lineage import check_fits
-from lm_eval_ext.pruning.loading import checkpoint_fingerprint, parameter_count, pruned_config
+from lm_eval_ext.pruning.loading import checkpoint_fingerprint, parameter_count, pruned_config, with_experts
 from lm_eval_ext.pruning.quantization import quantization_of
 from lm_eval_ext.pruning.recipe import kept_layers
 from lm_eval_ext.pruning.verification import verdict_in_vllm
@@ -67,11 +66,14 @@ class PrunedVLLM(PrunedLM, VLLM):  # type: ignore[misc]  # lm-eval has no type i
         check_fits(self.recipe, str(self.pretrained), self._dense_config, self.arguments.base)
         if self.recipe is not None and self._drops:
             self._kept = kept_layers(self.recipe.drop, depth(self._dense_config))
-            self._sliced_config = self._pruned_config(bool(kwargs.get("trust_remote_code")))
+            trusted = bool(kwargs.get("trust_remote_code"))
+            self._changes = with_experts(self.recipe.changes, self._dense_config, self.recipe.drop_experts, trusted)
+            self._sliced_config = self._pruned_config(trusted)
             changed = changed_fields(
-                str(self.pretrained), self._dense_config, self._sliced_config, self._kept, {"revision": self.revision}
-            )
-            kwargs |= engine_arguments(changed, self._kept, self.recipe.changes, self.recipe.blocks)
+                str(self.pretrained), self._dense_config, self._sliced_config, self._kept, {"revision": self.revision},
+                self._changes,
+            )  # fmt: skip
+            kwargs |= engine_arguments(changed, self._kept, self._changes, self.recipe.blocks)
         kwargs.setdefault("enable_prefix_caching", True)  # so that an answer does not prefill its trace again
         if self.arguments.seed is not None:
             kwargs.setdefault("seed", self.arguments.seed)
@@ -95,7 +97,7 @@ class PrunedVLLM(PrunedLM, VLLM):  # type: ignore[misc]  # lm-eval has no type i
             {"revision": self.revision},
             self.arguments.trust_layer_fields,
             trust_remote_code,
-            changes=self.recipe.changes,
+            changes=self._changes,
             blocks=self.recipe.blocks,
         )
 
@@ -184,9 +186,8 @@ class PrunedVLLM(PrunedLM, VLLM):  # type: ignore[misc]  # lm-eval has no type i
         )
 
     def _own_fingerprint(self, config: PreTrainedConfig) -> str:
-        changes = self.recipe.changes if self.recipe else NO_CHANGES
         kept = self._kept or tuple(range(depth(self._dense_config)))
-        stored = checkpoint_fingerprint(self.pretrained, config, kept, self.revision, changes)
+        stored = checkpoint_fingerprint(self.pretrained, config, kept, self.revision, self._changes)
         return changed_fingerprint(stored, self._changing)
 
     def _method_on_load(self) -> str | None:

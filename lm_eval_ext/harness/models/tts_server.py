@@ -37,7 +37,15 @@ from lm_eval_ext.harness.serving import ServedRecipe
 from lm_eval_ext.paths import digest, located
 from lm_eval_ext.pruning.architecture import depth
 from lm_eval_ext.pruning.loading import parameter_count
-from lm_eval_ext.pruning.recipe import Recipe, changes_info, format_layers, left_out_info, load_recipe, parse_layers
+from lm_eval_ext.pruning.recipe import (
+    Recipe,
+    changes_info,
+    format_layers,
+    left_out_info,
+    load_recipe,
+    parse_experts,
+    parse_layers,
+)
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedTokenizerBase
@@ -335,7 +343,7 @@ def declared_recipe(arguments: ServerArguments, served: ServedRecipe | None) -> 
         try:
             return Recipe(
                 base=base, method=BY_HAND, source="model_args", drop=drop, drop_attention=said.drop_attention,
-                drop_mlp=said.drop_mlp,
+                drop_mlp=said.drop_mlp, drop_experts=parse_experts(said.drop_experts) if said.drop_experts else {},
             )  # fmt: skip
         except ValidationError as error:
             raise ArgumentError(f"the layers that are dropped: {first_fault(error)}") from error
@@ -357,6 +365,11 @@ def _check_declared(declared: ServedRecipe, served: ServedRecipe, given: str | N
     if served.changes != declared.changes:
         raise ArgumentError(
             f"the server says {served.changes or 'no changed weights'}, the recipe {declared.changes or 'none'}"
+        )
+    if served.drop_experts != declared.drop_experts:
+        raise ArgumentError(
+            f"the server says that experts {served.drop_experts or 'none'} are dropped, but "
+            f"{declared.drop_experts or 'none'} are declared"
         )
     for field, what in (("drop", "layers"), ("drop_attention", "attention blocks"), ("drop_mlp", "MLP blocks")):
         said, other = getattr(served, field), getattr(declared, field)

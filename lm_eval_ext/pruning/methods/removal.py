@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from lm_eval_ext.errors import ArchitectureError
 from lm_eval_ext.pruning.context import PruningContext
+from lm_eval_ext.pruning.experts import NO_EXPERTS, Dropped
 from lm_eval_ext.pruning.layers import bypassed
 from lm_eval_ext.pruning.merging import LinearMap, Merge
 
@@ -22,6 +23,7 @@ class Removal(NamedTuple):
         merges: merges to apply, in order, before the layers are dropped.
         attention, mlp: layers whose attention or MLP block is left out.
         linear_map: a map that stands in for the dropped layers.
+        experts: experts to drop, by layer.
     """
 
     drop: tuple[int, ...]
@@ -30,6 +32,7 @@ class Removal(NamedTuple):
     attention: tuple[int, ...] = ()
     mlp: tuple[int, ...] = ()
     linear_map: LinearMap | None = None
+    experts: Dropped = NO_EXPERTS
 
 
 Removals = dict[int, Removal]

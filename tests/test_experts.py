@@ -1,0 +1,305 @@
+"""Experts that are dropped while loading: the rest computes what the whole model does when it never chooses them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from lm_eval_ext.errors import ArchitectureError, ArgumentError, RecipeError, TTSError
+from lm_eval_ext.harness.arguments import run_name
+from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
+from lm_eval_ext.pruning import experts as experts_module
+from lm_eval_ext.pruning.blocks import Blocks
+from lm_eval_ext.pruning.checkpoint import NO_CHANGES, kept_tensors
+from lm_eval_ext.pruning.expert_verification import find_experts, never_chosen
+from lm_eval_ext.pruning.experts import Dropped, KeptExperts, Rows, kept_experts
+from lm_eval_ext.pruning.export import export
+from lm_eval_ext.pruning.loading import load_pruned, pruned_config, with_experts
+from lm_eval_ext.pruning.recipe import Recipe, load_recipe, parse_experts
+from tests.checkpoints import LAYERS, write_checkpoint
+from tests.tokenizers import TEMPLATE, byte_tokenizer
+
+IDS = torch.arange(3, 35).reshape(2, 16)
+KINDS: dict[str, dict[str, Any]] = {
+    "qwen3_moe": {"num_experts": 8, "decoder_sparse_step": 1, "mlp_only_layers": []},
+    "gpt_oss": {"num_local_experts": 8},
+    "mixtral": {"num_local_experts": 8},
+    "deepseek_v3": {
+        "n_routed_experts": 8, "n_group": 2, "topk_group": 1,
+        "first_k_dense_replace": 2, "q_lora_rank": 16, "kv_lora_rank": 16, "qk_rope_head_dim": 8, "v_head_dim": 8,
+        "qk_nope_head_dim": 8, "moe_intermediate_size": 24, "num_key_value_heads": 4,
+    },
+}  # fmt: skip
+EVEN = {layer: ((layer) % 4, 4 + (layer + 1) % 4) for layer in range(LAYERS)}  # one of each group of four
+UNEVEN = {0: (1, 2, 5), 2: (7,), 5: (0, 1, 2, 3)}
+
+
+def checkpoint(kind: str, folder: Path, **extra: Any) -> Path:
+    return write_checkpoint(kind, folder, **{"num_experts_per_tok": 2, **KINDS[kind], **extra})
+
+
+def logits(model: Any) -> torch.Tensor:
+    with torch.no_grad():
+        found: torch.Tensor = model.eval()(input_ids=IDS, use_cache=False).logits
+    return found.float()
+
+
+def of_layers(kind: str, dropped: Dropped) -> Dropped:
+    dense = KINDS[kind].get("first_k_dense_replace", 0)
+    return {layer: experts for layer, experts in dropped.items() if layer >= dense}
+
+
+def loaded(folder: Path, dropped: Dropped, kept: tuple[int, ...] = tuple(range(LAYERS)), **options: Any) -> Any:
+    given = {"dtype": torch.float32, **options}
+    return load_pruned(str(folder), AutoConfig.from_pretrained(folder), kept, experts=dropped, **given)
+
+
+def expected_of(folder: Path, dropped: Dropped, **options: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits of the whole model, and of the whole model that never chooses the dropped experts."""
+    config = AutoConfig.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, **{"dtype": torch.float32, **options}).eval()
+    before = logits(model)
+    with never_chosen(model, kept_experts(config, find_experts(config), dropped)):
+        return before, logits(model)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_logits_are_those_of_a_router_that_never_chooses_them(kind: str, tmp_path: Path) -> None:
+    folder, dropped = checkpoint(kind, tmp_path), of_layers(kind, EVEN)
+    whole, expected = expected_of(folder, dropped)
+    assert (whole - expected).abs().max() > 0.01
+    short = loaded(folder, dropped)
+    assert torch.allclose(logits(short), expected, atol=1e-4)
+    ids = short.generate(IDS, max_new_tokens=8, do_sample=False, use_cache=True)
+    assert torch.equal(ids, short.generate(IDS, max_new_tokens=8, do_sample=False, use_cache=False))
+
+
+@pytest.mark.parametrize("kind", ["qwen3_moe", "gpt_oss"])
+def test_layers_may_lose_different_numbers(kind: str, tmp_path: Path) -> None:
+    folder = checkpoint(kind, tmp_path)
+    _, expected = expected_of(folder, UNEVEN)
+    short = loaded(folder, UNEVEN)
+    assert torch.allclose(logits(short), expected, atol=1e-4)
+
+
+def test_together_with_layers_and_blocks(tmp_path: Path) -> None:
+    folder = checkpoint("qwen3_moe", tmp_path / "whole")
+    dropped = {layer: (layer, 7) for layer in range(LAYERS) if layer != 3}
+    short = loaded(folder, dropped, (0, 1, 2, 4, 5), blocks=Blocks(attention=(1,)))
+    steps = loaded(folder, {}, (0, 1, 2, 4, 5), blocks=Blocks(attention=(1,)))
+    config = AutoConfig.from_pretrained(folder)
+    kept = kept_experts(config, find_experts(config), dropped).within((0, 1, 2, 4, 5))
+    with never_chosen(steps, KeptExperts(find_experts(config), kept)):
+        expected = logits(steps)
+    assert torch.allclose(logits(short), expected, atol=1e-4)
+    assert short.num_parameters() < steps.num_parameters()
+
+
+@pytest.mark.parametrize("options", [{"tie_word_embeddings": True}, {"shard_size": "10KB"}, {"shard_size": "5GB"}])
+def test_tied_and_sharded_checkpoints(options: dict[str, Any], tmp_path: Path) -> None:
+    folder = checkpoint("qwen3_moe", tmp_path, **options)
+    assert torch.allclose(logits(loaded(folder, EVEN)), expected_of(folder, EVEN)[1], atol=1e-4)
+
+
+def test_in_bfloat16(tmp_path: Path) -> None:
+    folder = checkpoint("qwen3_moe", tmp_path)
+    _, expected = expected_of(folder, EVEN, dtype=torch.bfloat16)
+    assert torch.equal(logits(loaded(folder, EVEN, dtype=torch.bfloat16)), expected)
+
+
+def test_a_checkpoint_with_fused_experts_under_the_names_in_memory(tmp_path: Path) -> None:
+    folder = checkpoint("qwen3_moe", tmp_path)
+    _, expected = expected_of(folder, EVEN)
+    tensors = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).state_dict()
+    for path in folder.glob("model*"):
+        path.unlink()
+    save_file(
+        {name: tensor.clone() for name, tensor in tensors.items()}, folder / "model.safetensors", {"format": "pt"}
+    )
+    assert any(name.endswith("experts.gate_up_proj") for name in tensors)
+    assert torch.allclose(logits(loaded(folder, EVEN)), expected, atol=1e-4)
+
+
+def test_dropped_experts_are_not_read(tmp_path: Path) -> None:
+    """Of tensors of their own nothing, and of a fused one only the rows that are kept."""
+    single, fused = (checkpoint(kind, tmp_path / kind, shard_size="5GB") for kind in ("qwen3_moe", "gpt_oss"))
+    for folder, name in ((single, "model.layers.0.mlp.experts.4.up_proj.weight"), (fused, None)):
+        config = AutoConfig.from_pretrained(folder)
+        tensors = load_file(folder / "model.safetensors")
+        for key, tensor in tensors.items():
+            if name is None and key.startswith("model.layers.0.mlp.experts."):
+                tensor[0] = float("nan")
+        if name is not None:
+            index = sorted(int(key.split(".")[5]) for key in tensors if key.startswith("model.layers.0.mlp.experts."))
+            assert max(index) == 7
+        save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+        from contextlib import ExitStack
+
+        with ExitStack() as files:
+            changes = with_experts(NO_CHANGES, config, dict.fromkeys(range(LAYERS), (0,)))
+            kept = kept_tensors(str(folder), range(LAYERS), changes, {}, files)
+            assert not any(torch.isnan(tensor[...].float()).any() for tensor in kept.values())
+            assert sum(tensor[...].numel() for tensor in kept.values()) < sum(map(torch.numel, tensors.values()))
+
+
+@pytest.mark.parametrize("kind", ["qwen3_moe", "gpt_oss", "deepseek_v3"])
+@pytest.mark.parametrize("broken", ["rows", "order"])
+def test_the_check_sees_experts_that_are_mixed_up(
+    kind: str, broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = checkpoint(kind, tmp_path, rope_theta=12345.0 if broken == "rows" else 23456.0)  # not checked before
+    right = KeptExperts.rows_of
+
+    def rows_of(self: KeptExperts, name: str, shape: Any) -> Rows | None:
+        rows = right(self, name, shape)
+        if rows is None or not name.endswith(("weight", "router.weight", "bias")):
+            return rows
+        first = tuple(range(len(rows.parts))) if broken == "rows" else rows.parts[::-1]
+        return rows._replace(parts=first)
+
+    monkeypatch.setattr(KeptExperts, "rows_of", rows_of)
+    with pytest.raises(ArchitectureError, match="could not show that this is exact"):
+        loaded(folder, of_layers(kind, EVEN))
+
+
+def test_the_check_sees_wrong_correction_biases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = checkpoint("deepseek_v3", tmp_path, rope_theta=34567.0)
+    right = KeptExperts.rows_of
+
+    def rows_of(self: KeptExperts, name: str, shape: Any) -> Rows | None:
+        rows = right(self, name, shape)
+        wrong = rows is not None and name.endswith("e_score_correction_bias")
+        return rows._replace(parts=tuple(range(len(rows.parts)))) if rows and wrong else rows
+
+    monkeypatch.setattr(KeptExperts, "rows_of", rows_of)
+    with pytest.raises(ArchitectureError, match="could not show that this is exact"):
+        loaded(folder, of_layers("deepseek_v3", EVEN))
+
+
+@pytest.mark.parametrize(
+    ("kind", "dropped", "said"),
+    [
+        ("qwen3_moe", {9: (1,)}, "layer 9: 1: this layer has no experts; those with experts: 0-5"),
+        ("qwen3_moe", {0: (3, 8)}, "layer 0: 3+8: there is no expert 8; a layer has experts 0-7"),
+        ("qwen3_moe", {1: tuple(range(7))}, "a token is given to 2 experts, but only 1 would be left"),
+        ("deepseek_v3", {2: (0, 1)}, "its 2 groups of 4 experts lose 2, 0; the router compares groups"),
+        ("deepseek_v3", {0: (1,)}, "layer 0: 1: this layer has no experts; those with experts: 2-5"),
+        ("deepseek_v3", {2: (0, 1, 2, 4, 5, 6)}, "a token is given to 2 experts, but only 1 would be left in the 1"),
+    ],
+)
+def test_what_cannot_be_dropped_is_one_line(kind: str, dropped: Dropped, said: str, tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match=said.replace("+", r"\+")) as error:
+        loaded(checkpoint(kind, tmp_path), dropped)
+    assert "\n" not in str(error.value)
+
+
+def test_a_model_without_experts_is_refused(tiny_model: Path) -> None:
+    with pytest.raises(ArchitectureError, match="a llama model has no experts"):
+        loaded(tiny_model, {0: (1,)})
+
+
+def test_through_lm_eval_and_as_an_export(tmp_path: Path) -> None:
+    folder = checkpoint("qwen3_moe", tmp_path / "base", vocab_size=300, max_position_embeddings=512)
+    byte_tokenizer(TEMPLATE).save_pretrained(folder)
+    lm = PrunedHFLM(str(folder), drop_experts="{0-4: 3+7, 5: [0, 1]}", journal="off", batch_size=2)
+    kept = {**dict.fromkeys(range(5), (3, 7)), 5: (0, 1)}
+    assert torch.allclose(logits(lm.model), expected_of(folder, kept)[1], atol=1e-4)
+    info = lm.get_model_info()["pruning"]
+    assert info["dropped_experts"] == {**{str(layer): "3+7" for layer in range(5)}, "5": "0-1"}
+    assert info["experts"] == 48 and info["dropped_layers"] == [] and info["method"] == "selection"
+    costs = lm.get_model_info()["costs"]
+    assert costs["parameters"] < info["parameters_before"] and costs["parameters"] == info["parameters_after"]
+    whole = PrunedHFLM(str(folder), journal="off").get_model_info()
+    router = 2 * LAYERS * 32  # rows of the router; the experts that a token is given to are as many
+    assert whole["costs"]["active_parameters"] - costs["active_parameters"] == router
+    assert whole["pruning"]["model_fingerprint"] != info["model_fingerprint"]
+    recipe = Recipe(base=str(folder), drop_experts=kept, method="by hand", source="test")
+    out = export(recipe, tmp_path / "out")
+    read = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32)
+    assert torch.equal(logits(read), logits(lm.model)) and read.config.num_experts == 6
+    assert "12 experts of 6 layers" in (out / "README.md").read_text()
+    assert load_recipe(str(out / "recipe.yaml")).drop_experts == kept
+
+
+def test_different_numbers_are_not_exported_nor_loaded_by_vllm(tmp_path: Path) -> None:
+    from lm_eval_ext.pruning.vllm_loader import changed_fields
+
+    folder = checkpoint("qwen3_moe", tmp_path / "base")
+    recipe = Recipe(base=str(folder), drop_experts=UNEVEN, method="by hand", source="test")
+    with pytest.raises(ArchitectureError, match="one number of experts for all layers, but 4 to 8 are kept"):
+        export(recipe, tmp_path / "out")
+    config = AutoConfig.from_pretrained(folder)
+    changes = with_experts(NO_CHANGES, config, UNEVEN)
+    sliced = pruned_config(str(folder), config, range(LAYERS), {}, changes=changes)
+    with pytest.raises(ArchitectureError, match="vLLM takes one number of experts"):
+        changed_fields(str(folder), config, sliced, range(LAYERS), {}, changes)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"drop_experts": {}}, "says nothing that makes the model smaller"),
+        ({"drop_experts": {0: "x"}}, "'x' is not a"),
+        ({"drop_experts": {"a": [1]}}, "'a' is not a"),
+        ({"drop_experts": {0: [1, 1]}}, "1 is listed twice"),
+        ({"drop_experts": {0: []}}, "no"),
+        ({"drop_experts": {"0-1": 3, 1: 2}}, "layer 1 is listed twice"),
+        ({"drop_experts": [1, 2]}, "give experts by layer"),
+        ({"drop_experts": "0: 3, 4"}, "give experts by layer"),
+        ({"drop_experts": {0: -1}}, "is not a"),
+        ({"drop_experts": {0: [1.5]}}, "is not a"),
+        ({"drop_experts": {0: True}}, "is not a"),
+        ({"drop_experts": {0: None}}, "is not a"),
+        ({"drop_experts": {0: "5-3"}}, "is not a"),
+        ({"drop_experts": {0: "99999"}}, "99999"),
+        ({"drop_experts": {0: 1}, "drop": [0]}, "layer 0 or its feed-forward network is dropped as a whole"),
+        ({"drop_experts": {0: 1}, "drop_mlp": [0]}, "layer 0 or its feed-forward network is dropped as a whole"),
+        ({"drop_experts": {0: 1}, "drop": [2], "merge": [{"into": 1, "layers": [2]}]}, "not together with merged"),
+        ({"drop_expert": {0: 1}}, "did you mean drop_experts?"),
+        ({"drop_experts": {0: 1}, "method": "none"}, "method is missing"),
+        ({"drop_experts": 7}, "give experts by layer"),
+    ],
+)
+def test_a_wrong_recipe_is_one_line(fields: dict[str, Any], said: str, tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(json.dumps({"base": "m", "method": "by hand", "source": "s", **fields}))
+    with pytest.raises(RecipeError) as error:
+        load_recipe(str(path))
+    assert said in str(error.value) and "\n" not in str(error.value), error.value
+
+
+def test_forms_of_the_argument_and_the_name_of_a_run(tmp_path: Path) -> None:
+    expected = {0: (3, 7, 8, 9), 1: (2, 5)}
+    for value in ("{0: 3+7-9, 1: 2+5}", {0: "3+7-9", 1: [2, 5]}, {"1": "2+5", "0": [3, 7, 8, 9]}, "0:3+7-9,1:[2,5]"):
+        assert parse_experts(value) == expected
+    name = run_name("m", "pretrained=m,drop_experts={0: 3+7-9, 1: 2+5}")
+    recipe = Recipe(base="m", drop_experts=expected, method="by hand", source="s")
+    path = recipe.save(tmp_path / "r.yaml")
+    assert name.startswith("m-experts6-") and name == run_name("m", {"pretrained": "m", "recipe": str(path)})
+    assert load_recipe(str(path)).digest == recipe.digest and "0: 3+7-9" in path.read_text().replace("'", "")
+    other = recipe.model_copy(update={"drop_experts": {0: (1,)}})
+    assert other.digest != recipe.digest
+
+
+def test_with_another_choice_in_model_args(tiny_model: Path) -> None:
+    with pytest.raises(TTSError, match="contradict each other"):
+        PrunedHFLM(str(tiny_model), drop_experts={0: 1}, prune="reverse:1", journal="off")
+
+
+def test_what_another_process_gets_is_the_same() -> None:
+    axes = {"mlp.gate.weight": experts_module.Axis(0), "ffn.w1": experts_module.Axis(0, blocks=True)}
+    kept = KeptExperts(experts_module.ExpertTensors(4, (0, 2), axes, single=True), {0: (1, 2), 2: (0, 3)})
+    assert KeptExperts.from_json(json.loads(json.dumps(kept.as_json()))) == kept
+    tensor = torch.arange(12.0).reshape(6, 2)
+    rows = kept.rows_of("model.layers.2.mlp.gate.weight", (6, 2))
+    assert rows is not None and rows.taken_from(tensor).equal(tensor[[0, 3, 4, 5]]), "the last rows belong to none"
+    rows = kept.rows_of("model.layers.0.ffn.w1", (8, 3))
+    assert rows is not None and rows.taken_from(torch.arange(8.0)[:, None]).flatten().tolist() == [2, 3, 4, 5]
+    assert kept.renamed("model.layers.0.mlp.experts.2.up_proj.weight") == "model.layers.0.mlp.experts.1.up_proj.weight"
+    assert kept.renamed("model.layers.0.mlp.experts.3.up_proj.weight") is None
