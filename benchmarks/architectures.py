@@ -152,6 +152,11 @@ def without_experts(kind: str, fields: Mapping[str, Any]) -> Verdict | None:
         config = _config(kind, fields)
         if not number_of_experts(config):
             return None
+    except ArchitectureError:
+        return None  # it has several text models
+    except Exception as error:
+        return Verdict("cannot be built", _line(error))
+    try:
         tensors = find_experts(config)
     except Exception as error:
         return Verdict("refused", _reason(error))

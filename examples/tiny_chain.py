@@ -1,17 +1,18 @@
-"""Trains `pruned_models/tiny-chain`, a tiny reasoning model, from scratch.
+"""Trains `pruned_models/tiny-chain`, a tiny reasoning model, from scratch; or `tiny-moe-chain`, a mixture of experts.
 
-    python -m examples.tiny_chain [FOLDER] [--steps 2600] [--seed 1]
+    python -m examples.tiny_chain [FOLDER] [--experts] [--steps 2600] [--seed 1]
 
 The model learns to think through a chain step by step, writing the running value after every step, and then to put the
 last value in a box. If its thinking is cut (in a fraction `CUT` of the examples), it learns to answer at once. Chains
 grow longer as it learns. During training, each layer is skipped with probability `SKIP` (stochastic depth, arXiv
 1603.09382): with a high rate, every single layer becomes dispensable; without skipping, many become indispensable, even
 for a single step. Labels are slightly smoothed, so that the model makes occasional mistakes when it is sampled.
-Matrices are trained with Muon (Jordan et al. 2024), everything else with AdamW.
+Matrices are trained with Muon (Jordan et al. 2024), everything else with AdamW. Experts are matrices of their own for
+Muon; nothing balances how often they are chosen.
 
 Writes weights, tokenizer and `training.json`, which has the loss, and accuracy by chain length for the base model and
-without each of its layers. It runs on one thread by default, so that the same seed gives the same weights whatever the
-number of cores.
+without each of its layers, or of its experts. It runs on one thread by default, so that the same seed gives the same
+weights whatever the number of cores.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from lm_eval_ext.paths import TINY_CHAIN
+from lm_eval_ext.paths import TINY_CHAIN, TINY_MOE_CHAIN
 from lm_eval_ext.pruning.layers import bypassed, decoder_layers
 from lm_eval_ext.pruning.loading import load_pruned
 from lm_eval_ext.testbed.problems import chain, running_values, worked_out
@@ -64,19 +65,29 @@ _CHAT_TEMPLATE = (
 def main() -> None:
     """Train and write everything to a folder."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("folder", nargs="?", type=Path, default=TINY_CHAIN)
-    arguments.add_argument("--steps", type=int, default=2600)
+    arguments.add_argument("folder", nargs="?", type=Path)
+    arguments.add_argument("--experts", action="store_true", help="train a mixture of experts")
+    arguments.add_argument("--steps", type=int, help="by default 2600, or 1600 with --experts")
     arguments.add_argument("--seed", type=int, default=1)
     arguments.add_argument("--skip", type=float, default=SKIP, help="probability of skipping a layer")
     arguments.add_argument("--threads", type=int, default=1)
     arguments.add_argument("--examples", type=int, default=100, help="chains of each length in the final evaluation")
     given = arguments.parse_args()
-    log = train(given.folder, given.steps, given.seed, given.skip, given.threads, given.examples)
+    folder = given.folder or (TINY_MOE_CHAIN if given.experts else TINY_CHAIN)
+    steps = given.steps or (1600 if given.experts else 2600)
+    log = train(folder, steps, given.seed, given.skip, given.threads, given.examples, experts=given.experts)
     print(json.dumps(log["accuracy"]))
 
 
 def train(
-    folder: Path, steps: int, seed: int, skip: float = SKIP, threads: int = 1, examples: int = 100
+    folder: Path,
+    steps: int,
+    seed: int,
+    skip: float = SKIP,
+    threads: int = 1,
+    examples: int = 100,
+    *,
+    experts: bool = False,
 ) -> dict[str, object]:
     """Train a model, write it to `folder`, and return the contents of `training.json`."""
     import torch
@@ -85,7 +96,7 @@ def train(
     torch.manual_seed(seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     tokenizer = chain_tokenizer()
-    model = _new_model(tokenizer).to(device)
+    model = (_new_mixture if experts else _new_model)(tokenizer).to(device)
     begun = time.monotonic()
     losses = _fit(model, tokenizer, steps, skip, seed)
     model.save_pretrained(folder)
@@ -109,6 +120,21 @@ def _new_model(tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
         initializer_range=0.08,  # for a width of 32; the default is meant for thousands
     )  # fmt: skip
     model = Qwen3ForCausalLM(config)
+    model.generation_config = GenerationConfig(eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
+    return model
+
+
+def _new_mixture(tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
+    from transformers import GenerationConfig, Qwen3MoeConfig, Qwen3MoeForCausalLM
+
+    config = Qwen3MoeConfig(
+        vocab_size=len(tokenizer), hidden_size=32, moe_intermediate_size=32, num_hidden_layers=6, num_experts=8,
+        num_experts_per_tok=2, norm_topk_prob=True, decoder_sparse_step=1, mlp_only_layers=[], num_attention_heads=2,
+        num_key_value_heads=2, head_dim=32, max_position_embeddings=1024, tie_word_embeddings=True,
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, bos_token_id=None,
+        initializer_range=0.08, router_aux_loss_coef=0.0, intermediate_size=32,
+    )  # fmt: skip
+    model = Qwen3MoeForCausalLM(config)
     model.generation_config = GenerationConfig(eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
     return model
 
@@ -224,9 +250,14 @@ def _fit(
 def _optimizers(model: PreTrainedModel) -> list[torch.optim.Optimizer]:
     import torch
 
-    matrices = [weight for name, weight in model.named_parameters() if weight.ndim == 2 and ".layers." in name]
-    chosen = {id(weight) for weight in matrices}
+    inner = {name: weight for name, weight in model.named_parameters() if weight.ndim > 1 and ".layers." in name}
+    routers = {name for name in inner if name.endswith("mlp.gate.weight")}
+    chosen = {id(weight) for name, weight in inner.items() if name not in routers}
     others = [weight for weight in model.parameters() if id(weight) not in chosen]
+    matrices = [weight for weight in model.parameters() if id(weight) in chosen and weight.ndim == 2]
+    stacked = [weight for weight in model.parameters() if id(weight) in chosen and weight.ndim == 3]
+    for weight in stacked:
+        matrices += _unstacked(weight)
     optimizers: list[torch.optim.Optimizer] = [
         torch.optim.Muon(matrices, lr=RATES["muon"], momentum=0.95, weight_decay=0.01),
         torch.optim.AdamW(others, lr=RATES["adamw"], betas=(0.9, 0.98), weight_decay=0.0),
@@ -235,6 +266,21 @@ def _optimizers(model: PreTrainedModel) -> list[torch.optim.Optimizer]:
         for group in optimizer.param_groups:
             group["full_rate"] = group["lr"]
     return optimizers
+
+
+def _unstacked(stacked: torch.nn.Parameter) -> list[torch.nn.Parameter]:
+    """A matrix for each expert, in the memory of the tensor of all experts, that gets its part of the gradient."""
+    import torch
+
+    matrices = [torch.nn.Parameter(part) for part in stacked.data]
+
+    def hand_out(whole: torch.Tensor) -> None:
+        assert whole.grad is not None
+        for matrix, gradient in zip(matrices, whole.grad, strict=True):
+            matrix.grad = gradient
+
+    stacked.register_post_accumulate_grad_hook(hand_out)  # type: ignore[no-untyped-call]  # torch's
+    return matrices
 
 
 def _step(model: PreTrainedModel, optimizers: Sequence[torch.optim.Optimizer], progress: float) -> None:
@@ -248,6 +294,7 @@ def _step(model: PreTrainedModel, optimizers: Sequence[torch.optim.Optimizer], p
             group["lr"] = share * group["full_rate"]
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+    model.zero_grad(set_to_none=True)  # also of experts, which the optimizer knows one by one
 
 
 # Evaluation -------------------------------------------------------------------------------------------------
@@ -256,15 +303,21 @@ def _step(model: PreTrainedModel, optimizers: Sequence[torch.optim.Optimizer], p
 def _accuracies(
     folder: Path, tokenizer: PreTrainedTokenizerFast, examples: int, device: torch.device
 ) -> dict[str, dict[str, float]]:
-    """Accuracy of greedy decoding without a thinking budget, by the layer left out, then by number of steps."""
+    """Accuracy of greedy decoding without a budget, by the layer or expert left out, then by number of steps."""
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(folder)
+    layers = range(config.num_hidden_layers)
+    experts = range(getattr(config, "num_experts", 0))
+    without: dict[str, tuple[list[int], dict[int, tuple[int, ...]]]] = {"dense": ([*layers], {})}
+    for layer in layers:
+        if experts:
+            without |= {f"without expert {layer}.{one}": ([*layers], {layer: (one,)}) for one in experts}
+        else:
+            without[f"without layer {layer}"] = ([other for other in layers if other != layer], {})
     found: dict[str, dict[str, float]] = {}
-    for dropped in (None, *range(config.num_hidden_layers)):
-        kept = [layer for layer in range(config.num_hidden_layers) if layer != dropped]
-        model = load_pruned(str(folder), config, kept).to(device)
-        name = "dense" if dropped is None else f"without layer {dropped}"
+    for name, (kept, dropped) in without.items():
+        model = load_pruned(str(folder), config, kept, experts=dropped).to(device)
         found[name] = {str(steps): _accuracy(model, tokenizer, steps, examples) for steps in LENGTHS}
     return found
 

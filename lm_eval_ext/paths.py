@@ -21,20 +21,22 @@ TASKS = _folder("tasks")
 PRUNED_MODELS = _folder("pruned_models")
 LEADERBOARD = _folder("leaderboard")
 TINY_CHAIN = PRUNED_MODELS / "tiny-chain"  # the default model
+TINY_MOE_CHAIN = PRUNED_MODELS / "tiny-moe-chain"  # the same task, by a mixture of experts
+EMBEDDED = (TINY_CHAIN, TINY_MOE_CHAIN)
 
 
 def located(model: str) -> str:
-    """The folder of the embedded model if it is named; else the name or folder as it was given.
+    """The folder of an embedded model if it is named; else the name or folder as it was given.
 
     >>> located("Qwen/Qwen3-8B")
     'Qwen/Qwen3-8B'
     """
-    return str(TINY_CHAIN) if model == TINY_CHAIN.name else model
+    return next((str(folder) for folder in EMBEDDED if model == folder.name), model)
 
 
 def named(model: str) -> str:
-    """The name of the embedded model if it is given by its folder; else the name or folder as it was given."""
-    return TINY_CHAIN.name if model == str(TINY_CHAIN) else model
+    """The name of an embedded model if it is given by its folder; else the name or folder as it was given."""
+    return next((folder.name for folder in EMBEDDED if model == str(folder)), model)
 
 
 def cache_folder() -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -49,16 +50,17 @@ def scores(context: PruningContext, method: str, monkeypatch: pytest.MonkeyPatch
 
 def plainly(context: PruningContext) -> dict[int, Chosen]:
     """What every expert does for every token, one text and one token at a time, from the weights alone."""
-    model, found = context.model, {layer: [] for layer in range(LAYERS)}
+    layers: Any = context.layers
+    model, found = context.model, dict[int, Chosen]()
     inputs: dict[int, torch.Tensor] = {}
     hooks = [
         layer.mlp.register_forward_pre_hook(lambda _, given, number=number: inputs.__setitem__(number, given[0]))
-        for number, layer in enumerate(context.layers)
+        for number, layer in enumerate(layers)
     ]
     for row in context._rows:
         with torch.no_grad():
             model(input_ids=torch.tensor([row.ids]))
-        for number, layer in enumerate(context.layers):
+        for number, layer in enumerate(layers):
             for token in inputs[number][0]:
                 probabilities = torch.softmax(layer.mlp.gate.weight.double() @ token.double(), 0)
                 best = probabilities.topk(model.config.num_experts_per_tok)
@@ -67,13 +69,14 @@ def plainly(context: PruningContext) -> dict[int, Chosen]:
                     both = layer.mlp.experts.gate_up_proj[expert].double() @ token.double()
                     half = len(both) // 2
                     inner = torch.nn.functional.silu(both[:half]) * both[half:]
-                    found[number].append((expert, gate, layer.mlp.experts.down_proj[expert].double() @ inner))
+                    output = layer.mlp.experts.down_proj[expert].double() @ inner
+                    found.setdefault(number, []).append((expert, gate, output))
     for hook in hooks:
         hook.remove()
     return found
 
 
-PLAIN = {
+PLAIN: dict[str, Callable[[Chosen, int], float]] = {
     "reap": lambda some, tokens: sum(gate * float(out.norm()) for _, gate, out in some) / max(1, len(some)),
     "ean": lambda some, tokens: sum(float(out.norm()) for _, _, out in some),
     "man": lambda some, tokens: sum(float(out.norm()) for _, _, out in some) / max(1, len(some)),
@@ -107,9 +110,10 @@ def with_replies(tmp_path_factory: pytest.TempPathFactory) -> PruningContext:
 def test_traces_without_an_expert(with_replies: PruningContext, monkeypatch: pytest.MonkeyPatch) -> None:
     """The loss of the whole model, in which a router's row of the expert gives a logit that never wins."""
     found = scores(with_replies, "trace-experts", monkeypatch)
+    layers: Any = with_replies.layers
     model = with_replies.model
     for layer, expert in ((0, 3), (5, 0)):
-        gate = with_replies.layers[layer].mlp.gate
+        gate = layers[layer].mlp.gate
         calls = gate.forward
 
         def without(hidden: Any, gate: Any = gate, expert: int = expert) -> Any:
@@ -132,6 +136,7 @@ def test_fisher_is_the_squared_derivative_by_pieces(
     """By finite differences of a factor on the gates of one expert within a piece of 8 tokens, one text at a time."""
     found = scores(with_replies, "fisher-experts", monkeypatch)
     layer, expert, step, expected = 2, 5, 2e-2, 0.0
+    layers: Any = with_replies.layers
     model = with_replies.model
     for batch in with_replies.replies():
         for text in range(len(batch[0])):
@@ -146,7 +151,7 @@ def test_fisher_is_the_squared_derivative_by_pieces(
                         here[start : start + 8] = 1.0
                         return hidden, index, gates * (1 + sign * step * here * (index == expert))
 
-                    hook = with_replies.layers[layer].mlp.experts.register_forward_pre_hook(scaled)
+                    hook = layers[layer].mlp.experts.register_forward_pre_hook(scaled)
                     with torch.no_grad():
                         losses.append(float(loss_sum(model, ids, mask, counted)[0]))
                     hook.remove()
@@ -160,7 +165,8 @@ def test_aimer_is_the_mean_over_the_root_mean_square(
 ) -> None:
     context = of_kind(kind, tmp_path)
     found = scores(context, "aimer", monkeypatch)
-    experts = context.layers[4].mlp.experts
+    layers: Any = context.layers
+    experts = layers[4].mlp.experts
     every = torch.cat([experts.gate_up_proj[6].flatten(), experts.down_proj[6].flatten()]).double()
     assert found[4][6] == pytest.approx(-float(every.abs().mean() / every.square().mean().sqrt()), rel=1e-5)
 

@@ -36,8 +36,10 @@ KINDS: dict[str, dict[str, Any]] = {
         "qk_nope_head_dim": 8, "moe_intermediate_size": 24, "num_key_value_heads": 4,
     },
 }  # fmt: skip
-EVEN = {layer: ((layer) % 4, 4 + (layer + 1) % 4) for layer in range(LAYERS)}  # one of each group of four
-UNEVEN = {0: (1, 2, 5), 2: (7,), 5: (0, 1, 2, 3)}
+EVEN: dict[int, tuple[int, ...]] = {
+    layer: ((layer) % 4, 4 + (layer + 1) % 4) for layer in range(LAYERS)
+}  # one of each group of four
+UNEVEN: dict[int, tuple[int, ...]] = {0: (1, 2, 5), 2: (7,), 5: (0, 1, 2, 3)}
 
 
 def checkpoint(kind: str, folder: Path, **extra: Any) -> Path:

@@ -20,6 +20,7 @@ from lm_eval.api.instance import Instance
 
 from benchmarks.packing import AWQ, GPTQ, W8A8, Pack, awq, gptq, int8
 from benchmarks.smollm2 import SMOLLM2, questions, templated
+from tests.checkpoints import write_checkpoint
 from tests.commands import LM_EVAL, run
 from tests.quantized import write_quantized
 from tests.test_resume import kept, outcome
@@ -267,3 +268,29 @@ def test_a_packed_checkpoint_without_layers_is_the_exported_one(
         assert texts_of(lm, requests) == found
     with loaded([1, 3], pretrained=str(base), **small) as lm:
         assert texts_of(lm, requests) != found, "the layers matter"
+
+
+@pytest.mark.long
+@needs_vllm
+@pytest.mark.parametrize("kind", ["qwen3_moe", "olmoe"])
+def test_without_experts_greedy_texts_are_those_of_pruned_hf(kind: str, tmp_path: Path) -> None:
+    from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
+
+    sizes: dict[str, Any] = {
+        "vocab_size": 300, "max_position_embeddings": 512, "hidden_size": 128, "head_dim": 32, "num_experts": 8,
+        "intermediate_size": 128, "moe_intermediate_size": 64, "num_experts_per_tok": 2, "mlp_only_layers": [],
+        "decoder_sparse_step": 1,
+    }  # fmt: skip
+    folder = write_checkpoint(kind, tmp_path, **sizes)
+    byte_tokenizer(TEMPLATE).save_pretrained(folder)
+    given: dict[str, Any] = {"drop_experts": {layer: [layer, 7] for layer in range(6)}, "drop_layers": [3]}
+    del given["drop_experts"][3]
+    requests = instances([f"Compute {n}+{n * 7 % 13}*{n * 3}=" for n in range(40)], thinking_token_budget=24)
+    shared: dict[str, Any] = {"dtype": "float32", "journal": "off", "thinking_format": "plain"}
+    expected = texts_of(PrunedHFLM(str(folder), batch_size=8, **shared, **given), requests)
+    whole = texts_of(PrunedHFLM(str(folder), batch_size=8, **shared), requests)
+    assert sum(one == other for one, other in zip(expected, whole, strict=True)) < 10, "the experts matter"
+    drop = given.pop("drop_layers")
+    with loaded(drop, pretrained=str(folder), max_model_len=512, **given) as lm:
+        assert texts_of(lm, requests) == expected
+        assert lm.get_model_info()["pruning"]["dropped_experts"]["0"] == "0+7"

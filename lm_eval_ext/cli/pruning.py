@@ -179,6 +179,28 @@ def show(recipe: RecipeName) -> None:
     print(f"digest: {found.digest}")
 
 
+@recipes.command("recover")
+def recover_recipe(
+    checkpoint: Annotated[str, typer.Argument(help="Hub name or folder of a pruned checkpoint.")],
+    base: Annotated[str, typer.Option(help="Hub name or folder of the model that it was made from.")],
+    out: Annotated[Path | None, typer.Option(help="File for the recipe; by default NAME.yaml in this folder.")] = None,
+    method: Annotated[str, typer.Option(help="How the layers or experts were chosen, if it is known.")] = "not known",
+    revision: Annotated[str, typer.Option(help="Of the checkpoint.")] = "main",
+    base_revision: Annotated[str, typer.Option(help="Of the base.")] = "main",
+    trust_remote_code: bool = False,
+) -> None:
+    """Find which layers or experts of its base a published pruned checkpoint kept, and write the recipe."""
+    from lm_eval_ext.pruning.reconstruction import reconstructed
+
+    path = out or Path(f"{checkpoint.rstrip('/').split('/')[-1].lower()}.yaml")
+    recipe = reconstructed(
+        located(checkpoint), located(base), checkpoint_revision=revision, base_revision=base_revision, method=method,
+        trust_remote_code=trust_remote_code,
+    )  # fmt: skip
+    _check_not_another(recipe, path, force=False)
+    print(f"{recipe.save(path)}: {recipe.summary}")
+
+
 @recipes.command()
 def check(
     paths: Annotated[list[Path] | None, typer.Argument(help="Recipe YAMLs; by default all in pruned_models/.")] = None,

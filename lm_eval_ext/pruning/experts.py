@@ -131,13 +131,12 @@ class KeptExperts:
         found = place and _INDEX.search(place[1])
         if not place or not found or place[0] not in self.by_layer:
             return name
-        experts, index = self.by_layer[place[0]], int(found[1])
-        if index >= self.tensors.count:
-            raise ArchitectureError(f"{name}: the model has only {self.tensors.count} experts in a layer")
-        if index not in experts:
+        experts, index, count = self.by_layer[place[0]], int(found[1]), self.tensors.count
+        if index < count and index not in experts:
             return None
+        new = experts.index(index) if index < count else index - count + len(experts)  # longcat's zero experts
         start = len(name) - len(place[1])
-        return f"{name[: start + found.start(1)]}{experts.index(index)}{name[start + found.end(1) :]}"
+        return f"{name[: start + found.start(1)]}{new}{name[start + found.end(1) :]}"
 
     def rows_of(self, name: str, shape: Sequence[int]) -> Rows | None:
         """The rows that are kept of a checkpoint's tensor; None if all are.

@@ -141,7 +141,10 @@ def pruned_config(
     """
     check_quantization(config, changes=changes.computed)
     _check_where_quantization_is_said(pretrained, config, hub)
-    sliced = exact_config(config, kept, trust_layer_fields, trust_remote_code)
+    if len(kept) == depth(config):
+        sliced = _whole(config)
+    else:
+        sliced = exact_config(config, kept, trust_layer_fields, trust_remote_code)
     if changes.linear_map:
         ensure_map_exact(config, changes.linear_map.after, load_twin_mapped, trust_remote_code=trust_remote_code)
     if changes.experts:
@@ -158,6 +161,14 @@ def pruned_config(
         names, nested = tensor_names(pretrained, hub), text_config(config) is not config
         sliced.quantization_config = sliced_quantization(fields, names, kept, nested=nested)
     return sliced
+
+
+def _whole(config: PreTrainedConfig) -> PreTrainedConfig:
+    """A copy of a config from which no layer is dropped, without any `quantization_config`."""
+    copied = copy.deepcopy(config)
+    for part in (copied, text_config(copied)):
+        vars(part).pop("quantization_config", None)
+    return copied
 
 
 def _set_experts(
@@ -383,11 +394,11 @@ def checkpoint_fingerprint(
             digest.update(f"{pretrained} {revision}".encode())
             return digest.hexdigest()[:16]
         for name, tensor in sorted(tensors.items()):
-            digest.update(f"{name} {tensor.get_shape()} {_sampled(tensor)}".encode())
+            digest.update(f"{name} {tensor.get_shape()} {sampled(tensor)}".encode())
     return digest.hexdigest()[:16]
 
 
-def _sampled(tensor: LazyTensor) -> list[float]:
+def sampled(tensor: LazyTensor) -> list[float]:
     """64 evenly spaced values of a tensor, from its first to its last; only the rows that they are in are read."""
     import numpy
 

@@ -296,12 +296,16 @@ def _causal_is_text_alone(config: PreTrainedConfig) -> bool:
 def _shake(model: PreTrainedModel) -> None:
     """Set random weights that are large enough to reveal a wrong layer; transformers' own are nearly zero.
 
-    So are buffers that a checkpoint has and that are all zero, such as the biases of routers.
+    So are buffers that a checkpoint has and that are mostly zero, such as the biases of routers.
     """
     import torch
 
     stored = model.state_dict(keep_vars=True)
-    buffers = [stored[name] for name, buffer in model.named_buffers() if name in stored and not buffer.any()]
+    buffers = [
+        stored[name]
+        for name, buffer in model.named_buffers()
+        if name in stored and 2 * buffer.count_nonzero() < buffer.numel()
+    ]
     with torch.no_grad():
         for parameter in (*model.parameters(), *buffers):
             if parameter.is_floating_point():

@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 
 from lm_eval_ext.errors import ManifestError
 from lm_eval_ext.harness.registry import models as engine_models
-from lm_eval_ext.paths import TINY_CHAIN
+from lm_eval_ext.paths import EMBEDDED
 from lm_eval_ext.pruning.recipe import recipe_names
 from lm_eval_ext.pruning.selection import METHODS
 from lm_eval_ext.runs.study_file import NAME
@@ -400,7 +400,7 @@ def placed_path(text: str, folder: Path) -> str:
 
 def _installed() -> list[str]:
     """Names that are no paths, even if there is a file of the name."""
-    return [TINY_CHAIN.name, *recipe_names()]
+    return [*(folder.name for folder in EMBEDDED), *recipe_names()]
 
 
 def _twice(node: yaml.Node | None) -> str:

@@ -21,7 +21,7 @@ from lm_eval_ext.harness.model_costs import costs_of, device_name, peak_memory
 from lm_eval_ext.harness.models.thinking import ThinkingLM
 from lm_eval_ext.harness.prune_on_load import chosen_recipe, computed_recipe
 from lm_eval_ext.harness.registry import engine_of
-from lm_eval_ext.paths import TINY_CHAIN, located
+from lm_eval_ext.paths import EMBEDDED, TINY_CHAIN, located
 from lm_eval_ext.pruning.adapters import recovery_of
 from lm_eval_ext.pruning.blocks import left_out
 from lm_eval_ext.pruning.checkpoint import NO_CHANGES, Changes, weight_bytes
@@ -94,7 +94,7 @@ class PrunedLM(ThinkingLM):
             pretrained = TINY_CHAIN.name
             logger.info("no pretrained given: using the embedded tiny-chain, a small model for trying things out")
         pretrained = located(pretrained) if isinstance(pretrained, str) else pretrained
-        self.is_tiny_chain = pretrained == str(TINY_CHAIN)
+        self.is_tiny_chain = pretrained in map(str, EMBEDDED)
         choose = functools.partial(computed_recipe, pretrained, revision, arguments, **load_options)
         if self.replicas is not None:
             choose = functools.partial(self.replicas.choose, choose)

@@ -180,7 +180,7 @@ def routed(context: PruningContext) -> dict[int, Routed]:
         if layer not in found:
             found[layer] = Routed(*(torch.zeros(context.experts, dtype=torch.float64) for _ in range(4)))
         sums, here = found[layer], counted.to(given.experts.device)
-        for expert in given.experts[here].unique().tolist():
+        for expert in torch.unique(given.experts[here]).tolist():
             if expert >= context.experts:  # not a routed one, as those that pass their input on
                 continue
             tokens, place = ((given.experts == expert) & here[:, None]).nonzero(as_tuple=True)
