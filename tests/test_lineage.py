@@ -130,7 +130,7 @@ def test_a_model_that_was_loaded_elsewhere_has_its_information(tiny_model: Path)
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({}, "says nothing that makes the model smaller; give drop, drop_attention, drop_mlp, checkpoint or"),
+        ({}, "says nothing that makes the model smaller; give drop, drop_attention, drop_mlp, drop_experts,"),
         ({"checkpoint": "org/x"}, "checkpoint and relation belong together"),
         ({"checkpoint": "org/x", "relation": "shrunk"}, "relation: Input should be 'quantized', 'pruned'"),
         ({"quantization": {"method": "quanto", "weights": "nf4"}}, "quanto has int8, int4, int2, float8"),
@@ -155,12 +155,13 @@ def test_digests_cover_all_that_changes_the_model_and_old_ones_stay() -> None:
     others = [
         Recipe(**made, drop_attention=(1, 2)),
         Recipe(**made, drop_mlp=(1, 2)),
+        Recipe(**made, drop_experts={1: (2,)}),
         Recipe(**made, drop=(1, 2), checkpoint="org/x", relation="quantized"),
         Recipe(**made, drop=(1, 2), quantization=Quantization(method="quanto", weights="int4")),
         Recipe(**made, drop=(1, 2), quantization=Quantization(method="quanto", weights="int8")),
     ]
     assert old.digest == "f1a3ebb4521d8bd9"
-    assert len({old.digest, *(recipe.digest for recipe in others)}) == 6
+    assert len({old.digest, *(recipe.digest for recipe in others)}) == 7
 
 
 def test_the_site_shows_each_kind_with_its_base(tmp_path: Path) -> None:
@@ -173,12 +174,13 @@ def test_the_site_shows_each_kind_with_its_base(tmp_path: Path) -> None:
         "on-load": {"quantization": packed | {"method": "quanto", "on_load": "quanto:int4"}},
         "published": {"checkpoint": "Lab/Short-8B", "relation": "pruned"},
         "blocks": {"method": "joint", "dropped_attention": [3, 4], "dropped_mlp": [7]},
+        "experts": {"method": "reap", "dropped_experts": {"3": "0-2+7", "4": "5"}, "experts": 64},
     }
     for name, pruning in shapes.items():
         write_output(tmp_path / name, tasks, config={"pruning": {**kept, **pruning, "model_fingerprint": ""}})
     runs = [source.run for source in load([tmp_path], read_catalogue())]
     made = entries(runs)
-    assert {entry.base for entry in made} == {"Org/Model-8B"} and len(made) == 5
+    assert {entry.base for entry in made} == {"Org/Model-8B"} and len(made) == 6
     names = Names.of(made)
     shown = {str(names[entry.key]): _kind(entry.latest) for entry in made if not entry.dense}
     assert shown == {
@@ -186,11 +188,14 @@ def test_the_site_shows_each_kind_with_its_base(tmp_path: Path) -> None:
         "4.6 bits quanto, quantize=quanto:int4": "quantized",
         "pruned Short-8B": "published",
         "\N{MINUS SIGN}2 attention, \N{MINUS SIGN}1 MLP joint": "blocks",
+        "\N{MINUS SIGN}5 experts reap": "experts",
     }
     assert set(shown.values()) <= set(KINDS)
     build_site([tmp_path], tmp_path / "site")
     page = (tmp_path / "site" / "index.html").read_text("utf-8")
-    assert "4.6 bits" in page and "blocks off" in page and "published" in page
+    assert "4.6 bits" in page and "blocks off" in page and "experts off" in page and "published" in page
+    rows = json.loads((tmp_path / "site" / "data" / "runs.json").read_text("utf-8"))["runs"]
+    assert {row["dropped_experts"] for row in rows} == {"", "3:0-2+7 4:5"}
 
 
 def test_what_is_declared_is_told_apart_by_its_config(tiny_model: Path, tmp_path: Path) -> None:

@@ -108,6 +108,10 @@ def test_a_run_is_named_after_what_is_served(given: dict[str, object], name: str
             {"base": "m", "drop": [5], "drop_attention": [3]}, {"drop_layers": [3]},
             "says that layers 5 are dropped, but 3 are declared",
         ),
+        (
+            {"base": "m", "drop_experts": {0: "1-2"}}, {"recipe": Recipe(base="m", drop=(3,), method="x", source="x")},
+            "says that experts .* are dropped, but none are declared",
+        ),
         ({"base": "m", "drop": [3, 3]}, {}, "the layers that are dropped: "),
     ],
 )  # fmt: skip

@@ -84,17 +84,18 @@ def test_models_are_made_smaller_in_every_way(tmp_path: Path) -> None:
         tmp_path, seeds=[3], models={"a": "tiny-chain", "b": {"pretrained": "tiny-chain", "quantize": "quanto:int8"}},
         pruning=[
             {"remove": [0]}, {"drop_layers": [3, 4]}, {"drop_attention": 8, "drop_mlp": "1-2"},
+            {"drop_experts": {0: "3+7", "1-2": [1]}},
             {"recipe": "tiny-chain-mlp-1"}, {"method": "random", "remove": [1], "parameters": {"seed": 7}},
             {"method": "shortgpt", "remove": [1], "calibration": "embedded"},
             {"method": "shortgpt", "remove": [1], "calibration": "task:tts_chain_short"},
         ],
     )  # fmt: skip
-    assert found[:7] == [
-        "a-dense-s3", "a-drop3-4-s3", "a-drop_attention8-drop_mlp1-2-s3", "a-tiny-chain-mlp-1-s3", "a-random-1-s3",
-        "a-shortgpt-embedded-1-s3", "a-shortgpt-task-tts_chain_short-1-s3",
+    assert found[:8] == [
+        "a-dense-s3", "a-drop3-4-s3", "a-drop_attention8-drop_mlp1-2-s3", "a-experts4-98c819-s3",
+        "a-tiny-chain-mlp-1-s3", "a-random-1-s3", "a-shortgpt-embedded-1-s3", "a-shortgpt-task-tts_chain_short-1-s3",
     ]  # fmt: skip
     assert len(Study(tmp_path / "study.yaml").stages) == 3, "one for each choice, not for each name of a model"
-    assert [one.replace("a-", "b-", 1) for one in found[:7]] == found[7:]
+    assert [one.replace("a-", "b-", 1) for one in found[:8]] == found[8:]
 
 
 def test_a_model_that_is_not_there_is_named(tmp_path: Path) -> None:

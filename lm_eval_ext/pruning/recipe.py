@@ -16,10 +16,12 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    SerializerFunctionWrapHandler,
     ValidationError,
     ValidationInfo,
     field_serializer,
     field_validator,
+    model_serializer,
     model_validator,
 )
 from pydantic_core import ErrorDetails
@@ -30,6 +32,7 @@ from lm_eval_ext.plugins import recipe_folders
 from lm_eval_ext.pruning.architecture import depth, text_config
 from lm_eval_ext.pruning.blocks import Blocks
 from lm_eval_ext.pruning.checkpoint import Changes
+from lm_eval_ext.pruning.experts import NO_EXPERTS
 from lm_eval_ext.pruning.merging import LinearMap, Merge, Variant, check_map, check_merges, combinations
 from lm_eval_ext.pruning.quantization import Quantization
 from lm_eval_ext.redaction import public_name, scrubbed
@@ -108,8 +111,8 @@ class Recipe(BaseModel):
         tuple[int, ...], Field(description="indices of layers whose feed-forward network is left out")
     ] = ()
     drop_experts: Annotated[
-        dict[int, tuple[int, ...]], Field(description="dropped experts of a mixture, by layer: `{3: 0-2+7}`")
-    ] = Field(default_factory=dict)
+        Mapping[int, tuple[int, ...]], Field(description="dropped experts of a mixture, by layer: `{3: 0-2+7}`")
+    ] = NO_EXPERTS
     method: Annotated[str, Field(min_length=1, description="how the layers were chosen")] = "none"
     source: Annotated[str, Field(min_length=1, description="paper, page or command the layers come from")]
     merge: Annotated[
@@ -144,6 +147,12 @@ class Recipe(BaseModel):
     @field_serializer("drop_experts")
     def _experts_in_ranges(self, value: dict[int, tuple[int, ...]]) -> dict[int, str]:
         return {layer: format_layers(experts) for layer, experts in value.items()}
+
+    @model_serializer(mode="wrap")
+    def _without_no_experts(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """pydantic takes no field with a serializer for one that has its default."""
+        content: dict[str, object] = handler(self)
+        return content if self.drop_experts else {name: one for name, one in content.items() if name != "drop_experts"}
 
     @model_validator(mode="after")
     def _changes(self) -> Recipe:

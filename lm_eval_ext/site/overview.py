@@ -71,8 +71,8 @@ class GroupMedian(NamedTuple):
 _MOST_PICTURED, _MOST_OF_BASE = 120, 8
 _DEPTHS = ("1 layer", "2 layers", "3 or more")
 KINDS = {
-    "layers": "layers off", "blocks": "blocks off", "quantized": "quantized", "recovered": "recovered",
-    "published": "published", "other": "other", "control": "run otherwise",
+    "layers": "layers off", "blocks": "blocks off", "experts": "experts off", "quantized": "quantized",
+    "recovered": "recovered", "published": "published", "other": "other", "control": "run otherwise",
 }  # fmt: skip
 
 
@@ -174,7 +174,7 @@ def _kind(run: Run) -> str:
     if run.dropped:
         return "layers"
     if run.smaller_by_layers:
-        return "blocks"
+        return "experts" if run.pruning and [*run.pruning.counts] == ["experts"] else "blocks"
     return "quantized" if bits_of(run) else "published" if run.pruning and run.pruning.relation else "other"
 
 
@@ -198,8 +198,8 @@ def _group(row: TableRow) -> tuple[int, str]:
         return min(count, 3), f"{MINUS}{_DEPTHS[min(count, 3) - 1]}"
     if row.kind == "quantized":
         return 0, f"{row.bits:.0f} bits"
-    if row.kind == "blocks":
-        return 4, "blocks off"
+    if row.kind in ("blocks", "experts"):
+        return 4, KINDS[row.kind]
     return (6, "published") if row.kind == "published" else (7, "other")
 
 

@@ -94,7 +94,7 @@ class PrunedLM(ThinkingLM):
             pretrained = TINY_CHAIN.name
             logger.info("no pretrained given: using the embedded tiny-chain, a small model for trying things out")
         pretrained = located(pretrained) if isinstance(pretrained, str) else pretrained
-        self.is_tiny_chain = pretrained in map(str, EMBEDDED)
+        self.is_tiny_chain = isinstance(pretrained, str) and pretrained in {str(folder) for folder in EMBEDDED}
         choose = functools.partial(computed_recipe, pretrained, revision, arguments, **load_options)
         if self.replicas is not None:
             choose = functools.partial(self.replicas.choose, choose)
