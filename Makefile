@@ -4,7 +4,7 @@ LM_EVAL := $(VENV)/bin/lm_eval
 SMOLLM2 := .models/smollm2
 OUT := out/demo
 
-.PHONY: demo test test-vllm test-llamacpp test-ray test-slurm test-antlr test-gptqmodel test-exporters environments test-browser architectures coverage lowest release-check docs lint setup models clean
+.PHONY: demo test test-vllm test-llamacpp test-ray test-slurm test-antlr test-gptqmodel test-exporters environments test-browser architectures architectures-experts coverage lowest release-check docs lint setup models clean
 
 # One thread: faster than several for so small a model.
 EVALUATE := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(LM_EVAL) --model pruned-hf --tasks tts_mini,tts_chain_maj8 --batch_size 256 \
@@ -80,16 +80,22 @@ $(VENV)-lowest/installed: pyproject.toml | setup
 	  --editable '.[leaderboard]' html5lib hypothesis pytest pytest-xdist
 	touch $@
 
-# Checks for every causal language model in the installed transformers that dropping layers is exact, or refused.
+# Checks for every causal language model in the installed transformers that dropping layers is exact, or refused; with
+# EVERY=5 for every fifth.
+EVERY := 1
 architectures: setup
-	$(PY) -m benchmarks.architectures
+	$(PY) -m benchmarks.architectures --every $(EVERY)
+
+# The same for dropping experts.
+architectures-experts: setup
+	$(PY) -m benchmarks.architectures --experts
 
 # Branch coverage of the tests, by file; fully covered files are omitted.
 coverage: setup models
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --cov --cov-report=term-missing:skip-covered
 
 # Checks that take too long for every run; run them before a release.
-release-check: coverage architectures test-exporters test-browser test-gptqmodel test-slurm test-antlr
+release-check: coverage architectures architectures-experts test-exporters test-browser test-gptqmodel test-slurm test-antlr
 	$(PY) -m pytest --long -m long
 	LM_EVAL_TTS_DRAWS=10000000 $(PY) -m pytest tests/test_sampling.py -k frequencies
 	$(PY) -m benchmarks.extract
