@@ -21,8 +21,10 @@ from lm_eval_ext.pruning.expert_verification import find_experts, never_chosen
 from lm_eval_ext.pruning.experts import Dropped, KeptExperts, Rows, kept_experts
 from lm_eval_ext.pruning.export import export
 from lm_eval_ext.pruning.loading import load_pruned, pruned_config, with_experts
+from lm_eval_ext.pruning.quantization import sliced_quantization
 from lm_eval_ext.pruning.recipe import Recipe, load_recipe, parse_experts
 from tests.checkpoints import LAYERS, write_checkpoint
+from tests.quantized import write_mxfp4
 from tests.tokenizers import TEMPLATE, byte_tokenizer
 
 IDS = torch.arange(3, 35).reshape(2, 16)
@@ -305,3 +307,27 @@ def test_what_another_process_gets_is_the_same() -> None:
     assert rows is not None and rows.taken_from(torch.arange(8.0)[:, None]).flatten().tolist() == [2, 3, 4, 5]
     assert kept.renamed("model.layers.0.mlp.experts.2.up_proj.weight") == "model.layers.0.mlp.experts.1.up_proj.weight"
     assert kept.renamed("model.layers.0.mlp.experts.3.up_proj.weight") is None
+
+
+def test_packed_experts_follow(tmp_path: Path) -> None:
+    """MXFP4, whose blocks and scales stand under longer names than the experts' own tensors."""
+    folder, dropped = write_mxfp4(tmp_path), {layer: (layer % 4,) for layer in range(LAYERS)}
+    _, expected = expected_of(folder, dropped)
+    assert torch.allclose(logits(loaded(folder, dropped)), expected, atol=1e-4)
+
+
+def test_settings_of_single_experts_follow() -> None:
+    names = [f"model.layers.{layer}.mlp.experts.{e}.down_proj.weight" for layer in range(3) for e in range(4)]
+    tensors = experts_module.ExpertTensors(4, (0, 1, 2), {}, single=True)
+    kept = KeptExperts(tensors, {0: (1, 3), 1: (0, 1), 2: (1, 2)})
+
+    def sliced(entries: list[str]) -> Any:
+        fields = {"quant_method": "compressed-tensors", "ignore": entries}
+        return sliced_quantization(fields, names, (0, 2), of_experts=kept.renamed)["ignore"]
+
+    assert sliced(["re:.*down_proj$"]) == ["re:.*down_proj$"], "all experts are treated alike"
+    assert sliced(["model.layers.0.mlp.experts.3.down_proj"]) == ["model.layers.0.mlp.experts.1.down_proj"]
+    assert sliced(["model.layers.0.mlp.experts.0.down_proj", "model.layers.1.mlp.experts.1.down_proj"]) == []
+    assert sliced([r"re:.*experts\.1\..*"]) == [
+        "model.layers.0.mlp.experts.0.down_proj", "model.layers.1.mlp.experts.0.down_proj",
+    ]  # fmt: skip

@@ -159,7 +159,8 @@ def pruned_config(
     fields = quantization_of(config)
     if fields is not None:
         names, nested = tensor_names(pretrained, hub), text_config(config) is not config
-        sliced.quantization_config = sliced_quantization(fields, names, kept, nested=nested)
+        of_experts = changes.experts.renamed if changes.experts else None
+        sliced.quantization_config = sliced_quantization(fields, names, kept, nested=nested, of_experts=of_experts)
     return sliced
 
 

@@ -112,7 +112,12 @@ def check_quantization(config: PreTrainedConfig, *, changes: bool = False) -> No
 
 
 def sliced_quantization(
-    fields: Fields, tensors: Iterable[str], kept: Sequence[int], *, nested: bool = False
+    fields: Fields,
+    tensors: Iterable[str],
+    kept: Sequence[int],
+    *,
+    nested: bool = False,
+    of_experts: Callable[[str], str | None] | None = None,
 ) -> dict[str, object]:
     """A `quantization_config` for the model with only the layers `kept`.
 
@@ -121,12 +126,13 @@ def sliced_quantization(
         tensors: names of all tensors of the base model.
         kept: ascending indices of the layers to keep.
         nested: whether the text model is part of a multimodal one, whose modules have other names than its tensors.
+        of_experts: the name of a tensor when experts are dropped, None if it belongs to one; None if none are dropped.
 
     Raises:
         ArchitectureError: an unknown field names a layer, or names of layers cannot be told.
     """
     modules = sorted({name.rpartition(".")[0] for name in tensors})
-    return _Slicing(method_of(fields), modules, kept, nested).mapping(fields)
+    return _Slicing(method_of(fields), modules, kept, nested, of_experts).mapping(fields)
 
 
 def for_vllm(fields: Fields, tensors: Collection[str]) -> dict[str, object]:
@@ -146,10 +152,17 @@ def for_vllm(fields: Fields, tensors: Collection[str]) -> dict[str, object]:
 
 
 class _Slicing:
-    def __init__(self, method: str, modules: Collection[str], kept: Sequence[int], nested: bool) -> None:
-        self.modules, self.kept, self.nested = modules, kept, nested
+    def __init__(
+        self,
+        method: str,
+        modules: Collection[str],
+        kept: Sequence[int],
+        nested: bool,
+        of_experts: Callable[[str], str | None] | None,
+    ) -> None:
+        self.modules, self.kept, self.nested, self.of_experts = modules, kept, nested, of_experts
         self.matches = _MATCHERS.get(method, _as_regex_or_suffix)
-        self.places = _by_place(modules)
+        self.places = _by_place(modules, experts=of_experts is not None)
 
     def mapping(self, fields: Fields) -> dict[str, object]:
         for name in fields:
@@ -210,8 +223,12 @@ class _Slicing:
                 f"layers of this multimodal checkpoint cannot be dropped: its quantization_config names a layer "
                 f"({entry!r}), and the modules of the loaded model may have other names than the checkpoint's tensors"
             )
-        named = (renamed_tensor(f"{module}.weight", self.kept) for module in sorted(hits))
+        named = (self.renamed(f"{module}.weight") for module in sorted(hits))
         return [self.written(sign, name.removesuffix(".weight")) for name in named if name is not None]
+
+    def renamed(self, name: str) -> str | None:
+        new = self.of_experts(name) if self.of_experts else name
+        return None if new is None else renamed_tensor(new, self.kept)
 
     def same_everywhere(self, hits: set[str]) -> bool:
         return all(hits.isdisjoint(places) or places <= hits for places in self.places)
@@ -236,13 +253,14 @@ def _strings(value: object) -> Iterator[str]:
             yield from _strings(pair)
 
 
-def _by_place(modules: Collection[str]) -> list[frozenset[str]]:
-    """The modules at the same place of each layer, such as all `self_attn.q_proj`."""
+def _by_place(modules: Collection[str], *, experts: bool) -> list[frozenset[str]]:
+    """The modules at the same place of each layer, such as all `self_attn.q_proj`, and if asked of each expert."""
     found: dict[str, set[str]] = defaultdict(set)
     for module in modules:
         layer = layer_of_tensor(f"{module}.weight")
         if layer is not None:
-            found[re.sub(rf"\.{layer}(?=\.|$)", ".*", module, count=1)].add(module)
+            place = re.sub(rf"\.{layer}(?=\.|$)", ".*", module, count=1)
+            found[re.sub(r"\bexperts\.\d+", "experts.*", place) if experts else place].add(module)
     return [frozenset(places) for places in found.values()]
 
 
