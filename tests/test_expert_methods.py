@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from lm_eval_ext.errors import ArchitectureError, ArgumentError
+from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
 from lm_eval_ext.pruning.calibration import Calibration, Exchange
 from lm_eval_ext.pruning.context import PruningContext
 from lm_eval_ext.pruning.layers import loss_sum
@@ -220,6 +221,32 @@ def test_shares_are_rounded_down_to_groups(context: PruningContext, tmp_path: Pa
         choose(grouped, "random-experts", [3], {})
     with pytest.raises(ArgumentError, match="uneven=true: the router"):
         choose(grouped, "random-experts", [2], {"uneven": True})
+
+
+def test_what_could_not_be_loaded_is_not_chosen(tmp_path: Path) -> None:
+    grouped = of_kind("deepseek_v3", tmp_path)
+    with pytest.raises(ArgumentError, match="from 1 to 4 of the 8 experts of each layer"):
+        choose(grouped, "random-experts", [6], {})
+    with pytest.raises(ArgumentError, match="no layer with experts is left between them; those with experts: 2-5"):
+        choose(grouped, "random-experts", [2], {"latter_barrier": 4})
+
+
+def test_an_expert_of_zeros_is_dropped_first(tmp_path: Path) -> None:
+    context = of_kind("qwen3_moe", tmp_path)
+    layers: Any = context.layers
+    layers[2].mlp.experts.gate_up_proj.data[3] = 0.0
+    layers[2].mlp.experts.down_proj.data[3] = 0.0
+    assert choose(context, "aimer", [1], {})[1].drop_experts[2] == (3,)
+    layers[1].mlp.experts.down_proj.data[5] = float("nan")
+    with pytest.raises(ArchitectureError, match="the score of expert 5 of layer 1 is nan"):
+        choose(context, "aimer", [1], {})
+
+
+def test_a_recipe_is_only_for_as_many_experts(context: PruningContext, tmp_path: Path) -> None:
+    path = choose(context, "frequency", [2], {})[2].save(tmp_path / "r.yaml")
+    other = checkpoint("qwen3_moe", tmp_path / "other", num_experts=16, vocab_size=300)
+    with pytest.raises(ArgumentError, match=r"16 experts.* is not what the recipe is for.*8 experts"):
+        PrunedHFLM(str(other), recipe=str(path), journal="off")
 
 
 def test_without_experts_or_replies(tiny: PruningContext, context: PruningContext) -> None:

@@ -11,16 +11,25 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from examples.tiny_chain import _accuracy
 from lm_eval_ext.errors import ArchitectureError, ArgumentError, RecipeError, TTSError
 from lm_eval_ext.harness.arguments import run_name
 from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
+from lm_eval_ext.paths import TINY_MOE_CHAIN
 from lm_eval_ext.pruning import experts as experts_module
 from lm_eval_ext.pruning.blocks import Blocks
 from lm_eval_ext.pruning.checkpoint import NO_CHANGES, kept_tensors
 from lm_eval_ext.pruning.expert_verification import find_experts, never_chosen
 from lm_eval_ext.pruning.experts import Dropped, KeptExperts, Rows, kept_experts
 from lm_eval_ext.pruning.export import export
-from lm_eval_ext.pruning.loading import load_pruned, pruned_config, with_experts
+from lm_eval_ext.pruning.lineage import lineage
+from lm_eval_ext.pruning.loading import (
+    checkpoint_fingerprint,
+    fingerprint,
+    load_pruned,
+    pruned_config,
+    with_experts,
+)
 from lm_eval_ext.pruning.quantization import sliced_quantization
 from lm_eval_ext.pruning.recipe import Recipe, load_recipe, parse_experts
 from tests.checkpoints import LAYERS, write_checkpoint
@@ -194,7 +203,11 @@ def test_the_check_sees_wrong_correction_biases(tmp_path: Path, monkeypatch: pyt
         ("qwen3_moe", {1: tuple(range(7))}, "a token is given to 2 experts, but only 1 would be left"),
         ("deepseek_v3", {2: (0, 1)}, "its 2 groups of 4 experts lose 2, 0; the router compares groups"),
         ("deepseek_v3", {0: (1,)}, "layer 0: 1: this layer has no experts; those with experts: 2-5"),
-        ("deepseek_v3", {2: (0, 1, 2, 4, 5, 6)}, "a token is given to 2 experts, but only 1 would be left in the 1"),
+        (
+            "deepseek_v3",
+            {2: (0, 1, 2, 4, 5, 6)},
+            "a token is given to 2 experts, but only 1 would be left in the groups",
+        ),
     ],
 )
 def test_what_cannot_be_dropped_is_one_line(kind: str, dropped: Dropped, said: str, tmp_path: Path) -> None:
@@ -331,3 +344,67 @@ def test_settings_of_single_experts_follow() -> None:
     assert sliced([r"re:.*experts\.1\..*"]) == [
         "model.layers.0.mlp.experts.0.down_proj", "model.layers.1.mlp.experts.0.down_proj",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["qwen3_moe", "gpt_oss"])
+def test_another_expert_is_another_model_for_the_journal(kind: str, tmp_path: Path) -> None:
+    """Also where experts are more than the values that are looked at of a tensor."""
+    many = {"num_experts": 128} if kind == "qwen3_moe" else {"num_local_experts": 128}
+    folder = checkpoint(kind, tmp_path, moe_intermediate_size=16, num_hidden_layers=2, **many)
+    config = AutoConfig.from_pretrained(folder)
+    inside, stored = set(), set()
+    for expert in (60, 61, 62, 63, 64):
+        dropped = dict.fromkeys(range(2), (expert,))
+        inside.add(fingerprint(loaded(folder, dropped, (0, 1))))
+        changes = with_experts(NO_CHANGES, config, dropped)
+        stored.add(checkpoint_fingerprint(str(folder), config, (0, 1), "main", changes))
+    assert len(inside) == len(stored) == 5
+
+
+def test_different_numbers_with_blocks_left_out(tmp_path: Path) -> None:
+    folder = checkpoint("qwen3_moe", tmp_path, vocab_size=300)
+    byte_tokenizer(TEMPLATE).save_pretrained(folder)
+    lm = PrunedHFLM(str(folder), drop_experts="{0-2: 1+5}", drop_attention="0", journal="off")
+    config = AutoConfig.from_pretrained(folder)
+    whole = loaded(folder, {}, blocks=Blocks(attention=(0,)))
+    with never_chosen(whole, kept_experts(config, find_experts(config), dict.fromkeys(range(3), (1, 5)))):
+        assert torch.allclose(logits(lm.model), logits(whole), atol=1e-4)
+
+
+def test_a_list_says_how_many_experts_a_token_is_given_to(tmp_path: Path) -> None:
+    folder = write_checkpoint("hunyuan_v1_moe", tmp_path, num_experts=8, moe_topk=[3] * LAYERS, vocab_size=300)
+    with pytest.raises(ArgumentError, match="a token is given to 3 experts, but only 2 would be left"):
+        loaded(folder, dict.fromkeys(range(LAYERS), tuple(range(6))))
+
+
+def test_a_router_that_is_trained_is_no_hindrance(tmp_path: Path) -> None:
+    folder = checkpoint("qwen3_moe", tmp_path, output_router_logits=True)
+    assert loaded(folder, EVEN).num_parameters() and loaded(folder, UNEVEN).num_parameters()
+
+
+def test_a_checkpoint_with_fewer_experts_is_pruned(tmp_path: Path) -> None:
+    base = checkpoint("qwen3_moe", tmp_path / "base")
+    recipe = Recipe(base=str(base), drop_experts=EVEN, method="by hand", source="test")
+    assert lineage(str(export(recipe, tmp_path / "out")), {}, None, str(base)).relation == "pruned"
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [("{0: 1, 0: 2}", "drop_experts.0 is given twice"), ("{0: 1:30}", "'1:30' is not an expert index")],
+)
+def test_yaml_is_read_as_it_is_written(written: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(f"base: m\nmethod: x\nsource: s\ndrop_experts: {written}\n")
+    with pytest.raises(RecipeError, match=said):
+        load_recipe(str(path))
+    path.write_text("base: m\nmethod: x\nsource: s\ndrop_experts: {0: 010+3, 1: [2, 5]}\n")
+    assert load_recipe(str(path)).drop_experts == {0: (3, 10), 1: (2, 5)}
+
+
+def test_the_embedded_mixture_reasons() -> None:
+    """Twenty chains of 24 steps, which it can't do with half of its experts."""
+    lm = PrunedHFLM("tiny-moe-chain", journal="off")
+    assert lm.model.config.num_experts == 8 and lm.model.num_parameters() == 208_672
+    assert _accuracy(lm.model, lm.tokenizer, 24, 20) >= 0.95
+    half = loaded(TINY_MOE_CHAIN, dict.fromkeys(range(LAYERS), (0, 1, 2, 3)))
+    assert _accuracy(half, lm.tokenizer, 24, 20) < 0.5

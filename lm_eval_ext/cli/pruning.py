@@ -63,14 +63,14 @@ def prune(
         path = out / chosen_name(base, method, (pair.partition("=")[2] for pair in set_ or []), count)
         _check_not_another(recipe, path, force)
         write_recipe(recipe, path)
-        print(f"{path}: {recipe.summary}, of {context.depth} layers")
+        print(f"{path}: {recipe.summary} (the model has {context.depth} layers)")
         if any(score is not None for score in recipe.scores):
             plot_scores(recipe, path.with_suffix(".svg"))
 
 
 def _check_not_another(recipe: Recipe, path: Path, force: bool) -> None:
     if path.is_file() and not force and load_recipe(str(path)).digest != recipe.digest:
-        raise ArgumentError(f"{path}: already exists and drops other layers; use another --out, or --force")
+        raise ArgumentError(f"{path}: already exists and is another recipe; use another --out, or --force")
 
 
 def export(
@@ -232,12 +232,15 @@ def _check_new(recipe: Recipe, path: Path, found: dict[str, Path]) -> None:
 def _check_layers(recipe: Recipe, path: Path) -> None:
     """Check that the layers exist, where the base is a folder or the embedded model."""
     from lm_eval_ext.pruning.architecture import depth
-    from lm_eval_ext.pruning.checkpoint import read_config
+    from lm_eval_ext.pruning.checkpoint import NO_CHANGES, read_config
+    from lm_eval_ext.pruning.loading import with_experts
     from lm_eval_ext.pruning.recipe import kept_layers
 
     if not Path(recipe.pretrained).is_dir():
         return
     try:
-        recipe.blocks.within(kept_layers(recipe.drop, depth(read_config(recipe.pretrained, recipe.revision))))
+        config = read_config(recipe.pretrained, recipe.revision)
+        recipe.blocks.within(kept_layers(recipe.drop, depth(config)))
+        with_experts(NO_CHANGES, config, recipe.drop_experts)
     except ArgumentError as error:
         raise RecipeError(f"{path}: {error}") from error

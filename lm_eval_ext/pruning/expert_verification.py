@@ -24,6 +24,7 @@ from lm_eval_ext.pruning.experts import (
     groups_of,
     is_single,
     kept_experts,
+    no_router_loss,
     number_of_experts,
     set_groups,
     set_number_of_experts,
@@ -99,6 +100,7 @@ def expert_twin(config: PreTrainedConfig, count: int = _MANY, trust_remote_code:
     def shrunk(config: PreTrainedConfig) -> PreTrainedConfig:
         tiny = tiny_config(config)
         set_number_of_experts(tiny, count)
+        no_router_loss(tiny)
         if groups_of(config) != (1, 1):
             set_groups(tiny, 2, 1)
         return tiny

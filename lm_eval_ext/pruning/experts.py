@@ -206,8 +206,38 @@ def count_overrides(config: PreTrainedConfig) -> dict[str, object]:
 
 
 def experts_per_token(config: PreTrainedConfig) -> int:
-    """Number of routed experts that a token is given to; 0 if the config doesn't say it."""
-    return next((value for name in _CHOSEN if isinstance(value := _field(config, name), int)), 0)
+    """Number of routed experts that a token is given to, the largest of all layers; 0 if the config doesn't say it."""
+    for name in _CHOSEN:
+        value = _field(config, name)
+        listed = value if isinstance(value, (list, tuple)) else [value]
+        if listed and all(isinstance(one, int) for one in listed):
+            return int(max(listed))
+    return 0
+
+
+def no_router_loss(config: PreTrainedConfig) -> None:
+    """Switch off the loss by which routers are trained: it counts the experts of all layers together."""
+    text = text_config(config)
+    if getattr(text, "output_router_logits", None):
+        text.output_router_logits = False
+
+
+def most_dropped(config: PreTrainedConfig) -> int:
+    """Most experts of a layer that can be dropped; 0 if none can.
+
+    Raises:
+        ArchitectureError: the config doesn't say how many experts a token is given to.
+    """
+    count, (groups, chosen) = number_of_experts(config), groups_of(config)
+    least = experts_per_token(config)
+    if not least:
+        raise ArchitectureError(
+            f"experts of a {text_config(config).model_type} model cannot be dropped: its config doesn't say how many "
+            "experts a token is given to"
+        )
+    if groups == 1:
+        return count - least
+    return groups * (count // groups - max(_LEAST_OF_A_GROUP, -(-least // chosen)))
 
 
 def groups_of(config: PreTrainedConfig) -> tuple[int, int]:
@@ -244,6 +274,8 @@ def kept_experts(config: PreTrainedConfig, tensors: ExpertTensors, dropped: Drop
         ArgumentError: a layer or an expert does not exist, too few are left, or groups lose different numbers.
     """
     count, (groups, chosen) = tensors.count, groups_of(config)
+    most_dropped(config)  # fails if it isn't known how many experts a token is given to
+    least = experts_per_token(config)
     for layer, experts in dropped.items():
         given = f"drop_experts: layer {layer}: {ranges(sorted(experts), '+')}"
         if layer not in tensors.layers:
@@ -256,9 +288,8 @@ def kept_experts(config: PreTrainedConfig, tensors: ExpertTensors, dropped: Drop
                 f"{given}: its {groups} groups of {count // groups} experts lose {', '.join(map(str, lost))}; the "
                 "router compares groups, so each must lose as many"
             )
-        least = max(experts_per_token(config), 1)
         if (left := (count - len(experts)) // groups * chosen) < least:
-            where = f" in the {chosen} groups that are chosen for it" if groups > 1 else ""
+            where = f" in the groups that are chosen for it ({chosen} of {groups})" if groups > 1 else ""
             raise ArgumentError(f"{given}: a token is given to {least} experts, but only {left} would be left{where}")
         if groups > 1 and count // groups - lost[0] < _LEAST_OF_A_GROUP:
             raise ArgumentError(f"{given}: each of the {groups} groups needs {_LEAST_OF_A_GROUP} experts")
@@ -278,7 +309,9 @@ def set_kept(config: PreTrainedConfig, kept: Mapping[int, Sequence[int]]) -> Non
     if len(set(counts.values())) == 1:
         set_number_of_experts(config, next(iter(counts.values())))
     elif counts:
-        setattr(text_config(config), _FIELD, counts)
+        text = text_config(config)
+        setattr(text, _FIELD, {str(layer): count for layer, count in counts.items()})
+        no_router_loss(text)
 
 
 def uneven(config: PreTrainedConfig) -> dict[int, int]:
@@ -296,7 +329,7 @@ def refuse_uneven(config: PreTrainedConfig, what: str) -> None:
     if counts := sorted(set(uneven(config).values())):
         raise ArchitectureError(
             f"{what} one number of experts for all layers, but {counts[0]} to {counts[-1]} are kept; drop as many in "
-            "each layer that has experts, or use pruned-hf"
+            "every layer that has experts (so without barriers and `uneven`), or use pruned-hf"
         )
 
 

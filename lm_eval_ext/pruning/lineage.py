@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from lm_eval_ext.errors import ArgumentError
+from lm_eval_ext.errors import ArchitectureError, ArgumentError
 from lm_eval_ext.paths import located
 from lm_eval_ext.pruning.architecture import depth
 from lm_eval_ext.pruning.checkpoint import card_metadata
+from lm_eval_ext.pruning.experts import number_of_experts
 from lm_eval_ext.pruning.quantization import quantization_of
 from lm_eval_ext.pruning.recipe import Recipe, Shape
 
@@ -73,7 +74,7 @@ def check_fits(recipe: Recipe | None, pretrained: str, config: PreTrainedConfig,
     own = recipe is not None and located(pretrained) == recipe.pretrained
     if recipe is None or (own and not recipe.drops):
         return
-    found = Shape.of(config)
+    found = Shape.of(config, experts=bool(recipe.shape and recipe.shape.experts))
     expected = recipe.shape or (None if own or (known := _config(recipe.pretrained)) is None else Shape.of(known))
     if expected is not None and found != expected:
         reason = f"which is {expected}"
@@ -104,9 +105,16 @@ def _seen(pretrained: str, base: str) -> str:
     one, other = _config(pretrained), _config(base)
     if one is not None and quantization_of(one) is not None:
         return "quantized"
-    if one is not None and other is not None and depth(one) < depth(other):
+    if one is not None and other is not None and (depth(one) < depth(other) or _has_fewer_experts(one, other)):
         return "pruned"
     return "finetuned"
+
+
+def _has_fewer_experts(one: PreTrainedConfig, other: PreTrainedConfig) -> bool:
+    try:
+        return 0 < number_of_experts(one) < number_of_experts(other)
+    except ArchitectureError:  # a config says several numbers
+        return False
 
 
 def _config(model: str) -> PreTrainedConfig | None:

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 _NOT_THE_MODEL = ("_name_or_path", "transformers_version", "architectures")  # about the config file
 _MODELOPT = "hf_quant_config.json"
+_VALUES, _OF_AN_EXPERT = 64, 8  # values of a tensor, or of each matrix in a stack, that identify it
 
 
 def load_pruned(
@@ -365,7 +366,8 @@ def parameter_count(config: PreTrainedConfig) -> int:
 def fingerprint(model: PreTrainedModel) -> str:
     """16 hex digits that change with the model.
 
-    They cover the config, and the name, shape, dtype and 64 evenly spaced values of each tensor.
+    They cover the config, and the name, shape, dtype and 64 evenly spaced values of each tensor; of a tensor of
+    experts, 8 of each expert.
     """
     digest = hashlib.sha256(config_content(model.config))
     for name, tensor in plain_tensors(model.state_dict()):
@@ -373,9 +375,10 @@ def fingerprint(model: PreTrainedModel) -> str:
         if tensor.device.type == "meta":  # an offloaded tensor has no values; use the model's name
             digest.update(str(model.config.name_or_path).encode())
         elif tensor.numel():
-            flat = tensor.reshape(-1)
-            sample = flat[:: max(1, flat.numel() // 64)][:64]
-            digest.update(repr(sample.tolist()).encode())
+            parts, values = _sampling(tensor.shape)
+            flat = tensor.reshape(parts, -1)
+            sample = flat[:, :: max(1, flat.shape[1] // values)][:, :values]
+            digest.update(repr(sample.flatten().tolist()).encode())
     return digest.hexdigest()[:16]
 
 
@@ -384,7 +387,7 @@ def checkpoint_fingerprint(
 ) -> str:
     """16 hex digits that change with a checkpoint's kept layers, for models whose tensors are not accessible.
 
-    They cover the config, and the name, shape and 64 evenly spaced values of each kept tensor; without safetensors, the
+    They cover the config, and the name, shape and values of each kept tensor (`sampled`); without safetensors, the
     checkpoint's name and revision instead.
     """
     digest = hashlib.sha256(config_content(config))
@@ -400,18 +403,33 @@ def checkpoint_fingerprint(
 
 
 def sampled(tensor: LazyTensor) -> list[float]:
-    """64 evenly spaced values of a tensor, from its first to its last; only the rows that they are in are read."""
+    """64 evenly spaced values of a tensor, from its first to its last, or 8 of each expert in a tensor of experts.
+
+    Only the rows that they are in are read.
+    """
     import numpy
 
     *outer, width = tensor.get_shape() or [1]
     total = math.prod(outer) * width
-    places = sorted({number * (total - 1) // 63 for number in range(64)}) if total else []
+    parts, values = _sampling(tensor.get_shape())
+    size = total // parts
+    chosen = sorted({number * (size - 1) // (values - 1) for number in range(values)}) if total else []
+    places = [part * size + place for part in range(parts) for place in chosen]
     found: list[float] = []
     for row, inside in groupby(places, lambda place: place // width):
         index = tuple(slice(int(one), int(one) + 1) for one in numpy.unravel_index(row, outer))
         line = tensor[index or ...]
         found += line.reshape(-1).float()[[place % width for place in inside]].tolist()
     return found
+
+
+def _sampling(shape: Sequence[int]) -> tuple[int, int]:
+    """How many parts of a tensor are looked at one by one, and how many values of each.
+
+    Each matrix of a stack is, because experts that are dropped leave no other trace than these.
+    """
+    stacked = len(shape) == 3 and math.prod(shape[1:]) > _VALUES
+    return (shape[0], _OF_AN_EXPERT) if stacked and shape[0] else (1, _VALUES)
 
 
 def config_content(config: PreTrainedConfig) -> bytes:

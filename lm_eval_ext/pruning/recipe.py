@@ -32,7 +32,7 @@ from lm_eval_ext.plugins import recipe_folders
 from lm_eval_ext.pruning.architecture import depth, text_config
 from lm_eval_ext.pruning.blocks import Blocks
 from lm_eval_ext.pruning.checkpoint import Changes
-from lm_eval_ext.pruning.experts import NO_EXPERTS
+from lm_eval_ext.pruning.experts import NO_EXPERTS, number_of_experts
 from lm_eval_ext.pruning.merging import LinearMap, Merge, Variant, check_map, check_merges, combinations
 from lm_eval_ext.pruning.quantization import Quantization
 from lm_eval_ext.redaction import public_name, scrubbed
@@ -74,15 +74,20 @@ class Shape(BaseModel):
     model_type: Annotated[str, Field(min_length=1)]
     layers: Annotated[int, Field(gt=0)]
     hidden_size: Annotated[int, Field(gt=0)] | None = None
+    experts: Annotated[int | None, Field(gt=0, description="of a layer, where some are dropped")] = None
 
     def __str__(self) -> str:
-        return f"{self.model_type}, {self.layers} layers, hidden size {self.hidden_size}"
+        experts = f", {self.experts} experts" if self.experts else ""
+        return f"{self.model_type}, {self.layers} layers, hidden size {self.hidden_size}{experts}"
 
     @classmethod
-    def of(cls, config: PreTrainedConfig) -> Shape:
-        """The shape of a config's language model."""
+    def of(cls, config: PreTrainedConfig, *, experts: bool = False) -> Shape:
+        """The shape of a config's language model; the number of its experts only if asked."""
         text = text_config(config)
-        return cls(model_type=text.model_type, layers=depth(config), hidden_size=getattr(text, "hidden_size", None))
+        return cls(
+            model_type=text.model_type, layers=depth(config), hidden_size=getattr(text, "hidden_size", None),
+            experts=number_of_experts(config) or None if experts else None,
+        )  # fmt: skip
 
 
 class Recipe(BaseModel):
@@ -277,18 +282,23 @@ def recipe_schema() -> dict[str, object]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
-def parse_layers(value: object, name: str = "drop_layers") -> tuple[int, ...]:
+def parse_layers(value: object, name: str = "drop_layers", what: str = "layer") -> tuple[int, ...]:
     """Layer indices, ascending, from `[25, 26]`, `25`, `"25-27"`, `"25+26"` or `"[25,26]"`.
+
+    Args:
+        value: in one of these forms.
+        name: of what is read, for messages.
+        what: is numbered.
 
     Raises:
         ArgumentError: there are no indices, or one is repeated, negative or not an integer.
     """
-    indices = [index for part in _parts(value) for index in _indices(part, value, name)]
+    indices = [index for part in _parts(value) for index in _indices(part, value, name, what)]
     if not indices:
-        raise ArgumentError(f"{name}={value!r}: no layers given; give indices such as [25,26], 25-27 or 25+26")
+        raise ArgumentError(f"{name}={value!r}: no {what}s given; give indices such as [25,26], 25-27 or 25+26")
     twice = [index for index, count in Counter(indices).items() if count > 1]
     if twice:
-        raise ArgumentError(f"{name}={value!r}: layer {min(twice)} is listed twice")
+        raise ArgumentError(f"{name}={value!r}: {what} {min(twice)} is listed twice")
     return tuple(sorted(indices))
 
 
@@ -309,7 +319,7 @@ def parse_experts(value: object, name: str = "drop_experts") -> dict[int, tuple[
         for layer in parse_layers(layers, name):
             if layer in found:
                 raise ArgumentError(f"{name}={value!r}: layer {layer} is listed twice")
-            found[layer] = parse_layers(experts, f"{name}, layer {layer}")
+            found[layer] = parse_layers(experts, f"{name}: layer {layer}", "expert")
     return dict(sorted(found.items()))
 
 
@@ -318,7 +328,8 @@ def _pairs(value: object) -> list[tuple[str, str]]:
     parts = [part for part in re.split(r",(?![^\[]*\])", text) if part.strip()]
     if not all(":" in part for part in parts):
         return []
-    return [(layer.strip(), experts) for layer, _, experts in (part.partition(":") for part in parts)]
+    pairs = (part.partition(":") for part in parts)
+    return [(layer.strip(" \"'"), experts.strip(" \"'")) for layer, _, experts in pairs]
 
 
 def told_experts(dropped: Mapping[int, Sequence[int]]) -> str:
@@ -333,16 +344,20 @@ def _parts(value: object) -> Sequence[object]:
     return list(value) if isinstance(value, (list, tuple, set)) else [value]
 
 
-def _indices(part: object, whole: object, name: str) -> list[int]:
+def _indices(part: object, whole: object, name: str, what: str) -> list[int]:
     text = str(part) if isinstance(part, (int, str)) and not isinstance(part, bool) else ""
     match = _RANGE.match(text) if len(text) < 100 else None  # Python refuses to read very long numbers
     first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, -1)
+    article = "an" if what == "expert" else "a"
     if last < first:
         raise ArgumentError(
-            f"{name}={whole!r}: {part!r} is not a layer index; give integers from 0, e.g. [25,26], 25-27 or 25+26"
+            f"{name}={whole!r}: {part!r} is not {article} {what} index; give integers from 0, e.g. [25,26], 25-27 or "
+            "25+26"
         )
     if last >= _MOST_LAYERS:
-        raise ArgumentError(f"{name}={whole!r}: no model has a layer {last}; give indices below {_MOST_LAYERS}")
+        raise ArgumentError(
+            f"{name}={whole!r}: no model has {article} {what} {last}; give indices below {_MOST_LAYERS}"
+        )
     return list(range(first, last + 1))
 
 
@@ -426,11 +441,21 @@ def load_recipe(name_or_path: str) -> Recipe:
 def _read_once(text: str) -> object:
     """YAML whose top-level keys are given once, as YAML itself silently takes the last."""
     node = yaml.compose(text, yaml.SafeLoader)
-    keys = [key.value for key, _ in node.value] if isinstance(node, yaml.MappingNode) else []
-    twice = next((key for key in keys if keys.count(key) > 1), None)
-    if twice is not None:
-        raise ValueError(f"{twice} is given twice")
-    return yaml.safe_load(text)
+    for field, part in [("", node), *_mappings(node)]:
+        keys = [key.value for key, _ in part.value] if isinstance(part, yaml.MappingNode) else []
+        twice = next((key for key in keys if keys.count(key) > 1), None)
+        if twice is not None:
+            raise ValueError(f"{field}{twice} is given twice")
+    content = yaml.safe_load(text)
+    if isinstance(content, dict) and isinstance(content.get("drop_experts"), dict):  # 1:30 would be read as 90
+        content["drop_experts"] = yaml.load(text, yaml.BaseLoader)["drop_experts"]
+    return content
+
+
+def _mappings(node: yaml.Node | None) -> list[tuple[str, yaml.Node]]:
+    """The fields that are mappings themselves."""
+    pairs = node.value if isinstance(node, yaml.MappingNode) else []
+    return [(f"{key.value}.", value) for key, value in pairs if isinstance(value, yaml.MappingNode)]
 
 
 def write_recipe(recipe: Recipe, path: Path, comment: str = "") -> None:

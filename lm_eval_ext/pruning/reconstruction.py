@@ -16,11 +16,13 @@ from lm_eval_ext.pruning.architecture import depth, within_layer
 from lm_eval_ext.pruning.checkpoint import NO_CHANGES, Changes, kept_tensors, read_config
 from lm_eval_ext.pruning.expert_verification import find_experts
 from lm_eval_ext.pruning.experts import Dropped, ExpertTensors, is_single, number_of_experts
-from lm_eval_ext.pruning.loading import sampled, with_experts
+from lm_eval_ext.pruning.loading import pruned_config, sampled, with_experts
 from lm_eval_ext.pruning.recipe import Recipe, Shape
+from lm_eval_ext.redaction import line
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedConfig
 
     from lm_eval_ext.pruning.merging import LazyTensor
 
@@ -51,6 +53,8 @@ def reconstructed(
     """
     ours = read_config(checkpoint, checkpoint_revision, trust_remote_code)
     theirs = read_config(base, base_revision, trust_remote_code)
+    if depth(ours) > depth(theirs) or number_of_experts(ours) > number_of_experts(theirs):
+        raise ArchitectureError(f"{checkpoint}: has more layers or experts than {base}; are they the other way round?")
     with ExitStack() as files:
         small = kept_tensors(checkpoint, range(depth(ours)), NO_CHANGES, {"revision": checkpoint_revision}, files)
         large = kept_tensors(base, range(depth(theirs)), NO_CHANGES, {"revision": base_revision}, files)
@@ -62,10 +66,15 @@ def reconstructed(
         if not drop and not experts:
             raise ArchitectureError(f"{checkpoint}: has all layers and experts of {base}, so there is no recipe for it")
         changes = with_experts(NO_CHANGES, theirs, experts, trust_remote_code)
+        made = pruned_config(
+            base, theirs, kept, {"revision": base_revision}, trust_remote_code=trust_remote_code, changes=changes
+        )
+        _check_same_config(checkpoint, ours, made)
         _check_equal(checkpoint, small, base, base_revision, kept, changes)
     return Recipe(
-        base=named(base), revision=base_revision, shape=Shape.of(theirs), drop=drop, drop_experts=dict(experts),
-        method=method, source=f"lm-eval-tts recipes recover {named(checkpoint)}, revision {checkpoint_revision}",
+        base=named(base), revision=base_revision, shape=Shape.of(theirs, experts=bool(experts)), drop=drop,
+        drop_experts=experts, method=method,
+        source=f"lm-eval-tts recipes recover {named(checkpoint)}, revision {checkpoint_revision}",
     )  # fmt: skip
 
 
@@ -82,7 +91,8 @@ def _kept_layers(
         equal = next((other for other in later if _are_equal(mine[layer], its.get(other, {}))), None)
         if equal is None:
             raise ArchitectureError(
-                f"{checkpoint}: layer {layer} is none of the base's: it was merged or trained, or is of another base"
+                f"{checkpoint}: layer {layer} is none of the base's: it was merged, trained, or stored in another "
+                "dtype, or the base is another"
             )
         found.append(equal)
     return tuple(found)
@@ -105,6 +115,10 @@ def _are_equal(some: Tensors, others: Tensors) -> bool:
 
 def _is_equal(one: LazyTensor, other: LazyTensor) -> bool:
     return list(one.get_shape()) == list(other.get_shape()) and sampled(one) == sampled(other)
+
+
+def _is_equal_whole(one: LazyTensor, other: LazyTensor) -> bool:
+    return _is_equal(one, other) and bool((one[...] == other[...]).all())
 
 
 def _dropped_experts(
@@ -142,6 +156,29 @@ def _rows(fewer: torch.Tensor, whole: torch.Tensor) -> set[int] | None:
     return None if None in found or len(set(found)) < len(found) else {one for one in found if one is not None}
 
 
+# Fields of a config that say nothing of what is computed.
+_NOT_COMPUTED = ("_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype", "use_cache")
+
+
+def _check_same_config(checkpoint: str, ours: PreTrainedConfig, made: PreTrainedConfig) -> None:
+    """Check that the checkpoint's config is that of the base without these layers and experts."""
+    one, other = (dict(_flat(config.to_dict())) for config in (ours, made))
+    for name in sorted(one.keys() | other.keys()):
+        if name.rpartition(".")[2] not in _NOT_COMPUTED and one.get(name) != other.get(name):
+            raise ArchitectureError(
+                f"{checkpoint}: its config says {name}={line(str(one.get(name)), 80)}, but that of the base without "
+                f"these layers and experts {line(str(other.get(name)), 80)}; no recipe changes that"
+            )
+
+
+def _flat(fields: Mapping[str, object], before: str = "") -> Iterator[tuple[str, object]]:
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{before}{name}.")
+        else:
+            yield f"{before}{name}", value
+
+
 def _check_equal(
     checkpoint: str, small: Tensors, base: str, revision: str, kept: Sequence[int], changes: Changes
 ) -> None:
@@ -149,8 +186,11 @@ def _check_equal(
     with ExitStack() as files:
         made = kept_tensors(base, kept, changes, {"revision": revision}, files)
         if missing := sorted(small.keys() ^ made.keys()):
-            raise ArchitectureError(f"{checkpoint}: {missing[0]} is not in both; it was made in another way")
-        different = next((name for name, tensor in small.items() if not _is_equal(tensor, made[name])), None)
+            raise ArchitectureError(
+                f"{checkpoint}: {missing[0]} is only in the {'base' if missing[0] in made else 'checkpoint'}: it was "
+                "made in another way, or its tensors have other names"
+            )
+        different = next((name for name, tensor in small.items() if not _is_equal_whole(tensor, made[name])), None)
     if different is not None:
         raise ArchitectureError(
             f"{checkpoint}: {different} differs from the base's without these layers and experts: it was trained, "

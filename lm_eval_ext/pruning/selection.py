@@ -19,7 +19,7 @@ from lm_eval_ext.plugins import software
 from lm_eval_ext.pruning.architecture import text_config
 from lm_eval_ext.pruning.blocks import ATTENTION, KINDS, MLP
 from lm_eval_ext.pruning.context import PruningContext
-from lm_eval_ext.pruning.experts import experts_per_token, groups_of
+from lm_eval_ext.pruning.experts import groups_of, most_dropped
 from lm_eval_ext.pruning.methods.removal import Removal, Removals
 from lm_eval_ext.pruning.recipe import CalibrationSet, Recipe, Shape
 
@@ -144,7 +144,7 @@ def _check_numbers(context: PruningContext, remove: Sequence[int], method: str) 
     most, what = total - 1, f"model's {total} {' and '.join(kinds)} blocks" if kinds else f"model's {total} layers"
     if method_named(method).experts:
         _check_has_experts(context, method)
-        most = context.experts - max(1, experts_per_token(context.config))
+        most = most_dropped(context.config)
         what = f"{context.experts} experts of each layer"
     wrong = [count for count in remove if not 0 < count <= most]
     if wrong or not remove:
@@ -236,7 +236,7 @@ def _recipe(
     return Recipe(
         base=named(context.pretrained),
         revision=context.revision,
-        shape=Shape.of(context.config),
+        shape=Shape.of(context.config, experts=method_named(method).experts),
         drop=removal.drop,
         drop_attention=removal.attention,
         drop_mlp=removal.mlp,

@@ -75,9 +75,11 @@ def tiny_config(config: PreTrainedConfig) -> PreTrainedConfig:
     return tiny
 
 
+_NOT_OF_A_TWIN = ("quantization_config", "transformers_version", "experts_of_layers")
+
+
 def _cut(fields: Mapping[str, object]) -> dict[str, object]:
-    cut = {name: _small(name, value, fields) for name, value in fields.items()}
-    return {name: value for name, value in cut.items() if name not in ("quantization_config", "transformers_version")}
+    return {name: _small(name, value, fields) for name, value in fields.items() if name not in _NOT_OF_A_TWIN}
 
 
 def _small(name: str, value: object, fields: Mapping[str, object]) -> object:

@@ -21,7 +21,7 @@ from lm_eval_ext.pruning.recipe import recipe_names
 from lm_eval_ext.pruning.selection import METHODS
 from lm_eval_ext.runs.study_file import NAME
 
-Value = str | int | float | bool | list[str | int | float] | dict[str, object] | None
+Value = str | int | float | bool | list[str | int | float] | dict[str | int, object] | None
 Layers = str | int | list[int] | None
 Whole = Annotated[int, Field(strict=True)]  # not true, and not 1.0
 Count = Annotated[Whole, Field(ge=0)]

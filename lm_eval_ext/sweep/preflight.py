@@ -358,8 +358,9 @@ def _check_depth(stage: Stage) -> None:
     from lm_eval_ext.pruning.selection import method_named
 
     place = located(stage.base)
-    if method_named(str(stage.pruning.method)).blocks or not Path(place).is_dir():
-        return  # it counts blocks, or the model isn't here
+    method = method_named(str(stage.pruning.method))
+    if method.blocks or method.experts or not Path(place).is_dir():
+        return  # it counts something else, or the model isn't here
     layers = depth(read_config(place, "main"))
     if stage.counts[-1] >= layers:
         raise ManifestError(f"remove={stage.counts[-1]}: {stage.base} has {layers} layers; at most {layers - 1} can go")

@@ -167,7 +167,7 @@ class PrunedLM(ThinkingLM):
         if self._kept is not None and self.recipe is not None and self.replicas is None:
             info = self._pruning_info()
             logger.info(
-                "%s, of %d layers: %d of %d parameters remain",
+                "%s (the model has %d layers): %d of %d parameters remain",
                 self.recipe.summary,
                 len(self._kept) + len(self.recipe.drop),
                 info["parameters_after"],

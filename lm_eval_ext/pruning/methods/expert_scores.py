@@ -6,6 +6,7 @@ group, where the router chooses groups first), or with `uneven=true` the lowest 
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -17,9 +18,10 @@ from tqdm import tqdm
 from lm_eval_ext.errors import ArchitectureError, ArgumentError
 from lm_eval_ext.pruning.context import PruningContext
 from lm_eval_ext.pruning.expert_verification import find_experts, never_chosen
-from lm_eval_ext.pruning.experts import experts_per_token, groups_of, kept_experts
+from lm_eval_ext.pruning.experts import groups_of, kept_experts, most_dropped
 from lm_eval_ext.pruning.layers import check_in_memory, loss_sum, mean_loss
-from lm_eval_ext.pruning.methods.removal import Removal, Removals, check_finite
+from lm_eval_ext.pruning.methods.removal import Removal, Removals
+from lm_eval_ext.wording import ranges
 
 if TYPE_CHECKING:
     import torch
@@ -48,14 +50,19 @@ def lowest_experts(context: PruningContext, remove: Sequence[int], scores: Score
     """
     groups, _ = groups_of(context.config)
     size = len(next(iter(scores.values()))) // groups
-    for some in scores.values():
-        check_finite(some)
+    for layer, some in scores.items():
+        _check_finite(layer, some)
     if groups > 1 and (uneven or any(count % groups for count in remove)):
         raise ArgumentError(
             f"remove={','.join(map(str, remove))}{', uneven=true' if uneven else ''}: the router of this model "
             f"compares {groups} groups of experts, so give multiples of {groups}, and as many for each layer"
         )
     layers = [layer for layer in scores if layer in context.removable]
+    if not layers:
+        raise ArgumentError(
+            f"early_barrier={context.barriers[0]}, latter_barrier={context.barriers[1]}: no layer with experts is left "
+            f"between them; those with experts: {ranges(sorted(scores))}"
+        )
     found: Removals = {}
     for count in remove:
         if uneven:
@@ -75,12 +82,21 @@ def lowest_experts(context: PruningContext, remove: Sequence[int], scores: Score
     return found
 
 
+def _check_finite(layer: int, scores: Sequence[float]) -> None:
+    wrong = next((expert for expert, score in enumerate(scores) if not math.isfinite(score)), None)
+    if wrong is not None:
+        raise ArchitectureError(
+            f"the score of expert {wrong} of layer {layer} is {scores[wrong]}: its weights or outputs are not finite; "
+            "try dtype=bfloat16 or float32"
+        )
+
+
 def _order(scores: Sequence[float], among: Sequence[int]) -> list[int]:
     return sorted(among, key=lambda expert: (scores[expert], expert))
 
 
 def _lowest_of_all(context: PruningContext, scores: Scores, count: int) -> dict[int, tuple[int, ...]]:
-    most = context.experts - max(1, experts_per_token(context.config))
+    most = most_dropped(context.config)
     dropped: dict[int, list[int]] = {layer: [] for layer in scores}
     ordered = sorted((score, layer, expert) for layer, some in scores.items() for expert, score in enumerate(some))
     for _, layer, expert in ordered:
@@ -344,8 +360,14 @@ def aimer(context: PruningContext, remove: Sequence[int], *, uneven: bool = Fals
         if not all(parts):
             raise ArchitectureError("aimer: the weights of single experts are not known; use another method")
         whole = [torch.cat(some) for some in parts]
-        scores[layer] = [-float(one.abs().mean() / one.square().mean().sqrt()) for one in whole]
+        scores[layer] = [-_evenness(one) for one in whole]
     return lowest_experts(context, remove, scores, uneven=uneven)
+
+
+def _evenness(weights: torch.Tensor) -> float:
+    """Mean |w| over root mean square of w, at most 1; also 1 if all are zero, which nobody misses."""
+    size = float(weights.square().mean().sqrt())
+    return float(weights.abs().mean()) / size if size else 1.0
 
 
 def random_experts(context: PruningContext, remove: Sequence[int], *, seed: int = 0, uneven: bool = False) -> Removals:
