@@ -176,7 +176,8 @@ def without_experts(kind: str, fields: Mapping[str, Any]) -> Verdict | None:
 
 
 def _reason(error: Exception) -> str:
-    return " ".join(str(error).split()).partition("this is exact ")[2].strip("()") or _line(error)
+    said = " ".join(str(error).split())
+    return (said.partition("this is exact ")[2].strip("()") or said or type(error).__name__)[:200]
 
 
 @dataclass(frozen=True)
