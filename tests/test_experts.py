@@ -293,9 +293,15 @@ def test_a_wrong_recipe_is_one_line(fields: dict[str, Any], said: str, tmp_path:
 
 def test_forms_of_the_argument_and_the_name_of_a_run(tmp_path: Path) -> None:
     expected = {0: (3, 7, 8, 9), 1: (2, 5)}
-    for value in ("{0: 3+7-9, 1: 2+5}", {0: "3+7-9", 1: [2, 5]}, {"1": "2+5", "0": [3, 7, 8, 9]}, "0:3+7-9,1:[2,5]"):
+    for value in (
+        "{0: 3+7-9, 1: 2+5}",
+        {0: "3+7-9", 1: [2, 5]},
+        {"1": "2+5", "0": [3, 7, 8, 9]},
+        "0:3+7-9,1:[2,5]",
+        "[0: 3+7-9, 1: 2+5]",
+    ):
         assert parse_experts(value) == expected
-    name = run_name("m", "pretrained=m,drop_experts={0: 3+7-9, 1: 2+5}")
+    name = run_name("m", "pretrained=m,drop_experts=[0: 3+7-9, 1: 2+5]")
     recipe = Recipe(base="m", drop_experts=expected, method="by hand", source="s")
     path = recipe.save(tmp_path / "r.yaml")
     assert name.startswith("m-experts6-") and name == run_name("m", {"pretrained": "m", "recipe": str(path)})

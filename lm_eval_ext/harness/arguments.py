@@ -172,7 +172,9 @@ class Arguments(ThinkingArguments):
     )
     drop_mlp: object = Field(None, description="layers whose feed-forward block is left out, in the same form")
     drop_experts: object = Field(
-        None, description="experts of a mixture to drop, by layer: `{0: 3+7-9, 1: 2+5}`; a key may be a range of layers"
+        None,
+        description="experts of a mixture to drop, by layer: `[0: 3+7-9, 1: 2+5]`, or as a mapping where arguments are "
+        "given as JSON, YAML or in Python; a key may be a range of layers",
     )
     recipe: Annotated[str | Recipe | None, BeforeValidator(_recipe)] = Field(
         None, description="name of a recipe in `pruned_models/`, or path of a YAML file"

@@ -303,7 +303,7 @@ def parse_layers(value: object, name: str = "drop_layers", what: str = "layer") 
 
 
 def parse_experts(value: object, name: str = "drop_experts") -> dict[int, tuple[int, ...]]:
-    """Experts by layer, from `{0: [3, 7], 1: "2-5"}`, or the same as text; a key may name several layers.
+    """Experts by layer, from `{0: [3, 7], 1: "2-5"}`, or the same as text, also in brackets; a key may name layers.
 
     Raises:
         ArgumentError: it does not have this form, or a layer is named twice.
@@ -313,7 +313,10 @@ def parse_experts(value: object, name: str = "drop_experts") -> dict[int, tuple[
     """
     pairs = list(value.items()) if isinstance(value, Mapping) else _pairs(value)
     if not pairs:
-        raise ArgumentError(f"{name}={value!r}: give experts by layer, such as {{0: 3+7-9, 1: 2+5}}")
+        raise ArgumentError(
+            f"{name}={value!r}: give experts by layer, such as {{0: 3+7-9, 1: 2+5}}, or in model_args "
+            "[0: 3+7-9, 1: 2+5]"
+        )
     found: dict[int, tuple[int, ...]] = {}
     for layers, experts in pairs:
         for layer in parse_layers(layers, name):
@@ -324,7 +327,9 @@ def parse_experts(value: object, name: str = "drop_experts") -> dict[int, tuple[
 
 
 def _pairs(value: object) -> list[tuple[str, str]]:
-    text = value.strip().removeprefix("{").removesuffix("}") if isinstance(value, str) else ""
+    text = value.strip() if isinstance(value, str) else ""
+    if text[:1] + text[-1:] in ("{}", "[]"):  # lm-eval's command line takes any brace for JSON
+        text = text[1:-1]
     parts = [part for part in re.split(r",(?![^\[]*\])", text) if part.strip()]
     if not all(":" in part for part in parts):
         return []
