@@ -44,7 +44,7 @@ def main() -> None:
     print(f"{'':14}{'whole':>9}" + "".join(f"{count:>9}" for count in counts))
     rows: list[dict[str, Any]] = []
     whole = perplexity(context, None, given.max_tokens)
-    for method in sorted(set(METHODS) - {"selection"}):
+    for method in sorted(one for one in METHODS if one != "selection" and not METHODS[one].experts):
         chosen = [choose(context, method, counts, one) for one in VARIANTS.get(method, [{}])]
         found = [
             geometric_mean(perplexity(context, one[count], given.max_tokens) for one in chosen) for count in counts

@@ -31,6 +31,8 @@ from lm_eval_ext.pruning.selection import METHODS, choose
 from tests.checkpoints import LAYERS
 from tests.contexts import MATRICES, context_of, texts_of, twin_of
 
+OF_LAYERS = [name for name, method in METHODS.items() if not method.experts]  # others: tests/test_expert_methods.py
+
 
 def states_of(model: Any, ids: torch.Tensor) -> list[torch.Tensor]:
     """What enters each layer that runs, and what leaves the last, before the norm: each (length, width)."""
@@ -246,13 +248,13 @@ def test_methods_that_need_no_texts_look_at_none(tiny_model: Path) -> None:
     def none() -> Calibration:
         raise AssertionError("calibration was loaded")
 
-    for method in (one for one in METHODS if not METHODS[one].needs_texts):
+    for method in (one for one in OF_LAYERS if not METHODS[one].needs_texts):
         context = PruningContext(str(tiny_model), AutoConfig.from_pretrained(tiny_model), none)
         parameters = {"layers": "1-2"} if method == "selection" else {}
         assert len(choose(context, method, [2], parameters)[2].drop) == 2
 
 
-@pytest.mark.parametrize("method", sorted(set(METHODS) - {"trace"}))  # that one wants replies: tests/test_traces.py
+@pytest.mark.parametrize("method", sorted({*OF_LAYERS} - {"trace"}))  # that one wants replies: tests/test_traces.py
 def test_recipes_for_several_depths(method: str, tiny: PruningContext) -> None:
     given: dict[str, dict[str, Any]] = {
         "selection": {"layers": [1, 2, 3]},
@@ -287,7 +289,7 @@ def test_the_lowest_go_first(scores: list[float]) -> None:
 @pytest.mark.parametrize(
     ("method", "remove", "parameters", "message"),
     [
-        ("shortgtp", [1], {}, "expected one of: angular, attention, joint, laco"),
+        ("shortgtp", [1], {}, "expected one of: aimer, angular, attention, ean"),
         ("reverse", [0], {}, "from 1 to 5 of the model's 6 layers can be removed"),
         ("reverse", [LAYERS], {}, "from 1 to 5 of the model's 6 layers can be removed"),
         ("reverse", [], {}, "from 1 to 5 of the model's 6 layers can be removed"),
@@ -331,7 +333,7 @@ def test_layers_that_return_more_than_their_output_are_bypassed_too(tmp_path: Pa
         assert torch.equal(without, model(ids, use_cache=False).logits)
 
 
-@pytest.mark.parametrize("method", [method for method in METHODS if method not in ("selection", "trace")])
+@pytest.mark.parametrize("method", [method for method in OF_LAYERS if method not in ("selection", "trace")])
 def test_layers_behind_a_barrier_are_kept(method: str, tiny: PruningContext) -> None:
     loose: dict[str, object] = {"threshold": -1.0, "merged": 2, "interval": 1} if method == "laco" else {}
     barriers: dict[str, object] = {"early_barrier": 2, "latter_barrier": 1}
