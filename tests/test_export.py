@@ -214,7 +214,7 @@ def test_a_recipe_of_other_layers_is_not_overwritten(tiny_model: Path, tmp_path:
 
     (tmp_path / f"{tiny_model.name.lower()}-random-1.yaml").write_text("base: a\ndrop: 77\nmethod: m\nsource: s\n")
     code, said = prune()
-    assert code == 1 and "drops other layers; use another --out, or --force" in said
+    assert code == 1 and "is another recipe; use another --out, or --force" in said
     assert prune("--force")[0] == 0 and prune()[0] == 0
     assert prune("--set", "seed=5")[0] == 0
     assert (tmp_path / f"{tiny_model.name.lower()}-random-5-1.yaml").is_file()

@@ -202,7 +202,7 @@ def test_an_unknown_method_is_said_before_anything_is_fetched(tmp_path: Path) ->
         COMMAND, "prune", "--base", "no/such-model", "--method", "foo", HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path)
     )
     last = done.stderr.strip().splitlines()[-1]
-    assert done.returncode == 1 and last.startswith("lm-eval-tts: unknown method 'foo'; expected one of: angular,")
+    assert done.returncode == 1 and last.startswith("lm-eval-tts: unknown method 'foo'; expected one of: aimer,")
 
 
 def test_a_misspelt_task_is_one_line(tiny_model: Path, tmp_path: Path) -> None:
