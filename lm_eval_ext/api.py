@@ -161,25 +161,25 @@ def choose_layers(
     pretrained: str,
     method: str,
     *,
-    remove: int,
-    calibration: str = "embedded",
+    remove: int | str,
+    calibration: str | None = None,
     revision: str | None = None,
     parameters: Mapping[str, object] | None = None,
     **options: Any,
 ) -> Recipe:
-    """Choose which layers to drop from a model, with a pruning method.
+    """Choose which layers or experts to drop from a model, or which weights to set to zero, with a pruning method.
 
     Args:
         pretrained: the base model's name on the Hub, or its folder.
         method: `shortgpt`, `laco`, `angular`, ...; see `docs/howto/prune.md`.
-        remove: how many layers to drop.
-        calibration: source of the calibration texts, such as `embedded` or `task:NAME`.
+        remove: how many layers to drop; of experts also a share, such as `25%`; of weights `20%` or `2of4`.
+        calibration: source of the calibration texts, such as `embedded` or `task:NAME`; methods of weights need one.
         revision: branch, tag or commit of the base model.
         parameters: parameters of the method.
         options: `samples`, `max_tokens`, `batch_size`, `dtype`, `trust_remote_code`.
 
     Returns:
-        The recipe. Write it with `save`; `load(recipe=PATH)` then loads the model without these layers.
+        The recipe. Write it with `save`; `load(recipe=PATH)` then loads the pruned model.
 
     Raises:
         ArgumentError: the method or a parameter is unknown, or that many layers cannot be dropped.
@@ -187,15 +187,17 @@ def choose_layers(
     >>> choose_layers("tiny-chain", "reverse", remove=2).drop
     (10, 11)
     """
-    from lm_eval_ext.harness.prune_on_load import context_for, release, score_cache_for
+    from lm_eval_ext.harness.prune_on_load import context_for, score_cache_for, texts_for
     from lm_eval_ext.paths import located
-    from lm_eval_ext.pruning.selection import choose, method_parameters
+    from lm_eval_ext.pruning.selection import choose, counted, method_parameters
 
     method_parameters(method)  # refuses an unknown method before anything is downloaded
-    context = context_for(located(pretrained), revision, calibration, **options)
-    context.score_cache = score_cache_for(context, method)
-    recipe = choose(context, method, [remove], parameters or {})[remove]
-    release(context)
+    given = parameters or {}
+    context = context_for(located(pretrained), revision, texts_for(method, given, calibration), **options)
+    context.score_cache = score_cache_for(context, method, given)
+    count = counted(context, method, str(remove))
+    recipe = choose(context, method, [count], given)[count]
+    context.release()
     return recipe
 
 

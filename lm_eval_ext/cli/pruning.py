@@ -25,16 +25,18 @@ BasePath = Annotated[str | None, typer.Option("--pretrained", help="A local copy
 
 def prune(
     base: Annotated[str, typer.Option(help="Hub name or folder of the model.")],
-    method: Annotated[str, typer.Option(help="How layers are chosen: shortgpt, laco, angular, sleb, ...")],
+    method: Annotated[str, typer.Option(help="How layers, experts or weights are chosen: shortgpt, reap, wanda, ...")],
     remove: Annotated[
-        str, typer.Option(help="Numbers of layers to remove, such as 1,2,3, or of experts, also as 25%; a recipe each.")
+        str,
+        typer.Option(help="Layers, as 1,2,3; experts, also as 25%; weights, as 20% or 2of4. A recipe each."),
     ] = "1",
     calibration: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="Calibration texts: embedded, a corpus, a file, ORG/NAME:SPLIT:FIELD, task:NAME, run:FOLDER."
+            help="Calibration texts: embedded (the default for layers and experts), a corpus, a file, "
+            "ORG/NAME:SPLIT:FIELD, task:NAME, run:FOLDER."
         ),
-    ] = "embedded",
+    ] = None,
     include_path: IncludePath = None,
     samples: Annotated[int, typer.Option(help="Number of calibration texts.")] = 16,
     max_tokens: Annotated[int, typer.Option(help="Tokens used per text, at most.", min=2)] = 512,
@@ -46,20 +48,21 @@ def prune(
     out: Annotated[Path, typer.Option(help="Folder for the recipes.")] = Path("pruned_models"),
     force: Annotated[bool, typer.Option("--force", help="Overwrite a recipe that drops other layers.")] = False,
 ) -> None:
-    """Choose layers to drop with a method, and write a recipe for each number of layers."""
+    """Choose layers or experts to drop, or weights to set to zero, and write a recipe for each number or share."""
     from lm_eval_ext.harness.prompts import include
-    from lm_eval_ext.harness.prune_on_load import context_for, parse_parameters, score_cache_for
+    from lm_eval_ext.harness.prune_on_load import context_for, parse_parameters, score_cache_for, texts_for
     from lm_eval_ext.pruning.selection import choose, counted, method_parameters, plot_scores
 
     method_parameters(method)  # fail on an unknown method before anything is downloaded
     include([include_path] if include_path else [])
+    parameters = parse_parameters(set_ or [])
     context = context_for(
-        located(base), revision, calibration, samples=samples, max_tokens=max_tokens, batch_size=batch_size,
-        dtype=dtype, trust_remote_code=trust_remote_code,
+        located(base), revision, texts_for(method, parameters, calibration), samples=samples, max_tokens=max_tokens,
+        batch_size=batch_size, dtype=dtype, trust_remote_code=trust_remote_code,
     )  # fmt: skip
-    context.score_cache = score_cache_for(context, method)
-    numbers = sorted({counted(context, method, amount) for amount in remove.split(",")})
-    for count, recipe in choose(context, method, numbers, parse_parameters(set_ or [])).items():
+    context.score_cache = score_cache_for(context, method, parameters)
+    numbers = dict.fromkeys(counted(context, method, amount) for amount in remove.split(","))
+    for count, recipe in choose(context, method, list(numbers), parameters).items():
         path = out / chosen_name(base, method, (pair.partition("=")[2] for pair in set_ or []), count)
         _check_not_another(recipe, path, force)
         write_recipe(recipe, path)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ast
-import gc
 import logging
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from typing import Any, NamedTuple
 
@@ -23,13 +23,13 @@ from lm_eval_ext.pruning.context import PruningContext, ScoreCache
 from lm_eval_ext.pruning.loading import checkpoint_fingerprint
 from lm_eval_ext.pruning.quantization import check_quantization
 from lm_eval_ext.pruning.recipe import Recipe, load_recipe, write_recipe
-from lm_eval_ext.pruning.selection import choose, counted, method_named
+from lm_eval_ext.pruning.selection import choose, counted, method_named, uses_texts
 
 logger = logging.getLogger("lm_eval.tts")
 
 
 class PruneSpec(NamedTuple):
-    """A parsed `METHOD:N[:name=value...]`; N is a number, or for experts a share such as `25%`."""
+    """A parsed `METHOD:N[:name=value...]`; N is a number, a share such as `25%`, or of weights also `2of4`."""
 
     method: str
     amount: int | str
@@ -37,15 +37,16 @@ class PruneSpec(NamedTuple):
 
 
 def parse_prune_spec(prune: object) -> PruneSpec:
-    """Parse `METHOD:N[:name=value...]`: a method, a number of layers or a share, and parameters of the method.
+    """Parse `METHOD:N[:name=value...]`: a method, how much it removes, and parameters of the method.
 
     Raises:
         ArgumentError: it does not have this form.
     """
     method, *rest = str(prune).split(":")
-    if not rest or not rest[0].removesuffix("%").replace(".", "", 1).isdecimal():
+    if not rest or not re.fullmatch(r"\d+(\.\d+)?%?|\d+of\d+", rest[0], re.ASCII):
         raise ArgumentError(
-            f"prune={prune}: give METHOD:N, e.g. shortgpt:2, or METHOD:N:NAME=VALUE, e.g. magnitude:2:norm=l2"
+            f"prune={prune}: give METHOD:N, e.g. shortgpt:2 or wanda:20%, or METHOD:N:NAME=VALUE, e.g. "
+            "magnitude:2:norm=l2"
         )
     amount = int(rest[0]) if rest[0].isdecimal() else rest[0]
     return PruneSpec(method, amount, parse_parameters(rest[1:]))
@@ -115,8 +116,9 @@ def computed_recipe(pretrained: object, revision: str | None, given: Arguments, 
     spec = parse_prune_spec(prune)
     numbers = {"samples": given.calibration_samples, "max_tokens": given.calibration_tokens}
     options |= {name: number for name, number in numbers.items() if number is not None}
-    context = context_for(pretrained, revision, given.calibration or EMBEDDED, **options)
-    path = cache_folder() / "recipes" / f"{digest([_identity(context, spec.method), *spec])[:16]}.yaml"
+    texts = texts_for(spec.method, spec.parameters, given.calibration)
+    context = context_for(pretrained, revision, texts, **options)
+    path = cache_folder() / "recipes" / f"{digest([_identity(context, spec.method, spec.parameters), *spec])[:16]}.yaml"
     with ExitStack() as alone:
         with suppress(OSError):  # where the cache cannot be written, each process computes it
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -124,7 +126,7 @@ def computed_recipe(pretrained: object, revision: str | None, given: Arguments, 
         if path.is_file():
             logger.info("prune=%s: using the recipe of an earlier run, %s", prune, path)
             return load_recipe(str(path))
-        context.score_cache = score_cache_for(context, spec.method)
+        context.score_cache = score_cache_for(context, spec.method, spec.parameters)
         count = counted(context, spec.method, str(spec.amount))
         recipe = choose(context, spec.method, [count], spec.parameters)[count]
         try:
@@ -136,8 +138,23 @@ def computed_recipe(pretrained: object, revision: str | None, given: Arguments, 
                 prune,
                 error,
             )
-    release(context)
+    context.release()
     return recipe
+
+
+def texts_for(method: str, parameters: Mapping[str, object], calibration: str | None) -> str:
+    """The source of a method's calibration texts, `embedded` if none is given.
+
+    Raises:
+        ArgumentError: none is given for a method of weights, which keep what the texts use: 20% by Wanda cost
+            tiny-chain a third of its short chains with the embedded texts, and none with its own traces.
+    """
+    if calibration is None and method_named(method).weights and uses_texts(method, parameters):
+        raise ArgumentError(
+            f"{method}: calibration is missing; weights that the texts don't use become zero, so name texts like those "
+            "that the model will write: run:FOLDER, its own correct replies in results saved with --log_samples"
+        )
+    return calibration or EMBEDDED
 
 
 def context_for(
@@ -165,28 +182,17 @@ def context_for(
     )
 
 
-def score_cache_for(context: PruningContext, method: str) -> ScoreCache:
+def score_cache_for(context: PruningContext, method: str, parameters: Mapping[str, object]) -> ScoreCache:
     """The score cache for these weights and, if the method uses them, these calibration texts."""
-    return ScoreCache(cache_folder() / "prune" / f"{digest(_identity(context, method))[:16]}.jsonl")
+    return ScoreCache(cache_folder() / "prune" / f"{digest(_identity(context, method, parameters))[:16]}.jsonl")
 
 
-def _identity(context: PruningContext, method: str) -> list[object]:
+def _identity(context: PruningContext, method: str, parameters: Mapping[str, object]) -> list[object]:
     """Everything that determines the scores of a method."""
     layers = range(depth(context.config))
     return [
         checkpoint_fingerprint(context.pretrained, context.config, layers, context.revision),
         context.pretrained, context.dtype, context.max_tokens,
         *software("torch", "transformers").values(),
-        context.calibration.sha256 if method_named(method).needs_texts else "",
+        context.calibration.sha256 if uses_texts(method, parameters) else "",
     ]  # fmt: skip
-
-
-def release(context: PruningContext) -> None:
-    """Free the memory of the context's model."""
-    import torch
-
-    for name in ("model", "layers"):
-        vars(context).pop(name, None)
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

@@ -16,6 +16,7 @@ from lm_eval_ext.errors import CheckpointError
 from lm_eval_ext.pruning.architecture import layer_of_tensor, packed_by_layer, renamed_tensor
 from lm_eval_ext.pruning.experts import KeptExperts
 from lm_eval_ext.pruning.merging import LazyTensor, LinearMap, MappedTensor, MergeWeights, merged_tensor, sources
+from lm_eval_ext.pruning.sparsity import SparseTensor, Sparsity
 
 if TYPE_CHECKING:
     import torch
@@ -33,16 +34,18 @@ class Changes:
         merged: weights of LaCo's merged layers.
         linear_map: a map that stands in for dropped layers.
         experts: the experts that are kept; None for all.
+        sparsity: which weights are zero; None for none.
     """
 
     merged: MergeWeights = field(default_factory=dict)
     linear_map: LinearMap | None = None
     experts: KeptExperts | None = None
+    sparsity: Sparsity | None = None
 
     @property
     def computed(self) -> bool:
         """Whether values differ from those in the checkpoint."""
-        return bool(self.merged or self.linear_map)
+        return bool(self.merged or self.linear_map or self.sparsity)
 
     def renamed(self, name: str, kept: Sequence[int]) -> str | None:
         """The name of a checkpoint's tensor in the pruned model; None if its layer or its expert is dropped."""
@@ -164,7 +167,10 @@ def _slice(name: str, kept: Sequence[int], changes: Changes, where: Mapping[str,
     parts = sources(name, changes.merged)
     if parts != {name: 1.0}:
         return MergedTensor(parts, where)
-    tensor, linear_map = where[name].get_slice(name), changes.linear_map
+    tensor: LazyTensor = where[name].get_slice(name)
+    linear_map, sparsity = changes.linear_map, changes.sparsity
+    if sparsity and sparsity.applies_to(name):
+        tensor = SparseTensor(name, tensor, sparsity)
     if changes.experts and (rows := changes.experts.rows_of(name, tensor.get_shape())):
         return KeptParts(tensor, rows.parts, rows.dimension, rows.length)
     return MappedTensor(name, tensor, linear_map) if linear_map and linear_map.applies_to(name) else tensor

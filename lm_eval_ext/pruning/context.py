@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 from collections.abc import Callable
@@ -154,9 +155,19 @@ class PruningContext:
         """The base model's decoder layers."""
         return decoder_layers(self.model)
 
-    def batches(self) -> Batches:
-        """The calibration texts as token ids and attention mask."""
-        return token_batches(self._rows, self._texts_at_once, self._device)
+    def release(self) -> None:
+        """Free the model's memory; it is loaded again when it is needed."""
+        import torch
+
+        for name in ("model", "layers"):
+            vars(self).pop(name, None)
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def batches(self, size: int | None = None) -> Batches:
+        """The calibration texts as token ids and attention mask, in batches of a size."""
+        return token_batches(self._rows, size or self._texts_at_once, self._device)
 
     def replies(self) -> ReplyBatches:
         """The same with a mask of the replies, for calibration texts that are replies to prompts.

@@ -391,6 +391,9 @@ def checkpoint_fingerprint(
     checkpoint's name and revision instead.
     """
     digest = hashlib.sha256(config_content(config))
+    if changes.sparsity:  # instead of the masks of whole tensors, for a few values of each
+        digest.update(changes.sparsity.model_dump_json(exclude={"file"}).encode())
+        changes = replace(changes, sparsity=None)
     with ExitStack() as files:
         try:
             tensors = kept_tensors(pretrained, kept, changes, {"revision": revision}, files)

@@ -12,8 +12,6 @@ Source: ReplaceMe, arXiv 2505.02819, section 3.
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,7 +23,6 @@ from typing import TYPE_CHECKING, Annotated, Literal, Protocol
 from pydantic import BaseModel, ConfigDict, Field
 
 from lm_eval_ext.errors import ArchitectureError, RecipeError
-from lm_eval_ext.paths import write_whole
 from lm_eval_ext.pruning.architecture import (
     block_of_tensor,
     is_block_output,
@@ -33,6 +30,7 @@ from lm_eval_ext.pruning.architecture import (
     layer_of_tensor,
     renamed_tensor,
 )
+from lm_eval_ext.pruning.attachment import Attachment, written
 
 if TYPE_CHECKING:
     import torch
@@ -147,14 +145,12 @@ def merged_weights(
                 yield str(renamed_tensor(target, kept)), merged_tensor(parts, waiting.pop(target).__getitem__)
 
 
-class LinearMap(BaseModel):
-    """The map of a recipe. Its matrix is in a file of its own, which lies beside the recipe's."""
+class LinearMap(Attachment):
+    """The map of a recipe."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    FIELD, SUFFIX = "linear_map", ".npy"
 
     after: Annotated[int, Field(ge=0, description="the layer whose feed-forward network it follows")]
-    file: Annotated[str, Field(min_length=1, description="the matrix, as a NumPy file beside the recipe")]
-    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="SHA-256 of the file")]
 
     @property
     def matrix(self) -> torch.Tensor:
@@ -163,65 +159,30 @@ class LinearMap(BaseModel):
         Raises:
             RecipeError: the file is missing, or is another one.
         """
-        return _matrix(self.file, self.sha256)
+        return _matrix(self)
 
     def applies_to(self, name: str) -> bool:
         """Whether a tensor of the base model's checkpoint is multiplied by the map."""
         return block_of_tensor(name) == (self.after, "mlp") and is_block_output(name)
 
-    def beside(self, recipe: Path) -> LinearMap:
-        """The map whose file, if it is given by its name alone, lies beside a recipe."""
-        return self.model_copy(update={"file": str(recipe.parent / self.file)})
 
-    def copied_beside(self, recipe: Path) -> LinearMap:
-        """Copy the file beside a recipe, and name it after the recipe.
-
-        Raises:
-            RecipeError: the file is missing, or is another one.
-        """
-        target = recipe.with_suffix(".npy")
-        content = _content(self.file, self.sha256)
-        part = target.with_suffix(f".{os.getpid()}.part")
-        part.write_bytes(content)
-        part.replace(target)  # atomic, in case several processes write it
-        return self.model_copy(update={"file": target.name})
-
-
-def save_map(after: int, matrix: torch.Tensor, folder: Path) -> LinearMap:
-    """Write a matrix to a folder, under a name that says its content."""
-    import io
-
+def save_map(after: int, matrix: torch.Tensor, folder: Path | None = None) -> LinearMap:
+    """Keep a matrix in a folder, by default in the cache, where a recipe in memory can refer to it."""
     import numpy
 
-    buffer = io.BytesIO()
-    numpy.save(buffer, matrix.float().cpu().numpy(), allow_pickle=False)
-    sha256 = hashlib.sha256(buffer.getvalue()).hexdigest()
-    path = folder / f"{sha256[:16]}.npy"
-    write_whole(path, buffer.getvalue())
-    return LinearMap(after=after, file=str(path), sha256=sha256)
-
-
-def _content(file: str, sha256: str) -> bytes:
-    try:
-        content = Path(file).read_bytes()
-    except OSError as error:
-        raise RecipeError(
-            f"linear_map: {file} cannot be read ({error.strerror}); the recipe needs it beside its own file"
-        ) from error
-    if (found := hashlib.sha256(content).hexdigest()) != sha256:
-        raise RecipeError(f"linear_map: {file} is not the recipe's: its SHA-256 is {found}, expected {sha256}")
-    return content
+    array = matrix.float().cpu().numpy()
+    file, sha256 = written(lambda path: numpy.save(path, array, allow_pickle=False), LinearMap.SUFFIX, folder)
+    return LinearMap(after=after, file=file, sha256=sha256)
 
 
 @lru_cache(maxsize=1)
-def _matrix(file: str, sha256: str) -> torch.Tensor:
-    import io
-
+def _matrix(linear_map: LinearMap) -> torch.Tensor:
     import numpy
     import torch
 
+    file = linear_map.file
     try:
-        array = numpy.load(io.BytesIO(_content(file, sha256)), allow_pickle=False)
+        array = numpy.load(linear_map.checked(), allow_pickle=False)
     except ValueError as error:
         raise RecipeError(f"linear_map: {file} is no NumPy file ({error})") from error
     if array.ndim != 2 or array.shape[0] != array.shape[1] or array.dtype != numpy.float32:

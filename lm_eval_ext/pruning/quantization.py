@@ -93,7 +93,7 @@ def check_quantization(config: PreTrainedConfig, *, changes: bool = False) -> No
 
     Args:
         config: of the checkpoint.
-        changes: whether weights are to be merged, or multiplied by a map, too.
+        changes: whether weights are to be merged, multiplied by a map, or set to zero, too.
 
     Raises:
         ArchitectureError: with the reason.
@@ -106,7 +106,7 @@ def check_quantization(config: PreTrainedConfig, *, changes: bool = False) -> No
     if method == "gptq" and fields.get("dynamic"):
         reason = "transformers cannot load GPTQ with different settings by module; use pruned-vllm"
     if changes:
-        reason = "its weights are packed, and only weights that are not can be merged or mapped"
+        reason = "its weights are packed, and only weights that are not can be merged, mapped or set to zero"
     if reason:
         raise ArchitectureError(f"layers of a checkpoint quantized by {method} cannot be dropped: {reason}")
 

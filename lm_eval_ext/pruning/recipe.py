@@ -30,11 +30,13 @@ from lm_eval_ext.errors import ArgumentError, RecipeError
 from lm_eval_ext.paths import PRUNED_MODELS, located, write_whole
 from lm_eval_ext.plugins import recipe_folders
 from lm_eval_ext.pruning.architecture import depth, text_config
+from lm_eval_ext.pruning.attachment import Attachment
 from lm_eval_ext.pruning.blocks import Blocks
 from lm_eval_ext.pruning.checkpoint import Changes
 from lm_eval_ext.pruning.experts import NO_EXPERTS, number_of_experts
 from lm_eval_ext.pruning.merging import LinearMap, Merge, Variant, check_map, check_merges, combinations
 from lm_eval_ext.pruning.quantization import Quantization
+from lm_eval_ext.pruning.sparsity import Sparsity
 from lm_eval_ext.redaction import public_name, scrubbed
 from lm_eval_ext.wording import ranges
 
@@ -51,6 +53,7 @@ _ADDED = (
     "drop_mlp",
     "drop_experts",
 )  # fields of the digest that older recipes don't have
+_ATTACHED = ("linear_map", "sparsity")  # fields with a file beside the recipe
 _RANGE = re.compile(r"^\s*(\d+)\s*(?:-\s*(\d+)\s*)?$", re.ASCII)
 _MOST_LAYERS = 10_000  # more than any model has: a mistyped range is not expanded
 
@@ -127,6 +130,7 @@ class Recipe(BaseModel):
     linear_map: Annotated[
         LinearMap | None, Field(description="a map that stands in for dropped layers, as of ReplaceMe")
     ] = None
+    sparsity: Annotated[Sparsity | None, Field(description="which weights are zero, as of Wanda")] = None
     parameters: Annotated[dict[str, object], Field(description="parameters of the method")] = Field(
         default_factory=dict
     )
@@ -162,7 +166,7 @@ class Recipe(BaseModel):
     @model_validator(mode="after")
     def _changes(self) -> Recipe:
         if not self.drops and self.checkpoint is None and self.quantization is None:
-            smaller = "drop, drop_attention, drop_mlp, drop_experts, checkpoint or quantization"
+            smaller = "drop, drop_attention, drop_mlp, drop_experts, sparsity, checkpoint or quantization"
             raise ValueError(f"says nothing that makes the model smaller; give {smaller}")
         twice = sorted({*self.drop_attention, *self.drop_mlp} & set(self.drop))
         if twice:
@@ -171,6 +175,8 @@ class Recipe(BaseModel):
             raise ValueError(f"drop_experts: layer {gone[0]} or its feed-forward network is dropped as a whole")
         if self.drop_experts and (self.merge or self.linear_map):
             raise ValueError("drop_experts: not together with merged layers or a linear map")
+        if self.sparsity and (self.merge or self.linear_map):
+            raise ValueError("sparsity: not together with merged layers or a linear map")
         if self.drops and self.method == "none":
             raise ValueError("method is missing; say how the layers were chosen")
         if self.checkpoint is not None and self.checkpoint == self.base:
@@ -193,8 +199,8 @@ class Recipe(BaseModel):
 
     @property
     def drops(self) -> bool:
-        """Whether layers, blocks or experts are dropped."""
-        return bool(self.drop or self.drop_attention or self.drop_mlp or self.drop_experts)
+        """Whether layers, blocks or experts are dropped, or weights are zero."""
+        return bool(self.drop or self.drop_attention or self.drop_mlp or self.drop_experts or self.sparsity)
 
     @property
     def blocks(self) -> Blocks:
@@ -207,8 +213,15 @@ class Recipe(BaseModel):
         dropped = {"": self.drop, "attention ": self.drop_attention, "mlp ": self.drop_mlp}
         parts = [f"drops {what}{format_layers(layers)}" for what, layers in dropped.items() if layers]
         parts += [f"drops {told_experts(self.drop_experts)}"] if self.drop_experts else []
+        parts += [str(self.sparsity)] if self.sparsity else []
         parts += [f"{self.relation}: {self.checkpoint}"] if self.checkpoint else []
         return ", ".join([*parts, *([str(self.quantization)] if self.quantization else [])])
+
+    @property
+    def attached(self) -> dict[str, Attachment]:
+        """The fields whose arrays are in files beside the recipe."""
+        found = {name: getattr(self, name) for name in _ATTACHED}
+        return {name: one for name, one in found.items() if one is not None}
 
     @property
     def pretrained(self) -> str:
@@ -223,12 +236,13 @@ class Recipe(BaseModel):
     @property
     def changes(self) -> Changes:
         """How weights of the kept layers are computed from the base model's, where they are not the same."""
-        return Changes(combinations(self.merge, self.variant), self.linear_map)
+        return Changes(combinations(self.merge, self.variant), self.linear_map, sparsity=self.sparsity)
 
     @property
     def changes_name(self) -> str:
-        """What a model's name says about these: `-rdsc-1a2b3c`, `-linear-1a2b3c`, or nothing."""
-        how = self.variant if self.merge else "linear" if self.linear_map else ""
+        """What a model's name says about these: `-rdsc-1a2b3c`, `-linear-1a2b3c`, `-zeros20-1a2b3c`, or nothing."""
+        sparse = f"zeros{self.sparsity.amount.removesuffix('%')}" if self.sparsity else ""
+        how = self.variant if self.merge else "linear" if self.linear_map else sparse
         return f"-{how}-{self.digest[:6]}" if how else ""
 
     def save(self, path: str | Path) -> Path:
@@ -260,6 +274,8 @@ class Recipe(BaseModel):
         added = {name: named[name] for name in _ADDED if name in named}
         if self.linear_map:
             added["linear_map"] = [self.linear_map.after, self.linear_map.sha256]
+        if self.sparsity:
+            added["sparsity"] = self.sparsity.model_dump(exclude={"file"})
         content = json.dumps([self.base, self.revision, self.drop, *merged, *([added] if added else [])])
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
@@ -400,10 +416,11 @@ def left_out_info(recipe: Recipe | None) -> dict[str, object]:
 
 
 def changes_info(recipe: Recipe | None) -> dict[str, object]:
-    """What results say of the weights that a recipe changes: `merged_layers`, and `linear_map` if there is one."""
+    """What results say of the weights that a recipe changes: `merged_layers`, and `linear_map` or `sparsity`."""
     merged = [step.model_dump(mode="json") for step in recipe.merge] if recipe else []
-    linear_map = recipe.linear_map if recipe else None
-    return {"merged_layers": merged} | ({"linear_map": linear_map.model_dump(exclude={"file"})} if linear_map else {})
+    attached = recipe.attached if recipe else {}
+    changed = {name: one.model_dump(exclude={"file"}, exclude_defaults=True) for name, one in attached.items()}
+    return {"merged_layers": merged, **changed}
 
 
 def recipe_files() -> list[Path]:
@@ -416,13 +433,14 @@ def recipe_names() -> list[str]:
     return sorted({path.stem for path in recipe_files()})
 
 
-def chosen_name(base: str, method: str, parameters: Iterable[object], count: int) -> str:
-    """File name of the recipe of a choice of layers.
+def chosen_name(base: str, method: str, parameters: Iterable[object], count: object) -> str:
+    """File name of the recipe of a choice of layers, experts or weights.
 
     >>> chosen_name("Qwen/Qwen3-8B", "laco", [0.4], 2)
     'qwen3-8b-laco-0.4-2.yaml'
     """
-    words = [base.rstrip("/").split("/")[-1].lower(), method, *map(str, parameters), str(count)]
+    amount = str(count).replace("%", "pct")
+    words = [base.rstrip("/").split("/")[-1].lower(), method, *map(str, parameters), amount]
     return f"{'-'.join(words)}.yaml"
 
 
@@ -464,9 +482,8 @@ def _mappings(node: yaml.Node | None) -> list[tuple[str, yaml.Node]]:
 
 
 def write_recipe(recipe: Recipe, path: Path, comment: str = "") -> None:
-    """Write a recipe as YAML, with its linear map beside it; fields with their default value are left out."""
-    if recipe.linear_map:
-        recipe = recipe.model_copy(update={"linear_map": recipe.linear_map.copied_beside(path)})
+    """Write a recipe as YAML, with what is attached beside it; fields with their default value are left out."""
+    recipe = recipe.model_copy(update={name: one.copied_beside(path) for name, one in recipe.attached.items()})
     content = yaml.safe_dump(
         recipe.model_dump(mode="json", exclude_defaults=True), sort_keys=False, default_flow_style=None, width=120,
         allow_unicode=True,
@@ -492,8 +509,7 @@ def _recipe_path(name_or_path: str) -> Path:
 def _validated(content: Mapping[object, object], path: Path) -> Recipe:
     try:
         recipe = Recipe.model_validate({str(key): value for key, value in content.items()})
-        linear_map = recipe.linear_map and recipe.linear_map.beside(path)
-        return recipe.model_copy(update={"linear_map": linear_map})
+        return recipe.model_copy(update={name: one.beside(path) for name, one in recipe.attached.items()})
     except ValidationError as error:
         fault = error.errors()[0]
         field = ".".join(str(part) for part in fault["loc"])
@@ -509,6 +525,7 @@ _PARTS: dict[object, type[BaseModel]] = {
     "quantization": Quantization,
     "shape": Shape,
     "linear_map": LinearMap,
+    "sparsity": Sparsity,
 }
 
 

@@ -20,10 +20,13 @@ from lm_eval_ext.pruning.architecture import text_config
 from lm_eval_ext.pruning.blocks import ATTENTION, KINDS, MLP
 from lm_eval_ext.pruning.context import PruningContext
 from lm_eval_ext.pruning.experts import groups_of, most_dropped
-from lm_eval_ext.pruning.methods.removal import Removal, Removals
+from lm_eval_ext.pruning.methods.removal import Removal
 from lm_eval_ext.pruning.recipe import CalibrationSet, Recipe, Shape
+from lm_eval_ext.pruning.sparsity import Amount
 
 logger = logging.getLogger("lm_eval.tts")
+
+Count = int | Amount  # of layers, blocks or experts; of weights
 
 BARRIERS = ("early_barrier", "latter_barrier")
 
@@ -37,6 +40,7 @@ class Method(NamedTuple):
         needs_texts: whether it looks at calibration texts.
         blocks: the kinds of blocks whose numbers it takes; empty if it takes numbers of layers.
         experts: whether it takes numbers of experts of each layer.
+        weights: whether it sets weights to zero, and takes a share of them or n of each m.
     """
 
     target: str
@@ -44,6 +48,7 @@ class Method(NamedTuple):
     needs_texts: bool = True
     blocks: tuple[str, ...] = ()
     experts: bool = False
+    weights: bool = False
 
 
 METHODS = {
@@ -57,6 +62,7 @@ METHODS = {
     "joint": Method("block_similarity:joint", "arXiv 2406.15786", blocks=KINDS),
     "laco": Method("laco:laco", "arXiv 2402.11187"),
     "magnitude": Method("without_texts:smallest_weights", "arXiv 2402.02834", needs_texts=False),
+    "magnitude-weights": Method("weights:magnitude_weights", "a baseline", needs_texts=False, weights=True),
     "man": Method("expert_scores:man", "arXiv 2606.15716", experts=True),
     "mlp": Method("block_similarity:mlp", "arXiv 2406.15786", blocks=(MLP,)),
     "perplexity": Method("perplexity:one_shot", "arXiv 2402.02834"),
@@ -65,25 +71,28 @@ METHODS = {
     "reap": Method("expert_scores:reap", "arXiv 2510.13999", experts=True),
     "replaceme": Method("replaceme:replaceme", "arXiv 2505.02819"),
     "reverse": Method("without_texts:reverse", "arXiv 2510.22228", needs_texts=False),
+    "ria": Method("weights:ria", "Plug-and-Play, ICLR 2024", weights=True),
     "selection": Method("without_texts:by_hand", "layers given by hand", needs_texts=False),
     "shortgpt": Method("similarity:shortgpt", "arXiv 2403.03853"),
     "sleb": Method("perplexity:sleb", "arXiv 2402.09025"),
+    "sparsegpt": Method("sparsegpt:sparsegpt", "arXiv 2301.00774", weights=True),
     "taylor": Method("perplexity:taylor", "arXiv 2402.02834"),
     "trace": Method("perplexity:trace", "lm-eval-tts"),
     "trace-experts": Method("expert_scores:trace_experts", "lm-eval-tts", experts=True),
+    "wanda": Method("weights:wanda", "arXiv 2306.11695", weights=True),
     "weighted-ean": Method("expert_scores:weighted_ean", "arXiv 2510.13999", experts=True),
 }
 
 
 def choose(
-    context: PruningContext, method: str, remove: Sequence[int], parameters: Mapping[str, object]
-) -> dict[int, Recipe]:
+    context: PruningContext, method: str, remove: Sequence[Count], parameters: Mapping[str, object]
+) -> dict[Count, Recipe]:
     """Recipes by the number of layers to remove, from a single scoring pass if the method allows it.
 
     Args:
         context: the base model and its calibration texts.
         method: one of `METHODS`.
-        remove: the numbers of layers to remove.
+        remove: the numbers of layers to remove, or as `counted` reads them.
         parameters: parameters of the method.
 
     Raises:
@@ -92,9 +101,9 @@ def choose(
     chosen = _chooser(method)
     _check_numbers(context, remove, method)
     given = _parameters(method, parameters)
-    kept = {name: given.pop(name) for name in BARRIERS if name not in _own_parameters(method)}
+    kept = {name: given.pop(name) for name in BARRIERS if name in given and name not in _own_parameters(method)}
     context.barriers = _barriers(context, method, kept, remove)
-    checked: Callable[..., Removals] = validate_call(config=ConfigDict(arbitrary_types_allowed=True))(chosen)
+    checked = validate_call(config=ConfigDict(arbitrary_types_allowed=True))(chosen)
     try:
         removals = checked(context, list(remove), **given)
     except ValidationError as error:
@@ -108,10 +117,11 @@ def choose(
 def method_parameters(method: str) -> dict[str, object]:
     """Names and defaults of a method's parameters; the default is `inspect.Parameter.empty` if it is required.
 
-    All methods have `early_barrier` and `latter_barrier`: how many of the first and of the last layers stay.
+    All but those of weights have `early_barrier` and `latter_barrier`: how many of the first and last layers stay.
     """
     own = _own_parameters(method)
-    return own | {name: 0 for name in BARRIERS if name not in own}
+    barriers = () if method_named(method).weights else BARRIERS
+    return own | {name: 0 for name in barriers if name not in own}
 
 
 def _own_parameters(method: str) -> dict[str, object]:
@@ -130,25 +140,35 @@ def method_named(name: str) -> Method:
     return METHODS[name]
 
 
-def _chooser(method: str) -> Callable[..., Removals]:
+def uses_texts(method: str, parameters: Mapping[str, object]) -> bool:
+    """Whether a method looks at calibration texts, with these parameters."""
+    return method_named(method).needs_texts or parameters.get("allocation") == "owl"
+
+
+def _chooser(method: str) -> Callable[..., Mapping[Count, Removal]]:
     module, _, function = method_named(method).target.partition(":")
-    chooser: Callable[..., Removals] = getattr(
+    chooser: Callable[..., Mapping[Count, Removal]] = getattr(
         importlib.import_module(f"lm_eval_ext.pruning.methods.{module}"), function
     )
     return chooser
 
 
-def _check_numbers(context: PruningContext, remove: Sequence[int], method: str) -> None:
+def _check_numbers(context: PruningContext, remove: Sequence[Count], method: str) -> None:
     kinds = method_named(method).blocks
+    counts = [count for count in remove if isinstance(count, Amount) == method_named(method).weights]
+    if not remove or len(counts) < len(remove):
+        raise ArgumentError(f"remove={', '.join(map(str, remove))}: {method} takes {_amounts(method)}")
+    if method_named(method).weights:
+        return
     total = context.depth * max(1, len(kinds))
     most, what = total - 1, f"model's {total} {' and '.join(kinds)} blocks" if kinds else f"model's {total} layers"
     if method_named(method).experts:
         _check_has_experts(context, method)
         most = most_dropped(context.config)
         what = f"{context.experts} experts of each layer"
-    wrong = [count for count in remove if not 0 < count <= most]
-    if wrong or not remove:
-        raise ArgumentError(f"remove={wrong[0] if wrong else ''}: from 1 to {most} of the {what} can be removed")
+    wrong = [count for count in remove if isinstance(count, Amount) or not 0 < count <= most]
+    if wrong:
+        raise ArgumentError(f"remove={wrong[0]}: from 1 to {most} of the {what} can be removed")
 
 
 def _check_has_experts(context: PruningContext, method: str) -> None:
@@ -157,29 +177,40 @@ def _check_has_experts(context: PruningContext, method: str) -> None:
         raise ArgumentError(f"{method}: a {kind} model has no experts; use a method that drops layers or blocks")
 
 
-def counted(context: PruningContext, method: str, amount: str) -> int:
-    """A number to remove, from a number, or from a share of the experts of each layer such as `25%`.
+def counted(context: PruningContext, method: str, amount: str) -> Count:
+    """What to remove, from a number of layers, a number or share of the experts of each layer, or a share of weights.
 
-    A share is rounded down, to a multiple of the groups that the router chooses from.
+    A share of experts is rounded down, to a multiple of the groups that the router chooses from.
 
     Raises:
-        ArgumentError: it is neither, or a share for a method that drops no experts.
+        ArgumentError: it is none of these, or not what the method takes.
     """
+    if method_named(method).weights:
+        return Amount.parse(str(amount))
     number, percent, rest = str(amount).strip().partition("%")
     share = re.fullmatch(r"\d+(\.\d+)?", number) if percent and not rest else None
     if share is None and not re.fullmatch(r"\d+", number + percent):
-        raise ArgumentError(f"remove={amount}: give a whole number, or for experts a share such as 25%")
+        raise ArgumentError(f"remove={amount}: {method} takes {_amounts(method)}")
     if share is None:
         return int(number)
     if not method_named(method).experts:
-        raise ArgumentError(f"remove={amount}: {method} takes a number of {_what(method)}; only experts have shares")
+        raise ArgumentError(f"remove={amount}: {method} takes {_amounts(method)}; only experts and weights have shares")
     _check_has_experts(context, method)
     groups, _ = groups_of(context.config)
     return int(context.experts * float(number) / 100) // groups * groups
 
 
+def _amounts(method: str) -> str:
+    """What a method takes."""
+    if method_named(method).weights:
+        return "a share of the weights such as 20%, or n of each m such as 2of4"
+    return f"a whole number of {_what(method)}" + (" or a share such as 25%" if method_named(method).experts else "")
+
+
 def _what(method: str) -> str:
     """What the numbers of a method count."""
+    if method_named(method).weights:
+        return "weights"
     if method_named(method).experts:
         return "experts of each layer"
     kinds = method_named(method).blocks
@@ -187,23 +218,24 @@ def _what(method: str) -> str:
 
 
 def _barriers(
-    context: PruningContext, method: str, kept: Mapping[str, object], remove: Sequence[int]
+    context: PruningContext, method: str, kept: Mapping[str, object], remove: Sequence[Count]
 ) -> tuple[int, int]:
     """The barriers that are given.
 
     Raises:
         ArgumentError: one is no number of layers, or they leave too few layers.
     """
+    most = max((count for count in remove if isinstance(count, int)), default=0)
     numbers = [value for value in kept.values() if isinstance(value, int) and not isinstance(value, bool)]
     left = context.depth - sum(numbers)
     if (
         len(numbers) != len(kept)
         or min(numbers, default=0) < 0
-        or left * max(1, len(method_named(method).blocks)) < (1 if method_named(method).experts else max(remove))
+        or left * max(1, len(method_named(method).blocks)) < (1 if method_named(method).experts else most)
     ):
         said = ", ".join(f"{name}={value!r}" for name, value in kept.items())
         raise ArgumentError(
-            f"{method}: {said}: give numbers of layers that leave {max(remove)} {_what(method)} to remove; the model "
+            f"{method}: {said}: give numbers of layers that leave {most} {_what(method)} to remove; the model "
             f"has {context.depth} layers"
         )
     return (numbers[0], numbers[1]) if numbers else (0, 0)
@@ -229,10 +261,11 @@ def _parameters(method: str, given: Mapping[str, object]) -> dict[str, object]:
 
 
 def _recipe(
-    context: PruningContext, method: str, parameters: Mapping[str, Any], removal: Removal, count: int
+    context: PruningContext, method: str, parameters: Mapping[str, Any], removal: Removal, count: Count
 ) -> Recipe:
-    texts = context.calibration if method_named(method).needs_texts else None
+    texts = context.calibration if uses_texts(method, parameters) else None
     total = context.experts if method_named(method).experts else context.depth
+    taken = f"zeros {count}" if isinstance(count, Amount) else f"{count} of {total} {_what(method)}"
     return Recipe(
         base=named(context.pretrained),
         revision=context.revision,
@@ -243,9 +276,10 @@ def _recipe(
         drop_experts=dict(removal.experts),
         merge=removal.merges,
         linear_map=removal.linear_map,
+        sparsity=removal.sparsity,
         variant=parameters.get("variant", "rdsc"),
         method=method,
-        source=f"lm-eval-tts prune, {count} of {total} {_what(method)}; {method_named(method).source}",
+        source=f"lm-eval-tts prune, {taken}; {method_named(method).source}",
         parameters={name: value for name, value in parameters.items() if value is not None},
         calibration=CalibrationSet(
             name=texts.name, samples=len(texts.texts), max_tokens=context.max_tokens, sha256=texts.sha256

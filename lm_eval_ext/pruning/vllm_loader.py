@@ -16,6 +16,7 @@ from lm_eval_ext.pruning.checkpoint import NO_CHANGES, Changes, check_one_checkp
 from lm_eval_ext.pruning.experts import KeptExperts, count_overrides, refuse_uneven
 from lm_eval_ext.pruning.merging import LinearMap, mapped, merged_weights
 from lm_eval_ext.pruning.quantization import for_vllm, quantization_of
+from lm_eval_ext.pruning.sparsity import Sparsity
 
 if TYPE_CHECKING:
     import torch
@@ -23,12 +24,13 @@ if TYPE_CHECKING:
     from vllm.config import LoadConfig
 
 LOAD_FORMAT = "lm-eval-tts"
-KEPT, MERGED, MAP, ZEROS, EXPERTS = (
+KEPT, MERGED, MAP, ZEROS, EXPERTS, SPARSITY = (
     "kept_layers",
     "merged_layers",
     "linear_map",
     "zeroed_blocks",
     "kept_experts",
+    "sparsity",
 )  # our keys of `model_loader_extra_config`
 
 
@@ -102,6 +104,7 @@ def engine_arguments(
             MAP: changes.linear_map.model_dump() if changes.linear_map else None,
             ZEROS: [list(some) for some in blocks.within(kept)],
             EXPERTS: changes.experts.as_json() if changes.experts else None,
+            SPARSITY: changes.sparsity.model_dump(mode="json") if changes.sparsity else None,
         },
         "hf_overrides": overrides,
     }
@@ -128,11 +131,12 @@ def _loader_class() -> type:
             extra = dict(load_config.model_loader_extra_config)
             self.kept = tuple(extra.pop(KEPT))
             merged = {int(layer): {int(one): share for one, share in parts} for layer, parts in extra.pop(MERGED)}
-            given, experts = extra.pop(MAP), extra.pop(EXPERTS)
+            given, experts, sparsity = extra.pop(MAP), extra.pop(EXPERTS), extra.pop(SPARSITY)
             self.changes = Changes(
                 merged,
                 LinearMap.model_validate(given) if given else None,
                 KeptExperts.from_json(experts) if experts else None,
+                Sparsity.model_validate(sparsity) if sparsity else None,
             )
             self.zeros = Blocks(*map(tuple, extra.pop(ZEROS)))
             super().__init__(dataclasses.replace(load_config, load_format="auto", model_loader_extra_config=extra))
@@ -146,11 +150,16 @@ def _loader_class() -> type:
             # Shards with only unused tensors are not read at all.
             source = dataclasses.replace(source, is_unused_weight=unused)
             weights = merged_weights(
-                self._mapped(self._of_kept_experts(super()._get_weights_iterator(source))),
+                self._mapped(self._of_kept_experts(self._sparse(super()._get_weights_iterator(source)))),
                 self.kept,
                 self.changes.merged,
             )
             return ((name, torch.zeros_like(one) if self.zeros.end_with(name) else one) for name, one in weights)
+
+        def _sparse(self, weights: Iterator[tuple[str, torch.Tensor]]) -> Iterator[tuple[str, torch.Tensor]]:
+            sparsity = self.changes.sparsity
+            for name, one in weights:
+                yield name, sparsity.applied(name, one) if sparsity and sparsity.applies_to(name) else one
 
         def _of_kept_experts(self, weights: Iterator[tuple[str, torch.Tensor]]) -> Iterator[tuple[str, torch.Tensor]]:
             if (experts := self.changes.experts) is None:

@@ -11,6 +11,7 @@ from lm_eval_ext.pruning.context import PruningContext
 from lm_eval_ext.pruning.experts import NO_EXPERTS, Dropped
 from lm_eval_ext.pruning.layers import bypassed
 from lm_eval_ext.pruning.merging import LinearMap, Merge
+from lm_eval_ext.pruning.sparsity import Sparsity
 
 
 class Removal(NamedTuple):
@@ -24,6 +25,7 @@ class Removal(NamedTuple):
         attention, mlp: layers whose attention or MLP block is left out.
         linear_map: a map that stands in for the dropped layers.
         experts: experts to drop, by layer.
+        sparsity: which weights become zero.
     """
 
     drop: tuple[int, ...]
@@ -33,6 +35,7 @@ class Removal(NamedTuple):
     mlp: tuple[int, ...] = ()
     linear_map: LinearMap | None = None
     experts: Dropped = NO_EXPERTS
+    sparsity: Sparsity | None = None
 
 
 Removals = dict[int, Removal]

@@ -14,19 +14,16 @@ Source: arXiv 2505.02819 (ReplaceMe), sections 3.1 and 3.2; arXiv 2403.19135 (LL
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lm_eval_ext.errors import ArchitectureError, ArgumentError
-from lm_eval_ext.paths import cache_folder
 from lm_eval_ext.pruning.block_verification import ensure_map_exact
 from lm_eval_ext.pruning.blocks import MLP, Block, blocks_of, silent
 from lm_eval_ext.pruning.context import PruningContext
 from lm_eval_ext.pruning.layers import Visit, by_token, cosines, hidden_states, reruns, visit_layers
 from lm_eval_ext.pruning.loading import load_twin_mapped
-from lm_eval_ext.pruning.merging import LinearMap, save_map
+from lm_eval_ext.pruning.merging import save_map
 from lm_eval_ext.pruning.methods.removal import Removal, Removals, check_finite
 from lm_eval_ext.pruning.quantization import quantization_of
 
@@ -53,16 +50,8 @@ def _removal(context: PruningContext, scores: Sequence[float], count: int, alpha
     starts = range(max(1, context.removable.start), context.removable.stop - count + 1)
     start = min(starts, key=scores.__getitem__)
     ensure_map_exact(context.config, start - 1, load_twin_mapped, trust_remote_code=context.trust_remote_code)
-    linear_map = _saved(start - 1, fitted(context, start, count, alpha))
+    linear_map = save_map(start - 1, fitted(context, start, count, alpha))
     return Removal(tuple(range(start, start + count)), (*scores, *[None] * (count - 1)), linear_map=linear_map)
-
-
-def _saved(after: int, matrix: torch.Tensor) -> LinearMap:
-    """The map, kept where a recipe in memory can refer to it; a recipe's file gets a copy."""
-    try:
-        return save_map(after, matrix, cache_folder() / "linear_maps")
-    except OSError:  # as in a container without a home
-        return save_map(after, matrix, Path(tempfile.mkdtemp(prefix="lm-eval-tts-")))
 
 
 def distances(context: PruningContext, remove: Sequence[int]) -> dict[int, list[float]]:

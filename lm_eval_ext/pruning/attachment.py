@@ -1,0 +1,101 @@
+"""A recipe's arrays, such as a linear map or the norms of inputs, in a file of their own beside the recipe."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from lm_eval_ext.errors import RecipeError
+from lm_eval_ext.paths import cache_folder
+
+
+class Attachment(BaseModel):
+    """A field of a recipe whose arrays are in a file.
+
+    Attributes:
+        FIELD: its name in the recipe.
+        SUFFIX: of the file.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    FIELD: ClassVar[str]
+    SUFFIX: ClassVar[str]
+
+    file: Annotated[str, Field(min_length=1, description="the file, by its name beside the recipe")]
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="SHA-256 of the file")]
+
+    def checked(self) -> Path:
+        """The file, if it is the recipe's.
+
+        Raises:
+            RecipeError: the file is missing, or is another one.
+        """
+        try:
+            stat = Path(self.file).stat()
+            found = _sha256(self.file, stat.st_size, stat.st_mtime_ns)
+        except OSError as error:
+            raise RecipeError(
+                f"{self.FIELD}: {self.file} cannot be read ({error.strerror}); the recipe needs it beside its own file"
+            ) from error
+        if found != self.sha256:
+            raise RecipeError(
+                f"{self.FIELD}: {self.file} is not the recipe's: its SHA-256 is {found}, expected {self.sha256}"
+            )
+        return Path(self.file)
+
+    def beside(self, recipe: Path) -> Self:
+        """The same, where the file is given by its name alone and lies beside a recipe."""
+        return self.model_copy(update={"file": str(recipe.parent / self.file)})
+
+    def copied_beside(self, recipe: Path) -> Self:
+        """Copy the file beside a recipe, and name it after the recipe.
+
+        Raises:
+            RecipeError: the file is missing, or is another one.
+        """
+        target = recipe.with_suffix(self.SUFFIX)
+        part = target.with_name(f"{target.name}.{os.getpid()}.part")
+        shutil.copyfile(self.checked(), part)
+        part.replace(target)  # atomic, in case several processes write it
+        return self.model_copy(update={"file": target.name})
+
+
+@lru_cache(maxsize=64)
+def _sha256(file: str, size: int, changed: int) -> str:
+    """SHA-256 of a file; computed once for a size and time of its last change."""
+    with Path(file).open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def written(write: Callable[[Path], object], suffix: str, folder: Path | None = None) -> tuple[str, str]:
+    """Write a file under a name that says its content, by default to the cache; returns its path and SHA-256.
+
+    Args:
+        write: writes it to the path that it is called with.
+        suffix: of its name.
+        folder: where it is kept.
+    """
+    try:
+        return _written(write, suffix, folder or cache_folder() / "attachments")
+    except OSError:  # as in a container without a home
+        return _written(write, suffix, Path(tempfile.mkdtemp(prefix="lm-eval-tts-")))
+
+
+def _written(write: Callable[[Path], object], suffix: str, folder: Path) -> tuple[str, str]:
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".unfinished-") as unfinished:
+        part = Path(unfinished) / f"part{suffix}"
+        write(part)
+        with part.open("rb") as content:
+            sha256 = hashlib.file_digest(content, "sha256").hexdigest()
+        path = folder / f"{sha256[:16]}{suffix}"
+        part.replace(path)
+    return str(path), sha256

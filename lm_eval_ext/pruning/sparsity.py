@@ -1,0 +1,300 @@
+"""Zeros in the weights of a model: a share of them, or n of each m consecutive ones. No tensor gets smaller.
+
+A mask is not stored, because it would be large, but computed while a tensor is read, by any engine: from the weights
+and from the norms of what they are multiplied with, which lie beside the recipe. Products are float32 and equal scores
+go by position, so the same mask comes out everywhere; its digest is checked.
+
+Scores, lowest first, of W with the shape (out, in), for inputs X of shape (tokens, in):
+
+- `magnitude-weights`: |W|, by matrix.
+- `wanda` (arXiv 2306.11695, equation 1): |W| * ||X_j||_2, by row.
+- `ria` ("Plug-and-Play: An Efficient Post-training Pruning Method", ICLR 2024, section 3.1):
+  (|W| / sum over rows + |W| / sum over columns) * ||X_j||_2^a, by matrix.
+
+"By matrix" and "by row" say what a share is taken of: its int(share * n) lowest of n, of equal ones the first. n of m
+are always consecutive ones of a row. Where a share is taken by matrix, the authors' programs also prune all that equal
+the threshold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from types import EllipsisType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
+
+from pydantic import Field, field_validator
+from safetensors import SafetensorError
+
+from lm_eval_ext.errors import ArchitectureError, ArgumentError, RecipeError
+from lm_eval_ext.pruning.architecture import layer_of_tensor
+from lm_eval_ext.pruning.attachment import Attachment, written
+from lm_eval_ext.pruning.merging import LazyTensor
+
+if TYPE_CHECKING:
+    import torch
+
+Criterion = Literal["magnitude-weights", "ria", "sparsegpt", "wanda"]
+BY_MATRIX = ("magnitude-weights", "ria")  # the others take a share of each row
+_AMOUNT = re.compile(r"(\d+(?:\.\d+)?)%|(\d+)of(\d+)", re.ASCII)
+_DIGITS = 16  # of a mask's digest
+_NORMS = "norms."
+
+
+class Amount(NamedTuple):
+    """How many weights become zero: a share of them, or `zeros` of each `group` consecutive ones in a row."""
+
+    share: float
+    zeros: int = 0
+    group: int = 0
+
+    @classmethod
+    def parse(cls, text: str, name: str = "remove") -> Self:
+        """Read `20%` or `2of4`.
+
+        Raises:
+            ArgumentError: it is neither, or all weights or none would become zero.
+
+        >>> str(Amount.parse("2of4"))
+        '2of4'
+        """
+        found = _AMOUNT.fullmatch(text.strip())
+        share = float(found[1] or 0) / 100 if found else 0.0
+        zeros, group = (int(found[2] or 0), int(found[3] or 0)) if found else (0, 0)
+        if not (0 < share < 1 or 0 < zeros < group <= 1024):
+            raise ArgumentError(
+                f"{name}={text}: of weights, give a share above 0% and below 100% such as 20%, or n of each m such as "
+                "2of4"
+            )
+        return cls(share or zeros / group, zeros, group)
+
+    def __str__(self) -> str:
+        return f"{self.zeros}of{self.group}" if self.group else f"{100 * self.share:g}%"
+
+
+def scores(
+    criterion: Criterion, weight: torch.Tensor, norms: torch.Tensor | None = None, exponent: float = 0.5
+) -> torch.Tensor:
+    """How much each weight matters.
+
+    Args:
+        criterion: `magnitude-weights`, `ria` or `wanda`.
+        weight: of shape (out, in).
+        norms: ||X_j||_2, float32, of shape (in,); not for `magnitude-weights`.
+        exponent: a of `ria`.
+
+    Returns:
+        float32, of the shape of `weight`.
+    """
+    size = weight.float().abs()
+    if criterion == "magnitude-weights" or norms is None:
+        return size
+    norms = norms.to(size.device)
+    if criterion == "wanda":
+        return size * norms
+    # Sums are float64, so that their order doesn't matter for the float32 result.
+    columns, rows = (size.sum(axis, keepdim=True, dtype=size.double().dtype).float() for axis in (0, 1))
+    tiny = 1e-38  # a row or column of zeros has no share of its sum
+    return (size / columns.clamp(min=tiny) + size / rows.clamp(min=tiny)) * (norms.double() ** exponent).float()
+
+
+def lowest_scores(found: torch.Tensor, count: int) -> torch.Tensor:
+    """A mask of the `count` lowest along the last dimension; of equal ones, the first: as a stable sort has them."""
+    if count == 0:
+        return found.isnan()  # none is
+    threshold = found.kthvalue(count, dim=-1, keepdim=True).values
+    below, equal = found < threshold, found == threshold
+    missing = count - below.sum(-1, keepdim=True)
+    return below | (equal & (equal.cumsum(-1) <= missing))
+
+
+def zeros_of(
+    criterion: Criterion, amount: Amount, share: float, weight: torch.Tensor, norms: torch.Tensor | None = None,
+    exponent: float = 0.5,
+) -> torch.Tensor:  # fmt: skip
+    """Which weights of a matrix become zero: a mask of its shape.
+
+    Args:
+        criterion, weight, norms, exponent: as in `scores`.
+        amount: how many.
+        share: of this layer's weights, where the amount is a share.
+
+    Raises:
+        ArchitectureError: rows don't consist of whole groups, or a score is not finite.
+    """
+    found = scores(criterion, weight, norms, exponent)
+    if not bool(found.isfinite().all()):
+        raise ArchitectureError("a weight's score is not finite: weights or hidden states overflow; try dtype=bfloat16")
+    rows, width = found.shape
+    if amount.group:
+        if width % amount.group:
+            raise ArchitectureError(f"{amount}: rows of {width} weights don't consist of groups of {amount.group}")
+        groups = found.reshape(rows, width // amount.group, amount.group)
+        return lowest_scores(groups, amount.zeros).reshape(rows, width)
+    if criterion in BY_MATRIX:
+        return lowest_scores(found.flatten(), int(found.numel() * share)).reshape(rows, width)
+    return lowest_scores(found, int(width * share))
+
+
+class Masked(NamedTuple):
+    """What the file beside a recipe says of a tensor, for each matrix that it consists of.
+
+    Attributes:
+        norms: numbers of the norms that score it; none for `magnitude-weights` and `sparsegpt`.
+        masks: first digits of the SHA-256 of its mask, packed into bits row by row.
+    """
+
+    norms: tuple[int, ...]
+    masks: tuple[str, ...]
+
+
+class Sparsity(Attachment):
+    """Which weights of a recipe's model are zero.
+
+    Its file lists the tensors, by their names in the checkpoint, and has the norms of what they are multiplied with; of
+    `sparsegpt`, which changes the weights that stay as well, it has the tensors themselves.
+    """
+
+    FIELD, SUFFIX = "sparsity", ".safetensors"
+
+    criterion: Annotated[Criterion, Field(description="how weights are scored")]
+    amount: Annotated[str, Field(description="`20%` of the weights, or `2of4`")]
+    shares: Annotated[
+        tuple[Annotated[float, Field(ge=0, lt=1)], ...], Field(description="share of each layer, if they differ")
+    ] = ()
+    exponent: Annotated[float, Field(ge=0, le=2, description="of the norms, for ria")] = 0.5
+    zeros: Annotated[int, Field(ge=0, description="number of weights that are zero")] = 0
+
+    @field_validator("amount", mode="before")
+    @classmethod
+    def _amount(cls, value: object) -> str:
+        return str(Amount.parse(str(value), "amount"))
+
+    @property
+    def parsed(self) -> Amount:
+        """The amount."""
+        return Amount.parse(self.amount)
+
+    def __str__(self) -> str:
+        return f"zeros {self.amount}"
+
+    def applies_to(self, name: str) -> bool:
+        """Whether some weights of a tensor of the checkpoint are zero.
+
+        Raises:
+            RecipeError: the file is missing, or is another one.
+        """
+        return name in _opened(self)[0]
+
+    def applied(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
+        """A whole tensor of the checkpoint, of shape (out, in) or (experts, out, in), with zeros.
+
+        Raises:
+            RecipeError: the mask is another one than when the recipe was made, or the file cannot be read.
+        """
+        import torch
+
+        if tensor.ndim == 2:
+            return self.matrix(name, 0, tensor)
+        return torch.stack([self.matrix(name, number, one) for number, one in enumerate(tensor)])
+
+    def matrix(self, name: str, number: int, weight: torch.Tensor) -> torch.Tensor:
+        """A matrix of a tensor, with zeros."""
+        entries, file = _opened(self)
+        norms, masks = entries[name]
+        layer = layer_of_tensor(name)
+        try:
+            if self.criterion == "sparsegpt":
+                stored = file.get_slice(name)
+                pruned = stored[...] if len(stored.get_shape()) == 2 else stored[number : number + 1][0]
+                mask = pruned == 0
+            else:
+                share = self.shares[layer] if self.shares and layer is not None else self.parsed.share
+                used = file.get_tensor(f"{_NORMS}{norms[number]}") if norms else None
+                mask = zeros_of(self.criterion, self.parsed, share, weight, used, self.exponent)
+                pruned = weight.masked_fill(mask, 0)
+            same = digest_of(mask) == masks[number] and (pruned.shape, pruned.dtype) == (weight.shape, weight.dtype)
+        except (IndexError, RuntimeError, SafetensorError, ArchitectureError) as error:
+            reason = " ".join(str(error).split())
+            raise RecipeError(f"sparsity: {name}: its shape or weights are not the recipe's ({reason})") from error
+        if not same:
+            raise RecipeError(
+                f"sparsity: {name}: other weights would become zero than when the recipe was made, so this is another "
+                "model; use the recipe's base in the same revision"
+            )
+        on_device: torch.Tensor = pruned.to(weight.device)
+        return on_device
+
+
+def digest_of(mask: torch.Tensor) -> str:
+    """First digits of the SHA-256 of a mask, packed into bits row by row."""
+    import numpy
+
+    return hashlib.sha256(numpy.packbits(mask.cpu().numpy()).tobytes()).hexdigest()[:_DIGITS]
+
+
+def save_sparsity(
+    fields: Mapping[str, object], entries: Mapping[str, Masked], norms: Sequence[torch.Tensor],
+    tensors: Mapping[str, torch.Tensor],
+) -> Sparsity:  # fmt: skip
+    """Keep what the file beside a recipe has in the cache, where a recipe in memory can refer to it.
+
+    Args:
+        fields: of the recipe.
+        entries: what is said of each tensor.
+        norms: float32, in the order of their numbers.
+        tensors: those that are not computed, of `sparsegpt`.
+    """
+    from safetensors.torch import save_file
+
+    listed = json.dumps({name: list(entry) for name, entry in sorted(entries.items())})
+    arrays = {f"{_NORMS}{number}": one.contiguous() for number, one in enumerate(norms)} | dict(sorted(tensors.items()))
+    file, sha256 = written(lambda path: save_file(arrays, path, metadata={"masks": listed}), Sparsity.SUFFIX)
+    return Sparsity.model_validate({**fields, "file": file, "sha256": sha256})
+
+
+@lru_cache(maxsize=2)
+def _opened(sparsity: Sparsity) -> tuple[dict[str, Masked], Any]:
+    """What the file says of each tensor, and the file."""
+    from safetensors import safe_open
+
+    path = sparsity.checked()
+    try:
+        file = safe_open(path, framework="pt")
+        listed = json.loads((file.metadata() or {})["masks"])  # type: ignore[no-untyped-call]  # safetensors'
+        return {name: Masked(tuple(numbers), tuple(masks)) for name, (numbers, masks) in listed.items()}, file
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RecipeError(f"sparsity: {path} is not a file of norms and masks ({error!r})") from error
+
+
+@dataclass(frozen=True)
+class SparseTensor:
+    """A tensor with zeros, computed when it is read, like a slice of a safetensors file; of experts, one by one."""
+
+    name: str
+    tensor: LazyTensor
+    sparsity: Sparsity
+
+    def __getitem__(self, key: EllipsisType | slice | tuple[slice, ...]) -> torch.Tensor:
+        import torch
+
+        if len(shape := self.tensor.get_shape()) == 2:
+            return self.sparsity.applied(self.name, self.tensor[...])[key]
+        first, *rest = key if isinstance(key, tuple) else (slice(None) if key is ... else key,)
+        read = [
+            self.sparsity.matrix(self.name, expert, self.tensor[slice(expert, expert + 1)][0])
+            for expert in range(shape[0])[first]
+        ]
+        return torch.stack(read)[slice(None), *rest]
+
+    def get_shape(self) -> list[int]:
+        """Its shape."""
+        return self.tensor.get_shape()
+
+    def get_dtype(self) -> str:
+        """Its dtype, as safetensors names it."""
+        return self.tensor.get_dtype()
