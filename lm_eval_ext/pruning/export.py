@@ -142,7 +142,7 @@ def _write_checkpoint(
         forget_left_out(sliced)
     sliced.save_pretrained(folder)
     _copy_besides(base, config, hub, folder)
-    whole = published.model_copy(update={"linear_map": recipe.linear_map})  # whose file is copied, under another name
+    whole = published.model_copy(update=recipe.attached)  # whose files are copied, under another name
     write_recipe(whole, folder / "recipe.yaml")
     fields = quantization_of(config)
     card = model_card(
