@@ -187,15 +187,15 @@ def choose_layers(
     >>> choose_layers("tiny-chain", "reverse", remove=2).drop
     (10, 11)
     """
-    from lm_eval_ext.harness.prune_on_load import context_for, score_cache_for, texts_for
+    from lm_eval_ext.harness.prune_on_load import context_for, score_cache_for
     from lm_eval_ext.paths import located
-    from lm_eval_ext.pruning.selection import choose, counted, method_parameters
+    from lm_eval_ext.pruning.selection import choose, counted, method_parameters, texts_for
 
     method_parameters(method)  # refuses an unknown method before anything is downloaded
     given = parameters or {}
     context = context_for(located(pretrained), revision, texts_for(method, given, calibration), **options)
     context.score_cache = score_cache_for(context, method, given)
-    count = counted(context, method, str(remove))
+    count = counted(context, method, remove)
     recipe = choose(context, method, [count], given)[count]
     context.release()
     return recipe

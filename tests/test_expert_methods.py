@@ -203,9 +203,9 @@ def test_uneven_takes_the_lowest_of_all_layers(context: PruningContext, monkeypa
     [
         ("reap", "7", "from 1 to 6 of the 8 experts of each layer can be removed"),
         ("reap", "5%", "remove=0: from 1 to 6"),
-        ("reap", "x", "give a whole number, or for experts a share such as 25%"),
-        ("reap", "25%%", "give a whole number"),
-        ("shortgpt", "25%", "shortgpt takes a number of layers; only experts have shares"),
+        ("reap", "x", "reap takes a whole number of experts of each layer or a share such as 25%"),
+        ("reap", "25%%", "takes a whole number"),
+        ("shortgpt", "25%", "shortgpt takes a whole number of layers; only experts and weights have shares"),
     ],
 )
 def test_wrong_numbers_are_one_line(context: PruningContext, method: str, amount: str, said: str) -> None:

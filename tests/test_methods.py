@@ -31,7 +31,7 @@ from lm_eval_ext.pruning.selection import METHODS, choose
 from tests.checkpoints import LAYERS
 from tests.contexts import MATRICES, context_of, texts_of, twin_of
 
-OF_LAYERS = [name for name, method in METHODS.items() if not method.experts]  # others: tests/test_expert_methods.py
+OF_LAYERS = [name for name, method in METHODS.items() if not (method.experts or method.weights)]
 
 
 def states_of(model: Any, ids: torch.Tensor) -> list[torch.Tensor]:

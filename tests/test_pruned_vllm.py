@@ -294,3 +294,30 @@ def test_without_experts_greedy_texts_are_those_of_pruned_hf(kind: str, tmp_path
     with loaded(drop, pretrained=str(folder), max_model_len=512, **given) as lm:
         assert texts_of(lm, requests) == expected
         assert lm.get_model_info()["pruning"]["dropped_experts"]["0"] == "0+7"
+
+
+@pytest.mark.long
+@needs_vllm
+@pytest.mark.parametrize(
+    ("kind", "prune"), [("llama", "wanda:40%"), ("qwen3_moe", "wanda:40%"), ("llama", "sparsegpt:50%")]
+)
+def test_with_zeros_greedy_texts_are_those_of_pruned_hf(kind: str, prune: str, tmp_path: Path) -> None:
+    from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
+
+    sizes: dict[str, Any] = {
+        "vocab_size": 300, "max_position_embeddings": 512, "hidden_size": 128, "head_dim": 32, "intermediate_size": 128,
+        **({"num_experts": 8, "moe_intermediate_size": 64, "decoder_sparse_step": 1} if kind == "qwen3_moe" else {}),
+    }  # fmt: skip
+    folder = write_checkpoint(kind, tmp_path, **sizes)
+    byte_tokenizer(TEMPLATE).save_pretrained(folder)
+    texts = tmp_path / "texts.txt"
+    texts.write_text("\n\n".join(f"Compute {n} plus {n * 5 % 17} times {n}." for n in range(20)))
+    given: dict[str, Any] = {"prune": prune, "calibration": str(texts)}
+    requests = instances([f"Compute {n}+{n * 7 % 13}*{n * 3}=" for n in range(40)], thinking_token_budget=24)
+    shared: dict[str, Any] = {"dtype": "float32", "journal": "off", "thinking_format": "plain"}
+    expected = texts_of(PrunedHFLM(str(folder), batch_size=8, **shared, **given), requests)
+    whole = texts_of(PrunedHFLM(str(folder), batch_size=8, **shared), requests)
+    assert sum(one == other for one, other in zip(expected, whole, strict=True)) < 10, "the zeros matter"
+    with loaded(None, pretrained=str(folder), max_model_len=512, **given) as lm:
+        assert texts_of(lm, requests) == expected
+        assert lm.get_model_info()["pruning"]["sparsity"]["amount"] == prune.partition(":")[2]

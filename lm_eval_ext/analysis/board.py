@@ -190,7 +190,7 @@ def _identity(run: Run) -> tuple[object, ...]:
     changes = (*sorted(pruning.merged.items()), pruning.linear_map) if pruning else ("",)
     weights = run.fingerprint if "/" not in run.base else ""  # a folder's name doesn't identify a model
     recovered = pruning.recovered if pruning else ""
-    left_out = pruning.left_out if pruning else ((), (), (), ())
+    left_out = pruning.left_out if pruning else ((), (), (), (), "")
     exact = run.settings.get("token_exact", "True")  # approximated budgets are another measurement
     return (run.base, run.base_revision, run.varied, *left_out, changes, recovered, weights, exact)
 

@@ -50,8 +50,8 @@ def prune(
 ) -> None:
     """Choose layers or experts to drop, or weights to set to zero, and write a recipe for each number or share."""
     from lm_eval_ext.harness.prompts import include
-    from lm_eval_ext.harness.prune_on_load import context_for, parse_parameters, score_cache_for, texts_for
-    from lm_eval_ext.pruning.selection import choose, counted, method_parameters, plot_scores
+    from lm_eval_ext.harness.prune_on_load import context_for, parse_parameters, score_cache_for
+    from lm_eval_ext.pruning.selection import choose, counted, method_parameters, plot_scores, texts_for
 
     method_parameters(method)  # fail on an unknown method before anything is downloaded
     include([include_path] if include_path else [])
@@ -61,9 +61,11 @@ def prune(
         batch_size=batch_size, dtype=dtype, trust_remote_code=trust_remote_code,
     )  # fmt: skip
     context.score_cache = score_cache_for(context, method, parameters)
-    numbers = dict.fromkeys(counted(context, method, amount) for amount in remove.split(","))
-    for count, recipe in choose(context, method, list(numbers), parameters).items():
-        path = out / chosen_name(base, method, (pair.partition("=")[2] for pair in set_ or []), count)
+    counts = {amount.strip(): counted(context, method, amount) for amount in remove.split(",")}
+    chosen = choose(context, method, list(dict.fromkeys(counts.values())), parameters)
+    for amount, count in counts.items():
+        recipe = chosen[count]
+        path = out / chosen_name(base, method, (pair.partition("=")[2] for pair in set_ or []), amount)
         _check_not_another(recipe, path, force)
         write_recipe(recipe, path)
         print(f"{path}: {recipe.summary} (the model has {context.depth} layers)")

@@ -17,13 +17,13 @@ from lm_eval_ext.harness.effects import marked
 from lm_eval_ext.paths import cache_folder, digest
 from lm_eval_ext.plugins import software
 from lm_eval_ext.pruning.architecture import check_supported, depth
-from lm_eval_ext.pruning.calibration import EMBEDDED, Calibration, calibration
+from lm_eval_ext.pruning.calibration import Calibration, calibration
 from lm_eval_ext.pruning.checkpoint import read_config
 from lm_eval_ext.pruning.context import PruningContext, ScoreCache
 from lm_eval_ext.pruning.loading import checkpoint_fingerprint
 from lm_eval_ext.pruning.quantization import check_quantization
 from lm_eval_ext.pruning.recipe import Recipe, load_recipe, write_recipe
-from lm_eval_ext.pruning.selection import choose, counted, method_named, uses_texts
+from lm_eval_ext.pruning.selection import choose, counted, texts_for, uses_texts
 
 logger = logging.getLogger("lm_eval.tts")
 
@@ -127,7 +127,7 @@ def computed_recipe(pretrained: object, revision: str | None, given: Arguments, 
             logger.info("prune=%s: using the recipe of an earlier run, %s", prune, path)
             return load_recipe(str(path))
         context.score_cache = score_cache_for(context, spec.method, spec.parameters)
-        count = counted(context, spec.method, str(spec.amount))
+        count = counted(context, spec.method, spec.amount)
         recipe = choose(context, spec.method, [count], spec.parameters)[count]
         try:
             write_recipe(recipe, path)
@@ -140,21 +140,6 @@ def computed_recipe(pretrained: object, revision: str | None, given: Arguments, 
             )
     context.release()
     return recipe
-
-
-def texts_for(method: str, parameters: Mapping[str, object], calibration: str | None) -> str:
-    """The source of a method's calibration texts, `embedded` if none is given.
-
-    Raises:
-        ArgumentError: none is given for a method of weights, which keep what the texts use: 20% by Wanda cost
-            tiny-chain a third of its short chains with the embedded texts, and none with its own traces.
-    """
-    if calibration is None and method_named(method).weights and uses_texts(method, parameters):
-        raise ArgumentError(
-            f"{method}: calibration is missing; weights that the texts don't use become zero, so name texts like those "
-            "that the model will write: run:FOLDER, its own correct replies in results saved with --log_samples"
-        )
-    return calibration or EMBEDDED
 
 
 def context_for(

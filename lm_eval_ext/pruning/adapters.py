@@ -52,7 +52,8 @@ def fitted_adapter(
             f"peft={peft}: the adapter has weights for {max(layers) + 1} layers, but the model has {depth}; "
             "it was trained for another depth"
         )
-    if recipe is None or not recipe.drops or recovery_of(peft) is not None:
+    renumbered = recipe and (recipe.drop or any(recipe.blocks) or recipe.drop_experts)
+    if recipe is None or not renumbered or recovery_of(peft) is not None:
         return peft
     if path is None:
         raise ArgumentError(f"peft={peft}: no {_WEIGHTS} there, so its layers can't be told; save it in that format")
@@ -174,14 +175,14 @@ def _said(layers: object) -> str:
 
 
 def layers_left_out(recipe: Recipe | None) -> dict[str, object]:
-    """What a recipe leaves out, by the recipe's fields, and the map that stands in for dropped layers."""
+    """What a recipe leaves out, by the recipe's fields, and what is attached to it."""
     if recipe is None:
         return {}
     fields = {"drop": recipe.drop, "drop_attention": recipe.drop_attention, "drop_mlp": recipe.drop_mlp}
     said: dict[str, object] = {name: list(layers) for name, layers in fields.items() if layers}
     if recipe.drop_experts:
         said["drop_experts"] = {str(layer): format_layers(some) for layer, some in recipe.drop_experts.items()}
-    return said | ({"linear_map": recipe.linear_map.sha256[:16]} if recipe.linear_map else {})
+    return said | {name: one.sha256[:16] for name, one in recipe.attached.items()}
 
 
 def recovery_of(*places: object) -> dict[str, object] | None:

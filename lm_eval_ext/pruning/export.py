@@ -305,13 +305,15 @@ def model_card(
     trusting = ", trust_remote_code=True" if own_code else ""
     licence = base_card.get("license")
     packed = f"\nThe weights stay quantized as the base's are: {quantization}.\n" if quantization else ""
+    named = f"`{recipe.named}` (revision `{recipe.revision}`)"
+    sentence = f"{kept} of the {total} decoder layers of {named}" if recipe.drop else f"{named}{without}"
     zeros = "\nBlocks that are left out are there with zeros, so nothing of their size is saved.\n"
     return f"""---
 {yaml.safe_dump(_metadata(recipe, base_card), sort_keys=False).strip()}
 ---
 # {recipe.named.rstrip("/").split("/")[-1]}{without}
 
-{kept} of the {total} decoder layers of `{recipe.named}` (revision `{recipe.revision}`), not trained further. \
+{sentence}, not trained further. \
 Written by lm-eval-tts {own_version()}.
 
 {_made_from(recipe)}- method: {recipe.method}
@@ -338,7 +340,12 @@ def _metadata(recipe: Recipe, base_card: Mapping[str, object]) -> dict[str, obje
     found = {key: base_card[key] for key in _KEPT_FIELDS if key in base_card}
     if "/" in recipe.named:
         found |= {"base_model": recipe.named}
-    return found | {"library_name": "transformers", "tags": ["layer-pruning", recipe.method] if recipe.drops else []}
+    done = {
+        "layer-pruning": recipe.drop, "block-pruning": any(recipe.blocks), "expert-pruning": recipe.drop_experts,
+        "weight-pruning": recipe.sparsity,
+    }  # fmt: skip
+    tags = [tag for tag, applies in done.items() if applies]
+    return found | {"library_name": "transformers", "tags": [*tags, recipe.method] if tags else []}
 
 
 def _made_from(recipe: Recipe) -> str:
@@ -364,11 +371,15 @@ def _left_out(recipe: Recipe) -> dict[str, str]:
         "layers without a feed-forward network": "the feed-forward networks of layers {}",
     }
     said = {what: words[what].format(layers) for what, layers in _listed(recipe).items() if what in words}
-    return said | ({"dropped experts": told_experts(recipe.drop_experts)} if recipe.drop_experts else {})
+    said |= {"dropped experts": told_experts(recipe.drop_experts)} if recipe.drop_experts else {}
+    return said | ({"zeros": f"{recipe.sparsity.amount} of the weights in its matrices"} if recipe.sparsity else {})
 
 
 def _changed(recipe: Recipe) -> str:
     changes = [f"layers {list(step.layers)} were merged into {step.into} ({recipe.variant})" for step in recipe.merge]
+    if recipe.sparsity:
+        zeros = f"{recipe.sparsity.zeros:,} weights, {recipe.sparsity.amount} of those in its matrices, are zero"
+        changes.append(f"{zeros}; they are stored like other weights, so they save no memory and no time")
     if recipe.linear_map:
         after = recipe.linear_map.after
         changes.append(f"a linear map, multiplied into the feed-forward network of layer {after}, stands in for them")

@@ -433,14 +433,18 @@ def recipe_names() -> list[str]:
     return sorted({path.stem for path in recipe_files()})
 
 
+def in_names(count: object) -> str:
+    """A number or share as names of files and runs have it: `20pct`."""
+    return str(count).replace("%", "pct")
+
+
 def chosen_name(base: str, method: str, parameters: Iterable[object], count: object) -> str:
     """File name of the recipe of a choice of layers, experts or weights.
 
     >>> chosen_name("Qwen/Qwen3-8B", "laco", [0.4], 2)
     'qwen3-8b-laco-0.4-2.yaml'
     """
-    amount = str(count).replace("%", "pct")
-    words = [base.rstrip("/").split("/")[-1].lower(), method, *map(str, parameters), amount]
+    words = [base.rstrip("/").split("/")[-1].lower(), method, *map(str, parameters), in_names(count)]
     return f"{'-'.join(words)}.yaml"
 
 

@@ -57,6 +57,8 @@ def recover(
             training does not fit into memory.
     """
     _check_installed()
+    if recipe.sparsity and not settings.lora:
+        raise ArgumentError("recover: training all weights would fill the zeros again; train an adapter with --lora")
     processes = _processes()
     settings = settings.model_copy(update={"precision": settings.precision or _usual_precision()})
     unfinished = folder / _UNFINISHED

@@ -18,6 +18,7 @@ from lm_eval_ext.paths import named
 from lm_eval_ext.plugins import software
 from lm_eval_ext.pruning.architecture import text_config
 from lm_eval_ext.pruning.blocks import ATTENTION, KINDS, MLP
+from lm_eval_ext.pruning.calibration import EMBEDDED
 from lm_eval_ext.pruning.context import PruningContext
 from lm_eval_ext.pruning.experts import groups_of, most_dropped
 from lm_eval_ext.pruning.methods.removal import Removal
@@ -156,9 +157,9 @@ def _chooser(method: str) -> Callable[..., Mapping[Count, Removal]]:
 def _check_numbers(context: PruningContext, remove: Sequence[Count], method: str) -> None:
     kinds = method_named(method).blocks
     counts = [count for count in remove if isinstance(count, Amount) == method_named(method).weights]
-    if not remove or len(counts) < len(remove):
+    if len(counts) < len(remove):
         raise ArgumentError(f"remove={', '.join(map(str, remove))}: {method} takes {_amounts(method)}")
-    if method_named(method).weights:
+    if method_named(method).weights and remove:
         return
     total = context.depth * max(1, len(kinds))
     most, what = total - 1, f"model's {total} {' and '.join(kinds)} blocks" if kinds else f"model's {total} layers"
@@ -167,8 +168,8 @@ def _check_numbers(context: PruningContext, remove: Sequence[Count], method: str
         most = most_dropped(context.config)
         what = f"{context.experts} experts of each layer"
     wrong = [count for count in remove if isinstance(count, Amount) or not 0 < count <= most]
-    if wrong:
-        raise ArgumentError(f"remove={wrong[0]}: from 1 to {most} of the {what} can be removed")
+    if wrong or not remove:
+        raise ArgumentError(f"remove={wrong[0] if wrong else ''}: from 1 to {most} of the {what} can be removed")
 
 
 def _check_has_experts(context: PruningContext, method: str) -> None:
@@ -177,7 +178,21 @@ def _check_has_experts(context: PruningContext, method: str) -> None:
         raise ArgumentError(f"{method}: a {kind} model has no experts; use a method that drops layers or blocks")
 
 
-def counted(context: PruningContext, method: str, amount: str) -> Count:
+def check_amount(method: str, amount: int | str) -> None:
+    """Check that an amount is of the kind that a method takes; 0 is nothing.
+
+    Raises:
+        ArgumentError: it isn't.
+    """
+    text, chooses = str(amount).strip(), method_named(method)
+    if chooses.weights and text != "0":
+        Amount.parse(text)
+    elif not re.fullmatch(r"\d+" + (r"|\d+(\.\d+)?%" if chooses.experts else ""), text, re.ASCII):
+        only = "" if chooses.experts else "; only experts and weights have shares"
+        raise ArgumentError(f"remove={amount}: {method} takes {_amounts(method)}{only}")
+
+
+def counted(context: PruningContext, method: str, amount: int | str) -> Count:
     """What to remove, from a number of layers, a number or share of the experts of each layer, or a share of weights.
 
     A share of experts is rounded down, to a multiple of the groups that the router chooses from.
@@ -185,19 +200,30 @@ def counted(context: PruningContext, method: str, amount: str) -> Count:
     Raises:
         ArgumentError: it is none of these, or not what the method takes.
     """
+    check_amount(method, amount)
+    text = str(amount).strip()
     if method_named(method).weights:
-        return Amount.parse(str(amount))
-    number, percent, rest = str(amount).strip().partition("%")
-    share = re.fullmatch(r"\d+(\.\d+)?", number) if percent and not rest else None
-    if share is None and not re.fullmatch(r"\d+", number + percent):
-        raise ArgumentError(f"remove={amount}: {method} takes {_amounts(method)}")
-    if share is None:
-        return int(number)
-    if not method_named(method).experts:
-        raise ArgumentError(f"remove={amount}: {method} takes {_amounts(method)}; only experts and weights have shares")
+        return Amount.parse(text)
+    if text.isdecimal():
+        return int(text)
     _check_has_experts(context, method)
     groups, _ = groups_of(context.config)
-    return int(context.experts * float(number) / 100) // groups * groups
+    return int(context.experts * float(text.removesuffix("%")) / 100) // groups * groups
+
+
+def texts_for(method: str, parameters: Mapping[str, object], calibration: str | None) -> str:
+    """The source of a method's calibration texts, `embedded` if none is given.
+
+    Raises:
+        ArgumentError: none is given for a method of weights, which keep what the texts use: 20% by Wanda cost
+            tiny-chain a third of its short chains with the embedded texts, and none with its own traces.
+    """
+    if calibration is None and method_named(method).weights and uses_texts(method, parameters):
+        raise ArgumentError(
+            f"{method}: calibration is missing; weights that the texts don't use become zero, so name texts like those "
+            "that the model will write: run:FOLDER, its own correct replies in results saved with --log_samples"
+        )
+    return calibration or EMBEDDED
 
 
 def _amounts(method: str) -> str:

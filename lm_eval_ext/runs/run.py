@@ -212,6 +212,13 @@ class Pruning(_Part):
     linear_map: Annotated[
         str, Field(pattern=r"^(\d+:[0-9a-f]{64})?$", description="layer before the map: SHA-256 of its matrix")
     ] = ""
+    sparsity: Annotated[
+        str,
+        Field(
+            pattern=r"^((\d+(\.\d+)?%|\d+of\d+):[0-9a-f]{64})?$",
+            description="how many weights are zero, such as `20%` or `2of4`: SHA-256 of what says which",
+        ),
+    ] = ""
     layer_scores: tuple[Number | None, ...] = ()
     parameters_before: Annotated[int, Field(ge=0)] = 0
     parameters_after: Annotated[int, Field(ge=0)] = 0
@@ -225,8 +232,14 @@ class Pruning(_Part):
 
     @property
     def left_out(self) -> tuple[object, ...]:
-        """All that was dropped: what tells models with the same base apart."""
-        return self.dropped, self.dropped_attention, self.dropped_mlp, tuple(sorted(self.dropped_experts.items()))
+        """All that was dropped or set to zero: what tells models with the same base apart."""
+        experts = tuple(sorted(self.dropped_experts.items()))
+        return self.dropped, self.dropped_attention, self.dropped_mlp, experts, self.sparsity
+
+    @property
+    def zeros(self) -> str:
+        """How many weights are zero: `20%`, `2of4`, or nothing."""
+        return self.sparsity.partition(":")[0]
 
     @property
     def counts(self) -> dict[str, int]:
@@ -363,9 +376,9 @@ class Run(_Part):
         return self.whole and not self.control
 
     @property
-    def smaller_by_layers(self) -> bool:
-        """Whether layers, blocks or experts are dropped."""
-        return bool(self.pruning and self.pruning.counts)
+    def pruned(self) -> bool:
+        """Whether layers, blocks or experts are dropped, or weights are zero."""
+        return bool(self.pruning and (self.pruning.counts or self.pruning.zeros))
 
     @property
     def control(self) -> str:
@@ -388,7 +401,7 @@ class Run(_Part):
     @property
     def whole(self) -> bool:
         """Whether it is the base model itself, however it was run."""
-        return not (self.smaller_by_layers or self.changed or (self.pruning and self.pruning.recovered))
+        return not (self.pruned or self.changed or (self.pruning and self.pruning.recovered))
 
     @property
     def varied_or_controlled(self) -> str:
@@ -455,8 +468,9 @@ def _listed(*parts: str) -> str:
 
 
 def dropped_parts(pruning: Pruning) -> list[str]:
-    """How much was dropped: `-2` for layers, `-4 attention` for blocks, `-12 experts`."""
-    return [f"-{count}{'' if kind == 'layers' else f' {kind}'}" for kind, count in pruning.counts.items()]
+    """How much was dropped: `-2` for layers, `-4 attention` for blocks, `-12 experts`; of weights, `zeros 20%`."""
+    parts = [f"-{count}{'' if kind == 'layers' else f' {kind}'}" for kind, count in pruning.counts.items()]
+    return parts + ([f"zeros {pruning.zeros}"] if pruning.zeros else [])
 
 
 def variant_of(task: str) -> tuple[str, int | None, bool]:

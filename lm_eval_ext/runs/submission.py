@@ -133,7 +133,7 @@ def _date(content: Mapping[str, object], path: Path) -> str:
 def _pruning(info: Mapping[str, object], recovered: Mapping[str, object]) -> dict[str, object]:
     kept, dropped = sequence(info.get("kept_layers")), sequence(info.get("dropped_layers"))
     merged: dict[str, list[object]] = {}
-    mapped = mapping(info.get("linear_map"))
+    mapped, sparse = mapping(info.get("linear_map")), mapping(info.get("sparsity"))
     for step in map(mapping, sequence(info.get("merged_layers"))):
         merged.setdefault(line(step.get("into"), 20), []).extend(sequence(step.get("layers")))
     return {
@@ -146,6 +146,7 @@ def _pruning(info: Mapping[str, object], recovered: Mapping[str, object]) -> dic
         **_experts(info),
         "merged": merged,
         "linear_map": f"{mapped.get('after')}:{mapped.get('sha256')}" if mapped else "",
+        **({"sparsity": f"{sparse.get('amount')}:{sparse.get('sha256')}"} if sparse else {}),
         "layer_scores": [number(score) for score in sequence(info.get("layer_scores"))],
         "parameters_before": whole(info.get("parameters_before")) or 0,
         "parameters_after": whole(info.get("parameters_after")) or 0,
@@ -196,6 +197,8 @@ def _run_id(fields: Mapping[str, object]) -> str:
     taken = [
         f"{method}-{count}{f'-{kind}' if kind not in ('', method) else ''}" for kind, count in counts.items() if count
     ]
+    zeros = str(pruning.get("sparsity", "")).partition(":")[0].rstrip("%")
+    taken += [f"{method}-zeros-{zeros}"] if zeros else []
     made = [str(pruning[name]) for name in ("relation", "quantization") if pruning.get(name)]
     label = "-".join([*taken, *made]) or "dense"
     words = f"{str(fields['base']).split('/')[-1]}-{label}-{digest(fields)[:8]}".lower()

@@ -38,6 +38,7 @@ class RunRow(BaseModel):
     dropped_attention: str = Field(description="layers whose attention is left out, in the same form")
     dropped_mlp: str = Field(description="layers whose feed-forward network is left out, in the same form")
     dropped_experts: str = Field(description="dropped experts by layer, such as `0:3+7-9 1:2`")
+    zeros: str = Field(description="how many weights are zero, such as `20%` or `2of4`; empty if none were set to zero")
     quantization: str = Field(description="method by which the weights are quantized; empty if they are not")
     bits: float | None = Field(description="of a weight, in the mean; null if they are not quantized")
     weight_bytes: int | None = Field(description="bytes of quantized weights, as they are stored")
@@ -110,6 +111,7 @@ def _smaller_by(run: Run) -> dict[str, Any]:
         "dropped_attention": " ".join(map(str, pruning.dropped_attention)) if pruning else "",
         "dropped_mlp": " ".join(map(str, pruning.dropped_mlp)) if pruning else "",
         "dropped_experts": " ".join(f"{at}:{some}" for at, some in pruning.dropped_experts.items()) if pruning else "",
+        "zeros": pruning.zeros if pruning else "",
         "quantization": pruning.quantization if pruning else "",
         "bits": bits_of(run),
         "weight_bytes": pruning.weight_bytes if pruning else None,

@@ -71,8 +71,9 @@ class GroupMedian(NamedTuple):
 _MOST_PICTURED, _MOST_OF_BASE = 120, 8
 _DEPTHS = ("1 layer", "2 layers", "3 or more")
 KINDS = {
-    "layers": "layers off", "blocks": "blocks off", "experts": "experts off", "quantized": "quantized",
-    "recovered": "recovered", "published": "published", "other": "other", "control": "run otherwise",
+    "layers": "layers off", "blocks": "blocks off", "experts": "experts off", "weights": "zeros",
+    "quantized": "quantized", "recovered": "recovered", "published": "published", "other": "other",
+    "control": "run otherwise",
 }  # fmt: skip
 
 
@@ -173,8 +174,9 @@ def _kind(run: Run) -> str:
         return "recovered"
     if run.dropped:
         return "layers"
-    if run.smaller_by_layers:
-        return "experts" if run.pruning and [*run.pruning.counts] == ["experts"] else "blocks"
+    if run.pruned:
+        counts = [*run.pruning.counts] if run.pruning else []
+        return {(): "weights", ("experts",): "experts"}.get(tuple(counts), "blocks")
     return "quantized" if bits_of(run) else "published" if run.pruning and run.pruning.relation else "other"
 
 
@@ -198,7 +200,7 @@ def _group(row: TableRow) -> tuple[int, str]:
         return min(count, 3), f"{MINUS}{_DEPTHS[min(count, 3) - 1]}"
     if row.kind == "quantized":
         return 0, f"{row.bits:.0f} bits"
-    if row.kind in ("blocks", "experts"):
+    if row.kind in ("blocks", "experts", "weights"):
         return 4, KINDS[row.kind]
     return (6, "published") if row.kind == "published" else (7, "other")
 

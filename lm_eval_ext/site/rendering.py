@@ -265,9 +265,10 @@ def name_of(run: Run) -> ModelName:
 
 
 def _taken(pruning: Pruning) -> list[str]:
-    """How many layers, blocks and experts were dropped."""
+    """How many layers, blocks and experts were dropped, and weights set to zero."""
     words = {"mlp": "MLP"}
-    return [
+    zeros = [f"zeros {pruning.zeros}"] if pruning.zeros else []
+    return zeros + [
         f"{MINUS}{count} {words.get(kind, kind.removesuffix('s') if count == 1 else kind)}"
         for kind, count in pruning.counts.items()
     ]

@@ -18,7 +18,7 @@ from lm_eval_ext.errors import ManifestError
 from lm_eval_ext.harness.registry import models as engine_models
 from lm_eval_ext.paths import EMBEDDED
 from lm_eval_ext.pruning.recipe import recipe_names
-from lm_eval_ext.pruning.selection import METHODS
+from lm_eval_ext.pruning.selection import METHODS, check_amount, texts_for
 from lm_eval_ext.runs.study_file import NAME
 
 Value = str | int | float | bool | list[str | int | float] | dict[str | int, object] | None
@@ -44,6 +44,17 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra=_untitled)
 
 
+def _removed(value: object) -> int | str:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    if isinstance(value, str) and re.fullmatch(r"\d+(\.\d+)?%|\d+of\d+", value, re.ASCII):
+        return value
+    raise ValueError("give whole numbers from 0, or of experts and weights shares such as 25%")
+
+
+Removed = Annotated[int | str, BeforeValidator(_removed)]
+
+
 class PlannedPruning(_Part):
     """How models are made smaller: layers chosen by a method, given by hand, or by a recipe."""
 
@@ -55,10 +66,11 @@ class PlannedPruning(_Part):
         ),
     ] = None
     remove: Annotated[
-        tuple[Count, ...],
+        tuple[Removed, ...],
         Field(
-            description="numbers of layers that the method removes; 0 is the whole model, which is run once for each "
-            "seed, also if several entries name it"
+            description="numbers of layers or experts that the method removes, shares of experts (`25%`), or how many "
+            "weights become zero (`20%`, `2of4`); 0 is the whole model, which is run once for each seed, also if "
+            "several entries name it"
         ),
     ] = ()
     calibration: Annotated[
@@ -104,6 +116,9 @@ class PlannedPruning(_Part):
             raise ValueError("remove is missing; give numbers of layers, such as [0, 1, 2]")
         if len(set(self.remove)) < len(self.remove):
             raise ValueError(f"remove={list(self.remove)}: a number is given twice")
+        for amount in self.remove:
+            check_amount(method, amount)
+        texts_for(method, self.parameters, self.calibration)
 
 
 class Local(_Part):
@@ -168,7 +183,7 @@ class Exclude(_Part):
         ),
     ] = None
     remove: Annotated[
-        Count | None, Field(description="number of layers that a method removes; 0 for the whole model")
+        Removed | None, Field(description="how much a method removes, as in its `remove`; 0 for the whole model")
     ] = None
     seed: Annotated[Count | None, Field(description="a seed")] = None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -15,7 +15,7 @@ from lm_eval_ext.errors import ManifestError
 from lm_eval_ext.generation.request import with_budget
 from lm_eval_ext.harness.effects import marked
 from lm_eval_ext.paths import digest
-from lm_eval_ext.pruning.recipe import chosen_name, format_layers, parse_experts, parse_layers
+from lm_eval_ext.pruning.recipe import chosen_name, format_layers, in_names, parse_experts, parse_layers
 from lm_eval_ext.redaction import mapping, sequence
 from lm_eval_ext.runs.run import variant_of
 from lm_eval_ext.sweep.manifest import BY_HAND, Exclude, Manifest, PlannedPruning
@@ -30,13 +30,13 @@ class Stage:
         loading: the model's name or folder, and how it is loaded: `pretrained`, `revision`, `dtype`,
             `trust_remote_code`; what isn't given is left out.
         pruning: the method and its calibration.
-        counts: the numbers of layers to remove.
+        counts: how much to remove: numbers, or shares of experts or weights.
     """
 
     name: str
     loading: Mapping[str, str]
     pruning: PlannedPruning
-    counts: tuple[int, ...]
+    counts: tuple[int | str, ...]
 
     @property
     def base(self) -> str:
@@ -48,7 +48,7 @@ class Stage:
         """What the choice depends on, but for what is in the files that this names."""
         return {**self.loading, **self.pruning.model_dump(mode="json", exclude={"remove"})}
 
-    def recipe(self, count: int) -> str:
+    def recipe(self, count: int | str) -> str:
         """File name of a recipe, as `lm-eval-tts prune` gives it."""
         return chosen_name(self.base, str(self.pruning.method), self.pruning.parameters.values(), count)
 
@@ -78,7 +78,7 @@ class PlannedRun:
         tasks: names of tasks.
         arguments: model arguments, but for the recipe of a stage.
         stage: chooses the layers; None if nothing has to be chosen.
-        count: number of layers that the stage's method removes.
+        count: how much the stage's method removes.
         selectors: what `exclude` goes by.
     """
 
@@ -89,7 +89,7 @@ class PlannedRun:
     tasks: tuple[str, ...]
     arguments: Mapping[str, object]
     stage: Stage | None = None
-    count: int = 0
+    count: int | str = 0
     selectors: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -100,7 +100,7 @@ class _Variant:
     label: str
     arguments: Mapping[str, object] = field(default_factory=dict)
     pruning: PlannedPruning | None = None
-    count: int = 0
+    count: int | str = 0
 
 
 def planned(manifest: Manifest, registry: Tasks) -> list[PlannedRun]:
@@ -166,11 +166,15 @@ def _with_common_stages(runs: Sequence[PlannedRun]) -> list[PlannedRun]:
         if run.stage is not None:
             alike.setdefault(json.dumps(run.stage.depends_on, default=str), []).append(run.stage)
     common = {
-        id(one): replace(some[0], counts=tuple(sorted({count for other in some for count in other.counts})))
+        id(one): replace(some[0], counts=_sorted({count for other in some for count in other.counts}))
         for some in alike.values()
         for one in some
     }
     return [run if run.stage is None else replace(run, stage=common[id(run.stage)]) for run in runs]
+
+
+def _sorted(counts: Iterable[int | str]) -> tuple[int | str, ...]:
+    return tuple(sorted(counts, key=lambda count: (isinstance(count, str), count)))
 
 
 def _run(manifest: Manifest, model: str, variant: _Variant, seed: int | None, tasks: tuple[str, ...]) -> PlannedRun:
@@ -186,7 +190,7 @@ def _run(manifest: Manifest, model: str, variant: _Variant, seed: int | None, ta
     )  # fmt: skip
 
 
-def _stage(model: str, given: Mapping[str, object], how: PlannedPruning, count: int, manifest: Manifest) -> Stage:
+def _stage(model: str, given: Mapping[str, object], how: PlannedPruning, count: int | str, manifest: Manifest) -> Stage:
     loading = {name: str(given[name]) for name in marked("loads") if given.get(name) is not None}
     return Stage(f"{model}-{_label(how, manifest)}", loading, how, (count,))
 
@@ -199,7 +203,7 @@ def _variants(manifest: Manifest) -> Iterator[_Variant]:
         if one.method is not None:
             for count in one.remove:
                 if count:
-                    yield _Variant(f"{_label(one, manifest)}-{count}", pruning=one, count=count)
+                    yield _Variant(f"{_label(one, manifest)}-{in_names(count)}", pruning=one, count=count)
         elif one.recipe is not None:
             yield _Variant(_recipe_label(one.recipe, manifest), {"recipe": one.recipe})
         elif one.remove != (0,):

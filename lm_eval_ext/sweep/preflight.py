@@ -359,11 +359,12 @@ def _check_depth(stage: Stage) -> None:
 
     place = located(stage.base)
     method = method_named(str(stage.pruning.method))
-    if method.blocks or method.experts or not Path(place).is_dir():
+    if method.blocks or method.experts or method.weights or not Path(place).is_dir():
         return  # it counts something else, or the model isn't here
     layers = depth(read_config(place, "main"))
-    if stage.counts[-1] >= layers:
-        raise ManifestError(f"remove={stage.counts[-1]}: {stage.base} has {layers} layers; at most {layers - 1} can go")
+    most = max(int(count) for count in stage.counts)
+    if most >= layers:
+        raise ManifestError(f"remove={most}: {stage.base} has {layers} layers; at most {layers - 1} can go")
 
 
 def _check_tasks(study: Study) -> None:

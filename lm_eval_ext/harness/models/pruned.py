@@ -165,13 +165,14 @@ class PrunedLM(ThinkingLM):
 
     def _log_pruning(self) -> None:
         if self._kept is not None and self.recipe is not None and self.replicas is None:
-            info = self._pruning_info()
+            info, sparsity = self._pruning_info(), self.recipe.sparsity
             logger.info(
-                "%s (the model has %d layers): %d of %d parameters remain",
+                "%s (the model has %d layers): %d of %d parameters remain%s",
                 self.recipe.summary,
                 len(self._kept) + len(self.recipe.drop),
                 info["parameters_after"],
                 info["parameters_before"],
+                f", and {sparsity.zeros} of the whole model's are zero" if sparsity else "",
             )
 
     # Generation -------------------------------------------------------------------------------------------

@@ -130,8 +130,8 @@ def owl_shares(outliers: Sequence[float], amount: Amount, spread: float) -> tupl
     mean = sum(kept) / len(kept)
     shares = tuple(round(amount.share - one + mean, 9) for one in kept)
     if not all(0 <= share < 1 for share in shares):
-        span = f"{min(shares):.0%} to {max(shares):.0%}"
-        raise ArgumentError(f"remove={amount}: with owl_lambda={spread}, layers would lose {span} of their weights")
+        lost = f"{min(shares):.0%} to {max(shares):.0%}"
+        raise ArgumentError(f"remove={amount}: with owl_lambda={spread}, layers would lose {lost} of their weights")
     return shares
 
 
