@@ -63,6 +63,25 @@ def test_the_paper_is_sixty_runs_and_twenty_of_knowledge(tmp_path: Path, monkeyp
     assert not (tmp_path / "results").exists(), "a dry run writes nothing"
 
 
+@pytest.mark.parametrize(
+    ("paper", "runs", "words"),
+    [
+        ("2604.25098", 2 * (1 + 3 + 4) * 3, ["prune=wanda:20%:allocation=owl", "tts_amc23_b8192", "calibration=c4"]),
+        ("2509.12464", (1 + 4) * 3, ["prune=sparsegpt:50%", "runs/r1-7b-dense-s0", "tts_math500"]),
+    ],
+)
+def test_studies_of_weights_are_written(
+    paper: str, runs: int, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert CliRunner().invoke(app, ["sweep", "new", "paper", "--like", paper]).exit_code == 0
+    done = CliRunner().invoke(app, ["sweep", "run", "paper.yaml", "--dry-run"])
+    assert done.exit_code == 0, done.output
+    assert len(done.output.splitlines()) == runs
+    said = done.output.replace('": "', "=").replace('"', "")
+    assert all(word in said for word in words), said.splitlines()[-1]
+
+
 def test_runs_that_are_not_wanted_are_left_out(tmp_path: Path) -> None:
     found = names(tmp_path, exclude=[{"remove": 2, "seed": 1}, {"method": "shortgpt", "remove": 1}])
     assert found == ["tiny-dense-s0", "tiny-dense-s1", "tiny-shortgpt-2-s0"]
@@ -98,6 +117,23 @@ def test_models_are_made_smaller_in_every_way(tmp_path: Path) -> None:
     assert [one.replace("a-", "b-", 1) for one in found[:8]] == found[8:]
 
 
+def test_shares_of_experts_and_weights_are_planned(tmp_path: Path) -> None:
+    found = names(
+        tmp_path, seeds=[0], models={"m": "tiny-moe-chain"},
+        pruning=[
+            {"method": "reap", "remove": [0, 2, "25%"]},
+            {"method": "wanda", "remove": ["20%", "2of4"], "calibration": "traces"},
+        ],
+    )  # fmt: skip
+    assert found == ["m-dense-s0", "m-reap-2-s0", "m-reap-25pct-s0", "m-wanda-20pct-s0", "m-wanda-2of4-s0"]
+    reap, wanda = Study(tmp_path / "study.yaml").stages
+    assert reap.recipe("25%") == "tiny-moe-chain-reap-25pct.yaml" and reap.traces == ""
+    assert wanda.traces == "m-dense-s0" and wanda.counts == ("20%", "2of4")
+    assert names(tmp_path, seeds=[0], exclude=[{"remove": "20%"}], pruning=[
+        {"method": "wanda", "remove": [0, "20%", "2of4"], "calibration": "task:tts_chain"},
+    ]) == ["tiny-dense-s0", "tiny-wanda-2of4-s0"]  # fmt: skip
+
+
 def test_a_model_that_is_not_there_is_named(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["sweep", "run", str(written(tmp_path)), "--only", "tinny"])
     assert done.exit_code == 1 and "--only tinny: expected one of: tiny" in done.stderr
@@ -126,10 +162,10 @@ def test_a_manifest_to_start_from_is_not_overwritten(tmp_path: Path, monkeypatch
     done = CliRunner().invoke(app, ["sweep", "new", "there/mine"])
     assert done.exit_code == 1 and "there/mine.yaml: folder there does not exist" in done.stderr
     done = CliRunner().invoke(app, ["sweep", "new", "other", "--like", "none"])
-    assert done.exit_code == 1 and "--like none: expected one of: 2510.22228" in done.stderr
+    assert done.exit_code == 1 and "--like none: expected one of: 2509.12464, 2510.22228, 2604.25098" in done.stderr
 
 
-@pytest.mark.parametrize(("name", "runs"), [("tiny-study", 26), ("paper-2510.22228", 80)])
+@pytest.mark.parametrize(("name", "runs"), [("tiny-study", 26), ("tiny-moe-study", 44), ("paper-2510.22228", 80)])
 def test_the_examples_are_sound(name: str, runs: int) -> None:
     assert len(Study(ROOT / "examples" / f"{name}.yaml", keep=False).runs) == runs
 

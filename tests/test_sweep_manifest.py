@@ -54,6 +54,16 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
         {"pruning": [{"method": "shortgpt", "remove": [-1]}]},
         "pruning.0.remove.0: give whole numbers from 0",
     ),
+    ({"pruning": [{"method": "shortgpt", "remove": ["25%"]}]}, "shortgpt takes a whole number of layers; only experts"),
+    (
+        {"pruning": [{"method": "wanda", "remove": [2], "calibration": "c4"}]},
+        "remove=2: of weights, give a share above",
+    ),
+    ({"pruning": [{"method": "wanda", "remove": ["20%"]}]}, "wanda: calibration is missing"),
+    (
+        {"pruning": [{"method": "wanda", "remove": ["20%"], "calibration": "traces"}]},
+        "calibration: traces: tiny-dense-s0 is not run; give 0 in `remove`",
+    ),
     (
         {"pruning": [{"method": "shortgpt", "remove": [1], "drop_layers": [2]}]},
         "method and drop_layers contradict",

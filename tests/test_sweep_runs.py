@@ -18,6 +18,7 @@ import yaml
 from typer.testing import CliRunner
 
 from lm_eval_ext.cli import app
+from lm_eval_ext.pruning.recipe import load_recipe
 from lm_eval_ext.runs.study_file import read_study
 from lm_eval_ext.sweep.one import ATTEMPT, progress
 from lm_eval_ext.sweep.sources import Study
@@ -193,6 +194,29 @@ def test_layers_that_cannot_be_chosen_fail_their_runs_alone(tmp_path: Path) -> N
     assert code == 1 and "tiny-shortgpt: failed: lm-eval-tts: " in said, said
     assert "tiny-shortgpt-1-s0: not run, because its layers could not be chosen" in said
     assert "tiny-dense-s0: done" in said
+
+
+TRACED = [{"method": "trace", "remove": [0, 1], "calibration": "traces"}]
+
+
+@pytest.mark.long
+def test_a_choice_by_traces_waits_for_the_whole_model_of_the_study(tmp_path: Path) -> None:
+    path = written(tmp_path, budgets=[8, 128], pruning=TRACED)
+    code, said = run_to_its_end(path, "--jobs", "2")
+    lines = [line for line in said.splitlines() if line.endswith(": done")]
+    assert code == 0 and lines == ["tiny-dense-s0: done", "tiny-trace: done", "tiny-trace-1-s0: done"], said
+    study = Study(path, keep=False)
+    recipe = load_recipe(str(study.folder_of_stage(study.stages[0]) / study.stages[0].recipe(1)))
+    assert recipe.calibration is not None and recipe.calibration.name == study.calibration_of(study.stages[0])
+    assert recipe.calibration.name.startswith("run:") and "tiny-dense-s0" in recipe.calibration.name
+
+
+@pytest.mark.long
+def test_a_choice_by_traces_fails_with_the_whole_model(tmp_path: Path) -> None:
+    models = {"bad": {"pretrained": "tiny-chain", "peft": str(tmp_path)}}
+    code, said = run_to_its_end(written(tmp_path, budgets=[8], pruning=TRACED, models=models))
+    assert code == 1 and "bad-trace: not chosen, because bad-dense-s0 has failed, whose replies it needs" in said
+    assert "bad-trace-1-s0: not run, because its layers could not be chosen" in said
 
 
 @pytest.mark.long

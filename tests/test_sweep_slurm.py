@@ -16,7 +16,7 @@ from lm_eval_ext.paths import write_json
 from lm_eval_ext.sweep.one import ticket
 from lm_eval_ext.sweep.slurm import SlurmLauncher, _indices, states
 from lm_eval_ext.sweep.sources import Study
-from tests.test_sweep_runs import outcomes, until, written
+from tests.test_sweep_runs import TRACED, outcomes, until, written
 
 STANDIN = Path(__file__).with_name("slurm_standin.py")
 
@@ -57,6 +57,20 @@ def test_a_study_on_slurm(slurm: Path, tmp_path: Path) -> None:
     shown = CliRunner().invoke(app, ["sweep", "status", str(path)])
     assert "4 done" in shown.output, shown.output
     assert len(outcomes(path)) == 4
+
+
+@pytest.mark.long
+def test_a_choice_by_traces_is_submitted_after_the_whole_model(slurm: Path, tmp_path: Path) -> None:
+    path = written(tmp_path / "study", budgets=[8, 128], pruning=TRACED)
+    done = CliRunner().invoke(app, ["sweep", "run", str(path), "--launch", "slurm"])
+    assert done.output.splitlines() == [
+        "submitted 1 run as job 100", "submitted 1 choice of layers as job 101", "submitted 1 run as job 102",
+    ]  # fmt: skip
+    options = [json.loads((slurm / f"job-{job}.json").read_text())["options"].get("dependency") for job in (101, 102)]
+    assert options == ["afterany:100", "afterany:101"]
+    study = Study(path, keep=False)
+    until(lambda: set(states(study).values()) == {"COMPLETED"}, 300)
+    assert len(outcomes(path)) == 2
 
 
 def test_what_slurm_has_stopped_is_shown_and_submitted_again(slurm: Path, tmp_path: Path) -> None:

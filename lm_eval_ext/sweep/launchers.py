@@ -177,6 +177,10 @@ class LocalLauncher:
             self._failed.add(item.name)
             self.tell(f"{item.name}: not run, because its layers could not be chosen")
             return True
+        if isinstance(item, Stage) and item.traces in self._failed:
+            self._failed.add(item.name)
+            self.tell(f"{item.name}: not chosen, because {item.traces} has failed, whose replies it needs")
+            return True
         return self._is_done(item)
 
     def _is_done(self, item: Item) -> bool:
@@ -184,11 +188,13 @@ class LocalLauncher:
         return found.state == "done"
 
     def _next(self, waiting: Iterable[Item]) -> Item | None:
-        """The first item that can be started now: its layers are chosen, and nobody else does it."""
+        """The first item that can be started now: what it needs is there, and nobody else does it."""
         now = time.monotonic()
         for item in waiting:
             folder = self._folder(item)
             if folder is None or self._later.get(item.name, 0.0) > now:
+                continue
+            if isinstance(item, Stage) and not self.study.is_ready(item):
                 continue
             if not is_held(folder / LOCK):
                 return item

@@ -55,6 +55,9 @@ def _removed(value: object) -> int | str:
 Removed = Annotated[int | str, BeforeValidator(_removed)]
 
 
+TRACES = "traces"  # calibration on what the whole model of the study replies
+
+
 class PlannedPruning(_Part):
     """How models are made smaller: layers chosen by a method, given by hand, or by a recipe."""
 
@@ -77,7 +80,8 @@ class PlannedPruning(_Part):
         str | None,
         Field(
             description="calibration texts of the method: `embedded` (the default), a corpus such as `pg19`, a text "
-            "file, `ORG/NAME:SPLIT:FIELD`, `task:NAME` or `run:FOLDER`"
+            "file, `ORG/NAME:SPLIT:FIELD`, `task:NAME` or `run:FOLDER`; `traces` for the correct replies of the whole "
+            "model in this study, which is then run first"
         ),
     ] = None
     samples: Annotated[Positive | None, Field(description="number of calibration texts; 16 by default")] = None
@@ -392,7 +396,7 @@ def _placed(manifest: Manifest, folder: Path) -> Manifest:
     """A manifest whose relative paths are those of its folder, wherever it is used."""
 
     def place(value: Any) -> Any:
-        return placed_path(value, folder) if isinstance(value, str) else value
+        return placed_path(value, folder) if isinstance(value, str) and value != TRACES else value
 
     pruning = tuple(
         one.model_copy(update={"recipe": place(one.recipe), "calibration": place(one.calibration)})

@@ -72,6 +72,8 @@ def work_of(study: Study, told: str, extra: Mapping[str, object] | None = None) 
 
 
 def _of_stage(study: Study, stage: Stage) -> Work:
+    if not study.is_ready(stage):
+        raise ManifestError(f"{stage.name}: {stage.traces}, whose replies are its calibration texts, is not done yet")
     command = [sys.executable, "-c", _CLI, *study.stage_command(stage)]
     return Work(study.folder_of_stage(stage), command, lambda: study.stage_found(stage).state == "done", lambda _: None)
 

@@ -18,7 +18,9 @@ from lm_eval_ext.paths import digest
 from lm_eval_ext.pruning.recipe import chosen_name, format_layers, in_names, parse_experts, parse_layers
 from lm_eval_ext.redaction import mapping, sequence
 from lm_eval_ext.runs.run import variant_of
-from lm_eval_ext.sweep.manifest import BY_HAND, Exclude, Manifest, PlannedPruning
+from lm_eval_ext.sweep.manifest import BY_HAND, TRACES, Exclude, Manifest, PlannedPruning
+
+_WHOLE = "dense"  # what a whole model's run is called
 
 
 @dataclass(frozen=True)
@@ -31,12 +33,14 @@ class Stage:
             `trust_remote_code`; what isn't given is left out.
         pruning: the method and its calibration.
         counts: how much to remove: numbers, or shares of experts or weights.
+        traces: the run whose correct replies are the calibration texts; empty if they are others.
     """
 
     name: str
     loading: Mapping[str, str]
     pruning: PlannedPruning
     counts: tuple[int | str, ...]
+    traces: str = ""
 
     @property
     def base(self) -> str:
@@ -120,7 +124,11 @@ def planned(manifest: Manifest, registry: Tasks) -> list[PlannedRun]:
         seeds: list[tuple[int | None, tuple[str, ...]]] = [(seed, ours) for seed in manifest.seeds if ours]
         seeds += [(None, others)] if others else []
         runs += [_run(manifest, name, variant, seed, tasks) for seed, tasks in seeds]
-    return _with_common_stages(_kept(runs, manifest.exclude))
+    kept = _with_common_stages(_kept(runs, manifest.exclude))
+    missing = {run.stage.traces for run in kept if run.stage} - {"", *(run.name for run in kept)}
+    if missing:
+        raise ManifestError(f"calibration: traces: {min(missing)} is not run; give 0 in `remove`, for the whole model")
+    return kept
 
 
 def stages(runs: Sequence[PlannedRun]) -> list[Stage]:
@@ -192,13 +200,14 @@ def _run(manifest: Manifest, model: str, variant: _Variant, seed: int | None, ta
 
 def _stage(model: str, given: Mapping[str, object], how: PlannedPruning, count: int | str, manifest: Manifest) -> Stage:
     loading = {name: str(given[name]) for name in marked("loads") if given.get(name) is not None}
-    return Stage(f"{model}-{_label(how, manifest)}", loading, how, (count,))
+    traces = f"{model}-{_WHOLE}-s{manifest.seeds[0]}" if how.calibration == TRACES else ""
+    return Stage(f"{model}-{_label(how, manifest)}", loading, how, (count,), traces)
 
 
 def _variants(manifest: Manifest) -> Iterator[_Variant]:
     """The whole model first, if it is asked for, then every way to make it smaller."""
     if not manifest.pruning or any(0 in one.remove for one in manifest.pruning):
-        yield _Variant("dense")
+        yield _Variant(_WHOLE)
     for one in manifest.pruning:
         if one.method is not None:
             for count in one.remove:

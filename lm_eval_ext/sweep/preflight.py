@@ -18,7 +18,7 @@ from lm_eval_ext.harness.server_arguments import ServerArguments
 from lm_eval_ext.paths import located
 from lm_eval_ext.redaction import mapping, whole
 from lm_eval_ext.runs.samples import read_json
-from lm_eval_ext.sweep.manifest import Manifest, PlannedPruning, meant
+from lm_eval_ext.sweep.manifest import TRACES, Manifest, PlannedPruning, meant
 from lm_eval_ext.sweep.plan import PlannedRun, Stage
 from lm_eval_ext.sweep.sources import Study
 
@@ -315,7 +315,7 @@ def _check_pruning(pruning: PlannedPruning) -> None:
 
     if pruning.recipe is not None:
         load_recipe(pruning.recipe)
-    if pruning.calibration is not None:
+    if pruning.calibration not in (None, TRACES):
         check_source(pruning.calibration)
     known = method_parameters(pruning.method) if pruning.method else {}
     unknown = next((name for name in pruning.parameters if name not in known), None)

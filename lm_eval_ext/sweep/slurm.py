@@ -75,9 +75,15 @@ class SlurmLauncher:
                 self.tell("nothing to submit: every run is done or queued")
                 return True
             needed = [one for one in missing if ticket(one, self.study) not in queued]
+            traced = {one.traces for one in missing if not self.study.is_ready(one)}
+            first = [one for one in wanted if one.name in traced]
+            if first:  # the choices read what these reply
+                self._submit("run", "first runs", first, [])
             if needed:
-                self._submit("choice of layers", "choices of layers", needed, [])
-            self._submit("run", "runs", wanted, _jobs_of(self.study, missing))
+                before = [one for one in runs if one.name in traced]
+                self._submit("choice of layers", "choices of layers", needed, _jobs_of(self.study, before))
+            if others := [one for one in wanted if one not in first]:
+                self._submit("run", "runs", others, _jobs_of(self.study, missing))
         return True
 
     def _submit(self, one: str, several: str, items: Sequence[Stage | PlannedRun], after: Sequence[str]) -> None:
@@ -139,8 +145,8 @@ def states(study: Study) -> dict[str, str]:
     return dict(_of_lines(lines, jobs))
 
 
-def _jobs_of(study: Study, choices: Sequence[Stage]) -> list[str]:
-    """The newest job of each choice of layers, once."""
+def _jobs_of(study: Study, choices: Sequence[Stage | PlannedRun]) -> list[str]:
+    """The newest job of each choice of layers or run, once."""
     newest = {told: number for number, some in _jobs(study).items() for told in some}
     wanted = [ticket(one, study) for one in choices]
     return list(dict.fromkeys(newest[told] for told in wanted if told in newest))

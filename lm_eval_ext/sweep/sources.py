@@ -251,7 +251,7 @@ class Study:
         """Where a stage's recipes are: elsewhere if the model or the calibration is another one."""
         if stage.name not in self._identities:
             weights = self.sources.weights(stage.base, stage.loading.get("revision"))
-            texts = texts_of(stage.pruning.calibration)
+            texts = self.identity_of(self._run_of(stage)) if stage.traces else texts_of(stage.pruning.calibration)
             elsewhere = {"pretrained", "revision", *(["calibration"] if texts else [])}
             chosen = {name: value for name, value in stage.depends_on.items() if name not in elsewhere}
             self._identities[stage.name] = digest([weights or stage.loading, chosen, texts])
@@ -268,7 +268,21 @@ class Study:
         """The arguments of `lm-eval-tts` that choose layers, of the commit that is evaluated."""
         commit = self.sources.commit(stage.base, stage.loading.get("revision"))
         pinned = {} if commit is None else {"revision": commit}
-        return replace(stage, loading={**stage.loading, **pinned}).command(str(self.folder_of_stage(stage)))
+        texts = stage.pruning.model_copy(update={"calibration": self.calibration_of(stage)})
+        exact = replace(stage, loading={**stage.loading, **pinned}, pruning=texts)
+        return exact.command(str(self.folder_of_stage(stage)))
+
+    def is_ready(self, stage: Stage) -> bool:
+        """Whether a stage's calibration texts are there: whether the run is done whose replies they are."""
+        return not stage.traces or self.found(self._run_of(stage)).state == "done"
+
+    def calibration_of(self, stage: Stage) -> str | None:
+        """Where a stage's calibration texts are."""
+        folder = self.folder_of(self._run_of(stage)) if stage.traces else None
+        return stage.pruning.calibration if folder is None else f"run:{folder / 'results'}"
+
+    def _run_of(self, stage: Stage) -> PlannedRun:
+        return next(run for run in self.runs if run.name == stage.traces)
 
     # Runs -------------------------------------------------------------------------------------------------
 
@@ -341,7 +355,8 @@ class Study:
     def plain_command(self, run: PlannedRun) -> list[str]:
         """The arguments of `lm_eval` for a run by itself, without this study's folders but for the results."""
         recipe = self.recipe_of(run)
-        chosen = _recipe(recipe) if recipe else chosen_on_load(run)
+        texts = self.calibration_of(run.stage) if run.stage else None
+        chosen = _recipe(recipe) if recipe else chosen_on_load(run, texts)
         output = self.folder / "plain" / run.name
         return command(run, self.manifest, str(output), self._pinned(run) | chosen)
 
@@ -407,14 +422,14 @@ def _value(value: object) -> str:
     return f"[{','.join(map(str, value))}]" if isinstance(value, (list, tuple)) else str(value)
 
 
-def chosen_on_load(run: PlannedRun) -> dict[str, object]:
+def chosen_on_load(run: PlannedRun, calibration: str | None) -> dict[str, object]:
     """Model arguments that choose a run's layers while the model is loaded, for a command that stands alone."""
     if run.stage is None:
         return {}
     how = run.stage.pruning
     words = [str(how.method), str(run.count), *(f"{name}={value}" for name, value in how.parameters.items())]
     numbers = {"calibration_samples": how.samples, "calibration_tokens": how.max_tokens}
-    given = {"prune": ":".join(words), "calibration": how.calibration, **numbers}
+    given = {"prune": ":".join(words), "calibration": calibration, **numbers}
     return {name: value for name, value in given.items() if value is not None}
 
 
