@@ -219,6 +219,7 @@ class Pruning(_Part):
             description="how many weights are zero, such as `20%` or `2of4`: SHA-256 of what says which",
         ),
     ] = ""
+    zero_weights: Annotated[int, Field(ge=0, description="number of weights that are zero")] = 0
     layer_scores: tuple[Number | None, ...] = ()
     parameters_before: Annotated[int, Field(ge=0)] = 0
     parameters_after: Annotated[int, Field(ge=0)] = 0
@@ -240,6 +241,17 @@ class Pruning(_Part):
     def zeros(self) -> str:
         """How many weights are zero: `20%`, `2of4`, or nothing."""
         return self.sparsity.partition(":")[0]
+
+    @property
+    def gone(self) -> float | None:
+        """The share of the base's parameters that are dropped, or zero; None if it isn't known.
+
+        Of zeros in dropped layers nothing is known, so it isn't where both were done.
+        """
+        before, dropped = self.parameters_before, self.parameters_before - self.parameters_after
+        if not before or (dropped and self.zeros) or not (0 <= dropped < before):
+            return None
+        return (dropped + self.zero_weights) / before
 
     @property
     def counts(self) -> dict[str, int]:

@@ -133,7 +133,7 @@ def _date(content: Mapping[str, object], path: Path) -> str:
 def _pruning(info: Mapping[str, object], recovered: Mapping[str, object]) -> dict[str, object]:
     kept, dropped = sequence(info.get("kept_layers")), sequence(info.get("dropped_layers"))
     merged: dict[str, list[object]] = {}
-    mapped, sparse = mapping(info.get("linear_map")), mapping(info.get("sparsity"))
+    mapped = mapping(info.get("linear_map"))
     for step in map(mapping, sequence(info.get("merged_layers"))):
         merged.setdefault(line(step.get("into"), 20), []).extend(sequence(step.get("layers")))
     return {
@@ -146,7 +146,7 @@ def _pruning(info: Mapping[str, object], recovered: Mapping[str, object]) -> dic
         **_experts(info),
         "merged": merged,
         "linear_map": f"{mapped.get('after')}:{mapped.get('sha256')}" if mapped else "",
-        **({"sparsity": f"{sparse.get('amount')}:{sparse.get('sha256')}"} if sparse else {}),
+        **_sparsity(mapping(info.get("sparsity"))),
         "layer_scores": [number(score) for score in sequence(info.get("layer_scores"))],
         "parameters_before": whole(info.get("parameters_before")) or 0,
         "parameters_after": whole(info.get("parameters_after")) or 0,
@@ -162,6 +162,15 @@ def _experts(info: Mapping[str, object]) -> dict[str, object]:
     """Dropped experts, in runs that have them: others stay as they were published."""
     dropped = {line(layer, 10): line(some) for layer, some in mapping(info.get("dropped_experts")).items()}
     return {"dropped_experts": dropped, "experts": whole(info.get("experts")) or 0} if dropped else {}
+
+
+def _sparsity(sparse: Mapping[str, object]) -> dict[str, object]:
+    """Which weights are zero, in runs that have them."""
+    said = {
+        "sparsity": f"{sparse.get('amount')}:{sparse.get('sha256')}",
+        "zero_weights": whole(sparse.get("zeros")) or 0,
+    }
+    return said if sparse else {}
 
 
 def _made_from_base(pruning: Mapping[str, object]) -> dict[str, object]:

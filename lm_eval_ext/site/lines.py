@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -19,6 +19,8 @@ from lm_eval_ext.wording import limit
 
 MANY = 12  # models from which on only some are shown at first
 MOST = 120  # models drawn of one base; the others are in the tables
+
+_TONES = {"layers": "two", "experts": "one", "weights": "bits"}  # colours of what a model lost
 
 PaperCurves = Mapping[str, Mapping[str, Sequence[tuple[float, float]]]]  # by benchmark and model
 
@@ -84,6 +86,12 @@ class Family:
     def pruned_marks(self) -> Mapping[str, Mark]:
         """Of the methods that took layers off."""
         methods = {method_of(entry, self.names) for entry in self.smaller if entry.latest.dropped}
+        return {method: mark for method, mark in self.marks.items() if method in methods}
+
+    @property
+    def lossy_marks(self) -> Mapping[str, Mark]:
+        """Of the methods that took any parameters."""
+        methods = {method_of(entry, self.names) for entry in self.smaller if share_gone(entry)}
         return {method: mark for method, mark in self.marks.items() if method in methods}
 
     @cached_property
@@ -242,18 +250,74 @@ def depth_charts(family: Family) -> Iterator[Chart]:
 
     Several models with the same method and number, such as manual picks, are separate points.
     """
+    for name in family.board.benchmarks:
+        whole, found = _beside_base(family, name, lambda entry: bool(entry.latest.dropped))
+        if whole is not None:
+            yield _depth_chart(family, name, whole, found)
+
+
+def _beside_base(
+    family: Family, benchmark: str, wanted: Callable[[Entry], bool]
+) -> tuple[Scored | None, list[tuple[Entry, Scored]]]:
+    """The base's result that most of the wanted models are compared with, and theirs; None if there are none."""
     board = family.board
-    for name in board.benchmarks:
-        pairs = [(entry, pair) for entry in family.entries if (pair := board.beside_dense(entry, name))]
-        pruned = [
-            (entry, ours, theirs)
-            for entry, (ours, theirs) in pairs
-            if entry.latest.dropped and entry.smaller and not board.outdated(ours.task)
-        ]
-        if pruned:
-            whole = _most_common([theirs for _, _, theirs in pruned])
-            same = [(entry, ours) for entry, ours, theirs in pruned if theirs.task is whole.task]
-            yield _depth_chart(family, name, whole, same)
+    pairs = [(entry, pair) for entry in family.entries if (pair := board.beside_dense(entry, benchmark))]
+    pruned = [
+        (entry, ours, theirs)
+        for entry, (ours, theirs) in pairs
+        if wanted(entry) and entry.smaller and not board.outdated(ours.task)
+    ]
+    if not pruned:
+        return None, []
+    whole = _most_common([theirs for _, _, theirs in pruned])
+    return whole, [(entry, ours) for entry, ours, theirs in pruned if theirs.task is whole.task]
+
+
+def share_charts(family: Family) -> Iterator[Chart]:
+    """Accuracy by the share of the base's parameters that are gone or zero: layers, experts and weights side by side.
+
+    Only for a base whose models lost parameters in more than one of these ways.
+    """
+    if len({way_of(entry) for entry in family.smaller if share_gone(entry)}) > 1:
+        for name in family.board.benchmarks:
+            whole, found = _beside_base(family, name, lambda entry: bool(share_gone(entry)))
+            if whole is not None:
+                yield _share_chart(family, name, whole, found)
+
+
+def share_gone(entry: Entry) -> float:
+    """The share of the base's parameters that a model lacks, or that are zero; 0 if it is not known."""
+    pruning = entry.latest.pruning
+    return (pruning.gone or 0.0) if pruning and not (pruning.recovered or pruning.quantization) else 0.0
+
+
+def way_of(entry: Entry) -> str:
+    """What a model lost: layers, blocks, experts, weights, or several of these."""
+    pruning = entry.latest.pruning
+    counts = {"attention": "blocks", "mlp": "blocks"}
+    lost = dict.fromkeys(counts.get(kind, kind) for kind in (pruning.counts if pruning else ()))
+    return " and ".join([*lost, *(["weights"] if pruning and pruning.zeros else [])])
+
+
+def _share_chart(family: Family, benchmark: str, whole: Scored, found: Sequence[tuple[Entry, Scored]]) -> Chart:
+    found = sorted(found, key=lambda pair: (way_of(pair[0]), share_gone(pair[0])))
+    by_method: dict[tuple[str, str], list[tuple[Entry, Scored]]] = {}
+    for entry, one in found:
+        by_method.setdefault((way_of(entry), method_of(entry, family.names)), []).append((entry, one))
+    lines = []
+    for (way, method), some in by_method.items():
+        points = [_point(0, "the base", whole)]
+        points += [_point(share_gone(entry), f"{share_gone(entry):.0%} gone", one) for entry, one in some]
+        lines.append(Line(method, f"{way}: {method}", _TONES.get(way, "plain"), family.marks[method], points))
+    most = max(share_gone(entry) for entry, _ in found)
+    panel = Panel(
+        family.board.title(benchmark), family.note(benchmark, whole.task), "parameters gone, or zero", lines,
+        [(tenth / 10, f"{tenth * 10}%") for tenth in range(int(most * 10) + 2)], log=False, chance=_chance(whole.task),
+    )  # fmt: skip
+    rows: list[tuple[str, Entry | None, Sequence[Interval | str | None]]] = [
+        (str(family.names[entry.key]), entry, [f"{share_gone(entry):.1%}", one.interval]) for entry, one in found
+    ]
+    return Chart(benchmark, panel, ["gone", "accuracy"], rows)
 
 
 def _layers_off(count: int) -> str:

@@ -10,7 +10,7 @@ from lm_eval_ext.analysis.board import Board, Entry, KeptByKind, Scored, easy_ki
 from lm_eval_ext.analysis.comparison import Rank
 from lm_eval_ext.runs.run import Run, TaskResult
 from lm_eval_ext.site.cost_charts import COSTS, steps_of_frontier, tokens
-from lm_eval_ext.site.lines import Chart, Family, whole_budgets
+from lm_eval_ext.site.lines import Chart, Family, share_gone, way_of, whole_budgets
 from lm_eval_ext.site.rendering import MINUS, ModelName, Names, bits_of
 from lm_eval_ext.site.traces import FoundByBudget
 from lm_eval_ext.statistics.intervals import Interval
@@ -249,6 +249,33 @@ def of_budgets(family: Family, charts: Sequence[Chart]) -> Sentence | None:
         f"with {layers} removed, the median model gains {_points(median(others))}.",
         f"accuracy at the largest budget less that at the smallest, for the base, and the median of the same over its "
         f"{len(others)} {'model' if len(others) == 1 else 'models'} with {layers} removed. {_which(family, chart)}",
+    )
+
+
+_ALIKE = 1.5  # factor between shares that count as the same
+
+
+def of_shares(family: Family, charts: Sequence[Chart]) -> Sentence | None:
+    """What the best model of each way keeps with about as many parameters gone as without the fewest layers."""
+    chart = _ranked(family, charts)
+    shares = sorted(share for entry in family.smaller if way_of(entry) == "layers" and (share := share_gone(entry)))
+    if chart is None or not shares:
+        return None
+    best: dict[str, tuple[float, str]] = {}
+    for name, entry, (_, interval) in chart.rows:
+        if entry is None or not isinstance(interval, Interval):
+            continue
+        alike = shares[0] / _ALIKE <= share_gone(entry) <= shares[0] * _ALIKE
+        if alike and interval.estimate > best.get(way_of(entry), (-1.0, ""))[0]:
+            best[way_of(entry)] = interval.estimate, name
+    if len(best) < 2:
+        return None
+    said = [f"{100 * accuracy:.0f}% ({way}: {name})" for way, (accuracy, name) in best.items()]
+    return Sentence(
+        f"With about {shares[0]:.0%} of the parameters gone, the best models of {family.called} reach "
+        f"{', '.join(said)} on {family.board.title(chart.benchmark)}.",
+        f"the most accurate model of each way among those with {shares[0] / _ALIKE:.0%} to {shares[0] * _ALIKE:.0%} of "
+        f"the parameters gone or zero, around the fewest layers off. {_which(family, chart)}",
     )
 
 

@@ -16,8 +16,17 @@ from lm_eval_ext.runs.study_file import StudyFile, StudyRun
 from lm_eval_ext.site.cost_charts import cost_charts
 from lm_eval_ext.site.data import VERSION
 from lm_eval_ext.site.figures import BASE, Line, Mark, Panel, Point, budget_ticks, marks_of
-from lm_eval_ext.site.lines import Chart, Family, PaperCurves, budget_charts, depth_charts, part_charts, vote_charts
-from lm_eval_ext.site.overview import of_budgets, of_cost, of_found, overview
+from lm_eval_ext.site.lines import (
+    Chart,
+    Family,
+    PaperCurves,
+    budget_charts,
+    depth_charts,
+    part_charts,
+    share_charts,
+    vote_charts,
+)
+from lm_eval_ext.site.overview import of_budgets, of_cost, of_found, of_shares, overview
 from lm_eval_ext.site.questions import heat_maps
 from lm_eval_ext.site.rendering import MEASURES, MINUS, Names, Renderer, short_base, slug, unique
 from lm_eval_ext.site.run_page import FromSamples
@@ -262,9 +271,11 @@ def _write_charts(
     for family in shown:
         found = drawn[family.base]
         fates = fates_of(family) if page == "depth" else []
+        shares = list(share_charts(family)) if page == "depth" else []
         renderer.write(
-            f"{page}.html", paths[family.base], family=family, charts=found, fates=fates,
+            f"{page}.html", paths[family.base], family=family, charts=found, fates=fates, shares=shares,
             depth=max((len(fate.of) for fate in fates), default=0),
+            shares_finding=of_shares(family, shares),
             finding=_FINDINGS[page](family, found) if page in _FINDINGS else None,
             one_has_paper=any(line.reference for chart in found for line in chart.panel.lines),
             families=[(path, base) for base, path in paths.items()],
