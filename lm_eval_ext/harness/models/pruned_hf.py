@@ -123,7 +123,8 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
         _check_dtypes(kwargs)
         pretrained, revision = self._take(pretrained, revision, kwargs)
         self._bits_and_bytes = {name: kwargs.pop(name) for name in list(kwargs) if name.startswith(_BITS_AND_BYTES)}
-        self._unseen = unseen(kwargs)
+        sparsity = self.recipe.sparsity if self.recipe else None  # of two near-equal masks, a few values may not tell
+        self._unseen = unseen(kwargs) | ({"sparsity": sparsity.sha256} if sparsity else {})
         self._dense_config: PreTrainedConfig = None
         self._chooses_batch_size = isinstance(kwargs.get("batch_size"), (DefaultBatchSize, NoneType))
         # Without a device, lm-eval's command line falls back to the CPU, but its functions don't.
