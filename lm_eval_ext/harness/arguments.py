@@ -192,8 +192,9 @@ class Arguments(ThinkingArguments):
     )
     prune: Text = Field(
         None,
-        description="`METHOD:N`: drop N layers or experts chosen by a method, or set a share of the weights to zero, while "
-        "loading (the choice is cached): `shortgpt:3`, `laco:2`, `magnitude:2:norm=l2`, `reap:25%`, `wanda:20%`, ...",
+        description="`METHOD:N`: drop N layers or experts chosen by a method, or set a share of the weights to zero, "
+        "while loading (the choice is cached): `shortgpt:3`, `laco:2`, `magnitude:2:norm=l2`, `reap:25%`, "
+        "`wanda:20%`, ...",
     )
     calibration: Text = Field(
         None,
