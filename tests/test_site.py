@@ -22,7 +22,7 @@ from lm_eval_ext.runs.catalogue import read_catalogue
 from lm_eval_ext.runs.load import load
 from lm_eval_ext.runs.publish import publish
 from lm_eval_ext.site.data import RunRow
-from lm_eval_ext.site.lines import Family, depth_charts, vote_charts
+from lm_eval_ext.site.lines import Family, depth_charts, share_charts, vote_charts
 from lm_eval_ext.site.rendering import MEASURES, NAVIGATION, Names, measure
 from lm_eval_ext.site.traces import pieces
 from tests.published import said
@@ -253,6 +253,41 @@ def test_the_page_of_layers_lists_no_method_that_takes_none_off(tmp_path: Path) 
     build_site([tmp_path], tmp_path / "site")
     assert "4 bits" in family(board(tmp_path)).marks
     assert "4 bits" not in (tmp_path / "site" / "depth.html").read_text("utf-8")
+
+
+def test_the_same_share_of_parameters_gone_three_ways(tmp_path: Path) -> None:
+    tasks = {"tts_aime24": scores(0.7, 30, 3)}
+    write_output(tmp_path / "base", tasks)
+    lost: dict[str, tuple[float, dict[str, object]]] = {
+        "shortgpt": (0.2, {"dropped_layers": [5, 6], "parameters_before": 100, "parameters_after": 80}),
+        "reap": (0.5, {
+            "dropped_experts": {"0": "0-3"}, "experts": 16, "parameters_before": 100, "parameters_after": 82,
+        }),
+        "wanda": (0.6, {
+            "sparsity": {"amount": "20%", "sha256": "a" * 64, "zeros": 19},
+            "parameters_before": 100, "parameters_after": 100,
+        }),
+    }  # fmt: skip
+    for method, (accuracy, pruning) in lost.items():
+        path = write_output(tmp_path / method, {"tts_aime24": scores(accuracy, 30, 3)}, method=method)
+        content = json.loads(path.read_text("utf-8"))
+        depth = content["config"]["pruning"]["kept_layers"]
+        kept = [layer for layer in depth if layer not in (5, 6)] if method == "shortgpt" else depth
+        content["config"]["pruning"] |= {
+            **pruning,
+            "method": method,
+            "kept_layers": kept,
+            "recipe_hash": f"{len(method)}" * 16,
+            "model_fingerprint": f"{len(method)}" * 16,
+        }
+        path.write_text(json.dumps(content), "utf-8")
+    (chart,) = share_charts(family(board(tmp_path)))
+    found = {line.name: [round(point.at, 2) for point in line.points] for line in chart.panel.lines}
+    assert found == {"experts: reap": [0, 0.18], "layers: shortgpt": [0, 0.2], "weights: wanda": [0, 0.19]}
+    page = (build_site([tmp_path], tmp_path / "site").parent / "depth.html").read_text("utf-8")
+    sentence = page.partition("With about 20% of the parameters gone")[2].partition("</h2>")[0]
+    assert sentence and sentence.index("experts") < sentence.index("layers") < sentence.index("weights")
+    assert "zeros 20%" in (tmp_path / "site" / "index.html").read_text("utf-8")
 
 
 def test_votes_of_several_sizes_do_not_hide_each_other(tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ class RunRow(BaseModel):
     bits: float | None = Field(description="of a weight, in the mean; null if they are not quantized")
     weight_bytes: int | None = Field(description="bytes of quantized weights, as they are stored")
     parameters: int | None
+    active_parameters: int | None = Field(description="parameters that a token is multiplied with; fewer in a mixture")
     engine: str
     tier: str
     date: str
@@ -93,6 +94,7 @@ def _rows(board: Board, run: Run, names: Names, kept: Mapping[str, KeptByKind]) 
             run=run.id, base=run.base, model=str(names[entry.key]), method=names[entry.key].method,
             layers_off=len(run.dropped), **_smaller_by(run),
             parameters=(pruning.parameters_after or None) if pruning else None, engine=run.engine, tier=run.tier,
+            active_parameters=int(active) if (active := run.costs.get("active_parameters")) else None,
             date=run.date, task=name, benchmark=task.benchmark, kind=board.catalogue.benchmark(task.benchmark).kind,
             budget=task.budget, votes=task.votes, questions=task.questions, questions_of_benchmark=task.of,
             samples=task.repeats, accuracy=interval.estimate, accuracy_low=interval.low, accuracy_high=interval.high,
@@ -122,7 +124,7 @@ def _write_parquet(rows: Sequence[RunRow], path: Path) -> None:
     import pandas
 
     frame = pandas.DataFrame([row.model_dump() for row in rows], columns=list(RunRow.model_fields))
-    whole = dict.fromkeys(("parameters", "budget", "weight_bytes"), "Int64")
+    whole = dict.fromkeys(("parameters", "active_parameters", "budget", "weight_bytes"), "Int64")
     shares = dict.fromkeys((name for name in RunRow.model_fields if name.startswith("kept")), "Float64")
     others = dict.fromkeys(("chance", "tokens", "forced", "repeating", "answered"), "Float64")
     frame.astype(whole | shares | others).to_parquet(path, index=False)
