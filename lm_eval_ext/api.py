@@ -189,9 +189,9 @@ def choose_layers(
     """
     from lm_eval_ext.harness.prune_on_load import context_for, score_cache_for
     from lm_eval_ext.paths import located
-    from lm_eval_ext.pruning.selection import choose, counted, method_parameters, texts_for
+    from lm_eval_ext.pruning.selection import check_amount, choose, counted, texts_for
 
-    method_parameters(method)  # refuses an unknown method before anything is downloaded
+    check_amount(method, remove)  # refuses what is unknown before anything is downloaded
     given = parameters or {}
     context = context_for(located(pretrained), revision, texts_for(method, given, calibration), **options)
     context.score_cache = score_cache_for(context, method, given)

@@ -62,7 +62,7 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
     ({"pruning": [{"method": "wanda", "remove": ["20%"]}]}, "wanda: calibration is missing"),
     (
         {"pruning": [{"method": "wanda", "remove": ["20%"], "calibration": "traces"}]},
-        "calibration: traces: tiny-dense-s0 is not run; give 0 in `remove`",
+        "calibration: traces needs tiny-dense-s0, the whole model on `tasks` with the first seed; give 0",
     ),
     (
         {"pruning": [{"method": "shortgpt", "remove": [1], "drop_layers": [2]}]},

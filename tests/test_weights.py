@@ -256,8 +256,9 @@ def test_through_lm_eval_as_an_export_and_with_dropped_layers(dense: Path, tmp_p
     recipe = choose_layers(str(dense), "wanda", remove="25%", calibration=texts)
     path = recipe.save(tmp_path / "recipe.yaml")
     again = load_recipe(str(path))
-    assert again.digest == recipe.digest and (tmp_path / "recipe.safetensors").is_file()
+    assert again.digest == recipe.digest and (tmp_path / "recipe.sparsity").is_file()
     out = export(again, tmp_path / "out")
+    assert [path.name for path in out.glob("*.safetensors")] == ["model.safetensors"], "what vLLM reads"
     read = AutoModelForCausalLM.from_pretrained(out)
     for name, tensor in read.state_dict().items():
         assert torch.equal(tensor, lm.model.state_dict()[name]), name
@@ -315,14 +316,17 @@ def test_in_bfloat16_the_mask_is_that_of_the_stored_weights(dense: Path, tmp_pat
     )
 
 
-def test_another_base_of_the_same_shape_is_refused(dense: Path, tmp_path: Path) -> None:
-    recipe = choose_layers(str(dense), "magnitude-weights", remove="50%")
+@pytest.mark.parametrize("method", ["magnitude-weights", "sparsegpt"])
+def test_another_base_of_the_same_shape_is_refused(method: str, dense: Path, tmp_path: Path) -> None:
+    recipe = choose_layers(str(dense), method, remove="50%", calibration=texts_file(tmp_path))
     other = tmp_path / "other"
     model = AutoModelForCausalLM.from_pretrained(dense)
     with torch.no_grad():
         model.model.layers[3].mlp.up_proj.weight[0, :8] *= torch.linspace(0.01, 9.0, 8)
     model.save_pretrained(other)
-    with pytest.raises(RecipeError, match=r"layers.3.mlp.up_proj.weight: other weights would become zero") as error:
+    with pytest.raises(
+        RecipeError, match=r"another base, because the weights in model.layers.3.mlp.up_proj.weight"
+    ) as error:
         PrunedHFLM(str(with_tokenizer(other)), recipe=recipe, journal="off")
     assert "\n" not in str(error.value)
 
@@ -350,6 +354,10 @@ def test_calibration_must_be_named(dense: Path, mixture: Path) -> None:
         ("wanda:1%:allocation=owl", "layers would lose -"),
         ("wanda:20%:allocation=owl:owl_lambda=2", "owl_lambda=2"),
         ("ria:20%:exponent=x", "exponent"),
+        ("sparsegpt:5of7:block=7", "5of7: rows of 48 weights don't consist of groups of 7"),
+        ("wanda:0.1%", "so small a share sets no weight to zero"),
+        ("wanda:33.33333%", "of weights, give a share"),
+        ("wanda:99.99999%", "of weights, give a share"),
         ("sparsegpt:2of4:block=6", "block=6 is not a multiple of 4, as 2of4 needs"),
         ("sparsegpt:20%:dampening=0", "dampening=0"),
         ("shortgpt:20%", "shortgpt takes a whole number of layers; only experts and weights have shares"),
@@ -402,7 +410,7 @@ def test_a_wrong_recipe_is_one_line(fields: dict[str, Any], said: str, tmp_path:
 @pytest.mark.parametrize("broken", ["missing", "other", "text", "empty list", "no tensors", "another shape"])
 def test_a_broken_file_is_one_line(broken: str, dense: Path, tmp_path: Path) -> None:
     path = choose_layers(str(dense), "wanda", remove="50%", calibration=texts_file(tmp_path)).save(tmp_path / "r.yaml")
-    file = tmp_path / "r.safetensors"
+    file = tmp_path / "r.sparsity"
     tensors, listed = load_file(file), masks_in(file)
     metadata = {"masks": json.dumps(listed)}
     if broken == "missing":
@@ -477,9 +485,10 @@ def test_owl_keeps_the_mean(outliers: list[float], share: float) -> None:
     )
 
 
-@given(st.integers(1, 99), st.integers(1, 7))
-def test_amounts_are_read_as_they_are_written(percent: int, zeros: int) -> None:
-    for text in (f"{percent}%", f"{percent / 2:g}%", f"{zeros}of8"):
+@given(st.integers(1, 999_999), st.integers(1, 7))
+def test_amounts_are_read_as_they_are_written(share: int, zeros: int) -> None:
+    percent = f"{share // 10_000}.{share % 10_000:04}".rstrip("0").rstrip(".")
+    for text in (f"{percent}%", f"{zeros}of8"):
         assert str(Amount.parse(text)) == text and Amount.parse(str(Amount.parse(text))) == Amount.parse(text)
 
 

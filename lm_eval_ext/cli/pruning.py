@@ -51,9 +51,10 @@ def prune(
     """Choose layers or experts to drop, or weights to set to zero, and write a recipe for each number or share."""
     from lm_eval_ext.harness.prompts import include
     from lm_eval_ext.harness.prune_on_load import context_for, parse_parameters, score_cache_for
-    from lm_eval_ext.pruning.selection import choose, counted, method_parameters, plot_scores, texts_for
+    from lm_eval_ext.pruning.selection import check_amount, choose, counted, plot_scores, texts_for
 
-    method_parameters(method)  # fail on an unknown method before anything is downloaded
+    for amount in remove.split(","):  # fails on an unknown method, too, before anything is downloaded
+        check_amount(method, amount)
     include([include_path] if include_path else [])
     parameters = parse_parameters(set_ or [])
     context = context_for(

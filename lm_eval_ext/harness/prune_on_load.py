@@ -23,7 +23,7 @@ from lm_eval_ext.pruning.context import PruningContext, ScoreCache
 from lm_eval_ext.pruning.loading import checkpoint_fingerprint
 from lm_eval_ext.pruning.quantization import check_quantization
 from lm_eval_ext.pruning.recipe import Recipe, load_recipe, write_recipe
-from lm_eval_ext.pruning.selection import choose, counted, texts_for, uses_texts
+from lm_eval_ext.pruning.selection import check_amount, choose, counted, texts_for, uses_texts
 
 logger = logging.getLogger("lm_eval.tts")
 
@@ -116,6 +116,7 @@ def computed_recipe(pretrained: object, revision: str | None, given: Arguments, 
     spec = parse_prune_spec(prune)
     numbers = {"samples": given.calibration_samples, "max_tokens": given.calibration_tokens}
     options |= {name: number for name, number in numbers.items() if number is not None}
+    check_amount(spec.method, spec.amount)
     texts = texts_for(spec.method, spec.parameters, given.calibration)
     context = context_for(pretrained, revision, texts, **options)
     path = cache_folder() / "recipes" / f"{digest([_identity(context, spec.method, spec.parameters), *spec])[:16]}.yaml"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -53,18 +54,26 @@ class Attachment(BaseModel):
 
     def beside(self, recipe: Path) -> Self:
         """The same, where the file is given by its name alone and lies beside a recipe."""
-        return self.model_copy(update={"file": str(recipe.parent / self.file)})
+        return self.model_copy(update={"file": str(recipe.parent.resolve() / self.file)})
 
     def copied_beside(self, recipe: Path) -> Self:
-        """Copy the file beside a recipe, and name it after the recipe.
+        """Put the file beside a recipe, and name it after the recipe; it takes no space twice if links are possible.
 
         Raises:
             RecipeError: the file is missing, or is another one.
         """
         target = recipe.with_suffix(self.SUFFIX)
         part = target.with_name(f"{target.name}.{os.getpid()}.part")
-        shutil.copyfile(self.checked(), part)
-        part.replace(target)  # atomic, in case several processes write it
+        source = self.checked()
+        try:
+            part.unlink(missing_ok=True)
+            try:
+                os.link(source, part)
+            except OSError:  # on another file system, or one without links
+                shutil.copyfile(source, part)
+            part.replace(target)  # atomic, in case several processes write it
+        finally:
+            part.unlink(missing_ok=True)
         return self.model_copy(update={"file": target.name})
 
 
@@ -82,11 +91,19 @@ def written(write: Callable[[Path], object], suffix: str, folder: Path | None = 
         write: writes it to the path that it is called with.
         suffix: of its name.
         folder: where it is kept.
+
+    Raises:
+        RecipeError: it can't be written.
     """
+    wanted = folder or cache_folder() / "attachments"
     try:
-        return _written(write, suffix, folder or cache_folder() / "attachments")
-    except OSError:  # as in a container without a home
-        return _written(write, suffix, Path(tempfile.mkdtemp(prefix="lm-eval-tts-")))
+        return _written(write, suffix, wanted)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):  # as in a container without a home
+            return _written(write, suffix, Path(tempfile.mkdtemp(prefix="lm-eval-tts-")))
+        raise RecipeError(
+            f"{wanted}: a file of the recipe cannot be kept there ({error}); free space, or set XDG_CACHE_HOME"
+        ) from error
 
 
 def _written(write: Callable[[Path], object], suffix: str, folder: Path) -> tuple[str, str]:

@@ -157,6 +157,13 @@ class KeptExperts:
         return Rows(axis.dimension, (*experts, *range(count, size)), 1)
 
 
+def expert_of(name: str) -> int | None:
+    """The number of the expert that a tensor of a single one belongs to."""
+    place = within_layer(name)
+    found = place and _INDEX.search(place[1])
+    return int(found[1]) if found else None
+
+
 def is_single(name: str) -> bool:
     """Whether a tensor belongs to a single expert, by its name within its layer."""
     return _INDEX.search(name) is not None

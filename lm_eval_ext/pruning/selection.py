@@ -179,7 +179,7 @@ def _check_has_experts(context: PruningContext, method: str) -> None:
 
 
 def check_amount(method: str, amount: int | str) -> None:
-    """Check that an amount is of the kind that a method takes; 0 is nothing.
+    """Check that an amount is of the kind that a method takes; 0 means the whole model.
 
     Raises:
         ArgumentError: it isn't.

@@ -24,6 +24,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from types import EllipsisType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
 Criterion = Literal["magnitude-weights", "ria", "sparsegpt", "wanda"]
 BY_MATRIX = ("magnitude-weights", "ria")  # the others take a share of each row
-_AMOUNT = re.compile(r"(\d+(?:\.\d+)?)%|(\d+)of(\d+)", re.ASCII)
+_AMOUNT = re.compile(r"(\d+(?:\.\d{1,4})?)%|(\d+)of(\d+)", re.ASCII)
 _DIGITS = 16  # of a mask's digest
 _NORMS = "norms."
 
@@ -73,7 +74,16 @@ class Amount(NamedTuple):
         return cls(share or zeros / group, zeros, group)
 
     def __str__(self) -> str:
-        return f"{self.zeros}of{self.group}" if self.group else f"{100 * self.share:g}%"
+        return f"{self.zeros}of{self.group}" if self.group else f"{f'{100 * self.share:.4f}'.rstrip('0').rstrip('.')}%"
+
+    def check_width(self, width: int) -> None:
+        """Check that rows of so many weights consist of whole groups.
+
+        Raises:
+            ArchitectureError: they don't.
+        """
+        if self.group and width % self.group:
+            raise ArchitectureError(f"{self}: rows of {width} weights don't consist of groups of {self.group}")
 
 
 def scores(
@@ -145,8 +155,7 @@ def zeros_of(
         raise ArchitectureError("a weight's score is not finite: weights or hidden states overflow; try dtype=bfloat16")
     rows, width = found.shape
     if amount.group:
-        if width % amount.group:
-            raise ArchitectureError(f"{amount}: rows of {width} weights don't consist of groups of {amount.group}")
+        amount.check_width(width)
         groups = found.reshape(rows, width // amount.group, amount.group)
         return lowest_scores(groups, amount.zeros).reshape(rows, width)
     if criterion in BY_MATRIX:
@@ -159,11 +168,11 @@ class Masked(NamedTuple):
 
     Attributes:
         norms: numbers of the norms that score it; none for `magnitude-weights` and `sparsegpt`.
-        masks: first digits of the SHA-256 of its mask, packed into bits row by row.
+        digests: of its mask, or of the base's weights where the pruned ones are in the file (`digest_of`).
     """
 
     norms: tuple[int, ...]
-    masks: tuple[str, ...]
+    digests: tuple[str, ...]
 
 
 class Sparsity(Attachment):
@@ -173,7 +182,7 @@ class Sparsity(Attachment):
     `sparsegpt`, which changes the weights that stay as well, it has the tensors themselves.
     """
 
-    FIELD, SUFFIX = "sparsity", ".safetensors"
+    FIELD, SUFFIX = "sparsity", ".sparsity"  # in safetensors' format, under a name that no loader of models reads
 
     criterion: Annotated[Criterion, Field(description="how weights are scored")]
     amount: Annotated[str, Field(description="`20%` of the weights, or `2of4`")]
@@ -219,36 +228,41 @@ class Sparsity(Attachment):
     def matrix(self, name: str, number: int, weight: torch.Tensor) -> torch.Tensor:
         """A matrix of a tensor, with zeros."""
         entries, file = _opened(self)
-        norms, masks = entries[name]
+        norms, digests = entries[name]
         layer = layer_of_tensor(name)
         try:
             if self.criterion == "sparsegpt":
                 stored = file.get_slice(name)
                 pruned = stored[...] if len(stored.get_shape()) == 2 else stored[number : number + 1][0]
-                mask = pruned == 0
+                digest = digest_of(weight)
             else:
                 share = self.shares[layer] if self.shares and layer is not None else self.parsed.share
                 used = file.get_tensor(f"{_NORMS}{norms[number]}") if norms else None
                 mask = zeros_of(self.criterion, self.parsed, share, weight, used, self.exponent)
-                pruned = weight.masked_fill(mask, 0)
-            same = digest_of(mask) == masks[number] and (pruned.shape, pruned.dtype) == (weight.shape, weight.dtype)
+                pruned, digest = weight.masked_fill(mask, 0), digest_of(mask)
+            same = digest == digests[number] and (pruned.shape, pruned.dtype) == (weight.shape, weight.dtype)
         except (IndexError, RuntimeError, SafetensorError, ArchitectureError) as error:
             reason = " ".join(str(error).split())
             raise RecipeError(f"sparsity: {name}: its shape or weights are not the recipe's ({reason})") from error
         if not same:
             raise RecipeError(
-                f"sparsity: {name}: other weights would become zero than when the recipe was made, so this is another "
-                "model; use the recipe's base in the same revision"
+                f"sparsity: the recipe was made from another base, because the weights in {name} are others; use its "
+                "base in the same revision"
             )
         on_device: torch.Tensor = pruned.to(weight.device)
         return on_device
 
 
-def digest_of(mask: torch.Tensor) -> str:
-    """First digits of the SHA-256 of a mask, packed into bits row by row."""
+def digest_of(values: torch.Tensor) -> str:
+    """First digits of the SHA-256 of a mask, packed into bits row by row, or of weights as they are stored."""
     import numpy
+    import torch
 
-    return hashlib.sha256(numpy.packbits(mask.cpu().numpy()).tobytes()).hexdigest()[:_DIGITS]
+    if values.dtype == torch.bool:
+        content = numpy.packbits(values.cpu().numpy()).tobytes()
+    else:
+        content = values.cpu().contiguous().view(torch.uint8).numpy().tobytes()
+    return hashlib.sha256(content).hexdigest()[:_DIGITS]
 
 
 def save_sparsity(
@@ -265,9 +279,15 @@ def save_sparsity(
     """
     from safetensors.torch import save_file
 
+    def write(path: Path) -> None:
+        try:
+            save_file(arrays, path, metadata={"masks": listed})
+        except SafetensorError as error:  # a full disk, too
+            raise OSError(str(error)) from error
+
     listed = json.dumps({name: list(entry) for name, entry in sorted(entries.items())})
     arrays = {f"{_NORMS}{number}": one.contiguous() for number, one in enumerate(norms)} | dict(sorted(tensors.items()))
-    file, sha256 = written(lambda path: save_file(arrays, path, metadata={"masks": listed}), Sparsity.SUFFIX)
+    file, sha256 = written(write, Sparsity.SUFFIX)
     return Sparsity.model_validate({**fields, "file": file, "sha256": sha256})
 
 

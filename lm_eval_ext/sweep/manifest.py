@@ -19,6 +19,7 @@ from lm_eval_ext.harness.registry import models as engine_models
 from lm_eval_ext.paths import EMBEDDED
 from lm_eval_ext.pruning.recipe import recipe_names
 from lm_eval_ext.pruning.selection import METHODS, check_amount, texts_for
+from lm_eval_ext.pruning.sparsity import Amount
 from lm_eval_ext.runs.study_file import NAME
 
 Value = str | int | float | bool | list[str | int | float] | dict[str | int, object] | None
@@ -47,8 +48,8 @@ class _Part(BaseModel):
 def _removed(value: object) -> int | str:
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
-    if isinstance(value, str) and re.fullmatch(r"\d+(\.\d+)?%|\d+of\d+", value, re.ASCII):
-        return value
+    if isinstance(value, str) and ("%" in value or "of" in value):
+        return str(Amount.parse(value))
     raise ValueError("give whole numbers from 0, or of experts and weights shares such as 25%")
 
 

@@ -127,7 +127,10 @@ def planned(manifest: Manifest, registry: Tasks) -> list[PlannedRun]:
     kept = _with_common_stages(_kept(runs, manifest.exclude))
     missing = {run.stage.traces for run in kept if run.stage} - {"", *(run.name for run in kept)}
     if missing:
-        raise ManifestError(f"calibration: traces: {min(missing)} is not run; give 0 in `remove`, for the whole model")
+        raise ManifestError(
+            f"calibration: traces needs {min(missing)}, the whole model on `tasks` with the first seed; give 0 in "
+            "`remove`, and don't exclude it"
+        )
     return kept
 
 
@@ -140,7 +143,7 @@ def digest_of(item: Stage | PlannedRun, manifest: Manifest) -> str:
     """What a manifest says of a stage or run: so that a process started for it notices that it says something else."""
     said: list[object]
     if isinstance(item, Stage):
-        said = [item.depends_on, item.counts]
+        said = [item.depends_on, item.counts, item.traces]
     else:
         said = [item.tasks, item.seed, item.arguments, item.count, item.stage.depends_on if item.stage else None]
         said += [manifest.engine, manifest.gen_kwargs, manifest.limit, manifest.include_path]
@@ -172,7 +175,8 @@ def _with_common_stages(runs: Sequence[PlannedRun]) -> list[PlannedRun]:
     alike: dict[str, list[Stage]] = {}
     for run in runs:
         if run.stage is not None:
-            alike.setdefault(json.dumps(run.stage.depends_on, default=str), []).append(run.stage)
+            same = json.dumps([run.stage.depends_on, run.stage.traces], default=str)
+            alike.setdefault(same, []).append(run.stage)
     common = {
         id(one): replace(some[0], counts=_sorted({count for other in some for count in other.counts}))
         for some in alike.values()

@@ -71,8 +71,9 @@ def _pruned(context: PruningContext, amount: Amount, shares: Sequence[float], da
         if id(matrix) not in factors:
             factors[id(matrix)] = upper_factor(products.get(id(matrix)), matrix, dampening)
         weight = part.read()
+        amount.check_width(weight.shape[1])
         changed = without(weight, factors[id(matrix)], amount, share, block).to(weight.dtype)
-        return Pruned(changed, changed == 0)
+        return Pruned(changed, changed == 0, base=weight)
 
     fields = {"criterion": "sparsegpt", "amount": str(amount), "shares": shares}
     return pruned_by(context, prune, fields, amount, shares, (), visited(context, prepare), keep=True)
@@ -99,7 +100,7 @@ def upper_factor(product: torch.Tensor | None, matrix: Matrix, dampening: float)
     factor, failed = torch.linalg.cholesky_ex(damped)
     if failed:
         raise ArchitectureError(
-            "sparsegpt: hidden states are not finite or don't determine a factor; try dtype=bfloat16 or float32, more "
+            "sparsegpt: the hidden states overflow, or there are too few of them; try dtype=bfloat16 or float32, more "
             "texts, or a larger dampening"
         )
     upper: torch.Tensor = torch.linalg.cholesky(torch.cholesky_inverse(factor), upper=True)

@@ -20,7 +20,7 @@ from lm_eval_ext.pruning.architecture import within_layer
 from lm_eval_ext.pruning.checkpoint import NO_CHANGES, kept_tensors
 from lm_eval_ext.pruning.context import PruningContext
 from lm_eval_ext.pruning.expert_verification import find_experts
-from lm_eval_ext.pruning.experts import is_single
+from lm_eval_ext.pruning.experts import expert_of, is_single
 from lm_eval_ext.pruning.layers import check_in_memory
 from lm_eval_ext.pruning.merging import LazyTensor
 from lm_eval_ext.pruning.methods.removal import Removal
@@ -98,6 +98,8 @@ def allocated(
     _check(context, owl_lambda, owl_outlier)
     if allocation == "uniform":
         return dict.fromkeys(remove, ())
+    for amount in remove:  # before the pass over all texts
+        owl_shares([0.0] * context.depth, amount, owl_lambda)
     outliers = _outliers(context, owl_outlier)
     return {amount: owl_shares(outliers, amount, owl_lambda) for amount in remove}
 
@@ -181,17 +183,18 @@ def matrices_of(context: PruningContext, layer: int) -> dict[Key, Matrix]:
     check_in_memory(module)
     experts = find_experts(context.config, trust_remote_code=context.trust_remote_code) if context.experts else None
     linear = {f"{name}.weight" for name, one in module.named_modules() if isinstance(one, torch.nn.Linear)}
+    transposed = tuple(f"{name}." for name, one in module.named_modules() if getattr(one, "is_transposed", False))
     found: dict[Key, Matrix] = {}
     covered = total = 0
     for name, weight in module.named_parameters():
         axis = experts.axis_of(name) if experts else None
         router = axis is not None and not axis.blocks and weight.ndim < 3
-        if weight.ndim < 2 or router:
+        if weight.ndim < 2 or router or weight.shape[0] == 1:  # the gate of shared experts, too
             continue
         total += weight.numel()
         if name in linear and weight.ndim == 2:
             found[name, 0] = Matrix(weight.data)
-        elif axis is not None and axis.dimension == 0 and weight.ndim == 3:
+        elif axis is not None and axis.dimension == 0 and weight.ndim == 3 and not name.startswith(transposed):
             found |= {(name, number): Matrix(one) for number, one in enumerate(weight.data)}
         else:
             continue
@@ -215,7 +218,8 @@ def _watching(matrices: Mapping[Key, Matrix]) -> Iterator[None]:
     class Watch(TorchFunctionMode):
         def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]  # as torch's
             if func is torch.nn.functional.linear:
-                states, weight = (*args, *(kwargs or {}).values())[:2]
+                named = dict(zip(("input", "weight"), args, strict=False)) | (kwargs or {})
+                states, weight = named["input"], named["weight"]
                 matrix = places.get(weight.data_ptr())
                 if matrix is not None and matrix.weight.shape == weight.shape:
                     matrix.add(states)
@@ -327,11 +331,13 @@ class Pruned(NamedTuple):
         weight: of shape (out, in), as it is stored.
         zeros: which weights have become zero.
         norms: number of the norms that scored it.
+        base: as it was before; None if the norms and it give the zeros again.
     """
 
     weight: torch.Tensor
     zeros: torch.Tensor
     norms: int | None = None
+    base: torch.Tensor | None = None
 
 
 def pruned_by(
@@ -365,13 +371,17 @@ def pruned_by(
                     for part, one in zip(parts, done, strict=True):
                         part.inside(matrices).copy_(one.weight)
                     numbers = tuple(one.norms for one in done if one.norms is not None)
-                    entries[name] = Masked(numbers, tuple(digest_of(one.zeros) for one in done))
+                    entries[name] = Masked(
+                        numbers, tuple(digest_of(one.zeros if one.base is None else one.base) for one in done)
+                    )
                     zeros += sum(int(one.zeros.sum()) for one in done)
                     if keep:
                         alone = parts[0].number is None
                         kept[name] = done[0].weight if alone else torch.stack([one.weight for one in done])
     finally:
         context.release()  # the model in memory is not the base any more
+    if not zeros:
+        raise ArgumentError(f"remove={amount}: so small a share sets no weight to zero; give a larger one")
     return save_sparsity({**fields, "zeros": zeros}, entries, norms, kept)
 
 
@@ -420,7 +430,7 @@ def stored_matrices(
         parts: list[Part | None] = [Part(tensor, number, (place[1], number or 0), 0) for number in numbers]
         if not all(part and part.key in matrices for part in parts):
             of_expert = is_single(f".{place[1]}")
-            parts = [_found_by_value(part, matrices) if part and of_expert else None for part in parts]
+            parts = [_found_by_value(name, part, matrices) if part and of_expert else None for part in parts]
         known = [part for part in parts if part and list(part.inside(matrices).shape) == shape[-2:]]
         if len(known) < len(parts):
             continue
@@ -435,14 +445,22 @@ def stored_matrices(
         )
 
 
-def _found_by_value(part: Part, matrices: Mapping[Key, Matrix]) -> Part | None:
+def _found_by_value(name: str, part: Part, matrices: Mapping[Key, Matrix]) -> Part | None:
     """The rows in memory that equal a matrix of the checkpoint; None if there are none, or several."""
     read = part.read()
-    found = []
-    for key, one in matrices.items():
-        if one.weight.shape[1] != read.shape[1] or one.weight.shape[0] < len(read):
-            continue
-        same = read.to(one.weight)
-        starts = (one.weight[: len(one.weight) - len(read) + 1] == same[0]).all(-1).nonzero().flatten().tolist()
-        found += [part._replace(key=key, start=at) for at in starts if (one.weight[at : at + len(read)] == same).all()]
+    number = expert_of(name)
+    for same_number in (True, False):  # an expert mostly has the same number in both
+        found = []
+        for key, one in matrices.items():
+            if (key[1] == number) is not same_number or one.weight.shape[1] != read.shape[1]:
+                continue
+            same = read.to(one.weight)
+            starts = (one.weight[: max(0, len(one.weight) - len(read) + 1)] == same[0]).all(-1).nonzero()
+            found += [
+                part._replace(key=key, start=at)
+                for at in starts.flatten().tolist()
+                if bool((one.weight[at : at + len(read)] == same).all())
+            ]
+        if found:
+            break
     return found[0] if len(found) == 1 else None
