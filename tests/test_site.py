@@ -286,7 +286,8 @@ def test_the_same_share_of_parameters_gone_three_ways(tmp_path: Path) -> None:
     assert found == {"experts: reap": [0, 0.18], "layers: shortgpt": [0, 0.2], "weights: wanda": [0, 0.19]}
     page = (build_site([tmp_path], tmp_path / "site").parent / "depth.html").read_text("utf-8")
     sentence = page.partition("With about 20% of the parameters gone")[2].partition("</h2>")[0]
-    assert sentence and sentence.index("experts") < sentence.index("layers") < sentence.index("weights")
+    assert sentence.index("with zeros (wanda)") < sentence.index("without experts (reap)")
+    assert sentence.index("without experts") < sentence.index("without layers (shortgpt)")
     assert "zeros 20%" in (tmp_path / "site" / "index.html").read_text("utf-8")
 
 

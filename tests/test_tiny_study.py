@@ -29,8 +29,21 @@ def test_the_tiny_study_killed_ten_times_is_the_published_one(tmp_path: Path) ->
             assert tasks[task].accuracy.value == pytest.approx(scores["acc,answer"], abs=0.02), (run.name, task)
 
 
-def tiny_study(folder: Path) -> Path:
+@pytest.mark.long
+def test_the_study_of_experts_and_weights_is_the_published_one(tmp_path: Path) -> None:
+    path = tiny_study(tmp_path / "moe", "tiny-moe-study")
+    assert run_to_its_end(path, "--jobs", "2")[0] == 0
+    found = outcomes(path)
+    published = read_study(RESULTS / "studies" / "tiny-moe-study.json")
+    assert len(found) == len(published.runs) == 44
+    for planned, run in zip(published.runs, Study(path, keep=False).runs, strict=True):
+        tasks = read_run(RESULTS / "tiny-moe-chain" / str(planned.run) / "run.json").tasks
+        for task, scores in found[run.name][0].items():
+            assert tasks[task].accuracy.value == pytest.approx(scores["acc,answer"], abs=0.02), (run.name, task)
+
+
+def tiny_study(folder: Path, name: str = "tiny-study") -> Path:
     folder.mkdir()
-    path = folder / "tiny-study.yaml"
-    path.write_text((ROOT / "examples" / path.name).read_text("utf-8").replace("../out/tiny-study", "out"), "utf-8")
+    path = folder / f"{name}.yaml"
+    path.write_text((ROOT / "examples" / path.name).read_text("utf-8").replace(f"../out/{name}", "out"), "utf-8")
     return path

@@ -262,15 +262,19 @@ def of_shares(family: Family, charts: Sequence[Chart]) -> Sentence | None:
     if chart is None or not shares:
         return None
     best: dict[str, tuple[float, str]] = {}
-    for name, entry, (_, interval) in chart.rows:
+    for _, entry, (_, interval) in chart.rows:
         if entry is None or not isinstance(interval, Interval):
             continue
         alike = shares[0] / _ALIKE <= share_gone(entry) <= shares[0] * _ALIKE
         if alike and interval.estimate > best.get(way_of(entry), (-1.0, ""))[0]:
-            best[way_of(entry)] = interval.estimate, name
+            best[way_of(entry)] = interval.estimate, family.names[entry.key].method
     if len(best) < 2:
         return None
-    said = [f"{100 * accuracy:.0f}% ({way}: {name})" for way, (accuracy, name) in best.items()]
+    ordered = sorted(best.items(), key=lambda one: one[1], reverse=True)
+    said = [
+        f"{100 * accuracy:.0f}% {'with zeros' if way == 'weights' else f'without {way}'} ({method})"
+        for way, (accuracy, method) in ordered
+    ]
     return Sentence(
         f"With about {shares[0]:.0%} of the parameters gone, the best models of {family.called} reach "
         f"{', '.join(said)} on {family.board.title(chart.benchmark)}.",
