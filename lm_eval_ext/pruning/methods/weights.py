@@ -313,7 +313,7 @@ def _pruned(
     """Prune the model in memory, and keep what gives the same masks again."""
     norms: list[torch.Tensor] = []
 
-    def prune(part: Part, matrix: Matrix, share: float) -> Pruned:
+    def prune(part: StoredMatrix, matrix: Matrix, share: float) -> Pruned:
         used = None if criterion == "magnitude-weights" else matrix.norms()
         weight = part.read()
         mask = zeros_of(criterion, amount, share, weight, used, exponent)
@@ -341,7 +341,7 @@ class Pruned(NamedTuple):
 
 
 def pruned_by(
-    context: PruningContext, prune: Callable[[Part, Matrix, float], Pruned], fields: Mapping[str, object],
+    context: PruningContext, prune: Callable[[StoredMatrix, Matrix, float], Pruned], fields: Mapping[str, object],
     amount: Amount, shares: Sequence[float], norms: Sequence[torch.Tensor],
     visits: Iterator[tuple[int, dict[Key, Matrix]]], *, keep: bool = False,
 ) -> Sparsity:  # fmt: skip
@@ -394,7 +394,7 @@ def _number(norms: list[torch.Tensor], one: torch.Tensor) -> int:
     return len(norms) - 1
 
 
-class Part(NamedTuple):
+class StoredMatrix(NamedTuple):
     """A matrix of a tensor in the checkpoint, and the rows of a matrix in memory that it is."""
 
     tensor: LazyTensor
@@ -413,7 +413,7 @@ class Part(NamedTuple):
 
 def stored_matrices(
     stored: Mapping[str, LazyTensor], layer: int, matrices: Mapping[Key, Matrix]
-) -> Iterator[tuple[str, list[Part]]]:
+) -> Iterator[tuple[str, list[StoredMatrix]]]:
     """The tensors of a checkpoint that hold the matrices of a layer: by their names, or else by their values.
 
     Experts are one tensor in memory and often many in a checkpoint.
@@ -427,7 +427,9 @@ def stored_matrices(
         if not place or place[0] != layer or len(shape) not in (2, 3):
             continue
         numbers = [None] if len(shape) == 2 else list(range(shape[0]))
-        parts: list[Part | None] = [Part(tensor, number, (place[1], number or 0), 0) for number in numbers]
+        parts: list[StoredMatrix | None] = [
+            StoredMatrix(tensor, number, (place[1], number or 0), 0) for number in numbers
+        ]
         if not all(part and part.key in matrices for part in parts):
             of_expert = is_single(f".{place[1]}")
             parts = [_found_by_value(name, part, matrices) if part and of_expert else None for part in parts]
@@ -445,7 +447,7 @@ def stored_matrices(
         )
 
 
-def _found_by_value(name: str, part: Part, matrices: Mapping[Key, Matrix]) -> Part | None:
+def _found_by_value(name: str, part: StoredMatrix, matrices: Mapping[Key, Matrix]) -> StoredMatrix | None:
     """The rows in memory that equal a matrix of the checkpoint; None if there are none, or several."""
     read = part.read()
     number = expert_of(name)
