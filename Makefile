@@ -67,7 +67,8 @@ $(VENV)-vllm/installed: pyproject.toml
 lowest: $(VENV)-lowest/installed $(SMOLLM2)/model.safetensors
 	OMP_NUM_THREADS=1 $(VENV)-lowest/bin/python -m pytest -n 2 --dist loadfile --long $(LOWEST)
 
-LOWEST := $(addprefix tests/test_,grading.py vote.py loading.py site.py submission.py tiny_chain.py::test_it_is_the_default)
+LOWEST := $(addprefix tests/test_,grading.py vote.py loading.py site.py submission.py tiny_chain.py::test_it_is_the_default \
+  methods.py::test_recipes_for_several_depths)
 
 $(VENV)-lowest/installed: pyproject.toml | setup
 	python3 -m venv $(VENV)-lowest

@@ -11,6 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ConfigDict
+
 from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.pruning.architecture import auto_class, check_supported, depth, takes_padding
 from lm_eval_ext.pruning.calibration import (
@@ -95,6 +97,8 @@ class PruningContext:
         score_cache: cache for scores that take long to compute.
         barriers: how many of the first and of the last layers no method removes.
     """
+
+    __pydantic_config__ = ConfigDict(arbitrary_types_allowed=True)  # for pydantic 2.10
 
     pretrained: str
     config: Any  # pydantic evaluates these annotations at run time, when transformers is not imported
