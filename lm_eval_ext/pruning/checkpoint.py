@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Protocol
 from lm_eval_ext.errors import CheckpointError
 from lm_eval_ext.pruning.architecture import layer_of_tensor, packed_by_layer, renamed_tensor
 from lm_eval_ext.pruning.experts import KeptExperts
-from lm_eval_ext.pruning.merging import LazyTensor, LinearMap, MappedTensor, MergeWeights, merged_tensor, sources
+from lm_eval_ext.pruning.merging import (
+    ChangedTensor,
+    LazyTensor,
+    LinearMap,
+    MappedTensor,
+    MergeWeights,
+    merged_tensor,
+    sources,
+)
 from lm_eval_ext.pruning.sparsity import SparseTensor, Sparsity
 
 if TYPE_CHECKING:
@@ -87,10 +95,9 @@ class MergedTensor:
 
 
 @dataclass(frozen=True)
-class KeptParts:
+class KeptParts(ChangedTensor):
     """Some of the parts of equal length that a tensor consists of along a dimension; no others are read."""
 
-    tensor: LazyTensor
     kept: Sequence[int]
     dimension: int
     length: int
@@ -115,28 +122,13 @@ class KeptParts:
         shape[self.dimension] = self.length * len(self.kept)
         return shape
 
-    def get_dtype(self) -> str:
-        """Its dtype, as safetensors names it."""
-        return self.tensor.get_dtype()
 
-
-@dataclass(frozen=True)
-class Zeros:
+class Zeros(ChangedTensor):
     """Zeros in the form of a tensor."""
-
-    tensor: LazyTensor
 
     def __getitem__(self, key: EllipsisType | slice | tuple[slice, ...]) -> torch.Tensor:
         found = self.tensor[key]
         return found.new_zeros(found.shape)
-
-    def get_shape(self) -> list[int]:
-        """Its shape."""
-        return self.tensor.get_shape()
-
-    def get_dtype(self) -> str:
-        """Its dtype, as safetensors names it."""
-        return self.tensor.get_dtype()
 
 
 def kept_tensors(
@@ -170,10 +162,10 @@ def _slice(name: str, kept: Sequence[int], changes: Changes, where: Mapping[str,
     tensor: LazyTensor = where[name].get_slice(name)
     linear_map, sparsity = changes.linear_map, changes.sparsity
     if sparsity and sparsity.applies_to(name):
-        tensor = SparseTensor(name, tensor, sparsity)
+        tensor = SparseTensor(tensor, name, sparsity)
     if changes.experts and (rows := changes.experts.rows_of(name, tensor.get_shape())):
         return KeptParts(tensor, rows.parts, rows.dimension, rows.length)
-    return MappedTensor(name, tensor, linear_map) if linear_map and linear_map.applies_to(name) else tensor
+    return MappedTensor(tensor, name, linear_map) if linear_map and linear_map.applies_to(name) else tensor
 
 
 def weight_files(pretrained: str, kept: Sequence[int], changes: Changes, hub: Mapping[str, object]) -> list[Path]:

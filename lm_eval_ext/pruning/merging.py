@@ -191,17 +191,10 @@ def _matrix(linear_map: LinearMap) -> torch.Tensor:
 
 
 @dataclass(frozen=True)
-class MappedTensor:
-    """A last projection, or its bias, multiplied by a map when it is read, like a slice of a safetensors file."""
+class ChangedTensor:
+    """A tensor of a checkpoint that is changed when it is read, mostly without another shape or dtype."""
 
-    name: str
     tensor: LazyTensor
-    linear_map: LinearMap
-
-    def __getitem__(self, key: EllipsisType | slice | tuple[slice, ...]) -> torch.Tensor:
-        rows, *columns = key if isinstance(key, tuple) else (key,)
-        read = self.tensor[slice(None), *columns] if columns else self.tensor[...]
-        return mapped(self.name, read, self.linear_map, rows)
 
     def get_shape(self) -> list[int]:
         """Its shape."""
@@ -210,6 +203,19 @@ class MappedTensor:
     def get_dtype(self) -> str:
         """Its dtype, as safetensors names it."""
         return self.tensor.get_dtype()
+
+
+@dataclass(frozen=True)
+class MappedTensor(ChangedTensor):
+    """A last projection, or its bias, multiplied by a map when it is read, like a slice of a safetensors file."""
+
+    name: str
+    linear_map: LinearMap
+
+    def __getitem__(self, key: EllipsisType | slice | tuple[slice, ...]) -> torch.Tensor:
+        rows, *columns = key if isinstance(key, tuple) else (key,)
+        read = self.tensor[slice(None), *columns] if columns else self.tensor[...]
+        return mapped(self.name, read, self.linear_map, rows)
 
 
 def mapped(name: str, tensor: torch.Tensor, linear_map: LinearMap, rows: EllipsisType | slice = ...) -> torch.Tensor:

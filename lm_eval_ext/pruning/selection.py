@@ -215,8 +215,7 @@ def texts_for(method: str, parameters: Mapping[str, object], calibration: str | 
     """The source of a method's calibration texts, `embedded` if none is given.
 
     Raises:
-        ArgumentError: none is given for a method of weights, which keep what the texts use: 20% by Wanda cost
-            tiny-chain a third of its short chains with the embedded texts, and none with its own traces.
+        ArgumentError: none is given for a method of weights, whose choice depends on the texts most.
     """
     if calibration is None and method_named(method).weights and uses_texts(method, parameters):
         raise ArgumentError(

@@ -34,7 +34,7 @@ from safetensors import SafetensorError
 from lm_eval_ext.errors import ArchitectureError, ArgumentError, RecipeError
 from lm_eval_ext.pruning.architecture import layer_of_tensor
 from lm_eval_ext.pruning.attachment import Attachment, written
-from lm_eval_ext.pruning.merging import LazyTensor
+from lm_eval_ext.pruning.merging import ChangedTensor
 
 if TYPE_CHECKING:
     import torch
@@ -306,11 +306,10 @@ def _opened(sparsity: Sparsity) -> tuple[dict[str, Masked], Any]:
 
 
 @dataclass(frozen=True)
-class SparseTensor:
+class SparseTensor(ChangedTensor):
     """A tensor with zeros, computed when it is read, like a slice of a safetensors file; of experts, one by one."""
 
     name: str
-    tensor: LazyTensor
     sparsity: Sparsity
 
     def __getitem__(self, key: EllipsisType | slice | tuple[slice, ...]) -> torch.Tensor:
@@ -324,11 +323,3 @@ class SparseTensor:
             for expert in range(shape[0])[first]
         ]
         return torch.stack(read)[slice(None), *rest]
-
-    def get_shape(self) -> list[int]:
-        """Its shape."""
-        return self.tensor.get_shape()
-
-    def get_dtype(self) -> str:
-        """Its dtype, as safetensors names it."""
-        return self.tensor.get_dtype()

@@ -145,10 +145,6 @@ class LocalLauncher:
     def run(self, runs: Sequence[PlannedRun]) -> bool:
         """Do all runs and what they need; returns whether all are done. Stops what runs if it is interrupted."""
         waiting: list[Item] = [*stages(runs), *runs]
-        there = {"", *(run.name for run in runs)}
-        alone = [one for one in stages(runs) if one.traces not in there and not self.study.is_ready(one)]
-        if alone:
-            raise ManifestError(f"{alone[0].name}: needs {alone[0].traces}, which is not among what is to be run")
         try:
             while waiting or any(slot.process for slot in self.slots):
                 waiting = [item for item in waiting if not self._is_over(item)]

@@ -7,7 +7,6 @@ outliers by Wanda's scores keep more.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -38,8 +37,6 @@ from lm_eval_ext.pruning.sparsity import (
 
 if TYPE_CHECKING:
     import torch
-
-logger = logging.getLogger("lm_eval.tts")
 
 Allocation = Literal["uniform", "owl"]
 SparseRemovals = dict[Amount, Removal]
