@@ -4,7 +4,7 @@ LM_EVAL := $(VENV)/bin/lm_eval
 SMOLLM2 := .models/smollm2
 OUT := out/demo
 
-.PHONY: demo test test-vllm test-llamacpp test-ray test-slurm test-antlr test-gptqmodel test-exporters environments test-browser architectures architectures-experts coverage lowest release-check docs lint setup extras models clean
+.PHONY: demo test test-vllm test-llamacpp test-ray test-slurm test-antlr test-gptqmodel test-exporters test-long test-vllm-long environments environments-of-users test-browser architectures architectures-experts simulations site-shots coverage lowest release-check docs lint setup extras models clean
 
 # One thread: faster than several for so small a model.
 EVALUATE := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(LM_EVAL) --model pruned-hf --tasks tts_mini,tts_chain_maj8 --batch_size 256 \
@@ -92,17 +92,34 @@ architectures-experts: setup
 coverage: setup models
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --cov --cov-report=term-missing:skip-covered
 
-# Checks that take too long for every run; run them before a release.
-release-check: coverage architectures architectures-experts test-exporters test-browser test-gptqmodel test-slurm test-antlr
-	$(PY) -m pytest --long -m long
-	LM_EVAL_TTS_DRAWS=10000000 $(PY) -m pytest tests/test_sampling.py -k frequencies
-	$(PY) -m benchmarks.extract
-	$(PY) -m benchmarks.coverage
-	$(PY) -m benchmarks.gate
-	$(PY) -m benchmarks.site_shots
-	$(PY) -m benchmarks.environments
+# Checks that take too long for every run; run them before a release. Two at a time, once all is installed.
+RELEASE := test-long coverage simulations architectures architectures-experts test-exporters test-browser \
+  test-gptqmodel test-slurm test-antlr test-vllm-long site-shots environments-of-users
+
+release-check: models extras environments $(VENV)-exporters/installed
+	$(MAKE) -j2 --output-sync=target $(RELEASE)
+
+# The tests marked `long`.
+test-long: models
+	OMP_NUM_THREADS=1 $(PY) -m pytest --long -m long
+
+test-vllm-long: $(SMOLLM2)/model.safetensors $(VENV)-vllm/installed
 	VLLM_CPU_KVCACHE_SPACE=2 $(VENV)-vllm/bin/python -m pytest --long -m long tests/test_pruned_vllm.py
 	$(VENV)-vllm/bin/python -m benchmarks.vllm_kinds
+
+# What is promised of draws, grades, intervals and verdicts.
+simulations: setup
+	LM_EVAL_TTS_DRAWS=10000000 $(PY) -m pytest tests/test_sampling.py -k frequencies
+	$(PY) -m benchmarks.extract
+	$(PY) -m benchmarks.gate
+	$(PY) -m benchmarks.coverage
+
+site-shots: $(VENV)/extras
+	$(PY) -m benchmarks.site_shots
+
+# Three versions of Python, each with the lowest and the newest dependencies.
+environments-of-users: setup
+	$(PY) -m benchmarks.environments
 
 # The grader with the runtimes of antlr that lm-eval[math] and hydra pin, each in a folder of its own.
 test-antlr: setup
@@ -119,11 +136,14 @@ test-gptqmodel: setup
 	PYTHONPATH=.gptqmodel $(PY) -m pytest tests/test_gptqmodel.py
 
 # Validates exports with Every Eval Ever, which needs Python 3.12 or later, and logs to W&B and trackio.
-test-exporters: setup
+test-exporters: $(VENV)-exporters/installed
+	$(PY) -m pytest tests/test_exporters.py
+
+$(VENV)-exporters/installed: $(VENV)/installed
 	python3.13 -m venv $(VENV)-exporters
 	$(VENV)-exporters/bin/python -m pip install --quiet 'every-eval-ever>=0.3'
 	$(PY) -m pip install --quiet 'wandb>=0.19' 'trackio>=0.43'
-	$(PY) -m pytest tests/test_exporters.py
+	touch $@
 
 # Builds the documentation site.
 docs: $(VENV)/extras

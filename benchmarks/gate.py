@@ -36,7 +36,7 @@ SHARES = (0.9, 0.95)
 ROWS = 10
 ACCURACIES = (0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
 SAME_MODEL = 2000
-PREDICTED_FROM = 300  # base runs from which the power is predicted
+PREDICTED_FROM, DRAWS = 600, 200  # base runs from which the power is predicted, and simulated comparisons of each
 WORST, MORE = 20, 25
 FEW = 90
 BORDER, LOST, SAME_LOST, POWER = 0.05, 0.05, 0.025, 0.03  # promises
@@ -122,7 +122,7 @@ def same_model(given: tuple[int, int, float, str, float]) -> dict[str, object]:
     skill = generator.choice(some.skill, (SAME_MODEL, count), p=some.weight)
     scores, base = (generator.binomial(samples, skill) / samples for _ in range(2))
     low, high = kept_bounds(scores, base, 0.0)
-    predicted = [power_of_keeping(list(base[run]), samples, keep, draws=400) for run in range(PREDICTED_FROM)]
+    predicted = [power_of_keeping(list(base[run]), samples, keep, seed=run, draws=DRAWS) for run in range(PREDICTED_FROM)]
     return {
         "questions": count, "samples": samples, "accuracy": accuracy, "spread": spread, "keep": keep,
         "lost": float((high < keep).mean()), "kept": float((low >= keep).mean()),

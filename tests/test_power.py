@@ -114,8 +114,20 @@ def test_as_many_questions_as_are_needed_show_it() -> None:
     base = list(draw.binomial(8, draw.beta(4, 2, 4000)) / 8)
     found = needed(base, 8, 0.9)
     assert found is not None
-    assert power_of_keeping(base[: found.questions], 8, 0.9) == pytest.approx(0.8, abs=0.1)
+    skill = draw.beta(4, 2, (4000, found.questions))
+    first, second = (draw.binomial(8, skill) / 8 for _ in range(2))
+    often = (kept_bounds(first, second, 0.0)[0] >= 0.9).mean()
+    assert often == pytest.approx(0.8, abs=0.1)
+    parts = [base[start : start + found.questions] for start in range(0, 4000 - found.questions, found.questions)]
+    predicted = [power_of_keeping(part, 8, 0.9, seed=seed, draws=200) for seed, part in enumerate(parts)]
+    assert np.mean(predicted) == pytest.approx(often, abs=0.04)
     assert needed([0.1] * 30, 8, 0.9, chance=0.25) is None
+
+
+@pytest.mark.parametrize("samples", [1, 8])
+def test_a_base_that_is_always_or_never_right_is_kept_always_or_never(samples: int) -> None:
+    assert power_of_keeping([1.0] * 60, samples, 0.9) == 1
+    assert power_of_keeping([0.0] * 60, samples, 0.9) == 0
 
 
 def test_the_bounds_of_many_runs_are_those_of_each() -> None:
