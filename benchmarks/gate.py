@@ -122,7 +122,9 @@ def same_model(given: tuple[int, int, float, str, float]) -> dict[str, object]:
     skill = generator.choice(some.skill, (SAME_MODEL, count), p=some.weight)
     scores, base = (generator.binomial(samples, skill) / samples for _ in range(2))
     low, high = kept_bounds(scores, base, 0.0)
-    predicted = [power_of_keeping(list(base[run]), samples, keep, seed=run, draws=DRAWS) for run in range(PREDICTED_FROM)]
+    predicted = [
+        power_of_keeping(list(base[run]), samples, keep, seed=run, draws=DRAWS) for run in range(PREDICTED_FROM)
+    ]
     return {
         "questions": count, "samples": samples, "accuracy": accuracy, "spread": spread, "keep": keep,
         "lost": float((high < keep).mean()), "kept": float((low >= keep).mean()),
