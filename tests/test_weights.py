@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
+from typer.testing import CliRunner
 
 from lm_eval_ext import choose_layers
+from lm_eval_ext.cli import app
 from lm_eval_ext.errors import ArchitectureError, ArgumentError, RecipeError, TTSError
 from lm_eval_ext.harness.arguments import run_name
 from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
@@ -26,8 +29,9 @@ from lm_eval_ext.pruning.export import export
 from lm_eval_ext.pruning.methods.weights import owl_shares
 from lm_eval_ext.pruning.recipe import Recipe, load_recipe
 from lm_eval_ext.pruning.selection import choose
-from lm_eval_ext.pruning.sparsity import Amount, lowest_scores
+from lm_eval_ext.pruning.sparsity import Amount, lowest_scores, zeros_of
 from tests.checkpoints import LAYERS, write_checkpoint
+from tests.commands import run
 from tests.contexts import context_of
 from tests.test_experts import checkpoint
 from tests.tokenizers import TEMPLATE, byte_tokenizer
@@ -329,6 +333,67 @@ def test_another_base_of_the_same_shape_is_refused(method: str, dense: Path, tmp
     ) as error:
         PrunedHFLM(str(with_tokenizer(other)), recipe=recipe, journal="off")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("method", "amount"), [("wanda", "30%"), ("wanda", "2of4"), ("magnitude-weights", "1of3")])
+def test_rows_are_scored_in_pieces_as_they_are_at_once(
+    method: Any, amount: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    weight, norms = torch.randn(50, 12).round(decimals=1), torch.rand(12)
+    at_once = zeros_of(method, Amount.parse(amount), 0.3, weight, norms)
+    monkeypatch.setattr("lm_eval_ext.pruning.sparsity._PIECE", 40)
+    assert torch.equal(zeros_of(method, Amount.parse(amount), 0.3, weight, norms), at_once)
+
+
+def test_recipes_are_written_to_a_new_folder_or_it_fails_before_the_calibration(dense: Path, tmp_path: Path) -> None:
+    options = ["prune", "--base", str(dense), "--method", "wanda", "--remove", "20%"]
+    texts = ["--calibration", texts_file(tmp_path), "--samples", "4"]
+    new = tmp_path / "new" / "folder"
+    assert CliRunner().invoke(app, [*options, *texts, "--out", str(new)]).exit_code == 0
+    assert zeros_in(loaded(load_recipe(str(next(new.glob("*.yaml"))))))
+    (tmp_path / "file").write_text("")
+    failed = CliRunner().invoke(app, [*options, "--calibration", "missing.txt", "--out", str(tmp_path / "file")])
+    assert failed.exit_code == 1
+    assert "missing.txt" not in f"{failed.output}{failed.exception}"
+
+
+PEAK = """
+import re, sys, threading, time
+from pathlib import Path
+from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
+
+def held(): return int(re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
+def watch():
+    while True: peaks.append(held()); time.sleep(0.002)
+
+PrunedHFLM(pretrained=sys.argv[1], journal="off")  # what loading itself imports
+before, peaks = held(), []
+threading.Thread(target=watch, daemon=True).start()
+kept = PrunedHFLM(pretrained=sys.argv[2], recipe=sys.argv[3] if sys.argv[3:] else None, journal="off")
+print(max(peaks) - before)
+"""
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from Linux's /proc")
+@pytest.mark.parametrize(("method", "layers"), [("wanda", 1), ("magnitude-weights", 2), ("ria", 2.5)])
+def test_memory_while_loading_is_what_is_kept_and_few_layers(
+    method: Any, layers: float, dense: Path, tmp_path: Path
+) -> None:
+    sizes: dict[str, Any] = {
+        "hidden_size": 1536,
+        "intermediate_size": 6144,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 12,
+    }
+    written = write_checkpoint("llama", tmp_path / "float32", **SIZES, **sizes)
+    large = with_tokenizer(tmp_path / "large")
+    AutoModelForCausalLM.from_pretrained(written, dtype=torch.bfloat16).save_pretrained(large)
+    kept = sum(file.stat().st_size for file in large.glob("*.safetensors"))
+    recipe = choose(context(large), method, [half := Amount.parse("50%")], {})[half].save(tmp_path / "recipe.yaml")
+    done = run(sys.executable, "-c", PEAK, str(dense), str(large), str(recipe))
+    assert kept / 2 < int(done.stdout.split()[-1]) < kept + layers * kept / sizes["num_hidden_layers"]
 
 
 def test_calibration_must_be_named(dense: Path, mixture: Path) -> None:

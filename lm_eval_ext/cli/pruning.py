@@ -55,6 +55,7 @@ def prune(
 
     for amount in remove.split(","):  # fails on an unknown method, too, before anything is downloaded
         check_amount(method, amount)
+    out.mkdir(parents=True, exist_ok=True)  # fails here, too, and not after hours of calibration
     include([include_path] if include_path else [])
     parameters = parse_parameters(set_ or [])
     context = context_for(

@@ -487,6 +487,7 @@ def _mappings(node: yaml.Node | None) -> list[tuple[str, yaml.Node]]:
 
 def write_recipe(recipe: Recipe, path: Path, comment: str = "") -> None:
     """Write a recipe as YAML, with what is attached beside it; fields with their default value are left out."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     recipe = recipe.model_copy(update={name: one.copied_beside(path) for name, one in recipe.attached.items()})
     content = yaml.safe_dump(
         recipe.model_dump(mode="json", exclude_defaults=True), sort_keys=False, default_flow_style=None, width=120,

@@ -22,9 +22,11 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from types import EllipsisType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 
@@ -43,6 +45,8 @@ Criterion = Literal["magnitude-weights", "ria", "sparsegpt", "wanda"]
 BY_MATRIX = ("magnitude-weights", "ria")  # the others take a share of each row
 _AMOUNT = re.compile(r"(\d+(?:\.\d{1,4})?)%|(\d+)of(\d+)", re.ASCII)
 _DIGITS = 16  # of a mask's digest
+_PIECE = 1 << 18  # weights scored at a time where rows are scored by themselves, to save memory
+_WHOLE = Lock()  # held while all scores of a matrix are in memory: loaders read several tensors at a time
 _NORMS = "norms."
 
 
@@ -100,40 +104,61 @@ def scores(
     Returns:
         float32, of the shape of `weight`.
     """
-    size = weight.float().abs()
+    import torch
+
+    size = torch.empty_like(weight, dtype=torch.float32).copy_(weight).abs_()  # one copy, also of float32
     if criterion == "magnitude-weights" or norms is None:
         return size
     norms = norms.to(size.device)
     if criterion == "wanda":
-        return size * norms
+        return size.mul_(norms)
     # Sums are float64, so that their order doesn't matter for the float32 result.
     columns, rows = (size.sum(axis, keepdim=True, dtype=size.double().dtype).float() for axis in (0, 1))
     tiny = 1e-38  # a row or column of zeros has no share of its sum
-    return (size / columns.clamp(min=tiny) + size / rows.clamp(min=tiny)) * (norms.double() ** exponent).float()
+    columns, rows = columns.clamp(min=tiny), rows.clamp(min=tiny)
+    height = max(1, _PIECE // size.shape[1])
+    for some, sums in zip(torch.split(size, height), torch.split(rows, height), strict=True):
+        some.copy_(some / columns + some / sums)
+    return size.mul_((norms.double() ** exponent).float())
 
 
-def lowest_scores(found: torch.Tensor, count: int) -> torch.Tensor:
-    """A mask of the `count` lowest along the last dimension; of equal ones, the first: as a stable sort has them."""
+def lowest_scores(found: torch.Tensor, count: int, threshold: torch.Tensor | None = None) -> torch.Tensor:
+    """A mask of the `count` lowest along the last dimension; of equal ones, the first: as a stable sort has them.
+
+    Args:
+        found: scores.
+        count: how many.
+        threshold: the `count`-th lowest, if it is known.
+    """
+    import torch
+
     if count == 0:
         return found.isnan()  # none is
-    threshold = _nth(found, count)
-    lowest = found <= threshold
-    tied = lowest.sum(-1) > count
-    if bool(tied.any()):
-        of_tied, at = found[tied], threshold[tied]
-        equal, missing = of_tied == at, count - (of_tied < at).sum(-1, keepdim=True)
-        lowest[tied] = (of_tied < at) | (equal & (equal.cumsum(-1) <= missing))
-    return lowest
+    threshold = _nth(found.clone(), count) if threshold is None else threshold
+    rows = found.reshape(-1, found.shape[-1])
+    lowest = rows <= threshold.reshape(-1, 1)
+    surplus = lowest.sum(-1) - count
+    if bool(surplus.any()):  # the last ones that equal a row's threshold
+        row, column = (rows == threshold.reshape(-1, 1)).nonzero(as_tuple=True)
+        rank = torch.arange(len(row), device=row.device) - torch.searchsorted(row, row)
+        late = rank >= (torch.bincount(row, minlength=len(rows)) - surplus)[row]
+        lowest[row[late], column[late]] = False
+    return lowest.reshape(found.shape)
 
 
-def _nth(found: torch.Tensor, count: int) -> torch.Tensor:
-    """The `count`-th lowest along the last dimension, which has length 1 then; NumPy is ten times faster on a CPU."""
+def _nth(spoilt: torch.Tensor, count: int) -> torch.Tensor:
+    """The `count`-th lowest along the last dimension, which has length 1 then; NumPy is ten times faster on a CPU.
+
+    It puts `spoilt` into another order: a copy would be as large as two of the matrices that it scores.
+    """
     import numpy
     import torch
 
-    if found.device.type != "cpu":
-        return found.kthvalue(count, dim=-1, keepdim=True).values
-    return torch.from_numpy(numpy.partition(found.numpy(), count - 1, axis=-1)[..., count - 1 : count].copy())
+    if spoilt.device.type != "cpu":
+        return spoilt.kthvalue(count, dim=-1, keepdim=True).values
+    array: numpy.ndarray[Any, Any] = spoilt.numpy()
+    array.partition(count - 1, axis=-1)
+    return torch.from_numpy(array[..., count - 1 : count].copy())
 
 
 def zeros_of(
@@ -150,17 +175,26 @@ def zeros_of(
     Raises:
         ArchitectureError: rows don't consist of whole groups, or a score is not finite.
     """
+    import torch
+
+    rows, width = weight.shape
+    alone = criterion == "wanda" or (criterion == "magnitude-weights" and amount.group)
+    if alone and rows > (some := max(1, _PIECE // width)):
+        pieces = torch.split(weight, some)
+        return torch.cat([zeros_of(criterion, amount, share, piece, norms, exponent) for piece in pieces])
     found = scores(criterion, weight, norms, exponent)
     if found.numel() and not bool(found.max().isfinite()):  # scores are not negative
         raise ArchitectureError("a weight's score is not finite: weights or hidden states overflow; try dtype=bfloat16")
-    rows, width = found.shape
     if amount.group:
         amount.check_width(width)
         groups = found.reshape(rows, width // amount.group, amount.group)
         return lowest_scores(groups, amount.zeros).reshape(rows, width)
-    if criterion in BY_MATRIX:
-        return lowest_scores(found.flatten(), int(found.numel() * share)).reshape(rows, width)
-    return lowest_scores(found, int(width * share))
+    if criterion not in BY_MATRIX:
+        return lowest_scores(found, int(width * share))
+    count = int(found.numel() * share)
+    threshold = _nth(found.flatten(), max(1, count))
+    del found  # out of order now
+    return lowest_scores(scores(criterion, weight, norms, exponent).flatten(), count, threshold).reshape(rows, width)
 
 
 class Masked(NamedTuple):
@@ -238,7 +272,8 @@ class Sparsity(Attachment):
             else:
                 share = self.shares[layer] if self.shares and layer is not None else self.parsed.share
                 used = file.get_tensor(f"{_NORMS}{norms[number]}") if norms else None
-                mask = zeros_of(self.criterion, self.parsed, share, weight, used, self.exponent)
+                with _WHOLE if self.criterion in BY_MATRIX else nullcontext():
+                    mask = zeros_of(self.criterion, self.parsed, share, weight, used, self.exponent)
                 pruned, digest = weight.masked_fill(mask, 0), digest_of(mask)
             same = digest == digests[number] and (pruned.shape, pruned.dtype) == (weight.shape, weight.dtype)
         except (IndexError, RuntimeError, SafetensorError, ArchitectureError) as error:
@@ -313,13 +348,15 @@ class SparseTensor(ChangedTensor):
     sparsity: Sparsity
 
     def __getitem__(self, key: EllipsisType | slice | tuple[slice, ...]) -> torch.Tensor:
-        import torch
-
         if len(shape := self.tensor.get_shape()) == 2:
             return self.sparsity.applied(self.name, self.tensor[...])[key]
         first, *rest = key if isinstance(key, tuple) else (slice(None) if key is ... else key,)
-        read = [
-            self.sparsity.matrix(self.name, expert, self.tensor[slice(expert, expert + 1)][0])
-            for expert in range(shape[0])[first]
-        ]
-        return torch.stack(read)[slice(None), *rest]
+        experts = range(shape[0])[first]
+        read: torch.Tensor | None = None
+        for at, expert in enumerate(experts):  # not a stack of all, which are in memory twice then
+            pruned = self.sparsity.matrix(self.name, expert, self.tensor[slice(expert, expert + 1)][0])[tuple(rest)]
+            if read is None:
+                read = pruned.new_empty(len(experts), *pruned.shape)
+            read[at] = pruned
+        assert read is not None, "a layer has experts"
+        return read
