@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate import cpu_offload
+from transformers import AutoModelForCausalLM
 
 from lm_eval_ext.errors import ArchitectureError, ArgumentError
 from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
@@ -98,6 +100,32 @@ def test_scores_are_those_of_a_plain_implementation(
             some = [one for one in chosen[layer] if one[0] == expert]
             expected = PLAIN[method](some, len(chosen[layer]))
             assert found[layer][expert] == pytest.approx(expected, rel=1e-4, abs=1e-5), (layer, expert)
+
+
+@pytest.mark.parametrize("method", [*PLAIN, "aimer", "fisher-experts"])
+def test_offloaded_layers_are_scored_as_those_in_memory(
+    with_replies: PruningContext, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a model is larger than its GPU: accelerate brings layers one by one."""
+    expected = scores(with_replies, method, monkeypatch)
+    elsewhere = offloaded(with_replies)
+    for layer, found in scores(elsewhere, method, monkeypatch).items():
+        assert found == pytest.approx(expected[layer], rel=1e-5)
+    assert all(weight.device.type == "meta" for weight in elsewhere.model.parameters()), "they are gone again"
+
+
+def test_offloaded_routers_are_not_masked(with_replies: PruningContext) -> None:
+    with pytest.raises(ArchitectureError, match="some are offloaded"):
+        choose(offloaded(with_replies), "trace-experts", [1], {})
+
+
+def offloaded(context: PruningContext) -> PruningContext:
+    path = Path(context.pretrained)
+    elsewhere = context_of(path, batch_size=3, samples=4, dtype="float32")
+    elsewhere.calibration_texts = context.calibration_texts
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval().requires_grad_(False)
+    vars(elsewhere)["model"] = cpu_offload(model)
+    return elsewhere
 
 
 @pytest.fixture(scope="module")

@@ -236,3 +236,14 @@ def check_in_memory(layer: torch.nn.Module) -> None:
             "this method needs all weights in memory, but some are offloaded; use more or larger GPUs, or the CPU "
             "(CUDA_VISIBLE_DEVICES=)"
         )
+
+
+@contextmanager
+def in_memory(module: torch.nn.Module) -> Iterator[None]:
+    """Have the weights that accelerate offloads in memory, to be read; changes are lost afterwards."""
+    from accelerate.utils import align_module_device
+
+    with ExitStack() as parts:
+        for part in module.modules():
+            parts.enter_context(align_module_device(part))
+        yield

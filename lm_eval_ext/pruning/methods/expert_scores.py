@@ -19,7 +19,7 @@ from lm_eval_ext.errors import ArchitectureError, ArgumentError
 from lm_eval_ext.pruning.context import PruningContext
 from lm_eval_ext.pruning.expert_verification import find_experts, never_chosen
 from lm_eval_ext.pruning.experts import groups_of, kept_experts, most_dropped
-from lm_eval_ext.pruning.layers import check_in_memory, loss_sum, mean_loss
+from lm_eval_ext.pruning.layers import check_in_memory, in_memory, loss_sum, mean_loss
 from lm_eval_ext.pruning.methods.removal import Removal, Removals
 from lm_eval_ext.wording import ranges
 
@@ -139,7 +139,8 @@ def watched(context: PruningContext, seen: Seen) -> Iterator[None]:
             hidden, experts, gates = given[:3]
             width = experts.shape[-1]
             flat = Given(hidden.flatten(0, -2), experts.reshape(-1, width), gates.reshape(-1, width))
-            changed = seen(layer, module, flat)
+            with in_memory(module):
+                changed = seen(layer, module, flat)
             if changed is None:
                 return None
             names = list(named)
@@ -154,7 +155,6 @@ def watched(context: PruningContext, seen: Seen) -> Iterator[None]:
             modules = [module for name, module in named if name.rpartition(".")[2] == "experts"]
             if len(modules) != 1:
                 raise ArchitectureError(_UNKNOWN)
-            check_in_memory(modules[0])
             hooks.callback(modules[0].register_forward_pre_hook(hook_of(layer), with_kwargs=True).remove)
         yield
 
@@ -201,7 +201,8 @@ def routed(context: PruningContext) -> dict[int, Routed]:
                 continue
             tokens, place = ((given.experts == expert) & here[:, None]).nonzero(as_tuple=True)
             only = torch.full_like(tokens, expert)[:, None]
-            output = module.forward(given.hidden[tokens], only, torch.ones_like(only, dtype=given.gates.dtype))
+            ones = torch.ones_like(only, dtype=given.gates.dtype)
+            output = type(module).forward(module, given.hidden[tokens], only, ones)  # not accelerate's, which offloads
             norms, gates = output.float().norm(dim=-1).double(), given.gates[tokens, place].double()
             for total, values in zip(
                 (sums.tokens, sums.gates, sums.norms, sums.gated),
@@ -276,6 +277,8 @@ def trace_experts(context: PruningContext, remove: Sequence[int], *, uneven: boo
     """
     context.replies()  # fails before the first of many passes
     tensors = find_experts(context.config, trust_remote_code=context.trust_remote_code)
+    for layer in tensors.layers:
+        check_in_memory(context.layers[layer])  # routers are recognised by their place in memory
     every = [(layer, expert) for layer in tensors.layers for expert in range(tensors.count)]
     scores: dict[int, list[float]] = {layer: [] for layer in tensors.layers}
     for layer, expert in tqdm(every, desc="Experts left out"):
@@ -348,15 +351,15 @@ def aimer(context: PruningContext, remove: Sequence[int], *, uneven: bool = Fals
     tensors = find_experts(context.config, trust_remote_code=context.trust_remote_code)
     scores: dict[int, list[float]] = {}
     for layer in tensors.layers:
-        check_in_memory(context.layers[layer])
         parts: list[list[torch.Tensor]] = [[] for _ in range(tensors.count)]
-        for name, weight in context.layers[layer].named_parameters():
-            axis = tensors.axis_of(name)
-            if axis is None or not (axis.blocks or weight.ndim > 2):
-                continue
-            length = weight.shape[axis.dimension] // tensors.count
-            for expert, some in enumerate(parts):
-                some.append(weight.narrow(axis.dimension, expert * length, length).float().flatten())
+        with in_memory(context.layers[layer]):
+            for name, weight in context.layers[layer].named_parameters():
+                axis = tensors.axis_of(name)
+                if axis is None or not (axis.blocks or weight.ndim > 2):
+                    continue
+                length = weight.shape[axis.dimension] // tensors.count
+                for expert, some in enumerate(parts):
+                    some.append(weight.narrow(axis.dimension, expert * length, length).float().flatten())
         if not all(parts):
             raise ArchitectureError("aimer: the weights of single experts are not known; use another method")
         whole = [torch.cat(some) for some in parts]
