@@ -406,11 +406,11 @@ def test_calibration_must_be_named(dense: Path, mixture: Path) -> None:
 @pytest.mark.parametrize(
     ("prune", "said"),
     [
-        ("wanda:2", "remove=2: of weights, give a share above 0% and below 100% such as 20%, or n of each m"),
-        ("wanda:0%", "remove=0%: of weights, give a share"),
-        ("wanda:100%", "remove=100%: of weights, give a share"),
-        ("wanda:4of4", "remove=4of4: of weights, give a share"),
-        ("wanda:0of4", "remove=0of4: of weights, give a share"),
+        ("wanda:2", "prune=wanda:2: of weights, give a share above 0% and below 100% such as 20%, or n of each m"),
+        ("wanda:0%", "prune=wanda:0%: of weights, give a share"),
+        ("wanda:100%", "prune=wanda:100%: of weights, give a share"),
+        ("wanda:4of4", "prune=wanda:4of4: of weights, give a share"),
+        ("wanda:0of4", "prune=wanda:0of4: of weights, give a share"),
         ("wanda:2of7", "2of7: rows of 48 weights don't consist of groups of 7"),
         ("wanda:2:4", "prune=wanda:2:4: give|parameter '4': give it as NAME=VALUE"),
         ("wanda:20%:early_barrier=1", "unknown parameter 'early_barrier'"),

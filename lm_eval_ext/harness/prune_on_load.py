@@ -116,7 +116,7 @@ def computed_recipe(pretrained: object, revision: str | None, given: Arguments, 
     spec = parse_prune_spec(prune)
     numbers = {"samples": given.calibration_samples, "max_tokens": given.calibration_tokens}
     options |= {name: number for name, number in numbers.items() if number is not None}
-    check_amount(spec.method, spec.amount)
+    check_amount(spec.method, spec.amount, f"prune={prune}")
     texts = texts_for(spec.method, spec.parameters, given.calibration)
     context = context_for(pretrained, revision, texts, **options)
     path = cache_folder() / "recipes" / f"{digest([_identity(context, spec.method, spec.parameters), *spec])[:16]}.yaml"

@@ -178,18 +178,22 @@ def _check_has_experts(context: PruningContext, method: str) -> None:
         raise ArgumentError(f"{method}: a {kind} model has no experts; use a method that drops layers or blocks")
 
 
-def check_amount(method: str, amount: int | str) -> None:
+def check_amount(method: str, amount: int | str, written: str | None = None) -> None:
     """Check that an amount is of the kind that a method takes; 0 means the whole model.
+
+    Args:
+        method, amount: what is checked.
+        written: how the user wrote them, for messages.
 
     Raises:
         ArgumentError: it isn't.
     """
     text, chooses = str(amount).strip(), method_named(method)
     if chooses.weights and text != "0":
-        Amount.parse(text)
+        Amount.parse(text, written)
     elif not re.fullmatch(r"\d+" + (r"|\d+(\.\d+)?%" if chooses.experts else ""), text, re.ASCII):
         only = "" if chooses.experts else "; only experts and weights have shares"
-        raise ArgumentError(f"remove={amount}: {method} takes {_amounts(method)}{only}")
+        raise ArgumentError(f"{written or f'remove={amount}'}: {method} takes {_amounts(method)}{only}")
 
 
 def counted(context: PruningContext, method: str, amount: int | str) -> Count:

@@ -58,8 +58,8 @@ class Amount(NamedTuple):
     group: int = 0
 
     @classmethod
-    def parse(cls, text: str, name: str = "remove") -> Self:
-        """Read `20%` or `2of4`.
+    def parse(cls, text: str, written: str | None = None) -> Self:
+        """Read `20%` or `2of4`; `written` is how the user wrote it, for messages.
 
         Raises:
             ArgumentError: it is neither, or all weights or none would become zero.
@@ -72,7 +72,7 @@ class Amount(NamedTuple):
         zeros, group = (int(found[2] or 0), int(found[3] or 0)) if found else (0, 0)
         if not (0 < share < 1 or 0 < zeros < group <= 1024):
             raise ArgumentError(
-                f"{name}={text}: of weights, give a share above 0% and below 100% such as 20%, or n of each m such as "
+                f"{written or f'remove={text}'}: of weights, give a share above 0% and below 100% such as 20%, or n of each m such as "
                 "2of4"
             )
         return cls(share or zeros / group, zeros, group)
@@ -229,7 +229,7 @@ class Sparsity(Attachment):
     @field_validator("amount", mode="before")
     @classmethod
     def _amount(cls, value: object) -> str:
-        return str(Amount.parse(str(value), "amount"))
+        return str(Amount.parse(str(value), f"amount={value}"))
 
     @property
     def parsed(self) -> Amount:
