@@ -72,8 +72,8 @@ class Amount(NamedTuple):
         zeros, group = (int(found[2] or 0), int(found[3] or 0)) if found else (0, 0)
         if not (0 < share < 1 or 0 < zeros < group <= 1024):
             raise ArgumentError(
-                f"{written or f'remove={text}'}: of weights, give a share above 0% and below 100% such as 20%, or n of each m such as "
-                "2of4"
+                f"{written or f'remove={text}'}: of weights, give a share above 0% and below 100% such as 20%, or n of "
+                "each m such as 2of4"
             )
         return cls(share or zeros / group, zeros, group)
 
