@@ -19,6 +19,7 @@ from lm_eval_ext.cli import app
 from lm_eval_ext.exporters import EXPORTERS
 from tests.commands import LM_EVAL
 from tests.shared import ROOT
+from tests.test_submission import changed_rows
 
 VALIDATOR = ROOT / ".venv-exporters" / "bin" / "every_eval_ever"
 
@@ -86,6 +87,18 @@ def test_every_eval_ever_files_a_pruned_model_as_itself(results: Path, tmp_path:
     before = sorted(tmp_path.rglob("*.json"))
     export(results, "every-eval-ever", tmp_path)
     assert sorted(tmp_path.rglob("*.json")) == before, "exporting again adds nothing"
+
+
+def test_every_eval_ever_gets_the_score_of_a_question_of_which_one_answer_was_scored(tmp_path: Path) -> None:
+    path = write_output(tmp_path / "results", {"gsm8k": [[True, True], [False, False]]})
+    changed_rows(path, lambda row: row.update(filtered_resps=["4"], graded=None))
+    export(path.parent, "every-eval-ever", tmp_path / "out")
+    (samples,) = (tmp_path / "out").rglob("*_samples.jsonl")
+    rows = [json.loads(line) for line in samples.read_text("utf-8").splitlines()]
+    assert [row["evaluation"] for row in rows] == [
+        {"score": 1.0, "is_correct": True}, {"score": 0.0, "is_correct": False},
+    ]  # fmt: skip
+    assert [len(row["output"]["raw"]) for row in rows] == [2, 2]
 
 
 @pytest.mark.skipif(not VALIDATOR.exists(), reason="Every Eval Ever is not installed (make test-exporters)")

@@ -143,27 +143,40 @@ def _told(run: Run, task: TaskResult) -> dict[str, str]:
 
 
 def samples(source: Source) -> Iterator[dict[str, object]]:
-    """A row for each sample with a text; gated benchmarks have none."""
+    """A row for each sample with a text, or for each question where its samples were not graded one by one.
+
+    Gated benchmarks have none.
+    """
     run = source.run
     record = evaluation(run)
     for name in run.samples:
         task = run.tasks[name]
         for question in source.samples(name):
+            texts = [output.text for output in question.outputs if output.text is not None]
+            if question.prompt is None or not texts:
+                continue
+            row = {
+                "schema_version": _SCHEMA, "evaluation_id": record["evaluation_id"], "model_id": model_id(run),
+                "evaluation_name": name, "evaluation_result_id": f"{run.id}/{name}/{task.score}",
+                "sample_hash": question.hash or None, "interaction_type": "single_turn",
+                "input": {"raw": question.prompt, "reference": [question.gold or ""]},
+            }  # fmt: skip
+            if any(output.grade == "not told" for output in question.outputs):  # as where one of several is scored
+                scored = {"score": question.score, "is_correct": question.score == 1}
+                yield row | {
+                    "sample_id": str(question.id), "output": {"raw": texts}, "answer_attribution": [],
+                    "evaluation": scored,
+                }  # fmt: skip
+                continue
             for number, output in enumerate(question.outputs):
-                if output.text is None or question.prompt is None:
-                    continue
-                yield {
-                    "schema_version": _SCHEMA, "evaluation_id": record["evaluation_id"], "model_id": model_id(run),
-                    "evaluation_name": name, "evaluation_result_id": f"{run.id}/{name}/{task.score}",
-                    "sample_id": f"{question.id}/{number}", "sample_hash": question.hash or None,
-                    "interaction_type": "single_turn",
-                    "input": {"raw": question.prompt, "reference": [question.gold or ""]},
-                    "output": {"raw": [output.text]},
+                right = output.grade == "correct"
+                yield row | {
+                    "sample_id": f"{question.id}/{number}", "output": {"raw": [output.text]},
                     "answer_attribution": [
                         {
                             "turn_idx": 0, "source": "output.raw", "extracted_value": output.answer or "",
                             "extraction_method": task.filter, "is_terminal": True,
                         }
                     ],
-                    "evaluation": {"score": float(output.grade == "correct"), "is_correct": output.grade == "correct"},
+                    "evaluation": {"score": float(right), "is_correct": right},
                 }  # fmt: skip

@@ -251,9 +251,9 @@ def task_result(
 
 
 def _scored_samples(config: Mapping[str, object], scored: AccuracyKey) -> int:
-    """How many samples of a question the accuracy counts: all of them, but for those that its filter leaves out.
+    """How many samples of a question were scored one by one; the mean of their scores is the accuracy.
 
-    Ours keep them all; lm-eval's default takes the first, and so do most tasks of others.
+    Ours are all scored. Where a filter leaves one answer of a question, the first or that of a vote, it is one.
     """
     samples = max(1, whole(config.get("repeats")) or 1)
     if scored.task.startswith("tts_"):
@@ -261,9 +261,7 @@ def _scored_samples(config: Mapping[str, object], scored: AccuracyKey) -> int:
     filters = [mapping(one) for one in sequence(config.get("filter_list"))]
     steps = next((sequence(one.get("filter")) for one in filters if one.get("name") == scored.filter), [_FIRST])
     for step in map(mapping, steps):
-        if step.get("function") == "majority_vote":
-            return samples
-        if step.get("function") == "take_first":
+        if step.get("function") in ("majority_vote", "take_first"):
             return 1
         if step.get("function") == "take_first_k":
             samples = min(samples, max(1, whole(step.get("k")) or 1))
