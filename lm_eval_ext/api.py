@@ -241,7 +241,7 @@ def compare(
         keep: share of the base's accuracy that must be kept, for a verdict.
         on: benchmarks to compare; all by default.
         all_budgets: whether every budget decides the verdict, and not only the largest.
-        allow: `("sampling",)` if the sampling parameters may differ.
+        allow: what may differ, or not be recorded, such as `("sampling",)`.
         same_prompts: refuse models with different chat templates, tokenizers or thinking formats.
 
     Raises:
@@ -254,13 +254,14 @@ def compare(
     """
     from lm_eval_ext.analysis.comparison import CompareOptions
     from lm_eval_ext.analysis.comparison import compare as compared
+    from lm_eval_ext.analysis.matching import ALLOWED
     from lm_eval_ext.runs.catalogue import read_catalogue
     from lm_eval_ext.runs.run import Run
 
     if keep is not None and not 0 < keep < 1:
         raise ArgumentError(f"keep={keep}; expected a share between 0 and 1, such as 0.95")
-    if unknown := set(allow) - {"sampling"}:
-        raise ArgumentError(f"allow={min(unknown)}; expected: sampling")
+    if unknown := set(allow) - set(ALLOWED):
+        raise ArgumentError(f"allow={min(unknown)}; expected: {', '.join(ALLOWED)}")
     options = CompareOptions(keep, tuple(on), all_budgets, tuple(allow), same_prompts)
     models = [given if isinstance(given, Run) else Path(given) for given in (base, candidate)]
     return compared(models[0], models[1], read_catalogue(), options)

@@ -61,7 +61,7 @@ def _accuracy(row: Row) -> tuple[str, ...]:
 
 def sentence(row: Row, keep: float | None) -> str:
     """What a row says, in words."""
-    where = f"{row.benchmark}, {limit(row.budget)}"
+    where = f"{row.benchmark}, {row.limit}"
     if row.kept is None:
         why = "guessing" if row.chance else "zero"
         missing = "the score of guessing is not known" if row.chance is None else f"the base is not above {why}"
@@ -225,7 +225,7 @@ def fragment(comparison: Comparison) -> str:
     """A table of the rows, and the verdict."""
     header = "".join(f"<th>{name}</th>" for name in ("", "base", "candidate", "difference", "kept"))
     rows = "".join(
-        f"<tr><td>{escape(row.benchmark)}, {limit(row.budget)}</td>"
+        f"<tr><td>{escape(row.benchmark)}, {row.limit}</td>"
         + "".join(f"<td>{ranged(one)}</td>" for one in (row.base, row.candidate, row.difference, row.kept))
         + "</tr>"
         for row in comparison.rows

@@ -142,7 +142,7 @@ class CompareOptions:
         keep: the share of the base's accuracy that must be kept; None for no verdict.
         on: benchmarks to compare; all by default.
         all_budgets: whether every budget decides, and not only the largest.
-        allow: `sampling` if the sampling parameters may differ.
+        allow: what may differ, or not be recorded: names of requirements.
         same_prompts: refuse models with different templates, tokenizers or thinking formats.
     """
 

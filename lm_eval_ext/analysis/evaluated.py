@@ -79,7 +79,7 @@ def read_model(given: Path | Run, catalogue: Catalogue) -> EvaluatedModel:
     if isinstance(given, Run):
         sources = [Source(given.model_copy(update={"samples": {}}), Path(given.id), catalogue)]
     else:
-        sources = load([given], catalogue)
+        sources = load([given], catalogue, logs=True)
     by_model: dict[tuple[str, ...], list[Source]] = {}
     for source in sources:
         by_model.setdefault(_model(source.run), []).append(source)
@@ -182,8 +182,10 @@ def distinct(results: Iterable[Result]) -> list[Result]:
 
 
 def is_greedy(task: TaskResult) -> bool:
-    """Whether samples of a question are all the same."""
+    """Whether samples of a question are all the same; not where it isn't known."""
     asked = task.generation_kwargs
+    if "temperature" in task.unknown:
+        return False
     if "do_sample" in asked:
         return not asked["do_sample"]
     temperature = asked.get("temperature")
@@ -256,7 +258,7 @@ def refusals(base: TaskScores, candidate: TaskScores, allowed: Sequence[str] = (
 
     Args:
         base, candidate: scores of the two models.
-        allowed: `sampling` if the sampling parameters may differ.
+        allowed: names of requirements that may differ, or not be recorded.
     """
     pairs = zip(required(base.result, base.run), required(candidate.result, candidate.run), strict=True)
     return (difference for pair in pairs if pair[0].what not in allowed for difference in differing(*pair))

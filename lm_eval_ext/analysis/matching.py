@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     pass
 
 
+UNKNOWN = "not recorded"
+
+
 class Mismatch(NamedTuple):
     """A property in which two runs differ."""
 
@@ -24,8 +27,10 @@ class Mismatch(NamedTuple):
     candidate: str
 
     def __str__(self) -> str:
+        if self.base == self.candidate == UNKNOWN:
+            return f"{self.what}: {UNKNOWN} in either"
         candidate = f"{self.candidate} others" if self.base == self.candidate else self.candidate
-        return f"{self.what}: {self.base or 'not recorded'} and {candidate or 'not recorded'}"
+        return f"{self.what}: {self.base or UNKNOWN} and {candidate or UNKNOWN}"
 
 
 class Property(NamedTuple):
@@ -60,6 +65,8 @@ class Requirement(NamedTuple):
             budget, and of whole benchmarks.
         recorded: as in `Property`.
         shown: as in `Property`.
+        settings: names by which the log of another tool says that it doesn't record it.
+        allowed: whether it may differ where `--allow` says so.
     """
 
     what: str
@@ -69,6 +76,14 @@ class Requirement(NamedTuple):
     ranked: bool = True
     recorded: bool = False
     shown: Callable[[TaskResult], str] = lambda task: ""
+    settings: tuple[str, ...] = ()
+    allowed: bool = False
+
+    def of(self, task: TaskResult, run: Run) -> Property:
+        """It, in a result. What isn't recorded is equal to nothing, so it has the run's name."""
+        if set(self.settings) & set(task.unknown):
+            return Property(self.what, f"{UNKNOWN} in {run.id}", shown=UNKNOWN)
+        return Property(self.what, str(self.value(task, run)), self.recorded, self.shown(task))
 
 
 _BY_GEN_KWARGS = "model, if only `--gen_kwargs` tells it from another"
@@ -107,16 +122,19 @@ REQUIREMENTS = (
     Requirement("questions", "the dataset, `--limit`",
                 lambda task, run: task.question_set or f"{len(task.scores)} without hashes", ranked=False,
                 shown=lambda task: f"{len(task.scores):,}" if task.question_set else ""),
-    Requirement("shots", "`--num_fewshot`", lambda task, run: task.shots),
+    Requirement("shots", "`--num_fewshot`", lambda task, run: task.shots, settings=("shots",), allowed=True),
+    Requirement("grader", "the tool", lambda task, run: run.tool or "lm-eval", allowed=True),
     Requirement("grader version", "`lm-eval-tts`", lambda task, run: task.graded_by or ""),
     Requirement("metric", "the task", lambda task, run: task.score, ranked=False),
     Requirement("filter", "the task", lambda task, run: task.filter, ranked=False),
     Requirement("thinking budget", "`thinking_token_budget`",
-                lambda task, run: limit(task.budget), "task"),
+                lambda task, run: limit(task.budget), "task", settings=("thinking_token_budget",), allowed=True),
     # The limit on an answer stands in results since it could be changed; those without it had the default.
     Requirement("answer budget", "`answer_token_budget`", answer_budget, _BY_GEN_KWARGS, recorded=True),
-    Requirement("tokens in all", "`max_gen_toks`", _argument("max_gen_toks"), _BY_GEN_KWARGS),
-    Requirement("sampling", ", ".join(f"`{name}`" for name in SAMPLING), _argument(*SAMPLING), _BY_GEN_KWARGS),
+    Requirement("tokens in all", "`max_gen_toks`", _argument("max_gen_toks"), _BY_GEN_KWARGS,
+                settings=("max_gen_toks",), allowed=True),
+    Requirement("sampling", ", ".join(f"`{name}`" for name in SAMPLING), _argument(*SAMPLING), _BY_GEN_KWARGS,
+                settings=SAMPLING, allowed=True),
     Requirement("stop strings", "`until`", _argument("until"), _BY_GEN_KWARGS, recorded=True),
     Requirement("further generation arguments", ", ".join(f"`{name}`" for name in _OTHERS), _further, _BY_GEN_KWARGS),
     # Results from before the protocol was recorded are of the default one; stock models count tokens themselves.
@@ -127,14 +145,17 @@ REQUIREMENTS = (
 )  # fmt: skip
 
 
+ALLOWED = tuple(one.what for one in REQUIREMENTS if one.allowed)
+
+
 def required(task: TaskResult, run: Run) -> list[Property]:
     """What two results of a task must have in common to be compared."""
-    return [Property(one.what, str(one.value(task, run)), one.recorded, one.shown(task)) for one in REQUIREMENTS]
+    return [one.of(task, run) for one in REQUIREMENTS]
 
 
 def ranked_with(task: TaskResult, run: Run) -> tuple[str, ...]:
     """What results must have in common to be ranked together; what was not recorded is taken for unknown."""
-    return tuple(str(one.value(task, run)) for one in REQUIREMENTS if one.ranked)
+    return tuple(one.of(task, run).value for one in REQUIREMENTS if one.ranked)
 
 
 # What may differ ---------------------------------------------------------------------------------------

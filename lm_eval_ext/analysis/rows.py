@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from lm_eval_ext.analysis.evaluated import EvaluatedModel, TaskScores
+from lm_eval_ext.analysis.matching import UNKNOWN
 from lm_eval_ext.statistics.gate import GateRow, Verdict
 from lm_eval_ext.statistics.intervals import Interval, mean_interval
 from lm_eval_ext.statistics.paired import contrast_interval, difference_interval, ratio_interval, sign_flip_test
@@ -38,6 +39,7 @@ class Row(NamedTuple):
         kept: share of the base's accuracy above chance; None if the base is not above chance, or chance is unknown.
         p_value: of the sign-flip test.
         lost, won: ids of questions on which the candidate scores at least 0.5 less, or more.
+        limit: the thinking budget in words.
     """
 
     task: str
@@ -53,6 +55,7 @@ class Row(NamedTuple):
     p_value: float
     lost: tuple[int, ...]
     won: tuple[int, ...]
+    limit: str
 
 
 def row_of(base: TaskScores, candidate: TaskScores) -> Row:
@@ -75,6 +78,7 @@ def row_of(base: TaskScores, candidate: TaskScores) -> Row:
         sign_flip_test(candidate.scores, base.scores),
         tuple(name for name, change in zip(ids, changes, strict=True) if change <= -_CLEARLY),
         tuple(name for name, change in zip(ids, changes, strict=True) if change >= _CLEARLY),
+        f"budget {UNKNOWN}" if "thinking_token_budget" in result.unknown else limit(result.budget),
     )
 
 

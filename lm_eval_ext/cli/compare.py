@@ -64,7 +64,7 @@ def compare(
     all_budgets: Annotated[
         bool, typer.Option("--all-budgets", help="Every budget decides, not only the largest.")
     ] = False,
-    allow: Annotated[str, typer.Option(help="`sampling`: sampling parameters may differ.")] = "",
+    allow: Annotated[str, typer.Option(help="What may differ or be unknown, such as `sampling`.")] = "",
     same_prompts: Annotated[
         bool, typer.Option("--same-prompts", help="Refuse other chat templates, tokenizers or thinking formats.")
     ] = False,

@@ -192,7 +192,7 @@ def _existing(path: Path | None) -> Journal:
     return Journal(chosen)
 
 
-results = typer.Typer(help="Export results to other formats.", no_args_is_help=True)
+results = typer.Typer(help="Show results, also those of other tools, and export them.", no_args_is_help=True)
 
 
 @results.command()
@@ -208,6 +208,21 @@ def export(
 
     for path in export_results(load(runs, read_catalogue()), to, out):
         print(path)
+
+
+@results.command("show")
+def show_results(
+    paths: Annotated[
+        list[Path], typer.Argument(help="Output of lm_eval, published runs, or logs of other tools; files or folders.")
+    ],
+) -> None:
+    """Say what results hold, also those of lighteval, inspect_ai, NeMo Evaluator, Every Eval Ever and simple-evals."""
+    from lm_eval_ext.analysis.shown import shown
+    from lm_eval_ext.runs.catalogue import read_catalogue
+    from lm_eval_ext.runs.load import load
+
+    for source in load(paths, read_catalogue(), logs=True):
+        print("\n".join(shown(source)))
 
 
 app.add_typer(tasks.tasks, name="tasks")

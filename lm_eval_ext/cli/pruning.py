@@ -55,7 +55,6 @@ def prune(
 
     for amount in remove.split(","):  # fails on an unknown method, too, before anything is downloaded
         check_amount(method, amount)
-    out.mkdir(parents=True, exist_ok=True)  # fails here, too, and not after hours of calibration
     include([include_path] if include_path else [])
     parameters = parse_parameters(set_ or [])
     context = context_for(
@@ -64,6 +63,7 @@ def prune(
     )  # fmt: skip
     context.score_cache = score_cache_for(context, method, parameters)
     counts = {amount.strip(): counted(context, method, amount) for amount in remove.split(",")}
+    out.mkdir(parents=True, exist_ok=True)  # fails here, and not after hours of calibration
     chosen = choose(context, method, list(dict.fromkeys(counts.values())), parameters)
     for amount, count in counts.items():
         recipe = chosen[count]

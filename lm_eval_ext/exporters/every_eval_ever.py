@@ -53,7 +53,7 @@ def model_id(run: Run) -> str:
 
 def evaluation(run: Run) -> dict[str, object]:
     """The record of a run."""
-    began = datetime.strptime(run.date, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    began = datetime.strptime(run.date or "1970-01-01T00:00:00Z", "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
     return {
         "schema_version": _SCHEMA,
         "evaluation_id": f"lm-eval-tts/{model_id(run)}/{int(began.timestamp())}",

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from lm_eval_ext.errors import ResultsError, StoppedEarlyError
 from lm_eval_ext.runs.catalogue import Catalogue
+from lm_eval_ext.runs.logs.log import Log
+from lm_eval_ext.runs.logs.recognised import TOOLS, is_log, read_log
 from lm_eval_ext.runs.run import Run, frame
 from lm_eval_ext.runs.samples import RUN_FILE, Sample, read_json, read_run, read_samples
 from lm_eval_ext.runs.submission import is_results, submission
@@ -27,11 +29,12 @@ SITE_MARK = ".lm-eval-tts-site"  # marks a folder as a site, which may be overwr
 
 @dataclass(frozen=True)
 class Source:
-    """A run and the file it was read from, a `run.json` or an lm-eval results file, with its samples beside it."""
+    """A run and the file it was read from, a `run.json` or results of lm-eval or another tool, with its samples."""
 
     run: Run
     path: Path
     catalogue: Catalogue
+    log: Log | None = None  # of another tool
 
     @property
     def published(self) -> bool:
@@ -46,6 +49,8 @@ class Source:
         """
         if task not in self.run.samples:
             return []
+        if self.log:
+            return self.log.samples(task)
         if self.published:
             return read_samples(samples_path(self.path.parent, task), self.run.samples[task])
         result = self.run.tasks[task]
@@ -59,19 +64,26 @@ def samples_path(folder: Path, task: str) -> Path:
     return folder / "samples" / f"{task}.jsonl.gz"
 
 
-def read_source(path: Path, catalogue: Catalogue, base: str | None = None, *, in_part: bool = False) -> Source:
-    """Read the run in a `run.json` or an lm-eval results file.
+def read_source(
+    path: Path, catalogue: Catalogue, base: str | None = None, *, in_part: bool = False, logs: bool = False
+) -> Source:
+    """Read the run in a `run.json`, in results of lm-eval, or in the log of another tool.
 
     Args:
         path: the file.
         catalogue: which metric is the accuracy, and which benchmarks are gated.
         base: overrides the base model's name in a results file.
         in_part: read what was stopped early, too, for those who know what its mean is worth.
+        logs: read logs of other tools, too, for those who show what these don't record.
 
     Raises:
         StoppedEarlyError: it was stopped early.
         ResultsError: names the file and the field.
     """
+    if path.name != RUN_FILE and (log := read_log(path)):
+        if not logs:
+            raise ResultsError(f"{path}: is a log of {log.tool}; only `compare`, `diagnose` and `results show` read it")
+        return Source(_with_chance(log.run(path), catalogue), path, catalogue, log)
     run = read_run(path) if path.name == RUN_FILE else submission(path, catalogue, base, in_part=in_part)
     return Source(_with_chance(run, catalogue), path, catalogue)
 
@@ -86,8 +98,10 @@ def _with_chance(run: Run, catalogue: Catalogue) -> Run:
     return run.model_copy(update={"tasks": {**run.tasks, **declared}}) if declared else run
 
 
-def load(paths: Sequence[Path], catalogue: Catalogue) -> list[Source]:
-    """All runs at or below the given paths, sorted by id. A run found twice is returned once.
+def load(paths: Sequence[Path], catalogue: Catalogue, *, logs: bool = False) -> list[Source]:
+    """All runs at or below the given paths, with those in logs of other tools if asked, sorted by id.
+
+    A run found twice is returned once.
 
     What was stopped early, in a folder with other runs, is left out with a warning.
 
@@ -98,9 +112,9 @@ def load(paths: Sequence[Path], catalogue: Catalogue) -> list[Source]:
     found: dict[str, Source] = {}
     early: list[StoppedEarlyError] = []
     for path in paths:
-        for file in files(path):
+        for file in files(path, logs=logs):
             try:
-                source = read_source(file, catalogue)
+                source = read_source(file, catalogue, logs=logs)
             except StoppedEarlyError as error:
                 early.append(error)
                 continue
@@ -114,26 +128,31 @@ def load(paths: Sequence[Path], catalogue: Catalogue) -> list[Source]:
     return [found[name] for name in sorted(found)]
 
 
-def files(path: Path) -> list[Path]:
-    """Published runs (`run.json`) and lm-eval results (`results_*.json`) at or below a path, except in built sites.
+def files(path: Path, *, logs: bool = False) -> list[Path]:
+    """Published runs and results of lm-eval (`results_*.json`) at or below a path, and logs of other tools if asked.
+
+    Built sites are left out.
 
     Raises:
         ResultsError: the path does not exist, or holds no results.
     """
     if not path.exists():
         raise ResultsError(f"{path}: does not exist; expected a folder with results, or a results file")
-    found = [path] if path.is_file() else sorted(_below(path))
+    found = [path] if path.is_file() else sorted(_below(path, logs))
     if not found:
-        raise ResultsError(f"{path}: contains neither {RUN_FILE} nor lm-eval results (results_*.json)")
+        more = f", nor a log of {TOOLS}" if logs else ""
+        raise ResultsError(f"{path}: contains neither {RUN_FILE} nor lm-eval results (results_*.json){more}")
     return found
 
 
-def _below(folder: Path) -> Iterator[Path]:
+def _below(folder: Path, logs: bool) -> Iterator[Path]:
     for parent, folders, names in os.walk(folder):
         if SITE_MARK in names:
             folders.clear()
             continue
-        yield from (path for path in _paths(parent, names) if path.name == RUN_FILE or is_results(path))
+        for path in _paths(parent, names):
+            if path.name == RUN_FILE or (is_results(path) and (logs or not is_log(path))) or (logs and is_log(path)):
+                yield path
 
 
 def _paths(parent: str, names: Iterable[str]) -> Iterator[Path]:

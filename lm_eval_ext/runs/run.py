@@ -89,6 +89,7 @@ class TaskResult(_Part):
         parts: by column of the dataset, the value of each question, in the order of `scores`.
         kind: kind of its answers, one of `grading.kinds.KINDS`; empty for mathematics, and in older runs.
         grading: the options by which they were compared.
+        unknown: settings that the log of another tool doesn't record.
     """
 
     benchmark: Slug
@@ -114,6 +115,7 @@ class TaskResult(_Part):
     parts: dict[Name, tuple[Line, ...]] = Field(default_factory=dict, repr=False)
     kind: Annotated[str, Field(pattern="^[a-z]{0,20}$")] = ""
     grading: dict[Name, JsonValue] = Field(default_factory=dict)
+    unknown: tuple[Name, ...] = ()
 
     @model_validator(mode="before")
     @classmethod
@@ -279,7 +281,9 @@ class Run(_Part):
     schema_version: Literal[1] = SCHEMA_VERSION
     id: Slug
     tier: Tier = "reported"
-    date: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$", description="UTC")]
+    date: Annotated[
+        str, Field(pattern=r"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)?$", description="UTC; empty if it isn't known")
+    ]
     base: Annotated[Name, Field(description="Hub name of the base model")]
     revision: Annotated[str, Field(max_length=100, pattern=_ONE_LINE)] = ""
     changed: Annotated[
@@ -295,6 +299,7 @@ class Run(_Part):
     ] = Field(default_factory=dict)
     fingerprint: Hash = ""
     engine: Annotated[str, Field(max_length=100, pattern=_ONE_LINE, description="lm-eval's --model")]
+    tool: Annotated[Line, Field(description="what evaluated and scored it, if it isn't lm-eval")] = ""
     dtype: Annotated[str, Field(max_length=50, pattern=_ONE_LINE)] = ""
     pruning: Pruning | None = None
     tasks: Annotated[dict[Slug, TaskResult], Field(min_length=1)]

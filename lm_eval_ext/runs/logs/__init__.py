@@ -1,0 +1,1 @@
+"""Logs of other tools, told apart by their content."""

@@ -1,0 +1,298 @@
+"""What the log of another tool says: a model, benchmarks, their questions and answers, and how these were scored.
+
+Scores are the tool's own. What a log does not record is unknown, and neither a default nor equal to anything. Logs may
+come from anyone: files are read up to a size, and every value is checked before it is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from lm_eval_ext.errors import ResultsError
+from lm_eval_ext.generation.request import KNOWN, canonical
+from lm_eval_ext.paths import digest
+from lm_eval_ext.redaction import line, mapping, number, public_name, scrubbed, text, without_tokens
+from lm_eval_ext.runs.run import Run
+from lm_eval_ext.runs.samples import Grade, Output, Sample, question_set, validated
+
+logger = logging.getLogger("lm_eval.tts")
+
+LARGEST = 1 << 30  # bytes of a file
+SETTINGS = ("temperature", "top_p", "max_gen_toks", "thinking_token_budget")  # unknown where a log lacks them
+_KEPT = (*KNOWN, "seed", "reasoning_effort")
+_ROUNDED = 0.0006
+_NAME = re.compile(r"[^A-Za-z0-9._@+-]+")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A sample of a question.
+
+    Attributes:
+        score: the tool's, from 0 to 1; None if it scored only several samples together.
+        text: what the model wrote; None if it wasn't saved.
+        extracted: the answer that the tool found in it; None if it doesn't say.
+    """
+
+    score: float | None = None
+    text: str | None = None
+    extracted: str | None = None
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question and its answers.
+
+    Attributes:
+        name: its id in the log.
+        score: from 0 to 1, the mean over its samples.
+        bare: the question alone; empty if the log has only the prompt.
+        prompt: what the model was given; empty if it wasn't saved.
+        gold: accepted answers, of multiple choice the text of the right option; empty if they weren't saved.
+    """
+
+    name: str
+    score: float
+    answers: Sequence[Answer] = ()
+    bare: str = ""
+    prompt: str = ""
+    gold: Sequence[str] = ()
+
+    @property
+    def key(self) -> str:
+        """What the same question has in another log of the tool; empty if there is no text."""
+        asked = normalised(self.bare or self.prompt)
+        return digest(["bare" if self.bare else "prompt", asked, *map(normalised, self.gold)]) if asked else ""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A benchmark in a log.
+
+    Attributes:
+        benchmark: its name in the tool.
+        metric: the tool's name of what is the accuracy.
+        accuracy: its value.
+        stderr: its standard error.
+        count: number of questions.
+        repeats: samples of each question.
+        of: number of questions in the whole benchmark, if the log says it.
+        asked: generation arguments, under the names that the tool has for them.
+        shots: worked examples in the prompt, if the log says it.
+        dataset: on the Hub.
+        questions: none if the log has only the mean.
+    """
+
+    benchmark: str
+    metric: str
+    accuracy: float
+    stderr: float | None = None
+    count: int = 1
+    repeats: int = 1
+    of: int | None = None
+    asked: Mapping[str, object] = field(default_factory=dict)
+    shots: int | None = None
+    dataset: str = ""
+    questions: Sequence[Question] = ()
+
+
+@dataclass(frozen=True)
+class Log:
+    """A log.
+
+    Attributes:
+        tool: its name.
+        version: of the tool; empty if it isn't recorded.
+        model: as the tool names it.
+        date: when it began, in UTC, as `2026-11-27T14:24:13Z`; empty if it isn't recorded.
+        evaluations: at least one.
+    """
+
+    tool: str
+    version: str
+    model: str
+    date: str
+    evaluations: Sequence[Evaluation]
+
+    def run(self, path: Path) -> Run:
+        """The run that it is of.
+
+        Raises:
+            ResultsError: a value is not allowed; names the file and the field.
+        """
+        names = [task_name(one.benchmark) for one in self.evaluations]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ResultsError(f"{path}: {twice}: is evaluated twice")
+        tasks = {name: _task(one, str(path)) for name, one in zip(names, self.evaluations, strict=True)}
+        fields = {
+            "date": self.date, "base": public_name(self.model), "engine": line(self.tool, 100), "tool": line(self.tool),
+            "software": {self.tool: line(self.version, 200)} if self.version else {}, "tasks": tasks,
+            "samples": {name: "0" * 64 for name, task in tasks.items() if task["scores"]},
+        }  # fmt: skip
+        public = mapping(scrubbed(fields))
+        words = f"{str(fields['base']).split('/')[-1]}-{self.tool}-{digest(public)[:8]}".lower()
+        return validated(public | {"id": re.sub(r"[^a-z0-9._-]+", "-", words)[-100:].strip("-._")}, path)
+
+    def samples(self, task: str) -> list[Sample]:
+        """The samples of a task, in the order of its scores."""
+        return next((rows_of(one) for one in self.evaluations if task_name(one.benchmark) == task), [])
+
+
+def task_name(benchmark: str) -> str:
+    """The name of a benchmark as it may stand in a run.
+
+    >>> task_name("lighteval|math 500|0")
+    'lighteval-math-500-0'
+    """
+    return _NAME.sub("-", benchmark).strip("-._@+")[:120] or "unnamed"
+
+
+def _explained(one: Evaluation, place: str) -> bool:
+    """Whether the questions yield the accuracy, which some tools round to three digits."""
+    mean = sum(question.score for question in one.questions) / max(1, len(one.questions))
+    if one.questions and abs(mean - one.accuracy) > _ROUNDED:
+        logger.warning(
+            "%s: %s: %s=%s, but its %s questions give %.6f; read without them", place, one.benchmark, one.metric,
+            one.accuracy, len(one.questions), mean,
+        )  # fmt: skip
+        return False
+    return bool(one.questions)
+
+
+def _task(one: Evaluation, place: str) -> dict[str, object]:
+    asked = {name: value for name, value in canonical(one.asked).items() if name in _KEPT and value is not None}
+    rows = rows_of(one) if _explained(one, place) else []
+    unknown = [name for name in SETTINGS if name not in asked]
+    return {
+        "benchmark": task_name(one.benchmark), "budget": _budget(asked), "score": one.metric, "filter": "none",
+        "metrics": {one.metric: {"value": one.accuracy, "stderr": one.stderr}}, "questions": one.count,
+        "of": max(one.count, one.of or 0), "repeats": one.repeats, "shots": one.shots or 0,
+        "dataset": line(one.dataset), "generation_kwargs": asked, "question_set": question_set(rows),
+        "scores": [row.score for row in rows], "unknown": unknown + (["shots"] if one.shots is None else []),
+    }  # fmt: skip
+
+
+def _budget(asked: Mapping[str, object]) -> int | None:
+    found = number(asked.get("thinking_token_budget"))
+    return int(found) if found is not None and found > 0 else None
+
+
+def rows_of(one: Evaluation) -> list[Sample]:
+    """The questions of a benchmark as samples: those with the same questions in the same order."""
+    ordered = sorted(one.questions, key=lambda question: (question.key, question.name))
+    keys = [question.key for question in ordered]
+    known = all(keys) and len(set(keys)) == len(keys)  # two questions that can't be told apart can't be paired
+    return [
+        Sample(
+            id=number, hash=hashlib.sha256(question.key.encode()).hexdigest() if known else "",
+            score=min(1.0, max(0.0, question.score)), name=line(question.name),
+            question=_text(question.bare) if question.bare else None,
+            prompt=_text(question.prompt or question.bare) or None, gold=_text(" | ".join(question.gold)) or None,
+            outputs=tuple(map(_output, question.answers)),
+        )
+        for number, question in enumerate(ordered)
+    ]  # fmt: skip
+
+
+def _output(answer: Answer) -> Output:
+    grades: dict[float | None, Grade] = {1: "correct", 0: "wrong"}
+    extracted = None if answer.extracted is None else _text(answer.extracted)
+    return Output(grade=grades.get(answer.score, "not told"), answer=extracted, text=answer.text and _text(answer.text))
+
+
+def _text(value: str) -> str:
+    return without_tokens(text(value))
+
+
+def normalised(asked: str) -> str:
+    """A text without differences of case, spaces and Unicode forms."""
+    return " ".join(unicodedata.normalize("NFKC", asked).casefold().split())
+
+
+# Reading ------------------------------------------------------------------------------------------------------
+
+
+def content_of(path: Path) -> bytes:
+    """The bytes of a file.
+
+    Raises:
+        ResultsError: it can't be read, or is too large.
+    """
+    try:
+        if path.stat().st_size > LARGEST:
+            raise ResultsError(f"{path}: has {path.stat().st_size:,} bytes; at most {LARGEST:,} are read")
+        return path.read_bytes()
+    except OSError as error:
+        raise ResultsError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def json_of(content: bytes, place: str) -> object:
+    """The value in JSON.
+
+    Raises:
+        ResultsError: it isn't JSON.
+    """
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise ResultsError(f"{place}: cannot be read as JSON ({line(error, 200)})") from error
+
+
+def rows(path: Path) -> Iterator[tuple[str, dict[str, object]]]:
+    """Each object of a file of JSON lines, with its place; empty lines are left out.
+
+    Raises:
+        ResultsError: a line is something else.
+    """
+    for at, one in enumerate(content_of(path).splitlines(), 1):
+        if one.strip():
+            row = json_of(one, place := f"{path}: line {at}")
+            if not isinstance(row, dict):
+                raise ResultsError(f"{place}: contains a {type(row).__name__}; expected an object")
+            yield place, mapping(row)
+
+
+def share(value: object, place: str) -> float:
+    """A score from 0 to 1.
+
+    Raises:
+        ResultsError: it is none.
+    """
+    found = float(value) if isinstance(value, bool) else number(value)
+    if found is None or not 0 <= found <= 1:
+        raise ResultsError(f"{place}={line(repr(value), 80)}; expected a number from 0 to 1")
+    return found
+
+
+def named(value: object, place: str) -> str:
+    """A text that is not empty.
+
+    Raises:
+        ResultsError: it is none.
+    """
+    if not isinstance(value, (str, int)) or isinstance(value, bool) or not line(value):
+        raise ResultsError(f"{place}={line(repr(value), 80)}; expected a name")
+    return line(value)
+
+
+def utc(value: object) -> str:
+    """A date in ISO form or in seconds since 1970, in UTC; empty if it is neither.
+
+    >>> utc("2026-11-27T15:24:13+01:00")
+    '2026-11-27T14:24:13Z'
+    """
+    try:
+        seconds = number(value)
+        moment = datetime.fromisoformat(str(value)) if seconds is None else datetime.fromtimestamp(seconds, UTC)
+        aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return aware.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (ValueError, OverflowError, OSError):
+        return ""
