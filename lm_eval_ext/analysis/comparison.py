@@ -20,6 +20,7 @@ from lm_eval_ext.analysis.compare_text import Comparison, Planned
 from lm_eval_ext.analysis.evaluated import EvaluatedModel, comparable_tasks, read_model, refusals
 from lm_eval_ext.analysis.found_lost import lost_compared
 from lm_eval_ext.analysis.matching import Mismatch, told
+from lm_eval_ext.analysis.pairing import aligned
 from lm_eval_ext.analysis.parts import PartCompared, parts_compared
 from lm_eval_ext.analysis.rows import Judged, Row, gate_row, row_of, sensitivity, thinking_gains, voting_gains
 from lm_eval_ext.errors import ResultsError
@@ -144,6 +145,7 @@ class CompareOptions:
         all_budgets: whether every budget decides, and not only the largest.
         allow: what may differ, or not be recorded: names of requirements.
         same_prompts: refuse models with different templates, tokenizers or thinking formats.
+        common: compare the questions that both have, however few, where they are paired by their texts.
     """
 
     keep: float | None = None
@@ -151,6 +153,7 @@ class CompareOptions:
     all_budgets: bool = False
     allow: Sequence[str] = ()
     same_prompts: bool = False
+    common: bool = False
 
 
 def compare(base: Path | Run, candidate: Path | Run, catalogue: Catalogue, options: CompareOptions) -> Comparison:
@@ -166,10 +169,10 @@ def compare(base: Path | Run, candidate: Path | Run, catalogue: Catalogue, optio
         ResultsError: a path holds no results or several models, or the results can't be compared; the message says in
             what they differ.
     """
-    one, other = read_model(base, catalogue), read_model(candidate, catalogue)
+    one, other, left_out = aligned(read_model(base, catalogue), read_model(candidate, catalogue), common=options.common)
     names = _wanted(comparable_tasks(one, other), one, other, options)
     _refuse_unlike(one, other, names, options)
-    differences = told(one.run, other.run)
+    differences = [*left_out, *_admitted(one, other, names), *told(one.run, other.run)]
     _refuse_other_prompts(differences, options)
     compared = [name for name in names if not one.tasks[name].result.votes]
     rows = tuple(row_of(one.tasks[name], other.tasks[name]) for name in compared)
@@ -223,6 +226,12 @@ def _refuse_unlike(one: EvaluatedModel, other: EvaluatedModel, names: Sequence[s
         differing = list(refusals(one.tasks[name], other.tasks[name], options.allow))
         if differing:
             raise ResultsError(f"{name}: cannot be compared, because of {'; '.join(map(str, differing))}")
+
+
+def _admitted(one: EvaluatedModel, other: EvaluatedModel, names: Sequence[str]) -> list[Mismatch]:
+    """Differences that would be refused if they weren't allowed; each once."""
+    found = (difference for name in names for difference in refusals(one.tasks[name], other.tasks[name]))
+    return list(dict.fromkeys(found))
 
 
 def _refuse_other_prompts(differences: Sequence[Mismatch], options: CompareOptions) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lm_eval_ext.analysis.matching import Mismatch, differing, required
+from lm_eval_ext.analysis.matching import OF_GRADER, Mismatch, differing, required
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.runs.catalogue import Catalogue
 from lm_eval_ext.runs.load import Source, load
@@ -261,4 +261,5 @@ def refusals(base: TaskScores, candidate: TaskScores, allowed: Sequence[str] = (
         allowed: names of requirements that may differ, or not be recorded.
     """
     pairs = zip(required(base.result, base.run), required(candidate.result, candidate.run), strict=True)
-    return (difference for pair in pairs if pair[0].what not in allowed for difference in differing(*pair))
+    passed = {*allowed, *(OF_GRADER if "grader" in allowed and base.run.tool != candidate.run.tool else ())}
+    return (difference for pair in pairs if pair[0].what not in passed for difference in differing(*pair))

@@ -136,7 +136,8 @@ REQUIREMENTS = (
     Requirement("sampling", ", ".join(f"`{name}`" for name in SAMPLING), _argument(*SAMPLING), _BY_GEN_KWARGS,
                 settings=SAMPLING, allowed=True),
     Requirement("stop strings", "`until`", _argument("until"), _BY_GEN_KWARGS, recorded=True),
-    Requirement("further generation arguments", ", ".join(f"`{name}`" for name in _OTHERS), _further, _BY_GEN_KWARGS),
+    Requirement("further generation arguments", ", ".join(f"`{name}`" for name in _OTHERS), _further, _BY_GEN_KWARGS,
+                allowed=True),
     # Results from before the protocol was recorded are of the default one; stock models count tokens themselves.
     Requirement("protocol", "model argument `protocol`", _setting("protocol", "default"), _BY_ARGUMENT),
     Requirement("token-exactness", "the engine", _setting("token_exact", "True"), "model, if two have one name"),
@@ -145,6 +146,7 @@ REQUIREMENTS = (
 )  # fmt: skip
 
 
+OF_GRADER = ("metric", "filter")  # may differ where the grader may
 ALLOWED = tuple(one.what for one in REQUIREMENTS if one.allowed)
 
 

@@ -37,6 +37,7 @@ class CompareFile(BaseModel):
     all_budgets: bool = False
     allow: Names = []
     same_prompts: bool = False
+    common: bool = False
     plan: bool = False
     json_file: Annotated[Path | None, Field(alias="json")] = None
     html: Path | None = None
@@ -68,6 +69,9 @@ def compare(
     same_prompts: Annotated[
         bool, typer.Option("--same-prompts", help="Refuse other chat templates, tokenizers or thinking formats.")
     ] = False,
+    common: Annotated[
+        bool, typer.Option("--common", help="Of logs of other tools, only the questions that both have.")
+    ] = False,
     plan: Annotated[
         bool, typer.Option("--plan", help="From a base run alone: what a comparison with it could show.")
     ] = False,
@@ -83,7 +87,7 @@ def compare(
     try:
         said: dict[str, object] = {
             "keep": keep, "on": on, "all_budgets": all_budgets, "allow": allow, "same_prompts": same_prompts,
-            "plan": plan, "json": json, "html": html,
+            "common": common, "plan": plan, "json": json, "html": html,
         }  # fmt: skip
         given = _given(config, models, {name: value for name, value in said.items() if value not in (None, "", False)})
         code = _plan(given) if given.plan else _compare(given)
@@ -149,7 +153,7 @@ def _compare(given: CompareFile) -> int:
         raise ResultsError(
             "no candidate given; expected: lm-eval-tts compare BASE CANDIDATE (or --plan for BASE alone)"
         )
-    options = given.model_dump(include={"keep", "on", "all_budgets", "allow", "same_prompts"})
+    options = given.model_dump(include={"keep", "on", "all_budgets", "allow", "same_prompts", "common"})
     found = [compared(given.base, candidate, **options) for candidate in candidates]
     print("\n\n".join(map(str, found)))
     if len(found) > 1:

@@ -16,7 +16,7 @@ from lm_eval_ext.runs.logs.recognised import TOOLS, is_log, read_log
 from lm_eval_ext.runs.run import Run, frame
 from lm_eval_ext.runs.samples import RUN_FILE, Sample, read_json, read_run, read_samples
 from lm_eval_ext.runs.submission import is_results, submission
-from lm_eval_ext.runs.task_results import AccuracyKey, task_rows
+from lm_eval_ext.runs.task_results import AccuracyKey, Asked, task_questions, task_rows
 
 if TYPE_CHECKING:
     import pandas
@@ -55,6 +55,23 @@ class Source:
             return read_samples(samples_path(self.path.parent, task), self.run.samples[task])
         result = self.run.tasks[task]
         return task_rows(
+            self.path, read_json(self.path), AccuracyKey(task, result.filter, result.score), self.catalogue
+        )
+
+    def asked(self, task: str) -> list[Asked]:
+        """What was asked, in the order of the samples; empty if there are none.
+
+        Raises:
+            ResultsError: a samples file is invalid; names the file, the line and the field.
+        """
+        if task not in self.run.samples:
+            return []
+        if self.log:
+            return [Asked(one.bare, one.prompt or one.bare, tuple(one.gold)) for one in self.log.questions(task)]
+        if self.published:
+            return [Asked("", row.prompt or "", (row.gold,) if row.gold else ()) for row in self.samples(task)]
+        result = self.run.tasks[task]
+        return task_questions(
             self.path, read_json(self.path), AccuracyKey(task, result.filter, result.score), self.catalogue
         )
 

@@ -380,6 +380,45 @@ def task_rows(path: Path, content: Mapping[str, object], scored: AccuracyKey, ca
     return rows
 
 
+class Asked(NamedTuple):
+    """What was asked of a model.
+
+    Attributes:
+        bare: the question alone; empty where only the prompt is known.
+        prompt: what the model was given.
+        gold: accepted answers; empty where they aren't known.
+    """
+
+    bare: str
+    prompt: str
+    gold: tuple[str, ...] = ()
+
+
+def task_questions(path: Path, content: Mapping[str, object], scored: AccuracyKey, catalogue: Catalogue) -> list[Asked]:
+    """What was asked in a task, in the order of `task_rows`.
+
+    The question alone is the longest text of its row in the dataset that stands in the prompt. Of multiple choice, the
+    gold answer is a number of an option, whose order may differ elsewhere, so it is left out.
+    """
+    file = samples_file(path, scored.task)
+    if file is None or is_gated(content, scored.task, catalogue):
+        return []
+    written = writes_text(mapping(content.get("configs")).get(scored.task))
+    found = sorted(
+        (whole(row.get("doc_id")) or 0, _asked(row, written))
+        for row in raw_rows(file)
+        if row.get("filter", scored.filter) == scored.filter
+    )
+    return [asked for _, asked in found]
+
+
+def _asked(row: Mapping[str, object], written: bool) -> Asked:
+    prompt, target = _prompt(row), row.get("target")
+    inside = [one for one in mapping(row.get("doc")).values() if isinstance(one, str) and one and one in prompt]
+    gold = (_text(target),) if written and target is not None else ()
+    return Asked(max(inside, key=len, default=""), prompt, gold)
+
+
 def _columns(config: Mapping[str, object]) -> list[str]:
     """Columns that the task declares as dividing its benchmark."""
     declared = mapping(config.get("metadata")).get("parts")

@@ -147,7 +147,7 @@ def _questions(path: Path, samples: list[dict[str, object]], scorer: str) -> Ite
                 for score, sample in zip(scores, own, strict=True)
             ],
             bare=asked if isinstance(asked, str) else "", prompt="" if isinstance(asked, str) else _chat(asked),
-            gold=golds[0],
+            gold=golds[0], chance=1 / len(choices) if (choices := sequence(own[0].get("choices"))) else 0.0,
         )  # fmt: skip
 
 

@@ -96,6 +96,7 @@ def _questions(path: Path, name: str, metric: str) -> Iterator[Question]:
             line(document.get("id")) or str(number_), score,
             [Answer(score if each else None, one) for one in texts],
             prompt=str(document.get("query") or ""),
+            chance=1 / len(choices) if len(choices) > 1 else 0.0,
             gold=[choices[at] for at in right if at is not None and 0 <= at < len(choices)],
         )  # fmt: skip
 

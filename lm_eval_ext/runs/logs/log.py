@@ -19,7 +19,7 @@ from pathlib import Path
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.generation.request import KNOWN, canonical
 from lm_eval_ext.paths import digest
-from lm_eval_ext.redaction import line, mapping, number, public_name, scrubbed, text, without_tokens
+from lm_eval_ext.redaction import line, mapping, number, public_name, scrubbed, text, whole, without_tokens
 from lm_eval_ext.runs.run import Run
 from lm_eval_ext.runs.samples import Grade, Output, Sample, question_set, validated
 
@@ -27,7 +27,7 @@ logger = logging.getLogger("lm_eval.tts")
 
 LARGEST = 1 << 30  # bytes of a file
 SETTINGS = ("temperature", "top_p", "max_gen_toks", "thinking_token_budget")  # unknown where a log lacks them
-_KEPT = (*KNOWN, "seed", "reasoning_effort")
+_KEPT = (*KNOWN, "reasoning_effort")
 _ROUNDED = 0.0006
 _NAME = re.compile(r"[^A-Za-z0-9._@+-]+")
 
@@ -56,6 +56,7 @@ class Question:
         score: from 0 to 1, the mean over its samples.
         bare: the question alone; empty if the log has only the prompt.
         prompt: what the model was given; empty if it wasn't saved.
+        chance: of guessing; None if it isn't known.
         gold: accepted answers, of multiple choice the text of the right option; empty if they weren't saved.
     """
 
@@ -65,6 +66,7 @@ class Question:
     bare: str = ""
     prompt: str = ""
     gold: Sequence[str] = ()
+    chance: float | None = None
 
     @property
     def key(self) -> str:
@@ -135,6 +137,7 @@ class Log:
         fields = {
             "date": self.date, "base": public_name(self.model), "engine": line(self.tool, 100), "tool": line(self.tool),
             "software": {self.tool: line(self.version, 200)} if self.version else {}, "tasks": tasks,
+            "seeds": {name: whole(one.asked.get("seed")) for name, one in zip(names, self.evaluations, strict=True)},
             "samples": {name: "0" * 64 for name, task in tasks.items() if task["scores"]},
         }  # fmt: skip
         public = mapping(scrubbed(fields))
@@ -144,6 +147,10 @@ class Log:
     def samples(self, task: str) -> list[Sample]:
         """The samples of a task, in the order of its scores."""
         return next((rows_of(one) for one in self.evaluations if task_name(one.benchmark) == task), [])
+
+    def questions(self, task: str) -> list[Question]:
+        """The questions of a task, in the same order."""
+        return next((ordered(one) for one in self.evaluations if task_name(one.benchmark) == task), [])
 
 
 def task_name(benchmark: str) -> str:
@@ -170,14 +177,20 @@ def _explained(one: Evaluation, place: str) -> bool:
 def _task(one: Evaluation, place: str) -> dict[str, object]:
     asked = {name: value for name, value in canonical(one.asked).items() if name in _KEPT and value is not None}
     rows = rows_of(one) if _explained(one, place) else []
-    unknown = [name for name in SETTINGS if name not in asked]
+    unknown = [name for name in SETTINGS if name not in asked] + (["shots"] if one.shots is None else [])
     return {
         "benchmark": task_name(one.benchmark), "budget": _budget(asked), "score": one.metric, "filter": "none",
         "metrics": {one.metric: {"value": one.accuracy, "stderr": one.stderr}}, "questions": one.count,
         "of": max(one.count, one.of or 0), "repeats": one.repeats, "shots": one.shots or 0,
         "dataset": line(one.dataset), "generation_kwargs": asked, "question_set": question_set(rows),
-        "scores": [row.score for row in rows], "unknown": unknown + (["shots"] if one.shots is None else []),
+        "scores": [row.score for row in rows], "chance": _chance(one), "unknown": unknown,
     }  # fmt: skip
+
+
+def _chance(one: Evaluation) -> float | None:
+    """The score of guessing, the mean over the questions; None if it isn't known of all."""
+    known = [question.chance for question in one.questions if question.chance is not None]
+    return sum(known) / len(known) if known and len(known) == len(one.questions) else None
 
 
 def _budget(asked: Mapping[str, object]) -> int | None:
@@ -185,10 +198,15 @@ def _budget(asked: Mapping[str, object]) -> int | None:
     return int(found) if found is not None and found > 0 else None
 
 
+def ordered(one: Evaluation) -> list[Question]:
+    """The questions of a benchmark in an order that does not depend on that of the log."""
+    return sorted(one.questions, key=lambda question: (question.key, question.name))
+
+
 def rows_of(one: Evaluation) -> list[Sample]:
-    """The questions of a benchmark as samples: those with the same questions in the same order."""
-    ordered = sorted(one.questions, key=lambda question: (question.key, question.name))
-    keys = [question.key for question in ordered]
+    """The questions of a benchmark as samples."""
+    questions = ordered(one)
+    keys = [question.key for question in questions]
     known = all(keys) and len(set(keys)) == len(keys)  # two questions that can't be told apart can't be paired
     return [
         Sample(
@@ -198,7 +216,7 @@ def rows_of(one: Evaluation) -> list[Sample]:
             prompt=_text(question.prompt or question.bare) or None, gold=_text(" | ".join(question.gold)) or None,
             outputs=tuple(map(_output, question.answers)),
         )
-        for number, question in enumerate(ordered)
+        for number, question in enumerate(questions)
     ]  # fmt: skip
 
 

@@ -1,0 +1,162 @@
+"""The same questions in the logs of two tools: by their texts, whatever the order and whatever stands around them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.lm_eval_output import write_output
+from lm_eval_ext.analysis.pairing import paired
+from lm_eval_ext.errors import ResultsError
+from lm_eval_ext.runs.task_results import Asked
+from tests.test_logs import INTEROP, QUESTIONS, lm_eval_tts, write_inspect, write_lighteval, write_nemo
+
+ALLOW = "grader,shots,thinking budget,sampling,tokens in all,further generation arguments"
+
+
+def asked(text: str, gold: str = "", template: str = "{}", *, bare: bool = True) -> Asked:
+    return Asked(text if bare else "", template.format(text), (gold,) if gold else ())
+
+
+def sums(count: int) -> list[str]:
+    return [f"What is {number} + {number * number % 97}?" for number in range(count)]
+
+
+TEMPLATES = {
+    "bare": "{}",
+    "instruction": "Solve the problem. The last line must be the answer.\n\n{}\n\nThink step by step.",
+    "question and answer": "Question: {}\nAnswer:",
+    "five examples": "".join(f"Question: {text}\nAnswer: no\n\n" for text in sums(5)) + "Question: {}\nAnswer:",
+}
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+@pytest.mark.parametrize("few", [False, True])
+@given(order=st.permutations(range(40)))
+def test_questions_are_found_in_prompts(template: str, few: bool, order: list[int]) -> None:
+    """Also with examples that are questions themselves, and where one side has only some."""
+    texts = sums(40)
+    base = [asked(text, str(number)) for number, text in enumerate(texts)]
+    chosen = order[:20] if few else order
+    candidate = [asked(texts[at], str(at), TEMPLATES[template], bare=False) for at in chosen]
+    pairs = paired(base, candidate)
+    assert [(base[one].bare, at) for one, at in zip(*pairs, strict=True)] == [
+        (texts[one], chosen.index(one)) for one in sorted(chosen)
+    ]
+    back = paired(candidate, base)
+    assert dict(zip(back.candidate, back.base, strict=True)) == dict(zip(*pairs, strict=True))
+
+
+def test_a_text_within_another_or_within_a_word_is_not_it() -> None:
+    base = [asked("What is 1 + 1"), asked("What is 1 + 11"), asked("is 1 + 1")]
+    candidate = [
+        asked("What is 1 + 11", template="Q: {}.", bare=False),
+        asked("What is 1 + 1", template="Q: {}.", bare=False),
+    ]
+    assert paired(base, candidate) == ((0, 1), (1, 0))
+
+
+def test_case_spaces_and_unicode_forms_do_not_matter() -> None:
+    assert paired([asked("What  is\n2\uff0b3?")], [asked("what is 2+3?")]) == ((0,), (0,))
+
+
+def test_questions_of_one_text_are_left_out_because_it_is_not_known_which_is_which() -> None:
+    base = [asked("a?", "1"), asked("a?", "2"), *(asked(text) for text in sums(40))]
+    pairs = paired(base, list(reversed(base)))
+    assert pairs.base == tuple(range(2, 42)) and pairs.candidate == tuple(range(39, -1, -1))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("72", "#### 72"), ("42", r"\boxed{42}"), ("1/2", r"\frac{1}{2}"), ("Paris", "paris"), ("5", "")]
+)
+def test_golds_may_be_written_differently_or_be_unknown(one: str, other: str) -> None:
+    assert paired([asked("a?", one)], [asked("a?", other)]) == ((0,), (0,))
+
+
+def test_another_gold_is_refused_with_the_question() -> None:
+    base = [asked(text, str(number)) for number, text in enumerate(sums(30))]
+    candidate = [*base[:29], asked(base[29].bare, "31")]
+    with pytest.raises(ResultsError, match=r"1 questions have other gold answers: 'What is 29 \+ 65\?'"):
+        paired(base, candidate)
+
+
+def test_too_few_of_the_same_are_refused_unless_they_are_asked_for() -> None:
+    base, candidate = [asked(text) for text in sums(20)], [asked(text) for text in [*sums(10), *map(str, range(10))]]
+    with pytest.raises(
+        ResultsError, match=r"only 10 of 20 and 20 questions are the same.*'What is 10 .*; --common takes"
+    ):
+        paired(base, candidate)
+    assert paired(base, candidate, common=True) == (tuple(range(10)), tuple(range(10)))
+    with pytest.raises(ResultsError, match="only 0 of 20 and 1 questions are the same"):
+        paired(base, [asked("Something else?")], common=True)
+
+
+def test_two_prompts_with_one_question_are_refused() -> None:
+    base = [asked(text) for text in sums(3)]
+    candidate = [asked(text, template="Q: {}", bare=False) for text in [*sums(3)[:2], sums(3)[1]]]
+    candidate[2] = asked(sums(3)[1], template="A: {}", bare=False)
+    with pytest.raises(ResultsError, match=r"several questions of the candidate have the text of one: 'What is 1 \+ 1"):
+        paired(base, candidate)
+
+
+# Whole comparisons --------------------------------------------------------------------------------------------
+
+
+def test_two_tools_give_a_paired_comparison(tmp_path: Path) -> None:
+    def renamed(content: Any) -> None:
+        content["benchmark"].update(name="SUMS")
+
+    inspect, light = write_inspect(tmp_path / "a"), write_lighteval(tmp_path / "b")
+    nemo = write_nemo(tmp_path / "c", renamed)
+    for base, candidate in ((inspect, light), (light, nemo), (nemo, inspect)):
+        code, said = lm_eval_tts("compare", base, candidate, "--allow", ALLOW)
+        assert code == 0, said
+        row = next(line for line in said.splitlines() if line.lower().startswith("sums  "))
+        assert "3 x " in row and " 0.0 (" in row, "the same answers, in other orders"
+        assert "  grader: " in said and "  metric: " in said, "what is allowed to differ is listed"
+    code, said = lm_eval_tts("compare", inspect, light)
+    assert code == 2 and "cannot be compared, because of " in said and "grader: inspect_ai and lighteval" in said
+
+
+def test_with_results_of_lm_eval(tmp_path: Path) -> None:
+    path = write_output(tmp_path / "lm_eval", {"sums": [[True, False]]})
+    code, said = lm_eval_tts("compare", write_inspect(tmp_path / "a"), path, "--allow", ALLOW)
+    assert code == 2 and "only 0 of 3 and 1 questions are the same, judged by their texts; not paired: 'What is" in said
+
+
+def test_some_questions_of_a_log(tmp_path: Path) -> None:
+    def fewer(content: Any) -> None:
+        content["samples"] = [sample for sample in content["samples"] if sample["id"] != "q3"]
+        content["results"]["scores"][1]["metrics"]["accuracy"]["value"] = 0.25
+
+    base, candidate = write_lighteval(tmp_path / "a"), write_inspect(tmp_path / "b", fewer)
+    code, said = lm_eval_tts("compare", base, candidate, "--allow", ALLOW)
+    assert code == 0 and "sums: questions that are paired: 2 of 3 and 2 of 2" in said and "2 x " in said
+
+    def renamed(content: Any) -> None:
+        for sample in content["samples"]:
+            if sample["id"] != "q1":
+                sample["input"] = "another?"
+
+    other = write_inspect(tmp_path / "c", renamed)
+    assert lm_eval_tts("compare", base, other, "--allow", ALLOW)[0] == 2
+
+
+@pytest.mark.skipif(not INTEROP.is_dir(), reason=f"no logs of other tools at {INTEROP}")
+def test_real_logs_of_the_same_questions_are_paired() -> None:
+    """What the files say: 2+3 is right in the first sample, 7*6 in the second, 10-4 never; inspect's answers differ."""
+    inspect = next((INTEROP / "inspect").glob("*toy-math*.json"))
+    for base, candidate, difference in (
+        (INTEROP / "lm_eval" / "acme__tiny", INTEROP / "lighteval", "16.7"),
+        (INTEROP / "lighteval", INTEROP / "nemo_evaluator", "0.0"),
+        (inspect, INTEROP / "nemo_evaluator", "16.7"),
+        (inspect, INTEROP / "lm_eval" / "acme__tiny", "0.0"),
+    ):
+        code, said = lm_eval_tts("compare", base, candidate, "--on", "toy_math", "--allow", ALLOW)
+        row = next(line for line in said.splitlines() if line.startswith("toy_math  "))
+        assert code == 0 and f" {difference} (" in row, said
+    assert len(QUESTIONS) == 3
