@@ -88,9 +88,11 @@ architectures: setup
 architectures-experts: setup
 	$(PY) -m benchmarks.architectures --experts
 
-# Branch coverage of the tests, by file; fully covered files are omitted.
+# Branch coverage of the tests, by file, and what takes longest; fully covered files are omitted. Without those that have
+# targets of their own.
 coverage: setup models
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --cov --cov-report=term-missing:skip-covered
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile -m "not documentation" --cov --durations=60 \
+	  --cov-report=term-missing:skip-covered $(addprefix --ignore=tests/test_,browser.py browser_table.py ray.py llamacpp.py)
 
 # Checks that take too long for every run; run them before a release. Two at a time, once all is installed.
 RELEASE := test-long coverage simulations architectures architectures-experts test-exporters test-browser \

@@ -238,9 +238,10 @@ def test_a_plan_says_what_thirty_questions_cannot_show(tmp_path: Path) -> None:
 
 def test_results_without_samples_say_what_is_missing(base: Path, tmp_path: Path) -> None:
     write_output(tmp_path, {TASK: scores(0.8, 90, 8)}, dropped=(3,), samples=False)
-    assert "have no samples" in compare(base, tmp_path, code=2)
+    assert "have no samples" in compare(base, tmp_path, "--keep", "0.9", code=2)
     with pytest.raises(ResultsError, match="--log_samples"):
-        tts.compare(base, tmp_path)
+        tts.compare(base, tmp_path, keep=0.9)
+    assert " unpaired " in compare(base, tmp_path, code=0)
 
 
 def test_the_how_to_shows_what_the_command_prints() -> None:

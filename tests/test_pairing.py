@@ -13,7 +13,16 @@ from benchmarks.lm_eval_output import write_output
 from lm_eval_ext.analysis.pairing import paired
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.runs.task_results import Asked
-from tests.test_logs import INTEROP, QUESTIONS, lm_eval_tts, write_inspect, write_lighteval, write_nemo
+from tests.test_logs import (
+    INTEROP,
+    LEGACY,
+    QUESTIONS,
+    lm_eval_tts,
+    write_inspect,
+    write_legacy,
+    write_lighteval,
+    write_nemo,
+)
 
 ALLOW = "grader,shots,thinking budget,sampling,tokens in all,further generation arguments"
 
@@ -144,6 +153,29 @@ def test_some_questions_of_a_log(tmp_path: Path) -> None:
 
     other = write_inspect(tmp_path / "c", renamed)
     assert lm_eval_tts("compare", base, other, "--allow", ALLOW)[0] == 2
+
+
+def test_means_alone_are_compared_unpaired_and_give_no_verdict(tmp_path: Path) -> None:
+    base = write_legacy(tmp_path / "a")
+    smaller = write_legacy(
+        tmp_path / "b", LEGACY.replace("acme/tiny", "acme/small").replace("value: 0.5", "value: 0.3")
+    )
+    code, said = lm_eval_tts("compare", base, smaller, "--allow", ALLOW)
+    row = next(line for line in said.splitlines() if line.startswith("sums  "))
+    assert code == 0 and "unpaired" in row and " -20.0 (" in row
+    code, said = lm_eval_tts("compare", base, smaller, "--allow", ALLOW, "--keep", "0.9")
+    assert code == 2 and "means alone give no verdict" in said
+    code, said = lm_eval_tts("compare", write_lighteval(tmp_path / "c"), smaller, "--allow", ALLOW)
+    assert code == 0 and "unpaired" in said, "also where only one of them has questions"
+
+
+def test_results_of_lm_eval_without_samples_are_compared_unpaired(tmp_path: Path) -> None:
+    for name, right in (("base", [True] * 40 + [False] * 10), ("other", [True] * 20 + [False] * 30)):
+        tasks = {task: [[one] for one in right] for task in ("tts_math500_b512", "tts_math500_b1024")}
+        write_output(tmp_path / name, tasks, samples=False, dropped=(3,) if name == "other" else ())
+    code, said = lm_eval_tts("compare", tmp_path / "base", tmp_path / "other")
+    row = next(line for line in said.splitlines() if line.startswith("tts_math500_b512  "))
+    assert code == 0 and "unpaired" in row and " -40.0 (-55.2 to -21.0)" in row, said
 
 
 @pytest.mark.skipif(not INTEROP.is_dir(), reason=f"no logs of other tools at {INTEROP}")

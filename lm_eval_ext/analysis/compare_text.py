@@ -51,7 +51,7 @@ def _accuracy(row: Row) -> tuple[str, ...]:
     samples = ", ".join(map(str, dict.fromkeys(row.samples)))
     return (
         row.task,
-        f"{row.questions} x {samples}",
+        f"{row.questions} x {samples}" if row.paired else "unpaired",
         ranged(row.base),
         ranged(row.candidate),
         ranged(row.difference),

@@ -176,6 +176,7 @@ def compare(base: Path | Run, candidate: Path | Run, catalogue: Catalogue, optio
     _refuse_other_prompts(differences, options)
     compared = [name for name in names if not one.tasks[name].result.votes]
     rows = tuple(row_of(one.tasks[name], other.tasks[name]) for name in compared)
+    paired = [name for name in names if one.tasks[name].scores and other.tasks[name].scores]
     verdict, gated, kept_down_to = _judged(one, other, rows, options)
     return Comparison(
         base=one.label,
@@ -186,9 +187,9 @@ def compare(base: Path | Run, candidate: Path | Run, catalogue: Catalogue, optio
         verdict=verdict,
         gated=gated,
         kept_down_to=kept_down_to,
-        gains=(*thinking_gains(one, other, names), *voting_gains(one, other, names)),
-        lost=tuple(lost_compared(one, other, names)),
-        parts=tuple(part for row in _largest(rows) for part in _parts(row.task, one, other)),
+        gains=(*thinking_gains(one, other, paired), *voting_gains(one, other, paired)),
+        lost=tuple(lost_compared(one, other, paired)),
+        parts=tuple(part for row in _largest(rows) if row.paired for part in _parts(row.task, one, other)),
         told=tuple(differences),
     )
 
@@ -218,10 +219,10 @@ def _wanted(
 def _refuse_unlike(one: EvaluatedModel, other: EvaluatedModel, names: Sequence[str], options: CompareOptions) -> None:
     for name in names:
         for model in (one, other):
-            if not model.tasks[name].scores:
+            if options.keep is not None and not model.tasks[name].scores:
                 raise ResultsError(
-                    f"{name}: the results of {model.label} have no samples, so questions cannot be paired; run lm_eval "
-                    "with --log_samples"
+                    f"{name}: the results of {model.label} have no samples, so questions cannot be paired, and means "
+                    "alone give no verdict; run lm_eval with --log_samples, or compare without --keep"
                 )
         differing = list(refusals(one.tasks[name], other.tasks[name], options.allow))
         if differing:

@@ -261,5 +261,6 @@ def refusals(base: TaskScores, candidate: TaskScores, allowed: Sequence[str] = (
         allowed: names of requirements that may differ, or not be recorded.
     """
     pairs = zip(required(base.result, base.run), required(candidate.result, candidate.run), strict=True)
-    passed = {*allowed, *(OF_GRADER if "grader" in allowed and base.run.tool != candidate.run.tool else ())}
+    means = () if base.scores and candidate.scores else ("questions",)
+    passed = {*allowed, *means, *(OF_GRADER if "grader" in allowed and base.run.tool != candidate.run.tool else ())}
     return (difference for pair in pairs if pair[0].what not in passed for difference in differing(*pair))

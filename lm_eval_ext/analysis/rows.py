@@ -11,9 +11,16 @@ from typing import NamedTuple
 
 from lm_eval_ext.analysis.evaluated import EvaluatedModel, TaskScores
 from lm_eval_ext.analysis.matching import UNKNOWN
+from lm_eval_ext.runs.run import TaskResult, accuracy_interval
 from lm_eval_ext.statistics.gate import GateRow, Verdict
 from lm_eval_ext.statistics.intervals import Interval, mean_interval
-from lm_eval_ext.statistics.paired import contrast_interval, difference_interval, ratio_interval, sign_flip_test
+from lm_eval_ext.statistics.paired import (
+    contrast_interval,
+    difference_interval,
+    ratio_interval,
+    sign_flip_test,
+    unpaired,
+)
 from lm_eval_ext.statistics.power import (
     Needed,
     detectable_loss,
@@ -40,6 +47,7 @@ class Row(NamedTuple):
         p_value: of the sign-flip test.
         lost, won: ids of questions on which the candidate scores at least 0.5 less, or more.
         limit: the thinking budget in words.
+        paired: whether scores were compared question by question; else only means are known, and no test is made.
     """
 
     task: str
@@ -56,10 +64,13 @@ class Row(NamedTuple):
     lost: tuple[int, ...]
     won: tuple[int, ...]
     limit: str
+    paired: bool = True
 
 
 def row_of(base: TaskScores, candidate: TaskScores) -> Row:
-    """Compare two models on a task; both have the same questions in the same order."""
+    """Compare two models on a task; both have the same questions in the same order, or one of them has only a mean."""
+    if not (base.scores and candidate.scores):
+        return _unpaired_row(base, candidate)
     result = base.result
     chance = base.result.guessing
     changes = [after - before for before, after in zip(base.scores, candidate.scores, strict=True)]
@@ -78,8 +89,24 @@ def row_of(base: TaskScores, candidate: TaskScores) -> Row:
         sign_flip_test(candidate.scores, base.scores),
         tuple(name for name, change in zip(ids, changes, strict=True) if change <= -_CLEARLY),
         tuple(name for name, change in zip(ids, changes, strict=True) if change >= _CLEARLY),
-        f"budget {UNKNOWN}" if "thinking_token_budget" in result.unknown else limit(result.budget),
+        _limit(result),
     )
+
+
+def _limit(result: TaskResult) -> str:
+    return f"budget {UNKNOWN}" if "thinking_token_budget" in result.unknown else limit(result.budget)
+
+
+def _unpaired_row(base: TaskScores, candidate: TaskScores) -> Row:
+    result, other = base.result, candidate.result
+    chance = result.guessing
+    before, after = accuracy_interval(result), accuracy_interval(other)
+    difference, kept = unpaired(after, before, chance=chance)
+    return Row(
+        base.name, result.benchmark, result.budget, min(result.questions, other.questions),
+        (base.samples, candidate.samples), chance, before, after, difference, kept, 1.0, (), (), _limit(result),
+        paired=False,
+    )  # fmt: skip
 
 
 def gate_row(base: TaskScores, candidate: TaskScores) -> GateRow | None:

@@ -112,6 +112,30 @@ def _upper_ratio(mean: Floats, up: Floats, base: Floats, base_down: Floats, corr
     return most
 
 
+def unpaired(one: Interval, other: Interval, *, chance: float | None = 0.0) -> tuple[Interval, Interval | None]:
+    """Difference and ratio of two means that are not paired: of other questions, or of results without their scores.
+
+    Args:
+        one, other: the means with their intervals.
+        chance: the score of guessing; None if it isn't known.
+
+    Returns:
+        `one` minus `other`, and `one` over `other` above chance, wider than if questions were paired; None in place of
+        the ratio as in `ratio_interval`, and where chance isn't known.
+
+    >>> found, ratio = unpaired(Interval(0.5, 0.4, 0.6), Interval(0.8, 0.7, 0.9))
+    >>> f"{found.low:.2f} to {found.high:.2f}, {ratio.low:.2f} to {ratio.high:.2f}"
+    '-0.44 to -0.16, 0.49 to 0.78'
+    """
+    apart = np.zeros(())
+    low, high = difference_bounds(_arrays(one), _arrays(other), apart)
+    difference = Interval(one.estimate - other.estimate, float(low), float(high))
+    if chance is None or other.low <= chance:
+        return difference, None
+    low, high = ratio_bounds(_arrays(one), _arrays(other), apart, chance)
+    return difference, Interval(max(0.0, (one.estimate - chance) / (other.estimate - chance)), float(low), float(high))
+
+
 def mean_of_intervals(intervals: Sequence[Interval]) -> Interval:
     """Mean of estimates from different questions, such as the shares kept on several benchmarks.
 
