@@ -233,6 +233,7 @@ def compare(
     allow: Sequence[str] = (),
     same_prompts: bool = False,
     common: bool = False,
+    regrade: bool = False,
 ) -> Comparison:
     """Compare a smaller model with its base: what it keeps, what thinking and voting still gain, and what answers cost.
 
@@ -245,6 +246,7 @@ def compare(
         allow: what may differ, or not be recorded, such as `("sampling",)`.
         same_prompts: refuse models with different chat templates, tokenizers or thinking formats.
         common: compare the questions that both have, however few, where logs of other tools are paired by texts.
+        regrade: also grade the saved answers of both with our grader of mathematics; these rows decide.
 
     Raises:
         ResultsError: a path holds no results or several models, or the results can't be compared.
@@ -264,7 +266,7 @@ def compare(
         raise ArgumentError(f"keep={keep}; expected a share between 0 and 1, such as 0.95")
     if unknown := set(allow) - set(ALLOWED):
         raise ArgumentError(f"allow={min(unknown)}; expected: {', '.join(ALLOWED)}")
-    options = CompareOptions(keep, tuple(on), all_budgets, tuple(allow), same_prompts, common)
+    options = CompareOptions(keep, tuple(on), all_budgets, tuple(allow), same_prompts, common, regrade)
     models = [given if isinstance(given, Run) else Path(given) for given in (base, candidate)]
     return compared(models[0], models[1], read_catalogue(), options)
 

@@ -155,6 +155,28 @@ def test_some_questions_of_a_log(tmp_path: Path) -> None:
     assert lm_eval_tts("compare", base, other, "--allow", ALLOW)[0] == 2
 
 
+def test_regraded_answers_decide_and_the_tools_own_scores_stay(tmp_path: Path) -> None:
+    """One tool doesn't read a fraction as the same number: by our grader, nothing is lost."""
+
+    def strict(content: Any) -> None:
+        for sample in content["samples"]:
+            if sample["id"] == "q1" and sample["epoch"] == 1:
+                sample["scores"]["match"]["value"] = "I"
+                sample["output"]["choices"][0]["message"]["content"] = r"The answer is \boxed{\frac{10}{2}}."
+        content["results"]["scores"][1]["metrics"]["accuracy"]["value"] = 1 / 3
+
+    base, other = write_lighteval(tmp_path / "a"), write_inspect(tmp_path / "b", strict)
+    code, said = lm_eval_tts(
+        "compare", base, other, "--allow", ALLOW.removeprefix("grader,"), "--regrade", "--keep", "0.5"
+    )
+    rows = {line.split()[0]: line for line in said.splitlines() if line.startswith("sums") and " x " in line}
+    assert code == 3, said
+    assert "50.0 (" in rows["sums"] and "33.3 (" in rows["sums"] and " 0.0 (" in rows["sums-regraded"]
+    assert "sums-regraded: undecided" in said and "sums: undecided" not in said
+    code, said = lm_eval_tts("compare", base, write_legacy(tmp_path / "c"), "--regrade", "--allow", ALLOW)
+    assert code == 2 and "no answers can be graded again: it takes texts and gold answers" in said
+
+
 def test_means_alone_are_compared_unpaired_and_give_no_verdict(tmp_path: Path) -> None:
     base = write_legacy(tmp_path / "a")
     smaller = write_legacy(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,6 +22,7 @@ from lm_eval_ext.analysis.found_lost import lost_compared
 from lm_eval_ext.analysis.matching import Mismatch, told
 from lm_eval_ext.analysis.pairing import aligned
 from lm_eval_ext.analysis.parts import PartCompared, parts_compared
+from lm_eval_ext.analysis.regraded import is_regraded, with_regraded
 from lm_eval_ext.analysis.rows import Judged, Row, gate_row, row_of, sensitivity, thinking_gains, voting_gains
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.runs.catalogue import Catalogue
@@ -146,6 +147,7 @@ class CompareOptions:
         allow: what may differ, or not be recorded: names of requirements.
         same_prompts: refuse models with different templates, tokenizers or thinking formats.
         common: compare the questions that both have, however few, where they are paired by their texts.
+        regrade: also grade the saved answers of both with our grader; these rows decide.
     """
 
     keep: float | None = None
@@ -154,6 +156,7 @@ class CompareOptions:
     allow: Sequence[str] = ()
     same_prompts: bool = False
     common: bool = False
+    regrade: bool = False
 
 
 def compare(base: Path | Run, candidate: Path | Run, catalogue: Catalogue, options: CompareOptions) -> Comparison:
@@ -169,7 +172,11 @@ def compare(base: Path | Run, candidate: Path | Run, catalogue: Catalogue, optio
         ResultsError: a path holds no results or several models, or the results can't be compared; the message says in
             what they differ.
     """
-    one, other, left_out = aligned(read_model(base, catalogue), read_model(candidate, catalogue), common=options.common)
+    models = [read_model(given, catalogue) for given in (base, candidate)]
+    if options.regrade:
+        models = [with_regraded(model) for model in models]
+        options = replace(options, allow=(*options.allow, "grader"))
+    one, other, left_out = aligned(models[0], models[1], common=options.common)
     names = _wanted(comparable_tasks(one, other), one, other, options)
     _refuse_unlike(one, other, names, options)
     differences = [*left_out, *_admitted(one, other, names), *told(one.run, other.run)]
@@ -250,6 +257,7 @@ def _judged(
     keep = options.keep
     if keep is None:
         return None, (), {}
+    rows = [row for row in rows if is_regraded(one.tasks[row.task])] if options.regrade else rows
     gated = list(rows) if options.all_budgets else _largest(rows)
     decided = gate([gate_row(one.tasks[row.task], other.tasks[row.task]) for row in gated], keep)
     corrected = holm([row.p_value for row in gated])

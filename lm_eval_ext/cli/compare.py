@@ -38,6 +38,7 @@ class CompareFile(BaseModel):
     allow: Names = []
     same_prompts: bool = False
     common: bool = False
+    regrade: bool = False
     plan: bool = False
     json_file: Annotated[Path | None, Field(alias="json")] = None
     html: Path | None = None
@@ -72,6 +73,9 @@ def compare(
     common: Annotated[
         bool, typer.Option("--common", help="Of logs of other tools, only the questions that both have.")
     ] = False,
+    regrade: Annotated[
+        bool, typer.Option("--regrade", help="Also grade saved answers with our grader of mathematics; this decides.")
+    ] = False,
     plan: Annotated[
         bool, typer.Option("--plan", help="From a base run alone: what a comparison with it could show.")
     ] = False,
@@ -87,7 +91,7 @@ def compare(
     try:
         said: dict[str, object] = {
             "keep": keep, "on": on, "all_budgets": all_budgets, "allow": allow, "same_prompts": same_prompts,
-            "common": common, "plan": plan, "json": json, "html": html,
+            "common": common, "regrade": regrade, "plan": plan, "json": json, "html": html,
         }  # fmt: skip
         given = _given(config, models, {name: value for name, value in said.items() if value not in (None, "", False)})
         code = _plan(given) if given.plan else _compare(given)
@@ -153,7 +157,7 @@ def _compare(given: CompareFile) -> int:
         raise ResultsError(
             "no candidate given; expected: lm-eval-tts compare BASE CANDIDATE (or --plan for BASE alone)"
         )
-    options = given.model_dump(include={"keep", "on", "all_budgets", "allow", "same_prompts", "common"})
+    options = given.model_dump(include={"keep", "on", "all_budgets", "allow", "same_prompts", "common", "regrade"})
     found = [compared(given.base, candidate, **options) for candidate in candidates]
     print("\n\n".join(map(str, found)))
     if len(found) > 1:

@@ -1,0 +1,66 @@
+"""Answers that another tool scored, graded by ours from the saved texts, so that scores differ by the model only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from lm_eval_ext.analysis.evaluated import EvaluatedModel, TaskScores
+from lm_eval_ext.errors import ResultsError
+from lm_eval_ext.grading import GRADER_VERSION
+from lm_eval_ext.grading.kinds import KINDS
+from lm_eval_ext.runs.regrading import SavedQuestion, TaskRules, graded_again
+from lm_eval_ext.runs.run import Score
+
+_SUFFIX = "-regraded"  # of the name that a task has then
+
+
+def with_regraded(model: EvaluatedModel) -> EvaluatedModel:
+    """A model with its tasks, and those whose answers could be graded again, as mathematics.
+
+    Raises:
+        ResultsError: no answer can be graded again.
+    """
+    again = {f"{name}{_SUFFIX}": found for name, task in model.tasks.items() if (found := _regraded(name, task))}
+    if not again:
+        raise ResultsError(
+            f"{model.label}: no answers can be graded again: it takes texts and gold answers, and no multiple choice"
+        )
+    return replace(model, tasks={**model.tasks, **again})
+
+
+def is_regraded(task: TaskScores) -> bool:
+    """Whether it is the result of `with_regraded`."""
+    return task.name.endswith(_SUFFIX)
+
+
+def _regraded(name: str, task: TaskScores) -> TaskScores | None:
+    if len(task.sources) != 1 or not task.scores or task.result.chance:
+        return None
+    source = task.sources[0]
+    rows, asked = source.samples(task.task), source.asked(task.task)
+    texts = [[output.text for output in row.outputs] for row in rows]
+    if len(asked) != len(rows) or not all(one.gold for one in asked) or not all(some and all(some) for some in texts):
+        return None
+    kind = KINDS["math"]
+    rules = TaskRules(kind.filter_name(), {}, {kind.match_name(): {}}, {kind.match_name(): "mean"})
+    questions = [
+        SavedQuestion(gold, [str(text)], [""], None)
+        for one, some in zip(asked, texts, strict=True) for text in some for gold in one.gold
+    ]  # fmt: skip
+    right = (float(str(graded.scores["acc"])) for graded in graded_again(questions, rules, name))
+    scores = tuple(_scores(right, [(len(some), len(one.gold)) for one, some in zip(asked, texts, strict=True)]))
+    mean = Score(value=sum(scores) / len(scores))
+    result = task.result.model_copy(
+        update={
+            "benchmark": f"{task.result.benchmark}{_SUFFIX}", "filter": "regraded", "score": "acc", "scores": scores,
+            "metrics": {"acc": mean, "answered": Score(value=1)}, "grader_version": GRADER_VERSION, "chance": 0.0,
+        }
+    )  # fmt: skip
+    return replace(task, name=f"{name}{_SUFFIX}", result=result, metrics={"acc": scores})
+
+
+def _scores(right: Iterator[float], shapes: list[tuple[int, int]]) -> Iterator[float]:
+    """The share of a question's samples that equal any of its gold answers, for numbers of samples and golds."""
+    for samples, golds in shapes:
+        yield sum(max(next(right) for _ in range(golds)) for _ in range(samples)) / samples
