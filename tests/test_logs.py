@@ -167,7 +167,8 @@ def write_record(
 
 
 def write_summary(folder: Path, change: Callable[[Content], object] = lambda content: None) -> Path:
-    content: Content = {"score": 0.5, "metrics": {"score:std": 0.5}, "htmls": [""] * 4, "convos": [[]] * 4}
+    content: Content = {"score": 0.5, "metrics": {"score:std": 0.5}, "htmls": [""] * 8}
+    content["convos"] = [[{"role": "user", "content": f"Question {number % 4}"}] for number in range(8)]
     change(content)
     return written(folder / "math_acme-tiny_20261127_142413_allresults.json", content)
 
@@ -215,7 +216,7 @@ def read(path: Path) -> Source:
          {"top_p", "thinking_token_budget"}),
         ("record", "every-eval-ever", "acc", 2 / 3, 3, 3, 1, {"temperature": 0.6, "max_gen_toks": 64},
          {"top_p", "thinking_token_budget", "shots"}),
-        ("summary", "simple-evals", "score", 0.5, 4, 4, 1, {},
+        ("summary", "simple-evals", "score", 0.5, 4, 4, 2, {},
          {"temperature", "top_p", "max_gen_toks", "thinking_token_budget", "shots"}),
         ("legacy", "nemo-evaluator", "acc", 0.5, 3, 3, 1, {"temperature": 0.6, "max_gen_toks": 64},
          {"top_p", "thinking_token_budget", "shots"}),
@@ -232,7 +233,8 @@ def test_a_log_is_read(
     assert task.benchmark == ("math" if kind == "summary" else "sums")
     assert task.score == metric and task.accuracy.value == pytest.approx(accuracy)
     assert (task.questions, task.of, task.repeats) == (questions, of, repeats)
-    assert (task.generation_kwargs, set(task.unknown)) == (asked, unknown)
+    assert task.generation_kwargs == asked
+    assert set(task.unknown) == unknown | {"top_k", "min_p", "repetition_penalty"}
 
 
 @pytest.mark.parametrize("kind", ["inspect", "archive", "nemo", "lighteval", "record"])
@@ -321,7 +323,10 @@ def test_show_says_what_is_there_and_what_is_not(tmp_path: Path) -> None:
     assert "  inspect_ai 0.3.285, 2026-11-27: acme/tiny\n  sums: accuracy 50.0%" in said
     assert "3 of 6 questions x 2 samples" in said
     assert said.count("missing: scores of questions (compare, gate, diagnose)") == 2
-    assert "not recorded: top_p, thinking_token_budget (compare asks for --allow)" in said
+    assert (
+        "not recorded: top_p, top_k, min_p, repetition_penalty, thinking_token_budget (compare asks for --allow)"
+        in said
+    )
 
 
 def test_what_is_not_recorded_is_equal_to_nothing(tmp_path: Path) -> None:
@@ -333,7 +338,7 @@ def test_what_is_not_recorded_is_equal_to_nothing(tmp_path: Path) -> None:
         assert f"{what}: not recorded in either" in said
     allowed = "shots,thinking budget,sampling,tokens in all"
     code, said = lm_eval_tts("compare", base, smaller, "--keep", "0.9", "--allow", allowed)
-    assert code == 3 and "sums, budget not recorded: not measurable" in said
+    assert code == 3 and "sums, budget not recorded: keeps 100.0%" in said and "kept down to" not in said
 
 
 def test_another_grader_is_refused(tmp_path: Path) -> None:
@@ -347,6 +352,96 @@ def test_what_would_show_it_as_one_of_ours_refuses_it(words: tuple[str, ...], tm
     path = write_inspect(tmp_path)
     code, said = lm_eval_tts(*words[:2], path, *words[2:], "--out", tmp_path / "out")
     assert code == 1 and "is a log of inspect_ai; only `compare`, `diagnose` and `results show` read it" in said
+
+
+def test_another_scorer_or_version_of_a_tool_is_another_grader(tmp_path: Path) -> None:
+    def by_model(content: Content) -> None:
+        for one in (*content["results"]["scores"], content["results"]["headline"]):
+            for key in ("name", "scorer"):
+                one[key] = "judge" if one.get(key) == "match" else one.get(key)
+        for sample in content["samples"]:
+            sample["scores"] = {"judge": sample["scores"]["match"]}
+
+    base = write_inspect(tmp_path / "a")
+    newer = write_inspect(tmp_path / "b", put("0.4.0", "eval", "packages", "inspect_ai"))
+    allowed = "shots,sampling"
+    for other, said in ((write_inspect(tmp_path / "c", by_model), "filter: match and judge"),
+                        (newer, "grader version: 0.3.285 and 0.4.0")):  # fmt: skip
+        code, found = lm_eval_tts("compare", base, other, "--allow", allowed)
+        assert code == 2 and said in found, found
+        code, found = lm_eval_tts("compare", base, other, "--allow", f"{allowed},grader")
+        assert code == 0 and f"  {said}" in found, found
+
+
+def test_solvers_and_arguments_of_a_task_are_what_was_asked(tmp_path: Path) -> None:
+    def otherwise(content: Content) -> None:
+        content["eval"]["task_args"] = {"fewshot": 8}
+        content["plan"]["steps"] = [{"solver": "chain_of_thought"}, {"solver": "generate"}]
+
+    found = read(write_inspect(tmp_path, otherwise)).run.tasks["sums"].generation_kwargs
+    assert (found["solvers"], found["task_args"]) == (["chain_of_thought"], ["fewshot=8"])
+
+
+def test_the_score_of_guessing_is_known_of_options_and_of_numbers_only(tmp_path: Path) -> None:
+    def options(content: Content) -> None:
+        for sample in content["samples"]:
+            sample.update(choices=["a", "b", "c", "d"], target="A")
+
+    def yes_or_no(content: Content) -> None:
+        for sample in content["samples"]:
+            sample["target"] = "Yes"
+
+    for number, (change, chance) in enumerate(((options, 0.25), (yes_or_no, None), (lambda content: None, 0.0))):
+        assert read(write_inspect(tmp_path / str(number), change)).run.tasks["sums"].chance == chance
+
+
+def test_a_scorer_with_several_values_and_reducers(tmp_path: Path) -> None:
+    def several(content: Content) -> None:
+        content["results"] = {
+            "headline": {"scorer": "check"},
+            "scores": [
+                {"name": "loose", "scorer": "check", "reducer": "max", "metrics": {"mean": {"value": 0.9}}},
+                {"name": "strict", "scorer": "check", "reducer": "mean", "metrics": {"mean": {"value": 0.5}}},
+            ],
+        }
+        for sample in content["samples"]:
+            right = sample["scores"]["match"]["value"] == "C"
+            sample["scores"] = {"check": {"value": {"loose": True, "strict": right}}}
+
+    task = read(write_inspect(tmp_path, several)).run.tasks["sums"]
+    assert (task.accuracy.value, task.score, task.filter, len(task.scores)) == (0.5, "mean", "check.strict", 3)
+
+
+def test_thinking_that_is_off_is_no_budget(tmp_path: Path) -> None:
+    task = read(write_inspect(tmp_path, put(0, "plan", "config", "reasoning_tokens"))).run.tasks["sums"]
+    assert task.generation_kwargs["reasoning_tokens"] == 0 and "thinking_token_budget" in task.unknown
+
+
+def test_a_number_of_questions_that_is_not_recorded(tmp_path: Path) -> None:
+    def without_samples(content: Content) -> None:
+        del content["samples"]
+        content["eval"]["config"]["limit"] = 1000
+        content["results"]["completed_samples"] = 6
+
+    assert read(write_inspect(tmp_path / "a", without_samples)).run.tasks["sums"].questions == 3
+    path = write_legacy(tmp_path / "b", LEGACY.replace("count: 3, stderr: 0.2", "stderr: 0.05"))
+    task = read(path).run.tasks["sums"]
+    assert (task.questions, "questions" in task.unknown) == (100, True), ".5 * .5 / .05^2"
+    assert "an unknown number of questions x 1 sample" in lm_eval_tts("results", "show", path)[1]
+
+
+def test_lightevals_averages_are_no_benchmarks_and_shots_are_part_of_a_name(tmp_path: Path) -> None:
+    def more(content: Content) -> None:
+        content["results"] |= {"sums:_average|0": {"em": 0.4}, "sums|5": {"em": 0.5}}
+        content["config_tasks"]["sums|5"] = {"num_fewshots": 5}
+
+    assert list(read(write_lighteval(tmp_path, more)).run.tasks) == ["sums-0shots", "sums-5shots"]
+
+
+def test_what_did_not_end_is_left_out_beside_others(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_inspect(tmp_path / "good")
+    write_inspect(tmp_path / "cut", put("cancelled", "status"))
+    assert len(load([tmp_path], read_catalogue(), logs=True)) == 1 and "status='cancelled'" in caplog.text
 
 
 # Broken ones --------------------------------------------------------------------------------------------------
@@ -420,6 +515,13 @@ def cut(path: Path) -> Path:
     return path
 
 
+def spoilt(path: Path) -> Path:
+    content = bytearray(path.read_bytes())
+    content[40:80] = bytes(40)  # within the first member
+    path.write_bytes(content)
+    return path
+
+
 def without_header(path: Path) -> Path:
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist() if name != "header.json"}
@@ -451,14 +553,15 @@ OF_CONTENT: list[tuple[Callable[..., Path], Callable[[Content], object], str]] =
     (write_nemo, put("", "config", "model"), "config.model=''; expected a name"),
     (write_nemo, put({}, "benchmark", "name"), r"benchmark.name=\{\}; expected a name"),
     (write_lighteval, put({"all": {}}, "results"), "results: has no task"),
-    (write_lighteval, put({"em": "high"}, "results", "sums|0"), "has no metric from 0 to 1"),
-    (write_lighteval, put({"em": 1}, "results", "sums|5"), "sums: is evaluated twice"),
+    (write_lighteval, put({"em": "high"}, "results", "sums|0"), "metric.em=None; expected a number"),
+    (write_lighteval, put({"ece": 0.05, "f1": 80}, "results", "sums|0"), "has no metric that is an accuracy: ece, f1"),
+    (write_lighteval, put({"acc_norm": 0.2, "acc": 70}, "results", "sums|0"), "metric.acc=None; expected a number"),
     (write_record, put("7.0", "schema_version"), "schema_version=7.0; expected one of: 0.2, 0.3, 1.0"),
     (write_record, put([], "evaluation_results"), "evaluation_results: is empty"),
     (write_record, put([1], "evaluation_results"), "evaluation_name=None; expected a name"),
     (write_record, put({}, "model_info"), "model_info.id=None; expected a name"),
-    (write_record, put(140, *SCORE), "max_score=1.4; expected a number from 0 to 1"),
-    (write_record, put("good", *SCORE), "max_score=None; expected a number from 0 to 1"),
+    (write_record, put(140, *SCORE), "score as a share=1.4; expected a number from 0 to 1"),
+    (write_record, put("good", *SCORE), "score as a share=None; expected a number from 0 to 1"),
     (write_summary, put("good", "score"), "score='good'; expected a number"),
 ]
 OF_ROWS: list[tuple[Callable[..., Path], Callable[[list[Content]], object], str]] = [
@@ -469,7 +572,7 @@ OF_ROWS: list[tuple[Callable[..., Path], Callable[[list[Content]], object], str]
     (write_lighteval, put(7.0, 0, "metric", "avg@n:n=2"), "metric.avg@n:n=2=7.0; expected a number"),
     (write_lighteval, no_metric, "metric"),
     (write_record, put(None, 1, "sample_id"), "line 2: sample_id=None; expected a name"),
-    (write_record, put("1e999", 1, "evaluation", "score"), "evaluation.score='1e999'; expected"),
+    (write_record, put("1e999", 1, "evaluation", "score"), "evaluation.score as a share=None; expected"),
     (write_record, put({"a": 1}, 0, "input", "raw"), "input.raw is a dict; expected text"),
 ]
 NO_TASK = LEGACY.splitlines()[0] + "\ntarget: {api_endpoint: {model_id: a}}\nresults: {tasks: {}}"
@@ -481,7 +584,10 @@ OF_FILES: list[tuple[Callable[[Path], Path], str]] = [
     (lambda at: write_summary(at).rename(at / "x.json"), "expected a name such as gpqa_MODEL_20261127_143000.json"),
     (lambda at: write_legacy(at, LEGACY + "  - ]"), "cannot be read as YAML"),
     (lambda at: write_legacy(at, NO_TASK), "results.tasks: has no task"),
-    (lambda at: write_legacy(at, LEGACY.replace("value: 0.5", "value: .nan")), "has no score from 0 to 1"),
+    (
+        lambda at: write_legacy(at, LEGACY.replace("value: 0.5", "value: .nan")),
+        "sums: acc=nan; expected a number from 0 to 1",
+    ),
     (lambda at: write_legacy(at, LEGACY.replace("acme/tiny", "''")), "model_id=''; expected a name"),
     (lambda at: write_legacy(at, "- config:\n- target:\n- results:\n- api_endpoint: 1"), "is missing"),
     (lambda at: without_header(write_archive(at)), "header.json is missing"),
@@ -489,6 +595,22 @@ OF_FILES: list[tuple[Callable[[Path], Path], str]] = [
     (lambda at: with_member(write_archive(at), "samples/x.json", b"{"), "samples/x.json: cannot be read"),
     (lambda at: with_member(write_archive(at), "samples/x.json", NESTED), "samples/x.json: cannot be read"),
     (lambda at: cut(write_inspect(at)), "cannot be read as JSON"),
+    (lambda at: spoilt(write_archive(at)), "cannot be read as a log of inspect_ai"),
+    (
+        lambda at: write_legacy(at, LEGACY.replace("temperature: 0.6", "temperature: &a [*a]")),
+        "temperature=.*expected a",
+    ),
+    (
+        lambda at: write_legacy(at, LEGACY.replace("temperature: 0.6", f"temperature: {'[' * 200}{']' * 200}")),
+        "expected a",
+    ),
+    (lambda at: write_inspect(at, put("hot", "plan", "config", "temperature")), "temperature='hot'; expected a number"),
+    (lambda at: write_inspect(at, put([[1]], "plan", "config", "stop_seqs")), r"until=\[\[1\]\]; expected"),
+    (
+        lambda at: write_record(at, put(True, "evaluation_results", 0, "metric_config", "lower_is_better")),
+        "is no accuracy",
+    ),
+    (lambda at: write_summary(at).rename(at / "math_a_20261127_142413_DEBUG.json"), "a run for debugging is no result"),
 ]
 
 
@@ -549,6 +671,7 @@ def test_an_archive_that_unpacks_to_too_much_is_not_unpacked(tmp_path: Path, mon
 
 def test_other_files_in_a_folder_are_not_taken_for_logs(tmp_path: Path) -> None:
     written(tmp_path / "notes.json", {"eval": 1, "results": {}})
+    written(tmp_path / "list.json", {"all": [{"version": 1, "eval": 2, "plan": 3}]})
     (tmp_path / "config.yml").write_text("results: here\n")
     (tmp_path / "x.eval").write_text("no archive")
     write_nemo(tmp_path / "nemo")
@@ -576,5 +699,5 @@ def test_real_logs_of_every_tool_are_read() -> None:
         "every-eval-ever": [(0.0, 2, 1)] * 2 + [(0.333, 3, 1)] * 3 + [(0.333, 3, 2), (0.5, 2, 1)],
         "inspect_ai": [(0.333, 3, 2), (0.333, 3, 2), (0.5, 2, 2), (0.5, 2, 2)],
         "lighteval": [(0.5, 3, 2)], "lm-eval": [(0.0, 2, 1), (0.0, 2, 1), (0.333, 3, 1), (0.667, 3, 1)],
-        "nemo-evaluator": [(0.333, 3, 1), (0.5, 3, 2)], "simple-evals": [(0.5, 6, 1)],
+        "nemo-evaluator": [(0.333, 3, 1), (0.5, 3, 2)], "simple-evals": [(0.5, 3, 2)],
     }  # fmt: skip

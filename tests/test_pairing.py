@@ -106,10 +106,36 @@ def test_too_few_of_the_same_are_refused_unless_they_are_asked_for() -> None:
 
 def test_two_prompts_with_one_question_are_refused() -> None:
     base = [asked(text) for text in sums(3)]
-    candidate = [asked(text, template="Q: {}", bare=False) for text in [*sums(3)[:2], sums(3)[1]]]
-    candidate[2] = asked(sums(3)[1], template="A: {}", bare=False)
-    with pytest.raises(ResultsError, match=r"several questions of the candidate have the text of one: 'What is 1 \+ 1"):
+    candidate = [asked(text, template="Q: {} A:", bare=False) for text in [*sums(3)[:2], sums(3)[1]]]
+    with pytest.raises(ResultsError, match=r"several questions have the text of one: 'what is 1 \+ 1"):
         paired(base, candidate)
+
+
+def test_a_question_among_the_examples_or_within_another_is_not_the_one_that_is_asked() -> None:
+    base = [asked(f"Is the number {number} a prime?", "Yes") for number in range(20)]
+    shown = "Q: Is the number {} a prime?\nA: Yes\n\nQ: Is the number {} a prime?\nA:"
+    candidate = [Asked("", shown.format(number, number + 50), ("Yes",)) for number in range(20)]
+    with pytest.raises(ResultsError, match="questions are the same"):
+        paired(base, candidate)
+    base = [asked(text) for text in sums(20)]
+    within = "{} He doesn't know. What does Bob say to number {}?"
+    candidate = [asked("", template=within.format(text, at), bare=False) for at, text in enumerate(sums(20))]
+    with pytest.raises(ResultsError, match="questions are the same"):
+        paired(base, candidate)
+
+
+def test_other_options_are_another_question() -> None:
+    base = [Asked("Which is true?", "Which is true?", ("None",), ("None", "A", "B"))]
+    assert paired(base, [base[0]._replace(options=("b", "none", "a"))]) == ((0,), (0,)), "in another order"
+    with pytest.raises(ResultsError, match="1 questions have other options: 'Which is true"):
+        paired(base, [base[0]._replace(options=("None", "C", "D"))])
+
+
+def test_many_long_prompts_are_paired_at_once() -> None:
+    texts = [f"{'many words ' * 50}{number} in question {number * 7}?" for number in range(3000)]
+    base = [asked(text) for text in texts]
+    candidate = [asked(text, template="Example. " * 300 + "Q: {}\nA:", bare=False) for text in reversed(texts)]
+    assert paired(base, candidate).candidate == tuple(range(2999, -1, -1))
 
 
 # Whole comparisons --------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from lm_eval_ext.analysis.answer_costs import cost_of
 from lm_eval_ext.analysis.compare_text import Comparison, Planned
 from lm_eval_ext.analysis.evaluated import EvaluatedModel, comparable_tasks, read_model, refusals
 from lm_eval_ext.analysis.found_lost import lost_compared
-from lm_eval_ext.analysis.matching import Mismatch, told
+from lm_eval_ext.analysis.matching import UNKNOWN, Mismatch, told
 from lm_eval_ext.analysis.pairing import aligned
 from lm_eval_ext.analysis.parts import PartCompared, parts_compared
 from lm_eval_ext.analysis.regraded import is_regraded, with_regraded
@@ -289,7 +289,7 @@ def _kept_down_to(rows: Sequence[Row], keep: float) -> dict[str, int | None]:
     found: dict[str, int | None] = {}
     for benchmark, some in _by_benchmark(rows).items():
         for row in some:
-            if row.kept is None or row.kept.low < keep:
+            if row.kept is None or row.kept.low < keep or UNKNOWN in row.limit:
                 break
             found[benchmark] = row.budget
     return found

@@ -262,5 +262,5 @@ def refusals(base: TaskScores, candidate: TaskScores, allowed: Sequence[str] = (
     """
     pairs = zip(required(base.result, base.run), required(candidate.result, candidate.run), strict=True)
     means = () if base.scores and candidate.scores else ("questions",)
-    passed = {*allowed, *means, *(OF_GRADER if "grader" in allowed and base.run.tool != candidate.run.tool else ())}
+    passed = {*allowed, *means, *(OF_GRADER if "grader" in allowed and (base.run.tool or candidate.run.tool) else ())}
     return (difference for pair in pairs if pair[0].what not in passed for difference in differing(*pair))

@@ -118,6 +118,13 @@ def _further(task: TaskResult, run: Run) -> str:
     return _argument(*sorted(set(task.generation_kwargs) - set(_OF_THEIR_OWN)))(task, run)
 
 
+def _grader_version(task: TaskResult, run: Run) -> str:
+    """Version of our grader or of another tool; one that isn't recorded is equal to none."""
+    if task.graded_by or not run.tool:
+        return str(task.graded_by or "")
+    return run.software.get(run.tool) or f"{UNKNOWN} in {run.id}"
+
+
 REQUIREMENTS = (
     Requirement("questions", "the dataset, `--limit`",
                 lambda task, run: task.question_set or f"{len(task.scores)} without hashes", ranked=False,
@@ -125,7 +132,7 @@ REQUIREMENTS = (
     Requirement("shots", "`--num_fewshot`", lambda task, run: task.shots, settings=("shots",), allowed=True),
     Requirement("grader", "the tool", lambda task, run: "lm-eval-tts" if task.graded_by else run.tool or "lm-eval",
                 allowed=True),
-    Requirement("grader version", "`lm-eval-tts`", lambda task, run: task.graded_by or ""),
+    Requirement("grader version", "`lm-eval-tts`, or the tool", _grader_version),
     Requirement("metric", "the task", lambda task, run: task.score, ranked=False),
     Requirement("filter", "the task", lambda task, run: task.filter, ranked=False),
     Requirement("thinking budget", "`thinking_token_budget`",
@@ -147,7 +154,7 @@ REQUIREMENTS = (
 )  # fmt: skip
 
 
-OF_GRADER = ("metric", "filter")  # may differ where the grader may
+OF_GRADER = ("metric", "filter", "grader version")  # may differ where the grader may
 ALLOWED = tuple(one.what for one in REQUIREMENTS if one.allowed)
 
 

@@ -25,6 +25,7 @@ from lm_eval_ext.runs.task_results import Asked
 
 LEAST = 0.95  # of the questions of the smaller side
 _SHOWN = 3  # examples in an error
+_AROUND = 3  # characters before a question that are the template's
 _SHORTEST = 10  # characters of a text that is looked for in prompts; a number stands in many
 
 
@@ -62,6 +63,9 @@ def paired(base: Sequence[Asked], candidate: Sequence[Asked], *, common: bool = 
     ]  # fmt: skip
     if other:
         raise ResultsError(f"{len(other):,} questions have other gold answers: {_examples(other)}")
+    options = [base[at] for at, same in found.items() if not _same_options(base[at].options, candidate[same].options)]
+    if options:
+        raise ResultsError(f"{len(options):,} questions have other options: {_examples(options)}")
     return Pairs(tuple(found), tuple(found.values()))
 
 
@@ -73,17 +77,13 @@ def _matches(base: Sequence[Asked], candidate: Sequence[Asked]) -> dict[int, int
     """Positions in the base, and of the same questions in the candidate, by whatever finds most."""
     texts, others = _texts(base), _texts(candidate)
     places = {text: at for at, text in enumerate(others) if text}
-    equal = {at: places[text] for at, text in enumerate(texts) if text in places}
-    if len(equal) == min(len(base), len(candidate)):
-        return equal
-    longer = [_within(texts, normalised(one.prompt or one.bare)) for one in candidate]
-    in_prompts = {at: same for same, at in enumerate(longer) if at is not None}
-    if len(in_prompts) < len(longer) - longer.count(None):
-        several = next(at for at, times in Counter(longer).items() if at is not None and times > 1)
-        raise ResultsError(f"several questions of the candidate have the text of one: {_examples([base[several]])}")
-    shorter = [_within(others, normalised(one.prompt or one.bare)) for one in base]
-    in_ours = {at: same for at, same in enumerate(shorter) if same is not None}
-    return dict(sorted(max(equal, in_prompts, in_ours, key=len).items()))
+    found = {at: places[text] for at, text in enumerate(texts) if text in places}
+    fewer = min(len(base), len(candidate))
+    if len(found) < fewer:
+        found = max(found, _in_prompts(texts, candidate), key=len)
+    if len(found) < fewer:
+        found = max(found, {at: same for same, at in _in_prompts(others, base).items()}, key=len)
+    return dict(sorted(found.items()))
 
 
 def _texts(asked: Sequence[Asked]) -> list[str]:
@@ -93,33 +93,73 @@ def _texts(asked: Sequence[Asked]) -> list[str]:
     return [text if times[text] == 1 else "" for text in every]
 
 
-def _within(texts: Sequence[str], prompt: str) -> int | None:
-    """The position of the text that a prompt contains and that ends last in it; of several, the longest."""
-    best: tuple[int, int, int] | None = None
+class _Hit(NamedTuple):
+    """A text in a prompt: its position among the texts, that of the prompt, and what stands around it."""
+
+    text: int
+    prompt: int
+    before: str
+    after: str
+
+
+def _in_prompts(texts: Sequence[str], asked: Sequence[Asked]) -> dict[int, int]:
+    """Positions of texts, and of the prompts in which they stand as the question.
+
+    What stands around them is the template's, so it is the same in all, but for the options that follow a question of
+    multiple choice: a question among the examples, or within another question, has something else around it.
+
+    Raises:
+        ResultsError: two prompts have the text of one.
+    """
+    by_end: dict[str, list[int]] = {}
     for at, text in enumerate(texts):
-        end = _end(text, prompt) if len(text) >= _SHORTEST else 0
-        if end and (best is None or (end, len(text)) > best[:2]):
-            best = end, len(text), at
-    return None if best is None else best[2]
+        if len(text) >= _SHORTEST:
+            by_end.setdefault(text[-_SHORTEST:], []).append(at)
+    prompts = [normalised(one.prompt or one.bare) for one in asked]
+    hits = [hit for at, prompt in enumerate(prompts) if (hit := _last(texts, by_end, prompt, at))]
+    before, after = (Counter(getattr(hit, side) for hit in hits) for side in ("before", "after"))
+    if before:
+        usual = before.most_common(1)[0][0], after.most_common(1)[0][0]
+        choice = any(one.options for one in asked)
+        hits = [hit for hit in hits if hit.before == usual[0] and (choice or hit.after == usual[1])]
+    several = next((at for at, times in Counter(hit.text for hit in hits).items() if times > 1), None)
+    if several is not None:
+        raise ResultsError(f"several questions have the text of one: {line(texts[several], 60)!r}")
+    return {hit.text: hit.prompt for hit in hits}
 
 
-def _end(text: str, prompt: str) -> int:
-    """Where a text ends that stands in a prompt, the last time, between other words; 0 if it doesn't."""
-    start = prompt.rfind(text)
-    while start >= 0:
-        end = start + len(text)
-        before, after = prompt[start - 1 : start], prompt[end : end + 1]
-        if not (before.isalnum() and text[0].isalnum()) and not (after.isalnum() and text[-1].isalnum()):
-            return end
-        start = prompt.rfind(text, 0, end - 1)
-    return 0
+def _last(texts: Sequence[str], by_end: Mapping[str, Sequence[int]], prompt: str, number: int) -> _Hit | None:
+    """The text in a prompt, at word boundaries, that ends last, and the longest of several."""
+    for end in range(len(prompt), _SHORTEST - 1, -1):
+        inside = [
+            at
+            for at in by_end.get(prompt[end - _SHORTEST : end], ())
+            if prompt.endswith(texts[at], 0, end) and _is_apart(prompt, end - len(texts[at]), end)
+        ]
+        if inside:
+            at = max(inside, key=lambda at: len(texts[at]))
+            start = end - len(texts[at])
+            return _Hit(at, number, prompt[max(0, start - _AROUND) : start], prompt[end:])
+    return None
+
+
+def _is_apart(prompt: str, start: int, end: int) -> bool:
+    """Whether no word goes on before or after a part of a prompt."""
+    before, after = prompt[max(0, start - 1) : start], prompt[end : end + 1]
+    return not (before.isalnum() and prompt[start].isalnum()) and not (after.isalnum() and prompt[end - 1].isalnum())
+
+
+def _same_options(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Whether two sets of options are the same, in whatever order, or one of them is not known."""
+    return not one or not other or sorted(map(normalised, one)) == sorted(map(normalised, other))
 
 
 def _agree(one: Sequence[str], other: Sequence[str]) -> bool:
     """Whether two sets of accepted answers have one in common, or one of them is not known."""
     if not one or not other or {*map(normalised, one)} & {*map(normalised, other)}:
         return True
-    return any(grade.correct for grade in grades([(gold, answer) for gold in one for answer in other]))
+    pairs = [(gold, answer) for gold in one for answer in other]
+    return any(grade.correct for grade in grades([*pairs, *((answer, gold) for gold, answer in pairs)]))
 
 
 # Two models ---------------------------------------------------------------------------------------------------

@@ -53,10 +53,13 @@ def shown(source: Source) -> Iterator[str]:
         interval = accuracy_interval(task)
         budget = "" if "thinking_token_budget" in task.unknown or not task.budget else f", {limit(task.budget)}"
         of = f" of {task.of:,}" if task.partial else ""
+        questions = (
+            "an unknown number of questions" if "questions" in task.unknown else f"{task.questions:,}{of} questions"
+        )
         samples = "1 sample" if task.repeats == 1 else f"{task.repeats} samples"
         yield (
             f"  {name}: {task.score} {100 * interval.estimate:.1f}% ({100 * interval.low:.1f} to "
-            f"{100 * interval.high:.1f}), {task.questions:,}{of} questions x {samples}{budget}"
+            f"{100 * interval.high:.1f}), {questions} x {samples}{budget}"
         )
         if task.generation_kwargs:
             yield f"    asked: {told(task.generation_kwargs)}"

@@ -67,7 +67,10 @@ class Source:
         if task not in self.run.samples:
             return []
         if self.log:
-            return [Asked(one.bare, one.prompt or one.bare, tuple(one.gold)) for one in self.log.questions(task)]
+            return [
+                Asked(one.bare, one.prompt or one.bare, tuple(one.gold), tuple(one.options))
+                for one in self.log.questions(task)
+            ]
         if self.published:
             return [Asked("", row.prompt or "", (row.gold,) if row.gold else ()) for row in self.samples(task)]
         result = self.run.tasks[task]

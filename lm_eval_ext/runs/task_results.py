@@ -387,18 +387,21 @@ class Asked(NamedTuple):
         bare: the question alone; empty where only the prompt is known.
         prompt: what the model was given.
         gold: accepted answers; empty where they aren't known.
+        options: of multiple choice; empty where they aren't known.
     """
 
     bare: str
     prompt: str
     gold: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
 
 
 def task_questions(path: Path, content: Mapping[str, object], scored: AccuracyKey, catalogue: Catalogue) -> list[Asked]:
     """What was asked in a task, in the order of `task_rows`.
 
-    The question alone is the longest text of its row in the dataset that stands in the prompt. Of multiple choice, the
-    gold answer is a number of an option, whose order may differ elsewhere, so it is left out.
+    The question alone is the text of its row in the dataset that stands in the prompt and ends last, or of several the
+    longest. Of multiple choice, the gold answer is a number of an option, whose order may differ elsewhere, so it is
+    left out.
     """
     file = samples_file(path, scored.task)
     if file is None or is_gated(content, scored.task, catalogue):
@@ -416,7 +419,8 @@ def _asked(row: Mapping[str, object], written: bool) -> Asked:
     prompt, target = _prompt(row), row.get("target")
     inside = [one for one in mapping(row.get("doc")).values() if isinstance(one, str) and one and one in prompt]
     gold = (_text(target),) if written and target is not None else ()
-    return Asked(max(inside, key=len, default=""), prompt, gold)
+    asked = max(inside, key=lambda one: (prompt.rfind(one) + len(one), len(one)), default="")
+    return Asked(asked, prompt, gold)
 
 
 def _columns(config: Mapping[str, object]) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.redaction import line, mapping, number, sequence, whole
@@ -17,6 +18,22 @@ from lm_eval_ext.runs.logs.log import Answer, Evaluation, Log, Question, named, 
 KEYS = ("schema_version", "evaluation_results", "model_info")
 _VERSIONS = ("0.2", "0.3", "1.0")
 _OURS = "lm-eval-tts"
+_ROUNDED = 1e-4
+
+
+class _Scale(NamedTuple):
+    """From which score to which a metric goes."""
+
+    least: float
+    most: float
+
+    def share(self, score: object) -> float | None:
+        """A score as a share of the scale; None if it is no number."""
+        found = float(score) if isinstance(score, bool) else number(score)
+        return None if found is None else (found - self.least) / (self.most - self.least)
+
+
+_SHARES = _Scale(0.0, 1.0)
 
 
 def read(path: Path, content: Mapping[str, object]) -> Log:
@@ -33,10 +50,11 @@ def read(path: Path, content: Mapping[str, object]) -> Log:
         raise ResultsError(f"{path}: evaluation_results: is empty")
     library, model = mapping(content.get("eval_library")), mapping(content["model_info"])
     instances = _instances(path)
+    grader = f"{line(library.get('name'), 50)} {line(library.get('version'), 30)}".strip()
     return Log(
-        "every-eval-ever", f"{version} from {line(library.get('name'), 50)} {line(library.get('version'), 50)}",
+        "every-eval-ever", f"{version} from {grader}",
         named(model.get("id") or model.get("name"), f"{path}: model_info.id"), utc(content.get("evaluation_timestamp")),
-        [_evaluation(path, one, instances) for one in results],
+        [_evaluation(path, one, instances, grader) for one in results],
     )  # fmt: skip
 
 
@@ -60,16 +78,23 @@ def _instances(path: Path) -> dict[tuple[str, str], list[tuple[str, dict[str, ob
 
 
 def _evaluation(
-    path: Path, result: Mapping[str, object], instances: Mapping[tuple[str, str], list[tuple[str, dict[str, object]]]]
+    path: Path,
+    result: Mapping[str, object],
+    instances: Mapping[tuple[str, str], list[tuple[str, dict[str, object]]]],
+    library: str,
 ) -> Evaluation:
     name = named(result.get("evaluation_name"), f"{path}: evaluation_name")
     details, metric = mapping(result.get("score_details")), mapping(result.get("metric_config"))
-    top = number(metric.get("max_score")) or 1.0
-    value = number(details.get("score"))
-    score = share(None if value is None else value / top, f"{path}: {name}: score_details.score / max_score")
+    scale = _Scale(number(metric.get("min_score")) or 0.0, number(metric.get("max_score")) or 1.0)
+    if metric.get("lower_is_better") is True or scale.least >= scale.most:
+        raise ResultsError(f"{path}: {name}: lower_is_better, min_score, max_score: it is no accuracy")
+    score = share(scale.share(details.get("score")), f"{path}: {name}: score_details.score as a share")
     uncertainty = mapping(details.get("uncertainty"))
     stderr = number(mapping(uncertainty.get("standard_error")).get("value"))
-    questions = _questions(instances.get((name, line(result.get("evaluation_result_id"))), []))
+    own = instances.get((name, line(result.get("evaluation_result_id"))), [])
+    questions = _questions(own, scale)
+    if scale != _SHARES and not _mean_is(score, questions) and _mean_is(score, again := _questions(own, _SHARES)):
+        questions = again  # single scores are shares, whatever scale the mean has
     generation = mapping(mapping(result.get("generation_config")).get("generation_args"))
     texts = mapping(mapping(generation.get("eval_plan")).get("config"))  # numbers as text
     planned = {key: number(text) if whole(text) is None else whole(text) for key, text in texts.items()}
@@ -77,13 +102,17 @@ def _evaluation(
     counted = whole(source.get("samples_number")) or whole(uncertainty.get("num_samples"))
     return Evaluation(
         name, line(metric.get("metric_name") or metric.get("metric_id"), 200) or "score", score,
-        None if stderr is None else stderr / top, len(questions) or max(1, counted or 1),
+        None if stderr is None else stderr / (scale.most - scale.least), len(questions) or counted or None,
         max((len(one.answers) for one in questions), default=1), None, {**planned, **generation},
-        dataset=line(source.get("hf_repo")), questions=questions,
+        dataset=line(source.get("hf_repo")), questions=questions, scorer=library,
     )  # fmt: skip
 
 
-def _questions(found: list[tuple[str, dict[str, object]]]) -> list[Question]:
+def _mean_is(score: float, questions: list[Question]) -> bool:
+    return bool(questions) and abs(sum(one.score for one in questions) / len(questions) - score) < _ROUNDED
+
+
+def _questions(found: list[tuple[str, dict[str, object]]], scale: _Scale) -> list[Question]:
     """One for each question; none where a converter gave several samples the same score, or lost all but one."""
     by_name: dict[str, list[tuple[str, dict[str, object]]]] = {}
     for place, row in found:
@@ -93,11 +122,14 @@ def _questions(found: list[tuple[str, dict[str, object]]]) -> list[Question]:
     of_epochs = any("epoch" in mapping(row.get("metadata")) for _, row in found)
     if of_epochs and len(by_name) < len(found):
         return []
-    return [_question(name, own) for name, own in by_name.items()]
+    return [_question(name, own, scale) for name, own in by_name.items()]
 
 
-def _question(name: str, own: list[tuple[str, dict[str, object]]]) -> Question:
-    scores = [share(mapping(row.get("evaluation")).get("score"), f"{place}: evaluation.score") for place, row in own]
+def _question(name: str, own: list[tuple[str, dict[str, object]]], scale: _Scale) -> Question:
+    scores = [
+        share(scale.share(mapping(row.get("evaluation")).get("score")), f"{place}: evaluation.score as a share")
+        for place, row in own
+    ]
     place, first = own[0]
     asked = mapping(first.get("input"))
     answers = []
@@ -112,4 +144,6 @@ def _question(name: str, own: list[tuple[str, dict[str, object]]]) -> Question:
     raw, gold = asked.get("raw"), sequence(asked.get("reference"))
     if raw is not None and not isinstance(raw, str):
         raise ResultsError(f"{place}: input.raw is a {type(raw).__name__}; expected text")
-    return Question(name, sum(scores) / len(scores), answers, prompt=raw or "", gold=[str(one) for one in gold])
+    options = [str(one) for one in sequence(asked.get("choices"))]
+    golds = [str(one) for one in gold]
+    return Question(name, sum(scores) / len(scores), answers, prompt=raw or "", gold=golds, options=options)

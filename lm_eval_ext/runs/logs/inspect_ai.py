@@ -11,8 +11,9 @@ import struct
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
-from lm_eval_ext.errors import ResultsError
+from lm_eval_ext.errors import ResultsError, StoppedEarlyError
 from lm_eval_ext.redaction import line, mapping, number, sequence, whole
 from lm_eval_ext.runs.logs.log import LARGEST, Answer, Evaluation, Log, Question, content_of, json_of, named, utc
 
@@ -21,6 +22,18 @@ _VERSIONS = (1, 2)
 _VALUES = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0, "yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}
 _ZSTD, _HEADER = 93, 30  # a zip file's number of a method; bytes of the fixed part of a member's header
 _ASKED = {"reasoning_tokens": "thinking_token_budget", "stop_seqs": "until"}
+
+
+class Scorer(NamedTuple):
+    """What graded the answers, and which of its values is meant, if it gives several."""
+
+    name: str
+    value: str = ""
+
+    def of(self, sample: Mapping[str, object]) -> object:
+        """Its value for a sample."""
+        found = mapping(mapping(sample.get("scores")).get(self.name)).get("value")
+        return mapping(found).get(self.value) if self.value and isinstance(found, dict) else found
 
 
 def read(path: Path, content: Mapping[str, object]) -> Log:
@@ -68,7 +81,9 @@ def _members(path: Path) -> dict[str, bytes]:
                 begin += _HEADER + sum(lengths)
                 packed = raw[begin : begin + one.compress_size]
                 found[one.filename] = pyarrow.decompress(packed, one.file_size, codec="zstd", asbytes=True)
-    except (zipfile.BadZipFile, struct.error, pyarrow.ArrowException, OSError, ValueError, EOFError) as error:
+    except ResultsError:
+        raise
+    except Exception as error:  # of zipfile, zlib, lzma, struct or pyarrow, whatever the archive is like
         raise ResultsError(f"{path}: cannot be read as a log of inspect_ai ({line(error, 200)})") from error
     return found
 
@@ -79,11 +94,16 @@ def _log(path: Path, content: Mapping[str, object], samples: list[dict[str, obje
         raise ResultsError(f"{path}: version={line(repr(version), 80)}; expected one of: 1, 2")
     of, status = mapping(content["eval"]), content.get("status")
     if status != "success":
-        raise ResultsError(f"{path}: status={line(repr(status), 80)}; expected 'success': the evaluation did not end")
+        raise StoppedEarlyError(
+            f"{path}: status={line(repr(status), 80)}; expected 'success': the evaluation did not end"
+        )
     asked = _asked(mapping(of.get("model_generate_config"))) | _asked(mapping(mapping(content["plan"]).get("config")))
     dataset, config = mapping(of.get("dataset")), mapping(of.get("config"))
-    scorer, metric, value, stderr = _accuracy(path, mapping(content.get("results")))
+    results = mapping(content.get("results"))
+    scorer, metric, value, stderr = _accuracy(path, results)
     questions = list(_questions(path, samples, scorer))
+    epochs = max((len(one.answers) for one in questions), default=max(1, whole(config.get("epochs")) or 1))
+    completed = whole(results.get("completed_samples"))
     model = named(of.get("model"), f"{path}: eval.model")
     return Log(
         "inspect_ai", line(mapping(of.get("packages")).get("inspect_ai")), _without_provider(model),
@@ -91,9 +111,9 @@ def _log(path: Path, content: Mapping[str, object], samples: list[dict[str, obje
         [
             Evaluation(
                 named(of.get("task"), f"{path}: eval.task").rpartition("/")[2], metric, value, stderr,
-                len(questions) or max(1, whole(config.get("limit")) or whole(dataset.get("samples")) or 1),
-                max(1, whole(config.get("epochs")) or 1), whole(dataset.get("samples")), asked,
-                dataset=line(dataset.get("name")), questions=questions,
+                len(questions) or (completed // epochs if completed else None), epochs, whole(dataset.get("samples")),
+                asked | _solved(of, content), dataset=line(dataset.get("name")), questions=questions,
+                scorer=".".join(part for part in scorer if part),
             )
         ],
     )  # fmt: skip
@@ -108,21 +128,34 @@ def _asked(config: Mapping[str, object]) -> dict[str, object]:
     return {_ASKED.get(name, name): value for name, value in config.items() if value is not None}
 
 
-def _accuracy(path: Path, results: Mapping[str, object]) -> tuple[str, str, float, float | None]:
-    """The scorer, and its metric from 0 to 1; the one of the headline if there are several."""
+def _solved(of: Mapping[str, object], content: Mapping[str, object]) -> dict[str, object]:
+    """What was done besides generating, and the arguments of the task."""
+    steps = [line(mapping(step).get("solver"), 50) for step in sequence(mapping(content["plan"]).get("steps"))]
+    arguments = [f"{name}={line(value, 50)}" for name, value in sorted(mapping(of.get("task_args")).items())]
+    solvers = [step for step in steps if step and step != "generate"]
+    found: dict[str, object] = {"solvers": solvers, "task_args": arguments}
+    return {name: value for name, value in found.items() if value}
+
+
+def _accuracy(path: Path, results: Mapping[str, object]) -> tuple[Scorer, str, float, float | None]:
+    """The scorer, and its metric from 0 to 1; the one of the headline if there are several, of means if it can be."""
     wanted = mapping(results.get("headline")).get("scorer")
     scores = [mapping(one) for one in sequence(results.get("scores"))]
-    headline = [one for one in scores if one.get("name") == wanted]
-    for one in headline or scores:
+    headline = [one for one in scores if wanted in (one.get("scorer"), one.get("name"))] or scores
+    means = [one for one in headline if one.get("reducer") in (None, "mean")]
+    for one in means or headline:
         metrics = {name: number(mapping(value).get("value")) for name, value in mapping(one.get("metrics")).items()}
-        for name in ("accuracy", "mean"):
-            value = metrics.get(name)
-            if value is not None and 0 <= value <= 1:
-                return line(one.get("name")), name, value, metrics.get("stderr")
+        name = next((name for name in ("accuracy", "mean") if metrics.get(name) is not None), "")
+        value, scorer = metrics.get(name), line(one.get("scorer")) or line(one.get("name"))
+        if value is not None and 0 <= value <= 1:
+            field = line(one.get("name")) if one.get("name") != scorer else ""
+            label = name if means else f"{name} ({line(one.get('reducer'), 50)})"
+            return Scorer(scorer, field), label, value, metrics.get("stderr")
+        break
     raise ResultsError(f"{path}: results.scores: has no accuracy or mean from 0 to 1")
 
 
-def _questions(path: Path, samples: list[dict[str, object]], scorer: str) -> Iterator[Question]:
+def _questions(path: Path, samples: list[dict[str, object]], scorer: Scorer) -> Iterator[Question]:
     """Questions, each with the samples of all epochs, in the order of these."""
     by_name: dict[str, list[dict[str, object]]] = {}
     for sample in samples:
@@ -147,7 +180,7 @@ def _questions(path: Path, samples: list[dict[str, object]], scorer: str) -> Ite
                 for score, sample in zip(scores, own, strict=True)
             ],
             bare=asked if isinstance(asked, str) else "", prompt="" if isinstance(asked, str) else _chat(asked),
-            gold=golds[0], chance=1 / len(choices) if (choices := sequence(own[0].get("choices"))) else 0.0,
+            gold=golds[0], options=[str(one) for one in sequence(own[0].get("choices"))],
         )  # fmt: skip
 
 
@@ -162,21 +195,23 @@ def _option(target: str, choices: list[object]) -> str:
     return str(choices[at]) if 0 <= at < len(choices) else target
 
 
-def _score(path: Path, sample: Mapping[str, object], scorer: str) -> float:
+def _score(path: Path, sample: Mapping[str, object], scorer: Scorer) -> float:
     place = f"{path}: sample {line(sample.get('id'), 80)}, epoch {line(sample.get('epoch'), 20)}"
     if sample.get("error"):
         raise ResultsError(f"{place}: failed with an error, so its score is not known; run it again")
-    value = mapping(mapping(sample.get("scores")).get(scorer)).get("value")
+    value = scorer.of(sample)
     if isinstance(value, bool):
         return float(value)
     found = _VALUES[value] if isinstance(value, str) and value in _VALUES else number(value)
     if found is None or not 0 <= found <= 1:
-        raise ResultsError(f"{place}: scores.{scorer}.value={line(repr(value), 80)}; expected C, P, I, N, or 0 to 1")
+        raise ResultsError(
+            f"{place}: scores.{scorer.name}.value={line(repr(value), 80)}; expected C, P, I, N, or 0 to 1"
+        )
     return found
 
 
-def _found(sample: Mapping[str, object], scorer: str) -> str | None:
-    answer = mapping(mapping(sample.get("scores")).get(scorer)).get("answer")
+def _found(sample: Mapping[str, object], scorer: Scorer) -> str | None:
+    answer = mapping(mapping(sample.get("scores")).get(scorer.name)).get("answer")
     return answer if isinstance(answer, str) else None
 
 

@@ -16,7 +16,8 @@ from lm_eval_ext.runs.logs.log import LARGEST, Answer, Evaluation, Log, Question
 
 KEYS = ("config_general", "config_tasks", "results")
 _DATE = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d)-(\d\d)-(\d\d)[.\d-]*")
-_SCORES = ("avg@", "pass@k:k=1&", "pass@1", "extractive_match", "acc", "em", "maj@")  # in order of preference
+# In order of preference; those that end in a mark go on with parameters.
+_SCORES = ("avg@", "pass@k:k=1&", "pass@1:", "extractive_match", "acc", "em", "maj@", "acc_norm")
 
 
 def read(path: Path, content: Mapping[str, object]) -> Log:
@@ -27,7 +28,11 @@ def read(path: Path, content: Mapping[str, object]) -> Log:
     """
     general = mapping(content["config_general"])
     model = mapping(general.get("model_config"))
-    tasks = {name: mapping(one) for name, one in mapping(content["results"]).items() if name != "all"}
+    tasks = {
+        name: mapping(one)
+        for name, one in mapping(content["results"]).items()
+        if name != "all" and ":_average" not in name
+    }
     if not tasks:
         raise ResultsError(f"{path}: results: has no task")
     date = _DATE.search(path.name)
@@ -42,22 +47,23 @@ def read(path: Path, content: Mapping[str, object]) -> Log:
 def _evaluation(path: Path, content: Mapping[str, object], name: str, scores: Mapping[str, object]) -> Evaluation:
     general = mapping(content["config_general"])
     config = mapping(mapping(content["config_tasks"]).get(name))
-    given = mapping(mapping(general.get("model_config")).get("generation_parameters"))
-    asked = {setting: value for setting, value in given.items() if value is not None}
+    parameters = mapping(mapping(general.get("model_config")).get("generation_parameters"))
+    asked = {setting: value for setting, value in parameters.items() if value is not None}
     if config.get("generation_size") is not None and "max_new_tokens" not in asked:
         asked["max_new_tokens"] = config["generation_size"]
     metric = _metric(scores)
     if metric is None:
-        raise ResultsError(f"{path}: results.{line(name, 80)}: has no metric from 0 to 1")
+        raise ResultsError(
+            f"{path}: results.{line(name, 80)}: has no metric that is an accuracy: {line(', '.join(scores), 200)}"
+        )
     questions = list(_questions(path, name, metric))
     repeats = max((len(one.answers) for one in questions), default=1)
-    limited = whole(general.get("max_samples"))
     counted = whole(config.get("effective_num_docs"))
     return Evaluation(
         _benchmark(name), metric,
         share(scores[metric], f"{path}: results.{line(name, 80)}.{metric}"), number(scores.get(f"{metric}_stderr")),
-        len(questions) or (counted if counted and counted > 0 else limited or 1), max(1, repeats), None, asked,
-        whole(config.get("num_fewshots")), line(config.get("hf_repo")), questions,
+        len(questions) or (counted if counted and counted > 0 else None), max(1, repeats), None, asked,
+        whole(config.get("num_fewshots")), line(config.get("hf_repo")), questions, metric,
     )  # fmt: skip
 
 
@@ -68,12 +74,13 @@ def _benchmark(name: str) -> str:
 
 
 def _metric(scores: Mapping[str, object]) -> str | None:
-    known = [
-        name
-        for name, value in scores.items()
-        if not name.endswith("_stderr") and (found := number(value)) is not None and 0 <= found <= 1
-    ]
-    return next((name for start in _SCORES for name in known if name.startswith(start)), known[0] if known else None)
+    """The metric that is the accuracy: by its name, exactly or up to its parameters."""
+    names = [name for name in scores if not name.endswith("_stderr")]
+    for wanted in _SCORES:
+        for name in names:
+            if name == wanted or (wanted[-1] in "@&:" and name.startswith(wanted)):
+                return name
+    return None
 
 
 def _questions(path: Path, name: str, metric: str) -> Iterator[Question]:
@@ -96,7 +103,7 @@ def _questions(path: Path, name: str, metric: str) -> Iterator[Question]:
             line(document.get("id")) or str(number_), score,
             [Answer(score if each else None, one) for one in texts],
             prompt=str(document.get("query") or ""),
-            chance=1 / len(choices) if len(choices) > 1 else 0.0,
+            options=choices if len(choices) > 1 else (),
             gold=[choices[at] for at in right if at is not None and 0 <= at < len(choices)],
         )  # fmt: skip
 

@@ -25,9 +25,11 @@ from lm_eval_ext.runs.samples import Grade, Output, Sample, question_set, valida
 
 logger = logging.getLogger("lm_eval.tts")
 
-LARGEST = 1 << 30  # bytes of a file
-SETTINGS = ("temperature", "top_p", "max_gen_toks", "thinking_token_budget")  # unknown where a log lacks them
-_KEPT = (*KNOWN, "reasoning_effort")
+LARGEST = 1 << 28  # bytes of a file; as JSON it takes many times as much in memory
+# What is unknown where a log lacks it.
+SETTINGS = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_gen_toks", "thinking_token_budget")
+_KEPT = (*KNOWN, "reasoning_effort", "reasoning_tokens", "solvers", "task_args")
+_LONGEST = 500  # characters of a setting
 _ROUNDED = 0.0006
 _NAME = re.compile(r"[^A-Za-z0-9._@+-]+")
 
@@ -56,7 +58,7 @@ class Question:
         score: from 0 to 1, the mean over its samples.
         bare: the question alone; empty if the log has only the prompt.
         prompt: what the model was given; empty if it wasn't saved.
-        chance: of guessing; None if it isn't known.
+        options: texts of the options of multiple choice, if the log has them.
         gold: accepted answers, of multiple choice the text of the right option; empty if they weren't saved.
     """
 
@@ -66,13 +68,14 @@ class Question:
     bare: str = ""
     prompt: str = ""
     gold: Sequence[str] = ()
-    chance: float | None = None
+    options: Sequence[str] = ()
 
     @property
     def key(self) -> str:
         """What the same question has in another log of the tool; empty if there is no text."""
         asked = normalised(self.bare or self.prompt)
-        return digest(["bare" if self.bare else "prompt", asked, *map(normalised, self.gold)]) if asked else ""
+        what = ["bare" if self.bare else "prompt", asked, *map(normalised, self.gold)]
+        return digest([what, sorted(map(normalised, self.options))]) if asked else ""
 
 
 @dataclass(frozen=True)
@@ -82,9 +85,10 @@ class Evaluation:
     Attributes:
         benchmark: its name in the tool.
         metric: the tool's name of what is the accuracy.
+        scorer: what graded the answers, and which tool it was, if the log says so.
         accuracy: its value.
         stderr: its standard error.
-        count: number of questions.
+        count: number of questions; None if it isn't recorded.
         repeats: samples of each question.
         of: number of questions in the whole benchmark, if the log says it.
         asked: generation arguments, under the names that the tool has for them.
@@ -97,13 +101,14 @@ class Evaluation:
     metric: str
     accuracy: float
     stderr: float | None = None
-    count: int = 1
+    count: int | None = None
     repeats: int = 1
     of: int | None = None
     asked: Mapping[str, object] = field(default_factory=dict)
     shots: int | None = None
     dataset: str = ""
     questions: Sequence[Question] = ()
+    scorer: str = ""
 
 
 @dataclass(frozen=True)
@@ -124,16 +129,27 @@ class Log:
     date: str
     evaluations: Sequence[Evaluation]
 
+    @property
+    def names(self) -> list[str]:
+        """The evaluations' names in a run, with the number of shots where one benchmark has several."""
+        plain = [task_name(one.benchmark) for one in self.evaluations]
+        return [
+            f"{name}-{one.shots}shots" if plain.count(name) > 1 and one.shots is not None else name
+            for name, one in zip(plain, self.evaluations, strict=True)
+        ]
+
     def run(self, path: Path) -> Run:
         """The run that it is of.
 
         Raises:
             ResultsError: a value is not allowed; names the file and the field.
         """
-        names = [task_name(one.benchmark) for one in self.evaluations]
+        names = self.names
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise ResultsError(f"{path}: {twice}: is evaluated twice")
-        tasks = {name: _task(one, str(path)) for name, one in zip(names, self.evaluations, strict=True)}
+        tasks = {
+            name: _task(one, str(path)) | {"benchmark": name} for name, one in zip(names, self.evaluations, strict=True)
+        }
         fields = {
             "date": self.date, "base": public_name(self.model), "engine": line(self.tool, 100), "tool": line(self.tool),
             "software": {self.tool: line(self.version, 200)} if self.version else {}, "tasks": tasks,
@@ -146,11 +162,11 @@ class Log:
 
     def samples(self, task: str) -> list[Sample]:
         """The samples of a task, in the order of its scores."""
-        return next((rows_of(one) for one in self.evaluations if task_name(one.benchmark) == task), [])
+        return next((rows_of(one) for one, name in zip(self.evaluations, self.names, strict=True) if name == task), [])
 
     def questions(self, task: str) -> list[Question]:
         """The questions of a task, in the same order."""
-        return next((ordered(one) for one in self.evaluations if task_name(one.benchmark) == task), [])
+        return next((ordered(one) for one, name in zip(self.evaluations, self.names, strict=True) if name == task), [])
 
 
 def task_name(benchmark: str) -> str:
@@ -175,22 +191,50 @@ def _explained(one: Evaluation, place: str) -> bool:
 
 
 def _task(one: Evaluation, place: str) -> dict[str, object]:
-    asked = {name: value for name, value in canonical(one.asked).items() if name in _KEPT and value is not None}
+    asked = _asked(one, place)
     rows = rows_of(one) if _explained(one, place) else []
     unknown = [name for name in SETTINGS if name not in asked] + (["shots"] if one.shots is None else [])
+    if one.count is None:
+        unknown.append("questions")
+    count = one.count or _count_from_stderr(one)
     return {
-        "benchmark": task_name(one.benchmark), "budget": _budget(asked), "score": one.metric, "filter": "none",
-        "metrics": {one.metric: {"value": one.accuracy, "stderr": one.stderr}}, "questions": one.count,
-        "of": max(one.count, one.of or 0), "repeats": one.repeats, "shots": one.shots or 0,
-        "dataset": line(one.dataset), "generation_kwargs": asked, "question_set": question_set(rows),
-        "scores": [row.score for row in rows], "chance": _chance(one), "unknown": unknown,
+        "benchmark": task_name(one.benchmark), "budget": _budget(asked), "score": one.metric,
+        "filter": line(one.scorer, 100) or "none",
+        "metrics": {one.metric: {"value": one.accuracy, "stderr": one.stderr}}, "questions": count,
+        "of": max(count, one.of or 0), "repeats": one.repeats, "shots": one.shots or 0, "dataset": line(one.dataset),
+        "generation_kwargs": asked, "question_set": question_set(rows), "scores": [row.score for row in rows],
+        "chance": _chance(one), "unknown": unknown,
     }  # fmt: skip
 
 
+def _asked(one: Evaluation, place: str) -> dict[str, object]:
+    """Generation arguments under our names; only plain values, which can be compared and shown."""
+    asked = {name: value for name, value in canonical(one.asked).items() if name in _KEPT and value is not None}
+    if asked.get("thinking_token_budget") == 0:  # no thinking, which is no budget
+        asked["reasoning_tokens"] = asked.pop("thinking_token_budget")
+    numbers = {*KNOWN} - {"do_sample", "until", "wait_text", "thinking_start", "thinking_end"}
+    for name, value in asked.items():
+        texts = value if isinstance(value, list) else [value]
+        plain = all(isinstance(text, (str, int, float, bool)) and len(str(text)) <= _LONGEST for text in texts)
+        if not plain or len(texts) > 100 or (name in numbers and number(value) is None):
+            raise ResultsError(f"{place}: {one.benchmark}: {name}={line(repr(value), 80)}; expected a number or a text")
+    return asked
+
+
+def _count_from_stderr(one: Evaluation) -> int:
+    """The number of questions that a standard error stands for; 1, with an interval of nearly 0 to 1, without one."""
+    variance = (one.stderr or 0.0) ** 2
+    return max(1, round(one.accuracy * (1 - one.accuracy) / variance)) if variance else 1
+
+
 def _chance(one: Evaluation) -> float | None:
-    """The score of guessing, the mean over the questions; None if it isn't known of all."""
-    known = [question.chance for question in one.questions if question.chance is not None]
-    return sum(known) / len(known) if known and len(known) == len(one.questions) else None
+    """The score of guessing: of options their share, of numbers 0; None if it isn't known, as of yes and no."""
+    if one.questions and all(question.options for question in one.questions):
+        return sum(1 / len(question.options) for question in one.questions) / len(one.questions)
+    golds = [gold for question in one.questions for gold in question.gold[:1]]
+    numbers = [gold for gold in golds if any(character.isdigit() for character in gold)]
+    open_ended = len(numbers) == len(one.questions) and len({*numbers}) > len(numbers) / 4
+    return 0.0 if golds and open_ended and not any(question.options for question in one.questions) else None
 
 
 def _budget(asked: Mapping[str, object]) -> int | None:

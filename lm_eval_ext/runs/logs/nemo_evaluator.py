@@ -29,7 +29,8 @@ def read(path: Path, content: Mapping[str, object]) -> Log:
     if "pass@1" not in scores:
         raise ResultsError(f"{path}: benchmark.scores: has no pass@1")
     questions = list(_questions(path.with_name("results.jsonl")))
-    count = len(questions) or max(1, whole(benchmark.get("samples")) or 1)
+    count = len(questions) or whole(benchmark.get("samples"))
+    repeats = max((len(one.answers) for one in questions), default=max(1, whole(benchmark.get("repeats")) or 1))
     return Log(
         "nemo-evaluator", line(content["sdk_version"]), named(config.get("model"), f"{path}: config.model"),
         utc(content.get("timestamp")),
@@ -37,7 +38,7 @@ def read(path: Path, content: Mapping[str, object]) -> Log:
             Evaluation(
                 named(benchmark.get("name"), f"{path}: benchmark.name"), "pass@1",
                 share(scores["pass@1"].get("value"), f"{path}: benchmark.scores.pass@1.value"), None, count,
-                max(1, whole(benchmark.get("repeats")) or 1), whole(mapping(config.get("shuffle")).get("ds_full_size")),
+                repeats, whole(mapping(config.get("shuffle")).get("ds_full_size")),
                 questions=questions,
             )
         ],
@@ -90,10 +91,15 @@ def read_legacy(path: Path, content: Mapping[str, object]) -> Log:
 
 
 def _mean(path: Path, name: str, task: Mapping[str, object], asked: Mapping[str, object]) -> Evaluation:
-    for metric in mapping(task.get("metrics")).values():
-        for label, score in mapping(mapping(metric).get("scores")).items():
-            value, stats = number(mapping(score).get("value")), mapping(mapping(score).get("stats"))
-            if value is not None and 0 <= value <= 1:
-                count = max(1, whole(stats.get("count")) or 1)
-                return Evaluation(name, line(label, 200), value, number(stats.get("stderr")), count, asked=asked)
-    raise ResultsError(f"{path}: results.tasks.{line(name, 80)}: has no score from 0 to 1")
+    """The first score of the first metric, which is the accuracy, or it is refused: others may be anything."""
+    metrics = [mapping(metric) for metric in mapping(task.get("metrics")).values()]
+    scores = mapping(metrics[0].get("scores")) if metrics else {}
+    label = next(iter(scores), "")
+    score = mapping(scores.get(label))
+    count = whole(mapping(score.get("stats")).get("count"))
+    return Evaluation(
+        name, line(label, 200) or "score",
+        share(score.get("value"), f"{path}: results.tasks.{line(name, 80)}: {line(label, 80)}"),
+        number(mapping(score.get("stats")).get("stderr")), count if count and count > 0 else None, asked=asked,
+        scorer=line(label, 100),
+    )  # fmt: skip

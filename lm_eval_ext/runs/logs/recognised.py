@@ -46,9 +46,9 @@ def is_log(path: Path) -> bool:
     if path.with_name(f"{path.stem}_allresults.json").is_file():  # of simple-evals
         return False
     try:
-        return path.suffix in (".json", ".yml", ".eval") and _looks_like(path, content_of(path))
+        return path.suffix in (".json", ".yml", ".eval") and _of(path, content_of(path))
     except ResultsError:
-        return False
+        return path.suffix == ".eval"  # a broken one is told
 
 
 def _looks_like(path: Path, content: bytes) -> bool:
@@ -57,6 +57,17 @@ def _looks_like(path: Path, content: bytes) -> bool:
     if path.suffix == ".yml":
         return all(f"{key}:".encode() in content for key in (*nemo_evaluator.KEYS_OF_LEGACY, "api_endpoint"))
     return any(all(f'"{key}"'.encode() in content for key in one.keys) for one in FORMATS)
+
+
+def _of(path: Path, content: bytes) -> bool:
+    """Whether a file is a log, also by where its fields stand."""
+    if path.suffix != ".json" or not _looks_like(path, content):
+        return _looks_like(path, content)
+    try:
+        found = mapping(json_of(content, str(path)))
+    except ResultsError:
+        return True  # a cut one is told
+    return any(all(key in found for key in one.keys) for one in FORMATS)
 
 
 def read_log(path: Path) -> Log | None:
