@@ -205,7 +205,7 @@ def test_gmpy2_where_it_is_installed_is_not_used() -> None:
     assert in_workers(_ground_types, [()]) == [Outcome("python")]
 
 
-@pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.long), 3])
+@pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.long), 9])
 def test_nothing_a_model_writes_brings_the_grader_down(
     step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from benchmarks.lm_eval_output import write_output
 from lm_eval_ext.analysis.pairing import paired
 from lm_eval_ext.errors import ResultsError
-from lm_eval_ext.runs.task_results import Asked
+from lm_eval_ext.runs.task_results import AskedQuestion
 from tests.test_logs import (
     INTEROP,
     LEGACY,
@@ -27,8 +27,8 @@ from tests.test_logs import (
 ALLOW = "grader,shots,thinking budget,sampling,tokens in all,further generation arguments"
 
 
-def asked(text: str, gold: str = "", template: str = "{}", *, bare: bool = True) -> Asked:
-    return Asked(text if bare else "", template.format(text), (gold,) if gold else ())
+def asked(text: str, gold: str = "", template: str = "{}", *, bare: bool = True) -> AskedQuestion:
+    return AskedQuestion(text if bare else "", template.format(text), (gold,) if gold else ())
 
 
 def sums(count: int) -> list[str]:
@@ -114,7 +114,7 @@ def test_two_prompts_with_one_question_are_refused() -> None:
 def test_a_question_among_the_examples_or_within_another_is_not_the_one_that_is_asked() -> None:
     base = [asked(f"Is the number {number} a prime?", "Yes") for number in range(20)]
     shown = "Q: Is the number {} a prime?\nA: Yes\n\nQ: Is the number {} a prime?\nA:"
-    candidate = [Asked("", shown.format(number, number + 50), ("Yes",)) for number in range(20)]
+    candidate = [AskedQuestion("", shown.format(number, number + 50), ("Yes",)) for number in range(20)]
     with pytest.raises(ResultsError, match="questions are the same"):
         paired(base, candidate)
     base = [asked(text) for text in sums(20)]
@@ -125,7 +125,7 @@ def test_a_question_among_the_examples_or_within_another_is_not_the_one_that_is_
 
 
 def test_other_options_are_another_question() -> None:
-    base = [Asked("Which is true?", "Which is true?", ("None",), ("None", "A", "B"))]
+    base = [AskedQuestion("Which is true?", "Which is true?", ("None",), ("None", "A", "B"))]
     assert paired(base, [base[0]._replace(options=("b", "none", "a"))]) == ((0,), (0,)), "in another order"
     with pytest.raises(ResultsError, match="1 questions have other options: 'Which is true"):
         paired(base, [base[0]._replace(options=("None", "C", "D"))])

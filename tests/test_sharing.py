@@ -22,7 +22,10 @@ SAMPLINGS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(scope="module", params=["llama", "qwen3", "gemma3_text", "lfm2"])
+@pytest.fixture(
+    scope="module",
+    params=["gemma3_text", *(pytest.param(one, marks=pytest.mark.long) for one in ("llama", "qwen3", "lfm2"))],
+)
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three kinds of caches: full, sliding window, and one with convolutions, which cannot be cut."""
     folder = tmp_path_factory.mktemp(request.param)

@@ -21,7 +21,7 @@ from lm_eval_ext.grading.grading import grades
 from lm_eval_ext.paths import digest
 from lm_eval_ext.redaction import line
 from lm_eval_ext.runs.logs.log import normalised
-from lm_eval_ext.runs.task_results import Asked
+from lm_eval_ext.runs.task_results import AskedQuestion
 
 LEAST = 0.95  # of the questions of the smaller side
 _SHOWN = 3  # examples in an error
@@ -36,7 +36,7 @@ class Pairs(NamedTuple):
     candidate: tuple[int, ...]
 
 
-def paired(base: Sequence[Asked], candidate: Sequence[Asked], *, common: bool = False) -> Pairs:
+def paired(base: Sequence[AskedQuestion], candidate: Sequence[AskedQuestion], *, common: bool = False) -> Pairs:
     """Pair the questions of two results.
 
     Args:
@@ -69,11 +69,11 @@ def paired(base: Sequence[Asked], candidate: Sequence[Asked], *, common: bool = 
     return Pairs(tuple(found), tuple(found.values()))
 
 
-def _examples(some: Sequence[Asked]) -> str:
+def _examples(some: Sequence[AskedQuestion]) -> str:
     return "; ".join(f"{line(one.bare or one.prompt, 60)!r}" for one in some[:_SHOWN]) or "none"
 
 
-def _matches(base: Sequence[Asked], candidate: Sequence[Asked]) -> dict[int, int]:
+def _matches(base: Sequence[AskedQuestion], candidate: Sequence[AskedQuestion]) -> dict[int, int]:
     """Positions in the base, and of the same questions in the candidate, by whatever finds most."""
     texts, others = _texts(base), _texts(candidate)
     places = {text: at for at, text in enumerate(others) if text}
@@ -86,7 +86,7 @@ def _matches(base: Sequence[Asked], candidate: Sequence[Asked]) -> dict[int, int
     return dict(sorted(found.items()))
 
 
-def _texts(asked: Sequence[Asked]) -> list[str]:
+def _texts(asked: Sequence[AskedQuestion]) -> list[str]:
     """Normalised texts; empty where another question has the same, so that it can't be told which it is."""
     every = [normalised(one.bare or one.prompt) for one in asked]
     times = Counter(every)
@@ -102,7 +102,7 @@ class _Hit(NamedTuple):
     after: str
 
 
-def _in_prompts(texts: Sequence[str], asked: Sequence[Asked]) -> dict[int, int]:
+def _in_prompts(texts: Sequence[str], asked: Sequence[AskedQuestion]) -> dict[int, int]:
     """Positions of texts, and of the prompts in which they stand as the question.
 
     What stands around them is the template's, so it is the same in all, but for the options that follow a question of
@@ -225,7 +225,7 @@ def _plain(name: str) -> str:
     return re.sub(r"[-_ ]+", "-", name.casefold().removeprefix("tts_"))
 
 
-def _asked(task: TaskScores) -> list[Asked]:
+def _asked(task: TaskScores) -> list[AskedQuestion]:
     return task.sources[0].asked(task.task)
 
 

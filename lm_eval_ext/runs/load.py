@@ -16,7 +16,7 @@ from lm_eval_ext.runs.logs.recognised import TOOLS, is_log, read_log
 from lm_eval_ext.runs.run import Run, frame
 from lm_eval_ext.runs.samples import RUN_FILE, Sample, read_json, read_run, read_samples
 from lm_eval_ext.runs.submission import is_results, submission
-from lm_eval_ext.runs.task_results import AccuracyKey, Asked, task_questions, task_rows
+from lm_eval_ext.runs.task_results import AccuracyKey, AskedQuestion, task_questions, task_rows
 
 if TYPE_CHECKING:
     import pandas
@@ -58,7 +58,7 @@ class Source:
             self.path, read_json(self.path), AccuracyKey(task, result.filter, result.score), self.catalogue
         )
 
-    def asked(self, task: str) -> list[Asked]:
+    def asked(self, task: str) -> list[AskedQuestion]:
         """What was asked, in the order of the samples; empty if there are none.
 
         Raises:
@@ -68,11 +68,11 @@ class Source:
             return []
         if self.log:
             return [
-                Asked(one.bare, one.prompt or one.bare, tuple(one.gold), tuple(one.options))
+                AskedQuestion(one.bare, one.prompt or one.bare, tuple(one.gold), tuple(one.options))
                 for one in self.log.questions(task)
             ]
         if self.published:
-            return [Asked("", row.prompt or "", (row.gold,) if row.gold else ()) for row in self.samples(task)]
+            return [AskedQuestion("", row.prompt or "", (row.gold,) if row.gold else ()) for row in self.samples(task)]
         result = self.run.tasks[task]
         return task_questions(
             self.path, read_json(self.path), AccuracyKey(task, result.filter, result.score), self.catalogue

@@ -380,7 +380,7 @@ def task_rows(path: Path, content: Mapping[str, object], scored: AccuracyKey, ca
     return rows
 
 
-class Asked(NamedTuple):
+class AskedQuestion(NamedTuple):
     """What was asked of a model.
 
     Attributes:
@@ -396,7 +396,9 @@ class Asked(NamedTuple):
     options: tuple[str, ...] = ()
 
 
-def task_questions(path: Path, content: Mapping[str, object], scored: AccuracyKey, catalogue: Catalogue) -> list[Asked]:
+def task_questions(
+    path: Path, content: Mapping[str, object], scored: AccuracyKey, catalogue: Catalogue
+) -> list[AskedQuestion]:
     """What was asked in a task, in the order of `task_rows`.
 
     The question alone is the text of its row in the dataset that stands in the prompt and ends last, or of several the
@@ -415,12 +417,12 @@ def task_questions(path: Path, content: Mapping[str, object], scored: AccuracyKe
     return [asked for _, asked in found]
 
 
-def _asked(row: Mapping[str, object], written: bool) -> Asked:
+def _asked(row: Mapping[str, object], written: bool) -> AskedQuestion:
     prompt, target = _prompt(row), row.get("target")
     inside = [one for one in mapping(row.get("doc")).values() if isinstance(one, str) and one and one in prompt]
     gold = (_text(target),) if written and target is not None else ()
     asked = max(inside, key=lambda one: (prompt.rfind(one) + len(one), len(one)), default="")
-    return Asked(asked, prompt, gold)
+    return AskedQuestion(asked, prompt, gold)
 
 
 def _columns(config: Mapping[str, object]) -> list[str]:

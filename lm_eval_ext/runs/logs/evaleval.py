@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.redaction import line, mapping, number, sequence, whole
-from lm_eval_ext.runs.logs.log import Answer, Evaluation, Log, Question, named, rows, share, utc
+from lm_eval_ext.runs.logs.log import Evaluation, Log, LoggedAnswer, Question, named, rows, share, utc
 
 KEYS = ("schema_version", "evaluation_results", "model_info")
 _VERSIONS = ("0.2", "0.3", "1.0")
@@ -138,9 +138,9 @@ def _question(name: str, own: list[tuple[str, dict[str, object]]], scale: _Scale
         told = mapping(next(iter(sequence(row.get("answer_attribution"))), None)).get("extracted_value")
         extracted = str(told) if told else None
         if len(texts) < 2:
-            answers.append(Answer(score, texts[0] if texts else None, extracted))
+            answers.append(LoggedAnswer(score, texts[0] if texts else None, extracted))
         else:
-            answers += [Answer(None, text) for text in texts]
+            answers += [LoggedAnswer(None, text) for text in texts]
     raw, gold = asked.get("raw"), sequence(asked.get("reference"))
     if raw is not None and not isinstance(raw, str):
         raise ResultsError(f"{place}: input.raw is a {type(raw).__name__}; expected text")

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from lm_eval_ext.errors import ResultsError, StoppedEarlyError
 from lm_eval_ext.redaction import line, mapping, number, sequence, whole
-from lm_eval_ext.runs.logs.log import LARGEST, Answer, Evaluation, Log, Question, content_of, json_of, named, utc
+from lm_eval_ext.runs.logs.log import LARGEST, Evaluation, Log, LoggedAnswer, Question, content_of, json_of, named, utc
 
 KEYS = ("version", "eval", "plan")
 _VERSIONS = (1, 2)
@@ -176,7 +176,7 @@ def _questions(path: Path, samples: list[dict[str, object]], scorer: Scorer) -> 
         yield Question(
             name, sum(scores) / len(scores),
             [
-                Answer(score, _written(sample), _found(sample, scorer))
+                LoggedAnswer(score, _written(sample), _found(sample, scorer))
                 for score, sample in zip(scores, own, strict=True)
             ],
             bare=asked if isinstance(asked, str) else "", prompt="" if isinstance(asked, str) else _chat(asked),

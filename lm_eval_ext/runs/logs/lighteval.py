@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.redaction import line, mapping, number, sequence, whole
-from lm_eval_ext.runs.logs.log import LARGEST, Answer, Evaluation, Log, Question, share, utc
+from lm_eval_ext.runs.logs.log import LARGEST, Evaluation, Log, LoggedAnswer, Question, share, utc
 
 KEYS = ("config_general", "config_tasks", "results")
 _DATE = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d)-(\d\d)-(\d\d)[.\d-]*")
@@ -101,7 +101,7 @@ def _questions(path: Path, name: str, metric: str) -> Iterator[Question]:
         right = [whole(one) for one in _listed(document.get("gold_index"))]
         yield Question(
             line(document.get("id")) or str(number_), score,
-            [Answer(score if each else None, one) for one in texts],
+            [LoggedAnswer(score if each else None, one) for one in texts],
             prompt=str(document.get("query") or ""),
             options=choices if len(choices) > 1 else (),
             gold=[choices[at] for at in right if at is not None and 0 <= at < len(choices)],

@@ -35,7 +35,7 @@ _NAME = re.compile(r"[^A-Za-z0-9._@+-]+")
 
 
 @dataclass(frozen=True)
-class Answer:
+class LoggedAnswer:
     """A sample of a question.
 
     Attributes:
@@ -64,7 +64,7 @@ class Question:
 
     name: str
     score: float
-    answers: Sequence[Answer] = ()
+    answers: Sequence[LoggedAnswer] = ()
     bare: str = ""
     prompt: str = ""
     gold: Sequence[str] = ()
@@ -264,7 +264,7 @@ def rows_of(one: Evaluation) -> list[Sample]:
     ]  # fmt: skip
 
 
-def _output(answer: Answer) -> Output:
+def _output(answer: LoggedAnswer) -> Output:
     grades: dict[float | None, Grade] = {1: "correct", 0: "wrong"}
     extracted = None if answer.extracted is None else _text(answer.extracted)
     return Output(grade=grades.get(answer.score, "not told"), answer=extracted, text=answer.text and _text(answer.text))

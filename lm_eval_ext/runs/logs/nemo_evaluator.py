@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.redaction import line, mapping, number, whole
-from lm_eval_ext.runs.logs.log import Answer, Evaluation, Log, Question, named, rows, share, utc
+from lm_eval_ext.runs.logs.log import Evaluation, Log, LoggedAnswer, Question, named, rows, share, utc
 
 KEYS = ("benchmark", "sdk_version", "config_hash")
 KEYS_OF_LEGACY = ("results", "target", "config")
@@ -48,7 +48,7 @@ def read(path: Path, content: Mapping[str, object]) -> Log:
 def _questions(path: Path) -> Iterator[Question]:
     if not path.is_file():
         return
-    by_row: dict[int, dict[int, tuple[Answer, float, Mapping[str, object]]]] = {}
+    by_row: dict[int, dict[int, tuple[LoggedAnswer, float, Mapping[str, object]]]] = {}
     for place, row in rows(path):
         at, repeat = whole(row.get("problem_idx")), whole(row.get("repeat"))
         if at is None or repeat is None:
@@ -58,7 +58,7 @@ def _questions(path: Path) -> Iterator[Question]:
             raise ResultsError(f"{place}: problem_idx {at} appears twice in repeat {repeat}")
         score = share(row.get("reward"), f"{place}: reward")
         text, extracted = row.get("model_response"), row.get("extracted_answer")
-        answer = Answer(
+        answer = LoggedAnswer(
             score, text if isinstance(text, str) else None, extracted if isinstance(extracted, str) else None
         )
         own[repeat] = answer, score, row
