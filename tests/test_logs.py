@@ -242,10 +242,12 @@ def test_every_answer_is_read_with_its_question(kind: str, tmp_path: Path) -> No
     source = read(WRITERS[kind](tmp_path))
     rows = source.samples("sums")
     assert [row.score for row in rows] == list(source.run.tasks["sums"].scores)
+    bare = {one.gold[0]: one.bare for one in source.asked("sums")}
+    assert bare == {gold: text if kind in ("inspect", "archive", "nemo") else "" for _, text, gold in QUESTIONS}
     by_gold = {row.gold: row for row in rows}
     for at, (_, text, gold) in enumerate(QUESTIONS):
         row = by_gold[gold]
-        assert text in (row.prompt or "") and row.question == (text if kind in ("inspect", "archive", "nemo") else None)
+        assert text in (row.prompt or "")
         assert row.score == (RIGHT[at][0] if kind == "record" else sum(RIGHT[at]) / 2)
         samples = 1 if kind == "record" else 2
         assert [(output.text or "").removeprefix("<think>Hm.</think>") for output in row.outputs] == [
@@ -322,7 +324,7 @@ def test_show_says_what_is_there_and_what_is_not(tmp_path: Path) -> None:
     assert code == 0 and said.count("\n  sums: ") == 5 and said.count("\n  math: ") == 1
     assert "  inspect_ai 0.3.285, 2026-11-27: acme/tiny\n  sums: accuracy 50.0%" in said
     assert "3 of 6 questions x 2 samples" in said
-    assert said.count("missing: scores of questions (compare, gate, diagnose)") == 2
+    assert said.count("missing: scores of questions (a paired comparison, a verdict, diagnose)") == 2
     assert (
         "not recorded: top_p, top_k, min_p, repetition_penalty, thinking_token_budget (compare asks for --allow)"
         in said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.lm_eval_output import write_output
+from lm_eval_ext.analysis.evaluated import read_model
 from lm_eval_ext.analysis.pairing import paired
+from lm_eval_ext.analysis.regraded import with_regraded
 from lm_eval_ext.errors import ResultsError
+from lm_eval_ext.runs.catalogue import read_catalogue
 from lm_eval_ext.runs.task_results import AskedQuestion
 from tests.test_logs import (
     INTEROP,
     LEGACY,
-    QUESTIONS,
     lm_eval_tts,
     write_inspect,
     write_legacy,
@@ -203,6 +206,15 @@ def test_regraded_answers_decide_and_the_tools_own_scores_stay(tmp_path: Path) -
     assert code == 2 and "no answers can be graded again: it takes texts and gold answers" in said
 
 
+def test_answers_of_another_kind_are_not_regraded_as_mathematics(tmp_path: Path) -> None:
+    model = read_model(write_output(tmp_path, {"tts_aime24": [[True], [False]]}), read_catalogue())
+    (name, again), task = list(with_regraded(model).tasks.items())[1], model.tasks["tts_aime24"]
+    assert (name, again.scores) == ("tts_aime24-regraded", (1.0, 0.0))
+    other = replace(task, result=task.result.model_copy(update={"kind": "json"}))
+    with pytest.raises(ResultsError, match="no answers can be graded again"):
+        with_regraded(replace(model, tasks={"tts_aime24": other}))
+
+
 def test_means_alone_are_compared_unpaired_and_give_no_verdict(tmp_path: Path) -> None:
     base = write_legacy(tmp_path / "a")
     smaller = write_legacy(
@@ -239,4 +251,3 @@ def test_real_logs_of_the_same_questions_are_paired() -> None:
         code, said = lm_eval_tts("compare", base, candidate, "--on", "toy_math", "--allow", ALLOW)
         row = next(line for line in said.splitlines() if line.startswith("toy_math  "))
         assert code == 0 and f" {difference} (" in row, said
-    assert len(QUESTIONS) == 3

@@ -48,9 +48,6 @@ def paired(base: Sequence[AskedQuestion], candidate: Sequence[AskedQuestion], *,
             examples.
     """
     found = _matches(base, candidate)
-    twice = [at for at, times in Counter(found.values()).items() if times > 1]
-    if twice:
-        raise ResultsError(f"several questions are paired with one: {_examples([candidate[at] for at in twice])}")
     fewer = min(len(base), len(candidate))
     if not found or (len(found) < LEAST * fewer and not common):
         lost = [one for at, one in enumerate(base) if at not in found]
@@ -58,9 +55,7 @@ def paired(base: Sequence[AskedQuestion], candidate: Sequence[AskedQuestion], *,
             f"only {len(found):,} of {len(base):,} and {len(candidate):,} questions are the same, judged by their "
             f"texts; not paired: {_examples(lost)}" + ("; --common takes only those that are paired" if found else "")
         )
-    other = [
-        base[at] for at, same in found.items() if not _agree(base[at].gold, candidate[same].gold)
-    ]  # fmt: skip
+    other = [base[at] for at, same in found.items() if not _agree(base[at].gold, candidate[same].gold)]
     if other:
         raise ResultsError(f"{len(other):,} questions have other gold answers: {_examples(other)}")
     options = [base[at] for at, same in found.items() if not _same_options(base[at].options, candidate[same].options)]

@@ -12,7 +12,8 @@ from lm_eval_ext.grading.kinds import KINDS
 from lm_eval_ext.runs.regrading import SavedQuestion, TaskRules, graded_again
 from lm_eval_ext.runs.run import Score
 
-_SUFFIX = "-regraded"  # of the name that a task has then
+_FILTER = "regraded"
+_SUFFIX = f"-{_FILTER}"  # of the name that a task has then
 
 
 def with_regraded(model: EvaluatedModel) -> EvaluatedModel:
@@ -31,11 +32,12 @@ def with_regraded(model: EvaluatedModel) -> EvaluatedModel:
 
 def is_regraded(task: TaskScores) -> bool:
     """Whether it is the result of `with_regraded`."""
-    return task.name.endswith(_SUFFIX)
+    return task.result.filter == _FILTER and task.result.graded_by is not None
 
 
 def _regraded(name: str, task: TaskScores) -> TaskScores | None:
-    if len(task.sources) != 1 or not task.scores or task.result.chance:
+    of_another_kind = task.result.graded_by is not None and task.result.answers_as != "math"
+    if len(task.sources) != 1 or not task.scores or task.result.chance or of_another_kind:
         return None
     source = task.sources[0]
     rows, asked = source.samples(task.task), source.asked(task.task)
@@ -48,13 +50,16 @@ def _regraded(name: str, task: TaskScores) -> TaskScores | None:
         SavedQuestion(gold, [str(text)], [""], None)
         for one, some in zip(asked, texts, strict=True) for text in some for gold in one.gold
     ]  # fmt: skip
-    right = (float(str(graded.scores["acc"])) for graded in graded_again(questions, rules, name))
+    graded = graded_again(questions, rules, name)
+    answered = sum(any(one.answers) for one in graded) / len(graded)
+    right = (float(str(one.scores["acc"])) for one in graded)
     scores = tuple(_scores(right, [(len(some), len(one.gold)) for one, some in zip(asked, texts, strict=True)]))
     mean = Score(value=sum(scores) / len(scores))
     result = task.result.model_copy(
         update={
-            "benchmark": f"{task.result.benchmark}{_SUFFIX}", "filter": "regraded", "score": "acc", "scores": scores,
-            "metrics": {"acc": mean, "answered": Score(value=1)}, "grader_version": GRADER_VERSION, "chance": 0.0,
+            "benchmark": f"{task.result.benchmark}{_SUFFIX}", "filter": _FILTER, "score": "acc", "scores": scores,
+            "metrics": {"acc": mean, "answered": Score(value=answered)}, "grader_version": GRADER_VERSION,
+            "chance": 0.0,
         }
     )  # fmt: skip
     return replace(task, name=f"{name}{_SUFFIX}", result=result, metrics={"acc": scores})

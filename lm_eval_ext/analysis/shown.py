@@ -29,7 +29,7 @@ def lacks(task: TaskResult, samples: list[Sample]) -> Iterator[Lack]:
         samples: its samples, none if they weren't saved.
     """
     if not task.scores:
-        yield Lack("scores of questions", "compare, gate, diagnose")
+        yield Lack("scores of questions", "a paired comparison, a verdict, diagnose")
         return
     if not task.question_set:
         yield Lack("texts or hashes that tell its questions apart", "compare")

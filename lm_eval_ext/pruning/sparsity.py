@@ -178,9 +178,9 @@ def zeros_of(
     import torch
 
     rows, width = weight.shape
-    alone = criterion == "wanda" or (criterion == "magnitude-weights" and amount.group)
-    if alone and rows > (some := max(1, _PIECE // width)):
-        pieces = torch.split(weight, some)
+    row_by_row = criterion == "wanda" or (criterion == "magnitude-weights" and amount.group)
+    if row_by_row and rows > (height := max(1, _PIECE // width)):
+        pieces = torch.split(weight, height)
         return torch.cat([zeros_of(criterion, amount, share, piece, norms, exponent) for piece in pieces])
     found = scores(criterion, weight, norms, exponent)
     if found.numel() and not bool(found.max().isfinite()):  # scores are not negative

@@ -53,10 +53,7 @@ class Source:
             return self.log.samples(task)
         if self.published:
             return read_samples(samples_path(self.path.parent, task), self.run.samples[task])
-        result = self.run.tasks[task]
-        return task_rows(
-            self.path, read_json(self.path), AccuracyKey(task, result.filter, result.score), self.catalogue
-        )
+        return task_rows(self.path, read_json(self.path), self._scored(task), self.catalogue)
 
     def asked(self, task: str) -> list[AskedQuestion]:
         """What was asked, in the order of the samples; empty if there are none.
@@ -73,10 +70,11 @@ class Source:
             ]
         if self.published:
             return [AskedQuestion("", row.prompt or "", (row.gold,) if row.gold else ()) for row in self.samples(task)]
+        return task_questions(self.path, read_json(self.path), self._scored(task), self.catalogue)
+
+    def _scored(self, task: str) -> AccuracyKey:
         result = self.run.tasks[task]
-        return task_questions(
-            self.path, read_json(self.path), AccuracyKey(task, result.filter, result.score), self.catalogue
-        )
+        return AccuracyKey(task, result.filter, result.score)
 
 
 def samples_path(folder: Path, task: str) -> Path:
@@ -160,7 +158,7 @@ def files(path: Path, *, logs: bool = False) -> list[Path]:
         raise ResultsError(f"{path}: does not exist; expected a folder with results, or a results file")
     found = [path] if path.is_file() else sorted(_below(path, logs))
     if not found:
-        more = f", nor a log of {TOOLS}" if logs else ""
+        more = f", nor a log of any of: {TOOLS}" if logs else ""
         raise ResultsError(f"{path}: contains neither {RUN_FILE} nor lm-eval results (results_*.json){more}")
     return found
 

@@ -41,8 +41,6 @@ class Sample(_Row):
     id: Annotated[int, Field(ge=0, lt=1 << 53)]
     hash: Hash = ""
     score: Share
-    name: Line | None = None  # its id in the log of another tool
-    question: str | None = None  # without a prompt, where that log has it
     prompt: str | None = None
     gold: str | None = None
     metrics: dict[Name, Number] = Field(default_factory=dict)
@@ -53,7 +51,7 @@ class Sample(_Row):
 def without_texts(sample: Sample) -> Sample:
     """A sample of a gated benchmark: hashes, scores and grades only."""
     outputs = tuple(Output(grade=output.grade) for output in sample.outputs)
-    return sample.model_copy(update={"question": None, "prompt": None, "gold": None, "outputs": outputs})
+    return sample.model_copy(update={"prompt": None, "gold": None, "outputs": outputs})
 
 
 def pack(samples: Iterable[Sample]) -> bytes:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.redaction import line, mapping, number, sequence, whole
-from lm_eval_ext.runs.logs.log import LARGEST, Evaluation, Log, LoggedAnswer, Question, share, utc
+from lm_eval_ext.runs.logs.log import Evaluation, Log, LoggedAnswer, Question, check_size, share, utc
 
 KEYS = ("config_general", "config_tasks", "results")
 _DATE = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d)-(\d\d)-(\d\d)[.\d-]*")
@@ -91,8 +91,8 @@ def _questions(path: Path, name: str, metric: str) -> Iterator[Question]:
     file = next((one for folder in folders for one in folder.rglob("*.parquet") if one.name == wanted), None)
     if file is None:
         return
-    for number_, row in enumerate(_parquet(file)):
-        place = f"{file}: row {number_}"
+    for at, row in enumerate(_parquet(file)):
+        place = f"{file}: row {at}"
         document = mapping(row.get("doc"))
         score = share(mapping(row.get("metric")).get(metric), f"{place}: metric.{metric}")
         texts = [one for one in sequence(row.get("text")) if isinstance(one, str)]
@@ -100,11 +100,11 @@ def _questions(path: Path, name: str, metric: str) -> Iterator[Question]:
         choices = [line(one, 10_000) for one in sequence(document.get("choices"))]
         right = [whole(one) for one in _listed(document.get("gold_index"))]
         yield Question(
-            line(document.get("id")) or str(number_), score,
+            line(document.get("id")) or str(at), score,
             [LoggedAnswer(score if each else None, one) for one in texts],
             prompt=str(document.get("query") or ""),
             options=choices if len(choices) > 1 else (),
-            gold=[choices[at] for at in right if at is not None and 0 <= at < len(choices)],
+            gold=[choices[option] for option in right if option is not None and 0 <= option < len(choices)],
         )  # fmt: skip
 
 
@@ -116,8 +116,7 @@ def _parquet(path: Path) -> list[dict[str, object]]:
     import pyarrow  # type: ignore[import-untyped]  # it has no types
     from pyarrow import parquet
 
-    if path.stat().st_size > LARGEST:
-        raise ResultsError(f"{path}: has {path.stat().st_size:,} bytes; at most {LARGEST:,} are read")
+    check_size(path)
     try:  # without lists of token ids, which may be huge
         table = parquet.read_table(path, columns=["doc", "metric", "model_response.text"])
         return [mapping(row) for row in table.to_pylist()]

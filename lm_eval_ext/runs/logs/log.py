@@ -22,6 +22,7 @@ from lm_eval_ext.paths import digest
 from lm_eval_ext.redaction import line, mapping, number, public_name, scrubbed, text, whole, without_tokens
 from lm_eval_ext.runs.run import Run
 from lm_eval_ext.runs.samples import Grade, Output, Sample, question_set, validated
+from lm_eval_ext.runs.task_results import raw_rows
 
 logger = logging.getLogger("lm_eval.tts")
 
@@ -255,8 +256,7 @@ def rows_of(one: Evaluation) -> list[Sample]:
     return [
         Sample(
             id=number, hash=hashlib.sha256(question.key.encode()).hexdigest() if known else "",
-            score=min(1.0, max(0.0, question.score)), name=line(question.name),
-            question=_text(question.bare) if question.bare else None,
+            score=min(1.0, max(0.0, question.score)),
             prompt=_text(question.prompt or question.bare) or None, gold=_text(" | ".join(question.gold)) or None,
             outputs=tuple(map(_output, question.answers)),
         )
@@ -282,15 +282,28 @@ def normalised(asked: str) -> str:
 # Reading ------------------------------------------------------------------------------------------------------
 
 
+def check_size(path: Path) -> None:
+    """Refuse a file that is missing or too large.
+
+    Raises:
+        ResultsError: it is.
+    """
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise ResultsError(f"{path}: cannot be read ({error.strerror})") from error
+    if size > LARGEST:
+        raise ResultsError(f"{path}: has {size:,} bytes; at most {LARGEST:,} are read")
+
+
 def content_of(path: Path) -> bytes:
     """The bytes of a file.
 
     Raises:
         ResultsError: it can't be read, or is too large.
     """
+    check_size(path)
     try:
-        if path.stat().st_size > LARGEST:
-            raise ResultsError(f"{path}: has {path.stat().st_size:,} bytes; at most {LARGEST:,} are read")
         return path.read_bytes()
     except OSError as error:
         raise ResultsError(f"{path}: cannot be read ({error.strerror})") from error
@@ -309,17 +322,13 @@ def json_of(content: bytes, place: str) -> object:
 
 
 def rows(path: Path) -> Iterator[tuple[str, dict[str, object]]]:
-    """Each object of a file of JSON lines, with its place; empty lines are left out.
+    """Each object of a file of JSON lines, with its place.
 
     Raises:
-        ResultsError: a line is something else.
+        ResultsError: a line is something else, or the file is too large.
     """
-    for at, one in enumerate(content_of(path).splitlines(), 1):
-        if one.strip():
-            row = json_of(one, place := f"{path}: line {at}")
-            if not isinstance(row, dict):
-                raise ResultsError(f"{place}: contains a {type(row).__name__}; expected an object")
-            yield place, mapping(row)
+    check_size(path)
+    return ((f"{path}: line {at}", row) for at, row in enumerate(raw_rows(path), 1))
 
 
 def share(value: object, place: str) -> float:

@@ -38,7 +38,7 @@ FORMATS = (
     Format("simple-evals", ("score", "htmls", "convos"), simple_evals.read),
     Format("simple-evals", ("score", "score:std"), simple_evals.read),
 )
-TOOLS = "lighteval, inspect_ai, NeMo Evaluator, Every Eval Ever or simple-evals"
+TOOLS = ", ".join(dict.fromkeys(one.tool for one in FORMATS))
 
 
 def is_log(path: Path) -> bool:
