@@ -26,6 +26,7 @@ from lm_eval_ext.harness.server_arguments import ServerArguments
 from lm_eval_ext.metrics import METRICS, Measure
 from lm_eval_ext.pruning.recipe import Recipe, recipe_schema
 from lm_eval_ext.redaction import mapping, sequence
+from lm_eval_ext.runs.literature import literature_schema
 from lm_eval_ext.sweep.manifest import Exclude, Local, Manifest, PlannedPruning, Ray, Slurm, manifest_schema
 
 _OF_RECIPES = (
@@ -63,6 +64,7 @@ def schemas() -> dict[str, object]:
         "pruned_models/schema.json": recipe_schema(),
         "lm_eval_ext/sweep/schema.json": manifest_schema(),
         "lm_eval_ext/gating/schema.json": gate_schema(),
+        "leaderboard/published/schema.json": literature_schema(),
     }
 
 

@@ -51,6 +51,25 @@ def test_pages_are_accessible_and_fit(name: str, page: Page, site: Path) -> None
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
+@pytest.mark.parametrize(
+    "page",
+    [{"color_scheme": scheme, "viewport": {"width": 375, "height": 812}} for scheme in ("light", "dark")],
+    ids=["light", "dark"],
+    indirect=True,
+)
+def test_as_published_on_a_phone(page: Page, site: Path) -> None:
+    page.goto(address(site, "published.html"))
+    page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 375
+    colours = "['know', 'long'].map(name => getComputedStyle(document.querySelector(`h1 .${name}`)).color)"
+    here = page.evaluate(colours)
+    page.goto(address(site, "index.html"))
+    there = page.evaluate(
+        "['know', 'long'].map(name => getComputedStyle(document.querySelector(`thead .bar.${name}`)).color)"
+    )
+    assert len({*here, *there}) == 4  # another tier, in other colours
+
+
 @pytest.mark.parametrize("page", [{"java_script_enabled": False}], indirect=True)
 def test_without_javascript_all_numbers_and_charts_are_there(page: Page, site: Path) -> None:
     page.goto(address(site, "index.html"))

@@ -33,6 +33,7 @@ from lm_eval_ext.gating.gate_study import GateStudy
 from lm_eval_ext.gating.standing import Policy
 from lm_eval_ext.gating.verdicts import _better_evidence, report
 from lm_eval_ext.generation.request import Completion, Job, Stop
+from lm_eval_ext.runs.literature import read_literature
 from tests.commands import LM_EVAL, run
 from tests.fake_server import FakeServer
 from tests.shared import ROOT
@@ -204,6 +205,19 @@ def test_a_base_far_from_its_published_score_is_no_measurement(tmp_path: Path) -
     assert done.exit_code == 2 and "is above its published 50.0% (a table) by more than" in done.output, done.output
     tier = {"tier": "critical", "published": {"score": 0.95, "source": "a table"}}
     assert gate(written(tmp_path, benchmarks={"chain_b128": tier})).exit_code == 1
+
+
+def test_the_literature_may_say_the_published_score(tmp_path: Path) -> None:
+    tier = {"math500": {"tier": "critical", "published": "literature"}}
+    models = {"base": "Qwen/Qwen3-8B", "candidates": {"smaller": "Qwen/Qwen3-4B"}}
+    path = written(tmp_path, **{**MODELS, **models, "benchmarks": tier})
+    said = GateStudy(path, keep=False).published("tts_math500")
+    rows = [row for row in read_literature().rows if row.base == "Qwen/Qwen3-8B" and row.benchmark == "MATH500"]
+    scores = [row.base_score.value / 100 for row in rows]
+    assert said is not None and said.score - said.tolerance == pytest.approx(min(scores) - 0.05)
+    assert said.score + said.tolerance == pytest.approx(max(scores) + 0.05) and rows[0].source.source in said.source
+    done = gate(written(tmp_path, benchmarks={"chain_b128": tier["math500"]}))
+    assert done.exit_code == 2 and "no source has a score of" in done.output and "\n" not in done.output.strip()
 
 
 def test_a_task_file_may_say_the_published_score(tmp_path: Path) -> None:

@@ -19,9 +19,9 @@ EYES = {
     "deutan": ((0.367322, 0.860646, -0.227968), (0.280085, 0.672501, 0.047413), (-0.011820, 0.042940, 0.968881)),
     "tritan": ((1.255528, -0.076749, -0.178779), (-0.078411, 0.930809, 0.147602), (0.004733, 0.691367, 0.303900)),
 }
-SETS = (("know", "long"), ("ink", "bits", "one", "two", "three"), ("right", "lost", "never"))
-TEXT = ("ink", "quiet", "link", "know", "long", "bad", "right")
-MARKS = ("rule", "one", "two", "three", "bits", "lost", "know", "long")
+SETS = (("know", "long"), ("knowp", "longp"), ("ink", "bits", "one", "two", "three"), ("right", "lost", "never"))
+TEXT = ("ink", "quiet", "link", "know", "long", "knowp", "longp", "bad", "right")
+MARKS = ("rule", "one", "two", "three", "bits", "lost", "know", "long", "knowp", "longp")
 
 
 def palette(theme: str) -> dict[str, str]:

@@ -19,6 +19,7 @@ from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.metrics import METRICS
 from lm_eval_ext.paths import LEADERBOARD
 from lm_eval_ext.runs.catalogue import read_catalogue
+from lm_eval_ext.runs.literature import read_literature
 from lm_eval_ext.runs.load import load
 from lm_eval_ext.runs.publish import publish
 from lm_eval_ext.site.data import RunRow
@@ -76,12 +77,14 @@ def test_two_builds_are_the_same(results: Path, site: Path, tmp_path: Path) -> N
 
 
 def test_nothing_points_elsewhere(site: Path) -> None:
+    sources = [source.url for source in read_literature().sources.values()]
+    outside = ("https://arxiv.org/", "https://github.com/lm-eval-tts/lm-eval-tts/", *sources)
     for path in site.rglob("*.html"):
         text = path.read_text("utf-8")
         for attribute in ('src="', 'href="'):
             for part in text.split(attribute)[1:]:
                 link = part.split('"')[0].split("#")[0]
-                if link and not link.startswith(("https://arxiv.org/", "data:")):
+                if link and not link.startswith(("data:", *outside)):
                     assert (path.parent / link).resolve().is_file(), (path, link)
 
 

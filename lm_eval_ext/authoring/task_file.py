@@ -17,6 +17,7 @@ import lm_eval_ext.choices  # imported because it declares functions, as do the 
 import lm_eval_ext.testbed.depth
 import lm_eval_ext.testbed.problems  # noqa: F401
 from lm_eval_ext.authoring.task_fields import Choices, Metadata, TaskFile, Variants
+from lm_eval_ext.declared import LARGEST, written_out
 from lm_eval_ext.harness.registry import imported_function
 from lm_eval_ext.paths import TASKS
 from lm_eval_ext.plugins import task_folders
@@ -33,9 +34,6 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.add_constructor("!function", lambda loader, node: str(loader.construct_scalar(node)))  # type: ignore[arg-type]
-
-
-_LARGEST = 1_000_000  # bytes of a file; at most a hundredth of that in nodes, with aliases expanded
 
 
 @dataclass
@@ -61,10 +59,10 @@ def read(path: Path) -> tuple[YamlFile, list[TaskFinding]]:
     """Read a single file: its fields, and findings on its YAML and on single fields."""
     source = YamlFile(path)
     try:
-        if path.stat().st_size > _LARGEST:
-            return source, [TaskFinding(path, 0, "yaml", f"is larger than {_LARGEST} bytes")]
+        if path.stat().st_size > LARGEST:
+            return source, [TaskFinding(path, 0, "yaml", f"is larger than {LARGEST} bytes")]
         node = yaml.compose(path.read_text("utf-8"), Loader=_Loader)
-        if node is not None and _written_out(node, {}) > _LARGEST // 100:
+        if node is not None and written_out(node) > LARGEST // 100:
             return source, [TaskFinding(path, 1, "yaml", "its anchors and aliases expand to too much, or form a cycle")]
         content = _Loader("").construct_document(node) if node is not None else None
     except yaml.MarkedYAMLError as error:
@@ -77,16 +75,6 @@ def read(path: Path) -> tuple[YamlFile, list[TaskFinding]]:
         return source, [TaskFinding(path, 1, "yaml", f"contains {kind}; expected the fields of a task or group")]
     source.fields, source.lines = {str(key): value for key, value in content.items()}, dict(_lines(node))
     return source, [*_twice(node, path), *_faults(source)]
-
-
-def _written_out(node: yaml.Node, known: dict[int, int]) -> int:
-    """Number of nodes of a document with aliases expanded; too large for any file if a node contains itself."""
-    if id(node) not in known:
-        known[id(node)] = _LARGEST  # placeholder while it is counted, which also catches a node inside itself
-        pairs = [one for pair in node.value for one in pair] if isinstance(node, yaml.MappingNode) else node.value
-        below = pairs if isinstance(node, yaml.CollectionNode) else []
-        known[id(node)] = 1 + sum(_written_out(one, known) for one in below)
-    return known[id(node)]
 
 
 def _lines(node: yaml.Node | None, place: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], int]]:

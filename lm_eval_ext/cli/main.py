@@ -17,6 +17,8 @@ import typer
 from lm_eval_ext.cli import leaderboard, pruning, tasks
 from lm_eval_ext.cli.compare import compare, depth, diagnose, trace
 from lm_eval_ext.cli.gates import gate
+from lm_eval_ext.cli.published import check as check_literature
+from lm_eval_ext.cli.published import published
 from lm_eval_ext.cli.sweep import sweep
 from lm_eval_ext.errors import ArgumentError, EngineError, JournalError, TTSError
 from lm_eval_ext.generation.journal import Journal, default_journal
@@ -70,7 +72,7 @@ def check(
     ] = None,
     data: Annotated[bool, typer.Option("--data/--no-data", help="Also check the benchmarks' datasets.")] = True,
 ) -> None:
-    """Check tasks, recipes and published runs, like a pull request is checked; exits with 1 if there are errors.
+    """Check tasks, recipes, published runs and scores, like a pull request is checked; exits with 1 if one is wrong.
 
     With tasks, it is `tasks check` of these.
     """
@@ -81,6 +83,7 @@ def check(
         lambda: tasks.check_(data=data),
         pruning.check,
         _check_published,
+        check_literature,
     ]
     failed = False
     for one in checks:
@@ -232,6 +235,7 @@ app.command("doctor")(doctor)
 app.command("compare")(compare)
 app.command("gate")(gate)
 app.command("trace")(trace)
+app.command("published")(published)
 app.command("depth")(depth)
 app.command("diagnose")(diagnose)
 app.command("serve")(serve)

@@ -10,8 +10,11 @@ from typing import Annotated, Literal, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from lm_eval_ext.authoring.task_fields import PublishedScore
+from lm_eval_ext.declared import read_yaml
+from lm_eval_ext.errors import ManifestError
 from lm_eval_ext.sweep.manifest import (
     NAME_OF_A_MODEL,
+    NAMES,
     Arguments,
     Count,
     Launch,
@@ -23,7 +26,6 @@ from lm_eval_ext.sweep.manifest import (
     Slurm,
     placed_arguments,
     placed_path,
-    read_yaml,
 )
 
 Tier = Literal["critical", "supporting", "advisory"]
@@ -49,7 +51,11 @@ class GatedBenchmark(_Part):
         ),
     ] = "critical"
     published: Annotated[
-        PublishedScore | None, Field(description="a published score of the base; by default the one in the task's YAML")
+        PublishedScore | Literal["literature"] | None,
+        Field(
+            description="a published score of the base, or `literature` for what `lm-eval-tts published` has; by "
+            "default the one in the task's YAML"
+        ),
     ] = None
 
 
@@ -164,7 +170,7 @@ def load_gate(path: Path) -> GateFile:
     Raises:
         ManifestError: it cannot be read, or a field is missing, unknown or invalid; one line.
     """
-    gate, folder = read_yaml(path, GateFile, _PARTS), path.parent.resolve()
+    gate, folder = read_yaml(path, GateFile, ManifestError, _PARTS, NAMES), path.parent.resolve()
 
     def placed(arguments: Arguments) -> Arguments:
         if RESULTS in arguments:

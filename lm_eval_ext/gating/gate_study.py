@@ -15,6 +15,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from lm_eval_ext.analysis.as_published import base_rows
 from lm_eval_ext.authoring.task_fields import PublishedScore
 from lm_eval_ext.errors import ManifestError, ResultsError
 from lm_eval_ext.gating.answers import (
@@ -31,6 +32,7 @@ from lm_eval_ext.gating.gate_file import BASE, GatedBenchmark, GateFile, load_ga
 from lm_eval_ext.gating.standing import NextBlock, Policy, RowData, Standing, base_target, block_end, standing
 from lm_eval_ext.paths import digest, read_json_object, write_json
 from lm_eval_ext.redaction import mapping, number, whole
+from lm_eval_ext.runs.literature import read_literature
 from lm_eval_ext.runs.submission import STOPPED_EARLY
 from lm_eval_ext.statistics.betting import BettingTest
 from lm_eval_ext.sweep.manifest import Manifest
@@ -119,13 +121,15 @@ class GateStudy(Study):
         return [run for run in self.runs if run.name != BASE]
 
     def published(self, task: str) -> PublishedScore | None:
-        """The published score of the base on a benchmark: the gate's own, or the one in the task's YAML."""
+        """The published score of the base on a benchmark: the gate's own, the literature's, or the task YAML's."""
         own = self.benchmarks[task].published
-        if own is not None:
+        if isinstance(own, PublishedScore):
             return own
-        loaded = self.loaded_by(self.base_run)[0] if self.base_run else self.answers(BASE)[task].run.base
+        loaded = str(self.loaded_by(self.base_run)[0] if self.base_run else self.answers(BASE)[task].run.base)
+        if own == "literature":
+            return _as_published(loaded, task)
         fields = self.tasks.fields(task) or {}
-        said = mapping(mapping(mapping(fields.get("metadata")).get("published")).get(str(loaded)))
+        said = mapping(mapping(mapping(fields.get("metadata")).get("published")).get(loaded))
         return PublishedScore.model_validate(said) if said else None
 
     # Answers ----------------------------------------------------------------------------------------------
@@ -459,6 +463,22 @@ class GateStudy(Study):
         with path.open("wb") as written:
             for file in used:
                 written.write(_samples(file).read_bytes())
+
+
+def _as_published(base: str, task: str) -> PublishedScore:
+    """What the literature says of a base: the middle of its scores, which may be as far apart as they are."""
+    rows = base_rows(read_literature(), base, task)
+    if not rows:
+        raise ManifestError(
+            f"{task}: published: literature: no source has a score of {base} there (see lm-eval-tts published); give "
+            "score and source, or leave it out"
+        )
+    scores = sorted({row.base_score.value / 100 for row in rows})
+    least, most = scores[0], scores[-1]
+    return PublishedScore(
+        score=(least + most) / 2, source=", ".join(dict.fromkeys(row.source.source for row in rows)),
+        tolerance=PublishedScore.model_fields["tolerance"].default + (most - least) / 2,
+    )  # fmt: skip
 
 
 def _costs(answers: Answers | None, order: Sequence[int], policy: Policy, units: int) -> list[float]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from lm_eval_ext.errors import ResultsError, first_fault
+from lm_eval_ext.declared import read_yaml
+from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.paths import LEADERBOARD
 
 Kind = Literal["knowledge", "shallow", "long", "other"]
@@ -72,9 +72,4 @@ def read_catalogue(path: Path = LEADERBOARD / "site.yaml") -> Catalogue:
     Raises:
         ResultsError: the file is invalid; names the file, the field and what is allowed.
     """
-    try:
-        return Catalogue.model_validate(yaml.safe_load(path.read_text("utf-8")))
-    except ValidationError as error:
-        raise ResultsError(f"{path}: {first_fault(error)}") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ResultsError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())[:200]})") from error
+    return read_yaml(path, Catalogue, ResultsError, {"benchmarks": Benchmark})

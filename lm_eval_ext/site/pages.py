@@ -11,6 +11,7 @@ from lm_eval_ext.analysis.board import KNOWLEDGE, LONG, SHORT, Board, Entry, Kep
 from lm_eval_ext.metrics import METRICS
 from lm_eval_ext.paths import LEADERBOARD
 from lm_eval_ext.plugins import own_version
+from lm_eval_ext.runs.literature import read_literature
 from lm_eval_ext.runs.run import Run, TaskResult, variant_of
 from lm_eval_ext.runs.study_file import StudyFile, StudyRun
 from lm_eval_ext.site.cost_charts import cost_charts
@@ -27,6 +28,7 @@ from lm_eval_ext.site.lines import (
     vote_charts,
 )
 from lm_eval_ext.site.overview import of_budgets, of_cost, of_found, of_shares, overview
+from lm_eval_ext.site.published_page import write_published
 from lm_eval_ext.site.questions import heat_maps
 from lm_eval_ext.site.rendering import MEASURES, MINUS, Names, Renderer, short_base, slug, unique
 from lm_eval_ext.site.run_page import FromSamples
@@ -241,7 +243,8 @@ def write_pages(
 ) -> None:
     """Write everything but the runs' own pages."""
     newest = max(run.date for run in board.runs)[:10]
-    renderer.write("index.html", "index.html", **overview(board, names, kept))
+    published = write_published(renderer, board, read_literature())
+    renderer.write("index.html", "index.html", published=published, **overview(board, names, kept))
     reference = read_reference()
     curves = beside_runs(reference)
     families = [Family(board, base, names, kept, curves if is_of_the_paper(base) else {}) for base in board.bases]

@@ -32,6 +32,7 @@ NAVIGATION = (
     ("found.html", "Found, then lost"),
     ("questions.html", "Questions"),
     ("compare.html", "Compare"),
+    ("published.html", "As published"),
     ("paper.html", "The paper"),
     ("about.html", "About"),
 )

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 from pydantic.config import JsonDict
-from pydantic_core import ErrorDetails
 
+from lm_eval_ext.declared import meant, read_yaml
 from lm_eval_ext.errors import ManifestError
 from lm_eval_ext.harness.registry import models as engine_models
 from lm_eval_ext.paths import EMBEDDED
@@ -306,33 +304,11 @@ def manifest_schema() -> dict[str, object]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
-def meant(given: str, known: Iterable[str]) -> str:
-    """The name that was probably meant, or all that there are."""
-    near = difflib.get_close_matches(given, known := list(known), 1)
-    return f"did you mean {near[0]}?" if near else f"expected one of: {', '.join(known)}"
-
-
 _PATHS = ("pretrained", "recipe", "peft", "tokenizer")  # model arguments that may be paths
 _PARTS: Mapping[str, type[BaseModel]] = {
     "pruning": PlannedPruning, "exclude": Exclude, "local": Local, "slurm": Slurm, "ray": Ray, "launch": Launch,
 }  # fmt: skip
-# What was expected, by the type of pydantic's error.
-_EXPECTED: Mapping[str, str] = {
-    "missing": "is missing",
-    "string_type": "expected text",
-    "int_type": "expected a whole number",
-    "int_parsing": "expected a whole number",
-    "tuple_type": "expected a list",
-    "dict_type": "expected a mapping",
-    "mapping_type": "expected a mapping",
-    "model_type": "expected a mapping",
-    "too_short": "expected at least one entry",
-    "string_too_short": "expected text that is not empty",
-    "greater_than": "expected more than {gt}",
-    "greater_than_equal": "expected {ge} or more",
-    "less_than": "expected less than {lt}",
-    "string_pattern_mismatch": "expected letters, digits, '.', '_' and '-', and a letter or digit first",
-}
+NAMES = {"string_pattern_mismatch": "expected letters, digits, '.', '_' and '-', and a letter or digit first"}
 
 
 def load_manifest(path: Path) -> Manifest:
@@ -341,48 +317,7 @@ def load_manifest(path: Path) -> Manifest:
     Raises:
         ManifestError: it cannot be read, or a field is missing, unknown or invalid; one line.
     """
-    return _placed(read_yaml(path, Manifest, _PARTS), path.parent.resolve())
-
-
-Model = TypeVar("Model", bound=BaseModel)
-
-
-def read_yaml(path: Path, model: type[Model], parts: Mapping[str, type[BaseModel]]) -> Model:
-    """Read a YAML file into a pydantic model.
-
-    Args:
-        path: the file.
-        model: what it should be.
-        parts: models of nested fields, whose names are listed where one is unknown.
-
-    Raises:
-        ManifestError: it cannot be read, or a field is missing, unknown or invalid; one line.
-    """
-    try:
-        text = path.read_text("utf-8")
-        node = yaml.compose(text, yaml.SafeLoader)
-        content = yaml.safe_load(text)
-    except OSError as error:
-        raise ManifestError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, RecursionError, yaml.YAMLError) as error:
-        raise ManifestError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from error
-    if not isinstance(content, dict):
-        raise ManifestError(
-            f"{path}: contains {type(content).__name__}, not a mapping; fields: {', '.join(_names(model))}"
-        )
-    try:
-        if twice := _twice(node):
-            raise ManifestError(f"{path}: {twice} is given twice")
-        return model.model_validate(content)
-    except RecursionError as error:
-        raise ManifestError(f"{path}: a value contains itself") from error
-    except ValidationError as error:
-        raise ManifestError(f"{path}: {_explained(error.errors()[0], model, parts)}") from error
-
-
-def _names(model: type[BaseModel]) -> list[str]:
-    """Names of a model's fields, as files write them."""
-    return [field.alias or name for name, field in model.model_fields.items()]
+    return _placed(read_yaml(path, Manifest, ManifestError, _PARTS, NAMES), path.parent.resolve())
 
 
 def placed_arguments(arguments: Arguments, folder: Path) -> Arguments:
@@ -421,29 +356,6 @@ def placed_path(text: str, folder: Path) -> str:
 def _installed() -> list[str]:
     """Names that are no paths, even if there is a file of the name."""
     return [*(folder.name for folder in EMBEDDED), *recipe_names()]
-
-
-def _twice(node: yaml.Node | None) -> str:
-    """A key that is given twice, of which YAML silently takes the last; empty if there is none."""
-    if isinstance(node, yaml.MappingNode):
-        keys = [str(key.value) for key, _ in node.value]
-        found = next((key for key in keys if keys.count(key) > 1), "")
-        return found or next(filter(None, (_twice(value) for _, value in node.value)), "")
-    if isinstance(node, yaml.SequenceNode):
-        return next(filter(None, map(_twice, node.value)), "")
-    return ""
-
-
-def _explained(fault: ErrorDetails, model: type[BaseModel], parts: Mapping[str, type[BaseModel]]) -> str:
-    place = [str(part) for part in fault["loc"]]
-    where = f"{'.'.join(part for part in place if part != '[key]')}: " if place else ""
-    if fault["type"] == "extra_forbidden":
-        parent = next((parts[part] for part in reversed(place[:-1]) if part in parts), model)
-        return f"{where}unknown field; {meant(place[-1], _names(parent))}"
-    expected = _EXPECTED.get(fault["type"])
-    said = expected.format(**fault.get("ctx", {})) if expected else str(fault["msg"]).removeprefix("Value error, ")
-    given = f" (given {str(fault['input'])[:80]!r})" if fault["type"] not in ("missing", "value_error") else ""
-    return f"{where}{said}{given}"
 
 
 _FOLDER = Path(__file__).parent / "manifests"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from lm_eval_ext.authoring.trial import TaskCost, costs_of_tasks
+from lm_eval_ext.declared import meant
 from lm_eval_ext.errors import ManifestError, TTSError
 from lm_eval_ext.harness.arguments import NAMES, Arguments
 from lm_eval_ext.harness.registry import ENGINES, engine_of
@@ -18,7 +19,7 @@ from lm_eval_ext.harness.server_arguments import ServerArguments
 from lm_eval_ext.paths import located
 from lm_eval_ext.redaction import mapping, whole
 from lm_eval_ext.runs.samples import read_json
-from lm_eval_ext.sweep.manifest import TRACES, Manifest, PlannedPruning, meant
+from lm_eval_ext.sweep.manifest import TRACES, Manifest, PlannedPruning
 from lm_eval_ext.sweep.plan import PlannedRun, Stage
 from lm_eval_ext.sweep.sources import Study
 

@@ -1,0 +1,124 @@
+"""YAML files that people write, read into pydantic models: whole, or with one line that says what is wrong."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from lm_eval_ext.errors import TTSError
+
+LARGEST = 1_000_000  # bytes of a file; at most a hundredth of that in nodes, with aliases expanded
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same, and five times faster where libyaml is there
+# What was expected, by the type of pydantic's error.
+_EXPECTED: Mapping[str, str] = {
+    "missing": "is missing",
+    "string_type": "expected text",
+    "int_type": "expected a whole number",
+    "int_parsing": "expected a whole number",
+    "tuple_type": "expected a list",
+    "dict_type": "expected a mapping",
+    "mapping_type": "expected a mapping",
+    "model_type": "expected a mapping",
+    "too_short": "expected at least one entry",
+    "string_too_short": "expected text that is not empty",
+    "greater_than": "expected more than {gt}",
+    "greater_than_equal": "expected {ge} or more",
+    "less_than": "expected less than {lt}",
+}
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read_yaml(
+    path: Path,
+    model: type[Model],
+    error: type[TTSError],
+    parts: Mapping[str, type[BaseModel]] = {},
+    expected: Mapping[str, str] = {},
+) -> Model:
+    """Read a YAML file into a pydantic model.
+
+    Args:
+        path: the file.
+        model: what it should be.
+        error: what is raised if it is not.
+        parts: models of nested fields, whose names are listed where one is unknown.
+        expected: what was expected, by the type of pydantic's error, where this file says it in its own way.
+
+    Raises:
+        TTSError: of the given class: it cannot be read, or a field is missing, unknown or invalid; one line.
+    """
+    try:
+        if path.stat().st_size > LARGEST:
+            raise error(f"{path}: is larger than {LARGEST} bytes")
+        node = yaml.compose(path.read_text("utf-8"), _Loader)
+        if node is not None and written_out(node) > LARGEST // 100:
+            raise error(f"{path}: its anchors and aliases expand to too much, or a value contains itself")
+        content = _Loader("").construct_document(node) if node is not None else None
+    except OSError as fault:
+        raise error(f"{path}: cannot be read ({fault.strerror})") from fault
+    except error:
+        raise
+    except (ValueError, RecursionError, yaml.YAMLError) as fault:
+        raise error(f"{path}: cannot be read as YAML ({' '.join(str(fault).split())})") from fault
+    if not isinstance(content, dict):
+        raise error(f"{path}: contains {type(content).__name__}, not a mapping; fields: {', '.join(_names(model))}")
+    if twice := _twice(node):
+        raise error(f"{path}: {twice} is given twice")
+    try:
+        return model.model_validate(content)
+    except ValidationError as fault:
+        raise error(f"{path}: {_explained(fault.errors()[0], model, parts, expected)}") from fault
+
+
+def written_out(node: yaml.Node, known: dict[int, int] | None = None) -> int:
+    """Number of nodes of a document with aliases expanded; too large for any file if a node contains itself."""
+    known = {} if known is None else known
+    if id(node) not in known:
+        known[id(node)] = LARGEST  # placeholder while it is counted, which also catches a node inside itself
+        pairs = [one for pair in node.value for one in pair] if isinstance(node, yaml.MappingNode) else node.value
+        below = pairs if isinstance(node, yaml.CollectionNode) else []
+        known[id(node)] = 1 + sum(written_out(one, known) for one in below)
+    return known[id(node)]
+
+
+def _names(model: type[BaseModel]) -> list[str]:
+    """Names of a model's fields, as files write them."""
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def meant(given: str, known: Iterable[str]) -> str:
+    """The name that was probably meant, or all that there are."""
+    near = difflib.get_close_matches(given, known := list(known), 1)
+    return f"did you mean {near[0]}?" if near else f"expected one of: {', '.join(known)}"
+
+
+def _twice(node: yaml.Node | None) -> str:
+    """A key that is given twice, of which YAML silently takes the last; empty if there is none."""
+    if isinstance(node, yaml.MappingNode):
+        keys = [str(key.value) for key, _ in node.value]
+        found = next((key for key in keys if keys.count(key) > 1), "")
+        return found or next(filter(None, (_twice(value) for _, value in node.value)), "")
+    if isinstance(node, yaml.SequenceNode):
+        return next(filter(None, map(_twice, node.value)), "")
+    return ""
+
+
+def _explained(
+    fault: ErrorDetails, model: type[BaseModel], parts: Mapping[str, type[BaseModel]], expected: Mapping[str, str]
+) -> str:
+    place = [str(part) for part in fault["loc"]]
+    where = f"{'.'.join(part for part in place if part != '[key]')}: " if place else ""
+    if fault["type"] == "extra_forbidden":
+        parent = next((parts[part] for part in reversed(place[:-1]) if part in parts), model)
+        return f"{where}unknown field; {meant(place[-1], _names(parent))}"
+    known = expected.get(fault["type"]) or _EXPECTED.get(fault["type"])
+    said = known.format(**fault.get("ctx", {})) if known else str(fault["msg"]).removeprefix("Value error, ")
+    given = f" (given {str(fault['input'])[:80]!r})" if fault["type"] not in ("missing", "value_error") else ""
+    return f"{where}{said}{given}"
