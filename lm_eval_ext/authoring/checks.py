@@ -113,7 +113,7 @@ def _metadata(task: Merged) -> Iterator[TaskFinding]:
                 ["metadata", name], "metadata", f"{name} needs question; tasks sync writes the prompt of both"
             )
     for name in ("source", "license"):
-        if not metadata.get(name):
+        if not metadata.get(name) and not (name == "source" and metadata.get("hub")):
             yield task.finding(["metadata"], "metadata", f"{name} of the questions is missing", warning=True)
 
 

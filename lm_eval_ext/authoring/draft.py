@@ -13,6 +13,7 @@ from typing import NamedTuple
 import yaml
 
 from lm_eval_ext.authoring.task_fields import Choices
+from lm_eval_ext.authoring.task_file import is_template
 from lm_eval_ext.choices import LETTERS, column, listed, texts
 from lm_eval_ext.errors import DatasetError, TaskError
 from lm_eval_ext.grading.kinds import KINDS
@@ -39,16 +40,17 @@ Records = Sequence[Mapping[str, object]]
 
 
 class Draft(NamedTuple):
-    """A task YAML, and what was guessed for it, to be said."""
+    """A task YAML, the kind of its answers, and what was guessed for it, to be said."""
 
     text: str
+    kind: str
     guessed: str
 
 
 def draft(
     name: str, dataset: str, split: str, question: str | None, answer: str | None, *, choices: Sequence[str] = (),
     kind: str | None = None, way: str | None = None, language: str | None = None, config: str | None, source: str,
-    licence: str, budgets: list[int], votes: list[int],
+    licence: str, budgets: list[int], votes: list[int], metadata: Mapping[str, object] = {}, repeats: int = 0,
 ) -> Draft:  # fmt: skip
     """A task YAML that asks the questions of a dataset.
 
@@ -65,6 +67,8 @@ def draft(
         config: configuration of the dataset, if it has several.
         source, licence: origin and license of the questions.
         budgets, votes: the variants to declare.
+        metadata: further fields; `shuffle` is one of the options of multiple choice.
+        repeats: samples of each question; 0 for the usual number.
 
     Raises:
         TaskError: an invalid name, split, column or kind.
@@ -79,24 +83,31 @@ def draft(
         where = {"dataset_path": _FILES[files[0].suffix], "dataset_kwargs": data}
     records, columns = _records({key: value for key, value in where.items() if value}, dataset, split)
     question, answer = question or _column_for("question", columns), answer or _column_for("answer", columns)
-    for field in (question, answer, *choices):
+    for field in (*([] if is_template(question) else [question]), answer, *choices):
         _check(field, records[0], dataset)
     kind, declared, reason = _guessed(records, answer, choices, kind, columns, way)
-    source = source or (Path(dataset).name if files else f"https://huggingface.co/datasets/{dataset}")
-    about = {"source": source, **({"license": licence} if licence else {}), "question": question, **declared}
-    about |= {"language": language} if language else {}
+    further = dict(metadata)
+    if shuffle := further.pop("shuffle", None):
+        declared["choices"] = {**mapping(declared["choices"]), "shuffle": shuffle}
+    if not source and "hub" not in metadata:
+        source = Path(dataset).name if files else f"https://huggingface.co/datasets/{dataset}"
+    about: dict[str, object] = {"source": source, "license": licence, "question": question, **declared}
+    about = {key: value for key, value in about.items() if value}
+    about |= {**({"language": language} if language else {}), **further}
     lines = [_SCHEMA, f"include: ../_{kind}", f"task: tts_{name}"]
     lines += [f"{key}: {_flow(value)}" for key, value in where.items() if value]
-    lines += [f"test_split: {split}", "metadata:", "  version: 1.0"]
+    lines += [f"test_split: {split}", *([f"repeats: {repeats}"] if repeats else []), "metadata:", "  version: 1.0"]
     lines += [f"  {key}: {_flow(value)}" for key, value in about.items()]
     lines += [f"  variants: {{budgets: {budgets}, votes: {votes}}}"]
     more = "".join(f"; {_flow({key: value})[1:-1]}" for key, value in declared.items() if key != "answer")
-    said = f"question: {question}, answer: {answer}, kind: {kind} ({reason}; change it with --kind){more}"
-    return Draft("\n".join(lines) + "\n", said)
+    said = f"question: {_flow(question)}, answer: {answer}, kind: {kind} ({reason}; change it with --kind){more}"
+    return Draft("\n".join(lines) + "\n", kind, said)
 
 
 def _flow(value: object) -> str:
     """A value on one line of YAML."""
+    if isinstance(value, str) and "\n" in value:
+        return json.dumps(value, ensure_ascii=False)
     return yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10_000).strip().removesuffix("\n...")
 
 

@@ -70,11 +70,23 @@ class PublishedScore(_Fields):
     tolerance: Annotated[float, Field(ge=0, lt=1, description="how far a measured accuracy may be from it")] = 0.05
 
 
+class OnTheHub(_Fields):
+    """The task of a dataset's `eval.yaml` that a benchmark is, so that the Hub shows results of it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dataset: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$", description="the dataset, `ORG/NAME`")]
+    task_id: Annotated[str, Field(min_length=1, description="its `id` there")]
+    scale: Annotated[float, Field(gt=0, description="what an accuracy of 1 is on the Hub")] = 100
+
+
 class Metadata(_Fields):
     """Metadata of a benchmark."""
 
     version: Annotated[str | float, Field(description="increase it when scores are no longer comparable")] | None = None
-    source: Annotated[Text, Field(description="where the questions are published")] | None = None
+    source: (
+        Annotated[Text, Field(description="where the questions are published, unless that is `hub`'s dataset")] | None
+    ) = None
     license: Annotated[Text, Field(description="license of the questions, as an SPDX name if possible")] | None = None
     chance: Annotated[float, Field(ge=0, lt=1, description="score of guessing; needed unless it is 0")] | None = None
     parts: Annotated[
@@ -101,8 +113,16 @@ class Metadata(_Fields):
         dict[str, PublishedScore] | None,
         Field(description="published scores by model, such as `Qwen/Qwen3-8B`; a gate checks its base by them"),
     ] = None
+    hub: Annotated[
+        OnTheHub | None, Field(description="the task of the dataset's `eval.yaml` that this is; for results on the Hub")
+    ] = None
     gated: Annotated[bool, Field(description="the authors ask that questions never be shown")] = False
     variants: Variants | None = None
+
+    @property
+    def published_at(self) -> str:
+        """Where the questions are published: `source`, or else the Hub's dataset; empty if neither is there."""
+        return self.source or (f"https://huggingface.co/datasets/{self.hub.dataset}" if self.hub else "")
 
 
 class Function(_Fields):

@@ -102,7 +102,7 @@ def _card(fields: Mapping[str, object], catalogue: Catalogue) -> Iterator[str]:
         "cost": _cost(fields, metadata),
         "parts": ", ".join([metadata.parts] if isinstance(metadata.parts, str) else metadata.parts or []),
         "licence": f"{metadata.license}{', gated' if metadata.gated else ''}",
-        "source": str(metadata.source),
+        "source": metadata.published_at,
     }
     yield f"### {catalogue.benchmark(str(fields['task'])).title}\n"
     yield f"`{fields['task']}` " + " · ".join(f"{name}: {value}" for name, value in facts.items() if value) + "\n"

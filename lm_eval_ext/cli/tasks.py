@@ -25,8 +25,13 @@ BUDGETS, VOTES = [512, 1024, 2048, 4096, 8192], [8, 32]
 def new(
     name: Annotated[str, typer.Argument(help="Name of the benchmark, without tts_.")],
     dataset: Annotated[
-        str, typer.Option(help="ORG/NAME on the Hub, or a .jsonl, .json, .csv or .parquet file or a folder of them.")
-    ],
+        str | None,
+        typer.Option(help="ORG/NAME on the Hub, or a .jsonl, .json, .csv or .parquet file or a folder of them."),
+    ] = None,
+    from_hub: Annotated[
+        str | None, typer.Option("--from-hub", help="ORG/NAME on the Hub, whose eval.yaml says how it is run.")
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="With --from-hub: id of one of several tasks.")] = None,
     question: Annotated[str | None, typer.Option(help="Column with the question; guessed from its name.")] = None,
     answer: Annotated[
         str | None,
@@ -46,7 +51,7 @@ def new(
     as_: Annotated[
         str | None, typer.Option("--as", help="How answers name a choice: letter, index, number, text or label.")
     ] = None,
-    split: Annotated[str, typer.Option(help="Split of the dataset; for a file, test.")] = "test",
+    split: Annotated[str, typer.Option(help="Split of the dataset; by default test.")] = "",
     config: Annotated[str | None, typer.Option(help="Configuration of the dataset, if it has several.")] = None,
     source: Annotated[str, typer.Option(help="Where the questions are published; by default the dataset.")] = "",
     license_: Annotated[str, typer.Option("--license", help="License of the questions, such as CC-BY-4.0.")] = "",
@@ -58,14 +63,31 @@ def new(
     ] = None,
     to: Annotated[Path, typer.Option(help="Folder of task YAMLs, for lm_eval's --include_path.")] = Path("tasks"),
 ) -> None:
-    """Write a benchmark's YAML and its variants from the columns of a dataset."""
-    from lm_eval_ext.authoring.draft import draft, write_draft
+    """Write a benchmark's YAML and its variants from the columns of a dataset, or from its eval.yaml.
 
-    name = name.removeprefix("tts_")
+    What is given here counts more than what the eval.yaml says.
+    """
+    from lm_eval_ext.authoring.draft import draft, write_draft
+    from lm_eval_ext.authoring.from_hub import from_hub as asked_by
+
+    name, found = name.removeprefix("tts_"), from_hub or dataset
+    if found is None or (from_hub and dataset) or (task and not from_hub):
+        raise TaskError("expected one of --dataset and --from-hub, and --task only with the latter")
+    asked = asked_by(from_hub, task) if from_hub else None
+    metadata = dict(asked.metadata) if asked else {}
+    if question:  # in place of the prompt that says how to answer
+        metadata.pop("instruction", None)
     made = draft(
-        name, dataset, split, question, answer, choices=choices or (), kind=kind, way=as_, language=language,
-        config=config, source=source, licence=license_, budgets=budgets or BUDGETS, votes=votes or VOTES,
+        name, found, split or (asked.split if asked else "test"), question or (asked and asked.question),
+        answer or (asked and asked.answer), choices=choices or (asked.choices if asked else ()),
+        kind=kind or (asked and asked.kind), way=as_ or (asked and asked.way), language=language,
+        config=config or (asked and asked.config), source=source, licence=license_, budgets=budgets or BUDGETS,
+        votes=votes or VOTES, metadata=metadata, repeats=asked.repeats if asked else 0,
     )  # fmt: skip
+    if asked and asked.needs_numbers and not kind and made.kind not in ("math", "number", "choice"):
+        raise TaskError(
+            f"{from_hub}: a model grades its answers, which look like {made.kind}; give --kind if rules can do the same"
+        )
     path = write_draft(made.text, name, to)
     changed = sync_variants(path.parent)
     print("\n".join(map(str, [path, *(one for one in changed if one != path)])))

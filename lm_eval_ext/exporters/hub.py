@@ -1,34 +1,28 @@
 """The Hub: `.eval_results/*.yaml` of a model's repository, and a section of its model card.
 
 Format: https://huggingface.co/docs/hub/eval-results. The Hub shows a result beside those of others, so only what
-they measured, too, gets a file: whole benchmarks without a thinking budget or votes, in percent, of datasets whose
-`eval.yaml` has a task for them. Everything is in the model card.
+they measured, too, gets a file: whole benchmarks without a thinking budget or votes, whose YAML says which task of a
+dataset's `eval.yaml` they are (`metadata.hub`). Everything is in the model card.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import yaml
 
 from lm_eval_ext.errors import ArgumentError, ResultsError
+from lm_eval_ext.paths import TASKS
+from lm_eval_ext.plugins import task_folders
 from lm_eval_ext.pruning.recipe import Recipe
+from lm_eval_ext.redaction import mapping, number
 from lm_eval_ext.runs.load import Source
 from lm_eval_ext.runs.run import Run, TaskResult, accuracy_interval
 
 logger = logging.getLogger("lm_eval.tts")
 
-# Tasks in the `eval.yaml` of datasets, by dataset. Those of Idavidrein/gpqa are left out: sources differ on the names.
-TASK_IDS = {
-    "MathArena/aime_2026": "MathArena/aime_2026",
-    "MathArena/cmimc_2025": "MathArena/cmimc_2025",
-    "MathArena/hmmt_feb_2026": "MathArena/hmmt_feb_2026",
-    "MathArena/smt_2025": "MathArena/smt_2025",
-    "TIGER-Lab/MMLU-Pro": "mmlu_pro",
-    "openai/gsm8k": "gsm8k",
-}
 START, END = "<!-- lm-eval-tts results -->", "<!-- end of lm-eval-tts results -->"
 
 
@@ -48,8 +42,7 @@ def write_hub(sources: Sequence[Source], out: Path) -> list[Path]:
     if not found:
         logger.warning(
             "no .eval_results: none of these results is of a whole benchmark without a budget or votes, run as usual, "
-            "on a dataset that the Hub shows results of (%s); the model card has them all",
-            ", ".join(TASK_IDS),
+            "of which the Hub shows results (metadata.hub of its YAML); the model card has them all",
         )
     for benchmark, entries in found.items():
         folder.mkdir(parents=True, exist_ok=True)
@@ -96,13 +89,25 @@ def _entries(runs: Sequence[Run]) -> dict[str, list[dict[str, object]]]:
     for run in runs:
         for task in run.tasks.values():
             comparable = task.budget is None and not (task.votes or task.partial or run.control)
-            if comparable and task.dataset in TASK_IDS:
+            there = _on_the_hub(task) if comparable else {}
+            if there:
                 entry = EvalResultEntry(
-                    dataset_id=task.dataset, task_id=TASK_IDS[task.dataset], value=round(100 * task.accuracy.value, 4),
-                    date=run.date, notes=_notes(run, task),
+                    dataset_id=task.dataset, task_id=str(there["task_id"]), date=run.date, notes=_notes(run, task),
+                    value=round((number(there.get("scale")) or 100) * task.accuracy.value, 4),
                 )  # fmt: skip
                 found.setdefault(task.benchmark, []).append(entry)
     return {benchmark: eval_result_entries_to_yaml(entries) for benchmark, entries in found.items()}
+
+
+def _on_the_hub(task: TaskResult) -> Mapping[str, object]:
+    """`metadata.hub` of the benchmark's YAML; empty if it has none, or the run was on another dataset."""
+    for folder in (TASKS, *task_folders()):
+        for path in folder.glob(f"*/{task.benchmark}.yaml"):
+            content = yaml.load(path.read_text("utf-8"), yaml.BaseLoader)  # which runs nothing
+            found = mapping(mapping(mapping(content).get("metadata")).get("hub"))
+            if found.get("dataset") == task.dataset:
+                return found
+    return {}
 
 
 def _notes(run: Run, task: TaskResult) -> str:
