@@ -17,7 +17,9 @@ from typer.testing import CliRunner
 from benchmarks.lm_eval_output import scores, write_output
 from lm_eval_ext.cli import app
 from lm_eval_ext.exporters import EXPORTERS
+from lm_eval_ext.runs.load import load
 from tests.commands import LM_EVAL
+from tests.published import CATALOGUE
 from tests.shared import ROOT
 from tests.test_submission import changed_rows
 
@@ -99,6 +101,33 @@ def test_every_eval_ever_gets_the_score_of_a_question_of_which_one_answer_was_sc
         {"score": 1.0, "is_correct": True}, {"score": 0.0, "is_correct": False},
     ]  # fmt: skip
     assert [len(row["output"]["raw"]) for row in rows] == [2, 2]
+
+
+def test_what_every_eval_ever_gets_is_read_back_as_it_was(tmp_path: Path) -> None:
+    tasks = {
+        "tts_math500": scores(0.7, 30, 3),
+        "tts_math500_b512": scores(0.4, 30, 3),
+        "tts_aime24": scores(0.5, 12, 1),
+    }
+    for name, dropped in (("base", ()), ("smaller", (3, 4))):
+        write_output(tmp_path / "ours" / name, tasks, dropped=dropped)
+    export(tmp_path / "ours", "every-eval-ever", tmp_path / "out")
+    ours = {source.run.label: source for source in load([tmp_path / "ours"], CATALOGUE)}
+    again = load([tmp_path / "out"], CATALOGUE, logs=True)
+    assert len(again) == len(ours) == 2
+    for source, own in zip(sorted(again, key=lambda one: one.run.base), ours.values(), strict=True):
+        assert source.run.tasks.keys() == own.run.tasks.keys() == tasks.keys()
+        for name, task in own.run.tasks.items():
+            there = source.run.tasks[name]
+            assert there.accuracy.value == pytest.approx(task.accuracy.value)
+            for field in ("benchmark", "budget", "votes", "questions", "repeats", "shots"):
+                assert getattr(there, field) == getattr(task, field), field
+            assert {"shots", "thinking_token_budget", "questions"}.isdisjoint(there.unknown)
+            by_prompt = {one.prompt: one for one in source.samples(name)}
+            assert len(by_prompt) == task.questions
+            for one in own.samples(name):
+                assert by_prompt[one.prompt].score == pytest.approx(one.score)
+                assert [output.text for output in by_prompt[one.prompt].outputs] == [out.text for out in one.outputs]
 
 
 @pytest.mark.skipif(not VALIDATOR.exists(), reason="Every Eval Ever is not installed (make test-exporters)")

@@ -95,7 +95,10 @@ def _evaluation(
     questions = _questions(own, scale)
     if scale != _SHARES and not _mean_is(score, questions) and _mean_is(score, again := _questions(own, _SHARES)):
         questions = again  # single scores are shares, whatever scale the mean has
-    generation = mapping(mapping(result.get("generation_config")).get("generation_args"))
+    asked = mapping(result.get("generation_config"))
+    generation, told = mapping(asked.get("generation_args")), mapping(asked.get("additional_details"))
+    if (budget := whole(told.get("thinking_budget"))) or told.get("thinking_budget") == "unlimited":  # as we write it
+        generation = {"thinking_token_budget": budget or -1, **generation}
     texts = mapping(mapping(generation.get("eval_plan")).get("config"))  # numbers as text
     planned = {key: number(text) if whole(text) is None else whole(text) for key, text in texts.items()}
     source = mapping(result.get("source_data"))
@@ -104,7 +107,7 @@ def _evaluation(
         name, line(metric.get("metric_name") or metric.get("metric_id"), 200) or "score", score,
         None if stderr is None else stderr / (scale.most - scale.least), len(questions) or counted or None,
         max((len(one.answers) for one in questions), default=1), None, {**planned, **generation},
-        dataset=line(source.get("hf_repo")), questions=questions, scorer=library,
+        shots=whole(told.get("shots")), dataset=line(source.get("hf_repo")), questions=questions, scorer=library,
     )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.generation.request import KNOWN, canonical
 from lm_eval_ext.paths import digest
 from lm_eval_ext.redaction import line, mapping, number, public_name, scrubbed, text, whole, without_tokens
-from lm_eval_ext.runs.run import Run
+from lm_eval_ext.runs.run import Run, asked_budget, variant_of
 from lm_eval_ext.runs.samples import Grade, Output, Sample, question_set, validated
 from lm_eval_ext.runs.task_results import raw_rows
 
@@ -148,9 +148,7 @@ class Log:
         names = self.names
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise ResultsError(f"{path}: {twice}: is evaluated twice")
-        tasks = {
-            name: _task(one, str(path)) | {"benchmark": name} for name, one in zip(names, self.evaluations, strict=True)
-        }
+        tasks = {name: _task(one, str(path), name) for name, one in zip(names, self.evaluations, strict=True)}
         fields = {
             "date": self.date, "base": public_name(self.model), "engine": line(self.tool, 100), "tool": line(self.tool),
             "software": {self.tool: line(self.version, 200)} if self.version else {}, "tasks": tasks,
@@ -191,15 +189,15 @@ def _explained(one: Evaluation, place: str) -> bool:
     return bool(one.questions)
 
 
-def _task(one: Evaluation, place: str) -> dict[str, object]:
-    asked = _asked(one, place)
+def _task(one: Evaluation, place: str, name: str) -> dict[str, object]:
+    asked, (benchmark, budget, votes) = _asked(one, place), variant_of(name)  # one of ours in another tool's format
     rows = rows_of(one) if _explained(one, place) else []
     unknown = [name for name in SETTINGS if name not in asked] + (["shots"] if one.shots is None else [])
     if one.count is None:
         unknown.append("questions")
     count = one.count or _count_from_stderr(one)
     return {
-        "benchmark": task_name(one.benchmark), "budget": _budget(asked), "score": one.metric,
+        "benchmark": benchmark, "budget": asked_budget(asked, budget), "votes": votes, "score": one.metric,
         "filter": line(one.scorer, 100) or "none",
         "metrics": {one.metric: {"value": one.accuracy, "stderr": one.stderr}}, "questions": count,
         "of": max(count, one.of or 0), "repeats": one.repeats, "shots": one.shots or 0, "dataset": line(one.dataset),
@@ -236,11 +234,6 @@ def _chance(one: Evaluation) -> float | None:
     numbers = [gold for gold in golds if any(character.isdigit() for character in gold)]
     open_ended = len(numbers) == len(one.questions) and len({*numbers}) > len(numbers) / 4
     return 0.0 if golds and open_ended and not any(question.options for question in one.questions) else None
-
-
-def _budget(asked: Mapping[str, object]) -> int | None:
-    found = number(asked.get("thinking_token_budget"))
-    return int(found) if found is not None and found > 0 else None
 
 
 def ordered(one: Evaluation) -> list[Question]:
