@@ -202,10 +202,10 @@ def choose_layers(
 
 
 def read_runs(*folders: str | Path, site: str | Path | None = None) -> Runs:
-    """Read all runs in some folders and their subfolders: lm-eval results and published runs.
+    """Read all runs in some folders and their subfolders: lm-eval results, published runs, and logs of other tools.
 
     Args:
-        folders: folders that contain `results_*.json` or `run.json` at any depth, or such files.
+        folders: folders that contain `results_*.json`, `run.json` or logs at any depth, or such files.
         site: another `site.yaml`, which defines the accuracy of each benchmark.
 
     Raises:
@@ -219,7 +219,7 @@ def read_runs(*folders: str | Path, site: str | Path | None = None) -> Runs:
     from lm_eval_ext.runs.load import Runs
     from lm_eval_ext.runs.load import load as load_sources
 
-    sources = load_sources([Path(folder) for folder in folders], _catalogue(site))
+    sources = load_sources([Path(folder) for folder in folders], _catalogue(site), logs=True)
     return Runs((source.run for source in sources), sources)
 
 
@@ -353,7 +353,7 @@ def build_site(results: Sequence[str | Path], out: str | Path, *, site: str | Pa
     from lm_eval_ext.site.build import build as write_site
 
     catalogue = _catalogue(site)
-    sources = load_sources([Path(path) for path in results], catalogue)
+    sources = load_sources([Path(path) for path in results], catalogue, logs=True)
     for source in sources:
         for finding in graded_by_another_version(source, published_before=True):
             logger.warning("%s: %s", finding.path, finding.text)

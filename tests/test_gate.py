@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import replace
@@ -37,6 +37,7 @@ from lm_eval_ext.runs.literature import read_literature
 from tests.commands import LM_EVAL, run
 from tests.fake_server import FakeServer
 from tests.shared import ROOT
+from tests.test_logs import write_inspect
 from tests.test_sweep_runs import family
 from tests.test_sweep_slurm import slurm  # noqa: F401  # a fixture
 
@@ -205,6 +206,60 @@ def test_a_base_far_from_its_published_score_is_no_measurement(tmp_path: Path) -
     assert done.exit_code == 2 and "is above its published 50.0% (a table) by more than" in done.output, done.output
     tier = {"tier": "critical", "published": {"score": 0.95, "source": "a table"}}
     assert gate(written(tmp_path, benchmarks={"chain_b128": tier})).exit_code == 1
+
+
+def logged(folder: Path, right: Sequence[bool], **more: Any) -> dict[str, str]:
+    """A log of inspect_ai, as a model of a gate; questions are in another order for each folder's name."""
+    questions = list(range(len(right)))
+    random.Random(folder.name).shuffle(questions)
+
+    def change(content: dict[str, Any]) -> None:
+        said = {"choices": [{"message": {"content": "Hm."}, "stop_reason": "stop"}]}
+        content["samples"] = [
+            {"id": f"{folder.name}{at}", "epoch": 1, "input": f"What is {at} plus {at * at}?", "output": said,
+             "target": str(at + at * at), "choices": None,
+             "scores": {"match": {"value": "C" if right[at] else "I", "answer": "1"}}}
+            for at in questions
+        ]  # fmt: skip
+        content["results"]["scores"][1]["metrics"] = {"accuracy": {"value": sum(right) / len(right)}}
+        content["eval"].update(dataset={"name": "sums", "samples": len(right)}, config={"epochs": 1}, **more)
+
+    return {"results": str(write_inspect(folder, change))}
+
+
+UNKNOWN = ["shots", "sampling", "thinking budget", "tokens in all"]
+
+
+def test_logs_of_other_tools_decide_as_compare_does(tmp_path: Path) -> None:
+    base = [at % 5 != 0 for at in range(400)]
+    half = [one and at % 2 == 0 for at, one in enumerate(base)]
+    whole = logged(tmp_path / "base", base)
+    candidates = {
+        "same": logged(tmp_path / "same", base, model="hf/acme/same"),
+        "worse": logged(tmp_path / "worse", half, model="hf/acme/worse"),
+    }
+    models: dict[str, Any] = {"base": whole, "candidates": candidates, "benchmarks": {"sums": "critical"}}
+    done = gate(written(tmp_path, **models))
+    assert "sums: can't be compared with the base, because of shots: not recorded in either" in done.output, done.output
+    found = tts.gate(written(tmp_path, **models, allow=UNKNOWN))
+    assert found.verdicts == {"same": "kept", "worse": "lost"}, str(found)
+    assert "it is allowed that shots differs" in str(found)
+    for name, verdict in found.verdicts.items():
+        compared = tts.compare(whole["results"], candidates[name]["results"], keep=0.9, allow=UNKNOWN)
+        assert compared.verdict == verdict
+    other = logged(tmp_path / "other", base, model="hf/acme/other")
+    path = Path(other["results"])
+    path.write_text(path.read_text("utf-8").replace("plus", "minus"), "utf-8")
+    done = gate(written(tmp_path, **{**models, "candidates": {"other": other}}, allow=UNKNOWN))
+    assert "only 0 of 400 and 400 questions are the same" in done.output, done.output
+    done = gate(written(tmp_path, **models, allow=["colour"]))
+    assert done.exit_code == 2 and "allow.0: " in done.output and "\n" not in done.output.strip()
+
+
+def test_a_log_and_models_that_the_gate_evaluates_have_other_numbers(tmp_path: Path) -> None:
+    base = logged(tmp_path / "base", [True] * 10, task="tts_chain_b128")
+    done = gate(written(tmp_path, base=base, candidates={"x": {"drop_layers": [3], "pretrained": "tiny-chain"}}))
+    assert done.exit_code == 2 and "give results of both" in done.output, done.output
 
 
 def test_the_literature_may_say_the_published_score(tmp_path: Path) -> None:

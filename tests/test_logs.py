@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import zipfile
@@ -14,7 +15,9 @@ import pytest
 from pyarrow import parquet
 from typer.testing import CliRunner
 
+from benchmarks.lm_eval_output import scores, write_output
 from benchmarks.smollm2 import HUB
+from lm_eval_ext.api import build_site, compare, read_runs
 from lm_eval_ext.cli import app
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.runs.catalogue import read_catalogue
@@ -349,11 +352,41 @@ def test_another_grader_is_refused(tmp_path: Path) -> None:
     assert code == 2 and "grader: inspect_ai and nemo-evaluator" in said
 
 
-@pytest.mark.parametrize("words", [("leaderboard", "build"), ("results", "export", "--to", "csv")])
-def test_what_would_show_it_as_one_of_ours_refuses_it(words: tuple[str, ...], tmp_path: Path) -> None:
+def test_what_would_say_of_it_what_it_does_not_refuses_it(tmp_path: Path) -> None:
     path = write_inspect(tmp_path)
-    code, said = lm_eval_tts(*words[:2], path, *words[2:], "--out", tmp_path / "out")
-    assert code == 1 and "is a log of inspect_ai; only `compare`, `diagnose` and `results show` read it" in said
+    code, said = lm_eval_tts("results", "export", path, "--to", "csv", "--out", tmp_path / "out")
+    assert code == 1 and "is a log of inspect_ai, which can't be used here; `results show` says" in said
+
+
+def test_the_leaderboard_shows_it_with_the_tools_name(tmp_path: Path) -> None:
+    path = write_inspect(tmp_path / "log")
+    code, said = lm_eval_tts("leaderboard", "add", path, "--to", tmp_path / "published")
+    assert code == 0 and said.strip().endswith(": reported"), said
+    (run,) = read_runs(tmp_path / "published")
+    assert (run.tool, run.tier, run.tasks["sums"].accuracy.value) == ("inspect_ai", "reported", 0.5)
+    assert "shots" in run.tasks["sums"].unknown
+    code, said = lm_eval_tts("leaderboard", "check", tmp_path / "published", "--regrade")
+    assert code == 0 and "1 runs; errors: 0" in said
+    (again,) = read_runs(path)
+    assert again.tasks == run.tasks, "a log and what is published of it are the same"
+    ours = write_output(tmp_path / "ours", {"tts_math500": scores(0.5, 30, 3)}, base="hf/acme/tiny").parent
+    site = build_site([tmp_path / "published", ours], tmp_path / "site").parent
+    page = (site / "runs" / run.id / "index.html").read_text("utf-8")
+    assert "Evaluated and scored by inspect_ai" in page and "<td>?</td>" in page and "<dt>Not recorded</dt>" in page
+    start = (site / "index.html").read_text("utf-8")
+    assert "by inspect_ai" in start and start.count('class="base"') == 2, "it is no run of ours"
+    assert compare(path, tmp_path / "published").rows[0].base.estimate == 0.5
+
+
+def test_questions_of_a_gated_benchmark_are_not_published(tmp_path: Path) -> None:
+    path = write_inspect(tmp_path / "log", lambda content: content["eval"].update(task="gpqa_diamond"))
+    code, said = lm_eval_tts("leaderboard", "add", path, "--to", tmp_path / "published")
+    assert code == 0, said
+    (samples,) = (tmp_path / "published").rglob("*.jsonl.gz")
+    text = gzip.decompress(samples.read_bytes()).decode()
+    assert "What is" not in text and "answer" not in text and len(text.splitlines()) == 3
+    site = build_site([path], tmp_path / "site").parent
+    assert not any("What is 2+3" in one.read_text("utf-8", "ignore") for one in site.rglob("*") if one.is_file())
 
 
 def test_another_scorer_or_version_of_a_tool_is_another_grader(tmp_path: Path) -> None:

@@ -83,7 +83,10 @@ def test_two_runs_of_one_id_are_refused(tmp_path: Path) -> None:
     [
         (lambda site: site["kinds"].pop("long"), "kinds: long has no title"),
         (lambda site: site.update(titel="x"), "titel"),
-        (lambda site: site["benchmarks"]["mmlu"].update(kind="deep"), "benchmarks.mmlu.kind='deep'"),
+        (
+            lambda site: site["benchmarks"]["mmlu"].update(kind="deep"),
+            "benchmarks.mmlu.kind: Input should be 'knowledge', 'shallow', 'long'",
+        ),
     ],
 )
 def test_a_faulty_site_yaml_is_one_line(change: Callable[[dict[str, Any]], Any], message: str, tmp_path: Path) -> None:

@@ -176,6 +176,8 @@ def entries(runs: Iterable[Run]) -> list[Entry]:
 
 
 def _label(run: Run, labels: Counter[tuple[str, str]]) -> str:
+    if run.tool:
+        return f"{run.label}, by {run.tool}"
     if labels[run.base, run.label] == 1:
         return run.label
     inexact = "" if run.settings.get("token_exact", "True") == "True" else "budgets approximated"
@@ -192,7 +194,7 @@ def _identity(run: Run) -> tuple[object, ...]:
     recovered = pruning.recovered if pruning else ""
     left_out = pruning.left_out if pruning else ((), (), (), (), "")
     exact = run.settings.get("token_exact", "True")  # approximated budgets are another measurement
-    return (run.base, run.base_revision, run.varied, *left_out, changes, recovered, weights, exact)
+    return (run.base, run.base_revision, run.varied, *left_out, changes, recovered, weights, exact, run.tool)
 
 
 def side_by_side(one: Entry, other: Entry, benchmark: str) -> tuple[Scored, Scored] | None:
@@ -220,8 +222,9 @@ def protocol(one: Scored) -> tuple[int, bool, tuple[str, ...]]:
     return task.graded_by or 0, templated, ranked_with(task, one.run)
 
 
-def _run_alike(entry: Entry) -> tuple[str, str, str, str]:
-    return entry.base, entry.latest.base_revision, entry.latest.control, entry.latest.asked
+def _run_alike(entry: Entry) -> tuple[str, ...]:
+    run = entry.latest
+    return entry.base, run.base_revision, run.control, run.asked, run.tool
 
 
 class Board:

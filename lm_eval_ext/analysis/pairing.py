@@ -206,7 +206,7 @@ def _paired_tasks(
     """Both with the same questions, and how many these are if some are left out."""
     asked = _asked(ours)
     try:
-        pairs = paired(asked, _asked(theirs), common=common)
+        pairs = pairs_of(ours, theirs, common=common)
     except ResultsError as error:
         raise ResultsError(f"{name}: {error}") from error
     counts = [f"{len(pairs.base):,} of {len(one.scores):,}" for one in (ours, theirs)]
@@ -214,6 +214,20 @@ def _paired_tasks(
     mismatch = [Mismatch(f"{name}: questions that are paired", *counts)] if some_left else []
     question_set = digest(["paired", *(normalised(asked[at].bare or asked[at].prompt) for at in pairs.base)])[:16]
     return (_cut(ours, pairs.base, question_set), _cut(theirs, pairs.candidate, question_set)), mismatch
+
+
+def pairs_of(base: TaskScores, candidate: TaskScores, *, common: bool = False) -> Pairs:
+    """Pair the questions of two results by their texts; otherwise as `paired`."""
+    return paired(_asked(base), _asked(candidate), common=common)
+
+
+def same_benchmark(name: str, other: str) -> bool:
+    """Whether two tools' names of benchmarks differ only in case, dashes and our `tts_`.
+
+    >>> same_benchmark("MATH-500", "tts_math_500")
+    True
+    """
+    return _plain(name) == _plain(other)
 
 
 def _plain(name: str) -> str:

@@ -61,11 +61,11 @@ def add(
     Exits with 1 if a file could not be published; the others are still published.
     """
     catalogue, failed = _catalogue(site), False
-    for path in files(output):
+    for path in files(output, logs=True):
         try:
             if path.name == RUN_FILE:
                 raise ResultsError(f"{path}: is already published; expected an lm-eval results_*.json")
-            publish_run(read_source(path, catalogue, base), to, print)
+            publish_run(read_source(path, catalogue, base, logs=True), to, print)
         except ResultsError as error:
             failed = True
             print(error)

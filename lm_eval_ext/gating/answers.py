@@ -13,6 +13,8 @@ import numpy as np
 
 from lm_eval_ext.analysis.answer_costs import flops
 from lm_eval_ext.analysis.evaluated import TaskScores, is_greedy, read_model, refusals
+from lm_eval_ext.analysis.matching import Mismatch
+from lm_eval_ext.analysis.pairing import pairs_of, same_benchmark
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.gating.gate_file import Population
 from lm_eval_ext.runs.catalogue import read_catalogue
@@ -51,6 +53,7 @@ class Answers:
         by_id: its questions, by their index in the dataset.
         of: number of questions in the whole benchmark.
         result, run: of the newest block, or of the whole run.
+        scores: of the whole run; None of blocks.
     """
 
     task: str
@@ -58,6 +61,7 @@ class Answers:
     of: int
     result: TaskResult
     run: Run
+    scores: TaskScores | None = None
 
     @property
     def chance(self) -> float:
@@ -142,13 +146,14 @@ def of_results(folder: Path, tasks: Sequence[str]) -> dict[str, Answers]:
     model = read_model(folder, read_catalogue())
     found = {}
     for task in tasks:
-        scores = model.tasks.get(task)
+        alike = [one for name, one in model.tasks.items() if model.run.tool and same_benchmark(name, task)]
+        scores = model.tasks.get(task) or next(iter(alike), None)
         if scores is None:
             raise ResultsError(f"{folder}: has no results of {task}; there are those of {', '.join(model.tasks)}")
         by_id = _pooled(scores)
         if not by_id:
             raise ResultsError(f"{folder}: {task}: has no samples of its questions; run it with --log_samples")
-        found[task] = Answers(task, by_id, scores.result.of, scores.result, scores.run)
+        found[task] = Answers(task, by_id, scores.result.of, scores.result, scores.run, scores)
     return found
 
 
@@ -163,7 +168,7 @@ def _pooled(scores: TaskScores) -> dict[int, Asked]:
 
 
 def _joined(one: Asked, other: Asked) -> Asked:
-    first, second = len(one.right), len(other.right)
+    first, second = max(1, len(one.right)), max(1, len(other.right))
 
     def mean(a: float, b: float) -> float:
         return (a * first + b * second) / (first + second)
@@ -176,6 +181,7 @@ def _joined(one: Asked, other: Asked) -> Asked:
 def _asked(sample: Sample) -> Asked:
     grades = [output.grade for output in sample.outputs]
     right = tuple(grade == "correct" for grade in grades) or (sample.score >= 0.5,)
+    right = () if "not told" in grades else right  # as where one score is of all samples together
     tokens = sum(sample.metrics.get(name, 0.0) for name in ("thinking_tokens", "answer_tokens"))
     signs: dict[str, float] = {name: sample.metrics[name] for name in SIGNS if name in sample.metrics}
     if grades:
@@ -183,8 +189,38 @@ def _asked(sample: Sample) -> Asked:
     return Asked(sample.hash, sample.score, right, tokens * len(right), signs)
 
 
-def refuse_unlike(base: Answers, candidate: Answers, name: str) -> None:
+def renumbered(base: Answers, candidate: Answers, name: str) -> Answers:
+    """A candidate's answers under the base's numbers of the questions, where another tool asked one of them.
+
+    Raises:
+        ResultsError: the questions can't be paired by their texts, or one of the two is evaluated by the gate.
+    """
+    if not (base.run.tool or candidate.run.tool):
+        return candidate
+    if base.scores is None or candidate.scores is None:
+        raise ResultsError(
+            f"{name}: {base.task}: a log of {base.run.tool or candidate.run.tool} numbers its questions in its own "
+            "way; give results of both, the base and the candidates"
+        )
+    try:
+        pairs = pairs_of(base.scores, candidate.scores)
+    except ResultsError as error:
+        raise ResultsError(f"{name}: {base.task}: {error}") from error
+    numbers, others = list(base.by_id), list(candidate.by_id)
+    by_id = {
+        numbers[ours]: candidate.by_id[others[theirs]]._replace(hash=base.by_id[numbers[ours]].hash)
+        for ours, theirs in zip(pairs.base, pairs.candidate, strict=True)
+    }
+    return replace(candidate, by_id=by_id)
+
+
+def refuse_unlike(base: Answers, candidate: Answers, name: str, allowed: Sequence[str] = ()) -> None:
     """Refuse to compare what was asked differently.
+
+    Args:
+        base, candidate: the answers.
+        name: of the candidate.
+        allowed: what may differ, or not be recorded.
 
     Raises:
         ResultsError: other questions, budgets, sampling or grader; the message says which.
@@ -193,10 +229,14 @@ def refuse_unlike(base: Answers, candidate: Answers, name: str) -> None:
         other = base.by_id.get(question)
         if other is not None and other.hash != asked.hash:
             raise ResultsError(f"{name}: {base.task}: question {question} is another one than the base's")
-    pair = (_as_scores(base), _as_scores(candidate))
-    differences = [str(one) for one in refusals(*pair) if one.what != "questions"]
+    differences = [str(one) for one in differences_of(base, candidate, allowed)]
     if differences:
         raise ResultsError(f"{name}: {base.task}: can't be compared with the base, because of {'; '.join(differences)}")
+
+
+def differences_of(base: Answers, candidate: Answers, allowed: Sequence[str] = ()) -> list[Mismatch]:
+    """What was asked differently of two models, but for the questions, without what is allowed."""
+    return [one for one in refusals(_as_scores(base), _as_scores(candidate), allowed) if one.what != "questions"]
 
 
 def _as_scores(answers: Answers) -> TaskScores:
@@ -215,6 +255,10 @@ def refuse_greedy(answers: Answers) -> None:
         raise ResultsError(
             f"{answers.task}: its samples vote, so one more is no new round; use the benchmark itself, or `for: new "
             "questions`"
+        )
+    if answers.by_id and not answers.samples:
+        raise ResultsError(
+            f"{answers.task}: its samples were not graded one by one, so they make no rounds; use `for: new questions`"
         )
     if is_greedy(answers.result):
         raise ResultsError(

@@ -9,6 +9,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from lm_eval_ext.analysis.matching import ALLOWED
 from lm_eval_ext.authoring.task_fields import PublishedScore
 from lm_eval_ext.declared import read_yaml
 from lm_eval_ext.errors import ManifestError
@@ -116,6 +117,10 @@ class GateFile(Setup):
     accept_gains: Annotated[
         bool, Field(description="whether a candidate that is better than its base passes without a check of the setup")
     ] = False
+    allow: Annotated[
+        tuple[Literal[ALLOWED], ...],  # type: ignore[valid-type]  # the table's names
+        Field(description="what may differ between base and candidates, or not be recorded, as of other tools' logs"),
+    ] = ()
     rank_by: Annotated[RankedBy, Field(description="the cost by which those that are kept are ranked")] = "bytes"
 
     @model_validator(mode="after")

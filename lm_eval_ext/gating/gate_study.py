@@ -27,6 +27,7 @@ from lm_eval_ext.gating.answers import (
     read_block,
     refuse_greedy,
     refuse_unlike,
+    renumbered,
 )
 from lm_eval_ext.gating.gate_file import BASE, GatedBenchmark, GateFile, load_gate
 from lm_eval_ext.gating.standing import NextBlock, Policy, RowData, Standing, base_target, block_end, standing
@@ -196,8 +197,10 @@ class GateStudy(Study):
         stamp = None if folder else self._files(name)
         kept = self._answers.get(name)
         if kept is None or kept[0] != stamp:
-            kept = stamp, (of_results(folder, list(self.benchmarks)) if folder else self._of_blocks(stamp or {}))
-            self._answers[name] = kept
+            found = of_results(folder, list(self.benchmarks)) if folder else self._of_blocks(stamp or {})
+            base = self.answers(BASE) if name != BASE else {}
+            found = {task: renumbered(base[task], one, name) if task in base else one for task, one in found.items()}
+            kept = self._answers[name] = stamp, found
         return kept[1]
 
     @cached_property
@@ -287,7 +290,7 @@ class GateStudy(Study):
         theirs, ours = self.answers(BASE), self.answers(name)
         for task, answers in ours.items():
             if task in theirs:
-                refuse_unlike(theirs[task], answers, name)
+                refuse_unlike(theirs[task], answers, name, self.gate.allow)
         return {task: self._row(task, base, ours.get(task), finished=finished) for task, base in theirs.items()}
 
     def standing(self, name: str) -> Standing:

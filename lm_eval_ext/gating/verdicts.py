@@ -11,7 +11,7 @@ from statistics import NormalDist, fmean
 import numpy as np
 
 from lm_eval_ext.errors import TTSError
-from lm_eval_ext.gating.answers import SIGNS, Answers
+from lm_eval_ext.gating.answers import SIGNS, Answers, differences_of
 from lm_eval_ext.gating.gate_file import BASE, RankedBy
 from lm_eval_ext.gating.gate_report import BenchmarkVerdict, Candidate, CandidateVerdict, GateReport
 from lm_eval_ext.gating.gate_study import GateStudy
@@ -88,6 +88,8 @@ def _row(
     each = row.tokens / row.asked if row.asked else of.base_tokens
     path = tuple((spent, *wealth) for spent, wealth in zip(row.spent, row.test.wealth, strict=True))
     remarks = list(_signs(policy, base, candidate)) if base and candidate else []
+    if base and candidate:
+        remarks += [f"it is allowed that {one.what} differs: {one}" for one in differences_of(base, candidate)]
     if row.reason in ("everything asked", "out of reach") and not row.test.measurable:
         remarks.insert(0, "the base isn't shown to be above chance, so nothing can be kept or lost")
     if _is_better(policy, of):

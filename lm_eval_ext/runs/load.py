@@ -14,7 +14,7 @@ from lm_eval_ext.runs.catalogue import Catalogue
 from lm_eval_ext.runs.logs.log import Log
 from lm_eval_ext.runs.logs.recognised import TOOLS, is_log, read_log
 from lm_eval_ext.runs.run import Run, frame
-from lm_eval_ext.runs.samples import RUN_FILE, Sample, read_json, read_run, read_samples
+from lm_eval_ext.runs.samples import RUN_FILE, Sample, read_json, read_run, read_samples, without_texts
 from lm_eval_ext.runs.submission import is_results, submission
 from lm_eval_ext.runs.task_results import AccuracyKey, AskedQuestion, task_questions, task_rows
 
@@ -50,7 +50,8 @@ class Source:
         if task not in self.run.samples:
             return []
         if self.log:
-            return self.log.samples(task)
+            rows = self.log.samples(task)
+            return [without_texts(row) for row in rows] if self.run.tasks[task].gated else rows
         if self.published:
             return read_samples(samples_path(self.path.parent, task), self.run.samples[task])
         return task_rows(self.path, read_json(self.path), self._scored(task), self.catalogue)
@@ -100,10 +101,21 @@ def read_source(
     """
     if path.name != RUN_FILE and (log := read_log(path)):
         if not logs:
-            raise ResultsError(f"{path}: is a log of {log.tool}; only `compare`, `diagnose` and `results show` read it")
-        return Source(_with_chance(log.run(path), catalogue), path, catalogue, log)
+            raise ResultsError(
+                f"{path}: is a log of {log.tool}, which can't be used here; `results show` says what it holds"
+            )
+        return Source(_with_chance(_gated(log.run(path), catalogue), catalogue), path, catalogue, log)
     run = read_run(path) if path.name == RUN_FILE else submission(path, catalogue, base, in_part=in_part)
     return Source(_with_chance(run, catalogue), path, catalogue)
+
+
+def _gated(run: Run, catalogue: Catalogue) -> Run:
+    """The run of another tool, which does not know which benchmarks must not be shown."""
+    tasks = {
+        name: task.model_copy(update={"gated": catalogue.is_gated(name, task.dataset)})
+        for name, task in run.tasks.items()
+    }
+    return run.model_copy(update={"tasks": tasks})
 
 
 def _with_chance(run: Run, catalogue: Catalogue) -> Run:

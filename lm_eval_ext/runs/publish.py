@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -48,16 +49,19 @@ def publish(source: Source, results: Path) -> Source:
     Raises:
         ResultsError: its folder already holds a different run.
     """
-    run, folder = source.run, results / _folder_name(source.run.base) / source.run.id
+    packed = {task: pack(source.samples(task)) for task in source.run.samples}
+    hashes = {task: hashlib.sha256(content).hexdigest() for task, content in packed.items()}
+    run = source.run.model_copy(update={"samples": hashes})  # a log of another tool has none
+    folder = results / _folder_name(run.base) / run.id
     if (folder / RUN_FILE).is_file():
         there = read_run(folder / RUN_FILE)
         if without_tier(there) != without_tier(run):
             raise ResultsError(f"{folder}: holds a different run with the same id")
         run = max(there, run, key=lambda one: TIERS.index(one.tier))
-    for task in run.samples:
+    for task, content in packed.items():
         path = samples_path(folder, task)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(pack(source.samples(task)))
+        path.write_bytes(content)
     return Source(run, write_run(run, folder), source.catalogue)
 
 

@@ -19,6 +19,7 @@ from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.grading import GRADER_VERSION
 from lm_eval_ext.grading.rules import TRACE
 from lm_eval_ext.runs.load import Source
+from lm_eval_ext.runs.logs.log import ROUNDED
 from lm_eval_ext.runs.publish import Golds, RunFinding, is_gated, publish, shown_though_gated
 from lm_eval_ext.runs.run import TIERS, Run, Score, TaskResult
 from lm_eval_ext.runs.samples import Output, Sample, question_set, write_run
@@ -49,7 +50,7 @@ def recomputed(source: Source, golds: Golds | None = None, *, regrade: bool = Tr
             continue
         yield from shown_though_gated(source, name, rows)
         yield from known.contradicted(source, name, rows)
-        faults = [*_added_up(task, rows), *_beyond_its_budget(task, source.run)]
+        faults = [*_added_up(task, rows, source.run.tool), *_beyond_its_budget(task, source.run)]
         if regrade and not faults and is_ours(name, task) and _today(source, name):
             faults = [*_complete(task, rows, is_gated(source, name))]
             faults = faults or [*_graded_again(task, rows, is_gated(source, name))]
@@ -121,12 +122,15 @@ def graded_by_another_version(source: Source, *, published_before: bool) -> Iter
 # Sums -------------------------------------------------------------------------------------------------------
 
 
-def _added_up(task: TaskResult, rows: Sequence[Sample]) -> Iterator[str]:
+def _added_up(task: TaskResult, rows: Sequence[Sample], tool: str) -> Iterator[str]:
     scores = [row.score for row in rows]
     if not rows or tuple(scores) != task.scores or question_set(rows) != task.question_set:
         yield "scores do not match its samples"
     elif len({row.id for row in rows}) < len(rows) or _repeated([row.hash for row in rows]):
         yield "a question appears twice in its samples"
+    elif tool:  # which may round, and has a standard error of its own
+        if abs(fmean(scores) - task.accuracy.value) > ROUNDED:
+            yield f"{task.score}={task.accuracy.value} is {fmean(scores):.6f} when recomputed"
     else:
         yield from _mean(task.score, task.accuracy, scores)
 

@@ -228,7 +228,10 @@ class Names:
         models: dict[str, ModelName] = {}
         for (_, name), some in alike.items():
             details = _details([entry.latest for entry in some]) if len(some) > 1 else [""]
-            models |= {one.key: name._replace(more=more) for one, more in zip(some, details, strict=True)}
+            models |= {
+                one.key: name._replace(more=" ".join(filter(None, (name.more, more))))
+                for one, more in zip(some, details, strict=True)
+            }
         return cls({base: base if endings[short_base(base)] > 1 else short_base(base) for base in bases}, models)
 
     def base(self, base: str) -> str:
@@ -248,7 +251,7 @@ class Names:
 def name_of(run: Run) -> ModelName:
     """Name of a run's model."""
     if run.dense:
-        return ModelName("base")
+        return ModelName("base", more=f"by {run.tool}" if run.tool else "")
     pruning = run.pruning
     done = _taken(pruning) if pruning else []
     how = [pruning.method] if pruning and done else []

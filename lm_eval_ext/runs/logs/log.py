@@ -31,7 +31,7 @@ LARGEST = 1 << 28  # bytes of a file; as JSON it takes many times as much in mem
 SETTINGS = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_gen_toks", "thinking_token_budget")
 _KEPT = (*KNOWN, "reasoning_effort", "reasoning_tokens", "solvers", "task_args")
 _LONGEST = 500  # characters of a setting
-_ROUNDED = 0.0006
+ROUNDED = 0.0006
 _NAME = re.compile(r"[^A-Za-z0-9._@+-]+")
 
 
@@ -180,7 +180,7 @@ def task_name(benchmark: str) -> str:
 def _explained(one: Evaluation, place: str) -> bool:
     """Whether the questions yield the accuracy, which some tools round to three digits."""
     mean = sum(question.score for question in one.questions) / max(1, len(one.questions))
-    if one.questions and abs(mean - one.accuracy) > _ROUNDED:
+    if one.questions and abs(mean - one.accuracy) > ROUNDED:
         logger.warning(
             "%s: %s: %s=%s, but its %s questions give %.6f; read without them", place, one.benchmark, one.metric,
             one.accuracy, len(one.questions), mean,
