@@ -204,6 +204,60 @@ def test_bits_and_shares_follow_from_the_rows(page: Any, rows: list[Row]) -> Non
         assert shown == {step: cells(some) for (of, step), some in removed.items() if of == kind}
 
 
+def test_what_is_kept_by_benchmark_follows_from_the_rows(page: Any, rows: list[Row]) -> None:
+    values: dict[tuple[str, str], list[tuple[str, float]]] = defaultdict(list)
+    for some in smaller_models(rows).values():
+        if some[0]["recovered"] == "False" and some[0]["bits"] and float(some[0]["bits"]) >= 4:
+            for row in some:
+                if one := kept(row):
+                    values[row["benchmark"], row["benchmark kind"]].append((row["source"], one[0]))
+    titles = {"knowledge": "knowledge", "shallow": "short reasoning", "long": "long reasoning"}
+    section = next(one for one in page.iter("section") if one.get("id") == "benchmarks")
+    lines = [one for one in section.iter("div") if one.get("class") == "r row"]
+    shown = {text_of(line[0]): [text_of(part) for part in line.findall("span")][2:] for line in lines}
+    assert len(shown) == len(values)
+    for (benchmark, kind), pairs in values.items():
+        share, low, high, models, sources = medians(pairs)
+        said, counted = shown[f"{benchmark} {titles[kind]}"]
+        least, _, most = said.partition("%")[2].strip().partition("–")
+        assert near(said.partition("%")[0], share) and re.findall(r"\d+", counted) == [models, sources]
+        assert (sources == "1" and not least) or (near(least, low) and near(most, high)), said
+    order = [float(said.partition("%")[0]) for said, _ in shown.values()]
+    assert order == sorted(order)
+
+
+def test_recoveries_follow_from_the_rows(page: Any, rows: list[Row]) -> None:
+    found: dict[tuple[str, str, str, str], dict[str, dict[int, Row]]] = defaultdict(lambda: defaultdict(dict))
+    for row in rows:
+        if not row["doubt"] and (row["recovery tokens"] or row["recovered"] == "False"):
+            place = row["source"], row["base"], row["kind"], row["amount"]
+            found[place][row["benchmark"]][int(row["recovery tokens"] or 0)] = row
+    wanted = [one for one in found.values() if max(map(len, one.values())) > 2]
+    charts = [one for one in page.iter("table") if (one.get("id") or "").startswith("recovery-")]
+    assert len(charts) == len(wanted) == 4
+    for chart, by_benchmark in zip(charts, wanted, strict=True):
+        lengths = sorted({tokens for some in by_benchmark.values() for tokens in some if tokens})
+        told = []
+        for benchmark, some in by_benchmark.items():
+            scores = [some[at]["score"] if at in some else "" for at in (0, *lengths)]
+            base = next(iter(some.values()))["base score"]
+            told.append([benchmark, *(f"{float(one):.1f}" if one else "" for one in (*scores, base))])
+        shown = [[(cell.text or "").strip() for cell in line] for line in chart.find("tbody")]
+        assert shown == told
+
+
+def test_the_counts_follow_from_the_rows(page: Any, rows: list[Row]) -> None:
+    identity = ("source", "base", "model", "kind", "method", "amount", "recovery tokens")
+    found = {tuple(row[name] for name in identity) for row in rows}
+    sources = {row["source"]: row for row in rows}.values()
+    own = [row for row in sources if row["own method"] == "True"]
+    second_hand = [row for row in sources if row["read"] != "text"]
+    said = next(text_of(one) for one in page.iter("p") if "smaller models and their" in text_of(one))
+    numbers = [int(one.replace(",", "")) for one in re.findall(r"\d[\d,]*", said)]
+    bases = {row["base"] for row in rows}
+    assert numbers == [len(rows), len(found), len(bases), len(sources), len(own), len(second_hand), 51]
+
+
 def test_effects_follow_from_the_rows(page: Any, rows: list[Row]) -> None:
     found: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
     for key, some in smaller_models(rows).items():
