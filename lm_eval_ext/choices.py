@@ -216,3 +216,21 @@ def _with_choices(record: dict[str, object]) -> dict[str, object]:
     some = [str(record[name]).strip() for name in columns]
     order = _order(record, some, "Record ID" if record.get("Record ID") else "Question")
     return {"choices": [some[at] for at in order], "letter": LETTERS[order.index(0)]}
+
+
+_OPTION = re.compile(r"(?m)^[ \t]*\(?([A-Z])[).:][ \t]+(\S.*?)[ \t]*$")
+
+
+def lettered_in(prompt: str) -> dict[str, str]:
+    """The options that a prompt shows last, by letter: lines such as `A. Rome`, from A on; empty if there are none.
+
+    >>> lettered_in("Which?\\nA) Rome\\nB) Paris\\n\\nAnswer with a letter.")
+    {'A': 'Rome', 'B': 'Paris'}
+    """
+    found: dict[str, str] = {}
+    for letter, option in _OPTION.findall(prompt):
+        if letter == "A":
+            found = {}
+        if len(found) < len(LETTERS) and letter == LETTERS[len(found)]:
+            found[letter] = option
+    return found if len(found) > 1 else {}

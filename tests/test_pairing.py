@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -204,6 +205,51 @@ def test_regraded_answers_decide_and_the_tools_own_scores_stay(tmp_path: Path) -
     assert "sums-regraded: undecided" in said and "sums: undecided" not in said
     code, said = lm_eval_tts("compare", base, write_legacy(tmp_path / "c"), "--regrade", "--allow", ALLOW)
     assert code == 2 and "no answers can be graded again: it takes texts and gold answers" in said
+
+
+CAPITALS = (("France", "Paris"), ("Italy", "Rome"), ("Norway", "Oslo"), ("Spain", "Madrid"))
+
+
+def quiz(folder: Path, order: Sequence[int], written: Sequence[str], *, prompts: bool = True, **more: Any) -> Path:
+    """A log of multiple choice: options in an order of its own, and what a model wrote of each question."""
+    options = [CAPITALS[at][1] for at in order]
+
+    def change(content: Any) -> None:
+        content["eval"].update(
+            task="capitals", dataset={"name": "capitals", "samples": 4}, config={"epochs": 1}, **more
+        )
+        content["samples"] = []
+        for (country, capital), text in zip(CAPITALS, written, strict=True):
+            shown = "\n".join(f"{letter}) {option}" for letter, option in zip("ABCD", options, strict=True))
+            sample = {
+                "id": country, "epoch": 1, "input": f"What is the capital of {country}?", "choices": options,
+                "target": "ABCD"[options.index(capital)],
+                "messages": [{"role": "user", "content": f"Answer the question.\n\nWhat is it?\n\n{shown}"}],
+                "output": {"choices": [{"message": {"content": text}, "stop_reason": "stop"}]},
+                "scores": {"match": {"value": "I", "answer": ""}},  # by a scorer that reads no letter
+            }  # fmt: skip
+            content["samples"].append(sample if prompts else {**sample, "messages": []})
+        content["results"]["scores"][1]["metrics"]["accuracy"]["value"] = 0.0
+
+    return write_inspect(folder, change)
+
+
+def test_options_are_regraded_by_the_letters_that_the_prompt_shows(tmp_path: Path) -> None:
+    base = quiz(tmp_path / "a", (0, 1, 2, 3), ("ANSWER: A", "The answer is (B).", r"\boxed{C}", "I don't know"))
+    other = quiz(tmp_path / "b", (3, 2, 1, 0), ("ANSWER: D", "ANSWER: B", "ANSWER: B", "ANSWER: A"), model="hf/x/small")
+    scores = {}
+    for path in (base, other):
+        found = with_regraded(read_model(path, read_catalogue())).tasks
+        task = found["capitals-regraded"]
+        asked = [one.bare for one in task.sources[0].asked("capitals")]
+        scores[path] = dict(zip((one.split()[-1] for one in asked), task.scores, strict=True))
+        assert set(found["capitals"].scores) == {0.0} and task.result.chance == 0.25
+    assert scores[base] == {"France?": 1, "Italy?": 1, "Norway?": 1, "Spain?": 0}
+    assert scores[other] == {"France?": 1, "Italy?": 0, "Norway?": 1, "Spain?": 1}
+    code, said = lm_eval_tts("compare", base, other, "--allow", ALLOW.removeprefix("grader,"), "--regrade")
+    assert code == 0 and "capitals-regraded" in said, said
+    with pytest.raises(ResultsError, match="of multiple choice prompts that show the options"):
+        with_regraded(read_model(quiz(tmp_path / "c", (0, 1, 2, 3), "ABCD", prompts=False), read_catalogue()))
 
 
 def test_answers_of_another_kind_are_not_regraded_as_mathematics(tmp_path: Path) -> None:

@@ -74,7 +74,11 @@ def compare(
         bool, typer.Option("--common", help="Of logs of other tools, only the questions that both have.")
     ] = False,
     regrade: Annotated[
-        bool, typer.Option("--regrade", help="Also grade saved answers with our grader of mathematics; this decides.")
+        bool,
+        typer.Option(
+            "--regrade",
+            help="Also grade saved answers, of mathematics and of multiple choice, with our grader; this decides.",
+        ),
     ] = False,
     plan: Annotated[
         bool, typer.Option("--plan", help="From a base run alone: what a comparison with it could show.")

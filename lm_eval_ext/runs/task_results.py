@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
+from lm_eval_ext.choices import LETTERS, lettered_in
 from lm_eval_ext.errors import ResultsError, first_fault
 from lm_eval_ext.generation.request import canonical
 from lm_eval_ext.grading.kinds import MATCHING, kind_of_metric
@@ -402,8 +403,8 @@ def task_questions(
     """What was asked in a task, in the order of `task_rows`.
 
     The question alone is the text of its row in the dataset that stands in the prompt and ends last, or of several the
-    longest. Of multiple choice, the gold answer is a number of an option, whose order may differ elsewhere, so it is
-    left out.
+    longest. Of multiple choice, a gold letter is the option that the prompt shows with it, since their order may differ
+    elsewhere; a number of an option is left out.
     """
     file = samples_file(path, scored.task)
     if file is None or is_gated(content, scored.task, catalogue):
@@ -420,9 +421,13 @@ def task_questions(
 def _asked(row: Mapping[str, object], written: bool) -> AskedQuestion:
     prompt, target = _prompt(row), row.get("target")
     inside = [one for one in mapping(row.get("doc")).values() if isinstance(one, str) and one and one in prompt]
-    gold = (_text(target),) if written and target is not None else ()
+    inside = [one for one in mapping(row.get("doc")).values() if isinstance(one, str) and one and one in prompt]
     asked = max(inside, key=lambda one: (prompt.rfind(one) + len(one), len(one)), default="")
-    return AskedQuestion(asked, prompt, gold)
+    if not written or target is None:
+        return AskedQuestion(asked, prompt)
+    gold = _text(target)
+    shown = lettered_in(prompt) if gold in tuple(LETTERS) else {}
+    return AskedQuestion(asked, prompt, (shown.get(gold, gold),), tuple(shown.values()))
 
 
 def _columns(config: Mapping[str, object]) -> list[str]:

@@ -179,9 +179,20 @@ def _questions(path: Path, samples: list[dict[str, object]], scorer: Scorer) -> 
                 LoggedAnswer(score, _written(sample), _found(sample, scorer))
                 for score, sample in zip(scores, own, strict=True)
             ],
-            bare=asked if isinstance(asked, str) else "", prompt="" if isinstance(asked, str) else _chat(asked),
+            bare=asked if isinstance(asked, str) else "",
+            prompt=_sent(own[0]) if isinstance(asked, str) else _chat(asked),
             gold=golds[0], options=[str(one) for one in sequence(own[0].get("choices"))],
         )  # fmt: skip
+
+
+def _sent(sample: Mapping[str, object]) -> str:
+    """The message that the model was sent, with the solver's template around the question; empty if it wasn't saved."""
+    for message in map(mapping, sequence(sample.get("messages"))):
+        if message.get("role") == "user":
+            content = message.get("content")
+            found = mapping(sample.get("attachments")).get(str(content).removeprefix("attachment://"), content)
+            return found if isinstance(found, str) and not found.startswith("attachment://") else ""
+    return ""
 
 
 def _gold(sample: Mapping[str, object]) -> list[str]:
