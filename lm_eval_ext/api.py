@@ -246,7 +246,7 @@ def compare(
         allow: what may differ, or not be recorded, such as `("sampling",)`.
         same_prompts: refuse models with different chat templates, tokenizers or thinking formats.
         common: compare the questions that both have, however few, where logs of other tools are paired by texts.
-        regrade: also grade the saved answers of both, of mathematics or multiple choice, with our grader; these rows decide.
+        regrade: also grade the saved answers of both, of mathematics or multiple choice, with our grader; this decides.
 
     Raises:
         ResultsError: a path holds no results or several models, or the results can't be compared.
