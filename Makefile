@@ -94,12 +94,13 @@ coverage: setup models
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile -m "not documentation" --cov --durations=60 \
 	  --cov-report=term-missing:skip-covered $(addprefix --ignore=tests/test_,browser.py browser_table.py ray.py llamacpp.py)
 
-# Checks that take too long for every run; run them before a release. Two at a time, once all is installed.
-RELEASE := test-long coverage simulations architectures architectures-experts test-exporters test-browser \
+# Checks that take too long for every run; run them before a release, after `.ci/run`. Two at a time, once all is
+# installed; each with one thread, since they share the cores.
+RELEASE := test-long simulations architectures architectures-experts test-exporters test-browser \
   test-gptqmodel test-slurm test-antlr test-vllm-long site-shots environments-of-users
 
 release-check: models extras environments $(VENV)-exporters/installed
-	$(MAKE) -j2 --output-sync=target $(RELEASE)
+	OMP_NUM_THREADS=1 $(MAKE) -j2 --output-sync=target $(RELEASE)
 
 # The tests marked `long`.
 test-long: models

@@ -69,7 +69,7 @@ def read_yaml(
         raise error(f"{path}: cannot be read as YAML ({' '.join(str(fault).split())})") from fault
     if not isinstance(content, dict):
         raise error(f"{path}: contains {type(content).__name__}, not a mapping; fields: {', '.join(_names(model))}")
-    if twice := _twice(node):
+    if twice := given_twice(node):
         raise error(f"{path}: {twice} is given twice")
     try:
         return model.model_validate(content)
@@ -99,15 +99,22 @@ def meant(given: str, known: Iterable[str]) -> str:
     return f"did you mean {near[0]}?" if near else f"expected one of: {', '.join(known)}"
 
 
-def _twice(node: yaml.Node | None) -> str:
-    """A key that is given twice, of which YAML silently takes the last; empty if there is none."""
+def given_twice(node: yaml.Node | None, place: str = "") -> str:
+    """A key that is given twice, of which YAML silently takes the last, with where it is; empty if there is none.
+
+    >>> given_twice(yaml.compose("models: {a: 1, b: 2, a: 3}"))
+    'models.a'
+    """
     if isinstance(node, yaml.MappingNode):
         keys = [str(key.value) for key, _ in node.value]
-        found = next((key for key in keys if keys.count(key) > 1), "")
-        return found or next(filter(None, (_twice(value) for _, value in node.value)), "")
-    if isinstance(node, yaml.SequenceNode):
-        return next(filter(None, map(_twice, node.value)), "")
-    return ""
+        if twice := next((key for key in keys if keys.count(key) > 1), ""):
+            return f"{place}{twice}"
+        below = (given_twice(value, f"{place}{key.value}.") for key, value in node.value)
+    elif isinstance(node, yaml.SequenceNode):
+        below = (given_twice(value, place) for value in node.value)
+    else:
+        return ""
+    return next(filter(None, below), "")
 
 
 def _explained(

@@ -26,6 +26,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
+from lm_eval_ext.declared import given_twice
 from lm_eval_ext.errors import ArgumentError, RecipeError
 from lm_eval_ext.paths import PRUNED_MODELS, located, write_whole
 from lm_eval_ext.plugins import recipe_folders
@@ -466,23 +467,13 @@ def load_recipe(name_or_path: str) -> Recipe:
 
 
 def _read_once(text: str) -> object:
-    """YAML whose top-level keys are given once, as YAML itself silently takes the last."""
-    node = yaml.compose(text, yaml.SafeLoader)
-    for field, part in [("", node), *_mappings(node)]:
-        keys = [key.value for key, _ in part.value] if isinstance(part, yaml.MappingNode) else []
-        twice = next((key for key in keys if keys.count(key) > 1), None)
-        if twice is not None:
-            raise ValueError(f"{field}{twice} is given twice")
+    """YAML whose keys are given once, as YAML itself silently takes the last."""
+    if twice := given_twice(yaml.compose(text, yaml.SafeLoader)):
+        raise ValueError(f"{twice} is given twice")
     content = yaml.safe_load(text)
     if isinstance(content, dict) and isinstance(content.get("drop_experts"), dict):  # 1:30 would be read as 90
         content["drop_experts"] = yaml.load(text, yaml.BaseLoader)["drop_experts"]
     return content
-
-
-def _mappings(node: yaml.Node | None) -> list[tuple[str, yaml.Node]]:
-    """The fields that are mappings themselves."""
-    pairs = node.value if isinstance(node, yaml.MappingNode) else []
-    return [(f"{key.value}.", value) for key, value in pairs if isinstance(value, yaml.MappingNode)]
 
 
 def write_recipe(recipe: Recipe, path: Path, comment: str = "") -> None:
