@@ -21,12 +21,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from threading import Lock
 from types import EllipsisType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 
@@ -45,8 +43,8 @@ Criterion = Literal["magnitude-weights", "ria", "sparsegpt", "wanda"]
 BY_MATRIX = ("magnitude-weights", "ria")  # the others take a share of each row
 _AMOUNT = re.compile(r"(\d+(?:\.\d{1,4})?)%|(\d+)of(\d+)", re.ASCII)
 _DIGITS = 16  # of a mask's digest
-_PIECE = 1 << 18  # weights scored at a time where rows are scored by themselves, to save memory
-_WHOLE = Lock()  # held while all scores of a matrix are in memory: loaders read several tensors at a time
+_PIECE = 1 << 18  # weights scored at a time, to save memory
+_HALF = 16  # bits of half a float32
 _NORMS = "norms."
 
 
@@ -92,8 +90,8 @@ class Amount(NamedTuple):
 
 def scores(
     criterion: Criterion, weight: torch.Tensor, norms: torch.Tensor | None = None, exponent: float = 0.5
-) -> torch.Tensor:
-    """How much each weight matters.
+) -> Iterator[torch.Tensor]:
+    """How much each weight matters, some rows at a time, since all scores are twice as large as the weights.
 
     Args:
         criterion: `magnitude-weights`, `ria` or `wanda`.
@@ -102,39 +100,47 @@ def scores(
         exponent: a of `ria`.
 
     Returns:
-        float32, of the shape of `weight`.
+        float32, none negative, of shapes (rows, in), one after the other.
+
+    Raises:
+        ArchitectureError: a score is not finite.
     """
     import torch
 
-    size = torch.empty_like(weight, dtype=torch.float32).copy_(weight).abs_()  # one copy, also of float32
-    if criterion == "magnitude-weights" or norms is None:
-        return size
-    norms = norms.to(size.device)
-    if criterion == "wanda":
-        return size.mul_(norms)
-    # Sums are float64, so that their order doesn't matter for the float32 result.
-    columns, rows = (size.sum(axis, keepdim=True, dtype=size.double().dtype).float() for axis in (0, 1))
-    tiny = 1e-38  # a row or column of zeros has no share of its sum
-    columns, rows = columns.clamp(min=tiny), rows.clamp(min=tiny)
-    height = max(1, _PIECE // size.shape[1])
-    for some, sums in zip(torch.split(size, height), torch.split(rows, height), strict=True):
-        some.copy_(some / columns + some / sums)
-    return size.mul_((norms.double() ** exponent).float())
+    pieces = torch.split(weight, max(1, _PIECE // max(1, weight.shape[1])))
+    factors = norms.to(weight.device) if norms is not None and criterion != "magnitude-weights" else None
+    columns = None
+    if criterion == "ria" and factors is not None:
+        factors = (factors.double() ** exponent).float()
+        columns = _sums(pieces, 0)
+    for piece in pieces:
+        found = piece.float().abs()
+        if columns is not None:
+            found = found / columns + found / _sums([piece], 1)
+        if factors is not None:
+            found = found * factors
+        if found.numel() and not bool(found.max().isfinite()):
+            raise ArchitectureError(
+                "a weight's score is not finite: weights or hidden states overflow; try dtype=bfloat16"
+            )
+        yield found
 
 
-def lowest_scores(found: torch.Tensor, count: int, threshold: torch.Tensor | None = None) -> torch.Tensor:
-    """A mask of the `count` lowest along the last dimension; of equal ones, the first: as a stable sort has them.
+def _sums(pieces: Sequence[torch.Tensor], axis: int) -> torch.Tensor:
+    """Sums of sizes along an axis, of all pieces; in float64, so that their order doesn't matter for the result."""
+    import torch
 
-    Args:
-        found: scores.
-        count: how many.
-        threshold: the `count`-th lowest, if it is known.
-    """
+    each = [piece.float().abs().sum(axis, keepdim=True, dtype=torch.float64) for piece in pieces]
+    return torch.stack(each).sum(0).float().clamp(min=1e-38)  # a row or column of zeros has no share of its sum
+
+
+def lowest_scores(found: torch.Tensor, count: int) -> torch.Tensor:
+    """A mask of the `count` lowest along the last dimension; of equal ones, the first: as a stable sort has them."""
     import torch
 
     if count == 0:
         return found.isnan()  # none is
-    threshold = _nth(found.clone(), count) if threshold is None else threshold
+    threshold = _nth(found, count)
     rows = found.reshape(-1, found.shape[-1])
     lowest = rows <= threshold.reshape(-1, 1)
     surplus = lowest.sum(-1) - count
@@ -146,19 +152,59 @@ def lowest_scores(found: torch.Tensor, count: int, threshold: torch.Tensor | Non
     return lowest.reshape(found.shape)
 
 
-def _nth(spoilt: torch.Tensor, count: int) -> torch.Tensor:
-    """The `count`-th lowest along the last dimension, which has length 1 then; NumPy is ten times faster on a CPU.
-
-    It puts `spoilt` into another order: a copy would be as large as two of the matrices that it scores.
-    """
+def _nth(found: torch.Tensor, count: int) -> torch.Tensor:
+    """The `count`-th lowest along the last dimension, which has length 1 then; NumPy is ten times faster on a CPU."""
     import numpy
     import torch
 
-    if spoilt.device.type != "cpu":
-        return spoilt.kthvalue(count, dim=-1, keepdim=True).values
-    array: numpy.ndarray[Any, Any] = spoilt.numpy()
-    array.partition(count - 1, axis=-1)
-    return torch.from_numpy(array[..., count - 1 : count].copy())
+    if found.device.type != "cpu":
+        return found.kthvalue(count, dim=-1, keepdim=True).values
+    return torch.from_numpy(numpy.partition(found.numpy(), count - 1, axis=-1)[..., count - 1 : count].copy())
+
+
+def lowest_of_all(pieces: Callable[[], Iterator[torch.Tensor]], rows: int, count: int) -> torch.Tensor:
+    """A mask of the `count` lowest of all scores; of equal ones, the first. The scores are never in memory together.
+
+    The bits of float32 numbers that are not negative are in the numbers' order, so that counts by their upper and then
+    by their lower half give the threshold exactly.
+
+    Args:
+        pieces: makes the scores again each time, some rows after the other.
+        rows: how many these are together.
+        count: how many are masked, at least 1.
+
+    >>> import torch
+    >>> lowest_of_all(lambda: iter(torch.tensor([[0.5, 0.25], [0.25, 2.0]]).split(1)), rows=2, count=2)
+    tensor([[False,  True],
+            [ True, False]])
+    """
+    import torch
+
+    def bits() -> Iterator[torch.Tensor]:
+        return (piece.contiguous().view(torch.int32) for piece in pieces())
+
+    upper, before = _bin(((some >> _HALF).flatten() for some in bits()), count)
+    lower, less = _bin((some[some >> _HALF == upper] & (1 << _HALF) - 1 for some in bits()), count - before)
+    threshold, left = upper << _HALF | lower, count - before - less
+    mask, at = torch.empty(0, dtype=torch.bool), 0
+    for some in bits():
+        mask = some.new_empty(rows, some.shape[1], dtype=torch.bool) if at == 0 else mask  # once: two would be large
+        equal = some == threshold
+        first = equal.flatten().cumsum(0, dtype=torch.int32).reshape(equal.shape) <= left
+        left -= int(equal.logical_and_(first).sum())
+        torch.logical_or(some < threshold, equal, out=mask[at : (at := at + len(some))])
+    return mask
+
+
+def _bin(values: Iterable[torch.Tensor], count: int) -> tuple[int, int]:
+    """The value of the `count`-th lowest of many small whole numbers, and how many are below that value."""
+    import torch
+
+    counts = sum(torch.bincount(some, minlength=1 << _HALF) for some in values)
+    assert isinstance(counts, torch.Tensor)
+    upto = counts.cumsum(0)
+    found = int(torch.searchsorted(upto, count))
+    return found, int(upto[found] - counts[found])
 
 
 def zeros_of(
@@ -177,24 +223,15 @@ def zeros_of(
     """
     import torch
 
-    rows, width = weight.shape
-    row_by_row = criterion == "wanda" or (criterion == "magnitude-weights" and amount.group)
-    if row_by_row and rows > (height := max(1, _PIECE // width)):
-        pieces = torch.split(weight, height)
-        return torch.cat([zeros_of(criterion, amount, share, piece, norms, exponent) for piece in pieces])
-    found = scores(criterion, weight, norms, exponent)
-    if found.numel() and not bool(found.max().isfinite()):  # scores are not negative
-        raise ArchitectureError("a weight's score is not finite: weights or hidden states overflow; try dtype=bfloat16")
+    width = weight.shape[1]
+    pieces = partial(scores, criterion, weight, norms, exponent)
     if amount.group:
         amount.check_width(width)
-        groups = found.reshape(rows, width // amount.group, amount.group)
-        return lowest_scores(groups, amount.zeros).reshape(rows, width)
-    if criterion not in BY_MATRIX:
-        return lowest_scores(found, int(width * share))
-    count = int(found.numel() * share)
-    threshold = _nth(found.flatten(), max(1, count))
-    del found  # out of order now
-    return lowest_scores(scores(criterion, weight, norms, exponent).flatten(), count, threshold).reshape(rows, width)
+        shape = (-1, width // amount.group, amount.group)
+        return torch.cat([lowest_scores(some.reshape(shape), amount.zeros).reshape(some.shape) for some in pieces()])
+    if criterion in BY_MATRIX and (count := int(weight.numel() * share)):
+        return lowest_of_all(pieces, len(weight), count)
+    return torch.cat([lowest_scores(some, int(width * share)) for some in pieces()])
 
 
 class Masked(NamedTuple):
@@ -272,8 +309,7 @@ class Sparsity(Attachment):
             else:
                 share = self.shares[layer] if self.shares and layer is not None else self.parsed.share
                 used = file.get_tensor(f"{_NORMS}{norms[number]}") if norms else None
-                with _WHOLE if self.criterion in BY_MATRIX else nullcontext():
-                    mask = zeros_of(self.criterion, self.parsed, share, weight, used, self.exponent)
+                mask = zeros_of(self.criterion, self.parsed, share, weight, used, self.exponent)
                 pruned, digest = weight.masked_fill(mask, 0), digest_of(mask)
             same = digest == digests[number] and (pruned.shape, pruned.dtype) == (weight.shape, weight.dtype)
         except (IndexError, RuntimeError, SafetensorError, ArchitectureError) as error:

@@ -299,7 +299,9 @@ def _outliers(context: PruningContext, factor: float) -> list[float]:
 
     found = []
     for _, matrices in visited(context):
-        every = torch.cat([scores("wanda", one.weight, one.norms()).flatten() for one in matrices.values()])
+        every = torch.cat(
+            [some.flatten() for one in matrices.values() for some in scores("wanda", one.weight, one.norms())]
+        )
         found.append(float((every > factor * every.double().mean()).double().mean()))
     return found
 
