@@ -221,16 +221,16 @@ def _with_choices(record: dict[str, object]) -> dict[str, object]:
 _OPTION = re.compile(r"(?m)^[ \t]*\(?([A-Z])[).:][ \t]+(\S.*?)[ \t]*$")
 
 
-def lettered_in(prompt: str) -> dict[str, str]:
-    """The options that a prompt shows last, by letter: lines such as `A. Rome`, from A on; empty if there are none.
+def lettered_lists(prompt: str) -> list[dict[str, str]]:
+    """The lists of options that a prompt shows, by letter: lines such as `A. Rome`, each from A on.
 
-    >>> lettered_in("Which?\\nA) Rome\\nB) Paris\\n\\nAnswer with a letter.")
-    {'A': 'Rome', 'B': 'Paris'}
+    >>> lettered_lists("Which?\\nA) Rome\\nB) Paris\\n\\nAnswer with a letter.")
+    [{'A': 'Rome', 'B': 'Paris'}]
     """
-    found: dict[str, str] = {}
+    found: list[dict[str, str]] = []
     for letter, option in _OPTION.findall(prompt):
         if letter == "A":
-            found = {}
-        if len(found) < len(LETTERS) and letter == LETTERS[len(found)]:
-            found[letter] = option
-    return found if len(found) > 1 else {}
+            found.append({})
+        if found and len(found[-1]) < len(LETTERS) and letter == LETTERS[len(found[-1])]:
+            found[-1][letter] = option
+    return [some for some in found if len(some) > 1]

@@ -65,7 +65,7 @@ def read_yaml(
         raise error(f"{path}: cannot be read ({fault.strerror})") from fault
     except error:
         raise
-    except (ValueError, RecursionError, yaml.YAMLError) as fault:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, yaml.YAMLError) as fault:
         raise error(f"{path}: cannot be read as YAML ({' '.join(str(fault).split())})") from fault
     if not isinstance(content, dict):
         raise error(f"{path}: contains {type(content).__name__}, not a mapping; fields: {', '.join(_names(model))}")

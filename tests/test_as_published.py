@@ -23,7 +23,8 @@ from scipy.stats import t as student
 from typer.testing import CliRunner
 
 from benchmarks.lm_eval_output import write_output
-from lm_eval_ext.analysis.as_published import median_over_sources
+from lm_eval_ext.analysis.as_published import median_over_sources, recoveries, repetitions
+from lm_eval_ext.analysis.as_published import models as all_models
 from lm_eval_ext.api import build_site
 from lm_eval_ext.cli import app
 from lm_eval_ext.runs.literature import FOLDER, literature_schema, read_literature
@@ -109,16 +110,21 @@ def kept(row: Row) -> tuple[float, float | None, float | None] | None:
 
 def smaller_models(rows: Sequence[Row]) -> dict[tuple[str, ...], list[Row]]:
     """Rows by model, without doubted ones; of lengths of one recovery the last."""
-    identity = ("source", "base", "model", "kind", "method", "amount", "recovered", "recovery tokens")
+    identity = ("source", "base", "model", "kind", "method", "amount", "recovered", "recovery", "recovery tokens")
     found: dict[tuple[str, ...], list[Row]] = defaultdict(list)
     for row in rows:
         if not row["doubt"]:
             found[tuple(row[name] for name in identity)].append(row)
     last: dict[tuple[str, ...], int] = {}
     for key in found:
-        if key[-1]:
-            last[key[:2] + key[3:7]] = max(int(key[-1]), last.get(key[:2] + key[3:7], 0))
-    return {key: some for key, some in found.items() if not key[-1] or int(key[-1]) == last[key[:2] + key[3:7]]}
+        if key[7]:
+            series = key[0], key[1], key[3], key[5], key[7]
+            last[series] = max(int(key[8]), last.get(series, 0))
+    return {
+        key: some
+        for key, some in found.items()
+        if not key[7] or int(key[8]) == last[key[0], key[1], key[3], key[5], key[7]]
+    }
 
 
 def kept_by_kind(some: Sequence[Row]) -> dict[str, float]:
@@ -208,9 +214,12 @@ def test_what_is_kept_by_benchmark_follows_from_the_rows(page: Any, rows: list[R
     values: dict[tuple[str, str], list[tuple[str, float]]] = defaultdict(list)
     for some in smaller_models(rows).values():
         if some[0]["recovered"] == "False" and some[0]["bits"] and float(some[0]["bits"]) >= 4:
+            own: dict[tuple[str, str], list[float]] = defaultdict(list)
             for row in some:
                 if one := kept(row):
-                    values[row["benchmark"], row["benchmark kind"]].append((row["source"], one[0]))
+                    own[row["benchmark"], row["benchmark kind"]].append(one[0])
+            for name, shares in own.items():
+                values[name].append((some[0]["source"], sum(shares) / len(shares)))
     titles = {"knowledge": "knowledge", "shallow": "short reasoning", "long": "long reasoning"}
     section = next(one for one in page.iter("section") if one.get("id") == "benchmarks")
     lines = [one for one in section.iter("div") if one.get("class") == "r row"]
@@ -227,14 +236,16 @@ def test_what_is_kept_by_benchmark_follows_from_the_rows(page: Any, rows: list[R
 
 
 def test_recoveries_follow_from_the_rows(page: Any, rows: list[Row]) -> None:
-    found: dict[tuple[str, str, str, str], dict[str, dict[int, Row]]] = defaultdict(lambda: defaultdict(dict))
+    found: dict[tuple[str, ...], dict[str, dict[int, Row]]] = defaultdict(lambda: defaultdict(dict))
+    place = ("source", "base", "kind", "amount")
+    series = {tuple(row[name] for name in place) for row in rows if row["recovery"]}
     for row in rows:
-        if not row["doubt"] and (row["recovery tokens"] or row["recovered"] == "False"):
-            place = row["source"], row["base"], row["kind"], row["amount"]
-            found[place][row["benchmark"]][int(row["recovery tokens"] or 0)] = row
-    wanted = [one for one in found.values() if max(map(len, one.values())) > 2]
+        key = tuple(row[name] for name in place)
+        if key in series and (row["recovery"] or row["recovered"] == "False"):
+            found[key][row["benchmark"]][int(row["recovery tokens"] or 0)] = row
+    wanted = list(found.values())
     charts = [one for one in page.iter("table") if (one.get("id") or "").startswith("recovery-")]
-    assert len(charts) == len(wanted) == 4
+    assert len(charts) == len(wanted) == 2
     for chart, by_benchmark in zip(charts, wanted, strict=True):
         lengths = sorted({tokens for some in by_benchmark.values() for tokens in some if tokens})
         told = []
@@ -247,7 +258,7 @@ def test_recoveries_follow_from_the_rows(page: Any, rows: list[Row]) -> None:
 
 
 def test_the_counts_follow_from_the_rows(page: Any, rows: list[Row]) -> None:
-    identity = ("source", "base", "model", "kind", "method", "amount", "recovery tokens")
+    identity = ("source", "base", "model", "kind", "method", "amount", "recovered", "recovery tokens")
     found = {tuple(row[name] for name in identity) for row in rows}
     sources = {row["source"]: row for row in rows}.values()
     own = [row for row in sources if row["own method"] == "True"]
@@ -445,7 +456,7 @@ FAULTS: Sequence[tuple[Mapping[str, Any], str]] = (
     ({"author": "me"}, "author: unknown field"),
     ({f"{T}/where": None}, "where: is missing"),
     ({f"{T}/wher": "x"}, "did you mean where?"),
-    ({f"{T}/where": ""}, "where: expected text that is not empty"),
+    ({f"{T}/where": ""}, "where: expected text on one line, that is not empty"),
     ({f"{T}/samples": 0}, "samples: expected more than 0"),
     ({f"{T}/temperature": -1}, "temperature: expected 0.0 or more"),
     ({f"{T}/benchmarks": {"GSM8K": {"samples": 1}}}, "benchmarks: GSM8K has no score in this table"),
@@ -460,7 +471,7 @@ FAULTS: Sequence[tuple[Mapping[str, Any], str]] = (
     ({f"{M}/scores/AIME24": [50]}, "expected a score in percent"),
     (
         {f"{M}/scores/AIME2024": 50, f"{T}/base/scores/AIME2024": 50},
-        "AIME2024 is not in benchmarks.yaml; add it, or did",
+        "AIME2024 is not in benchmarks.yaml, add it; did you mean",
     ),
     ({f"{M}/kind": "smaller"}, "kind: "),
     ({f"{M}/bits": None}, "bits belong to quantized models"),
@@ -469,6 +480,10 @@ FAULTS: Sequence[tuple[Mapping[str, Any], str]] = (
     ({f"{M}/removed": 25}, "removed: expected less than 1"),
     ({f"{M}/recovery_tokens": 1000}, "recovery_tokens belong to a model with `recovered: true`"),
     ({f"{M}/name": None}, "name: is missing"),
+    ({f"{M}/name": "two\nlines"}, "name: expected text on one line"),
+    ({f"{M}/scores/a\nb": 50, f"{T}/base/scores/a\nb": 50}, "a b is not in benchmarks.yaml"),
+    ({f"{T}/questions": 10**400}, "questions: "),
+    ({f"{M}/recovery": "distilled", f"{M}/recovered": True}, "recovery=distilled: needs recovery_tokens"),
 )
 
 
@@ -489,6 +504,9 @@ RAW = (
     ("x: " + "y" * 1_100_000, "is larger than"),
     ("source: \x00", "cannot be read as YAML"),
     ("source: !!python/object/apply:os.system [id]", "cannot be read as YAML"),
+    ("source: !!int ''", "cannot be read as YAML"),
+    ("source: !!bool foo", "cannot be read as YAML"),
+    ("source: !!timestamp foo", "cannot be read as YAML"),
 )  # fmt: skip
 
 
@@ -498,6 +516,41 @@ def test_a_file_that_is_no_source_is_one_line(tmp_path: Path, text: str, said: s
     (folder / "card.yaml").write_text(text, "utf-8")
     output = command("--folder", folder, code=1).strip()
     assert output.count("\n") == 0 and said in output and "card.yaml" in output, output
+
+
+def small(**more: Any) -> dict[str, Any]:
+    """A model of a table, without its bits if it is of another kind."""
+    found = {**SOURCE["tables"][0]["models"][0], **more}
+    return found if found["kind"] == "quantized" else {key: one for key, one in found.items() if key != "bits"}
+
+
+def test_lengths_of_a_recovery_are_one_model_and_others_are_not(tmp_path: Path) -> None:
+    layers = {"kind": "layers", "method": "ShortGPT", "amount": "9 of 36"}
+    lengths = [
+        small(name=f"{tokens}", **layers, recovered=True, recovery="A", recovery_tokens=tokens,
+              scores={"MMLU": 60, "AIME24": score})
+        for tokens, score in ((100, 10), (200, 20))
+    ]  # fmt: skip
+    other = small(name="on other texts", **layers, recovered=True, recovery_tokens=50, scores={"MMLU": 60, "AIME24": 6})
+    before = small(name="before", **layers, scores={"MMLU": 40, "AIME24": 2})
+    literature = read_literature(written(tmp_path / "a", {"tables/0/models": [*lengths, other, before]}))
+    assert {one.model.name for one in all_models(literature)} == {"200", "on other texts", "before"}
+    (recovery,) = recoveries(literature)
+    assert [(tokens, row.score.value) for tokens, row in recovery.scores["AIME24"]] == [(0, 2), (100, 10), (200, 20)]
+    random = {**before, "name": "random", "method": "random"}
+    (recovery,) = recoveries(read_literature(written(tmp_path / "b", {"tables/0/models": [*lengths, before, random]})))
+    assert [tokens for tokens, _ in recovery.scores["AIME24"]] == [100, 200], "which of two it began from isn't known"
+
+
+def test_a_repetition_stands_beside_what_it_repeats(tmp_path: Path) -> None:
+    trained = small(name="trained", recovered=True, scores={"MMLU": 69, "AIME24": 55})
+    folder = written(tmp_path / "sources", {"tables/0/models": [small(), trained]})
+    text = (folder / "card.yaml").read_text("utf-8")
+    (folder / "again.yaml").write_text(f"reproduces: card\n{text}", "utf-8")
+    found = repetitions(read_literature(folder))
+    assert [(one.row.model.name, one.original.model.name) for one in found] == [
+        (name, name) for name in ("small", "small", "trained", "trained")
+    ]
 
 
 def test_a_source_that_is_right_is_shown(tmp_path: Path) -> None:

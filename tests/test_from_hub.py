@@ -149,7 +149,25 @@ FAULTS: Sequence[tuple[Mapping[str, Any], str]] = (
         "{tool} is neither prompt nor",
     ),
     ({"solvers": [{"name": "prompt_template", "args": {"template": "{prompt"}}]}, "prompt_template: not a template"),
-    ({"solvers": [{"name": "prompt_template", "args": {"template": "{{{{x}}}} {prompt}"}}]}, "reads as its own"),
+    ({"solvers": [{"name": "prompt_template", "args": {"template": "{{{{x}}}} {prompt}"}}]}, "would read as its own"),
+    ({"solvers": [{"name": "prompt_template", "args": {"template": "\\text{{{prompt}}}"}}]}, "would read as its own"),
+    (
+        {"solvers": [{"name": "chain_of_thought", "args": {"template": "Hm. {prompt}"}}]},
+        "template changes what is asked",
+    ),
+    ({"solvers": [{"name": "user_message", "args": {"template": "In base 7."}}]}, "user_message: not possible"),
+    ({"epoch_reducer": "pass_at_4"}, "epoch_reducer=pass_at_4: expected mean"),
+    (
+        {"field_spec": {"input": "{{ cycler.__init__.__globals__ }}", "target": "answer"}},
+        "expected the name of a column",
+    ),
+    ({"field_spec": {"input": "question' ~ x ~ '", "target": "answer"}}, "expected the name of a column"),
+    (
+        {"field_spec": {"input": "question", "target": "answer", "metadata": ["id", "{%x%}"]}},
+        "expected the name of a column",
+    ),
+    ({"field_spec": {"input": "question", "target": "{{answer}}", "metadata": ["id"]}}, "no field '{{answer}}'"),
+    ({"field_spec": {"input": "question", "target": "answer", "metadata": ["id", "level"]}}, "no field 'level'"),
 )
 
 

@@ -356,6 +356,10 @@ def test_what_would_say_of_it_what_it_does_not_refuses_it(tmp_path: Path) -> Non
     path = write_inspect(tmp_path)
     code, said = lm_eval_tts("results", "export", path, "--to", "csv", "--out", tmp_path / "out")
     assert code == 1 and "is a log of inspect_ai, which can't be used here; `results show` says" in said
+    assert lm_eval_tts("leaderboard", "add", path, "--to", tmp_path / "published")[0] == 0
+    for to in ("csv", "hub", "every-eval-ever"):
+        code, said = lm_eval_tts("results", "export", tmp_path / "published", "--to", to, "--out", tmp_path / "out")
+        assert code == 1 and f"is of inspect_ai; {to} would say of it what it does not record" in said
 
 
 def test_the_leaderboard_shows_it_with_the_tools_name(tmp_path: Path) -> None:
@@ -378,8 +382,22 @@ def test_the_leaderboard_shows_it_with_the_tools_name(tmp_path: Path) -> None:
     assert compare(path, tmp_path / "published").rows[0].base.estimate == 0.5
 
 
-def test_questions_of_a_gated_benchmark_are_not_published(tmp_path: Path) -> None:
-    path = write_inspect(tmp_path / "log", lambda content: content["eval"].update(task="gpqa_diamond"))
+def named_gpqa(where: str) -> Callable[[Content], object]:
+    """A change of a log of inspect, after which only one of its fields says that it is GPQA."""
+
+    def change(content: Content) -> None:
+        of = content["eval"]
+        if where == "location":
+            of["dataset"] |= {"name": "diamond", "location": "Idavidrein/gpqa"}
+        else:
+            of |= {where: {"subset": "gpqa_diamond"} if where == "task_args" else "gpqa/diamond"}
+
+    return change
+
+
+@pytest.mark.parametrize("where", ["task", "task_registry_name", "location", "task_args"])
+def test_questions_of_a_gated_benchmark_are_not_published(where: str, tmp_path: Path) -> None:
+    path = write_inspect(tmp_path / "log", named_gpqa(where))
     code, said = lm_eval_tts("leaderboard", "add", path, "--to", tmp_path / "published")
     assert code == 0, said
     (samples,) = (tmp_path / "published").rglob("*.jsonl.gz")
@@ -387,6 +405,13 @@ def test_questions_of_a_gated_benchmark_are_not_published(tmp_path: Path) -> Non
     assert "What is" not in text and "answer" not in text and len(text.splitlines()) == 3
     site = build_site([path], tmp_path / "site").parent
     assert not any("What is 2+3" in one.read_text("utf-8", "ignore") for one in site.rglob("*") if one.is_file())
+
+
+def test_a_gated_dataset_of_a_record_is_known_by_its_name(tmp_path: Path) -> None:
+    path = write_record(tmp_path, lambda content: content["evaluation_results"][0].update(
+        source_data={"dataset_name": "GPQA", "source_type": "other"}))  # fmt: skip
+    (run,) = read_runs(path)
+    assert all(task.gated for task in run.tasks.values())
 
 
 def test_another_scorer_or_version_of_a_tool_is_another_grader(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -250,6 +251,37 @@ def test_options_are_regraded_by_the_letters_that_the_prompt_shows(tmp_path: Pat
     assert code == 0 and "capitals-regraded" in said, said
     with pytest.raises(ResultsError, match="of multiple choice prompts that show the options"):
         with_regraded(read_model(quiz(tmp_path / "c", (0, 1, 2, 3), "ABCD", prompts=False), read_catalogue()))
+
+
+@pytest.mark.parametrize("golds", [("Paris", "Rome", "Oslo"), ("A", "B", "C"), ("yes", "5", "6")])
+def test_golds_in_words_or_letters_are_not_regraded_as_mathematics(golds: Sequence[str], tmp_path: Path) -> None:
+    def change(content: Any) -> None:
+        for sample in content["samples"]:
+            sample["target"] = golds[int(sample["id"][1]) - 1]
+
+    with pytest.raises(ResultsError, match="no answers can be graded again"):
+        with_regraded(read_model(write_inspect(tmp_path, change), read_catalogue()))
+
+
+def test_options_that_an_epoch_or_an_example_shows_otherwise_are_not_regraded(tmp_path: Path) -> None:
+    path = quiz(tmp_path / "a", (0, 1, 2, 3), ("A", "B", "C", "D"))
+    content = json.loads(path.read_text("utf-8"))
+    first = content["samples"][0]
+    first["messages"][0]["content"] = "\n".join(
+        ["For example:", *(f"{letter}) {CAPITALS[at][1]}" for letter, at in zip("ABCD", (3, 2, 1, 0), strict=True)),
+         first["messages"][0]["content"]]
+    )  # fmt: skip
+    path.write_text(json.dumps(content), "utf-8")
+    with pytest.raises(ResultsError, match="no answers can be graded again"):
+        with_regraded(read_model(path, read_catalogue()))
+    other = json.loads(quiz(tmp_path / "b", (0, 1, 2, 3), ("A", "B", "C", "D")).read_text("utf-8"))
+    again = json.loads(quiz(tmp_path / "c", (3, 2, 1, 0), ("D", "C", "B", "A")).read_text("utf-8"))
+    other["samples"] += [{**sample, "epoch": 2} for sample in again["samples"]]
+    other["eval"]["config"]["epochs"] = 2
+    path = tmp_path / "b" / "log.json"
+    path.write_text(json.dumps(other), "utf-8")
+    with pytest.raises(ResultsError, match="no answers can be graded again"):
+        with_regraded(read_model(path, read_catalogue()))
 
 
 def test_answers_of_another_kind_are_not_regraded_as_mathematics(tmp_path: Path) -> None:

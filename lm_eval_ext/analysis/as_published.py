@@ -89,14 +89,20 @@ class PublishedModel:
         return _by_kind([row for row in self.rows if row.questions])
 
 
-def _by_kind(rows: Iterable[PublishedRow]) -> dict[Kind, Kept]:
-    by_benchmark: dict[tuple[Kind, str], list[Kept]] = defaultdict(list)
+def _by_benchmark(rows: Iterable[PublishedRow]) -> dict[tuple[Kind, str], Kept]:
+    """What a model keeps on each benchmark, however often it was measured."""
+    found: dict[tuple[Kind, str], list[Kept]] = defaultdict(list)
     for row in rows:
         if (one := kept_on(row)) is not None:
-            by_benchmark[row.known.kind, row.benchmark].append(one)
+            found[row.known.kind, row.benchmark].append(one)
+    return {name: _together(some) for name, some in found.items()}
+
+
+def _by_kind(rows: Iterable[PublishedRow]) -> dict[Kind, Kept]:
+    by_benchmark = _by_benchmark(rows)
     found: dict[Kind, Kept] = {}
     for kind in {kind for kind, _ in by_benchmark}:
-        parts = [_together(some) for (of, _), some in by_benchmark.items() if of == kind]
+        parts = [one for (of, _), one in by_benchmark.items() if of == kind]
         intervals = [one.interval for one in parts if one.interval]
         whole = mean_of_intervals(intervals) if len(intervals) == len(parts) else None
         found[kind] = Kept(mean(one.share for one in parts), whole)
@@ -130,8 +136,8 @@ def models(literature: Literature) -> list[PublishedModel]:
 
 def _recovery(one: PublishedModel) -> tuple[Hashable, ...]:
     """What the checkpoints of one recovery have in common; any other model is alone."""
-    own = None if one.model.recovery_tokens else one.model.name
-    return one.key, one.base, one.model.kind, one.model.method, one.model.amount, one.model.recovered, own
+    own = one.model.recovery or one.model.name
+    return one.key, one.base, one.model.kind, one.model.amount, own, one.model.recovery is None and one.model.identity
 
 
 class Median(NamedTuple):
@@ -191,6 +197,11 @@ class Group:
     def second_hand(self) -> bool:
         """Whether no member's scores were read in the source's own text."""
         return all(one.second_hand for one in self.members)
+
+    @property
+    def read_off(self) -> bool:
+        """Whether all members' scores were read off a figure."""
+        return all(one.source.read == "figure" for one in self.members)
 
     @cached_property
     def long_is_lower(self) -> int:
@@ -275,9 +286,8 @@ def by_benchmark(every: Sequence[PublishedModel]) -> list[OnBenchmark]:
     values: dict[tuple[str, Kind], list[tuple[str, float]]] = defaultdict(list)
     for one in every:
         if (one.model.bits or 0) >= _FEW_BITS and not one.model.recovered:
-            for row in one.rows:
-                if (share := kept_on(row)) is not None:
-                    values[row.benchmark, row.known.kind].append((row.key, share.share))
+            for (kind, benchmark), share in _by_benchmark(one.rows).items():
+                values[benchmark, kind].append((one.key, share.share))
     medians = ((name, median_over_sources(some)) for name, some in values.items())
     return sorted((OnBenchmark(*name, kept) for name, kept in medians if kept), key=lambda one: one.kept.share)
 
@@ -298,18 +308,25 @@ class Recovery(NamedTuple):
 
 
 def recoveries(literature: Literature) -> list[Recovery]:
-    """Recoveries with two or more lengths."""
-    found: dict[tuple[str, str, What, str], dict[str, dict[int, PublishedRow]]] = {}
-    for row in literature.rows:
-        model = row.model
-        if not row.table.doubt and (model.recovery_tokens or not model.recovered):
-            place = found.setdefault((row.key, row.base, model.kind, model.amount), {})
-            place.setdefault(row.benchmark, {})[model.recovery_tokens or 0] = row
-    return [
-        Recovery(key, base, amount, {name: sorted(some.items()) for name, some in scores.items()})
-        for (key, base, _, amount), scores in found.items()
-        if max(len(some) for some in scores.values()) > 2
-    ]
+    """Recoveries with two or more lengths, from the model before it, where only one can be that."""
+    rows = [row for row in literature.rows if not row.table.doubt]
+    found = []
+    for key, base, kind, amount, recovery in dict.fromkeys(map(_series, rows)):
+        if recovery is None:
+            continue
+        own = [row for row in rows if _series(row) == (key, base, kind, amount, recovery)]
+        before = [row for row in rows if _series(row) == (key, base, kind, amount, None) and not row.model.recovered]
+        before = before if len({row.model.identity for row in before}) == 1 else []
+        scores: dict[str, dict[int, PublishedRow]] = {}
+        for row in (*before, *own):
+            scores.setdefault(row.benchmark, {})[row.model.recovery_tokens or 0] = row
+        if max(len(some.keys() - {0}) for some in scores.values()) > 1:
+            found.append(Recovery(key, base, amount, {name: sorted(some.items()) for name, some in scores.items()}))
+    return found
+
+
+def _series(row: PublishedRow) -> tuple[str, str, What, str, str | None]:
+    return row.key, row.base, row.model.kind, row.model.amount, row.model.recovery
 
 
 class SourceEffect(NamedTuple):
@@ -388,12 +405,16 @@ class Repeated(NamedTuple):
 def repetitions(literature: Literature) -> list[Repeated]:
     """Scores of sources that repeat another one, beside the same base, method, amount and benchmark there."""
 
-    def place(row: PublishedRow, key: str) -> tuple[str, ...]:
-        return key, row.base, row.model.method, row.model.amount, row.benchmark
+    def place(row: PublishedRow, key: str) -> tuple[object, ...]:
+        one = row.model
+        return key, row.base, one.kind, one.method, one.amount, one.recovered, one.recovery_tokens, row.benchmark
 
-    there = {place(row, row.key): row for row in literature.rows}
-    repeats = ((row, place(row, row.source.reproduces)) for row in literature.rows if row.source.reproduces)
-    return [Repeated(row, there[where]) for row, where in repeats if where in there]
+    counted = [row for row in literature.rows if not row.table.doubt]
+    return [
+        Repeated(row, original)
+        for row in counted if row.source.reproduces
+        for original in counted if place(original, original.key) == place(row, row.source.reproduces)
+    ]  # fmt: skip
 
 
 class Beside(NamedTuple):
@@ -414,7 +435,7 @@ def beside_runs(board: Board, literature: Literature) -> list[Beside]:
     """The bases of a board beside what is published of them, each score of a source once."""
     found = []
     for entry in board.entries:
-        for benchmark in board.benchmarks if entry.dense else ():
+        for benchmark in board.benchmarks if entry.dense and not entry.latest.tool else ():
             ours = entry.best(benchmark)
             rows = {
                 (row.key, row.base_score, row.protocol): row for row in base_rows(literature, entry.base, benchmark)

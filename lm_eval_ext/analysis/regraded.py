@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from lm_eval_ext.analysis.evaluated import EvaluatedModel, TaskScores
-from lm_eval_ext.choices import LETTERS, lettered_in
+from lm_eval_ext.choices import LETTERS, lettered_lists
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.grading import GRADER_VERSION
 from lm_eval_ext.grading.kinds import KINDS
@@ -50,7 +51,7 @@ def _regraded(name: str, task: TaskScores) -> TaskScores | None:
         return None
     of_choice = all(one.options for one in asked)
     golds = [_right_letters(one) for one in asked] if of_choice else [one.gold for one in asked]
-    if not all(golds) or (task.result.chance and not of_choice):
+    if not all(golds) or (not of_choice and (task.result.chance or not _are_mathematics(golds))):
         return None
     kind = KINDS["choice" if of_choice else "math"]
     options = {"letters": LETTERS[: max(len(one.options) for one in asked)]} if of_choice else {}
@@ -74,14 +75,23 @@ def _regraded(name: str, task: TaskScores) -> TaskScores | None:
     return replace(task, name=f"{name}{_SUFFIX}", result=result, metrics={"acc": scores})
 
 
+def _are_mathematics(golds: Sequence[Sequence[str]]) -> bool:
+    """Whether gold answers may be compared as mathematics: none is in words, and not all are letters."""
+    every = [gold.strip() for some in golds for gold in some]
+    in_words = any(re.fullmatch(r"[^\W\d_]{2,}([ ,.'-]+[^\W\d_]+)*[.]?", gold) for gold in every)
+    return not in_words and not all(re.fullmatch(r"\(?[A-Za-z]\)?", gold) for gold in every)
+
+
 def _right_letters(one: AskedQuestion) -> tuple[str, ...]:
     """The letter of the right option, as the prompt shows it; empty if that isn't certain.
 
     Tools shuffle options, and log them in orders of their own, so that only the prompt says which letter is which.
     """
-    shown = {letter: normalised(option) for letter, option in lettered_in(one.prompt).items()}
-    if sorted(shown.values()) != sorted(map(normalised, one.options)):
+    lists = [{letter: normalised(option) for letter, option in some.items()} for some in lettered_lists(one.prompt)]
+    alike = [some for some in lists if sorted(some.values()) == sorted(map(normalised, one.options))]
+    if not alike or any(some != alike[0] for some in alike):  # none, or an example with the same options
         return ()
+    shown = alike[0]
     right = {*map(normalised, one.gold)}
     letters = tuple(letter for letter, option in shown.items() if option in right)
     return letters if len(letters) == 1 else ()

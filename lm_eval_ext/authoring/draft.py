@@ -51,6 +51,7 @@ def draft(
     name: str, dataset: str, split: str, question: str | None, answer: str | None, *, choices: Sequence[str] = (),
     kind: str | None = None, way: str | None = None, language: str | None = None, config: str | None, source: str,
     licence: str, budgets: list[int], votes: list[int], metadata: Mapping[str, object] = {}, repeats: int = 0,
+    shown: Sequence[str] = (),
 ) -> Draft:  # fmt: skip
     """A task YAML that asks the questions of a dataset.
 
@@ -69,6 +70,7 @@ def draft(
         budgets, votes: the variants to declare.
         metadata: further fields; `shuffle` is one of the options of multiple choice.
         repeats: samples of each question; 0 for the usual number.
+        shown: columns that a question which is a template shows.
 
     Raises:
         TaskError: an invalid name, split, column or kind.
@@ -83,7 +85,7 @@ def draft(
         where = {"dataset_path": _FILES[files[0].suffix], "dataset_kwargs": data}
     records, columns = _records({key: value for key, value in where.items() if value}, dataset, split)
     question, answer = question or _column_for("question", columns), answer or _column_for("answer", columns)
-    for field in (*([] if is_template(question) else [question]), answer, *choices):
+    for field in (*(shown if is_template(question) else [question]), answer, *choices):
         _check(field, records[0], dataset)
     kind, declared, reason = _guessed(records, answer, choices, kind, columns, way)
     further = dict(metadata)

@@ -18,7 +18,7 @@ from lm_eval_ext.declared import read_yaml
 from lm_eval_ext.errors import DatasetError, TaskError
 
 FILE = "eval.yaml"
-_PLAIN = ("generate", "chain_of_thought", "multiple_choice", "prompt_template", "user_message")  # solvers that we have
+_TAKEN = {"generate": (), "chain_of_thought": (), "multiple_choice": (), "prompt_template": ("template",)}  # solvers
 _GRADED = "model_graded_"
 _FIELD = "\0"  # where a field is shown
 # Kinds of answers by scorer; of the others they are guessed from the gold answers.
@@ -39,14 +39,23 @@ def _by_name(given: object) -> object:
 Named = Annotated[_Named, BeforeValidator(_by_name)]
 
 
+def _column(given: object) -> object:
+    if isinstance(given, str) and (not given.strip() or re.search(r"""['"{}\\%#]|[^ -~]|^literal:""", given)):
+        raise ValueError("expected the name of a column, without quotes, braces and percent signs")
+    return given
+
+
+Column = Annotated[str, BeforeValidator(_column)]  # stands in a template, so that it must be no more than a name
+
+
 class FieldSpec(BaseModel):
     """Which columns are what."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    input: str
+    input: Column
     target: str
-    choices: str | list[str] | None = None
-    metadata: list[str] | None = None
+    choices: Column | list[Column] | None = None
+    metadata: list[Column] | None = None
     input_image: str | None = None
     description: str | None = None
 
@@ -87,6 +96,7 @@ class AskedByHub(NamedTuple):
         metadata: further fields of the task's metadata.
         repeats: samples of each question; 0 for our usual number.
         needs_numbers: whether a model graded the answers, which only a kind with rules can replace.
+        columns: that the prompt shows, and that the dataset must have.
     """
 
     config: str | None
@@ -99,6 +109,7 @@ class AskedByHub(NamedTuple):
     metadata: Mapping[str, object]
     repeats: int
     needs_numbers: bool
+    columns: tuple[str, ...]
 
 
 def from_hub(dataset: str, task: str | None) -> AskedByHub:
@@ -146,14 +157,21 @@ def _file(dataset: str) -> Path:
 def _asked(dataset: str, task: HubTask, template: str | None) -> AskedByHub:
     spec = task.field_spec
     kind, graded = _kind(task)
+    if task.epoch_reducer not in (None, "mean"):
+        raise TaskError(
+            f"epoch_reducer={task.epoch_reducer}: expected mean; ours is the mean over samples, with pass@k beside it"
+        )
     for solver in task.solvers:
-        if solver.name not in _PLAIN:
-            raise TaskError(f"solvers: {solver.name}: not possible in a task of ours; allowed: {', '.join(_PLAIN)}")
+        if solver.name not in _TAKEN:
+            raise TaskError(f"solvers: {solver.name}: not possible in a task of ours; allowed: {', '.join(_TAKEN)}")
+        if more := solver.args.keys() - set(_TAKEN[solver.name]):
+            raise TaskError(f"solvers: {solver.name}: {min(more)} changes what is asked, in a way that ours can't")
         template = solver.args.get("template") or template if solver.name == "prompt_template" else template
     if spec and spec.input_image:
         raise TaskError("field_spec.input_image: questions with pictures can't be asked")
     metadata: dict[str, object] = {"hub": {"dataset": dataset, "task_id": task.id}}
     question = spec.input if spec else None
+    shown = tuple(dict.fromkeys([spec.input, *(spec.metadata or [])])) if spec and template else ()
     if question and template:
         question = _question(question, template, spec.metadata or [] if spec else [])
         metadata |= {"instruction": ""} if r"\boxed" in template else {}
@@ -163,7 +181,7 @@ def _asked(dataset: str, task: HubTask, template: str | None) -> AskedByHub:
         metadata["shuffle"] = spec.input if spec else True
     return AskedByHub(
         None if task.config == "default" else task.config, task.split, question, answer, columns,
-        "choice" if columns else kind, way, metadata, task.epochs if task.epochs > 1 else 0, graded,
+        "choice" if columns else kind, way, metadata, task.epochs if task.epochs > 1 else 0, graded, shown,
     )  # fmt: skip
 
 
@@ -209,8 +227,8 @@ def _question(column: str, template: str, others: list[str]) -> str:
             f"prompt_template: {{{unknown[0]}}} is neither prompt nor one of metadata: {', '.join(others) or 'none'}"
         )
     text = "".join(f"{literal}{'' if field is None else _FIELD}" for literal, field, _, _ in pieces)
-    if re.search(r"\{[{%#]", text):
-        raise TaskError("prompt_template: has {{, {% or {#, which a template of ours reads as its own")
+    if re.search(rf"\{{[{{%#{_FIELD}]|{_FIELD}\}}", text):
+        raise TaskError("prompt_template: has {{, {% or {#, or a field in braces, which ours would read as its own")
     for field in fields:
         name = column if field == "prompt" else field
         shown = name if re.fullmatch(r"[A-Za-z_]\w*", name) else f"'{name}' | column"

@@ -83,6 +83,7 @@ def new(
         kind=kind or (asked and asked.kind), way=as_ or (asked and asked.way), language=language,
         config=config or (asked and asked.config), source=source, licence=license_, budgets=budgets or BUDGETS,
         votes=votes or VOTES, metadata=metadata, repeats=asked.repeats if asked else 0,
+        shown=asked.columns if asked else (),
     )  # fmt: skip
     if asked and asked.needs_numbers and not kind and made.kind not in ("math", "number", "choice"):
         raise TaskError(

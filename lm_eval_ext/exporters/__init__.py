@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from lm_eval_ext.errors import ArgumentError
+from lm_eval_ext.errors import ArgumentError, ResultsError
 from lm_eval_ext.exporters.every_eval_ever import write_every_eval_ever
 from lm_eval_ext.exporters.hub import write_hub
 from lm_eval_ext.exporters.tables import write_csv, write_latex, write_parquet
@@ -43,4 +43,6 @@ def export_results(sources: Sequence[Source], to: str, out: Path) -> list[Path]:
     """
     if to not in EXPORTERS:
         raise ArgumentError(f"unknown format {to!r}; expected one of: {', '.join(EXPORTERS)}")
+    if other := next((source for source in sources if source.run.tool), None):
+        raise ResultsError(f"{other.path}: is of {other.run.tool}; {to} would say of it what it does not record")
     return EXPORTERS[to].write(sources, out)

@@ -200,7 +200,7 @@ def text(found: GateReport) -> str:
     """The whole report."""
     rows: list[tuple[str, ...]] = [
         (one.name, _SAID[one.verdict], one.alone, _number(one.e_kept), row.task, row.tier, row.verdict,
-         _share(row.kept), _progress(row), scaled(row.tokens))
+         _share(row.kept), _progress(row), scaled(row.tokens) if row.tokens else "-")
         for one in found.candidates for row in one.rows if row.asked or one.verdict != "lost"
     ]  # fmt: skip
     header = (

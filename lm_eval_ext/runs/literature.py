@@ -16,15 +16,24 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 from lm_eval_ext.declared import meant, read_yaml
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.paths import LEADERBOARD
+from lm_eval_ext.redaction import line
 from lm_eval_ext.runs.catalogue import Kind
 
 FOLDER = LEADERBOARD / "published"
 BENCHMARKS = "benchmarks.yaml"  # in the folder; every other YAML is a source
 What = Literal["layers", "experts", "width", "weights", "quantized", "other"]
 Read = Literal["text", "figure", "second-hand"]
+_MOST = 10_000_000  # questions, or samples of one
 _PRINTED = r"^\d+(\.\d+)?( ± \d+(\.\d+)?)?$"
 
-Text = Annotated[str, Field(min_length=1)]
+
+def _one_line(given: object) -> object:
+    if isinstance(given, str) and (not given.strip() or not given.isprintable()):
+        raise ValueError("expected text on one line, that is not empty")
+    return given
+
+
+Text = Annotated[str, BeforeValidator(_one_line), Field(min_length=1)]
 
 
 class Printed(NamedTuple):
@@ -68,7 +77,7 @@ class KnownBenchmark(_Fields):
     """A benchmark as papers name it."""
 
     kind: Annotated[Kind, Field(description="knowledge, shallow (short reasoning), long, or other")]
-    questions: Annotated[int | None, Field(gt=0, description="how many it has; left out where that varies")] = None
+    questions: Annotated[int | None, Field(gt=0, le=_MOST, description="how many; left out where that varies")] = None
     chance: Annotated[float, Field(ge=0, lt=1, description="score of guessing")] = 0.0
     task: Annotated[Text | None, Field(description="our task for it")] = None
 
@@ -77,11 +86,11 @@ class Protocol(_Fields):
     """How something was measured, as far as the source says."""
 
     metric: Text | None = None
-    samples: Annotated[int | None, Field(gt=0, description="answers to a question")] = None
+    samples: Annotated[int | None, Field(gt=0, le=_MOST, description="answers to a question")] = None
     temperature: Annotated[float | None, Field(ge=0)] = None
     thinking_budget: Annotated[int | None, Field(gt=0, description="most tokens that are generated")] = None
     engine: Text | None = None
-    questions: Annotated[int | None, Field(gt=0, description="how many, where the source says so")] = None
+    questions: Annotated[int | None, Field(gt=0, le=_MOST, description="how many, where the source says so")] = None
 
 
 class BaseScores(_Fields):
@@ -101,21 +110,26 @@ class SmallerModel(_Fields):
     bits: Annotated[float | None, Field(gt=0, le=16, description="of a weight, for quantized models")] = None
     removed: Annotated[float | None, Field(gt=0, lt=1, description="share of layers, experts or parameters")] = None
     recovered: Annotated[bool, Field(description="whether it was trained afterwards, or while quantized")] = False
-    recovery_tokens: Annotated[int | None, Field(gt=0, description="tokens of that training")] = None
+    recovery: Annotated[
+        Text | None, Field(description="name of that training, for models that are lengths of the same one")
+    ] = None
+    recovery_tokens: Annotated[int | None, Field(gt=0, le=10**15, description="tokens of that training")] = None
     scores: Scores
 
     @model_validator(mode="after")
     def _of_its_kind(self) -> SmallerModel:
         if (self.bits is None) == (self.kind == "quantized"):
             raise ValueError(f"kind={self.kind}: bits belong to quantized models, and to each of them")
-        if self.recovery_tokens and not self.recovered:
-            raise ValueError("recovery_tokens belong to a model with `recovered: true`")
+        if (self.recovery_tokens or self.recovery) and not self.recovered:
+            raise ValueError("recovery and recovery_tokens belong to a model with `recovered: true`")
+        if self.recovery and not self.recovery_tokens:
+            raise ValueError(f"recovery={self.recovery}: needs recovery_tokens, by which its lengths are told apart")
         return self
 
     @property
     def identity(self) -> tuple[object, ...]:
         """What tells it from the other models of its source."""
-        return self.name, self.kind, self.method, self.amount, self.recovered, self.recovery_tokens
+        return self.name, self.kind, self.method, self.amount, self.recovered, self.recovery, self.recovery_tokens
 
 
 class Table(Protocol):
@@ -251,8 +265,8 @@ def _rows(path: Path, source: SourceFile, benchmarks: Mapping[str, KnownBenchmar
         for model in table.models:
             for name in model.scores:
                 if name not in benchmarks:
-                    near = meant(name, benchmarks)
-                    raise ResultsError(f"{path}: {table.where}: {name} is not in {BENCHMARKS}; add it, or {near}")
+                    near = meant(line(name), benchmarks)
+                    raise ResultsError(f"{path}: {table.where}: {line(name)} is not in {BENCHMARKS}, add it; {near}")
                 one = table.base.name, *model.identity, name, table.where, table.protocol(name), table.base.scores[name]
                 if one in seen:
                     raise ResultsError(f"{path}: {table.where}: {model.name} has two scores of {name}")

@@ -104,15 +104,15 @@ def read_source(
             raise ResultsError(
                 f"{path}: is a log of {log.tool}, which can't be used here; `results show` says what it holds"
             )
-        return Source(_with_chance(_gated(log.run(path), catalogue), catalogue), path, catalogue, log)
+        return Source(_with_chance(_gated(log.run(path), log, catalogue), catalogue), path, catalogue, log)
     run = read_run(path) if path.name == RUN_FILE else submission(path, catalogue, base, in_part=in_part)
     return Source(_with_chance(run, catalogue), path, catalogue)
 
 
-def _gated(run: Run, catalogue: Catalogue) -> Run:
+def _gated(run: Run, log: Log, catalogue: Catalogue) -> Run:
     """The run of another tool, which does not know which benchmarks must not be shown."""
     tasks = {
-        name: task.model_copy(update={"gated": catalogue.is_gated(name, task.dataset)})
+        name: task.model_copy(update={"gated": catalogue.is_gated(name, log.about(name))})
         for name, task in run.tasks.items()
     }
     return run.model_copy(update={"tasks": tasks})

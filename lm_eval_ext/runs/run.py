@@ -531,9 +531,10 @@ def _row(run: Run, name: str) -> dict[str, object]:
     task = run.tasks[name]
     interval = accuracy_interval(task)
     return {
-        "run": run.id, "base": run.base, "model": run.label, "dropped": len(run.dropped), "task": name,
-        "benchmark": task.benchmark, "budget": task.budget, "accuracy": task.accuracy.value, "low": interval.low,
-        "high": interval.high, "questions": task.questions, "samples": task.repeats,
+        "run": run.id, "base": run.base, "model": run.label, "tool": run.tool or "lm-eval",
+        "dropped": len(run.dropped), "task": name, "benchmark": task.benchmark, "budget": task.budget,
+        "accuracy": task.accuracy.value, "low": interval.low, "high": interval.high, "questions": task.questions,
+        "samples": task.repeats,
         **{metric: score.value for metric, score in task.metrics.items() if metric != task.score},
     }  # fmt: skip
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
-from lm_eval_ext.choices import LETTERS, lettered_in
+from lm_eval_ext.choices import LETTERS, lettered_lists
 from lm_eval_ext.errors import ResultsError, first_fault
 from lm_eval_ext.generation.request import canonical
 from lm_eval_ext.grading.kinds import MATCHING, kind_of_metric
@@ -426,7 +426,8 @@ def _asked(row: Mapping[str, object], written: bool) -> AskedQuestion:
     if not written or target is None:
         return AskedQuestion(asked, prompt)
     gold = _text(target)
-    shown = lettered_in(prompt) if gold in tuple(LETTERS) else {}
+    lists = lettered_lists(prompt) if gold in tuple(LETTERS) else []
+    shown = lists[-1] if lists else {}
     return AskedQuestion(asked, prompt, (shown.get(gold, gold),), tuple(shown.values()))
 
 

@@ -92,6 +92,7 @@ def overview(board: Board, names: Names, kept: Mapping[str, KeptByKind]) -> dict
         "has_long": any(one.long for one in kept.values()),
         "medians": _medians(row for group in groups for row in group.models if row.entry.smaller),
         "compressed": len(compressed),
+        "measured": sum(any(not entry.latest.tool for entry in some) for some in board.bases.values()),
         "benchmarks": _benchmarks(board, compressed),
         "kinds": [kind for kind in KINDS if any(row.kind == kind for group in groups for row in group.models)],
         "kind_titles": KINDS,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from io import StringIO
 from typing import NamedTuple
 
@@ -70,7 +70,7 @@ class ForestRow(NamedTuple):
 
 
 class FunnelPoint(NamedTuple):
-    """A source in the funnel chart, in percent of its width and height."""
+    """A source in the funnel chart of what was done, in percent of its width and height."""
 
     x: str
     y: str
@@ -91,7 +91,7 @@ class Published(NamedTuple):
     recoveries: Sequence[Chart]
     effects: Sequence[Effect]
     forest: Sequence[ForestRow]
-    funnel: Sequence[FunnelPoint]
+    funnels: Mapping[str, Sequence[FunnelPoint]]
     repeated: Sequence[Repeated]
     beside: Sequence[Beside]
     alone: Sequence[str]
@@ -129,7 +129,8 @@ def published_page(board: Board, literature: Literature) -> Published:
         literature, counts, Finding(layers, quantized) if layers and quantized else None, groups, by_bits(every),
         by_share_removed(every), by_benchmark(every),
         [_recovery_chart(one, literature) for one in recoveries(literature)], found,
-        [row for one in found for row in _forest(one, literature)], _funnel(found, literature),
+        [row for one in found for row in _forest(one, literature)],
+        {one.title: _funnel(one, literature) for one in found if one.overall},
         repetitions(literature), beside_runs(board, literature),
         sorted({done(one.model) for one in every} - named.keys()),
     )  # fmt: skip
@@ -185,15 +186,14 @@ def _forest(one: Effect, literature: Literature) -> Iterator[ForestRow]:
         )
 
 
-def _funnel(found: Sequence[Effect], literature: Literature) -> list[FunnelPoint]:
-    """Of what was done in most sources, each source by its effect and its error."""
-    most = max(found, key=lambda one: len(one.sources), default=None)
+def _funnel(one: Effect, literature: Literature) -> list[FunnelPoint]:
+    """Each source by its effect and its error."""
     drawn = []
-    for one in most.sources if most else ():
-        where = literature.sources[one.key]
-        tip = f"{where.source}: {points(one.effect, 1)} points, error {100 * one.error:.1f}"
-        down = f"{100 * min(1.0, one.error / _MOST_ERROR):.1f}%"
-        drawn.append(FunnelPoint(place_of_effect(one.effect), down, where.read != "text", tip))
+    for source in one.sources:
+        where = literature.sources[source.key]
+        tip = f"{where.source}: {points(source.effect, 1)} points, error {100 * source.error:.1f}"
+        down = f"{100 * min(1.0, source.error / _MOST_ERROR):.1f}%"
+        drawn.append(FunnelPoint(place_of_effect(source.effect), down, where.read != "text", tip))
     return drawn
 
 
@@ -209,8 +209,8 @@ def width_of_effect(interval: Interval) -> str:
 
 
 def funnel_edge(centre: float, side: int) -> str:
-    """Where 95% of the sources with the largest error would be, if nothing but chance moved them."""
-    return place_of_effect(centre + side * 1.96 * _MOST_ERROR)
+    """Where 95% of the sources with the largest error would be, but for anything but chance."""
+    return f"{50 + 48 * (centre + side * 1.96 * _MOST_ERROR) / _REACH:.2f}%"
 
 
 def points(share: float, digits: int = 0) -> str:
@@ -249,9 +249,9 @@ def published_csv(literature: Literature) -> str:
 
 _COLUMNS = (
     "source", "url", "where", "date", "read", "own method", "base", "model", "kind", "method", "amount", "bits",
-    "removed", "recovered", "recovery tokens", "benchmark", "benchmark kind", "base score", "base sd", "score", "sd",
-    "questions", "samples", "temperature", "token limit", "engine", "metric", "kept", "kept low", "kept high", "note",
-    "doubt",
+    "removed", "recovered", "recovery", "recovery tokens", "benchmark", "benchmark kind", "base score", "base sd",
+    "score", "sd", "questions", "samples", "temperature", "token limit", "engine", "metric", "kept", "kept low",
+    "kept high", "note", "doubt",
 )  # fmt: skip
 
 
@@ -260,7 +260,8 @@ def _record(row: PublishedRow) -> list[object]:
     ends = (None, None) if kept is None or kept.interval is None else kept.interval[1:]
     return [
         source.source, source.url, row.table.where, source.date, source.read, source.own_method, row.base, model.name,
-        model.kind, model.method, model.amount, model.bits, model.removed, model.recovered, model.recovery_tokens,
+        model.kind, model.method, model.amount, model.bits, model.removed, model.recovered, model.recovery,
+        model.recovery_tokens,
         row.benchmark, row.known.kind, row.base_score.value, row.base_score.sd, row.score.value, row.score.sd,
         row.questions, protocol.samples, protocol.temperature, protocol.thinking_budget, protocol.engine,
         protocol.metric, *(None if end is None else round(end, 6) for end in (kept and kept.share, *ends)),

@@ -108,6 +108,7 @@ def _evaluation(
         None if stderr is None else stderr / (scale.most - scale.least), len(questions) or counted or None,
         max((len(one.answers) for one in questions), default=1), None, {**planned, **generation},
         shots=whole(told.get("shots")), dataset=line(source.get("hf_repo")), questions=questions, scorer=library,
+        about=str(source),
     )  # fmt: skip
 
 

@@ -114,6 +114,9 @@ def _log(path: Path, content: Mapping[str, object], samples: list[dict[str, obje
                 len(questions) or (completed // epochs if completed else None), epochs, whole(dataset.get("samples")),
                 asked | _solved(of, content), dataset=line(dataset.get("name")), questions=questions,
                 scorer=".".join(part for part in scorer if part),
+                about=" ".join(map(str, (
+                    of.get("task"), of.get("task_registry_name"), dataset.get("location"), of.get("task_args"),
+                ))),
             )
         ],
     )  # fmt: skip
@@ -172,7 +175,7 @@ def _questions(path: Path, samples: list[dict[str, object]], scorer: Scorer) -> 
             for sample, gold in zip(own, golds, strict=True)
         ):
             raise ResultsError(f"{path}: samples: id {name} has other texts or targets in another epoch")
-        asked = own[0].get("input")
+        asked, sent = own[0].get("input"), {_sent(sample) for sample in own}
         yield Question(
             name, sum(scores) / len(scores),
             [
@@ -180,7 +183,7 @@ def _questions(path: Path, samples: list[dict[str, object]], scorer: Scorer) -> 
                 for score, sample in zip(scores, own, strict=True)
             ],
             bare=asked if isinstance(asked, str) else "",
-            prompt=_sent(own[0]) if isinstance(asked, str) else _chat(asked),
+            prompt=(sent.pop() if len(sent) == 1 else "") if isinstance(asked, str) else _chat(asked),
             gold=golds[0], options=[str(one) for one in sequence(own[0].get("choices"))],
         )  # fmt: skip
 

@@ -64,6 +64,7 @@ def _evaluation(path: Path, content: Mapping[str, object], name: str, scores: Ma
         share(scores[metric], f"{path}: results.{line(name, 80)}.{metric}"), number(scores.get(f"{metric}_stderr")),
         len(questions) or (counted if counted and counted > 0 else None), max(1, repeats), None, asked,
         whole(config.get("num_fewshots")), line(config.get("hf_repo")), questions, metric,
+        about=f"{name} {config.get('hf_subset')}",
     )  # fmt: skip
 
 

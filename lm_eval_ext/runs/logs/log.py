@@ -96,6 +96,7 @@ class Evaluation:
         shots: worked examples in the prompt, if the log says it.
         dataset: on the Hub.
         questions: none if the log has only the mean.
+        about: further names of the benchmark and its dataset, by which it may be a gated one.
     """
 
     benchmark: str
@@ -110,6 +111,7 @@ class Evaluation:
     dataset: str = ""
     questions: Sequence[Question] = ()
     scorer: str = ""
+    about: str = ""
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,11 @@ class Log:
         public = mapping(scrubbed(fields))
         words = f"{str(fields['base']).split('/')[-1]}-{self.tool}-{digest(public)[:8]}".lower()
         return validated(public | {"id": re.sub(r"[^a-z0-9._-]+", "-", words)[-100:].strip("-._")}, path)
+
+    def about(self, task: str) -> str:
+        """All names of a task's benchmark and its dataset."""
+        found = next(one for one, name in zip(self.evaluations, self.names, strict=True) if name == task)
+        return f"{found.benchmark} {found.dataset} {found.about}"
 
     def samples(self, task: str) -> list[Sample]:
         """The samples of a task, in the order of its scores."""

@@ -39,7 +39,7 @@ def read(path: Path, content: Mapping[str, object]) -> Log:
                 named(benchmark.get("name"), f"{path}: benchmark.name"), "pass@1",
                 share(scores["pass@1"].get("value"), f"{path}: benchmark.scores.pass@1.value"), None, count,
                 repeats, whole(mapping(config.get("shuffle")).get("ds_full_size")),
-                questions=questions,
+                questions=questions, about=str(config),
             )
         ],
     )  # fmt: skip
