@@ -100,7 +100,7 @@ RELEASE := test-long simulations architectures architectures-experts test-export
   test-gptqmodel test-slurm test-antlr test-vllm-long site-shots environments-of-users
 
 release-check: models extras environments $(VENV)-exporters/installed
-	OMP_NUM_THREADS=1 $(MAKE) -j2 --output-sync=target $(RELEASE)
+	OMP_NUM_THREADS=1 $(MAKE) --keep-going -j2 --output-sync=target $(RELEASE)
 
 # The tests marked `long`.
 test-long: models
