@@ -20,7 +20,7 @@ GIVEN = {
     "leaderboard check nowhere": "nowhere: does not exist",
     "leaderboard regrade nowhere": "nowhere: does not exist",
     "leaderboard serve nowhere --port 0": "nowhere: does not exist",
-    "leaderboard check . --site nowhere.yaml": "nowhere.yaml: cannot be read as YAML",
+    "leaderboard check . --site nowhere.yaml": "nowhere.yaml: cannot be read (No such file or directory)",
     "tasks check .": ".: no task YAML found; expected a task YAML, a folder of them, or a task's name",
     "tasks check nowhere": "nowhere: not a file, a folder, or the name of an installed task",
     "tasks check tts_amie24": "did you mean tts_aime24?",
@@ -47,7 +47,15 @@ def test_one_command_checks_all_that_a_pull_request_adds(tmp_path: Path, monkeyp
     done = CliRunner().invoke(app, ["check", "--no-data"])
     assert done.exit_code == 0, done.output
     assert "errors: 0, warnings: 0" in done.output and "0 invalid" in done.output
-    assert done.output.endswith("no published runs: folder leaderboard/results does not exist\n")
+    assert "no published runs: folder leaderboard/results does not exist\n" in done.output
+    assert done.output.endswith("no published scores: folder leaderboard/published does not exist\n")
+    faulty = tmp_path / "leaderboard" / "published" / "benchmarks.yaml"
+    faulty.parent.mkdir(parents=True)
+    faulty.write_text("benchmarks: {MMLU: {kind: easy}}", "utf-8")
+    done = CliRunner().invoke(app, ["check", "--no-data"])
+    assert done.exit_code == 1 and "benchmarks.MMLU.kind: Input should be 'knowledge'" in done.output
+    faulty.unlink()
+    faulty.parent.rmdir()
 
     path = tmp_path / "leaderboard" / "results" / "model" / "run" / "run.json"
     path.parent.mkdir(parents=True)
