@@ -136,8 +136,7 @@ def models(literature: Literature) -> list[PublishedModel]:
 
 def _recovery(one: PublishedModel) -> tuple[Hashable, ...]:
     """What the checkpoints of one recovery have in common; any other model is alone."""
-    own = one.model.recovery or one.model.name
-    return one.key, one.base, one.model.kind, one.model.amount, own, one.model.recovery is None and one.model.identity
+    return one.key, one.base, one.model.kind, one.model.amount, one.model.recovery or one.model.identity
 
 
 class Median(NamedTuple):

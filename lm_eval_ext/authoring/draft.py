@@ -85,7 +85,7 @@ def draft(
         where = {"dataset_path": _FILES[files[0].suffix], "dataset_kwargs": data}
     records, columns = _records({key: value for key, value in where.items() if value}, dataset, split)
     question, answer = question or _column_for("question", columns), answer or _column_for("answer", columns)
-    for field in (*(shown if is_template(question) else [question]), answer, *choices):
+    for field in (*(shown if shown and is_template(question) else [question]), answer, *choices):
         _check(field, records[0], dataset)
     kind, declared, reason = _guessed(records, answer, choices, kind, columns, way)
     further = dict(metadata)

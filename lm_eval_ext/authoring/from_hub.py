@@ -83,7 +83,6 @@ class EvalFile(BaseModel):
     """An `eval.yaml`; what it says about itself is not needed."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
-    evaluation_framework: str = ""
     prompt_template: str | None = None
     tasks: Annotated[list[HubTask], Field(min_length=1)]
 

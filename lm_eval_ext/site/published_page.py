@@ -81,7 +81,6 @@ class FunnelPoint(NamedTuple):
 class Published(NamedTuple):
     """Everything on the page."""
 
-    literature: Literature
     counts: dict[str, int]
     finding: Finding | None
     groups: Sequence[Group]
@@ -126,7 +125,7 @@ def published_page(board: Board, literature: Literature) -> Published:
         "second_hand": sum(source.read != "text" for source in literature.sources.values()),
     }
     return Published(
-        literature, counts, Finding(layers, quantized) if layers and quantized else None, groups, by_bits(every),
+        counts, Finding(layers, quantized) if layers and quantized else None, groups, by_bits(every),
         by_share_removed(every), by_benchmark(every),
         [_recovery_chart(one, literature) for one in recoveries(literature)], found,
         [row for one in found for row in _forest(one, literature)],
@@ -147,10 +146,10 @@ def _recovery_chart(one: Recovery, literature: Literature) -> Chart:
         tone = {KNOWLEDGE: "know", LONG: "long"}.get(row.known.kind, "plain")
         measured = [(tokens or first, row.score.value, row.questions) for tokens, row in some]
         measured.append((last, row.base_score.value, row.questions))
-        points = [_point(name, at, score, questions) for at, score, questions in measured]
-        lines.append(Line(name, name, tone, _SHAPES[number % len(_SHAPES)], points))
+        drawn = [_point(name, at, score, questions) for at, score, questions in measured]
+        lines.append(Line(name, name, tone, _SHAPES[number % len(_SHAPES)], drawn))
         found = {
-            point.at: Interval(point.value, point.low or point.value, point.high or point.value) for point in points
+            point.at: Interval(point.value, point.low or point.value, point.high or point.value) for point in drawn
         }
         table.append((name, None, [found.get(at) for at in (first, *lengths, last)]))
     source = literature.sources[one.key].source
@@ -209,7 +208,7 @@ def width_of_effect(interval: Interval) -> str:
 
 
 def funnel_edge(centre: float, side: int) -> str:
-    """Where 95% of the sources with the largest error would be, but for anything but chance."""
+    """An end of the range in which chance alone would put 95% of the sources with the largest error."""
     return f"{50 + 48 * (centre + side * 1.96 * _MOST_ERROR) / _REACH:.2f}%"
 
 
