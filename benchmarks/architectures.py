@@ -284,9 +284,7 @@ def _line(error: Exception) -> str:
 def _faults(verdicts: Mapping[str, Verdict], *, experts: bool) -> list[str]:
     """Model types that are verified but not exact, and those that are neither exact nor refused by a rule."""
     table = yaml.safe_load(TABLE.read_text("utf-8"))
-    listed = (
-        [kind for kind, why in table["experts"].items() if not why.startswith("refused")] if experts else table["exact"]
-    )
+    listed = [kind for kind, why in table["experts"].items() if why.startswith("exact")] if experts else table["exact"]
     return [
         f"{kind}: {verdict.name} ({verdict.why})"
         for kind, verdict in verdicts.items()

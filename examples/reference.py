@@ -27,6 +27,7 @@ from lm_eval_ext.metrics import METRICS, Measure
 from lm_eval_ext.pruning.recipe import Recipe, recipe_schema
 from lm_eval_ext.redaction import mapping, sequence
 from lm_eval_ext.runs.literature import literature_schema
+from lm_eval_ext.shrinking.shrink_file import Removable, Search, ShrinkFile, ShrinkGate, TraceSource, shrink_schema
 from lm_eval_ext.sweep.manifest import Exclude, Local, Manifest, PlannedPruning, Ray, Slurm, manifest_schema
 
 _OF_RECIPES = (
@@ -47,6 +48,7 @@ def pages() -> dict[str, str]:
         "task-files.md": _task_files(),
         "sweeps.md": _sweeps(),
         "gates.md": _gates(),
+        "shrink.md": _shrink(),
         "commands.md": _commands(),
     }
     return {name: page_of(text) for name, text in made.items()}
@@ -64,6 +66,7 @@ def schemas() -> dict[str, object]:
         "pruned_models/schema.json": recipe_schema(),
         "lm_eval_ext/sweep/schema.json": manifest_schema(),
         "lm_eval_ext/gating/schema.json": gate_schema(),
+        "lm_eval_ext/shrinking/schema.json": shrink_schema(),
         "leaderboard/published/schema.json": literature_schema(),
     }
 
@@ -181,6 +184,22 @@ def _gates() -> str:
     return "\n\n".join([_fields("Gates", about, GateFile), *tables, schema])
 
 
+def _shrink() -> str:
+    about = (
+        "The fields of a [`shrink.yaml`](../howto/shrink.md). Paths are relative to it; `launch` is that of "
+        "[sweeps](sweeps.md), and `gate` and `budget` those of [gates](gates.md)."
+    )
+    parts: dict[str, type[BaseModel]] = {
+        "remove": Removable,
+        "traces": TraceSource,
+        "gate": ShrinkGate,
+        "search": Search,
+    }
+    schema = "The schema of these fields, for completion in editors, is `lm_eval_ext/shrinking/schema.json`."
+    tables = (f"## {name}\n\n{_fields('', '', model).strip()}" for name, model in parts.items())
+    return "\n\n".join([_fields("Shrink files", about, ShrinkFile), *tables, schema])
+
+
 def _grading() -> str:
     rows = (
         (f"`_{name}`", f"`{option}`", field.description or "", f"`{json.dumps(field.default)}`")
@@ -192,7 +211,9 @@ def _grading() -> str:
 
 def _fields(title: str, about: str, model: type[BaseModel]) -> str:
     schema = model.model_json_schema()
-    rows = ((f"`{name}`", _kind(one), one.get("description", "")) for name, one in schema["properties"].items())
+    required = schema.get("required", ())
+    fields = sorted(schema["properties"].items(), key=lambda field: field[0] not in required)
+    rows = ((f"`{name}`", _kind(one), one.get("description", "")) for name, one in fields)
     return f"# {title}\n\n{about}\n\n{table(('field', 'kind', 'meaning'), rows)}".removeprefix("# \n\n")
 
 

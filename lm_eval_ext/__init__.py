@@ -17,12 +17,14 @@ if TYPE_CHECKING:
         choose_layers,
         compare,
         diagnose,
+        diverge,
         evaluate,
         gate,
         generate,
         grade,
         load,
         read_runs,
+        shrink,
     )
     from lm_eval_ext.statistics.betting import KeptTest
     from lm_eval_ext.statistics.estimators import maj_at_k, pass_at_k
@@ -35,12 +37,14 @@ _HOMES = {
         "choose_layers",
         "compare",
         "diagnose",
+        "diverge",
         "evaluate",
         "gate",
         "generate",
         "grade",
         "load",
         "read_runs",
+        "shrink",
     ),
     "lm_eval_ext.statistics.betting": ("KeptTest",),
     "lm_eval_ext.statistics.estimators": ("maj_at_k", "pass_at_k"),
@@ -54,6 +58,7 @@ __all__ = [
     "compare",
     "diagnose",
     "difference_interval",
+    "diverge",
     "evaluate",
     "gate",
     "generate",
@@ -64,6 +69,7 @@ __all__ = [
     "pass_at_k",
     "ratio_interval",
     "read_runs",
+    "shrink",
 ]
 
 

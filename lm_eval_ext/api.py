@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from lm_eval_ext.runs.catalogue import Catalogue
     from lm_eval_ext.runs.load import Runs
     from lm_eval_ext.runs.run import Run
+    from lm_eval_ext.shrinking.divergence_report import DivergenceReport
+    from lm_eval_ext.shrinking.shrink_report import ShrinkReport
 
 
 logger = logging.getLogger("lm_eval.tts")
@@ -124,6 +126,7 @@ def evaluate(
     limit: int | float | None = None,
     output: str | Path | None = None,
     include_path: str | None = None,
+    run_untrusted_code: bool = False,
     **options: object,
 ) -> Run:
     """Evaluate a model on tasks with `lm_eval.simple_evaluate`.
@@ -134,6 +137,7 @@ def evaluate(
         limit: number (or fraction) of questions to use from each task.
         output: folder for lm-eval's results and samples files; they are not kept by default.
         include_path: a folder with more task YAMLs.
+        run_untrusted_code: whether programs that the model writes may run, in a sandbox, as `tts_code` needs it.
         options: further arguments of `simple_evaluate`, such as `gen_kwargs` or `num_fewshot`.
 
     Returns:
@@ -153,7 +157,8 @@ def evaluate(
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(output or temporary)
         named = [tasks] if isinstance(tasks, str) else list(tasks)
-        path = evaluated(model, named, folder, include_path, {"limit": limit, **options})
+        given = {"limit": limit, "confirm_run_unsafe_code": run_untrusted_code, **options}
+        path = evaluated(model, named, folder, include_path, given)
         return read_source(path, read_catalogue()).run
 
 
@@ -306,6 +311,91 @@ def gate(
         return report(study)
     check(study)
     return run_gate(study, LaunchKind(launch), jobs, lambda line: None if quiet else print(line))
+
+
+def shrink(
+    file: str | Path, *, run: bool = True, launch: str = "local", jobs: int | None = None, quiet: bool = False
+) -> ShrinkReport:
+    """Find the smallest version of a model that still reasons, and prove it.
+
+    Args:
+        file: the `shrink.yaml`.
+        run: whether to compute what is missing; without, the report is of what is there.
+        launch: `local`, `slurm` or `ray`: where candidates are evaluated.
+        jobs: most models at once, on this machine.
+        quiet: print nothing about what starts and ends.
+
+    Returns:
+        What was found: `report.smallest`, `report.front`, `report.to_frame()`, or printed as text.
+
+    Raises:
+        ArgumentError: without `run`, the search isn't finished.
+        ManifestError: the file is invalid; the message names the field.
+        TTSError: something can't be computed.
+
+    >>> shrink("examples/shrink-tiny.yaml").smallest.what  # doctest: +SKIP
+    'layers 7; attention 8+10; mlp 3+4'
+    """
+    from lm_eval_ext.shrinking.shrink import ShrinkStudy, standing
+    from lm_eval_ext.shrinking.shrink import shrink as shrunk
+    from lm_eval_ext.sweep.launchers import LaunchKind
+
+    if launch not in list(LaunchKind):
+        raise ArgumentError(f"launch={launch!r}; expected one of: {', '.join(LaunchKind)}")
+    study = ShrinkStudy(Path(file))
+    if not run:
+        found = standing(study)
+        if found is None:
+            raise ArgumentError(f"{file}: the search isn't finished; run it first")
+        return found
+    study.check()
+    return shrunk(study, LaunchKind(launch), jobs, lambda line: None if quiet else print(line))
+
+
+def diverge(
+    base: str | Mapping[str, object],
+    candidates: Sequence[str] | Mapping[str, Mapping[str, object]],
+    traces: str | Path,
+    *,
+    samples: int = 64,
+    max_tokens: int = 4096,
+    seed: int = 0,
+    on: Sequence[str] = (),
+    localise: bool = False,
+    keep: str | Path | None = None,
+) -> DivergenceReport:
+    """Measure what candidates would write at each step of their base's own correct thinking; nothing is decoded.
+
+    Args:
+        base: the base: a name, a folder, or model arguments.
+        candidates: recipes, model arguments such as `drop_layers=[3]`, or checkpoints; or model arguments by name.
+        traces: folder of results of the base, with samples.
+        samples: most traces, one of each question before a second one of any.
+        max_tokens: most tokens of a trace, with its prompt.
+        seed: of the questions and samples that are drawn.
+        on: tasks whose questions are used; all by default.
+        localise: also measure what each layer's change explains alone; holds two models in memory.
+        keep: folder in which finished models are kept, so that a later call goes on.
+
+    Raises:
+        ArgumentError: there are no traces, or a candidate has another tokenizer.
+        TTSError: a model cannot be loaded.
+
+    >>> found = diverge("tiny-chain", ["drop_layers=[8]"], "leaderboard/results/tiny-chain/tiny-chain-dense-fc97c339")
+    >>> found.candidates[0].divergence.kl.estimate > 0.01
+    True
+    """
+    from lm_eval_ext.shrinking.diverge import ModelSpec, TraceOptions, model_spec
+    from lm_eval_ext.shrinking.diverge import diverge as diverged
+
+    whole = model_spec(base) if isinstance(base, str) else ModelSpec("base", base)
+    if isinstance(candidates, Mapping):
+        others = [ModelSpec(name, arguments) for name, arguments in candidates.items()]
+    else:
+        others = [model_spec(text, whole.arguments) for text in candidates]
+    options = TraceOptions(str(traces), samples, max_tokens, seed, tuple(on))
+    with tempfile.TemporaryDirectory() as temporary:
+        return diverged(whole, others, options, Path(keep or temporary), localise=localise)
 
 
 def diagnose(run: str | Path) -> Diagnosis:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,7 +14,7 @@ from pydantic_core import ErrorDetails
 
 from lm_eval_ext.errors import TTSError
 
-LARGEST = 1_000_000  # bytes of a file; at most a hundredth of that in nodes, with aliases expanded
+LARGEST = 1_000_000  # bytes of a file; at most a tenth of that in nodes, with aliases expanded
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same, and five times faster where libyaml is there
 # What was expected, by the type of pydantic's error.
 _EXPECTED: Mapping[str, str] = {
@@ -41,6 +42,8 @@ def read_yaml(
     error: type[TTSError],
     parts: Mapping[str, type[BaseModel]] = {},
     expected: Mapping[str, str] = {},
+    renamed: Mapping[str, str] = {},
+    as_text: Collection[str] = (),
 ) -> Model:
     """Read a YAML file into a pydantic model.
 
@@ -50,31 +53,58 @@ def read_yaml(
         error: what is raised if it is not.
         parts: models of nested fields, whose names are listed where one is unknown.
         expected: what was expected, by the type of pydantic's error, where this file says it in its own way.
+        renamed: fields by names that people give them by mistake, for a hint.
+        as_text: fields whose values are read as text: else YAML reads 1:30 as 90.
 
     Raises:
         TTSError: of the given class: it cannot be read, or a field is missing, unknown or invalid; one line.
+    """
+    content = read_mapping(path, error, as_text, _names(model))
+    try:
+        return model.model_validate(content)
+    except ValidationError as fault:
+        raise error(f"{path}: {_explained(fault.errors()[0], model, parts, expected, renamed)}") from fault
+
+
+def read_mapping(
+    path: Path, error: type[TTSError], as_text: Collection[str] = (), fields: Collection[str] = ()
+) -> dict[str, object]:
+    """The fields of a YAML file; a name like `on`, which YAML takes for a truth value, stays a name.
+
+    Args:
+        path: the file.
+        error: what is raised if it cannot be read.
+        as_text: fields whose values are read as text.
+        fields: names of fields that it may have, for a hint.
+
+    Raises:
+        TTSError: of the given class: it is no file of fields that are given once; one line.
     """
     try:
         if path.stat().st_size > LARGEST:
             raise error(f"{path}: is larger than {LARGEST} bytes")
         node = yaml.compose(path.read_text("utf-8"), _Loader)
-        if node is not None and written_out(node) > LARGEST // 100:
+        if node is not None and written_out(node) > LARGEST // 10:
             raise error(f"{path}: its anchors and aliases expand to too much, or a value contains itself")
-        content = _Loader("").construct_document(node) if node is not None else None
+        if twice := given_twice(node):
+            raise error(f"{path}: {twice} is given twice")
+        loader = _Loader("")
+        if not isinstance(node, yaml.MappingNode):
+            kind = type(None if node is None else loader.construct_document(node)).__name__
+            hint = f"; fields: {', '.join(fields)}" if fields else ""
+            raise error(f"{path}: contains {kind}, not a mapping{hint}")
+        loader.flatten_mapping(node)  # `<<: *other`
+        content = {}
+        for key, value in node.value:
+            reader = yaml.BaseLoader("") if key.value in as_text else loader
+            content[str(key.value)] = reader.construct_document(value)
+        return content
     except OSError as fault:
         raise error(f"{path}: cannot be read ({fault.strerror})") from fault
     except error:
         raise
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError, yaml.YAMLError) as fault:
         raise error(f"{path}: cannot be read as YAML ({' '.join(str(fault).split())})") from fault
-    if not isinstance(content, dict):
-        raise error(f"{path}: contains {type(content).__name__}, not a mapping; fields: {', '.join(_names(model))}")
-    if twice := given_twice(node):
-        raise error(f"{path}: {twice} is given twice")
-    try:
-        return model.model_validate(content)
-    except ValidationError as fault:
-        raise error(f"{path}: {_explained(fault.errors()[0], model, parts, expected)}") from fault
 
 
 def written_out(node: yaml.Node, known: dict[int, int] | None = None) -> int:
@@ -118,14 +148,22 @@ def given_twice(node: yaml.Node | None, place: str = "") -> str:
 
 
 def _explained(
-    fault: ErrorDetails, model: type[BaseModel], parts: Mapping[str, type[BaseModel]], expected: Mapping[str, str]
+    fault: ErrorDetails,
+    model: type[BaseModel],
+    parts: Mapping[str, type[BaseModel]],
+    expected: Mapping[str, str],
+    renamed: Mapping[str, str],
 ) -> str:
     place = [str(part) for part in fault["loc"]]
     where = f"{'.'.join(part for part in place if part != '[key]')}: " if place else ""
     if fault["type"] == "extra_forbidden":
         parent = next((parts[part] for part in reversed(place[:-1]) if part in parts), model)
-        return f"{where}unknown field; {meant(place[-1], _names(parent))}"
+        hint = f"did you mean {renamed[place[-1]]}?" if place[-1] in renamed else meant(place[-1], _names(parent))
+        return f"{where}unknown field; {hint}"
     known = expected.get(fault["type"]) or _EXPECTED.get(fault["type"])
     said = known.format(**fault.get("ctx", {})) if known else str(fault["msg"]).removeprefix("Value error, ")
     given = f" (given {str(fault['input'])[:80]!r})" if fault["type"] not in ("missing", "value_error") else ""
-    return f"{where}{said}{given}"
+    near = []
+    if fault["type"] == "literal_error":
+        near = difflib.get_close_matches(str(fault["input"]), re.findall("'([^']+)'", fault["ctx"]["expected"]), 1)
+    return f"{where}{said}{given}{f'; did you mean {near[0]}?' if near else ''}"

@@ -65,6 +65,15 @@ def _reasons(kind: type[Rules]) -> Function:
     )
 
 
+def code_failed(predictions: Samples, **_: object) -> dict[str, list[str]]:
+    """Give the first test that each program fails, and why.
+
+    `failed` is the list of them in the samples file, empty for a program that passes, and their share in the results.
+    """
+    runs = [getattr(answer, "run", None) for answer in _answers(predictions)]
+    return {"failed": [run.failed if run else "no program" for run in runs]}
+
+
 def _named(function: Function, name: str, about: str) -> Function:
     function.__name__ = function.__qualname__ = name
     function.__doc__ = about
@@ -84,9 +93,9 @@ def _scores(
         "answered": _mean([answer != "" for answer in answers]),
     }
     right = sum(grade.correct for grade in graded)
-    for k in ks(len(answers))[1:] if votes else ():
+    for k in ks(len(answers))[1:] if votes or not rules.VOTES else ():
         scores[f"pass@{k}"] = pass_at_k(len(answers), right, k)
-    if votes and len(answers) > 1:
+    if votes and rules.VOTES and len(answers) > 1:
         scores |= _majorities(rules.clusters([answers])[0], graded)
     return scores | {
         f"g-pass@{len(answers)}_{share}": g_pass_at_k(len(answers), right, len(answers), share) for share in g_pass
@@ -105,6 +114,11 @@ def _majorities(labels: Sequence[int | None], graded: Sequence[Grade]) -> dict[s
 def share_compared(reasons: Sequence[Sequence[str]]) -> float:
     """Share of samples that were graded without a failure; the others count as wrong."""
     return _mean([_mean([reason in COMPARED for reason in sample]) for sample in reasons])
+
+
+def share_failed(failures: Sequence[Sequence[str]]) -> float:
+    """Share of samples of which there is something that failed."""
+    return _mean([_mean([one != "" for one in sample]) for sample in failures])
 
 
 def ci95_low(scores: Sequence[float]) -> float:
@@ -139,6 +153,7 @@ def _mean(values: Sequence[float]) -> float:
 AGGREGATIONS: dict[str, Callable[..., float]] = {  # by lm-eval's names; of a sequence of scores
     "mean": _mean,
     "share_compared": share_compared,
+    "share_failed": share_failed,
     "ci95_low": ci95_low,
     "ci95_high": ci95_high,
 }
@@ -179,7 +194,10 @@ class Metric(NamedTuple):
 _OF_ANSWERS = (
     Measure("acc", "share of a question's samples that are correct; equals pass@1 and maj@1"),
     Measure("answered", "share of samples with an answer"),
-    Measure("pass@k", "probability that at least one of k samples is correct, over all subsets; with `votes: true`"),
+    Measure(
+        "pass@k",
+        "probability that at least one of k samples is correct, over all subsets; with `votes: true`, and of programs",
+    ),
     Measure(
         "maj@k",
         "probability that the most frequent answer of k samples is correct, ties split; mathematically equal answers "
@@ -191,12 +209,19 @@ _CHANCE = Measure("chance", "score of guessing among the options of the question
 _EXTRA = {
     "choice": (_CHANCE,),
     "text": (_CHANCE,),
+    "code": (Measure("tests", "share of tests that a program passes"),),
     "json": (Measure("cells", "share of the gold answer's cells that are right"),),
 }
 _GRADED = Measure(
     "graded",
     "share of samples that could be compared with the gold answer, including those without an answer; the samples file "
-    "says why the others could not: `unparsable`, `timeout`, `memory`",
+    "says why the others could not: `unparsable`, `timeout`, `memory`; an exception of a program is a wrong answer",
+)
+_FAILED = Measure(
+    "failed",
+    "share of programs that fail a test; the samples file says which is the first, and why",
+    higher_is_better=False,
+    shown=False,
 )
 _OF_TRACES = (
     Measure("thinking_tokens", "thinking tokens per sample", "tokens", None),
@@ -207,6 +232,7 @@ _OF_TRACES = (
 METRICS = (
     *(Metric(_matching(one), "mean", True, (*_OF_ANSWERS, *_EXTRA.get(name, ()))) for name, one in KINDS.items()),
     *(Metric(_reasons(one), "share_compared", True, (_GRADED,)) for one in KINDS.values()),
+    Metric(code_failed, "share_failed", False, (_FAILED,)),
     Metric(trace_stats, "mean", False, _OF_TRACES),
 )
 FUNCTIONS: dict[str, Function] = {metric.name: metric.function for metric in METRICS}

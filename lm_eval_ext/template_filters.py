@@ -6,6 +6,7 @@ r"""Filters of the prompt templates that `tasks sync` writes, in lm-eval's Jinja
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable
@@ -42,6 +43,15 @@ def as_json(value: object) -> str:
     return f" {text}" if text.startswith("[") else text
 
 
+TESTED = "tests "  # how the gold answer of a program begins: a hash of its tests
+
+
+def tested_with(values: object) -> str:
+    """What a program is tested with, as a gold answer: a hash, because tests are long, and not for the samples file."""
+    text = json.dumps(values, ensure_ascii=False, sort_keys=True, default=str)
+    return f"{TESTED}sha256:{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}"
+
+
 def boxed(gold: str) -> str:
     """A gold answer as a worked example gives it; of several accepted ones the first."""
     return rf"\boxed{{{gold.strip().partition(chr(10))[0]}}}"
@@ -72,5 +82,6 @@ TEMPLATE_FILTERS: dict[str, Callable[..., object]] = {
     "boxed": boxed,
     "boxed_list": boxed_list,
     "fenced": fenced,
+    "tested_with": tested_with,
     "regex_replace": regex_replace,
 }

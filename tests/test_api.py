@@ -26,8 +26,9 @@ def cells() -> list[str]:
 
 def test_what_is_public_is_pinned() -> None:
     assert tts.__all__ == [
-        "KeptTest", "build_site", "choose_layers", "compare", "diagnose", "difference_interval", "evaluate", "gate",
-        "generate", "grade", "load", "maj_at_k", "mean_interval", "pass_at_k", "ratio_interval", "read_runs",
+        "KeptTest", "build_site", "choose_layers", "compare", "diagnose", "difference_interval", "diverge", "evaluate",
+        "gate", "generate", "grade", "load", "maj_at_k", "mean_interval", "pass_at_k", "ratio_interval", "read_runs",
+        "shrink",
     ]  # fmt: skip
     for name in tts.__all__:
         assert ">>>" in (getattr(tts, name).__doc__ or ""), f"{name} has no example"

@@ -206,8 +206,8 @@ def test_every_language_says_how_to_answer_each_kind() -> None:
     assert len(instructions()) >= 20
     for sentences in instructions().values():
         assert sentences.keys() == instructions()["en"].keys()
-        assert all("\\boxed{}" in text for name, text in sentences.items() if name != "json")
-        assert "JSON" in sentences["json"]
+        assert all("\\boxed{}" in text for name, text in sentences.items() if name not in ("json", "code"))
+        assert "JSON" in sentences["json"] and "Python" in sentences["code"]
 
 
 @pytest.mark.parametrize(

@@ -309,7 +309,7 @@ def test_recipes_are_listed_and_checked(tmp_path: Path) -> None:
             ["--method", "shortgpt", "--calibration", "nowhere"],
             "unknown calibration 'nowhere'; expected one of: embedded",
         ),
-        (["--method", "shortgpt", "--calibration", "task:none"], "calibration=task:none: unknown task"),
+        (["--method", "shortgpt", "--calibration", "task:none"], "task:none: unknown task"),
         (["--method", "shortgpt", "--samples", "0"], "samples=0"),
         (["--method", "magnitude", "--set", "norm"], "give it as NAME=VALUE"),
     ],

@@ -244,6 +244,8 @@ def test_logs_of_other_tools_decide_as_compare_does(tmp_path: Path) -> None:
     found = tts.gate(written(tmp_path, **models, allow=UNKNOWN))
     assert found.verdicts == {"same": "kept", "worse": "lost"}, str(found)
     assert "allowed to differ: shots: not recorded in either" in str(found)
+    rows = [row for one in json.loads(found.to_json())["candidates"] for row in one["rows"]]
+    assert [row["tokens"] for row in rows] == [None, None]  # this log counts no tokens, which is not 0
     for name, verdict in found.verdicts.items():
         compared = tts.compare(whole["results"], candidates[name]["results"], keep=0.9, allow=UNKNOWN)
         assert compared.verdict == verdict

@@ -19,7 +19,7 @@ from lm_eval_ext.harness.arguments import run_name
 from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
 from lm_eval_ext.harness.prune_on_load import parse_prune_spec
 from lm_eval_ext.paths import TASKS, cache_folder
-from lm_eval_ext.pruning.calibration import CORPORA, calibration
+from lm_eval_ext.pruning.calibration import CORPORA, Exchange, calibration
 from tests.commands import LM_EVAL, run
 
 COMMAND = LM_EVAL.with_name("lm-eval-tts")
@@ -129,6 +129,22 @@ def test_texts_of_any_dataset_are_named_by_split_and_field(tmp_path: Path, monke
     assert [text[:7] for text in calibration("lab/texts:train:body", 2).texts] == ["Text 0.", "Text 1."]
     with pytest.raises(ArgumentError, match=r"^calibration: lab/texts has no field 'text'$"):
         calibration("lab/texts:train:text")
+
+
+def test_prompts_and_replies_are_read_from_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "chats.jsonl"
+    first = {"prompt": "1 + 1?", "reply": "It is\u2028 2.", "thinking": "Two ones."}
+    second = '{"prompt": "<q>", "reply": "3", "seen": true}'
+    path.write_text(f"{json.dumps(first, ensure_ascii=False)}\n\n{second}\n", "utf-8")
+    assert calibration(str(path)).texts == (
+        Exchange("1 + 1?", first["reply"], "Two ones."),
+        Exchange("<q>", "3", seen=True),
+    )
+    for line in ('{"prompt": "a"}', '{"prompt": "a", "reply": "b", "more": 1}', "no JSON", '"text"'):
+        path.write_text(f"{json.dumps(first)}\n{line}", "utf-8")
+        with pytest.raises(ArgumentError, match=r"chats.jsonl: line 2: expected a prompt and a reply") as error:
+            calibration(str(path))
+        assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(

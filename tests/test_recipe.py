@@ -105,9 +105,9 @@ def test_the_digest_is_of_what_determines_the_model(tmp_path: Path) -> None:
         ({"drop": "[4]", "merge": "[{into: 20, layers: [4]}]"}, r"merge into 20 of \[4\]: LaCo merges .* \[21\] here"),
         ({"drop": "[4, 6]", "merge": "[{into: 3, layers: [4, 6]}]"}, r"follow directly, which are \[4, 5\] here"),
         ({"base": "''"}, "base: "),
-        ({"base": "[a]"}, "base: .*string"),
-        ({"layers": "3"}, "layers: Extra inputs"),
-        ({"sorce": "x"}, r"sorce: Extra inputs.*did you mean source\?"),
+        ({"base": "[a]"}, "base: expected text"),
+        ({"layers": "3"}, "layers: unknown field"),
+        ({"sorce": "x"}, r"sorce: unknown field; did you mean source\?"),
         ({"dorp": "[1]"}, r"did you mean drop\?"),
         ({"drop_layers": "[1]"}, r"did you mean drop\?"),
         ({"quantization": "{method: quanto, weight: int4}"}, r"quantization.weights?: .*"),
@@ -126,13 +126,22 @@ def test_a_wrong_field_names_file_and_field(change: dict[str, str], message: str
 
 def test_a_missing_field_is_named(tmp_path: Path) -> None:
     path = written(tmp_path / "r.yaml", {key: value for key, value in GOOD.items() if key != "method"})
-    with pytest.raises(RecipeError, match=r"method is missing; say how the layers were chosen; allowed fields: base"):
+    with pytest.raises(RecipeError, match=r"method is missing; say how the layers were chosen"):
         load_recipe(path)
 
 
 @pytest.mark.parametrize(
     "content",
-    [b"[1, 2]", b"a: [", b"\xff\xfe\x00", b"", b"base: a\nbase: b\ndrop: 1\nmethod: m\nsource: s", b"base: 2024-13-45"],
+    [
+        b"[1, 2]",
+        b"a: [",
+        b"\xff\xfe\x00",
+        b"",
+        b"base: a\nbase: b\ndrop: 1\nmethod: m\nsource: s",
+        b"base: 2024-13-45",
+        b"base: &a [*a]",
+        b"[" * 100_000,
+    ],
 )
 def test_what_is_no_recipe(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "r.yaml"

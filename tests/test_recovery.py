@@ -69,6 +69,7 @@ def test_a_recovered_model_is_marked(lora: bool, recipe: Recipe, tiny_model: Pat
 @pytest.mark.parametrize("lora", [True, False], ids=["lora", "full"])
 def test_a_killed_training_goes_on(lora: bool, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = training(**SHORT, lora=lora, micro_batch_size=2)
+    (tmp_path / "whole" / "training" / "pruned").mkdir(parents=True)  # as it is left by a kill during its first export
     whole = recover(recipe, tmp_path / "whole", settings, save_steps=2)
     with monkeypatch.context() as patch:
         patch.setattr(finetuning, "progress", lambda logger: killed_at(5))
@@ -146,13 +147,28 @@ def test_what_cannot_be_trained_is_one_line(recipe: Recipe, tmp_path: Path, monk
         recover(recipe, tmp_path / "broken", training(**SHORT))
 
 
+_LATE = """
+import os, time
+from lm_eval_ext.cli import app
+from lm_eval_ext.pruning import recovery
+save = recovery._save
+def late(*args):
+    time.sleep(3 * int(os.environ["RANK"]))
+    save(*args)
+recovery._save = late
+app()
+"""
+
+
 def test_two_processes_make_the_same_step(recipe: Recipe, tmp_path: Path) -> None:
     one = recover(recipe, tmp_path / "one", training(**SHORT))
     options = [f"--{name.replace('_', '-')}={value}" for name, value in SHORT.items()]
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--no-python"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2"]
+    late = tmp_path / "late.py"  # the second process is late at the end, when the first removes the pruned model
+    late.write_text(_LATE, "utf-8")
     done = run(
         *launch,
-        COMMAND,
+        late,
         "recover",
         tmp_path / "r.yaml",
         tmp_path / "two",

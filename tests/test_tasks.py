@@ -78,7 +78,7 @@ def test_every_task_loads(manager: TaskManager, original_hub: Path, monkeypatch:
     assert sorted(loaded) == sorted(names)
     for name, task in loaded.items():
         doc = task.eval_docs[0]
-        assert any(way in task.doc_to_text(doc) for way in ("\\boxed{}", "Final Answer", "JSON"))
+        assert any(way in task.doc_to_text(doc) for way in ("\\boxed{}", "Final Answer", "JSON", "code block"))
         assert str(task.doc_to_target(doc))
         kwargs = task.config.generation_kwargs
         assert "thinking_token_budget" in kwargs, "without it the request would not be ours"

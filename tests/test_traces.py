@@ -65,7 +65,7 @@ def test_a_folder_without_them_is_one_line(tmp_path: Path) -> None:
 def test_traces_that_were_cut_are_not_the_models_own(forced: float, texts: list[str]) -> None:
     outputs = (Output(grade="correct", text="so</think>3"), Output(grade="wrong", text="no</think>4"))
     sample = Sample(id=1, score=0.5, prompt="1+2=", metrics={"forced": forced}, outputs=outputs)
-    assert [one.reply for one in traces._correct(sample, seen=False)] == texts
+    assert [one.exchange.reply for one in traces._correct("t", sample, seen=False)] == texts
 
 
 @pytest.mark.parametrize(

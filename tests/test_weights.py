@@ -440,7 +440,7 @@ FIELDS = {"criterion": "wanda", "amount": "20%", "file": "r.safetensors", "sha25
     ("fields", "said"),
     [
         ({}, "says nothing that makes the model smaller"),
-        ({"sparsity": {}}, "sparsity.file: Field required"),
+        ({"sparsity": {}}, "sparsity.file: is missing"),
         ({"sparsity": 20}, "sparsity: "),
         ({"sparsity": {**FIELDS, "criterion": "wonda"}}, "did you mean wanda?"),
         ({"sparsity": {**FIELDS, "amount": 20}}, "amount=20: of weights, give a share"),

@@ -21,8 +21,9 @@ function sampleView(question, task, tasks, gated) {
   samples.forEach(([grade, answer, thinking, after], number) => {
     const line = make("p", `Sample ${number + 1}: `);
     line.append(make("span", grade, isRight(grade) ? "correct" : "wrong"));
-    if (answer !== null) line.append(make("span", answer ? ` · answer ${answer}` : " · no answer"));
-    box.append(line);
+    const written = question.programs?.[task]?.[number];
+    if (answer !== null && !written) line.append(make("span", answer ? ` · answer ${answer}` : " · no answer"));
+    box.append(line, ...(written ? program(written) : []));
     if (thinking) box.append(folded(`Thinking, ${counted(thinking.length)}`, thinking));
     if (question.traces && tasks.length > 1) {
       const cuts = make("details");

@@ -38,6 +38,13 @@ function folded(title, text) {
   return details;
 }
 
+// A program that was coloured when the page was built, and the first test that it fails.
+function program([pieces, failed]) {
+  const box = make("pre", undefined, "code");
+  box.append(...pieces.map(([kind, text]) => (kind ? make("span", text, `py-${kind}`) : text)));
+  return failed ? [box, make("p", failed, "note")] : [box];
+}
+
 // A trace as text, with a line at each cut that says which answer stood there.
 function marked(trace, tasks) {
   const box = make("pre", undefined, "thinking");

@@ -12,6 +12,7 @@ from lm_eval_ext.analysis.answer_costs import Cost
 from lm_eval_ext.analysis.found_lost import LostCompared, Traces
 from lm_eval_ext.analysis.matching import Mismatch
 from lm_eval_ext.analysis.parts import PartCompared
+from lm_eval_ext.analysis.report_page import report_page
 from lm_eval_ext.analysis.rows import Gain, Judged, Row, Sensitivity
 from lm_eval_ext.statistics.gate import Verdict
 from lm_eval_ext.wording import limit, ranged, scaled, share, text_table
@@ -214,13 +215,6 @@ def plan_text(planned: Planned) -> str:
     return "\n".join(lines)
 
 
-_STYLE = (
-    "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color-scheme:light dark}"
-    "table{border-collapse:collapse}td,th{padding:.25rem .75rem;text-align:right;border-bottom:1px solid #8884}"
-    "td:first-child,th:first-child{text-align:left}pre{overflow-x:auto}"
-)
-
-
 def fragment(comparison: Comparison) -> str:
     """A table of the rows, and the verdict."""
     header = "".join(f"<th>{name}</th>" for name in ("", "base", "candidate", "difference", "kept"))
@@ -241,10 +235,7 @@ def page(comparisons: Sequence[Comparison]) -> str:
         f"<h2>{escape(one.candidate)}</h2>{fragment(one)}<h3>In full</h3><pre>{escape(text(one))}</pre>"
         for one in comparisons
     )
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Does it still reason?</title>'
-        f"<style>{_STYLE}</style></head><body><h1>Does it still reason?</h1>{parts}</body></html>\n"
-    )
+    return report_page("Does it still reason?", parts)
 
 
 @dataclass(frozen=True, repr=False)

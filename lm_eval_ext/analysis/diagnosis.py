@@ -216,7 +216,16 @@ def reflections(text: str, words: int) -> float | None:
     >>> reflections("Wait, that is 5. But no: let me check.", 10)
     300.0
     """
-    return 1000 * len(_reflection().findall(text)) / words if words else None
+    return 1000 * len(reflection_places(text)) / words if words else None
+
+
+def reflection_places(text: str) -> list[int]:
+    """Where marks of reflection begin in a text.
+
+    >>> reflection_places("Wait, that is 5. But no: let me check.")
+    [0, 17, 25]
+    """
+    return [found.start() for found in _reflection().finditer(text)]
 
 
 @cache

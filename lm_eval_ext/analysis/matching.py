@@ -191,6 +191,7 @@ def properties(run: Run) -> list[Property]:
         Property("engine", run.engine),
         Property("dtype", run.dtype),
         *(Property(what, run.settings.get(name, ""), recorded=True) for what, name in _TOLD.items()),
+        Property("sandbox", ", ".join(sorted({task.sandbox for task in run.tasks.values()} - {""})), recorded=True),
         Property("settings", "recorded" if run.settings else ""),
     ]
 

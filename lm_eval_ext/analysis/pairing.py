@@ -138,6 +138,20 @@ def _last(texts: Sequence[str], by_end: Mapping[str, Sequence[int]], prompt: str
     return None
 
 
+def stands_apart(text: str, prompt: str) -> bool:
+    """Whether a text is somewhere in a prompt, at word boundaries.
+
+    >>> stands_apart("1 + 2", "Q: 1 + 2 A:"), stands_apart("1 + 2", "11 + 2")
+    (True, False)
+    """
+    start = prompt.find(text) if text else -1
+    while start >= 0:
+        if _is_apart(prompt, start, start + len(text)):
+            return True
+        start = prompt.find(text, start + 1)
+    return False
+
+
 def _is_apart(prompt: str, start: int, end: int) -> bool:
     """Whether no word goes on before or after a part of a prompt."""
     before, after = prompt[max(0, start - 1) : start], prompt[end : end + 1]

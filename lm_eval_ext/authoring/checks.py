@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 REQUIRED = ("dataset_path", "test_split", "doc_to_text", "doc_to_target", "metric_list", "filter_list")
 _READERS = ("json", "csv", "parquet", "text")  # older versions of `datasets` also have a reader that unpickles
 _OPTIONS = ("data_files", "data_dir", "revision", "encoding", "delimiter", "sep", "field")
-INSTRUCTIONS = ("\\boxed{", "Final Answer", "final answer", "####", "JSON")
+INSTRUCTIONS = ("\\boxed{", "Final Answer", "final answer", "####", "JSON", "code block")
 
 
 def task_files(paths: Sequence[Path]) -> list[Path]:

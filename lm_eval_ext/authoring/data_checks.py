@@ -16,6 +16,7 @@ from lm_eval_ext.authoring.task_fields import Choices, Metadata
 from lm_eval_ext.authoring.task_file import Merged, TaskFinding, function_of, is_template, shown_names
 from lm_eval_ext.choices import column, texts
 from lm_eval_ext.errors import TaskError
+from lm_eval_ext.grading.code import CodeExtractor, CodeRules
 from lm_eval_ext.grading.grading import gold_answer, grades
 from lm_eval_ext.grading.kinds import KINDS, kind_of_metric
 from lm_eval_ext.grading.rules import Rules
@@ -108,7 +109,7 @@ def _meant(name: str, known: Sequence[str]) -> str:
 def _declared(metadata: Metadata) -> list[str]:
     """The dataset's columns that `metadata` names."""
     choices = metadata.choices
-    given = [metadata.question, metadata.answer]
+    given = [metadata.question, metadata.answer, *(metadata.code.columns if metadata.code else [])]
     given += [metadata.parts] if isinstance(metadata.parts, str) else metadata.parts or []
     if metadata.question is not None and choices is not None:
         several = [choices.from_] if isinstance(choices.from_, str) else choices.from_ or []
@@ -162,6 +163,8 @@ def _questions(task: Merged, docs: Docs) -> Iterator[TaskFinding]:
         yield from of_checker(task, golds, docs)
         return
     kind, rules = _rules(task)
+    if kind == "code":
+        yield from _untestable(task, docs)
     if kind == "math" and (of_choices := _of_choices(golds, docs)):
         text = f"gold answers are {of_choices}; include ../_choice, or create the task with tasks new --choices"
         yield task.finding(["doc_to_target"], "gold", text)
@@ -173,6 +176,20 @@ def _questions(task: Merged, docs: Docs) -> Iterator[TaskFinding]:
         text = f"question {bad[0]} and {len(bad) - 1} more: " if len(bad) > 1 else f"question {bad[0]}: "
         warning = why == _PROSE
         yield task.finding(["doc_to_target"], "gold", text + why.format(gold=golds[bad[0]][:80]), warning=warning)
+
+
+def _untestable(task: Merged, docs: Docs) -> Iterator[TaskFinding]:
+    """The first question whose columns hold no tests by which a program could be graded."""
+    steps = [dict(step) for chain in task.fields["filter_list"] for step in chain["filter"]]
+    extractor = next((CodeExtractor(**one) for one in steps if one.pop("function") == CodeRules.filter_name()), None)
+    if extractor is None:
+        return
+    for number, doc in enumerate(docs):
+        try:
+            extractor.tests_of(doc)
+        except TaskError as error:
+            yield task.finding(["metadata", "code"], "tests", f"question {number}: {error}")
+            return
 
 
 def _rules(task: Merged) -> tuple[str, Rules]:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import yaml
 
-from lm_eval_ext.authoring.task_fields import Choices
+from lm_eval_ext.authoring.task_fields import Choices, Code
 from lm_eval_ext.authoring.task_file import is_template
 from lm_eval_ext.choices import LETTERS, column, listed, texts
 from lm_eval_ext.errors import DatasetError, TaskError
@@ -29,6 +29,8 @@ _USUAL = {  # names of columns, the likeliest first
     "question": "question problem prompt query input puzzle quiz",
     "answer": "answer solution target gold label output final_answer expected_answer answerkey answer_index "
     "correct_answer correct gold_index answer_idx answers",
+    "tests": "tests test test_list test_cases asserts",
+    "entry": "entry_point entry function_name func_name function name",
     "options": "options choices candidates answers endings answer_choices alternatives choice option",
 }
 _NUMBER = re.compile(r"[+-]?(?=\.?\d)\d*(?:\.(?P<decimals>\d+))?(?P<power>[eE][+-]?\d+)?\s*(?P<unit>[^\d\s].*)?")
@@ -59,7 +61,8 @@ def draft(
         name: name of the benchmark, without `tts_`.
         dataset: a name on the Hub, a file (.jsonl, .json, .csv, .parquet), or a folder of such files.
         split: split of the dataset.
-        question, answer: columns of the dataset; by default those with the usual names.
+        question, answer: columns of the dataset; by default those with the usual names. For programs, `answer` is the
+            column with their tests.
         choices: for multiple choice, the column that lists the options, or one column per option; by default those with
             the usual names.
         kind: kind of the answers; by default guessed from them.
@@ -84,10 +87,15 @@ def draft(
         data = {"data_files": {split: names[0] if len(names) == 1 else names}}
         where = {"dataset_path": _FILES[files[0].suffix], "dataset_kwargs": data}
     records, columns = _records({key: value for key, value in where.items() if value}, dataset, split)
-    question, answer = question or _column_for("question", columns), answer or _column_for("answer", columns)
+    question, tested = question or _column_for("question", columns), _tested(columns, answer, kind)
+    answer = answer or (Code.model_validate(tested).columns[0] if tested else _column_for("answer", columns))
     for field in (*(shown if shown and is_template(question) else [question]), answer, *choices):
         _check(field, records[0], dataset)
-    kind, declared, reason = _guessed(records, answer, choices, kind, columns, way)
+    kind, declared, reason = (
+        _guessed(records, answer, choices, kind, columns, way)
+        if not tested
+        else ("code", dict[str, object](code=tested), f"its tests are in {answer}")
+    )
     further = dict(metadata)
     if shuffle := further.pop("shuffle", None):
         declared["choices"] = {**mapping(declared["choices"]), "shuffle": shuffle}
@@ -100,7 +108,7 @@ def draft(
     lines += [f"{key}: {_flow(value)}" for key, value in where.items() if value]
     lines += [f"test_split: {split}", *([f"repeats: {repeats}"] if repeats else []), "metadata:", "  version: 1.0"]
     lines += [f"  {key}: {_flow(value)}" for key, value in about.items()]
-    lines += [f"  variants: {{budgets: {budgets}, votes: {votes}}}"]
+    lines += [f"  variants: {{budgets: {budgets}{'' if tested else f', votes: {votes}'}}}"]
     more = "".join(f"; {_flow({key: value})[1:-1]}" for key, value in declared.items() if key != "answer")
     said = f"question: {_flow(question)}, answer: {answer}, kind: {kind} ({reason}; change it with --kind){more}"
     return Draft("\n".join(lines) + "\n", kind, said)
@@ -177,6 +185,26 @@ def _column_for(role: str, columns: Sequence[str]) -> str:
     if found is None:
         raise TaskError(f"which column is the {role}? Give --{role}, one of: {', '.join(columns)}")
     return found
+
+
+def _tested(columns: Sequence[str], answer: str | None, kind: str | None) -> dict[str, object]:
+    """What `metadata.code` declares, by the usual names of columns; empty if answers are no programs.
+
+    Raises:
+        TaskError: they are programs, as `kind` says, and no column has tests, or the name of what is tested.
+    """
+    asked = kind == "code"
+    lowered = {name.lower(): name for name in columns}
+    if kind not in (None, "code") or not (asked or (answer is None and {"test", "entry_point"} <= lowered.keys())):
+        return {}
+    if answer is None and {"inputs", "outputs"} <= lowered.keys():
+        return {"stdin": {"inputs": lowered["inputs"], "outputs": lowered["outputs"]}}
+    if not any(name in lowered for name in _USUAL["entry"].split()):
+        raise TaskError(f"which column names the function that is tested? Expected one of: {_USUAL['entry']}")
+    entry = _column_for("entry", columns)
+    if answer is None and {"arguments", "expected"} <= lowered.keys():
+        return {"entry": entry, "calls": {"arguments": lowered["arguments"], "expected": lowered["expected"]}}
+    return {"entry": entry, "tests": answer or _column_for("tests", columns)}
 
 
 def _check(name: str, record: Mapping[str, object], dataset: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from string import ascii_uppercase
 from typing import Annotated, Literal
 
@@ -60,6 +61,66 @@ class Choices(_Fields):
         return self
 
 
+class Calls(_Fields):
+    """Calls of a function, by which a program is tested."""
+
+    arguments: Annotated[Text, Field(description="column with a list of the arguments of each call")]
+    expected: Annotated[Text, Field(description="column with a list of what each call must return")]
+
+
+class Stdin(_Fields):
+    """Inputs of a program, by which it is tested."""
+
+    inputs: Annotated[Text, Field(description="column with a list of texts, each the standard input of a run")]
+    outputs: Annotated[Text, Field(description="column with a list of what each run must print")]
+
+
+class Code(_Fields):
+    """What a program is tested with; `tasks sync` writes the filter that runs it from this."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+    language: Literal["python"] = "python"
+    entry: Annotated[
+        Text | None, Field(description="column with the name of the function, or `Class.method`, or with a test of it")
+    ] = None
+    tests: Annotated[
+        Text | None, Field(description="column with asserts, or with a function `check(candidate)`, or a list of them")
+    ] = None
+    calls: Annotated[Calls | None, Field(description="columns with arguments and expected values")] = None
+    stdin: Annotated[Stdin | None, Field(description="columns with inputs and outputs")] = None
+    cases: Annotated[
+        Text | None,
+        Field(description="column with rows of `input` and `output`, as LiveCodeBench's; no `entry` means stdin"),
+    ] = None
+    prelude: Annotated[
+        Text | None, Field(description="column with what comes before the program: imports, helpers")
+    ] = None
+
+    dated: Annotated[Text | None, Field(description="column with a day, by which questions are left out")] = None
+    from_: Annotated[
+        date | None, Field(alias="from", description="the first day, such as 2024-08-01, to keep out what is older")
+    ] = None
+    until: Annotated[date | None, Field(description="the last day")] = None
+
+    @model_validator(mode="after")
+    def _has_tests(self) -> Code:
+        if sum(one is not None for one in (self.tests, self.calls, self.stdin, self.cases)) != 1:
+            raise ValueError("code: expected one of tests, calls, stdin and cases: what a program is tested with")
+        if self.stdin is None and self.entry is None:
+            raise ValueError("code.entry is missing: the column with the function that is tested")
+        if (self.dated is None) != (self.from_ is None and self.until is None):
+            raise ValueError("code.dated: expected with from or until, and they with it")
+        return self
+
+    @property
+    def columns(self) -> list[str]:
+        """All columns that say what a program is tested with."""
+        pairs = [(one.arguments, one.expected) for one in (self.calls,) if one]
+        pairs += [(one.inputs, one.outputs) for one in (self.stdin,) if one]
+        given = [self.tests, self.cases, *(column for pair in pairs for column in pair), self.entry, self.prelude]
+        return [one for one in given if one]
+
+
 class PublishedScore(_Fields):
     """A score that somebody published, which a sound measurement comes near to."""
 
@@ -99,6 +160,7 @@ class Metadata(_Fields):
         Text | None, Field(description="column with the gold answer, or a template; not for multiple choice")
     ] = None
     choices: Annotated[Choices | None, Field(description="options of multiple choice")] = None
+    code: Annotated[Code | None, Field(description="what programs are tested with")] = None
     instruction: Annotated[
         str | None, Field(description="how to answer; by default the usual sentence for this kind of answer")
     ] = None
@@ -206,6 +268,7 @@ class TaskFile(_Fields):
     filter_list: Annotated[
         Annotated[list[Filter], Field(min_length=1)] | None, Field(description="how answers are extracted")
     ] = None
+    unsafe_code: Annotated[bool | None, Field(description="whether answers are programs, which are run")] = None
     metric_list: Annotated[
         Annotated[list[MetricEntry], Field(min_length=1)] | None, Field(description="how answers are scored")
     ] = None

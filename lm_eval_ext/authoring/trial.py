@@ -35,7 +35,7 @@ class Trial(NamedTuple):
 
 def tried(
     name: str, include: Path | None, *, limit: int, engine: str, pretrained: str | None, tokens: int,
-    num_fewshot: int | None = None,
+    num_fewshot: int | None = None, run_untrusted_code: bool = False,
 ) -> Sequence[Trial]:  # fmt: skip
     """Evaluate a model on the first questions of a task; nothing is left on disk.
 
@@ -47,6 +47,7 @@ def tried(
         pretrained: the model; by default the embedded one.
         tokens: limit on the tokens of an output.
         num_fewshot: worked examples in the prompt; by default as many as the task has.
+        run_untrusted_code: whether programs that the model writes may run, in a sandbox.
 
     Raises:
         TaskError: the task is unknown, or a group.
@@ -57,6 +58,7 @@ def tried(
     folder = str(include) if include else None
     with tempfile.TemporaryDirectory() as out:
         options = {"limit": limit, "gen_kwargs": {"max_gen_toks": tokens}, "num_fewshot": num_fewshot}
+        options |= {"confirm_run_unsafe_code": run_untrusted_code}
         path = evaluated(model, [name], Path(out), folder, options)
         source = read_source(path, read_catalogue())
         if name not in source.run.tasks:
@@ -109,6 +111,7 @@ class TaskCost(NamedTuple):
         samples: generations in all.
         tokens: at most; None if the number of questions is unknown.
         apart: the same, if each task had traces of its own.
+        answer: tokens that are counted for an answer after a budget.
     """
 
     benchmark: str
@@ -117,6 +120,7 @@ class TaskCost(NamedTuple):
     samples: int | None
     tokens: int | None
     apart: int | None
+    answer: int = ANSWER
 
 
 def costs(name: str) -> list[TaskCost]:
@@ -158,8 +162,11 @@ def _cost(benchmark: str, tasks: Sequence[Mapping[str, object]]) -> TaskCost:
     samples = sum(one.repeats for one in asked)
     most = _traces(asked) + sum(one.repeats * one.answer for one in asked)
     apart = sum(one.repeats * (one.thinking + one.answer) for one in asked)
-    known = None if questions is None else (questions * samples, questions * most, questions * apart)
-    return TaskCost(benchmark, [one.budget for one in asked], questions, *(known or (None, None, None)))
+    answer = max(one.answer for one in asked)
+    budgets = [one.budget for one in asked]
+    if questions is None:
+        return TaskCost(benchmark, budgets, None, None, None, None, answer)
+    return TaskCost(benchmark, budgets, questions, questions * samples, questions * most, questions * apart, answer)
 
 
 def _traces(asked: Sequence[_Asked]) -> int:
@@ -205,10 +212,15 @@ def as_sentence(costs: Sequence[TaskCost], speed: float) -> str:
     total = sum(one.tokens or 0 for one in costs)
     unknown = [one.benchmark for one in costs if one.tokens is None]
     text = (
-        f"At most {total:,} tokens (budgets of one benchmark share their traces; {ANSWER:,} for each answer): "
+        f"At most {total:,} tokens (budgets of one benchmark share their traces; {_answers(costs)}): "
         f"{total / speed / 3600:,.1f} hours at {speed:,.0f} tokens/s."
     )
     return f"{text} Not counted, as the number of questions is unknown: {', '.join(unknown)}." if unknown else text
+
+
+def _answers(costs: Sequence[TaskCost]) -> str:
+    sizes = sorted({one.answer for one in costs})
+    return f"{' or '.join(f'{size:,}' for size in sizes)} for each answer"
 
 
 def _budgets(cost: TaskCost) -> str:

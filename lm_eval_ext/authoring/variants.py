@@ -64,6 +64,14 @@ def prompt_fields(declared: Metadata, template: Mapping[str, object]) -> dict[st
             if kind.KIND == "choice"
             else f"metadata.choices does not fit {kind.KIND} answers; include: ../_choice"
         )
+    if (kind.KIND == "code") != (declared.code is not None):
+        raise TaskError(
+            "metadata.code is missing; include: ../_code needs it"
+            if kind.KIND == "code"
+            else f"metadata.code does not fit {kind.KIND} answers; include: ../_code"
+        )
+    if declared.code is not None and declared.variants is not None and declared.variants.votes:
+        raise TaskError("metadata.variants.votes: programs don't vote; more samples give pass@k")
     if declared.choices is not None and declared.answer is not None:
         raise TaskError("metadata.answer and metadata.choices.answer; expected only the latter for multiple choice")
     grading = dict(declared.grading or {})
@@ -74,9 +82,9 @@ def prompt_fields(declared: Metadata, template: Mapping[str, object]) -> dict[st
     return {
         "doc_to_text": "\n\n".join(part for part in parts if part),
         "doc_to_target": gold,
-        "fewshot_config": {"doc_to_target": _filtered(gold, example)},
-        **_extraction(declared.choices, template),
-        **({"metric_list": _graded(template, kind, grading)} if grading else {}),
+        **({} if declared.code else {"fewshot_config": {"doc_to_target": _filtered(gold, example)}}),
+        **_extraction(declared, template, grading),
+        **({"metric_list": _graded(template, kind, grading)} if grading and not declared.code else {}),
     }
 
 
@@ -143,6 +151,8 @@ def _gold(declared: Metadata, kind: type[Rules]) -> str:
     """The template of the gold answer."""
     if declared.choices is not None:
         return f"{{{{ {_letter_of(declared, declared.choices)} }}}}"
+    if declared.code is not None:
+        return f"{{{{ [{', '.join(map(_expression, declared.code.columns))}] | tested_with }}}}"
     if declared.answer is None:
         raise TaskError("metadata.answer is missing: the column with the gold answer")
     if is_template(declared.answer):
@@ -174,23 +184,27 @@ def _filtered(gold: str, end: str) -> str:
     return f"{{{{ {gold} | string {end}"
 
 
-def _extraction(choices: Choices | None, template: Mapping[str, object]) -> dict[str, object]:
-    """The filters, with the letters of a question's options."""
+def _extraction(declared: Metadata, template: Mapping[str, object], grading: Mapping[str, Any]) -> dict[str, object]:
+    """The filters, with the letters of a question's options, or with what a program is tested with."""
+    choices, chains = declared.choices, [mapping(one) for one in sequence(template.get("filter_list"))]
+    if declared.code is not None:
+        tested = declared.code.model_dump(exclude_none=True, exclude_defaults=True, exclude={"dated", "from_", "until"})
+        options = tested | ({"grading": dict(grading)} if grading else {})
+        return {"filter_list": [_with_options(chain, "code_answer", options) for chain in chains]}
     if choices is None:
         return {}
     columns = _columns(choices)
-    options: dict[str, object] = {"letters": choices.letters} if choices.letters else {}
+    options = {"letters": choices.letters} if choices.letters else {}
     if columns:
         options["choices"] = columns[0] if len(columns) == 1 else columns
     if choices.several == "all":
         options["several"] = True
-    chains = [mapping(one) for one in sequence(template.get("filter_list"))]
-    return {"filter_list": [_with_options(chain, options) for chain in chains]}
+    return {"filter_list": [_with_options(chain, "choice_answer", options) for chain in chains]}
 
 
-def _with_options(chain: Mapping[str, object], options: Mapping[str, object]) -> dict[str, object]:
+def _with_options(chain: Mapping[str, object], name: str, options: Mapping[str, object]) -> dict[str, object]:
     steps = [mapping(step) for step in sequence(chain.get("filter"))]
-    ours = [{**step, **options} if step.get("function") == "choice_answer" else step for step in steps]
+    ours = [{**step, **options} if step.get("function") == name else step for step in steps]
     return {**chain, "filter": ours}
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from lm_eval_ext.declared import read_mapping
 from lm_eval_ext.errors import ResultsError, TTSError, first_fault
 
 if TYPE_CHECKING:
@@ -42,16 +42,6 @@ class CompareFile(BaseModel):
     plan: bool = False
     json_file: Annotated[Path | None, Field(alias="json")] = None
     html: Path | None = None
-
-
-class _Loader(yaml.SafeLoader):
-    """Reads `on` as the name of a field: in YAML 1.1, it is a truth value."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if first not in "oO" or tag != "tag:yaml.org,2002:bool"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
 
 
 def compare(
@@ -115,21 +105,12 @@ def _given(config: Path | None, models: Sequence[Path] | None, said: Mapping[str
         raise ResultsError("no results given; expected: lm-eval-tts compare BASE CANDIDATE, or --config FILE")
     named = {"base": models[0], "candidate": list(models[1:])} if models else {}
     try:
-        content = _read(config) if config else {}
+        content = read_mapping(config, ResultsError, fields=tuple(CompareFile.model_fields)) if config else {}
+        if config:  # paths are relative to its folder
+            content |= {name: _below(config.parent, content[name]) for name in _PATHS if name in content}
         return CompareFile.model_validate({**content, **named, **said})
     except ValidationError as error:
         raise ResultsError(f"{config}: {first_fault(error)}" if config else first_fault(error)) from error
-
-
-def _read(path: Path) -> dict[str, object]:
-    """The fields of a `compare.yaml`; paths in it are relative to its folder."""
-    try:
-        content = yaml.load(path.read_text("utf-8"), _Loader)
-    except yaml.YAMLError as error:
-        raise ResultsError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())[:200]})") from error
-    if not isinstance(content, dict):
-        raise ResultsError(f"{path}: expected fields, such as base and candidate")
-    return {name: _below(path.parent, value) if name in _PATHS else value for name, value in content.items()}
 
 
 _PATHS = ("base", "candidate", "json", "html")

@@ -19,6 +19,7 @@ from lm_eval_ext.cli.compare import compare, depth, diagnose, trace
 from lm_eval_ext.cli.gates import gate
 from lm_eval_ext.cli.published import check as check_literature
 from lm_eval_ext.cli.published import published
+from lm_eval_ext.cli.shrinking import diverge, shrink
 from lm_eval_ext.cli.sweep import sweep
 from lm_eval_ext.errors import ArgumentError, EngineError, JournalError, TTSError
 from lm_eval_ext.generation.journal import Journal, default_journal
@@ -234,6 +235,8 @@ app.add_typer(journal, name="journal")
 app.command("doctor")(doctor)
 app.command("compare")(compare)
 app.command("gate")(gate)
+app.command("diverge")(diverge)
+app.command("shrink")(shrink)
 app.command("trace")(trace)
 app.command("published")(published)
 app.command("depth")(depth)

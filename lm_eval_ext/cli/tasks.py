@@ -158,6 +158,9 @@ def try_(
     engine: Annotated[str, typer.Option(help="hf or vllm.")] = "hf",
     max_tokens: Annotated[int, typer.Option(min=2, help="Tokens of an output at most.")] = 256,
     num_fewshot: Annotated[int | None, typer.Option(min=0, help="Worked examples; by default the task's own.")] = None,
+    run_untrusted_code: Annotated[
+        bool, typer.Option("--run-untrusted-code", help="Run programs that the model writes, in a sandbox.")
+    ] = False,
 ) -> None:
     """Show a few questions as the model sees them, run them, and show answers and grades side by side.
 
@@ -171,7 +174,7 @@ def try_(
     path = _path(given)
     rows = tried(
         path.stem, root_of(path), limit=limit, engine=engine, pretrained=model, tokens=max_tokens,
-        num_fewshot=num_fewshot,
+        num_fewshot=num_fewshot, run_untrusted_code=run_untrusted_code,
     )  # fmt: skip
     console = Console()
     for part in shown(rows):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -73,22 +73,11 @@ def _tier(value: object) -> object:
     return {"tier": value} if isinstance(value, str) else value
 
 
-class GateFile(Setup):
-    """A gate: which candidates keep enough of their base's accuracy."""
+class GateRules(BaseModel):
+    """What has to be kept, and what decides it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
-    base: Annotated[
-        Arguments, Field(min_length=1, description="model arguments, what is loaded, or `{results: FOLDER}`")
-    ]
-    candidates: Annotated[
-        dict[Annotated[str, Field(pattern=NAME_OF_A_MODEL)], Arguments],
-        Field(
-            min_length=1,
-            description="by a name of your choice: model arguments, what is loaded, or `{results: FOLDER}`. What "
-            "names no `pretrained`, `recipe` or `base_url` is the base with these arguments",
-        ),
-    ]
     benchmarks: Annotated[
         dict[str, Annotated[GatedBenchmark, BeforeValidator(_tier)]],
         Field(min_length=1, description="tasks, with or without `tts_`, each with its tier"),
@@ -113,6 +102,32 @@ class GateFile(Setup):
         Field(description="most samples of each question, for `these questions`; by default those of the task"),
     ] = None
     block: Annotated[Positive, Field(description="questions in the first block; later ones grow")] = 16
+
+    @model_validator(mode="after")
+    def _decides(self) -> Self:
+        if self.rounds is not None and self.population == "new questions":
+            raise ValueError("rounds: belongs to `for: these questions`; how many samples a question has is the task's")
+        if not any(one.tier == "critical" for one in self.benchmarks.values()):
+            raise ValueError("benchmarks: none is critical, so nothing could be kept; make at least one critical")
+        return self
+
+
+class GateFile(GateRules, Setup):
+    """A gate: which candidates keep enough of their base's accuracy."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    base: Annotated[
+        Arguments, Field(min_length=1, description="model arguments, what is loaded, or `{results: FOLDER}`")
+    ]
+    candidates: Annotated[
+        dict[Annotated[str, Field(pattern=NAME_OF_A_MODEL)], Arguments],
+        Field(
+            min_length=1,
+            description="by a name of your choice: model arguments, what is loaded, or `{results: FOLDER}`. What "
+            "names no `pretrained`, `recipe` or `base_url` is the base with these arguments",
+        ),
+    ]
     budget: Annotated[GateBudget, Field(description="what may be used")] = GateBudget()
     accept_gains: Annotated[
         bool, Field(description="whether a candidate that is better than its base passes without a check of the setup")
@@ -131,10 +146,6 @@ class GateFile(Setup):
             folder = arguments.get(RESULTS, "-")
             if RESULTS in arguments and (len(arguments) > 1 or not isinstance(folder, str) or not folder):
                 raise ValueError(f"{name}: expected a folder as {RESULTS}, and no model arguments beside it")
-        if self.rounds is not None and self.population == "new questions":
-            raise ValueError("rounds: belongs to `for: these questions`; how many samples a question has is the task's")
-        if not any(one.tier == "critical" for one in self.benchmarks.values()):
-            raise ValueError("benchmarks: none is critical, so nothing could be kept; make at least one critical")
         return self
 
     def results_of(self, name: str) -> Path | None:
@@ -198,6 +209,11 @@ def gate_schema() -> dict[str, object]:
     fields["base"] = {"anyOf": [{"type": "string"}, fields["base"]]}  # or what is loaded
     for pattern, arguments in fields["candidates"]["patternProperties"].items():
         fields["candidates"]["patternProperties"][pattern] = {"anyOf": [{"type": "string"}, arguments]}
-    tiers = {"enum": list(get_args(Tier))}
-    fields["benchmarks"]["additionalProperties"] = {"anyOf": [tiers, fields["benchmarks"]["additionalProperties"]]}
+    or_a_tier(fields["benchmarks"])
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def or_a_tier(benchmarks: dict[str, Any]) -> None:
+    """Let the schema of benchmarks by name allow a tier in place of each one's fields."""
+    tiers = {"enum": list(get_args(Tier))}
+    benchmarks["additionalProperties"] = {"anyOf": [tiers, benchmarks["additionalProperties"]]}

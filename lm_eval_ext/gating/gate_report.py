@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Literal
 
+from lm_eval_ext.analysis.report_page import report_page, report_table
 from lm_eval_ext.gating.gate_file import Population, RankedBy, Tier
 from lm_eval_ext.gating.standing import Reason
 from lm_eval_ext.statistics.gate import Verdict
@@ -39,7 +40,8 @@ class BenchmarkVerdict:
             before anything was asked.
         units, total: used for the verdict, and how many there can be; None until the base has answered some.
         asked: evaluated, with those of the last block that came after the verdict.
-        tokens: that the candidate spent.
+        tokens: that the candidate spent; None if none are counted: nothing was asked, nothing is generated, or a log
+            of another tool doesn't say.
         whole: that it would have spent on all units.
         fixed: units that a test of a fixed size with the same error and a power of 80% would take, if the loss is as
             large as it looks; None if it can't be told.
@@ -57,8 +59,8 @@ class BenchmarkVerdict:
     units: int
     total: int | None
     asked: int
-    tokens: float
-    whole: float
+    tokens: float | None
+    whole: float | None
     fixed: int | None
     path: tuple[tuple[float, float, float], ...] = field(repr=False)
     remarks: tuple[str, ...] = ()
@@ -133,12 +135,12 @@ class GateReport:
     @property
     def tokens(self) -> float:
         """Spent by all models that were evaluated."""
-        return self.base_tokens + sum(row.tokens for one in self.candidates if one.evaluated for row in one.rows)
+        return self.base_tokens + sum(row.tokens or 0 for one in self.candidates if one.evaluated for row in one.rows)
 
     @property
     def whole(self) -> float:
         """That these models would have spent on everything."""
-        return self.base_whole + sum(row.whole for one in self.candidates if one.evaluated for row in one.rows)
+        return self.base_whole + sum(row.whole or 0 for one in self.candidates if one.evaluated for row in one.rows)
 
     @property
     def threshold(self) -> float:
@@ -200,7 +202,7 @@ def text(found: GateReport) -> str:
     """The whole report."""
     rows: list[tuple[str, ...]] = [
         (one.name, _SAID[one.verdict], one.alone, _number(one.e_kept), row.task, row.tier, row.verdict,
-         _share(row.kept), _progress(row), scaled(row.tokens) if row.tokens else "-")
+         _share(row.kept), _progress(row), _tokens(row))
         for one in found.candidates for row in one.rows if row.asked or one.verdict != "lost"
     ]  # fmt: skip
     header = (
@@ -312,18 +314,17 @@ def _progress(row: BenchmarkVerdict) -> str:
     return f"{row.units:,} of {'?' if row.total is None else f'{row.total:,}'}"
 
 
+def _tokens(row: BenchmarkVerdict) -> str:
+    return "-" if row.tokens is None else scaled(row.tokens)
+
+
 def _number(evidence: float) -> str:
     return f"{evidence:.3g}" if evidence < 1e4 else "more than 10,000"
 
 
 # For the browser and CI --------------------------------------------------------------------------------------
 
-_STYLE = (
-    "body{font:16px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem;color-scheme:light dark}"
-    "table{border-collapse:collapse}td,th{padding:.25rem .75rem;text-align:right;border-bottom:1px solid #8884}"
-    "td:nth-child(-n+6),th:nth-child(-n+6){text-align:left}pre{overflow-x:auto}.charts{display:flex;flex-wrap:wrap;gap:1rem}"
-    "figure{margin:0}figcaption{font-weight:600}svg{max-width:100%;height:auto}.scroll{overflow-x:auto}"
-)
+_STYLE = "td:nth-child(-n+6),th:nth-child(-n+6){text-align:left}"
 
 
 def _cells(found: GateReport) -> list[tuple[str, ...]]:
@@ -333,7 +334,7 @@ def _cells(found: GateReport) -> list[tuple[str, ...]]:
         rows = [row for row in one.rows if row.asked or one.verdict != "lost"]
         cells += [
             (one.name, _SAID[one.verdict], one.alone, row.task, row.tier, row.verdict, _share(row.kept), _progress(row),
-             scaled(row.tokens), rank)
+             _tokens(row), rank)
             for row in rows
         ]  # fmt: skip
         cells += [] if rows else [(one.name, _SAID[one.verdict], *[""] * 8)]
@@ -346,9 +347,7 @@ def _header(found: GateReport) -> tuple[str, ...]:
 
 def fragment(found: GateReport) -> str:
     """The table of verdicts as HTML."""
-    header = "".join(f'<th scope="col">{escape(name)}</th>' for name in _header(found))
-    rows = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>" for cells in _cells(found))
-    return f'<div class="scroll"><table><thead><tr>{header}</tr></thead><tbody>{rows}</tbody></table></div>'
+    return report_table(_header(found), _cells(found))
 
 
 def chart(found: GateReport, row: BenchmarkVerdict) -> WealthPlot:
@@ -373,16 +372,14 @@ def page(found: GateReport) -> str:
     most = max(found.threshold, many / found.error)
     saved = escape(savings(found).replace("`", ""))
     among = f"; kept on a critical benchmark stands among {many} candidates at {most:g}" if many > 1 else ""
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width">'
-        f"<title>Gate: {escape(found.name)}</title><style>{_STYLE}</style></head><body>"
-        f"<h1>Gate: {escape(found.name)}</h1><p>Which candidates keep at least {100 * found.keep:g}% of the base's "
+    body = (
+        f"<p>Which candidates keep at least {100 * found.keep:g}% of the base's "
         f"accuracy above chance, on {found.population}?</p>{fragment(found)}<p>{saved}</p>"
         "<h2>Evidence</h2><p>Each line is the wealth of a gambler who starts with 1 and bets on that verdict. Where it "
         f"reaches {found.threshold:g}, the verdict stands by itself{among}.</p>"
-        f'<div class="charts">{charts}</div><h2>In full</h2><pre>{escape(text(found))}</pre></body></html>\n'
+        f'<div class="charts">{charts}</div><h2>In full</h2><pre>{escape(text(found))}</pre>'
     )
+    return report_page(f"Gate: {found.name}", body, _STYLE)
 
 
 def markdown(found: GateReport) -> str:

@@ -97,7 +97,8 @@ def _row(
     reason: Reason = "budget" if stopped and not row.reason else row.reason
     return BenchmarkVerdict(
         row.task, row.tier, row.verdict, reason, row.e_kept, row.e_lost, row.test.interval(), units,
-        row.total, row.asked, row.tokens, each * of.total, _fixed(policy, row, of), path, tuple(remarks),
+        row.total, row.asked, row.tokens or None, each * of.total or None, _fixed(policy, row, of), path,
+        tuple(remarks),
     )  # fmt: skip
 
 

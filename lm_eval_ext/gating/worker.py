@@ -66,7 +66,7 @@ def evaluate(study: GateStudy, run: PlannedRun, extra: Mapping[str, object]) -> 
         generation = {"gen_kwargs": dict(study.manifest.gen_kwargs)} if ours and study.manifest.gen_kwargs else {}
         evaluated_in_part(
             model, block.task, study.blocks_folder(run.name, block.task) / str(block.start), manager,
-            {**seeds, **generation},
+            {**seeds, **generation, "confirm_run_unsafe_code": study.manifest.run_untrusted_code},
             questions=order if rounds else order[block.start : end],
             samples=end if rounds else None,
             marks={STOPPED_EARLY: {block.task: {"of": counts[block.task]}}},

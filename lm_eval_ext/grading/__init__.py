@@ -9,4 +9,10 @@
 #    declarations in more languages, and with what follows them.
 GRADER_VERSION = 6
 
-COMPARED = ("correct", "wrong", "no answer")  # the reasons of a grade that was reached without a failure
+COMPARED = (
+    "correct",
+    "wrong",
+    "no answer",
+    "error",
+    "output",
+)  # the reasons of a grade that was reached without a failure

@@ -14,7 +14,7 @@ _NO_UNITS = frozenset(
     ("are", "in", "a", "at", "min", "as", "am", "pm", "mil", "an", "on", "per", "y", "e", "o", "acc")
 )  # though they are
 BOXED = re.compile(
-    r"(?:\\(?:boxed|fbox|framebox)|(?<![\\A-Za-z])boxed(?=\{))\s*+(?:\{|(?P<bare>\d|[A-Za-z](?![A-Za-z])))"
+    r"(?:\\(?:boxed|fbox|framebox)|(?<![\\A-Za-z])boxed(?=\{))\s*+(?:\{|(?P<bare>\d|[A-Za-z](?![A-Za-z])|\\[A-Za-z]++(?![\[{])))"
 )
 _WRONG = re.compile(r"[\s$},]*(?:which\s+)?(?:is|was)\s+(?:not\s+(?:correct|right|the answer)|wrong|incorrect)\b")
 _PLACEHOLDERS = ("your answer", "answer", "final answer", "your final answer", "...", r"\ldots")

@@ -14,7 +14,7 @@ from itertools import takewhile
 from lm_eval_ext.grading.boxes import NUMBER, Box, formulas_in, is_counted, joins, unit_after, without_formulas
 from lm_eval_ext.grading.letters import SPECIES, chosen_letter
 from lm_eval_ext.grading.units import is_countable
-from lm_eval_ext.grading.words import alternatives, lexicon, number_in_words
+from lm_eval_ext.grading.words import alternatives, lexicon, number_in_words, table
 
 
 def _declaration(kind: str) -> str:
@@ -45,10 +45,24 @@ _LONGEST = 2_000  # characters of one
 _BEFORE = 80  # characters before a declaration that may deny it
 _MARKED = re.compile(r"####[ \t]*+(\S[^\n]{0,2000})$")
 _MARKED_VALUE = re.compile(rf"(?m)^####[ \t]*+([$€£]?{NUMBER})[ \t]*+$")
+# `28 is the final answer`, `This gives us 28 as our final answer`.
+_CALLED = re.compile(
+    rf"(?i)(\$[^$\n]{{1,200}}\$|(?<![\w.,\\]){NUMBER})\*{{0,2}},?\s(?:is|as|being)\s(?:the|our|my)\s(?:final|correct)\sanswer(?=[.!]?\s*$)"
+)
 _FIELD = re.compile(r"(?i)\"(?:final[ _])?answer\"\s*:\s*(?:\"([^\"\n]{1,300})\"|(-?[\d.]+))\s*[,}]")
+# A second form of a value, which must be equal to the first: `(equivalently 1.5)`, `, approximately 1.414`.
+_AGAIN = re.compile(
+    r"(?i)(?:,\s*)?\(?(?:or\s)?(?:(?P<equal>equivalently|equal to|i\.e\.,?)|approx(?:imately|\.)|roughly|about)\s"
+    rf"\$?(?P<value>{NUMBER}|(?<=\$)[^$]+)\$?\)?"
+)
 # What is said instead of a value that is denied, and what explains a number in brackets after it.
 _NOT_BUT = re.compile(rf"(?i)(?:{alternatives('not')})\s[^,.;]{{1,30}},?\s(?:{alternatives('but')})\s(.+)")
 _EXPLAINED = re.compile(rf"([$€£]?{NUMBER})((?:\s[^\W\d_]+)*)\s\((?!mod|base|in |\\)(?=[^()]*[^\W\d_]{{3}})[^()]*\)")
+_CONTRASTS = [
+    (re.compile(pattern.replace("~", r"(?![\s:：])[^\s,.;:。，、][^,.;:\n。，、]{0,20}?")), instead)
+    for instead, patterns in table("extraction")["contrasts"].items()
+    for pattern in patterns
+]
 _TIMES = re.compile(r"(?<=\d) x (?=\d)")
 # A value and nothing else.
 _PLAIN = re.compile(rf"[$€£]?{NUMBER}(?:\s+\w+)?|(?=.*[\d\\^=])(?!.*[A-Za-z]{{3,}} [A-Za-z]{{2,}})[^\n]{{1,200}}")
@@ -102,9 +116,23 @@ def said_after(text: str, place: int) -> str:
     return next(values, "") if place else ""
 
 
+def without_denied(text: str) -> str:
+    """`答えは24です` for `答えは18ではなく24です`: what is said in place of a value that is denied."""
+    for pattern, instead in _CONTRASTS:
+        text = pattern.sub(instead, text)
+    return text
+
+
 def declared(text: str) -> str:
     """What is marked as the answer, or the last declaration that says a value."""
-    return _marked(text) or next(iter(declarations(text)), "")
+    return _marked(text) or next(iter(declarations(text)), "") or _called(text)
+
+
+def _called(text: str) -> str:
+    """The value that the end of a text calls the final answer, and that nothing before it denies."""
+    called = _CALLED.search(text[-_LONGEST:])
+    denied = called and re.search(r"(?i)\b(?:not|if|whether|n['’]t)\b[^.\n]*$", text[-_LONGEST:][: called.start()])
+    return clause(called[1], kind="english") if called and not denied else ""
 
 
 def _marked(text: str) -> str:
@@ -248,7 +276,9 @@ def clause(line: str, *, kind: str) -> str:
         rf"(?:,\s+which\s+(?:is|equals)|,?\s+i\.e\.,?|,\s+that\s+is,?)\s+(\$?{NUMBER}|\$[^$]+\$)[.\s]*$",
         line[:end] or line,
     )
-    if which and not _VALUE.match(answer):
+    if which and not (
+        _VALUE.match(answer) and _PLAIN.fullmatch(answer) and not re.search(r"\d \w+ (?:\w+ )*\d", answer)
+    ):
         answer = which[1]
     for _ in range(3):  # a counter, the end of a sentence and a full stop may follow each other
         answer = _POLITE.sub("", answer).strip().rstrip('*.。．।,;:!؟"”').strip()
@@ -278,6 +308,8 @@ def _of_formulas(answer: str, formulas: Sequence[Box]) -> str:
         return joined
     if unit := unit_after(f" {rest}"):
         return joined + unit
+    if again := _AGAIN.fullmatch(rest):
+        return f"{joined} {'=' if again['equal'] else '≈'} {again['value']}"
     return joined if is_counted(rest) else f"{joined} {rest}".replace("$", "")
 
 

@@ -233,6 +233,7 @@ def _equal(one: Value, other: Value) -> bool:
             alike
             or _same_family(first, second)
             or (_are_one_name(one.name, other.name) and _same_solution(first, second))
+            or (not (one.name or other.name) and _same_antiderivative(first, second))
         )
     if all(part.expression.is_Rational and (part.rounded or part.expression.is_Integer) for part in (one, other)):
         return False  # two decimals or whole numbers that differ, of which none is rounded to the other
@@ -296,6 +297,23 @@ def _same_solution(one: Expr, other: Expr) -> bool:
         return False
     renamed = (dict(zip(names[1], order, strict=True)) for order in permutations(names[0]))
     return any(_identical(one, other.xreplace(names_of)) is True for names_of in renamed)
+
+
+def _same_antiderivative(one: Expr, other: Expr) -> bool:
+    r"""Whether two formulas, each with its constant of integration, differ by a constant: `\\frac{x^3}{3} + C`."""
+    from sympy import Symbol
+
+    without = []
+    for part in (one, other):
+        constants = [name for name in (Symbol("C"), Symbol("K")) if name in part.free_symbols]
+        if len(constants) != 1 or part.diff(constants[0]) != 1:
+            return False
+        without.append(part - constants[0])
+    first, second = without
+    names = first.free_symbols
+    return names == second.free_symbols != set() and all(
+        _identical(first.diff(name), second.diff(name)) is True for name in names
+    )
 
 
 def equal_numbers(one: Expr, other: Expr, *, rounded: bool) -> bool:
@@ -609,7 +627,9 @@ def _same_members(one: Several, other: Several) -> bool:
             return False
     elif kinds & {"interval", "matrix", "ratio"} or (ordered and "set" in kinds):
         return False
-    if _has_names(one) or _has_names(other):
+    if _one_numbers(one, other):
+        one, other = (_unnamed(some) for some in (one, other))
+    elif _has_names(one) or _has_names(other):
         if "or" in (one.form, other.form) and one.form != other.form:
             return False  # `x = 0 or y = 0` is no point
         if set(_names(one)) == set(_names(other)):
@@ -627,6 +647,22 @@ def _same_members(one: Several, other: Several) -> bool:
             return False
         del second[match]
     return True
+
+
+def _one_numbers(*both: Several) -> bool:
+    """Whether both list values of one variable, and only one numbers them: `x_1 = 1, x_2 = 2` and `x = 1 or x = 2`."""
+    letters, numbered = [], []
+    for some in both:
+        names = _names(some)
+        plain = {re.sub(r"_\{?\d+\}?$", "", name) for name in names if name}
+        letters.append(plain.pop() if len(plain) == 1 and names[0] and some.kind in ("list", "system") else "")
+        numbered.append(len(set(names)) == len(names) > 1)
+    return letters[0] == letters[1] != "" and sum(numbered) == 1
+
+
+def _unnamed(some: Several) -> Several:
+    members = (tuple(replace(one, name="") if isinstance(one, Value) else one for one in m) for m in some.members)
+    return replace(some, members=tuple(members), form="")
 
 
 def _in_order(one: Sequence[tuple[Reading, ...]], other: Sequence[tuple[Reading, ...]]) -> bool:

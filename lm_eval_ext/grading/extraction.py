@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from lm_eval_ext.grading.boxes import NUMBER, Box, boxed_quantity, boxes_in, enumerated, formulas_in
-from lm_eval_ext.grading.declarations import MARKUP, clause, declared, said_after
+from lm_eval_ext.grading.declarations import MARKUP, clause, declared, said_after, without_denied
 from lm_eval_ext.grading.words import alternatives
 from lm_eval_ext.thinking_formats import answer_after_thinking
 
@@ -65,9 +65,13 @@ _LAST = 400  # characters at the end that may be special tokens
 _NEXT = re.compile(rf"(?im)^[#*> \t]*+(?:{alternatives('next_question')})[ \t]*+\d*+[ \t]*+\**+[:：]")
 _START = r"(?:^|[.!?…$}\n—–-]\s{0,3})"
 _INTERJECTION = rf"(?:(?:{alternatives('interjections')})(?!\w)[\s,:.!…—–-]*+)"
-_TAKEN_BACK = re.compile(rf"(?im){_START}{_INTERJECTION}{{0,4}}(?:{alternatives('taken_back')})(?!\w)[\s,:;.!—–-]*+")
+_TAKEN_BACK = re.compile(
+    rf"(?im)(?:{_START}{_INTERJECTION}{{0,4}}|,\s{{0,3}}{_INTERJECTION}{{1,4}})(?:{alternatives('taken_back')})(?!\w)"
+    r"[\s,:;.!—–-]*+"
+)
 _RECONSIDERED = re.compile(rf"(?im){_START}{_INTERJECTION}{{1,4}}")
 _SAYS_MORE = re.compile(rf"(?i)\\boxed|\b(?:{alternatives('answer', 'english')}|so|therefore|thus|hence)\b")
+_STRUCK = re.compile(r"(?<!\S)~~(?=\S)[^~\n]{1,100}(?<=\S)~~(?=\s)")
 _SHORT = 2  # words of a correction that says nothing else
 _MOST_TURNS = 2  # places considered at which a text may go on with something else
 
@@ -83,7 +87,7 @@ def settled(text: str, answer_in: Callable[[str], str], *, in_words: bool = Fals
     >>> settled("It is 5. No wait, 6.", lambda some: "".join(re.findall(r"\\d", some)))
     '6'
     """
-    text = own_turn(text, None if in_words else answer_in)
+    text = without_denied(_STRUCK.sub("", own_turn(text, None if in_words else answer_in)))
     for pattern, final in ((_TAKEN_BACK, True), (_RECONSIDERED, False)):
         for match in list(pattern.finditer(text))[: -_MOST_TURNS - 1 : -1]:
             rest = text[match.end() :]

@@ -18,8 +18,8 @@ from lm_eval_ext.grading.wrapping import normalised
 from lm_eval_ext.workers import Failure, Outcome, Workers
 
 SECONDS_PER_ANSWER = 2.0  # of CPU time
-Reason = Literal["correct", "wrong", "no answer", "unparsable", "timeout", "memory"]
-FailureReason = Literal["unparsable"] | Failure
+Reason = Literal["correct", "wrong", "no answer", "unparsable", "timeout", "memory", "error", "output"]
+FailureReason = Literal["unparsable", "error", "output"] | Failure
 Verdict = bool | FailureReason
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
@@ -40,7 +40,8 @@ class Grade(NamedTuple):
     Attributes:
         correct: whether it equals the gold answer.
         reason: `correct`, `wrong`, `no answer`; `unparsable` if it is not mathematics, or too long or too deeply nested
-            to be read; `timeout` or `memory` if reading or comparing it exceeded a limit.
+            to be read; `timeout` or `memory` if reading or comparing it exceeded a limit. Of a program, `error` if it
+            raises an exception, `output` if it prints too much.
     """
 
     correct: bool

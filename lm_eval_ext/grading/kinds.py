@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from lm_eval_ext.choices import BOTH, EITHER, LETTERS, texts
 from lm_eval_ext.errors import TaskError
 from lm_eval_ext.grading.boxes import last_boxed
+from lm_eval_ext.grading.code import CodeRules
 from lm_eval_ext.grading.declarations import declarations
 from lm_eval_ext.grading.expressions import ExpressionRules
 from lm_eval_ext.grading.extraction import settled
@@ -177,7 +178,8 @@ class ChoiceRules(Rules):
 
 
 KINDS: dict[str, type[Rules]] = {
-    kind.KIND: kind for kind in (MathRules, ChoiceRules, TextRules, NumberRules, JsonRules, ListRules, ExpressionRules)
+    kind.KIND: kind
+    for kind in (MathRules, ChoiceRules, TextRules, NumberRules, JsonRules, ListRules, ExpressionRules, CodeRules)
 }
 MATCHING = tuple(kind.match_name() for kind in KINDS.values())  # the metrics that grade answers
 FILTERS = {kind.filter_name(): kind.EXTRACTOR for kind in KINDS.values()}  # by lm-eval's name

@@ -26,8 +26,12 @@ _CORRECT = re.compile(r"(?i)\b(?:correct|right|best)\s+(?:option|choice)\s+(?:is
 _MARKS = r"[*_$({\[\"'`]*", r"[*_$)}\]\"'`]*"
 _IS = r"\s+(?:is|must be)\s+"
 _CALLED = re.compile(
-    rf"\b(?:(?i:option|choice|answer)\s+{_MARKS[0]}([A-Z]){_MARKS[1]}{_IS}(?:the\s+)?(?:correct|right|best)(?:\s+(?:answer|option|choice))?"
-    rf"|([A-Z]){_MARKS[1]}{_IS}the\s+(?:correct|right|best)\s+(?:answer|option|choice))\b"
+    rf"(?:\b(?i:option|choice|answer)\s+{_MARKS[0]}([A-Z]){_MARKS[1]}{_IS}(?:the\s+)?(?:correct|right|best)(?:\s+(?:answer|option|choice))?"
+    rf"|\b([A-Z]){_MARKS[1]}{_IS}the\s+(?:correct|right|best)\s+(?:answer|option|choice)"
+    rf"|\bmakes\s+(?:option\s+)?{_MARKS[0]}([A-Z]){_MARKS[1]}\s+the\s+(?:correct|right|best)\s+(?:answer|option|choice)"
+    r"|(?i:antwort|opci[óo]n|respuesta|option|réponse|resposta|opção|alternativa|letra|risposta|opzione|ответ|вариант|विकल्प|उत्तर|选项|答案)\s?"
+    rf"{_MARKS[0]}([A-Z]){_MARKS[1]}\s?(?:(?:qui\s)?(?:ist|est|es|é|è)\s)?(?:la\s|a\s|die\s)?(?:richtig|correcte|correct[ao]|corrett[ao]|верный|правильный|सही|正确)"
+    r"|([A-J])(?:가|이|이것이)\s?(?:정답|답|옳)|([A-J])が(?:正解|答え|正しい))(?![a-z])"
     r"(?!\s+(?:if|when|only|unless|except|but|in|for|of|to)\b)"
 )
 _PLURAL = re.compile(
@@ -39,14 +43,14 @@ _WRONG = (
 )
 # Letters that are pointed at, in several languages; the first ones only at the end of a line.
 _POINTED = re.compile(
-    r"(?im)(?:(?:\b(?:so|thus|therefore|hence|definitely|it['\u2019]?s|it is|must be|my choice:|solution:)"
+    r"(?im)(?:(?:\b(?:so|thus|therefore|hence|definitely|it['\u2019]?s|it is|must be|has to be|my choice:|solution:)"
     r"|^[^\w\n]{0,10}(?:choose|select))[,:]?\s+"
     r"(?=\W{0,3}[A-J]\W{0,3}(?:it is|is (?:the )?(?:correct|right)(?: answer| option)?)?\W{0,3}$)"
     r"|\bI(?:['\u2019](?:d|ll)|\s+would|\s+will)?\s+(?:choose|pick|select|go\s+with|opt\s+for)\s+"
     r"|\b(?:my|the)\s+(?:correct\s+)?(?:choice|letter|statement)\s+is\s+|\b(?:answer\s+is\s+letter)\s+"
     r"|\b(?:matches|corresponds to|which is)\s+(?:option|choice)\s+"
     r"|\b(?:leaves|leaving)\s+(?:us with\s+|only\s+)?(?:option\s+)?"
-    r"|(?:选项是|选择|选|선택지?|Chọn)\s?(?:是|为|:)?\s?"
+    r"|(?:จึงตอบ(?:ข้อ)?|richtig\sist(?:\s(?:die\s)?Antwort)?|选项是|选择|选|선택지?|Chọn)\s?(?:是|为|:)?\s?"
     r"|\b(?:option|opci[óo]n|alternativa|letra|opzione|réponse|resposta|respuesta|risposta)"
     r"(?:\s(?:corre[ct]+[ae]|corretta)|\s(?:ist|es|é|è|est))+(?:\s(?:la|a))?\s"
     r"(?:(?:opción|alternativa|letra)\s|l['\u2019](?:option|opzione)\s)?)"
@@ -122,7 +126,7 @@ def letters_named(text: str) -> list[str]:
     for pattern in (_CORRECT, _POINTED, _CALLED):
         for match in pattern.finditer(text):
             if not _DOUBTED.search(text[max(0, match.start() - 60) : match.start()]):
-                named = (match[1] or match[2]) if pattern is _CALLED else text[match.end() : match.end() + 200]
+                named = match[match.lastindex or 0] if pattern is _CALLED else text[match.end() : match.end() + 200]
                 found.append((match.end(), named))
     return [named for _, named in sorted(found, reverse=True)]
 

@@ -129,7 +129,10 @@ def _as_text(some: Nodes) -> tuple[Reading, ...]:
     return (Words(cased(" ".join(re.sub(r"\\text\{ ?([^{}]*)\}", r" \1 ", spelled).split())), mixed=True),)
 
 
-_MONTHS = "january|february|march|april|may|june|july|august|september|october|november|december"
+_MONTHS = (
+    r"jan(?:uary|\.)?|feb(?:ruary|\.)?|mar(?:ch|\.)?|apr(?:il|\.)?|may|june?\.?|july?\.?|aug(?:ust|\.)?|sept?(?:ember|\.)?"
+    r"|oct(?:ober|\.)?|nov(?:ember|\.)?|dec(?:ember|\.)?"
+)
 _DATE = re.compile(
     rf"(?:the )?(?:(?P<day>\d{{1,2}})(?:st|nd|rd|th)?(?: of)? (?P<month>{_MONTHS})"
     rf"|(?P<month_first>{_MONTHS}) (?P<day_after>\d{{1,2}})(?:st|nd|rd|th)?)(?:,? (?P<year>\d{{4}}))?"
@@ -141,7 +144,7 @@ def _dated(text: str) -> str:
     found = _DATE.fullmatch(re.sub(r"\s+", " ", text.replace("^", "")).replace(" ,", ",").strip(" .").lower())
     if found is None:
         return ""
-    parts = found["month"] or found["month_first"], found["day"] or found["day_after"], found["year"] or ""
+    parts = (found["month"] or found["month_first"])[:3], found["day"] or found["day_after"], found["year"] or ""
     return " ".join(parts).strip()
 
 
@@ -595,7 +598,7 @@ def _name(side: Nodes) -> str:
     said = {word for node in flat(side) if node.kind == "text" for word in re.findall(r"[a-z]+", node.name.lower())}
     if said & set(lexicon()["changing"]):
         raise UnreadableError(text)
-    if re.fullmatch(r"[A-Za-z]( ?\+ ?[A-Za-z])+", text):  # `m+n`, which problems ask for
+    if re.fullmatch(_ASKED_FOR, text):
         return text
     computes = not side or side[0].kind in ("number", "table") or (side[0].kind, side[0].name) in _COMPUTE
     for node in side:
@@ -607,6 +610,11 @@ def _name(side: Nodes) -> str:
     return "" if computes else re.sub(r"\\text\{ ?|[{}\\\s]", "", text)
 
 
+# `m+n`, `\\sin\\theta` and `\\frac{dy}{dx}`, which problems ask for.
+_ASKED_FOR = (
+    r"[A-Za-z](?: ?\+ ?[A-Za-z])+|\\(?:sin|cos|tan|cot|sec|csc) ?(?:\\angle ?[A-Z]{1,3}|\\[a-z]+|[A-Za-z])"
+    r"|\\frac\{d[a-z]\}\{d[a-z]\}"
+)
 _COMPUTE = {("command", name) for name in _FUNCTIONS}
 
 

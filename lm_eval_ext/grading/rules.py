@@ -29,11 +29,13 @@ _Own = TypeVar("_Own", bound="Rules")
 class Answer(str):
     """A final answer that carries the trace of the generation it came from, if it has one.
 
-    `options` is the number of letters that the question allows; None for a free-form answer.
+    `options` is the number of letters that the question allows; None for a free-form answer. `run` is what came of a
+    program (`code.ProgramRun`); None for other answers.
     """
 
     trace: dict[str, float] | None = None
     options: int | None = None
+    run: Any = None
 
     @classmethod
     def of(cls, output: str, text: str) -> Answer:
@@ -128,6 +130,7 @@ class Rules(BaseModel, ABC):
     KIND: ClassVar[str]
     MATCH: ClassVar[str] = ""  # the metric, if it is not named after the kind
     EXTRACTOR: ClassVar[type[BaseExtractor]] = Extractor
+    VOTES: ClassVar[bool] = True  # whether equal answers vote together
 
     @classmethod
     def match_name(cls) -> str:

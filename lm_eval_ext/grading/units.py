@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 RELATIONS = ("=", "<", ">", "≤", "≥", "≠", "≈", "≡", "∈")
 _MORE = (  # units in answers that pint lacks or misinterprets
-    "dollar = [dollar] = _ = dollars = USD = usd",
+    "dollar = [dollar] = _ = dollars = USD = usd = Dollar = Dollars",
     "cent = 0.01 * dollar = _ = cents",
-    "euro = [euro] = _ = euros = EUR",
+    "euro = [euro] = _ = euros = EUR = Euro = Euros",
     "pound_sterling = [pound_sterling] = _ = GBP",
     "rupee = [rupee] = _ = rupees",
     "yuan = [yuan] = _ = RMB",

@@ -34,6 +34,9 @@ def _without_markdown(text: str) -> str:
     return ", ".join(lines) if len(lines) > 1 and all(re.match(r"\s*[A-Za-z]\w?\s*=", line) for line in lines) else text
 
 
+_OPTION = re.compile(r"\([A-E]\)")  # before its value, as in `\\textbf{(C) } 12`
+
+
 def bare(some: Nodes) -> Nodes:
     """Without what stands around an answer: full stops, an equals sign before it, braces and brackets, emphasis."""
     while some:
@@ -41,7 +44,11 @@ def bare(some: Nodes) -> Nodes:
         only = [one.kind == "text" and one.name.lower() in ("only", "(only)") for one in (first, last)]
         if only[1] or (is_sign(last, ".", ",", ";", "\\") and not (len(some) > 1 and is_sign(some[-2], "."))):
             some = some[:-1]
-        elif only[0] or is_sign(first, "=", "\\", ":", "⇒", "→", "∴", ","):
+        elif (
+            (first.kind == "text" and len(some) > 1 and _OPTION.fullmatch(first.name) and not is_sign(some[1], ","))
+            or only[0]
+            or is_sign(first, "=", "\\", ":", "⇒", "→", "∴", ",")
+        ):
             some = some[1:]
         elif len(some) > 4 and all(is_sign(one, "*") for one in (*some[:2], *some[-2:])):
             some = some[2:-2]
@@ -166,7 +173,8 @@ _CONSTANTS = {
     for kind in ("constant", "real constant", "real number", "real")
 }
 _REAL = (
-    r"(?:with |where |for )?([a-z])\\in ?(?:\\mathbb\{R\}|\\reals)"
+    r"(?:\\text\{ )?(?:with |where |for )?(?:some |any |all |every )?(?:real )?(?:constants? )?\}? ?"
+    r"([a-z])\\in ?(?:\\mathbb\{R\}|\\reals)"
     r"|\\text\{ where\} ?([a-z]) ?\\text\{ is a (?:real )?constant\}"
 )
 # How an answer says that a parameter is any whole number; the group is the name of the parameter.

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from packaging.requirements import Requirement
 
+from lm_eval_ext.errors import GradingError
 from lm_eval_ext.harness.registry import models
 from lm_eval_ext.paths import PACKAGE, TASKS
 from lm_eval_ext.plugins import own_version
@@ -129,6 +130,17 @@ def grader() -> CheckResult:
     return CheckResult("grader", said, "" if right else "grades wrongly here: please report this line", not right)
 
 
+def sandbox() -> CheckResult:
+    """How programs that a model writes would be confined; only `tts_code` needs it."""
+    from lm_eval_ext.sandbox.launcher import Sandbox
+
+    try:
+        with Sandbox(workers=1) as made:
+            return CheckResult("sandbox", str(made.mechanism))
+    except GradingError as error:
+        return CheckResult("sandbox", str(error), "for code benchmarks: see the page Run code benchmarks")
+
+
 def engine(what: str, packages: str, extra: str = "", purpose: str = "") -> CheckResult:
     """An engine, or what one needs: there, and importable in a process of its own, which may hang or crash."""
     install = f"pip install 'lm-eval-tts[{extra}]'"
@@ -187,6 +199,7 @@ def datasets() -> CheckResult:
 
 CHECKS: dict[str, Callable[[], CheckResult]] = {
     "versions": versions, "hooks": hooks, "model classes": model_classes, "tasks": tasks, "grader": grader,
+    "sandbox": sandbox,
     "engine hf": lambda: engine("engine hf", "torch, transformers"),
     "engine vllm": lambda: engine("engine vllm", "vllm", "vllm", "for pruned-vllm"),
     "engine server": lambda: engine("engine server", "aiohttp", "server", "for tts-server"),

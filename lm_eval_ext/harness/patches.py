@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from lm_eval_ext.errors import ArgumentError, DatasetError, TTSError
 from lm_eval_ext.generation.request import asks_for_thinking, only_ours, unlimited, with_budget
 from lm_eval_ext.grading import GRADER_VERSION
+from lm_eval_ext.grading.code import CodeExtractor, CodeRules
 from lm_eval_ext.grading.kinds import MATCHING
 from lm_eval_ext.harness import server_arguments
 from lm_eval_ext.harness.prompts import include
@@ -160,6 +161,34 @@ def explain_unreachable_datasets() -> None:
     replace(ConfigurableTask, "download", around)
 
 
+def keep_questions_within_dates() -> None:
+    """Make `ConfigurableTask.download` leave out what `metadata.code` has `from` and `until` for.
+
+    Needed until lm-eval's `process_docs` takes arguments.
+    """
+    from lm_eval.api.task import ConfigurableTask
+
+    def around(download: Function) -> Function:
+        def within(self: ConfigurableTask, *args: object, **kwargs: object) -> None:
+            download(self, *args, **kwargs)
+            code = (self.config.metadata or {}).get("code") or {}
+            if not (column := code.get("dated")):
+                return
+            first, last = (str(code.get(name) or "") for name in ("from", "until"))
+            split, rows = self.config.test_split, self.dataset[self.config.test_split]
+            days = [str(day)[:10] for day in rows[column]]
+            kept = [at for at, day in enumerate(days) if first <= day and (not last or day <= last)]
+            if not kept:
+                raise DatasetError(
+                    f"{self.config.task}: no question from {first or 'the start'} to {last or 'the end'}"
+                )
+            self.dataset = {**self.dataset, split: rows.select(kept)}
+
+        return within
+
+    replace(ConfigurableTask, "download", around)
+
+
 def give_requests_their_gen_prefix() -> None:
     """Make `ConfigurableTask.construct_requests` store the task's `gen_prefix` in each request.
 
@@ -192,7 +221,9 @@ def record_the_grader_version() -> None:
         def with_version(self: ConfigurableTask) -> dict[str, object]:
             config: dict[str, Any] = dump(self)
             if set(MATCHING) & set(self._metric_fn_list):
-                config["metadata"] = {**(config.get("metadata") or {}), "grader_version": GRADER_VERSION}
+                extractor = programs_of(self)
+                where = {"sandbox": extractor.where} if extractor else {}
+                config["metadata"] = {**(config.get("metadata") or {}), "grader_version": GRADER_VERSION, **where}
             return config
 
         return with_version
@@ -290,12 +321,37 @@ def refuse_budgets_on_other_models() -> None:
 
     def around(evaluate: Function) -> Function:
         def checked(lm: LM, task_dict: dict[str, Any], *args: object, **kwargs: object) -> object:
-            check_that_budgets_are_forced(lm, task_dict.get("tasks", task_dict))
+            tasks = task_dict.get("tasks", task_dict)
+            check_that_budgets_are_forced(lm, tasks)
+            check_that_programs_may_run(tasks, confirmed=bool(kwargs.get("confirm_run_unsafe_code")))
             return evaluate(lm, task_dict, *args, **kwargs)
 
         return checked
 
+    def before_loading(simple_evaluate: Function) -> Function:
+        def checked(*args: object, **kwargs: Any) -> object:
+            manager, tasks = kwargs.get("task_manager"), kwargs.get("tasks")
+            if manager is not None and isinstance(tasks, list) and not kwargs.get("confirm_run_unsafe_code"):
+                _refuse_programs([name for name in tasks if isinstance(name, str) and _runs_programs(manager, name)])
+            return simple_evaluate(*args, **kwargs)
+
+        return checked
+
     replace(evaluator, "evaluate", around)
+    replace(evaluator, "simple_evaluate", before_loading)
+
+
+def _runs_programs(manager: TaskManager, name: str) -> bool:
+    """Whether a task, or one in a group, runs what the model writes in our sandbox."""
+    from lm_eval.tasks._yaml_loader import load_yaml
+
+    entry = manager.task_index.get(name)
+    if entry is None or entry.yaml_path is None:
+        return False
+    config = load_yaml(entry.yaml_path, resolve_func=False)
+    members = config["task"] if isinstance(config.get("task"), list) else []
+    inside = (_runs_programs(manager, one) for one in members if isinstance(one, str) and one != name)
+    return CodeRules.filter_name() in str(config.get("filter_list")) or any(inside)
 
 
 _MARK = "__lm_eval_tts__"
@@ -414,6 +470,44 @@ def check_that_budgets_are_forced(lm: LM, tasks: Mapping[str, object]) -> None:
             "%s sends the same seed with every request: where that is kept, the samples of a question are all the same",
             type(model).__name__,
         )
+
+
+def check_that_programs_may_run(tasks: Mapping[str, object], *, confirmed: bool) -> None:
+    """Check that programs that a model writes may run, and can, before any is written.
+
+    Args:
+        tasks: by name.
+        confirmed: whether the user has agreed, by lm-eval's own flag.
+
+    Raises:
+        ArgumentError: nobody has agreed.
+        GradingError: there is no sandbox here.
+    """
+    running = {name: found for name, task in tasks.items() if (found := programs_of(task))}
+    if not running:
+        return
+    if not confirmed:
+        _refuse_programs(list(running))
+    for extractor in running.values():
+        extractor.check()
+
+
+def _refuse_programs(tasks: list[str]) -> None:
+    if tasks:
+        raise ArgumentError(
+            f"{', '.join(tasks)}: programs that the model writes would run on this machine, in a sandbox; agree with "
+            "--confirm_run_unsafe_code, tts.evaluate(..., run_untrusted_code=True), tasks try --run-untrusted-code, or "
+            "run_untrusted_code: true in a manifest"
+        )
+
+
+def programs_of(task: object) -> CodeExtractor | None:
+    """What runs the programs of a task; None if its answers are none."""
+    filters = [one for chain in getattr(task, "_filters", ()) for one in getattr(chain, "filters", ())]
+    made = (
+        one().extractor for one in filters if getattr(getattr(one, "func", None), "NAME", "") == CodeRules.filter_name()
+    )
+    return next(made, None)
 
 
 def _generation(task: object) -> MutableMapping[str, object]:

@@ -37,6 +37,7 @@ def register_tasks() -> None:
     patches.list_tasks_without_parsing_them()
     patches.add_template_filters()
     patches.explain_unreachable_datasets()
+    patches.keep_questions_within_dates()
     patches.give_requests_their_gen_prefix()
     patches.record_the_grader_version()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import logging
 from collections.abc import Sequence
 from functools import cached_property
@@ -145,8 +146,24 @@ def include(folders: Sequence[Path]) -> None:
     _included[:] = folders
 
 
+class TaskQuestion(NamedTuple):
+    """A question of a task: its prompt without examples and chat template, and lm-eval's hash of its row."""
+
+    prompt: str
+    asked: str
+
+
 def task_prompts(name: str, count: int) -> list[str]:
     """The first prompts of a task, without few-shot examples.
+
+    Raises:
+        ArgumentError: no task has that name, or it is a group.
+    """
+    return [one.prompt for one in task_questions(name, count)]
+
+
+def task_questions(name: str, count: int | None = None) -> list[TaskQuestion]:
+    """The first questions of a task, or all.
 
     Raises:
         ArgumentError: no task has that name, or it is a group.
@@ -157,7 +174,13 @@ def task_prompts(name: str, count: int) -> list[str]:
     if name not in manager.all_subtasks:
         near = ", ".join(difflib.get_close_matches(name, manager.all_subtasks, 3))
         hint = f"; did you mean {near}?" if near else "; `lm_eval ls tasks` lists all tasks"
-        raise ArgumentError(f"calibration=task:{name}: unknown task{hint}")
+        raise ArgumentError(f"task:{name}: unknown task{hint}")
     (task,) = manager.load([name])["tasks"].values()
-    documents = list(task.eval_docs)[:count]
-    return [str(task.doc_to_text(document)) for document in documents]
+    return [TaskQuestion(str(task.doc_to_text(row)), _asked(row)) for row in list(task.eval_docs)[:count]]
+
+
+def _asked(row: object) -> str:
+    """lm-eval's `doc_hash`."""
+    from lm_eval.utils import handle_non_serializable, hash_string
+
+    return str(hash_string(json.dumps(row, indent=2, default=handle_non_serializable, ensure_ascii=False)))

@@ -60,7 +60,7 @@ def register(metric: Metric) -> None:
 
 
 _NAMED: dict[str, Callable[..., object]] = {}  # metrics and aggregations, as they are registered
-for _name in ("share_compared", "ci95_low", "ci95_high"):
+for _name in ("share_compared", "share_failed", "ci95_low", "ci95_high"):
     _NAMED[_name] = register_aggregation(_name)(_here(AGGREGATIONS[_name], _name))
 for _metric in METRICS:
     register(_metric)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from lm_eval_ext.errors import ArgumentError, DatasetError
+from lm_eval_ext.errors import ArgumentError, DatasetError, first_fault
+from lm_eval_ext.paths import write_whole
 from lm_eval_ext.thinking_formats import assistant_ending, assistant_header, detect_format
 
 if TYPE_CHECKING:
@@ -60,7 +62,7 @@ CORPORA = {
 }
 _ALLOWED = (
     f"{EMBEDDED}, {', '.join(CORPORA)}, ORG/NAME:SPLIT:FIELD on the Hub, a text file (texts separated by empty lines), "
-    "task:NAME, or run:FOLDER"
+    "a .jsonl file of prompts and replies, task:NAME, or run:FOLDER"
 )
 _SHORTEST = 64  # characters; shorter rows are skipped, as WikiText has empty lines and headings between its texts
 
@@ -83,8 +85,10 @@ def calibration(source: str = EMBEDDED, samples: int = 16) -> Calibration:
     """The first `samples` texts of a source.
 
     Args:
-        source: `embedded`, a corpus from `CORPORA`, `ORG/NAME:SPLIT:FIELD`, a text file, `task:NAME` for the prompts of
-            a task, or `run:FOLDER` for the correct replies in results that were saved with `--log_samples`.
+        source: `embedded`, a corpus from `CORPORA`, `ORG/NAME:SPLIT:FIELD`, a text file, a `.jsonl` file whose lines
+            have `prompt` and `reply` (and `thinking` before the reply, or `seen` if the prompt has its chat template
+            already), `task:NAME` for the prompts of a task, or `run:FOLDER` for the correct replies in results that
+            were saved with `--log_samples`.
         samples: maximum number of texts.
 
     Raises:
@@ -119,12 +123,29 @@ def check_source(source: str) -> None:
         _hub_texts(source)
 
 
-def _of_file(path: Path) -> list[str]:
+def write_exchanges(path: Path, exchanges: Sequence[Exchange]) -> None:
+    """Write exchanges as a `.jsonl` file, which `calibration` reads."""
+    write_whole(path, "".join(f"{json.dumps(one._asdict())}\n" for one in exchanges))
+
+
+def _of_file(path: Path) -> Sequence[str | Exchange]:
     try:
         content = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ArgumentError(f"calibration={path}: cannot be read as UTF-8 text ({error})") from error
+    if path.suffix == ".jsonl":
+        lines = [(at, line) for at, line in enumerate(content.split("\n"), 1) if line.strip()]
+        return [_exchange(line, f"calibration={path}: line {at}") for at, line in lines]
     return [" ".join(text.split()) for text in content.split("\n\n") if text.strip()]
+
+
+def _exchange(line: str, place: str) -> Exchange:
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(Exchange).validate_json(line)
+    except ValidationError as error:
+        raise ArgumentError(f"{place}: expected a prompt and a reply; {first_fault(error)}") from error
 
 
 def _hub_texts(source: str) -> HubTexts:

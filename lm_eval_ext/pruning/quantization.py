@@ -66,8 +66,15 @@ def method_of(fields: Fields) -> str:
 
 def bytes_of(model: torch.nn.Module) -> int:
     """Bytes of a loaded model's weights, with their scales."""
-    scales = sum(_bytes_of_scales(parameter) for parameter in model.parameters())
-    return scales + sum(tensor.nbytes for _, tensor in plain_tensors(dict(model.named_parameters())))
+    return sum(bytes_by_parameter(model).values())
+
+
+def bytes_by_parameter(model: torch.nn.Module) -> dict[str, int]:
+    """The same for each of its parameters."""
+    return {
+        name: _bytes_of_scales(parameter) + sum(tensor.nbytes for _, tensor in plain_tensors({name: parameter}))
+        for name, parameter in model.named_parameters()
+    }
 
 
 def plain_tensors(tensors: Mapping[str, torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:

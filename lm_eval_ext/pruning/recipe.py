@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import re
@@ -17,16 +16,14 @@ from pydantic import (
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
-    ValidationError,
     ValidationInfo,
     field_serializer,
     field_validator,
     model_serializer,
     model_validator,
 )
-from pydantic_core import ErrorDetails
 
-from lm_eval_ext.declared import given_twice
+from lm_eval_ext.declared import read_yaml
 from lm_eval_ext.errors import ArgumentError, RecipeError
 from lm_eval_ext.paths import PRUNED_MODELS, located, write_whole
 from lm_eval_ext.plugins import recipe_folders
@@ -457,23 +454,8 @@ def load_recipe(name_or_path: str) -> Recipe:
             or invalid.
     """
     path = _recipe_path(str(name_or_path))
-    try:
-        content = _read_once(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: also a date that does not exist
-        raise RecipeError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from error
-    if not isinstance(content, dict):
-        raise RecipeError(f"{path}: contains {type(content).__name__}, not a mapping; allowed fields: {_allowed()}")
-    return _validated(content, path)
-
-
-def _read_once(text: str) -> object:
-    """YAML whose keys are given once, as YAML itself silently takes the last."""
-    if twice := given_twice(yaml.compose(text, yaml.SafeLoader)):
-        raise ValueError(f"{twice} is given twice")
-    content = yaml.safe_load(text)
-    if isinstance(content, dict) and isinstance(content.get("drop_experts"), dict):  # 1:30 would be read as 90
-        content["drop_experts"] = yaml.load(text, yaml.BaseLoader)["drop_experts"]
-    return content
+    recipe = read_yaml(path, Recipe, RecipeError, _PARTS, renamed={"drop_layers": "drop"}, as_text=("drop_experts",))
+    return recipe.model_copy(update={name: one.beside(path) for name, one in recipe.attached.items()})
 
 
 def write_recipe(recipe: Recipe, path: Path, comment: str = "") -> None:
@@ -502,46 +484,10 @@ def _recipe_path(name_or_path: str) -> Path:
     return path
 
 
-def _validated(content: Mapping[object, object], path: Path) -> Recipe:
-    try:
-        recipe = Recipe.model_validate({str(key): value for key, value in content.items()})
-        return recipe.model_copy(update={name: one.beside(path) for name, one in recipe.attached.items()})
-    except ValidationError as error:
-        fault = error.errors()[0]
-        field = ".".join(str(part) for part in fault["loc"])
-        given = "" if fault["type"] == "missing" or not field else f" (given {fault['input']!r})"
-        where = f"{field}: " if field else ""
-        hint = f"; did you mean {near}?" if (near := _near(fault)) else f"; allowed fields: {_allowed(fault['loc'])}"
-        said = str(fault["msg"]).removeprefix("Value error, ")
-        raise RecipeError(f"{path}: {where}{said}{given}{hint}") from error
-
-
-_PARTS: dict[object, type[BaseModel]] = {
+_PARTS: Mapping[str, type[BaseModel]] = {
     "calibration": CalibrationSet,
     "quantization": Quantization,
     "shape": Shape,
     "linear_map": LinearMap,
     "sparsity": Sparsity,
 }
-
-
-def _near(fault: ErrorDetails) -> str:
-    """A field or value that was probably meant; empty if none is near."""
-    place = fault["loc"]
-    if fault["type"] == "literal_error":
-        allowed = re.findall(r"'([^']+)'", str(fault.get("ctx", {}).get("expected")))
-        return next(iter(difflib.get_close_matches(str(fault["input"]), allowed, 1)), "")
-    if fault["type"] != "extra_forbidden":
-        return ""
-    known = {"drop_layers": "drop", **{name: name for name in _fields_at(place)}}
-    found = difflib.get_close_matches(str(place[-1]), known, 1)
-    return known[found[0]] if found else ""
-
-
-def _fields_at(place: tuple[int | str, ...]) -> list[str]:
-    """Fields of the recipe, or of the part of it in which a fault is."""
-    return list(_PARTS.get(place[0] if len(place) > 1 else "", Recipe).model_fields)
-
-
-def _allowed(place: tuple[int | str, ...] = ()) -> str:
-    return ", ".join(_fields_at(place))

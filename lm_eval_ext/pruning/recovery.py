@@ -84,6 +84,7 @@ def recover(
     trainer = trainer_of(pruned, rows, settings, accumulation, unfinished, save_steps, _left_out_of(recipe, pruned))
     trainer.train(resume_from_checkpoint=checkpoint)
     _save(trainer, pruned, folder, settings, pretrained or recipe.pretrained)
+    processes.wait_for_everyone()  # the others still read the pruned model, and write the states of their generators
     if processes.is_main_process:
         write_json(folder / MARK, _mark(recipe, settings, texts, trainer, len(rows)))
         shutil.rmtree(unfinished)
@@ -130,7 +131,9 @@ def _read_settings(folder: Path) -> dict[str, object] | None:
     """
     path = folder / _UNFINISHED / _SETTINGS
     if not path.is_file():
-        check_new_folder(folder)
+        began = folder.is_dir() and {one.name for one in folder.iterdir()} == {_UNFINISHED}
+        if not began:  # else it was stopped before its settings were written, so there is nothing to go on from
+            check_new_folder(folder)
         return None
     try:
         found: dict[str, object] = json.loads(path.read_text("utf-8"))

@@ -1,10 +1,12 @@
-"""Correct replies in a base model's results, as calibration texts of pruning methods (`calibration=run:FOLDER`)."""
+"""Correct replies in a base model's results, on which methods are calibrated and to which candidates are held."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import random
+from collections.abc import Collection, Iterator, Sequence
 from itertools import islice, zip_longest
 from pathlib import Path
+from typing import NamedTuple
 
 from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.harness.effects import is_usual
@@ -14,6 +16,21 @@ from lm_eval_ext.runs.catalogue import read_catalogue
 from lm_eval_ext.runs.load import Source, load
 from lm_eval_ext.runs.run import Run
 from lm_eval_ext.runs.samples import Sample
+
+
+class CorrectTrace(NamedTuple):
+    """A correct reply of a base model, and the question that it answers.
+
+    Attributes:
+        task, question: which one; by its number in the task's dataset.
+        exchange: prompt and reply.
+        asked: lm-eval's hash of the question's row; empty if it isn't known.
+    """
+
+    task: str
+    question: int
+    exchange: Exchange
+    asked: str = ""
 
 
 def correct_traces(folder: str, count: int) -> list[Exchange]:
@@ -29,19 +46,64 @@ def correct_traces(folder: str, count: int) -> list[Exchange]:
         ArgumentError: there are none, or results of several base models.
         ResultsError: a file is invalid.
     """
+    return list(islice(dict.fromkeys(trace.exchange for trace in _in_turn(_by_question(folder, ()))), count))
+
+
+def drawn_traces(folder: str, count: int, seed: int, tasks: Collection[str] = (), base: str = "") -> list[CorrectTrace]:
+    """As `correct_traces`, but questions and their samples are drawn; a question is one whatever its budget.
+
+    Args:
+        folder: of results, of one base model.
+        count: maximum number of traces.
+        seed: of the order in which they are drawn.
+        tasks: those whose questions are used; all if empty.
+        base: name or folder of the model whose traces they must be; any if empty.
+
+    Raises:
+        ArgumentError: there are none, or they are of another base model, or of several.
+        ResultsError: a file is invalid.
+    """
+    by_prompt: dict[str, dict[str, CorrectTrace]] = {}  # and by reply, as budgets share those that end before any
+    for trace in _in_turn(_by_question(folder, tasks, base)):
+        by_prompt.setdefault(trace.exchange.prompt, {}).setdefault(trace.exchange.reply, trace)
+    questions = [list(traces.values()) for traces in by_prompt.values()]
+    generator = random.Random(seed)
+    for traces in questions:
+        generator.shuffle(traces)
+    generator.shuffle(questions)
+    return list(islice(_in_turn(questions), count))
+
+
+def written_tokens(folder: str) -> float:
+    """Number of tokens that the runs in a folder wrote, without those that they took from a journal."""
+    totals = [source.run.generation for source in load([Path(folder)], read_catalogue())]
+    return sum(one.get("thinking_tokens", 0.0) + one.get("answer_tokens", 0.0) for one in totals)
+
+
+def _by_question(folder: str, tasks: Collection[str], base: str = "") -> list[list[CorrectTrace]]:
     if not folder:
-        raise ArgumentError("calibration=run: names no folder; give run:FOLDER, with results of the base model")
+        raise ArgumentError("run: names no folder; give run:FOLDER, with results of the base model")
     sources = load([Path(folder)], read_catalogue())
     whole = [source for source in sources if source.run.whole]
     if len({source.run.base for source in whole}) > 1:
         bases = ", ".join(sorted({source.run.base for source in whole}))
-        raise ArgumentError(
-            f"calibration=run:{folder}: has results of several base models ({bases}); give one's folder"
-        )
-    found = dict.fromkeys(_in_turn([replies for source in whole for replies in _of_run(source)]))
-    if not found:
-        raise ArgumentError(f"calibration=run:{folder}: {_missing(sources, whole)}")
-    return list(islice(found, count))
+        raise ArgumentError(f"run:{folder}: has results of several base models ({bases}); give one's folder")
+    other = next((source.run.base for source in whole if base and _last(source.run.base) != _last(base)), None)
+    if other is not None:
+        raise ArgumentError(f"run:{folder}: has results of {other}, not of {base}; give those of the base itself")
+    unknown = sorted(set(tasks) - {name for source in whole for name in source.run.tasks})
+    if whole and unknown:
+        known = ", ".join(sorted({name for source in whole for name in source.run.tasks}))
+        raise ArgumentError(f"run:{folder}: has no results of {unknown[0]}; expected one of: {known}")
+    found = [replies for source in whole for replies in _of_run(source, tasks)]
+    if not any(found):
+        raise ArgumentError(f"run:{folder}: {_missing(sources, whole)}")
+    return found
+
+
+def _last(name: str) -> str:
+    """What a model's name and the folder in which it is have in common."""
+    return name.rstrip("/").split("/")[-1].casefold()
 
 
 def _missing(sources: Sequence[Source], whole: Sequence[Source]) -> str:
@@ -53,19 +115,24 @@ def _missing(sources: Sequence[Source], whole: Sequence[Source]) -> str:
     )
 
 
-def _of_run(source: Source) -> Iterator[list[Exchange]]:
+def _of_run(source: Source, wanted: Collection[str]) -> Iterator[list[CorrectTrace]]:
     """The correct replies to each question."""
     tasks = sorted(source.run.tasks.items(), key=lambda one: one[1].budget or float("inf"), reverse=True)
     seen = not _templates_prompts(source.run)
     for name, _ in tasks:
-        yield from (_correct(sample, seen) for sample in source.samples(name))
+        if not wanted or name in wanted:
+            yield from (_correct(name, sample, seen) for sample in source.samples(name))
 
 
-def _correct(sample: Sample, seen: bool) -> list[Exchange]:
+def _correct(task: str, sample: Sample, seen: bool) -> list[CorrectTrace]:
     prompt = sample.prompt
     if prompt is None or sample.metrics.get("forced"):
         return []
-    return [Exchange(prompt, one.text, seen=seen) for one in sample.outputs if one.grade == "correct" and one.text]
+    return [
+        CorrectTrace(task, sample.id, Exchange(prompt, one.text, seen=seen), sample.hash)
+        for one in sample.outputs
+        if one.grade == "correct" and one.text
+    ]
 
 
 def _templates_prompts(run: Run) -> bool:
@@ -73,7 +140,7 @@ def _templates_prompts(run: Run) -> bool:
     return run.engine in models() and is_usual("auto_chat_template", run.model_args.get("auto_chat_template"))
 
 
-def _in_turn(questions: Sequence[Sequence[Exchange]]) -> Iterator[Exchange]:
+def _in_turn(questions: Sequence[Sequence[CorrectTrace]]) -> Iterator[CorrectTrace]:
     """The first reply to each question, then the second ones, and so on."""
     for replies in zip_longest(*questions):
         yield from (reply for reply in replies if reply is not None)

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.grading import COMPARED, GRADER_VERSION
+from lm_eval_ext.grading.code import CodeRules
 from lm_eval_ext.grading.kinds import FILTERS, GRADED, MATCHING, extractor
 from lm_eval_ext.metrics import AGGREGATIONS, FUNCTIONS
 from lm_eval_ext.redaction import mapping, number, sequence, whole
@@ -296,6 +297,8 @@ def _regraded(content: Json, task: str, version: int, path: Path) -> tuple[TaskR
     if before is None:
         raise ResultsError(f"{path}: results.{task}: has no {_ACCURACY}, the metric of our grader")
     reason = why_kept(version) or ("" if file else "its samples were not saved (--log_samples)")
+    programs = any(mapping(one).get("metric") == CodeRules.match_name() for one in sequence(config.get("metric_list")))
+    reason = reason or (_PROGRAMS if programs else "")
     if file is None or reason:
         return TaskRegrading(task, _ACCURACY, before, kept_because=reason), []
     rows = sorted(raw_rows(file), key=lambda row: str(row.get("filter")))
@@ -422,11 +425,16 @@ def regraded(source: Source, declared: Declared) -> tuple[Run, dict[str, bytes],
     return run, files, outcomes
 
 
+_PROGRAMS = "programs are run with their tests when they are evaluated"
+
+
 def _why_not(source: Source, task: str, config: Mapping[str, object] | None) -> str:
     if is_gated(source, task):
         return f"gated, graded by version {source.run.tasks[task].graded_by}; its texts are not published"
     if task not in source.run.samples:
         return "its samples were not published"
+    if source.run.tasks[task].kind == CodeRules.KIND:
+        return _PROGRAMS
     return "" if config else "not a task of this registry; regrade its output folder and publish that"
 
 

@@ -89,6 +89,7 @@ class TaskResult(_Part):
         parts: by column of the dataset, the value of each question, in the order of `scores`.
         kind: kind of its answers, one of `grading.kinds.KINDS`; empty for mathematics, and in older runs.
         grading: the options by which they were compared.
+        sandbox: how programs were confined, and which Python ran them; empty for other answers.
         unknown: settings that the log of another tool doesn't record.
     """
 
@@ -115,6 +116,7 @@ class TaskResult(_Part):
     parts: dict[Name, tuple[Line, ...]] = Field(default_factory=dict, repr=False)
     kind: Annotated[str, Field(pattern="^[a-z]{0,20}$")] = ""
     grading: dict[Name, JsonValue] = Field(default_factory=dict)
+    sandbox: Line = ""
     unknown: tuple[Name, ...] = ()
 
     @model_validator(mode="before")

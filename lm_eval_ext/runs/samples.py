@@ -16,7 +16,7 @@ from lm_eval_ext.errors import ResultsError, first_fault
 from lm_eval_ext.runs.run import SCHEMA_VERSION, Hash, Line, Name, Number, Run, Share
 
 LARGEST = 2 << 30  # bytes of a task's samples, unpacked
-Grade = Literal["correct", "wrong", "no answer", "unparsable", "timeout", "memory", "not told"]
+Grade = Literal["correct", "wrong", "no answer", "unparsable", "timeout", "memory", "error", "output", "not told"]
 GRADES: tuple[Grade, ...] = get_args(Grade)
 
 
@@ -27,12 +27,13 @@ class _Row(BaseModel):
 class Output(_Row):
     """One sample of a question: the model's text, the answer found in it, and the reason for its grade.
 
-    Text and answer are None if the benchmark is gated.
+    Text and answer are None if the benchmark is gated. Of a program, `failed` is the first test that it fails, and why.
     """
 
     grade: Grade
     answer: str | None = None
     text: str | None = None
+    failed: str | None = None
 
 
 class Sample(_Row):

@@ -269,6 +269,8 @@ def _options(content: Mapping[str, object], config: Mapping[str, object]) -> lis
         value = config.get(name)
         if value not in (None, ""):
             words += [f"--{name}", f"{value:g}" if isinstance(value, float) else line(value)]
+    if any(mapping(one).get("unsafe_code") for one in mapping(content.get("configs")).values()):
+        words.append("--confirm_run_unsafe_code")
     if content.get("chat_template"):
         words.append("--apply_chat_template")
     if content.get("fewshot_as_multiturn"):

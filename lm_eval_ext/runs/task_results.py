@@ -132,10 +132,14 @@ def _outputs(row: Mapping[str, object], gated: bool) -> tuple[Output, ...]:
     reasons = sequence(row.get("graded"))
     if len(reasons) != len(responses):
         reasons = [_grade(answer, row) if known else "not told" for answer in answers]
+    said = sequence(row.get("failed"))
+    failures = [text(str(one)) or None for one in said] if len(said) == len(responses) else [None] * len(responses)
     grades: list[Grade] = [next((grade for grade in GRADES if grade == reason), "not told") for reason in reasons]
     return tuple(
-        Output(grade=grade) if gated else Output(grade=grade, answer=answer and _text(answer), text=_text(response))
-        for response, answer, grade in zip(responses, answers, grades, strict=True)
+        Output(grade=grade)
+        if gated
+        else Output(grade=grade, answer=answer and _text(answer), text=_text(response), failed=failure)
+        for response, answer, grade, failure in zip(responses, answers, grades, failures, strict=True)
     )
 
 
@@ -245,6 +249,7 @@ def task_result(
         "dataset": line(config.get("dataset_path")),
         "version": line(mapping(content.get("versions")).get(task), 50),
         "grader_version": whole(mapping(config.get("metadata")).get("grader_version")),
+        "sandbox": line(mapping(config.get("metadata")).get("sandbox"), 200),
         "task_hash": _hash(mapping(content.get("task_hashes")).get(task)),
         "generation_kwargs": generation, "question_set": question_set(rows) if scores else "", "scores": scores,
         "chance": _chance(config, metrics, rows), "parts": _parts_of(rows) if scores else {}, **compared_as(config),
@@ -276,7 +281,14 @@ def compared_as(config: Mapping[str, object]) -> dict[str, object]:
     kind = kind_of_metric(str(entry.get("metric")))
     if kind is None or kind.KIND == "math":
         return {}
-    return {"kind": kind.KIND, "grading": {name: entry[name] for name in kind.model_fields if name in entry}}
+    filters = [
+        mapping(step)
+        for chain in sequence(config.get("filter_list"))
+        for step in sequence(mapping(chain).get("filter"))
+    ]
+    running = next((mapping(one.get("grading")) for one in filters if one.get("function") == kind.filter_name()), {})
+    options = {**running, **entry}  # a program is run, and so compared, where it is extracted
+    return {"kind": kind.KIND, "grading": {name: options[name] for name in kind.model_fields if name in options}}
 
 
 def _parts_of(rows: Sequence[Sample]) -> dict[str, list[str]]:

@@ -159,6 +159,7 @@ MEASURES: Mapping[str, str] = {
     "answered": "answered",
     "graded": "comparable answers",
     "cells": "right cells",
+    "tests": "tests passed",
     "thinking_tokens": "thinking tokens",
     "answer_tokens": "answer tokens",
     "forced": "forced",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from pydantic import BaseModel, ConfigDict
 
 from lm_eval_ext.analysis.board import Entry
 from lm_eval_ext.analysis.found_lost import Traces, cuts_of_one_trace, found_lost, rights
+from lm_eval_ext.grading.code import CodeRules
 from lm_eval_ext.runs.load import Source
 from lm_eval_ext.runs.run import Pruning, Run, TaskResult
 from lm_eval_ext.runs.samples import Sample, question_set
@@ -61,17 +63,50 @@ def write_traces(source: Source, group: TraceGroup, rows: Mapping[str, Sequence[
     """
     folder.mkdir(parents=True, exist_ok=True)
     questions = list(_together([rows[name] for name in group.tasks]))
+    of_programs = source.run.tasks[group.tasks[0]].kind == CodeRules.KIND
     parts = [questions[start : start + QUESTIONS] for start in range(0, len(questions), QUESTIONS)]
     for number, part in enumerate(parts):
         content = {
             "key": f"{source.run.id}/{group.name}/{number}",
             "set": question_set(max((rows[name] for name in group.tasks), key=len)),
             "tasks": [[name, source.run.tasks[name].budget] for name in group.tasks],
-            "questions": [_question(some, source.run.thinking_format) for some in part],
+            "questions": [
+                _question(some, source.run.thinking_format)
+                | ({"programs": [_programs(row) for row in some]} if of_programs else {})
+                for some in part
+            ],
         }
         text = json.dumps(content, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
         (folder / f"{group.name}-{number}.js").write_text(f"lmtts.traces({text});\n", encoding="utf-8")
     return len(parts)
+
+
+def _programs(row: Sample | None) -> list[object] | None:
+    """The program of each sample, in pieces with the class by which they are coloured, and the test that it fails."""
+    if row is None:
+        return None
+    return [None if not one.answer else [list(highlighted(one.answer[:LONGEST])), one.failed] for one in row.outputs]
+
+
+_CLASSES = {"Keyword": "k", "Literal.String": "s", "Comment": "c", "Literal.Number": "n", "Name.Function": "f",
+            "Name.Class": "f"}  # fmt: skip
+
+
+def highlighted(program: str) -> Iterator[tuple[str, str]]:
+    """A program in pieces: the class of each, empty for most, and its text.
+
+    >>> [kind for kind, _ in highlighted("x = 1  # one")]
+    ['', 'n', '', 'c', '']
+    """
+    from pygments import lex
+    from pygments.lexers import PythonLexer
+
+    pieces = (
+        (next((short for name, short in _CLASSES.items() if str(kind).startswith(f"Token.{name}")), ""), text)
+        for kind, text in lex(program, PythonLexer(stripnl=False))
+    )
+    for short, some in groupby(pieces, key=lambda piece: piece[0]):
+        yield short, "".join(text for _, text in some)
 
 
 def _together(rows: Sequence[Sequence[Sample]]) -> Iterator[list[Sample | None]]:

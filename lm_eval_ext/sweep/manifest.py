@@ -221,6 +221,9 @@ class Setup(_Part):
         Field(default_factory=dict)
     )
     include_path: Annotated[str | None, Field(description="folder of further task files, relative to this file")] = None
+    run_untrusted_code: Annotated[
+        bool, Field(description="whether programs that models write may run, in a sandbox, as code benchmarks need it")
+    ] = False
     launch: Annotated[Launch, Field(description="where runs are started; no part of what a run is")] = Launch()
 
     @field_validator("engine")

@@ -392,7 +392,7 @@ def command(run: PlannedRun, manifest: Manifest, output: str, extra: Mapping[str
         "--include_path": manifest.include_path, "--output_path": output,
     }  # fmt: skip
     words = [word for name, value in options.items() if value is not None for word in (name, str(value))]
-    return [*words, "--log_samples"]
+    return [*words, *(["--confirm_run_unsafe_code"] if manifest.run_untrusted_code else []), "--log_samples"]
 
 
 def model_args(arguments: Mapping[str, object]) -> str:

@@ -99,9 +99,9 @@ def short_chains_dataset(**_: object) -> DatasetDict:
 
 
 @usable_from_yaml
-def chains_dataset(problem_seed: int = _SEED, **_: object) -> DatasetDict:
+def chains_dataset(problem_seed: int = _SEED, count: int = 200, **_: object) -> DatasetDict:
     """Chains of 6 to 40 steps, so that each larger budget from 8 to 128 tokens lets more of them finish."""
-    return _dataset(chains(200, 6, 40, problem_seed))
+    return _dataset(chains(count, 6, 40, problem_seed))
 
 
 def _dataset(problems: list[Problem]) -> DatasetDict:

@@ -65,11 +65,16 @@ class TokenScore(NamedTuple):
 
     Attributes:
         logprob: its log-probability.
-        greedy: whether no other token is likelier.
+        likeliest: log-probabilities of the likeliest tokens, as many as were asked for, and of this one.
     """
 
     logprob: float
-    greedy: bool
+    likeliest: Mapping[int, float]
+
+    @property
+    def greedy(self) -> bool:
+        """Whether no other token is likelier."""
+        return self.logprob >= max(self.likeliest.values())
 
 
 class ServerFacts(NamedTuple):
@@ -119,8 +124,8 @@ class Dialect(Protocol):
             ReplyError: the reply has another form, or reports a failure.
         """
 
-    def score_body(self, ids: Sequence[int], model: str) -> Body:
-        """The request for the log-probabilities of a text's tokens, where `logprobs` is true."""
+    def score_body(self, ids: Sequence[int], model: str, likeliest: int = 1) -> Body:
+        """The request for the log-probabilities of a text's tokens, and of the likeliest, where `logprobs` is true."""
 
     def scores(self, content: object, ids: Sequence[int]) -> list[TokenScore | None]:
         """The score of each token in a reply to `score_body`; None for the first.
@@ -144,7 +149,7 @@ class WithoutScores:
 
     logprobs: ClassVar[bool] = False
 
-    def score_body(self, ids: Sequence[int], model: str) -> Body:
+    def score_body(self, ids: Sequence[int], model: str, likeliest: int = 1) -> Body:
         """Refused."""
         raise ReplyError("it gives no log-probabilities by token ids")
 

@@ -60,9 +60,9 @@ class VLLMDialect:
             raise ReplyError("it has changed the prompt's token ids")
         return Reply(choice.token_ids, "length" if choice.finish_reason == "length" else "stop")
 
-    def score_body(self, ids: Sequence[int], model: str) -> Body:
+    def score_body(self, ids: Sequence[int], model: str, likeliest: int = 1) -> Body:
         """The request for the log-probabilities of a text's tokens; one token is decoded, because none is refused."""
-        return {"model": model, "prompt": ids, "max_tokens": 1, "temperature": 0.0, "prompt_logprobs": 1}
+        return {"model": model, "prompt": ids, "max_tokens": 1, "temperature": 0.0, "prompt_logprobs": likeliest}
 
     def scores(self, content: object, ids: Sequence[int]) -> list[TokenScore | None]:
         """The score of each token."""
@@ -101,8 +101,7 @@ def _score(entry: Mapping[str, _Logprob] | None, token: int) -> TokenScore | Non
         return None
     if str(token) not in entry:
         raise ReplyError(f"it gives no log-probability for token {token}")
-    own = entry[str(token)]
-    return TokenScore(own.logprob, own.logprob >= max(one.logprob for one in entry.values()))
+    return TokenScore(entry[str(token)].logprob, {int(name): one.logprob for name, one in entry.items()})
 
 
 class _Logprob(Content):
@@ -110,7 +109,7 @@ class _Logprob(Content):
 
 
 class _ScoredChoice(Content):
-    prompt_logprobs: tuple[dict[str, _Logprob] | None, ...]
+    prompt_logprobs: tuple[dict[Annotated[str, Field(pattern=r"^\d{1,9}$")], _Logprob] | None, ...]
 
 
 class _Scored(Content):

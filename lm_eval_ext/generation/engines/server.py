@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from lm_eval_ext.errors import EngineError
 from lm_eval_ext.generation.engine import FollowUp
+from lm_eval_ext.generation.engines.dialect import TokenScore
 from lm_eval_ext.generation.engines.http import (
     ConnectionOptions,
     LoopThread,
@@ -393,10 +394,10 @@ class ServerEngine:
         with ServerFleet(self.servers, self.options, self.limits, decoded) as fleet:
             _check(Supervisor(fleet, finished, self.on_servers).run(jobs), "decoded", "run again to go on")
 
-    def scores(self, passages: Sequence[Passage], on_score: Callable[[Passage, tuple[float, bool]], None]) -> None:
+    def scores(self, passages: Sequence[Passage], on_score: Callable[[Passage, list[TokenScore]], None]) -> None:
         """Score passages; raises as `run` does."""
 
-        def finished(passage: Passage, score: tuple[float, bool]) -> Iterable[Passage]:
+        def finished(passage: Passage, score: list[TokenScore]) -> Iterable[Passage]:
             on_score(passage, score)
             return ()
 

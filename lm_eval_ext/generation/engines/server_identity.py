@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from lm_eval_ext.errors import EngineError
 from lm_eval_ext.generation.engine import advanced
-from lm_eval_ext.generation.engines.dialect import Dialect, ReplyError, ServerFacts, Tokens, Vocabulary
+from lm_eval_ext.generation.engines.dialect import Dialect, ReplyError, ServerFacts, Tokens, TokenScore, Vocabulary
 from lm_eval_ext.generation.engines.dialects import DIALECTS
 from lm_eval_ext.generation.engines.http import PatientClient, RefusedError, RetryableError, ServerClient
 from lm_eval_ext.generation.request import Completion, Job, Sampling, Stop
@@ -82,26 +82,27 @@ def _short(client: ServerClient, tokens: int, job: Job) -> ShortReplyError:
 
 @dataclass(frozen=True)
 class Passage:
-    """A text whose tokens from `start` on are to be scored, `start` being above 0."""
+    """A text whose tokens from `start` on are to be scored, `start` being above 0, beside the likeliest ones."""
 
     ids: tuple[int, ...]
     start: int
+    likeliest: int = 1
 
 
-async def scored(client: ServerClient, model: ServedModel, passage: Passage) -> tuple[float, bool]:
-    """Log-probability of a passage's tokens from its start on, and whether each is the likeliest.
+async def scored(client: ServerClient, model: ServedModel, passage: Passage) -> list[TokenScore]:
+    """How likely each of a passage's tokens is, from its start on.
 
     Raises:
         RetryableError: a request failed, and may succeed later.
         RefusedError: the server refuses the request.
     """
-    content = await client.post(model.dialect.route, model.dialect.score_body(passage.ids, model.name))
+    body = model.dialect.score_body(passage.ids, model.name, passage.likeliest)
+    content = await client.post(model.dialect.route, body)
     try:
         scores = model.dialect.scores(content, passage.ids)[passage.start :]
     except ReplyError as error:
         raise UnusableReplyError(f"{client.root}{model.dialect.route}: {client.clean(str(error))}") from error
-    known = [score for score in scores if score is not None]
-    return sum(score.logprob for score in known), all(score.greedy for score in known)
+    return [score for score in scores if score is not None]
 
 
 def continued(job: Job, out: Sequence[int]) -> Job:

@@ -6,8 +6,9 @@ import functools
 import importlib.util
 import logging
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from lm_eval.api.instance import Instance
@@ -18,7 +19,7 @@ from tqdm import tqdm
 
 from lm_eval_ext.errors import ArgumentError, EngineError, first_fault
 from lm_eval_ext.generation.engine import Engine
-from lm_eval_ext.generation.engines.dialect import ServerFacts, Vocabulary
+from lm_eval_ext.generation.engines.dialect import ServerFacts, TokenScore, Vocabulary
 from lm_eval_ext.generation.engines.dialects import SINGLE
 from lm_eval_ext.generation.engines.http import PatientClient, RefusedError, RetryableError, UnreachableError, run_apart
 from lm_eval_ext.generation.engines.server import Limits, Server, ServerEngine
@@ -234,13 +235,32 @@ class TTSServer(ThinkingLM, TemplateLM):  # type: ignore[misc]  # lm-eval has no
         found: dict[Passage, tuple[float, bool]] = {}
         with tqdm(total=len(set(passages)), desc="Log-likelihoods", disable=disable_tqdm) as bar:
 
-            def keep(passage: Passage, score: tuple[float, bool]) -> None:
-                found[passage] = score
+            def keep(passage: Passage, scores: Sequence[TokenScore]) -> None:
+                found[passage] = sum(score.logprob for score in scores), all(score.greedy for score in scores)
                 bar.update()
 
-            engine = ServerEngine(self.servers, self.arguments.options, self.arguments.limits)
-            engine.scores(list(dict.fromkeys(passages)), keep)
+            self._score(list(dict.fromkeys(passages)), keep)
         return [found[passage] for passage in passages]
+
+    def _score(self, passages: Sequence[Passage], keep: Callable[[Passage, list[TokenScore]], None]) -> None:
+        ServerEngine(self.servers, self.arguments.options, self.arguments.limits).scores(passages, keep)
+
+    def likeliest_along(self, ids: Sequence[int], start: int, count: int) -> list[Mapping[int, float]]:
+        """Log-probabilities of the likeliest tokens at each place of a text, and of the one that is there.
+
+        Args:
+            ids: of the text.
+            start: the first place, above 0.
+            count: how many of the likeliest.
+
+        Raises:
+            ArgumentError: the server gives none, or the text is too long for it.
+            EngineError: the server fails or refuses, as where its own limit (`--max-logprobs`) is lower.
+        """
+        passage = replace(self._passage(ids[:start], ids[start:]), likeliest=count)
+        found: list[TokenScore] = []
+        self._score([passage], lambda _, scores: found.extend(scores))
+        return [score.likeliest for score in found]
 
     def _passage(self, context: Sequence[int], continuation: Sequence[int]) -> Passage:
         if not all(server.model.dialect.logprobs for server in self.servers):

@@ -1,0 +1,1 @@
+"""A sandbox for programs that nobody has read: see SECURITY.md for what it promises."""

@@ -1,0 +1,242 @@
+"""Proposes smaller models: variants of the base, and what can be removed from each, scored without decoding."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from tqdm import tqdm
+
+from lm_eval_ext.errors import ArchitectureError, ArgumentError
+from lm_eval_ext.harness.prune_on_load import context_for, score_cache_for
+from lm_eval_ext.paths import digest, named
+from lm_eval_ext.plugins import software
+from lm_eval_ext.pruning.context import ScoreCache
+from lm_eval_ext.pruning.layers import decoder_layers
+from lm_eval_ext.pruning.quantization import parse_quantize
+from lm_eval_ext.pruning.recipe import Recipe, Shape
+from lm_eval_ext.pruning.selection import choose
+from lm_eval_ext.shrinking.distributions import BaseDistributions
+from lm_eval_ext.shrinking.diverge import mean_bits
+from lm_eval_ext.shrinking.forced import LocalModel, OpenModel, with_model
+from lm_eval_ext.shrinking.search import SearchPoint, beam_search
+from lm_eval_ext.shrinking.shrink_file import Removable, ShrinkFile
+from lm_eval_ext.shrinking.states import PartCosts, State, next_states, part_costs, without
+
+logger = logging.getLogger("lm_eval.tts")
+
+
+class Variant(NamedTuple):
+    """A version of the base from which layers and blocks are removed, or none.
+
+    Attributes:
+        prune, quantize: model arguments; empty for the base's own weights.
+        alone: whether nothing is removed from it, as where layers were merged.
+    """
+
+    prune: str = ""
+    quantize: str = ""
+    alone: bool = False
+
+    @property
+    def arguments(self) -> dict[str, str]:
+        """Model arguments, beside those of the base."""
+        return {name: value for name in ("prune", "quantize") if (value := getattr(self, name))}
+
+    def __str__(self) -> str:
+        return ", ".join(self.arguments.values())
+
+
+class Proposal(NamedTuple):
+    """A smaller model: a variant, and what is removed from it."""
+
+    variant: Variant
+    state: State
+
+    def __str__(self) -> str:
+        return "; ".join(part for part in (str(self.variant), str(self.state)) if part not in ("", "whole")) or "whole"
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """What a search came across.
+
+    Attributes:
+        scored: all of them; the first one is the base.
+        recipes: by variant, where it has one.
+    """
+
+    scored: tuple[SearchPoint[Proposal], ...]
+    recipes: Mapping[Variant, Recipe | None]
+
+
+def variants(remove: Removable) -> Iterator[Variant]:
+    """The base's own weights, and each combination of bits with weights or experts."""
+    for prune in ("", *remove.weights, *remove.experts):
+        for bits in ("", *remove.bits):
+            yield Variant(prune, bits)
+
+
+def propose(
+    file: ShrinkFile, loading: Mapping[str, Any], base: BaseDistributions, texts: str, cache: ScoreCache
+) -> Proposals:
+    """Search all variants, and score what methods choose.
+
+    Args:
+        file: the `shrink.yaml`.
+        loading: model arguments of the base.
+        base: what the base would write along its traces.
+        texts: the traces as calibration texts, a `.jsonl` file.
+        cache: scores that are known already; new ones are added.
+
+    Raises:
+        TTSError: the base can't be loaded.
+    """
+    proposer = _Proposer(file, loading, base, texts, cache)
+    chosen, merged = proposer.of_methods()
+    scored: list[SearchPoint[Proposal]] = []
+    recipes: dict[Variant, Recipe | None] = {}
+    for variant in [*variants(file.remove), *merged]:
+        try:
+            recipes[variant], found = proposer.searched(variant, chosen)
+        except (ArgumentError, ArchitectureError) as error:
+            if not variant.arguments:
+                raise
+            logger.warning("%s: is left out: %s", variant, error)
+            continue
+        scored += (SearchPoint(Proposal(variant, one.candidate), one.cost, one.bits) for one in found)
+    return Proposals(tuple(scored), recipes)
+
+
+class _Proposer:
+    def __init__(
+        self, file: ShrinkFile, loading: Mapping[str, Any], base: BaseDistributions, texts: str, cache: ScoreCache
+    ) -> None:
+        self.file, self.base, self.texts, self.cache = file, base, texts, cache
+        self._loading = loading
+
+    @cached_property
+    def _calibration(self) -> dict[str, object]:
+        traces = self.file.traces
+        return {"calibration": self.texts, "calibration_samples": traces.count, "calibration_tokens": traces.max_tokens}
+
+    def of_methods(self) -> tuple[list[State], list[Variant]]:
+        """What the methods choose by themselves: states, and variants whose layers are merged."""
+        states, merged = [State()], []
+        for kind in self.file.remove.kinds:
+            for method in self.file.remove.methods(kind):
+                for count, recipe in self._choices(method).items():
+                    if recipe.merge or recipe.linear_map:
+                        merged.append(Variant(f"{method}:{count}", alone=True))
+                    else:
+                        states.append(State.of(recipe.drop, recipe.drop_attention, recipe.drop_mlp))
+        return list(dict.fromkeys(states)), merged
+
+    def _choices(self, method: str) -> Mapping[Any, Recipe]:
+        """A method's choices of one layer or block, two, ... to half the number of layers, or as far as it goes."""
+        traces, loading = self.file.traces, self._loading
+        context = context_for(
+            loading["pretrained"], loading.get("revision"), self.texts, samples=traces.count,
+            max_tokens=traces.max_tokens, trust_remote_code=bool(loading.get("trust_remote_code")),
+            dtype=loading.get("dtype", "auto"),
+        )  # fmt: skip
+        context.score_cache = score_cache_for(context, method, {})
+        try:
+            for most in range(context.depth // 2, 0, -1):
+                with suppress(ArgumentError):
+                    return choose(context, method, list(range(1, most + 1)), {})
+        finally:
+            context.release()
+        logger.warning("%s: chooses nothing here, so it is left out", method)
+        return {}
+
+    def searched(self, variant: Variant, chosen: Sequence[State]) -> tuple[Recipe | None, list[SearchPoint[State]]]:
+        """A variant's recipe, and the variant searched step by step, with what methods choose."""
+
+        def search(model: OpenModel) -> tuple[Recipe | None, list[SearchPoint[State]]]:
+            assert isinstance(model.forced, LocalModel)  # no address is among the arguments
+            return model.recipe, self._search(model.forced, variant, [] if variant.alone else chosen)
+
+        calibrated = self._calibration if variant.prune else {}
+        return with_model({**self._loading, **variant.arguments, **calibrated}, search)
+
+    def _search(self, model: LocalModel, variant: Variant, chosen: Sequence[State]) -> list[SearchPoint[State]]:
+        scores = _Scores(model, self._named(variant), self.base, self.cache, self.file)
+        kinds = () if variant.alone else self.file.remove.kinds
+        with tqdm(desc=f"search from {str(variant) or 'the base'}", unit=" passes") as bar:
+
+            def bits(state: State) -> float:
+                bar.update()
+                return scores.bits(state)
+
+            def steps(state: State) -> Iterator[State]:
+                return next_states(state, scores.layers, kinds)
+
+            search = self.file.search
+            found = beam_search(State(), steps, scores.cost, bits, beam=search.beam, worst=search.worst)
+            known = {one.candidate for one in found}
+            return found + [SearchPoint(one, scores.cost(one), bits(one)) for one in chosen if one not in known]
+
+    def _named(self, variant: Variant) -> str:
+        """What the scores of a variant depend on, beside its state; its texts are those of the base's identity."""
+        return digest([self.base.identity, variant, self._loading, self.file.traces])[:16]
+
+
+class _Scores:
+    """Costs and scores of the states of one variant."""
+
+    def __init__(
+        self, model: LocalModel, name: str, base: BaseDistributions, cache: ScoreCache, file: ShrinkFile
+    ) -> None:
+        self._model, self._name, self._base, self._cache = model, name, base, cache
+        self.layers = len(decoder_layers(model.model))
+        length = base.tokens / len(base.traces)
+        self._costs: PartCosts = part_costs(model.model, file.minimise, length)
+
+    def cost(self, state: State) -> float:
+        """What is minimised."""
+        return self._costs.of(state)
+
+    def bits(self, state: State) -> float:
+        """Divergence from the base; infinite where hidden states overflow."""
+
+        def found() -> float:
+            with without(self._model.model, state):
+                try:
+                    return mean_bits(self._model, self._base)
+                except ArchitectureError:
+                    if state == State():  # of the variant itself: it says why
+                        raise
+                    return math.inf
+
+        return self._cache.value(f"{self._name} {state}", found)
+
+
+def recipe_of(proposal: Proposal, of_variant: Recipe | None, base: str, revision: str, shape: Shape) -> Recipe:
+    """The recipe of a smaller model.
+
+    Args:
+        proposal: what it is.
+        of_variant: recipe of its variant, if it has one.
+        base: name or folder of the base.
+        revision: of the base.
+        shape: of the base.
+    """
+    state = proposal.state
+    changes: dict[str, Any] = {
+        "drop": state.drop or (of_variant.drop if of_variant else ()),
+        "drop_attention": state.attention, "drop_mlp": state.mlp, "method": "shrink",
+        "quantization": parse_quantize(proposal.variant.quantize) if proposal.variant.quantize else None,
+        "source": f"lm-eval-tts shrink: {proposal}", "parameters": {}, "scores": (),
+    }  # fmt: skip
+    if of_variant is None:
+        versions = software("torch", "transformers")
+        return Recipe(base=named(base), revision=revision, shape=shape, versions=versions, **changes)
+    gone = {*state.drop, *state.mlp}
+    experts = {layer: chosen for layer, chosen in of_variant.drop_experts.items() if layer not in gone}
+    return of_variant.model_copy(update={**changes, "drop_experts": experts})

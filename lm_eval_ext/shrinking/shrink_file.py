@@ -1,0 +1,230 @@
+"""`shrink.yaml`: a base, what may be removed from it, what is to become small, and the gate that has to be passed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from lm_eval_ext.authoring.task_fields import PublishedScore
+from lm_eval_ext.declared import read_yaml
+from lm_eval_ext.errors import ArgumentError, ManifestError
+from lm_eval_ext.gating.gate_file import GateBudget, GatedBenchmark, GateRules, or_a_tier
+from lm_eval_ext.harness.effects import effect
+from lm_eval_ext.harness.prune_on_load import parse_prune_spec
+from lm_eval_ext.pruning.quantization import parse_quantize
+from lm_eval_ext.pruning.selection import check_amount, method_named
+from lm_eval_ext.sweep.manifest import (
+    NAMES,
+    Arguments,
+    Launch,
+    Local,
+    Positive,
+    Ray,
+    Setup,
+    Slurm,
+    Value,
+    placed_arguments,
+    placed_path,
+)
+
+Minimised = Literal["bytes", "parameters", "active_parameters", "flops", "layers"]
+What = Literal["layers", "attention", "mlp"]
+
+MOST_VARIANTS = 32
+# What makes a model smaller, by what is to become small. Zeros take as many bytes as other weights, and dropped experts
+# don't change how many read a token.
+_REDUCES: Mapping[Minimised, tuple[str, ...]] = {
+    "bytes": ("layers", "attention", "mlp", "experts", "bits"),
+    "parameters": ("layers", "attention", "mlp", "experts", "weights"),
+    "active_parameters": ("layers", "attention", "mlp", "weights"),
+    "flops": ("layers", "attention", "mlp"),
+    "layers": ("layers",),
+}
+# Arguments that the base may have although they change the model: what is loaded, and how vLLM computes it.
+_SAME_MODEL = ("pretrained", "revision", "hf_overrides", "kv_cache_dtype")
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class TraceSource(_Part):
+    """Correct traces of the base, by which steps are scored."""
+
+    tasks: Annotated[
+        tuple[str, ...],
+        Field(
+            description="tasks, with or without `tts_`, that the base is evaluated on first, or of `run`; their "
+            "questions aren't the gate's"
+        ),
+    ] = ()
+    run: Annotated[str | None, Field(description="a folder of results of the base, with samples")] = None
+    count: Annotated[int, Field(ge=2, description="traces, one of each question before a second one of any")] = 32
+    max_tokens: Annotated[Positive, Field(description="most tokens of a trace, with its prompt")] = 2048
+    limit: Annotated[Positive | None, Field(description="questions of each task")] = None
+
+    @model_validator(mode="after")
+    def _one(self) -> TraceSource:
+        if not self.tasks and self.run is None:
+            raise ValueError("expected tasks, or run, a folder of results")
+        return self
+
+
+class Removable(_Part):
+    """What may be removed. Of layers and blocks, the methods whose own choices are among the candidates."""
+
+    layers: Annotated[tuple[str, ...] | None, Field(description="methods, such as [shortgpt, trace]")] = None
+    attention: Annotated[tuple[str, ...] | None, Field(description="methods for attention blocks: [attention]")] = None
+    mlp: Annotated[tuple[str, ...] | None, Field(description="methods for feed-forward networks: [mlp]")] = None
+    weights: Annotated[tuple[str, ...], Field(description="as in `prune=`: [wanda:20%, wanda:40%]")] = ()
+    experts: Annotated[tuple[str, ...], Field(description="as in `prune=`: [reap:25%]")] = ()
+    bits: Annotated[tuple[str, ...], Field(description="as in `quantize=`: [quanto:int8]")] = ()
+
+    @model_validator(mode="after")
+    def _sound(self) -> Removable:
+        if not (self.kinds or self.weights or self.experts or self.bits):
+            raise ValueError("nothing may be removed; name layers, attention, mlp, weights, experts or bits")
+        try:
+            for kind in self.kinds:
+                for name in self.methods(kind):
+                    _check_method(kind, name)
+            for written, experts in [(one, True) for one in self.experts] + [(one, False) for one in self.weights]:
+                _check_amount(written, experts=experts)
+            for one in self.bits:
+                parse_quantize(one)
+        except ArgumentError as error:
+            raise ValueError(str(error)) from error
+        pairs = (1 + len(self.bits)) * (1 + len(self.weights) + len(self.experts))
+        if pairs > MOST_VARIANTS:
+            raise ValueError(f"{pairs} combinations of bits, weights and experts; at most {MOST_VARIANTS}")
+        return self
+
+    @property
+    def named(self) -> list[str]:
+        """Everything that may be removed."""
+        return [*self.kinds, *(name for name in ("weights", "experts", "bits") if getattr(self, name))]
+
+    @property
+    def kinds(self) -> tuple[What, ...]:
+        """What is removed step by step."""
+        every: tuple[What, ...] = ("layers", "attention", "mlp")
+        return tuple(kind for kind in every if getattr(self, kind) is not None)
+
+    def methods(self, kind: What) -> tuple[str, ...]:
+        """Methods for a kind, whose own choices are among the candidates."""
+        return {"layers": self.layers, "attention": self.attention, "mlp": self.mlp}[kind] or ()
+
+
+def _check_method(kind: What, name: str) -> None:
+    method = method_named(name)
+    taken = "layers" if not method.blocks else "attention" if method.blocks == ("attention",) else "mlp"
+    if method.experts or method.weights or len(method.blocks) > 1 or taken != kind:
+        raise ArgumentError(f"{kind}: {name} doesn't choose {kind}")
+
+
+def _check_amount(written: str, *, experts: bool) -> None:
+    spec = parse_prune_spec(written)
+    check_amount(spec.method, spec.amount, written)
+    if method_named(spec.method).experts != experts or method_named(spec.method).weights == experts:
+        raise ArgumentError(f"{'experts' if experts else 'weights'}: {written} doesn't choose them")
+
+
+class ShrinkGate(GateRules):
+    """What has to be kept, and how it is proven; as in a `gate.yaml`."""
+
+    keep: Annotated[
+        float, Field(gt=0, lt=1, description="share of the base's accuracy above chance that must be kept")
+    ] = 0.95
+
+
+class Search(_Part):
+    """How candidates are looked for."""
+
+    beam: Annotated[Positive, Field(description="states of each number of steps that are gone on from")] = 2
+    worst: Annotated[float, Field(gt=0, description="bits a token at which a state is given up")] = 0.5
+    front: Annotated[Positive, Field(description="most candidates that are proven, from large to small")] = 12
+
+
+class ShrinkFile(Setup):
+    """What to make smaller, and what it must still be able to do."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    base: Annotated[Arguments, Field(min_length=1, description="model arguments, or what is loaded")]
+    remove: Annotated[Removable, Field(description="what may be removed")]
+    traces: Annotated[TraceSource, Field(description="correct traces of the base, by which steps are scored")]
+    gate: Annotated[ShrinkGate, Field(description="what must be kept")]
+    minimise: Annotated[
+        Minimised,
+        Field(
+            description="`bytes` of the weights; `parameters` that aren't zero; `active_parameters`, of these those "
+            "that read each token; `flops` of an answer as long as the traces; `layers`"
+        ),
+    ] = "bytes"
+    search: Annotated[Search, Field(description="how candidates are looked for")] = Search()
+    recover: Annotated[
+        dict[str, Value] | None,
+        Field(description="settings of `recover`: candidates are trained before they are proven"),
+    ] = None
+    budget: Annotated[
+        GateBudget, Field(description="what the proof may use; no candidate is begun once it is used up")
+    ] = GateBudget()
+
+    @model_validator(mode="after")
+    def _whole(self) -> ShrinkFile:
+        if self.engine not in ("pruned-hf", "pruned-vllm"):
+            raise ValueError(f"engine={self.engine}: models are made smaller here; expected pruned-hf or pruned-vllm")
+        if not isinstance(self.base.get("pretrained"), str) or "base_url" in self.base:
+            raise ValueError("base: expected pretrained, a whole model that is loaded here")
+        other = [name for name in (*self.base, *self.model_args) if effect(name) == "model"]
+        if other := [name for name in other if name not in _SAME_MODEL]:
+            raise ValueError(f"{other[0]}: makes another model of the base; expected a whole one, by its pretrained")
+        reduces = _REDUCES[self.minimise]
+        idle = [name for name in self.remove.named if name not in reduces]
+        if idle:
+            raise ValueError(f"remove.{idle[0]}: doesn't reduce {self.minimise}; what does: {', '.join(reduces)}")
+        if self.recover is not None and self.remove.bits:
+            raise ValueError("remove.bits: quantized models aren't trained; give no bits, or no recover")
+        if self.recover is not None and self.remove.weights and not self.recover.get("lora"):
+            raise ValueError("remove.weights: training would fill the zeros again; give recover lora: true")
+        return self
+
+    @property
+    def loading(self) -> Arguments:
+        """Model arguments beside what is loaded, which candidates share with the base."""
+        return {name: value for name, value in self.base.items() if name not in ("pretrained", "revision")}
+
+
+_PARTS: Mapping[str, type[BaseModel]] = {
+    "remove": Removable, "traces": TraceSource, "gate": ShrinkGate, "benchmarks": GatedBenchmark, "search": Search,
+    "published": PublishedScore, "budget": GateBudget, "local": Local, "slurm": Slurm, "ray": Ray, "launch": Launch,
+}  # fmt: skip
+
+
+def load_shrink(path: Path) -> ShrinkFile:
+    """Read a `shrink.yaml`; relative paths in it are those of its folder.
+
+    Raises:
+        ManifestError: it cannot be read, or a field is missing, unknown or invalid; one line.
+    """
+    found, folder = read_yaml(path, ShrinkFile, ManifestError, _PARTS, NAMES), path.parent.resolve()
+    run = found.traces.run
+    traces = {"run": str(folder / Path(run).expanduser())} if run else {}
+    return found.model_copy(update={
+        "output": str(folder / Path(found.output).expanduser()),
+        "include_path": placed_path(found.include_path, folder) if found.include_path else None,
+        "model_args": placed_arguments(found.model_args, folder), "base": placed_arguments(found.base, folder),
+        "traces": found.traces.model_copy(update=traces),
+    })  # fmt: skip
+
+
+def shrink_schema() -> dict[str, object]:
+    """The JSON Schema of `shrink.yaml`, which editors read for completion."""
+    schema = json.loads(json.dumps(ShrinkFile.model_json_schema(by_alias=True)))
+    schema["properties"]["base"] = {"anyOf": [{"type": "string"}, schema["properties"]["base"]]}
+    or_a_tier(schema["$defs"]["ShrinkGate"]["properties"]["benchmarks"])
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

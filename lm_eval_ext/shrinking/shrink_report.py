@@ -1,0 +1,328 @@
+"""The smallest model that still reasons, or that there is none: typed values that print themselves, and a page."""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from html import escape
+from typing import TYPE_CHECKING, Literal
+
+from lm_eval_ext.analysis.report_page import report_page, report_table
+from lm_eval_ext.gating.gate_file import Population
+from lm_eval_ext.gating.gate_report import Candidate
+from lm_eval_ext.runs.run import told_value
+from lm_eval_ext.shrinking.shrink_file import Minimised
+from lm_eval_ext.wording import scaled, share, text_table
+
+if TYPE_CHECKING:
+    import pandas
+
+_BYTES = "B"
+_NAMES: Mapping[Minimised, str] = {
+    "bytes": "weights", "parameters": "parameters", "active_parameters": "active parameters",
+    "flops": "FLOPs of an answer", "layers": "layers",
+}  # fmt: skip
+# Why a proof ended, or that it goes on.
+Ending = Literal["not kept", "all kept", "budget", "unfinished"]
+
+
+@dataclass(frozen=True)
+class FrontModel:
+    """A candidate of the front.
+
+    Attributes:
+        name: in its gate.
+        what: what it lacks, in words.
+        cost: of what is minimised.
+        bits: divergence from the base a token, as the search saw it.
+        digest: of its recipe.
+        exports: whether `export` can write its weights, as they aren't quantized when they are loaded.
+        verdict: of its gate: kept, lost, undecided or failed; empty if it wasn't tested.
+        said: what the gate says, in sentences.
+        tokens: decoded for it.
+    """
+
+    name: str
+    what: str
+    cost: float
+    bits: float
+    digest: str = ""
+    exports: bool = True
+    verdict: str = ""
+    said: tuple[str, ...] = ()
+    tokens: float = 0.0
+
+    def tested(self, found: Candidate, said: tuple[str, ...]) -> FrontModel:
+        """With the verdict of its gate, where it was the only candidate."""
+        verdict = "failed" if found.verdict == "failed" else found.alone
+        tokens = sum(row.tokens or 0.0 for row in found.rows)
+        return replace(self, verdict=verdict, said=said, tokens=tokens)
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether its gate said so."""
+        return self.verdict == "kept"
+
+
+@dataclass(frozen=True)
+class Winner:
+    """How the smallest model is loaded, as it was proven.
+
+    Attributes:
+        arguments: model arguments.
+        recipe: path of the recipe that `export` writes; empty if it was trained, or can't be exported.
+    """
+
+    arguments: Mapping[str, object]
+    recipe: str
+
+
+@dataclass(frozen=True)
+class ShrinkReport:
+    """What was found.
+
+    Attributes:
+        name, base, minimised: of the file.
+        whole: cost of the base.
+        keep, error, population: of the gate.
+        front: from the largest to the smallest; those that were tested come first.
+        scored: cost and divergence of everything that the search scored.
+        trace_tokens: tokens of the traces by which it scored them.
+        trace_decoded: tokens that the base wrote for them.
+        tokens: decoded by the proof.
+        all_tokens: that evaluating base and front on all questions would have taken.
+        ending: why the proof ended.
+        engine, benchmarks: of the gate.
+        winner: the smallest model, if there is one.
+    """
+
+    name: str
+    base: str
+    minimised: Minimised
+    whole: float
+    keep: float
+    error: float
+    population: Population
+    front: tuple[FrontModel, ...]
+    scored: tuple[tuple[float, float], ...]
+    trace_tokens: int
+    trace_decoded: float
+    tokens: float
+    all_tokens: float
+    ending: Ending
+    engine: str
+    benchmarks: tuple[str, ...]
+    winner: Winner | None = None
+
+    @property
+    def smallest(self) -> FrontModel | None:
+        """The smallest model that is shown to be kept; None if none is."""
+        return next((one for one in reversed(self.front) if one.is_kept), None)
+
+    @property
+    def next_smaller(self) -> FrontModel | None:
+        """The first that isn't kept, which ended the proof."""
+        return next((one for one in self.front if one.verdict and not one.is_kept), None)
+
+    @property
+    def exit_code(self) -> int:
+        """0 if a smaller model is kept; 1 if none is; 2 if the first one wasn't evaluated, or the proof goes on."""
+        if self.ending == "unfinished":
+            return 2
+        if self.smallest is not None:
+            return 0
+        untold = self.front and self.front[0].verdict in ("", "failed")
+        return 2 if untold else 1
+
+    def to_frame(self) -> pandas.DataFrame:
+        """One row per model of the front."""
+        import pandas
+
+        fields = ("name", "what", "cost", "bits", "verdict", "tokens")
+        return pandas.DataFrame([{name: getattr(one, name) for name in fields} for one in self.front])
+
+    def to_json(self) -> str:
+        """Everything, as JSON."""
+        content = asdict(self) | {"smallest": asdict(self.smallest) if self.smallest else None}
+        content["scored"] = [pair for pair in self.scored if math.isfinite(pair[1])]
+        return json.dumps(content | {"exit_code": self.exit_code}, indent=1)
+
+    def __str__(self) -> str:
+        return text(self)
+
+    def _repr_html_(self) -> str:
+        return fragment(self)
+
+
+# In words ---------------------------------------------------------------------------------------------------
+
+
+def text(found: ShrinkReport) -> str:
+    """The whole report."""
+    parts = [headline(found), text_table(_HEADER, list(_rows(found))) if found.front else "", *_sentences(found)]
+    return "\n\n".join(part for part in parts if part)
+
+
+_HEADER = ("what it lacks", "size", "of the base", "bits/token", "verdict", "tokens")
+
+
+def _rows(found: ShrinkReport) -> Iterator[tuple[str, ...]]:
+    for one in found.front:
+        tokens = scaled(one.tokens) if one.tokens else "-"
+        yield (
+            one.what, scaled(one.cost, _unit(found)), share(one.cost / found.whole), f"{one.bits:.3g}",
+            one.verdict or "not tested", tokens,
+        )  # fmt: skip
+
+
+def headline(found: ShrinkReport) -> str:
+    """The result in a sentence."""
+    least, on = f"{100 * found.keep:g}%", f"on {found.population}"
+    if found.smallest is None:
+        if not any(one.verdict for one in found.front):
+            return "Nothing was tested yet." if found.front else f"Nothing smaller than {found.base} is near it."
+        return (
+            f"Nothing smaller than {found.base} is shown to keep {least} of its accuracy above chance, {on}: "
+            f"already the largest candidate, {found.front[0].what}, is {found.front[0].verdict}."
+        )
+    one, name = found.smallest, _NAMES[found.minimised]
+    what = {"not kept": "smallest version", "all kept": "smallest version that was tested"}.get(
+        found.ending, "smallest version so far"
+    )
+    return (
+        f"The {what} of {found.base} that keeps at least {least} of its accuracy above chance, {on}: "
+        f"{one.what}; {share(one.cost / found.whole)} of its {name}, {scaled(one.cost, _unit(found))}."
+    )
+
+
+def _unit(found: ShrinkReport) -> str:
+    return _BYTES if found.minimised == "bytes" else ""
+
+
+def _sentences(found: ShrinkReport) -> Iterator[str]:
+    if found.smallest is not None:
+        yield "\n".join(found.smallest.said)
+    if found.next_smaller is not None and found.smallest is not None:
+        yield "\n".join([f"The next smaller one, {found.next_smaller.what}, is {found.next_smaller.verdict}:",
+                         *found.next_smaller.said])  # fmt: skip
+    elif found.next_smaller is not None:
+        yield "\n".join(found.next_smaller.said)
+    yield effort(found)
+    if found.winner is not None:
+        yield _use(found, found.winner)
+
+
+def _use(found: ShrinkReport, winner: Winner) -> str:
+    """Commands for the smallest model."""
+    arguments = ",".join(f"{name}={told_value(value)}" for name, value in winner.arguments.items())
+    tasks = ",".join(found.benchmarks)
+    lines = [f"Its recipe is {winner.recipe}. To export it:", f"    lm-eval-tts export {winner.recipe} FOLDER"]
+    return "\n".join([
+        *(lines if winner.recipe else [f"Its model arguments are {arguments}."]),
+        "To evaluate it on everything, for a leaderboard:",
+        f"    lm_eval --model {found.engine} --model_args {shlex.quote(arguments)} --tasks {tasks} "
+        "--log_samples --output_path out",
+        "    lm-eval-tts leaderboard add out",
+    ])  # fmt: skip
+
+
+_ENDED: Mapping[Ending, str] = {
+    "not kept": "to the first that isn't kept",
+    "all kept": "to its smallest, and all are kept: a larger `front` or a higher `worst` may show smaller ones",
+    "budget": "until the budget was used up, so that smaller ones may be kept too",
+    "unfinished": "as far as it goes until now; the proof isn't finished",
+}
+
+
+def effort(found: ShrinkReport) -> str:
+    """What search and proof took, and what the error is of."""
+    before = f"; the base decoded {scaled(found.trace_decoded)} for the traces" if found.trace_decoded else ""
+    search = (
+        f"The search scored {len(found.scored):,} models by {found.trace_tokens:,} tokens of correct traces, without "
+        f"decoding{before}"
+    )
+    if not found.front:
+        return f"{search}. No smaller one diverges by less than its `worst`, so there was nothing to prove."
+    proof = f"the proof decoded {scaled(found.tokens)} tokens"
+    if found.all_tokens:
+        proof += (
+            f", {100 * found.tokens / found.all_tokens:.0f}% of the {scaled(found.all_tokens)} that evaluating the "
+            "base and all of the front takes"
+        )
+    return (
+        f"{search}; {proof}. The front was tested from its largest model {_ENDED[found.ending]}. The whole search "
+        f"names a model that doesn't keep {100 * found.keep:g}% with a probability of at most {100 * found.error:g}%."
+    )
+
+
+# For the browser --------------------------------------------------------------------------------------------
+
+_WIDTH, _HEIGHT = 640, 300
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 12, 40  # margins
+_STYLE = "pre{white-space:pre-wrap}"
+_COLORS = {"kept": "#0072b2", "lost": "#d55e00"}  # of Okabe and Ito, which colour-blind readers can tell apart
+_LEAST = 1e-5  # bits that are drawn as this few
+
+
+def fragment(found: ShrinkReport) -> str:
+    """The front as an HTML table."""
+    return report_table(_HEADER, _rows(found))
+
+
+def page(found: ShrinkReport) -> str:
+    """A page with the result, the picture of the front, its table, and the whole text."""
+    body = (
+        f"<p>{escape(headline(found))}</p>{chart(found)}{fragment(found)}<p>{escape(effort(found))}</p>"
+        f"<h2>In full</h2><pre>{escape(text(found))}</pre>"
+    )
+    return report_page(f"The smallest {found.base} that still reasons", body, _STYLE)
+
+
+def chart(found: ShrinkReport) -> str:
+    """Everything that was scored by cost and divergence, with the front and its verdicts, as SVG."""
+    known = [(cost / found.whole, bits) for cost, bits in found.scored if cost < found.whole]
+    points = [(cost, max(bits, _LEAST)) for cost, bits in known if math.isfinite(bits)]
+    if not points:
+        return ""
+    low = min(cost for cost, _ in points)
+    top, bottom = math.log10(max(bits for _, bits in points)), math.log10(min(bits for _, bits in points))
+
+    def x(cost: float) -> float:
+        return _LEFT + (1 - cost) / max(1e-9, 1 - low) * (_WIDTH - _LEFT - _RIGHT)
+
+    def y(bits: float) -> float:
+        return _TOP + (top - math.log10(max(bits, _LEAST))) / max(1e-9, top - bottom) * (_HEIGHT - _TOP - _BOTTOM)
+
+    parts = [
+        f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y(10.0**power):.1f}" y2="{y(10.0**power):.1f}" '
+        f'stroke="#8884"/><text x="{_LEFT - 6}" y="{y(10.0**power) + 4:.1f}" text-anchor="end">{10.0**power:g}</text>'
+        for power in range(math.ceil(bottom), math.floor(top) + 1)
+    ]
+    parts += [
+        f'<text x="{x(cost):.1f}" y="{_HEIGHT - _BOTTOM + 16}" text-anchor="middle">{share(cost)}</text>'
+        for cost in (1.0, (1 + low) / 2, low)
+    ]
+    parts += [
+        f'<circle cx="{x(cost):.1f}" cy="{y(bits):.1f}" r="1.5" fill="currentColor" fill-opacity=".25"/>'
+        for cost, bits in points
+    ]
+    for one in found.front:
+        fill = _COLORS.get(one.verdict, "none")
+        said = (
+            f"{one.what}: {share(one.cost / found.whole)}, {one.bits:.3g} bits a token, {one.verdict or 'not tested'}"
+        )
+        parts.append(
+            f'<circle cx="{x(one.cost / found.whole):.1f}" cy="{y(one.bits):.1f}" r="6" fill="{fill}" '
+            f'stroke="currentColor"><title>{escape(said)}</title></circle>'
+        )
+    middle = (_LEFT + _WIDTH - _RIGHT) / 2
+    about = f"share of the base's {_NAMES[found.minimised]} (bits a token upwards; kept in blue, lost in orange)"
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
+        f'aria-label="{escape(headline(found), quote=True)}" font-family="system-ui, sans-serif" font-size="11" '
+        f'fill="currentColor" width="{_WIDTH}" height="{_HEIGHT}">{"".join(parts)}'
+        f'<text x="{middle}" y="{_HEIGHT - 6}" text-anchor="middle">{escape(about)}</text></svg>'
+    )

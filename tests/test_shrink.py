@@ -1,0 +1,383 @@
+"""The smallest model that still reasons: the search by hand, the proof by simulation, and the way of a user."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import torch
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import AutoConfig
+from typer.testing import CliRunner
+
+from lm_eval_ext.cli import app
+from lm_eval_ext.errors import ManifestError
+from lm_eval_ext.gating.gate_report import Candidate, GateReport
+from lm_eval_ext.harness.prompts import task_prompts
+from lm_eval_ext.paths import LEADERBOARD
+from lm_eval_ext.pruning.calibration import Exchange
+from lm_eval_ext.pruning.loading import load_pruned
+from lm_eval_ext.pruning.recipe import load_recipe
+from lm_eval_ext.runs.correct_traces import CorrectTrace
+from lm_eval_ext.shrinking.search import SearchPoint, beam_search, front
+from lm_eval_ext.shrinking.shrink import SearchResult, ShrinkStudy
+from lm_eval_ext.shrinking.shrink_file import What, shrink_schema
+from lm_eval_ext.shrinking.shrink_report import FrontModel
+from lm_eval_ext.shrinking.states import State, next_states, part_costs, without
+from lm_eval_ext.statistics.betting import KeptTest
+from lm_eval_ext.sweep.locks import hold
+from tests.checkpoints import LAYERS, write_checkpoint
+from tests.commands import LM_EVAL, run
+from tests.shared import ROOT
+
+BASE_RUN = LEADERBOARD / "results" / "tiny-chain" / "tiny-chain-dense-fc97c339"
+COMMAND = LM_EVAL.with_name("lm-eval-tts")
+KINDS: tuple[What, ...] = ("layers", "attention", "mlp")
+
+# States -----------------------------------------------------------------------------------------------
+
+
+def test_a_layer_without_both_blocks_is_dropped() -> None:
+    assert State.of(attention=[1, 3], mlp=[3]) == State((3,), (1,), ())
+    assert State.of(drop=[2], attention=[2, 1]) == State((2,), (1,), ())
+    assert str(State.of([5, 2], [1], [0])) == "layers 2+5; attention 1; mlp 0" and str(State()) == "whole"
+
+
+def test_every_step_takes_something_away_and_leaves_a_layer() -> None:
+    assert set(next_states(State(), 2, KINDS)) == {
+        State(drop=(0,)), State(drop=(1,)), State(attention=(0,)), State(attention=(1,)), State(mlp=(0,)),
+        State(mlp=(1,)),
+    }  # fmt: skip
+    assert list(next_states(State(drop=(0,)), 2, KINDS)) == []
+    assert State(drop=(1,)) in set(next_states(State(attention=(1,)), 3, ("attention", "mlp")))
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen3_moe", "gemma3_text"])
+@pytest.mark.parametrize("state", [State((1, 4)), State((2,), (3,), (0, 5)), State((), (0, 1), ())], ids=str)
+def test_a_state_computes_and_costs_what_its_model_does(kind: str, state: State, tmp_path: Path) -> None:
+    folder = write_checkpoint(kind, tmp_path / kind)
+    config = AutoConfig.from_pretrained(folder)
+    whole = load_pruned(str(folder), config, range(LAYERS), dtype="auto").eval()
+    kept = [layer for layer in range(LAYERS) if layer not in state.drop]
+    model = load_pruned(str(folder), config, kept, blocks=state.blocks, dtype="auto").eval()
+    ids = torch.arange(3, 35)[None]
+    with torch.no_grad():
+        expected = model(input_ids=ids, use_cache=False).logits
+        before = whole(input_ids=ids, use_cache=False).logits
+        with without(whole, state):
+            torch.testing.assert_close(whole(input_ids=ids, use_cache=False).logits, expected, atol=1e-5, rtol=1e-4)
+        assert torch.equal(whole(input_ids=ids, use_cache=False).logits, before)
+    parameters = sum(int((value != 0).sum()) for value in model.parameters())
+    assert part_costs(whole, "parameters", 10).of(state) == parameters
+    assert part_costs(whole, "bytes", 10).of(state) == sum(value.nbytes for value in model.parameters())
+    assert part_costs(whole, "layers", 10).of(state) == len(kept)
+    flops = part_costs(whole, "flops", 10)
+    assert flops.of(state) < flops.of(State()) and flops.of(state) < part_costs(whole, "flops", 20).of(state) / 2
+
+
+# Search -----------------------------------------------------------------------------------------------
+
+
+def searched(harm: Mapping[int, float], beam: int) -> list[SearchPoint[frozenset[int]]]:
+    """A search in which each thing that is taken away costs 1, and does harm by itself."""
+
+    def steps(gone: frozenset[int]) -> list[frozenset[int]]:
+        return [gone | {one} for one in harm if one not in gone]
+
+    return beam_search(
+        frozenset(), steps, lambda gone: 10 - len(gone), lambda gone: sum(harm[one] for one in gone), beam=beam, worst=3
+    )
+
+
+@given(st.lists(st.floats(0.001, 1), min_size=2, max_size=6, unique=True), st.integers(1, 3))
+def test_what_does_harm_by_itself_is_found_in_order(harms: list[float], beam: int) -> None:
+    found = searched(dict(enumerate(harms)), beam)
+    best = {len(one.candidate): one for one in front(found, 100, 3)}
+    for count, one in best.items():
+        assert one.bits == pytest.approx(sum(sorted(harms)[:count]))
+    assert len(found) == len({one.candidate for one in found}), "nothing is scored twice"
+
+
+scores = st.lists(st.tuples(st.integers(1, 30), st.floats(0, 2)), min_size=1, max_size=30)
+
+
+@given(scores, st.integers(1, 8))
+def test_a_front_has_no_better_ones(pairs: list[tuple[int, float]], most: int) -> None:
+    given_scores = [SearchPoint(number, cost, bits) for number, (cost, bits) in enumerate(pairs)]
+    whole, found = front(given_scores, 100, 1.0), front(given_scores, most, 1.0)
+    alive = [one for one in given_scores if one.bits < 1]
+    for one in whole:
+        assert not any(
+            (a.cost <= one.cost and a.bits < one.bits) or (a.cost < one.cost and a.bits <= one.bits) for a in alive
+        )
+    assert len(found) == min(most, len(whole)) and set(found) <= set(whole)
+    assert not whole or found[-1] == whole[-1], "the smallest one stays"
+    assert [one.cost for one in found] == sorted((one.cost for one in found), reverse=True)
+
+
+# The proof --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [0.05, 0.5])  # at one half, a proof that went on after a failure would show
+def test_the_error_holds_for_the_whole_search(error: float, tmp_path: Path) -> None:
+    """Two hundred searches in which each model of the front keeps exactly what is not enough: the border."""
+    keep, chance, accuracy = 0.9, 0.1, 0.8
+    border = chance + keep * (accuracy - chance)
+    numbers, wrong = np.random.default_rng(5), 0
+
+    def run(one: FrontModel) -> GateReport:
+        test = KeptTest(keep=keep, chance=chance)
+        for solved, drawn in numbers.random((200, 2)):
+            base = float(solved < accuracy)
+            test.update(base * float(drawn < border / accuracy), base)
+            if max(test.e_kept, test.e_lost) >= 2 / error:
+                break
+        alone: Any = "kept" if test.e_kept >= 2 / error else "undecided"
+        candidate = Candidate(one.name, alone, alone, test.e_kept)
+        return GateReport("g", keep, error, "new questions", "bytes", (candidate,), 100.0, 400.0)
+
+    study = ShrinkStudy(written(tmp_path))
+    searched = SearchResult("", "", 100.0, tuple(fronts(8)), ((100.0, 0.0),), 50, 0.0)
+    for _ in range(200):
+        wrong += study.proven(searched, run).smallest is not None
+    assert wrong <= 200 * error
+
+
+def fronts(count: int) -> list[FrontModel]:
+    return [FrontModel(str(number), f"layers {number}", 90.0 - number, 0.1) for number in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "smallest", "code"),
+    [
+        (("kept", "kept", "lost", "kept"), 1, 0),
+        (("kept", "kept", "kept", "kept"), 3, 0),
+        (("undecided", "kept", "kept", "kept"), None, 1),
+        (("lost", "kept", "kept", "kept"), None, 1),
+        (("failed", "kept", "kept", "kept"), None, 2),
+        (("kept", "undecided", "kept", "kept"), 0, 0),
+    ],
+)
+def test_the_first_that_isn_t_kept_ends_the_proof(
+    verdicts: Sequence[Any], smallest: int | None, code: int, tmp_path: Path
+) -> None:
+    asked: list[str] = []
+
+    def run(one: FrontModel) -> GateReport:
+        asked.append(one.name)
+        verdict = verdicts[int(one.name)]
+        alone: Any = "undecided" if verdict == "failed" else verdict
+        candidate = Candidate(one.name, verdict, alone, 1.0, failure="no memory" if verdict == "failed" else "")
+        return GateReport("g", 0.95, 0.05, "new questions", "bytes", (candidate,), 100.0, 400.0)
+
+    study = ShrinkStudy(written(tmp_path))
+    found = study.proven(SearchResult("", "", 100.0, tuple(fronts(4)), ((100.0, 0.0), (90.0, 0.1)), 50, 0.0), run)
+    assert found.exit_code == code and found.smallest == (None if smallest is None else found.front[smallest])
+    ended = next((place for place, verdict in enumerate(verdicts) if verdict != "kept"), len(verdicts) - 1)
+    assert asked == [str(number) for number in range(ended + 1)]
+    assert [one.verdict for one in found.front[ended + 1 :]] == [""] * (3 - ended)
+    assert "with a probability of at most 5%" in str(found)
+
+
+# The file ---------------------------------------------------------------------------------------------
+
+
+def written(folder: Path, **fields: Any) -> Path:
+    """A small search on the embedded model."""
+    content = {
+        "output": "out", "batch_size": 256, "base": "tiny-chain", "remove": {"attention": ["attention"]},
+        "minimise": "parameters", "traces": {"run": str(BASE_RUN), "tasks": ["tts_chain_b128"], "count": 4},
+        "gate": {"benchmarks": {"chain_short_b128": "critical"}, "keep": 0.6, "limit": 48},
+        "search": {"beam": 1, "worst": 0.002, "front": 2}, **fields,
+    }  # fmt: skip
+    path = folder / "shrink.yaml"
+    path.write_text(yaml.safe_dump({name: value for name, value in content.items() if value is not None}), "utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"remove": {}}, "remove: nothing may be removed"),
+        ({"remove": {"layers": ["wanda"]}}, "layers: wanda doesn't choose layers"),
+        ({"remove": {"mlp": ["attention"]}}, "mlp: attention doesn't choose mlp"),
+        ({"remove": {"layers": ["nope"]}}, "unknown method 'nope'"),
+        ({"remove": {"weights": ["reap:25%"]}}, "weights: reap:25% doesn't choose them"),
+        ({"remove": {"experts": ["reap"]}}, "give METHOD:N"),
+        ({"remove": {"bits": ["int3"]}}, "remove: expected METHOD:WEIGHTS, one of: bitsandbytes:nf4"),
+        ({"remove": {"layers": [], "wieghts": []}}, "wieghts"),
+        ({"remove": {"weights": ["wanda:20%"]}, "minimise": "bytes"}, "remove.weights: doesn't reduce bytes"),
+        ({"remove": {"attention": [], "bits": ["quanto:int8"]}}, "remove.bits: doesn't reduce parameters"),
+        ({"remove": {"attention": []}, "minimise": "layers"}, "doesn't reduce layers; what does: layers"),
+        ({"remove": {"experts": ["frequency:25%"]}, "minimise": "flops"}, "remove.experts: doesn't reduce flops"),
+        ({"base": {"pretrained": "tiny-chain", "drop_layers": "[3]"}}, "drop_layers: makes another model of the base"),
+        ({"model_args": {"quantize": "quanto:int8"}}, "quantize: makes another model of the base"),
+        (
+            {"remove": {"bits": ["quanto:int8"]}, "minimise": "bytes", "recover": {"data": "embedded", "steps": 1}},
+            "remove.bits: quantized models aren't trained",
+        ),
+        (
+            {"remove": {"weights": ["wanda:20%"]}, "recover": {"data": "embedded", "steps": 1}},
+            "remove.weights: training would fill the zeros again",
+        ),
+        ({"base": "tiny-moe-chain"}, "has results of tiny-chain, not of tiny-moe-chain"),
+        ({"traces": {}}, "expected tasks, or run, a folder of results"),
+        ({"traces": {"run": str(BASE_RUN), "tasks": ["y"]}}, "has no results of y; expected one of: tts_chain"),
+        ({"traces": {"tasks": ["y"]}}, "task:y: unknown task"),
+        ({"gate": {"benchmarks": {"chain_short_b128": "advisory"}}}, "none is critical"),
+        ({"base": {"recipe": "tiny-chain-int4"}}, "base: expected pretrained"),
+        (
+            {
+                "recover": {"data": f"run:{BASE_RUN}", "steps": 1},
+                "gate": {"benchmarks": {"chain_b64": "critical"}},
+                "traces": {"run": str(BASE_RUN), "tasks": ["tts_chain_short_b128"], "count": 4},
+            },
+            "recover.data: ",
+        ),
+        ({"base": None}, "base: is missing"),
+        ({"minimise": "joules"}, "minimise"),
+        ({"engine": "tts-server"}, "engine=tts-server"),
+        ({"traces": {"run": "missing"}}, "missing: does not exist"),
+        ({"recover": {"data": "embedded", "stepz": 5}}, "stepz"),
+        ({"recover": {"steps": 5}}, "recover: data is missing"),
+        ({"recover": {"steps": 0}}, "recover: "),
+        ({"gate": {"benchmarks": {"chain_b128": "critical"}}}, "are to questions of the gate's tts_chain_b128"),
+        ({"gate": {"benchmarks": {"no_such": "critical"}}}, "no_such"),
+    ],
+)
+def test_what_is_wrong_in_the_file_is_one_line(fields: Any, message: str, tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["shrink", str(written(tmp_path, **fields))])
+    assert done.exit_code == 2, done.output
+    said = done.stderr.strip().splitlines()[-1]
+    assert said.startswith("lm-eval-tts: ") and message in said, said
+
+
+@pytest.mark.parametrize(
+    ("template", "refused"),
+    [("[INST] {} [/INST]", True), ("USER: {} ASSISTANT:", True), ("Do the sum. {}", True), ("{}0", False)],
+)
+def test_a_question_of_the_gate_is_known_by_its_text(template: str, refused: bool, tmp_path: Path) -> None:
+    """In traces of another tool, which say neither the row nor a task that is known here."""
+    study = ShrinkStudy(written(tmp_path))
+    first = task_prompts("tts_chain_short_b128", 1)[0].rstrip()
+    traces = [CorrectTrace("theirs", 0, Exchange(template.format(first), "so: 1"))]
+    said = "traces: 1 of 1 are to questions of the gate's tts_chain_short_b128"
+    with pytest.raises(ManifestError, match=said) if refused else nullcontext():
+        study.refuse_common(traces, "traces")
+
+
+def test_the_schema_is_that_of_the_file() -> None:
+    schema = json.loads((ROOT / "lm_eval_ext" / "shrinking" / "schema.json").read_text())
+    assert schema == json.loads(json.dumps(shrink_schema()))
+
+
+# As a user does it ------------------------------------------------------------------------------------
+
+
+def test_from_a_file_to_a_recipe_and_again(tmp_path: Path) -> None:
+    path, results = written(tmp_path), tmp_path / "results.json"
+    planned = CliRunner().invoke(app, ["shrink", str(path), "--dry-run"])
+    assert planned.exit_code == 0 and "attention step by step" in planned.output, planned.output
+    early = CliRunner().invoke(app, ["shrink", str(path), "--status"])
+    assert early.exit_code == 2 and "the search isn't finished" in early.output
+    done = CliRunner().invoke(app, ["shrink", str(path), "--json", str(results), "--html", str(tmp_path / "a.html")])
+    assert done.exit_code == 0, done.output
+    content = json.loads(results.read_text())
+    recipe = load_recipe(str(tmp_path / "out" / "smallest.yaml"))
+    assert recipe.drop_attention and recipe.base == "tiny-chain" and recipe.method == "shrink"
+    assert content["smallest"]["what"] in done.output and content["smallest"]["verdict"] == "kept"
+    assert "without decoding" in done.output and "<svg" in (tmp_path / "a.html").read_text()
+    texts = (tmp_path / "out" / "traces.jsonl").read_text().splitlines()
+    assert len(texts) == 4, "methods are calibrated on the traces that were checked, and on nothing else"
+    written(tmp_path, gate={"benchmarks": {"chain_short_b128": "critical"}, "keep": 0.999, "limit": 48})
+    other = CliRunner().invoke(app, ["shrink", str(path), "--status"])
+    assert other.exit_code == 2 and "99.9%" not in other.output.partition("scored")[0], "that was never tested"
+    assert "smallest.yaml" not in other.output
+    written(tmp_path)
+    for again in (["--status"], []):
+        same = CliRunner().invoke(app, ["shrink", str(path), *again])
+        assert same.exit_code == 0 and same.stdout == done.stdout, same.output
+    refused = written(tmp_path, search={"beam": 1, "worst": 1e-9, "front": 2})
+    none = CliRunner().invoke(app, ["shrink", str(refused)])
+    assert none.exit_code == 1 and "Nothing smaller than tiny-chain" in none.output, none.output
+    assert not (tmp_path / "out" / "smallest.yaml").exists(), "that of the earlier search says nothing of this one"
+    written(tmp_path)
+    shutil.rmtree(tmp_path / "out" / "recipes")  # a recipe that is gone is written again
+    (tmp_path / "out" / "search.json").unlink()
+    same = CliRunner().invoke(app, ["shrink", str(path)])
+    assert same.stdout == done.stdout and load_recipe(str(tmp_path / "out" / "smallest.yaml")) == recipe
+
+
+def test_two_at_once_are_refused(tmp_path: Path) -> None:
+    lock = hold(tmp_path / "out" / "shrink.lock")
+    assert lock is not None
+    done = CliRunner().invoke(app, ["shrink", str(written(tmp_path))])
+    os.close(lock)
+    assert done.exit_code == 2 and "another process works on" in done.stderr.strip().splitlines()[-1], done.output
+
+
+def test_what_a_budget_leaves_is_said(tmp_path: Path) -> None:
+    path = written(tmp_path, budget={"tokens": 1}, base={"pretrained": "tiny-chain", "dtype": "float32"})
+    done = CliRunner().invoke(app, ["shrink", str(path)])
+    assert done.exit_code == 0, done.output
+    assert "The smallest version so far of tiny-chain" in done.output
+    assert "until the budget was used up, so that smaller ones may be kept too" in done.output
+    assert f"--model_args dtype=float32,recipe={tmp_path}/out/smallest.yaml --tasks tts_chain_short_b128" in done.output
+    again = CliRunner().invoke(app, ["shrink", str(path)])
+    assert again.stdout == done.stdout, "what was begun goes on, and nothing else"
+
+
+@pytest.mark.long
+def test_with_training_the_trained_model_is_proven_and_given(tmp_path: Path) -> None:
+    recover = {"data": f"run:{BASE_RUN}", "steps": 1, "learning_rate": 1e-9, "samples": 4, "batch_size": 4}
+    gate = {"benchmarks": {"chains_to_prove": "critical"}, "keep": 0.6, "limit": 48}
+    chains = {"include_path": str(ROOT / "examples" / "chains"), "gate": gate}
+    for lora in (False, True):
+        (tmp_path / str(lora)).mkdir()
+        path = written(tmp_path / str(lora), recover={**recover, "lora": lora}, **chains)
+        done = CliRunner().invoke(app, ["shrink", str(path), "--json", str(tmp_path / "found.json")])
+        assert done.exit_code == 0, done.output
+        winner = json.loads((tmp_path / "found.json").read_text())["winner"]
+        assert set(winner["arguments"]) == ({"recipe", "peft"} if lora else {"pretrained"}) and winner["recipe"] == ""
+        folder = Path(winner["arguments"]["peft" if lora else "pretrained"])
+        assert (folder / "adapter_config.json" if lora else folder / "config.json").is_file()
+        assert "lm-eval-tts export" not in done.output and str(folder) in done.output
+
+
+@pytest.mark.long
+def test_killed_ten_times_it_finds_the_same_recipe(tmp_path: Path) -> None:
+    recipes, generator = {}, random.Random(3)
+    for name, kills in (("whole", 0), ("killed", 10)):
+        (tmp_path / name).mkdir()
+        path = written(
+            tmp_path / name, remove={"attention": ["attention"], "mlp": []}, search={"worst": 0.01},
+            include_path=str(ROOT / "examples" / "chains"), traces={"tasks": ["chains_to_trace"], "count": 8},
+            gate={"benchmarks": {"chains_to_prove": "critical"}, "keep": 0.6, "limit": 96},
+        )  # fmt: skip
+        for _ in range(kills):
+            started = subprocess.Popen([COMMAND, "shrink", path], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            with suppress(subprocess.TimeoutExpired):
+                started.wait(generator.uniform(4, 30))
+            if started.poll() is None:
+                below = psutil.Process(started.pid).children(recursive=True)
+                started.kill()
+                for one in below:
+                    with suppress(psutil.NoSuchProcess):
+                        one.kill()
+                started.wait()
+        done = run(COMMAND, "shrink", path)
+        assert done.returncode == 0, done.stderr
+        recipes[name] = (tmp_path / name / "out" / "smallest.yaml").read_text("utf-8")
+    assert recipes["killed"] == recipes["whole"]
