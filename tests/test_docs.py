@@ -157,6 +157,17 @@ def test_the_reference_is_written_by_its_command(tmp_path: Path) -> None:
         assert (tmp_path / name).read_text("utf-8") == (ROOT / name).read_text("utf-8"), name
 
 
+def test_links_lead_to_files_that_the_site_has() -> None:
+    broken = []
+    for page in PAGES:
+        within = DOCS if page.is_relative_to(DOCS) else ROOT
+        for link in re.findall(r"\]\(([^)\s#:]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
+            target = (page.parent / link).resolve()
+            if not target.exists() or not target.is_relative_to(within):
+                broken.append(f"{page.relative_to(ROOT)}: {link}")
+    assert broken == []
+
+
 @pytest.mark.documentation
 def test_the_pages_are_built_without_a_warning(tmp_path: Path) -> None:
     if importlib.util.find_spec("material") is None:
