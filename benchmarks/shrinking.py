@@ -38,7 +38,11 @@ ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "reference" / "shrunk.md"
 FILE = ROOT / "examples" / "shrink-tiny.yaml"
 TASKS = ("chains_to_prove", "tts_chain_short_b128")
-METHODS = ("shortgpt", "angular", "trace", "perplexity", "sleb", "taylor", "magnitude", "attention", "mlp", "joint")
+METHODS = (  # all that choose layers or blocks
+    "shortgpt", "angular", "trace", "perplexity", "sleb", "taylor", "magnitude", "reverse", "random", "laco",
+    "replaceme", "attention", "mlp", "joint",
+)  # fmt: skip
+PARAMETERS: Mapping[str, Mapping[str, Any]] = {"laco": {"threshold": -1.0, "interval": 1, "merged": 2}}  # any number
 MOST = 6  # layers or blocks
 BLOCKS = range(2, 11)  # that the evolution leaves out
 GENERATIONS, OFFSPRING = 12, 16
@@ -78,7 +82,9 @@ def rows(results: Path, study: ShrinkStudy, recipe_path: str) -> Iterator[Row]:
         for count in range(1, MOST + 1):
             options: dict[str, Any] = {"calibration": traces, "samples": study.file.traces.count, "max_tokens": 512}
             try:
-                recipe = tts.choose_layers("tiny-chain", method, remove=count, **options)
+                recipe = tts.choose_layers(
+                    "tiny-chain", method, remove=count, parameters=PARAMETERS.get(method), **options
+                )
             except ArgumentError:
                 break
             recipes.setdefault(f"{method}:{count}", (method, recipe))
@@ -86,10 +92,10 @@ def rows(results: Path, study: ShrinkStudy, recipe_path: str) -> Iterator[Row]:
     for name, (_, recipe) in recipes.items():
         path = recipe.save(results / "recipes" / f"{name.replace(':', '-')}.yaml")
         kept = evaluated(results / name.replace(":", "-"), {"recipe": str(path)}, whole)
-        yield Row(name, _lacks(recipe), parameters(recipe), kept)
+        yield Row(name, lacks(recipe), parameters(recipe), kept)
 
 
-def _lacks(recipe: Recipe) -> str:
+def lacks(recipe: Recipe) -> str:
     """What it drops, such as `layers 7, attention 8+10`."""
     said = recipe.summary.replace("drops ", "")
     return f"layers {said}" if said[:1].isdigit() else said
@@ -143,7 +149,7 @@ def parameters(recipe: Recipe) -> int:
     """Number of parameters of tiny-chain's smaller version."""
     config = AutoConfig.from_pretrained(TINY_CHAIN)
     kept = kept_layers(recipe.drop, config.num_hidden_layers)
-    model = load_pruned(str(TINY_CHAIN), config, kept, blocks=recipe.blocks)
+    model = load_pruned(str(TINY_CHAIN), config, kept, changes=recipe.changes, blocks=recipe.blocks)
     return sum(value.numel() for value in model.parameters())
 
 

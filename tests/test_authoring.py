@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -284,3 +286,10 @@ def test_prompts_are_rendered_where_lm_eval_has_moved_its_filter(monkeypatch: py
     monkeypatch.delattr("lm_eval.utils.regex_replace")
     template = checks._environment().from_string("{{ text | regex_replace('c+', 'b', count=1) }}")
     assert template.render(text="ccat, cat") == "bat, cat"
+
+
+def test_what_is_in_the_project_is_sound() -> None:
+    """In a process of its own, where nothing else has imported the functions that the files name."""
+    command = [sys.executable, "-m", "lm_eval_ext.cli", "tasks", "check", "--no-data", str(TASKS)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.returncode) == ("errors: 0, warnings: 0\n", 0)

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 import yaml
 from pydantic import BaseModel, ValidationError
 
-import lm_eval_ext.choices  # imported because it declares functions, as do the next four
+import lm_eval_ext.choices  # imported because it declares functions, as do the next five
 import lm_eval_ext.testbed.code_mini
 import lm_eval_ext.testbed.depth
+import lm_eval_ext.testbed.evalplus
 import lm_eval_ext.testbed.livecodebench
 import lm_eval_ext.testbed.problems  # noqa: F401
 from lm_eval_ext.authoring.task_fields import Choices, Metadata, TaskFile, Variants
