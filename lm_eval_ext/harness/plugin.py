@@ -74,7 +74,7 @@ def main() -> None:
 
 
 logger = logging.getLogger("lm_eval.tts")
-_TINY_CHAIN_CAN = ("tts_chain",)  # beginnings of the names of its tasks
+_TINY_CHAIN_CAN = ("tts_chain", "chain")  # beginnings of the names of its tasks
 _SHOWN = 3
 
 

@@ -236,12 +236,17 @@ def with_model(arguments: Mapping[str, object], work: Callable[[OpenModel], Resu
         loading["pretrained"] = located(str(loading["pretrained"]))
     lm = load_model(loading, engine, 1)
     forced: LocalModel | ModelOnServer = ModelOnServer(lm)
+    threads: AbstractContextManager[None] = nullcontext()
     if engine == "hf":
+        from lm_eval_ext.generation.engines.hf import one_thread_if_small
+
         forced = LocalModel(lm.model, f"{lm.fingerprint} {lm.model.dtype}", lm.decoding_context)
+        threads = one_thread_if_small(lm.model)
     try:
-        return work(OpenModel(forced, lm.tokenizer, lm.arguments.thinking_format or "", lm.recipe))
+        with threads:
+            return work(OpenModel(forced, lm.tokenizer, lm.arguments.thinking_format or "", lm.recipe))
     finally:
-        del lm, forced
+        del lm, forced, threads
         _free()
 
 

@@ -567,4 +567,4 @@ def _cores() -> int:
 
 @functools.cache
 def _log(threads: int) -> None:
-    logger.info("decoding on one thread, not %d: faster for so small a model (OMP_NUM_THREADS= to choose)", threads)
+    logger.info("computing on one thread, not %d: faster for so small a model (OMP_NUM_THREADS= to choose)", threads)
