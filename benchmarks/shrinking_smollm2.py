@@ -217,7 +217,9 @@ def page(comparison: Comparison) -> str:
         good = [row for row in own if row.times <= WORSE]
         best = min(good, key=lambda row: row.parameters, default=None)
         if best is None:
-            lines.append(f"| {name} | none of {len(own)} | | |" if own else f"| {name} | needs replies | | |")
+            lines.append(
+                f"| {name} | none of {len(own)} | | |" if own else f"| {name} | chooses nothing from plain texts | | |"
+            )
             continue
         size = f"{best.parameters / 1e6:.1f} ({100 * best.parameters / whole:.1f}%)"
         shown = name if name == "shrink" else best.name

@@ -662,23 +662,17 @@ def test_datasets_with_inputs_or_calls_become_code_benchmarks(row: Any, declared
     assert CliRunner().invoke(app, ["tasks", "check", str(tmp_path / "own")]).exit_code == 0
 
 
+def new_from(rows: list[dict[str, str]], folder: Path) -> list[str]:
+    """The command that drafts a benchmark from rows of a dataset."""
+    data = folder / "functions.jsonl"
+    data.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return ["tasks", "new", "functions", "--dataset", str(data), "--to", str(folder / "mine"), "--license", "CC0-1.0"]
+
+
 @pytest.mark.parametrize("options", [[], ["--kind", "code"]])
 def test_a_dataset_with_tests_becomes_a_code_benchmark(options: list[str], tmp_path: Path) -> None:
     rows = [{"prompt": "Add one.", "entry_point": "f", "test": "def check(candidate):\n    assert candidate(1) == 2"}]
-    data = tmp_path / "functions.jsonl"
-    data.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    command = [
-        "tasks",
-        "new",
-        "functions",
-        "--dataset",
-        str(data),
-        "--to",
-        str(tmp_path / "mine"),
-        "--license",
-        "CC0-1.0",
-    ]
-    done = CliRunner().invoke(app, [*command, *options])
+    done = CliRunner().invoke(app, [*new_from(rows, tmp_path), *options])
     assert done.exit_code == 0, done.output
     written = yaml.safe_load((tmp_path / "mine/functions/tts_functions.yaml").read_text().replace("!function ", ""))
     assert written["metadata"]["code"] == {"entry": "entry_point", "tests": "test"}
@@ -806,20 +800,7 @@ def test_a_benchmark_without_sound_tests_is_noticed_by_its_check(tmp_path: Path)
         {"prompt": "Add one.", "entry_point": "f", "test": "assert f(1) == 2"},
         {"prompt": "Add.", "entry_point": "1+1", "test": "x"},
     ]
-    data = tmp_path / "functions.jsonl"
-    data.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    command = [
-        "tasks",
-        "new",
-        "functions",
-        "--dataset",
-        str(data),
-        "--to",
-        str(tmp_path / "mine"),
-        "--license",
-        "CC0-1.0",
-    ]
-    assert CliRunner().invoke(app, command).exit_code == 0
+    assert CliRunner().invoke(app, new_from(rows, tmp_path)).exit_code == 0
     checked = CliRunner().invoke(app, ["tasks", "check", str(tmp_path / "mine")])
     assert checked.exit_code == 1 and "question 1: no name of a function" in checked.output, checked.output
 
