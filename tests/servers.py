@@ -14,7 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from lm_eval.api.instance import Instance
+
+from lm_eval_ext.shrinking.divergence_report import CandidateDivergence
 
 FIELDS = ("answer", "thinking_tokens", "answer_tokens", "forced", "finish_reason")
 
@@ -103,3 +106,13 @@ def outcomes(model: Any, requests: list[Instance]) -> list[tuple[Any, ...]]:
         (str(text), *(getattr(text, name) for name in FIELDS))
         for text in model.generate_until(requests, disable_tqdm=True)
     ]
+
+
+def assert_lower_bound(served: CandidateDivergence, local: CandidateDivergence) -> None:
+    """Check that a candidate behind a server diverges as the same candidate here, truncated."""
+    assert served.truncated and not local.truncated
+    assert served.divergence.kl is not None and local.divergence.kl is not None
+    assert 0.8 * local.divergence.kl.estimate < served.divergence.kl.estimate <= local.divergence.kl.estimate
+    for name in ("perplexity_ratio", "other_choice"):
+        one, other = served.divergence.measures[name], local.divergence.measures[name]
+        assert one is not None and other is not None and one.estimate == pytest.approx(other.estimate, abs=1e-5)

@@ -36,14 +36,14 @@ from lm_eval_ext.generation.request import Completion, Job, Stop
 from lm_eval_ext.runs.literature import read_literature
 from tests.commands import LM_EVAL, run
 from tests.fake_server import FakeServer
-from tests.shared import ROOT
+from tests.shared import BASE_RUN, ROOT
 from tests.test_logs import write_inspect
 from tests.test_sweep_runs import family
 from tests.test_sweep_slurm import slurm  # noqa: F401  # a fixture
 
 COMMAND = Path(sys.executable).with_name("lm-eval-tts")
-PUBLISHED = ROOT / "leaderboard" / "results" / "tiny-chain"
-DENSE = {"results": str(PUBLISHED / "tiny-chain-dense-fc97c339")}
+PUBLISHED = BASE_RUN.parent
+DENSE = {"results": str(BASE_RUN)}
 CANDIDATES = {
     "again": "dense-f8024e2a", "int4": "quanto-8afbd44f", "attention": "attention-2-b8b8712d",
     "random": "random-1-c300a2c1", "last": "reverse-1-1179d63c", "shortgpt": "shortgpt-1-603da503",
@@ -498,7 +498,7 @@ def test_what_was_stopped_early_is_never_taken_for_a_result(evaluated: Path, tmp
     for command in commands:
         done = CliRunner().invoke(app, command)
         assert done.exit_code != 0 and "was stopped early by `lm-eval-tts gate`" in done.output, (command, done.output)
-    both = tts.read_runs(PUBLISHED / "tiny-chain-dense-fc97c339", folder)
+    both = tts.read_runs(BASE_RUN, folder)
     assert [run.id for run in both] == ["tiny-chain-dense-fc97c339"]
 
 

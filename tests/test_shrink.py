@@ -26,7 +26,6 @@ from lm_eval_ext.cli import app
 from lm_eval_ext.errors import ManifestError
 from lm_eval_ext.gating.gate_report import Candidate, GateReport
 from lm_eval_ext.harness.prompts import task_prompts
-from lm_eval_ext.paths import LEADERBOARD
 from lm_eval_ext.pruning.calibration import Exchange
 from lm_eval_ext.pruning.loading import load_pruned
 from lm_eval_ext.pruning.recipe import load_recipe
@@ -40,9 +39,8 @@ from lm_eval_ext.statistics.betting import KeptTest
 from lm_eval_ext.sweep.locks import hold
 from tests.checkpoints import LAYERS, write_checkpoint
 from tests.commands import LM_EVAL, run
-from tests.shared import ROOT
+from tests.shared import BASE_RUN, ROOT
 
-BASE_RUN = LEADERBOARD / "results" / "tiny-chain" / "tiny-chain-dense-fc97c339"
 COMMAND = LM_EVAL.with_name("lm-eval-tts")
 KINDS: tuple[What, ...] = ("layers", "attention", "mlp")
 

@@ -15,11 +15,13 @@ from typing import Any
 import pytest
 from lm_eval.api.instance import Instance
 
+import lm_eval_ext as tts
 from lm_eval_ext.paths import TINY_CHAIN
 from lm_eval_ext.pruning.recipe import format_layers
 from lm_eval_ext.testbed.problems import chains
 from tests.commands import LM_EVAL
-from tests.servers import Process, asked, outcomes, vllm_server
+from tests.servers import Process, asked, assert_lower_bound, outcomes, vllm_server
+from tests.shared import BASE_RUN
 from tests.test_pruned_vllm import needs_vllm
 
 pytestmark = needs_vllm
@@ -133,11 +135,16 @@ def _kept(journal: Path) -> int:
 
 
 def test_dropped_layers_behind_a_server(tmp_path: Path) -> None:
+    name = f"{TINY_CHAIN.name}-drop{format_layers((10, 11))}"
     with vllm_server(f"pretrained={TINY_CHAIN},drop_layers=[10,11]", tmp_path / "log.txt") as server:
-        model = client(server, model=f"{TINY_CHAIN.name}-drop{format_layers((10, 11))}")
+        model = client(server, model=name)
         pruning = model.get_model_info()["pruning"]
         assert pruning["dropped_layers"] == [10, 11] and len(pruning["kept_layers"]) == 10
         requests = asked(PROMPTS, BUDGETS, **GREEDY)
         found = outcomes(model, requests)
         assert found == outcomes(hf(drop_layers=[10, 11]), requests)
         assert sum(one == other for one, other in zip(found, outcomes(hf(), requests), strict=True)) < 80
+        served = {"base_url": server.url, "tokenizer": str(TINY_CHAIN), "model": name}
+        here = {"pretrained": str(TINY_CHAIN), "drop_layers": [10, 11], "dtype": "float32"}
+        base = {"pretrained": str(TINY_CHAIN), "dtype": "float32"}
+        assert_lower_bound(*tts.diverge(base, {"served": served, "here": here}, BASE_RUN, samples=6).candidates)

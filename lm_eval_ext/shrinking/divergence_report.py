@@ -17,6 +17,7 @@ from lm_eval_ext.paths import write_whole
 from lm_eval_ext.shrinking.divergence import MEASURES, Divergence
 from lm_eval_ext.shrinking.localise import AtLayer
 from lm_eval_ext.statistics.intervals import Interval
+from lm_eval_ext.statistics.svg_chart import SvgChart
 from lm_eval_ext.wording import ranges, text_table
 
 if TYPE_CHECKING:
@@ -227,8 +228,7 @@ def _layers(one: CandidateDivergence) -> str:
 
 # For the browser --------------------------------------------------------------------------------------------
 
-_WIDTH, _HEIGHT = 560, 240
-_LEFT, _RIGHT, _TOP, _BOTTOM = 60, 16, 12, 40  # margins
+_CHART = SvgChart(560, 240)
 _COLOR = "#0072b2"
 
 
@@ -262,32 +262,20 @@ def _bars(values: Sequence[tuple[str, Interval | None]], axis: str) -> str:
     """Bars with intervals, as SVG."""
     known = [value for _, value in values if value is not None and math.isfinite(value.high)]
     most = max((value.high for value in known), default=0.0) or 1.0
-    step = (_WIDTH - _LEFT - _RIGHT) / len(values)
-
-    def y(value: float) -> float:
-        return _TOP + (1 - value / most) * (_HEIGHT - _TOP - _BOTTOM)
-
-    parts = [
-        f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y(mark):.1f}" y2="{y(mark):.1f}" stroke="#8884"/>'
-        f'<text x="{_LEFT - 6}" y="{y(mark) + 4:.1f}" text-anchor="end">{mark:.2g}</text>'
-        for mark in (0.0, most / 2, most)
-    ]
+    width = 0.7 * (_CHART.x(1) - _CHART.x(0)) / len(values)
+    parts = [_CHART.level(share, f"{share * most:.2g}") for share in (0.0, 0.5, 1.0)]
     every = math.ceil(len(values) / 12)  # so that the labels don't touch
     for number, (label, value) in enumerate(values):
-        x = _LEFT + (number + 0.5) * step
+        middle = (number + 0.5) / len(values)
         if value is not None and math.isfinite(value.high):
+            x, top = _CHART.x(middle), _CHART.y(value.estimate / most)
+            low, high = _CHART.y(value.low / most), _CHART.y(value.high / most)
             parts.append(
-                f'<rect x="{x - 0.35 * step:.1f}" width="{0.7 * step:.1f}" y="{y(value.estimate):.1f}" '
-                f'height="{y(0) - y(value.estimate):.1f}" fill="{_COLOR}" fill-opacity=".6">'
+                f'<rect x="{x - width / 2:.1f}" width="{width:.1f}" y="{top:.1f}" '
+                f'height="{_CHART.y(0) - top:.1f}" fill="{_COLOR}" fill-opacity=".6">'
                 f"<title>{escape(label)}: {escape(_ranged(value, '{:.3g}', ' bits'))}</title></rect>"
-                f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{y(value.low):.1f}" y2="{y(value.high):.1f}" stroke="{_COLOR}"/>'
+                f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{low:.1f}" y2="{high:.1f}" stroke="{_COLOR}"/>'
             )
         if number % every == 0:
-            parts.append(f'<text x="{x:.1f}" y="{y(0) + 15:.1f}" text-anchor="middle">{escape(label)}</text>')
-    middle = (_LEFT + _WIDTH - _RIGHT) / 2
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
-        f'aria-label="bits of divergence by {escape(axis)}" font-family="system-ui, sans-serif" font-size="11" '
-        f'fill="currentColor" width="{_WIDTH}" height="{_HEIGHT}">{"".join(parts)}'
-        f'<text x="{middle}" y="{_HEIGHT - 6}" text-anchor="middle">{escape(axis)}</text></svg>'
-    )
+            parts.append(_CHART.tick(middle, label))
+    return _CHART.svg(parts, axis, f"bits of divergence by {axis}")

@@ -15,6 +15,7 @@ from lm_eval_ext.gating.gate_file import Population
 from lm_eval_ext.gating.gate_report import Candidate
 from lm_eval_ext.runs.run import told_value
 from lm_eval_ext.shrinking.shrink_file import Minimised
+from lm_eval_ext.statistics.svg_chart import VERDICT_COLORS, SvgChart
 from lm_eval_ext.wording import scaled, share, text_table
 
 if TYPE_CHECKING:
@@ -260,10 +261,8 @@ def effort(found: ShrinkReport) -> str:
 
 # For the browser --------------------------------------------------------------------------------------------
 
-_WIDTH, _HEIGHT = 640, 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 12, 40  # margins
+_CHART = SvgChart(640, 300, left=64)
 _STYLE = "pre{white-space:pre-wrap}"
-_COLORS = {"kept": "#0072b2", "lost": "#d55e00"}  # of Okabe and Ito, which colour-blind readers can tell apart
 _LEAST = 1e-5  # bits that are drawn as this few
 
 
@@ -290,39 +289,29 @@ def chart(found: ShrinkReport) -> str:
     low = min(cost for cost, _ in points)
     top, bottom = math.log10(max(bits for _, bits in points)), math.log10(min(bits for _, bits in points))
 
-    def x(cost: float) -> float:
-        return _LEFT + (1 - cost) / max(1e-9, 1 - low) * (_WIDTH - _LEFT - _RIGHT)
+    def left(cost: float) -> float:
+        return (1 - cost) / max(1e-9, 1 - low)
 
-    def y(bits: float) -> float:
-        return _TOP + (top - math.log10(max(bits, _LEAST))) / max(1e-9, top - bottom) * (_HEIGHT - _TOP - _BOTTOM)
+    def height(bits: float) -> float:
+        return 1 - (top - math.log10(max(bits, _LEAST))) / max(1e-9, top - bottom)
+
+    def circle(cost: float, bits: float, style: str, title: str = "") -> str:
+        x, y = _CHART.x(left(cost)), _CHART.y(height(bits))
+        return f'<circle cx="{x:.1f}" cy="{y:.1f}" {style}>{title}</circle>'
 
     parts = [
-        f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y(10.0**power):.1f}" y2="{y(10.0**power):.1f}" '
-        f'stroke="#8884"/><text x="{_LEFT - 6}" y="{y(10.0**power) + 4:.1f}" text-anchor="end">{10.0**power:g}</text>'
-        for power in range(math.ceil(bottom), math.floor(top) + 1)
-    ]
-    parts += [
-        f'<text x="{x(cost):.1f}" y="{_HEIGHT - _BOTTOM + 16}" text-anchor="middle">{share(cost)}</text>'
-        for cost in (1.0, (1 + low) / 2, low)
-    ]
-    parts += [
-        f'<circle cx="{x(cost):.1f}" cy="{y(bits):.1f}" r="1.5" fill="currentColor" fill-opacity=".25"/>'
-        for cost, bits in points
+        *(
+            _CHART.level(height(10.0**power), f"{10.0**power:g}")
+            for power in range(math.ceil(bottom), math.floor(top) + 1)
+        ),
+        *(_CHART.tick(left(cost), share(cost)) for cost in (1.0, (1 + low) / 2, low)),
+        *(circle(cost, bits, 'r="1.5" fill="currentColor" fill-opacity=".25"') for cost, bits in points),
     ]
     for one in found.front:
-        fill = _COLORS.get(one.verdict, "none")
+        style = f'r="6" fill="{VERDICT_COLORS.get(one.verdict, "none")}" stroke="currentColor"'
         said = (
             f"{one.what}: {share(one.cost / found.whole)}, {one.bits:.3g} bits a token, {one.verdict or 'not tested'}"
         )
-        parts.append(
-            f'<circle cx="{x(one.cost / found.whole):.1f}" cy="{y(one.bits):.1f}" r="6" fill="{fill}" '
-            f'stroke="currentColor"><title>{escape(said)}</title></circle>'
-        )
-    middle = (_LEFT + _WIDTH - _RIGHT) / 2
-    about = f"share of the base's {_NAMES[found.minimised]} (bits a token upwards; kept in blue, lost in orange)"
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
-        f'aria-label="{escape(headline(found), quote=True)}" font-family="system-ui, sans-serif" font-size="11" '
-        f'fill="currentColor" width="{_WIDTH}" height="{_HEIGHT}">{"".join(parts)}'
-        f'<text x="{middle}" y="{_HEIGHT - 6}" text-anchor="middle">{escape(about)}</text></svg>'
-    )
+        parts.append(circle(one.cost / found.whole, one.bits, style, f"<title>{escape(said)}</title>"))
+    axis = f"share of the base's {_NAMES[found.minimised]} (bits a token upwards; kept in blue, lost in orange)"
+    return _CHART.svg(parts, axis, headline(found))

@@ -8,10 +8,10 @@ from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
-_WIDTH, _HEIGHT = 560, 260
-_LEFT, _RIGHT, _TOP, _BOTTOM = 60, 60, 12, 40  # margins
+from lm_eval_ext.statistics.svg_chart import VERDICT_COLORS, SvgChart
+
+_CHART = SvgChart(560, 260, right=60)
 _LEAST = 1e-3  # what has less wealth is drawn here
-_COLORS = {"kept": "#0072b2", "lost": "#d55e00"}  # of Okabe and Ito, which colour-blind readers can tell apart
 
 
 class WealthLine(NamedTuple):
@@ -50,42 +50,28 @@ class WealthPlot:
         top = math.ceil(math.log10(min(most, 1e9)))
         last = max([1, *(step for line in self.lines for step in line.steps)])
 
-        def x(step: float) -> float:
-            return _LEFT + step / last * (_WIDTH - _LEFT - _RIGHT)
-
-        def y(wealth: float) -> float:
+        def height(wealth: float) -> float:
             level = math.log10(min(max(wealth, _LEAST), 10**top))
-            return _TOP + (top - level) / (top - math.log10(_LEAST)) * (_HEIGHT - _TOP - _BOTTOM)
+            return 1 - (top - level) / (top - math.log10(_LEAST))
 
+        def point(step: float, wealth: float) -> tuple[float, float]:
+            return _CHART.x(step / last), _CHART.y(height(wealth))
+
+        left, decided = point(0, self.threshold)
         parts = [
-            f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y(10**power):.1f}" y2="{y(10**power):.1f}" '
-            f'stroke="#ddd"/><text x="{_LEFT - 6}" y="{y(10**power) + 4:.1f}" text-anchor="end">{_power(power)}</text>'
-            for power in range(-3, top + 1, max(1, (top + 3) // 5))
+            *(_CHART.level(height(10**power), _power(power)) for power in range(-3, top + 1, max(1, (top + 3) // 5))),
+            *(_CHART.tick(share, f"{share * last:,.0f}") for share in (0, 0.5, 1)),
+            f'<line x1="{left}" x2="{_CHART.x(1)}" y1="{decided:.1f}" y2="{decided:.1f}" stroke="#444" '
+            f'stroke-dasharray="2 3"/><text x="{left + 4}" y="{decided - 4:.1f}">decided</text>',
+            *(self._line(line, [*map(point, line.steps, line.wealth)]) for line in self.lines),
         ]
-        parts += [
-            f'<text x="{x(step):.1f}" y="{_HEIGHT - _BOTTOM + 16}" text-anchor="middle">{step:,.0f}</text>'
-            for step in (0, last / 2, last)
-        ]
-        decided = y(self.threshold)
-        parts.append(
-            f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{decided:.1f}" y2="{decided:.1f}" stroke="#444" '
-            f'stroke-dasharray="2 3"/><text x="{_LEFT + 4}" y="{decided - 4:.1f}">decided</text>'
-        )
-        parts += [self._line(line, [(x(a), y(b)) for a, b in zip(line.steps, line.wealth, strict=True)])
-                  for line in self.lines]  # fmt: skip
-        middle = (_LEFT + _WIDTH - _RIGHT) / 2
-        parts.append(f'<text x="{middle}" y="{_HEIGHT - 6}" text-anchor="middle">{escape(self.unit)}</text>')
-        return (
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
-            f'aria-label="{escape(self.about(), quote=True)}" font-family="system-ui, sans-serif" font-size="11" '
-            f'fill="currentColor" width="{_WIDTH}" height="{_HEIGHT}">{"".join(parts)}</svg>'
-        )
+        return _CHART.svg(parts, self.unit, self.about())
 
     def _line(self, line: WealthLine, points: Sequence[tuple[float, float]]) -> str:
         if not points:
             return ""
         path = " ".join(f"{a:.1f},{b:.1f}" for a, b in points)
-        color = _COLORS.get(line.side or line.name, "#666")
+        color = VERDICT_COLORS.get(line.side or line.name, "#666")
         dashes = ' stroke-dasharray="5 3"' if line.dashed else ""
         end = points[-1]
         said = f'<text x="{end[0] + 4:.1f}" y="{end[1] + 4:.1f}" fill="{color}">{escape(line.name)}</text>'
