@@ -281,8 +281,6 @@ class Comparison:
         return json.dumps(_named(self), indent=1)
 
     def __str__(self) -> str:
-        from lm_eval_ext.analysis.compare_text import text
-
         return text(self)
 
     def __repr__(self) -> str:
@@ -291,8 +289,6 @@ class Comparison:
         return f"<Comparison of {self.candidate} with {self.base}: {verdict}{tasks}; print() shows it>"
 
     def _repr_html_(self) -> str:
-        from lm_eval_ext.analysis.compare_text import fragment
-
         return fragment(self)
 
 
@@ -308,8 +304,6 @@ class Planned:
     tasks: dict[str, tuple[int, int, Sensitivity]]  # questions, samples, and what they can show
 
     def __str__(self) -> str:
-        from lm_eval_ext.analysis.compare_text import plan_text
-
         return plan_text(self)
 
 

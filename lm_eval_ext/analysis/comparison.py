@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,10 +130,6 @@ def _correlations(tasks: Sequence[TaskResult]) -> NDArray[np.float64]:
             mean[:, None], square[:, None], mean[None], square[None], products, questions=scores.shape[1]
         )
     return found
-
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)

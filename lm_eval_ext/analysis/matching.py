@@ -6,15 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from lm_eval_ext.generation.request import KNOWN, SAMPLING, asks_for_thinking
 from lm_eval_ext.runs.run import Run, TaskResult
 from lm_eval_ext.wording import limit
-
-if TYPE_CHECKING:
-    pass
-
 
 UNKNOWN = "not recorded"
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from lm_eval_ext.cli.reporting import check_folders, exit_with, write
 from lm_eval_ext.declared import read_mapping
-from lm_eval_ext.errors import ResultsError, TTSError, first_fault
+from lm_eval_ext.errors import ResultsError, first_fault
 
 if TYPE_CHECKING:
     from lm_eval_ext.analysis.compare_text import Comparison
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 
 EXIT_CODES = {None: 0, "kept": 0, "lost": 1, "undecided": 3}
-NO_VERDICT = 2
 
 
 Names = Annotated[list[str], BeforeValidator(lambda given: _listed(given) if isinstance(given, str) else given)]
@@ -82,21 +82,16 @@ def compare(
     With --keep, the exit code is the verdict: 0 kept, 1 lost, 3 undecided. Anything that is no verdict, such as results
     that can't be compared, exits with 2.
     """
-    try:
-        said: dict[str, object] = {
-            "keep": keep, "on": on, "all_budgets": all_budgets, "allow": allow, "same_prompts": same_prompts,
-            "common": common, "regrade": regrade, "plan": plan, "json": json, "html": html,
-        }  # fmt: skip
+    said: dict[str, object] = {
+        "keep": keep, "on": on, "all_budgets": all_budgets, "allow": allow, "same_prompts": same_prompts,
+        "common": common, "regrade": regrade, "plan": plan, "json": json, "html": html,
+    }  # fmt: skip
+
+    def verdict() -> int:
         given = _given(config, models, {name: value for name, value in said.items() if value not in (None, "", False)})
-        code = _plan(given) if given.plan else _compare(given)
-    except Exception as error:  # 1 means "lost", so nothing else may end with it
-        kind = "" if isinstance(error, (TTSError, OSError)) else f"{type(error).__name__}: "
-        print(f"lm-eval-tts: {kind}{' '.join(str(error).split())}", file=sys.stderr)
-        code = NO_VERDICT
-    except KeyboardInterrupt:
-        print("lm-eval-tts: interrupted", file=sys.stderr)
-        code = NO_VERDICT
-    raise typer.Exit(code)
+        return _plan(given) if given.plan else _compare(given)
+
+    exit_with(verdict, "interrupted")
 
 
 def _given(config: Path | None, models: Sequence[Path] | None, said: Mapping[str, object]) -> CompareFile:
@@ -135,8 +130,11 @@ def _plan(given: CompareFile) -> int:
 
 
 def _compare(given: CompareFile) -> int:
+    from lm_eval_ext.analysis.compare_text import page
     from lm_eval_ext.api import compare as compared
 
+    outputs = {"json": given.json_file, "html": given.html}
+    check_folders(outputs)
     candidates = given.candidate if isinstance(given.candidate, list) else [given.candidate]
     if not candidates:
         raise ResultsError(
@@ -147,7 +145,8 @@ def _compare(given: CompareFile) -> int:
     print("\n\n".join(map(str, found)))
     if len(found) > 1:
         print(f"\n{_spread(found)}")
-    _write(found, given.json_file, given.html)
+    parts = ",\n".join(one.to_json() for one in found)
+    write(outputs, json=lambda: f"{parts}\n" if len(found) == 1 else f"[{parts}]\n", html=lambda: page(found))
     codes = [EXIT_CODES[one.verdict] for one in found]
     return next(code for code in (1, 3, 0) if code in codes)
 
@@ -160,16 +159,6 @@ def _spread(found: Sequence[Comparison]) -> str:
         if others:
             lines.append(f"  {row.task}: {100 * min(others):.1f}% to {100 * max(others):.1f}%")
     return "\n".join(lines)
-
-
-def _write(found: Sequence[Comparison], json: Path | None, html: Path | None) -> None:
-    from lm_eval_ext.analysis.compare_text import page
-
-    if json:
-        parts = ",\n".join(one.to_json() for one in found)
-        json.write_text(f"{parts}\n" if len(found) == 1 else f"[{parts}]\n", encoding="utf-8")
-    if html:
-        html.write_text(page(found), encoding="utf-8")
 
 
 def depth(

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from lm_eval_ext.cli.compare import NO_VERDICT
-from lm_eval_ext.errors import ArgumentError, TTSError
-from lm_eval_ext.redaction import line
+from lm_eval_ext.cli.reporting import check_folders, console, exit_with, write
+from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.sweep.launchers import LaunchKind
 
 if TYPE_CHECKING:
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from lm_eval_ext.gating.gate_study import GateStudy
 
 Result = TypeVar("Result")
-_LONGEST = 2000  # characters of an error
 _WATCHED = 5.0  # seconds between two looks
 
 
@@ -47,17 +45,8 @@ def gate(
     Exit codes are those of `compare`: 0 if all are kept, 1 if any is lost, 3 if any is undecided, and 2 for anything
     that is no verdict. Start it again after anything; it goes on where it was.
     """
-    try:
-        code = _gate(file, status, dry_run, watch, launch, jobs, {"json": json, "html": html, "junit": junit,
-                                                                  "markdown": markdown})  # fmt: skip
-    except KeyboardInterrupt:
-        print("stopped; everything is kept, so run it again to go on", file=sys.stderr)
-        code = 130
-    except Exception as error:  # 1 means "lost", so nothing else may end with it
-        kind = "" if isinstance(error, (TTSError, OSError)) else f"{type(error).__name__}: "
-        print(f"lm-eval-tts: {kind}{line(error, _LONGEST)}", file=sys.stderr)
-        code = NO_VERDICT
-    raise typer.Exit(code)
+    outputs = {"json": json, "html": html, "junit": junit, "markdown": markdown}
+    exit_with(lambda: _gate(file, status, dry_run, watch, launch, jobs, outputs))
 
 
 def _gate(
@@ -65,15 +54,14 @@ def _gate(
     outputs: dict[str, Path | None],
 ) -> int:  # fmt: skip
     from lm_eval_ext.gating.drive import run_gate
+    from lm_eval_ext.gating.gate_report import junit, markdown, page
     from lm_eval_ext.gating.gate_study import GateStudy
     from lm_eval_ext.gating.verdicts import report
     from lm_eval_ext.sweep.preflight import check
 
     if status and dry_run:
         raise ArgumentError("--status and --dry-run: give one of them")
-    for name, path in outputs.items():
-        if path is not None and not path.absolute().parent.is_dir():
-            raise ArgumentError(f"--{name} {path}: folder {path.parent} does not exist")
+    check_folders(outputs)
     study = GateStudy(file, keep=not (status or dry_run))
     if status:
         study.check_published()
@@ -93,19 +81,11 @@ def _gate(
 
         found = _watched(study, run) if watch else run()
     print(found)
-    _write(found, outputs)
+    write(
+        outputs, json=lambda: found.to_json() + "\n", html=lambda: page(found), junit=lambda: junit(found),
+        markdown=lambda: markdown(found),
+    )  # fmt: skip
     return found.exit_code
-
-
-def _write(found: GateReport, outputs: dict[str, Path | None]) -> None:
-    from lm_eval_ext.gating.gate_report import junit, markdown, page
-
-    makers: dict[str, Callable[[GateReport], str]] = {
-        "json": lambda one: one.to_json() + "\n", "html": page, "junit": junit, "markdown": markdown,
-    }  # fmt: skip
-    for name, path in outputs.items():
-        if path is not None:
-            path.write_text(makers[name](found), encoding="utf-8")
 
 
 def _plan(study: GateStudy) -> str:
@@ -126,11 +106,10 @@ def _plan(study: GateStudy) -> str:
 
 def _watched(study: GateStudy, work: Callable[[], Result]) -> Result:
     """Do something while a table shows where every model stands."""
-    from rich.console import Console
     from rich.live import Live
 
-    console = Console(stderr=True, width=None if sys.stderr.isatty() else 160)
-    with Live(get_renderable=lambda: _table(study), console=console, refresh_per_second=1 / _WATCHED):
+    refresh = 1 / _WATCHED
+    with Live(get_renderable=lambda: _table(study), console=console(stderr=True), refresh_per_second=refresh):
         return work()
 
 

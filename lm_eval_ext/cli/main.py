@@ -19,6 +19,7 @@ from lm_eval_ext.cli.compare import compare, depth, diagnose, trace
 from lm_eval_ext.cli.gates import gate
 from lm_eval_ext.cli.published import check as check_literature
 from lm_eval_ext.cli.published import published
+from lm_eval_ext.cli.reporting import console
 from lm_eval_ext.cli.shrinking import diverge, shrink
 from lm_eval_ext.cli.sweep import sweep
 from lm_eval_ext.errors import ArgumentError, EngineError, JournalError, TTSError
@@ -105,21 +106,20 @@ def _check_published() -> None:
 
 def doctor() -> None:
     """Show what is plugged in on this machine, what is not, and what to do; exits with 1 if nothing can work."""
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Column, Table
 
     from lm_eval_ext.harness.doctor import findings
 
-    console = Console(width=None if sys.stdout.isatty() else 160)
-    well, wrong = ("✓", "✗") if console.encoding.startswith("utf") else ("ok", "x")
+    screen = console()
+    well, wrong = ("✓", "✗") if screen.encoding.startswith("utf") else ("ok", "x")
     table = Table(*(Column(name, overflow="fold") for name in ("", "what", "found", "what to do")))
-    with console.status("Looking"):
+    with screen.status("Looking"):
         found = list(findings())
     for one in found:
         mark = wrong if one.broken else "!" if one.todo else well
         table.add_row(mark, one.what, escape(one.found), escape(one.todo))
-    console.print(table)
+    screen.print(table)
     if any(one.broken for one in found):
         raise typer.Exit(1)
 

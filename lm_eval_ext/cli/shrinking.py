@@ -10,13 +10,11 @@ from typing import Annotated
 
 import typer
 
-from lm_eval_ext.cli.compare import NO_VERDICT
-from lm_eval_ext.errors import ArgumentError, TTSError
-from lm_eval_ext.redaction import line
+from lm_eval_ext.cli.reporting import NO_VERDICT, check_folders, exit_with, write
+from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.sweep.launchers import LaunchKind
 
 _BASE = "base="
-_LONGEST = 2000  # characters of an error
 
 
 def diverge(
@@ -60,7 +58,8 @@ def diverge(
     kind, _, folder = traces.partition(":")
     if kind != "run" or not folder:
         raise ArgumentError(f"--traces {traces}: expected run:FOLDER, results of the base with --log_samples")
-    _check_folders({"json": json, "html": html})
+    outputs = {"json": json, "html": html}
+    check_folders(outputs)
     base = model_spec(first.removeprefix(_BASE))
     tasks = tuple(name.strip() for name in on.split(",") if name.strip())
     options = TraceOptions(folder, samples, max_tokens, seed, tasks)
@@ -68,10 +67,7 @@ def diverge(
     with tempfile.TemporaryDirectory() as temporary:
         found = diverged(base, candidates, options, keep or Path(temporary), top=top, localise=localise)
     print(found)
-    if json:
-        json.write_text(found.to_json() + "\n", encoding="utf-8")
-    if html:
-        html.write_text(page(found), encoding="utf-8")
+    write(outputs, json=lambda: found.to_json() + "\n", html=lambda: page(found))
 
 
 def shrink(
@@ -90,28 +86,20 @@ def shrink(
     Exits with 0 if a smaller model is shown to keep enough, with 1 if none is, and with 2 for anything that is no
     result. Start it again after anything; it goes on where it was.
     """
-    try:
-        code = _shrink(file, status, dry_run, launch, jobs, json, html)
-    except KeyboardInterrupt:
-        print("stopped; everything is kept, so run it again to go on", file=sys.stderr)
-        code = 130
-    except Exception as error:  # 1 means that nothing smaller is kept, so nothing else may end with it
-        kind = "" if isinstance(error, (TTSError, OSError)) else f"{type(error).__name__}: "
-        print(f"lm-eval-tts: {kind}{line(error, _LONGEST)}", file=sys.stderr)
-        code = NO_VERDICT
-    raise typer.Exit(code)
+    outputs = {"json": json, "html": html}
+    exit_with(lambda: _shrink(file, status, dry_run, launch, jobs, outputs))
 
 
 def _shrink(
-    file: Path, status: bool, dry_run: bool, launch: LaunchKind, jobs: int | None, json: Path | None, html: Path | None
+    file: Path, status: bool, dry_run: bool, launch: LaunchKind, jobs: int | None, outputs: dict[str, Path | None]
 ) -> int:
     from lm_eval_ext.shrinking.shrink import ShrinkStudy, plan, standing
     from lm_eval_ext.shrinking.shrink import shrink as shrunk
     from lm_eval_ext.shrinking.shrink_report import page
 
-    if dry_run and (status or json or html):
+    if dry_run and (status or any(outputs.values())):
         raise ArgumentError("--dry-run: only prints what would be done; give no --status, --json or --html with it")
-    _check_folders({"json": json, "html": html})
+    check_folders(outputs)
     study = ShrinkStudy(file)
     if status:
         found = standing(study)
@@ -126,14 +114,5 @@ def _shrink(
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's request to stop is one as by Ctrl-C
         found = shrunk(study, launch, jobs, lambda line: print(line, file=sys.stderr, flush=True))
     print(found)
-    if json:
-        json.write_text(found.to_json() + "\n", encoding="utf-8")
-    if html:
-        html.write_text(page(found), encoding="utf-8")
+    write(outputs, json=lambda: found.to_json() + "\n", html=lambda: page(found))
     return found.exit_code
-
-
-def _check_folders(outputs: dict[str, Path | None]) -> None:
-    for name, path in outputs.items():
-        if path is not None and not path.absolute().parent.is_dir():
-            raise ArgumentError(f"--{name} {path}: folder {path.parent} does not exist")

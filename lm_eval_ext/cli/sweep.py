@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from lm_eval_ext.cli.leaderboard import PUBLISHED
+from lm_eval_ext.cli.reporting import GOES_ON, INTERRUPTED, console
 from lm_eval_ext.errors import ManifestError
 from lm_eval_ext.sweep.launchers import LaunchKind, launcher
 from lm_eval_ext.sweep.manifest import papers, write_manifest
@@ -54,8 +55,8 @@ def run(
     try:
         done = launcher(launch, study, jobs, lambda line: print(line, flush=True)).run(runs)
     except KeyboardInterrupt:
-        print("stopped; everything is kept, so run it again to go on", file=sys.stderr)
-        raise typer.Exit(130) from None
+        print(GOES_ON, file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None
     if not done:
         raise typer.Exit(1)
 
@@ -67,17 +68,16 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="Show it anew every few seconds, until nothing runs.")] = False,
 ) -> None:
     """Show where each run stands: done, running with its progress, waiting, or failed and why."""
-    from rich.console import Console
     from rich.live import Live
 
     from lm_eval_ext.sweep.collect import as_table, is_over
 
     study = Study(manifest, keep=False)
-    runs, console = _chosen(study, only), Console(width=None if sys.stdout.isatty() else 160)
+    runs = _chosen(study, only)
     if not watch:
-        console.print(as_table(study, runs, _queue(study)))
+        console().print(as_table(study, runs, _queue(study)))
         return
-    with Live(as_table(study, runs, _queue(study)), console=console, auto_refresh=False) as live:
+    with Live(as_table(study, runs, _queue(study)), console=console(), auto_refresh=False) as live:
         while not is_over(study, runs, queue := _queue(study)):
             time.sleep(_WATCHED)
             live.update(as_table(study, runs, queue), refresh=True)
@@ -101,14 +101,12 @@ def plan(
     gpu: Annotated[str | None, typer.Option(help=f"Name of a GPU: {', '.join(GPUS)}.")] = None,
 ) -> None:
     """Estimate what a study costs at most, before it is run: tokens, arithmetic, GPU hours."""
-    from rich.console import Console
-
     from lm_eval_ext.sweep.preflight import as_sentences, as_table, estimated
 
     study = Study(manifest, keep=False)
     rate = speed_of(speed, gpu)
     found = estimated(study, _chosen(study, only))
-    Console(width=None if sys.stdout.isatty() else 160).print(as_table(found, rate))
+    console().print(as_table(found, rate))
     print(as_sentences(found, rate))
 
 

@@ -7,11 +7,12 @@ import logging
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import ValidationError
 
@@ -45,6 +46,9 @@ _STATE = "gate.json"  # visits of the base, and when the command ends
 _BLOCKS = "blocks"
 
 
+Value = TypeVar("Value")
+
+
 class GateStudy(Study):
     """A gate and its folder: a study whose runs are evaluated in blocks, each run a model on all benchmarks.
 
@@ -59,6 +63,16 @@ class GateStudy(Study):
     runner = "lm_eval_ext.gating.worker"
     tasks_field = "benchmarks"
     gate: GateFile
+
+    def __init__(self, path: Path, keep: bool = True) -> None:
+        super().__init__(path, keep)
+        self._unreadable: set[Path] = set()
+        self._blocks: dict[Path, dict[str, Path]] = {}
+        self._read_blocks: dict[Path, FinishedBlock] = {}
+        # By model, with a stamp of the files from which it was made, so that it is made again only when they change.
+        self._answers: dict[str, tuple[object, Mapping[str, Answers]]] = {}
+        self._data: dict[str, tuple[object, Mapping[str, RowData]]] = {}
+        self._standings: dict[str, tuple[object, Standing]] = {}
 
     def _read(self) -> Manifest:
         self.gate = load_gate(self.path)
@@ -179,14 +193,6 @@ class GateStudy(Study):
         found = sorted(folder.glob("*/block_*.json"), reverse=True)
         return next((path for path in found if _samples(path).is_file() and path not in self._unreadable), None)
 
-    @cached_property
-    def _unreadable(self) -> set[Path]:
-        return set()
-
-    @cached_property
-    def _blocks(self) -> dict[Path, dict[str, Path]]:
-        return {}
-
     def answers(self, name: str) -> Mapping[str, Answers]:
         """What a model answered so far, by benchmark; those without an answer are left out.
 
@@ -194,18 +200,14 @@ class GateStudy(Study):
             ResultsError: results cannot be read, or are of something else than was asked.
         """
         folder = self.gate.results_of(name)
-        stamp = None if folder else self._files(name)
-        kept = self._answers.get(name)
-        if kept is None or kept[0] != stamp:
-            found = of_results(folder, list(self.benchmarks)) if folder else self._of_blocks(stamp or {})
-            base = self.answers(BASE) if name != BASE else {}
-            found = {task: renumbered(base[task], one, name) if task in base else one for task, one in found.items()}
-            kept = self._answers[name] = stamp, found
-        return kept[1]
+        files = None if folder else self._files(name)
 
-    @cached_property
-    def _answers(self) -> dict[str, tuple[object, Mapping[str, Answers]]]:
-        return {}
+        def read() -> Mapping[str, Answers]:
+            found = of_results(folder, list(self.benchmarks)) if folder else self._of_blocks(files or {})
+            base = self.answers(BASE) if name != BASE else {}
+            return {task: renumbered(base[task], one, name) if task in base else one for task, one in found.items()}
+
+        return _current(self._answers, name, files, read)
 
     def _of_blocks(self, files: Mapping[str, Sequence[Path]]) -> dict[str, Answers]:
         found = {task: [block for file in some if (block := self._block(file, task))] for task, some in files.items()}
@@ -222,10 +224,6 @@ class GateStudy(Study):
                 self._blocks[file.parents[2]].pop(file.parents[1].name, None)
                 return None
         return self._read_blocks[file]
-
-    @cached_property
-    def _read_blocks(self) -> dict[Path, FinishedBlock]:
-        return {}
 
     def order(self, task: str, questions: int | None = None) -> list[int]:
         """The questions of a benchmark in the order in which they are asked; empty if their number isn't known yet.
@@ -271,19 +269,11 @@ class GateStudy(Study):
         Raises:
             ResultsError: they can't be compared.
         """
-        stamp = self._stamp(name)
-        kept = self._data.get(name)
-        if kept is None or kept[0] != stamp:
-            kept = self._data[name] = stamp, self._fresh_data(name)
-        return kept[1]
+        return _current(self._data, name, self._stamp(name), lambda: self._fresh_data(name))
 
     def _stamp(self, name: str) -> object:
         """What changes when the base or a candidate has answered more."""
         return [None if self.gate.results_of(one) else self._files(one) for one in (BASE, name)]
-
-    @cached_property
-    def _data(self) -> dict[str, tuple[object, Mapping[str, RowData]]]:
-        return {}
 
     def _fresh_data(self, name: str) -> dict[str, RowData]:
         finished = self.gate.results_of(name) is not None
@@ -299,16 +289,9 @@ class GateStudy(Study):
         Raises:
             ResultsError: it can't be compared with the base.
         """
-        stamp = self._stamp(name)
-        kept = self._standings.get(name)
-        if kept is None or kept[0] != stamp:
-            kept = stamp, standing(self.policy, self.data(name), self._allowance)
-            self._standings[name] = kept
-        return kept[1]
-
-    @cached_property
-    def _standings(self) -> dict[str, tuple[object, Standing]]:
-        return {}
+        return _current(
+            self._standings, name, self._stamp(name), lambda: standing(self.policy, self.data(name), self._allowance)
+        )
 
     @cached_property
     def _allowance(self) -> float:
@@ -466,6 +449,13 @@ class GateStudy(Study):
         with path.open("wb") as written:
             for file in used:
                 written.write(_samples(file).read_bytes())
+
+
+def _current(kept: dict[str, tuple[object, Value]], name: str, stamp: object, make: Callable[[], Value]) -> Value:
+    """A model's value, made again if its stamp has changed."""
+    if name not in kept or kept[name][0] != stamp:
+        kept[name] = stamp, make()
+    return kept[name][1]
 
 
 def _as_published(base: str, task: str) -> PublishedScore:

@@ -34,7 +34,7 @@ _TABLE = """
 CREATE TABLE IF NOT EXISTS completions (
     key BLOB PRIMARY KEY,
     model TEXT NOT NULL,      -- fingerprint of the weights, and versions
-    phase TEXT NOT NULL,      -- think, answer or chat
+    phase TEXT NOT NULL,      -- think or answer
     seed INTEGER NOT NULL,
     prompt_tokens INTEGER NOT NULL,
     ids BLOB NOT NULL,        -- 32-bit token ids
@@ -69,7 +69,7 @@ def default_journal() -> Path:
 
 @dataclass(frozen=True)
 class JournalSummary:
-    """Contents of a journal for one model; `tokens` without those of chats, whose ids are bytes."""
+    """Contents of a journal for one model."""
 
     model: str
     completions: int
@@ -189,7 +189,7 @@ class Journal:
     def summaries(self) -> list[JournalSummary]:
         """One summary per model, most recent first."""
         rows = self._db.execute(
-            "SELECT model, count(*), coalesce(sum(length(ids)) FILTER (WHERE phase != 'chat'), 0) / 4, max(finished) "
+            "SELECT model, count(*), coalesce(sum(length(ids)), 0) / 4, max(finished) "
             "FROM completions GROUP BY model ORDER BY max(finished) DESC"
         )
         return [JournalSummary(*row) for row in rows]

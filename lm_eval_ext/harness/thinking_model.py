@@ -8,37 +8,13 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from lm_eval.api.instance import Instance
 from tqdm import tqdm
 
 from lm_eval_ext.generation.engine import Engine
-from lm_eval_ext.generation.journal import Journal
-from lm_eval_ext.generation.request import Completion, Generation, Job
-from lm_eval_ext.thinking_formats import ThinkingFormat
+from lm_eval_ext.generation.request import Completion, Job
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedTokenizerBase
-
-
-class RequestRunner(Protocol):
-    """Runs the `generate_until` requests of a model class.
-
-    Attributes:
-        journal: where finished work is kept; None if it is not.
-        totals: what was decoded so far.
-        thinking_format: how the model marks its thinking.
-    """
-
-    journal: Journal | None
-    totals: Totals
-    thinking_format: ThinkingFormat
-
-    @property
-    def seed(self) -> int:
-        """The seed from which all sampling seeds are derived."""
-
-    def run(self, instances: Sequence[Instance], disable_tqdm: bool = False) -> list[Generation]:
-        """Return one generation per instance, in order."""
 
 
 class ThinkingModel(Protocol):

@@ -433,7 +433,6 @@ def task_questions(
 def _asked(row: Mapping[str, object], written: bool) -> AskedQuestion:
     prompt, target = _prompt(row), row.get("target")
     inside = [one for one in mapping(row.get("doc")).values() if isinstance(one, str) and one and one in prompt]
-    inside = [one for one in mapping(row.get("doc")).values() if isinstance(one, str) and one and one in prompt]
     asked = max(inside, key=lambda one: (prompt.rfind(one) + len(one), len(one)), default="")
     if not written or target is None:
         return AskedQuestion(asked, prompt)

@@ -30,24 +30,6 @@ class Interval(NamedTuple):
     high: float
 
 
-def wilson_interval(successes: float, trials: float, *, confidence: float = 0.95) -> Interval:
-    """Wilson's score interval for a proportion of independent trials.
-
-    Source: Wilson 1927, "Probable Inference, the Law of Succession, and Statistical Inference".
-
-    Raises:
-        ValueError: unless 0 <= successes <= trials and trials > 0.
-
-    >>> low, high = wilson_interval(0, 30)[1:]
-    >>> f"{low:.4f} {high:.4f}"
-    '0.0000 0.1135'
-    """
-    if not (trials > 0 and 0 <= successes <= trials):
-        raise ValueError(f"successes={successes}, trials={trials}; expected 1 or more trials, 0 to all successful")
-    share = successes / trials
-    return _interval(share, *_wilson(np.array(share), np.array(trials), _normal_quantile(confidence)))
-
-
 def mean_interval(scores: Sequence[float], *, confidence: float = 0.95) -> Interval:
     """Mean over questions, with its interval for new questions of the same kind.
 

@@ -49,15 +49,11 @@ class Reply:
         ids: new tokens, including what ended them.
         reason: "length" if it ended at the limit that was asked for, or at the end of the context; else "stop".
         tokens: number of tokens, as the server counts them; None if it doesn't say.
-        finished: whether the job is finished, whatever the ids are.
-        short: whether it was cut before the limit that was asked for.
     """
 
     ids: tuple[int, ...]
     reason: Literal["stop", "length"]
     tokens: int | None = None
-    finished: bool = False
-    short: bool = False
 
 
 class TokenScore(NamedTuple):

@@ -58,10 +58,6 @@ async def decoded(client: ServerClient, model: ServedModel, job: Job) -> Complet
             reply = model.dialect.reply(content, rest, model.vocabulary)
         except ReplyError as error:
             raise UnusableReplyError(f"{client.root}{model.dialect.route}: {client.clean(str(error))}") from error
-        if reply.finished:
-            if reply.short:
-                raise _short(client, reply.tokens or 0, job)
-            return Completion(reply.ids, reply.reason)
         completion = advanced(out, reply.ids, job, model.decode)
         if completion is not None:
             return completion

@@ -16,7 +16,6 @@ from lm_eval_ext.harness.bridge import ThinkingRequests
 from lm_eval_ext.harness.model_costs import digest_of_template, digest_of_tokenizer
 from lm_eval_ext.harness.plugin import register, warn_of_what_tiny_chain_cannot_do
 from lm_eval_ext.harness.registry import capabilities
-from lm_eval_ext.harness.thinking_model import RequestRunner
 from lm_eval_ext.plugins import own_version
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ class ThinkingLM(ABC):
         return cls(**{**parse_model_args(arg_string), **extra})
 
     @functools.cached_property
-    def _thinking(self) -> RequestRunner:
+    def _thinking(self) -> ThinkingRequests:
         return ThinkingRequests(self, self.arguments)  # type: ignore[arg-type]  # the concrete class implements it
 
     def _use_chat_template(self) -> None:
@@ -63,7 +62,7 @@ class ThinkingLM(ABC):
     @property
     def journal(self) -> Path | None:
         """Where finished work is kept; None if it is not, or nothing was asked for yet."""
-        runner: RequestRunner | None = vars(self).get("_thinking")
+        runner: ThinkingRequests | None = vars(self).get("_thinking")
         return runner.journal.path if runner is not None and runner.journal is not None else None
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
