@@ -152,7 +152,7 @@ class Comparison:
         smaller = [one for one in proposals.scored if one.cost < proposals.scored[0].cost]
         tested: list[Row] = []
         for number, one in enumerate(front(smaller, file.search.front, file.search.worst)):
-            of_variant = proposals.recipes[one.candidate.variant]
+            of_variant = proposals.variants[one.candidate.variant].recipe
             recipe = recipe_of(one.candidate, of_variant, self.base, "main", Shape.of(self.config))
             tested.append(self.row(f"front {number}", recipe))
             print(tested[-1], flush=True)

@@ -378,6 +378,10 @@ def test_a_server_gives_a_lower_bound(tmp_path: Path) -> None:
         served = {"base_url": server.url, "tokenizer": str(TINY_CHAIN), "drop_layers": [8], "base": "tiny-chain"}
         here = {"pretrained": "tiny-chain", "drop_layers": [8]}
         found = tts.diverge("tiny-chain", {"served": served, "here": here}, BASE_RUN, samples=6)
+        with FakeServer(script=lambda job: itertools.repeat(5)) as other:  # by the same name, with arbitrary scores
+            both = {"one": served, "other": served | {"base_url": other.url}}
+            one, unlike = tts.diverge("tiny-chain", both, BASE_RUN, samples=4).candidates
+            assert one.divergence != unlike.divergence
         with pytest.raises(ArgumentError, match="needs base and candidate here"):
             tts.diverge("tiny-chain", {"served": served}, BASE_RUN, samples=4, localise=True)
     assert "truncated: the whole one is larger" in str(found)

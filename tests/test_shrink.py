@@ -24,17 +24,16 @@ from typer.testing import CliRunner
 
 from lm_eval_ext.cli import app
 from lm_eval_ext.errors import ManifestError
-from lm_eval_ext.gating.gate_report import Candidate, GateReport
-from lm_eval_ext.harness.prompts import task_prompts
-from lm_eval_ext.pruning.calibration import Exchange
+from lm_eval_ext.gating.gate_report import BenchmarkVerdict, Candidate, GateReport
+from lm_eval_ext.harness.prompts import task_prompts, task_questions
 from lm_eval_ext.pruning.loading import load_pruned
 from lm_eval_ext.pruning.recipe import load_recipe
-from lm_eval_ext.runs.correct_traces import CorrectTrace
 from lm_eval_ext.shrinking.search import SearchPoint, beam_search, front
 from lm_eval_ext.shrinking.shrink import SearchResult, ShrinkStudy
 from lm_eval_ext.shrinking.shrink_file import What, shrink_schema
 from lm_eval_ext.shrinking.shrink_report import FrontModel
 from lm_eval_ext.shrinking.states import State, next_states, part_costs, without
+from lm_eval_ext.shrinking.unseen import Question
 from lm_eval_ext.statistics.betting import KeptTest
 from lm_eval_ext.sweep.locks import hold
 from tests.checkpoints import LAYERS, write_checkpoint
@@ -166,6 +165,8 @@ def fronts(count: int) -> list[FrontModel]:
         (("lost", "kept", "kept", "kept"), None, 1),
         (("failed", "kept", "kept", "kept"), None, 2),
         (("kept", "undecided", "kept", "kept"), 0, 0),
+        (("check", "kept", "kept", "kept"), None, 2),
+        (("kept", "check", "kept", "kept"), 0, 0),
     ],
 )
 def test_the_first_that_isn_t_kept_ends_the_proof(
@@ -176,7 +177,7 @@ def test_the_first_that_isn_t_kept_ends_the_proof(
     def run(one: FrontModel) -> GateReport:
         asked.append(one.name)
         verdict = verdicts[int(one.name)]
-        alone: Any = "undecided" if verdict == "failed" else verdict
+        alone: Any = {"failed": "undecided", "check": "kept"}.get(verdict, verdict)
         candidate = Candidate(one.name, verdict, alone, 1.0, failure="no memory" if verdict == "failed" else "")
         return GateReport("g", 0.95, 0.05, "new questions", "bytes", (candidate,), 100.0, 400.0)
 
@@ -187,6 +188,26 @@ def test_the_first_that_isn_t_kept_ends_the_proof(
     assert asked == [str(number) for number in range(ended + 1)]
     assert [one.verdict for one in found.front[ended + 1 :]] == [""] * (3 - ended)
     assert "with a probability of at most 5%" in str(found)
+    if {"failed", "check"} & set(verdicts):
+        assert ("smallest version so far" if code == 0 else "Nothing can be said of versions smaller") in str(found)
+
+
+@pytest.mark.parametrize(("kept", "code"), [(0, 2), (1, 0)])
+def test_hours_that_end_within_a_gate_are_no_finding(kept: int, code: int, tmp_path: Path) -> None:
+    def run(one: FrontModel) -> GateReport:
+        is_kept = int(one.name) < kept
+        row = BenchmarkVerdict(
+            "t", "critical", "undecided", "" if is_kept else "budget", 1.0, 1.0, None, 0, 9, 0, None, None, None, ()
+        )
+        alone: Any = "kept" if is_kept else "undecided"
+        candidate = Candidate(one.name, alone, alone, 1.0, (row,))
+        return GateReport("g", 0.95, 0.05, "new questions", "bytes", (candidate,), 100.0, 400.0)
+
+    study = ShrinkStudy(written(tmp_path))
+    found = study.proven(SearchResult("", "", 100.0, tuple(fronts(4)), ((100.0, 0.0), (90.0, 0.1)), 50, 0.0), run)
+    assert found.exit_code == code and found.ending == "budget"
+    assert "until the budget was used up, so that smaller ones may be kept too" in str(found)
+    assert ("The smallest version so far" if kept else "Nothing can be said") in str(found)
 
 
 # The file ---------------------------------------------------------------------------------------------
@@ -244,6 +265,17 @@ def written(folder: Path, **fields: Any) -> Path:
             },
             "recover.data: ",
         ),
+        ({"recover": {"data": "task:tts_chain_short_b128", "steps": 1}}, "recover.data: "),
+        ({"recover": {"data": "no-such-texts", "steps": 1}}, "no-such-texts"),
+        (
+            {"engine": "pruned-vllm", "minimise": "bytes", "remove": {"bits": ["quanto:int8"]}},
+            "remove.bits: pruned-vllm doesn't load what is quantized so",
+        ),
+        (
+            {"engine": "pruned-vllm", "minimise": "bytes", "remove": {"experts": ["frequency:25%"], "mlp": []}},
+            "remove.mlp: pruned-vllm needs as many experts in every layer",
+        ),
+        ({"base": {"pretrained": "tiny-chain", "hf_overrides": "{}"}}, "hf_overrides: makes another model"),
         ({"base": None}, "base: is missing"),
         ({"minimise": "joules"}, "minimise"),
         ({"engine": "tts-server"}, "engine=tts-server"),
@@ -251,7 +283,7 @@ def written(folder: Path, **fields: Any) -> Path:
         ({"recover": {"data": "embedded", "stepz": 5}}, "stepz"),
         ({"recover": {"steps": 5}}, "recover: data is missing"),
         ({"recover": {"steps": 0}}, "recover: "),
-        ({"gate": {"benchmarks": {"chain_b128": "critical"}}}, "are to questions of the gate's tts_chain_b128"),
+        ({"gate": {"benchmarks": {"chain_b128": "critical"}}}, "are questions of the gate's tts_chain_b128"),
         ({"gate": {"benchmarks": {"no_such": "critical"}}}, "no_such"),
     ],
 )
@@ -270,10 +302,30 @@ def test_a_question_of_the_gate_is_known_by_its_text(template: str, refused: boo
     """In traces of another tool, which say neither the row nor a task that is known here."""
     study = ShrinkStudy(written(tmp_path))
     first = task_prompts("tts_chain_short_b128", 1)[0].rstrip()
-    traces = [CorrectTrace("theirs", 0, Exchange(template.format(first), "so: 1"))]
-    said = "traces: 1 of 1 are to questions of the gate's tts_chain_short_b128"
+    questions = [Question(template.format(first), "theirs", 0)]
+    said = "traces: 1 of 1 are questions of the gate's tts_chain_short_b128"
     with pytest.raises(ManifestError, match=said) if refused else nullcontext():
-        study.refuse_common(traces, "traces")
+        study.refuse_seen(questions, "traces")
+
+
+@pytest.mark.parametrize(
+    ("taught", "refused"),
+    [
+        ("Problem:\n{}\nSolution:", True), ("{} Let's think.", True), ("{}, and then?", True),
+        ("Here is nothing that the benchmark asks.", False),
+    ],
+)  # fmt: skip
+def test_a_question_in_words_is_known_without_its_template(taught: str, refused: bool, tmp_path: Path) -> None:
+    """In texts for training: those of a file, which lies beside the YAML."""
+    question = task_questions("tts_code_mini", 1)[0]
+    assert question.text != question.prompt and question.text in question.prompt
+    (tmp_path / "taught.txt").write_text(taught.format(question.text))
+    gate = {"benchmarks": {"tts_code_mini": "critical"}, "keep": 0.6}
+    recover = {"data": "taught.txt", "steps": 1}
+    path = written(tmp_path, recover=recover, gate=gate, run_untrusted_code=True)
+    done = CliRunner().invoke(app, ["shrink", str(path), "--dry-run"])
+    said = "recover.data: 1 of 1 are questions of the gate's tts_code_mini"
+    assert (said in done.stderr) == refused and done.exit_code == (2 if refused else 0), done.output
 
 
 def test_the_schema_is_that_of_the_file() -> None:
@@ -307,6 +359,11 @@ def test_from_a_file_to_a_recipe_and_again(tmp_path: Path) -> None:
     for again in (["--status"], []):
         same = CliRunner().invoke(app, ["shrink", str(path), *again])
         assert same.exit_code == 0 and same.stdout == done.stdout, same.output
+    assert "blocks that are left out keep their weights" in done.output and "This is proof" not in done.output
+    written(tmp_path, search={"beam": 1, "worst": 0.002, "front": 1})
+    second = CliRunner().invoke(app, ["shrink", str(path)])
+    assert "This is proof 2 on the same questions" in second.output and "at most 10%" in second.output, second.output
+    (tmp_path / "out" / "proofs.json").unlink()
     refused = written(tmp_path, search={"beam": 1, "worst": 1e-9, "front": 2})
     none = CliRunner().invoke(app, ["shrink", str(refused)])
     assert none.exit_code == 1 and "Nothing smaller than tiny-chain" in none.output, none.output

@@ -26,7 +26,6 @@ from lm_eval_ext.sweep.manifest import (
     Setup,
     Slurm,
     placed_arguments,
-    placed_path,
 )
 
 Tier = Literal["critical", "supporting", "advisory"]
@@ -64,7 +63,7 @@ class GateBudget(_Part):
     """What the gate may use; with what is left undecided, it stops."""
 
     tokens: Annotated[float | None, Field(gt=0, description="tokens of all models together, such as 5e6")] = None
-    hours: Annotated[float | None, Field(gt=0, description="hours from the start of the command")] = None
+    hours: Annotated[float | None, Field(gt=0, description="hours from its start")] = None
 
 
 def _tier(value: object) -> object:
@@ -102,6 +101,9 @@ class GateRules(BaseModel):
         Field(description="most samples of each question, for `these questions`; by default those of the task"),
     ] = None
     block: Annotated[Positive, Field(description="questions in the first block; later ones grow")] = 16
+    accept_gains: Annotated[
+        bool, Field(description="whether a candidate that is better than its base passes without a check of the setup")
+    ] = False
 
     @model_validator(mode="after")
     def _decides(self) -> Self:
@@ -129,9 +131,6 @@ class GateFile(GateRules, Setup):
         ),
     ]
     budget: Annotated[GateBudget, Field(description="what may be used")] = GateBudget()
-    accept_gains: Annotated[
-        bool, Field(description="whether a candidate that is better than its base passes without a check of the setup")
-    ] = False
     allow: Annotated[
         tuple[Literal[ALLOWED], ...],  # type: ignore[valid-type]  # the table's names
         Field(description="what may differ between base and candidates, or not be recorded, as of other tools' logs"),
@@ -193,13 +192,8 @@ def load_gate(path: Path) -> GateFile:
             return {RESULTS: str(folder / Path(str(arguments[RESULTS])).expanduser())}
         return placed_arguments(arguments, folder)
 
-    return gate.model_copy(update={
-        "output": str(folder / Path(gate.output).expanduser()),
-        "include_path": placed_path(gate.include_path, folder) if gate.include_path else None,
-        "model_args": placed_arguments(gate.model_args, folder),
-        "base": placed(gate.base),
-        "candidates": {name: placed(arguments) for name, arguments in gate.candidates.items()},
-    })  # fmt: skip
+    candidates = {name: placed(arguments) for name, arguments in gate.candidates.items()}
+    return gate.model_copy(update={**gate.placed(folder), "base": placed(gate.base), "candidates": candidates})
 
 
 def gate_schema() -> dict[str, object]:

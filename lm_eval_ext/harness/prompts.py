@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -147,10 +147,17 @@ def include(folders: Sequence[Path]) -> None:
 
 
 class TaskQuestion(NamedTuple):
-    """A question of a task: its prompt without examples and chat template, and lm-eval's hash of its row."""
+    """A question of a task.
+
+    Attributes:
+        prompt: without examples and chat template.
+        asked: lm-eval's hash of its row.
+        text: the question without the task's template: the longest text of its row that is in the prompt, else that.
+    """
 
     prompt: str
     asked: str
+    text: str
 
 
 def task_prompts(name: str, count: int) -> list[str]:
@@ -176,7 +183,12 @@ def task_questions(name: str, count: int | None = None) -> list[TaskQuestion]:
         hint = f"; did you mean {near}?" if near else "; `lm_eval ls tasks` lists all tasks"
         raise ArgumentError(f"task:{name}: unknown task{hint}")
     (task,) = manager.load([name])["tasks"].values()
-    return [TaskQuestion(str(task.doc_to_text(row)), _asked(row)) for row in list(task.eval_docs)[:count]]
+    return [_question(row, str(task.doc_to_text(row))) for row in list(task.eval_docs)[:count]]
+
+
+def _question(row: Mapping[str, object], prompt: str) -> TaskQuestion:
+    inside = [one for one in row.values() if isinstance(one, str) and one and one in prompt]
+    return TaskQuestion(prompt, _asked(row), max(inside, key=len, default=prompt))
 
 
 def _asked(row: object) -> str:

@@ -56,7 +56,7 @@ def recover(
         ArgumentError: the extra `train` is not installed, the folder is not empty, the model is quantized, or the
             training does not fit into memory.
     """
-    _check_installed()
+    check_installed()
     if recipe.sparsity and not settings.lora:
         raise ArgumentError("recover: training all weights would fill the zeros again; train an adapter with --lora")
     processes = _processes()
@@ -92,7 +92,12 @@ def recover(
     return folder
 
 
-def _check_installed() -> None:
+def check_installed() -> None:
+    """Refuse to train without the libraries that it needs.
+
+    Raises:
+        ArgumentError: the extra `train` isn't installed.
+    """
     try:
         import accelerate  # noqa: F401  # used by transformers' trainer
         import peft  # noqa: F401

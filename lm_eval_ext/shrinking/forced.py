@@ -171,7 +171,7 @@ class ModelOnServer:
     truncated = True
 
     def __init__(self, model: Any) -> None:  # its class is lm-eval's
-        self.model, self.identity = model, model.fingerprint
+        self.model, self.identity = model, f"{model.fingerprint} {model.arguments.base_url}"  # names may be equal
 
     def likeliest(self, trace: TokenTrace, top: int, probed: Sequence[int]) -> tuple[Likeliest, Probes]:
         """What it would write at each place of a trace; in whole nowhere."""
@@ -235,13 +235,15 @@ def with_model(arguments: Mapping[str, object], work: Callable[[OpenModel], Resu
     if isinstance(loading.get("pretrained"), str):
         loading["pretrained"] = located(str(loading["pretrained"]))
     lm = load_model(loading, engine, 1)
-    forced: LocalModel | ModelOnServer = ModelOnServer(lm)
+    forced: LocalModel | ModelOnServer
     threads: AbstractContextManager[None] = nullcontext()
     if engine == "hf":
         from lm_eval_ext.generation.engines.hf import one_thread_if_small
 
         forced = LocalModel(lm.model, f"{lm.fingerprint} {lm.model.dtype}", lm.decoding_context)
         threads = one_thread_if_small(lm.model)
+    else:
+        forced = ModelOnServer(lm)
     try:
         with threads:
             return work(OpenModel(forced, lm.tokenizer, lm.arguments.thinking_format or "", lm.recipe))

@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tqdm import tqdm
 
@@ -16,10 +15,12 @@ from lm_eval_ext.errors import ArchitectureError, ArgumentError
 from lm_eval_ext.harness.prune_on_load import context_for, score_cache_for
 from lm_eval_ext.paths import digest, named
 from lm_eval_ext.plugins import software
+from lm_eval_ext.pruning.checkpoint import read_config
 from lm_eval_ext.pruning.context import ScoreCache
 from lm_eval_ext.pruning.layers import decoder_layers
+from lm_eval_ext.pruning.loading import pruned_config
 from lm_eval_ext.pruning.quantization import parse_quantize
-from lm_eval_ext.pruning.recipe import Recipe, Shape
+from lm_eval_ext.pruning.recipe import Recipe, Shape, kept_layers
 from lm_eval_ext.pruning.selection import choose
 from lm_eval_ext.shrinking.distributions import BaseDistributions
 from lm_eval_ext.shrinking.diverge import mean_bits
@@ -27,6 +28,9 @@ from lm_eval_ext.shrinking.forced import LocalModel, OpenModel, with_model
 from lm_eval_ext.shrinking.search import SearchPoint, beam_search
 from lm_eval_ext.shrinking.shrink_file import Removable, ShrinkFile
 from lm_eval_ext.shrinking.states import PartCosts, State, next_states, part_costs, without
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 logger = logging.getLogger("lm_eval.tts")
 
@@ -62,17 +66,29 @@ class Proposal(NamedTuple):
         return "; ".join(part for part in (str(self.variant), str(self.state)) if part not in ("", "whole")) or "whole"
 
 
+class SearchedVariant(NamedTuple):
+    """A variant with its recipe, if it has one, what its parts cost, and the states that were scored."""
+
+    recipe: Recipe | None
+    costs: PartCosts
+    scored: Sequence[SearchPoint[State]]
+
+
 @dataclass(frozen=True)
 class Proposals:
     """What a search came across.
 
     Attributes:
         scored: all of them; the first one is the base.
-        recipes: by variant, where it has one.
+        variants: what they are versions of.
     """
 
     scored: tuple[SearchPoint[Proposal], ...]
-    recipes: Mapping[Variant, Recipe | None]
+    variants: Mapping[Variant, SearchedVariant]
+
+    def with_blocks(self, one: Proposal) -> float:
+        """The cost of a proposal where left-out blocks keep their weights, as in an exported checkpoint."""
+        return self.variants[one.variant].costs.of(State(one.state.drop))
 
 
 def variants(remove: Removable) -> Iterator[Variant]:
@@ -100,17 +116,18 @@ def propose(
     proposer = _Proposer(file, loading, base, texts, cache)
     chosen, merged = proposer.of_methods()
     scored: list[SearchPoint[Proposal]] = []
-    recipes: dict[Variant, Recipe | None] = {}
+    searched: dict[Variant, SearchedVariant] = {}
     for variant in [*variants(file.remove), *merged]:
         try:
-            recipes[variant], found = proposer.searched(variant, chosen)
+            searched[variant] = proposer.searched(variant, chosen)
         except (ArgumentError, ArchitectureError) as error:
             if not variant.arguments:
                 raise
             logger.warning("%s: is left out: %s", variant, error)
             continue
+        found = searched[variant].scored
         scored += (SearchPoint(Proposal(variant, one.candidate), one.cost, one.bits) for one in found)
-    return Proposals(tuple(scored), recipes)
+    return Proposals(tuple(scored), searched)
 
 
 class _Proposer:
@@ -146,28 +163,31 @@ class _Proposer:
             dtype=loading.get("dtype", "auto"),
         )  # fmt: skip
         context.score_cache = score_cache_for(context, method, {})
+        why: object = "there is only one layer"
         try:
             for most in range(context.depth // 2, 0, -1):
-                with suppress(ArgumentError):
+                try:
                     return choose(context, method, list(range(1, most + 1)), {})
+                except (ArgumentError, ArchitectureError) as error:
+                    why = error
         finally:
             context.release()
-        logger.warning("%s: chooses nothing here, so it is left out", method)
+        logger.warning("%s: chooses nothing here, so it is left out: %s", method, why)
         return {}
 
-    def searched(self, variant: Variant, chosen: Sequence[State]) -> tuple[Recipe | None, list[SearchPoint[State]]]:
-        """A variant's recipe, and the variant searched step by step, with what methods choose."""
+    def searched(self, variant: Variant, chosen: Sequence[State]) -> SearchedVariant:
+        """A variant, searched step by step, with what methods choose."""
 
-        def search(model: OpenModel) -> tuple[Recipe | None, list[SearchPoint[State]]]:
+        def search(model: OpenModel) -> SearchedVariant:
             assert isinstance(model.forced, LocalModel)  # no address is among the arguments
-            return model.recipe, self._search(model.forced, variant, [] if variant.alone else chosen)
+            scores = _Scores(model.forced, self._named(variant), self.base, self.cache, self.file, self._loading)
+            return SearchedVariant(model.recipe, scores.costs, self._search(scores, variant, chosen))
 
         calibrated = self._calibration if variant.prune else {}
         return with_model({**self._loading, **variant.arguments, **calibrated}, search)
 
-    def _search(self, model: LocalModel, variant: Variant, chosen: Sequence[State]) -> list[SearchPoint[State]]:
-        scores = _Scores(model, self._named(variant), self.base, self.cache, self.file)
-        kinds = () if variant.alone else self.file.remove.kinds
+    def _search(self, scores: _Scores, variant: Variant, chosen: Sequence[State]) -> list[SearchPoint[State]]:
+        kinds, chosen = ((), ()) if variant.alone else (self.file.remove.kinds, chosen)
         with tqdm(desc=f"search from {str(variant) or 'the base'}", unit=" passes") as bar:
 
             def bits(state: State) -> float:
@@ -178,9 +198,9 @@ class _Proposer:
                 return next_states(state, scores.layers, kinds)
 
             search = self.file.search
-            found = beam_search(State(), steps, scores.cost, bits, beam=search.beam, worst=search.worst)
+            found = beam_search(State(), steps, scores.costs.of, bits, beam=search.beam, worst=search.worst)
             known = {one.candidate for one in found}
-            return found + [SearchPoint(one, scores.cost(one), bits(one)) for one in chosen if one not in known]
+            return found + [SearchPoint(one, scores.costs.of(one), bits(one)) for one in chosen if one not in known]
 
     def _named(self, variant: Variant) -> str:
         """What the scores of a variant depend on, beside its state; its texts are those of the base's identity."""
@@ -191,21 +211,40 @@ class _Scores:
     """Costs and scores of the states of one variant."""
 
     def __init__(
-        self, model: LocalModel, name: str, base: BaseDistributions, cache: ScoreCache, file: ShrinkFile
-    ) -> None:
-        self._model, self._name, self._base, self._cache = model, name, base, cache
+        self, model: LocalModel, name: str, base: BaseDistributions, cache: ScoreCache, file: ShrinkFile,
+        loading: Mapping[str, Any],
+    ) -> None:  # fmt: skip
+        self._model, self._name, self._base, self._cache, self._loading = model, name, base, cache, loading
         self.layers = len(decoder_layers(model.model))
-        length = base.tokens / len(base.traces)
-        self._costs: PartCosts = part_costs(model.model, file.minimise, length)
+        self.costs: PartCosts = part_costs(model.model, file.minimise, base.tokens / len(base.traces))
+        self._warned = False
 
-    def cost(self, state: State) -> float:
-        """What is minimised."""
-        return self._costs.of(state)
+    @cached_property
+    def _config(self) -> PreTrainedConfig:
+        pretrained, revision = self._loading["pretrained"], self._loading.get("revision") or "main"
+        return read_config(pretrained, revision, bool(self._loading.get("trust_remote_code")))
+
+    def _loads(self, state: State) -> bool:
+        """Whether a state can be loaded as a model of its own: some architectures can't do without some layers."""
+        loading, kept = self._loading, kept_layers(state.drop, self.layers)
+        try:
+            pruned_config(
+                loading["pretrained"], self._config, kept, {"revision": loading.get("revision")},
+                bool(loading.get("trust_layer_fields")), bool(loading.get("trust_remote_code")), blocks=state.blocks,
+            )  # fmt: skip
+        except (ArgumentError, ArchitectureError) as error:
+            if not self._warned:
+                logger.warning("a model without %s can't be loaded, so it isn't proposed: %s", state, error)
+            self._warned = True
+            return False
+        return True
 
     def bits(self, state: State) -> float:
-        """Divergence from the base; infinite where hidden states overflow."""
+        """Divergence from the base; infinite where it can't be loaded, and where hidden states overflow."""
 
         def found() -> float:
+            if not self._loads(state):
+                return math.inf
             with without(self._model.model, state):
                 try:
                     return mean_bits(self._model, self._base)

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -22,25 +23,24 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from lm_eval_ext.analysis.pairing import stands_apart
 from lm_eval_ext.errors import ManifestError, RecipeError, TTSError
 from lm_eval_ext.gating.drive import run_gate
-from lm_eval_ext.gating.gate_report import GateReport, sentences
+from lm_eval_ext.gating.gate_report import Candidate, GateReport, sentences
 from lm_eval_ext.gating.gate_study import GateStudy
 from lm_eval_ext.gating.verdicts import report
-from lm_eval_ext.harness.prompts import TaskQuestion, include, task_questions
+from lm_eval_ext.harness.prompts import include, task_questions
 from lm_eval_ext.harness.registry import engine_of
 from lm_eval_ext.harness.session import evaluated, load_model
-from lm_eval_ext.paths import digest, located, write_whole
+from lm_eval_ext.paths import digest, located, read_json_object, write_json, write_whole
 from lm_eval_ext.pruning.adapters import MARK
 from lm_eval_ext.pruning.architecture import depth
-from lm_eval_ext.pruning.calibration import write_exchanges
+from lm_eval_ext.pruning.calibration import Calibration, calibration, write_exchanges
 from lm_eval_ext.pruning.checkpoint import read_config
 from lm_eval_ext.pruning.context import ScoreCache
 from lm_eval_ext.pruning.loading import checkpoint_fingerprint
-from lm_eval_ext.pruning.recipe import Shape, load_recipe, write_recipe
+from lm_eval_ext.pruning.recipe import Recipe, Shape, load_recipe, write_recipe
+from lm_eval_ext.pruning.recovery import check_installed, recover
 from lm_eval_ext.runs.correct_traces import CorrectTrace, drawn_traces, written_tokens
-from lm_eval_ext.runs.logs.log import normalised
 from lm_eval_ext.shrinking.distributions import TOP, BaseDistributions
 from lm_eval_ext.shrinking.diverge import read_base
 from lm_eval_ext.shrinking.forced import OpenModel, with_model
@@ -48,16 +48,24 @@ from lm_eval_ext.shrinking.proposals import Proposals, propose, recipe_of, varia
 from lm_eval_ext.shrinking.search import front
 from lm_eval_ext.shrinking.shrink_file import ShrinkFile, load_shrink
 from lm_eval_ext.shrinking.shrink_report import Ending, FrontModel, ShrinkReport, Winner
+from lm_eval_ext.shrinking.unseen import Question, Unseen, of_texts, of_traces
 from lm_eval_ext.sweep.launchers import LaunchKind, Tell
 from lm_eval_ext.sweep.locks import hold
+from lm_eval_ext.sweep.plan import PlannedRun
 from lm_eval_ext.sweep.preflight import check
+from lm_eval_ext.sweep.sources import command
 
 if TYPE_CHECKING:
     from lm_eval_ext.pruning.finetuning import Training
 
 SMALLEST = "smallest.yaml"  # the recipe that is found
 _SEARCH = "search.json"
+_PROOFS = "proofs.json"
 _ALL = 10**9
+# Model arguments that mean the same in transformers and vLLM, and those that spread a model over processes.
+_IN_EVERY_ENGINE = ("pretrained", "revision", "dtype", "tokenizer", "trust_remote_code", "trust_layer_fields",
+                    "chat_template", "thinking_format")  # fmt: skip
+_REPLICAS = ("data_parallel_size", "ray_address")
 
 
 class SearchResult(NamedTuple):
@@ -110,7 +118,9 @@ class ShrinkStudy:
         check(self.any_gate)
         for task in self.trace_tasks if self.file.traces.run is None else ():
             task_questions(task, 1)
-        self.trained  # noqa: B018  # fails here, and not after the search
+        if self.trained is not None:  # what is wrong with it is said here, and not after the search
+            check_installed()
+            self.refuse_seen(of_texts(self.trained.data, self._taught), "recover.data")
 
     @cached_property
     def any_gate(self) -> GateStudy:
@@ -118,7 +128,12 @@ class ShrinkStudy:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "gate.yaml"
             path.write_text(yaml.safe_dump(self._gate_content("any", {"drop_layers": [0]}, None)), "utf-8")
-            return GateStudy(path)
+            try:
+                study = GateStudy(path)
+            except ManifestError as error:
+                raise ManifestError(str(error).replace(str(path), f"{self.path}: gate")) from error
+            study.path = self.path  # for messages
+            return study
 
     @cached_property
     def trace_tasks(self) -> tuple[str, ...]:
@@ -149,9 +164,16 @@ class ShrinkStudy:
 
     @cached_property
     def _loading(self) -> dict[str, Any]:
-        """How the base is loaded for the search, which needs transformers."""
-        file = self.file
-        arguments = {**(file.model_args if file.engine == "pruned-hf" else {}), **file.base}
+        """How the base is loaded for the search, which needs it in this process, in transformers."""
+        arguments = self._whole_arguments
+        if self.file.engine != "pruned-hf":
+            arguments = {name: value for name, value in arguments.items() if name in _IN_EVERY_ENGINE}
+        return {name: value for name, value in arguments.items() if name not in _REPLICAS}
+
+    @property
+    def _whole_arguments(self) -> dict[str, Any]:
+        """How the base is loaded where it is evaluated."""
+        arguments = {**self.file.model_args, **self.file.base}
         return {**arguments, "pretrained": located(str(arguments["pretrained"]))}
 
     @cached_property
@@ -175,24 +197,21 @@ class ShrinkStudy:
         """The traces by which steps are scored; the base is evaluated if they aren't there yet.
 
         Raises:
-            ManifestError: a question of the gate is among theirs, or among those that candidates are trained on.
+            ManifestError: a question of the gate is among theirs.
         """
         traces, folder = self.file.traces, self.traces_folder
         if traces.run is None and not folder.is_dir():
             self._evaluate_base(folder)
         tasks, base = self.trace_tasks if traces.run else (), str(self.file.base["pretrained"])
         found = drawn_traces(str(folder), traces.count, self.file.gate.seed, tasks, base)
-        self.refuse_common(found, "traces")
-        kind, _, taught = self.trained.data.partition(":") if self.trained else ("", "", "")
-        if kind == "run":
-            self.refuse_common(drawn_traces(taught, _ALL, 0), "recover.data")
+        self.refuse_seen(of_traces(found), "traces")
         return found
 
     def _evaluate_base(self, folder: Path) -> None:
         """Evaluate the base on the tasks of the traces; the folder appears once it is whole."""
         file, part = self.file, folder.with_name(f"{folder.name}.part")
         shutil.rmtree(part, ignore_errors=True)
-        model = load_model({**file.model_args, **self._loading}, engine_of(file.engine), file.batch_size or "auto")
+        model = load_model(self._whole_arguments, engine_of(file.engine), file.batch_size or "auto")
         options = {
             "limit": file.traces.limit, "gen_kwargs": dict(file.gen_kwargs) or None,
             "confirm_run_unsafe_code": file.run_untrusted_code,
@@ -200,50 +219,27 @@ class ShrinkStudy:
         evaluated(model, self.trace_tasks, part, file.include_path, options)
         part.rename(folder)
 
-    def refuse_common(self, traces: Sequence[CorrectTrace], what: str) -> None:
-        """Refuse traces that answer questions of the gate: a search that has seen them would choose what suits them.
+    @cached_property
+    def _taught(self) -> Calibration:
+        """The texts that candidates are trained on."""
+        assert self.trained is not None
+        return calibration(self.trained.data, self.trained.samples)
+
+    def refuse_seen(self, questions: Sequence[Question], what: str) -> None:
+        """Refuse questions of the gate.
 
         Args:
-            traces: of any tool.
+            questions: that the search or a training sees.
             what: the field of the file that names them.
 
         Raises:
-            ManifestError: there are such traces.
+            ManifestError: some are the gate's.
         """
-        for task in self.any_gate.benchmarks:
-            asked = task_questions(task)
-            rows, texts = {one.asked for one in asked}, {normalised(one.prompt) for one in asked}
-            common = [one for one in traces if self._is_about(one, rows, texts)]
-            if common:
-                raise ManifestError(
-                    f"{self.path}: {what}: {len(common)} of {len(traces)} are to questions of the gate's {task} (such "
-                    f"as question {common[0].question} of {common[0].task}); give traces of other questions"
-                )
-
-    def _is_about(self, trace: CorrectTrace, rows: Collection[str], texts: Collection[str]) -> bool:
-        """Whether a trace answers one of some questions: by its row, else by its text.
-
-        The text is that of its own task, without template and examples; where that isn't known here, all of its prompt.
-        """
-        if trace.asked in rows:
-            return True
-        own = self._questions_of(trace.task)
-        if trace.question < len(own) and own[trace.question].asked == trace.asked:
-            return normalised(own[trace.question].prompt) in texts
-        prompt = normalised(trace.exchange.prompt)
-        return any(stands_apart(one, prompt) for one in texts)
-
-    def _questions_of(self, task: str) -> list[TaskQuestion]:
-        if task not in self._known:
-            try:
-                self._known[task] = task_questions(task)
-            except TTSError:  # it isn't a task here
-                self._known[task] = []
-        return self._known[task]
+        self._unseen.check(questions, f"{self.path}: {what}")
 
     @cached_property
-    def _known(self) -> dict[str, list[TaskQuestion]]:
-        return {}
+    def _unseen(self) -> Unseen:
+        return Unseen(self.any_gate.benchmarks)
 
     # Search -----------------------------------------------------------------------------------------------
 
@@ -290,12 +286,18 @@ class ShrinkStudy:
         smaller = [one for one in proposals.scored if one.cost < whole.cost]
         config = read_config(self._loading["pretrained"], self._revision, bool(self._loading.get("trust_remote_code")))
         found = []
+        whole_front = front(smaller, _ALL, search.worst)
+        last = -1
         for number, one in enumerate(front(smaller, search.front, search.worst), 1):
-            of_variant = proposals.recipes[one.candidate.variant]
+            of_variant = proposals.variants[one.candidate.variant].recipe
+            place = whole_front.index(one)
+            passed, last = place - last - 1, place
             shape = Shape.of(config, experts=bool(of_variant and of_variant.drop_experts))
             recipe = recipe_of(one.candidate, of_variant, str(self.file.base["pretrained"]), self._revision, shape)
-            exports = recipe.quantization is None
-            found.append(FrontModel(f"front-{number}", str(one.candidate), one.cost, one.bits, recipe.digest, exports))
+            found.append(FrontModel(
+                f"front-{number}", str(one.candidate), one.cost, one.bits, recipe.digest,
+                _exports(recipe), proposals.with_blocks(one.candidate), passed,
+            ))  # fmt: skip
             about = f"{one.candidate}; {one.bits:.3g} bits a token from its base"
             write_recipe(recipe, self.recipe_of(found[-1]), about)
         scored = tuple((one.cost, one.bits) for one in proposals.scored)
@@ -329,14 +331,14 @@ class ShrinkStudy:
             reports.append(found)
             tested.append(one.tested(found.candidates[0], tuple(sentences(found))))
             if not tested[-1].is_kept:
-                ending = "not kept"
+                ending = _ending(found.candidates[0])
                 break
         file, whole = self.file, max((found.base_whole for found in reports), default=0.0)
         report = ShrinkReport(
             self.path.stem, str(file.base["pretrained"]), file.minimise, searched.whole, file.gate.keep,
             file.gate.error, file.gate.population, (*tested, *searched.front[len(tested) :]), searched.scored,
             searched.trace_tokens, searched.decoded, _spent(reports), whole * (1 + len(searched.front)), ending,
-            file.engine, tuple(self.any_gate.benchmarks),
+            max(1, len(self._proofs())),
         )  # fmt: skip
         return report if report.smallest is None else replace(report, winner=self.winner(report.smallest))
 
@@ -345,7 +347,30 @@ class ShrinkStudy:
         smallest = self.folder / SMALLEST
         recipe = smallest if _is_recipe(smallest, one.digest) else self.recipe_of(one)
         exports = one.exports and self.trained is None
-        return Winner(self._arguments_of(one, recipe), str(recipe) if exports else "")
+        arguments = self._arguments_of(one, recipe)
+        manifest, tasks = self.any_gate.manifest, tuple(self.any_gate.benchmarks)
+        run = PlannedRun(one.name, one.name, "", self.file.gate.seed, tasks, {**manifest.model_args, **arguments})
+        words = shlex.join(["lm_eval", *command(run, manifest, "out", {})])
+        return Winner(arguments, str(recipe) if exports else "", words)
+
+    def _proofs(self) -> list[str]:
+        """The proofs on the gate's questions that were begun in this folder, by what was tested."""
+        found = read_json_object(self.folder / _PROOFS).get(self._asked)
+        return [str(one) for one in found] if isinstance(found, list) else []
+
+    @property
+    def _asked(self) -> str:
+        """What a proof asks whom; other answers to it are no other questions."""
+        gate = self.file.gate
+        return digest([self.file.base, sorted(self.any_gate.benchmarks), gate.population])[:16]
+
+    def begin_proof(self, searched: SearchResult) -> None:
+        """Note which models are tested by what: verdicts that were seen may have led to this search."""
+        gate, proofs = self.file.gate, self._proofs()
+        tested = digest([[one.digest for one in searched.front], gate.keep, gate.error, self.file.recover])[:16]
+        if searched.front and tested not in proofs:
+            said = read_json_object(self.folder / _PROOFS)
+            write_json(self.folder / _PROOFS, {**said, self._asked: [*proofs, tested]})
 
     def _arguments_of(self, one: FrontModel, recipe: Path) -> dict[str, object]:
         """Model arguments of a candidate."""
@@ -357,14 +382,13 @@ class ShrinkStudy:
 
     def _trained_folder(self, one: FrontModel) -> Path:
         assert self.trained is not None
-        return self.folder / "recovered" / digest([one.digest, self.trained.model_dump(mode="json")])[:16]
+        settings = self.trained.model_dump(mode="json")
+        return self.folder / "recovered" / digest([one.digest, settings, self._taught.sha256, self._weights])[:16]
 
     def train(self, one: FrontModel) -> None:
         """Train a candidate, if the file says so and it isn't done."""
         if self.trained is None or (self._trained_folder(one) / MARK).is_file():
             return
-        from lm_eval_ext.pruning.recovery import recover
-
         recipe = load_recipe(str(self.recipe_of(one)))
         recover(recipe, self._trained_folder(one), self.trained, pretrained=self._loading["pretrained"])
 
@@ -404,6 +428,19 @@ class ShrinkStudy:
         return plain
 
 
+def _exports(recipe: Recipe) -> bool:
+    """Whether `export` can write it: not what is quantized on load, nor layers with unequal numbers of experts."""
+    return recipe.quantization is None and not (recipe.drop_experts and recipe.drop_mlp)
+
+
+def _ending(one: Candidate) -> Ending:
+    """Why a proof ends with a model that isn't kept."""
+    if one.verdict in ("failed", "check"):
+        return one.verdict
+    late = any(row.tier == "critical" and row.reason == "budget" for row in one.rows)
+    return "budget" if late and one.alone == "undecided" else "not kept"
+
+
 def _is_recipe(path: Path, expected: str) -> bool:
     """Whether a file is the recipe with a digest."""
     try:
@@ -441,7 +478,11 @@ def shrink(study: ShrinkStudy, kind: LaunchKind, jobs: int | None, tell: Tell) -
 
 
 def _shrunk(study: ShrinkStudy, kind: LaunchKind, jobs: int | None, tell: Tell) -> ShrinkReport:
-    budget, started = study.file.budget, time.monotonic()
+    searched, budget, started = study.searched(), study.file.budget, time.monotonic()
+    study.begin_proof(searched)
+    there = standing(study)
+    if there is None or there.ending == "unfinished":
+        (study.folder / SMALLEST).unlink(missing_ok=True)  # of an earlier search, which asked for something else
     reports: list[GateReport] = []
 
     def run(one: FrontModel) -> GateReport | None:
@@ -457,9 +498,8 @@ def _shrunk(study: ShrinkStudy, kind: LaunchKind, jobs: int | None, tell: Tell) 
         reports.append(run_gate(gate, kind, jobs, tell))
         return reports[-1]
 
-    searched = study.searched()
     found = study.proven(searched, run, "budget")
-    (study.folder / SMALLEST).unlink(missing_ok=True)  # of an earlier search, which asked for something else
+    (study.folder / SMALLEST).unlink(missing_ok=True)
     if found.smallest is None:
         return found
     said = f"{found.smallest.what}: keeps at least {100 * found.keep:g}% of the accuracy of {found.base}"

@@ -45,7 +45,7 @@ _REDUCES: Mapping[Minimised, tuple[str, ...]] = {
     "layers": ("layers",),
 }
 # Arguments that the base may have although they change the model: what is loaded, and how vLLM computes it.
-_SAME_MODEL = ("pretrained", "revision", "hf_overrides", "kv_cache_dtype")
+_SAME_MODEL = ("pretrained", "revision", "kv_cache_dtype")
 
 
 class _Part(BaseModel):
@@ -168,10 +168,14 @@ class ShrinkFile(Setup):
     search: Annotated[Search, Field(description="how candidates are looked for")] = Search()
     recover: Annotated[
         dict[str, Value] | None,
-        Field(description="settings of `recover`: candidates are trained before they are proven"),
+        Field(description="settings of `recover`: candidates are trained before they are proven, on other questions"),
     ] = None
     budget: Annotated[
-        GateBudget, Field(description="what the proof may use; no candidate is begun once it is used up")
+        GateBudget,
+        Field(
+            description="what the proof may use each time it is started: no candidate is begun once `tokens` are used "
+            "up, and it stops after `hours`"
+        ),
     ] = GateBudget()
 
     @model_validator(mode="after")
@@ -187,6 +191,10 @@ class ShrinkFile(Setup):
         idle = [name for name in self.remove.named if name not in reduces]
         if idle:
             raise ValueError(f"remove.{idle[0]}: doesn't reduce {self.minimise}; what does: {', '.join(reduces)}")
+        if self.engine == "pruned-vllm" and self.remove.bits:
+            raise ValueError("remove.bits: pruned-vllm doesn't load what is quantized so; expected engine: pruned-hf")
+        if self.engine == "pruned-vllm" and self.remove.experts and self.remove.mlp is not None:
+            raise ValueError("remove.mlp: pruned-vllm needs as many experts in every layer; expected engine: pruned-hf")
         if self.recover is not None and self.remove.bits:
             raise ValueError("remove.bits: quantized models aren't trained; give no bits, or no recover")
         if self.recover is not None and self.remove.weights and not self.recover.get("lora"):
@@ -212,12 +220,12 @@ def load_shrink(path: Path) -> ShrinkFile:
         ManifestError: it cannot be read, or a field is missing, unknown or invalid; one line.
     """
     found, folder = read_yaml(path, ShrinkFile, ManifestError, _PARTS, NAMES), path.parent.resolve()
-    run = found.traces.run
+    run, recover = found.traces.run, found.recover
     traces = {"run": str(folder / Path(run).expanduser())} if run else {}
+    if recover and isinstance(recover.get("data"), str):
+        recover = {**recover, "data": placed_path(str(recover["data"]), folder)}
     return found.model_copy(update={
-        "output": str(folder / Path(found.output).expanduser()),
-        "include_path": placed_path(found.include_path, folder) if found.include_path else None,
-        "model_args": placed_arguments(found.model_args, folder), "base": placed_arguments(found.base, folder),
+        **found.placed(folder), "base": placed_arguments(found.base, folder), "recover": recover,
         "traces": found.traces.model_copy(update=traces),
     })  # fmt: skip
 

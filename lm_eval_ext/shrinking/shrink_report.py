@@ -27,7 +27,7 @@ _NAMES: Mapping[Minimised, str] = {
     "flops": "FLOPs of an answer", "layers": "layers",
 }  # fmt: skip
 # Why a proof ended, or that it goes on.
-Ending = Literal["not kept", "all kept", "budget", "unfinished"]
+Ending = Literal["not kept", "all kept", "budget", "failed", "check", "unfinished"]
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,10 @@ class FrontModel:
         cost: of what is minimised.
         bits: divergence from the base a token, as the search saw it.
         digest: of its recipe.
-        exports: whether `export` can write its weights, as they aren't quantized when they are loaded.
-        verdict: of its gate: kept, lost, undecided or failed; empty if it wasn't tested.
+        exports: whether `export` can write its weights.
+        with_blocks: its cost where blocks that are left out keep their weights, as in a checkpoint.
+        passed: how many models of the search's front are between it and the larger one before it, and aren't tested.
+        verdict: of its gate: kept, lost, undecided, check or failed; empty if it wasn't tested.
         said: what the gate says, in sentences.
         tokens: decoded for it.
     """
@@ -52,15 +54,15 @@ class FrontModel:
     bits: float
     digest: str = ""
     exports: bool = True
+    with_blocks: float = 0.0
+    passed: int = 0
     verdict: str = ""
     said: tuple[str, ...] = ()
     tokens: float = 0.0
 
     def tested(self, found: Candidate, said: tuple[str, ...]) -> FrontModel:
         """With the verdict of its gate, where it was the only candidate."""
-        verdict = "failed" if found.verdict == "failed" else found.alone
-        tokens = sum(row.tokens or 0.0 for row in found.rows)
-        return replace(self, verdict=verdict, said=said, tokens=tokens)
+        return replace(self, verdict=found.verdict, said=said, tokens=sum(row.tokens or 0.0 for row in found.rows))
 
     @property
     def is_kept(self) -> bool:
@@ -75,10 +77,12 @@ class Winner:
     Attributes:
         arguments: model arguments.
         recipe: path of the recipe that `export` writes; empty if it was trained, or can't be exported.
+        command: evaluates it on all questions of the gate.
     """
 
     arguments: Mapping[str, object]
     recipe: str
+    command: str
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ class ShrinkReport:
         tokens: decoded by the proof.
         all_tokens: that evaluating base and front on all questions would have taken.
         ending: why the proof ended.
-        engine, benchmarks: of the gate.
+        proofs: how many there were in the folder on the same questions, with this one.
         winner: the smallest model, if there is one.
     """
 
@@ -114,8 +118,7 @@ class ShrinkReport:
     tokens: float
     all_tokens: float
     ending: Ending
-    engine: str
-    benchmarks: tuple[str, ...]
+    proofs: int = 1
     winner: Winner | None = None
 
     @property
@@ -130,13 +133,17 @@ class ShrinkReport:
 
     @property
     def exit_code(self) -> int:
-        """0 if a smaller model is kept; 1 if none is; 2 if the first one wasn't evaluated, or the proof goes on."""
+        """0 if a smaller model is kept; 1 if none is; 2 if that can't be said, or the proof goes on."""
         if self.ending == "unfinished":
             return 2
         if self.smallest is not None:
             return 0
-        untold = self.front and self.front[0].verdict in ("", "failed")
-        return 2 if untold else 1
+        return 1 if self.ending in ("not kept", "all kept") else 2
+
+    @property
+    def wrong(self) -> float:
+        """Probability of a wrong name at most, with all proofs on the same questions."""
+        return min(1.0, self.proofs * self.error)
 
     def to_frame(self) -> pandas.DataFrame:
         """One row per model of the front."""
@@ -183,16 +190,22 @@ def headline(found: ShrinkReport) -> str:
     """The result in a sentence."""
     least, on = f"{100 * found.keep:g}%", f"on {found.population}"
     if found.smallest is None:
-        if not any(one.verdict for one in found.front):
-            return "Nothing was tested yet." if found.front else f"Nothing smaller than {found.base} is near it."
+        if not found.front:
+            return f"Nothing smaller than {found.base} is near it."
+        if found.ending not in ("not kept", "unfinished"):
+            ended = _ENDED[found.ending]
+            return f"Nothing can be said of versions smaller than {found.base}: the front was tested {ended}."
+        if not found.front[0].verdict:
+            return "Nothing was tested yet."
         return (
             f"Nothing smaller than {found.base} is shown to keep {least} of its accuracy above chance, {on}: "
             f"already the largest candidate, {found.front[0].what}, is {found.front[0].verdict}."
         )
     one, name = found.smallest, _NAMES[found.minimised]
-    what = {"not kept": "smallest version", "all kept": "smallest version that was tested"}.get(
-        found.ending, "smallest version so far"
-    )
+    what = "smallest version so far"
+    if found.ending in ("not kept", "all kept"):
+        was_next = found.next_smaller is not None and not found.next_smaller.passed
+        what = "smallest version" if was_next else "smallest version that was tested"
     return (
         f"The {what} of {found.base} that keeps at least {least} of its accuracy above chance, {on}: "
         f"{one.what}; {share(one.cost / found.whole)} of its {name}, {scaled(one.cost, _unit(found))}."
@@ -218,14 +231,19 @@ def _sentences(found: ShrinkReport) -> Iterator[str]:
 
 def _use(found: ShrinkReport, winner: Winner) -> str:
     """Commands for the smallest model."""
+    path, smallest = shlex.quote(winner.recipe), found.smallest
+    lines = [f"Its recipe is {winner.recipe}. To export it:", f"    lm-eval-tts export {path} FOLDER"]
     arguments = ",".join(f"{name}={told_value(value)}" for name, value in winner.arguments.items())
-    tasks = ",".join(found.benchmarks)
-    lines = [f"Its recipe is {winner.recipe}. To export it:", f"    lm-eval-tts export {winner.recipe} FOLDER"]
+    in_a_checkpoint = []
+    if smallest is not None and smallest.with_blocks > smallest.cost:
+        in_a_checkpoint = [
+            "In a checkpoint, and in vLLM, blocks that are left out keep their weights, which then add zeros: "
+            f"{share(smallest.with_blocks / found.whole)} of the {_NAMES[found.minimised]}."
+        ]
     return "\n".join([
-        *(lines if winner.recipe else [f"Its model arguments are {arguments}."]),
+        *(lines if winner.recipe else [f"Its model arguments are {arguments}."]), *in_a_checkpoint,
         "To evaluate it on everything, for a leaderboard:",
-        f"    lm_eval --model {found.engine} --model_args {shlex.quote(arguments)} --tasks {tasks} "
-        "--log_samples --output_path out",
+        f"    {winner.command}",
         "    lm-eval-tts leaderboard add out",
     ])  # fmt: skip
 
@@ -234,6 +252,8 @@ _ENDED: Mapping[Ending, str] = {
     "not kept": "to the first that isn't kept",
     "all kept": "to its smallest, and all are kept: a larger `front` or a higher `worst` may show smaller ones",
     "budget": "until the budget was used up, so that smaller ones may be kept too",
+    "failed": "to one that could not be evaluated, so that smaller ones may be kept too",
+    "check": "to one that is better than its base by more than chance: check the setup, or set the gate's accept_gains",
     "unfinished": "as far as it goes until now; the proof isn't finished",
 }
 
@@ -253,9 +273,19 @@ def effort(found: ShrinkReport) -> str:
             f", {100 * found.tokens / found.all_tokens:.0f}% of the {scaled(found.all_tokens)} that evaluating the "
             "base and all of the front takes"
         )
+    passed = found.next_smaller.passed if found.next_smaller is not None and found.smallest is not None else 0
+    between = f" ({passed} more lie between the last two, but `search.front` left them out)" if passed else ""
+    names, others = "The whole search names", ""
+    if found.proofs > 1:
+        names = "Together they name"
+        others = (
+            f" This is proof {found.proofs} on the same questions in this folder, and what one showed may have led to "
+            "another, so their errors add up."
+        )
     return (
-        f"{search}; {proof}. The front was tested from its largest model {_ENDED[found.ending]}. The whole search "
-        f"names a model that doesn't keep {100 * found.keep:g}% with a probability of at most {100 * found.error:g}%."
+        f"{search}; {proof}. The front was tested from its largest model {_ENDED[found.ending]}{between}.{others} "
+        f"{names} a model that doesn't keep {100 * found.keep:g}% with a probability of at most "
+        f"{100 * found.wrong:g}%."
     )
 
 

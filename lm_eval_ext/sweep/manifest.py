@@ -233,6 +233,17 @@ class Setup(_Part):
             raise ValueError(f"engine={engine!r}: expected one of: {', '.join(engine_models())}")
         return engine
 
+    def placed(self, folder: Path) -> dict[str, object]:
+        """The fields that name files, with relative paths as those of a folder: an update for `model_copy`."""
+        slurm = self.launch.slurm
+        template = None if slurm.template is None else str(folder / Path(slurm.template).expanduser())
+        placed = self.launch.model_copy(update={"slurm": slurm.model_copy(update={"template": template})})
+        return {
+            "output": str(folder / Path(self.output).expanduser()),
+            "include_path": placed_path(self.include_path, folder) if self.include_path else None,
+            "model_args": placed_arguments(self.model_args, folder), "launch": placed,
+        }  # fmt: skip
+
 
 class Manifest(Setup):
     """A study: models x prunings x tasks x seeds."""
@@ -342,9 +353,7 @@ def _placed(manifest: Manifest, folder: Path) -> Manifest:
         for one in manifest.pruning
     )
     models = {name: placed_arguments(arguments, folder) for name, arguments in manifest.models.items()}
-    where = {"output": str(folder / Path(manifest.output).expanduser()), "include_path": place(manifest.include_path)}
-    more = {"models": models, "model_args": placed_arguments(manifest.model_args, folder), "pruning": pruning}
-    return manifest.model_copy(update=where | more)
+    return manifest.model_copy(update={**manifest.placed(folder), "models": models, "pruning": pruning})
 
 
 def placed_path(text: str, folder: Path) -> str:

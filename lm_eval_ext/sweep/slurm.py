@@ -113,7 +113,7 @@ class SlurmLauncher:
 
     def _script(self, items: Sequence[Stage | PlannedRun]) -> str:
         template = self._settings.template
-        path = TEMPLATE if template is None else self.study.path.parent / template
+        path = TEMPLATE if template is None else Path(template)
         try:
             text = path.read_text("utf-8")
         except OSError as error:

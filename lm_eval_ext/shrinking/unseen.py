@@ -1,0 +1,114 @@
+"""Keeps a gate's questions from a search and a training: what has seen them would be made to suit them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache, cached_property
+from typing import NamedTuple
+
+from lm_eval_ext.analysis.pairing import stands_apart
+from lm_eval_ext.errors import ManifestError, TTSError
+from lm_eval_ext.harness.prompts import TaskQuestion, task_questions
+from lm_eval_ext.pruning.calibration import Calibration
+from lm_eval_ext.runs.correct_traces import CorrectTrace, drawn_traces
+from lm_eval_ext.runs.logs.log import normalised
+
+_WORDED = 24  # letters from which on a question is known wherever it stands; a sum may be part of a longer one
+_ALL = 10**9
+
+
+class Question(NamedTuple):
+    """A question that a search or a training sees.
+
+    Attributes:
+        prompt: with whatever stands around it.
+        source, number: where it is from.
+        asked: lm-eval's hash of its row; empty if it isn't known.
+    """
+
+    prompt: str
+    source: str
+    number: int
+    asked: str = ""
+
+
+def of_traces(traces: Iterable[CorrectTrace]) -> list[Question]:
+    """The questions that traces answer."""
+    return [Question(one.exchange.prompt, one.task, one.question, one.asked) for one in traces]
+
+
+def of_texts(source: str, texts: Calibration) -> list[Question]:
+    """The questions in texts that a model is trained on, as far as they are known.
+
+    Args:
+        source: of the texts, as for `calibration`.
+        texts: what was read from it.
+    """
+    kind, _, name = source.partition(":")
+    if kind == "run":
+        return of_traces(drawn_traces(name, _ALL, 0))
+    if kind == "task":
+        asked = task_questions(name, len(texts.texts))
+        return [Question(one.prompt, name, number, one.asked) for number, one in enumerate(asked)]
+    prompts = (one if isinstance(one, str) else one.prompt for one in texts.texts)
+    return [Question(prompt, source, number) for number, prompt in enumerate(prompts)]
+
+
+class Unseen:
+    """The questions that nobody may have seen.
+
+    Args:
+        tasks: benchmarks of a gate.
+    """
+
+    def __init__(self, tasks: Iterable[str]) -> None:
+        self.tasks = tasks
+
+    def check(self, questions: Sequence[Question], what: str) -> None:
+        """Refuse questions that are among them.
+
+        Args:
+            questions: what is seen.
+            what: the field of a file that names them, for the message.
+
+        Raises:
+            ManifestError: some are.
+        """
+        for task in self.tasks:
+            unseen = _Benchmark(self._questions_of(task))
+            common = [one for one in questions if unseen.has(one, self._as_asked(one))]
+            if common:
+                raise ManifestError(
+                    f"{what}: {len(common)} of {len(questions)} are questions of the gate's {task} (such as question "
+                    f"{common[0].number} of {common[0].source}); give others"
+                )
+
+    def _as_asked(self, one: Question) -> TaskQuestion | None:
+        """A question as its own task asks it, without examples; None if that isn't known here."""
+        try:
+            own = self._questions_of(one.source)
+        except TTSError:  # it isn't a task here
+            return None
+        return own[one.number] if one.number < len(own) and own[one.number].asked == one.asked else None
+
+    @cached_property
+    def _questions_of(self) -> Callable[[str], list[TaskQuestion]]:
+        return cache(task_questions)
+
+
+class _Benchmark:
+    def __init__(self, asked: Sequence[TaskQuestion]) -> None:
+        self._rows = {one.asked for one in asked}
+        self._prompts = {normalised(one.prompt) for one in asked}
+        self._texts = {normalised(one.text) for one in asked}
+        self._worded = {text for text in self._texts if sum(map(str.isalpha, text)) >= _WORDED}
+
+    def has(self, one: Question, own: TaskQuestion | None) -> bool:
+        """Whether it asks a question: by its row, else by its text, with or without the task's template."""
+        if one.asked in self._rows:
+            return True
+        if own is not None and (normalised(own.prompt) in self._prompts or normalised(own.text) in self._texts):
+            return True
+        prompt = normalised(one.prompt if own is None else own.prompt)
+        sought = self._worded | self._prompts if own is None else self._worded
+        return any(stands_apart(text, prompt) for text in sought)
