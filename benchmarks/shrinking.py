@@ -2,8 +2,9 @@
 
     python -m benchmarks.shrinking [--results FOLDER] [--write]
 
-Runs `examples/shrink-tiny.yaml`, and evaluates its recipe and the choices of every method for layers and blocks (one,
-two, ... of them, on the same traces) on all the questions that decide, and on short chains, which no search has seen.
+Runs `examples/shrink-tiny.yaml`, and evaluates its recipe and the choices of every method for layers and blocks (on the
+same traces: one, two, ... of them, until three in a row keep too little) on all the questions that decide, and on short
+chains, which no search has seen.
 `evolution` is EvoPress (arXiv 2410.14649) in few lines: of a number of blocks, which ones are left out changes by
 swaps, and of the offspring of each generation the one that diverges least goes on.
 
@@ -13,6 +14,7 @@ What is in the folder already is taken from there. `--write` saves the page `doc
 from __future__ import annotations
 
 import argparse
+import itertools
 import random
 from collections.abc import Collection, Iterator, Mapping
 from functools import cache
@@ -43,7 +45,8 @@ METHODS = (  # all that choose layers or blocks
     "replaceme", "attention", "mlp", "joint",
 )  # fmt: skip
 PARAMETERS: Mapping[str, Mapping[str, Any]] = {"laco": {"threshold": -1.0, "interval": 1, "merged": 2}}  # any number
-MOST = 6  # layers or blocks
+LOST = 3  # numbers of layers or blocks in a row that keep too little, after which a method is given up
+KEEP = 0.95
 BLOCKS = range(2, 11)  # that the evolution leaves out
 GENERATIONS, OFFSPRING = 12, 16
 
@@ -76,23 +79,36 @@ def main() -> None:
 def rows(results: Path, study: ShrinkStudy, recipe_path: str) -> Iterator[Row]:
     """The recipe that was found, then the choices of methods."""
     whole = evaluated(results / "whole", {"pretrained": "tiny-chain"})
-    traces = f"run:{study.traces_folder}"
-    recipes: dict[str, tuple[str, Recipe]] = {"shrink": ("shrink", load_recipe(recipe_path))}
+
+    def row(name: str, recipe: Recipe) -> Row:
+        path = recipe.save(results / "recipes" / f"{recipe.digest}.yaml")
+        return Row(
+            name, lacks(recipe), parameters(recipe), evaluated(results / path.stem, {"recipe": str(path)}, whole)
+        )
+
+    yield row("shrink", load_recipe(recipe_path))
     for method in METHODS:
-        for count in range(1, MOST + 1):
-            options: dict[str, Any] = {"calibration": traces, "samples": study.file.traces.count, "max_tokens": 512}
-            try:
-                recipe = tts.choose_layers(
-                    "tiny-chain", method, remove=count, parameters=PARAMETERS.get(method), **options
-                )
-            except ArgumentError:
+        lost = 0
+        for count, recipe in choices(method, study):
+            found = row(f"{method}:{count}", recipe)
+            yield found
+            lost = 0 if found.kept[TASKS[0]][0] >= KEEP else lost + 1
+            if lost == LOST:
                 break
-            recipes.setdefault(f"{method}:{count}", (method, recipe))
-    recipes |= {f"evolution:{count}": ("evolution", recipe) for count, recipe in evolved(study).items()}
-    for name, (_, recipe) in recipes.items():
-        path = recipe.save(results / "recipes" / f"{name.replace(':', '-')}.yaml")
-        kept = evaluated(results / name.replace(":", "-"), {"recipe": str(path)}, whole)
-        yield Row(name, lacks(recipe), parameters(recipe), kept)
+    for count, recipe in evolved(study).items():
+        yield row(f"evolution:{count}", recipe)
+
+
+def choices(method: str, study: ShrinkStudy) -> Iterator[tuple[int, Recipe]]:
+    """What a method chooses on the traces of the search: one layer or block, two, ..., as far as it goes."""
+    for count in itertools.count(1):
+        try:
+            yield count, tts.choose_layers(
+                "tiny-chain", method, remove=count, parameters=PARAMETERS.get(method),
+                calibration=str(study.folder / "traces.jsonl"), samples=study.file.traces.count, max_tokens=512,
+            )  # fmt: skip
+        except ArgumentError:
+            return
 
 
 def lacks(recipe: Recipe) -> str:
@@ -159,16 +175,17 @@ def page(report: Any, found: list[Row]) -> str:
     long, short = TASKS
     lines = [
         "# What shrink finds", "",
-        "`examples/shrink-tiny.yaml` beside the choices of single methods on the same traces: of each, the smallest "
-        "model whose accuracy on all 600 long chains is at least 95% of the base's above guessing (95% intervals, "
-        "paired by question), by that estimate alone. The short chains have one to three steps, and no search has seen "
+        "`examples/shrink-tiny.yaml` beside the choices of single methods on the same traces, of one layer or block, "
+        f"two, ... until {LOST} in a row keep too little: of each, the smallest model whose accuracy on all 600 long "
+        f"chains is at least {100 * KEEP:g}% of the base's above guessing (95% intervals, paired by question), by that "
+        "estimate alone. The short chains have one to three steps, and no search has seen "
         "them; on `tts_depth`, tiny-chain itself has nothing right, so nothing can be lost. Written by `python -m "
         "benchmarks.shrinking --write`.", "",
         "| method | drops | parameters | long chains kept, % | short chains kept, % |", "|---|---|--:|--:|--:|",
     ]  # fmt: skip
     for method in ("shrink", "evolution", *METHODS):
         own = [row for row in found if row.name.partition(":")[0] == method]
-        good = [row for row in own if row.kept[long][0] >= 0.95]
+        good = [row for row in own if row.kept[long][0] >= KEEP]
         best = min(good, key=lambda row: row.parameters, default=None)
         if best is None:
             lines.append(f"| {method} | none of {len(own)} | | | |")
@@ -176,11 +193,11 @@ def page(report: Any, found: list[Row]) -> str:
         shown = (f"{100 * a:.1f} ({100 * b:.1f} to {100 * c:.1f})" for a, b, c in (best.kept[long], best.kept[short]))
         size = f"{best.parameters:,} ({100 * best.parameters / whole:.0f}%)"
         lines.append(f"| `{best.name}` | {best.what} | {size} | {' | '.join(shown)} |")
-    asked = sum(len(row.kept) > 0 for row in others)
+    each = report.all_tokens / (1 + len(report.front))
     lines += [
         "", f"The search scored {len(report.scored):,} models without decoding, and the proof decoded "
-        f"{report.tokens:,.0f} tokens. Evaluating the {asked} choices of single methods took as many as the base's "
-        f"{report.all_tokens / (1 + len(report.front)):,.0f} for each.",
+        f"{report.tokens:,.0f} tokens. Evaluating the {len(others)} choices of single methods and of the evolution "
+        f"decoded about {each:,.0f} for each, {len(others) * each / 1e6:.1f} million in all.",
     ]  # fmt: skip
     assert winner.name == "shrink"
     return "\n".join(lines) + "\n"
