@@ -385,14 +385,14 @@ def diverge(
     >>> found.candidates[0].divergence.kl.estimate > 0.01
     True
     """
-    from lm_eval_ext.shrinking.diverge import ModelSpec, TraceOptions, model_spec
+    from lm_eval_ext.shrinking.diverge import ModelSpec, TraceOptions, model_spec, model_specs
     from lm_eval_ext.shrinking.diverge import diverge as diverged
 
     whole = model_spec(base) if isinstance(base, str) else ModelSpec("base", base)
     if isinstance(candidates, Mapping):
         others = [ModelSpec(name, arguments) for name, arguments in candidates.items()]
     else:
-        others = [model_spec(text, whole.arguments) for text in candidates]
+        others = model_specs(candidates, whole.arguments)
     options = TraceOptions(str(traces), samples, max_tokens, seed, tuple(on))
     with tempfile.TemporaryDirectory() as temporary:
         return diverged(whole, others, options, Path(keep or temporary), localise=localise)

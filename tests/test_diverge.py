@@ -24,6 +24,7 @@ from lm_eval_ext.paths import TINY_CHAIN
 from lm_eval_ext.pruning.blocks import Blocks
 from lm_eval_ext.pruning.calibration import Exchange
 from lm_eval_ext.pruning.loading import load_pruned
+from lm_eval_ext.pruning.recipe import Recipe
 from lm_eval_ext.runs.correct_traces import CorrectTrace
 from lm_eval_ext.shrinking.distributions import BaseDistributions
 from lm_eval_ext.shrinking.diverge import measured_at
@@ -350,6 +351,18 @@ def test_what_can_t_be_done_is_one_line(words: Sequence[str], message: str) -> N
     assert done.exit_code == 1, done.output
     said = done.stderr.strip().splitlines()[-1]
     assert said.startswith("lm-eval-tts: ") and message in said, done.output
+
+
+def test_recipes_of_one_name_are_called_by_their_paths(tmp_path: Path) -> None:
+    paths = [tmp_path / folder / "smallest.yaml" for folder in ("a", "b")]
+    for path, layer in zip(paths, (7, 8), strict=True):
+        path.parent.mkdir()
+        Recipe(base="tiny-chain", drop=(layer,), method="by hand", source="test").save(path)
+    words = ("base=tiny-chain", *map(str, paths), "--traces", f"run:{BASE_RUN}", "--samples", "4")
+    done = diverged(*words, "--json", str(tmp_path / "found.json"))
+    assert done.exit_code == 0, done.output
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert [one["name"] for one in found["candidates"]] == [str(path) for path in paths]
 
 
 def test_another_tokenizer_is_one_line(tiny_model: Path) -> None:

@@ -30,7 +30,7 @@ from lm_eval_ext.pruning.loading import load_pruned
 from lm_eval_ext.pruning.recipe import load_recipe
 from lm_eval_ext.shrinking.search import SearchPoint, beam_search, front
 from lm_eval_ext.shrinking.shrink import SearchResult, ShrinkStudy
-from lm_eval_ext.shrinking.shrink_file import What, shrink_schema
+from lm_eval_ext.shrinking.shrink_file import What, load_shrink, shrink_schema
 from lm_eval_ext.shrinking.shrink_report import FrontModel
 from lm_eval_ext.shrinking.states import State, next_states, part_costs, without
 from lm_eval_ext.shrinking.unseen import Question
@@ -233,6 +233,7 @@ def written(folder: Path, **fields: Any) -> Path:
         ({"remove": {"layers": ["wanda"]}}, "layers: wanda doesn't choose layers"),
         ({"remove": {"mlp": ["attention"]}}, "mlp: attention doesn't choose mlp"),
         ({"remove": {"layers": ["nope"]}}, "unknown method 'nope'"),
+        ({"remove": {"mlp": ["joint"]}}, "mlp: joint also chooses attention; give attention: [] if they may be"),
         ({"remove": {"weights": ["reap:25%"]}}, "weights: reap:25% doesn't choose them"),
         ({"remove": {"experts": ["reap"]}}, "give METHOD:N"),
         ({"remove": {"bits": ["int3"]}}, "remove: expected METHOD:WEIGHTS, one of: bitsandbytes:nf4"),
@@ -292,6 +293,12 @@ def test_what_is_wrong_in_the_file_is_one_line(fields: Any, message: str, tmp_pa
     assert done.exit_code == 2, done.output
     said = done.stderr.strip().splitlines()[-1]
     assert said.startswith("lm-eval-tts: ") and message in said, said
+
+
+def test_paths_are_those_of_the_folder_and_joint_chooses_both(tmp_path: Path) -> None:
+    launch = {"slurm": {"template": "job.sh"}}
+    file = load_shrink(written(tmp_path, launch=launch, remove={"attention": [], "mlp": ["joint"]}))
+    assert file.launch.slurm.template == str(tmp_path / "job.sh") and file.remove.methods("mlp") == ("joint",)
 
 
 @pytest.mark.parametrize(
@@ -373,6 +380,15 @@ def test_from_a_file_to_a_recipe_and_again(tmp_path: Path) -> None:
     (tmp_path / "out" / "search.json").unlink()
     same = CliRunner().invoke(app, ["shrink", str(path)])
     assert same.stdout == done.stdout and load_recipe(str(tmp_path / "out" / "smallest.yaml")) == recipe
+
+
+def test_what_can_t_be_loaded_isn_t_proposed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A model without any attention, of the twelve blocks that there are."""
+    path = written(tmp_path, remove={"attention": []}, search={"beam": 1, "worst": 1e9, "front": 40})
+    study = ShrinkStudy(path)
+    recipes = [load_recipe(str(study.recipe_of(one))) for one in study.searched().front]
+    assert recipes and max(len(one.drop_attention) for one in recipes) <= 11
+    assert "can't be loaded, so it isn't proposed: drop_attention: drops all 12 attention blocks" in caplog.text
 
 
 def test_two_at_once_are_refused(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def diverge(
     It is a screen for many candidates in minutes, and a diagnosis of where they differ. Whether one still reasons is
     decided by `gate` and `compare`.
     """
-    from lm_eval_ext.shrinking.diverge import TraceOptions, model_spec
+    from lm_eval_ext.shrinking.diverge import TraceOptions, model_spec, model_specs
     from lm_eval_ext.shrinking.diverge import diverge as diverged
     from lm_eval_ext.shrinking.divergence_report import page
 
@@ -63,7 +63,7 @@ def diverge(
     base = model_spec(first.removeprefix(_BASE))
     tasks = tuple(name.strip() for name in on.split(",") if name.strip())
     options = TraceOptions(folder, samples, max_tokens, seed, tasks)
-    candidates = [model_spec(text, base.arguments) for text in others]
+    candidates = model_specs(others, base.arguments)
     with tempfile.TemporaryDirectory() as temporary:
         found = diverged(base, candidates, options, keep or Path(temporary), top=top, localise=localise)
     print(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -13,6 +14,7 @@ from tqdm import tqdm
 
 from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.harness.arguments import parse_model_args
+from lm_eval_ext.harness.effects import effect
 from lm_eval_ext.paths import digest
 from lm_eval_ext.pruning.architecture import depth
 from lm_eval_ext.pruning.recipe import kept_layers, recipe_files
@@ -63,21 +65,38 @@ def model_spec(text: str, base: Mapping[str, object] | None = None) -> ModelSpec
 
     Args:
         text: `NAME.yaml`, an installed recipe, `drop_layers=[3,4]`, or a name on the Hub or a folder.
-        base: arguments of the base; what loads nothing itself is the base with these arguments.
+        base: arguments of the base; what loads nothing itself is the base with these arguments, and a recipe or a
+            checkpoint is loaded as the base is, such as in its `dtype`.
 
     >>> model_spec("drop_layers=[3]", {"pretrained": "tiny-chain"}).arguments
     {'pretrained': 'tiny-chain', 'drop_layers': '[3]'}
+    >>> model_spec("a/b.yaml", {"pretrained": "tiny-chain", "revision": "v2", "dtype": "float32"}).arguments
+    {'dtype': 'float32', 'recipe': 'a/b.yaml'}
     """
+    here = base if base and not base.get("base_url") else {}
+    how = {name: value for name, value in here.items() if name not in _LOADS and effect(name) != "model"}
     if Path(text).suffix in (".yaml", ".yml"):
-        return ModelSpec(Path(text).stem, {"recipe": text})
+        return ModelSpec(Path(text).stem, {**how, "recipe": text})
     if text in {path.stem for path in recipe_files()}:
-        return ModelSpec(text, {"recipe": text})
+        return ModelSpec(text, {**how, "recipe": text})
     if "=" not in text:
-        return ModelSpec(Path(text).name, {"pretrained": text})
+        return ModelSpec(Path(text).name, {**how, "pretrained": text})
     given = parse_model_args(text)
     if base is None or any(given.get(name) for name in _LOADS):
         return ModelSpec(text, given)
     return ModelSpec(text, {**base, **given})
+
+
+def model_specs(texts: Sequence[str], base: Mapping[str, object]) -> list[ModelSpec]:
+    """Candidates from words of the command line; files of one name in several folders are called by their paths.
+
+    Args:
+        texts: the words.
+        base: arguments of the base.
+    """
+    found = [model_spec(text, base) for text in texts]
+    times = Counter(one.name for one in found)
+    return [one._replace(name=text) if times[one.name] > 1 else one for text, one in zip(texts, found, strict=True)]
 
 
 def diverge(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -78,8 +78,10 @@ class Removable(_Part):
     """What may be removed. Of layers and blocks, the methods whose own choices are among the candidates."""
 
     layers: Annotated[tuple[str, ...] | None, Field(description="methods, such as [shortgpt, trace]")] = None
-    attention: Annotated[tuple[str, ...] | None, Field(description="methods for attention blocks: [attention]")] = None
-    mlp: Annotated[tuple[str, ...] | None, Field(description="methods for feed-forward networks: [mlp]")] = None
+    attention: Annotated[
+        tuple[str, ...] | None, Field(description="methods for attention blocks: [attention], or with `mlp` [joint]")
+    ] = None
+    mlp: Annotated[tuple[str, ...] | None, Field(description="methods for feed-forward networks: [mlp, joint]")] = None
     weights: Annotated[tuple[str, ...], Field(description="as in `prune=`: [wanda:20%, wanda:40%]")] = ()
     experts: Annotated[tuple[str, ...], Field(description="as in `prune=`: [reap:25%]")] = ()
     bits: Annotated[tuple[str, ...], Field(description="as in `quantize=`: [quanto:int8]")] = ()
@@ -91,7 +93,7 @@ class Removable(_Part):
         try:
             for kind in self.kinds:
                 for name in self.methods(kind):
-                    _check_method(kind, name)
+                    _check_method(kind, name, self.kinds)
             for written, experts in [(one, True) for one in self.experts] + [(one, False) for one in self.weights]:
                 _check_amount(written, experts=experts)
             for one in self.bits:
@@ -119,11 +121,13 @@ class Removable(_Part):
         return {"layers": self.layers, "attention": self.attention, "mlp": self.mlp}[kind] or ()
 
 
-def _check_method(kind: What, name: str) -> None:
+def _check_method(kind: What, name: str, kinds: Sequence[What]) -> None:
     method = method_named(name)
-    taken = "layers" if not method.blocks else "attention" if method.blocks == ("attention",) else "mlp"
-    if method.experts or method.weights or len(method.blocks) > 1 or taken != kind:
+    chosen = () if method.experts or method.weights else method.blocks or ("layers",)
+    if kind not in chosen:
         raise ArgumentError(f"{kind}: {name} doesn't choose {kind}")
+    if other := [one for one in chosen if one not in kinds]:
+        raise ArgumentError(f"{kind}: {name} also chooses {other[0]}; give {other[0]}: [] if they may be removed")
 
 
 def _check_amount(written: str, *, experts: bool) -> None:
