@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from lm_eval_ext.errors import TTSError
@@ -34,6 +34,12 @@ _EXPECTED: Mapping[str, str] = {
 }
 
 Model = TypeVar("Model", bound=BaseModel)
+
+
+class Declared(BaseModel):
+    """What a person writes into a file: a field that is unknown is an error, and what was read stays as it is."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def read_yaml(

@@ -14,7 +14,7 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 
-from lm_eval_ext.declared import read_yaml
+from lm_eval_ext.declared import Declared, read_yaml
 from lm_eval_ext.errors import DatasetError, TaskError
 
 FILE = "eval.yaml"
@@ -26,10 +26,9 @@ _KINDS = {"choice": "choice", "math": "math"}
 _SCORERS = (*_KINDS, "includes", "match", "pattern", "answer", "exact", "f1")
 
 
-class _Named(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class _Named(Declared):
     name: str
-    args: dict[str, Any] = {}
+    args: dict[str, Any] = Field(default_factory=dict)
 
 
 def _by_name(given: object) -> object:
@@ -48,10 +47,9 @@ def _column(given: object) -> object:
 Column = Annotated[str, BeforeValidator(_column)]  # stands in a template, so that it must be no more than a name
 
 
-class FieldSpec(BaseModel):
+class FieldSpec(Declared):
     """Which columns are what."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     input: Column
     target: str
     choices: Column | list[Column] | None = None
@@ -64,10 +62,9 @@ def _one_split(given: object) -> object:
     return given[0] if isinstance(given, list) and len(given) == 1 else given
 
 
-class HubTask(BaseModel):
+class HubTask(Declared):
     """A task of an `eval.yaml`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     id: Annotated[str, Field(min_length=1, validation_alias=AliasChoices("id", "name"))]
     config: Annotated[str, Field(validation_alias=AliasChoices("config", "subset"))] = "default"
     split: Annotated[str, BeforeValidator(_one_split), Field(validation_alias=AliasChoices("split", "splits"))] = "test"
@@ -75,8 +72,8 @@ class HubTask(BaseModel):
     shuffle_choices: bool = False
     epochs: Annotated[int, Field(ge=1)] = 1
     epoch_reducer: str | None = None
-    solvers: list[Named] = []
-    scorers: list[Named] = []
+    solvers: list[Named] = Field(default_factory=list)
+    scorers: list[Named] = Field(default_factory=list)
 
 
 class EvalFile(BaseModel):

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 
+from lm_eval_ext.declared import Declared
 from lm_eval_ext.errors import ArgumentError, first_fault
 from lm_eval_ext.harness.effects import effect, marked
 from lm_eval_ext.paths import TINY_CHAIN, digest
@@ -85,10 +86,8 @@ Whole = Annotated[int | None, BeforeValidator(_whole)]
 Text = Annotated[str | None, BeforeValidator(lambda value: None if value is None else str(value))]
 
 
-class ThinkingArguments(BaseModel):
+class ThinkingArguments(Declared):
     """The arguments about thinking, which all our models take."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     thinking_format: Annotated[str | None, BeforeValidator(_marks)] = Field(
         None,

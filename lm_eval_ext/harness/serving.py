@@ -10,8 +10,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from lm_eval_ext.declared import Declared
 from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.generation.engines.dialects import RECIPE
 from lm_eval_ext.harness.arguments import NAMES, Arguments, parse_model_args, run_name
@@ -114,7 +115,7 @@ def _served_name(base: str, recipe: Recipe | None) -> str:
     return name if recipe is None else run_name(name, {"pretrained": name, "recipe": recipe})
 
 
-class ServedRecipe(BaseModel):
+class ServedRecipe(Declared):
     """How a served model was made smaller, as `lm-eval-tts serve` lets the server say it.
 
     Attributes:
@@ -123,8 +124,6 @@ class ServedRecipe(BaseModel):
         drop_experts: dropped experts by layer, as in a recipe.
         changes: name of changed weights; empty if there are none.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     base: str
     drop: tuple[int, ...] = ()

@@ -12,13 +12,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from lm_eval_ext.declared import Declared
 from lm_eval_ext.errors import RecipeError
 from lm_eval_ext.paths import cache_folder
 
 
-class Attachment(BaseModel):
+class Attachment(Declared):
     """A field of a recipe whose arrays are in a file.
 
     Attributes:
@@ -26,7 +27,6 @@ class Attachment(BaseModel):
         SUFFIX: of the file.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     FIELD: ClassVar[str]
     SUFFIX: ClassVar[str]
 

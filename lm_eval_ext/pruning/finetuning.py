@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
+from lm_eval_ext.declared import Declared
 from lm_eval_ext.errors import ArgumentError, first_fault
 from lm_eval_ext.pruning.architecture import auto_class
 from lm_eval_ext.pruning.blocks import Blocks
@@ -217,13 +218,11 @@ _OF_LOGITS = 3  # for each token: logits, their float32 copy, and their gradient
 Precision = Literal["float32", "bfloat16"]
 
 
-class Training(BaseModel):
+class Training(Declared):
     """How a pruned model is trained further.
 
     Either `steps` or `epochs` says how long. A step uses `batch_size` texts, `micro_batch_size` of them at a time.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     data: Annotated[str, Field(description="source of the texts, as for `prune --calibration`")]
     lora: Annotated[bool, Field(description="train an adapter instead of all weights")] = False

@@ -20,8 +20,9 @@ from pathlib import Path
 from types import EllipsisType
 from typing import TYPE_CHECKING, Annotated, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from lm_eval_ext.declared import Declared
 from lm_eval_ext.errors import ArchitectureError, RecipeError
 from lm_eval_ext.pruning.architecture import (
     block_of_tensor,
@@ -40,10 +41,8 @@ Variant = Literal["rdsc", "reference_code"]
 MergeWeights = dict[int, dict[int, float]]  # merged layer -> layer of the base model -> its weight
 
 
-class Merge(BaseModel):
+class Merge(Declared):
     """A merge step of LaCo: `layers` are merged into `into` and dropped; layer numbers are the base model's."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     into: Annotated[int, Field(ge=0)]
     layers: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]

@@ -14,8 +14,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from lm_eval_ext.declared import Declared
 from lm_eval_ext.errors import ArchitectureError, ArgumentError, TTSError
 from lm_eval_ext.pruning.architecture import layer_of_tensor, renamed_tensor, text_config
 
@@ -328,10 +329,8 @@ _BLOCK = 64  # weights with a scale of their own in bitsandbytes' 4 bits
 _PACKAGES = {"bitsandbytes": "bitsandbytes", "torchao": "torchao", "quanto": "optimum-quanto"}
 
 
-class Quantization(BaseModel):
+class Quantization(Declared):
     """How weights are quantized while they are loaded."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     method: Annotated[
         Literal["bitsandbytes", "torchao", "quanto"], Field(description="the library that quantizes them")

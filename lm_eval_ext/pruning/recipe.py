@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import yaml
 from pydantic import (
     BaseModel,
-    ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
     ValidationInfo,
@@ -23,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from lm_eval_ext.declared import read_yaml
+from lm_eval_ext.declared import Declared, read_yaml
 from lm_eval_ext.errors import ArgumentError, RecipeError
 from lm_eval_ext.paths import PRUNED_MODELS, located, write_whole
 from lm_eval_ext.plugins import recipe_folders
@@ -56,10 +55,8 @@ _RANGE = re.compile(r"^\s*(\d+)\s*(?:-\s*(\d+)\s*)?$", re.ASCII)
 _MOST_LAYERS = 10_000  # more than any model has: a mistyped range is not expanded
 
 
-class CalibrationSet(BaseModel):
+class CalibrationSet(Declared):
     """The calibration texts used to choose the layers."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Annotated[str, Field(min_length=1)]
     samples: Annotated[int, Field(gt=0)]
@@ -67,10 +64,8 @@ class CalibrationSet(BaseModel):
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="SHA-256 of the texts")]
 
 
-class Shape(BaseModel):
+class Shape(Declared):
     """What tells models of different kinds apart."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     model_type: Annotated[str, Field(min_length=1)]
     layers: Annotated[int, Field(gt=0)]
@@ -91,13 +86,11 @@ class Shape(BaseModel):
         )  # fmt: skip
 
 
-class Recipe(BaseModel):
+class Recipe(Declared):
     """One pruned model, as read from a YAML in `pruned_models/`.
 
     Layers are numbered from 0, starting at the input, as in the checkpoint's tensor names.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     base: Annotated[str, Field(min_length=1, description="Hub name or local folder of the base model")]
     revision: Annotated[str, Field(min_length=1, description="branch, tag or commit of what is loaded")] = "main"

@@ -5,19 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from lm_eval_ext.declared import read_yaml
+from lm_eval_ext.declared import Declared, read_yaml
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.paths import LEADERBOARD
 
 Kind = Literal["knowledge", "shallow", "long", "other"]
 
 
-class Benchmark(BaseModel):
+class Benchmark(Declared):
     """A column of the leaderboard."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     title: Annotated[str, Field(min_length=1)]
     kind: Kind = "other"
@@ -26,10 +24,8 @@ class Benchmark(BaseModel):
     chance: Annotated[float | None, Field(ge=0, le=1)] = None  # accuracy of guessing, if results don't record it
 
 
-class Catalogue(BaseModel):
+class Catalogue(Declared):
     """Content of `site.yaml`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     title: str
     url: Annotated[str, Field(pattern=r"^(https?://[^\s<>\"]+/)?$")] = ""  # of the site, for link previews

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema, model_validator
 
-from lm_eval_ext.declared import meant, read_yaml
+from lm_eval_ext.declared import Declared, meant, read_yaml
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.paths import LEADERBOARD
 from lm_eval_ext.redaction import line
@@ -69,11 +69,7 @@ Score = Annotated[
 Scores = Annotated[dict[str, Score], Field(min_length=1, description="by benchmark, in percent, as printed")]
 
 
-class _Fields(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class KnownBenchmark(_Fields):
+class KnownBenchmark(Declared):
     """A benchmark as papers name it."""
 
     kind: Annotated[Kind, Field(description="knowledge, shallow (short reasoning), long, or other")]
@@ -82,7 +78,7 @@ class KnownBenchmark(_Fields):
     task: Annotated[Text | None, Field(description="our task for it")] = None
 
 
-class Protocol(_Fields):
+class Protocol(Declared):
     """How something was measured, as far as the source says."""
 
     metric: Text | None = None
@@ -93,14 +89,14 @@ class Protocol(_Fields):
     questions: Annotated[int | None, Field(gt=0, le=_MOST, description="how many, where the source says so")] = None
 
 
-class BaseScores(_Fields):
+class BaseScores(Declared):
     """The base of a table, and its scores there."""
 
     name: Annotated[Text, Field(description="on the Hub")]
     scores: Scores
 
 
-class SmallerModel(_Fields):
+class SmallerModel(Declared):
     """A smaller model, and its scores."""
 
     name: Text
@@ -138,7 +134,7 @@ class Table(Protocol):
     where: Annotated[Text, Field(description="where in the source, such as `Table 3`")]
     note: Text | None = None
     doubt: Annotated[Text | None, Field(description="why its scores are shown and not counted")] = None
-    benchmarks: Annotated[dict[str, Protocol], Field(description="what differs for a benchmark")] = {}
+    benchmarks: Annotated[dict[str, Protocol], Field(default_factory=dict, description="what differs for a benchmark")]
     base: BaseScores
     models: Annotated[tuple[SmallerModel, ...], Field(min_length=1)]
 
@@ -162,7 +158,7 @@ class Table(Protocol):
         return Protocol(**self.model_dump(include=set(Protocol.model_fields), exclude_none=True) | asked)
 
 
-class SourceFile(_Fields):
+class SourceFile(Declared):
     """A paper, repository, model card or issue thread with scores of smaller models."""
 
     source: Annotated[Text, Field(description="its name, such as `arXiv 2504.04823`")]
@@ -231,7 +227,7 @@ class Literature(NamedTuple):
         return PublishedRow(key, self.sources[key], table, model, benchmark, self.benchmarks[benchmark])
 
 
-class _Benchmarks(_Fields):
+class _Benchmarks(Declared):
     benchmarks: dict[str, KnownBenchmark]
 
 

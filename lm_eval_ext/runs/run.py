@@ -14,8 +14,9 @@ from collections.abc import Iterable, Mapping, Set
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 
+from lm_eval_ext.declared import Declared
 from lm_eval_ext.generation.request import canonical
 from lm_eval_ext.grading.kinds import KINDS
 from lm_eval_ext.grading.rules import Rules
@@ -54,18 +55,14 @@ _SAID = re.compile(r"(\w+)=(.*?)(?=, \w+=|$)")  # likewise, in what they said wa
 _VARIANT = re.compile(r"^(?P<benchmark>tts_.+?)_(?:b(?P<budget>\d{1,9})|(?P<votes>maj\d+))$")
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Score(_Part):
+class Score(Declared):
     """A metric's mean over questions, and its standard error."""
 
     value: Number
     stderr: Annotated[float | None, Field(ge=0, le=1e15, allow_inf_nan=False)] = None
 
 
-class TaskResult(_Part):
+class TaskResult(Declared):
     """Result of a run on one task.
 
     Attributes:
@@ -196,7 +193,7 @@ class TaskResult(_Part):
 _RANGES = r"^\d{1,5}(-\d{1,5})?(\+\d{1,5}(-\d{1,5})?)*$"  # such as 0-2+7
 
 
-class Pruning(_Part):
+class Pruning(Declared):
     """What was done to the base: which layers were dropped, merged or mapped, and how its weights were quantized."""
 
     method: Name
@@ -277,7 +274,7 @@ class Pruning(_Part):
         return self
 
 
-class Run(_Part):
+class Run(Declared):
     """One evaluation, as published."""
 
     schema_version: Literal[1] = SCHEMA_VERSION

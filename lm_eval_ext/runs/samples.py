@@ -10,8 +10,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
+from lm_eval_ext.declared import Declared
 from lm_eval_ext.errors import ResultsError, first_fault
 from lm_eval_ext.runs.run import SCHEMA_VERSION, Hash, Line, Name, Number, Run, Share
 
@@ -20,11 +21,7 @@ Grade = Literal["correct", "wrong", "no answer", "unparsable", "timeout", "memor
 GRADES: tuple[Grade, ...] = get_args(Grade)
 
 
-class _Row(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Output(_Row):
+class Output(Declared):
     """One sample of a question: the model's text, the answer found in it, and the reason for its grade.
 
     Text and answer are None if the benchmark is gated. Of a program, `failed` is the first test that it fails, and why.
@@ -36,7 +33,7 @@ class Output(_Row):
     failed: str | None = None
 
 
-class Sample(_Row):
+class Sample(Declared):
     """A question with all its samples; prompt and gold are None if the benchmark is gated."""
 
     id: Annotated[int, Field(ge=0, lt=1 << 53)]

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
+from lm_eval_ext.declared import Declared
 from lm_eval_ext.errors import ResultsError, first_fault
 
 FOLDER = "studies"  # below a folder of published runs
@@ -15,11 +16,7 @@ NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"  # of a study
 Text = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class StudyRun(_Part):
+class StudyRun(Declared):
     """A planned run.
 
     Attributes:
@@ -41,7 +38,7 @@ class StudyRun(_Part):
     identity: Annotated[str, Field(pattern="^[0-9a-f]{0,64}$")] = ""
 
 
-class StudyFile(_Part):
+class StudyFile(Declared):
     """A study as it was collected last.
 
     Attributes:
