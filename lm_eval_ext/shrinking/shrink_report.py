@@ -220,13 +220,16 @@ def _sentences(found: ShrinkReport) -> Iterator[str]:
     if found.smallest is not None:
         yield "\n".join(found.smallest.said)
     if found.next_smaller is not None and found.smallest is not None:
-        yield "\n".join([f"The next smaller one, {found.next_smaller.what}, is {found.next_smaller.verdict}:",
-                         *found.next_smaller.said])  # fmt: skip
+        verdict = _SAID.get(found.next_smaller.verdict, f"is {found.next_smaller.verdict}")
+        yield "\n".join([f"The next smaller one, {found.next_smaller.what}, {verdict}:", *found.next_smaller.said])
     elif found.next_smaller is not None:
         yield "\n".join(found.next_smaller.said)
     yield effort(found)
     if found.winner is not None:
         yield _use(found, found.winner)
+
+
+_SAID = {"failed": "could not be evaluated", "check": "is better than its base by more than chance"}
 
 
 def _use(found: ShrinkReport, winner: Winner) -> str:
