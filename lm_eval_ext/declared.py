@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -46,7 +46,6 @@ def read_yaml(
     path: Path,
     model: type[Model],
     error: type[TTSError],
-    parts: Mapping[str, type[BaseModel]] = {},
     expected: Mapping[str, str] = {},
     renamed: Mapping[str, str] = {},
     as_text: Collection[str] = (),
@@ -57,7 +56,6 @@ def read_yaml(
         path: the file.
         model: what it should be.
         error: what is raised if it is not.
-        parts: models of nested fields, whose names are listed where one is unknown.
         expected: what was expected, by the type of pydantic's error, where this file says it in its own way.
         renamed: fields by names that people give them by mistake, for a hint.
         as_text: fields whose values are read as text: else YAML reads 1:30 as 90.
@@ -69,7 +67,7 @@ def read_yaml(
     try:
         return model.model_validate(content)
     except ValidationError as fault:
-        raise error(f"{path}: {_explained(fault.errors()[0], model, parts, expected, renamed)}") from fault
+        raise error(f"{path}: {_explained(fault.errors()[0], model, expected, renamed)}") from fault
 
 
 def read_mapping(
@@ -153,18 +151,40 @@ def given_twice(node: yaml.Node | None, place: str = "") -> str:
     return next(filter(None, below), "")
 
 
+def _model_at(model: type[BaseModel], place: Iterable[str]) -> type[BaseModel]:
+    """The model of a nested field.
+
+    Args:
+        model: of the whole file.
+        place: names of fields, and in between keys, indices and names of models in unions, as pydantic says them.
+    """
+    here = [model]
+    for part in place:
+        fields = {field.alias or name: field for one in here for name, field in one.model_fields.items()}
+        within = [one for one in here if one.__name__ == part]
+        here = within or (list(_models(fields[part].annotation)) if part in fields else []) or here
+    return here[0]
+
+
+def _models(annotation: object) -> Iterator[type[BaseModel]]:
+    """The models in a type, such as that of `dict[str, tuple[Part, ...]]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _models(inner)
+
+
 def _explained(
     fault: ErrorDetails,
     model: type[BaseModel],
-    parts: Mapping[str, type[BaseModel]],
     expected: Mapping[str, str],
     renamed: Mapping[str, str],
 ) -> str:
     place = [str(part) for part in fault["loc"]]
     where = f"{'.'.join(part for part in place if part != '[key]')}: " if place else ""
     if fault["type"] == "extra_forbidden":
-        parent = next((parts[part] for part in reversed(place[:-1]) if part in parts), model)
-        hint = f"did you mean {renamed[place[-1]]}?" if place[-1] in renamed else meant(place[-1], _names(parent))
+        fields = _names(_model_at(model, place[:-1]))
+        hint = f"did you mean {renamed[place[-1]]}?" if place[-1] in renamed else meant(place[-1], fields)
         return f"{where}unknown field; {hint}"
     known = expected.get(fault["type"]) or _EXPECTED.get(fault["type"])
     said = known.format(**fault.get("ctx", {})) if known else str(fault["msg"]).removeprefix("Value error, ")

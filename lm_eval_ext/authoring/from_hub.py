@@ -120,7 +120,7 @@ def from_hub(dataset: str, task: str | None) -> AskedByHub:
         DatasetError: the dataset has none, or cannot be reached.
     """
     path = _file(dataset)
-    content = read_yaml(path, EvalFile, TaskError, {"tasks": HubTask, "field_spec": FieldSpec, "solvers": _Named})
+    content = read_yaml(path, EvalFile, TaskError)
     ids = [one.id for one in content.tasks]
     if task is None and len(ids) > 1:
         raise TaskError(f"{path}: has {len(ids)} tasks; choose one with --task: {', '.join(ids)}")

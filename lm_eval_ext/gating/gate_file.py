@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -18,13 +17,9 @@ from lm_eval_ext.sweep.manifest import (
     NAMES,
     Arguments,
     Count,
-    Launch,
-    Local,
     Manifest,
     Positive,
-    Ray,
     Setup,
-    Slurm,
     placed_arguments,
 )
 
@@ -173,19 +168,13 @@ class GateFile(GateRules, Setup):
         return Manifest(models=complete, tasks=tuple(self.benchmarks), seeds=(self.seed,), **fields)
 
 
-_PARTS: Mapping[str, type[BaseModel]] = {
-    "benchmarks": GatedBenchmark, "published": PublishedScore, "budget": GateBudget, "local": Local, "slurm": Slurm,
-    "ray": Ray, "launch": Launch,
-}  # fmt: skip
-
-
 def load_gate(path: Path) -> GateFile:
     """Read a `gate.yaml`; relative paths in it are those of its folder.
 
     Raises:
         ManifestError: it cannot be read, or a field is missing, unknown or invalid; one line.
     """
-    gate, folder = read_yaml(path, GateFile, ManifestError, _PARTS, NAMES), path.parent.resolve()
+    gate, folder = read_yaml(path, GateFile, ManifestError, NAMES), path.parent.resolve()
 
     def placed(arguments: Arguments) -> Arguments:
         if RESULTS in arguments:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import yaml
 from pydantic import (
-    BaseModel,
     Field,
     SerializerFunctionWrapHandler,
     ValidationInfo,
@@ -447,7 +446,7 @@ def load_recipe(name_or_path: str) -> Recipe:
             or invalid.
     """
     path = _recipe_path(str(name_or_path))
-    recipe = read_yaml(path, Recipe, RecipeError, _PARTS, renamed={"drop_layers": "drop"}, as_text=("drop_experts",))
+    recipe = read_yaml(path, Recipe, RecipeError, renamed={"drop_layers": "drop"}, as_text=("drop_experts",))
     return recipe.model_copy(update={name: one.beside(path) for name, one in recipe.attached.items()})
 
 
@@ -475,12 +474,3 @@ def _recipe_path(name_or_path: str) -> Path:
         known = ", ".join(recipe_names()) or "none"
         raise RecipeError(f"recipe={name_or_path}: neither a YAML file nor an installed recipe; installed: {known}")
     return path
-
-
-_PARTS: Mapping[str, type[BaseModel]] = {
-    "calibration": CalibrationSet,
-    "quantization": Quantization,
-    "shape": Shape,
-    "linear_map": LinearMap,
-    "sparsity": Sparsity,
-}

@@ -68,4 +68,4 @@ def read_catalogue(path: Path = LEADERBOARD / "site.yaml") -> Catalogue:
     Raises:
         ResultsError: the file is invalid; names the file, the field and what is allowed.
     """
-    return read_yaml(path, Catalogue, ResultsError, {"benchmarks": Benchmark})
+    return read_yaml(path, Catalogue, ResultsError)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from lm_eval_ext.declared import Declared, meant, read_yaml
 from lm_eval_ext.errors import ResultsError
@@ -242,17 +242,14 @@ def read_literature(folder: Path = FOLDER) -> Literature:
     """
     if not (folder / BENCHMARKS).is_file():
         raise ResultsError(f"{folder}: has no {BENCHMARKS}; expected a folder like leaderboard/published")
-    benchmarks = read_yaml(folder / BENCHMARKS, _Benchmarks, ResultsError, {"benchmarks": KnownBenchmark}).benchmarks
+    benchmarks = read_yaml(folder / BENCHMARKS, _Benchmarks, ResultsError).benchmarks
     paths = {path.stem: path for path in sorted(folder.glob("*.yaml")) if path.name != BENCHMARKS}
-    sources = {key: read_yaml(path, SourceFile, ResultsError, _PARTS) for key, path in paths.items()}
+    sources = {key: read_yaml(path, SourceFile, ResultsError) for key, path in paths.items()}
     rows = [row for key, source in sources.items() for row in _rows(paths[key], source, benchmarks)]
     for key, source in sources.items():
         if source.reproduces and source.reproduces not in sources.keys() - {key}:
             raise ResultsError(f"{paths[key]}: reproduces: {meant(source.reproduces, sources)}")
     return Literature(sources, benchmarks, rows)
-
-
-_PARTS: Mapping[str, type[BaseModel]] = {"tables": Table, "base": BaseScores, "models": SmallerModel}
 
 
 def _rows(path: Path, source: SourceFile, benchmarks: Mapping[str, KnownBenchmark]) -> Iterator[PublishedRow]:

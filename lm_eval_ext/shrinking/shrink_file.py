@@ -9,10 +9,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from lm_eval_ext.authoring.task_fields import PublishedScore
 from lm_eval_ext.declared import read_yaml
 from lm_eval_ext.errors import ArgumentError, ManifestError
-from lm_eval_ext.gating.gate_file import GateBudget, GatedBenchmark, GateRules, or_a_tier
+from lm_eval_ext.gating.gate_file import GateBudget, GateRules, or_a_tier
 from lm_eval_ext.harness.effects import effect
 from lm_eval_ext.harness.prune_on_load import parse_prune_spec
 from lm_eval_ext.pruning.quantization import parse_quantize
@@ -20,12 +19,8 @@ from lm_eval_ext.pruning.selection import check_amount, method_named
 from lm_eval_ext.sweep.manifest import (
     NAMES,
     Arguments,
-    Launch,
-    Local,
     Positive,
-    Ray,
     Setup,
-    Slurm,
     Value,
     placed_arguments,
     placed_path,
@@ -211,19 +206,13 @@ class ShrinkFile(Setup):
         return {name: value for name, value in self.base.items() if name not in ("pretrained", "revision")}
 
 
-_PARTS: Mapping[str, type[BaseModel]] = {
-    "remove": Removable, "traces": TraceSource, "gate": ShrinkGate, "benchmarks": GatedBenchmark, "search": Search,
-    "published": PublishedScore, "budget": GateBudget, "local": Local, "slurm": Slurm, "ray": Ray, "launch": Launch,
-}  # fmt: skip
-
-
 def load_shrink(path: Path) -> ShrinkFile:
     """Read a `shrink.yaml`; relative paths in it are those of its folder.
 
     Raises:
         ManifestError: it cannot be read, or a field is missing, unknown or invalid; one line.
     """
-    found, folder = read_yaml(path, ShrinkFile, ManifestError, _PARTS, NAMES), path.parent.resolve()
+    found, folder = read_yaml(path, ShrinkFile, ManifestError, NAMES), path.parent.resolve()
     run, recover = found.traces.run, found.recover
     traces = {"run": str(folder / Path(run).expanduser())} if run else {}
     if recover and isinstance(recover.get("data"), str):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -319,9 +318,6 @@ def manifest_schema() -> dict[str, object]:
 
 
 _PATHS = ("pretrained", "recipe", "peft", "tokenizer")  # model arguments that may be paths
-_PARTS: Mapping[str, type[BaseModel]] = {
-    "pruning": PlannedPruning, "exclude": Exclude, "local": Local, "slurm": Slurm, "ray": Ray, "launch": Launch,
-}  # fmt: skip
 NAMES = {"string_pattern_mismatch": "expected letters, digits, '.', '_' and '-', and a letter or digit first"}
 
 
@@ -331,7 +327,7 @@ def load_manifest(path: Path) -> Manifest:
     Raises:
         ManifestError: it cannot be read, or a field is missing, unknown or invalid; one line.
     """
-    return _placed(read_yaml(path, Manifest, ManifestError, _PARTS, NAMES), path.parent.resolve())
+    return _placed(read_yaml(path, Manifest, ManifestError, NAMES), path.parent.resolve())
 
 
 def placed_arguments(arguments: Arguments, folder: Path) -> Arguments:
