@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from lm_eval_ext.analysis.matching import REQUIREMENTS
 from lm_eval_ext.authoring.task_fields import Choices, Metadata, PublishedScore, TaskFile
-from lm_eval_ext.authoring.tasks_page import gallery_page, page_of, table, tasks_page
+from lm_eval_ext.authoring.tasks_page import gallery_page, page_of, tasks_page
 from lm_eval_ext.authoring.variants import task_schema
 from lm_eval_ext.gating.gate_file import GateBudget, GatedBenchmark, GateFile, gate_schema
 from lm_eval_ext.generation.request import ALIASES, KNOWN
@@ -29,6 +29,7 @@ from lm_eval_ext.redaction import mapping, sequence
 from lm_eval_ext.runs.literature import literature_schema
 from lm_eval_ext.shrinking.shrink_file import Removable, Search, ShrinkFile, ShrinkGate, TraceSource, shrink_schema
 from lm_eval_ext.sweep.manifest import Exclude, Local, Manifest, PlannedPruning, Ray, Slurm, manifest_schema
+from lm_eval_ext.wording import markdown_table
 
 _OF_RECIPES = (
     "A recipe is a YAML file, in `pruned_models/` or anywhere else. `lm-eval-tts recipes check` validates it. The "
@@ -91,7 +92,7 @@ def _with_table(text: str, content: str) -> str:
 
 
 def _model_arguments() -> str:
-    server = table(("model argument", "meaning", "default"), iter(rows(ServerArguments)))
+    server = markdown_table(("model argument", "meaning", "default"), rows(ServerArguments))
     return (
         "# Model arguments\n\n`pruned-hf` takes all arguments of lm-eval's `hf`, `pruned-vllm` all those of `vllm`; "
         f"both also take these.\n\n{_arguments_table()}\n\n## tts-server\n\n`tts-server` takes these alone "
@@ -104,11 +105,11 @@ def _model_arguments() -> str:
 
 def _effects_table() -> str:
     rows = ((meaning, " ".join(f"`{name}`" for name in of_effect(name))) for name, meaning in EFFECTS.items())
-    return table(("what changes", "model arguments"), rows)
+    return markdown_table(("what changes", "model arguments"), rows)
 
 
 def _arguments_table() -> str:
-    return table(("model argument", "meaning", "default"), iter(rows()))
+    return markdown_table(("model argument", "meaning", "default"), iter(rows()))
 
 
 def _metrics_table() -> str:
@@ -117,7 +118,7 @@ def _metrics_table() -> str:
         for score in metric.gives:
             given.setdefault(score, []).append(f"`{metric.name}`")
     lines = ((f"`{one.name}`", one.meaning, one.unit, _better(one), ", ".join(by)) for one, by in given.items())
-    return table(("metric", "meaning", "unit", "better", "computed by"), lines)
+    return markdown_table(("metric", "meaning", "unit", "better", "computed by"), lines)
 
 
 def _requirements_table() -> str:
@@ -128,7 +129,7 @@ def _requirements_table() -> str:
         )
         for one in REQUIREMENTS
     )  # fmt: skip
-    return table(("what was asked", "from", "compared", "named in", "ranked together"), rows)
+    return markdown_table(("what was asked", "from", "compared", "named in", "ranked together"), rows)
 
 
 def _better(score: Measure) -> str:
@@ -140,7 +141,7 @@ def _generation_arguments() -> str:
     rows = ((f"`{name}`", text, " ".join(f"`{one}`" for one in others[name])) for name, text in KNOWN.items())
     return (
         "# Generation arguments\n\nSet them in a task's `generation_kwargs` or with `--gen_kwargs`. Unknown "
-        f"arguments are an error.\n\n{table(('argument', 'meaning', 'other names'), rows)}"
+        f"arguments are an error.\n\n{markdown_table(('argument', 'meaning', 'other names'), rows)}"
     )
 
 
@@ -206,7 +207,7 @@ def _grading() -> str:
         for name, kind in KINDS.items()
         for option, field in kind.model_fields.items()
     )
-    return table(("answers", "option", "meaning", "default"), rows)
+    return markdown_table(("answers", "option", "meaning", "default"), rows)
 
 
 def _fields(title: str, about: str, model: type[BaseModel]) -> str:
@@ -214,7 +215,7 @@ def _fields(title: str, about: str, model: type[BaseModel]) -> str:
     required = schema.get("required", ())
     fields = sorted(schema["properties"].items(), key=lambda field: field[0] not in required)
     rows = ((f"`{name}`", _kind(one), one.get("description", "")) for name, one in fields)
-    return f"# {title}\n\n{about}\n\n{table(('field', 'kind', 'meaning'), rows)}".removeprefix("# \n\n")
+    return f"# {title}\n\n{about}\n\n{markdown_table(('field', 'kind', 'meaning'), rows)}".removeprefix("# \n\n")
 
 
 def _kind(field: Mapping[str, object]) -> str:

@@ -14,6 +14,7 @@ from lm_eval_ext.grading.kinds import kind_of_metric
 from lm_eval_ext.paths import TASKS
 from lm_eval_ext.redaction import mapping, sequence, whole
 from lm_eval_ext.runs.catalogue import Catalogue, read_catalogue
+from lm_eval_ext.wording import markdown_table
 
 NOTE = "<!-- Written by `python -m examples.reference docs/reference`. -->"
 REFERENCE = TASKS.parent / "docs" / "reference"  # in a checkout
@@ -35,20 +36,14 @@ def page_of(text: str) -> str:
     return f"{NOTE}\n\n{text.strip()}\n"
 
 
-def table(header: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
-    """A Markdown table."""
-    lines = [header, tuple("---" for _ in header), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-
-
 def tasks_page() -> str:
     """All benchmarks and groups of the registry, as Markdown."""
     bases = [path for path in sorted(TASKS.rglob("*.yaml")) if not is_written_by_us(path)]
     read = [merged(path)[0].fields for path in bases]
-    benchmarks = table(
+    benchmarks = markdown_table(
         ("task", "variants", "dataset", "licence"), (_task_row(one) for one in read if "group" not in one)
     )
-    groups = table(
+    groups = markdown_table(
         ("group", "members"),
         ((f"`{one['group']}`", ", ".join(f"`{name}`" for name in one["task"])) for one in read if "group" in one),
     )

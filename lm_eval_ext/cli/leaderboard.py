@@ -19,6 +19,7 @@ from lm_eval_ext.runs.samples import RUN_FILE
 from lm_eval_ext.runs.study_file import FOLDER as STUDIES
 from lm_eval_ext.runs.study_file import read_study
 from lm_eval_ext.runs.tiers import add as publish_run
+from lm_eval_ext.wording import markdown_table
 
 leaderboard = typer.Typer(help="Publish results and build a static leaderboard site.", no_args_is_help=True)
 Results = Annotated[list[Path], typer.Argument(help="Output folders of lm_eval, or folders of published runs.")]
@@ -157,19 +158,20 @@ def _unfounded(source: Source, before: Sequence[Source] | None, regrade: bool, g
 
 
 def _markdown(runs: Sequence[Run], found: Sequence[RunFinding]) -> str:
-    lines = ["| base | model | task | accuracy | questions | tier |", "|---|---|---|---|---|---|"]
+    rows = []
     for run in runs:
         for name, task in run.tasks.items():
             error = f" ± {100 * task.accuracy.stderr:.1f}" if task.accuracy.stderr else ""
             score = f"{100 * task.accuracy.value:.1f}{error}"
             cells = [run.base, run.label, name, score, str(task.questions), run.tier]
-            lines.append("| " + " | ".join(map(_plain, cells)) + " |")
-    return "\n".join([*lines, "", *(f"- {_plain(str(finding))}" for finding in found)]) + "\n"
+            rows.append([*map(_plain, cells)])
+    table = markdown_table(("base", "model", "task", "accuracy", "questions", "tier"), rows)
+    return "\n".join([table, "", *(f"- {_plain(str(finding))}" for finding in found)]) + "\n"
 
 
 def _plain(text: str) -> str:
     """Text as inline code, so that nothing in it acts as markup, a link or a mention."""
-    return "`{}`".format(text.replace("`", "'").replace("|", "\\|"))
+    return "`{}`".format(text.replace("`", "'"))
 
 
 @leaderboard.command()

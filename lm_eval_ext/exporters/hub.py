@@ -20,6 +20,7 @@ from lm_eval_ext.pruning.recipe import Recipe
 from lm_eval_ext.redaction import mapping, number
 from lm_eval_ext.runs.load import Source
 from lm_eval_ext.runs.run import Run, TaskResult, accuracy_interval
+from lm_eval_ext.wording import markdown_table
 
 logger = logging.getLogger("lm_eval.tts")
 
@@ -121,14 +122,14 @@ def card(runs: Sequence[Run]) -> str:
     date = max(run.date for run in runs)[:10]
     return "\n".join([
         START, "## Evaluation", "", f"By lm-eval-tts, {date}; accuracies with 95% intervals.",
-        "", "| task | thinking budget | accuracy | questions x samples |", "|---|---|---|---|", *rows, END,
+        "", markdown_table(("task", "thinking budget", "accuracy", "questions x samples"), rows), END,
     ])  # fmt: skip
 
 
-def _row(name: str, task: TaskResult) -> str:
+def _row(name: str, task: TaskResult) -> tuple[str, ...]:
     interval = accuracy_interval(task)
     shown = f"{100 * interval.estimate:.1f} ({100 * interval.low:.1f} to {100 * interval.high:.1f})"
-    return f"| `{name}` | {task.budget or 'none'} | {shown} | {task.questions} x {task.repeats} |"
+    return f"`{name}`", str(task.budget or "none"), shown, f"{task.questions} x {task.repeats}"
 
 
 def write_card(path: Path, section: str) -> Path:

@@ -18,7 +18,7 @@ from lm_eval_ext.gating.standing import Reason
 from lm_eval_ext.statistics.gate import Verdict
 from lm_eval_ext.statistics.intervals import Interval
 from lm_eval_ext.statistics.wealth_plot import WealthLine, WealthPlot
-from lm_eval_ext.wording import scaled, text_table
+from lm_eval_ext.wording import markdown_table, scaled, text_table
 
 if TYPE_CHECKING:
     import pandas
@@ -384,15 +384,9 @@ def page(found: GateReport) -> str:
 
 def markdown(found: GateReport) -> str:
     """A summary for CI."""
-
-    def line(cells: tuple[str, ...]) -> str:
-        return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
-
-    header = _header(found)
-    lines = [line(header), line(("---",) * len(header)), *(line(cells) for cells in _cells(found))]
     counts = {_SAID[verdict]: sum(one.verdict == verdict for one in found.candidates) for verdict in _SAID}
     said = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
-    return f"### Gate {found.name}: {said}\n\n{chr(10).join(lines)}\n\n{savings(found)}\n"
+    return f"### Gate {found.name}: {said}\n\n{markdown_table(_header(found), _cells(found))}\n\n{savings(found)}\n"
 
 
 def junit(found: GateReport) -> str:
