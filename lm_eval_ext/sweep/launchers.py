@@ -1,24 +1,24 @@
-"""Where runs are started: one module for each kind of place, behind one protocol."""
+"""Where runs are started: on this machine, by Slurm, or on a Ray cluster."""
 
 from __future__ import annotations
 
-import importlib
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Protocol
 
 from lm_eval_ext.errors import ManifestError
 from lm_eval_ext.sweep.locks import hold, is_held
 from lm_eval_ext.sweep.manifest import Local
 from lm_eval_ext.sweep.one import BUSY, CHANGED, ticket
 from lm_eval_ext.sweep.plan import PlannedRun, Stage, stages
+from lm_eval_ext.sweep.slurm import SlurmLauncher
 from lm_eval_ext.sweep.sources import LOCK, Study
 
 Tell = Callable[[str], None]  # called with each line about what happens
@@ -39,24 +39,22 @@ class Launcher(Protocol):
         """Do or submit some runs and what they need; returns false if something failed."""
 
 
-# A function of the study, the number of jobs at once if given, and what is told; it raises ManifestError if it can't.
-Make = Callable[[Study, int | None, Tell], Launcher]
-_MAKERS: Mapping[LaunchKind, str] = {
-    LaunchKind.local: "lm_eval_ext.sweep.launchers:local_launcher",
-    LaunchKind.slurm: "lm_eval_ext.sweep.slurm:slurm_launcher",
-    LaunchKind.ray: "lm_eval_ext.sweep.launchers:ray_launcher",
-}
-
-
 def launcher(kind: LaunchKind, study: Study, jobs: int | None, tell: Tell) -> Launcher:
     """The launcher of a kind.
 
     Raises:
         ManifestError: its settings don't fit this machine, or `jobs` has no meaning for it.
     """
-    module, _, name = _MAKERS[kind].partition(":")
-    make = cast(Make, getattr(importlib.import_module(module), name))
-    return make(study, jobs, tell)
+    launch = study.manifest.launch
+    if kind is LaunchKind.local:
+        return LocalLauncher(study, slots(launch.local, jobs), tell)
+    if kind is LaunchKind.slurm:
+        if jobs is not None:
+            raise ManifestError("--jobs: with --launch slurm, give launch.slurm.parallel in the manifest")
+        return SlurmLauncher(study, tell)
+    if jobs is not None:
+        raise ManifestError("--jobs: with --launch ray, runs follow one another, because each fills the cluster")
+    return LocalLauncher(study, [Slot()], tell, (f"ray_address={launch.ray.address}", "data_parallel_size=auto"))
 
 
 Item = Stage | PlannedRun
@@ -92,11 +90,6 @@ class Slot:
 
 def _lock_of_gpu(gpu: str) -> Path:
     return Path(tempfile.gettempdir()) / f"lm-eval-tts-{os.getuid()}" / f"gpu-{gpu}.lock"
-
-
-def local_launcher(study: Study, jobs: int | None, tell: Tell) -> Launcher:
-    """A launcher for this machine; raises as `slots` does."""
-    return LocalLauncher(study, slots(study.manifest.launch.local, jobs), tell)
 
 
 def slots(local: Local, jobs: int | None) -> list[Slot]:
@@ -244,15 +237,3 @@ class LocalLauncher:
             process.terminate()
         for process in running:
             process.wait()
-
-
-def ray_launcher(study: Study, jobs: int | None, tell: Tell) -> Launcher:
-    """A launcher that runs in this process, and loads models on the cluster.
-
-    Raises:
-        ManifestError: several runs at once are asked for.
-    """
-    if jobs is not None:
-        raise ManifestError("--jobs: with --launch ray, runs follow one another, because each fills the cluster")
-    where = f"ray_address={study.manifest.launch.ray.address}"
-    return LocalLauncher(study, [Slot()], tell, (where, "data_parallel_size=auto"))

@@ -11,13 +11,12 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lm_eval_ext.errors import ManifestError
 from lm_eval_ext.paths import write_json
-from lm_eval_ext.sweep.launchers import Launcher, Tell
 from lm_eval_ext.sweep.locks import locked
 from lm_eval_ext.sweep.manifest import Slurm
 from lm_eval_ext.sweep.one import ticket
@@ -31,17 +30,6 @@ WAITS = frozenset({"PENDING", "REQUEUED", "CONFIGURING", "REQUEUE_FED", "REQUEUE
 _JOBS = "jobs.json"
 
 
-def slurm_launcher(study: Study, jobs: int | None, tell: Tell) -> Launcher:
-    """A launcher that submits jobs.
-
-    Raises:
-        ManifestError: a number of jobs is asked for, which is a setting of the manifest.
-    """
-    if jobs is not None:
-        raise ManifestError("--jobs: with --launch slurm, give launch.slurm.parallel in the manifest")
-    return SlurmLauncher(study, tell)
-
-
 @dataclass
 class SlurmLauncher:
     """Submits what a study still needs.
@@ -52,7 +40,7 @@ class SlurmLauncher:
     """
 
     study: Study
-    tell: Tell
+    tell: Callable[[str], None]
 
     @property
     def _settings(self) -> Slurm:
