@@ -5,7 +5,7 @@
 SmolLM2-135M can't reason, so the perplexity of real text stands in for the gate: sections of Python's manual, which
 comes with Python. A model is kept if its perplexity is at most a quarter above the whole model's, by a t-test over
 texts at 5%; models are tested from the largest to the smallest, and the first that isn't kept ends it, as in `shrink`.
-Methods and search read the same texts, of other sections.
+Methods and search read the same texts, of other sections; what methods choose is among what the search scores.
 
 What is in the folder already is taken from there. `--write` saves the page `docs/reference/shrunk_smollm2.md`.
 """
@@ -140,7 +140,8 @@ class Comparison:
     def searched(self) -> tuple[list[Row], int]:
         """The models of the search's front that were tested, from large to small, and how many it scored."""
         trace = TraceSource(run=".", count=READ, max_tokens=READ_TOKENS)
-        remove = Removable(layers=("shortgpt", "sleb"), attention=("attention",), mlp=("mlp",))
+        layers = tuple(name for name in METHODS if name not in ("trace", "attention", "mlp", "joint"))
+        remove = Removable(layers=layers, attention=("attention",), mlp=("mlp", "joint"))
         file = ShrinkFile(
             output=str(self.folder), base={"pretrained": self.base}, remove=remove, traces=trace,
             gate=ShrinkGate(benchmarks={"mini": GatedBenchmark(tier="critical")}),  # not this one, but the texts decide
@@ -205,16 +206,16 @@ def page(comparison: Comparison) -> str:
     lines = [
         "# What shrink finds in SmolLM2", "",
         f"SmolLM2-135M can't reason, so perplexity stands in for the gate: that of {PROVEN} paragraphs of Python's "
-        f"manual ({PROVEN_TOKENS} tokens of each; the whole model's is {perplexity:.1f}) may be {WORSE} times as high. "
-        f"Search and methods read {READ} paragraphs of other sections. Of each method, the smallest model that is "
-        "within this by the estimate alone; of the search, the last of its front that a t-test over paragraphs at 5% "
-        "kept, from the largest model on. Written by `python -m benchmarks.shrinking_smollm2 --write`.", "",
+        f"manual ({PROVEN_TOKENS} tokens of each; the whole model's is {perplexity:.1f}) may be {WORSE} times as high, "
+        f"by a t-test over paragraphs at 5%. Search and methods read {READ} paragraphs of other sections. Of each method, "
+        "the smallest model that the test keeps; of the search, the smallest of its front, tested from the largest "
+        "model to the first that isn't kept. Written by `python -m benchmarks.shrinking_smollm2 --write`.", "",
         "| method | drops | parameters, millions | perplexity, times the base's |", "|---|---|--:|--:|",
     ]  # fmt: skip
     kept = [row for row in tested if row.kept]
     for name in ("shrink", *METHODS):
         own = kept if name == "shrink" else [row for row in of_methods if row.name.partition(":")[0] == name]
-        good = [row for row in own if row.times <= WORSE]
+        good = [row for row in own if row.kept]
         best = min(good, key=lambda row: row.parameters, default=None)
         if best is None:
             lines.append(
