@@ -207,9 +207,9 @@ def page(comparison: Comparison) -> str:
         "# What shrink finds in SmolLM2", "",
         f"SmolLM2-135M can't reason, so perplexity stands in for the gate: that of {PROVEN} paragraphs of Python's "
         f"manual ({PROVEN_TOKENS} tokens of each; the whole model's is {perplexity:.1f}) may be {WORSE} times as high, "
-        f"by a t-test over paragraphs at 5%. Search and methods read {READ} paragraphs of other sections. Of each method, "
-        "the smallest model that the test keeps; of the search, the smallest of its front, tested from the largest "
-        "model to the first that isn't kept. Written by `python -m benchmarks.shrinking_smollm2 --write`.", "",
+        f"by a t-test over paragraphs at 5%. Search and methods read {READ} paragraphs of other sections. Of each "
+        "method, the smallest model that the test keeps; of the search, the smallest of its front, tested from the "
+        "largest model to the first that isn't kept. Written by `python -m benchmarks.shrinking_smollm2 --write`.", "",
         "| method | drops | parameters, millions | perplexity, times the base's |", "|---|---|--:|--:|",
     ]  # fmt: skip
     kept = [row for row in tested if row.kept]
