@@ -195,7 +195,9 @@ def page(report: Any, found: list[Row]) -> str:
         lines.append(f"| `{best.name}` | {best.what} | {size} | {' | '.join(shown)} |")
     each = report.all_tokens / (1 + len(report.front))
     lines += [
-        "", f"The search scored {len(report.scored):,} models without decoding, and the proof decoded "
+        "", "Of those that papers compare with, `joint` is LLM-Drop, `evolution` is EvoPress, and `replaceme` chooses "
+        "LLM-Streamline's runs of layers, with a linear map in the place of the layer that it trains.", "",
+        f"The search scored {len(report.scored):,} models without decoding, and the proof decoded "
         f"{report.tokens:,.0f} tokens. Evaluating the {len(others)} choices of single methods and of the evolution "
         f"decoded about {each:,.0f} for each, {len(others) * each / 1e6:.1f} million in all.",
     ]  # fmt: skip
