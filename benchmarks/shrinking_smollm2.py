@@ -39,7 +39,6 @@ from lm_eval_ext.pruning.recipe import Recipe, Shape, kept_layers
 from lm_eval_ext.shrinking.distributions import BaseDistributions
 from lm_eval_ext.shrinking.forced import with_model
 from lm_eval_ext.shrinking.proposals import propose, recipe_of
-from lm_eval_ext.shrinking.search import front
 from lm_eval_ext.shrinking.shrink_file import Removable, Search, ShrinkFile, ShrinkGate, TraceSource
 from lm_eval_ext.shrinking.token_traces import TokenTrace
 
@@ -150,9 +149,8 @@ class Comparison:
         loading = {"pretrained": self.base}
         base = with_model(loading, lambda model: self._distributions(model.forced, model.tokenizer))
         proposals = propose(file, loading, base, str(self._source), self.cache)
-        smaller = [one for one in proposals.scored if one.cost < proposals.scored[0].cost]
         tested: list[Row] = []
-        for number, one in enumerate(front(smaller, file.search.front, file.search.worst)):
+        for number, (one, _) in enumerate(proposals.front(file.search.front, file.search.worst)):
             of_variant = proposals.variants[one.candidate.variant].recipe
             recipe = recipe_of(one.candidate, of_variant, self.base, "main", Shape.of(self.config))
             tested.append(self.row(f"front {number}", recipe))

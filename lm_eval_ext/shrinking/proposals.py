@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tqdm import tqdm
@@ -15,6 +16,7 @@ from lm_eval_ext.errors import ArchitectureError, ArgumentError
 from lm_eval_ext.harness.prune_on_load import context_for, score_cache_for
 from lm_eval_ext.paths import digest, named
 from lm_eval_ext.plugins import software
+from lm_eval_ext.pruning.architecture import depth
 from lm_eval_ext.pruning.checkpoint import read_config
 from lm_eval_ext.pruning.context import ScoreCache
 from lm_eval_ext.pruning.layers import decoder_layers
@@ -25,7 +27,7 @@ from lm_eval_ext.pruning.selection import choose
 from lm_eval_ext.shrinking.distributions import BaseDistributions
 from lm_eval_ext.shrinking.diverge import mean_bits
 from lm_eval_ext.shrinking.forced import LocalModel, OpenModel, with_model
-from lm_eval_ext.shrinking.search import SearchPoint, beam_search
+from lm_eval_ext.shrinking.search import SearchPoint, beam_search, front
 from lm_eval_ext.shrinking.shrink_file import Removable, ShrinkFile
 from lm_eval_ext.shrinking.states import PartCosts, State, next_states, part_costs, without
 
@@ -74,6 +76,48 @@ class SearchedVariant(NamedTuple):
     scored: Sequence[SearchPoint[State]]
 
 
+class Loadable:
+    """Which smaller versions of a base can be loaded as models of their own: some architectures need some layers.
+
+    Args:
+        loading: model arguments of the base.
+    """
+
+    def __init__(self, loading: Mapping[str, Any]) -> None:
+        self._pretrained, self._trusted = loading["pretrained"], bool(loading.get("trust_remote_code"))
+        self._trust_layers = bool(loading.get("trust_layer_fields"))
+        self._hub = {"revision": loading.get("revision")}
+        self._known: dict[State, bool] = {}
+
+    @cached_property
+    def _config(self) -> PreTrainedConfig:
+        return read_config(self._pretrained, self._hub["revision"] or "main", self._trusted)
+
+    def surely(self, state: State) -> bool:
+        """Whether a state can be loaded; with blocks left out, each new state takes most of a second."""
+        if state not in self._known:
+            kept = kept_layers(state.drop, depth(self._config))
+            try:
+                pruned_config(
+                    self._pretrained, self._config, kept, self._hub, self._trust_layers, self._trusted,
+                    blocks=state.blocks,
+                )  # fmt: skip
+                self._known[state] = True
+            except (ArgumentError, ArchitectureError) as error:
+                if all(self._known.values()):  # there may be hundreds
+                    logger.warning("a model without %s can't be loaded, so it isn't proposed: %s", state, error)
+                self._known[state] = False
+        return self._known[state]
+
+    def probably(self, state: State) -> bool:
+        """Whether a state can be loaded as far as its layers and each of its blocks alone show that."""
+        attention = [State.of(attention=[layer]) for layer in state.attention]
+        if len(state.attention) + len(state.drop) == depth(self._config):
+            return self.surely(state)
+        mlp = [State.of(mlp=[layer]) for layer in state.mlp]
+        return all(map(self.surely, [State.of(state.drop), *attention, *mlp]))
+
+
 @dataclass(frozen=True)
 class Proposals:
     """What a search came across.
@@ -85,6 +129,25 @@ class Proposals:
 
     scored: tuple[SearchPoint[Proposal], ...]
     variants: Mapping[Variant, SearchedVariant]
+    loadable: Loadable
+
+    def front(self, most: int, worst: float) -> list[tuple[SearchPoint[Proposal], int]]:
+        """The front of what can be loaded, each with how many of it are left out between the one before and it.
+
+        Args:
+            most: how many are kept.
+            worst: divergence at which a candidate is given up.
+        """
+        left = [one for one in self.scored if one.cost < self.scored[0].cost]
+        while True:
+            found = front(left, most, worst)
+            refused = [one for one in found if not self.loadable.surely(one.candidate.state)]
+            if not refused:
+                break
+            left = [one for one in left if one not in refused]
+        whole = front(left, len(left), worst)
+        places = [-1, *(whole.index(one) for one in found)]
+        return [(one, place - before - 1) for one, (before, place) in zip(found, pairwise(places), strict=True)]
 
     def with_blocks(self, one: Proposal) -> float:
         """The cost of a proposal where left-out blocks keep their weights, as in an exported checkpoint."""
@@ -127,7 +190,7 @@ def propose(
             continue
         found = searched[variant].scored
         scored += (SearchPoint(Proposal(variant, one.candidate), one.cost, one.bits) for one in found)
-    return Proposals(tuple(scored), searched)
+    return Proposals(tuple(scored), searched, proposer.loadable)
 
 
 class _Proposer:
@@ -136,6 +199,7 @@ class _Proposer:
     ) -> None:
         self.file, self.base, self.texts, self.cache = file, base, texts, cache
         self._loading = loading
+        self.loadable = Loadable(loading)
 
     @cached_property
     def _calibration(self) -> dict[str, object]:
@@ -180,7 +244,7 @@ class _Proposer:
 
         def search(model: OpenModel) -> SearchedVariant:
             assert isinstance(model.forced, LocalModel)  # no address is among the arguments
-            scores = _Scores(model.forced, self._named(variant), self.base, self.cache, self.file, self._loading)
+            scores = _Scores(model.forced, self._named(variant), self.base, self.cache, self.file, self.loadable)
             return SearchedVariant(model.recipe, scores.costs, self._search(scores, variant, chosen))
 
         calibrated = self._calibration if variant.prune else {}
@@ -212,38 +276,17 @@ class _Scores:
 
     def __init__(
         self, model: LocalModel, name: str, base: BaseDistributions, cache: ScoreCache, file: ShrinkFile,
-        loading: Mapping[str, Any],
+        loadable: Loadable,
     ) -> None:  # fmt: skip
-        self._model, self._name, self._base, self._cache, self._loading = model, name, base, cache, loading
+        self._model, self._name, self._base, self._cache, self._loadable = model, name, base, cache, loadable
         self.layers = len(decoder_layers(model.model))
         self.costs: PartCosts = part_costs(model.model, file.minimise, base.tokens / len(base.traces))
-        self._warned = False
-
-    @cached_property
-    def _config(self) -> PreTrainedConfig:
-        pretrained, revision = self._loading["pretrained"], self._loading.get("revision") or "main"
-        return read_config(pretrained, revision, bool(self._loading.get("trust_remote_code")))
-
-    def _loads(self, state: State) -> bool:
-        """Whether a state can be loaded as a model of its own: some architectures can't do without some layers."""
-        loading, kept = self._loading, kept_layers(state.drop, self.layers)
-        try:
-            pruned_config(
-                loading["pretrained"], self._config, kept, {"revision": loading.get("revision")},
-                bool(loading.get("trust_layer_fields")), bool(loading.get("trust_remote_code")), blocks=state.blocks,
-            )  # fmt: skip
-        except (ArgumentError, ArchitectureError) as error:
-            if not self._warned:
-                logger.warning("a model without %s can't be loaded, so it isn't proposed: %s", state, error)
-            self._warned = True
-            return False
-        return True
 
     def bits(self, state: State) -> float:
         """Divergence from the base; infinite where it can't be loaded, and where hidden states overflow."""
 
         def found() -> float:
-            if not self._loads(state):
+            if not self._loadable.probably(state):
                 return math.inf
             with without(self._model.model, state):
                 try:

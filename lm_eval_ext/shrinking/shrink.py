@@ -45,7 +45,6 @@ from lm_eval_ext.shrinking.distributions import TOP, BaseDistributions
 from lm_eval_ext.shrinking.diverge import read_base
 from lm_eval_ext.shrinking.forced import OpenModel, with_model
 from lm_eval_ext.shrinking.proposals import Proposals, propose, recipe_of, variants
-from lm_eval_ext.shrinking.search import front
 from lm_eval_ext.shrinking.shrink_file import ShrinkFile, load_shrink
 from lm_eval_ext.shrinking.shrink_report import Ending, FrontModel, ShrinkReport, Winner
 from lm_eval_ext.shrinking.unseen import Question, Unseen, of_texts, of_traces
@@ -61,7 +60,6 @@ if TYPE_CHECKING:
 SMALLEST = "smallest.yaml"  # the recipe that is found
 _SEARCH = "search.json"
 _PROOFS = "proofs.json"
-_ALL = 10**9
 # Model arguments that mean the same in transformers and vLLM, and those that spread a model over processes.
 _IN_EVERY_ENGINE = ("pretrained", "revision", "dtype", "tokenizer", "trust_remote_code", "trust_layer_fields",
                     "chat_template", "thinking_format")  # fmt: skip
@@ -282,16 +280,11 @@ class ShrinkStudy:
 
     def _kept(self, identity: str, proposals: Proposals, tokens: int) -> SearchResult:
         """Write the recipes of the front."""
-        search, whole = self.file.search, proposals.scored[0]
-        smaller = [one for one in proposals.scored if one.cost < whole.cost]
+        search = self.file.search
         config = read_config(self._loading["pretrained"], self._revision, bool(self._loading.get("trust_remote_code")))
         found = []
-        whole_front = front(smaller, _ALL, search.worst)
-        last = -1
-        for number, one in enumerate(front(smaller, search.front, search.worst), 1):
+        for number, (one, passed) in enumerate(proposals.front(search.front, search.worst), 1):
             of_variant = proposals.variants[one.candidate.variant].recipe
-            place = whole_front.index(one)
-            passed, last = place - last - 1, place
             shape = Shape.of(config, experts=bool(of_variant and of_variant.drop_experts))
             recipe = recipe_of(one.candidate, of_variant, str(self.file.base["pretrained"]), self._revision, shape)
             found.append(FrontModel(
@@ -302,7 +295,7 @@ class ShrinkStudy:
             write_recipe(recipe, self.recipe_of(found[-1]), about)
         scored = tuple((one.cost, one.bits) for one in proposals.scored)
         decoded = 0.0 if self.file.traces.run else written_tokens(str(self.traces_folder))
-        return SearchResult(identity, self._settings, whole.cost, tuple(found), scored, tokens, decoded)
+        return SearchResult(identity, self._settings, proposals.scored[0].cost, tuple(found), scored, tokens, decoded)
 
     @property
     def _revision(self) -> str:

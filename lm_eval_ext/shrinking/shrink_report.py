@@ -277,7 +277,7 @@ def effort(found: ShrinkReport) -> str:
             "base and all of the front takes"
         )
     passed = found.next_smaller.passed if found.next_smaller is not None and found.smallest is not None else 0
-    between = f" ({passed} more lie between the last two, but `search.front` left them out)" if passed else ""
+    between = f" (between the last two, `search.front` left out {passed} of the search's front)" if passed else ""
     names, others = "The whole search names", ""
     if found.proofs > 1:
         names = "Together they name"
