@@ -192,6 +192,21 @@ def test_the_first_that_isn_t_kept_ends_the_proof(
         assert ("smallest version so far" if code == 0 else "Nothing can be said of versions smaller") in str(found)
 
 
+def test_proofs_on_the_same_questions_are_counted(tmp_path: Path) -> None:
+    def run(one: FrontModel) -> GateReport:
+        return GateReport("g", 0.95, 0.05, "new questions", "bytes", (Candidate(one.name, "lost", "lost", 0.0),), 9, 9)
+
+    said = []
+    for count, keep in ((4, 0.6), (4, 0.6), (3, 0.6), (3, 0.7)):
+        study = ShrinkStudy(written(tmp_path, gate={"benchmarks": {"chain_short_b128": "critical"}, "keep": keep}))
+        searched = SearchResult("", "", 100.0, tuple(fronts(count)), ((100.0, 0.0),), 50, 0.0)
+        study.begin_proof(searched)
+        said.append(study.proven(searched, run))
+    assert [one.proofs for one in said] == [1, 1, 2, 3], "the same one goes on"
+    assert "This is proof" not in str(said[1]) and "at most 5%" in str(said[1])
+    assert "This is proof 3 on the same questions" in str(said[3]) and "at most 15%" in str(said[3])
+
+
 @pytest.mark.parametrize(("kept", "code"), [(0, 2), (1, 0)])
 def test_hours_that_end_within_a_gate_are_no_finding(kept: int, code: int, tmp_path: Path) -> None:
     def run(one: FrontModel) -> GateReport:
@@ -367,10 +382,6 @@ def test_from_a_file_to_a_recipe_and_again(tmp_path: Path) -> None:
         same = CliRunner().invoke(app, ["shrink", str(path), *again])
         assert same.exit_code == 0 and same.stdout == done.stdout, same.output
     assert "blocks that are left out keep their weights" in done.output and "This is proof" not in done.output
-    written(tmp_path, search={"beam": 1, "worst": 0.002, "front": 1})
-    second = CliRunner().invoke(app, ["shrink", str(path)])
-    assert "This is proof 2 on the same questions" in second.output and "at most 10%" in second.output, second.output
-    (tmp_path / "out" / "proofs.json").unlink()
     refused = written(tmp_path, search={"beam": 1, "worst": 1e-9, "front": 2})
     none = CliRunner().invoke(app, ["shrink", str(refused)])
     assert none.exit_code == 1 and "Nothing smaller than tiny-chain" in none.output, none.output
