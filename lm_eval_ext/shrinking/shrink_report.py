@@ -205,7 +205,7 @@ def headline(found: ShrinkReport) -> str:
     what = "smallest version so far"
     if found.ending in ("not kept", "all kept"):
         was_next = found.next_smaller is not None and not found.next_smaller.passed
-        what = "smallest version" if was_next else "smallest version that was tested"
+        what = "smallest version" if was_next else "smallest tested version"
     return (
         f"The {what} of {found.base} that keeps at least {least} of its accuracy above chance, {on}: "
         f"{one.what}; {share(one.cost / found.whole)} of its {name}, {scaled(one.cost, _unit(found))}."
