@@ -113,7 +113,7 @@ def choices(method: str, study: ShrinkStudy) -> Iterator[tuple[int, Recipe]]:
 
 def lacks(recipe: Recipe) -> str:
     """What it drops, such as `layers 7, attention 8+10`."""
-    said = recipe.summary.replace("drops ", "")
+    said = recipe.summary.replace("drops ", "") + (", with a linear map" if recipe.linear_map else "")
     return f"layers {said}" if said[:1].isdigit() else said
 
 

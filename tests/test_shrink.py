@@ -23,9 +23,9 @@ from transformers import AutoConfig
 from typer.testing import CliRunner
 
 from lm_eval_ext.cli import app
-from lm_eval_ext.errors import ManifestError
+from lm_eval_ext.errors import ArchitectureError, ArgumentError, ManifestError
 from lm_eval_ext.gating.gate_report import BenchmarkVerdict, Candidate, GateReport
-from lm_eval_ext.harness.prompts import task_prompts, task_questions
+from lm_eval_ext.harness.prompts import TaskQuestion, task_prompts, task_questions
 from lm_eval_ext.pruning.loading import load_pruned
 from lm_eval_ext.pruning.recipe import load_recipe
 from lm_eval_ext.shrinking.search import SearchPoint, beam_search, front
@@ -33,7 +33,7 @@ from lm_eval_ext.shrinking.shrink import SearchResult, ShrinkStudy
 from lm_eval_ext.shrinking.shrink_file import What, load_shrink, shrink_schema
 from lm_eval_ext.shrinking.shrink_report import FrontModel
 from lm_eval_ext.shrinking.states import State, next_states, part_costs, without
-from lm_eval_ext.shrinking.unseen import Question
+from lm_eval_ext.shrinking.unseen import Question, Unseen
 from lm_eval_ext.statistics.betting import KeptTest
 from lm_eval_ext.sweep.locks import hold
 from tests.checkpoints import LAYERS, write_checkpoint
@@ -197,12 +197,16 @@ def test_proofs_on_the_same_questions_are_counted(tmp_path: Path) -> None:
         return GateReport("g", 0.95, 0.05, "new questions", "bytes", (Candidate(one.name, "lost", "lost", 0.0),), 9, 9)
 
     said = []
-    for count, keep in ((4, 0.6), (4, 0.6), (3, 0.6), (3, 0.7)):
-        study = ShrinkStudy(written(tmp_path, gate={"benchmarks": {"chain_short_b128": "critical"}, "keep": keep}))
+    short = {"chain_short_b128": "critical"}
+    for count, fields in (
+        (4, {}), (4, {}), (3, {}), (3, {"keep": 0.7}), (3, {"seed": 1}), (3, {"limit": 24}),
+        (3, {"benchmarks": short | {"chain_b128": "critical"}}), (3, {"benchmarks": {"chain_b64": "critical"}}),
+    ):  # fmt: skip
+        study = ShrinkStudy(written(tmp_path, gate={"benchmarks": short, "keep": 0.6} | fields))
         searched = SearchResult("", "", 100.0, tuple(fronts(count)), ((100.0, 0.0),), 50, 0.0)
-        study.begin_proof(searched)
+        study.count_proof(searched)
         said.append(study.proven(searched, run))
-    assert [one.proofs for one in said] == [1, 1, 2, 3], "the same one goes on"
+    assert [one.proofs for one in said] == [1, 1, 2, 3, 4, 5, 6, 1], "the same one goes on; other questions are new"
     assert "This is proof" not in str(said[1]) and "at most 5%" in str(said[1])
     assert "This is proof 3 on the same questions" in str(said[3]) and "at most 15%" in str(said[3])
 
@@ -211,11 +215,11 @@ def test_proofs_on_the_same_questions_are_counted(tmp_path: Path) -> None:
 def test_hours_that_end_within_a_gate_are_no_finding(kept: int, code: int, tmp_path: Path) -> None:
     def run(one: FrontModel) -> GateReport:
         is_kept = int(one.name) < kept
-        row = BenchmarkVerdict(
-            "t", "critical", "undecided", "" if is_kept else "budget", 1.0, 1.0, None, 0, 9, 0, None, None, None, ()
-        )
+        rest = (1.0, 1.0, None, 0, 9, 0, None, None, None, ())
+        critical = BenchmarkVerdict("t", "critical", "kept", "decided", *rest)
+        other = BenchmarkVerdict("u", "supporting", "undecided", "decided" if is_kept else "budget", *rest)
         alone: Any = "kept" if is_kept else "undecided"
-        candidate = Candidate(one.name, alone, alone, 1.0, (row,))
+        candidate = Candidate(one.name, alone, alone, 1.0, (critical, other))
         return GateReport("g", 0.95, 0.05, "new questions", "bytes", (candidate,), 100.0, 400.0)
 
     study = ShrinkStudy(written(tmp_path))
@@ -340,14 +344,48 @@ def test_a_question_of_the_gate_is_known_by_its_text(template: str, refused: boo
 def test_a_question_in_words_is_known_without_its_template(taught: str, refused: bool, tmp_path: Path) -> None:
     """In texts for training: those of a file, which lies beside the YAML."""
     question = task_questions("tts_code_mini", 1)[0]
-    assert question.text != question.prompt and question.text in question.prompt
-    (tmp_path / "taught.txt").write_text(taught.format(question.text))
+    (text,) = question.texts
+    assert text != question.prompt and text in question.prompt
+    (tmp_path / "taught.txt").write_text(taught.format(text))
     gate = {"benchmarks": {"tts_code_mini": "critical"}, "keep": 0.6}
     recover = {"data": "taught.txt", "steps": 1}
     path = written(tmp_path, recover=recover, gate=gate, run_untrusted_code=True)
     done = CliRunner().invoke(app, ["shrink", str(path), "--dry-run"])
     said = "recover.data: 1 of 1 are questions of the gate's tts_code_mini"
     assert (said in done.stderr) == refused and done.exit_code == (2 if refused else 0), done.output
+
+
+STEM, OPTIONS = "Which of the following statements is true?", ("Water is dry.", "Fire is hot.")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "refused"),
+    [
+        (f"Q: {STEM}\n(1) Fire is hot.\n(2) Water is dry.", True), (f"Q: {STEM}\n(1) Ice is cold.\n(2) All.", False),
+        ("A passage that many share. And a question.", False),
+    ],
+)  # fmt: skip
+def test_what_questions_share_tells_none(prompt: str, refused: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = [
+        TaskQuestion(f"{STEM}\nA. Water is dry.\nB. Fire is hot.\nAnswer:", "1", (STEM, *OPTIONS)),
+        TaskQuestion("A passage that many share.\nOne?", "2", ("A passage that many share.",)),
+        TaskQuestion("A passage that many share.\nTwo?", "3", ("A passage that many share.",)),
+    ]
+    read: list[str] = []
+
+    def questions(task: str, count: int | None = None) -> list[TaskQuestion]:
+        read.append(task)
+        if task != "gate":
+            raise ArgumentError(f"task:{task}: unknown")
+        return asked
+
+    monkeypatch.setattr("lm_eval_ext.shrinking.unseen.task_questions", questions)
+    seen = [Question(prompt, "theirs", number, "hash") for number in range(3)]
+    with pytest.raises(ManifestError, match="3 of 3 are questions") if refused else nullcontext():
+        Unseen(["gate"]).check([*seen], "x")
+    assert read == ["gate", "theirs"], "what isn't known isn't looked for again"
+    Unseen(["gate"]).check([Question("nothing", "s1k-chat", 0)], "x")
+    assert read[2:] == ["gate"], "nor where it can't be"
 
 
 def test_the_schema_is_that_of_the_file() -> None:
@@ -400,6 +438,15 @@ def test_what_can_t_be_loaded_isn_t_proposed(tmp_path: Path, caplog: pytest.LogC
     recipes = [load_recipe(str(study.recipe_of(one))) for one in study.searched().front]
     assert recipes and max(len(one.drop_attention) for one in recipes) <= 11
     assert "can't be loaded, so it isn't proposed: drop_attention: drops all 12 attention blocks" in caplog.text
+
+
+def test_that_nothing_can_be_loaded_is_no_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise ArchitectureError("its twin is another")
+
+    monkeypatch.setattr("lm_eval_ext.shrinking.proposals.pruned_config", refuse)
+    done = CliRunner().invoke(app, ["shrink", str(written(tmp_path))])
+    assert done.exit_code == 2 and "no smaller version can be loaded: its twin is another" in done.stderr, done.output
 
 
 def test_two_at_once_are_refused(tmp_path: Path) -> None:

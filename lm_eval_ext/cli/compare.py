@@ -80,7 +80,7 @@ def compare(
     """Compare smaller models with their base: does it still reason, and does more thinking still help?
 
     With --keep, the exit code is the verdict: 0 kept, 1 lost, 3 undecided. Anything that is no verdict, such as results
-    that can't be compared, exits with 2.
+    that can't be compared, exits with 2, and Ctrl-C with 130.
     """
     said: dict[str, object] = {
         "keep": keep, "on": on, "all_budgets": all_budgets, "allow": allow, "same_prompts": same_prompts,
@@ -91,7 +91,7 @@ def compare(
         given = _given(config, models, {name: value for name, value in said.items() if value not in (None, "", False)})
         return _plan(given) if given.plan else _compare(given)
 
-    exit_with(verdict, "interrupted")
+    exit_with(verdict, "lm-eval-tts: interrupted")
 
 
 def _given(config: Path | None, models: Sequence[Path] | None, said: Mapping[str, object]) -> CompareFile:

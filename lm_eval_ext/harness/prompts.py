@@ -152,12 +152,13 @@ class TaskQuestion(NamedTuple):
     Attributes:
         prompt: without examples and chat template.
         asked: lm-eval's hash of its row.
-        text: the question without the task's template: the longest text of its row that is in the prompt, else that.
+        texts: what it asks, without the task's template: the longest text of its row that is in the prompt, and its
+            options if they are there too; else the prompt.
     """
 
     prompt: str
     asked: str
-    text: str
+    texts: tuple[str, ...]
 
 
 def task_prompts(name: str, count: int) -> list[str]:
@@ -188,7 +189,13 @@ def task_questions(name: str, count: int | None = None) -> list[TaskQuestion]:
 
 def _question(row: Mapping[str, object], prompt: str) -> TaskQuestion:
     inside = [one for one in row.values() if isinstance(one, str) and one and one in prompt]
-    return TaskQuestion(prompt, _asked(row), max(inside, key=len, default=prompt))
+    lists = [one.get("text") if isinstance(one, dict) else one for one in row.values()]
+    options = next((one for one in lists if isinstance(one, list) and _are_options(one, prompt)), [])
+    return TaskQuestion(prompt, _asked(row), (max(inside, key=len), *options) if inside else (prompt,))
+
+
+def _are_options(some: Sequence[object], prompt: str) -> bool:
+    return len(some) > 1 and all(isinstance(one, str) and one and one in prompt for one in some)
 
 
 def _asked(row: object) -> str:

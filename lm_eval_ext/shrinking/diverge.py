@@ -14,7 +14,6 @@ from tqdm import tqdm
 
 from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.harness.arguments import parse_model_args
-from lm_eval_ext.harness.effects import effect
 from lm_eval_ext.paths import digest
 from lm_eval_ext.pruning.architecture import depth
 from lm_eval_ext.pruning.recipe import kept_layers, recipe_files
@@ -32,6 +31,7 @@ from lm_eval_ext.shrinking.localise import AtLayer, localised
 from lm_eval_ext.shrinking.token_traces import TokenTrace, token_traces
 from lm_eval_ext.statistics.intervals import Interval
 
+_AS_THE_BASE = ("dtype", "device", "device_map", "parallelize")  # else these would be measured too
 _LOADS = ("pretrained", "recipe", "base_url")  # arguments that say what is loaded
 
 
@@ -66,7 +66,7 @@ def model_spec(text: str, base: Mapping[str, object] | None = None) -> ModelSpec
     Args:
         text: `NAME.yaml`, an installed recipe, `drop_layers=[3,4]`, or a name on the Hub or a folder.
         base: arguments of the base; what loads nothing itself is the base with these arguments, and a recipe or a
-            checkpoint is loaded as the base is, such as in its `dtype`.
+            checkpoint has its `dtype` and device.
 
     >>> model_spec("drop_layers=[3]", {"pretrained": "tiny-chain"}).arguments
     {'pretrained': 'tiny-chain', 'drop_layers': '[3]'}
@@ -74,7 +74,7 @@ def model_spec(text: str, base: Mapping[str, object] | None = None) -> ModelSpec
     {'dtype': 'float32', 'recipe': 'a/b.yaml'}
     """
     here = base if base and not base.get("base_url") else {}
-    how = {name: value for name, value in here.items() if name not in _LOADS and effect(name) != "model"}
+    how = {name: here[name] for name in _AS_THE_BASE if name in here}
     if Path(text).suffix in (".yaml", ".yml"):
         return ModelSpec(Path(text).stem, {**how, "recipe": text})
     if text in {path.stem for path in recipe_files()}:

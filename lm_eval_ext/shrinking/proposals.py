@@ -88,6 +88,7 @@ class Loadable:
         self._trust_layers = bool(loading.get("trust_layer_fields"))
         self._hub = {"revision": loading.get("revision")}
         self._known: dict[State, bool] = {}
+        self.refusal = ""  # why the first one that can't be loaded can't
 
     @cached_property
     def _config(self) -> PreTrainedConfig:
@@ -104,8 +105,9 @@ class Loadable:
                 )  # fmt: skip
                 self._known[state] = True
             except (ArgumentError, ArchitectureError) as error:
-                if all(self._known.values()):  # there may be hundreds
+                if not self.refusal:  # there may be hundreds
                     logger.warning("a model without %s can't be loaded, so it isn't proposed: %s", state, error)
+                    self.refusal = str(error)
                 self._known[state] = False
         return self._known[state]
 
@@ -174,7 +176,7 @@ def propose(
         cache: scores that are known already; new ones are added.
 
     Raises:
-        TTSError: the base can't be loaded.
+        TTSError: the base can't be loaded, or nothing that is smaller.
     """
     proposer = _Proposer(file, loading, base, texts, cache)
     chosen, merged = proposer.of_methods()
@@ -190,6 +192,8 @@ def propose(
             continue
         found = searched[variant].scored
         scored += (SearchPoint(Proposal(variant, one.candidate), one.cost, one.bits) for one in found)
+    if proposer.loadable.refusal and all(math.isinf(one.bits) for one in scored[1:]):
+        raise ArchitectureError(f"no smaller version can be loaded: {proposer.loadable.refusal}")
     return Proposals(tuple(scored), searched, proposer.loadable)
 
 

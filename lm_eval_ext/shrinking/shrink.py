@@ -38,8 +38,10 @@ from lm_eval_ext.pruning.calibration import Calibration, calibration, write_exch
 from lm_eval_ext.pruning.checkpoint import read_config
 from lm_eval_ext.pruning.context import ScoreCache
 from lm_eval_ext.pruning.loading import checkpoint_fingerprint
+from lm_eval_ext.pruning.quantization import quantization_of
 from lm_eval_ext.pruning.recipe import Recipe, Shape, load_recipe, write_recipe
 from lm_eval_ext.pruning.recovery import check_installed, recover
+from lm_eval_ext.redaction import mapping, sequence
 from lm_eval_ext.runs.correct_traces import CorrectTrace, drawn_traces, written_tokens
 from lm_eval_ext.shrinking.distributions import TOP, BaseDistributions
 from lm_eval_ext.shrinking.diverge import read_base
@@ -55,11 +57,21 @@ from lm_eval_ext.sweep.preflight import check
 from lm_eval_ext.sweep.sources import command
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
     from lm_eval_ext.pruning.finetuning import Training
 
 SMALLEST = "smallest.yaml"  # the recipe that is found
 _SEARCH = "search.json"
+_VERSION = 2  # of what a search keeps
 _PROOFS = "proofs.json"
+_NO_OTHER_PROOF = (
+    "output",
+    "candidates",
+    "batch_size",
+    "launch",
+    "budget",
+)  # of a gate: without meaning for its errors
 # Model arguments that mean the same in transformers and vLLM, and those that spread a model over processes.
 _IN_EVERY_ENGINE = ("pretrained", "revision", "dtype", "tokenizer", "trust_remote_code", "trust_layer_fields",
                     "chat_template", "thinking_format")  # fmt: skip
@@ -114,6 +126,9 @@ class ShrinkStudy:
             ManifestError: the first thing that is wrong.
         """
         check(self.any_gate)
+        blocks = {"attention", "mlp"} & set(self.file.remove.kinds)
+        if self.file.engine == "pruned-vllm" and blocks and quantization_of(self._config) is not None:
+            raise ManifestError(f"{self.path}: remove: only pruned-hf leaves blocks of packed weights out")
         for task in self.trace_tasks if self.file.traces.run is None else ():
             task_questions(task, 1)
         if self.trained is not None:  # what is wrong with it is said here, and not after the search
@@ -184,12 +199,16 @@ class ShrinkStudy:
         settings = [file.engine, file.model_args, file.base, self.trace_tasks, file.gen_kwargs, self._weights]
         return self.folder / f"traces-{digest([settings, asked])[:8]}"
 
+    @cached_property
+    def _config(self) -> PreTrainedConfig:
+        pretrained, trusted = str(self._loading["pretrained"]), bool(self._loading.get("trust_remote_code"))
+        return read_config(pretrained, self._revision, trusted)
+
     @property
     def _weights(self) -> str:
         """A fingerprint of the base's checkpoint."""
-        pretrained = str(self._loading["pretrained"])
-        config = read_config(pretrained, self._revision, bool(self._loading.get("trust_remote_code")))
-        return checkpoint_fingerprint(pretrained, config, range(depth(config)), self._revision)
+        layers = range(depth(self._config))
+        return checkpoint_fingerprint(str(self._loading["pretrained"]), self._config, layers, self._revision)
 
     def traces(self) -> list[CorrectTrace]:
         """The traces by which steps are scored; the base is evaluated if they aren't there yet.
@@ -263,7 +282,7 @@ class ShrinkStudy:
     def _settings(self) -> str:
         """What the file says of the search."""
         names = ("base", "model_args", "remove", "minimise", "traces", "search")
-        return digest([self.file.gate.seed, *(getattr(self.file, name) for name in names)])
+        return digest([_VERSION, self.file.gate.seed, *(getattr(self.file, name) for name in names)])
 
     def kept(self) -> SearchResult | None:
         """What an earlier search by this file found; None if none is finished, or a recipe of its front is gone."""
@@ -281,15 +300,14 @@ class ShrinkStudy:
     def _kept(self, identity: str, proposals: Proposals, tokens: int) -> SearchResult:
         """Write the recipes of the front."""
         search = self.file.search
-        config = read_config(self._loading["pretrained"], self._revision, bool(self._loading.get("trust_remote_code")))
-        found = []
+        found, config = [], self._config
         for number, (one, passed) in enumerate(proposals.front(search.front, search.worst), 1):
             of_variant = proposals.variants[one.candidate.variant].recipe
             shape = Shape.of(config, experts=bool(of_variant and of_variant.drop_experts))
             recipe = recipe_of(one.candidate, of_variant, str(self.file.base["pretrained"]), self._revision, shape)
             found.append(FrontModel(
                 f"front-{number}", str(one.candidate), one.cost, one.bits, recipe.digest,
-                _exports(recipe), proposals.with_blocks(one.candidate), passed,
+                _exports(recipe, config), proposals.with_blocks(one.candidate), passed,
             ))  # fmt: skip
             about = f"{one.candidate}; {one.bits:.3g} bits a token from its base"
             write_recipe(recipe, self.recipe_of(found[-1]), about)
@@ -331,7 +349,7 @@ class ShrinkStudy:
             self.path.stem, str(file.base["pretrained"]), file.minimise, searched.whole, file.gate.keep,
             file.gate.error, file.gate.population, (*tested, *searched.front[len(tested) :]), searched.scored,
             searched.trace_tokens, searched.decoded, _spent(reports), whole * (1 + len(searched.front)), ending,
-            max(1, len(self._proofs())),
+            max(1, self.proofs()),
         )  # fmt: skip
         return report if report.smallest is None else replace(report, winner=self.winner(report.smallest))
 
@@ -346,24 +364,24 @@ class ShrinkStudy:
         words = shlex.join(["lm_eval", *command(run, manifest, "out", {})])
         return Winner(arguments, str(recipe) if exports else "", words)
 
-    def _proofs(self) -> list[str]:
-        """The proofs on the gate's questions that were begun in this folder, by what was tested."""
-        found = read_json_object(self.folder / _PROOFS).get(self._asked)
-        return [str(one) for one in found] if isinstance(found, list) else []
+    def proofs(self) -> int:
+        """How many proofs were begun in this folder on questions of this gate; verdicts of one may lead to the next."""
+        asked = set(self.any_gate.benchmarks)
+        return sum(
+            bool(asked & set(map(str, sequence(mapping(one).get("benchmarks"))))) for one in self._begun_proofs()
+        )
 
-    @property
-    def _asked(self) -> str:
-        """What a proof asks whom; other answers to it are no other questions."""
-        gate = self.file.gate
-        return digest([self.file.base, sorted(self.any_gate.benchmarks), gate.population])[:16]
+    def _begun_proofs(self) -> Sequence[object]:
+        return sequence(read_json_object(self.folder / _PROOFS).get("proofs"))
 
-    def begin_proof(self, searched: SearchResult) -> None:
-        """Note which models are tested by what: verdicts that were seen may have led to this search."""
-        gate, proofs = self.file.gate, self._proofs()
-        tested = digest([[one.digest for one in searched.front], gate.keep, gate.error, self.file.recover])[:16]
-        if searched.front and tested not in proofs:
-            said = read_json_object(self.folder / _PROOFS)
-            write_json(self.folder / _PROOFS, {**said, self._asked: [*proofs, tested]})
+    def count_proof(self, searched: SearchResult) -> None:
+        """Count the proof of a front by the file's gate, if it isn't yet."""
+        gate = {name: value for name, value in self._gate_content("", {}, None).items() if name not in _NO_OTHER_PROOF}
+        tested = digest([[one.digest for one in searched.front], gate, self.file.recover])[:16]
+        proofs = self._begun_proofs()
+        if tested not in [mapping(one).get("tested") for one in proofs]:
+            new = {"tested": tested, "benchmarks": sorted(self.any_gate.benchmarks)}
+            write_json(self.folder / _PROOFS, {"proofs": [*proofs, new]})
 
     def _arguments_of(self, one: FrontModel, recipe: Path) -> dict[str, object]:
         """Model arguments of a candidate."""
@@ -375,12 +393,22 @@ class ShrinkStudy:
 
     def _trained_folder(self, one: FrontModel) -> Path:
         assert self.trained is not None
-        settings = self.trained.model_dump(mode="json")
-        return self.folder / "recovered" / digest([one.digest, settings, self._taught.sha256, self._weights])[:16]
+        return self.folder / "recovered" / digest([one.digest, self.trained.model_dump(mode="json")])[:16]
 
     def train(self, one: FrontModel) -> None:
-        """Train a candidate, if the file says so and it isn't done."""
-        if self.trained is None or (self._trained_folder(one) / MARK).is_file():
+        """Train a candidate, if the file says so and it isn't done.
+
+        Raises:
+            ManifestError: it was trained on other texts.
+        """
+        if self.trained is None:
+            return
+        mark = self._trained_folder(one) / MARK
+        if mark.is_file():
+            if read_json_object(mark).get("sha256") != self._taught.sha256:
+                raise ManifestError(
+                    f"{self.path}: recover.data: {mark.parent} was trained on other texts of this name; remove it"
+                )
             return
         recipe = load_recipe(str(self.recipe_of(one)))
         recover(recipe, self._trained_folder(one), self.trained, pretrained=self._loading["pretrained"])
@@ -421,16 +449,18 @@ class ShrinkStudy:
         return plain
 
 
-def _exports(recipe: Recipe) -> bool:
-    """Whether `export` can write it: not what is quantized on load, nor layers with unequal numbers of experts."""
-    return recipe.quantization is None and not (recipe.drop_experts and recipe.drop_mlp)
+def _exports(recipe: Recipe, config: PreTrainedConfig) -> bool:
+    """Whether `export` can write it: no weights that are quantized on load, no zeros among packed ones, and no layers
+    with unequal numbers of experts."""
+    packed = quantization_of(config) is not None and any(recipe.blocks)
+    return recipe.quantization is None and not packed and not (recipe.drop_experts and recipe.drop_mlp)
 
 
 def _ending(one: Candidate) -> Ending:
     """Why a proof ends with a model that isn't kept."""
     if one.verdict in ("failed", "check"):
         return one.verdict
-    late = any(row.tier == "critical" and row.reason == "budget" for row in one.rows)
+    late = any(row.tier != "advisory" and row.reason == "budget" for row in one.rows)
     return "budget" if late and one.alone == "undecided" else "not kept"
 
 
@@ -472,10 +502,9 @@ def shrink(study: ShrinkStudy, kind: LaunchKind, jobs: int | None, tell: Tell) -
 
 def _shrunk(study: ShrinkStudy, kind: LaunchKind, jobs: int | None, tell: Tell) -> ShrinkReport:
     searched, budget, started = study.searched(), study.file.budget, time.monotonic()
-    study.begin_proof(searched)
-    there = standing(study)
-    if there is None or there.ending == "unfinished":
-        (study.folder / SMALLEST).unlink(missing_ok=True)  # of an earlier search, which asked for something else
+    there, smallest = standing(study), study.folder / SMALLEST
+    if there is None or there.smallest is None or not _is_recipe(smallest, there.smallest.digest):
+        smallest.unlink(missing_ok=True)  # of an earlier search, which asked for something else
     reports: list[GateReport] = []
 
     def run(one: FrontModel) -> GateReport | None:
@@ -485,18 +514,21 @@ def _shrunk(study: ShrinkStudy, kind: LaunchKind, jobs: int | None, tell: Tell) 
         if is_late or (is_spent and study.begun(one) is None):  # what was begun before a restart goes on
             tell(f"{one.name}: is not tested, because the budget is used up")
             return None
+        if study.begun(one) is not None:
+            study.count_proof(searched)
         study.train(one)
         gate = study.gate(one, hours)
         check(gate)
         reports.append(run_gate(gate, kind, jobs, tell))
+        study.count_proof(searched)
         return reports[-1]
 
     found = study.proven(searched, run, "budget")
-    (study.folder / SMALLEST).unlink(missing_ok=True)
+    smallest.unlink(missing_ok=True)
     if found.smallest is None:
         return found
     said = f"{found.smallest.what}: keeps at least {100 * found.keep:g}% of the accuracy of {found.base}"
-    write_recipe(load_recipe(str(study.recipe_of(found.smallest))), study.folder / SMALLEST, said)
+    write_recipe(load_recipe(str(study.recipe_of(found.smallest))), smallest, said)
     return replace(found, winner=study.winner(found.smallest))
 
 
@@ -514,8 +546,8 @@ def standing(study: ShrinkStudy) -> ShrinkReport | None:
 
 def _has_ended(found: GateReport) -> bool:
     (one,) = found.candidates
-    critical = [row for row in one.rows if row.tier == "critical"]
-    return one.verdict == "failed" or one.alone != "undecided" or all(row.reason for row in critical)
+    deciding = [row for row in one.rows if row.tier != "advisory"]
+    return one.verdict == "failed" or one.alone != "undecided" or all(row.reason for row in deciding)
 
 
 def plan(study: ShrinkStudy) -> str:

@@ -238,7 +238,7 @@ def _use(found: ShrinkReport, winner: Winner) -> str:
     lines = [f"Its recipe is {winner.recipe}. To export it:", f"    lm-eval-tts export {path} FOLDER"]
     arguments = ",".join(f"{name}={told_value(value)}" for name, value in winner.arguments.items())
     in_a_checkpoint = []
-    if smallest is not None and smallest.with_blocks > smallest.cost:
+    if smallest is not None and smallest.exports and smallest.with_blocks > smallest.cost:
         in_a_checkpoint = [
             "In a checkpoint, and in vLLM, blocks that are left out keep their weights, which then add zeros: "
             f"{share(smallest.with_blocks / found.whole)} of the {_NAMES[found.minimised]}."

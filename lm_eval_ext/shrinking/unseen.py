@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from functools import cache, cached_property
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from lm_eval_ext.analysis.pairing import stands_apart
@@ -63,6 +63,7 @@ class Unseen:
 
     def __init__(self, tasks: Iterable[str]) -> None:
         self.tasks = tasks
+        self._known: dict[str, list[TaskQuestion]] = {}
 
     def check(self, questions: Sequence[Question], what: str) -> None:
         """Refuse questions that are among them.
@@ -75,7 +76,7 @@ class Unseen:
             ManifestError: some are.
         """
         for task in self.tasks:
-            unseen = _Benchmark(self._questions_of(task))
+            unseen = _Benchmark(task_questions(task))
             common = [one for one in questions if unseen.has(one, self._as_asked(one))]
             if common:
                 raise ManifestError(
@@ -85,30 +86,37 @@ class Unseen:
 
     def _as_asked(self, one: Question) -> TaskQuestion | None:
         """A question as its own task asks it, without examples; None if that isn't known here."""
-        try:
-            own = self._questions_of(one.source)
-        except TTSError:  # it isn't a task here
+        if not one.asked:
             return None
+        if one.source not in self._known:
+            try:
+                self._known[one.source] = task_questions(one.source)
+            except TTSError:  # it isn't a task here
+                self._known[one.source] = []
+        own = self._known[one.source]
         return own[one.number] if one.number < len(own) and own[one.number].asked == one.asked else None
-
-    @cached_property
-    def _questions_of(self) -> Callable[[str], list[TaskQuestion]]:
-        return cache(task_questions)
 
 
 class _Benchmark:
     def __init__(self, asked: Sequence[TaskQuestion]) -> None:
         self._rows = {one.asked for one in asked}
         self._prompts = {normalised(one.prompt) for one in asked}
-        self._texts = {normalised(one.text) for one in asked}
-        self._worded = {text for text in self._texts if sum(map(str.isalpha, text)) >= _WORDED}
+        times = Counter(map(_plain, asked))  # what several questions have in common, such as a passage, tells none
+        self._texts = {texts for texts, count in times.items() if count == 1}
+        self._worded = [texts for texts in self._texts if sum(map(str.isalpha, "".join(texts))) >= _WORDED]
 
     def has(self, one: Question, own: TaskQuestion | None) -> bool:
         """Whether it asks a question: by its row, else by its text, with or without the task's template."""
         if one.asked in self._rows:
             return True
-        if own is not None and (normalised(own.prompt) in self._prompts or normalised(own.text) in self._texts):
+        if own is not None and (normalised(own.prompt) in self._prompts or _plain(own) in self._texts):
             return True
         prompt = normalised(one.prompt if own is None else own.prompt)
-        sought = self._worded | self._prompts if own is None else self._worded
-        return any(stands_apart(text, prompt) for text in sought)
+        if own is None and any(stands_apart(text, prompt) for text in self._prompts):
+            return True
+        return any(all(stands_apart(text, prompt) for text in texts) for texts in self._worded)
+
+
+def _plain(one: TaskQuestion) -> tuple[str, ...]:
+    text, *options = map(normalised, one.texts)
+    return text, *sorted(options)
