@@ -65,13 +65,7 @@ SMALLEST = "smallest.yaml"  # the recipe that is found
 _SEARCH = "search.json"
 _VERSION = 2  # of what a search keeps
 _PROOFS = "proofs.json"
-_NO_OTHER_PROOF = (
-    "output",
-    "candidates",
-    "batch_size",
-    "launch",
-    "budget",
-)  # of a gate: without meaning for its errors
+_NO_OTHER_PROOF = ("output", "candidates", "batch_size", "launch", "budget")  # what of a gate no verdict depends on
 # Model arguments that mean the same in transformers and vLLM, and those that spread a model over processes.
 _IN_EVERY_ENGINE = ("pretrained", "revision", "dtype", "tokenizer", "trust_remote_code", "trust_layer_fields",
                     "chat_template", "thinking_format")  # fmt: skip
@@ -366,10 +360,8 @@ class ShrinkStudy:
 
     def proofs(self) -> int:
         """How many proofs were begun in this folder on questions of this gate; verdicts of one may lead to the next."""
-        asked = set(self.any_gate.benchmarks)
-        return sum(
-            bool(asked & set(map(str, sequence(mapping(one).get("benchmarks"))))) for one in self._begun_proofs()
-        )
+        asked = [set(sequence(mapping(one).get("benchmarks"))) for one in self._begun_proofs()]
+        return sum(not one.isdisjoint(self.any_gate.benchmarks) for one in asked)
 
     def _begun_proofs(self) -> Sequence[object]:
         return sequence(read_json_object(self.folder / _PROOFS).get("proofs"))
