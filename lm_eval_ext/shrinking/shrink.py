@@ -49,7 +49,7 @@ from lm_eval_ext.shrinking.forced import OpenModel, with_model
 from lm_eval_ext.shrinking.proposals import Proposals, propose, recipe_of, variants
 from lm_eval_ext.shrinking.shrink_file import ShrinkFile, load_shrink
 from lm_eval_ext.shrinking.shrink_report import Ending, FrontModel, ShrinkReport, Winner
-from lm_eval_ext.shrinking.unseen import Question, Unseen, of_texts, of_traces
+from lm_eval_ext.shrinking.unseen import SeenQuestion, Unseen, of_texts, of_traces
 from lm_eval_ext.sweep.launchers import LaunchKind, Tell
 from lm_eval_ext.sweep.locks import hold
 from lm_eval_ext.sweep.plan import PlannedRun
@@ -236,7 +236,7 @@ class ShrinkStudy:
         assert self.trained is not None
         return calibration(self.trained.data, self.trained.samples)
 
-    def refuse_seen(self, questions: Sequence[Question], what: str) -> None:
+    def refuse_seen(self, questions: Sequence[SeenQuestion], what: str) -> None:
         """Refuse questions of the gate.
 
         Args:

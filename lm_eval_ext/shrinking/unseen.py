@@ -17,7 +17,7 @@ _WORDED = 24  # letters from which on a question is known wherever it stands; a 
 _ALL = 10**9
 
 
-class Question(NamedTuple):
+class SeenQuestion(NamedTuple):
     """A question that a search or a training sees.
 
     Attributes:
@@ -32,12 +32,12 @@ class Question(NamedTuple):
     asked: str = ""
 
 
-def of_traces(traces: Iterable[CorrectTrace]) -> list[Question]:
+def of_traces(traces: Iterable[CorrectTrace]) -> list[SeenQuestion]:
     """The questions that traces answer."""
-    return [Question(one.exchange.prompt, one.task, one.question, one.asked) for one in traces]
+    return [SeenQuestion(one.exchange.prompt, one.task, one.question, one.asked) for one in traces]
 
 
-def of_texts(source: str, texts: Calibration) -> list[Question]:
+def of_texts(source: str, texts: Calibration) -> list[SeenQuestion]:
     """The questions in texts that a model is trained on, as far as they are known.
 
     Args:
@@ -49,9 +49,9 @@ def of_texts(source: str, texts: Calibration) -> list[Question]:
         return of_traces(drawn_traces(name, _ALL, 0))
     if kind == "task":
         asked = task_questions(name, len(texts.texts))
-        return [Question(one.prompt, name, number, one.asked) for number, one in enumerate(asked)]
+        return [SeenQuestion(one.prompt, name, number, one.asked) for number, one in enumerate(asked)]
     prompts = (one if isinstance(one, str) else one.prompt for one in texts.texts)
-    return [Question(prompt, source, number) for number, prompt in enumerate(prompts)]
+    return [SeenQuestion(prompt, source, number) for number, prompt in enumerate(prompts)]
 
 
 class Unseen:
@@ -65,7 +65,7 @@ class Unseen:
         self.tasks = tasks
         self._known: dict[str, list[TaskQuestion]] = {}
 
-    def check(self, questions: Sequence[Question], what: str) -> None:
+    def check(self, questions: Sequence[SeenQuestion], what: str) -> None:
         """Refuse questions that are among them.
 
         Args:
@@ -84,7 +84,7 @@ class Unseen:
                     f"{common[0].number} of {common[0].source}); give others"
                 )
 
-    def _as_asked(self, one: Question) -> TaskQuestion | None:
+    def _as_asked(self, one: SeenQuestion) -> TaskQuestion | None:
         """A question as its own task asks it, without examples; None if that isn't known here."""
         if not one.asked:
             return None
@@ -105,7 +105,7 @@ class _Benchmark:
         self._texts = {texts for texts, count in times.items() if count == 1}
         self._worded = [texts for texts in self._texts if sum(map(str.isalpha, "".join(texts))) >= _WORDED]
 
-    def has(self, one: Question, own: TaskQuestion | None) -> bool:
+    def has(self, one: SeenQuestion, own: TaskQuestion | None) -> bool:
         """Whether it asks a question: by its row, else by its text, with or without the task's template."""
         if one.asked in self._rows:
             return True
