@@ -208,9 +208,7 @@ def test_each_way_of_testing_gives_verdicts_and_reasons() -> None:
     reads = ["print(int(input()) + 1)", "print(2)", "while True: pass", "1 / 0", "print(("]
     runs = ran(stdin, by_input, *reads)
     assert [run.grade.reason for run in runs] == ["correct", "wrong", "timeout", "error", "unparsable"]
-    (much,) = ran(
-        CodeExtractor(stdin=columns), by_input, "print('x' * 10 ** 8)"
-    )  # within the usual time, also under load
+    (much,) = ran(CodeExtractor(stdin=columns), by_input, "print('x' * 10 ** 8)")
     assert much.grade.reason == "output"
     assert runs[1].failed == "test 2 of 2: printed '2\\n', expected '3'" and runs[1].share == 0.5
 
