@@ -113,9 +113,9 @@ class Loadable:
 
     def probably(self, state: State) -> bool:
         """Whether a state can be loaded as far as its layers and each of its blocks alone show that."""
-        attention = [State.of(attention=[layer]) for layer in state.attention]
-        if len(state.attention) + len(state.drop) == depth(self._config):
+        if len(state.attention) + len(state.drop) == depth(self._config):  # without any attention
             return self.surely(state)
+        attention = [State.of(attention=[layer]) for layer in state.attention]
         mlp = [State.of(mlp=[layer]) for layer in state.mlp]
         return all(map(self.surely, [State.of(state.drop), *attention, *mlp]))
 
@@ -127,6 +127,7 @@ class Proposals:
     Attributes:
         scored: all of them; the first one is the base.
         variants: what they are versions of.
+        loadable: which of them can be loaded.
     """
 
     scored: tuple[SearchPoint[Proposal], ...]
