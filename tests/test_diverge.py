@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,7 +27,7 @@ from lm_eval_ext.pruning.calibration import Exchange
 from lm_eval_ext.pruning.loading import load_pruned
 from lm_eval_ext.pruning.recipe import Recipe
 from lm_eval_ext.runs.correct_traces import CorrectTrace
-from lm_eval_ext.shrinking.distributions import BaseDistributions
+from lm_eval_ext.shrinking.distributions import PASS, BaseDistributions
 from lm_eval_ext.shrinking.diverge import measured_at
 from lm_eval_ext.shrinking.divergence import Divergence, kl_bits, until_fork
 from lm_eval_ext.shrinking.forced import LocalModel
@@ -399,3 +400,16 @@ def test_a_server_gives_a_lower_bound(tmp_path: Path) -> None:
             tts.diverge("tiny-chain", {"served": served}, BASE_RUN, samples=4, localise=True)
     assert "truncated: the whole one is larger" in str(found)
     assert_lower_bound(*found.candidates)
+
+
+@given(st.lists(st.integers(1, 3000), min_size=1, max_size=60))
+def test_short_traces_share_passes(lengths: list[int]) -> None:
+    nothing = np.zeros(0, dtype=np.bool_)
+    traces = [TokenTrace("", (0,) * length, 0, nothing, nothing) for length in lengths]
+    passes = BaseDistributions(Path(), traces, "").passes
+    assert [number for numbers in passes for number in numbers] == list(range(len(lengths))), "each once, in order"
+    padded = [max(lengths[number] for number in numbers) * len(numbers) for numbers in passes]
+    assert all(tokens <= PASS or len(numbers) == 1 for tokens, numbers in zip(padded, passes, strict=True))
+    for before, after in pairwise(passes):
+        together = range(before.start, after.start + 1)
+        assert max(lengths[number] for number in together) * len(together) > PASS, "as many as fit"

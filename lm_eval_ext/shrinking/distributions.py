@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import random
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, Protocol
 from zipfile import BadZipFile
@@ -22,6 +23,7 @@ from lm_eval_ext.shrinking.token_traces import TokenTrace
 
 TOP = 64  # tokens of a place
 PROBES = 64  # places whose distributions are kept whole
+PASS = 2048  # tokens of short traces that are read in one pass, with what pads them to equal lengths
 
 Floats = NDArray[np.float32]
 
@@ -76,6 +78,8 @@ class Probes(NamedTuple):
 class ForcedModel(Protocol):
     """A model that reads traces and says what it would have written instead: teacher forcing; nothing is decoded.
 
+    It reads a few traces at a time, those of one pass.
+
     Attributes:
         identity: of its weights.
         truncated: whether it only says so of its likeliest tokens.
@@ -84,10 +88,14 @@ class ForcedModel(Protocol):
     identity: str
     truncated: bool
 
-    def likeliest(self, trace: TokenTrace, top: int, probed: Sequence[int]) -> tuple[Likeliest, Probes]:
-        """What it would write at each place of a trace, and in whole at some of them."""
+    def likeliest(
+        self, traces: Sequence[TokenTrace], top: int, probed: Sequence[Sequence[int]]
+    ) -> list[tuple[Likeliest, Probes]]:
+        """What it would write at each place of each trace, and in whole at some of them."""
 
-    def at_tokens(self, trace: TokenTrace, base: Likeliest, probed: Sequence[int]) -> tuple[AtTokens, Floats]:
+    def at_tokens(
+        self, traces: Sequence[TokenTrace], base: Sequence[Likeliest], probed: Sequence[Sequence[int]]
+    ) -> list[tuple[AtTokens, Floats]]:
         """The same at the tokens that are known of a base; and in whole at some places, if it can tell."""
 
 
@@ -105,24 +113,40 @@ class BaseDistributions:
     def __init__(self, folder: Path, traces: Sequence[TokenTrace], model: str, top: int = TOP, seed: int = 0) -> None:
         self.traces = list(traces)
         self.top = top
-        self.identity = digest([model, top, seed, PROBES, [(trace.ids, trace.start) for trace in self.traces]])
+        self.identity = digest([model, top, seed, PROBES, PASS, [(trace.ids, trace.start) for trace in self.traces]])
         self.tokens = sum(trace.places for trace in self.traces)
         self._folder = folder / f"base-{self.identity[:16]}"
         places = [(number, place) for number, trace in enumerate(self.traces) for place in range(trace.places)]
         drawn = random.Random(seed).sample(places, min(PROBES, len(places)))
         self._probed = [sorted(place for one, place in drawn if one == number) for number in range(len(self.traces))]
 
+    @cached_property
+    def passes(self) -> list[range]:
+        """The traces that are read together, by their numbers. Base and candidates read the same ones together, so that
+        rounding is the same."""
+        found, first, longest = [], 0, 0
+        for number, trace in enumerate(self.traces):
+            longest = max(longest, len(trace.ids))
+            if number > first and longest * (number + 1 - first) > PASS:
+                found.append(range(first, number))
+                first, longest = number, len(trace.ids)
+        return [*found, range(first, len(self.traces))]
+
     def compute(self, base: ForcedModel, on_tokens: Callable[[int], object]) -> None:
-        """Compute what isn't there yet, trace by trace.
+        """Compute what isn't there yet, pass by pass.
 
         Args:
             base: the model.
-            on_tokens: called with the number of places of each trace that is done.
+            on_tokens: called with the number of places of the traces of each pass that is done.
         """
-        for number, trace in enumerate(self.traces):
-            if self._read(number) is None:
-                self._write(number, *base.likeliest(trace, self.top, self._probed[number]))
-            on_tokens(trace.places)
+        for numbers in self.passes:
+            traces = [self.traces[number] for number in numbers]
+            missing = [number for number in numbers if self._read(number) is None]
+            if missing:
+                found = base.likeliest(traces, self.top, [self._probed[number] for number in numbers])
+                for number in missing:
+                    self._write(number, *found[number - numbers.start])
+            on_tokens(sum(trace.places for trace in traces))
 
     def at(self, number: int) -> tuple[Likeliest, Probes]:
         """What the base would write along a trace.

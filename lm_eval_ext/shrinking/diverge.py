@@ -168,12 +168,14 @@ def mean_bits(model: ForcedModel, base: BaseDistributions) -> float:
 
 def _along(model: ForcedModel, base: BaseDistributions) -> Iterator[tuple[TokenTrace, AtPlaces, list[float]]]:
     """Each trace, a model beside its base there, and what is left out of the divergence at some places."""
-    for number, trace in enumerate(base.traces):
-        likeliest, probes = base.at(number)
-        seen, whole = model.at_tokens(trace, likeliest, probes.places.tolist())
-        along = at_places(likeliest, seen)
-        cut = len(whole) > 0 and not np.isneginf(likeliest.rest).all()
-        yield trace, along, _left_out(along, probes, whole) if cut else []
+    for numbers in base.passes:
+        traces = [base.traces[number] for number in numbers]
+        known, probes = zip(*map(base.at, numbers), strict=True)
+        read = model.at_tokens(traces, known, [one.places.tolist() for one in probes])
+        for trace, likeliest, probed, (seen, whole) in zip(traces, known, probes, read, strict=True):
+            along = at_places(likeliest, seen)
+            cut = len(whole) > 0 and not np.isneginf(likeliest.rest).all()
+            yield trace, along, _left_out(along, probed, whole) if cut else []
 
 
 def _left_out(found: AtPlaces, probes: Probes, whole: Floats) -> list[float]:

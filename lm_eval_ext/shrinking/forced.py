@@ -45,29 +45,40 @@ class LocalModel:
     ) -> None:  # fmt: skip
         self.model, self.identity, self.context = model, identity, context
 
-    def likeliest(self, trace: TokenTrace, top: int, probed: Sequence[int]) -> tuple[Likeliest, Probes]:
-        """What it would write at each place of a trace, and in whole at some of them."""
-        parts, whole = [], []
-        for places, log_probs in self._pieces(trace):
-            parts.append(_likeliest(log_probs, _written(trace, places), top))
-            whole += _whole(log_probs, places, probed)
-        found = Likeliest(*(np.concatenate(column) for column in zip(*parts, strict=True)))
-        return found, Probes(np.array(probed, dtype=np.int64), np.array(whole, dtype=np.float32))
+    def likeliest(
+        self, traces: Sequence[TokenTrace], top: int, probed: Sequence[Sequence[int]]
+    ) -> list[tuple[Likeliest, Probes]]:
+        """What it would write at each place of each trace, and in whole at some of them."""
+        parts: list[list[Likeliest]] = [[] for _ in traces]
+        whole: list[list[Floats]] = [[] for _ in traces]
+        for number, places, log_probs in self._pieces(traces):
+            parts[number].append(_likeliest(log_probs, _written(traces[number], places), top))
+            whole[number] += _whole(log_probs, places, probed[number])
+        return [
+            (Likeliest(*map(np.concatenate, zip(*of, strict=True))), Probes(np.array(at, np.int64), _floats(probes)))
+            for of, at, probes in zip(parts, probed, whole, strict=True)
+        ]
 
-    def at_tokens(self, trace: TokenTrace, base: Likeliest, probed: Sequence[int]) -> tuple[AtTokens, Floats]:
+    def at_tokens(
+        self, traces: Sequence[TokenTrace], base: Sequence[Likeliest], probed: Sequence[Sequence[int]]
+    ) -> list[tuple[AtTokens, Floats]]:
         """The same at the tokens that are known of a base; and in whole at some places."""
-        parts, whole = [], []
-        for places, log_probs in self._pieces(trace):
-            parts.append(_at_tokens(log_probs, base.ids[places], _written(trace, places)))
-            whole += _whole(log_probs, places, probed)
-        found = AtTokens(*(np.concatenate(column) for column in zip(*parts, strict=True)))
-        return found, np.array(whole, dtype=np.float32)
+        parts: list[list[AtTokens]] = [[] for _ in traces]
+        whole: list[list[Floats]] = [[] for _ in traces]
+        for number, places, log_probs in self._pieces(traces):
+            parts[number].append(_at_tokens(log_probs, base[number].ids[places], _written(traces[number], places)))
+            whole[number] += _whole(log_probs, places, probed[number])
+        return [
+            (AtTokens(*map(np.concatenate, zip(*of, strict=True))), _floats(probes))
+            for of, probes in zip(parts, whole, strict=True)
+        ]
 
-    def _pieces(self, trace: TokenTrace) -> Iterator[tuple[slice, torch.Tensor]]:
-        """Log-probabilities of all tokens at the places of a trace, in pieces that fit in memory.
+    def _pieces(self, traces: Sequence[TokenTrace]) -> Iterator[tuple[int, slice, torch.Tensor]]:
+        """Log-probabilities of all tokens at the places of traces, in pieces that fit in memory.
 
         Yields:
-            Places, and the log-probabilities there in float64, of shape (their number, vocabulary).
+            The number of a trace, some of its places, and the log-probabilities there in float64, of shape (their
+            number, vocabulary).
 
         Raises:
             ArchitectureError: they are not numbers, e.g. because hidden states overflow in float16.
@@ -75,29 +86,40 @@ class LocalModel:
         import torch
 
         vocabulary = int(self.model.config.get_text_config().vocab_size)
-        step = max(1, _LOGITS // vocabulary) if self._keeps else trace.places
-        for first in range(0, trace.places, step):
-            logits = self._logits(trace, first, min(first + step, trace.places))
+        begin, end = min(trace.start for trace in traces) - 1, max(len(trace.ids) for trace in traces) - 1
+        step = max(1, _LOGITS // (vocabulary * len(traces))) if self._keeps else end - begin
+        for first in range(begin, end, step):
+            logits = self._logits(traces, first, min(first + step, end))
             wide = torch.float32 if logits.device.type == "mps" else torch.float64  # which has no float64
-            for at in range(0, len(logits), max(1, _ROWS // vocabulary)):
-                found = torch.log_softmax(logits[at : at + max(1, _ROWS // vocabulary)].to(wide), dim=-1)
-                if found.isnan().any():
-                    raise ArchitectureError(f"the model's logits are no numbers in {logits.dtype}; try dtype=bfloat16")
-                yield slice(first + at, first + at + len(found)), found
+            for number, trace in enumerate(traces):
+                at, last = max(first, trace.start - 1), min(first + step, len(trace.ids) - 1)
+                for row in range(at, last, rows := max(1, _ROWS // vocabulary)):
+                    own = logits[number, row - first : min(row + rows, last) - first]
+                    found = torch.log_softmax(own.to(wide), dim=-1)
+                    if found.isnan().any():
+                        raise ArchitectureError(
+                            f"the model's logits are no numbers in {logits.dtype}; try dtype=bfloat16"
+                        )
+                    place = row - trace.start + 1
+                    yield number, slice(place, place + len(found)), found
 
-    def _logits(self, trace: TokenTrace, first: int, last: int) -> torch.Tensor:
-        """Logits from one place to another, of shape (places, vocabulary)."""
+    def _logits(self, traces: Sequence[TokenTrace], first: int, last: int) -> torch.Tensor:
+        """Logits after some tokens, from one to before another, of shape (traces, tokens, vocabulary).
+
+        What pads short traces comes after their last token, where no other token sees it.
+        """
         import torch
 
-        device = self.model.device
-        ids = torch.tensor([trace.ids], device="cpu" if device.type == "meta" else device)  # of offloaded weights
-        wanted = torch.arange(trace.start - 1 + first, trace.start - 1 + last, device=ids.device)
+        device, longest = self.model.device, max(len(trace.ids) for trace in traces)
+        padded = [(*trace.ids, *trace.ids[-1:] * (longest - len(trace.ids))) for trace in traces]
+        ids = torch.tensor(padded, device="cpu" if device.type == "meta" else device)  # of offloaded weights
+        wanted = torch.arange(first, last, device=ids.device)
         with torch.no_grad(), self.context():
             if self._keeps:
-                logits: torch.Tensor = self.model(input_ids=ids, use_cache=False, logits_to_keep=wanted).logits[0]
+                logits: torch.Tensor = self.model(input_ids=ids, use_cache=False, logits_to_keep=wanted).logits
                 return logits
-            whole: torch.Tensor = self.model(input_ids=ids, use_cache=False).logits[0]
-            return whole[wanted]
+            whole: torch.Tensor = self.model(input_ids=ids, use_cache=False).logits
+            return whole[:, wanted]
 
     @cached_property
     def _keeps(self) -> bool:
@@ -157,6 +179,10 @@ def _written(trace: TokenTrace, places: slice) -> tuple[int, ...]:
     return trace.ids[trace.start + places.start : trace.start + places.stop]
 
 
+def _floats(rows: Sequence[Floats]) -> Floats:
+    return np.array(rows, dtype=np.float32)
+
+
 def _whole(log_probs: torch.Tensor, places: slice, probed: Sequence[int]) -> list[Floats]:
     return [_kept(log_probs[place - places.start]) for place in probed if places.start <= place < places.stop]
 
@@ -173,25 +199,36 @@ class ModelOnServer:
     def __init__(self, model: Any) -> None:  # its class is lm-eval's
         self.model, self.identity = model, f"{model.fingerprint} {model.arguments.base_url}"  # names may be equal
 
-    def likeliest(self, trace: TokenTrace, top: int, probed: Sequence[int]) -> tuple[Likeliest, Probes]:
-        """What it would write at each place of a trace; in whole nowhere."""
+    def likeliest(
+        self, traces: Sequence[TokenTrace], top: int, probed: Sequence[Sequence[int]]
+    ) -> list[tuple[Likeliest, Probes]]:
+        """What it would write at each place of each trace; in whole nowhere."""
+        return [(self._likeliest(trace, top), _NO_PROBES) for trace in traces]
+
+    def at_tokens(
+        self, traces: Sequence[TokenTrace], base: Sequence[Likeliest], probed: Sequence[Sequence[int]]
+    ) -> list[tuple[AtTokens, Floats]]:
+        """The same at the tokens that are known of a base, as far as they are among its own likeliest."""
+        pairs = zip(traces, base, strict=True)
+        return [(self._at_tokens(trace, likeliest), _NO_PROBES.log_probs) for trace, likeliest in pairs]
+
+    def _likeliest(self, trace: TokenTrace, top: int) -> Likeliest:
         known = self._known(trace, min(top, SERVED))
         most = min(map(len, known))
         chosen = [sorted(one.items(), key=lambda item: (-item[1], item[0]))[:most] for one in known]
         ids = np.array([[token for token, _ in one] for one in chosen], dtype=np.int64)
         log_probs = np.array([[value for _, value in one] for one in chosen], dtype=np.float32)
         own = np.array([one[token] for one, token in zip(known, trace.ids[trace.start :], strict=True)], np.float32)
-        return Likeliest(ids, log_probs, _rest(log_probs), own), _NO_PROBES
+        return Likeliest(ids, log_probs, _rest(log_probs), own)
 
-    def at_tokens(self, trace: TokenTrace, base: Likeliest, probed: Sequence[int]) -> tuple[AtTokens, Floats]:
-        """The same at the tokens that are known of a base, as far as they are among its own likeliest."""
+    def _at_tokens(self, trace: TokenTrace, base: Likeliest) -> AtTokens:
         known = self._known(trace, SERVED)
         pairs = list(zip(base.ids.tolist(), known, strict=True))
         log_probs = np.array([[one.get(token, np.nan) for token in ids] for ids, one in pairs], dtype=np.float32)
         best = [max(one, key=one.__getitem__) for one in known]
         own = np.array([one[token] for one, token in zip(known, trace.ids[trace.start :], strict=True)], np.float32)
         most = np.array([one[token] for one, token in zip(known, best, strict=True)], dtype=np.float32)
-        return AtTokens(log_probs, _rest(log_probs), own, np.array(best, dtype=np.int64), most), _NO_PROBES.log_probs
+        return AtTokens(log_probs, _rest(log_probs), own, np.array(best, dtype=np.int64), most)
 
     def _known(self, trace: TokenTrace, top: int) -> list[Mapping[int, float]]:
         found: list[Mapping[int, float]] = self.model.likeliest_along(trace.ids, trace.start, top)
