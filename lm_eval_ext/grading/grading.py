@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple, TypeVar
 
 from lm_eval_ext.grading import reading
 from lm_eval_ext.grading.boxes import last_boxed
-from lm_eval_ext.grading.equality import TOLERANCE
+from lm_eval_ext.grading.formula_equality import TOLERANCE
 from lm_eval_ext.grading.latex import UnreadableError, nodes
 from lm_eval_ext.grading.wrapping import normalised
 from lm_eval_ext.workers import Failure, Outcome, Workers

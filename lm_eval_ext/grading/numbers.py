@@ -10,8 +10,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from lm_eval_ext.grading.equality import Value
 from lm_eval_ext.grading.grading import FailureReason, compare, gold_answer, in_workers, rational
+from lm_eval_ext.grading.meaning import Value
 from lm_eval_ext.grading.reading import readings
 from lm_eval_ext.grading.rules import Labels, Pairs, Rules, clusters
 from lm_eval_ext.grading.wrapping import normalised

@@ -17,21 +17,20 @@ from functools import lru_cache
 from itertools import product
 from typing import Any, Literal
 
-from lm_eval_ext.grading.equality import (
+from lm_eval_ext.grading.equality import any_same, same
+from lm_eval_ext.grading.formula import ANY_WHOLE, expression, is_name, is_variable, number_set, symbol
+from lm_eval_ext.grading.formula_equality import Undecided
+from lm_eval_ext.grading.latex import Node, Nodes, UnreadableError, flat, is_sign, joins, nodes, split, written
+from lm_eval_ext.grading.meaning import (
     TIME,
     Numbers,
     Reading,
     Relation,
     Several,
-    Undecided,
     Unit,
     Value,
     Words,
-    any_same,
-    same,
 )
-from lm_eval_ext.grading.formula import ANY_WHOLE, expression, is_name, is_variable, number_set, symbol
-from lm_eval_ext.grading.latex import Node, Nodes, UnreadableError, flat, is_sign, joins, nodes, split, written
 from lm_eval_ext.grading.units import RELATIONS, is_physical, quantity
 from lm_eval_ext.grading.words import cased, leads, lexicon, number_in_words
 from lm_eval_ext.grading.wrapping import (

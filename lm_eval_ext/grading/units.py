@@ -13,9 +13,9 @@ from fractions import Fraction
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
-from lm_eval_ext.grading.equality import Reading, Several, Unit, Value
 from lm_eval_ext.grading.formula import expression, is_name
 from lm_eval_ext.grading.latex import Node, Nodes, UnreadableError, flat, is_sign, joins, nodes, written
+from lm_eval_ext.grading.meaning import Reading, Several, Unit, Value
 from lm_eval_ext.grading.words import lexicon
 
 if TYPE_CHECKING:
