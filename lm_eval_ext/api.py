@@ -192,18 +192,14 @@ def choose_layers(
     >>> choose_layers("tiny-chain", "reverse", remove=2).drop
     (10, 11)
     """
-    from lm_eval_ext.harness.prune_on_load import context_for, score_cache_for
-    from lm_eval_ext.paths import located
-    from lm_eval_ext.pruning.selection import check_amount, choose, counted, texts_for
+    from lm_eval_ext.harness.prune_on_load import choosing
+    from lm_eval_ext.pruning.selection import check_amount, choose, counted
 
     check_amount(method, remove)  # refuses what is unknown before anything is downloaded
     given = parameters or {}
-    context = context_for(located(pretrained), revision, texts_for(method, given, calibration), **options)
-    context.score_cache = score_cache_for(context, method, given)
-    count = counted(context, method, remove)
-    recipe = choose(context, method, [count], given)[count]
-    context.release()
-    return recipe
+    with choosing(pretrained, revision, method, given, calibration, **options) as context:
+        count = counted(context, method, remove)
+        return choose(context, method, [count], given)[count]
 
 
 def read_runs(*folders: str | Path, site: str | Path | None = None) -> Runs:

@@ -8,6 +8,9 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+from lm_eval_ext.errors import ResultsError, TTSError
 
 PACKAGE = Path(__file__).resolve().parent
 
@@ -68,10 +71,31 @@ def write_json(path: Path, content: Mapping[str, object]) -> None:
 def read_json_object(path: Path) -> dict[str, object]:
     """Read a JSON object; empty if it isn't there, or is none."""
     try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
+        return json_object(path, ResultsError)
+    except ResultsError:
         return {}
-    return content if isinstance(content, dict) else {}
+
+
+def json_object(path: Path, error: type[TTSError], advice: str = "") -> dict[str, Any]:
+    """Read a JSON object.
+
+    Args:
+        path: of the file.
+        error: what is raised.
+        advice: what to do about it.
+
+    Raises:
+        TTSError: the file can't be read, or holds something else.
+    """
+    advice = f"; {advice}" if advice else ""
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as reason:
+        said = " ".join(str(reason).split())[:200]
+        raise error(f"{path}: cannot be read as JSON ({said}){advice}") from reason
+    if not isinstance(content, dict):
+        raise error(f"{path}: contains a {type(content).__name__}; expected a JSON object{advice}")
+    return content
 
 
 def digest(content: object) -> str:

@@ -118,6 +118,25 @@ def test_shards_of_dropped_layers_may_be_absent(tmp_path: Path) -> None:
         load_pruned(str(folder), AutoConfig.from_pretrained(folder), (0, 1, 2, 3, 4))
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", r"index\.json: cannot be read as JSON"),
+        ("[]", r"index\.json: contains a list; expected a JSON object"),
+        ('{"weight_map": ["a"]}', r"index\.json: weight_map is missing, or is no mapping"),
+        ('{"weight_map": {"a": 1}}', r"index\.json: weight_map is missing, or is no mapping"),
+    ],
+)
+def test_a_damaged_index_is_one_line(content: str, message: str, tmp_path: Path) -> None:
+    folder = write_checkpoint("llama", tmp_path, shard_size="8KB")
+    config = AutoConfig.from_pretrained(folder)
+    (folder / "model.safetensors.index.json").write_text(content)
+    with pytest.raises(CheckpointError, match=message):
+        load_pruned(str(folder), config, (0, 1))
+    with pytest.raises(CheckpointError, match=message):
+        tensor_names(str(folder), {"revision": "main"})
+
+
 def test_a_single_file_beside_an_index_is_read_as_transformers_reads_it(tmp_path: Path) -> None:
     folder, other = write_checkpoint("llama", tmp_path / "a"), write_checkpoint("llama", tmp_path / "b", "1GB")
     weights = load_file(other / "model.safetensors")

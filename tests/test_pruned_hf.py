@@ -286,7 +286,10 @@ def test_adapters_fit_their_model_or_are_refused(tiny_model: Path, tmp_path: Pat
     adapter(tiny_model, tmp_path / "gone", layers_to_transform=[1])
     adapter(tiny_model, tmp_path / "pickled")
     (tmp_path / "pickled" / "adapter_model.safetensors").rename(tmp_path / "pickled" / "adapter_model.bin")
+    adapter(tiny_model, tmp_path / "damaged")
+    (tmp_path / "damaged" / "adapter_config.json").write_text("[")
     refused: dict[str, tuple[dict[str, Any], str]] = {
+        "damaged": ({"drop_layers": [1]}, r"adapter_config\.json: cannot be read as JSON"),
         "5": ({"drop_layers": [1, 2]}, "cannot be told: it has weights for 5 layers, and names "),
         "other": ({"drop_layers": [1]}, "cannot be told: it has weights for 1 layers, and names org/other"),
         "gone": ({"drop_layers": [1]}, "of all layers that the adapter has weights for, none is kept"),

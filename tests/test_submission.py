@@ -13,9 +13,9 @@ import pytest
 
 from benchmarks.lm_eval_output import write_output
 from lm_eval_ext.errors import ResultsError
+from lm_eval_ext.paths import json_object
 from lm_eval_ext.runs.catalogue import read_catalogue
 from lm_eval_ext.runs.load import read_source
-from lm_eval_ext.runs.samples import read_json
 from lm_eval_ext.runs.submission import submission
 from lm_eval_ext.runs.task_results import AccuracyKey, task_rows
 
@@ -197,7 +197,7 @@ def test_grades_without_reasons_come_from_letters_or_scores(
 ) -> None:
     path = write_output(tmp_path, {"gsm8k": [[True, True, False]]})
     changed_rows(path, lambda row: row.update({**fields, "graded": None}))
-    (row,) = task_rows(path, read_json(path), AccuracyKey("gsm8k", "answer", "acc"), CATALOGUE)
+    (row,) = task_rows(path, json_object(path, ResultsError), AccuracyKey("gsm8k", "answer", "acc"), CATALOGUE)
     assert [one.grade for one in row.outputs] == grades
 
 

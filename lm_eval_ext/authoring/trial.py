@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from lm_eval_ext.authoring.task_file import declared_task
-from lm_eval_ext.errors import TaskError
+from lm_eval_ext.errors import ResultsError, TaskError
 from lm_eval_ext.generation.request import Sampling, asks_for_thinking, parse_options
+from lm_eval_ext.paths import json_object
 from lm_eval_ext.redaction import mapping, sequence, whole
 from lm_eval_ext.runs.catalogue import read_catalogue
 from lm_eval_ext.runs.load import read_source
 from lm_eval_ext.runs.run import variant_of
-from lm_eval_ext.runs.samples import Sample, read_json
+from lm_eval_ext.runs.samples import Sample
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -64,7 +65,7 @@ def tried(
         if name not in source.run.tasks:
             raise TaskError(f"{name} is a group; try one of its tasks: {', '.join(list(source.run.tasks)[:5])}")
         samples = source.samples(name)
-        config = mapping(mapping(read_json(path).get("configs")).get(name))
+        config = mapping(mapping(json_object(path, ResultsError).get("configs")).get(name))
         thinks = asks_for_thinking(mapping(config.get("generation_kwargs")))
         seen = iter(seen_by(model, [one.prompt for one in samples if one.prompt is not None], thinks=thinks))
         return [Trial(one, None if one.prompt is None else next(seen)) for one in samples]

@@ -50,21 +50,20 @@ def prune(
 ) -> None:
     """Choose layers or experts to drop, or weights to set to zero, and write a recipe for each number or share."""
     from lm_eval_ext.harness.prompts import include
-    from lm_eval_ext.harness.prune_on_load import context_for, parse_parameters, score_cache_for
-    from lm_eval_ext.pruning.selection import check_amount, choose, counted, plot_scores, texts_for
+    from lm_eval_ext.harness.prune_on_load import choosing, parse_parameters
+    from lm_eval_ext.pruning.selection import check_amount, choose, counted, plot_scores
 
     for amount in remove.split(","):  # fails on an unknown method, too, before anything is downloaded
         check_amount(method, amount)
     include([include_path] if include_path else [])
     parameters = parse_parameters(set_ or [])
-    context = context_for(
-        located(base), revision, texts_for(method, parameters, calibration), samples=samples, max_tokens=max_tokens,
+    with choosing(
+        base, revision, method, parameters, calibration, samples=samples, max_tokens=max_tokens,
         batch_size=batch_size, dtype=dtype, trust_remote_code=trust_remote_code,
-    )  # fmt: skip
-    context.score_cache = score_cache_for(context, method, parameters)
-    counts = {amount.strip(): counted(context, method, amount) for amount in remove.split(",")}
-    out.mkdir(parents=True, exist_ok=True)  # fails here, and not after hours of calibration
-    chosen = choose(context, method, list(dict.fromkeys(counts.values())), parameters)
+    ) as context:  # fmt: skip
+        counts = {amount.strip(): counted(context, method, amount) for amount in remove.split(",")}
+        out.mkdir(parents=True, exist_ok=True)  # fails here, and not after hours of calibration
+        chosen = choose(context, method, list(dict.fromkeys(counts.values())), parameters)
     for amount, count in counts.items():
         recipe = chosen[count]
         path = out / chosen_name(base, method, (pair.partition("=")[2] for pair in set_ or []), amount)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
@@ -32,7 +31,7 @@ from lm_eval_ext.gating.answers import (
 )
 from lm_eval_ext.gating.gate_file import BASE, GatedBenchmark, GateFile, load_gate
 from lm_eval_ext.gating.standing import NextBlock, Policy, RowData, Standing, base_target, block_end, standing
-from lm_eval_ext.paths import digest, read_json_object, write_json
+from lm_eval_ext.paths import digest, json_object, read_json_object, write_json
 from lm_eval_ext.redaction import mapping, number, whole
 from lm_eval_ext.runs.literature import read_literature
 from lm_eval_ext.runs.submission import STOPPED_EARLY
@@ -419,8 +418,8 @@ class GateStudy(Study):
         if not files:
             return None
         newest: dict[str, Path] = {task: some[-1] for task, some in self._files(run.name).items() if some}
-        content: dict[str, object] = json.loads(files[-1].read_text("utf-8"))
-        parts = {task: json.loads(path.read_text("utf-8")) for task, path in newest.items()}
+        content: dict[str, object] = json_object(files[-1], ResultsError)
+        parts = {task: json_object(path, ResultsError) for task, path in newest.items()}
         for field in ("configs", "versions", "n-shot", "higher_is_better", "n-samples", "task_hashes"):
             content[field] = {task: mapping(one.get(field)).get(task) for task, one in parts.items()}
         content["results"] = {task: {"alias": task} for task in parts}

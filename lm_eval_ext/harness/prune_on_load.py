@@ -5,8 +5,8 @@ from __future__ import annotations
 import ast
 import logging
 import re
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, NamedTuple
 
 from filelock import FileLock
@@ -14,10 +14,10 @@ from filelock import FileLock
 from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.harness.arguments import BY_HAND_FIELDS, Arguments, by_hand
 from lm_eval_ext.harness.effects import marked
-from lm_eval_ext.paths import cache_folder, digest
+from lm_eval_ext.paths import cache_folder, digest, located
 from lm_eval_ext.plugins import software
 from lm_eval_ext.pruning.architecture import check_supported, depth
-from lm_eval_ext.pruning.calibration import Calibration, calibration
+from lm_eval_ext.pruning.calibration import calibration
 from lm_eval_ext.pruning.checkpoint import read_config
 from lm_eval_ext.pruning.context import PruningContext, ScoreCache
 from lm_eval_ext.pruning.loading import checkpoint_fingerprint
@@ -117,17 +117,18 @@ def computed_recipe(pretrained: object, revision: str | None, given: Arguments, 
     numbers = {"samples": given.calibration_samples, "max_tokens": given.calibration_tokens}
     options |= {name: number for name, number in numbers.items() if number is not None}
     check_amount(spec.method, spec.amount, f"prune={prune}")
-    texts = texts_for(spec.method, spec.parameters, given.calibration)
-    context = context_for(pretrained, revision, texts, **options)
-    path = cache_folder() / "recipes" / f"{digest([_identity(context, spec.method, spec.parameters), *spec])[:16]}.yaml"
     with ExitStack() as alone:
+        context = alone.enter_context(
+            choosing(pretrained, revision, spec.method, spec.parameters, given.calibration, **options)
+        )
+        determined = digest([str(context.score_cache.path), *spec])
+        path = cache_folder() / "recipes" / f"{determined[:16]}.yaml"
         with suppress(OSError):  # where the cache cannot be written, each process computes it
             path.parent.mkdir(parents=True, exist_ok=True)
             alone.enter_context(FileLock(path.with_suffix(".lock")))
         if path.is_file():
             logger.info("prune=%s: using the recipe of an earlier run, %s", prune, path)
             return load_recipe(str(path))
-        context.score_cache = score_cache_for(context, spec.method, spec.parameters)
         count = counted(context, spec.method, spec.amount)
         recipe = choose(context, spec.method, [count], spec.parameters)[count]
         try:
@@ -139,46 +140,51 @@ def computed_recipe(pretrained: object, revision: str | None, given: Arguments, 
                 prune,
                 error,
             )
-    context.release()
     return recipe
 
 
-def context_for(
+@contextmanager
+def choosing(
     pretrained: str,
     revision: str | None,
-    texts: str,
+    method: str,
+    parameters: Mapping[str, object],
+    source: str | None,
     *,
     samples: int = 16,
     trust_remote_code: bool = False,
     **options: Any,
-) -> PruningContext:
-    """A base model with its calibration texts, on a GPU if there is one."""
+) -> Iterator[PruningContext]:
+    """A base model from which a method chooses, on a GPU if there is one, with its texts and the scores of before.
+
+    Args:
+        pretrained: name or folder of the base model.
+        revision: branch, tag or commit.
+        method: that chooses.
+        parameters: of the method.
+        source: of the calibration texts.
+        samples: number of texts.
+        trust_remote_code: whether code of the checkpoint may run.
+        options: what else `PruningContext` takes.
+    """
     import torch
 
+    pretrained, texts = located(pretrained), texts_for(method, parameters, source)
     config = read_config(pretrained, revision or "main", trust_remote_code)
     check_supported(config)
     check_quantization(config)
     options.setdefault("device_map", "auto" if torch.cuda.is_available() else None)
-
-    def found() -> Calibration:
-        return calibration(texts, samples)
-
-    return PruningContext(
-        pretrained, config, found, revision=revision or "main", trust_remote_code=trust_remote_code, **options
-    )
-
-
-def score_cache_for(context: PruningContext, method: str, parameters: Mapping[str, object]) -> ScoreCache:
-    """The score cache for these weights and, if the method uses them, these calibration texts."""
-    return ScoreCache(cache_folder() / "prune" / f"{digest(_identity(context, method, parameters))[:16]}.jsonl")
-
-
-def _identity(context: PruningContext, method: str, parameters: Mapping[str, object]) -> list[object]:
-    """Everything that determines the scores of a method."""
-    layers = range(depth(context.config))
-    return [
-        checkpoint_fingerprint(context.pretrained, context.config, layers, context.revision),
-        context.pretrained, context.dtype, context.max_tokens,
-        *software("torch", "transformers").values(),
+    context = PruningContext(
+        pretrained, config, lambda: calibration(texts, samples), revision=revision or "main",
+        trust_remote_code=trust_remote_code, **options,
+    )  # fmt: skip
+    determined = digest([
+        checkpoint_fingerprint(pretrained, config, range(depth(config)), context.revision),
+        pretrained, context.dtype, context.max_tokens, *software("torch", "transformers").values(),
         context.calibration.sha256 if uses_texts(method, parameters) else "",
-    ]  # fmt: skip
+    ])  # fmt: skip
+    context.score_cache = ScoreCache(cache_folder() / "prune" / f"{determined[:16]}.jsonl")
+    try:
+        yield context
+    finally:
+        context.release()

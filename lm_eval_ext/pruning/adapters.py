@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lm_eval_ext.errors import ArgumentError
-from lm_eval_ext.paths import located
+from lm_eval_ext.paths import json_object, located
 from lm_eval_ext.pruning.architecture import layer_of_tensor, renamed_tensor
 from lm_eval_ext.pruning.checkpoint import find_file
 from lm_eval_ext.pruning.recipe import Recipe, format_layers, kept_layers
@@ -79,8 +79,7 @@ def _config(peft: str, revision: str | None) -> dict[str, Any]:
         found, reason = None, f" ({' '.join(str(error).split())[:200]})"
     if found is None:
         raise ArgumentError(f"peft={peft}: no {_CONFIG} there{reason}; give the folder or Hub name of a PEFT adapter")
-    config: dict[str, Any] = json.loads(found.read_text("utf-8"))
-    return config
+    return json_object(found, ArgumentError)
 
 
 def _check_trained_for(peft: str, recipe: Recipe | None) -> None:
@@ -190,6 +189,5 @@ def recovery_of(*places: object) -> dict[str, object] | None:
     for place in places:
         found = find_file(place, MARK, {}) if isinstance(place, str) and place else None
         if found is not None:
-            mark: dict[str, object] = json.loads(found.read_text("utf-8"))
-            return mark
+            return json_object(found, ArgumentError)
     return None

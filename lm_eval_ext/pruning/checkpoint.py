@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +12,7 @@ from types import EllipsisType
 from typing import TYPE_CHECKING, Protocol
 
 from lm_eval_ext.errors import CheckpointError
+from lm_eval_ext.paths import json_object
 from lm_eval_ext.pruning.architecture import layer_of_tensor, packed_by_layer, renamed_tensor
 from lm_eval_ext.pruning.experts import KeptExperts
 from lm_eval_ext.pruning.merging import (
@@ -183,13 +183,20 @@ def weight_files(pretrained: str, kept: Sequence[int], changes: Changes, hub: Ma
             f"pretrained={pretrained}: no {_SINGLE} or {_INDEX}; layers can only be dropped from safetensors, "
             "so convert the checkpoint first (load it and call save_pretrained)"
         )
-    weight_map: Mapping[str, str] = json.loads(index.read_text("utf-8"))["weight_map"]
-    names = sorted({shard for tensor, shard in weight_map.items() if is_used(tensor, kept, changes)})
+    names = sorted({shard for tensor, shard in _weight_map(index).items() if is_used(tensor, kept, changes)})
     found = {name: find_file(pretrained, name, hub) for name in names}
     missing = [name for name, path in found.items() if path is None]
     if missing:
         raise CheckpointError(f"pretrained={pretrained}: shard {missing[0]}, listed in {_INDEX}, is missing")
     return [path for path in found.values() if path is not None]
+
+
+def _weight_map(index: Path) -> Mapping[str, str]:
+    """The shard of each tensor."""
+    found = json_object(index, CheckpointError).get("weight_map")
+    if not isinstance(found, dict) or not all(isinstance(shard, str) for shard in found.values()):
+        raise CheckpointError(f"{index}: weight_map is missing, or is no mapping of tensors to files")
+    return found
 
 
 def tensor_names(pretrained: str, hub: Mapping[str, object]) -> list[str]:
@@ -200,7 +207,7 @@ def tensor_names(pretrained: str, hub: Mapping[str, object]) -> list[str]:
     """
     index = None if find_file(pretrained, _SINGLE, hub) else find_file(pretrained, _INDEX, hub)
     if index is not None:
-        return sorted(json.loads(index.read_text("utf-8"))["weight_map"])
+        return sorted(_weight_map(index))
     with ExitStack() as files:
         return sorted(
             name for path in weight_files(pretrained, (), NO_CHANGES, hub) for name, _ in _opened(path, files)

@@ -163,6 +163,8 @@ class PruningContext:
         """Free the model's memory; it is loaded again when it is needed."""
         import torch
 
+        if "model" not in vars(self):
+            return
         for name in ("model", "layers"):
             vars(self).pop(name, None)
         gc.collect()

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from lm_eval_ext.errors import ArchitectureError, ArgumentError
+from lm_eval_ext.errors import ArchitectureError, ArgumentError, CheckpointError
+from lm_eval_ext.paths import json_object
 from lm_eval_ext.plugins import own_version
 from lm_eval_ext.pruning.architecture import auto_class, depth, layer_of_tensor, slice_config, text_config
 from lm_eval_ext.pruning.block_verification import ensure_zeros_exact
@@ -259,7 +260,7 @@ def _copy_besides(base: str, config: PreTrainedConfig, hub: Mapping[str, object]
 
 def _forget_places(path: Path) -> None:
     """Remove what older versions of transformers noted of the machine; it is not read again."""
-    content = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    content = json_object(path, CheckpointError) if path.is_file() else {}
     kept = {name: value for name, value in content.items() if name not in _PLACES}
     if kept != content:
         path.write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n", "utf-8")

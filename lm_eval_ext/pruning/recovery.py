@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lm_eval_ext.errors import ArgumentError, TTSError
-from lm_eval_ext.paths import write_json
+from lm_eval_ext.paths import json_object, write_json
 from lm_eval_ext.pruning.adapters import MARK, layers_left_out
 from lm_eval_ext.pruning.architecture import depth
 from lm_eval_ext.pruning.blocks import Blocks
@@ -140,11 +140,7 @@ def _read_settings(folder: Path) -> dict[str, object] | None:
         if not began:  # else it was stopped before its settings were written, so there is nothing to go on from
             check_new_folder(folder)
         return None
-    try:
-        found: dict[str, object] = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise ArgumentError(f"{path}: cannot be read as JSON ({error}); give a new folder") from error
-    return found
+    return json_object(path, ArgumentError, "give a new folder")
 
 
 def _check_same(folder: Path, there: dict[str, object] | None, identity: dict[str, object]) -> None:
@@ -217,7 +213,7 @@ def _save(trainer: Trainer, pruned: Path, folder: Path, settings: Training, base
 
 def _name_base(path: Path, base: str) -> None:
     """Set the adapter's base model, as the temporary folder that it was trained on no longer exists."""
-    content = json.loads(path.read_text("utf-8")) | {"base_model_name_or_path": base}
+    content = json_object(path, ArgumentError) | {"base_model_name_or_path": base}
     path.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
 
 

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lm_eval_ext.errors import ResultsError, StoppedEarlyError
+from lm_eval_ext.paths import json_object
 from lm_eval_ext.runs.catalogue import Catalogue
 from lm_eval_ext.runs.logs.log import Log
 from lm_eval_ext.runs.logs.recognised import TOOLS, is_log, read_log
 from lm_eval_ext.runs.run import Run, frame
-from lm_eval_ext.runs.samples import RUN_FILE, Sample, read_json, read_run, read_samples, without_texts
+from lm_eval_ext.runs.samples import RUN_FILE, Sample, read_run, read_samples, without_texts
 from lm_eval_ext.runs.submission import is_results, submission
 from lm_eval_ext.runs.task_results import AccuracyKey, AskedQuestion, task_questions, task_rows
 
@@ -54,7 +55,7 @@ class Source:
             return [without_texts(row) for row in rows] if self.run.tasks[task].gated else rows
         if self.published:
             return read_samples(samples_path(self.path.parent, task), self.run.samples[task])
-        return task_rows(self.path, read_json(self.path), self._scored(task), self.catalogue)
+        return task_rows(self.path, json_object(self.path, ResultsError), self._scored(task), self.catalogue)
 
     def asked(self, task: str) -> list[AskedQuestion]:
         """What was asked, in the order of the samples; empty if there are none.
@@ -71,7 +72,7 @@ class Source:
             ]
         if self.published:
             return [AskedQuestion("", row.prompt or "", (row.gold,) if row.gold else ()) for row in self.samples(task)]
-        return task_questions(self.path, read_json(self.path), self._scored(task), self.catalogue)
+        return task_questions(self.path, json_object(self.path, ResultsError), self._scored(task), self.catalogue)
 
     def _scored(self, task: str) -> AccuracyKey:
         result = self.run.tasks[task]

@@ -24,11 +24,12 @@ from lm_eval_ext.grading import COMPARED, GRADER_VERSION
 from lm_eval_ext.grading.code import CodeRules
 from lm_eval_ext.grading.kinds import FILTERS, GRADED, MATCHING, extractor
 from lm_eval_ext.metrics import AGGREGATIONS, FUNCTIONS
+from lm_eval_ext.paths import json_object
 from lm_eval_ext.redaction import mapping, number, sequence, whole
 from lm_eval_ext.runs.load import Source, samples_path
 from lm_eval_ext.runs.publish import is_gated
 from lm_eval_ext.runs.run import Run, Score, TaskResult
-from lm_eval_ext.runs.samples import Sample, pack, read_json, write_run
+from lm_eval_ext.runs.samples import Sample, pack, write_run
 from lm_eval_ext.runs.submission import refuse_stopped_early
 from lm_eval_ext.runs.task_results import ROUNDING, flat, raw_rows, samples_file
 from lm_eval_ext.statistics.intervals import standard_error
@@ -262,7 +263,7 @@ def regrade_output(path: Path, *, write: bool) -> list[TaskRegrading]:
     Raises:
         ResultsError: a task cannot be regraded; names the file, the task and the reason.
     """
-    content = read_json(path)
+    content = json_object(path, ResultsError)
     refuse_stopped_early(content, path)
     _check_groups(content, path)
     outcomes, written = [], {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import json
 import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from pydantic import Field, ValidationError
 
 from lm_eval_ext.declared import Declared
 from lm_eval_ext.errors import ResultsError, first_fault
+from lm_eval_ext.paths import json_object
 from lm_eval_ext.runs.run import SCHEMA_VERSION, Hash, Line, Name, Number, Run, Share
 
 LARGEST = 2 << 30  # bytes of a task's samples, unpacked
@@ -103,7 +103,7 @@ def read_run(path: Path) -> Run:
     Raises:
         ResultsError: it is invalid; names the file, the field, its value and what is allowed.
     """
-    content = read_json(path)
+    content = json_object(path, ResultsError)
     found = content.get("schema_version")
     if found != SCHEMA_VERSION:
         raise ResultsError(
@@ -122,21 +122,6 @@ def validated(content: dict[str, object], path: Path) -> Run:
         return Run.model_validate(content)
     except ValidationError as error:
         raise ResultsError(f"{path}: {first_fault(error)}") from error
-
-
-def read_json(path: Path) -> dict[str, object]:
-    """Read a JSON object from a file.
-
-    Raises:
-        ResultsError: the file does not hold one.
-    """
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, RecursionError, ValueError) as error:
-        raise ResultsError(f"{path}: cannot be read as JSON ({' '.join(str(error).split())[:200]})") from error
-    if not isinstance(content, dict):
-        raise ResultsError(f"{path}: contains a {type(content).__name__}; expected a JSON object")
-    return content
 
 
 def write_run(run: Run, folder: Path) -> Path:

@@ -17,11 +17,11 @@ from lm_eval_ext.errors import ResultsError, StoppedEarlyError
 from lm_eval_ext.generation.request import canonical
 from lm_eval_ext.harness.arguments import parse_model_args
 from lm_eval_ext.harness.effects import changing, controlling, effect, marked, publishable, warn_of_unknown
-from lm_eval_ext.paths import digest
+from lm_eval_ext.paths import digest, json_object
 from lm_eval_ext.redaction import line, mapping, number, public_name, scrubbed, sequence, whole
 from lm_eval_ext.runs.catalogue import Catalogue
 from lm_eval_ext.runs.run import Run, told_value
-from lm_eval_ext.runs.samples import RUN_FILE, pack, read_json, validated
+from lm_eval_ext.runs.samples import RUN_FILE, pack, validated
 from lm_eval_ext.runs.task_results import is_gated, scored_tasks, task_result, task_rows
 from lm_eval_ext.wording import number_listed
 
@@ -91,7 +91,7 @@ def submission(path: Path, catalogue: Catalogue, base: str | None = None, *, in_
 
 
 def _results(path: Path) -> dict[str, object]:
-    content = read_json(path)
+    content = json_object(path, ResultsError)
     for field in ("results", "config"):
         if not isinstance(content.get(field), dict):
             kind = type(content.get(field)).__name__

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tqdm import tqdm
 
 from lm_eval_ext.errors import ArchitectureError, ArgumentError
-from lm_eval_ext.harness.prune_on_load import context_for, score_cache_for
+from lm_eval_ext.harness.prune_on_load import choosing
 from lm_eval_ext.paths import digest, named
 from lm_eval_ext.plugins import software
 from lm_eval_ext.pruning.architecture import depth
@@ -226,21 +226,17 @@ class _Proposer:
     def _choices(self, method: str) -> Mapping[Any, Recipe]:
         """A method's choices of one layer or block, two, ... to half the number of layers, or as far as it goes."""
         traces, loading = self.file.traces, self._loading
-        context = context_for(
-            loading["pretrained"], loading.get("revision"), self.texts, samples=traces.count,
+        why: object = "there is only one layer"
+        with choosing(
+            loading["pretrained"], loading.get("revision"), method, {}, self.texts, samples=traces.count,
             max_tokens=traces.max_tokens, trust_remote_code=bool(loading.get("trust_remote_code")),
             dtype=loading.get("dtype", "auto"),
-        )  # fmt: skip
-        context.score_cache = score_cache_for(context, method, {})
-        why: object = "there is only one layer"
-        try:
+        ) as context:  # fmt: skip
             for most in range(context.depth // 2, 0, -1):
                 try:
                     return choose(context, method, list(range(1, most + 1)), {})
                 except (ArgumentError, ArchitectureError) as error:
                     why = error
-        finally:
-            context.release()
         logger.warning("%s: chooses nothing here, so it is left out: %s", method, why)
         return {}
 

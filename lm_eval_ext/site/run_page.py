@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ from lm_eval_ext.analysis.board import Board, Entry, Scored, comparable, kept_of
 from lm_eval_ext.analysis.comparison import Difference, difference, kept, repeated_interval
 from lm_eval_ext.analysis.parts import parts_of, place_of
 from lm_eval_ext.metrics import score_named
-from lm_eval_ext.paths import LEADERBOARD, digest
+from lm_eval_ext.paths import LEADERBOARD, digest, read_json_object
 from lm_eval_ext.runs.load import SITE_MARK, Source
 from lm_eval_ext.runs.publish import is_gated
 from lm_eval_ext.runs.run import Run, TaskResult
@@ -182,11 +181,7 @@ class Earlier:
     @classmethod
     def read(cls, folder: Path) -> Earlier:
         """The site in a folder; without stamps if there is none, or none that this version can use."""
-        try:
-            content = json.loads((folder / SITE_MARK).read_text("utf-8"))
-        except (OSError, ValueError):
-            return cls(folder, code_hash())
-        stamps = content.get("runs") if isinstance(content, dict) else None
+        stamps = read_json_object(folder / SITE_MARK).get("runs")
         return cls(folder, code_hash(), stamps if isinstance(stamps, dict) else {})
 
     def has(self, run: str, kind: str, stamp: str) -> bool:

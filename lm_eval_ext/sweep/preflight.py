@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lm_eval_ext.authoring.trial import TaskCost, costs_of_tasks
 from lm_eval_ext.declared import meant
-from lm_eval_ext.errors import ManifestError, TTSError
+from lm_eval_ext.errors import ManifestError, ResultsError, TTSError
 from lm_eval_ext.harness.arguments import NAMES, Arguments
 from lm_eval_ext.harness.registry import ENGINES, engine_of
 from lm_eval_ext.harness.server_arguments import ServerArguments
-from lm_eval_ext.paths import located
+from lm_eval_ext.paths import json_object, located
 from lm_eval_ext.redaction import mapping, whole
-from lm_eval_ext.runs.samples import read_json
 from lm_eval_ext.sweep.manifest import TRACES, Manifest, PlannedPruning
 from lm_eval_ext.sweep.plan import PlannedRun, Stage
 from lm_eval_ext.sweep.sources import Study
@@ -109,7 +108,7 @@ def _generated(study: Study, run: PlannedRun) -> int:
     """Tokens that a finished run has generated, before and after it was interrupted."""
     folder = study.folder_of(run)
     assert folder is not None
-    content = read_json(folder / str(study.found(run).said.get("results")))
+    content = json_object(folder / str(study.found(run).said.get("results")), ResultsError)
     counted = mapping(mapping(content.get("config")).get("generation"))
     return sum(whole(counted.get(name)) or 0 for name in ("thinking_tokens", "answer_tokens", "resumed_tokens"))
 

@@ -6,7 +6,6 @@ from its run's journal.
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 import subprocess
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lm_eval_ext.errors import ManifestError
-from lm_eval_ext.paths import write_json
+from lm_eval_ext.paths import json_object, write_json
 from lm_eval_ext.sweep.locks import locked
 from lm_eval_ext.sweep.manifest import Slurm
 from lm_eval_ext.sweep.one import ticket
@@ -170,13 +169,7 @@ def _indices(place: str) -> list[int]:
 
 def _jobs(study: Study) -> dict[str, list[str]]:
     path = study.folder / "slurm" / _JOBS
-    try:
-        found: dict[str, list[str]] = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise ManifestError(f"{path}: cannot be read as JSON ({error}); delete it if nothing is queued") from error
-    return found
+    return json_object(path, ManifestError, "delete it if nothing is queued") if path.is_file() else {}
 
 
 def _said(command: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ from typing import Literal
 from lm_eval_ext.errors import ArgumentError, ManifestError
 from lm_eval_ext.grading import GRADER_VERSION
 from lm_eval_ext.harness.effects import effect
-from lm_eval_ext.paths import digest, located, read_json_object, write_json
+from lm_eval_ext.paths import digest, json_object, located, read_json_object, write_json
 from lm_eval_ext.pruning.recipe import Recipe, load_recipe
 from lm_eval_ext.redaction import mapping
 from lm_eval_ext.sweep.locks import is_held, locked
@@ -152,17 +152,7 @@ class Commits:
             ) from error
 
     def _read(self) -> dict[str, str | None]:
-        try:
-            found: dict[str, str | None] = json.loads(self.path.read_text("utf-8"))
-        except (FileNotFoundError, NotADirectoryError):
-            return {}
-        except ValueError as error:
-            raise ManifestError(
-                f"{self.path}: cannot be read as JSON ({error}); delete it to look the commits up"
-            ) from error
-        if not isinstance(found, dict):
-            raise ManifestError(f"{self.path}: is no mapping; delete it to look the commits up")
-        return found
+        return json_object(self.path, ManifestError, "delete it to look the commits up") if self.path.is_file() else {}
 
     def _write(self) -> None:
         """Add what was found to what others may have written, which stays as it is."""
