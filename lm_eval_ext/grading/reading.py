@@ -18,21 +18,23 @@ from itertools import product
 from typing import Any, Literal
 
 from lm_eval_ext.grading.equality import any_same, same
-from lm_eval_ext.grading.formula import ANY_WHOLE, expression, is_name, is_variable, number_set, symbol
+from lm_eval_ext.grading.formula import ANY_WHOLE, expression, number_set, symbol
 from lm_eval_ext.grading.formula_equality import Undecided
 from lm_eval_ext.grading.latex import Node, Nodes, UnreadableError, flat, is_sign, joins, nodes, split, written
-from lm_eval_ext.grading.meaning import (
-    TIME,
-    Numbers,
-    Reading,
-    Relation,
-    Several,
-    Unit,
-    Value,
-    Words,
+from lm_eval_ext.grading.meaning import Numbers, Reading, Relation, Several, Value, Words
+from lm_eval_ext.grading.single_parts import (
+    IMPOSSIBLE,
+    attempt,
+    congruent,
+    formula,
+    is_word,
+    name_of,
+    of_single_part,
+    with_base,
+    worded,
 )
 from lm_eval_ext.grading.units import RELATIONS, is_physical, quantity
-from lm_eval_ext.grading.words import cased, leads, lexicon, number_in_words
+from lm_eval_ext.grading.words import cased
 from lm_eval_ext.grading.wrapping import (
     bare,
     has_comma,
@@ -49,11 +51,6 @@ _VARIABLE = r"[A-Za-z](_\{\w\})?|\\[a-z]+"
 _ROUNDED = 0.02  # relative, between an exact value and what it is said to be about
 _MOST_MEMBERS = 1_000  # of a set that is written out
 _MOST_SIGNS = 4  # of ± in one answer
-_FUNCTIONS = ("pi", "infty", "log", "ln", "sin", "cos", "tan", "sqrt")  # which begin a computation
-# What cannot be read, or what sympy can't build, such as a comparison of complex numbers.
-_IMPOSSIBLE = (
-    UnreadableError, TypeError, ValueError, AttributeError, NotImplementedError, ArithmeticError, RecursionError,
-)  # fmt: skip
 
 
 def warm_up() -> None:
@@ -116,35 +113,16 @@ def readings(text: str) -> tuple[Reading, ...]:
             *found,
             *(one for member in alone for one in member if isinstance(one, Value) and one.expression.is_number),
         )  # `{1}` is said as 1, too
-    except _IMPOSSIBLE:
+    except IMPOSSIBLE:
         return ()
 
 
 def _as_text(some: Nodes) -> tuple[Reading, ...]:
     """Words with numbers and signs among them, such as `July 4`, which are only compared as text."""
-    if not any(map(_is_word, some)):
+    if not any(map(is_word, some)):
         return ()
     spelled = "".join((" " if one.spaced else "") + written((one,)) for one in some)
     return (Words(cased(" ".join(re.sub(r"\\text\{ ?([^{}]*)\}", r" \1 ", spelled).split())), mixed=True),)
-
-
-_MONTHS = (
-    r"jan(?:uary|\.)?|feb(?:ruary|\.)?|mar(?:ch|\.)?|apr(?:il|\.)?|may|june?\.?|july?\.?|aug(?:ust|\.)?|sept?(?:ember|\.)?"
-    r"|oct(?:ober|\.)?|nov(?:ember|\.)?|dec(?:ember|\.)?"
-)
-_DATE = re.compile(
-    rf"(?:the )?(?:(?P<day>\d{{1,2}})(?:st|nd|rd|th)?(?: of)? (?P<month>{_MONTHS})"
-    rf"|(?P<month_first>{_MONTHS}) (?P<day_after>\d{{1,2}})(?:st|nd|rd|th)?)(?:,? (?P<year>\d{{4}}))?"
-)
-
-
-def _dated(text: str) -> str:
-    """The month, day and year of a date; empty for anything else."""
-    found = _DATE.fullmatch(re.sub(r"\s+", " ", text.replace("^", "")).replace(" ,", ",").strip(" .").lower())
-    if found is None:
-        return ""
-    parts = (found["month"] or found["month_first"])[:3], found["day"] or found["day_after"], found["year"] or ""
-    return " ".join(parts).strip()
 
 
 def _of(some: Nodes) -> tuple[Reading, ...]:
@@ -152,205 +130,47 @@ def _of(some: Nodes) -> tuple[Reading, ...]:
     return tuple(dict.fromkeys(_all(some)))
 
 
-def _attempt(found: Iterator[Reading]) -> Iterator[Reading]:
-    """The readings up to the first that is impossible."""
-    try:
-        yield from found
-    except _IMPOSSIBLE:
-        return
-
-
 def _all(some: Nodes) -> Iterator[Reading]:
-    some = _with_base(without_ordinal(with_thousands(bare(some))))
+    some = with_base(without_ordinal(with_thousands(bare(some))))
     if not some:
         return
-    if dated := _dated(re.sub(r"\\text\{ ?|[{}]", " ", written(some))):
-        yield Words(dated)
-        return
-    if (words := _words(some)) is not None:
-        yield from _in_words(words)
+    if found := list(worded(some)):
+        for one in found:
+            yield from readings(one) if isinstance(one, str) else (one,)
         return
     some = without_quantifier(some)
     some = with_order(some)
     if any(is_sign(node, "±", "∓") for node in flat(some)):
-        yield from _attempt(_with_both_signs(some))
+        yield from attempt(_with_both_signs(some))
         return
-    conditions = list(_attempt(_conditions(some)))
+    conditions = list(attempt(_conditions(some)))
     yield from conditions
     members = _congruences(_members(some))
     if len(members) == 1:
         yield from _single(some)
     elif not conditions:
-        yield from _attempt(quantity(some))
+        yield from attempt(quantity(some))
         joined = {word for node in some if (word := joins(node))}
         if joined == {"or"}:
-            yield from _attempt(_union(members))
+            yield from attempt(_union(members))
         yield from _several("list", members, form=joined.pop() if len(joined) == 1 else "")
-
-
-def _with_base(some: Nodes) -> Nodes:
-    """`204 (base 5)` and `1011 in binary` with the base as an index."""
-    if len(some) < 2 or some[0].kind not in ("number", "letters"):
-        return some
-    said = re.sub(r"\\text\{ ?|[{}() ]", "", written(some[1:])).lower()
-    named = re.fullmatch(r"(?:in)?base(\w+)|in(binary|octal|hexadecimal)", said)
-    base = (named[1] or {"binary": "2", "octal": "8", "hexadecimal": "16"}[named[2]]) if named else ""
-    return (some[0], Node("sub", "", (nodes(base),))) if base else some
 
 
 def _single(some: Nodes) -> Iterator[Reading]:
     """Readings of nodes without commas outside brackets."""
-    yield from _attempt(_bracketed(some))
-    yield from _attempt(_tabulated(some))
+    yield from attempt(_bracketed(some))
+    yield from attempt(_tabulated(some))
     if len(sides := split(some, *RELATIONS)) > 1:
-        yield from _attempt(_related(some, sides))
+        yield from attempt(_related(some, sides))
         return
     if len(some) == 1 and some[0].kind == "letters" and re.fullmatch(r"[A-Z]?[a-z]{2,3}", some[0].name):
         yield Words(some[0].name.casefold())  # `red`, if it is no product
-    yield from _chemical(some)
-    yield from _attempt(_time(written(some)))
-    yield from _attempt(_modular(some))
-    yield from _attempt(_divides(some))
-    yield from _attempt(_ratio(some))
-    yield from _attempt(_set(some))
-    measured = list(_attempt(quantity(some)))
+    yield from of_single_part(some)
+    yield from attempt(_set(some))
+    measured = list(attempt(quantity(some)))
     yield from measured
     if not any(isinstance(one, Value) and (one.percent or (one.unit and is_physical(one.unit))) for one in measured):
-        yield from _attempt(_formula(some))
-
-
-def _divides(some: Nodes) -> Iterator[Reading]:
-    r"""`3 \\mid n` as a congruence, and `1A_{16}` as a number."""
-    from sympy import Integer
-
-    if found := re.fullmatch(
-        r"([\dA-F]+)_\{(?:16|(?:\\text\{ )?hex\}?)\}", written(some).replace(" ", "").replace(r"\text{", r"\text{ ")
-    ):
-        yield Value(Integer(int(found[1], 16)))
-    sides = split(some, "∣")
-    if len(sides) == 2 and all(sides):
-        divisor, number = map(expression, sides)
-        if divisor.value.is_Integer and number.value.is_Symbol:
-            yield Relation("≡", number.value, Integer(0), divisor.value)
-
-
-def _chemical(some: Nodes) -> Iterator[Reading]:
-    r"""`H_2SO_4`, `\mathrm{CO_2}` and `\text{Fe}^{3+}` as words, if they are made up of elements."""
-    text = re.sub(r"\\text\{ ?|[_{}^\s]", "", written(some))
-    elements = re.findall(r"[A-Z][a-z]?", text)
-    formula = re.fullmatch(r"(?:[A-Z][a-z]?\d*)+[+-]?", text) is not None and text not in elements
-    if formula and all(element in lexicon()["elements"] for element in elements):
-        yield Words(text)
-
-
-def _modular(some: Nodes) -> Iterator[Reading]:
-    r"""`4 \pmod 7` as a value; without the modulus it is the same."""
-    if some[-1].name in ("pmod", "pod"):
-        number, divisor = _congruent(some)
-        found = expression(number)
-        if found.value.is_Integer:
-            yield Value(found.value, unit=Unit(f"modulo {expression(bare(divisor)).value}"))
-
-
-def _formula(some: Nodes) -> Iterator[Reading]:
-    from sympy import oo
-
-    found = expression(some)
-    if vector := _unit_vectors(found.value):
-        yield from (Several("tuple", tuple((Value(part, found.rounded),) for part in parts)) for parts in vector)
-    if found.value.is_Matrix:
-        yield Several("matrix", tuple((Value(cell, found.rounded),) for cell in found.value), str(found.value.cols))
-    elif found.value in (oo, -oo) or not found.value.has(oo):
-        yield Value(found.value, found.rounded)
-
-
-def _unit_vectors(value: Any) -> list[list[Any]]:
-    r"""The components of `3\\mathbf{i} - 2\\mathbf{j}`, in three dimensions and in two; empty for anything else."""
-    names = [symbol(f"hat {letter}") for letter in "ijk"]
-    if value.is_Matrix or not value.free_symbols & set(names):
-        return []
-    parts = [value.expand().coeff(name) for name in names]
-    rest = value - sum(part * name for part, name in zip(parts, names, strict=True))
-    return [] if rest.expand() != 0 else [parts] if parts[2] != 0 else [parts, parts[:2]]
-
-
-# Words ------------------------------------------------------------------------------------------------
-
-
-def _is_word(node: Node) -> bool:
-    """Whether a node can be nothing but a word."""
-    return node.kind == "text" or (node.kind == "letters" and len(node.name) > 1 and not is_name(node.name))
-
-
-def _words(some: Nodes) -> str | None:
-    """The words of an answer made up of words only; None for any other answer."""
-    certain, text = False, ""
-    for at, node in enumerate(some):
-        name = node.name
-        if node.kind == "letters":
-            certain |= name.lower() in lexicon()["short_words"] or (len(name) > 1 and name.isupper())
-            certain |= len(name) > 3 and not is_name(name)
-        elif node.kind != "text" and not (at and is_sign(node, "-", "'", ".", "’", "!", "?") and not node.spaced):
-            return None
-        certain |= node.kind == "text"
-        text += (" " if node.spaced or node.kind == "text" else "") + name
-    return " ".join(text.strip().rstrip(".!?").split()) if certain else None
-
-
-def _in_words(text: str) -> Iterator[Reading]:
-    from sympy import EmptySet, Integer, Interval, Reals, oo
-
-    plain = text.casefold()
-    if letter := re.fullmatch(r"\(?([A-Za-z])\)?\.?", text):
-        yield from readings(letter[1])
-        return
-    if re.fullmatch(r"[A-Z](?:, ?[A-Z])+", text):
-        yield from readings(text)
-        return
-    if hour := {"noon": 12, "midnight": 0}.get(plain):
-        yield from readings(f"{hour}:00")
-    if negative := re.fullmatch(r"(?:minus|negative) (\d[\d.,]*)", plain):
-        yield from readings(f"-{negative[1]}")
-    elif plain in lexicon()["infinitely"]:
-        yield Words("infinitely many")
-        return
-    elif plain in lexicon()["nothing"] or _NOTHING.fullmatch(plain):
-        yield Numbers(EmptySet)
-    elif plain in lexicon()["all_reals"]:
-        yield Numbers(Reals)
-    elif part := _PART_OF_REALS.fullmatch(plain):
-        zero = part[1].startswith("non")
-        ends = (0, oo) if part[1] in ("positive", "nonnegative", "non-negative") else (-oo, 0)
-        yield Numbers(Interval(*ends, not zero, not zero))
-    elif plain in ("infinity", "positive infinity", "negative infinity"):
-        yield Value(-oo if plain.startswith("negative") else oo)
-    elif (number := number_in_words(plain)) is not None:
-        yield Value(Integer(number.numerator) / number.denominator)
-    elif (inner := _mathematics(text)) is not None:
-        yield from readings(inner)
-        return
-    if re.fullmatch(r"[a-z]+(?:[ ,]+and [a-z]+)+", plain):
-        yield Several("list", tuple((Words(word),) for word in re.split(r",? and |, ", plain)))
-    yield Words(re.sub(r"^(?:a|an|the) (?=\w{2})|^(?=(?:yes|no), )(\w+).*", r"\1", cased(text)))
-
-
-_PART_OF_REALS = re.compile(
-    r"(?:all |the )?(?:set of )?(?:all )?(positive|negative|non-?negative|non-?positive) (?:real numbers?|reals)"
-)
-# `There are no positive integer solutions`, `there is no such n`.
-_NOTHING = re.compile(
-    r"(?:there (?:is|are|exists?) )?no (?:such |real |positive |negative |integer |rational |whole |complex |natural )*"
-    r"(?:solutions?|numbers?|integers?|values?|roots?|[a-z])(?: exists?)?(?: in [a-z ]+)?"
-)
-
-
-def _mathematics(text: str) -> str | None:
-    """What a text in words holds besides an introduction, such as `42` in `The answer is 42`."""
-    words = text.split()
-    for at in range(len(words) - 1, 0, -1):
-        if " ".join(words[:at]).casefold().rstrip(":") in leads():
-            return " ".join(words[at:])
-    return text if re.search(r"[\d=<>+]", text) else None
+        yield from attempt(formula(some))
 
 
 # Several answers, and both signs ----------------------------------------------------------------------
@@ -378,8 +198,8 @@ def _congruences(members: list[Nodes]) -> list[Nodes]:
 
 def _several(kind: Literal["tuple", "set", "list"], parts: Sequence[Nodes], form: str = "") -> Iterator[Several]:
     members = tuple(map(_of, parts))
-    in_words = [isinstance(member[0], Words) for member in members if member]
-    if members and all(members) and (all(in_words) or not any(in_words) or kind != "list"):
+    worded = [isinstance(member[0], Words) for member in members if member]
+    if members and all(members) and (all(worded) or not any(worded) or kind != "list"):
         yield Several(kind, members, form)
 
 
@@ -536,7 +356,7 @@ def _related(some: Nodes, sides: list[Nodes]) -> Iterator[Reading]:
         return
     if sign == "≡":
         try:
-            sides[1], divisor = _congruent(sides[1])
+            sides[1], divisor = congruent(sides[1])
         except UnreadableError:  # `f(x) \equiv 0`
             yield from _equated(sides)
             return
@@ -556,25 +376,13 @@ def _each_named(some: Several, name: str) -> Several:
     return replace(some, members=tuple(named))
 
 
-def _congruent(side: Nodes) -> tuple[Nodes, Nodes]:
-    r"""The number and the modulus of `3 \pmod 7`, `3 (mod 7)` and `3 \bmod 7`."""
-    for at, node in enumerate(side):
-        inner = node.parts[0] if node.kind in ("group", "macro") and node.parts else ()
-        if node.name in ("pmod", "pod") or (inner and inner[0].name in ("mod", "modulo")):
-            if at == len(side) - 1:
-                return side[:at], inner[node.kind == "group" :]
-        elif node.name == "mod":
-            return side[:at], side[at + 1 :]
-    raise UnreadableError("≡")
-
-
 def _approximate(signs: list[str], sides: list[Nodes]) -> Iterator[Reading]:
     """An exact value takes precedence over its approximation, unless it is a name."""
     at = signs.index("≈")
     exact, about = sides[: at + 1], sides[at + 1]
     if not all(exact) or signs[:at] != ["="] * at:
         yield from _of(about) if not exact[-1] else ()
-    elif name := _name(exact[-1]):
+    elif name := name_of(exact[-1]):
         yield from (replace(one, name=name) if isinstance(one, Value) else one for one in _of(about))
     else:
         values = [one for one in _of(about) if isinstance(one, Value)]
@@ -591,46 +399,20 @@ def _is_about(exact: Value, value: Value) -> bool:
     return not first.is_number or bool(abs(first - second) <= _ROUNDED * max(abs(first), abs(second)))
 
 
-def _name(side: Nodes) -> str:
-    """What a side names, such as `x`, `f(x)`, `AB` or `|z|`; empty for a computation or a number."""
-    text = written(side)
-    said = {word for node in flat(side) if node.kind == "text" for word in re.findall(r"[a-z]+", node.name.lower())}
-    if said & set(lexicon()["changing"]):
-        raise UnreadableError(text)
-    if re.fullmatch(_ASKED_FOR, text):
-        return text
-    computes = not side or side[0].kind in ("number", "table") or (side[0].kind, side[0].name) in _COMPUTE
-    for node in side:
-        computes |= is_sign(node, "+", "-", "*", "/", "·", "÷", "×", "!", "%", "<", ">")
-        computes |= node.kind == "command" and not (is_variable(node.name) or node.name in ("angle", "triangle"))
-        computes |= node.kind == "sup" and written(node.parts[0]) not in ("-1", r"\prime")
-        lengths = node.name == "frac" and all(re.fullmatch(r"[A-Z]{2}", written(part)) for part in node.parts)
-        computes |= node.kind == "macro" and node.name in ("frac", "sqrt", "binom") and not lengths  # `\frac{AB}{CD}`
-    return "" if computes else re.sub(r"\\text\{ ?|[{}\\\s]", "", text)
-
-
-# `m+n`, `\\sin\\theta` and `\\frac{dy}{dx}`, which problems ask for.
-_ASKED_FOR = (
-    r"[A-Za-z](?: ?\+ ?[A-Za-z])+|\\(?:sin|cos|tan|cot|sec|csc) ?(?:\\angle ?[A-Z]{1,3}|\\[a-z]+|[A-Za-z])"
-    r"|\\frac\{d[a-z]\}\{d[a-z]\}"
-)
-_COMPUTE = {("command", name) for name in _FUNCTIONS}
-
-
 def _equated(sides: list[Nodes]) -> Iterator[Reading]:
     """The value of a chain of equalities, if all of the chain holds: `5` in `x = 5` and in `3 + 2 = 5`."""
     if not all(sides):
         return
-    if len(sides) == 2 and _name(sides[1]) and not _name(sides[0]):
+    if len(sides) == 2 and name_of(sides[1]) and not name_of(sides[0]):
         sides = sides[::-1]
     *left, last = sides
     if len(left) > 1 and all([one.kind for one in side] == ["letters"] and len(side[0].name) == 1 for side in left):
         yield Several("tuple", (_of(last),) * len(left), name=":".join(side[0].name for side in left))  # `a = b = 2`
-    names = [name for side in left if (name := _name(side))]
+    names = [name for side in left if (name := name_of(side))]
     named = len(names) == len(left)
     for reading in _of(last):
         if isinstance(reading, Value):
-            if all(_name(side) or _comes_to(side, reading) for side in left):
+            if all(name_of(side) or _comes_to(side, reading) for side in left):
                 yield replace(reading, name=names[0] if names else "")
         elif isinstance(reading, Words) and named:
             yield reading
@@ -713,7 +495,7 @@ def _in_braces(inner: Nodes, parts: Sequence[Nodes]) -> Iterator[Reading]:
     values = number_set(among[1]) if len(among) == 2 and is_sign(among[0], "∈") else None
     if (among and values is None) or len(variable.name) > 1:
         return
-    for one in _attempt(_conditions(inner[built + 1 :])):
+    for one in attempt(_conditions(inner[built + 1 :])):
         if isinstance(one, Numbers) and one.name in (variable.name, ""):
             found = one.values if values is None else one.values.intersect(values)
             listed = isinstance(found, Range) and found.size.is_Integer and found.size < _MOST_MEMBERS
@@ -746,36 +528,6 @@ def _as_set(part: Nodes) -> Any:
         if isinstance(one, Several) and one.kind == "set" and all(isinstance(m[0], Value) for m in one.members):
             return FiniteSet(*(member[0].expression for member in one.members))  # type: ignore[union-attr]
     raise UnreadableError(written(part))
-
-
-def _ratio(some: Nodes) -> Iterator[Reading]:
-    """`1:2:3`, `3 to 4`; and `15:30` as a time."""
-    parts = split(some, ":")
-    if len(parts) == 1:
-        to = next((at for at, node in enumerate(some) if node.kind in ("text", "letters") and node.name == "to"), None)
-        if to is None:
-            return
-        parts = [some[:to], some[to + 1 :]]
-    times = list(_attempt(_time(":".join(map(written, parts)))))
-    yield from times
-    found = [expression(bare(part)) for part in parts]
-    if all(one.value != 0 for one in found):
-        members = tuple((Value(one.value, one.rounded),) for one in found)
-        yield Several("ratio", members, TIME if times else "")
-
-
-def _time(text: str) -> Iterator[Reading]:
-    from sympy import Integer
-
-    text = re.sub(r"\\text\{ ?|[{}. ]", "", text).lower()
-    if (found := re.fullmatch(r"(\d{1,2})(?::([0-5]\d))?(?::([0-5]\d))?(am|pm)?", text)) is None or not (
-        found[2] or found[4]
-    ):
-        return
-    hours, half = int(found[1]), found[4]
-    if hours <= (12 if half else 23):
-        hours = hours % 12 + 12 * (half == "pm") if half else hours
-        yield Value(Integer(hours * 3600 + int(found[2] or 0) * 60 + int(found[3] or 0)), unit=Unit("time of day"))
 
 
 def _tabulated(some: Nodes) -> Iterator[Reading]:
