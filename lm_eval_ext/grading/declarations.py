@@ -14,14 +14,14 @@ from itertools import takewhile
 from lm_eval_ext.grading.boxes import NUMBER, Box, formulas_in, is_counted, joins, unit_after, without_formulas
 from lm_eval_ext.grading.letters import SPECIES, chosen_letter
 from lm_eval_ext.grading.units import is_countable
-from lm_eval_ext.grading.words import alternatives, lexicon, number_in_words, table
+from lm_eval_ext.grading.words import alternatives, counted_elsewhere, lexicon, number_in_words, table
 
 
 def _declaration(kind: str) -> str:
     """A declaration in one kind of language: `answer`, adjectives, `is` or a colon or dash."""
     answer, adjective, copula, lead = (alternatives(name, kind) for name in ("answer", "adjective", "is", "lead"))
-    word, end = (r"\b", r"\b") if kind != "other" else ("", "")
-    said = rf"\s*+(?:(?:{copula}){end}|[:：=])[:：=\s*_\"]*+|\s+(?:[-–—]|→)\s++"
+    word, end = (r"(?<![^\W_])", r"(?![^\W_])") if kind != "other" else ("", "")
+    said = rf"\s*+(?:(?:{copula}){end}|[:：=])[:：=\s*_\"]*+(?:</?(?:b|strong|i|em|u|p)>\s*+)*+|\s+(?:[-–—]|→)\s++"
     heading = (
         r"|\**+[ \t]*+\n\s*+" if kind == "english" else r"|(?<=సమాధానం)[ \t]++|(?<=उत्तर)[ \t]++(?=[$\d(\\])|(?=\b[A-J]\b)"
     )
@@ -47,7 +47,8 @@ _MARKED = re.compile(r"####[ \t]*+(\S[^\n]{0,2000})$")
 _MARKED_VALUE = re.compile(rf"(?m)^####[ \t]*+([$€£]?{NUMBER})[ \t]*+$")
 # `28 is the final answer`, `This gives us 28 as our final answer`.
 _CALLED = re.compile(
-    rf"(?i)(\$[^$\n]{{1,200}}\$|(?<![\w.,\\]){NUMBER})\*{{0,2}},?\s(?:is|as|being)\s(?:the|our|my)\s(?:final|correct)\sanswer(?=[.!]?\s*$)"
+    rf"(?i)(\$[^$\n]{{1,200}}\$|(?<![\w.,\\$])[$€£]?{NUMBER})\*{{0,2}},?\s(?:is|as|being)\s(?:the|our|my)\s(?:(?:final|correct)\s)?"
+    r"answer(?=[.!]?\s*$)"
 )
 _FIELD = re.compile(r"(?i)\"(?:final[ _])?answer\"\s*:\s*(?:\"([^\"\n]{1,300})\"|(-?[\d.]+))\s*[,}]")
 # A second form of a value, which must be equal to the first: `(equivalently 1.5)`, `, approximately 1.414`.
@@ -63,6 +64,8 @@ _CONTRASTS = [
     for instead, patterns in table("extraction")["contrasts"].items()
     for pattern in patterns
 ]
+# `\textbf{Answer:} 5`
+_LABEL = re.compile(r"(?i)\\text\w*\s*\{\s*((?:the\s+)?(?:final\s+)?answer)\s*[:：]?\s*\}\s*[:：]?")
 _TIMES = re.compile(r"(?<=\d) x (?=\d)")
 # A value and nothing else.
 _PLAIN = re.compile(rf"[$€£]?{NUMBER}(?:\s+\w+)?|(?=.*[\d\\^=])(?!.*[A-Za-z]{{3,}} [A-Za-z]{{2,}})[^\n]{{1,200}}")
@@ -118,6 +121,7 @@ def said_after(text: str, place: int) -> str:
 
 def without_denied(text: str) -> str:
     """`答えは24です` for `答えは18ではなく24です`: what is said in place of a value that is denied."""
+    text = _LABEL.sub(r"\1: ", text)
     for pattern, instead in _CONTRASTS:
         text = pattern.sub(instead, text)
     return text
@@ -196,7 +200,8 @@ def _as_written(given: str) -> str:
     bullets = list(takewhile(_BULLET.match, lines))
     if len(bullets) > 1:
         return "\n".join(line.strip() for line in bullets)
-    return _TEXT_END.split(lines[0].replace("**", "").strip())[0].strip().rstrip("*.。")
+    said = _TEXT_END.split(lines[0].replace("**", "").strip())[0]
+    return re.split(r", (?:since|because) ", said)[0].strip().rstrip("*.。")
 
 
 def _is_remark(answer: str) -> bool:
@@ -281,16 +286,19 @@ def clause(line: str, *, kind: str) -> str:
     ):
         answer = which[1]
     for _ in range(3):  # a counter, the end of a sentence and a full stop may follow each other
-        answer = _POLITE.sub("", answer).strip().rstrip('*.。．।,;:!؟"”').strip()
+        answer = _POLITE.sub("", answer).strip().rstrip('*.。．।,;:!؟"”–—').strip()
     if changed := _NOT_BUT.match(answer):
         answer, formulas = changed[1].strip(), []
     if sum(map(answer.count, ")]")) > sum(map(answer.count, "([")):
         answer = answer.removesuffix(")")
     formulas = [formula for formula in formulas if formula.end <= len(answer)]
+    answer = answer if formulas else re.sub(r"\s*(?:\$\$?|\\[\])])$", "", answer)  # a formula that began before
     if formulas and formulas[0].start == 0:
         return _of_formulas(answer, formulas)
     if kind == "european":
         answer = _THOUSANDS.sub(lambda found: found[1].replace(".", ""), _CONTINENTAL.sub(r"\1.\2", answer))
+    if kind != "english":
+        answer = counted_elsewhere(answer)
     return _in_plain_words(answer.replace("$", "") if formulas else answer)
 
 

@@ -63,10 +63,11 @@ _TOKENS = re.compile(r"(?:(?:<\|[A-Za-z_]{1,40}\|>|<\uff5c[^<>]{1,40}\uff5c>)\s*
 _LAST = 400  # characters at the end that may be special tokens
 # What a model that goes on writes before the next question.
 _NEXT = re.compile(rf"(?im)^[#*> \t]*+(?:{alternatives('next_question')})[ \t]*+\d*+[ \t]*+\**+[:：]")
-_START = r"(?:^|[.!?…$}\n—–-]\s{0,3})"
+_START = r"(?:^|(?<=[.!?…$}\n—–-]))\s{0,3}"
 _INTERJECTION = rf"(?:(?:{alternatives('interjections')})(?!\w)[\s,:.!…—–-]*+)"
 _TAKEN_BACK = re.compile(
-    rf"(?im)(?:{_START}{_INTERJECTION}{{0,4}}|,\s{{0,3}}{_INTERJECTION}{{1,4}})(?:{alternatives('taken_back')})(?!\w)"
+    rf"(?im)(?:{_START}{_INTERJECTION}{{0,4}}|,\s{{0,3}}{_INTERJECTION}{{1,4}}|(?<=[$}}*]),\s(?=but|however))"
+    rf"(?:{alternatives('taken_back')})(?!\w)"
     r"[\s,:;.!—–-]*+"
 )
 _RECONSIDERED = re.compile(rf"(?im){_START}{_INTERJECTION}{{1,4}}")

@@ -36,6 +36,10 @@ _MOST_TERMS = 2_000
 _CONTINUED = re.compile(r"(?:(\d*\.\d{0,60}?)(\d)\2{2,}|(\d*\.)(\d{2,30}?)\4+|(\d*\.\d{1,60}?)(\d{2,30}?)\6{2,})")
 
 
+class OrderedError(UnreadableError):
+    """A product of what is no numbers, such as `PDP^{-1}`: it says only what is written."""
+
+
 @dataclass(frozen=True)
 class Formula:
     """An expression: its value, and whether it contains decimals, which may be rounded."""
@@ -132,11 +136,13 @@ class _Reader:
 
     def _product(self) -> Expr:
         value = self._factor()
+        beside = [value]
         while self.node is not None:
             if sign := self._sign("*", "·", "×"):
                 other = self._signed(self._factor)
                 if sign == "×" and self._has_vector(value) and self._has_vector(other):
                     raise UnreadableError("a product of vectors")  # which is no number, and depends on their order
+                beside.append(other)
                 value = value * other
             elif self._sign("/", "÷"):
                 value = _quotient(value, self._signed(self._factor))
@@ -144,9 +150,12 @@ class _Reader:
                 self._take()
                 value = _modulo(value, self._signed(self._factor))
             elif self._begins(self.node):
-                value = value * self._factor()
+                beside.append(self._factor())
+                value = value * beside[-1]
             else:
                 break
+        if _depends_on_order(beside):
+            raise OrderedError("a product that depends on its order")
         return value
 
     def _has_vector(self, value: Expr) -> bool:
@@ -527,6 +536,16 @@ def _derivative(node: Node) -> Expr | None:
     if whole and (short := re.fullmatch(r"d(?:\^\{(\d)\})?([a-z])/d[xt](?:\^\{\1\})?", f"{above}/{below}")):
         return symbol(short[2] + "'" * int(short[1] or 1))  # as `y''` is
     return symbol(f"d({above})/d({below})") if whole or partial else None
+
+
+def _depends_on_order(factors: Sequence[Any]) -> bool:
+    """Whether factors can't be numbers, because they would cancel: `PDP^{-1}`, `aba^{-1}b^{-1}`."""
+    inverses = [(at, one.base) for at, one in enumerate(factors) if getattr(one, "is_Pow", False) and one.exp == -1]
+    return any(
+        factors[min(at, other) + 1 : max(at, other)] and base == factors[other] and base.is_Symbol
+        for at, base in inverses
+        for other in range(len(factors))
+    )
 
 
 def _modulo(value: Expr, divisor: Expr) -> Expr:

@@ -77,6 +77,7 @@ _FUSED = re.compile(
 _DOUBLED = re.compile(
     r"(?<!\\)\\\\(?=(?:[dtc]?frac|left|right|sqrt|pi|leq?|geq?|cup|infty|cdot|times|text|in|pm)(?![a-z]))"
 )
+_ROW_SPACE = re.compile(r"(?<=\\\\)\*?\s*\[-?\d*\.?\d+\s*(?:pt|em|ex|mm|cm|mu)\]")
 _LONGEST = 2_000  # characters of what is read
 _DEEPEST = 40
 
@@ -96,7 +97,7 @@ def nodes(text: str) -> Nodes:
         text = sides[0] + ends[2] + sides[1]
     if r"\right." in text:  # a brace before the lines of a system
         text = re.sub(r"\\left\s*\\(?:\{|lbrace)\s*(?=\\begin)", "", text)
-    reader = _Reader(text if r"\begin" in text else _DOUBLED.sub(r"\\", text))
+    reader = _Reader(_ROW_SPACE.sub("", text) if r"\begin" in text else _DOUBLED.sub(r"\\", text))
     found = reader.body(0)
     if reader.ahead.kind != "end":
         raise UnreadableError(reader.ahead.text)

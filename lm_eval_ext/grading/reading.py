@@ -395,7 +395,7 @@ def _approximate(signs: list[str], sides: list[Nodes]) -> Iterator[Reading]:
 
 def _is_about(exact: Value, value: Value) -> bool:
     """Whether a value may be a rounded one of another."""
-    first, second = (part.expression.evalf(15) for part in (exact, value))
+    first, second = ((part.expression / (100 if part.percent else 1)).evalf(15) for part in (exact, value))
     return not first.is_number or bool(abs(first - second) <= _ROUNDED * max(abs(first), abs(second)))
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from lm_eval_ext.grading.formula import expression, is_name, is_variable, symbol
+from lm_eval_ext.grading.formula import OrderedError, expression, is_name, is_variable, symbol
 from lm_eval_ext.grading.latex import Node, Nodes, UnreadableError, flat, is_sign, nodes, split, written
 from lm_eval_ext.grading.meaning import TIME, Numbers, Reading, Relation, Several, Unit, Value, Words
 from lm_eval_ext.grading.words import cased, leads, lexicon, number_in_words
@@ -74,7 +74,7 @@ def _words(some: Nodes) -> str | None:
 
 
 def _in_words(text: str) -> Iterator[Reading | str]:
-    from sympy import EmptySet, Integer, Interval, Reals, oo
+    from sympy import EmptySet, Integer, Integers, Interval, Reals, oo
 
     plain = text.casefold()
     if letter := re.fullmatch(r"\(?([A-Za-z])\)?\.?", text):
@@ -94,6 +94,8 @@ def _in_words(text: str) -> Iterator[Reading | str]:
         yield Numbers(EmptySet)
     elif plain in lexicon()["all_reals"]:
         yield Numbers(Reals)
+    elif plain in lexicon()["all_integers"]:
+        yield Numbers(Integers)
     elif part := _PART_OF_REALS.fullmatch(plain):
         zero = part[1].startswith("non")
         ends = (0, oo) if part[1] in ("positive", "nonnegative", "non-negative") else (-oo, 0)
@@ -116,7 +118,8 @@ _PART_OF_REALS = re.compile(
 # `There are no positive integer solutions`, `there is no such n`.
 _NOTHING = re.compile(
     r"(?:there (?:is|are|exists?) )?no (?:such |real |positive |negative |integer |rational |whole |complex |natural )*"
-    r"(?:solutions?|numbers?|integers?|values?|roots?|[a-z])(?: exists?)?(?: in [a-z ]+)?"
+    r"(?:solutions?|numbers?|integers?|values?|roots?|functions?|pairs?|triples?|polynomials?|sequences?|triangles?|[a-z])"
+    r"(?: exists?)?(?: in [a-z ]+)?"
 )
 
 
@@ -130,9 +133,11 @@ def _mathematics(text: str) -> str | None:
 
 
 def with_base(some: Nodes) -> Nodes:
-    """`204 (base 5)` and `1011 in binary` with the base as an index."""
+    """`204 (base 5)` and `1011 in binary` with the base as an index, and `minus 5` with the sign."""
     if len(some) < 2 or some[0].kind not in ("number", "letters"):
         return some
+    if some[0].name.casefold() in ("minus", "negative") and some[1].kind == "number":
+        return (Node("sign", "-"), *some[1:])
     said = re.sub(r"\\text\{ ?|[{}() ]", "", written(some[1:])).lower()
     named = re.fullmatch(r"(?:in)?base(\w+)|in(binary|octal|hexadecimal)", said)
     base = (named[1] or {"binary": "2", "octal": "8", "hexadecimal": "16"}[named[2]]) if named else ""
@@ -155,7 +160,11 @@ def formula(some: Nodes) -> Iterator[Reading]:
     """A value or a matrix; infinity only alone, and vectors of unit vectors as tuples."""
     from sympy import oo
 
-    found = expression(some)
+    try:
+        found = expression(some)
+    except OrderedError:
+        yield Words(re.sub(r"\\cdot(?![a-z])|[\s*]", "", written(some)))
+        return
     if vector := _unit_vectors(found.value):
         yield from (Several("tuple", tuple((Value(part, found.rounded),) for part in parts)) for parts in vector)
     if found.value.is_Matrix:

@@ -343,4 +343,4 @@ def _singular(noun: str) -> str:
 
 def is_bare_unit(word: str) -> bool:
     """Whether a word may be a unit without being marked as text: `cm`, `m`, `hours`, but not `xy` or `b`."""
-    return word in _BARE if len(word) <= 2 else is_unit(word)
+    return word in _BARE if len(word) <= 2 else is_unit(word) and len(set(word)) > 1  # not `ccc`

@@ -29,6 +29,22 @@ def lexicon() -> dict[str, Any]:
     return found
 
 
+@cache
+def _elsewhere() -> dict[str, str]:
+    return {word.casefold(): english for english, words in lexicon()["elsewhere"].items() for word in words.split()}
+
+
+def counted_elsewhere(answer: str) -> str:
+    r"""A number with its unit or noun of another language as mathematics says it; any other text unchanged.
+
+    >>> counted_elsewhere("3 Stunden"), counted_elsewhere("12个苹果"), counted_elsewhere("12 halbe Äpfel")
+    ('3\text{ hours}', '12', '12 halbe Äpfel')
+    """
+    found = re.fullmatch(r"(\$?[\d.,]*\d)\s*(?:[个個](?=\S))?([^\s\d.,;:!?()$\\]+)", answer)
+    unit = _elsewhere().get(found[2].casefold()) if found else None
+    return answer if found is None or unit is None else found[1] + (f"\\text{{ {unit}}}" if unit else "")
+
+
 def cased(text: str) -> str:
     """Words whose case carries no meaning in small letters; `HHT`, `CO`, `mW` and `ABC` keep theirs."""
     return " ".join(map(_cased, text.split(" ")))

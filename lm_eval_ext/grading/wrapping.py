@@ -191,6 +191,9 @@ def without_quantifier(some: Nodes) -> Nodes:
     """Without `for all x`, which says nothing about the value; the parameter of `where k is an integer` is renamed."""
     from sympy import Reals
 
+    *before, last = some
+    if before and last.name == "()" and any(is_sign(one, "∈") for one in last.parts[0]):
+        some = (*before, Node("sign", ","), *last.parts[0])  # `(k \in Z)`
     for at, node in enumerate(some):
         if not at:
             continue
