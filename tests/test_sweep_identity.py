@@ -173,7 +173,7 @@ def test_what_is_unknown_stays_so_within_a_study(hub: Path, tmp_path: Path) -> N
     assert (one.of("model", "org/a", None), other.of("model", "org/b", None)) == (COMMIT, OTHER)
     assert len(json.loads((tmp_path / "commits.json").read_text())) == 3, "no one loses what another has found"
     (tmp_path / "commits.json").write_text("[]")
-    with pytest.raises(ManifestError, match="is no mapping; delete it"):
+    with pytest.raises(ManifestError, match="expected a JSON object; delete it"):
         Commits(tmp_path, keep=True)
 
 

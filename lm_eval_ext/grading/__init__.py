@@ -7,6 +7,7 @@
 # 5: percentages within expressions, intervals and relations, alike with each antlr; decimals in relations; e^{0.5}.
 # 6: LaTeX is read as a tree and answers by one grammar, whole or not at all; exact numbers are compared exactly;
 #    declarations in more languages, and with what follows them.
+# 7: denials and corrections in more words; products that depend on their order; units and nouns of other languages.
 GRADER_VERSION = 7
 
 COMPARED = (

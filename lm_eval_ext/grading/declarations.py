@@ -20,7 +20,7 @@ from lm_eval_ext.grading.words import alternatives, counted_elsewhere, lexicon, 
 def _declaration(kind: str) -> str:
     """A declaration in one kind of language: `answer`, adjectives, `is` or a colon or dash."""
     answer, adjective, copula, lead = (alternatives(name, kind) for name in ("answer", "adjective", "is", "lead"))
-    word, end = (r"(?<![^\W_])", r"(?![^\W_])") if kind != "other" else ("", "")
+    word, end = (r"(?<![^\W_])(?<![^\W_]_)", r"(?![^\W_])") if kind != "other" else ("", "")
     said = rf"\s*+(?:(?:{copula}){end}|[:：=])[:：=\s*_\"]*+(?:</?(?:b|strong|i|em|u|p)>\s*+)*+|\s+(?:[-–—]|→)\s++"
     heading = (
         r"|\**+[ \t]*+\n\s*+" if kind == "english" else r"|(?<=సమాధానం)[ \t]++|(?<=उत्तर)[ \t]++(?=[$\d(\\])|(?=\b[A-J]\b)"
@@ -47,8 +47,11 @@ _MARKED = re.compile(r"####[ \t]*+(\S[^\n]{0,2000})$")
 _MARKED_VALUE = re.compile(rf"(?m)^####[ \t]*+([$€£]?{NUMBER})[ \t]*+$")
 # `28 is the final answer`, `This gives us 28 as our final answer`.
 _CALLED = re.compile(
-    rf"(?i)(\$[^$\n]{{1,200}}\$|(?<![\w.,\\$])[$€£]?{NUMBER})\*{{0,2}},?\s(?:is|as|being)\s(?:the|our|my)\s(?:(?:final|correct)\s)?"
-    r"answer(?=[.!]?\s*$)"
+    rf"(?i)(\$[^$\n]{{1,200}}\$|(?<![\w.,\\]){NUMBER})\*{{0,2}},?\s(?:is|as|being)\s(?:the|our|my)\s(?:final|correct)\sanswer(?=[.!]?\s*$)"
+)
+# `$28 is the answer`, in a line of its own.
+_CALLED_ALONE = re.compile(
+    rf"(?im)^(?:(?:so|thus|hence|therefore),?\s)?(\$[^$\n]{{1,200}}\$|[$€£]?{NUMBER})\*{{0,2}}\sis\s(?:the|our|my)\sanswer(?=[.!]?\s*\Z)"
 )
 _FIELD = re.compile(r"(?i)\"(?:final[ _])?answer\"\s*:\s*(?:\"([^\"\n]{1,300})\"|(-?[\d.]+))\s*[,}]")
 # A second form of a value, which must be equal to the first: `(equivalently 1.5)`, `, approximately 1.414`.
@@ -65,11 +68,13 @@ _CONTRASTS = [
     for pattern in patterns
 ]
 # `\textbf{Answer:} 5`
-_LABEL = re.compile(r"(?i)\\text\w*\s*\{\s*((?:the\s+)?(?:final\s+)?answer)\s*[:：]?\s*\}\s*[:：]?")
+_LABEL = re.compile(r"(?i)\\text\w*+\s*+\{\s*+((?:the\s++)?(?:final\s++)?answer)\s*+(?:[:：]\s*+\}|\}\s*+[:：])")
 _TIMES = re.compile(r"(?<=\d) x (?=\d)")
 # A value and nothing else.
 _PLAIN = re.compile(rf"[$€£]?{NUMBER}(?:\s+\w+)?|(?=.*[\d\\^=])(?!.*[A-Za-z]{{3,}} [A-Za-z]{{2,}})[^\n]{{1,200}}")
-MARKUP = re.compile(r"\*\*|^#{1,6}\s+(?=[\d$*])|__(?!\w*_)|`|</?(?:b|i|strong|em|p)>|[✅✓✔️□■\U0001f300-\U0001faff]")
+MARKUP = re.compile(
+    r"\*\*|^#{1,6}\s+(?=[\d$*])|__(?!\w{0,80}_)|`|</?(?:b|i|strong|em|p)>|[✅✓✔️□■\U0001f300-\U0001faff]"
+)
 _BULLET = re.compile(r"\s*(?:[-*•]|\(?\d{1,3}[.)])\s+(?=\S)")
 SENTENCE_END = re.compile(
     rf"(?<![A-Z])(?<!\bapprox)(?<!\bca)(?<!\bi\.e)(?<!\bsq)(?<!\bft)[.?](?=\s(?!(?:{SPECIES})\b)|$)"
@@ -134,7 +139,7 @@ def declared(text: str) -> str:
 
 def _called(text: str) -> str:
     """The value that the end of a text calls the final answer, and that nothing before it denies."""
-    called = _CALLED.search(text[-_LONGEST:])
+    called = _CALLED.search(text[-_LONGEST:]) or _CALLED_ALONE.search(text[-_LONGEST:])
     denied = called and re.search(r"(?i)\b(?:not|if|whether|n['’]t)\b[^.\n]*$", text[-_LONGEST:][: called.start()])
     return clause(called[1], kind="english") if called and not denied else ""
 
@@ -292,7 +297,7 @@ def clause(line: str, *, kind: str) -> str:
     if sum(map(answer.count, ")]")) > sum(map(answer.count, "([")):
         answer = answer.removesuffix(")")
     formulas = [formula for formula in formulas if formula.end <= len(answer)]
-    answer = answer if formulas else re.sub(r"\s*(?:\$\$?|\\[\])])$", "", answer)  # a formula that began before
+    answer = answer if formulas else re.sub(r"\s*(?:(?<!\\)\$\$?|\\[\])])$", "", answer)  # a formula that began before
     if formulas and formulas[0].start == 0:
         return _of_formulas(answer, formulas)
     if kind == "european":

@@ -36,8 +36,8 @@ _MOST_TERMS = 2_000
 _CONTINUED = re.compile(r"(?:(\d*\.\d{0,60}?)(\d)\2{2,}|(\d*\.)(\d{2,30}?)\4+|(\d*\.\d{1,60}?)(\d{2,30}?)\6{2,})")
 
 
-class OrderedError(UnreadableError):
-    """A product of what is no numbers, such as `PDP^{-1}`: it says only what is written."""
+class NotCommutativeError(UnreadableError):
+    """A product whose factors can't change places, such as `PDP^{-1}`: it says only what is written."""
 
 
 @dataclass(frozen=True)
@@ -136,13 +136,13 @@ class _Reader:
 
     def _product(self) -> Expr:
         value = self._factor()
-        beside = [value]
+        beside = [self._marked(value)]
         while self.node is not None:
             if sign := self._sign("*", "·", "×"):
                 other = self._signed(self._factor)
                 if sign == "×" and self._has_vector(value) and self._has_vector(other):
                     raise UnreadableError("a product of vectors")  # which is no number, and depends on their order
-                beside.append(other)
+                beside.append(self._marked(other))
                 value = value * other
             elif self._sign("/", "÷"):
                 value = _quotient(value, self._signed(self._factor))
@@ -150,13 +150,19 @@ class _Reader:
                 self._take()
                 value = _modulo(value, self._signed(self._factor))
             elif self._begins(self.node):
-                beside.append(self._factor())
-                value = value * beside[-1]
+                other = self._factor()
+                beside.append(self._marked(other))
+                value = value * other
             else:
                 break
         if _depends_on_order(beside):
-            raise OrderedError("a product that depends on its order")
+            raise NotCommutativeError("a product that depends on its order")
         return value
+
+    def _marked(self, factor: Expr) -> tuple[Expr, bool]:
+        """The factor before the next node, and whether it is written as an inverse: `P^{-1}`, but not as a fraction."""
+        last = self._nodes[self._place - 1]
+        return factor, last.kind == "sup" and written(last.parts[0]).startswith("-")
 
     def _has_vector(self, value: Expr) -> bool:
         vectors = ("vec ", "overrightarrow ", "hat ", *self._vectors)
@@ -538,14 +544,19 @@ def _derivative(node: Node) -> Expr | None:
     return symbol(f"d({above})/d({below})") if whole or partial else None
 
 
-def _depends_on_order(factors: Sequence[Any]) -> bool:
-    """Whether factors can't be numbers, because they would cancel: `PDP^{-1}`, `aba^{-1}b^{-1}`."""
-    inverses = [(at, one.base) for at, one in enumerate(factors) if getattr(one, "is_Pow", False) and one.exp == -1]
-    return any(
-        factors[min(at, other) + 1 : max(at, other)] and base == factors[other] and base.is_Symbol
-        for at, base in inverses
-        for other in range(len(factors))
-    )
+def _depends_on_order(factors: Sequence[tuple[Any, bool]]) -> bool:
+    """Whether factors can't be numbers, because an inverse stands apart from what it would cancel: `PDP^{-1}`.
+
+    Args:
+        factors: each with whether it is written as an inverse.
+    """
+    for at, (inverse, is_inverse) in enumerate(factors):
+        for other, (factor, _) in enumerate(factors) if is_inverse else ():
+            between = [one for one, _ in factors[min(at, other) + 1 : max(at, other)]]
+            plain = [getattr(one, "is_Symbol", False) or (one.is_Pow and one.base.is_Symbol) for one in between]
+            if plain and all(plain) and getattr(factor, "free_symbols", None) and not (factor * inverse).free_symbols:
+                return True
+    return False
 
 
 def _modulo(value: Expr, divisor: Expr) -> Expr:

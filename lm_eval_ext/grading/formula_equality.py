@@ -100,14 +100,17 @@ def same_antiderivative(one: Expr, other: Expr) -> bool:
     r"""Whether two formulas, each with its constant of integration, differ by a constant: `\\frac{x^3}{3} + C`."""
     from sympy import Symbol
 
-    without = []
+    without, small = [], 0
     for part in (one, other):
         constants = [name for name in map(Symbol, "CcK") if name in part.free_symbols]
         if len(constants) != 1 or part.diff(constants[0]) != 1:
             return False
         without.append(part - constants[0])
+        small += str(constants[0]) == "c"
     first, second = without
     names = first.free_symbols
+    if small and (small == 2 or len(names) != 1):  # `c` may be any variable
+        return False
     return names == second.free_symbols != set() and all(
         identical(first.diff(name), second.diff(name)) is True for name in names
     )

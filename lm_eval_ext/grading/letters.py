@@ -31,7 +31,6 @@ _CALLED = re.compile(
     rf"|\bmakes\s+(?:option\s+)?{_MARKS[0]}([A-Z]){_MARKS[1]}\s+the\s+(?:correct|right|best)\s+(?:answer|option|choice)"
     r"|(?i:antwort|opci[óo]n|respuesta|option|réponse|resposta|opção|alternativa|letra|risposta|opzione|ответ|вариант|विकल्प|उत्तर|选项|答案)\s?"
     rf"{_MARKS[0]}([A-Z]){_MARKS[1]}\s?(?:(?:qui\s)?(?:ist|est|es|é|è)\s)?(?:la\s|a\s|die\s)?(?:richtig|correcte|correct[ao]|corrett[ao]|верный|правильный|सही|正确)"
-    rf"|\(([A-J])\){_IS}(?:correct|right)(?=[.!]?\s*\Z)"
     r"|([A-J])(?:가|이|이것이)\s?(?:정답|답|옳)|([A-J])が(?:正解|答え|正しい))(?![a-z])"
     r"(?!\s+(?:if|when|only|unless|except|but|in|for|of|to)\b)"
 )
@@ -51,7 +50,7 @@ _POINTED = re.compile(
     r"|\b(?:my|the)\s+(?:correct\s+)?(?:choice|letter|statement)\s+is\s+|\b(?:answer\s+is\s+letter)\s+"
     r"|\b(?:matches|corresponds to|which is)\s+(?:option|choice)\s+"
     r"|\b(?:leaves|leaving)\s+(?:us with\s+|only\s+)?(?:option\s+)?"
-    r"|(?:จึงตอบ(?:ข้อ)?|richtig\sist(?:\s(?:die\s)?Antwort)?|选项|选择|选|선택지?|Chọn)\s?(?:是|为|:)?\s?"
+    r"|(?:จึงตอบ(?:ข้อ)?|richtig\sist(?:\s(?:die\s)?Antwort)?|选项(?:是|为)|选择|选|선택지?|Chọn)\s?(?:是|为|:)?\s?"
     r"|\b(?:option|opci[óo]n|alternativa|letra|opzione|réponse|resposta|respuesta|risposta)"
     r"(?:\s(?:corre[ct]+[ae]|corretta)|\s(?:ist|es|é|è|est))+(?:\s(?:la|a))?\s"
     r"(?:(?:opción|alternativa|letra)\s|l['\u2019](?:option|opzione)\s)?)"
@@ -117,7 +116,9 @@ def _pattern(letters: str) -> re.Pattern[str]:
     operator = r"\?(?=\s)|[(^=+/#'\u2019\\-]|\s*(?:[=+^<>]|\\[A-Za-z])|\*(?=\s*\w)"
     species = rf"\.\s*(?:{SPECIES})\b"
     negated = r"(?:is|was|can|could|does|would)(?:\s*not|n['\u2019]t)|cannot"
-    refused = rf"{closed}\s*(?:{negated}|is\s+(?:(?:the|an?)\s+)?(?:{_REFUSED}))\b"
+    refused = (
+        rf"{closed}\s*(?:{negated}|is\s+(?:{_REFUSED})|is\s+(?:the|an?)\s+(?:{_REFUSED})\s+(?:answer|option|choice))\b"
+    )
     end = rf"(?!\w|{operator}|{species}|{article}|{others}|{refused})"
     return re.compile(rf"(?i:^\W*?(?:{_STYLE}\W*)?(?:{_CHOSEN})?{_NAMED})(?:{_STYLE})?{_OPENING}({some}){end}")
 

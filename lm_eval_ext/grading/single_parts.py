@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from lm_eval_ext.grading.formula import OrderedError, expression, is_name, is_variable, symbol
+from lm_eval_ext.grading.formula import NotCommutativeError, expression, is_name, is_variable, symbol
 from lm_eval_ext.grading.latex import Node, Nodes, UnreadableError, flat, is_sign, nodes, split, written
 from lm_eval_ext.grading.meaning import TIME, Numbers, Reading, Relation, Several, Unit, Value, Words
 from lm_eval_ext.grading.words import cased, leads, lexicon, number_in_words
@@ -162,7 +162,7 @@ def formula(some: Nodes) -> Iterator[Reading]:
 
     try:
         found = expression(some)
-    except OrderedError:
+    except NotCommutativeError:
         yield Words(re.sub(r"\\cdot(?![a-z])|[\s*]", "", written(some)))
         return
     if vector := _unit_vectors(found.value):

@@ -31,7 +31,7 @@ def lexicon() -> dict[str, Any]:
 
 @cache
 def _elsewhere() -> dict[str, str]:
-    return {word.casefold(): english for english, words in lexicon()["elsewhere"].items() for word in words.split()}
+    return {word: english for english, words in lexicon()["elsewhere"].items() for word in words.split()}
 
 
 def counted_elsewhere(answer: str) -> str:
@@ -40,8 +40,9 @@ def counted_elsewhere(answer: str) -> str:
     >>> counted_elsewhere("3 Stunden"), counted_elsewhere("12个苹果"), counted_elsewhere("12 halbe Äpfel")
     ('3\text{ hours}', '12', '12 halbe Äpfel')
     """
-    found = re.fullmatch(r"(\$?[\d.,]*\d)\s*(?:[个個](?=\S))?([^\s\d.,;:!?()$\\]+)", answer)
-    unit = _elsewhere().get(found[2].casefold()) if found else None
+    found = re.fullmatch(r"(\$?[\d.,]*\d)(?:\s+|(?=[^\x00-\x7f]))([^\s\d.,;:!?()$\\]+)", answer)
+    names = (found[2], re.sub("^[个個]", "", found[2])) if found else ()
+    unit = next((_elsewhere()[name] for name in names if name in _elsewhere()), None)
     return answer if found is None or unit is None else found[1] + (f"\\text{{ {unit}}}" if unit else "")
 
 

@@ -121,7 +121,8 @@ def computed_recipe(pretrained: object, revision: str | None, given: Arguments, 
         context = alone.enter_context(
             choosing(pretrained, revision, spec.method, spec.parameters, given.calibration, **options)
         )
-        determined = digest([str(context.score_cache.path), *spec])
+        scores = context.score_cache.path  # is named by all that the scores depend on
+        determined = digest([scores and scores.stem, *spec])
         path = cache_folder() / "recipes" / f"{determined[:16]}.yaml"
         with suppress(OSError):  # where the cache cannot be written, each process computes it
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ import gc
 import json
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -41,17 +42,17 @@ class ScoreCache:
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path
-        self._values: dict[str, float] = {}
-        if path is not None and path.is_file():
-            for line in path.read_text("utf-8").splitlines():
-                self._read(line)
 
-    def _read(self, line: str) -> None:
-        try:
-            key, value = json.loads(line)
-            self._values[str(key)] = float(value)
-        except (ValueError, TypeError):  # incomplete line of a killed run
-            return
+    @cached_property
+    def _values(self) -> dict[str, float]:
+        """What is kept, read when it is needed: then another process may have added to it."""
+        found: dict[str, float] = {}
+        if self.path is not None and self.path.is_file():
+            for line in self.path.read_text("utf-8").splitlines():
+                with suppress(ValueError, TypeError):  # incomplete line of a killed run
+                    key, value = json.loads(line)
+                    found[str(key)] = float(value)
+        return found
 
     def value(self, key: str, found: Callable[[], float]) -> float:
         """The score stored under `key`; `found` computes it if it is missing."""

@@ -140,13 +140,15 @@ class BaseDistributions:
             on_tokens: called with the number of places of the traces of each pass that is done.
         """
         for numbers in self.passes:
-            traces = [self.traces[number] for number in numbers]
             missing = [number for number in numbers if self._read(number) is None]
             if missing:
-                found = base.likeliest(traces, self.top, [self._probed[number] for number in numbers])
-                for number in missing:
-                    self._write(number, *found[number - numbers.start])
-            on_tokens(sum(trace.places for trace in traces))
+                read = missing if base.truncated else numbers  # a server reads each by itself
+                probed = [self._probed[number] for number in read]
+                found = base.likeliest([self.traces[number] for number in read], self.top, probed)
+                for number, (likeliest, probes) in zip(read, found, strict=True):
+                    if number in missing:
+                        self._write(number, likeliest, probes)
+            on_tokens(sum(self.traces[number].places for number in numbers))
 
     def at(self, number: int) -> tuple[Likeliest, Probes]:
         """What the base would write along a trace.
