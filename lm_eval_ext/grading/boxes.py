@@ -16,7 +16,10 @@ _NO_UNITS = frozenset(
 BOXED = re.compile(
     r"(?:\\(?:boxed|fbox|framebox)|(?<![\\A-Za-z])boxed(?=\{))\s*+(?:\{|(?P<bare>\d|[A-Za-z](?![A-Za-z])|\\[A-Za-z]++(?![\[{])))"
 )
-_WRONG = re.compile(r"[\s$},]*(?:which\s+)?(?:is|was)\s+(?:not\s+(?:correct|right|the answer)|wrong|incorrect)\b")
+_WRONG = re.compile(
+    r"(?i)[\s$},(.]*(?:which\s+|(?:(?:but|however),?\s+)?(?:this|that|it|my)\s+(?:(?:answer|value|result)\s+)?)?(?:is|was)\s+"
+    r"(?:not\s+(?:correct|right|the answer)|wrong|incorrect)\b(?!\s(?:if|for|unless|when|only|in|to|that)\b)"
+)
 _PLACEHOLDERS = ("your answer", "answer", "final answer", "your final answer", "...", r"\ldots")
 _STYLED = re.compile(r"^\\text\w*\{([^{}]*)\}$")
 _OPENING = re.compile(r"\$\$|(?<!\\)\$|\\\(|\\\[")

@@ -16,11 +16,14 @@ from lm_eval_ext.grading.letters import SPECIES, chosen_letter
 from lm_eval_ext.grading.units import is_countable
 from lm_eval_ext.grading.words import alternatives, counted_elsewhere, lexicon, number_in_words, table
 
+# Underscores are emphasis, but not those of names in code, such as `self._answer`.
+_WORD_START, _WORD_END = r"(?:\b|(?<=(?<![\w.])_)|(?<=(?<![\w.])__))", r"(?:\b|(?=_{1,2}(?!\w)))"
+
 
 def _declaration(kind: str) -> str:
     """A declaration in one kind of language: `answer`, adjectives, `is` or a colon or dash."""
     answer, adjective, copula, lead = (alternatives(name, kind) for name in ("answer", "adjective", "is", "lead"))
-    word, end = (r"(?<![^\W_])(?<![^\W_]_)", r"(?![^\W_])") if kind != "other" else ("", "")
+    word, end = (_WORD_START, _WORD_END) if kind != "other" else ("", "")
     said = rf"\s*+(?:(?:{copula}){end}|[:：=])[:：=\s*_\"]*+(?:</?(?:b|strong|i|em|u|p)>\s*+)*+|\s+(?:[-–—]|→)\s++"
     heading = (
         r"|\**+[ \t]*+\n\s*+" if kind == "english" else r"|(?<=సమాధానం)[ \t]++|(?<=उत्तर)[ \t]++(?=[$\d(\\])|(?=\b[A-J]\b)"
@@ -40,6 +43,13 @@ _FINAL = re.compile(
     r"(?im)^[^\w\n]*+(?:(?:so|thus|hence|therefore)\W++)?(?:(?:the|my)\s++)?(?:final\s++answer|最终答案|最終答案)\b"
 )
 _DENIED = re.compile(rf"(?i)(?:{alternatives('denied')})$")
+_DENIED_AFTER = re.compile(
+    r"(?i)(?:[^\n.;?()]|\.\d){1,40}"
+    r"(?:,? (?:which|that) (?:is|was) |\s\((?:this is )?|\.\s(?:(?:but|however),?\s)?(?:this|that|my) answer is )"
+    r"(?:wrong|incorrect)\b"
+    r"(?! (?:if|for|unless|when|only|in)\b)"
+    r"|[^\n.;?]{1,30}\? No\b"
+)
 _MOST_DECLARED = 20  # declarations considered, from the last; an output that loops has thousands
 _LONGEST = 2_000  # characters of one
 _BEFORE = 80  # characters before a declaration that may deny it
@@ -48,10 +58,6 @@ _MARKED_VALUE = re.compile(rf"(?m)^####[ \t]*+([$€£]?{NUMBER})[ \t]*+$")
 # `28 is the final answer`, `This gives us 28 as our final answer`.
 _CALLED = re.compile(
     rf"(?i)(\$[^$\n]{{1,200}}\$|(?<![\w.,\\]){NUMBER})\*{{0,2}},?\s(?:is|as|being)\s(?:the|our|my)\s(?:final|correct)\sanswer(?=[.!]?\s*$)"
-)
-# `$28 is the answer`, in a line of its own.
-_CALLED_ALONE = re.compile(
-    rf"(?im)^(?:(?:so|thus|hence|therefore),?\s)?(\$[^$\n]{{1,200}}\$|[$€£]?{NUMBER})\*{{0,2}}\sis\s(?:the|our|my)\sanswer(?=[.!]?\s*\Z)"
 )
 _FIELD = re.compile(r"(?i)\"(?:final[ _])?answer\"\s*:\s*(?:\"([^\"\n]{1,300})\"|(-?[\d.]+))\s*[,}]")
 # A second form of a value, which must be equal to the first: `(equivalently 1.5)`, `, approximately 1.414`.
@@ -120,7 +126,9 @@ def said_after(text: str, place: int) -> str:
     ]
     if finals and (is_value(answer := declared(text[finals[-1] :])) or not place):
         return answer
-    values = (answer for answer in declarations(text[place:]) if is_value(answer) and _PLAIN.fullmatch(answer))
+    supposed = re.compile(r"(?i)answer would be")  # after a box it is that of another question
+    after = declarations(supposed.sub("", text[place:]))
+    values = (answer for answer in after if is_value(answer) and _PLAIN.fullmatch(answer))
     return next(values, "") if place else ""
 
 
@@ -139,7 +147,7 @@ def declared(text: str) -> str:
 
 def _called(text: str) -> str:
     """The value that the end of a text calls the final answer, and that nothing before it denies."""
-    called = _CALLED.search(text[-_LONGEST:]) or _CALLED_ALONE.search(text[-_LONGEST:])
+    called = _CALLED.search(text[-_LONGEST:])
     denied = called and re.search(r"(?i)\b(?:not|if|whether|n['’]t)\b[^.\n]*$", text[-_LONGEST:][: called.start()])
     return clause(called[1], kind="english") if called and not denied else ""
 
@@ -181,6 +189,8 @@ def _is_denied(text: str, declaration: re.Match[str]) -> bool:
     """Whether what stands before a declaration denies it, or makes it one of what would be otherwise."""
     before = text[max(0, declaration.start() - _BEFORE) : declaration.start()]
     sentence = re.split(r"[.!?]\s|\n", before)[-1]
+    if _DENIED_AFTER.match(text, declaration.end()):
+        return True
     supposed = r"\b(?:if|had|without|otherwise|unless|were)\b" if "would be" in declaration[0] else r"^\W*otherwise\b"
     return _DENIED.search(before) is not None or re.search(f"(?i){supposed}", sentence) is not None
 

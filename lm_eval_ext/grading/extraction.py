@@ -66,8 +66,7 @@ _NEXT = re.compile(rf"(?im)^[#*> \t]*+(?:{alternatives('next_question')})[ \t]*+
 _START = r"(?:^|(?<=[.!?…$}\n—–-]))\s{0,3}"
 _INTERJECTION = rf"(?:(?:{alternatives('interjections')})(?!\w)[\s,:.!…—–-]*+)"
 _TAKEN_BACK = re.compile(
-    rf"(?im)(?:{_START}{_INTERJECTION}{{0,4}}|,\s{{0,3}}{_INTERJECTION}{{1,4}}|(?<=[$}}*]),\s(?=but|however))"
-    rf"(?:{alternatives('taken_back')})(?!\w)"
+    rf"(?im)(?:{_START}{_INTERJECTION}{{0,4}}|,\s{{0,3}}{_INTERJECTION}{{1,4}})(?:{alternatives('taken_back')})(?!\w)"
     r"[\s,:;.!—–-]*+"
 )
 _RECONSIDERED = re.compile(rf"(?im){_START}{_INTERJECTION}{{1,4}}")
@@ -92,7 +91,7 @@ def settled(text: str, answer_in: Callable[[str], str], *, in_words: bool = Fals
     for pattern, final in ((_TAKEN_BACK, True), (_RECONSIDERED, False)):
         for match in list(pattern.finditer(text))[: -_MOST_TURNS - 1 : -1]:
             rest = text[match.end() :]
-            more = final or len(rest.split()) <= _SHORT or _SAYS_MORE.search(rest)
+            more = final or len(rest.split()) <= _SHORT or _SAYS_MORE.search(rest) or _CORRECTED.match(rest)
             if more and (final or not in_words) and answer_in(text[: match.start()]):
                 answer = answer_in(rest)
                 if answer or final:
@@ -120,7 +119,7 @@ def own_turn(text: str, answer_in: Callable[[str], str] | None) -> str:
 
 # Places to look ---------------------------------------------------------------------------------------
 
-_CORRECTED = re.compile(r"(?i)^it(?: is|['’]s| should (?:be|have been))\s+")
+_CORRECTED = re.compile(r"(?i)^(?:it|that)(?: is|['’]s| must be| should (?:be|have been))\s+")
 _ALONE = re.compile(rf"(?:[$€£]?{NUMBER}(?:\s+[^\W\d_]+)?|\((?:\s*{NUMBER}\s*,)+\s*{NUMBER}\s*\))")
 _LINE = 100  # characters of a text that may be nothing but its answer
 

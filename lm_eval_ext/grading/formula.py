@@ -135,14 +135,12 @@ class _Reader:
         return of()
 
     def _product(self) -> Expr:
-        value = self._factor()
-        beside = [self._marked(value)]
+        start, value = self._place, self._factor()
         while self.node is not None:
             if sign := self._sign("*", "·", "×"):
                 other = self._signed(self._factor)
                 if sign == "×" and self._has_vector(value) and self._has_vector(other):
                     raise UnreadableError("a product of vectors")  # which is no number, and depends on their order
-                beside.append(self._marked(other))
                 value = value * other
             elif self._sign("/", "÷"):
                 value = _quotient(value, self._signed(self._factor))
@@ -150,19 +148,12 @@ class _Reader:
                 self._take()
                 value = _modulo(value, self._signed(self._factor))
             elif self._begins(self.node):
-                other = self._factor()
-                beside.append(self._marked(other))
-                value = value * other
+                value = value * self._factor()
             else:
                 break
-        if _depends_on_order(beside):
+        if _depends_on_order(self._nodes[start : self._place]):
             raise NotCommutativeError("a product that depends on its order")
         return value
-
-    def _marked(self, factor: Expr) -> tuple[Expr, bool]:
-        """The factor before the next node, and whether it is written as an inverse: `P^{-1}`, but not as a fraction."""
-        last = self._nodes[self._place - 1]
-        return factor, last.kind == "sup" and written(last.parts[0]).startswith("-")
 
     def _has_vector(self, value: Expr) -> bool:
         vectors = ("vec ", "overrightarrow ", "hat ", *self._vectors)
@@ -544,17 +535,24 @@ def _derivative(node: Node) -> Expr | None:
     return symbol(f"d({above})/d({below})") if whole or partial else None
 
 
-def _depends_on_order(factors: Sequence[tuple[Any, bool]]) -> bool:
-    """Whether factors can't be numbers, because an inverse stands apart from what it would cancel: `PDP^{-1}`.
-
-    Args:
-        factors: each with whether it is written as an inverse.
-    """
-    for at, (inverse, is_inverse) in enumerate(factors):
-        for other, (factor, _) in enumerate(factors) if is_inverse else ():
-            between = [one for one, _ in factors[min(at, other) + 1 : max(at, other)]]
-            plain = [getattr(one, "is_Symbol", False) or (one.is_Pow and one.base.is_Symbol) for one in between]
-            if plain and all(plain) and getattr(factor, "free_symbols", None) and not (factor * inverse).free_symbols:
+def _depends_on_order(product: Sequence[Node]) -> bool:
+    """Whether the factors of a product can't be numbers: an inverse stands apart from what it would cancel, as in
+    `PDP^{-1}`, or all are capitals, and one is inverted or transposed, as in `A^{-1}B`."""
+    factors: list[list[str]] = []  # each with its exponent
+    for node in product:
+        if node.kind in ("sup", "sub") and factors:
+            factors[-1][node.kind == "sup"] += written(node.parts[0])
+        elif not is_sign(node, "*", "·", "×"):
+            factors.append([written((node,)), ""])
+    names = [base.lstrip("\\") for base, _ in factors if not base.isdecimal()]
+    exponents = {exponent for _, exponent in factors}
+    if len(set(names)) > 1 and all(name[:1].isupper() for name in names) and exponents & {"-1", "T", r"\top"}:
+        return True
+    for at, (base, exponent) in enumerate(factors):
+        inverse = exponent == "-1" or (exponent[:1] == "-" and base.isupper())
+        for other in range(len(factors)) if inverse and not base.isdecimal() else ():
+            between = [name.lstrip("\\") for name, _ in factors[min(at, other) + 1 : max(at, other)]]
+            if between and all(map(str.isalpha, between)) and factors[other][0] == base and other != at:
                 return True
     return False
 

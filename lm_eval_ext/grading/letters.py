@@ -116,9 +116,8 @@ def _pattern(letters: str) -> re.Pattern[str]:
     operator = r"\?(?=\s)|[(^=+/#'\u2019\\-]|\s*(?:[=+^<>]|\\[A-Za-z])|\*(?=\s*\w)"
     species = rf"\.\s*(?:{SPECIES})\b"
     negated = r"(?:is|was|can|could|does|would)(?:\s*not|n['\u2019]t)|cannot"
-    refused = (
-        rf"{closed}\s*(?:{negated}|is\s+(?:{_REFUSED})|is\s+(?:the|an?)\s+(?:{_REFUSED})\s+(?:answer|option|choice))\b"
-    )
+    wrong = rf"(?:\w+ly\s+|also\s+|just\s+)?(?:{_REFUSED})|(?:the|an?)\s+(?:{_REFUSED})\s+(?:answer|option|choice)"
+    refused = rf"{closed}\s*(?:{negated}|is\s+(?:{wrong})|would\s+be|fails|contradicts)\b"
     end = rf"(?!\w|{operator}|{species}|{article}|{others}|{refused})"
     return re.compile(rf"(?i:^\W*?(?:{_STYLE}\W*)?(?:{_CHOSEN})?{_NAMED})(?:{_STYLE})?{_OPENING}({some}){end}")
 

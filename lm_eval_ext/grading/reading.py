@@ -396,9 +396,7 @@ def _approximate(signs: list[str], sides: list[Nodes]) -> Iterator[Reading]:
 def _is_about(exact: Value, value: Value) -> bool:
     """Whether a value may be a rounded one of another."""
     first, second = (part.expression.evalf(15) for part in (exact, value))
-    shares = [one / (100 if part.percent else 1) for one, part in ((first, exact), (second, value))]
-    pairs = [(first, second), tuple(shares)]
-    return not first.is_number or any(abs(a - b) <= _ROUNDED * max(abs(a), abs(b)) for a, b in pairs)
+    return not first.is_number or bool(abs(first - second) <= _ROUNDED * max(abs(first), abs(second)))
 
 
 def _equated(sides: list[Nodes]) -> Iterator[Reading]:

@@ -118,7 +118,8 @@ _PART_OF_REALS = re.compile(
 # `There are no positive integer solutions`, `there is no such n`.
 _NOTHING = re.compile(
     r"(?:there (?:is|are|exists?) )?no (?:such |real |positive |negative |integer |rational |whole |complex |natural )*"
-    r"(?:solutions?|numbers?|integers?|values?|roots?|functions?|pairs?|triples?|polynomials?|sequences?|triangles?|[a-z])"
+    r"(?:solutions?|numbers?|integers?|values?|roots?|[a-z]"
+    r"|(?<=such )(?:functions?|pairs?|triples?|polynomials?|sequences?))"
     r"(?: exists?)?(?: in [a-z ]+)?"
 )
 
@@ -136,7 +137,7 @@ def with_base(some: Nodes) -> Nodes:
     """`204 (base 5)` and `1011 in binary` with the base as an index, and `minus 5` with the sign."""
     if len(some) < 2 or some[0].kind not in ("number", "letters"):
         return some
-    if some[0].name.casefold() in ("minus", "negative") and some[1].kind == "number":
+    if some[0].name.casefold() in ("minus", "negative") and [one.kind for one in some[1:]] == ["number"]:
         return (Node("sign", "-"), *some[1:])
     said = re.sub(r"\\text\{ ?|[{}() ]", "", written(some[1:])).lower()
     named = re.fullmatch(r"(?:in)?base(\w+)|in(binary|octal|hexadecimal)", said)
