@@ -18,7 +18,8 @@ BOXED = re.compile(
 )
 _WRONG = re.compile(
     r"(?i)[\s$},(.]*(?:which\s+|(?:(?:but|however),?\s+)?(?:this|that|it|my)\s+(?:(?:answer|value|result)\s+)?)?(?:is|was)\s+"
-    r"(?:not\s+(?:correct|right|the answer)|wrong|incorrect)\b(?!\s(?:if|for|unless|when|only|in|to|that)\b)"
+    r"(?:not\s+(?:correct|right|the answer)|wrong|incorrect)\b"
+    r"(?!\s(?:if|for|unless|when|only|in|to|that|of|we|you|one|i)\b)"
 )
 _PLACEHOLDERS = ("your answer", "answer", "final answer", "your final answer", "...", r"\ldots")
 _STYLED = re.compile(r"^\\text\w*\{([^{}]*)\}$")
