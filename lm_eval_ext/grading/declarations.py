@@ -126,8 +126,7 @@ def said_after(text: str, place: int) -> str:
     ]
     if finals and (is_value(answer := declared(text[finals[-1] :])) or not place):
         return answer
-    supposed = re.compile(r"(?i)answer would be")  # after a box it is that of another question
-    after = declarations(supposed.sub("", text[place:]))
+    after = declarations(re.sub(r"(?i)answer would be", "", text[place:]))  # that is of another question
     values = (answer for answer in after if is_value(answer) and _PLAIN.fullmatch(answer))
     return next(values, "") if place else ""
 
