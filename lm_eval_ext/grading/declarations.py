@@ -73,8 +73,10 @@ _CONTRASTS = [
     for instead, patterns in table("extraction")["contrasts"].items()
     for pattern in patterns
 ]
-# `\textbf{Answer:} 5`
+# `\textbf{Answer:} 5`, `**Answer.** 5`, `Ans. 5`, and `A: 5` or `TL;DR: 5` at the start of a text.
 _LABEL = re.compile(r"(?i)\\text\w*+\s*+\{\s*+((?:the\s++)?(?:final\s++)?answer)\s*+(?:[:：]\s*+\}|\}\s*+[:：])")
+_HEADING = re.compile(r"(?im)^(\W*(?:final )?ans(?:wer)?)\.\**[ \t]+(?=[$\d\\(-])")
+_FIRST = re.compile(r"(?i)\A\W*(?:a|tl;?dr):\**\s+(?=[$€£]?\d)")
 _TIMES = re.compile(r"(?<=\d) x (?=\d)")
 # A value and nothing else.
 _PLAIN = re.compile(rf"[$€£]?{NUMBER}(?:\s+\w+)?|(?=.*[\d\\^=])(?!.*[A-Za-z]{{3,}} [A-Za-z]{{2,}})[^\n]{{1,200}}")
@@ -133,7 +135,7 @@ def said_after(text: str, place: int) -> str:
 
 def without_denied(text: str) -> str:
     """`答えは24です` for `答えは18ではなく24です`: what is said in place of a value that is denied."""
-    text = _LABEL.sub(r"\1: ", text)
+    text = _FIRST.sub("Answer: ", _HEADING.sub(r"\1: ", _LABEL.sub(r"\1: ", text)))
     for pattern, instead in _CONTRASTS:
         text = pattern.sub(instead, text)
     return text

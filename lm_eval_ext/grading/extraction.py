@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from lm_eval_ext.grading.boxes import NUMBER, Box, boxed_quantity, boxes_in, enumerated, formulas_in
+from lm_eval_ext.grading.concluding import concluded
 from lm_eval_ext.grading.declarations import MARKUP, clause, declared, said_after, without_denied
 from lm_eval_ext.grading.words import alternatives
 from lm_eval_ext.thinking_formats import answer_after_thinking
@@ -31,7 +32,7 @@ def answer_part(output: str, ends: Sequence[str] = (), *, needs_end: bool = Fals
 
 def final_answer(
     output: str,
-    find: Sequence[str] = ("boxed", "declared"),
+    find: Sequence[str] = ("boxed", "declared", "concluded"),
     ends: Sequence[str] = (),
     *,
     needs_end: bool = False,
@@ -62,7 +63,9 @@ _TURN_END = re.compile(
 _TOKENS = re.compile(r"(?:(?:<\|[A-Za-z_]{1,40}\|>|<\uff5c[^<>]{1,40}\uff5c>)\s*+)*+\Z")
 _LAST = 400  # characters at the end that may be special tokens
 # What a model that goes on writes before the next question.
-_NEXT = re.compile(rf"(?im)^[#*> \t]*+(?:{alternatives('next_question')})[ \t]*+\d*+[ \t]*+\**+[:：]")
+_NEXT = re.compile(
+    rf"(?im)^[#*> \t]*+(?:{alternatives('next_question')})(?:[ \t]*+\d*+[ \t]*+\**+[:：]|[ \t]++\d++\.[ \t])"
+)
 _START = r"(?:^|(?<=[.!?…$}\n—–-]))\s{0,3}"
 _INTERJECTION = rf"(?:(?:{alternatives('interjections')})(?!\w)[\s,:.!…—–-]*+)"
 _TAKEN_BACK = re.compile(
@@ -156,4 +159,6 @@ def _last_expression(text: str) -> str:
     return _DECIMAL_COMMA.sub(r"\1\3.\2\4", answer) if both and both[-1] in found[-1:] else answer
 
 
-PLACES = {"boxed": boxed_quantity, "declared": _declared, "last_expression": _last_expression}
+PLACES = {
+    "boxed": boxed_quantity, "declared": _declared, "concluded": concluded, "last_expression": _last_expression,
+}  # fmt: skip

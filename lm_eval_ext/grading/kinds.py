@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from lm_eval_ext.choices import BOTH, EITHER, LETTERS, texts
 from lm_eval_ext.errors import TaskError
 from lm_eval_ext.grading.boxes import last_boxed
+from lm_eval_ext.grading.choosing import chosen_option, is_cut
 from lm_eval_ext.grading.code import CodeRules
 from lm_eval_ext.grading.declarations import declarations
 from lm_eval_ext.grading.expressions import ExpressionRules
@@ -21,10 +22,8 @@ from lm_eval_ext.grading.letters import (
     ALL,
     capital,
     chosen_letter,
-    letters_named,
     several_letters,
     several_named,
-    ticked,
 )
 from lm_eval_ext.grading.numbers import NumberRules
 from lm_eval_ext.grading.rules import (
@@ -41,8 +40,8 @@ from lm_eval_ext.grading.rules import (
 from lm_eval_ext.grading.structure import JsonRules
 from lm_eval_ext.grading.texts import TextRules
 
-_LETTER = re.compile(r"(?i)\W*[A-J]\W*")
-_OPTION = re.compile(r"[\W_]*(?:\\text\w*\{)?\(?[A-J](?:[).:*}\]]|$)")
+_OPTION = re.compile(r"[\W_]*(?:\\text\w*\{)?\(?[A-J](?:[).:*}\]]|\s[–—-]\s|$)(?!\s[A-Z]\.)")
+_FEW = 7  # words of an option that stands in the last line
 _SHORT = 200  # characters of a text that may be nothing but a letter and its choice
 
 
@@ -135,18 +134,28 @@ class ChoiceExtractor(Extractor):
 
         Taken from the final answer; if that names no letter, from a box, a declaration, or a short text as a whole.
         """
-        final, *declared = [super().of(text), *declarations(text), *letters_named(text)]
+        final, *declared = [super().of(text), *declarations(text)]
         boxed = last_boxed(text)
-        candidates = [capital(final), capital(boxed, boxed=True), *map(capital, declared), ticked(text)]
-        lines = [line.strip() for line in text.splitlines() if line.strip()]
-        if not declared and sum(_OPTION.match(line) is not None for line in lines) < 2:  # else listed again
-            candidates += [line for line in lines[-1:] if len(line) < _SHORT and _OPTION.match(line)]
-            candidates += [text.strip()] if len(text) < _SHORT else []
-            candidates += [line.upper() for line in lines[:1] if _LETTER.fullmatch(line)]
-        if self.several:
-            candidates += several_named(text)
+        candidates = [capital(final), capital(boxed, boxed=True), *map(capital, declared)]
+        if not declared:
+            candidates += _as_option(text, whole=self.several)
+        candidates += several_named(text) if self.several else [chosen_option(text, letters)]
         named = several_letters if self.several else chosen_letter
         return next((found for answer in candidates if (found := named(answer, letters))), "")
+
+
+def _as_option(text: str, *, whole: bool) -> list[str]:
+    """A text, or its last or first line, that is an option with its letter: `C) 5 m/s`."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    labelled = sum(_OPTION.match(line) is not None for line in lines)
+    if labelled > 1 or is_cut(text) or not lines:
+        return []
+    alone = capital(lines[0])
+    if len(lines) == 1:
+        others = re.search(r"[.,;:]\s[A-J][):]\s", alone)
+        return [alone] if len(text) < _SHORT and (whole or (_OPTION.match(alone) and not others)) else []
+    ends = [line for line in (lines[-1], lines[0]) if re.match(r"[\W_]*[A-J][).*]", line)]
+    return [line for line in ends if len(line.split()) <= _FEW]
 
 
 class ChoiceRules(Rules):

@@ -14,58 +14,20 @@ _CHOSEN = (
     r"(?:option\s+(?=\W*[A-Z])|(?=\W*\(|[A-J](?![\w'\u2019]|\s+[a-z])))"
 )
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
-_ORDINAL = re.compile(rf"(?i)\W*(?:the\s+)?({'|'.join(_ORDINALS)}|last)\s+(?:option|choice|one)\b")
+ORDINAL = re.compile(rf"(?i)\W*\b(?:the\s+)?({'|'.join(_ORDINALS)}|last)\s+(?:option|choice|one)\b(?!,)")
 # Names of species, of which the first word is cut to a letter.
 SPECIES = (
-    "elegans|coli|aureus|cerevisiae|melanogaster|sapiens|subtilis|pylori|difficile|albicans|thaliana|falciparum|rerio"
+    "elegans|coli|aureus|cerevisiae|melanogaster|sapiens|subtilis|pylori|difficile|albicans|thaliana|falciparum|rerio|"
+    "botulinum|tetani|perfringens|burgdorferi|anthracis|diphtheriae|jejuni|trachomatis|pneumoniae|vivax|gondii|musculus"
 )
 _RUN = re.compile(r"([^\w\s])\1{3,}")  # of one sign, which takes long to search
 _STYLE = r"\\(?:text|math)\w*\s*\{"
 _OPENING = r"[\s*_$({\[\"'`:]*"
-_CORRECT = re.compile(r"(?i)\b(?:correct|right|best)\s+(?:option|choice)\s+(?:is|would be|must be)\b[\s:]*(?=\S)")
-_MARKS = r"[*_$({\[\"'`]*", r"[*_$)}\]\"'`]*"
-_IS = r"\s+(?:is|must be)\s+"
-_CALLED = re.compile(
-    rf"(?:\b(?i:option|choice|answer)\s+{_MARKS[0]}([A-Z]){_MARKS[1]}{_IS}(?:the\s+)?(?:correct|right|best)(?:\s+(?:answer|option|choice))?"
-    rf"|\b([A-Z]){_MARKS[1]}{_IS}the\s+(?:correct|right|best)\s+(?:answer|option|choice)"
-    rf"|\bmakes\s+(?:option\s+)?{_MARKS[0]}([A-Z]){_MARKS[1]}\s+the\s+(?:correct|right|best)\s+(?:answer|option|choice)"
-    r"|(?i:antwort|opci[óo]n|respuesta|option|réponse|resposta|opção|alternativa|letra|risposta|opzione|ответ|вариант|विकल्प|उत्तर|选项|答案)\s?"
-    rf"{_MARKS[0]}([A-Z]){_MARKS[1]}\s?(?:(?:qui\s)?(?:ist|est|es|é|è)\s)?(?:la\s|a\s|die\s)?(?:richtig|correcte|correct[ao]|corrett[ao]|верный|правильный|सही|正确)"
-    r"|([A-J])(?:가|이|이것이)\s?(?:정답|답|옳)|([A-J])が(?:正解|答え|正しい))(?![a-z])"
-    r"(?!\s+(?:if|when|only|unless|except|but|in|for|of|to)\b)"
-)
 _PLURAL = re.compile(
     r"(?<!wrong )(?<!incorrect )\b(?i:answers|options|choices)\s+(?i:are|were)[\s:]+([^.\n]{1,100})"
     r"|\b((?:[A-Z]\b(?:,\s?(?:and\s)?|\sand\s|\s?&\s?)?){2,26})\s+are\s(?:both\s|all\s)?(?:the\s)?(?:correct|right|true)\b(?!\?)"
 )
-_WRONG = (
-    "是?(?:错|不对|错误)|sbagliat|falsch|fals[ao]|incorrect|ผิด|ไม่ถูก|गलत|خاطئ|неверн|неправ|sai\\b|yanlış|wrong|is not"
-)
-# Letters that are pointed at, in several languages; the first ones only at the end of a line.
-_POINTED = re.compile(
-    r"(?im)(?:(?:\b(?:so|thus|therefore|hence|definitely|it['\u2019]?s|it is|must be|has to be|my choice:|solution:)"
-    r"|^[^\w\n]{0,10}(?:choose|select))[,:]?\s+"
-    r"(?=\W{0,3}[A-J]\W{0,3}(?:it is|is (?:the )?(?:correct|right)(?: answer| option)?)?\W{0,3}$)"
-    r"|\bI(?:['\u2019](?:d|ll)|\s+would|\s+will)?\s+(?:choose|pick|select|go\s+with|opt\s+for)\s+"
-    r"|\b(?:my|the)\s+(?:correct\s+)?(?:choice|letter|statement)\s+is\s+|\b(?:answer\s+is\s+letter)\s+"
-    r"|\b(?:matches|corresponds to|which is)\s+(?:option|choice)\s+"
-    r"|\b(?:leaves|leaving)\s+(?:us with\s+|only\s+)?(?:option\s+)?"
-    r"|(?:จึงตอบ(?:ข้อ)?|richtig\sist(?:\s(?:die\s)?Antwort)?|选项(?:是|为)|选择|选|선택지?|Chọn)\s?(?:是|为|:)?\s?"
-    r"|\b(?:option|opci[óo]n|alternativa|letra|opzione|réponse|resposta|respuesta|risposta)"
-    r"(?:\s(?:corre[ct]+[ae]|corretta)|\s(?:ist|es|é|è|est))+(?:\s(?:la|a))?\s"
-    r"(?:(?:opción|alternativa|letra)\s|l['\u2019](?:option|opzione)\s)?)"
-    r"(?=\W{0,4}[A-J](?![\w'\u2019])|the \w+ (?:option|choice)\b)"
-    rf"(?!\W{{0,4}}[A-J]\W{{0,3}}(?:{_WRONG}))"
-)
-_DOUBTED = re.compile(
-    r"(?i)(?:\bnot|n['\u2019]t|cannot|doubt|nobody|\bif|whether|should|why|false|students|some (?:may |might )?think)\b"
-    r"[^.\n]{0,40}$"
-    r"|不(?:能)?$|Không\s*$"
-)
 _REFUSED = "wrong|incorrect|false|out|ruled|too|impossible|eliminated|excluded"
-_TICKED = re.compile(
-    r"(?im)^\W{0,6}(?:(?:option|choice)\s)?([A-Z])\b[^\n]{0,80}?(?:✅|✓|✔|[:–—-]\s(?:right|correct|true))\W{0,4}$"
-)
 _SMALL_IN_BRACKETS = re.compile(rf"\W*?(?:{_STYLE})?\(([a-z])\)(?!\s*[=+^*/\\-])(?!\W*(?:and|or)?\W*\([a-z]\))")
 _SMALL_ALONE = re.compile(rf"\W*(?:{_STYLE})?(?i:(?:option|choice|answer)\b)?\W*([a-z])\W*")
 
@@ -81,10 +43,15 @@ def chosen_letter(answer: str, letters: str = ALL) -> str:
     'B'
     """
     start = _RUN.sub(r"\1\1\1", unicodedata.normalize("NFKC", answer[:_LONGEST]))
-    if named := _ORDINAL.match(start):
-        return letters[-1] if named[1].lower() == "last" else letters[_ORDINALS.index(named[1].lower()) :][:1]
+    if named := ORDINAL.match(start):
+        return ordinal(named, letters)
     match = _pattern(letters).match(start)
     return match[1] if match else ""
+
+
+def ordinal(named: re.Match[str], letters: str) -> str:
+    """The letter that a match of `ORDINAL` names; empty if there are not so many."""
+    return letters[-1] if named[1].lower() == "last" else letters[_ORDINALS.index(named[1].lower()) :][:1]
 
 
 def capital(answer: str, *, boxed: bool = False) -> str:
@@ -96,7 +63,7 @@ def capital(answer: str, *, boxed: bool = False) -> str:
     ('B', 'C', 'a', 'A', 'a prime')
     """
     start = unicodedata.normalize("NFKC", answer[:_LONGEST])
-    if bracketed := _SMALL_IN_BRACKETS.match(start):
+    if (bracketed := _SMALL_IN_BRACKETS.match(start)) and "(ii)" not in start:
         return bracketed[1].upper()
     alone = _SMALL_ALONE.fullmatch(start)
     return alone[1].upper() if alone and (boxed or alone[1] not in "ai") else answer
@@ -120,23 +87,6 @@ def _pattern(letters: str) -> re.Pattern[str]:
     refused = rf"{closed}\s*(?:{negated}|is\s+(?:{wrong})|would\s+be|fails|contradicts)\b"
     end = rf"(?!\w|{operator}|{species}|{article}|{others}|{refused})"
     return re.compile(rf"(?i:^\W*?(?:{_STYLE}\W*)?(?:{_CHOSEN})?{_NAMED})(?:{_STYLE})?{_OPENING}({some}){end}")
-
-
-def letters_named(text: str) -> list[str]:
-    """The options or choices that a text calls correct, the last first."""
-    found = []
-    for pattern in (_CORRECT, _POINTED, _CALLED):
-        for match in pattern.finditer(text):
-            if not _DOUBTED.search(text[max(0, match.start() - 60) : match.start()]):
-                named = match[match.lastindex or 0] if pattern is _CALLED else text[match.end() : match.end() + 200]
-                found.append((match.end(), named))
-    return [named for _, named in sorted(found, reverse=True)]
-
-
-def ticked(text: str) -> str:
-    """The only letter whose line ends with a tick or a word such as `right`; empty if there is none, or several."""
-    found = set(_TICKED.findall(text))
-    return found.pop() if len(found) == 1 else ""
 
 
 def several_named(text: str) -> list[str]:

@@ -112,7 +112,7 @@ class Extractor(BaseExtractor):
         TaskError: `find` names an unknown place.
     """
 
-    find: Sequence[str] = ("boxed", "declared")
+    find: Sequence[str] = ("boxed", "declared", "concluded")
 
     def __post_init__(self) -> None:
         if isinstance(self.find, str) or not self.find or not set(self.find) <= PLACES.keys():
