@@ -30,6 +30,8 @@ _CLOSINGS = {
     r"\(": re.compile(r"\\\)"),
     r"\[": re.compile(r"\\\]"),
 }
+# What stands between the signs of two amounts: `$3 per pen and she pays $`.
+_AMOUNT = re.compile(r"\d[\d.,]*[.,;:!?)]*\s+(?:[A-Za-z]+[,.;:]?\s+)*?[a-z]{2,},?\s+[a-z]{2,}\b(?!\{)")
 _BRACE = re.compile(r"(?<!\\)[{}]")
 _JOINER = rf"(?:{alternatives('joiners')})"
 # What may stand between the boxes or formulas of one enumeration.
@@ -224,6 +226,11 @@ def formulas_in(text: str, *, only_at_start: bool = False) -> Iterator[Box]:
     place, unclosed = 0, set[str]()
     while match := (_OPENING.match(text, place) if only_at_start else _OPENING.search(text, place)):
         end = None if match[0] in unclosed else _CLOSINGS[match[0]].search(text, match.end() + 1)
+        if end is not None and match[0] == "$" and _AMOUNT.match(text, match.end(), end.start()):
+            place = match.end()
+            if only_at_start:
+                return
+            continue
         if end is not None:
             yield Box(match.start(), end.end(), match.end(), end.start())
         else:

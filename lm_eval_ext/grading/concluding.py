@@ -15,6 +15,7 @@ from lm_eval_ext.grading.boxes import NUMBER, enumerated, formulas_in, joins, un
 from lm_eval_ext.grading.words import alternatives, lexicon, number_in_words, table
 
 _LONGEST = 4_000  # characters from the end that are read
+_FEW = 4  # words of a sentence such as `Great, that works!`
 _END = 300  # characters at the end that may say that there is no answer
 
 
@@ -24,7 +25,7 @@ def _words(name: str) -> str:
 
 _CODE = re.compile(r"```.*?(?:```|\Z)|~~[^~\n]{1,100}~~", re.DOTALL)
 _MARKUP = re.compile(r"\*\*|__(?!\w{0,80}_)|`|^>\s?|^#{1,6}\s+|</?[a-z]{1,6}\s*/?>", re.MULTILINE)
-_ENDED = re.compile(r"(?:[.!?。！？।)\]}$>|*✓∎■\d%€°]|[^\x00-\u024f]|=[^=\n.]{1,60}\w)\s*$")
+_ENDED = re.compile(r"(?:[.!?。！？।)\]}$>|*✓∎■\d%€°]|[^\x00-\u024f]|=[^=\n.,]{1,40}\w)\s*$")
 _OPEN = re.compile(rf"(?i)\b(?:{_words('open')})\b")
 _ASIDE = re.compile(rf"(?i)(?:\A|(?<=[.!?]\s)|(?<=\n))[\W_]*(?:{_words('asides')})(?!\w)(?s:.*)")
 _RETRACTS = re.compile(
@@ -37,6 +38,8 @@ _SKIPPED = re.compile(rf"(?i)^\W*(?:{_words('skipped')})(?!\w)|\b(?:{_words('sup
 _CONCLUDES = re.compile(
     rf"(?i)(?<![A-Za-z])(?:{_words('concludes')}|{_words('elsewhere')})(?![A-Za-z])[,:]?|∴|⇒|\\therefore"
 )
+_LEADS = re.compile(rf"(?i)(?<![A-Za-z])(?:{_words('concludes')}|{_words('elsewhere')})(?![A-Za-z])")
+_ENDING = re.compile(rf"(?i)(?<![A-Za-z])(?:{_words('ending')})(?![A-Za-z])")
 _ELSEWHERE = re.compile(rf"(?i)(?<![A-Za-z])(?:{_words('elsewhere')})(?![A-Za-z])")
 _OF_ANSWER = re.compile(
     rf"(?i)\b(?:{alternatives('answer', 'english')}|{alternatives('answer', 'european')})(?!\w)|{alternatives('answer', 'other')}"
@@ -69,15 +72,16 @@ def concluded(text: str) -> str:
     ('', '')
     """
     text = _MARKUP.sub("", _CODE.sub(" ", text[-_LONGEST:])).strip()
-    if not _ENDED.search(text) or _OPEN.search(text[-_END:]):
+    if not _ENDED.search(text) or _OPEN.search(text[-_END:]) or text.count("{") > text.count("}"):
         return ""
     if (aside := _ASIDE.search(text)) and text[: aside.start()].strip():
         if _CONCLUDES.search(aside[0]) or _RETRACTS.search(aside[0]):
             return ""
         text = text[: aside.start()].strip()
     masked = _masked(text)
-    saying = [place for place in _sentences(masked) if _says(masked[slice(*place)])]
-    if not saying:
+    sentences = list(_sentences(masked))
+    saying = [place for place in sentences if _says(masked[slice(*place)])]
+    if not saying or not all(_is_idle(masked[slice(*place)]) for place in sentences[sentences.index(saying[-1]) + 1 :]):
         return ""
     last, before = masked[slice(*saying[-1])], masked[slice(*saying[-2])] if len(saying) > 1 else ""
     if _OF_ANSWER.search(last):  # a declaration, which was read, or denied
@@ -119,6 +123,11 @@ def _says(masked: str) -> bool:
     return (re.search(r"[\d#]", masked) or _IN_WORDS.search(masked)) is not None and not _SKIPPED.search(masked)
 
 
+def _is_idle(masked: str) -> bool:
+    """Whether a sentence adds nothing: a question, a check, what is only supposed, or a few words."""
+    return _SKIPPED.search(masked) is not None or len(masked.split()) <= _FEW
+
+
 def _said(sentence: str, masked: str) -> str:
     """The one new value of a sentence; empty if it says several."""
     elsewhere = _ELSEWHERE.search(masked) is not None  # where a full stop groups thousands
@@ -128,6 +137,9 @@ def _said(sentence: str, masked: str) -> str:
         if _VALUE.search(masked, match.end()) or _IN_WORDS.search(masked, match.end()):
             sentence, masked = sentence[match.end() :], masked[match.end() :]
             break
+    else:
+        if _LEADS.search(masked) and not _ENDING.search(masked):
+            return ""  # `6 isn't even, so I start over`
     chain = masked.rfind("=")
     if chain >= 0 and len(_VALUE.findall(masked[chain:])) == 1:
         sentence, masked = sentence[chain + 1 :], masked[chain + 1 :]

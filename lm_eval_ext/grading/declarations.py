@@ -68,6 +68,8 @@ _AGAIN = re.compile(
 # What is said instead of a value that is denied, and what explains a number in brackets after it.
 _NOT_BUT = re.compile(rf"(?i)(?:{alternatives('not')})\s[^,.;]{{1,30}},?\s(?:{alternatives('but')})\s(.+)")
 _EXPLAINED = re.compile(rf"([$€£]?{NUMBER})((?:\s[^\W\d_]+)*)\s\((?!mod|base|in |\\)(?=[^()]*[^\W\d_]{{3}})[^()]*\)")
+# `15 apples (20 - 8 + 3 = 15)`, `twelve (12)`.
+_REPEATED = re.compile(rf"([$€£]?{NUMBER}|[a-z-]+)((?:\s[^\W\d_]+){{0,3}})\s\((?:[^()]*=\s*)?[$€£]?({NUMBER})\)\W*$")
 _CONTRASTS = [
     (re.compile(pattern.replace("~", r"(?![\s:：])[^\s,.;:。，、][^,.;:\n。，、]{0,20}?")), instead)
     for instead, patterns in table("extraction")["contrasts"].items()
@@ -90,7 +92,7 @@ SENTENCE_END = re.compile(
 )
 _REASON = re.compile(
     rf"(?i),?\s++(?:{alternatives('reasons')})(?!\w)|,?\s*\((?:{alternatives('in_brackets')})\b[^()]*\)"
-    r"|\s[–—-]\s(?=(?:[A-Z]?[a-z]+,? ){2})"
+    r"|\s[–—-]\s(?=(?:[A-Z]?[a-z]+,? ){2})|(?<=\d):\s(?=(?:[a-z]+,? ){3})"
 )
 _POLITE = re.compile(rf"\s*(?:{alternatives('endings')})\s*$")
 _QUANTITY = re.compile(rf"(?P<number>\$?{NUMBER})(?P<rest>\s*+[^\d]*)$")
@@ -228,6 +230,8 @@ def _is_remark(answer: str) -> bool:
 def is_value(answer: str) -> bool:
     """Whether a declaration says a value: a number, a formula, a letter, or words that are an answer."""
     plain = answer.lower().strip(" .")
+    if re.fullmatch(r"[\s$\\(\[]*(?:\\?boxed\{?)?", answer):  # it is cut
+        return False
     if not answer or (_is_remark(answer) and not chosen_letter(answer)):
         return plain in lexicon()["nothing"] or plain in lexicon()["all_reals"]
     known = (*lexicon()["nothing"], *lexicon()["all_reals"], "none", "undefined", "infinity", "impossible")
@@ -312,6 +316,7 @@ def clause(line: str, *, kind: str) -> str:
     if formulas and formulas[0].start == 0:
         return _of_formulas(answer, formulas)
     if kind == "european":
+        answer = re.sub(r"^(?:R\$|Rp\.?|kr\.?|zł)\s?(?=\d)", "", answer)
         answer = _THOUSANDS.sub(lambda found: found[1].replace(".", ""), _CONTINENTAL.sub(r"\1.\2", answer))
     if kind != "english":
         answer = counted_elsewhere(answer)
@@ -337,9 +342,16 @@ def _of_formulas(answer: str, formulas: Sequence[Box]) -> str:
     return joined if is_counted(rest) else f"{joined} {rest}".replace("$", "")
 
 
+def _is_same(value: str, repeated: str) -> bool:
+    words = number_in_words(value.lower())
+    return (value.lstrip("$€£") if words is None else str(words)) == repeated.strip()
+
+
 def _in_plain_words(answer: str) -> str:
     """`12` from "there are 12 apples in all" and "12 (5 boys + 7 girls)"; any other text unchanged."""
     answer = _TIMES.sub(r" \\times ", answer)
+    if (repeated := _REPEATED.match(answer)) and _is_same(repeated[1], repeated[3]):
+        answer = repeated[1] + repeated[2]
     if explained := _EXPLAINED.fullmatch(answer):
         answer = explained[1] + unit_after(explained[2])
     if computed := _IN_WORDS.match(answer) if len(answer) < _LONGEST // 5 else None:

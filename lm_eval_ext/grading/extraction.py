@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from lm_eval_ext.grading.boxes import NUMBER, Box, boxed_quantity, boxes_in, enumerated, formulas_in
 from lm_eval_ext.grading.concluding import concluded
-from lm_eval_ext.grading.declarations import MARKUP, clause, declared, said_after, without_denied
+from lm_eval_ext.grading.declarations import MARKUP, clause, declared, last_declared, said_after, without_denied
 from lm_eval_ext.grading.words import alternatives
 from lm_eval_ext.thinking_formats import answer_after_thinking
 
@@ -74,6 +74,10 @@ _TAKEN_BACK = re.compile(
 )
 _RECONSIDERED = re.compile(rf"(?im){_START}{_INTERJECTION}{{1,4}}")
 _SAYS_MORE = re.compile(rf"(?i)\\boxed|\b(?:{alternatives('answer', 'english')}|so|therefore|thus|hence)\b")
+_CORRECTION = re.compile(r"(?i)(?:correction|erratum|edit|p\.\s?s\.)[:.]")
+_UNDECIDED = re.compile(
+    r"(?i)\bI (?:can(?:no|['’])t|am unable to) (?:decide|tell|say) (?:between|which)|\bignore the (?:box|answer) above"
+)
 _STRUCK = re.compile(r"(?<!\S)~~(?=\S)[^~\n]{1,100}(?<=\S)~~(?=\s)")
 _SHORT = 2  # words of a correction that says nothing else
 _MOST_TURNS = 2  # places considered at which a text may go on with something else
@@ -90,11 +94,13 @@ def settled(text: str, answer_in: Callable[[str], str], *, in_words: bool = Fals
     >>> settled("It is 5. No wait, 6.", lambda some: "".join(re.findall(r"\\d", some)))
     '6'
     """
-    text = without_denied(_STRUCK.sub("", own_turn(text, None if in_words else answer_in)))
+    text = without_denied(_STRUCK.sub("", own_turn(text, last_declared if in_words else answer_in)))
+    if _UNDECIDED.search(text[-_LAST:]):
+        return ""
     for pattern, final in ((_TAKEN_BACK, True), (_RECONSIDERED, False)):
         for match in list(pattern.finditer(text))[: -_MOST_TURNS - 1 : -1]:
             rest = text[match.end() :]
-            more = final or len(rest.split()) <= _SHORT or _SAYS_MORE.search(rest) or _CORRECTED.match(rest)
+            more = final or _CORRECTION.search(match[0]) or len(rest.split()) <= _SHORT or _SAYS_MORE.search(rest) or _CORRECTED.match(rest)
             if more and (final or not in_words) and answer_in(text[: match.start()]):
                 answer = answer_in(rest)
                 if answer or final:
@@ -102,17 +108,14 @@ def settled(text: str, answer_in: Callable[[str], str], *, in_words: bool = Fals
     return answer_in(text)
 
 
-def own_turn(text: str, answer_in: Callable[[str], str] | None) -> str:
-    """A text up to its end-of-turn token, or to the next question if it has answered the first.
-
-    Where answers are words, any text before a question may look like one, so that `answer_in` is None.
-    """
+def own_turn(text: str, answer_in: Callable[[str], str]) -> str:
+    """A text up to its end-of-turn token, or to the next question if it has answered the first."""
     while (token := _TURN_END.match(text.lstrip())) is not None:
         text = text.lstrip()[token.end() :]
     if ended := _TURN_END.search(text):
         text = text[: ended.start()]
     text = text[:-_LAST] + _TOKENS.sub("", text[-_LAST:])
-    if answer_in is None:
+    if re.match(r"(?i)\W*Q\s?1\b", text):  # parts of its own
         return text
     for _, match in zip(range(_MOST_TURNS), _NEXT.finditer(text), strict=False):
         if match.start() and answer_in(text[: match.start()]):

@@ -152,7 +152,7 @@ def _as_option(text: str, *, whole: bool) -> list[str]:
         return []
     alone = capital(lines[0])
     if len(lines) == 1:
-        others = re.search(r"[.,;:]\s[A-J][):]\s", alone)
+        others = re.search(r"[.,;:]\s[A-J][):]\s|\.\s\([a-j]\)\s", lines[0])
         return [alone] if len(text) < _SHORT and (whole or (_OPTION.match(alone) and not others)) else []
     ends = [line for line in (lines[-1], lines[0]) if re.match(r"[\W_]*[A-J][).*]", line)]
     return [line for line in ends if len(line.split()) <= _FEW]

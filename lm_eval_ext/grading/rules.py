@@ -105,8 +105,9 @@ class Extractor(BaseExtractor):
     """Extracts answers that are a number or mathematics.
 
     Attributes:
-        find: where to look, in this order: `boxed`, `declared` ("The answer is ...", "Answer: ..."), `last_expression`
-            (the last formula or number, which may be just a step of the solution).
+        find: where to look, in this order: `boxed`, `declared` ("The answer is ...", "Answer: ..."), `concluded` (the
+            one new value of a sentence that ends the reply with "So ..." or "in total"), `last_expression` (the last
+            formula or number, which may be just a step of the solution).
 
     Raises:
         TaskError: `find` names an unknown place.

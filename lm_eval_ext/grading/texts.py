@@ -50,6 +50,7 @@ class TextExtractor(Extractor):
     """Extracts answers in words: a box, else a declaration, else an answer of one short line as a whole."""
 
     IN_WORDS: ClassVar[bool] = True
+    find: Sequence[str] = ("boxed", "declared")
 
     def of(self, text: str) -> str:
         """The answer in the text after the thinking."""
