@@ -22,6 +22,7 @@ from lm_eval_ext.grading.formula_equality import (
     varies,
     verified,
 )
+from lm_eval_ext.grading.words import lexicon
 from lm_eval_ext.grading.meaning import ANGLE, TIME, Numbers, Reading, Relation, Several, Value, Words
 
 
@@ -49,7 +50,8 @@ def same(one: Reading, other: Reading) -> bool:
         case Numbers(), Numbers():
             return not (one.name and other.name and one.name != other.name) and _same_numbers(one.values, other.values)
         case Words(), Words():
-            return one.text == other.text
+            short, long = sorted((one.text, other.text), key=len)
+            return short == long or (long.removeprefix(f"{short} ") in lexicon()["suffixes"] and not (one.mixed or other.mixed))
     return False
 
 
@@ -218,6 +220,8 @@ def _same_members(one: Several, other: Several) -> bool:
         if set(_names(one)) == set(_names(other)):
             return _in_order(_by_name(one), _by_name(other))
         if not (_has_names(one) and _has_names(other)):
+            if {one.kind, other.kind} == {"list"} and any(_are_numbered(some) for some in (one, other)):
+                return _same_members(_unnamed(one), _unnamed(other))  # `x_1 = 3, x_2 = -2` and `-2, 3`
             return any(_in_order(*pair) for pair in product(_orders(one, other), _orders(other, one)))
     if ordered:
         return _in_order(_ordered(one), _ordered(other))
@@ -241,6 +245,12 @@ def _one_numbers(*both: Several) -> bool:
         letters.append(plain.pop() if len(plain) == 1 and names[0] and some.kind in ("list", "system") else "")
         numbered.append(len(set(names)) == len(names) > 1)
     return letters[0] == letters[1] != "" and sum(numbered) == 1
+
+
+def _are_numbered(some: Several) -> bool:
+    """Whether members are the values of one variable that is numbered, such as `x_1` and `x_2`."""
+    names = [re.fullmatch(r"([A-Za-z])_\{?\d\}?", name) for name in _names(some)]
+    return all(names) and len({name[1] for name in names if name}) == 1
 
 
 def _unnamed(some: Several) -> Several:
@@ -316,6 +326,9 @@ def _same_ratio_and_value(ratio: Several, value: Value) -> bool:
     if len(ratio.members) != 2 or ratio.form == TIME or value.unit or value.percent:
         return False
     above, below = (member[0] for member in ratio.members)
+    first, _, second = ratio.name.partition(":")
+    if second and value.name in (f"frac{second}{first}", f"{second}/{first}"):
+        above, below = below, above
     if not (isinstance(above, Value) and isinstance(below, Value)) or below.expression == 0:
         return False
     return _equal(replace(value, name=""), replace(above, expression=above.expression / below.expression))

@@ -299,7 +299,7 @@ class _Reader:
     def _indexed(self, name: str) -> str:
         """A name with its index and primes."""
         if self._is("sub"):
-            index = written(self._take().parts[0])
+            index = "+".join(sorted(written(self._take().parts[0]).split("+"), reverse=True))  # `a_{1+n}` is `a_{n+1}`
             name += f"_{index.replace(chr(92), '').replace('text{ ', '').replace('}', '')}"
         while prime := self._sign("'", "''"):
             name += prime[0]
@@ -444,7 +444,9 @@ class _Reader:
             inner = written(node.parts[0])
             if node.name in ("dot", "ddot") and re.fullmatch("[a-z]", inner):
                 return symbol(self._indexed(inner) + "'" * (1 + (node.name == "ddot")))
-            named = self._indexed(inner if node.name == "mathcal" else f"{node.name} {inner}")
+            accent = "vec" if node.name == "overrightarrow" else node.name
+            accent = "hat" if accent == "vec" and inner in ("i", "j", "k") else accent
+            named = self._indexed(inner if accent == "mathcal" else f"{accent} {inner}")
             return self._called(inner, named) or symbol(named)
         raise UnreadableError(written((node,)))
 

@@ -70,6 +70,14 @@ _TOKEN = re.compile(
     r"|(?P<space>[\s~]+|\\[]()[,;: \n/>-])|(?P<escaped>\\.)|(?P<letters>[^\W\d_]+)|(?P<sign>[<>]=|=+|(?<![\d)!])!=|.)",
     re.DOTALL,
 )
+# Other ways to write the same: `\root 3 \of 4`, `6.02\text{E}23`, `\overline{1011}_2`, `24 sq cm`.
+_OTHERWISE = (
+    (re.compile(r"\\root\s*(\w)\s*\\of\s*(\w|\{[^{}]*\})"), r"\\sqrt[\1]{\2}"),
+    (re.compile(r"(?<=\d)\s*\\text\{E\}\s*(?=[+-]?\d)"), "e"),
+    (re.compile(r"\\overline\{(\w+)\}(?=_)"), r"\1"),
+    (re.compile(r"\^\+(?=\s*(?:$|[})]))"), "^{+}"),
+    (re.compile(r"(?i)\bsq\.? (?=(?:[cmk]?m|in|ft|mi|yd|inches|feet|units?)\b)"), "square "),
+)
 _MODULES = re.compile(r"\b(?:np|numpy|math|sympy|sp)\.(?=[a-z])")  # of Python, before a function
 _FUSED = re.compile(
     r"(sin|cos|tan|cot|sec|csc|ln|log|pi|theta|alpha|beta|cdot|times)([a-zA-Z]{1,2})(?<!sinh|cosh|tanh|coth)"
@@ -143,6 +151,8 @@ def _plain(text: str) -> str:
         text = re.sub(r"[₀₁₂₃₄₅₆₇₈₉ₙ]+", lambda run: f"_{{{run[0].translate(_SUBSCRIPTS)}}}", text)
         text = "".join(_CHARACTERS.get(one) or (str(unicodedata.digit(one)) if one.isdigit() else one) for one in text)
     text = re.sub(r"Å|\u212b|\\AA(?![A-Za-z])|\\(?:mathring|r) ?\{?A\}?(?![A-Za-z])", r"\\text{ angstrom}", text)
+    for pattern, instead in _OTHERWISE:
+        text = pattern.sub(instead, text)
     return _MODULES.sub("", re.sub(r"\\q?quad(?=[A-Za-z])", " ", text))
 
 

@@ -138,8 +138,7 @@ def _all(some: Nodes) -> Iterator[Reading]:
         for one in found:
             yield from readings(one) if isinstance(one, str) else (one,)
         return
-    some = without_quantifier(some)
-    some = with_order(some)
+    some = with_order(without_quantifier(_with_approximation(some)))
     if any(is_sign(node, "±", "∓") for node in flat(some)):
         yield from attempt(_with_both_signs(some))
         return
@@ -154,6 +153,14 @@ def _all(some: Nodes) -> Iterator[Reading]:
         if joined == {"or"}:
             yield from attempt(_union(members))
         yield from _several("list", members, form=joined.pop() if len(joined) == 1 else "")
+
+
+def _with_approximation(some: Nodes) -> Nodes:
+    """`e^2-1 (\\approx 6.39)` as `e^2-1 \\approx 6.39`."""
+    last = some[-1]
+    inner = last.parts[0] if last.kind == "group" and last.name == "()" and len(some) > 1 else ()
+    about = inner and (is_sign(inner[0], "≈") or inner[0].name in ("approximately", "approx", "about", "roughly"))
+    return (*some[:-1], Node("sign", "≈"), *inner[1 + is_sign(inner[1], ".") :]) if about and len(inner) > 1 else some
 
 
 def _single(some: Nodes) -> Iterator[Reading]:
@@ -395,7 +402,9 @@ def _approximate(signs: list[str], sides: list[Nodes]) -> Iterator[Reading]:
 
 def _is_about(exact: Value, value: Value) -> bool:
     """Whether a value may be a rounded one of another."""
-    first, second = (part.expression.evalf(15) for part in (exact, value))
+    if exact.expression == value.expression:
+        return True
+    first, second = (part.expression.evalf(15) / (100 if part.percent else 1) for part in (exact, value))
     return not first.is_number or bool(abs(first - second) <= _ROUNDED * max(abs(first), abs(second)))
 
 
@@ -437,6 +446,7 @@ def _bracketed(some: Nodes) -> Iterator[Reading]:
     """Readings as a tuple, a point with a name, an interval, or a set in braces."""
     *before, last = some
     point = len(before) == 1 and before[0].kind == "letters" and re.fullmatch("[ABD-MO-TV-Z]", before[0].name)
+    point = point or ([one.name for one in before] == ["C"] and re.search(r"[-.]|frac", written(last.parts[0] if last.parts else ())))
     if last.kind != "group" or (before and not point):
         return
     inner = last.parts[0]
@@ -509,11 +519,27 @@ def _set(some: Nodes) -> Iterator[Reading]:
     if any(number_set(node) is not None for node in some):  # `\mathbb{R} - \{1\}`
         some = tuple(replace(node, name="∖") if is_sign(node, "-") else node for node in some)
     signs = [node.name for node in some if is_sign(node, "∪", "∩", "∖")]
+    if len(some) == 2 and number_set(some[0]) is not None and some[1].kind in ("sup", "sub"):
+        yield Numbers(_positive(some[0], written(some[1].parts[0])))
+        return
     if signs or (len(some) == 1 and number_set(some[0]) is not None):
         value, *others = map(_as_set, split(some, "∪", "∩", "∖"))
         for sign, other in zip(signs, others, strict=True):
             value = {"∪": sympy.Union, "∩": sympy.Intersection, "∖": sympy.Complement}[sign](value, other)
         yield Numbers(value)
+
+
+def _positive(node: Node, which: str) -> Any:
+    r"""The positive numbers of a set, such as `\\mathbb{Z}^+` and `\\mathbb{R}_{>0}`, or those from 0 on."""
+    import sympy
+
+    ends = {"+": (True, sympy.oo), ">0": (True, sympy.oo), r"\ge 0": (False, sympy.oo), "-": (True, -sympy.oo)}
+    if which not in ends:
+        raise UnreadableError(which)
+    is_open, end = ends[which]
+    half = sympy.Interval(0, end, is_open, True) if end > 0 else sympy.Interval(end, 0, True, is_open)
+    whole = getattr(sympy.S, number_set(node).__class__.__name__)
+    return sympy.S.Naturals if whole is sympy.S.Integers and end > 0 and is_open else half.intersect(whole)
 
 
 def _as_set(part: Nodes) -> Any:

@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from lm_eval_ext.grading.formula import NotCommutativeError, expression, is_name, is_variable, symbol
+from lm_eval_ext.grading.formula import ANY_WHOLE, NotCommutativeError, expression, is_name, is_variable, symbol
 from lm_eval_ext.grading.latex import Node, Nodes, UnreadableError, flat, is_sign, nodes, split, written
 from lm_eval_ext.grading.meaning import TIME, Numbers, Reading, Relation, Several, Unit, Value, Words
+from lm_eval_ext.grading.units import is_countable, is_unit
 from lm_eval_ext.grading.words import cased, leads, lexicon, number_in_words
 from lm_eval_ext.grading.wrapping import bare
 
@@ -66,6 +67,7 @@ def _words(some: Nodes) -> str | None:
         if node.kind == "letters":
             certain |= name.lower() in lexicon()["short_words"] or (len(name) > 1 and name.isupper())
             certain |= len(name) > 3 and not is_name(name)
+            certain |= name.lower() in lexicon()["alike"]
         elif node.kind != "text" and not (at and is_sign(node, "-", "'", ".", "’", "!", "?") and not node.spaced):
             return None
         certain |= node.kind == "text"
@@ -74,7 +76,7 @@ def _words(some: Nodes) -> str | None:
 
 
 def _in_words(text: str) -> Iterator[Reading | str]:
-    from sympy import EmptySet, Integer, Integers, Interval, Reals, oo
+    from sympy import EmptySet, Integer, Integers, Interval, Naturals, Rationals, Reals, oo
 
     plain = text.casefold()
     if letter := re.fullmatch(r"\(?([A-Za-z])\)?\.?", text):
@@ -96,6 +98,8 @@ def _in_words(text: str) -> Iterator[Reading | str]:
         yield Numbers(Reals)
     elif plain in lexicon()["all_integers"]:
         yield Numbers(Integers)
+    elif plain in lexicon()["naturals"] or plain in lexicon()["rationals"]:
+        yield Numbers(Naturals if plain in lexicon()["naturals"] else Rationals)
     elif part := _PART_OF_REALS.fullmatch(plain):
         zero = part[1].startswith("non")
         ends = (0, oo) if part[1] in ("positive", "nonnegative", "non-negative") else (-oo, 0)
@@ -104,14 +108,23 @@ def _in_words(text: str) -> Iterator[Reading | str]:
         yield Value(-oo if plain.startswith("negative") else oo)
     elif (number := number_in_words(plain)) is not None:
         yield Value(Integer(number.numerator) / number.denominator)
+    elif parity := _PARITY.fullmatch(plain):
+        yield Value(int(parity[1] == "odd") + 2 * symbol(ANY_WHOLE))
+    elif (measured := _measured(plain)) is not None:
+        yield measured
     elif (inner := _mathematics(text)) is not None:
         yield inner
+        return
+    plain = lexicon()["alike"].get(plain, plain)
+    if plain in lexicon()["alike"].values():
+        yield Words(plain)
         return
     if re.fullmatch(r"[a-z]+(?:[ ,]+and [a-z]+)+", plain):
         yield Several("list", tuple((Words(word),) for word in re.split(r",? and |, ", plain)))
     yield Words(re.sub(r"^(?:a|an|the) (?=\w{2})|^(?=(?:yes|no), )(\w+).*", r"\1", cased(text)))
 
 
+_PARITY = re.compile(r"(?:all |every |any )?(odd|even)(?: (?:integers?|numbers?|[a-z]))?")
 _PART_OF_REALS = re.compile(
     r"(?:all |the )?(?:set of )?(?:all )?(positive|negative|non-?negative|non-?positive) (?:real numbers?|reals)"
 )
@@ -122,6 +135,14 @@ _NOTHING = re.compile(
     r"|(?<=such )(?:functions?|pairs?|triples?|polynomials?|sequences?))"
     r"(?: exists?)?(?: in [a-z ]+)?"
 )
+
+
+def _measured(text: str) -> str | None:
+    """`3 \\text{ years}` for `three years`; None unless a number in words has one noun or unit behind it."""
+    words, _, unit = text.rpartition(" ")
+    number = number_in_words(words) if words else None
+    known = number is not None and (is_countable(unit) or is_unit(unit)) and unit not in lexicon()["scales"]
+    return f"{number} \\text{{ {unit}}}" if known and number is not None and number.denominator == 1 else None
 
 
 def _mathematics(text: str) -> str | None:
@@ -154,6 +175,7 @@ def of_single_part(some: Nodes) -> Iterator[Reading]:
     yield from attempt(_time(written(some)))
     yield from attempt(_modular(some))
     yield from attempt(_divides(some))
+    yield from _mutual(some)
     yield from attempt(_ratio(some))
 
 
@@ -193,14 +215,22 @@ def _chemical(some: Nodes) -> Iterator[Reading]:
         yield Words(text)
 
 
+def _mutual(some: Nodes) -> Iterator[Reading]:
+    r"""`AB \\parallel CD` and `AB \\perp CD`, which are the same from either side."""
+    for sign in ("∥", "⊥"):
+        sides = [written(side) for side in split(some, sign)]
+        if len(sides) == 2 and all(re.fullmatch(r"[A-Z]{2}|[a-z]", side) for side in sides):
+            yield Words(f" {sign} ".join(sorted(sides)))
+
+
 def _ratio(some: Nodes) -> Iterator[Reading]:
     """`1:2:3`, `3 to 4`; and `15:30` as a time."""
     parts = split(some, ":")
     if len(parts) == 1:
-        to = next((at for at, node in enumerate(some) if node.kind in ("text", "letters") and node.name == "to"), None)
-        if to is None:
+        some = tuple(Node("sign", ":") if node.kind in ("text", "letters") and node.name == "to" else node for node in some)
+        parts = split(some, ":")
+        if len(parts) == 1:
             return
-        parts = [some[:to], some[to + 1 :]]
     times = list(attempt(_time(":".join(map(written, parts)))))
     yield from times
     found = [expression(bare(part)) for part in parts]
@@ -286,7 +316,8 @@ def name_of(side: Nodes) -> str:
 # `m+n`, `\\sin\\theta` and `\\frac{dy}{dx}`, which problems ask for.
 _ASKED_FOR = (
     r"[A-Za-z](?: ?\+ ?[A-Za-z])+|\\(?:sin|cos|tan|cot|sec|csc) ?(?:\\angle ?[A-Z]{1,3}|\\[a-z]+|[A-Za-z])"
-    r"|\\frac\{d[a-z]\}\{d[a-z]\}"
+    r"|\\frac\{d[a-z]\}\{d[a-z]\}|\\frac\{\\partial ?[a-z]\}\{\\partial ?[a-z]\}|\\(?:det|deg|dim) ?\(?[A-Za-z]\)?"
+    r"|\\nabla ?[a-z]"
 )
 _FUNCTIONS = ("pi", "infty", "log", "ln", "sin", "cos", "tan", "sqrt")  # which begin a computation
 _COMPUTE = {("command", name) for name in _FUNCTIONS}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 from lm_eval_ext.grading.formula import ANY_REAL, ANY_WHOLE, number_set
 from lm_eval_ext.grading.latex import Node, Nodes, UnreadableError, flat, is_sign, nodes, written
@@ -29,6 +30,7 @@ def _without_markdown(text: str) -> str:
     """Without headings and emphasis; and with commas between lines that each give a variable's value."""
     text = re.sub(r"^#{1,6} +|(?<![\w*)\]}])(\*{1,2})(?![\s*])([^*\n]+)(?<!\s)\1(?![\w*({\[])", r"\2", text)
     text = re.sub(r"(?<=\d)\s*(?:\\text\s*\{)?\s*out of\s*\}?\s*(?=\d)", "/", text)
+    text = re.sub(r"^(\d+)\s*(?:\\text\s*\{)?\s*in\s*\}?\s*(\d+)$", r"\1/\2", text.strip())
     text = re.sub(r"(?<=\d)\{,\}(?=\d{1,2}(?!\d)|\d{4})", ".", text)
     lines = text.split("\n")
     return ", ".join(lines) if len(lines) > 1 and all(re.match(r"\s*[A-Za-z]\w?\s*=", line) for line in lines) else text
@@ -41,7 +43,7 @@ def bare(some: Nodes) -> Nodes:
     """Without what stands around an answer: full stops, an equals sign before it, braces and brackets, emphasis."""
     while some:
         first, last = some[0], some[-1]
-        only = [one.kind == "text" and one.name.lower() in ("only", "(only)") for one in (first, last)]
+        only = [one.kind in ("text", "letters") and one.name.lower() in ("only", "(only)") for one in (first, last)]
         if only[1] or (is_sign(last, ".", ",", ";", "\\") and not (len(some) > 1 and is_sign(some[-2], "."))):
             some = some[:-1]
         elif (
@@ -52,6 +54,8 @@ def bare(some: Nodes) -> Nodes:
             some = some[1:]
         elif len(some) > 4 and all(is_sign(one, "*") for one in (*some[:2], *some[-2:])):
             some = some[2:-2]
+        elif [one.kind for one in some] == ["group"] and first.name == "{}" and _builds(first.parts[0]):
+            return (replace(first, name=r"\{\}"),)
         elif [one.kind for one in some] == ["group"] and (
             first.name == "{}" or (first.name == "()" and not has_comma(first.parts[0]))
         ):
@@ -65,6 +69,11 @@ def bare(some: Nodes) -> Nodes:
         else:
             break
     return some
+
+
+def _builds(inner: Nodes) -> bool:
+    """Whether plain braces hold a condition, as in `{x ∈ ℤ | x ≥ 2}`."""
+    return any(is_sign(one, "∈") for one in inner) and any(is_sign(one, "|", "∣") for one in inner)
 
 
 def _lead(some: Nodes) -> int:
@@ -175,8 +184,9 @@ _CONSTANTS = {
 _REAL = (
     r"(?:\\text\{ )?(?:with |where |for )?(?:some |any |all |every )?(?:real )?(?:constants? )?\}? ?"
     r"([a-z])\\in ?(?:\\mathbb\{R\}|\\reals)"
-    r"|\\text\{ where\} ?([a-z]) ?\\text\{ is a (?:real )?constant\}"
+    r"|(?:\\text\{ )?where\}? ?([a-z]) ?(?:\\text\{ )?is an? (?:arbitrary )?(?:real )?(?:constant|number)\}?"
 )
+_ANY = re.compile(r"(?:\\text\{ )?for (?:all|any|every|each)(?: real)?\}? ?[a-z]")
 # How an answer says that a parameter is any whole number; the group is the name of the parameter.
 _WHOLE = (
     r"(?:\\text\{ ?)?(?:for |where |with |and )?(?:any |all |every |some |an )?\}? ?([a-z])\\in ?"
@@ -189,8 +199,6 @@ _WHOLE = (
 
 def without_quantifier(some: Nodes) -> Nodes:
     """Without `for all x`, which says nothing about the value; the parameter of `where k is an integer` is renamed."""
-    from sympy import Reals
-
     *before, last = some
     if before and last.name == "()" and any(is_sign(one, "∈") for one in last.parts[0]):
         some = (*before, Node("sign", ","), *last.parts[0])  # `(k \in Z)`
@@ -206,16 +214,25 @@ def without_quantifier(some: Nodes) -> Nodes:
         if said in ("for all", "forall", "for any", "for every", "for all real", "for real") and after:
             variable, *where = after
             named = variable.kind in ("letters", "command") and len(variable.name) == 1
-            among = len(where) == 2 and is_sign(where[0], "∈") and number_set(where[1]) is Reals
+            among = len(where) == 2 and is_sign(where[0], "∈") and number_set(where[1]) in _usual_sets(variable.name)
             if named and (among or not where):
                 return kept
         rest = written(some[at:]).strip(" ,") if is_sign(node, ",") or said else ""
+        if _ANY.fullmatch(rest):
+            return kept
         if real := re.fullmatch(_REAL, rest):
             return renamed(kept, real[1] or real[2], ANY_REAL)
         family = next((found[1] for form in _WHOLE if (found := re.fullmatch(form, rest))), "")
         if family and any(one.kind == "letters" and family in one.name for one in flat(kept)):
             return renamed(kept, family)
     return some
+
+
+def _usual_sets(variable: str) -> tuple[Any, ...]:
+    """The sets of numbers that a variable is taken from without a word."""
+    from sympy import Integers, Naturals, Reals
+
+    return (Integers, Naturals) if variable in ("k", "m", "n") else (Reals,)
 
 
 def renamed(some: Nodes, parameter: str, name: str = ANY_WHOLE) -> Nodes:
