@@ -32,6 +32,7 @@ _CLOSINGS = {
 }
 # What stands between the signs of two amounts: `$3 per pen and she pays $`.
 _AMOUNT = re.compile(r"\d[\d.,]*[.,;:!?)]*\s+(?:[A-Za-z]+[,.;:]?\s+)*?[a-z]{2,},?\s+[a-z]{2,}\b(?!\{)")
+_UNCLOSED = re.compile(r"((?:[^{}$\n]|\{[^{}$\n]*\}){1,100}?)(?:\$|\\\)|\\\])")
 _BRACE = re.compile(r"(?<!\\)[{}]")
 _JOINER = rf"(?:{alternatives('joiners')})"
 # What may stand between the boxes or formulas of one enumeration.
@@ -160,6 +161,8 @@ def boxes_in(text: str) -> list[Box]:
             found.append(Box(match.start(), match.end(), match.start("bare"), match.end()))
         elif (end := closing.get(match.end() - 1)) is not None:
             found.append(Box(match.start(), end + 1, match.end(), end))
+        elif unclosed := _UNCLOSED.match(text, match.end()):  # the formula ends before its box does
+            found.append(Box(match.start(), unclosed.end(1), match.end(), unclosed.end(1)))
     real = [
         box for box in found
         if _STYLED.sub(r"\1", text[box.inside : box.outside].strip().lower()) not in _PLACEHOLDERS
@@ -215,7 +218,8 @@ def joins(between: str, one: str, other: str) -> bool:
 
 def is_counted(rest: str) -> bool:
     """Whether words after a number only say what is counted: a noun of those that are counted, and no condition."""
-    words = re.sub(r"^\\text\{|\}$", "", rest).split()
+    rest = re.sub(r"\s?of (?:the |an? |her |his |their |its )?[a-z]+(?: [a-z]+)?$", "", re.sub(r"^\\text\{|\}$", "", rest))
+    words = rest.split()
     return any(is_countable(" ".join(words[:length])) for length in (3, 2, 1) if len(words) >= length) and not (
         re.search(r"\d", rest) or re.search(rf"(?i)\b(?:{'|'.join(lexicon()['not_nouns'])}|or|and)\b", rest)
     )

@@ -45,7 +45,7 @@ _OF_ANSWER = re.compile(
     rf"(?i)\b(?:{alternatives('answer', 'english')}|{alternatives('answer', 'european')})(?!\w)|{alternatives('answer', 'other')}"
 )
 _BRACKETED = re.compile(r"(?<!\w)\((?![^()\d]{0,3}\d[\d.,\s]*\))[^()\n]*\w{2}[^()\n]*\)")
-_REASONS = re.compile(rf"(?i),?\s(?:{_words('reasons')})\b.*")
+_REASONS = re.compile(rf"(?i),?\s(?:{_words('reasons')})\b(?:(?!;|,?\s(?:so|thus|hence|therefore)\b).)*")
 _CONTRAST = re.compile(
     rf"(?i),?\s(?:and not|not|rather than|instead of|than)\s[^,.;#\d]{{0,20}}(?:\#+|[$€£]?{NUMBER})[^,.;\d]*"
 )
@@ -71,7 +71,8 @@ def concluded(text: str) -> str:
     >>> concluded("So it is 12 or 13."), concluded("So she has 12 apples, and each of")
     ('', '')
     """
-    text = _MARKUP.sub("", _CODE.sub(" ", text[-_LONGEST:])).strip()
+    text = re.sub(r"\W*\bQ\.?E\.?D\.?\W*$", ".", _MARKUP.sub("", _CODE.sub(" ", text[-_LONGEST:])).strip())
+    text = re.sub(r"(?im)^\W*(?:conclusion|in conclusion|final result|result|in summary)\W*\n+", "So ", text)
     if not _ENDED.search(text) or _OPEN.search(text[-_END:]) or text.count("{") > text.count("}"):
         return ""
     if (aside := _ASIDE.search(text)) and text[: aside.start()].strip():
@@ -83,7 +84,7 @@ def concluded(text: str) -> str:
     saying = [place for place in sentences if _says(masked[slice(*place)])]
     if not saying or not all(_is_idle(masked[slice(*place)]) for place in sentences[sentences.index(saying[-1]) + 1 :]):
         return ""
-    last, before = masked[slice(*saying[-1])], masked[slice(*saying[-2])] if len(saying) > 1 else ""
+    last, before = (_blanked(masked[slice(*place)], _BRACKETED) for place in (saying[-1], saying[-2] if len(saying) > 1 else (0, 0)))
     if _OF_ANSWER.search(last):  # a declaration, which was read, or denied
         return ""
     said = _said(text[slice(*saying[-1])], last)
@@ -104,7 +105,7 @@ def _masked(text: str) -> str:
     masked = list(text)
     for formula in formulas_in(text):
         content = text[formula.inside : formula.outside]
-        if not re.search(r"[a-z]{2,} [a-z]{2,}|[.,;:]\s+[A-Za-z]{2}|^[\d.,]+ [a-z|]|\n\n", content):
+        if not re.search(r"^[A-Za-z]{1,3}$|[a-z]{2,} [a-z]{2,}|[.,;:]\s+[A-Za-z]{2}|^[\d.,]+ [a-z|]|\n\n", content):
             masked[formula.start : formula.end] = "#" * (formula.end - formula.start)
     return "".join(masked)
 
@@ -116,6 +117,13 @@ def _sentences(masked: str) -> Iterator[tuple[int, int]]:
         yield start, end.start()
         start = end.end()
     yield start, len(masked)
+
+
+def _blanked(text: str, *patterns: re.Pattern[str]) -> str:
+    """A text of the same length with spaces for what some patterns match."""
+    for pattern in patterns:
+        text = pattern.sub(lambda match: " " * len(match[0]), text)
+    return text
 
 
 def _says(masked: str) -> bool:
@@ -131,8 +139,7 @@ def _is_idle(masked: str) -> bool:
 def _said(sentence: str, masked: str) -> str:
     """The one new value of a sentence; empty if it says several."""
     elsewhere = _ELSEWHERE.search(masked) is not None  # where a full stop groups thousands
-    for pattern in (_BRACKETED, _REASONS, _CONTRAST):
-        masked = pattern.sub(lambda match: " " * len(match[0]), masked)
+    masked = _blanked(masked, _BRACKETED, _REASONS, _CONTRAST)
     for match in reversed(list(_CONCLUDES.finditer(masked))):
         if _VALUE.search(masked, match.end()) or _IN_WORDS.search(masked, match.end()):
             sentence, masked = sentence[match.end() :], masked[match.end() :]

@@ -78,6 +78,9 @@ _CONTRASTS = [
 # `\textbf{Answer:} 5`, `**Answer.** 5`, `Ans. 5`, and `A: 5` or `TL;DR: 5` at the start of a text.
 _LABEL = re.compile(r"(?i)\\text\w*+\s*+\{\s*+((?:the\s++)?(?:final\s++)?answer)\s*+(?:[:：]\s*+\}|\}\s*+[:：])")
 _HEADING = re.compile(r"(?im)^(\W*(?:final )?ans(?:wer)?)\.\**[ \t]+(?=[$\d\\(-])")
+_HEADED = re.compile(
+    rf"(?im)^((?:#{{1,6}}\s*|\*\*)[^\n.:：]{{0,25}}?(?:{alternatives('answer', 'other')}|{alternatives('answer', 'european')}))\**\s*\n+(?=\S)"
+)
 _FIRST = re.compile(r"(?i)\A\W*(?:a|tl;?dr):\**\s+(?=[$€£]?\d)")
 _TIMES = re.compile(r"(?<=\d) x (?=\d)")
 # A value and nothing else.
@@ -137,6 +140,7 @@ def said_after(text: str, place: int) -> str:
 
 def without_denied(text: str) -> str:
     """`答えは24です` for `答えは18ではなく24です`: what is said in place of a value that is denied."""
+    text = _HEADED.sub(r"\1: ", text)
     text = _FIRST.sub("Answer: ", _HEADING.sub(r"\1: ", _LABEL.sub(r"\1: ", text)))
     for pattern, instead in _CONTRASTS:
         text = pattern.sub(instead, text)
@@ -230,7 +234,7 @@ def _is_remark(answer: str) -> bool:
 def is_value(answer: str) -> bool:
     """Whether a declaration says a value: a number, a formula, a letter, or words that are an answer."""
     plain = answer.lower().strip(" .")
-    if re.fullmatch(r"[\s$\\(\[]*(?:\\?boxed\{?)?", answer):  # it is cut
+    if re.fullmatch(r"[\s(\[]*\$[\s$]*(?:\\[a-z]*\{?)?|\\[(\[]\s*(?:\\[a-z]*\{?)?", answer):  # it is cut
         return False
     if not answer or (_is_remark(answer) and not chosen_letter(answer)):
         return plain in lexicon()["nothing"] or plain in lexicon()["all_reals"]
@@ -316,6 +320,7 @@ def clause(line: str, *, kind: str) -> str:
     if formulas and formulas[0].start == 0:
         return _of_formulas(answer, formulas)
     if kind == "european":
+        answer = re.sub(r"(?<=\d)[ \u202f\u00a0](?=\d{3}(?!\d))", "", answer)
         answer = re.sub(r"^(?:R\$|Rp\.?|kr\.?|zł)\s?(?=\d)", "", answer)
         answer = _THOUSANDS.sub(lambda found: found[1].replace(".", ""), _CONTINENTAL.sub(r"\1.\2", answer))
     if kind != "english":
@@ -365,6 +370,8 @@ def _in_plain_words(answer: str) -> str:
         if frame.re is _FRAME or unit_after(f" {rest}") or is_counted(rest):
             answer = inner
     answer = _AFTERWARDS.sub("", answer)
+    if share := re.fullmatch(rf"({NUMBER}) of (?:the|an?|her|his|its|their) \w+", answer):
+        return share[1] if re.search("[/%]", share[1]) else answer
     counted = _QUANTITY.match(answer)
     if counted and (rest := counted["rest"].strip()) and not rest.startswith("\\"):
         if unit := unit_after(f" {rest}"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -40,10 +41,34 @@ def counted_elsewhere(answer: str) -> str:
     >>> counted_elsewhere("3 Stunden"), counted_elsewhere("12个苹果"), counted_elsewhere("12 halbe Äpfel")
     ('3\text{ hours}', '12', '12 halbe Äpfel')
     """
-    found = re.fullmatch(r"(\$?[\d.,]*\d)(?:\s+|(?=[^\x00-\x7f]))([^\s\d.,;:!?()$\\]+)", answer)
-    names = (found[2], re.sub("^[个個]", "", found[2])) if found else ()
-    unit = next((_elsewhere()[name] for name in names if name in _elsewhere()), None)
-    return answer if found is None or unit is None else found[1] + (f"\\text{{ {unit}}}" if unit else "")
+    found = re.fullmatch(r"(\$?[\d.,]*\d)(?:\s+|(?=[^\x00-\x7f]))([^\s\d.,;:!?()$\\=+*^]+)", answer)
+    if found is None:
+        before = re.fullmatch(r"([^\W\d_]{3,}) (\d[\d.,]*)", answer)  # Swahili's order
+        unit = _elsewhere().get(before[1]) if before else None
+        return f"{before[2]}\\text{{ {unit}}}" if before and unit else answer
+    number, word = found.groups()
+    names = (word, re.sub("^[个個]", "", word))
+    if unit := next((_elsewhere()[name] for name in names if name in _elsewhere()), None):
+        return f"{number}\\text{{ {unit}}}"
+    if re.search(r"[\u0e00-\u0e7f\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]", word):  # no spaces divide words
+        return number if any(name in _counters() for name in names) else answer
+    changes = word in lexicon()["scales"] or word.casefold().startswith(_changing())
+    is_noun = " " in answer and re.fullmatch(r"[^\W\d_]{3,}", word.translate(_MARKS)) is not None
+    return number if is_noun and not changes else answer
+
+
+# Vowel signs of Indian scripts and such, which are no letters.
+_MARKS = {code: None for code in range(0x900, 0xE00) if unicodedata.category(chr(code)).startswith("M")}
+
+
+@cache
+def _counters() -> frozenset[str]:
+    return frozenset(lexicon()["counters"].split())
+
+
+@cache
+def _changing() -> tuple[str, ...]:
+    return tuple(word.casefold() for word in lexicon()["changing_elsewhere"].split())
 
 
 def cased(text: str) -> str:
