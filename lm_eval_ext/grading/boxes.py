@@ -13,14 +13,29 @@ _BESIDE = 300  # characters before and after a box that may belong to its value
 _NO_UNITS = frozenset(
     ("are", "in", "a", "at", "min", "as", "am", "pm", "mil", "an", "on", "per", "y", "e", "o", "acc")
 )  # though they are
+NUMBER = r"[+\-−]?(?:\d{1,3}(?:[ ,]\d{3})+(?!\d)(?:\.\d+)?|\d*[.,]?\d+)(?:\s*/\s*\d+)?(?:\s*\\?%)?"
 BOXED = re.compile(
     r"(?:\\(?:boxed|fbox|framebox)|(?<![\\A-Za-z])boxed(?=\{))\s*+(?:\{|(?P<bare>\d|[A-Za-z](?![A-Za-z])|\\[A-Za-z]++(?![\[{])))"
 )
 _WRONG = re.compile(
-    r"(?i)[\s$},(.]*(?:which\s+|(?:(?:but|however),?\s+)?(?:this|that|it|my)\s+(?:(?:answer|value|result)\s+)?)?(?:is|was)\s+"
-    r"(?:not\s+(?:correct|right|the answer)|wrong|incorrect)\b"
+    r"(?i)[\s$},(.]*(?:which\s+|(?:(?:but|however),?\s+)?(?:this|that|it|my)\s+(?:(?:answer|value|result)\s+)?)?(?:can['’]?t be\s+(?:right|correct)|(?:is|was)\s+"
+    r"(?:not\s+(?:correct|right|the answer)|wrong|incorrect))\b"
     r"(?!\s(?:if|for|unless|when|only|in|to|that|of|we|you|one|i)\b)"
 )
+# Before a box that does not hold the answer: what denies it, or says that it is another's.
+_DENIED = re.compile(
+    r"(?i)(?:\bnot|\bnever)\s*\$*$|\b(?:mistake|would have (?:been|given)|wrongly|incorrectly|tempted)\b[^.!?\n]*$"
+)
+_OF_ANOTHER = re.compile(r"(?i)\b(?:comparison|(?<!answer )would (?:be|give))\b[^.!?\n]*$")
+_STEP = re.compile(r"(?im)^\W*step \d")
+# What follows a box that holds only a part of the value.
+_AFTER = re.compile(
+    rf"(?:\$|\\\))?(?P<more>\s?(?:out of|in)\s{NUMBER}|/\s?\d+|[²³½¼¾⅓⅔π]+|\s(?:times|plus|minus)\s\S+|\sand (?:a|one) (?:half|third|quarter)|k\b"
+    r"|\s?\(should be [^)]*\))"
+)
+_ROUNDED = re.compile(rf"[^.\n]{{0,40}}\brounded (?:up |down |off )?to\s\$?({NUMBER})")
+_TO = re.compile(r"[\s$]*(?:to|:|–|-|by)[\s$]*")
+_NAMED = re.compile(r"([A-Za-z])\s*=\s*\$*$")
 _PLACEHOLDERS = ("your answer", "answer", "final answer", "your final answer", "...", r"\ldots")
 _STYLED = re.compile(r"^\\text\w*\{([^{}]*)\}$")
 _OPENING = re.compile(r"\$\$|(?<!\\)\$|\\\(|\\\[")
@@ -50,7 +65,6 @@ _LAYOUT = (
     r"(?:\\(?:displaystyle|left|right|quad|qquad|,|;|!| |:|checkmark|blacksquare|square|Box)(?![A-Za-z])|[\s~.,;:{}$]"
     r"|\\tag\{[^{}]*\})"
 )
-NUMBER = r"[+\-−]?(?:\d{1,3}(?:[ ,]\d{3})+(?!\d)(?:\.\d+)?|\d*[.,]?\d+)(?:\s*/\s*\d+)?(?:\s*\\?%)?"
 
 
 class Box(NamedTuple):
@@ -79,8 +93,17 @@ def boxed_quantity(text: str) -> str:
     boxes = boxes_in(text)
     answer = enumerated(text, boxes)
     if not boxes or answer != text[boxes[-1].inside : boxes[-1].outside].strip():
-        return answer
+        between = boxes and re.search(r"(?i)\bbetween\s*\$*$", text[max(0, boxes[-2].start - 20) : boxes[-2].start])
+        return f"between {answer}" if between else answer
     box = boxes[-1]
+    if len(boxes) > 1 and (joined := _in_one(text, boxes[-2], box)):
+        return joined
+    if rounded := _ROUNDED.match(text, box.end):
+        return rounded[1]
+    if more := _AFTER.match(text, box.end):
+        return answer + more["more"].removesuffix(".")
+    if text[: box.start].rstrip("$").endswith("-") and re.fullmatch(r"[\d.,]+", answer):
+        return f"-{answer}"
     start, end = _formula_around(text, box)
     before = _RELATION.split(text[max(start, box.start - _BESIDE) : box.start])[-1]
     after = re.sub(r"\\end\{[a-z]+\*?\}.*", "", text[box.end : min(end, box.end + _BESIDE)], flags=re.DOTALL)
@@ -96,6 +119,18 @@ def boxed_quantity(text: str) -> str:
         plain = opened or re.fullmatch(r"[\w.]+", answer) is not None
         return f"{before}{answer if plain else f'{{{answer}}}'}{kept}".strip()
     return answer + unit_after(text[box.end :]) if re.search(r"\d[})\s]*$", answer) else answer
+
+
+def _in_one(text: str, first: Box, last: Box) -> str:
+    """Two boxes that are one answer: `\\boxed{3} to \\boxed{8}`, `x = \\boxed{5}. Then y = \\boxed{3}`; else empty."""
+    contents = [text[box.inside : box.outside].strip() for box in (first, last)]
+    between = text[first.end : last.start]
+    if _TO.fullmatch(between):
+        return f" {between.strip(' $')} ".join(contents)
+    names = [_NAMED.search(text, max(0, box.start - 20), box.start) for box in (first, last)]
+    if len(between) < 40 and all(names) and len({name[1] for name in names if name}) == 2:
+        return ", ".join(f"{name[1]} = {content}" for name, content in zip(names, contents, strict=True) if name)
+    return ""
 
 
 def _formula_around(text: str, box: Box) -> tuple[int, int]:
@@ -168,7 +203,18 @@ def boxes_in(text: str) -> list[Box]:
         if _STYLED.sub(r"\1", text[box.inside : box.outside].strip().lower()) not in _PLACEHOLDERS
         and not _WRONG.match(text, box.end)
     ]  # fmt: skip
-    return [box for box in real if not re.search(r"\bnot\s*\$*$", text[max(0, box.start - 10) : box.start])] or real
+    kept = [box for box in real if not (_said_before(_DENIED, text, box) or _is_of_a_step(text, box))]
+    return [box for box in kept if not _said_before(_OF_ANOTHER, text, box)] or kept
+
+
+def _said_before(pattern: re.Pattern[str], text: str, box: Box) -> bool:
+    return pattern.search(text, max(0, box.start - _BESIDE // 2), box.start) is not None
+
+
+def _is_of_a_step(text: str, box: Box) -> bool:
+    """Whether a box stands in a step that another one follows."""
+    line = text.rfind("\n", 0, box.start) + 1
+    return _STEP.match(text, line) is not None and _STEP.search(text, box.end) is not None
 
 
 def _closing_braces(text: str) -> dict[int, int]:
@@ -218,7 +264,9 @@ def joins(between: str, one: str, other: str) -> bool:
 
 def is_counted(rest: str) -> bool:
     """Whether words after a number only say what is counted: a noun of those that are counted, and no condition."""
-    rest = re.sub(r"\s?of (?:the |an? |her |his |their |its )?[a-z]+(?: [a-z]+)?$", "", re.sub(r"^\\text\{|\}$", "", rest))
+    rest = re.sub(
+        r"\s?of (?:the |an? |her |his |their |its )?[a-z]+(?: [a-z]+)?$", "", re.sub(r"^\\text\{|\}$", "", rest)
+    )
     words = rest.split()
     return any(is_countable(" ".join(words[:length])) for length in (3, 2, 1) if len(words) >= length) and not (
         re.search(r"\d", rest) or re.search(rf"(?i)\b(?:{'|'.join(lexicon()['not_nouns'])}|or|and)\b", rest)

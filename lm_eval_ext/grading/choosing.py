@@ -62,7 +62,9 @@ _LETTERS = re.compile(
 _ALONE = re.compile(
     r"(?![\s*•-]*(?:[\[(][ xX][\])]|[❌✗☐◯]))\W*?(?:(?i:so|option|choice|answer|final answer|letter)\W+)?\(?([A-J])[\s.,!)\]}*|>=✓✔✅。]*"
 )
-_SMALL = re.compile(rf"(?i:(?<![a-z])(?:{_words('before_small')}))\s+\(?([b-hj]|[ai](?=[).]))(?=\)|[.,;](?:\s|$)|\s*$)(?!\)?,?\s(?:or|and)\s\(?[a-j]\b)")
+_SMALL = re.compile(
+    rf"(?i:(?<![a-z])(?:{_words('before_small')}))\s+\(?([b-hj]|[ai](?=[).]))(?=\)|[.,;](?:\s|$)|\s*$)(?!\)?,?\s(?:or|and)\s\(?[a-j]\b)"
+)
 _LABEL = re.compile(
     r"\W*(?:(?i:option|choice)\s)?\(?([A-J])\s?[).:|–—-]+\s*(?=\S)|\s*\|\s*\(?([A-J])\)?\s*\|(?=[^|]+\|)"
 )

@@ -50,14 +50,18 @@ _DENIED_AFTER = re.compile(
     r"(?! (?:if|for|unless|when|only|in)\b)"
     r"|[^\n.;?]{1,30}\? No\b"
 )
+_OTHERWISE = re.compile(
+    r"(?i)^\W*(?:if|extension|in the original|in (?:binary|hexadecimal|octal)|for comparison|had)\b"
+)
 _MOST_DECLARED = 20  # declarations considered, from the last; an output that loops has thousands
 _LONGEST = 2_000  # characters of one
+_FIRST_ITEMS = 3  # numbers of items that a list begins with; a higher one may be an answer
 _BEFORE = 80  # characters before a declaration that may deny it
 _MARKED = re.compile(r"####[ \t]*+(\S[^\n]{0,2000})$")
 _MARKED_VALUE = re.compile(rf"(?m)^####[ \t]*+([$€£]?{NUMBER})[ \t]*+$")
 # `28 is the final answer`, `This gives us 28 as our final answer`.
 _CALLED = re.compile(
-    rf"(?i)(\$[^$\n]{{1,200}}\$|(?<![\w.,\\]){NUMBER})\*{{0,2}},?\s(?:is|as|being)\s(?:the|our|my)\s(?:final|correct)\sanswer(?=[.!]?\s*$)"
+    rf"(?i)(\$[^$\n]{{1,200}}\$|(?<![\w.,\\]){NUMBER})\*{{0,2}},?\s(?:(?:which )?is|as|being)\s(?:the|our|my)\s(?:final|correct)\sanswer(?=[.!]?\s*$)"
 )
 _FIELD = re.compile(r"(?i)\"(?:final[ _])?answer\"\s*:\s*(?:\"([^\"\n]{1,300})\"|(-?[\d.]+))\s*[,}]")
 # A second form of a value, which must be equal to the first: `(equivalently 1.5)`, `, approximately 1.414`.
@@ -133,9 +137,13 @@ def said_after(text: str, place: int) -> str:
     ]
     if finals and (is_value(answer := declared(text[finals[-1] :])) or not place):
         return answer
-    after = declarations(re.sub(r"(?i)answer would be", "", text[place:]))  # that is of another question
+    after = (
+        []
+        if _OTHERWISE.match(text[place:].lstrip("$.})] \n"))
+        else declarations(re.sub(r"(?i)answer would be", "", text[place:]))
+    )
     values = (answer for answer in after if is_value(answer) and _PLAIN.fullmatch(answer))
-    return next(values, "") if place else ""
+    return (next(values, "") or _called(text[place:])) if place else ""
 
 
 def without_denied(text: str) -> str:
@@ -188,8 +196,11 @@ def _as_marked(text: str) -> str:
 def declarations(text: str) -> list[str]:
     """Declared answers, the last one first; those that say no value come at the end."""
     matches = deque((match for match in _DECLARED.finditer(text)), maxlen=_MOST_DECLARED)
-    answers = [_of_declaration(text, match) for match in reversed(matches) if not _is_denied(text, match)]
-    return sorted(answers, key=lambda answer: not is_value(answer))
+    answers = [
+        (_of_declaration(text, match), _is_conditional(text, match))
+        for match in reversed(matches) if not _is_denied(text, match)
+    ]  # fmt: skip
+    return [answer for answer, _ in sorted(answers, key=lambda pair: (not is_value(pair[0]), pair[1]))]
 
 
 def _is_denied(text: str, declaration: re.Match[str]) -> bool:
@@ -200,6 +211,12 @@ def _is_denied(text: str, declaration: re.Match[str]) -> bool:
         return True
     supposed = r"\b(?:if|had|without|otherwise|unless|were)\b" if "would be" in declaration[0] else r"^\W*otherwise\b"
     return _DENIED.search(before) is not None or re.search(f"(?i){supposed}", sentence) is not None
+
+
+def _is_conditional(text: str, declaration: re.Match[str]) -> bool:
+    """Whether a sentence declares the answer to another question: `If the order matters, the answer is 42`."""
+    sentence = re.split(r"[.!?]\s|\n", text[max(0, declaration.start() - _BEFORE) : declaration.start()])[-1]
+    return _OTHERWISE.match(sentence) is not None
 
 
 def last_declared(text: str) -> str:
@@ -283,7 +300,8 @@ def _of_declaration(text: str, match: re.Match[str]) -> str:
 def _without_bullet(line: str) -> str:
     """A line without its bullet, or its number if a value follows."""
     bullet = _BULLET.match(line)
-    if bullet is None or (bullet[0].strip(" ().").isdecimal() and not _VALUE.match(line, bullet.end())):
+    number = bullet[0].strip(" ().") if bullet else ""
+    if bullet is None or (number.isdecimal() and int(number) > _FIRST_ITEMS and not _VALUE.match(line, bullet.end())):
         return line
     return line[bullet.end() :]
 
@@ -309,8 +327,10 @@ def clause(line: str, *, kind: str) -> str:
         _VALUE.match(answer) and _PLAIN.fullmatch(answer) and not re.search(r"\d \w+ (?:\w+ )*\d", answer)
     ):
         answer = which[1]
+    factorial = re.fullmatch(r"\d+!\.?", answer) is not None and line[: len(answer) + 1].endswith(("!.", "!. "))
     for _ in range(3):  # a counter, the end of a sentence and a full stop may follow each other
-        answer = _POLITE.sub("", answer).strip().rstrip('*.。．।,;:!؟"”–—').strip()
+        answer = _POLITE.sub("", answer).strip().rstrip('*.。．।,;:؟"”–—').strip()
+        answer = answer if factorial else answer.rstrip("!").strip()
     if changed := _NOT_BUT.match(answer):
         answer, formulas = changed[1].strip(), []
     if sum(map(answer.count, ")]")) > sum(map(answer.count, "([")):

@@ -22,8 +22,8 @@ from lm_eval_ext.grading.formula_equality import (
     varies,
     verified,
 )
-from lm_eval_ext.grading.words import lexicon
 from lm_eval_ext.grading.meaning import ANGLE, TIME, Numbers, Reading, Relation, Several, Value, Words
+from lm_eval_ext.grading.words import lexicon
 
 
 def same(one: Reading, other: Reading) -> bool:
@@ -51,7 +51,9 @@ def same(one: Reading, other: Reading) -> bool:
             return not (one.name and other.name and one.name != other.name) and _same_numbers(one.values, other.values)
         case Words(), Words():
             short, long = sorted((one.text, other.text), key=len)
-            return short == long or (long.removeprefix(f"{short} ") in lexicon()["suffixes"] and not (one.mixed or other.mixed))
+            return short == long or (
+                long.removeprefix(f"{short} ") in lexicon()["suffixes"] and not (one.mixed or other.mixed)
+            )
     return False
 
 

@@ -73,7 +73,9 @@ _TAKEN_BACK = re.compile(
     r"[\s,:;.!—–-]*+"
 )
 _RECONSIDERED = re.compile(rf"(?im){_START}{_INTERJECTION}{{1,4}}")
-_SAYS_MORE = re.compile(rf"(?i)\\boxed|\b(?:{alternatives('answer', 'english')}|so|therefore|thus|hence)\b")
+_SAYS_MORE = re.compile(
+    rf"(?i)\\boxed|\b(?:{alternatives('answer', 'english')}|so|therefore|thus|hence|should (?:be|have been)|makes it|forgot)\b"
+)
 _CORRECTION = re.compile(r"(?i)(?:correction|erratum|edit|p\.\s?s\.)[:.]")
 _UNDECIDED = re.compile(
     r"(?i)\bI (?:can(?:no|['’])t|am unable to) (?:decide|tell|say) (?:between|which)|\bignore the (?:box|answer) above"
@@ -100,7 +102,13 @@ def settled(text: str, answer_in: Callable[[str], str], *, in_words: bool = Fals
     for pattern, final in ((_TAKEN_BACK, True), (_RECONSIDERED, False)):
         for match in list(pattern.finditer(text))[: -_MOST_TURNS - 1 : -1]:
             rest = text[match.end() :]
-            more = final or _CORRECTION.search(match[0]) or len(rest.split()) <= _SHORT or _SAYS_MORE.search(rest) or _CORRECTED.match(rest)
+            more = (
+                final
+                or _CORRECTION.search(match[0])
+                or len(rest.split()) <= _SHORT
+                or _SAYS_MORE.search(rest)
+                or _CORRECTED.match(rest)
+            )
             if more and (final or not in_words) and answer_in(text[: match.start()]):
                 answer = answer_in(rest)
                 if answer or final:

@@ -42,7 +42,7 @@ class NumberRules(Rules):
 
     def compare(self, pairs: Pairs) -> list[bool | FailureReason]:
         """Whether each answer is near enough to the gold one, in its unit if both have one."""
-        pairs = [(gold_answer(gold), _grouped(gold, answer)) for gold, answer in pairs]
+        pairs = [(gold_answer(gold), answer) for gold, answer in pairs]
         verdicts = compare(pairs)
         if not (self.absolute or self.relative or self.digits):
             return verdicts
@@ -76,14 +76,6 @@ class NumberRules(Rules):
         return (
             "has no decimals to round to, as digits: gold asks for" if self.digits and not _half_a_digit(plain) else ""
         )
-
-
-def _grouped(gold: str, answer: str) -> str:
-    """An answer whose full stops group the digits of the gold whole number, without them: `1.200` for `1200`."""
-    plain = re.sub(r"[,\s]", "", gold)
-    grouped = re.match(r"-?\d{1,3}(?:\.\d{3})+(?![\d.])", answer)
-    digits = grouped[0].replace(".", "") if grouped else ""
-    return digits + answer[grouped.end() :] if grouped and digits == plain else answer
 
 
 def is_number_text(text: str) -> bool:

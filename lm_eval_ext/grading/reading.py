@@ -446,7 +446,9 @@ def _bracketed(some: Nodes) -> Iterator[Reading]:
     """Readings as a tuple, a point with a name, an interval, or a set in braces."""
     *before, last = some
     point = len(before) == 1 and before[0].kind == "letters" and re.fullmatch("[ABD-MO-TV-Z]", before[0].name)
-    point = point or ([one.name for one in before] == ["C"] and re.search(r"[-.]|frac", written(last.parts[0] if last.parts else ())))
+    point = point or (
+        [one.name for one in before] == ["C"] and re.search(r"[-.]|frac", written(last.parts[0] if last.parts else ()))
+    )
     if last.kind != "group" or (before and not point):
         return
     inner = last.parts[0]

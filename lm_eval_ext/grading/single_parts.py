@@ -227,7 +227,9 @@ def _ratio(some: Nodes) -> Iterator[Reading]:
     """`1:2:3`, `3 to 4`; and `15:30` as a time."""
     parts = split(some, ":")
     if len(parts) == 1:
-        some = tuple(Node("sign", ":") if node.kind in ("text", "letters") and node.name == "to" else node for node in some)
+        some = tuple(
+            Node("sign", ":") if node.kind in ("text", "letters") and node.name == "to" else node for node in some
+        )
         parts = split(some, ":")
         if len(parts) == 1:
             return
