@@ -18,8 +18,8 @@ BOXED = re.compile(
     r"(?:\\(?:boxed|fbox|framebox)|(?<![\\A-Za-z])boxed(?=\{))\s*+(?:\{|(?P<bare>\d|[A-Za-z](?![A-Za-z])|\\[A-Za-z]++(?![\[{])))"
 )
 _WRONG = re.compile(
-    r"(?i)[\s$},(.]*(?:which\s+|(?:(?:but|however),?\s+)?(?:this|that|it|my)\s+(?:(?:answer|value|result)\s+)?)?(?:can['’]?t be\s+(?:right|correct)|(?:is|was)\s+"
-    r"(?:not\s+(?:correct|right|the answer)|wrong|incorrect))\b"
+    r"(?i)[\s$},(.]*(?:which\s+|(?:(?:but|however),?\s+)?(?:this|that|it|my)\s+(?:(?:answer|value|result)\s+)?)?"
+    r"(?:can['’]?t be\s+(?:right|correct)|(?:is|was)\s+(?:not\s+(?:correct|right|the answer)|wrong|incorrect))\b"
     r"(?!\s(?:if|for|unless|when|only|in|to|that|of|we|you|one|i)\b)"
 )
 # Before a box that does not hold the answer: what denies it, or says that it is another's.
@@ -30,7 +30,8 @@ _OF_ANOTHER = re.compile(r"(?i)\b(?:comparison|(?<!answer )would (?:be|give))\b[
 _STEP = re.compile(r"(?im)^\W*step \d")
 # What follows a box that holds only a part of the value.
 _AFTER = re.compile(
-    rf"(?:\$|\\\))?(?P<more>\s?(?:out of|in)\s{NUMBER}|/\s?\d+|[²³½¼¾⅓⅔π]+|\s(?:times|plus|minus)\s\S+|\sand (?:a|one) (?:half|third|quarter)|k\b"
+    rf"(?:\$|\\\))?(?P<more>\s?(?:out of|in)\s{NUMBER}|/\s?\d+|[²³½¼¾⅓⅔π]+|\s(?:times|plus|minus)\s\S+"
+    r"|\sand (?:a|one) (?:half|third|quarter)|k\b"
     r"|\s?\(should be [^)]*\))"
 )
 _ROUNDED = re.compile(rf"[^.\n]{{0,40}}\brounded (?:up |down |off )?to\s\$?({NUMBER})")

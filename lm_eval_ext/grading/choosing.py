@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import IntEnum
-from functools import cache
+from typing import NamedTuple
 
 from lm_eval_ext.grading.letters import ALL, ORDINAL, SPECIES, ordinal
 from lm_eval_ext.grading.words import alternatives, table
 
 _LONGEST = 20_000  # characters from the end that are read, so that no output takes long
-_MOST = 200  # letters considered, from the last
+_MOST = 200  # sentences, and letters of one, from the last
 _AROUND = 120  # characters before a letter that may point to it
 
 
@@ -37,18 +37,23 @@ def _words(name: str) -> str:
 _STYLED = re.compile(
     r"\\(?:text|math)\w*\s*\{\s*(\(?[A-J]\)?)\s*\}|\$\s*(\(?[A-J]\)?)\s*\$|(?<![\w*])\*([A-J])\*(?![\w*])"
 )
-_CODE = re.compile(r"```(?!\w*\s*[A-J]\s*```).*?(?:```|\Z)", re.DOTALL)
+_CODE = re.compile(r"```(?!json|\w*\s*[A-J]\s*```).*?(?:```|\Z)", re.DOTALL)
 _MARKUP = re.compile(r"\*\*|__|[`\"“”„«»]|^#{1,6}\s", re.MULTILINE)
 _QUOTED = re.compile(r"['‘]([A-J]|answer|choice|option)['’]")
 _FORMULA = re.compile(r"\$\$?[^$\n]{2,300}\$\$?|\\\([^\n]{2,300}?\\\)|\\\[[^\n]{2,300}?\\\]")
 _ENDS = re.compile(
-    rf"(?<=[^\s.]{{2}}[.!])(?<!\bvs\.)(?<!i\.e\.)(?<!e\.g\.)(?<!approx\.)\s+|(?<=[A-Z)\]\d#][.!?])\s+(?!(?:{SPECIES}|et al)\b)|(?<=;)\s+"
+    r"(?<=[^\s.]{2}[.!])(?<!\bvs\.)(?<!i\.e\.)(?<!e\.g\.)(?<!approx\.)\s+"
+    rf"|(?<=[A-Z)\]\d#][.!?])\s+(?!(?:{SPECIES}|et al)\b)|(?<=;)\s+"
     r"|(?<=\?)\s+(?![A-J][.!]?(?:\s|$))|(?<=\w\.{3})\s+|(?<=[。！？；।])"
 )
 _NOUN = rf"(?:(?:the\s+)?(?:{_words('nouns')})\s+)?"
+_TURKISH = r"['’](?:d[iıuü]r|t[iı]r)\b"
+# A letter that is no part of a word, a name or a formula.
 _FREE = (
-    r"(?<![A-Za-z0-9'’_\\^/+|⁻–.-])(?<![=<>≈∝∩∪·×⊂]\s)(?:(?<![A-Z]\s[→⟶>]\s)|(?=\())[(\[{]?([A-J])[)\]}]?(?![A-Za-z0-9_⁺⁻₀-₉]|['’](?!d[iıuü]r\b|t[iı]r\b))"
-    rf"(?!\s?[=+^/#×∝≈∩∪·|*⊂])(?!\s?[<>](?!\w))(?!\s?[-–→⟶]\w)(?!\s[→⟶>]\s[A-Z])(?!\.\s(?:{SPECIES}|et al)\b)(?!\.[A-Z])"
+    r"(?<![A-Za-z0-9'’_\\^/+|⁻–.-])(?<![=<>≈∝∩∪·×⊂]\s)(?:(?<![A-Z]\s[→⟶>]\s)|(?=\())"
+    rf"[(\[{{]?[A-J][)\]}}]?(?![A-Za-z0-9_⁺⁻₀-₉]|(?!{_TURKISH})['’])"
+    r"(?!\s?[=+^/#×∝≈∩∪·|*⊂])(?!\s?[<>](?!\w))(?!\s?[-–→⟶]\w)(?!\s[→⟶>]\s[A-Z])"
+    rf"(?!\.\s(?:{SPECIES}|et al)\b)(?!\.[A-Z])"
 )
 _JOINER = (
     rf"(?:\W{{0,3}}(?:(?<!\w)(?:{alternatives('joiners')}|nor|but also|as well as|versus|vs\.?)(?!\w)|[,&/、和]|또는)"
@@ -56,14 +61,16 @@ _JOINER = (
 )
 # A letter, or several that are enumerated; not the last one of those that begins a clause of its own.
 _LETTERS = re.compile(
-    rf"(?i:\b(?:both|either|neither)\s+)?{_FREE.replace('([A-J])', '[A-J]')}(?:{_JOINER}{_FREE.replace('([A-J])', '[A-J]')}"
+    rf"(?i:\b(?:both|either|neither)\s+)?{_FREE}(?:{_JOINER}{_FREE}"
     r"(?!\s(?:is|was|has|isn|wasn|does|doesn|would|can|should|must|will|may|\w{3,}s)\b|\s\w+\s?=))*"
 )
 _ALONE = re.compile(
-    r"(?![\s*•-]*(?:[\[(][ xX][\])]|[❌✗☐◯]))\W*?(?:(?i:so|option|choice|answer|final answer|letter)\W+)?\(?([A-J])[\s.,!)\]}*|>=✓✔✅。]*"
+    r"(?![\s*•-]*(?:[\[(][ xX][\])]|[❌✗☐◯]))\W*?(?:(?i:so|option|choice|answer|final answer|letter)\W+)?"
+    r"\(?([A-J])[\s.,!)\]}*|>=✓✔✅。]*"
 )
 _SMALL = re.compile(
-    rf"(?i:(?<![a-z])(?:{_words('before_small')}))\s+\(?([b-hj]|[ai](?=[).]))(?=\)|[.,;](?:\s|$)|\s*$)(?!\)?,?\s(?:or|and)\s\(?[a-j]\b)"
+    rf"(?i:(?<![a-z])(?:{_words('before_small')}))\s+\(?([b-hj]|[ai](?=[).]))(?=\)|[.,;](?:\s|$)|\s*$)"
+    r"(?!\)?,?\s(?:or|and)\s\(?[a-j]\b)"
 )
 _LABEL = re.compile(
     r"\W*(?:(?i:option|choice)\s)?\(?([A-J])\s?[).:|–—-]+\s*(?=\S)|\s*\|\s*\(?([A-J])\)?\s*\|(?=[^|]+\|)"
@@ -82,8 +89,10 @@ _VERDICT = re.compile(
 )
 # `not A but B`, `no option but B`.
 _CONTRARY = re.compile(
-    rf"(?i)(?:\bnot|n['’]t|\bnicht)\s+{_NOUN}\(?[A-J]\)?(?![\w'’])(?:,[^,;.]{{1,40}})?[,;]?\s+(?:but(?: rather)?|it['’]s|it is|sondern)\s+"
-    r"|\b(?:apart from|except(?: for)?)\s+(?=\(?[A-J]\)?,? (?:no|none)\b)|\(?[A-J]\)?(?:ではなく|가 아니라|이 아니라)、?\s?"
+    rf"(?i)(?:\bnot|n['’]t|\bnicht)\s+{_NOUN}\(?[A-J]\)?(?![\w'’])(?:,[^,;.]{{1,40}})?[,;]?\s+"
+    r"(?:but(?: rather)?|it['’]s|it is|sondern)\s+"
+    r"|\b(?:apart from|except(?: for)?)\s+(?=\(?[A-J]\)?,? (?:no|none)\b)"
+    r"|\(?[A-J]\)?(?:ではなく|가 아니라|이 아니라)、?\s?"
 )
 _NONE_BUT = re.compile(
     r"(?i)\b(?:no|none of the) (?:option|choice|answer|one|other)s?\s?(?:other than|but|except)\s+"
@@ -91,7 +100,8 @@ _NONE_BUT = re.compile(
 )
 # `It is radon (C)`
 _NAMES = re.compile(
-    r"(?i)\banswer\b|(?:^|[,.:]\s|\b(?:so|thus|hence|therefore)\s)(?:it|the (?:correct|right|best) (?:option|choice)) (?:is|has to be|must be) (?:[^\s,;]+ ){1,5}$"
+    r"(?i)\banswer\b|(?:^|[,.:]\s|\b(?:so|thus|hence|therefore)\s)(?:it|the (?:correct|right|best) (?:option|choice)) "
+    r"(?:is|has to be|must be) (?:[^\s,;]+ ){1,5}$"
 )
 _ALSO = re.compile(r"(?i)\b(?:also|as well|too)\b(?! (?:\w+ly )?(?:\w+ )?(?:wrong|high|low|small|large))")
 _HOWEVER = re.compile(r"(?i)\W*(?:however|but|yet)\b")
@@ -101,32 +111,51 @@ _ONLY = re.compile(
 )
 
 
-@cache
-def _pattern(name: str) -> re.Pattern[str]:
-    words = _words(name)
-    return re.compile(
-        {
-            "pointing": rf"(?i)(?<![A-Za-z])(?:{words}),?(?::\s*|\s+|(?<=[^\x00-\x7f]))(?:either |both )?(?:{_NOUN}|(?:la|el|die|l['’])\s?)$"
-            r"|(?:\bis|['’]s)\s(?:exactly\s)?(?:the\s)?(?:option|choice|answer)\s$",
-            "loosely": rf"(?i)(?:(?<![A-Za-z])(?:{words}),?(?::\s*|\s+|(?<=[^\x00-\x7f]))|[→⇒⟹]\s*|=>\s*|(?<=[a-z\])]{{2}}):\s*|(?<=[^\x00-\x7f]):\s*)(?:either |both )?{_NOUN}$",
-            "is": rf"(?i)(?:\b(?:is|must be|has to be|will be|should be|would be)|['’]s)[:,]?\s+(?:(?:either|both|most likely|clearly|probably|indeed|in fact|precisely|simply|therefore|thus),?\s+)?{_NOUN}$",
-            "subjects": rf"(?i)(?:{words})(?:,?\s\w+){{0,4}}\s$",
-            "things": rf"(?i)\b(?:{words}):\s*$",
-            "starts": rf"(?i)(?:^|[,;:.!?—–(]\s?|\b(?:{words})\s|(?:따라서|그러므로|したがって|所以|因此|よって)\s?)\W*$",
-            "right": rf"(?i)^,?\s*(?:{words})",
-            "answered": rf"(?i)^,?\s*(?:{words})",
-            "refused": rf"(?i)^\s*(?:{words})",
-            "only": rf"(?i)^\s(?:{words})\b",
-            "denied": rf"(?i)(?:{words})",
-            "supposed": rf"(?i)(?:{words})",
-            "retracted": rf"(?i)(?:{words})",
-            "undecided": rf"(?i)\b(?:{words})\b",
-            "asks_for_false": rf"\b(?:{words})\b",
-            "contrasts": rf"(?i)(?:,?\s*\b(?:{words})\s+)(?:the \w+, )?{_NOUN}\(?[A-J](?![\w'’])\)?|,\s*\(?[A-J]\)?\s?(?:नहीं|না|নয়|కాదు)",
-            "going_on": rf"(?i)^\s*(?:$|[.,;:!)\]—–(}}|<]|-\s|[^\x00-\x7f]|(?:{words})\b)",
-            "closed": rf"(?i)^\W*$|^\s?[.!](?=\s[A-Z#(]|$)|^,?\s(?:{words})\b|^\s\([^()]*\)[.!]?$|^[;)}}\]]|^\s?[–—-]\s|^[。．！]|^[,}}\]](?=\S)|^[,:]\s(?!\w+\b\s\w+s\b)",
-        }[name]
-    )
+_BEFORE = r",?(?::\s*|\s+|(?<=[^\x00-\x7f]))(?:either |both )?"  # between a word that points and the letter
+_POINTING = re.compile(
+    rf"(?i)(?<![A-Za-z])(?:{_words('pointing')}){_BEFORE}(?:{_NOUN}|(?:la|el|die|l['’])\s?)$"
+    r"|(?:\bis|['’]s)\s(?:exactly\s)?(?:the\s)?(?:option|choice|answer)\s$"
+)
+_POINTING_LOOSELY = re.compile(
+    rf"(?i)(?:(?<![A-Za-z])(?:{_words('loosely')}){_BEFORE}"
+    rf"|(?:[→⇒⟹]\s*|=>\s*|(?<=[a-z\])]{{2}}):\s*|(?<=[^\x00-\x7f]):\s*)(?:either |both )?){_NOUN}$"
+)
+_IS = re.compile(
+    r"(?i)(?:\b(?:is|are|must be|has to be|will be|should be|would be)|['’]s)[:,]?\s+"
+    r"(?:(?:either|both|actually|most likely|clearly|probably|indeed|in fact|precisely|simply|therefore|thus),?\s+)?"
+    rf"{_NOUN}$"
+)
+_SUBJECT = re.compile(rf"(?i)(?:{_words('subjects')})(?:,?\s\w+){{0,4}}\s$")
+_OF_A_THING = re.compile(rf"(?i)\b(?:{_words('things')}):\s*$")
+_STARTS = re.compile(
+    rf"(?i)(?:^|[,;:.!?—–(]\s?|\b(?:{_words('starts')})\s|(?:따라서|그러므로|したがって|所以|因此|よって)\s?)\W*$"
+)
+_NAMED = re.compile(rf"(?i)(?:{_words('nouns')})\W*$")
+_CALLED_RIGHT = re.compile(rf"(?i),?\s*(?:{_words('right')})")
+_ANSWERED = re.compile(rf"(?i),?\s*(?:{_words('answered')})")
+_REFUSED = re.compile(rf"(?i)\s*(?:{_words('refused')})")
+_VERB = re.compile(rf"(?i)\s(?:{_words('only')})\b")
+_DENIED = re.compile(rf"(?i)(?:{_words('denied')})")
+_SUPPOSED = re.compile(rf"(?i)(?:{_words('supposed')})")
+_RETRACTED = re.compile(rf"(?i)(?:{_words('retracted')})")
+_UNDECIDED = re.compile(rf"(?i)\b(?:{_words('undecided')})\b")
+_ASKS_FOR_FALSE = re.compile(rf"\b(?:{_words('asks_for_false')})\b")
+_CONTRASTS = re.compile(
+    rf"(?i)(?:,?\s*\b(?:{_words('contrasts')})\s+)(?:the \w+, )?{_NOUN}\(?[A-J](?![\w'’])\)?"
+    r"|,\s*\(?[A-J]\)?\s?(?:नहीं|না|নয়|కాదు)"
+)
+_GOES_ON = re.compile(rf"(?i)\s*(?:$|[.,;:!)\]—–(}}|<]|-\s|[^\x00-\x7f]|(?:{_words('going_on')})\b)")
+_CLOSED = re.compile(
+    rf"(?i)\W*$|\s?[.!](?=\s[A-Z#(]|$)|,?\s(?:{_words('closed')})\b|\s\([^()]*\)[.!]?$|[;)}}\]]|\s?[–—-]\s|[。．！]"
+    r"|[,}\]](?=\S)|[,:]\s(?!\w+\b\s\w+s\b)"
+)
+_EITHER = re.compile(r"(?i)\beither\s+\(?[A-J]\)?$|\bneither\s[^.;]*$")
+_AT_THE_END = re.compile(  # `If I have to choose, D.`
+    r"(?i)(?<!second)(?<!next)(?<!first)(?<!third)(?<!also)(?<!\band)(?<!\bor)(?:[a-z]{2},|[.–—-])\s*$"
+)
+_IN_BRACKETS = re.compile(r"(?i)[(,]\s?(?:option|answer|choice|letter)\s$")  # `a catalyst (option C)`
+_LOOP = 2  # letters that stand alone; more are no answer
+_WORDS_OF_A_CUT = 3  # a line of fewer words is no sentence that was cut
 
 
 def chosen_option(text: str, letters: str = ALL) -> str:
@@ -146,28 +175,53 @@ def chosen_option(text: str, letters: str = ALL) -> str:
     is_list = len(set(labelled)) > 1
     if not is_list:
         text = re.sub(r":\s*\n+\s*(?=\(?[A-J]\b)", ": ", text)
-    sentences = list(_sentences(text, without_labels=is_list))
-    choices = [_choices(sentence, ends_line=ends) for sentence, ends in sentences]
-    said = [sentence for sentence, _ in sentences]
-    for place in range(len(choices) - 1, -1, -1):
-        if named := [letter for letter, choice in choices[place].items() if choice is _Choice.ANSWER]:
-            others = {letter for some in choices[:place] for letter, choice in some.items() if choice > _Choice.REFUSED}
-            another = _ALSO.search(said[place]) is not None and not others <= set(named)
-            refused = any(some.get(named[0]) is _Choice.REFUSED for some in choices[place:])
-            retracted = any(map(_pattern("retracted").search, said[place + 1 :])) or _pattern("undecided").search(
-                " ".join(said[place:])
-            )
-            return named[0] if len(named) == 1 and named[0] in letters and not (another or refused or retracted) else ""
-    asks_for_false = _pattern("asks_for_false").search(text) is not None
-    if (listed := _from_list(text)) and listed in letters:
-        return "" if asks_for_false else listed
-    right = {letter for some in choices for letter, choice in some.items() if choice is _Choice.RIGHT}
-    refused_ones = {letter for some in choices for letter, choice in some.items() if choice is _Choice.REFUSED}
-    also = any(
-        _ALSO.search(sentence) for sentence, some in zip(said, choices, strict=True) if _Choice.RIGHT in some.values()
+    sentences = list(_sentences(text, without_labels=is_list))[-_MOST:]
+    if len({alone[1] for one in sentences if (alone := _ALONE.fullmatch(one.text))}) > _LOOP:
+        return ""
+    last = next((at for at in range(len(sentences) - 1, -1, -1) if sentences[at].letters(_Choice.ANSWER)), None)
+    if last is not None:
+        found = _answer(sentences[: last + 1], sentences[last + 1 :])
+    elif _ASKS_FOR_FALSE.search(text):
+        found = ""
+    else:
+        found = _from_list(text) or _called_right(sentences)
+    return found if found in letters else ""
+
+
+class _Sentence(NamedTuple):
+    text: str
+    choices: dict[str, _Choice]
+
+    def letters(self, choice: _Choice) -> set[str]:
+        """The letters of which the sentence says this."""
+        return {letter for letter, said in self.choices.items() if said is choice}
+
+
+def _answer(sentences: Sequence[_Sentence], after: Sequence[_Sentence]) -> str:
+    """The letter that the last of some sentences chooses, unless it, or what stands after it, leaves that open."""
+    *before, chosen = sentences
+    letters = chosen.letters(_Choice.ANSWER)
+    others = {letter for one in before for letter, choice in one.choices.items() if choice > _Choice.REFUSED}
+    refused = {letter for one in (chosen, *after) for letter in one.letters(_Choice.REFUSED)}
+    is_open = (
+        (_ALSO.search(chosen.text) and not others <= letters)
+        or any(_RETRACTED.search(one.text) for one in after)
+        or _UNDECIDED.search(" ".join(one.text for one in (chosen, *after)))
     )
-    unsure = also or asks_for_false or _pattern("undecided").search(text) or any(map(_HOWEVER.match, said))
-    return right.pop() if len(right) == 1 and right <= set(letters) - refused_ones and not unsure else ""
+    return "" if len(letters) > 1 or letters & refused or is_open else letters.pop()
+
+
+def _called_right(sentences: Sequence[_Sentence]) -> str:
+    """The only letter that a text calls right, where nothing makes that doubtful."""
+    right = {letter for one in sentences for letter in one.letters(_Choice.RIGHT)}
+    refused = {letter for one in sentences for letter in one.letters(_Choice.REFUSED)}
+    doubtful = any(
+        _HOWEVER.match(one.text)
+        or _UNDECIDED.search(one.text)
+        or (one.letters(_Choice.RIGHT) and _ALSO.search(one.text))
+        for one in sentences
+    )
+    return "" if len(right) != 1 or right & refused or doubtful else right.pop()
 
 
 def is_cut(text: str) -> bool:
@@ -175,13 +229,9 @@ def is_cut(text: str) -> bool:
     last = text.rstrip().rpartition("\n")[2]
     if last.endswith((",", "，", "、", ";", "；")):
         return True
-    ended = re.search(r"[^\w,\s]\W*$|\b[A-J]$|[^\x00-\u024f]$|\d$", last) is not None
-    return (
-        not ended
-        and len(last.split()) > 3
-        and _LABEL.match(last) is None
-        and re.search(r"[.!?]\s+[A-Z]|\n", text) is not None
-    )
+    ended = re.search(r"[^\w,\s]$|\b[A-J]$|[^\x00-\u024f]$|\d$", last)
+    is_sentence = len(last.split()) > _WORDS_OF_A_CUT and not _LABEL.match(last)
+    return not ended and is_sentence and re.search(r"[.!?]\s+[A-Z]|\n", text) is not None
 
 
 def _plain(text: str) -> str:
@@ -195,19 +245,19 @@ def _plain(text: str) -> str:
     text = re.sub(alone, r"\1, ", text)  # two letters that stand alone are an enumeration
     for letter, others in table("extraction")["choosing"]["letters"].items():
         text = re.sub(rf"\(\s?(?:{others})\s?\)|(?<=ข้อ)\s?(?:{others})(?!\w)", f" ({letter})", text)
-    text = re.sub(r"\[\[([A-J])\]\]", r"(\1)", ORDINAL.sub(lambda match: f" option {ordinal(match, ALL)}", text))
+    text = re.sub(r"\[\[([A-J])\]\]", r"(\1)", ORDINAL.sub(lambda match: f"option {ordinal(match, ALL)}", text))
     return _SMALL.sub(lambda match: match[0][: match.start(1) - match.start()] + match[1].upper(), text)
 
 
-def _sentences(text: str, *, without_labels: bool) -> Iterator[tuple[str, bool]]:
-    """Each sentence, and whether it ends its line."""
+def _sentences(text: str, *, without_labels: bool) -> Iterator[_Sentence]:
+    """The sentences of a text, if asked without the lines that are options with their letters."""
     for line in text.splitlines():
-        if without_labels and (
-            (_LABEL.match(line) and not _ALONE.fullmatch(line)) or re.fullmatch(r"\s*[A-J]\)\s*", line)
-        ):
+        option = _LABEL.match(line) and not _ALONE.fullmatch(line)
+        if without_labels and (option or re.fullmatch(r"\s*[A-J]\)\s*", line)):
             continue
-        sentences = [sentence for sentence in _ENDS.split(line) if sentence.strip()]
-        yield from ((sentence, place == len(sentences)) for place, sentence in enumerate(sentences, 1))
+        *some, last = [sentence for sentence in _ENDS.split(line) if sentence.strip()] or [""]
+        yield from (_Sentence(one, _choices(one, ends_line=False)) for one in some)
+        yield _Sentence(last, _choices(last, ends_line=True))
 
 
 def _choices(sentence: str, *, ends_line: bool) -> dict[str, _Choice]:
@@ -215,11 +265,9 @@ def _choices(sentence: str, *, ends_line: bool) -> dict[str, _Choice]:
     if ends_line and (alone := _ALONE.fullmatch(sentence)):
         return {alone[1]: _Choice.ANSWER}
     choices = dict[str, _Choice]()
-    if re.search(r"\?\W*$", sentence) or not _LETTERS.search(sentence):
+    if sentence.rstrip(" )*.!").endswith("?") or not _LETTERS.search(sentence):
         return choices
-    sentence = _CONTRARY.sub(", I choose ", sentence)
-    sentence = _NONE_BUT.sub("only ", sentence)
-    sentence = _pattern("contrasts").sub("", sentence)
+    sentence = _CONTRASTS.sub("", _NONE_BUT.sub("only ", _CONTRARY.sub(", I choose ", sentence)))
     for match in list(_LETTERS.finditer(sentence))[-_MOST:]:
         choice = _of_letters(sentence, match, ends_line=ends_line)
         for letter in re.findall(r"\b[A-J]\b", match[0]):
@@ -232,50 +280,30 @@ def _of_letters(sentence: str, match: re.Match[str], *, ends_line: bool) -> _Cho
     before, after = sentence[max(0, match.start() - _AROUND) : match.start()], sentence[match.end() :][:_AROUND]
     clause = _RELATIVE.sub("", re.split(r"[,;—–(]\s?(?=.)|\b(?:and|but)\s", before)[-1])
     ended, bracketed = re.fullmatch(r"\W*", after) is not None, match[0].endswith(")")
-    named = re.search(rf"(?i)(?:{_words('nouns')})\W*$", before) is not None
-    starts = named or _pattern("starts").search(before) is not None
-    about = _pattern("is").search(before)
-    pointed = _pattern("pointing").search(before) or (
-        about and _pattern("subjects").search(before[: about.start()].rstrip(" ,") + " ")
-    )
-    if (starts or pointed) and _pattern("refused").match(after):
+    named = _NAMED.search(before) is not None
+    starts = named or _STARTS.search(before) is not None
+    about = _IS.search(before)
+    pointed = _POINTING.search(before) or (about and _SUBJECT.search(before[: about.start()].rstrip(" ,") + " "))
+    if (starts or pointed) and _REFUSED.match(after):
         return _Choice.REFUSED
     after = re.sub(r"^\s\([^()]*\)", "", after)
-    if match[0] == "I" and not named and re.match(r"\s(?!is\b|holds\b|fits\b)[a-z]|['’]|,\s[a-z]", after):
-        return _Choice.NONE  # who speaks
-    if (
-        re.search(r"(?i)\beither\s+$", before)
-        or _pattern("supposed").search(before)
-        or _pattern("denied").search(clause)
-        or re.match(r"(?i)neither|either \S+$", match[0])
-    ):
+    speaker = match[0] == "I" and not named and re.match(r"\s(?!(?:is|holds|fits|survives|remains|works)\b)[a-z]|['’]|,\s[a-z]", after)
+    either = _EITHER.search(before + match[0])
+    if speaker or either or _SUPPOSED.search(before) or _DENIED.search(clause):
         return _Choice.NONE
-    if pointed and (bracketed or _pattern("going_on").match(after)):
-        return _Choice.ANSWER
-    closed = bracketed or _pattern("closed").match(after) is not None
-    if closed and _pattern("loosely").search(before) and not _pattern("things").search(before):
-        return _Choice.ANSWER
-    if _ONLY.search(before) and (bracketed or ended or _pattern("only").match(after)):
-        return _Choice.ANSWER
-    if starts and _pattern("answered").match(after):
-        return _Choice.ANSWER
-    if (
-        ended
-        and ends_line
-        and re.search(
-            r"(?i)(?<!second)(?<!next)(?<!first)(?<!third)(?<!also)(?<!\band)(?<!\bor)(?:[a-z]{2},|[.–—-])\s*$", before
-        )
-    ):  # `I have to choose, D.`
-        return _Choice.ANSWER
-    if ended and (
-        re.search(r"(?i)[(,]\s?(?:option|answer|choice|letter)\s$", before) or (bracketed and _NAMES.search(before))
-    ):
-        return _Choice.ANSWER  # `a catalyst (option C)`
-    return (
-        _Choice.RIGHT
-        if starts and _pattern("right").match(after) and not re.search(r"\bbut\b", after)
-        else _Choice.NONE
+    closed = bracketed or _CLOSED.match(after)
+    chosen = (
+        (pointed and (bracketed or _GOES_ON.match(after)))
+        or (closed and _POINTING_LOOSELY.search(before) and not _OF_A_THING.search(before))
+        or (_ONLY.search(before) and (bracketed or ended or _VERB.match(after)))
+        or (starts and _ANSWERED.match(after))
+        or (ended and ends_line and _AT_THE_END.search(before))
+        or (ended and (_IN_BRACKETS.search(before) or (bracketed and _NAMES.search(before))))
     )
+    if chosen:
+        return _Choice.ANSWER
+    right = starts and _CALLED_RIGHT.match(after) and not re.search(r"\bbut\b", after)
+    return _Choice.RIGHT if right else _Choice.NONE
 
 
 def _from_list(text: str) -> str:

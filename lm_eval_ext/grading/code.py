@@ -259,7 +259,7 @@ def program_in(text: str, entry: str) -> str:
     >>> program_in("First:\n```python\ndef f(x): return x\n```\nThen `f(1)`:\n```\nprint(f(1))\n```", "f")
     'def f(x): return x\n'
     """
-    text = own_turn(text.replace("\r\n", "\n"), None)
+    text = own_turn(text.replace("\r\n", "\n"))
     found = [one for one in _blocks(text) if _is_python(one.language) or one.language in _UNSAID][-_MOST_BLOCKS:]
     if not found:
         return text if _defines(text, entry) and _does_something(text) else ""

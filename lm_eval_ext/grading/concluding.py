@@ -1,4 +1,4 @@
-r"""The value that a reply concludes with where it neither boxes nor declares one: `So Natalia sold 72 clips altogether.`
+r"""The value that a reply concludes with where it neither boxes nor declares one: `So Natalia sold 72 clips in all.`
 
 The last sentence is read, whole or not at all: it must conclude (`so`, `in total`, a value alone in its line) and say
 one value that was not known before, in plain words. The words are in `extraction.yaml`.
@@ -14,6 +14,7 @@ from lm_eval_ext.grading.boxes import NUMBER, enumerated, formulas_in, joins, un
 from lm_eval_ext.grading.words import alternatives, lexicon, number_in_words, table
 
 _LONGEST = 4_000  # characters from the end that are read
+_FEW = 20  # characters at the end that may be `Q.E.D.`
 _END = 300  # characters at the end that may say that there is no answer
 _WORDS = 25  # of a clause that is read
 
@@ -25,12 +26,13 @@ def _words(name: str) -> str:
 _CODE = re.compile(r"```.*?(?:```|\Z)|~~[^~\n]{1,100}~~", re.DOTALL)
 _MARKUP = re.compile(r"\*\*|__(?!\w{0,80}_)|`|^>\s?|^#{1,6}\s+|</?[a-z]{1,6}\s*/?>", re.MULTILINE)
 _PROVED = re.compile(r"\W*\b(?:Q\.?E\.?D)\b\W*$")
-_HEADING = re.compile(r"(?im)^\W*(?:conclusion|in conclusion|final result|result|in summary)\W*\n+")
+_HEADING = re.compile(r"(?im)^[^\w\n]*+(?:conclusion|in conclusion|final result|result|in summary)[^\w\n]*+\n++")
 _ENDED = re.compile(r"(?:[.!?。！？।)\]}$>|*✓∎■\d%€°\"]|[^\x00-\u024f]|=[^=\n.,]{1,40}\w|^[^\n.]{1,30})\s*$")
 _OPEN = re.compile(rf"(?i)\b(?:{_words('open')})\b")
 _ASIDE = re.compile(rf"(?i)(?:\A|(?<=[.!?]\s)|(?<=\n))[\W_]*(?:{_words('asides')})(?!\w)(?s:.*)")
 _RETRACTS = re.compile(
-    r"(?i)\b(?:but|wrong|incorrect|mistaken?|contradict\w*|ignore|doesn['’]t|not (?:match|hold|work|what))\b|[.!] (?:his|they|the|so)\b"
+    r"(?i)\b(?:but|wrong|incorrect|mistaken?|contradict\w*|ignore|doesn['’]t|not (?:match|hold|work|what))\b"
+    r"|[.!] (?:his|they|the|so)\b"
 )
 _ENDS = re.compile(
     r"(?<=[^\s.][.!?])(?<!\b[A-Z]\.)(?<!i\.e\.)(?<!e\.g\.)(?<!approx\.)(?<!\bca\.)(?<!\bsq\.)\s+(?!=)|\n+|(?<=[。！？।])"
@@ -48,12 +50,14 @@ _BRACKETED = re.compile(r"\s\((?=[^()]*(?:=|about|approx|≈|rounded|in total|al
 _REASONS = re.compile(rf"(?i),?\s(?:{_words('reasons')})\b(?:(?!;|,?\s(?:so|thus|hence|therefore)\b).)*")
 _CONTRAST = re.compile(rf"(?i),\s(?:{_words('contrasts')})\s[^,.;]*|\s(?:rather than|instead of)\s[^,.;]*")
 _QUANTITY = rf"[$€£¥₹]?\s?{NUMBER}"
-_IN_WORDS = rf"(?i:(?<![\w-])(?!one\b)(?:(?:{'|'.join(map(str, lexicon()['numbers']))}|hundred)\b(?:[ -](?:and )?(?=\w))?)+(?<![ -]))"
+_NUMBER_WORD = rf"(?:{'|'.join(map(str, lexicon()['numbers']))}|hundred)\b(?:[ -](?:and )?(?=\w))?"
+_IN_WORDS = rf"(?i:(?<![\w-])(?!one\b)(?:{_NUMBER_WORD})+(?<![ -]))"
 _VALUE = re.compile(
     rf"#+|(?<![A-Za-z0-9_.,/^=+(–—−-]){_QUANTITY}(?![A-Za-z0-9_/^:)])(?!\.\d)(?!,\d)|{_IN_WORDS}(?![\w-])"
 )
 _ALONE = re.compile(rf"\W*?(?:#+|{_QUANTITY}(?![.)]))[\s*!]*(?:[a-z]{{3,}}[\s*.!]*)?")
-_COLON = re.compile(rf"(?i)\b(?:{_words('titles')})\b[^:\n]{{0,40}}:\s*(?:#+|{_QUANTITY})[.\s]*$")
+_COLON = re.compile(rf"(?i)\b(?:{_words('titles')})\b[^:\n]{{0,40}}:\s*(?:#+|{_QUANTITY})(?: [a-z]+)?[.\s]*$")
+_NAME_OF = re.compile(r"\s(?:is|are|equals) (?=[^.]*#)")  # behind a formula that only names what the next one says
 _DEFINITE = re.compile(
     rf"(?i)\b(?:{_words('definite')})\s(?:other |remaining |first |last |same )?{_QUANTITY}(?!\s*[.=]*$)"
 )
@@ -66,7 +70,8 @@ _SOLVED = re.compile(r"[A-Za-z](?:_?\d)?\s*|[A-Za-z]{3,}\s*|[\d\s+*/×·÷().,$�
 _UNLIKE_WORDS = re.compile(rf"(?i)(?<!\w)(?:{_words('unlike')})(?!\w)|n['’]t\b")
 _UNLIKE = re.compile(rf"{_UNLIKE_WORDS.pattern}|{_words('unlike_signs')}|[-–—−]\s*;")
 _CLOSERS = re.compile(
-    r"(?i)\W*(?:let me know|please|would you|do you|(?:i )?hope|feel free|for (?:further )?practice|bonus|tip|verif|check|let['’]s|this)"
+    r"(?i)\W*(?:let me know|please|would you|do you|(?:i )?hope|feel free|for (?:further )?practice|bonus|tip|verif|check"
+    r"|let['’]s|this)"
 )
 _CONTINENTAL = re.compile(r"(?<![\d.,])(\d{1,3}(?:[. \u202f]\d{3})+|\d+)(?:,(\d{1,2}))?(?![\d])")
 
@@ -79,7 +84,8 @@ def concluded(text: str) -> str:
     >>> concluded("So it is 12 or 13."), concluded("So she has 12 apples, and each of")
     ('', '')
     """
-    text = _PROVED.sub(".", _MARKUP.sub("", _CODE.sub(" ", text[-_LONGEST:])).strip())
+    text = _MARKUP.sub("", _CODE.sub(" ", text[-_LONGEST:])).strip()
+    text = text[:-_FEW] + _PROVED.sub(".", text[-_FEW:])
     text = _HEADING.sub("So ", text)
     if not _ENDED.search(text) or _OPEN.search(text[-_END:]) or text.count("{") > text.count("}"):
         return ""
@@ -125,7 +131,8 @@ def _sentences(masked: str) -> Iterator[tuple[int, int]]:
 def _said(sentence: str, masked: str) -> str:
     """The value of a sentence that concludes; empty if it says anything else than one value that is new."""
     masked = _blanked(masked, _BRACKETED, _REASONS, _CONTRAST)
-    marks = [match for match in _CONCLUDES.finditer(masked) if _VALUE.search(masked, match.end())]
+    last = max((value.start() for value in _VALUE.finditer(masked)), default=-1)
+    marks = [match for match in _CONCLUDES.finditer(masked) if match.end() <= last]
     marks = [
         match
         for match in marks
@@ -155,8 +162,8 @@ def _value_of(clause: str, masked: str) -> str:
         if not solved or _UNLIKE_WORDS.search(left) or re.search(r"=[^=]*(?:,|\band\b)", left):
             return ""  # `2x = 10`, `x = 5 and y = 3`
         clause, masked = clause[equal + 1 :], masked[equal + 1 :]
-    values = list(_VALUE.finditer(masked))
-    formulas = [box for box in formulas_in(clause) if masked[box.start] == "#"]
+    values = [value for value in _VALUE.finditer(masked) if not _NAME_OF.match(masked, value.end())]
+    formulas = [box for box in formulas_in(clause) if masked[box.start] == "#" and not _NAME_OF.match(masked, box.end)]
     enumeration = all(joins(clause[one.end : two.start], "", "") for one, two in pairwise(formulas))
     if len(values) == len(formulas) > 1 and enumeration:
         return enumerated(clause, formulas)

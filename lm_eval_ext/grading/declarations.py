@@ -61,7 +61,8 @@ _MARKED = re.compile(r"####[ \t]*+(\S[^\n]{0,2000})$")
 _MARKED_VALUE = re.compile(rf"(?m)^####[ \t]*+([$€£]?{NUMBER})[ \t]*+$")
 # `28 is the final answer`, `This gives us 28 as our final answer`.
 _CALLED = re.compile(
-    rf"(?i)(\$[^$\n]{{1,200}}\$|(?<![\w.,\\]){NUMBER})\*{{0,2}},?\s(?:(?:which )?is|as|being)\s(?:the|our|my)\s(?:final|correct)\sanswer(?=[.!]?\s*$)"
+    rf"(?i)(\$[^$\n]{{1,200}}\$|(?<![\w.,\\]){NUMBER})\*{{0,2}},?\s(?:(?:which )?is|as|being)"
+    r"\s(?:the|our|my)\s(?:final|correct)\sanswer(?=[.!]?\s*$)"
 )
 _FIELD = re.compile(r"(?i)\"(?:final[ _])?answer\"\s*:\s*(?:\"([^\"\n]{1,300})\"|(-?[\d.]+))\s*[,}]")
 # A second form of a value, which must be equal to the first: `(equivalently 1.5)`, `, approximately 1.414`.
@@ -81,9 +82,10 @@ _CONTRASTS = [
 ]
 # `\textbf{Answer:} 5`, `**Answer.** 5`, `Ans. 5`, and `A: 5` or `TL;DR: 5` at the start of a text.
 _LABEL = re.compile(r"(?i)\\text\w*+\s*+\{\s*+((?:the\s++)?(?:final\s++)?answer)\s*+(?:[:：]\s*+\}|\}\s*+[:：])")
-_HEADING = re.compile(r"(?im)^(\W*(?:final )?ans(?:wer)?)\.\**[ \t]+(?=[$\d\\(-])")
+_HEADING = re.compile(r"(?im)^([^\w\n]*+(?:final )?ans(?:wer)?)\.\**[ \t]+(?=[$\d\\(-])")
 _HEADED = re.compile(
-    rf"(?im)^((?:#{{1,6}}\s*|\*\*)[^\n.:：]{{0,25}}?(?:{alternatives('answer', 'other')}|{alternatives('answer', 'european')}))\**\s*\n+(?=\S)"
+    rf"(?im)^((?:#{{1,6}}[ \t]*|\*\*)[^\n.:：]{{0,25}}?(?:{alternatives('answer', 'other')}"
+    rf"|{alternatives('answer', 'european')}))\**[ \t]*\n++(?=\S)"
 )
 _FIRST = re.compile(r"(?i)\A\W*(?:a|tl;?dr):\**\s+(?=[$€£]?\d)")
 _TIMES = re.compile(r"(?<=\d) x (?=\d)")

@@ -66,7 +66,7 @@ _LAST = 400  # characters at the end that may be special tokens
 _NEXT = re.compile(
     rf"(?im)^[#*> \t]*+(?:{alternatives('next_question')})(?:[ \t]*+\d*+[ \t]*+\**+[:：]|[ \t]++\d++\.[ \t])"
 )
-_START = r"(?:^|(?<=[.!?…$}\n—–-]))\s{0,3}"
+_START = r"(?:^|(?<=[.!?…$}\n—–。！？-]))\s{0,3}"
 _INTERJECTION = rf"(?:(?:{alternatives('interjections')})(?!\w)[\s,:.!…—–-]*+)"
 _TAKEN_BACK = re.compile(
     rf"(?im)(?:{_START}{_INTERJECTION}{{0,4}}|,\s{{0,3}}{_INTERJECTION}{{1,4}})(?:{alternatives('taken_back')})(?!\w)"
@@ -74,11 +74,13 @@ _TAKEN_BACK = re.compile(
 )
 _RECONSIDERED = re.compile(rf"(?im){_START}{_INTERJECTION}{{1,4}}")
 _SAYS_MORE = re.compile(
-    rf"(?i)\\boxed|\b(?:{alternatives('answer', 'english')}|so|therefore|thus|hence|should (?:be|have been)|makes it|forgot)\b"
+    rf"(?i)\\boxed|\b(?:{alternatives('answer', 'english')}|so|therefore|thus|hence|should (?:be|have been)"
+    r"|makes it|forgot)\b"
 )
 _CORRECTION = re.compile(r"(?i)(?:correction|erratum|edit|p\.\s?s\.)[:.]")
 _UNDECIDED = re.compile(
     r"(?i)\bI (?:can(?:no|['’])t|am unable to) (?:decide|tell|say) (?:between|which)|\bignore the (?:box|answer) above"
+    r"|\byou choose\b"
 )
 _STRUCK = re.compile(r"(?<!\S)~~(?=\S)[^~\n]{1,100}(?<=\S)~~(?=\s)")
 _SHORT = 2  # words of a correction that says nothing else
@@ -116,14 +118,14 @@ def settled(text: str, answer_in: Callable[[str], str], *, in_words: bool = Fals
     return answer_in(text)
 
 
-def own_turn(text: str, answer_in: Callable[[str], str]) -> str:
-    """A text up to its end-of-turn token, or to the next question if it has answered the first."""
+def own_turn(text: str, answer_in: Callable[[str], str] | None = None) -> str:
+    """A text up to its end-of-turn token, or to the next question if `answer_in` has found an answer to the first."""
     while (token := _TURN_END.match(text.lstrip())) is not None:
         text = text.lstrip()[token.end() :]
     if ended := _TURN_END.search(text):
         text = text[: ended.start()]
     text = text[:-_LAST] + _TOKENS.sub("", text[-_LAST:])
-    if re.match(r"(?i)\W*Q\s?1\b", text):  # parts of its own
+    if answer_in is None or re.match(r"(?i)\W*Q\s?1\b", text):  # `Q1` begins parts of its own
         return text
     for _, match in zip(range(_MOST_TURNS), _NEXT.finditer(text), strict=False):
         if match.start() and answer_in(text[: match.start()]):

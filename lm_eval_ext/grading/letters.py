@@ -14,7 +14,7 @@ _CHOSEN = (
     r"(?:option\s+(?=\W*[A-Z])|(?=\W*\(|[A-J](?![\w'\u2019]|\s+[a-z])))"
 )
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
-ORDINAL = re.compile(rf"(?i)\W*\b(?:the\s+)?({'|'.join(_ORDINALS)}|last)\s+(?:option|choice|one)\b(?!,)")
+ORDINAL = re.compile(rf"(?i)\b(?:the\s+)?({'|'.join(_ORDINALS)}|last)\s+(?:option|choice|one)\b(?!,)")
 # Names of species, of which the first word is cut to a letter.
 SPECIES = (
     "elegans|coli|aureus|cerevisiae|melanogaster|sapiens|subtilis|pylori|difficile|albicans|thaliana|falciparum|rerio|"
@@ -43,7 +43,7 @@ def chosen_letter(answer: str, letters: str = ALL) -> str:
     'B'
     """
     start = _RUN.sub(r"\1\1\1", unicodedata.normalize("NFKC", answer[:_LONGEST]))
-    if named := ORDINAL.match(start):
+    if named := ORDINAL.match(start.lstrip("*_$({[\"'` ")):
         return ordinal(named, letters)
     match = _pattern(letters).match(start)
     return match[1] if match else ""
