@@ -17,7 +17,7 @@ UNITS = (
     "1 ", "1,", "1/", "-1", r"\frac{", "answer: ", "answer: x ", "answer is ", "Final Answer: ", "The answer is (A) ",
     "<think>",
 )  # fmt: skip
-PLACES = ("boxed", "declared", "last_expression")
+PLACES = ("boxed", "declared", "concluded", "last_expression")
 
 
 def main() -> None:

@@ -8,7 +8,8 @@
 # 6: LaTeX is read as a tree and answers by one grammar, whole or not at all; exact numbers are compared exactly;
 #    declarations in more languages, and with what follows them.
 # 7: denials and corrections in more words; products that depend on their order; units and nouns of other languages.
-GRADER_VERSION = 7
+# 8: which option a reply chooses, sentence by sentence; what a reply concludes with that neither boxes nor declares.
+GRADER_VERSION = 8
 
 COMPARED = (
     "correct",

@@ -48,7 +48,7 @@ _CLOSINGS = {
 }
 # What stands between the signs of two amounts: `$3 per pen and she pays $`.
 _AMOUNT = re.compile(r"\d[\d.,]*[.,;:!?)]*\s+(?:[A-Za-z]+[,.;:]?\s+)*?[a-z]{2,},?\s+[a-z]{2,}\b(?!\{)")
-_UNCLOSED = re.compile(r"((?:[^{}$\n]|\{[^{}$\n]*\}){1,100}?)(?:\$|\\\)|\\\])")
+_UNCLOSED = re.compile(r"((?:[^{}$\n]|\{[^{}$\n]*\}){1,100}?)(\$|\\\)|\\\])")  # a formula that ends before its box does
 _BRACE = re.compile(r"(?<!\\)[{}]")
 _JOINER = rf"(?:{alternatives('joiners')})"
 # What may stand between the boxes or formulas of one enumeration.
@@ -197,7 +197,7 @@ def boxes_in(text: str) -> list[Box]:
             found.append(Box(match.start(), match.end(), match.start("bare"), match.end()))
         elif (end := closing.get(match.end() - 1)) is not None:
             found.append(Box(match.start(), end + 1, match.end(), end))
-        elif unclosed := _UNCLOSED.match(text, match.end()):  # the formula ends before its box does
+        elif (unclosed := _UNCLOSED.match(text, match.end())) and _is_opened(text, match.start(), unclosed[2]):
             found.append(Box(match.start(), unclosed.end(1), match.end(), unclosed.end(1)))
     real = [
         box for box in found
@@ -206,6 +206,12 @@ def boxes_in(text: str) -> list[Box]:
     ]  # fmt: skip
     kept = [box for box in real if not (_said_before(_DENIED, text, box) or _is_of_a_step(text, box))]
     return [box for box in kept if not _said_before(_OF_ANOTHER, text, box)] or kept
+
+
+def _is_opened(text: str, place: int, closing: str) -> bool:
+    """Whether a formula that ends with a sign begins before a place in its line."""
+    line = text[text.rfind("\n", 0, place) + 1 : place]
+    return line.count("$") % 2 == 1 if closing == "$" else {"\\)": "\\(", "\\]": "\\["}[closing] in line
 
 
 def _said_before(pattern: re.Pattern[str], text: str, box: Box) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -150,6 +150,7 @@ _CLOSED = re.compile(
     r"|[,}\]](?=\S)|[,:]\s(?!\w+\b\s\w+s\b)"
 )
 _EITHER = re.compile(r"(?i)\beither\s+\(?[A-J]\)?$|\bneither\s[^.;]*$")
+_SPEAKS = re.compile(r"\s(?!(?:is|holds|fits|survives|remains|works)\b)[a-z]|['’]|,\s[a-z]")
 _AT_THE_END = re.compile(  # `If I have to choose, D.`
     r"(?i)(?<!second)(?<!next)(?<!first)(?<!third)(?<!also)(?<!\band)(?<!\bor)(?:[a-z]{2},|[.–—-])\s*$"
 )
@@ -175,7 +176,7 @@ def chosen_option(text: str, letters: str = ALL) -> str:
     is_list = len(set(labelled)) > 1
     if not is_list:
         text = re.sub(r":\s*\n+\s*(?=\(?[A-J]\b)", ": ", text)
-    sentences = list(_sentences(text, without_labels=is_list))[-_MOST:]
+    sentences = _sentences(text, without_labels=is_list)
     if len({alone[1] for one in sentences if (alone := _ALONE.fullmatch(one.text))}) > _LOOP:
         return ""
     last = next((at for at in range(len(sentences) - 1, -1, -1) if sentences[at].letters(_Choice.ANSWER)), None)
@@ -241,7 +242,7 @@ def _plain(text: str) -> str:
     text = re.sub(r"</[A-Za-z_]{1,20}>|<\|[a-z_]{1,30}\|>", "\n", text)
     text = _MARKUP.sub("", _STYLED.sub(lambda match: match[1] or match[2] or match[3], text))
     text = _QUOTED.sub(r"\1", _FORMULA.sub("#", text))
-    alone = r"(?m)^([\s*(]*(?:[Aa]nswer\W*)?\(?([A-J])\)?)[\s.,]*\n(?=[\s*(]*(?!\2)[A-J][\s.,]*$)"
+    alone = r"(?m)^([ \t*(]*+(?:[Aa]nswer\W*)?\(?([A-J])\)?)[ \t.,]*+\n++(?=[ \t*(]*+(?!\2)[A-J][ \t.,]*+$)"
     text = re.sub(alone, r"\1, ", text)  # two letters that stand alone are an enumeration
     for letter, others in table("extraction")["choosing"]["letters"].items():
         text = re.sub(rf"\(\s?(?:{others})\s?\)|(?<=ข้อ)\s?(?:{others})(?!\w)", f" ({letter})", text)
@@ -249,15 +250,15 @@ def _plain(text: str) -> str:
     return _SMALL.sub(lambda match: match[0][: match.start(1) - match.start()] + match[1].upper(), text)
 
 
-def _sentences(text: str, *, without_labels: bool) -> Iterator[_Sentence]:
-    """The sentences of a text, if asked without the lines that are options with their letters."""
-    for line in text.splitlines():
+def _sentences(text: str, *, without_labels: bool) -> list[_Sentence]:
+    """The last sentences of a text, if asked without the lines that are options with their letters."""
+    found: list[tuple[str, bool]] = []  # and whether they end their line
+    for line in filter(str.strip, text.splitlines()):
         option = _LABEL.match(line) and not _ALONE.fullmatch(line)
-        if without_labels and (option or re.fullmatch(r"\s*[A-J]\)\s*", line)):
-            continue
-        *some, last = [sentence for sentence in _ENDS.split(line) if sentence.strip()] or [""]
-        yield from (_Sentence(one, _choices(one, ends_line=False)) for one in some)
-        yield _Sentence(last, _choices(last, ends_line=True))
+        if not (without_labels and (option or re.fullmatch(r"\s*[A-J]\)\s*", line))):
+            some = [sentence for sentence in _ENDS.split(line) if sentence.strip()]
+            found += [(sentence, place == len(some)) for place, sentence in enumerate(some, 1)]
+    return [_Sentence(sentence, _choices(sentence, ends_line=ends)) for sentence, ends in found[-_MOST:]]
 
 
 def _choices(sentence: str, *, ends_line: bool) -> dict[str, _Choice]:
@@ -287,7 +288,7 @@ def _of_letters(sentence: str, match: re.Match[str], *, ends_line: bool) -> _Cho
     if (starts or pointed) and _REFUSED.match(after):
         return _Choice.REFUSED
     after = re.sub(r"^\s\([^()]*\)", "", after)
-    speaker = match[0] == "I" and not named and re.match(r"\s(?!(?:is|holds|fits|survives|remains|works)\b)[a-z]|['’]|,\s[a-z]", after)
+    speaker = match[0] == "I" and not named and _SPEAKS.match(after)
     either = _EITHER.search(before + match[0])
     if speaker or either or _SUPPOSED.search(before) or _DENIED.search(clause):
         return _Choice.NONE

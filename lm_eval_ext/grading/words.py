@@ -52,7 +52,11 @@ def counted_elsewhere(answer: str) -> str:
         return f"{number}\\text{{ {unit}}}"
     if re.search(r"[\u0e00-\u0e7f\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]", word):  # no spaces divide words
         return number if any(name in _counters() for name in names) else answer
-    changes = word in lexicon()["scales"] or word.casefold().startswith(_changing())
+    changes = (
+        word in lexicon()["scales"]
+        or word.casefold() in lexicon()["negations"].split()
+        or word.casefold().startswith(_changing())
+    )
     is_noun = " " in answer and re.fullmatch(r"[^\W\d_]{2,}", word.translate(_MARKS)) is not None
     return number if is_noun and not changes else answer
 

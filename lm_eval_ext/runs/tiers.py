@@ -27,7 +27,7 @@ from lm_eval_ext.runs.task_results import compared_as
 
 CLOSE = 1e-6  # for means of means
 _UNTOLD = ("unparsable", "timeout", "memory")  # grades that may differ between machines
-_FIND = ("boxed", "declared", "last_expression")
+_FIND = ("boxed", "declared", "concluded", "last_expression")
 _MOST_MARKS = 20  # end markers considered per text
 
 
@@ -227,7 +227,7 @@ def _readings(text: str, task: TaskResult) -> Iterator[str]:
     for start in starts[:_MOST_MARKS]:
         part = _Part(text)
         part.answer = text[start:]
-        for find in (_FIND[:2], _FIND):
+        for find in (_FIND[:2], _FIND[:3], _FIND):
             yield from _answers([[part]], task, find)[0]
             if task.answers_as == "choice":
                 yield chosen_letter(final_answer(part, find), LETTERS)
