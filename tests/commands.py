@@ -5,37 +5,95 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from functools import cache
 from pathlib import Path
 
 from tests.shared import ROOT
 
 LM_EVAL = Path(sys.executable).with_name("lm_eval")
+COMMAND = LM_EVAL.with_name("lm-eval-tts")
 _READ_LATE = {"OMP_NUM_THREADS", "HF_HUB_OFFLINE", "XDG_CACHE_HOME"}  # variables that need no new process
+_POLL_SECONDS = 0.02
 
 
 def run(*command: str | Path, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end; `lm_eval` without further variables in a fork of a process that has imported it."""
+    """Run a command to its end; without further variables in a fork of a process that has imported everything."""
     words = [str(part) for part in command]
+    if words[0] in (str(LM_EVAL), str(COMMAND)) and env.keys() <= _READ_LATE and hasattr(os, "fork"):
+        process = Started(words, cwd, env)
+        said = process.communicate()
+        return subprocess.CompletedProcess(words, process.wait(), *said)
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", **env}
-    if words[0] == str(LM_EVAL) and env.keys() <= _READ_LATE and hasattr(os, "fork"):
-        return _forked(words, str(cwd or Path.cwd()), environment)
     return subprocess.run(words, capture_output=True, text=True, cwd=cwd, env=environment, check=False)
 
 
-def _forked(command: list[str], cwd: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+class Started:
+    """A command that runs in such a fork, as `subprocess.Popen` has it."""
+
+    def __init__(self, command: list[str], cwd: Path | None = None, env: dict[str, str] | None = None) -> None:
+        self._folder = tempfile.TemporaryDirectory()
+        self._files = {name: f"{self._folder.name}/{name}" for name in ("stdout", "stderr")}
+        environment = {**os.environ, "HF_HUB_OFFLINE": "1", **(env or {})}
+        asked = {"command": command, "cwd": str(cwd or Path.cwd()), "env": environment, **self._files}
+        self.pid = int(_answer(asked) or 0)
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """The exit code; None while it runs."""
+        if self.returncode is None:
+            self.returncode = _answer(self.pid)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end.
+
+        Raises:
+            TimeoutExpired: it still runs.
+        """
+        until = None if timeout is None else time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            if until is not None and time.monotonic() > until:
+                raise subprocess.TimeoutExpired(str(self.pid), timeout or 0)
+            time.sleep(_POLL_SECONDS)
+        return code
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """What it has written to stdout and stderr, at its end."""
+        self.wait(timeout)
+        return self.written()
+
+    def written(self) -> tuple[str, str]:
+        """The same so far, while it runs."""
+        stdout, stderr = (Path(file).read_text("utf-8", "replace") for file in self._files.values())
+        return stdout, stderr
+
+    def send_signal(self, which: signal.Signals) -> None:
+        """Send a signal, if it still runs."""
+        if self.poll() is None:
+            os.kill(self.pid, which)
+
+    def kill(self) -> None:
+        """Kill it."""
+        self.send_signal(signal.SIGKILL)
+
+
+def started(*command: str | Path, cwd: Path | None = None) -> Started:
+    """Start a command of ours."""
+    return Started([str(part) for part in command], cwd)
+
+
+def _answer(asked: object) -> int | None:
     server = _warm()
     assert server.stdin is not None and server.stdout is not None
-    with tempfile.TemporaryDirectory() as folder:
-        files = {name: f"{folder}/{name}" for name in ("stdout", "stderr")}
-        server.stdin.write(json.dumps({"command": command, "cwd": cwd, "env": env, **files}) + "\n")
-        server.stdin.flush()
-        code = int(server.stdout.readline())
-        said = {name: Path(file).read_text("utf-8", "replace") for name, file in files.items()}
-    return subprocess.CompletedProcess(command, code, **said)
+    server.stdin.write(json.dumps(asked) + "\n")
+    server.stdin.flush()
+    answer: int | None = json.loads(server.stdout.readline())
+    return answer
 
 
 @cache

@@ -7,7 +7,6 @@ import gzip
 import json
 import pickle
 import re
-import subprocess
 import sys
 import time
 import zlib
@@ -37,7 +36,7 @@ from lm_eval_ext.paths import TASKS
 from lm_eval_ext.testbed.code_mini import code_mini_dataset, solutions
 from lm_eval_ext.testbed.evalplus import cases_of
 from lm_eval_ext.testbed.livecodebench import Cases, livecodebench_dataset
-from tests.commands import LM_EVAL, run
+from tests.commands import LM_EVAL, Started, run, started
 from tests.fake_server import FakeServer, scripted
 from tests.test_sandbox import needs_sandbox, zygotes
 from tests.tokenizers import byte_tokenizer
@@ -732,14 +731,11 @@ def test_a_run_that_is_killed_while_it_grades_leaves_nothing_and_gives_the_same_
 
     with FakeServer(script=script) as server:
 
-        def started(out: str, journal: str) -> subprocess.Popen[str]:
+        def evaluated(out: str, journal: str) -> Started:
             arguments = f"base_url={server.url},tokenizer={tmp_path}/tokenizer,journal={tmp_path / journal}"
-            return subprocess.Popen(
-                [
-                    LM_EVAL, "--model", "tts-server", "--model_args", arguments, "--tasks", "tts_slow", "--log_samples",
-                    "--include_path", tmp_path / "mine", "--output_path", tmp_path / out, "--confirm_run_unsafe_code",
-                ],
-                stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+            return started(
+                LM_EVAL, "--model", "tts-server", "--model_args", arguments, "--tasks", "tts_slow", "--log_samples",
+                "--include_path", tmp_path / "mine", "--output_path", tmp_path / out, "--confirm_run_unsafe_code",
             )  # fmt: skip
 
         def verdicts(out: str) -> list[Any]:
@@ -747,10 +743,10 @@ def test_a_run_that_is_killed_while_it_grades_leaves_nothing_and_gives_the_same_
             found = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
             return [(row["doc_id"], row["acc"], row["graded"], row["failed"]) for row in found]
 
-        undisturbed = started("whole", "a.sqlite")
+        undisturbed = evaluated("whole", "a.sqlite")
         _, errors = undisturbed.communicate(timeout=300)
         assert undisturbed.returncode == 0, errors
-        killed = started("out", "b.sqlite")
+        killed = evaluated("out", "b.sqlite")
         while not zygotes(killed.pid):
             assert killed.poll() is None
             time.sleep(0.05)
@@ -760,7 +756,7 @@ def test_a_run_that_is_killed_while_it_grades_leaves_nothing_and_gives_the_same_
         killed.communicate()
         assert psutil.wait_procs(below, timeout=10)[1] == []
         before = len(server.asked)
-        again = started("out", "b.sqlite")
+        again = evaluated("out", "b.sqlite")
         _, errors = again.communicate(timeout=300)
         assert again.returncode == 0 and "were taken from the journal" in errors, errors
         assert not [body for body in server.asked[before:] if body["max_tokens"] > 100], "no text is asked for again"

@@ -11,8 +11,7 @@ from typer.testing import CliRunner
 
 from lm_eval_ext.cli import app
 from lm_eval_ext.paths import TASKS
-from tests.commands import run
-from tests.test_export import COMMAND
+from tests.commands import COMMAND, run
 
 GIVEN = {
     "leaderboard build nowhere": "nowhere: does not exist",

@@ -25,9 +25,7 @@ from lm_eval_ext.pruning.loading import load_pruned
 from lm_eval_ext.pruning.recipe import Recipe, load_recipe, write_recipe
 from lm_eval_ext.pruning.vllm_loader import changed_fields
 from tests.checkpoints import ARCHITECTURES, write_checkpoint
-from tests.commands import LM_EVAL, run
-
-COMMAND = LM_EVAL.with_name("lm-eval-tts")
+from tests.commands import COMMAND, run
 
 
 def recipe_for(folder: Path, **fields: object) -> Recipe:

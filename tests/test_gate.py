@@ -8,7 +8,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterable, Sequence
@@ -34,14 +33,13 @@ from lm_eval_ext.gating.standing import Policy
 from lm_eval_ext.gating.verdicts import _better_evidence, report
 from lm_eval_ext.generation.request import Completion, Job, Stop
 from lm_eval_ext.runs.literature import read_literature
-from tests.commands import LM_EVAL, run
+from tests.commands import COMMAND, LM_EVAL, Started, run, started
 from tests.fake_server import FakeServer
 from tests.shared import BASE_RUN, ROOT
 from tests.test_logs import write_inspect
 from tests.test_sweep_runs import family
 from tests.test_sweep_slurm import slurm  # noqa: F401  # a fixture
 
-COMMAND = Path(sys.executable).with_name("lm-eval-tts")
 PUBLISHED = BASE_RUN.parent
 DENSE = {"results": str(BASE_RUN)}
 CANDIDATES = {
@@ -372,17 +370,14 @@ MODELS: dict[str, Any] = {
 }  # fmt: skip
 
 
-def process(path: Path, *options: str) -> subprocess.Popen[str]:
-    env = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [COMMAND, "gate", path, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
-    )
+def process(path: Path, *options: str) -> Started:
+    return started(COMMAND, "gate", path, *options)
 
 
 def to_its_end(path: Path, *options: str) -> tuple[int, str, str]:
-    started = process(path, *options)
-    said, told = started.communicate()
-    return started.returncode, said, told
+    done = process(path, *options)
+    said, told = done.communicate()
+    return done.wait(), said, told
 
 
 @pytest.fixture(scope="module")
@@ -524,15 +519,14 @@ def test_a_candidate_that_cannot_be_loaded_is_said_and_the_others_go_on(tmp_path
 @pytest.mark.long
 def test_interrupted_it_keeps_everything_and_goes_on(tmp_path: Path, evaluated: Path) -> None:
     path = written(tmp_path, **MODELS)
-    started = process(path)
-    assert started.stderr is not None
-    for line in started.stderr:
-        if "middle: started" in line:
-            break
+    running = process(path)
+    while "middle: started" not in running.written()[1]:
+        assert running.poll() is None
+        time.sleep(0.05)
     time.sleep(2)
-    started.send_signal(signal.SIGINT)
-    _, told = started.communicate()
-    assert started.returncode == 130 and "everything is kept, so run it again to go on" in told
+    running.send_signal(signal.SIGINT)
+    _, told = running.communicate()
+    assert running.returncode == 130 and "everything is kept, so run it again to go on" in told
     assert to_its_end(path)[0] == 1
     assert verdicts(path) == verdicts(evaluated)
 

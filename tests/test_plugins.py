@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 
 from lm_eval_ext.paths import PRUNED_MODELS, TASKS
-from tests.commands import LM_EVAL, run
+from tests.commands import COMMAND, LM_EVAL, run
 from tests.lm_eval_states import lm_eval_at
 
-COMMAND = LM_EVAL.with_name("lm-eval-tts")
 PROJECT = """
 [build-system]
 requires = ["hatchling"]

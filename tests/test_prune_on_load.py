@@ -20,9 +20,7 @@ from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
 from lm_eval_ext.harness.prune_on_load import parse_prune_spec
 from lm_eval_ext.paths import TASKS, cache_folder
 from lm_eval_ext.pruning.calibration import CORPORA, Exchange, calibration
-from tests.commands import LM_EVAL, run
-
-COMMAND = LM_EVAL.with_name("lm-eval-tts")
+from tests.commands import COMMAND, LM_EVAL, run
 
 
 def evaluated(model_args: str, out: Path, cache: str = "") -> tuple[dict[str, Any], str]:

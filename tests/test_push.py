@@ -15,8 +15,7 @@ import pytest
 from transformers import AutoConfig
 
 from lm_eval_ext.pruning.recipe import Recipe, write_recipe
-from tests.commands import run
-from tests.test_prune_on_load import COMMAND
+from tests.commands import COMMAND, run
 
 TOKEN = "hf_stand_in_token"
 

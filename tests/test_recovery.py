@@ -24,8 +24,8 @@ from lm_eval_ext.pruning.finetuning import Memory, estimated, training
 from lm_eval_ext.pruning.quantization import parse_quantize
 from lm_eval_ext.pruning.recipe import Recipe, load_recipe, write_recipe
 from lm_eval_ext.pruning.recovery import recover
-from tests.commands import run
-from tests.test_prune_on_load import COMMAND, evaluated
+from tests.commands import COMMAND, run
+from tests.test_prune_on_load import evaluated
 
 SHORT: dict[str, Any] = {"data": "embedded", "steps": 6, "batch_size": 4, "max_tokens": 24, "samples": 8}
 

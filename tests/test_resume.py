@@ -7,14 +7,13 @@ import os
 import random
 import signal
 import sqlite3
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.commands import LM_EVAL
+from tests.commands import LM_EVAL, Started, started
 
 KILLS = int(os.environ.get("LM_EVAL_TTS_KILLS", "1"))  # more of them are for trying by hand
 TOKENS = "max_gen_toks=220,thinking_token_budget=200"
@@ -29,9 +28,9 @@ OF_THE_MOMENT = (
 )
 
 
-def start(model: Path, hub: Path, journal: Path, out: Path) -> subprocess.Popen[str]:
+def start(model: Path, hub: Path, journal: Path, out: Path) -> Started:
     arguments = f"pretrained={model},drop_layers=2,journal={journal}"
-    command = [
+    command: list[str | Path] = [
         LM_EVAL,
         "--model",
         "pruned-hf",
@@ -40,18 +39,11 @@ def start(model: Path, hub: Path, journal: Path, out: Path) -> subprocess.Popen[
         "--tasks",
         "tts_aime24_b512,tts_aime25_b1024",
     ]
-    options = ["--gen_kwargs", TOKENS, "--batch_size", "4", "--output_path", out, "--log_samples"]
-    return subprocess.Popen(
-        [str(part) for part in [*command, *options]],
-        cwd=hub,
-        env={**os.environ, "HF_HUB_OFFLINE": "1"},
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-    )
+    options: list[str | Path] = ["--gen_kwargs", TOKENS, "--batch_size", "4", "--output_path", out, "--log_samples"]
+    return started(*command, *options, cwd=hub)
 
 
-def finished(process: subprocess.Popen[str]) -> str:
+def finished(process: Started) -> str:
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors[-3000:]
     return errors
@@ -75,7 +67,7 @@ def kept(journal: Path) -> int:
 
 
 def stop_at(
-    process: subprocess.Popen[str], journal: Path, completions: int, delay: float, by: signal.Signals = signal.SIGKILL
+    process: Started, journal: Path, completions: int, delay: float, by: signal.Signals = signal.SIGKILL
 ) -> str:
     while process.poll() is None and kept(journal) < completions:
         time.sleep(0.005)

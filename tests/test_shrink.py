@@ -37,10 +37,9 @@ from lm_eval_ext.shrinking.unseen import SeenQuestion, Unseen
 from lm_eval_ext.statistics.betting import KeptTest
 from lm_eval_ext.sweep.locks import hold
 from tests.checkpoints import LAYERS, write_checkpoint
-from tests.commands import LM_EVAL, run
+from tests.commands import COMMAND, run
 from tests.shared import BASE_RUN, ROOT
 
-COMMAND = LM_EVAL.with_name("lm-eval-tts")
 KINDS: tuple[What, ...] = ("layers", "attention", "mlp")
 
 # States -----------------------------------------------------------------------------------------------

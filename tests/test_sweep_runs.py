@@ -7,8 +7,6 @@ import os
 import random
 import re
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -22,8 +20,8 @@ from lm_eval_ext.pruning.recipe import load_recipe
 from lm_eval_ext.runs.study_file import read_study
 from lm_eval_ext.sweep.one import ATTEMPT, progress
 from lm_eval_ext.sweep.sources import Study
+from tests.commands import COMMAND, Started, started
 
-COMMAND = Path(sys.executable).with_name("lm-eval-tts")
 STUDY: dict[str, Any] = {
     "output": "out", "batch_size": 32, "models": {"tiny": "tiny-chain"}, "tasks": ["chain"], "budgets": [8, 128],
     "limit": 2, "pruning": [{"method": "reverse", "remove": [0, 1]}],
@@ -37,17 +35,14 @@ def written(folder: Path, **changes: Any) -> Path:
     return path
 
 
-def started(path: Path, *options: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [COMMAND, "sweep", "run", path, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+def swept(path: Path, *options: str) -> Started:
+    return started(COMMAND, "sweep", "run", path, *options)
 
 
 def run_to_its_end(path: Path, *options: str) -> tuple[int, str]:
-    process = started(path, *options)
-    said, _ = process.communicate()
-    return process.returncode, said
+    process = swept(path, *options)
+    said = "".join(process.communicate())
+    return process.wait(), said
 
 
 def outcomes(path: Path) -> dict[str, Any]:
@@ -112,7 +107,7 @@ def test_status_and_collect_in_the_middle_of_a_sweep(tmp_path: Path, monkeypatch
     monkeypatch.chdir(tmp_path)
     path = written(tmp_path, limit=200, batch_size=4, seeds=[0, 1], pruning=[], tasks=["chain", "mini"], budgets=[])
     study = Study(path, keep=False)
-    process = started(path)
+    process = swept(path)
     first, second = (folder for run in study.runs if (folder := study.folder_of(run)) is not None)
     until((second / "log.txt").exists, 300)
     until(lambda: progress(second / "log.txt").left.count(":") == 1, 300)
@@ -123,7 +118,7 @@ def test_status_and_collect_in_the_middle_of_a_sweep(tmp_path: Path, monkeypatch
     page = (tmp_path / "out" / "site" / "studies.html").read_text("utf-8")
     assert "1 of the 2 runs of study is done." in page and "1 of 2 seeds" in page and "not in its results" not in page
     written(tmp_path, limit=3, seeds=[0, 1], pruning=[], budgets=[8])
-    said, _ = process.communicate()
+    said = "".join(process.communicate())
     assert process.returncode == 0 and "tiny-dense-s1: done" in said, "it was started before the manifest changed"
     assert (first / "done.json").is_file() and (second / "done.json").is_file()
 
@@ -131,13 +126,13 @@ def test_status_and_collect_in_the_middle_of_a_sweep(tmp_path: Path, monkeypatch
 @pytest.mark.long
 def test_a_manifest_that_changes_meanwhile_is_noticed(tmp_path: Path) -> None:
     path = written(tmp_path, seeds=[0, 1], pruning=[], budgets=[8])
-    process = started(path)
+    process = swept(path)
     study = Study(path, keep=False)
     first = study.folder_of(study.runs[0])
     assert first is not None
     until((first / "log.txt").exists)
     written(tmp_path, seeds=[0, 1], pruning=[], budgets=[8], limit=3)
-    said, _ = process.communicate()
+    said = "".join(process.communicate())
     assert process.returncode == 1 and "tiny-dense-s1: not run, because" in said, said
     assert "or a file that it names has changed; start the sweep again" in said and "1 of 2 runs are done" in said
     written(tmp_path, seeds=[0, 1], pruning=[], budgets=[8])
@@ -222,8 +217,8 @@ def test_a_choice_by_traces_fails_with_the_whole_model(tmp_path: Path) -> None:
 @pytest.mark.long
 def test_two_sweeps_of_one_manifest_do_each_run_once(tmp_path: Path) -> None:
     path = written(tmp_path, budgets=[8])
-    both = [started(path), started(path)]
-    said = [process.communicate()[0] for process in both]
+    both = [swept(path), swept(path)]
+    said = ["".join(process.communicate()) for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     assert len(outcomes(path)) == 2
     logs = [(folder / "log.txt").read_text() for folder in (tmp_path / "out" / "runs").iterdir()]
@@ -234,14 +229,14 @@ def test_two_sweeps_of_one_manifest_do_each_run_once(tmp_path: Path) -> None:
 @pytest.mark.long
 def test_an_interrupted_sweep_stops_what_it_runs_and_keeps_everything(tmp_path: Path) -> None:
     path = written(tmp_path, budgets=[8], pruning=[])
-    process = started(path)
+    process = swept(path)
     (study,) = Study(path, keep=False).runs
     folder = Study(path, keep=False).folder_of(study)
     assert folder is not None
     until((folder / "log.txt").exists)
     time.sleep(2)
     process.send_signal(signal.SIGINT)
-    said, _ = process.communicate()
+    said = "".join(process.communicate())
     assert process.returncode == 130 and "everything is kept, so run it again to go on" in said, said
     assert not (folder / "done.json").exists() and not (folder / "failed.json").exists()
     assert run_to_its_end(path)[0] == 0 and (folder / "done.json").exists()
@@ -269,7 +264,7 @@ def killed(path: Path, times: int, seed: int, *options: str, longest: float = 12
     """Start a sweep and kill it at random moments, with or without what it has started; at last let it end."""
     chance = random.Random(seed)
     for number in range(times):
-        process = started(path, *options)
+        process = swept(path, *options)
         time.sleep(chance.uniform(2.0, longest))
         alive = family(process.pid)
         chosen = [alive[:1], alive[1:], alive, alive[-1:], alive[1:2]][number % 5]

@@ -1,7 +1,8 @@
-"""`python -m tests.warm`: runs the `lm_eval` command in forks of a process that has imported everything already.
+"""`python -m tests.warm`: runs `lm_eval` and `lm-eval-tts` in forks of a process that has imported everything already.
 
 The imports take eight seconds, a small evaluation one. Reads a JSON object a line: arguments, folder, environment, and
-the files for what is written; answers with the exit code.
+the files for what is written, and answers with the process id; or such an id, and answers with the exit code, or null
+while it runs.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 
@@ -17,19 +20,28 @@ def main() -> None:
     """Answer until the input ends."""
     import transformers.models.llama.modeling_llama
     import transformers.models.qwen3.modeling_qwen3  # noqa: F401
-    from lm_eval.__main__ import cli_evaluate
 
-    import lm_eval_ext.harness.models.pruned_hf  # noqa: F401
+    import lm_eval_ext.gating.worker
+    import lm_eval_ext.harness.models.pruned_hf
+    import lm_eval_ext.sweep.one  # noqa: F401
 
     for line in sys.stdin:
         asked = json.loads(line)
+        if isinstance(asked, int):
+            ended, status = os.waitpid(asked, os.WNOHANG)
+            print(os.waitstatus_to_exitcode(status) if ended else "null", flush=True)
+            continue
         child = os.fork()
         if not child:
-            _run(cli_evaluate, asked)
-        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+            _run(asked)
+        print(child, flush=True)
 
 
-def _run(command: Any, asked: dict[str, Any]) -> None:
+def _run(asked: dict[str, Any]) -> None:
+    from lm_eval.__main__ import cli_evaluate
+
+    from lm_eval_ext.cli import app
+
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for number, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(asked[name], os.O_WRONLY | os.O_CREAT), number)
@@ -39,15 +51,18 @@ def _run(command: Any, asked: dict[str, Any]) -> None:
     sys.argv[:] = asked["command"]
     code: Any = 0
     try:
-        command()
+        (cli_evaluate if Path(sys.argv[0]).name == "lm_eval" else app)()
     except SystemExit as error:
         code = error.code
-    except BaseException:
+    except BaseException as error:
         sys.excepthook(*sys.exc_info())
-        code = 1
+        code = -signal.SIGINT if isinstance(error, KeyboardInterrupt) else 1
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
+    if code == -signal.SIGINT:  # as Python ends
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
     os._exit(code if isinstance(code, int) else int(code is not None))
 
 

@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from enum import IntEnum
+from functools import partial
 from typing import NamedTuple
 
 from lm_eval_ext.grading.letters import ALL, ORDINAL, SPECIES, ordinal
@@ -30,10 +31,7 @@ class _Choice(IntEnum):
     ANSWER = 3
 
 
-def _words(name: str) -> str:
-    return re.sub(r"\|\s+", "|", str(table("extraction")["choosing"].get(name, "")))
-
-
+_words = partial(alternatives, kind="choosing")
 _STYLED = re.compile(
     r"\\(?:text|math)\w*\s*\{\s*(\(?[A-J]\)?)\s*\}|\$\s*(\(?[A-J]\)?)\s*\$|(?<![\w*])\*([A-J])\*(?![\w*])"
 )

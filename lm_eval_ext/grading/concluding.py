@@ -1,4 +1,4 @@
-r"""The value that a reply concludes with where it neither boxes nor declares one: `So Natalia sold 72 clips in all.`
+r"""The value that a reply concludes with where it neither boxes nor declares one: `So she has 12 apples in all.`
 
 The last sentence is read, whole or not at all: it must conclude (`so`, `in total`, a value alone in its line) and say
 one value that was not known before, in plain words. The words are in `extraction.yaml`.
@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from itertools import pairwise
 
 from lm_eval_ext.grading.boxes import NUMBER, enumerated, formulas_in, joins, unit_after
-from lm_eval_ext.grading.words import alternatives, lexicon, number_in_words, table
+from lm_eval_ext.grading.words import alternatives, lexicon, number_in_words
 
 _LONGEST = 4_000  # characters from the end that are read
 _FEW = 20  # characters at the end that may be `Q.E.D.`
@@ -19,10 +20,7 @@ _END = 300  # characters at the end that may say that there is no answer
 _WORDS = 25  # of a clause that is read
 
 
-def _words(name: str) -> str:
-    return re.sub(r"\|\s+", "|", str(table("extraction")["concluding"][name]))
-
-
+_words = partial(alternatives, kind="concluding")
 _CODE = re.compile(r"```.*?(?:```|\Z)|~~[^~\n]{1,100}~~", re.DOTALL)
 _MARKUP = re.compile(r"\*\*|__(?!\w{0,80}_)|`|^>\s?|^#{1,6}\s+|</?[a-z]{1,6}\s*/?>", re.MULTILINE)
 _PROVED = re.compile(r"\W*\b(?:Q\.?E\.?D)\b\W*$")

@@ -15,7 +15,8 @@ def table(name: str) -> Any:
     """What a YAML file of this folder holds."""
     import yaml
 
-    return yaml.safe_load(Path(__file__).with_name(f"{name}.yaml").read_text("utf-8"))
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same, and seven times faster where libyaml is there
+    return yaml.load(Path(__file__).with_name(f"{name}.yaml").read_text("utf-8"), loader)
 
 
 def alternatives(name: str, kind: str = "") -> str:
