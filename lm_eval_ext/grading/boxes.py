@@ -275,6 +275,8 @@ def is_counted(rest: str) -> bool:
         r"\s?of (?:the |an? |her |his |their |its )?[a-z]+(?: [a-z]+)?$", "", re.sub(r"^\\text\{|\}$", "", rest)
     )
     words = rest.split()
+    if re.fullmatch(r"(?:square |cubic )?units?", rest):
+        return True
     return any(is_countable(" ".join(words[:length])) for length in (3, 2, 1) if len(words) >= length) and not (
         re.search(r"\d", rest) or re.search(rf"(?i)\b(?:{'|'.join(lexicon()['not_nouns'])}|or|and)\b", rest)
     )

@@ -236,8 +236,9 @@ def is_cut(text: str) -> bool:
 def _plain(text: str) -> str:
     """A text without markup, in which formulas are `#` and small letters of options are capitals."""
     text = unicodedata.normalize("NFKC", _CODE.sub("\n", text)).translate({0x3010: "(", 0x3011: ")"})
-    text = re.sub(r"<([A-Za-z_]{1,20})>", r"\n\1: ", text)
-    text = re.sub(r"</[A-Za-z_]{1,20}>|<\|[a-z_]{1,30}\|>", "\n", text)
+    text = re.sub(r"</?(?:b|i|u|em|strong|span)>", "", text)
+    text = re.sub(r"<([a-z_]*(?:answer|choice|option|final|letter|alternative)[a-z_]*)>", r"\n\1: ", text)
+    text = re.sub(r"</?[A-Za-z_]{1,20}>|<\|[a-z_]{1,30}\|>", "\n", text)
     text = _MARKUP.sub("", _STYLED.sub(lambda match: match[1] or match[2] or match[3], text))
     text = _QUOTED.sub(r"\1", _FORMULA.sub("#", text))
     alone = r"(?m)^([ \t*(]*+(?:[Aa]nswer\W*)?\(?([A-J])\)?)[ \t.,]*+\n++(?=[ \t*(]*+(?!\2)[A-J][ \t.,]*+$)"

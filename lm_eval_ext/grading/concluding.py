@@ -22,6 +22,7 @@ _WORDS = 25  # of a clause that is read
 
 _words = partial(alternatives, kind="concluding")
 _CODE = re.compile(r"```.*?(?:```|\Z)|~~[^~\n]{1,100}~~", re.DOTALL)
+_BLOCK = re.compile(r"</(?:p|li|ol|ul|div|h\d|tr)>")
 _MARKUP = re.compile(r"\*\*|__(?!\w{0,80}_)|`|^>\s?|^#{1,6}\s+|</?[a-z]{1,6}\s*/?>", re.MULTILINE)
 _PROVED = re.compile(r"\W*\b(?:Q\.?E\.?D)\b\W*$")
 _HEADING = re.compile(r"(?im)^[^\w\n]*+(?:conclusion|in conclusion|final result|result|in summary)[^\w\n]*+\n++")
@@ -35,16 +36,19 @@ _RETRACTS = re.compile(
 _ENDS = re.compile(
     r"(?<=[^\s.][.!?])(?<!\b[A-Z]\.)(?<!i\.e\.)(?<!e\.g\.)(?<!approx\.)(?<!\bca\.)(?<!\bsq\.)\s+(?!=)|\n+|(?<=[。！？।])"
 )
-_IDLE = re.compile(rf"(?i)\W*(?:(?:{_words('idle')})\W*)*")
+_IDLE = re.compile(rf"(?i)[^\w#]*(?:(?:{_words('idle')})[^\w#]*)*")
 _CONCLUDES = re.compile(
-    rf"(?i)(?<![A-Za-z])(?:{_words('concludes')}|(?P<elsewhere>{_words('elsewhere')}))(?![A-Za-z])[,:]?|∴|⇒|\\therefore"
+    rf"(?i)(?<![A-Za-z])(?:{_words('concludes')}|(?P<elsewhere>{_words('elsewhere')}))(?![A-Za-z])[,:]?|∴|⇒|➡|\\therefore"
 )
 _ENDING = re.compile(rf"(?i)(?<![A-Za-z])(?:{_words('ending')})(?![A-Za-z])")
 _OF_ANSWER = re.compile(
     rf"(?i)\b(?:{alternatives('answer', 'english')}|{alternatives('answer', 'european')})(?!\w)"
     rf"|{alternatives('answer', 'other')}"
 )
-_BRACKETED = re.compile(r"\s\((?=[^()]*(?:=|about|approx|≈|rounded|in total|altogether|after|which|not \d)\b)[^()]*\)")
+_BRACKETED = re.compile(
+    r"\s\((?=[^()]*(?:=|about|approx|≈|rounded|in total|altogether|after|which|not \d)\b)[^()]*\)"
+    r"|\s\((?!in )(?:[^()\s]+ ){4,}[^()]*\)"
+)
 _REASONS = re.compile(rf"(?i),?\s(?:{_words('reasons')})\b(?:(?!;|,?\s(?:so|thus|hence|therefore)\b).)*")
 _CONTRAST = re.compile(rf"(?i),\s(?:{_words('contrasts')})\s[^,.;]*|\s(?:rather than|instead of)\s[^,.;]*")
 _QUANTITY = rf"[$€£¥₹]?\s?{NUMBER}"
@@ -82,7 +86,7 @@ def concluded(text: str) -> str:
     >>> concluded("So it is 12 or 13."), concluded("So she has 12 apples, and each of")
     ('', '')
     """
-    text = _MARKUP.sub("", _CODE.sub(" ", text[-_LONGEST:])).strip()
+    text = _MARKUP.sub("", _BLOCK.sub("\n", _CODE.sub(" ", text[-_LONGEST:]))).strip()
     text = text[:-_FEW] + _PROVED.sub(".", text[-_FEW:])
     text = _HEADING.sub("So ", text)
     if not _ENDED.search(text) or _OPEN.search(text[-_END:]) or text.count("{") > text.count("}"):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
@@ -71,7 +71,8 @@ _TOKEN = re.compile(
     re.DOTALL,
 )
 # Other ways to write the same: `\root 3 \of 4`, `6.02\text{E}23`, `\overline{1011}_2`, `24 sq cm`.
-_OTHERWISE = (
+_OTHERWISE: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
+    (re.compile(r"(?<![\d,])\d{1,2}(?:,\d{2})+,\d{3}(?![\d,])"), lambda number: number[0].replace(",", "")),
     (re.compile(r"\\root\s*(\w)\s*\\of\s*(\w|\{[^{}]*\})"), r"\\sqrt[\1]{\2}"),
     (re.compile(r"(?<=\d)\s*\\text\{E\}\s*(?=[+-]?\d)"), "e"),
     (re.compile(r"\\overline\{(\w+)\}(?=_)"), r"\1"),

@@ -45,6 +45,8 @@ def counted_elsewhere(answer: str) -> str:
     found = re.fullmatch(r"(\$?[\d.,]*\d)(?:\s+|(?=[^\x00-\x7f]))([^\s\d.,;:!?()$\\=+*^]+)", answer)
     if found is None:
         before = re.fullmatch(r"([^\W\d_]{3,}) (\d[\d.,]*)", answer)  # Swahili's order
+        if before and before[1] in _counters():
+            return before[2]
         unit = _elsewhere().get(before[1]) if before else None
         return f"{before[2]}\\text{{ {unit}}}" if before and unit else answer
     number, word = found.groups()
