@@ -13,7 +13,7 @@ _BESIDE = 300  # characters before and after a box that may belong to its value
 _NO_UNITS = frozenset(
     ("are", "in", "a", "at", "min", "as", "am", "pm", "mil", "an", "on", "per", "y", "e", "o", "acc")
 )  # though they are
-NUMBER = r"[+\-−]?(?:\d{1,3}(?:[ ,]\d{3})+(?!\d)(?:\.\d+)?|\d*[.,]?\d+)(?:\s*/\s*\d+)?(?:\s*\\?%)?"
+NUMBER = r"[+\-−]?(?:\d{1,3}(?:[ ,]\d{3})+(?!\d)(?:\.\d+)?|\d+(?:[.,]\d+)?|[.,]\d+)(?:\s*/\s*\d+)?(?:\s*\\?%)?"
 BOXED = re.compile(
     r"(?:\\(?:boxed|fbox|framebox)|(?<![\\A-Za-z])boxed(?=\{))\s*+(?:\{|(?P<bare>\d|[A-Za-z](?![A-Za-z])|\\[A-Za-z]++(?![\[{])))"
 )
@@ -34,7 +34,10 @@ _AFTER = re.compile(
     r"|\sand (?:a|one) (?:half|third|quarter)|k\b"
     r"|\s?\(should be [^)]*\))"
 )
-_ROUNDED = re.compile(rf"[^.\n]{{0,40}}\brounded (?:up |down |off )?to\s\$?({NUMBER})")
+_ROUNDED = re.compile(
+    rf"[^.\n]{{0,40}}\brounded (?:up |down |off )?to\s\$?({NUMBER})(?!\d)"
+    r"(?!\s*(?:decimal|significant|places|digits|figures))"
+)
 _TO = re.compile(r"[\s$]*(?:to|:|–|-|by)[\s$]*")
 _NAMED = re.compile(r"([A-Za-z])\s*=\s*\$*$")
 _PLACEHOLDERS = ("your answer", "answer", "final answer", "your final answer", "...", r"\ldots")
@@ -257,7 +260,7 @@ def enumerated(text: str, found: Sequence[Box], *, distinct: bool = True) -> str
     return ", ".join(dict.fromkeys(members) if distinct else members)
 
 
-def joins(between: str, one: str, other: str) -> bool:
+def joins(between: str, one: str = "", other: str = "") -> bool:
     """Whether what stands between two boxes makes one enumeration of them."""
     if len(between) > _BESIDE:
         return False

@@ -14,15 +14,17 @@ from enum import IntEnum
 from functools import partial
 from typing import NamedTuple
 
+from lm_eval_ext.grading.boxes import formulas_in
 from lm_eval_ext.grading.letters import ALL, ORDINAL, SPECIES, ordinal
 from lm_eval_ext.grading.words import alternatives, table
 
 _LONGEST = 20_000  # characters from the end that are read, so that no output takes long
-_MOST = 200  # sentences, and letters of one, from the last
+_MOST_SENTENCES = 200  # that are read, from the last
+_MOST_LETTERS = 200  # of a sentence
 _AROUND = 120  # characters before a letter that may point to it
 
 
-class _Choice(IntEnum):
+class _Verdict(IntEnum):
     """What a sentence says of a letter: nothing, that it is wrong, that it is right, or that it is the answer."""
 
     NONE = 0
@@ -35,10 +37,9 @@ _words = partial(alternatives, kind="choosing")
 _STYLED = re.compile(
     r"\\(?:text|math)\w*\s*\{\s*(\(?[A-J]\)?)\s*\}|\$\s*(\(?[A-J]\)?)\s*\$|(?<![\w*])\*([A-J])\*(?![\w*])"
 )
-_CODE = re.compile(r"```(?!json|\w*\s*[A-J]\s*```).*?(?:```|\Z)", re.DOTALL)
+_CODE = re.compile(r"```(\w*)\s*(.*?)(?:```|\Z)", re.DOTALL)
 _MARKUP = re.compile(r"\*\*|__|[`\"“”„«»]|^#{1,6}\s", re.MULTILINE)
 _QUOTED = re.compile(r"['‘]([A-J]|answer|choice|option)['’]")
-_FORMULA = re.compile(r"\$\$?[^$\n]{2,300}\$\$?|\\\([^\n]{2,300}?\\\)|\\\[[^\n]{2,300}?\\\]")
 _ENDS = re.compile(
     r"(?<=[^\s.]{2}[.!])(?<!\bvs\.)(?<!i\.e\.)(?<!e\.g\.)(?<!approx\.)\s+"
     rf"|(?<=[A-Z)\]\d#][.!?])\s+(?!(?:{SPECIES}|et al)\b)|(?<=;)\s+"
@@ -54,8 +55,8 @@ _FREE = (
     rf"(?!\.\s(?:{SPECIES}|et al)\b)(?!\.[A-Z])"
 )
 _JOINER = (
-    rf"(?:\W{{0,3}}(?:(?<!\w)(?:{alternatives('joiners')}|nor|but also|as well as|versus|vs\.?)(?!\w)|[,&/、和]|또는)"
-    r"(?:\s?(?:and|or|maybe|also|but also|as well as)\b)*\W{0,2})"
+    rf"(?:\W{{0,3}}(?:(?<!\w)(?:{alternatives('joiners')}|nor|but also|as well as|versus|vs\.?)(?!\w)"
+    r"|[,&/、和或と及]|또는|および|または)(?:\s?(?:and|or|maybe|also|but also|as well as)\b)*\W{0,2})"
 )
 # A letter, or several that are enumerated; not the last one of those that begins a clause of its own.
 _LETTERS = re.compile(
@@ -74,29 +75,29 @@ _LABEL = re.compile(
     r"\W*(?:(?i:option|choice)\s)?\(?([A-J])\s?[).:|–—-]+\s*(?=\S)|\s*\|\s*\(?([A-J])\)?\s*\|(?=[^|]+\|)"
 )
 _TICKED = re.compile(
-    r"(?:\[[xX✓✔]\]|\([xX•●✓]\)|^\s*[☑✅◉])[ \t]*\(?([A-J])(?!\w)(?![^\n]*\b(?:wrong|not|contradicts)\b)", re.MULTILINE
+    r"(?:\[[xX✓✔]\]|\([xX•●✓]\)|^[ \t]*[☑✅◉])[ \t]*\(?([A-J])(?!\w)(?![^\n]*\b(?:wrong|not|contradicts)\b)",
+    re.MULTILINE,
 )
 _UNTICKED = re.compile(r"\[\s?\]|\(\s\)|[☐◯❌✗]")
-_YES = re.compile(
-    r"(?:^|[.!?]\s)(?:is it |and |then )?\(?([A-J])\)?\?\s+Yes\b(?!,? but| and no)", re.IGNORECASE | re.MULTILINE
-)
-_TRUE = re.compile(r"\b([A-J])\s?:\s?(true|false)\b", re.IGNORECASE)
+_YES = re.compile(r"(?:^|[.!?]\s)(?i:is it |and |then )?\(?([A-J])\)?\?\s+Yes\b(?!,? but| and no)", re.MULTILINE)
+_TRUE = re.compile(r"\b([A-J])\s?:\s?((?i:true|false))\b")
 _VERDICT = re.compile(
     r"(?i)✅|✓|✔|☑|^\W*(?:true|correct|right)\s*(?:[.!)|–—-]|$)|^\W*yes\s*(?:[.!)]|$)"
     r"|[:–—|-]\s*(?:right|correct|true|yes)\b\s*(?:$|[,.!|])|\((?:right|correct|true)\W*\)"
 )
-# `not A but B`, `no option but B`.
+# `not A but B`, `apart from B, none`
 _CONTRARY = re.compile(
-    rf"(?i)(?:\bnot|n['’]t|\bnicht)\s+{_NOUN}\(?[A-J]\)?(?![\w'’])(?:,[^,;.]{{1,40}})?[,;]?\s+"
-    r"(?:but(?: rather)?|it['’]s|it is|sondern)\s+"
-    r"|\b(?:apart from|except(?: for)?)\s+(?=\(?[A-J]\)?,? (?:no|none)\b)"
+    rf"(?i:\bnot|n['’]t|\bnicht)\s+(?i:{_NOUN})\(?[A-J]\)?(?![\w'’])(?:,[^,;.]{{1,40}})?[,;]?\s+"
+    r"(?i:but(?: rather)?|it['’]s|it is|sondern)\s+"
+    r"|\b(?i:apart from|except(?: for)?)\s+(?=\(?[A-J]\)?,? (?i:no|none)\b)"
     r"|\(?[A-J]\)?(?:ではなく|가 아니라|이 아니라)、?\s?"
 )
+# `no option but B`, `all of them except B`
 _NONE_BUT = re.compile(
     r"(?i)\b(?:no|none of the) (?:option|choice|answer|one|other)s?\s?(?:other than|but|except)\s+"
     r"|\b(?:all|none) of [^.;]{1,30}(?:except|but)\s+"
 )
-# `It is radon (C)`
+# `It is radon (C)`, and what is declared to be the answer
 _NAMES = re.compile(
     r"(?i)\banswer\b|(?:^|[,.:]\s|\b(?:so|thus|hence|therefore)\s)(?:it|the (?:correct|right|best) (?:option|choice)) "
     r"(?:is|has to be|must be) (?:[^\s,;]+ ){1,5}$"
@@ -111,7 +112,8 @@ _ONLY = re.compile(
 
 _BEFORE = r",?(?::\s*|\s+|(?<=[^\x00-\x7f]))(?:either |both )?"  # between a word that points and the letter
 _POINTING = re.compile(
-    rf"(?i)(?<![A-Za-z])(?:{_words('pointing')}){_BEFORE}(?:{_NOUN}|(?:la|el|die|l['’])\s?)$"
+    rf"(?i)(?:(?<![A-Za-z])(?:{_words('pointing')})|(?:^|[:.;,—–]\s)\W*(?:{_words('imperatives')})){_BEFORE}"
+    rf"(?:{_NOUN}|(?:la|el|die|l['’])\s?)$"
     r"|(?:\bis|['’]s)\s(?:exactly\s)?(?:the\s)?(?:option|choice|answer)\s$"
 )
 _POINTING_LOOSELY = re.compile(
@@ -139,21 +141,21 @@ _RETRACTED = re.compile(rf"(?i)(?:{_words('retracted')})")
 _UNDECIDED = re.compile(rf"(?i)\b(?:{_words('undecided')})\b")
 _ASKS_FOR_FALSE = re.compile(rf"\b(?:{_words('asks_for_false')})\b")
 _CONTRASTS = re.compile(
-    rf"(?i)(?:,?\s*\b(?:{_words('contrasts')})\s+)(?:the \w+, )?{_NOUN}\(?[A-J](?![\w'’])\)?"
+    rf"(?i:,?\s*\b(?:{_words('contrasts')})\s+)(?i:the \w+, )?(?i:{_NOUN})\(?[A-J](?![\w'’])\)?"
     r"|,\s*\(?[A-J]\)?\s?(?:नहीं|না|নয়|కాదు)"
 )
 _GOES_ON = re.compile(rf"(?i)\s*(?:$|[.,;:!)\]—–(}}|<]|-\s|[^\x00-\x7f]|(?:{_words('going_on')})\b)")
 _CLOSED = re.compile(
-    rf"(?i)\W*$|\s?[.!](?=\s[A-Z#(]|$)|,?\s(?:{_words('closed')})\b|\s\([^()]*\)[.!]?$|[;)}}\]]|\s?[–—-]\s|[。．！]"
+    rf"\W*$|\s?[.!](?=\s[A-Z#(]|$)|,?\s(?i:{_words('closed')})\b|\s\([^()]*\)[.!]?$|[;)}}\]]|\s?[–—-]\s|[。．！]"
     r"|[,}\]](?=\S)|[,:]\s(?!\w+\b\s\w+s\b)"
 )
-_EITHER = re.compile(r"(?i)\beither\s+\(?[A-J]\)?$|\bneither\s[^.;]*$")
+_EITHER = re.compile(r"\b(?i:either)\s+\(?[A-J]\)?$|\b(?i:neither)\s[^.;]*$")
 _SPEAKS = re.compile(r"\s(?!(?:is|holds|fits|survives|remains|works)\b)[a-z]|['’]|,\s[a-z]")
 _AT_THE_END = re.compile(  # `If I have to choose, D.`
-    r"(?i)(?<!second)(?<!next)(?<!first)(?<!third)(?<!also)(?<!\band)(?<!\bor)(?:[a-z]{2},|[.–—-])\s*$"
+    r"(?i)(?:[a-z]{2}(?<!second)(?<!next)(?<!first)(?<!third)(?<!also)(?<!\band)(?<!\bor),|[.–—-])\s*$"
 )
 _IN_BRACKETS = re.compile(r"(?i)[(,]\s?(?:option|answer|choice|letter)\s$")  # `a catalyst (option C)`
-_LOOP = 2  # letters that stand alone; more are no answer
+_MOST_ALONE = 2  # letters that stand alone; more are a loop, or a list
 _WORDS_OF_A_CUT = 3  # a line of fewer words is no sentence that was cut
 
 
@@ -165,7 +167,7 @@ def chosen_option(text: str, letters: str = ALL) -> str:
     >>> chosen_option("It is B or C."), chosen_option("The patient lacks vitamin B.")
     ('', '')
     """
-    text = _plain(text[-_LONGEST:])
+    text = _plain(text[-_LONGEST:], letters)
     if is_cut(text):
         return ""
     if re.search(r"\bII\b", text):
@@ -173,11 +175,11 @@ def chosen_option(text: str, letters: str = ALL) -> str:
     labelled = [match[1] or match[2] for match in map(_LABEL.match, text.splitlines()) if match]
     is_list = len(set(labelled)) > 1
     if not is_list:
-        text = re.sub(r":\s*\n+\s*(?=\(?[A-J]\b)", ": ", text)
+        text = re.sub(r":[^\S\n]*+\n\s*+(?=\(?[A-J]\b)", ": ", text)
     sentences = _sentences(text, without_labels=is_list)
-    if len({alone[1] for one in sentences if (alone := _ALONE.fullmatch(one.text))}) > _LOOP:
+    if len({alone[1] for sentence in sentences if (alone := _ALONE.fullmatch(sentence.text))}) > _MOST_ALONE:
         return ""
-    last = next((at for at in range(len(sentences) - 1, -1, -1) if sentences[at].letters(_Choice.ANSWER)), None)
+    last = next((at for at in range(len(sentences) - 1, -1, -1) if sentences[at].letters(_Verdict.ANSWER)), None)
     if last is not None:
         found = _answer(sentences[: last + 1], sentences[last + 1 :])
     elif _ASKS_FOR_FALSE.search(text):
@@ -189,36 +191,36 @@ def chosen_option(text: str, letters: str = ALL) -> str:
 
 class _Sentence(NamedTuple):
     text: str
-    choices: dict[str, _Choice]
+    verdicts: dict[str, _Verdict]
 
-    def letters(self, choice: _Choice) -> set[str]:
+    def letters(self, verdict: _Verdict) -> set[str]:
         """The letters of which the sentence says this."""
-        return {letter for letter, said in self.choices.items() if said is choice}
+        return {letter for letter, said in self.verdicts.items() if said is verdict}
 
 
 def _answer(sentences: Sequence[_Sentence], after: Sequence[_Sentence]) -> str:
     """The letter that the last of some sentences chooses, unless it, or what stands after it, leaves that open."""
     *before, chosen = sentences
-    letters = chosen.letters(_Choice.ANSWER)
-    others = {letter for one in before for letter, choice in one.choices.items() if choice > _Choice.REFUSED}
-    refused = {letter for one in (chosen, *after) for letter in one.letters(_Choice.REFUSED)}
+    letters = chosen.letters(_Verdict.ANSWER)
+    others = {letter for sentence in before for letter, said in sentence.verdicts.items() if said > _Verdict.REFUSED}
+    refused = {letter for sentence in (chosen, *after) for letter in sentence.letters(_Verdict.REFUSED)}
     is_open = (
         (_ALSO.search(chosen.text) and not others <= letters)
-        or any(_RETRACTED.search(one.text) for one in after)
-        or _UNDECIDED.search(" ".join(one.text for one in (chosen, *after)))
+        or any(_RETRACTED.search(sentence.text) for sentence in after)
+        or _UNDECIDED.search(" ".join(sentence.text for sentence in (chosen, *after)))
     )
     return "" if len(letters) > 1 or letters & refused or is_open else letters.pop()
 
 
 def _called_right(sentences: Sequence[_Sentence]) -> str:
     """The only letter that a text calls right, where nothing makes that doubtful."""
-    right = {letter for one in sentences for letter in one.letters(_Choice.RIGHT)}
-    refused = {letter for one in sentences for letter in one.letters(_Choice.REFUSED)}
+    right = {letter for sentence in sentences for letter in sentence.letters(_Verdict.RIGHT)}
+    refused = {letter for sentence in sentences for letter in sentence.letters(_Verdict.REFUSED)}
     doubtful = any(
-        _HOWEVER.match(one.text)
-        or _UNDECIDED.search(one.text)
-        or (one.letters(_Choice.RIGHT) and _ALSO.search(one.text))
-        for one in sentences
+        _HOWEVER.match(sentence.text)
+        or _UNDECIDED.search(sentence.text)
+        or (sentence.letters(_Verdict.RIGHT) and _ALSO.search(sentence.text))
+        for sentence in sentences
     )
     return "" if len(right) != 1 or right & refused or doubtful else right.pop()
 
@@ -233,20 +235,28 @@ def is_cut(text: str) -> bool:
     return not ended and is_sentence and re.search(r"[.!?]\s+[A-Z]|\n", text) is not None
 
 
-def _plain(text: str) -> str:
+def _plain(text: str, letters: str) -> str:
     """A text without markup, in which formulas are `#` and small letters of options are capitals."""
-    text = unicodedata.normalize("NFKC", _CODE.sub("\n", text)).translate({0x3010: "(", 0x3011: ")"})
+    text = unicodedata.normalize("NFKC", _CODE.sub(_kept_of_code, text)).translate({0x3010: "(", 0x3011: ")"})
     text = re.sub(r"</?(?:b|i|u|em|strong|span)>", "", text)
     text = re.sub(r"<([a-z_]*(?:answer|choice|option|final|letter|alternative)[a-z_]*)>", r"\n\1: ", text)
     text = re.sub(r"</?[A-Za-z_]{1,20}>|<\|[a-z_]{1,30}\|>", "\n", text)
     text = _MARKUP.sub("", _STYLED.sub(lambda match: match[1] or match[2] or match[3], text))
-    text = _QUOTED.sub(r"\1", _FORMULA.sub("#", text))
-    alone = r"(?m)^([ \t*(]*+(?:[Aa]nswer\W*)?\(?([A-J])\)?)[ \t.,]*+\n++(?=[ \t*(]*+(?!\2)[A-J][ \t.,]*+$)"
+    for formula in reversed(list(formulas_in(text))):
+        text = f"{text[: formula.start]}#{text[formula.end :]}"
+    text = _QUOTED.sub(r"\1", text)
+    alone = r"(?m)^([ \t*(]*+(?:[Aa]nswer\W*)?\(?([A-J])\)?)[ \t.,]*+\n++(?=[ \t*(]*+(?!\2)[A-J]\)?[ \t.,]*+$)"
     text = re.sub(alone, r"\1, ", text)  # two letters that stand alone are an enumeration
     for letter, others in table("extraction")["choosing"]["letters"].items():
         text = re.sub(rf"\(\s?(?:{others})\s?\)|(?<=ข้อ)\s?(?:{others})(?!\w)", f" ({letter})", text)
-    text = re.sub(r"\[\[([A-J])\]\]", r"(\1)", ORDINAL.sub(lambda match: f"option {ordinal(match, ALL)}", text))
+    text = re.sub(r"\[\[([A-J])\]\]", r"(\1)", ORDINAL.sub(lambda match: f"option {ordinal(match, letters)}", text))
     return _SMALL.sub(lambda match: match[0][: match.start(1) - match.start()] + match[1].upper(), text)
+
+
+def _kept_of_code(block: re.Match[str]) -> str:
+    """What a fenced block says of the options: JSON, or a letter; of programs, nothing."""
+    is_said = block[1] == "json" or re.fullmatch(r"[A-J]\s*", block[2]) is not None
+    return f"\n{block[2]}\n" if is_said else "\n"
 
 
 def _sentences(text: str, *, without_labels: bool) -> list[_Sentence]:
@@ -257,27 +267,29 @@ def _sentences(text: str, *, without_labels: bool) -> list[_Sentence]:
         if not (without_labels and (option or re.fullmatch(r"\s*[A-J]\)\s*", line))):
             some = [sentence for sentence in _ENDS.split(line) if sentence.strip()]
             found += [(sentence, place == len(some)) for place, sentence in enumerate(some, 1)]
-    return [_Sentence(sentence, _choices(sentence, ends_line=ends)) for sentence, ends in found[-_MOST:]]
+    return [_Sentence(sentence, _choices(sentence, ends_line=ends)) for sentence, ends in found[-_MOST_SENTENCES:]]
 
 
-def _choices(sentence: str, *, ends_line: bool) -> dict[str, _Choice]:
+def _choices(sentence: str, *, ends_line: bool) -> dict[str, _Verdict]:
     """What a sentence says of each letter that it names; the most that it says."""
     if ends_line and (alone := _ALONE.fullmatch(sentence)):
-        return {alone[1]: _Choice.ANSWER}
-    choices = dict[str, _Choice]()
+        return {alone[1]: _Verdict.ANSWER}
+    choices = dict[str, _Verdict]()
     if sentence.rstrip(" )*.!").endswith("?") or not _LETTERS.search(sentence):
         return choices
     sentence = _CONTRASTS.sub("", _NONE_BUT.sub("only ", _CONTRARY.sub(", I choose ", sentence)))
-    for match in list(_LETTERS.finditer(sentence))[-_MOST:]:
+    for match in list(_LETTERS.finditer(sentence))[-_MOST_LETTERS:]:
         choice = _of_letters(sentence, match, ends_line=ends_line)
         for letter in re.findall(r"\b[A-J]\b", match[0]):
-            choices[letter] = max(choice, choices.get(letter, _Choice.NONE))
+            choices[letter] = max(choice, choices.get(letter, _Verdict.NONE))
     return choices
 
 
-def _of_letters(sentence: str, match: re.Match[str], *, ends_line: bool) -> _Choice:
+def _of_letters(sentence: str, match: re.Match[str], *, ends_line: bool) -> _Verdict:
     """What a sentence says of a letter, or of several that it enumerates."""
     before, after = sentence[max(0, match.start() - _AROUND) : match.start()], sentence[match.end() :][:_AROUND]
+    if match.start() > _AROUND:
+        before = f"x{before}"  # it is not the start of the sentence
     clause = _RELATIVE.sub("", re.split(r"[,;—–(]\s?(?=.)|\b(?:and|but)\s", before)[-1])
     ended, bracketed = re.fullmatch(r"\W*", after) is not None, match[0].endswith(")")
     named = _NAMED.search(before) is not None
@@ -285,12 +297,12 @@ def _of_letters(sentence: str, match: re.Match[str], *, ends_line: bool) -> _Cho
     about = _IS.search(before)
     pointed = _POINTING.search(before) or (about and _SUBJECT.search(before[: about.start()].rstrip(" ,") + " "))
     if (starts or pointed) and _REFUSED.match(after):
-        return _Choice.REFUSED
+        return _Verdict.REFUSED
     after = re.sub(r"^\s\([^()]*\)", "", after)
     speaker = match[0] == "I" and not named and _SPEAKS.match(after)
     either = _EITHER.search(before + match[0])
     if speaker or either or _SUPPOSED.search(before) or _DENIED.search(clause):
-        return _Choice.NONE
+        return _Verdict.NONE
     closed = bracketed or _CLOSED.match(after)
     chosen = (
         (pointed and (bracketed or _GOES_ON.match(after)))
@@ -301,9 +313,9 @@ def _of_letters(sentence: str, match: re.Match[str], *, ends_line: bool) -> _Cho
         or (ended and (_IN_BRACKETS.search(before) or (bracketed and _NAMES.search(before))))
     )
     if chosen:
-        return _Choice.ANSWER
+        return _Verdict.ANSWER
     right = starts and _CALLED_RIGHT.match(after) and not re.search(r"\bbut\b", after)
-    return _Choice.RIGHT if right else _Choice.NONE
+    return _Verdict.RIGHT if right else _Verdict.NONE
 
 
 def _from_list(text: str) -> str:

@@ -1,7 +1,7 @@
 r"""The value that a reply concludes with where it neither boxes nor declares one: `So she has 12 apples in all.`
 
 The last sentence is read, whole or not at all: it must conclude (`so`, `in total`, a value alone in its line) and say
-one value that was not known before, in plain words. The words are in `extraction.yaml`.
+one value in plain words, besides those that it calls known (`the 4 workers`). The words are in `extraction.yaml`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PROVED = re.compile(r"\W*\b(?:Q\.?E\.?D)\b\W*$")
 _HEADING = re.compile(r"(?im)^[^\w\n]*+(?:conclusion|in conclusion|final result|result|in summary)[^\w\n]*+\n++")
 _ENDED = re.compile(r"(?:[.!?。！？।)\]}$>|*✓∎■\d%€°\"]|[^\x00-\u024f]|=[^=\n.,]{1,40}\w|^[^\n.]{1,30})\s*$")
 _OPEN = re.compile(rf"(?i)\b(?:{_words('open')})\b")
-_ASIDE = re.compile(rf"(?i)(?:\A|(?<=[.!?]\s)|(?<=\n))[\W_]*(?:{_words('asides')})(?!\w)(?s:.*)")
+_ASIDE = re.compile(rf"(?i)(?:\A|(?<=[.!?]\s)|(?<=\n))[\W_]*+(?:{_words('asides')})(?!\w)(?s:.*)")
 _RETRACTS = re.compile(
     r"(?i)\b(?:but|wrong|incorrect|mistaken?|contradict\w*|ignore|doesn['’]t|not (?:match|hold|work|what))\b"
     r"|[.!] (?:his|they|the|so)\b"
@@ -53,7 +53,7 @@ _REASONS = re.compile(rf"(?i),?\s(?:{_words('reasons')})\b(?:(?!;|,?\s(?:so|thus
 _CONTRAST = re.compile(rf"(?i),\s(?:{_words('contrasts')})\s[^,.;]*|\s(?:rather than|instead of)\s[^,.;]*")
 _QUANTITY = rf"[$€£¥₹]?\s?{NUMBER}"
 _NUMBER_WORD = rf"(?:{'|'.join(map(str, lexicon()['numbers']))}|hundred)\b(?:[ -](?:and )?(?=\w))?"
-_IN_WORDS = rf"(?i:(?<![\w-])(?!one\b)(?:{_NUMBER_WORD})+(?<![ -]))"
+_IN_WORDS = rf"(?i:(?<![\w-])(?!one\b(?![ -]hundred))(?:{_NUMBER_WORD})+(?<![ -]))"
 _VALUE = re.compile(
     rf"#+|(?<![A-Za-z0-9_.,/^=+(–—−-]){_QUANTITY}(?![A-Za-z0-9_/^:)])(?!\.\d)(?!,\d)|{_IN_WORDS}(?![\w-])"
 )
@@ -61,13 +61,13 @@ _ALONE = re.compile(rf"\W*?(?:#+|{_QUANTITY}(?![.)]))[\s*!]*(?:[a-z]{{3,}}[\s*.!
 _COLON = re.compile(rf"(?i)\b(?:{_words('titles')})\b[^:\n]{{0,40}}:\s*(?:#+|{_QUANTITY})(?: [a-z]+)?[.\s]*$")
 _NAME_OF = re.compile(r"\s(?:is|are|equals) (?=[^.]*#)")  # behind a formula that only names what the next one says
 _DEFINITE = re.compile(
-    rf"(?i)\b(?:{_words('definite')})\s(?:other |remaining |first |last |same )?{_QUANTITY}(?!\s*[.=]*$)"
+    rf"(?i)\b(?:{_words('definite')})\s(?:other |remaining |first |last |same )?{_QUANTITY}(?!\d)(?!\s*[.=]*$)"
 )
 _EARLIER = re.compile(
     rf"(?i)^\W*(?:after|in|with|at|for|over) {_QUANTITY}[^,#\d]*,|\s(?:in|after|over) {_QUANTITY} [a-z]+\W*$"
 )
-# What stands right before an equals sign, and what may: a name, or numbers that are computed.
-_LEFT = re.compile(r"[^\s,:;]*(?:\s*[+*/×·÷^−–-]\s*[^\s,:;]+)*\s*$")
+# What may stand right before an equals sign: a name, or numbers that are computed.
+_OPERATOR = re.compile(r"[+*/×·÷^−–-]")
 _SOLVED = re.compile(r"[A-Za-z](?:_?\d)?\s*|[A-Za-z]{3,}\s*|[\d\s+*/×·÷().,$€£%–−-]*|#+\s*")
 _UNLIKE_WORDS = re.compile(rf"(?i)(?<!\w)(?:{_words('unlike')})(?!\w)|n['’]t\b")
 _UNLIKE = re.compile(rf"{_UNLIKE_WORDS.pattern}|{_words('unlike_signs')}|[-–—−]\s*;")
@@ -92,8 +92,8 @@ def concluded(text: str) -> str:
     if not _ENDED.search(text) or _OPEN.search(text[-_END:]) or text.count("{") > text.count("}"):
         return ""
     if (aside := _ASIDE.search(text)) and text[: aside.start()].strip():
-        told = re.search(r"\d", aside[0]) and not _CLOSERS.match(aside[0])
-        if told or _CONCLUDES.search(aside[0]) or _RETRACTS.search(aside[0]):
+        has_number = re.search(r"\d", aside[0]) and not _CLOSERS.match(aside[0])
+        if has_number or _CONCLUDES.search(aside[0]) or _RETRACTS.search(aside[0]):
             return ""
         text = text[: aside.start()].strip()
     masked = _masked(text)
@@ -160,13 +160,13 @@ def _value_of(clause: str, masked: str) -> str:
     equal = masked.rfind("=")
     if equal >= 0:
         left = masked[:equal]
-        solved = all(_SOLVED.fullmatch(_LEFT.search(side)[0]) for side in left.split("="))  # type: ignore[index]  # it may be empty
+        solved = all(_SOLVED.fullmatch(_right_before(side)) for side in left.split("="))
         if not solved or _UNLIKE_WORDS.search(left) or re.search(r"=[^=]*(?:,|\band\b)", left):
             return ""  # `2x = 10`, `x = 5 and y = 3`
         clause, masked = clause[equal + 1 :], masked[equal + 1 :]
     values = [value for value in _VALUE.finditer(masked) if not _NAME_OF.match(masked, value.end())]
     formulas = [box for box in formulas_in(clause) if masked[box.start] == "#" and not _NAME_OF.match(masked, box.end)]
-    enumeration = all(joins(clause[one.end : two.start], "", "") for one, two in pairwise(formulas))
+    enumeration = all(joins(clause[left.end : right.start]) for left, right in pairwise(formulas))
     if len(values) == len(formulas) > 1 and enumeration:
         return enumerated(clause, formulas)
     if len(values) != 1 or len(clause.split()) > _WORDS:
@@ -177,6 +177,16 @@ def _value_of(clause: str, masked: str) -> str:
         return ""
     said = _plain(clause[value.start() : value.end()].strip())
     return said + unit_after(after)
+
+
+def _right_before(side: str) -> str:
+    """What stands right before an equals sign: a word, or several with signs between them."""
+    words: list[str] = []
+    for word in reversed(re.split(r"[,:;]", side)[-1].split()):
+        if words and not (_OPERATOR.fullmatch(word) or _OPERATOR.fullmatch(words[-1])):
+            break
+        words.append(word)
+    return " ".join(reversed(words))
 
 
 def _blanked(text: str, *patterns: re.Pattern[str]) -> str:

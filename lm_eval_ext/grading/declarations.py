@@ -140,13 +140,13 @@ def said_after(text: str, place: int) -> str:
     ]
     if finals and (is_value(answer := declared(text[finals[-1] :])) or not place):
         return answer
-    after = (
-        []
-        if _OTHERWISE.match(text[place:].lstrip("$.})] \n"))
-        else declarations(re.sub(r"(?i)answer would be", "", text[place:]))
-    )
+    if not place:
+        return ""
+    rest = text[place:]
+    of_another = _OTHERWISE.match(rest.lstrip("$.})] \n"))
+    after = [] if of_another else declarations(re.sub(r"(?i)answer would be", "", rest))
     values = (answer for answer in after if is_value(answer) and _PLAIN.fullmatch(answer))
-    return (next(values, "") or _called(text[place:])) if place else ""
+    return next(values, "") or _called(rest)
 
 
 def without_denied(text: str) -> str:
@@ -276,7 +276,7 @@ def _of_declaration(text: str, match: re.Match[str]) -> str:
     if below:
         first = lines[0] = re.sub(r"^>\s+", "", first)
     following = next((line for line in lines[1:] if line.strip()), "")
-    below |= "" != _assigns(first) != _assigns(following) != ""
+    below |= _assign_differently(first, following)
     below |= all(re.fullmatch(r"\W*[A-J]\W*", line) for line in (first, following))
     if not below and not (_BULLET.match(first) and "\n" in given) and not first.rstrip().endswith(","):
         sentence = SENTENCE_END.search(first)
@@ -288,7 +288,7 @@ def _of_declaration(text: str, match: re.Match[str]) -> str:
     for line in lines if below or first.rstrip().endswith(",") else [first]:
         plain = MARKUP.sub("", _without_bullet(line) if below else line).strip()
         if some and plain:
-            listed = plain != line.strip() or "" != _assigns(plain) != _assigns(some[-1]) != ""
+            listed = plain != line.strip() or _assign_differently(plain, some[-1])
             another = (
                 _VALUE.match(plain) and not re.match(r"\([A-Za-z]", plain) and ("=" not in plain or _assigns(plain))
             )
@@ -307,6 +307,11 @@ def _without_bullet(line: str) -> str:
     if bullet is None or (number.isdecimal() and int(number) > _FIRST_ITEMS and not _VALUE.match(line, bullet.end())):
         return line
     return line[bullet.end() :]
+
+
+def _assign_differently(line: str, other: str) -> bool:
+    """Whether two lines give the values of two variables."""
+    return "" not in (_assigns(line), _assigns(other)) and _assigns(line) != _assigns(other)
 
 
 def _assigns(line: str) -> str:
@@ -356,7 +361,7 @@ def _of_formulas(answer: str, formulas: Sequence[Box]) -> str:
     members = [answer[formulas[0].inside : formulas[0].outside].strip()]
     last = formulas[0]
     for formula in formulas[1:]:
-        if not joins(answer[last.end : formula.start], "", ""):
+        if not joins(answer[last.end : formula.start]):
             break
         last = formula
         members.append(answer[formula.inside : formula.outside].strip())

@@ -37,7 +37,7 @@ def final_answer(
     *,
     needs_end: bool = False,
 ) -> str:
-    """The last `\\boxed{}` after the thinking, else the declared answer; empty if there is none.
+    """The last `\\boxed{}` after the thinking, else what is declared, else what the text concludes with; or empty.
 
     A "Final Answer:" after the last box takes precedence over it, and so does any other value that is declared there.
     """

@@ -20,9 +20,9 @@ def table(name: str) -> Any:
 
 
 def alternatives(name: str, kind: str = "") -> str:
-    """Alternatives of a regular expression from `extraction.yaml`, of one kind of language or of all."""
+    """Alternatives of a regular expression from `extraction.yaml`, of one of its sections if `kind` names that."""
     found = table("extraction")
-    return re.sub(r"\|\s+", "|", str(found[kind][name] if kind else found[name]))
+    return re.sub(r"\n\s*", "", str(found[kind][name] if kind else found[name]))
 
 
 def lexicon() -> dict[str, Any]:
