@@ -187,6 +187,19 @@ def test_an_output_caught_in_a_loop_holds_nothing_up(unit: str) -> None:
     assert final_answer(text, ("declared", "last_expression")) != ""
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        r"\boxed{1}" + "\n\n- " * 70 + r"x \boxed{2}", r"\boxed{1}" + "\n \n" * 90 + r"! \boxed{2}",
+        "So " + "1+" * 800 + "1 apples =", "Answer:" + "\n" * 20_000, "So it is 5. " + "✓" * 4000 + "x",
+        "A? " * 5000, "(A) " * 5000, "[ ] A\n" * 3000,
+    ],
+)  # fmt: skip
+def test_what_could_be_divided_in_many_ways_is_read_at_once(text: str) -> None:
+    for kind in ("math", "choice", "number", "text"):
+        extractor(f"{kind}_answer", {}).answers([[text]], [{}])
+
+
 def test_a_truncated_trace_never_scores() -> None:
     cut = [r"so \boxed{4}", r"**Final Answer:** 4", "The answer is 4.", "Answer: (A)"]
     for text in cut:

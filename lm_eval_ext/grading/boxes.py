@@ -57,8 +57,8 @@ _JOINER = rf"(?:{alternatives('joiners')})"
 # What may stand between the boxes or formulas of one enumeration.
 _ITEM = r"\n\s*(?:[-*•]|\(?\w[.)])\s"
 _BETWEEN = re.compile(
-    rf"(?i)(?:[\s,;$.]|\\[()\[\],; ]|\\q?quad|\\text\s*\{{\s*{_JOINER}\s*\}}|(?<!\w){_JOINER}(?!\w)"
-    rf"|\b[A-Za-z](?:_\d)?\s*=|\([a-e]\)|{_ITEM})*"
+    rf"(?i)(?:{_ITEM}|\b[A-Za-z](?:_\d)?\s*=|\([a-e]\)|(?<!\w){_JOINER}(?!\w)|\\text\s*\{{\s*{_JOINER}\s*\}}"
+    r"|[\s,;$.]|\\[()\[\],; ]|\\q?quad)*+"
 )
 _LISTED = re.compile(rf"(?i)[,;]|(?<!\w){_JOINER}(?!\w)|{_ITEM}")
 _RELATION = re.compile(
