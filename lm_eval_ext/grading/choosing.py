@@ -181,12 +181,12 @@ def chosen_option(text: str, letters: str = ALL) -> str:
         return ""
     last = next((at for at in range(len(sentences) - 1, -1, -1) if sentences[at].letters(_Verdict.ANSWER)), None)
     if last is not None:
-        found = _answer(sentences[: last + 1], sentences[last + 1 :])
+        letter = _answer(sentences[: last + 1], sentences[last + 1 :])
     elif _ASKS_FOR_FALSE.search(text):
-        found = ""
+        letter = ""
     else:
-        found = _from_list(text) or _called_right(sentences)
-    return found if found in letters else ""
+        letter = _from_list(text) or _called_right(sentences)
+    return letter if letter in letters else ""
 
 
 class _Sentence(NamedTuple):
@@ -261,13 +261,13 @@ def _kept_of_code(block: re.Match[str]) -> str:
 
 def _sentences(text: str, *, without_labels: bool) -> list[_Sentence]:
     """The last sentences of a text, if asked without the lines that are options with their letters."""
-    found: list[tuple[str, bool]] = []  # and whether they end their line
+    sentences: list[tuple[str, bool]] = []  # and whether they end their line
     for line in filter(str.strip, text.splitlines()):
         option = _LABEL.match(line) and not _ALONE.fullmatch(line)
         if not (without_labels and (option or re.fullmatch(r"\s*[A-J]\)\s*", line))):
             some = [sentence for sentence in _ENDS.split(line) if sentence.strip()]
-            found += [(sentence, place == len(some)) for place, sentence in enumerate(some, 1)]
-    return [_Sentence(sentence, _choices(sentence, ends_line=ends)) for sentence, ends in found[-_MOST_SENTENCES:]]
+            sentences += [(sentence, place == len(some)) for place, sentence in enumerate(some, 1)]
+    return [_Sentence(sentence, _choices(sentence, ends_line=ends)) for sentence, ends in sentences[-_MOST_SENTENCES:]]
 
 
 def _choices(sentence: str, *, ends_line: bool) -> dict[str, _Verdict]:

@@ -51,9 +51,8 @@ def same(one: Reading, other: Reading) -> bool:
             return not (one.name and other.name and one.name != other.name) and _same_numbers(one.values, other.values)
         case Words(), Words():
             short, long = sorted((one.text, other.text), key=len)
-            return short == long or (
-                long.removeprefix(f"{short} ") in lexicon()["suffixes"] and not (one.mixed or other.mixed)
-            )
+            suffixed = long in {f"{short} {suffix}" for suffix in lexicon()["suffixes"]}
+            return short == long or (suffixed and not (one.mixed or other.mixed))
     return False
 
 

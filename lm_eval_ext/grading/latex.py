@@ -72,7 +72,11 @@ _TOKEN = re.compile(
 )
 # Other ways to write the same: `\root 3 \of 4`, `6.02\text{E}23`, `\overline{1011}_2`, `24 sq cm`.
 _OTHERWISE: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
-    (re.compile(r"(?<![\d,])\d{1,2}(?:,\d{2})+,\d{3}(?![\d,])"), lambda number: number[0].replace(",", "")),
+    # `1,50,000`: the leading zero of a group tells it from a list such as `5,25,125`.
+    (
+        re.compile(r"(?<![\d,])(?=[\d,]*,0\d)\d{1,2}(?:,\d{2})+,\d{3}(?![\d,])"),
+        lambda number: number[0].replace(",", ""),
+    ),
     (re.compile(r"\\root\s*(\w)\s*\\of\s*(\w|\{[^{}]*\})"), r"\\sqrt[\1]{\2}"),
     (re.compile(r"(?<=\d)\s*\\text\{E\}\s*(?=[+-]?\d)"), "e"),
     (re.compile(r"\\overline\{(\w+)\}(?=_)"), r"\1"),
