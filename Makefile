@@ -22,9 +22,12 @@ demo: setup
 	@$(PY) -m examples.demo $(OUT)/results
 	@echo "As a web page: $(OUT)/site/index.html"
 
+# What needs a browser, Ray or llama.cpp, and has a target of its own.
+APART := $(addprefix --ignore=tests/test_,browser.py browser_table.py ray.py llamacpp.py)
+
 # Two processes of one thread each: faster than threads for small models. The documentation's commands run in `make docs`.
 test: $(SMOLLM2)/model.safetensors lint
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile -m "not documentation"
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile -m "not documentation" $(APART)
 
 # The small real model that the tests load.
 models: $(SMOLLM2)/model.safetensors
@@ -88,11 +91,10 @@ architectures: setup
 architectures-experts: setup
 	$(PY) -m benchmarks.architectures --experts
 
-# Branch coverage of the tests, by file, and what takes longest; fully covered files are omitted. Without those that have
-# targets of their own.
+# Branch coverage of the tests, by file, and what takes longest; fully covered files are omitted.
 coverage: setup models
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile -m "not documentation" --cov --durations=60 \
-	  --cov-report=term-missing:skip-covered $(addprefix --ignore=tests/test_,browser.py browser_table.py ray.py llamacpp.py)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile -m "not documentation" $(APART) --cov --durations=60 \
+	  --cov-report=term-missing:skip-covered
 
 # Checks that take too long for every run; run them before a release, after `.ci/run`. Three at a time, once all is
 # installed: the first two are the longest, and the second mostly waits for installations. Each with one thread, since

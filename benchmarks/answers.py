@@ -351,6 +351,25 @@ def sets() -> Iterator[Value]:
     )
 
 
+def lists() -> Iterator[Value]:
+    """Members without spaces between them, which no grouping of digits makes one number."""
+    for first, second, third in ((5, 25, 125), (1, 10, 100), (2, 22, 222), (7, 77, 777), (3, 45, 678), (1, 2, 333)):
+        joined, spaced = f"{first},{second},{third}", f"{first}, {second}, {third}"
+        number = f"{first}{second}{third}"
+        less = f"{first},{second}"
+        yield Value(
+            [
+                joined,
+                spaced,
+                rf"\{{{joined}\}}",
+                rf"{first}, {second} \text{{ and }} {third}",
+                f"{third},{first},{second}",
+            ],
+            [number, less, f"{joined},4", f"{first},{second},{third + 1}", f"{first}{second},{third}"],
+        )
+        yield Value([f"({joined})", f"({spaced})"], [number, f"({second},{first},{third})", f"({less})"])
+
+
 def intervals() -> Iterator[Value]:
     yield Value(
         [r"[0,\infty)", r"x\ge 0", r"x \geq 0", r"\{x \mid x \ge 0\}", r"0\le x<\infty"],
@@ -435,6 +454,13 @@ def words() -> Iterator[Value]:
         ["odd", r"\text{not even}", "never", r"\text{uneven}"],
     )
     yield Value([r"\text{Tuesday}", "Tuesday"], ["Thursday", r"\text{Monday or Tuesday}"])
+    for word, end in (
+        ("triangle", "circle"),
+        ("polygon", "square"),
+        ("Alice", "Bob"),
+        ("first player", "second player"),
+    ):
+        yield Value([rf"\text{{{word}}}", word], [end, rf"\text{{{end}}}", f"{word} or {end}"])
     yield Value(["HHT", r"\text{HHT}"], ["HTH", "THH", "HH", "hht"])
     yield Value([r"\text{CO}"], [r"\text{Co}", r"\text{OC}", r"\text{CO}_2"])
     yield Value([r"\vec a\times\vec b", r"\vec{a}\times\vec{b}"], [r"\vec b\times\vec a", r"\vec a\cdot\vec b"])
@@ -443,7 +469,7 @@ def words() -> Iterator[Value]:
 
 _EVERY = (
     integers, fractions, powers, scientific, roots, constants, expressions, huge, functions, steps, pieces, names,
-    equations, tuples, sets, intervals, ratios, matrices, quantities, words,
+    equations, tuples, sets, lists, intervals, ratios, matrices, quantities, words,
 )  # fmt: skip
 CLASSES: dict[str, Callable[[], Iterator[Value]]] = {values.__name__: values for values in _EVERY}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from lm_eval_ext.errors import TTSError
+from lm_eval_ext.wording import did_you_mean, meant
 
 LARGEST = 1_000_000  # bytes of a file; at most a tenth of that in nodes, with aliases expanded
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same, and five times faster where libyaml is there
@@ -127,12 +127,6 @@ def _names(model: type[BaseModel]) -> list[str]:
     return [field.alias or name for name, field in model.model_fields.items()]
 
 
-def meant(given: str, known: Iterable[str]) -> str:
-    """The name that was probably meant, or all that there are."""
-    near = difflib.get_close_matches(given, known := list(known), 1)
-    return f"did you mean {near[0]}?" if near else f"expected one of: {', '.join(known)}"
-
-
 def given_twice(node: yaml.Node | None, place: str = "") -> str:
     """A key that is given twice, of which YAML silently takes the last, with where it is; empty if there is none.
 
@@ -189,7 +183,5 @@ def _explained(
     known = expected.get(fault["type"]) or _EXPECTED.get(fault["type"])
     said = known.format(**fault.get("ctx", {})) if known else str(fault["msg"]).removeprefix("Value error, ")
     given = f" (given {str(fault['input'])[:80]!r})" if fault["type"] not in ("missing", "value_error") else ""
-    near = []
-    if fault["type"] == "literal_error":
-        near = difflib.get_close_matches(str(fault["input"]), re.findall("'([^']+)'", fault["ctx"]["expected"]), 1)
-    return f"{where}{said}{given}{f'; did you mean {near[0]}?' if near else ''}"
+    allowed = re.findall("'([^']+)'", fault["ctx"]["expected"]) if fault["type"] == "literal_error" else []
+    return f"{where}{said}{given}{did_you_mean(str(fault['input']), allowed)}"

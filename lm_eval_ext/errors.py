@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pydantic import ValidationError
 
 
@@ -56,6 +58,14 @@ class DatasetError(TTSError):
 
 class TaskError(TTSError, ValueError):
     """A task YAML cannot be read or declares something unknown."""
+
+    @classmethod
+    def unknown(cls, name: str, known: Iterable[str]) -> TaskError:
+        """No task has that name; `known` are those that there are."""
+        from lm_eval_ext.wording import did_you_mean
+
+        hint = did_you_mean(name, known := list(known)) or did_you_mean(f"tts_{name}", known)
+        return cls(f"unknown task {name!r}{hint or '; `lm_eval ls tasks` lists all tasks'}")
 
 
 class GradingError(TTSError):

@@ -159,7 +159,7 @@ def test_mistakes_are_one_line() -> None:
         tts.generate(tts.load(journal="off"), "1+2", samples=0)
     with pytest.raises(ValueError, match="2 answers and 1 golds"):
         tts.grade(["1", "2"], ["1"])
-    with pytest.raises(TaskError, match=r"unknown task 'tts_chian' \(did you mean tts_chain"):
+    with pytest.raises(TaskError, match=r"unknown task 'tts_chian'; did you mean tts_chain"):
         tts.evaluate(tts.load(journal="off"), "tts_chian")
 
 

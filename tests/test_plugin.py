@@ -118,6 +118,20 @@ def test_a_wrong_argument_is_one_line(tiny_model: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_a_misspelt_task_is_one_line() -> None:
+    done = run(LM_EVAL, "--model", "pruned-hf", "--tasks", "tts_mini,tts_mathh_b4096")
+    expected = "lm-eval-tts: unknown task 'tts_mathh_b4096'; did you mean tts_math500_b4096?"
+    assert (done.returncode, done.stderr.strip().splitlines()[-1]) == (1, expected)
+    assert "Traceback" not in done.stderr
+
+
+def test_a_misspelt_argument_is_named_before_the_model_is_looked_for() -> None:
+    arguments = ["--model_args", "pretrained=no/such-model,drop_layrs=3"]
+    done = run(LM_EVAL, "--model", "pruned-hf", *arguments, "--tasks", "tts_mini", HF_HUB_OFFLINE="1")
+    named, missing = (done.stderr.find(words) for words in ("did you mean", "pretrained=no/such-model: "))
+    assert done.returncode == 1 and -1 < named < missing, done.stderr
+
+
 def test_a_traceback_is_shown_if_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[str] = []
     monkeypatch.setattr(sys, "excepthook", lambda kind, error, trace: shown.append(str(error)))

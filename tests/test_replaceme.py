@@ -308,6 +308,7 @@ def test_vllm_gets_the_map(recipe_path: Path) -> None:
     assert LinearMap.model_validate(extra["linear_map"]) == recipe.linear_map
 
 
+@pytest.mark.long
 def test_on_a_real_model_the_map_keeps_more_than_dropping_does(smollm2: PruningContext) -> None:
     """The mean loss on texts that the map was not fitted to."""
     texts = calibration("embedded").texts

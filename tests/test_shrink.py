@@ -456,6 +456,7 @@ def test_two_at_once_are_refused(tmp_path: Path) -> None:
     assert done.exit_code == 2 and "another process works on" in done.stderr.strip().splitlines()[-1], done.output
 
 
+@pytest.mark.long
 def test_what_a_budget_leaves_is_said(tmp_path: Path) -> None:
     path = written(tmp_path, budget={"tokens": 1}, base={"pretrained": "tiny-chain", "dtype": "float32"})
     done = CliRunner().invoke(app, ["shrink", str(path)])

@@ -96,9 +96,12 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
 ]
 # What only shows when the names are looked up, before anything runs.
 MISTAKEN: list[tuple[dict[str, Any], str]] = [
-    ({"tasks": ["chian"], "budgets": []}, r"tasks: unknown task 'chian' \(did you mean chain\?\)"),
-    ({"other_tasks": ["hellaswg"]}, r"tasks: unknown task 'hellaswg' \(did you mean hellaswag\?\)"),
-    ({"gen_kwargs": {"temprature": 0.6}}, r"gen_kwargs: unknown generation argument 'temprature' .*temperature"),
+    ({"tasks": ["chian"], "budgets": []}, r"tasks: unknown task 'chian'; did you mean tts_chain\?"),
+    ({"other_tasks": ["hellaswg"]}, r"tasks: unknown task 'hellaswg'; did you mean hellaswag\?"),
+    (
+        {"gen_kwargs": {"temprature": 0.6}},
+        r"gen_kwargs: unknown generation argument 'temprature'; .*; did you mean temperature\?",
+    ),
     ({"model_args": {"quantise": "quanto:int4"}}, r"unknown model argument 'quantise'; did you mean quantize\?"),
     ({"model_args": {"dtyp": "float32"}}, r"models.tiny: unknown model argument 'dtyp'; did you mean dtype\?"),
     ({"model_args": {"stop_loops": "perhaps"}}, "models.tiny: stop_loops='perhaps'"),

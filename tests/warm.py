@@ -8,6 +8,8 @@ while it runs.
 from __future__ import annotations
 
 import atexit
+import functools
+import gc
 import json
 import os
 import signal
@@ -18,6 +20,7 @@ from typing import Any
 
 def main() -> None:
     """Answer until the input ends."""
+    import torch.utils.collect_env
     import transformers.models.llama.modeling_llama
     import transformers.models.qwen3.modeling_qwen3  # noqa: F401
 
@@ -25,6 +28,11 @@ def main() -> None:
     import lm_eval_ext.harness.models.pruned_hf
     import lm_eval_ext.sweep.one  # noqa: F401
 
+    # What pip has installed, which takes a second after each run, is the same after all of them.
+    described = functools.cache(torch.utils.collect_env.get_pretty_env_info)
+    described()
+    torch.utils.collect_env.get_pretty_env_info = described
+    gc.freeze()  # else each fork walks through all that was imported, several times
     for line in sys.stdin:
         asked = json.loads(line)
         if isinstance(asked, int):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import logging
 import re
@@ -24,6 +23,7 @@ from lm_eval_ext.grading.units import is_unit
 from lm_eval_ext.metrics import METRIC_FIELDS
 from lm_eval_ext.redaction import sequence
 from lm_eval_ext.runs.catalogue import Catalogue
+from lm_eval_ext.wording import did_you_mean
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -89,7 +89,7 @@ def _fields(task: Merged, docs: Docs) -> Iterator[TaskFinding]:
         try:
             column(docs[0], name)
         except TaskError:
-            hint = _meant(name, known)
+            hint = did_you_mean(name, known)
             yield task.finding(["metadata"], "field", f"no field {name}; the dataset has: {', '.join(known)}{hint}")
     for field in ("doc_to_text", "doc_to_target") if metadata.question is None else ():
         text = str(task.fields[field])
@@ -97,13 +97,8 @@ def _fields(task: Merged, docs: Docs) -> Iterator[TaskFinding]:
         if not names and field == "doc_to_text" and text not in known:
             yield task.finding([field], "field", f"uses no field of the dataset, which has: {', '.join(known)}")
         for name in sorted(names - set(known)):
-            hint = _meant(name, known)
+            hint = did_you_mean(name, known)
             yield task.finding([field], "field", f"no field {name}; the dataset has: {', '.join(known)}{hint}")
-
-
-def _meant(name: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, known, 1)
-    return f"; did you mean {close[0]}?" if close else ""
 
 
 def _declared(metadata: Metadata) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 import shutil
@@ -22,6 +21,7 @@ from lm_eval_ext.grading.texts import TextRules, yes_no
 from lm_eval_ext.grading.units import unit_of
 from lm_eval_ext.paths import TASKS
 from lm_eval_ext.redaction import mapping
+from lm_eval_ext.wording import did_you_mean
 
 _SCHEMA = "# yaml-language-server: $schema=../schema.json"  # for completion in editors
 _FILES = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
@@ -211,8 +211,7 @@ def _check(name: str, record: Mapping[str, object], dataset: str) -> None:
     try:
         column(record, name)
     except TaskError as error:
-        close = difflib.get_close_matches(name, list(record), 1)
-        hint = f"; did you mean {close[0]}?" if close else ""
+        hint = did_you_mean(name, record)
         raise TaskError(f"no field {name!r}; {dataset} has: {', '.join(record)}{hint}") from error
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,6 +24,7 @@ from lm_eval_ext.harness.registry import imported_function
 from lm_eval_ext.paths import TASKS
 from lm_eval_ext.plugins import task_folders
 from lm_eval_ext.template_filters import TEMPLATE_FILTERS
+from lm_eval_ext.wording import meant
 from lm_eval_ext.yaml_functions import usable_functions
 
 VARIANTS = "variants"  # folder beside a task file, for the variants written by `tasks sync`
@@ -123,11 +123,7 @@ def _said(place: tuple[str | int, ...], given: object, message: str, kind: str) 
     if kind == "extra_forbidden" and (refused := refusal(str(place[-1]))):
         return refused
     if kind == "extra_forbidden":
-        known = _known_at(place)
-        close = difflib.get_close_matches(str(place[-1]), known, 1)
-        return f"unknown field {named}; " + (
-            f"did you mean {close[0]}?" if close else f"expected one of: {', '.join(known)}"
-        )
+        return f"unknown field {named}; {meant(str(place[-1]), _known_at(place))}"
     return f"{named}={' '.join(repr(given).split())[:60]}: {message}"
 
 

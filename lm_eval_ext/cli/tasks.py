@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import sys
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from lm_eval_ext.authoring.tasks_page import update_pages
 from lm_eval_ext.authoring.variants import sync as sync_variants
 from lm_eval_ext.errors import ResultsError, TaskError
 from lm_eval_ext.paths import TASKS
+from lm_eval_ext.wording import did_you_mean
 
 tasks = typer.Typer(help="Benchmark definitions (YAML).", no_args_is_help=True)
 BUDGETS, VOTES = [512, 1024, 2048, 4096, 8192], [8, 32]
@@ -225,7 +225,6 @@ def _path(given: str) -> Path:
 
     named = {path.stem: path for path in reversed(registered_files())}
     if given not in named:
-        near = difflib.get_close_matches(given, named, 1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        hint = did_you_mean(given, named)
         raise TaskError(f"{given}: not a file, a folder, or the name of an installed task{hint}")
     return named[given]

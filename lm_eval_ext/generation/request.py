@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import math
@@ -12,6 +11,7 @@ from types import EllipsisType
 from typing import Any, Literal
 
 from lm_eval_ext.errors import ArgumentError
+from lm_eval_ext.wording import did_you_mean
 
 FinishReason = Literal["stop", "length", "context", "loop"]
 Phase = Literal["think", "answer"]
@@ -271,9 +271,8 @@ def _checked(kwargs: Mapping[str, object]) -> dict[str, object]:
     for key, value in kwargs.items():
         name = ALIASES.get(key, key)
         if name not in KNOWN:
-            near = difflib.get_close_matches(key, [*KNOWN, *ALIASES], n=1)
-            hint = f" (did you mean {near[0]}?)" if near else ""
-            raise ArgumentError(f"unknown generation argument {key!r}{hint}; expected one of: {', '.join(KNOWN)}")
+            hint = did_you_mean(key, [*KNOWN, *ALIASES])
+            raise ArgumentError(f"unknown generation argument {key!r}; expected one of: {', '.join(KNOWN)}{hint}")
         if name in given and given[name] != value:
             raise ArgumentError(f"generation argument {key}={value!r} contradicts {name}={given[name]!r}; give one")
         given[name] = value

@@ -13,6 +13,7 @@ from typing import Literal, cast
 import yaml
 
 from lm_eval_ext.pruning.checkpoint import find_file
+from lm_eval_ext.wording import did_you_mean
 
 logger = logging.getLogger("lm_eval.tts")
 
@@ -73,10 +74,9 @@ def unknown(names: Iterable[str]) -> list[str]:
 
 def warn_of_unknown(names: Iterable[str]) -> None:
     """Log which arguments are taken for ones that change the model."""
-    if found := unknown(names):
-        logger.warning(
-            "what %s changes isn't known here, so this is taken for another model than without", ", ".join(found)
-        )
+    for name in unknown(names):
+        hint = did_you_mean(name, _table())
+        logger.warning("what %s changes isn't known here: this is taken for another model than without%s", name, hint)
 
 
 def changing(arguments: Mapping[str, object]) -> dict[str, object]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from lm_eval_ext.errors import ArgumentError, DatasetError, TTSError
+from lm_eval_ext.errors import ArgumentError, DatasetError, TaskError, TTSError
 from lm_eval_ext.generation.request import asks_for_thinking, only_ours, unlimited, with_budget
 from lm_eval_ext.grading import GRADER_VERSION
 from lm_eval_ext.grading.code import CodeExtractor, CodeRules
@@ -74,7 +74,10 @@ def offer_any_budget() -> None:
     def matching(match: Function) -> Function:
         def matched(self: TaskManager, names: list[str]) -> list[str]:
             budgets = [name for name in names if self.task_index.get(name) is None and _with_any_budget(self, name)]
-            return sorted({*match(self, names), *budgets})
+            matches = sorted({*match(self, names), *budgets})
+            if not matches and names[:1] and names[0].startswith("tts_"):
+                raise TaskError.unknown(names[0], self.all_tasks)
+            return matches
 
         return matched
 

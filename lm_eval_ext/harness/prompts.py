@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.generation.request import asks_for_thinking
 from lm_eval_ext.harness.thinking_model import ThinkingModel
 from lm_eval_ext.thinking_formats import ThinkingFormat, assistant_header
+from lm_eval_ext.wording import did_you_mean
 
 logger = logging.getLogger("lm_eval.tts")
 
@@ -180,8 +180,7 @@ def task_questions(name: str, count: int | None = None) -> list[TaskQuestion]:
 
     manager = TaskManager(include_path=[*_included])
     if name not in manager.all_subtasks:
-        near = ", ".join(difflib.get_close_matches(name, manager.all_subtasks, 3))
-        hint = f"; did you mean {near}?" if near else "; `lm_eval ls tasks` lists all tasks"
+        hint = did_you_mean(name, manager.all_subtasks) or "; `lm_eval ls tasks` lists all tasks"
         raise ArgumentError(f"task:{name}: unknown task{hint}")
     (task,) = manager.load([name])["tasks"].values()
     return [_question(row, str(task.doc_to_text(row))) for row in list(task.eval_docs)[:count]]

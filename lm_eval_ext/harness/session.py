@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
@@ -129,10 +128,9 @@ def task_manager(tasks: Sequence[str], include_path: str | None) -> TaskManager:
 
     register_tasks()
     manager = TaskManager(include_path=include_path)
-    if unknown := [task for task in tasks if not manager.match_tasks([task])]:
-        near = difflib.get_close_matches(unknown[0], manager.all_tasks, 1)
-        hint = f" (did you mean {near[0]}?)" if near else ""
-        raise TaskError(f"unknown task {unknown[0]!r}{hint}; `lm_eval ls tasks` lists all tasks")
+    for task in tasks:
+        if not manager.match_tasks([task]):
+            raise TaskError.unknown(task, manager.all_tasks)
     return manager
 
 
@@ -171,24 +169,6 @@ def _written(results: dict[str, Any], model: object, folder: Path) -> Path:
     for task, rows in samples.items():
         tracker.save_results_samples(task_name=task, samples=rows)
     return max(folder.rglob("results_*.json"), key=lambda path: path.stat().st_mtime)
-
-
-def unknown_task(tasks: Sequence[str], include_path: str | None) -> tuple[str, str] | None:
-    """The first task that lm-eval doesn't know, and a hint at one that was meant; None if it knows all."""
-    from lm_eval.tasks import TaskManager
-
-    register_tasks()
-    manager = TaskManager(include_path=include_path)
-    unknown = next((task for task in tasks if not manager.match_tasks([task])), None)
-    if unknown is None:
-        return None
-    near = difflib.get_close_matches(unknown.removeprefix("tts_"), [*manager.all_tasks, *_without_prefix(manager)], 1)
-    return unknown, f" (did you mean {near[0]}?)" if near else ""
-
-
-def _without_prefix(manager: TaskManager) -> list[str]:
-    """Our own tasks, as manifests may call them."""
-    return [name.removeprefix("tts_") for name in manager.all_tasks if name.startswith("tts_")]
 
 
 def log_to_terminal() -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 from pydantic.config import JsonDict
 
-from lm_eval_ext.declared import meant, read_yaml
+from lm_eval_ext.declared import read_yaml
 from lm_eval_ext.errors import ManifestError
 from lm_eval_ext.harness.registry import models as engine_models
 from lm_eval_ext.paths import EMBEDDED
@@ -18,6 +18,7 @@ from lm_eval_ext.pruning.recipe import recipe_names
 from lm_eval_ext.pruning.selection import METHODS, check_amount, texts_for
 from lm_eval_ext.pruning.sparsity import Amount
 from lm_eval_ext.runs.study_file import NAME
+from lm_eval_ext.wording import meant
 
 Value = str | int | float | bool | list[str | int | float] | dict[str | int, object] | None
 Layers = str | int | list[int] | None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from lm_eval_ext.authoring.trial import TaskCost, costs_of_tasks
-from lm_eval_ext.declared import meant
-from lm_eval_ext.errors import ManifestError, ResultsError, TTSError
+from lm_eval_ext.errors import ManifestError, ResultsError, TaskError, TTSError
 from lm_eval_ext.harness.arguments import NAMES, Arguments
 from lm_eval_ext.harness.registry import ENGINES, engine_of
 from lm_eval_ext.harness.server_arguments import ServerArguments
@@ -21,6 +19,7 @@ from lm_eval_ext.redaction import mapping, whole
 from lm_eval_ext.sweep.manifest import TRACES, Manifest, PlannedPruning
 from lm_eval_ext.sweep.plan import PlannedRun, Stage
 from lm_eval_ext.sweep.sources import Study
+from lm_eval_ext.wording import did_you_mean, meant
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -346,9 +345,8 @@ def _check_names(names: Sequence[str], engine: str) -> None:
     except ImportError:  # it is evaluated on another machine, whose packages aren't here
         return
     for name in names:
-        near = [] if name in theirs else difflib.get_close_matches(name, [*NAMES, *theirs], 1, _NEAR)
-        if near:
-            raise ManifestError(f"unknown model argument {name!r}; did you mean {near[0]}?")
+        if name not in theirs and (hint := did_you_mean(name, [*NAMES, *theirs], _NEAR)):
+            raise ManifestError(f"unknown model argument {name!r}{hint}")
 
 
 def _check_depth(stage: Stage) -> None:
@@ -373,8 +371,9 @@ def _check_tasks(study: Study) -> None:
     others = [task for task in named if not (study.tasks.is_ours(task) or study.tasks.is_ours(f"tts_{task}"))]
     if not others:
         return
-    from lm_eval_ext.harness.session import unknown_task
+    from lm_eval_ext.harness.session import task_manager
 
-    unknown = unknown_task(others, study.manifest.include_path)
-    if unknown is not None:
-        raise ManifestError(f"unknown task {unknown[0]!r}{unknown[1]}; `lm_eval ls tasks` lists all")
+    try:
+        task_manager(others, study.manifest.include_path)
+    except TaskError as error:
+        raise ManifestError(str(error)) from error

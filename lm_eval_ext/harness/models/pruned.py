@@ -28,6 +28,7 @@ from lm_eval_ext.pruning.checkpoint import NO_CHANGES, Changes, weight_bytes
 from lm_eval_ext.pruning.lineage import lineage
 from lm_eval_ext.pruning.quantization import Quantization, method_of, quantization_of
 from lm_eval_ext.pruning.recipe import Recipe, changes_info, left_out_info
+from lm_eval_ext.wording import did_you_mean
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -287,4 +288,5 @@ def explain_unknown_argument(error: TypeError, ours: type[PrunedLM], theirs: typ
     raise ArgumentError(
         f"unknown model argument {match[1]!r}; expected one of: {', '.join(NAMES)}; those of lm-eval's "
         f"{theirs.__name__} ({', '.join(known)}); or any argument of its loader"
+        f"{did_you_mean(match[1], [*NAMES, *known])}"
     ) from error
