@@ -11,8 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
-from lm_eval_ext.errors import TTSError
-from lm_eval_ext.wording import did_you_mean, meant
+from lm_eval_ext.errors import TTSError, did_you_mean, meant
 
 LARGEST = 1_000_000  # bytes of a file; at most a tenth of that in nodes, with aliases expanded
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same, and five times faster where libyaml is there

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -62,8 +63,6 @@ class TaskError(TTSError, ValueError):
     @classmethod
     def unknown(cls, name: str, known: Iterable[str]) -> TaskError:
         """No task has that name; `known` are those that there are."""
-        from lm_eval_ext.wording import did_you_mean
-
         hint = did_you_mean(name, known := list(known)) or did_you_mean(f"tts_{name}", known)
         return cls(f"unknown task {name!r}{hint or '; `lm_eval ls tasks` lists all tasks'}")
 
@@ -78,6 +77,26 @@ class ResultsError(TTSError, ValueError):
 
 class StoppedEarlyError(ResultsError):
     """Results of a part of a benchmark, chosen by what came out, which are no results of the benchmark."""
+
+
+def did_you_mean(name: str, known: Iterable[str], alike: float = 0.6) -> str:
+    """The end of a message about an unknown name: the known one that is most like it; empty if none is.
+
+    Args:
+        name: as it was given.
+        known: all names that are allowed.
+        alike: how alike the two must be, from 0 to 1, by the ratio of `difflib.SequenceMatcher`.
+
+    >>> did_you_mean("drop_layer", ["drop_layers", "prune"]), did_you_mean("x", ["drop_layers"])
+    ('; did you mean drop_layers?', '')
+    """
+    near = difflib.get_close_matches(name, list(known), 1, alike)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def meant(given: str, known: Iterable[str]) -> str:
+    """The name that was probably meant, or all that there are."""
+    return did_you_mean(given, known := list(known)).removeprefix("; ") or f"expected one of: {', '.join(known)}"
 
 
 def first_fault(error: ValidationError, shown: bool = True) -> str:

@@ -1,8 +1,7 @@
-"""What messages and pages say in the same words: budgets, sizes, shares, intervals, layers, tables, near names."""
+"""How numbers are said wherever people read them: budgets, sizes, shares, intervals, layers, and tables of them."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -10,26 +9,6 @@ if TYPE_CHECKING:
     from lm_eval_ext.statistics.intervals import Interval
 
 _PREFIXES = ("", "k", "M", "G", "T", "P")
-
-
-def did_you_mean(name: str, known: Iterable[str], alike: float = 0.6) -> str:
-    """The end of a message about an unknown name: the known one that is most like it; empty if none is.
-
-    Args:
-        name: as it was given.
-        known: all names that are allowed.
-        alike: how alike the two must be, from 0 to 1, by the ratio of `difflib.SequenceMatcher`.
-
-    >>> did_you_mean("drop_layer", ["drop_layers", "prune"]), did_you_mean("x", ["drop_layers"])
-    ('; did you mean drop_layers?', '')
-    """
-    near = difflib.get_close_matches(name, list(known), 1, alike)
-    return f"; did you mean {near[0]}?" if near else ""
-
-
-def meant(given: str, known: Iterable[str]) -> str:
-    """The name that was probably meant, or all that there are."""
-    return did_you_mean(given, known := list(known)).removeprefix("; ") or f"expected one of: {', '.join(known)}"
 
 
 def limit(budget: int | None, unit: str = "tokens") -> str:

@@ -12,8 +12,8 @@ from lm_eval_ext.analysis.answer_costs import Cost
 from lm_eval_ext.analysis.found_lost import LostCompared, Traces
 from lm_eval_ext.analysis.matching import Mismatch
 from lm_eval_ext.analysis.parts import PartCompared
-from lm_eval_ext.analysis.report_page import report_page
 from lm_eval_ext.analysis.rows import Gain, Judged, Row, Sensitivity
+from lm_eval_ext.report_page import report_page
 from lm_eval_ext.statistics.gate import Verdict
 from lm_eval_ext.wording import limit, ranged, scaled, share, text_table
 

@@ -14,7 +14,7 @@ from lm_eval_ext.authoring.draft import kind_of
 from lm_eval_ext.authoring.task_fields import Choices, Metadata
 from lm_eval_ext.authoring.task_file import Merged, TaskFinding, function_of, is_template, shown_names
 from lm_eval_ext.choices import column, texts
-from lm_eval_ext.errors import TaskError
+from lm_eval_ext.errors import TaskError, did_you_mean
 from lm_eval_ext.grading.code import CodeExtractor, CodeRules
 from lm_eval_ext.grading.grading import gold_answer, grades
 from lm_eval_ext.grading.kinds import KINDS, kind_of_metric
@@ -23,7 +23,6 @@ from lm_eval_ext.grading.units import is_unit
 from lm_eval_ext.metrics import METRIC_FIELDS
 from lm_eval_ext.redaction import sequence
 from lm_eval_ext.runs.catalogue import Catalogue
-from lm_eval_ext.wording import did_you_mean
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict

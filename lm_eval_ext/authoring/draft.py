@@ -14,14 +14,13 @@ import yaml
 from lm_eval_ext.authoring.task_fields import Choices, Code
 from lm_eval_ext.authoring.task_file import is_template
 from lm_eval_ext.choices import LETTERS, column, listed, texts
-from lm_eval_ext.errors import DatasetError, TaskError
+from lm_eval_ext.errors import DatasetError, TaskError, did_you_mean
 from lm_eval_ext.grading.kinds import KINDS
 from lm_eval_ext.grading.letters import ALL
 from lm_eval_ext.grading.texts import TextRules, yes_no
 from lm_eval_ext.grading.units import unit_of
 from lm_eval_ext.paths import TASKS
 from lm_eval_ext.redaction import mapping
-from lm_eval_ext.wording import did_you_mean
 
 _SCHEMA = "# yaml-language-server: $schema=../schema.json"  # for completion in editors
 _FILES = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}

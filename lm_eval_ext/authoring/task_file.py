@@ -20,11 +20,11 @@ import lm_eval_ext.testbed.livecodebench
 import lm_eval_ext.testbed.problems  # noqa: F401
 from lm_eval_ext.authoring.task_fields import Choices, Metadata, TaskFile, Variants
 from lm_eval_ext.declared import LARGEST, written_out
+from lm_eval_ext.errors import meant
 from lm_eval_ext.harness.registry import imported_function
 from lm_eval_ext.paths import TASKS
 from lm_eval_ext.plugins import task_folders
 from lm_eval_ext.template_filters import TEMPLATE_FILTERS
-from lm_eval_ext.wording import meant
 from lm_eval_ext.yaml_functions import usable_functions
 
 VARIANTS = "variants"  # folder beside a task file, for the variants written by `tasks sync`

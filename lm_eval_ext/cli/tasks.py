@@ -13,9 +13,8 @@ import typer
 from lm_eval_ext.authoring.task_file import TaskFinding
 from lm_eval_ext.authoring.tasks_page import update_pages
 from lm_eval_ext.authoring.variants import sync as sync_variants
-from lm_eval_ext.errors import ResultsError, TaskError
+from lm_eval_ext.errors import ResultsError, TaskError, did_you_mean
 from lm_eval_ext.paths import TASKS
-from lm_eval_ext.wording import did_you_mean
 
 tasks = typer.Typer(help="Benchmark definitions (YAML).", no_args_is_help=True)
 BUDGETS, VOTES = [512, 1024, 2048, 4096, 8192], [8, 32]

@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Literal
 
-from lm_eval_ext.analysis.report_page import report_page, report_table
 from lm_eval_ext.gating.gate_file import Population, RankedBy, Tier
 from lm_eval_ext.gating.standing import Reason
+from lm_eval_ext.report_page import report_page, report_table
 from lm_eval_ext.statistics.gate import Verdict
 from lm_eval_ext.statistics.intervals import Interval
 from lm_eval_ext.statistics.wealth_plot import WealthLine, WealthPlot

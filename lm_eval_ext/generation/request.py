@@ -10,8 +10,7 @@ from dataclasses import dataclass, field, replace
 from types import EllipsisType
 from typing import Any, Literal
 
-from lm_eval_ext.errors import ArgumentError
-from lm_eval_ext.wording import did_you_mean
+from lm_eval_ext.errors import ArgumentError, did_you_mean
 
 FinishReason = Literal["stop", "length", "context", "loop"]
 Phase = Literal["think", "answer"]

@@ -12,8 +12,8 @@ from typing import Literal, cast
 
 import yaml
 
+from lm_eval_ext.errors import did_you_mean
 from lm_eval_ext.pruning.checkpoint import find_file
-from lm_eval_ext.wording import did_you_mean
 
 logger = logging.getLogger("lm_eval.tts")
 

@@ -11,11 +11,10 @@ from typing import NamedTuple
 
 from lm_eval.api.instance import Instance
 
-from lm_eval_ext.errors import ArgumentError
+from lm_eval_ext.errors import ArgumentError, did_you_mean
 from lm_eval_ext.generation.request import asks_for_thinking
 from lm_eval_ext.harness.thinking_model import ThinkingModel
 from lm_eval_ext.thinking_formats import ThinkingFormat, assistant_header
-from lm_eval_ext.wording import did_you_mean
 
 logger = logging.getLogger("lm_eval.tts")
 

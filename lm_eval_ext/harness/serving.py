@@ -19,10 +19,9 @@ from lm_eval_ext.harness.arguments import NAMES, Arguments, parse_model_args, ru
 from lm_eval_ext.harness.effects import marked
 from lm_eval_ext.harness.prune_on_load import chosen_recipe, computed_recipe
 from lm_eval_ext.harness.server_arguments import ServerArguments
-from lm_eval_ext.pruning.architecture import depth
 from lm_eval_ext.pruning.checkpoint import read_config
-from lm_eval_ext.pruning.loading import pruned_config, with_experts
-from lm_eval_ext.pruning.recipe import Recipe, format_layers, kept_layers
+from lm_eval_ext.pruning.loading import sliced_by
+from lm_eval_ext.pruning.recipe import Recipe, format_layers
 from lm_eval_ext.pruning.vllm_loader import changed_fields, engine_arguments
 
 _USED = (*marked("chooses"), *marked("calibrates"), "trust_layer_fields")
@@ -157,19 +156,8 @@ def _options(given: Mapping[str, object]) -> list[str]:
 
 def _dropping(base: str, revision: str, recipe: Recipe, arguments: Arguments, trust_remote_code: bool) -> list[str]:
     config = read_config(base, revision, trust_remote_code)
-    kept = kept_layers(recipe.drop, depth(config))
     hub = {"revision": revision}
-    changes = with_experts(recipe.changes, config, recipe.drop_experts, trust_remote_code)
-    sliced = pruned_config(
-        base,
-        config,
-        kept,
-        hub,
-        arguments.trust_layer_fields,
-        trust_remote_code,
-        changes=changes,
-        blocks=recipe.blocks,
-    )
+    kept, changes, sliced = sliced_by(recipe, base, config, hub, arguments.trust_layer_fields, trust_remote_code)
     changed = changed_fields(base, config, sliced, kept, hub, changes)
     engine = engine_arguments(changed, kept, changes, recipe.blocks)
     return [

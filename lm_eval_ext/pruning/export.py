@@ -22,10 +22,10 @@ from lm_eval_ext.pruning.blocks import check_zeros, forget_left_out
 from lm_eval_ext.pruning.checkpoint import NO_CHANGES, Zeros, card_metadata, find_file, kept_tensors, read_config
 from lm_eval_ext.pruning.experts import refuse_uneven
 from lm_eval_ext.pruning.lineage import check_fits
-from lm_eval_ext.pruning.loading import load_twin, pruned_config, with_experts
+from lm_eval_ext.pruning.loading import load_twin, sliced_by
 from lm_eval_ext.pruning.merging import LazyTensor
 from lm_eval_ext.pruning.quantization import method_of, quantization_of
-from lm_eval_ext.pruning.recipe import Recipe, format_layers, kept_layers, told_experts, write_recipe
+from lm_eval_ext.pruning.recipe import Recipe, format_layers, told_experts, write_recipe
 from lm_eval_ext.pruning.verification import TOLERANCE, NotExactError, Twin, logits_of, refusing, tiny_twin, token_ids
 
 if TYPE_CHECKING:
@@ -121,11 +121,7 @@ def _write_checkpoint(
     hub = {"revision": recipe.revision}
     config = read_config(base, recipe.revision, trust_remote_code)
     check_fits(recipe, base, config)
-    kept = kept_layers(recipe.drop, depth(config))
-    changes = with_experts(recipe.changes, config, recipe.drop_experts, trust_remote_code)
-    sliced = pruned_config(
-        base, config, kept, hub, trust_layer_fields, trust_remote_code, changes=changes, blocks=recipe.blocks
-    )
+    kept, changes, sliced = sliced_by(recipe, base, config, hub, trust_layer_fields, trust_remote_code)
     refuse_uneven(sliced, "the config of a checkpoint says")
     if not trust_layer_fields:
         ensure_read_back(config, kept, trust_remote_code=trust_remote_code)

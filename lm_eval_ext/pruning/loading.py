@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from lm_eval_ext.errors import ArchitectureError, ArgumentError, CheckpointError
 from lm_eval_ext.pruning.architecture import auto_class, depth, layer_of_tensor, slice_config, text_config
@@ -36,11 +36,14 @@ from lm_eval_ext.pruning.experts import (
 from lm_eval_ext.pruning.layers import decoder_layers
 from lm_eval_ext.pruning.merging import LazyTensor
 from lm_eval_ext.pruning.quantization import check_quantization, plain_tensors, quantization_of, sliced_quantization
+from lm_eval_ext.pruning.recipe import kept_layers
 from lm_eval_ext.pruning.verification import ensure_exact
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedConfig, PreTrainedModel
+
+    from lm_eval_ext.pruning.recipe import Recipe
 
 _NOT_THE_MODEL = ("_name_or_path", "transformers_version", "architectures")  # about the config file
 _MODELOPT = "hf_quant_config.json"
@@ -163,6 +166,41 @@ def pruned_config(
         of_experts = changes.experts.renamed if changes.experts else None
         sliced.quantization_config = sliced_quantization(fields, names, kept, nested=nested, of_experts=of_experts)
     return sliced
+
+
+class Sliced(NamedTuple):
+    """What a recipe leaves of a model.
+
+    Attributes:
+        kept: ascending indices of the layers.
+        changes: how their weights are changed, and which experts are kept.
+        config: of the pruned model, as `pruned_config` makes it.
+    """
+
+    kept: tuple[int, ...]
+    changes: Changes
+    config: PreTrainedConfig
+
+
+def sliced_by(
+    recipe: Recipe,
+    pretrained: str,
+    config: PreTrainedConfig,
+    hub: Mapping[str, object],
+    trust_layer_fields: bool = False,
+    trust_remote_code: bool = False,
+) -> Sliced:
+    """What a recipe leaves of a model; arguments and errors are those of `pruned_config`.
+
+    Raises:
+        ArgumentError: also if a layer or expert of the recipe does not exist.
+    """
+    kept = kept_layers(recipe.drop, depth(config))
+    changes = with_experts(recipe.changes, config, recipe.drop_experts, trust_remote_code)
+    trust = trust_layer_fields, trust_remote_code
+    return Sliced(
+        kept, changes, pruned_config(pretrained, config, kept, hub, *trust, changes=changes, blocks=recipe.blocks)
+    )
 
 
 def _whole(config: PreTrainedConfig) -> PreTrainedConfig:

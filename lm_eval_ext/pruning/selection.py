@@ -24,6 +24,7 @@ from lm_eval_ext.pruning.experts import groups_of, most_dropped
 from lm_eval_ext.pruning.methods.removal import Removal
 from lm_eval_ext.pruning.recipe import CalibrationSet, Recipe, Shape
 from lm_eval_ext.pruning.sparsity import Amount
+from lm_eval_ext.report_page import SvgChart
 
 logger = logging.getLogger("lm_eval.tts")
 
@@ -320,8 +321,8 @@ def _recipe(
     )
 
 
-_WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 620, 280, 16, 36, 36
-_KEPT, _DROPPED, _TEXT = "#8d99ae", "#d1495b", "#3b434b"
+_CHART = SvgChart(620, 280, left=16, top=36, bottom=36)
+_KEPT, _DROPPED = "#8d99ae", "#d1495b"
 
 
 def plot_scores(recipe: Recipe, path: Path) -> None:
@@ -332,36 +333,33 @@ def plot_scores(recipe: Recipe, path: Path) -> None:
     title = f"{base}, {recipe.method}: {recipe.summary} of {depth} layers (hatched)"
     axis = "layer" if len(kinds) == 1 else f"layer: {', then '.join(kinds)}"
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{_HEIGHT}" role="img" '
-        f'font-family="sans-serif" font-size="12" fill="{_TEXT}">',
         '<defs><pattern id="hatch" width="6" height="6" patternUnits="userSpaceOnUse" '
         f'patternTransform="rotate(45)"><rect width="6" height="6" fill="{_DROPPED}"/>'
         '<line y2="6" stroke="#fff" stroke-width="2"/></pattern></defs>',
-        f'<text x="{_LEFT}" y="20">{escape(title)}</text>',
+        f'<text x="{_CHART.left}" y="20">{escape(title)}</text>',
         *_bars(recipe, kinds, depth),
-        f'<text x="{_WIDTH / 2}" y="{_HEIGHT - 6}" text-anchor="middle">{axis}</text></svg>',
     ]
-    path.write_text("".join(parts) + "\n", encoding="utf-8")
+    path.write_text(_CHART.svg(parts, axis, title) + "\n", encoding="utf-8")
 
 
 def _bars(recipe: Recipe, kinds: Sequence[str], depth: int) -> Iterator[str]:
     dropped = {"": recipe.drop, "attention": recipe.drop_attention, "mlp": recipe.drop_mlp}
     known = [score for score in recipe.scores if score is not None]
     low, high = min(0.0, *known), max(0.0, *known)
-    span, step = (high - low) or 1.0, (_WIDTH - 2 * _LEFT) / len(recipe.scores)
-    floor, height = _HEIGHT - _BOTTOM, _HEIGHT - _BOTTOM - _TOP
+    count = len(recipe.scores)
 
     def y(score: float) -> float:
-        return floor - height * (score - low) / span
+        return _CHART.y((score - low) / ((high - low) or 1.0))
 
     for place, score in enumerate(recipe.scores):
-        x, kind, layer = _LEFT + place * step, kinds[place // depth], place % depth
+        kind, layer = kinds[place // depth], place % depth
         if score is not None:
+            x, end = _CHART.x(place / count) + 1, _CHART.x((place + 1) / count) - 1
             top, bottom = min(y(score), y(0)), max(y(score), y(0))
             fill = "url(#hatch)" if layer in dropped[kind] else _KEPT
             yield (
-                f'<rect x="{x + 1:.1f}" width="{step - 2:.1f}" y="{top:.1f}" height="{bottom - top:.1f}" fill="{fill}">'
+                f'<rect x="{x:.1f}" width="{end - x:.1f}" y="{top:.1f}" height="{bottom - top:.1f}" fill="{fill}">'
                 f"<title>{kind or 'layer'} {layer}: {score:g}</title></rect>"
             )
-        if layer % max(1, round(len(recipe.scores) / 20)) == 0:  # so that the labels don't touch
-            yield f'<text x="{x + step / 2:.1f}" y="{floor + 15}" text-anchor="middle">{layer}</text>'
+        if layer % max(1, round(count / 20)) == 0:  # so that the labels don't touch
+            yield _CHART.tick((place + 0.5) / count, str(layer))

@@ -14,11 +14,10 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from lm_eval_ext.declared import Declared, read_yaml
-from lm_eval_ext.errors import ResultsError
+from lm_eval_ext.errors import ResultsError, meant
 from lm_eval_ext.paths import LEADERBOARD
 from lm_eval_ext.redaction import line
 from lm_eval_ext.runs.catalogue import Kind
-from lm_eval_ext.wording import meant
 
 FOLDER = LEADERBOARD / "published"
 BENCHMARKS = "benchmarks.yaml"  # in the folder; every other YAML is a source

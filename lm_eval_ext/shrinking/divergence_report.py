@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from lm_eval_ext.analysis.report_page import report_page, report_table
 from lm_eval_ext.paths import write_whole
+from lm_eval_ext.report_page import SvgChart, report_page, report_table
 from lm_eval_ext.shrinking.divergence import MEASURES, Divergence
 from lm_eval_ext.shrinking.localise import AtLayer
 from lm_eval_ext.statistics.intervals import Interval
-from lm_eval_ext.statistics.svg_chart import SvgChart
 from lm_eval_ext.wording import ranges, text_table
 
 if TYPE_CHECKING:

@@ -10,12 +10,11 @@ from dataclasses import asdict, dataclass, replace
 from html import escape
 from typing import TYPE_CHECKING, Literal
 
-from lm_eval_ext.analysis.report_page import report_page, report_table
 from lm_eval_ext.gating.gate_file import Population
 from lm_eval_ext.gating.gate_report import Candidate
+from lm_eval_ext.report_page import VERDICT_COLORS, SvgChart, report_page, report_table
 from lm_eval_ext.runs.run import told_value
 from lm_eval_ext.shrinking.shrink_file import Minimised
-from lm_eval_ext.statistics.svg_chart import VERDICT_COLORS, SvgChart
 from lm_eval_ext.wording import scaled, share, text_table
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
-from lm_eval_ext.statistics.svg_chart import VERDICT_COLORS, SvgChart
+from lm_eval_ext.report_page import VERDICT_COLORS, SvgChart
 
 _CHART = SvgChart(560, 260, right=60)
 _LEAST = 1e-3  # what has less wealth is drawn here

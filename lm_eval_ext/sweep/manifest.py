@@ -11,14 +11,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 from pydantic.config import JsonDict
 
 from lm_eval_ext.declared import read_yaml
-from lm_eval_ext.errors import ManifestError
+from lm_eval_ext.errors import ManifestError, meant
 from lm_eval_ext.harness.registry import models as engine_models
 from lm_eval_ext.paths import EMBEDDED
 from lm_eval_ext.pruning.recipe import recipe_names
 from lm_eval_ext.pruning.selection import METHODS, check_amount, texts_for
 from lm_eval_ext.pruning.sparsity import Amount
 from lm_eval_ext.runs.study_file import NAME
-from lm_eval_ext.wording import meant
 
 Value = str | int | float | bool | list[str | int | float] | dict[str | int, object] | None
 Layers = str | int | list[int] | None

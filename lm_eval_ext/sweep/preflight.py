@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from lm_eval_ext.authoring.trial import TaskCost, costs_of_tasks
-from lm_eval_ext.errors import ManifestError, ResultsError, TaskError, TTSError
+from lm_eval_ext.errors import ManifestError, ResultsError, TaskError, TTSError, did_you_mean, meant
 from lm_eval_ext.harness.arguments import NAMES, Arguments
 from lm_eval_ext.harness.registry import ENGINES, engine_of
 from lm_eval_ext.harness.server_arguments import ServerArguments
@@ -19,7 +19,6 @@ from lm_eval_ext.redaction import mapping, whole
 from lm_eval_ext.sweep.manifest import TRACES, Manifest, PlannedPruning
 from lm_eval_ext.sweep.plan import PlannedRun, Stage
 from lm_eval_ext.sweep.sources import Study
-from lm_eval_ext.wording import did_you_mean, meant
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from lm_eval.api.instance import Instance
 
-from lm_eval_ext.errors import ArgumentError, CheckpointError
+from lm_eval_ext.errors import ArgumentError, CheckpointError, did_you_mean
 from lm_eval_ext.harness.arguments import NAMES, Arguments, taken_from
 from lm_eval_ext.harness.effects import marked, warn_of_unknown
 from lm_eval_ext.harness.model_costs import costs_of, device_name, peak_memory
@@ -28,7 +28,6 @@ from lm_eval_ext.pruning.checkpoint import NO_CHANGES, Changes, weight_bytes
 from lm_eval_ext.pruning.lineage import lineage
 from lm_eval_ext.pruning.quantization import Quantization, method_of, quantization_of
 from lm_eval_ext.pruning.recipe import Recipe, changes_info, left_out_info
-from lm_eval_ext.wording import did_you_mean
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel

@@ -33,7 +33,7 @@ from lm_eval_ext.pruning.adapters import fitted_adapter
 from lm_eval_ext.pruning.architecture import auto_class, depth, text_config
 from lm_eval_ext.pruning.blocks import NO_BLOCKS
 from lm_eval_ext.pruning.lineage import check_fits
-from lm_eval_ext.pruning.loading import fingerprint, load_pruned, parameter_count, pruned_config, with_experts
+from lm_eval_ext.pruning.loading import fingerprint, load_pruned, parameter_count, sliced_by
 from lm_eval_ext.pruning.quantization import (
     FOUR_BITS,
     bitsandbytes_config,
@@ -43,7 +43,6 @@ from lm_eval_ext.pruning.quantization import (
     loading_explained,
     quantization_of,
 )
-from lm_eval_ext.pruning.recipe import kept_layers
 from lm_eval_ext.pruning.verification import is_verified, logits_of, tiny_twin, token_ids
 
 if TYPE_CHECKING:
@@ -156,18 +155,13 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
         check_fits(self.recipe, pretrained, self._config, self.arguments.base)
         if self.recipe is not None and self._drops:
             self._dense_config = self._config
-            self._kept = kept_layers(self.recipe.drop, depth(self._config))
-            trusted = bool(options.get("trust_remote_code"))
-            self._changes = with_experts(self.recipe.changes, self._config, self.recipe.drop_experts, trusted)
-            self._config = pruned_config(
+            self._kept, self._changes, self._config = sliced_by(
+                self.recipe,
                 pretrained,
                 self._dense_config,
-                self._kept,
                 {"revision": options.get("revision") or "main", "subfolder": options.get("subfolder") or ""},
                 self.arguments.trust_layer_fields,
-                trusted,
-                changes=self._changes,
-                blocks=self.recipe.blocks,
+                bool(options.get("trust_remote_code")),
             )
 
     def _get_backend(self, config: PreTrainedConfig, **options: object) -> None:

@@ -18,9 +18,8 @@ from lm_eval_ext.harness.models.pruned import ModelFacts, PrunedLM, explain_unkn
 from lm_eval_ext.pruning.architecture import depth, text_config
 from lm_eval_ext.pruning.blocks import forget_left_out
 from lm_eval_ext.pruning.lineage import check_fits
-from lm_eval_ext.pruning.loading import checkpoint_fingerprint, parameter_count, pruned_config, with_experts
+from lm_eval_ext.pruning.loading import checkpoint_fingerprint, parameter_count, sliced_by
 from lm_eval_ext.pruning.quantization import quantization_of
-from lm_eval_ext.pruning.recipe import kept_layers
 from lm_eval_ext.pruning.verification import verdict_in_vllm
 from lm_eval_ext.pruning.vllm_loader import changed_fields, engine_arguments
 
@@ -65,14 +64,11 @@ class PrunedVLLM(PrunedLM, VLLM):  # type: ignore[misc]  # lm-eval has no type i
         self._dense_config = self._whole_config(bool(kwargs.get("trust_remote_code")))
         check_fits(self.recipe, str(self.pretrained), self._dense_config, self.arguments.base)
         if self.recipe is not None and self._drops:
-            self._kept = kept_layers(self.recipe.drop, depth(self._dense_config))
-            trusted = bool(kwargs.get("trust_remote_code"))
-            self._changes = with_experts(self.recipe.changes, self._dense_config, self.recipe.drop_experts, trusted)
-            self._sliced_config = self._pruned_config(trusted)
-            changed = changed_fields(
-                str(self.pretrained), self._dense_config, self._sliced_config, self._kept, {"revision": self.revision},
-                self._changes,
-            )  # fmt: skip
+            place, hub = str(self.pretrained), {"revision": self.revision}
+            trust = self.arguments.trust_layer_fields, bool(kwargs.get("trust_remote_code"))
+            sliced = sliced_by(self.recipe, place, self._dense_config, hub, *trust)
+            self._kept, self._changes, self._sliced_config = sliced
+            changed = changed_fields(place, self._dense_config, sliced.config, sliced.kept, hub, sliced.changes)
             kwargs |= engine_arguments(changed, self._kept, self._changes, self.recipe.blocks)
         kwargs.setdefault("enable_prefix_caching", True)  # so that an answer does not prefill its trace again
         if self.arguments.seed is not None:
@@ -87,19 +83,6 @@ class PrunedVLLM(PrunedLM, VLLM):  # type: ignore[misc]  # lm-eval has no type i
         self._log_pruning()
         if self._kept is not None and self._verdict() != "exact":
             logger.warning("dropping layers of a %s model in vLLM: %s", self._kind(), self._verdict())
-
-    def _pruned_config(self, trust_remote_code: bool) -> PreTrainedConfig:
-        assert self.recipe is not None and self._kept is not None
-        return pruned_config(
-            str(self.pretrained),
-            self._dense_config,
-            self._kept,
-            {"revision": self.revision},
-            self.arguments.trust_layer_fields,
-            trust_remote_code,
-            changes=self._changes,
-            blocks=self.recipe.blocks,
-        )
 
     def _kind(self) -> str:
         return str(text_config(self._dense_config).model_type)
