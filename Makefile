@@ -34,8 +34,10 @@ models: $(SMOLLM2)/model.safetensors
 
 # Real vLLM on a CPU, in its own environment because it needs an older transformers. Its GPU dependencies don't load
 # with a CPU build of torch, so they are uninstalled.
+# One thread that no core is reserved for: with more, threads wait for each other where other tests run beside them.
+VLLM_ON_CPU := VLLM_CPU_KVCACHE_SPACE=2 VLLM_CPU_OMP_THREADS_BIND=nobind OMP_NUM_THREADS=1
 test-vllm: $(SMOLLM2)/model.safetensors $(VENV)-vllm/installed
-	VLLM_CPU_KVCACHE_SPACE=2 $(VENV)-vllm/bin/python -m pytest tests/test_pruned_vllm.py tests/test_vllm_server.py
+	$(VLLM_ON_CPU) $(VENV)-vllm/bin/python -m pytest tests/test_pruned_vllm.py tests/test_vllm_server.py
 
 # The environments of test-vllm and lowest.
 environments: $(VENV)-vllm/installed $(VENV)-lowest/installed
@@ -110,7 +112,7 @@ test-long: models
 	OMP_NUM_THREADS=1 $(PY) -m pytest --long -m long
 
 test-vllm-long: $(SMOLLM2)/model.safetensors $(VENV)-vllm/installed
-	VLLM_CPU_KVCACHE_SPACE=2 $(VENV)-vllm/bin/python -m pytest --long -m long tests/test_pruned_vllm.py
+	$(VLLM_ON_CPU) $(VENV)-vllm/bin/python -m pytest --long -m long tests/test_pruned_vllm.py
 	$(VENV)-vllm/bin/python -m benchmarks.vllm_kinds
 
 # What is promised of draws, grades, intervals and verdicts.

@@ -58,7 +58,7 @@ def test_greedy_texts_are_those_of_pruned_hf(server: Process) -> None:
 
 
 def test_a_seed_gives_the_same_sample_at_any_concurrency(server: Process) -> None:
-    requests = asked(PROMPTS[::2], [16, 64], repeats=4, temperature=1.0, max_gen_toks=100, answer_token_budget=12)
+    requests = asked(PROMPTS[::4], [16, 64], repeats=4, temperature=1.0, max_gen_toks=100, answer_token_budget=12)
     alone = outcomes(client(server, num_concurrent=1), requests)
     assert outcomes(client(server, num_concurrent=32), requests) == alone
     assert len({text for text, *_ in alone}) > 30, "the samples vary"
@@ -73,7 +73,7 @@ def test_log_likelihoods_are_those_of_pruned_hf(server: Process) -> None:
 
 
 def test_a_server_killed_in_the_middle_is_waited_for(server: Process) -> None:
-    requests = asked(PROMPTS, BUDGETS, repeats=4, temperature=1.0, max_gen_toks=200, answer_token_budget=12)
+    requests = asked(PROMPTS[::2], BUDGETS[2:], repeats=2, temperature=1.0, max_gen_toks=200, answer_token_budget=12)
     right = outcomes(client(server), requests)
     model = client(server, max_retries=10, num_concurrent=4)
     log = server.log.read_text().count("POST /v1/completions")
@@ -103,11 +103,11 @@ def test_a_client_killed_in_the_middle_goes_on(server: Process, tmp_path: Path) 
     def command(out: str) -> list[str]:
         return [
             str(LM_EVAL), "--model", "tts-server", "--model_args", arguments, "--tasks", "tts_chain_b64,tts_chain_b128",
-            "--output_path", str(tmp_path / out), "--log_samples", "--limit", "40",
+            "--output_path", str(tmp_path / out), "--log_samples", "--limit", "15",
         ]  # fmt: skip
 
     first = subprocess.Popen(command("first"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while first.poll() is None and _kept(journal) < 20:
+    while first.poll() is None and _kept(journal) < 10:
         time.sleep(0.05)
     os.kill(first.pid, signal.SIGKILL)
     assert first.wait() == -signal.SIGKILL
@@ -115,7 +115,7 @@ def test_a_client_killed_in_the_middle_goes_on(server: Process, tmp_path: Path) 
     subprocess.run(command("second"), check=True, capture_output=True)
     (path,) = (tmp_path / "second").rglob("results_*.json")
     config = json.loads(path.read_text())["config"]
-    assert config["generation"]["resumed"] >= 20 and config["engine"]["dialect"] == "vllm"
+    assert config["generation"]["resumed"] >= 10 and config["engine"]["dialect"] == "vllm"
     other = tmp_path / "other.sqlite"
     uninterrupted = [one.replace(str(journal), str(other)) for one in command("third")]
     subprocess.run(uninterrupted, check=True, capture_output=True)

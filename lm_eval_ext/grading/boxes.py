@@ -10,27 +10,33 @@ from lm_eval_ext.grading.units import is_bare_unit, is_countable, is_physical, u
 from lm_eval_ext.grading.words import alternatives, lexicon
 
 _BESIDE = 300  # characters before and after a box that may belong to its value
+_EACH = re.compile(r" (?:an?|each|every) (second|minute|hour|day|week|month|year)\b")
+_PER = re.compile(r"[\s$)}]*(?P<words>(?:per|each|every) (?:second|minute|hour|day|week|month|year)s?\b)")
 _NO_UNITS = frozenset(
     ("are", "in", "a", "at", "min", "as", "am", "pm", "mil", "an", "on", "per", "y", "e", "o", "acc")
 )  # though they are
 NUMBER = r"[+\-−]?(?:\d{1,3}(?:[ ,]\d{3})+(?!\d)(?:\.\d+)?|\d+(?:[.,]\d+)?|[.,]\d+)(?:\s*/\s*\d+)?(?:\s*\\?%)?"
+BOLD = r"\*\*(?!(?:(?<=[\d)]\*\*)|(?<=\b[A-Za-z]\*\*))[\w(])"  # but not a power, as in `2**10`
 BOXED = re.compile(
     r"(?:\\(?:boxed|fbox|framebox)|(?<![\\A-Za-z])boxed(?=\{))\s*+(?:\{|(?P<bare>\d|[A-Za-z](?![A-Za-z])|\\[A-Za-z]++(?![\[{])))"
 )
 _WRONG = re.compile(
     r"(?i)[\s$},(.]*(?:which\s+|(?:(?:but|however),?\s+)?(?:this|that|it|my)\s+(?:(?:answer|value|result)\s+)?)?"
-    r"(?:can['’]?t be\s+(?:right|correct)|(?:is|was)\s+(?:not\s+(?:correct|right|the answer)|wrong|incorrect))\b"
+    r"(?:can['’]?t be\s+(?:right|correct)|(?:is|was)(?:(?:n['’]t|\s+not)\s+(?:correct|right|the answer)"
+    r"|\s+(?:wrong|incorrect)))\b"
     r"(?!\s(?:if|for|unless|when|only|in|to|that|of|we|you|one|i)\b)"
+    r"|[\s$},(.]*(?:is|was)\s+(?:the|an?)\s+(?:wrong|incorrect)\s+(?:answer|value|result)\b"
 )
 # Before a box that does not hold the answer: what denies it, or says that it is another's.
 _DENIED = re.compile(
-    r"(?i)(?:\bnot|\bnever)\s*\$*$|\b(?:mistake|would have (?:been|given)|wrongly|incorrectly|tempted)\b[^.!?\n]*$"
+    r"(?i)(?:\bnot|\bnever|n['’]t(?: be)?|\bcannot be)\s*\$*$"
+    r"|\b(?:mistake|would have (?:been|given)|wrongly|incorrectly|tempted)\b[^.!?\n]*$"
 )
 _OF_ANOTHER = re.compile(r"(?i)\b(?:comparison|(?<!answer )would (?:be|give))\b[^.!?\n]*$")
 _STEP = re.compile(r"(?im)^\W*step \d")
 # What follows a box that holds only a part of the value.
 _AFTER = re.compile(
-    rf"(?:\$|\\\))?(?P<more>\s?(?:out of|in)\s{NUMBER}|/\s?\d+|[²³½¼¾⅓⅔π]+|\s(?:times|plus|minus)\s\S+"
+    rf"(?:\$|\\\))?(?P<more>\s?(?:out of|in)\s\$?{NUMBER}|/\s?\d+|[²³½¼¾⅓⅔π]+|\s(?:times|plus|minus)\s\S+"
     r"|\sand (?:a|one) (?:half|third|quarter)|k\b"
     r"|\s?\(should be [^)]*\))"
 )
@@ -38,7 +44,13 @@ _ROUNDED = re.compile(
     rf"[^.\n]{{0,40}}\brounded (?:up |down |off )?to\s\$?({NUMBER})(?!\d)"
     r"(?!\s*(?:decimal|significant|places|digits|figures))"
 )
-_TO = re.compile(r"[\s$]*(?:to|:|–|-|by)[\s$]*")
+_TO = re.compile(r"[\s$]*(?:to|:|–|-|by|plus|minus|times)[\s$]*")
+_CASE = re.compile(r"[\s$,]*(?:if|when|for)\b")
+# What changes a number, right behind it or its unit.
+_CHANGED = re.compile(
+    r"(?i)[\s$)}]*(?P<words>(?:or (?:more|less|fewer|greater)|at (?:most|least)|squared|cubed|north|south|east|west"
+    r"|(?:minus|plus|times|multiplied by|divided by)\s+\S+|degrees? (?:celsius |fahrenheit )?below|below zero)\b)"
+)
 _NAMED = re.compile(r"([A-Za-z])\s*=\s*\$*$")
 _PLACEHOLDERS = ("your answer", "answer", "final answer", "your final answer", "...", r"\ldots")
 _STYLED = re.compile(r"^\\text\w*\{([^{}]*)\}$")
@@ -105,7 +117,7 @@ def boxed_quantity(text: str) -> str:
     if rounded := _ROUNDED.match(text, box.end):
         return rounded[1]
     if more := _AFTER.match(text, box.end):
-        return answer + more["more"].removesuffix(".")
+        return answer + more["more"].removesuffix(".").replace("$", "")
     if text[: box.start].rstrip("$").endswith("-") and re.fullmatch(r"[\d.,]+", answer):
         return f"-{answer}"
     start, end = _formula_around(text, box)
@@ -122,7 +134,8 @@ def boxed_quantity(text: str) -> str:
         kept = after if opened or before.count("(") > before.count(")") else re.split(r"\\q?quad|[.;?]?\s*$", after)[0]
         plain = opened or re.fullmatch(r"[\w.]+", answer) is not None
         return f"{before}{answer if plain else f'{{{answer}}}'}{kept}".strip()
-    return answer + unit_after(text[box.end :]) if re.search(r"\d[})\s]*$", answer) else answer
+    measured = re.search(r"\d[})\s]*$", answer) or re.fullmatch(rf"{NUMBER}\s*\\text\{{[^{{}}]*\}}", answer)
+    return with_unit(answer, text[box.end :]) if measured else answer
 
 
 def _in_one(text: str, first: Box, last: Box) -> str:
@@ -132,6 +145,11 @@ def _in_one(text: str, first: Box, last: Box) -> str:
     if _TO.fullmatch(between):
         return f" {between.strip(' $')} ".join(contents)
     names = [_NAMED.search(text, max(0, box.start - 20), box.start) for box in (first, last)]
+    if _CASE.match(text, first.end) and _CASE.match(text, last.end):
+        return ", ".join(contents)  # `3 if n is even and 5 if it is odd`
+    unit = unit_after(between)
+    if unit and unit.removeprefix(r"\text{ ").rstrip("}") == re.sub(r" and$", "", between.strip(" $")):
+        return f"{contents[0]}{unit} {contents[1]}{unit_after(text[last.end :])}"  # `5 hours 30 minutes`
     if len(between) < 40 and all(names) and len({name[1] for name in names if name}) == 2:
         return ", ".join(f"{name[1]} = {content}" for name, content in zip(names, contents, strict=True) if name)
     return ""
@@ -157,36 +175,55 @@ def _belongs(beside: str) -> bool:
     return belongs is not None
 
 
+def with_unit(value: str, after: str) -> str:
+    """A value with the unit, or the scale, that the text right after it names, and with the words that change it."""
+    unit, end = _unit_at(after)
+    changed = _CHANGED.match(after, end)
+    each = _PER.match(after, end) if re.search(r"[A-Za-z]\W*$", value + unit) else None
+    changed = changed or each
+    return value + unit + (f" {changed['words']}" if changed else "")
+
+
 def unit_after(text: str) -> str:
     """The unit, or the scale, that the text right after a number names; empty if it names none."""
+    return _unit_at(text)[0]
+
+
+def _unit_at(text: str) -> tuple[str, int]:
+    """The same, and where it ends in the text."""
     match = re.match(
         r"(?:\\[,;: ]|[~ $]|\\\))*+(?:(?P<text>(?:\\,|\\?(?:text|mathrm|rm)\s*+\{[^{}]*+\}(?:\^\{?-?\d\}?)?){1,4})"
-        r"|(?<=[~ $)])(?P<plain>[^\W\d_][^\s\d.,;:!?()$\\]*(?:[ /][^\W\d_]{1,12}){0,3}(?:\$?\^\{?\d\}?\$?)?))",
+        r"|(?<=[~ $)])(?P<plain>[^\W\d_][^\s\d.,;:!?()$\\]*(?:[ /][^\W\d_]{1,12}){0,5}(?:\$?\^\{?\d\}?\$?)?))",
         text[:100],
     )
     if match is None:
-        return ""
+        return "", 0
     if match["text"]:
-        return match["text"] if _counts(match["text"]) else ""
+        return (match["text"], match.end()) if _counts(match["text"]) else ("", 0)
     words = match["plain"].replace("$", "").split(" ")
     for length in range(len(words), 0, -1):
         name = " ".join(words[:length])
         if _counts(name):
-            rest = text[match.start("plain") + len(name) :]
-            more = re.match(rf"(?:,| and)?\s+\$?(?:\\boxed\{{)?({NUMBER})\}}?\$?(?=\s)", rest)
-            further = unit_after(rest[more.end() :]) if more else ""
-            return rf"\text{{ {name}}}" + (f" {more[1]}{further}" if more and further else "")
-    return ""
+            end = match.start("plain") + len(name)
+            more = re.compile(rf"(?:,| and)?\s+\$?(?:\\boxed\{{)?({NUMBER})\}}?\$?(?=\s)").match(text, end)
+            further, ended = _unit_at(text[more.end() :]) if more else ("", 0)
+            if more and further:
+                return rf"\text{{ {name}}} {more[1]}{further}", more.end() + ended
+            return rf"\text{{ {name}}}", end
+    return "", 0
 
 
 def _counts(name: str) -> bool:
     """Whether words after a number change it: a unit, which counts, or a scale such as `million`."""
     plain = " ".join(re.sub(r"\\(?:text|mathrm|rm)|[{}\\,]", " ", name).split())
-    plain = plain.replace("²", "^2").replace("³", "^3")
+    plain = _EACH.sub(r" per \1", plain.replace("²", "^2").replace("³", "^3"))
     if plain.lower().partition(" ")[0] in lexicon()["scales"] or plain.lower() in lexicon()["shares"]:
         return True
     words = re.findall(r"[^\W\d_]+", plain)
-    known = all(word in ("square", "cubic", "per") or (is_bare_unit(word) and word not in _NO_UNITS) for word in words)
+    known = all(
+        word in ("square", "cubic", "per", "squared", "cubed") or (is_bare_unit(word) and word not in _NO_UNITS)
+        for word in words
+    )
     unit = unit_of(rf"\text{{{plain}}}") if words and known and plain not in _NO_UNITS else None
     return unit is not None and is_physical(unit)
 

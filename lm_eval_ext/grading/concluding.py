@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from functools import partial
 from itertools import pairwise
 
-from lm_eval_ext.grading.boxes import NUMBER, enumerated, formulas_in, joins, unit_after
+from lm_eval_ext.grading.boxes import BOLD, NUMBER, enumerated, formulas_in, joins, unit_after
 from lm_eval_ext.grading.words import alternatives, lexicon, number_in_words
 
 _LONGEST = 4_000  # characters from the end that are read
@@ -23,7 +23,7 @@ _WORDS = 25  # of a clause that is read
 _words = partial(alternatives, kind="concluding")
 _CODE = re.compile(r"```.*?(?:```|\Z)|~~[^~\n]{1,100}~~", re.DOTALL)
 _BLOCK = re.compile(r"</(?:p|li|ol|ul|div|h\d|tr)>")
-_MARKUP = re.compile(r"\*\*|__(?!\w{0,80}_)|`|^>\s?|^#{1,6}\s+|</?[a-z]{1,6}\s*/?>", re.MULTILINE)
+_MARKUP = re.compile(rf"{BOLD}|__(?!\w{{0,80}}_)|`|^>\s?|^#{{1,6}}\s+|</?[a-z]{{1,6}}\s*/?>", re.MULTILINE)
 _PROVED = re.compile(r"\W*\b(?:Q\.?E\.?D)\b\W*$")
 _HEADING = re.compile(r"(?im)^[^\w\n]*+(?:conclusion|in conclusion|final result|result|in summary)[^\w\n]*+\n++")
 _ENDED = re.compile(r"(?:[.!?。！？।)\]}$>|*✓∎■\d%€°\"]|[^\x00-\u024f]|=[^=\n.,]{1,40}\w|^[^\n.]{1,30})\s*$")
@@ -66,6 +66,12 @@ _DEFINITE = re.compile(
 _EARLIER = re.compile(
     rf"(?i)^\W*(?:after|in|with|at|for|over) {_QUANTITY}[^,#\d]*,|\s(?:in|after|over) {_QUANTITY} [a-z]+\W*$"
 )
+# Where the value is taken, which is not the value: `attained at x = 2`, ` when n = 3`.
+_WHERE = re.compile(
+    r"(?i),?\s(?:which (?:is )?)?(?:attained|achieved|reached|with equality|occurring|occurs|by taking)\b[^.;]*"
+    r"|,?\s(?:at|when|for|if)\s\$?[A-Za-z]\s?=\s?-?\d[\d.]*\$?(?=\W*$)"
+)
+_ASSIGNED = re.compile(r"(?<![A-Za-z])(?<![+*/×·÷^−–-]\s)(?<![+*/×·÷^−–-])\$?[A-Za-z](?:_\d)?\s*$")
 # What may stand right before an equals sign: a name, or numbers that are computed.
 _OPERATOR = re.compile(r"[+*/×·÷^−–-]")
 _SOLVED = re.compile(r"[A-Za-z](?:_?\d)?\s*|[A-Za-z]{3,}\s*|[\d\s+*/×·÷().,$€£%–−-]*|#+\s*")
@@ -102,7 +108,7 @@ def concluded(text: str) -> str:
         return ""
     (start, end), before = sentences[-1], masked[slice(*sentences[-2])] if len(sentences) > 1 else ""
     last = masked[start:end]
-    if _OF_ANSWER.search(last):  # a declaration, which was read, or denied
+    if _OF_ANSWER.search(last) or r"\boxed" in text[start:end] or last.endswith("?"):  # read before, denied, or asked
         return ""
     if (form := next((form for form in (_ALONE.fullmatch, _COLON.search) if form(last)), None)) is not None:
         return "" if form(before) or not before else _value_of(text[start:end], last)
@@ -156,10 +162,13 @@ def _said(sentence: str, masked: str) -> str:
 
 def _value_of(clause: str, masked: str) -> str:
     """The value of a clause that says one, in plain words."""
-    masked = _blanked(masked, _DEFINITE, _EARLIER)
+    masked = _blanked(masked, _DEFINITE, _EARLIER, _WHERE)
     equal = masked.rfind("=")
     if equal >= 0:
         left = masked[:equal]
+        name = _ASSIGNED.search(left)
+        if name and re.search(r"[\d#]", left[: name.start()]):
+            return ""  # `the minimum is 4 at x = 2`
         solved = all(_SOLVED.fullmatch(_right_before(side)) for side in left.split("="))
         if not solved or _UNLIKE_WORDS.search(left) or re.search(r"=[^=]*(?:,|\band\b)", left):
             return ""  # `2x = 10`, `x = 5 and y = 3`

@@ -11,7 +11,17 @@ from collections import deque
 from collections.abc import Sequence
 from itertools import takewhile
 
-from lm_eval_ext.grading.boxes import NUMBER, Box, formulas_in, is_counted, joins, unit_after, without_formulas
+from lm_eval_ext.grading.boxes import (
+    BOLD,
+    NUMBER,
+    Box,
+    formulas_in,
+    is_counted,
+    joins,
+    unit_after,
+    with_unit,
+    without_formulas,
+)
 from lm_eval_ext.grading.letters import SPECIES, chosen_letter
 from lm_eval_ext.grading.units import is_countable
 from lm_eval_ext.grading.words import alternatives, counted_elsewhere, lexicon, number_in_words, table
@@ -93,19 +103,20 @@ _TIMES = re.compile(r"(?<=\d) x (?=\d)")
 # A value and nothing else.
 _PLAIN = re.compile(rf"[$€£]?{NUMBER}(?:\s+\w+)?|(?=.*[\d\\^=])(?!.*[A-Za-z]{{3,}} [A-Za-z]{{2,}})[^\n]{{1,200}}")
 MARKUP = re.compile(
-    r"\*\*|^#{1,6}\s+(?=[\d$*])|__(?!\w{0,80}_)|`|</?(?:b|i|strong|em|p)>|[✅✓✔️□■\U0001f300-\U0001faff]"
+    rf"{BOLD}|^#{{1,6}}\s+(?=[\d$*])|__(?!\w{{0,80}}_)|`|</?(?:b|i|strong|em|p)>|[✅✓✔️□■\U0001f300-\U0001faff]"
 )
 _BULLET = re.compile(r"\s*(?:[-*•]|\(?\d{1,3}[.)])\s+(?=\S)")
 SENTENCE_END = re.compile(
     rf"(?<![A-Z])(?<!\bapprox)(?<!\bca)(?<!\bi\.e)(?<!\bsq)(?<!\bft)[.?](?=\s(?!(?:{SPECIES})\b)|$)"
-    r"|!(?=\s*$|\s+[A-Z])|[。．！？।]|\n"
+    r"|(?<![)])(?<!\b[a-z])!(?=\s*$|\s+[A-Z])|[。．！？।]|\n"
 )
+_FACTORIAL = re.compile(r"(?:\((?![^()]*[A-Za-z]{3})[^()]*\)|\b[a-zA-Z])!\.?$")
 _REASON = re.compile(
     rf"(?i),?\s++(?:{alternatives('reasons')})(?!\w)|,?\s*\((?:{alternatives('in_brackets')})\b[^()]*\)"
     r"|\s[–—-]\s(?=(?:[A-Z]?[a-z]+,? ){2})|(?<=\d):\s(?=(?:[a-z]+,? ){3})"
 )
 _POLITE = re.compile(rf"\s*(?:{alternatives('endings')})\s*$")
-_QUANTITY = re.compile(rf"(?P<number>\$?{NUMBER})(?P<rest>\s*+[^\d]*)$")
+_QUANTITY = re.compile(rf"(?P<number>\$?{NUMBER})(?!(?:st|nd|rd|th)\b)(?P<rest>\s*+[^\d]*)$")
 # `there are 12 apples`, `she has 12 apples`
 _FRAME = re.compile(
     rf"(?i)^(?:[a-z',’ -]{{0,80}}\b(?:{alternatives('verbs')})\s+)(?:exactly\s+|only\s+|about\s+|a total of\s+)?"
@@ -211,6 +222,10 @@ def _is_denied(text: str, declaration: re.Match[str]) -> bool:
     before = text[max(0, declaration.start() - _BEFORE) : declaration.start()]
     sentence = re.split(r"[.!?]\s|\n", before)[-1]
     if _DENIED_AFTER.match(text, declaration.end()):
+        return True
+    if "would be" in declaration[0] and re.match(
+        r"[^.!?\n]*\bif\b", text[declaration.end() : declaration.end() + _BEFORE]
+    ):
         return True
     supposed = r"\b(?:if|had|without|otherwise|unless|were)\b" if "would be" in declaration[0] else r"^\W*otherwise\b"
     return _DENIED.search(before) is not None or re.search(f"(?i){supposed}", sentence) is not None
@@ -335,7 +350,9 @@ def clause(line: str, *, kind: str) -> str:
         _VALUE.match(answer) and _PLAIN.fullmatch(answer) and not re.search(r"\d \w+ (?:\w+ )*\d", answer)
     ):
         answer = which[1]
-    factorial = re.fullmatch(r"\d+!\.?", answer) is not None and line[: len(answer) + 1].endswith(("!.", "!. "))
+    factorial = _FACTORIAL.search(answer) or (
+        re.search(r"\d!\.?$", answer) and line[: len(answer) + 1].endswith(("!.", "!. "))
+    )
     for _ in range(3):  # a counter, the end of a sentence and a full stop may follow each other
         answer = _POLITE.sub("", answer).strip().rstrip('*.。．।,;:؟"”–—').strip()
         answer = answer if factorial else answer.rstrip("!").strip()
@@ -368,8 +385,8 @@ def _of_formulas(answer: str, formulas: Sequence[Box]) -> str:
     joined, rest = ", ".join(members), answer[last.end :].strip(" ,")
     if not rest:
         return joined
-    if unit := unit_after(f" {rest}"):
-        return joined + unit
+    if unit_after(f" {rest}"):
+        return with_unit(joined, f" {rest}")
     if again := _AGAIN.fullmatch(rest):
         return f"{joined} {'=' if again['equal'] else '≈'} {again['value']}"
     return joined if is_counted(rest) else f"{joined} {rest}".replace("$", "")
@@ -405,7 +422,8 @@ def _in_plain_words(answer: str) -> str:
     counted = _QUANTITY.match(answer)
     if counted and (rest := counted["rest"].strip()) and not rest.startswith("\\"):
         if unit := unit_after(f" {rest}"):
-            return answer if unit.rstrip("}").endswith(rest.split()[-1]) else counted["number"] + unit
+            ended = unit.rstrip("}").endswith(rest.split()[-1])
+            return answer if ended else with_unit(counted["number"], f" {rest}")
         if is_counted(rest):
             return answer if is_countable(rest) and not frame else counted["number"]
     return answer

@@ -95,6 +95,10 @@ _LONGEST = 2_000  # characters of what is read
 _DEEPEST = 40
 
 
+_GOES_ON = re.compile(r"(?<=\d)\.{3}")  # `0.666...`
+_DOLLARS = re.compile(r"^\$(?=\s?\d[\d.,]*(?: ?[a-z]+)?$)")  # `$5` is money, because no formula ends there
+
+
 @lru_cache(maxsize=4096)
 def nodes(text: str) -> Nodes:
     """The tree of a text.
@@ -105,6 +109,7 @@ def nodes(text: str) -> Nodes:
     if len(text) > _LONGEST:
         raise UnreadableError(f"{len(text)} characters")
     text = _plain(text.strip())
+    text = _DOLLARS.sub(r"\\$", _GOES_ON.sub(r"\\ldots ", text))
     if ends := re.fullmatch(r"(?:\\left)?\s*([][])([^][]+,[^][]+)([][])", re.sub(r"\\right\s*(?=[][])", "", text)):
         sides = ends[1].replace("]", "("), ends[3].replace("[", ")")  # `]0, 1[`
         text = sides[0] + ends[2] + sides[1]

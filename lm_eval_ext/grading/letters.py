@@ -20,6 +20,11 @@ SPECIES = (
     "elegans|coli|aureus|cerevisiae|melanogaster|sapiens|subtilis|pylori|difficile|albicans|thaliana|falciparum|rerio|"
     "botulinum|tetani|perfringens|burgdorferi|anthracis|diphtheriae|jejuni|trachomatis|pneumoniae|vivax|gondii|musculus"
 )
+# What a letter alone begins the name of: `G protein-coupled receptors`, `C minor`.
+_NAMES = (
+    "proteins?|lymphocytes?|cells?|vitamins?|flat|sharp|major|minor|forces?|statistics?|tests?|bonds?|curve|horizon|"
+    "waves?|bands?|orbitals?|shell"
+)
 _RUN = re.compile(r"([^\w\s])\1{3,}")  # of one sign, which takes long to search
 _STYLE = r"\\(?:text|math)\w*\s*\{"
 _OPENING = r"[\s*_$({\[\"'`:]*"
@@ -81,7 +86,7 @@ def _pattern(letters: str) -> re.Pattern[str]:
     others = rf"(?:{closed}{joined}{closed}{another}|{closed}\(\s*{some}\s*\)|\s+{some}(?![\w'\u2019]))"
     article = r"(?<=[AI])\s+[a-z]"  # a sentence that begins with `A` or `I`
     operator = r"\?(?=\s)|[(^=+/#'\u2019\\-]|\s*(?:[=+^<>]|\\[A-Za-z])|\*(?=\s*\w)"
-    species = rf"\.\s*(?:{SPECIES})\b"
+    species = rf"\.\s*(?:{SPECIES})\b|[ -](?:{_NAMES})\b|\.\s?[A-Z]\."
     negated = r"(?:is|was|can|could|does|would)(?:\s*not|n['\u2019]t)|cannot"
     wrong = rf"(?:\w+ly\s+|also\s+|just\s+)?(?:{_REFUSED})|(?:the|an?)\s+(?:{_REFUSED})\s+(?:answer|option|choice)"
     refused = rf"{closed}\s*(?:{negated}|is\s+(?:{wrong})|would\s+be|fails|contradicts)\b"

@@ -155,10 +155,14 @@ def _mathematics(text: str) -> str | None:
 
 
 def with_base(some: Nodes) -> Nodes:
-    """`204 (base 5)` and `1011 in binary` with the base as an index, and `minus 5` with the sign."""
-    if len(some) < 2 or some[0].kind not in ("number", "letters"):
+    """`204 (base 5)` and `1011 in binary` with the base as an index, `2A3_{16}` as one number, `minus 5` as `-5`."""
+    if len(some) < 2 or some[0].kind not in ("number", "letters", "text"):
         return some
-    if some[0].name.casefold() in ("minus", "negative") and [one.kind for one in some[1:]] == ["number"]:
+    if some[0].kind == "text" and some[1:] == some[-1:] and re.fullmatch(r"\d[\dA-Z]*", some[0].name.strip()):
+        some = (*nodes(some[0].name.strip()), some[-1])
+    if some[-1].kind == "sub" and re.fullmatch(r"\d+[A-Z]+\d[\dA-Z]*", written(some[:-1])):
+        return (Node("group", "{}", (some[:-1],)), some[-1])
+    if some[0].name.strip().casefold() in ("minus", "negative") and [one.kind for one in some[1:]] == ["number"]:
         return (Node("sign", "-"), *some[1:])
     said = re.sub(r"\\text\{ ?|[{}() ]", "", written(some[1:])).lower()
     named = re.fullmatch(r"(?:in)?base(\w+)|in(binary|octal|hexadecimal)", said)

@@ -47,6 +47,7 @@ _BARE = frozenset(
     """m g s h L N J W V A K T C F H cm mm km kg mg ml mL dm nm um pm fm hr in ft yd mi lb oz Hz kW kJ kN ms us ns eV Pa
     mW MW GW MJ mA uA kA mV kV mN MN mT uF nF pF nC uC mC Wb Bq Gy Sv cd rad""".split()  # noqa: SIM905  # a list of words
 )
+_ABOVE, _BELOW = ("m", "km", "cm", "kg", "g", "J", "N", "mol"), ("s", "h", "m", "cm", "L", "K")  # in `5 \frac{m}{s}`
 _AROUND = ("square", "cubic", "sq", "per", "squared", "cubed")
 _JOINING = {"and", "or", "to", "if", "is", "are", "where", "mod"}
 _NO_UNIT = re.compile(r"(?:(?:square|cubic|sq)\s+)?units?(?:\s*\*\*\s*\d)?", re.IGNORECASE)
@@ -172,7 +173,10 @@ def _is_plain(value: Nodes) -> bool:
 def _may_be_unit(some: Nodes, at: int) -> bool:
     node, name = some[at], some[at].name
     if node.kind == "macro" and name == "frac":
-        return any(one.kind == "text" or one.style == "roman" for one in flat(node.parts[0]))
+        above, below = (list(flat(part)) for part in node.parts)
+        letters = [one.name for one in (*above, *below) if one.kind == "letters"]
+        plain = _is_plain(some[:at]) and len(letters) == 2 and letters[0] in _ABOVE and letters[1] in _BELOW
+        return plain or any(one.kind == "text" or one.style == "roman" for one in above)
     if node.kind == "command" and name in ("mu", "Omega"):
         return some[at - 1].kind in ("number", "sup", "letters")
     if node.kind != "letters" or not _is_plain(some[:at]):
