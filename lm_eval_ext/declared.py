@@ -62,7 +62,7 @@ def read_yaml(
     Raises:
         TTSError: of the given class: it cannot be read, or a field is missing, unknown or invalid; one line.
     """
-    content = read_mapping(path, error, as_text, _names(model))
+    content = read_mapping(path, error, as_text, field_names(model))
     try:
         return model.model_validate(content)
     except ValidationError as fault:
@@ -121,7 +121,7 @@ def written_out(node: yaml.Node, known: dict[int, int] | None = None) -> int:
     return known[id(node)]
 
 
-def _names(model: type[BaseModel]) -> list[str]:
+def field_names(model: type[BaseModel]) -> list[str]:
     """Names of a model's fields, as files write them."""
     return [field.alias or name for name, field in model.model_fields.items()]
 
@@ -176,7 +176,7 @@ def _explained(
     place = [str(part) for part in fault["loc"]]
     where = f"{'.'.join(part for part in place if part != '[key]')}: " if place else ""
     if fault["type"] == "extra_forbidden":
-        fields = _names(_model_at(model, place[:-1]))
+        fields = field_names(_model_at(model, place[:-1]))
         hint = f"did you mean {renamed[place[-1]]}?" if place[-1] in renamed else meant(place[-1], fields)
         return f"{where}unknown field; {hint}"
     known = expected.get(fault["type"]) or _EXPECTED.get(fault["type"])

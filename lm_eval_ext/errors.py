@@ -102,6 +102,8 @@ def meant(given: str, known: Iterable[str]) -> str:
 def first_fault(error: ValidationError, shown: bool = True) -> str:
     """The first fault that pydantic has found: field, value (unless it must not be shown) and what is allowed."""
     fault = error.errors()[0]
+    if fault["type"] == "missing":
+        return f"{'.'.join(map(str, fault['loc']))}: is missing"
     value = " ".join(repr(fault["input"]).split()) if shown else "..."
     value = value if len(value) <= 80 else f"{value[:77]}..."
     return f"{'.'.join(map(str, fault['loc']))}={value}: {str(fault['msg']).removeprefix('Value error, ')}"

@@ -35,8 +35,8 @@ from lm_eval_ext.generation.request import Completion, Job, Stop
 from lm_eval_ext.runs.literature import read_literature
 from tests.commands import COMMAND, LM_EVAL, Started, run, started
 from tests.fake_server import FakeServer
+from tests.foreign_logs import write_inspect
 from tests.shared import BASE_RUN, ROOT
-from tests.test_logs import write_inspect
 from tests.test_sweep_runs import family
 from tests.test_sweep_slurm import slurm  # noqa: F401  # a fixture
 

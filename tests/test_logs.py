@@ -1,207 +1,34 @@
-"""Logs of other tools: what is read of them, what is unknown, and that broken ones are one line."""
+"""Logs of other tools: what is read of them, and what is unknown."""
 
 from __future__ import annotations
 
 import gzip
-import json
-import re
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import pyarrow  # type: ignore[import-untyped]  # it has no types
 import pytest
-from pyarrow import parquet
-from typer.testing import CliRunner
 
 from benchmarks.lm_eval_output import scores, write_output
-from benchmarks.smollm2 import HUB
 from lm_eval_ext.api import build_site, compare, read_runs
-from lm_eval_ext.cli import app
-from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.runs.catalogue import read_catalogue
-from lm_eval_ext.runs.load import Source, load, read_source
-from lm_eval_ext.runs.logs.log import normalised
-
-QUESTIONS = (("q1", "What is 2+3?", "5"), ("q2", "What is 7*6?", "42"), ("q3", "What is 10-4?", "6"))
-RIGHT = ((1, 0), (0, 0), (1, 1))  # by question and sample
-Content = dict[str, Any]
-INTEROP = HUB.parent / "interop"
-
-
-def answer(question: int, sample: int) -> str:
-    return f"The answer is {QUESTIONS[question][2] if RIGHT[question][sample] else 'unknown'}"
-
-
-def inspect_log() -> Content:
-    samples = [
-        {
-            "id": name, "epoch": epoch + 1, "input": text, "target": gold, "choices": None,
-            "output": {"choices": [{"message": {"content": [
-                {"type": "reasoning", "reasoning": "Hm."}, {"type": "text", "text": answer(at, epoch)},
-            ]}, "stop_reason": "stop"}]},
-            "scores": {"match": {"value": "C" if RIGHT[at][epoch] else "I", "answer": answer(at, epoch)[14:]}},
-        }
-        for epoch in (1, 0) for at, (name, text, gold) in enumerate(QUESTIONS)
-    ]  # fmt: skip
-    return {
-        "version": 2, "status": "success",
-        "eval": {
-            "created": "2026-11-27T15:24:13+01:00", "task": "sums", "model": "hf/acme/tiny", "config": {"epochs": 2},
-            "dataset": {"name": "sums", "samples": 3}, "model_generate_config": {"temperature": 1.0, "top_p": 0.9},
-            "packages": {"inspect_ai": "0.3.285"},
-        },
-        "plan": {"config": {"temperature": 0.6, "max_tokens": 64, "reasoning_tokens": 512}},
-        "results": {
-            "headline": {"scorer": "match"},
-            "scores": [
-                {"name": "other", "metrics": {"accuracy": {"value": 1.0}}},
-                {"name": "match", "metrics": {"accuracy": {"value": 0.5}, "stderr": {"value": 0.2}}},
-            ],
-        },
-        "samples": samples,
-    }  # fmt: skip
-
-
-def write_inspect(folder: Path, change: Callable[[Content], object] = lambda content: None) -> Path:
-    content = inspect_log()
-    change(content)
-    return written(folder / "log.json", content)
-
-
-def write_archive(folder: Path, change: Callable[[Content], object] = lambda content: None) -> Path:
-    content = inspect_log()
-    change(content)
-    folder.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(folder / "log.eval", "w", zipfile.ZIP_DEFLATED) as archive:
-        for sample in content.pop("samples", []):
-            archive.writestr(f"samples/{sample.get('id')}_epoch_{sample.get('epoch')}.json", json.dumps(sample))
-        archive.writestr("header.json", json.dumps(content))
-    return folder / "log.eval"
-
-
-def write_nemo(
-    folder: Path, change: Callable[[Content], object] = lambda content: None,
-    change_rows: Callable[[list[Content]], object] = lambda rows: None,
-) -> Path:  # fmt: skip
-    rows = [
-        {
-            "problem_idx": at, "repeat": repeat, "reward": float(RIGHT[at][repeat]), "prompt": f"Q: {text}",
-            "model_response": answer(at, repeat), "extracted_answer": answer(at, repeat)[14:], "expected_answer": gold,
-            "metadata": {"question": text, "answer": gold},
-        }
-        for at, (_, text, gold) in reversed(list(enumerate(QUESTIONS))) for repeat in (0, 1)
-    ]  # fmt: skip
-    change_rows(rows)
-    content: Content = {
-        "config_hash": "sha256:0", "sdk_version": "0.3.0", "timestamp": "2026-11-27T14:24:13+00:00",
-        "config": {"model": "acme/tiny", "repeats": 2, "shuffle": {"ds_full_size": 6}},
-        "benchmark": {"name": "sums", "samples": 3, "repeats": 2, "scores": {"pass@1": {"value": 0.5}}},
-    }  # fmt: skip
-    change(content)
-    path = written(folder / "eval-1.json", content)
-    (folder / "results.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows), "utf-8")
-    return path
-
-
-def write_lighteval(
-    folder: Path, change: Callable[[Content], object] = lambda content: None,
-    change_rows: Callable[[list[Content]], object] = lambda rows: None,
-) -> Path:  # fmt: skip
-    rows = [
-        {
-            "doc": {"query": f"Solve: {text}", "choices": [gold], "gold_index": 0, "id": str(at)},
-            "metric": {"avg@n:n=2": sum(RIGHT[at]) / 2},
-            "model_response": {"text": [answer(at, sample) for sample in (0, 1)], "output_tokens": [[1], [2]]},
-        }
-        for at, (_, text, gold) in enumerate(QUESTIONS)
-    ]  # fmt: skip
-    change_rows(rows)
-    content: Content = {
-        "config_general": {
-            "lighteval_sha": "?", "model_name": "acme/tiny",
-            "model_config": {"generation_parameters": {"temperature": 0.6, "top_p": None, "max_new_tokens": None}},
-        },
-        "config_tasks": {"sums|0": {"num_fewshots": 0, "generation_size": 64, "hf_repo": "acme/sums"}},
-        "results": {
-            "all": {"avg@n:n=2": 0.5},
-            "sums|0": {"pass@k:k=2&n=2": 0.7, "avg@n:n=2": 0.5, "avg@n:n=2_stderr": 0.2},
-        },
-    }  # fmt: skip
-    change(content)
-    date = "2026-11-27T14-24-13.000001"
-    details = folder / "details" / "acme" / "tiny" / date
-    details.mkdir(parents=True, exist_ok=True)
-    parquet.write_table(pyarrow.Table.from_pylist(rows), details / f"details_sums|0_{date}.parquet")
-    return written(folder / "results" / "acme" / "tiny" / f"results_{date}.json", content)
-
-
-def write_record(
-    folder: Path, change: Callable[[Content], object] = lambda content: None,
-    change_rows: Callable[[list[Content]], object] = lambda rows: None,
-) -> Path:  # fmt: skip
-    rows = [
-        {
-            "evaluation_name": "sums", "evaluation_result_id": "acc", "sample_id": name, "input": {
-                "raw": text, "reference": [gold],
-            }, "output": {"raw": [answer(at, 0)]}, "answer_attribution": [{"extracted_value": answer(at, 0)[14:]}],
-            "evaluation": {"score": float(RIGHT[at][0]), "is_correct": bool(RIGHT[at][0])},
-        }
-        for at, (name, text, gold) in enumerate(QUESTIONS)
-    ]  # fmt: skip
-    change_rows(rows)
-    content: Content = {
-        "schema_version": "0.3.0", "evaluation_timestamp": "1795789453.0", "eval_library": {"name": "helm"},
-        "model_info": {"id": "acme/tiny"},
-        "evaluation_results": [
-            {
-                "evaluation_name": "sums", "evaluation_result_id": "acc", "source_data": {"samples_number": 3},
-                "metric_config": {"metric_name": "acc", "max_score": 100},
-                "score_details": {"score": 200 / 3, "uncertainty": {"standard_error": {"value": 20}}},
-                "generation_config": {"generation_args": {"temperature": 0.6, "max_tokens": 64}},
-            }
-        ],
-    }  # fmt: skip
-    change(content)
-    path = written(folder / "abc.json", content)
-    (folder / "abc_samples.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows), "utf-8")
-    return path
-
-
-def write_summary(folder: Path, change: Callable[[Content], object] = lambda content: None) -> Path:
-    content: Content = {"score": 0.5, "metrics": {"score:std": 0.5}, "htmls": [""] * 8}
-    content["convos"] = [[{"role": "user", "content": f"Question {number % 4}"}] for number in range(8)]
-    change(content)
-    return written(folder / "math_acme-tiny_20261127_142413_allresults.json", content)
-
-
-def write_legacy(folder: Path, text: str = "") -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "results.yml"
-    path.write_text(text or LEGACY, "utf-8")
-    return path
-
-
-LEGACY = """config: {type: sums, params: {temperature: 0.6, max_new_tokens: 64, limit_samples: null}}
-target: {api_endpoint: {model_id: acme/tiny}}
-results: {tasks: {sums: {metrics: {acc: {scores: {acc: {value: 0.5, stats: {count: 3, stderr: 0.2}}}}}}}}
-"""
-WRITERS: dict[str, Callable[[Path], Path]] = {
-    "inspect": write_inspect, "archive": write_archive, "nemo": write_nemo, "lighteval": write_lighteval,
-    "record": write_record, "summary": write_summary, "legacy": write_legacy,
-}  # fmt: skip
-
-
-def written(path: Path, content: Content) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content), "utf-8")
-    return path
-
-
-def read(path: Path) -> Source:
-    return read_source(path, read_catalogue(), logs=True)
-
+from lm_eval_ext.runs.load import load
+from tests.foreign_logs import (
+    INTEROP,
+    LEGACY,
+    QUESTIONS,
+    RIGHT,
+    WRITERS,
+    Content,
+    answer,
+    lm_eval_tts,
+    put,
+    read,
+    write_inspect,
+    write_legacy,
+    write_lighteval,
+    write_nemo,
+    write_record,
+)
 
 # What is read -------------------------------------------------------------------------------------------------
 
@@ -313,11 +140,6 @@ def test_questions_that_do_not_yield_the_accuracy_are_left_out(
 
 
 # What is done with it -----------------------------------------------------------------------------------------
-
-
-def lm_eval_tts(*words: str | Path) -> tuple[int, str]:
-    done = CliRunner().invoke(app, [str(word) for word in words])
-    return done.exit_code, done.output + (str(done.exception) if done.exception else "")
 
 
 def test_show_says_what_is_there_and_what_is_not(tmp_path: Path) -> None:
@@ -502,244 +324,6 @@ def test_what_did_not_end_is_left_out_beside_others(tmp_path: Path, caplog: pyte
     write_inspect(tmp_path / "good")
     write_inspect(tmp_path / "cut", put("cancelled", "status"))
     assert len(load([tmp_path], read_catalogue(), logs=True)) == 1 and "status='cancelled'" in caplog.text
-
-
-# Broken ones --------------------------------------------------------------------------------------------------
-
-
-def first(content: Content) -> Content:
-    return content["samples"][0]  # type: ignore[no-any-return]
-
-
-def drop(*path: str) -> Callable[[Content], object]:
-    def change(content: Content) -> None:
-        for key in path[:-1]:
-            content = content[key]
-        del content[path[-1]]
-
-    return change
-
-
-def put(value: object, *path: str | int) -> Callable[[Any], object]:
-    def change(content: Any) -> None:
-        for key in path[:-1]:
-            content = content[key]
-        content[path[-1]] = value
-
-    return change
-
-
-BROKEN_INSPECT: list[tuple[Callable[[Content], object], str]] = [
-    (put(3, "version"), "version=3; expected one of: 1, 2"),
-    (put("x" * 500, "version"), "version='xxx"),
-    (put("9", "samples", 0, "target"), "id q1 has other texts or targets in another epoch"),
-    (put("error", "status"), "status='error'; expected 'success'"),
-    (drop("status"), "status=None; expected 'success'"),
-    (put(None, "eval", "model"), "eval.model=None; expected a name"),
-    (put([], "eval", "task"), r"eval.task=\[\]; expected a name"),
-    (put({}, "results"), "results.scores: has no accuracy or mean from 0 to 1"),
-    (
-        put(float("nan"), "results", "scores", 1, "metrics", "accuracy", "value"),
-        "results.scores: has no accuracy or mean from 0 to 1",
-    ),
-    (
-        put(1.5, "results", "scores", 1, "metrics", "accuracy", "value"),
-        "results.scores: has no accuracy or mean from 0 to 1",
-    ),
-    (put(None, "samples", 0, "id"), "samples.id=None; expected a name"),
-    (put(1, "samples", 0, "epoch"), "appears twice in an epoch|is in it twice"),
-    (put("great", "samples", 0, "scores", "match", "value"), "value='great'; expected C, P, I, N, or 0 to 1"),
-    (put(1e300, "samples", 0, "scores", "match", "value"), "expected C, P, I, N, or 0 to 1"),
-    (put(float("nan"), "samples", 0, "scores", "match", "value"), "value=nan; expected C"),
-    (put([1], "samples", 0, "scores", "match", "value"), r"value=\[1\]; expected C"),
-    (put({}, "samples", 0, "scores"), "value=None; expected C"),
-    (put({"message": "out of memory"}, "samples", 0, "error"), "failed with an error, so its score is not known"),
-]
-
-
-def cut_rows(path: Path, line: bytes) -> Path:
-    with path.with_name("results.jsonl").open("ab") as file:
-        file.write(line)
-    return path
-
-
-def broken_details(path: Path, content: bytes) -> Path:
-    for file in path.parents[3].rglob("*.parquet"):
-        file.write_bytes(content)
-    return path
-
-
-def cut(path: Path) -> Path:
-    content = path.read_bytes()
-    path.write_bytes(content[: len(content) * 2 // 3])
-    return path
-
-
-def spoilt(path: Path) -> Path:
-    content = bytearray(path.read_bytes())
-    content[40:80] = bytes(40)  # within the first member
-    path.write_bytes(content)
-    return path
-
-
-def without_header(path: Path) -> Path:
-    with zipfile.ZipFile(path) as archive:
-        members = {name: archive.read(name) for name in archive.namelist() if name != "header.json"}
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-    return path
-
-
-def with_member(path: Path, name: str, content: bytes) -> Path:
-    with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr(name, content)
-    return path
-
-
-def reward_lost(rows: list[Content]) -> None:
-    del rows[3]["reward"]
-
-
-def no_metric(rows: list[Content]) -> None:
-    for row in rows:
-        del row["metric"]
-
-
-SCORE = ("evaluation_results", 0, "score_details", "score")
-OF_CONTENT: list[tuple[Callable[..., Path], Callable[[Content], object], str]] = [
-    (write_nemo, put({}, "benchmark", "scores"), "has no pass@1"),
-    (write_nemo, put(50, "benchmark", "scores", "pass@1", "value"), "value=50; expected a number"),
-    (write_nemo, put("", "config", "model"), "config.model=''; expected a name"),
-    (write_nemo, put({}, "benchmark", "name"), r"benchmark.name=\{\}; expected a name"),
-    (write_lighteval, put({"all": {}}, "results"), "results: has no task"),
-    (write_lighteval, put({"em": "high"}, "results", "sums|0"), "metric.em=None; expected a number"),
-    (write_lighteval, put({"ece": 0.05, "f1": 80}, "results", "sums|0"), "has no metric that is an accuracy: ece, f1"),
-    (write_lighteval, put({"acc_norm": 0.2, "acc": 70}, "results", "sums|0"), "metric.acc=None; expected a number"),
-    (write_record, put("7.0", "schema_version"), "schema_version=7.0; expected one of: 0.2, 0.3, 1.0"),
-    (write_record, put([], "evaluation_results"), "evaluation_results: is empty"),
-    (write_record, put([1], "evaluation_results"), "evaluation_name=None; expected a name"),
-    (write_record, put({}, "model_info"), "model_info.id=None; expected a name"),
-    (write_record, put(140, *SCORE), "score as a share=1.4; expected a number from 0 to 1"),
-    (write_record, put("good", *SCORE), "score as a share=None; expected a number from 0 to 1"),
-    (write_summary, put("good", "score"), "score='good'; expected a number"),
-]
-OF_ROWS: list[tuple[Callable[..., Path], Callable[[list[Content]], object], str]] = [
-    (write_nemo, put(2, 0, "reward"), "line 1: reward=2; expected a number from 0 to 1"),
-    (write_nemo, reward_lost, "line 4: reward=None; expected a number"),
-    (write_nemo, put("x", 0, "problem_idx"), "line 1: problem_idx or repeat is missing"),
-    (write_nemo, lambda rows: rows.append(rows[0]), "line 7: problem_idx 2 appears twice in repeat 0"),
-    (write_lighteval, put(7.0, 0, "metric", "avg@n:n=2"), "metric.avg@n:n=2=7.0; expected a number"),
-    (write_lighteval, no_metric, "metric"),
-    (write_record, put(None, 1, "sample_id"), "line 2: sample_id=None; expected a name"),
-    (write_record, put("1e999", 1, "evaluation", "score"), "evaluation.score as a share=None; expected"),
-    (write_record, put({"a": 1}, 0, "input", "raw"), "input.raw is a dict; expected text"),
-]
-NO_TASK = LEGACY.splitlines()[0] + "\ntarget: {api_endpoint: {model_id: a}}\nresults: {tasks: {}}"
-NESTED = b"[" * 100_000
-OF_FILES: list[tuple[Callable[[Path], Path], str]] = [
-    (lambda at: cut_rows(write_nemo(at), b"[1, 2]\n"), "contains a list; expected an object"),
-    (lambda at: cut_rows(write_nemo(at), b'{"problem_idx": 0, "rep'), "cannot be read as JSON"),
-    (lambda at: broken_details(write_lighteval(at), b"PAR1 not"), "cannot be read as Parquet"),
-    (lambda at: write_summary(at).rename(at / "x.json"), "expected a name such as gpqa_MODEL_20261127_143000.json"),
-    (lambda at: write_legacy(at, LEGACY + "  - ]"), "cannot be read as YAML"),
-    (lambda at: write_legacy(at, NO_TASK), "results.tasks: has no task"),
-    (
-        lambda at: write_legacy(at, LEGACY.replace("value: 0.5", "value: .nan")),
-        "sums: acc=nan; expected a number from 0 to 1",
-    ),
-    (lambda at: write_legacy(at, LEGACY.replace("acme/tiny", "''")), "model_id=''; expected a name"),
-    (lambda at: write_legacy(at, "- config:\n- target:\n- results:\n- api_endpoint: 1"), "is missing"),
-    (lambda at: without_header(write_archive(at)), "header.json is missing"),
-    (lambda at: cut(write_archive(at)), "cannot be read as a log of inspect_ai"),
-    (lambda at: with_member(write_archive(at), "samples/x.json", b"{"), "samples/x.json: cannot be read"),
-    (lambda at: with_member(write_archive(at), "samples/x.json", NESTED), "samples/x.json: cannot be read"),
-    (lambda at: cut(write_inspect(at)), "cannot be read as JSON"),
-    (lambda at: spoilt(write_archive(at)), "cannot be read as a log of inspect_ai"),
-    (
-        lambda at: write_legacy(at, LEGACY.replace("temperature: 0.6", "temperature: &a [*a]")),
-        "temperature=.*expected a",
-    ),
-    (
-        lambda at: write_legacy(at, LEGACY.replace("temperature: 0.6", f"temperature: {'[' * 200}{']' * 200}")),
-        "expected a",
-    ),
-    (lambda at: write_inspect(at, put("hot", "plan", "config", "temperature")), "temperature='hot'; expected a number"),
-    (lambda at: write_inspect(at, put([[1]], "plan", "config", "stop_seqs")), r"until=\[\[1\]\]; expected"),
-    (
-        lambda at: write_record(at, put(True, "evaluation_results", 0, "metric_config", "lower_is_better")),
-        "is no accuracy",
-    ),
-    (lambda at: write_summary(at).rename(at / "math_a_20261127_142413_DEBUG.json"), "a run for debugging is no result"),
-]
-
-
-@pytest.mark.parametrize("write", [write_inspect, write_archive], ids=["json", "eval"])
-@pytest.mark.parametrize(("change", "said"), BROKEN_INSPECT)
-def test_a_broken_log_of_inspect_is_one_line(
-    write: Callable[..., Path], change: Callable[[Content], object], said: str, tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
-) -> None:  # fmt: skip
-    try:
-        read(write(tmp_path, change))
-    except ResultsError as error:
-        message = str(error)
-        assert str(tmp_path) in message and "\n" not in message and len(message) < 600
-        assert re.search(said, message), message
-    else:
-        assert re.search(said, caplog.text)
-
-
-@pytest.mark.parametrize(("write", "change", "said"), OF_CONTENT)
-def test_a_broken_log_is_one_line(
-    write: Callable[..., Path], change: Callable[[Content], object], said: str, tmp_path: Path
-) -> None:
-    refused(write(tmp_path, change), said, tmp_path)
-
-
-@pytest.mark.parametrize(("write", "change", "said"), OF_ROWS)
-def test_broken_rows_are_one_line(
-    write: Callable[..., Path], change: Callable[[list[Content]], object], said: str, tmp_path: Path
-) -> None:
-    refused(write(tmp_path, change_rows=change), said, tmp_path)
-
-
-@pytest.mark.parametrize(("write", "said"), OF_FILES)
-def test_a_broken_file_is_one_line(write: Callable[[Path], Path], said: str, tmp_path: Path) -> None:
-    refused(write(tmp_path), said, tmp_path)
-
-
-def refused(path: Path, said: str, tmp_path: Path) -> None:
-    with pytest.raises(ResultsError, match=said) as raised:
-        read(path)
-    message = str(raised.value)
-    assert str(tmp_path) in message and "\n" not in message and len(message) < 600
-
-
-def test_a_huge_file_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lm_eval_ext.runs.logs.log.LARGEST", 1000)
-    with pytest.raises(ResultsError, match=r"has [\d,]+ bytes; at most 1,000 are read"):
-        read(write_inspect(tmp_path))
-
-
-def test_an_archive_that_unpacks_to_too_much_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = with_member(write_archive(tmp_path), "samples/bomb.json", b" " * 3_000_000)
-    monkeypatch.setattr("lm_eval_ext.runs.logs.inspect_ai.LARGEST", 1_000_000)
-    with pytest.raises(ResultsError, match="unpacks to more than 1,000,000 bytes"):
-        read(path)
-
-
-def test_other_files_in_a_folder_are_not_taken_for_logs(tmp_path: Path) -> None:
-    written(tmp_path / "notes.json", {"eval": 1, "results": {}})
-    written(tmp_path / "list.json", {"all": [{"version": 1, "eval": 2, "plan": 3}]})
-    (tmp_path / "config.yml").write_text("results: here\n")
-    (tmp_path / "x.eval").write_text("no archive")
-    write_nemo(tmp_path / "nemo")
-    assert len(load([tmp_path], read_catalogue(), logs=True)) == 1
-
-
-def test_texts_are_compared_without_case_spaces_and_forms() -> None:
-    assert normalised("  What is\n2\uff0b3? ") == "what is 2+3?"
 
 
 # Real ones ----------------------------------------------------------------------------------------------------

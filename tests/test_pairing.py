@@ -19,7 +19,7 @@ from lm_eval_ext.analysis.regraded import with_regraded
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.runs.catalogue import read_catalogue
 from lm_eval_ext.runs.task_results import AskedQuestion
-from tests.test_logs import (
+from tests.foreign_logs import (
     INTEROP,
     LEGACY,
     lm_eval_tts,

@@ -68,6 +68,9 @@ def _seen(tokens: float, window: float) -> float:
     return full * (full + 1) / 2 + max(0.0, tokens - window) * (window if tokens > window else 0.0)
 
 
+_CACHED = {"cache_token_bytes", "cache_windowed_token_bytes", "cache_windowed_bytes", "cache_state_bytes"}
+
+
 def cache_bytes(tokens: float, sizes: Mapping[str, float]) -> float | None:
     """Bytes of keys, values and states of an answer; None if a size is not known.
 
@@ -76,7 +79,7 @@ def cache_bytes(tokens: float, sizes: Mapping[str, float]) -> float | None:
     >>> cache_bytes(10, {"layers": 2, "kv_heads": 1, "head_size": 4, "kv_element_bytes": 2})
     320.0
     """
-    if "cache_token_bytes" in sizes:
+    if sizes.keys() >= _CACHED:
         windowed = min(sizes["cache_windowed_token_bytes"] * tokens, sizes["cache_windowed_bytes"])
         return sizes["cache_state_bytes"] + sizes["cache_token_bytes"] * tokens + windowed
     if not {"layers", "kv_heads", "head_size", "kv_element_bytes"} <= sizes.keys():

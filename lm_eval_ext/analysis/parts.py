@@ -12,6 +12,7 @@ from statistics import median
 from typing import NamedTuple
 
 from lm_eval_ext.analysis.evaluated import EvaluatedModel, TaskScores
+from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.runs.run import TaskResult
 from lm_eval_ext.runs.samples import Sample
 from lm_eval_ext.statistics.estimators import half_life
@@ -183,6 +184,8 @@ def depths(model: EvaluatedModel, on_question: Callable[[], object] = lambda: No
 
 def _of_task(task: TaskScores, on_question: Callable[[], object]) -> TaskDepth:
     values = task.result.parts[COLUMN]
+    if wrong := next((value for value in values if not re.fullmatch(r"\d{1,9}(\.\d{1,9})?", value)), None):
+        raise ResultsError(f"{task.name}: parts.{COLUMN}={wrong!r}; expected numbers of steps")
     steps = list(_checked(task, on_question))
     rows = []
     for part in parts_of(task.result):

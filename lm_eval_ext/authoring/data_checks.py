@@ -114,7 +114,18 @@ def _declared(metadata: Metadata) -> list[str]:
             None if choices.shuffle in (True, False) else str(choices.shuffle),
         ]
     some = [one for one in given if one]
+    for one in some:
+        _check_template(one)
     return sorted({name for one in some for name in (shown_names(one) if is_template(one) else {one})})
+
+
+def _check_template(text: str) -> None:
+    from jinja2 import TemplateSyntaxError
+
+    try:
+        shown_names(text)
+    except TemplateSyntaxError as error:
+        raise TaskError(f"metadata: {text[:60]!r} is not a valid Jinja template: {error.message}") from error
 
 
 def _gated(task: Merged, catalogue: Catalogue) -> Iterator[TaskFinding]:

@@ -167,14 +167,16 @@ def _records(where: Mapping[str, object], dataset: str, split: str) -> tuple[lis
     options = mapping(where.get("dataset_kwargs"))
     try:
         loaded = datasets.load_dataset(where["dataset_path"], where.get("dataset_name"), **options)
+        known = list(map(str, loaded))
+        records = list(loaded[split]) if split in loaded else []
     except Exception as error:  # anything the library raises
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise DatasetError(f"dataset={dataset}: cannot be loaded ({reason})") from error
-    if split not in loaded:
-        raise TaskError(f"no split {split!r}; {dataset} has: {', '.join(map(str, loaded))}")
-    if not len(loaded[split]):
+    if split not in known:
+        raise TaskError(f"no split {split!r}; {dataset} has: {', '.join(known)}")
+    if not records:
         raise DatasetError(f"dataset={dataset}: the split {split} has no questions")
-    return list(loaded[split]), list(loaded[split].column_names)
+    return records, list(loaded[split].column_names)
 
 
 def _column_for(role: str, columns: Sequence[str]) -> str:

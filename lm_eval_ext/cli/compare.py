@@ -11,8 +11,8 @@ import typer
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from lm_eval_ext.cli.reporting import check_folders, exit_with, write
-from lm_eval_ext.declared import read_mapping
-from lm_eval_ext.errors import ResultsError, first_fault
+from lm_eval_ext.declared import field_names, read_mapping
+from lm_eval_ext.errors import ArgumentError, ResultsError, first_fault
 
 if TYPE_CHECKING:
     from lm_eval_ext.analysis.compare_text import Comparison
@@ -88,7 +88,8 @@ def compare(
     }  # fmt: skip
 
     def verdict() -> int:
-        given = _given(config, models, {name: value for name, value in said.items() if value not in (None, "", False)})
+        asked = {name: value for name, value in said.items() if not (value is None or value is False or value == "")}
+        given = _given(config, models, asked)
         return _plan(given) if given.plan else _compare(given)
 
     exit_with(verdict, "lm-eval-tts: interrupted")
@@ -100,7 +101,7 @@ def _given(config: Path | None, models: Sequence[Path] | None, said: Mapping[str
         raise ResultsError("no results given; expected: lm-eval-tts compare BASE CANDIDATE, or --config FILE")
     named = {"base": models[0], "candidate": list(models[1:])} if models else {}
     try:
-        content = read_mapping(config, ResultsError, fields=tuple(CompareFile.model_fields)) if config else {}
+        content = read_mapping(config, ResultsError, fields=field_names(CompareFile)) if config else {}
         if config:  # paths are relative to its folder
             content |= {name: _below(config.parent, content[name]) for name in _PATHS if name in content}
         return CompareFile.model_validate({**content, **named, **said})
@@ -118,10 +119,15 @@ def _below(folder: Path, given: object) -> object:
 
 
 def _listed(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
+    if names := [part.strip() for part in text.split(",") if part.strip()]:
+        return names
+    raise ValueError("give names, separated by commas")
 
 
 def _plan(given: CompareFile) -> int:
+    if said := [name for name in sorted(given.model_fields_set - {"base", "keep", "plan"}) if getattr(given, name)]:
+        names = ", ".join(said).replace("json_file", "json")
+        raise ArgumentError(f"--plan takes the base and --keep alone; leave out {names}")
     from lm_eval_ext.analysis.comparison import planned
     from lm_eval_ext.runs.catalogue import read_catalogue
 

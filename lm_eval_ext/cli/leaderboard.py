@@ -142,9 +142,19 @@ def _published_before(against: Path | None, catalogue: Catalogue) -> list[Source
 def _unfounded(source: Source, before: Sequence[Source] | None, regrade: bool, golds: Golds) -> Iterator[RunFinding]:
     """Scores that do not follow from the samples, and a tier neither verified nor set by maintainers."""
     from lm_eval_ext.authoring.task_file import declared_task
-    from lm_eval_ext.runs.tiers import by_other_rules, graded_by_another_version, highest_tier, recomputed
+    from lm_eval_ext.runs.tiers import (
+        by_another_chance,
+        by_other_rules,
+        graded_by_another_version,
+        highest_tier,
+        recomputed,
+    )
 
-    faults = [*recomputed(source, golds, regrade=regrade), *by_other_rules(source, declared_task)]
+    faults = [
+        *recomputed(source, golds, regrade=regrade),
+        *by_other_rules(source, declared_task),
+        *by_another_chance(source, declared_task),
+    ]
     yield from faults
     known = before is None or any(one.run.id == source.run.id for one in before)
     outdated = list(graded_by_another_version(source, published_before=known))

@@ -174,6 +174,8 @@ def prune(
     """Delete generations from the journal, by age, by model, or all of them."""
     if not everything and older_than is None and model is None:
         raise ArgumentError("nothing to prune: give --older-than DAYS, --model MODEL or --all")
+    if older_than is not None and not 0 <= older_than < 1e6:
+        raise ArgumentError(f"--older-than {older_than:g}: give a number of days from 0")
     before = None if older_than is None else time.time() - older_than * 86400
     opened = _existing(path)
     names = [None] if model is None else _named(opened, model)
@@ -193,6 +195,9 @@ def _existing(path: Path | None) -> Journal:
     chosen = path or default_journal()
     if not chosen.is_file():
         raise JournalError(f"journal={chosen}: no such file")
+    with chosen.open("rb") as file:
+        if not file.read(16).startswith(b"SQLite format 3"):  # an empty file would become a journal
+            raise JournalError(f"journal={chosen}: is not a journal")
     return Journal(chosen)
 
 

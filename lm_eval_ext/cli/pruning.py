@@ -98,11 +98,13 @@ def export(
     private: Annotated[bool, typer.Option("--private", help="With --push: create a private repository.")] = False,
 ) -> None:
     """Write a pruned model as an ordinary checkpoint that stock transformers and vLLM can load."""
-    from lm_eval_ext.exporters.hub import check_same_model, write_hub
+    from lm_eval_ext.exporters.hub import check_repository, check_same_model, write_hub
     from lm_eval_ext.pruning.export import export as write
     from lm_eval_ext.runs.catalogue import read_catalogue
     from lm_eval_ext.runs.load import load
 
+    if push is not None:
+        check_repository(push)
     sources = load(results, read_catalogue()) if results else []
     if results:
         check_same_model(load_recipe(recipe), sources)

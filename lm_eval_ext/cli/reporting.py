@@ -48,11 +48,13 @@ def check_folders(outputs: Mapping[str, Path | None]) -> None:
         outputs: the path that was given for each option, such as `json`.
 
     Raises:
-        ArgumentError: a folder doesn't exist.
+        ArgumentError: a folder doesn't exist, or the path is one.
     """
     for name, path in outputs.items():
         if path is not None and not path.absolute().parent.is_dir():
             raise ArgumentError(f"--{name} {path}: folder {path.parent} does not exist")
+        if path is not None and path.is_dir():
+            raise ArgumentError(f"--{name} {path}: is a folder; name a file")
 
 
 def write(outputs: Mapping[str, Path | None], **forms: Callable[[], str]) -> None:

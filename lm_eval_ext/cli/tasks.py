@@ -154,7 +154,7 @@ def try_(
     model: Annotated[
         str | None, typer.Option(help="Model on the Hub, or a folder; by default the embedded one.")
     ] = None,
-    engine: Annotated[str, typer.Option(help="hf or vllm.")] = "hf",
+    engine: Annotated[str, typer.Option(help="hf, vllm or server.")] = "hf",
     max_tokens: Annotated[int, typer.Option(min=2, help="Tokens of an output at most.")] = 256,
     num_fewshot: Annotated[int | None, typer.Option(min=0, help="Worked examples; by default the task's own.")] = None,
     run_untrusted_code: Annotated[

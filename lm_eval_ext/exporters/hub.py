@@ -143,6 +143,21 @@ def write_card(path: Path, section: str) -> Path:
     return path
 
 
+def check_repository(name: str) -> None:
+    """Refuse what can't be the name of a repository on the Hub, before a checkpoint is written for it.
+
+    Raises:
+        ArgumentError: it is none.
+    """
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # its __all__ is lazy
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError as error:
+        raise ArgumentError(f"--push {name}: {' '.join(str(error).split())}") from error
+
+
 def push(folder: Path, repository: str, message: str, *, private: bool = False) -> str:
     """Upload a folder to a model repository, which is created if there is none; returns the address of the commit.
 

@@ -233,7 +233,7 @@ def sentences(found: GateReport) -> list[str]:
                 if one.alone != "lost":
                     lines.append(f"{one.name}, {row.task}: nothing was asked yet{_because(row)}.")
                 continue
-            kept = f"keeps {_share(row.kept)}% of the base's accuracy above chance"
+            kept = f"keeps {_share(row.kept)}% of the base's accuracy above chance" if row.kept else "not measured yet"
             end = {
                 "kept": f"at least {least} is shown", "lost": f"less than {least}",
                 "undecided": f"undecided{_because(row)}",

@@ -281,7 +281,10 @@ def parse_model_args(model_args: ModelArgs) -> dict[str, object]:
     from lm_eval._cli.utils import split_top_level
     from lm_eval.utils import handle_arg_string
 
-    pairs = (argument.partition("=") for argument in split_top_level(model_args))
+    pairs = [argument.partition("=") for argument in split_top_level(model_args)]
+    names = [key.strip() for key, *_ in pairs]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ArgumentError(f"{twice} is given twice in {model_args!r}")
     return {key.strip(): handle_arg_string(value) for key, _, value in pairs}
 
 

@@ -67,6 +67,14 @@ def is_usual(name: str, value: object) -> bool:
     return said in _USUAL
 
 
+NEAR = 0.85  # how alike an unknown name must be to a known one, to be refused where a loader may know any name
+
+
+def known_names() -> tuple[str, ...]:
+    """Names of all arguments in the table."""
+    return tuple(_table())
+
+
 def unknown(names: Iterable[str]) -> list[str]:
     """The arguments that the table does not have."""
     return [name for name in names if name not in _table()]

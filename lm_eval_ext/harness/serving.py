@@ -13,10 +13,10 @@ from pathlib import Path
 from pydantic import Field
 
 from lm_eval_ext.declared import Declared
-from lm_eval_ext.errors import ArgumentError
+from lm_eval_ext.errors import ArgumentError, did_you_mean
 from lm_eval_ext.generation.engines.dialects import RECIPE
 from lm_eval_ext.harness.arguments import NAMES, Arguments, parse_model_args, run_name
-from lm_eval_ext.harness.effects import marked
+from lm_eval_ext.harness.effects import NEAR, known_names, marked, unknown
 from lm_eval_ext.harness.prune_on_load import chosen_recipe, computed_recipe
 from lm_eval_ext.harness.server_arguments import ServerArguments
 from lm_eval_ext.pruning.checkpoint import read_config
@@ -49,7 +49,12 @@ def serve_command(model_args: str, rest: Sequence[str]) -> list[str]:
     for name in (name for name in NAMES if name in given and name not in _USED):
         to = "`lm_eval --model tts-server`" if name in ServerArguments.model_fields else "`lm_eval --model pruned-vllm`"
         raise ArgumentError(f"{name}={given[name]}: is given to {to}, not to the server")
+    for name in unknown(given):
+        if hint := did_you_mean(name, [*NAMES, *known_names()], NEAR):
+            raise ArgumentError(f"unknown argument {name!r}{hint}")
     arguments = Arguments.of({name: given.pop(name) for name in _USED if name in given})
+    if "pretrained" not in given and arguments.recipe is None:
+        raise ArgumentError("pretrained is missing; name the model to serve")
     named = given.pop("pretrained", None)
     revision = str(given.get("revision", "main"))
     _check_own(["--" + name.replace("_", "-") for name in given], _NAMED)
@@ -59,8 +64,6 @@ def serve_command(model_args: str, rest: Sequence[str]) -> list[str]:
     if recipe is not None and recipe.quantization is not None:
         raise ArgumentError("vLLM does not quantize as recipes say; leave that out, and give --quantization after --")
     base = str(named or (recipe.pretrained if recipe else ""))
-    if not base:
-        raise ArgumentError("pretrained is missing; name the model to serve")
     if recipe is not None and base == recipe.pretrained and "revision" not in given and recipe.revision != "main":
         revision = given["revision"] = recipe.revision
     name = _served_name(base, recipe) + _packed(given.get("quantization") or _after("--quantization", rest))

@@ -138,6 +138,7 @@ class PruningContext:
     def model(self) -> PreTrainedModel:
         """The base model, in evaluation mode."""
         check_supported(self.config)
+        check_dtype(self.dtype)
         model = auto_class(self.config).from_pretrained(
             self.pretrained, revision=self.revision, dtype=self.dtype, device_map=self.device_map,
             trust_remote_code=self.trust_remote_code,
@@ -206,3 +207,21 @@ class PruningContext:
     @cached_property
     def _rows(self) -> list[TokenRow]:
         return token_rows(self.calibration.texts, self.tokenizer, self.max_tokens)
+
+
+def check_dtype(value: object, name: str = "dtype") -> None:
+    """Refuse a type of weights that torch doesn't have.
+
+    Args:
+        value: a name such as `bfloat16` or `auto`, a `torch.dtype`, or None.
+        name: of the argument that it was given for.
+
+    Raises:
+        ArgumentError: it is no type of floating point numbers.
+    """
+    import torch
+
+    found = getattr(torch, value, None) if isinstance(value, str) else value
+    if value is None or value == "auto" or (isinstance(found, torch.dtype) and found.is_floating_point):
+        return
+    raise ArgumentError(f"{name}={value}: give auto, float32, float16, bfloat16, or another float type of torch")

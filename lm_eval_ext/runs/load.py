@@ -7,15 +7,16 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from lm_eval_ext.errors import ResultsError, StoppedEarlyError
 from lm_eval_ext.paths import json_object
 from lm_eval_ext.runs.catalogue import Catalogue
-from lm_eval_ext.runs.logs.log import Log
+from lm_eval_ext.runs.logs.log import ROUNDED, Log
 from lm_eval_ext.runs.logs.recognised import TOOLS, is_log, read_log
 from lm_eval_ext.runs.run import Run, frame
-from lm_eval_ext.runs.samples import RUN_FILE, Sample, read_run, read_samples, without_texts
+from lm_eval_ext.runs.samples import RUN_FILE, Sample, question_set, read_run, read_samples, without_texts
 from lm_eval_ext.runs.submission import is_results, submission
 from lm_eval_ext.runs.task_results import AccuracyKey, AskedQuestion, task_questions, task_rows
 
@@ -54,8 +55,15 @@ class Source:
             rows = self.log.samples(task)
             return [without_texts(row) for row in rows] if self.run.tasks[task].gated else rows
         if self.published:
-            return read_samples(samples_path(self.path.parent, task), self.run.samples[task])
+            return self._published_samples(task)
         return task_rows(self.path, json_object(self.path, ResultsError), self._scored(task), self.catalogue)
+
+    def _published_samples(self, task: str) -> list[Sample]:
+        path = samples_path(self.path.parent, task)
+        rows, result = read_samples(path, self.run.samples[task]), self.run.tasks[task]
+        if tuple(row.score for row in rows) != result.scores or question_set(rows) != result.question_set:
+            raise ResultsError(f"{path}: scores do not match its samples: other scores or questions than in {RUN_FILE}")
+        return rows
 
     def asked(self, task: str) -> list[AskedQuestion]:
         """What was asked, in the order of the samples; empty if there are none.
@@ -110,6 +118,15 @@ def read_source(
     return Source(_with_chance(run, catalogue), path, catalogue)
 
 
+def _check_means(run: Run, path: Path) -> None:
+    """Refuse a published accuracy that isn't the mean of the questions' scores."""
+    for name, task in run.tasks.items():
+        if task.scores and abs((mean := fmean(task.scores)) - task.accuracy.value) > ROUNDED:
+            raise ResultsError(
+                f"{path}: tasks.{name}: {task.score}={task.accuracy.value} is {mean:.6f} when recomputed from scores"
+            )
+
+
 def _gated(run: Run, log: Log, catalogue: Catalogue) -> Run:
     """The run of another tool, which does not know which benchmarks must not be shown."""
     tasks = {
@@ -146,6 +163,8 @@ def load(paths: Sequence[Path], catalogue: Catalogue, *, logs: bool = False) -> 
         for file in files(path, logs=logs):
             try:
                 source = read_source(file, catalogue, logs=logs)
+                if source.published:
+                    _check_means(source.run, file)
             except StoppedEarlyError as error:
                 early.append(error)
                 continue

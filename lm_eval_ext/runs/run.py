@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Set
@@ -91,7 +92,7 @@ class TaskResult(Declared):
     """
 
     benchmark: Slug
-    budget: Annotated[int | None, Field(gt=0)] = None
+    budget: Annotated[int | None, Field(gt=0, lt=1 << 53)] = None
     votes: bool = False
     filter: Annotated[str, Field(max_length=100, pattern=_ONE_LINE)] = "none"
     score: Name
@@ -502,7 +503,7 @@ def asked_budget(generation_kwargs: Mapping[str, object], otherwise: object) -> 
     budget = canonical(generation_kwargs).get("thinking_token_budget")
     if not isinstance(budget, (int, float)) or isinstance(budget, bool):
         return otherwise
-    return None if budget < 0 else int(budget)
+    return None if budget < 0 or not math.isfinite(budget) else int(budget)
 
 
 def _literal(written: str) -> object:

@@ -18,6 +18,7 @@ from lm_eval_ext.choices import LETTERS
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.grading import GRADER_VERSION
 from lm_eval_ext.grading.rules import TRACE
+from lm_eval_ext.redaction import mapping, number
 from lm_eval_ext.runs.load import Source
 from lm_eval_ext.runs.logs.log import ROUNDED
 from lm_eval_ext.runs.publish import Golds, RunFinding, is_gated, publish, shown_though_gated
@@ -79,6 +80,15 @@ def by_other_rules(source: Source, declared: Callable[[str], Mapping[str, object
             yield RunFinding(source.path, f"tasks.{name}: {text}")
 
 
+def by_another_chance(source: Source, declared: Callable[[str], Mapping[str, object] | None]) -> Iterator[RunFinding]:
+    """Tasks of the registry with another score of guessing than the registry says; arguments as `by_other_rules`."""
+    for name, task in source.run.tasks.items():
+        wanted = number(mapping((declared(name) or {}).get("metadata")).get("chance"))
+        if wanted is not None and (task.chance is None or abs(task.chance - wanted) > CLOSE):
+            text = f"chance={task.chance}; expected {wanted}, as its task declares"
+            yield RunFinding(source.path, f"tasks.{name}: {text}")
+
+
 def highest_tier(source: Source, faults: Sequence[RunFinding]) -> Literal["reported", "verified"]:
     """`verified` if every score of ours follows from samples; scores of other tasks cannot be regraded.
 
@@ -133,6 +143,8 @@ def _added_up(task: TaskResult, rows: Sequence[Sample], tool: str) -> Iterator[s
             yield f"{task.score}={task.accuracy.value} is {fmean(scores):.6f} when recomputed"
     else:
         yield from _mean(task.score, task.accuracy, scores)
+        for name in (name for name in rows[0].metrics if name.startswith(("maj@", "pass@")) and name in task.metrics):
+            yield from _mean(name, task.metrics[name], [row.metrics.get(name, 0.0) for row in rows])
 
 
 def _beyond_its_budget(task: TaskResult, run: Run) -> Iterator[str]:

@@ -295,6 +295,8 @@ class Manifest(Setup):
         return self
 
     def _check_model(self, name: str, arguments: dict[str, Value]) -> None:
+        if "seed" in arguments:
+            raise ValueError(f"models.{name}.seed: each run gets one of the study's seeds; give them as seeds: [0, 1]")
         loads = [key for key in ("pretrained", "recipe", "base_url") if arguments.get(key)]
         if not loads:
             raise ValueError(f"models.{name}: says nothing that is loaded; give pretrained, recipe or base_url")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from lm_eval_ext.authoring.trial import TaskCost, costs_of_tasks
 from lm_eval_ext.errors import ManifestError, ResultsError, TaskError, TTSError, did_you_mean, meant
 from lm_eval_ext.harness.arguments import NAMES, Arguments
+from lm_eval_ext.harness.effects import NEAR
 from lm_eval_ext.harness.registry import ENGINES, engine_of
 from lm_eval_ext.harness.server_arguments import ServerArguments
 from lm_eval_ext.paths import json_object, located
@@ -256,7 +257,6 @@ def speed_of(tokens: float | None, gpu: str | None) -> Speed | None:
 
 # lm-eval's model classes that ours build on.
 _THEIRS = {"pruned-hf": "lm_eval.models.huggingface:HFLM", "pruned-vllm": "lm_eval.models.vllm_causallms:VLLM"}
-_NEAR = 0.85  # how alike a misspelt name must be to a known one, to be refused where any name could be meant
 
 
 def check(study: Study) -> None:
@@ -344,7 +344,7 @@ def _check_names(names: Sequence[str], engine: str) -> None:
     except ImportError:  # it is evaluated on another machine, whose packages aren't here
         return
     for name in names:
-        if name not in theirs and (hint := did_you_mean(name, [*NAMES, *theirs], _NEAR)):
+        if name not in theirs and (hint := did_you_mean(name, [*NAMES, *theirs], NEAR)):
             raise ManifestError(f"unknown model argument {name!r}{hint}")
 
 

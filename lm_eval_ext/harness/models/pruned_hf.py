@@ -32,6 +32,7 @@ from lm_eval_ext.harness.patches import DefaultBatchSize
 from lm_eval_ext.pruning.adapters import fitted_adapter
 from lm_eval_ext.pruning.architecture import auto_class, depth, text_config
 from lm_eval_ext.pruning.blocks import NO_BLOCKS
+from lm_eval_ext.pruning.context import check_dtype
 from lm_eval_ext.pruning.lineage import check_fits
 from lm_eval_ext.pruning.loading import fingerprint, load_pruned, parameter_count, sliced_by
 from lm_eval_ext.pruning.quantization import (
@@ -333,11 +334,7 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
 def _check_dtypes(given: Mapping[str, object]) -> None:
     """Refuse a `dtype` that torch doesn't have, which lm-eval looks up there by its name."""
     for name in ("dtype", "mixed_precision_dtype"):
-        value = given.get(name)
-        found = getattr(torch, value, None) if isinstance(value, str) else value
-        if value is None or value == "auto" or (isinstance(found, torch.dtype) and found.is_floating_point):
-            continue
-        raise ArgumentError(f"{name}={value}: give auto, float32, float16, bfloat16, or another float type of torch")
+        check_dtype(given.get(name), name)
 
 
 _SHARE = 0.6  # of the memory that is free now; the rest is for activations and other processes

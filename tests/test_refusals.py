@@ -1,0 +1,168 @@
+"""Published runs that contradict themselves, and options that mean nothing: each is refused in one line."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from lm_eval_ext.analysis.answer_costs import cache_bytes
+from lm_eval_ext.cli import app
+from lm_eval_ext.errors import ArgumentError, TTSError
+from lm_eval_ext.harness.arguments import parse_model_args
+from lm_eval_ext.runs.run import asked_budget
+from tests.shared import BASE_RUN
+
+TASK = "tts_chain_b128"
+SMALLER = BASE_RUN.with_name("tiny-chain-shortgpt-1-603da503")
+Run = dict[str, Any]
+
+
+def refused(*words: str | Path, code: int = 2) -> str:
+    """What a command says that ends with an exit code, in one line."""
+    done = CliRunner().invoke(app, [str(word) for word in words])
+    assert done.exit_code == code, done.output
+    (line,) = done.stderr.strip().splitlines()
+    return line
+
+
+def changed(folder: Path, run: Callable[[Run], object], rows: Callable[[list[Run]], object] | None = None) -> Path:
+    """A copy of a published run in which something was changed, with the right hashes."""
+    copy = Path(shutil.copytree(SMALLER, folder / SMALLER.name))
+    content = json.loads((copy / "run.json").read_text())
+    if rows:
+        path = copy / "samples" / f"{TASK}.jsonl.gz"
+        samples = [json.loads(line) for line in gzip.decompress(path.read_bytes()).splitlines()]
+        rows(samples)
+        path.write_bytes(gzip.compress("".join(f"{json.dumps(row)}\n" for row in samples).encode()))
+        content["samples"][TASK] = hashlib.sha256(path.read_bytes()).hexdigest()
+    run(content)
+    (copy / "run.json").write_text(json.dumps(content))
+    return copy
+
+
+def all_right(run: Run) -> None:
+    task = run["tasks"][TASK]
+    task["scores"] = [1.0] * task["questions"]
+
+
+def nothing(_: object) -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("run", "rows", "words"),
+    [
+        (all_right, None, f"tasks.{TASK}: acc="),
+        (nothing, lambda rows: rows.reverse(), "scores do not match its samples"),
+        (nothing, lambda rows: rows.pop(), "scores do not match its samples"),
+        (nothing, lambda rows: rows[0].update(score=1 - rows[0]["score"]), "scores do not match its samples"),
+    ],
+    ids=["scores", "order", "fewer", "a score"],
+)
+def test_a_run_that_contradicts_itself_is_not_compared(
+    run: Callable[[Run], object], rows: Callable[[list[Run]], object] | None, words: str, tmp_path: Path
+) -> None:
+    copy = changed(tmp_path, run, rows)
+    assert words in refused("compare", BASE_RUN, copy, "--keep", "0.9", "--on", "tts_chain")
+
+
+@pytest.mark.parametrize("chance", [None, 0, 0.9])
+def test_another_score_of_guessing_than_the_task_s_is_noticed(chance: float | None, tmp_path: Path) -> None:
+    copy = changed(tmp_path, lambda run: run["tasks"][TASK].update(chance=chance))
+    done = CliRunner().invoke(app, ["leaderboard", "check", str(copy)])
+    assert done.exit_code == 1 and f"tasks.{TASK}: chance=" in done.output and "expected 0.1" in done.output
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["compare", BASE_RUN, SMALLER, "--keep", "0"], "keep=0.0"),
+        (["compare", BASE_RUN, SMALLER, "--on", ","], "give names, separated by commas"),
+        (["compare", BASE_RUN, SMALLER, "--plan"], "leave out candidate"),
+        (["compare", BASE_RUN, SMALLER, "--json", "."], "--json .: is a folder; name a file"),
+    ],
+    ids=["keep", "on", "plan", "folder"],
+)
+def test_options_of_compare_that_mean_nothing(words: list[str | Path], said: str) -> None:
+    assert said in refused(*words)
+
+
+def test_an_unknown_field_of_a_comparison_is_named_with_those_that_there_are(tmp_path: Path) -> None:
+    (tmp_path / "compare.yaml").write_text("")
+    assert " json," in refused("compare", "--config", tmp_path / "compare.yaml")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("pretrained=tiny-chain,drop_layer=[3]", "unknown argument 'drop_layer'; did you mean drop_layers?"),
+        ("pretrained=tiny-chain,drop_layers=3,drop_layers=5", "drop_layers is given twice"),
+        ("drop_layers=[3]", "pretrained is missing"),
+    ],
+)
+def test_a_server_is_not_started_for_another_model(arguments: str, said: str) -> None:
+    assert said in refused("serve", arguments, "--dry-run", code=1)
+
+
+def test_an_argument_is_given_once() -> None:
+    with pytest.raises(ArgumentError, match="b is given twice"):
+        parse_model_args("a=1,b=2,b=3")
+
+
+def test_a_type_that_torch_does_not_have(tmp_path: Path) -> None:
+    words: list[str | Path] = [
+        "prune",
+        "--base",
+        "tiny-chain",
+        "--method",
+        "shortgpt",
+        "--dtype",
+        "float99",
+        "--out",
+        tmp_path,
+    ]
+    assert "dtype=float99: give auto, float32" in refused(*words, code=1)
+
+
+def test_what_is_no_journal_stays_what_it_is(tmp_path: Path) -> None:
+    empty = tmp_path / "journal.sqlite"
+    empty.write_bytes(b"")
+    assert "is not a journal" in refused("journal", "show", "--path", empty, code=1) and not empty.read_bytes()
+    assert "give a number of days from 0" in refused("journal", "prune", "--older-than", "-5", code=1)
+
+
+def test_a_repository_s_name_is_checked_before_anything_is_written(tmp_path: Path) -> None:
+    words: list[str | Path] = ["export", "tiny-chain-mlp-1", tmp_path / "out", "--push", "a b c"]
+    assert "--push a b c: " in refused(*words, code=1) and not (tmp_path / "out").exists()
+
+
+def test_seeds_of_a_study_are_no_model_s(tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(
+        "output: out\nmodels: {a: {pretrained: tiny-chain}}\nmodel_args: {seed: 4}\ntasks: [chain]\nbudgets: [16]\n"
+    )
+    with pytest.raises(TTSError, match=r"models\.a\.seed: each run gets one of the study's seeds"):
+        from lm_eval_ext.sweep.manifest import load_manifest
+
+        load_manifest(tmp_path / "study.yaml")
+
+
+def test_steps_that_are_no_numbers(tmp_path: Path) -> None:
+    def with_steps(run: Run) -> None:
+        run["tasks"] = {TASK: run["tasks"][TASK]}
+        run["tasks"][TASK]["parts"] = {"steps": ["x"] * run["tasks"][TASK]["questions"]}
+        run["samples"] = {TASK: run["samples"][TASK]}
+
+    assert "parts.steps='x'; expected numbers of steps" in refused("depth", changed(tmp_path, with_steps), code=1)
+
+
+def test_an_infinite_budget_is_no_limit_and_sizes_that_are_missing_no_cost() -> None:
+    assert asked_budget({"thinking_token_budget": float("inf")}, 5) is None
+    assert cache_bytes(10, {"cache_token_bytes": 2.0}) is None
