@@ -84,7 +84,7 @@ def test_greedy_texts_are_those_of_pruned_hf(drop: list[int] | None, pytestconfi
         str(SMOLLM2), drop_layers=drop, dtype="float32", batch_size=20, journal="off", thinking_format="plain"
     )
     requests = instances(
-        [templated(hf.tokenizer, text) for text in questions(20 if pytestconfig.getoption("--long") else 12)],
+        [templated(hf.tokenizer, text) for text in questions(20 if pytestconfig.getoption("--long") else 6)],
         thinking_token_budget=-1,
     )
     expected = texts_of(hf, requests)
@@ -109,7 +109,7 @@ def test_the_embedded_model_is_the_default() -> None:
 def test_the_sweep_and_the_votes() -> None:
     """One engine for both: starting one takes long."""
     with loaded([25, 26]) as lm:
-        prompts = [templated(lm.tokenizer, text) for text in questions(4)]
+        prompts = [templated(lm.tokenizer, text) for text in questions(2)]
         samplings: list[dict[str, Any]] = [{}, {"do_sample": True, "temperature": 1.0}]
         for sampling in samplings:
             together = [
@@ -121,7 +121,7 @@ def test_the_sweep_and_the_votes() -> None:
             lm._thinking.share_traces = False
             assert texts_of(lm, together) == shared
             lm._thinking.share_traces = True
-        assert lm._thinking.totals.saved_by_sharing >= 2 * 4 * (8 + 16)
+        assert lm._thinking.totals.saved_by_sharing >= 2 * 2 * (8 + 16)
 
         votes = instances(prompts[:1], 8, thinking_token_budget=16, do_sample=True, temperature=1.0)
         first = texts_of(lm, votes)

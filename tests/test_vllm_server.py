@@ -140,10 +140,10 @@ def test_dropped_layers_behind_a_server(tmp_path: Path) -> None:
         model = client(server, model=name)
         pruning = model.get_model_info()["pruning"]
         assert pruning["dropped_layers"] == [10, 11] and len(pruning["kept_layers"]) == 10
-        requests = asked(PROMPTS, BUDGETS, **GREEDY)
+        requests = asked(PROMPTS[::2], BUDGETS, **GREEDY)
         found = outcomes(model, requests)
         assert found == outcomes(hf(drop_layers=[10, 11]), requests)
-        assert sum(one == other for one, other in zip(found, outcomes(hf(), requests), strict=True)) < 80
+        assert sum(one == other for one, other in zip(found, outcomes(hf(), requests), strict=True)) < 40
         served = {"base_url": server.url, "tokenizer": str(TINY_CHAIN), "model": name}
         here = {"pretrained": str(TINY_CHAIN), "drop_layers": [10, 11], "dtype": "float32"}
         base = {"pretrained": str(TINY_CHAIN), "dtype": "float32"}

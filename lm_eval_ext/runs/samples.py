@@ -72,13 +72,17 @@ def read_samples(path: Path, sha256: str | None = None) -> list[Sample]:
         packed = path.read_bytes()
         if sha256 is not None and hashlib.sha256(packed).hexdigest() != sha256:
             raise ResultsError(f"{path}: does not match run.json (SHA-256 differs)")
-        with gzip.open(path) as file:
-            content = file.read(LARGEST + 1)
+        rows: list[Sample] = []
+        size = 0
+        with gzip.open(path) as file:  # line by line: a line that is no sample ends it, however many there are
+            while line := file.readline(LARGEST + 1 - size):
+                size += len(line)
+                if size > LARGEST:
+                    raise ResultsError(f"{path}: unpacks to more than {LARGEST >> 30} GiB")
+                rows.append(_parsed(line, f"{path}: line {len(rows) + 1}"))
     except (OSError, EOFError, zlib.error) as error:
         raise ResultsError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
-    if len(content) > LARGEST:
-        raise ResultsError(f"{path}: unpacks to more than {LARGEST >> 30} GiB")
-    return [_parsed(line, f"{path}: line {number}") for number, line in enumerate(content.splitlines(), 1)]
+    return rows
 
 
 def _parsed(line: bytes, place: str) -> Sample:
