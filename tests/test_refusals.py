@@ -166,3 +166,12 @@ def test_steps_that_are_no_numbers(tmp_path: Path) -> None:
 def test_an_infinite_budget_is_no_limit_and_sizes_that_are_missing_no_cost() -> None:
     assert asked_budget({"thinking_token_budget": float("inf")}, 5) is None
     assert cache_bytes(10, {"cache_token_bytes": 2.0}) is None
+
+
+def test_a_benchmark_that_is_refused_leaves_no_file(tmp_path: Path) -> None:
+    rows = "".join(f'{{"problem": "What is {n} + 1?", "answer": "{n + 1}"}}\n' for n in range(5))
+    (tmp_path / "sums.jsonl").write_text(rows)
+    words = ["tasks", "new", "mine", "--dataset", str(tmp_path / "sums.jsonl"), "--to", str(tmp_path / "tasks")]
+    done = CliRunner().invoke(app, [*words, "--source", "mine", "--license", "MIT", "--language", "xx"])
+    assert done.exit_code == 1 and "metadata.language='xx'; expected one of: " in done.stderr
+    assert not list((tmp_path / "tasks").rglob("tts_mine*"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -89,7 +90,13 @@ def new(
             f"{from_hub}: a model grades its answers, which look like {made.kind}; give --kind if rules can do the same"
         )
     path = write_draft(made.text, name, to)
-    changed = sync_variants(path.parent)
+    try:
+        changed = sync_variants(path.parent)
+    except TaskError:  # the next try would find a file that is there already
+        path.unlink()
+        with suppress(OSError):  # there are others
+            path.parent.rmdir()
+        raise
     print("\n".join(map(str, [path, *(one for one in changed if one != path)])))
     print(made.guessed)
 
