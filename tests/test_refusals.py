@@ -33,16 +33,18 @@ def refused(*words: str | Path, code: int = 2) -> str:
     return line
 
 
-def changed(folder: Path, run: Callable[[Run], object], rows: Callable[[list[Run]], object] | None = None) -> Path:
-    """A copy of a published run in which something was changed, with the right hashes."""
+def changed(
+    folder: Path, run: Callable[[Run], object], rows: Callable[[list[Run]], object] | None = None, task: str = TASK
+) -> Path:
+    """A copy of a published run in which something was changed, also in a task's samples, with the right hashes."""
     copy = Path(shutil.copytree(SMALLER, folder / SMALLER.name))
     content = json.loads((copy / "run.json").read_text())
     if rows:
-        path = copy / "samples" / f"{TASK}.jsonl.gz"
+        path = copy / "samples" / f"{task}.jsonl.gz"
         samples = [json.loads(line) for line in gzip.decompress(path.read_bytes()).splitlines()]
         rows(samples)
         path.write_bytes(gzip.compress("".join(f"{json.dumps(row)}\n" for row in samples).encode()))
-        content["samples"][TASK] = hashlib.sha256(path.read_bytes()).hexdigest()
+        content["samples"][task] = hashlib.sha256(path.read_bytes()).hexdigest()
     run(content)
     (copy / "run.json").write_text(json.dumps(content))
     return copy
@@ -72,6 +74,20 @@ def test_a_run_that_contradicts_itself_is_not_compared(
 ) -> None:
     copy = changed(tmp_path, run, rows)
     assert words in refused("compare", BASE_RUN, copy, "--keep", "0.9", "--on", "tts_chain")
+
+
+@pytest.mark.parametrize(
+    ("votes", "words"),
+    [
+        (lambda row: row["metrics"].update({"maj@4": 1.0}), "maj@4="),
+        (lambda row: row["metrics"].update({"maj@4": 7.0}), "maj@4=7.0; expected 0 to 1"),
+    ],
+    ids=["others", "impossible"],
+)
+def test_votes_that_do_not_follow_are_noticed(votes: Callable[[Run], object], words: str, tmp_path: Path) -> None:
+    copy = changed(tmp_path, nothing, lambda rows: [votes(row) for row in rows], "tts_chain_maj8")
+    done = CliRunner().invoke(app, ["leaderboard", "check", str(copy)])
+    assert done.exit_code == 1 and words in done.output
 
 
 @pytest.mark.parametrize("chance", [None, 0, 0.9])
@@ -175,3 +191,17 @@ def test_a_benchmark_that_is_refused_leaves_no_file(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, [*words, "--source", "mine", "--license", "MIT", "--language", "xx"])
     assert done.exit_code == 1 and "metadata.language='xx'; expected one of: " in done.stderr
     assert not list((tmp_path / "tasks").rglob("tts_mine*"))
+
+
+def test_texts_in_another_encoding_and_broken_templates_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "latin.jsonl").write_bytes(b'{"problem": "Gr\xfc\xdfe", "answer": "2"}\n')
+    words = ["tasks", "new", "mine", "--source", "mine", "--license", "MIT", "--to", str(tmp_path / "tasks")]
+    done = CliRunner().invoke(app, [*words, "--dataset", str(tmp_path / "latin.jsonl")])
+    last = done.stderr.strip().splitlines()[-1]
+    assert done.exit_code == 1 and last.startswith("lm-eval-tts: dataset=") and "cannot be loaded" in last
+    (tmp_path / "sums.jsonl").write_text('{"problem": "What is 1+1?", "answer": "2"}\n' * 2)
+    assert CliRunner().invoke(app, [*words, "--dataset", str(tmp_path / "sums.jsonl")]).exit_code == 0
+    path = tmp_path / "tasks" / "mine" / "tts_mine.yaml"
+    path.write_text(path.read_text().replace("question: problem", 'question: "{{ problem "'))
+    done = CliRunner().invoke(app, ["tasks", "check", str(path)])
+    assert done.exit_code == 1 and "is not a valid Jinja template" in done.output and "tts_mine.yaml:" in done.output

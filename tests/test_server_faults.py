@@ -26,7 +26,7 @@ FAULTS = ("429", "408", "500", "503", "cut", "reset", "html", "broken", "list", 
 
 @pytest.mark.parametrize("dialect", EXACT)
 @given(faults=st.lists(st.sampled_from([*FAULTS, ""]), max_size=30), seed=st.integers(1, 1000))
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_faults_change_nothing_or_fail_the_run_with_its_work_kept(dialect: str, faults: list[str], seed: int) -> None:
     some = jobs(range(seed, seed + 4), STOPS[:1])
     right = results(ScriptedEngine(scripted, decode), some)

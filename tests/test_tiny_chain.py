@@ -84,8 +84,7 @@ def test_whole_it_reasons_and_more_thinking_helps(accuracy: Any) -> None:
     assert all(one < more for one, more in pairwise(by_budget))
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("removed", [1, 2])
+@pytest.mark.parametrize("removed", [pytest.param(1, marks=pytest.mark.long), 2])
 def test_with_fewer_layers_short_chains_work_and_long_ones_break(removed: int, accuracy: Any) -> None:
     whole, pruned = accuracy(0), accuracy(removed)
     assert pruned[SHORT] >= 0.9 * whole[SHORT] and pruned[LONG] <= 0.5 * whole[LONG]

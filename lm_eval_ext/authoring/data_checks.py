@@ -82,9 +82,16 @@ def _docs(task: Merged, split: Dataset, trust: bool) -> tuple[Docs, TaskFinding 
 
 def _fields(task: Merged, docs: Docs) -> Iterator[TaskFinding]:
     """Fields that the dataset does not have; lm-eval silently treats such an answer as fixed text."""
+    from jinja2 import TemplateSyntaxError
+
     known = sorted(docs[0])
     metadata = Metadata.model_validate(task.fields.get("metadata") or {})
-    for name in _declared(metadata):
+    try:
+        declared = _declared(metadata)
+    except TemplateSyntaxError as error:
+        yield task.finding(["metadata"], "template", f"is not a valid Jinja template: {error.message}")
+        return
+    for name in declared:
         try:
             column(docs[0], name)
         except TaskError:
@@ -114,18 +121,7 @@ def _declared(metadata: Metadata) -> list[str]:
             None if choices.shuffle in (True, False) else str(choices.shuffle),
         ]
     some = [one for one in given if one]
-    for one in some:
-        _check_template(one)
     return sorted({name for one in some for name in (shown_names(one) if is_template(one) else {one})})
-
-
-def _check_template(text: str) -> None:
-    from jinja2 import TemplateSyntaxError
-
-    try:
-        shown_names(text)
-    except TemplateSyntaxError as error:
-        raise TaskError(f"metadata: {text[:60]!r} is not a valid Jinja template: {error.message}") from error
 
 
 def _gated(task: Merged, catalogue: Catalogue) -> Iterator[TaskFinding]:

@@ -10,8 +10,9 @@ from lm_eval_ext.grading.units import is_bare_unit, is_countable, is_physical, u
 from lm_eval_ext.grading.words import alternatives, lexicon
 
 _BESIDE = 300  # characters before and after a box that may belong to its value
-_EACH = re.compile(r" (?:an?|each|every) (second|minute|hour|day|week|month|year)\b")
-_PER = re.compile(r"[\s$)}]*(?P<words>(?:per|each|every) (?:second|minute|hour|day|week|month|year)s?\b)")
+_TIME = "second|minute|hour|day|week|month|year"
+_EACH = re.compile(rf" (?:an?|each|every) ({_TIME})\b")
+_PER = re.compile(rf"[\s$)}}]*(?P<words>(?:per|each|every) (?:{_TIME})\b)")
 _NO_UNITS = frozenset(
     ("are", "in", "a", "at", "min", "as", "am", "pm", "mil", "an", "on", "per", "y", "e", "o", "acc")
 )  # though they are
@@ -34,9 +35,11 @@ _DENIED = re.compile(
 )
 _OF_ANOTHER = re.compile(r"(?i)\b(?:comparison|(?<!answer )would (?:be|give))\b[^.!?\n]*$")
 _STEP = re.compile(r"(?im)^\W*step \d")
+_OPERAND = r"(?!(?:an?|per|each)\b)\S+"  # but not `3 times a day`
 # What follows a box that holds only a part of the value.
 _AFTER = re.compile(
-    rf"(?:\$|\\\))?(?P<more>\s?(?:out of|in)\s\$?{NUMBER}|/\s?\d+|[²³½¼¾⅓⅔π]+|\s(?:times|plus|minus)\s\S+"
+    rf"(?:\$|\\\))?(?P<more>\s?(?:out of|in)\s\$?{NUMBER}|/\s?\d+|[²³½¼¾⅓⅔π]+"
+    rf"|\s(?:times|plus|minus)\s{_OPERAND}"
     r"|\sand (?:a|one) (?:half|third|quarter)|k\b"
     r"|\s?\(should be [^)]*\))"
 )
@@ -45,11 +48,12 @@ _ROUNDED = re.compile(
     r"(?!\s*(?:decimal|significant|places|digits|figures))"
 )
 _TO = re.compile(r"[\s$]*(?:to|:|–|-|by|plus|minus|times)[\s$]*")
-_CASE = re.compile(r"[\s$,]*(?:if|when|for)\b")
+_CASES = re.compile(r"[\s$,]*(?:if|when)\s[^.!?\n]{1,60}(?:,|;|\band|\bor)[\s$]*")
 # What changes a number, right behind it or its unit.
 _CHANGED = re.compile(
     r"(?i)[\s$)}]*(?P<words>(?:or (?:more|less|fewer|greater)|at (?:most|least)|squared|cubed|north|south|east|west"
-    r"|(?:minus|plus|times|multiplied by|divided by)\s+\S+|degrees? (?:celsius |fahrenheit )?below|below zero)\b)"
+    rf"|(?:minus|plus|times|multiplied by|divided by)\s+{_OPERAND}"
+    r"|degrees? (?:celsius |fahrenheit )?below|below zero)\b)"
 )
 _NAMED = re.compile(r"([A-Za-z])\s*=\s*\$*$")
 _PLACEHOLDERS = ("your answer", "answer", "final answer", "your final answer", "...", r"\ldots")
@@ -145,7 +149,7 @@ def _in_one(text: str, first: Box, last: Box) -> str:
     if _TO.fullmatch(between):
         return f" {between.strip(' $')} ".join(contents)
     names = [_NAMED.search(text, max(0, box.start - 20), box.start) for box in (first, last)]
-    if _CASE.match(text, first.end) and _CASE.match(text, last.end):
+    if _CASES.fullmatch(between) and re.compile(r"[\s$,]*(?:if|when|otherwise)\b").match(text, last.end):
         return ", ".join(contents)  # `3 if n is even and 5 if it is odd`
     unit = unit_after(between)
     if unit and unit.removeprefix(r"\text{ ").rstrip("}") == re.sub(r" and$", "", between.strip(" $")):
@@ -178,9 +182,8 @@ def _belongs(beside: str) -> bool:
 def with_unit(value: str, after: str) -> str:
     """A value with the unit, or the scale, that the text right after it names, and with the words that change it."""
     unit, end = _unit_at(after)
-    changed = _CHANGED.match(after, end)
-    each = _PER.match(after, end) if re.search(r"[A-Za-z]\W*$", value + unit) else None
-    changed = changed or each
+    measured = re.search(r"[A-Za-z]\W*$", value + unit) is not None
+    changed = _CHANGED.match(after, end) or (_PER.match(after, end) if measured else None)
     return value + unit + (f" {changed['words']}" if changed else "")
 
 

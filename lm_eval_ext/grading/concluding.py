@@ -66,9 +66,10 @@ _DEFINITE = re.compile(
 _EARLIER = re.compile(
     rf"(?i)^\W*(?:after|in|with|at|for|over) {_QUANTITY}[^,#\d]*,|\s(?:in|after|over) {_QUANTITY} [a-z]+\W*$"
 )
-# Where the value is taken, which is not the value: `attained at x = 2`, ` when n = 3`.
+# Where the value is taken, which is not the value: `attained at x = 2`, `when n = 3`.
 _WHERE = re.compile(
-    r"(?i),?\s(?:which (?:is )?)?(?:attained|achieved|reached|with equality|occurring|occurs|by taking)\b[^.;]*"
+    r"(?i),?\s(?:which (?:is )?)?(?:(?:attained|achieved|reached|occurring|occurs|with equality) (?:at|when|for|if|by)"
+    r"|by taking)\b[^.;]*"
     r"|,?\s(?:at|when|for|if)\s\$?[A-Za-z]\s?=\s?-?\d[\d.]*\$?(?=\W*$)"
 )
 _ASSIGNED = re.compile(r"(?<![A-Za-z])(?<![+*/×·÷^−–-]\s)(?<![+*/×·÷^−–-])\$?[A-Za-z](?:_\d)?\s*$")

@@ -96,7 +96,7 @@ _DEEPEST = 40
 
 
 _GOES_ON = re.compile(r"(?<=\d)\.{3}")  # `0.666...`
-_DOLLARS = re.compile(r"^\$(?=\s?\d[\d.,]*(?: ?[a-z]+)?$)")  # `$5` is money, because no formula ends there
+_DOLLARS = re.compile(r"^\$(?=\s?\d[\d.,]*(?: [a-z]+)?$)")  # `$5` is money, because no formula ends there
 
 
 @lru_cache(maxsize=4096)

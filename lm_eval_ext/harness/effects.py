@@ -83,7 +83,7 @@ def unknown(names: Iterable[str]) -> list[str]:
 def warn_of_unknown(names: Iterable[str]) -> None:
     """Log which arguments are taken for ones that change the model."""
     for name in unknown(names):
-        hint = did_you_mean(name, _table())
+        hint = did_you_mean(name, known_names())
         logger.warning("what %s changes isn't known here: this is taken for another model than without%s", name, hint)
 
 

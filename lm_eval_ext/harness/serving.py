@@ -50,7 +50,7 @@ def serve_command(model_args: str, rest: Sequence[str]) -> list[str]:
         to = "`lm_eval --model tts-server`" if name in ServerArguments.model_fields else "`lm_eval --model pruned-vllm`"
         raise ArgumentError(f"{name}={given[name]}: is given to {to}, not to the server")
     for name in unknown(given):
-        if hint := did_you_mean(name, [*NAMES, *known_names()], NEAR):
+        if hint := did_you_mean(name, known_names(), NEAR):
             raise ArgumentError(f"unknown argument {name!r}{hint}")
     arguments = Arguments.of({name: given.pop(name) for name in _USED if name in given})
     if "pretrained" not in given and arguments.recipe is None:

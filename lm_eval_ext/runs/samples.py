@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from lm_eval_ext.declared import Declared
 from lm_eval_ext.errors import ResultsError, first_fault
@@ -44,6 +44,14 @@ class Sample(Declared):
     metrics: dict[Name, Number] = Field(default_factory=dict)
     parts: dict[Name, Line] = Field(default_factory=dict)  # values of the columns that divide the benchmark
     outputs: tuple[Output, ...] = ()
+
+    @field_validator("metrics")
+    @classmethod
+    def _votes_are_shares(cls, metrics: dict[str, float]) -> dict[str, float]:
+        for name, value in metrics.items():
+            if name.startswith(("maj@", "pass@")) and not 0 <= value <= 1:
+                raise ValueError(f"{name}={value}; expected 0 to 1")
+        return metrics
 
 
 def without_texts(sample: Sample) -> Sample:
