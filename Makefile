@@ -165,6 +165,7 @@ lint: setup
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/lm-eval-tts tasks sync --check
+	$(PY) -m examples.pictures --check
 
 setup: $(VENV)/installed
 

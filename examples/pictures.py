@@ -1,15 +1,17 @@
 """Takes the pictures in README and docs from the leaderboard's own pages.
 
     python -m examples.pictures
+    python -m examples.pictures --check
 
 Needs Chromium and the extra `browser`. Writes `docs/images/*.png`, and beside them `made-from.txt`: a hash of what the
-pictures show, by which a test tells when they are out of date.
+pictures show. `--check`, which needs neither, fails when they are out of date.
 """
 
 from __future__ import annotations
 
 import hashlib
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -38,7 +40,15 @@ def fingerprint() -> str:
     return found.hexdigest()
 
 
-def main() -> None:
+def check() -> None:
+    """Exit with a message unless the pictures are of the pages as they are."""
+    if MADE_FROM.read_text("utf-8").strip() != fingerprint():
+        sys.exit("The pictures in docs/images are older than what they show: run python -m examples.pictures.")
+    if {path.name for path in IMAGES.glob("*.png")} != set(PICTURES):
+        sys.exit(f"docs/images/*.png are not {', '.join(sorted(PICTURES))}: run python -m examples.pictures.")
+
+
+def take() -> None:
     """Build the site and take the pictures."""
     from playwright.sync_api import sync_playwright
 
@@ -59,4 +69,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    check() if sys.argv[1:] == ["--check"] else take()
