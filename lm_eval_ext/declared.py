@@ -11,26 +11,10 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
-from lm_eval_ext.errors import TTSError, did_you_mean, meant
+from lm_eval_ext.errors import TTSError, did_you_mean, expectation, meant
 
 LARGEST = 1_000_000  # bytes of a file; at most a tenth of that in nodes, with aliases expanded
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same, and five times faster where libyaml is there
-# What was expected, by the type of pydantic's error.
-_EXPECTED: Mapping[str, str] = {
-    "missing": "is missing",
-    "string_type": "expected text",
-    "int_type": "expected a whole number",
-    "int_parsing": "expected a whole number",
-    "tuple_type": "expected a list",
-    "dict_type": "expected a mapping",
-    "mapping_type": "expected a mapping",
-    "model_type": "expected a mapping",
-    "too_short": "expected at least one entry",
-    "string_too_short": "expected text that is not empty",
-    "greater_than": "expected more than {gt}",
-    "greater_than_equal": "expected {ge} or more",
-    "less_than": "expected less than {lt}",
-}
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -179,8 +163,7 @@ def _explained(
         fields = field_names(_model_at(model, place[:-1]))
         hint = f"did you mean {renamed[place[-1]]}?" if place[-1] in renamed else meant(place[-1], fields)
         return f"{where}unknown field; {hint}"
-    known = expected.get(fault["type"]) or _EXPECTED.get(fault["type"])
-    said = known.format(**fault.get("ctx", {})) if known else str(fault["msg"]).removeprefix("Value error, ")
+    said = expectation(fault, expected)
     given = f" (given {str(fault['input'])[:80]!r})" if fault["type"] not in ("missing", "value_error") else ""
     allowed = re.findall("'([^']+)'", fault["ctx"]["expected"]) if fault["type"] == "literal_error" else []
     return f"{where}{said}{given}{did_you_mean(str(fault['input']), allowed)}"

@@ -6,9 +6,10 @@ import difflib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from pydantic import ValidationError
+    from pydantic_core import ErrorDetails
 
 
 class TTSError(Exception):
@@ -99,11 +100,58 @@ def meant(given: str, known: Iterable[str]) -> str:
     return did_you_mean(given, known := list(known)).removeprefix("; ") or f"expected one of: {', '.join(known)}"
 
 
-def first_fault(error: ValidationError, shown: bool = True) -> str:
-    """The first fault that pydantic has found: field, value (unless it must not be shown) and what is allowed."""
+# What was expected, by the type of pydantic's error.
+_EXPECTED: Mapping[str, str] = {
+    "missing": "is missing",
+    "string_type": "expected text",
+    "int_type": "expected a whole number",
+    "int_parsing": "expected a whole number",
+    "float_type": "expected a number",
+    "float_parsing": "expected a number",
+    "finite_number": "expected a finite number",
+    "bool_type": "expected true or false",
+    "bool_parsing": "expected true or false",
+    "path_type": "expected a path",
+    "list_type": "expected a list",
+    "tuple_type": "expected a list",
+    "dict_type": "expected a mapping",
+    "mapping_type": "expected a mapping",
+    "model_type": "expected a mapping",
+    "too_short": "expected at least one entry",
+    "string_too_short": "expected text that is not empty",
+    "greater_than": "expected more than {gt}",
+    "greater_than_equal": "expected {ge} or more",
+    "less_than": "expected less than {lt}",
+    "less_than_equal": "expected {le} or less",
+    "literal_error": "expected {expected}",
+}
+
+
+def expectation(fault: ErrorDetails, expected: Mapping[str, str] = {}) -> str:
+    """What was expected, in words of ours if there are any for this type of error.
+
+    Args:
+        fault: as pydantic describes it.
+        expected: words by the type of error, before those that hold everywhere.
+    """
+    known = expected.get(fault["type"]) or _EXPECTED.get(fault["type"])
+    return known.format(**fault.get("ctx", {})) if known else str(fault["msg"]).removeprefix("Value error, ")
+
+
+def first_fault(error: ValidationError, shown: bool = True, known: Iterable[str] = ()) -> str:
+    """The first fault that pydantic has found: field, value (unless it must not be shown) and what is allowed.
+
+    Args:
+        error: as pydantic raised it.
+        shown: whether the value may be shown.
+        known: names of all fields, for a hint at the one that was meant.
+    """
     fault = error.errors()[0]
+    place = ".".join(map(str, fault["loc"]))
     if fault["type"] == "missing":
-        return f"{'.'.join(map(str, fault['loc']))}: is missing"
+        return f"{place}: is missing"
+    if fault["type"] == "extra_forbidden":
+        return f"{place}: unknown field" + (f"; {meant(str(fault['loc'][-1]), known)}" if (known := [*known]) else "")
     value = " ".join(repr(fault["input"]).split()) if shown else "..."
     value = value if len(value) <= 80 else f"{value[:77]}..."
-    return f"{'.'.join(map(str, fault['loc']))}={value}: {str(fault['msg']).removeprefix('Value error, ')}"
+    return f"{place}={value}: {expectation(fault)}"

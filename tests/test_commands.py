@@ -52,7 +52,7 @@ def test_one_command_checks_all_that_a_pull_request_adds(tmp_path: Path, monkeyp
     faulty.parent.mkdir(parents=True)
     faulty.write_text("benchmarks: {MMLU: {kind: easy}}", "utf-8")
     done = CliRunner().invoke(app, ["check", "--no-data"])
-    assert done.exit_code == 1 and "benchmarks.MMLU.kind: Input should be 'knowledge'" in done.output
+    assert done.exit_code == 1 and "benchmarks.MMLU.kind: expected 'knowledge'" in done.output
     faulty.unlink()
     faulty.parent.rmdir()
 

@@ -219,7 +219,7 @@ def test_json_html_frame_and_file(base: Path, tmp_path: Path) -> None:
     (tmp_path / "plan.yaml").write_text(f"base: {base}\nkeep: 0.9\nplan: true\n", encoding="utf-8")
     assert "to show that 90.0% of its accuracy is kept" in compare("--config", tmp_path / "plan.yaml", code=0)
     (tmp_path / "typo.yaml").write_text(f"base: {base}\ncandidate: other\nkeeps: 0.9\n", encoding="utf-8")
-    assert "typo.yaml: keeps=0.9: Extra inputs" in compare("--config", tmp_path / "typo.yaml", code=2)
+    assert "typo.yaml: keeps: unknown field; did you mean keep?" in compare("--config", tmp_path / "typo.yaml", code=2)
 
 
 def test_several_candidates_stand_side_by_side(base: Path, tmp_path: Path) -> None:

@@ -312,7 +312,7 @@ def test_other_questions_or_another_sampling_are_not_compared(tmp_path: Path) ->
         ({"kep": 0.9}, "kep: unknown field; did you mean keep?"),
         ({"keep": 1}, "keep: expected less than 1"),
         ({"keep": "much"}, "keep"),
-        ({"for": "some questions"}, "for: Input should be 'new questions' or 'these questions'"),
+        ({"for": "some questions"}, "for: expected 'new questions' or 'these questions'"),
         ({"benchmarks": {"chain_b128": "vital"}}, "'critical', 'supporting' or 'advisory'"),
         ({"benchmarks": {"chain_b128": "advisory"}}, "none is critical, so nothing could be kept"),
         ({"benchmarks": {"math": "critical"}}, "is a group; name its tasks"),

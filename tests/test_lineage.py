@@ -132,9 +132,9 @@ def test_a_model_that_was_loaded_elsewhere_has_its_information(tiny_model: Path)
     [
         ({}, "says nothing that makes the model smaller; give drop, drop_attention, drop_mlp, drop_experts,"),
         ({"checkpoint": "org/x"}, "checkpoint and relation belong together"),
-        ({"checkpoint": "org/x", "relation": "shrunk"}, "relation: Input should be 'quantized', 'pruned'"),
+        ({"checkpoint": "org/x", "relation": "shrunk"}, "relation: expected 'quantized', 'pruned'"),
         ({"quantization": {"method": "quanto", "weights": "nf4"}}, "quanto has int8, int4, int2, float8"),
-        ({"quantization": {"method": "gptq", "weights": "int4"}}, "quantization.method: Input should be"),
+        ({"quantization": {"method": "gptq", "weights": "int4"}}, "quantization.method: expected '"),
         ({"drop": [1], "drop_mlp": [1], "method": "m"}, "layer 1 is dropped as a whole"),
         ({"drop_atention": [1], "method": "m"}, "did you mean drop_attention?"),
     ],

@@ -289,11 +289,12 @@ def test_the_lowest_go_first(scores: list[float]) -> None:
 @pytest.mark.parametrize(
     ("method", "remove", "parameters", "message"),
     [
-        ("shortgtp", [1], {}, "expected one of: aimer, angular, attention, ean"),
+        ("shortgtp", [1], {}, "did you mean shortgpt?"),
+        ("layers", [1], {}, "expected one of: aimer, angular, attention, ean"),
         ("reverse", [0], {}, "from 1 to 5 of the model's 6 layers can be removed"),
         ("reverse", [LAYERS], {}, "from 1 to 5 of the model's 6 layers can be removed"),
         ("reverse", [], {}, "from 1 to 5 of the model's 6 layers can be removed"),
-        ("random", [1], {"sed": 1}, "unknown parameter 'sed'; expected one of: seed"),
+        ("random", [1], {"sed": 1}, "random has no parameter 'sed'; did you mean seed?"),
         ("random", [1], {"seed": "x"}, "random: seed='x'"),
         ("magnitude", [1], {"norm": "l3"}, "'l1' or 'l2'"),
         ("selection", [1], {}, "'layers' is missing"),

@@ -85,7 +85,7 @@ def test_two_runs_of_one_id_are_refused(tmp_path: Path) -> None:
         (lambda site: site.update(titel="x"), "titel"),
         (
             lambda site: site["benchmarks"]["mmlu"].update(kind="deep"),
-            "benchmarks.mmlu.kind: Input should be 'knowledge', 'shallow', 'long'",
+            "benchmarks.mmlu.kind: expected 'knowledge', 'shallow', 'long'",
         ),
     ],
 )

@@ -99,7 +99,7 @@ def test_the_digest_is_of_what_determines_the_model(tmp_path: Path) -> None:
         ({"drop": "[]"}, "drop: .*no layers given"),
         ({"drop": "[x]"}, "drop: .*not a layer index"),
         ({"drop": "0-100000000"}, "drop: .*no model has a layer 100000000"),
-        ({"scores": "[.nan, 1, 1]"}, r"scores\.0.*: Input should be a finite number"),
+        ({"scores": "[.nan, 1, 1]"}, r"scores\.0.*: expected a finite number"),
         ({"scores": "[1, 2]"}, "scores are those of 2 layers, so there is no layer 2 to drop"),
         ({"scores": "[1, 2, 3, 4]", "method": "joint"}, "scores are those of 2 layers"),
         ({"drop": "[4]", "merge": "[{into: 20, layers: [4]}]"}, r"merge into 20 of \[4\]: LaCo merges .* \[21\] here"),

@@ -218,8 +218,8 @@ def test_settings_of_a_paper_can_be_changed() -> None:
         ({}, "data is missing; give the training texts, such as s1k or run:FOLDER, or like=s1"),
         ({"like": "s2"}, "like=s2: expected one of: s1"),
         ({"data": "embedded", "steps": 5, "epochs": 2.0}, "steps and epochs contradict each other; give one of them"),
-        ({"data": "embedded", "steps": 0}, "steps=0: Input should be greater than 0"),
-        ({"data": "embedded", "precision": "float8"}, "precision='float8': Input should be 'float32' or 'bfloat16'"),
+        ({"data": "embedded", "steps": 0}, "steps=0: expected more than 0"),
+        ({"data": "embedded", "precision": "float8"}, "precision='float8': expected 'float32' or 'bfloat16'"),
         (
             {"data": "embedded", "batch_size": 8, "micro_batch_size": 3},
             "batch_size=8: is not a multiple of micro_batch_size=3",

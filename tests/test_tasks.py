@@ -169,12 +169,12 @@ def test_variants_that_are_out_of_date_are_listed_and_left_alone(tmp_path: Path)
     [
         ("task: [", "cannot be read as YAML"),
         ("- a", "contains a list"),
-        ("task: t\nmetadata: {variants: [1]}", "variants=.1.: Input should be a valid dictionary"),
+        ("task: t\nmetadata: {variants: [1]}", "variants=.1.: expected a mapping"),
         (
             "task: t\nmetadata: {variants: {budget: [1]}}",
             "unknown field metadata.variants.budget; did you mean budgets",
         ),
-        ("task: t\nmetadata: {variants: {budgets: [0]}}", "budgets.0=0: Input should be greater than 0"),
+        ("task: t\nmetadata: {variants: {budgets: [0]}}", "budgets.0=0: expected more than 0"),
     ],
 )
 def test_faults_of_a_declaration_are_one_line(text: str, message: str, tmp_path: Path) -> None:

@@ -410,7 +410,7 @@ def test_calibration_must_be_named(dense: Path, mixture: Path) -> None:
         ("wanda:0of4", "prune=wanda:0of4: of weights, give a share"),
         ("wanda:2of7", "2of7: rows of 48 weights don't consist of groups of 7"),
         ("wanda:2:4", "prune=wanda:2:4: give|parameter '4': give it as NAME=VALUE"),
-        ("wanda:20%:early_barrier=1", "unknown parameter 'early_barrier'"),
+        ("wanda:20%:early_barrier=1", "wanda has no parameter 'early_barrier'"),
         ("wanda:20%:allocation=layerif", "allocation"),
         ("wanda:2of4:allocation=owl", "allocation=owl gives layers different shares; give a share such as 50%"),
         ("wanda:1%:allocation=owl", "layers would lose -"),

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 import lm_eval_ext.choices  # imported because it declares functions, as do the next five
 import lm_eval_ext.testbed.code_mini
@@ -20,7 +21,7 @@ import lm_eval_ext.testbed.livecodebench
 import lm_eval_ext.testbed.problems  # noqa: F401
 from lm_eval_ext.authoring.task_fields import Choices, Metadata, TaskFile, Variants
 from lm_eval_ext.declared import LARGEST, written_out
-from lm_eval_ext.errors import meant
+from lm_eval_ext.errors import expectation, meant
 from lm_eval_ext.harness.registry import imported_function
 from lm_eval_ext.paths import TASKS
 from lm_eval_ext.plugins import task_folders
@@ -115,16 +116,17 @@ def _faults(source: YamlFile) -> Iterator[TaskFinding]:
             line = source.line(*place)
             if line not in seen:  # a field that allows several types gives an error for each
                 seen.add(line)
-                yield TaskFinding(source.path, line, "field", _said(place, fault["input"], fault["msg"], fault["type"]))
+                yield TaskFinding(source.path, line, "field", _said(place, fault))
 
 
-def _said(place: tuple[str | int, ...], given: object, message: str, kind: str) -> str:
+def _said(place: tuple[str | int, ...], fault: ErrorDetails) -> str:
     named = ".".join(str(part) for part in place if part not in ("str", "float", "list[any]", "constrained-str"))
-    if kind == "extra_forbidden" and (refused := refusal(str(place[-1]))):
+    unknown = fault["type"] == "extra_forbidden"
+    if unknown and (refused := refusal(str(place[-1]))):
         return refused
-    if kind == "extra_forbidden":
+    if unknown:
         return f"unknown field {named}; {meant(str(place[-1]), _known_at(place))}"
-    return f"{named}={' '.join(repr(given).split())[:60]}: {message}"
+    return f"{named}={' '.join(repr(fault['input']).split())[:60]}: {expectation(fault)}"
 
 
 # What is not supported, by a word in the field or metric that asks for it: what that is, and what is allowed.

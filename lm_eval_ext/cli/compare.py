@@ -106,7 +106,8 @@ def _given(config: Path | None, models: Sequence[Path] | None, said: Mapping[str
             content |= {name: _below(config.parent, content[name]) for name in _PATHS if name in content}
         return CompareFile.model_validate({**content, **named, **said})
     except ValidationError as error:
-        raise ResultsError(f"{config}: {first_fault(error)}" if config else first_fault(error)) from error
+        fault = first_fault(error, known=field_names(CompareFile))
+        raise ResultsError(f"{config}: {fault}" if config else fault) from error
 
 
 _PATHS = ("base", "candidate", "json", "html")

@@ -17,13 +17,13 @@ from lm_eval_ext.harness.effects import marked
 from lm_eval_ext.paths import cache_folder, digest, located
 from lm_eval_ext.plugins import software
 from lm_eval_ext.pruning.architecture import check_supported, depth
-from lm_eval_ext.pruning.calibration import calibration
+from lm_eval_ext.pruning.calibration import calibration, check_source
 from lm_eval_ext.pruning.checkpoint import read_config
 from lm_eval_ext.pruning.context import PruningContext, ScoreCache
 from lm_eval_ext.pruning.loading import checkpoint_fingerprint
 from lm_eval_ext.pruning.quantization import check_quantization
 from lm_eval_ext.pruning.recipe import Recipe, load_recipe, write_recipe
-from lm_eval_ext.pruning.selection import check_amount, choose, counted, texts_for, uses_texts
+from lm_eval_ext.pruning.selection import check_amount, choose, complete_parameters, counted, texts_for, uses_texts
 
 logger = logging.getLogger("lm_eval.tts")
 
@@ -85,9 +85,7 @@ def chosen_recipe(
             is another one than the recipe's.
         RecipeError: the recipe cannot be read.
     """
-    named = [name for name in marked("chooses") if getattr(given, name) is not None]
-    if len(named) > 1 and not set(named) <= set(BY_HAND_FIELDS):
-        raise ArgumentError(f"{' and '.join(named)} contradict each other; give one of them")
+    named = _choosing(given)
     if given.prune is not None:
         return computed()
     if given.recipe is not None:
@@ -99,6 +97,37 @@ def chosen_recipe(
         return None
     dropped = {BY_HAND_FIELDS[name]: getattr(given, name) for name in named}
     return by_hand(pretrained or "", dropped, revision or "main")
+
+
+def check_choice(given: Arguments) -> None:
+    """Check what the arguments choose, as far as that needs neither the model nor any text.
+
+    Raises:
+        ArgumentError: more than one of `recipe`, `drop_layers` and `prune` is given; or there is no such method,
+            parameter or source of calibration texts.
+        RecipeError: the recipe cannot be read.
+    """
+    _choosing(given)
+    if isinstance(given.recipe, str):
+        load_recipe(given.recipe)
+    if given.prune is not None:
+        spec = _checked_spec(given.prune)
+        check_source(texts_for(spec.method, spec.parameters, given.calibration))
+
+
+def _choosing(given: Arguments) -> list[str]:
+    """Names of the arguments that choose what is removed."""
+    named = [name for name in marked("chooses") if getattr(given, name) is not None]
+    if len(named) > 1 and not set(named) <= set(BY_HAND_FIELDS):
+        raise ArgumentError(f"{' and '.join(named)} contradict each other; give one of them")
+    return named
+
+
+def _checked_spec(prune: object) -> PruneSpec:
+    spec = parse_prune_spec(prune)
+    check_amount(spec.method, spec.amount, f"prune={prune}")
+    complete_parameters(spec.method, spec.parameters)
+    return spec
 
 
 def computed_recipe(pretrained: object, revision: str | None, given: Arguments, **options: Any) -> Recipe:
@@ -113,10 +142,9 @@ def computed_recipe(pretrained: object, revision: str | None, given: Arguments, 
     prune = given.prune
     if not isinstance(pretrained, str):
         raise ArgumentError(f"prune={prune}: pass pretrained as a name or folder of the model to prune")
-    spec = parse_prune_spec(prune)
+    spec = _checked_spec(prune)
     numbers = {"samples": given.calibration_samples, "max_tokens": given.calibration_tokens}
     options |= {name: number for name, number in numbers.items() if number is not None}
-    check_amount(spec.method, spec.amount, f"prune={prune}")
     with ExitStack() as alone:
         context = alone.enter_context(
             choosing(pretrained, revision, spec.method, spec.parameters, given.calibration, **options)

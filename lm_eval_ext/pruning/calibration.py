@@ -114,12 +114,15 @@ def calibration(source: str = EMBEDDED, samples: int = 16) -> Calibration:
 
 
 def check_source(source: str) -> None:
-    """Check that a source of texts is of a known form, without reading any.
+    """Check that a source of texts is of a known form, and that what it names is here, without reading any.
 
     Raises:
         ArgumentError: it isn't.
     """
-    if source.partition(":")[0] not in _SOURCES and source != EMBEDDED and not Path(source).is_file():
+    kind, _, place = source.partition(":")
+    if kind == "run" and not Path(place).expanduser().is_dir():
+        raise ArgumentError(f"calibration={source}: is no folder of results")
+    if kind not in _SOURCES and source != EMBEDDED and not Path(source).is_file():
         _hub_texts(source)
 
 

@@ -302,7 +302,7 @@ def training(like: str | None = None, **given: object) -> Training:
     try:
         found = Training.model_validate(known)
     except ValidationError as error:
-        raise ArgumentError(first_fault(error)) from error
+        raise ArgumentError(first_fault(error, known=Training.model_fields)) from error
     if found.batch_size % found.micro_batch_size:
         raise ArgumentError(
             f"batch_size={found.batch_size}: is not a multiple of micro_batch_size={found.micro_batch_size}"

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from pydantic import ConfigDict, ValidationError, validate_call
 
-from lm_eval_ext.errors import ArgumentError, first_fault
+from lm_eval_ext.errors import ArgumentError, first_fault, meant
 from lm_eval_ext.paths import named
 from lm_eval_ext.plugins import software
 from lm_eval_ext.pruning.architecture import text_config
@@ -102,7 +102,7 @@ def choose(
     """
     chosen = _chooser(method)
     _check_numbers(context, remove, method)
-    given = _parameters(method, parameters)
+    given = complete_parameters(method, parameters)
     kept = {name: given.pop(name) for name in BARRIERS if name in given and name not in _own_parameters(method)}
     context.barriers = _barriers(context, method, kept, remove)
     checked = validate_call(config=ConfigDict(arbitrary_types_allowed=True))(chosen)
@@ -138,7 +138,7 @@ def method_named(name: str) -> Method:
         ArgumentError: there is none.
     """
     if name not in METHODS:
-        raise ArgumentError(f"unknown method {name!r}; expected one of: {', '.join(METHODS)}")
+        raise ArgumentError(f"unknown method {name!r}; {meant(name, METHODS)}")
     return METHODS[name]
 
 
@@ -277,13 +277,16 @@ def _check_barriers(context: PruningContext, method: str, removal: Removal) -> N
         raise ArgumentError(f"{method}: layer {min(gone)} is to be removed, which a barrier keeps")
 
 
-def _parameters(method: str, given: Mapping[str, object]) -> dict[str, object]:
+def complete_parameters(method: str, given: Mapping[str, object]) -> dict[str, object]:
+    """Parameters of a method, with the defaults of those that aren't given.
+
+    Raises:
+        ArgumentError: the method is unknown, or has no such parameter, or one is missing.
+    """
     known = method_parameters(method)
-    unknown = sorted(set(given) - set(known))
-    if unknown:
-        raise ArgumentError(
-            f"{method}: unknown parameter {unknown[0]!r}; expected one of: {', '.join(known) or 'none'}"
-        )
+    unknown = next((name for name in given if name not in known), None)
+    if unknown is not None:
+        raise ArgumentError(f"{method} has no parameter {unknown!r}; {meant(unknown, known or ['none'])}")
     missing = [name for name, default in known.items() if default is inspect.Parameter.empty and name not in given]
     if missing:
         raise ArgumentError(f"{method}: parameter {missing[0]!r} is missing")

@@ -12,6 +12,7 @@ from pydantic.config import JsonDict
 
 from lm_eval_ext.declared import read_yaml
 from lm_eval_ext.errors import ManifestError, meant
+from lm_eval_ext.harness.effects import marked
 from lm_eval_ext.harness.registry import models as engine_models
 from lm_eval_ext.paths import EMBEDDED
 from lm_eval_ext.pruning.recipe import recipe_names
@@ -319,7 +320,6 @@ def manifest_schema() -> dict[str, object]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
-_PATHS = ("pretrained", "recipe", "peft", "tokenizer")  # model arguments that may be paths
 NAMES = {"string_pattern_mismatch": "expected letters, digits, '.', '_' and '-', and a letter or digit first"}
 
 
@@ -334,8 +334,9 @@ def load_manifest(path: Path) -> Manifest:
 
 def placed_arguments(arguments: Arguments, folder: Path) -> Arguments:
     """Model arguments with absolute paths, of those that are relative to a folder."""
+    paths = marked("path")
     return {
-        name: placed_path(value, folder) if name in _PATHS and isinstance(value, str) else value
+        name: placed_path(value, folder) if name in paths and isinstance(value, str) else value
         for name, value in arguments.items()
     }
 

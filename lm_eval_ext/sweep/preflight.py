@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from lm_eval_ext.authoring.trial import TaskCost, costs_of_tasks
-from lm_eval_ext.errors import ManifestError, ResultsError, TaskError, TTSError, did_you_mean, meant
+from lm_eval_ext.errors import ManifestError, ResultsError, TaskError, TTSError, did_you_mean
 from lm_eval_ext.harness.arguments import NAMES, Arguments
 from lm_eval_ext.harness.effects import NEAR
 from lm_eval_ext.harness.registry import ENGINES, engine_of
@@ -309,16 +309,14 @@ def _check_generation(given: Mapping[str, object]) -> None:
 def _check_pruning(pruning: PlannedPruning) -> None:
     from lm_eval_ext.pruning.calibration import check_source
     from lm_eval_ext.pruning.recipe import load_recipe
-    from lm_eval_ext.pruning.selection import method_parameters
+    from lm_eval_ext.pruning.selection import complete_parameters
 
     if pruning.recipe is not None:
         load_recipe(pruning.recipe)
     if pruning.calibration not in (None, TRACES):
         check_source(pruning.calibration)
-    known = method_parameters(pruning.method) if pruning.method else {}
-    unknown = next((name for name in pruning.parameters if name not in known), None)
-    if unknown is not None:
-        raise ManifestError(f"{pruning.method} has no parameter {unknown!r}; {meant(unknown, known or ['none'])}")
+    if pruning.method is not None:
+        complete_parameters(pruning.method, pruning.parameters)
 
 
 def _check_model(manifest: Manifest, arguments: Mapping[str, object]) -> None:
@@ -330,7 +328,9 @@ def _check_model(manifest: Manifest, arguments: Mapping[str, object]) -> None:
     if not ENGINES[engine_of(manifest.engine)].drops_layers:
         ServerArguments.taken(arguments)
         return
-    Arguments.of({name: value for name, value in arguments.items() if name in NAMES})
+    from lm_eval_ext.harness.prune_on_load import check_choice
+
+    check_choice(Arguments.of({name: value for name, value in arguments.items() if name in NAMES}))
     if others := [name for name in arguments if name not in (*NAMES, "pretrained", "revision", "dtype")]:
         _check_names(others, manifest.engine)
 
