@@ -100,6 +100,8 @@ def _same_value(one: Value, other: Value) -> bool:
 def _are_one_name(one: str, other: str) -> bool:
     """Whether two names are alike, as `y` and `y(t)` are; `y(0)` is a value and not the function."""
     short, long = sorted((one, other), key=len)
+    if (short, long) == ("y", "f(x)"):
+        return True
     return one == other != "" or (len(short) == 1 and re.fullmatch(rf"{re.escape(short)}\([a-z]\)", long) is not None)
 
 
@@ -207,7 +209,9 @@ def _same_members(one: Several, other: Several) -> bool:
         return _same_ratio(one, other)
     ordered = kinds & {"tuple", "interval", "matrix"}
     if len(kinds) == 1:
-        if {one.form, other.form} == {"and", "or"} if kinds == {"list"} else one.form != other.form:
+        function, *others = {*_names(one), *_names(other)}  # of which `f(x) = x and f(x) = -x` are two
+        either = {one.form, other.form} == {"and", "or"} and (others or not function.endswith(")"))
+        if either if kinds == {"list"} else one.form != other.form:
             return False
         if kinds == {"set"} and one.name and other.name and one.name != other.name:
             return False
@@ -220,7 +224,10 @@ def _same_members(one: Several, other: Several) -> bool:
             return False  # `x = 0 or y = 0` is no point
         if set(_names(one)) == set(_names(other)):
             return _in_order(_by_name(one), _by_name(other))
-        if not (_has_names(one) and _has_names(other)):
+        if _has_names(one) and _has_names(other):
+            if not all(map(_are_one_name, *(sorted(_names(some)) for some in (one, other)))):
+                return False
+        else:
             if {one.kind, other.kind} == {"list"} and any(_are_numbered(some) for some in (one, other)):
                 return _same_members(_unnamed(one), _unnamed(other))  # `x_1 = 3, x_2 = -2` and `-2, 3`
             return any(_in_order(*pair) for pair in product(_orders(one, other), _orders(other, one)))

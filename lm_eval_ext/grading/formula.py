@@ -27,8 +27,10 @@ _VARIABLES, _ACCENTS, _APPLIED = (frozenset(TABLE[name]) for name in ("variables
 _NAMES = _FUNCTIONS.keys() | set(TABLE["names"])
 _NO_PRODUCT = {*TABLE["unknown"], "of", "or", "if", "is", "and", "for", "the"}
 _INFINITE = ("infty", "inf", "infinity", "oo")
-ANY_WHOLE, ANY_REAL = "ℤ", "ℝ"  # stand for the parameter of a family, which may be any such number
+# They stand for the parameter of a family, which may be any such number; the last, any whole one from 0 on.
+ANY_WHOLE, ANY_REAL, ANY_POSITIVE, ANY_COUNT = PARAMETERS = "ℤℝℕ𝕎"
 _LONGEST_WORD = 3  # letters that stand side by side are factors; more are a word
+_LONGEST_MIXED, _MIXED = 5, re.compile("[a-z][A-Z]|[A-Z]{2}[a-z]")  # unless capitals stand among them, as in `kQqr`
 _LARGEST_POWER = 100_000  # bits of a power that is computed
 _LARGEST_FACTORIAL = 2_000
 _MOST_TERMS = 2_000
@@ -87,7 +89,8 @@ def number_set(node: Node) -> Any:
     import sympy
 
     name = written(node.parts[0]) if node.kind == "macro" and node.name == "mathbb" else node.name
-    known = TABLE["sets"].get(name) if node.kind in ("macro", "command") else None
+    bold = node.style == "bold" and node.kind == "letters"
+    known = TABLE["sets"].get(name) if bold or node.kind in ("macro", "command") else None
     return None if known is None else getattr(sympy, known)
 
 
@@ -141,19 +144,24 @@ class _Reader:
                 other = self._signed(self._factor)
                 if sign == "×" and self._has_vector(value) and self._has_vector(other):
                     raise UnreadableError("a product of vectors")  # which is no number, and depends on their order
-                value = value * other
+                value = self._times(value, other)
             elif self._sign("/", "÷"):
                 value = _quotient(value, self._signed(self._factor))
             elif self._is("command", "mod"):
                 self._take()
                 value = _modulo(value, self._signed(self._factor))
             elif self._begins(self.node):
-                value = value * self._factor()
+                value = self._times(value, self._factor())
             else:
                 break
         if _depends_on_order(self._nodes[start : self._place]):
             raise NotCommutativeError("a product that depends on its order")
         return value
+
+    def _times(self, value: Expr, other: Expr) -> Expr:
+        if all(any(str(name).startswith("ket ") for name in one.free_symbols) for one in (value, other)):
+            raise UnreadableError("a product of states")  # which depends on their order
+        return value * other
 
     def _has_vector(self, value: Expr) -> bool:
         vectors = ("vec ", "overrightarrow ", "hat ", *self._vectors)
@@ -283,7 +291,7 @@ class _Reader:
             return pi if name == "pi" else oo
         if not (letter or name in _VARIABLES or name == "e"):
             raise UnreadableError(f"\\{name}")
-        if name == "C" and (chosen := self._chosen()) is not None:
+        if name in ("A", "C", "P") and (chosen := self._chosen(name)) is not None:
             return chosen
         named = self._indexed(name)
         if node.style == "bold":
@@ -323,12 +331,26 @@ class _Reader:
             return None
         self._take()
         arguments = [self._inner(part) for part in split(inner, ",", "|", "∣")]
+        if name in ("O", "Theta", "Omega") and len(arguments) == 1 and arguments[0].free_symbols:
+            arguments = [_order(arguments[0])]
         if name in ("Gamma", "zeta") and len(arguments) == 1:
             return (sympy.gamma if name == "Gamma" else sympy.zeta)(*arguments)
         return sympy.Function(f"{name}_of")(*arguments)
 
-    def _chosen(self) -> Expr | None:
-        r"""`C(n, k)` as a binomial coefficient."""
+    def _chosen(self, letter: str) -> Expr | None:
+        r"""`C(n, k)` and `C_9^4` as a binomial coefficient, `A_7^3` as the number of arrangements."""
+        scripts = {
+            node.kind: written(node.parts[0]) for node in self._nodes[self._place : self._place + 2] if node.parts
+        }
+        if scripts.keys() == {"sub", "sup"} and all(map(str.isdecimal, scripts.values())):
+            whole, part = int(scripts["sub"]), int(scripts["sup"])
+            if part <= whole <= _LARGEST_FACTORIAL:
+                from sympy import binomial, ff
+
+                self._place += 2
+                return (binomial if letter == "C" else ff)(whole, part)
+        if letter != "C":
+            return None
         sides = split(self.node.parts[0], ",") if self.node is not None and self._is("group", "()") else []
         if len(sides) != 2:
             return None
@@ -438,6 +460,8 @@ class _Reader:
             return _derivative(node) or _quotient(*map(self._inner, node.parts))
         if node.name == "sqrt":
             return _root(self._inner(node.parts[0]), self._inner(node.parts[1]) if node.parts[1] else None)
+        if node.name == "ket":
+            return symbol(f"ket {written(node.parts[0])}")
         if node.name == "binom":
             return _binomial(*map(self._inner, node.parts))
         if node.name in _ACCENTS and all(one.kind in ("letters", "command", "sub", "sign") for one in node.parts[0]):
@@ -485,8 +509,8 @@ def _factors(some: Nodes) -> Iterator[Node]:
         if node.kind != "letters" or len(node.name) == 1 or node.name.lower() in _NAMES:
             yield node
         elif (
-            len(node.name) > _LONGEST_WORD
-            or not node.name.strip(ANY_WHOLE + ANY_REAL).isascii()
+            len(node.name) > (_LONGEST_MIXED if _MIXED.search(node.name) else _LONGEST_WORD)
+            or not node.name.strip(PARAMETERS).isascii()
             or node.name in _NO_PRODUCT
         ):
             raise UnreadableError(node.name)
@@ -559,6 +583,11 @@ def _depends_on_order(product: Sequence[Node]) -> bool:
     return False
 
 
+def _order(value: Expr) -> Expr:
+    r"""What matters in `O(3n\\log_2 n)`: neither a factor nor the base of a logarithm."""
+    return value.as_independent(*value.free_symbols, as_Add=False)[1]
+
+
 def _modulo(value: Expr, divisor: Expr) -> Expr:
     import sympy
 
@@ -627,5 +656,7 @@ def _applied(name: str, arguments: Sequence[Expr], base: Expr | None) -> Expr:
     if name in ("gcd", "lcm") and any(not argument.is_Integer for argument in arguments):
         return sympy.Function(name)(*sorted(arguments, key=str))  # sympy's are of polynomials
     more: Any = () if base is None else (base,)
+    if name == "cis":
+        return sympy.cos(arguments[0]) + sympy.I * sympy.sin(arguments[0])
     found: Expr = getattr(sympy, _FUNCTIONS[name])(*arguments, *more)
     return found

@@ -83,6 +83,8 @@ _OTHERWISE: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], 
     (re.compile(r"\^\+(?=\s*(?:$|[})]))"), "^{+}"),
     (re.compile(r"(?i)\bsq\.? (?=(?:[cmk]?m|in|ft|mi|yd|inches|feet|units?)\b)"), "square "),
 )
+# `|0\rangle`, which no bracket opens.
+_KET = re.compile(r"(?:\\left\s*)?(?:\||\\[lr]?vert\b)\s*([^|<>()]{1,20}?)\s*(?:\\right\s*)?\\rangle")
 _MODULES = re.compile(r"\b(?:np|numpy|math|sympy|sp)\.(?=[a-z])")  # of Python, before a function
 _FUSED = re.compile(
     r"(sin|cos|tan|cot|sec|csc|ln|log|pi|theta|alpha|beta|cdot|times)([a-zA-Z]{1,2})(?<!sinh|cosh|tanh|coth)"
@@ -95,6 +97,10 @@ _LONGEST = 2_000  # characters of what is read
 _DEEPEST = 40
 
 
+# `]0, 1[` and unions of intervals like it, whose open ends have a bracket that is turned away.
+_INTERVAL = r"\s*[][(][^][()]+,[^][()]+[][)]\s*"
+_OUTWARDS = re.compile(rf"{_INTERVAL}(?:\\(?:big)?cup{_INTERVAL})*")
+_OUTWARDS_ENDS = re.compile(r"(?:^|(?<=cup))\s*\]|\[\s*(?=$|\\(?:big)?cup)")
 _GOES_ON = re.compile(r"(?<=\d)\.{3}")  # `0.666...`
 _DOLLARS = re.compile(r"^\$(?=\s?\d[\d.,]*(?: [a-z]+)?$)")  # `$5` is money, because no formula ends there
 
@@ -110,9 +116,8 @@ def nodes(text: str) -> Nodes:
         raise UnreadableError(f"{len(text)} characters")
     text = _plain(text.strip())
     text = _DOLLARS.sub(r"\\$", _GOES_ON.sub(r"\\ldots ", text))
-    if ends := re.fullmatch(r"(?:\\left)?\s*([][])([^][]+,[^][]+)([][])", re.sub(r"\\right\s*(?=[][])", "", text)):
-        sides = ends[1].replace("]", "("), ends[3].replace("[", ")")  # `]0, 1[`
-        text = sides[0] + ends[2] + sides[1]
+    if _OUTWARDS.fullmatch(plain := re.sub(r"\\(?:left|right)\s*(?=[][()])", "", text)):
+        text = _OUTWARDS_ENDS.sub(lambda end: "(" if end[0] == "]" else ")", plain)
     if r"\right." in text:  # a brace before the lines of a system
         text = re.sub(r"\\left\s*\\(?:\{|lbrace)\s*(?=\\begin)", "", text)
     reader = _Reader(_ROW_SPACE.sub("", text) if r"\begin" in text else _DOUBLED.sub(r"\\", text))
@@ -161,6 +166,8 @@ def _plain(text: str) -> str:
         text = re.sub(r"[₀₁₂₃₄₅₆₇₈₉ₙ]+", lambda run: f"_{{{run[0].translate(_SUBSCRIPTS)}}}", text)
         text = "".join(_CHARACTERS.get(one) or (str(unicodedata.digit(one)) if one.isdigit() else one) for one in text)
     text = re.sub(r"Å|\u212b|\\AA(?![A-Za-z])|\\(?:mathring|r) ?\{?A\}?(?![A-Za-z])", r"\\text{ angstrom}", text)
+    if r"\rangle" in text and r"\langle" not in text:
+        text = _KET.sub(r"\\ket{\1}", text)
     for pattern, instead in _OTHERWISE:
         text = pattern.sub(instead, text)
     return _MODULES.sub("", re.sub(r"\\q?quad(?=[A-Za-z])", " ", text))
@@ -313,6 +320,8 @@ class _Reader:
             return self._text_mode(name, depth)
         if name in _SIGNS:
             return (Node("sign", _SIGNS[name]),)
+        if name in ("imath", "jmath"):
+            return (Node("letters", name[0]),)
         if name == "not":
             return (self._negated(),)
         if name in _ARGUMENTS:
@@ -343,6 +352,10 @@ class _Reader:
         if content[-1:].isspace():
             self._tokens[self._place] = self.ahead._replace(spaced=True)
         found = tuple(_in_text(content, name))
+        if [(one.kind, one.name in TABLE["functions"]) for one in found] == [("text", True)] and (
+            self.ahead.text == "(" or found[0].name == "cis"
+        ):
+            return (Node("command", found[0].name),)
         if found and found[0].kind != "text":
             return replace(found[0], spaced=content[0].isspace() or content[0] == "~"), *found[1:]
         return found
@@ -451,9 +464,9 @@ def _written(node: Node, styled: bool) -> str:
 
 
 _NEGATED = {"=": "≠", "<": "≥", ">": "≤", "≤": ">", "≥": "<", "∈": "∉"}
-_BOLD = ("mathbf", "boldsymbol", "bm", "pmb")
+_BOLD = ("mathbf", "bold", "boldsymbol", "bm", "pmb")
 _ESCAPED = {r"\%": "%", r"\$": "$", r"\#": "#", r"\&": "&", r"\_": "_", r"\|": "∥", "\\\\": "\\", r"\"": '"'}
 _BRACKETS = {"⟨": r"\langle ", "⟩": r"\rangle ", "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil "}
 _WRITTEN = {sign: f"\\{name} " for name, sign in reversed(_SIGNS.items()) if not sign.isascii()} | {
-    "%": r"\%", "$": r"\$", "°": r"^\circ", "∥": r"\|", "\\": r"\\",
+    "%": r"\%", "$": r"\$", "~": r"\sim ", "°": r"^\circ", "∥": r"\|", "\\": r"\\",
 }  # fmt: skip

@@ -22,6 +22,7 @@ from lm_eval_ext.grading.formula import ANY_WHOLE, expression, number_set, symbo
 from lm_eval_ext.grading.formula_equality import Undecided
 from lm_eval_ext.grading.latex import Node, Nodes, UnreadableError, flat, is_sign, joins, nodes, split, written
 from lm_eval_ext.grading.meaning import Numbers, Reading, Relation, Several, Value, Words
+from lm_eval_ext.grading.notation import notated
 from lm_eval_ext.grading.single_parts import (
     IMPOSSIBLE,
     attempt,
@@ -38,7 +39,7 @@ from lm_eval_ext.grading.words import cased
 from lm_eval_ext.grading.wrapping import (
     bare,
     has_comma,
-    renamed,
+    labelled_parts,
     with_order,
     with_thousands,
     without_ordinal,
@@ -127,12 +128,18 @@ def _as_text(some: Nodes) -> tuple[Reading, ...]:
 
 def _of(some: Nodes) -> tuple[Reading, ...]:
     """All readings of some nodes."""
-    return tuple(dict.fromkeys(_all(some)))
+    return tuple(dict.fromkeys((*_all(some), *notated(some))))
 
 
 def _all(some: Nodes) -> Iterator[Reading]:
+    if parts := labelled_parts(some) or _quotient_and_rest(some):
+        yield from _several("tuple", parts)
+        return
     some = with_base(without_ordinal(with_thousands(bare(some))))
     if not some:
+        return
+    if all_but := list(attempt(_all_but(some))):
+        yield from all_but
         return
     if found := list(worded(some)):
         for one in found:
@@ -153,6 +160,27 @@ def _all(some: Nodes) -> Iterator[Reading]:
         if joined == {"or"}:
             yield from attempt(_union(members))
         yield from _several("list", members, form=joined.pop() if len(joined) == 1 else "")
+
+
+_ALL_BUT = re.compile(r"(?:all |every |the |set of )*([a-z -]+?) (?:except|but|other than|excluding|besides)(?: for)?")
+
+
+def _all_but(some: Nodes) -> Iterator[Reading]:
+    r"""A set of numbers without some, in words: `\\text{all real numbers except } 2`."""
+    from sympy import FiniteSet
+
+    at = next((at for at, node in enumerate(some) if node.kind not in ("text", "letters")), len(some))
+    called = _ALL_BUT.fullmatch(" ".join(node.name for node in some[:at]).lower())
+    for one in worded((Node("text", f"all {called[1]}"),)) if called and at < len(some) else ():
+        values = [_of(part)[0] for part in _members(some[at:])]
+        if isinstance(one, Numbers) and all(isinstance(value, Value) for value in values):
+            yield Numbers(one.values - FiniteSet(*(value.expression for value in values)))  # type: ignore[union-attr]
+
+
+def _quotient_and_rest(some: Nodes) -> list[Nodes]:
+    r"""The numbers of `3 \\text{ R } 2` and `3\\text{ remainder }2`."""
+    divided = [node.kind for node in some[::2]] == ["number", "number"] and len(some) == 3
+    return [some[:1], some[2:]] if divided and some[1].name in ("R", "r", "remainder", "with remainder") else []
 
 
 def _with_approximation(some: Nodes) -> Nodes:
@@ -276,8 +304,13 @@ def _conditions(some: Nodes) -> Iterator[Reading]:
     """Inequalities that hold together or one of them: `x < -2 or x > 3`, `x \\ge 2, x \\ne 5`, `-1 < x \\le 3`."""
     from sympy import EmptySet, FiniteSet, Intersection, Union
 
+    while len(some) > 1 and some[0].name.lower() in ("all", "every", "any"):
+        some = some[1:]
     joined = [joins(node) or "," for node in some if is_sign(node, ",", ";") or joins(node)]
     parts = _members(some)
+    unequal = next((at for at, node in enumerate(parts[0]) if is_sign(node, "≠")), -1)
+    if unequal > 0 and not any(is_sign(node, *RELATIONS) for part in parts[1:] for node in part):  # `x \\ne -1, 4`
+        parts = [parts[0], *((*parts[0][: unequal + 1], *part) for part in parts[1:])]
     kinds = {one for one in joined if one != ","} or ({"and"} if joined else set())
     if len(kinds) > 1 or len(parts) != len(joined) + 1 or not any(is_sign(node, *_ORDERS, "∈") for node in some):
         return
@@ -347,7 +380,7 @@ def _related(some: Nodes, sides: list[Nodes]) -> Iterator[Reading]:
         return
     if set(signs) == {"="}:
         yield from _equated(sides)
-    if len(sides) > 2 and all(sides) and len({_MIRRORED.get(sign, "") for sign in signs} - {""}) == 1:
+    if len(sides) > 2 and all(sides) and (set(signs) <= {"<", "≤"} or set(signs) <= {">", "≥"}):
         pairs = zip(signs, sides, sides[1:], strict=False)
         orders = [list(_related((*one, Node("sign", sign), *other), [one, other])) for sign, one, other in pairs]
         yield from _set_of([tuple(order) for order in orders])  # `a < b < c`
@@ -450,11 +483,16 @@ def _bracketed(some: Nodes) -> Iterator[Reading]:
         [one.name for one in before] == ["C"] and re.search(r"[-.]|frac", written(last.parts[0] if last.parts else ()))
     )
     if last.kind != "group" or (before and not point):
+        if len(before) == 1 and is_sign(before[0], "-", "+") and last.name in ("()", "⟨⟩") and has_comma(last.parts[0]):
+            turned = [(before[0], Node("group", "()", (part,))) for part in split(last.parts[0], ",")]
+            yield from _several("tuple", turned)  # `-(3, 4)`
         return
     inner = last.parts[0]
     parts = split(inner, "," if any(is_sign(one, ",") for one in inner) else ";")
     if last.name == r"\{\}" and not before:
         yield from _in_braces(inner, parts)
+    elif last.name == "[]" and not before and sum(is_sign(one, ";") for one in inner) == 1:
+        yield _continued_fraction(split(inner, ";", ","))
     elif last.name == "[]" and not before and all([one.name for one in part] == ["[]"] for part in parts):
         rows = [split(part[0].parts[0], ",") for part in parts]
         if len({len(row) for row in rows}) == 1:
@@ -465,6 +503,14 @@ def _bracketed(some: Nodes) -> Iterator[Reading]:
             yield from _interval(last.name, parts)
         if last.name in ("()", "⟨⟩") or (last.name == "[]" and len(parts) > 2):
             yield from (replace(one, name=before[0].name if before else "") for one in _several("tuple", parts))
+
+
+def _continued_fraction(parts: Sequence[Nodes]) -> Value:
+    """The value of `[2; 3, 4]`."""
+    *before, value = (expression(part).value for part in parts)
+    for part in reversed(before):
+        value = part + 1 / value
+    return Value(value)
 
 
 def _interval(form: str, parts: Sequence[Nodes]) -> Iterator[Reading]:
@@ -499,9 +545,10 @@ def _in_braces(inner: Nodes, parts: Sequence[Nodes]) -> Iterator[Reading]:
     if built is None:
         yield from _several("set", [part for part in parts if part])
         return
-    whole = re.fullmatch(r"([a-z])\\in ?(?:\\mathbb\{Z\}|\\integers)", written(inner[built + 1 :]))
-    if whole and any(whole[1] in one.name for one in flat(inner[:built])):
-        yield from _of(renamed(inner[:built], whole[1]))  # a family, such as `\{2k : k \in \mathbb{Z}\}`
+    family = (*inner[:built], Node("sign", ","), *inner[built + 1 :])
+    members = family if built == 1 or any(is_sign(one, "∈") for one in inner[:built]) else without_quantifier(family)
+    if members != family:
+        yield from _of(members)  # such as `\{2k : k \in \mathbb{Z}\}`
         return
     variable, *among = inner[:built]
     values = number_set(among[1]) if len(among) == 2 and is_sign(among[0], "∈") else None
@@ -520,6 +567,10 @@ def _set(some: Nodes) -> Iterator[Reading]:
 
     if any(number_set(node) is not None for node in some):  # `\mathbb{R} - \{1\}`
         some = tuple(replace(node, name="∖") if is_sign(node, "-") else node for node in some)
+    some = tuple(
+        Node("sign", "∪") if node.name == "U" and {"group"} == {one.kind for one in around} else node
+        for node, around in zip(some, zip((some[-1], *some), (*some[1:], some[0]), strict=False), strict=False)
+    )
     signs = [node.name for node in some if is_sign(node, "∪", "∩", "∖")]
     if len(some) == 2 and number_set(some[0]) is not None and some[1].kind in ("sup", "sub"):
         yield Numbers(_positive(some[0], written(some[1].parts[0])))

@@ -6,7 +6,16 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from lm_eval_ext.grading.formula import ANY_WHOLE, NotCommutativeError, expression, is_name, is_variable, symbol
+from lm_eval_ext.grading.formula import (
+    ANY_COUNT,
+    ANY_POSITIVE,
+    ANY_WHOLE,
+    NotCommutativeError,
+    expression,
+    is_name,
+    is_variable,
+    symbol,
+)
 from lm_eval_ext.grading.latex import Node, Nodes, UnreadableError, flat, is_sign, nodes, split, written
 from lm_eval_ext.grading.meaning import TIME, Numbers, Reading, Relation, Several, Unit, Value, Words
 from lm_eval_ext.grading.units import is_countable, is_unit
@@ -109,7 +118,8 @@ def _in_words(text: str) -> Iterator[Reading | str]:
     elif (number := number_in_words(plain)) is not None:
         yield Value(Integer(number.numerator) / number.denominator)
     elif parity := _PARITY.fullmatch(plain):
-        yield Value(int(parity[1] == "odd") + 2 * symbol(ANY_WHOLE))
+        odd, positive = int(parity[2] == "odd"), parity[1] or parity[3]
+        yield Value(odd + 2 * symbol((ANY_COUNT if odd else ANY_POSITIVE) if positive else ANY_WHOLE))
     elif (measured := _measured(plain)) is not None:
         yield measured
     elif (inner := _mathematics(text)) is not None:
@@ -119,12 +129,16 @@ def _in_words(text: str) -> Iterator[Reading | str]:
     if plain in lexicon()["alike"].values():
         yield Words(plain)
         return
-    if re.fullmatch(r"[a-z]+(?:[ ,]+and [a-z]+)+", plain):
-        yield Several("list", tuple((Words(word),) for word in re.split(r",? and |, ", plain)))
+    listed = plain.removesuffix(" only")
+    if re.fullmatch(r"[a-z]+(?:, [a-z]+)*(?:,? (?:and|or) [a-z]+)?", listed) and len(listed.split()) > 1:
+        form = next((word for word in ("and", "or") if f" {word} " in listed), "")
+        yield Several("list", tuple((Words(word),) for word in re.split(r",? (?:and|or) |, ", listed)), form)
     yield Words(re.sub(r"^(?:a|an|the) (?=\w{2})|^(?=(?:yes|no), )(\w+).*", r"\1", cased(text)))
 
 
-_PARITY = re.compile(r"(?:all |every |any )?(odd|even)(?: (?:integers?|numbers?|[a-z]))?")
+_PARITY = re.compile(
+    r"(?:all |every |any |the |set of )*(positive )?(odd|even)(?: (positive))?(?: (?:integers?|numbers?|[a-z]))?"
+)
 _PART_OF_REALS = re.compile(
     r"(?:all |the )?(?:set of )?(?:all )?(positive|negative|non-?negative|non-?positive) (?:real numbers?|reals)"
 )
@@ -174,12 +188,10 @@ def with_base(some: Nodes) -> Nodes:
 
 
 def of_single_part(some: Nodes) -> Iterator[Reading]:
-    """What is written in a way of its own: a chemical formula, a time, a residue, a ratio."""
-    yield from _chemical(some)
+    """What is written in a way of its own: a time, a residue, a ratio."""
     yield from attempt(_time(written(some)))
     yield from attempt(_modular(some))
     yield from attempt(_divides(some))
-    yield from _mutual(some)
     yield from attempt(_ratio(some))
 
 
@@ -208,23 +220,6 @@ def _unit_vectors(value: Any) -> list[list[Any]]:
     parts = [value.expand().coeff(name) for name in names]
     rest = value - sum(part * name for part, name in zip(parts, names, strict=True))
     return [] if rest.expand() != 0 else [parts] if parts[2] != 0 else [parts, parts[:2]]
-
-
-def _chemical(some: Nodes) -> Iterator[Reading]:
-    r"""`H_2SO_4`, `\mathrm{CO_2}` and `\text{Fe}^{3+}` as words, if they are made up of elements."""
-    text = re.sub(r"\\text\{ ?|[_{}^\s]", "", written(some))
-    elements = re.findall(r"[A-Z][a-z]?", text)
-    formula = re.fullmatch(r"(?:[A-Z][a-z]?\d*)+[+-]?", text) is not None and text not in elements
-    if formula and all(element in lexicon()["elements"] for element in elements):
-        yield Words(text)
-
-
-def _mutual(some: Nodes) -> Iterator[Reading]:
-    r"""`AB \\parallel CD` and `AB \\perp CD`, which are the same from either side."""
-    for sign in ("∥", "⊥"):
-        sides = [written(side) for side in split(some, sign)]
-        if len(sides) == 2 and all(re.fullmatch(r"[A-Z]{2}|[a-z]", side) for side in sides):
-            yield Words(f" {sign} ".join(sorted(sides)))
 
 
 def _ratio(some: Nodes) -> Iterator[Reading]:
@@ -287,10 +282,9 @@ def _divides(some: Nodes) -> Iterator[Reading]:
     r"""`3 \\mid n` as a congruence, and `1A_{16}` as a number."""
     from sympy import Integer
 
-    if found := re.fullmatch(
-        r"([\dA-F]+)_\{(?:16|(?:\\text\{ )?hex\}?)\}", written(some).replace(" ", "").replace(r"\text{", r"\text{ ")
-    ):
-        yield Value(Integer(int(found[1], 16)))
+    text = re.sub(r"\\text\{ ?|[{}()\s]", "", written(some))
+    if found := re.fullmatch(r"([\dA-Fa-f]+)_(?:16|hex)|0x([\dA-Fa-f]+)", text):
+        yield Value(Integer(int(found[1] or found[2], 16)))
     sides = split(some, "∣")
     if len(sides) == 2 and all(sides):
         divisor, number = map(expression, sides)
@@ -308,7 +302,7 @@ def name_of(side: Nodes) -> str:
     if said & set(lexicon()["changing"]):
         raise UnreadableError(text)
     if re.fullmatch(_ASKED_FOR, text):
-        return text
+        return re.sub(r"(\\(?:det|deg|dim)) ?\(?([A-Za-z])\)?", r"\1 \2", re.sub("(d.)/(d.)", r"\\frac{\1}{\2}", text))
     computes = not side or side[0].kind in ("number", "table") or (side[0].kind, side[0].name) in _COMPUTE
     for node in side:
         computes |= is_sign(node, "+", "-", "*", "/", "·", "÷", "×", "!", "%", "<", ">")
@@ -322,7 +316,8 @@ def name_of(side: Nodes) -> str:
 # `m+n`, `\\sin\\theta` and `\\frac{dy}{dx}`, which problems ask for.
 _ASKED_FOR = (
     r"[A-Za-z](?: ?\+ ?[A-Za-z])+|\\(?:sin|cos|tan|cot|sec|csc) ?(?:\\angle ?[A-Z]{1,3}|\\[a-z]+|[A-Za-z])"
-    r"|\\frac\{d[a-z]\}\{d[a-z]\}|\\frac\{\\partial ?[a-z]\}\{\\partial ?[a-z]\}|\\(?:det|deg|dim) ?\(?[A-Za-z]\)?"
+    r"|\\frac\{d[a-z]\}\{d[a-z]\}|d[a-z]/d[a-z]"
+    r"|\\frac\{\\partial ?[a-z]\}\{\\partial ?[a-z]\}|\\(?:det|deg|dim) ?\(?[A-Za-z]\)?"
     r"|\\nabla ?[a-z]"
 )
 _FUNCTIONS = ("pi", "infty", "log", "ln", "sin", "cos", "tan", "sqrt")  # which begin a computation

@@ -36,6 +36,7 @@ _MORE = (  # units in answers that pint lacks or misinterprets
     "ruble = [ruble] = _ = rubles",
     "kmph = kilometer / hour = _ = kmh = kph",
     "@alias ampere = amps",
+    "newton_meter = newton * meter = Nm",
     "square_inch = inch ** 2 = _ = sq_in",
 )
 _CURRENCIES = {
@@ -271,7 +272,7 @@ def unit_of(text: str) -> Unit | None:
 def _spelled(some: Nodes) -> str:
     """The name of a unit in pint's notation."""
     text = re.sub(r"µ\s*", "u", "".join(map(_piece, some)).replace("$", "").replace(".", " "))
-    text = re.sub(r"\s*([*/]+)\s*", r"\1", text)
+    text = re.sub(r"\s*([*/]+)\s*", r"\1", text).replace("electron volt", "electronvolt")
     text = re.sub(r"(?i)\bdeg(?:rees?)? *([CF])(?:elsius|ahrenheit)?\b", lambda found: f"deg{found[1].upper()}", text)
     return " ".join(text.split())
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
-from lm_eval_ext.grading.formula import ANY_REAL, ANY_WHOLE, number_set
-from lm_eval_ext.grading.latex import Node, Nodes, UnreadableError, flat, is_sign, nodes, written
+from lm_eval_ext.grading.formula import ANY_COUNT, ANY_POSITIVE, ANY_REAL, ANY_WHOLE, number_set
+from lm_eval_ext.grading.latex import Node, Nodes, UnreadableError, flat, is_sign, joins, nodes, written
 from lm_eval_ext.grading.units import is_physical, unit_of
 from lm_eval_ext.grading.words import leads, lexicon
 
@@ -57,7 +57,7 @@ def bare(some: Nodes) -> Nodes:
         elif [one.kind for one in some] == ["group"] and first.name == "{}" and _builds(first.parts[0]):
             return (replace(first, name=r"\{\}"),)
         elif [one.kind for one in some] == ["group"] and (
-            first.name == "{}" or (first.name == "()" and not has_comma(first.parts[0]))
+            first.name == "{}" or (first.name == "()" and not (has_comma(first.parts[0]) or _is_cycle(first.parts[0])))
         ):
             some = first.parts[0]
         elif 0 < (lead := _lead(some)) < len(some):
@@ -71,6 +71,11 @@ def bare(some: Nodes) -> Nodes:
     return some
 
 
+def _is_cycle(inner: Nodes) -> bool:
+    """Whether brackets hold several numbers side by side, as those of a cycle of a permutation do."""
+    return len(inner) > 1 and all(one.kind == "number" for one in inner)
+
+
 def _builds(inner: Nodes) -> bool:
     """Whether plain braces hold a condition, as in `{x ∈ ℤ | x ≥ 2}`."""
     return any(is_sign(one, "∈") for one in inner) and any(is_sign(one, "|", "∣") for one in inner)
@@ -80,6 +85,8 @@ def _lead(some: Nodes) -> int:
     """Number of nodes at the start that only introduce the answer, such as `The answer is` or `about`."""
     words = ""
     for at, node in enumerate(some):
+        if node.name == "SO":  # a group, or oxygen and sulfur
+            return 0
         if node.kind not in ("text", "letters") and not (words and is_sign(node, ":")):
             if words.rsplit(" ", maxsplit=1)[-1] in _CONNECTING and is_sign(node, ","):  # `Therefore, the value is`
                 continue
@@ -124,13 +131,50 @@ def _changing() -> frozenset[str]:
     return frozenset((*lexicon()["changing"], *lexicon()["transforming"]))
 
 
+# The first labels of parts, each kind in order.
+_LABELS = ("abcdefgh", "ABCDEFGH", "12345678", ("i", "ii", "iii", "iv", "v", "vi"), ("I", "II", "III", "IV", "V", "VI"))
+_LABEL = re.compile(r"[,;]? ?(?:and )?(?:[Pp]art )?\(?([a-hA-H1-8]|i{1,3}|iv|vi?|I{1,3}|IV|VI?)\)? ?[:.)]?")
+
+
+def labelled_parts(some: Nodes) -> list[Nodes]:
+    r"""The answers of `(a) 5, (b) -2` in the order of their labels; empty where nodes aren't several parts like these.
+
+    In brackets, `(i)` and `(1)` would be factors otherwise.
+    """
+    labels, parts = [], list[list[Node]]()
+    for node in some:
+        if label := _label(node):
+            labels.append(label)
+            parts.append([])
+        elif parts:
+            parts[-1].append(node)
+        else:
+            return []
+    order = next((kind for kind in _LABELS if sorted(labels) == sorted(kind[: len(labels)])), ())
+    for part in parts:
+        while part and (is_sign(part[-1], ",", ";") or joins(part[-1])):
+            part.pop()
+    factors = any(not part or (part[0].kind == "letters" and not part[0].spaced) for part in parts)
+    return [] if factors or len(parts) < 2 else [tuple(parts[labels.index(label)]) for label in order[: len(labels)]]
+
+
+def _label(node: Node) -> str:
+    r"""The label that a node is: `a` of `(a)`, `\text{(a) }` and `\text{Part (a): }`; empty for any other node."""
+    inner = node.parts[0] if node.kind == "group" and node.name == "()" else ()
+    text = f"({inner[0].name})" if [one.kind for one in inner] in (["letters"], ["number"]) else ""
+    text = node.name if node.kind == "text" and ("(" in node.name or ")" in node.name) else text
+    found = _LABEL.fullmatch(text.strip())
+    return found[1] if found else ""
+
+
 def with_thousands(some: Nodes) -> Nodes:
     """Nodes in which `1,234,567` is one number, if there are no other commas; `1.234,5` alone is one, too."""
     text = "".join((" " if node.spaced and at else "") + node.name for at, node in enumerate(some))
     if len(some) == 3 and re.fullmatch(r"\d{1,3}\.\d{3},\d{1,2}", text):
         return (replace(some[0], name=text.replace(".", "").replace(",", ".")),)
     if len(some) in (3, 4) and [one.kind for one in some[:3]] == ["number", "sign", "number"] and is_sign(some[1], ","):
-        together = not (some[1].spaced or some[2].spaced) and len(some[2].name) != 3
+        digits = some[2].name
+        together = not (some[1].spaced or some[2].spaced) and digits.isdecimal() and len(digits) != 3
         measured = some[3:] and (unit := unit_of(written(some[3:]))) and is_physical(unit)
         if together and (measured or (some[0].name == "0" and len(some[2].name) > 1 and len(some) == 3)):
             return (replace(some[0], name=f"{some[0].name}.{some[2].name}"), *some[3:])  # a decimal comma
@@ -182,18 +226,34 @@ _CONSTANTS = {
     for kind in ("constant", "real constant", "real number", "real")
 }
 _REAL = (
-    r"(?:\\text\{ )?(?:with |where |for )?(?:some |any |all |every )?(?:real )?(?:constants? )?\}? ?"
+    r"(?:\\text\{ )?(?:with|where|for)? ?(?:some |any |all |every )?(?:real )?(?:constants? )?\}? ?"
     r"([a-z])\\in ?(?:\\mathbb\{R\}|\\reals)"
     r"|(?:\\text\{ )?where\}? ?([a-z]) ?(?:\\text\{ )?is an? (?:arbitrary )?(?:real )?(?:constant|number)\}?"
 )
 _ANY = re.compile(r"(?:\\text\{ )?for (?:all|any|every|each)(?: real)?\}? ?[a-z]")
-# How an answer says that a parameter is any whole number; the group is the name of the parameter.
+# Sets of whole numbers that a parameter may be taken from: how they are written, and what their numbers are called.
+_SETS = {
+    ANY_WHOLE: (r"\\mathbb\{Z\}|\\integers|Z", "integer"),
+    ANY_POSITIVE: (
+        r"\\mathbb\{N\}|\\naturals|N|(?:\\mathbb\{Z\}|\\integers)(?:[\^_]\{\+\}|_\{>0\}|_\{\\ge 1\})",
+        "(?:positive integer|natural number)",
+    ),
+    ANY_COUNT: (r"(?:\\mathbb\{N\}|\\naturals)_\{0\}|(?:\\mathbb\{Z\}|\\integers)_\{\\ge 0\}", "non-?negative integer"),
+}
+# How an answer says that a parameter is any of these; the group is the name of the parameter.
 _WHOLE = (
-    r"(?:\\text\{ ?)?(?:for |where |with |and )?(?:any |all |every |some |an )?\}? ?([a-z])\\in ?"
-    r"(?:\\mathbb\{Z\}|\\integers|Z)",
-    r"\\text\{ (?:where |for )?(?:any |all |every |some |an )?integers?\}? ?(?:\\text\{ )?([a-z])\}?",
-    r"(?:\\text\{ ?(?:where |with )?)?\}? ?([a-z]) ?(?:\\text\{ )? ?(?:is an|is any|any|an) integer\}?",
-    r"(?:for )?(?:any |all |every |some )?integers? ([a-z])",
+    (re.compile(r"([a-z])=0,1,2,\\ldots"), ANY_COUNT),
+    (re.compile(r"([a-z])=1,2,3,\\ldots"), ANY_POSITIVE),
+    *(
+        (re.compile(form.replace("SET", written_as).replace("NUMBER", called)), parameter)
+        for parameter, (written_as, called) in _SETS.items()
+        for form in (
+            r"(?:\\text\{ ?)?(?:for|where|with|and)? ?(?:any |all |every |some |an )?\}? ?([a-z])\\in ?(?:SET)",
+            r"\\text\{ (?:where |for )?(?:any |all |every |some |an? )?NUMBERs?\}? ?(?:\\text\{ )?([a-z])\}?",
+            r"(?:\\text\{ ?(?:where|with)? ?)?\}? ?([a-z]) ?(?:\\text\{ )? ?(?:is an?|is any|any|an?) NUMBER\}?",
+            r"(?:for )?(?:any |all |every |some )?NUMBERs? ([a-z])",
+        )
+    ),
 )
 
 
@@ -222,9 +282,10 @@ def without_quantifier(some: Nodes) -> Nodes:
             return kept
         if real := re.fullmatch(_REAL, rest):
             return renamed(kept, real[1] or real[2], ANY_REAL)
-        family = next((found[1] for form in _WHOLE if (found := re.fullmatch(form, rest))), "")
+        whole = ((found[1], name) for form, name in _WHOLE if (found := form.fullmatch(rest)))
+        family, parameter = next(whole, ("", ""))
         if family and any(one.kind == "letters" and family in one.name for one in flat(kept)):
-            return renamed(kept, family)
+            return renamed(kept, family, parameter)
     return some
 
 
