@@ -467,9 +467,74 @@ def words() -> Iterator[Value]:
     yield Value([r"\text{(C)}", "C", "(C)"], ["D", "(D)", "c_1", "CD"])
 
 
+def parts() -> Iterator[Value]:
+    """Answers to several parts, each behind its label."""
+    for (one, two), (first, second) in product(
+        (("5", "-2"), ("6", "2"), (r"\frac{3}{4}", r"2\sqrt{5}"), ("12", "30")), (("a", "b"), ("i", "ii"), ("1", "2"))
+    ):
+        yield Value(
+            [
+                f"({first}) {one} ({second}) {two}",
+                f"({first}) {one}, ({second}) {two}",
+                f"({first}) {one}; ({second}) {two}",
+                rf"\text{{({first}) }}{one},\ \text{{({second}) }}{two}",
+                f"({second}) {two}, ({first}) {one}",
+            ],
+            [f"({first}) {two} ({second}) {one}", f"({first}) {one}, ({second}) {two}+1", f"({first}) {one}", two,
+             f"{two}, {one}", f"({second}) {one} ({first}) {two}"],
+        )  # fmt: skip
+    yield Value([r"3 \text{ R } 2", r"3\text{ remainder }2"], [r"2 \text{ R } 3", "6R", "32", "5"])
+    yield Value(["A(1,2), B(3,-4)", "B(3,-4), A(1,2)"], ["A(1,2), C(3,-4)", "A(3,-4), B(1,2)", "A(1,2)"])
+
+
+def notations() -> Iterator[Value]:
+    """What is no number: logic, sets, groups, permutations, chemistry, states."""
+    yield Value(
+        [r"p\land\neg q", r"p\wedge\lnot q", r"\neg q\land p", r"p ∧ ¬q"],
+        [r"p\lor\neg q", r"\neg p\land q", r"p\land q", r"\neg(p\land q)", "p"],
+    )
+    yield Value([r"p\to q", r"p\implies q", r"p\Rightarrow q"], [r"q\to p", r"p\leftrightarrow q", r"p\to\neg q"])
+    yield Value(
+        [r"A\cap B^c", r"A\setminus B", r"B^c\cap A", r"A\cap\overline{B}"],
+        [r"A\cup B^c", r"B\setminus A", r"A\cap B", r"A^c\cap B", r"(A\cap B)^c"],
+    )
+    yield Value([r"(A\cup B)\cap C", r"C\cap(B\cup A)"], [r"A\cup(B\cap C)", r"(A\cap B)\cup C", r"(A\cup B)\cup C"])
+    yield Value(
+        [r"\mathbb{Z}/6\mathbb{Z}", r"\mathbb{Z}_6", r"\mathbb{Z}_2\times\mathbb{Z}_3", "C_6"],
+        [r"\mathbb{Z}_2\times\mathbb{Z}_2", r"\mathbb{Z}_3", r"S_3", r"\mathbb{Z}", "6"],
+    )
+    yield Value([r"\mathbb{Z}_2\oplus\mathbb{Z}_4", r"Z_4\times Z_2"], [r"\mathbb{Z}_8", r"\mathbb{Z}_2^3", "8"])
+    yield Value([r"GL_2(\mathbb{F}_3)", r"\mathrm{GL}_2(\mathbb{F}_3)", "GL(2,3)"], ["SL(2,3)", "GL(3,2)", "GL(2,5)"])
+    yield Value([r"SO(3)", "SO_3"], ["3", "SU(3)", "SO(2)", "O(3)"])
+    yield Value(
+        [r"(1\,3\,5)(2\,4)", r"(2\,4)(1\,3\,5)", r"(3\,5\,1)(4\,2)"],
+        [r"(1\,5\,3)(2\,4)", r"(1\,3\,5)", r"(1\,3)(2\,4)"],
+    )
+    yield Value(
+        [r"2\mathrm{H_2}+\mathrm{O_2}\rightarrow 2\mathrm{H_2O}", r"O_2+2H_2\to 2H_2O", r"\ce{2H2 + O2 -> 2H2O}"],
+        [r"H_2+O_2\to 2H_2O", r"2H_2O\to 2H_2+O_2", r"2H_2+O_2\to H_2O", r"2H_2+O_2\rightleftharpoons 2H_2O"],
+    )
+    yield Value(
+        [r"1s^2 2s^2 2p^4", r"[\mathrm{He}]2s^2 2p^4"], [r"1s^2 2s^2 2p^5", r"[\mathrm{Ne}]2s^2 2p^4", r"1s^2 2s^2"]
+    )
+    yield Value(
+        [
+            r"\frac{1}{\sqrt2}(|0\rangle+|1\rangle)",
+            r"\frac{|1\rangle+|0\rangle}{\sqrt2}",
+            r"\frac{\sqrt2}{2}(\ket{0}+\ket{1})",
+        ],
+        [
+            r"\frac{1}{\sqrt2}(|0\rangle-|1\rangle)",
+            r"\frac12(|0\rangle+|1\rangle)",
+            r"|0\rangle+|1\rangle",
+            r"|01\rangle",
+        ],
+    )
+
+
 _EVERY = (
     integers, fractions, powers, scientific, roots, constants, expressions, huge, functions, steps, pieces, names,
-    equations, tuples, sets, lists, intervals, ratios, matrices, quantities, words,
+    equations, tuples, sets, lists, parts, intervals, ratios, matrices, quantities, words, notations,
 )  # fmt: skip
 CLASSES: dict[str, Callable[[], Iterator[Value]]] = {values.__name__: values for values in _EVERY}
 

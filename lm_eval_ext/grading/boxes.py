@@ -40,13 +40,15 @@ _OPERAND = r"(?!(?:an?|per|each)\b)\S+"  # but not `3 times a day`
 _AFTER = re.compile(
     rf"(?:\$|\\\))?(?P<more>\s?(?:out of|in)\s\$?{NUMBER}|/\s?\d+|[²³½¼¾⅓⅔π]+"
     rf"|\s(?:times|plus|minus)\s{_OPERAND}"
-    r"|\sand (?:a|one) (?:half|third|quarter)|k\b"
+    r"|\sand (?:a|one) (?:half|third|quarter)|k\b|\s?(?:\\?%|percent) of\s\S+"
     r"|\s?\(should be [^)]*\))"
 )
 _ROUNDED = re.compile(
     rf"[^.\n]{{0,40}}\brounded (?:up |down |off )?to\s\$?({NUMBER})(?!\d)"
     r"(?!\s*(?:decimal|significant|places|digits|figures))"
 )
+# Where or when what is counted is: `chairs in the 3 rooms`.
+_PLACED = r"(?:in|on|at|from|for|into|among|over|during) (?:(?:the|all|these|those|her|his|their) )?(?:\d+ )?[a-z]+"
 _TO = re.compile(r"[\s$]*(?:to|:|–|-|by|plus|minus|times)[\s$]*")
 _CASES = re.compile(r"[\s$,]*(?:if|when)\s[^.!?\n]{1,60}(?:,|;|\band|\bor)[\s$]*")
 # What changes a number, right behind it or its unit.
@@ -317,6 +319,7 @@ def is_counted(rest: str) -> bool:
     rest = re.sub(
         r"\s?of (?:the |an? |her |his |their |its )?[a-z]+(?: [a-z]+)?$", "", re.sub(r"^\\text\{|\}$", "", rest)
     )
+    rest = re.sub(rf"^more (?!than)|\s(?:are|is) (?:needed|required)$|\s{_PLACED}$", "", rest)
     words = rest.split()
     if re.fullmatch(r"(?:square |cubic )?units?", rest):
         return True

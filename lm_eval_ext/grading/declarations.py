@@ -36,7 +36,9 @@ def _declaration(kind: str) -> str:
     word, end = (_WORD_START, _WORD_END) if kind != "other" else ("", "")
     said = rf"\s*+(?:(?:{copula}){end}|[:：=])[:：=\s*_\"]*+(?:</?(?:b|strong|i|em|u|p)>\s*+)*+|\s+(?:[-–—]|→)\s++"
     heading = (
-        r"|\**+[ \t]*+\n\s*+" if kind == "english" else r"|(?<=సమాధానం)[ \t]++|(?<=उत्तर)[ \t]++(?=[$\d(\\])|(?=\b[A-J]\b)"
+        r"|\**+[ \t]*+\n\s*+"
+        if kind == "english"
+        else r"|(?<=సమాధానం)[ \t]++|(?<=उत्तर)[ \t]++(?=[$\d(\\])|(?<=ный ответ)[ \t]++(?=-?\d)|(?=\b[A-J]\b)"
     )
     return (
         rf"(?P<{kind}>{word}(?:{answer}){end}(?:[\s*_]*+(?:{adjective})){{0,2}}[*_)\]\"]*+(?:{said}{heading})"
@@ -52,6 +54,8 @@ _DECLARED = re.compile(
 _FINAL = re.compile(
     r"(?im)^[^\w\n]*+(?:(?:so|thus|hence|therefore)\W++)?(?:(?:the|my)\s++)?(?:final\s++answer|最终答案|最終答案)\b"
 )
+# Begins a remark behind a final answer.
+_REMARK = re.compile(r"(?i)\W*\((?:the|here|where|note)\b[^()\n]*$|\W*(?:recall|remember|as a reminder)\b")
 _DENIED = re.compile(rf"(?i)(?:{alternatives('denied')})$")
 _DENIED_AFTER = re.compile(
     r"(?i)(?:[^\n.;?()]|\.\d){1,40}"
@@ -74,6 +78,7 @@ _CALLED = re.compile(
     rf"(?i)(\$[^$\n]{{1,200}}\$|(?<![\w.,\\]){NUMBER})\*{{0,2}},?\s(?:(?:which )?is|as|being)"
     r"\s(?:the|our|my)\s(?:final|correct)\sanswer(?=[.!]?\s*$)"
 )
+_TAGGED = re.compile(r"<((?:final_?)?answer|final)>((?:(?!<\1>).){1,2000}?)</\1>", re.DOTALL)
 _FIELD = re.compile(r"(?i)\"(?:final[ _])?answer\"\s*:\s*(?:\"([^\"\n]{1,300})\"|(-?[\d.]+))\s*[,}]")
 # A second form of a value, which must be equal to the first: `(equivalently 1.5)`, `, approximately 1.414`.
 _AGAIN = re.compile(
@@ -107,13 +112,15 @@ MARKUP = re.compile(
 )
 _BULLET = re.compile(r"\s*(?:[-*•]|\(?\d{1,3}[.)])\s+(?=\S)")
 SENTENCE_END = re.compile(
-    rf"(?<![A-Z])(?<!\bapprox)(?<!\bca)(?<!\bi\.e)(?<!\bsq)(?<!\bft)[.?](?=\s(?!(?:{SPECIES})\b)|$)"
+    rf"(?<![A-Z])(?<!\bRs)(?<!\bapprox)(?<!\bca)(?<!\bi\.e)(?<!\bsq)(?<!\bft)[.?](?=\s(?!(?:{SPECIES})\b)|$)"
     r"|(?<![)])(?<!\b[a-z])!(?=\s*$|\s+[A-Z])|[。．！？।]|\n"
 )
 _FACTORIAL = re.compile(r"(?:\((?![^()]*[A-Za-z]{3})[^()]*\)|\b[a-zA-Z])!\.?$")
 _REASON = re.compile(
     rf"(?i),?\s++(?:{alternatives('reasons')})(?!\w)|,?\s*\((?:{alternatives('in_brackets')})\b[^()]*\)"
-    r"|\s[–—-]\s(?=(?:[A-Z]?[a-z]+,? ){2})|(?<=\d):\s(?=(?:[a-z]+,? ){3})"
+    r"|\s[–—-]\s(?=(?:[A-Z]?[a-z]+,? ){2})|(?<=[\d#]):\s(?=(?:[a-z]+,? ){3})"
+    r"|;\s(?!(?:or|but|however|and|if|unless|although|though|assuming|maybe|perhaps|otherwise|else)\b)"
+    r"(?=(?:[a-z]+,? ){2})"
 )
 _POLITE = re.compile(rf"\s*(?:{alternatives('endings')})\s*$")
 _QUANTITY = re.compile(rf"(?P<number>\$?{NUMBER})(?!(?:st|nd|rd|th)\b)(?P<rest>\s*+[^\d]*)$")
@@ -160,6 +167,17 @@ def said_after(text: str, place: int) -> str:
     return next(values, "") or _called(rest)
 
 
+def said_before_remarks(text: str, boxes: Sequence[Box]) -> str:
+    """What a text calls its final answer, if all boxes behind that only remind of something; else empty."""
+    final = next(_FINAL.finditer(text), None)
+    after = [box for box in boxes if final and "\n" in text[final.end() : box.start]]
+    remarks = [_REMARK.match(text, text.rfind("\n", 0, box.start) + 1, box.start) for box in after]
+    if final is None or not after or not all(remarks):
+        return ""
+    before = next(box for box in after).start
+    return declared(text[: text.rfind("\n", 0, before)].rstrip())
+
+
 def without_denied(text: str) -> str:
     """`答えは24です` for `答えは18ではなく24です`: what is said in place of a value that is denied."""
     text = _HEADED.sub(r"\1: ", text)
@@ -195,9 +213,8 @@ def _marked(text: str) -> str:
 
 def _as_marked(text: str) -> str:
     """What is marked as the answer, as it is written; empty if nothing is, or if it is a heading."""
-    before, tag, _ = text.rpartition("</answer>")
-    if tag and "<answer>" in before:
-        return before.rpartition("<answer>")[2].strip()
+    if tagged := _TAGGED.findall(text):
+        return str(tagged[-1][1]).strip()
     if fields := _FIELD.findall(text):
         return "".join(fields[-1])
     last = _MARKED.match(text.rstrip().rpartition("\n")[2])
@@ -295,7 +312,7 @@ def _of_declaration(text: str, match: re.Match[str]) -> str:
     below |= all(re.fullmatch(r"\W*[A-J]\W*", line) for line in (first, following))
     if not below and not (_BULLET.match(first) and "\n" in given) and not first.rstrip().endswith(","):
         sentence = SENTENCE_END.search(first)
-        if _FRAME.match(first) and sentence and re.search(r"\d", first[sentence.end() :]):
+        if _FRAME.match(first) and sentence and re.search(r"\d|\A\W*(?:Then|Next)\b", first[sentence.end() :]):
             return first.strip()  # a solution, of which this is the first step
         return clause(first, kind=match.lastgroup or "")
     some: list[str] = []
@@ -364,6 +381,7 @@ def clause(line: str, *, kind: str) -> str:
     answer = answer if formulas else re.sub(r"\s*(?:(?<!\\)\$\$?|\\[\])])$", "", answer)  # a formula that began before
     if formulas and formulas[0].start == 0:
         return _of_formulas(answer, formulas)
+    answer = re.sub(r"^(?:US\$|Rs\.?)\s?(?=\d)", "", answer)
     if kind == "european":
         answer = re.sub(r"(?<=\d)[ \u202f\u00a0](?=\d{3}(?!\d))", "", answer)
         answer = re.sub(r"^(?:R\$|Rp\.?|kr\.?|zł)\s?(?=\d)", "", answer)

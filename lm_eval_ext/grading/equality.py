@@ -232,6 +232,8 @@ def _same_members(one: Several, other: Several) -> bool:
                 return _same_members(_unnamed(one), _unnamed(other))  # `x_1 = 3, x_2 = -2` and `-2, 3`
             return any(_in_order(*pair) for pair in product(_orders(one, other), _orders(other, one)))
     if ordered:
+        if "or" in (one.form, other.form):
+            return False  # `x = 2 or x = 3` is no point
         return _in_order(_ordered(one), _ordered(other))
     first, second = (_unique(some.members) if _is_set(some) else list(some.members) for some in (one, other))
     if len(first) != len(second):

@@ -10,7 +10,15 @@ from collections.abc import Callable, Sequence
 
 from lm_eval_ext.grading.boxes import NUMBER, Box, boxed_quantity, boxes_in, enumerated, formulas_in
 from lm_eval_ext.grading.concluding import concluded
-from lm_eval_ext.grading.declarations import MARKUP, clause, declared, last_declared, said_after, without_denied
+from lm_eval_ext.grading.declarations import (
+    MARKUP,
+    clause,
+    declared,
+    last_declared,
+    said_after,
+    said_before_remarks,
+    without_denied,
+)
 from lm_eval_ext.grading.words import alternatives
 from lm_eval_ext.thinking_formats import answer_after_thinking
 
@@ -48,6 +56,8 @@ def final_answer(
 def found_in(text: str, find: Sequence[str]) -> str:
     """The answer in a text, such as all after the thinking or a part of that: see `final_answer`."""
     boxes = boxes_in(text) if "boxed" in find else []
+    if "declared" in find and boxes and (final := said_before_remarks(text, boxes)):
+        return final
     if "declared" in find and (final := said_after(text, boxes[-1].end if boxes else 0)):
         return final
     return next((answer for place in find if (answer := PLACES[place](text))), "")
@@ -61,27 +71,37 @@ _TURN_END = re.compile(
     r"|<eos>|<(?:end|start)_of_turn>|<\uff5c(?:end▁of▁sentence|User)\uff5c>|\[EOS\]|\[/?INST\]"
 )
 _TOKENS = re.compile(r"(?:(?:<\|[A-Za-z_]{1,40}\|>|<\uff5c[^<>]{1,40}\uff5c>)\s*+)*+\Z")
+_PROVED = re.compile(r"\s*\$?\\(?:blacksquare|square|Box|qed)\b\$?\s*\Z")
 _LAST = 400  # characters at the end that may be special tokens
 # What a model that goes on writes before the next question.
 _NEXT = re.compile(
     rf"(?im)^[#*> \t]*+(?:{alternatives('next_question')})(?:[ \t]*+\d*+[ \t]*+\**+[:：]|[ \t]++\d++\.[ \t])"
 )
 _START = r"(?:^|(?<=[.!?…$}\n—–。！？-]))\s{0,3}"
-_INTERJECTION = rf"(?:(?:{alternatives('interjections')})(?!\w)[\s,:.!…—–-]*+)"
+_INTERJECTION = rf"(?:(?:{alternatives('interjections')})(?!\w)[\s,，、:.!…—–-]*+)"
 _TAKEN_BACK = re.compile(
     rf"(?im)(?:{_START}{_INTERJECTION}{{0,4}}|,\s{{0,3}}{_INTERJECTION}{{1,4}})(?:{alternatives('taken_back')})(?!\w)"
-    r"[\s,:;.!—–-]*+"
+    r"[\s,，。:;.!—–-]*+"
 )
 _RECONSIDERED = re.compile(rf"(?im){_START}{_INTERJECTION}{{1,4}}")
 _SAYS_MORE = re.compile(
-    rf"(?i)\\boxed|\b(?:{alternatives('answer', 'english')}|so|therefore|thus|hence|should (?:be|have been)"
+    rf"(?i)\\boxed|{alternatives('answer', 'other')}|richtig ist|\b(?:{alternatives('answer', 'european')})(?!\w)"
+    rf"|\b(?:{alternatives('answer', 'english')}|so|therefore|thus|hence|should (?:be|have been)"
     r"|makes it|forgot)\b"
 )
 _CORRECTION = re.compile(r"(?i)(?:correction|erratum|edit|p\.\s?s\.)[:.]")
+# What leaves an answer open that was said before, mostly at the end.
 _UNDECIDED = re.compile(
-    r"(?i)\bI (?:can(?:no|['’])t|am unable to) (?:decide|tell|say) (?:between|which)|\bignore the (?:box|answer) above"
-    r"|\byou choose\b"
+    r"(?i)\bI(?: really| honestly| still)? (?:can(?:no|['’])t|am unable to) (?:decide|tell|say)(?: between| which|\W*$)"
+    r"|\bignore the (?:box|answer) above|\byou choose\b|\bI made an? (?:mistake|error) above\W*$"
+    r"|\bI (?:don['’]t|do not) (?:know which|have a better)"
+    r"|\bI(?: can(?:no|['’])t|(?: a|['’])m not able to) (?:find the (?:mistake|error)|determine|choose)\b[^.]*\.?\W*$"
+    r"|\bthe answer above is (?:wrong|incorrect)\W*$|\bnone(?: of (?:the|these|them)[^.]{0,20})? (?:works?|fits?)\W*$"
+    r"|\band so is \W*[A-J]\W*$|\b[A-J]\W* is (?:equally|just as) (?:right|correct|good|valid)\W*$"
+    r"|\bdepending on (?:the|which|how)\b[^.\n]*\.?\W*$"
+    r"|\b(?:under|with) the (?:second|other) (?:interpretation|reading)\b"
 )
+_REFUTED = r"(?i)\b(?:so|thus|hence|therefore) {}(?: [a-z]+)? is (?:wrong|incorrect|not (?:right|correct))\W*$"
 _STRUCK = re.compile(r"(?<!\S)~~(?=\S)[^~\n]{1,100}(?<=\S)~~(?=\s)")
 _SHORT = 2  # words of a correction that says nothing else
 _MOST_TURNS = 2  # places considered at which a text may go on with something else
@@ -115,7 +135,10 @@ def settled(text: str, answer_in: Callable[[str], str], *, in_words: bool = Fals
                 answer = answer_in(rest)
                 if answer or final:
                     return answer
-    return answer_in(text)
+    answer = answer_in(text)
+    number = re.match(NUMBER, answer)
+    refuted = number and re.search(_REFUTED.format(re.escape(number[0])), text[-_LAST:])
+    return "" if refuted else answer
 
 
 def own_turn(text: str, answer_in: Callable[[str], str] | None = None) -> str:
@@ -124,7 +147,7 @@ def own_turn(text: str, answer_in: Callable[[str], str] | None = None) -> str:
         text = text.lstrip()[token.end() :]
     if ended := _TURN_END.search(text):
         text = text[: ended.start()]
-    text = text[:-_LAST] + _TOKENS.sub("", text[-_LAST:])
+    text = text[:-_LAST] + _PROVED.sub("", _TOKENS.sub("", text[-_LAST:]))
     if answer_in is None or re.match(r"(?i)\W*Q\s?1\b", text):  # `Q1` begins parts of its own
         return text
     for _, match in zip(range(_MOST_TURNS), _NEXT.finditer(text), strict=False):
@@ -135,7 +158,10 @@ def own_turn(text: str, answer_in: Callable[[str], str] | None = None) -> str:
 
 # Places to look ---------------------------------------------------------------------------------------
 
-_CORRECTED = re.compile(r"(?i)^(?:it|that)(?: is|['’]s| must be| should (?:be|have been))\s+")
+_CORRECTED = re.compile(
+    r"(?i)^(?:(?:it|that)(?: is|['’]s| must be| should (?:be|have been))\s+|应该是|應該是|应为|正しくは"
+    r"|richtig ist(?: also)?\s+)"
+)
 _ALONE = re.compile(rf"(?:[$€£]?{NUMBER}(?:\s+[^\W\d_]+)?|\((?:\s*{NUMBER}\s*,)+\s*{NUMBER}\s*\))")
 _LINE = 100  # characters of a text that may be nothing but its answer
 
@@ -146,7 +172,8 @@ def _declared(text: str) -> str:
 
 def _alone(text: str) -> str:
     """A text that is nothing but a value, in one line; empty for any other."""
-    plain = _CORRECTED.sub("", MARKUP.sub("", text).strip().rstrip(".").replace("−", "-"))
+    plain = _CORRECTED.sub("", MARKUP.sub("", text).strip().rstrip(".。").replace("−", "-"))
+    plain = plain.removesuffix("です")
     if not plain or len(plain) > _LINE or "\n" in plain:
         return ""
     formula = next(formulas_in(plain, only_at_start=True), None)

@@ -33,7 +33,7 @@ _PLURAL = re.compile(
     r"|\b((?:[A-Z]\b(?:,\s?(?:and\s)?|\sand\s|\s?&\s?)?){2,26})\s+are\s(?:both\s|all\s)?(?:the\s)?(?:correct|right|true)\b(?!\?)"
 )
 _REFUSED = "wrong|incorrect|false|out|ruled|too|impossible|eliminated|excluded"
-_SMALL_IN_BRACKETS = re.compile(rf"\W*?(?:{_STYLE})?\(([a-z])\)(?!\s*[=+^*/\\-])(?!\W*(?:and|or)?\W*\([a-z]\))")
+_SMALL_IN_BRACKETS = re.compile(rf"\W*?(?:{_STYLE})?\(?([a-z])\)(?!\s*[=+^*/\\-])(?!\W*(?:and|or)?\W*\([a-z]\))")
 _SMALL_ALONE = re.compile(rf"\W*(?:{_STYLE})?(?i:(?:option|choice|answer)\b)?\W*([a-z])\W*")
 
 
@@ -86,7 +86,7 @@ def _pattern(letters: str) -> re.Pattern[str]:
     others = rf"(?:{closed}{joined}{closed}{another}|{closed}\(\s*{some}\s*\)|\s+{some}(?![\w'\u2019]))"
     article = r"(?<=[AI])\s+[a-z]"  # a sentence that begins with `A` or `I`
     operator = r"\?(?=\s)|[(^=+/#'\u2019\\-]|\s*(?:[=+^<>]|\\[A-Za-z])|\*(?=\s*\w)"
-    species = rf"\.\s*(?:{SPECIES})\b|[ -](?:{_NAMES})\b|\.\s?[A-Z]\."
+    species = rf"\.\s*(?:{SPECIES})\b|[ -](?:{_NAMES})\b|\.\s?[A-Z]\.|\.[A-Z]\W*$"
     negated = r"(?:is|was|can|could|does|would)(?:\s*not|n['\u2019]t)|cannot"
     wrong = rf"(?:\w+ly\s+|also\s+|just\s+)?(?:{_REFUSED})|(?:the|an?)\s+(?:{_REFUSED})\s+(?:answer|option|choice)"
     refused = rf"{closed}\s*(?:{negated}|is\s+(?:{wrong})|would\s+be|fails|contradicts)\b"
