@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +16,9 @@ from typer.testing import CliRunner
 
 from lm_eval_ext.analysis.answer_costs import cache_bytes
 from lm_eval_ext.cli import app
-from lm_eval_ext.errors import ArgumentError, TTSError
+from lm_eval_ext.errors import ArgumentError, TaskError, TTSError
 from lm_eval_ext.harness.arguments import parse_model_args
+from lm_eval_ext.harness.session import task_manager
 from lm_eval_ext.runs.run import asked_budget
 from tests.shared import BASE_RUN
 
@@ -182,6 +184,62 @@ def test_steps_that_are_no_numbers(tmp_path: Path) -> None:
 def test_an_infinite_budget_is_no_limit_and_sizes_that_are_missing_no_cost() -> None:
     assert asked_budget({"thinking_token_budget": float("inf")}, 5) is None
     assert cache_bytes(10, {"cache_token_bytes": 2.0}) is None
+
+
+@pytest.mark.parametrize(
+    ("candidate", "said"),
+    [
+        ({"recipe": "nowhere.yaml"}, "candidates.a: recipe=nowhere.yaml: neither a YAML file nor an installed recipe"),
+        ({"prune": "shortgtp:1"}, "candidates.a: unknown method 'shortgtp'; did you mean shortgpt?"),
+        ({"prune": "shortgpt"}, "candidates.a: prune=shortgpt: give METHOD:N"),
+        ({"prune": "shortgpt:20%"}, "only experts and weights have shares"),
+        ({"prune": "magnitude:1:nrom=l2"}, "magnitude has no parameter 'nrom'; did you mean norm?"),
+        ({"prune": "wanda:20%"}, "calibration is missing"),
+        ({"prune": "shortgpt:1", "calibration": "nowhere.txt"}, "unknown calibration 'nowhere.txt'"),
+        ({"prune": "shortgpt:1", "calibration": "run:nowhere"}, "calibration=run:nowhere: is no folder of results"),
+        ({"prune": "shortgpt:1", "recipe": "qwen3-8b-reverse-1"}, "contradict each other"),
+    ],
+)
+def test_a_dry_run_names_what_is_not_there(candidate: dict[str, str], said: str, tmp_path: Path) -> None:
+    path = tmp_path / "gate.yaml"
+    content = {
+        "output": "out",
+        "base": "tiny-chain",
+        "candidates": {"a": candidate},
+        "benchmarks": {"chain_b8": "critical"},
+    }
+    path.write_text(json.dumps(content), "utf-8")
+    assert said in refused("gate", path, "--dry-run")
+
+
+def test_paths_of_models_are_those_of_the_file_s_folder(tmp_path: Path) -> None:
+    (tmp_path / "texts.txt").write_text("Some words to look at.", "utf-8")
+    candidate = {"prune": "shortgpt:1", "calibration": "texts.txt"}
+    content = {
+        "output": "out",
+        "base": "tiny-chain",
+        "candidates": {"a": candidate},
+        "benchmarks": {"chain_b8": "critical"},
+    }
+    (tmp_path / "gate.yaml").write_text(json.dumps(content), "utf-8")
+    done = CliRunner().invoke(app, ["gate", str(tmp_path / "gate.yaml"), "--dry-run"])
+    assert done.exit_code == 0 and f"calibration={tmp_path / 'texts.txt'}" in done.output
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "said"),
+    [
+        ("tts_mine", "", "mine.yaml cannot be read; `lm-eval-tts tasks check"),
+        ("tts_bad", "", "bad.yaml cannot be read; `lm-eval-tts tasks check"),
+        ("tts_mini", "nowhere", "nowhere: is not there"),
+        ("tts_minni", "", "unknown task 'tts_minni'; did you mean tts_mini?"),
+    ],
+)
+def test_a_task_file_that_cannot_be_read_is_named(name: str, folder: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("task: tts_mine\ninclude: nowhere.yaml\n", "utf-8")
+    (tmp_path / "bad.yaml").write_text("task: tts_bad\n  x: [1\n", "utf-8")
+    with pytest.raises(TaskError, match=re.escape(said)):
+        task_manager([name], str(tmp_path / folder))
 
 
 def test_a_benchmark_that_is_refused_leaves_no_file(tmp_path: Path) -> None:

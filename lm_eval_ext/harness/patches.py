@@ -22,7 +22,7 @@ from lm_eval_ext.grading import GRADER_VERSION
 from lm_eval_ext.grading.code import CodeExtractor, CodeRules
 from lm_eval_ext.grading.kinds import MATCHING
 from lm_eval_ext.harness import server_arguments
-from lm_eval_ext.harness.prompts import include
+from lm_eval_ext.harness.prompts import include, unknown_task
 from lm_eval_ext.harness.registry import ENGINES, models
 from lm_eval_ext.paths import TASKS
 from lm_eval_ext.plugins import lm_eval_task_folders, task_folders
@@ -53,6 +53,8 @@ def find_our_tasks() -> None:
             paths = list(paths)
             if defaults in paths:
                 plugins = lm_eval_task_folders()  # which lm-eval may have found too
+                if nowhere := next((path for path in paths if not path.exists()), None):
+                    raise TaskError(f"include_path={nowhere}: is not there")
                 included = [path for path in paths if path != defaults and path.resolve() not in (TASKS, *plugins)]
                 found = [path for path in paths if path.resolve() in plugins and path.resolve() != TASKS]
                 paths = list(dict.fromkeys([*task_folders(), *found, defaults, TASKS, *included]))
@@ -76,7 +78,7 @@ def offer_any_budget() -> None:
             budgets = [name for name in names if self.task_index.get(name) is None and _with_any_budget(self, name)]
             matches = sorted({*match(self, names), *budgets})
             if not matches and names[:1] and names[0].startswith("tts_"):
-                raise TaskError.unknown(names[0], self.all_tasks)
+                raise unknown_task(names[0], self.all_tasks)
             return matches
 
         return matched

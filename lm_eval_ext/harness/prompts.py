@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 from lm_eval.api.instance import Instance
 
-from lm_eval_ext.errors import ArgumentError, did_you_mean
+from lm_eval_ext.errors import ArgumentError, TaskError, did_you_mean
 from lm_eval_ext.generation.request import asks_for_thinking
 from lm_eval_ext.harness.thinking_model import ThinkingModel
 from lm_eval_ext.thinking_formats import ThinkingFormat, assistant_header
@@ -143,6 +144,15 @@ _included: list[Path] = []
 def include(folders: Sequence[Path]) -> None:
     """Look for tasks in these folders too: those of `--include_path`, which no model class is told."""
     _included[:] = folders
+
+
+def unknown_task(name: str, known: Iterable[str]) -> TaskError:
+    """The error for a task that isn't known; it names the included file that is to define it, which can't be read."""
+    files = (file for folder in _included for file in folder.rglob("*.yaml"))
+    defined = re.compile(rf"(?m)^task:\s*[\"']?{re.escape(name)}[\"']?\s*$")
+    if broken := next((file for file in files if defined.search(file.read_text("utf-8", "replace"))), None):
+        return TaskError(f"task {name}: {broken} cannot be read; `lm-eval-tts tasks check {broken}` says why")
+    return TaskError.unknown(name, known)
 
 
 class TaskQuestion(NamedTuple):

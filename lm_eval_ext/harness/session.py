@@ -126,11 +126,13 @@ def task_manager(tasks: Sequence[str], include_path: str | None) -> TaskManager:
     """
     from lm_eval.tasks import TaskManager
 
+    from lm_eval_ext.harness.prompts import unknown_task
+
     register_tasks()
     manager = TaskManager(include_path=include_path)
     for task in tasks:
         if not manager.match_tasks([task]):
-            raise TaskError.unknown(task, manager.all_tasks)
+            raise unknown_task(task, manager.all_tasks)
     return manager
 
 
