@@ -58,8 +58,6 @@ _VALUE = re.compile(
     rf"#+|(?<![A-Za-z0-9_.,/^=+(–—−-]){_QUANTITY}(?![A-Za-z0-9_/^:)])(?!\.\d)(?!,\d)|{_IN_WORDS}(?![\w-])"
 )
 _ALONE = re.compile(rf"\W*?(?:(?i:it|that)(?: is|['’]s) )?(?:#+|{_QUANTITY}(?![.)]))[\s*!]*(?:[a-z]{{3,}}[\s*.!]*)?")
-_BOLD_VALUE = re.compile(rf"\*\*(?:[A-Z][a-z]+: )?{_QUANTITY}(?: [a-z]+)?\.?\*\*")
-_EQUATION = re.compile(rf"\W*?(?:[A-Z][a-z]+ )?[=\d\s.,()+*/×·÷$−–-]*=\s*({_QUANTITY})(?: [a-z]+)?[.\s]*")
 _COLON = re.compile(rf"(?i)\b(?:{_words('titles')})\b[^:\n]{{0,40}}:\s*(?:#+|{_QUANTITY})(?: [a-z]+)?[.\s]*$")
 _NAME_OF = re.compile(r"\s(?:is|are|equals) (?=[^.]*#)")  # behind a formula that only names what the next one says
 _DEFINITE = re.compile(
@@ -95,9 +93,6 @@ def concluded(text: str) -> str:
     >>> concluded("So it is 12 or 13."), concluded("So she has 12 apples, and each of")
     ('', '')
     """
-    *_, last_line = text.rstrip().split("\n")
-    if len(_BOLD_VALUE.findall(last_line)) == 1 and last_line.count("**") == 2:  # `Each gets **14** marbles.`
-        text = f"{text.rstrip().removesuffix(last_line)}So {last_line}"
     text = _MARKUP.sub("", _BLOCK.sub("\n", _CODE.sub(" ", text[-_LONGEST:]))).strip()
     text = text[:-_FEW] + _PROVED.sub(".", text[-_FEW:])
     text = _HEADING.sub("So ", text)
@@ -116,8 +111,6 @@ def concluded(text: str) -> str:
     last = masked[start:end]
     if _OF_ANSWER.search(last) or r"\boxed" in text[start:end] or last.endswith("?"):  # read before, denied, or asked
         return ""
-    if equation := _EQUATION.fullmatch(text[start:end]):
-        return _plain(equation[1].strip())
     if (form := next((form for form in (_ALONE.fullmatch, _COLON.search) if form(last)), None)) is not None:
         return "" if form(before) or not before else _value_of(text[start:end], last)
     return _said(text[start:end], last) if _CONCLUDES.search(last) else ""

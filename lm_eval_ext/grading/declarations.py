@@ -55,7 +55,10 @@ _FINAL = re.compile(
     r"(?im)^[^\w\n]*+(?:(?:so|thus|hence|therefore)\W++)?(?:(?:the|my)\s++)?(?:final\s++answer|最终答案|最終答案)\b"
 )
 # Begins a remark behind a final answer.
-_REMARK = re.compile(r"(?i)\W*\((?:the|here|where|note)\b[^()\n]*$|\W*(?:recall|remember|as a reminder)\b")
+_REMARK = re.compile(
+    r"(?i)(?![^\n]*\b(?:question|must|so|correct|answer|divide|double|want)\b)"
+    r"\W*(?:\((?:the|here)\b[^()\n]*\b(?:is|was)\W*$|recall\b[^\n]*=\s*$)"
+)
 _DENIED = re.compile(rf"(?i)(?:{alternatives('denied')})$")
 _DENIED_AFTER = re.compile(
     r"(?i)(?:[^\n.;?()]|\.\d){1,40}"
@@ -116,11 +119,14 @@ SENTENCE_END = re.compile(
     r"|(?<![)])(?<!\b[a-z])!(?=\s*$|\s+[A-Z])|[。．！？।]|\n"
 )
 _FACTORIAL = re.compile(r"(?:\((?![^()]*[A-Za-z]{3})[^()]*\)|\b[a-zA-Z])!\.?$")
+# In what stands behind a semicolon: it says more than a reason.
+_NO_REMARK = (
+    "also|other|another|plus|minus|times|twice|double|half|wrong|incorrect|mistaken?|not|then|more|less|should|if"
+)
 _REASON = re.compile(
     rf"(?i),?\s++(?:{alternatives('reasons')})(?!\w)|,?\s*\((?:{alternatives('in_brackets')})\b[^()]*\)"
     r"|\s[–—-]\s(?=(?:[A-Z]?[a-z]+,? ){2})|(?<=[\d#]):\s(?=(?:[a-z]+,? ){3})"
-    r"|;\s(?!(?:or|but|however|and|if|unless|although|though|assuming|maybe|perhaps|otherwise|else)\b)"
-    r"(?=(?:[a-z]+,? ){2})"
+    rf"|;\s(?=(?:this|that|it|you|we)\b)(?![^.]*(?:[\d#]|\b(?:{_NO_REMARK})\b))"
 )
 _POLITE = re.compile(rf"\s*(?:{alternatives('endings')})\s*$")
 _QUANTITY = re.compile(rf"(?P<number>\$?{NUMBER})(?!(?:st|nd|rd|th)\b)(?P<rest>\s*+[^\d]*)$")

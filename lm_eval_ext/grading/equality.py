@@ -11,6 +11,7 @@ from dataclasses import replace
 from itertools import product
 from typing import Any
 
+from lm_eval_ext.grading.formula import PARAMETERS
 from lm_eval_ext.grading.formula_equality import (
     Undecided,
     equal_numbers,
@@ -269,7 +270,24 @@ def _unnamed(some: Several) -> Several:
 
 
 def _in_order(one: Sequence[tuple[Reading, ...]], other: Sequence[tuple[Reading, ...]]) -> bool:
+    if _renames_apart(one, other) or _renames_apart(other, one):
+        return False
     return len(one) == len(other) and all(any_same(*pair) for pair in zip(one, other, strict=True))
+
+
+def _renames_apart(one: Sequence[tuple[Reading, ...]], other: Sequence[tuple[Reading, ...]]) -> bool:
+    """Whether members have a parameter in common that the others call by several names: `(t, 2t)` and `(t, 2s)`."""
+    ours, theirs = (
+        {str(name) for member in some for value in member[:1] if isinstance(value, Value) for name in _free(value)}
+        for some in (one, other)
+    )
+    parameters, new = ours & set(PARAMETERS), {name for name in theirs - ours - set(PARAMETERS) if len(name) == 1}
+    return bool(parameters and new and (parameters & theirs or len(new) > 1))
+
+
+def _free(value: Value) -> set[Any]:
+    free: set[Any] = value.expression.free_symbols
+    return free
 
 
 def _names(some: Several) -> list[str]:

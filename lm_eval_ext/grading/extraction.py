@@ -101,7 +101,10 @@ _UNDECIDED = re.compile(
     r"|\bdepending on (?:the|which|how)\b[^.\n]*\.?\W*$"
     r"|\b(?:under|with) the (?:second|other) (?:interpretation|reading)\b"
 )
-_REFUTED = r"(?i)\b(?:so|thus|hence|therefore) {}(?: [a-z]+)? is (?:wrong|incorrect|not (?:right|correct))\W*$"
+_REFUTED = (
+    r"(?i)\b(?:so|thus|hence|therefore|means),? (?:the value )?{}(?: [a-z]+)? (?:is (?:wrong|incorrect"
+    r"|not (?:right|correct|possible))|can(?:no|['’])t be right)\W*(?:sorry\W*)?$"
+)
 _STRUCK = re.compile(r"(?<!\S)~~(?=\S)[^~\n]{1,100}(?<=\S)~~(?=\s)")
 _SHORT = 2  # words of a correction that says nothing else
 _MOST_TURNS = 2  # places considered at which a text may go on with something else
@@ -124,6 +127,9 @@ def settled(text: str, answer_in: Callable[[str], str], *, in_words: bool = Fals
     for pattern, final in ((_TAKEN_BACK, True), (_RECONSIDERED, False)):
         for match in list(pattern.finditer(text))[: -_MOST_TURNS - 1 : -1]:
             rest = text[match.end() :]
+            number = re.search(r"\d[\d.,]*(?<=\d)", match[0])
+            if number and number[0] not in answer_in(text[: match.start()]):
+                continue  # another value is wrong
             more = (
                 final
                 or _CORRECTION.search(match[0])

@@ -33,6 +33,7 @@ _LONGEST_WORD = 3  # letters that stand side by side are factors; more are a wor
 _LONGEST_MIXED, _MIXED = 5, re.compile("[a-z][A-Z]|[A-Z]{2}[a-z]")  # unless capitals stand among them, as in `kQqr`
 _LARGEST_POWER = 100_000  # bits of a power that is computed
 _LARGEST_FACTORIAL = 2_000
+_FEWEST = 2  # things of which some are chosen; `C_2^1` is a power
 _MOST_TERMS = 2_000
 # `0.333` of `0.333\ldots`: a digit three times, or several twice from the point on, or three times.
 _CONTINUED = re.compile(r"(?:(\d*\.\d{0,60}?)(\d)\2{2,}|(\d*\.)(\d{2,30}?)\4+|(\d*\.\d{1,60}?)(\d{2,30}?)\6{2,})")
@@ -291,7 +292,7 @@ class _Reader:
             return pi if name == "pi" else oo
         if not (letter or name in _VARIABLES or name == "e"):
             raise UnreadableError(f"\\{name}")
-        if name in ("A", "C", "P") and (chosen := self._chosen(name)) is not None:
+        if name in ("A", "C") and (chosen := self._chosen(name)) is not None:
             return chosen
         named = self._indexed(name)
         if node.style == "bold":
@@ -331,7 +332,10 @@ class _Reader:
             return None
         self._take()
         arguments = [self._inner(part) for part in split(inner, ",", "|", "∣")]
-        if name in ("O", "Theta", "Omega") and len(arguments) == 1 and arguments[0].free_symbols:
+        counts = name == "O" or (
+            name in ("Theta", "Omega") and {str(one) for one in arguments[0].free_symbols} <= set("nmkN")
+        )
+        if counts and len(arguments) == 1 and arguments[0].free_symbols:
             arguments = [_order(arguments[0])]
         if name in ("Gamma", "zeta") and len(arguments) == 1:
             return (sympy.gamma if name == "Gamma" else sympy.zeta)(*arguments)
@@ -344,7 +348,7 @@ class _Reader:
         }
         if scripts.keys() == {"sub", "sup"} and all(map(str.isdecimal, scripts.values())):
             whole, part = int(scripts["sub"]), int(scripts["sup"])
-            if part <= whole <= _LARGEST_FACTORIAL:
+            if 0 < part < whole <= _LARGEST_FACTORIAL and whole > _FEWEST:
                 from sympy import binomial, ff
 
                 self._place += 2
@@ -499,6 +503,12 @@ class _Reader:
         return Abs(self._inner(tuple(self._nodes[start : self._place - 1])))
 
 
+def _is_formula(name: str) -> bool:
+    """Whether letters are symbols of elements, as those of `CuSO` are."""
+    symbols = re.findall("[A-Z][a-z]?", name)
+    return "".join(symbols) == name and all(symbol in lexicon()["elements"] for symbol in symbols)
+
+
 def _factors(some: Nodes) -> Iterator[Node]:
     """The nodes with letters that stand side by side as one node each.
 
@@ -509,7 +519,8 @@ def _factors(some: Nodes) -> Iterator[Node]:
         if node.kind != "letters" or len(node.name) == 1 or node.name.lower() in _NAMES:
             yield node
         elif (
-            len(node.name) > (_LONGEST_MIXED if _MIXED.search(node.name) else _LONGEST_WORD)
+            len(node.name)
+            > (_LONGEST_MIXED if _MIXED.search(node.name) and not _is_formula(node.name) else _LONGEST_WORD)
             or not node.name.strip(PARAMETERS).isascii()
             or node.name in _NO_PRODUCT
         ):

@@ -17,7 +17,7 @@ from itertools import permutations, product
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from lm_eval_ext.grading.formula import ANY_WHOLE, PARAMETERS
+from lm_eval_ext.grading.formula import ANY_REAL, ANY_WHOLE, PARAMETERS
 
 if TYPE_CHECKING:
     from sympy import Expr
@@ -44,17 +44,15 @@ def varies(expression: Expr) -> bool:
     return bool(expression.free_symbols or expression.atoms(AppliedUndef))
 
 
-_ANY_NUMBER = PARAMETERS.replace(ANY_WHOLE, "")
-
-
 def same_family(one: Expr, other: Expr) -> bool:
     r"""Whether two families are the same but for the name of their parameter: `k\pi` and `n\pi`, `3k+1` and `3m-2`."""
+    from sympy import Symbol
+
     for part, named in ((one, other), (other, one)):
         letters = named.free_symbols - part.free_symbols
         new = [name for name in letters if len(str(name)) == 1 and str(name) not in PARAMETERS]
-        any_number = next((name for name in part.free_symbols - named.free_symbols if str(name) in _ANY_NUMBER), None)
-        if any_number is not None and len(new) == 1:
-            return identical(part, named.subs(new[0], any_number)) is True
+        if ANY_REAL in map(str, part.free_symbols - named.free_symbols) and len(new) == 1:
+            return identical(part, named.subs(new[0], Symbol(ANY_REAL))) is True
     if not any(_parameter(part) for part in (one, other)):
         return False
     families = [_family(part) for part in (one, other)]

@@ -33,7 +33,7 @@ _PLURAL = re.compile(
     r"|\b((?:[A-Z]\b(?:,\s?(?:and\s)?|\sand\s|\s?&\s?)?){2,26})\s+are\s(?:both\s|all\s)?(?:the\s)?(?:correct|right|true)\b(?!\?)"
 )
 _REFUSED = "wrong|incorrect|false|out|ruled|too|impossible|eliminated|excluded"
-_SMALL_IN_BRACKETS = re.compile(rf"\W*?(?:{_STYLE})?\(?([a-z])\)(?!\s*[=+^*/\\-])(?!\W*(?:and|or)?\W*\([a-z]\))")
+_SMALL_IN_BRACKETS = re.compile(rf"\W*?(?:{_STYLE})?\(?([a-z])\)(?!\s*[=+^*/\\-])(?![^\n]*(?:and|or)\W*\(?[a-z]\))")
 _SMALL_ALONE = re.compile(rf"\W*(?:{_STYLE})?(?i:(?:option|choice|answer)\b)?\W*([a-z])\W*")
 
 

@@ -7,25 +7,40 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from functools import cache
 from itertools import product
 from typing import NamedTuple
 
 from lm_eval_ext.grading.formula import expression
 from lm_eval_ext.grading.latex import Node, Nodes, UnreadableError, is_sign, split, written
-from lm_eval_ext.grading.meaning import Words
+from lm_eval_ext.grading.meaning import Reading, Value, Words
 from lm_eval_ext.grading.words import lexicon
 from lm_eval_ext.grading.wrapping import bare
 
 
+def no_product(some: Nodes) -> list[Reading]:
+    """What nodes say that would else be products: cycles, electrons in shells, `0x1F`; empty for all others."""
+    from sympy import Integer
+
+    if cycles := _cycles(some):  # of which one alone has brackets that belong to it
+        return [Words(cycles)]
+    plain = _plain(bare(some))
+    if hexadecimal := re.fullmatch(r"0x([\dA-Fa-f]{1,200})", plain):
+        return [Value(Integer(int(hexadecimal[1], 16)))]
+    return [Words(shells)] if (shells := _electrons(plain)) else []
+
+
+def _plain(some: Nodes) -> str:
+    text = written(some).replace(r"\to ", "→").replace(r"\rightleftharpoons ", "⇌").replace(r"\implies ", "→")
+    return re.sub(r"\\text\{ ?|\\(?:mathfrak|mathbb)(?=\{)|[{}\\\s]", "", text)
+
+
 def notated(some: Nodes) -> Iterator[Words]:
     """What nodes say in each of the notations that they may be of."""
-    if cycles := _cycles(some):  # of which one alone has brackets that belong to it
-        yield Words(cycles)
     some = bare(some)
-    text = written(some).replace(r"\to ", "→").replace(r"\rightleftharpoons ", "⇌").replace(r"\implies ", "→")
-    plain = re.sub(r"\\text\{ ?|\\(?:mathfrak|mathbb)(?=\{)|[{}\\\s]", "", text)
-    for form in (_formulas(plain), _electrons(plain), _note(plain), _matrix_group(plain)):
+    plain = _plain(some)
+    for form in (_formulas(plain), _note(plain), _matrix_group(plain)):
         if form:
             yield Words(form)
     for read in (_boolean, _abelian, _field, _mutual):
@@ -117,6 +132,7 @@ def _unary(left: list[Node]) -> tuple[_Term, list[Node]]:
     return term, left
 
 
+@cache
 def _standard(term: _Term) -> str:
     """A term in a form that all equal ones share."""
     if term.operator == "⇒":
@@ -190,15 +206,20 @@ def _matrix_group(text: str) -> str:
     if found is None:
         return ""
     name, size, field = found[1], found[2] or found[4] or found[6], found[3] or found[5] or ""
-    return f"{name}({size},{'' if name in ('SO', 'SU') and field in ('R', 'C') else field})"
+    return f"{name}({size},{'' if (name, field) in (('SO', 'R'), ('SU', 'C')) else field})"
 
 
 def _field(some: Nodes) -> str:
     r"""An extension of the rational numbers: `\mathbb{Q}(\sqrt3, \sqrt2)`, `\mathbb{Q}[i]`."""
-    numbers = written(some[:1]) in (r"\mathbb{Q}", r"\rationals", "Q")
-    if not numbers or len(some) != 2 or some[1].name not in ("()", "[]"):
+    bold = [one.style for one in some[:1]] == ["bold"] and some[0].name == "Q"
+    if not (bold or written(some[:1]) in (r"\mathbb{Q}", r"\rationals")) or [one.name for one in some[1:]] not in (
+        ["()"],
+        ["[]"],
+    ):
         return ""
-    return f"rationals with {sorted(str(expression(part).value) for part in split(some[1].parts[0], ','))}"
+    added = [expression(part).value for part in split(some[1].parts[0], ",")]
+    algebraic = all(one.is_algebraic for one in added)  # of which the ring is a field
+    return f"rationals with {sorted(map(str, added))}{'' if algebraic else some[1].name}"
 
 
 def _cycles(some: Nodes) -> str:
@@ -222,7 +243,7 @@ def _cycles(some: Nodes) -> str:
 
 _ARROWS = {"<=>": "⇌", "<->": "⇌", "->": "→"}
 _GROUP = r"(?:[A-Z][a-z]?\d*|\((?:[A-Z][a-z]?\d*)+\)\d*)"
-_SPECIES = re.compile(rf"(\d*)({_GROUP}+)(\^?\d*[+-])?(?:\((?:aq|s|l|g)\))?")
+_SPECIES = re.compile(rf"(\d*)({_GROUP}+)(\^(?:\d*[+-]|[+-]\d)|[+-])?(\((?:aq|s|l|g)\))?")
 _NUCLIDE = re.compile(r"\^\d+(?:_\d+)?[A-Z][a-z]?")
 
 
@@ -233,22 +254,21 @@ def _formulas(text: str) -> str:
     if _NUCLIDE.fullmatch(text):
         return text
     arrow = next((sign for sign in "→⇌" if text.count(sign) == 1), "")
-    if not arrow:
-        found = _SPECIES.fullmatch(text := text.replace("_", "").replace("^", ""))
-        elements = re.findall(r"[A-Z][a-z]?", text)
-        alone = found is None or found[1] or text in elements
-        return "" if alone or not _are_elements(elements) else text
     sides = []
-    for side in text.replace("_", "").split(arrow):
-        species = [_SPECIES.fullmatch(one) for one in re.split(r"(?<!\^)(?<!\^\d)\+", side)]
-        if not all(species) or not _are_elements(re.findall(r"[A-Z][a-z]?", side)):
+    for side in text.replace("_", "").split(arrow) if arrow else [text.replace("_", "")]:
+        species = [_SPECIES.fullmatch(one) for one in (re.split(r"(?<!\^)(?<!\^\d)\+", side) if arrow else [side])]
+        elements = re.findall(r"[A-Z][a-z]?", side)
+        if not all(species) or not all(name in lexicon()["elements"] for name in elements):
             return ""
-        sides.append(" + ".join(sorted(f"{one[1]} {one[2]}{one[3] or ''}" for one in species if one)))
+        if not arrow and (text in elements or species[0][1]):  # type: ignore[index]  # all are matches
+            return ""
+        sides.append(" + ".join(sorted(f"{one[1]} {one[2]}{_charge(one[3])}{one[4] or ''}" for one in species if one)))
     return f" {arrow} ".join(sides)
 
 
-def _are_elements(names: Sequence[str]) -> bool:
-    return bool(names) and all(name in lexicon()["elements"] for name in names)
+def _charge(written_as: str | None) -> str:
+    """`^2+` for `^2+` and `^+2`."""
+    return "^" * bool(written_as) + "".join(sorted((written_as or "").strip("^"), key=lambda one: not one.isdecimal()))
 
 
 _SHELLS = re.compile(r"(?:\[(He|Ne|Ar|Kr|Xe)\])?((?:\d[spdf]\^\d{1,2})+)")
@@ -268,7 +288,8 @@ def _electrons(text: str) -> str:
         return ""
     gases = list(_ADDED)[: list(_ADDED).index(found[1]) + 1] if found[1] else []
     shells = "".join(_ADDED[gas] for gas in gases) + found[2]
-    return " ".join(sorted(re.findall(r"\d[spdf]\^\d{1,2}(?=\d[spdf]|$)", shells)))
+    some = re.findall(r"\d[spdf]\^\d{1,2}(?=\d[spdf]|$)", shells)
+    return " ".join(sorted(some)) if len(some) > 1 else ""
 
 
 def _note(text: str) -> str:

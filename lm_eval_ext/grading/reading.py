@@ -22,7 +22,7 @@ from lm_eval_ext.grading.formula import ANY_WHOLE, expression, number_set, symbo
 from lm_eval_ext.grading.formula_equality import Undecided
 from lm_eval_ext.grading.latex import Node, Nodes, UnreadableError, flat, is_sign, joins, nodes, split, written
 from lm_eval_ext.grading.meaning import Numbers, Reading, Relation, Several, Value, Words
-from lm_eval_ext.grading.notation import notated
+from lm_eval_ext.grading.notation import no_product, notated
 from lm_eval_ext.grading.single_parts import (
     IMPOSSIBLE,
     attempt,
@@ -128,7 +128,7 @@ def _as_text(some: Nodes) -> tuple[Reading, ...]:
 
 def _of(some: Nodes) -> tuple[Reading, ...]:
     """All readings of some nodes."""
-    return tuple(dict.fromkeys((*_all(some), *notated(some))))
+    return tuple(dict.fromkeys(no_product(some) or (*_all(some), *notated(some))))
 
 
 def _all(some: Nodes) -> Iterator[Reading]:
@@ -308,10 +308,13 @@ def _conditions(some: Nodes) -> Iterator[Reading]:
         some = some[1:]
     joined = [joins(node) or "," for node in some if is_sign(node, ",", ";") or joins(node)]
     parts = _members(some)
+    kinds = {one for one in joined if one != ","} or ({"and"} if joined else set())
     unequal = next((at for at, node in enumerate(parts[0]) if is_sign(node, "≠")), -1)
+    if all(any(is_sign(node, "≠") for node in part) for part in parts[1:]) and unequal > 0:
+        kinds -= {"or"}  # `x \\ne 1 or x \\ne 3` means both
     if unequal > 0 and not any(is_sign(node, *RELATIONS) for part in parts[1:] for node in part):  # `x \\ne -1, 4`
         parts = [parts[0], *((*parts[0][: unequal + 1], *part) for part in parts[1:])]
-    kinds = {one for one in joined if one != ","} or ({"and"} if joined else set())
+        kinds = {"and"}
     if len(kinds) > 1 or len(parts) != len(joined) + 1 or not any(is_sign(node, *_ORDERS, "∈") for node in some):
         return
     found = [_condition(part) for part in parts]
@@ -401,6 +404,8 @@ def _related(some: Nodes, sides: list[Nodes]) -> Iterator[Reading]:
             yield from _equated(sides)
             return
         modulus = expression(bare(divisor)).value
+    if any(re.fullmatch(r"d[a-z]/d[a-z]", written(side)) for side in sides):
+        return  # which is no product
     left, right = map(expression, sides)
     if left.rounded or right.rounded or left.value.free_symbols | right.value.free_symbols:
         if sign in (">", "≥"):
@@ -491,7 +496,7 @@ def _bracketed(some: Nodes) -> Iterator[Reading]:
     parts = split(inner, "," if any(is_sign(one, ",") for one in inner) else ";")
     if last.name == r"\{\}" and not before:
         yield from _in_braces(inner, parts)
-    elif last.name == "[]" and not before and sum(is_sign(one, ";") for one in inner) == 1:
+    elif last.name == "[]" and not before and _CONTINUED.fullmatch(written(inner)):
         yield _continued_fraction(split(inner, ";", ","))
     elif last.name == "[]" and not before and all([one.name for one in part] == ["[]"] for part in parts):
         rows = [split(part[0].parts[0], ",") for part in parts]
@@ -503,6 +508,9 @@ def _bracketed(some: Nodes) -> Iterator[Reading]:
             yield from _interval(last.name, parts)
         if last.name in ("()", "⟨⟩") or (last.name == "[]" and len(parts) > 2):
             yield from (replace(one, name=before[0].name if before else "") for one in _several("tuple", parts))
+
+
+_CONTINUED = re.compile(r"-?\d+;(?:[1-9]\d*,)+[1-9]\d*")  # two terms would be an interval
 
 
 def _continued_fraction(parts: Sequence[Nodes]) -> Value:

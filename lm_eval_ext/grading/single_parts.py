@@ -132,8 +132,15 @@ def _in_words(text: str) -> Iterator[Reading | str]:
     listed = plain.removesuffix(" only")
     if re.fullmatch(r"[a-z]+(?:, [a-z]+)*(?:,? (?:and|or) [a-z]+)?", listed) and len(listed.split()) > 1:
         form = next((word for word in ("and", "or") if f" {word} " in listed), "")
-        yield Several("list", tuple((Words(word),) for word in re.split(r",? (?:and|or) |, ", listed)), form)
-    yield Words(re.sub(r"^(?:a|an|the) (?=\w{2})|^(?=(?:yes|no), )(\w+).*", r"\1", cased(text)))
+        words = tuple((Words(word),) for word in re.split(r",? (?:and|or) |, ", listed))
+        yield Several("list", words, form) if form else Several("tuple", words)  # `true, false, true` has an order
+    yield Words(
+        re.sub(
+            r"^(?:a|an|the) (?=\w{2})|^(?=(?:yes|no), (?!.*\b(?:yes|no|if|unless|only|except)\b))(\w+).*",
+            r"\1",
+            cased(text),
+        )
+    )
 
 
 _PARITY = re.compile(
@@ -283,8 +290,8 @@ def _divides(some: Nodes) -> Iterator[Reading]:
     from sympy import Integer
 
     text = re.sub(r"\\text\{ ?|[{}()\s]", "", written(some))
-    if found := re.fullmatch(r"([\dA-Fa-f]+)_(?:16|hex)|0x([\dA-Fa-f]+)", text):
-        yield Value(Integer(int(found[1] or found[2], 16)))
+    if found := re.fullmatch(r"([\dA-Fa-f]*\d[\dA-Fa-f]*|[A-F]{2,})_(?:16|hex)", text):
+        yield Value(Integer(int(found[1], 16)))
     sides = split(some, "∣")
     if len(sides) == 2 and all(sides):
         divisor, number = map(expression, sides)

@@ -102,9 +102,12 @@ _SAYS = re.compile(
 )
 
 
+_TRAIL = 12  # nodes at the end that may only say what an answer is
+
+
 def _trail(some: Nodes) -> int:
     """Where words at the end begin that only say what the answer is, such as `is the smallest constant`; else 0."""
-    for at in range(1, len(some)):
+    for at in range(max(1, len(some) - _TRAIL), len(some)):
         words = written(some[at:]).replace(r"\text{", "").replace("}", "").strip().lower()
         if _only_words(some[at:]) and re.match(r"(?:is|are) the \w", words) and not _changes(words):
             return at
@@ -154,7 +157,10 @@ def labelled_parts(some: Nodes) -> list[Nodes]:
     for part in parts:
         while part and (is_sign(part[-1], ",", ";") or joins(part[-1])):
             part.pop()
-    factors = any(not part or (part[0].kind == "letters" and not part[0].spaced) for part in parts)
+    factors = any(
+        not part or (part[0].kind == "letters" and not part[0].spaced) or is_sign(part[-1], *"+-*/·×=")
+        for part in parts
+    )
     return [] if factors or len(parts) < 2 else [tuple(parts[labels.index(label)]) for label in order[: len(labels)]]
 
 
