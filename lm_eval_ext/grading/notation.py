@@ -229,8 +229,8 @@ def _cycles(some: Nodes) -> str:
         parts = node.parts[0] if node.kind == "group" and node.name == "()" else ()
         if len(parts) == 1 and len(some) > 1:  # digits without spaces
             parts = tuple(Node("number", digit) for digit in parts[0].name)
-        names = [part.name for part in parts if not is_sign(part, ",")]
-        if len(names) < 2 or not all(map(str.isdecimal, names)) or (len(some) == 1 and len(names) != len(parts)):
+        names = [part.name for part in parts]
+        if len(names) < 2 or not all(map(str.isdecimal, names)):  # with commas, they would be points
             return ""
         first = names.index(min(names, key=int))
         cycles.append(names[first:] + names[:first])
@@ -272,13 +272,8 @@ def _charge(written_as: str | None) -> str:
 
 
 _SHELLS = re.compile(r"(?:\[(He|Ne|Ar|Kr|Xe)\])?((?:\d[spdf]\^\d{1,2})+)")
-_ADDED = {
-    "He": "1s^2",
-    "Ne": "2s^22p^6",
-    "Ar": "3s^23p^6",
-    "Kr": "3d^104s^24p^6",
-    "Xe": "4d^105s^25p^6",
-}  # to the one before
+# What each noble gas adds to the one before.
+_ADDED = {"He": "1s^2", "Ne": "2s^22p^6", "Ar": "3s^23p^6", "Kr": "3d^104s^24p^6", "Xe": "4d^105s^25p^6"}
 
 
 def _electrons(text: str) -> str:
