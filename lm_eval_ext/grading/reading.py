@@ -249,7 +249,7 @@ def _with_both_signs(some: Nodes) -> Iterator[Reading]:
     r"""`1 \pm 2` as the set of its values: all signs alike, or alike within a member, or each on its own."""
     within = some[0].parts[0] if len(some) == 1 and some[0].kind == "group" else ()
     if within and some[0].name == r"\{\}":  # each with its signs, as in `\{0, \pm 1\}`
-        yield from _set_of([_of(_signed(part, [sign])) for part in split(within, ",") for sign in _signs_of(part)])
+        yield from _set_of([_of(_signed(part, signs)) for part in split(within, ",") for signs in _signs_of(part)])
         return
     parts = split(within, ",") if has_comma(within) else _members(some)
     counts = [sum(is_sign(node, "±", "∓") for node in flat(part)) for part in parts]
@@ -273,8 +273,10 @@ def _with_both_signs(some: Nodes) -> Iterator[Reading]:
         )
 
 
-def _signs_of(part: Nodes) -> str:
-    return "+-"[: 1 + any(is_sign(node, "±", "∓") for node in flat(part))]
+def _signs_of(part: Nodes) -> list[str]:
+    """The signs that all ± of a part may have."""
+    count = sum(is_sign(node, "±", "∓") for node in flat(part))
+    return ["+" * count, "-" * count] if count else [""]
 
 
 def _set_of(members: Sequence[tuple[Reading, ...]]) -> Iterator[Reading]:

@@ -272,7 +272,8 @@ def unit_of(text: str) -> Unit | None:
 def _spelled(some: Nodes) -> str:
     """The name of a unit in pint's notation."""
     text = re.sub(r"µ\s*", "u", "".join(map(_piece, some)).replace("$", "").replace(".", " "))
-    text = re.sub(r"\s*([*/]+)\s*", r"\1", text).replace("electron volt", "electronvolt")
+    text = re.sub(r"\s*([*/]+)\s*", r"\1", text)
+    text = re.sub(r"\belectron ?volts?\b", "eV", text)
     text = re.sub(r"(?i)\bdeg(?:rees?)? *([CF])(?:elsius|ahrenheit)?\b", lambda found: f"deg{found[1].upper()}", text)
     return " ".join(text.split())
 
