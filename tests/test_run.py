@@ -41,7 +41,7 @@ def test_the_least_that_a_run_must_say(tmp_path: Path) -> None:
         ({"base": ""}, "base=''"),
         ({"date": "yesterday"}, "date='yesterday'"),
         ({"tier": "best"}, "tier='best'"),
-        ({"unknown": 1}, "unknown=1"),
+        ({"unknown": 1}, "unknown: unknown field"),
         ({"tasks": {}}, "tasks={}"),
         ({"tasks": {"t": {**TASK, "metrics": {"acc": {"value": float("nan")}}}}}, "tasks.t.metrics.acc.value=nan"),
         ({"tasks": {"t": {**TASK, "questions": 0}}}, "tasks.t.questions=0"),
