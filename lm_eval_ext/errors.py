@@ -151,7 +151,8 @@ def first_fault(error: ValidationError, shown: bool = True, known: Iterable[str]
     if fault["type"] == "missing":
         return f"{place}: is missing"
     if fault["type"] == "extra_forbidden":
-        return f"{place}: unknown field" + (f"; {meant(str(fault['loc'][-1]), known)}" if (known := [*known]) else "")
+        names = list(known)
+        return f"{place}: unknown field" + (f"; {meant(str(fault['loc'][-1]), names)}" if names else "")
     value = " ".join(repr(fault["input"]).split()) if shown else "..."
     value = value if len(value) <= 80 else f"{value[:77]}..."
     return f"{place}={value}: {expectation(fault)}"

@@ -180,8 +180,7 @@ def said_before_remarks(text: str, boxes: Sequence[Box]) -> str:
     remarks = [_REMARK.match(text, text.rfind("\n", 0, box.start) + 1, box.start) for box in after]
     if final is None or not after or not all(remarks):
         return ""
-    before = next(box for box in after).start
-    return declared(text[: text.rfind("\n", 0, before)].rstrip())
+    return declared(text[: text.rfind("\n", 0, after[0].start)].rstrip())
 
 
 def without_denied(text: str) -> str:

@@ -101,15 +101,15 @@ def _same_value(one: Value, other: Value) -> bool:
 def _are_one_name(one: str, other: str) -> bool:
     """Whether two names are alike, as `y` and `y(t)` are; `y(0)` is a value and not the function."""
     short, long = sorted((one, other), key=len)
-    if (short, long) == ("y", "f(x)"):
-        return True
     return one == other != "" or (len(short) == 1 and re.fullmatch(rf"{re.escape(short)}\([a-z]\)", long) is not None)
 
 
 def _same_function(one: Value, other: Value) -> bool:
-    """Whether two functions are the same but for the name of their variable: `f(x) = 2x` and `f(t) = 2t`."""
+    """Whether two functions are the same under another name: `f(x) = 2x` and `f(t) = 2t`, or `y = 2x`."""
     from sympy import Symbol
 
+    if {one.name, other.name} == {"y", "f(x)"} and Symbol("x") in one.expression.free_symbols:
+        return _equal(replace(one, name=""), replace(other, name=""))
     (name, variable), (others, another) = (part.name.rstrip(")").partition("(")[::2] for part in (one, other))
     if name != others or not all(len(letter) == 1 and letter.islower() for letter in (variable, another)):
         return False
@@ -210,8 +210,9 @@ def _same_members(one: Several, other: Several) -> bool:
         return _same_ratio(one, other)
     ordered = kinds & {"tuple", "interval", "matrix"}
     if len(kinds) == 1:
-        function, *others = {*_names(one), *_names(other)}  # of which `f(x) = x and f(x) = -x` are two
-        either = {one.form, other.form} == {"and", "or"} and (others or not function.endswith(")"))
+        names = {*_names(one), *_names(other)}
+        functions = len(names) == 1 and names.pop().endswith(")")  # `f(x) = x and f(x) = -x` are two answers
+        either = {one.form, other.form} == {"and", "or"} and not functions
         if either if kinds == {"list"} else one.form != other.form:
             return False
         if kinds == {"set"} and one.name and other.name and one.name != other.name:
