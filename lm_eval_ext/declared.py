@@ -73,7 +73,7 @@ def read_mapping(
         node = yaml.compose(path.read_text("utf-8"), _Loader)
         if node is not None and written_out(node) > LARGEST // 10:
             raise error(f"{path}: its anchors and aliases expand to too much, or a value contains itself")
-        if twice := given_twice(node):
+        for twice, _ in given_twice(node):
             raise error(f"{path}: {twice} is given twice")
         loader = _Loader("")
         if not isinstance(node, yaml.MappingNode):
@@ -110,25 +110,25 @@ def field_names(model: type[BaseModel]) -> list[str]:
     return [field.alias or name for name, field in model.model_fields.items()]
 
 
-def given_twice(node: yaml.Node | None, place: str = "") -> str:
-    """A key that is given twice, of which YAML silently takes the last, with where it is; empty if there is none.
+def given_twice(node: yaml.Node | None, place: str = "") -> Iterator[tuple[str, yaml.Node]]:
+    """Keys that are given twice, of which YAML silently takes the last: where each is, and its node.
 
-    >>> given_twice(yaml.compose("models: {a: 1, b: 2, a: 3}"))
-    'models.a'
+    >>> [where for where, _ in given_twice(yaml.compose("models: {a: 1, b: 2, a: 3}"))]
+    ['models.a']
     """
     if isinstance(node, yaml.MappingNode):
-        keys = [str(key.value) for key, _ in node.value]
-        if twice := next((key for key in keys if keys.count(key) > 1), ""):
-            return f"{place}{twice}"
-        below = (given_twice(value, f"{place}{key.value}.") for key, value in node.value)
+        seen = set[str]()
+        for key, value in node.value:
+            if key.value in seen:
+                yield f"{place}{key.value}", key
+            seen.add(str(key.value))
+            yield from given_twice(value, f"{place}{key.value}.")
     elif isinstance(node, yaml.SequenceNode):
-        below = (given_twice(value, place) for value in node.value)
-    else:
-        return ""
-    return next(filter(None, below), "")
+        for value in node.value:
+            yield from given_twice(value, place)
 
 
-def _model_at(model: type[BaseModel], place: Iterable[str]) -> type[BaseModel]:
+def model_at(model: type[BaseModel], place: Iterable[str]) -> type[BaseModel]:
     """The model of a nested field.
 
     Args:
@@ -160,7 +160,7 @@ def _explained(
     place = [str(part) for part in fault["loc"]]
     where = f"{'.'.join(part for part in place if part != '[key]')}: " if place else ""
     if fault["type"] == "extra_forbidden":
-        fields = field_names(_model_at(model, place[:-1]))
+        fields = field_names(model_at(model, place[:-1]))
         hint = f"did you mean {renamed[place[-1]]}?" if place[-1] in renamed else meant(place[-1], fields)
         return f"{where}unknown field; {hint}"
     said = expectation(fault, expected)

@@ -17,7 +17,12 @@ from tests.shared import ROOT
 
 LM_EVAL = Path(sys.executable).with_name("lm_eval")
 COMMAND = LM_EVAL.with_name("lm-eval-tts")
-_READ_LATE = {"OMP_NUM_THREADS", "HF_HUB_OFFLINE", "XDG_CACHE_HOME"}  # variables that need no new process
+_READ_LATE = {
+    "OMP_NUM_THREADS",
+    "HF_HUB_OFFLINE",
+    "XDG_CACHE_HOME",
+    "OPENAI_API_KEY",
+}  # variables that need no new process
 _POLL_SECONDS = 0.02
 
 

@@ -38,14 +38,6 @@ from tests.standins import write_standins
 PAGE = ROOT / "docs" / "architecture.md"
 
 
-def test_the_page_names_files_that_are_there() -> None:
-    rows = PAGE.read_text("utf-8").partition("## To add something")[2]
-    paths = re.findall(r"`((?:lm_eval_ext|pruning|grading|harness|generation)/[\w/.]+)`", rows)
-    assert len(paths) > 6
-    for path in paths:
-        assert (ROOT / path).exists() or (ROOT / "lm_eval_ext" / path).exists(), path
-
-
 def test_a_thinking_format(monkeypatch: pytest.MonkeyPatch) -> None:
     table = {**thinking_formats._table(), "mine": {"start": "<ponder>", "end": "</ponder>"}}
     monkeypatch.setattr(thinking_formats, "_table", lambda: table)

@@ -163,6 +163,18 @@ def test_mistakes_are_one_line() -> None:
         tts.evaluate(tts.load(journal="off"), "tts_chian")
 
 
+def test_results_that_cannot_be_written_are_no_results_of_before(tmp_path: Path) -> None:
+    """lm-eval only logs that; the folder holds another evaluation."""
+    model = tts.load(journal="off")
+    tts.evaluate(model, "tts_chain_b16", limit=1, output=tmp_path)
+    (folder,) = (path for path in tmp_path.iterdir() if path.is_dir())
+    folder.rename(tmp_path / "before")
+    folder.write_text("no folder")
+    with pytest.raises(ResultsError, match="the results cannot be written"):
+        tts.evaluate(model, "tts_chain_short_b16", limit=1, output=tmp_path)
+    assert len(list((tmp_path / "before").iterdir())) == 2
+
+
 def test_budgets_of_a_sample_are_cuts_of_one_trace() -> None:
     model = tts.load(journal="off")
     asked = [

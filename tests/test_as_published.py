@@ -507,13 +507,16 @@ RAW = (
     ("source: !!int ''", "cannot be read as YAML"),
     ("source: !!bool foo", "cannot be read as YAML"),
     ("source: !!timestamp foo", "cannot be read as YAML"),
+    ("source: \udcff", "cannot be read as YAML"),  # not UTF-8
+    ("[" * 100_000, "cannot be read as YAML"),
+    ("models: {x: y, x: z}", "models.x is given twice"),
 )  # fmt: skip
 
 
 @pytest.mark.parametrize(("text", "said"), RAW, ids=[said for _, said in RAW])
 def test_a_file_that_is_no_source_is_one_line(tmp_path: Path, text: str, said: str) -> None:
     folder = written(tmp_path / "sources", {})
-    (folder / "card.yaml").write_text(text, "utf-8")
+    (folder / "card.yaml").write_bytes(text.encode("utf-8", "surrogateescape"))
     output = command("--folder", folder, code=1).strip()
     assert output.count("\n") == 0 and said in output and "card.yaml" in output, output
 

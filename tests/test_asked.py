@@ -166,12 +166,6 @@ def test_models_in_one_folder_are_told_apart_by_their_files(tmp_path: Path) -> N
     assert "holds 2 models" in found and "results_2026-11-01" in found and "results_2026-11-02" in found
 
 
-def test_other_questions_are_told_by_their_number(tmp_path: Path) -> None:
-    write_output(tmp_path / "a", {"tts_aime24": scores(0.6, 30)})
-    write_output(tmp_path / "b", {"tts_aime24": scores(0.6, 20)}, dropped=(3,))
-    assert "because of questions: 30 and 20" in command("compare", tmp_path / "a", tmp_path / "b", code=2)
-
-
 def of_before(content: dict[str, Any]) -> None:
     """Make a published run one of before: what it was asked and what was changed as text."""
     for task in content["tasks"].values():

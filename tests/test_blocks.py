@@ -151,13 +151,6 @@ def test_the_engine_gives_the_same_texts_in_any_batch(tiny_model: Path) -> None:
     assert dense.fingerprint != lm.fingerprint
 
 
-def test_the_embedded_model_runs_without_some_blocks() -> None:
-    lm = PrunedHFLM(drop_attention=[3], drop_mlp=[5], journal="off", batch_size=4)
-    (text,) = lm.generate_until(requests(16)[:1], disable_tqdm=True)
-    info = lm.get_model_info()["pruning"]
-    assert str(text) and info["dropped_attention"] == [3] and info["parameters_after"] < info["parameters_before"]
-
-
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

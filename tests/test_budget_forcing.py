@@ -202,12 +202,6 @@ def test_seeds_pair_budgets_and_part_repeats() -> None:
     assert len({job.seed for job in jobs}) == 2 + 4
 
 
-def test_a_generation_survives_pickling() -> None:
-    generation = Generation("a]4", answer="4", thinking_tokens=1, answer_tokens=1, forced=True, seed=9)
-    again = pickle.loads(pickle.dumps(generation))
-    assert again == generation and vars(again) == vars(generation)
-
-
 def test_the_stop_that_begins_first_ends_the_answer() -> None:
     """Whatever the order of the list: `b` lies within `ab`."""
     for until in (("b", "ab"), ("ab", "b")):

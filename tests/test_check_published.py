@@ -13,7 +13,6 @@ import pytest
 
 from benchmarks.lm_eval_output import scores, write_output
 from tests.published import TASK, VOTES, add, edit, edit_samples, only_run, said
-from tests.shared import ROOT
 
 
 def test_a_score_that_its_samples_do_not_give_is_not_verified(tmp_path: Path) -> None:
@@ -217,8 +216,3 @@ def test_check_knows_duplicates_changes_and_missing_baselines(tmp_path: Path) ->
     add(tmp_path / "b", tmp_path / "before")
     output = said("check", path.parent, "--against", tmp_path / "before", code=1)
     assert "published before with different content" in output
-
-
-def test_what_is_published_here_is_sound() -> None:
-    """Each text is graded anew by `.ci/run`."""
-    assert "errors: 0, warnings: 0" in said("check", ROOT / "leaderboard" / "results")

@@ -7,13 +7,10 @@ import json
 import re
 import sys
 import time
-from collections.abc import Iterable
 from importlib.util import find_spec
-from itertools import repeat
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import yaml
 from hypothesis import given
@@ -21,18 +18,14 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import lm_eval_ext as tts
-from benchmarks.smollm2 import SMOLLM2
 from lm_eval_ext.cli import app
 from lm_eval_ext.errors import ArgumentError, GradingError, TaskError
-from lm_eval_ext.generation.request import Job
 from lm_eval_ext.grading.code import CodeExtractor, CodeRules, program_in, same_output, same_value
 from lm_eval_ext.grading.kinds import KINDS
 from lm_eval_ext.grading.rules import Answer
 from lm_eval_ext.testbed.code_mini import code_mini_dataset, solutions
-from tests.commands import LM_EVAL, Started, run, started
-from tests.fake_server import FakeServer, scripted
-from tests.test_sandbox import needs_sandbox, zygotes
-from tests.tokenizers import byte_tokenizer
+from tests.commands import LM_EVAL, run
+from tests.test_sandbox import needs_sandbox
 
 # Programs in texts ------------------------------------------------------------------------------------
 
@@ -457,87 +450,6 @@ def test_a_dataset_with_tests_becomes_a_code_benchmark(options: list[str], tmp_p
     assert "votes" not in written["metadata"]["variants"]
     checked = CliRunner().invoke(app, ["tasks", "check", str(tmp_path / "mine")])
     assert checked.exit_code == 0, checked.output
-
-
-@needs_sandbox
-@pytest.mark.long
-def test_the_whole_way_with_a_real_model_to_the_leaderboard(tmp_path: Path) -> None:
-    """Two budgets of one trace, whole and without two layers, by the command line; then the site."""
-    if not SMOLLM2.is_dir():
-        pytest.skip(f"no model at {SMOLLM2} (make .models/smollm2/model.safetensors)")
-    budgets = ("tts_code_mini_b32", "tts_code_mini_b96")
-    for dropped in ("", ",drop_layers=25-26"):
-        done = run(
-            LM_EVAL, "--model", "pruned-hf", "--model_args", f"pretrained={SMOLLM2}{dropped}",
-            "--tasks", ",".join(budgets), "--gen_kwargs", "answer_token_budget=160", "--limit", "4",
-            "--batch_size", "12", "--log_samples", "--output_path", tmp_path / "out", "--confirm_run_unsafe_code",
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr[-3000:]
-    done = run(
-        Path(LM_EVAL).with_name("lm-eval-tts"), "leaderboard", "build", tmp_path / "out", "-o", tmp_path / "site"
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    shown = [json.loads(path.read_text("utf-8")) for path in tmp_path.glob("site/runs/*/run.json")]
-    assert sorted("-dense-" in one["id"] for one in shown) == [False, True]
-    for one in shown:
-        assert set(one["tasks"]) == set(budgets)
-        assert all("seccomp and landlock" in task["sandbox"] for task in one["tasks"].values())
-    texts = [path.read_text("utf-8") for path in tmp_path.glob("site/runs/*/traces/tts_code_mini-0.js")]
-    assert len(texts) == 2 and all('"programs"' in text and "test 1 of" in text for text in texts)
-
-
-@needs_sandbox
-@pytest.mark.long
-def test_a_run_that_is_killed_while_it_grades_leaves_nothing_and_gives_the_same_verdicts(tmp_path: Path) -> None:
-    tokenizer = byte_tokenizer()
-    tokenizer.save_pretrained(tmp_path / "tokenizer")
-    slow = "def f(x):\n    for _ in range(20_000_000): pass\n    return x + 1"  # about a second
-    text = tokenizer.encode(f"So.</think>```python\n{slow}\n```")
-    rows = [{"prompt": f"Add {i}.", "name": "f", "test": f"assert f({i}) == {i + 1 + i % 2}"} for i in range(10)]
-    (tmp_path / "slow.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    command = ["tasks", "new", "slow", "--dataset", str(tmp_path / "slow.jsonl"), "--to", str(tmp_path / "mine")]
-    done = CliRunner().invoke(app, [*command, "--license", "CC0", "--kind", "code", "--question", "prompt"])
-    assert done.exit_code == 0, done.output
-
-    def script(job: Job) -> Iterable[int]:
-        """A program for a problem, and for the server's probes a text that goes on the same from its middle."""
-        if "Add" in tokenizer.decode(job.ids):
-            return [*text, *repeat(tokenizer.eos_token_id, 9)]
-        return scripted(job)
-
-    with FakeServer(script=script) as server:
-
-        def evaluated(out: str, journal: str) -> Started:
-            arguments = f"base_url={server.url},tokenizer={tmp_path}/tokenizer,journal={tmp_path / journal}"
-            return started(
-                LM_EVAL, "--model", "tts-server", "--model_args", arguments, "--tasks", "tts_slow", "--log_samples",
-                "--include_path", tmp_path / "mine", "--output_path", tmp_path / out, "--confirm_run_unsafe_code",
-            )  # fmt: skip
-
-        def verdicts(out: str) -> list[Any]:
-            (path,) = (tmp_path / out).rglob("samples_*.jsonl")
-            found = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-            return [(row["doc_id"], row["acc"], row["graded"], row["failed"]) for row in found]
-
-        undisturbed = evaluated("whole", "a.sqlite")
-        _, errors = undisturbed.communicate(timeout=300)
-        assert undisturbed.returncode == 0, errors
-        killed = evaluated("out", "b.sqlite")
-        while not zygotes(killed.pid):
-            assert killed.poll() is None
-            time.sleep(0.05)
-        time.sleep(1.5)  # some programs are graded, and others run
-        below = psutil.Process(killed.pid).children(recursive=True)
-        killed.kill()
-        killed.communicate()
-        assert psutil.wait_procs(below, timeout=10)[1] == []
-        before = len(server.asked)
-        again = evaluated("out", "b.sqlite")
-        _, errors = again.communicate(timeout=300)
-        assert again.returncode == 0 and "were taken from the journal" in errors, errors
-        assert not [body for body in server.asked[before:] if body["max_tokens"] > 100], "no text is asked for again"
-    assert verdicts("out") == verdicts("whole")
-    assert [row[1] for row in sorted(verdicts("out"))] == [1.0, 0.0] * 5
 
 
 @needs_sandbox

@@ -42,8 +42,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("method", ["spawn", "fork"])
-@pytest.mark.parametrize("where", ["process", "pool"])
+@pytest.mark.parametrize(("method", "where"), [("spawn", "pool"), ("fork", "process")])
 def test_programs_that_grade_in_processes_of_their_own_end(tmp_path: Path, method: str, where: str) -> None:
     script = tmp_path / "elsewhere.py"
     script.write_text(GRADES_ELSEWHERE, "utf-8")

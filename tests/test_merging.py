@@ -81,11 +81,6 @@ def test_greedy_repeats_cost_one(tiny_model: Any) -> None:
     assert together["answer_tokens"] == alone["answer_tokens"]
 
 
-def test_sampled_repeats_stay_independent(tiny_model: Any) -> None:
-    texts, _ = decoding(tiny_model, "off", requests(8, do_sample=True, temperature=1.0))
-    assert len(set(texts)) == 8
-
-
 def test_a_sweep_over_waits_shares_its_beginnings(tiny_model: Any) -> None:
     sweep = [one for count in range(4) for one in requests(wait_count=count)]
     texts, together = decoding(tiny_model, "off", sweep)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 from lm_eval.api.registry import get_aggregation
@@ -23,14 +22,6 @@ def test_anybodys_task_counts_votes_with_a_stock_model(
     assert scores["graded,answer"] == 1
     sample = results["samples"]["quiz_votes"][0]
     assert len(sample["graded"]) == len(sample["filtered_resps"][0]) == 4
-
-
-def test_a_vote_variant_in_the_runner(tiny_model: Path, original_hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(original_hub)
-    arguments: dict[str, Any] = {"pretrained": str(tiny_model), "thinking_format": "plain"}
-    results = evaluated("pruned-hf", arguments, ["tts_aime24_maj8"])["results"]["tts_aime24_maj8"]
-    assert {f"{kind}@{k},answer" for kind in ("pass", "maj") for k in (2, 4, 8)} <= set(results)
-    assert "acc_stderr,answer" in results and "maj@8_stderr,answer" in results
 
 
 def test_intervals_are_aggregations_for_any_metric() -> None:

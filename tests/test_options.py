@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from lm_eval_ext.errors import ArgumentError
-from lm_eval_ext.generation.request import GenerationOptions, asks_for_thinking, parse_options
+from lm_eval_ext.generation.request import GenerationOptions, parse_options
 
 
 def parsed(**kwargs: Any) -> GenerationOptions:
@@ -58,8 +58,3 @@ def test_faults_are_one_line(kwargs: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message) as error:
         parsed(**kwargs)
     assert "\n" not in str(error.value)
-
-
-def test_only_a_thinking_argument_makes_a_request_ours() -> None:
-    assert asks_for_thinking({"thinking_token_budget": -1}) and asks_for_thinking({"max_tokens_thinking": 5})
-    assert not asks_for_thinking({"temperature": 1.0, "until": ["\n"]})

@@ -17,10 +17,9 @@ from lm_eval_ext.cli import app
 from lm_eval_ext.errors import ArgumentError, DatasetError
 from lm_eval_ext.harness.arguments import run_name
 from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
-from lm_eval_ext.harness.prune_on_load import parse_prune_spec
-from lm_eval_ext.paths import TASKS, cache_folder
+from lm_eval_ext.paths import TASKS
 from lm_eval_ext.pruning.calibration import CORPORA, Exchange, calibration
-from tests.commands import COMMAND, LM_EVAL, run
+from tests.commands import LM_EVAL, run
 
 
 def evaluated(model_args: str, out: Path, cache: str = "") -> tuple[dict[str, Any], str]:
@@ -200,28 +199,3 @@ def test_runs_of_their_own_have_names_of_their_own(tmp_path: Path) -> None:
         )
     ]
     assert named[1] == "a/b-reverse-1" and len(set(named)) == 5
-
-
-def test_wishes_are_read() -> None:
-    assert parse_prune_spec("reverse:2") == ("reverse", 2, {})
-    assert parse_prune_spec("laco:2:threshold=0.5:variant=rdsc") == ("laco", 2, {"threshold": 0.5, "variant": "rdsc"})
-
-
-def test_a_recipe_is_cached_where_the_journal_is() -> None:
-    assert cache_folder().name == "lm-eval-tts"
-
-
-def test_an_unknown_method_is_said_before_anything_is_fetched(tmp_path: Path) -> None:
-    done = run(
-        COMMAND, "prune", "--base", "no/such-model", "--method", "foo", HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path)
-    )
-    last = done.stderr.strip().splitlines()[-1]
-    assert done.returncode == 1 and last.startswith("lm-eval-tts: unknown method 'foo'; expected one of: aimer,")
-
-
-def test_a_misspelt_task_is_one_line(tiny_model: Path, tmp_path: Path) -> None:
-    arguments = ["--base", tiny_model, "--method", "shortgpt", "--calibration", "task:tts_smus", "--out", tmp_path]
-    done = run(COMMAND, "prune", *map(str, arguments))
-    last = done.stderr.strip().splitlines()[-1]
-    assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert last.startswith("lm-eval-tts: ") and "tts_smus" in last and "tts_sums" in last

@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import lm_eval
 import pytest
@@ -28,6 +28,9 @@ SWEEP = [
 SMALL = ["--limit", "2", "--gen_kwargs", "max_gen_toks=20,thinking_token_budget=6", "--batch_size", "8"]
 
 
+MODULE = [sys.executable, "-m", "lm_eval"]
+
+
 def results_in(folder: Path) -> tuple[Path, dict[str, Any]]:
     (path,) = folder.rglob("results_*.json")
     return path.parent, json.loads(path.read_text("utf-8"))
@@ -35,7 +38,7 @@ def results_in(folder: Path) -> tuple[Path, dict[str, Any]]:
 
 @pytest.mark.parametrize(
     "entry",
-    [[LM_EVAL], pytest.param([LM_EVAL, "run"], marks=pytest.mark.long), [sys.executable, "-m", "lm_eval"]],
+    [[LM_EVAL], *(pytest.param(entry, marks=pytest.mark.long) for entry in ([LM_EVAL, "run"], MODULE))],
     ids=len,
 )
 def test_the_sweep_from_the_command_line(
@@ -152,16 +155,6 @@ def test_padding_clones_count_as_the_same_repeats(lm: PrunedHFLM) -> None:
     one = instances("Hello", 3, thinking_token_budget=10, **SAMPLED)
     texts = lm.generate_until(one + one)
     assert texts[:3] == texts[3:] and len(set(texts)) == 3
-
-
-def test_a_budget_gives_the_same_with_and_without_others(lm: PrunedHFLM) -> None:
-    both = instances("Hello", 1, thinking_token_budget=4, **SAMPLED) + instances(
-        "Hello", 1, thinking_token_budget=12, **SAMPLED
-    )
-    short, long = cast(list[Generation], lm.generate_until(both))
-    assert (short.seed, short.thinking_tokens) != (long.seed, long.thinking_tokens), "one cut served both"
-    alone = [lm.generate_until([request])[0] for request in both]
-    assert [short, long] == alone
 
 
 def test_a_journal_that_was_named_must_work(tiny_model: Path, tmp_path: Path) -> None:

@@ -5,11 +5,7 @@ from __future__ import annotations
 import gc
 import importlib.util
 import json
-import os
-import signal
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +19,6 @@ from benchmarks.smollm2 import SMOLLM2, questions, templated
 from tests.checkpoints import write_checkpoint
 from tests.commands import LM_EVAL, run
 from tests.quantized import write_quantized
-from tests.test_resume import kept, outcome
 from tests.tokenizers import TEMPLATE, byte_tokenizer
 
 needs_vllm = pytest.mark.skipif(
@@ -129,48 +124,6 @@ def test_the_sweep_and_the_votes() -> None:
 
         stops = instances(prompts, thinking_token_budget=0, answer_token_budget=40, until=[" the"])
         assert all(" the" not in text.partition("Final Answer:")[2] for text in texts_of(lm, stops))
-
-
-def start(journal: Path, out: Path, hub: Path) -> subprocess.Popen[str]:
-    arguments = f"pretrained={SMOLLM2},drop_layers=25-26,dtype=float32,max_model_len=1024,enforce_eager=True"
-    arguments += f",gpu_memory_utilization={SMALL['gpu_memory_utilization']}"
-    command = [LM_EVAL, "--model", "pruned-vllm", "--model_args", f"{arguments},journal={journal}"]
-    command += [
-        "--tasks",
-        "tts_aime24_b512,tts_aime25_b1024",
-        "--limit",
-        "2",
-        "--log_samples",
-        "--output_path",
-        str(out),
-    ]
-    command += ["--gen_kwargs", "max_gen_toks=100,thinking_token_budget=60,answer_token_budget=20"]
-    env = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    return subprocess.Popen(
-        [str(part) for part in command], cwd=hub, env=env, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-
-
-@pytest.mark.long
-@needs_vllm
-def test_a_killed_run_goes_on(original_hub: Path, tmp_path: Path) -> None:
-    whole = start(tmp_path / "whole.sqlite", tmp_path / "whole", original_hub)
-    _, errors = whole.communicate(timeout=400)
-    assert whole.returncode == 0, errors[-3000:]
-    every = kept(tmp_path / "whole.sqlite")
-    journal = tmp_path / "killed.sqlite"
-    killed = start(journal, tmp_path / "killed", original_hub)
-    while killed.poll() is None and kept(journal) < every // 3:
-        time.sleep(0.01)
-    os.killpg(killed.pid, signal.SIGKILL)  # its engine process goes with it
-    killed.communicate()
-    before = kept(journal)
-    assert 0 < before < every, "it was killed too early or too late"
-    again = start(journal, tmp_path / "killed", original_hub)
-    _, errors = again.communicate(timeout=400)
-    assert again.returncode == 0, errors[-3000:]
-    assert f"resumed: {before} completions" in errors
-    assert outcome(tmp_path / "killed") == outcome(tmp_path / "whole")
 
 
 @pytest.mark.long

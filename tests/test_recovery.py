@@ -160,6 +160,7 @@ app()
 """
 
 
+@pytest.mark.long
 def test_two_processes_make_the_same_step(recipe: Recipe, tmp_path: Path) -> None:
     one = recover(recipe, tmp_path / "one", training(**SHORT))
     options = [f"--{name.replace('_', '-')}={value}" for name, value in SHORT.items()]

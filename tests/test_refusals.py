@@ -16,8 +16,7 @@ from typer.testing import CliRunner
 
 from lm_eval_ext.analysis.answer_costs import cache_bytes
 from lm_eval_ext.cli import app
-from lm_eval_ext.errors import ArgumentError, TaskError, TTSError
-from lm_eval_ext.harness.arguments import parse_model_args
+from lm_eval_ext.errors import TaskError, TTSError
 from lm_eval_ext.harness.session import task_manager
 from lm_eval_ext.runs.run import asked_budget
 from tests.shared import BASE_RUN
@@ -116,38 +115,6 @@ def test_options_of_compare_that_mean_nothing(words: list[str | Path], said: str
 def test_an_unknown_field_of_a_comparison_is_named_with_those_that_there_are(tmp_path: Path) -> None:
     (tmp_path / "compare.yaml").write_text("")
     assert " json," in refused("compare", "--config", tmp_path / "compare.yaml")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        ("pretrained=tiny-chain,drop_layer=[3]", "unknown argument 'drop_layer'; did you mean drop_layers?"),
-        ("pretrained=tiny-chain,drop_layers=3,drop_layers=5", "drop_layers is given twice"),
-        ("drop_layers=[3]", "pretrained is missing"),
-    ],
-)
-def test_a_server_is_not_started_for_another_model(arguments: str, said: str) -> None:
-    assert said in refused("serve", arguments, "--dry-run", code=1)
-
-
-def test_an_argument_is_given_once() -> None:
-    with pytest.raises(ArgumentError, match="b is given twice"):
-        parse_model_args("a=1,b=2,b=3")
-
-
-def test_a_type_that_torch_does_not_have(tmp_path: Path) -> None:
-    words: list[str | Path] = [
-        "prune",
-        "--base",
-        "tiny-chain",
-        "--method",
-        "shortgpt",
-        "--dtype",
-        "float99",
-        "--out",
-        tmp_path,
-    ]
-    assert "dtype=float99: give auto, float32" in refused(*words, code=1)
 
 
 def test_what_is_no_journal_stays_what_it_is(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ from lm_eval_ext.pruning.recipe import Recipe, load_recipe
 from lm_eval_ext.pruning.selection import choose
 from lm_eval_ext.pruning.vllm_loader import engine_arguments
 from tests.checkpoints import LAYERS, write_checkpoint
-from tests.commands import LM_EVAL
+from tests.commands import LM_EVAL, run
 from tests.contexts import context_of, texts_of
 
 
@@ -120,11 +119,11 @@ def test_biases_are_multiplied_too(tmp_path: Path) -> None:
 
 def test_lm_eval_runs_it_and_says_so(tmp_path: Path) -> None:
     arguments = "prune=replaceme:2,calibration=task:tts_chain_short"
-    command = [
-        str(LM_EVAL), "--model", "pruned-hf", "--model_args", arguments, "--tasks", "tts_chain_short", "--limit", "4",
-        "--output_path", str(tmp_path / "out"), "--log_samples",
-    ]  # fmt: skip
-    subprocess.run(command, check=True, capture_output=True)
+    done = run(
+        LM_EVAL, "--model", "pruned-hf", "--model_args", arguments, "--tasks", "tts_chain_short", "--limit", "4",
+        "--output_path", tmp_path / "out", "--log_samples",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
     (path,) = (tmp_path / "out").rglob("results_*.json")
     assert "replaceme-2" in path.parent.name
     info = json.loads(path.read_text("utf-8"))["config"]["pruning"]

@@ -11,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lm_eval_ext.errors import EngineError
-from lm_eval_ext.generation.engines.http import ConnectionOptions, ServerClient
-from lm_eval_ext.generation.engines.server import Limits, Server, ServerEngine, _Seat
-from lm_eval_ext.generation.engines.supervisor import Done, Task
+from lm_eval_ext.generation.engines.http import ConnectionOptions
+from lm_eval_ext.generation.engines.server import Limits, Server, ServerEngine
 from lm_eval_ext.generation.request import Completion, Job, Stop
 from lm_eval_ext.harness.models.tts_server import tried_servers
 from lm_eval_ext.harness.server_arguments import ServerArguments
@@ -245,17 +244,6 @@ def test_a_server_that_closes_every_connection_is_asked_who_it_is_now_and_then()
         server.closes = True
         one = ServerEngine([Server(server.url, served("vllm"), greedy(server))], OPTIONS, QUICK)
         assert results(one, some) == results(ScriptedEngine(scripted, decode), some)
-
-
-def test_what_waits_for_a_server_to_say_who_it_is_is_used_also_when_more_is_asked_of_it_meanwhile() -> None:
-    digest = "as before"
-    seat = _Seat(Server("http://a", served("vllm"), digest), ServerClient("http://a", OPTIONS), slots=4, up=True)
-    seat.connections = seat.peak = seat.busy = 1
-    seat.client.connections = 2
-    assert seat.reopened and seat.is_due(1e9)
-    seat.held.append(Done(0, Task(1), 1))
-    seat.peak = 3
-    assert not seat.reopened and seat.is_due(1e9)
 
 
 def test_a_server_that_refuses_texts_while_it_says_who_it_is_is_used_no_more(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,6 @@ import pytest
 from lm_eval_ext.errors import ArgumentError, EngineError
 from lm_eval_ext.generation.engines.dialects import DIALECTS
 from lm_eval_ext.generation.engines.http import RetryableError
-from lm_eval_ext.generation.engines.server_identity import ShortReplyError
 from lm_eval_ext.generation.request import Job, Sampling, Stop
 from tests.fake_server import END, WORDS, FakeServer, scripted, vocabulary
 from tests.inference import EXACT, tried
@@ -72,10 +71,6 @@ def test_a_server_that_returns_no_ids_is_not_exact(monkeypatch: pytest.MonkeyPat
         })  # fmt: skip
         with pytest.raises(RetryableError, match="returns no token ids"):
             tried(server)
-
-
-def test_a_short_context_is_an_error_of_its_own() -> None:
-    assert issubclass(ShortReplyError, EngineError)
 
 
 # What is asked of each server ----------------------------------------------------------------------------

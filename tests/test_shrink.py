@@ -30,7 +30,7 @@ from lm_eval_ext.pruning.loading import load_pruned
 from lm_eval_ext.pruning.recipe import load_recipe
 from lm_eval_ext.shrinking.search import SearchPoint, beam_search, front
 from lm_eval_ext.shrinking.shrink import SearchResult, ShrinkStudy
-from lm_eval_ext.shrinking.shrink_file import What, load_shrink, shrink_schema
+from lm_eval_ext.shrinking.shrink_file import What, load_shrink
 from lm_eval_ext.shrinking.shrink_report import FrontModel
 from lm_eval_ext.shrinking.states import State, next_states, part_costs, without
 from lm_eval_ext.shrinking.unseen import SeenQuestion, Unseen
@@ -385,11 +385,6 @@ def test_what_questions_share_tells_none(prompt: str, refused: bool, monkeypatch
     assert read == ["gate", "theirs"], "what isn't known isn't looked for again"
     Unseen(["gate"]).check([SeenQuestion("nothing", "s1k-chat", 0)], "x")
     assert read[2:] == ["gate"], "nor where it can't be"
-
-
-def test_the_schema_is_that_of_the_file() -> None:
-    schema = json.loads((ROOT / "lm_eval_ext" / "shrinking" / "schema.json").read_text())
-    assert schema == json.loads(json.dumps(shrink_schema()))
 
 
 # As a user does it ------------------------------------------------------------------------------------

@@ -55,11 +55,6 @@ def test_run_again_is_for_few_questions_asked_several_times() -> None:
         assert repeated_interval(some.model_copy(update=change)) is None, change
 
 
-def test_few_questions_prove_little() -> None:
-    assert not apart(difference(task([1.0] * 2), task([0.0] * 2)))
-    assert apart(difference(task([1.0] * 9), task([0.0] * 9)))
-
-
 def test_other_questions_are_not() -> None:
     """By Newcombe's method for two independent proportions."""
     one, other = [1.0, 0, 1, 1, 0, 1], [0.0, 0, 1, 1, 0, 1]

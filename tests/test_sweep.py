@@ -17,7 +17,7 @@ from lm_eval_ext.errors import ManifestError
 from lm_eval_ext.harness.arguments import parse_model_args
 from lm_eval_ext.redaction import mapping
 from lm_eval_ext.sweep.launchers import LocalLauncher, slots
-from lm_eval_ext.sweep.manifest import Local, Manifest
+from lm_eval_ext.sweep.manifest import Local
 from lm_eval_ext.sweep.one import ATTEMPT, Work, do, progress, ticket, work_of
 from lm_eval_ext.sweep.plan import Tasks
 from lm_eval_ext.sweep.sources import Study, model_args
@@ -286,15 +286,6 @@ def test_why_it_failed_is_of_the_last_attempt(program: str, why: str, tmp_path: 
 def test_how_far_a_run_is_stands_in_its_log(said: str, found: tuple[str, str, str], tmp_path: Path) -> None:
     (tmp_path / "log.txt").write_text(f"Thinking: 99%|█| 9/9 [0<9, 1it/s]\n{ATTEMPT}now\n{said}", "utf-8")
     assert progress(tmp_path / "log.txt") == found
-
-
-def test_every_field_is_described() -> None:
-    def parts(schema: Any) -> Any:
-        yield from schema.get("properties", {}).items()
-        for one in schema.get("$defs", {}).values():
-            yield from one.get("properties", {}).items()
-
-    assert [name for name, field in parts(Manifest.model_json_schema()) if not field.get("description")] == []
 
 
 def test_the_schema_knows_what_manifests_say() -> None:

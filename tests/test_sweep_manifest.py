@@ -141,21 +141,3 @@ def test_a_broken_manifest_is_one_line(change: dict[str, Any], words: str, tmp_p
     done = CliRunner().invoke(app, ["sweep", "status", str(written(tmp_path, **change))])
     assert done.exit_code == 1 and re.search(words, done.stderr), done.stderr
     assert done.stderr.startswith("lm-eval-tts: ") and done.stderr.count("\n") == 1
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("a: [", "cannot be read as YAML"),
-        ("- 1", "contains list, not a mapping; fields: output, engine"),
-        ("", "contains NoneType, not a mapping"),
-        ("output: a\noutput: b", "output is given twice"),
-        ("output: a\nmodels: {x: y, x: z}", "x is given twice"),
-        ("output: 2024-13-45", "cannot be read as YAML"),
-    ],
-)
-def test_what_is_no_manifest(text: str, words: str, tmp_path: Path) -> None:
-    path = tmp_path / "study.yaml"
-    path.write_text(text)
-    done = CliRunner().invoke(app, ["sweep", "run", str(path)])
-    assert done.exit_code == 1 and words in done.stderr and done.stderr.count("\n") == 1

@@ -287,17 +287,3 @@ def test_killed_in_every_way_it_ends_as_if_nothing_had_happened(tmp_path: Path) 
     killed(path, 2, 5)
     assert run_to_its_end(other)[0] == 0
     assert outcomes(path) == outcomes(other)
-
-
-@pytest.mark.long
-def test_killed_ten_times_within_six_runs(tmp_path: Path) -> None:
-    six: dict[str, Any] = {
-        "limit": 20,
-        "seeds": [0, 1],
-        "pruning": [{"method": "shortgpt", "remove": [0, 1, 2], "calibration": "task:tts_chain_short"}],
-    }
-    path, other = written(tmp_path / "killed", **six), written(tmp_path / "undisturbed", **six)
-    killed(path, 10, 1, "--jobs", "2")
-    assert run_to_its_end(other, "--jobs", "2")[0] == 0
-    found = outcomes(path)
-    assert len(found) == 6 and found == outcomes(other)

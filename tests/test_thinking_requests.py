@@ -106,14 +106,6 @@ def test_a_gen_prefix_may_begin_the_thinking() -> None:
     assert thinks and requests.lm.tokenizer.decode(list(ids)).endswith("<think>\nFirst,")
 
 
-def test_a_task_whose_prompt_closes_the_thinking_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
-    requests = requests_of(next(family for family in FAMILIES if not family["thinks"]))
-    instances = [instance("Why?"), instance("How?")]
-    for _ in range(2):
-        requests._warn_of_closed_thinking(instances, [0, 1])
-    assert caplog.text.count("tts_test: the prompt already closes the thinking") == 1
-
-
 @pytest.mark.parametrize("family", [pytest.param(family, id=family["family"]) for family in FAMILIES])
 def test_markers_come_back_from_their_ids(family: dict[str, Any]) -> None:
     requests = requests_of(family)

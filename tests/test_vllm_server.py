@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -19,7 +15,6 @@ import lm_eval_ext as tts
 from lm_eval_ext.paths import TINY_CHAIN
 from lm_eval_ext.pruning.recipe import format_layers
 from lm_eval_ext.testbed.problems import chains
-from tests.commands import LM_EVAL
 from tests.servers import Process, asked, assert_lower_bound, outcomes, vllm_server
 from tests.shared import BASE_RUN
 from tests.test_pruned_vllm import needs_vllm
@@ -94,44 +89,6 @@ def test_a_server_killed_in_the_middle_is_waited_for(server: Process) -> None:
     running.clear()
     restarting.join()
     assert killed == [True] and found == right
-
-
-def test_a_client_killed_in_the_middle_goes_on(server: Process, tmp_path: Path) -> None:
-    journal = tmp_path / "journal.sqlite"
-    arguments = f"base_url={server.url},tokenizer={TINY_CHAIN},journal={journal},num_concurrent=4"
-
-    def command(out: str) -> list[str]:
-        return [
-            str(LM_EVAL), "--model", "tts-server", "--model_args", arguments, "--tasks", "tts_chain_b64,tts_chain_b128",
-            "--output_path", str(tmp_path / out), "--log_samples", "--limit", "15",
-        ]  # fmt: skip
-
-    first = subprocess.Popen(command("first"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while first.poll() is None and _kept(journal) < 10:
-        time.sleep(0.05)
-    os.kill(first.pid, signal.SIGKILL)
-    assert first.wait() == -signal.SIGKILL
-    kept = _kept(journal)
-    subprocess.run(command("second"), check=True, capture_output=True)
-    (path,) = (tmp_path / "second").rglob("results_*.json")
-    config = json.loads(path.read_text())["config"]
-    assert config["generation"]["resumed"] >= 10 and config["engine"]["dialect"] == "vllm"
-    other = tmp_path / "other.sqlite"
-    uninterrupted = [one.replace(str(journal), str(other)) for one in command("third")]
-    subprocess.run(uninterrupted, check=True, capture_output=True)
-    assert kept < _kept(other), "it was killed in the middle"
-    assert _texts(tmp_path / "second") == _texts(tmp_path / "third")
-
-
-def _texts(folder: Path) -> list[list[str]]:
-    files = sorted(folder.rglob("samples_*.jsonl"), key=lambda path: path.name.partition("_2")[0])
-    return [[json.dumps(json.loads(line)["resps"]) for line in path.read_text().splitlines()] for path in files]
-
-
-def _kept(journal: Path) -> int:
-    from lm_eval_ext.generation.journal import Journal
-
-    return sum(one.completions for one in Journal(journal).summaries()) if journal.exists() else 0
 
 
 def test_dropped_layers_behind_a_server(tmp_path: Path) -> None:

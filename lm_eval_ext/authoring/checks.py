@@ -274,16 +274,13 @@ def _rendered_or_why(template: str, docs: Sequence[Mapping[str, object]]) -> tup
     from jinja2.exceptions import SecurityError
 
     try:
-        return [_rendered(template, doc) for doc in docs], ""
+        whole = None if all(template in doc for doc in docs) else _environment().from_string(template)
+        values = [_text_of(doc[template]) if template in doc or whole is None else whole.render(**doc) for doc in docs]
+        return ["" if value is None else str(value) for value in values], ""
     except SecurityError as error:
         return [], f"accesses more than the question's fields: {' '.join(str(error).split())[:150]}"
     except Exception as error:  # anything an expression in a template raises
         return [], " ".join(f"cannot be rendered: {error}".split())[:200]
-
-
-def _rendered(template: str, doc: Mapping[str, object]) -> str:
-    value = _text_of(doc[template]) if template in doc else _environment().from_string(template).render(**doc)
-    return "" if value is None else str(value)
 
 
 def _text_of(value: object) -> object:

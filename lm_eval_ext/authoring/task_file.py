@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 import lm_eval_ext.choices  # imported because it declares functions, as do the next five
@@ -19,8 +19,8 @@ import lm_eval_ext.testbed.depth
 import lm_eval_ext.testbed.evalplus
 import lm_eval_ext.testbed.livecodebench
 import lm_eval_ext.testbed.problems  # noqa: F401
-from lm_eval_ext.authoring.task_fields import Choices, Metadata, TaskFile, Variants
-from lm_eval_ext.declared import LARGEST, written_out
+from lm_eval_ext.authoring.task_fields import TaskFile
+from lm_eval_ext.declared import LARGEST, field_names, given_twice, model_at, written_out
 from lm_eval_ext.errors import expectation, meant
 from lm_eval_ext.harness.registry import imported_function
 from lm_eval_ext.paths import TASKS
@@ -78,7 +78,11 @@ def read(path: Path) -> tuple[YamlFile, list[TaskFinding]]:
         kind = "nothing" if content is None else f"a {type(content).__name__}"
         return source, [TaskFinding(path, 1, "yaml", f"contains {kind}; expected the fields of a task or group")]
     source.fields, source.lines = {str(key): value for key, value in content.items()}, dict(_lines(node))
-    return source, [*_twice(node, path), *_faults(source)]
+    twice = [
+        TaskFinding(path, key.start_mark.line + 1, "yaml", f"duplicate key {where}; only the last one counts")
+        for where, key in given_twice(node)
+    ]
+    return source, [*twice, *_faults(source)]
 
 
 def _lines(node: yaml.Node | None, place: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], int]]:
@@ -90,19 +94,6 @@ def _lines(node: yaml.Node | None, place: tuple[str | int, ...] = ()) -> Iterato
         for number, value in enumerate(node.value):
             yield (*place, number), value.start_mark.line + 1
             yield from _lines(value, (*place, number))
-
-
-def _twice(node: yaml.Node | None, path: Path) -> Iterator[TaskFinding]:
-    """Duplicate keys, of which YAML silently takes the last."""
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            if key.value in seen:
-                yield TaskFinding(
-                    path, key.start_mark.line + 1, "yaml", f"duplicate key {key.value}; only the last one counts"
-                )
-            seen.add(key.value)
-            yield from _twice(value, path)
 
 
 def _faults(source: YamlFile) -> Iterator[TaskFinding]:
@@ -125,7 +116,7 @@ def _said(place: tuple[str | int, ...], fault: ErrorDetails) -> str:
     if unknown and (refused := refusal(str(place[-1]))):
         return refused
     if unknown:
-        return f"unknown field {named}; {meant(str(place[-1]), _known_at(place))}"
+        return f"unknown field {named}; {meant(str(place[-1]), field_names(model_at(TaskFile, map(str, place[:-1]))))}"
     return f"{named}={' '.join(repr(fault['input']).split())[:60]}: {expectation(fault)}"
 
 
@@ -143,13 +134,6 @@ def refusal(name: str) -> str:
     """Why a field or metric is refused; empty if it is merely unknown."""
     reason = next((text for word, text in _REFUSED.items() if word in name.split("_")), "")
     return f"{name}: {reason}" if reason else ""
-
-
-def _known_at(place: Sequence[str | int]) -> list[str]:
-    """The fields that a file may have at a place."""
-    inside: dict[str, type[BaseModel]] = {"choices": Choices, "variants": Variants, "metadata": Metadata}
-    owner = next((model for name, model in inside.items() if name in place[:-1]), TaskFile)
-    return [field.alias or name for name, field in owner.model_fields.items()]
 
 
 # Fields that `tasks sync` writes, and the fields of `metadata` that it writes them from.

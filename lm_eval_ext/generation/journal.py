@@ -188,10 +188,11 @@ class Journal:
 
     def summaries(self) -> list[JournalSummary]:
         """One summary per model, most recent first."""
-        rows = self._db.execute(
-            "SELECT model, count(*), coalesce(sum(length(ids)), 0) / 4, max(finished) "
-            "FROM completions GROUP BY model ORDER BY max(finished) DESC"
-        )
+        with self._faults():
+            rows = self._db.execute(
+                "SELECT model, count(*), coalesce(sum(length(ids)), 0) / 4, max(finished) "
+                "FROM completions GROUP BY model ORDER BY max(finished) DESC"
+            ).fetchall()
         return [JournalSummary(*row) for row in rows]
 
     def prune(self, *, before: float | None = None, model: str | None = None) -> int:
@@ -203,8 +204,9 @@ class Journal:
         conditions = {"finished < ?": before, "model = ?": model}
         chosen = {condition: value for condition, value in conditions.items() if value is not None}
         where = " AND ".join(chosen) or "1"
-        deleted = self._db.execute(f"DELETE FROM completions WHERE {where}", tuple(chosen.values())).rowcount
-        self._db.execute("VACUUM")
+        with self._faults():
+            deleted = self._db.execute(f"DELETE FROM completions WHERE {where}", tuple(chosen.values())).rowcount
+            self._db.execute("VACUUM")
         return deleted
 
     def close(self) -> None:

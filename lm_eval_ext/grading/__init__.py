@@ -10,7 +10,9 @@
 # 7: denials and corrections in more words; products that depend on their order; units and nouns of other languages.
 # 8: which option a reply chooses, sentence by sentence; what a reply concludes with that neither boxes nor declares.
 # 9: what changes a value behind its unit or box; boxes that are denied; powers with `**`; where a value is taken.
-GRADER_VERSION = 10
+# 10: labelled parts; logic, sets, groups, fields and chemistry in their notations; families with parameters.
+# 11: what the last sentence says without a word that concludes; operations in words; two answers side by side are none.
+GRADER_VERSION = 11
 
 COMPARED = (
     "correct",

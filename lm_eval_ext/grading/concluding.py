@@ -12,12 +12,14 @@ from functools import partial
 from itertools import pairwise
 
 from lm_eval_ext.grading.boxes import BOLD, NUMBER, enumerated, formulas_in, joins, unit_after
+from lm_eval_ext.grading.units import is_countable
 from lm_eval_ext.grading.words import alternatives, lexicon, number_in_words
 
 _LONGEST = 4_000  # characters from the end that are read
 _FEW = 20  # characters at the end that may be `Q.E.D.`
 _END = 300  # characters at the end that may say that there is no answer
 _WORDS = 25  # of a clause that is read
+_SENTENCE = 600  # characters of a sentence that is read
 
 
 _words = partial(alternatives, kind="concluding")
@@ -28,7 +30,16 @@ _PROVED = re.compile(r"\W*\b(?:Q\.?E\.?D)\b\W*$")
 _HEADING = re.compile(r"(?im)^[^\w\n]*+(?:conclusion|in conclusion|final result|result|in summary)[^\w\n]*+\n++")
 _ENDED = re.compile(r"(?:[.!?。！？।)\]}$>|*✓∎■\d%€°\"]|[^\x00-\u024f]|=[^=\n.,]{1,40}\w|^[^\n.]{1,30})\s*$")
 _OPEN = re.compile(rf"(?i)\b(?:{_words('open')})\b")
-_ASIDE = re.compile(rf"(?i)(?:\A|(?<=[.!?]\s)|(?<=\n))[\W_]*+(?:{_words('asides')})(?!\w)(?s:.*)")
+_UNFINISHED = re.compile(rf"(?i)\b(?:{_words('unfinished')})\b")
+# What else shows that a last sentence without a word that concludes is not the answer.
+_GOES_ON = re.compile(
+    rf"(?i)^\W*(?:(?:{_words('steps')})[\s,]+)*(?:{_words('plans')})\b|^\W*(?:but|then (?:s?he|they|we|it))\b"
+)
+_NOT_LAST = re.compile(rf"(?i)(?<!\w)(?:{_words('not_last')})(?!\w)")
+_TAKEN = re.compile(r"(?i)\b(?:to|of|from|on|by|with|the|these|those|away)\s*[$€£]?\s*$")
+_LISTED = re.compile(r"\s*(?:\(?(?:[a-z]|\d{1,2}|i{1,3}v?)[.)]|[-*•])\s+(?=\S)")
+_NAME = re.compile(r"\b(?:[A-Z][a-z]+|[A-Za-z])\b")
+_ASIDE = re.compile(rf"(?i)(?:\A|(?<=[.!?]\s)|(?<=\n))[\W_]{{0,20}}+(?:{_words('asides')})(?!\w)(?s:.*)")
 _RETRACTS = re.compile(
     r"(?i)\b(?:but|wrong|incorrect|mistaken?|contradict\w*|ignore|doesn['’]t|not (?:match|hold|work|what))\b"
     r"|[.!] (?:his|they|the|so)\b"
@@ -36,6 +47,7 @@ _RETRACTS = re.compile(
 _ENDS = re.compile(
     r"(?<=[^\s.][.!?])(?<!\b[A-Z]\.)(?<!i\.e\.)(?<!e\.g\.)(?<!approx\.)(?<!\bca\.)(?<!\bsq\.)\s+(?!=)|\n+|(?<=[。！？।])"
 )
+_IN_BRACKETS = re.compile(r"\s*[(\[](?=[^()\[\]]*[a-z]{3} [a-z]+)[^()\[\]]*[)\]]\.?")
 _IDLE = re.compile(rf"(?i)[^\w#]*(?:(?:{_words('idle')})[^\w#]*)*")
 _CONCLUDES = re.compile(
     rf"(?i)(?<![A-Za-z])(?:{_words('concludes')}|(?P<elsewhere>{_words('elsewhere')}))(?![A-Za-z])[,:]?|∴|⇒|➡|\\therefore"
@@ -52,19 +64,73 @@ _BRACKETED = re.compile(
 _REASONS = re.compile(rf"(?i),?\s(?:{_words('reasons')})\b(?:(?!;|,?\s(?:so|thus|hence|therefore)\b).)*")
 _CONTRAST = re.compile(rf"(?i),\s(?:{_words('contrasts')})\s[^,.;]*|\s(?:rather than|instead of)\s[^,.;]*")
 _QUANTITY = rf"[$€£¥₹]?\s?{NUMBER}"
-_NUMBER_WORD = rf"(?:{'|'.join(map(str, lexicon()['numbers']))}|hundred)\b(?:[ -](?:and )?(?=\w))?"
-_IN_WORDS = rf"(?i:(?<![\w-])(?!one\b(?![ -]hundred))(?:{_NUMBER_WORD})+(?<![ -]))"
-_VALUE = re.compile(
-    rf"#+|(?<![A-Za-z0-9_.,/^=+(–—−-]){_QUANTITY}(?![A-Za-z0-9_/^:)])(?!\.\d)(?!,\d)|{_IN_WORDS}(?![\w-])"
+
+# Values in prose: `2√3`, `6½`, `n(n + 1)/2`, `10π ≈ 31.4`, `3:45 pm`, `2.4 million`, `one and a half`.
+_PART = "[½¼¾⅓⅔⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞]"
+_IN_PARENTHESES = r"\([^()\n]{1,20}\)"
+_FACTOR = (
+    rf"(?>\d+ \d+/\d+|{NUMBER}{_PART}?(?:√\d+|π|[a-z](?![A-Za-z\d]))?(?:\^\d+)?|{_PART}|√\d+|π"
+    rf"|[b-hj-z]{_IN_PARENTHESES}|[b-hj-z](?![A-Za-z]))"
 )
-_ALONE = re.compile(rf"\W*?(?:(?i:it|that)(?: is|['’]s) )?(?:#+|{_QUANTITY}(?![.)]))[\s*!]*(?:[a-z]{{3,}}[\s*.!]*)?")
+_TERM = rf"(?>{_FACTOR}(?:[/·×^]{_FACTOR}|{_IN_PARENTHESES})*)"
+_SUM = rf"{_TERM}(?:\s[+−-]\s{_TERM})*+(?:\s≈\s{NUMBER})?"
+_CLOCK = r"\d{1,2}:\d{2}(?::\d{2})?(?:\s?[AaPp]\.?[Mm]\b\.?)?"
+_RATIO = r"\d+(?:\s?:\s?\d+)+|\d+(?= to \d+\W*$) to \d+"
+_SCALED = rf"{NUMBER} (?:million|billion|trillion)\b"
+_NUMBER_WORD = rf"(?:{'|'.join(map(str, lexicon()['numbers']))}|hundred)\b(?:[ -](?:and )?(?=\w))?"
+_SHARE = (
+    r"(?:(?:and )?an? half|half(?= an?\b)|(?:and )?(?:an?|three) quarters?|(?:an?|two|one) thirds?|a dozen"
+    r"|(?:one |two |three )?(?:million|billion))"
+)
+_IN_WORDS = (
+    rf"(?i:(?<![\w-])(?:(?!one\b(?![ -](?:hundred|and an? half)))(?:{_NUMBER_WORD})+(?:{_SHARE}\b)?(?<![ -])"
+    rf"|{_SHARE}\b))"
+)
+_VALUE = re.compile(
+    rf"#+|(?<![A-Za-z0-9_.,:/^=+(–—−-])(?:[$€£¥₹]\s?)?(?:{_CLOCK}|{_RATIO}|{_SCALED}|(?=[^a-z\s]|[a-z][\^(]){_SUM})"
+    rf"(?![A-Za-z0-9_/^:)])(?!\.\d)(?!,\d)|{_IN_WORDS}(?![\w-])"
+)
+# Several together: `x < 2 or x > 3`, `x = 1 and x = 4`, `(3, -1)`, `7, 8 and 9`.
+_SIGNED = rf"[-−]?{_SUM}"
+_RELATION = rf"[a-z]\s?[<>≤≥]\s?{_SIGNED}"
+_EQUATION = rf"[a-z]\s?=\s?{_SIGNED}"
+_COMPOSITE = re.compile(
+    r"(?<![\d=]\s)(?<![\w(\[])(?:"
+    rf"(?:{_SIGNED}\s?[<≤]\s?)?{_RELATION}(?:,?\s(?:or|and)\s{_RELATION})*"
+    rf"|{_EQUATION}(?:(?:,|,?\s(?:or|and))\s{_EQUATION})+"
+    rf"|[(\[{{]{_SIGNED}(?:,\s?{_SIGNED})+[)\]}}]"
+    r"|(?<!\d\s)\d+(?:, \d+)*,? and \d+(?=\W*$))"
+)
+
+# Forms of sentences -----------------------------------------------------------------------------------
+
+_ALONE = re.compile(
+    rf"\W*?(?:(?i:it|that)(?: is|['’]s) (?:#+|{_QUANTITY})|(?:#+|{_QUANTITY}(?![.)])))[\s*!]*"
+    r"(?:[a-z]{3,}[\s*]*)?[.!]?"
+)
 _COLON = re.compile(rf"(?i)\b(?:{_words('titles')})\b[^:\n]{{0,40}}:\s*(?:#+|{_QUANTITY})(?: [a-z]+)?[.\s]*$")
 _NAME_OF = re.compile(r"\s(?:is|are|equals) (?=[^.]*#)")  # behind a formula that only names what the next one says
 _DEFINITE = re.compile(
-    rf"(?i)\b(?:{_words('definite')})\s(?:other |remaining |first |last |same )?{_QUANTITY}(?!\d)(?!\s*[.=]*$)"
+    rf"(?i)(?:\b(?:over|in|within|during|of|for|from|across|among)\s)?\b(?:{_words('definite')})\s"
+    rf"(?:other |remaining |first |last |same )?(?:{_QUANTITY}|{_IN_WORDS})(?!\d)(?!\s*[.=]*$)"
 )
+# What only says when, with what, at which rate or what for: `In 6 days he reads 42 pages`, `8 weeks to save $160`.
+_SUBJECT = r"(?=(?:[Hh]e|[Ss]he|[Ii]t|[Tt]hey|[Ww]e|[Yy]ou|[Tt]h(?:e|ere|is)|[Ee]ach|[Ee]very|[A-Z][a-z]+)\b)"
 _EARLIER = re.compile(
-    rf"(?i)^\W*(?:after|in|with|at|for|over) {_QUANTITY}[^,#\d]*,|\s(?:in|after|over) {_QUANTITY} [a-z]+\W*$"
+    r"^\W*(?i:after|in|with|at|for|over|by|since|as|because|given|from|once|[a-z]{3,}ing)\b[^;]{0,200}?[\d#]"
+    rf"[^,;]{{0,100}},\s{_SUBJECT}"
+    rf"|^\W*(?i:after|in) {_QUANTITY} [a-z]+ {_SUBJECT}"
+    rf"|\s(?:in|after|over) {_QUANTITY} [a-z]+\W*$|\s(?:in|by|since|until) [12]\d{{3}}\W*$|\safter [a-z]+ing\b.*"
+    rf"|\s(?:for [a-z]+ing (?:[a-z]+ )?{_QUANTITY} [a-z]+ )?at (?:an? [a-z]+ of )?{_QUANTITY}(?: [a-z]+)?"
+    r" (?:each|apiece|an?|per)\b(?: [a-z]+\W*$)?"
+    r"|(?<=\d)((?: [a-z]+){0,3})(?<!need)(?<!needs)(?<!ha[sd])(?<!have)(?<!up)(?<!down) (?:in order )?to (?!be\b)"
+    rf"[a-z]{{3,}}(?: [a-z]+){{0,4}} {_QUANTITY}[^\d#]{{0,80}}$"
+)
+_TITLE = re.compile(r"(?i)\W*solution\b[^\n.]*")  # of a solution that doesn't follow
+# What arithmetic results in: `3 * 4 = 12`, `\frac{30}{8} = 3.75`.
+_RESULT = re.compile(
+    r"(?:\d|\))[^=\n.;:\d]{0,20}(?:[+*/×·÷−–-]|\\(?:times|cdot|div)\b)\s*[^=\n;:]{0,60}=\s*"
+    rf"(?P<value>{_QUANTITY})(?![\d.,]*\s*[+*/×·÷−–^-]\s*[\d(])"
 )
 # Where the value is taken, which is not the value: `attained at x = 2`, `when n = 3`.
 _WHERE = re.compile(
@@ -76,6 +142,8 @@ _ASSIGNED = re.compile(r"(?<![A-Za-z])(?<![+*/×·÷^−–-]\s)(?<![+*/×·÷^�
 # What may stand right before an equals sign: a name, or numbers that are computed.
 _OPERATOR = re.compile(r"[+*/×·÷^−–-]")
 _SOLVED = re.compile(r"[A-Za-z](?:_?\d)?\s*|[A-Za-z]{3,}\s*|[\d\s+*/×·÷().,$€£%–−-]*|#+\s*")
+_COMPUTES = re.compile(rf"(?:\d|\)|{_PART})[^=.;,]*[+*/×·÷−–-]\s*[$(]?(?:\d|{_PART})|\d[²³]\s*$")
+_MONTH = re.compile(r"\b(?:January|February|March|April|May|June|July|August|September|October|November|December) $")
 _UNLIKE_WORDS = re.compile(rf"(?i)(?<!\w)(?:{_words('unlike')})(?!\w)|n['’]t\b")
 _UNLIKE = re.compile(rf"{_UNLIKE_WORDS.pattern}|{_words('unlike_signs')}|[-–—−]\s*;")
 _CLOSERS = re.compile(
@@ -93,27 +161,112 @@ def concluded(text: str) -> str:
     >>> concluded("So it is 12 or 13."), concluded("So she has 12 apples, and each of")
     ('', '')
     """
+    if (end := _end_of(text)) is None:
+        return ""
+    text, masked, start, stop, before = end
+    last = masked[start:stop]
+    if (form := next((form for form in (_ALONE.fullmatch, _COLON.search) if form(last)), None)) is not None:
+        return "" if form(before) else _value_of(text[start:stop], last)
+    return _said(text[start:stop], last) if _CONCLUDES.search(last) else ""
+
+
+def said_last(text: str) -> str:
+    r"""The value of the last sentence of a text without any word that concludes: its only one, or what was computed.
+
+    >>> said_last("Each slice costs $3.75."), said_last("She began with 30 marbles.")
+    ('3.75', '')
+    >>> said_last("6 * 7 = 42 for all. It takes 42 minutes for 6 trays."), said_last("There are 4 boys and 3 girls.")
+    ('42\\text{ minutes}', '')
+    """
+    if (end := _end_of(text)) is None or _OF_ANSWER.search(end[1]):
+        return ""
+    text, masked, start, stop, before = end
+    sentence, last = text[start:stop], _blanked(masked[start:stop], _BRACKETED, _REASONS, _CONTRAST)
+    goes_on = _UNFINISHED.search(masked) or _GOES_ON.match(last) or _NOT_LAST.search(masked[start:stop])
+    if goes_on or _are_parallel(before, masked[start:stop]):
+        return ""
+    alone = "" if _CONCLUDES.search(last) else _value_of(sentence, last)
+    known = not re.search(r"[\d#]", masked[:start]) or "=" in last or _follows(alone, text[:start])
+    return alone if alone and known else _computed(text[:start], sentence, last)
+
+
+def _end_of(text: str) -> tuple[str, str, int, int, str] | None:
+    """A text up to the last sentence read, masked, where that starts and ends, and the one before; None if open."""
     text = _MARKUP.sub("", _BLOCK.sub("\n", _CODE.sub(" ", text[-_LONGEST:]))).strip()
     text = text[:-_FEW] + _PROVED.sub(".", text[-_FEW:])
     text = _HEADING.sub("So ", text)
     if not _ENDED.search(text) or _OPEN.search(text[-_END:]) or text.count("{") > text.count("}"):
-        return ""
+        return None
     if (aside := _ASIDE.search(text)) and text[: aside.start()].strip():
         has_number = re.search(r"\d", aside[0]) and not _CLOSERS.match(aside[0])
         if has_number or _CONCLUDES.search(aside[0]) or _RETRACTS.search(aside[0]):
-            return ""
+            return None
         text = text[: aside.start()].strip()
     masked = _masked(text)
-    sentences = [place for place in _sentences(masked) if not _IDLE.fullmatch(masked[slice(*place)])]
-    if not sentences:
+    sentences = [place for place in _sentences(masked) if not _is_remark(masked[slice(*place)])]
+    if not sentences or sentences[-1][1] - sentences[-1][0] > _SENTENCE or _TITLE.fullmatch(masked):
+        return None
+    start, stop = sentences[-1]
+    last = masked[start:stop]
+    other = _OF_ANSWER.search(last) or r"\boxed" in text[start:stop] or last.endswith("?")  # read before, or asked
+    if other or (re.fullmatch(r"\s*\d{1,2}[.)]\s*", last) and len(sentences) > 1):  # the next item of a list
+        return None
+    return text, masked, start, stop, masked[slice(*sentences[-2])] if len(sentences) > 1 else ""
+
+
+def counted_in(sentence: str) -> str:
+    """How many there are of what a sentence counts, besides numbers that it calls known; empty for any other.
+
+    >>> counted_in("27 chairs in the 3 rooms"), counted_in("27 chairs or 3 rooms"), counted_in("7-fold symmetric")
+    ('27', '', '')
+    """
+    masked = _blanked(_masked(sentence), _BRACKETED, _REASONS, _CONTRAST, _DEFINITE, _EARLIER)
+    counted = re.search(rf"{_QUANTITY}((?: [a-z]+){{1,3}})", masked)
+    words = counted[1].split() if counted else []
+    known = any(is_countable(" ".join(words[:length])) for length in range(1, len(words) + 1))
+    return _value_of(sentence, masked) if known and "one of" not in sentence else ""
+
+
+def _follows(value: str, before: str) -> bool:
+    """Whether a text has a value as the result of an equation."""
+    number = re.match(rf"{NUMBER}|[^\s]+", value)
+    return number is not None and re.search(rf"=\s*[$€£]?\s*{re.escape(number[0])}(?![\d.]*\d)", before) is not None
+
+
+def _computed(before: str, sentence: str, masked: str) -> str:
+    """The value of a sentence that the text before it has computed last, if its other numbers are in that text."""
+    results = list(_RESULT.finditer(before))
+    values = [value for value in _VALUE.finditer(masked) if "#" not in value[0]]
+    same = [value for value in values if results and _digits(value[0]) == _digits(results[-1]["value"])]
+    known = set(map(_digits, re.findall(NUMBER, before)))
+    if len(same) != 1 or "#" in masked or not known.issuperset(_digits(value[0]) for value in values):
         return ""
-    (start, end), before = sentences[-1], masked[slice(*sentences[-2])] if len(sentences) > 1 else ""
-    last = masked[start:end]
-    if _OF_ANSWER.search(last) or r"\boxed" in text[start:end] or last.endswith("?"):  # read before, denied, or asked
-        return ""
-    if (form := next((form for form in (_ALONE.fullmatch, _COLON.search) if form(last)), None)) is not None:
-        return "" if form(before) or not before else _value_of(text[start:end], last)
-    return _said(text[start:end], last) if _CONCLUDES.search(last) else ""
+    left, right = masked[: same[0].start()], masked[same[0].end() :]
+    if _TAKEN.search(left) or re.search(r"\d[^.;]*\band\b", left) or re.search(r"\band\b[^.;]*\d", right):
+        return ""  # `add 6 to 42`, `he spends 42 and keeps 6`
+    return "" if _is_unlike(left, right) else _plain(same[0][0].strip()) + unit_after(right)
+
+
+def _are_parallel(one: str, other: str) -> bool:
+    """Whether two sentences give values of two things: `Tom is 12.` and `Ann is 7.`, `a = 12` and `b = 7`."""
+    if _LISTED.match(one) and _LISTED.match(other):
+        return True
+    forms = [re.sub(r"\b(?:[A-Z][a-z]+|[A-Za-z])\b|[\d.,#]+", "@", side).strip(" .\n") for side in (one, other)]
+    return forms[0] == forms[1] and _NAME.findall(one) != _NAME.findall(other)
+
+
+def _is_unlike(before: str, after: str) -> bool:
+    return _UNLIKE.search(re.sub(r"\s*[.!]\W*$", "", f"{before}; {after}")) is not None
+
+
+def _digits(value: str) -> str:
+    return re.sub(r"[^\d.-]", "", value.replace("−", "-")).rstrip(".")
+
+
+def _is_remark(sentence: str) -> bool:
+    """Whether a sentence adds nothing: `Done.`, one in brackets, `That's quite a lot of writing!`."""
+    exclaims = sentence.rstrip().endswith("!") and not (_VALUE.search(sentence) or _RETRACTS.search(sentence))
+    return bool(exclaims or _IDLE.fullmatch(sentence) or _IN_BRACKETS.fullmatch(sentence))
 
 
 def _masked(text: str) -> str:
@@ -122,7 +275,8 @@ def _masked(text: str) -> str:
     for formula in formulas_in(text):
         content = text[formula.inside : formula.outside]
         if not re.search(
-            r"^[A-Za-z]{1,3}$|[a-z]{2,} [a-z]{2,}|[.,;:]\s+[A-Za-z]{2}|^[\d.,]+ (?:[a-z|]|=)|\n\n", content
+            r"^[A-Za-z]{1,3}$|[a-z]{2,} [a-z]{2,}|[.,;:]\s+[A-Za-z]{2}|^[\d.,]+ (?:[a-z|]|=)|[+*/×·÷−–-]\s*$|\n\n",
+            content,
         ):
             masked[formula.start : formula.end] = "#" * (formula.end - formula.start)
     return "".join(masked)
@@ -163,14 +317,24 @@ def _said(sentence: str, masked: str) -> str:
 
 def _value_of(clause: str, masked: str) -> str:
     """The value of a clause that says one, in plain words."""
-    masked = _blanked(masked, _DEFINITE, _EARLIER, _WHERE)
+    for pattern in (_DEFINITE, _EARLIER, _WHERE):
+        without = _blanked(masked, pattern)
+        masked = without if _VALUE.search(without) else masked
+    composites = list(_COMPOSITE.finditer(masked))
+    if len(composites) == 1:
+        (composite,) = composites
+        before, after = masked[: composite.start()], masked[composite.end() :]
+        if not re.search(r"[#\d]", before + after) and not _is_unlike(before, after):
+            return composite[0].strip()
     equal = masked.rfind("=")
     if equal >= 0:
         left = masked[:equal]
         name = _ASSIGNED.search(left)
-        if name and re.search(r"[\d#]", left[: name.start()]):
+        if name and _is_solved(left[: name.start()], name[0].strip(" $")):
+            left = ""  # `3x = 42 and x = 14`
+        elif name and re.search(r"[\d#]", left[: name.start()]):
             return ""  # `the minimum is 4 at x = 2`
-        solved = all(_SOLVED.fullmatch(_right_before(side)) for side in left.split("="))
+        solved = all(_SOLVED.fullmatch(_right_before(side)) or _computes(side) for side in left.split("="))
         if not solved or _UNLIKE_WORDS.search(left) or re.search(r"=[^=]*(?:,|\band\b)", left):
             return ""  # `2x = 10`, `x = 5 and y = 3`
         clause, masked = clause[equal + 1 :], masked[equal + 1 :]
@@ -183,10 +347,23 @@ def _value_of(clause: str, masked: str) -> str:
         return ""
     (value,) = values
     before, after = masked[: value.start()], masked[value.end() :]
-    if re.search(r"\d", before + after) or _UNLIKE.search(re.sub(r"\s*[.!]\W*$", "", f"{before}; {after}")):
+    if re.search(r"\d", before + after) or _is_unlike(before, after):
         return ""
-    said = _plain(clause[value.start() : value.end()].strip())
-    return said + unit_after(after)
+    month = _MONTH.search(before)
+    said = (month[0] if month else "") + _plain(clause[value.start() : value.end()].strip())
+    return said + unit_after(re.sub(r"^( of)? an? ", " ", after))
+
+
+def _is_solved(left: str, name: str) -> bool:
+    """Whether equations have one variable, and give no value of it yet: `3x = 42` before `x = 14`."""
+    others = set(re.findall(r"(?<![A-Za-z])[a-z](?![A-Za-z])", left))
+    return others == {name} and re.search(rf"(?<![\w+*/·×^−–-])(?<![+*/·×^−–-]\s){name}\s*=", left) is None
+
+
+def _computes(side: str) -> bool:
+    """Whether a side of an equation is a computation with numbers, and perhaps their units."""
+    variable = re.search(r"\d[a-z](?![a-z])|(?<![\w ])\s*(?<!\d )\b[A-Za-z]\b(?!\w)", side)
+    return variable is None and _COMPUTES.search(side) is not None
 
 
 def _right_before(side: str) -> str:
@@ -210,7 +387,7 @@ def _plain(value: str) -> str:
     """A value without what surrounds it: `12` for `$12`, `4.50` for `4,50`, `12` for `twelve`."""
     if formula := next(formulas_in(value, only_at_start=True), None):
         return value[formula.inside : formula.outside].strip()
-    if re.fullmatch(r"\D?\d+,\d{2}\D?", value):
+    if re.fullmatch(r"\D?\d+,\d{1,2}\D?", value):
         return value.replace(",", ".")
     number = number_in_words(value.lower())
     return re.sub(r"^[$€£¥₹]\s?", "", value).strip() if number is None else str(number)

@@ -22,6 +22,7 @@ from lm_eval_ext.grading.boxes import (
     with_unit,
     without_formulas,
 )
+from lm_eval_ext.grading.concluding import counted_in
 from lm_eval_ext.grading.letters import SPECIES, chosen_letter
 from lm_eval_ext.grading.units import is_countable
 from lm_eval_ext.grading.words import alternatives, counted_elsewhere, lexicon, number_in_words, table
@@ -449,4 +450,6 @@ def _in_plain_words(answer: str) -> str:
             return answer if ended else with_unit(counted["number"], f" {rest}")
         if is_counted(rest):
             return answer if is_countable(rest) and not frame else counted["number"]
+    if re.fullmatch(r"[A-Za-z$\d][^\\=<>^*/+_(]*[a-z]{2}", answer) and len(re.findall(r"[a-z]+", answer)) > 1:
+        return counted_in(answer) or answer
     return answer

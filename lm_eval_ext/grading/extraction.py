@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from lm_eval_ext.grading.boxes import NUMBER, Box, boxed_quantity, boxes_in, enumerated, formulas_in
-from lm_eval_ext.grading.concluding import concluded
+from lm_eval_ext.grading.concluding import concluded, said_last
 from lm_eval_ext.grading.declarations import (
     MARKUP,
     clause,
@@ -50,7 +50,9 @@ def final_answer(
     A "Final Answer:" after the last box takes precedence over it, and so does any other value that is declared there.
     """
     text = answer_part(output, ends, needs_end=needs_end)
-    return "" if text is None else settled(text, lambda some: found_in(some, find))
+    if text is None:
+        return ""
+    return settled(text, lambda some: found_in(some, find), said_last if "concluded" in find else lambda _: "")
 
 
 def found_in(text: str, find: Sequence[str]) -> str:
@@ -105,23 +107,38 @@ _REFUTED = (
     r"(?i)\b(?:so|thus|hence|therefore|means),? (?:the value )?{}(?: [a-z]+)? (?:is (?:wrong|incorrect"
     r"|not (?:right|correct|possible))|can(?:no|['’])t be right)\W*(?:sorry\W*)?$"
 )
+# Two answers side by side, of which neither takes the other back: `Answer: 16` and `Answer: 18`.
+_SIDE_BY_SIDE = re.compile(
+    r"(?i)((?:the |my )?(?:final |correct )*answer(?: is|:)|####)[ *]*([A-J]|-?\d[\d.]*?)[*.]*\s+\1(?: also)?[ *]*"
+    r"(?!\2\b)(?:[A-J]|-?\d[\d.]*?)\W*$"
+)
 _STRUCK = re.compile(r"(?<!\S)~~(?=\S)[^~\n]{1,100}(?<=\S)~~(?=\s)")
 _SHORT = 2  # words of a correction that says nothing else
 _MOST_TURNS = 2  # places considered at which a text may go on with something else
 
 
-def settled(text: str, answer_in: Callable[[str], str], *, in_words: bool = False) -> str:
+def settled(
+    text: str,
+    answer_in: Callable[[str], str],
+    otherwise: Callable[[str], str] = lambda _: "",
+    *,
+    in_words: bool = False,
+) -> str:
     """The answer that stands at the end of the model's own turn.
 
     Args:
         text: the text after the thinking, perhaps with further turns that the model made up.
         answer_in: finds the answer in a text; empty if there is none.
+        otherwise: finds an answer in a text that takes nothing back and where `answer_in` finds none.
         in_words: whether answers are words, so that a remark after one looks like another.
 
     >>> settled("It is 5. No wait, 6.", lambda some: "".join(re.findall(r"\\d", some)))
     '6'
     """
-    text = without_denied(_STRUCK.sub("", own_turn(text, last_declared if in_words else answer_in)))
+    text = _STRUCK.sub("", own_turn(text, last_declared if in_words else answer_in))
+    if _SIDE_BY_SIDE.search(text[-_LAST:]):
+        return ""
+    text = without_denied(text)
     if _UNDECIDED.search(text[-_LAST:]):
         return ""
     for pattern, final in ((_TAKEN_BACK, True), (_RECONSIDERED, False)):
@@ -141,7 +158,7 @@ def settled(text: str, answer_in: Callable[[str], str], *, in_words: bool = Fals
                 answer = answer_in(rest)
                 if answer or final:
                     return answer
-    answer = answer_in(text)
+    answer = answer_in(text) or otherwise(text)
     number = re.match(NUMBER, answer)
     refuted = number and re.search(_REFUTED.format(re.escape(number[0])), text[-_LAST:])
     return "" if refuted else answer

@@ -35,7 +35,7 @@ from lm_eval_ext.grading.single_parts import (
     worded,
 )
 from lm_eval_ext.grading.units import RELATIONS, is_physical, quantity
-from lm_eval_ext.grading.words import cased
+from lm_eval_ext.grading.words import cased, with_signs
 from lm_eval_ext.grading.wrapping import (
     bare,
     has_comma,
@@ -103,7 +103,7 @@ def read(text: str) -> tuple[bool, complex | None]:
 def readings(text: str) -> tuple[Reading, ...]:
     """All readings of an answer; empty if it cannot be read as a whole."""
     try:
-        tree = nodes(text)
+        tree = nodes(with_signs(text))
         found = _of(tree) or _as_text(tree)
         alone = (
             part.members[0]

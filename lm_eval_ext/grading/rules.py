@@ -12,6 +12,7 @@ from typing import Any, ClassVar, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lm_eval_ext.errors import TaskError
+from lm_eval_ext.grading.concluding import said_last
 from lm_eval_ext.grading.extraction import PLACES, answer_part, found_in, settled
 from lm_eval_ext.grading.grading import FailureReason, Grade, same_answer
 from lm_eval_ext.thinking_formats import ends_thinking, opens_thinking
@@ -66,7 +67,7 @@ class BaseExtractor(ABC):
         """
         return [
             [
-                Answer.of(output, settled(part, self.of, in_words=self.IN_WORDS))
+                Answer.of(output, settled(part, self.of, self.otherwise, in_words=self.IN_WORDS))
                 for output, part in zip(samples, parts, strict=True)
             ]
             for samples, parts in zip(outputs, self.parts(outputs), strict=True)
@@ -75,6 +76,10 @@ class BaseExtractor(ABC):
     @abstractmethod
     def of(self, text: str) -> str:
         """The answer in a text, such as all after the thinking, or a part of that."""
+
+    def otherwise(self, text: str) -> str:
+        """The answer in a text that takes nothing back, and in which `of` finds none."""
+        return ""
 
     def parts(self, outputs: Outputs) -> list[list[str]]:
         """The text after the thinking, of every sample; empty if it was cut before."""
@@ -122,6 +127,10 @@ class Extractor(BaseExtractor):
     def of(self, text: str) -> str:
         """The answer in the text after the thinking."""
         return found_in(text, self.find)
+
+    def otherwise(self, text: str) -> str:
+        """What the last sentence says without any word that concludes."""
+        return said_last(text) if "concluded" in self.find else ""
 
 
 class Rules(BaseModel, ABC):

@@ -68,6 +68,10 @@ def counted_elsewhere(answer: str) -> str:
 _MARKS = {code: None for code in range(0x900, 0xE00) if unicodedata.category(chr(code)).startswith("M")}
 
 
+_OPERAND = r"\d+(?:\.\d+)?|[a-z]|\\pi"
+_LONGEST_OPERATION = 60  # characters
+
+
 @cache
 def _counters() -> frozenset[str]:
     return frozenset(lexicon()["counters"].split())
@@ -88,6 +92,17 @@ def _cased(word: str) -> str:
     ordinary = re.fullmatch(r"\W*(?:[A-Z]?[a-z]{3,}|[a-z]+|[A-Za-z]{8,})\W*", word)
     mixed = "_" in word or (re.search(r"[A-Z]", word[1:]) and word.lower() not in lexicon()["short_words"])
     return word.casefold() if ordinary or not (kept or mixed) else word
+
+
+def with_signs(text: str) -> str:
+    r"""`\sqrt{2}` for `the square root of 2`, `{7}^3` for `7 cubed`; any other answer unchanged."""
+    if len(text) > _LONGEST_OPERATION:
+        return text
+    plain = re.sub(r"\\text\{([^{}]*)\}", r"\1", text).strip()
+    for pattern, signs in lexicon()["operations"].items():
+        if match := re.fullmatch(f"(?i){pattern.replace('~', _OPERAND)}", plain):
+            return re.sub(r"<(\d)>", lambda place: match[int(place[1])], signs)
+    return text
 
 
 def number_in_words(text: str) -> Fraction | None:

@@ -7,7 +7,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from lm_eval_ext.errors import ArgumentError, TaskError
+from lm_eval_ext.errors import ArgumentError, ResultsError, TaskError
 from lm_eval_ext.generation.request import Generation
 from lm_eval_ext.harness import server_arguments
 from lm_eval_ext.harness.plugin import register_models, register_tasks
@@ -158,7 +158,11 @@ def _evaluate(model: object, tasks: list[Any], manager: TaskManager, options: Ma
 
 
 def _written(results: dict[str, Any], model: object, folder: Path) -> Path:
-    """Write results and samples as the command line does; returns the results file."""
+    """Write results and samples as the command line does; returns the results file.
+
+    Raises:
+        ResultsError: a file cannot be written.
+    """
     from lm_eval.loggers.evaluation_tracker import EvaluationTracker
 
     arguments = dict(getattr(model, "given_arguments", {}))
@@ -170,7 +174,11 @@ def _written(results: dict[str, Any], model: object, folder: Path) -> Path:
     tracker.save_results_aggregated(results=results, samples=samples)
     for task, rows in samples.items():
         tracker.save_results_samples(task_name=task, samples=rows)
-    return max(folder.rglob("results_*.json"), key=lambda path: path.stat().st_mtime)
+    # lm-eval only logs that a file could not be written; the folder may hold those of an earlier evaluation.
+    written = next(folder.rglob(f"results_{tracker.date_id}.json"), None)
+    if written is None or len(list(written.parent.glob(f"samples_*_{tracker.date_id}.jsonl"))) < len(samples):
+        raise ResultsError(f"{folder}: the results cannot be written; the lines logged before say why")
+    return written
 
 
 def log_to_terminal() -> None:

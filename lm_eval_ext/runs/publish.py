@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lm_eval_ext.errors import ResultsError
+from lm_eval_ext.paths import write_whole
 from lm_eval_ext.runs.load import Source, samples_path
 from lm_eval_ext.runs.run import TIERS, Run
 from lm_eval_ext.runs.samples import RUN_FILE, Sample, pack, read_run, write_run
@@ -59,9 +60,7 @@ def publish(source: Source, results: Path) -> Source:
             raise ResultsError(f"{folder}: holds a different run with the same id")
         run = max(there, run, key=lambda one: TIERS.index(one.tier))
     for task, content in packed.items():
-        path = samples_path(folder, task)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+        write_whole(samples_path(folder, task), content)
     return Source(run, write_run(run, folder), source.catalogue)
 
 

@@ -24,7 +24,7 @@ from lm_eval_ext.grading import COMPARED, GRADER_VERSION
 from lm_eval_ext.grading.code import CodeRules
 from lm_eval_ext.grading.kinds import FILTERS, GRADED, MATCHING, extractor
 from lm_eval_ext.metrics import AGGREGATIONS, FUNCTIONS
-from lm_eval_ext.paths import json_object
+from lm_eval_ext.paths import json_object, write_whole
 from lm_eval_ext.redaction import mapping, number, sequence, whole
 from lm_eval_ext.runs.load import Source, samples_path
 from lm_eval_ext.runs.publish import is_gated
@@ -303,12 +303,14 @@ def _regraded(content: Json, task: str, version: int, path: Path) -> tuple[TaskR
     if file is None or reason:
         return TaskRegrading(task, _ACCURACY, before, kept_because=reason), []
     rows = sorted(raw_rows(file), key=lambda row: str(row.get("filter")))
-    changed, place = 0, f"{path}: {task}"
+    changed, questions, place = 0, 0, f"{path}: {task}"
     _check_complete(content, task, rows, place)
     for name, some in groupby(rows, key=lambda row: str(row.get("filter"))):
-        changed = max(changed, _regrade_rows(list(some), rules_of(config, name, place), results, place))
+        of_filter = list(some)
+        questions = max(questions, len(of_filter))
+        changed = max(changed, _regrade_rows(of_filter, rules_of(config, name, place), results, place))
     config["metadata"] = {**mapping(config.get("metadata")), "grader_version": GRADER_VERSION}
-    return TaskRegrading(task, _ACCURACY, before, float(results[key]), changed, len(rows)), rows
+    return TaskRegrading(task, _ACCURACY, before, float(results[key]), changed, questions), rows
 
 
 def _regrade_rows(rows: Sequence[Json], rules: TaskRules, results: Json, place: str) -> int:
@@ -398,7 +400,7 @@ def regrade_run(source: Source, declared: Declared, *, write: bool) -> list[Task
     run, samples, outcomes = regraded(source, declared)
     if write and samples:
         for task, packed in samples.items():
-            samples_path(source.path.parent, task).write_bytes(packed)
+            write_whole(samples_path(source.path.parent, task), packed)
         write_run(run, source.path.parent)
     return outcomes
 

@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from lm_eval_ext.declared import Declared
 from lm_eval_ext.errors import ResultsError, first_fault
-from lm_eval_ext.paths import json_object
+from lm_eval_ext.paths import json_object, write_whole
 from lm_eval_ext.runs.run import SCHEMA_VERSION, Hash, Line, Name, Number, Run, Share
 
 LARGEST = 2 << 30  # bytes of a task's samples, unpacked
@@ -137,8 +137,7 @@ def validated(content: dict[str, object], path: Path) -> Run:
 
 
 def write_run(run: Run, folder: Path) -> Path:
-    """Write `run.json` into a folder."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write `run.json` into a folder, as a whole."""
     path = folder / RUN_FILE
-    path.write_text(run.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    write_whole(path, run.model_dump_json(indent=1) + "\n")
     return path

@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError
 
 from lm_eval_ext.declared import Declared
 from lm_eval_ext.errors import ResultsError, first_fault
+from lm_eval_ext.paths import write_whole
 
 FOLDER = "studies"  # below a folder of published runs
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"  # of a study
@@ -55,8 +56,7 @@ class StudyFile(Declared):
 def write_study(study: StudyFile, results: Path) -> Path:
     """Write a study beside the published runs in a folder; returns the path."""
     path = path_of_study(study.name, results)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(study.model_dump_json(indent=1) + "\n", "utf-8")
+    write_whole(path, study.model_dump_json(indent=1) + "\n")
     return path
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -327,10 +328,13 @@ def unique(paths: Sequence[str]) -> list[str]:
 
     >>> unique(["a.html", "b.html", "a.html"])
     ['a.html', 'b.html', 'a-3.html']
+    >>> unique(["a-3.html", "a.html", "a.html"])
+    ['a-3.html', 'a.html', 'a-4.html']
     """
     found: list[str] = []
     for number, path in enumerate(paths, 1):
-        found.append(path if path not in found else path.replace(".html", f"-{number}.html"))
+        others = (path.replace(".html", f"-{other}.html") for other in itertools.count(number))
+        found.append(path if path not in found else next(other for other in others if other not in found))
     return found
 
 
