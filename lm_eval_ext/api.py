@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from lm_eval_ext.harness.models.thinking import ThinkingLM
     from lm_eval_ext.harness.session import GeneratedSamples
     from lm_eval_ext.pruning.recipe import Recipe
-    from lm_eval_ext.runs.catalogue import Catalogue
     from lm_eval_ext.runs.load import Runs
     from lm_eval_ext.runs.run import Run
     from lm_eval_ext.shrinking.divergence_report import DivergenceReport
@@ -217,10 +216,11 @@ def read_runs(*folders: str | Path, site: str | Path | None = None) -> Runs:
     >>> round(float(table.query("model == 'dense' and task == 'tts_chain_b128'").accuracy.mean()), 2)
     0.93
     """
+    from lm_eval_ext.runs.catalogue import read_catalogue
     from lm_eval_ext.runs.load import Runs
     from lm_eval_ext.runs.load import load as load_sources
 
-    sources = load_sources([Path(folder) for folder in folders], _catalogue(site), logs=True)
+    sources = load_sources([Path(folder) for folder in folders], read_catalogue(site), logs=True)
     return Runs((source.run for source in sources), sources)
 
 
@@ -433,24 +433,19 @@ def build_site(results: Sequence[str | Path], out: str | Path, *, site: str | Pa
     """
     _check_libraries()
     from lm_eval_ext.analysis.board import Board
+    from lm_eval_ext.runs.catalogue import read_catalogue
     from lm_eval_ext.runs.load import load as load_sources
     from lm_eval_ext.runs.study_file import read_studies
     from lm_eval_ext.runs.tiers import graded_by_another_version
     from lm_eval_ext.site.build import build as write_site
 
-    catalogue = _catalogue(site)
+    catalogue = read_catalogue(site)
     sources = load_sources([Path(path) for path in results], catalogue, logs=True)
     for source in sources:
         for finding in graded_by_another_version(source, published_before=True):
             logger.warning("%s: %s", finding.path, finding.text)
     studies = read_studies(Path(path) for path in results)
     return write_site(sources, Path(out), Board([source.run for source in sources], catalogue), studies)
-
-
-def _catalogue(site: str | Path | None) -> Catalogue:
-    from lm_eval_ext.runs.catalogue import read_catalogue
-
-    return read_catalogue(Path(site)) if site else read_catalogue()
 
 
 def _check_libraries() -> None:

@@ -6,10 +6,11 @@ from thinking is the claim of arXiv 2510.22228.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from lm_eval_ext.analysis.evaluated import EvaluatedModel, TaskScores
+from lm_eval_ext.analysis.found_lost import with_budgets
 from lm_eval_ext.analysis.matching import UNKNOWN
 from lm_eval_ext.runs.run import TaskResult, accuracy_interval
 from lm_eval_ext.statistics.gate import GateRow, Verdict
@@ -174,12 +175,12 @@ class Gain(NamedTuple):
 
 def thinking_gains(base: EvaluatedModel, candidate: EvaluatedModel, tasks: Sequence[str]) -> Iterator[Gain]:
     """For each benchmark, accuracy at the largest budget that both models have less that at the smallest."""
-    for benchmark, names in _by_benchmark(base, tasks).items():
-        ordered = sorted(names, key=lambda name: _size(base.tasks[name]))
-        small, large = ordered[0], ordered[-1]
+    thinks = [name for name in tasks if base.tasks[name].run.settings.get("thinking") != "off"]
+    for benchmark, names in with_budgets(base, thinks).items():
+        small, large = names[0], names[-1]
         scores = [model.tasks[name].scores for model in (base, candidate) for name in (large, small)]
         same = {base.tasks[name].result.question_set for name in (large, small)}
-        if small == large or len(same) > 1 or len({len(some) for some in scores}) > 1:
+        if len(same) > 1 or len({len(some) for some in scores}) > 1:
             continue
         what = f"{limit(base.tasks[small].result.budget)} to {limit(base.tasks[large].result.budget)}"
         yield Gain(benchmark, what, *_contrasts(scores), _warnings(base.tasks[small], candidate.tasks[large]))
@@ -196,19 +197,6 @@ def voting_gains(base: EvaluatedModel, candidate: EvaluatedModel, tasks: Sequenc
             votes = f"maj@{max(usable)}"
             scores = [task.metrics[metric] for task in (one, other) for metric in (votes, "acc")]
             yield Gain(one.result.benchmark, votes, *_contrasts(scores))
-
-
-def _by_benchmark(model: EvaluatedModel, tasks: Sequence[str]) -> Mapping[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for name in tasks:
-        result = model.tasks[name].result
-        if not result.votes and model.tasks[name].run.settings.get("thinking") != "off":
-            found.setdefault(result.benchmark, []).append(name)
-    return found
-
-
-def _size(task: TaskScores) -> float:
-    return float("inf") if task.result.budget is None else task.result.budget
 
 
 def _contrasts(scores: Sequence[Sequence[float]]) -> tuple[Interval, Interval, Interval]:

@@ -13,7 +13,7 @@ from lm_eval_ext.authoring.variants import is_written_by_us, out_of_date
 from lm_eval_ext.errors import ArgumentError, TaskError
 from lm_eval_ext.generation.request import asks_for_thinking, parse_options
 from lm_eval_ext.grading.kinds import FILTERS, kind_of_metric
-from lm_eval_ext.harness.registry import known_filters, known_metrics
+from lm_eval_ext.harness.registry import known
 from lm_eval_ext.metrics import METRIC_FIELDS, METRICS, score_named
 from lm_eval_ext.template_filters import TEMPLATE_FILTERS
 from lm_eval_ext.workers import Workers
@@ -166,7 +166,7 @@ def _is_near(task: Path, file: str) -> bool:
 
 
 def _grading(task: Merged) -> Iterator[TaskFinding]:
-    metrics, filters = known_metrics(), known_filters()
+    metrics, filters = known("metric"), known("filter")
     for number, one in enumerate(task.fields["metric_list"]):
         if "process_results" in task.fields:  # its scores have any names but those that our metrics compute
             if text := _fault_of_own_score(one):

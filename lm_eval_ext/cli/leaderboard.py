@@ -46,10 +46,6 @@ def new(
         print(path)
 
 
-def _catalogue(site: Path | None) -> Catalogue:
-    return read_catalogue(site) if site else read_catalogue()
-
-
 @leaderboard.command()
 def add(
     output: Annotated[Path, typer.Argument(help="Output folder of lm_eval, or a results file.")],
@@ -61,7 +57,7 @@ def add(
 
     Exits with 1 if a file could not be published; the others are still published.
     """
-    catalogue, failed = _catalogue(site), False
+    catalogue, failed = read_catalogue(site), False
     for path in files(output, logs=True):
         try:
             if path.name == RUN_FILE:
@@ -86,7 +82,7 @@ def check(
 
     Exits with 1 if there are errors; warnings alone exit with 0.
     """
-    catalogue = _catalogue(site)
+    catalogue = read_catalogue(site)
     sources, found = _read(results, catalogue)
     before = _published_before(against, catalogue)
     found += findings(sources, before or (), _regraded)
@@ -194,7 +190,7 @@ def regrade(
 
     Takes output folders of lm_eval and published runs. Exits with 1 if a file could not be regraded.
     """
-    catalogue, failed, graded = _catalogue(site), False, 0
+    catalogue, failed, graded = read_catalogue(site), False, 0
     for path in (file for given in results for file in files(given)):
         try:
             outcomes = _regrade(path, catalogue, write)

@@ -217,7 +217,7 @@ def checked(paths: Sequence[Path], *, data: bool, site: Path | None = None, trus
     with quiet():
         files = task_files(paths)
         found, sound = check_files(files, tasks_of_others({path.resolve() for path in files}), trust=trust)
-        catalogue = read_catalogue(site) if site else read_catalogue()
+        catalogue = read_catalogue(site)
         for task in sound if data else ():
             found += check_data(task, catalogue, trust=trust)
     return sorted(found, key=lambda finding: (finding.path, finding.line))

@@ -1,13 +1,17 @@
 r"""The value that a reply concludes with where it neither boxes nor declares one: `So she has 12 apples in all.`
 
-The last sentence is read, whole or not at all: it must conclude (`so`, `in total`, a value alone in its line) and say
-one value in plain words, besides those that it calls known (`the 4 workers`). The words are in `extraction.yaml`.
+The last sentence is read, whole or not at all: it must say one value in plain words, besides those that it calls known
+(`the 4 workers`). One that doesn't conclude (`so`, `in total`, a value alone in its line) must say the only value
+of the text, or one that was computed. The words are in `extraction.yaml`.
 """
 
 from __future__ import annotations
 
+import ast
+import math
+import operator
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import pairwise
 
@@ -143,6 +147,14 @@ _ASSIGNED = re.compile(r"(?<![A-Za-z])(?<![+*/×·÷^−–-]\s)(?<![+*/×·÷^�
 _OPERATOR = re.compile(r"[+*/×·÷^−–-]")
 _SOLVED = re.compile(r"[A-Za-z](?:_?\d)?\s*|[A-Za-z]{3,}\s*|[\d\s+*/×·÷().,$€£%–−-]*|#+\s*")
 _COMPUTES = re.compile(rf"(?:\d|\)|{_PART})[^=.;,]*[+*/×·÷−–-]\s*[$(]?(?:\d|{_PART})|\d[²³]\s*$")
+_GARBLED = re.compile(r"[\x00-\x08\x0e-\x1f\ufffd]")
+_GIVES_VARIABLE = re.compile(r"(?:^|[,;\s])[A-Za-z]\s*[=≈]\s*[^=\s][^=]*$")
+_SAYS_WORDS = re.compile(r"(?<!\S)[\"'“(]*[A-Za-z]?[^\W\d_]*(?:[^\x00-\x7f]{2}|[a-z]{2})")
+_OPERATIONS: dict[type[ast.operator], Callable[[float, float], float]] = {
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
+}  # fmt: skip
+_AS_PYTHON = str.maketrans("×·÷−–", "**/--")
+_ROUNDED = 0.01  # relative, between what is computed and what it is said to be
 _MONTH = re.compile(r"\b(?:January|February|March|April|May|June|July|August|September|October|November|December) $")
 _UNLIKE_WORDS = re.compile(rf"(?i)(?<!\w)(?:{_words('unlike')})(?!\w)|n['’]t\b")
 _UNLIKE = re.compile(rf"{_UNLIKE_WORDS.pattern}|{_words('unlike_signs')}|[-–—−]\s*;")
@@ -178,12 +190,12 @@ def said_last(text: str) -> str:
     >>> said_last("6 * 7 = 42 for all. It takes 42 minutes for 6 trays."), said_last("There are 4 boys and 3 girls.")
     ('42\\text{ minutes}', '')
     """
-    if (end := _end_of(text)) is None or _OF_ANSWER.search(end[1]):
+    if (end := _end_of(text)) is None or _OF_ANSWER.search(end[1]) or _GARBLED.search(text):
         return ""
     text, masked, start, stop, before = end
     sentence, last = text[start:stop], _blanked(masked[start:stop], _BRACKETED, _REASONS, _CONTRAST)
     goes_on = _UNFINISHED.search(masked) or _GOES_ON.match(last) or _NOT_LAST.search(masked[start:stop])
-    if goes_on or _are_parallel(before, masked[start:stop]):
+    if goes_on or _are_parallel(before, masked[start:stop]) or not (_SAYS_WORDS.search(last) or _is_true(last)):
         return ""
     alone = "" if _CONCLUDES.search(last) else _value_of(sentence, last)
     known = not re.search(r"[\d#]", masked[:start]) or "=" in last or _follows(alone, text[:start])
@@ -225,6 +237,35 @@ def counted_in(sentence: str) -> str:
     words = counted[1].split() if counted else []
     known = any(is_countable(" ".join(words[:length])) for length in range(1, len(words) + 1))
     return _value_of(sentence, masked) if known and "one of" not in sentence else ""
+
+
+def _is_true(equation: str) -> bool:
+    """Whether an equation without words gives a variable or a formula, or is of numbers and holds: no `8*9+6=3`."""
+    sides = [re.sub(r"[\s$€£,]", "", side) for side in re.split("[=≈]", equation.strip(" .\n"))]
+    if _GIVES_VARIABLE.search(equation) or any(re.fullmatch("#+", side) for side in sides):
+        return True
+    computed = [re.sub(r"([\d.]+)²", r"(\1*\1)", side).translate(_AS_PYTHON) for side in sides if side]
+    if not any(re.search(r"\d\)*[+*/-]", side) for side in computed) or not all(
+        re.fullmatch(r"[\d.+*/()-]{1,80}", side) and "**" not in side for side in computed
+    ):
+        return False
+    try:
+        values = [_value(ast.parse(side, mode="eval").body) for side in computed]
+    except (SyntaxError, ValueError, ArithmeticError):
+        return False
+    return all(math.isclose(values[0], value, rel_tol=_ROUNDED) for value in values)
+
+
+def _value(node: ast.expr) -> float:
+    """The value of an expression of numbers, signs and parentheses."""
+    match node:
+        case ast.Constant(value=int() | float() as number):
+            return float(number)
+        case ast.UnaryOp(operand=operand):
+            return _value(operand) * (-1 if isinstance(node.op, ast.USub) else 1)
+        case ast.BinOp(left=left, right=right):
+            return _OPERATIONS[type(node.op)](_value(left), _value(right))
+    raise ValueError("something else")
 
 
 def _follows(value: str, before: str) -> bool:

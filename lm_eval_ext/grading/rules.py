@@ -111,7 +111,7 @@ class Extractor(BaseExtractor):
 
     Attributes:
         find: where to look, in this order: `boxed`, `declared` ("The answer is ...", "Answer: ..."), `concluded` (the
-            one new value of a sentence that ends the reply with "So ..." or "in total"), `last_expression` (the last
+            one new value that the last sentence of the reply says), `last_expression` (the last
             formula or number, which may be just a step of the solution).
 
     Raises:

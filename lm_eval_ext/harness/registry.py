@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 
 class EngineEntry(NamedTuple):
@@ -50,23 +50,13 @@ def capabilities(model: str) -> dict[str, bool]:
     return {"reproducible": entry.reproducible, "token_exact": entry.token_exact, "drops_layers": entry.drops_layers}
 
 
-def known_filters() -> Collection[str]:
-    """Filters that `filter_list` may name, including ours."""
-    from lm_eval.api.registry import filter_registry
+def known(kind: Literal["filter", "metric"]) -> Collection[str]:
+    """Filters that `filter_list` may name, or metrics that `metric_list` may name, including ours."""
+    from lm_eval.api import registry
 
-    import lm_eval_ext.harness.registration  # noqa: F401  # its decorators register it
+    import lm_eval_ext.harness.registration  # noqa: F401  # its decorators register ours
 
-    names: Collection[str] = filter_registry
-    return names
-
-
-def known_metrics() -> Collection[str]:
-    """Metrics that `metric_list` may name, including ours."""
-    from lm_eval.api.registry import metric_registry
-
-    import lm_eval_ext.harness.registration  # noqa: F401  # its decorators register it
-
-    names: Collection[str] = metric_registry
+    names: Collection[str] = getattr(registry, f"{kind}_registry")
     return names
 
 

@@ -394,23 +394,25 @@ def kept_layers(drop: Sequence[int], depth: int) -> tuple[int, ...]:
     return kept
 
 
-def left_out_info(recipe: Recipe | None) -> dict[str, object]:
-    """What results say of what is left out of layers: `dropped_attention`, `dropped_mlp` and `dropped_experts`."""
+def recipe_info(recipe: Recipe | None) -> dict[str, object]:
+    """What results say of a recipe: its method, what it leaves out and what it changes."""
     if recipe is None:
-        return {}
-    found: dict[str, object] = {
-        f"dropped_{name}": list(layers) for name, layers in recipe.blocks._asdict().items() if layers
-    }
+        nothing: dict[str, object] = {"dropped_layers": [], "merged_layers": [], "layer_scores": []}
+        return {"method": "none", "source": "", **nothing, "recipe_hash": ""}
+    blocks = {f"dropped_{name}": list(layers) for name, layers in recipe.blocks._asdict().items() if layers}
     experts = {str(layer): format_layers(some) for layer, some in recipe.drop_experts.items()}
-    return found | ({"dropped_experts": experts} if experts else {})
-
-
-def changes_info(recipe: Recipe | None) -> dict[str, object]:
-    """What results say of the weights that a recipe changes: `merged_layers`, and `linear_map` or `sparsity`."""
-    merged = [step.model_dump(mode="json") for step in recipe.merge] if recipe else []
-    attached = recipe.attached if recipe else {}
-    changed = {name: one.model_dump(exclude={"file"}, exclude_defaults=True) for name, one in attached.items()}
-    return {"merged_layers": merged, **changed}
+    changed = {name: one.model_dump(exclude={"file"}, exclude_defaults=True) for name, one in recipe.attached.items()}
+    return {
+        "method": recipe.method,
+        "source": recipe.source,
+        "dropped_layers": list(recipe.drop),
+        **blocks,
+        **({"dropped_experts": experts} if experts else {}),
+        "merged_layers": [step.model_dump(mode="json") for step in recipe.merge],
+        **changed,
+        "layer_scores": list(recipe.scores),
+        "recipe_hash": recipe.digest,
+    }
 
 
 def recipe_files() -> list[Path]:

@@ -62,10 +62,10 @@ class Catalogue(Declared):
         )
 
 
-def read_catalogue(path: Path = LEADERBOARD / "site.yaml") -> Catalogue:
-    """Read the catalogue from a YAML file.
+def read_catalogue(path: str | Path | None = None) -> Catalogue:
+    """Read the catalogue from a YAML file; the project's own if none is named.
 
     Raises:
         ResultsError: the file is invalid; names the file, the field and what is allowed.
     """
-    return read_yaml(path, Catalogue, ResultsError)
+    return read_yaml(Path(path or LEADERBOARD / "site.yaml"), Catalogue, ResultsError)

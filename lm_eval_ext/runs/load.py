@@ -200,13 +200,9 @@ def _below(folder: Path, logs: bool) -> Iterator[Path]:
         if SITE_MARK in names:
             folders.clear()
             continue
-        for path in _paths(parent, names):
+        for path in (Path(parent, name) for name in names):
             if path.name == RUN_FILE or (is_results(path) and (logs or not is_log(path))) or (logs and is_log(path)):
                 yield path
-
-
-def _paths(parent: str, names: Iterable[str]) -> Iterator[Path]:
-    return (Path(parent, name) for name in names)
 
 
 _SHOWN = 20  # runs that are listed

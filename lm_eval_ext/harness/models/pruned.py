@@ -27,7 +27,7 @@ from lm_eval_ext.pruning.blocks import left_out
 from lm_eval_ext.pruning.checkpoint import NO_CHANGES, Changes, weight_bytes
 from lm_eval_ext.pruning.lineage import lineage
 from lm_eval_ext.pruning.quantization import Quantization, method_of, quantization_of
-from lm_eval_ext.pruning.recipe import Recipe, changes_info, left_out_info
+from lm_eval_ext.pruning.recipe import Recipe, recipe_info
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -222,17 +222,11 @@ class PrunedLM(ThinkingLM):
         return {
             "base": origin.base,
             **({"checkpoint": pretrained, "relation": origin.relation} if origin.relation else {}),
-            "method": recipe.method if recipe else "none",
-            "source": recipe.source if recipe else "",
-            "dropped_layers": list(recipe.drop) if recipe else [],
-            **left_out_info(recipe),
+            **recipe_info(recipe),
             **({"experts": self._changes.experts.total} if self._changes.experts else {}),
-            **changes_info(recipe),
             "kept_layers": list(self._kept or range(facts.depth)),
-            "layer_scores": list(recipe.scores) if recipe else [],
             "parameters_before": before,
             "parameters_after": after,
-            "recipe_hash": recipe.digest if recipe else "",
             "model_fingerprint": facts.fingerprint,
             **({"recovered": recovery} if recovery else {}),
             **({"quantization": packed} if (packed := self._quantization()) else {}),

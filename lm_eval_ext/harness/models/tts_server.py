@@ -40,12 +40,11 @@ from lm_eval_ext.pruning.architecture import depth
 from lm_eval_ext.pruning.loading import parameter_count
 from lm_eval_ext.pruning.recipe import (
     Recipe,
-    changes_info,
     format_layers,
-    left_out_info,
     load_recipe,
     parse_experts,
     parse_layers,
+    recipe_info,
 )
 
 if TYPE_CHECKING:
@@ -413,15 +412,9 @@ def pruning_info(
     dropped = recipe.drop if recipe else ()
     return {
         "base": recipe.base if recipe else base,
-        "method": recipe.method if recipe else "none",
-        "source": recipe.source if recipe else "",
-        "dropped_layers": list(dropped),
-        **left_out_info(recipe),
-        **changes_info(recipe),
+        **recipe_info(recipe),
         "kept_layers": [layer for layer in range(depth(config)) if layer not in dropped],
-        "layer_scores": list(recipe.scores) if recipe else [],
         "parameters_before": parameter_count(config),
-        "recipe_hash": recipe.digest if recipe else "",
         "model_fingerprint": fingerprint,
     }
 
