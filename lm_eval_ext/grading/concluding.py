@@ -149,7 +149,7 @@ _SOLVED = re.compile(r"[A-Za-z](?:_?\d)?\s*|[A-Za-z]{3,}\s*|[\d\s+*/×·÷().,$�
 _COMPUTES = re.compile(rf"(?:\d|\)|{_PART})[^=.;,]*[+*/×·÷−–-]\s*[$(]?(?:\d|{_PART})|\d[²³]\s*$")
 _GARBLED = re.compile(r"[\x00-\x08\x0e-\x1f\ufffd]")
 _GIVES_VARIABLE = re.compile(r"(?:^|[,;\s])[A-Za-z]\s*[=≈]\s*[^=\s][^=]*$")
-_SAYS_WORDS = re.compile(r"(?<!\S)[\"'“(]*[A-Za-z]?[^\W\d_]*(?:[^\x00-\x7f]{2}|[a-z]{2})")
+_SAYS_WORDS = re.compile(r"(?<!\S)[\"'“(]*[A-Za-z][^\W\d_]*[a-z]{2}|[^\W\d_A-Za-z\u00c0-\u024f]{2}")
 _OPERATIONS: dict[type[ast.operator], Callable[[float, float], float]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
 }  # fmt: skip
