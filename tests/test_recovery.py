@@ -18,7 +18,7 @@ from lm_eval_ext.cli import app
 from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
 from lm_eval_ext.pruning import finetuning
-from lm_eval_ext.pruning.calibration import Exchange, encoded
+from lm_eval_ext.pruning.calibration import Exchange, TokenRow, encoded
 from lm_eval_ext.pruning.checkpoint import read_config
 from lm_eval_ext.pruning.finetuning import Memory, estimated, training
 from lm_eval_ext.pruning.quantization import parse_quantize
@@ -196,12 +196,12 @@ def test_micro_batches_make_the_same_step(recipe: Recipe, tmp_path: Path) -> Non
 def test_only_replies_count(tiny_model: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     row = encoded(Exchange("1+2?", "<think>easy</think>3"), tokenizer, 99)
-    example = finetuning._Example.of(row)
-    written = tokenizer.decode([token for token in example.labels if token >= 0])
+    labels = finetuning._batch([row])["labels"][0].tolist()
+    written = tokenizer.decode([token for token in labels if token >= 0])
     assert written == f"<think>easy</think>3{tokenizer.eos_token}", "to the end of its turn"
-    batch = finetuning._padded([{"input_ids": [1, 2, 3], "labels": [-100, 2, 3]}, {"input_ids": [4], "labels": [4]}])
-    assert batch["input_ids"].tolist() == [[1, 2, 3], [4, 0, 0]] and batch["attention_mask"].tolist()[1] == [1, 0, 0]
-    assert batch["labels"].tolist() == [[-100, 2, 3], [4, -100, -100]]
+    batch = finetuning._batch([TokenRow([1, 2, 3], 1), TokenRow([4, 5], 1)])
+    assert batch["input_ids"].tolist() == [[1, 2, 3], [4, 5, 0]] and batch["attention_mask"].tolist()[1] == [1, 1, 0]
+    assert batch["labels"].tolist() == [[-100, 2, 3], [-100, 5, -100]]
 
 
 def test_settings_of_a_paper_can_be_changed() -> None:
@@ -238,7 +238,7 @@ def test_what_does_not_fit_into_memory_is_refused_before_it_starts(
 ) -> None:
     monkeypatch.setattr("lm_eval_ext.pruning.recovery._free_bytes", lambda processes: 1_000_000)
     with pytest.raises(
-        ArgumentError, match=r"^training takes about .* GB \(trained weights .*\), but 0\.001 GB are free"
+        ArgumentError, match=r"^training takes about .* MB \(trained weights .*\), but 1 MB are free"
     ):
         recover(recipe, tmp_path / "out", training(**SHORT))
     assert not (tmp_path / "out").exists()

@@ -54,34 +54,33 @@ def _depth_fields(text: PreTrainedConfig) -> dict[str, int]:
     return fields
 
 
-def slice_config(config: PreTrainedConfig, kept: Sequence[int], trust_layer_fields: bool = False) -> PreTrainedConfig:
+def slice_config(config: PreTrainedConfig, kept: Sequence[int]) -> PreTrainedConfig:
     """A copy of `config` for the model with only the layers `kept`, without any `quantization_config`.
+
+    Lists that aren't declared and have as many entries as layers are taken to have one for each.
 
     Args:
         config: config of the base model.
         kept: ascending indices of the layers to keep.
-        trust_layer_fields: assume that unknown lists with as many entries as layers have one entry per layer.
 
     Raises:
-        ArchitectureError: the architecture, or a field with one entry per layer, cannot be cut safely.
+        ArchitectureError: the architecture cannot be cut safely.
     """
     check_supported(config, kept)
-    return _sliced(config, kept, trust_layer_fields)
+    return _sliced(config, kept)
 
 
-def _sliced(config: PreTrainedConfig, kept: Sequence[int], trust_layer_fields: bool) -> PreTrainedConfig:
+def _sliced(config: PreTrainedConfig, kept: Sequence[int]) -> PreTrainedConfig:
     sliced = copy.deepcopy(config)
     text = text_config(sliced)
-    for name, value in _overrides(text, kept, trust_layer_fields).items():
+    for name, value in _overrides(text, kept).items():
         setattr(text, name, value)
     for part in (sliced, text):  # names modules by layer, so it has to be made anew (`quantization`)
         vars(part).pop("quantization_config", None)
     return sliced
 
 
-def config_overrides(
-    config: PreTrainedConfig, kept: Sequence[int], trust_layer_fields: bool = False
-) -> dict[str, object]:
+def config_overrides(config: PreTrainedConfig, kept: Sequence[int]) -> dict[str, object]:
     """The config fields that change in the pruned model, for loaders that accept overrides (vLLM's `hf_overrides`).
 
     Raises:
@@ -89,13 +88,11 @@ def config_overrides(
     """
     check_supported(config, kept)
     text = text_config(config)
-    overrides = _overrides(text, kept, trust_layer_fields)
+    overrides = _overrides(text, kept)
     return overrides if text is config else {"text_config": overrides}
 
 
-def _overrides(text: PreTrainedConfig, kept: Sequence[int], trust_layer_fields: bool) -> dict[str, object]:
-    if not trust_layer_fields:
-        _refuse_unknown_fields(text)
+def _overrides(text: PreTrainedConfig, kept: Sequence[int]) -> dict[str, object]:
     sliced = _sliced_fields(text.to_dict(), kept, depth(text))
     return sliced | {field: times * len(kept) for field, times in _depth_fields(text).items()}
 
@@ -151,7 +148,7 @@ def _reasons_against_set(config: PreTrainedConfig, kept: Sequence[int]) -> Itera
     elif kind in table["attention_first"] and 0 in with_cache and kept[0] not in with_cache:
         yield f"the first kept layer must be one of its attention layers ({layers}), where its cache counts tokens"
     try:
-        text_config(_sliced(config, kept, trust_layer_fields=True)).validate()  # as loading and saving it does
+        text_config(_sliced(config, kept)).validate()  # as loading and saving it does
     except StrictDataclassError as error:
         yield " ".join(str(error.__cause__ or error).split())
 
@@ -220,16 +217,6 @@ def unknown_layer_fields(fields: Mapping[str, object], total: int) -> list[str]:
 
 def _has_one_per_layer(value: object, total: int) -> bool:
     return isinstance(value, (list, tuple)) and len(value) == total
-
-
-def _refuse_unknown_fields(text: PreTrainedConfig) -> None:
-    unknown = unknown_layer_fields(text.to_dict(), depth(text))
-    if unknown:
-        raise ArchitectureError(
-            f"layers of this {text.model_type} model cannot be dropped: its config field {unknown[0]!r} has as many "
-            "entries as layers and is not declared in lm_eval_ext/pruning/architectures.yaml; declare it there "
-            "(per_layer, layer_indices or not_per_layer), or pass trust_layer_fields=true to cut it by layer"
-        )
 
 
 def _sliced_fields(fields: Mapping[str, Any], kept: Sequence[int], total: int) -> dict[str, object]:

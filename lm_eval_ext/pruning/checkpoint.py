@@ -72,26 +72,14 @@ class TensorFile(Protocol):
 
 
 @dataclass(frozen=True)
-class MergedTensor:
-    """A weighted sum of tensors, computed when it is read, like a slice of a safetensors file."""
+class MergedTensor(ChangedTensor):
+    """A weighted sum of tensors of one shape, the first of which is `tensor`, computed when it is read."""
 
     parts: Mapping[str, float]
     files: Mapping[str, TensorFile]
 
     def __getitem__(self, key: EllipsisType | slice | tuple[slice, ...]) -> torch.Tensor:
         return merged_tensor(self.parts, lambda name: self.files[name].get_slice(name)[key])
-
-    def _any(self) -> LazyTensor:
-        name = next(iter(self.parts))
-        return self.files[name].get_slice(name)
-
-    def get_shape(self) -> list[int]:
-        """Its shape."""
-        return self._any().get_shape()
-
-    def get_dtype(self) -> str:
-        """Its dtype, as safetensors names it."""
-        return self._any().get_dtype()
 
 
 @dataclass(frozen=True)
@@ -158,7 +146,8 @@ def _slice(name: str, kept: Sequence[int], changes: Changes, where: Mapping[str,
         return KeptParts(where[name].get_slice(name), kept, packed[0], length)
     parts = sources(name, changes.merged)
     if parts != {name: 1.0}:
-        return MergedTensor(parts, where)
+        first = next(iter(parts))
+        return MergedTensor(where[first].get_slice(first), parts, where)
     tensor: LazyTensor = where[name].get_slice(name)
     linear_map, sparsity = changes.linear_map, changes.sparsity
     if sparsity and sparsity.applies_to(name):
@@ -245,13 +234,14 @@ def weight_bytes(
     """
     with ExitStack() as files:
         found = kept_tensors(pretrained, kept, changes, hub, files)
-        tensors = [tensor for name, tensor in found.items() if not held(name)]
-        return sum(math.prod(tensor.get_shape()) * _bits(tensor.get_dtype()) // 8 for tensor in tensors)
+        return sum(stored_bytes(tensor) for name, tensor in found.items() if not held(name))
 
 
-def _bits(dtype: str) -> int:
-    """Bits of one element of a safetensors dtype, such as `BF16`, `I8`, `F8_E4M3` or `F4`."""
-    return 8 if dtype == "BOOL" else int(re.sub(r"^[A-Z]+(\d+).*", r"\1", dtype))
+def stored_bytes(tensor: LazyTensor) -> int:
+    """Bytes of a tensor, by its shape and dtype, such as `BF16`, `I8`, `F8_E4M3` or `F4`."""
+    dtype = tensor.get_dtype()
+    bits = 8 if dtype == "BOOL" else int(re.sub(r"^[A-Z]+(\d+).*", r"\1", dtype))
+    return math.prod(tensor.get_shape()) * bits // 8
 
 
 def is_used(name: str, kept: Sequence[int], changes: Changes) -> bool:

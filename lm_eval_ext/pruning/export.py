@@ -6,7 +6,7 @@ import json
 import logging
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +19,15 @@ from lm_eval_ext.plugins import own_version
 from lm_eval_ext.pruning.architecture import auto_class, depth, layer_of_tensor, slice_config, text_config
 from lm_eval_ext.pruning.block_verification import ensure_zeros_exact
 from lm_eval_ext.pruning.blocks import check_zeros, forget_left_out
-from lm_eval_ext.pruning.checkpoint import NO_CHANGES, Zeros, card_metadata, find_file, kept_tensors, read_config
+from lm_eval_ext.pruning.checkpoint import (
+    NO_CHANGES,
+    Zeros,
+    card_metadata,
+    find_file,
+    kept_tensors,
+    read_config,
+    stored_bytes,
+)
 from lm_eval_ext.pruning.experts import refuse_uneven
 from lm_eval_ext.pruning.lineage import check_fits
 from lm_eval_ext.pruning.loading import load_twin, sliced_by
@@ -29,7 +37,6 @@ from lm_eval_ext.pruning.recipe import Recipe, format_layers, told_experts, writ
 from lm_eval_ext.pruning.verification import TOLERANCE, NotExactError, Twin, logits_of, refusing, tiny_twin, token_ids
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedConfig
 
 
@@ -187,7 +194,7 @@ def read_back_difference(twin: Twin, kept: Sequence[int]) -> float:
     ours = load_twin(twin.folder, twin.config, kept, twin.trust_remote_code).eval()
     with tempfile.TemporaryDirectory(prefix="lm-eval-tts-export-") as folder, ExitStack() as files:
         _write_weights(kept_tensors(twin.folder, kept, NO_CHANGES, hub, files), Path(folder), _TWIN_BYTES)
-        slice_config(twin.config, kept, trust_layer_fields=True).save_pretrained(folder)
+        slice_config(twin.config, kept).save_pretrained(folder)
         _copy_besides(twin.folder, twin.config, hub, Path(folder))
         theirs = (
             auto_class(twin.config)
@@ -213,37 +220,20 @@ def _check_layers(tensors: Iterable[str], kept: int, kind: str) -> None:
 
 
 def _write_weights(tensors: Mapping[str, LazyTensor], folder: Path, shard_bytes: int) -> None:
+    """Write files of at most `shard_bytes`, or of a single larger tensor; one of them is in memory at a time."""
+    from huggingface_hub import split_state_dict_into_shards_factory
     from safetensors.torch import save_file
 
-    parts: list[dict[str, int]] = []
-    for shard in _shards(tensors, shard_bytes):
-        parts.append({name: tensor.nbytes for name, tensor in shard.items()})
-        save_file(shard, folder / f"part-{len(parts)}", metadata={"format": "pt"})
-        shard.clear()  # free the memory before the next shard is read
-        logger.info("shard %d: %d tensors, %.1f MB", len(parts), len(parts[-1]), sum(parts[-1].values()) / 1e6)
-    names = [f"model-{number:05d}-of-{len(parts):05d}.safetensors" for number in range(1, len(parts) + 1)]
-    if len(parts) == 1:
-        names = ["model.safetensors"]
-    for number, name in enumerate(names, 1):
-        (folder / f"part-{number}").rename(folder / name)
-    if len(parts) > 1:
-        weight_map = {tensor: name for name, part in zip(names, parts, strict=True) for tensor in part}
-        total = sum(size for part in parts for size in part.values())
-        index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+    split = split_state_dict_into_shards_factory(
+        dict(tensors), get_storage_size=stored_bytes, filename_pattern="model{suffix}.safetensors",
+        max_shard_size=shard_bytes,
+    )  # fmt: skip
+    for file, names in split.filename_to_tensors.items():
+        save_file({name: tensors[name][...].contiguous() for name in names}, folder / file, metadata={"format": "pt"})
+        logger.info("%s: %d tensors", file, len(names))
+    if split.is_sharded:
+        index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
         (folder / _INDEX).write_text(json.dumps(index, indent=2) + "\n", "utf-8")
-
-
-def _shards(tensors: Mapping[str, LazyTensor], shard_bytes: int) -> Iterator[dict[str, torch.Tensor]]:
-    """Groups of tensors of at most `shard_bytes` (or a single larger tensor), read when the group is reached."""
-    shard: dict[str, torch.Tensor] = {}
-    for name, lazy in tensors.items():
-        tensor = lazy[...].contiguous()
-        if shard and sum(one.nbytes for one in shard.values()) + tensor.nbytes > shard_bytes:
-            yield shard
-            shard = {}
-        shard[name] = tensor
-        del tensor
-    yield shard
 
 
 def _copy_besides(base: str, config: PreTrainedConfig, hub: Mapping[str, object], folder: Path) -> None:

@@ -9,8 +9,9 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
@@ -18,8 +19,9 @@ from lm_eval_ext.declared import Declared
 from lm_eval_ext.errors import ArgumentError, first_fault
 from lm_eval_ext.pruning.architecture import auto_class
 from lm_eval_ext.pruning.blocks import Blocks
-from lm_eval_ext.pruning.calibration import TokenRow
+from lm_eval_ext.pruning.calibration import TokenRow, reply_batches
 from lm_eval_ext.pruning.checkpoint import read_config
+from lm_eval_ext.wording import scaled
 
 if TYPE_CHECKING:
     import torch
@@ -29,17 +31,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("lm_eval.tts")
 
 _IGNORED = -100  # label of a token that doesn't count
-
-
-class _Example(NamedTuple):
-    """Ids and labels of a text; only what a model would write counts."""
-
-    ids: list[int]
-    labels: list[int]
-
-    @classmethod
-    def of(cls, row: TokenRow) -> _Example:
-        return cls(row.ids, [_IGNORED] * row.start + row.ids[row.start :])
 
 
 def trainer_of(
@@ -59,12 +50,11 @@ def trainer_of(
     """
     from transformers import PrinterCallback, Trainer
 
-    examples = [_Example.of(row) for row in rows]
     made: Trainer = Trainer(
         model=_model(pruned, settings, left_out),
         args=_arguments(settings, accumulation, settings.total_steps(len(rows)), unfinished, save_steps),
-        train_dataset=[{"input_ids": one.ids, "labels": one.labels} for one in examples],
-        data_collator=_padded,
+        train_dataset=list(rows),
+        data_collator=_batch,
         callbacks=[progress(logger)],
     )
     made.remove_callback(PrinterCallback)
@@ -128,18 +118,10 @@ def _arguments(
     return made
 
 
-def _padded(examples: Sequence[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
-    """A batch of shape (texts, longest), padded on the right."""
-    import torch
-
-    width = max(len(one["input_ids"]) for one in examples)
-
-    def filled(name: str, value: int) -> torch.Tensor:
-        return torch.tensor([one[name] + [value] * (width - len(one[name])) for one in examples])
-
-    lengths = torch.tensor([len(one["input_ids"]) for one in examples])
-    mask = (torch.arange(width) < lengths[:, None]).long()
-    return {"input_ids": filled("input_ids", 0), "attention_mask": mask, "labels": filled("labels", _IGNORED)}
+def _batch(rows: Sequence[TokenRow]) -> dict[str, torch.Tensor]:
+    """A batch of shape (texts, longest), padded on the right; only what a model would write counts."""
+    ((ids, mask, counted),) = reply_batches(rows, len(rows))
+    return {"input_ids": ids, "attention_mask": mask, "labels": ids.masked_fill(counted == 0, _IGNORED)}
 
 
 def last_checkpoint(unfinished: Path) -> str | None:
@@ -191,20 +173,10 @@ def progress(logger: logging.Logger) -> TrainerCallback:
                 left = each * (state.max_steps - state.global_step)
                 logger.info(
                     "step %d of %d, loss %.3f, %.2f s a step, %s left",
-                    state.global_step, state.max_steps, logs["loss"], each, _clock(left),
+                    state.global_step, state.max_steps, logs["loss"], each, timedelta(seconds=round(left)),
                 )  # fmt: skip
 
     return Progress()
-
-
-def _clock(seconds: float) -> str:
-    """Hours, minutes and seconds.
-
-    >>> _clock(3725)
-    '1:02:05'
-    """
-    hours, rest = divmod(round(seconds), 3600)
-    return f"{hours}:{rest // 60:02}:{rest % 60:02}"
 
 
 _OPTIMIZER_BYTES = (
@@ -331,14 +303,14 @@ class Memory:
 
     def __str__(self) -> str:
         parts = {"frozen weights": self.weights, "trained weights": self.trained, "activations": self.activations}
-        said = ", ".join(f"{name} {_gigabytes(size)}" for name, size in parts.items() if size)
-        return f"{_gigabytes(self.total)} ({said})"
+        said = ", ".join(f"{name} {scaled(size, 'B')}" for name, size in parts.items() if size)
+        return f"{scaled(self.total, 'B')} ({said})"
 
     def check(self, available: int) -> None:
         """Refuse training that does not fit; raises ArgumentError."""
         if self.total > available:
             raise ArgumentError(
-                f"training takes about {self}, but {_gigabytes(available)} are free; use a smaller max_tokens or "
+                f"training takes about {self}, but {scaled(available, 'B')} are free; use a smaller max_tokens or "
                 "micro_batch_size, lora, or more memory"
             )
 
@@ -372,7 +344,3 @@ def estimated(settings: Training, config: PreTrainedConfig, tokens: int, width: 
         trained=(_OPTIMIZER_BYTES + copied) * (adapter if settings.lora else numbers),
         activations=settings.micro_batch_size * tokens * each,
     )
-
-
-def _gigabytes(size: int) -> str:
-    return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e9:.3f} GB"

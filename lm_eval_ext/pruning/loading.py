@@ -127,15 +127,17 @@ def pruned_config(
     changes: Changes = NO_CHANGES,
     blocks: Blocks = NO_BLOCKS,
 ) -> PreTrainedConfig:
-    """The config of a pruned model as `exact_config` makes it, with the `quantization_config` of the kept layers.
+    """The config of a pruned model, with the `quantization_config` of the kept layers.
+
+    Architectures that are not verified are checked now, on a tiny twin.
 
     Args:
         pretrained: Hub name or local folder of the base model.
         config: config of the base model.
         kept: ascending indices of the layers to keep.
         hub: arguments of `cached_file`, such as the revision.
-        trust_layer_fields: as in `exact_config`.
-        trust_remote_code: as in `exact_config`.
+        trust_layer_fields: skip this check.
+        trust_remote_code: run the model code that the repository ships.
         changes: how weights of the kept layers are changed, and which experts are kept.
         blocks: further blocks to leave out, by the layers of the base model.
 
@@ -148,7 +150,9 @@ def pruned_config(
     if len(kept) == depth(config):
         sliced = _whole(config)
     else:
-        sliced = exact_config(config, kept, trust_layer_fields, trust_remote_code)
+        if not trust_layer_fields:
+            ensure_exact(config, kept, load_twin, trust_remote_code=trust_remote_code)
+        sliced = slice_config(config, kept)
     if changes.linear_map:
         ensure_map_exact(config, changes.linear_map.after, load_twin_mapped, trust_remote_code=trust_remote_code)
     if changes.experts:
@@ -228,33 +232,11 @@ def _check_where_quantization_is_said(pretrained: str, config: PreTrainedConfig,
         )
 
 
-def exact_config(
-    config: PreTrainedConfig, kept: Sequence[int], trust_layer_fields: bool = False, trust_remote_code: bool = False
-) -> PreTrainedConfig:
-    """The config of a pruned model without quantization, after checking that dropping the other layers is exact.
-
-    Architectures that are not verified are checked now, on a tiny twin.
-
-    Args:
-        config: config of the base model.
-        kept: ascending indices of the layers to keep.
-        trust_layer_fields: skip this check.
-        trust_remote_code: run the model code that the repository ships.
-
-    Raises:
-        ArchitectureError: dropping the layers is not exact, or could not be shown to be.
-    """
-    if trust_layer_fields:
-        return slice_config(config, kept, trust_layer_fields=True)
-    ensure_exact(config, kept, load_twin, trust_remote_code=trust_remote_code)
-    return slice_config(config, kept, trust_layer_fields=True)  # the check has covered unknown fields
-
-
 def load_twin(
     folder: str, config: PreTrainedConfig, kept: Sequence[int], trust_remote_code: bool = False
 ) -> PreTrainedModel:
     """Load the small model used by the check without some layers, in the same way as a real one."""
-    sliced = slice_config(config, kept, trust_layer_fields=True)
+    sliced = slice_config(config, kept)
     return _load(folder, config, sliced, kept, NO_CHANGES, {"revision": "main"}, "float32", trust_remote_code, {})
 
 

@@ -288,7 +288,7 @@ def _as_regex_or_suffix(entry: str, module: str) -> bool:
 def _as_compressed_tensors(entry: str, module: str) -> bool:
     """compressed-tensors' rule: `re:` and a regular expression, or a full name, also of a parent."""
     if entry.startswith("re:"):
-        return _begins(entry[3:], module)
+        return _as_regex(entry[3:], module)
     return module == entry or module.startswith(f"{entry}.")
 
 
@@ -297,12 +297,8 @@ def _as_wildcard(entry: str, module: str) -> bool:
     return fnmatch.fnmatchcase(module, entry) or fnmatch.fnmatchcase(module, f"{entry}.*")
 
 
-def _as_regex(entry: str, module: str) -> bool:
+def _as_regex(pattern: str, module: str) -> bool:
     """GPTQModel's rule: a regular expression from the start."""
-    return _begins(entry, module)
-
-
-def _begins(pattern: str, module: str) -> bool:
     try:
         return re.match(pattern, module) is not None
     except re.error as error:

@@ -58,7 +58,7 @@ def changed_fields(
     """
     check_one_checkpoint(pretrained, hub)
     refuse_uneven(sliced, "vLLM takes")
-    changed = config_overrides(config, kept, trust_layer_fields=True)
+    changed = config_overrides(config, kept)
     if changes.experts:
         text = changed if text_config(config) is config else changed["text_config"]
         assert isinstance(text, dict)

@@ -21,10 +21,11 @@ from lm_eval_ext.errors import ArchitectureError, ArgumentError
 from lm_eval_ext.pruning.block_verification import ensure_map_exact
 from lm_eval_ext.pruning.blocks import MLP, Block, blocks_of, silent
 from lm_eval_ext.pruning.context import PruningContext
-from lm_eval_ext.pruning.layers import Visit, by_token, cosines, hidden_states, reruns, visit_layers
+from lm_eval_ext.pruning.layers import Visit, by_token, hidden_states, reruns, visit_layers
 from lm_eval_ext.pruning.loading import load_twin_mapped
 from lm_eval_ext.pruning.merging import save_map
 from lm_eval_ext.pruning.methods.removal import Removal, Removals, check_finite
+from lm_eval_ext.pruning.methods.similarity import cosine_distances
 from lm_eval_ext.pruning.quantization import quantization_of
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def replaceme(context: PruningContext, remove: Sequence[int], *, alpha: float = 
         )
     if max(remove) > context.depth - max(1, context.removable.start) - context.barriers[1]:
         raise ArgumentError(f"remove={max(remove)}: replaceme keeps the first layer, because the map follows one")
-    found = distances(context, remove)
+    found = cosine_distances(context, remove)
     return {count: _removal(context, scores, count, alpha) for count, scores in found.items()}
 
 
@@ -52,29 +53,6 @@ def _removal(context: PruningContext, scores: Sequence[float], count: int, alpha
     ensure_map_exact(context.config, start - 1, load_twin_mapped, trust_remote_code=context.trust_remote_code)
     linear_map = save_map(start - 1, fitted(context, start, count, alpha))
     return Removal(tuple(range(start, start + count)), (*scores, *[None] * (count - 1)), linear_map=linear_map)
-
-
-def distances(context: PruningContext, remove: Sequence[int]) -> dict[int, list[float]]:
-    """Mean cosine distance over each number of layers, by the index of the first one."""
-    sums = {count: [0.0] * (context.depth - count + 1) for count in remove}
-    tokens = 0
-
-    def of_batch(mask: torch.Tensor) -> Visit:
-        nonlocal tokens
-        tokens += int(mask.sum())
-        inputs: list[torch.Tensor] = []
-
-        def seen(layer: int, before: torch.Tensor, after: torch.Tensor) -> None:
-            inputs.append(before)
-            for count, so_far in sums.items():
-                if (start := layer + 1 - count) >= 0:
-                    similar = cosines(inputs[start].to(after.device), after)
-                    so_far[start] += float((similar * mask.to(after.device)).double().sum())
-
-        return seen
-
-    visit_layers(context.model, context.batches(), of_batch)
-    return {count: [1 - total / tokens for total in so_far] for count, so_far in sums.items()}
 
 
 def fitted(context: PruningContext, start: int, count: int, alpha: float) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -27,20 +28,30 @@ def shortgpt(context: PruningContext, remove: Sequence[int], *, iterative: bool 
 
 def block_influence(context: PruningContext) -> list[float]:
     """Block Influence of every layer."""
-    sums, tokens = [0.0] * context.depth, 0
+    return cosine_distances(context, [1])[1]
+
+
+def cosine_distances(context: PruningContext, counts: Sequence[int]) -> dict[int, list[float]]:
+    """Mean cosine distance over each number of layers, by the index of the first one."""
+    sums = {count: [0.0] * (context.depth - count + 1) for count in counts}
+    tokens = 0
 
     def of_batch(mask: torch.Tensor) -> Visit:
         nonlocal tokens
         tokens += int(mask.sum())
+        inputs: deque[torch.Tensor] = deque(maxlen=max(counts))
 
         def seen(layer: int, before: torch.Tensor, after: torch.Tensor) -> None:
-            similar = cosines(before, after)
-            sums[layer] += float((similar * mask.to(similar.device)).double().sum())
+            inputs.append(before)
+            for count, so_far in sums.items():
+                if count <= len(inputs):
+                    similar = cosines(inputs[-count].to(after.device), after)
+                    so_far[layer + 1 - count] += float((similar * mask.to(after.device)).double().sum())
 
         return seen
 
     visit_layers(context.model, context.batches(), of_batch)
-    return [1 - total / tokens for total in sums]
+    return {count: [1 - total / tokens for total in so_far] for count, so_far in sums.items()}
 
 
 def angular(context: PruningContext, remove: Sequence[int], *, iterative: bool = False) -> Removals:
