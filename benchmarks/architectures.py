@@ -39,7 +39,6 @@ from lm_eval_ext.pruning.architecture import check_supported, depth, text_config
 from lm_eval_ext.pruning.expert_verification import difference_without, expert_twin, find_experts, kept_of_twin
 from lm_eval_ext.pruning.experts import KeptExperts, Rows, groups_of, number_of_experts
 from lm_eval_ext.pruning.export import read_back_difference
-from lm_eval_ext.pruning.loading import load_twin, load_twin_kept
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "reference" / "supported-models.md"
@@ -163,13 +162,13 @@ def without_experts(kind: str, fields: Mapping[str, Any]) -> Verdict | None:
     with expert_twin(config) as twin:
         even = kept_of_twin(twin, tensors, even=True)
         try:
-            difference_without(twin, even, load_twin_kept)
+            difference_without(twin, even)
         except Exception as error:  # as when such a model is loaded
             return Verdict("refused", _reason(error))
         if missed := _missed(twin, even):
             return Verdict("not exact", f"mutations that were not noticed: {', '.join(missed)}")
         try:
-            difference_without(twin, kept_of_twin(twin, tensors, even=False), load_twin_kept)
+            difference_without(twin, kept_of_twin(twin, tensors, even=False))
         except Exception as error:
             return Verdict("exact", f"not with different numbers by layer: {_reason(error)}")
     return Verdict("exact")
@@ -213,7 +212,7 @@ def _passes(twin: verification.Twin, kept: KeptExperts, mutated: KeptExperts, na
     """Whether the check takes what was loaded for the model without the experts."""
     asked = mutated if name == "groups" else kept
     try:
-        difference_without(twin, asked, lambda folder, config, _, trust: load_twin_kept(folder, config, mutated, trust))
+        difference_without(twin, asked, mutated)
     except Exception:
         return False
     return True
@@ -258,7 +257,7 @@ def _outcome(config: Any, twin: verification.Twin, dropped: Sequence[int]) -> Ve
     except ArchitectureError as refusal:
         return Verdict("refused", str(refusal).partition("cannot be dropped: ")[2])
     try:
-        twin.difference(kept, load_twin)
+        twin.difference(kept)
     except TTSError as error:
         return Verdict("not exact", f"without layers {dropped}: {error}")
     except Exception as error:

@@ -54,7 +54,9 @@ def _disk(folder: Path) -> int:
 def load(checkpoint: str, contender: str) -> dict[str, float]:
     import vllm
 
-    from lm_eval_ext.pruning.architecture import config_overrides, depth
+    from lm_eval_ext.pruning.architecture import depth, slice_config
+    from lm_eval_ext.pruning.checkpoint import NO_CHANGES
+    from lm_eval_ext.pruning.loading import Sliced
     from lm_eval_ext.pruning.recipe import kept_layers
     from lm_eval_ext.pruning.vllm_loader import engine_arguments
 
@@ -64,7 +66,8 @@ def load(checkpoint: str, contender: str) -> dict[str, float]:
 
         config = AutoConfig.from_pretrained(checkpoint)
         kept = kept_layers(DROPPED, depth(config))
-        options = engine_arguments(config_overrides(config, kept), kept)
+        sliced = Sliced(kept, NO_CHANGES, slice_config(config, kept))
+        options = engine_arguments(checkpoint, config, sliced, {"revision": "main"})
     begun = time.perf_counter()
     llm = vllm.LLM(checkpoint, dtype="float32", max_model_len=512, enforce_eager=True, **options)
     seconds = time.perf_counter() - begun

@@ -17,6 +17,7 @@ from lm_eval_ext.analysis.matching import REQUIREMENTS
 from lm_eval_ext.authoring.task_fields import Choices, Metadata, PublishedScore, TaskFile
 from lm_eval_ext.authoring.tasks_page import gallery_page, page_of, tasks_page
 from lm_eval_ext.authoring.variants import task_schema
+from lm_eval_ext.declared import schema_of
 from lm_eval_ext.gating.gate_file import GateBudget, GatedBenchmark, GateFile, gate_schema
 from lm_eval_ext.generation.request import ALIASES, KNOWN
 from lm_eval_ext.grading.kinds import KINDS
@@ -24,11 +25,11 @@ from lm_eval_ext.harness.arguments import rows
 from lm_eval_ext.harness.effects import EFFECTS, of_effect
 from lm_eval_ext.harness.server_arguments import ServerArguments
 from lm_eval_ext.metrics import METRICS, Measure
-from lm_eval_ext.pruning.recipe import Recipe, recipe_schema
+from lm_eval_ext.pruning.recipe import Recipe
 from lm_eval_ext.redaction import mapping, sequence
 from lm_eval_ext.runs.literature import literature_schema
 from lm_eval_ext.shrinking.shrink_file import Removable, Search, ShrinkFile, ShrinkGate, TraceSource, shrink_schema
-from lm_eval_ext.sweep.manifest import Exclude, Local, Manifest, PlannedPruning, Ray, Slurm, manifest_schema
+from lm_eval_ext.sweep.manifest import Exclude, Local, Manifest, PlannedPruning, Ray, Slurm
 from lm_eval_ext.wording import markdown_table
 
 _OF_RECIPES = (
@@ -64,8 +65,8 @@ def schemas() -> dict[str, object]:
     """JSON Schemas for editors, by path relative to the repository."""
     return {
         "tasks/schema.json": task_schema(),
-        "pruned_models/schema.json": recipe_schema(),
-        "lm_eval_ext/sweep/schema.json": manifest_schema(),
+        "pruned_models/schema.json": schema_of(Recipe),
+        "lm_eval_ext/sweep/schema.json": schema_of(Manifest),
         "lm_eval_ext/gating/schema.json": gate_schema(),
         "lm_eval_ext/shrinking/schema.json": shrink_schema(),
         "leaderboard/published/schema.json": literature_schema(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -103,6 +103,11 @@ def written_out(node: yaml.Node, known: dict[int, int] | None = None) -> int:
         below = pairs if isinstance(node, yaml.CollectionNode) else []
         known[id(node)] = 1 + sum(written_out(one, known) for one in below)
     return known[id(node)]
+
+
+def schema_of(model: type[BaseModel]) -> dict[str, Any]:
+    """The JSON Schema of a file, which editors read for completion."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **model.model_json_schema()}
 
 
 def field_names(model: type[BaseModel]) -> list[str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import NamedTuple
 
@@ -13,6 +14,21 @@ _STYLE = (
     "td:first-child,th:first-child{text-align:left}pre{overflow-x:auto}.charts{display:flex;flex-wrap:wrap;gap:1rem}"
     "figure{margin:0}figcaption{font-weight:600}svg{max-width:100%;height:auto}.scroll{overflow-x:auto}"
 )
+
+
+def plain(value: object) -> object:
+    """A report's value as JSON takes it: named tuples as objects; infinite numbers are null.
+
+    >>> plain({"a": (1.0, float("inf"))})
+    {'a': [1.0, None]}
+    """
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        value = value._asdict()
+    if isinstance(value, Mapping):
+        return {str(name): plain(one) for name, one in value.items()}
+    return [plain(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
 def report_page(title: str, body: str, style: str = "") -> str:

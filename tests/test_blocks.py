@@ -15,8 +15,9 @@ from lm_eval_ext.harness.arguments import run_name
 from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
 from lm_eval_ext.pruning.blocks import Blocks, check_zeros, silenced
 from lm_eval_ext.pruning.export import export
-from lm_eval_ext.pruning.loading import load_pruned, parameter_count, pruned_config
+from lm_eval_ext.pruning.loading import load_pruned, pruned_config
 from lm_eval_ext.pruning.recipe import Recipe, load_recipe
+from lm_eval_ext.pruning.sliced_model import parameter_count
 from tests.checkpoints import LAYERS, write_checkpoint
 
 IDS = torch.arange(3, 35).reshape(2, 16)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import TypeAdapter
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -18,7 +19,7 @@ from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
 from lm_eval_ext.paths import TINY_MOE_CHAIN
 from lm_eval_ext.pruning import experts as experts_module
 from lm_eval_ext.pruning.blocks import Blocks
-from lm_eval_ext.pruning.checkpoint import NO_CHANGES, kept_tensors
+from lm_eval_ext.pruning.checkpoint import NO_CHANGES, Changes, kept_tensors
 from lm_eval_ext.pruning.expert_verification import find_experts, never_chosen
 from lm_eval_ext.pruning.experts import Dropped, KeptExperts, Rows, kept_experts
 from lm_eval_ext.pruning.export import export
@@ -27,7 +28,7 @@ from lm_eval_ext.pruning.loading import (
     checkpoint_fingerprint,
     fingerprint,
     load_pruned,
-    pruned_config,
+    sliced_by,
     with_experts,
 )
 from lm_eval_ext.pruning.quantization import sliced_quantization
@@ -245,17 +246,15 @@ def test_through_lm_eval_and_as_an_export(tmp_path: Path) -> None:
 
 
 def test_different_numbers_are_not_exported_nor_loaded_by_vllm(tmp_path: Path) -> None:
-    from lm_eval_ext.pruning.vllm_loader import changed_fields
+    from lm_eval_ext.pruning.vllm_loader import engine_arguments
 
     folder = checkpoint("qwen3_moe", tmp_path / "base")
     recipe = Recipe(base=str(folder), drop_experts=UNEVEN, method="by hand", source="test")
     with pytest.raises(ArchitectureError, match="one number of experts for all layers, but 4 to 8 are kept"):
         export(recipe, tmp_path / "out")
     config = AutoConfig.from_pretrained(folder)
-    changes = with_experts(NO_CHANGES, config, UNEVEN)
-    sliced = pruned_config(str(folder), config, range(LAYERS), {}, changes=changes)
     with pytest.raises(ArchitectureError, match="vLLM takes one number of experts"):
-        changed_fields(str(folder), config, sliced, range(LAYERS), {}, changes)
+        engine_arguments(str(folder), config, sliced_by(recipe, str(folder), config, {}), {})
 
 
 @pytest.mark.parametrize(
@@ -318,7 +317,9 @@ def test_with_another_choice_in_model_args(tiny_model: Path) -> None:
 def test_what_another_process_gets_is_the_same() -> None:
     axes = {"mlp.gate.weight": experts_module.Axis(0), "ffn.w1": experts_module.Axis(0, blocks=True)}
     kept = KeptExperts(experts_module.ExpertTensors(4, (0, 2), axes, single=True), {0: (1, 2), 2: (0, 3)})
-    assert KeptExperts.from_json(json.loads(json.dumps(kept.as_json()))) == kept
+    changes = TypeAdapter(Changes)
+    sent = json.dumps(changes.dump_python(Changes({1: {1: 0.5, 2: 0.5}}, experts=kept), mode="json"))
+    assert changes.validate_python(json.loads(sent)) == Changes({1: {1: 0.5, 2: 0.5}}, experts=kept)
     tensor = torch.arange(12.0).reshape(6, 2)
     rows = kept.rows_of("model.layers.2.mlp.gate.weight", (6, 2))
     assert rows is not None and rows.taken_from(tensor).equal(tensor[[0, 3, 4, 5]]), "the last rows belong to none"

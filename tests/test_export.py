@@ -19,11 +19,11 @@ from benchmarks.smollm2 import SMOLLM2
 from lm_eval_ext.cli import app
 from lm_eval_ext.errors import ArchitectureError, ArgumentError, RecipeError
 from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
-from lm_eval_ext.pruning.checkpoint import weight_bytes
+from lm_eval_ext.pruning.checkpoint import NO_CHANGES, weight_bytes
 from lm_eval_ext.pruning.export import export
-from lm_eval_ext.pruning.loading import load_pruned
+from lm_eval_ext.pruning.loading import Sliced, load_pruned
 from lm_eval_ext.pruning.recipe import Recipe, load_recipe, write_recipe
-from lm_eval_ext.pruning.vllm_loader import changed_fields
+from lm_eval_ext.pruning.vllm_loader import engine_arguments
 from tests.checkpoints import ARCHITECTURES, write_checkpoint
 from tests.commands import COMMAND, run
 
@@ -77,7 +77,7 @@ def test_per_layer_embeddings_are_exported_and_weighed_without_those_of_dropped_
     with pytest.raises(
         ArchitectureError, match="cannot be dropped in vLLM, which reads its per-layer embeddings whole"
     ):
-        changed_fields(str(folder), config, config, [1, 2, 3, 5], {})
+        engine_arguments(str(folder), config, Sliced((1, 2, 3, 5), NO_CHANGES, config), {})
 
 
 def test_merged_layers_are_written_merged(tiny_model: Path, tmp_path: Path) -> None:

@@ -16,11 +16,11 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from lm_eval_ext.errors import CheckpointError
-from lm_eval_ext.pruning import loading
+from lm_eval_ext.pruning import sliced_model
 from lm_eval_ext.pruning.checkpoint import NO_CHANGES, tensor_names, weight_files
-from lm_eval_ext.pruning.loading import fingerprint, load_pruned, pruned_config
+from lm_eval_ext.pruning.loading import Sliced, fingerprint, load_pruned, pruned_config
 from lm_eval_ext.pruning.recipe import kept_layers
-from lm_eval_ext.pruning.vllm_loader import changed_fields
+from lm_eval_ext.pruning.vllm_loader import engine_arguments
 from tests.checkpoints import ARCHITECTURES, LAYERS, write_checkpoint
 
 DROPS = [(0,), (2,), (LAYERS - 1,), (1, 3), (0, 1, 4, 5)]
@@ -148,7 +148,7 @@ def test_a_single_file_beside_an_index_is_read_as_transformers_reads_it(tmp_path
     ours = load_pruned(str(folder), config, range(LAYERS), dtype=torch.float32)
     assert torch.equal(logits(ours, False), logits(AutoModelForCausalLM.from_pretrained(folder), False))
     with pytest.raises(CheckpointError, match="vLLM reads the files of the index, and transformers the single one"):
-        changed_fields(str(folder), config, config, (0,), hub)
+        engine_arguments(str(folder), config, Sliced((0,), NO_CHANGES, config), hub)
 
 
 def test_a_tensor_missing_from_the_checkpoint_is_refused(tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_tensors_that_transformers_leaves_unused_in_the_base_are_no_obstacle(tmp
     biases = {f"model.layers.{layer}.self_attn.q_proj.bias": torch.ones(8) for layer in range(LAYERS)}
     save_file(load_file(path) | biases, path, {"format": "pt"})
     with pytest.raises(CheckpointError, match=r"4 unexpected keys, e\.g\. model\.layers\.0\.self_attn\.q_proj\.bias"):
-        loading._load(str(folder), config, sliced, kept, NO_CHANGES, {"revision": "main"}, "auto", False, {})
+        sliced_model.load_sliced(str(folder), config, sliced, kept, NO_CHANGES, {"revision": "main"}, "auto", False, {})
 
 
 def test_no_safetensors_is_refused(tmp_path: Path) -> None:

@@ -237,9 +237,7 @@ def test_what_does_not_fit_into_memory_is_refused_before_it_starts(
     recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lm_eval_ext.pruning.recovery._free_bytes", lambda processes: 1_000_000)
-    with pytest.raises(
-        ArgumentError, match=r"^training takes about .* MB \(trained weights .*\), but 1 MB are free"
-    ):
+    with pytest.raises(ArgumentError, match=r"^training takes about .* MB \(trained weights .*\), but 1 MB are free"):
         recover(recipe, tmp_path / "out", training(**SHORT))
     assert not (tmp_path / "out").exists()
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy
 import pytest
 import torch
+from pydantic import TypeAdapter
 from safetensors.torch import save_file
 from torch.nn.functional import cosine_similarity
 from transformers import AutoConfig, AutoModelForCausalLM
@@ -20,15 +21,14 @@ from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
 from lm_eval_ext.pruning.adapters import MARK, _check_trained_for, fitted_adapter, layers_left_out
 from lm_eval_ext.pruning.block_verification import ensure_map_exact
 from lm_eval_ext.pruning.calibration import Calibration, calibration
-from lm_eval_ext.pruning.checkpoint import NO_CHANGES
+from lm_eval_ext.pruning.checkpoint import NO_CHANGES, Changes
 from lm_eval_ext.pruning.context import PruningContext
 from lm_eval_ext.pruning.export import export
 from lm_eval_ext.pruning.layers import mean_loss
-from lm_eval_ext.pruning.loading import checkpoint_fingerprint, load_pruned, load_twin_mapped
-from lm_eval_ext.pruning.merging import LinearMap, mapped, save_map
+from lm_eval_ext.pruning.loading import checkpoint_fingerprint, load_pruned
+from lm_eval_ext.pruning.merging import mapped, save_map
 from lm_eval_ext.pruning.recipe import Recipe, load_recipe
 from lm_eval_ext.pruning.selection import choose
-from lm_eval_ext.pruning.vllm_loader import engine_arguments
 from tests.checkpoints import LAYERS, write_checkpoint
 from tests.commands import LM_EVAL, run
 from tests.contexts import context_of, texts_of
@@ -237,10 +237,10 @@ def test_maps_that_contradict_a_recipe_are_refused(fields: dict[str, Any], messa
 def test_a_map_is_folded_exactly_or_refused(kind: str, fields: dict[str, Any], exact: bool, tmp_path: Path) -> None:
     config = AutoConfig.from_pretrained(write_checkpoint(kind, tmp_path, **fields))
     if exact:
-        ensure_map_exact(config, 2, load_twin_mapped)
+        ensure_map_exact(config, 2)
         return
     with pytest.raises(ArchitectureError, match="cannot be multiplied into the feed-forward network of layer 2"):
-        ensure_map_exact(config, 2, load_twin_mapped)
+        ensure_map_exact(config, 2)
 
 
 def test_experts_in_one_tensor_are_refused(tmp_path: Path) -> None:
@@ -303,8 +303,8 @@ def test_an_adapter_that_was_trained_for_another_map_is_refused(recipe_path: Pat
 def test_vllm_gets_the_map(recipe_path: Path) -> None:
     """As JSON, which is what vLLM sends to its workers."""
     recipe = load_recipe(str(recipe_path))
-    extra = json.loads(json.dumps(engine_arguments({}, [0, 1], recipe.changes)["model_loader_extra_config"]))
-    assert LinearMap.model_validate(extra["linear_map"]) == recipe.linear_map
+    changes = TypeAdapter(Changes)
+    assert changes.validate_python(json.loads(changes.dump_json(recipe.changes))) == recipe.changes
 
 
 @pytest.mark.long

@@ -33,7 +33,7 @@ from lm_eval_ext.shrinking.shrink import SearchResult, ShrinkStudy
 from lm_eval_ext.shrinking.shrink_file import What, load_shrink
 from lm_eval_ext.shrinking.shrink_report import FrontModel
 from lm_eval_ext.shrinking.states import State, next_states, part_costs, without
-from lm_eval_ext.shrinking.unseen import SeenQuestion, Unseen
+from lm_eval_ext.shrinking.unseen import SeenQuestion, refuse_seen
 from lm_eval_ext.statistics.betting import KeptTest
 from lm_eval_ext.sweep.locks import hold
 from tests.checkpoints import LAYERS, write_checkpoint
@@ -330,7 +330,7 @@ def test_a_question_of_the_gate_is_known_by_its_text(template: str, refused: boo
     questions = [SeenQuestion(template.format(first), "theirs", 0)]
     said = "traces: 1 of 1 are questions of the gate's tts_chain_short_b128"
     with pytest.raises(ManifestError, match=said) if refused else nullcontext():
-        study.refuse_seen(questions, "traces")
+        study._refuse_seen(questions, "traces")
 
 
 @pytest.mark.parametrize(
@@ -381,9 +381,9 @@ def test_what_questions_share_tells_none(prompt: str, refused: bool, monkeypatch
     monkeypatch.setattr("lm_eval_ext.shrinking.unseen.task_questions", questions)
     seen = [SeenQuestion(prompt, "theirs", number, "hash") for number in range(3)]
     with pytest.raises(ManifestError, match="3 of 3 are questions") if refused else nullcontext():
-        Unseen(["gate"]).check([*seen], "x")
-    assert read == ["gate", "theirs"], "what isn't known isn't looked for again"
-    Unseen(["gate"]).check([SeenQuestion("nothing", "s1k-chat", 0)], "x")
+        refuse_seen(["gate"], [*seen], "x")
+    assert read == ["theirs", "gate"], "what isn't known isn't looked for again"
+    refuse_seen(["gate"], [SeenQuestion("nothing", "s1k-chat", 0)], "x")
     assert read[2:] == ["gate"], "nor where it can't be"
 
 

@@ -18,9 +18,9 @@ from lm_eval_ext.harness.arguments import parse_model_args
 from lm_eval_ext.redaction import mapping
 from lm_eval_ext.sweep.launchers import LocalLauncher, slots
 from lm_eval_ext.sweep.manifest import Local
-from lm_eval_ext.sweep.one import ATTEMPT, Work, do, progress, ticket, work_of
+from lm_eval_ext.sweep.one import ATTEMPT, Work, do, progress, work_of
 from lm_eval_ext.sweep.plan import Tasks
-from lm_eval_ext.sweep.sources import Study, model_args
+from lm_eval_ext.sweep.sources import Found, Study, model_args
 from tests.commands import LM_EVAL, run
 
 ROOT = Path(__file__).parent.parent
@@ -187,6 +187,10 @@ def test_what_a_study_costs(tmp_path: Path) -> None:
     assert both.exit_code == 1 and "--speed and --gpu: give one of them" in both.stderr
     voting = CliRunner().invoke(app, ["sweep", "plan", str(written(tmp_path, limit=5, seeds=[0], votes=[8]))])
     assert f"at most {3 * 5 * (8 * 272 + 3 * 2 * 16):,} tokens" in voting.output, "votes share the traces of budgets"
+    longer = written(tmp_path, limit=5, seeds=[0], budgets=[8], gen_kwargs={"answer_token_budget": 40})
+    assert f"at most {3 * 5 * 3 * (8 + 40):,} tokens" in CliRunner().invoke(app, ["sweep", "plan", str(longer)]).output
+    other = written(tmp_path, limit=5, seeds=[0], budgets=[24])  # of which there is no file
+    assert f"at most {3 * 5 * 3 * (24 + 16):,} tokens" in CliRunner().invoke(app, ["sweep", "plan", str(other)]).output
     done = CliRunner().invoke(app, ["sweep", "plan", str(path), "--gpu", "abacus"])
     assert done.exit_code == 1 and "--gpu abacus: expected one of: a100, h100" in done.stderr
 
@@ -232,7 +236,9 @@ def test_a_run_sees_its_gpus_alone_and_several_run_at_once(tmp_path: Path, monke
             return 0
 
     monkeypatch.setattr("subprocess.Popen", Process)
-    monkeypatch.setattr(LocalLauncher, "_is_done", lambda _, item: f"{item.name}: started" in " ".join(said))
+    monkeypatch.setattr(
+        Study, "found", lambda _, item: Found("done" if f"{item.name}: started" in " ".join(said) else "waiting", {})
+    )
     study = Study(written(tmp_path, pruning=[], seeds=[0, 1, 2, 3]), keep=False)
     assert LocalLauncher(study, slots(Local(gpus=(4, 5, 6, 7), gpus_per_run=2), None), said.append).run(study.runs)
     assert sorted(set(seen)) == ["4,5", "6,7"] and len(seen) == 4 and max(together) == 2
@@ -241,7 +247,7 @@ def test_a_run_sees_its_gpus_alone_and_several_run_at_once(tmp_path: Path, monke
 
 def test_a_run_on_ray_is_the_same_run(tmp_path: Path) -> None:
     study = Study(written(tmp_path, seeds=[0], pruning=[]), keep=False)
-    told = ticket(study.runs[0], study)
+    told = study.ticket(study.runs[0])
     plain, on_ray = (work_of(study, told, extra) for extra in ({}, {"ray_address": "auto"}))
     assert plain is not None and on_ray is not None
     assert plain.folder == on_ray.folder and "ray_address=auto" in " ".join(on_ray.command)

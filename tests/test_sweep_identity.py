@@ -57,15 +57,15 @@ def test_layers_are_chosen_anew_if_what_they_depend_on_changes(tmp_path: Path) -
     for changes in ({}, {"calibration": "embedded"}, {"samples": 4}, {"max_tokens": 9}, {"calibration": "texts.txt"}):
         pruning = [{"method": "shortgpt", "remove": [1], "calibration": "task:tts_chain_short", **changes}]
         study = Study(written(tmp_path, pruning=pruning), keep=False)
-        found.append(study.folder_of_stage(study.stages[0]))
+        found.append(study.folder_of(study.stages[0]))
         assert str(found[-1]) in study.stage_command(study.stages[0])
     (tmp_path / "texts.txt").write_text("Two text.")  # of the same size
     again = Study(tmp_path / "study.yaml", keep=False)
-    found.append(again.folder_of_stage(again.stages[0]))
+    found.append(again.folder_of(again.stages[0]))
     assert len(set(found)) == len(found) == 6
     deeper = [{"method": "shortgpt", "remove": [1, 2], "calibration": "task:tts_chain_short"}]
     study = Study(written(tmp_path, pruning=deeper), keep=False)
-    assert study.folder_of_stage(study.stages[0]) == found[0], "more depths are no other choice"
+    assert study.folder_of(study.stages[0]) == found[0], "more depths are no other choice"
 
 
 def local(folder: Path) -> Path:

@@ -201,7 +201,7 @@ def test_a_choice_by_traces_waits_for_the_whole_model_of_the_study(tmp_path: Pat
     lines = [line for line in said.splitlines() if line.endswith(": done")]
     assert code == 0 and lines == ["tiny-dense-s0: done", "tiny-trace: done", "tiny-trace-1-s0: done"], said
     study = Study(path, keep=False)
-    recipe = load_recipe(str(study.folder_of_stage(study.stages[0]) / study.stages[0].recipe(1)))
+    recipe = load_recipe(f"{study.folder_of(study.stages[0])}/{study.stages[0].recipe(1)}")
     assert recipe.calibration is not None and recipe.calibration.name == study.calibration_of(study.stages[0])
     assert recipe.calibration.name.startswith("run:") and "tiny-dense-s0" in recipe.calibration.name
 

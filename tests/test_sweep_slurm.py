@@ -13,7 +13,6 @@ from typer.testing import CliRunner
 from lm_eval_ext.cli import app
 from lm_eval_ext.errors import ManifestError
 from lm_eval_ext.paths import write_json
-from lm_eval_ext.sweep.one import ticket
 from lm_eval_ext.sweep.slurm import SlurmLauncher, _indices, states
 from lm_eval_ext.sweep.sources import Study
 from tests.test_sweep_runs import TRACED, outcomes, until, written
@@ -80,7 +79,7 @@ def test_what_slurm_has_stopped_is_shown_and_submitted_again(slurm: Path, tmp_pa
     study = Study(path, keep=False)
     run = study.folder_of(study.runs[0])
     assert run is not None
-    (folder / "jobs.json").write_text(json.dumps({"100": [ticket(study.runs[0], study)]}))
+    (folder / "jobs.json").write_text(json.dumps({"100": [study.ticket(study.runs[0])]}))
     write_json(run / "failed.json", {"why": "an older failure"})
     for state, shown in (("RUNNING", "1 running"), ("COMPLETING", "1 running"), ("PENDING", "1 waiting")):
         (slurm / "job-100.json").write_text(json.dumps({"states": [state]}))

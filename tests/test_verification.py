@@ -19,7 +19,7 @@ from lm_eval_ext.pruning import verification
 from lm_eval_ext.pruning.architecture import _table
 from lm_eval_ext.pruning.export import export, read_back_difference
 from lm_eval_ext.pruning.layers import bypassed, decoder_layers
-from lm_eval_ext.pruning.loading import load_pruned, load_twin
+from lm_eval_ext.pruning.loading import load_pruned
 from lm_eval_ext.pruning.recipe import Recipe
 from lm_eval_ext.pruning.verification import tiny_config
 from tests.checkpoints import write_checkpoint
@@ -152,7 +152,7 @@ def test_prompts_with_padding_are_checked_too(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(_table(), "attention_first", [])
     config = AutoConfig.for_model("minimax", num_hidden_layers=4)
     with pytest.raises(verification.NotExactError, match="generation with a cache and padding on the left differs"):
-        verification.drop_difference(config, [1, 2, 3], load_twin)
+        verification.drop_difference(config, [1, 2, 3])
 
 
 def test_windows_of_any_name_are_reduced_and_counts_of_layers_are_not() -> None:
@@ -226,7 +226,7 @@ def test_per_layer_embeddings_and_shared_keys_are_cut_by_layer(kind: str, fields
     config = AutoConfig.for_model(kind, num_hidden_layers=10, layer_types=types, num_kv_shared_layers=4, **fields)
     with verification.tiny_twin(config) as twin:
         for kept in ([1, 4, 5, 7, 8], [4, 5, 6], [0, 2, 4]):
-            assert twin.difference(kept, load_twin) < 1e-5
+            assert twin.difference(kept) < 1e-5
             assert kept[-1] % 2 or read_back_difference(twin, kept) < 1e-5
 
 

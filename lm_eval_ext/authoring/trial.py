@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -130,31 +130,27 @@ def costs(name: str) -> list[TaskCost]:
     Raises:
         TaskError: the task is not in the registry, or the group holds only tasks of lm-eval itself.
     """
-    found = costs_of_tasks([name])
+    found = costs_of_tasks(_declared(name))
     if not found:
         raise TaskError(f"{name}: no task of this registry; `lm_eval ls tasks` lists all")
     return found
 
 
-def costs_of_tasks(names: Sequence[str]) -> list[TaskCost]:
-    """The costs of tasks and groups that are run together, by benchmark; tasks of lm-eval itself are left out."""
-    found: dict[str, list[Mapping[str, object]]] = defaultdict(list)
-    for name in names:
-        for task in _tasks(name):
-            found[variant_of(str(task["task"]))[0]].append(task)
-    return [_cost(benchmark, tasks) for benchmark, tasks in found.items()]
-
-
-def _tasks(name: str) -> Iterator[Mapping[str, object]]:
+def _declared(name: str) -> Iterator[Mapping[str, object]]:
     """A task, or those in a group and the groups in it; tasks of lm-eval itself are left out."""
-    fields = declared_task(name)
-    if fields is None:
-        return
-    if "group" not in fields:
+    fields = declared_task(name) or {}
+    if fields and "group" not in fields:
         yield fields
-    else:
-        for member in sequence(fields.get("task")):
-            yield from _tasks(str(member))
+    for member in sequence(fields.get("task")) if "group" in fields else ():
+        yield from _declared(str(member))
+
+
+def costs_of_tasks(tasks: Iterable[Mapping[str, object]]) -> list[TaskCost]:
+    """The costs of tasks that are run together, given by their fields, by benchmark."""
+    found: dict[str, list[Mapping[str, object]]] = defaultdict(list)
+    for task in tasks:
+        found[variant_of(str(task["task"]))[0]].append(task)
+    return [_cost(benchmark, some) for benchmark, some in found.items()]
 
 
 def _cost(benchmark: str, tasks: Sequence[Mapping[str, object]]) -> TaskCost:

@@ -64,14 +64,21 @@ def prune(
         counts = {amount.strip(): counted(context, method, amount) for amount in remove.split(",")}
         out.mkdir(parents=True, exist_ok=True)  # fails here, and not after hours of calibration
         chosen = choose(context, method, list(dict.fromkeys(counts.values())), parameters)
+    refused: ArgumentError | None = None
     for amount, count in counts.items():
         recipe = chosen[count]
         path = out / chosen_name(base, method, (pair.partition("=")[2] for pair in set_ or []), amount)
-        _check_not_another(recipe, path, force)
+        try:
+            _check_not_another(recipe, path, force)
+        except ArgumentError as error:  # raised at the end, so that the other recipes are written
+            refused = refused or error
+            continue
         write_recipe(recipe, path)
         print(f"{path}: {recipe.summary} (the model has {context.depth} layers)")
         if any(score is not None for score in recipe.scores):
             plot_scores(recipe, path.with_suffix(".svg"))
+    if refused:
+        raise refused
 
 
 def _check_not_another(recipe: Recipe, path: Path, force: bool) -> None:

@@ -113,28 +113,20 @@ def order_of(task: str, questions: Iterable[int], seed: int) -> list[int]:
     return [int(one) for one in generator.permutation(sorted(questions))]
 
 
-class FinishedBlock(NamedTuple):
-    """A finished block: its questions, by their index in the dataset, and the run that it was."""
-
-    by_id: Mapping[int, Asked]
-    run: Run
-
-
-def read_block(file: Path, task: str) -> FinishedBlock:
-    """Read a block of a benchmark.
+def read_block(file: Path, task: str) -> Answers:
+    """Read a finished block of a benchmark.
 
     Raises:
         ResultsError: it can't be read.
     """
     source = read_source(file, read_catalogue(), in_part=True)
-    return FinishedBlock({sample.id: _asked(sample) for sample in source.samples(task)}, source.run)
+    result = source.run.tasks[task]
+    return Answers(task, {sample.id: _asked(sample) for sample in source.samples(task)}, result.of, result, source.run)
 
 
-def of_blocks(blocks: Sequence[FinishedBlock], task: str) -> Answers:
+def of_blocks(blocks: Sequence[Answers]) -> Answers:
     """What the blocks of a benchmark hold together, in their order: later rounds contain the earlier ones."""
-    by_id = {number: asked for block in blocks for number, asked in block.by_id.items()}
-    last = blocks[-1].run
-    return Answers(task, by_id, last.tasks[task].of, last.tasks[task], last)
+    return replace(blocks[-1], by_id={number: asked for block in blocks for number, asked in block.by_id.items()})
 
 
 def of_results(folder: Path, tasks: Sequence[str]) -> dict[str, Answers]:

@@ -10,10 +10,10 @@ from lm_eval_ext.gating.gate_report import GateReport
 from lm_eval_ext.gating.gate_study import GateStudy
 from lm_eval_ext.gating.verdicts import report
 from lm_eval_ext.redaction import line
+from lm_eval_ext.sweep.collect import found_with, is_over
 from lm_eval_ext.sweep.launchers import LaunchKind, Tell, launcher
-from lm_eval_ext.sweep.one import ticket
 from lm_eval_ext.sweep.plan import PlannedRun
-from lm_eval_ext.sweep.slurm import RUNS, WAITS, states
+from lm_eval_ext.sweep.slurm import states
 
 _PAUSE = 5.0  # seconds between two looks at what a cluster runs
 
@@ -57,19 +57,8 @@ def _launch(
     if not runs:
         return {}
     launcher(kind, study, jobs, tell).run(runs)
-    while kind is LaunchKind.slurm and _is_busy(study, runs):
+    while kind is LaunchKind.slurm and not is_over(study, runs, states(study)):
         time.sleep(_PAUSE)
-    said = states(study) if kind is LaunchKind.slurm else {}
-    failures = {}
-    for run in runs:
-        found = study.found(run)
-        if found.state != "done":
-            queued = said.get(ticket(run, study))
-            why = found.said.get("why") or (f"Slurm says {queued}" if queued else found.state)
-            failures[run.name] = line(why)
-    return failures
-
-
-def _is_busy(study: GateStudy, runs: Sequence[PlannedRun]) -> bool:
-    queue = states(study)
-    return any(study.found(run).state == "running" or queue.get(ticket(run, study)) in RUNS | WAITS for run in runs)
+    queue = states(study) if kind is LaunchKind.slurm else {}
+    found = {run.name: found_with(study, run, queue) for run in runs}
+    return {name: line(one.said.get("why") or one.state) for name, one in found.items() if one.state != "done"}

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from lm_eval_ext.analysis.matching import ALLOWED
 from lm_eval_ext.authoring.task_fields import PublishedScore
-from lm_eval_ext.declared import read_yaml
+from lm_eval_ext.declared import read_yaml, schema_of
 from lm_eval_ext.errors import ManifestError
 from lm_eval_ext.sweep.manifest import (
     NAME_OF_A_MODEL,
@@ -18,6 +17,7 @@ from lm_eval_ext.sweep.manifest import (
     Arguments,
     Count,
     Manifest,
+    Part,
     Positive,
     Setup,
     placed_arguments,
@@ -31,11 +31,7 @@ BASE = "base"  # the base's name among the models
 RESULTS = "results"  # a model of which there are results already
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
-
-
-class GatedBenchmark(_Part):
+class GatedBenchmark(Part):
     """A benchmark of a gate."""
 
     tier: Annotated[
@@ -54,7 +50,7 @@ class GatedBenchmark(_Part):
     ] = None
 
 
-class GateBudget(_Part):
+class GateBudget(Part):
     """What the gate may use; with what is left undecided, it stops."""
 
     tokens: Annotated[float | None, Field(gt=0, description="tokens of all models together, such as 5e6")] = None
@@ -67,10 +63,8 @@ def _tier(value: object) -> object:
     return {"tier": value} if isinstance(value, str) else value
 
 
-class GateRules(BaseModel):
+class GateRules(Part):
     """What has to be kept, and what decides it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
     benchmarks: Annotated[
         dict[str, Annotated[GatedBenchmark, BeforeValidator(_tier)]],
@@ -111,8 +105,6 @@ class GateRules(BaseModel):
 
 class GateFile(GateRules, Setup):
     """A gate: which candidates keep enough of their base's accuracy."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
     base: Annotated[
         Arguments, Field(min_length=1, description="model arguments, what is loaded, or `{results: FOLDER}`")
@@ -187,13 +179,9 @@ def load_gate(path: Path) -> GateFile:
 
 def gate_schema() -> dict[str, object]:
     """The JSON Schema of `gate.yaml`, which editors read for completion."""
-    schema = json.loads(json.dumps(GateFile.model_json_schema(by_alias=True)))
-    fields = schema["properties"]
-    fields["base"] = {"anyOf": [{"type": "string"}, fields["base"]]}  # or what is loaded
-    for pattern, arguments in fields["candidates"]["patternProperties"].items():
-        fields["candidates"]["patternProperties"][pattern] = {"anyOf": [{"type": "string"}, arguments]}
-    or_a_tier(fields["benchmarks"])
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+    schema = schema_of(GateFile)
+    or_a_tier(schema["properties"]["benchmarks"])
+    return schema
 
 
 def or_a_tier(benchmarks: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from lm_eval_ext.gating.gate_file import Population, RankedBy, Tier
 from lm_eval_ext.gating.standing import Reason
-from lm_eval_ext.report_page import report_page, report_table
+from lm_eval_ext.report_page import plain, report_page, report_table
 from lm_eval_ext.statistics.gate import Verdict
 from lm_eval_ext.statistics.intervals import Interval
 from lm_eval_ext.statistics.wealth_plot import WealthLine, WealthPlot
@@ -167,23 +167,13 @@ class GateReport:
         content = asdict(self) | {
             "verdicts": self.verdicts, "exit_code": self.exit_code, "tokens": self.tokens, "whole": self.whole,
         }  # fmt: skip
-        return json.dumps(_finite(content), indent=1)
+        return json.dumps(plain(content), indent=1)
 
     def __str__(self) -> str:
         return text(self)
 
     def _repr_html_(self) -> str:
         return fragment(self)
-
-
-def _finite(value: object) -> object:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(name): _finite(one) for name, one in value.items()}
-    if isinstance(value, Interval):
-        return {name: _finite(one) for name, one in value._asdict().items()}
-    return [_finite(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
 # In words ---------------------------------------------------------------------------------------------------

@@ -20,7 +20,6 @@ from lm_eval_ext.authoring.task_fields import PublishedScore
 from lm_eval_ext.errors import ManifestError, ResultsError
 from lm_eval_ext.gating.answers import (
     Answers,
-    FinishedBlock,
     of_blocks,
     of_results,
     order_of,
@@ -35,9 +34,9 @@ from lm_eval_ext.paths import digest, json_object, read_json_object, write_json
 from lm_eval_ext.redaction import mapping, number, whole
 from lm_eval_ext.runs.literature import read_literature
 from lm_eval_ext.runs.submission import STOPPED_EARLY
-from lm_eval_ext.statistics.betting import BettingTest
+from lm_eval_ext.statistics.betting import reaches
 from lm_eval_ext.sweep.manifest import Manifest
-from lm_eval_ext.sweep.plan import PlannedRun
+from lm_eval_ext.sweep.plan import Item, PlannedRun
 from lm_eval_ext.sweep.sources import Found, Study
 
 logger = logging.getLogger("lm_eval.tts")
@@ -67,7 +66,7 @@ class GateStudy(Study):
         super().__init__(path, keep)
         self._unreadable: set[Path] = set()
         self._blocks: dict[Path, dict[str, Path]] = {}
-        self._read_blocks: dict[Path, FinishedBlock] = {}
+        self._read_blocks: dict[Path, Answers] = {}
         # By model, with a stamp of the files from which it was made, so that it is made again only when they change.
         self._answers: dict[str, tuple[object, Mapping[str, Answers]]] = {}
         self._data: dict[str, tuple[object, Mapping[str, RowData]]] = {}
@@ -94,7 +93,7 @@ class GateStudy(Study):
         """The benchmarks under the names of their tasks."""
         found = {}
         for given, benchmark in self.gate.benchmarks.items():
-            name = given if self.tasks.is_ours(given) or not self.tasks.is_ours(f"tts_{given}") else f"tts_{given}"
+            name = self.tasks.named(given)
             members = self.tasks.members(name)
             if members and members != [name]:
                 raise ManifestError(
@@ -210,9 +209,9 @@ class GateStudy(Study):
 
     def _of_blocks(self, files: Mapping[str, Sequence[Path]]) -> dict[str, Answers]:
         found = {task: [block for file in some if (block := self._block(file, task))] for task, some in files.items()}
-        return {task: of_blocks(blocks, task) for task, blocks in found.items() if blocks}
+        return {task: of_blocks(blocks) for task, blocks in found.items() if blocks}
 
-    def _block(self, file: Path, task: str) -> FinishedBlock | None:
+    def _block(self, file: Path, task: str) -> Answers | None:
         """A block, read once; None if it was cut short, as by a full disk: then it is evaluated again."""
         if file not in self._read_blocks:
             try:
@@ -361,15 +360,16 @@ class GateStudy(Study):
         ends = number(read_json_object(self.folder / _STATE).get("ends"))
         return self.gate.budget.hours is not None and ends is not None and time.time() > ends
 
-    def found(self, run: PlannedRun) -> Found:
+    def found(self, item: Item) -> Found:
         """Where a model stands: it is done if it has nothing to do now."""
-        folder = self.folder_of(run)
+        assert isinstance(item, PlannedRun)  # nothing is chosen in a stage here
+        folder = self.folder_of(item)
         assert folder is not None
         waiting = self._unfinished(folder)
         if waiting.state == "running":
             return waiting
         try:
-            return Found("done", {}) if self.next_block(run) is None else waiting
+            return Found("done", {}) if self.next_block(item) is None else waiting
         except ResultsError as error:  # it can't be compared with the base
             return Found("failed", {"why": str(error)})
 
@@ -399,8 +399,8 @@ class GateStudy(Study):
                 continue
             scores = [one.score for one in answers.by_id.values()]
             low, high = said.score - said.tolerance, said.score + said.tolerance
-            below = _reaches([low - score for score in scores], 1 - low, self.policy.threshold)
-            above = _reaches([score - high for score in scores], high, self.policy.threshold)
+            below = reaches([low - score for score in scores], max(1 - low, 1e-6), self.policy.threshold)
+            above = reaches([score - high for score in scores], max(high, 1e-6), self.policy.threshold)
             if below or above:
                 raise ResultsError(
                     f"{task}: the base has {100 * sum(scores) / len(scores):.1f}% of {len(scores)} questions right, "
@@ -481,16 +481,6 @@ def _costs(answers: Answers | None, order: Sequence[int], policy: Policy, units:
         each = sum(answers.by_id[one].tokens for one in order if one in answers.by_id) / max(1, answers.samples)
         return [each] * units
     return [answers.by_id[one].tokens for one in order[:units] if one in answers.by_id]
-
-
-def _reaches(units: Sequence[float], least: float, threshold: float) -> bool:
-    """Whether a bet that the mean is above zero ever reaches a wealth."""
-    test = BettingTest(max(least, 1e-6))
-    for unit in units:
-        test.update(unit)
-        if test.wealth >= threshold:
-            return True
-    return False
 
 
 def _samples(block: Path) -> Path:

@@ -17,7 +17,7 @@ from lm_eval_ext.gating.gate_report import BenchmarkVerdict, Candidate, Candidat
 from lm_eval_ext.gating.gate_study import GateStudy
 from lm_eval_ext.gating.standing import Policy, Reason, RowData, RowStanding, Standing
 from lm_eval_ext.redaction import line
-from lm_eval_ext.statistics.betting import BettingTest, e_bh
+from lm_eval_ext.statistics.betting import BettingTest, e_bh, reaches
 from lm_eval_ext.statistics.gate import Verdict
 from lm_eval_ext.statistics.intervals import Floats
 from lm_eval_ext.statistics.power import kept_bounds
@@ -104,12 +104,9 @@ def _row(
 
 def _is_better(policy: Policy, of: RowData) -> bool:
     """Whether a candidate is better than its base by more than chance, also on units after the verdict."""
-    test = BettingTest(1.0)
-    for ours, theirs in zip(of.candidate, of.base, strict=False):
-        test.update([a - b for a, b in zip(ours, theirs, strict=True)], parts=True)
-        if test.wealth >= policy.threshold:
-            return True
-    return False
+    pairs = zip(of.candidate, of.base, strict=False)
+    units = ([a - b for a, b in zip(ours, theirs, strict=True)] for ours, theirs in pairs)
+    return reaches(units, 1.0, policy.threshold, parts=True)
 
 
 def _signs(policy: Policy, base: Answers, candidate: Answers) -> Iterator[str]:

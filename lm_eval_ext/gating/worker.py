@@ -23,7 +23,7 @@ from lm_eval_ext.harness.session import (
     task_manager,
 )
 from lm_eval_ext.runs.submission import STOPPED_EARLY
-from lm_eval_ext.sweep.one import CHANGED, Work, do, ticket
+from lm_eval_ext.sweep.one import CHANGED, Work, do
 from lm_eval_ext.sweep.plan import PlannedRun
 
 logger = logging.getLogger("lm_eval.tts")
@@ -87,7 +87,7 @@ def _say(study: GateStudy, run: PlannedRun) -> None:
 
 def work_of(study: GateStudy, told: str, extra: tuple[str, ...]) -> Work | None:
     """The work of a ticket; None if the file has no such model, or says something else of it by now."""
-    run = next((one for one in study.runs if ticket(one, study) == told), None)
+    run = next((one for one in study.runs if study.ticket(one) == told), None)
     if run is None:
         return None
     folder = study.folder_of(run)
@@ -109,7 +109,7 @@ def main(*words: str) -> int:
                 return CHANGED
             return do(work)
         log_to_terminal()
-        run = next(one for one in study.runs if ticket(one, study) == told)
+        run = next(one for one in study.runs if study.ticket(one) == told)
         evaluate(study, run, dict(one.split("=", 1) for one in extra))
     except (TTSError, OSError) as error:
         print(f"lm-eval-tts: {error}", file=sys.stderr)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from lm_eval_ext.pruning.architecture import layer_of_tensor, text_config
 from lm_eval_ext.pruning.blocks import MLP, Blocks, blocks_of, leave_out, left_out
 from lm_eval_ext.pruning.experts import experts_per_token, number_of_experts, uneven
-from lm_eval_ext.pruning.loading import empty_model
+from lm_eval_ext.pruning.sliced_model import empty_model
 
 if TYPE_CHECKING:
     import torch

@@ -22,7 +22,7 @@ from lm_eval_ext.harness.server_arguments import ServerArguments
 from lm_eval_ext.pruning.checkpoint import read_config
 from lm_eval_ext.pruning.loading import sliced_by
 from lm_eval_ext.pruning.recipe import Recipe, format_layers
-from lm_eval_ext.pruning.vllm_loader import changed_fields, engine_arguments
+from lm_eval_ext.pruning.vllm_loader import engine_arguments
 
 _USED = (*marked("chooses"), *marked("calibrates"), "trust_layer_fields")
 _TAKEN = "cannot be combined with dropped layers, which use it"
@@ -160,9 +160,8 @@ def _options(given: Mapping[str, object]) -> list[str]:
 def _dropping(base: str, revision: str, recipe: Recipe, arguments: Arguments, trust_remote_code: bool) -> list[str]:
     config = read_config(base, revision, trust_remote_code)
     hub = {"revision": revision}
-    kept, changes, sliced = sliced_by(recipe, base, config, hub, arguments.trust_layer_fields, trust_remote_code)
-    changed = changed_fields(base, config, sliced, kept, hub, changes)
-    engine = engine_arguments(changed, kept, changes, recipe.blocks)
+    sliced = sliced_by(recipe, base, config, hub, arguments.trust_layer_fields, trust_remote_code)
+    engine = engine_arguments(base, config, sliced, hub, trust_remote_code)
     return [
         word
         for name, value in engine.items()

@@ -7,7 +7,7 @@ add can be multiplied into these.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from lm_eval_ext.pruning.blocks import (
     blocks_of,
     check_residual,
     forget_left_out,
+    leave_out,
     silenced,
     silent,
 )
@@ -45,24 +46,17 @@ if TYPE_CHECKING:
 
     from lm_eval_ext.pruning.layers import Output
 
-LoadWithout = Callable[[str, "PreTrainedConfig", "Blocks", bool], "PreTrainedModel"]
-
-LoadChanged = Callable[[str, "PreTrainedConfig", "Changes", bool], "PreTrainedModel"]
-
 _ROWS = 3  # not 2: a block that returns a pair would be unpacked as if it returned one tensor of two rows
 
 _shown_exact: set[tuple[object, ...]] = set()  # configs and blocks checked in this process
 
 
-def ensure_blocks_exact(
-    config: PreTrainedConfig, blocks: Blocks, load: LoadWithout, *, trust_remote_code: bool = False
-) -> None:
+def ensure_blocks_exact(config: PreTrainedConfig, blocks: Blocks, *, trust_remote_code: bool = False) -> None:
     """Refuse to leave blocks out unless a check on a tiny twin shows that this is exact.
 
     Args:
         config: config of the model with all blocks.
         blocks: the blocks to leave out.
-        load: loads the twin, given its folder, its config, the blocks to leave out, and whether to trust its code.
         trust_remote_code: run the model code that the repository ships.
 
     Raises:
@@ -74,7 +68,9 @@ def ensure_blocks_exact(
     with refusing(_refusal(config)), tiny_twin(config, trust_remote_code=trust_remote_code) as twin:
         ids = token_ids(twin.model, _ROWS)
         check_residual(twin.model, blocks, ids)
-        short = load(twin.folder, twin.config, blocks, trust_remote_code).eval()
+        sliced = copy.deepcopy(twin.config)
+        leave_out(sliced, blocks)
+        short = twin.loaded(sliced)
         with silenced(twin.model, blocks):
             expected = logits_of(twin.model, ids)
         check_equal(twin.model, short, ids, expected)
@@ -149,9 +145,7 @@ def _with_zeros(twin: Twin, blocks: Blocks) -> PreTrainedModel:
     return model.eval()
 
 
-def ensure_map_exact(
-    config: PreTrainedConfig, after: int, load: LoadChanged, *, trust_remote_code: bool = False
-) -> None:
+def ensure_map_exact(config: PreTrainedConfig, after: int, *, trust_remote_code: bool = False) -> None:
     """Refuse a linear map unless a check on a tiny twin shows that multiplying it into the weights is the same.
 
     It is not where a norm follows the feed-forward network, as in Gemma 2, or where its experts are in one tensor.
@@ -159,7 +153,6 @@ def ensure_map_exact(
     Args:
         config: config of the base model.
         after: the layer whose feed-forward network the map follows.
-        load: loads the twin, given its folder, its config, the map, and whether to trust its code.
         trust_remote_code: run the model code that the repository ships.
 
     Raises:
@@ -180,7 +173,7 @@ def ensure_map_exact(
         width = int(text_config(twin.config).hidden_size)
         matrix = torch.randn(width, width, generator=torch.Generator().manual_seed(7)) / width**0.5
         changes = Changes(linear_map=save_map(after, matrix, Path(twin.folder)))
-        found = logits_of(load(twin.folder, twin.config, changes, trust_remote_code).eval(), ids)
+        found = logits_of(twin.loaded(twin.config, changes=changes), ids)
         whole = logits_of(twin.model, ids)
         with _addition_mapped(twin.model, after, matrix):
             expected = logits_of(twin.model, ids)

@@ -6,8 +6,9 @@ so that they are never chosen.
 
 from __future__ import annotations
 
+import copy
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from lm_eval_ext.errors import ArchitectureError
 from lm_eval_ext.pruning.architecture import text_config, within_layer
+from lm_eval_ext.pruning.checkpoint import Changes
 from lm_eval_ext.pruning.experts import (
     Axis,
     Dropped,
@@ -27,6 +29,7 @@ from lm_eval_ext.pruning.experts import (
     no_router_loss,
     number_of_experts,
     set_groups,
+    set_kept,
     set_number_of_experts,
 )
 from lm_eval_ext.pruning.verification import (
@@ -47,7 +50,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("lm_eval.tts")
 
-LoadKept = Callable[[str, "PreTrainedConfig", KeptExperts, bool], "PreTrainedModel"]
 Shapes = Mapping[str, tuple[int, ...]]
 
 _MANY, _FEW = 8, 6  # experts of the twins that are compared
@@ -136,13 +138,12 @@ def _compare(many: Shapes, few: Shapes, axes: dict[str, Axis], layers: set[int])
 
 
 def ensure_experts_exact(
-    config: PreTrainedConfig, load: LoadKept, *, even: bool, fused: bool = False, trust_remote_code: bool = False
+    config: PreTrainedConfig, *, even: bool, fused: bool = False, trust_remote_code: bool = False
 ) -> None:
     """Refuse to drop experts unless a check on a tiny twin shows that this is exact for the architecture.
 
     Args:
         config: of the model with all experts.
-        load: loads the twin, given its folder, its config, the experts to keep, and whether to trust its code.
         even: whether each layer loses as many.
         fused: whether the checkpoint holds the experts under the names that they have in memory.
         trust_remote_code: run the model code that the repository ships.
@@ -154,14 +155,14 @@ def ensure_experts_exact(
     if what in _shown_exact:
         return
     with refusing(_refusal(config)):
-        difference = experts_difference(config, load, even=even, fused=fused, trust_remote_code=trust_remote_code)
+        difference = experts_difference(config, even=even, fused=fused, trust_remote_code=trust_remote_code)
     _shown_exact.add(what)
     kind = text_config(config).model_type
     logger.info("dropping experts of a %s model: checked on a tiny random twin, exact to %.0e", kind, difference)
 
 
 def experts_difference(
-    config: PreTrainedConfig, load: LoadKept, *, even: bool = True, fused: bool = False, trust_remote_code: bool = False
+    config: PreTrainedConfig, *, even: bool = True, fused: bool = False, trust_remote_code: bool = False
 ) -> float:
     """Compare the logits of a twin loaded without some experts with those of a twin that never chooses them.
 
@@ -169,7 +170,6 @@ def experts_difference(
 
     Args:
         config: of the model with all experts; only its structure is used.
-        load: loads the twin, given its folder, its config, the experts to keep, and whether to trust its code.
         even: whether each layer loses as many.
         fused: whether the twin's checkpoint holds the experts under the names that they have in memory.
         trust_remote_code: run the model code that the repository ships.
@@ -185,12 +185,14 @@ def experts_difference(
     with expert_twin(config, trust_remote_code=trust_remote_code) as twin:
         if fused:
             _store_as_in_memory(twin)
-        return difference_without(twin, kept_of_twin(twin, tensors, even=even), load)
+        return difference_without(twin, kept_of_twin(twin, tensors, even=even))
 
 
-def difference_without(twin: Twin, kept: KeptExperts, load: LoadKept) -> float:
-    """See `experts_difference`, for one twin."""
-    pruned = load(twin.folder, twin.config, kept, twin.trust_remote_code).eval()
+def difference_without(twin: Twin, kept: KeptExperts, loaded: KeptExperts | None = None) -> float:
+    """See `experts_difference`, for one twin; others may be loaded, to see whether that is noticed."""
+    sliced, experts = copy.deepcopy(twin.config), loaded or kept
+    set_kept(sliced, experts.by_layer)
+    pruned = twin.loaded(sliced, changes=Changes(experts=experts))
     ids = token_ids(twin.model)
     whole = logits_of(twin.model, ids)
     with never_chosen(twin.model, kept):

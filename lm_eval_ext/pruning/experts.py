@@ -11,7 +11,7 @@ import copy
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lm_eval_ext.errors import ArchitectureError, ArgumentError
 from lm_eval_ext.pruning.architecture import text_config, within_layer
@@ -105,21 +105,6 @@ class KeptExperts:
     def total(self) -> int:
         """Number of experts of the base model, over all layers."""
         return self.tensors.count * len(self.tensors.layers)
-
-    def as_json(self) -> dict[str, object]:
-        """For another process; `from_json` reads it. Pairs, because JSON has no integer keys."""
-        tensors = self.tensors
-        return {
-            "count": tensors.count, "layers": tensors.layers, "axes": list(tensors.axes.items()),
-            "single": tensors.single, "by_layer": list(self.by_layer.items()),
-        }  # fmt: skip
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> Self:
-        """What `as_json` wrote."""
-        axes = {name: Axis(*axis) for name, axis in content["axes"]}
-        tensors = ExpertTensors(content["count"], tuple(content["layers"]), axes, content["single"])
-        return cls(tensors, {layer: tuple(experts) for layer, experts in content["by_layer"]})
 
     def within(self, kept: Sequence[int]) -> dict[int, tuple[int, ...]]:
         """The same experts, by the indices of their layers in the model with only the layers `kept`."""

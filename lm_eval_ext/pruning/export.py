@@ -30,7 +30,7 @@ from lm_eval_ext.pruning.checkpoint import (
 )
 from lm_eval_ext.pruning.experts import refuse_uneven
 from lm_eval_ext.pruning.lineage import check_fits
-from lm_eval_ext.pruning.loading import load_twin, sliced_by
+from lm_eval_ext.pruning.loading import sliced_by
 from lm_eval_ext.pruning.merging import LazyTensor
 from lm_eval_ext.pruning.quantization import method_of, quantization_of
 from lm_eval_ext.pruning.recipe import Recipe, format_layers, told_experts, write_recipe
@@ -191,10 +191,11 @@ def read_back_difference(twin: Twin, kept: Sequence[int]) -> float:
         Exception: whatever saving or loading a model of this class raises.
     """
     hub = {"revision": "main"}
-    ours = load_twin(twin.folder, twin.config, kept, twin.trust_remote_code).eval()
+    sliced = slice_config(twin.config, kept)
+    ours = twin.loaded(sliced, kept)
     with tempfile.TemporaryDirectory(prefix="lm-eval-tts-export-") as folder, ExitStack() as files:
         _write_weights(kept_tensors(twin.folder, kept, NO_CHANGES, hub, files), Path(folder), _TWIN_BYTES)
-        slice_config(twin.config, kept).save_pretrained(folder)
+        sliced.save_pretrained(folder)
         _copy_besides(twin.folder, twin.config, hub, Path(folder))
         theirs = (
             auto_class(twin.config)

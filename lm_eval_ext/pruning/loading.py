@@ -1,8 +1,4 @@
-"""Loads a model with fewer layers directly from a safetensors checkpoint; dropped tensors are never read.
-
-transformers' `key_mapping` cannot be used for this: a rename that matches nothing falls back to the original name and
-silently loads the wrong layer.
-"""
+"""Loads a model with fewer layers, once it is known that dropping the others is exact; and what identifies models."""
 
 from __future__ import annotations
 
@@ -10,33 +6,23 @@ import copy
 import hashlib
 import json
 import math
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
 from lm_eval_ext.errors import ArchitectureError, ArgumentError, CheckpointError
-from lm_eval_ext.pruning.architecture import auto_class, depth, layer_of_tensor, slice_config, text_config
+from lm_eval_ext.pruning.architecture import depth, slice_config, text_config
 from lm_eval_ext.pruning.block_verification import ensure_blocks_exact, ensure_map_exact
-from lm_eval_ext.pruning.blocks import NO_BLOCKS, Blocks, class_without, leave_out, left_out
+from lm_eval_ext.pruning.blocks import NO_BLOCKS, Blocks, leave_out
 from lm_eval_ext.pruning.checkpoint import NO_CHANGES, Changes, find_file, kept_tensors, tensor_names
 from lm_eval_ext.pruning.expert_verification import ensure_experts_exact, find_experts
-from lm_eval_ext.pruning.experts import (
-    NO_EXPERTS,
-    Dropped,
-    KeptExperts,
-    class_with,
-    is_single,
-    kept_experts,
-    set_kept,
-    uneven,
-)
-from lm_eval_ext.pruning.layers import decoder_layers
+from lm_eval_ext.pruning.experts import NO_EXPERTS, Dropped, is_single, kept_experts, set_kept
 from lm_eval_ext.pruning.merging import LazyTensor
 from lm_eval_ext.pruning.quantization import check_quantization, plain_tensors, quantization_of, sliced_quantization
 from lm_eval_ext.pruning.recipe import kept_layers
+from lm_eval_ext.pruning.sliced_model import load_sliced
 from lm_eval_ext.pruning.verification import ensure_exact
 
 if TYPE_CHECKING:
@@ -92,7 +78,7 @@ def load_pruned(
     sliced = pruned_config(
         pretrained, config, kept, hub, trust_layer_fields, trust_remote_code, changes=changes, blocks=blocks
     )
-    return _load(pretrained, config, sliced, kept, changes, hub, dtype, trust_remote_code, options)
+    return load_sliced(pretrained, config, sliced, kept, changes, hub, dtype, trust_remote_code, options)
 
 
 def with_experts(
@@ -151,10 +137,10 @@ def pruned_config(
         sliced = _whole(config)
     else:
         if not trust_layer_fields:
-            ensure_exact(config, kept, load_twin, trust_remote_code=trust_remote_code)
+            ensure_exact(config, kept, trust_remote_code=trust_remote_code)
         sliced = slice_config(config, kept)
     if changes.linear_map:
-        ensure_map_exact(config, changes.linear_map.after, load_twin_mapped, trust_remote_code=trust_remote_code)
+        ensure_map_exact(config, changes.linear_map.after, trust_remote_code=trust_remote_code)
     if changes.experts:
         fused = changes.experts.tensors.single and not any(map(is_single, tensor_names(pretrained, hub)))
         _set_experts(sliced, changes.experts.within(kept), fused, trust_layer_fields, trust_remote_code)
@@ -162,7 +148,7 @@ def pruned_config(
         inside = blocks.within(kept)
         if len(inside.attention) == len(kept):
             raise ArgumentError(f"drop_attention: drops all {len(kept)} attention blocks; at least one must be kept")
-        ensure_blocks_exact(sliced, inside, load_twin_without, trust_remote_code=trust_remote_code)
+        ensure_blocks_exact(sliced, inside, trust_remote_code=trust_remote_code)
         leave_out(sliced, inside)
     fields = quantization_of(config)
     if fields is not None:
@@ -220,7 +206,7 @@ def _set_experts(
 ) -> None:
     if not trusted:
         even = len({len(experts) for experts in kept.values()}) == 1
-        ensure_experts_exact(sliced, load_twin_kept, even=even, fused=fused, trust_remote_code=trust_remote_code)
+        ensure_experts_exact(sliced, even=even, fused=fused, trust_remote_code=trust_remote_code)
     set_kept(sliced, kept)
 
 
@@ -230,157 +216,6 @@ def _check_where_quantization_is_said(pretrained: str, config: PreTrainedConfig,
             f"{pretrained}: layers cannot be dropped, because its quantization is only described in {_MODELOPT}, which "
             "vLLM alone reads; export it with a newer ModelOpt, which also writes it to config.json"
         )
-
-
-def load_twin(
-    folder: str, config: PreTrainedConfig, kept: Sequence[int], trust_remote_code: bool = False
-) -> PreTrainedModel:
-    """Load the small model used by the check without some layers, in the same way as a real one."""
-    sliced = slice_config(config, kept)
-    return _load(folder, config, sliced, kept, NO_CHANGES, {"revision": "main"}, "float32", trust_remote_code, {})
-
-
-def load_twin_without(
-    folder: str, config: PreTrainedConfig, blocks: Blocks, trust_remote_code: bool
-) -> PreTrainedModel:
-    """Load the small model used by the check without some blocks, in the same way as a real one."""
-    sliced = copy.deepcopy(config)
-    leave_out(sliced, blocks)
-    whole = range(depth(config))
-    return _load(folder, config, sliced, whole, NO_CHANGES, {"revision": "main"}, "float32", trust_remote_code, {})
-
-
-def load_twin_kept(
-    folder: str, config: PreTrainedConfig, kept: KeptExperts, trust_remote_code: bool
-) -> PreTrainedModel:
-    """Load the small model used by the check without some experts, in the same way as a real one."""
-    sliced, whole = copy.deepcopy(config), range(depth(config))
-    set_kept(sliced, kept.by_layer)
-    changes = Changes(experts=kept)
-    return _load(folder, config, sliced, whole, changes, {"revision": "main"}, "float32", trust_remote_code, {})
-
-
-def load_twin_mapped(
-    folder: str, config: PreTrainedConfig, changes: Changes, trust_remote_code: bool
-) -> PreTrainedModel:
-    """Load the small model used by the check with changed weights, in the same way as a real one."""
-    whole = range(depth(config))
-    return _load(folder, config, config, whole, changes, {"revision": "main"}, "float32", trust_remote_code, {})
-
-
-def _load(
-    pretrained: str, base: PreTrainedConfig, sliced: PreTrainedConfig, kept: Sequence[int], changes: Changes,
-    hub: Mapping[str, object], dtype: str | torch.dtype, trust_remote_code: bool, options: Mapping[str, object],
-) -> PreTrainedModel:  # fmt: skip
-    reach = dict(hub) | {name: options[name] for name in ("cache_dir", "token", "local_files_only") if name in options}
-    empty, blocks = empty_model(sliced, trust_remote_code), left_out(sliced)
-    with ExitStack() as files:
-        found = kept_tensors(pretrained, kept, changes, reach, files)
-        tensors = {name: tensor for name, tensor in found.items() if not blocks.hold(name)}
-        model, report = type(empty).from_pretrained(
-            None,
-            config=empty.config,
-            state_dict=tensors,
-            dtype=_resolved_dtype(dtype, empty.config, tensors),
-            output_loading_info=True,
-            **options,
-        )
-    unused = {str(name) for name in report["unexpected_keys"] or ()}
-    if unused:
-        unused -= _unused_in_base(unused, empty_model(base, trust_remote_code), kept)
-    _check_complete(pretrained, report | {"unexpected_keys": unused})
-    _check_depth(pretrained, model, len(kept))
-    _adopt_identity(model, pretrained, reach)
-    loaded: PreTrainedModel = model
-    return loaded
-
-
-def empty_model(config: PreTrainedConfig, trust_remote_code: bool = False) -> PreTrainedModel:
-    """A config's model on the meta device, without the blocks that the config leaves out; it takes no memory.
-
-    Its config is that of the text alone if `config` is multimodal and the causal class is not.
-    """
-    import torch
-
-    with torch.device("meta"):  # the Auto class itself does not accept a state dict
-        model: PreTrainedModel = auto_class(config).from_config(config, trust_remote_code=trust_remote_code)
-        blocks, counts = left_out(config), uneven(config)
-        made = class_without(class_with(type(model), counts), blocks)
-        return made(model.config) if made is not type(model) else model
-
-
-def _resolved_dtype(
-    dtype: str | torch.dtype, config: PreTrainedConfig, tensors: Mapping[str, LazyTensor]
-) -> str | torch.dtype:
-    """Resolve `auto` if the config has no dtype: use that of the first floating-point tensor, like transformers.
-
-    `from_pretrained` cannot get the dtype of a lazy slice itself.
-    """
-    import torch
-
-    if dtype not in ("auto", None) or getattr(config, "dtype", None) is not None:
-        return dtype
-    floating = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-    named = (tensor.get_dtype() for tensor in tensors.values())
-    return next((floating[name] for name in named if name in floating), torch.float32)
-
-
-def _check_depth(pretrained: str, model: PreTrainedModel, kept: int) -> None:
-    """Check that all kept layers are there; this fails if an unknown config field sets the number of layers."""
-    found = len(decoder_layers(model))
-    if found != kept:
-        raise CheckpointError(f"pretrained={pretrained}: the loaded model has {found} layers instead of {kept}")
-
-
-_OF_PACKED = re.compile(r"scale|zero|packed|quant|absmax|g_idx")  # in names of tensors
-
-
-def _unused_in_base(names: Iterable[str], base: PreTrainedModel, kept: Sequence[int]) -> set[str]:
-    """The tensors that the base model doesn't use either: of other modalities, or of another kind of model.
-
-    Those that packed weights need, such as scales, are not among them: weights without them would be wrong numbers.
-
-    Args:
-        names: tensors that the pruned model doesn't use, as it would call them.
-        base: the base model, without values.
-        kept: its layers in the pruned model.
-    """
-    layers = decoder_layers(base)
-    used = {number: layers[layer].state_dict().keys() for number, layer in enumerate(kept)}
-    unused = set()
-    for name in names:
-        number = layer_of_tensor(name)
-        if number is not None and _OF_PACKED.search(name):
-            continue
-        if number is None or name.partition(f".{number}.")[2] not in used.get(number, ()):
-            unused.add(name)
-    return unused
-
-
-def _check_complete(pretrained: str, report: Mapping[str, Iterable[object] | None]) -> None:
-    """Check that all tensors of the model are loaded, and that all kept ones are used."""
-    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs", "conversion_errors"):
-        entries = sorted(str(entry) for entry in report.get(kind) or ())
-        if entries:
-            raise CheckpointError(
-                f"pretrained={pretrained}: the kept tensors do not fit the pruned model: "
-                f"{len(entries)} {kind.replace('_', ' ')}, e.g. {entries[0]}"
-            )
-
-
-def _adopt_identity(model: PreTrainedModel, pretrained: str, hub: Mapping[str, object]) -> None:
-    """Set the base model's name and generation defaults; from_pretrained got no name, so it could not find them."""
-    from transformers import GenerationConfig
-
-    model.config.name_or_path = pretrained
-    defaults = find_file(pretrained, "generation_config.json", hub)
-    if defaults is not None:  # otherwise keep those made from the config
-        model.generation_config = GenerationConfig.from_pretrained(defaults.parent, defaults.name)
-
-
-def parameter_count(config: PreTrainedConfig) -> int:
-    """Number of parameters of a config's causal language model, computed without allocating memory for them."""
-    return int(empty_model(config, bool(getattr(config, "auto_map", None))).num_parameters())
 
 
 def fingerprint(model: PreTrainedModel) -> str:

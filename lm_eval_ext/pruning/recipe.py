@@ -51,6 +51,7 @@ _ADDED = (
 )  # fields of the digest that older recipes don't have
 _ATTACHED = ("linear_map", "sparsity")  # fields with a file beside the recipe
 _RANGE = re.compile(r"^\s*(\d+)\s*(?:-\s*(\d+)\s*)?$", re.ASCII)
+_WRITTEN = list[object] | int | str  # numbers, see `parse_layers`
 _MOST_LAYERS = 10_000  # more than any model has: a mistyped range is not expanded
 
 
@@ -133,12 +134,12 @@ class Recipe(Declared):
         default_factory=dict
     )
 
-    @field_validator("drop", "drop_attention", "drop_mlp", mode="before")
+    @field_validator("drop", "drop_attention", "drop_mlp", mode="before", json_schema_input_type=_WRITTEN)
     @classmethod
     def _layers(cls, value: object, info: ValidationInfo) -> tuple[int, ...]:
         return () if value == () else parse_layers(value, str(info.field_name))
 
-    @field_validator("drop_experts", mode="before")
+    @field_validator("drop_experts", mode="before", json_schema_input_type=dict[str, _WRITTEN] | str)
     @classmethod
     def _experts(cls, value: object) -> dict[int, tuple[int, ...]]:
         return {} if value == {} else parse_experts(value)
@@ -272,20 +273,6 @@ class Recipe(Declared):
 
 def _published(model: str) -> str:
     return public_name(Path(model).resolve() if Path(model).is_dir() else model)
-
-
-def recipe_schema() -> dict[str, object]:
-    """The JSON Schema of recipes, which editors read for completion (`pruned_models/schema.json`)."""
-    schema = Recipe.model_json_schema()
-    for name in ("drop", "drop_attention", "drop_mlp"):  # also `34-35` or `34`, see `parse_layers`
-        about = schema["properties"][name]["description"]
-        schema["properties"][name] = {"description": about, "type": ["array", "integer", "string"]}
-    experts = schema["properties"]["drop_experts"]
-    schema["properties"]["drop_experts"] = {
-        "description": experts["description"], "type": "object",
-        "additionalProperties": {"type": ["array", "integer", "string"]},
-    }  # fmt: skip
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
 def parse_layers(value: object, name: str = "drop_layers", what: str = "layer") -> tuple[int, ...]:

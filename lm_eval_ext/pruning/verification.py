@@ -22,8 +22,17 @@ import yaml
 from packaging.version import Version
 
 from lm_eval_ext.errors import ArchitectureError
-from lm_eval_ext.pruning.architecture import auto_class, check_supported, depth, text_config, unknown_layer_fields
+from lm_eval_ext.pruning.architecture import (
+    auto_class,
+    check_supported,
+    depth,
+    slice_config,
+    text_config,
+    unknown_layer_fields,
+)
+from lm_eval_ext.pruning.checkpoint import NO_CHANGES, Changes
 from lm_eval_ext.pruning.layers import bypassed, decoder_layers
+from lm_eval_ext.pruning.sliced_model import load_sliced
 
 if TYPE_CHECKING:
     import torch
@@ -129,8 +138,6 @@ def _plain_rope(rope: Mapping[str, object]) -> dict[str, object]:
 
 logger = logging.getLogger("lm_eval.tts")
 
-Load = Callable[[str, "PreTrainedConfig", Sequence[int], bool], "PreTrainedModel"]
-
 TOLERANCE = 1e-4  # for float32 logits, relative to the largest
 VISIBLE = 1e-2  # the dropped layers must change the logits by at least this, or the check is meaningless
 _CACHE_TOLERANCE = 1e-2
@@ -145,13 +152,12 @@ class NotExactError(ArchitectureError):
     """The model with dropped layers differs from the model with these layers bypassed."""
 
 
-def ensure_exact(config: PreTrainedConfig, kept: Sequence[int], load: Load, *, trust_remote_code: bool = False) -> None:
+def ensure_exact(config: PreTrainedConfig, kept: Sequence[int], *, trust_remote_code: bool = False) -> None:
     """Refuse to drop layers unless that is known to be exact for the architecture, or a check shows it now.
 
     Args:
         config: config of the base model.
         kept: ascending indices of the layers to keep.
-        load: loads the twin, given its folder, its config, the layers to keep, and whether to trust its code.
         trust_remote_code: run the model code that the repository ships.
 
     Raises:
@@ -164,7 +170,7 @@ def ensure_exact(config: PreTrainedConfig, kept: Sequence[int], load: Load, *, t
     kind = text_config(config).model_type
     refusal = f"layers of a {kind} model cannot be dropped: a tiny twin could not show that this is exact"
     with refusing(refusal, "; trust_layer_fields=true skips this check"):
-        difference = drop_difference(config, kept, load, trust_remote_code=trust_remote_code)
+        difference = drop_difference(config, kept, trust_remote_code=trust_remote_code)
     _shown_exact.add(what)
     logger.info(
         "%s is not a verified architecture: checked on a tiny random twin, dropping is exact to %.0e", kind, difference
@@ -201,15 +207,12 @@ def _is_newer_transformers() -> bool:
     return Version(transformers.__version__).release[:2] > Version(verified()["transformers"]).release[:2]
 
 
-def drop_difference(
-    config: PreTrainedConfig, kept: Sequence[int], load: Load, *, trust_remote_code: bool = False
-) -> float:
+def drop_difference(config: PreTrainedConfig, kept: Sequence[int], *, trust_remote_code: bool = False) -> float:
     """Compare the logits of a twin loaded without some layers with those of a twin that bypasses them.
 
     Args:
         config: config of the base model; only its structure is used.
         kept: ascending indices of the layers to keep.
-        load: loads the twin, given its folder, its config, the layers to keep, and whether to trust its code.
         trust_remote_code: run the model code that the repository ships.
 
     Returns:
@@ -220,7 +223,7 @@ def drop_difference(
         Exception: whatever building, saving, loading or running a model of this class raises.
     """
     with tiny_twin(config, trust_remote_code=trust_remote_code) as twin:
-        return twin.difference(kept, load)
+        return twin.difference(kept)
 
 
 @dataclass(frozen=True)
@@ -239,10 +242,19 @@ class Twin:
     model: PreTrainedModel
     trust_remote_code: bool = False
 
-    def difference(self, kept: Sequence[int], load: Load) -> float:
+    def loaded(
+        self, sliced: PreTrainedConfig, kept: Sequence[int] | None = None, changes: Changes = NO_CHANGES
+    ) -> PreTrainedModel:
+        """A version of it, loaded from its checkpoint as a real model is."""
+        layers, hub = range(depth(self.config)) if kept is None else kept, {"revision": "main"}
+        model = load_sliced(
+            self.folder, self.config, sliced, layers, changes, hub, "float32", self.trust_remote_code, {}
+        )
+        return model.eval()
+
+    def difference(self, kept: Sequence[int]) -> float:
         """See `drop_difference`."""
-        pruned = load(self.folder, self.config, kept, self.trust_remote_code).eval()
-        return _compared(self.model, pruned, kept)
+        return _compared(self.model, self.loaded(slice_config(self.config, kept), kept), kept)
 
 
 @contextmanager

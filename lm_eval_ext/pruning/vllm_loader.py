@@ -5,18 +5,20 @@ vLLM calls `register` in every process, including its workers, through the entry
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
+
+from pydantic import TypeAdapter
 
 from lm_eval_ext.errors import ArchitectureError
 from lm_eval_ext.pruning.architecture import config_overrides, text_config
 from lm_eval_ext.pruning.block_verification import ensure_zeros_exact
-from lm_eval_ext.pruning.blocks import NO_BLOCKS, Blocks, check_zeros, left_out
-from lm_eval_ext.pruning.checkpoint import NO_CHANGES, Changes, check_one_checkpoint, is_used, tensor_names
-from lm_eval_ext.pruning.experts import KeptExperts, count_overrides, refuse_uneven
-from lm_eval_ext.pruning.merging import LinearMap, mapped, merged_weights
+from lm_eval_ext.pruning.blocks import Blocks, check_zeros, left_out
+from lm_eval_ext.pruning.checkpoint import Changes, check_one_checkpoint, is_used, tensor_names
+from lm_eval_ext.pruning.experts import count_overrides, refuse_uneven
+from lm_eval_ext.pruning.loading import Sliced
+from lm_eval_ext.pruning.merging import mapped, merged_weights
 from lm_eval_ext.pruning.quantization import for_vllm, quantization_of
-from lm_eval_ext.pruning.sparsity import Sparsity
 
 if TYPE_CHECKING:
     import torch
@@ -24,90 +26,53 @@ if TYPE_CHECKING:
     from vllm.config import LoadConfig
 
 LOAD_FORMAT = "lm-eval-tts"
-KEPT, MERGED, MAP, ZEROS, EXPERTS, SPARSITY = (
-    "kept_layers",
-    "merged_layers",
-    "linear_map",
-    "zeroed_blocks",
-    "kept_experts",
-    "sparsity",
-)  # our keys of `model_loader_extra_config`
+KEPT, CHANGES, ZEROS = "kept_layers", "changes", "zeroed_blocks"  # our keys of `model_loader_extra_config`
+_CHANGES = TypeAdapter(Changes)  # vLLM sends its configuration to its workers as JSON
 
 
-def changed_fields(
+def engine_arguments(
     pretrained: str,
     config: PreTrainedConfig,
-    sliced: PreTrainedConfig,
-    kept: Sequence[int],
+    sliced: Sliced,
     hub: Mapping[str, object],
-    changes: Changes = NO_CHANGES,
+    trust_remote_code: bool = False,
 ) -> dict[str, object]:
-    """The config fields that change in a pruned model, for vLLM's `hf_overrides`.
+    """Arguments for `vllm.LLM` that load a pruned model; blocks that it leaves out add zeros there.
 
     Args:
         pretrained: Hub name or local folder of the base model.
         config: of the base model.
-        sliced: of the pruned model (`loading.pruned_config`).
-        kept: ascending indices of the layers to keep.
+        sliced: what is left of it.
         hub: arguments of `cached_file`, such as the revision.
-        changes: which experts are kept.
+        trust_remote_code: run the model code that the repository ships.
 
     Raises:
         ArchitectureError: vLLM's loader can't drop these layers.
         CheckpointError: vLLM would read other weights than transformers.
     """
     check_one_checkpoint(pretrained, hub)
-    refuse_uneven(sliced, "vLLM takes")
-    changed = config_overrides(config, kept)
-    if changes.experts:
+    refuse_uneven(sliced.config, "vLLM takes")
+    if getattr(text_config(config), "hidden_size_per_layer_input", None):
+        raise ArchitectureError(
+            f"layers of this {config.model_type} model cannot be dropped in vLLM, which reads its per-layer embeddings "
+            "whole; export the pruned model first"
+        )
+    changed = config_overrides(config, sliced.kept)
+    if sliced.changes.experts:
         text = changed if text_config(config) is config else changed["text_config"]
         assert isinstance(text, dict)
-        text |= count_overrides(sliced)
-    fields, blocks = quantization_of(sliced), left_out(sliced)
-    if getattr(text_config(config), "hidden_size_per_layer_input", None):
-        kind = config.model_type
-        raise ArchitectureError(
-            f"layers of this {kind} model cannot be dropped in vLLM, which reads its per-layer embeddings whole; "
-            "export the pruned model first"
-        )
-    if fields is None and not any(blocks):
-        return changed
-    renamed = (changes.renamed(name, kept) for name in tensor_names(pretrained, hub))
-    names = [name for name in renamed if name is not None]
-    if any(blocks):
-        check_zeros(config, blocks, names)
-        ensure_zeros_exact(sliced, blocks)
-    return changed if fields is None else {**changed, "quantization_config": for_vllm(fields, names)}
-
-
-def engine_arguments(
-    overrides: dict[str, object],
-    kept: Sequence[int],
-    changes: Changes = NO_CHANGES,
-    blocks: Blocks = NO_BLOCKS,
-) -> dict[str, object]:
-    """Arguments for `vllm.LLM` that load only the layers `kept`.
-
-    Args:
-        overrides: the config fields that change.
-        kept: ascending indices of the layers to keep.
-        changes: how weights of these layers are changed.
-        blocks: blocks that are to add zeros, by the layers of the base model; vLLM can't leave them out.
-    """
-    # Pairs, because vLLM sends its configuration to its workers as JSON, which has no integer keys.
-    pairs = [[layer, list(parts.items())] for layer, parts in changes.merged.items()]
-    return {
-        "load_format": LOAD_FORMAT,
-        "model_loader_extra_config": {
-            KEPT: list(kept),
-            MERGED: pairs,
-            MAP: changes.linear_map.model_dump() if changes.linear_map else None,
-            ZEROS: [list(some) for some in blocks.within(kept)],
-            EXPERTS: changes.experts.as_json() if changes.experts else None,
-            SPARSITY: changes.sparsity.model_dump(mode="json") if changes.sparsity else None,
-        },
-        "hf_overrides": overrides,
-    }
+        text |= count_overrides(sliced.config)
+    fields, blocks = quantization_of(sliced.config), left_out(sliced.config)
+    if fields is not None or any(blocks):
+        renamed = (sliced.changes.renamed(name, sliced.kept) for name in tensor_names(pretrained, hub))
+        names = [name for name in renamed if name is not None]
+        if any(blocks):
+            check_zeros(config, blocks, names)
+            ensure_zeros_exact(sliced.config, blocks, trust_remote_code=trust_remote_code)
+        if fields is not None:
+            changed["quantization_config"] = for_vllm(fields, names)
+    extra = {KEPT: list(sliced.kept), CHANGES: _CHANGES.dump_python(sliced.changes, mode="json"), ZEROS: list(blocks)}
+    return {"load_format": LOAD_FORMAT, "model_loader_extra_config": extra, "hf_overrides": changed}
 
 
 def register() -> None:
@@ -130,14 +95,7 @@ def _loader_class() -> type:
         def __init__(self, load_config: LoadConfig) -> None:
             extra = dict(load_config.model_loader_extra_config)
             self.kept = tuple(extra.pop(KEPT))
-            merged = {int(layer): {int(one): share for one, share in parts} for layer, parts in extra.pop(MERGED)}
-            given, experts, sparsity = extra.pop(MAP), extra.pop(EXPERTS), extra.pop(SPARSITY)
-            self.changes = Changes(
-                merged,
-                LinearMap.model_validate(given) if given else None,
-                KeptExperts.from_json(experts) if experts else None,
-                Sparsity.model_validate(sparsity) if sparsity else None,
-            )
+            self.changes = _CHANGES.validate_python(extra.pop(CHANGES))
             self.zeros = Blocks(*map(tuple, extra.pop(ZEROS)))
             super().__init__(dataclasses.replace(load_config, load_format="auto", model_loader_extra_config=extra))
 

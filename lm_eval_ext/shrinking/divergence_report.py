@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from html import escape
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from lm_eval_ext.paths import write_whole
-from lm_eval_ext.report_page import SvgChart, report_page, report_table
+from lm_eval_ext.report_page import SvgChart, plain, report_page, report_table
 from lm_eval_ext.shrinking.divergence import MEASURES, Divergence
 from lm_eval_ext.shrinking.localise import AtLayer
 from lm_eval_ext.statistics.intervals import Interval
@@ -93,7 +93,7 @@ class DivergenceReport:
 
     def to_json(self) -> str:
         """Everything, as JSON; infinite numbers are null."""
-        return json.dumps(_plain(asdict(self)), indent=1)
+        return json.dumps(plain(asdict(self)), indent=1)
 
     def __str__(self) -> str:
         return text(self)
@@ -104,16 +104,6 @@ class DivergenceReport:
 
 def _columns(name: str, interval: Interval | None) -> list[tuple[str, float | None]]:
     return list(zip((name, f"{name}_low", f"{name}_high"), interval or (None, None, None), strict=True))
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, tuple) and hasattr(value, "_asdict"):
-        return _plain(value._asdict())
-    if isinstance(value, Mapping):
-        return {str(name): _plain(one) for name, one in value.items()}
-    return [_plain(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
 # In words ---------------------------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ from lm_eval_ext.shrinking.forced import OpenModel, with_model
 from lm_eval_ext.shrinking.proposals import Proposals, propose, recipe_of, variants
 from lm_eval_ext.shrinking.shrink_file import ShrinkFile, load_shrink
 from lm_eval_ext.shrinking.shrink_report import Ending, FrontModel, ShrinkReport, Winner
-from lm_eval_ext.shrinking.unseen import SeenQuestion, Unseen, of_texts, of_traces
+from lm_eval_ext.shrinking.unseen import SeenQuestion, of_texts, of_traces, refuse_seen
 from lm_eval_ext.sweep.launchers import LaunchKind, Tell
 from lm_eval_ext.sweep.locks import hold
 from lm_eval_ext.sweep.plan import PlannedRun
@@ -127,7 +127,7 @@ class ShrinkStudy:
             task_questions(task, 1)
         if self.trained is not None:  # what is wrong with it is said here, and not after the search
             check_installed()
-            self.refuse_seen(of_texts(self.trained.data, self._taught), "recover.data")
+            self._refuse_seen(of_texts(self.trained.data, self._taught), "recover.data")
 
     @cached_property
     def any_gate(self) -> GateStudy:
@@ -145,9 +145,7 @@ class ShrinkStudy:
     @cached_property
     def trace_tasks(self) -> tuple[str, ...]:
         """The tasks of the traces, by their whole names."""
-        ours = self.any_gate.tasks.is_ours
-        given = self.file.traces.tasks
-        return tuple(one if ours(one) or not ours(f"tts_{one}") else f"tts_{one}" for one in given)
+        return tuple(map(self.any_gate.tasks.named, self.file.traces.tasks))
 
     @cached_property
     def trained(self) -> Training | None:
@@ -215,7 +213,7 @@ class ShrinkStudy:
             self._evaluate_base(folder)
         tasks, base = self.trace_tasks if traces.run else (), str(self.file.base["pretrained"])
         found = drawn_traces(str(folder), traces.count, self.file.gate.seed, tasks, base)
-        self.refuse_seen(of_traces(found), "traces")
+        self._refuse_seen(of_traces(found), "traces")
         return found
 
     def _evaluate_base(self, folder: Path) -> None:
@@ -236,21 +234,8 @@ class ShrinkStudy:
         assert self.trained is not None
         return calibration(self.trained.data, self.trained.samples)
 
-    def refuse_seen(self, questions: Sequence[SeenQuestion], what: str) -> None:
-        """Refuse questions of the gate.
-
-        Args:
-            questions: that the search or a training sees.
-            what: the field of the file that names them.
-
-        Raises:
-            ManifestError: some are the gate's.
-        """
-        self._unseen.check(questions, f"{self.path}: {what}")
-
-    @cached_property
-    def _unseen(self) -> Unseen:
-        return Unseen(self.any_gate.benchmarks)
+    def _refuse_seen(self, questions: Sequence[SeenQuestion], what: str) -> None:
+        refuse_seen(self.any_gate.benchmarks, questions, f"{self.path}: {what}")
 
     # Search -----------------------------------------------------------------------------------------------
 

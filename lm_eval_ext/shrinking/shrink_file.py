@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from lm_eval_ext.declared import read_yaml
+from lm_eval_ext.declared import read_yaml, schema_of
 from lm_eval_ext.errors import ArgumentError, ManifestError
 from lm_eval_ext.gating.gate_file import GateBudget, GateRules, or_a_tier
 from lm_eval_ext.harness.effects import effect
@@ -19,6 +18,7 @@ from lm_eval_ext.pruning.selection import check_amount, method_named
 from lm_eval_ext.sweep.manifest import (
     NAMES,
     Arguments,
+    Part,
     Positive,
     Setup,
     Value,
@@ -43,11 +43,7 @@ _REDUCES: Mapping[Minimised, tuple[str, ...]] = {
 _SAME_MODEL = ("pretrained", "revision", "kv_cache_dtype")
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
-
-
-class TraceSource(_Part):
+class TraceSource(Part):
     """Correct traces of the base, by which steps are scored."""
 
     tasks: Annotated[
@@ -69,7 +65,7 @@ class TraceSource(_Part):
         return self
 
 
-class Removable(_Part):
+class Removable(Part):
     """What may be removed. Of layers and blocks, the methods whose own choices are among the candidates."""
 
     layers: Annotated[tuple[str, ...] | None, Field(description="methods, such as [shortgpt, trace]")] = None
@@ -140,7 +136,7 @@ class ShrinkGate(GateRules):
     ] = 0.95
 
 
-class Search(_Part):
+class Search(Part):
     """How candidates are looked for."""
 
     beam: Annotated[Positive, Field(description="states of each number of steps that are gone on from")] = 2
@@ -150,8 +146,6 @@ class Search(_Part):
 
 class ShrinkFile(Setup):
     """What to make smaller, and what it must still be able to do."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
     base: Annotated[Arguments, Field(min_length=1, description="model arguments, or what is loaded")]
     remove: Annotated[Removable, Field(description="what may be removed")]
@@ -225,7 +219,6 @@ def load_shrink(path: Path) -> ShrinkFile:
 
 def shrink_schema() -> dict[str, object]:
     """The JSON Schema of `shrink.yaml`, which editors read for completion."""
-    schema = json.loads(json.dumps(ShrinkFile.model_json_schema(by_alias=True)))
-    schema["properties"]["base"] = {"anyOf": [{"type": "string"}, schema["properties"]["base"]]}
+    schema = schema_of(ShrinkFile)
     or_a_tier(schema["$defs"]["ShrinkGate"]["properties"]["benchmarks"])
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+    return schema

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import NamedTuple
 
 from lm_eval_ext.analysis.pairing import stands_apart
@@ -54,47 +55,39 @@ def of_texts(source: str, texts: Calibration) -> list[SeenQuestion]:
     return [SeenQuestion(prompt, source, number) for number, prompt in enumerate(prompts)]
 
 
-class Unseen:
-    """The questions that nobody may have seen.
+def refuse_seen(tasks: Iterable[str], questions: Sequence[SeenQuestion], what: str) -> None:
+    """Refuse questions that nobody may have seen.
 
     Args:
         tasks: benchmarks of a gate.
+        questions: what is seen.
+        what: the field of a file that names them, for the message.
+
+    Raises:
+        ManifestError: some are of these benchmarks.
     """
+    known = cache(_questions_of)
+    pairs = [(one, _as_asked(one, known(one.source) if one.asked else ())) for one in questions]
+    for task in tasks:
+        unseen = _Benchmark(task_questions(task))
+        common = [one for one, own in pairs if unseen.has(one, own)]
+        if common:
+            raise ManifestError(
+                f"{what}: {len(common)} of {len(questions)} are questions of the gate's {task} (such as question "
+                f"{common[0].number} of {common[0].source}); give others"
+            )
 
-    def __init__(self, tasks: Iterable[str]) -> None:
-        self.tasks = tasks
-        self._known: dict[str, list[TaskQuestion]] = {}
 
-    def check(self, questions: Sequence[SeenQuestion], what: str) -> None:
-        """Refuse questions that are among them.
+def _questions_of(source: str) -> Sequence[TaskQuestion]:
+    try:
+        return task_questions(source)
+    except TTSError:  # it isn't a task here
+        return ()
 
-        Args:
-            questions: what is seen.
-            what: the field of a file that names them, for the message.
 
-        Raises:
-            ManifestError: some are.
-        """
-        for task in self.tasks:
-            unseen = _Benchmark(task_questions(task))
-            common = [one for one in questions if unseen.has(one, self._as_asked(one))]
-            if common:
-                raise ManifestError(
-                    f"{what}: {len(common)} of {len(questions)} are questions of the gate's {task} (such as question "
-                    f"{common[0].number} of {common[0].source}); give others"
-                )
-
-    def _as_asked(self, one: SeenQuestion) -> TaskQuestion | None:
-        """A question as its own task asks it, without examples; None if that isn't known here."""
-        if not one.asked:
-            return None
-        if one.source not in self._known:
-            try:
-                self._known[one.source] = task_questions(one.source)
-            except TTSError:  # it isn't a task here
-                self._known[one.source] = []
-        own = self._known[one.source]
-        return own[one.number] if one.number < len(own) and own[one.number].asked == one.asked else None
+def _as_asked(one: SeenQuestion, own: Sequence[TaskQuestion]) -> TaskQuestion | None:
+    """A question as its own task asks it, without examples; None if that isn't known here."""
+    return own[one.number] if one.number < len(own) and own[one.number].asked == one.asked else None
 
 
 class _Benchmark:

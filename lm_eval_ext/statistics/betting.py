@@ -13,7 +13,7 @@ Calibration, combination and applications", arXiv 1912.06116.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -111,6 +111,16 @@ class BettingTest:
         square = (self._squares + self.least**2 / 4) / (self._count + 1)
         found: Floats = np.clip(mean / square, 0, _MOST / self.least)
         return found
+
+
+def reaches(units: Iterable[ArrayLike], least: float, threshold: float, *, parts: bool = False) -> bool:
+    """Whether a bet that the mean of units is above zero ever reaches a wealth."""
+    test = BettingTest(least)
+    for unit in units:
+        test.update(unit, parts=parts)
+        if test.wealth >= threshold:
+            return True
+    return False
 
 
 class KeptTest:

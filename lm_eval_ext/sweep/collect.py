@@ -13,8 +13,8 @@ from lm_eval_ext.runs.load import Source, read_source
 from lm_eval_ext.runs.run import Run
 from lm_eval_ext.runs.study_file import StudyFile, StudyRun, path_of_study, read_study, write_study
 from lm_eval_ext.runs.tiers import add
-from lm_eval_ext.sweep.one import Progress, progress, ticket
-from lm_eval_ext.sweep.plan import PlannedRun, Stage, stages
+from lm_eval_ext.sweep.one import Progress, progress
+from lm_eval_ext.sweep.plan import Item, PlannedRun, stages
 from lm_eval_ext.sweep.slurm import RUNS, WAITS
 from lm_eval_ext.sweep.sources import LOG, Found, State, Study
 
@@ -92,8 +92,8 @@ def as_table(study: Study, runs: Sequence[PlannedRun], queue: Queue) -> Table:
     """One line for each run, and for each choice of layers that isn't made yet."""
     from rich.table import Table
 
-    found = {run.name: _found(study, run, queue) for run in runs}
-    choices = {one.name: state for one in stages(runs) if (state := _found(study, one, queue)).state != "done"}
+    found = {run.name: found_with(study, run, queue) for run in runs}
+    choices = {one.name: state for one in stages(runs) if (state := found_with(study, one, queue)).state != "done"}
     counts = Counter(one.state for one in found.values())
     title = ", ".join(f"{counts[state]} {state}" for state in _STATES if counts[state])
     table = Table("run", "state", title=title, title_justify="left")
@@ -110,9 +110,9 @@ def as_table(study: Study, runs: Sequence[PlannedRun], queue: Queue) -> Table:
 
 def is_over(study: Study, runs: Sequence[PlannedRun], queue: Queue) -> bool:
     """Whether nothing runs or is queued, so that nothing will change by itself."""
-    items: list[Stage | PlannedRun] = [*stages(runs), *runs]
+    items: list[Item] = [*stages(runs), *runs]
     return not any(
-        _found(study, one, queue).state == "running" or queue.get(ticket(one, study)) in WAITS for one in items
+        found_with(study, one, queue).state == "running" or queue.get(study.ticket(one)) in WAITS for one in items
     )
 
 
@@ -128,10 +128,10 @@ def _progress(study: Study, run: PlannedRun, found: Found) -> Progress:
     return progress(folder / LOG) if found.state == "running" and folder is not None else Progress()
 
 
-def _found(study: Study, item: Stage | PlannedRun, queue: Queue) -> Found:
+def found_with(study: Study, item: Item, queue: Queue) -> Found:
     """What is known here, with the word of a queue on what other machines do, which is newer than an old failure."""
-    found = study.stage_found(item) if isinstance(item, Stage) else study.found(item)
-    said = queue.get(ticket(item, study), "")
+    found = study.found(item)
+    said = queue.get(study.ticket(item), "")
     if not said or found.state in ("done", "running"):
         return found
     if said in RUNS:

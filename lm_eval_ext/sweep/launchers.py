@@ -11,13 +11,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
 
 from lm_eval_ext.errors import ManifestError
 from lm_eval_ext.sweep.locks import hold, is_held
 from lm_eval_ext.sweep.manifest import Local
-from lm_eval_ext.sweep.one import BUSY, CHANGED, ticket
-from lm_eval_ext.sweep.plan import PlannedRun, Stage, stages
+from lm_eval_ext.sweep.one import BUSY, CHANGED
+from lm_eval_ext.sweep.plan import Item, PlannedRun, Stage, stages
 from lm_eval_ext.sweep.slurm import SlurmLauncher
 from lm_eval_ext.sweep.sources import LOCK, Study
 
@@ -32,14 +31,7 @@ class LaunchKind(StrEnum):
     ray = "ray"
 
 
-class Launcher(Protocol):
-    """Does what a study still needs, or has it done."""
-
-    def run(self, runs: Sequence[PlannedRun]) -> bool:
-        """Do or submit some runs and what they need; returns false if something failed."""
-
-
-def launcher(kind: LaunchKind, study: Study, jobs: int | None, tell: Tell) -> Launcher:
+def launcher(kind: LaunchKind, study: Study, jobs: int | None, tell: Tell) -> LocalLauncher | SlurmLauncher:
     """The launcher of a kind.
 
     Raises:
@@ -57,7 +49,6 @@ def launcher(kind: LaunchKind, study: Study, jobs: int | None, tell: Tell) -> La
     return LocalLauncher(study, [Slot()], tell, (f"ray_address={launch.ray.address}", "data_parallel_size=auto"))
 
 
-Item = Stage | PlannedRun
 _PAUSE = 0.2  # seconds between two looks at what runs
 _LATER = 5.0  # seconds before another look at what another process runs
 
@@ -157,12 +148,9 @@ class LocalLauncher:
     def _check_progress(self, waiting: Sequence[Item]) -> None:
         """Raise an error rather than wait for layers that nobody will choose."""
         busy = any(slot.process for slot in self.slots) or any(isinstance(item, Stage) for item in waiting)
-        stuck = next((item for item in waiting if isinstance(item, PlannedRun) and self._folder(item) is None), None)
+        stuck = next((item for item in waiting if self.study.folder_of(item) is None), None)
         if stuck is not None and not busy:
             raise ManifestError(f"{stuck.name}: its recipe is not among those that its method has written")
-
-    def _folder(self, item: Item) -> Path | None:
-        return self.study.folder_of_stage(item) if isinstance(item, Stage) else self.study.folder_of(item)
 
     def _is_over(self, item: Item) -> bool:
         """Whether nothing is to be done for an item: it is done, or what it needs has failed."""
@@ -174,17 +162,13 @@ class LocalLauncher:
             self._failed.add(item.name)
             self.tell(f"{item.name}: not chosen, because {item.traces} has failed, whose replies it needs")
             return True
-        return self._is_done(item)
-
-    def _is_done(self, item: Item) -> bool:
-        found = self.study.stage_found(item) if isinstance(item, Stage) else self.study.found(item)
-        return found.state == "done"
+        return self.study.found(item).state == "done"
 
     def _next(self, waiting: Iterable[Item]) -> Item | None:
         """The first item that can be started now: what it needs is there, and nobody else does it."""
         now = time.monotonic()
         for item in waiting:
-            folder = self._folder(item)
+            folder = self.study.folder_of(item)
             if folder is None or self._later.get(item.name, 0.0) > now:
                 continue
             if isinstance(item, Stage) and not self.study.is_ready(item):
@@ -198,7 +182,7 @@ class LocalLauncher:
         visible = {"CUDA_VISIBLE_DEVICES": ",".join(slot.gpus)} if slot.gpus else {}
         for lock in slot.locks:
             os.set_inheritable(lock, True)
-        told = [str(self.study.path.resolve()), ticket(item, self.study), *self.extra]
+        told = [str(self.study.path.resolve()), self.study.ticket(item), *self.extra]
         words = [sys.executable, "-m", self.study.runner, *told]
         slot.item = item
         slot.process = subprocess.Popen(
@@ -218,7 +202,7 @@ class LocalLauncher:
         if code == BUSY:
             self._later[item.name] = time.monotonic() + _LATER
             return [item]
-        if code == 0 and not self._is_done(item):
+        if code == 0 and self.study.found(item).state != "done":
             code = CHANGED  # it has done what the manifest or a file says by now, which is another run
         if code != 0:
             self._failed.add(item.name)
@@ -228,8 +212,8 @@ class LocalLauncher:
     def _reason(self, item: Item, code: int) -> str:
         if code == CHANGED:
             return f"not run, because {self.study.path} or a file that it names has changed; start the sweep again"
-        found = self.study.stage_found(item) if isinstance(item, Stage) else self.study.found(item)
-        return f"failed: {found.said.get('why') or f'exit code {code}'}"
+        said = self.study.found(item).said
+        return f"failed: {said.get('why') or f'exit code {code}'}"
 
     def _stop(self) -> None:
         running = [slot.process for slot in self.slots if slot.process is not None]

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 from pydantic.config import JsonDict
 
-from lm_eval_ext.declared import read_yaml
+from lm_eval_ext.declared import read_yaml, schema_of
 from lm_eval_ext.errors import ManifestError, meant
 from lm_eval_ext.harness.effects import marked
 from lm_eval_ext.harness.registry import models as engine_models
@@ -39,7 +39,9 @@ def _untitled(schema: JsonDict) -> None:
             field.pop("title", None)
 
 
-class _Part(BaseModel):
+class Part(BaseModel):
+    """What files of studies consist of."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra=_untitled)
 
 
@@ -57,7 +59,7 @@ Removed = Annotated[int | str, BeforeValidator(_removed)]
 TRACES = "traces"  # calibration on what the whole model of the study replies
 
 
-class PlannedPruning(_Part):
+class PlannedPruning(Part):
     """How models are made smaller: layers chosen by a method, given by hand, or by a recipe."""
 
     method: Annotated[
@@ -124,7 +126,7 @@ class PlannedPruning(_Part):
         texts_for(method, self.parameters, self.calibration)
 
 
-class Local(_Part):
+class Local(Part):
     """This machine: a slot for each GPU, or `jobs` slots."""
 
     gpus: Annotated[
@@ -144,7 +146,7 @@ class Local(_Part):
         return self
 
 
-class Slurm(_Part):
+class Slurm(Part):
     """A Slurm cluster: a job for each run."""
 
     partition: Annotated[str | None, Field(description="sbatch's `--partition`")] = None
@@ -161,13 +163,13 @@ class Slurm(_Part):
     template: Annotated[str | None, Field(description="a job script of your own, relative to the manifest")] = None
 
 
-class Ray(_Part):
+class Ray(Part):
     """A Ray cluster: one run after another, on all its GPUs."""
 
     address: Annotated[str, Field(description="address of the cluster, such as `auto` or `ray://head:10001`")] = "auto"
 
 
-class Launch(_Part):
+class Launch(Part):
     """Where runs are started; no part of what a run is."""
 
     local: Annotated[Local, Field(description="`--launch local`: this machine")] = Local()
@@ -175,7 +177,7 @@ class Launch(_Part):
     ray: Annotated[Ray, Field(description="`--launch ray`: a Ray cluster")] = Ray()
 
 
-class Exclude(_Part):
+class Exclude(Part):
     """Leaves out all runs that have everything that is given."""
 
     model: Annotated[str | None, Field(description="its name in `models`")] = None
@@ -203,10 +205,11 @@ def _model_arguments(value: object) -> object:
     return {"pretrained": value} if isinstance(value, str) else value
 
 
-Arguments = Annotated[dict[str, Value], BeforeValidator(_model_arguments)]
+_WRITTEN = str | dict[str, Value]  # model arguments, or what is loaded
+Arguments = Annotated[dict[str, Value], BeforeValidator(_model_arguments, json_schema_input_type=_WRITTEN)]
 
 
-class Setup(_Part):
+class Setup(Part):
     """What every run of a file has in common: where results go, the engine, and where runs are started."""
 
     output: Annotated[str, Field(min_length=1, description="folder for everything, relative to this file")]
@@ -311,15 +314,6 @@ class Manifest(Setup):
             raise ValueError(f"models.{name}: a server's model cannot be pruned by a method; serve the pruned one")
 
 
-def manifest_schema() -> dict[str, object]:
-    """The JSON Schema of manifests, which editors read for completion."""
-    schema = Manifest.model_json_schema()
-    models = schema["properties"]["models"]["patternProperties"]
-    for pattern, arguments in models.items():  # or what is loaded
-        models[pattern] = {"anyOf": [{"type": "string"}, arguments]}
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
-
-
 NAMES = {"string_pattern_mismatch": "expected letters, digits, '.', '_' and '-', and a letter or digit first"}
 
 
@@ -398,7 +392,7 @@ def write_manifest(path: Path, like: str | None = None) -> Path:
         raise ManifestError(f"{path}: exists already; choose another name")
     text = (_FOLDER / f"{like or START}.yaml").read_text("utf-8").replace("NAME", path.stem)
     path.write_text(f"# yaml-language-server: $schema={SCHEMA}\n{text}", "utf-8")
-    path.with_name(SCHEMA).write_text(json.dumps(manifest_schema(), indent=1) + "\n", "utf-8")
+    path.with_name(SCHEMA).write_text(json.dumps(schema_of(Manifest), indent=1) + "\n", "utf-8")
     return path
 
 

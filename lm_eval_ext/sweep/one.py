@@ -23,7 +23,7 @@ from lm_eval_ext.errors import ManifestError, TTSError
 from lm_eval_ext.paths import write_json
 from lm_eval_ext.plugins import software
 from lm_eval_ext.sweep.locks import hold
-from lm_eval_ext.sweep.plan import PlannedRun, Stage, digest_of
+from lm_eval_ext.sweep.plan import Item, PlannedRun, Stage
 from lm_eval_ext.sweep.sources import DONE, FAILED, LOCK, LOG, Study
 
 BUSY, CHANGED, STOPPED = 75, 76, 130  # exit codes: another process runs it; the manifest has changed; asked to stop
@@ -48,11 +48,6 @@ class Work:
     finish: Callable[[float], None]
 
 
-def ticket(item: Stage | PlannedRun, study: Study) -> str:
-    """What a process is told to do: a name, and the digest of what the manifest says of it."""
-    return f"{item.name}@{digest_of(item, study.manifest)}"
-
-
 def work_of(study: Study, told: str, extra: Mapping[str, object] | None = None) -> Work | None:
     """The stage or run of a ticket; None if the manifest has none, or says something else of it by now.
 
@@ -64,8 +59,8 @@ def work_of(study: Study, told: str, extra: Mapping[str, object] | None = None) 
     Raises:
         ManifestError: its layers are not chosen yet.
     """
-    items: list[Stage | PlannedRun] = [*study.stages, *study.runs]
-    item = next((one for one in items if ticket(one, study) == told), None)
+    items: list[Item] = [*study.stages, *study.runs]
+    item = next((one for one in items if study.ticket(one) == told), None)
     if item is None:
         return None
     return _of_stage(study, item) if isinstance(item, Stage) else _of_run(study, item, extra or {})
@@ -75,7 +70,9 @@ def _of_stage(study: Study, stage: Stage) -> Work:
     if not study.is_ready(stage):
         raise ManifestError(f"{stage.name}: {stage.traces}, whose replies are its calibration texts, is not done yet")
     command = [sys.executable, "-c", _CLI, *study.stage_command(stage)]
-    return Work(study.folder_of_stage(stage), command, lambda: study.stage_found(stage).state == "done", lambda _: None)
+    folder = study.folder_of(stage)
+    assert folder is not None
+    return Work(folder, command, lambda: study.found(stage).state == "done", lambda _: None)
 
 
 def _of_run(study: Study, run: PlannedRun, extra: Mapping[str, object]) -> Work:

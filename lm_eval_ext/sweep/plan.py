@@ -139,15 +139,7 @@ def stages(runs: Sequence[PlannedRun]) -> list[Stage]:
     return list({run.stage.name: run.stage for run in runs if run.stage is not None}.values())
 
 
-def digest_of(item: Stage | PlannedRun, manifest: Manifest) -> str:
-    """What a manifest says of a stage or run: so that a process started for it notices that it says something else."""
-    said: list[object]
-    if isinstance(item, Stage):
-        said = [item.depends_on, item.counts, item.traces]
-    else:
-        said = [item.tasks, item.seed, item.arguments, item.count, item.stage.depends_on if item.stage else None]
-        said += [manifest.engine, manifest.gen_kwargs, manifest.limit, manifest.include_path]
-    return digest(said)[:16]
+Item = Stage | PlannedRun
 
 
 def _kept(runs: Sequence[PlannedRun], rules: Sequence[Exclude]) -> list[PlannedRun]:
@@ -284,6 +276,10 @@ class Tasks:
         """Whether a task, or any in a group, is of this registry."""
         return bool(self.members(name))
 
+    def named(self, given: str) -> str:
+        """A task's whole name, where it is given without `tts_`."""
+        return f"tts_{given}" if not self.is_ours(given) and self.is_ours(f"tts_{given}") else given
+
     def members(self, name: str) -> list[str]:
         """The task of this registry, or those in a group and the groups in it."""
         fields = self.fields(name)
@@ -299,9 +295,9 @@ class Tasks:
         Raises:
             ManifestError: a task has no such variant.
         """
-        named = {task: task if self.is_ours(task) else f"tts_{task}" for task in manifest.tasks}
-        ours = [name for name in named.values() if self.is_ours(name)]
-        others = [*(task for task, name in named.items() if not self.is_ours(name)), *manifest.other_tasks]
+        named = [self.named(task) for task in manifest.tasks]
+        ours = [name for name in named if self.is_ours(name)]
+        others = [*(name for name in named if not self.is_ours(name)), *manifest.other_tasks]
         varied = [one for task in ours for one in self._varied(task, manifest)]
         return tuple(dict.fromkeys(varied)), tuple(others)
 

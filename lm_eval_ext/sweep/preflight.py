@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import inspect
 import pkgutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from lm_eval_ext.authoring.trial import TaskCost, costs_of_tasks
 from lm_eval_ext.errors import ManifestError, ResultsError, TaskError, TTSError, did_you_mean
+from lm_eval_ext.generation.request import canonical
 from lm_eval_ext.harness.arguments import NAMES, Arguments
 from lm_eval_ext.harness.effects import NEAR
 from lm_eval_ext.harness.registry import ENGINES, engine_of
@@ -96,7 +98,7 @@ class Estimate:
 def estimated(study: Study, runs: Sequence[PlannedRun]) -> Estimate:
     """The costs of runs of a study."""
     sizes = {model: _parameters(study, run) for model, run in {run.model: run for run in runs}.items()}
-    found = [_of_run(run, study.manifest.limit, sizes[run.model]) for run in runs]
+    found = [_of_run(study, run, sizes[run.model]) for run in runs]
     done = {run.name: study.found(run).said for run in runs if study.found(run).state == "done"}
     seconds = {name: float(str(said.get("seconds") or 0)) for name, said in done.items()}
     generated = {run.name: _generated(study, run) for run in runs if run.name in done and run.seed is not None}
@@ -112,8 +114,15 @@ def _generated(study: Study, run: PlannedRun) -> int:
     return sum(whole(counted.get(name)) or 0 for name in ("thinking_tokens", "answer_tokens", "resumed_tokens"))
 
 
-def _of_run(run: PlannedRun, limit: int | None, parameters: int | None) -> RunCost:
-    counted = [_limited(one, limit) for one in costs_of_tasks(run.tasks)]
+def _of_run(study: Study, run: PlannedRun, parameters: int | None) -> RunCost:
+    names = [name for task in run.tasks for name in study.tasks.members(task)]
+    given = canonical(study.manifest.gen_kwargs)
+    asked = [
+        {**fields, "generation_kwargs": canonical(mapping(fields.get("generation_kwargs"))) | given}
+        for name in names
+        if (fields := study.tasks.fields(name))
+    ]
+    counted = [_limited(one, study.manifest.limit) for one in costs_of_tasks(asked)]
     named = {one.benchmark for one in counted}
     unknown = [one.benchmark for one in counted if one.tokens is None]
     unknown += [] if named else list(run.tasks)
@@ -135,7 +144,7 @@ def _limited(cost: TaskCost, limit: int | None) -> TaskCost:
 def _parameters(study: Study, run: PlannedRun) -> int | None:
     """Parameters of the whole model, if its config is within reach."""
     from lm_eval_ext.pruning.checkpoint import read_config
-    from lm_eval_ext.pruning.loading import parameter_count
+    from lm_eval_ext.pruning.sliced_model import parameter_count
 
     name, revision = study.loaded_by(run)
     if name is None or not (Path(located(name)).is_dir() or study.sources.commit(name, revision)):
@@ -265,45 +274,37 @@ def check(study: Study) -> None:
     Raises:
         ManifestError: the first thing that is wrong; the message names the file and the field.
     """
-    for place, checking in _checks(study):
-        try:
-            checking()
-        except TTSError as error:
-            raise ManifestError(f"{study.path}: {place}: {error}") from error
-
-
-def _checks(study: Study) -> Iterator[tuple[str, Callable[[], None]]]:
-    """Each check, with the field that it is of."""
-    manifest = study.manifest
-    yield "output", lambda: _check_output(study.folder)
-    if manifest.include_path is not None:
-        yield "include_path", lambda: _check_folder(str(manifest.include_path))
-    if manifest.gen_kwargs:
-        yield "gen_kwargs", lambda: _check_generation(manifest.gen_kwargs)
-    for number, pruning in enumerate(manifest.pruning):
-        yield f"pruning.{number}", lambda pruning=pruning: _check_pruning(pruning)  # type: ignore[misc] # bound here
-    for name, given in manifest.models.items():
-        arguments = manifest.model_args | given
-        yield study.place_of(name), lambda arguments=arguments: _check_model(manifest, arguments)  # type: ignore[misc] # bound here
-    for stage in study.stages:
-        yield "pruning", lambda stage=stage: _check_depth(stage)  # type: ignore[misc] # bound here
-    yield study.tasks_field, lambda: _check_tasks(study)
-
-
-def _check_output(folder: Path) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise ManifestError(f"{folder} is a file; give a folder")
-
-
-def _check_folder(path: str) -> None:
-    if not Path(path).is_dir():
-        raise ManifestError(f"{path} is no folder")
-
-
-def _check_generation(given: Mapping[str, object]) -> None:
     from lm_eval_ext.generation.request import parse_options
 
-    parse_options(given, answer_budget=None, max_tokens=1)
+    manifest = study.manifest
+    with _of_field(study, "output"):
+        if study.folder.exists() and not study.folder.is_dir():
+            raise ManifestError(f"{study.folder} is a file; give a folder")
+    with _of_field(study, "include_path"):
+        if manifest.include_path is not None and not Path(manifest.include_path).is_dir():
+            raise ManifestError(f"{manifest.include_path} is no folder")
+    with _of_field(study, "gen_kwargs"):
+        parse_options(manifest.gen_kwargs, answer_budget=None, max_tokens=1)
+    for number, pruning in enumerate(manifest.pruning):
+        with _of_field(study, f"pruning.{number}"):
+            _check_pruning(pruning)
+    for name, given in manifest.models.items():
+        with _of_field(study, study.place_of(name)):
+            _check_model(manifest, manifest.model_args | given)
+    for stage in study.stages:
+        with _of_field(study, "pruning"):
+            _check_depth(stage)
+    with _of_field(study, study.tasks_field):
+        _check_tasks(study)
+
+
+@contextmanager
+def _of_field(study: Study, field: str) -> Iterator[None]:
+    """Say of an error within the context in which field it is."""
+    try:
+        yield
+    except TTSError as error:
+        raise ManifestError(f"{study.path}: {field}: {error}") from error
 
 
 def _check_pruning(pruning: PlannedPruning) -> None:
@@ -367,7 +368,7 @@ def _check_depth(stage: Stage) -> None:
 def _check_tasks(study: Study) -> None:
     """Check the tasks that aren't of this registry, which takes longer."""
     named = (*study.manifest.tasks, *study.manifest.other_tasks)
-    others = [task for task in named if not (study.tasks.is_ours(task) or study.tasks.is_ours(f"tts_{task}"))]
+    others = [task for task in map(study.tasks.named, named) if not study.tasks.is_ours(task)]
     if not others:
         return
     from lm_eval_ext.harness.session import task_manager

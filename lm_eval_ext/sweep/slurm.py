@@ -10,6 +10,7 @@ import re
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +19,7 @@ from lm_eval_ext.errors import ManifestError
 from lm_eval_ext.paths import json_object, write_json
 from lm_eval_ext.sweep.locks import locked
 from lm_eval_ext.sweep.manifest import Slurm
-from lm_eval_ext.sweep.one import ticket
-from lm_eval_ext.sweep.plan import PlannedRun, Stage, stages
+from lm_eval_ext.sweep.plan import Item, PlannedRun, stages
 from lm_eval_ext.sweep.sources import Study
 
 TEMPLATE = Path(__file__).parent / "slurm.sh"
@@ -27,6 +27,7 @@ TEMPLATE = Path(__file__).parent / "slurm.sh"
 RUNS = frozenset({"RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT"})
 WAITS = frozenset({"PENDING", "REQUEUED", "CONFIGURING", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESIZING"})
 _JOBS = "jobs.json"
+_ACCOUNTED = 60  # seconds after which accounting knows a job that was submitted
 
 
 @dataclass
@@ -54,14 +55,14 @@ class SlurmLauncher:
         with locked(self.study.folder / "slurm" / "lock"):  # so that two submit nothing twice
             said = states(self.study)
             queued = {told for told, state in said.items() if state in RUNS | WAITS}
-            missing = [one for one in stages(runs) if self.study.stage_found(one).state != "done"]
+            missing = [one for one in stages(runs) if self.study.found(one).state != "done"]
             wanted = [
-                one for one in runs if self.study.found(one).state != "done" and ticket(one, self.study) not in queued
+                one for one in runs if self.study.found(one).state != "done" and self.study.ticket(one) not in queued
             ]
             if not wanted:
                 self.tell("nothing to submit: every run is done or queued")
                 return True
-            needed = [one for one in missing if ticket(one, self.study) not in queued]
+            needed = [one for one in missing if self.study.ticket(one) not in queued]
             traced = {one.traces for one in missing if not self.study.is_ready(one)}
             first = [one for one in wanted if one.name in traced]
             if first:  # the choices read what these reply
@@ -73,7 +74,7 @@ class SlurmLauncher:
                 self._submit("run", "runs", others, _jobs_of(self.study, missing))
         return True
 
-    def _submit(self, one: str, several: str, items: Sequence[Stage | PlannedRun], after: Sequence[str]) -> None:
+    def _submit(self, one: str, several: str, items: Sequence[Item], after: Sequence[str]) -> None:
         """Submit an array that starts after some jobs."""
         folder = self.study.folder / "slurm"
         script = folder / f"{several.replace(' ', '-')}.sh"
@@ -81,7 +82,7 @@ class SlurmLauncher:
         command = ["sbatch", "--parsable", *self._options(len(items), folder)]
         command += [f"--dependency=afterany:{':'.join(after)}"] if after else []
         number = _said([*command, str(script)]).strip().split(";")[0]
-        write_json(folder / _JOBS, {**_jobs(self.study), number: [ticket(item, self.study) for item in items]})
+        write_json(folder / _JOBS, {**_jobs(self.study), number: [self.study.ticket(item) for item in items]})
         self.tell(f"submitted {len(items)} {one if len(items) == 1 else several} as job {number}")
 
     def _options(self, count: int, folder: Path) -> list[str]:
@@ -98,7 +99,7 @@ class SlurmLauncher:
             "--open-mode=append",
         ]
 
-    def _script(self, items: Sequence[Stage | PlannedRun]) -> str:
+    def _script(self, items: Sequence[Item]) -> str:
         template = self._settings.template
         path = TEMPLATE if template is None else Path(template)
         try:
@@ -107,7 +108,7 @@ class SlurmLauncher:
             raise ManifestError(f"launch.slurm.template: {path} cannot be read ({error.strerror})") from error
         command = shlex.join([sys.executable, "-m", self.study.runner, str(self.study.path.resolve())])
         parts = {
-            "{names}": " ".join(shlex.quote(ticket(item, self.study)) for item in items),
+            "{names}": " ".join(shlex.quote(self.study.ticket(item)) for item in items),
             "{setup}": "\n".join(self._settings.setup),
             "{command}": command,
         }
@@ -129,13 +130,16 @@ def states(study: Study) -> dict[str, str]:
         lines = _said(asked).splitlines()
     except ManifestError:  # no accounting on this cluster, so only what is queued or runs is known
         lines = _said(["squeue", "--me", "--noheader", "--format=%i|%T"]).splitlines()
-    return dict(_of_lines(lines, jobs))
+    said = dict(_of_lines(lines, jobs))
+    if time.time() - (study.folder / "slurm" / _JOBS).stat().st_mtime < _ACCOUNTED:
+        return {told: "PENDING" for some in jobs.values() for told in some} | said
+    return said
 
 
-def _jobs_of(study: Study, choices: Sequence[Stage | PlannedRun]) -> list[str]:
+def _jobs_of(study: Study, choices: Sequence[Item]) -> list[str]:
     """The newest job of each choice of layers or run, once."""
     newest = {told: number for number, some in _jobs(study).items() for told in some}
-    wanted = [ticket(one, study) for one in choices]
+    wanted = [study.ticket(one) for one in choices]
     return list(dict.fromkeys(newest[told] for told in wanted if told in newest))
 
 

@@ -20,7 +20,7 @@ from lm_eval_ext.pruning.recipe import Recipe, load_recipe
 from lm_eval_ext.redaction import mapping
 from lm_eval_ext.sweep.locks import is_held, locked
 from lm_eval_ext.sweep.manifest import Manifest, load_manifest, study_name
-from lm_eval_ext.sweep.plan import PlannedRun, Stage, Tasks, planned, stages
+from lm_eval_ext.sweep.plan import Item, PlannedRun, Stage, Tasks, planned, stages
 
 _CHANGES_NOTHING = {".md", ".png", ".svg", ".lock"}
 _LARGE = 32 << 20  # bytes from which only a part of a file is read
@@ -235,9 +235,20 @@ class Study:
         """The choices of layers that runs need."""
         return stages(self.runs)
 
+    def ticket(self, item: Item) -> str:
+        """What a process is told to do: a name, and a digest of what the file says of it now."""
+        said: list[object]
+        if isinstance(item, Stage):
+            said = [item.depends_on, item.counts, item.traces]
+        else:
+            of, chosen = self.manifest, item.stage.depends_on if item.stage else None
+            said = [item.tasks, item.seed, item.arguments, item.count, chosen]
+            said += [of.engine, of.gen_kwargs, of.limit, of.include_path]
+        return f"{item.name}@{digest(said)[:16]}"
+
     # Stages -----------------------------------------------------------------------------------------------
 
-    def folder_of_stage(self, stage: Stage) -> Path:
+    def _folder_of_stage(self, stage: Stage) -> Path:
         """Where a stage's recipes are: elsewhere if the model or the calibration is another one."""
         if stage.name not in self._identities:
             weights = self.sources.weights(stage.base, stage.loading.get("revision"))
@@ -247,20 +258,14 @@ class Study:
             self._identities[stage.name] = digest([weights or stage.loading, chosen, texts])
         return self.folder / "recipes" / f"{stage.name}-{self._identities[stage.name][:8]}"
 
-    def stage_found(self, stage: Stage) -> Found:
-        """Where a stage stands: it is done when all its recipes are there."""
-        folder = self.folder_of_stage(stage)
-        if all((folder / stage.recipe(count)).is_file() for count in stage.counts):
-            return Found("done", {})
-        return self._unfinished(folder)
-
     def stage_command(self, stage: Stage) -> list[str]:
         """The arguments of `lm-eval-tts` that choose layers, of the commit that is evaluated."""
         commit = self.sources.commit(stage.base, stage.loading.get("revision"))
         pinned = {} if commit is None else {"revision": commit}
         texts = stage.pruning.model_copy(update={"calibration": self.calibration_of(stage)})
         exact = replace(stage, loading={**stage.loading, **pinned}, pruning=texts)
-        return exact.command(str(self.folder_of_stage(stage)))
+        # The folder is the stage's own: what an attempt that was killed has left there is written again.
+        return [*exact.command(str(self._folder_of_stage(stage))), "--force"]
 
     def is_ready(self, stage: Stage) -> bool:
         """Whether a stage's calibration texts are there: whether the run is done whose replies they are."""
@@ -278,7 +283,7 @@ class Study:
 
     def recipe_of(self, run: PlannedRun) -> Path | None:
         """The recipe that a stage has chosen for a run; None if none is needed, or it isn't chosen yet."""
-        path = self.folder_of_stage(run.stage) / run.stage.recipe(run.count) if run.stage else None
+        path = self._folder_of_stage(run.stage) / run.stage.recipe(run.count) if run.stage else None
         return path if path is not None and path.is_file() else None
 
     def _loaded_recipe(self, run: PlannedRun) -> Recipe | None:
@@ -294,15 +299,37 @@ class Study:
         return None if model is None else str(model), None if revision is None else str(revision)
 
     def content_of(self, run: PlannedRun) -> dict[str, object]:
-        """All that makes a run what it is; only for runs whose layers are chosen."""
-        recipe = self._loaded_recipe(run)
-        chosen = recipe.digest if recipe else None
-        return content(run, self.manifest, self.loaded_by(run), chosen, self.sources, self.tasks)
+        """All that makes a run what it is, as JSON; only for runs whose layers are chosen."""
+        recipe, manifest, of, registry = self._loaded_recipe(run), self.manifest, self.sources, self.tasks
+        model = self.loaded_by(run)
+        names = [name for task in run.tasks for name in registry.members(task)]
+        ours = {name: fields for name in names if (fields := registry.fields(name))}
+        others = [task for task in run.tasks if not registry.is_ours(task)]
+        return {
+            "engine": manifest.engine,
+            "arguments": {
+                name: of.named(value) if name in _NAMED or (name in _IN_FILES and Path(str(value)).is_file()) else value
+                for name, value in sorted(run.arguments.items())
+                if name not in _ELSEWHERE and effect(name) not in ("place", "private")
+            },
+            "model": of.weights(*model) or model,
+            "recipe": recipe.digest if recipe else None,
+            "tasks": {name: digest(fields) for name, fields in ours.items()},
+            "datasets": {name: of.dataset(fields) for name, fields in ours.items()},
+            "others": {"tasks": others, "lm_eval": version("lm_eval")} if others else {},
+            "include_path": hash_of(manifest.include_path) if manifest.include_path else "",
+            "grader": GRADER_VERSION,
+            "gen_kwargs": manifest.gen_kwargs if run.seed is not None else {},
+            "seed": run.seed,
+            "limit": manifest.limit,
+        }
 
-    def folder_of(self, run: PlannedRun) -> Path | None:
-        """Where a run's log, journal and results are; None if its layers are not chosen yet."""
-        found = self.identity_of(run)
-        return self.folder / "runs" / f"{run.name}-{found[:8]}" if found else None
+    def folder_of(self, item: Item) -> Path | None:
+        """Where a stage's recipes are, or a run's log, journal and results; None if its layers are not chosen yet."""
+        if isinstance(item, Stage):
+            return self._folder_of_stage(item)
+        found = self.identity_of(item)
+        return self.folder / "runs" / f"{item.name}-{found[:8]}" if found else None
 
     def identity_of(self, run: PlannedRun) -> str:
         """64 hex digits of all that a run's results depend on; empty if its layers are not chosen yet."""
@@ -312,12 +339,16 @@ class Study:
             self._identities[run.name] = digest(self.content_of(run))
         return self._identities[run.name]
 
-    def found(self, run: PlannedRun) -> Found:
-        """Where a run stands."""
-        folder = self.folder_of(run)
+    def found(self, item: Item) -> Found:
+        """Where a stage or run stands; a stage is done when all its recipes are there."""
+        folder = self.folder_of(item)
+        if isinstance(item, Stage):
+            assert folder is not None
+            missing = any(not (folder / item.recipe(count)).is_file() for count in item.counts)
+            return self._unfinished(folder) if missing else Found("done", {})
         if folder is None:
-            assert run.stage is not None
-            chosen = self.stage_found(run.stage)
+            assert item.stage is not None
+            chosen = self.found(item.stage)
             return Found("failed", chosen.said) if chosen.state == "failed" else Found("waiting", {})
         done = read_json_object(folder / DONE)
         if done and (folder / str(done.get("results"))).is_file():
@@ -426,39 +457,3 @@ def chosen_on_load(run: PlannedRun, calibration: str | None) -> dict[str, object
 _ELSEWHERE = ("recipe", "pretrained", "revision")  # model arguments that are in the content under another name
 _NAMED = ("peft", "tokenizer")  # model arguments that name files or a repository
 _IN_FILES = ("chat_template", "thinking_format")  # and those that may name a file
-
-
-def content(
-    run: PlannedRun, manifest: Manifest, model: tuple[str | None, str | None], recipe: str | None, of: Sources,
-    registry: Tasks,
-) -> dict[str, object]:  # fmt: skip
-    """All that makes a run what it is, as JSON.
-
-    Args:
-        run: the run.
-        manifest: that it is from.
-        model: name or folder of what is loaded, and its revision.
-        recipe: digest of the recipe; None for the whole model.
-        of: says what models, datasets and files are.
-        registry: the tasks of this registry.
-    """
-    ours = {name: fields for task in run.tasks for name in registry.members(task) if (fields := registry.fields(name))}
-    others = [task for task in run.tasks if not registry.is_ours(task)]
-    return {
-        "engine": manifest.engine,
-        "arguments": {
-            name: of.named(value) if name in _NAMED or (name in _IN_FILES and Path(str(value)).is_file()) else value
-            for name, value in sorted(run.arguments.items())
-            if name not in _ELSEWHERE and effect(name) not in ("place", "private")
-        },
-        "model": of.weights(*model) or model,
-        "recipe": recipe,
-        "tasks": {name: digest(fields) for name, fields in ours.items()},
-        "datasets": {name: of.dataset(fields) for name, fields in ours.items()},
-        "others": {"tasks": others, "lm_eval": version("lm_eval")} if others else {},
-        "include_path": hash_of(manifest.include_path) if manifest.include_path else "",
-        "grader": GRADER_VERSION,
-        "gen_kwargs": manifest.gen_kwargs if run.seed is not None else {},
-        "seed": run.seed,
-        "limit": manifest.limit,
-    }

@@ -34,7 +34,7 @@ from lm_eval_ext.pruning.architecture import auto_class, depth, text_config
 from lm_eval_ext.pruning.blocks import NO_BLOCKS
 from lm_eval_ext.pruning.context import check_dtype
 from lm_eval_ext.pruning.lineage import check_fits
-from lm_eval_ext.pruning.loading import fingerprint, load_pruned, parameter_count, sliced_by
+from lm_eval_ext.pruning.loading import fingerprint, load_pruned, sliced_by
 from lm_eval_ext.pruning.quantization import (
     FOUR_BITS,
     bitsandbytes_config,
@@ -44,6 +44,7 @@ from lm_eval_ext.pruning.quantization import (
     loading_explained,
     quantization_of,
 )
+from lm_eval_ext.pruning.sliced_model import parameter_count
 from lm_eval_ext.pruning.verification import is_verified, logits_of, tiny_twin, token_ids
 
 if TYPE_CHECKING:

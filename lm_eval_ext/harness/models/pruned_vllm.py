@@ -18,10 +18,11 @@ from lm_eval_ext.harness.models.pruned import ModelFacts, PrunedLM, explain_unkn
 from lm_eval_ext.pruning.architecture import depth, text_config
 from lm_eval_ext.pruning.blocks import forget_left_out
 from lm_eval_ext.pruning.lineage import check_fits
-from lm_eval_ext.pruning.loading import checkpoint_fingerprint, parameter_count, sliced_by
+from lm_eval_ext.pruning.loading import checkpoint_fingerprint, sliced_by
 from lm_eval_ext.pruning.quantization import quantization_of
+from lm_eval_ext.pruning.sliced_model import parameter_count
 from lm_eval_ext.pruning.verification import verdict_in_vllm
-from lm_eval_ext.pruning.vllm_loader import changed_fields, engine_arguments
+from lm_eval_ext.pruning.vllm_loader import engine_arguments
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedConfig
@@ -68,8 +69,7 @@ class PrunedVLLM(PrunedLM, VLLM):  # type: ignore[misc]  # lm-eval has no type i
             trust = self.arguments.trust_layer_fields, bool(kwargs.get("trust_remote_code"))
             sliced = sliced_by(self.recipe, place, self._dense_config, hub, *trust)
             self._kept, self._changes, self._sliced_config = sliced
-            changed = changed_fields(place, self._dense_config, sliced.config, sliced.kept, hub, sliced.changes)
-            kwargs |= engine_arguments(changed, self._kept, self._changes, self.recipe.blocks)
+            kwargs |= engine_arguments(place, self._dense_config, sliced, hub, trust[1])
         kwargs.setdefault("enable_prefix_caching", True)  # so that an answer does not prefill its trace again
         if self.arguments.seed is not None:
             kwargs.setdefault("seed", self.arguments.seed)

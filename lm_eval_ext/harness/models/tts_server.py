@@ -37,7 +37,6 @@ from lm_eval_ext.harness.server_arguments import ServerArguments
 from lm_eval_ext.harness.serving import ServedRecipe
 from lm_eval_ext.paths import digest, located
 from lm_eval_ext.pruning.architecture import depth
-from lm_eval_ext.pruning.loading import parameter_count
 from lm_eval_ext.pruning.recipe import (
     Recipe,
     format_layers,
@@ -46,6 +45,7 @@ from lm_eval_ext.pruning.recipe import (
     parse_layers,
     recipe_info,
 )
+from lm_eval_ext.pruning.sliced_model import parameter_count
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedTokenizerBase

@@ -16,7 +16,6 @@ from lm_eval_ext.pruning.block_verification import ensure_blocks_exact, ensure_b
 from lm_eval_ext.pruning.blocks import ATTENTION, KINDS, MLP, Block, Blocks, blocks_of, parts, silent
 from lm_eval_ext.pruning.context import PruningContext
 from lm_eval_ext.pruning.layers import Visit, by_token, cosines, hidden_states, reruns, visit_layers
-from lm_eval_ext.pruning.loading import load_twin_without
 from lm_eval_ext.pruning.methods.removal import Removal, Removals, check_finite
 
 if TYPE_CHECKING:
@@ -60,7 +59,7 @@ def lowest_blocks(context: PruningContext, remove: Sequence[int], kinds: Sequenc
     removals = {count: _removal(order[:count], scores, context.depth) for count in remove}
     for removal in removals.values():
         chosen = Blocks(removal.attention, removal.mlp)
-        ensure_blocks_exact(context.config, chosen, load_twin_without, trust_remote_code=context.trust_remote_code)
+        ensure_blocks_exact(context.config, chosen, trust_remote_code=context.trust_remote_code)
     return removals
 
 

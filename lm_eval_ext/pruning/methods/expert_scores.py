@@ -6,7 +6,6 @@ group, where the router chooses groups first), or with `uneven=true` the lowest 
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -20,7 +19,7 @@ from lm_eval_ext.pruning.context import PruningContext
 from lm_eval_ext.pruning.expert_verification import find_experts, never_chosen
 from lm_eval_ext.pruning.experts import groups_of, kept_experts, most_dropped
 from lm_eval_ext.pruning.layers import check_in_memory, in_memory, loss_sum, mean_loss
-from lm_eval_ext.pruning.methods.removal import Removal, Removals
+from lm_eval_ext.pruning.methods.removal import Removal, Removals, check_finite
 from lm_eval_ext.wording import ranges
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ def lowest_experts(context: PruningContext, remove: Sequence[int], scores: Score
     groups, _ = groups_of(context.config)
     size = len(next(iter(scores.values()))) // groups
     for layer, some in scores.items():
-        _check_finite(layer, some)
+        check_finite(some, f"expert {{}} of layer {layer}")
     if groups > 1 and (uneven or any(count % groups for count in remove)):
         raise ArgumentError(
             f"remove={','.join(map(str, remove))}{', uneven=true' if uneven else ''}: the router of this model "
@@ -80,15 +79,6 @@ def lowest_experts(context: PruningContext, remove: Sequence[int], scores: Score
             }
         found[count] = Removal((), experts=experts)
     return found
-
-
-def _check_finite(layer: int, scores: Sequence[float]) -> None:
-    wrong = next((expert for expert, score in enumerate(scores) if not math.isfinite(score)), None)
-    if wrong is not None:
-        raise ArchitectureError(
-            f"the score of expert {wrong} of layer {layer} is {scores[wrong]}: its weights or outputs are not finite; "
-            "try dtype=bfloat16 or float32"
-        )
 
 
 def _order(scores: Sequence[float], among: Sequence[int]) -> list[int]:

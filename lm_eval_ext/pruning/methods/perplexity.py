@@ -11,7 +11,7 @@ from tqdm import tqdm
 from lm_eval_ext.errors import ArchitectureError, ArgumentError
 from lm_eval_ext.pruning.context import PruningContext
 from lm_eval_ext.pruning.layers import bypassed, loss_sum, matrices, mean_loss
-from lm_eval_ext.pruning.methods.removal import Removal, Removals, lowest, one_at_a_time
+from lm_eval_ext.pruning.methods.removal import Removal, Removals, check_finite, lowest, one_at_a_time
 from lm_eval_ext.pruning.quantization import quantization_of
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ def greedy(
         between = living[early_barrier : len(living) - latter_barrier]
         left = [layer for layer in between if layer in context.removable]
         scores = {layer: score_without(context, (*dropped, layer)) for layer in tqdm(left, desc=f"Removal {count}")}
+        check_finite(list(scores.values()))
         dropped = (*dropped, min(left, key=scores.__getitem__))
         found[count] = Removal(tuple(sorted(dropped)), tuple(scores.get(layer) for layer in range(context.depth)))
     return {count: found[count] for count in remove}

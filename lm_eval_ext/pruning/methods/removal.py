@@ -54,17 +54,17 @@ def lowest(scores: Sequence[float], remove: Sequence[int], among: Sequence[int] 
     return {count: Removal(tuple(sorted(order[:count])), tuple(scores)) for count in remove}
 
 
-def check_finite(scores: Sequence[float]) -> None:
+def check_finite(scores: Sequence[float], what: str = "layer {}") -> None:
     """Refuse scores that are not finite, because they cannot be ordered.
 
     Raises:
-        ArchitectureError: a score is not finite; the message names the layer.
+        ArchitectureError: a score is not finite; the message names what has it.
     """
-    wrong = [layer for layer, score in enumerate(scores) if not math.isfinite(score)]
-    if wrong:
+    wrong = next((number for number, score in enumerate(scores) if not math.isfinite(score)), None)
+    if wrong is not None:
         raise ArchitectureError(
-            f"the score of layer {wrong[0]} is {scores[wrong[0]]}: hidden states overflow; "
-            "try dtype=bfloat16 or float32"
+            f"the score of {what.format(wrong)} is {scores[wrong]}: weights or hidden states overflow; try "
+            "dtype=bfloat16 or float32"
         )
 
 

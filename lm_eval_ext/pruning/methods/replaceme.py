@@ -22,7 +22,6 @@ from lm_eval_ext.pruning.block_verification import ensure_map_exact
 from lm_eval_ext.pruning.blocks import MLP, Block, blocks_of, silent
 from lm_eval_ext.pruning.context import PruningContext
 from lm_eval_ext.pruning.layers import Visit, by_token, hidden_states, reruns, visit_layers
-from lm_eval_ext.pruning.loading import load_twin_mapped
 from lm_eval_ext.pruning.merging import save_map
 from lm_eval_ext.pruning.methods.removal import Removal, Removals, check_finite
 from lm_eval_ext.pruning.methods.similarity import cosine_distances
@@ -50,7 +49,7 @@ def _removal(context: PruningContext, scores: Sequence[float], count: int, alpha
     check_finite(scores)
     starts = range(max(1, context.removable.start), context.removable.stop - count + 1)
     start = min(starts, key=scores.__getitem__)
-    ensure_map_exact(context.config, start - 1, load_twin_mapped, trust_remote_code=context.trust_remote_code)
+    ensure_map_exact(context.config, start - 1, trust_remote_code=context.trust_remote_code)
     linear_map = save_map(start - 1, fitted(context, start, count, alpha))
     return Removal(tuple(range(start, start + count)), (*scores, *[None] * (count - 1)), linear_map=linear_map)
 
