@@ -68,6 +68,7 @@ def _scrubbed(text: str) -> str:
 
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\u2028\u2029\ud800-\udfff\ufffe\uffff]+")
+_ACTING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 GREATEST = 1e15  # largest number allowed in a run
 
 
@@ -101,6 +102,15 @@ def whole(value: object) -> int | None:
 def line(value: object, longest: int = 500) -> str:
     """`value` as text on one line, cut if too long; empty for None."""
     return _CONTROL.sub(" ", "" if value is None else str(value)).strip()[:longest]
+
+
+def visible(value: str) -> str:
+    """A text for a terminal, on which a model's control characters would act.
+
+    >>> visible("a\\x1b[2J\\n")
+    'a\\\\x1b[2J\\n'
+    """
+    return _ACTING.sub(lambda found: repr(found[0])[1:-1], value)
 
 
 def text(value: str) -> str:

@@ -147,6 +147,10 @@ def test_a_trace_is_shown_with_its_cuts(tmp_path: Path) -> None:
         " 3 4 5",
         "--- 32 tokens: 4 (correct)",
     ]
+    for file in folder.glob("samples_*.jsonl"):
+        file.write_text(file.read_text().replace("0 1 2", "0 \\u001b[2J1 2"))
+    shown = trace(folder, "--question", 2, "--sample", 1)
+    assert "0 \\x1b[2J1 2\n" in shown and "\x1b" not in shown, "what a model writes acts on the terminal"
     assert "question=99: tts_chain_b8 has no such question" in trace(folder, "--question", 99, code=1)
     assert "sample=4: question 2 of tts_chain has 4 samples" in trace(folder, "--question", 2, "--sample", 4, code=1)
     assert "on=x: not in these results" in trace(folder, "--question", 2, "--on", "x", code=1)

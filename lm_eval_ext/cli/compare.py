@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from lm_eval_ext.cli.reporting import check_folders, exit_with, write
 from lm_eval_ext.declared import field_names, read_mapping
 from lm_eval_ext.errors import ArgumentError, ResultsError, first_fault
+from lm_eval_ext.redaction import visible
 
 if TYPE_CHECKING:
     from lm_eval_ext.analysis.compare_text import Comparison
@@ -219,13 +220,14 @@ def trace(
     from lm_eval_ext.runs.catalogue import read_catalogue
 
     found = trace_of(read_model(run, read_catalogue()), question, sample, on)
+    shown = [(visible(line), style) for line, style in _lines(found)]
     console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
     if not console.is_terminal:
-        for line, _ in _lines(found):
+        for line, _ in shown:
             print(line)
         return
     with console.pager(styles=True):
-        for line, style in _lines(found):
+        for line, style in shown:
             console.print(line, style=style, markup=False)
 
 
