@@ -206,8 +206,9 @@ def test_a_recipe_of_other_layers_is_not_overwritten(tiny_model: Path, tmp_path:
         return done.exit_code, done.stderr
 
     (tmp_path / f"{tiny_model.name.lower()}-random-1.yaml").write_text("base: a\ndrop: 77\nmethod: m\nsource: s\n")
-    code, said = prune()
-    assert code == 1 and "is another recipe; use another --out, or --force" in said
+    code, said = prune("--remove", "1,2")
+    assert code == 1 and "random-1.yaml: already exists and is another recipe; use another --out, or --force" in said
+    assert (tmp_path / f"{tiny_model.name.lower()}-random-2.yaml").is_file(), "the others are written"
     assert prune("--force")[0] == 0 and prune()[0] == 0
     assert prune("--set", "seed=5")[0] == 0
     assert (tmp_path / f"{tiny_model.name.lower()}-random-5-1.yaml").is_file()

@@ -71,6 +71,8 @@ def test_what_serve_runs() -> None:
 def test_a_served_name_says_how_weights_are_quantized(tmp_path: Path) -> None:
     command = serve_command(f"pretrained={TINY_CHAIN},drop_layers=[3],quantization=fp8", [])
     assert command[4] == "tiny-chain-drop3-fp8"
+    for words in (["--quantization=fp8"], ["-q", "fp8"]):
+        assert serve_command(f"pretrained={TINY_CHAIN},drop_layers=[3]", words)[4] == "tiny-chain-drop3-fp8"
     (tmp_path / "r.yaml").write_text(f"base: {TINY_CHAIN}\nrevision: abc\nmethod: x\nsource: x\ndrop: [2]\n")
     assert "abc" in serve_command(f"recipe={tmp_path / 'r.yaml'}", [])
 

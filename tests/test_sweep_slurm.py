@@ -86,6 +86,10 @@ def test_what_slurm_has_stopped_is_shown_and_submitted_again(slurm: Path, tmp_pa
         found = CliRunner().invoke(app, ["sweep", "status", str(path)]).output
         assert shown in found and "older" not in found, "what is queued is newer than a failure"
     (run / "failed.json").unlink()
+    (slurm / "job-100.json").write_text(json.dumps({"states": []}))
+    assert set(states(study).values()) == {"PENDING"}, "accounting doesn't know a new job at once"
+    os.utime(folder / "jobs.json", (0, 0))
+    assert states(study) == {}
     for state, shown in (("OUT_OF_MEMORY", "1 failed"), ("RUNNING", "1 running"), ("PENDING", "1 waiting")):
         (slurm / "job-100.json").write_text(json.dumps({"states": [state]}))
         found = CliRunner().invoke(app, ["sweep", "status", str(path)]).output

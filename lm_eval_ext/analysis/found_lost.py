@@ -85,7 +85,7 @@ def found_lost(traces: Traces) -> FoundLost:
         late=mean_interval(list(late.mean(1))),
         lost=mean_interval(list(lost.mean(1))),
         lost_of_found=share_interval(list(lost.mean(1)), list(found.mean(1))) if found.any() else None,
-        by_chance=_lost_by_chance(right),
+        by_chance=lost_by_chance(right),
         turned_wrong=_per_sample(steps, -1),
         turned_right=_per_sample(steps, 1),
         anytime=_anytime(traces),
@@ -101,7 +101,8 @@ def _per_sample(steps: Floats, sign: int) -> Interval:
     return Interval(estimate * pairs, low * pairs, high * pairs)
 
 
-def _lost_by_chance(right: Floats) -> float:
+def lost_by_chance(right: Floats) -> float:
+    """Share of right answers that would be found and lost by chance; `right` is [questions, samples, budgets]."""
     accuracy = right.mean(1)  # [questions, budgets]
     earlier = 1 - (1 - accuracy[:, :-1]).prod(1)
     return float((earlier * (1 - accuracy[:, -1])).mean())

@@ -1,4 +1,4 @@
-"""The interface of a decoding engine, and a fake engine for tests that decodes from a script.
+"""The interface of a decoding engine.
 
 Detects repetition loops: traces that degenerate into repeating the same text (arXiv 1904.09751, section 4).
 

@@ -7,7 +7,7 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import Field
@@ -66,7 +66,7 @@ def serve_command(model_args: str, rest: Sequence[str]) -> list[str]:
     base = str(named or (recipe.pretrained if recipe else ""))
     if recipe is not None and base == recipe.pretrained and "revision" not in given and recipe.revision != "main":
         revision = given["revision"] = recipe.revision
-    name = _served_name(base, recipe) + _packed(given.get("quantization") or _after("--quantization", rest))
+    name = _served_name(base, recipe) + _packed(given.get("quantization") or _after(("--quantization", "-q"), rest))
     words = [_vllm(), "serve", base, "--served-model-name", name]
     if recipe is not None and recipe.drops:
         said = ServedRecipe.of(recipe, _public(base if arguments.recipe is None else recipe.base))
@@ -89,10 +89,10 @@ def _check_own(words: Sequence[str], own: Mapping[str, str]) -> None:
             raise ArgumentError(f"{flag} {own[flag]}")
 
 
-def _after(flag: str, words: Sequence[str]) -> str:
-    """The value of an option."""
+def _after(flags: Collection[str], words: Sequence[str]) -> str:
+    """The value of an option that has several names."""
     for at, word in enumerate(words):
-        if word.partition("=")[0] == flag:
+        if word.partition("=")[0] in flags:
             return word.partition("=")[2] or "".join(words[at + 1 : at + 2])
     return ""
 

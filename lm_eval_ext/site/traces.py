@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from lm_eval_ext.analysis.board import Entry
-from lm_eval_ext.analysis.found_lost import Traces, cuts_of_one_trace, found_lost, rights
+from lm_eval_ext.analysis.found_lost import cuts_of_one_trace, lost_by_chance, rights
 from lm_eval_ext.grading.code import CodeRules
 from lm_eval_ext.runs.load import Source
 from lm_eval_ext.runs.run import Pruning, Run, TaskResult
@@ -248,14 +248,13 @@ def found_by_budget(group: TraceGroup, run: Run, rows: Mapping[str, Sequence[Sam
     except ValueError:  # not cuts of one trace, or gated
         return None
     budgets = tuple(tasks[name].budget for name in group.tasks)
-    ids = tuple(row.id for row in some[0])
     before = np.concatenate([np.zeros_like(right[..., :1]), np.maximum.accumulate(right, axis=2)[..., :-1]], axis=2)
     return FoundByBudget(
         benchmark=group.name,
         budgets=budgets,
         right=tuple(map(float, right.mean((0, 1)))),
         lost=tuple(map(float, (before * (1 - right)).mean((0, 1)))),
-        by_chance=found_lost(Traces(group.name, budgets, ids, right)).by_chance,
+        by_chance=lost_by_chance(right),
         questions=right.shape[0],
         samples=right.shape[1],
         question_set=tasks[group.tasks[-1]].question_set,

@@ -1,1 +1,1 @@
-"""Test material that works offline: original problems, a tiny model and its training, and made-up lm-eval output."""
+"""Original problems that work offline: chains, depth, countdown, and functions to write."""

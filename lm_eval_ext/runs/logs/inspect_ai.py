@@ -146,15 +146,14 @@ def _accuracy(path: Path, results: Mapping[str, object]) -> tuple[Scorer, str, f
     scores = [mapping(one) for one in sequence(results.get("scores"))]
     headline = [one for one in scores if wanted in (one.get("scorer"), one.get("name"))] or scores
     means = [one for one in headline if one.get("reducer") in (None, "mean")]
-    for one in means or headline:
-        metrics = {name: number(mapping(value).get("value")) for name, value in mapping(one.get("metrics")).items()}
-        name = next((name for name in ("accuracy", "mean") if metrics.get(name) is not None), "")
-        value, scorer = metrics.get(name), line(one.get("scorer")) or line(one.get("name"))
-        if value is not None and 0 <= value <= 1:
-            field = line(one.get("name")) if one.get("name") != scorer else ""
-            label = name if means else f"{name} ({line(one.get('reducer'), 50)})"
-            return Scorer(scorer, field), label, value, metrics.get("stderr")
-        break
+    one = next(iter(means or headline), {})
+    metrics = {name: number(mapping(value).get("value")) for name, value in mapping(one.get("metrics")).items()}
+    name = next((name for name in ("accuracy", "mean") if metrics.get(name) is not None), "")
+    value, scorer = metrics.get(name), line(one.get("scorer")) or line(one.get("name"))
+    if value is not None and 0 <= value <= 1:
+        field = line(one.get("name")) if one.get("name") != scorer else ""
+        label = name if means else f"{name} ({line(one.get('reducer'), 50)})"
+        return Scorer(scorer, field), label, value, metrics.get("stderr")
     raise ResultsError(f"{path}: results.scores: has no accuracy or mean from 0 to 1")
 
 
