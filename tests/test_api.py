@@ -175,6 +175,16 @@ def test_results_that_cannot_be_written_are_no_results_of_before(tmp_path: Path)
     assert len(list((tmp_path / "before").iterdir())) == 2
 
 
+def test_results_of_which_a_part_is_written_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a disk that is full."""
+    whole = Path.write_text
+    monkeypatch.setattr(
+        Path, "write_text", lambda path, text, *more, **options: whole(path, text[:20], *more, **options)
+    )
+    with pytest.raises(ResultsError, match="the results cannot be written"):
+        tts.evaluate(tts.load(journal="off"), "tts_chain_b16", limit=1, output=tmp_path)
+
+
 def test_budgets_of_a_sample_are_cuts_of_one_trace() -> None:
     model = tts.load(journal="off")
     asked = [

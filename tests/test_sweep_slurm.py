@@ -90,6 +90,13 @@ def test_what_slurm_has_stopped_is_shown_and_submitted_again(slurm: Path, tmp_pa
     assert set(states(study).values()) == {"PENDING"}, "accounting doesn't know a new job at once"
     os.utime(folder / "jobs.json", (0, 0))
     assert states(study) == {}
+    (slurm / "job-100.json").write_text(json.dumps({"states": ["COMPLETED"]}))
+    (slurm / "job-101.json").write_text(json.dumps({"states": []}))
+    ticket = study.ticket(study.runs[0])
+    (folder / "jobs.json").write_text(json.dumps({"100": [ticket], "101": [ticket]}))
+    assert states(study) == {ticket: "PENDING"}, "what an earlier job says is older"
+    (folder / "jobs.json").write_text(json.dumps({"100": [ticket]}))
+    (slurm / "job-101.json").unlink()
     for state, shown in (("OUT_OF_MEMORY", "1 failed"), ("RUNNING", "1 running"), ("PENDING", "1 waiting")):
         (slurm / "job-100.json").write_text(json.dumps({"states": [state]}))
         found = CliRunner().invoke(app, ["sweep", "status", str(path)]).output

@@ -64,13 +64,13 @@ def prune(
         counts = {amount.strip(): counted(context, method, amount) for amount in remove.split(",")}
         out.mkdir(parents=True, exist_ok=True)  # fails here, and not after hours of calibration
         chosen = choose(context, method, list(dict.fromkeys(counts.values())), parameters)
-    refused: ArgumentError | None = None
+    refused: ArgumentError | RecipeError | None = None
     for amount, count in counts.items():
         recipe = chosen[count]
         path = out / chosen_name(base, method, (pair.partition("=")[2] for pair in set_ or []), amount)
         try:
             _check_not_another(recipe, path, force)
-        except ArgumentError as error:  # raised at the end, so that the other recipes are written
+        except (ArgumentError, RecipeError) as error:  # raised at the end, so that the other recipes are written
             refused = refused or error
             continue
         write_recipe(recipe, path)

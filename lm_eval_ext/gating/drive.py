@@ -61,4 +61,9 @@ def _launch(
         time.sleep(_PAUSE)
     queue = states(study) if kind is LaunchKind.slurm else {}
     found = {run.name: found_with(study, run, queue) for run in runs}
-    return {name: line(one.said.get("why") or one.state) for name, one in found.items() if one.state != "done"}
+    said = {run.name: queue.get(study.ticket(run), "") for run in runs}
+    return {
+        name: line(one.said.get("why") or (f"Slurm says {said[name]}" if said[name] else one.state))
+        for name, one in found.items()
+        if one.state != "done"
+    }

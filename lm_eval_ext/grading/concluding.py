@@ -38,6 +38,7 @@ _UNFINISHED = re.compile(rf"(?i)\b(?:{_words('unfinished')})\b")
 # What else shows that a last sentence without a word that concludes is not the answer.
 _GOES_ON = re.compile(
     rf"(?i)^\W*(?:(?:{_words('steps')})[\s,]+)*(?:{_words('plans')})\b|^\W*(?:but|then (?:s?he|they|we|it))\b"
+    r"|^\W*(?:since|because|with|given)\b[^,]*$"
 )
 _NOT_LAST = re.compile(rf"(?i)(?<!\w)(?:{_words('not_last')})(?!\w)")
 _TAKEN = re.compile(r"(?i)\b(?:to|of|from|on|by|with|the|these|those|away)\s*[$€£]?\s*$")
@@ -130,6 +131,10 @@ _EARLIER = re.compile(
     r"|(?<=\d)((?: [a-z]+){0,3})(?<!need)(?<!needs)(?<!ha[sd])(?<!have)(?<!up)(?<!down) (?:in order )?to (?!be\b)"
     rf"[a-z]{{3,}}(?: [a-z]+){{0,4}} {_QUANTITY}[^\d#]{{0,80}}$"
 )
+_COUNTED = re.compile(
+    rf"(?i)(?:that |(?:[a-z'’]+ ){{1,4}}(?:{alternatives('verbs')}|to [a-z]+) )?{_QUANTITY}"
+    r"((?: +(?!and\b|or\b)[a-z]+){1,8})\s*"
+)
 _TITLE = re.compile(r"(?i)\W*solution\b[^\n.]*")  # of a solution that doesn't follow
 # What arithmetic results in: `3 * 4 = 12`, `\frac{30}{8} = 3.75`.
 _RESULT = re.compile(
@@ -147,6 +152,10 @@ _ASSIGNED = re.compile(r"(?<![A-Za-z])(?<![+*/×·÷^−–-]\s)(?<![+*/×·÷^�
 _OPERATOR = re.compile(r"[+*/×·÷^−–-]")
 _SOLVED = re.compile(r"[A-Za-z](?:_?\d)?\s*|[A-Za-z]{3,}\s*|[\d\s+*/×·÷().,$€£%–−-]*|#+\s*")
 _COMPUTES = re.compile(rf"(?:\d|\)|{_PART})[^=.;,]*[+*/×·÷−–-]\s*[$(]?(?:\d|{_PART})|\d[²³]\s*$")
+_OPERATOR_NAME = re.compile(r"\\(?:lim|int|sum|prod)(?![A-Za-z])")
+_NUMERIC = re.compile(
+    r"(?=.*(?:\d|e|\\pi))(?:[\s\d.,+\-*/^{}()!]|\\(?:[dt]?frac|sqrt|pi|cdot|times|left|right|binom|,)|(?<![A-Za-z\\])e)+"
+)
 _GARBLED = re.compile(r"[\x00-\x08\x0e-\x1f\ufffd]")
 _GIVES_VARIABLE = re.compile(r"(?:^|[,;\s])[A-Za-z]\s*[=≈]\s*[^=\s][^=]*$")
 _SAYS_WORDS = re.compile(r"(?<!\S)[\"'“(]*[A-Za-z][^\W\d_]*[a-z]{2}|[^\W\d_A-Za-z\u00c0-\u024f]{2}")
@@ -233,10 +242,10 @@ def counted_in(sentence: str) -> str:
     ('27', '', '')
     """
     masked = _blanked(_masked(sentence), _BRACKETED, _REASONS, _CONTRAST, _DEFINITE, _EARLIER)
-    counted = re.search(rf"{_QUANTITY}((?: [a-z]+){{1,3}})", masked)
+    counted = _COUNTED.fullmatch(masked.strip(" ."))
     words = counted[1].split() if counted else []
     known = any(is_countable(" ".join(words[:length])) for length in range(1, len(words) + 1))
-    return _value_of(sentence, masked) if known and "one of" not in sentence else ""
+    return _value_of(sentence, masked) if known else ""
 
 
 def _is_true(equation: str) -> bool:
@@ -391,8 +400,13 @@ def _value_of(clause: str, masked: str) -> str:
     if re.search(r"\d", before + after) or _is_unlike(before, after):
         return ""
     month = _MONTH.search(before)
-    said = (month[0] if month else "") + _plain(clause[value.start() : value.end()].strip())
-    return said + unit_after(re.sub(r"^( of)? an? ", " ", after))
+    written = clause[value.start() : value.end()].strip()
+    if re.search("(?i:half|quarter|third)", written):  # `half an hour`
+        after = re.sub(r"^( of)? an? ", " ", after)
+    unit = unit_after(after)
+    if re.fullmatch(r"\d+,\d", written) and re.match(r"\s?(?!is\b|are\b|and\b|or\b)[^\W\d_]{2}", after):
+        written = written.replace(",", ".")  # not the list `2,3`
+    return (month[0] if month else "") + _plain(written) + unit
 
 
 def _is_solved(left: str, name: str) -> bool:
@@ -424,11 +438,23 @@ def _blanked(text: str, *patterns: re.Pattern[str]) -> str:
     return text
 
 
+def last_side(formula: str) -> str:
+    r"""The number at the end of what is computed; any other formula as it is.
+
+    >>> last_side(r"a^2+b^2 = (a+b)^2-2ab = 25-14 = 11."), last_side("y = 2x + 1"), last_side("2x = 10")
+    ('11', 'y = 2x + 1', '2x = 10')
+    """
+    left, equals, side = formula.rstrip(" .").rpartition("=")
+    computed = _NUMERIC.fullmatch(left.rpartition("=")[2]) or _OPERATOR_NAME.search(left)
+    whole = left.count("{") == left.count("}") and not left.rstrip().endswith(("<", ">", "\\", "!", ":"))
+    return side.strip() if equals and whole and computed and _NUMERIC.fullmatch(side) else formula
+
+
 def _plain(value: str) -> str:
     """A value without what surrounds it: `12` for `$12`, `4.50` for `4,50`, `12` for `twelve`."""
     if formula := next(formulas_in(value, only_at_start=True), None):
-        return value[formula.inside : formula.outside].strip()
-    if re.fullmatch(r"\D?\d+,\d{1,2}\D?", value):
+        return last_side(value[formula.inside : formula.outside].strip())
+    if re.fullmatch(r"\D?\d+,\d{2}\D?", value):
         return value.replace(",", ".")
     number = number_in_words(value.lower())
     return re.sub(r"^[$€£¥₹]\s?", "", value).strip() if number is None else str(number)

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 
 from lm_eval_ext.grading.boxes import NUMBER, Box, boxed_quantity, boxes_in, enumerated, formulas_in
-from lm_eval_ext.grading.concluding import concluded, said_last
+from lm_eval_ext.grading.concluding import concluded, last_side, said_last
 from lm_eval_ext.grading.declarations import (
     MARKUP,
     clause,
@@ -110,7 +111,7 @@ _REFUTED = (
 # Two answers side by side, of which neither takes the other back: `Answer: 16` and `Answer: 18`.
 _SIDE_BY_SIDE = re.compile(
     r"(?i)((?:the |my )?(?:final |correct )*answer(?: is|:)|####)[ *]*([A-J]|-?\d[\d.]*?)[*.]*\s+\1(?: also)?[ *]*"
-    r"(?!\2\b)(?:[A-J]|-?\d[\d.]*?)\W*$"
+    r"([A-J]|-?\d[\d.]*?)\W*$"
 )
 _STRUCK = re.compile(r"(?<!\S)~~(?=\S)[^~\n]{1,100}(?<=\S)~~(?=\s)")
 _SHORT = 2  # words of a correction that says nothing else
@@ -136,7 +137,8 @@ def settled(
     '6'
     """
     text = _STRUCK.sub("", own_turn(text, last_declared if in_words else answer_in))
-    if _SIDE_BY_SIDE.search(text[-_LAST:]):
+    both = _SIDE_BY_SIDE.search(text[-_LAST:])
+    if both and _number_or_letter(both[2]) != _number_or_letter(both[3]):
         return ""
     text = without_denied(text)
     if _UNDECIDED.search(text[-_LAST:]):
@@ -162,6 +164,13 @@ def settled(
     number = re.match(NUMBER, answer)
     refuted = number and re.search(_REFUTED.format(re.escape(number[0])), text[-_LAST:])
     return "" if refuted else answer
+
+
+def _number_or_letter(answer: str) -> Fraction | str:
+    try:
+        return Fraction(answer.rstrip("."))
+    except ValueError:
+        return answer.lower()
 
 
 def own_turn(text: str, answer_in: Callable[[str], str] | None = None) -> str:
@@ -202,7 +211,7 @@ def _alone(text: str) -> str:
     formula = next(formulas_in(plain, only_at_start=True), None)
     whole = formula is not None and formula.end == len(plain)
     if whole:
-        return clause(plain, kind="english")
+        return last_side(clause(plain, kind="english"))
     return _DECIMAL_COMMA.sub(r"\1\3.\2\4", clause(plain, kind="english")) if _ALONE.fullmatch(plain) else ""
 
 

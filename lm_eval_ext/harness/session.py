@@ -12,6 +12,7 @@ from lm_eval_ext.generation.request import Generation
 from lm_eval_ext.harness import server_arguments
 from lm_eval_ext.harness.plugin import register_models, register_tasks
 from lm_eval_ext.harness.registry import ENGINES
+from lm_eval_ext.paths import read_json_object
 
 if TYPE_CHECKING:
     import pandas
@@ -175,10 +176,24 @@ def _written(results: dict[str, Any], model: object, folder: Path) -> Path:
     for task, rows in samples.items():
         tracker.save_results_samples(task_name=task, samples=rows)
     # lm-eval only logs that a file could not be written; the folder may hold those of an earlier evaluation.
-    written = next(folder.rglob(f"results_{tracker.date_id}.json"), None)
-    if written is None or len(list(written.parent.glob(f"samples_*_{tracker.date_id}.jsonl"))) < len(samples):
+    date = getattr(tracker, "date_id", "")
+    written = next(folder.rglob(f"results_{date}.json"), None) if date else None
+    if (
+        written is None
+        or not read_json_object(written)
+        or not all(
+            _lines(written.with_name(f"samples_{task}_{date}.jsonl")) == len(rows) for task, rows in samples.items()
+        )
+    ):
         raise ResultsError(f"{folder}: the results cannot be written; the lines logged before say why")
     return written
+
+
+def _lines(path: Path) -> int:
+    if not path.is_file():
+        return 0
+    with path.open("rb") as file:
+        return sum(1 for _ in file)
 
 
 def log_to_terminal() -> None:

@@ -96,7 +96,15 @@ class Estimate:
 
 
 def estimated(study: Study, runs: Sequence[PlannedRun]) -> Estimate:
-    """The costs of runs of a study."""
+    """The costs of runs of a study.
+
+    Raises:
+        ManifestError: `gen_kwargs` are not valid.
+    """
+    from lm_eval_ext.generation.request import parse_options
+
+    with _of_field(study, "gen_kwargs"):
+        parse_options(study.manifest.gen_kwargs, answer_budget=None, max_tokens=1)
     sizes = {model: _parameters(study, run) for model, run in {run.model: run for run in runs}.items()}
     found = [_of_run(study, run, sizes[run.model]) for run in runs]
     done = {run.name: study.found(run).said for run in runs if study.found(run).state == "done"}

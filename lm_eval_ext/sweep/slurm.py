@@ -129,10 +129,11 @@ def states(study: Study) -> dict[str, str]:
     try:
         lines = _said(asked).splitlines()
     except ManifestError:  # no accounting on this cluster, so only what is queued or runs is known
-        lines = _said(["squeue", "--me", "--noheader", "--format=%i|%T"]).splitlines()
+        return dict(_of_lines(_said(["squeue", "--me", "--noheader", "--format=%i|%T"]).splitlines(), jobs))
     said = dict(_of_lines(lines, jobs))
     if time.time() - (study.folder / "slurm" / _JOBS).stat().st_mtime < _ACCOUNTED:
-        return {told: "PENDING" for some in jobs.values() for told in some} | said
+        newest = max(map(_number, lines), default=0)
+        said |= {told: "PENDING" for job, some in jobs.items() if _number(job) > newest for told in some}
     return said
 
 

@@ -80,7 +80,7 @@ def greedy(
         between = living[early_barrier : len(living) - latter_barrier]
         left = [layer for layer in between if layer in context.removable]
         scores = {layer: score_without(context, (*dropped, layer)) for layer in tqdm(left, desc=f"Removal {count}")}
-        check_finite(list(scores.values()))
+        check_finite([scores.get(layer, 0.0) for layer in range(context.depth)])
         dropped = (*dropped, min(left, key=scores.__getitem__))
         found[count] = Removal(tuple(sorted(dropped)), tuple(scores.get(layer) for layer in range(context.depth)))
     return {count: found[count] for count in remove}
