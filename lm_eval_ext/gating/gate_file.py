@@ -17,7 +17,7 @@ from lm_eval_ext.sweep.manifest import (
     Arguments,
     Count,
     Manifest,
-    Part,
+    ManifestPart,
     Positive,
     Setup,
     placed_arguments,
@@ -31,7 +31,7 @@ BASE = "base"  # the base's name among the models
 RESULTS = "results"  # a model of which there are results already
 
 
-class GatedBenchmark(Part):
+class GatedBenchmark(ManifestPart):
     """A benchmark of a gate."""
 
     tier: Annotated[
@@ -50,7 +50,7 @@ class GatedBenchmark(Part):
     ] = None
 
 
-class GateBudget(Part):
+class GateBudget(ManifestPart):
     """What the gate may use; with what is left undecided, it stops."""
 
     tokens: Annotated[float | None, Field(gt=0, description="tokens of all models together, such as 5e6")] = None
@@ -63,7 +63,7 @@ def _tier(value: object) -> object:
     return {"tier": value} if isinstance(value, str) else value
 
 
-class GateRules(Part):
+class GateRules(ManifestPart):
     """What has to be kept, and what decides it."""
 
     benchmarks: Annotated[

@@ -18,7 +18,7 @@ from lm_eval_ext.pruning.selection import check_amount, method_named
 from lm_eval_ext.sweep.manifest import (
     NAMES,
     Arguments,
-    Part,
+    ManifestPart,
     Positive,
     Setup,
     Value,
@@ -43,7 +43,7 @@ _REDUCES: Mapping[Minimised, tuple[str, ...]] = {
 _SAME_MODEL = ("pretrained", "revision", "kv_cache_dtype")
 
 
-class TraceSource(Part):
+class TraceSource(ManifestPart):
     """Correct traces of the base, by which steps are scored."""
 
     tasks: Annotated[
@@ -65,7 +65,7 @@ class TraceSource(Part):
         return self
 
 
-class Removable(Part):
+class Removable(ManifestPart):
     """What may be removed. Of layers and blocks, the methods whose own choices are among the candidates."""
 
     layers: Annotated[tuple[str, ...] | None, Field(description="methods, such as [shortgpt, trace]")] = None
@@ -136,7 +136,7 @@ class ShrinkGate(GateRules):
     ] = 0.95
 
 
-class Search(Part):
+class Search(ManifestPart):
     """How candidates are looked for."""
 
     beam: Annotated[Positive, Field(description="states of each number of steps that are gone on from")] = 2

@@ -39,7 +39,7 @@ def _untitled(schema: JsonDict) -> None:
             field.pop("title", None)
 
 
-class Part(BaseModel):
+class ManifestPart(BaseModel):
     """What files of studies consist of."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra=_untitled)
@@ -59,7 +59,7 @@ Removed = Annotated[int | str, BeforeValidator(_removed)]
 TRACES = "traces"  # calibration on what the whole model of the study replies
 
 
-class PlannedPruning(Part):
+class PlannedPruning(ManifestPart):
     """How models are made smaller: layers chosen by a method, given by hand, or by a recipe."""
 
     method: Annotated[
@@ -126,7 +126,7 @@ class PlannedPruning(Part):
         texts_for(method, self.parameters, self.calibration)
 
 
-class Local(Part):
+class Local(ManifestPart):
     """This machine: a slot for each GPU, or `jobs` slots."""
 
     gpus: Annotated[
@@ -146,7 +146,7 @@ class Local(Part):
         return self
 
 
-class Slurm(Part):
+class Slurm(ManifestPart):
     """A Slurm cluster: a job for each run."""
 
     partition: Annotated[str | None, Field(description="sbatch's `--partition`")] = None
@@ -163,13 +163,13 @@ class Slurm(Part):
     template: Annotated[str | None, Field(description="a job script of your own, relative to the manifest")] = None
 
 
-class Ray(Part):
+class Ray(ManifestPart):
     """A Ray cluster: one run after another, on all its GPUs."""
 
     address: Annotated[str, Field(description="address of the cluster, such as `auto` or `ray://head:10001`")] = "auto"
 
 
-class Launch(Part):
+class Launch(ManifestPart):
     """Where runs are started; no part of what a run is."""
 
     local: Annotated[Local, Field(description="`--launch local`: this machine")] = Local()
@@ -177,7 +177,7 @@ class Launch(Part):
     ray: Annotated[Ray, Field(description="`--launch ray`: a Ray cluster")] = Ray()
 
 
-class Exclude(Part):
+class Exclude(ManifestPart):
     """Leaves out all runs that have everything that is given."""
 
     model: Annotated[str | None, Field(description="its name in `models`")] = None
@@ -209,7 +209,7 @@ _WRITTEN = str | dict[str, Value]  # model arguments, or what is loaded
 Arguments = Annotated[dict[str, Value], BeforeValidator(_model_arguments, json_schema_input_type=_WRITTEN)]
 
 
-class Setup(Part):
+class Setup(ManifestPart):
     """What every run of a file has in common: where results go, the engine, and where runs are started."""
 
     output: Annotated[str, Field(min_length=1, description="folder for everything, relative to this file")]
