@@ -447,7 +447,9 @@ def last_side(formula: str) -> str:
     left, equals, side = formula.rstrip(" .").rpartition("=")
     computed = _NUMERIC.fullmatch(left.rpartition("=")[2]) or _OPERATOR_NAME.search(left)
     whole = left.count("{") == left.count("}") and not left.rstrip().endswith(("<", ">", "\\", "!", ":"))
-    return side.strip() if equals and whole and computed and _NUMERIC.fullmatch(side) else formula
+    numbers = [one for one in left.split("=") if re.fullmatch(r"[\s\d.+*/()-]+", one)]
+    holds = all(_is_true(f"{one} + 0 = {side}") for one in numbers) if numbers else True
+    return side.strip() if equals and whole and computed and holds and _NUMERIC.fullmatch(side) else formula
 
 
 def _plain(value: str) -> str:
