@@ -310,6 +310,22 @@ _PIECES = (
 LATEX = st.lists(st.sampled_from([*_PIECES.split(), " "]), max_size=14).map("".join)
 
 
+NUMBER = st.sampled_from(["2", "12", "0.5", "x", "(2+1)", "½", "2²"])
+SIGN = st.sampled_from([*"+-*/", "//", "**", ""])
+SIDES = st.lists(st.tuples(NUMBER, SIGN).map("".join), max_size=3).flatmap(
+    lambda some: NUMBER.map("".join(some).__add__)
+)
+
+
+@given(
+    st.lists(SIDES, min_size=1, max_size=3).map(" = ".join),
+    st.sampled_from(["", "It costs ", "So ", "$", "Tom has 3. "]),
+)
+@settings(max_examples=400)
+def test_any_equation_has_an_answer_or_none(equation: str, before: str) -> None:
+    assert isinstance(final_answer(f"{before}{equation}{before if before == '$' else ''}"), str)
+
+
 @given(LATEX)
 def test_what_is_written_is_read_as_the_same_again(text: str) -> None:
     plain = normalised(text)

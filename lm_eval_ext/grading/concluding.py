@@ -7,14 +7,14 @@ of the text, or one that was computed. The words are in `extraction.yaml`.
 
 from __future__ import annotations
 
-import ast
 import math
-import operator
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import pairwise
+from typing import NamedTuple
 
+from lm_eval_ext.grading.arithmetic import computed
 from lm_eval_ext.grading.boxes import BOLD, NUMBER, enumerated, formulas_in, joins, unit_after
 from lm_eval_ext.grading.units import is_countable
 from lm_eval_ext.grading.words import alternatives, lexicon, number_in_words
@@ -159,10 +159,8 @@ _NUMERIC = re.compile(
 _GARBLED = re.compile(r"[\x00-\x08\x0e-\x1f\ufffd]")
 _GIVES_VARIABLE = re.compile(r"(?:^|[,;\s])[A-Za-z]\s*[=≈]\s*[^=\s][^=]*$")
 _SAYS_WORDS = re.compile(r"(?<!\S)[\"'“(]*[A-Za-z][^\W\d_]*[a-z]{2}|[^\W\d_A-Za-z\u00c0-\u024f]{2}")
-_OPERATIONS: dict[type[ast.operator], Callable[[float, float], float]] = {
-    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
-}  # fmt: skip
 _AS_PYTHON = str.maketrans("×·÷−–", "**/--")
+_SIDE = 80  # characters of a side of an equation that is computed
 _ROUNDED = 0.01  # relative, between what is computed and what it is said to be
 _MONTH = re.compile(r"\b(?:January|February|March|April|May|June|July|August|September|October|November|December) $")
 _UNLIKE_WORDS = re.compile(rf"(?i)(?<!\w)(?:{_words('unlike')})(?!\w)|n['’]t\b")
@@ -184,11 +182,9 @@ def concluded(text: str) -> str:
     """
     if (end := _end_of(text)) is None:
         return ""
-    text, masked, start, stop, before = end
-    last = masked[start:stop]
-    if (form := next((form for form in (_ALONE.fullmatch, _COLON.search) if form(last)), None)) is not None:
-        return "" if form(before) else _value_of(text[start:stop], last)
-    return _said(text[start:stop], last) if _CONCLUDES.search(last) else ""
+    if (form := next((form for form in (_ALONE.fullmatch, _COLON.search) if form(end.masked)), None)) is not None:
+        return "" if form(end.sentence_before) else _value_of(end.sentence, end.masked)
+    return _said(end.sentence, end.masked) if _CONCLUDES.search(end.masked) else ""
 
 
 def said_last(text: str) -> str:
@@ -199,20 +195,32 @@ def said_last(text: str) -> str:
     >>> said_last("6 * 7 = 42 for all. It takes 42 minutes for 6 trays."), said_last("There are 4 boys and 3 girls.")
     ('42\\text{ minutes}', '')
     """
-    if (end := _end_of(text)) is None or _OF_ANSWER.search(end[1]) or _GARBLED.search(text):
+    end = _end_of(text)
+    if end is None or _OF_ANSWER.search(end.before) or _GARBLED.search(text):
         return ""
-    text, masked, start, stop, before = end
-    sentence, last = text[start:stop], _blanked(masked[start:stop], _BRACKETED, _REASONS, _CONTRAST)
-    goes_on = _UNFINISHED.search(masked) or _GOES_ON.match(last) or _NOT_LAST.search(masked[start:stop])
-    if goes_on or _are_parallel(before, masked[start:stop]) or not (_SAYS_WORDS.search(last) or _is_true(last)):
+    last = _blanked(end.masked, _BRACKETED, _REASONS, _CONTRAST)
+    unfinished = (
+        _UNFINISHED.search(f"{end.before} {end.masked}") or _GOES_ON.match(last) or _NOT_LAST.search(end.masked)
+    )
+    if unfinished or _are_parallel(end.sentence_before, end.masked) or not (_SAYS_WORDS.search(last) or _is_true(last)):
         return ""
-    alone = "" if _CONCLUDES.search(last) else _value_of(sentence, last)
-    known = not re.search(r"[\d#]", masked[:start]) or "=" in last or _follows(alone, text[:start])
-    return alone if alone and known else _computed(text[:start], sentence, last)
+    alone = "" if _CONCLUDES.search(last) else _value_of(end.sentence, last)
+    known = not re.search(r"[\d#]", end.before) or "=" in last or _follows(alone, end.before_as_written)
+    return alone if alone and known else _last_computed(end.before_as_written, last)
 
 
-def _end_of(text: str) -> tuple[str, str, int, int, str] | None:
-    """A text up to the last sentence read, masked, where that starts and ends, and the one before; None if open."""
+class _End(NamedTuple):
+    """The last sentence of a text, and what stands before it; masked as `_masked` does."""
+
+    sentence: str
+    masked: str
+    before: str  # masked
+    before_as_written: str
+    sentence_before: str  # masked
+
+
+def _end_of(text: str) -> _End | None:
+    """The last sentence that is read; None if the text is cut, or says that there is no answer."""
     text = _MARKUP.sub("", _BLOCK.sub("\n", _CODE.sub(" ", text[-_LONGEST:]))).strip()
     text = text[:-_FEW] + _PROVED.sub(".", text[-_FEW:])
     text = _HEADING.sub("So ", text)
@@ -232,7 +240,8 @@ def _end_of(text: str) -> tuple[str, str, int, int, str] | None:
     other = _OF_ANSWER.search(last) or r"\boxed" in text[start:stop] or last.endswith("?")  # read before, or asked
     if other or (re.fullmatch(r"\s*\d{1,2}[.)]\s*", last) and len(sentences) > 1):  # the next item of a list
         return None
-    return text, masked, start, stop, masked[slice(*sentences[-2])] if len(sentences) > 1 else ""
+    sentence_before = masked[slice(*sentences[-2])] if len(sentences) > 1 else ""
+    return _End(text[start:stop], last, masked[:start], text[:start], sentence_before)
 
 
 def counted_in(sentence: str) -> str:
@@ -250,31 +259,18 @@ def counted_in(sentence: str) -> str:
 
 def _is_true(equation: str) -> bool:
     """Whether an equation without words gives a variable or a formula, or is of numbers and holds: no `8*9+6=3`."""
-    sides = [re.sub(r"[\s$€£,]", "", side) for side in re.split("[=≈]", equation.strip(" .\n"))]
-    if _GIVES_VARIABLE.search(equation) or any(re.fullmatch("#+", side) for side in sides):
+    sides = [side for side in re.split("[=≈]", equation.strip(" .\n")) if side.strip()]
+    if _GIVES_VARIABLE.search(equation) or any(re.fullmatch(r"\s*#+\s*", side) for side in sides):
         return True
-    computed = [re.sub(r"([\d.]+)²", r"(\1*\1)", side).translate(_AS_PYTHON) for side in sides if side]
-    if not any(re.search(r"\d\)*[+*/-]", side) for side in computed) or not all(
-        re.fullmatch(r"[\d.+*/()-]{1,80}", side) and "**" not in side for side in computed
-    ):
-        return False
-    try:
-        values = [_value(ast.parse(side, mode="eval").body) for side in computed]
-    except (SyntaxError, ValueError, ArithmeticError):
-        return False
-    return all(math.isclose(values[0], value, rel_tol=_ROUNDED) for value in values)
+    return any(re.search(r"\d\)*\s*[+*/×·÷−–²-]", side) for side in sides) and _agree(sides)
 
 
-def _value(node: ast.expr) -> float:
-    """The value of an expression of numbers, signs and parentheses."""
-    match node:
-        case ast.Constant(value=int() | float() as number):
-            return float(number)
-        case ast.UnaryOp(operand=operand):
-            return _value(operand) * (-1 if isinstance(node.op, ast.USub) else 1)
-        case ast.BinOp(left=left, right=right):
-            return _OPERATIONS[type(node.op)](_value(left), _value(right))
-    raise ValueError("something else")
+def _agree(sides: Sequence[str]) -> bool:
+    """Whether all sides of an equation are arithmetic, of the same value but for rounding."""
+    written = [re.sub(r"([\d.]+)²", r"(\1*\1)", re.sub("[$€£,]", "", side)).translate(_AS_PYTHON) for side in sides]
+    found = [computed(side) for side in written if len(side) <= _SIDE]
+    values = [float(one.value) for one in found if one is not None]
+    return len(values) == len(sides) and all(math.isclose(values[0], value, rel_tol=_ROUNDED) for value in values)
 
 
 def _follows(value: str, before: str) -> bool:
@@ -283,7 +279,7 @@ def _follows(value: str, before: str) -> bool:
     return number is not None and re.search(rf"=\s*[$€£]?\s*{re.escape(number[0])}(?![\d.]*\d)", before) is not None
 
 
-def _computed(before: str, sentence: str, masked: str) -> str:
+def _last_computed(before: str, masked: str) -> str:
     """The value of a sentence that the text before it has computed last, if its other numbers are in that text."""
     results = list(_RESULT.finditer(before))
     values = [value for value in _VALUE.finditer(masked) if "#" not in value[0]]
@@ -306,10 +302,12 @@ def _are_parallel(one: str, other: str) -> bool:
 
 
 def _is_unlike(before: str, after: str) -> bool:
+    """Whether what stands around a value says something else than that it is the answer."""
     return _UNLIKE.search(re.sub(r"\s*[.!]\W*$", "", f"{before}; {after}")) is not None
 
 
 def _digits(value: str) -> str:
+    """A number without its currency and the commas between thousands."""
     return re.sub(r"[^\d.-]", "", value.replace("−", "-")).rstrip(".")
 
 
@@ -448,7 +446,7 @@ def last_side(formula: str) -> str:
     computed = _NUMERIC.fullmatch(left.rpartition("=")[2]) or _OPERATOR_NAME.search(left)
     whole = left.count("{") == left.count("}") and not left.rstrip().endswith(("<", ">", "\\", "!", ":"))
     numbers = [one for one in left.split("=") if re.fullmatch(r"[\s\d.+*/()-]+", one)]
-    holds = all(_is_true(f"{one} + 0 = {side}") for one in numbers) if numbers else True
+    holds = not numbers or _agree([*numbers, side])
     return side.strip() if equals and whole and computed and holds and _NUMERIC.fullmatch(side) else formula
 
 

@@ -7,17 +7,16 @@ r"""Answers that are an arithmetic expression which reaches a target from given 
 
 from __future__ import annotations
 
-import ast
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 from functools import lru_cache
-from operator import add, mul, sub, truediv
 from typing import Annotated, ClassVar, NamedTuple
 
 from pydantic import Field
 
+from lm_eval_ext.grading.arithmetic import computed
 from lm_eval_ext.grading.grading import FailureReason
 from lm_eval_ext.grading.latex import Nodes, UnreadableError, is_sign, nodes, split
 from lm_eval_ext.grading.rules import BaseExtractor, Labels, Pairs, Rules, clusters_by
@@ -26,19 +25,11 @@ from lm_eval_ext.grading.wrapping import bare
 
 _LONGEST = 300  # characters of an expression
 _SIGNS = {"+": "+", "-": "-", "*": "*", "·": "*", "×": "*", "/": "/", "÷": "/"}
-_OPERATIONS: dict[type[ast.operator], Callable[[Fraction, Fraction], Fraction]] = {
-    ast.Add: add, ast.Sub: sub, ast.Mult: mul, ast.Div: truediv,
-}  # fmt: skip
 
 
 class _Task(NamedTuple):
     target: Fraction
     numbers: Counter[Fraction]
-
-
-class _Computed(NamedTuple):
-    value: Fraction
-    used: Counter[Fraction]
 
 
 class ExpressionRules(Rules):
@@ -55,7 +46,7 @@ class ExpressionRules(Rules):
     def _verdict(self, task: _Task | None, answer: str) -> bool | FailureReason:
         if not answer or task is None:
             return False
-        sides = [found for side in _sides(answer) if (found := _computed(side)) is not None]
+        sides = [found for side in _sides(answer) if (found := computed(side)) is not None]
         if not sides:
             return "unparsable"
         if any(side.value != task.target for side in sides):
@@ -113,24 +104,3 @@ def _python(some: Nodes) -> str:
         beside = (found[-1:].isdigit() and piece[0] == "(") or (found[-1:] == ")" and piece[0] in "(0123456789")
         found += f"*{piece}" if beside else piece
     return found
-
-
-def _computed(text: str) -> _Computed | None:
-    """Value of an expression and the numbers in it; None if it is not one."""
-    try:
-        return _of(ast.parse(text, mode="eval").body)
-    except (SyntaxError, ValueError, ZeroDivisionError, RecursionError, MemoryError):
-        return None
-
-
-def _of(node: ast.expr) -> _Computed:
-    if isinstance(node, ast.Constant) and isinstance(node.value, (int, float)):
-        value = Fraction(str(node.value))
-        return _Computed(value, Counter([value]))
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.UAdd, ast.USub)):
-        inner = _of(node.operand)
-        return inner._replace(value=-inner.value if isinstance(node.op, ast.USub) else inner.value)
-    if isinstance(node, ast.BinOp) and type(node.op) in _OPERATIONS:
-        left, right = _of(node.left), _of(node.right)
-        return _Computed(_OPERATIONS[type(node.op)](left.value, right.value), left.used + right.used)
-    raise ValueError("not arithmetic")

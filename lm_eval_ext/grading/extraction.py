@@ -53,7 +53,7 @@ def final_answer(
     text = answer_part(output, ends, needs_end=needs_end)
     if text is None:
         return ""
-    return settled(text, lambda some: found_in(some, find), said_last if "concluded" in find else lambda _: "")
+    return settled(text, lambda some: found_in(some, find), lambda some: found_last(some, find))
 
 
 def found_in(text: str, find: Sequence[str]) -> str:
@@ -64,6 +64,11 @@ def found_in(text: str, find: Sequence[str]) -> str:
     if "declared" in find and (final := said_after(text, boxes[-1].end if boxes else 0)):
         return final
     return next((answer for place in find if (answer := PLACES[place](text))), "")
+
+
+def found_last(text: str, find: Sequence[str]) -> str:
+    """What the last sentence says without any word that concludes: for a text that takes nothing back."""
+    return said_last(text) if "concluded" in find else ""
 
 
 # The model's own turn ---------------------------------------------------------------------------------

@@ -12,8 +12,7 @@ from typing import Any, ClassVar, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lm_eval_ext.errors import TaskError
-from lm_eval_ext.grading.concluding import said_last
-from lm_eval_ext.grading.extraction import PLACES, answer_part, found_in, settled
+from lm_eval_ext.grading.extraction import PLACES, answer_part, found_in, found_last, settled
 from lm_eval_ext.grading.grading import FailureReason, Grade, same_answer
 from lm_eval_ext.thinking_formats import ends_thinking, opens_thinking
 
@@ -130,7 +129,7 @@ class Extractor(BaseExtractor):
 
     def otherwise(self, text: str) -> str:
         """What the last sentence says without any word that concludes."""
-        return said_last(text) if "concluded" in self.find else ""
+        return found_last(text, self.find)
 
 
 class Rules(BaseModel, ABC):

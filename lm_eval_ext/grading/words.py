@@ -68,10 +68,6 @@ def counted_elsewhere(answer: str) -> str:
 _MARKS = {code: None for code in range(0x900, 0xE00) if unicodedata.category(chr(code)).startswith("M")}
 
 
-_OPERAND = r"\d+(?:\.\d+)?|[a-z]|\\pi"
-_LONGEST_OPERATION = 60  # characters
-
-
 @cache
 def _counters() -> frozenset[str]:
     return frozenset(lexicon()["counters"].split())
@@ -94,8 +90,12 @@ def _cased(word: str) -> str:
     return word.casefold() if ordinary or not (kept or mixed) else word
 
 
+_OPERAND = r"\d+(?:\.\d+)?|[a-z]|\\pi"
+_LONGEST_OPERATION = 60  # characters
+
+
 def with_signs(text: str) -> str:
-    r"""`\sqrt{2}` for `the square root of 2`, `{7}^3` for `7 cubed`; any other answer unchanged."""
+    r"""`\sqrt{2}` for `the square root of 2`, `7^3` for `7 cubed`; any other answer unchanged."""
     if len(text) > _LONGEST_OPERATION:
         return text
     plain = re.sub(r"\\text\{([^{}]*)\}", r"\1", text).strip()

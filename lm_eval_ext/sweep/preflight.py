@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lm_eval_ext.authoring.trial import TaskCost, costs_of_tasks
 from lm_eval_ext.errors import ManifestError, ResultsError, TaskError, TTSError, did_you_mean
-from lm_eval_ext.generation.request import canonical
+from lm_eval_ext.generation.request import canonical, parse_options
 from lm_eval_ext.harness.arguments import NAMES, Arguments
 from lm_eval_ext.harness.effects import NEAR
 from lm_eval_ext.harness.registry import ENGINES, engine_of
@@ -101,10 +101,7 @@ def estimated(study: Study, runs: Sequence[PlannedRun]) -> Estimate:
     Raises:
         ManifestError: `gen_kwargs` are not valid.
     """
-    from lm_eval_ext.generation.request import parse_options
-
-    with _of_field(study, "gen_kwargs"):
-        parse_options(study.manifest.gen_kwargs, answer_budget=None, max_tokens=1)
+    _check_generation(study)
     sizes = {model: _parameters(study, run) for model, run in {run.model: run for run in runs}.items()}
     found = [_of_run(study, run, sizes[run.model]) for run in runs]
     done = {run.name: study.found(run).said for run in runs if study.found(run).state == "done"}
@@ -282,8 +279,6 @@ def check(study: Study) -> None:
     Raises:
         ManifestError: the first thing that is wrong; the message names the file and the field.
     """
-    from lm_eval_ext.generation.request import parse_options
-
     manifest = study.manifest
     with _of_field(study, "output"):
         if study.folder.exists() and not study.folder.is_dir():
@@ -291,8 +286,7 @@ def check(study: Study) -> None:
     with _of_field(study, "include_path"):
         if manifest.include_path is not None and not Path(manifest.include_path).is_dir():
             raise ManifestError(f"{manifest.include_path} is no folder")
-    with _of_field(study, "gen_kwargs"):
-        parse_options(manifest.gen_kwargs, answer_budget=None, max_tokens=1)
+    _check_generation(study)
     for number, pruning in enumerate(manifest.pruning):
         with _of_field(study, f"pruning.{number}"):
             _check_pruning(pruning)
@@ -304,6 +298,11 @@ def check(study: Study) -> None:
             _check_depth(stage)
     with _of_field(study, study.tasks_field):
         _check_tasks(study)
+
+
+def _check_generation(study: Study) -> None:
+    with _of_field(study, "gen_kwargs"):
+        parse_options(study.manifest.gen_kwargs, answer_budget=None, max_tokens=1)
 
 
 @contextmanager
