@@ -12,7 +12,7 @@ import pytest
 
 import lm_eval_ext as tts
 from benchmarks.lm_eval_output import write_output
-from lm_eval_ext.errors import ArgumentError, ResultsError, TaskError
+from lm_eval_ext.errors import ArgumentError, CheckpointError, ResultsError, TaskError
 from lm_eval_ext.harness.session import GeneratedSamples
 from tests.shared import ROOT
 
@@ -157,6 +157,8 @@ def test_mistakes_are_one_line() -> None:
         tts.choose_layers("tiny-chain", "shortgpt", remove=1, max_tokens=1)
     with pytest.raises(ArgumentError, match="samples=0; allowed: 1 or more"):
         tts.generate(tts.load(journal="off"), "1+2", samples=0)
+    with pytest.raises(CheckpointError, match=r"^pretrained=\./nowhere: folder not found$"):
+        tts.load("./nowhere")
     with pytest.raises(ValueError, match="2 answers and 1 golds"):
         tts.grade(["1", "2"], ["1"])
     with pytest.raises(TaskError, match=r"unknown task 'tts_chian'; did you mean tts_chain"):

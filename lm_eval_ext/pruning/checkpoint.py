@@ -259,13 +259,22 @@ def read_config(pretrained: str, revision: str, trust_remote_code: bool = False)
     """
     from transformers import AutoConfig
 
-    if pretrained.startswith((".", "/", "~")) and not Path(pretrained).is_dir():
-        raise CheckpointError(f"pretrained={pretrained}: folder not found")
+    check_folder(pretrained)
     try:
         return AutoConfig.from_pretrained(pretrained, revision=revision, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{pretrained} (revision {revision}): its config cannot be read: {reason}") from error
+
+
+def check_folder(pretrained: str) -> None:
+    """Refuse a folder that isn't there, which transformers takes for a malformed name on the Hub.
+
+    Raises:
+        CheckpointError: it isn't there.
+    """
+    if pretrained.startswith((".", "/", "~")) and not Path(pretrained).is_dir():
+        raise CheckpointError(f"pretrained={pretrained}: folder not found")
 
 
 def card_metadata(pretrained: str, hub: Mapping[str, object]) -> dict[str, object]:

@@ -32,6 +32,7 @@ from lm_eval_ext.harness.patches import DefaultBatchSize
 from lm_eval_ext.pruning.adapters import fitted_adapter
 from lm_eval_ext.pruning.architecture import auto_class, depth, text_config
 from lm_eval_ext.pruning.blocks import NO_BLOCKS
+from lm_eval_ext.pruning.checkpoint import check_folder
 from lm_eval_ext.pruning.context import check_dtype
 from lm_eval_ext.pruning.lineage import check_fits
 from lm_eval_ext.pruning.loading import fingerprint, load_pruned, sliced_by
@@ -150,6 +151,7 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
     # Loading ----------------------------------------------------------------------------------------------
 
     def _get_config(self, pretrained: str, **options: object) -> None:
+        check_folder(pretrained)
         try:
             super()._get_config(pretrained, **options)
         except OSError as error:
