@@ -30,7 +30,8 @@ _WRONG = re.compile(
 )
 # Before a box that does not hold the answer: what denies it, or says that it is another's.
 _DENIED = re.compile(
-    r"(?i)(?:\bnot|\bnever|n['’]t(?: be)?|\bcannot be)\s*\$*$"
+    r"(?i)(?:\b(?:ignore|disregard)\s(?:(?:the|this|that|my)\s)?(?:(?:value|answer|box|result|number)\s)?"
+    r"|\bnot|\bnever|n['’]t(?: be)?|\bcannot be)\s*\$*$"
     r"|\b(?:mistake|would have (?:been|given)|wrongly|incorrectly|tempted)\b[^.!?\n]*$"
 )
 _OF_ANOTHER = re.compile(r"(?i)\b(?:comparison|(?<!answer )would (?:be|give))\b[^.!?\n]*$")
@@ -68,7 +69,7 @@ _CLOSINGS = {
     r"\[": re.compile(r"\\\]"),
 }
 # What stands between the signs of two amounts: `$3 per pen and she pays $`.
-_AMOUNT = re.compile(r"\d[\d.,]*[.,;:!?)]*\s+(?:[A-Za-z]+[,.;:]?\s+)*?[a-z]{2,},?\s+[a-z]{2,}\b(?!\{)")
+_AMOUNT = re.compile(r"\d[\d.,]*[.,;:!?)]*\s+(?:[A-Za-z'’]+[,.;:]?\s+)*?[a-z]{2,},?\s+[a-z]{2,}\b(?!\{)")
 _UNCLOSED = re.compile(r"((?:[^{}$\n]|\{[^{}$\n]*\}){1,100}?)(\$|\\\)|\\\])")  # a formula that ends before its box does
 _BRACE = re.compile(r"(?<!\\)[{}]")
 _JOINER = rf"(?:{alternatives('joiners')})"

@@ -39,6 +39,10 @@ _STYLED = re.compile(
 )
 _CODE = re.compile(r"```(\w*)\s*(.*?)(?:```|\Z)", re.DOTALL)
 _MARKUP = re.compile(r"\*\*|__|[`\"“”„«»]|^#{1,6}\s", re.MULTILINE)
+_FIELD = re.compile(  # of JSON, or a variable
+    r"(?im)\"(?:final[ _])?(?:answer|choice|option|letter)\"\s*:\s*\"([a-j])\"(?=\s*[,}])"
+    r"|^[^\w\n]*+(?:final_)?answer(?:_letter)?[ \t]*=[ \t]*[\"']?([A-J])[\"']?[^\w\n]*$"
+)
 _QUOTED = re.compile(r"['‘]([A-J]|answer|choice|option)['’]")
 _ENDS = re.compile(
     r"(?<=[^\s.]{2}[.!])(?<!\bvs\.)(?<!i\.e\.)(?<!e\.g\.)(?<!approx\.)\s+"
@@ -106,7 +110,7 @@ _ALSO = re.compile(r"(?i)\b(?:also|as well|too)\b(?! (?:\w+ly )?(?:\w+ )?(?:wron
 _HOWEVER = re.compile(r"(?i)\W*(?:however|but|yet)\b")
 _RELATIVE = re.compile(r"(?i)\b(?:that|which)\s(?:is|does|can|was)(?:n['’]t|\snot)\s")  # `the one that isn't true is A`
 _ONLY = re.compile(
-    rf"(?i)(?:^|[,;:.]\s|\b(?:and|but|so|thus|that|because|as)\s)\W{{0,3}}(?:\bonly|\bjust)\s+{_NOUN}\(?$"
+    rf"(?i)(?:^|[,;:.]\s|\b(?:and|but|so|thus|hence|therefore|that|because|as)\s)\W{{0,3}}(?:\bonly|\bjust)\s+{_NOUN}\(?$"
 )
 
 
@@ -149,7 +153,7 @@ _CLOSED = re.compile(
     rf"\W*$|\s?[.!](?=\s[A-Z#(]|$)|,?\s(?i:{_words('closed')})\b|\s\([^()]*\)[.!]?$|[;)}}\]]|\s?[–—-]\s|[。．！]"
     r"|[,}\]](?=\S)|[,:]\s(?!\w+\b\s\w+s\b)"
 )
-_EITHER = re.compile(r"\b(?i:either)\s+\(?[A-J]\)?$|\b(?i:neither)\s[^.;]*$")
+_EITHER = re.compile(r"\b(?i:either)\s+\(?[A-J]\)?$|\b(?i:neither)\s(?:(?!,\s(?i:so|thus|hence|therefore)\b)[^.;])*$")
 _SPEAKS = re.compile(r"\s(?!(?:is|holds|fits|survives|remains|works)\b)[a-z]|['’]|,\s[a-z]")
 _AT_THE_END = re.compile(  # `If I have to choose, D.`
     r"(?i)(?:[a-z]{2}(?<!second)(?<!next)(?<!first)(?<!third)(?<!also)(?<!\band)(?<!\bor),|[.–—-])\s*$"
@@ -239,6 +243,9 @@ def _plain(text: str, letters: str) -> str:
     """A text without markup, in which formulas are `#` and small letters of options are capitals."""
     text = unicodedata.normalize("NFKC", _CODE.sub(_kept_of_code, text)).translate({0x3010: "(", 0x3011: ")"})
     text = re.sub(r"</?(?:b|i|u|em|strong|span)>", "", text)
+    text = _FIELD.sub(
+        lambda field: f"Answer: {(field[1] or field[2]).upper()}", re.sub(r"\\text\w*\{([^{}]{3,})\}", r"\1", text)
+    )
     text = re.sub(r"<([a-z_]*(?:answer|choice|option|final|letter|alternative)[a-z_]*)>", r"\n\1: ", text)
     text = re.sub(r"</?[A-Za-z_]{1,20}>|<\|[a-z_]{1,30}\|>", "\n", text)
     text = _MARKUP.sub("", _STYLED.sub(lambda match: match[1] or match[2] or match[3], text))

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lm_eval_ext.grading.arithmetic import computed
 from lm_eval_ext.grading.boxes import BOLD, NUMBER, enumerated, formulas_in, joins, unit_after
@@ -29,11 +29,25 @@ _SENTENCE = 600  # characters of a sentence that is read
 _words = partial(alternatives, kind="concluding")
 _CODE = re.compile(r"```.*?(?:```|\Z)|~~[^~\n]{1,100}~~", re.DOTALL)
 _BLOCK = re.compile(r"</(?:p|li|ol|ul|div|h\d|tr)>")
-_MARKUP = re.compile(rf"{BOLD}|__(?!\w{{0,80}}_)|`|^>\s?|^#{{1,6}}\s+|</?[a-z]{{1,6}}\s*/?>", re.MULTILINE)
-_PROVED = re.compile(r"\W*\b(?:Q\.?E\.?D)\b\W*$")
+_MARKUP = re.compile(rf"{BOLD}|__(?!\w{{0,80}}_)|`|^>\s?|^#{{1,6}}\s+|</?[a-z]{{1,10}}\s*/?>", re.MULTILINE)
+_PROVED = re.compile(r"\W*\b(?:Q\.?E\.?D)\b\W*$|\s*\([Aa]ns(?:wer)?\.?\)\W*$")
 _HEADING = re.compile(r"(?im)^[^\w\n]*+(?:conclusion|in conclusion|final result|result|in summary)[^\w\n]*+\n++")
+_BOLD_LINE = re.compile(r"(?m)^[ \t]*\*\*([A-Z][^*:\n]{2,40}): ([^*\n]{1,60})\*\*[ \t.]*$")
+# A sentence that ends with the only bold words of a text: `12 / 0.25 = **48 pencils**`.
+_EMPHASISED = re.compile(
+    r"((?:(?!\*\*).)*?)([^.!?\n*]*)\*\*((?:[$€£]?[-−]?[\d.]|\$|[A-Za-z] ?=)[^*\n]*)\*\*([.!]?\s*)", re.DOTALL
+)
+_ROWS = re.compile(
+    r"\\begin\{(?P<name>aligned|align|gathered|gather|split|eqnarray|equation)(?P<star>\*?)\}"
+    r"(?P<rows>(?:(?!\\begin\{|\$).){1,1500}?)\\end\{(?P=name)(?P=star)\}",
+    re.DOTALL,
+)
+_ROW_END = re.compile(r"\\\\\*?(?:\[[^\]]*\])?")
+_DISPLAYS = (("$$", "$$"), (r"\[", r"\]"), ("$", "$"))
 _ENDED = re.compile(r"(?:[.!?。！？।)\]}$>|*✓∎■\d%€°\"]|[^\x00-\u024f]|=[^=\n.,]{1,40}\w|^[^\n.]{1,30})\s*$")
 _OPEN = re.compile(rf"(?i)\b(?:{_words('open')})\b")
+_DOUBTED = re.compile(rf"(?i)\b(?:{_words('doubted')})\b(?![^.]*\bbut\b)|n['’]t (?:true|think|believe)\b")
+_SUPPOSED = re.compile(r"(?i)\b(?:if|unless|suppos\w+|assum\w+)\b(?![^.]*\bbut\b)|^\W*had\b")
 _UNFINISHED = re.compile(rf"(?i)\b(?:{_words('unfinished')})\b")
 # What else shows that a last sentence without a word that concludes is not the answer.
 _GOES_ON = re.compile(
@@ -46,16 +60,21 @@ _LISTED = re.compile(r"\s*(?:\(?(?:[a-z]|\d{1,2}|i{1,3}v?)[.)]|[-*•])\s+(?=\S)
 _NAME = re.compile(r"\b(?:[A-Z][a-z]+|[A-Za-z])\b")
 _ASIDE = re.compile(rf"(?i)(?:\A|(?<=[.!?]\s)|(?<=\n))[\W_]{{0,20}}+(?:{_words('asides')})(?!\w)(?s:.*)")
 _RETRACTS = re.compile(
-    r"(?i)\b(?:but|wrong|incorrect|mistaken?|contradict\w*|ignore|doesn['’]t|not (?:match|hold|work|what))\b"
-    r"|[.!] (?:his|they|the|so)\b"
+    rf"(?i)\b(?:{_words('retracts')})\b|(?:does|is|was|did|ca|wo)n['’]t\b|[.!] (?:his|they|the|so)\b"
 )
 _ENDS = re.compile(
     r"(?<=[^\s.][.!?])(?<!\b[A-Z]\.)(?<!i\.e\.)(?<!e\.g\.)(?<!approx\.)(?<!\bca\.)(?<!\bsq\.)\s+(?!=)|\n+|(?<=[。！？।])"
 )
+# Another way of writing the value that was said before.
+_AGAIN = re.compile(
+    r"(?i)\W*(?:numerically|as an? (?:decimal|percentage)|in decimals?|if an? decimal is wanted|equivalently)\b,?\s"
+    r"(?:(?:this|that|it)(?: is|['’]s)|you (?:could|can|may) (?:say|write)|one gets)?\s?"
+    rf"(?:about |roughly |approximately |≈ ?)*[$€£]?{NUMBER}(?: (?!so\b)[a-z]+){{0,2}}(?:, [^\d]*)?\W*"
+)
 _IN_BRACKETS = re.compile(r"\s*[(\[](?=[^()\[\]]*[a-z]{3} [a-z]+)[^()\[\]]*[)\]]\.?")
 _IDLE = re.compile(rf"(?i)[^\w#]*(?:(?:{_words('idle')})[^\w#]*)*")
 _CONCLUDES = re.compile(
-    rf"(?i)(?<![A-Za-z])(?:{_words('concludes')}|(?P<elsewhere>{_words('elsewhere')}))(?![A-Za-z])[,:]?|∴|⇒|➡|\\therefore"
+    rf"(?i)(?<![A-Za-z])(?:{_words('concludes')}|(?P<weakly>{_words('weakly')})|(?P<elsewhere>{_words('elsewhere')}))(?![A-Za-z])[,:]?|∴|⇒|➡|\\therefore"
 )
 _ENDING = re.compile(rf"(?i)(?<![A-Za-z])(?:{_words('ending')})(?![A-Za-z])")
 _OF_ANSWER = re.compile(
@@ -74,7 +93,7 @@ _QUANTITY = rf"[$€£¥₹]?\s?{NUMBER}"
 _PART = "[½¼¾⅓⅔⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞]"
 _IN_PARENTHESES = r"\([^()\n]{1,20}\)"
 _FACTOR = (
-    rf"(?>\d+ \d+/\d+|{NUMBER}{_PART}?(?:√\d+|π|[a-z](?![A-Za-z\d]))?(?:\^\d+)?|{_PART}|√\d+|π"
+    rf"(?>\d+ \d+/\d+|{NUMBER}{_PART}?(?:√\d+|π|[a-z](?![A-Za-z\d]))?(?:\^\d+)?|{_PART}|√\d+|π|∞"
     rf"|[b-hj-z]{_IN_PARENTHESES}|[b-hj-z](?![A-Za-z]))"
 )
 _TERM = rf"(?>{_FACTOR}(?:[/·×^]{_FACTOR}|{_IN_PARENTHESES})*)"
@@ -113,7 +132,8 @@ _ALONE = re.compile(
     rf"\W*?(?:(?i:it|that)(?: is|['’]s) (?:#+|{_QUANTITY})|(?:#+|{_QUANTITY}(?![.)])))[\s*!]*"
     r"(?:[a-z]{3,}[\s*]*)?[.!]?"
 )
-_COLON = re.compile(rf"(?i)\b(?:{_words('titles')})\b[^:\n]{{0,40}}:\s*(?:#+|{_QUANTITY})(?: [a-z]+)?[.\s]*$")
+_COLON = re.compile(rf"(?i)\b(?:{_words('titles')})\b[^:\n]{{0,40}}:\s*(?:#+|{_QUANTITY})(?: [a-z²³/]+)?[.\s]*$")
+_TOTAL = re.compile(rf"(?i)\s*\|\W*(?:{_words('titles')})\b[^|\d]{{0,20}}\|[^\n]*?\s{_QUANTITY}\s*\|\s*$")
 _NAME_OF = re.compile(r"\s(?:is|are|equals) (?=[^.]*#)")  # behind a formula that only names what the next one says
 _DEFINITE = re.compile(
     rf"(?i)(?:\b(?:over|in|within|during|of|for|from|across|among)\s)?\b(?:{_words('definite')})\s"
@@ -130,6 +150,23 @@ _EARLIER = re.compile(
     r" (?:each|apiece|an?|per)\b(?: [a-z]+\W*$)?"
     r"|(?<=\d)((?: [a-z]+){0,3})(?<!need)(?<!needs)(?<!ha[sd])(?<!have)(?<!up)(?<!down) (?:in order )?to (?!be\b)"
     rf"[a-z]{{3,}}(?: [a-z]+){{0,4}} {_QUANTITY}[^\d#]{{0,80}}$"
+)
+# A subject with numbers of its own, of which the value at the end is said: `The next prime after 23 is 29`.
+_OF_SUBJECT = re.compile(
+    r"^\W*(?i:so|thus|hence|therefore)?,? ?(?i:the|its|their|his|her) (?:(?!\b(?:is|are|was|were|ha[sd]|have|gives?"
+    r"|makes?|and the|but|if|when|or|not|then|leaves|becomes)\b)[^,;:=#])*?\b(?:is|are|was|were|equals)\b"
+    r"(?= [^,;]*$|(?: -?\d+,)+[^,;]*$)"
+)
+_CLAUSE = re.compile(r"[,;:]\s|\b(?:and|so|but|which|that)\s")
+# Arithmetic, perhaps with units, right before a value: `225 km / 2.5 h =`.
+_COMPUTED = re.compile(r"(?<![\d.])((?:[\d.,]+(?: ?[a-z]{1,5}(?![a-z]))?|[\s+*/×·÷−–()^!π²³%°$€£-])+)=\s*$")
+_LINKED = re.compile(
+    r"(?i)\b(?:is|are|was|were|ha[sd]|have|equals|by|at|gets?|needs?|orders?|costs?|takes?|lasts?|becomes|burned"
+    r"|results in|probability|exactly)\s(?:therefore |thus |then |also |a |only )?[$€£]?$"
+)
+_FEW_WORDS = re.compile(r"(?: (?!each\b|per\b)[a-z²³/]+){0,4}[\s.!]*")
+_PLANNED = re.compile(
+    r"(?i)\b(?:let|set|assume|suppose|check|consider|start(?:s|ed|ing)?|first|want|need to|have to)\b"
 )
 _COUNTED = re.compile(
     rf"(?i)(?:that |(?:[a-z'’]+ ){{1,4}}(?:{alternatives('verbs')}|to [a-z]+) )?{_QUANTITY}"
@@ -154,12 +191,32 @@ _SOLVED = re.compile(r"[A-Za-z](?:_?\d)?\s*|[A-Za-z]{3,}\s*|[\d\s+*/×·÷().,$�
 _COMPUTES = re.compile(rf"(?:\d|\)|{_PART})[^=.;,]*[+*/×·÷−–-]\s*[$(]?(?:\d|{_PART})|\d[²³]\s*$")
 _OPERATOR_NAME = re.compile(r"\\(?:lim|int|sum|prod)(?![A-Za-z])")
 _NUMERIC = re.compile(
-    r"(?=.*(?:\d|e|\\pi))(?:[\s\d.,+\-*/^{}()!]|\\(?:[dt]?frac|sqrt|pi|cdot|times|left|right|binom|,)|(?<![A-Za-z\\])e)+"
+    r"(?=.*(?:\d|e|\\pi))(?:[\s\d.,+\-*/^{}()!]|\\(?:[dt]?frac|sqrt|pi|cdot|times|left|right|binom|,)|(?<![A-Za-z\\])[ei]"
+    r"|\\begin\{[pb]matrix\}[\s\d+\-/&\\]*\\end\{[pb]matrix\})+"
 )
 _GARBLED = re.compile(r"[\x00-\x08\x0e-\x1f\ufffd]")
-_GIVES_VARIABLE = re.compile(r"(?:^|[,;\s])[A-Za-z]\s*[=≈]\s*[^=\s][^=]*$")
+_GIVES_VARIABLE = re.compile(r"(?:^|[,;\s])(?:[A-Za-z]|\([a-z](?:, ?[a-z])+\))\s*[=≈]\s*[^=\s][^=]*$")
 _SAYS_WORDS = re.compile(r"(?<!\S)[\"'“(]*[A-Za-z][^\W\d_]*[a-z]{2}|[^\W\d_A-Za-z\u00c0-\u024f]{2}")
 _AS_PYTHON = str.maketrans("×·÷−–", "**/--")
+
+
+def _power(match: re.Match[str]) -> str:
+    return f"({'*'.join([match[1]] * int(match[2]))})"
+
+
+_SUPERSCRIPTS = {ord(digit): f"^{number}" for number, digit in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹") if number}
+_BY_HAND: list[tuple[re.Pattern[str], Any]] = [
+    (
+        re.compile(r"(?<![A-Za-z])C\((\d{1,2}), ?(\d{1,2})\)"),
+        lambda found: str(math.comb(int(found[1]), int(found[2]))),
+    ),
+    (re.compile(r"(?<![\d.])(\d{1,2})!"), lambda found: f"({math.factorial(int(found[1]))})"),
+    (re.compile(r"(\d+(?:\.\d+)?|\([^()]{1,40}\))\^([1-9])(?!\d)"), _power),
+    (re.compile(r"(?<=[\d)])\s?π"), "*(3.14159265)"),
+    (re.compile("π"), "(3.14159265)"),
+    (re.compile(r"([\d.]+)\s*\\?%"), r"(\1/100)"),
+    (re.compile(r"(?<=[\d)])\s*\("), "*("),
+]
 _SIDE = 80  # characters of a side of an equation that is computed
 _ROUNDED = 0.01  # relative, between what is computed and what it is said to be
 _MONTH = re.compile(r"\b(?:January|February|March|April|May|June|July|August|September|October|November|December) $")
@@ -167,7 +224,10 @@ _UNLIKE_WORDS = re.compile(rf"(?i)(?<!\w)(?:{_words('unlike')})(?!\w)|n['’]t\b
 _UNLIKE = re.compile(rf"{_UNLIKE_WORDS.pattern}|{_words('unlike_signs')}|[-–—−]\s*;")
 _CLOSERS = re.compile(
     r"(?i)\W*(?:let me know|please|would you|do you|(?:i )?hope|feel free|for (?:further )?practice|bonus|tip|verif"
-    r"|check|let['’]s|this)"
+    r"|check|let['’]s|let us|this|indeed|plugging|substituting|to (?:verify|check)|as a check|sanity|double)"
+)
+_CHECKED = re.compile(
+    r"(?<![\w^+*/×·÷−–(.-])(?<![+*/×·÷−–-]\s)([\d(][\d\s.,+*/×·÷−–()-]{1,60}+)=\s*([\d.,]*\d)(?![\d²%]|\s*[+*/×·÷−–^-])"
 )
 _CONTINENTAL = re.compile(r"(?<![\d.,])(\d{1,3}(?:[. \u202f]\d{3})+|\d+)(?:,(\d{1,2}))?(?![\d])")
 
@@ -182,9 +242,14 @@ def concluded(text: str) -> str:
     """
     if (end := _end_of(text)) is None:
         return ""
-    if (form := next((form for form in (_ALONE.fullmatch, _COLON.search) if form(end.masked)), None)) is not None:
+    if (
+        form := next((form for form in (_ALONE.fullmatch, _COLON.search, _TOTAL.match) if form(end.masked)), None)
+    ) is not None:
         return "" if form(end.sentence_before) else _value_of(end.sentence, end.masked)
-    return _said(end.sentence, end.masked) if _CONCLUDES.search(end.masked) else ""
+    marks = list(_CONCLUDES.finditer(end.masked))
+    if not marks or (marks[-1]["weakly"] and _UNFINISHED.search(f"{end.before} {end.masked}")):
+        return ""
+    return _said(end.sentence, end.masked)
 
 
 def said_last(text: str) -> str:
@@ -206,7 +271,32 @@ def said_last(text: str) -> str:
         return ""
     alone = "" if _CONCLUDES.search(last) else _value_of(end.sentence, last)
     known = not re.search(r"[\d#]", end.before) or "=" in last or _follows(alone, end.before_as_written)
-    return alone if alone and known else _last_computed(end.before_as_written, last)
+    known |= alone not in end.before_as_written and _COMPOSITE.fullmatch(alone) is not None
+    return (alone if alone and known else _last_computed(end.before_as_written, last)) or _ends_with(end, last)
+
+
+def _ends_with(end: _End, last: str) -> str:
+    """The value that a sentence ends with, of a text that computes, if it is new or was computed there."""
+    values = list(_COMPOSITE.finditer(last))[-1:] + list(_VALUE.finditer(last))[-1:]
+    if not values or not _RESULT.search(f"{end.before_as_written} {end.sentence}") or _PLANNED.search(last):
+        return ""
+    value = max(values, key=lambda found: found.end())
+    left, right = last[: value.start()], re.sub(r"^°", "", last[value.end() :])
+    equation = _COMPUTED.search(left)
+    if equation and _agree([re.sub(r"[a-z°]", "", equation[1]), value[0]]):
+        left = f"{left[: equation.start()]} is "
+    others = left[max((found.end() for found in _CLAUSE.finditer(left)), default=0) :]
+    if not (_LINKED.search(left) and _FEW_WORDS.fullmatch(right)) or _is_unlike(others, right) or _DOUBTED.search(left):
+        return ""
+    if re.search(r"(?:\b(?:is|are|was|were|has|had|have)\b|=)[^.;=]*[\d#][^.;=]*\band\b", left):
+        return ""  # `the quotient is 7 and the remainder is 3`
+    written = end.sentence[value.start() : value.end()].strip()
+    known = _digits(written) in set(map(_digits, re.findall(NUMBER, end.before_as_written)))
+    if re.search(r"[<>=]|\\[lg]eq?(?![a-z])", _plain(written)) or (
+        known and not _follows(written, end.before_as_written)
+    ):
+        return ""
+    return _plain(written) + unit_after(right)
 
 
 class _End(NamedTuple):
@@ -221,14 +311,24 @@ class _End(NamedTuple):
 
 def _end_of(text: str) -> _End | None:
     """The last sentence that is read; None if the text is cut, or says that there is no answer."""
-    text = _MARKUP.sub("", _BLOCK.sub("\n", _CODE.sub(" ", text[-_LONGEST:]))).strip()
+    text = _BLOCK.sub("\n", _CODE.sub(" ", text[-_LONGEST:]))
+    is_open = _UNFINISHED.search(text) is not None
+    titled = list(_BOLD_LINE.finditer(text))
+    if len(titled) == 1 and not (text[titled[0].end() :].strip() or is_open) and "=" in text:
+        text = f"{text[: titled[0].start()]}So {titled[0][1]}: {titled[0][2]}"
+    bold = None if is_open else _EMPHASISED.fullmatch(text)
+    if bold and not (_UNLIKE_WORDS.search(bold[2]) or _NOT_LAST.search(bold[2])):
+        text = f"{bold[1]}{bold[2]}so {bold[3]}{bold[4]}"
+    text = _MARKUP.sub("", _in_lines(text)).strip()
     text = text[:-_FEW] + _PROVED.sub(".", text[-_FEW:])
-    text = _HEADING.sub("So ", text)
+    text, headings = _HEADING.subn("So ", text)
+    text += "." if headings and re.fullmatch(r"So [^.\n]{1,30}", text.rpartition("\n")[2]) else ""
     if not _ENDED.search(text) or _OPEN.search(text[-_END:]) or text.count("{") > text.count("}"):
         return None
     if (aside := _ASIDE.search(text)) and text[: aside.start()].strip():
         has_number = re.search(r"\d", aside[0]) and not _CLOSERS.match(aside[0])
-        if has_number or _CONCLUDES.search(aside[0]) or _RETRACTS.search(aside[0]):
+        wrong = any(not _agree(found.groups()) for found in _CHECKED.finditer(aside[0]))
+        if has_number or wrong or _CONCLUDES.search(aside[0]) or _RETRACTS.search(aside[0]):
             return None
         text = text[: aside.start()].strip()
     masked = _masked(text)
@@ -242,6 +342,25 @@ def _end_of(text: str) -> _End | None:
         return None
     sentence_before = masked[slice(*sentences[-2])] if len(sentences) > 1 else ""
     return _End(text[start:stop], last, masked[:start], text[:start], sentence_before)
+
+
+def _in_lines(text: str) -> str:
+    r"""A text with each equation of an `aligned` environment, and the like, as a formula of its own on its line."""
+
+    def lines(match: re.Match[str]) -> str:
+        before = text[: match.start()].rstrip()
+        opened = next((signs for signs in _DISPLAYS if before.endswith(signs[0])), None)
+        equations: list[str] = []
+        for row in filter(None, (row.replace("&", " ").strip() for row in _ROW_END.split(match["rows"]))):
+            if equations and re.match(r"=|\\approx", row):
+                equations[-1] += f" {row}"
+            else:
+                equations.append(row)
+        opening, closing = opened or _DISPLAYS[0]
+        joined = f"{closing}\n{opening}".join(equations)
+        return joined if opened else f"{opening}{joined}{closing}"
+
+    return _ROWS.sub(lines, text)
 
 
 def counted_in(sentence: str) -> str:
@@ -262,21 +381,31 @@ def _is_true(equation: str) -> bool:
     sides = [side for side in re.split("[=≈]", equation.strip(" .\n")) if side.strip()]
     if _GIVES_VARIABLE.search(equation) or any(re.fullmatch(r"\s*#+\s*", side) for side in sides):
         return True
+    if len(sides) > 2 and re.fullmatch(r"\s*[A-Za-z][\w₀-₉]{0,3}\s*", sides[0]):
+        del sides[0]  # a name
     return any(re.search(r"\d\)*\s*[+*/×·÷−–²-]", side) for side in sides) and _agree(sides)
 
 
 def _agree(sides: Sequence[str]) -> bool:
     """Whether all sides of an equation are arithmetic, of the same value but for rounding."""
-    written = [re.sub(r"([\d.]+)²", r"(\1*\1)", re.sub("[$€£,]", "", side)).translate(_AS_PYTHON) for side in sides]
-    found = [computed(side) for side in written if len(side) <= _SIDE]
-    values = [float(one.value) for one in found if one is not None]
+    values = [value for side in sides if len(side) <= _SIDE and (value := _computed(side)) is not None]
     return len(values) == len(sides) and all(math.isclose(values[0], value, rel_tol=_ROUNDED) for value in values)
 
 
+def _computed(side: str) -> float | None:
+    """The value of arithmetic as it is written by hand: `5!/(3!·2!)`, `π · 4²`, `C(3, 2)/2^3`; None for other texts."""
+    side = re.sub(r"[$€£]|(?<=\d),(?=\d{3})", "", side).translate(_SUPERSCRIPTS)
+    for pattern, value in _BY_HAND:
+        side = pattern.sub(value, side)
+    found = computed(side.translate(_AS_PYTHON))
+    return float(found.value) if found else None
+
+
 def _follows(value: str, before: str) -> bool:
-    """Whether a text has a value as the result of an equation."""
+    """Whether a text has a value as the result of an equation, or in the last cell of a table."""
     number = re.match(rf"{NUMBER}|[^\s]+", value)
-    return number is not None and re.search(rf"=\s*[$€£]?\s*{re.escape(number[0])}(?![\d.]*\d)", before) is not None
+    digits = rf"\s*[$€£]?\s*{re.escape(number[0])}" if number else ""
+    return number is not None and re.search(rf"={digits}(?![\d.]*\d)|\|{digits}\s*\|\s*$", before) is not None
 
 
 def _last_computed(before: str, masked: str) -> str:
@@ -313,8 +442,12 @@ def _digits(value: str) -> str:
 
 def _is_remark(sentence: str) -> bool:
     """Whether a sentence adds nothing: `Done.`, one in brackets, `That's quite a lot of writing!`."""
-    exclaims = sentence.rstrip().endswith("!") and not (_VALUE.search(sentence) or _RETRACTS.search(sentence))
-    return bool(exclaims or _IDLE.fullmatch(sentence) or _IN_BRACKETS.fullmatch(sentence))
+    if _AGAIN.fullmatch(sentence):
+        return True
+    if _RETRACTS.search(sentence):
+        return False
+    exclaims = sentence.rstrip().endswith("!") and not _VALUE.search(sentence)
+    return bool(exclaims or any(form.fullmatch(sentence) for form in (_IDLE, _IN_BRACKETS)))
 
 
 def _masked(text: str) -> str:
@@ -341,7 +474,7 @@ def _sentences(masked: str) -> Iterator[tuple[int, int]]:
 
 def _said(sentence: str, masked: str) -> str:
     """The value of a sentence that concludes; empty if it says anything else than one value that is new."""
-    masked = _blanked(masked, _BRACKETED, _REASONS, _CONTRAST)
+    as_said, masked = masked, _blanked(masked, _BRACKETED, _REASONS, _CONTRAST)
     last = max((value.start() for value in _VALUE.finditer(masked)), default=-1)
     marks = [match for match in _CONCLUDES.finditer(masked) if match.end() <= last]
     marks = [
@@ -352,6 +485,13 @@ def _said(sentence: str, masked: str) -> str:
     if not marks and _CONCLUDES.search(masked) and not _ENDING.search(masked):
         return ""  # `6 isn't even, so I start over`
     start = marks[-1].end() if marks else 0
+    clause_before = re.split(r"[,;:]\s(?=[^,;:]*$)", masked[: marks[-1].start()].rstrip(" ,") if marks else "")[-1]
+    if (
+        _SUPPOSED.search(masked[:start])
+        or _DOUBTED.search(clause_before)
+        or any(_RETRACTS.search(aside[0]) for aside in _BRACKETED.finditer(as_said))
+    ):
+        return ""
     if re.search(r"\d[^.;]*\band\b[^.;\d]*$", masked[: marks[-1].start() if marks else 0]):
         return ""  # `the quotient is 7 and the remainder is 3`
     clause, masked = sentence[start:], masked[start:]
@@ -365,9 +505,10 @@ def _said(sentence: str, masked: str) -> str:
 
 def _value_of(clause: str, masked: str) -> str:
     """The value of a clause that says one, in plain words."""
-    for pattern in (_DEFINITE, _EARLIER, _WHERE):
+    for pattern in (_OF_SUBJECT, _DEFINITE, _EARLIER, _WHERE):
         without = _blanked(masked, pattern)
         masked = without if _VALUE.search(without) else masked
+    masked = re.sub(r"\([a-z](?:, ?[a-z])+\) =", lambda names: " " * len(names[0]), masked)
     composites = list(_COMPOSITE.finditer(masked))
     if len(composites) == 1:
         (composite,) = composites
@@ -382,10 +523,15 @@ def _value_of(clause: str, masked: str) -> str:
             left = ""  # `3x = 42 and x = 14`
         elif name and re.search(r"[\d#]", left[: name.start()]):
             return ""  # `the minimum is 4 at x = 2`
-        solved = all(_SOLVED.fullmatch(_right_before(side)) or _computes(side) for side in left.split("="))
-        if not solved or _UNLIKE_WORDS.search(left) or re.search(r"=[^=]*(?:,|\band\b)", left):
+        sides = left.split("=")
+        solved = all(_SOLVED.fullmatch(_right_before(side)) or _computes(side) for side in sides)
+        number = re.match(rf"\s*({_SUM}|{_QUANTITY})(?![\d.,]*\d)", masked[equal + 1 :])
+        solved |= len(sides) > 1 and number is not None and _agree([sides[-1], number[1]])
+        if not solved or _UNLIKE_WORDS.search(left) or re.search(r"=[^=]*(?:,(?![^()]*\))|\band\b)", left):
             return ""  # `2x = 10`, `x = 5 and y = 3`
         clause, masked = clause[equal + 1 :], masked[equal + 1 :]
+        if negative := re.fullmatch(rf"\s*([-−]\s?{_TERM})[\s.]*", masked):
+            return negative[1]
     values = [value for value in _VALUE.finditer(masked) if not _NAME_OF.match(masked, value.end())]
     formulas = [box for box in formulas_in(clause) if masked[box.start] == "#" and not _NAME_OF.match(masked, box.end)]
     enumeration = all(joins(clause[left.end : right.start]) for left, right in pairwise(formulas))
@@ -394,7 +540,7 @@ def _value_of(clause: str, masked: str) -> str:
     if len(values) != 1 or len(clause.split()) > _WORDS:
         return ""
     (value,) = values
-    before, after = masked[: value.start()], masked[value.end() :]
+    before, after = re.sub(r"^\s*\(?\d{1,2}[.)]\s", "", masked[: value.start()]), masked[value.end() :]
     if re.search(r"\d", before + after) or _is_unlike(before, after):
         return ""
     month = _MONTH.search(before)
@@ -453,7 +599,7 @@ def last_side(formula: str) -> str:
 def _plain(value: str) -> str:
     """A value without what surrounds it: `12` for `$12`, `4.50` for `4,50`, `12` for `twelve`."""
     if formula := next(formulas_in(value, only_at_start=True), None):
-        return last_side(value[formula.inside : formula.outside].strip())
+        return last_side(value[formula.inside : formula.outside].strip().rstrip(",;"))
     if re.fullmatch(r"\D?\d+,\d{2}\D?", value):
         return value.replace(",", ".")
     number = number_in_words(value.lower())

@@ -75,12 +75,13 @@ _MOST_DECLARED = 20  # declarations considered, from the last; an output that lo
 _LONGEST = 2_000  # characters of one
 _FIRST_ITEMS = 3  # numbers of items that a list begins with; a higher one may be an answer
 _BEFORE = 80  # characters before a declaration that may deny it
-_MARKED = re.compile(r"####[ \t]*+(\S[^\n]{0,2000})$")
+_MARKED = re.compile(rf"####[ \t]*+(\S[^\n]{{0,2000}})$|.{{0,600}}\d.{{0,300}}[.!?] ####[ \t]*+([$€£]?{NUMBER})$")
 _MARKED_VALUE = re.compile(rf"(?m)^####[ \t]*+([$€£]?{NUMBER})[ \t]*+$")
 # `28 is the final answer`, `This gives us 28 as our final answer`.
 _CALLED = re.compile(
     rf"(?i)(\$[^$\n]{{1,200}}\$|(?<![\w.,\\]){NUMBER})\*{{0,2}},?\s(?:(?:which )?is|as|being)"
     r"\s(?:the|our|my)\s(?:final|correct)\sanswer(?=[.!]?\s*$)"
+    rf"|\A\**(?P<first>\$[^$\n]{{1,200}}\$|{NUMBER})\** is the (?:final |correct )?answer(?=[.:;!])"
 )
 _TAGGED = re.compile(r"<((?:final_?)?answer|final)>((?:(?!<\1>).){1,2000}?)</\1>", re.DOTALL)
 _FIELD = re.compile(r"(?i)\"(?:final[ _])?answer\"\s*:\s*(?:\"([^\"\n]{1,300})\"|(-?[\d.]+))\s*[,}]")
@@ -139,6 +140,8 @@ _FRAME = re.compile(
 # `Jane started 3 hours ago`: the only number, of a quantity, with nothing before it that takes it.
 _BEFORE_NUMBER = re.compile(rf"(?i)^[a-z',’ -]{{0,80}}\b(?!(?:{alternatives('taking')})\b)[a-z]+\s+(?=[$\d])")
 _CONDITION = re.compile(r"(?i)\b(?:when|if|where|unless|except|than|that|not|but|least|most|without)\b|n['’]t\b")
+# In a Chinese clause that says something else than how many there are.
+_NOT_COUNTED = "不没未无非过超约近倍半负至最每第比少大小乘加减除若如果已题错误以另先前"
 _AFTERWARDS = re.compile(r"\s+(?:in (?:all|total)|altogether)$")
 _VALUE = re.compile(
     r"[+\-−±√∞π<>≤≥=|]?\s*(?:[\d.\\({\[$∅π∞√]|-?\d)|[A-Za-z](?:_?\d)?(?:\s*[=<>≤≥∈^+*/(,-]|$)|[A-Za-z]\w{0,7}\s*=\s*\S"
@@ -202,7 +205,9 @@ def _called(text: str) -> str:
     """The value that the end of a text calls the final answer, and that nothing before it denies."""
     called = _CALLED.search(text[-_LONGEST:])
     denied = called and re.search(r"(?i)\b(?:not|if|whether|n['’]t)\b[^.\n]*$", text[-_LONGEST:][: called.start()])
-    return clause(called[1], kind="english") if called and not denied else ""
+    if called and called["first"] and re.findall(NUMBER, called["first"])[-1:] != re.findall(NUMBER, text)[-1:]:
+        return ""  # what follows comes to something else
+    return clause(called[1] or called["first"], kind="english") if called and not denied else ""
 
 
 def _marked(text: str) -> str:
@@ -224,8 +229,9 @@ def _as_marked(text: str) -> str:
     if fields := _FIELD.findall(text):
         return "".join(fields[-1])
     last = _MARKED.match(text.rstrip().rpartition("\n")[2])
-    if last and not re.match(r"\d+[.)]\s+[A-Z]|(?:Case|Note|Step|Part|Conclusion)\b", last[1]):
-        return last[1].strip()
+    marked = (last[1] or last[2]).strip() if last else ""
+    if marked and not re.match(r"\d+[.)]\s+[A-Z]|(?:Case|Note|Step|Part|Conclusion)\b", marked):
+        return marked
     above = _MARKED_VALUE.findall(text)
     return above[-1] if above else ""
 
@@ -393,8 +399,19 @@ def clause(line: str, *, kind: str) -> str:
         answer = re.sub(r"^(?:R\$|Rp\.?|kr\.?|zł)\s?(?=\d)", "", answer)
         answer = _THOUSANDS.sub(lambda found: found[1].replace(".", ""), _CONTINENTAL.sub(r"\1.\2", answer))
     if kind != "english":
-        answer = counted_elsewhere(answer)
+        answer = _clause_elsewhere(answer)
     return _in_plain_words(answer.replace("$", "") if formulas else answer)
+
+
+def _clause_elsewhere(answer: str) -> str:
+    """A number with its unit or noun of another language; of a computation, or of a sentence that counts, too."""
+    if computed := re.fullmatch(rf"[\d\s.,+*/×÷·−–-]+=\s*({NUMBER} ?[^\W\d_]+)", answer):
+        value = counted_elsewhere(computed[1])
+        return value if value != computed[1] else re.sub(r" ?[^\W\d_]+$", "", value)
+    counted = re.fullmatch(rf"[\u3400-\u9fff]{{2,20}}(?<![{_NOT_COUNTED}])({NUMBER}[\u3400-\u9fff]{{0,3}})", answer)
+    if counted and not re.search(f"[{_NOT_COUNTED}]", answer):
+        return counted_elsewhere(counted[1])
+    return counted_elsewhere(answer)
 
 
 def _of_formulas(answer: str, formulas: Sequence[Box]) -> str:

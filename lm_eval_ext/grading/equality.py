@@ -16,6 +16,7 @@ from lm_eval_ext.grading.formula_equality import (
     Undecided,
     equal_numbers,
     identical,
+    parameter,
     proportional,
     same_antiderivative,
     same_family,
@@ -53,6 +54,8 @@ def same(one: Reading, other: Reading) -> bool:
         case Words(), Words():
             short, long = sorted((one.text, other.text), key=len)
             suffixed = long in {f"{short} {suffix}" for suffix in lexicon()["suffixes"]}
+            if one.name and other.name and one.name != other.name:
+                return False
             return short == long or (suffixed and not (one.mixed or other.mixed))
     return False
 
@@ -212,7 +215,7 @@ def _same_members(one: Several, other: Several) -> bool:
     if len(kinds) == 1:
         names = {*_names(one), *_names(other)}
         functions = len(names) == 1 and names.pop().endswith(")")  # `f(x) = x and f(x) = -x` are two answers
-        either = {one.form, other.form} == {"and", "or"} and not functions
+        either = {one.form, other.form} == {"and", "or"} and not functions and not _one_says_of_what(one, other)
         if either if kinds == {"list"} else one.form != other.form:
             return False
         if kinds == {"set"} and one.name and other.name and one.name != other.name:
@@ -259,6 +262,13 @@ def _one_numbers(*both: Several) -> bool:
     return letters[0] == letters[1] != "" and sum(numbered) == 1
 
 
+def _one_says_of_what(one: Several, other: Several) -> bool:
+    """Whether only one list names the variable of which both list the values: `x = 6 or x = -2` and `-2 and 6`."""
+    names = [set(_names(some)) for some in (one, other)]
+    values = all(isinstance(member[0], Value) for some in (one, other) for member in some.members)
+    return values and {""} in names and all(len(some) == 1 for some in names) and names[0] != names[1]
+
+
 def _are_numbered(some: Several) -> bool:
     """Whether members are the values of one variable that is numbered, such as `x_1` and `x_2`."""
     names = [re.fullmatch(r"([A-Za-z])_\{?\d\}?", name) for name in _names(some)]
@@ -273,7 +283,25 @@ def _unnamed(some: Several) -> Several:
 def _in_order(one: Sequence[tuple[Reading, ...]], other: Sequence[tuple[Reading, ...]]) -> bool:
     if _renames_apart(one, other) or _renames_apart(other, one):
         return False
-    return len(one) == len(other) and all(any_same(*pair) for pair in zip(one, other, strict=True))
+    if len(one) != len(other) or not all(any_same(*pair) for pair in zip(one, other, strict=True)):
+        return False
+    return _move_together([(first[0], second[0]) for first, second in zip(one, other, strict=True)])
+
+
+def _move_together(pairs: Sequence[tuple[Reading, Reading]]) -> bool:
+    """Whether families of equal members count their parameter alike: `(k, 2k)` says another than `(k, -2k)`."""
+    counts = set[tuple[Any, Any]]()
+    for one, other in pairs:
+        if not (isinstance(one, Value) and isinstance(other, Value)):
+            continue
+        first, second = parameter(one.expression), parameter(other.expression)
+        if first is None or second is None:
+            continue
+        step = one.expression.diff(first)
+        if step.is_number and step != 0:
+            offsets = other.expression.subs(second, 0) - one.expression.subs(first, 0)
+            counts.add((other.expression.diff(second) / step, offsets / step))
+    return len(counts) < 2
 
 
 def _renames_apart(one: Sequence[tuple[Reading, ...]], other: Sequence[tuple[Reading, ...]]) -> bool:
@@ -352,7 +380,7 @@ def _times(one: Any, other: Any) -> Value:
 
 
 def _same_ratio_and_value(ratio: Several, value: Value) -> bool:
-    if len(ratio.members) != 2 or ratio.form == TIME or value.unit or value.percent:
+    if len(ratio.members) != 2 or value.unit or value.percent or (ratio.form == TIME and value.expression.is_Integer):
         return False
     above, below = (member[0] for member in ratio.members)
     first, _, second = ratio.name.partition(":")

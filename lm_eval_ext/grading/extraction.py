@@ -97,6 +97,7 @@ _SAYS_MORE = re.compile(
     rf"|\b(?:{alternatives('answer', 'english')}|so|therefore|thus|hence|should (?:be|have been)"
     r"|makes it|forgot)\b"
 )
+_CORRECTS = re.compile(r"(?i)(?:correction|erratum):")
 _CORRECTION = re.compile(r"(?i)(?:correction|erratum|edit|p\.\s?s\.)[:.]")
 # What leaves an answer open that was said before, mostly at the end.
 _UNDECIDED = re.compile(
@@ -110,8 +111,9 @@ _UNDECIDED = re.compile(
     r"|\b(?:under|with) the (?:second|other) (?:interpretation|reading)\b"
 )
 _REFUTED = (
-    r"(?i)\b(?:so|thus|hence|therefore|means),? (?:the value )?{}(?: [a-z]+)? (?:is (?:wrong|incorrect"
-    r"|not (?:right|correct|possible))|can(?:no|['’])t be right)\W*(?:sorry\W*)?$"
+    r"(?i)\b(?:so|and|thus|hence|therefore|means),? (?:the value )?{}(?: [a-z]+)? (?:is (?:wrong|incorrect"
+    r"|not (?:right|correct|possible|valid)|invalid|ruled out)|can(?:no|['’])t be right)"
+    r"\W*(?:sorry\W*|i (?:have to|must) (?:discard|reject) it\W*|i (?:don['’]t|do not) have [^.\n]*\W*)?$"
 )
 # Two answers side by side, of which neither takes the other back: `Answer: 16` and `Answer: 18`.
 _SIDE_BY_SIDE = re.compile(
@@ -163,7 +165,7 @@ def settled(
             )
             if more and (final or not in_words) and answer_in(text[: match.start()]):
                 answer = answer_in(rest)
-                if answer or final:
+                if answer or final or (_CORRECTS.search(match[0]) and re.search(r"\d", rest)):
                     return answer
     answer = answer_in(text) or otherwise(text)
     number = re.match(NUMBER, answer)

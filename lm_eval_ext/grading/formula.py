@@ -358,8 +358,11 @@ class _Reader:
         sides = split(self.node.parts[0], ",") if self.node is not None and self._is("group", "()") else []
         if len(sides) != 2:
             return None
+        above, below = map(self._inner, sides)
+        if above.is_Integer and below.is_Integer and not 0 <= below <= above:
+            return None  # a point that is called C, such as `C(3, -4)`
         self._take()
-        return _binomial(*map(self._inner, sides))
+        return _binomial(above, below)
 
     def _chosen_before(self, above: Node) -> Expr:
         r"""`_{10}C_3` as a binomial coefficient."""
@@ -473,6 +476,8 @@ class _Reader:
             if node.name in ("dot", "ddot") and re.fullmatch("[a-z]", inner):
                 return symbol(self._indexed(inner) + "'" * (1 + (node.name == "ddot")))
             accent = "vec" if node.name == "overrightarrow" else node.name
+            if accent == "vec" and re.fullmatch("[A-Z]{2}", inner) and inner[0] > inner[1]:
+                return -symbol(f"vec {inner[::-1]}")  # from the second point to the first
             accent = "hat" if accent == "vec" and inner in ("i", "j", "k") else accent
             named = self._indexed(inner if accent == "mathcal" else f"{accent} {inner}")
             return self._called(inner, named) or symbol(named)
@@ -567,14 +572,12 @@ def _derivative(node: Node) -> Expr | None:
         r"d\\?[A-Za-z]\w*(\^\{\d\})?", below
     )
     partial = above.startswith(r"\partial") and below.startswith(r"\partial")
-    if whole and (short := re.fullmatch(r"d(?:\^\{(\d)\})?([a-z])/d[xt](?:\^\{\1\})?", f"{above}/{below}")):
-        return symbol(short[2] + "'" * int(short[1] or 1))  # as `y''` is
     return symbol(f"d({above})/d({below})") if whole or partial else None
 
 
 def _depends_on_order(product: Sequence[Node]) -> bool:
     """Whether the factors of a product can't be numbers: an inverse stands apart from what it would cancel, as in
-    `PDP^{-1}`, or all are capitals, and one is inverted or transposed, as in `A^{-1}B`."""
+    `PDP^{-1}`, or all are capitals, and one or all are inverted or transposed, as in `A^{-1}B` and `(AB)^T`."""
     factors: list[list[str]] = []  # each with its exponent
     for node in product:
         if node.kind in ("sup", "sub") and factors:
@@ -583,7 +586,10 @@ def _depends_on_order(product: Sequence[Node]) -> bool:
             factors.append([written((node,)), ""])
     names = [base.lstrip("\\") for base, _ in factors if not base.isdecimal()]
     exponents = {exponent for _, exponent in factors}
-    if len(set(names)) > 1 and all(name[:1].isupper() for name in names) and exponents & {"-1", "T", r"\top"}:
+    inverted = exponents & {"-1", "T", r"\top"}
+    if len(set(names)) > 1 and all(name[:1].isupper() for name in names) and inverted:
+        return True
+    if inverted and len(names) == 1 and re.fullmatch(r"\(([A-Z])((?!\1)[A-Z])+\)", names[0]):
         return True
     for at, (base, exponent) in enumerate(factors):
         inverse = exponent == "-1" or (exponent[:1] == "-" and base.isupper())

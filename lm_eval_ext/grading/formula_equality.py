@@ -53,13 +53,13 @@ def same_family(one: Expr, other: Expr) -> bool:
         new = [name for name in letters if len(str(name)) == 1 and str(name) not in PARAMETERS]
         if ANY_REAL in map(str, part.free_symbols - named.free_symbols) and len(new) == 1:
             return identical(part, named.subs(new[0], Symbol(ANY_REAL))) is True
-    if not any(_parameter(part) for part in (one, other)):
+    if not any(parameter(part) for part in (one, other)):
         return False
     families = [_family(part) for part in (one, other)]
     return None not in families and identical(*families) is True
 
 
-def _parameter(family: Expr) -> Any:
+def parameter(family: Expr) -> Any:
     """The parameter of a family: one that was said to be any whole number, or `k` in a family of angles."""
     from sympy import pi
 
@@ -73,15 +73,15 @@ def _family(family: Expr) -> Expr | None:
     """A family with a parameter of a fixed name, that counts up from the smallest offset; None if it is none."""
     from sympy import Abs, Symbol, floor
 
-    if len(family.free_symbols) != 1 or (not _parameter(family) and str(*family.free_symbols) not in "knmtj"):
+    if len(family.free_symbols) != 1 or (parameter(family) is None and str(*family.free_symbols) not in "knmtj"):
         return None
     (name,) = family.free_symbols
-    offset, parameter = family.subs(name, 0), Symbol(ANY_WHOLE)
+    offset, whole = family.subs(name, 0), Symbol(ANY_WHOLE)
     slope = (family.subs(name, 1) - offset).expand()
     if not slope or not slope.is_extended_real or (family - offset - slope * name).expand() != 0:
-        return family.subs(name, parameter)
+        return family.subs(name, whole)
     step = Abs(slope)
-    return (offset - step * floor(offset / step) if offset.is_extended_real else offset) + step * parameter
+    return (offset - step * floor(offset / step) if offset.is_extended_real else offset) + step * whole
 
 
 def same_solution(one: Expr, other: Expr) -> bool:

@@ -40,7 +40,7 @@ from lm_eval_ext.grading.rules import (
 from lm_eval_ext.grading.structure import JsonRules
 from lm_eval_ext.grading.texts import TextRules
 
-_OPTION = re.compile(r"[\W_]*(?:\\text\w*\{)?\(?[A-J](?:[).:*}\]]|\s[–—-]\s|$)(?!\s[A-Z]\.)")
+_OPTION = re.compile(r"[\W_]*(?:\\text\w*\{)?\(?[A-J](?:[).:*}\]]|, i\.e\.|\s[–—-]\s|$)(?!\s[A-Z]\.)")
 _LISTED = re.compile(r"\(([A-J])\)")
 _FEW = 7  # words of an option that stands in the last line
 _SHORT = 200  # characters of a text that may be nothing but a letter and its choice
@@ -153,7 +153,7 @@ def _as_option(text: str, *, whole: bool) -> list[str]:
         return []
     alone = capital(lines[0])
     if len(lines) == 1:
-        others = re.search(r"[.,;:]\s[A-J][):]\s|\.\s\([a-j]\)\s", lines[0]) or len(set(_LISTED.findall(lines[0]))) > 2
+        others = re.search(r"\S\s[A-J][):]\s|\.\s\([a-j]\)\s", lines[0]) or len(set(_LISTED.findall(lines[0]))) > 2
         return [alone] if len(text) < _SHORT and (whole or (_OPTION.match(alone) and not others)) else []
     ends = [line for line in (lines[-1], lines[0]) if re.match(r"[\W_]*[A-J][).*]", line)]
     return [line for line in ends if len(line.split()) <= _FEW]

@@ -14,7 +14,10 @@ _CHOSEN = (
     r"(?:option\s+(?=\W*[A-Z])|(?=\W*\(|[A-J](?![\w'\u2019]|\s+[a-z])))"
 )
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
-ORDINAL = re.compile(rf"(?i)\b(?:the\s+)?({'|'.join(_ORDINALS)}|last)\s+(?:option|choice|one)\b(?!,)")
+ORDINAL = re.compile(
+    rf"(?i)\b(?:the\s+)?(?P<place>{'|'.join(_ORDINALS)}|last|\d{{1,2}}(?=st|nd|rd|th))(?:st|nd|rd|th)?\s+(?:option|choice|one)\b(?!,)"
+    r"|\b(?:option|choice|answer) (?:number|no\.|#)\s?(?P<number>\d{1,2})(?![\d.])"
+)
 # Names of species, of which the first word is cut to a letter.
 SPECIES = (
     "elegans|coli|aureus|cerevisiae|melanogaster|sapiens|subtilis|pylori|difficile|albicans|thaliana|falciparum|rerio|"
@@ -56,7 +59,11 @@ def chosen_letter(answer: str, letters: str = ALL) -> str:
 
 def ordinal(named: re.Match[str], letters: str) -> str:
     """The letter that a match of `ORDINAL` names; empty if there are not so many."""
-    return letters[-1] if named[1].lower() == "last" else letters[_ORDINALS.index(named[1].lower()) :][:1]
+    place = (named["place"] or named["number"]).lower()
+    if place == "last":
+        return letters[-1]
+    at = int(place) - 1 if place.isdecimal() else _ORDINALS.index(place)
+    return letters[at:][:1] if at >= 0 else ""
 
 
 def capital(answer: str, *, boxed: bool = False) -> str:
@@ -85,7 +92,7 @@ def _pattern(letters: str) -> re.Pattern[str]:
     another = rf"(?:\\text\s*\{{)?\s*\(?{some}\)?(?![\w'\u2019])"
     others = rf"(?:{closed}{joined}{closed}{another}|{closed}\(\s*{some}\s*\)|\s+{some}(?![\w'\u2019]))"
     article = r"(?<=[AI])\s+[a-z]"  # a sentence that begins with `A` or `I`
-    operator = r"\?(?=\s)|[(^=+/#'\u2019\\-]|\s*(?:[=+^<>]|\\[A-Za-z])|\*(?=\s*\w)"
+    operator = r"\?(?=\s)|\((?![^\x00-\x7f])|[\^=+/#'\u2019\\-]|\s*(?:[=+^<>]|\\[A-Za-z])|\*(?=\s*\w)"
     species = rf"\.\s*(?:{SPECIES})\b|[ -](?:{_NAMES})\b|\.\s?[A-Z]\.|\.[A-Z]\W*$"
     negated = r"(?:is|was|can|could|does|would)(?:\s*not|n['\u2019]t)|cannot"
     wrong = rf"(?:\w+ly\s+|also\s+|just\s+)?(?:{_REFUSED})|(?:the|an?)\s+(?:{_REFUSED})\s+(?:answer|option|choice)"

@@ -67,10 +67,14 @@ class Numbers:
 
 @dataclass(frozen=True)
 class Words:
-    """An answer in words, not mathematics; `mixed` if there are numbers or signs among them, which were not read."""
+    """An answer in words, not mathematics; `mixed` if there are numbers or signs among them, which were not read.
+
+    `name` is what they are assigned to, such as `A` in `A = PDP^{-1}`.
+    """
 
     text: str
     mixed: bool = False
+    name: str = ""
 
 
 @dataclass(frozen=True)

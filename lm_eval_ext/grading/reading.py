@@ -67,10 +67,25 @@ def warm_up() -> None:
             raise RuntimeError(f"{text} does not equal itself")
 
 
+_PRIMED = re.compile(r"'|\\d?dot(?![A-Za-z])")
+_D = r"(?:d|\\text\{d\})"
+_DERIVATIVE = re.compile(
+    rf"\\frac\{{{_D}(?:\^\{{(\d)\}})? ?([a-z])\}}\{{{_D} ?[xt](?:\^\{{\1\}})?\}}"
+    r"|(?<![A-Za-z])d([a-z])/d[xt](?![A-Za-z])"
+)
+
+
+def _with_primes(derivative: re.Match[str]) -> str:
+    r"""`y''` for `\frac{d^{2}y}{dx^{2}}`, and for a derivative by the time."""
+    return (derivative[2] or derivative[3]) + "'" * int(derivative[1] or 1)
+
+
 def compared(one: str, other: str) -> bool | None:
     """Whether two answers are equal; None if that is not decided, or one of them cannot be read and they differ."""
     if one == other:
         return True
+    if any(_PRIMED.search(text) for text in (one, other)):  # else the variables of derivatives must be the same
+        one, other = (_DERIVATIVE.sub(_with_primes, text) for text in (one, other))
     first, second = readings(one), readings(other)
     if not first or not second:
         return None
@@ -170,7 +185,7 @@ def _all_but(some: Nodes) -> Iterator[Reading]:
     from sympy import FiniteSet
 
     at = next((at for at, node in enumerate(some) if node.kind not in ("text", "letters")), len(some))
-    called = _ALL_BUT.fullmatch(" ".join(node.name for node in some[:at]).lower())
+    called = _ALL_BUT.fullmatch(re.sub(r"\breal [a-z]\b", "reals", " ".join(node.name for node in some[:at]).lower()))
     for one in worded((Node("text", f"all {called[1]}"),)) if called and at < len(some) else ():
         values = [_of(part)[0] for part in _members(some[at:])]
         if isinstance(one, Numbers) and all(isinstance(value, Value) for value in values):
@@ -459,12 +474,14 @@ def _equated(sides: list[Nodes]) -> Iterator[Reading]:
         yield Several("tuple", (_of(last),) * len(left), name=":".join(side[0].name for side in left))  # `a = b = 2`
     names = [name for side in left if (name := name_of(side))]
     named = len(names) == len(left)
-    for reading in _of(last):
+    found = _of(last)
+    words = not any(isinstance(reading, Value) for reading in found)  # else `ma` is a product, of which the name counts
+    for reading in found:
         if isinstance(reading, Value):
             if all(name_of(side) or _comes_to(side, reading) for side in left):
                 yield replace(reading, name=names[0] if names else "")
-        elif isinstance(reading, Words) and named:
-            yield reading
+        elif isinstance(reading, Words) and named and words:
+            yield replace(reading, name=names[0])
         elif isinstance(reading, Several) and named:
             if not names[0].startswith("(") or reading.kind == "tuple":  # `(x,y)` is a name of a tuple only
                 yield replace(reading, name=names[0])
@@ -485,13 +502,15 @@ def _comes_to(side: Nodes, value: Value) -> bool:
 def _bracketed(some: Nodes) -> Iterator[Reading]:
     """Readings as a tuple, a point with a name, an interval, or a set in braces."""
     *before, last = some
-    point = len(before) == 1 and before[0].kind == "letters" and re.fullmatch("[ABD-MO-TV-Z]", before[0].name)
+    point: Any = len(before) == 1 and before[0].kind == "letters" and re.fullmatch("[ABD-MO-TV-Z]", before[0].name)
     point = point or (
-        [one.name for one in before] == ["C"] and re.search(r"[-.]|frac", written(last.parts[0] if last.parts else ()))
+        [one.name for one in before] == ["C"] and not _chooses(written(last.parts[0] if last.parts else ()))
     )
     if last.kind != "group" or (before and not point):
-        if len(before) == 1 and is_sign(before[0], "-", "+") and last.name in ("()", "⟨⟩") and has_comma(last.parts[0]):
-            turned = [(before[0], Node("group", "()", (part,))) for part in split(last.parts[0], ",")]
+        if _is_transposed(some) and before[-1].name == "()" and len(before) == 1 and has_comma(before[0].parts[0]):
+            yield from _bracketed(some[:1])  # `(3, 4)^T`
+        if last.name in ("()", "⟨⟩") and _scales(before, last.name) and has_comma(last.parts[0]):
+            turned = [(*before, Node("group", "()", (part,))) for part in split(last.parts[0], ",")]
             yield from _several("tuple", turned)  # `-(3, 4)`
         return
     inner = last.parts[0]
@@ -513,6 +532,26 @@ def _bracketed(some: Nodes) -> Iterator[Reading]:
 
 
 _CONTINUED = re.compile(r"-?\d+;(?:[1-9]\d*,)+[1-9]\d*")  # two terms would be an interval
+
+
+def _scales(before: Nodes | list[Node], brackets: str) -> bool:
+    """Whether what stands before a tuple is a sign or a factor of all its members."""
+    if len(before) == 1 and is_sign(before[0], "-", "+"):
+        return True
+    if any(is_sign(node, *RELATIONS) for node in before):
+        return False
+    return brackets == "⟨⟩" or (len(before) == 1 and (before[0].kind == "number" or before[0].name == "frac"))
+
+
+def _is_transposed(some: Nodes) -> bool:
+    """Whether nodes end with `^T`."""
+    return len(some) > 1 and some[-1].kind == "sup" and written(some[-1].parts[0]) in ("T", r"\top")
+
+
+def _chooses(arguments: str) -> bool:
+    """Whether `C` of some arguments is a binomial coefficient, and not the name of a point such as `C(3, -4)`."""
+    numbers = re.fullmatch(r"(\d+),(\d+)", arguments)
+    return int(numbers[2]) <= int(numbers[1]) if numbers else not re.search(r"[-.]|frac", arguments)
 
 
 def _continued_fraction(parts: Sequence[Nodes]) -> Value:
@@ -628,6 +667,13 @@ def _tabulated(some: Nodes) -> Iterator[Reading]:
     elif [one.kind for one in some] == ["sign", "table", "sign"] and is_sign(first, "|") and is_sign(some[2], "|"):
         some = (replace(some[1], name="vmatrix"),)
     table, width = some[0], max(1, some[0].width)
+    if table.kind == "table" and len(some) == 2 and _is_transposed(some):
+        rows = [table.parts[at : at + width] for at in range(0, len(table.parts), width)]
+        table, some = (
+            replace(table, parts=tuple(cell for column in zip(*rows, strict=False) for cell in column)),
+            some[:1],
+        )
+        table, width = replace(table, width=len(rows)), len(rows)
     if len(some) != 1 or table.kind != "table":
         return
     related = any(is_sign(node, *RELATIONS) for cell in table.parts for node in cell)

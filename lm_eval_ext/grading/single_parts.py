@@ -144,7 +144,7 @@ def _in_words(text: str) -> Iterator[Reading | str]:
 
 
 _PARITY = re.compile(
-    r"(?:all |every |any |the |set of )*(positive )?(odd|even)(?: (positive))?(?: (?:integers?|numbers?|[a-z]))?"
+    r"(?:all |every |any |the |set of )*(positive )?(odd|even)(?: (positive))?(?: (?:integers?|numbers?))?(?: [a-z])?"
 )
 _PART_OF_REALS = re.compile(
     r"(?:all |the )?(?:set of )?(?:all )?(positive|negative|non-?negative|non-?positive) (?:real numbers?|reals)"

@@ -79,8 +79,9 @@ def _changing() -> tuple[str, ...]:
 
 
 def cased(text: str) -> str:
-    """Words whose case carries no meaning in small letters; `HHT`, `CO`, `mW` and `ABC` keep theirs."""
-    return " ".join(map(_cased, text.split(" ")))
+    """Words without accents, and in small letters where case says nothing; `HHT`, `CO`, `mW` and `ABC` keep theirs."""
+    plain = "".join(letter for letter in unicodedata.normalize("NFD", text) if not unicodedata.combining(letter))
+    return " ".join(map(_cased, re.sub(r"(?<=\w)(?:--|–)(?=\w)", "-", plain).split(" ")))
 
 
 def _cased(word: str) -> str:

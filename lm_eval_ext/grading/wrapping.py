@@ -32,8 +32,16 @@ def _without_markdown(text: str) -> str:
     text = re.sub(r"(?<=\d)\s*(?:\\text\s*\{)?\s*out of\s*\}?\s*(?=\d)", "/", text)
     text = re.sub(r"^(\d+)\s*(?:\\text\s*\{)?\s*in\s*\}?\s*(\d+)$", r"\1/\2", text.strip())
     text = re.sub(r"(?<=\d)\{,\}(?=\d{1,2}(?!\d)|\d{4})", ".", text)
+    text = re.sub(r"\\[\"'`]\{?([A-Za-z])\}?(?=[a-z])", r"\1", text)  # an accent on a letter of a name
+    text = re.sub(r"(?<=\w)\\text\{( [A-Za-z]+[²³\d^]*) (and|or) \}|\\text\{( ?[A-Za-z/]+) (and|or) \}", _apart, text)
     lines = text.split("\n")
     return ", ".join(lines) if len(lines) > 1 and all(re.match(r"\s*[A-Za-z]\w?\s*=", line) for line in lines) else text
+
+
+def _apart(text: re.Match[str]) -> str:
+    """A unit and the word behind it that joins two quantities, each as a text of its own."""
+    unit, joiner = (text[1] or text[3]), (text[2] or text[4])
+    return rf"\text{{{unit}}}\text{{ {joiner} }}"
 
 
 _OPTION = re.compile(r"\([A-E]\)")  # before its value, as in `\\textbf{(C) } 12`
