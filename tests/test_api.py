@@ -7,8 +7,10 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 import lm_eval_ext as tts
 from benchmarks.lm_eval_output import write_output
@@ -163,6 +165,29 @@ def test_mistakes_are_one_line() -> None:
         tts.grade(["1", "2"], ["1"])
     with pytest.raises(TaskError, match=r"unknown task 'tts_chian'; did you mean tts_chain"):
         tts.evaluate(tts.load(journal="off"), "tts_chian")
+
+
+def test_changed_weights_are_another_model_for_the_journal(tmp_path: Path) -> None:
+    """Also in memory, after an evaluation, and also if a model on disk differs in one neuron."""
+    asked = "Compute from left to right, modulo 10, and put the result in \\boxed{}: 1+2+3+4"
+    journal = str(tmp_path / "journal.sqlite")
+
+    def texts(model: Any) -> list[str]:
+        return [str(one.text) for one in tts.generate(model, asked, samples=4, temperature=1.5, max_gen_toks=32)]
+
+    model: Any = tts.load(journal=journal)
+    before, resumed = texts(model), tts.load(journal=journal)
+    assert texts(resumed) == before
+    down = [layer.mlp.down_proj.weight for layer in model.model.model.layers]
+    with torch.no_grad():
+        for weight in down:
+            weight[:, 1:48] = 0
+    model.model.save_pretrained(tmp_path / "changed")
+    model.tokenizer.save_pretrained(tmp_path / "changed")
+    changed = texts(tts.load(str(tmp_path / "changed"), journal="off"))
+    assert changed != before
+    assert texts(model) == changed, "which was changed in memory"
+    assert texts(tts.load(str(tmp_path / "changed"), journal=journal)) == changed
 
 
 def test_results_that_cannot_be_written_are_no_results_of_before(tmp_path: Path) -> None:

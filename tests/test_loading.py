@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
@@ -18,7 +20,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from lm_eval_ext.errors import CheckpointError
 from lm_eval_ext.pruning import sliced_model
 from lm_eval_ext.pruning.checkpoint import NO_CHANGES, tensor_names, weight_files
-from lm_eval_ext.pruning.loading import Sliced, fingerprint, load_pruned, pruned_config
+from lm_eval_ext.pruning.loading import Sliced, checksum, fingerprint, load_pruned, pruned_config
 from lm_eval_ext.pruning.recipe import kept_layers
 from lm_eval_ext.pruning.vllm_loader import engine_arguments
 from tests.checkpoints import ARCHITECTURES, LAYERS, write_checkpoint
@@ -103,6 +105,18 @@ def test_a_dropped_layer_matters(checkpoints: dict[str, Path]) -> None:
     assert not torch.allclose(logits(first, False), logits(second, False))
     assert fingerprint(first) != fingerprint(second)
     assert fingerprint(first) == fingerprint(load_pruned(str(folder), config, (0, 1, 2), dtype=torch.float32))
+
+
+@given(st.data())
+def test_any_value_of_a_tensor_changes_its_checksum(data: st.DataObject) -> None:
+    shape = data.draw(st.lists(st.integers(1, 70), min_size=1, max_size=3))
+    dtype = data.draw(st.sampled_from([torch.float32, torch.bfloat16, torch.float8_e4m3fn, torch.int8, torch.bool]))
+    tensor = torch.ones(shape).to(dtype)
+    before = checksum(tensor)
+    assert checksum(tensor.clone()) == before
+    place = data.draw(st.integers(0, tensor.numel() * tensor.element_size() - 1))
+    tensor.view(-1).view(torch.uint8)[place] ^= data.draw(st.integers(1, 255)) if dtype != torch.bool else 1
+    assert checksum(tensor) != before
 
 
 def test_shards_of_dropped_layers_may_be_absent(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from lm_eval_ext.pruning.architecture import depth, within_layer
 from lm_eval_ext.pruning.checkpoint import NO_CHANGES, Changes, kept_tensors, read_config
 from lm_eval_ext.pruning.expert_verification import find_experts
 from lm_eval_ext.pruning.experts import Dropped, ExpertTensors, is_single, number_of_experts
-from lm_eval_ext.pruning.loading import pruned_config, sampled, with_experts
+from lm_eval_ext.pruning.loading import pruned_config, with_experts
 from lm_eval_ext.pruning.recipe import Recipe, Shape
 from lm_eval_ext.redaction import line
 
@@ -114,11 +114,10 @@ def _are_equal(some: Tensors, others: Tensors) -> bool:
 
 
 def _is_equal(one: LazyTensor, other: LazyTensor) -> bool:
-    return list(one.get_shape()) == list(other.get_shape()) and sampled(one) == sampled(other)
-
-
-def _is_equal_whole(one: LazyTensor, other: LazyTensor) -> bool:
-    return _is_equal(one, other) and bool((one[...] == other[...]).all())
+    if list(one.get_shape()) != list(other.get_shape()):
+        return False
+    first = slice(1) if one.get_shape() else ...  # layers that differ do so in the first row
+    return bool((one[first] == other[first]).all()) and bool((one[...] == other[...]).all())
 
 
 def _dropped_experts(
@@ -190,7 +189,7 @@ def _check_equal(
                 f"{checkpoint}: {missing[0]} is only in the {'base' if missing[0] in made else 'checkpoint'}: it was "
                 "made in another way, or its tensors have other names"
             )
-        different = next((name for name, tensor in small.items() if not _is_equal_whole(tensor, made[name])), None)
+        different = next((name for name, tensor in small.items() if not _is_equal(tensor, made[name])), None)
     if different is not None:
         raise ArchitectureError(
             f"{checkpoint}: {different} differs from the base's without these layers and experts: it was trained, "

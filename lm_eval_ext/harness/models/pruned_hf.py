@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import psutil
 import torch
 import transformers
+from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import resolve_max_length
 from pydantic import BaseModel
@@ -259,6 +260,12 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
         )
 
     # Generation -------------------------------------------------------------------------------------------
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        """Texts of the requests, by the weights as they are now: somebody may have changed them since the last call."""
+        if not isinstance(self._model, RemoteModel) and quantization_of(self.model.config) is None:
+            self.__dict__.pop("_facts", None)
+        return super().generate_until(requests, disable_tqdm)
 
     def decoding_engine(
         self,
