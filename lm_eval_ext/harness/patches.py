@@ -48,22 +48,19 @@ def find_our_tasks() -> None:
 
     defaults = Path(manager.__file__).parent
 
-    def around(build: Function) -> Function:
-        def with_our_tasks(paths: Iterable[Path], **options: object) -> object:
-            paths = list(paths)
-            if defaults in paths:
-                plugins = lm_eval_task_folders()  # which lm-eval may have found too
-                if nowhere := next((path for path in paths if not path.exists()), None):
-                    raise TaskError(f"include_path={nowhere}: is not there")
-                included = [path for path in paths if path != defaults and path.resolve() not in (TASKS, *plugins)]
-                found = [path for path in paths if path.resolve() in plugins and path.resolve() != TASKS]
-                paths = list(dict.fromkeys([*task_folders(), *found, defaults, TASKS, *included]))
-                include(included)
-            return build(paths, **options)
+    def with_our_tasks(build: Function, paths: Iterable[Path], **options: object) -> object:
+        paths = list(paths)
+        if defaults in paths:
+            plugins = lm_eval_task_folders()  # which lm-eval may have found too
+            if nowhere := next((path for path in paths if not path.exists()), None):
+                raise TaskError(f"include_path={nowhere}: is not there")
+            included = [path for path in paths if path != defaults and path.resolve() not in (TASKS, *plugins)]
+            found = [path for path in paths if path.resolve() in plugins and path.resolve() != TASKS]
+            paths = list(dict.fromkeys([*task_folders(), *found, defaults, TASKS, *included]))
+            include(included)
+        return build(paths, **options)
 
-        return with_our_tasks
-
-    replace(_index.TaskIndex, "build", around)
+    replace(_index.TaskIndex, "build", with_our_tasks)
 
 
 def offer_any_budget() -> None:
@@ -73,24 +70,18 @@ def offer_any_budget() -> None:
     """
     from lm_eval.tasks.manager import TaskManager
 
-    def matching(match: Function) -> Function:
-        def matched(self: TaskManager, names: list[str]) -> list[str]:
-            budgets = [name for name in names if self.task_index.get(name) is None and _with_any_budget(self, name)]
-            matches = sorted({*match(self, names), *budgets})
-            if not matches and names[:1] and names[0].startswith("tts_"):
-                raise unknown_task(names[0], self.all_tasks)
-            return matches
+    def matched(match: Function, self: TaskManager, names: list[str]) -> list[str]:
+        budgets = [name for name in names if self.task_index.get(name) is None and _with_any_budget(self, name)]
+        matches = sorted({*match(self, names), *budgets})
+        if not matches and names[:1] and names[0].startswith("tts_"):
+            raise unknown_task(names[0], self.all_tasks)
+        return matches
 
-        return matched
+    def known(entry: Function, self: TaskManager, name: str) -> object:
+        return entry(self, name) or _with_any_budget(self, name)
 
-    def entry_of(entry: Function) -> Function:
-        def known(self: TaskManager, name: str) -> object:
-            return entry(self, name) or _with_any_budget(self, name)
-
-        return known
-
-    replace(TaskManager, "match_tasks", matching)
-    replace(TaskManager, "_entry", entry_of)
+    replace(TaskManager, "match_tasks", matched)
+    replace(TaskManager, "_entry", known)
 
 
 def _with_any_budget(manager: TaskManager, name: str) -> object:
@@ -131,7 +122,7 @@ def list_tasks_without_parsing_them() -> None:
 
     from lm_eval_ext.harness.task_files import tables_of_tasks
 
-    replace(TaskManager, "list_all_tasks", lambda parsing: tables_of_tasks)
+    replace(TaskManager, "list_all_tasks", lambda parsing, *args, **kwargs: tables_of_tasks(*args, **kwargs))
 
 
 def add_template_filters() -> None:
@@ -152,18 +143,15 @@ def explain_unreachable_datasets() -> None:
     """
     from lm_eval.api.task import ConfigurableTask
 
-    def around(download: Function) -> Function:
-        def explained(self: ConfigurableTask, *args: object, **kwargs: object) -> None:
-            try:
-                download(self, *args, **kwargs)
-            except (OSError, ValueError) as error:
-                if not str(self.config.task).startswith("tts_"):
-                    raise
-                raise DatasetError.unreachable(self.config.task, self.DATASET_PATH, error) from error
+    def explained(download: Function, self: ConfigurableTask, *args: object, **kwargs: object) -> None:
+        try:
+            download(self, *args, **kwargs)
+        except (OSError, ValueError) as error:
+            if not str(self.config.task).startswith("tts_"):
+                raise
+            raise DatasetError.unreachable(self.config.task, self.DATASET_PATH, error) from error
 
-        return explained
-
-    replace(ConfigurableTask, "download", around)
+    replace(ConfigurableTask, "download", explained)
 
 
 def keep_questions_within_dates() -> None:
@@ -173,25 +161,20 @@ def keep_questions_within_dates() -> None:
     """
     from lm_eval.api.task import ConfigurableTask
 
-    def around(download: Function) -> Function:
-        def within(self: ConfigurableTask, *args: object, **kwargs: object) -> None:
-            download(self, *args, **kwargs)
-            code = (self.config.metadata or {}).get("code") or {}
-            if not (column := code.get("dated")):
-                return
-            first, last = (str(code.get(name) or "") for name in ("from", "until"))
-            split, rows = self.config.test_split, self.dataset[self.config.test_split]
-            days = [str(day)[:10] for day in rows[column]]
-            kept = [at for at, day in enumerate(days) if first <= day and (not last or day <= last)]
-            if not kept:
-                raise DatasetError(
-                    f"{self.config.task}: no question from {first or 'the start'} to {last or 'the end'}"
-                )
-            self.dataset = {**self.dataset, split: rows.select(kept)}
+    def within(download: Function, self: ConfigurableTask, *args: object, **kwargs: object) -> None:
+        download(self, *args, **kwargs)
+        code = (self.config.metadata or {}).get("code") or {}
+        if not (column := code.get("dated")):
+            return
+        first, last = (str(code.get(name) or "") for name in ("from", "until"))
+        split, rows = self.config.test_split, self.dataset[self.config.test_split]
+        days = [str(day)[:10] for day in rows[column]]
+        kept = [at for at, day in enumerate(days) if first <= day and (not last or day <= last)]
+        if not kept:
+            raise DatasetError(f"{self.config.task}: no question from {first or 'the start'} to {last or 'the end'}")
+        self.dataset = {**self.dataset, split: rows.select(kept)}
 
-        return within
-
-    replace(ConfigurableTask, "download", around)
+    replace(ConfigurableTask, "download", within)
 
 
 def give_requests_their_gen_prefix() -> None:
@@ -202,17 +185,16 @@ def give_requests_their_gen_prefix() -> None:
     """
     from lm_eval.api.task import ConfigurableTask
 
-    def around(construct: Function) -> Function:
-        def with_prefix(self: ConfigurableTask, doc: dict[str, object], ctx: object, **kwargs: object) -> object:
-            made = construct(self, doc, ctx, **kwargs)
-            prefix = self.doc_to_prefix(doc)
-            for instance in made if isinstance(made, list) else [made]:
-                instance.gen_prefix = prefix
-            return made
+    def with_prefix(
+        construct: Function, self: ConfigurableTask, doc: dict[str, object], ctx: object, **kwargs: object
+    ) -> object:
+        made = construct(self, doc, ctx, **kwargs)
+        prefix = self.doc_to_prefix(doc)
+        for instance in made if isinstance(made, list) else [made]:
+            instance.gen_prefix = prefix
+        return made
 
-        return with_prefix
-
-    replace(ConfigurableTask, "construct_requests", around)
+    replace(ConfigurableTask, "construct_requests", with_prefix)
 
 
 def record_the_grader_version() -> None:
@@ -222,18 +204,15 @@ def record_the_grader_version() -> None:
     """
     from lm_eval.api.task import ConfigurableTask
 
-    def around(dump: Function) -> Function:
-        def with_version(self: ConfigurableTask) -> dict[str, object]:
-            config: dict[str, Any] = dump(self)
-            if set(MATCHING) & set(self._metric_fn_list):
-                extractor = programs_of(self)
-                where = {"sandbox": extractor.where} if extractor else {}
-                config["metadata"] = {**(config.get("metadata") or {}), "grader_version": GRADER_VERSION, **where}
-            return config
+    def with_version(dump: Function, self: ConfigurableTask) -> dict[str, object]:
+        config: dict[str, Any] = dump(self)
+        if set(MATCHING) & set(self._metric_fn_list):
+            extractor = programs_of(self)
+            where = {"sandbox": extractor.where} if extractor else {}
+            config["metadata"] = {**(config.get("metadata") or {}), "grader_version": GRADER_VERSION, **where}
+        return config
 
-        return with_version
-
-    replace(ConfigurableTask, "dump_config", around)
+    replace(ConfigurableTask, "dump_config", with_version)
 
 
 def name_output_folders_after_the_pruned_model() -> None:
@@ -243,22 +222,24 @@ def name_output_folders_after_the_pruned_model() -> None:
     """
     from lm_eval.loggers.evaluation_tracker import GeneralConfigTracker
 
-    def around(log: Function) -> Function:
-        def log_pruned(
-            self: GeneralConfigTracker, model_source: str, model_args: ModelArgs, *args: object, **kwargs: object
-        ) -> None:
-            log(self, model_source, model_args, *args, **kwargs)
-            if model_source in models():
-                from lm_eval.utils import sanitize_model_name
+    def log_pruned(
+        log: Function,
+        self: GeneralConfigTracker,
+        model_source: str,
+        model_args: ModelArgs,
+        *args: object,
+        **kwargs: object,
+    ) -> None:
+        log(self, model_source, model_args, *args, **kwargs)
+        if model_source in models():
+            from lm_eval.utils import sanitize_model_name
 
-                from lm_eval_ext.harness.arguments import run_name
+            from lm_eval_ext.harness.arguments import run_name
 
-                self.model_name = run_name(self.model_name, model_args)
-                self.model_name_sanitized = sanitize_model_name(self.model_name)
+            self.model_name = run_name(self.model_name, model_args)
+            self.model_name_sanitized = sanitize_model_name(self.model_name)
 
-        return log_pruned
-
-    replace(GeneralConfigTracker, "log_experiment_args", around)
+    replace(GeneralConfigTracker, "log_experiment_args", log_pruned)
 
 
 def list_scores_for_wandb() -> None:
@@ -269,17 +250,16 @@ def list_scores_for_wandb() -> None:
     """
     from lm_eval.loggers.wandb_logger import WandbLogger
 
-    def around(generate: Function) -> Function:
-        def with_scores(self: WandbLogger, data: list[dict[str, Any]], config: dict[str, Any]) -> object:
-            known = data[0] if data else {}
-            entries = [entry for entry in config["metric_list"] if entry.get("metric") in known]
-            if len(entries) < len(config["metric_list"]):
-                config = {**config, "metric_list": [{"metric": name} for name in known.get("metrics", ())]}
-            return generate(self, data, config)
+    def with_scores(
+        generate: Function, self: WandbLogger, data: list[dict[str, Any]], config: dict[str, Any]
+    ) -> object:
+        known = data[0] if data else {}
+        entries = [entry for entry in config["metric_list"] if entry.get("metric") in known]
+        if len(entries) < len(config["metric_list"]):
+            config = {**config, "metric_list": [{"metric": name} for name in known.get("metrics", ())]}
+        return generate(self, data, config)
 
-        return with_scores
-
-    replace(WandbLogger, "_generate_dataset", around)
+    replace(WandbLogger, "_generate_dataset", with_scores)
 
 
 def explain_interruptions() -> None:
@@ -289,29 +269,23 @@ def explain_interruptions() -> None:
     """
     from lm_eval import evaluator
 
-    def while_loading(simple_evaluate: Function) -> Function:
-        def explained(model: object, *args: object, **kwargs: object) -> object:
-            try:
-                return simple_evaluate(model, *args, **kwargs)
-            except KeyboardInterrupt as error:
-                if error.args or model not in models():
-                    raise
-                raise KeyboardInterrupt("run the same command again to start over") from error
+    def while_loading(simple_evaluate: Function, model: object, *args: object, **kwargs: object) -> object:
+        try:
+            return simple_evaluate(model, *args, **kwargs)
+        except KeyboardInterrupt as error:
+            if error.args or model not in models():
+                raise
+            raise KeyboardInterrupt("run the same command again to start over") from error
 
-        return explained
-
-    def while_evaluating(evaluate: Function) -> Function:
-        def explained(lm: LM, *args: object, **kwargs: object) -> object:
-            model = getattr(lm, "lm", lm)  # beneath lm-eval's cache
-            try:
-                return evaluate(lm, *args, **kwargs)
-            except KeyboardInterrupt as error:
-                if getattr(model, "NAME", "") not in models():
-                    raise
-                kept = f"finished work is kept in the journal {model.journal}; " if model.journal else ""
-                raise KeyboardInterrupt(f"{kept}run the same command again to go on") from error
-
-        return explained
+    def while_evaluating(evaluate: Function, lm: LM, *args: object, **kwargs: object) -> object:
+        model = getattr(lm, "lm", lm)  # beneath lm-eval's cache
+        try:
+            return evaluate(lm, *args, **kwargs)
+        except KeyboardInterrupt as error:
+            if getattr(model, "NAME", "") not in models():
+                raise
+            kept = f"finished work is kept in the journal {model.journal}; " if model.journal else ""
+            raise KeyboardInterrupt(f"{kept}run the same command again to go on") from error
 
     replace(evaluator, "simple_evaluate", while_loading)
     replace(evaluator, "evaluate", while_evaluating)
@@ -324,25 +298,21 @@ def refuse_budgets_on_other_models() -> None:
     """
     from lm_eval import evaluator
 
-    def around(evaluate: Function) -> Function:
-        def checked(lm: LM, task_dict: dict[str, Any], *args: object, **kwargs: object) -> object:
-            tasks = task_dict.get("tasks", task_dict)
-            check_that_budgets_are_forced(lm, tasks)
-            check_that_programs_may_run(tasks, confirmed=bool(kwargs.get("confirm_run_unsafe_code")))
-            return evaluate(lm, task_dict, *args, **kwargs)
+    def before_evaluating(
+        evaluate: Function, lm: LM, task_dict: dict[str, Any], *args: object, **kwargs: object
+    ) -> object:
+        tasks = task_dict.get("tasks", task_dict)
+        check_that_budgets_are_forced(lm, tasks)
+        check_that_programs_may_run(tasks, confirmed=bool(kwargs.get("confirm_run_unsafe_code")))
+        return evaluate(lm, task_dict, *args, **kwargs)
 
-        return checked
+    def before_loading(simple_evaluate: Function, *args: object, **kwargs: Any) -> object:
+        manager, tasks = kwargs.get("task_manager"), kwargs.get("tasks")
+        if manager is not None and isinstance(tasks, list) and not kwargs.get("confirm_run_unsafe_code"):
+            _refuse_programs([name for name in tasks if isinstance(name, str) and _runs_programs(manager, name)])
+        return simple_evaluate(*args, **kwargs)
 
-    def before_loading(simple_evaluate: Function) -> Function:
-        def checked(*args: object, **kwargs: Any) -> object:
-            manager, tasks = kwargs.get("task_manager"), kwargs.get("tasks")
-            if manager is not None and isinstance(tasks, list) and not kwargs.get("confirm_run_unsafe_code"):
-                _refuse_programs([name for name in tasks if isinstance(name, str) and _runs_programs(manager, name)])
-            return simple_evaluate(*args, **kwargs)
-
-        return checked
-
-    replace(evaluator, "evaluate", around)
+    replace(evaluator, "evaluate", before_evaluating)
     replace(evaluator, "simple_evaluate", before_loading)
 
 
@@ -363,14 +333,18 @@ _MARK = "__lm_eval_tts__"
 Function = Callable[..., Any]  # of lm-eval, which has no type information
 
 
-def replace(owner: object, name: str, around: Callable[[Function], Function]) -> None:
-    """Replace a function with a wrapper, once; `around` makes the wrapper."""
+def replace(owner: object, name: str, wrapper: Function) -> None:
+    """Replace a function with a wrapper, once; the wrapper takes the function before the arguments."""
     original = getattr(owner, name)
     done = getattr(original, _MARK, ())
-    if around.__qualname__ in done:
+    if wrapper.__qualname__ in done:
         return
-    changed = functools.wraps(original)(around(original))
-    setattr(changed, _MARK, (*done, around.__qualname__))
+
+    @functools.wraps(original)
+    def changed(*args: Any, **kwargs: Any) -> Any:
+        return wrapper(original, *args, **kwargs)
+
+    setattr(changed, _MARK, (*done, wrapper.__qualname__))
     static = isinstance(vars(owner).get(name), staticmethod)
     setattr(owner, name, staticmethod(changed) if static else changed)
 
@@ -386,18 +360,15 @@ def mark_the_default_batch_size() -> None:
     """
     from lm_eval.config.evaluate_config import EvaluatorConfig
 
-    def around(build: Function) -> Function:
-        def marked(namespace: argparse.Namespace) -> EvaluatorConfig:
-            config = build(namespace)
-            file = getattr(namespace, "config", None)
-            given = hasattr(namespace, "batch_size") or (file and "batch_size" in config.load_yaml_config(file))
-            if not given:
-                config.batch_size = DefaultBatchSize(config.batch_size)
-            return config
+    def marked(build: Function, namespace: argparse.Namespace) -> EvaluatorConfig:
+        config = build(namespace)
+        file = getattr(namespace, "config", None)
+        given = hasattr(namespace, "batch_size") or (file and "batch_size" in config.load_yaml_config(file))
+        if not given:
+            config.batch_size = DefaultBatchSize(config.batch_size)
+        return config
 
-        return marked
-
-    replace(EvaluatorConfig, "from_cli", around)
+    replace(EvaluatorConfig, "from_cli", marked)
 
 
 def hide_keys_of_servers() -> None:
@@ -407,17 +378,14 @@ def hide_keys_of_servers() -> None:
     """
     from lm_eval.config.evaluate_config import EvaluatorConfig
 
-    def around(configure: Function) -> Function:
-        def with_hidden_keys(self: EvaluatorConfig) -> EvaluatorConfig:
-            configured: EvaluatorConfig = configure(self)
-            if self.model == ENGINES["server"].model:
-                for arguments in (self.model_args, self.metadata):  # lm-eval copies the arguments to the metadata
-                    server_arguments.hide(arguments)
-            return configured
+    def with_hidden_keys(configure: Function, self: EvaluatorConfig) -> EvaluatorConfig:
+        configured: EvaluatorConfig = configure(self)
+        if self.model == ENGINES["server"].model:
+            for arguments in (self.model_args, self.metadata):  # lm-eval copies the arguments to the metadata
+                server_arguments.hide(arguments)
+        return configured
 
-        return with_hidden_keys
-
-    replace(EvaluatorConfig, "_configure", around)
+    replace(EvaluatorConfig, "_configure", with_hidden_keys)
 
 
 def report_our_errors_in_one_line() -> None:
@@ -427,17 +395,14 @@ def report_our_errors_in_one_line() -> None:
     errors in models and tasks.
     """
 
-    def around(report: Function) -> Function:
-        def brief(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-            explained = isinstance(error, KeyboardInterrupt) and error.args  # Ctrl-C itself has none
-            if os.environ.get("LM_EVAL_TTS_TRACEBACK") or not (explained or isinstance(error, TTSError)):
-                report(kind, error, trace)
-            else:
-                print(f"lm-eval-tts: {'interrupted: ' if explained else ''}{error}", file=sys.stderr)
+    def brief(report: Function, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        explained = isinstance(error, KeyboardInterrupt) and error.args  # Ctrl-C itself has none
+        if os.environ.get("LM_EVAL_TTS_TRACEBACK") or not (explained or isinstance(error, TTSError)):
+            report(kind, error, trace)
+        else:
+            print(f"lm-eval-tts: {'interrupted: ' if explained else ''}{error}", file=sys.stderr)
 
-        return brief
-
-    replace(sys, "excepthook", around)
+    replace(sys, "excepthook", brief)
 
 
 logger = logging.getLogger("lm_eval.tts")

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lm_eval_ext.paths import TASKS, cache_folder
+from lm_eval_ext.paths import TASKS, cache_folder, write_whole
 
 if TYPE_CHECKING:
     from lm_eval.tasks import TaskManager
@@ -29,23 +29,18 @@ Fields = dict[str, object]
 _FIELDS = ("class", "group", "task", "tag", "output_type")  # all that lm-eval's index and its lists use
 
 
-def with_kept_fields(build: Callable[..., object]) -> Callable[..., object]:
+def with_kept_fields(build: Callable[..., object], paths: Iterable[Path], **options: object) -> object:
     """`TaskIndex.build` that keeps the fields of lm-eval's and our task files."""
     from lm_eval.tasks import _index
 
-    defaults = Path(_index.__file__).parent
-
-    def built(paths: Iterable[Path], **options: object) -> object:
-        paths = list(paths)
-        parse = _index.load_yaml
-        with kept_fields([folder for folder in (defaults, TASKS) if folder in paths], parse) as load:
-            _index.load_yaml = load
-            try:
-                return build(paths, **options)
-            finally:
-                _index.load_yaml = parse
-
-    return built
+    paths, parse = list(paths), _index.load_yaml
+    ours = [folder for folder in (Path(_index.__file__).parent, TASKS) if folder in paths]
+    with kept_fields(ours, parse) as load:
+        _index.load_yaml = load
+        try:
+            return build(paths, **options)
+        finally:
+            _index.load_yaml = parse
 
 
 @contextmanager
@@ -102,11 +97,9 @@ class TaskFiles:
         """Write what was parsed to the cache, if it can be written."""
         if self._complete:
             return
-        unfinished = self._cache.with_suffix(f".{os.getpid()}")
         try:
-            self._cache.parent.mkdir(parents=True, exist_ok=True)
-            unfinished.write_text(json.dumps({"stamp": self._stamp, "fields": self._fields}, default=str), "utf-8")
-            unfinished.replace(self._cache)
+            content = {"stamp": self._stamp, "fields": self._fields}
+            write_whole(self._cache, json.dumps(content, default=str))
         except OSError as error:
             log.debug("lm-eval-tts: the list of task files was not kept: %s", error)
 
