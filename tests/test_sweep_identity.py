@@ -12,7 +12,7 @@ import pytest
 
 from lm_eval_ext.errors import ManifestError
 from lm_eval_ext.paths import PRUNED_MODELS, TASKS, TINY_CHAIN
-from lm_eval_ext.sweep.sources import Commits, Study
+from lm_eval_ext.sweep.sources import Sources, Study
 from tests.test_sweep import written
 
 
@@ -163,23 +163,23 @@ def test_the_commit_is_what_it_was_when_the_study_began(hub: Path, tmp_path: Pat
 
 
 def test_what_is_unknown_stays_so_within_a_study(hub: Path, tmp_path: Path) -> None:
-    assert Commits(tmp_path, keep=True).of("dataset", "org/texts", None) is None
+    assert Sources(tmp_path, keep=True).commit_of("dataset", "org/texts", None) is None
     in_cache(hub, "org/texts", COMMIT, "datasets")
-    assert Commits(tmp_path, keep=True).of("dataset", "org/texts", None) is None
-    assert Commits(tmp_path / "another", keep=True).of("dataset", "org/texts", None) == COMMIT
-    one, other = Commits(tmp_path, keep=True), Commits(tmp_path, keep=True)
+    assert Sources(tmp_path, keep=True).commit_of("dataset", "org/texts", None) is None
+    assert Sources(tmp_path / "another", keep=True).commit_of("dataset", "org/texts", None) == COMMIT
+    one, other = Sources(tmp_path, keep=True), Sources(tmp_path, keep=True)
     in_cache(hub, "org/a", COMMIT)
     in_cache(hub, "org/b", OTHER)
-    assert (one.of("model", "org/a", None), other.of("model", "org/b", None)) == (COMMIT, OTHER)
+    assert (one.commit_of("model", "org/a", None), other.commit_of("model", "org/b", None)) == (COMMIT, OTHER)
     assert len(json.loads((tmp_path / "commits.json").read_text())) == 3, "no one loses what another has found"
     (tmp_path / "commits.json").write_text("[]")
     with pytest.raises(ManifestError, match="expected a JSON object; delete it"):
-        Commits(tmp_path, keep=True)
+        Sources(tmp_path, keep=True)
 
 
 def test_a_hub_that_does_not_answer_is_one_line(hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.HfApi.repo_info", lambda *_, **__: (_ for _ in ()).throw(OSError("no route")))
-    assert Commits(tmp_path, keep=False).of("model", "org/model", None) is None, "nothing depends on it yet"
+    assert Sources(tmp_path, keep=False).commit_of("model", "org/model", None) is None, "nothing depends on it yet"
     with pytest.raises(ManifestError, match=r"org/model: the Hub cannot be reached .*no route.*HF_HUB_OFFLINE=1"):
-        Commits(tmp_path, keep=True).of("model", "org/model", None)
+        Sources(tmp_path, keep=True).commit_of("model", "org/model", None)
