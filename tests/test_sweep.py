@@ -247,14 +247,12 @@ def test_a_run_sees_its_gpus_alone_and_several_run_at_once(tmp_path: Path, monke
 
 def test_a_run_on_ray_is_the_same_run(tmp_path: Path) -> None:
     study = Study(written(tmp_path, seeds=[0], pruning=[]), keep=False)
-    told = study.ticket(study.runs[0])
-    plain, on_ray = (work_of(study, told, extra) for extra in ({}, {"ray_address": "auto"}))
-    assert plain is not None and on_ray is not None
+    plain, on_ray = (work_of(study, study.runs[0], extra) for extra in ([], ["ray_address=auto"]))
     assert plain.folder == on_ray.folder and "ray_address=auto" in " ".join(on_ray.command)
 
 
 def test_what_ends_well_without_results_has_failed(tmp_path: Path) -> None:
-    work = Work(tmp_path / "run", [sys.executable, "-c", "print('nothing')"], lambda: False, lambda _: None)
+    work = Work(tmp_path / "run", [sys.executable, "-c", "print('nothing')"], lambda: False)
     assert do(work) == 1
     assert "it ended well, but has written nothing" in (tmp_path / "run" / "failed.json").read_text()
 
@@ -271,7 +269,7 @@ def test_what_ends_well_without_results_has_failed(tmp_path: Path) -> None:
 def test_why_it_failed_is_of_the_last_attempt(program: str, why: str, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "log.txt").write_text(f"{ATTEMPT}2026-01-01T00:00:00Z\nan older reason\n")
-    do(Work(tmp_path / "run", [sys.executable, "-c", program], lambda: False, lambda _: None))
+    do(Work(tmp_path / "run", [sys.executable, "-c", program], lambda: False))
     said = json.loads((tmp_path / "run" / "failed.json").read_text())["why"]
     assert said == f"{why}{tmp_path}/run/log.txt)"
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
-from lm_eval_ext.errors import ResultsError, TTSError
+from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.gating.gate_file import BASE
 from lm_eval_ext.gating.gate_study import GateStudy
 from lm_eval_ext.harness.registry import engine_of
@@ -23,8 +22,8 @@ from lm_eval_ext.harness.session import (
     task_manager,
 )
 from lm_eval_ext.runs.submission import STOPPED_EARLY
-from lm_eval_ext.sweep.one import CHANGED, Work, do
-from lm_eval_ext.sweep.plan import PlannedRun
+from lm_eval_ext.sweep.one import Work, do, main
+from lm_eval_ext.sweep.plan import Item, PlannedRun
 
 logger = logging.getLogger("lm_eval.tts")
 _HERE = "--here"
@@ -85,37 +84,23 @@ def _say(study: GateStudy, run: PlannedRun) -> None:
             )  # fmt: skip
 
 
-def work_of(study: GateStudy, told: str, extra: tuple[str, ...]) -> Work | None:
-    """The work of a ticket; None if the file has no such model, or says something else of it by now."""
-    run = next((one for one in study.runs if study.ticket(one) == told), None)
-    if run is None:
-        return None
+def _apart(study: GateStudy, run: Item, extra: Sequence[str]) -> int:
+    """Evaluate a model in a process of its own; returns an exit code."""
+    assert isinstance(run, PlannedRun)  # nothing is chosen in a stage here
     folder = study.folder_of(run)
     assert folder is not None
-    command = [sys.executable, "-m", __spec__.name, _HERE, str(study.path), told, *extra]
-    return Work(folder, command, lambda: study.next_block(run) is None, lambda started: None)
+    command = [sys.executable, "-m", __spec__.name, _HERE, str(study.path), study.ticket(run), *extra]
+    return do(Work(folder, command, lambda: study.next_block(run) is None))
 
 
-def main(*words: str) -> int:
-    """Do the work of a ticket; returns an exit code."""
-    here = words[0] == _HERE
-    path, told, *extra = words[here:]
-    try:
-        study = GateStudy(Path(path))
-        if not here:
-            work = work_of(study, told, tuple(extra))
-            if work is None:
-                print(f"lm-eval-tts: {path} has changed: it says something else of {told}", file=sys.stderr)
-                return CHANGED
-            return do(work)
-        log_to_terminal()
-        run = next(one for one in study.runs if study.ticket(one) == told)
-        evaluate(study, run, dict(one.split("=", 1) for one in extra))
-    except (TTSError, OSError) as error:
-        print(f"lm-eval-tts: {error}", file=sys.stderr)
-        return 1
+def _here(study: GateStudy, run: Item, extra: Sequence[str]) -> int:
+    """Evaluate a model in this process; returns an exit code."""
+    assert isinstance(run, PlannedRun)
+    log_to_terminal()
+    evaluate(study, run, dict(one.split("=", 1) for one in extra))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    here = sys.argv[1] == _HERE
+    sys.exit(main(GateStudy, _here if here else _apart, *sys.argv[1 + here :]))

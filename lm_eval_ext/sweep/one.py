@@ -13,22 +13,23 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from lm_eval_ext.errors import ManifestError, TTSError
 from lm_eval_ext.paths import write_json
 from lm_eval_ext.plugins import software
 from lm_eval_ext.sweep.locks import hold
-from lm_eval_ext.sweep.plan import Item, PlannedRun, Stage
+from lm_eval_ext.sweep.plan import Item, Stage
 from lm_eval_ext.sweep.sources import DONE, FAILED, LOCK, LOG, Study
 
 BUSY, CHANGED, STOPPED = 75, 76, 130  # exit codes: another process runs it; the manifest has changed; asked to stop
 _CLI = "from lm_eval_ext.cli import app; app()"
 _PATIENCE = 2.0  # seconds in which others may look at a lock
+AnyStudy = TypeVar("AnyStudy", bound=Study)
 
 
 @dataclass(frozen=True)
@@ -45,55 +46,46 @@ class Work:
     folder: Path
     command: Sequence[str]
     is_done: Callable[[], bool]
-    finish: Callable[[float], None]
+    finish: Callable[[float], None] = lambda started: None
 
 
-def work_of(study: Study, told: str, extra: Mapping[str, object] | None = None) -> Work | None:
-    """The stage or run of a ticket; None if the manifest has none, or says something else of it by now.
+def work_of(study: Study, item: Item, extra: Sequence[str]) -> Work:
+    """What a stage or run takes.
 
     Args:
         study: the study.
-        told: the ticket.
-        extra: further model arguments of a run, on which its results don't depend.
+        item: the stage or run.
+        extra: further model arguments of a run (`ray_address=auto`), on which its results don't depend.
 
     Raises:
-        ManifestError: its layers are not chosen yet.
+        ManifestError: its layers are not chosen yet, or can't be.
     """
-    items: list[Item] = [*study.stages, *study.runs]
-    item = next((one for one in items if study.ticket(one) == told), None)
-    if item is None:
-        return None
-    return _of_stage(study, item) if isinstance(item, Stage) else _of_run(study, item, extra or {})
-
-
-def _of_stage(study: Study, stage: Stage) -> Work:
-    if not study.is_ready(stage):
-        raise ManifestError(f"{stage.name}: {stage.traces}, whose replies are its calibration texts, is not done yet")
-    command = [sys.executable, "-c", _CLI, *study.stage_command(stage)]
-    folder = study.folder_of(stage)
-    assert folder is not None
-    return Work(folder, command, lambda: study.found(stage).state == "done", lambda _: None)
-
-
-def _of_run(study: Study, run: PlannedRun, extra: Mapping[str, object]) -> Work:
-    folder = study.folder_of(run)
+    folder = study.folder_of(item)
     if folder is None:
-        raise ManifestError(f"{run.name}: its layers are not chosen yet")
-    command = [sys.executable, "-m", "lm_eval", *study.command_of(run, folder, extra)]
-    content = study.content_of(run)
+        raise ManifestError(f"{item.name}: its layers are not chosen yet")
+
+    def is_done() -> bool:
+        return study.found(item).state == "done"
+
+    if isinstance(item, Stage):
+        if not study.is_ready(item):
+            raise ManifestError(f"{item.name}: {item.traces}, whose replies are its calibration texts, is not done yet")
+        return Work(folder, [sys.executable, "-c", _CLI, *study.stage_command(item)], is_done)
+    words = study.command_of(item, folder, dict(one.split("=", 1) for one in extra))
+    content = study.content_of(item)
 
     def finish(started: float) -> None:
         written = sorted((folder / "results").rglob("results_*.json"), key=lambda path: path.stat().st_mtime)
         if not written:
             return  # `do` says that it isn't done
         write_json(folder / DONE, {
-            "run": run.name, "content": content, "command": ["lm_eval", *command[3:]],
+            "run": item.name, "content": content, "command": ["lm_eval", *words],
             "results": str(written[-1].relative_to(folder)), "seconds": round(time.time() - started),
             "finished": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             "versions": software("lm_eval", "torch", "transformers"),
         })  # fmt: skip
 
-    return Work(folder, command, lambda: study.found(run).state == "done", finish)
+    return Work(folder, [sys.executable, "-m", "lm_eval", *words], is_done, finish)
 
 
 def do(work: Work) -> int:
@@ -141,14 +133,24 @@ def _started(work: Work) -> int:
     return STOPPED if stopped else code
 
 
-def main(manifest: Path, told: str, *extra: str) -> int:
-    """Do the stage or run of a ticket, with further model arguments (`ray_address=auto`); returns an exit code."""
+def main(
+    kind: type[AnyStudy], act: Callable[[AnyStudy, Item, Sequence[str]], int], path: str, told: str, *extra: str
+) -> int:
+    """Do something with the stage or run of a ticket; returns an exit code.
+
+    Args:
+        kind: of the study.
+        act: does it, with further model arguments; returns an exit code.
+        path, told, extra: the study's file, the ticket, and those arguments.
+    """
     try:
-        work = work_of(Study(manifest), told, dict(one.split("=", 1) for one in extra))
-        if work is None:
-            print(f"lm-eval-tts: {manifest} has changed: it says something else of {told}", file=sys.stderr)
+        study = kind(Path(path))
+        items: list[Item] = [*study.stages, *study.runs]
+        item = next((one for one in items if study.ticket(one) == told), None)
+        if item is None:
+            print(f"lm-eval-tts: {path} has changed: it says something else of {told}", file=sys.stderr)
             return CHANGED
-        return do(work)
+        return act(study, item, extra)
     except (TTSError, OSError) as error:
         print(f"lm-eval-tts: {error}", file=sys.stderr)
         return 1
@@ -214,4 +216,4 @@ def _lines(log: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), *sys.argv[2:]))
+    sys.exit(main(Study, lambda *what: do(work_of(*what)), *sys.argv[1:]))
