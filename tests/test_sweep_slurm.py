@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from lm_eval_ext.cli import app
 from lm_eval_ext.errors import ManifestError
 from lm_eval_ext.paths import write_json
-from lm_eval_ext.sweep.slurm import SlurmLauncher, _indices, states
+from lm_eval_ext.sweep.slurm import _indices, states, submit
 from lm_eval_ext.sweep.sources import Study
 from tests.test_sweep_runs import TRACED, outcomes, until, written
 
@@ -131,10 +131,10 @@ def test_slurms_own_words_are_in_the_message(slurm: Path, tmp_path: Path, monkey
 def test_a_template_of_ones_own(slurm: Path, tmp_path: Path) -> None:
     path = written(tmp_path / "study", pruning=[], launch={"slurm": {"template": "job.sh"}})
     with pytest.raises(ManifestError, match=r"launch.slurm.template: .*job.sh cannot be read"):
-        SlurmLauncher(Study(path), print).run(Study(path).runs)
+        submit(Study(path), Study(path).runs, print)
     (tmp_path / "study" / "job.sh").write_text("#!/bin/bash\n{command}\n")
     with pytest.raises(ManifestError, match=r"job.sh has no \{names\}; see .*slurm.sh"):
-        SlurmLauncher(Study(path), print).run(Study(path).runs)
+        submit(Study(path), Study(path).runs, print)
 
 
 def test_indices_of_array_jobs() -> None:

@@ -15,7 +15,8 @@ import typer
 from lm_eval_ext.cli.leaderboard import PUBLISHED
 from lm_eval_ext.cli.reporting import GOES_ON, INTERRUPTED, console
 from lm_eval_ext.errors import ManifestError
-from lm_eval_ext.sweep.launchers import LaunchKind, launcher
+from lm_eval_ext.sweep.launchers import LaunchKind
+from lm_eval_ext.sweep.launchers import launch as launched
 from lm_eval_ext.sweep.manifest import papers, write_manifest
 from lm_eval_ext.sweep.plan import PlannedRun
 from lm_eval_ext.sweep.preflight import GPUS, check, speed_of
@@ -53,7 +54,7 @@ def run(
         return
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's request to stop is one as by Ctrl-C
     try:
-        done = launcher(launch, study, jobs, lambda line: print(line, flush=True)).run(runs)
+        done = launched(study, runs, launch, jobs, lambda line: print(line, flush=True))
     except KeyboardInterrupt:
         print(GOES_ON, file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None

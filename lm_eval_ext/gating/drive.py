@@ -11,7 +11,7 @@ from lm_eval_ext.gating.gate_study import GateStudy
 from lm_eval_ext.gating.verdicts import report
 from lm_eval_ext.redaction import line
 from lm_eval_ext.sweep.collect import found_with, is_over
-from lm_eval_ext.sweep.launchers import LaunchKind, Tell, launcher
+from lm_eval_ext.sweep.launchers import LaunchKind, Tell, launch
 from lm_eval_ext.sweep.plan import PlannedRun
 from lm_eval_ext.sweep.slurm import states
 
@@ -56,7 +56,7 @@ def _launch(
     runs = [run for run in runs if study.found(run).state != "done"]
     if not runs:
         return {}
-    launcher(kind, study, jobs, tell).run(runs)
+    launch(study, runs, kind, jobs, tell)
     while kind is LaunchKind.slurm and not is_over(study, runs, states(study)):
         time.sleep(_PAUSE)
     queue = states(study) if kind is LaunchKind.slurm else {}

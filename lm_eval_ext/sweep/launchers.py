@@ -17,7 +17,7 @@ from lm_eval_ext.sweep.locks import hold, is_held
 from lm_eval_ext.sweep.manifest import Local
 from lm_eval_ext.sweep.one import BUSY, CHANGED
 from lm_eval_ext.sweep.plan import Item, PlannedRun, Stage, stages
-from lm_eval_ext.sweep.slurm import SlurmLauncher
+from lm_eval_ext.sweep.slurm import submit
 from lm_eval_ext.sweep.sources import LOCK, Study
 
 Tell = Callable[[str], None]  # called with each line about what happens
@@ -31,22 +31,30 @@ class LaunchKind(StrEnum):
     ray = "ray"
 
 
-def launcher(kind: LaunchKind, study: Study, jobs: int | None, tell: Tell) -> LocalLauncher | SlurmLauncher:
-    """The launcher of a kind.
+def launch(study: Study, runs: Sequence[PlannedRun], kind: LaunchKind, jobs: int | None, tell: Tell) -> bool:
+    """Do runs and what they need, or submit them; returns whether all are done or submitted.
+
+    Args:
+        study: the study.
+        runs: of the study.
+        kind: where they are started.
+        jobs: most at once, on this machine.
+        tell: called with each line about what starts and ends.
 
     Raises:
-        ManifestError: its settings don't fit this machine, or `jobs` has no meaning for it.
+        ManifestError: the settings don't fit this machine, or `jobs` has no meaning for it.
     """
-    launch = study.manifest.launch
+    given = study.manifest.launch
     if kind is LaunchKind.local:
-        return LocalLauncher(study, slots(launch.local, jobs), tell)
+        return LocalLauncher(study, slots(given.local, jobs), tell).run(runs)
     if kind is LaunchKind.slurm:
         if jobs is not None:
             raise ManifestError("--jobs: with --launch slurm, give launch.slurm.parallel in the manifest")
-        return SlurmLauncher(study, tell)
+        return submit(study, runs, tell)
     if jobs is not None:
         raise ManifestError("--jobs: with --launch ray, runs follow one another, because each fills the cluster")
-    return LocalLauncher(study, [Slot()], tell, (f"ray_address={launch.ray.address}", "data_parallel_size=auto"))
+    extra = (f"ray_address={given.ray.address}", "data_parallel_size=auto")
+    return LocalLauncher(study, [Slot()], tell, extra).run(runs)
 
 
 _PAUSE = 0.2  # seconds between two looks at what runs

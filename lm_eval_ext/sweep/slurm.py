@@ -12,13 +12,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from lm_eval_ext.errors import ManifestError
 from lm_eval_ext.paths import json_object, write_json
 from lm_eval_ext.sweep.locks import locked
-from lm_eval_ext.sweep.manifest import Slurm
 from lm_eval_ext.sweep.plan import Item, PlannedRun, stages
 from lm_eval_ext.sweep.sources import Study
 
@@ -30,94 +28,79 @@ _JOBS = "jobs.json"
 _ACCOUNTED = 60  # seconds after which accounting knows a job that was submitted
 
 
-@dataclass
-class SlurmLauncher:
-    """Submits what a study still needs.
+def submit(study: Study, runs: Sequence[PlannedRun], tell: Callable[[str], None]) -> bool:
+    """Submit all of some runs that is neither done nor queued already; returns true.
 
     Args:
         study: the study.
+        runs: of the study.
         tell: called with a line about each array that was submitted.
+
+    Raises:
+        ManifestError: `sbatch` isn't there, or refuses; its words are in the message.
     """
+    with locked(study.folder / "slurm" / "lock"):  # so that two submit nothing twice
+        queued = {told for told, state in states(study).items() if state in RUNS | WAITS}
+        missing = [one for one in stages(runs) if study.found(one).state != "done"]
+        wanted = [one for one in runs if study.found(one).state != "done" and study.ticket(one) not in queued]
+        if not wanted:
+            tell("nothing to submit: every run is done or queued")
+            return True
+        needed = [one for one in missing if study.ticket(one) not in queued]
+        traced = {one.traces for one in missing if not study.is_ready(one)}
+        first = [one for one in wanted if one.name in traced]
+        if first:  # the choices read what these reply
+            tell(_submitted(study, "run", "first runs", first, []))
+        if needed:
+            before = [one for one in runs if one.name in traced]
+            tell(_submitted(study, "choice of layers", "choices of layers", needed, _jobs_of(study, before)))
+        if others := [one for one in wanted if one not in first]:
+            tell(_submitted(study, "run", "runs", others, _jobs_of(study, missing)))
+    return True
 
-    study: Study
-    tell: Callable[[str], None]
 
-    @property
-    def _settings(self) -> Slurm:
-        return self.study.manifest.launch.slurm
+def _submitted(study: Study, one: str, several: str, items: Sequence[Item], after: Sequence[str]) -> str:
+    """Submit an array that starts after some jobs; returns a line about it."""
+    folder = study.folder / "slurm"
+    script = folder / f"{several.replace(' ', '-')}.sh"
+    script.write_text(_script(study, items), "utf-8")
+    command = ["sbatch", "--parsable", *_options(study, len(items), folder)]
+    command += [f"--dependency=afterany:{':'.join(after)}"] if after else []
+    number = _said([*command, str(script)]).strip().split(";")[0]
+    write_json(folder / _JOBS, {**_jobs(study), number: [study.ticket(item) for item in items]})
+    return f"submitted {len(items)} {one if len(items) == 1 else several} as job {number}"
 
-    def run(self, runs: Sequence[PlannedRun]) -> bool:
-        """Submit all that is neither done nor queued already; returns true.
 
-        Raises:
-            ManifestError: `sbatch` isn't there, or refuses; its words are in the message.
-        """
-        with locked(self.study.folder / "slurm" / "lock"):  # so that two submit nothing twice
-            said = states(self.study)
-            queued = {told for told, state in said.items() if state in RUNS | WAITS}
-            missing = [one for one in stages(runs) if self.study.found(one).state != "done"]
-            wanted = [
-                one for one in runs if self.study.found(one).state != "done" and self.study.ticket(one) not in queued
-            ]
-            if not wanted:
-                self.tell("nothing to submit: every run is done or queued")
-                return True
-            needed = [one for one in missing if self.study.ticket(one) not in queued]
-            traced = {one.traces for one in missing if not self.study.is_ready(one)}
-            first = [one for one in wanted if one.name in traced]
-            if first:  # the choices read what these reply
-                self._submit("run", "first runs", first, [])
-            if needed:
-                before = [one for one in runs if one.name in traced]
-                self._submit("choice of layers", "choices of layers", needed, _jobs_of(self.study, before))
-            if others := [one for one in wanted if one not in first]:
-                self._submit("run", "runs", others, _jobs_of(self.study, missing))
-        return True
+def _options(study: Study, count: int, folder: Path) -> list[str]:
+    given = study.manifest.launch.slurm
+    limit = f"%{given.parallel}" if given.parallel else ""
+    named = {
+        "job-name": study.path.stem, "partition": given.partition, "account": given.account,
+        "gpus": given.gpus, "cpus-per-task": given.cpus, "mem": given.memory, "time": given.time,
+        "array": f"0-{count - 1}{limit}", "output": str(folder / "%A_%a.out"), **given.options,
+    }  # fmt: skip
+    words = [f"--{name}={value}" for name, value in named.items() if value is not None]
+    return [*words, "--requeue", "--open-mode=append"]
 
-    def _submit(self, one: str, several: str, items: Sequence[Item], after: Sequence[str]) -> None:
-        """Submit an array that starts after some jobs."""
-        folder = self.study.folder / "slurm"
-        script = folder / f"{several.replace(' ', '-')}.sh"
-        script.write_text(self._script(items), "utf-8")
-        command = ["sbatch", "--parsable", *self._options(len(items), folder)]
-        command += [f"--dependency=afterany:{':'.join(after)}"] if after else []
-        number = _said([*command, str(script)]).strip().split(";")[0]
-        write_json(folder / _JOBS, {**_jobs(self.study), number: [self.study.ticket(item) for item in items]})
-        self.tell(f"submitted {len(items)} {one if len(items) == 1 else several} as job {number}")
 
-    def _options(self, count: int, folder: Path) -> list[str]:
-        given = self._settings
-        limit = f"%{given.parallel}" if given.parallel else ""
-        named = {
-            "job-name": self.study.path.stem, "partition": given.partition, "account": given.account,
-            "gpus": given.gpus, "cpus-per-task": given.cpus, "mem": given.memory, "time": given.time,
-            "array": f"0-{count - 1}{limit}", "output": str(folder / "%A_%a.out"), **given.options,
-        }  # fmt: skip
-        return [
-            *(f"--{name}={value}" for name, value in named.items() if value is not None),
-            "--requeue",
-            "--open-mode=append",
-        ]
-
-    def _script(self, items: Sequence[Item]) -> str:
-        template = self._settings.template
-        path = TEMPLATE if template is None else Path(template)
-        try:
-            text = path.read_text("utf-8")
-        except OSError as error:
-            raise ManifestError(f"launch.slurm.template: {path} cannot be read ({error.strerror})") from error
-        command = shlex.join([sys.executable, "-m", self.study.runner, str(self.study.path.resolve())])
-        parts = {
-            "{names}": " ".join(shlex.quote(self.study.ticket(item)) for item in items),
-            "{setup}": "\n".join(self._settings.setup),
-            "{command}": command,
-        }
-        missing = next((part for part in ("{names}", "{command}") if part not in text), None)
-        if missing is not None:
-            raise ManifestError(f"launch.slurm.template: {path} has no {missing}; see {TEMPLATE}")
-        for part, value in parts.items():
-            text = text.replace(part, value)
-        return text
+def _script(study: Study, items: Sequence[Item]) -> str:
+    given = study.manifest.launch.slurm
+    path = TEMPLATE if given.template is None else Path(given.template)
+    try:
+        text = path.read_text("utf-8")
+    except OSError as error:
+        raise ManifestError(f"launch.slurm.template: {path} cannot be read ({error.strerror})") from error
+    parts = {
+        "{names}": " ".join(shlex.quote(study.ticket(item)) for item in items),
+        "{setup}": "\n".join(given.setup),
+        "{command}": shlex.join([sys.executable, "-m", study.runner, str(study.path.resolve())]),
+    }
+    missing = next((part for part in ("{names}", "{command}") if part not in text), None)
+    if missing is not None:
+        raise ManifestError(f"launch.slurm.template: {path} has no {missing}; see {TEMPLATE}")
+    for part, value in parts.items():
+        text = text.replace(part, value)
+    return text
 
 
 def states(study: Study) -> dict[str, str]:
