@@ -206,11 +206,6 @@ class _Proposer:
         self._loading = loading
         self.loadable = Loadable(loading)
 
-    @cached_property
-    def _calibration(self) -> dict[str, object]:
-        traces = self.file.traces
-        return {"calibration": self.texts, "calibration_samples": traces.count, "calibration_tokens": traces.max_tokens}
-
     def of_methods(self) -> tuple[list[State], list[Variant]]:
         """What the methods choose by themselves: states, and variants whose layers are merged."""
         states, merged = [State()], []
@@ -242,62 +237,48 @@ class _Proposer:
 
     def searched(self, variant: Variant, chosen: Sequence[State]) -> SearchedVariant:
         """A variant, searched step by step, with what methods choose."""
+        traces = self.file.traces
+        texts = {
+            "calibration": self.texts,
+            "calibration_samples": traces.count,
+            "calibration_tokens": traces.max_tokens,
+        }
+        arguments = {**self._loading, **variant.arguments, **(texts if variant.prune else {})}
+        return with_model(arguments, lambda model: self._searched(model, variant, chosen))
 
-        def search(model: OpenModel) -> SearchedVariant:
-            assert isinstance(model.forced, LocalModel)  # no address is among the arguments
-            scores = _Scores(model.forced, self._named(variant), self.base, self.cache, self.file, self.loadable)
-            return SearchedVariant(model.recipe, scores.costs, self._search(scores, variant, chosen))
-
-        calibrated = self._calibration if variant.prune else {}
-        return with_model({**self._loading, **variant.arguments, **calibrated}, search)
-
-    def _search(self, scores: _Scores, variant: Variant, chosen: Sequence[State]) -> list[SearchPoint[State]]:
+    def _searched(self, opened: OpenModel, variant: Variant, chosen: Sequence[State]) -> SearchedVariant:
+        model = opened.forced
+        assert isinstance(model, LocalModel)  # no address is among the arguments
+        layers, search = len(decoder_layers(model.model)), self.file.search
+        costs = part_costs(model.model, self.file.minimise, self.base.tokens / len(self.base.traces))
+        # What scores depend on, beside the state; the texts are those of the base's identity.
+        name = digest([self.base.identity, variant, self._loading, self.file.traces])[:16]
         kinds, chosen = ((), ()) if variant.alone else (self.file.remove.kinds, chosen)
         with tqdm(desc=f"search from {str(variant) or 'the base'}", unit=" passes") as bar:
 
             def bits(state: State) -> float:
                 bar.update()
-                return scores.bits(state)
+                return self.cache.value(f"{name} {state}", lambda: self._bits(model, state))
 
             def steps(state: State) -> Iterator[State]:
-                return next_states(state, scores.layers, kinds)
+                return next_states(state, layers, kinds)
 
-            search = self.file.search
-            found = beam_search(State(), steps, scores.costs.of, bits, beam=search.beam, worst=search.worst)
+            found = beam_search(State(), steps, costs.of, bits, beam=search.beam, worst=search.worst)
             known = {one.candidate for one in found}
-            return found + [SearchPoint(one, scores.costs.of(one), bits(one)) for one in chosen if one not in known]
+            found += [SearchPoint(one, costs.of(one), bits(one)) for one in chosen if one not in known]
+        return SearchedVariant(opened.recipe, costs, found)
 
-    def _named(self, variant: Variant) -> str:
-        """What the scores of a variant depend on, beside its state; its texts are those of the base's identity."""
-        return digest([self.base.identity, variant, self._loading, self.file.traces])[:16]
-
-
-class _Scores:
-    """Costs and scores of the states of one variant."""
-
-    def __init__(
-        self, model: LocalModel, name: str, base: BaseDistributions, cache: ScoreCache, file: ShrinkFile,
-        loadable: Loadable,
-    ) -> None:  # fmt: skip
-        self._model, self._name, self._base, self._cache, self._loadable = model, name, base, cache, loadable
-        self.layers = len(decoder_layers(model.model))
-        self.costs: PartCosts = part_costs(model.model, file.minimise, base.tokens / len(base.traces))
-
-    def bits(self, state: State) -> float:
+    def _bits(self, model: LocalModel, state: State) -> float:
         """Divergence from the base; infinite where it can't be loaded, and where hidden states overflow."""
-
-        def found() -> float:
-            if not self._loadable.probably(state):
+        if not self.loadable.probably(state):
+            return math.inf
+        with without(model.model, state):
+            try:
+                return mean_bits(model, self.base)
+            except ArchitectureError:
+                if state == State():  # of the variant itself: it says why
+                    raise
                 return math.inf
-            with without(self._model.model, state):
-                try:
-                    return mean_bits(self._model, self._base)
-                except ArchitectureError:
-                    if state == State():  # of the variant itself: it says why
-                        raise
-                    return math.inf
-
-        return self._cache.value(f"{self._name} {state}", found)
 
 
 def recipe_of(proposal: Proposal, of_variant: Recipe | None, base: str, revision: str, shape: Shape) -> Recipe:
