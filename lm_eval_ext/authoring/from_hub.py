@@ -65,12 +65,14 @@ def _one_split(given: object) -> object:
 class HubTask(Declared):
     """A task of an `eval.yaml`."""
 
-    id: Annotated[str, Field(min_length=1, validation_alias=AliasChoices("id", "name"))]
-    config: Annotated[str, Field(validation_alias=AliasChoices("config", "subset"))] = "default"
-    split: Annotated[str, BeforeValidator(_one_split), Field(validation_alias=AliasChoices("split", "splits"))] = "test"
+    id: str = Field(min_length=1, validation_alias=AliasChoices("id", "name"))
+    config: str = Field(default="default", validation_alias=AliasChoices("config", "subset"))
+    split: Annotated[str, BeforeValidator(_one_split)] = Field(
+        default="test", validation_alias=AliasChoices("split", "splits")
+    )
     field_spec: FieldSpec | None = None
     shuffle_choices: bool = False
-    epochs: Annotated[int, Field(ge=1)] = 1
+    epochs: int = Field(default=1, ge=1)
     epoch_reducer: str | None = None
     solvers: list[Named] = Field(default_factory=list)
     scorers: list[Named] = Field(default_factory=list)
@@ -81,7 +83,7 @@ class EvalFile(BaseModel):
 
     model_config = ConfigDict(extra="ignore", frozen=True)
     prompt_template: str | None = None
-    tasks: Annotated[list[HubTask], Field(min_length=1)]
+    tasks: list[HubTask] = Field(min_length=1)
 
 
 class AskedByHub(NamedTuple):

@@ -26,31 +26,26 @@ class Choices(_Fields):
     """The options of a multiple-choice question; `tasks sync` writes prompt and gold letter from them."""
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
-    from_: Annotated[
-        Text | Annotated[list[Text], Field(min_length=2)] | None,
-        Field(alias="from", description="column with the list of options, or one column per option"),
-    ] = None
-    letters: Annotated[
-        str | None, Field(pattern="^[A-Z]{2,26}$", description="if the question lists its options: their letters")
-    ] = None
-    answer: Annotated[Text, Field(description="column with the right option")]
-    as_: Annotated[
-        Literal["letter", "index", "number", "text", "label"] | None,
-        Field(
-            alias="as",
-            description="how `answer` names an option: its letter, index from 0, number from 1, text or label; by "
-            "default whatever is unambiguous",
-        ),
-    ] = None
-    labels: Annotated[Text | None, Field(description="column with the options' names, if they are not letters")] = None
-    shuffle: Annotated[
-        bool | Text,
-        Field(description="order by a hash of the record: `true`, or the column that identifies it"),
-    ] = False
-    several: Annotated[
-        Literal["any", "all"] | None,
-        Field(description="if `answer` lists several options: whether any is right, or all are needed"),
-    ] = None
+    from_: Text | Annotated[list[Text], Field(min_length=2)] | None = Field(
+        default=None, alias="from", description="column with the list of options, or one column per option"
+    )
+    letters: str | None = Field(
+        default=None, pattern="^[A-Z]{2,26}$", description="if the question lists its options: their letters"
+    )
+    answer: Text = Field(description="column with the right option")
+    as_: Literal["letter", "index", "number", "text", "label"] | None = Field(
+        default=None,
+        alias="as",
+        description="how `answer` names an option: its letter, index from 0, number from 1, text or label; by "
+        "default whatever is unambiguous",
+    )
+    labels: Text | None = Field(default=None, description="column with the options' names, if they are not letters")
+    shuffle: bool | Text = Field(
+        default=False, description="order by a hash of the record: `true`, or the column that identifies it"
+    )
+    several: Literal["any", "all"] | None = Field(
+        default=None, description="if `answer` lists several options: whether any is right, or all are needed"
+    )
 
     @model_validator(mode="after")
     def _has_options(self) -> Choices:
@@ -64,15 +59,15 @@ class Choices(_Fields):
 class Calls(_Fields):
     """Calls of a function, by which a program is tested."""
 
-    arguments: Annotated[Text, Field(description="column with a list of the arguments of each call")]
-    expected: Annotated[Text, Field(description="column with a list of what each call must return")]
+    arguments: Text = Field(description="column with a list of the arguments of each call")
+    expected: Text = Field(description="column with a list of what each call must return")
 
 
 class Stdin(_Fields):
     """Inputs of a program, by which it is tested."""
 
-    inputs: Annotated[Text, Field(description="column with a list of texts, each the standard input of a run")]
-    outputs: Annotated[Text, Field(description="column with a list of what each run must print")]
+    inputs: Text = Field(description="column with a list of texts, each the standard input of a run")
+    outputs: Text = Field(description="column with a list of what each run must print")
 
 
 class Code(_Fields):
@@ -80,27 +75,26 @@ class Code(_Fields):
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
     language: Literal["python"] = "python"
-    entry: Annotated[
-        Text | None, Field(description="column with the name of the function, or `Class.method`, or with a test of it")
-    ] = None
-    tests: Annotated[
-        Text | None, Field(description="column with asserts, or with a function `check(candidate)`, or a list of them")
-    ] = None
-    calls: Annotated[Calls | None, Field(description="columns with arguments and expected values")] = None
-    stdin: Annotated[Stdin | None, Field(description="columns with inputs and outputs")] = None
-    cases: Annotated[
-        Text | None,
-        Field(description="column with rows of `input` and `output`, as LiveCodeBench's; no `entry` means stdin"),
-    ] = None
-    prelude: Annotated[
-        Text | None, Field(description="column with what comes before the program: imports, helpers")
-    ] = None
+    entry: Text | None = Field(
+        default=None, description="column with the name of the function, or `Class.method`, or with a test of it"
+    )
+    tests: Text | None = Field(
+        default=None, description="column with asserts, or with a function `check(candidate)`, or a list of them"
+    )
+    calls: Calls | None = Field(default=None, description="columns with arguments and expected values")
+    stdin: Stdin | None = Field(default=None, description="columns with inputs and outputs")
+    cases: Text | None = Field(
+        default=None, description="column with rows of `input` and `output`, as LiveCodeBench's; no `entry` means stdin"
+    )
+    prelude: Text | None = Field(
+        default=None, description="column with what comes before the program: imports, helpers"
+    )
 
-    dated: Annotated[Text | None, Field(description="column with a day, by which questions are left out")] = None
-    from_: Annotated[
-        date | None, Field(alias="from", description="the first day, such as 2024-08-01, to keep out what is older")
-    ] = None
-    until: Annotated[date | None, Field(description="the last day")] = None
+    dated: Text | None = Field(default=None, description="column with a day, by which questions are left out")
+    from_: date | None = Field(
+        default=None, alias="from", description="the first day, such as 2024-08-01, to keep out what is older"
+    )
+    until: date | None = Field(default=None, description="the last day")
 
     @model_validator(mode="after")
     def _has_tests(self) -> Code:
@@ -126,9 +120,9 @@ class PublishedScore(_Fields):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    score: Annotated[float, Field(ge=0, le=1, description="accuracy, from 0 to 1")]
-    source: Annotated[str, Field(min_length=1, description="where it is from")]
-    tolerance: Annotated[float, Field(ge=0, lt=1, description="how far a measured accuracy may be from it")] = 0.05
+    score: float = Field(ge=0, le=1, description="accuracy, from 0 to 1")
+    source: str = Field(min_length=1, description="where it is from")
+    tolerance: float = Field(default=0.05, ge=0, lt=1, description="how far a measured accuracy may be from it")
 
 
 class OnTheHub(_Fields):
@@ -136,9 +130,9 @@ class OnTheHub(_Fields):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    dataset: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$", description="the dataset, `ORG/NAME`")]
-    task_id: Annotated[str, Field(min_length=1, description="its `id` there")]
-    scale: Annotated[float, Field(gt=0, description="what an accuracy of 1 is on the Hub")] = 100
+    dataset: str = Field(pattern=r"^[\w.-]+/[\w.-]+$", description="the dataset, `ORG/NAME`")
+    task_id: str = Field(min_length=1, description="its `id` there")
+    scale: float = Field(default=100, gt=0, description="what an accuracy of 1 is on the Hub")
 
 
 class Metadata(_Fields):
@@ -150,35 +144,32 @@ class Metadata(_Fields):
     ) = None
     license: Annotated[Text, Field(description="license of the questions, as an SPDX name if possible")] | None = None
     chance: Annotated[float, Field(ge=0, lt=1, description="score of guessing; needed unless it is 0")] | None = None
-    parts: Annotated[
-        Text | list[Text] | None, Field(description="columns whose values give scores of their own, such as `level`")
-    ] = None
-    question: Annotated[
-        Text | None, Field(description="column with the question, or a template; `tasks sync` writes the prompt")
-    ] = None
-    answer: Annotated[
-        Text | None, Field(description="column with the gold answer, or a template; not for multiple choice")
-    ] = None
-    choices: Annotated[Choices | None, Field(description="options of multiple choice")] = None
-    code: Annotated[Code | None, Field(description="what programs are tested with")] = None
-    instruction: Annotated[
-        str | None, Field(description="how to answer; by default the usual sentence for this kind of answer")
-    ] = None
-    language: Annotated[Text | None, Field(description="language of that sentence, such as `de`; by default `en`")] = (
-        None
+    parts: Text | list[Text] | None = Field(
+        default=None, description="columns whose values give scores of their own, such as `level`"
     )
-    grading: Annotated[
-        dict[str, object] | None, Field(description="how answers are compared, such as `{relative: 0.01}`")
-    ] = None
-    questions: Annotated[int | None, Field(gt=0, description="how many there are, to estimate the cost")] = None
-    published: Annotated[
-        dict[str, PublishedScore] | None,
-        Field(description="published scores by model, such as `Qwen/Qwen3-8B`; a gate checks its base by them"),
-    ] = None
-    hub: Annotated[
-        OnTheHub | None, Field(description="the task of the dataset's `eval.yaml` that this is; for results on the Hub")
-    ] = None
-    gated: Annotated[bool, Field(description="the authors ask that questions never be shown")] = False
+    question: Text | None = Field(
+        default=None, description="column with the question, or a template; `tasks sync` writes the prompt"
+    )
+    answer: Text | None = Field(
+        default=None, description="column with the gold answer, or a template; not for multiple choice"
+    )
+    choices: Choices | None = Field(default=None, description="options of multiple choice")
+    code: Code | None = Field(default=None, description="what programs are tested with")
+    instruction: str | None = Field(
+        default=None, description="how to answer; by default the usual sentence for this kind of answer"
+    )
+    language: Text | None = Field(default=None, description="language of that sentence, such as `de`; by default `en`")
+    grading: dict[str, object] | None = Field(
+        default=None, description="how answers are compared, such as `{relative: 0.01}`"
+    )
+    questions: int | None = Field(default=None, gt=0, description="how many there are, to estimate the cost")
+    published: dict[str, PublishedScore] | None = Field(
+        default=None, description="published scores by model, such as `Qwen/Qwen3-8B`; a gate checks its base by them"
+    )
+    hub: OnTheHub | None = Field(
+        default=None, description="the task of the dataset's `eval.yaml` that this is; for results on the Hub"
+    )
+    gated: bool = Field(default=False, description="the authors ask that questions never be shown")
     variants: Variants | None = None
 
     @property
@@ -198,7 +189,7 @@ class Filter(_Fields):
     """A named chain of filters."""
 
     name: Text
-    filter: Annotated[list[Function], Field(min_length=1)]
+    filter: list[Function] = Field(min_length=1)
 
 
 class MetricEntry(_Fields):
@@ -222,54 +213,46 @@ class GroupMetric(_Fields):
 class TaskFile(_Fields):
     """The lm-eval fields of a task or group that benchmarks of this registry use."""
 
-    include: Annotated[
-        Text | list[Text] | None, Field(description="files to inherit fields from; fields in this file win")
-    ] = None
-    task: Annotated[Text | list[object] | None, Field(description="name of the task; for a group, its members")] = None
-    task_alias: Annotated[Text | None, Field(description="display name in tables")] = None
-    group: Annotated[Text | None, Field(description="name of the group")] = None
+    include: Text | list[Text] | None = Field(
+        default=None, description="files to inherit fields from; fields in this file win"
+    )
+    task: Text | list[object] | None = Field(default=None, description="name of the task; for a group, its members")
+    task_alias: Text | None = Field(default=None, description="display name in tables")
+    group: Text | None = Field(default=None, description="name of the group")
     group_alias: Text | None = None
     aggregate_metric_list: list[GroupMetric] | None = None
-    tag: Annotated[Text | list[Text] | None, Field(description="names shared by several tasks")] = None
-    custom_dataset: Annotated[Text | None, Field(description="`!function` that returns the dataset")] = None
-    dataset_path: Annotated[Text | None, Field(description="name on the Hub, a folder, or a loader such as json")] = (
-        None
-    )
-    dataset_name: Annotated[Text | None, Field(description="configuration of the dataset")] = None
-    dataset_kwargs: Annotated[dict[str, object] | None, Field(description="arguments of `datasets.load_dataset`")] = (
-        None
-    )
-    training_split: Annotated[Text | None, Field(description="training split of the dataset")] = None
-    validation_split: Annotated[Text | None, Field(description="validation split of the dataset")] = None
-    test_split: Annotated[Text | None, Field(description="split with the questions to ask")] = None
-    fewshot_split: Annotated[Text | None, Field(description="split with the worked examples")] = None
+    tag: Text | list[Text] | None = Field(default=None, description="names shared by several tasks")
+    custom_dataset: Text | None = Field(default=None, description="`!function` that returns the dataset")
+    dataset_path: Text | None = Field(default=None, description="name on the Hub, a folder, or a loader such as json")
+    dataset_name: Text | None = Field(default=None, description="configuration of the dataset")
+    dataset_kwargs: dict[str, object] | None = Field(default=None, description="arguments of `datasets.load_dataset`")
+    training_split: Text | None = Field(default=None, description="training split of the dataset")
+    validation_split: Text | None = Field(default=None, description="validation split of the dataset")
+    test_split: Text | None = Field(default=None, description="split with the questions to ask")
+    fewshot_split: Text | None = Field(default=None, description="split with the worked examples")
     fewshot_config: dict[str, object] | None = None
-    num_fewshot: Annotated[
-        Annotated[int, Field(ge=0, strict=True)] | None, Field(description="worked examples in the prompt")
-    ] = None
-    process_docs: Annotated[Text | None, Field(description="`!function` that changes the questions")] = None
-    doc_to_text: Annotated[Text | None, Field(description="the prompt, a Jinja template over a question's fields")] = (
-        None
+    num_fewshot: Annotated[int, Field(ge=0, strict=True)] | None = Field(
+        default=None, description="worked examples in the prompt"
     )
-    doc_to_target: Annotated[Text | None, Field(description="the gold answer: a field, or a template")] = None
-    process_results: Annotated[
-        Text | None, Field(description="`!function` that grades the answers instead of our metrics; see the howto")
-    ] = None
-    doc_to_choice: Annotated[Text | list[Text] | None, Field(description="choices")] = None
-    description: Annotated[str | None, Field(description="text before every prompt")] = None
+    process_docs: Text | None = Field(default=None, description="`!function` that changes the questions")
+    doc_to_text: Text | None = Field(default=None, description="the prompt, a Jinja template over a question's fields")
+    doc_to_target: Text | None = Field(default=None, description="the gold answer: a field, or a template")
+    process_results: Text | None = Field(
+        default=None, description="`!function` that grades the answers instead of our metrics; see the howto"
+    )
+    doc_to_choice: Text | list[Text] | None = Field(default=None, description="choices")
+    description: str | None = Field(default=None, description="text before every prompt")
     target_delimiter: str | None = None
     fewshot_delimiter: str | None = None
-    gen_prefix: Annotated[str | None, Field(description="text that starts the answer")] = None
-    output_type: Annotated[Literal["generate_until"] | None, Field(description="`generate_until`")] = None
-    repeats: Annotated[Annotated[int, Field(gt=0, strict=True)] | None, Field(description="samples per question")] = (
-        None
+    gen_prefix: str | None = Field(default=None, description="text that starts the answer")
+    output_type: Literal["generate_until"] | None = Field(default=None, description="`generate_until`")
+    repeats: Annotated[int, Field(gt=0, strict=True)] | None = Field(default=None, description="samples per question")
+    generation_kwargs: dict[str, object] | None = Field(default=None, description="see generation arguments")
+    filter_list: Annotated[list[Filter], Field(min_length=1)] | None = Field(
+        default=None, description="how answers are extracted"
     )
-    generation_kwargs: Annotated[dict[str, object] | None, Field(description="see generation arguments")] = None
-    filter_list: Annotated[
-        Annotated[list[Filter], Field(min_length=1)] | None, Field(description="how answers are extracted")
-    ] = None
-    unsafe_code: Annotated[bool | None, Field(description="whether answers are programs, which are run")] = None
-    metric_list: Annotated[
-        Annotated[list[MetricEntry], Field(min_length=1)] | None, Field(description="how answers are scored")
-    ] = None
-    metadata: Annotated[Metadata | None, Field(description="see below")] = None
+    unsafe_code: bool | None = Field(default=None, description="whether answers are programs, which are run")
+    metric_list: Annotated[list[MetricEntry], Field(min_length=1)] | None = Field(
+        default=None, description="how answers are scored"
+    )
+    metadata: Metadata | None = Field(default=None, description="see below")

@@ -33,7 +33,7 @@ class CompareFile(BaseModel):
 
     base: Path
     candidate: Path | list[Path] = []
-    keep: Annotated[float | None, Field(gt=0, lt=1)] = None
+    keep: float | None = Field(default=None, gt=0, lt=1)
     on: Names = []
     all_budgets: bool = False
     allow: Names = []
@@ -41,7 +41,7 @@ class CompareFile(BaseModel):
     common: bool = False
     regrade: bool = False
     plan: bool = False
-    json_file: Annotated[Path | None, Field(alias="json")] = None
+    json_file: Path | None = Field(default=None, alias="json")
     html: Path | None = None
 
 

@@ -34,27 +34,23 @@ RESULTS = "results"  # a model of which there are results already
 class GatedBenchmark(ManifestPart):
     """A benchmark of a gate."""
 
-    tier: Annotated[
-        Tier,
-        Field(
-            description="`critical`: must be kept; `supporting`: may be lost in as many as `supporting_may_lose` says; "
-            "`advisory`: only shown"
-        ),
-    ] = "critical"
-    published: Annotated[
-        PublishedScore | Literal["literature"] | None,
-        Field(
-            description="a published score of the base, or `literature` for what `lm-eval-tts published` has; by "
-            "default the one in the task's YAML"
-        ),
-    ] = None
+    tier: Tier = Field(
+        default="critical",
+        description="`critical`: must be kept; `supporting`: may be lost in as many as `supporting_may_lose` says; "
+        "`advisory`: only shown",
+    )
+    published: PublishedScore | Literal["literature"] | None = Field(
+        default=None,
+        description="a published score of the base, or `literature` for what `lm-eval-tts published` has; by "
+        "default the one in the task's YAML",
+    )
 
 
 class GateBudget(ManifestPart):
     """What the gate may use; with what is left undecided, it stops."""
 
-    tokens: Annotated[float | None, Field(gt=0, description="tokens of all models together, such as 5e6")] = None
-    hours: Annotated[float | None, Field(gt=0, description="hours from its start")] = None
+    tokens: float | None = Field(default=None, gt=0, description="tokens of all models together, such as 5e6")
+    hours: float | None = Field(default=None, gt=0, description="hours from its start")
 
 
 def _tier(value: object) -> object:
@@ -66,33 +62,30 @@ def _tier(value: object) -> object:
 class GateRules(ManifestPart):
     """What has to be kept, and what decides it."""
 
-    benchmarks: Annotated[
-        dict[str, Annotated[GatedBenchmark, BeforeValidator(_tier)]],
-        Field(min_length=1, description="tasks, with or without `tts_`, each with its tier"),
-    ]
-    keep: Annotated[
-        float, Field(gt=0, lt=1, description="share of the base's accuracy above chance that must be kept")
-    ] = 0.9
-    error: Annotated[float, Field(ge=1e-6, lt=1, description="probability of a wrong verdict")] = 0.05
-    population: Annotated[
-        Population,
-        Field(
-            alias="for",
-            description="`new questions`: the verdict is on all questions like these, and a unit is a question; `these "
-            "questions`: on exactly these, and a unit is a new sample of each",
-        ),
-    ] = "new questions"
-    supporting_may_lose: Annotated[Count, Field(description="number of supporting benchmarks that may be lost")] = 0
-    seed: Annotated[Count, Field(lt=2**32, description="of the samples, and of the order of the questions")] = 0
-    limit: Annotated[Positive | None, Field(description="questions of each benchmark, to try things out")] = None
-    rounds: Annotated[
-        Positive | None,
-        Field(description="most samples of each question, for `these questions`; by default those of the task"),
-    ] = None
-    block: Annotated[Positive, Field(description="questions in the first block; later ones grow")] = 16
-    accept_gains: Annotated[
-        bool, Field(description="whether a candidate that is better than its base passes without a check of the setup")
-    ] = False
+    benchmarks: dict[str, Annotated[GatedBenchmark, BeforeValidator(_tier)]] = Field(
+        min_length=1, description="tasks, with or without `tts_`, each with its tier"
+    )
+    keep: float = Field(
+        default=0.9, gt=0, lt=1, description="share of the base's accuracy above chance that must be kept"
+    )
+    error: float = Field(default=0.05, ge=1e-6, lt=1, description="probability of a wrong verdict")
+    population: Population = Field(
+        default="new questions",
+        alias="for",
+        description="`new questions`: the verdict is on all questions like these, and a unit is a question; `these "
+        "questions`: on exactly these, and a unit is a new sample of each",
+    )
+    supporting_may_lose: Count = Field(default=0, description="number of supporting benchmarks that may be lost")
+    seed: Count = Field(default=0, lt=2**32, description="of the samples, and of the order of the questions")
+    limit: Positive | None = Field(default=None, description="questions of each benchmark, to try things out")
+    rounds: Positive | None = Field(
+        default=None, description="most samples of each question, for `these questions`; by default those of the task"
+    )
+    block: Positive = Field(default=16, description="questions in the first block; later ones grow")
+    accept_gains: bool = Field(
+        default=False,
+        description="whether a candidate that is better than its base passes without a check of the setup",
+    )
 
     @model_validator(mode="after")
     def _decides(self) -> Self:
@@ -109,20 +102,17 @@ class GateFile(GateRules, Setup):
     base: Annotated[
         Arguments, Field(min_length=1, description="model arguments, what is loaded, or `{results: FOLDER}`")
     ]
-    candidates: Annotated[
-        dict[Annotated[str, Field(pattern=NAME_OF_A_MODEL)], Arguments],
-        Field(
-            min_length=1,
-            description="by a name of your choice: model arguments, what is loaded, or `{results: FOLDER}`. What "
-            "names no `pretrained`, `recipe` or `base_url` is the base with these arguments",
-        ),
-    ]
-    budget: Annotated[GateBudget, Field(description="what may be used")] = GateBudget()
+    candidates: dict[Annotated[str, Field(pattern=NAME_OF_A_MODEL)], Arguments] = Field(
+        min_length=1,
+        description="by a name of your choice: model arguments, what is loaded, or `{results: FOLDER}`. What "
+        "names no `pretrained`, `recipe` or `base_url` is the base with these arguments",
+    )
+    budget: GateBudget = Field(default=GateBudget(), description="what may be used")
     allow: Annotated[
         tuple[Literal[ALLOWED], ...],  # type: ignore[valid-type]  # the table's names
         Field(description="what may differ between base and candidates, or not be recorded, as of other tools' logs"),
     ] = ()
-    rank_by: Annotated[RankedBy, Field(description="the cost by which those that are kept are ranked")] = "bytes"
+    rank_by: RankedBy = Field(default="bytes", description="the cost by which those that are kept are ranked")
 
     @model_validator(mode="after")
     def _sound(self) -> GateFile:

@@ -46,17 +46,15 @@ _SAME_MODEL = ("pretrained", "revision", "kv_cache_dtype")
 class TraceSource(ManifestPart):
     """Correct traces of the base, by which steps are scored."""
 
-    tasks: Annotated[
-        tuple[str, ...],
-        Field(
-            description="tasks, with or without `tts_`, that the base is evaluated on first, or of `run`; their "
-            "questions aren't the gate's"
-        ),
-    ] = ()
-    run: Annotated[str | None, Field(description="a folder of results of the base, with samples")] = None
-    count: Annotated[int, Field(ge=2, description="traces, one of each question before a second one of any")] = 32
-    max_tokens: Annotated[Positive, Field(description="most tokens of a trace, with its prompt")] = 2048
-    limit: Annotated[Positive | None, Field(description="questions of each task")] = None
+    tasks: tuple[str, ...] = Field(
+        default=(),
+        description="tasks, with or without `tts_`, that the base is evaluated on first, or of `run`; their "
+        "questions aren't the gate's",
+    )
+    run: str | None = Field(default=None, description="a folder of results of the base, with samples")
+    count: int = Field(default=32, ge=2, description="traces, one of each question before a second one of any")
+    max_tokens: Positive = Field(default=2048, description="most tokens of a trace, with its prompt")
+    limit: Positive | None = Field(default=None, description="questions of each task")
 
     @model_validator(mode="after")
     def _one(self) -> TraceSource:
@@ -68,14 +66,14 @@ class TraceSource(ManifestPart):
 class Removable(ManifestPart):
     """What may be removed. Of layers and blocks, the methods whose own choices are among the candidates."""
 
-    layers: Annotated[tuple[str, ...] | None, Field(description="methods, such as [shortgpt, trace]")] = None
-    attention: Annotated[
-        tuple[str, ...] | None, Field(description="methods for attention blocks: [attention], or with `mlp` [joint]")
-    ] = None
-    mlp: Annotated[tuple[str, ...] | None, Field(description="methods for feed-forward networks: [mlp, joint]")] = None
-    weights: Annotated[tuple[str, ...], Field(description="as in `prune=`: [wanda:20%, wanda:40%]")] = ()
-    experts: Annotated[tuple[str, ...], Field(description="as in `prune=`: [reap:25%]")] = ()
-    bits: Annotated[tuple[str, ...], Field(description="as in `quantize=`: [quanto:int8]")] = ()
+    layers: tuple[str, ...] | None = Field(default=None, description="methods, such as [shortgpt, trace]")
+    attention: tuple[str, ...] | None = Field(
+        default=None, description="methods for attention blocks: [attention], or with `mlp` [joint]"
+    )
+    mlp: tuple[str, ...] | None = Field(default=None, description="methods for feed-forward networks: [mlp, joint]")
+    weights: tuple[str, ...] = Field(default=(), description="as in `prune=`: [wanda:20%, wanda:40%]")
+    experts: tuple[str, ...] = Field(default=(), description="as in `prune=`: [reap:25%]")
+    bits: tuple[str, ...] = Field(default=(), description="as in `quantize=`: [quanto:int8]")
 
     @model_validator(mode="after")
     def _sound(self) -> Removable:
@@ -131,45 +129,41 @@ def _check_amount(written: str, *, experts: bool) -> None:
 class ShrinkGate(GateRules):
     """What has to be kept, and how it is proven; as in a `gate.yaml`."""
 
-    keep: Annotated[
-        float, Field(gt=0, lt=1, description="share of the base's accuracy above chance that must be kept")
-    ] = 0.95
+    keep: float = Field(
+        default=0.95, gt=0, lt=1, description="share of the base's accuracy above chance that must be kept"
+    )
 
 
 class Search(ManifestPart):
     """How candidates are looked for."""
 
-    beam: Annotated[Positive, Field(description="states of each number of steps that are gone on from")] = 2
-    worst: Annotated[float, Field(gt=0, description="bits a token at which a state is given up")] = 0.5
-    front: Annotated[Positive, Field(description="most candidates that are proven, from large to small")] = 12
+    beam: Positive = Field(default=2, description="states of each number of steps that are gone on from")
+    worst: float = Field(default=0.5, gt=0, description="bits a token at which a state is given up")
+    front: Positive = Field(default=12, description="most candidates that are proven, from large to small")
 
 
 class ShrinkFile(Setup):
     """What to make smaller, and what it must still be able to do."""
 
     base: Annotated[Arguments, Field(min_length=1, description="model arguments, or what is loaded")]
-    remove: Annotated[Removable, Field(description="what may be removed")]
-    traces: Annotated[TraceSource, Field(description="correct traces of the base, by which steps are scored")]
-    gate: Annotated[ShrinkGate, Field(description="what must be kept")]
-    minimise: Annotated[
-        Minimised,
-        Field(
-            description="`bytes` of the weights; `parameters` that aren't zero; `active_parameters`, of these those "
-            "that read each token; `flops` of an answer as long as the traces; `layers`"
-        ),
-    ] = "bytes"
-    search: Annotated[Search, Field(description="how candidates are looked for")] = Search()
-    recover: Annotated[
-        dict[str, Value] | None,
-        Field(description="settings of `recover`: candidates are trained before they are proven, on other questions"),
-    ] = None
-    budget: Annotated[
-        GateBudget,
-        Field(
-            description="what the proof may use each time it is started: no candidate is begun once `tokens` are used "
-            "up, and it stops after `hours`"
-        ),
-    ] = GateBudget()
+    remove: Removable = Field(description="what may be removed")
+    traces: TraceSource = Field(description="correct traces of the base, by which steps are scored")
+    gate: ShrinkGate = Field(description="what must be kept")
+    minimise: Minimised = Field(
+        default="bytes",
+        description="`bytes` of the weights; `parameters` that aren't zero; `active_parameters`, of these those "
+        "that read each token; `flops` of an answer as long as the traces; `layers`",
+    )
+    search: Search = Field(default=Search(), description="how candidates are looked for")
+    recover: dict[str, Value] | None = Field(
+        default=None,
+        description="settings of `recover`: candidates are trained before they are proven, on other questions",
+    )
+    budget: GateBudget = Field(
+        default=GateBudget(),
+        description="what the proof may use each time it is started: no candidate is begun once `tokens` are used "
+        "up, and it stops after `hours`",
+    )
 
     @model_validator(mode="after")
     def _whole(self) -> ShrinkFile:

@@ -62,44 +62,37 @@ TRACES = "traces"  # calibration on what the whole model of the study replies
 class PlannedPruning(ManifestPart):
     """How models are made smaller: layers chosen by a method, given by hand, or by a recipe."""
 
-    method: Annotated[
-        str | None,
-        Field(
-            description="method that chooses layers, as in `lm-eval-tts prune`",
-            json_schema_extra={"examples": sorted(METHODS)},
-        ),
-    ] = None
-    remove: Annotated[
-        tuple[Removed, ...],
-        Field(
-            description="numbers of layers or experts that the method removes, shares of experts (`25%`), or how many "
-            "weights become zero (`20%`, `2of4`); 0 is the whole model, which is run once for each seed, also if "
-            "several entries name it"
-        ),
-    ] = ()
-    calibration: Annotated[
-        str | None,
-        Field(
-            description="calibration texts of the method: `embedded` (the default), a corpus such as `pg19`, a text "
-            "file, `ORG/NAME:SPLIT:FIELD`, `task:NAME` or `run:FOLDER`; `traces` for the correct replies of the whole "
-            "model in this study, which is then run first"
-        ),
-    ] = None
-    samples: Annotated[Positive | None, Field(description="number of calibration texts; 16 by default")] = None
-    max_tokens: Annotated[
-        Whole | None, Field(ge=2, description="most tokens of each calibration text; 512 by default")
-    ] = None
-    parameters: Annotated[
-        dict[str, Value], Field(description="parameters of the method, such as `threshold` of `laco`")
-    ] = Field(default_factory=dict)
-    drop_layers: Annotated[Layers, Field(description="layers to drop, by hand: `[25, 26]` or `25-26`")] = None
-    drop_attention: Annotated[Layers, Field(description="layers without attention, by hand")] = None
-    drop_mlp: Annotated[Layers, Field(description="layers without their feed-forward network, by hand")] = None
-    drop_experts: Annotated[
-        dict[str | int, Layers] | str | None,
-        Field(description="experts of a mixture to drop, by layer: `{0: 3+7-9, 1: [2, 5]}`"),
-    ] = None
-    recipe: Annotated[str | None, Field(description="name or path of a recipe")] = None
+    method: str | None = Field(
+        default=None,
+        description="method that chooses layers, as in `lm-eval-tts prune`",
+        json_schema_extra={"examples": [*sorted(METHODS)]},
+    )
+    remove: tuple[Removed, ...] = Field(
+        default=(),
+        description="numbers of layers or experts that the method removes, shares of experts (`25%`), or how many "
+        "weights become zero (`20%`, `2of4`); 0 is the whole model, which is run once for each seed, also if "
+        "several entries name it",
+    )
+    calibration: str | None = Field(
+        default=None,
+        description="calibration texts of the method: `embedded` (the default), a corpus such as `pg19`, a text "
+        "file, `ORG/NAME:SPLIT:FIELD`, `task:NAME` or `run:FOLDER`; `traces` for the correct replies of the whole "
+        "model in this study, which is then run first",
+    )
+    samples: Positive | None = Field(default=None, description="number of calibration texts; 16 by default")
+    max_tokens: Whole | None = Field(
+        default=None, ge=2, description="most tokens of each calibration text; 512 by default"
+    )
+    parameters: dict[str, Value] = Field(
+        default_factory=dict, description="parameters of the method, such as `threshold` of `laco`"
+    )
+    drop_layers: Layers = Field(default=None, description="layers to drop, by hand: `[25, 26]` or `25-26`")
+    drop_attention: Layers = Field(default=None, description="layers without attention, by hand")
+    drop_mlp: Layers = Field(default=None, description="layers without their feed-forward network, by hand")
+    drop_experts: dict[str | int, Layers] | str | None = Field(
+        default=None, description="experts of a mixture to drop, by layer: `{0: 3+7-9, 1: [2, 5]}`"
+    )
+    recipe: str | None = Field(default=None, description="name or path of a recipe")
 
     @model_validator(mode="after")
     def _one_way(self) -> PlannedPruning:
@@ -129,13 +122,13 @@ class PlannedPruning(ManifestPart):
 class Local(ManifestPart):
     """This machine: a slot for each GPU, or `jobs` slots."""
 
-    gpus: Annotated[
-        tuple[Count, ...], Field(description="numbers of the GPUs to use; by default, all that there are")
-    ] = ()
-    gpus_per_run: Annotated[Positive, Field(description="GPUs of a run")] = 1
-    jobs: Annotated[
-        Positive | None, Field(description="most runs at once; by default one for each slot, or one without GPUs")
-    ] = None
+    gpus: tuple[Count, ...] = Field(
+        default=(), description="numbers of the GPUs to use; by default, all that there are"
+    )
+    gpus_per_run: Positive = Field(default=1, description="GPUs of a run")
+    jobs: Positive | None = Field(
+        default=None, description="most runs at once; by default one for each slot, or one without GPUs"
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> Local:
@@ -149,48 +142,44 @@ class Local(ManifestPart):
 class Slurm(ManifestPart):
     """A Slurm cluster: a job for each run."""
 
-    partition: Annotated[str | None, Field(description="sbatch's `--partition`")] = None
-    account: Annotated[str | None, Field(description="sbatch's `--account`")] = None
-    gpus: Annotated[int | str | None, Field(description="GPUs of a run, sbatch's `--gpus`")] = None
-    cpus: Annotated[Positive | None, Field(description="sbatch's `--cpus-per-task`")] = None
-    memory: Annotated[str | None, Field(description="sbatch's `--mem`, such as 64G")] = None
-    time: Annotated[str | None, Field(description="sbatch's `--time`, such as 12:00:00")] = None
-    parallel: Annotated[Positive | None, Field(description="most jobs at once")] = None
-    setup: Annotated[tuple[str, ...], Field(description="shell lines before each run, such as `module load cuda`")] = ()
-    options: Annotated[dict[str, str | int], Field(description="further options of sbatch, without dashes")] = Field(
-        default_factory=dict
-    )
-    template: Annotated[str | None, Field(description="a job script of your own, relative to the manifest")] = None
+    partition: str | None = Field(default=None, description="sbatch's `--partition`")
+    account: str | None = Field(default=None, description="sbatch's `--account`")
+    gpus: int | str | None = Field(default=None, description="GPUs of a run, sbatch's `--gpus`")
+    cpus: Positive | None = Field(default=None, description="sbatch's `--cpus-per-task`")
+    memory: str | None = Field(default=None, description="sbatch's `--mem`, such as 64G")
+    time: str | None = Field(default=None, description="sbatch's `--time`, such as 12:00:00")
+    parallel: Positive | None = Field(default=None, description="most jobs at once")
+    setup: tuple[str, ...] = Field(default=(), description="shell lines before each run, such as `module load cuda`")
+    options: dict[str, str | int] = Field(default_factory=dict, description="further options of sbatch, without dashes")
+    template: str | None = Field(default=None, description="a job script of your own, relative to the manifest")
 
 
 class Ray(ManifestPart):
     """A Ray cluster: one run after another, on all its GPUs."""
 
-    address: Annotated[str, Field(description="address of the cluster, such as `auto` or `ray://head:10001`")] = "auto"
+    address: str = Field(default="auto", description="address of the cluster, such as `auto` or `ray://head:10001`")
 
 
 class Launch(ManifestPart):
     """Where runs are started; no part of what a run is."""
 
-    local: Annotated[Local, Field(description="`--launch local`: this machine")] = Local()
-    slurm: Annotated[Slurm, Field(description="`--launch slurm`: jobs of a Slurm cluster")] = Slurm()
-    ray: Annotated[Ray, Field(description="`--launch ray`: a Ray cluster")] = Ray()
+    local: Local = Field(default=Local(), description="`--launch local`: this machine")
+    slurm: Slurm = Field(default=Slurm(), description="`--launch slurm`: jobs of a Slurm cluster")
+    ray: Ray = Field(default=Ray(), description="`--launch ray`: a Ray cluster")
 
 
 class Exclude(ManifestPart):
     """Leaves out all runs that have everything that is given."""
 
-    model: Annotated[str | None, Field(description="its name in `models`")] = None
-    method: Annotated[
-        str | None,
-        Field(
-            description="a method; `dense` for the whole model; for layers by hand and recipes, as in the run's name"
-        ),
-    ] = None
-    remove: Annotated[
-        Removed | None, Field(description="how much a method removes, as in its `remove`; 0 for the whole model")
-    ] = None
-    seed: Annotated[Count | None, Field(description="a seed")] = None
+    model: str | None = Field(default=None, description="its name in `models`")
+    method: str | None = Field(
+        default=None,
+        description="a method; `dense` for the whole model; for layers by hand and recipes, as in the run's name",
+    )
+    remove: Removed | None = Field(
+        default=None, description="how much a method removes, as in its `remove`; 0 for the whole model"
+    )
+    seed: Count | None = Field(default=None, description="a seed")
 
     @property
     def given(self) -> dict[str, object]:
@@ -212,22 +201,21 @@ Arguments = Annotated[dict[str, Value], BeforeValidator(_model_arguments, json_s
 class Setup(ManifestPart):
     """What every run of a file has in common: where results go, the engine, and where runs are started."""
 
-    output: Annotated[str, Field(min_length=1, description="folder for everything, relative to this file")]
-    engine: Annotated[
-        str, Field(description="lm-eval's `--model`", json_schema_extra={"enum": list(engine_models())})
-    ] = "pruned-hf"
-    model_args: Annotated[dict[str, Value], Field(description="model arguments of all models")] = Field(
-        default_factory=dict
+    output: str = Field(min_length=1, description="folder for everything, relative to this file")
+    engine: str = Field(
+        default="pruned-hf", description="lm-eval's `--model`", json_schema_extra={"enum": list(engine_models())}
     )
-    batch_size: Annotated[int | str | None, Field(description="lm-eval's `--batch_size`")] = None
-    gen_kwargs: Annotated[dict[str, Value], Field(description="lm-eval's `--gen_kwargs`, of this registry's tasks")] = (
-        Field(default_factory=dict)
+    model_args: dict[str, Value] = Field(default_factory=dict, description="model arguments of all models")
+    batch_size: int | str | None = Field(default=None, description="lm-eval's `--batch_size`")
+    gen_kwargs: dict[str, Value] = Field(
+        default_factory=dict, description="lm-eval's `--gen_kwargs`, of this registry's tasks"
     )
-    include_path: Annotated[str | None, Field(description="folder of further task files, relative to this file")] = None
-    run_untrusted_code: Annotated[
-        bool, Field(description="whether programs that models write may run, in a sandbox, as code benchmarks need it")
-    ] = False
-    launch: Annotated[Launch, Field(description="where runs are started; no part of what a run is")] = Launch()
+    include_path: str | None = Field(default=None, description="folder of further task files, relative to this file")
+    run_untrusted_code: bool = Field(
+        default=False,
+        description="whether programs that models write may run, in a sandbox, as code benchmarks need it",
+    )
+    launch: Launch = Field(default=Launch(), description="where runs are started; no part of what a run is")
 
     @field_validator("engine")
     @classmethod
@@ -251,41 +239,33 @@ class Setup(ManifestPart):
 class Manifest(Setup):
     """A study: models x prunings x tasks x seeds."""
 
-    models: Annotated[
-        dict[Annotated[str, Field(pattern=NAME_OF_A_MODEL)], Arguments],
-        Field(min_length=1, description="model arguments by a name of your choice, or what is loaded"),
-    ]
-    pruning: Annotated[
-        tuple[PlannedPruning, ...],
-        Field(
-            description="how each model is made smaller; without it, the whole models are run, and with it only if a "
-            "`remove` has a 0"
-        ),
-    ] = ()
-    tasks: Annotated[
-        tuple[str, ...],
-        Field(
-            min_length=1,
-            description="tasks of this registry, with or without `tts_`, and those in `include_path` whose names begin "
-            "with it; budgets, votes and seeds are for these. Any other task is run as in `other_tasks`",
-        ),
-    ]
-    other_tasks: Annotated[
-        tuple[str, ...], Field(description="tasks of lm-eval itself; run once for each model, as they are")
-    ] = ()
-    budgets: Annotated[
-        tuple[Positive, ...], Field(description="thinking budgets, in tokens; each task needs a variant of each")
-    ] = ()
-    votes: Annotated[
-        tuple[Annotated[Whole, Field(gt=1)], ...],
-        Field(description="numbers of samples that vote, without a budget; each task needs a variant of each"),
-    ] = ()
-    seeds: Annotated[
-        tuple[Annotated[Count, Field(lt=2**32)], ...],
-        Field(min_length=1, description="seeds of the samples; a run for each, of every model"),
-    ] = (0,)
-    limit: Annotated[Positive | None, Field(description="questions of each task, to try things out")] = None
-    exclude: Annotated[tuple[Exclude, ...], Field(description="runs to leave out; a rule for each kind of them")] = ()
+    models: dict[Annotated[str, Field(pattern=NAME_OF_A_MODEL)], Arguments] = Field(
+        min_length=1, description="model arguments by a name of your choice, or what is loaded"
+    )
+    pruning: tuple[PlannedPruning, ...] = Field(
+        default=(),
+        description="how each model is made smaller; without it, the whole models are run, and with it only if a "
+        "`remove` has a 0",
+    )
+    tasks: tuple[str, ...] = Field(
+        min_length=1,
+        description="tasks of this registry, with or without `tts_`, and those in `include_path` whose names begin "
+        "with it; budgets, votes and seeds are for these. Any other task is run as in `other_tasks`",
+    )
+    other_tasks: tuple[str, ...] = Field(
+        default=(), description="tasks of lm-eval itself; run once for each model, as they are"
+    )
+    budgets: tuple[Positive, ...] = Field(
+        default=(), description="thinking budgets, in tokens; each task needs a variant of each"
+    )
+    votes: tuple[Annotated[Whole, Field(gt=1)], ...] = Field(
+        default=(), description="numbers of samples that vote, without a budget; each task needs a variant of each"
+    )
+    seeds: tuple[Annotated[Count, Field(lt=2**32)], ...] = Field(
+        default=(0,), min_length=1, description="seeds of the samples; a run for each, of every model"
+    )
+    limit: Positive | None = Field(default=None, description="questions of each task, to try things out")
+    exclude: tuple[Exclude, ...] = Field(default=(), description="runs to leave out; a rule for each kind of them")
 
     @model_validator(mode="after")
     def _sound(self) -> Manifest:
