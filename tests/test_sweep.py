@@ -12,6 +12,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from lm_eval_ext.authoring.registry import Tasks
 from lm_eval_ext.cli import app
 from lm_eval_ext.errors import ManifestError
 from lm_eval_ext.harness.arguments import parse_model_args
@@ -19,7 +20,6 @@ from lm_eval_ext.redaction import mapping
 from lm_eval_ext.sweep.launchers import LocalLauncher, slots
 from lm_eval_ext.sweep.manifest import Local
 from lm_eval_ext.sweep.one import ATTEMPT, Work, do, progress, work_of
-from lm_eval_ext.sweep.plan import Tasks
 from lm_eval_ext.sweep.sources import Found, Study, model_args
 from tests.commands import LM_EVAL, run
 

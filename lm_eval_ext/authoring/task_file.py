@@ -24,7 +24,6 @@ from lm_eval_ext.declared import LARGEST, field_names, given_twice, model_at, wr
 from lm_eval_ext.errors import expectation, meant
 from lm_eval_ext.harness.registry import imported_function
 from lm_eval_ext.paths import TASKS
-from lm_eval_ext.plugins import task_folders
 from lm_eval_ext.template_filters import TEMPLATE_FILTERS
 from lm_eval_ext.yaml_functions import usable_functions
 
@@ -234,17 +233,6 @@ def shown_names(template: str) -> set[str]:
 def is_template(text: str) -> bool:
     """Whether a text is a template, rather than a field name or fixed text."""
     return re.search(r"\{[{%]", text) is not None
-
-
-def declared_task(name: str) -> Mapping[str, object] | None:
-    """The configuration of a task; None if the registry has no task of that name."""
-    path = next((path for path in registered_files() if path.stem == name), None)
-    return merged(path)[0].fields if path else None
-
-
-def registered_files() -> Sequence[Path]:
-    """All task YAMLs, ours first."""
-    return [path for folder in (TASKS, *task_folders()) for path in sorted(folder.rglob("*.yaml"))]
 
 
 class TaskFinding(NamedTuple):

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from lm_eval_ext.authoring.task_file import declared_task
+from lm_eval_ext.authoring.registry import Tasks
 from lm_eval_ext.errors import ResultsError, TaskError
 from lm_eval_ext.generation.request import Sampling, asks_for_thinking, parse_options
 from lm_eval_ext.paths import json_object
-from lm_eval_ext.redaction import mapping, sequence, whole
+from lm_eval_ext.redaction import mapping, whole
 from lm_eval_ext.runs.catalogue import read_catalogue
 from lm_eval_ext.runs.load import read_source
 from lm_eval_ext.runs.run import variant_of
@@ -130,19 +130,11 @@ def costs(name: str) -> list[TaskCost]:
     Raises:
         TaskError: the task is not in the registry, or the group holds only tasks of lm-eval itself.
     """
-    found = costs_of_tasks(_declared(name))
+    registry = Tasks()
+    found = costs_of_tasks(fields for one in registry.members(name) if (fields := registry.fields(one)))
     if not found:
         raise TaskError(f"{name}: no task of this registry; `lm_eval ls tasks` lists all")
     return found
-
-
-def _declared(name: str) -> Iterator[Mapping[str, object]]:
-    """A task, or those in a group and the groups in it; tasks of lm-eval itself are left out."""
-    fields = declared_task(name) or {}
-    if fields and "group" not in fields:
-        yield fields
-    for member in sequence(fields.get("task")) if "group" in fields else ():
-        yield from _declared(str(member))
 
 
 def costs_of_tasks(tasks: Iterable[Mapping[str, object]]) -> list[TaskCost]:

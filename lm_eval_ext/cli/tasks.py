@@ -227,9 +227,9 @@ def _path(given: str) -> Path:
     """A path unchanged; for a task's name, its file."""
     if Path(given).exists():
         return Path(given)
-    from lm_eval_ext.authoring.task_file import registered_files
+    from lm_eval_ext.authoring.registry import Tasks
 
-    named = {path.stem: path for path in reversed(registered_files())}
+    named = Tasks().files
     if given not in named:
         hint = did_you_mean(given, named)
         raise TaskError(f"{given}: not a file, a folder, or the name of an installed task{hint}")

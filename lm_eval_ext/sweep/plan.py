@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import itertools
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
 
-from lm_eval_ext.authoring.task_file import merged, registered_files
+from lm_eval_ext.authoring.registry import Tasks
 from lm_eval_ext.errors import ManifestError
-from lm_eval_ext.generation.request import with_budget
 from lm_eval_ext.harness.effects import marked
 from lm_eval_ext.paths import digest
 from lm_eval_ext.pruning.recipe import chosen_name, format_layers, in_names, parse_experts, parse_layers
-from lm_eval_ext.redaction import mapping, sequence
-from lm_eval_ext.runs.run import variant_of
 from lm_eval_ext.sweep.manifest import BY_HAND, TRACES, Exclude, Manifest, PlannedPruning
 
 _WHOLE = "dense"  # what a whole model's run is called
@@ -117,7 +112,7 @@ def planned(manifest: Manifest, registry: Tasks) -> list[PlannedRun]:
     Raises:
         ManifestError: a variant is not in the registry, a rule excludes nothing, or nothing is left to run.
     """
-    ours, others = registry.of(manifest)
+    ours, others = _tasks_of(manifest, registry)
     variants = list(_variants(manifest))
     runs = []
     for name, variant in itertools.product(manifest.models, variants):
@@ -246,69 +241,22 @@ def _word(value: object) -> str:
     return "".join(letter if letter.isalnum() or letter in "._" else "-" for letter in text).strip("-")
 
 
-class Tasks:
-    """The tasks of this registry, its plugins, and a folder of the user's, where their names begin with `tts_`.
+def _tasks_of(manifest: Manifest, registry: Tasks) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """A manifest's tasks of this registry, in all budgets and votes; and those of lm-eval itself."""
+    named = [registry.named(task) for task in manifest.tasks]
+    ours = [name for name in named if registry.is_ours(name)]
+    others = [*(name for name in named if not registry.is_ours(name)), *manifest.other_tasks]
+    varied = [one for task in ours for one in _varied(task, manifest, registry)]
+    return tuple(dict.fromkeys(varied)), tuple(others)
 
-    Args:
-        folder: the user's; None if there is none.
-    """
 
-    def __init__(self, folder: str | None = None) -> None:
-        more = sorted(Path(folder).rglob("tts_*.yaml")) if folder else []
-        self._files = {path.stem: path for path in [*more, *reversed(registered_files())]}
-        self.fields = cache(self._fields)
-
-    def _fields(self, name: str) -> Mapping[str, object] | None:
-        """The configuration of a task or group; None if there is none of that name."""
-        if path := self._files.get(name):
-            return merged(path)[0].fields
-        base, _, budget = name.rpartition("_b")
-        whole = self.fields(base) if re.fullmatch(r"[1-9]\d{0,8}", budget) else None
-        if whole is None or "group" in whole or variant_of(base)[1] is not None:
-            return None
-        return {
-            **whole,
-            "task": name,
-            "generation_kwargs": with_budget(mapping(whole["generation_kwargs"]), int(budget)),
-        }
-
-    def is_ours(self, name: str) -> bool:
-        """Whether a task, or any in a group, is of this registry."""
-        return bool(self.members(name))
-
-    def named(self, given: str) -> str:
-        """A task's whole name, where it is given without `tts_`."""
-        return f"tts_{given}" if not self.is_ours(given) and self.is_ours(f"tts_{given}") else given
-
-    def members(self, name: str) -> list[str]:
-        """The task of this registry, or those in a group and the groups in it."""
-        fields = self.fields(name)
-        if fields is None:
-            return []
-        if "group" not in fields:
-            return [name]
-        return [task for member in sequence(fields.get("task")) for task in self.members(str(member))]
-
-    def of(self, manifest: Manifest) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """A manifest's tasks of this registry, in all budgets and votes; and those of lm-eval itself.
-
-        Raises:
-            ManifestError: a task has no such variant.
-        """
-        named = [self.named(task) for task in manifest.tasks]
-        ours = [name for name in named if self.is_ours(name)]
-        others = [*(name for name in named if not self.is_ours(name)), *manifest.other_tasks]
-        varied = [one for task in ours for one in self._varied(task, manifest)]
-        return tuple(dict.fromkeys(varied)), tuple(others)
-
-    def _varied(self, task: str, manifest: Manifest) -> list[str]:
-        budgets, votes = manifest.budgets, manifest.votes
-        wanted = [f"{task}_b{budget}" for budget in budgets] + [f"{task}_maj{count}" for count in votes]
-        missing = next((name for name in wanted if not self.is_ours(name)), None)
-        if missing is not None:
-            raise ManifestError(
-                f"tasks: {task} has no variant {missing.removeprefix(task)[1:]}; add it to `variants` in the task's "
-                "YAML and run `lm-eval-tts tasks sync`, or name variants and groups themselves and leave out budgets "
-                "and votes"
-            )
-        return wanted or [task]
+def _varied(task: str, manifest: Manifest, registry: Tasks) -> list[str]:
+    wanted = [f"{task}_b{budget}" for budget in manifest.budgets] + [f"{task}_maj{count}" for count in manifest.votes]
+    missing = next((name for name in wanted if not registry.is_ours(name)), None)
+    if missing is not None:
+        raise ManifestError(
+            f"tasks: {task} has no variant {missing.removeprefix(task)[1:]}; add it to `variants` in the task's "
+            "YAML and run `lm-eval-tts tasks sync`, or name variants and groups themselves and leave out budgets "
+            "and votes"
+        )
+    return wanted or [task]

@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
+from lm_eval_ext.authoring.registry import Tasks
 from lm_eval_ext.errors import ArgumentError, ManifestError
 from lm_eval_ext.grading import GRADER_VERSION
 from lm_eval_ext.harness.effects import effect
@@ -20,7 +21,7 @@ from lm_eval_ext.pruning.recipe import Recipe, load_recipe
 from lm_eval_ext.redaction import mapping
 from lm_eval_ext.sweep.locks import is_held, locked
 from lm_eval_ext.sweep.manifest import Manifest, load_manifest, study_name
-from lm_eval_ext.sweep.plan import Item, PlannedRun, Stage, Tasks, planned, stages
+from lm_eval_ext.sweep.plan import Item, PlannedRun, Stage, planned, stages
 
 _CHANGES_NOTHING = {".md", ".png", ".svg", ".lock"}
 _LARGE = 32 << 20  # bytes from which only a part of a file is read
