@@ -137,15 +137,15 @@ def costs(name: str) -> list[TaskCost]:
     return found
 
 
-def costs_of_tasks(tasks: Iterable[Mapping[str, object]]) -> list[TaskCost]:
-    """The costs of tasks that are run together, given by their fields, by benchmark."""
+def costs_of_tasks(tasks: Iterable[Mapping[str, object]], limit: int | None = None) -> list[TaskCost]:
+    """The costs of tasks that are run together, given by their fields, by benchmark; `limit` is of each's questions."""
     found: dict[str, list[Mapping[str, object]]] = defaultdict(list)
     for task in tasks:
         found[variant_of(str(task["task"]))[0]].append(task)
-    return [_cost(benchmark, some) for benchmark, some in found.items()]
+    return [_cost(benchmark, some, limit) for benchmark, some in found.items()]
 
 
-def _cost(benchmark: str, tasks: Sequence[Mapping[str, object]]) -> TaskCost:
+def _cost(benchmark: str, tasks: Sequence[Mapping[str, object]], limit: int | None) -> TaskCost:
     questions = whole(mapping(tasks[0].get("metadata")).get("questions"))
     asked = [_asked(task) for task in tasks]
     samples = sum(one.repeats for one in asked)
@@ -153,6 +153,8 @@ def _cost(benchmark: str, tasks: Sequence[Mapping[str, object]]) -> TaskCost:
     apart = sum(one.repeats * (one.thinking + one.answer) for one in asked)
     answer = max(one.answer for one in asked)
     budgets = [one.budget for one in asked]
+    if questions is not None and limit is not None:
+        questions = min(questions, limit)
     if questions is None:
         return TaskCost(benchmark, budgets, None, None, None, None, answer)
     return TaskCost(benchmark, budgets, questions, questions * samples, questions * most, questions * apart, answer)

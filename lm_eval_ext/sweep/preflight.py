@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from lm_eval_ext.authoring.trial import TaskCost, costs_of_tasks
+from lm_eval_ext.authoring.trial import costs_of_tasks
 from lm_eval_ext.errors import ManifestError, ResultsError, TaskError, TTSError, did_you_mean
 from lm_eval_ext.generation.request import canonical, parse_options
 from lm_eval_ext.harness.arguments import NAMES, Arguments
@@ -127,23 +127,12 @@ def _of_run(study: Study, run: PlannedRun, parameters: int | None) -> RunCost:
         for name in names
         if (fields := study.tasks.fields(name))
     ]
-    counted = [_limited(one, study.manifest.limit) for one in costs_of_tasks(asked)]
+    counted = costs_of_tasks(asked, study.manifest.limit)
     named = {one.benchmark for one in counted}
     unknown = [one.benchmark for one in counted if one.tokens is None]
     unknown += [] if named else list(run.tasks)
     tokens, apart = (sum(getattr(one, name) or 0 for one in counted) for name in ("tokens", "apart"))
     return RunCost(run.name, tokens, apart, parameters, tuple(unknown))
-
-
-def _limited(cost: TaskCost, limit: int | None) -> TaskCost:
-    if limit is None or not cost.questions or limit >= cost.questions:
-        return cost
-    share = limit / cost.questions
-
-    def part(number: int | None) -> int | None:
-        return None if number is None else round(number * share)
-
-    return cost._replace(questions=limit, samples=part(cost.samples), tokens=part(cost.tokens), apart=part(cost.apart))
 
 
 def _parameters(study: Study, run: PlannedRun) -> int | None:
