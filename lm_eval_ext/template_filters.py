@@ -73,15 +73,8 @@ def regex_replace(string: str, pattern: str, repl: str, count: int = 0) -> str:
 
 
 TEMPLATE_FILTERS: dict[str, Callable[..., object]] = {
-    "options": options,
-    "lettered": lettered,
-    "letter_of": letter_of,
-    "column": column,
-    "as_gold": as_gold,
-    "as_json": as_json,
-    "boxed": boxed,
-    "boxed_list": boxed_list,
-    "fenced": fenced,
-    "tested_with": tested_with,
-    "regex_replace": regex_replace,
-}
+    one.__name__: one
+    for one in (
+        options, lettered, letter_of, column, as_gold, as_json, boxed, boxed_list, fenced, tested_with, regex_replace,
+    )
+}  # fmt: skip

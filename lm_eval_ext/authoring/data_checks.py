@@ -113,13 +113,8 @@ def _declared(metadata: Metadata) -> list[str]:
     given = [metadata.question, metadata.answer, *(metadata.code.columns if metadata.code else [])]
     given += [metadata.parts] if isinstance(metadata.parts, str) else metadata.parts or []
     if metadata.question is not None and choices is not None:
-        several = [choices.from_] if isinstance(choices.from_, str) else choices.from_ or []
-        given += [
-            *several,
-            choices.answer,
-            choices.labels,
-            None if choices.shuffle in (True, False) else str(choices.shuffle),
-        ]
+        shuffle = None if choices.shuffle in (True, False) else str(choices.shuffle)
+        given += [*choices.columns, choices.answer, choices.labels, shuffle]
     some = [one for one in given if one]
     return sorted({name for one in some for name in (shown_names(one) if is_template(one) else {one})})
 
@@ -337,9 +332,8 @@ def _choices_unlike_golds(task: Merged, choices: Choices, prompts: Sequence[str]
     if choices.from_ is None:
         yield from _unseen(task, choices.letters or "", prompts)
         return
-    columns = [choices.from_] if isinstance(choices.from_, str) else choices.from_
     for number, doc in enumerate(docs):
-        some = texts(doc, columns)
+        some = texts(doc, choices.columns)
         if len(set(some)) < len(some):
             text = f"question {number}: an option is there twice ({max(some, key=some.count)[:40]!r})"
             yield task.finding(["metadata", "choices"], "choices", text, warning=True)

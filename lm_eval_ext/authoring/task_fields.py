@@ -55,6 +55,11 @@ class Choices(_Fields):
             raise ValueError("choices.letters: the question's own, from A on, such as ABCD; they cannot be shuffled")
         return self
 
+    @property
+    def columns(self) -> list[str]:
+        """The columns of `from`."""
+        return [self.from_] if isinstance(self.from_, str) else self.from_ or []
+
 
 class Calls(_Fields):
     """Calls of a function, by which a program is tested."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from lm_eval_ext.authoring.checks import render_all
 from lm_eval_ext.authoring.task_fields import Metadata
 from lm_eval_ext.authoring.task_file import is_template, merged, named_function, shown_names
 from lm_eval_ext.authoring.trial import ANSWER
-from lm_eval_ext.authoring.variants import is_written_by_us
-from lm_eval_ext.grading.kinds import kind_of_metric
+from lm_eval_ext.authoring.variants import is_written_by_us, kind_of_task
 from lm_eval_ext.paths import TASKS
 from lm_eval_ext.redaction import mapping, sequence, whole
 from lm_eval_ext.runs.catalogue import Catalogue, read_catalogue
@@ -38,8 +38,7 @@ def page_of(text: str) -> str:
 
 def tasks_page() -> str:
     """All benchmarks and groups of the registry, as Markdown."""
-    bases = [path for path in sorted(TASKS.rglob("*.yaml")) if not is_written_by_us(path)]
-    read = [merged(path)[0].fields for path in bases]
+    read = _of_registry()
     benchmarks = markdown_table(
         ("task", "variants", "dataset", "licence"), (_task_row(one) for one in read if "group" not in one)
     )
@@ -51,6 +50,11 @@ def tasks_page() -> str:
         "# Tasks\n\n`_b512` is a thinking budget of 512 tokens; `_maj8` takes eight samples without a budget, and "
         f"reports `pass@k` and `maj@k`.\n\n{benchmarks}\n\n{groups}"
     )
+
+
+def _of_registry() -> list[Mapping[str, Any]]:
+    """The fields of all benchmarks and groups that people edit."""
+    return [merged(path)[0].fields for path in sorted(TASKS.rglob("*.yaml")) if not is_written_by_us(path)]
 
 
 def _task_row(fields: Mapping[str, object]) -> tuple[str, ...]:
@@ -70,9 +74,9 @@ _LONGEST = 600  # characters of an example
 def gallery_page() -> str:
     """All benchmarks, as Markdown. Questions are shown only if they are our own; of others, the frame around them."""
     catalogue = read_catalogue()
-    bases = [path for path in sorted(TASKS.rglob("*.yaml")) if not is_written_by_us(path)]
-    read = [merged(path)[0].fields for path in bases]
-    tasks = sorted((one for one in read if "group" not in one), key=lambda one: catalogue.order(str(one["task"])))
+    tasks = sorted(
+        (one for one in _of_registry() if "group" not in one), key=lambda one: catalogue.order(str(one["task"]))
+    )
     kinds = {
         kind: [one for one in tasks if catalogue.benchmark(str(one["task"])).kind == kind] for kind in catalogue.kinds
     }
@@ -89,9 +93,9 @@ def gallery_page() -> str:
 
 
 def _card(fields: Mapping[str, object], catalogue: Catalogue) -> Iterator[str]:
-    metadata = Metadata.model_validate(fields["metadata"])
+    metadata, kind = Metadata.model_validate(fields["metadata"]), kind_of_task(fields)
     facts = {
-        "answer": _kind(fields),
+        "answer": kind.KIND if kind else "",
         "questions": f"{metadata.questions:,}" if metadata.questions else "not stated",
         "chance": _chance(fields, metadata),
         "cost": _cost(fields, metadata),
@@ -102,11 +106,6 @@ def _card(fields: Mapping[str, object], catalogue: Catalogue) -> Iterator[str]:
     yield f"### {catalogue.benchmark(str(fields['task'])).title}\n"
     yield f"`{fields['task']}` " + " · ".join(f"{name}: {value}" for name, value in facts.items() if value) + "\n"
     yield "\n".join(f"    {line}".rstrip() for line in _example(fields).splitlines())
-
-
-def _kind(fields: Mapping[str, object]) -> str:
-    names = [str(mapping(one).get("metric")) for one in sequence(fields.get("metric_list"))]
-    return next((kind.KIND for kind in map(kind_of_metric, names) if kind), "")
 
 
 def _cost(fields: Mapping[str, object], metadata: Metadata) -> str:

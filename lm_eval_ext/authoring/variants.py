@@ -57,19 +57,13 @@ def prompt_fields(declared: Metadata, template: Mapping[str, object]) -> dict[st
     Raises:
         TaskError: the template has none of our metrics, or something declared does not fit its kind of answers.
     """
-    kind = _kind(template)
-    if (kind.KIND == "choice") != (declared.choices is not None):
-        raise TaskError(
-            "metadata.choices is missing; include: ../_choice needs it"
-            if kind.KIND == "choice"
-            else f"metadata.choices does not fit {kind.KIND} answers; include: ../_choice"
-        )
-    if (kind.KIND == "code") != (declared.code is not None):
-        raise TaskError(
-            "metadata.code is missing; include: ../_code needs it"
-            if kind.KIND == "code"
-            else f"metadata.code does not fit {kind.KIND} answers; include: ../_code"
-        )
+    kind = kind_of_task(template)
+    if kind is None:
+        raise TaskError("metadata.question needs a template such as include: ../_math, ../_choice or ../_text")
+    for field, needed, given in (("choices", "choice", declared.choices), ("code", "code", declared.code)):
+        if (needed == kind.KIND) != (given is not None):
+            why = "is missing" if given is None else f"does not fit {kind.KIND} answers"
+            raise TaskError(f"metadata.{field} {why}; include: ../_{needed}{' needs it' if given is None else ''}")
     if declared.code is not None and declared.variants is not None and declared.variants.votes:
         raise TaskError("metadata.variants.votes: programs don't vote; more samples give pass@k")
     if declared.choices is not None and declared.answer is not None:
@@ -88,12 +82,10 @@ def prompt_fields(declared: Metadata, template: Mapping[str, object]) -> dict[st
     }
 
 
-def _kind(template: Mapping[str, object]) -> type[Rules]:
-    names = [str(mapping(one).get("metric")) for one in sequence(template.get("metric_list"))]
-    found = next((kind for kind in map(kind_of_metric, names) if kind), None)
-    if found is None:
-        raise TaskError("metadata.question needs a template such as include: ../_math, ../_choice or ../_text")
-    return found
+def kind_of_task(fields: Mapping[str, object]) -> type[Rules] | None:
+    """The kind of a task's answers, by its metrics; None if none is ours."""
+    names = [str(mapping(one).get("metric")) for one in sequence(fields.get("metric_list"))]
+    return next((kind for kind in map(kind_of_metric, names) if kind), None)
 
 
 def _shown(given: str) -> str:
@@ -115,10 +107,6 @@ def _quoted(value: object) -> str:
     return f"'{text}'"
 
 
-def _columns(choices: Choices) -> list[str]:
-    return [choices.from_] if isinstance(choices.from_, str) else list(choices.from_ or ())
-
-
 def _key(declared: Metadata, choices: Choices) -> str:
     """The column by whose hash options are shuffled; empty to keep their order."""
     if choices.shuffle is not True:
@@ -134,7 +122,7 @@ def _options(declared: Metadata) -> str:
         return ""
     key = _key(declared, choices)
     arguments = f"({_quoted(key)})" if key else ""
-    return f"{{{{ {_quoted(_columns(choices))} | options{arguments} | lettered }}}}"
+    return f"{{{{ {_quoted(choices.columns)} | options{arguments} | lettered }}}}"
 
 
 def _instruction(declared: Metadata, kind: type[Rules]) -> str:
@@ -165,13 +153,13 @@ def _gold(declared: Metadata, kind: type[Rules]) -> str:
 
 
 def _letter_of(declared: Metadata, choices: Choices) -> str:
-    if choices.as_ == "label" and not (choices.labels or (choices.from_ and len(_columns(choices)) == 1)):
+    if choices.as_ == "label" and not (choices.labels or (len(choices.columns) == 1)):
         raise TaskError("metadata.choices.as: label needs labels, the column with the options' names")
     named = {
         "letters": choices.letters, "labels": choices.labels, "counted": choices.as_,
         "shuffle": _key(declared, choices), "several": choices.several,
     }  # fmt: skip
-    columns = [_quoted(_columns(choices))] if choices.from_ else []
+    columns = [_quoted(choices.columns)] if choices.columns else []
     arguments = [*columns, *(f"{name}={_quoted(value)}" for name, value in named.items() if value)]
     return f"{_quoted(choices.answer)} | letter_of({', '.join(arguments)})"
 
@@ -193,7 +181,7 @@ def _extraction(declared: Metadata, template: Mapping[str, object], grading: Map
         return {"filter_list": [_with_options(chain, "code_answer", options) for chain in chains]}
     if choices is None:
         return {}
-    columns = _columns(choices)
+    columns = choices.columns
     options = {"letters": choices.letters} if choices.letters else {}
     if columns:
         options["choices"] = columns[0] if len(columns) == 1 else columns
