@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Literal, cast
@@ -94,27 +94,13 @@ def changing(arguments: Mapping[str, object]) -> dict[str, object]:
     {'quantization': 'fp8', 'rope_theta': 10000.0}
     """
     recorded = marked("recorded")
-    return {
-        name: value
-        for name, value in _in_order(arguments)
-        if effect(name) in ("model", None) and name not in recorded and not is_usual(name, value)
-    }
+    return _unusual(arguments, lambda name: effect(name) in ("model", None) and name not in recorded)
 
 
 def unseen(arguments: Mapping[str, object]) -> dict[str, object]:
     """The arguments that may change texts and show neither in the weights nor in the config of a loaded model."""
     numerics = marked("numerics")
-    return {
-        name: value
-        for name, value in _in_order(arguments)
-        if (effect(name) is None or name in numerics) and not is_usual(name, value)
-    }
-
-
-def _in_order(arguments: Mapping[str, object]) -> list[tuple[str, object]]:
-    """In the table's order, so that the order in which they were given makes no other model; unknown ones last."""
-    places = {name: place for place, name in enumerate(_table())}
-    return sorted(arguments.items(), key=lambda pair: (places.get(pair[0], len(places)), pair[0]))
+    return _unusual(arguments, lambda name: effect(name) is None or name in numerics)
 
 
 def controlling(arguments: Mapping[str, object]) -> dict[str, object]:
@@ -123,9 +109,17 @@ def controlling(arguments: Mapping[str, object]) -> dict[str, object]:
     >>> controlling({"thinking": "off", "stop_loops": False, "quantization": "fp8"})
     {'thinking': 'off'}
     """
-    return {
-        name: value for name, value in _in_order(arguments) if effect(name) == "control" and not is_usual(name, value)
-    }
+    return _unusual(arguments, lambda name: effect(name) == "control")
+
+
+def _unusual(arguments: Mapping[str, object], asked: Callable[[str], bool]) -> dict[str, object]:
+    """Those that are asked for and have another value than if they weren't given.
+
+    In the table's order, so that the order in which they were given makes no other model; unknown ones last.
+    """
+    places = {name: place for place, name in enumerate(_table())}
+    ordered = sorted(arguments.items(), key=lambda pair: (places.get(pair[0], len(places)), pair[0]))
+    return {name: value for name, value in ordered if asked(name) and not is_usual(name, value)}
 
 
 def publishable(arguments: Mapping[str, object]) -> dict[str, object]:
