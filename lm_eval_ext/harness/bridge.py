@@ -117,7 +117,13 @@ class ThinkingRequests:
     def _planned(self, requests: Sequence[Request]) -> Plan:
         self._warn_of_clamps(requests)
         planned = plan(requests, self.lm.max_length, share=self.arguments.share_traces)
-        _log_plan(planned)
+        logger.info(
+            "%d traces: at most %d thinking tokens to decode for %d requested, %d saved by sharing",
+            len(planned.traces),
+            planned.at_most,
+            planned.asked,
+            planned.asked - planned.at_most,
+        )
         return planned
 
     def _generate(
@@ -235,16 +241,6 @@ def _request(prompt: EncodedPrompt, repeat: int, options: GenerationOptions) -> 
         wait_count=options.wait_count,
         wait_text=options.wait_text,
         thinks=thinks,
-    )
-
-
-def _log_plan(planned: Plan) -> None:
-    logger.info(
-        "%d traces: at most %d thinking tokens to decode for %d requested, %d saved by sharing",
-        len(planned.traces),
-        planned.at_most,
-        planned.asked,
-        planned.asked - planned.at_most,
     )
 
 

@@ -90,17 +90,14 @@ def _says_something(record: logging.LogRecord) -> bool:
 
 def leave_out_what_torchao_says_of_itself() -> None:
     """Leave out what torchao says when transformers imports it: of libraries for other GPUs, and to its developers."""
-    logging.getLogger("torchao").addFilter(_not_of_other_gpus)
-    logging.getLogger("torch.utils._pytree").addFilter(_not_to_developers)
+    for name in ("torchao", "torch.utils._pytree"):
+        logging.getLogger(name).addFilter(_not_of_torchao)
 
 
-def _not_of_other_gpus(record: logging.LogRecord) -> bool:
+def _not_of_torchao(record: logging.LogRecord) -> bool:
     said = record.getMessage()
-    return not (said.startswith("Failed to load ") and ".so: Could not load this library" in said)
-
-
-def _not_to_developers(record: logging.LogRecord) -> bool:
-    return "is an Enum subclass and is now natively supported" not in record.getMessage()
+    other_gpus = said.startswith("Failed to load ") and ".so: Could not load this library" in said
+    return not other_gpus and "is an Enum subclass and is now natively supported" not in said
 
 
 def warn_of_what_tiny_chain_cannot_do(requests: Iterable[Instance]) -> None:

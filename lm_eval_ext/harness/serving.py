@@ -66,7 +66,9 @@ def serve_command(model_args: str, rest: Sequence[str]) -> list[str]:
     base = str(named or (recipe.pretrained if recipe else ""))
     if recipe is not None and base == recipe.pretrained and "revision" not in given and recipe.revision != "main":
         revision = given["revision"] = recipe.revision
-    name = _served_name(base, recipe) + _packed(given.get("quantization") or _after(("--quantization", "-q"), rest))
+    name = _served_name(base, recipe)
+    if packed := given.get("quantization") or _after(("--quantization", "-q"), rest):
+        name += f"-{packed}"
     words = [_vllm(), "serve", base, "--served-model-name", name]
     if recipe is not None and recipe.drops:
         said = ServedRecipe.of(recipe, _public(base if arguments.recipe is None else recipe.base))
@@ -95,11 +97,6 @@ def _after(flags: Collection[str], words: Sequence[str]) -> str:
         if word.partition("=")[0] in flags:
             return word.partition("=")[2] or "".join(words[at + 1 : at + 2])
     return ""
-
-
-def _packed(method: object) -> str:
-    """The part of a name that says how the weights are quantized."""
-    return f"-{method}" if method else ""
 
 
 def _vllm() -> str:

@@ -87,7 +87,9 @@ class PrunedLM(ThinkingLM):
         self.arguments = arguments = taken_from(kwargs)
         self.replicas = self._replicas_for(arguments, kwargs)
         if any(getattr(arguments, name) is not None for name in marked("chooses")):
-            self._refuse(kwargs)  # before choosing layers, which may take hours
+            for key, why in self.NOT_WITH_DROPPED_LAYERS.items():  # before choosing layers, which may take hours
+                if kwargs.get(key):
+                    raise ArgumentError(f"{key}={kwargs[key]} cannot be combined with dropped layers: {why}")
         warn_of_unknown(kwargs)
         load_options = {name: kwargs[name] for name in marked("loads") if name in kwargs}
         if pretrained is None and arguments.recipe is None:
@@ -102,7 +104,8 @@ class PrunedLM(ThinkingLM):
         if arguments.quantize is not None and self.recipe is not None and self.recipe.quantization is not None:
             raise ArgumentError("quantize and the recipe's quantization contradict each other; give one of them")
         if pretrained is None or (self.recipe is not None and pretrained == self.recipe.pretrained):
-            pretrained, revision = self._base_of_recipe(revision)
+            assert self.recipe is not None  # otherwise the embedded model is used
+            pretrained, revision = self.recipe.pretrained, revision or self.recipe.revision
         if self._drops and not isinstance(pretrained, str):
             raise ArgumentError(
                 "layers are dropped while loading: pass pretrained as a name or folder, not a loaded model"
@@ -154,15 +157,6 @@ class PrunedLM(ThinkingLM):
         """Software versions that affect the decoded tokens."""
         return self.facts.versions
 
-    def _refuse(self, kwargs: Mapping[str, object]) -> None:
-        for key, why in self.NOT_WITH_DROPPED_LAYERS.items():
-            if kwargs.get(key):
-                raise ArgumentError(f"{key}={kwargs[key]} cannot be combined with dropped layers: {why}")
-
-    def _base_of_recipe(self, revision: str | None) -> tuple[str, str]:
-        assert self.recipe is not None  # otherwise the embedded model is used
-        return self.recipe.pretrained, revision or self.recipe.revision
-
     def _log_pruning(self) -> None:
         if self._kept is not None and self.recipe is not None and self.replicas is None:
             info, sparsity = self._pruning_info(), self.recipe.sparsity
@@ -198,21 +192,16 @@ class PrunedLM(ThinkingLM):
 
     def get_model_info(self) -> dict[str, Any]:
         """Model information for the results, including the pruning."""
-        info = {**super().get_model_info(), "pruning": self._pruning_info(), "costs": self._costs()}
-        if self.replicas is not None:
-            info["replicas"] = self.replicas.info()
-        return info
+        costs = costs_of(self.facts.computed, self.facts.element_bytes)
+        costs |= {"peak_memory": peak_memory()} if self.replicas is None else {}
+        info = {**super().get_model_info(), "pruning": self._pruning_info(), "costs": costs}
+        return info if self.replicas is None else {**info, "replicas": self.replicas.info()}
 
     def _capabilities(self) -> dict[str, object]:
         return super()._capabilities() | {"seed_reproducible": self.sampler is not None or self.arguments.reproducible}
 
     def _device_named(self) -> str:
         return device_name() if self.replicas is None else str(self.replicas.identity.facts["device"])
-
-    def _costs(self) -> dict[str, float]:
-        """What a token costs, and the memory that was used."""
-        sizes = costs_of(self.facts.computed, self.facts.element_bytes)
-        return sizes | ({} if self.replicas is not None else {"peak_memory": peak_memory()})
 
     def _pruning_info(self) -> dict[str, object]:
         recipe, facts = self.recipe, self.facts

@@ -123,7 +123,8 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
     def __init__(
         self, pretrained: str | PreTrainedModel | None = None, *, revision: str | None = None, **kwargs: object
     ) -> None:
-        _check_dtypes(kwargs)
+        for name in ("dtype", "mixed_precision_dtype"):  # lm-eval looks them up in torch by their names
+            check_dtype(kwargs.get(name), name)
         pretrained, revision = self._take(pretrained, revision, kwargs)
         self._bits_and_bytes = {name: kwargs.pop(name) for name in list(kwargs) if name.startswith(_BITS_AND_BYTES)}
         sparsity = self.recipe.sparsity if self.recipe else None  # of two near-equal masks, a few values may not tell
@@ -339,12 +340,6 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
     @functools.cached_property
     def _dense_parameters(self) -> int:
         return parameter_count(self._dense_config)
-
-
-def _check_dtypes(given: Mapping[str, object]) -> None:
-    """Refuse a `dtype` that torch doesn't have, which lm-eval looks up there by its name."""
-    for name in ("dtype", "mixed_precision_dtype"):
-        check_dtype(given.get(name), name)
 
 
 _SHARE = 0.6  # of the memory that is free now; the rest is for activations and other processes

@@ -58,18 +58,22 @@ class PrunedVLLM(PrunedLM, VLLM):  # type: ignore[misc]  # lm-eval has no type i
     }
 
     def __init__(self, pretrained: str | None = None, *, revision: str | None = None, **kwargs: object) -> None:
+        from transformers import AutoConfig
+
         self.pretrained, self.revision = self._take(pretrained, revision, kwargs)
         if self.quantization is not None:
             raise ArgumentError(f"quantize={self.quantization}: pruned-vllm quantizes by vLLM's argument quantization=")
         self._changing = changing(kwargs)
-        self._dense_config = self._whole_config(bool(kwargs.get("trust_remote_code")))
+        trusted = bool(kwargs.get("trust_remote_code"))
+        self._dense_config: PreTrainedConfig = AutoConfig.from_pretrained(
+            self.pretrained, revision=self.revision, trust_remote_code=trusted
+        )
         check_fits(self.recipe, str(self.pretrained), self._dense_config, self.arguments.base)
         if self.recipe is not None and self._drops:
             place, hub = str(self.pretrained), {"revision": self.revision}
-            trust = self.arguments.trust_layer_fields, bool(kwargs.get("trust_remote_code"))
-            sliced = sliced_by(self.recipe, place, self._dense_config, hub, *trust)
+            sliced = sliced_by(self.recipe, place, self._dense_config, hub, self.arguments.trust_layer_fields, trusted)
             self._kept, self._changes, self._sliced_config = sliced
-            kwargs |= engine_arguments(place, self._dense_config, sliced, hub, trust[1])
+            kwargs |= engine_arguments(place, self._dense_config, sliced, hub, trusted)
         kwargs.setdefault("enable_prefix_caching", True)  # so that an answer does not prefill its trace again
         if self.arguments.seed is not None:
             kwargs.setdefault("seed", self.arguments.seed)
@@ -96,11 +100,6 @@ class PrunedVLLM(PrunedLM, VLLM):  # type: ignore[misc]  # lm-eval has no type i
         if self._kept is not None:
             info["engine"]["verified"] = self._verdict()
         return info
-
-    def _whole_config(self, trust_remote_code: bool) -> PreTrainedConfig:
-        from transformers import AutoConfig
-
-        return AutoConfig.from_pretrained(self.pretrained, revision=self.revision, trust_remote_code=trust_remote_code)
 
     def gpus_of_replica(self, kwargs: Mapping[str, object]) -> int | None:
         """Number of GPUs that one replica needs; None for one, if there are any."""

@@ -127,9 +127,6 @@ class TTSServer(ThinkingLM, TemplateLM):  # type: ignore[misc]  # lm-eval has no
             "kept" if self._seeded else "not kept",
             "the same" if self._tokenizer_checked else "not checked",
         )
-        self._warn()
-
-    def _warn(self) -> None:
         if not self._seeded:
             logger.warning(
                 "the server's samples don't depend on a request's seed alone; results are marked so%s",
