@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -431,7 +432,8 @@ def build_site(results: Sequence[str | Path], out: str | Path, *, site: str | Pa
     >>> build_site([LEADERBOARD / "results"], tempfile.mkdtemp()).name
     'index.html'
     """
-    _check_libraries()
+    if find_spec("vl_convert") is None:
+        raise ArgumentError("leaderboard build needs vl_convert: pip install 'lm-eval-tts[leaderboard]'")
     from lm_eval_ext.analysis.board import Board
     from lm_eval_ext.runs.catalogue import read_catalogue
     from lm_eval_ext.runs.load import load as load_sources
@@ -446,11 +448,3 @@ def build_site(results: Sequence[str | Path], out: str | Path, *, site: str | Pa
             logger.warning("%s: %s", finding.path, finding.text)
     studies = read_studies(Path(path) for path in results)
     return write_site(sources, Path(out), Board([source.run for source in sources], catalogue), studies)
-
-
-def _check_libraries() -> None:
-    from importlib.util import find_spec
-
-    missing = [name for name in ("jinja2", "vl_convert") if find_spec(name) is None]
-    if missing:
-        raise ArgumentError(f"leaderboard build needs {', '.join(missing)}: pip install 'lm-eval-tts[leaderboard]'")

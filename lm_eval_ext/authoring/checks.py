@@ -71,7 +71,8 @@ def check_files(
 
 
 def _benchmark(task: Merged, taken: frozenset[str], trust: bool) -> Iterator[TaskFinding]:
-    missing = [name for name in REQUIRED if name not in task.fields and not _has_instead(task, name)]
+    given = {*task.fields, *(["dataset_path"] if "custom_dataset" in task.fields else [])}
+    missing = [name for name in REQUIRED if name not in given]
     if not isinstance(task.fields.get("task"), str):
         yield task.own.finding([], "missing", "task: the benchmark's name")
     elif missing:
@@ -85,10 +86,6 @@ def _benchmark(task: Merged, taken: frozenset[str], trust: bool) -> Iterator[Tas
         yield from _generation(task)
         yield from _template(task, "doc_to_text")
         yield from _template(task, "doc_to_target")
-
-
-def _has_instead(task: Merged, name: str) -> bool:
-    return name == "dataset_path" and "custom_dataset" in task.fields
 
 
 def _name(task: Merged, taken: frozenset[str]) -> Iterator[TaskFinding]:

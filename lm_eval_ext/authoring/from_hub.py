@@ -173,7 +173,8 @@ def _asked(dataset: str, task: HubTask, template: str | None) -> AskedByHub:
     if question and template:
         question = _question(question, template, spec.metadata or [] if spec else [])
         metadata |= {"instruction": ""} if r"\boxed" in template else {}
-    columns = _columns(spec)
+    choices = spec.choices if spec else None
+    columns = (choices,) if isinstance(choices, str) else tuple(choices or ())
     answer, way = _answer(spec, columns)
     if columns and task.shuffle_choices:
         metadata["shuffle"] = spec.input if spec else True
@@ -195,11 +196,6 @@ def _kind(task: HubTask) -> tuple[str | None, bool]:
         if scorer.name == "pattern" and "boxed" in str(scorer.args.get("pattern")):
             return "math", graded
     return next((_KINDS[name] for name in names if name in _KINDS), None), graded
-
-
-def _columns(spec: FieldSpec | None) -> tuple[str, ...]:
-    choices = spec.choices if spec else None
-    return (choices,) if isinstance(choices, str) else tuple(choices or ())
 
 
 def _answer(spec: FieldSpec | None, columns: tuple[str, ...]) -> tuple[str | None, str | None]:

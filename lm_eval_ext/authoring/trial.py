@@ -202,16 +202,12 @@ def as_sentence(costs: Sequence[TaskCost], speed: float) -> str:
     """The whole in words: tokens and hours at a speed in tokens per second."""
     total = sum(one.tokens or 0 for one in costs)
     unknown = [one.benchmark for one in costs if one.tokens is None]
+    answers = " or ".join(f"{size:,}" for size in sorted({one.answer for one in costs}))
     text = (
-        f"At most {total:,} tokens (budgets of one benchmark share their traces; {_answers(costs)}): "
+        f"At most {total:,} tokens (budgets of one benchmark share their traces; {answers} for each answer): "
         f"{total / speed / 3600:,.1f} hours at {speed:,.0f} tokens/s."
     )
     return f"{text} Not counted, as the number of questions is unknown: {', '.join(unknown)}." if unknown else text
-
-
-def _answers(costs: Sequence[TaskCost]) -> str:
-    sizes = sorted({one.answer for one in costs})
-    return f"{' or '.join(f'{size:,}' for size in sizes)} for each answer"
 
 
 def _budgets(cost: TaskCost) -> str:

@@ -71,7 +71,9 @@ def prompt_fields(declared: Metadata, template: Mapping[str, object]) -> dict[st
     grading = dict(declared.grading or {})
     kind.of(grading)
     gold = _gold(declared, kind)
-    parts = [_shown(str(declared.question)), _options(declared), _instruction(declared, kind)]
+    question = str(declared.question)
+    shown = question if is_template(question) else f"{{{{{_expression(question)}}}}}"
+    parts = [shown, _options(declared), _instruction(declared, kind)]
     example = f"| {_EXAMPLES.get(kind.KIND, 'boxed')} }}}}"
     return {
         "doc_to_text": "\n\n".join(part for part in parts if part),
@@ -86,10 +88,6 @@ def kind_of_task(fields: Mapping[str, object]) -> type[Rules] | None:
     """The kind of a task's answers, by its metrics; None if none is ours."""
     names = [str(mapping(one).get("metric")) for one in sequence(fields.get("metric_list"))]
     return next((kind for kind in map(kind_of_metric, names) if kind), None)
-
-
-def _shown(given: str) -> str:
-    return given if is_template(given) else f"{{{{{_expression(given)}}}}}"
 
 
 def _expression(column: str) -> str:
@@ -234,7 +232,8 @@ def sync(folder: Path, *, write: bool = True) -> list[Path]:
     waiting = {path.parent.parent for path in changed} if not write else set()  # their variants are not known yet
     expected = {path: text for base in bases if base.parent not in waiting for path, text in variants_of(_sound(base))}
     changed += _update(expected, write=write)
-    written = [path for path in sorted(folder.rglob("*")) if path.is_file() and _may_be_ours(path)]
+    files = [path for path in sorted(folder.rglob("*")) if path.suffix == ".yaml" or path.parent.name == VARIANTS]
+    written = [path for path in files if path.is_file() and is_written_by_us(path)]
     stale = [path for path in written if path not in expected | prompts and path.parent.parent not in waiting]
     if write:
         for path in stale:
@@ -255,10 +254,6 @@ def is_written_by_us(path: Path) -> bool:
     """Whether a file is a generated variant or prompt."""
     with path.open("rb") as file:
         return file.read(99).startswith(_HEADER.partition("{")[0].encode())
-
-
-def _may_be_ours(path: Path) -> bool:
-    return (path.suffix == ".yaml" or path.parent.name == VARIANTS) and is_written_by_us(path)
 
 
 def out_of_date(task: Merged) -> list[Path]:

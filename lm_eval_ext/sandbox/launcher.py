@@ -392,9 +392,10 @@ def _request(content: object) -> bytes:
         GradingError: it is no plain data, or too long.
     """
     try:
-        return _message(encoded(content))
+        data = encoded(content)
     except (TypeError, ValueError) as error:
         raise GradingError(f"a test can't be passed into the sandbox: {error}") from None
+    return struct.pack(">I", len(data)) + data
 
 
 def _clean(source: str) -> str:
@@ -405,10 +406,6 @@ def _clean(source: str) -> str:
 def _words(said: object) -> str:
     """What a program says of itself; nothing if that is no text."""
     return said[:300] if isinstance(said, str) else ""
-
-
-def _message(data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + data
 
 
 def _loaded(run: PipedRun, prelude: str, source: str, entry: str) -> tuple[Reason, str] | None:

@@ -20,7 +20,6 @@ from lm_eval_ext.wording import scaled, share, text_table
 if TYPE_CHECKING:
     import pandas
 
-_BYTES = "B"
 _NAMES: Mapping[Minimised, str] = {
     "bytes": "weights", "parameters": "parameters", "active_parameters": "active parameters",
     "flops": "FLOPs of an answer", "layers": "layers",
@@ -212,7 +211,7 @@ def headline(found: ShrinkReport) -> str:
 
 
 def _unit(found: ShrinkReport) -> str:
-    return _BYTES if found.minimised == "bytes" else ""
+    return "B" if found.minimised == "bytes" else ""
 
 
 def _sentences(found: ShrinkReport) -> Iterator[str]:

@@ -73,7 +73,8 @@ class Slot:
     def take(self) -> bool:
         """Lock the slot's GPUs for whatever is started in it; false if another sweep uses one."""
         for gpu in self.gpus:
-            lock = hold(_lock_of_gpu(gpu))
+            folder = Path(tempfile.gettempdir()) / f"lm-eval-tts-{os.getuid()}"
+            lock = hold(folder / f"gpu-{gpu}.lock")
             if lock is None:
                 self.release()
                 return False
@@ -85,10 +86,6 @@ class Slot:
         for lock in self.locks:
             os.close(lock)
         self.locks.clear()
-
-
-def _lock_of_gpu(gpu: str) -> Path:
-    return Path(tempfile.gettempdir()) / f"lm-eval-tts-{os.getuid()}" / f"gpu-{gpu}.lock"
 
 
 def slots(local: Local, jobs: int | None) -> list[Slot]:

@@ -332,15 +332,11 @@ def _placed(manifest: Manifest, folder: Path) -> Manifest:
 def placed_path(text: str, folder: Path) -> str:
     """A path of a manifest's folder as an absolute one; any other text as it is."""
     begin, path = ("run:", text[4:]) if text.startswith("run:") else ("", text)
-    if path in _installed() or not path:
+    installed = [*(one.name for one in EMBEDDED), *recipe_names()]  # no paths, even if there is a file of the name
+    if path in installed or not path:
         return text
     place = folder / Path(path).expanduser()
     return f"{begin}{place}" if place.exists() or path.startswith("~") else text
-
-
-def _installed() -> list[str]:
-    """Names that are no paths, even if there is a file of the name."""
-    return [*(folder.name for folder in EMBEDDED), *recipe_names()]
 
 
 _FOLDER = Path(__file__).parent / "manifests"

@@ -2,9 +2,7 @@
 
 Every step is invertible, so a mistake anywhere changes the answer. A problem is wholly in its text, from which `states`
 computes the value after each step: what a model writes can be checked step by step. Problems come from a fixed seed:
-always the same, in no corpus, without a download. The families are in `depth_families`.
-
-Families of problems that can have any number of steps.
+always the same, in no corpus, without a download. The families, of which each can have any number of steps:
 
 | family | a step | state |
 |---|---|---|

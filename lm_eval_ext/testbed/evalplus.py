@@ -78,7 +78,9 @@ def cases_of(script: str) -> list[str]:
     if {"assertion", "is_floats"} <= functions and re.search(r"\binp\b", target):
         parts.append(_STRICT.format(found=_FOUND in script))
     parts.append(f"_cases = list({ast.unparse(loop.iter)})")
-    tested = re.sub(r"\b(?!_poly\b|ref_func\b)(\w+)\(\*inp\)", r"\1(*_deepcopy(inp))", _source(loop.body))
+    tested = re.sub(
+        r"\b(?!_poly\b|ref_func\b)(\w+)\(\*inp\)", r"\1(*_deepcopy(inp))", "\n".join(map(ast.unparse, loop.body))
+    )
     first, *others = [f"{target} = _cases[{number}]\n{tested}" for number in range(len(inputs.elts))]
     return ["\n".join([*parts, first]), *others]
 
@@ -92,7 +94,3 @@ def _first(statement: ast.stmt) -> int:
     """The line in which a statement begins, with its decorators."""
     decorators = statement.decorator_list if isinstance(statement, (ast.FunctionDef, ast.ClassDef)) else []
     return min([statement.lineno, *(one.lineno for one in decorators)])
-
-
-def _source(statements: list[ast.stmt]) -> str:
-    return "\n".join(map(ast.unparse, statements))
