@@ -67,33 +67,6 @@ class Estimate:
     seconds: Mapping[str, float]
     generated: Mapping[str, int]
 
-    @property
-    def used(self) -> float | None:
-        """The share of their most tokens that finished runs have generated; None if none is finished."""
-        most = sum(one.tokens for one in self.runs if one.run in self.generated)
-        return sum(self.generated.values()) / most if most else None
-
-    @property
-    def tokens(self) -> int:
-        """Of all runs."""
-        return sum(one.tokens for one in self.runs)
-
-    @property
-    def apart(self) -> int:
-        """Of all runs, without shared traces."""
-        return sum(one.apart for one in self.runs)
-
-    @property
-    def operations(self) -> float | None:
-        """Floating-point operations of all runs; None if a model's size is unknown."""
-        each = [one.operations for one in self.runs if one.tokens]
-        return None if None in each else sum(one for one in each if one is not None)
-
-    @property
-    def uncounted(self) -> int:
-        """Number of runs with tasks whose tokens are unknown."""
-        return sum(bool(one.unknown) for one in self.runs)
-
 
 def estimated(study: Study, runs: Sequence[PlannedRun]) -> Estimate:
     """The costs of runs of a study.
@@ -173,30 +146,34 @@ def _figures(one: RunCost, speed: Speed | None) -> list[str]:
 
 def as_sentences(estimate: Estimate, speed: Speed | None) -> str:
     """The whole in words."""
-    saved = 1 - estimate.tokens / estimate.apart if estimate.apart else 0.0
-    said = [f"{_count(len(estimate.runs))}: at most {estimate.tokens:,} tokens; shared traces save {saved:.0%}."]
-    if estimate.operations is not None:
-        said.append(f"{estimate.operations:.1e} floating-point operations at most.")
+    tokens, apart = (sum(getattr(one, name) for one in estimate.runs) for name in ("tokens", "apart"))
+    saved = 1 - tokens / apart if apart else 0.0
+    said = [f"{_count(len(estimate.runs))}: at most {tokens:,} tokens; shared traces save {saved:.0%}."]
+    each = [one.operations for one in estimate.runs if one.tokens]
+    operations = None if None in each else sum(one for one in each if one is not None)
+    if operations is not None:
+        said.append(f"{operations:.1e} floating-point operations at most.")
     if speed is not None:
-        hours = speed.hours(estimate.tokens, estimate.operations)
+        hours = speed.hours(tokens, operations)
         unknown = "GPU hours are unknown, because a model's size is out of reach; give --speed."
         said.append(unknown if hours is None else f"At most {_hours(hours)} GPU hours {speed.said}.")
-    if estimate.uncounted:
-        said.append(f"Tasks that aren't counted are in {_count(estimate.uncounted)}.")
-    return " ".join([*said, *_of_finished(estimate)])
+    if uncounted := sum(bool(one.unknown) for one in estimate.runs):
+        said.append(f"Tasks that aren't counted are in {_count(uncounted)}.")
+    return " ".join([*said, *_of_finished(estimate, tokens)])
 
 
-def _of_finished(estimate: Estimate) -> list[str]:
-    """What finished runs say of the others."""
+def _of_finished(estimate: Estimate, tokens: int) -> list[str]:
+    """What finished runs say of the others; `tokens` are those of all at most."""
     if not estimate.seconds:
         return []
     done = len(estimate.seconds)
     mean = sum(estimate.seconds.values()) / done
     left = (len(estimate.runs) - done) * mean / 3600
     said = [f"{done} {'is' if done == 1 else 'are'} done, in {mean:,.0f} s each: {_hours(left)} hours are left."]
-    if estimate.used is not None:
-        expected = round(estimate.used * estimate.tokens)
-        said.append(f"They took {estimate.used:.0%} of their most tokens, which makes {expected:,} for all runs.")
+    if most := sum(one.tokens for one in estimate.runs if one.run in estimate.generated):
+        used = sum(estimate.generated.values()) / most
+        expected = round(used * tokens)
+        said.append(f"They took {used:.0%} of their most tokens, which makes {expected:,} for all runs.")
     return said
 
 
