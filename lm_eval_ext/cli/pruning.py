@@ -228,20 +228,17 @@ def check(
     faults = 0
     for path in paths or sorted(PRUNED_MODELS.glob("*.yaml")):
         try:
-            _check_new(load_recipe(str(path)), path, found)
+            recipe = load_recipe(str(path))
+            _check_layers(recipe, path)
+            if recipe.digest in found:
+                raise RecipeError(f"{path}: the same model as {found[recipe.digest]}")
+            found[recipe.digest] = path
         except RecipeError as error:
             print(error)
             faults += 1
     print(f"recipes: {len(found)} valid, {faults} invalid")
     if faults:
         raise typer.Exit(1)
-
-
-def _check_new(recipe: Recipe, path: Path, found: dict[str, Path]) -> None:
-    _check_layers(recipe, path)
-    if recipe.digest in found:
-        raise RecipeError(f"{path}: the same model as {found[recipe.digest]}")
-    found[recipe.digest] = path
 
 
 def _check_layers(recipe: Recipe, path: Path) -> None:

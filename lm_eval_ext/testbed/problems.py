@@ -29,9 +29,9 @@ _RESULT = re.compile(r"=(\d)(?!\d)")
 Problem = dict[str, str]
 
 
-def sums(count: int, seed: int = 2510) -> list[Problem]:
+def sums(count: int) -> list[Problem]:
     """`count` different one-step word problems with small whole numbers; fields `question` and `answer`."""
-    generator = random.Random(seed)
+    generator = random.Random(2510)
     problems: dict[str, str] = {}
     while len(problems) < count:
         name, things = generator.choice(_NAMES), generator.choice(_THINGS)
@@ -123,13 +123,13 @@ class Countdown(NamedTuple):
     target: int
 
 
-def countdowns(count: int, numbers: int, seed: int = _COUNTDOWN_SEED) -> list[Countdown]:
+def countdowns(count: int, numbers: int) -> list[Countdown]:
     """Problems of a number of numbers, each different.
 
     >>> countdowns(1, 3)[0].numbers == countdowns(2, 3)[0].numbers
     True
     """
-    generator = random.Random(f"{seed}-{numbers}")
+    generator = random.Random(f"{_COUNTDOWN_SEED}-{numbers}")
     found: dict[Countdown, None] = {}
     while len(found) < count:
         drawn = tuple(generator.randint(1, _LARGEST) for _ in range(numbers))
