@@ -151,12 +151,16 @@ class GateStudy(Study):
         """What makes a model what it is; benchmarks are told apart in its folder, so that one more changes nothing."""
         return super().content_of(replace(run, tasks=()))
 
+    def folder_of(self, item: Item) -> Path:
+        """Where a model's log, blocks and results are."""
+        folder = super().folder_of(item)
+        assert folder is not None  # nothing is chosen in a stage here
+        return folder
+
     def blocks_folder(self, name: str, task: str) -> Path:
         """Where the blocks of a model on a benchmark are."""
         run = next(run for run in self.runs if run.name == name)
-        folder = self.folder_of(run)
-        assert folder is not None  # nothing is chosen in a stage here
-        return folder / _BLOCKS / self._task_folders[task]
+        return self.folder_of(run) / _BLOCKS / self._task_folders[task]
 
     @cached_property
     def _task_folders(self) -> dict[str, str]:
@@ -363,9 +367,7 @@ class GateStudy(Study):
     def found(self, item: Item) -> Found:
         """Where a model stands: it is done if it has nothing to do now."""
         assert isinstance(item, PlannedRun)  # nothing is chosen in a stage here
-        folder = self.folder_of(item)
-        assert folder is not None
-        waiting = self._unfinished(folder)
+        waiting = self._unfinished(self.folder_of(item))
         if waiting.state == "running":
             return waiting
         try:
@@ -414,11 +416,12 @@ class GateStudy(Study):
 
     def write_results(self, run: PlannedRun) -> Path | None:
         """Put all blocks of a model together in one results file, marked and without accuracies, with its samples."""
-        files = [file for some in self._files(run.name).values() for file in some]
+        files = {task: some for task, some in self._files(run.name).items() if some}
         if not files:
             return None
-        newest: dict[str, Path] = {task: some[-1] for task, some in self._files(run.name).items() if some}
-        content: dict[str, object] = json_object(files[-1], ResultsError)
+        newest = {task: some[-1] for task, some in files.items()}
+        last = newest[list(newest)[-1]]
+        content: dict[str, object] = json_object(last, ResultsError)
         parts = {task: json_object(path, ResultsError) for task, path in newest.items()}
         for field in ("configs", "versions", "n-shot", "higher_is_better", "n-samples", "task_hashes"):
             content[field] = {task: mapping(one.get(field)).get(task) for task, one in parts.items()}
@@ -428,26 +431,19 @@ class GateStudy(Study):
             task: {"of": answers[task].of, "samples": answers[task].samples, "questions": sorted(answers[task].by_id)}
             for task in parts
         }
-        own = self.folder_of(run)
-        assert own is not None
-        folder = own / "results"
+        folder = self.folder_of(run) / "results"
         folder.mkdir(parents=True, exist_ok=True)
-        date = files[-1].stem.removeprefix("block_")
-        for task, some in self._files(run.name).items():
-            if some:
-                self._write_samples(some, folder / f"samples_{task}_{date}.jsonl")
+        date = last.stem.removeprefix("block_")
+        for task, some in files.items():
+            # Of rounds, the newest block has the samples of the earlier ones.
+            used = some[-1:] if self.gate.population == "these questions" else some
+            with (folder / f"samples_{task}_{date}.jsonl").open("wb") as written:
+                written.writelines(_samples(file).read_bytes() for file in used)
         path = folder / f"results_{date}.json"
         write_json(path, content)
         for old in set(folder.glob("*.json*")) - {path, *folder.glob(f"samples_*_{date}.jsonl")}:
             old.unlink()
         return path
-
-    def _write_samples(self, files: Sequence[Path], path: Path) -> None:
-        """The samples of all blocks; of rounds, those of the newest one, which has the earlier ones."""
-        used = files[-1:] if self.gate.population == "these questions" else files
-        with path.open("wb") as written:
-            for file in used:
-                written.write(_samples(file).read_bytes())
 
 
 def _current(kept: dict[str, tuple[object, Value]], name: str, stamp: object, make: Callable[[], Value]) -> Value:

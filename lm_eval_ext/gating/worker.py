@@ -87,10 +87,8 @@ def _say(study: GateStudy, run: PlannedRun) -> None:
 def _apart(study: GateStudy, run: Item, extra: Sequence[str]) -> int:
     """Evaluate a model in a process of its own; returns an exit code."""
     assert isinstance(run, PlannedRun)  # nothing is chosen in a stage here
-    folder = study.folder_of(run)
-    assert folder is not None
     command = [sys.executable, "-m", __spec__.name, _HERE, str(study.path), study.ticket(run), *extra]
-    return do(Work(folder, command, lambda: study.next_block(run) is None))
+    return do(Work(study.folder_of(run), command, lambda: study.next_block(run) is None))
 
 
 def _here(study: GateStudy, run: Item, extra: Sequence[str]) -> int:

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     import pandas
     from lm_eval.tasks import TaskManager
 
-    from lm_eval_ext.generation.request import Generation
-
 
 def load_model(arguments: Mapping[str, object], engine: str, batch_size: int | str) -> Any:  # a `ThinkingLM`
     """Create one of our models, in the same way as lm-eval's command line.
