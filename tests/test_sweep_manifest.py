@@ -96,6 +96,7 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
 ]
 # What only shows when the names are looked up, before anything runs.
 MISTAKEN: list[tuple[dict[str, Any], str]] = [
+    ({"pruning": [{"recipe": "/"}]}, "pruning.0: recipe=/: neither a YAML file nor an installed recipe"),
     ({"tasks": ["chian"], "budgets": []}, r"tasks: unknown task 'chian'; did you mean tts_chain\?"),
     ({"other_tasks": ["hellaswg"]}, r"tasks: unknown task 'hellaswg'; did you mean hellaswag\?"),
     (

@@ -223,7 +223,7 @@ def _recipe_label(recipe: str, manifest: Manifest) -> str:
     """A recipe's name, with its folder's where several have it."""
     path = Path(recipe)
     alike = {one.recipe for one in manifest.pruning if one.recipe and Path(one.recipe).stem == path.stem}
-    return _word(path.with_suffix("").name if len(alike) == 1 else f"{path.parent.name}-{path.stem}")
+    return _word(path.stem if len(alike) == 1 else f"{path.parent.name}-{path.stem}")
 
 
 def _label(how: PlannedPruning, manifest: Manifest) -> str:
