@@ -64,6 +64,7 @@ def test_what_serve_runs() -> None:
     assert options["--load-format"] == "lm-eval-tts" and command[-2:] == ["--port", "8000"]
     assert json.loads(options["--model-loader-extra-config"])["kept_layers"] == [0, 1, 2, *range(4, 12)]
     assert json.loads(options["--hf-overrides"])["num_hidden_layers"] == 11
+    assert serve_command("pretrained=tiny-chain,drop_layers=[3]", ["--port", "8000"]) == command
     shown = CliRunner().invoke(app, ["serve", f"pretrained={TINY_CHAIN}", "--dry-run", "--", "--port", "1"])
     assert shown.output.endswith("tiny-chain --port 1\n")
 

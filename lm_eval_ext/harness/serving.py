@@ -19,6 +19,7 @@ from lm_eval_ext.harness.arguments import NAMES, Arguments, parse_model_args, ru
 from lm_eval_ext.harness.effects import NEAR, known_names, marked, unknown
 from lm_eval_ext.harness.prune_on_load import chosen_recipe, computed_recipe
 from lm_eval_ext.harness.server_arguments import ServerArguments
+from lm_eval_ext.paths import located
 from lm_eval_ext.pruning.checkpoint import read_config
 from lm_eval_ext.pruning.loading import sliced_by
 from lm_eval_ext.pruning.recipe import Recipe, format_layers
@@ -55,15 +56,15 @@ def serve_command(model_args: str, rest: Sequence[str]) -> list[str]:
     arguments = Arguments.of({name: given.pop(name) for name in _USED if name in given})
     if "pretrained" not in given and arguments.recipe is None:
         raise ArgumentError("pretrained is missing; name the model to serve")
-    named = given.pop("pretrained", None)
+    named = located(str(given.pop("pretrained"))) if "pretrained" in given else None
     revision = str(given.get("revision", "main"))
     _check_own(["--" + name.replace("_", "-") for name in given], _NAMED)
     _check_own(rest, _NAMED)
     choose = functools.partial(computed_recipe, named, revision, arguments)
-    recipe = chosen_recipe(None if named is None else str(named), revision, arguments, choose)
+    recipe = chosen_recipe(named, revision, arguments, choose)
     if recipe is not None and recipe.quantization is not None:
         raise ArgumentError("vLLM does not quantize as recipes say; leave that out, and give --quantization after --")
-    base = str(named or (recipe.pretrained if recipe else ""))
+    base = named or (recipe.pretrained if recipe else "")
     if recipe is not None and base == recipe.pretrained and "revision" not in given and recipe.revision != "main":
         revision = given["revision"] = recipe.revision
     name = _served_name(base, recipe)
