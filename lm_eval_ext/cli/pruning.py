@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -11,8 +10,6 @@ import typer
 from lm_eval_ext.errors import ArgumentError, RecipeError
 from lm_eval_ext.paths import PRUNED_MODELS, located
 from lm_eval_ext.pruning.recipe import Recipe, chosen_name, format_layers, load_recipe, recipe_files, write_recipe
-
-logger = logging.getLogger("lm_eval.tts")
 
 recipes = typer.Typer(help="Pruning recipes (YAML).", no_args_is_help=True)
 RecipeName = Annotated[str, typer.Argument(help="Name of an installed recipe, or path of a recipe YAML.")]

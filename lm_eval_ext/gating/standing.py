@@ -154,11 +154,6 @@ class Standing:
     next: NextBlock | None = None
     needs: Mapping[str, int] = field(default_factory=dict)
 
-    @property
-    def tokens(self) -> float:
-        """That the candidate has spent."""
-        return sum(row.tokens for row in self.rows.values())
-
     def e_kept(self, policy: Policy) -> float:
         """Evidence that every critical benchmark is kept: that of the weakest."""
         return min(self.rows[task].e_kept for task in policy.of_tier("critical"))
