@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 
+def reason_of(error: Exception) -> str:
+    """Another library's error, or one of a user's function, as a part of a line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+
+
 class TTSError(Exception):
     """Base of every error raised on purpose by this package."""
 
@@ -50,10 +55,9 @@ class DatasetError(TTSError):
     @classmethod
     def unreachable(cls, task: str, dataset: str, error: Exception) -> DatasetError:
         """The error for a dataset that `datasets` could not load."""
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         return cls(
-            f"task {task}: dataset {dataset} cannot be reached ({reason}); without a network, run from a folder that "
-            f"contains it as ./{dataset}, or fill the cache on another machine and set HF_HUB_OFFLINE=1; "
+            f"task {task}: dataset {dataset} cannot be reached ({reason_of(error)}); without a network, run from a "
+            f"folder that contains it as ./{dataset}, or fill the cache on another machine and set HF_HUB_OFFLINE=1; "
             "a gated dataset needs `hf auth login` first"
         )
 

@@ -14,7 +14,7 @@ from lm_eval_ext.authoring.draft import kind_of
 from lm_eval_ext.authoring.task_fields import Choices, Metadata
 from lm_eval_ext.authoring.task_file import Merged, TaskFinding, function_of, is_template, shown_names
 from lm_eval_ext.choices import column, texts
-from lm_eval_ext.errors import TaskError, did_you_mean
+from lm_eval_ext.errors import TaskError, did_you_mean, reason_of
 from lm_eval_ext.grading.code import CodeExtractor, CodeRules
 from lm_eval_ext.grading.grading import gold_answer, grades
 from lm_eval_ext.grading.kinds import KINDS, kind_of_metric
@@ -64,9 +64,8 @@ def _dataset(task: Merged, trust: bool) -> tuple[DatasetDict | None, TaskFinding
         datasets.disable_progress_bars()
         return datasets.load_dataset(fields["dataset_path"], fields.get("dataset_name"), **options), None
     except Exception as error:  # anything a library or a user's function raises
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         files = (fields.get("dataset_kwargs") or {}).get("data_files")
-        return None, task.finding([field], "dataset", f"{files or fields[field]} cannot be loaded ({reason})")
+        return None, task.finding([field], "dataset", f"{files or fields[field]} cannot be loaded ({reason_of(error)})")
 
 
 def _docs(task: Merged, split: Dataset, trust: bool) -> tuple[Docs, TaskFinding | None]:
@@ -74,8 +73,7 @@ def _docs(task: Merged, split: Dataset, trust: bool) -> tuple[Docs, TaskFinding 
     try:
         docs = list(function_of(task, "process_docs", trust=trust)(split) if name else split)
     except Exception as error:  # a user's function
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        return [], task.finding(["process_docs"], "function", f"{name} fails ({reason})")
+        return [], task.finding(["process_docs"], "function", f"{name} fails ({reason_of(error)})")
     empty = None if docs else task.finding(["test_split"], "split", f"{task.fields['test_split']} has no questions")
     return docs, empty
 
@@ -374,8 +372,7 @@ def _fault(task: Merged, check: Callable[..., Any], gold: str, doc: Mapping[str,
         try:
             given = dict(check(dict(doc), [answer if _takes_one(task) else [answer]]))
         except Exception as error:  # anything that a user's function raises
-            reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-            return f"the checker fails on the answer {answer[:40]!r} ({reason})"
+            return f"the checker fails on the answer {answer[:40]!r} ({reason_of(error)})"
         if set(given) != set(names):
             return (
                 f"the checker returns {', '.join(map(str, given))}; expected what metric_list has: {', '.join(names)}"

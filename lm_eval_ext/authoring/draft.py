@@ -14,7 +14,7 @@ import yaml
 from lm_eval_ext.authoring.task_fields import Choices, Code
 from lm_eval_ext.authoring.task_file import is_template
 from lm_eval_ext.choices import LETTERS, column, listed, texts
-from lm_eval_ext.errors import DatasetError, TaskError, did_you_mean
+from lm_eval_ext.errors import DatasetError, TaskError, did_you_mean, reason_of
 from lm_eval_ext.grading.kinds import KINDS
 from lm_eval_ext.grading.letters import ALL
 from lm_eval_ext.grading.texts import TextRules, yes_no
@@ -170,8 +170,7 @@ def _records(where: Mapping[str, object], dataset: str, split: str) -> tuple[lis
         known = list(map(str, loaded))
         records = list(loaded[split]) if split in loaded else []
     except Exception as error:  # anything the library raises
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise DatasetError(f"dataset={dataset}: cannot be loaded ({reason})") from error
+        raise DatasetError(f"dataset={dataset}: cannot be loaded ({reason_of(error)})") from error
     if split not in known:
         raise TaskError(f"no split {split!r}; {dataset} has: {', '.join(known)}")
     if not records:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 
 from lm_eval_ext.declared import Declared, read_yaml
-from lm_eval_ext.errors import DatasetError, TaskError
+from lm_eval_ext.errors import DatasetError, TaskError, reason_of
 
 FILE = "eval.yaml"
 _TAKEN = {"generate": (), "chain_of_thought": (), "multiple_choice": (), "prompt_template": ("template",)}  # solvers
@@ -146,9 +146,9 @@ def _file(dataset: str) -> Path:
     try:
         return Path(hf_hub_download(dataset, FILE, repo_type="dataset"))
     except Exception as error:  # huggingface_hub's, and those of the HTTP library beneath
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise DatasetError(
-            f"dataset={dataset}: its {FILE} cannot be read ({reason}); without one, use --dataset, and name the columns"
+            f"dataset={dataset}: its {FILE} cannot be read ({reason_of(error)}); without one, use --dataset, and name "
+            "the columns"
         ) from error
 
 

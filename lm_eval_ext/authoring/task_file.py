@@ -21,7 +21,7 @@ import lm_eval_ext.testbed.livecodebench
 import lm_eval_ext.testbed.problems  # noqa: F401
 from lm_eval_ext.authoring.task_fields import TaskFile
 from lm_eval_ext.declared import LARGEST, field_names, given_twice, model_at, written_out
-from lm_eval_ext.errors import expectation, meant
+from lm_eval_ext.errors import expectation, meant, reason_of
 from lm_eval_ext.harness.registry import imported_function
 from lm_eval_ext.paths import TASKS
 from lm_eval_ext.template_filters import TEMPLATE_FILTERS
@@ -301,6 +301,5 @@ def named_function(name: str, folder: Path | None = None) -> Callable[..., Any]:
     try:
         return imported_function(name, folder)
     except Exception as error:  # anything that a user's file raises
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         expected = "expected !function package.module.name, or FILE.NAME of a file beside the YAML"
-        raise ImportError(f"{name} cannot be imported; {expected} ({reason})") from error
+        raise ImportError(f"{name} cannot be imported; {expected} ({reason_of(error)})") from error
