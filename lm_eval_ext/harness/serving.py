@@ -159,9 +159,4 @@ def _dropping(base: str, revision: str, recipe: Recipe, arguments: Arguments, tr
     config = read_config(base, revision, trust_remote_code)
     hub = {"revision": revision}
     sliced = sliced_by(recipe, base, config, hub, arguments.trust_layer_fields, trust_remote_code)
-    engine = engine_arguments(base, config, sliced, hub, trust_remote_code)
-    return [
-        word
-        for name, value in engine.items()
-        for word in (f"--{name.replace('_', '-')}", value if isinstance(value, str) else json.dumps(value))
-    ]
+    return _options(engine_arguments(base, config, sliced, hub, trust_remote_code))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from lm_eval_ext.errors import ManifestError, ResultsError
 from lm_eval_ext.runs.catalogue import read_catalogue
-from lm_eval_ext.runs.load import Source, read_source
+from lm_eval_ext.runs.load import read_source
 from lm_eval_ext.runs.run import Run
 from lm_eval_ext.runs.study_file import StudyFile, StudyRun, path_of_study, read_study, write_study
 from lm_eval_ext.runs.tiers import add
@@ -36,7 +36,7 @@ def collect(study: Study, runs: Sequence[PlannedRun], to: Path, tell: Callable[[
     failed = 0
     for run in (one for one in runs if study.found(one).state == "done"):
         try:
-            published[run.name] = add(_source(study, run), to, tell).run
+            published[run.name] = add(read_source(study.results_of(run), read_catalogue()), to, tell).run
         except ResultsError as error:
             tell(error)
             failed += 1
@@ -44,12 +44,6 @@ def collect(study: Study, runs: Sequence[PlannedRun], to: Path, tell: Callable[[
         planned = tuple(_planned(study, run, published.get(run.name), before) for run in study.runs)
         write_study(StudyFile(name=study.name, runs=planned), to)
     return len(published), failed
-
-
-def _source(study: Study, run: PlannedRun) -> Source:
-    folder = study.folder_of(run)
-    assert folder is not None
-    return read_source(folder / str(study.found(run).said["results"]), read_catalogue())
 
 
 Key = tuple[str, str, int | None]

@@ -85,9 +85,7 @@ def estimated(study: Study, runs: Sequence[PlannedRun]) -> Estimate:
 
 def _generated(study: Study, run: PlannedRun) -> int:
     """Tokens that a finished run has generated, before and after it was interrupted."""
-    folder = study.folder_of(run)
-    assert folder is not None
-    content = json_object(folder / str(study.found(run).said.get("results")), ResultsError)
+    content = json_object(study.results_of(run), ResultsError)
     counted = mapping(mapping(content.get("config")).get("generation"))
     return sum(whole(counted.get(name)) or 0 for name in ("thinking_tokens", "answer_tokens", "resumed_tokens"))
 

@@ -322,6 +322,12 @@ class Study:
         found = self.identity_of(item)
         return self.folder / "runs" / f"{item.name}-{found[:8]}" if found else None
 
+    def results_of(self, run: PlannedRun) -> Path:
+        """The results file of a run that is done."""
+        folder = self.folder_of(run)
+        assert folder is not None
+        return folder / str(self.found(run).said["results"])
+
     def identity_of(self, run: PlannedRun) -> str:
         """64 hex digits of all that a run's results depend on; empty if its layers are not chosen yet."""
         if run.stage is not None and self.recipe_of(run) is None:
