@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
@@ -22,26 +21,19 @@ if TYPE_CHECKING:
     from lm_eval_ext.pruning.recipe import Recipe
 
 
-@dataclass(frozen=True)
-class ModelFactory:
-    """Loads one of our models in a replica's process.
+def loaded(engine: str, arguments: Mapping[str, object]) -> ReplicaModel:
+    """Load one of our models in a replica's process.
 
-    Attributes:
+    Args:
         engine: its name in the table of engines.
         arguments: keyword arguments of the model class.
     """
+    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")  # one process fewer; the replica is one already
+    from lm_eval_ext.harness.session import load_model
 
-    engine: str
-    arguments: Mapping[str, object]
-
-    def __call__(self) -> ReplicaModel:
-        """Load it."""
-        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")  # one process fewer; the replica is one already
-        from lm_eval_ext.harness.session import load_model
-
-        arguments = dict(self.arguments)
-        batch_size = cast("int | str", arguments.pop("batch_size", None) or "auto")
-        return ReplicaModel(cast("_ReplicatedModel", load_model(arguments, self.engine, batch_size)))
+    given = dict(arguments)
+    batch_size = cast("int | str", given.pop("batch_size", None) or "auto")
+    return ReplicaModel(cast("_ReplicatedModel", load_model(given, engine, batch_size)))
 
 
 class _ReplicatedModel(ThinkingModel, Protocol):
@@ -102,7 +94,7 @@ class Replicas:
         given["pretrained"] = _absolute(given.get("pretrained"))
         if self.needs.across_nodes:
             given["distributed_executor_backend"] = "ray"
-        self.fleet = RayFleet(ModelFactory(self.engine, given), self.cluster, self.needs)
+        self.fleet = RayFleet(partial(loaded, self.engine, given), self.cluster, self.needs)
 
     @cached_property
     def identity(self) -> ModelIdentity:
