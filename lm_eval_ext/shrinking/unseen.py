@@ -69,9 +69,7 @@ def refuse_seen(tasks: Iterable[str], questions: Sequence[SeenQuestion], what: s
     known = cache(_questions_of)
     pairs = [(one, _as_asked(one, known(one.source) if one.asked else ())) for one in questions]
     for task in tasks:
-        unseen = _Benchmark(task_questions(task))
-        common = [one for one, own in pairs if unseen.has(one, own)]
-        if common:
+        if common := _common(pairs, task_questions(task)):
             raise ManifestError(
                 f"{what}: {len(common)} of {len(questions)} are questions of the gate's {task} (such as question "
                 f"{common[0].number} of {common[0].source}); give others"
@@ -90,24 +88,26 @@ def _as_asked(one: SeenQuestion, own: Sequence[TaskQuestion]) -> TaskQuestion | 
     return own[one.number] if one.number < len(own) and own[one.number].asked == one.asked else None
 
 
-class _Benchmark:
-    def __init__(self, asked: Sequence[TaskQuestion]) -> None:
-        self._rows = {one.asked for one in asked}
-        self._prompts = {normalised(one.prompt) for one in asked}
-        times = Counter(map(_plain, asked))  # what several questions have in common, such as a passage, tells none
-        self._texts = {texts for texts, count in times.items() if count == 1}
-        self._worded = [texts for texts in self._texts if sum(map(str.isalpha, "".join(texts))) >= _WORDED]
+def _common(
+    pairs: Iterable[tuple[SeenQuestion, TaskQuestion | None]], asked: Sequence[TaskQuestion]
+) -> list[SeenQuestion]:
+    """Those that ask a question of a benchmark: by its row, else by its text, with or without the task's template."""
+    rows, prompts = {one.asked for one in asked}, {normalised(one.prompt) for one in asked}
+    times = Counter(map(_plain, asked))  # what several questions have in common, such as a passage, tells none
+    texts = {some for some, count in times.items() if count == 1}
+    worded = [some for some in texts if sum(map(str.isalpha, "".join(some))) >= _WORDED]
 
-    def has(self, one: SeenQuestion, own: TaskQuestion | None) -> bool:
-        """Whether it asks a question: by its row, else by its text, with or without the task's template."""
-        if one.asked in self._rows:
+    def is_asked(one: SeenQuestion, own: TaskQuestion | None) -> bool:
+        if one.asked in rows:
             return True
-        if own is not None and (normalised(own.prompt) in self._prompts or _plain(own) in self._texts):
+        if own is not None and (normalised(own.prompt) in prompts or _plain(own) in texts):
             return True
         prompt = normalised(one.prompt if own is None else own.prompt)
-        if own is None and any(stands_apart(text, prompt) for text in self._prompts):
+        if own is None and any(stands_apart(text, prompt) for text in prompts):
             return True
-        return any(all(stands_apart(text, prompt) for text in texts) for texts in self._worded)
+        return any(all(stands_apart(text, prompt) for text in some) for some in worded)
+
+    return [one for one, own in pairs if is_asked(one, own)]
 
 
 def _plain(one: TaskQuestion) -> tuple[str, ...]:
