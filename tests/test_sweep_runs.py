@@ -112,7 +112,7 @@ def test_status_and_collect_in_the_middle_of_a_sweep(tmp_path: Path, monkeypatch
     until((second / "log.txt").exists, 300)
     until(lambda: progress(second / "log.txt").left.count(":") == 1, 300)
     shown = CliRunner().invoke(app, ["sweep", "status", str(path)]).output
-    assert "1 done, 1 running" in shown and re.search(r"s1 │ running │ \d+/\d+ │ +\d+ │ +\d+:\d\d │", shown), shown
+    assert "1 done, 1 running" in shown and re.search(r"s1 │ running │ +\d+/\d+ │ +\d+ │ +\d+:\d\d │", shown), shown
     done = CliRunner().invoke(app, ["sweep", "collect", str(path)])
     assert done.exit_code == 0 and "1 of 2 runs are done and published" in done.output
     page = (tmp_path / "out" / "site" / "studies.html").read_text("utf-8")
