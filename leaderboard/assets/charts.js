@@ -17,9 +17,7 @@ function spread(places, top, floor) {
     }
     if (found.length) { found[found.length - 1] = Math.min(found[found.length - 1], floor); found[0] = Math.max(found[0], top); }
   }
-  const result = [];
-  order.forEach((index, at) => { result[index] = found[at]; });
-  return result;
+  return places.map((_, index) => found[order.indexOf(index)]);
 }
 
 function label(svg, chosen) {
@@ -43,6 +41,7 @@ function picks(fieldset) {
   const boxes = [...fieldset.querySelectorAll("input")];
   const asked = state.read().get("models");
   const usual = boxes.filter((box) => box.checked).map((box) => box.value);
+  const asUsual = () => [...chosen].sort().join("|") === [...usual].sort().join("|");
   let chosen = asked === null ? usual : asked.split("|").filter((key) => boxes.some((box) => box.value === key)); // "none" is no key
   const show = () => {
     for (const box of boxes) box.checked = chosen.includes(box.value);
@@ -51,13 +50,12 @@ function picks(fieldset) {
       label(svg, chosen);
       svg.classList.toggle("crowded", svg.querySelectorAll(".line:not(.off, .paper)").length > CROWDED);
     }
-    const same = [...chosen].sort().join("|") === [...usual].sort().join("|");
-    state.write("models", same ? "" : chosen.join("|") || "none");
+    state.write("models", asUsual() ? "" : chosen.join("|") || "none");
   };
   fieldset.addEventListener("change", (event) => {
     const key = event.target.value;
     chosen = event.target.checked ? [...chosen, key] : chosen.filter((one) => one !== key);
-    if ([...chosen].sort().join("|") === [...usual].sort().join("|")) chosen = usual;
+    if (asUsual()) chosen = usual;
     show();
   });
   fieldset.hidden = false;
@@ -74,17 +72,15 @@ function pointsOf(svg) {
 
 // Says what a point is: the one beside the pointer, or with the arrow keys one after the other.
 function tooltip(drawing) {
-  const tip = make("div", undefined, "tip");
-  tip.hidden = true;
-  tip.setAttribute("role", "status");
+  const tip = make("div.tip", { hidden: true, role: "status" });
   drawing.append(tip);
   let at = -1;
   const shown = () => [...drawing.querySelectorAll("svg.panel")].find((one) => one.getClientRects().length);
+  const measured = (svg) => { const box = svg.getBoundingClientRect(); return { box, scale: box.width / svg.viewBox.baseVal.width }; };
   const show = (svg, point) => {
     tip.hidden = !point;
     if (!point) return;
-    const box = svg.getBoundingClientRect();
-    const scale = box.width / svg.viewBox.baseVal.width;
+    const { box, scale } = measured(svg);
     tip.replaceChildren(make("b", point.name), point.text);
     tip.style.left = `${Math.max(0, Math.min(point.x * scale + 12, box.width - tip.offsetWidth - 4))}px`;
     tip.style.top = `${point.y * scale + 12}px`;
@@ -92,14 +88,12 @@ function tooltip(drawing) {
   drawing.addEventListener("pointermove", (event) => {
     const svg = shown();
     if (!svg) return;
-    const box = svg.getBoundingClientRect();
-    const scale = box.width / svg.viewBox.baseVal.width;
+    const { box, scale } = measured(svg);
     const far = (point) => Math.hypot(point.x - (event.clientX - box.left) / scale, point.y - (event.clientY - box.top) / scale);
     const nearest = pointsOf(svg).reduce((best, point) => (!best || far(point) < far(best) ? point : best), null);
     show(svg, nearest && far(nearest) < NEAR ? nearest : null);
   });
-  drawing.addEventListener("pointerleave", () => { tip.hidden = true; });
-  drawing.addEventListener("blur", () => { tip.hidden = true; });
+  for (const name of ["pointerleave", "blur"]) drawing.addEventListener(name, () => { tip.hidden = true; });
   drawing.addEventListener("keydown", (event) => {
     const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
     const svg = shown();

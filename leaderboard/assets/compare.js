@@ -8,7 +8,6 @@ const place = (value) => `${(1 + 92 * Math.min(value, 1.07)).toFixed(2)}%`;
 const width = (low, high) => `${(92 * Math.max(0, Math.min(high, 1.07) - low)).toFixed(2)}%`;
 const svg = (height, ...children) => draw("svg", { width: "100%", height, "aria-hidden": "true" }, ...children);
 const line = (className, x1, x2, y1, y2) => draw("line", { class: className, x1, x2, y1, y2 });
-const cell = (row, content, className) => { const made = make("td", undefined, className); made.append(content ?? ""); row.append(made); };
 
 // What must be equal and is not; properties that older runs did not record count as equal.
 const differing = (one, other) => one.flatMap(([what, value, recorded, shown], index) => {
@@ -56,140 +55,87 @@ function pairFigure(base, candidate) {
     draw("circle", { class: "disc long", cx: at(candidate[0]), cy: 9, r: 4.4 }));
 }
 
+const EXIT_CODES = { kept: 0, lost: 1, undecided: 3 };
+
+const headed = (kind, word, code, title, ...more) => make("div.verdict",
+  make(kind, make("span.word", word), make("span.s", `exit code ${code}`)), make("div", make("h1.h1", title), more));
+
 function verdictView(judged, gated, keep, names) {
-  const box = make("div", undefined, "verdict");
-  const word = make("div", undefined, `vd ${judged.verdict}`);
-  word.append(make("span", judged.verdict[0].toUpperCase() + judged.verdict.slice(1), "word"), make("span", `exit code ${{ kept: 0, lost: 1, undecided: 3 }[judged.verdict]}`, "s"));
+  const { verdict } = judged;
   const known = gated.map((pair, index) => ({ pair, kept: judged.kept[index], verdict: judged.rows[index] })).filter(({ kept }) => kept !== null);
-  const worst = known.filter(({ verdict }) => verdict === "lost").sort((one, other) => one.kept[0] - other.kept[0])[0];
+  const worst = known.filter((one) => one.verdict === "lost").sort((one, other) => one.kept[0] - other.kept[0])[0];
   const every = known.length === gated.length ? "on every benchmark that both have" : `on the ${known.length} of ${gated.length} benchmarks that can be measured`;
   const share = `${percent(keep, 0)}%`;
   const sentence = {
     kept: `${names[1]} keeps at least ${share} of what ${names[0]} can do, ${every}.`,
     lost: worst && `${names[1]} has lost too much: ${percent(statistics.mean(worst.pair.candidate.scores))}% on ${worst.pair.base.title}, where ${names[0]} reaches ${percent(statistics.mean(worst.pair.base.scores))}%.`,
     undecided: known.length ? `These runs neither show that ${names[1]} keeps ${share} of ${names[0]}, nor that it does not.` : "Nothing that both models were run on can tell.",
-  }[judged.verdict];
-  const text = make("div");
+  }[verdict];
   const shown = gated.flatMap((pair) => {
     const least = statistics.detectable(pair.candidate.scores, pair.base.scores);
     return least === null ? [] : [`${(100 * least).toFixed(1)} points on ${pair.base.title}`];
   });
-  text.append(make("h1", sentence, "h1"), make("p", `Asked: keep ${share} of accuracy above guessing, on every benchmark at the largest budget that both have. `
-    + (shown.length ? `With a power of 80%, this data would show a loss of at least ${shown.join(", ")}.` : ""), "s"));
-  box.append(word, text);
-  return box;
+  return headed(`div.vd.${verdict}`, verdict[0].toUpperCase() + verdict.slice(1), EXIT_CODES[verdict], sentence,
+    make("p.s", `Asked: keep ${share} of accuracy above guessing, on every benchmark at the largest budget that both have. `,
+      shown.length ? `With a power of 80%, this data would show a loss of at least ${shown.join(", ")}.` : ""));
 }
 
 // What `lm-eval-tts compare` says instead of a verdict.
-function refusal(refused) {
-  const box = make("div", undefined, "verdict");
-  const word = make("div", undefined, "vd");
-  word.append(make("span", "No verdict", "word"), make("span", "exit code 2", "s"));
-  const text = make("div");
-  text.append(make("h1", refused.length ? "These runs cannot be compared in all that they have in common." : "These models have no task in common.", "h1"));
-  for (const { base, reasons } of refused) text.append(make("p", `${base.task}: ${reasons.join("; ")}`, "s"));
-  box.append(word, text);
-  return box;
-}
+const refusal = (refused) => headed("div.vd", "No verdict", 2,
+  refused.length ? "These runs cannot be compared in all that they have in common." : "These models have no task in common.",
+  refused.map(({ base, reasons }) => make("p.s", `${base.task}: ${reasons.join("; ")}`)));
 
 function gateView(judged, gated, keep) {
-  const box = make("div", undefined, "gate");
-  gated.forEach((pair, index) => {
-    const one = make("div");
-    const kept = judged.kept[index];
-    one.append(make("div", `${pair.base.title}, ${budgetName(pair.base.budget)}`, "s"));
-    if (kept) {
-      const big = make("div", undefined, "big");
-      big.append(make("b", `${percent(kept[0], 0)}%`), " kept ", make("small", span(kept)));
-      one.append(big, keptFigure(kept, keep));
-    }
+  return make("div.gate", gated.map((pair, index) => {
+    const [kept, verdict] = [judged.kept[index], judged.rows[index]];
     const changes = pair.candidate.scores.map((score, at) => score - pair.base.scores[at]);
-    const said = make("div", undefined, "s");
-    said.append(make("b", judged.rows[index] ?? "not measurable", judged.rows[index] ?? ""), ` · of ${changes.length.toLocaleString("en")} questions, ${changes.filter((one) => one < 0).length} scored lower and ${changes.filter((one) => one > 0).length} higher`);
-    one.append(said);
-    box.append(one);
-  });
-  return box;
+    const counts = `${changes.filter((one) => one < 0).length} scored lower and ${changes.filter((one) => one > 0).length} higher`;
+    return make("div", make("div.s", `${pair.base.title}, ${budgetName(pair.base.budget)}`),
+      kept && [make("div.big", make("b", `${percent(kept[0], 0)}%`), " kept ", make("small", span(kept))), keptFigure(kept, keep)],
+      make("div.s", make("b", { className: verdict ?? "" }, verdict ?? "not measurable"), ` · of ${changes.length.toLocaleString("en")} questions, ${counts}`));
+  }));
 }
 
-function tableOf(pairs, deciding) {
+// A table that scrolls by itself. What isn't an element becomes a cell.
+function tableOf(kind, label, caption, headers, rows) {
+  const cells = (name, attributes, some) => some.map((one) => (one instanceof Node ? one : make(name, attributes, one)));
+  const line = ([name, ...others]) => make("tr", make("th", { scope: "row" }, name), cells("td", {}, others));
+  const table = make(kind, caption, make("thead", make("tr", cells("th", { scope: "col" }, headers))), make("tbody", rows.map(line)));
+  return make("div.wide", { tabIndex: 0, role: "region", "aria-label": label }, table);
+}
+
+function budgetsTable(pairs) {
   const { base } = pairs[0];
-  const table = make("table", undefined, "cmp");
-  table.createCaption().append(make("b", base.title), ` ${base.scores.length.toLocaleString("en")} questions × ${base.samples} samples`);
-  const head = table.createTHead().insertRow();
-  for (const [name, className] of [["Budget"], ["Base"], ["Candidate"], ["accuracy, 0 to 100", "pic"], ["Difference, 95%"], ["Kept, 95%"]]) {
-    const made = make("th", name, className);
-    made.scope = "col";
-    head.append(made);
-  }
-  const body = table.createTBody();
-  for (const pair of pairs) {
-    const [one, other] = [pair.base, pair.candidate].map((task) => statistics.interval(task.scores));
-    const difference = statistics.difference(pair.candidate.scores, pair.base.scores);
-    const kept = pair.base.chance === null ? null : statistics.ratio(pair.candidate.scores, pair.base.scores, pair.base.chance);
-    const row = body.insertRow();
-    if (pair === deciding) row.className = "deciding";
-    const name = make("th", budgetName(pair.base.budget));
-    name.scope = "row";
-    row.append(name);
-    cell(row, percent(one[0]));
-    cell(row, percent(other[0]));
-    cell(row, pairFigure(one, other), "pic");
-    cell(row, `${signed(difference[0])} (${signed(difference[1])} to ${signed(difference[2])})`);
-    cell(row, kept ? `${percent(kept[0], 0)}% (${span(kept)})` : "not measurable");
-  }
-  const box = make("div", undefined, "wide");
-  box.tabIndex = 0;
-  box.setAttribute("role", "region");
-  box.setAttribute("aria-label", `${base.title}, by budget`);
-  box.append(table);
-  return box;
-}
-
-function section(title, note, ...content) {
-  const made = make("section");
-  made.append(make("h2", title));
-  if (note) made.append(make("p", note, "sub"));
-  made.append(...content);
+  const made = tableOf("table.cmp", `${base.title}, by budget`,
+    make("caption", make("b", base.title), ` ${base.scores.length.toLocaleString("en")} questions × ${base.samples} samples`),
+    ["Budget", "Base", "Candidate", make("th.pic", { scope: "col" }, "accuracy, 0 to 100"), "Difference, 95%", "Kept, 95%"],
+    pairs.map((pair) => {
+      const [one, other] = [pair.base, pair.candidate].map((task) => statistics.interval(task.scores));
+      const difference = statistics.difference(pair.candidate.scores, pair.base.scores);
+      const kept = pair.base.chance === null ? null : statistics.ratio(pair.candidate.scores, pair.base.scores, pair.base.chance);
+      return [budgetName(pair.base.budget), percent(one[0]), percent(other[0]), make("td.pic", pairFigure(one, other)),
+        `${signed(difference[0])} (${signed(difference[1])} to ${signed(difference[2])})`, kept ? `${percent(kept[0], 0)}% (${span(kept)})` : "not measurable"];
+    }));
+  made.querySelector("tbody tr:last-child").className = "deciding";
   return made;
 }
 
-function simpleTable(headers, rows, label) {
-  const table = make("table");
-  const head = table.createTHead().insertRow();
-  for (const name of headers) { const made = make("th", name); made.scope = "col"; head.append(made); }
-  const body = table.createTBody();
-  for (const [name, ...cells] of rows) {
-    const row = body.insertRow();
-    const first = make("th", name);
-    first.scope = "row";
-    row.append(first);
-    for (const text of cells) {
-      const [, first, more] = /^(.*?)(?: \((.*)\))?$/.exec(text);
-      cell(row, first);
-      if (more) row.lastChild.append(make("small", more));
-    }
-  }
-  const box = make("div", undefined, "wide");
-  box.tabIndex = 0;
-  box.setAttribute("role", "region");
-  box.setAttribute("aria-label", label);
-  box.append(table);
-  return box;
-}
+const section = (title, note, ...content) => make("section", make("h2", title), note && make("p.sub", note), content);
+const small = (text, more) => make("td", text, more && make("small", more));
 
 function gainsView(grouped) {
   const rows = [];
   for (const pairs of grouped.values()) {
     if (pairs.length < 2) continue;
-    const [small, large] = [pairs[0], pairs[pairs.length - 1]];
-    if (small.base.scores.length !== large.base.scores.length) continue;
-    const [one, other] = ["base", "candidate"].map((side) => statistics.difference(large[side].scores, small[side].scores));
-    const difference = statistics.contrast([large.candidate.scores, small.candidate.scores, large.base.scores, small.base.scores], [1, -1, -1, 1]);
-    const shown = ([mean, low, high]) => `${signed(mean)} (${signed(low)} to ${signed(high)})`;
-    rows.push([`${small.base.title}, ${budgetName(small.base.budget)} to ${budgetName(large.base.budget)}`, shown(one), shown(other), shown(difference)]);
+    const [first, large] = [pairs[0], pairs[pairs.length - 1]];
+    if (first.base.scores.length !== large.base.scores.length) continue;
+    const gains = ["base", "candidate"].map((side) => statistics.difference(large[side].scores, first[side].scores));
+    gains.push(statistics.contrast([large.candidate.scores, first.candidate.scores, large.base.scores, first.base.scores], [1, -1, -1, 1]));
+    const shown = ([mean, low, high]) => small(signed(mean), `${signed(low)} to ${signed(high)}`);
+    rows.push([`${first.base.title}, ${budgetName(first.base.budget)} to ${budgetName(large.base.budget)}`, ...gains.map(shown)]);
   }
-  return rows.length ? [section("Gain from thinking", "Accuracy with the largest budget less that with the smallest, in points with 95% intervals.", simpleTable(["benchmark", "base", "candidate", "difference"], rows, "Gain from thinking"))] : [];
+  const table = tableOf("table", "Gain from thinking", null, ["benchmark", "base", "candidate", "difference"], rows);
+  return rows.length > 0 && section("Gain from thinking", "Accuracy with the largest budget less that with the smallest, in points with 95% intervals.", table);
 }
 
 // Right now, found and then lost, never found: shares of samples.
@@ -212,16 +158,10 @@ function foundView(base, candidate) {
     const other = candidate.found.find((their) => their.benchmark === one.benchmark && String(their.budgets) === String(one.budgets));
     if (!other) return [];
     const title = base.tasks.find((task) => task.benchmark === one.benchmark)?.title ?? one.benchmark;
-    const head = make("div", undefined, "f h s");
-    head.append(make("span"), make("span", "base"), make("span", "candidate", "long"));
-    const rows = one.budgets.map((budget, at) => {
-      const row = make("div", undefined, "f");
-      row.append(make("span", budget === null ? "no limit" : budget.toLocaleString("en"), "n"), foundBar(one.right[at], one.lost[at]), foundBar(other.right[at], other.lost[at]));
-      return row;
-    });
-    return [make("h3", title), head, ...rows];
+    return [make("h3", title), make("div.f.h.s", make("span"), make("span", "base"), make("span.long", "candidate")),
+      ...one.budgets.map((budget, at) => make("div.f", make("span.n", budget === null ? "no limit" : budget.toLocaleString("en")), foundBar(one.right[at], one.lost[at]), foundBar(other.right[at], other.lost[at])))];
   });
-  return blocks.length ? [section("Found, then lost", "Share of samples that are right at a budget (solid), were right at a smaller one and are not now (hatched), or never were (pale).", ...blocks)] : [];
+  return blocks.length > 0 && section("Found, then lost", "Share of samples that are right at a budget (solid), were right at a smaller one and are not now (hatched), or never were (pale).", blocks);
 }
 
 const SHARES = new Set(["forced", "repeating", "without an answer"]);
@@ -238,74 +178,52 @@ function costsView(pairs) {
   const rows = known.map((kind) => [kind, ...pairs.map(({ base, candidate }) => {
     const [one, other] = [base.costs[kind], candidate.costs[kind]];
     if (one === null || other === null) return "";
-    return `${shown(kind, one)} → ${shown(kind, other)}${SHARES.has(kind) || one === 0 ? "" : ` (× ${(other / one).toFixed(2)})`}`;
+    return small(`${shown(kind, one)} → ${shown(kind, other)}`, !SHARES.has(kind) && one !== 0 && `× ${(other / one).toFixed(2)}`);
   })]);
-  const titles = pairs.map(({ base }) => base.title);
-  return rows.length ? [section("What it costs", "At the largest budget of each benchmark: the base → the candidate.", simpleTable(["", ...titles], rows, "What it costs"))] : [];
+  const table = tableOf("table", "What it costs", null, ["", ...pairs.map(({ base }) => base.title)], rows);
+  return rows.length > 0 && section("What it costs", "At the largest budget of each benchmark: the base → the candidate.", table);
 }
 
 function changedView(gated, show) {
-  const made = section("Questions won and lost", "Those on which the score changed by at least half of a question’s samples, at the budgets that decide. Click one to see two traces.");
-  for (const pair of gated) {
+  const lines = gated.flatMap((pair) => {
     const changes = pair.candidate.scores.map((score, index) => [score - pair.base.scores[index], index]);
-    for (const [title, some] of [["lost", changes.filter(([change]) => change <= -0.5)], ["won", changes.filter(([change]) => change >= 0.5)]]) {
-      const text = make("p", `${pair.base.title}: ${some.length} ${title} `);
-      for (const [, index] of some.slice(0, 60)) {
-        const id = pair.base.ids.length ? pair.base.ids[index] : index;
-        const button = make("button", String(id), "folds");
-        button.type = "button";
-        button.setAttribute("aria-label", `Question ${id} of ${pair.base.title}`);
-        button.addEventListener("click", () => show(pair.base.benchmark, index));
-        text.append(button, " ");
-      }
-      if (some.length > 60) text.append(`and ${some.length - 60} more`);
-      made.append(text);
-    }
-  }
-  return made;
+    const button = ([, index]) => {
+      const id = pair.base.ids.length ? pair.base.ids[index] : index;
+      return [make("button.folds", { type: "button", "aria-label": `Question ${id} of ${pair.base.title}`, onclick: () => show(pair.base.benchmark, index) }, id), " "];
+    };
+    const line = (title, some) => make("p", `${pair.base.title}: ${some.length} ${title} `, some.slice(0, 60).map(button), some.length > 60 && `and ${some.length - 60} more`);
+    return [line("lost", changes.filter(([change]) => change <= -0.5)), line("won", changes.filter(([change]) => change >= 0.5))];
+  });
+  return section("Questions won and lost", "Those on which the score changed by at least half of a question’s samples, at the budgets that decide. Click one to see two traces.", lines);
 }
 
 // Two traces -------------------------------------------------------------------------------------------------
 
 const FOLD = 700; // characters of a part of a trace that are shown at once
 
-function partOf(trace, cut, before) {
+function partOf(kind, trace, cut, before) {
   const text = between(trace.thinking, before, cut);
-  const box = make("div", undefined, "tx");
-  if (!text) return box;
-  if (text.length <= FOLD) { box.append(text); return box; }
-  box.append(text.slice(0, FOLD / 2), folded(`${counted(text.length - FOLD)} folded`, text.slice(FOLD / 2, -FOLD / 2)), text.slice(-FOLD / 2));
-  return box;
+  const long = text.length > FOLD;
+  return make(kind, long ? [text.slice(0, FOLD / 2), folded(`${counted(text.length - FOLD)} folded`, text.slice(FOLD / 2, -FOLD / 2)), text.slice(-FOLD / 2)] : text);
 }
 
-function tracesView(place, pair, question, names, sample) {
-  const [one, other] = pair;
-  const grid = make("div", undefined, "trace");
-  const head = (text, className) => grid.append(make("div", text, className));
-  head(names[0], "hd");
-  head("answer at the cut", "hd sp s");
-  head(names[1], "hd candidate-name");
-  const traces = [one, other].map(({ content }) => content.questions[question % PER_FILE]?.traces?.[sample]);
-  const tasks = one.content.tasks;
+function tracesView([one, other], question, names, sample) {
+  const traces = [one, other].map(({ questions }) => questions[question % PER_FILE]?.traces?.[sample]);
+  const grid = make("div.trace", make("div.hd", names[0]), make("div.hd.sp.s", "answer at the cut"), make("div.hd.candidate-name", names[1]));
   const ends = [0, 0];
   let before = null;
-  tasks.forEach(([task, budget], at) => {
-    const theirs = other.content.tasks.findIndex(([name]) => name === task);
-    const cuts = [traces[0].cuts[at], theirs < 0 ? null : traces[1].cuts[theirs]];
-    if (!cuts[1]) return;
-    const texts = cuts.map((cut, side) => partOf(traces[side], cut[2], ends[side]));
-    texts[1].classList.add("candidate");
-    const middle = make("div", undefined, "cut");
-    const right = answered(cuts[1][0], cuts[1][1]);
-    const last = make("span");
-    last.append(right);
-    if (before && isRight(before) && !isRight(cuts[1][0])) last.append(make("em", "lost here"));
-    middle.append(answered(cuts[0][0], cuts[0][1]), make("span", budgetName(budget), "s"), last);
-    grid.append(texts[0], middle, texts[1]);
-    cuts.forEach((cut, side) => { ends[side] = Math.max(ends[side], cut[2]); });
-    before = cuts[1][0];
+  one.tasks.forEach(([task, budget], at) => {
+    const theirs = other.tasks.findIndex(([name]) => name === task);
+    if (theirs < 0) return;
+    const [ours, cut] = [traces[0].cuts[at], traces[1].cuts[theirs]];
+    const lost = before && isRight(before) && !isRight(cut[0]);
+    grid.append(partOf("div.tx", traces[0], ours[2], ends[0]),
+      make("div.cut", answered(ours[0], ours[1]), make("span.s", budgetName(budget)), make("span", answered(cut[0], cut[1]), lost && make("em", "lost here"))),
+      partOf("div.tx.candidate", traces[1], cut[2], ends[1]));
+    [ours, cut].forEach((some, side) => { ends[side] = Math.max(ends[side], some[2]); });
+    [before] = cut;
   });
-  place.append(grid, make("p", "✓ graded right, ✗ graded wrong. The dashed line is the cut: what stands above it is all the model had thought.", "s"));
+  return [grid, make("p.s", "✓ graded right, ✗ graded wrong. The dashed line is the cut: what stands above it is all the model had thought.")];
 }
 
 let lastTraces = 0;
@@ -320,26 +238,21 @@ async function showTraces(place, sides, benchmark, question, names, sample = 0) 
     if (tasks.some((task) => !task)) throw new Error("only one of the models has this benchmark");
     if (tasks.some((task) => task.gated)) throw new Error("the benchmark is gated");
     const part = Math.floor(question / PER_FILE);
-    const pair = await Promise.all(tasks.map(async (task) => ({ content: await loadTraces(task.run, benchmark, part) })));
+    const pair = await Promise.all(tasks.map((task) => loadTraces(task.run, benchmark, part)));
     if (turn !== lastTraces) return; // another question was chosen meanwhile
-    const found = pair.map(({ content }) => content.questions[question % PER_FILE]);
+    const found = pair.map(({ questions }) => questions[question % PER_FILE]);
     if (!found[0] || !found[1] || found[0].hash !== found[1].hash) throw new Error("the models were asked other questions, or in another order");
     if (found[0].prompt !== null) {
-      const asked = make("blockquote", whole(found[0].prompt), "ask");
-      asked.append(make("span", `\nGold answer: ${found[0].gold ?? "not shown"}`, "s"));
-      place.append(make("p", `${tasks[0].title}, question ${found[0].id}, sample ${sample + 1}.`, "sub"), asked);
+      place.append(make("p.sub", `${tasks[0].title}, question ${found[0].id}, sample ${sample + 1}.`),
+        make("blockquote.ask", whole(found[0].prompt), make("span.s", `\nGold answer: ${found[0].gold ?? "not shown"}`)));
     }
     if (found.some((one) => !one.traces)) throw new Error("its budgets are not cuts of one trace");
     const samples = Math.min(...found.map((one) => one.traces.length));
-    const choose = make("label", "Sample ", "s");
-    const select = make("select");
-    for (let number = 0; number < samples; number += 1) select.append(new Option(`${number + 1} of ${samples}`, String(number), false, number === sample));
-    select.addEventListener("change", () => showTraces(place, sides, benchmark, question, names, Number(select.value)));
-    choose.append(select);
-    place.append(choose);
-    tracesView(place, pair, question, names, Math.min(sample, samples - 1));
+    const options = Array.from({ length: samples }, (_, number) => new Option(`${number + 1} of ${samples}`, number, false, number === sample));
+    const onchange = (event) => showTraces(place, sides, benchmark, question, names, Number(event.target.value));
+    place.append(make("label.s", "Sample ", make("select", { onchange }, options)), ...tracesView(pair, question, names, Math.min(sample, samples - 1)));
   } catch (error) {
-    if (turn === lastTraces) place.append(make("p", `No two traces to show: ${error.message}.`, "note"));
+    if (turn === lastTraces) place.append(make("p.note", `No two traces to show: ${error.message}.`));
   }
   place.scrollIntoView();
 }
@@ -382,20 +295,15 @@ function compareForm(form) {
       const refused = every.filter(({ reasons }) => reasons.length);
       if (refused.length || !pairs.length) { place.replaceChildren(refusal(refused)); if (!pairs.length) return; }
       const judged = statistics.gate(gated.map(gateRow), share);
-      const blocks = make("div", undefined, "blocks");
-      for (const some of grouped.values()) blocks.append(tableOf(some, some.at(-1)));
       const bases = [a, b].map((select) => models.find((model) => model.key === select.value).base);
       const notes = [...(bases[0] === bases[1] ? [] : [`base model: ${bases.join(" and ")}`]), ...differing(one.properties, other.properties)];
       const without = [one, other].some((model) => model.properties.some(([what, value]) => what === "thinking" && value === "off"));
-      const halves = make("div", undefined, "halves");
-      const left = make("div");
-      left.append(...(without ? [] : gainsView(grouped)), ...costsView(gated));
-      halves.append(left, ...foundView(one, other));
-      const told = notes.length ? [section("What else differs", undefined, ...notes.map((note) => make("p", note, "s")))] : [];
-      const verdict = refused.length ? [refusal(refused)] : [verdictView(judged, gated, share, names)];
-      place.replaceChildren(...verdict, gateView(judged, gated, share), make("p", "Dotted: what must be kept. Right end: the base.", "s"),
-        section("By thinking budget", "Accuracy of base ◆ and candidate ● with 95% intervals, and how much of the base is kept, above guessing. Rows in bold decide.", blocks),
-        halves, changedView(gated, (benchmark, question) => showTraces(traces, [one, other], benchmark, question, names)), ...told);
+      place.replaceChildren();
+      filled(place, [refused.length ? refusal(refused) : verdictView(judged, gated, share, names), gateView(judged, gated, share), make("p.s", "Dotted: what must be kept. Right end: the base."),
+        section("By thinking budget", "Accuracy of base ◆ and candidate ● with 95% intervals, and how much of the base is kept, above guessing. Rows in bold decide.", make("div.blocks", [...grouped.values()].map(budgetsTable))),
+        make("div.halves", make("div", !without && gainsView(grouped), costsView(gated)), foundView(one, other)),
+        changedView(gated, (benchmark, question) => showTraces(traces, [one, other], benchmark, question, names)),
+        notes.length > 0 && section("What else differs", null, notes.map((note) => make("p.s", note)))]);
       const asked = state.read();
       if (asked.get("question") !== null && asked.get("group")) await showTraces(traces, [one, other], asked.get("group"), Number(asked.get("question")), names);
     } catch (error) {
@@ -404,7 +312,6 @@ function compareForm(form) {
   };
   form.elements.swap.addEventListener("click", () => { [a.value, b.value] = [b.value, a.value]; view(); });
   form.addEventListener("change", view);
-  form.addEventListener("submit", (event) => event.preventDefault());
   form.hidden = false;
   view();
 }

@@ -5,8 +5,7 @@ function heat(map) {
   const order = map.dataset.order.split(",").map(Number);
   const rows = [...map.querySelectorAll(".hr[data-right]")].filter((row) => row.dataset.right);
   const place = document.getElementById("question");
-  const lines = make("div", undefined, "chosen");
-  lines.hidden = true;
+  const lines = make("div.chosen", { hidden: true });
   map.append(lines);
   let at = null;
   const mark = () => {
@@ -26,22 +25,17 @@ function heat(map) {
     await text(order[at]);
   };
   const view = (question) => {
-    const left = make("div");
-    left.append(make("h2", `Question in place ${at + 1} of ${order.length}`), make("p", "Loading its text …", "ask"));
-    const right = make("div");
-    right.append(make("h3", "Samples right"));
-    for (const row of rows) {
-      const count = Number(row.dataset.right.split(",")[question]);
-      const of = Number(row.dataset.of);
-      const line = make("div", undefined, "st");
-      const dots = make("span", undefined, "dots-row");
-      for (let number = 0; number < Math.min(of, 16); number += 1) dots.append(make("i", undefined, number < Math.round((count / of) * Math.min(of, 16)) ? "y" : ""));
-      const link = make("a", row.dataset.name);
-      link.href = `${root()}runs/${encodeURIComponent(row.dataset.run)}/index.html#${new URLSearchParams({ group: map.dataset.group, task: row.dataset.task, part: String(Math.floor(question / PER_FILE)) })}`;
-      line.append(link, dots, make("span", `${count} of ${of}`, "n"));
-      right.append(line);
-    }
-    return [left, right];
+    const lines = rows.map((row) => {
+      const [count, of] = [Number(row.dataset.right.split(",")[question]), Number(row.dataset.of)];
+      const most = Math.min(of, 16);
+      const href = `${root()}runs/${encodeURIComponent(row.dataset.run)}/index.html#${new URLSearchParams({ group: map.dataset.group, task: row.dataset.task, part: Math.floor(question / PER_FILE) })}`;
+      const dots = Array.from({ length: most }, (_, number) => make(number < Math.round((count / of) * most) ? "i.y" : "i"));
+      return make("div.st", make("a", { href }, row.dataset.name), make("span.dots-row", dots), make("span.n", `${count} of ${of}`));
+    });
+    return [
+      make("div", make("h2", `Question in place ${at + 1} of ${order.length}`), make("p.ask", "Loading its text …")),
+      make("div", make("h3", "Samples right"), lines),
+    ];
   };
   const text = async (question) => {
     const asked = place.querySelector(".ask");
@@ -55,14 +49,10 @@ function heat(map) {
         if (!found || found.prompt === null || content.set !== map.dataset.set) continue;
         place.querySelector("h2").textContent = `Question ${found.id}, place ${at + 1} of ${order.length}`;
         asked.textContent = whole(found.prompt);
-        if (found.gold !== null) asked.append(make("span", `\nGold answer: ${found.gold}`, "s"));
-        const others = rows.slice(0, 2).map((one) => one.dataset.key);
-        if (others.length < 2) return;
-        const both = make("a", "Two traces side by side");
-        both.href = `${root()}compare.html#${new URLSearchParams({ a: others[0], b: others[1], group: map.dataset.group, question: String(question) })}`;
-        const line = make("p");
-        line.append(both);
-        asked.after(line);
+        if (found.gold !== null) asked.append(make("span.s", `\nGold answer: ${found.gold}`));
+        const [a, b] = rows.map((one) => one.dataset.key);
+        const href = `${root()}compare.html#${new URLSearchParams({ a, b, group: map.dataset.group, question })}`;
+        if (b) asked.after(make("p", make("a", { href }, "Two traces side by side")));
         return;
       } catch { /* another model may have it */ }
     }
@@ -86,5 +76,5 @@ function heat(map) {
 
 document.addEventListener("DOMContentLoaded", () => {
   const map = document.getElementById("heat");
-  if (map && map.querySelector("svg.cells")) heat(map);
+  if (map?.querySelector("svg.cells")) heat(map);
 });

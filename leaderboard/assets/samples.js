@@ -11,29 +11,24 @@ const FILTERS = {
 };
 
 function sampleView(question, task, tasks, gated) {
-  const box = make("details", undefined, "sample");
-  const score = question.scores[task];
-  box.append(make("summary", `Question ${question.id}: ${percent(score, 0)}% correct`));
-  if (gated) box.append(make("p", `Gated: not shown. Hash ${question.hash}`, "note"));
-  if (question.prompt !== null) box.append(folded("Prompt", whole(question.prompt)));
-  if (question.gold !== null) box.append(make("p", `Gold answer: ${question.gold}`));
   const samples = samplesOf(question, task);
-  samples.forEach(([grade, answer, thinking, after], number) => {
-    const line = make("p", `Sample ${number + 1}: `);
-    line.append(make("span", grade, isRight(grade) ? "correct" : "wrong"));
+  const one = ([grade, answer, thinking, after], number) => {
     const written = question.programs?.[task]?.[number];
-    if (answer !== null && !written) line.append(make("span", answer ? ` · answer ${answer}` : " · no answer"));
-    box.append(line, ...(written ? program(written) : []));
-    if (thinking) box.append(folded(`Thinking, ${counted(thinking.length)}`, thinking));
-    if (question.traces && tasks.length > 1) {
-      const cuts = make("details");
-      cuts.append(make("summary", "The trace with the cuts of all budgets"), marked(question.traces[number], tasks));
-      box.append(cuts);
-    }
-    if (after !== null) box.append(make("pre", after.trim() || "(nothing after the thinking)"));
-  });
-  if (!samples.length) box.append(make("p", "No text: answered by log-likelihood.", "note"));
-  return box;
+    return [
+      make("p", `Sample ${number + 1}: `, make(isRight(grade) ? "span.correct" : "span.wrong", grade),
+        answer !== null && !written ? make("span", answer ? ` · answer ${answer}` : " · no answer") : null),
+      ...(written ? program(written) : []),
+      thinking ? folded(`Thinking, ${counted(thinking.length)}`, thinking) : null,
+      question.traces && tasks.length > 1 ? make("details", make("summary", "The trace with the cuts of all budgets"), marked(question.traces[number], tasks)) : null,
+      after !== null ? make("pre", after.trim() || "(nothing after the thinking)") : null,
+    ];
+  };
+  return make("details.sample", make("summary", `Question ${question.id}: ${percent(question.scores[task], 0)}% correct`),
+    gated ? make("p.note", `Gated: not shown. Hash ${question.hash}`) : null,
+    question.prompt !== null ? folded("Prompt", whole(question.prompt)) : null,
+    question.gold !== null ? make("p", `Gold answer: ${question.gold}`) : null,
+    samples.flatMap(one),
+    samples.length ? null : make("p.note", "No text: answered by log-likelihood."));
 }
 
 function browser(form) {
@@ -52,40 +47,32 @@ function browser(form) {
     const turn = (latest += 1);
     part = Math.min(Math.max(0, part), parts() - 1);
     const filter = FILTERS[show.value];
-    const wanted = filter ? [...Array(parts()).keys()] : [part];
-    const found = [];
-    let every = 0;
-    let tasks = [];
     const at = task.selectedIndex;
+    const contents = [];
     try {
-      for (const number of wanted) {
-        const content = await loadTraces(form.dataset.run, group.value, number);
-        tasks = content.tasks;
-        const known = content.questions.filter((question) => question.scores[at] !== null);
-        every += known.length;
-        found.push(...known.filter((question) => !filter || filter(samplesOf(question, at), question.measures[at])));
-      }
+      for (const number of filter ? Array(parts()).keys() : [part]) contents.push(await loadTraces(form.dataset.run, group.value, number));
     } catch (error) {
       place.replaceChildren(make("p", `Cannot be loaded: ${error.message}`));
       return;
     }
+    const { tasks } = contents[0];
+    const every = contents.flatMap(({ questions }) => questions.filter((question) => question.scores[at] !== null));
+    const found = every.filter((question) => !filter || filter(samplesOf(question, at), question.measures[at]));
     if (turn !== latest) return; // another choice was made meanwhile
     const gated = group.selectedOptions[0].dataset.gated === "1";
     place.replaceChildren(...found.slice(0, SHOWN).map((question) => sampleView(question, at, tasks, gated)));
     if (place.firstChild) place.firstChild.open = true;
-    output.value = filter ? `${found.length} of ${every} questions${found.length > SHOWN ? `, the first ${SHOWN} shown` : ""}` : `part ${part + 1} of ${parts()}, ${found.length} questions`;
+    output.value = filter ? `${found.length} of ${every.length} questions${found.length > SHOWN ? `, the first ${SHOWN} shown` : ""}` : `part ${part + 1} of ${parts()}, ${found.length} questions`;
     back.disabled = Boolean(filter) || part === 0;
     on.disabled = Boolean(filter) || part === parts() - 1;
-    state.update({ group: group.value, task: task.value, show: show.value, part: part ? String(part) : "" });
+    state.update({ group: group.value, task: task.value, show: show.value, part: part || "" });
   };
   group.addEventListener("change", () => { part = 0; chooseTask(); view(); });
   task.addEventListener("change", view);
   show.addEventListener("change", view);
   back.addEventListener("click", () => { part -= 1; view(); });
   on.addEventListener("click", () => { part += 1; view(); });
-  form.addEventListener("submit", (event) => event.preventDefault());
   const asked = state.read();
-  const choose = (select, value) => { if ([...select.options].some((option) => option.value === value)) select.value = value; };
   choose(group, asked.get("group"));
   chooseTask();
   choose(task, asked.get("task"));

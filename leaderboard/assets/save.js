@@ -4,9 +4,7 @@
 const STYLES = ["fill", "fill-opacity", "stroke", "stroke-width", "stroke-opacity", "stroke-dasharray", "stroke-linecap", "stroke-linejoin", "font-family", "font-size", "font-weight", "text-anchor", "paint-order"];
 
 function save(name, content) {
-  const link = make("a");
-  link.href = URL.createObjectURL(content);
-  link.download = name;
+  const link = make("a", { href: URL.createObjectURL(content), download: name });
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 }
@@ -27,9 +25,7 @@ function alone(svg) {
   for (const element of gone) element.remove();
   const box = svg.getBoundingClientRect();
   const size = svg.viewBox.baseVal && svg.viewBox.baseVal.width ? svg.viewBox.baseVal : box;
-  copy.setAttribute("width", size.width);
-  copy.setAttribute("height", size.height);
-  return copy;
+  return filled(copy, [{ width: size.width, height: size.height }]);
 }
 
 const MARGIN = 24;
@@ -41,19 +37,12 @@ function drawing(figure) {
   const [width, height] = ["width", "height"].map((name) => Number.parseFloat(content.getAttribute(name)));
   const style = getComputedStyle(document.body);
   const ground = getComputedStyle(document.documentElement).backgroundColor;
-  const line = (text, y, size, weight) => {
-    const made = draw("text", { x: MARGIN, y, fill: style.color, "font-size": size, "font-weight": weight, "font-family": style.fontFamily });
-    made.textContent = text;
-    return made;
-  };
+  const line = (text, y, size, weight) => draw("text", { x: MARGIN, y, fill: style.color, "font-size": size, "font-weight": weight, "font-family": style.fontFamily }, text);
   const base = document.querySelector("form.goto select")?.selectedOptions[0]?.textContent ?? "";
   const title = [figure.querySelector("h2, h3")?.textContent.replace(/\s+/g, " ").trim(), base].filter(Boolean).join(", ");
   const whole = draw("svg", { width: width + 2 * MARGIN, height: height + 4 * MARGIN, viewBox: `0 0 ${width + 2 * MARGIN} ${height + 4 * MARGIN}` },
     draw("rect", { width: "100%", height: "100%", fill: ground }), line(title, 1.4 * MARGIN, 16, 600), line(document.title, height + 3.6 * MARGIN, 11, 400));
-  content.setAttribute("x", MARGIN);
-  content.setAttribute("y", 2.2 * MARGIN);
-  whole.append(content);
-  return whole;
+  return filled(whole, [filled(content, [{ x: MARGIN, y: 2.2 * MARGIN }])]);
 }
 
 function rowsDrawing(figure) {
@@ -61,9 +50,7 @@ function rowsDrawing(figure) {
   const whole = draw("svg", { width: box.width, height: box.height, viewBox: `0 0 ${box.width} ${box.height}` });
   for (const svg of [...figure.querySelectorAll("svg")].filter(visible)) {
     const place = svg.getBoundingClientRect();
-    const copy = alone(svg);
-    for (const [name, value] of [["x", place.left - box.left], ["y", place.top - box.top], ["width", place.width], ["height", place.height]]) copy.setAttribute(name, value);
-    whole.append(copy);
+    whole.append(filled(alone(svg), [{ x: place.left - box.left, y: place.top - box.top, width: place.width, height: place.height }]));
   }
   const walker = document.createTreeWalker(figure, NodeFilter.SHOW_TEXT);
   while (walker.nextNode()) {
@@ -77,9 +64,7 @@ function rowsDrawing(figure) {
     const style = getComputedStyle(parent);
     const place = range.getClientRects()[0];
     if (!place) continue;
-    const text = draw("text", { x: place.left - box.left, y: place.top - box.top + 0.8 * place.height, fill: style.color, "font-size": style.fontSize, "font-weight": style.fontWeight, "font-family": style.fontFamily });
-    text.textContent = node.textContent.trim();
-    whole.append(text);
+    whole.append(draw("text", { x: place.left - box.left, y: place.top - box.top + 0.8 * place.height, fill: style.color, "font-size": style.fontSize, "font-weight": style.fontWeight, "font-family": style.fontFamily }, node.textContent.trim()));
   }
   return whole;
 }
@@ -93,9 +78,7 @@ function svgText(figure) {
 function png(figure, name) {
   const image = new Image();
   image.onload = () => {
-    const canvas = make("canvas");
-    canvas.width = 2 * image.width;
-    canvas.height = 2 * image.height;
+    const canvas = make("canvas", { width: 2 * image.width, height: 2 * image.height });
     canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
     canvas.toBlob((content) => save(`${name}.png`, content));
   };
@@ -133,12 +116,7 @@ function offer(place) {
   const figure = document.getElementById(place.dataset.figure);
   const table = document.getElementById(place.dataset.table);
   const name = place.dataset.figure || place.dataset.table;
-  const add = (title, action) => {
-    const button = make("button", title);
-    button.type = "button";
-    button.addEventListener("click", action);
-    place.insertBefore(button, place.querySelector("span"));
-  };
+  const add = (title, onclick) => place.insertBefore(make("button", { type: "button", onclick }, title), place.querySelector("span"));
   if (figure) {
     add("SVG", () => save(`${name}.svg`, new Blob([svgText(figure)], { type: "image/svg+xml" })));
     add("PNG", () => png(figure, name));
@@ -148,10 +126,5 @@ function offer(place) {
 
 document.addEventListener("DOMContentLoaded", () => {
   document.querySelectorAll(".get[data-figure], .get[data-table]").forEach(offer);
-  document.querySelectorAll("[data-copy]").forEach((button) => {
-    button.hidden = false;
-    button.addEventListener("click", async () => {
-      try { await navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent); button.textContent = "Copied"; } catch { /* it can be selected */ }
-    });
-  });
+  document.querySelectorAll("[data-copy]").forEach((button) => copies(button, () => document.getElementById(button.dataset.copy).textContent, () => "Copy")); // else it can be selected
 });

@@ -2,18 +2,23 @@
 // charts. Text from data is only inserted as text, never as HTML.
 "use strict";
 
-const make = (name, text, className) => {
+// Fills an element with its properties or attributes, in plain objects, and with what is in it; `false` and null are nothing.
+function filled(element, content) {
+  for (const one of content.flat(Infinity)) {
+    if (one === null || one === undefined || one === false) continue;
+    if (one instanceof Node || typeof one !== "object") { element.append(one); continue; }
+    for (const [name, value] of Object.entries(one)) if (name in element && element instanceof HTMLElement) element[name] = value; else element.setAttribute(name, value);
+  }
+  return element;
+}
+// `make("p.note", { title: "..." }, "text", element)`
+const make = (kind, ...content) => {
+  const [name, ...classes] = kind.split(".");
   const element = document.createElement(name);
-  if (text !== undefined && text !== null) element.textContent = text;
-  if (className) element.className = className;
-  return element;
+  element.classList.add(...classes);
+  return filled(element, content);
 };
-const draw = (name, attributes, ...children) => {
-  const element = document.createElementNS("http://www.w3.org/2000/svg", name);
-  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-  element.append(...children);
-  return element;
-};
+const draw = (name, ...content) => filled(document.createElementNS("http://www.w3.org/2000/svg", name), content);
 // As Python rounds: a tie goes to the even digit, so that a number is the same on all pages.
 const percent = (value, digits = 1) => {
   const [scaled, power] = [100 * value, 10 ** digits];
@@ -73,15 +78,21 @@ function theme() {
   show();
 }
 
-// A choice that leads to another page.
-function goto(form) {
-  form.addEventListener("submit", (event) => event.preventDefault());
-  form.elements.page?.addEventListener("change", () => { location.href = form.elements.page.value; });
+// Chooses an option, where a select has it.
+const choose = (select, value) => { if ([...select.options].some((option) => option.value === value)) select.value = value; };
+
+// A button that copies a text; where that is not allowed, it shows `otherwise`.
+function copies(button, text, otherwise) {
+  button.hidden = false;
+  button.addEventListener("click", async () => {
+    try { await navigator.clipboard.writeText(text()); button.textContent = "Copied"; } catch { button.textContent = otherwise(); }
+  });
 }
 
 document.addEventListener("DOMContentLoaded", () => {
   theme();
-  document.querySelectorAll("form.goto").forEach(goto);
+  document.addEventListener("submit", (event) => event.preventDefault());
+  document.querySelectorAll("form.goto select").forEach((select) => select.addEventListener("change", () => { location.href = select.value; }));
   window.addEventListener("hashchange", () => { if (location.hash.includes("=")) location.reload(); }); // a link pasted into the open page
   document.querySelectorAll(".js").forEach((element) => { element.hidden = false; });
 });

@@ -14,205 +14,148 @@ function inOrder([one], [other], sign) {
 }
 
 const ASCENDING = new Set(["rank", "model", "method", "engine"]); // columns whose first order is ascending
+const CHOSEN = ["base", "kind", "method", "off", "engine", "tier"]; // filters, besides the search
 
-class Table {
-  constructor(table) {
-    this.table = table;
-    this.head = table.tHead.rows[table.tHead.rows.length - 1];
-    this.headers = [...this.head.cells];
-    this.bodies = [...table.tBodies].map((body) => ({ body, rows: [...body.rows] }));
-    this.rows = this.bodies.flatMap(({ rows }) => rows);
-    this.cards = [];
-    this.cardOf = new Map();
-    this.titles = new Map(this.rows.map((row) => [row, row.cells[1].querySelector("a")]).map(([row, link]) => [row, { link, short: link.textContent }]));
-    this.list = document.querySelector(".cards");
-    this.folded = new Set();
-    this.grouped = true;
-    const asked = state.read();
-    [this.column, this.direction] = (asked.get("sort") || "long-descending").split("-");
-    if (asked.get("fold") === "off") this.grouped = false;
-    for (const base of (asked.get("folded") || "").split("|")) if (base) this.folded.add(base);
-    this.hiddenColumns = new Set((asked.get("without") || "").split("|").filter(Boolean));
-    this.headers.forEach((header) => this.clickable(header));
-    this.foldable();
-    this.chooseColumns();
-    this.filter(document.querySelector("form[data-for=overview]"));
-    this.sort();
-    const narrow = matchMedia("(max-width: 40rem)");
-    const fit = () => {
-      if (narrow.matches && !this.cards.length) this.makeCards();
-      this.list.hidden = !narrow.matches;
-      document.body.classList.toggle("carded", narrow.matches);
-    };
-    narrow.addEventListener("change", fit);
-    fit();
+const searched = (text) => text.toLowerCase().replaceAll("\u2212", "-");
+
+// Names that are switched on and off, kept in the link.
+function switched(name) {
+  const on = new Set((state.read().get(name) || "").split("|").filter(Boolean));
+  return { has: (one) => on.has(one), toggle(one) { if (!on.delete(one)) on.add(one); state.write(name, [...on].join("|")); } };
+}
+
+function overview(table) {
+  const head = [...table.tHead.rows].at(-1);
+  const headers = [...head.cells];
+  const bodies = [...table.tBodies].map((body) => ({ body, rows: [...body.rows] }));
+  const rows = bodies.flatMap((one) => one.rows);
+  const isBase = (row) => row.classList.contains("base");
+  const links = new Map(rows.map((row) => [row, row.cells[1].querySelector("a")]));
+  const short = new Map(rows.map((row) => [row, links.get(row).textContent]));
+  const texts = new Map(rows.map((row) => [row, searched(`${row.dataset.base} ${[...row.cells].slice(1, 5).map((cell) => cell.textContent).join(" ")}`)]));
+  const cards = new Map(); // by row, on a phone
+  const list = document.querySelector(".cards");
+  const { elements } = document.querySelector("form[data-for=overview]");
+  const reset = document.getElementById("reset");
+  const folded = switched("folded");
+  const without = switched("without");
+  let grouped = state.read().get("fold") !== "off";
+  let [column, direction] = (state.read().get("sort") || "long-descending").split("-");
+
+  // Within each base while the rows are grouped by base; all rows otherwise.
+  function sort() {
+    const at = headers.findIndex((header) => header.dataset.column === column);
+    if (at < 0) return;
+    const sign = direction === "descending" ? -1 : 1;
+    const sorted = (some) => some.map((row) => [valueOf(row.cells[at]), row]).sort((one, other) => inOrder(one, other, sign)).map(([, row]) => row);
+    if (grouped) {
+      const first = bodies.map((one) => { // bases in the order of their first models
+        const kids = sorted(one.rows.filter((row) => !isBase(row)));
+        one.body.append(...one.rows.filter(isBase), ...kids);
+        return [valueOf((kids[0] ?? one.rows[0]).cells[at]), one.body];
+      });
+      table.append(...first.sort((one, other) => inOrder(one, other, sign)).map(([, body]) => body));
+    } else {
+      bodies[0].body.append(...sorted(rows));
+    }
+    list.append(...sorted(rows).map((row) => cards.get(row)).filter(Boolean));
+    for (const header of headers) header.removeAttribute("aria-sort");
+    headers[at].setAttribute("aria-sort", direction);
+  }
+
+  function sortBy(wanted, again) {
+    const first = ASCENDING.has(wanted) ? "ascending" : "descending";
+    const other = first === "ascending" ? "descending" : "ascending";
+    direction = again && column === wanted && direction === first ? other : first;
+    column = wanted;
+    state.write("sort", `${column}-${direction}`);
+    sort();
+  }
+
+  function filter() {
+    const given = Object.fromEntries(["q", ...CHOSEN].map((name) => [name, elements[name].value]));
+    const words = searched(given.q).split(/\s+/).filter(Boolean);
+    const narrowed = words.length > 0 || CHOSEN.some((name) => name !== "base" && given[name]);
+    let shown = 0;
+    for (const row of rows) {
+      const fits = CHOSEN.every((name) => !given[name] || row.dataset[name] === given[name]) && words.every((word) => texts.get(row).includes(word));
+      row.hidden = !fits || (grouped && !narrowed && row.classList.contains("kid") && folded.has(row.dataset.base));
+      if (cards.has(row)) cards.get(row).hidden = !fits;
+      shown += fits;
+      links.get(row).textContent = narrowed || !grouped ? links.get(row).getAttribute("aria-label") : short.get(row); // without its base above it
+    }
+    reset.hidden = !narrowed && !given.base;
+    document.getElementById("count").value = `${shown} of ${rows.length} rows`;
   }
 
   // On a phone, rows are cards: model, what is kept of long reasoning, and accuracy first.
-  makeCards() {
-    const named = Object.fromEntries(this.headers.map((header, at) => [header.dataset.column, at]));
-    this.cards = this.rows.map((row) => {
+  function makeCards() {
+    const named = Object.fromEntries(headers.map((header, at) => [header.dataset.column, at]));
+    for (const row of rows) {
       const cell = (name) => row.cells[named[name]];
-      const card = make("li", undefined, "card");
-      Object.assign(card.dataset, row.dataset);
-      const link = cell("model").querySelector("a").cloneNode();
-      link.textContent = link.getAttribute("aria-label");
-      const title = make("div", undefined, "t1");
-      title.append(link, make("span", cell("rank").textContent && `rank ${cell("rank").textContent}`, "s"));
-      card.append(title);
-      const long = cell("long");
-      if (long.dataset.v && !row.classList.contains("base")) {
-        const kept = make("div", undefined, "t2");
-        const words = make("span", "long reasoning kept");
-        const lost = Number(long.dataset.high) < 1 ? `${percent(1 - Number(long.dataset.v), 0)}% lost` : "within chance";
-        words.append(make("br"), make("span", `${long.title}, ${lost}`, "s"));
-        kept.append(make("b", `${percent(long.dataset.v, 0)}%`, "long"), words);
-        const bar = make("div", undefined, "bar long");
-        bar.append(make("div"));
-        bar.firstChild.append(long.querySelector("svg").cloneNode(true));
-        card.append(kept, bar);
-      }
-      const numbers = make("dl");
-      for (const [name, unit] of [["accuracy", "%"], ["knowledge", "%"], ["short", "%"], ["tokens", ""]]) {
-        const pair = make("div");
+      const [long, rank] = [cell("long"), cell("rank").textContent];
+      const number = ([name, unit]) => {
         const text = cell(name).textContent.trim();
-        pair.append(make("dt", this.headers[named[name]].textContent), make("dd", text ? `${text}${text === "base" ? "" : unit}` : "not measured"));
-        numbers.append(pair);
+        return make("div", make("dt", headers[named[name]].textContent), make("dd", text ? `${text}${text === "base" ? "" : unit}` : "not measured"));
+      };
+      const card = make("li.card",
+        make("div.t1", make("a", { href: links.get(row).href }, links.get(row).getAttribute("aria-label")), make("span.s", rank && `rank ${rank}`)));
+      if (long.dataset.v && !isBase(row)) {
+        const lost = Number(long.dataset.high) < 1 ? `${percent(1 - Number(long.dataset.v), 0)}% lost` : "within chance";
+        card.append(
+          make("div.t2", make("b.long", `${percent(long.dataset.v, 0)}%`), make("span", "long reasoning kept", make("br"), make("span.s", `${long.title}, ${lost}`))),
+          make("div.bar.long", make("div", long.querySelector("svg").cloneNode(true))));
       }
-      card.append(numbers);
-      this.texts.set(card, this.texts.get(row));
-      this.cardOf.set(row, card);
-      return card;
-    });
-    this.list.append(...this.cards);
-    this.sort();
-    this.apply();
-  }
-
-  clickable(header) {
-    const button = make("button", header.textContent);
-    button.type = "button";
-    header.replaceChildren(button);
-    button.addEventListener("click", () => {
-      const { column } = header.dataset;
-      const first = ASCENDING.has(column) ? "ascending" : "descending";
-      const other = first === "ascending" ? "descending" : "ascending";
-      this.direction = this.column === column && this.direction === first ? other : first;
-      this.column = column;
-      state.write("sort", `${this.column}-${this.direction}`);
-      this.sort();
-    });
-  }
-
-  // Within each base while the rows are grouped by base; all rows otherwise.
-  sort() {
-    const at = this.headers.findIndex((header) => header.dataset.column === this.column);
-    if (at < 0) return;
-    const sign = this.direction === "descending" ? -1 : 1;
-    const sorted = (rows) => rows.map((row) => [valueOf(row.cells[at]), row]).sort((one, other) => inOrder(one, other, sign)).map(([, row]) => row);
-    for (const { body, rows } of this.bodies) {
-      const base = rows.filter((row) => row.classList.contains("base"));
-      body.append(...(this.grouped ? [...base, ...sorted(rows.filter((row) => !base.includes(row)))] : rows));
+      card.append(make("dl", [["accuracy", "%"], ["knowledge", "%"], ["short", "%"], ["tokens", ""]].map(number)));
+      cards.set(row, card);
     }
-    if (!this.grouped) this.bodies[0].body.append(...sorted(this.rows));
-    if (this.grouped) this.sortBases(at, sign, sorted);
-    this.list.append(...sorted(this.rows).map((row) => this.cardOf.get(row)).filter(Boolean));
-    for (const header of this.headers) header.removeAttribute("aria-sort");
-    this.headers[at].setAttribute("aria-sort", this.direction);
+    sort();
+    filter();
   }
 
-  // Bases in the order of their first models.
-  sortBases(at, sign, sorted) {
-    const first = this.bodies.map(({ body, rows }) => {
-      const kids = sorted(rows.filter((row) => !row.classList.contains("base")));
-      return [valueOf((kids[0] ?? rows[0]).cells[at]), body];
-    });
-    this.table.append(...first.sort((one, other) => inOrder(one, other, sign)).map(([, body]) => body));
-  }
-
-  foldable() {
+  function foldable() {
     const all = document.getElementById("fold");
-    all.hidden = false;
-    const show = () => {
-      all.textContent = `Fold by base: ${this.grouped ? "on" : "off"}`;
-      all.setAttribute("aria-pressed", String(this.grouped));
-    };
+    const show = () => filled(all, [{ hidden: false, textContent: `Fold by base: ${grouped ? "on" : "off"}`, "aria-pressed": grouped }]);
     all.addEventListener("click", () => {
-      this.grouped = !this.grouped;
-      state.write("fold", this.grouped ? "" : "off");
-      for (const { body, rows } of this.bodies) body.append(...rows);
+      grouped = !grouped;
+      state.write("fold", grouped ? "" : "off");
       show();
-      this.sort();
-      this.apply();
+      sort();
+      filter();
     });
     show();
-    for (const { rows } of this.bodies) {
-      const base = rows.find((row) => row.classList.contains("base"));
-      if (!base || rows.length < 2) continue;
-      const button = make("button", "▾", "folds");
-      button.type = "button";
+    for (const { rows: [base, ...kids] } of bodies) {
+      if (!isBase(base) || !kids.length) continue;
       const name = base.dataset.base;
+      const button = make("button.folds", { type: "button", onclick() { folded.toggle(name); mark(); filter(); } });
       const mark = () => {
-        const folded = this.folded.has(name);
-        button.textContent = folded ? "▸" : "▾";
-        button.setAttribute("aria-expanded", String(!folded));
-        button.setAttribute("aria-label", `Models of ${name}`);
-        this.sumUp(base, rows.filter((row) => row !== base), folded);
+        const off = folded.has(name);
+        filled(button, [{ textContent: off ? "▸" : "▾", "aria-expanded": !off, "aria-label": `Models of ${name}` }]);
+        sumUp(base, off ? kids : []);
       };
-      button.addEventListener("click", () => {
-        if (this.folded.has(name)) this.folded.delete(name); else this.folded.add(name);
-        state.write("folded", [...this.folded].join("|"));
-        mark();
-        this.apply();
-      });
       mark();
       base.querySelector("th").prepend(button);
     }
   }
 
   // A folded base shows the range of its models, and a tick for each.
-  sumUp(base, kids, folded) {
+  function sumUp(base, kids) {
     for (const cell of base.querySelectorAll("td.know:has(span), td.long:has(span)")) {
-      const values = folded ? kids.map((row) => row.cells[cell.cellIndex].dataset.v).filter(Boolean).map(Number) : [];
+      const values = kids.map((row) => row.cells[cell.cellIndex].dataset.v).filter(Boolean).map(Number);
       const ends = [Math.min(...values), Math.max(...values)].map((value) => percent(value, 0));
       cell.querySelector("span").textContent = values.length ? `${ends[0]}–${ends[1]}` : "base";
       cell.querySelector("svg").replaceChildren(...values.map((value) => draw("rect", { class: "tick", x: `${1 + 92 * Math.min(value, 1.07)}%` })));
     }
   }
 
-  chooseColumns() {
-    const place = document.getElementById("columns");
-    const details = make("details");
-    const menu = make("div", undefined, "menu");
-    details.append(make("summary", "Columns"), menu);
-    for (const header of this.headers.slice(2)) {
-      const { column } = header.dataset;
-      const box = make("input");
-      box.type = "checkbox";
-      box.checked = !this.hiddenColumns.has(column);
-      box.addEventListener("change", () => {
-        if (box.checked) this.hiddenColumns.delete(column); else this.hiddenColumns.add(column);
-        state.write("without", [...this.hiddenColumns].join("|"));
-        this.showColumns();
-      });
-      const label = make("label");
-      label.append(box, header.textContent);
-      menu.append(label);
-    }
-    place.append(details);
-    place.hidden = false;
-    this.showColumns();
-  }
-
-  showColumns() {
-    this.headers.forEach((header, at) => {
-      const hidden = this.hiddenColumns.has(header.dataset.column);
-      for (const row of [this.head, ...this.rows]) row.cells[at].hidden = hidden;
+  function showColumns() {
+    headers.forEach((header, at) => {
+      for (const row of [head, ...rows]) row.cells[at].hidden = without.has(header.dataset.column);
     });
     let at = 0; // the headings of groups span the columns that are shown
-    for (const cell of this.table.tHead.rows[0].cells) {
+    for (const cell of table.tHead.rows[0].cells) {
       cell.dataset.span ??= String(cell.colSpan);
-      const columns = this.headers.slice(at, at + Number(cell.dataset.span));
+      const columns = headers.slice(at, at + Number(cell.dataset.span));
       at += columns.length;
       const shown = columns.filter((header) => !header.hidden).length;
       cell.hidden = shown === 0;
@@ -220,68 +163,45 @@ class Table {
     }
   }
 
-  filter(form) {
-    this.form = form;
-    const names = ["q", "base", "kind", "method", "off", "engine", "tier"];
-    this.names = names;
-    for (const header of this.headers) form.elements.sort.append(new Option(header.textContent, header.dataset.column));
-    for (const name of names) form.elements[name].value = state.read().get(name) || "";
-    form.elements.sort.value = this.column;
-    form.addEventListener("input", (event) => {
-      if (event.target.name === "sort") return;
-      state.update(Object.fromEntries(names.map((name) => [name, form.elements[name].value])));
-      this.apply();
-    });
-    form.elements.sort.addEventListener("change", () => {
-      this.column = form.elements.sort.value;
-      this.direction = ASCENDING.has(this.column) ? "ascending" : "descending";
-      state.write("sort", `${this.column}-${this.direction}`);
-      this.sort();
-    });
-    form.addEventListener("submit", (event) => event.preventDefault());
-    form.hidden = false;
-    document.getElementById("reset").addEventListener("click", () => {
-      for (const name of names) form.elements[name].value = "";
-      state.update(Object.fromEntries(names.map((name) => [name, ""])));
-      this.apply();
-    });
-    this.texts = new Map(this.rows.map((row) => [row, `${row.dataset.base} ${[...row.cells].slice(1, 5).map((cell) => cell.textContent).join(" ")}`.toLowerCase().replaceAll("\u2212", "-")]));
-    this.apply();
+  const boxes = headers.slice(2).map((header) => make("label", make("input", {
+    type: "checkbox", checked: !without.has(header.dataset.column), onchange() { without.toggle(header.dataset.column); showColumns(); },
+  }), header.textContent));
+  filled(document.getElementById("columns"), [{ hidden: false }, make("details", make("summary", "Columns"), make("div.menu", boxes))]);
+  for (const header of headers) {
+    const name = header.dataset.column;
+    elements.sort.append(new Option(header.textContent, name));
+    header.replaceChildren(make("button", { type: "button", onclick: () => sortBy(name, true) }, header.textContent));
   }
-
-  apply() {
-    const given = Object.fromEntries(this.names.map((name) => [name, this.form.elements[name].value]));
-    const wanted = given.q.trim().toLowerCase().replaceAll("\u2212", "-").split(/\s+/).filter(Boolean);
-    const narrowed = ["kind", "method", "off", "engine", "tier"].some((name) => given[name]) || wanted.length > 0;
-    const fits = (one) => ["base", "kind", "method", "off", "engine", "tier"].every((name) => !given[name] || one.dataset[name] === given[name])
-      && wanted.every((word) => this.texts.get(one).includes(word));
-    let shown = 0;
-    for (const row of this.rows) {
-      const matches = fits(row);
-      row.hidden = !matches || (this.grouped && !narrowed && row.classList.contains("kid") && this.folded.has(row.dataset.base));
-      shown += matches;
-      const { link, short } = this.titles.get(row);
-      link.textContent = narrowed || !this.grouped ? link.getAttribute("aria-label") : short; // without its base above it
-    }
-    const reset = document.getElementById("reset");
-    reset.hidden = !narrowed && !given.base;
-    for (const card of this.cards) card.hidden = !fits(card);
-    document.getElementById("count").value = `${shown} of ${this.rows.length} rows`;
+  foldable();
+  showColumns();
+  elements.sort.value = column;
+  elements.sort.addEventListener("change", () => sortBy(elements.sort.value));
+  for (const name of ["q", ...CHOSEN]) {
+    elements[name].value = state.read().get(name) || "";
+    elements[name].addEventListener("input", () => { state.write(name, elements[name].value); filter(); });
   }
-}
-
-function copyLink(button) {
-  button.hidden = false;
-  button.addEventListener("click", async () => {
-    try { await navigator.clipboard.writeText(location.href); button.textContent = "Copied"; } catch { button.textContent = location.href; }
+  reset.addEventListener("click", () => {
+    for (const name of ["q", ...CHOSEN]) elements[name].value = "";
+    state.update(Object.fromEntries(["q", ...CHOSEN].map((name) => [name, ""])));
+    filter();
   });
+  elements.sort.form.hidden = false;
+  filter();
+  sort();
+  const narrow = matchMedia("(max-width: 40rem)");
+  const fit = () => {
+    if (narrow.matches && !cards.size) makeCards();
+    list.hidden = !narrow.matches;
+    document.body.classList.toggle("carded", narrow.matches);
+  };
+  narrow.addEventListener("change", fit);
+  fit();
 }
 
 document.addEventListener("DOMContentLoaded", () => {
   const table = document.getElementById("overview");
   const asked = location.hash.includes("="); // a link to a view of the table
-  if (table) new Table(table);
+  if (table) overview(table);
   if (asked) document.getElementById("models").scrollIntoView();
-  const link = document.getElementById("link");
-  if (link) copyLink(link);
+  copies(document.getElementById("link"), () => location.href, () => location.href);
 });

@@ -20,43 +20,32 @@ function between(pieces, from, to) {
   }
   return at < to && text !== "" && Number.isFinite(to) ? `${text}\n[... ${counted(to - at)} are not shown ...]\n` : text;
 }
-const whole = (pieces) => (pieces === null ? "" : between(pieces, 0, Infinity));
-const end = (pieces) => { const [start, text] = pieces[pieces.length - 1]; return start + text.length; };
+const whole = (pieces) => (pieces === null ? null : between(pieces, 0, Infinity));
 
 const budgetName = (budget) => (budget === null ? "no limit" : `${budget.toLocaleString("en")} tokens`);
 const isRight = (grade) => grade === "correct";
 
 function answered(grade, answer) {
-  const line = make("span", `${answer === null ? "answer not shown" : answer || "no answer"} ${isRight(grade) ? "✓" : "✗"}`, `a ${isRight(grade) ? "ok" : "no"}`);
-  line.title = grade;
-  return line;
+  const [kind, sign] = isRight(grade) ? ["span.a.ok", "✓"] : ["span.a.no", "✗"];
+  return make(kind, { title: grade }, `${answer === null ? "answer not shown" : answer || "no answer"} ${sign}`);
 }
 
-function folded(title, text) {
-  const details = make("details");
-  details.append(make("summary", title), make("pre", text));
-  return details;
-}
+const folded = (title, text) => make("details", make("summary", title), make("pre", text));
 
 // A program that was coloured when the page was built, and the first test that it fails.
-function program([pieces, failed]) {
-  const box = make("pre", undefined, "code");
-  box.append(...pieces.map(([kind, text]) => (kind ? make("span", text, `py-${kind}`) : text)));
-  return failed ? [box, make("p", failed, "note")] : [box];
-}
+const program = ([pieces, failed]) => [
+  make("pre.code", pieces.map(([kind, text]) => (kind ? make(`span.py-${kind}`, text) : text))),
+  failed ? make("p.note", failed) : null,
+];
 
 // A trace as text, with a line at each cut that says which answer stood there.
 function marked(trace, tasks) {
-  const box = make("pre", undefined, "thinking");
   let at = 0;
-  trace.cuts.forEach(([grade, answer, cut], number) => {
-    box.append(between(trace.thinking, at, cut));
-    const line = make("span", `cut at ${budgetName(tasks[number][1])}: `, "mark");
-    line.append(answered(grade, answer));
-    box.append(line);
+  return make("pre.thinking", trace.cuts.flatMap(([grade, answer, cut], number) => {
+    const text = between(trace.thinking, at, cut);
     at = Math.max(at, cut);
-  });
-  return box;
+    return [text, make("span.mark", `cut at ${budgetName(tasks[number][1])}: `, answered(grade, answer))];
+  }));
 }
 
 // The samples of a question in one task: [grade, answer, what was thought, the text of the answer].
@@ -64,5 +53,5 @@ function samplesOf(question, task) {
   if (question.traces) {
     return question.traces.map(({ thinking, cuts }) => { const [grade, answer, cut, after] = cuts[task]; return [grade, answer, between(thinking, 0, cut), whole(after)]; });
   }
-  return (question.outputs?.[task] ?? []).map(([grade, answer, thinking, after]) => [grade, answer, thinking === null ? null : whole(thinking), after === null ? null : whole(after)]);
+  return (question.outputs?.[task] ?? []).map(([grade, answer, thinking, after]) => [grade, answer, whole(thinking), whole(after)]);
 }
