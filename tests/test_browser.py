@@ -177,10 +177,10 @@ def test_any_two_models_are_compared_as_the_command_does(page: Page, sixty: Path
             """async ([a, b]) => { const load = (key) => loadScript(`data/scores/${key}.js`, `scores ${key}`);
             const pairs = pairsOf(await load(a), await load(b));
             const gated = [...byBenchmark(pairs).values()].map((some) => some.at(-1));
-            const found = statistics.gate(gated.map(gateRow), 0.95);
+            const found = statistics.gate(gated, 0.95);
             return gated.map((pair, at) => [pair.base.benchmark, found.rows[at], found.kept[at],
-              statistics.difference(pair.candidate.scores, pair.base.scores),
-              statistics.detectable(pair.candidate.scores, pair.base.scores)]); }""",
+              statistics.difference(pair.candidate, pair.base),
+              statistics.detectable(pair.candidate, pair.base)]); }""",
             asked,
         )
         assert len(shown) == len(judged) == 4
@@ -193,8 +193,7 @@ def test_any_two_models_are_compared_as_the_command_does(page: Page, sixty: Path
         """async ([a, b]) => { const load = (key) => loadScript(`data/scores/${key}.js`, `scores ${key}`);
         const grouped = byBenchmark(pairsOf(await load(a), await load(b)));
         const some = grouped.get('tts_aime24'), [small, large] = [some[0], some.at(-1)];
-        const rows = [large.candidate.scores, small.candidate.scores, large.base.scores, small.base.scores];
-        return statistics.contrast(rows, [1, -1, -1, 1]); }""",
+        return statistics.contrast([large.candidate, small.candidate, large.base, small.base], [1, -1, -1, 1]); }""",
         asked,
     )
     expected = next(one.difference for one in found.gains if one.benchmark == "tts_aime24")

@@ -2,7 +2,7 @@
 "use strict";
 
 const MINUS = "\u2212";
-const signed = (value, digits = 1) => `${value < 0 ? MINUS : "+"}${Math.abs(100 * value).toFixed(digits)}`;
+const signed = (value) => `${value < 0 ? MINUS : "+"}${percent(Math.abs(value))}`;
 const span = ([, low, high]) => `${percent(low, 0)}–${percent(high, 0)}`;
 const place = (value) => `${(1 + 92 * Math.min(value, 1.07)).toFixed(2)}%`;
 const width = (low, high) => `${(92 * Math.max(0, Math.min(high, 1.07) - low)).toFixed(2)}%`;
@@ -38,8 +38,6 @@ function byBenchmark(pairs) {
   return found;
 }
 
-const gateRow = ({ base, candidate }) => ({ scores: candidate.scores, base: base.scores, chance: base.chance });
-
 function keptFigure(kept, keep) {
   return svg(22, line("g", place(0), place(1), 11, 11), line("whole", place(1), place(1), 4, 18), line("asked", place(keep), place(keep), 0, 22),
     draw("rect", { class: "reach long", x: place(kept[1]), width: width(kept[1], kept[2]), y: 7, height: 8, rx: 4 }), draw("circle", { class: "disc long", cx: place(kept[0]), cy: 11, r: 5.5 }));
@@ -68,11 +66,11 @@ function verdictView(judged, gated, keep, names) {
   const share = `${percent(keep, 0)}%`;
   const sentence = {
     kept: `${names[1]} keeps at least ${share} of what ${names[0]} can do, ${every}.`,
-    lost: worst && `${names[1]} has lost too much: ${percent(statistics.mean(worst.pair.candidate.scores))}% on ${worst.pair.base.title}, where ${names[0]} reaches ${percent(statistics.mean(worst.pair.base.scores))}%.`,
+    lost: worst && `${names[1]} has lost too much: ${percent(worst.pair.candidate.bounds[0][0])}% on ${worst.pair.base.title}, where ${names[0]} reaches ${percent(worst.pair.base.bounds[0][0])}%.`,
     undecided: known.length ? `These runs neither show that ${names[1]} keeps ${share} of ${names[0]}, nor that it does not.` : "Nothing that both models were run on can tell.",
   }[verdict];
   const shown = gated.flatMap((pair) => {
-    const least = statistics.detectable(pair.candidate.scores, pair.base.scores);
+    const least = statistics.detectable(pair.candidate, pair.base);
     return least === null ? [] : [`${(100 * least).toFixed(1)} points on ${pair.base.title}`];
   });
   return headed(`div.vd.${verdict}`, verdict[0].toUpperCase() + verdict.slice(1), EXIT_CODES[verdict], sentence,
@@ -110,9 +108,9 @@ function budgetsTable(pairs) {
     make("caption", make("b", base.title), ` ${base.scores.length.toLocaleString("en")} questions × ${base.samples} samples`),
     ["Budget", "Base", "Candidate", make("th.pic", { scope: "col" }, "accuracy, 0 to 100"), "Difference, 95%", "Kept, 95%"],
     pairs.map((pair) => {
-      const [one, other] = [pair.base, pair.candidate].map((task) => statistics.interval(task.scores));
-      const difference = statistics.difference(pair.candidate.scores, pair.base.scores);
-      const kept = pair.base.chance === null ? null : statistics.ratio(pair.candidate.scores, pair.base.scores, pair.base.chance);
+      const [[one], [other]] = [pair.base.bounds, pair.candidate.bounds];
+      const difference = statistics.difference(pair.candidate, pair.base);
+      const kept = statistics.ratio(pair.candidate, pair.base);
       return [budgetName(pair.base.budget), percent(one[0]), percent(other[0]), make("td.pic", pairFigure(one, other)),
         `${signed(difference[0])} (${signed(difference[1])} to ${signed(difference[2])})`, kept ? `${percent(kept[0], 0)}% (${span(kept)})` : "not measurable"];
     }));
@@ -129,8 +127,8 @@ function gainsView(grouped) {
     if (pairs.length < 2) continue;
     const [first, large] = [pairs[0], pairs[pairs.length - 1]];
     if (first.base.scores.length !== large.base.scores.length) continue;
-    const gains = ["base", "candidate"].map((side) => statistics.difference(large[side].scores, first[side].scores));
-    gains.push(statistics.contrast([large.candidate.scores, first.candidate.scores, large.base.scores, first.base.scores], [1, -1, -1, 1]));
+    const gains = ["base", "candidate"].map((side) => statistics.difference(large[side], first[side]));
+    gains.push(statistics.contrast([large.candidate, first.candidate, large.base, first.base], [1, -1, -1, 1]));
     const shown = ([mean, low, high]) => small(signed(mean), `${signed(low)} to ${signed(high)}`);
     rows.push([`${first.base.title}, ${budgetName(first.base.budget)} to ${budgetName(large.base.budget)}`, ...gains.map(shown)]);
   }
@@ -260,8 +258,8 @@ async function showTraces(place, sides, benchmark, question, names, sample = 0) 
 // The page ---------------------------------------------------------------------------------------------------
 
 function compareForm(form) {
-  const { models, normal, student } = window.lmtts.listed;
-  statistics.quantiles = { normal, student };
+  const { models, student } = window.lmtts.listed;
+  statistics.student = student;
   const { a, b, keep } = form.elements;
   for (const select of [a, b]) for (const { key, name } of models) select.append(new Option(name, key));
   const usual = models.find((one) => one.whole && !one.control) ?? models.find((one) => one.whole) ?? models[0];
@@ -294,7 +292,7 @@ function compareForm(form) {
       const share = Number(keep.value);
       const refused = every.filter(({ reasons }) => reasons.length);
       if (refused.length || !pairs.length) { place.replaceChildren(refusal(refused)); if (!pairs.length) return; }
-      const judged = statistics.gate(gated.map(gateRow), share);
+      const judged = statistics.gate(gated, share);
       const bases = [a, b].map((select) => models.find((model) => model.key === select.value).base);
       const notes = [...(bases[0] === bases[1] ? [] : [`base model: ${bases.join(" and ")}`]), ...differing(one.properties, other.properties)];
       const without = [one, other].some((model) => model.properties.some(([what, value]) => what === "thinking" && value === "off"));

@@ -1,27 +1,14 @@
-// The statistics of lm_eval_ext/statistics, for comparisons in the browser; a test holds them against each other.
-// Scores are from 0 to 1, one per question, in the same order for both models. `level` 0 is 95%; level j - 1 is that of
-// Holm's correction for j rows.
+// The statistics of lm_eval_ext/statistics, for comparisons in the browser; a test holds them against each other. Of each
+// task, the site has `scores` from 0 to 1, one per question and in the same order for both models, and `bounds`: the mean
+// with both ends of its interval, first the 95% interval, then those of Holm's correction for 2, 3, ... rows.
 "use strict";
 
+const REACH = 2.8015852181129683; // quantiles of the level and of a power of 80%
+
 const statistics = {
-  quantiles: { normal: [], student: {} },
+  student: {}, // quantiles at 95%, by number of questions
 
   mean: (values) => values.reduce((sum, value) => sum + value, 0) / values.length,
-
-  // `mean_bounds` in intervals.py: [estimate, low, high].
-  interval(scores, level = 0) {
-    const [count, mean] = [scores.length, this.mean(scores)];
-    const variance = Math.max(0, this.mean(scores.map((score) => score * score)) - mean * mean);
-    const single = mean * (1 - mean);
-    const share = single > 0 ? Math.min(variance / single, 1) : 1;
-    const information = 4 * count * single;
-    const shrunk = (information * share + 1) / (information + 1);
-    const quantile = shrunk > 1 - 1e-9 ? this.quantiles.normal[level] : this.quantiles.student[count][level];
-    const extra = quantile ** 2 / (count / shrunk);
-    const centre = (mean + extra / 2) / (1 + extra);
-    const half = Math.sqrt(extra * (single + extra / 4)) / (1 + extra);
-    return [mean, Math.max(0, Math.min(centre - half, mean)), Math.min(1, Math.max(centre + half, mean))];
-  },
 
   // `correlation` in paired.py: one question is added, that each model solves half of, alone.
   correlation(one, other) {
@@ -34,20 +21,20 @@ const statistics = {
   },
 
   // `difference_bounds` in paired.py.
-  difference(scores, base) {
-    const [mean, low, high] = this.interval(scores);
-    const [baseMean, baseLow, baseHigh] = this.interval(base);
-    const correlated = this.correlation(scores, base);
+  difference(task, base) {
+    const [[mean, low, high]] = task.bounds;
+    const [[baseMean, baseLow, baseHigh]] = base.bounds;
+    const correlated = this.correlation(task.scores, base.scores);
     const half = (a, b) => Math.sqrt(Math.max(0, a * a + b * b - 2 * correlated * a * b));
     return [mean - baseMean, mean - baseMean - half(mean - low, baseHigh - baseMean), mean - baseMean + half(high - mean, baseMean - baseLow)];
   },
 
-  // `ratio_bounds` in paired.py; null if the base is not above chance.
-  ratio(scores, base, chance, level = 0) {
-    const [mean, low, high] = this.interval(scores, level).map((value) => value - chance);
-    const [baseMean, baseLow, baseHigh] = this.interval(base, level).map((value) => value - chance);
-    if (!(baseLow > 0)) return null;
-    const correlated = this.correlation(scores, base);
+  // `ratio_bounds` in paired.py; null if the base is not above chance, or chance is not known.
+  ratio(task, base, level = 0) {
+    const [mean, low, high] = task.bounds[level].map((value) => value - base.chance);
+    const [baseMean, baseLow, baseHigh] = base.bounds[level].map((value) => value - base.chance);
+    if (base.chance === null || !(baseLow > 0)) return null;
+    const correlated = this.correlation(task.scores, base.scores);
     const [down, up] = [baseHigh - baseMean, baseMean - baseLow];
     const [lower, upper] = [mean - low, high - mean];
     let product = mean * baseMean - correlated * lower * down;
@@ -58,44 +45,37 @@ const statistics = {
     return [mean / baseMean, least, (product + Math.sqrt(Math.max(0, product ** 2 - of * over))) / of];
   },
 
-  // `contrast_interval` in contrasts.py.
-  contrast(rows, weights) {
-    const count = rows[0].length;
-    const values = rows[0].map((_, index) => rows.reduce((sum, row, at) => sum + weights[at] * row[index], 0));
+  // `contrast_interval` in paired.py.
+  contrast(tasks, weights) {
+    const count = tasks[0].scores.length;
+    const values = tasks[0].scores.map((_, index) => tasks.reduce((sum, task, at) => sum + weights[at] * task.scores[index], 0));
     const mean = this.mean(values);
     const most = weights.reduce((sum, weight) => sum + Math.max(0, weight), 0);
     const least = weights.reduce((sum, weight) => sum + Math.min(0, weight), 0);
     const centre = (count * mean + (most + least) / 2) / (count + 1);
     const squares = values.reduce((sum, value) => sum + (value - centre) ** 2, 0) + ((most - centre) ** 2 + (least - centre) ** 2) / 2;
-    const half = this.quantiles.student[count][0] * Math.sqrt(squares / (count + 1) / count);
+    const half = this.student[count] * Math.sqrt(squares / (count + 1) / count);
     return [mean, mean - half, mean + half];
   },
 
   // `detectable_loss` in power.py: the smallest difference shown with a power of 80%; null if nothing varies.
-  detectable(scores, base) {
-    const differences = scores.map((score, index) => score - base[index]);
+  detectable(task, base) {
+    const differences = task.scores.map((score, index) => score - base.scores[index]);
     const mean = this.mean(differences);
     const variance = differences.length > 1 ? differences.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (differences.length - 1) : 0;
-    return variance > 0 ? (this.quantiles.normal[0] + 0.8416212335729143) * Math.sqrt(variance / differences.length) : null;
+    return variance > 0 ? REACH * Math.sqrt(variance / differences.length) : null;
   },
 
-  // `gate` in gate.py: the verdict on all rows, and on each; null where nothing can be measured.
-  gate(rows, keep) {
-    const kept = rows.map((row) => (row.chance === null ? null : this.ratio(row.scores, row.base, row.chance)));
-    const measurable = rows.map((_, index) => index).filter((index) => kept[index] !== null);
-    const count = measurable.length;
-    const below = (row, level) => { const found = this.ratio(row.scores, row.base, row.chance, level); return found !== null && found[2] < keep; };
-    // How many rows a row would still be lost among.
-    const strength = new Map(measurable.map((index) => {
-      let rowsBeside = 0;
-      while (rowsBeside < count && below(rows[index], rowsBeside)) rowsBeside += 1;
-      return [index, rowsBeside];
-    }));
+  // `gate` in gate.py: the verdict on all pairs of tasks, and on each; null where nothing can be measured.
+  gate(pairs, keep) {
+    const kept = pairs.map(({ base, candidate }) => this.ratio(candidate, base));
+    let left = pairs.filter((_, index) => kept[index] !== null);
+    const below = ({ base, candidate }) => { const found = this.ratio(candidate, base, left.length - 1); return found !== null && found[2] < keep; };
     const lost = new Set();
-    [...measurable].sort((one, other) => strength.get(other) - strength.get(one)).every((index, rank) => strength.get(index) >= count - rank && lost.add(index));
-    const verdicts = rows.map((_, index) => (kept[index] === null ? null : lost.has(index) ? "lost" : kept[index][1] >= keep ? "kept" : "undecided"));
+    for (let found; (found = left.find(below)); left = left.filter((pair) => pair !== found)) lost.add(found);
+    const verdicts = pairs.map((pair, index) => (kept[index] === null ? null : lost.has(pair) ? "lost" : kept[index][1] >= keep ? "kept" : "undecided"));
     const known = verdicts.filter((verdict) => verdict !== null);
-    const verdict = known.includes("lost") ? "lost" : known.length && known.every((one) => one === "kept") ? "kept" : "undecided";
+    const verdict = lost.size ? "lost" : known.length && known.every((one) => one === "kept") ? "kept" : "undecided";
     return { verdict, rows: verdicts, kept };
   },
 };

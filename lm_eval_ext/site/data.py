@@ -7,7 +7,6 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import StringIO
 from pathlib import Path
-from statistics import NormalDist
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -19,7 +18,7 @@ from lm_eval_ext.runs.run import Run, TaskResult, accuracy_interval
 from lm_eval_ext.site.cost_charts import tokens
 from lm_eval_ext.site.rendering import Names, bits_of, measure
 from lm_eval_ext.site.traces import FoundByBudget
-from lm_eval_ext.statistics.intervals import student_quantile
+from lm_eval_ext.statistics.intervals import mean_interval, student_quantile
 
 VERSION = 1  # of the columns of runs.json and runs.parquet
 
@@ -165,12 +164,7 @@ def _no_formula(value: object) -> object:
 
 
 def write_models(board: Board, names: Names, path: Path) -> None:
-    """Write the list of all models, and quantiles for their intervals.
-
-    Quantiles are those of the normal distribution, and of Student's by number of questions, at 95% and at the levels of
-    Holm's correction.
-    """
-    levels = [1 - 0.05 / rows for rows in range(1, len(board.benchmarks) + 1)]
+    """Write the list of all models, and Student's quantiles at 95% by number of questions."""
     sizes = {len(task.scores) for run in board.runs for task in run.tasks.values() if task.scores}
     listed = [
         {
@@ -183,11 +177,7 @@ def write_models(board: Board, names: Names, path: Path) -> None:
         }
         for entry in board.entries
     ]
-    content = {
-        "models": listed,
-        "normal": [round(NormalDist().inv_cdf((1 + level) / 2), 12) for level in levels],
-        "student": {size: [round(student_quantile(level, size), 12) for level in levels] for size in sorted(sizes)},
-    }
+    content = {"models": listed, "student": {size: round(student_quantile(0.95, size), 12) for size in sorted(sizes)}}
     path.write_text(f"lmtts.models({json.dumps(content)});\n", encoding="utf-8")
 
 
@@ -215,6 +205,7 @@ def scores_script(
 def _task(board: Board, one: Scored, ids: Mapping[str, Mapping[str, Sequence[int]]]) -> dict[str, object]:
     task, run = one.task, one.run
     count, name = tokens(task), one.name
+    levels = [1 - 0.05 / rows for rows in range(1, len(board.benchmarks) + 1) if task.scores]  # by Holm's correction
     return {
         "task": run.asked_name(name),
         "ids": list(ids.get(run.id, {}).get(name, ())),
@@ -227,6 +218,7 @@ def _task(board: Board, one: Scored, ids: Mapping[str, Mapping[str, Sequence[int
         "chance": task.guessing,
         "samples": task.repeats,
         "scores": [round(score, 9) for score in task.scores],
+        "bounds": [mean_interval(task.scores, confidence=level) for level in levels],
         "gated": task.gated or board.catalogue.is_gated(task.benchmark, task.dataset),
         "costs": {
             "tokens per answer": count,

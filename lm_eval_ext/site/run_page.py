@@ -238,7 +238,7 @@ def _page_stamp(run: Run, board: Board, names: Names, code: str) -> str:
     outdated = [name for name, task in run.tasks.items() if board.outdated(task)]
     catalogue, hashes = _hashes(board)
     of_runs = [hashes[one.id] for one in (run, *related)]
-    return digest([code, catalogue, names.base(entry.base), names[entry.key], outdated, of_runs])
+    return digest([code, catalogue, len(board.benchmarks), names.base(entry.base), names[entry.key], outdated, of_runs])
 
 
 @lru_cache(maxsize=1)
