@@ -211,8 +211,8 @@ def comparable(one: Scored, other: Scored) -> bool:
     """Whether both are on the whole benchmark and agree in all that a comparison needs, but for the questions."""
     if one.task.partial or other.task.partial:
         return False
-    pairs = zip(required(one.task, one.run), required(other.task, other.run), strict=True)
-    return not any(found for pair in pairs if pair[0].what != "questions" for found in differing(*pair))
+    found = differing(required(one.task, one.run), required(other.task, other.run))
+    return all(difference.what == "questions" for difference in found)
 
 
 def protocol(one: Scored) -> tuple[int, bool, tuple[str, ...]]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from lm_eval_ext.analysis.answer_costs import cost_of
 from lm_eval_ext.analysis.compare_text import Comparison, Planned
-from lm_eval_ext.analysis.evaluated import EvaluatedModel, comparable_tasks, read_model, refusals
+from lm_eval_ext.analysis.evaluated import EvaluatedModel, read_model, refusals
 from lm_eval_ext.analysis.found_lost import lost_compared
 from lm_eval_ext.analysis.matching import UNKNOWN, Mismatch, told
 from lm_eval_ext.analysis.pairing import aligned
@@ -173,7 +173,7 @@ def compare(base: Path | Run, candidate: Path | Run, catalogue: Catalogue, optio
         models = [with_regraded(model) for model in models]
         options = replace(options, allow=(*options.allow, "grader"))
     one, other, left_out = aligned(models[0], models[1], common=options.common)
-    names = _wanted(comparable_tasks(one, other), one, other, options)
+    names = _wanted(one, other, options)
     _refuse_unlike(one, other, names, options)
     differences = [*left_out, *_admitted(one, other, names), *told(one.run, other.run)]
     _refuse_other_prompts(differences, options)
@@ -202,9 +202,8 @@ def _parts(name: str, one: EvaluatedModel, other: EvaluatedModel) -> Iterator[Pa
     return parts_compared(name, base.result, base.scores, other.tasks[name].scores)
 
 
-def _wanted(
-    names: Sequence[str], base: EvaluatedModel, candidate: EvaluatedModel, options: CompareOptions
-) -> list[str]:
+def _wanted(base: EvaluatedModel, candidate: EvaluatedModel, options: CompareOptions) -> list[str]:
+    names = [name for name in base.tasks if name in candidate.tasks]
     there = {base.tasks[name].result.benchmark for name in names}
     if missing := [name for name in options.on if name not in there]:
         raise ResultsError(

@@ -135,12 +135,11 @@ def _pooled(name: str, task: str, sources: Sequence[Source]) -> TaskScores:
 
 
 def _refuse_unlike(task: str, first: Source, other: Source) -> None:
-    pairs = zip(*(required(source.run.tasks[task], source.run) for source in (first, other)), strict=True)
-    differences = [str(difference) for pair in pairs for difference in differing(*pair)]
+    differences = list(differing(*(required(source.run.tasks[task], source.run) for source in (first, other))))
     if differences:
         raise ResultsError(
-            f"{other.path}: {task}: is no repetition of {first.path}, because of {'; '.join(differences)}; name the "
-            "results file of one"
+            f"{other.path}: {task}: is no repetition of {first.path}, because of {'; '.join(map(str, differences))}; "
+            "name the results file of one"
         )
 
 
@@ -231,9 +230,8 @@ def pooled(results: Sequence[Result]) -> TaskResult:
 
 
 def _only_another_seed(first: Result, other: Result) -> bool:
-    pairs = zip(required(*first), required(*other), strict=True)
     same = first[0].task_hash == other[0].task_hash and first[0].version == other[0].version
-    return same and not any(found for pair in pairs for found in differing(*pair))
+    return same and not any(differing(required(*first), required(*other)))
 
 
 def _pooled_score(scores: Sequence[Score], weights: Sequence[int]) -> Score:
@@ -248,11 +246,6 @@ def _weighted_mean(values: Sequence[float], weights: Sequence[int]) -> float:
     return sum(value * weight for value, weight in zip(values, weights, strict=True)) / sum(weights)
 
 
-def comparable_tasks(base: EvaluatedModel, candidate: EvaluatedModel) -> list[str]:
-    """Tasks that both models have, in the order of the base."""
-    return [name for name in base.tasks if name in candidate.tasks]
-
-
 def refusals(base: TaskScores, candidate: TaskScores, allowed: Sequence[str] = ()) -> Iterator[Mismatch]:
     """Differences because of which the scores of a task cannot be compared.
 
@@ -260,7 +253,7 @@ def refusals(base: TaskScores, candidate: TaskScores, allowed: Sequence[str] = (
         base, candidate: scores of the two models.
         allowed: names of requirements that may differ, or not be recorded.
     """
-    pairs = zip(required(base.result, base.run), required(candidate.result, candidate.run), strict=True)
+    found = differing(required(base.result, base.run), required(candidate.result, candidate.run))
     means = () if base.scores and candidate.scores else ("questions",)
     passed = {*allowed, *means, *(OF_GRADER if "grader" in allowed and (base.run.tool or candidate.run.tool) else ())}
-    return (difference for pair in pairs if pair[0].what not in passed for difference in differing(*pair))
+    return (difference for difference in found if difference.what not in passed)

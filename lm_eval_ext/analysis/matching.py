@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from lm_eval_ext.generation.request import KNOWN, SAMPLING, asks_for_thinking
@@ -177,8 +177,7 @@ _TOLD = {
 
 def told(base: Run, candidate: Run) -> list[Mismatch]:
     """Differences that two models may have, and that a reader should know."""
-    pairs = zip(properties(base), properties(candidate), strict=True)
-    return [found for pair in pairs for found in differing(*pair)]
+    return list(differing(properties(base), properties(candidate)))
 
 
 def properties(run: Run) -> list[Property]:
@@ -192,8 +191,9 @@ def properties(run: Run) -> list[Property]:
     ]
 
 
-def differing(one: Property, other: Property) -> Iterator[Mismatch]:
-    """The difference of two results in a property, if there is one."""
-    unknown = one.recorded and not (one.value and other.value)
-    if one.value != other.value and not unknown:
-        yield Mismatch(one.what, one.shown or one.value, other.shown or other.value)
+def differing(some: Sequence[Property], others: Sequence[Property]) -> Iterator[Mismatch]:
+    """The differences of two results in the same properties."""
+    for one, other in zip(some, others, strict=True):
+        unknown = one.recorded and not (one.value and other.value)
+        if one.value != other.value and not unknown:
+            yield Mismatch(one.what, one.shown or one.value, other.shown or other.value)
