@@ -12,9 +12,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lm_eval_ext.analysis.comparison import metric_interval
 from lm_eval_ext.paths import TINY_CHAIN
 from lm_eval_ext.runs.samples import read_run
+from lm_eval_ext.statistics.intervals import interval_from_stderr
 from tests.commands import LM_EVAL, run
 from tests.shared import ROOT
 
@@ -93,5 +93,8 @@ def test_votes_help() -> None:
     """From the results that are published of it: maj@8 above pass@1, with intervals that do not overlap."""
     runs = [read_run(path) for path in (ROOT / "leaderboard" / "results" / "tiny-chain").glob("*/run.json")]
     task = next(run for run in runs if run.dense).tasks["tts_chain_maj8"]
-    one, eight = (metric_interval(score, task.questions) for score in (task.metrics["acc"], task.metrics["maj@8"]))
+    one, eight = (
+        interval_from_stderr(score.value, score.stderr, task.questions)
+        for score in (task.metrics["acc"], task.metrics["maj@8"])
+    )
     assert eight.low > one.high

@@ -9,10 +9,8 @@ Source: Hoffmann et al. 2022, "Training Compute-Optimal Large Language Models" (
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
-
-from lm_eval_ext.analysis.evaluated import TaskScores
 
 
 class Cost(NamedTuple):
@@ -33,15 +31,19 @@ class Cost(NamedTuple):
     cache_bytes: float | None
 
 
-def cost_of(task: TaskScores) -> Cost:
-    """Cost of a model's answers on a task."""
-    thinking, answer, answered = (task.mean(name) for name in ("thinking_tokens", "answer_tokens", "answered"))
+def cost_of(mean: Callable[[str], float | None], sizes: Mapping[str, float]) -> Cost:
+    """Cost of a model's answers on a task.
+
+    Args:
+        mean: of a metric, by its name.
+        sizes: of the model, as its run recorded them.
+    """
+    thinking, answer, answered = (mean(name) for name in ("thinking_tokens", "answer_tokens", "answered"))
     tokens = None if thinking is None or answer is None else thinking + answer
-    sizes = task.run.costs
     return Cost(
         tokens,
-        task.mean("forced"),
-        task.mean("looped"),
+        mean("forced"),
+        mean("looped"),
         None if answered is None else 1 - answered,
         None if tokens is None else flops(tokens, sizes),
         None if tokens is None else cache_bytes(tokens, sizes),

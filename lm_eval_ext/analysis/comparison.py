@@ -15,9 +15,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lm_eval_ext.analysis.answer_costs import cost_of
+from lm_eval_ext.analysis.answer_costs import Cost, cost_of
 from lm_eval_ext.analysis.compare_text import Comparison, Planned
-from lm_eval_ext.analysis.evaluated import EvaluatedModel, read_model, refusals
+from lm_eval_ext.analysis.evaluated import EvaluatedModel, TaskScores, read_model, refusals
 from lm_eval_ext.analysis.found_lost import lost_compared
 from lm_eval_ext.analysis.matching import UNKNOWN, Mismatch, told
 from lm_eval_ext.analysis.pairing import aligned
@@ -26,17 +26,12 @@ from lm_eval_ext.analysis.regraded import is_regraded, with_regraded
 from lm_eval_ext.analysis.rows import Judged, Row, gate_row, row_of, sensitivity, thinking_gains, voting_gains
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.runs.catalogue import Catalogue
-from lm_eval_ext.runs.run import Run, Score, TaskResult, accuracy_interval
+from lm_eval_ext.runs.run import Run, TaskResult, accuracy_interval
 from lm_eval_ext.statistics.gate import Verdict, gate
-from lm_eval_ext.statistics.intervals import Interval, interval_from_stderr, rerun_interval
-from lm_eval_ext.statistics.paired import correlation_of_moments, difference_bounds, holm, ratio_bounds
+from lm_eval_ext.statistics.intervals import Interval, rerun_interval
+from lm_eval_ext.statistics.paired import Bounded, correlation_of_moments, difference_bounds, holm, ratio_bounds
 
 FEW_QUESTIONS = 60  # a benchmark up to this size may be the whole population, like the 30 questions of one AIME
-
-
-def metric_interval(score: Score, questions: int) -> Interval:
-    """A metric from 0 to 1 with its interval, from the reported standard error."""
-    return interval_from_stderr(score.value, score.stderr, questions)
 
 
 def repeated_interval(task: TaskResult) -> Interval | None:
@@ -103,16 +98,18 @@ def ranks(tasks: Mapping[str, TaskResult]) -> dict[str, Rank]:
 
 def _differences(tasks: Sequence[TaskResult]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Both ends of the interval of i minus j, as arrays [i, j], for all pairs at once."""
-    mean, low, high = np.array([accuracy_interval(task) for task in tasks]).T
-    one, other = (mean[:, None], low[:, None], high[:, None]), (mean[None], low[None], high[None])
-    return difference_bounds(one, other, _correlations(tasks))
+    return difference_bounds(*_pairwise(tasks), _correlations(tasks))
 
 
 def _ratios(tasks: Sequence[TaskResult], chance: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Both ends of the interval of i over j, as arrays [i, j]."""
+    return ratio_bounds(*_pairwise(tasks), _correlations(tasks), chance)
+
+
+def _pairwise(tasks: Sequence[TaskResult]) -> tuple[Bounded, Bounded]:
+    """Accuracies of i and of j, for arrays [i, j]."""
     mean, low, high = np.array([accuracy_interval(task) for task in tasks]).T
-    one, other = (mean[:, None], low[:, None], high[:, None]), (mean[None], low[None], high[None])
-    return ratio_bounds(one, other, _correlations(tasks), chance)
+    return (mean[:, None], low[:, None], high[:, None]), (mean[None], low[None], high[None])
 
 
 def _correlations(tasks: Sequence[TaskResult]) -> NDArray[np.float64]:
@@ -186,7 +183,7 @@ def compare(base: Path | Run, candidate: Path | Run, catalogue: Catalogue, optio
         candidate=other.label,
         keep=options.keep,
         rows=rows,
-        costs={name: (cost_of(one.tasks[name]), cost_of(other.tasks[name])) for name in compared},
+        costs={name: (_cost(one.tasks[name]), _cost(other.tasks[name])) for name in compared},
         verdict=verdict,
         gated=gated,
         kept_down_to=kept_down_to,
@@ -195,6 +192,10 @@ def compare(base: Path | Run, candidate: Path | Run, catalogue: Catalogue, optio
         parts=tuple(part for row in _largest(rows) if row.paired for part in _parts(row.task, one, other)),
         told=tuple(differences),
     )
+
+
+def _cost(task: TaskScores) -> Cost:
+    return cost_of(task.mean, task.run.costs)
 
 
 def _parts(name: str, one: EvaluatedModel, other: EvaluatedModel) -> Iterator[PartCompared]:

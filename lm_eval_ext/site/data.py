@@ -11,11 +11,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lm_eval_ext.analysis.answer_costs import cache_bytes, flops
+from lm_eval_ext.analysis.answer_costs import cost_of
 from lm_eval_ext.analysis.board import Board, Entry, KeptByKind, Scored
 from lm_eval_ext.analysis.matching import Property, properties, required
 from lm_eval_ext.runs.run import Run, TaskResult, accuracy_interval
-from lm_eval_ext.site.cost_charts import tokens
 from lm_eval_ext.site.rendering import Names, bits_of, measure
 from lm_eval_ext.site.traces import FoundByBudget
 from lm_eval_ext.statistics.intervals import mean_interval, student_quantile
@@ -88,7 +87,7 @@ def _rows(board: Board, run: Run, names: Names, kept: Mapping[str, KeptByKind]) 
     knowledge, short, long = (one and one.interval for one in (share.knowledge, share.short, share.long))
     pruning = run.pruning
     for name, task in sorted(run.tasks.items()):
-        interval = accuracy_interval(task)
+        interval, cost = accuracy_interval(task), cost_of(task.value, run.costs)
         yield RunRow(
             run=run.id, base=run.base, model=str(names[entry.key]), method=names[entry.key].method,
             layers_off=len(run.dropped), **_smaller_by(run),
@@ -97,7 +96,7 @@ def _rows(board: Board, run: Run, names: Names, kept: Mapping[str, KeptByKind]) 
             date=run.date, task=name, benchmark=task.benchmark, kind=board.catalogue.benchmark(task.benchmark).kind,
             budget=task.budget, votes=task.votes, questions=task.questions, questions_of_benchmark=task.of,
             samples=task.repeats, accuracy=interval.estimate, accuracy_low=interval.low, accuracy_high=interval.high,
-            chance=task.guessing, tokens=tokens(task), forced=task.value("forced"), repeating=task.value("looped"),
+            chance=task.guessing, tokens=cost.tokens, forced=cost.forced, repeating=cost.looped,
             answered=task.value("answered"), kept_knowledge=knowledge and knowledge.estimate,
             kept_short=short and short.estimate, kept_long=long and long.estimate, kept_long_low=long and long.low,
             kept_long_high=long and long.high,
@@ -204,7 +203,7 @@ def scores_script(
 
 def _task(board: Board, one: Scored, ids: Mapping[str, Mapping[str, Sequence[int]]]) -> dict[str, object]:
     task, run = one.task, one.run
-    count, name = tokens(task), one.name
+    cost, name = cost_of(task.value, run.costs), one.name
     levels = [1 - 0.05 / rows for rows in range(1, len(board.benchmarks) + 1) if task.scores]  # by Holm's correction
     return {
         "task": run.asked_name(name),
@@ -221,12 +220,12 @@ def _task(board: Board, one: Scored, ids: Mapping[str, Mapping[str, Sequence[int
         "bounds": [mean_interval(task.scores, confidence=level) for level in levels],
         "gated": task.gated or board.catalogue.is_gated(task.benchmark, task.dataset),
         "costs": {
-            "tokens per answer": count,
-            "forced": task.value("forced"),
-            "repeating": task.value("looped"),
-            "without an answer": None if (answered := task.value("answered")) is None else 1 - answered,
-            "FLOPs per answer": None if count is None else flops(count, run.costs),
-            "KV cache bytes": None if count is None else cache_bytes(count, run.costs),
+            "tokens per answer": cost.tokens,
+            "forced": cost.forced,
+            "repeating": cost.looped,
+            "without an answer": cost.unanswered,
+            "FLOPs per answer": cost.flops,
+            "KV cache bytes": cost.cache_bytes,
         },
     }
 

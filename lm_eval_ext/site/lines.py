@@ -9,12 +9,11 @@ from functools import cached_property
 from typing import NamedTuple
 
 from lm_eval_ext.analysis.board import Board, Entry, KeptByKind, Scored
-from lm_eval_ext.analysis.comparison import metric_interval
 from lm_eval_ext.analysis.parts import Part, is_numeric, parts_of, place_of
 from lm_eval_ext.runs.run import TaskResult
 from lm_eval_ext.site.figures import BASE, Line, Mark, Panel, Point, budget_ticks, marks_of
-from lm_eval_ext.site.rendering import Names, sized, tone
-from lm_eval_ext.statistics.intervals import Interval
+from lm_eval_ext.site.rendering import Names, percent, sized, tone
+from lm_eval_ext.statistics.intervals import Interval, interval_from_stderr
 from lm_eval_ext.wording import limit
 
 MANY = 12  # models from which on only some are shown at first
@@ -176,17 +175,16 @@ def _partial(pairs: Sequence[tuple[int, Scored]]) -> str:
 
 
 def _point(at: float, where: str, one: Scored) -> Point:
-    return _interval_point(at, where, one.interval, one.task)
+    return _interval_point(at, where, one.interval, sized(one.task))
 
 
-def _interval_point(at: float, where: str, found: Interval, task: TaskResult) -> Point:
-    tip = f"{where}: {percent(found.estimate)}% (95%: {percent(found.low)} to {percent(found.high)}); {sized(task)}"
-    return Point(at, *found, tip=tip)
+def _interval_point(at: float, where: str, found: Interval, size: str) -> Point:
+    return Point(at, *found, tip=f"{reached(where, found)}; {size}")
 
 
-def percent(value: float) -> str:
-    """A share in percent, with one digit."""
-    return f"{100 * value:.1f}"
+def reached(where: str, found: Interval) -> str:
+    """What was reached at a place, with its interval, in the words of a tip."""
+    return f"{where}: {percent(found.estimate)}% (95%: {percent(found.low)} to {percent(found.high)})"
 
 
 def _paper_lines(family: Family, benchmark: str, budgets: Sequence[int]) -> Iterator[Line]:
@@ -216,7 +214,7 @@ def _vote_chart(family: Family, benchmark: str, measure: str, found: Mapping[Ent
         for entry, task in found.items()
     }
     lines = [
-        family.line(entry, [_interval_point(k, f"k = {k}", at[k], found[entry]) for k in at], _of(found[entry]))
+        family.line(entry, [_interval_point(k, f"k = {k}", at[k], sized(found[entry])) for k in at], _of(found[entry]))
         for entry, at in values.items()
         if at
     ]
@@ -242,7 +240,7 @@ def _measured(measure: str, k: int) -> str:
 
 def _interval(task: TaskResult, metric: str) -> Interval | None:
     score = task.metrics.get(metric)
-    return metric_interval(score, task.questions) if score else None
+    return interval_from_stderr(score.value, score.stderr, task.questions) if score else None
 
 
 def depth_charts(family: Family) -> Iterator[Chart]:
@@ -379,7 +377,14 @@ def _part_chart(
     numeric = is_numeric(values) and place_of(values[0])[1] > 0
     at = {value: place_of(value)[1] if numeric else float(place) for place, value in enumerate(values)}
     lines = [
-        family.line(entry, [_part_point(at[value], some[value]) for value in values if value in some])
+        family.line(
+            entry,
+            [
+                _interval_point(at[value], f"{column} {value}", part.accuracy, f"{part.questions} questions")
+                for value in values
+                if (part := some.get(value))
+            ],
+        )
         for entry, some in by_value.items()
     ]
     ticks = [(at[value], value.partition(" to ")[0]) for value in values]
@@ -390,10 +395,3 @@ def _part_chart(
     rows = [(str(family.names[entry.key]), entry, [some[v].accuracy if v in some else None for v in values])
             for entry, some in by_value.items()]  # fmt: skip
     return Chart(benchmark, panel, values, rows)
-
-
-def _part_point(at: float, part: Part) -> Point:
-    found = part.accuracy
-    reach = f"95%: {percent(found.low)} to {percent(found.high)}"
-    tip = f"{part.column} {part.value}: {percent(found.estimate)}% ({reach}); {part.questions} questions"
-    return Point(at, *found, tip=tip)

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import NamedTuple
 
-from lm_eval_ext.analysis.board import Board, Entry, KeptByKind, Scored, easy_kinds, headline, place
+from lm_eval_ext.analysis.answer_costs import cost_of
+from lm_eval_ext.analysis.board import Board, Entry, KeptByKind, easy_kinds, headline, place
 from lm_eval_ext.analysis.comparison import Rank
-from lm_eval_ext.runs.run import Run, TaskResult
-from lm_eval_ext.site.cost_charts import COSTS, steps_of_frontier, tokens
+from lm_eval_ext.runs.run import Run, TaskResult, accuracy_interval
+from lm_eval_ext.site.cost_charts import COSTS, steps_of_frontier
 from lm_eval_ext.site.lines import Chart, Family, share_gone, way_of, whole_budgets
 from lm_eval_ext.site.rendering import MINUS, ModelName, Names, bits_of
 from lm_eval_ext.site.traces import FoundByBudget
@@ -140,10 +141,10 @@ def _row(board: Board, entry: Entry, names: Names, kept: KeptByKind) -> TableRow
         parameters=(pruning.parameters_after or None) if pruning else None,
         rank=board.ranks.get(entry.key),
         task=task,
-        interval=None if task is None else next(one.interval for one in _all(entry) if one.task is task),
+        interval=accuracy_interval(task) if task else None,
         partial=task is not None and task.partial,
         outdated=task is not None and board.outdated(task),
-        tokens=tokens(task) if task else None,
+        tokens=cost_of(task.value, run.costs).tokens if task else None,
         tier=entry.tier(shown),
         kind=_kind(run),
     )
@@ -157,10 +158,6 @@ def _unranked(board: Board, entry: Entry) -> TaskResult | None:
     places = {place(task) for task in board.ranked.values()}
     found = (one for at, one in entry.results.get(board.shown_by, {}).items() if at in places)
     return next((one.task for one in found), None)
-
-
-def _all(entry: Entry) -> list[Scored]:
-    return [one for by_place in entry.results.values() for one in by_place.values()]
 
 
 def _bits_of_dtype(dtype: str) -> int | None:
@@ -320,7 +317,7 @@ def of_found(family: Family, found: Sequence[tuple[Entry, FoundByBudget, FoundBy
 
 def of_cost(family: Family, charts: Sequence[Chart]) -> Sentence | None:
     """Who holds the line that no model surpasses at its cost in tokens."""
-    chart = _ranked(family, [chart for chart in charts if chart.panel.axis == COSTS["tokens"].title])
+    chart = _ranked(family, [chart for chart in charts if chart.panel.axis == COSTS["tokens"]])
     steps = steps_of_frontier(family, chart.benchmark) if chart else []
     if chart is None or not steps or not family.smaller:
         return None
