@@ -20,6 +20,7 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from lm_eval_ext.errors import ResultsError
+from lm_eval_ext.generation.request import Generation
 from lm_eval_ext.grading import COMPARED, GRADER_VERSION
 from lm_eval_ext.grading.code import CodeRules
 from lm_eval_ext.grading.kinds import FILTERS, GRADED, MATCHING, extractor
@@ -159,24 +160,12 @@ def _find(outputs: Sequence[Sequence[str]], docs: Sequence[object], rules: TaskR
 
 def _found_in(question: SavedQuestion, rules: TaskRules, part: str) -> str:
     """The answer that stands in a text that is all answer."""
-    ((answer,),) = _find([[_known(part, part)]], [question.doc], rules)
+    ((answer,),) = _find([[Generation(part)]], [question.doc], rules)
     return str(answer)
 
 
 def _merged(scores: Iterator[Mapping[str, object]]) -> dict[str, object]:
     return {name: value for some in scores for name, value in some.items()}
-
-
-class _Output(str):
-    """A text whose answer part is known, like one of our own generations."""
-
-    answer: str
-
-
-def _known(text: str, part: str) -> _Output:
-    output = _Output(text)
-    output.answer = part
-    return output
 
 
 def _outputs(question: SavedQuestion, found_in: Callable[[str], str]) -> Iterator[str]:
@@ -185,7 +174,7 @@ def _outputs(question: SavedQuestion, found_in: Callable[[str], str]) -> Iterato
         if question.thinking_tokens is None:
             yield text
         else:
-            yield _known(text, _answer_part(text, answer, found_in, thought=question.thinking_tokens > 0))
+            yield Generation(text, answer=_answer_part(text, answer, found_in, thought=question.thinking_tokens > 0))
 
 
 def _answer_part(text: str, answer: str, found_in: Callable[[str], str], *, thought: bool) -> str:
@@ -360,8 +349,6 @@ def _kept(row: Json, place: str) -> SavedQuestion:
 
 
 def _sum_up(results: Json, name: str, filter_name: str, values: Sequence[Any], rules: TaskRules) -> None:
-    from lm_eval_ext.metrics import AGGREGATIONS
-
     key, error = f"{name},{filter_name}", f"{name}_stderr,{filter_name}"
     if key in results:
         results[key] = AGGREGATIONS[rules.aggregation(name)](values)

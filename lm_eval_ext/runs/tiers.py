@@ -6,16 +6,16 @@ are not published, and for tasks that are not ours, the published grades and sco
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any, Literal
 
 from lm_eval_ext.choices import LETTERS
 from lm_eval_ext.errors import ResultsError
+from lm_eval_ext.generation.request import Generation
 from lm_eval_ext.grading import GRADER_VERSION
 from lm_eval_ext.grading.rules import TRACE
 from lm_eval_ext.redaction import mapping, number
@@ -25,6 +25,7 @@ from lm_eval_ext.runs.publish import Golds, RunFinding, is_gated, publish, shown
 from lm_eval_ext.runs.run import TIERS, Run, Score, TaskResult
 from lm_eval_ext.runs.samples import Output, Sample, question_set, write_run
 from lm_eval_ext.runs.task_results import compared_as
+from lm_eval_ext.statistics.intervals import standard_error
 
 CLOSE = 1e-6  # for means of means
 _UNTOLD = ("unparsable", "timeout", "memory")  # grades that may differ between machines
@@ -164,7 +165,7 @@ def _mean(name: str, told: Score, scores: Sequence[float]) -> Iterator[str]:
     if abs(fmean(scores) - told.value) > CLOSE * max(1.0, abs(told.value)):
         yield f"{name}={told.value} is {fmean(scores):.6f} when recomputed"
     elif told.stderr is not None and len(scores) > 1:
-        stderr = stdev(scores) / math.sqrt(len(scores))
+        stderr = standard_error(scores)
         if abs(stderr - told.stderr) > 1e-4 * max(1.0, stderr):
             yield f"{name}: standard error {told.stderr} is {stderr:.6f} when recomputed"
 
@@ -219,12 +220,6 @@ def _answers(
     return made(**options).answers(questions)  # type: ignore[arg-type]  # its own options
 
 
-class _Part(str):
-    """A possible answer part of a text, as recorded by our own generations."""
-
-    answer: str
-
-
 def _readings(text: str, task: TaskResult) -> Iterator[str]:
     """Other possible answers of a text: by any of our rules, after any marker that ends the thinking.
 
@@ -237,8 +232,7 @@ def _readings(text: str, task: TaskResult) -> Iterator[str]:
     if len(starts) == 1:
         yield ""
     for start in starts[:_MOST_MARKS]:
-        part = _Part(text)
-        part.answer = text[start:]
+        part = Generation(text, answer=text[start:])
         for find in (_FIND[:2], _FIND[:3], _FIND):
             yield from _answers([[part]], task, find)[0]
             if task.answers_as == "choice":
