@@ -13,7 +13,7 @@ import re
 import shlex
 from collections.abc import Iterable, Mapping, Set
 from functools import lru_cache
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 
 SCHEMA_VERSION: Literal[1] = 1
-TIERS = ("reported", "verified", "reproduced")
-
 _SHOWN = 8  # tasks in one line about a run
 _LONGEST = 10_000  # characters of the options of a comparison, or of the generation arguments
 _ONE_LINE = r"^[^\x00-\x1f\x7f\u2028\u2029\ufffe\uffff]*$"
@@ -47,6 +45,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Number = Annotated[float, Field(allow_inf_nan=False, ge=-1e15, le=1e15)]
 Layer = Annotated[int, Field(ge=0, lt=10_000)]
 Tier = Literal["reported", "verified", "reproduced"]
+TIERS: tuple[Tier, ...] = get_args(Tier)
 
 # Generation arguments that are a control: is a loss only repetition, does waiting help?
 _CONTROLLING = {"repetition_penalty", "wait_count", "wait_text"}
@@ -400,7 +399,8 @@ class Run(Declared):
     @property
     def control(self) -> str:
         """How it was run otherwise than usual, such as `thinking=off`; empty if as usual."""
-        return _listed(self._varied_control, self._named(_CONTROLLING))
+        instruction = f"system_instruction: {self.system_instruction}" if self.system_instruction else ""
+        return _listed(told(self.controls), instruction, self._named(_CONTROLLING))
 
     @property
     def asked(self) -> str:
@@ -411,24 +411,14 @@ class Run(Declared):
         return ", ".join(f"{name}={self.gen_kwargs[name]}" for name in sorted(names & self.gen_kwargs.keys()))
 
     @property
-    def _varied_control(self) -> str:
-        instruction = f"system_instruction: {self.system_instruction}" if self.system_instruction else ""
-        return _listed(told(self.controls), instruction)
-
-    @property
     def whole(self) -> bool:
         """Whether it is the base model itself, however it was run."""
         return not (self.pruned or self.changed or (self.pruning and self.pruning.recovered))
 
     @property
-    def varied_or_controlled(self) -> str:
-        """What else was changed in the model, and the controls."""
-        return _listed(told(self.changed), self.control)
-
-    @property
     def varied(self) -> str:
         """What else was changed: in the model, in how it was run, and in what was asked of it."""
-        return _listed(self.varied_or_controlled, self.asked)
+        return _listed(told(self.changed), self.control, self.asked)
 
     @property
     def base_revision(self) -> str:
