@@ -65,8 +65,8 @@ class Renderer:
         }  # fmt: skip
         self._environment = environment
 
-    def text(self, template: str, path: str, **values: object) -> str:
-        """A page as text.
+    def write(self, template: str, path: str, **values: object) -> None:
+        """Write a page.
 
         Args:
             template: name of the template.
@@ -74,15 +74,10 @@ class Renderer:
             values: what the template uses.
         """
         section = template if "/" not in path else ""
-        return self._environment.get_template(template).render(
-            root="../" * path.count("/"), page=path, section=section, **values
-        )
-
-    def write(self, template: str, path: str, **values: object) -> None:
-        """Write a page; arguments as of `text`."""
+        text = self._environment.get_template(template).render(root="../" * path.count("/"), section=section, **values)
         target = self.out / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(self.text(template, path, **values), encoding="utf-8")
+        target.write_text(text, encoding="utf-8")
 
 
 def percent(value: float | None, digits: int = 1) -> str:
