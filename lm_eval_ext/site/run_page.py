@@ -20,10 +20,10 @@ from lm_eval_ext.metrics import score_named
 from lm_eval_ext.paths import LEADERBOARD, digest, read_json_object
 from lm_eval_ext.runs.load import SITE_MARK, Source
 from lm_eval_ext.runs.publish import is_gated
-from lm_eval_ext.runs.run import Run, TaskResult
+from lm_eval_ext.runs.run import Run, TaskResult, accuracy_interval
 from lm_eval_ext.runs.samples import Sample, without_texts
 from lm_eval_ext.site.rendering import Names, Renderer, measure
-from lm_eval_ext.site.traces import FoundByBudget, TraceGroup, found_by_budget, groups_of, write_traces
+from lm_eval_ext.site.traces import FoundByBudget, found_by_budget, groups_of, write_traces
 from lm_eval_ext.statistics.intervals import Interval
 
 GRID_COLUMNS = 100
@@ -86,12 +86,12 @@ def run_page(board: Board, run: Run, names: Names) -> dict[str, object]:
         "shares": [name for name in metrics if (one := score_named(name)) and one.unit == "share"],
         "others": [one for one in entry.runs if one is not run],
         "metrics": {name: measure(name) for name in metrics},
-        "intervals": {name: Scored(task, run).interval for name, task in run.tasks.items()},
+        "intervals": {name: accuracy_interval(task) for name, task in run.tasks.items()},
         "outdated": [name for name, task in run.tasks.items() if board.outdated(task)],
         "repeated": {name: repeated_interval(task) for name, task in run.tasks.items()},
         "against": dict(_against(run, other)) if other else {},
         "base_run": other.key if other else None,
-        "grids": list(_grids(run)),
+        "grids": [_grid(name, task) for name, task in run.tasks.items() if task.scores],
         "parts_of_tasks": _parts_of_tasks(run),
     }
 
@@ -149,12 +149,6 @@ class Grid(NamedTuple):
     wrong: str
     columns: int
     rows: int
-
-
-def _grids(run: Run) -> Iterator[Grid]:
-    for name, task in run.tasks.items():
-        if task.scores:
-            yield _grid(name, task)
 
 
 def _grid(name: str, task: TaskResult) -> Grid:
@@ -283,10 +277,10 @@ def _written(source: Source, folder: Path) -> FromSamples:
     for group in groups:
         rows = {name: _shown(source, name) for name in group.tasks}
         files[group.name] = write_traces(source, group, rows, folder / "traces")
-        lengths |= _lengths(group, rows)
-        ids |= {name: found_ids for name in group.tasks if (found_ids := _unusual_ids(rows[name]))}
-        if (one := found_by_budget(group, run, rows)) is not None:
-            found.append(one)
+        lengths |= {name: one for name in group.tasks if (one := lengths_of(rows[name]))}
+        ids |= {name: some for name in group.tasks if (some := _unusual_ids(rows[name]))}
+        if (of_budgets := found_by_budget(group, run, rows)) is not None:
+            found.append(of_budgets)
     made = FromSamples(
         files=files, tasks={group.name: tuple(group.tasks) for group in groups}, found=tuple(found), lengths=lengths,
         ids=ids,
@@ -305,7 +299,3 @@ def _shown(source: Source, task: str) -> list[Sample]:
     """The samples of a task; of a gated one without texts, whatever the published file holds."""
     samples = source.samples(task)
     return [without_texts(sample) for sample in samples] if is_gated(source, task) else samples
-
-
-def _lengths(group: TraceGroup, rows: Mapping[str, Sequence[Sample]]) -> dict[str, Lengths]:
-    return {name: found for name in group.tasks if (found := lengths_of(rows[name]))}

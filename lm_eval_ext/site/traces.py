@@ -20,7 +20,7 @@ from lm_eval_ext.analysis.found_lost import cuts_of_one_trace, lost_by_chance, r
 from lm_eval_ext.grading.code import CodeRules
 from lm_eval_ext.runs.load import Source
 from lm_eval_ext.runs.run import Pruning, Run, TaskResult
-from lm_eval_ext.runs.samples import Sample, question_set
+from lm_eval_ext.runs.samples import Output, Sample, question_set
 from lm_eval_ext.site.lines import Family
 from lm_eval_ext.thinking_formats import thinking_of
 from lm_eval_ext.wording import ranges
@@ -130,27 +130,23 @@ def _question(rows: Sequence[Sample | None], thinking_format: str) -> dict[str, 
         "gold": last.gold,
         "scores": [None if row is None else row.score for row in rows],
         "measures": [None if row is None else [row.metrics.get(name) for name in _MEASURES] for row in rows],
-        "traces": [_trace(outputs, thinking_format) for outputs in _outputs(known)]
+        "traces": [_trace(outputs, thinking_format) for outputs in zip(*(row.outputs for row in known), strict=True)]
         if one_trace and last.outputs
         else None,
         "outputs": None if one_trace else [_alone(row, thinking_format) for row in rows],
     }
 
 
-def _outputs(rows: Sequence[Sample]) -> Iterator[Sequence[tuple[str, str | None, str]]]:
-    for outputs in zip(*(row.outputs for row in rows), strict=True):
-        yield [(output.grade, output.answer, output.text or "") for output in outputs]
-
-
-def _trace(outputs: Sequence[tuple[str, str | None, str]], thinking_format: str) -> dict[str, object]:
+def _trace(outputs: Sequence[Output], thinking_format: str) -> dict[str, object]:
     """One trace: its thinking, and at each budget [grade, answer, where it was cut, the text of the answer]."""
-    thoughts = [thinking_of(text, thinking_format) for _, _, text in outputs]
+    texts = [output.text or "" for output in outputs]
+    thoughts = [thinking_of(text, thinking_format) for text in texts]
     ends = [len(thought) for thought in thoughts]
     return {
         "thinking": pieces(thoughts[-1], ends),
         "cuts": [
-            [grade, answer, _units(text[:end]), pieces(text[end:], ())]
-            for (grade, answer, text), end in zip(outputs, ends, strict=True)
+            [output.grade, output.answer, _units(text[:end]), pieces(text[end:], ())]
+            for output, text, end in zip(outputs, texts, ends, strict=True)
         ],
     }
 
@@ -159,21 +155,16 @@ def _alone(row: Sample | None, thinking_format: str) -> list[object] | None:
     """The outputs of a task whose texts are not cuts of a trace: [grade, answer, thinking, the text of the answer]."""
     if row is None:
         return None
-    found: list[object] = []
-    for output in row.outputs:
-        text = output.text
-        thought = "" if text is None else _thought(text, thinking_format)
-        found.append([
-            output.grade, output.answer, None if text is None else pieces(thought, ()),
-            None if text is None else pieces(text[len(thought):], ()),
-        ])  # fmt: skip
-    return found
+    return [[output.grade, output.answer, *_parted(output.text, thinking_format)] for output in row.outputs]
 
 
-def _thought(text: str, thinking_format: str) -> str:
-    """The thinking in a text; empty if nothing marks its end."""
-    found = thinking_of(text, thinking_format)
-    return "" if found == text else found
+def _parted(text: str | None, thinking_format: str) -> tuple[Parts | None, Parts | None]:
+    """The thinking, empty if nothing marks its end, and the answer."""
+    if text is None:
+        return None, None
+    thought = thinking_of(text, thinking_format)
+    end = 0 if thought == text else len(thought)
+    return pieces(text[:end], ()), pieces(text[end:], ())
 
 
 def pieces(text: str, cuts: Sequence[int]) -> Parts:
