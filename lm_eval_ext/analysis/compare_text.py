@@ -72,16 +72,12 @@ def sentence(row: Row, keep: float | None) -> str:
     kept = f"keeps {share(row.kept.estimate)} of the base's accuracy{above}, {interval}"
     if keep is None:
         return f"{where}: {kept}."
-    said = "kept" if row.kept.low >= keep else "below" if row.kept.high < keep else "open"
-    return f"{where}: {kept}: {_against(said, keep)}."
-
-
-def _against(said: str, keep: float) -> str:
-    return {
-        "kept": f"at least {share(keep)} is shown",
-        "below": f"less than {share(keep)}",
-        "open": f"whether it is {share(keep)} stays open",
-    }[said]
+    said = f"whether it is {share(keep)} stays open"
+    if row.kept.low >= keep:
+        said = f"at least {share(keep)} is shown"
+    elif row.kept.high < keep:
+        said = f"less than {share(keep)}"
+    return f"{where}: {kept}: {said}."
 
 
 def _by_part(parts: Sequence[PartCompared]) -> list[str]:
@@ -207,14 +203,6 @@ def _counted(samples: int) -> str:
     return "1 sample" if samples == 1 else f"{samples:,} samples"
 
 
-def plan_text(planned: Planned) -> str:
-    """What a comparison could show, before a run."""
-    lines = [f"base: {planned.base}", f"to show that {share(planned.keep)} of its accuracy is kept:"]
-    for task, (questions, samples, found) in planned.tasks.items():
-        lines += sensitivity_lines(task, questions, samples, found, planned.keep)
-    return "\n".join(lines)
-
-
 def fragment(comparison: Comparison) -> str:
     """A table of the rows, and the verdict."""
     header = "".join(f"<th>{name}</th>" for name in ("", "base", "candidate", "difference", "kept"))
@@ -304,7 +292,10 @@ class Planned:
     tasks: dict[str, tuple[int, int, Sensitivity]]  # questions, samples, and what they can show
 
     def __str__(self) -> str:
-        return plan_text(self)
+        lines = [f"base: {self.base}", f"to show that {share(self.keep)} of its accuracy is kept:"]
+        for task, (questions, samples, found) in self.tasks.items():
+            lines += sensitivity_lines(task, questions, samples, found, self.keep)
+        return "\n".join(lines)
 
 
 # Export -------------------------------------------------------------------------------------------------

@@ -271,9 +271,9 @@ def _size(row: Row) -> float:
 def _by_benchmark(rows: Sequence[Row]) -> dict[str, list[Row]]:
     """Rows by benchmark, largest budget first."""
     found: dict[str, list[Row]] = {}
-    for row in sorted(rows, key=_size, reverse=True):
+    for row in rows:
         found.setdefault(row.benchmark, []).append(row)
-    return {name: found[name] for name in dict.fromkeys(row.benchmark for row in rows)}
+    return {name: sorted(some, key=_size, reverse=True) for name, some in found.items()}
 
 
 def _largest(rows: Sequence[Row]) -> list[Row]:

@@ -79,7 +79,7 @@ def latex(runs: Sequence[Run]) -> str:
     columns = list(
         dict.fromkeys((task.benchmark, task.budget) for run in runs for task in run.tasks.values() if not task.votes)
     )
-    header = ["model", *(f"{escaped(name)}{_budget(budget)}" for name, budget in columns)]
+    header = ["model", *(escaped(name) + (f" ({budget})" if budget is not None else "") for name, budget in columns)]
     lines = [
         "% Accuracy in %, with 95% intervals. Needs \\usepackage{booktabs}.",
         rf"\begin{{tabular}}{{l{'r' * len(columns)}}}",
@@ -91,10 +91,6 @@ def latex(runs: Sequence[Run]) -> str:
         r"\end{tabular}",
     ]
     return "\n".join(lines) + "\n"
-
-
-def _budget(budget: int | None) -> str:
-    return "" if budget is None else f" ({budget})"
 
 
 def _row(run: Run, columns: Sequence[tuple[str, int | None]]) -> str:
