@@ -160,10 +160,6 @@ class Entry:
         most = max((at for at in found if at.votes), key=lambda at: (not found[at].task.partial, at), default=None)
         return None if most is None else found[most]
 
-    def tier(self, shown: Iterable[Scored | None]) -> str:
-        """The lowest tier among the runs of some results."""
-        return min((one.run.tier for one in shown if one), key=TIERS.index, default="reported")
-
 
 def entries(runs: Iterable[Run]) -> list[Entry]:
     """Entries sorted by base, dense first, then by number of dropped layers and method; labels are unique per base."""

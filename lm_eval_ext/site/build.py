@@ -15,10 +15,11 @@ from pathlib import Path
 from lm_eval_ext.analysis.board import Board, KeptByKind, headline, kept_of
 from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.paths import LEADERBOARD
+from lm_eval_ext.plugins import own_version
 from lm_eval_ext.runs.load import SITE_MARK, Source
 from lm_eval_ext.runs.study_file import StudyFile
-from lm_eval_ext.site.data import scores_script, write_data, write_models
-from lm_eval_ext.site.pages import common, grid, write_pages
+from lm_eval_ext.site.data import VERSION, scores_script, write_data, write_models
+from lm_eval_ext.site.pages import grid, write_pages
 from lm_eval_ext.site.rendering import NAVIGATION, STUDIES, Names, Renderer
 from lm_eval_ext.site.run_page import Earlier, FromSamples, link, write_run
 
@@ -73,8 +74,9 @@ def _write(sources: Sequence[Source], out: Path, board: Board, earlier: Earlier,
     out.mkdir()
     names = Names.of(board.entries)
     kept = {entry.key: kept_of(board, entry) for entry in board.entries}
-    more = {"navigation": (*NAVIGATION, STUDIES)} if studies else {}
-    renderer = Renderer(out, board, names, **common(board), **more)
+    # Nothing of this changes when a run is added, or all pages would.
+    navigation = (*NAVIGATION, STUDIES) if studies else NAVIGATION
+    renderer = Renderer(out, board, names, version=own_version(), data_version=VERSION, navigation=navigation)
     _write_assets(out)
     write_data(board, names, kept, out / "data")
     stamps, of_samples = {}, {}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -150,11 +149,10 @@ def _measure(task: TaskResult, metric: str) -> str:
 
 def _write_csv(records: Iterator[dict[str, object]], path: Path) -> None:
     found = list(records)
-    text = StringIO()
-    writer = csv.DictWriter(text, list(found[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: _no_formula(value) for name, value in record.items()} for record in found)
-    path.write_text(text.getvalue(), encoding="utf-8")
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(found[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({name: _no_formula(value) for name, value in record.items()} for record in found)
 
 
 def _no_formula(value: object) -> object:

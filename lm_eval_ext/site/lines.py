@@ -134,12 +134,12 @@ def budget_charts(family: Family) -> Iterator[Chart]:
         if found:
             budgets = sorted({budget for pairs in found.values() for budget, _ in pairs})
             lines = [
-                family.line(entry, [_point(at, f"{at:,} tokens", one) for at, one in pairs], _partial(pairs))
+                family.line(entry, [_point(at, f"{at:,} tokens", one) for at, one in pairs], _of(pairs[0][1].task))
                 for entry, pairs in found.items()
             ]
             table = [
                 (
-                    f"{family.names[entry.key]}{_partial(pairs)}",
+                    f"{family.names[entry.key]}{_of(pairs[0][1].task)}",
                     entry,
                     [one.interval if (one := dict(pairs).get(budget)) else None for budget in budgets],
                 )
@@ -168,10 +168,6 @@ def _budgets(board: Board, entry: Entry, name: str) -> list[tuple[int, Scored]]:
 
 def _of(task: TaskResult) -> str:
     return ", partial" if task.partial else ""
-
-
-def _partial(pairs: Sequence[tuple[int, Scored]]) -> str:
-    return ", partial" if pairs[0][1].task.partial else ""
 
 
 def _point(at: float, where: str, one: Scored) -> Point:

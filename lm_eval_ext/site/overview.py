@@ -9,7 +9,7 @@ from typing import NamedTuple
 from lm_eval_ext.analysis.answer_costs import cost_of
 from lm_eval_ext.analysis.board import Board, Entry, KeptByKind, easy_kinds, headline, place
 from lm_eval_ext.analysis.comparison import Rank
-from lm_eval_ext.runs.run import Run, TaskResult, accuracy_interval
+from lm_eval_ext.runs.run import TIERS, Run, TaskResult, accuracy_interval
 from lm_eval_ext.site.cost_charts import COSTS, steps_of_frontier
 from lm_eval_ext.site.lines import Chart, Family, share_gone, way_of, whole_budgets
 from lm_eval_ext.site.rendering import MINUS, ModelName, Names, bits_of
@@ -145,7 +145,7 @@ def _row(board: Board, entry: Entry, names: Names, kept: KeptByKind) -> TableRow
         partial=task is not None and task.partial,
         outdated=task is not None and board.outdated(task),
         tokens=cost_of(task.value, run.costs).tokens if task else None,
-        tier=entry.tier(shown),
+        tier=min((one.run.tier for one in shown), key=TIERS.index, default="reported"),
         kind=_kind(run),
     )
 

@@ -10,12 +10,10 @@ from typing import Any, NamedTuple
 from lm_eval_ext.analysis.board import KNOWLEDGE, LONG, SHORT, Board, Entry, KeptByKind
 from lm_eval_ext.metrics import METRICS
 from lm_eval_ext.paths import LEADERBOARD
-from lm_eval_ext.plugins import own_version
 from lm_eval_ext.runs.literature import read_literature
 from lm_eval_ext.runs.run import Run, TaskResult, variant_of
 from lm_eval_ext.runs.study_file import StudyFile, StudyRun
 from lm_eval_ext.site.cost_charts import cost_charts
-from lm_eval_ext.site.data import VERSION
 from lm_eval_ext.site.figures import BASE, Line, Mark, Panel, Point, budget_ticks, marks_of
 from lm_eval_ext.site.lines import (
     Chart,
@@ -37,7 +35,6 @@ from lm_eval_ext.statistics.intervals import Interval
 
 Reference = Mapping[str, Any]  # the digitised figures, as their file has them
 _BENCHMARKS = {"MATH500": "tts_math500", "GPQA-diamond": "tts_gpqa_diamond", "AIME24": "tts_aime24"}
-_NOTES = {"MATH500": "long reasoning", "GPQA-diamond": "long reasoning", "AIME24": "long reasoning"}
 MARKS = marks_of(["shortgpt", "reverse", "laco"])
 _TONES = ("ink", "one", "two", "three")
 _MODELS = ("qwen3-8b", "s1.1-7b")
@@ -98,7 +95,7 @@ def paper_charts(reference: Reference) -> Iterator[Chart]:
             for model, scores in reference["sequential"].items()
             if benchmark in scores
         ]
-        yield _chart(benchmark, _NOTES[benchmark], "thinking tokens allowed", lines, budget_ticks(budgets))
+        yield _chart(benchmark, "long reasoning", "thinking tokens allowed", lines, budget_ticks(budgets))
     samples = reference["parallel_pass_at_k_AIME24"]
     lines = [
         _line(model, _points(samples["k"], values, "samples")) for model, values in samples.items() if model != "k"
@@ -175,8 +172,9 @@ def grid(study: StudyFile, runs: Mapping[str, Run]) -> StudyGrid:
         study: the study.
         runs: all runs of the site, by id.
     """
-    named = list(dict.fromkeys(task for one in study.runs for task in one.tasks))
-    benchmarks = {variant_of(task)[0]: [other for other in named if _same(task, other)] for task in named}
+    benchmarks: dict[str, list[str]] = {}
+    for task in dict.fromkeys(task for one in study.runs for task in one.tasks):
+        benchmarks.setdefault(variant_of(task)[0], []).append(task)
     tasks = [task for some in benchmarks.values() for task in some]
     columns = [(benchmark, [_label(task) for task in some]) for benchmark, some in benchmarks.items()]
     kinds = list(dict.fromkeys((one.model, one.pruning) for one in study.runs))
@@ -185,10 +183,6 @@ def grid(study: StudyFile, runs: Mapping[str, Run]) -> StudyGrid:
         mine = [one for one in study.runs if (one.model, one.pruning) == (model, pruning)]
         rows.append((model, pruning, [_cell([one for one in mine if task in one.tasks], task, runs) for task in tasks]))
     return StudyGrid(study.name, columns, rows, sum(_is_there(one, runs) for one in study.runs), len(study.runs))
-
-
-def _same(task: str, other: str) -> bool:
-    return variant_of(task)[0] == variant_of(other)[0]
 
 
 def _label(task: str) -> str:
@@ -227,11 +221,6 @@ CHARTS: Mapping[str, Callable[[Family], Iterator[Chart]]] = {
     "parts": part_charts,
     "cost": cost_charts,
 }
-
-
-def common(board: Board) -> dict[str, object]:
-    """Values for every page; nothing here changes when a run is added, or all pages would."""
-    return {"version": own_version(), "data_version": VERSION}
 
 
 def write_pages(
@@ -337,10 +326,8 @@ def _newest(entry: Entry, of_samples: Mapping[str, FromSamples]) -> dict[str, Fo
 
 def _write_questions(renderer: Renderer, board: Board, names: Names, kept: Mapping[str, KeptByKind]) -> None:
     maps = heat_maps(board, names, kept)
-    for one in maps:
-        renderer.write("questions.html", one.path, map=one, maps=maps)
-    if not maps:
-        renderer.write("questions.html", "questions.html", map=None, maps=[])
+    for one in maps or (None,):
+        renderer.write("questions.html", one.path if one else "questions.html", map=one, maps=maps)
 
 
 def _write_paper(renderer: Renderer, pages: Mapping[str, Mapping[str, str]], reference: Mapping[str, Any]) -> None:

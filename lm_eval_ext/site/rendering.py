@@ -61,7 +61,7 @@ class Renderer:
         )  # fmt: skip
         environment.filters |= {**_FILTERS, "called": names.base, "full_name": names.full}
         environment.globals |= {
-            "board": board, "catalogue": board.catalogue, "title": board.title, "navigation": NAVIGATION, **values
+            "board": board, "catalogue": board.catalogue, "title": board.title, **values
         }  # fmt: skip
         self._environment = environment
 
