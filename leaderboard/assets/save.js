@@ -15,17 +15,14 @@ const visible = (element) => element.getClientRects().length > 0;
 function alone(svg) {
   const copy = svg.cloneNode(true);
   const [from, to] = [[...svg.querySelectorAll("*")], [...copy.querySelectorAll("*")]];
-  const gone = [];
   from.forEach((element, at) => {
     const style = getComputedStyle(element);
-    if (style.display === "none") { gone.push(to[at]); return; }
+    if (style.display === "none") { to[at].remove(); return; }
     for (const name of STYLES) to[at].style.setProperty(name, style.getPropertyValue(name));
     to[at].style.color = style.color;
   });
-  for (const element of gone) element.remove();
-  const box = svg.getBoundingClientRect();
-  const size = svg.viewBox.baseVal && svg.viewBox.baseVal.width ? svg.viewBox.baseVal : box;
-  return filled(copy, [{ width: size.width, height: size.height }]);
+  const { width, height } = svg.viewBox.baseVal?.width ? svg.viewBox.baseVal : svg.getBoundingClientRect();
+  return filled(copy, [{ width, height }]);
 }
 
 const MARGIN = 24;
@@ -69,11 +66,7 @@ function rowsDrawing(figure) {
   return whole;
 }
 
-function svgText(figure) {
-  const svg = drawing(figure);
-  svg.setAttribute("xmlns", "http://www.w3.org/2000/svg");
-  return new XMLSerializer().serializeToString(svg);
-}
+const svgText = (figure) => new XMLSerializer().serializeToString(drawing(figure));
 
 function png(figure, name) {
   const image = new Image();

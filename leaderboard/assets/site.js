@@ -65,14 +65,13 @@ const root = () => document.querySelector("link[rel=stylesheet]").getAttribute("
 
 function theme() {
   const button = document.getElementById("theme");
-  const stored = () => { try { return localStorage.getItem("theme"); } catch { return null; } };
-  const dark = () => (document.documentElement.dataset.theme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
-  const show = () => { button.textContent = dark() ? "Light" : "Dark"; };
-  if (stored()) document.documentElement.dataset.theme = stored();
-  button.hidden = false;
+  const page = document.documentElement.dataset;
+  const dark = () => (page.theme ? page.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches);
+  const show = () => filled(button, [{ hidden: false, textContent: dark() ? "Light" : "Dark" }]);
+  try { page.theme = localStorage.getItem("theme") || ""; } catch { /* not kept, then */ }
   button.addEventListener("click", () => {
-    document.documentElement.dataset.theme = dark() ? "light" : "dark";
-    try { localStorage.setItem("theme", document.documentElement.dataset.theme); } catch { /* not kept, then */ }
+    page.theme = dark() ? "light" : "dark";
+    try { localStorage.setItem("theme", page.theme); } catch { /* not kept, then */ }
     show();
   });
   show();
