@@ -20,6 +20,15 @@ def limit(budget: int | None, unit: str = "tokens") -> str:
     return "no limit" if budget is None else f"{budget:,} {unit}".strip()
 
 
+def short_name(model: str) -> str:
+    """A model's name without its organisation, or the name of the folder in which it is.
+
+    >>> short_name("Org/Model-8B"), short_name("/models/Model-8B/")
+    ('Model-8B', 'Model-8B')
+    """
+    return model.rstrip("/").split("/")[-1]
+
+
 def scaled(value: float, unit: str = "") -> str:
     """A number in few characters, with a prefix of the SI.
 

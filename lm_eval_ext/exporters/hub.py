@@ -20,7 +20,7 @@ from lm_eval_ext.pruning.recipe import Recipe
 from lm_eval_ext.redaction import mapping, number
 from lm_eval_ext.runs.load import Source
 from lm_eval_ext.runs.run import Run, TaskResult, accuracy_interval
-from lm_eval_ext.wording import markdown_table
+from lm_eval_ext.wording import markdown_table, short_name
 
 logger = logging.getLogger("lm_eval.tts")
 
@@ -62,25 +62,23 @@ def check_same_model(recipe: Recipe, sources: Sequence[Source]) -> None:
         raise ResultsError("no results there; expected output folders of lm_eval, or folders of published runs")
     for source in sources:
         if not _is_of(source.run, recipe):
-            run, expected = source.run, f"{_name(recipe.base)}, {recipe.summary}"
-            raise ResultsError(f"{source.path}: results of {_name(run.base)} {run.label}; expected those of {expected}")
+            run, expected = source.run, f"{short_name(recipe.base)}, {recipe.summary}"
+            raise ResultsError(
+                f"{source.path}: results of {short_name(run.base)} {run.label}; expected those of {expected}"
+            )
 
 
 def _is_of(run: Run, recipe: Recipe) -> bool:
     """By the recipe's hash; for a copy of the base elsewhere, which has another hash, by its name and the layers."""
     if run.pruning is None or run.pruning.recovered:
         return False
-    same_base = _name(run.base).lower() == _name(recipe.base).lower()
+    same_base = short_name(run.base).lower() == short_name(recipe.base).lower()
     pruning = run.pruning
     others = (any(recipe.blocks), recipe.drop_experts)
     asked = (recipe.changes.computed, *others, recipe.checkpoint, recipe.quantization)
     done = (pruning.merged, pruning.linear_map, *pruning.left_out[1:], pruning.checkpoint, pruning.quantization)
     dropped_alone = not any(asked) and not any(done) and run.dropped == recipe.drop
     return run.pruning.recipe_hash == recipe.digest or (same_base and dropped_alone)
-
-
-def _name(base: str) -> str:
-    return base.rstrip("/").split("/")[-1]
 
 
 def _entries(runs: Sequence[Run]) -> dict[str, list[dict[str, object]]]:

@@ -16,6 +16,7 @@ from lm_eval_ext.runs.catalogue import read_catalogue
 from lm_eval_ext.runs.load import Source, load
 from lm_eval_ext.runs.run import Run
 from lm_eval_ext.runs.samples import Sample
+from lm_eval_ext.wording import short_name
 
 
 class CorrectTrace(NamedTuple):
@@ -85,25 +86,23 @@ def _by_question(folder: str, tasks: Collection[str], base: str = "") -> list[li
         raise ArgumentError("run: names no folder; give run:FOLDER, with results of the base model")
     sources = load([Path(folder)], read_catalogue())
     whole = [source for source in sources if source.run.whole]
-    if len({source.run.base for source in whole}) > 1:
-        bases = ", ".join(sorted({source.run.base for source in whole}))
-        raise ArgumentError(f"run:{folder}: has results of several base models ({bases}); give one's folder")
-    other = next((source.run.base for source in whole if base and _last(source.run.base) != _last(base)), None)
+    bases = sorted({source.run.base for source in whole})
+    if len(bases) > 1:
+        raise ArgumentError(f"run:{folder}: has results of several base models ({', '.join(bases)}); give one's folder")
+    wanted = short_name(base).casefold()
+    other = next((one for one in bases if base and short_name(one).casefold() != wanted), None)
     if other is not None:
         raise ArgumentError(f"run:{folder}: has results of {other}, not of {base}; give those of the base itself")
-    unknown = sorted(set(tasks) - {name for source in whole for name in source.run.tasks})
+    known = {name for source in whole for name in source.run.tasks}
+    unknown = sorted(set(tasks) - known)
     if whole and unknown:
-        known = ", ".join(sorted({name for source in whole for name in source.run.tasks}))
-        raise ArgumentError(f"run:{folder}: has no results of {unknown[0]}; expected one of: {known}")
+        raise ArgumentError(
+            f"run:{folder}: has no results of {unknown[0]}; expected one of: {', '.join(sorted(known))}"
+        )
     found = [replies for source in whole for replies in _of_run(source, tasks)]
     if not any(found):
         raise ArgumentError(f"run:{folder}: {_missing(sources, whole)}")
     return found
-
-
-def _last(name: str) -> str:
-    """What a model's name and the folder in which it is have in common."""
-    return name.rstrip("/").split("/")[-1].casefold()
 
 
 def _missing(sources: Sequence[Source], whole: Sequence[Source]) -> str:

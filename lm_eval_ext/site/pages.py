@@ -28,10 +28,11 @@ from lm_eval_ext.site.lines import (
 from lm_eval_ext.site.overview import of_budgets, of_cost, of_found, of_shares, overview
 from lm_eval_ext.site.published_page import write_published
 from lm_eval_ext.site.questions import heat_maps
-from lm_eval_ext.site.rendering import MEASURES, MINUS, Names, Renderer, short_base, slug, unique
+from lm_eval_ext.site.rendering import MEASURES, MINUS, Names, Renderer, slug, unique
 from lm_eval_ext.site.run_page import FromSamples
 from lm_eval_ext.site.traces import FoundByBudget, fates_of
 from lm_eval_ext.statistics.intervals import Interval
+from lm_eval_ext.wording import short_name
 
 Reference = Mapping[str, Any]  # the digitised figures, as their file has them
 _BENCHMARKS = {"MATH500": "tts_math500", "GPQA-diamond": "tts_gpqa_diamond", "AIME24": "tts_aime24"}
@@ -49,7 +50,7 @@ class PaperKept(NamedTuple):
 
 def is_of_the_paper(base: str) -> bool:
     """Whether a base is one of the paper's two models."""
-    return short_base(base).lower() in _MODELS
+    return short_name(base).lower() in _MODELS
 
 
 def read_reference() -> Reference:
@@ -248,7 +249,7 @@ def write_pages(
 def _paths(page: str, bases: Sequence[str]) -> dict[str, str]:
     """File of each base: the first has the page's own name."""
     wanted = [
-        f"{page}-{slug(short_base(base))}.html" if number else f"{page}.html" for number, base in enumerate(bases)
+        f"{page}-{slug(short_name(base))}.html" if number else f"{page}.html" for number, base in enumerate(bases)
     ]
     return dict(zip(bases, unique(wanted), strict=True))
 

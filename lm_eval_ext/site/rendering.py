@@ -17,7 +17,7 @@ from lm_eval_ext.runs.run import Pruning, Run, TaskResult, told
 from lm_eval_ext.site import figures
 from lm_eval_ext.site.figures import Mark
 from lm_eval_ext.statistics.intervals import Interval
-from lm_eval_ext.wording import ranges
+from lm_eval_ext.wording import ranges, short_name
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -218,7 +218,7 @@ class Names:
         """The names of some entries."""
         every = list(entries)
         bases = list(dict.fromkeys(entry.base for entry in every))
-        endings = Counter(map(short_base, bases))
+        endings = Counter(map(short_name, bases))
         alike: dict[tuple[str, ModelName], list[Entry]] = {}
         for entry in every:
             alike.setdefault((entry.base, name_of(entry.latest)), []).append(entry)
@@ -229,11 +229,11 @@ class Names:
                 one.key: name._replace(more=" ".join(filter(None, (name.more, more))))
                 for one, more in zip(some, details, strict=True)
             }
-        return cls({base: base if endings[short_base(base)] > 1 else short_base(base) for base in bases}, models)
+        return cls({base: base if endings[short_name(base)] > 1 else short_name(base) for base in bases}, models)
 
     def base(self, base: str) -> str:
         """What a base is called."""
-        return self.bases.get(base) or short_base(base)
+        return self.bases.get(base) or short_name(base)
 
     def full(self, entry: Entry) -> str:
         """What a model is called among all."""
@@ -305,11 +305,6 @@ _TELLING: Sequence[Callable[[Run], str]] = (
     lambda run: run.pruning.recipe_hash[:6] if run.pruning else "",
     lambda run: run.fingerprint[:6],
 )
-
-
-def short_base(base: str) -> str:
-    """A base model's name without its organisation."""
-    return base.rstrip("/").split("/")[-1]
 
 
 def sized(task: TaskResult) -> str:
