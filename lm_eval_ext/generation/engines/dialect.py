@@ -6,9 +6,10 @@ the same rules as for every other engine.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal, NamedTuple, Protocol, TypeVar
+from typing import Annotated, ClassVar, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -93,12 +94,13 @@ class ServerFacts(NamedTuple):
     recipe: str = ""
 
 
-class Dialect(Protocol):
+class Dialect(ABC):
     """One kind of inference server.
 
     Attributes:
         name: as in `server=NAME`.
         route: path of completions, below the server's root.
+        fact_routes: paths that are read to identify the server, each by a name of its own; all may be missing.
         token_exact: whether token ids go in and come out.
         seeded: whether a request's seed is meant to determine its sample.
         logprobs: whether the server gives log-probabilities of a prompt's tokens by id.
@@ -106,13 +108,16 @@ class Dialect(Protocol):
 
     name: ClassVar[str]
     route: ClassVar[str]
-    token_exact: ClassVar[bool]
-    seeded: ClassVar[bool]
-    logprobs: ClassVar[bool]
+    fact_routes: ClassVar[Mapping[str, str]]
+    token_exact: ClassVar[bool] = True
+    seeded: ClassVar[bool] = True
+    logprobs: ClassVar[bool] = False
 
+    @abstractmethod
     def body(self, job: Job, model: str, vocabulary: Vocabulary) -> Body:
         """The request for a job."""
 
+    @abstractmethod
     def reply(self, content: object, job: Job, vocabulary: Vocabulary) -> Reply:
         """The decoded tokens in a reply.
 
@@ -120,8 +125,13 @@ class Dialect(Protocol):
             ReplyError: the reply has another form, or reports a failure.
         """
 
-    def score_body(self, ids: Sequence[int], model: str, likeliest: int = 1) -> Body:
+    @abstractmethod
+    def facts(self, found: Mapping[str, object], model: str) -> ServerFacts | None:
+        """What the answers to `fact_routes` say; None if this is another kind of server."""
+
+    def score_body(self, ids: Sequence[int], model: str, likeliest: int) -> Body:
         """The request for the log-probabilities of a text's tokens, and of the likeliest, where `logprobs` is true."""
+        raise NotImplementedError
 
     def scores(self, content: object, ids: Sequence[int]) -> list[TokenScore | None]:
         """The score of each token in a reply to `score_body`; None for the first.
@@ -129,29 +139,11 @@ class Dialect(Protocol):
         Raises:
             ReplyError: the reply has another form.
         """
-
-    def fact_routes(self) -> Mapping[str, str]:
-        """Paths that are read to identify the server, each by a name of its own; all may be missing."""
-
-    def facts(self, found: Mapping[str, object], model: str) -> ServerFacts | None:
-        """What the answers to `fact_routes` say; None if this is another kind of server."""
+        raise NotImplementedError
 
     def encode_request(self, text: str, model: str) -> tuple[str, Body] | None:
         """Path and request that encode a text with the server's own tokenizer; None if it offers that nowhere."""
-
-
-class WithoutScores:
-    """Part of a dialect whose server gives no log-probabilities of a prompt by token ids."""
-
-    logprobs: ClassVar[bool] = False
-
-    def score_body(self, ids: Sequence[int], model: str, likeliest: int = 1) -> Body:
-        """Refused."""
-        raise ReplyError("it gives no log-probabilities by token ids")
-
-    def scores(self, content: object, ids: Sequence[int]) -> list[TokenScore | None]:
-        """Refused."""
-        raise ReplyError("it gives no log-probabilities by token ids")
+        return None
 
 
 class Content(BaseModel):

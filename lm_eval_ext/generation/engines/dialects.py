@@ -18,7 +18,6 @@ from lm_eval_ext.generation.engines.dialect import (
     TokenId,
     TokenScore,
     Vocabulary,
-    WithoutScores,
     of_mapping,
     stop_ids,
     whole,
@@ -28,18 +27,17 @@ from lm_eval_ext.generation.request import Job
 RECIPE = "lm-eval-tts:"  # begins the further name by which `lm-eval-tts serve` lists how a model was made smaller
 
 
-class VLLMDialect:
+class VLLMDialect(Dialect):
     """vLLM's server: token ids both ways on `/v1/completions`, with `return_token_ids` (0.10.2 and later).
 
     `ignore_eos` leaves it to the job when a text ends, and keeps tokens as they are; `min_tokens` would not. Every
     sampling parameter is sent, because the server's defaults come from the checkpoint's generation config.
     """
 
-    name: ClassVar[str] = "vllm"
-    route: ClassVar[str] = "/v1/completions"
-    token_exact: ClassVar[bool] = True
-    seeded: ClassVar[bool] = True
-    logprobs: ClassVar[bool] = True
+    name = "vllm"
+    route = "/v1/completions"
+    fact_routes: ClassVar[Mapping[str, str]] = {"version": "/version", "models": "/v1/models"}
+    logprobs = True
 
     def body(self, job: Job, model: str, vocabulary: Vocabulary) -> Body:
         """The request for a job."""
@@ -60,7 +58,7 @@ class VLLMDialect:
             raise ReplyError("it has changed the prompt's token ids")
         return Reply(choice.token_ids, "length" if choice.finish_reason == "length" else "stop")
 
-    def score_body(self, ids: Sequence[int], model: str, likeliest: int = 1) -> Body:
+    def score_body(self, ids: Sequence[int], model: str, likeliest: int) -> Body:
         """The request for the log-probabilities of a text's tokens; one token is decoded, because none is refused."""
         return {"model": model, "prompt": ids, "max_tokens": 1, "temperature": 0.0, "prompt_logprobs": likeliest}
 
@@ -73,15 +71,9 @@ class VLLMDialect:
             raise ReplyError("it leaves out the log-probabilities of some tokens")
         return [_score(entry, token) for entry, token in zip(found, ids, strict=True)]
 
-    def fact_routes(self) -> Mapping[str, str]:
-        """Version, and served models."""
-        return {"version": "/version", "models": "/v1/models"}
-
     def facts(self, found: Mapping[str, object], model: str) -> ServerFacts | None:
         """vLLM is the only one with `/version` and a model's `max_model_len`."""
-        version = of_mapping(found.get("version"), "version")
-        models = of_mapping(found.get("models"), "data")
-        listed = [one for one in models if isinstance(one, dict)] if isinstance(models, list) else []
+        version, listed = of_mapping(found.get("version"), "version"), _listed_models(found)
         own = next((one for one in listed if one.get("id") == model), listed[0] if listed else {})
         if not isinstance(version, str) or "max_model_len" not in own:
             return None
@@ -94,6 +86,11 @@ class VLLMDialect:
     def encode_request(self, text: str, model: str) -> tuple[str, Body] | None:
         """Encode a text, without adding special tokens."""
         return "/tokenize", {"model": model, "prompt": text, "add_special_tokens": False}
+
+
+def _listed_models(found: Mapping[str, object]) -> list[dict[str, object]]:
+    models = of_mapping(found.get("models"), "data")
+    return [one for one in models if isinstance(one, dict)] if isinstance(models, list) else []
 
 
 def _score(entry: Mapping[str, _Logprob] | None, token: int) -> TokenScore | None:
@@ -129,7 +126,7 @@ class _Completions(Content):
 _SEEDS = 2**32 - 1  # its seeds have 32 bits, and the largest means a random one
 
 
-class LlamaCppDialect(WithoutScores):
+class LlamaCppDialect(Dialect):
     """llama.cpp's server: token ids both ways on `/completion`, with `return_tokens`.
 
     It stops at texts, not at tokens, and at every token that its own vocabulary calls an end of generation: where that
@@ -139,10 +136,10 @@ class LlamaCppDialect(WithoutScores):
     exactly the same one, see `SingleLlamaCppDialect`.
     """
 
-    name: ClassVar[str] = "llama.cpp"
-    route: ClassVar[str] = "/completion"
-    token_exact: ClassVar[bool] = True
-    seeded: ClassVar[bool] = False
+    name = "llama.cpp"
+    route = "/completion"
+    fact_routes: ClassVar[Mapping[str, str]] = {"props": "/props", "models": "/v1/models"}
+    seeded = False
 
     def body(self, job: Job, model: str, vocabulary: Vocabulary) -> Body:
         """The request for a job; every sampler that is not named is off."""
@@ -168,10 +165,6 @@ class LlamaCppDialect(WithoutScores):
             raise ReplyError(f"it has cut a prompt of {len(job.ids)} tokens to fit its context")
         return Reply(found.tokens, "length" if found.stop_type == "limit" else "stop")
 
-    def fact_routes(self) -> Mapping[str, str]:
-        """Properties of the server, and of its model."""
-        return {"props": "/props", "models": "/v1/models"}
-
     def facts(self, found: Mapping[str, object], model: str) -> ServerFacts | None:
         """llama.cpp is the only one with `/props`; `n_ctx` there is what one of its slots has."""
         props = found.get("props")
@@ -194,7 +187,7 @@ class LlamaCppDialect(WithoutScores):
 class SingleLlamaCppDialect(LlamaCppDialect):
     """Requests that are made one at a time and leave no cache: a seed gives the same sample again."""
 
-    seeded: ClassVar[bool] = True
+    seeded = True
 
     def body(self, job: Job, model: str, vocabulary: Vocabulary) -> Body:
         """The request for a job, whose prompt is evaluated from its first token on."""
@@ -209,7 +202,7 @@ class _Completion(Content):
     tokens_evaluated: int | None = None
 
 
-class SGLangDialect(WithoutScores):
+class SGLangDialect(Dialect):
     """SGLang: token ids both ways on `/generate`, as its source says; it was not run against a real server.
 
     Seeds count with `--enable-deterministic-inference`.
@@ -217,10 +210,9 @@ class SGLangDialect(WithoutScores):
     With `ignore_eos` it would ignore stop tokens too; where one of its own ends is none of the job's, the job goes on.
     """
 
-    name: ClassVar[str] = "sglang"
-    route: ClassVar[str] = "/generate"
-    token_exact: ClassVar[bool] = True
-    seeded: ClassVar[bool] = True
+    name = "sglang"
+    route = "/generate"
+    fact_routes: ClassVar[Mapping[str, str]] = {"model": "/get_model_info", "server": "/get_server_info"}
 
     def body(self, job: Job, model: str, vocabulary: Vocabulary) -> Body:
         """The request for a job."""
@@ -249,10 +241,6 @@ class SGLangDialect(WithoutScores):
             ids = (*ids, ended.matched)
         return Reply(ids, ended.type)
 
-    def fact_routes(self) -> Mapping[str, str]:
-        """Properties of the model, and of the server."""
-        return {"model": "/get_model_info", "server": "/get_server_info"}
-
     def facts(self, found: Mapping[str, object], model: str) -> ServerFacts | None:
         """SGLang is the only one with `/get_model_info`."""
         path = of_mapping(found.get("model"), "model_path")
@@ -262,10 +250,6 @@ class SGLangDialect(WithoutScores):
         length = whole(of_mapping(server, "max_req_input_len")) or whole(of_mapping(server, "context_length"))
         version = of_mapping(server, "version") or "of unknown version"
         return ServerFacts(f"sglang {version}"[:100], path, f"{path}, {of_mapping(server, 'quantization')}", length)
-
-    def encode_request(self, text: str, model: str) -> tuple[str, Body] | None:
-        """None: not every version encodes texts."""
-        return None
 
 
 class _Ended(Content):
@@ -286,16 +270,16 @@ class _Generated(Content):
 _MOST_STOPS = 4  # as OpenAI's API allows
 
 
-class TextDialect(WithoutScores):
+class TextDialect(Dialect):
     """Servers with `/v1/completions` that take and return text only: tokens are an approximation there.
 
     About 7% of cuts don't survive decoding and encoding again, so results are marked and never paired with exact ones.
     """
 
-    name: ClassVar[str] = "text"
-    route: ClassVar[str] = "/v1/completions"
-    token_exact: ClassVar[bool] = False
-    seeded: ClassVar[bool] = True
+    name = "text"
+    route = "/v1/completions"
+    fact_routes: ClassVar[Mapping[str, str]] = {"models": "/v1/models"}
+    token_exact = False
 
     def body(self, job: Job, model: str, vocabulary: Vocabulary) -> Body:
         """The request for a job; only parameters that OpenAI's API has."""
@@ -323,23 +307,14 @@ class TextDialect(WithoutScores):
             return Reply(ids, "length", found.usage.completion_tokens if found.usage else None)
         return Reply(ids + _end_of(job, vocabulary), "stop")
 
-    def fact_routes(self) -> Mapping[str, str]:
-        """Served models."""
-        return {"models": "/v1/models"}
-
     def facts(self, found: Mapping[str, object], model: str) -> ServerFacts | None:
         """All servers fit."""
-        models = of_mapping(found.get("models"), "data")
-        listed = [one for one in models if isinstance(one, dict)] if isinstance(models, list) else []
+        listed = _listed_models(found)
         first = listed[0] if listed and not model else {}  # what is listed may be another model
         own = next((one for one in listed if one.get("id") == model), first)
         length = whole(own.get("max_model_len")) or whole(own.get("context_length"))
         name = model or str(own.get("id"))
         return ServerFacts("unknown server", name, name, length)
-
-    def encode_request(self, text: str, model: str) -> tuple[str, Body] | None:
-        """None: there is no common way."""
-        return None
 
 
 def _end_of(job: Job, vocabulary: Vocabulary) -> tuple[int, ...]:

@@ -164,7 +164,7 @@ async def found_dialect(client: ServerClient, model: str, named: str) -> tuple[D
     """
     answers: dict[str, object] = {}
     for dialect in DIALECTS.values() if named == "auto" else [DIALECTS[named]]:
-        routes = dialect.fact_routes()
+        routes = dialect.fact_routes
         for route in set(routes.values()) - answers.keys():
             answers[route] = await _answer(client, route)
         facts = dialect.facts({name: answers[route] for name, route in routes.items()}, model)
