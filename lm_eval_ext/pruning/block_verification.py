@@ -36,6 +36,7 @@ from lm_eval_ext.pruning.verification import (
     check_equal,
     logits_of,
     refusing,
+    relative_difference,
     tiny_twin,
     token_ids,
 )
@@ -122,7 +123,7 @@ def ensure_zeros_exact(config: PreTrainedConfig, blocks: Blocks, *, trust_remote
         with silenced(twin.model, blocks):
             expected = logits_of(twin.model, ids)
         found = logits_of(_with_zeros(twin, blocks), ids)
-    difference = float((found - expected).abs().max()) / float(expected.abs().max())
+    difference = relative_difference(found, expected)
     if not difference <= TOLERANCE:  # also true for NaN
         raise ArchitectureError(
             f"blocks of a {text_config(config).model_type} model cannot be replaced by zeros in their last "
@@ -177,10 +178,9 @@ def ensure_map_exact(config: PreTrainedConfig, after: int, *, trust_remote_code:
         whole = logits_of(twin.model, ids)
         with _addition_mapped(twin.model, after, matrix):
             expected = logits_of(twin.model, ids)
-        difference, effect = (float((one - expected).abs().max() / expected.abs().max()) for one in (found, whole))
-        if effect < VISIBLE:
+        if relative_difference(whole, expected) < VISIBLE:
             raise ArchitectureError("the map changes nothing in a random twin")
-        if not difference <= TOLERANCE:  # also true for NaN
+        if not (difference := relative_difference(found, expected)) <= TOLERANCE:  # also true for NaN
             raise ArchitectureError(f"the logits of a tiny twin differ by {difference:.1e}")
     _shown_exact.add(what)
 

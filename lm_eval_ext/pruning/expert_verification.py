@@ -38,6 +38,7 @@ from lm_eval_ext.pruning.verification import (
     check_equal,
     logits_of,
     refusing,
+    relative_difference,
     tiny_config,
     tiny_twin,
     token_ids,
@@ -155,41 +156,31 @@ def ensure_experts_exact(
     if what in _shown_exact:
         return
     with refusing(_refusal(config)):
-        difference = experts_difference(config, even=even, fused=fused, trust_remote_code=trust_remote_code)
+        tensors = find_experts(config, trust_remote_code=trust_remote_code)
+        with expert_twin(config, trust_remote_code=trust_remote_code) as twin:
+            if fused:
+                _store_as_in_memory(twin)
+            difference = difference_without(twin, kept_of_twin(twin, tensors, even=even))
     _shown_exact.add(what)
     kind = text_config(config).model_type
     logger.info("dropping experts of a %s model: checked on a tiny random twin, exact to %.0e", kind, difference)
 
 
-def experts_difference(
-    config: PreTrainedConfig, *, even: bool = True, fused: bool = False, trust_remote_code: bool = False
-) -> float:
-    """Compare the logits of a twin loaded without some experts with those of a twin that never chooses them.
-
-    Other experts are dropped in each layer.
+def difference_without(twin: Twin, kept: KeptExperts, loaded: KeptExperts | None = None) -> float:
+    """Compare the logits of a twin loaded without some experts with those of the whole one that never chooses them.
 
     Args:
-        config: of the model with all experts; only its structure is used.
-        even: whether each layer loses as many.
-        fused: whether the twin's checkpoint holds the experts under the names that they have in memory.
-        trust_remote_code: run the model code that the repository ships.
+        twin: with all experts.
+        kept: the experts that are kept, others in each layer.
+        loaded: others that are loaded in their place, to see whether that is noticed.
 
     Returns:
         The largest difference, relative to the largest logit.
 
     Raises:
         NotExactError: the logits differ, or generation with a cache differs from generation without.
-        Exception: whatever building, saving, loading or running a model of this class raises.
+        Exception: whatever loading or running a model of this class raises.
     """
-    tensors = find_experts(config, trust_remote_code=trust_remote_code)
-    with expert_twin(config, trust_remote_code=trust_remote_code) as twin:
-        if fused:
-            _store_as_in_memory(twin)
-        return difference_without(twin, kept_of_twin(twin, tensors, even=even))
-
-
-def difference_without(twin: Twin, kept: KeptExperts, loaded: KeptExperts | None = None) -> float:
-    """See `experts_difference`, for one twin; others may be loaded, to see whether that is noticed."""
     sliced, experts = copy.deepcopy(twin.config), loaded or kept
     set_kept(sliced, experts.by_layer)
     pruned = twin.loaded(sliced, changes=Changes(experts=experts))
@@ -197,7 +188,7 @@ def difference_without(twin: Twin, kept: KeptExperts, loaded: KeptExperts | None
     whole = logits_of(twin.model, ids)
     with never_chosen(twin.model, kept):
         expected = logits_of(twin.model, ids)
-    if float((expected - whole).abs().max()) < VISIBLE * float(expected.abs().max()):
+    if relative_difference(whole, expected) < VISIBLE:
         raise ArchitectureError("its experts change nothing in a random twin")
     return check_equal(twin.model, pruned, ids, expected)
 

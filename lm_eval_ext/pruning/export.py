@@ -34,7 +34,16 @@ from lm_eval_ext.pruning.loading import sliced_by
 from lm_eval_ext.pruning.merging import LazyTensor
 from lm_eval_ext.pruning.quantization import method_of, quantization_of
 from lm_eval_ext.pruning.recipe import Recipe, format_layers, told_experts, write_recipe
-from lm_eval_ext.pruning.verification import TOLERANCE, NotExactError, Twin, logits_of, refusing, tiny_twin, token_ids
+from lm_eval_ext.pruning.verification import (
+    TOLERANCE,
+    NotExactError,
+    Twin,
+    logits_of,
+    refusing,
+    relative_difference,
+    tiny_twin,
+    token_ids,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -204,7 +213,7 @@ def read_back_difference(twin: Twin, kept: Sequence[int]) -> float:
         )
         ids = token_ids(ours)
         expected, found = logits_of(ours, ids), logits_of(theirs, ids)
-    difference = float((found - expected).abs().max()) / float(expected.abs().max())
+    difference = relative_difference(found, expected)
     if not difference <= TOLERANCE:  # also true for NaN
         raise NotExactError(f"transformers reads a model from it whose logits differ by {difference:.1e}")
     return difference

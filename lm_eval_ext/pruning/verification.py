@@ -169,8 +169,11 @@ def ensure_exact(config: PreTrainedConfig, kept: Sequence[int], *, trust_remote_
         return
     kind = text_config(config).model_type
     refusal = f"layers of a {kind} model cannot be dropped: a tiny twin could not show that this is exact"
-    with refusing(refusal, "; trust_layer_fields=true skips this check"):
-        difference = drop_difference(config, kept, trust_remote_code=trust_remote_code)
+    with (
+        refusing(refusal, "; trust_layer_fields=true skips this check"),
+        tiny_twin(config, trust_remote_code=trust_remote_code) as twin,
+    ):
+        difference = twin.difference(kept)
     _shown_exact.add(what)
     logger.info(
         "%s is not a verified architecture: checked on a tiny random twin, dropping is exact to %.0e", kind, difference
@@ -207,25 +210,6 @@ def _is_newer_transformers() -> bool:
     return Version(transformers.__version__).release[:2] > Version(verified()["transformers"]).release[:2]
 
 
-def drop_difference(config: PreTrainedConfig, kept: Sequence[int], *, trust_remote_code: bool = False) -> float:
-    """Compare the logits of a twin loaded without some layers with those of a twin that bypasses them.
-
-    Args:
-        config: config of the base model; only its structure is used.
-        kept: ascending indices of the layers to keep.
-        trust_remote_code: run the model code that the repository ships.
-
-    Returns:
-        The largest difference, relative to the largest logit.
-
-    Raises:
-        NotExactError: the logits differ, or generation with a cache differs from generation without.
-        Exception: whatever building, saving, loading or running a model of this class raises.
-    """
-    with tiny_twin(config, trust_remote_code=trust_remote_code) as twin:
-        return twin.difference(kept)
-
-
 @dataclass(frozen=True)
 class Twin:
     """A tiny random model with the structure of another model, in float32.
@@ -253,8 +237,27 @@ class Twin:
         return model.eval()
 
     def difference(self, kept: Sequence[int]) -> float:
-        """See `drop_difference`."""
-        return _compared(self.model, self.loaded(slice_config(self.config, kept), kept), kept)
+        """Compare its logits when it is loaded without some layers with those when these are bypassed.
+
+        Args:
+            kept: ascending indices of the layers to keep.
+
+        Returns:
+            The largest difference, relative to the largest logit.
+
+        Raises:
+            NotExactError: the logits differ, or generation with a cache differs from generation without.
+            Exception: whatever saving, loading or running a model of this class raises.
+        """
+        pruned = self.loaded(slice_config(self.config, kept), kept)
+        layers, ids = decoder_layers(self.model), token_ids(self.model)
+        dropped = [layer for layer in range(len(layers)) if layer not in kept]
+        whole = logits_of(self.model, ids)
+        with bypassed(layers, dropped):
+            expected = logits_of(self.model, ids)
+        if dropped and relative_difference(whole, expected) < VISIBLE:
+            raise ArchitectureError("its layers change nothing in a random twin")
+        return check_equal(self.model, pruned, ids, expected)
 
 
 @contextmanager
@@ -327,17 +330,9 @@ def _shake(model: PreTrainedModel) -> None:
                 parameter.copy_(noise if parameter.dim() > 1 else parameter + noise)
 
 
-def _compared(twin: PreTrainedModel, pruned: PreTrainedModel, kept: Sequence[int]) -> float:
-    layers = decoder_layers(twin)
-    dropped = [layer for layer in range(len(layers)) if layer not in kept]
-    ids = token_ids(twin)
-    whole = logits_of(twin, ids)
-    with bypassed(layers, dropped):
-        expected = logits_of(twin, ids)
-    size = float(expected.abs().max())
-    if dropped and float((expected - whole).abs().max()) < VISIBLE * size:
-        raise ArchitectureError("its layers change nothing in a random twin")
-    return check_equal(twin, pruned, ids, expected)
+def relative_difference(found: torch.Tensor, expected: torch.Tensor) -> float:
+    """Largest difference of two tensors, relative to the largest value that is expected."""
+    return float((found - expected).abs().max() / expected.abs().max())
 
 
 def check_equal(twin: PreTrainedModel, pruned: PreTrainedModel, ids: torch.Tensor, expected: torch.Tensor) -> float:
@@ -352,7 +347,7 @@ def check_equal(twin: PreTrainedModel, pruned: PreTrainedModel, ids: torch.Tenso
     Raises:
         NotExactError: its logits are not those expected, or generation with a cache differs from that without.
     """
-    difference = float((logits_of(pruned, ids) - expected).abs().max()) / float(expected.abs().max())
+    difference = relative_difference(logits_of(pruned, ids), expected)
     if not difference <= TOLERANCE:  # also true for NaN
         raise NotExactError(f"its logits differ by {difference:.1e} from those expected")
     for padding in (0, _PADDING):
@@ -383,8 +378,7 @@ def logits_of(model: PreTrainedModel, ids: torch.Tensor, **options: object) -> t
 def _cache_difference(model: PreTrainedModel, ids: torch.Tensor, padding: int) -> float:
     """Largest difference between the logits of generation with and without a cache, relative to the largest logit."""
     cached, uncached = (_generated(model, ids, padding, use_cache=use_cache) for use_cache in (True, False))
-    pairs = zip(cached, uncached, strict=True)
-    return max(float((one - other).abs().max() / other.abs().max()) for one, other in pairs)
+    return max(map(relative_difference, cached, uncached))
 
 
 def _generated(model: PreTrainedModel, ids: torch.Tensor, padding: int, *, use_cache: bool) -> Sequence[torch.Tensor]:
