@@ -193,13 +193,12 @@ def choose_layers(
     (10, 11)
     """
     from lm_eval_ext.harness.prune_on_load import choosing
-    from lm_eval_ext.pruning.selection import check_amount, choose, counted
+    from lm_eval_ext.pruning.selection import check_amount, choose
 
     check_amount(method, remove)  # refuses what is unknown before anything is downloaded
     given = parameters or {}
     with choosing(pretrained, revision, method, given, calibration, **options) as context:
-        count = counted(context, method, remove)
-        return choose(context, method, [count], given)[count]
+        return choose(context, method, [remove], given)[remove]
 
 
 def read_runs(*folders: str | Path, site: str | Path | None = None) -> Runs:

@@ -18,7 +18,7 @@ from lm_eval_ext.pruning.context import PruningContext
 from lm_eval_ext.pruning.layers import loss_sum
 from lm_eval_ext.pruning.methods import expert_scores
 from lm_eval_ext.pruning.methods.expert_scores import lowest_experts
-from lm_eval_ext.pruning.selection import METHODS, choose, counted
+from lm_eval_ext.pruning.selection import METHODS, choose
 from tests.checkpoints import LAYERS
 from tests.contexts import context_of
 from tests.test_experts import checkpoint
@@ -238,13 +238,14 @@ def test_uneven_takes_the_lowest_of_all_layers(context: PruningContext, monkeypa
 )
 def test_wrong_numbers_are_one_line(context: PruningContext, method: str, amount: str, said: str) -> None:
     with pytest.raises(ArgumentError, match=said):
-        choose(context, method, [counted(context, method, amount)], {})
+        choose(context, method, [amount], {})
 
 
 def test_shares_are_rounded_down_to_groups(context: PruningContext, tmp_path: Path) -> None:
-    assert [counted(context, "reap", some) for some in ("25%", "50%", "40%", "3")] == [2, 4, 3, 3]
+    chosen = choose(context, "random-experts", ("25%", "50%", "40%", "3"), {})
+    assert [len(recipe.drop_experts[2]) for recipe in chosen.values()] == [2, 4, 3, 3]
     grouped = of_kind("deepseek_v3", tmp_path)
-    assert counted(grouped, "reap", "40%") == 2
+    assert len(choose(grouped, "random-experts", ["40%"], {})["40%"].drop_experts[2]) == 2
     with pytest.raises(ArgumentError, match="compares 2 groups of experts, so give multiples of 2"):
         choose(grouped, "random-experts", [3], {})
     with pytest.raises(ArgumentError, match="uneven=true: the router"):

@@ -48,7 +48,7 @@ def prune(
     """Choose layers or experts to drop, or weights to set to zero, and write a recipe for each number or share."""
     from lm_eval_ext.harness.prompts import include
     from lm_eval_ext.harness.prune_on_load import choosing, parse_parameters
-    from lm_eval_ext.pruning.selection import check_amount, choose, counted, plot_scores
+    from lm_eval_ext.pruning.selection import check_amount, choose, plot_scores
 
     for amount in remove.split(","):  # fails on an unknown method, too, before anything is downloaded
         check_amount(method, amount)
@@ -58,12 +58,10 @@ def prune(
         base, revision, method, parameters, calibration, samples=samples, max_tokens=max_tokens,
         batch_size=batch_size, dtype=dtype, trust_remote_code=trust_remote_code,
     ) as context:  # fmt: skip
-        counts = {amount.strip(): counted(context, method, amount) for amount in remove.split(",")}
         out.mkdir(parents=True, exist_ok=True)  # fails here, and not after hours of calibration
-        chosen = choose(context, method, list(dict.fromkeys(counts.values())), parameters)
+        chosen = choose(context, method, [amount.strip() for amount in remove.split(",")], parameters)
     refused: ArgumentError | RecipeError | None = None
-    for amount, count in counts.items():
-        recipe = chosen[count]
+    for amount, recipe in chosen.items():
         path = out / chosen_name(base, method, (pair.partition("=")[2] for pair in set_ or []), amount)
         try:
             _check_not_another(recipe, path, force)

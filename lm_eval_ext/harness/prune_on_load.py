@@ -23,7 +23,7 @@ from lm_eval_ext.pruning.context import PruningContext, ScoreCache
 from lm_eval_ext.pruning.loading import checkpoint_fingerprint
 from lm_eval_ext.pruning.quantization import check_quantization
 from lm_eval_ext.pruning.recipe import Recipe, load_recipe, write_recipe
-from lm_eval_ext.pruning.selection import check_amount, choose, complete_parameters, counted, texts_for, uses_texts
+from lm_eval_ext.pruning.selection import check_amount, choose, complete_parameters, texts_for, uses_texts
 
 logger = logging.getLogger("lm_eval.tts")
 
@@ -158,8 +158,7 @@ def computed_recipe(pretrained: object, revision: str | None, given: Arguments, 
         if path.is_file():
             logger.info("prune=%s: using the recipe of an earlier run, %s", prune, path)
             return load_recipe(str(path))
-        count = counted(context, spec.method, spec.amount)
-        recipe = choose(context, spec.method, [count], spec.parameters)[count]
+        recipe = choose(context, spec.method, [spec.amount], spec.parameters)[spec.amount]
         try:
             write_recipe(recipe, path)
             logger.info("prune=%s: recipe written to %s", prune, path)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import ConfigDict, ValidationError, validate_call
 
@@ -29,6 +29,7 @@ from lm_eval_ext.report_page import SvgChart
 logger = logging.getLogger("lm_eval.tts")
 
 Count = int | Amount  # of layers, blocks or experts; of weights
+_Given = TypeVar("_Given", bound=int | str | Amount)
 
 BARRIERS = ("early_barrier", "latter_barrier")
 
@@ -87,33 +88,36 @@ METHODS = {
 
 
 def choose(
-    context: PruningContext, method: str, remove: Sequence[Count], parameters: Mapping[str, object]
-) -> dict[Count, Recipe]:
-    """Recipes by the number of layers to remove, from a single scoring pass if the method allows it.
+    context: PruningContext, method: str, remove: Sequence[_Given], parameters: Mapping[str, object]
+) -> dict[_Given, Recipe]:
+    """Recipes by what is to be removed, from a single scoring pass if the method allows it.
 
     Args:
         context: the base model and its calibration texts.
         method: one of `METHODS`.
-        remove: the numbers of layers to remove, or as `counted` reads them.
+        remove: numbers of layers, numbers or shares of the experts of each layer, or shares of the weights. A share of
+            experts is rounded down, to a multiple of the groups that the router chooses from.
         parameters: parameters of the method.
 
     Raises:
         ArgumentError: the method, a number or a parameter is invalid.
     """
     chosen = _chooser(method)
-    _check_numbers(context, remove, method)
+    counts = {amount: _counted(context, method, amount) for amount in remove}
+    _check_numbers(context, list(counts.values()), method)
     given = complete_parameters(method, parameters)
     kept = {name: given.pop(name) for name in BARRIERS if name in given and name not in _own_parameters(method)}
-    context.barriers = _barriers(context, method, kept, remove)
+    context.barriers = _barriers(context, method, kept, list(counts.values()))
     checked = validate_call(config=ConfigDict(arbitrary_types_allowed=True))(chosen)
     try:
-        removals = checked(context, list(remove), **given)
+        removals = checked(context, list(dict.fromkeys(counts.values())), **given)
     except ValidationError as error:
         raise ArgumentError(f"{method}: {first_fault(error)}") from error
     for removal in removals.values():
         _check_barriers(context, method, removal)
     given |= {name: value for name, value in kept.items() if value}
-    return {count: _recipe(context, method, given, removal, count) for count, removal in removals.items()}
+    recipes = {count: _recipe(context, method, given, removal, count) for count, removal in removals.items()}
+    return {amount: recipes[count] for amount, count in counts.items()}
 
 
 def method_parameters(method: str) -> dict[str, object]:
@@ -157,9 +161,6 @@ def _chooser(method: str) -> Callable[..., Mapping[Count, Removal]]:
 
 def _check_numbers(context: PruningContext, remove: Sequence[Count], method: str) -> None:
     kinds = method_named(method).blocks
-    counts = [count for count in remove if isinstance(count, Amount) == method_named(method).weights]
-    if len(counts) < len(remove):
-        raise ArgumentError(f"remove={', '.join(map(str, remove))}: {method} takes {_amounts(method)}")
     if method_named(method).weights and remove:
         return
     total = context.depth * max(1, len(kinds))
@@ -179,7 +180,7 @@ def _check_has_experts(context: PruningContext, method: str) -> None:
         raise ArgumentError(f"{method}: a {kind} model has no experts; use a method that drops layers or blocks")
 
 
-def check_amount(method: str, amount: int | str, written: str | None = None) -> None:
+def check_amount(method: str, amount: int | str | Amount, written: str | None = None) -> None:
     """Check that an amount is of the kind that a method takes; 0 means the whole model.
 
     Args:
@@ -194,17 +195,13 @@ def check_amount(method: str, amount: int | str, written: str | None = None) -> 
         Amount.parse(text, written)
     elif not re.fullmatch(r"\d+" + (r"|\d+(\.\d+)?%" if chooses.experts else ""), text, re.ASCII):
         only = "" if chooses.experts else "; only experts and weights have shares"
-        raise ArgumentError(f"{written or f'remove={amount}'}: {method} takes {_amounts(method)}{only}")
+        share = " or a share such as 25%" if chooses.experts else ""
+        raise ArgumentError(
+            f"{written or f'remove={amount}'}: {method} takes a whole number of {_what(method)}{share}{only}"
+        )
 
 
-def counted(context: PruningContext, method: str, amount: int | str) -> Count:
-    """What to remove, from a number of layers, a number or share of the experts of each layer, or a share of weights.
-
-    A share of experts is rounded down, to a multiple of the groups that the router chooses from.
-
-    Raises:
-        ArgumentError: it is none of these, or not what the method takes.
-    """
+def _counted(context: PruningContext, method: str, amount: int | str | Amount) -> Count:
     check_amount(method, amount)
     text = str(amount).strip()
     if method_named(method).weights:
@@ -228,13 +225,6 @@ def texts_for(method: str, parameters: Mapping[str, object], calibration: str | 
             "that the model will write: run:FOLDER, its own correct replies in results saved with --log_samples"
         )
     return calibration or EMBEDDED
-
-
-def _amounts(method: str) -> str:
-    """What a method takes."""
-    if method_named(method).weights:
-        return "a share of the weights such as 20%, or n of each m such as 2of4"
-    return f"a whole number of {_what(method)}" + (" or a share such as 25%" if method_named(method).experts else "")
 
 
 def _what(method: str) -> str:
