@@ -11,7 +11,7 @@ from tqdm import tqdm
 from lm_eval_ext.errors import ArchitectureError, ArgumentError
 from lm_eval_ext.pruning.context import PruningContext
 from lm_eval_ext.pruning.layers import bypassed, loss_sum, matrices, mean_loss
-from lm_eval_ext.pruning.methods.removal import Removal, Removals, check_finite, lowest, one_at_a_time
+from lm_eval_ext.pruning.methods.removal import Removals, lowest, one_at_a_time, scored_anew
 from lm_eval_ext.pruning.quantization import quantization_of
 
 if TYPE_CHECKING:
@@ -30,12 +30,20 @@ def one_shot(context: PruningContext, remove: Sequence[int]) -> Removals:
 
 def perplexity_without(context: PruningContext, dropped: Sequence[int]) -> float:
     """Perplexity of the calibration texts without some layers; cached, because it takes a pass over all texts."""
+    return _without(context, dropped, "perplexity", lambda: math.exp(mean_loss(context.model, context.batches())))
 
+
+def loss_without(context: PruningContext, dropped: Sequence[int]) -> float:
+    """Mean loss per token of the replies without some layers; cached too."""
+    return _without(context, dropped, "loss of replies", lambda: mean_loss(context.model, context.replies()))
+
+
+def _without(context: PruningContext, dropped: Sequence[int], what: str, measured: Callable[[], float]) -> float:
     def found() -> float:
         with bypassed(context.layers, dropped):
-            return math.exp(mean_loss(context.model, context.batches()))
+            return measured()
 
-    return context.score_cache.value("perplexity without " + " ".join(map(str, sorted(dropped))), found)
+    return context.score_cache.value(f"{what} without {' '.join(map(str, sorted(dropped)))}", found)
 
 
 def sleb(
@@ -73,17 +81,15 @@ def greedy(
         score_without: the score of the model without some layers.
         early_barrier, latter_barrier: how many of the first and last layers that are left are never dropped.
     """
-    dropped: tuple[int, ...] = ()
-    found: Removals = {}
-    for count in range(1, max(remove) + 1):
+
+    def of_candidates(dropped: Sequence[int]) -> dict[int, float]:
         living = [layer for layer in range(context.depth) if layer not in dropped]
         between = living[early_barrier : len(living) - latter_barrier]
         left = [layer for layer in between if layer in context.removable]
-        scores = {layer: score_without(context, (*dropped, layer)) for layer in tqdm(left, desc=f"Removal {count}")}
-        check_finite([scores.get(layer, 0.0) for layer in range(context.depth)])
-        dropped = (*dropped, min(left, key=scores.__getitem__))
-        found[count] = Removal(tuple(sorted(dropped)), tuple(scores.get(layer) for layer in range(context.depth)))
-    return {count: found[count] for count in remove}
+        progress = tqdm(left, desc=f"Removal {len(dropped) + 1}")
+        return {layer: score_without(context, (*dropped, layer)) for layer in progress}
+
+    return one_at_a_time(context, remove, of_candidates)
 
 
 def trace(context: PruningContext, remove: Sequence[int], *, iterative: bool = False) -> Removals:
@@ -103,16 +109,6 @@ def trace(context: PruningContext, remove: Sequence[int], *, iterative: bool = F
     return lowest([loss_without(context, (layer,)) for layer in layers], remove, context.removable)
 
 
-def loss_without(context: PruningContext, dropped: Sequence[int]) -> float:
-    """Mean loss per token of the replies without some layers; cached, because it takes a pass over all texts."""
-
-    def found() -> float:
-        with bypassed(context.layers, dropped):
-            return mean_loss(context.model, context.replies())
-
-    return context.score_cache.value("loss of replies without " + " ".join(map(str, sorted(dropped))), found)
-
-
 def taylor(context: PruningContext, remove: Sequence[int], *, iterative: bool = False) -> Removals:
     """The layers whose removal would change the loss least, to first order; `iterative` scores anew after each.
 
@@ -122,7 +118,7 @@ def taylor(context: PruningContext, remove: Sequence[int], *, iterative: bool = 
     if quantization_of(context.config) is not None:
         raise ArchitectureError("taylor needs gradients, and rounding has none; score the unquantized model")
     if iterative:
-        return one_at_a_time(context, remove, influence)
+        return scored_anew(context, remove, influence)
     return lowest(influence(context), remove, context.removable)
 
 

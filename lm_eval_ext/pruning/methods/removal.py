@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from lm_eval_ext.errors import ArchitectureError
@@ -69,24 +69,33 @@ def check_finite(scores: Sequence[float], what: str = "layer {}") -> None:
 
 
 def one_at_a_time(
-    context: PruningContext, remove: Sequence[int], score: Callable[[PruningContext], Sequence[float]]
+    context: PruningContext, remove: Sequence[int], score: Callable[[Sequence[int]], Mapping[int, float]]
 ) -> Removals:
     """For each number of layers, those with the lowest scores when they were dropped; the others are scored anew then.
 
     Args:
         context: the base model and its calibration texts.
         remove: the numbers of layers to remove.
-        score: the score of every layer, of the model as it runs then; those of layers that are bypassed are not used.
+        score: the scores of layers that may follow, when some were dropped.
     """
     dropped: tuple[int, ...] = ()
     found: Removals = {}
     for count in range(1, max(remove) + 1):
-        with bypassed(context.layers, dropped):
-            scores = score(context)
-        left = [layer for layer in range(context.depth) if layer not in dropped]
-        check_finite([scores[layer] for layer in left])
-        listed = tuple(scores[layer] if layer in left else None for layer in range(context.depth))
-        lowest = min((scores[layer], layer) for layer in left if layer in context.removable)
-        dropped = (*dropped, lowest[1])
-        found[count] = Removal(tuple(sorted(dropped)), listed)
+        scores = score(dropped)
+        check_finite([scores.get(layer, 0.0) for layer in range(context.depth)])
+        _, lowest = min((scores[layer], layer) for layer in scores if layer in context.removable)
+        dropped = (*dropped, lowest)
+        found[count] = Removal(tuple(sorted(dropped)), tuple(scores.get(layer) for layer in range(context.depth)))
     return {count: found[count] for count in remove}
+
+
+def scored_anew(
+    context: PruningContext, remove: Sequence[int], score: Callable[[PruningContext], Sequence[float]]
+) -> Removals:
+    """`one_at_a_time`, by the scores of all layers of the model as it runs when some of them are bypassed."""
+
+    def of_others(dropped: Sequence[int]) -> dict[int, float]:
+        with bypassed(context.layers, dropped):
+            return {layer: one for layer, one in enumerate(score(context)) if layer not in dropped}
+
+    return one_at_a_time(context, remove, of_others)

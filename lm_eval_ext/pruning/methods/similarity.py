@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from lm_eval_ext.pruning.context import PruningContext
 from lm_eval_ext.pruning.layers import Visit, cosines, visit_layers
-from lm_eval_ext.pruning.methods.removal import Removal, Removals, check_finite, lowest, one_at_a_time
+from lm_eval_ext.pruning.methods.removal import Removal, Removals, check_finite, lowest, scored_anew
 
 if TYPE_CHECKING:
     import torch
@@ -22,7 +22,7 @@ def shortgpt(context: PruningContext, remove: Sequence[int], *, iterative: bool 
     output, in float32. The last layer's output is taken before the final norm. Source: arXiv 2403.03853, equation 1.
     """
     if iterative:
-        return one_at_a_time(context, remove, block_influence)
+        return scored_anew(context, remove, block_influence)
     return lowest(block_influence(context), remove, context.removable)
 
 
@@ -62,7 +62,7 @@ def angular(context: PruningContext, remove: Sequence[int], *, iterative: bool =
     that starts there. Source: arXiv 2403.17887 (Gromov et al.), equations 7 and 8.
     """
     if iterative:
-        return one_at_a_time(context, remove, lambda now: distances(last_token_states(now), 1))
+        return scored_anew(context, remove, lambda now: distances(last_token_states(now), 1))
     states = last_token_states(context)
     return {count: _block(distances(states, count), count, context.removable) for count in remove}
 
