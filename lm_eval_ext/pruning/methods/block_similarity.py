@@ -24,21 +24,6 @@ if TYPE_CHECKING:
     from lm_eval_ext.pruning.layers import Output
 
 
-def attention(context: PruningContext, remove: Sequence[int]) -> Removals:
-    """The attention blocks with the lowest scores."""
-    return lowest_blocks(context, remove, [ATTENTION])
-
-
-def mlp(context: PruningContext, remove: Sequence[int]) -> Removals:
-    """The feed-forward networks with the lowest scores."""
-    return lowest_blocks(context, remove, [MLP])
-
-
-def joint(context: PruningContext, remove: Sequence[int]) -> Removals:
-    """The blocks of both kinds with the lowest scores."""
-    return lowest_blocks(context, remove, KINDS)
-
-
 def lowest_blocks(context: PruningContext, remove: Sequence[int], kinds: Sequence[str]) -> Removals:
     """For each number of blocks, those of some kinds with the lowest scores; ties go to the earlier one.
 
@@ -113,3 +98,13 @@ class _Without:
                 output = hidden_states(self._run())
             self._outputs[key] = by_token(output, self._before.shape[:2]).to(self._before.device)
         return self._outputs[key]
+
+
+def _lowest(kinds: Sequence[str]) -> Callable[[PruningContext, Sequence[int]], Removals]:
+    def method(context: PruningContext, remove: Sequence[int]) -> Removals:
+        return lowest_blocks(context, remove, kinds)
+
+    return method
+
+
+attention, mlp, joint = _lowest([ATTENTION]), _lowest([MLP]), _lowest(KINDS)

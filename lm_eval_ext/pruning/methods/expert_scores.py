@@ -67,22 +67,15 @@ def lowest_experts(context: PruningContext, remove: Sequence[int], scores: Score
         if uneven:
             experts = _lowest_of_all(context, {layer: scores[layer] for layer in layers}, count * len(layers))
         else:
-            experts = {
-                layer: tuple(
-                    sorted(
-                        expert
-                        for group in range(groups)
-                        for expert in _order(scores[layer], range(group * size, (group + 1) * size))[: count // groups]
-                    )
-                )
-                for layer in layers
-            }
+            experts = {layer: _lowest_of_groups(scores[layer], size, count // groups) for layer in layers}
         found[count] = Removal((), experts=experts)
     return found
 
 
-def _order(scores: Sequence[float], among: Sequence[int]) -> list[int]:
-    return sorted(among, key=lambda expert: (scores[expert], expert))
+def _lowest_of_groups(scores: Sequence[float], size: int, count: int) -> tuple[int, ...]:
+    """So many experts of each group of a size."""
+    groups = (range(start, start + size) for start in range(0, len(scores), size))
+    return tuple(sorted(one for group in groups for one in sorted(group, key=scores.__getitem__)[:count]))
 
 
 def _lowest_of_all(context: PruningContext, scores: Scores, count: int) -> dict[int, tuple[int, ...]]:
@@ -208,48 +201,31 @@ def routed(context: PruningContext) -> dict[int, Routed]:
     return found
 
 
-def _by(context: PruningContext, score: Callable[[Routed], torch.Tensor]) -> Scores:
-    return {layer: score(sums).tolist() for layer, sums in sorted(routed(context).items())}
+def _by(score: Callable[[Routed], torch.Tensor]) -> Callable[..., Removals]:
+    """The method that drops the experts with the lowest scores, each computed from what the experts did."""
+
+    def method(context: PruningContext, remove: Sequence[int], *, uneven: bool = False) -> Removals:
+        scores = {layer: score(sums).tolist() for layer, sums in sorted(routed(context).items())}
+        return lowest_experts(context, remove, scores, uneven=uneven)
+
+    return method
 
 
-def reap(context: PruningContext, remove: Sequence[int], *, uneven: bool = False) -> Removals:
-    """The experts whose outputs, times their gates, are shortest in the mean over the tokens they are chosen for.
-
-    An expert that is never chosen scores 0. The gates are the router's own, with its scaling. Source: arXiv 2510.13999
-    (REAP). The authors' code takes the softmax of the logits for every model, which is not the gate where
-    the router has sigmoids, correction biases or groups.
-    """
-    scores = _by(context, lambda sums: sums.gated / sums.tokens.clamp(min=1))
-    return lowest_experts(context, remove, scores, uneven=uneven)
-
-
-def ean(context: PruningContext, remove: Sequence[int], *, uneven: bool = False) -> Removals:
-    """The experts whose outputs are shortest in sum over the tokens they are chosen for. Source: arXiv 2510.13999."""
-    return lowest_experts(context, remove, _by(context, lambda sums: sums.norms), uneven=uneven)
-
-
-def man(context: PruningContext, remove: Sequence[int], *, uneven: bool = False) -> Removals:
-    """The experts whose outputs are shortest in the mean over the tokens they are chosen for.
-
-    An expert that is never chosen scores 0. Source: arXiv 2606.15716.
-    """
-    scores = _by(context, lambda sums: sums.norms / sums.tokens.clamp(min=1))
-    return lowest_experts(context, remove, scores, uneven=uneven)
-
-
-def frequency(context: PruningContext, remove: Sequence[int], *, uneven: bool = False) -> Removals:
-    """The experts that are chosen for the fewest tokens. Source: arXiv 2404.05089 (SEER-MoE), hard counts."""
-    return lowest_experts(context, remove, _by(context, lambda sums: sums.tokens), uneven=uneven)
-
-
-def weighted_ean(context: PruningContext, remove: Sequence[int], *, uneven: bool = False) -> Removals:
-    """The experts whose outputs, times their gates, are shortest in sum. Source: the code of arXiv 2510.13999."""
-    return lowest_experts(context, remove, _by(context, lambda sums: sums.gated), uneven=uneven)
-
-
-def expert_drop(context: PruningContext, remove: Sequence[int], *, uneven: bool = False) -> Removals:
-    """The experts with the smallest gates in the mean over all tokens. Source: the code of arXiv 2406.02500."""
-    return lowest_experts(context, remove, _by(context, lambda sums: sums.gates), uneven=uneven)
+# The experts whose outputs, times their gates, are shortest in the mean over the tokens they are chosen for; an expert
+# that is never chosen scores 0. The gates are the router's own, with its scaling. Source: arXiv 2510.13999 (REAP). The
+# authors' code takes the softmax of the logits for every model, which is not the gate where the router has sigmoids,
+# correction biases or groups.
+reap = _by(lambda sums: sums.gated / sums.tokens.clamp(min=1))
+# Those whose outputs are shortest in sum over the tokens they are chosen for. Source: arXiv 2510.13999.
+ean = _by(lambda sums: sums.norms)
+# In the mean over these; an expert that is never chosen scores 0. Source: arXiv 2606.15716.
+man = _by(lambda sums: sums.norms / sums.tokens.clamp(min=1))
+# Those that are chosen for the fewest tokens. Source: arXiv 2404.05089 (SEER-MoE), hard counts.
+frequency = _by(lambda sums: sums.tokens)
+# Those whose outputs, times their gates, are shortest in sum. Source: the code of arXiv 2510.13999.
+weighted_ean = _by(lambda sums: sums.gated)
+# Those with the smallest gates in the mean over all tokens. Source: the code of arXiv 2406.02500.
+expert_drop = _by(lambda sums: sums.gates)
 
 
 # By the loss on the model's own traces -----------------------------------------------------------------------

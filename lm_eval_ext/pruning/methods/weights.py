@@ -44,26 +44,22 @@ Key = tuple[str, int]  # a parameter's name within its layer, and the number of 
 _LEAST_COVERED = 0.9  # of the weights in a layer's matrices
 
 
-def magnitude_weights(
-    context: PruningContext, remove: Sequence[Amount], *, allocation: Allocation = "uniform", owl_lambda: float = 0.08,
-    owl_outlier: float = 5.0,
-) -> SparseRemovals:  # fmt: skip
-    """The smallest weights of each matrix become zero; texts are only read for `allocation=owl`.
+def _by(criterion: Criterion) -> Callable[..., SparseRemovals]:
+    def method(
+        context: PruningContext, remove: Sequence[Amount], *, allocation: Allocation = "uniform",
+        owl_lambda: float = 0.08, owl_outlier: float = 5.0,
+    ) -> SparseRemovals:  # fmt: skip
+        return _sparse(context, remove, criterion, allocation, owl_lambda, owl_outlier)
 
-    Source: as arXiv 2306.11695 compares with it.
-    """
-    return _sparse(context, remove, "magnitude-weights", allocation, owl_lambda, owl_outlier)
+    return method
 
 
-def wanda(
-    context: PruningContext, remove: Sequence[Amount], *, allocation: Allocation = "uniform", owl_lambda: float = 0.08,
-    owl_outlier: float = 5.0,
-) -> SparseRemovals:  # fmt: skip
-    """The weights of each row become zero whose size, times the norm of what they are multiplied with, is smallest.
-
-    Source: arXiv 2306.11695.
-    """
-    return _sparse(context, remove, "wanda", allocation, owl_lambda, owl_outlier)
+# The smallest weights of each matrix become zero; texts are only read for `allocation=owl`. Source: as arXiv 2306.11695
+# compares with it.
+magnitude_weights = _by("magnitude-weights")
+# The weights of each row become zero whose size, times the norm of what they are multiplied with, is smallest. Source:
+# arXiv 2306.11695.
+wanda = _by("wanda")
 
 
 def ria(
