@@ -19,7 +19,7 @@ from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
 from lm_eval_ext.paths import TINY_MOE_CHAIN
 from lm_eval_ext.pruning import experts as experts_module
 from lm_eval_ext.pruning.blocks import Blocks
-from lm_eval_ext.pruning.checkpoint import NO_CHANGES, Changes, kept_tensors
+from lm_eval_ext.pruning.checkpoint import NO_CHANGES, Changes, InMemory, KeptRows, kept_tensors
 from lm_eval_ext.pruning.expert_verification import find_experts, never_chosen
 from lm_eval_ext.pruning.experts import Dropped, KeptExperts, Rows, kept_experts
 from lm_eval_ext.pruning.export import export
@@ -322,9 +322,11 @@ def test_what_another_process_gets_is_the_same() -> None:
     assert changes.validate_python(json.loads(sent)) == Changes({1: {1: 0.5, 2: 0.5}}, experts=kept)
     tensor = torch.arange(12.0).reshape(6, 2)
     rows = kept.rows_of("model.layers.2.mlp.gate.weight", (6, 2))
-    assert rows is not None and rows.taken_from(tensor).equal(tensor[[0, 3, 4, 5]]), "the last rows belong to none"
+    assert rows is not None
+    assert KeptRows(InMemory(tensor), rows)[...].equal(tensor[[0, 3, 4, 5]]), "the last rows belong to none"
     rows = kept.rows_of("model.layers.0.ffn.w1", (8, 3))
-    assert rows is not None and rows.taken_from(torch.arange(8.0)[:, None]).flatten().tolist() == [2, 3, 4, 5]
+    assert rows is not None
+    assert KeptRows(InMemory(torch.arange(8.0)[:, None]), rows)[...].flatten().tolist() == [2, 3, 4, 5]
     assert kept.renamed("model.layers.0.mlp.experts.2.up_proj.weight") == "model.layers.0.mlp.experts.1.up_proj.weight"
     assert kept.renamed("model.layers.0.mlp.experts.3.up_proj.weight") is None
 

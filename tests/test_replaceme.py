@@ -21,12 +21,12 @@ from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
 from lm_eval_ext.pruning.adapters import MARK, _check_trained_for, fitted_adapter, layers_left_out
 from lm_eval_ext.pruning.block_verification import ensure_map_exact
 from lm_eval_ext.pruning.calibration import Calibration, calibration
-from lm_eval_ext.pruning.checkpoint import NO_CHANGES, Changes
+from lm_eval_ext.pruning.checkpoint import NO_CHANGES, Changes, InMemory
 from lm_eval_ext.pruning.context import PruningContext
 from lm_eval_ext.pruning.export import export
 from lm_eval_ext.pruning.layers import mean_loss
 from lm_eval_ext.pruning.loading import checkpoint_fingerprint, load_pruned
-from lm_eval_ext.pruning.merging import mapped, save_map
+from lm_eval_ext.pruning.merging import MappedTensor, save_map
 from lm_eval_ext.pruning.recipe import Recipe, load_recipe
 from lm_eval_ext.pruning.selection import choose
 from tests.checkpoints import LAYERS, write_checkpoint
@@ -246,7 +246,7 @@ def test_a_map_is_folded_exactly_or_refused(kind: str, fields: dict[str, Any], e
 def test_experts_in_one_tensor_are_refused(tmp_path: Path) -> None:
     linear_map = save_map(0, torch.eye(4), tmp_path)
     with pytest.raises(ArchitectureError, match=r"experts.down_proj has the shape \(2, 4, 3\), so a linear map"):
-        mapped("model.layers.0.mlp.experts.down_proj", torch.zeros(2, 4, 3), linear_map)
+        MappedTensor(InMemory(torch.zeros(2, 4, 3)), "model.layers.0.mlp.experts.down_proj", linear_map)[...]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from lm_eval_ext.errors import CheckpointError
 from lm_eval_ext.paths import json_object
 from lm_eval_ext.pruning.architecture import layer_of_tensor, packed_by_layer, renamed_tensor
-from lm_eval_ext.pruning.experts import KeptExperts
+from lm_eval_ext.pruning.experts import KeptExperts, Rows
 from lm_eval_ext.pruning.merging import (
     ChangedTensor,
     LazyTensor,
@@ -72,6 +72,24 @@ class TensorFile(Protocol):
 
 
 @dataclass(frozen=True)
+class InMemory:
+    """A tensor that is in memory already, as one of a file."""
+
+    tensor: torch.Tensor
+
+    def __getitem__(self, key: EllipsisType | slice | tuple[slice, ...]) -> torch.Tensor:
+        return self.tensor[key]
+
+    def get_shape(self) -> list[int]:
+        """Its shape."""
+        return list(self.tensor.shape)
+
+    def get_dtype(self) -> str:
+        """Its dtype, as torch names it."""
+        return str(self.tensor.dtype)
+
+
+@dataclass(frozen=True)
 class MergedTensor(ChangedTensor):
     """A weighted sum of tensors of one shape, the first of which is `tensor`, computed when it is read."""
 
@@ -83,31 +101,30 @@ class MergedTensor(ChangedTensor):
 
 
 @dataclass(frozen=True)
-class KeptParts(ChangedTensor):
-    """Some of the parts of equal length that a tensor consists of along a dimension; no others are read."""
+class KeptRows(ChangedTensor):
+    """Some of a tensor's rows; no others are read."""
 
-    kept: Sequence[int]
-    dimension: int
-    length: int
+    rows: Rows
 
     def __getitem__(self, key: EllipsisType | slice | tuple[slice, ...]) -> torch.Tensor:
         import torch
 
+        dimension, parts, length = self.rows
         keys = [] if key is ... else list(key) if isinstance(key, tuple) else [key]
-        keys += [slice(None)] * (self.dimension + 1 - len(keys))
-        start, stop, _ = keys[self.dimension].indices(self.length * len(self.kept))
+        keys += [slice(None)] * (dimension + 1 - len(keys))
+        start, stop, _ = keys[dimension].indices(length * len(parts))
         found = []
-        for number, part in enumerate(self.kept):
-            first, last = (place - number * self.length for place in (start, stop))
-            if first < self.length and last > 0 and first < last:
-                inside = slice(part * self.length + max(first, 0), part * self.length + min(last, self.length))
-                found.append(self.tensor[*keys[: self.dimension], inside, *keys[self.dimension + 1 :]])
-        return torch.cat(found, self.dimension)
+        for number, part in enumerate(parts):
+            first, last = (place - number * length for place in (start, stop))
+            if first < length and last > 0 and first < last:
+                inside = slice(part * length + max(first, 0), part * length + min(last, length))
+                found.append(self.tensor[*keys[:dimension], inside, *keys[dimension + 1 :]])
+        return torch.cat(found, dimension)
 
     def get_shape(self) -> list[int]:
         """Its shape."""
         shape = list(self.tensor.get_shape())
-        shape[self.dimension] = self.length * len(self.kept)
+        shape[self.rows.dimension] = self.rows.length * len(self.rows.parts)
         return shape
 
 
@@ -143,17 +160,21 @@ def _slice(name: str, kept: Sequence[int], changes: Changes, where: Mapping[str,
     packed = packed_by_layer(name)
     if packed is not None and packed[1] in where:
         (length,) = where[packed[1]].get_slice(packed[1]).get_shape()
-        return KeptParts(where[name].get_slice(name), kept, packed[0], length)
+        return KeptRows(where[name].get_slice(name), Rows(packed[0], tuple(kept), length))
     parts = sources(name, changes.merged)
     if parts != {name: 1.0}:
         first = next(iter(parts))
         return MergedTensor(where[first].get_slice(first), parts, where)
-    tensor: LazyTensor = where[name].get_slice(name)
+    return changed(name, where[name].get_slice(name), changes)
+
+
+def changed(name: str, tensor: LazyTensor, changes: Changes) -> LazyTensor:
+    """A tensor of the base's checkpoint with all changes but merges, which need several."""
     linear_map, sparsity = changes.linear_map, changes.sparsity
     if sparsity and sparsity.applies_to(name):
         tensor = SparseTensor(tensor, name, sparsity)
     if changes.experts and (rows := changes.experts.rows_of(name, tensor.get_shape())):
-        return KeptParts(tensor, rows.parts, rows.dimension, rows.length)
+        return KeptRows(tensor, rows)
     return MappedTensor(tensor, name, linear_map) if linear_map and linear_map.applies_to(name) else tensor
 
 

@@ -19,7 +19,6 @@ from lm_eval_ext.pruning.layers import decoder_layers
 from lm_eval_ext.wording import ranges
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedConfig, PreTrainedModel
 
 Dropped = Mapping[int, tuple[int, ...]]  # layer -> its dropped experts, ascending
@@ -80,13 +79,6 @@ class Rows(NamedTuple):
     dimension: int
     parts: tuple[int, ...]
     length: int
-
-    def taken_from(self, tensor: torch.Tensor) -> torch.Tensor:
-        """These rows of a tensor."""
-        import torch
-
-        index = [part * self.length + row for part in self.parts for row in range(self.length)]
-        return tensor.index_select(self.dimension, torch.tensor(index, device=tensor.device))
 
 
 @dataclass(frozen=True)

@@ -206,7 +206,10 @@ class ChangedTensor:
 
 @dataclass(frozen=True)
 class MappedTensor(ChangedTensor):
-    """A last projection, or its bias, multiplied by a map when it is read, like a slice of a safetensors file."""
+    """A last projection, of shape (width, inner), or its bias, of shape (width,), multiplied by a map when it is read.
+
+    It is computed in float32.
+    """
 
     name: str
     linear_map: LinearMap
@@ -214,32 +217,13 @@ class MappedTensor(ChangedTensor):
     def __getitem__(self, key: EllipsisType | slice | tuple[slice, ...]) -> torch.Tensor:
         rows, *columns = key if isinstance(key, tuple) else (key,)
         read = self.tensor[slice(None), *columns] if columns else self.tensor[...]
-        return mapped(self.name, read, self.linear_map, rows)
-
-
-def mapped(name: str, tensor: torch.Tensor, linear_map: LinearMap, rows: EllipsisType | slice = ...) -> torch.Tensor:
-    """A last projection, of shape (width, inner), or its bias, of shape (width,), multiplied by a map.
-
-    Args:
-        name: of the tensor, for messages.
-        tensor: as it is in the checkpoint of the base model.
-        linear_map: the map.
-        rows: of the result.
-
-    Returns:
-        These rows, computed in float32 and returned in the tensor's dtype.
-
-    Raises:
-        ArchitectureError: its first dimension is not the width, as where experts are packed in one tensor.
-    """
-    matrix = linear_map.matrix
-    if tensor.ndim > 2 or tensor.shape[0] != len(matrix):
-        raise ArchitectureError(
-            f"{name} has the shape {tuple(tensor.shape)}, so a linear map of width {len(matrix)} cannot be multiplied "
-            "into it; use a method that only drops layers"
-        )
-    chosen = matrix.T[rows].to(tensor.device)
-    return (chosen @ tensor.float()).to(tensor.dtype)
+        matrix = self.linear_map.matrix
+        if read.ndim > 2 or read.shape[0] != len(matrix):  # as where experts are packed in one tensor
+            raise ArchitectureError(
+                f"{self.name} has the shape {tuple(read.shape)}, so a linear map of width {len(matrix)} cannot be "
+                "multiplied into it; use a method that only drops layers"
+            )
+        return (matrix.T[rows].to(read.device) @ read.float()).to(read.dtype)
 
 
 def check_map(linear_map: LinearMap | None, drop: Sequence[int]) -> None:

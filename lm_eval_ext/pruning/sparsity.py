@@ -284,20 +284,12 @@ class Sparsity(Attachment):
         """
         return name in _opened(self)[0]
 
-    def applied(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
-        """A whole tensor of the checkpoint, of shape (out, in) or (experts, out, in), with zeros.
+    def matrix(self, name: str, number: int, weight: torch.Tensor) -> torch.Tensor:
+        """A matrix of a tensor of the checkpoint, with zeros.
 
         Raises:
             RecipeError: the mask is another one than when the recipe was made, or the file cannot be read.
         """
-        import torch
-
-        if tensor.ndim == 2:
-            return self.matrix(name, 0, tensor)
-        return torch.stack([self.matrix(name, number, one) for number, one in enumerate(tensor)])
-
-    def matrix(self, name: str, number: int, weight: torch.Tensor) -> torch.Tensor:
-        """A matrix of a tensor, with zeros."""
         entries, file = _opened(self)
         norms, digests = entries[name]
         layer = layer_of_tensor(name)
@@ -385,7 +377,7 @@ class SparseTensor(ChangedTensor):
 
     def __getitem__(self, key: EllipsisType | slice | tuple[slice, ...]) -> torch.Tensor:
         if len(shape := self.tensor.get_shape()) == 2:
-            return self.sparsity.applied(self.name, self.tensor[...])[key]
+            return self.sparsity.matrix(self.name, 0, self.tensor[...])[key]
         first, *rest = key if isinstance(key, tuple) else (slice(None) if key is ... else key,)
         experts = range(shape[0])[first]
         read: torch.Tensor | None = None

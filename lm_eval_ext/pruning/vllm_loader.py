@@ -14,10 +14,10 @@ from lm_eval_ext.errors import ArchitectureError
 from lm_eval_ext.pruning.architecture import config_overrides, text_config
 from lm_eval_ext.pruning.block_verification import ensure_zeros_exact
 from lm_eval_ext.pruning.blocks import Blocks, check_zeros, left_out
-from lm_eval_ext.pruning.checkpoint import Changes, check_one_checkpoint, is_used, tensor_names
+from lm_eval_ext.pruning.checkpoint import Changes, InMemory, changed, check_one_checkpoint, is_used, tensor_names
 from lm_eval_ext.pruning.experts import count_overrides, refuse_uneven
 from lm_eval_ext.pruning.loading import Sliced
-from lm_eval_ext.pruning.merging import mapped, merged_weights
+from lm_eval_ext.pruning.merging import merged_weights
 from lm_eval_ext.pruning.quantization import for_vllm, quantization_of
 
 if TYPE_CHECKING:
@@ -108,29 +108,14 @@ def _loader_class() -> type:
             # Shards with only unused tensors are not read at all.
             source = dataclasses.replace(source, is_unused_weight=unused)
             weights = merged_weights(
-                self._mapped(self._of_kept_experts(self._sparse(super()._get_weights_iterator(source)))),
-                self.kept,
-                self.changes.merged,
+                self._changed(super()._get_weights_iterator(source)), self.kept, self.changes.merged
             )
             return ((name, torch.zeros_like(one) if self.zeros.end_with(name) else one) for name, one in weights)
 
-        def _sparse(self, weights: Iterator[tuple[str, torch.Tensor]]) -> Iterator[tuple[str, torch.Tensor]]:
-            sparsity = self.changes.sparsity
+        def _changed(self, weights: Iterator[tuple[str, torch.Tensor]]) -> Iterator[tuple[str, torch.Tensor]]:
+            experts = self.changes.experts
             for name, one in weights:
-                yield name, sparsity.applied(name, one) if sparsity and sparsity.applies_to(name) else one
-
-        def _of_kept_experts(self, weights: Iterator[tuple[str, torch.Tensor]]) -> Iterator[tuple[str, torch.Tensor]]:
-            if (experts := self.changes.experts) is None:
-                yield from weights
-                return
-            for name, one in weights:
-                if (new := experts.renamed(name)) is not None:
-                    rows = experts.rows_of(name, one.shape)
-                    yield new, one if rows is None else rows.taken_from(one)
-
-        def _mapped(self, weights: Iterator[tuple[str, torch.Tensor]]) -> Iterator[tuple[str, torch.Tensor]]:
-            linear_map = self.changes.linear_map
-            for name, one in weights:
-                yield name, mapped(name, one, linear_map) if linear_map and linear_map.applies_to(name) else one
+                if (new := experts.renamed(name) if experts else name) is not None:
+                    yield new, changed(name, InMemory(one), self.changes)[...]
 
     return PrunedModelLoader
