@@ -109,23 +109,8 @@ def left_out(config: PreTrainedConfig) -> Blocks:
     return Blocks(tuple(found.get(ATTENTION, ())), tuple(found.get(MLP, ())))
 
 
-def class_without(model_class: type[PreTrainedModel], blocks: Blocks) -> type[PreTrainedModel]:
-    """A model class whose instances lack the blocks."""
-    if not any(blocks):
-        return model_class
-
-    class Without(model_class):  # type: ignore[misc]  # a class of transformers, known at run time
-        def __init__(self, *args: object, **kwargs: object) -> None:
-            super().__init__(*args, **kwargs)
-            self.cache_slots = _remove(self, blocks)
-
-    Without.__name__, Without.__qualname__ = model_class.__name__, model_class.__qualname__
-    Without.__module__ = model_class.__module__
-    return Without
-
-
-def _remove(model: PreTrainedModel, blocks: Blocks) -> tuple[int, ...]:
-    """Replace the blocks; returns the slots of the cache that are used."""
+def remove(model: PreTrainedModel, blocks: Blocks) -> tuple[int, ...]:
+    """Remove blocks from a model; returns the slots of the cache that are used."""
     layers = decoder_layers(model)
     for kind, chosen in zip(KINDS, blocks, strict=True):
         for number in chosen:

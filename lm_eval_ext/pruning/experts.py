@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -317,28 +317,21 @@ def refuse_uneven(config: PreTrainedConfig, what: str) -> None:
         )
 
 
-def class_with(model_class: type[PreTrainedModel], counts: Mapping[int, int]) -> type[PreTrainedModel]:
-    """A model class whose layers have different numbers of experts.
+def exchange_experts(
+    model: PreTrainedModel, counts: Mapping[int, int], made: Callable[[PreTrainedConfig], PreTrainedModel]
+) -> None:
+    """Give layers other numbers of experts.
 
     Args:
-        model_class: whose layers have equally many.
+        model: whose layers have equally many.
         counts: by layer.
+        made: makes a model of the same class from a config.
     """
-    if not counts:
-        return model_class
-
-    class Uneven(model_class):  # type: ignore[misc]  # a class of transformers, known at run time
-        def __init__(self, config: PreTrainedConfig, *args: object, **kwargs: object) -> None:
-            super().__init__(config, *args, **kwargs)
-            layers = decoder_layers(self)
-            for count in set(counts.values()):
-                other = copy.deepcopy(config)
-                set_number_of_experts(other, count)
-                donor = decoder_layers(model_class(other, *args, **kwargs))
-                for layer in (layer for layer, one in counts.items() if one == count):
-                    for name, part in donor[layer].named_children():
-                        setattr(layers[layer], name, part)
-
-    Uneven.__name__, Uneven.__qualname__ = model_class.__name__, model_class.__qualname__
-    Uneven.__module__ = model_class.__module__
-    return Uneven
+    layers = decoder_layers(model)
+    for count in set(counts.values()):
+        other = copy.deepcopy(model.config)
+        set_number_of_experts(other, count)
+        donor = decoder_layers(made(other))
+        for layer in (layer for layer, one in counts.items() if one == count):
+            for name, part in donor[layer].named_children():
+                setattr(layers[layer], name, part)

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from lm_eval_ext.errors import CheckpointError
 from lm_eval_ext.pruning.architecture import auto_class, layer_of_tensor
-from lm_eval_ext.pruning.blocks import class_without, left_out
+from lm_eval_ext.pruning.blocks import Blocks, left_out, remove
 from lm_eval_ext.pruning.checkpoint import Changes, find_file, kept_tensors
-from lm_eval_ext.pruning.experts import class_with, uneven
+from lm_eval_ext.pruning.experts import exchange_experts, uneven
 from lm_eval_ext.pruning.layers import decoder_layers
 from lm_eval_ext.pruning.merging import LazyTensor
 
@@ -62,8 +62,21 @@ def empty_model(config: PreTrainedConfig, trust_remote_code: bool = False) -> Pr
     with torch.device("meta"):  # the Auto class itself does not accept a state dict
         model: PreTrainedModel = auto_class(config).from_config(config, trust_remote_code=trust_remote_code)
         blocks, counts = left_out(config), uneven(config)
-        made = class_without(class_with(type(model), counts), blocks)
-        return made(model.config) if made is not type(model) else model
+        return _reduced_class(type(model), blocks, counts)(model.config) if any(blocks) or counts else model
+
+
+def _reduced_class(whole: type[PreTrainedModel], blocks: Blocks, counts: Mapping[int, int]) -> type[PreTrainedModel]:
+    """A model class whose instances lack the blocks, and whose layers have these numbers of experts."""
+
+    class Reduced(whole):  # type: ignore[misc]  # a class of transformers, known at run time
+        def __init__(self, config: PreTrainedConfig, *args: object, **kwargs: object) -> None:
+            super().__init__(config, *args, **kwargs)
+            exchange_experts(self, counts, lambda other: whole(other, *args, **kwargs))
+            if any(blocks):
+                self.cache_slots = remove(self, blocks)
+
+    Reduced.__name__, Reduced.__qualname__, Reduced.__module__ = whole.__name__, whole.__qualname__, whole.__module__
+    return Reduced
 
 
 def _resolved_dtype(
