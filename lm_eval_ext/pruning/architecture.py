@@ -71,13 +71,19 @@ def slice_config(config: PreTrainedConfig, kept: Sequence[int]) -> PreTrainedCon
 
 
 def _sliced(config: PreTrainedConfig, kept: Sequence[int]) -> PreTrainedConfig:
-    sliced = copy.deepcopy(config)
+    sliced = without_quantization(config)
     text = text_config(sliced)
     for name, value in _overrides(text, kept).items():
         setattr(text, name, value)
-    for part in (sliced, text):  # names modules by layer, so it has to be made anew (`quantization`)
-        vars(part).pop("quantization_config", None)
     return sliced
+
+
+def without_quantization(config: PreTrainedConfig) -> PreTrainedConfig:
+    """A copy without any `quantization_config`: it names modules by layer, and is made anew (`quantization`)."""
+    copied = copy.deepcopy(config)
+    for part in (copied, text_config(copied)):
+        vars(part).pop("quantization_config", None)
+    return copied
 
 
 def config_overrides(config: PreTrainedConfig, kept: Sequence[int]) -> dict[str, object]:
@@ -260,8 +266,8 @@ def _sparse_step(fields: Mapping[str, Any], kept: Sequence[int]) -> dict[str, ob
 
 def layer_of_tensor(name: str) -> int | None:
     """The decoder layer that a checkpoint's tensor belongs to; None if it belongs to none."""
-    match = _layer_name(name)
-    return int(match[2]) if match else None
+    place = within_layer(name)
+    return place[0] if place else None
 
 
 def within_layer(name: str) -> tuple[int, str] | None:
@@ -285,20 +291,16 @@ def packed_by_layer(name: str) -> tuple[int, str] | None:
 
 def block_of_tensor(name: str) -> tuple[int, str] | None:
     """The layer and the kind of block (`attention` or `mlp`) that a checkpoint's tensor belongs to, if any."""
-    match = _layer_name(name)
-    if match is None:
-        return None
-    block = name[match.end() :].removeprefix(".").partition(".")[0]
+    place = within_layer(name)
+    block = place[1].partition(".")[0] if place else ""
     kind = next((kind for kind, names in _table()["blocks"].items() if block in names), None)
-    return None if kind is None else (int(match[2]), kind)
+    return None if place is None or kind is None else (place[0], kind)
 
 
 def is_block_output(name: str) -> bool:
     """Whether a tensor of a block is its last projection: with zeros there, the block adds nothing."""
-    match = _layer_name(name)
-    return bool(
-        match and re.fullmatch(_table()["block_outputs"], name[match.end() :].removeprefix(".").partition(".")[2])
-    )
+    place = within_layer(name)
+    return bool(place and re.fullmatch(_table()["block_outputs"], place[1].partition(".")[2]))
 
 
 def returns_scores(block: str) -> bool:
@@ -308,8 +310,8 @@ def returns_scores(block: str) -> bool:
 
 def is_merged(name: str) -> bool:
     """Whether LaCo merges this tensor: true for the linear maps of attention and feed-forward network."""
-    match = _layer_name(name)
-    return bool(match and re.fullmatch(_table()["merged"], name[match.end() :].removeprefix(".")))
+    place = within_layer(name)
+    return bool(place and re.fullmatch(_table()["merged"], place[1]))
 
 
 def renamed_tensor(name: str, kept: Sequence[int]) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from lm_eval_ext.errors import ArchitectureError, ArgumentError, CheckpointError
-from lm_eval_ext.pruning.architecture import depth, slice_config, text_config
+from lm_eval_ext.pruning.architecture import depth, slice_config, text_config, without_quantization
 from lm_eval_ext.pruning.block_verification import ensure_blocks_exact, ensure_map_exact
 from lm_eval_ext.pruning.blocks import NO_BLOCKS, Blocks, leave_out
 from lm_eval_ext.pruning.checkpoint import NO_CHANGES, Changes, find_file, kept_tensors, tensor_names
@@ -132,7 +131,7 @@ def pruned_config(
     check_quantization(config, changes=changes.computed)
     _check_where_quantization_is_said(pretrained, config, hub)
     if len(kept) == depth(config):
-        sliced = _whole(config)
+        sliced = without_quantization(config)
     else:
         if not trust_layer_fields:
             ensure_exact(config, kept, trust_remote_code=trust_remote_code)
@@ -141,13 +140,17 @@ def pruned_config(
         ensure_map_exact(config, changes.linear_map.after, trust_remote_code=trust_remote_code)
     if changes.experts:
         fused = changes.experts.tensors.single and not any(map(is_single, tensor_names(pretrained, hub)))
-        _set_experts(sliced, changes.experts.within(kept), fused, trust_layer_fields, trust_remote_code)
+        inside = changes.experts.within(kept)
+        if not trust_layer_fields:
+            even = len({len(experts) for experts in inside.values()}) == 1
+            ensure_experts_exact(sliced, even=even, fused=fused, trust_remote_code=trust_remote_code)
+        set_kept(sliced, inside)
     if any(blocks):
-        inside = blocks.within(kept)
-        if len(inside.attention) == len(kept):
+        left_out = blocks.within(kept)
+        if len(left_out.attention) == len(kept):
             raise ArgumentError(f"drop_attention: drops all {len(kept)} attention blocks; at least one must be kept")
-        ensure_blocks_exact(sliced, inside, trust_remote_code=trust_remote_code)
-        leave_out(sliced, inside)
+        ensure_blocks_exact(sliced, left_out, trust_remote_code=trust_remote_code)
+        leave_out(sliced, left_out)
     fields = quantization_of(config)
     if fields is not None:
         names, nested = tensor_names(pretrained, hub), text_config(config) is not config
@@ -189,23 +192,6 @@ def sliced_by(
     return Sliced(
         kept, changes, pruned_config(pretrained, config, kept, hub, *trust, changes=changes, blocks=recipe.blocks)
     )
-
-
-def _whole(config: PreTrainedConfig) -> PreTrainedConfig:
-    """A copy of a config from which no layer is dropped, without any `quantization_config`."""
-    copied = copy.deepcopy(config)
-    for part in (copied, text_config(copied)):
-        vars(part).pop("quantization_config", None)
-    return copied
-
-
-def _set_experts(
-    sliced: PreTrainedConfig, kept: Mapping[int, tuple[int, ...]], fused: bool, trusted: bool, trust_remote_code: bool
-) -> None:
-    if not trusted:
-        even = len({len(experts) for experts in kept.values()}) == 1
-        ensure_experts_exact(sliced, even=even, fused=fused, trust_remote_code=trust_remote_code)
-    set_kept(sliced, kept)
 
 
 def _check_where_quantization_is_said(pretrained: str, config: PreTrainedConfig, hub: Mapping[str, object]) -> None:
