@@ -192,7 +192,7 @@ def token_rows(texts: Sequence[str | Exchange], tokenizer: PreTrainedTokenizerBa
 
 def token_batches(rows: Sequence[TokenRow], batch_size: int, device: torch.device | str | None = None) -> Batches:
     """The rows in batches, padded on the right."""
-    for _, ids, mask in _padded(rows, batch_size, device):
+    for ids, mask, _ in reply_batches(rows, batch_size, device):
         yield ids, mask
 
 
@@ -200,23 +200,13 @@ def reply_batches(rows: Sequence[TokenRow], batch_size: int, device: torch.devic
     """The same, and a mask of the tokens that a model would write."""
     import torch
 
-    for group, ids, mask in _padded(rows, batch_size, device):
-        places = torch.arange(ids.shape[1], device=ids.device)
-        starts = torch.tensor([row.start for row in group], device=ids.device)
-        yield ids, mask, mask * (places >= starts[:, None])
-
-
-def _padded(
-    rows: Sequence[TokenRow], batch_size: int, device: torch.device | str | None
-) -> Iterator[tuple[Sequence[TokenRow], torch.Tensor, torch.Tensor]]:
-    import torch
-
-    for start in range(0, len(rows), batch_size):
-        group = rows[start : start + batch_size]
+    for first in range(0, len(rows), batch_size):
+        group = rows[first : first + batch_size]
         width = max(len(row.ids) for row in group)
-        ids = [row.ids + [0] * (width - len(row.ids)) for row in group]
-        mask = [[1] * len(row.ids) + [0] * (width - len(row.ids)) for row in group]
-        yield group, torch.tensor(ids, device=device), torch.tensor(mask, device=device)
+        ids = torch.tensor([row.ids + [0] * (width - len(row.ids)) for row in group], device=device)
+        places = torch.arange(width, device=ids.device)
+        lengths, starts = torch.tensor([(len(row.ids), row.start) for row in group], device=ids.device).T[..., None]
+        yield ids, (places < lengths).long(), ((places >= starts) & (places < lengths)).long()
 
 
 class Exchange(NamedTuple):
