@@ -95,19 +95,10 @@ def export(
     published = recipe.published()
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(
-        dir=folder.parent,
-        prefix=f".{folder.name}-",
-        ignore_cleanup_errors=True,  # once it has another name
-    ) as unfinished:
-        _write_checkpoint(
-            recipe,
-            published,
-            Path(unfinished),
-            pretrained or recipe.pretrained,
-            shard_bytes,
-            trust_remote_code,
-            trust_layer_fields,
-        )
+        dir=folder.parent, prefix=f".{folder.name}-", ignore_cleanup_errors=True
+    ) as unfinished:  # once it has another name, there is nothing to clean up
+        base = pretrained or recipe.pretrained
+        _write_checkpoint(recipe, published, Path(unfinished), base, shard_bytes, trust_remote_code, trust_layer_fields)
         Path(unfinished).chmod(0o755)
         if folder.is_dir():
             folder.rmdir()
@@ -140,7 +131,12 @@ def _write_checkpoint(
     kept, changes, sliced = sliced_by(recipe, base, config, hub, trust_layer_fields, trust_remote_code)
     refuse_uneven(sliced, "the config of a checkpoint says")
     if not trust_layer_fields:
-        ensure_read_back(config, kept, trust_remote_code=trust_remote_code)
+        kind = text_config(config).model_type
+        refusal = (
+            f"a {kind} model with these layers cannot be exported: the export of a tiny twin could not be read back"
+        )
+        with refusing(refusal), tiny_twin(config, trust_remote_code=trust_remote_code) as twin:
+            read_back_difference(twin, kept)
     with ExitStack() as files:
         tensors = kept_tensors(base, kept, changes, hub, files)
         blocks = recipe.blocks.within(kept)
@@ -170,27 +166,10 @@ def _write_checkpoint(
     (folder / "README.md").write_text(card, "utf-8")
 
 
-def ensure_read_back(config: PreTrainedConfig, kept: Sequence[int], *, trust_remote_code: bool = False) -> None:
-    """Refuse to export a pruned model unless transformers reads the export of its tiny twin as the same model.
-
-    The class of a config may change what it reads: that of Gemma 4 makes the last layer attend to all tokens.
-
-    Args:
-        config: config of the base model.
-        kept: ascending indices of the layers to keep.
-        trust_remote_code: run the model code that the base model ships.
-
-    Raises:
-        ArchitectureError: it reads another model, or none; the message says why.
-    """
-    kind = text_config(config).model_type
-    refusal = f"a {kind} model with these layers cannot be exported: the export of a tiny twin could not be read back"
-    with refusing(refusal), tiny_twin(config, trust_remote_code=trust_remote_code) as twin:
-        read_back_difference(twin, kept)
-
-
 def read_back_difference(twin: Twin, kept: Sequence[int]) -> float:
     """Export a pruned twin, and compare what transformers reads with what `load_pruned` loads.
+
+    The class of a config may change what it reads: that of Gemma 4 makes the last layer attend to all tokens.
 
     Returns:
         The largest difference of their logits, relative to the largest logit.
@@ -304,6 +283,7 @@ def model_card(
     packed = f"\nThe weights stay quantized as the base's are: {quantization}.\n" if quantization else ""
     named = f"`{recipe.named}` (revision `{recipe.revision}`)"
     sentence = f"{kept} of the {total} decoder layers of {named}" if recipe.drop else f"{named}{without}"
+    made_from = f"- {recipe.relation} from: `{recipe.base}`\n" if recipe.checkpoint else ""
     zeros = "\nBlocks that are left out are there with zeros, so nothing of their size is saved.\n"
     return f"""---
 {yaml.safe_dump(_metadata(recipe, base_card), sort_keys=False).strip()}
@@ -313,7 +293,7 @@ def model_card(
 {sentence}, not trained further. \
 Written by lm-eval-tts {own_version()}.
 
-{_made_from(recipe)}- method: {recipe.method}
+{made_from}- method: {recipe.method}
 - source: {recipe.source}
 {"".join(f"- {what}, counted from 0: {layers}{chr(10)}" for what, layers in _listed(recipe).items())}\
 {_changed(recipe)}- recipe: `recipe.yaml`, {recipe.digest}
@@ -343,10 +323,6 @@ def _metadata(recipe: Recipe, base_card: Mapping[str, object]) -> dict[str, obje
     }  # fmt: skip
     tags = [tag for tag, applies in done.items() if applies]
     return found | {"library_name": "transformers", "tags": [*tags, recipe.method] if tags else []}
-
-
-def _made_from(recipe: Recipe) -> str:
-    return f"- {recipe.relation} from: `{recipe.base}`\n" if recipe.checkpoint else ""
 
 
 def _listed(recipe: Recipe) -> dict[str, str]:
