@@ -21,7 +21,6 @@ from lm_eval_ext.errors import ArgumentError, TTSError
 from lm_eval_ext.paths import json_object, write_json
 from lm_eval_ext.pruning.adapters import MARK, layers_left_out
 from lm_eval_ext.pruning.architecture import depth
-from lm_eval_ext.pruning.blocks import Blocks
 from lm_eval_ext.pruning.calibration import Calibration, TokenRow, calibration, token_rows
 from lm_eval_ext.pruning.checkpoint import read_config
 from lm_eval_ext.pruning.export import check_new_folder, export
@@ -32,7 +31,7 @@ from lm_eval_ext.pruning.recipe import Recipe, kept_layers
 
 if TYPE_CHECKING:
     from accelerate import PartialState
-    from transformers import Trainer
+    from transformers import PreTrainedConfig, Trainer
 
 logger = logging.getLogger("lm_eval.tts")
 
@@ -71,19 +70,22 @@ def recover(
             if processes.is_main_process:
                 shutil.rmtree(pruned, ignore_errors=True)
                 export(recipe, pruned, pretrained=pretrained)
-            identity = _identity(recipe, settings, texts, pruned)
+            config = read_config(str(pruned), "main", False)
+            identity = _identity(recipe, settings, texts, pruned, config)
             _check_same(folder, there, identity)
             rows = _rows(pruned, texts, settings)
-            _check_memory(pruned, settings, max(len(row.ids) for row in rows), processes)
+            _check_memory(config, settings, max(len(row.ids) for row in rows), processes)
         except TTSError:
             if there is None:
                 shutil.rmtree(folder, ignore_errors=True)  # which was new, or empty
             raise
         write_json(unfinished / _SETTINGS, identity)
         checkpoint = last_checkpoint(unfinished)
-    trainer = trainer_of(pruned, rows, settings, accumulation, unfinished, save_steps, _left_out_of(recipe, pruned))
+    kept = kept_layers(recipe.drop, len(recipe.drop) + depth(config))
+    left_out = recipe.blocks.within(kept)  # these add zeros in the exported model, and must not learn to add anything
+    trainer = trainer_of(pruned, rows, settings, accumulation, unfinished, save_steps, left_out)
     trainer.train(resume_from_checkpoint=checkpoint)
-    _save(trainer, pruned, folder, settings, pretrained or recipe.pretrained)
+    _save(trainer, pruned, folder, settings, pretrained or recipe.pretrained, config)
     processes.wait_for_everyone()  # the others still read the pruned model, and write the states of their generators
     if processes.is_main_process:
         write_json(folder / MARK, _mark(recipe, settings, texts, trainer, len(rows)))
@@ -121,9 +123,10 @@ def _usual_precision() -> Precision:
     return "bfloat16" if torch.cuda.is_available() else "float32"
 
 
-def _identity(recipe: Recipe, settings: Training, texts: Calibration, pruned: Path) -> dict[str, object]:
+def _identity(
+    recipe: Recipe, settings: Training, texts: Calibration, pruned: Path, config: PreTrainedConfig
+) -> dict[str, object]:
     """What must be the same for a training to go on."""
-    config = read_config(str(pruned), "main", False)
     weights = checkpoint_fingerprint(str(pruned), config, range(depth(config)), "main")
     return {"recipe": recipe.digest, "weights": weights, "sha256": texts.sha256, **settings.model_dump(mode="json")}
 
@@ -154,12 +157,6 @@ def _check_same(folder: Path, there: dict[str, object] | None, identity: dict[st
         )
 
 
-def _left_out_of(recipe: Recipe, pruned: Path) -> Blocks:
-    """The blocks that add zeros in the exported model, and must not learn to add anything else."""
-    kept = len(recipe.drop) + depth(read_config(str(pruned), "main", False))
-    return recipe.blocks.within(kept_layers(recipe.drop, kept))
-
-
 def _rows(pruned: Path, texts: Calibration, settings: Training) -> list[TokenRow]:
     from transformers import AutoTokenizer
 
@@ -175,8 +172,7 @@ def _rows(pruned: Path, texts: Calibration, settings: Training) -> list[TokenRow
     return counted
 
 
-def _check_memory(pruned: Path, settings: Training, tokens: int, processes: PartialState) -> None:
-    config = read_config(str(pruned), "main", False)
+def _check_memory(config: PreTrainedConfig, settings: Training, tokens: int, processes: PartialState) -> None:
     if quantization_of(config) is not None:
         raise ArgumentError("recover: the model is quantized, and packed weights can't be trained; give its base")
     width = 2 if settings.precision == "bfloat16" else 4
@@ -196,11 +192,13 @@ def _free_bytes(processes: PartialState) -> int:
     return int(psutil.virtual_memory().available) // int(processes.num_processes)
 
 
-def _save(trainer: Trainer, pruned: Path, folder: Path, settings: Training, base: str) -> None:
+def _save(
+    trainer: Trainer, pruned: Path, folder: Path, settings: Training, base: str, config: PreTrainedConfig
+) -> None:
     from transformers import AutoTokenizer
 
     if not settings.lora:
-        trainer.model.to(read_config(str(pruned), "main", False).dtype or trainer.model.dtype)
+        trainer.model.to(config.dtype or trainer.model.dtype)
     trainer.save_model(str(folder))
     if not trainer.args.should_save:
         return
