@@ -345,7 +345,7 @@ def test_settings_of_single_experts_follow() -> None:
 
     def sliced(entries: list[str]) -> Any:
         fields = {"quant_method": "compressed-tensors", "ignore": entries}
-        return sliced_quantization(fields, names, (0, 2), of_experts=kept.renamed)["ignore"]
+        return sliced_quantization(fields, names, (0, 2), changes=Changes(experts=kept))["ignore"]
 
     assert sliced(["re:.*down_proj$"]) == ["re:.*down_proj$"], "all experts are treated alike"
     assert sliced(["model.layers.0.mlp.experts.3.down_proj"]) == ["model.layers.0.mlp.experts.1.down_proj"]

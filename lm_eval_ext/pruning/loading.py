@@ -154,8 +154,7 @@ def pruned_config(
     fields = quantization_of(config)
     if fields is not None:
         names, nested = tensor_names(pretrained, hub), text_config(config) is not config
-        of_experts = changes.experts.renamed if changes.experts else None
-        sliced.quantization_config = sliced_quantization(fields, names, kept, nested=nested, of_experts=of_experts)
+        sliced.quantization_config = sliced_quantization(fields, names, kept, nested=nested, changes=changes)
     return sliced
 
 

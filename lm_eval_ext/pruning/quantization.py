@@ -18,7 +18,8 @@ from pydantic import Field, ValidationError, model_validator
 
 from lm_eval_ext.declared import Declared
 from lm_eval_ext.errors import ArchitectureError, ArgumentError, TTSError
-from lm_eval_ext.pruning.architecture import layer_of_tensor, renamed_tensor, text_config
+from lm_eval_ext.pruning.architecture import layer_of_tensor, text_config
+from lm_eval_ext.pruning.checkpoint import NO_CHANGES, Changes
 
 if TYPE_CHECKING:
     import torch
@@ -125,7 +126,7 @@ def sliced_quantization(
     kept: Sequence[int],
     *,
     nested: bool = False,
-    of_experts: Callable[[str], str | None] | None = None,
+    changes: Changes = NO_CHANGES,
 ) -> dict[str, object]:
     """A `quantization_config` for the model with only the layers `kept`.
 
@@ -134,13 +135,13 @@ def sliced_quantization(
         tensors: names of all tensors of the base model.
         kept: ascending indices of the layers to keep.
         nested: whether the text model is part of a multimodal one, whose modules have other names than its tensors.
-        of_experts: the name of a tensor when experts are dropped, None if it belongs to one; None if none are dropped.
+        changes: which experts are kept.
 
     Raises:
         ArchitectureError: an unknown field names a layer, or names of layers cannot be told.
     """
     modules = sorted({name.rpartition(".")[0] for name in tensors})
-    return _Slicing(method_of(fields), modules, kept, nested, of_experts).mapping(fields)
+    return _Slicing(method_of(fields), modules, kept, nested, changes).mapping(fields)
 
 
 def for_vllm(fields: Fields, tensors: Collection[str]) -> dict[str, object]:
@@ -161,16 +162,11 @@ def for_vllm(fields: Fields, tensors: Collection[str]) -> dict[str, object]:
 
 class _Slicing:
     def __init__(
-        self,
-        method: str,
-        modules: Collection[str],
-        kept: Sequence[int],
-        nested: bool,
-        of_experts: Callable[[str], str | None] | None,
+        self, method: str, modules: Collection[str], kept: Sequence[int], nested: bool, changes: Changes
     ) -> None:
-        self.modules, self.kept, self.nested, self.of_experts = modules, kept, nested, of_experts
+        self.modules, self.kept, self.nested, self.changes = modules, kept, nested, changes
         self.matches = _MATCHERS.get(method, _as_regex_or_suffix)
-        self.places = _by_place(modules, experts=of_experts is not None)
+        self.places = _by_place(modules, experts=changes.experts is not None)
 
     def mapping(self, fields: Fields) -> dict[str, object]:
         for name in fields:
@@ -231,12 +227,8 @@ class _Slicing:
                 f"layers of this multimodal checkpoint cannot be dropped: its quantization_config names a layer "
                 f"({entry!r}), and the modules of the loaded model may have other names than the checkpoint's tensors"
             )
-        named = (self.renamed(f"{module}.weight") for module in sorted(hits))
+        named = (self.changes.renamed(f"{module}.weight", self.kept) for module in sorted(hits))
         return [self.written(sign, name.removesuffix(".weight")) for name in named if name is not None]
-
-    def renamed(self, name: str) -> str | None:
-        new = self.of_experts(name) if self.of_experts else name
-        return None if new is None else renamed_tensor(new, self.kept)
 
     def same_everywhere(self, hits: set[str]) -> bool:
         return all(hits.isdisjoint(places) or places <= hits for places in self.places)
