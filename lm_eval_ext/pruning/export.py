@@ -153,17 +153,7 @@ def _write_checkpoint(
     _copy_besides(base, config, hub, folder)
     whole = published.model_copy(update=recipe.attached)  # whose files are copied, under another name
     write_recipe(whole, folder / "recipe.yaml")
-    fields = quantization_of(config)
-    card = model_card(
-        published,
-        len(kept),
-        depth(config),
-        card_metadata(base, hub),
-        method_of(fields) if fields is not None else "",
-        auto_class=auto_class(config).__name__,
-        own_code=bool(getattr(config, "auto_map", None)),
-    )
-    (folder / "README.md").write_text(card, "utf-8")
+    (folder / "README.md").write_text(model_card(published, config, len(kept), card_metadata(base, hub)), "utf-8")
 
 
 def read_back_difference(twin: Twin, kept: Sequence[int]) -> float:
@@ -256,33 +246,24 @@ arXiv 2510.22228. Measure both before relying on this one.
 _KEPT_FIELDS = ("license", "license_name", "license_link", "language")
 
 
-def model_card(
-    recipe: Recipe,
-    kept: int,
-    total: int,
-    base_card: Mapping[str, object],
-    quantization: str = "",
-    *,
-    auto_class: str = "AutoModelForCausalLM",
-    own_code: bool = False,
-) -> str:
+def model_card(recipe: Recipe, config: PreTrainedConfig, kept: int, base_card: Mapping[str, object]) -> str:
     """The text of `README.md`.
 
     Args:
         recipe: of the model, as it is published.
-        kept, total: number of layers that are left, and of the base.
+        config: of the base.
+        kept: number of layers that are left.
         base_card: metadata of the base's model card.
-        quantization: method by which the base's weights are packed; empty if they are not.
-        auto_class: name of the class of transformers that loads it.
-        own_code: whether the base comes with Python code of its own.
     """
+    fields, model_class = quantization_of(config), auto_class(config).__name__
+    own_code = getattr(config, "auto_map", None)
     left_out = _left_out(recipe)
     without = f" without {' and '.join(left_out.values())}" if left_out else ""
     trusting = ", trust_remote_code=True" if own_code else ""
     licence = base_card.get("license")
-    packed = f"\nThe weights stay quantized as the base's are: {quantization}.\n" if quantization else ""
+    packed = f"\nThe weights stay quantized as the base's are: {method_of(fields)}.\n" if fields is not None else ""
     named = f"`{recipe.named}` (revision `{recipe.revision}`)"
-    sentence = f"{kept} of the {total} decoder layers of {named}" if recipe.drop else f"{named}{without}"
+    sentence = f"{kept} of the {depth(config)} decoder layers of {named}" if recipe.drop else f"{named}{without}"
     made_from = f"- {recipe.relation} from: `{recipe.base}`\n" if recipe.checkpoint else ""
     zeros = "\nBlocks that are left out are there with zeros, so nothing of their size is saved.\n"
     return f"""---
@@ -301,9 +282,9 @@ Written by lm-eval-tts {own_version()}.
 It is an ordinary checkpoint, loaded without lm-eval-tts (`PATH` is this folder or repository):
 
 ```python
-from transformers import {auto_class}, AutoTokenizer
+from transformers import {model_class}, AutoTokenizer
 
-model = {auto_class}.from_pretrained("PATH", dtype="auto"{trusting})
+model = {model_class}.from_pretrained("PATH", dtype="auto"{trusting})
 tokenizer = AutoTokenizer.from_pretrained("PATH"{trusting})
 ```
 
