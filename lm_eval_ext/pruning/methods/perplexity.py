@@ -128,13 +128,22 @@ def influence(context: PruningContext) -> list[float]:
 
     weights = [list(matrices(layer).values()) for layer in context.layers]
     gradients = {weight: torch.zeros_like(weight, dtype=torch.float32) for some in weights for weight in some}
-    add = _into(gradients)
+
+    def add(weight: torch.Tensor) -> None:
+        assert weight.grad is not None  # the hook runs once it has been computed
+        gradients[weight] += weight.grad.float()
+        weight.grad = None
+
     handles = [
         weight.requires_grad_(True).register_post_accumulate_grad_hook(add)  # type: ignore[no-untyped-call]  # torch's
         for weight in gradients
     ]
+    tokens = 0  # in the loss
     try:
-        tokens = _backward(context)
+        for ids, mask in context.batches():
+            loss, count = loss_sum(context.model, ids, mask)
+            torch.autograd.backward(loss)
+            tokens += count
     finally:
         for handle in handles:
             handle.remove()
@@ -143,24 +152,3 @@ def influence(context: PruningContext) -> list[float]:
         sum(float((weight.float() * gradients[weight] / tokens).abs().double().sum()) for weight in some)
         for some in weights
     ]
-
-
-def _into(gradients: dict[torch.Tensor, torch.Tensor]) -> Callable[[torch.Tensor], None]:
-    def add(weight: torch.Tensor) -> None:
-        assert weight.grad is not None  # the hook runs once it has been computed
-        gradients[weight] += weight.grad.float()
-        weight.grad = None
-
-    return add
-
-
-def _backward(context: PruningContext) -> int:
-    """Sum the gradients of the loss over all texts; returns the number of tokens in the loss."""
-    import torch
-
-    tokens = 0
-    for ids, mask in context.batches():
-        loss, count = loss_sum(context.model, ids, mask)
-        torch.autograd.backward(loss)
-        tokens += count
-    return tokens
