@@ -7,8 +7,8 @@ add can be multiplied into these.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ from lm_eval_ext.pruning.blocks import (
     silent,
 )
 from lm_eval_ext.pruning.checkpoint import Changes
-from lm_eval_ext.pruning.layers import decoder_layers, hidden_states
+from lm_eval_ext.pruning.layers import decoder_layers, hidden_states, hooked, with_states
 from lm_eval_ext.pruning.merging import save_map
 from lm_eval_ext.pruning.verification import (
     TOLERANCE,
@@ -185,8 +185,7 @@ def ensure_map_exact(config: PreTrainedConfig, after: int, *, trust_remote_code:
     _shown_exact.add(what)
 
 
-@contextmanager
-def _addition_mapped(model: PreTrainedModel, number: int, matrix: torch.Tensor) -> Iterator[None]:
+def _addition_mapped(model: PreTrainedModel, number: int, matrix: torch.Tensor) -> AbstractContextManager[None]:
     """Multiply by a matrix what the feed-forward network of a layer adds, within the context."""
     layer, block = decoder_layers(model)[number], blocks_of(model, [MLP]).get(Block(MLP, number))
     if block is None:
@@ -195,11 +194,6 @@ def _addition_mapped(model: PreTrainedModel, number: int, matrix: torch.Tensor) 
     def hook(module: torch.nn.Module, positional: tuple[Any, ...], named: Mapping[str, Any], output: Output) -> Output:
         with silent([block]):
             without = hidden_states(module.forward(*positional, **named))
-        changed = without + (hidden_states(output) - without) @ matrix
-        return type(output)([changed, *output[1:]]) if isinstance(output, (tuple, list)) else changed
+        return with_states(output, without + (hidden_states(output) - without) @ matrix)
 
-    handle = layer.register_forward_hook(hook, with_kwargs=True)
-    try:
-        yield
-    finally:
-        handle.remove()
+    return hooked([(layer, hook)], with_kwargs=True)

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, NamedTuple
 
 from lm_eval_ext.errors import ArchitectureError, ArgumentError
 from lm_eval_ext.pruning.architecture import block_of_tensor, is_block_output, returns_scores, text_config
-from lm_eval_ext.pruning.layers import decoder_layers, visit_layers
+from lm_eval_ext.pruning.layers import decoder_layers, hidden_states, hooked, visit_layers, with_states
 from lm_eval_ext.pruning.quantization import quantization_of
 
 if TYPE_CHECKING:
@@ -180,26 +180,23 @@ def _renumber_attention(model: PreTrainedModel, layers: Sequence[torch.nn.Module
     return tuple(sorted(used))
 
 
-@contextmanager
-def silenced(model: PreTrainedModel, blocks: Blocks) -> Iterator[None]:
+def silenced(model: PreTrainedModel, blocks: Blocks) -> AbstractContextManager[None]:
     """Let the blocks of a whole model add zeros within the context; they are still computed."""
     layers = decoder_layers(model)
-    chosen = [
+    return silent(
         getattr(layers[number], _name_of_block(layers[number], number, kind))
         for kind, numbers in zip(KINDS, blocks, strict=True)
         for number in numbers
-    ]
-    with silent(chosen):
-        yield
+    )
 
 
-@contextmanager
-def silent(modules: Iterable[torch.nn.Module]) -> Iterator[None]:
+def silent(modules: Iterable[torch.nn.Module]) -> AbstractContextManager[None]:
     """Let modules return zeros within the context; they are still computed."""
-    with ExitStack() as hooks:
-        for module in modules:
-            hooks.callback(module.register_forward_hook(_zeros).remove)
-        yield
+
+    def zeros(_: object, __: object, output: Output) -> Output:
+        return with_states(output, hidden_states(output) * 0)
+
+    return hooked((module, zeros) for module in modules)
 
 
 def parts(layer: torch.nn.Module) -> list[torch.nn.Module]:
@@ -234,9 +231,3 @@ def _passes_on(model: PreTrainedModel, number: int, ids: torch.Tensor) -> bool:
 
     visit_layers(model, iter([(ids, torch.ones_like(ids))]), lambda mask: seen)
     return not changed
-
-
-def _zeros(_: object, __: object, output: Output) -> Output:
-    if isinstance(output, (tuple, list)):
-        return type(output)([output[0] * 0, *output[1:]])
-    return output * 0

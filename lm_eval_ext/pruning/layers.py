@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from lm_eval_ext.pruning.calibration import Batches, ReplyBatches
 
+    Positional = tuple[torch.Tensor, ...]
     Output = torch.Tensor | tuple[torch.Tensor, ...] | list[torch.Tensor]  # of a layer, hidden states first
 
 Visit = Callable[[int, "torch.Tensor", "torch.Tensor"], None]
@@ -41,25 +42,29 @@ def decoder_layers(model: PreTrainedModel) -> list[torch.nn.Module]:
 
 
 @contextmanager
-def bypassed(layers: Sequence[torch.nn.Module], dropped: Collection[int]) -> Iterator[None]:
+def hooked(
+    hooks: Iterable[tuple[torch.nn.Module, Callable[..., object]]], *, with_kwargs: bool = False
+) -> Iterator[None]:
+    """Forward hooks of modules within the context."""
+    with ExitStack() as stack:
+        for module, hook in hooks:
+            stack.callback(module.register_forward_hook(hook, with_kwargs=with_kwargs).remove)
+        yield
+
+
+def bypassed(layers: Sequence[torch.nn.Module], dropped: Collection[int]) -> AbstractContextManager[None]:
     """Bypass some layers within the context, i.e. output their input. Don't use it with a cache of keys and values.
 
     Bypassed layers are still computed, because the form of the output is only known from the output itself.
     """
-    with ExitStack() as hooks:
-        for number in dropped:
-            hooks.callback(layers[number].register_forward_hook(_passing_on, with_kwargs=True).remove)
-        yield
+
+    def passing_on(_: object, positional: Positional, named: Mapping[str, torch.Tensor], output: Output) -> Output:
+        return with_states(output, _input(positional, named))
+
+    return hooked(((layers[number], passing_on) for number in dropped), with_kwargs=True)
 
 
-def _passing_on(
-    _: object, positional: tuple[torch.Tensor, ...], named: Mapping[str, torch.Tensor], output: Output
-) -> Output:
-    before = _input(positional, named)
-    return type(output)([before, *output[1:]]) if isinstance(output, (tuple, list)) else before
-
-
-def _input(positional: tuple[torch.Tensor, ...], named: Mapping[str, torch.Tensor]) -> torch.Tensor:
+def _input(positional: Positional, named: Mapping[str, torch.Tensor]) -> torch.Tensor:
     return positional[0] if positional else named["hidden_states"]
 
 
@@ -86,9 +91,8 @@ def visit_layers(model: PreTrainedModel, batches: Batches, visit: Callable[[torc
         square = batch[0].shape[0] == batch[0].shape[1]  # one more token, so that a state's shape shows what is what
         ids, mask = (pad(one, (0, int(square))) for one in batch)
         walk = _Walk(visit(mask), ids.shape)
-        with ExitStack() as hooks, torch.no_grad():
-            for number, layer in enumerate(layers):
-                hooks.callback(layer.register_forward_hook(walk.hook(number), with_kwargs=True).remove)
+        hooks = ((layer, walk.hook(number)) for number, layer in enumerate(layers))
+        with hooked(hooks, with_kwargs=True), torch.no_grad():
             model.base_model(input_ids=ids, attention_mask=mask, use_cache=False)
         walk.skip_to(len(layers))
 
@@ -105,9 +109,7 @@ class _Walk:
     def hook(self, number: int) -> Callable[..., None]:
         """The forward hook of a layer."""
 
-        def shown(
-            _: object, positional: tuple[torch.Tensor, ...], named: Mapping[str, torch.Tensor], output: Output
-        ) -> None:
+        def shown(_: object, positional: Positional, named: Mapping[str, torch.Tensor], output: Output) -> None:
             before = by_token(_input(positional, named), self._shape)
             after = by_token(hidden_states(output), self._shape)
             self._state = before
@@ -137,15 +139,18 @@ def reruns(layers: Sequence[torch.nn.Module]) -> Iterator[dict[int, Callable[[],
 
         return hook
 
-    with ExitStack() as hooks:
-        for number, layer in enumerate(layers):
-            hooks.callback(layer.register_forward_hook(remembered(number), with_kwargs=True).remove)
+    with hooked(((layer, remembered(number)) for number, layer in enumerate(layers)), with_kwargs=True):
         yield runs
 
 
 def hidden_states(output: Output) -> torch.Tensor:
     """The hidden states among what a layer or block returns."""
     return output[0] if isinstance(output, (tuple, list)) else output
+
+
+def with_states(output: Output, states: torch.Tensor) -> Output:
+    """What a layer or block returns, with other hidden states."""
+    return type(output)([states, *output[1:]]) if isinstance(output, (tuple, list)) else states
 
 
 def by_token(states: torch.Tensor, batch: torch.Size) -> torch.Tensor:

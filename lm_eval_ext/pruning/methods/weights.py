@@ -20,7 +20,7 @@ from lm_eval_ext.pruning.checkpoint import NO_CHANGES, kept_tensors
 from lm_eval_ext.pruning.context import PruningContext
 from lm_eval_ext.pruning.expert_verification import find_experts
 from lm_eval_ext.pruning.experts import expert_of, is_single
-from lm_eval_ext.pruning.layers import check_in_memory
+from lm_eval_ext.pruning.layers import check_in_memory, hooked
 from lm_eval_ext.pruning.merging import LazyTensor
 from lm_eval_ext.pruning.methods.removal import Removal
 from lm_eval_ext.pruning.quantization import quantization_of
@@ -233,8 +233,7 @@ def _run_through(context: PruningContext, layer: int) -> None:
     def stop(*_: object) -> None:
         raise _Done
 
-    with ExitStack() as hooks, torch.no_grad():
-        hooks.callback(context.layers[layer].register_forward_hook(stop).remove)
+    with hooked([(context.layers[layer], stop)]), torch.no_grad():
         for ids, mask in context.batches(1):
             try:
                 context.model.base_model(input_ids=ids, attention_mask=mask, use_cache=False)
