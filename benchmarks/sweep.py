@@ -55,7 +55,7 @@ def main() -> None:
             for prompt in prompts
         ]
         totals = Totals()
-        engine = JournaledEngine(HFEngine(model, batch, tokenizer.decode), None, "", str, count=totals.count)
+        engine = JournaledEngine(lambda: HFEngine(model, batch, tokenizer.decode), None, "", str, count=totals.count)
         codec = replace(codec_of(tokenizer, ()), eos=frozenset())
         with totals.timed():
             results = BudgetForcing(engine, codec, format_named("plain"), 0, 8192).run(requests, plan(requests, 8192))

@@ -88,7 +88,7 @@ def ours(llm: Any, tokenizer: Any, prompts: list[list[int]], budgets: list[int],
         for prompt in prompts
     ]
     totals = Totals()
-    engine = JournaledEngine(VLLMEngine(llm, tokenizer.decode), None, "", str, count=totals.count)
+    engine = JournaledEngine(lambda: VLLMEngine(llm, tokenizer.decode), None, "", str, count=totals.count)
     codec = replace(codec_of(tokenizer, ()), eos=frozenset())
     BudgetForcing(engine, codec, format_named("plain"), 0, 2048).run(requests, plan(requests, 2048))
     return totals.thinking_tokens + totals.answer_tokens

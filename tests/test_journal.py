@@ -16,11 +16,16 @@ from typer.testing import CliRunner
 
 from lm_eval_ext.cli import app
 from lm_eval_ext.errors import JournalError
+from lm_eval_ext.generation.engine import Engine
 from lm_eval_ext.generation.journal import Journal, JournaledEngine, default_journal
 from lm_eval_ext.generation.request import Completion, Job, Sampling, Stop
 from tests.scripted import ScriptedEngine
 
 JOB = Job((1, 2, 3), 5, Stop(frozenset({9})), Sampling(1.0), seed=7)
+
+
+def journaled(engine: Engine, journal: Journal) -> JournaledEngine:
+    return JournaledEngine(lambda: engine, journal, "m", str)
 
 
 def limited(job: Job, max_tokens: int) -> Job:
@@ -130,7 +135,7 @@ def test_an_engine_decodes_only_what_is_missing(journal: Journal) -> None:
     for _ in range(2):
         done: list[tuple[tuple[int, ...], Completion]] = []
         inner = ScriptedEngine(lambda job: range(100))
-        engine = JournaledEngine(inner, journal, "m", str)
+        engine = journaled(inner, journal)
         engine.run([Job((start,), 3, Stop(), Sampling(), 0) for start in (5, 6)], follow)
         runs.append((sorted(done, key=str), len(inner.jobs)))
     assert runs[0][0] == runs[1][0]
@@ -177,7 +182,7 @@ def test_a_model_is_pruned_by_its_name_or_its_fingerprint(journal: Journal, name
 
 
 def test_a_full_disk_does_not_end_a_run(journal: Journal, caplog: pytest.LogCaptureFixture) -> None:
-    engine = JournaledEngine(ScriptedEngine(lambda job: range(9)), journal, "m", str)
+    engine = journaled(ScriptedEngine(lambda job: range(9)), journal)
     journal.close()  # whatever is asked of it from now on fails
     done: list[Completion] = []
 
@@ -196,7 +201,7 @@ def test_a_disk_that_is_full_when_it_writes_does_not_end_a_run(
     journal.keep("m", limited(JOB, 2), Completion((0, 1), "length"), "")
     with sqlite3.connect(journal.path) as db:
         db.execute("CREATE TRIGGER full BEFORE INSERT ON completions BEGIN SELECT RAISE(FAIL, 'disk is full'); END")
-    engine = JournaledEngine(ScriptedEngine(lambda job: range(9)), journal, "m", str)
+    engine = journaled(ScriptedEngine(lambda job: range(9)), journal)
     done: list[Completion] = []
 
     def on_completion(job: Job, completion: Completion) -> list[Job]:

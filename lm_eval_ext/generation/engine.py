@@ -56,18 +56,6 @@ class LocalEngine(Engine, Protocol):
         """Like `Engine.run`; `poll` is called between steps, and the jobs it returns join the run."""
 
 
-@dataclass(frozen=True)
-class DeferredEngine:
-    """An engine that is created when there is something to decode, because that may load a model."""
-
-    create: Callable[[], Engine]
-
-    def run(self, jobs: Sequence[Job], on_completion: FollowUp) -> None:
-        """Decode every job and its follow-ups."""
-        if jobs:
-            self.create().run(jobs, on_completion)
-
-
 def advanced(
     out: list[int], tokens: Sequence[int], job: Job, decode: Callable[[Sequence[int]], str]
 ) -> Completion | None:

@@ -233,7 +233,8 @@ class JournaledEngine:
     """An engine that looks jobs up in a journal, and stores there what another engine decodes.
 
     Attributes:
-        engine: decodes the jobs that are not in the journal.
+        create: makes the engine that decodes the jobs that are not in the journal, if there are any, because that may
+            load a model.
         journal: the store, or None for no journal.
         model: identifies weights and software versions; completions of other models are not used.
         decode: ids to text, stored for people who read the journal.
@@ -241,7 +242,7 @@ class JournaledEngine:
         count: called with each job, its completion, and whether that came from the journal.
     """
 
-    engine: Engine
+    create: Callable[[], Engine]
     journal: Journal | None
     model: str
     decode: Callable[[Sequence[int]], str]
@@ -256,7 +257,8 @@ class JournaledEngine:
             self.count(job, completion, False)
             return self._missing(on_completion(job, completion), on_completion)
 
-        self.engine.run(self._missing(jobs, on_completion), finished)
+        if missing := self._missing(jobs, on_completion):
+            self.create().run(missing, finished)
 
     def _missing(self, jobs: Iterable[Job], on_completion: FollowUp) -> list[Job]:
         """The jobs that have to be decoded; jobs found in the journal are completed here, with their follow-ups."""

@@ -11,7 +11,7 @@ from lm_eval.api.instance import Instance
 
 from lm_eval_ext.errors import EngineError, JournalError
 from lm_eval_ext.generation.budget_forcing import BudgetForcing, Plan, plan
-from lm_eval_ext.generation.engine import Codec, DeferredEngine, Engine, MergingEngine, codec_of
+from lm_eval_ext.generation.engine import Codec, Engine, MergingEngine, codec_of
 from lm_eval_ext.generation.journal import Journal, JournaledEngine, default_journal
 from lm_eval_ext.generation.request import Generation, GenerationOptions, Request, parse_options
 from lm_eval_ext.harness.arguments import ThinkingArguments
@@ -160,12 +160,13 @@ class ThinkingRequests:
         )
         longest = max(len(trace.prompt) + trace.limit for trace in planned.traces) + answers
         tokens = min(longest, self.lm.max_length)
-        engine = DeferredEngine(
-            lambda: self.lm.decoding_engine(tokens, codec.decode, progress.on_tokens, progress.on_replicas)
-        )
+
+        def create() -> Engine:
+            return self.lm.decoding_engine(tokens, codec.decode, progress.on_tokens, progress.on_replicas)
+
         model = f"{self.lm.fingerprint}, {self.lm.versions}"
         return MergingEngine(
-            JournaledEngine(engine, self.journal, model, codec.decode, self.lm.sampler, self.totals.count)
+            JournaledEngine(create, self.journal, model, codec.decode, self.lm.sampler, self.totals.count)
         )
 
     def _log_resumed(self) -> None:
