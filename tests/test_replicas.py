@@ -149,13 +149,13 @@ class FakeRay:
         hands |= dict(follow_ups) | dict(new)
         self.sent += [some for _, some in new]
         if not hands or self.draw.random() < 0.3:
-            return Report(tokens=1, slots=3)
+            return Report(tokens=1)
         number = self.draw.choice(sorted(hands))
         some = hands.pop(number)
         completion = completed(some)
         self.last[replica] = (*some.ids, *completion.ids)
         self.taken[replica] = self.taken.get(replica, 0) + 1
-        return Report(len(completion.ids), 3, number, completion)
+        return Report(len(completion.ids), number, completion)
 
     def is_initialized(self) -> bool:
         return True
@@ -358,7 +358,7 @@ class Slow:
 def test_a_replica_takes_new_jobs_while_it_decodes_a_long_one() -> None:
     engine = Slow()
     replica = replica_of(engine)
-    assert replica.advance([], [(0, job(1))]) == Report(tokens=0, slots=2), "nothing has finished within a second"
+    assert replica.advance([], [(0, job(1))]) == Report(tokens=0), "nothing has finished within a second"
     assert replica.advance([], [(1, job(2))]).number == 1
     engine.release.set()
     assert replica.advance([], []).number == 0

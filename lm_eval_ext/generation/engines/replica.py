@@ -71,13 +71,11 @@ class Report:
 
     Attributes:
         tokens: decoded since then.
-        slots: most jobs it decodes at once.
         number: of the job that has finished; None if none has.
         completion: of that job.
     """
 
     tokens: int
-    slots: int
     number: int | None = None
     completion: Completion | None = None
 
@@ -149,7 +147,10 @@ class Replica:
         if self._waiting:
             self._waiting = False
             self._follow_ups.put([_tagged(numbered) for numbered in follow_ups])
-        return self._reported(self._next())
+        done = self._next()
+        with self._counting:
+            tokens, self._tokens = self._tokens, 0
+        return Report(tokens, *(done or ()))
 
     def call(self, number: int, method: str, requests: Sequence[object]) -> tuple[int, list[object]]:
         """Run requests that are no jobs with a method of the model class; returns the number with the results."""
@@ -180,12 +181,6 @@ class Replica:
             raise done
         self._waiting = True
         return done
-
-    def _reported(self, done: tuple[int, Completion] | None) -> Report:
-        assert self._engine is not None  # `begin` was called
-        with self._counting:
-            tokens, self._tokens = self._tokens, 0
-        return Report(tokens, self._engine.batch_size, *(done or ()))
 
     # The engine's thread ----------------------------------------------------------------------------------
 
