@@ -153,9 +153,11 @@ class ServerClient:
     async def _request(self, method: str, route: str, body: object) -> object:
         import aiohttp
 
+        # By pydantic, because it is several times as fast with thousands of token ids.
+        sent = None if body is None else to_json(body)
         try:
             async with self._session.request(
-                method, self.root + route, data=_sent(body), headers=_JSON, proxy=self._proxy, allow_redirects=False
+                method, self.root + route, data=sent, headers=_JSON, proxy=self._proxy, allow_redirects=False
             ) as response:
                 return self._parsed(route, response, await _content(response))
         except aiohttp.ClientConnectorCertificateError as error:
@@ -239,11 +241,6 @@ class PatientClient(ServerClient):
                 await asyncio.sleep(max(error.wait, self._wait(tries)))
         self._has_replied = True
         return content
-
-
-def _sent(body: object) -> bytes | None:
-    """A body as JSON, by pydantic, because it is several times as fast with thousands of token ids."""
-    return None if body is None else to_json(body)
 
 
 def _proxy(root: str) -> str | None:

@@ -66,14 +66,10 @@ async def decoded(client: ServerClient, model: ServedModel, job: Job) -> Complet
         if reply.reason == "length" and not model.dialect.token_exact and whole:
             return Completion(tuple(out), "length")
         if reply.reason == "length" or not reply.ids:
-            raise _short(client, len(out), job)
-
-
-def _short(client: ServerClient, tokens: int, job: Job) -> ShortReplyError:
-    return ShortReplyError(
-        f"{client.root}: the server ended a text after {tokens} of {job.max_tokens} tokens, without a stop and after a "
-        f"prompt of {len(job.ids)}; if its context is shorter than it says, give max_length="
-    )
+            raise ShortReplyError(
+                f"{client.root}: the server ended a text after {len(out)} of {job.max_tokens} tokens, without a stop "
+                f"and after a prompt of {len(job.ids)}; if its context is shorter than it says, give max_length="
+            )
 
 
 @dataclass(frozen=True)
@@ -259,8 +255,8 @@ async def _is_seeded(client: ServerClient, model: ServedModel) -> bool:
     """Whether the same seed gives the same sample, and some other seed another one."""
     if not model.dialect.seeded:
         return False
-    first, again = [await _sample(client, model, 1) for _ in range(2)]
-    if first != again:
+    first = await _sample(client, model, 1)
+    if await _sample(client, model, 1) != first:
         return False
     for seed in _OTHER_SEEDS:
         if await _sample(client, model, seed) != first:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -11,16 +10,10 @@ from lm_eval_ext.generation.engine import FollowUp, Poll, advanced, no_more
 from lm_eval_ext.generation.request import Completion, Job
 
 if TYPE_CHECKING:
-    from vllm import LLM, RequestOutput, SamplingParams
+    from vllm import LLM, SamplingParams
     from vllm.lora.request import LoRARequest
 
-
-@dataclass
-class _Running:
-    """A job in vLLM's scheduler, and the tokens decoded so far."""
-
-    job: Job
-    out: list[int] = field(default_factory=list)
+_Running = tuple[Job, list[int]]  # a job, and the tokens decoded so far
 
 
 class VLLMEngine:
@@ -54,7 +47,7 @@ class VLLMEngine:
 
     def run(self, jobs: Sequence[Job], on_completion: FollowUp, poll: Poll = no_more) -> None:
         """Decode every job and its follow-ups."""
-        running: dict[str, _Running] = {}
+        running: dict[str, _Running] = {}  # in vLLM's scheduler
         try:
             self._add(jobs, running)
             while running:
@@ -68,32 +61,30 @@ class VLLMEngine:
             name = f"tts-{next(self._numbers)}"
             parameters = sampling_params(job, self.reproducible)
             self.engine.add_request(name, {"prompt_token_ids": list(job.ids)}, parameters, lora_request=self.lora)
-            running[name] = _Running(job)
+            running[name] = job, []
 
     def _step(self, running: dict[str, _Running], on_completion: FollowUp) -> None:
         finished: list[tuple[Job, Completion]] = []
         tokens = 0
         for output in self.engine.step():
-            row = running.get(output.request_id)
-            if row is None:  # the step was already running when its request ended
+            if output.request_id not in running:  # the step was already running when its request ended
                 continue
-            before = len(row.out)
-            completion = advanced(row.out, output.outputs[0].token_ids, row.job, self.decode)
-            tokens += len(row.out) - before
+            job, out = running[output.request_id]
+            before = len(out)
+            completion = advanced(out, output.outputs[0].token_ids, job, self.decode)
+            tokens += len(out) - before
             if completion:
-                finished.append((row.job, completion))
+                finished.append((job, completion))
                 del running[output.request_id]
-            if bool(completion) != output.finished:
-                self._part(output, bool(completion))
+                if not output.finished:
+                    self.engine.abort_request([output.request_id])
+            elif output.finished:
+                raise RuntimeError(
+                    f"vLLM ended a request unexpectedly: finish_reason={output.outputs[0].finish_reason}"
+                )
         self.on_tokens(tokens)
         for job, completion in finished:
             self._add(on_completion(job, completion), running)
-
-    def _part(self, output: RequestOutput, ended_here: bool) -> None:
-        """Handle a disagreement with vLLM on whether a request has ended."""
-        if not ended_here:
-            raise RuntimeError(f"vLLM ended a request unexpectedly: finish_reason={output.outputs[0].finish_reason}")
-        self.engine.abort_request([output.request_id])
 
 
 def sampling_params(job: Job, reproducible: bool = True) -> SamplingParams:
