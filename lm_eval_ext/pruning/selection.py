@@ -120,17 +120,8 @@ def choose(
     return {amount: recipes[count] for amount, count in counts.items()}
 
 
-def method_parameters(method: str) -> dict[str, object]:
-    """Names and defaults of a method's parameters; the default is `inspect.Parameter.empty` if it is required.
-
-    All but those of weights have `early_barrier` and `latter_barrier`: how many of the first and last layers stay.
-    """
-    own = _own_parameters(method)
-    barriers = () if method_named(method).weights else BARRIERS
-    return own | {name: 0 for name in barriers if name not in own}
-
-
 def _own_parameters(method: str) -> dict[str, object]:
+    """Names and defaults of a method's parameters; the default is `inspect.Parameter.empty` if it is required."""
     names = inspect.signature(_chooser(method)).parameters.values()
     return {one.name: one.default for one in names if one.kind is inspect.Parameter.KEYWORD_ONLY}
 
@@ -270,10 +261,13 @@ def _check_barriers(context: PruningContext, method: str, removal: Removal) -> N
 def complete_parameters(method: str, given: Mapping[str, object]) -> dict[str, object]:
     """Parameters of a method, with the defaults of those that aren't given.
 
+    All but those of weights have `early_barrier` and `latter_barrier`: how many of the first and last layers stay.
+
     Raises:
         ArgumentError: the method is unknown, or has no such parameter, or one is missing.
     """
-    known = method_parameters(method)
+    own, barriers = _own_parameters(method), () if method_named(method).weights else BARRIERS
+    known = own | {name: 0 for name in barriers if name not in own}
     unknown = next((name for name in given if name not in known), None)
     if unknown is not None:
         raise ArgumentError(f"{method} has no parameter {unknown!r}; {meant(unknown, known or ['none'])}")

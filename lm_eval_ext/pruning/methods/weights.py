@@ -37,6 +37,7 @@ from lm_eval_ext.pruning.sparsity import (
 
 if TYPE_CHECKING:
     import torch
+    from torch.overrides import TorchFunctionMode
 
 Allocation = Literal["uniform", "owl"]
 SparseRemovals = dict[Amount, Removal]
@@ -88,20 +89,16 @@ def allocated(
     context: PruningContext, remove: Sequence[Amount], allocation: Allocation, owl_lambda: float, owl_outlier: float
 ) -> dict[Amount, tuple[float, ...]]:
     """The share of zeros of each layer, for each amount; none if all layers lose the same share."""
-    _check(context, owl_lambda, owl_outlier)
+    if quantization_of(context.config) is not None:
+        raise ArchitectureError("weights of a quantized checkpoint can't be set to zero; prune the unquantized model")
+    if not 0 <= owl_lambda < 1 or owl_outlier <= 0:
+        raise ArgumentError(f"owl_lambda={owl_lambda}, owl_outlier={owl_outlier}: give 0 to 1, and a positive number")
     if allocation == "uniform":
         return dict.fromkeys(remove, ())
     for amount in remove:  # before the pass over all texts
         owl_shares([0.0] * context.depth, amount, owl_lambda)
     outliers = _outliers(context, owl_outlier)
     return {amount: owl_shares(outliers, amount, owl_lambda) for amount in remove}
-
-
-def _check(context: PruningContext, owl_lambda: float, owl_outlier: float) -> None:
-    if quantization_of(context.config) is not None:
-        raise ArchitectureError("weights of a quantized checkpoint can't be set to zero; prune the unquantized model")
-    if not 0 <= owl_lambda < 1 or owl_outlier <= 0:
-        raise ArgumentError(f"owl_lambda={owl_lambda}, owl_outlier={owl_outlier}: give 0 to 1, and a positive number")
 
 
 def owl_shares(outliers: Sequence[float], amount: Amount, spread: float) -> tuple[float, ...]:
@@ -200,8 +197,7 @@ def matrices_of(context: PruningContext, layer: int) -> dict[Key, Matrix]:
     return found
 
 
-@contextmanager
-def _watching(matrices: Mapping[Key, Matrix]) -> Iterator[None]:
+def _watching(matrices: Mapping[Key, Matrix]) -> TorchFunctionMode:
     """Show each matrix what it is multiplied with by `torch.nn.functional.linear`."""
     import torch
     from torch.overrides import TorchFunctionMode
@@ -218,8 +214,7 @@ def _watching(matrices: Mapping[Key, Matrix]) -> Iterator[None]:
                     matrix.add(states)
             return func(*args, **(kwargs or {}))
 
-    with Watch():
-        yield
+    return Watch()
 
 
 class _Done(Exception):  # not an error: ends a forward pass behind the layer that is looked at
