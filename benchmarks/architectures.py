@@ -297,7 +297,7 @@ def _write(verdicts: Mapping[str, Verdict]) -> None:
     experts = verification.verified()["experts"]
     _write_table({"transformers": transformers.__version__, "exact": exact, "decoded": decoded, "experts": experts})
     PAGE.write_text(
-        INTRODUCTION.format(version=transformers.__version__, vllm=verification.vllm_table()["vllm"])
+        INTRODUCTION.format(version=transformers.__version__, vllm=verification.verified("verified_vllm.yaml")["vllm"])
         + "".join(_sections(verdicts)),
         "utf-8",
     )
@@ -329,7 +329,7 @@ def _sections(verdicts: Mapping[str, Verdict]) -> Iterator[str]:
 
 
 def _of_experts(kind: str) -> str:
-    return verification.verified()["experts"].get(kind, "").replace("|", "/")
+    return str(verification.verified()["experts"].get(kind, "")).replace("|", "/")
 
 
 def _in_vllm(kind: str) -> str:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 from packaging.version import Version
@@ -417,43 +417,13 @@ def quiet_transformers() -> Iterator[None]:
             theirs.enable_progress_bar()
 
 
-class Verified(TypedDict):
-    """What `python -m benchmarks.architectures` found, and the transformers release that it used.
-
-    Attributes:
-        transformers: the release.
-        exact: architectures from which dropping layers is exact.
-        decoded: those that our engine decodes as transformers computes them.
-        experts: what came out when experts were dropped, by model type.
-    """
-
-    transformers: str
-    exact: list[str]
-    decoded: list[str]
-    experts: dict[str, str]
-
-
-class VerifiedInVLLM(TypedDict):
-    """What `python -m benchmarks.vllm_kinds` found for model types, and the release of vLLM that it used."""
-
-    vllm: str
-    kinds: dict[str, str]
-
-
 @cache
-def verified() -> Verified:
-    """Contents of `verified.yaml`."""
-    table: Verified = yaml.safe_load(Path(__file__).with_name("verified.yaml").read_text("utf-8"))
+def verified(file: str = "verified.yaml") -> dict[str, Any]:
+    """What benchmarks found: `benchmarks.architectures` with transformers, `benchmarks.vllm_kinds` with vLLM."""
+    table: dict[str, Any] = yaml.safe_load(Path(__file__).with_name(file).read_text("utf-8"))
     return table
 
 
 def verdict_in_vllm(kind: str) -> str:
     """What came out when layers of a model type were dropped in vLLM; `not tried` for most types."""
-    return vllm_table()["kinds"].get(kind, "not tried")
-
-
-@cache
-def vllm_table() -> VerifiedInVLLM:
-    """Which model types were tried in vLLM, in which version, and with what result."""
-    table: VerifiedInVLLM = yaml.safe_load(Path(__file__).with_name("verified_vllm.yaml").read_text("utf-8"))
-    return table
+    return str(verified("verified_vllm.yaml")["kinds"].get(kind, "not tried"))
