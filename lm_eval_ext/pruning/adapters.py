@@ -12,7 +12,7 @@ from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.paths import json_object, located
 from lm_eval_ext.pruning.architecture import layer_of_tensor, renamed_tensor
 from lm_eval_ext.pruning.checkpoint import find_file
-from lm_eval_ext.pruning.recipe import Recipe, format_layers, kept_layers
+from lm_eval_ext.pruning.recipe import Recipe, kept_layers
 
 if TYPE_CHECKING:
     import torch
@@ -168,19 +168,15 @@ def _write_renumbered(
 def _said(layers: object) -> str:
     """What is left out, as model arguments."""
     pairs = layers.items() if isinstance(layers, dict) else ()
-    return ", ".join(
-        f"{name.replace('drop', 'drop_layers') if name == 'drop' else name}={of}" for name, of in pairs
-    ) or ("all layers")
+    return ", ".join(f"{'drop_layers' if name == 'drop' else name}={of}" for name, of in pairs) or "all layers"
 
 
 def layers_left_out(recipe: Recipe | None) -> dict[str, object]:
     """What a recipe leaves out, by the recipe's fields, and what is attached to it."""
     if recipe is None:
         return {}
-    fields = {"drop": recipe.drop, "drop_attention": recipe.drop_attention, "drop_mlp": recipe.drop_mlp}
-    said: dict[str, object] = {name: list(layers) for name, layers in fields.items() if layers}
-    if recipe.drop_experts:
-        said["drop_experts"] = {str(layer): format_layers(some) for layer, some in recipe.drop_experts.items()}
+    fields = {"drop", "drop_attention", "drop_mlp", "drop_experts"}
+    said = recipe.model_dump(mode="json", include=fields, exclude_defaults=True)
     return said | {name: one.sha256[:16] for name, one in recipe.attached.items()}
 
 

@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
@@ -17,7 +18,7 @@ from tqdm import tqdm
 from lm_eval_ext.errors import ArchitectureError, ArgumentError
 from lm_eval_ext.pruning.context import PruningContext
 from lm_eval_ext.pruning.expert_verification import find_experts, never_chosen
-from lm_eval_ext.pruning.experts import groups_of, kept_experts, most_dropped
+from lm_eval_ext.pruning.experts import KeptExperts, groups_of, most_dropped
 from lm_eval_ext.pruning.layers import check_in_memory, in_memory, loss_sum, mean_loss
 from lm_eval_ext.pruning.methods.removal import Removal, Removals, check_finite
 from lm_eval_ext.wording import ranges
@@ -245,24 +246,19 @@ def trace_experts(context: PruningContext, remove: Sequence[int], *, uneven: boo
     tensors = find_experts(context.config, trust_remote_code=context.trust_remote_code)
     for layer in tensors.layers:
         check_in_memory(context.layers[layer])  # routers are recognised by their place in memory
+    whole = dict.fromkeys(tensors.layers, tuple(range(tensors.count)))
+
+    def loss_without(layer: int, expert: int) -> float:
+        others = tuple(one for one in whole[layer] if one != expert)
+        with never_chosen(context.model, KeptExperts(tensors, whole | {layer: others})):
+            return mean_loss(context.model, context.replies())
+
     every = [(layer, expert) for layer in tensors.layers for expert in range(tensors.count)]
     scores: dict[int, list[float]] = {layer: [] for layer in tensors.layers}
     for layer, expert in tqdm(every, desc="Experts left out"):
-        scores[layer].append(_loss_without(context, layer, expert))
+        name = f"loss of replies without expert {layer}.{expert}"
+        scores[layer].append(context.score_cache.value(name, partial(loss_without, layer, expert)))
     return lowest_experts(context, remove, scores, uneven=uneven)
-
-
-def _loss_without(context: PruningContext, layer: int, expert: int) -> float:
-    tensors = find_experts(context.config, trust_remote_code=context.trust_remote_code)
-    kept = kept_experts(context.config, tensors, {})
-    others = tuple(one for one in range(tensors.count) if one != expert)
-    alone = type(kept)(tensors, {**kept.by_layer, layer: others})
-
-    def found() -> float:
-        with never_chosen(context.model, alone):
-            return mean_loss(context.model, context.replies())
-
-    return context.score_cache.value(f"loss of replies without expert {layer}.{expert}", found)
 
 
 def fisher_experts(context: PruningContext, remove: Sequence[int], *, uneven: bool = False) -> Removals:

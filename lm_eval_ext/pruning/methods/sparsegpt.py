@@ -75,8 +75,8 @@ def _pruned(context: PruningContext, amount: Amount, shares: Sequence[float], da
         changed = without(weight, factors[id(matrix)], amount, share, block).to(weight.dtype)
         return Pruned(changed, changed == 0, base=weight)
 
-    fields = {"criterion": "sparsegpt", "amount": str(amount), "shares": shares}
-    return pruned_by(context, prune, fields, amount, shares, (), visited(context, prepare), keep=True)
+    visits = visited(context, prepare)
+    return pruned_by(context, prune, {"criterion": "sparsegpt"}, amount, shares, (), visits, keep=True)
 
 
 def upper_factor(product: torch.Tensor | None, matrix: Matrix, dampening: float) -> torch.Tensor:

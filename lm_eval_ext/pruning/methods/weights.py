@@ -308,7 +308,7 @@ def _pruned(
         mask = zeros_of(criterion, amount, share, weight, used, exponent)
         return Pruned(weight.masked_fill(mask, 0), mask, None if used is None else _number(norms, used))
 
-    fields = {"criterion": criterion, "amount": str(amount), "shares": shares, "exponent": exponent}
+    fields = {"criterion": criterion, "exponent": exponent}
     reads = criterion != "magnitude-weights"
     return pruned_by(context, prune, fields, amount, shares, norms, visited(context, reads=reads))
 
@@ -339,7 +339,7 @@ def pruned_by(
     Args:
         context: the base model and its calibration texts.
         prune: called with a matrix of the checkpoint, the one in memory that it is part of, and the layer's share.
-        fields: of the recipe.
+        fields: of the recipe, besides amount and shares.
         amount, shares: how many weights become zero, of each layer if they differ.
         norms: those that `prune` has numbered.
         visits: as `visited` gives them.
@@ -371,7 +371,7 @@ def pruned_by(
         context.release()  # the model in memory is not the base any more
     if not zeros:
         raise ArgumentError(f"remove={amount}: so small a share sets no weight to zero; give a larger one")
-    return save_sparsity({**fields, "zeros": zeros}, entries, norms, kept)
+    return save_sparsity({**fields, "amount": str(amount), "shares": shares, "zeros": zeros}, entries, norms, kept)
 
 
 def _number(norms: list[torch.Tensor], one: torch.Tensor) -> int:
