@@ -94,7 +94,7 @@ class Journal:
     def __init__(self, path: Path, alone: bool = False) -> None:
         self.path = path
         self._alone = alone
-        self._lock = FileLock(lock_file(path))
+        self._lock = FileLock(path.with_name(f"{path.name}.lock"))  # held while a process uses the file alone
         with self._faults():
             path.parent.mkdir(parents=True, exist_ok=True)
             if alone:
@@ -213,11 +213,6 @@ class Journal:
         """Close the file."""
         self._db.close()
         self._lock.release()
-
-
-def lock_file(path: Path) -> Path:
-    """The file that is locked while a process uses a journal alone."""
-    return path.with_name(f"{path.name}.lock")
 
 
 def _key(model: str, job: Job, sampler: int | None) -> bytes:

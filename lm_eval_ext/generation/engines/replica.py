@@ -140,8 +140,7 @@ class Replica:
             NotLoadedError: the process is a new one.
             Exception: decoding has failed.
         """
-        if self._engine is None:
-            raise NotLoadedError("its process has died while it was idle")
+        self._loaded()
         for numbered in new:
             self._new.put(_tagged(numbered))
         if self._waiting:
