@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.generation.engine import Codec, Engine, loops
@@ -99,31 +100,31 @@ class BudgetForcing:
         )
 
     def _end_of_thinking(self) -> Stop:
-        stop = Stop(tokens=self.codec.eos, loops=self.stop_loops)
-        if not self.thinking_format.separates:
-            return stop
-        if self._end_is_marked_by_ids():
-            return replace(stop, sequences=self._ends())
-        return replace(stop, strings=self.thinking_format.ends)
+        stop = Stop(tokens=self.codec.eos, sequences=self._end_ids, loops=self.stop_loops)
+        found_in_text = self.thinking_format.separates and not self._end_ids
+        return replace(stop, strings=self.thinking_format.ends) if found_in_text else stop
 
-    def _ends(self) -> tuple[tuple[int, ...], ...]:
-        """Token ids of each marker that may end the thinking."""
-        return tuple(tuple(self.codec.encode(end)) for end in self.thinking_format.ends)
+    @cached_property
+    def _end_ids(self) -> tuple[tuple[int, ...], ...]:
+        """Token ids of each marker that may end the thinking; none if there is no marker, or it is found in the text.
+
+        Ordinary text can be split into tokens in many ways; a marker token cannot.
+        """
+        if not self.thinking_format.separates:
+            return ()
+        ends = tuple(tuple(self.codec.encode(end)) for end in self.thinking_format.ends)
+        return ends if ends[0][0] in self.codec.markers else ()
 
     def _end_of(self, out: tuple[int, ...]) -> tuple[int, ...]:
         """The end marker at the end of a trace; empty if there is none."""
-        return next((ids for ids in self._ends() if ids and out[-len(ids) :] == ids), ())
-
-    def _end_is_marked_by_ids(self) -> bool:
-        # Ordinary text can be split into tokens in many ways; a marker token cannot.
-        return self._ends()[0][0] in self.codec.markers
+        return next((ids for ids in self._end_ids if ids and out[-len(ids) :] == ids), ())
 
     def _thought(self, state: _State, completion: Completion) -> Iterable[Job]:
         state.out += completion.ids
         state.resumed |= completion.resumed
         if completion.reason == "stop":
             state.end = "eos" if completion.ids[-1] in self.codec.eos else "marker"
-            if self.thinking_format.separates and self._end_is_marked_by_ids() and self._end_of(state.out):
+            if self._end_of(state.out):
                 state.end = "marker"  # a marker's last token may itself be an end-of-text token
             if self._wait(state):
                 return [self._think(state)]
@@ -141,7 +142,7 @@ class BudgetForcing:
     def _without_end(self, state: _State) -> tuple[int, ...]:
         if state.end == "eos":
             return state.out[:-1]
-        if state.end == "marker" and self._end_is_marked_by_ids():
+        if state.end == "marker" and self._end_ids:
             return state.out[: len(state.out) - len(self._end_of(state.out))]
         return self._before_text(state.out) if state.end == "marker" else state.out
 
@@ -156,8 +157,7 @@ class BudgetForcing:
 
     def _without_begun_end(self, out: tuple[int, ...]) -> tuple[int, ...]:
         """Remove the beginning of an end marker: a cut may fall inside one, and a complete one is appended next."""
-        ends = self._ends() if self.thinking_format.separates and self._end_is_marked_by_ids() else ()
-        begun = [length for ids in ends for length in range(1, len(ids)) if out[-length:] == ids[:length]]
+        begun = [length for ids in self._end_ids for length in range(1, len(ids)) if out[-length:] == ids[:length]]
         return out[: len(out) - max(begun, default=0)]
 
     # Answering --------------------------------------------------------------------------------------------
@@ -217,7 +217,7 @@ class BudgetForcing:
             return _Opening(kept, ids, self.thinking_format.close, len(kept), forced=False)
         closing = state.out[len(kept) :]
         # Special tokens don't appear in decoded text, but the site and the grader need to find the marker.
-        shown = self.thinking_format.end if self._end_is_marked_by_ids() else self.codec.decode(closing)
+        shown = self.thinking_format.end if self._end_ids else self.codec.decode(closing)
         return _Opening(kept, closing, shown, len(kept), forced=False)
 
     def _tagged(self, job: Job, indices: Sequence[int]) -> Job:
